@@ -1,0 +1,21 @@
+export {
+  TASK_EVENT_TYPES,
+  isTaskEvent,
+  type CeleryEvent,
+  type EventType,
+  type OtherEvent,
+  type TaskDescription,
+  type TaskEvent,
+  type TaskEventType,
+  type TaskFailed,
+  type TaskReceived,
+  type TaskRejected,
+  type TaskRetried,
+  type TaskRevoked,
+  type TaskSent,
+  type TaskStarted,
+  type TaskSucceeded,
+  type WorkerEvent,
+} from "./event.ts";
+export { MAX_TIMESTAMP, toMicroseconds } from "./microseconds.ts";
+export { PRECEDENCE, STATE_RANK, isFinal, precedenceOf, stateOf, type Precedence, type TaskState } from "./task-state.ts";

@@ -1,0 +1,73 @@
+/**
+ * Which event decides a task's state, in whatever order events arrive.
+ *
+ * A task's state is that of its greatest event, by
+ *
+ *   1. precedence: final (SUCCESS, FAILURE, REVOKED) > REJECTED without requeue > any other event of a worker > `task-sent`;
+ *   2. timestamp: the later wins;
+ *   3. rank of the state, for equal timestamps;
+ *   4. hostname, so that two hosts' equal events have an order too.
+ *
+ * Hosts' clocks differ and events overtake each other, so a final stands against everything that is not final whatever the timestamps say.
+ * REJECTED gives way to the other finals because Celery 5.6 sends `task-failed` and `task-rejected` for one rejection.
+ */
+import type { TaskEvent, TaskEventType } from "./event.ts";
+
+/** Celery's states (celery/states.py). */
+export type TaskState = "PENDING" | "RECEIVED" | "STARTED" | "RETRY" | "REJECTED" | "REVOKED" | "FAILURE" | "SUCCESS";
+
+const STATE_OF: Readonly<Record<TaskEventType, TaskState>> = {
+  "task-sent": "PENDING",
+  "task-received": "RECEIVED",
+  "task-started": "STARTED",
+  "task-retried": "RETRY",
+  "task-rejected": "REJECTED",
+  "task-revoked": "REVOKED",
+  "task-failed": "FAILURE",
+  "task-succeeded": "SUCCESS",
+};
+
+/** Celery's own precedence (celery/states.py, PRECEDENCE), as a number that grows with strength. */
+export const STATE_RANK: Readonly<Record<TaskState, number>> = {
+  PENDING: 0,
+  RETRY: 1,
+  REJECTED: 2,
+  RECEIVED: 3,
+  STARTED: 4,
+  REVOKED: 5,
+  FAILURE: 6,
+  SUCCESS: 7,
+};
+
+/** The first criterion; see above. */
+export const PRECEDENCE = { sent: 0, worker: 1, rejected: 2, final: 3 } as const;
+export type Precedence = (typeof PRECEDENCE)[keyof typeof PRECEDENCE];
+
+/** The state Celery gives a task for this event (celery/events/state.py, `event_to_state`). */
+export function stateOf(event: TaskEvent): TaskState {
+  return STATE_OF[event.type];
+}
+
+export function precedenceOf(event: TaskEvent): Precedence {
+  switch (event.type) {
+    case "task-succeeded":
+    case "task-failed":
+    case "task-revoked":
+      return PRECEDENCE.final;
+    case "task-rejected":
+      return event.requeue === true ? PRECEDENCE.worker : PRECEDENCE.rejected;
+    case "task-sent":
+      return PRECEDENCE.sent;
+    case "task-received":
+    case "task-started":
+    case "task-retried":
+      return PRECEDENCE.worker;
+    default:
+      return event satisfies never;
+  }
+}
+
+/** Whether nothing is expected after this event: SUCCESS, FAILURE, REVOKED, or REJECTED without requeue. RETRY is not final. */
+export function isFinal(event: TaskEvent): boolean {
+  return precedenceOf(event) >= PRECEDENCE.rejected;
+}

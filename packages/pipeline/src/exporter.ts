@@ -1,0 +1,54 @@
+/** The contract between an exporter and its host. The host owns queues, batching, retry, concurrency, drain and self-metrics. */
+import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { ConfigSchema, RoleContext } from "@celery-metrics-exporter/runtime";
+import type { z } from "zod";
+
+/** A destination for Celery events. Created once per process; `export` and `process` are called concurrently. */
+export interface Exporter {
+  /** Connects. A rejection aborts the start of the process. */
+  start?(): Promise<void>;
+
+  /**
+   * Takes a batch. It may come again, whole or in other company, and batches come in any order: applying it must be idempotent and
+   * commutative. Must not modify the events.
+   *
+   * Throw `PermanentError` when the data is at fault (the host splits the batch and dead-letters the event that stands alone) and
+   * `UnavailableError` when the sink does not serve (the host tries the same batch again, for ever, and reports not ready). Anything else is
+   * tried again a few times and then split.
+   *
+   * @param signal aborted when the process must end before the batch could be delivered; the batch then goes back to its queue.
+   */
+  export(events: readonly CeleryEvent[], signal: AbortSignal): Promise<void>;
+
+  /** The second stage: takes the ids of one `schedule` call when their delay is over. Same rules, same errors. */
+  process?(ids: readonly string[], signal: AbortSignal, job: ProcessingJob): Promise<void>;
+
+  /** Flushes and disconnects. Safe without `start`, and safe twice. */
+  stop?(): Promise<void>;
+}
+
+/** The job that `process` works for: the same id again means the same job again, after a crash or a retry. */
+export interface ProcessingJob {
+  readonly id: string;
+}
+
+/** Puts ids on the exporter's processing queue, as one job; resolves once it is stored. Without ids it does nothing. */
+export type Schedule = (ids: readonly string[], options: { readonly delayMs: number }) => Promise<void>;
+
+export interface ExporterContext<C> extends RoleContext<C> {
+  readonly schedule: Schedule;
+}
+
+export interface ExporterDefinition<S extends ConfigSchema = ConfigSchema> {
+  /** As registered in `exporters.ts`. */
+  readonly name: string;
+  /** Its own settings; the host's come on top. */
+  readonly Config: S;
+  /** Builds the exporter. May acquire, if it registers the release with `context.lifecycle`. */
+  create(context: ExporterContext<z.output<S>>): Exporter | Promise<Exporter>;
+}
+
+/** Declares an exporter, so that `create` knows the type of its configuration. */
+export function defineExporter<S extends ConfigSchema>(definition: ExporterDefinition<S>): ExporterDefinition<S> {
+  return definition;
+}

@@ -1,0 +1,24 @@
+/** The exporters there are. One line registers one; its folder is `apps/<name>-processor`. */
+import type { EventType } from "@celery-metrics-exporter/events";
+
+/** What the receiver needs to know of an exporter. */
+export interface ExporterRegistration {
+  /** Names its queue, its app and its entry in `EXPORTERS`. */
+  readonly name: string;
+  /** The event types it wants; what no exporter takes is not enqueued at all. */
+  readonly takes: readonly EventType[];
+  /** Fields it has no use for, left out of its queue. */
+  readonly omits?: readonly string[];
+}
+
+export const EXPORTERS: readonly ExporterRegistration[] = [
+  {
+    name: "datadog",
+    takes: ["task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-revoked", "task-rejected"],
+    omits: ["args", "kwargs", "result", "traceback", "root_id", "parent_id", "expires"],
+  },
+  {
+    name: "postgres",
+    takes: ["task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-retried", "task-revoked", "task-rejected"],
+  },
+];

@@ -1,0 +1,14 @@
+/** The names of our BullMQ queues. */
+
+/** Where an exporter's batches of events wait: the exporter's own name. */
+export function eventsQueueName(exporter: string): string {
+  return exporter;
+}
+
+/** The processing queue: ids of tasks that reached a final state, for an exporter with a second stage. */
+export function processingQueueName(exporter: string): string {
+  return `${exporter}-processing`;
+}
+
+/** What could not be decoded or exported, with the reason. */
+export const DEAD_LETTER_QUEUE = "dead-letter";

@@ -1,0 +1,177 @@
+/** Configuration from environment variables: one zod object per role, keyed by the variables' own names. */
+import { readFileSync } from "node:fs";
+import { z } from "zod";
+import { ConfigError, toError } from "./errors.ts";
+
+/** A role's settings. Keys are environment variables; each has `.describe()`, and secrets are wrapped in `secret()`. */
+export type ConfigSchema = z.ZodObject;
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+const secrets = z.registry<{ secret: true }>();
+
+/** Marks a setting whose value must never be shown. */
+export function secret<T extends z.ZodType>(schema: T): T {
+  secrets.add(schema, { secret: true });
+  return schema;
+}
+
+/** A URL that may hold a password: shown without it. */
+export function url(protocols: readonly string[]): z.ZodType<string, string> {
+  return secret(
+    z.string().refine((value) => protocols.some((protocol) => value.startsWith(`${protocol}://`)), {
+      error: `must be a URL that starts with ${protocols.map((protocol) => `${protocol}://`).join(" or ")}`,
+    }),
+  );
+}
+
+/** A whole number within bounds, such as a duration or a size; the unit belongs in the variable's name. */
+export function integer(defaultValue: number, min: number, max = Number.MAX_SAFE_INTEGER): z.ZodType<number, string | undefined> {
+  return z.coerce
+    .number({ error: "must be a number" })
+    .int("must be a whole number")
+    .min(min, `must be at least ${min}`)
+    .max(max, `must be at most ${max}`)
+    .default(defaultValue) as z.ZodType<number, string | undefined>;
+}
+
+/** `true`/`false`, `1`/`0`, `yes`/`no`, `on`/`off`. */
+export function flag(defaultValue: boolean): z.ZodType<boolean, string | undefined> {
+  return z.stringbool({ error: "must be true or false" }).default(defaultValue) as z.ZodType<boolean, string | undefined>;
+}
+
+/** A comma-separated list; blanks around and empty parts are dropped. */
+export function list(defaultValue = ""): z.ZodType<string[], string | undefined> {
+  return z
+    .string()
+    .default(defaultValue)
+    .transform((value) =>
+      value
+        .split(",")
+        .map((part) => part.trim())
+        .filter((part) => part !== ""),
+    );
+}
+
+/** The settings every role has. */
+export const BaseConfig = z.object({
+  REDIS_URL: url(["redis", "rediss"]).default("redis://127.0.0.1:6379").describe("Redis that holds the queues and the Store."),
+  QUEUE_PREFIX: z
+    .string()
+    .min(1)
+    .default("{cme}")
+    .describe("Prefix of every queue key. The braces keep the queues in one Redis Cluster slot."),
+  LOG_LEVEL: z
+    .enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"])
+    .default("info")
+    .describe("Least severe level that is logged."),
+  HEALTH_HOST: z
+    .string()
+    .default("127.0.0.1")
+    .describe("Address that `/healthz`, `/readyz` and `/metrics` listen on. Beyond loopback only if you say so."),
+  HEALTH_PORT: integer(0, 0, 65535).describe("Port of the health endpoints; 0 takes a free one and logs it."),
+  STARTUP_TIMEOUT_SECONDS: integer(15, 1).describe("How long a role waits at start for what it needs before it gives up."),
+  SHUTDOWN_TIMEOUT_SECONDS: integer(30, 1).describe("How long a drain may take after the first SIGTERM or SIGINT."),
+});
+
+/**
+ * Reads the settings of `schema` from `env`. `NAME_FILE` names a file that holds the value of `NAME`; an empty variable counts as not set.
+ *
+ * @throws {ConfigError} with every problem by name, never with a value that may be a secret.
+ */
+export function loadConfig<S extends ConfigSchema>(schema: S, env: Environment): z.output<S> {
+  const problems: string[] = [];
+  const values: Record<string, string> = {};
+  for (const name of Object.keys(schema.shape)) {
+    try {
+      const value = readSetting(name, env);
+      if (value !== undefined) values[name] = value;
+    } catch (thrown) {
+      problems.push(`${name}_FILE: cannot be read (${(toError(thrown) as NodeJS.ErrnoException).code ?? "error"})`);
+    }
+  }
+  const parsed = schema.safeParse(values);
+  if (!parsed.success) {
+    for (const issue of parsed.error.issues) problems.push(describeProblem(schema, values, issue));
+  }
+  if (problems.length > 0 || !parsed.success) throw new ConfigError([...new Set(problems)]);
+  return parsed.data;
+}
+
+function readSetting(name: string, env: Environment): string | undefined {
+  const value = env[name];
+  if (value !== undefined && value !== "") return value;
+  const file = env[`${name}_FILE`];
+  return file === undefined || file === "" ? undefined : readFileSync(file, "utf8").trim();
+}
+
+function describeProblem(schema: ConfigSchema, values: Record<string, string>, issue: z.core.$ZodIssue): string {
+  const name = String(issue.path[0] ?? "");
+  const field = schema.shape[name] as z.ZodType | undefined;
+  if (field === undefined) return issue.message;
+  const value = values[name];
+  if (value === undefined) return `${name}: is required. ${field.description ?? ""}`.trim();
+  return isSecret(field) ? `${name}: ${issue.message}` : `${name}: ${issue.message} (got ${JSON.stringify(value)})`;
+}
+
+function isSecret(schema: z.ZodType): boolean {
+  for (let current: unknown = schema; current instanceof z.ZodType; current = innerType(current)) {
+    if (secrets.has(current)) return true;
+  }
+  return false;
+}
+
+/** The schema under `.default()`, `.optional()` and the like; `.describe()` also makes a copy, whose parent zod keeps in the definition. */
+function innerType(schema: z.ZodType): unknown {
+  const zod = schema._zod as unknown as { def: { innerType?: unknown; in?: unknown }; parent?: unknown };
+  return zod.parent ?? zod.def.innerType ?? zod.def.in;
+}
+
+/** One row of `docs/configuration.md`. */
+export interface SettingDescription {
+  readonly name: string;
+  readonly description: string;
+  /** As the variable would be written; undefined where there is none. */
+  readonly defaultValue: string | undefined;
+  readonly required: boolean;
+  readonly secret: boolean;
+}
+
+/** The settings of a role, for documentation, `--help` and `--print-config`. */
+export function describeConfig(schema: ConfigSchema): SettingDescription[] {
+  return Object.entries(schema.shape).map(([name, field]) => {
+    const type = field as z.ZodType;
+    const unset = type.safeParse(undefined);
+    const value: unknown = unset.success ? unset.data : undefined;
+    return {
+      name,
+      description: type.description ?? "",
+      defaultValue: value === undefined ? undefined : Array.isArray(value) ? value.join(",") : JSON.stringify(value).replace(/^"|"$/g, ""),
+      required: !unset.success,
+      secret: isSecret(type),
+    };
+  });
+}
+
+/** A configuration that may be printed: secrets replaced, passwords cut from URLs. */
+export function redactConfig(schema: ConfigSchema, config: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(
+    describeConfig(schema).map(({ name, secret: hidden }) => {
+      const value = config[name];
+      if (!hidden || value === undefined) return [name, value];
+      return [name, typeof value === "string" && value.includes("://") ? redactUrl(value) : "[redacted]"];
+    }),
+  );
+}
+
+/** A URL, or a `;`-separated list of them, without user, password and query: fit for a log. */
+export function redactUrl(value: string): string {
+  return value
+    .split(";")
+    .map((part) =>
+      part.replace(
+        /^([a-z][a-z0-9+-]*:\/\/)([^/?#]*@)?([^?#]*).*$/is,
+        (_, scheme: string, user: string | undefined, rest: string) => `${scheme}${user === undefined ? "" : "***@"}${rest}`,
+      ),
+    )
+    .join(";");
+}

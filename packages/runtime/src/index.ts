@@ -1,0 +1,26 @@
+export { backoffMs, pause, type BackoffOptions } from "./backoff.ts";
+export {
+  BaseConfig,
+  describeConfig,
+  flag,
+  integer,
+  list,
+  loadConfig,
+  redactConfig,
+  redactUrl,
+  secret,
+  url,
+  type ConfigSchema,
+  type Environment,
+  type SettingDescription,
+} from "./config.ts";
+export { CodedError, ConfigError, EXIT_CONFIG, EXIT_FAILURE, EXIT_UNAVAILABLE, UnavailableError, toError } from "./errors.ts";
+export { Health, type ComponentHealth, type HealthReport } from "./health.ts";
+export { createHttpServer, listen, type HttpServer } from "./http.ts";
+export { Lifecycle } from "./lifecycle.ts";
+export { createLogger, type Logger } from "./logger.ts";
+export { METRIC_PREFIX, Metrics } from "./metrics.ts";
+export { connectRedis, warnIfNotDurable, type ConnectRedisOptions, type RedisUse } from "./redis.ts";
+export { defineRole, type Role, type RoleContext } from "./role.ts";
+export { runRole, runRoles, startRoles, type RunningRoles } from "./run-roles.ts";
+export { exitOnSignals, exitWith } from "./signals.ts";

@@ -1,0 +1,122 @@
+/** Redis connections as BullMQ and our scripts need them. */
+import { Redis, type RedisOptions } from "ioredis";
+import { backoffMs } from "./backoff.ts";
+import { redactUrl } from "./config.ts";
+import { UnavailableError, toError } from "./errors.ts";
+import type { Health } from "./health.ts";
+import type { Lifecycle } from "./lifecycle.ts";
+import type { Logger } from "./logger.ts";
+
+/**
+ * What a connection is for. `producer` fails a command at once when Redis is away, so that whoever holds the data keeps it; `worker` waits
+ * for Redis for ever, as BullMQ's Worker demands; `viewer` gives up after a few tries.
+ */
+export type RedisUse = "producer" | "worker" | "viewer";
+
+export interface ConnectRedisOptions {
+  readonly url: string;
+  readonly use: RedisUse;
+  /** Shown by `CLIENT LIST`, and the component's name in `/readyz`. */
+  readonly name: string;
+  readonly startupTimeoutMs: number;
+  readonly logger: Logger;
+  readonly lifecycle: Lifecycle;
+  readonly health: Health;
+}
+
+type Options = Omit<RedisOptions, "replyMapping">;
+
+const OPTIONS: Record<RedisUse, Options> = {
+  producer: { maxRetriesPerRequest: 1, enableOfflineQueue: false },
+  worker: { maxRetriesPerRequest: null },
+  viewer: { maxRetriesPerRequest: 3 },
+};
+
+/**
+ * Connects, reconnects for ever afterwards, tells `/readyz`, and is released with the process.
+ *
+ * @throws {UnavailableError} when Redis has not answered within `startupTimeoutMs`, or refuses us.
+ */
+export async function connectRedis(options: ConnectRedisOptions): Promise<Redis> {
+  const { url, use, name, logger, lifecycle } = options;
+  const component = options.health.component(name);
+  const redisOptions: Options = {
+    ...OPTIONS[use],
+    lazyConnect: true,
+    connectionName: `celery-metrics-exporter:${name}`,
+    connectTimeout: 5_000,
+    keepAlive: 10_000,
+    retryStrategy: (attempt) => backoffMs(attempt - 1, { firstMs: 100, maxMs: 3_000 }),
+    // A failed-over primary answers READONLY until the connection is made anew.
+    reconnectOnError: (error) => (error.message.startsWith("READONLY") ? 2 : false),
+  };
+  const redis = new Redis(url, redisOptions);
+  let lastError = "no answer";
+  redis.on("error", (error: Error) => {
+    lastError = error.message || (error as NodeJS.ErrnoException).code || "connection failed";
+    component.down(lastError);
+  });
+  redis.on("ready", () => {
+    component.up();
+    logger.debug({ connection: name }, "Redis ready");
+  });
+  redis.on("close", () => {
+    if (!closing) component.down(`disconnected (${lastError})`);
+  });
+  let closing = false;
+  lifecycle.defer(`${name} connection`, async () => {
+    closing = true;
+    await quit(redis);
+  });
+  await waitUntilReady(redis, options.startupTimeoutMs, () => {
+    return new UnavailableError(`Cannot reach Redis at ${redactUrl(url)} (${lastError}). Start it, or set REDIS_URL.`);
+  });
+  redis.on("reconnecting", () => logger.warn({ connection: name, reason: lastError }, "Redis connection lost, reconnecting"));
+  return redis;
+}
+
+async function waitUntilReady(redis: Redis, timeoutMs: number, failure: () => Error): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  try {
+    await Promise.race([
+      new Promise<void>((resolve) => {
+        redis.once("ready", () => resolve());
+        redis.connect().catch(() => {});
+      }),
+      new Promise<never>((_resolve, reject) => {
+        timer = setTimeout(() => reject(failure()), timeoutMs);
+        redis.on("error", (error: Error) => {
+          if (/WRONGPASS|NOAUTH|NOPERM/.test(error.message)) reject(failure());
+        });
+      }),
+    ]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function quit(redis: Redis): Promise<void> {
+  if (redis.status === "ready") {
+    await Promise.race([redis.quit().catch(() => {}), new Promise((resolve) => setTimeout(resolve, 1_000).unref())]);
+  }
+  redis.disconnect();
+}
+
+/** Logs a warning for each setting that lets Redis lose what it has accepted. A server that hides its settings is not asked twice. */
+export async function warnIfNotDurable(redis: Redis, logger: Logger): Promise<void> {
+  try {
+    const appendonly = await readSetting(redis, "appendonly");
+    const policy = await readSetting(redis, "maxmemory-policy");
+    if (appendonly === "no") logger.warn("Redis has appendonly off: what waits in the queues is lost when it restarts");
+    if (policy !== undefined && policy !== "noeviction") {
+      logger.warn({ policy }, "Redis may evict keys: set maxmemory-policy to noeviction, or queued events can vanish");
+    }
+  } catch (thrown) {
+    logger.debug({ err: toError(thrown) }, "Redis does not tell its settings");
+  }
+}
+
+async function readSetting(redis: Redis, name: string): Promise<string | undefined> {
+  const answer = (await redis.config("GET", name)) as unknown;
+  return Array.isArray(answer) ? (answer[1] as string | undefined) : (answer as Record<string, string>)[name];
+}

@@ -1,0 +1,105 @@
+/** Runs roles as a process: configuration, logs, health port, signals, drain, exit code. */
+import { BaseConfig, loadConfig, type ConfigSchema, type Environment } from "./config.ts";
+import { CodedError, ConfigError, EXIT_FAILURE, toError } from "./errors.ts";
+import { Health } from "./health.ts";
+import { createHttpServer, listen } from "./http.ts";
+import { Lifecycle } from "./lifecycle.ts";
+import { createLogger, type Logger } from "./logger.ts";
+import { Metrics } from "./metrics.ts";
+import type { Role } from "./role.ts";
+import { exitOnSignals, exitWith } from "./signals.ts";
+
+/** A started set of roles. */
+export interface RunningRoles {
+  readonly health: Health;
+  readonly metrics: Metrics;
+  /** Where `/healthz`, `/readyz` and `/metrics` answer. */
+  readonly healthUrl: string;
+  /** Drains and releases everything, the role started last first. */
+  stop(): Promise<void>;
+}
+
+/** Runs one role as this process, until a signal; `main.ts` calls nothing else. */
+export async function runRole<S extends ConfigSchema>(role: Role<S>): Promise<void> {
+  await runRoles(role.name, [role as Role]);
+}
+
+/** Runs several roles in this process, until a signal. Roles start in the order given and stop in reverse. */
+export async function runRoles(name: string, roles: readonly Role[], env: Environment = process.env): Promise<RunningRoles> {
+  try {
+    const config = loadConfig(BaseConfig, env);
+    const logger = createLogger(name, config.LOG_LEVEL);
+    let running: RunningRoles | undefined;
+    let stopRequested = false;
+    const starting = startRoles(roles, env, logger);
+    exitOnSignals({
+      logger,
+      timeoutMs: config.SHUTDOWN_TIMEOUT_SECONDS * 1000,
+      drain: async () => {
+        stopRequested = true;
+        running ??= await starting;
+        await running.stop();
+      },
+    });
+    running = await starting.catch((thrown: unknown) => {
+      if (stopRequested) return new Promise<never>(() => {});
+      throw thrown;
+    });
+    return running;
+  } catch (thrown) {
+    const error = toError(thrown);
+    if (error instanceof ConfigError) exitWith(error.exitCode, error.message);
+    if (error instanceof CodedError) exitWith(error.exitCode, `${name}: ${error.message} [${error.code}]`);
+    exitWith(EXIT_FAILURE, `${name}: ${error.stack ?? error.message}`);
+  }
+}
+
+/**
+ * Starts roles without touching the process: no signal handlers, no exit.
+ *
+ * @throws {ConfigError} with the problems of every role; otherwise what the first role that failed threw, after releasing the others.
+ */
+export async function startRoles(roles: readonly Role[], env: Environment, logger: Logger): Promise<RunningRoles> {
+  const configs = loadConfigs(roles, env);
+  const base = loadConfig(BaseConfig, env);
+  const lifecycle = new Lifecycle(logger);
+  const health = new Health();
+  const metrics = new Metrics();
+  const http = createHttpServer(health, metrics);
+  const stop = async (): Promise<void> => {
+    health.drain();
+    await lifecycle.close();
+  };
+  try {
+    lifecycle.defer("health port", () => http.close());
+    for (const [index, role] of roles.entries()) {
+      const roleLogger = roles.length > 1 ? logger.child({ role: role.name }) : logger;
+      const config = configs[index] as Record<string, unknown>;
+      await role.start({ config, logger: roleLogger, health, metrics, http, lifecycle });
+      roleLogger.info("started");
+    }
+    const port = await listen(http, base.HEALTH_HOST, base.HEALTH_PORT);
+    const host = base.HEALTH_HOST.includes(":") ? `[${base.HEALTH_HOST}]` : base.HEALTH_HOST;
+    const healthUrl = `http://${host}:${port}`;
+    logger.info({ healthUrl }, "health port open");
+    return { health, metrics, healthUrl, stop };
+  } catch (thrown) {
+    await stop().catch(() => {});
+    throw thrown;
+  }
+}
+
+function loadConfigs(roles: readonly Role[], env: Environment): unknown[] {
+  const problems: string[] = [];
+  const configs = roles.map((role) => {
+    try {
+      return loadConfig(role.Config, env);
+    } catch (thrown) {
+      if (!(thrown instanceof ConfigError)) throw thrown;
+      problems.push(...thrown.problems);
+      return undefined;
+    }
+  });
+  if (problems.length > 0) throw new ConfigError([...new Set(problems)]);
+  return configs;
+}
