@@ -23,6 +23,12 @@ export interface Exporter {
   /** The second stage: takes the ids of one `schedule` call when their delay is over. Same rules, same errors. */
   process?(ids: readonly string[], signal: AbortSignal, job: ProcessingJob): Promise<void>;
 
+  /**
+   * Removes all it has stored for these tasks: a name or queue told only now that a filter excludes them. Called after `export`, with ids it
+   * may never have seen. Same rules, same errors.
+   */
+  forget?(ids: readonly string[], signal: AbortSignal): Promise<void>;
+
   /** Flushes and disconnects. Safe without `start`, and safe twice. */
   stop?(): Promise<void>;
 }
