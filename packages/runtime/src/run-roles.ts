@@ -27,6 +27,8 @@ export async function runRole<S extends ConfigSchema>(role: Role<S>): Promise<vo
 /** Runs several roles in this process, until a signal. Roles start in the order given and stop in reverse. */
 export async function runRoles(name: string, roles: readonly Role[], env: Environment = process.env): Promise<RunningRoles> {
   try {
+    // Every problem at once: the roles' own settings before any is used.
+    loadConfigs(roles, env);
     const config = loadConfig(BaseConfig, env);
     const logger = createLogger(name, config.LOG_LEVEL);
     let running: RunningRoles | undefined;

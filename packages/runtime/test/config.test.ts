@@ -1,0 +1,128 @@
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { z } from "zod";
+import {
+  BaseConfig,
+  ConfigError,
+  describeConfig,
+  flag,
+  integer,
+  list,
+  loadConfig,
+  redactConfig,
+  redactUrl,
+  secret,
+  url,
+} from "../src/index.ts";
+
+const Config = z.object({
+  ...BaseConfig.shape,
+  BROKER_URL: url(["amqp", "redis"]).describe("The broker."),
+  GRACE_MS: integer(2000, 0, 60_000).describe("Grace."),
+  READ_ONLY: flag(true).describe("Whether nothing may be changed."),
+  EXPORTERS: list("datadog,postgres").describe("Exporters."),
+  PASSWORD: secret(z.string().min(8)).optional().describe("The password."),
+});
+
+function problemsOf(env: Record<string, string>): readonly string[] {
+  try {
+    loadConfig(Config, env);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+  return [];
+}
+
+describe("loadConfig", () => {
+  it("fills in the defaults and converts types", () => {
+    const config = loadConfig(Config, { BROKER_URL: "amqp://broker", READ_ONLY: "no", EXPORTERS: " datadog , ,postgres" });
+    expect(config).toMatchObject({
+      GRACE_MS: 2000,
+      READ_ONLY: false,
+      EXPORTERS: ["datadog", "postgres"],
+      REDIS_URL: "redis://127.0.0.1:6379",
+      HEALTH_PORT: 0,
+    });
+  });
+
+  it("names every problem at once", () => {
+    const problems = problemsOf({ GRACE_MS: "soon", READ_ONLY: "perhaps", LOG_LEVEL: "loud" });
+    expect(problems).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/^BROKER_URL: is required. The broker\.$/),
+        expect.stringMatching(/^GRACE_MS: must be a number/),
+        expect.stringMatching(/^READ_ONLY: must be true or false/),
+        expect.stringMatching(/^LOG_LEVEL: /),
+      ]),
+    );
+  });
+
+  it.each([
+    ["BROKER_URL", "http://user:hunter2@broker"],
+    ["PASSWORD", "hunter2"],
+  ])("never shows the value of %s", (name, value) => {
+    const problems = problemsOf({ BROKER_URL: "amqp://broker", [name]: value }).join("\n");
+    expect(problems).toContain(name);
+    expect(problems).not.toContain("hunter2");
+  });
+
+  it("takes an empty variable as not set", () => {
+    expect(loadConfig(Config, { BROKER_URL: "amqp://broker", GRACE_MS: "" }).GRACE_MS).toBe(2000);
+  });
+
+  it("reads a value from the file that NAME_FILE names, without its line end", () => {
+    const file = join(mkdtempSync(join(tmpdir(), "cme-config-")), "password");
+    writeFileSync(file, "from a file\n");
+    expect(loadConfig(Config, { BROKER_URL: "amqp://broker", PASSWORD_FILE: file }).PASSWORD).toBe("from a file");
+  });
+
+  it("reports a file that cannot be read by the variable that names it", () => {
+    expect(problemsOf({ BROKER_URL: "amqp://broker", PASSWORD_FILE: "/nonexistent" })).toEqual(["PASSWORD_FILE: cannot be read (ENOENT)"]);
+  });
+
+  it.each([
+    ["GRACE_MS", "-1", "at least 0"],
+    ["GRACE_MS", "60001", "at most 60000"],
+    ["GRACE_MS", "1.5", "whole number"],
+  ])("refuses %s=%s: %s", (name, value, reason) => {
+    expect(problemsOf({ BROKER_URL: "amqp://broker", [name]: value }).join()).toContain(reason);
+  });
+});
+
+describe("describeConfig", () => {
+  it("tells default, requirement and secrecy of each setting", () => {
+    const settings = new Map(describeConfig(Config).map((setting) => [setting.name, setting]));
+    expect(settings.get("BROKER_URL")).toEqual({
+      name: "BROKER_URL",
+      description: "The broker.",
+      defaultValue: undefined,
+      required: true,
+      secret: true,
+    });
+    expect(settings.get("EXPORTERS")?.defaultValue).toBe("datadog,postgres");
+    expect(settings.get("LOG_LEVEL")?.defaultValue).toBe("info");
+    expect(settings.get("PASSWORD")).toMatchObject({ required: false, secret: true });
+    expect(settings.get("GRACE_MS")?.secret).toBe(false);
+  });
+});
+
+describe("redaction", () => {
+  it("shows a configuration without its secrets", () => {
+    const config = loadConfig(Config, { BROKER_URL: "amqp://user:hunter2@broker/vhost", PASSWORD: "hunter2hunter2" });
+    const shown = redactConfig(Config, config);
+    expect(shown).toMatchObject({ BROKER_URL: "amqp://***@broker/vhost", PASSWORD: "[redacted]", GRACE_MS: 2000 });
+    expect(JSON.stringify(shown)).not.toContain("hunter2");
+  });
+
+  it.each([
+    ["amqp://user:pass@host:5672//", "amqp://***@host:5672//"],
+    ["redis://:p%40ss@host/0?password=x", "redis://***@host/0"],
+    ["amqp://u:p@a;amqp://u:p@b", "amqp://***@a;amqp://***@b"],
+    ["redis://127.0.0.1:6379", "redis://127.0.0.1:6379"],
+  ])("cuts user, password and query from %s", (value, shown) => {
+    expect(redactUrl(value)).toBe(shown);
+  });
+});

@@ -1,0 +1,83 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { afterEach, describe, expect, it } from "vitest";
+
+const FIXTURE = fileURLToPath(new URL("fixtures/role.mjs", import.meta.url));
+const children: ChildProcess[] = [];
+
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill("SIGKILL");
+});
+
+/** Starts the fixture process (built code, as in production). */
+function run(argument: string, env: Record<string, string> = { NEEDED: "yes" }) {
+  const child = spawn(process.execPath, [FIXTURE, argument], {
+    env: { PATH: process.env["PATH"], ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  children.push(child);
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (output += chunk.toString()));
+  const exited = once(child, "exit").then(([code]) => code as number | null);
+  const printed = async (text: string): Promise<void> => {
+    while (!output.includes(text)) await new Promise((resolve) => setTimeout(resolve, 10));
+  };
+  return { child, exited, printed, output: () => output };
+}
+
+describe("a role's process", () => {
+  it("drains on SIGTERM and exits 0", async () => {
+    const { child, exited, printed, output } = run("50");
+    await printed("health port open");
+    child.kill("SIGTERM");
+    expect(await exited).toBe(0);
+    expect(output()).toContain("drained");
+  });
+
+  it("takes signals within a second of the first as the same one", async () => {
+    const { child, exited, printed, output } = run("500");
+    await printed("health port open");
+    child.kill("SIGINT");
+    await printed("draining");
+    child.kill("SIGINT");
+    expect(await exited).toBe(0);
+    expect(output()).toContain("drained");
+  });
+
+  it("exits at once on a second signal", async () => {
+    const { child, exited, printed, output } = run("20000");
+    await printed("health port open");
+    child.kill("SIGTERM");
+    await new Promise((resolve) => setTimeout(resolve, 1_100));
+    child.kill("SIGTERM");
+    expect(await exited).toBe(1);
+    expect(output()).not.toContain("drained");
+  });
+
+  it("gives up a drain that takes longer than SHUTDOWN_TIMEOUT_SECONDS", async () => {
+    const { child, exited, printed } = run("20000", { NEEDED: "yes", SHUTDOWN_TIMEOUT_SECONDS: "1" });
+    await printed("health port open");
+    child.kill("SIGTERM");
+    expect(await exited).toBe(1);
+  });
+
+  it("exits 78 with every problem of the configuration", async () => {
+    const { exited, output } = run("0", { HEALTH_PORT: "99999" });
+    expect(await exited).toBe(78);
+    expect(output()).toContain("NEEDED: is required. Something needed.");
+    expect(output()).toContain("HEALTH_PORT: must be at most 65535");
+  });
+
+  it("exits 69 with one clear line when something it needs cannot be reached", async () => {
+    const { exited, output } = run("refuse");
+    expect(await exited).toBe(69);
+    expect(output().trim().split("\n").at(-1)).toBe("fixture: Cannot reach the sink. Start it. [ERR_UNAVAILABLE]");
+  });
+
+  it("drains and exits 1 after a rejection that nobody caught", async () => {
+    const { exited, output } = run("crash");
+    expect(await exited).toBe(1);
+    expect(output()).toContain("unhandled rejection");
+  });
+});
