@@ -36,7 +36,7 @@ export function integer(defaultValue: number, min: number, max = Number.MAX_SAFE
 
 /** `true`/`false`, `1`/`0`, `yes`/`no`, `on`/`off`. */
 export function flag(defaultValue: boolean): z.ZodType<boolean, string | undefined> {
-  return z.stringbool({ error: "must be true or false" }).default(defaultValue) as z.ZodType<boolean, string | undefined>;
+  return z.stringbool({ error: "must be true or false" }).default(defaultValue);
 }
 
 /** A comma-separated list; blanks around and empty parts are dropped. */

@@ -21,7 +21,7 @@ export interface RunningRoles {
 
 /** Runs one role as this process, until a signal; `main.ts` calls nothing else. */
 export async function runRole<S extends ConfigSchema>(role: Role<S>): Promise<void> {
-  await runRoles(role.name, [role as Role]);
+  await runRoles(role.name, [role]);
 }
 
 /** Runs several roles in this process, until a signal. Roles start in the order given and stop in reverse. */
