@@ -1,1 +1,2 @@
-export {};
+export { Config as DashboardConfig } from "./config.ts";
+export { dashboard } from "./dashboard.ts";

@@ -1,0 +1,47 @@
+/** bull-board on our server: which queues, what of a job is shown, and no request that leaves the machine. */
+import { createBullBoard } from "@bull-board/api";
+import { BullMQAdapter } from "@bull-board/api/bullMQAdapter";
+import { FastifyAdapter } from "@bull-board/fastify";
+import type { FastifyInstance } from "fastify";
+import type { ShownQueue } from "./queues.ts";
+import { hideTaskData } from "./task-data.ts";
+
+export interface BoardOptions {
+  readonly queues: readonly ShownQueue[];
+  readonly readOnly: boolean;
+  readonly showTaskData: boolean;
+}
+
+/** bull-board's page loads its fonts from a server of Google's; the dashboard loads nothing from elsewhere. */
+const FOREIGN_FONTS = /<link href="https:\/\/fonts\.googleapis\.com[^>]*>\s*/g;
+
+export async function registerBoard(server: FastifyInstance, { queues, readOnly, showTaskData }: BoardOptions): Promise<void> {
+  const serverAdapter = new FastifyAdapter();
+  createBullBoard({
+    queues: queues.map((shown) => toAdapter(shown, readOnly, showTaskData)),
+    serverAdapter,
+    options: {
+      uiConfig: {
+        boardTitle: "Celery metrics",
+        hideDocsLink: true,
+      },
+    },
+  });
+  server.addHook("onSend", async (_request, reply, payload) => {
+    const isPage = typeof payload === "string" && String(reply.getHeader("content-type")).startsWith("text/html");
+    if (!isPage) return payload;
+    const page = payload.replaceAll(FOREIGN_FONTS, "");
+    reply.header("content-length", Buffer.byteLength(page));
+    return page;
+  });
+  await server.register(serverAdapter.registerPlugin());
+}
+
+function toAdapter({ queue, description, isVisible }: ShownQueue, readOnly: boolean, showTaskData: boolean): BullMQAdapter {
+  const adapter = new BullMQAdapter(queue, { readOnlyMode: readOnly, description });
+  adapter.setVisibilityGuard(isVisible);
+  if (!showTaskData) {
+    for (const field of ["data", "returnValue", "progress"] as const) adapter.setFormatter(field, hideTaskData);
+  }
+  return adapter;
+}

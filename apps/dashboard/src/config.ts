@@ -1,0 +1,30 @@
+/** The dashboard's settings. */
+import { BaseConfig, flag, integer, list, secret } from "@celery-metrics-exporter/runtime";
+import { z } from "zod";
+import { isLoopback } from "./loopback.ts";
+
+export const Config = BaseConfig.extend({
+  DASHBOARD_HOST: z.string().default("127.0.0.1").describe("Address the dashboard listens on. Beyond loopback only with credentials."),
+  DASHBOARD_PORT: integer(3000, 0, 65535).describe("Port of the dashboard; 0 takes a free one and logs it."),
+  DASHBOARD_USERNAME: z.string().optional().describe("User name the dashboard asks for. Goes with `DASHBOARD_PASSWORD`."),
+  DASHBOARD_PASSWORD: secret(z.string().optional()).describe("Password the dashboard asks for. Goes with `DASHBOARD_USERNAME`."),
+  DASHBOARD_READ_ONLY: flag(true).describe("Only show the queues; `false` lets users retry, promote, pause and remove."),
+  DASHBOARD_SHOW_TASK_DATA: flag(false).describe(
+    "Show what users put into tasks: arguments, results, exceptions, tracebacks, messages that could not be decoded.",
+  ),
+  DASHBOARD_ALLOWED_HOSTS: list().describe(
+    "Without credentials: host names besides `localhost` that requests may be addressed to, such as that of a proxy that asks for the login.",
+  ),
+}).superRefine((config, context) => {
+  const { DASHBOARD_HOST: host, DASHBOARD_USERNAME: username, DASHBOARD_PASSWORD: password } = config;
+  if ((username === undefined) !== (password === undefined)) {
+    const [given, missing] =
+      username === undefined ? ["DASHBOARD_PASSWORD", "DASHBOARD_USERNAME"] : ["DASHBOARD_USERNAME", "DASHBOARD_PASSWORD"];
+    context.addIssue({ code: "custom", message: `${missing}: is required, since ${given} is set.` });
+  } else if (password === undefined && !isLoopback(host)) {
+    const message = `DASHBOARD_HOST: ${JSON.stringify(host)} is not a loopback address, so DASHBOARD_USERNAME and DASHBOARD_PASSWORD are required.`;
+    context.addIssue({ code: "custom", message });
+  }
+});
+
+export type Config = z.output<typeof Config>;

@@ -1,0 +1,45 @@
+/** What of a job is shown while task data is hidden: only fields known to hold none. */
+
+/** Shown fields of events (Celery's names), of our jobs and of dead letters. Whatever is not listed is hidden, so a new field is too. */
+const SHOWN: ReadonlySet<string> = new Set([
+  "type",
+  "uuid",
+  "hostname",
+  "timestamp",
+  "name",
+  "queue",
+  "root_id",
+  "parent_id",
+  "retries",
+  "eta",
+  "expires",
+  "runtime",
+  "terminated",
+  "expired",
+  "signum",
+  "requeue",
+  "freq",
+  "active",
+  "processed",
+  "version",
+  "broker",
+  "source",
+  "reason",
+  "ids",
+]);
+
+export const HIDDEN = "[hidden]";
+
+/** A copy of job data with each value replaced by `HIDDEN` that no shown field holds. Lists and objects keep their shape. */
+export function hideTaskData(data: unknown): unknown {
+  return hide(data, false);
+}
+
+function hide(value: unknown, shown: boolean): unknown {
+  if (value === null || value === undefined) return value;
+  if (Array.isArray(value)) return value.map((item) => hide(item, shown));
+  if (typeof value === "object") {
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, hide(item, SHOWN.has(key))]));
+  }
+  return shown ? value : HIDDEN;
+}
