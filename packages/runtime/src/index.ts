@@ -14,6 +14,7 @@ export {
   type Environment,
   type SettingDescription,
 } from "./config.ts";
+export { processEnvironment } from "./environment.ts";
 export { CodedError, ConfigError, EXIT_CONFIG, EXIT_FAILURE, EXIT_UNAVAILABLE, UnavailableError, toError } from "./errors.ts";
 export { Health, type ComponentHealth, type HealthReport } from "./health.ts";
 export { createHttpServer, listen, type HttpServer } from "./http.ts";

@@ -1,5 +1,6 @@
 /** Runs roles as a process: configuration, logs, health port, signals, drain, exit code. */
 import { BaseConfig, loadConfig, type ConfigSchema, type Environment } from "./config.ts";
+import { processEnvironment } from "./environment.ts";
 import { CodedError, ConfigError, EXIT_FAILURE, toError } from "./errors.ts";
 import { Health } from "./health.ts";
 import { createHttpServer, listen } from "./http.ts";
@@ -25,7 +26,7 @@ export async function runRole<S extends ConfigSchema>(role: Role<S>): Promise<vo
 }
 
 /** Runs several roles in this process, until a signal. Roles start in the order given and stop in reverse. */
-export async function runRoles(name: string, roles: readonly Role[], env: Environment = process.env): Promise<RunningRoles> {
+export async function runRoles(name: string, roles: readonly Role[], env: Environment = processEnvironment()): Promise<RunningRoles> {
   try {
     // Every problem at once: the roles' own settings before any is used.
     loadConfigs(roles, env);
