@@ -1,12 +1,13 @@
 import { defineConfig } from "vitest/config";
 
 const conditions = ["source"];
+/** Starts Redis, RabbitMQ and PostgreSQL when the first test asks for them. */
+const globalSetup = ["packages/testkit/src/global-setup.ts"];
 
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   test: {
-    globalSetup: [],
     pool: "forks",
     maxWorkers: 2,
     projects: [
@@ -14,6 +15,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: "unit",
+          globalSetup,
           include: ["apps/*/test/**/*.test.ts", "packages/*/test/**/*.test.ts"],
           testTimeout: 30_000,
           hookTimeout: 60_000,
@@ -21,11 +23,18 @@ export default defineConfig({
       },
       {
         extends: true,
-        test: { name: "integration", include: ["test/integration/**/*.test.ts"], testTimeout: 120_000, hookTimeout: 120_000 },
+        test: { name: "integration", globalSetup, include: ["test/integration/**/*.test.ts"], testTimeout: 120_000, hookTimeout: 120_000 },
       },
       {
         extends: true,
-        test: { name: "e2e", include: ["test/e2e/**/*.test.ts"], testTimeout: 180_000, hookTimeout: 180_000, fileParallelism: false },
+        test: {
+          name: "e2e",
+          globalSetup,
+          include: ["test/e2e/**/*.test.ts"],
+          testTimeout: 180_000,
+          hookTimeout: 180_000,
+          fileParallelism: false,
+        },
       },
       { extends: true, test: { name: "invariants", include: ["test/invariants/**/*.test.ts"] } },
     ],

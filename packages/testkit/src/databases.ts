@@ -1,0 +1,29 @@
+/** Fresh databases on the shared PostgreSQL. */
+import { randomBytes } from "node:crypto";
+import { Client } from "pg";
+import { sharedPostgresUrl } from "./shared-servers.ts";
+
+export interface TestDatabase {
+  readonly url: string;
+  /** Removes the database, with whoever is still connected to it. */
+  drop(): Promise<void>;
+}
+
+/** An empty database of a name nobody else uses. */
+export async function createDatabase(): Promise<TestDatabase> {
+  const name = `test_${randomBytes(8).toString("hex")}`;
+  await administer(`CREATE DATABASE ${name}`);
+  const url = new URL(sharedPostgresUrl());
+  url.pathname = `/${name}`;
+  return { url: url.href, drop: () => administer(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };
+}
+
+async function administer(statement: string): Promise<void> {
+  const client = new Client({ connectionString: sharedPostgresUrl() });
+  await client.connect();
+  try {
+    await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}

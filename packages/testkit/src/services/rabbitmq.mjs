@@ -1,0 +1,165 @@
+/** Private RabbitMQ nodes, each with a port mapper (epmd) of its own. */
+import { execFile, spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { temporaryFolder } from "./folders.mjs";
+import { freePort } from "./ports.mjs";
+import { findProgram, versionedFolders } from "./programs.mjs";
+import { release, watch } from "./reaper.mjs";
+import { ServerProcess } from "./server-process.mjs";
+
+/** The protocol header of AMQP 0-9-1; a server that is ready answers with the method frame (type 1) of `connection.start`. */
+const AMQP_HEADER = Buffer.from([0x41, 0x4d, 0x51, 0x50, 0, 0, 9, 1]);
+const METHOD_FRAME = 1;
+
+/**
+ * The server's own script. On Debian the one on the PATH is a wrapper that runs only for root and `rabbitmq`, in a folder of theirs.
+ *
+ * @returns {string | undefined}
+ */
+export function findRabbitmq() {
+  return findProgram(
+    ["rabbitmq-server"],
+    ["/usr/lib/rabbitmq/bin", ...versionedFolders("/usr/lib/rabbitmq/lib", /^rabbitmq_server-/, "sbin")],
+  );
+}
+
+/** @returns {string | undefined} */
+function findEpmd() {
+  return findProgram(["epmd"], versionedFolders("/usr/lib/erlang", /^erts-/, "bin"));
+}
+
+/** @typedef {{ rabbitmqctl: string, environment: Readonly<Record<string, string>> }} Control how to run `rabbitmqctl` on a node. */
+
+/** A RabbitMQ of our own, with the user `guest` of the password `guest` and the vhost `/`. */
+export class RabbitmqServer extends ServerProcess {
+  /** @type {Control} */
+  #control;
+
+  /**
+   * @param {import("./server-process.mjs").ServerOptions} options
+   * @param {Control} control
+   */
+  constructor(options, control) {
+    super(options);
+    this.#control = control;
+  }
+
+  /** @returns {string} */
+  get url() {
+    return `amqp://guest:guest@127.0.0.1:${this.port}`;
+  }
+
+  /** @returns {Control} */
+  get control() {
+    return this.#control;
+  }
+
+  /**
+   * Runs `rabbitmqctl` on this node (about a second).
+   *
+   * @param {...string} args
+   * @returns {Promise<string>} what it printed.
+   */
+  async ctl(...args) {
+    const { rabbitmqctl, environment } = this.#control;
+    const { stdout } = await promisify(execFile)(rabbitmqctl, args, { cwd: this.folder, env: { ...process.env, ...environment } });
+    return stdout;
+  }
+}
+
+/**
+ * Starts an empty node; it takes about 10 s.
+ *
+ * @param {{ config?: string }} [options] `config`: further lines for `rabbitmq.conf`.
+ * @returns {Promise<RabbitmqServer>}
+ */
+export async function startRabbitmq({ config = "" } = {}) {
+  const command = findRabbitmq();
+  const epmd = findEpmd();
+  if (command === undefined) throw new Error("found no rabbitmq-server on this machine");
+  if (epmd === undefined) throw new Error("found no epmd, Erlang's port mapper, on this machine");
+  const port = await freePort();
+  const folder = temporaryFolder("rabbitmq");
+  writeFileSync(join(folder, "rabbitmq.conf"), `listeners.tcp.1 = 127.0.0.1:${port}\nlog.file.level = warning\n${config}\n`);
+  writeFileSync(join(folder, "enabled_plugins"), "[].\n");
+  const environment = await nodeEnvironment(folder);
+  const stopEpmd = startEpmd(epmd, environment, folder);
+  const server = new RabbitmqServer(
+    {
+      name: "rabbitmq-server",
+      command,
+      args: [],
+      port,
+      folder,
+      hello: AMQP_HEADER,
+      isReady: (answer) => answer[0] === METHOD_FRAME,
+      env: { ...process.env, ...environment },
+      startTimeoutMs: 120_000,
+      stopTimeoutMs: 30_000,
+      afterStop: stopEpmd,
+    },
+    { rabbitmqctl: command.replace(/rabbitmq-server$/, "rabbitmqctl"), environment },
+  );
+  try {
+    await server.start();
+  } catch (error) {
+    await stopEpmd();
+    throw error;
+  }
+  return server;
+}
+
+/**
+ * Everything that would otherwise be shared with another node on this machine. `ALLOW_INPUT` makes the script become the Erlang machine
+ * instead of its parent, so that its process id is the one to signal; `-noinput` takes back that it would read commands.
+ *
+ * @param {string} folder
+ * @returns {Promise<Record<string, string>>}
+ */
+async function nodeEnvironment(folder) {
+  return {
+    HOME: folder,
+    ERL_EPMD_PORT: String(await freePort()),
+    ERL_EPMD_ADDRESS: "127.0.0.1",
+    RABBITMQ_NODENAME: "x@localhost",
+    RABBITMQ_DIST_PORT: String(await freePort()),
+    RABBITMQ_MNESIA_BASE: join(folder, "data"),
+    RABBITMQ_LOG_BASE: join(folder, "log"),
+    RABBITMQ_ENABLED_PLUGINS_FILE: join(folder, "enabled_plugins"),
+    RABBITMQ_FEATURE_FLAGS_FILE: join(folder, "feature_flags"),
+    RABBITMQ_CONFIG_FILE: join(folder, "rabbitmq.conf"),
+    RABBITMQ_ADVANCED_CONFIG_FILE: join(folder, "advanced.config"),
+    RABBITMQ_CONF_ENV_FILE: "/dev/null",
+    RABBITMQ_PID_FILE: join(folder, "pid"),
+    RABBITMQ_ALLOW_INPUT: "1",
+    RABBITMQ_SERVER_START_ARGS: "-noinput",
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: "-kernel inet_dist_use_interface {127,0,0,1}",
+  };
+}
+
+/**
+ * Starts the port mapper in the foreground: the one a node starts by itself outlives it.
+ *
+ * @param {string} command
+ * @param {Readonly<Record<string, string>>} environment
+ * @param {string} folder
+ * @returns {() => Promise<void>} ends it.
+ */
+function startEpmd(command, environment, folder) {
+  const child = spawn(command, [], { cwd: folder, stdio: "ignore", detached: true, env: { ...process.env, ...environment } });
+  child.unref();
+  const { pid } = child;
+  if (pid !== undefined) watch(pid);
+  const ended = new Promise((resolve) => {
+    child.once("error", resolve);
+    child.once("exit", resolve);
+  });
+  return async () => {
+    child.ref();
+    child.kill();
+    await ended;
+    if (pid !== undefined) release(pid);
+  };
+}

@@ -1,0 +1,145 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
+import { connect } from "node:net";
+import { connect as connectAmqp } from "amqplib";
+import { Redis } from "ioredis";
+import { Client } from "pg";
+import { describe, expect, test } from "vitest";
+import {
+  createDatabase,
+  createVhost,
+  type PostgresServer,
+  type RabbitmqServer,
+  type RedisServer,
+  sharedRabbitmqUrl,
+  sharedRedisUrl,
+  startPostgres,
+  startRabbitmq,
+  startRedis,
+} from "../src/index.ts";
+
+async function pingRedis(url: string): Promise<void> {
+  const redis = new Redis(url, { lazyConnect: true, maxRetriesPerRequest: 0, retryStrategy: () => null });
+  redis.on("error", () => {});
+  try {
+    await redis.connect();
+    await redis.ping();
+  } finally {
+    redis.disconnect();
+  }
+}
+
+async function queryPostgres(url: string, sql = "SELECT 1"): Promise<readonly Record<string, unknown>[]> {
+  const client = new Client({ connectionString: url });
+  client.on("error", () => {});
+  await client.connect();
+  try {
+    return (await client.query<Record<string, unknown>>(sql)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+async function openAmqp(url: string): Promise<void> {
+  const connection = await connectAmqp(url);
+  const channel = await connection.createChannel();
+  await channel.assertQueue("", { exclusive: true });
+  await connection.close();
+}
+
+const kinds: readonly [string, () => Promise<RedisServer | RabbitmqServer | PostgresServer>, (url: string) => Promise<unknown>][] = [
+  ["Redis", () => startRedis(), pingRedis],
+  ["PostgreSQL", () => startPostgres(), queryPostgres],
+  ["RabbitMQ", () => startRabbitmq(), openAmqp],
+];
+
+describe.each(kinds)("a private %s", (_name, start, use) => {
+  test("answers, is gone after SIGKILL, comes back on the same URL, and leaves nothing after stop", { timeout: 120_000 }, async () => {
+    const server = await start();
+    const { url, pid, folder } = server;
+    await use(url);
+
+    await server.kill();
+    expect(isAlive(pid)).toBe(false);
+    await expect(use(url)).rejects.toThrow(/ECONNREFUSED|Connection is closed/);
+
+    await server.restart();
+    expect(server.url).toBe(url);
+    expect(server.pid).not.toBe(pid);
+    await use(url);
+
+    await server.stop();
+    await expect(use(url)).rejects.toThrow(/ECONNREFUSED|Connection is closed/);
+    expect(existsSync(folder)).toBe(false);
+  });
+});
+
+test("a Redis with an append-only file keeps its data over a SIGKILL", async () => {
+  const server = await startRedis({ args: ["--appendonly", "yes", "--appendfsync", "always"] });
+  const before = new Redis(server.url);
+  before.on("error", () => {});
+  await before.set("key", "kept");
+  before.disconnect();
+  await server.kill();
+  await server.restart();
+  const after = new Redis(server.url);
+  expect(await after.get("key")).toBe("kept");
+  after.disconnect();
+  await server.stop();
+});
+
+test("a server that cannot start is reported with what it said", async () => {
+  await expect(startRedis({ args: ["--no-such-option", "1"] })).rejects.toThrow(/no-such-option/);
+});
+
+test("RabbitMQ's rabbitmqctl speaks to the private node", async () => {
+  const vhost = await createVhost();
+  await openAmqp(vhost.url);
+  await vhost.drop();
+  await expect(openAmqp(vhost.url)).rejects.toThrow(/vhost .* not found/);
+  await openAmqp(sharedRabbitmqUrl());
+});
+
+test("servers and folders go away when their process is killed", async () => {
+  const redis = new URL("../src/services/redis.mjs", import.meta.url).href;
+  const program = `import { startRedis } from ${JSON.stringify(redis)};
+    const server = await startRedis();
+    console.log(JSON.stringify({ port: server.port, folder: server.folder }));
+    setInterval(() => {}, 1000);`;
+  const parent = spawn(process.execPath, ["--input-type=module", "-e", program], { stdio: ["ignore", "pipe", "inherit"] });
+  const [line] = (await once(parent.stdout, "data")) as [Buffer];
+  const { port, folder } = JSON.parse(line.toString()) as { port: number; folder: string };
+  expect(await listens(port)).toBe(true);
+  expect(existsSync(folder)).toBe(true);
+
+  parent.kill("SIGKILL");
+  await expect.poll(() => existsSync(folder), { timeout: 10_000 }).toBe(false);
+  expect(await listens(port)).toBe(false);
+});
+
+test("the shared Redis answers, and each database made on the shared PostgreSQL is empty and a separate one", async () => {
+  await pingRedis(sharedRedisUrl());
+  const [one, two] = await Promise.all([createDatabase(), createDatabase()]);
+  await queryPostgres(one.url, "CREATE TABLE here (id int)");
+  expect(await queryPostgres(two.url, "SELECT to_regclass('here') AS found")).toEqual([{ found: null }]);
+  await Promise.all([one.drop(), two.drop()]);
+  await expect(queryPostgres(one.url)).rejects.toThrow(/does not exist/);
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function listens(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: "127.0.0.1" });
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+    socket.once("connect", () => socket.destroy());
+  });
+}
