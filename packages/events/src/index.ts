@@ -1,3 +1,6 @@
+export { eventChannels, type EventChannels, type EventChannelsOptions } from "./channels.ts";
+export { decodeFrame } from "./decode.ts";
+export { decodeEnvelope } from "./envelope.ts";
 export {
   TASK_EVENT_TYPES,
   isTaskEvent,
@@ -17,5 +20,8 @@ export {
   type TaskSucceeded,
   type WorkerEvent,
 } from "./event.ts";
+export { MAX_ID_LENGTH } from "./fields.ts";
+export type { Decoded, Frame, RejectReason, Rejected } from "./frame.ts";
 export { MAX_TIMESTAMP, toMicroseconds } from "./microseconds.ts";
 export { PRECEDENCE, STATE_RANK, isFinal, precedenceOf, stateOf, type Precedence, type TaskState } from "./task-state.ts";
+export { MAX_NAME_LENGTH, MAX_TEXT_LENGTH } from "./text.ts";

@@ -1,1 +1,25 @@
-export {};
+export {
+  SENT_AT,
+  TASK_ID,
+  customEvent,
+  taskFailed,
+  taskReceived,
+  taskRejected,
+  taskRetried,
+  taskRevoked,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+  workerHeartbeat,
+} from "./builders.ts";
+export {
+  corpusNames,
+  readCorpus,
+  type AmqpFrame,
+  type Corpus,
+  type CorpusFrame,
+  type CorpusName,
+  type ExpectedMetrics,
+  type ExpectedRow,
+  type RedisFrame,
+} from "./corpus.ts";

@@ -1,0 +1,47 @@
+/** What goes into the decoder and what comes out of it: every frame ends in events, rejects, or both, never in an exception. */
+import type { CeleryEvent } from "./event.ts";
+
+/** One message as a broker delivered it. */
+export interface Frame {
+  readonly body: Uint8Array | string;
+  /** `application/json` and the like; absent means JSON. */
+  readonly contentType: string | undefined;
+  /** `utf-8`, `binary` or another character set; absent means UTF-8. Not looked at when the body is a string. */
+  readonly contentEncoding?: string | undefined;
+}
+
+/**
+ * Why something was not taken. These strings are stable: they label metrics and dead letters.
+ *
+ * - `envelope`: not kombu's Redis envelope.
+ * - `content_type`: a serializer that is not JSON, msgpack or YAML.
+ * - `content_encoding`: a character set we do not know.
+ * - `pickle`: a pickled body. It is never loaded: a pickle is a program. Set `event_serializer = "json"` in Celery.
+ * - `body`: the body is not what its content type says.
+ * - `not_an_event`: a value that is not an object.
+ * - `type`, `uuid`, `timestamp`: an event whose field of that name is missing or cannot be.
+ */
+export type RejectReason =
+  | "envelope"
+  | "content_type"
+  | "content_encoding"
+  | "pickle"
+  | "body"
+  | "not_an_event"
+  | "type"
+  | "uuid"
+  | "timestamp";
+
+export interface Rejected {
+  readonly reason: RejectReason;
+  /** One sentence for people. It never holds anything of the input. */
+  readonly detail: string;
+  /** The beginning of what was rejected, at most 2,048 characters: text as it is, binary bodies in base64. */
+  readonly raw: string;
+}
+
+export interface Decoded {
+  readonly events: CeleryEvent[];
+  /** One entry for each message or event rejected. From 1,001 on in one frame they share an entry per reason, without `raw`. */
+  readonly rejected: Rejected[];
+}

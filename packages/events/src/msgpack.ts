@@ -1,0 +1,90 @@
+/**
+ * msgpack bodies (`event_serializer = "msgpack"`), checked before they are read.
+ *
+ * A reader believes the lengths it is told: five bytes can claim a list of 33 million and make it allocate that, and nesting can end its stack. msgpackr also
+ * has extensions of its own (records compiled to code, regular expressions) that no Celery writes. So a body is walked once: lengths must fit the
+ * bytes that are left, nesting is bounded, and no extension passes.
+ */
+import { Unpackr } from "msgpackr";
+
+const MAX_DEPTH = 100;
+
+const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: "number" });
+
+/** @throws Error where the bytes are not exactly one msgpack value within these bounds. */
+export function parseMsgpack(bytes: Uint8Array): unknown {
+  checkStructure(bytes);
+  return unpackr.unpack(bytes);
+}
+
+/** Bytes of content after a head byte of 0xc0 to 0xdf whose size does not depend on a length; -1: see `lengthBytes`, or not allowed. */
+const FIXED_CONTENT: readonly number[] = [
+  0, -1, 0, 0, -1, -1, -1, -1, -1, -1, 4, 8, 1, 2, 4, 8, 1, 2, 4, 8, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+];
+
+function checkStructure(bytes: Uint8Array): void {
+  /** Values still to come on each open level. */
+  const open = [1];
+  let position = 0;
+  while (open.length > 0) {
+    const level = open.length - 1;
+    const left = open[level] ?? 0;
+    if (left === 0) {
+      open.pop();
+      continue;
+    }
+    open[level] = left - 1;
+    const { contentBytes, children, headBytes } = readHead(bytes, position);
+    position += headBytes + contentBytes;
+    if (position > bytes.length || children > bytes.length - position) throw new Error("msgpack: length beyond the end");
+    if (children === 0) continue;
+    if (open.length >= MAX_DEPTH) throw new Error("msgpack: nested too deeply");
+    open.push(children);
+  }
+  if (position !== bytes.length) throw new Error("msgpack: bytes after the end");
+}
+
+interface Head {
+  readonly headBytes: number;
+  readonly contentBytes: number;
+  /** Values inside; a map's entry is two. */
+  readonly children: number;
+}
+
+function readHead(bytes: Uint8Array, position: number): Head {
+  const head = bytes[position];
+  if (head === undefined) throw new Error("msgpack: ends too early");
+  if (head <= 0x7f || head >= 0xe0) return { headBytes: 1, contentBytes: 0, children: 0 };
+  if (head <= 0x8f) return { headBytes: 1, contentBytes: 0, children: (head & 0x0f) * 2 };
+  if (head <= 0x9f) return { headBytes: 1, contentBytes: 0, children: head & 0x0f };
+  if (head <= 0xbf) return { headBytes: 1, contentBytes: head & 0x1f, children: 0 };
+  const fixed = FIXED_CONTENT[head - 0xc0] ?? -1;
+  if (fixed >= 0) return { headBytes: 1, contentBytes: fixed, children: 0 };
+  switch (head) {
+    case 0xc4:
+    case 0xd9:
+      return { headBytes: 2, contentBytes: lengthAt(bytes, position, 1), children: 0 };
+    case 0xc5:
+    case 0xda:
+      return { headBytes: 3, contentBytes: lengthAt(bytes, position, 2), children: 0 };
+    case 0xc6:
+    case 0xdb:
+      return { headBytes: 5, contentBytes: lengthAt(bytes, position, 4), children: 0 };
+    case 0xdc:
+      return { headBytes: 3, contentBytes: 0, children: lengthAt(bytes, position, 2) };
+    case 0xdd:
+      return { headBytes: 5, contentBytes: 0, children: lengthAt(bytes, position, 4) };
+    case 0xde:
+      return { headBytes: 3, contentBytes: 0, children: lengthAt(bytes, position, 2) * 2 };
+    case 0xdf:
+      return { headBytes: 5, contentBytes: 0, children: lengthAt(bytes, position, 4) * 2 };
+    default:
+      throw new Error("msgpack: extension type");
+  }
+}
+
+function lengthAt(bytes: Uint8Array, position: number, size: 1 | 2 | 4): number {
+  let length = 0;
+  for (let index = 1; index <= size; index += 1) length = length * 256 + (bytes[position + index] ?? 0);
+  return length;
+}

@@ -1,0 +1,156 @@
+/**
+ * A decoded value to an event whose types are certain.
+ *
+ * Written by hand, field by field, because it runs for every event: a schema library costs several times as much. Fields we do not know are dropped,
+ * null and unusable fields are absent, and only a missing type, task id or timestamp refuses the event.
+ */
+import type { CeleryEvent, OtherEvent, TaskEvent, TaskEventType, WorkerEvent } from "./event.ts";
+import { countField, flagField, idField, instantField, nameField, quantityField, textField, timestampField } from "./fields.ts";
+import type { RejectReason } from "./frame.ts";
+
+type Source = Readonly<Record<string, unknown>>;
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** A task event while its fields are being filled in: what all types have, and any field that one of them has. */
+type TaskDraft = { type: TaskEventType } & { -readonly [K in Exclude<keyof TaskEvent, "type">]: TaskEvent[K] } & Partial<
+    Mutable<Omit<UnionToIntersection<TaskEvent>, "type" | keyof TaskEvent>>
+  >;
+type UnionToIntersection<U> = (U extends unknown ? (member: Omit<U, "type">) => void : never) extends (member: infer I) => void ? I : never;
+
+/** Why a value is not an event. */
+export class Refusal {
+  readonly reason: RejectReason;
+  readonly detail: string;
+
+  constructor(reason: RejectReason, detail: string) {
+    this.reason = reason;
+    this.detail = detail;
+  }
+}
+
+const NOT_AN_OBJECT = new Refusal("not_an_event", "an event must be an object");
+const BAD_TYPE = new Refusal("type", "type must be 1 to 128 visible characters");
+const BAD_UUID = new Refusal("uuid", "a task event must have a uuid, a string of 1 to 512 characters without NUL");
+const BAD_TIMESTAMP = new Refusal("timestamp", "timestamp must be Unix seconds, from 1970 to 2096");
+
+/** Where an event does not tell its sender. Celery always does. */
+const UNKNOWN_HOSTNAME = "unknown";
+
+/** Types become labels of metrics and subjects of globs: no spaces, no control characters. */
+const TYPE = /^[^\s\p{C}]{1,128}$/u;
+
+export function normalise(raw: unknown): CeleryEvent | Refusal {
+  if (typeof raw !== "object" || raw === null || Array.isArray(raw)) return NOT_AN_OBJECT;
+  const source = raw as Source;
+  const type = source["type"];
+  if (typeof type !== "string") return BAD_TYPE;
+  const timestamp = timestampField(source["timestamp"]);
+  if (timestamp === undefined) return BAD_TIMESTAMP;
+  const hostname = nameField(source["hostname"]) ?? UNKNOWN_HOSTNAME;
+  switch (type) {
+    case "task-sent":
+    case "task-received":
+    case "task-started":
+    case "task-succeeded":
+    case "task-failed":
+    case "task-retried":
+    case "task-revoked":
+    case "task-rejected": {
+      const uuid = idField(source["uuid"]);
+      return uuid === undefined ? BAD_UUID : fillTask({ type, hostname, timestamp, uuid }, source);
+    }
+    case "worker-online":
+    case "worker-heartbeat":
+    case "worker-offline":
+      return fillWorker({ type, hostname, timestamp }, source);
+    default:
+      return TYPE.test(type) ? fillOther({ type, hostname, timestamp }, source) : BAD_TYPE;
+  }
+}
+
+function fillTask(draft: TaskDraft, source: Source): TaskEvent {
+  switch (draft.type) {
+    case "task-sent": {
+      fillDescription(draft, source);
+      const queue = nameField(source["queue"]);
+      if (queue !== undefined) draft.queue = queue;
+      break;
+    }
+    case "task-received":
+      fillDescription(draft, source);
+      break;
+    case "task-started":
+      break;
+    case "task-succeeded": {
+      const result = textField(source["result"]);
+      if (result !== undefined) draft.result = result;
+      const runtime = quantityField(source["runtime"]);
+      if (runtime !== undefined) draft.runtime = runtime;
+      break;
+    }
+    case "task-failed":
+    case "task-retried": {
+      const exception = textField(source["exception"]);
+      if (exception !== undefined) draft.exception = exception;
+      const traceback = textField(source["traceback"]);
+      if (traceback !== undefined) draft.traceback = traceback;
+      break;
+    }
+    case "task-revoked":
+      fillRevocation(draft, source);
+      break;
+    case "task-rejected": {
+      const requeue = flagField(source["requeue"]);
+      if (requeue !== undefined) draft.requeue = requeue;
+      break;
+    }
+    default:
+      draft.type satisfies never;
+  }
+  return draft as TaskEvent;
+}
+
+function fillDescription(draft: TaskDraft, source: Source): void {
+  const name = nameField(source["name"]);
+  if (name !== undefined) draft.name = name;
+  const args = textField(source["args"]);
+  if (args !== undefined) draft.args = args;
+  const kwargs = textField(source["kwargs"]);
+  if (kwargs !== undefined) draft.kwargs = kwargs;
+  const rootId = idField(source["root_id"]);
+  if (rootId !== undefined) draft.root_id = rootId;
+  const parentId = idField(source["parent_id"]);
+  // A retry names itself as its parent.
+  if (parentId !== undefined && parentId !== draft.uuid) draft.parent_id = parentId;
+  const retries = countField(source["retries"]);
+  if (retries !== undefined) draft.retries = retries;
+  const eta = instantField(source["eta"]);
+  if (eta !== undefined) draft.eta = eta;
+  const expires = instantField(source["expires"]);
+  if (expires !== undefined) draft.expires = expires;
+}
+
+function fillRevocation(draft: TaskDraft, source: Source): void {
+  const terminated = flagField(source["terminated"]);
+  if (terminated !== undefined) draft.terminated = terminated;
+  const expired = flagField(source["expired"]);
+  if (expired !== undefined) draft.expired = expired;
+  const signum = nameField(source["signum"]);
+  if (signum !== undefined) draft.signum = signum;
+}
+
+function fillWorker(draft: Mutable<WorkerEvent>, source: Source): WorkerEvent {
+  const freq = quantityField(source["freq"]);
+  if (freq !== undefined) draft.freq = freq;
+  const active = quantityField(source["active"]);
+  if (active !== undefined) draft.active = active;
+  const processed = quantityField(source["processed"]);
+  if (processed !== undefined) draft.processed = processed;
+  return draft;
+}
+
+function fillOther(draft: Mutable<OtherEvent>, source: Source): OtherEvent {
+  const uuid = idField(source["uuid"]);
+  if (uuid !== undefined) draft.uuid = uuid;
+  return draft;
+}
