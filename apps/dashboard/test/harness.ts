@@ -1,0 +1,56 @@
+/** A running dashboard over a private Redis. */
+import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { createLogger, startRoles, type Environment, type RunningRoles } from "@celery-metrics-exporter/runtime";
+import { Queue } from "bullmq";
+import { Redis } from "ioredis";
+import { createServer } from "node:net";
+import { dashboard } from "../src/dashboard.ts";
+
+export interface Harness {
+  readonly redis: Redis;
+  /** The dashboard's address, without a slash at the end. */
+  readonly url: string;
+  queue(name: string): Queue;
+  stop(): Promise<void>;
+}
+
+let server: RedisServer | undefined;
+
+/** Starts the dashboard with these settings, over an empty Redis that all harnesses of the file share. */
+export async function startDashboard(settings: Environment = {}): Promise<Harness> {
+  server ??= await startRedis();
+  const redis = new Redis(server.url, { maxRetriesPerRequest: null });
+  await redis.flushall();
+  const port = await freePort();
+  const env = { REDIS_URL: server.url, DASHBOARD_PORT: String(port), ...settings };
+  const running: RunningRoles = await startRoles([dashboard], env, createLogger("dashboard", "silent"));
+  const queues: Queue[] = [];
+  return {
+    redis,
+    url: `http://127.0.0.1:${port}`,
+    queue: (name) => {
+      const queue = new Queue(name, { connection: redis, prefix: "{cme}" });
+      queues.push(queue);
+      return queue;
+    },
+    stop: async () => {
+      await running.stop();
+      for (const queue of queues) await queue.close();
+      await redis.quit();
+    },
+  };
+}
+
+export async function stopRedis(): Promise<void> {
+  await server?.stop();
+  server = undefined;
+}
+
+async function freePort(): Promise<number> {
+  const probe = createServer();
+  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
+  const address = probe.address();
+  await new Promise((resolve) => probe.close(resolve));
+  if (address === null || typeof address === "string") throw new Error("no port");
+  return address.port;
+}
