@@ -23,5 +23,6 @@ export {
 export { MAX_ID_LENGTH } from "./fields.ts";
 export type { Decoded, Frame, RejectReason, Rejected } from "./frame.ts";
 export { MAX_TIMESTAMP, toMicroseconds } from "./microseconds.ts";
+export { parsePythonLiteral, type JsonValue, type PythonLiteral } from "./python-literal.ts";
 export { PRECEDENCE, STATE_RANK, isFinal, precedenceOf, stateOf, type Precedence, type TaskState } from "./task-state.ts";
 export { MAX_NAME_LENGTH, MAX_TEXT_LENGTH } from "./text.ts";

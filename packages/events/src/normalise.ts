@@ -4,18 +4,37 @@
  * Written by hand, field by field, because it runs for every event: a schema library costs several times as much. Fields we do not know are dropped,
  * null and unusable fields are absent, and only a missing type, task id or timestamp refuses the event.
  */
-import type { CeleryEvent, OtherEvent, TaskEvent, TaskEventType, WorkerEvent } from "./event.ts";
+import type {
+  CeleryEvent,
+  OtherEvent,
+  TaskEvent,
+  TaskEventType,
+  TaskFailed,
+  TaskRejected,
+  TaskRevoked,
+  TaskSent,
+  TaskSucceeded,
+  WorkerEvent,
+} from "./event.ts";
 import { countField, flagField, idField, instantField, nameField, quantityField, textField, timestampField } from "./fields.ts";
 import type { RejectReason } from "./frame.ts";
 
 type Source = Readonly<Record<string, unknown>>;
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** A task event while its fields are being filled in: what all types have, and any field that one of them has. */
-type TaskDraft = { type: TaskEventType } & { -readonly [K in Exclude<keyof TaskEvent, "type">]: TaskEvent[K] } & Partial<
-    Mutable<Omit<UnionToIntersection<TaskEvent>, "type" | keyof TaskEvent>>
-  >;
-type UnionToIntersection<U> = (U extends unknown ? (member: Omit<U, "type">) => void : never) extends (member: infer I) => void ? I : never;
+/** What one type of task event has beyond the fields of all. */
+type Own<T extends TaskEvent> = Partial<Mutable<Omit<T, "type" | "hostname" | "timestamp" | "uuid">>>;
+/** A task event while its fields are being filled in. */
+type TaskDraft = {
+  readonly type: TaskEventType;
+  readonly hostname: string;
+  readonly timestamp: number;
+  readonly uuid: string;
+} & Own<TaskSent> &
+  Own<TaskSucceeded> &
+  Own<TaskFailed> &
+  Own<TaskRevoked> &
+  Own<TaskRejected>;
 
 /** Why a value is not an event. */
 export class Refusal {
@@ -107,7 +126,7 @@ function fillTask(draft: TaskDraft, source: Source): TaskEvent {
     default:
       draft.type satisfies never;
   }
-  return draft as TaskEvent;
+  return draft;
 }
 
 function fillDescription(draft: TaskDraft, source: Source): void {

@@ -23,3 +23,4 @@ export {
   type ExpectedRow,
   type RedisFrame,
 } from "./corpus.ts";
+export { deliveries, doubled, shuffled, split, taskHistories, type Delivery } from "./histories.ts";
