@@ -1,0 +1,31 @@
+import { configurationDocument } from "cli";
+import { describe, expect, it } from "vitest";
+import { readText, sourcesOf, workspacePackages } from "./workspace.ts";
+
+describe("docs/configuration.md", () => {
+  it("is what `pnpm docs:configuration` writes", () => {
+    expect(readText("docs/configuration.md")).toBe(configurationDocument());
+  });
+
+  it("describes every setting", () => {
+    const rows = configurationDocument()
+      .split("\n")
+      .filter((line) => line.startsWith("| `"));
+    expect(rows.length).toBeGreaterThan(20);
+    expect(rows.filter((row) => /\|\s*\|$/.test(row))).toEqual([]);
+  });
+});
+
+describe("docs/errors.md", () => {
+  const inSources = new Set(
+    workspacePackages()
+      .flatMap(({ folder }) => sourcesOf(folder))
+      .flatMap((file) => [...readText(file).matchAll(/(?:super|new CodedError)\(\s*"(ERR_[A-Z_]+)"/g)].map(([, code]) => code)),
+  );
+  const inDocument = [...readText("docs/errors.md").matchAll(/^\| `(ERR_[A-Z_]+)`/gm)].map(([, code]) => code);
+
+  it("has a row for every code there is, and for no other", () => {
+    expect(inSources).toContain("ERR_CONFIG_INVALID");
+    expect(inDocument.toSorted()).toEqual([...inSources].toSorted());
+  });
+});

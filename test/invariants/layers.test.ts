@@ -1,0 +1,101 @@
+import { describe, expect, it } from "vitest";
+import { readText, sourcesOf, workspacePackages, type WorkspacePackage } from "./workspace.ts";
+
+type Layer = "base" | "core" | "app" | "top" | "testkit";
+
+/** The layers of docs/architecture.md: a package may use those below its own, never its neighbours. */
+const LAYERS: Readonly<Record<string, Layer>> = {
+  "packages/events": "base",
+  "packages/runtime": "base",
+  "packages/broker": "core",
+  "packages/pipeline": "core",
+  "packages/task-store": "core",
+  "packages/db": "core",
+  "packages/testkit": "testkit",
+  "apps/receiver": "app",
+  "apps/dashboard": "app",
+  "apps/cli": "top",
+};
+const MAY_USE: Readonly<Record<Layer, readonly Layer[]>> = {
+  base: [],
+  core: ["base"],
+  app: ["base", "core"],
+  top: ["base", "core", "app"],
+  testkit: [],
+};
+
+const packages = workspacePackages();
+const byName = new Map(packages.map((entry) => [entry.name, entry]));
+
+function layerOf({ folder }: WorkspacePackage): Layer | undefined {
+  return LAYERS[folder] ?? (/^apps\/[a-z-]+-processor$/.test(folder) ? "app" : undefined);
+}
+
+function internal(names: readonly string[]): WorkspacePackage[] {
+  return names.flatMap((name) => byName.get(name) ?? []);
+}
+
+describe.each(packages)("$folder", (entry) => {
+  const layer = layerOf(entry);
+
+  it("belongs to a layer", () => {
+    expect(layer).toBeDefined();
+  });
+
+  it("uses only layers below its own", () => {
+    const used = internal(entry.dependencies).map((other) => ({ name: other.name, layer: layerOf(other) }));
+    expect(used.filter((other) => other.layer === undefined || !MAY_USE[layer ?? "base"].includes(other.layer))).toEqual([]);
+  });
+
+  it("has only the testkit, or what its layer may use, for development", () => {
+    const used = internal(entry.devDependencies).filter((other) => layerOf(other) !== "testkit");
+    expect(used.filter((other) => !MAY_USE[layer ?? "base"].includes(layerOf(other) ?? "top"))).toEqual([]);
+  });
+
+  it("imports in its sources only packages it depends on", () => {
+    const undeclared = sourcesOf(entry.folder)
+      .filter((file) => !file.includes("/src/testing/"))
+      .flatMap((file) => importsOf(file).map((name) => ({ file, name })))
+      .filter(({ name }) => !entry.dependencies.includes(name));
+    expect(undeclared).toEqual([]);
+  });
+});
+
+/** The packages that a file imports, ours and others'. */
+function importsOf(file: string): string[] {
+  const specifiers = [...readText(file).matchAll(/(?:^|\n)(?:import|export)[^;]*? from "([^"]+)"|import\("([^"]+)"\)/g)];
+  return specifiers
+    .map(([, fixed, dynamic]) => fixed ?? dynamic ?? "")
+    .filter((specifier) => !specifier.startsWith(".") && !specifier.startsWith("node:"))
+    .map((specifier) =>
+      specifier
+        .split("/")
+        .slice(0, specifier.startsWith("@") ? 2 : 1)
+        .join("/"),
+    );
+}
+
+describe("the process", () => {
+  const sources = packages.filter(({ folder }) => folder !== "packages/testkit").flatMap(({ folder }) => sourcesOf(folder));
+  const filesWith = (pattern: RegExp): string[] => sources.filter((file) => pattern.test(readText(file)));
+
+  it("has its environment read in one place", () => {
+    expect(filesWith(/\bprocess\.env\b|\bprocess\[["']env|import\s*\{[^}]*\benv\b[^}]*\}\s*from "node:process"/)).toEqual([
+      "packages/runtime/src/environment.ts",
+    ]);
+  });
+
+  it("is ended in one place", () => {
+    expect(filesWith(/\bprocess\.(exit|abort|reallyExit)\(|\bprocess\.exitCode\s*=/)).toEqual(["packages/runtime/src/signals.ts"]);
+  });
+
+  it("is only wired in main.ts: imports and one call", () => {
+    const mains = sources.filter((file) => file.endsWith("/src/main.ts"));
+    expect(mains.length).toBeGreaterThanOrEqual(5);
+    const statementsOf = (file: string): string[] =>
+      readText(file)
+        .split("\n")
+        .filter((line) => line !== "" && !/^(import |\/?\*|\/\/)/.test(line.trimStart()));
+    expect(mains.filter((file) => statementsOf(file).length !== 1)).toEqual([]);
+  });
+});

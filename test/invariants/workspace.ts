@@ -1,0 +1,50 @@
+/** The workspace's packages and sources, as they are on the disk. */
+import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+export interface WorkspacePackage {
+  /** Relative to the root, such as `packages/events`. */
+  readonly folder: string;
+  readonly name: string;
+  readonly dependencies: readonly string[];
+  readonly devDependencies: readonly string[];
+}
+
+interface Manifest {
+  readonly name: string;
+  readonly dependencies?: Record<string, string>;
+  readonly optionalDependencies?: Record<string, string>;
+  readonly devDependencies?: Record<string, string>;
+}
+
+/** Every package below `apps` and `packages`. */
+export function workspacePackages(): WorkspacePackage[] {
+  return ["apps", "packages"].flatMap((parent) =>
+    readdirSync(join(ROOT, parent))
+      .map((name) => `${parent}/${name}`)
+      .filter((folder) => existsSync(join(ROOT, folder, "package.json")))
+      .map((folder) => {
+        const manifest = JSON.parse(readText(`${folder}/package.json`)) as Manifest;
+        return {
+          folder,
+          name: manifest.name,
+          dependencies: Object.keys({ ...manifest.dependencies, ...manifest.optionalDependencies }),
+          devDependencies: Object.keys(manifest.devDependencies ?? {}),
+        };
+      }),
+  );
+}
+
+/** The source files of a package, relative to the root. */
+export function sourcesOf(folder: string): string[] {
+  return readdirSync(join(ROOT, folder, "src"), { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".ts"))
+    .map((file) => `${folder}/src/${file}`);
+}
+
+export function readText(path: string): string {
+  return readFileSync(join(ROOT, path), "utf8");
+}
