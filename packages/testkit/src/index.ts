@@ -5,3 +5,7 @@ export { createVhost, type TestVhost } from "./vhosts.ts";
 export { PostgresServer, startPostgres } from "./services/postgres.mjs";
 export { RabbitmqServer, startRabbitmq } from "./services/rabbitmq.mjs";
 export { RedisServer, startRedis } from "./services/redis.mjs";
+export { launchChromium } from "./chromium.ts";
+export { type DogstatsdMessage, type DogstatsdMetric, type MetricType, parseDatagram, parseLine } from "./dogstatsd.ts";
+export { DogstatsdSyntaxError } from "./dogstatsd-fields.ts";
+export { type StatsdSink, type StatsdSinkOptions, startStatsdSink } from "./statsd-sink.ts";

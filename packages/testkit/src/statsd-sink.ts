@@ -1,0 +1,113 @@
+/** A UDP server that takes DogStatsD datagrams as an agent would, and remembers what it took and what was wrong with it. */
+import { createSocket, type Socket } from "node:dgram";
+import { once } from "node:events";
+import { type DogstatsdMessage, type DogstatsdMetric, parseDatagram } from "./dogstatsd.ts";
+
+export interface StatsdSinkOptions {
+  /** A free one if not given. */
+  readonly port?: number;
+  /** A larger datagram is an error. Datadog's advice for UDP is 1,432. */
+  readonly maxPacketBytes?: number;
+}
+
+export interface WaitOptions {
+  readonly timeoutMs?: number;
+  /** What is waited for, to be named if it does not come. */
+  readonly what?: string;
+}
+
+const DEFAULT_MAX_PACKET_BYTES = 1_432;
+
+/** The socket's receive buffer is the system's default: a sender that bursts loses datagrams here as it would with an agent. */
+export class StatsdSink {
+  /** Every metric line of every datagram without fault, in the order of arrival. */
+  readonly metrics: DogstatsdMetric[] = [];
+  /** Events and service checks. */
+  readonly others: DogstatsdMessage[] = [];
+  /** Size of each datagram, in bytes. */
+  readonly packets: number[] = [];
+  /** What was wrong with datagrams. A test of a sender ends with `expect(sink.errors).toEqual([])`. */
+  readonly errors: string[] = [];
+  readonly port: number;
+  readonly #socket: Socket;
+
+  private constructor(socket: Socket, maxPacketBytes: number) {
+    this.#socket = socket;
+    this.port = socket.address().port;
+    socket.on("message", (datagram) => this.#take(datagram, maxPacketBytes));
+  }
+
+  static async start({ port = 0, maxPacketBytes = DEFAULT_MAX_PACKET_BYTES }: StatsdSinkOptions = {}): Promise<StatsdSink> {
+    const socket = createSocket("udp4");
+    socket.bind(port, "127.0.0.1");
+    await once(socket, "listening");
+    return new StatsdSink(socket, maxPacketBytes);
+  }
+
+  #take(datagram: Buffer, maxPacketBytes: number): void {
+    this.packets.push(datagram.length);
+    try {
+      if (datagram.length > maxPacketBytes) throw new Error(`datagram of ${datagram.length} bytes, at most ${maxPacketBytes} allowed`);
+      for (const message of parseDatagram(datagram)) {
+        if (message.kind === "metric") this.metrics.push(message);
+        else this.others.push(message);
+      }
+    } catch (error) {
+      this.errors.push(error instanceof Error ? error.message : String(error));
+    }
+    this.#socket.emit("taken");
+  }
+
+  /** The lines of one metric, with all of `tags` where given. */
+  select(name: string, tags: readonly string[] = []): DogstatsdMetric[] {
+    return this.metrics.filter((metric) => metric.name === name && tags.every((tag) => metric.tags.includes(tag)));
+  }
+
+  /** All values of one metric, unpacked. */
+  values(name: string, tags: readonly string[] = []): number[] {
+    return this.select(name, tags).flatMap((metric) => metric.values);
+  }
+
+  /** The total of a count, each value scaled up by its sample rate. */
+  total(name: string, tags: readonly string[] = []): number {
+    return this.select(name, tags)
+      .flatMap(({ values, sampleRate }) => values.map((value) => value / sampleRate))
+      .reduce((sum, value) => sum + value, 0);
+  }
+
+  /**
+   * Resolves once `condition` holds; it is tried after each datagram.
+   *
+   * @throws {Error} when it does not hold in time (10 s unless said).
+   */
+  async waitFor(condition: (sink: StatsdSink) => boolean, { timeoutMs = 10_000, what = "the condition" }: WaitOptions = {}): Promise<void> {
+    const signal = AbortSignal.timeout(timeoutMs);
+    while (!condition(this)) {
+      try {
+        await once(this.#socket, "taken", { signal });
+      } catch (error) {
+        if (!signal.aborted) throw error;
+        throw new Error(
+          `${what} did not come within ${timeoutMs} ms; ${this.metrics.length} metrics in ${this.packets.length} datagrams did, errors: ${JSON.stringify(this.errors.slice(0, 5))}`,
+          { cause: error },
+        );
+      }
+    }
+  }
+
+  /** Forgets all that was taken. */
+  clear(): void {
+    for (const list of [this.metrics, this.others, this.packets, this.errors]) list.length = 0;
+  }
+
+  async close(): Promise<void> {
+    const closed = once(this.#socket, "close");
+    this.#socket.close();
+    await closed;
+  }
+}
+
+/** Starts a sink on loopback. */
+export function startStatsdSink(options: StatsdSinkOptions = {}): Promise<StatsdSink> {
+  return StatsdSink.start(options);
+}
