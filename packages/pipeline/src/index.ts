@@ -1,4 +1,8 @@
+export { BatchFilter, type Admitted } from "./batch-filter.ts";
+export { decodeBatch, encodeBatch, type BatchPayload, type EventBatch } from "./batch.ts";
+export { DeadLetters, MAX_DEAD_LETTERS, type DeadLetter, type DeadLettersOptions } from "./dead-letter.ts";
 export { PermanentError } from "./errors.ts";
+export { ExcludedTasks, type ExcludedTasksOptions } from "./excluded-tasks.ts";
 export {
   defineExporter,
   type Exporter,
@@ -8,4 +12,8 @@ export {
   type Schedule,
 } from "./exporter.ts";
 export { EXPORTERS, type ExporterRegistration } from "./exporters.ts";
+export { Fanout, type FanoutOptions } from "./fanout.ts";
+export { HostConfig } from "./host-config.ts";
+export { processorRole, runProcessor } from "./processor-role.ts";
 export { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue-names.ts";
+export { EventFilter, FilterConfig } from "./task-filter.ts";

@@ -1,0 +1,92 @@
+/** The dead-letter queue: what could not be decoded or exported, kept for a human to look at. */
+import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { Logger, Metrics } from "@celery-metrics-exporter/runtime";
+import type { Queue } from "bullmq";
+import type { Redis } from "ioredis";
+import { openQueue } from "./open-queue.ts";
+import { DEAD_LETTER_QUEUE } from "./queue-names.ts";
+import { withRedis } from "./redis-errors.ts";
+
+export interface DeadLetter {
+  /** `receiver`, or the exporter's name. */
+  readonly source: string;
+  /** A short, stable word: the job's name, and a label of `dead_letters_total`. */
+  readonly reason: string;
+  readonly detail: string;
+  readonly event?: CeleryEvent;
+  /** What was received, where it is no event. */
+  readonly raw?: string;
+  /** A job's payload that could not be read: kept whole, so that a newer release can be given it. */
+  readonly payload?: unknown;
+}
+
+export interface DeadLettersOptions {
+  /** Stays open after `close`. */
+  readonly redis: Redis;
+  readonly prefix: string;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+}
+
+/** Jobs that wait for no worker; the oldest go when there are more than this. */
+export const MAX_DEAD_LETTERS = 10_000;
+const MAX_DETAIL_CHARACTERS = 1_024;
+const MAX_TEXT_CHARACTERS = 4_096;
+/** Trims whatever the clocks of the processes that added say. */
+const CLOCK_SKEW_MS = 24 * 3_600_000;
+
+export class DeadLetters {
+  readonly #queue: Queue;
+  readonly #logger: Logger;
+  readonly #counter;
+
+  constructor({ redis, prefix, logger, metrics }: DeadLettersOptions) {
+    this.#queue = openQueue(DEAD_LETTER_QUEUE, { redis, prefix, logger });
+    this.#logger = logger;
+    this.#counter = metrics.counter("dead_letters_total", "Events and messages put into the dead-letter queue.", ["source", "reason"]);
+  }
+
+  /**
+   * Resolves when the letters are stored and the queue is trimmed.
+   *
+   * @throws {UnavailableError} when Redis does not serve: keep what they are about, and call again.
+   */
+  async add(letters: readonly DeadLetter[]): Promise<void> {
+    if (letters.length === 0) return;
+    await withRedis("adding dead letters", async () => {
+      await this.#queue.addBulk(letters.map((letter) => ({ name: letter.reason, data: shorten(letter) })));
+      await this.#trim();
+    });
+    for (const { source, reason } of letters) this.#counter.inc({ source, reason });
+    this.#logger.warn({ count: letters.length, source: letters[0]?.source, reason: letters[0]?.reason }, "put into the dead-letter queue");
+  }
+
+  async close(): Promise<void> {
+    await this.#queue.close();
+  }
+
+  async #trim(): Promise<void> {
+    const excess = (await this.#queue.getWaitingCount()) - MAX_DEAD_LETTERS;
+    if (excess > 0) await this.#queue.clean(-CLOCK_SKEW_MS, excess, "wait");
+  }
+}
+
+/** A letter small enough to keep 10,000 of: long texts cut. */
+function shorten(letter: DeadLetter): DeadLetter {
+  const { detail, event, raw } = letter;
+  return {
+    ...letter,
+    detail: cut(detail, MAX_DETAIL_CHARACTERS),
+    ...(raw !== undefined && { raw: cut(raw, MAX_TEXT_CHARACTERS) }),
+    ...(event !== undefined && { event: shortenEvent(event) }),
+  };
+}
+
+function shortenEvent(event: CeleryEvent): CeleryEvent {
+  const fields = Object.entries(event).map(([name, value]) => [name, typeof value === "string" ? cut(value, MAX_TEXT_CHARACTERS) : value]);
+  return Object.fromEntries(fields) as CeleryEvent;
+}
+
+function cut(text: string, characters: number): string {
+  return text.length <= characters ? text : `${text.slice(0, characters)}… (${text.length} characters)`;
+}

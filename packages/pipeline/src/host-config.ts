@@ -1,0 +1,11 @@
+/** The settings of the host, the same for every exporter. */
+import { integer } from "@celery-metrics-exporter/runtime";
+import { z } from "zod";
+
+export const HostConfig = z.object({
+  PROCESSOR_CONCURRENCY: integer(4, 1, 1_000).describe("Batches that one process exports at the same time."),
+  PROCESSOR_MAX_TRIES: integer(5, 1).describe(
+    "How often a batch is tried after an error that is neither the data's nor an outage, before it is split to find the event at fault. Outages are waited out for ever.",
+  ),
+});
+export type HostConfig = z.output<typeof HostConfig>;

@@ -1,0 +1,30 @@
+/** The second stage: the ids of one `schedule` call go to `process` when their delay is over. */
+import { deliver } from "./deliver.ts";
+import type { Exporter } from "./exporter.ts";
+import type { Host } from "./host.ts";
+import { decodeIds, encodeIds } from "./ids-batch.ts";
+import { halves } from "./quarantine.ts";
+import { processingQueueName } from "./queue-names.ts";
+import type { Stage } from "./stage.ts";
+
+export function idsStage(host: Host, process: NonNullable<Exporter["process"]>): Stage<readonly string[]> {
+  const { name, deadLetters, metrics, rules } = host;
+  const bury = (ids: readonly string[], reason: string, detail: string): Promise<void> =>
+    deadLetters.add(ids.map((raw) => ({ source: name, reason, detail, raw })));
+  return {
+    queueName: processingQueueName(name),
+    decode: decodeIds,
+    size: (ids) => ids.length,
+    split: (ids) => halves(ids).map(encodeIds),
+    run: (ids, job) =>
+      deliver(
+        ids,
+        {
+          send: (part, signal) => metrics.time("process", () => process(part, signal, job)),
+          bury: (id, { reason, error }) => bury([id], reason, error.message),
+        },
+        rules,
+      ),
+    bury,
+  };
+}

@@ -1,0 +1,154 @@
+/** The host of an exporter, as a role: consumes its queues, and owns retry, splitting, filters, drain and self-metrics. */
+import { BaseConfig, connectRedis, runRole, warnIfNotDurable, type Role, type RoleContext } from "@celery-metrics-exporter/runtime";
+import type { Queue } from "bullmq";
+import type { Redis } from "ioredis";
+import { z } from "zod";
+import { BatchFilter } from "./batch-filter.ts";
+import { DeadLetters } from "./dead-letter.ts";
+import { Drain } from "./drain.ts";
+import { eventsStage } from "./events-stage.ts";
+import { ExcludedTasks } from "./excluded-tasks.ts";
+import type { Exporter, ExporterDefinition } from "./exporter.ts";
+import { HostConfig } from "./host-config.ts";
+import { HostMetrics } from "./host-metrics.ts";
+import type { Host } from "./host.ts";
+import { idsStage } from "./ids-stage.ts";
+import { openQueue } from "./open-queue.ts";
+import { Outage } from "./outage.ts";
+import { QueueGauges } from "./queue-gauges.ts";
+import { eventsQueueName, processingQueueName } from "./queue-names.ts";
+import { createSchedule } from "./schedule.ts";
+import { Solitude } from "./solitude.ts";
+import { StageWorker } from "./stage-worker.ts";
+import { EventFilter, FilterConfig } from "./task-filter.ts";
+
+const ProcessorConfig = z.object({ ...BaseConfig.shape, ...HostConfig.shape, ...FilterConfig.shape });
+type ProcessorConfig = z.output<typeof ProcessorConfig>;
+type Context = RoleContext<ProcessorConfig>;
+
+/** The role that runs this exporter; several may share a process. */
+export function processorRole(definition: ExporterDefinition): Role {
+  return {
+    name: `${definition.name}-processor`,
+    Config: z.object({ ...ProcessorConfig.shape, ...definition.Config.shape }),
+    start: (context) => startProcessor(definition, context as unknown as Context),
+  };
+}
+
+/** Runs the exporter as this process, until a signal; the `main.ts` of a processor calls nothing else. */
+export async function runProcessor(definition: ExporterDefinition): Promise<void> {
+  await runRole(processorRole(definition));
+}
+
+async function startProcessor(definition: ExporterDefinition, context: Context): Promise<void> {
+  const connections = await connect(definition.name, context);
+  await warnIfNotDurable(connections.producer, context.logger);
+  const queues = openQueues(definition.name, connections.producer, context);
+  const exporter = await startExporter(definition, queues, context);
+  const { host, drain, outage } = createHost(definition.name, exporter, connections.producer, context);
+  const workers = createWorkers(host, queues, connections.worker, context);
+  context.lifecycle.defer(`${definition.name} workers`, async () => {
+    drain.begin(outage.isOn ? 0 : (context.config.SHUTDOWN_TIMEOUT_SECONDS * 1_000) / 2);
+    await Promise.all(workers.map((worker) => worker.close()));
+    drain.finish();
+  });
+  for (const worker of workers) worker.start();
+  await watchQueues(exporter, queues, connections.producer, context);
+}
+
+interface Connections {
+  /** Waits for Redis for ever. */
+  readonly worker: Redis;
+  /** Fails at once when Redis is away, so that a job can be given back meanwhile. */
+  readonly producer: Redis;
+}
+
+async function connect(name: string, { config, logger, lifecycle, health }: Context): Promise<Connections> {
+  const common = { url: config.REDIS_URL, startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000, logger, lifecycle, health };
+  return {
+    producer: await connectRedis({ ...common, use: "producer", name: `${name} Redis` }),
+    worker: await connectRedis({ ...common, use: "worker", name: `${name} queue` }),
+  };
+}
+
+interface Queues {
+  readonly events: Queue;
+  /** Opened when first asked for: an exporter without a second stage has none. */
+  readonly processing: () => Queue;
+}
+
+function openQueues(name: string, redis: Redis, { config, logger, lifecycle }: Context): Queues {
+  const open = (queueName: string): Queue => {
+    const queue = openQueue(queueName, { redis, prefix: config.QUEUE_PREFIX, logger });
+    lifecycle.defer(`${queueName} queue`, () => queue.close());
+    return queue;
+  };
+  let processing: Queue | undefined;
+  return { events: open(eventsQueueName(name)), processing: () => (processing ??= open(processingQueueName(name))) };
+}
+
+async function startExporter(definition: ExporterDefinition, queues: Queues, context: Context): Promise<Exporter> {
+  const exporter = await definition.create({ ...context, schedule: createSchedule(queues.processing) });
+  context.lifecycle.defer(`${definition.name} exporter`, () => exporter.stop?.());
+  await exporter.start?.();
+  return exporter;
+}
+
+function createHost(
+  name: string,
+  exporter: Exporter,
+  redis: Redis,
+  { config, logger, lifecycle, health, metrics }: Context,
+): { host: Host; drain: Drain; outage: Outage } {
+  const prefix = config.QUEUE_PREFIX;
+  const component = health.component(`${name} exporter`);
+  component.up();
+  const outage = new Outage(component, logger);
+  const drain = new Drain();
+  const hostMetrics = new HostMetrics(name, metrics);
+  const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
+  lifecycle.defer("dead letters", () => deadLetters.close());
+  const host: Host = {
+    name,
+    exporter,
+    filter: new BatchFilter(new EventFilter(config), new ExcludedTasks({ redis, prefix, owner: name })),
+    deadLetters,
+    metrics: hostMetrics,
+    rules: {
+      drain,
+      maxTries: config.PROCESSOR_MAX_TRIES,
+      onUnavailable: (reason) => outage.failed(reason),
+      onServed: () => outage.served(),
+      onRetry: (reason) => hostMetrics.retried(reason),
+      onSplit: () => hostMetrics.split(),
+    },
+  };
+  return { host, drain, outage };
+}
+
+function createWorkers(host: Host, queues: Queues, redis: Redis, { config, logger }: Context): { start(): void; close(): Promise<void> }[] {
+  const common = {
+    host,
+    redis,
+    prefix: config.QUEUE_PREFIX,
+    concurrency: config.PROCESSOR_CONCURRENCY,
+    solitude: new Solitude(),
+    logger,
+  };
+  const { exporter } = host;
+  const workers: { start(): void; close(): Promise<void> }[] = [
+    new StageWorker({ ...common, stage: eventsStage(host), queue: queues.events }),
+  ];
+  if (exporter.process !== undefined) {
+    const stage = idsStage(host, exporter.process.bind(exporter));
+    workers.push(new StageWorker({ ...common, stage, queue: queues.processing() }));
+  }
+  return workers;
+}
+
+async function watchQueues(exporter: Exporter, queues: Queues, redis: Redis, { metrics, logger, lifecycle }: Context): Promise<void> {
+  const watched = exporter.process === undefined ? [queues.events] : [queues.events, queues.processing()];
+  const gauges = new QueueGauges({ queues: watched, redis, metrics, logger });
+  lifecycle.defer("queue gauges", () => gauges.close());
+  await gauges.start();
+}

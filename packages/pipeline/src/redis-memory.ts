@@ -1,0 +1,46 @@
+/** Whether Redis still has room. */
+import type { Redis } from "ioredis";
+
+/**
+ * The share of `maxmemory` from which on Redis counts as full. It must stay below 1: at `maxmemory` Redis refuses `RPOPLPUSH` too, by which
+ * BullMQ's workers take a job, so that queues which filled the memory to the brim could never be drained again.
+ */
+const FULL_SHARE = 0.9;
+/** How long one refused write counts when Redis does not tell its memory (`INFO` forbidden by an ACL). */
+const REFUSAL_MS = 2_000;
+
+export class RedisMemory {
+  readonly #redis: Redis;
+  readonly #now: () => number;
+  #nearlyFull = false;
+  #refusedUntil = 0;
+
+  constructor(redis: Redis, now: () => number = Date.now) {
+    this.#redis = redis;
+    this.#now = now;
+  }
+
+  get isFull(): boolean {
+    return this.#nearlyFull || this.#now() < this.#refusedUntil;
+  }
+
+  /** A write was refused for lack of memory. */
+  refused(): void {
+    this.#refusedUntil = this.#now() + REFUSAL_MS;
+  }
+
+  async refresh(): Promise<void> {
+    this.#nearlyFull = isNearlyFull(await this.#redis.info("memory"));
+  }
+}
+
+/** Reads `INFO memory`; without `maxmemory` Redis is never full. */
+export function isNearlyFull(info: string): boolean {
+  const used = readField(info, "used_memory");
+  const limit = readField(info, "maxmemory");
+  return limit > 0 && used >= limit * FULL_SHARE;
+}
+
+function readField(info: string, name: string): number {
+  return Number(new RegExp(`^${name}:(\\d+)`, "m").exec(info)?.[1] ?? 0);
+}

@@ -1,0 +1,124 @@
+/** Runs one stage of an exporter as a BullMQ worker: takes jobs, keeps them until they are done, and never lets one end in `failed`. */
+import { toError, type Logger } from "@celery-metrics-exporter/runtime";
+import { WaitingError, Worker, type Job, type Queue } from "bullmq";
+import type { Redis } from "ioredis";
+import { tryUntilDecided } from "./deliver.ts";
+import { GivenBack } from "./drain.ts";
+import { PermanentError } from "./errors.ts";
+import type { Host } from "./host.ts";
+import { JOB_NAMES } from "./job-names.ts";
+import { judge } from "./quarantine.ts";
+import { withRedis } from "./redis-errors.ts";
+import type { Solitude } from "./solitude.ts";
+import type { Stage } from "./stage.ts";
+import { LOCK_OPTIONS, REDIS_RETRY_MS } from "./takeover.ts";
+
+export interface StageWorkerOptions<P> {
+  readonly stage: Stage<P>;
+  readonly host: Host;
+  /** The same queue, for the parts of a job that is split. */
+  readonly queue: Queue;
+  /** A `worker` connection; stays open. */
+  readonly redis: Redis;
+  readonly prefix: string;
+  readonly concurrency: number;
+  /** Shared by all stages of a process. */
+  readonly solitude: Solitude;
+  readonly logger: Logger;
+}
+
+export class StageWorker<P> {
+  readonly #options: StageWorkerOptions<P>;
+  readonly #worker: Worker;
+
+  constructor(options: StageWorkerOptions<P>) {
+    this.#options = options;
+    const { stage, redis, prefix, concurrency, host, logger } = options;
+    const queue = stage.queueName;
+    this.#worker = new Worker(queue, (job, token) => this.#process(job, token), {
+      connection: redis,
+      prefix,
+      concurrency,
+      autorun: false,
+      removeOnComplete: { count: 0 },
+      runRetryDelay: REDIS_RETRY_MS,
+      ...LOCK_OPTIONS,
+    });
+    this.#worker.on("stalled", (job) => {
+      host.metrics.stalled(queue);
+      logger.warn({ queue, job }, "job taken over from a process that died");
+    });
+    this.#worker.on("failed", (job, err) => logger.error({ queue, job: job?.id, err }, "job failed"));
+    // The connection logs its own loss; what remains is a lock that was lost while Redis was away.
+    this.#worker.on("error", (err) => logger.debug({ queue, err }, "worker error"));
+  }
+
+  /** Begins to take jobs. */
+  start(): void {
+    this.#worker.run().catch((thrown: unknown) => this.#options.logger.error({ err: toError(thrown) }, "worker ended"));
+  }
+
+  /** Takes no more jobs, and resolves when those under way are done or given back. */
+  async close(): Promise<void> {
+    await this.#worker.close();
+  }
+
+  async #process(job: Job, token: string | undefined): Promise<void> {
+    try {
+      await this.#handle(job);
+    } catch (thrown) {
+      if (thrown instanceof GivenBack) await this.#giveBack(job, token);
+      else this.#options.logger.error({ job: job.id, err: toError(thrown) }, "job could not be handled, it will be taken over");
+      // BullMQ's way to let go of a job without an outcome. One that was not moved loses its lock and stalls.
+      throw new WaitingError();
+    }
+  }
+
+  async #handle(job: Job): Promise<void> {
+    const { stage, solitude, host } = this.#options;
+    if (host.rules.drain.begun.aborted) throw new GivenBack();
+    const parcel = await this.#decode(job);
+    if (parcel === undefined) return;
+    const history = { suspect: job.name === JOB_NAMES.suspect, stalls: job.stalledCounter, size: stage.size(parcel) };
+    const run = (): Promise<void> => stage.run(parcel, { id: String(job.id) });
+    switch (judge(history)) {
+      case "run":
+        return solitude.beside(run);
+      case "alone":
+        return solitude.alone(run);
+      case "split":
+        return this.#split(parcel);
+      case "bury":
+        await tryUntilDecided(() => stage.bury(parcel, "crash", "the process ended each time it had this"), host.rules);
+    }
+  }
+
+  async #decode(job: Job): Promise<P | undefined> {
+    const { stage, host } = this.#options;
+    try {
+      return stage.decode(job.data);
+    } catch (thrown) {
+      if (!(thrown instanceof PermanentError)) throw thrown;
+      const letter = { source: host.name, reason: "payload", detail: thrown.message, payload: job.data as unknown };
+      await tryUntilDecided(() => host.deadLetters.add([letter]), host.rules);
+      return undefined;
+    }
+  }
+
+  /** The parts are stored before the job completes: a kill in between repeats them, and loses nothing. */
+  async #split(parcel: P): Promise<void> {
+    const { stage, host, queue, logger } = this.#options;
+    logger.warn({ queue: stage.queueName, size: stage.size(parcel) }, "job stalled repeatedly, its parts will run alone");
+    const jobs = stage.split(parcel).map((data) => ({ name: JOB_NAMES.suspect, data }));
+    await tryUntilDecided(() => withRedis("splitting a job", async () => void (await queue.addBulk(jobs))), host.rules);
+    host.rules.onSplit();
+  }
+
+  async #giveBack(job: Job, token: string | undefined): Promise<void> {
+    try {
+      await job.moveToWait(token);
+    } catch (thrown) {
+      this.#options.logger.debug({ job: job.id, err: toError(thrown) }, "job not given back, it will be taken over");
+    }
+  }
+}
