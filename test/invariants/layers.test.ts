@@ -75,6 +75,13 @@ function importsOf(file: string): string[] {
     );
 }
 
+/** What stands in a file besides imports and comments. */
+function statementsOf(file: string): string[] {
+  return readText(file)
+    .split("\n")
+    .filter((line) => line !== "" && !/^(import |\/?\*|\/\/)/.test(line.trimStart()));
+}
+
 describe("the process", () => {
   const sources = packages.filter(({ folder }) => folder !== "packages/testkit").flatMap(({ folder }) => sourcesOf(folder));
   const filesWith = (pattern: RegExp): string[] => sources.filter((file) => pattern.test(readText(file)));
@@ -92,10 +99,6 @@ describe("the process", () => {
   it("is only wired in main.ts: imports and one call", () => {
     const mains = sources.filter((file) => file.endsWith("/src/main.ts"));
     expect(mains.length).toBeGreaterThanOrEqual(5);
-    const statementsOf = (file: string): string[] =>
-      readText(file)
-        .split("\n")
-        .filter((line) => line !== "" && !/^(import |\/?\*|\/\/)/.test(line.trimStart()));
     expect(mains.filter((file) => statementsOf(file).length !== 1)).toEqual([]);
   });
 });

@@ -1,5 +1,5 @@
 /** Structured logs on standard output. Messages are static; what varies is in the fields. */
-import { pino, type Logger as PinoLogger } from "pino";
+import { pino, type Logger as PinoLogger, type LoggerOptions } from "pino";
 
 export type Logger = PinoLogger;
 
@@ -19,13 +19,14 @@ const REDACTED = [
   "*.url",
 ];
 
-/** A JSON logger; `role` is in every line. */
-export function createLogger(role: string, level: string): Logger {
-  return pino({
+/** A JSON logger; `role` is in every line. Writes to standard output, or where it is told to. */
+export function createLogger(role: string, level: string, destination?: { write(line: string): void }): Logger {
+  const options: LoggerOptions = {
     level,
     base: { role },
     redact: { paths: REDACTED, censor: "[redacted]" },
     formatters: { level: (label) => ({ level: label }) },
     timestamp: pino.stdTimeFunctions.isoTime,
-  });
+  };
+  return destination === undefined ? pino(options) : pino(options, destination);
 }
