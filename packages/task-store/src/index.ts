@@ -1,1 +1,6 @@
-export {};
+export type { Wait } from "./attempts.ts";
+export type { Completion } from "./completions.ts";
+export type { FactOptions, Facts, FinalState } from "./fact.ts";
+export { summarise, type Lack, type Summary } from "./summarise.ts";
+export type { TaskEntry } from "./task-entry.ts";
+export { TaskStore, type Claim, type TaskStoreOptions } from "./task-store.ts";

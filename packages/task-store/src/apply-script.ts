@@ -1,0 +1,116 @@
+/**
+ * Adds changes to tasks of one shard: facts to the set, name and queue by their key (see `description.ts`), the expiry never lowered.
+ *
+ *   KEYS  the tasks
+ *   ARGV  expiry in seconds, facts kept of each kind; then for each task: ETA in seconds or 0; key of its description or ''; the number of
+ *         description fields and values, and these; the number of facts, and these
+ *
+ * Replies with the indices (from 1) of the tasks for which one of these facts is a final that was not sent yet.
+ *
+ * A tombstone (`t`, see `settle-script.ts`) keeps its short expiry, unless a final or a start that is new shows that the task goes on.
+ */
+export const APPLY_SCRIPT = `
+local now = tonumber(redis.call('TIME')[1])
+local ttl, kept = tonumber(ARGV[1]), tonumber(ARGV[2])
+local texts = {'n', 'n1', 'n2', 'n3', 'q', 'q1', 'q2', 'q3'}
+
+-- The order of bytes: Lua's own follows the server's locale.
+local function compare(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = a:byte(i), b:byte(i)
+    if x ~= y then return x - y end
+  end
+  return #a - #b
+end
+
+local function later(a, b)
+  local x, y = #a:match('^[^.|]*'), #b:match('^[^.|]*')
+  if x ~= y then return x > y end
+  return compare(a, b) > 0
+end
+
+local function join(fields, from)
+  local text = ''
+  for i = from, from + 3 do text = text .. (fields[i] or '') end
+  return text
+end
+
+-- Whether a description with the key of the stored one replaces it.
+local function smaller(key, first, last)
+  local given = {}
+  for i = first, last, 2 do given[ARGV[i]] = ARGV[i + 1] end
+  local new = {}
+  for i, field in ipairs(texts) do new[i] = given[field] end
+  local old = redis.call('HMGET', key, unpack(texts))
+  local order = compare(join(new, 1), join(old, 1))
+  if order == 0 then order = compare(join(new, 5), join(old, 5)) end
+  return order < 0
+end
+
+local function trim(key)
+  local kinds = {s = {}, r = {}, b = {}, f = {}}
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    local kind = kinds[field:sub(1, 1)]
+    if kind then kind[#kind + 1] = field end
+  end
+  for _, facts in pairs(kinds) do
+    if #facts > kept then
+      table.sort(facts, later)
+      redis.call('HDEL', key, unpack(facts, kept + 1))
+    end
+  end
+end
+
+local unsent = {}
+local at = 3
+for index, key in ipairs(KEYS) do
+  local eta, k = tonumber(ARGV[at]), ARGV[at + 1]
+  local first = at + 3
+  local last = first + ARGV[at + 2] - 1
+  local facts = {}
+  for i = last + 2, last + 1 + ARGV[last + 1] do facts[#facts + 1] = ARGV[i] end
+  at = last + 2 + #facts
+
+  local have = redis.call('HMGET', key, 'k', 't', unpack(facts))
+  local add = {}
+  local goesOn, pending = false, false
+  for i, fact in ipairs(facts) do
+    local value, kind = have[i + 2], fact:byte(1)
+    if not value then
+      add[#add + 1] = fact
+      add[#add + 1] = ''
+      if kind == 98 or kind == 102 then goesOn = true end
+    end
+    if kind == 102 and value ~= '1' then pending = true end
+  end
+  if pending then unsent[#unsent + 1] = index end
+
+  if k ~= '' then
+    local old = have[1] and tonumber(have[1])
+    local new = tonumber(k)
+    if not old or new < old or (new == old and smaller(key, first, last)) then
+      if old then redis.call('HDEL', key, unpack(texts)) end
+      add[#add + 1] = 'k'
+      add[#add + 1] = k
+      for i = first, last do add[#add + 1] = ARGV[i] end
+    end
+  end
+
+  if #add > 0 then
+    redis.call('HSET', key, unpack(add))
+    if redis.call('HLEN', key) > kept then trim(key) end
+  end
+
+  local tombstone = have[2]
+  if tombstone and goesOn then
+    redis.call('HDEL', key, 't')
+    tombstone = false
+  end
+  if not tombstone then
+    local wanted = ttl
+    if eta > now then wanted = eta - now + ttl end
+    if redis.call('TTL', key) < wanted then redis.call('EXPIRE', key, string.format('%.0f', wanted)) end
+  end
+end
+return unsent
+`;

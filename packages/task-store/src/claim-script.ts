@@ -1,0 +1,45 @@
+/**
+ * Claims tasks of one shard for a job.
+ *
+ *   KEYS  the tasks
+ *   ARGV  the job's id, the lease in milliseconds
+ *
+ * Replies for each task with
+ *   0                        nothing to send: every final was sent, or the task is not known
+ *   milliseconds             another job has a lease on it that long
+ *   {milliseconds, hash…}    the lease is ours; how long ago it was first claimed, and its fields and values in turn
+ *
+ * \`c\` holds the lease as \`<end>:<job>\`, \`p\` the first claim; both in milliseconds of Redis' clock, so that only one clock counts. A job may
+ * take its own lease again at once: after a crash the same job runs again.
+ */
+export const CLAIM_SCRIPT = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local job, lease = ARGV[1], tonumber(ARGV[2])
+local replies = {}
+for index, key in ipairs(KEYS) do
+  local hash = redis.call('HGETALL', key)
+  local pending, held, since = false, nil, now
+  for i = 1, #hash, 2 do
+    local field, value = hash[i], hash[i + 1]
+    if field == 'c' then held = value
+    elseif field == 'p' then since = tonumber(value)
+    elseif field:byte(1) == 102 and value ~= '1' then pending = true end
+  end
+  local left = 0
+  if held then
+    local finish, holder = held:match('^(%d+):(.*)$')
+    if holder ~= job then left = tonumber(finish) - now end
+  end
+  if not pending then
+    replies[index] = 0
+  elseif left > 0 then
+    replies[index] = left
+  else
+    redis.call('HSET', key, 'c', string.format('%.0f:%s', now + lease, job), 'p', string.format('%.0f', since))
+    table.insert(hash, 1, now - since)
+    replies[index] = hash
+  end
+end
+return replies
+`;

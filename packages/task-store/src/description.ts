@@ -1,0 +1,67 @@
+/**
+ * A task's name and queue. Several events may tell them, and differ: the earliest `task-sent` decides, without one the earliest
+ * `task-received` (whose name may be a shadow, celery/worker/request.py, and which has no queue).
+ *
+ * One number, the key, orders them, and the smaller wins: a `task-sent` has its microseconds, a `task-received` its microseconds plus
+ * `MAX_TIMESTAMP`, so it comes after any `task-sent`. `MAX_TIMESTAMP` is such that both fit a double, in which Lua compares them. Equal keys
+ * fall to the byte-wise smaller name, then queue. An event without a name describes nothing.
+ *
+ * In the hash: `k` the key, `n` the name, `q` the queue; longer than 60 bytes they go on in `n1`…`n3`, `q1`…`q3`, because one value over 64
+ * bytes turns a Redis hash from a listpack into a table and triples it. The rest is cut off: Datadog keeps 200 characters of a tag.
+ */
+import { MAX_TIMESTAMP, toMicroseconds, type TaskEvent } from "@celery-metrics-exporter/events";
+import { compareBytes, splitUtf8 } from "./bytes.ts";
+
+export interface Description {
+  readonly key: number;
+  readonly name: string;
+  readonly queue?: string;
+}
+
+const MAX_PART_BYTES = 60;
+const MAX_PARTS = 4;
+const MAX_MICROSECONDS = MAX_TIMESTAMP * 1e6;
+
+export const NAME_FIELDS = ["n", "n1", "n2", "n3"] as const;
+export const QUEUE_FIELDS = ["q", "q1", "q2", "q3"] as const;
+
+/** What this event tells, if anything. */
+export function descriptionOf(event: TaskEvent): Description | undefined {
+  if (event.type !== "task-sent" && event.type !== "task-received") return undefined;
+  if (event.name === undefined || event.name === "") return undefined;
+  const name = cut(event.name);
+  const at = Math.min(Math.max(toMicroseconds(event.timestamp), 0), MAX_MICROSECONDS);
+  if (event.type === "task-received") return { key: at + MAX_MICROSECONDS, name };
+  return event.queue === undefined || event.queue === "" ? { key: at, name } : { key: at, name, queue: cut(event.queue) };
+}
+
+/** As much as is kept; cut before anything is compared, so that every place compares the same text. */
+function cut(text: string): string {
+  return splitUtf8(text, MAX_PART_BYTES, MAX_PARTS).join("");
+}
+
+/** The one of two that stands. */
+export function betterDescription(a: Description | undefined, b: Description | undefined): Description | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  if (a.key !== b.key) return a.key < b.key ? a : b;
+  const order = compareBytes(a.name, b.name) || compareBytes(a.queue ?? "", b.queue ?? "");
+  return order <= 0 ? a : b;
+}
+
+/** Field and value in turn, without the key. */
+export function descriptionFields(description: Description): string[] {
+  const fields = spread(NAME_FIELDS, description.name);
+  if (description.queue !== undefined) fields.push(...spread(QUEUE_FIELDS, description.queue));
+  return fields;
+}
+
+function spread(fields: readonly string[], text: string): string[] {
+  return splitUtf8(text, MAX_PART_BYTES, MAX_PARTS).flatMap((part, index) => [fields[index] ?? "", part]);
+}
+
+/** Reads name and queue back; undefined where no event told them yet. */
+export function parseDescription(hash: ReadonlyMap<string, string>): { readonly name?: string; readonly queue?: string } {
+  const name = NAME_FIELDS.map((field) => hash.get(field) ?? "").join("");
+  const queue = QUEUE_FIELDS.map((field) => hash.get(field) ?? "").join("");
+  return { ...(name === "" ? {} : { name }), ...(queue === "" ? {} : { queue }) };
+}

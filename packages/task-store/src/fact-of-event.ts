@@ -1,0 +1,60 @@
+/** Turns an event into the fact it states; the layout is in `fact.ts`. */
+import { MAX_TIMESTAMP, isFinal, stateOf, toMicroseconds, type TaskEvent } from "@celery-metrics-exporter/events";
+import { exceptionClass } from "./exception-class.ts";
+import { STATE_LETTERS, type FactOptions, type FinalState } from "./fact.ts";
+import { hostHash } from "./short-hash.ts";
+
+const MAX_MICROSECONDS = MAX_TIMESTAMP * 1e6;
+
+/** The field that holds what an event says; undefined for one that the Store has no use for. */
+export function factOf(event: TaskEvent, options: FactOptions): string | undefined {
+  switch (event.type) {
+    case "task-sent":
+      return trimEnd(`s${instant(event.timestamp)}${attempt(event)}`);
+    case "task-received":
+      return trimEnd(`r${instant(event.timestamp)}.${hostHash(event.hostname)}${attempt(event)}`);
+    case "task-started":
+      return `b${instant(event.timestamp)}.${hostHash(event.hostname)}${detail(options.keepWorker ? event.hostname : "")}`;
+    case "task-succeeded":
+    case "task-failed":
+    case "task-revoked":
+    case "task-rejected":
+      return isFinal(event) ? finalOf(event, options) : undefined;
+    case "task-retried":
+      return undefined;
+    default:
+      return event satisfies never;
+  }
+}
+
+function finalOf(event: TaskEvent, options: FactOptions): string {
+  const runtime = event.type === "task-succeeded" && event.runtime !== undefined ? nanoseconds(event.runtime) : "";
+  const exception = options.keepException && event.type === "task-failed" ? (exceptionClass(event.exception ?? "") ?? "") : "";
+  const details = detail(options.keepWorker ? event.hostname : "", exception);
+  return `f${instant(event.timestamp)}.${hostHash(event.hostname)}.${STATE_LETTERS[stateOf(event) as FinalState]}${runtime}${details}`;
+}
+
+function attempt(event: { readonly retries?: number; readonly eta?: number }): string {
+  const retries = event.retries === undefined || event.retries <= 0 ? "" : event.retries.toString(36);
+  return `.${retries}.${event.eta === undefined ? "" : instant(event.eta)}`;
+}
+
+function detail(worker: string, exception = ""): string {
+  if (worker === "" && exception === "") return "";
+  const rest = exception === "" ? "" : `|${exception}`;
+  return `|${worker.slice(0, 200).replaceAll("|", "_")}${rest}`;
+}
+
+function instant(seconds: number): string {
+  return Math.min(Math.max(toMicroseconds(seconds), 0), MAX_MICROSECONDS).toString(36);
+}
+
+function nanoseconds(seconds: number): string {
+  return Math.max(Math.round(seconds * 1e9), 0).toString(36);
+}
+
+function trimEnd(field: string): string {
+  let end = field.length;
+  while (field[end - 1] === ".") end--;
+  return field.slice(0, end);
+}

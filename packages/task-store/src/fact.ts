@@ -1,0 +1,73 @@
+/**
+ * A fact is one thing an event says about a task, as the Store keeps it: the NAME of a hash field. Its value is empty, or `1` once what
+ * follows from it was sent. Adding a fact is adding to a set, so it does not matter how often and in which order facts arrive.
+ *
+ *   s<at>.<retries>.<eta>              task-sent
+ *   r<at>.<host>.<retries>.<eta>       task-received
+ *   b<at>.<host>|<worker>              task-started ("begun")
+ *   f<at>.<host>.<state><runtime>|<worker>|<exception>   a final
+ *
+ * Instants are microseconds and runtimes nanoseconds, in base 36; hosts are hashes; empty parts at the end are left out. What follows a `|`
+ * is there only where the opt-in tags want it, and is no part of the fact's identity.
+ */
+
+/** The states that end a task, or one run of it. */
+export type FinalState = "SUCCESS" | "FAILURE" | "REVOKED" | "REJECTED";
+
+interface FactBase {
+  /** The hash field. */
+  readonly field: string;
+  /** Microseconds since the epoch, by the sender's clock. */
+  readonly at: number;
+  /** Whether what follows from it was sent. */
+  readonly sent: boolean;
+}
+
+/** Which attempt a message was for, and not before when. */
+export interface Attempt {
+  readonly retries: number;
+  /** Microseconds since the epoch. */
+  readonly eta?: number;
+}
+
+export interface SentFact extends FactBase, Attempt {}
+
+export interface ReceivedFact extends FactBase, Attempt {
+  readonly host: string;
+}
+
+export interface StartedFact extends FactBase {
+  readonly host: string;
+  /** Where `keepWorker` is on. */
+  readonly worker?: string;
+}
+
+export interface FinalFact extends FactBase {
+  readonly host: string;
+  readonly state: FinalState;
+  /** Seconds; only of SUCCESS. */
+  readonly runtime?: number;
+  readonly worker?: string;
+  /** The exception's class, where `keepException` is on. */
+  readonly exception?: string;
+}
+
+/** What the opt-in tags need; both cost memory. */
+export interface FactOptions {
+  readonly keepWorker: boolean;
+  readonly keepException: boolean;
+}
+
+/** A task's facts, told apart by kind. */
+export interface Facts {
+  readonly sent: readonly SentFact[];
+  readonly received: readonly ReceivedFact[];
+  readonly started: readonly StartedFact[];
+  readonly finals: readonly FinalFact[];
+}
+
+/** How a final's state is written. */
+export const STATE_LETTERS: Readonly<Record<FinalState, string>> = { SUCCESS: "S", FAILURE: "F", REVOKED: "V", REJECTED: "J" };
+
+/** The value of a fact whose consequences were sent; of any other it is empty. */
+export const SENT = "1";

@@ -1,0 +1,30 @@
+/** The Store's keys: `{cme:<shard>}:task:<id>`. Redis Cluster spreads the shards, and one script call serves all tasks of a shard. */
+import { hash32 } from "./short-hash.ts";
+
+export const SHARDS = 16;
+
+/** Builds keys under a prefix: `QUEUE_PREFIX` without its braces, since a key has but one hash tag and ours holds the shard too. */
+export class StoreKeys {
+  readonly #beforeId: readonly string[];
+
+  constructor(queuePrefix: string) {
+    const prefix = queuePrefix.replace(/[{}]/g, "");
+    this.#beforeId = Array.from({ length: SHARDS }, (_, shard) => `{${prefix}:${shard}}:task:`);
+  }
+
+  /** Sorts ids by the shard that holds them; within a shard in the order given. */
+  byShard(ids: Iterable<string>): Map<number, string[]> {
+    const shards = new Map<number, string[]>();
+    for (const id of ids) {
+      const shard = hash32(id) % SHARDS;
+      const others = shards.get(shard);
+      if (others === undefined) shards.set(shard, [id]);
+      else others.push(id);
+    }
+    return shards;
+  }
+
+  keyOf(id: string, shard = hash32(id) % SHARDS): string {
+    return `${this.#beforeId[shard]}${id}`;
+  }
+}

@@ -1,0 +1,42 @@
+/**
+ * Marks facts of claimed tasks of one shard as sent, and gives up the leases.
+ *
+ *   KEYS  the tasks
+ *   ARGV  the job's id, the tombstone's expiry in seconds; then for each task: the number of facts, and these
+ *
+ * Facts are marked by name, so one that arrived after the claim stays unsent. Once no final is left unsent the task is a tombstone: the same
+ * hash, with \`t\`, and a short expiry. It is there so that late and repeated events find their facts marked and change nothing.
+ */
+export const SETTLE_SCRIPT = `
+local job, ttl = ARGV[1], tonumber(ARGV[2])
+local at = 3
+for _, key in ipairs(KEYS) do
+  local count = tonumber(ARGV[at])
+  local sent = {}
+  for i = at + 1, at + count do sent[ARGV[i]] = true end
+  at = at + count + 1
+
+  local set, finals, pending, ours = {}, 0, 0, false
+  local hash = redis.call('HGETALL', key)
+  for i = 1, #hash, 2 do
+    local field, value = hash[i], hash[i + 1]
+    if sent[field] then
+      set[#set + 1] = field
+      set[#set + 1] = '1'
+      value = '1'
+    end
+    if field:byte(1) == 102 then
+      finals = finals + 1
+      if value ~= '1' then pending = pending + 1 end
+    elseif field == 'c' then
+      ours = value:match(':(.*)$') == job
+    end
+  end
+  if #set > 0 then redis.call('HSET', key, unpack(set)) end
+  if ours then redis.call('HDEL', key, 'c', 'p') end
+  if finals > 0 and pending == 0 then
+    redis.call('HSET', key, 't', '1')
+    redis.call('EXPIRE', key, ttl)
+  end
+end
+`;

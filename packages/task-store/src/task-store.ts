@@ -1,0 +1,140 @@
+/**
+ * The Store: what is known of each task, in Redis, until its metrics were sent.
+ *
+ * A task's entry passes through these states, in any order of events:
+ *
+ *   open       facts are being gathered; expires after 7 days, or that long after its ETA
+ *   pending    holds a final that was not sent; `apply` reported its id
+ *   claimed    a job has a lease on it and sends its metrics; the lease ends by itself, so a job that dies holds nothing up
+ *   tombstone  every final was sent; kept for an hour so that late and repeated events find their facts marked
+ *
+ * A final from a further run makes a tombstone pending again.
+ *
+ * `apply` reports a task if *this batch* holds a final of it that is not marked sent. That is every task with an unsent final that may lack a
+ * processing job: a final is in the entry only if some batch brought it; that batch either was completed, and then its job was scheduled, or
+ * it runs again, and then its final is found unsent again. Batches that bring other events of the task need not report it, and so do not
+ * schedule it over and over.
+ */
+import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { Redis } from "ioredis";
+import { APPLY_SCRIPT } from "./apply-script.ts";
+import { CLAIM_SCRIPT } from "./claim-script.ts";
+import { descriptionFields } from "./description.ts";
+import type { FactOptions } from "./fact.ts";
+import { StoreKeys } from "./keys.ts";
+import { toStoreError } from "./redis-errors.ts";
+import { RELEASE_SCRIPT } from "./release-script.ts";
+import { SETTLE_SCRIPT } from "./settle-script.ts";
+import { StoreScript, type ScriptCall } from "./store-script.ts";
+import { KEPT_PER_KIND, collectChanges, type TaskChange } from "./task-changes.ts";
+import { parseTaskEntry, type TaskEntry } from "./task-entry.ts";
+
+export interface TaskStoreOptions extends FactOptions {
+  readonly redis: Redis;
+  /** The Store's keys get the same prefix as the queues, without its braces. */
+  readonly queuePrefix: string;
+  /** How long an entry is kept after its last change, or its ETA. */
+  readonly taskExpirySeconds: number;
+  /** How long a tombstone is kept. */
+  readonly sentExpirySeconds: number;
+  /** How long a job may take to send what it claimed, before another may claim it. */
+  readonly leaseMs: number;
+}
+
+/** What a claim of one task comes to. */
+export type Claim =
+  | { readonly outcome: "sent" }
+  | { readonly outcome: "busy"; /** Until the other job's lease ends. */ readonly freeInMs: number }
+  | { readonly outcome: "claimed"; readonly entry: TaskEntry; /** Since the first claim. */ readonly waitedMs: number };
+
+/** Every method throws `UnavailableError` when Redis does not serve; calling it again with the same arguments is always safe. */
+export class TaskStore {
+  readonly #options: TaskStoreOptions;
+  readonly #keys: StoreKeys;
+  readonly #apply: StoreScript;
+  readonly #claim: StoreScript;
+  readonly #settle: StoreScript;
+  readonly #release: StoreScript;
+
+  constructor(options: TaskStoreOptions) {
+    this.#options = options;
+    this.#keys = new StoreKeys(options.queuePrefix);
+    this.#apply = new StoreScript(options.redis, APPLY_SCRIPT);
+    this.#claim = new StoreScript(options.redis, CLAIM_SCRIPT);
+    this.#settle = new StoreScript(options.redis, SETTLE_SCRIPT);
+    this.#release = new StoreScript(options.redis, RELEASE_SCRIPT);
+  }
+
+  /** Merges events into their tasks. Returns the ids of those for which the batch holds a final that was not sent. */
+  async apply(events: readonly CeleryEvent[]): Promise<string[]> {
+    const changes = collectChanges(events, this.#options);
+    const shards = [...this.#keys.byShard(changes.keys())];
+    const head = [String(this.#options.taskExpirySeconds), String(KEPT_PER_KIND)];
+    const calls = shards.map(([shard, ids]): ScriptCall => {
+      const args = [...head];
+      for (const id of ids) appendChange(args, changes.get(id));
+      return { keys: ids.map((id) => this.#keys.keyOf(id, shard)), args };
+    });
+    const replies = (await this.#apply.run(calls)) as number[][];
+    return shards.flatMap(([, ids], call) => (replies[call] ?? []).map((index) => ids[index - 1] ?? ""));
+  }
+
+  /** Takes a lease on each of these tasks for a job, where there is something to send and no other job has one. */
+  async claim(jobId: string, ids: readonly string[]): Promise<Map<string, Claim>> {
+    const shards = [...this.#keys.byShard(new Set(ids))];
+    const args = [jobId, String(this.#options.leaseMs)];
+    const replies = (await this.#claim.run(this.#calls(shards, args))) as unknown[][];
+    const claims = new Map<string, Claim>();
+    for (const [call, [, shardIds]] of shards.entries()) {
+      for (const [index, id] of shardIds.entries()) claims.set(id, toClaim(replies[call]?.[index]));
+    }
+    return claims;
+  }
+
+  /** Marks these facts (fields) of each task as sent, and gives up the job's leases. */
+  async settle(jobId: string, sent: ReadonlyMap<string, readonly string[]>): Promise<void> {
+    const calls = [...this.#keys.byShard(sent.keys())].map(([shard, ids]): ScriptCall => {
+      const args = [jobId, String(this.#options.sentExpirySeconds)];
+      for (const id of ids) {
+        const fields = sent.get(id) ?? [];
+        args.push(String(fields.length), ...fields);
+      }
+      return { keys: ids.map((id) => this.#keys.keyOf(id, shard)), args };
+    });
+    await this.#settle.run(calls);
+  }
+
+  /** Gives up the job's leases on tasks whose metrics cannot be sent yet. */
+  async release(jobId: string, ids: readonly string[]): Promise<void> {
+    await this.#release.run(this.#calls([...this.#keys.byShard(new Set(ids))], [jobId]));
+  }
+
+  /** Removes all that is known of these tasks. */
+  async forget(ids: readonly string[]): Promise<void> {
+    const pipeline = this.#options.redis.pipeline();
+    for (const id of ids) pipeline.unlink(this.#keys.keyOf(id));
+    try {
+      for (const [error] of (await pipeline.exec()) ?? []) if (error !== null) throw error;
+    } catch (thrown) {
+      throw toStoreError(thrown);
+    }
+  }
+
+  #calls(shards: readonly (readonly [number, readonly string[]])[], args: readonly string[]): ScriptCall[] {
+    return shards.map(([shard, ids]) => ({ keys: ids.map((id) => this.#keys.keyOf(id, shard)), args }));
+  }
+}
+
+function appendChange(args: string[], change: TaskChange | undefined): void {
+  const description = change?.description;
+  const fields = description === undefined ? [] : descriptionFields(description);
+  const facts = change?.facts ?? [];
+  args.push(String(change?.etaSeconds ?? 0), description === undefined ? "" : String(description.key));
+  args.push(String(fields.length), ...fields, String(change?.facts.size ?? 0), ...facts);
+}
+
+function toClaim(reply: unknown): Claim {
+  if (typeof reply === "number") return reply === 0 ? { outcome: "sent" } : { outcome: "busy", freeInMs: reply };
+  const [waitedMs, ...hash] = reply as [number, ...string[]];
+  return { outcome: "claimed", entry: parseTaskEntry(hash), waitedMs };
+}

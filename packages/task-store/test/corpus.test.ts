@@ -1,0 +1,94 @@
+import { corpusNames, readCorpus, type ExpectedMetrics } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { summarise } from "../src/summarise.ts";
+import { StoreHarness } from "./store-harness.ts";
+
+let harness: StoreHarness;
+beforeAll(async () => {
+  harness = await StoreHarness.start();
+});
+afterAll(() => harness.close());
+
+const COUNTS = { SUCCESS: "success_count", FAILURE: "fail_count", REVOKED: "revoked_count", REJECTED: "rejected_count" } as const;
+
+/** What the Store says to send, in the corpus' own form. */
+async function metricsFrom(ids: readonly string[]): Promise<ExpectedMetrics> {
+  const counts: Record<(typeof COUNTS)[keyof typeof COUNTS], Record<string, number>> = {
+    success_count: {},
+    fail_count: {},
+    revoked_count: {},
+    rejected_count: {},
+  };
+  const run_time: [string, "success" | "failure", number][] = [];
+  const wait_time: [string, number, "sent" | "received"][] = [];
+  const claims = await harness.store.claim("job", ids);
+  for (const claim of claims.values()) {
+    if (claim.outcome !== "claimed") throw new Error(`claim is ${claim.outcome}`);
+    const { name, queue, completions, waits } = summarise(claim.entry);
+    const task = `${name ?? "unknown"}|${queue ?? "unknown"}`;
+    for (const { state, runTime } of completions) {
+      counts[COUNTS[state]][task] = (counts[COUNTS[state]][task] ?? 0) + 1;
+      if (runTime !== undefined) run_time.push([task, state === "SUCCESS" ? "success" : "failure", runTime]);
+    }
+    for (const { seconds, basis } of waits) wait_time.push([task, seconds, basis]);
+  }
+  return { ...counts, run_time, wait_time };
+}
+
+interface Sample {
+  readonly key: string;
+  readonly seconds: number;
+}
+
+/** The same metrics sorted, so that two can be compared whatever their order. */
+function sorted({ run_time, wait_time, ...counts }: ExpectedMetrics): { counts: unknown; runs: Sample[]; waits: Sample[] } {
+  return {
+    counts,
+    runs: run_time.map(([task, state, seconds]) => ({ key: `${task} ${state}`, seconds })).sort(bySeconds),
+    waits: wait_time.map(([task, seconds, basis]) => ({ key: `${task} ${basis}`, seconds })).sort(bySeconds),
+  };
+}
+
+function bySeconds(a: Sample, b: Sample): number {
+  return a.key < b.key ? -1 : a.key > b.key ? 1 : a.seconds - b.seconds;
+}
+
+/** Equal to within 2 µs: the recordings' clocks are floating-point seconds, ours whole microseconds. */
+function close({ key, seconds }: Sample): unknown {
+  return { key, seconds: expect.closeTo(seconds, -Math.log10(2 * 2e-6)) };
+}
+
+const orders: Record<string, (events: readonly CeleryEvent[]) => CeleryEvent[][]> = {
+  "as recorded": (events) => [[...events]],
+  backwards: (events) => [events.toReversed()],
+  shuffled: (events) => [shuffle(events)],
+  "doubled and shuffled": (events) => [shuffle([...events, ...events])],
+  "in small batches, shuffled": (events) => inBatches(shuffle([...events, ...events])),
+};
+
+const [seed] = fc.sample(fc.integer(), 1);
+
+function shuffle(events: readonly CeleryEvent[]): CeleryEvent[] {
+  const [shuffled = []] = fc.sample(fc.shuffledSubarray([...events], { minLength: events.length }), { numRuns: 1, seed: seed ?? 1 });
+  return shuffled;
+}
+
+function inBatches(events: readonly CeleryEvent[]): CeleryEvent[][] {
+  const batches: CeleryEvent[][] = [];
+  for (let from = 0; from < events.length; from += 7) batches.push(events.slice(from, from + 7));
+  return batches;
+}
+
+describe.each(corpusNames)("%s", (name) => {
+  it.each(Object.entries(orders))(`gives the metrics foretold, with events %s (seed ${seed})`, async (_, deliver) => {
+    await harness.clear();
+    const corpus = readCorpus(name);
+    const reported = new Set<string>();
+    for (const batch of deliver(corpus.events)) for (const id of await harness.store.apply(batch)) reported.add(id);
+    const metrics = await metricsFrom([...reported]);
+    const { counts, runs, waits } = sorted(corpus.metrics);
+    expect(sorted(metrics)).toEqual({ counts, runs: runs.map(close), waits: waits.map(close) });
+  });
+});

@@ -1,0 +1,91 @@
+import { MAX_TIMESTAMP, type TaskEvent } from "@celery-metrics-exporter/events";
+import {
+  taskFailed,
+  taskReceived,
+  taskRejected,
+  taskRetried,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+} from "@celery-metrics-exporter/events/testing";
+import { describe, expect, it } from "vitest";
+import { exceptionClass } from "../src/exception-class.ts";
+import { factOf } from "../src/fact-of-event.ts";
+import { parseFacts } from "../src/parse-facts.ts";
+
+const PLAIN = { keepWorker: false, keepException: false };
+const DETAILED = { keepWorker: true, keepException: true };
+const AT = 1_795_328_900.123456;
+
+describe("a fact", () => {
+  it.each<[string, TaskEvent, object]>([
+    ["sent", taskSent({ timestamp: AT }), { sent: [{ at: 1_795_328_900_123_456, retries: 0 }] }],
+    ["sent", taskSent({ timestamp: AT, retries: 40, eta: 2e9 }), { sent: [{ retries: 40, eta: 2e15 }] }],
+    ["sent", taskSent({ timestamp: AT, retries: 0, eta: 2e9 }), { sent: [{ retries: 0, eta: 2e15 }] }],
+    ["sent", taskSent({ timestamp: 0, eta: MAX_TIMESTAMP * 3 }), { sent: [{ at: 0, eta: MAX_TIMESTAMP * 1e6 }] }],
+    [
+      "received",
+      taskReceived({ timestamp: AT, retries: 2, eta: 2e9 }),
+      { received: [{ at: 1_795_328_900_123_456, retries: 2, eta: 2e15 }] },
+    ],
+    ["started", taskStarted({ timestamp: AT }), { started: [{ at: 1_795_328_900_123_456 }] }],
+    ["finals", taskSucceeded({ timestamp: AT, runtime: 0.000000017 }), { finals: [{ state: "SUCCESS", runtime: 1.7e-8 }] }],
+    ["finals", taskSucceeded({ timestamp: AT, runtime: 86_400.25 }), { finals: [{ state: "SUCCESS", runtime: 86_400.25 }] }],
+    ["finals", taskFailed({ timestamp: AT, exception: "ValueError('x')" }), { finals: [{ state: "FAILURE" }] }],
+    ["finals", taskRejected({ timestamp: AT }), { finals: [{ state: "REJECTED" }] }],
+  ])("of kind %s survives being written and read", (kind, event, expected) => {
+    const field = factOf(event, PLAIN) ?? expect.fail("no fact");
+    expect(Buffer.byteLength(field)).toBeLessThanOrEqual(64);
+    const facts = parseFacts(new Map([[field, ""]]));
+    expect(facts).toMatchObject(expected);
+    expect(
+      Object.entries(facts)
+        .filter(([, of]) => of.length > 0)
+        .map(([name]) => name),
+    ).toEqual([kind]);
+  });
+
+  it("has worker and exception only where they are asked for", () => {
+    const event = taskFailed({ exception: "ValueError('a|b')", hostname: "w|1@host" });
+    expect(factOf(event, PLAIN)).not.toContain("|");
+    const field = factOf(event, DETAILED) ?? expect.fail("no fact");
+    expect(parseFacts(new Map([[field, "1"]])).finals).toMatchObject([{ worker: "w_1@host", exception: "ValueError", sent: true }]);
+  });
+
+  it("tells the same host again, and other hosts apart", () => {
+    const hosts = Array.from({ length: 500 }, (_, index) => taskStarted({ hostname: `celery@worker-${index}` }));
+    expect(new Set(hosts.map((event) => factOf(event, PLAIN))).size).toBe(500);
+    expect(factOf(taskStarted(), PLAIN)).toBe(factOf(taskStarted(), PLAIN));
+  });
+
+  it("is none for what neither ends nor begins an attempt", () => {
+    expect(factOf(taskRetried(), PLAIN)).toBeUndefined();
+    expect(factOf(taskRejected({ requeue: true }), PLAIN)).toBeUndefined();
+  });
+
+  it("is passed over where its kind or state is not known", () => {
+    expect(
+      parseFacts(
+        new Map([
+          ["zabc", ""],
+          ["fabc.x.Q12", ""],
+          ["n", "name"],
+          ["c", "1:2"],
+        ]),
+      ),
+    ).toEqual({ sent: [], received: [], started: [], finals: [] });
+  });
+});
+
+describe("an exception's class", () => {
+  it.each([
+    ["ValueError('x')", "ValueError"],
+    ["sqlalchemy.exc.OperationalError('(gone)')", "sqlalchemy.exc.OperationalError"],
+    ["Terminated(15,)", "Terminated"],
+    ["SoftTimeLimitExceeded()", "SoftTimeLimitExceeded"],
+    ["<ExceptionInfo: X('y')>", undefined],
+    ["", undefined],
+  ])("%s is %s", (repr, name) => {
+    expect(exceptionClass(repr)).toBe(name);
+  });
+});

@@ -1,0 +1,69 @@
+/** A Store on a private Redis, and looks behind its back. */
+import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { Redis } from "ioredis";
+import { StoreKeys } from "../src/keys.ts";
+import { TaskStore, type TaskStoreOptions } from "../src/task-store.ts";
+
+export const TASK_EXPIRY_SECONDS = 604_800;
+export const SENT_EXPIRY_SECONDS = 3_600;
+
+export class StoreHarness {
+  readonly server: RedisServer;
+  readonly redis: Redis;
+  readonly store: TaskStore;
+  readonly #keys = new StoreKeys("{cme}");
+
+  private constructor(server: RedisServer, redis: Redis, options: Partial<TaskStoreOptions>) {
+    this.server = server;
+    this.redis = redis;
+    this.store = this.another(options);
+  }
+
+  static async start(options: Partial<TaskStoreOptions> = {}): Promise<StoreHarness> {
+    const server = await startRedis();
+    const redis = new Redis(server.url, { maxRetriesPerRequest: 1 });
+    redis.on("error", () => {});
+    return new StoreHarness(server, redis, options);
+  }
+
+  /** Another Store on the same keys. */
+  another(options: Partial<TaskStoreOptions>): TaskStore {
+    return new TaskStore({
+      redis: this.redis,
+      queuePrefix: "{cme}",
+      taskExpirySeconds: TASK_EXPIRY_SECONDS,
+      sentExpirySeconds: SENT_EXPIRY_SECONDS,
+      leaseMs: 60_000,
+      keepWorker: false,
+      keepException: false,
+      ...options,
+    });
+  }
+
+  async hash(id: string): Promise<Map<string, string>> {
+    const reply = (await this.redis.hgetall(this.#keys.keyOf(id))) as Record<string, string>;
+    return new Map(Object.entries(reply));
+  }
+
+  ttlSeconds(id: string): Promise<number> {
+    return this.redis.ttl(this.#keys.keyOf(id));
+  }
+
+  async memoryBytes(id: string): Promise<number | null> {
+    return this.redis.memory("USAGE", this.#keys.keyOf(id));
+  }
+
+  /** `listpack` is the compact form; `hashtable` takes three times the memory. */
+  async encoding(id: string): Promise<unknown> {
+    return this.redis.object("ENCODING", this.#keys.keyOf(id));
+  }
+
+  async clear(): Promise<void> {
+    await this.redis.flushall();
+  }
+
+  async close(): Promise<void> {
+    this.redis.disconnect();
+    await this.server.stop();
+  }
+}

@@ -1,0 +1,170 @@
+import type { TaskEvent } from "@celery-metrics-exporter/events";
+import {
+  taskFailed,
+  taskReceived,
+  taskRejected,
+  taskRevoked,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+} from "@celery-metrics-exporter/events/testing";
+import { describe, expect, it } from "vitest";
+import { summarise, type Summary } from "../src/summarise.ts";
+import { collectChanges } from "../src/task-changes.ts";
+import { parseTaskEntry } from "../src/task-entry.ts";
+import { expectedHash } from "./expected-hash.ts";
+
+const A = { hostname: "w1@host-a" };
+const B = { hostname: "w2@host-b" };
+
+/** Summarises what these events leave; those in `sent` count as sent. */
+function summaryOf(events: readonly TaskEvent[], sent: readonly TaskEvent[] = []): Summary {
+  const options = { keepWorker: false, keepException: false };
+  const hash = new Map([...collectChanges([...events, ...sent], options).values()].flatMap((change) => [...expectedHash(change)]));
+  for (const change of collectChanges(sent, options).values()) for (const fact of change.facts) hash.set(fact, "1");
+  return summarise(parseTaskEntry([...hash].flat()));
+}
+
+const at = (timestamp: number): { timestamp: number } => ({ timestamp });
+
+describe("waits", () => {
+  it.each<[string, TaskEvent[], readonly (readonly [number, string])[]]>([
+    ["from task-sent to start", [taskSent(at(1)), taskReceived(at(2)), taskStarted(at(4))], [[3, "sent"]]],
+    ["from the ETA, where that is later", [taskSent({ ...at(1), eta: 3 }), taskReceived(at(2)), taskStarted(at(4))], [[1, "sent"]]],
+    ["from task-received where there is no task-sent", [taskReceived(at(2)), taskStarted(at(4))], [[2, "received"]]],
+    ["from the ETA of task-received", [taskReceived({ ...at(2), eta: 3.5 }), taskStarted(at(4))], [[0.5, "received"]]],
+    ["never below 0", [taskSent(at(9)), taskReceived(at(2)), taskStarted(at(4))], [[0, "sent"]]],
+    ["from task-sent where task-received was lost", [taskSent(at(1)), taskStarted(at(4))], [[3, "sent"]]],
+    ["not at all where both were lost", [taskStarted(at(4))], []],
+    [
+      "one for each attempt, from the task-sent of its own retries",
+      [
+        taskSent(at(1)),
+        taskReceived(at(2)),
+        taskStarted(at(3)),
+        taskSent({ ...at(4), retries: 1, eta: 10 }),
+        taskReceived({ ...at(5), retries: 1 }),
+        taskStarted(at(10.5)),
+      ],
+      [
+        [2, "sent"],
+        [0.5, "sent"],
+      ],
+    ],
+    [
+      "by the task-received of the same worker",
+      [
+        taskSent(at(1)),
+        taskSent({ ...at(5), retries: 1 }),
+        taskReceived({ ...at(2), ...A }),
+        taskReceived({ ...at(6), ...B, retries: 1 }),
+        taskStarted({ ...at(7), ...A }),
+      ],
+      [[6, "sent"]],
+    ],
+    [
+      "from task-received where only another attempt's task-sent is known",
+      [taskSent(at(1)), taskReceived({ ...at(6), retries: 1 }), taskStarted(at(7))],
+      [[1, "received"]],
+    ],
+    [
+      "from the latest task-sent of those retries not after the start",
+      [taskSent(at(1)), taskSent(at(3)), taskSent(at(9)), taskReceived(at(4)), taskStarted(at(5))],
+      [[2, "sent"]],
+    ],
+  ])("%s", (_, events, expected) => {
+    const { waits } = summaryOf([...events, taskFailed(at(20))]);
+    expect(waits.map(({ seconds, basis }) => [seconds, basis])).toEqual(expected);
+  });
+
+  it("tell when clocks differ", () => {
+    expect(summaryOf([taskSent(at(9)), taskReceived(at(2)), taskStarted(at(4)), taskFailed(at(5))]).waits).toMatchObject([
+      { skewed: true },
+    ]);
+  });
+
+  it("are not sent before there is a completion, and once only", () => {
+    const attempt = [taskSent(at(1)), taskReceived(at(2)), taskStarted(at(3))];
+    expect(summaryOf(attempt)).toMatchObject({ completions: [], waits: [], fields: [] });
+    expect(summaryOf([...attempt, taskFailed(at(4))]).waits).toHaveLength(1);
+    expect(summaryOf([taskSent(at(1)), taskReceived(at(2)), taskFailed(at(4))], [taskStarted(at(3))]).waits).toEqual([]);
+  });
+});
+
+describe("completions", () => {
+  const run = [taskReceived({ ...at(1), ...A }), taskStarted({ ...at(2), ...A })];
+  const { runtime: _runtime, ...withoutRuntime } = taskSucceeded(at(5));
+  type Expected = readonly [state: string, runTime: number | undefined, lacksStart?: "lacks start"];
+
+  it.each<[string, TaskEvent[], Expected[]]>([
+    ["a success, with its own runtime", [...run, taskSucceeded({ ...at(5), runtime: 2.5 })], [["SUCCESS", 2.5]]],
+    ["a success without runtime, from its start", [...run, withoutRuntime], [["SUCCESS", 3]]],
+    ["a success without its start", [taskSucceeded({ ...at(5), runtime: 2.5 })], [["SUCCESS", 2.5, "lacks start"]]],
+    ["a failure, from its start", [...run, taskFailed(at(5))], [["FAILURE", 3]]],
+    ["a failure of a retry, from the last start", [...run, taskStarted(at(4)), taskFailed(at(5))], [["FAILURE", 1]]],
+    ["a failure that never started", [taskFailed(at(5))], [["FAILURE", undefined, "lacks start"]]],
+    ["a failure with a start of another worker only", [...run, taskFailed({ ...at(5), ...B })], [["FAILURE", undefined, "lacks start"]]],
+    ["a failure with a start after it", [taskFailed(at(5)), taskStarted(at(6))], [["FAILURE", undefined, "lacks start"]]],
+    ["a revocation, without a run time", [...run, taskRevoked(at(5))], [["REVOKED", undefined]]],
+    ["a rejection, without a run time", [taskRejected(at(5))], [["REJECTED", undefined]]],
+    ["no rejection with requeue", [taskRejected({ ...at(5), requeue: true })], []],
+    ["one of two failures 2 ms apart, the later", [...run, taskFailed(at(5)), taskFailed(at(5.002))], [["FAILURE", 3.002]]],
+    ["one of a failure and a later rejection, the failure", [...run, taskFailed(at(5)), taskRejected(at(6))], [["FAILURE", 3]]],
+    [
+      "two where another worker ran it again",
+      [...run, taskFailed({ ...at(5), ...A }), taskStarted({ ...at(5.5), ...B }), taskSucceeded({ ...at(6), ...B, runtime: 0.25 })],
+      [
+        ["FAILURE", 3],
+        ["SUCCESS", 0.25],
+      ],
+    ],
+    [
+      "two where the same worker started it again",
+      [...run, taskFailed(at(5)), taskStarted(at(6)), taskFailed(at(7))],
+      [
+        ["FAILURE", 3],
+        ["FAILURE", 1],
+      ],
+    ],
+    [
+      "two where the second run began as it ended",
+      [...run, taskFailed(at(5)), taskStarted(at(7)), taskFailed(at(7))],
+      [
+        ["FAILURE", 3],
+        ["FAILURE", 0],
+      ],
+    ],
+  ])("%s", (_, events, expected) => {
+    const { completions } = summaryOf(events);
+    const told = completions.map(({ state, runTime, lacksStart }) => [state, runTime, lacksStart]);
+    expect(told).toEqual(expected.map(([state, runTime, lacksStart]) => [state, runTime, lacksStart !== undefined]));
+  });
+
+  it("are sent when one of their finals was", () => {
+    const repeat = summaryOf([...run, taskFailed(at(5.002))], [taskFailed(at(5))]);
+    expect(repeat).toMatchObject({ completions: [], waits: [], lacks: "certainty" });
+    expect(repeat.fields.every((field) => field.startsWith("f"))).toBe(true);
+    expect(repeat.fields).toHaveLength(2);
+    expect(summaryOf([...run, taskFailed({ ...at(5.002), ...B })], [taskFailed({ ...at(5), ...A })]).completions).toHaveLength(1);
+    expect(summaryOf([...run, taskStarted(at(5.001)), taskFailed(at(5.002))], [taskFailed(at(5))]).completions).toHaveLength(1);
+  });
+});
+
+describe("what a summary lacks", () => {
+  const sent = taskSent(at(1));
+  const received = taskReceived(at(2));
+  const started = taskStarted(at(3));
+
+  it.each<[string, TaskEvent[], string | undefined]>([
+    ["nothing", [sent, received, started, taskSucceeded(at(4))], undefined],
+    ["nothing without task-sent", [received, started, taskFailed(at(4))], undefined],
+    ["the name", [started, taskFailed(at(4))], "name"],
+    ["the start of a success", [sent, received, taskSucceeded(at(4))], "start"],
+    ["the start of a failure", [sent, received, taskFailed(at(4))], "start"],
+    ["no start of a revocation", [sent, received, taskRevoked(at(4))], undefined],
+    ["the task-received of an attempt that has no task-sent either", [{ ...received, ...B }, started, taskSucceeded(at(4))], "received"],
+    ["nothing before there is a completion", [started], undefined],
+  ])("%s", (_, events, lacks) => {
+    expect(summaryOf(events).lacks).toBe(lacks);
+  });
+});
