@@ -1,0 +1,52 @@
+/** Retention: deletes old tasks in small statements, so that nobody waits for it. */
+import { pause } from "@celery-metrics-exporter/runtime";
+import { sql } from "drizzle-orm";
+import { ADVISORY_LOCKS } from "./advisory-locks.ts";
+import { query, type Database } from "./database.ts";
+import { celeryTask } from "./schema.ts";
+
+export interface DeleteOldTasksOptions {
+  /** A task goes when its last event, its ETA and its row's creation are all longer ago than this. */
+  readonly olderThanDays: number;
+  readonly batchSize?: number;
+  readonly pauseMs?: number;
+  /** Ends the work after the statement that runs. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Deletes until nothing old is left. Only one process at a time does it: a statement that finds another at work deletes nothing.
+ *
+ * @returns how many were deleted.
+ * @throws {UnavailableError} when the database does not serve.
+ */
+export async function deleteOldTasks(database: Database, options: DeleteOldTasksOptions): Promise<number> {
+  const { olderThanDays, batchSize = 2_000, pauseMs = 50, signal } = options;
+  let total = 0;
+  while (signal?.aborted !== true) {
+    const deleted = await deleteBatch(database, olderThanDays, batchSize);
+    total += deleted;
+    if (deleted < batchSize) break;
+    await pause(pauseMs, signal);
+  }
+  return total;
+}
+
+/** `created_at` has the index; a row that a batch is writing right now is left for later. */
+async function deleteBatch(database: Database, days: number, limit: number): Promise<number> {
+  const rows = await query<{ task_id: string }>(
+    database,
+    sql`with turn as materialized (select pg_try_advisory_xact_lock(${ADVISORY_LOCKS.retention}) as ours),
+             cutoff as materialized (select now() - ${days}::int * interval '1 day' as at)
+        delete from ${celeryTask} where ctid = any(array(
+          select task.ctid from ${celeryTask} task
+          where (select ours from turn)
+            and created_at < (select at from cutoff)
+            and greatest(last_event_at, eta) < (select at from cutoff)
+          order by created_at limit ${limit}::int
+          for update skip locked
+        ))
+        returning task_id`,
+  );
+  return rows.length;
+}

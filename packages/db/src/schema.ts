@@ -1,0 +1,62 @@
+/** The table: one row per task, with what its events told so far. */
+import { sql } from "drizzle-orm";
+import { customType, doublePrecision, index, integer, jsonb, pgTable, smallint, text, timestamp } from "drizzle-orm/pg-core";
+
+/** Text in UTF-8 byte order, as JavaScript can compare it too; also the cheapest order for a key. */
+const byteOrderedText = customType<{ data: string }>({ dataType: () => `text COLLATE "C"` });
+
+/** An instant to the microsecond. As text, for a JavaScript `Date` ends at the millisecond. */
+const instant = (name: string) => timestamp(name, { withTimezone: true, mode: "string" });
+
+export const celeryTask = pgTable(
+  "celery_task",
+  {
+    taskId: byteOrderedText("task_id").primaryKey(),
+    name: text("name"),
+    queue: text("queue"),
+    /** Celery's word: PENDING, RECEIVED, STARTED, RETRY, REJECTED, REVOKED, FAILURE or SUCCESS. */
+    status: text("status").notNull(),
+    /** The worker of the latest worker event, `name@host`. */
+    worker: text("worker"),
+    /** Python `repr`, verbatim, cut by Celery at about 1,024 characters; so are `kwargs` and `result`. */
+    args: text("args"),
+    kwargs: text("kwargs"),
+    /** `args` as JSON, where it is a whole Python literal. */
+    argsJson: jsonb("args_json"),
+    kwargsJson: jsonb("kwargs_json"),
+    /** Only of SUCCESS. */
+    result: text("result"),
+    /** Python `repr`; only of FAILURE and RETRY, as `traceback`. */
+    exception: text("exception"),
+    traceback: text("traceback"),
+    retries: integer("retries"),
+    rootId: text("root_id"),
+    parentId: text("parent_id"),
+    eta: instant("eta"),
+    expires: instant("expires"),
+    sentAt: instant("sent_at"),
+    receivedAt: instant("received_at"),
+    startedAt: instant("started_at"),
+    /** When it became final: SUCCESS, FAILURE, REVOKED, or REJECTED without requeue. */
+    finishedAt: instant("finished_at").generatedAlwaysAs(sql`case when state_precedence >= 2 then state_at end`),
+    /** Seconds that the worker measured; only of SUCCESS. */
+    runtime: doublePrecision("runtime"),
+    /** Seconds from when it was sent, or its ETA if that is later, to the first start; 0 where clocks differ so much that it would be negative. */
+    waitTime: doublePrecision("wait_time").generatedAlwaysAs(
+      sql`case when started_at < greatest(sent_at, eta) then 0 else date_part('epoch', started_at - greatest(sent_at, eta)) end`,
+    ),
+    lastEventAt: instant("last_event_at").notNull(),
+    createdAt: instant("created_at").notNull().defaultNow(),
+    updatedAt: instant("updated_at").notNull().defaultNow(),
+
+    // What the merge compares: see docs/adr/0003-row-merge.md.
+    statePrecedence: smallint("state_precedence").notNull(),
+    stateRank: smallint("state_rank").notNull(),
+    stateAt: instant("state_at").notNull(),
+    stateHostname: text("state_hostname").notNull(),
+    workerRank: smallint("worker_rank"),
+    workerAt: instant("worker_at"),
+  },
+  // The only index besides the key, for retention and for questions about recent tasks. Its column never changes, so updates stay HOT.
+  (table) => [index("celery_task_created_at_idx").on(table.createdAt)],
+);

@@ -1,0 +1,37 @@
+/** What an SQLSTATE means for a batch that was not stored (https://www.postgresql.org/docs/current/errcodes-appendix.html). */
+
+/**
+ * - `unavailable`: the database does not serve right now; the same statement may work later.
+ * - `unmigrated`: the table is not the one we know; works once somebody migrates.
+ * - `denied`: the database, the user or its rights are wrong; works once somebody corrects that.
+ * - `data`: the rows themselves are refused, and would be again.
+ * - `unknown`: none of these.
+ */
+export type Fault = "unavailable" | "unmigrated" | "denied" | "data" | "unknown";
+
+const BY_CODE: Readonly<Record<string, Fault>> = {
+  "25006": "unavailable", // read_only_sql_transaction: connected to a standby, as during a failover
+  "42501": "denied", // insufficient_privilege
+  "55006": "unavailable", // object_in_use
+  "55P03": "unavailable", // lock_not_available
+  "57014": "unavailable", // query_canceled: statement_timeout
+};
+
+const BY_CLASS: Readonly<Record<string, Fault>> = {
+  "08": "unavailable", // connection exception
+  "22": "data", // data exception
+  "23": "data", // integrity constraint violation
+  "28": "denied", // invalid authorization specification
+  "3D": "denied", // invalid catalog name: no such database
+  "3F": "unmigrated", // invalid schema name
+  "40": "unavailable", // transaction rollback: deadlock, serialization failure
+  "42": "unmigrated", // syntax error or access rule violation: no such table, column or key. Never the rows' fault, so never split for it
+  "53": "unavailable", // insufficient resources: disk full, too many connections
+  "54": "data", // program limit exceeded: an id too long for the index, JSON nested too deep
+  "57": "unavailable", // operator intervention: shutting down, starting up, database dropped
+  "58": "unavailable", // system error outside of PostgreSQL: I/O
+};
+
+export function faultOfSqlState(sqlState: string): Fault {
+  return BY_CODE[sqlState] ?? BY_CLASS[sqlState.slice(0, 2)] ?? "unknown";
+}

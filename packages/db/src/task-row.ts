@@ -1,0 +1,101 @@
+/** What one event says about its task, in the columns of `celery_task`. */
+import {
+  isTaskEvent,
+  precedenceOf,
+  stateOf,
+  STATE_RANK,
+  toMicroseconds,
+  type CeleryEvent,
+  type TaskEvent,
+  type TaskState,
+} from "@celery-metrics-exporter/events";
+import { storableOrAbsent, storableText } from "./storable-text.ts";
+
+/** Whole microseconds since the epoch. */
+type Instant = number;
+type Optional<T> = T | undefined;
+
+/** A row before Postgres: keys are column names, instants are microseconds, and undefined is NULL. */
+export interface TaskRow {
+  readonly task_id: string;
+  readonly name: Optional<string>;
+  readonly queue: Optional<string>;
+  readonly status: TaskState;
+  readonly worker: Optional<string>;
+  readonly args: Optional<string>;
+  readonly kwargs: Optional<string>;
+  readonly args_json: unknown;
+  readonly kwargs_json: unknown;
+  readonly result: Optional<string>;
+  readonly exception: Optional<string>;
+  readonly traceback: Optional<string>;
+  readonly retries: Optional<number>;
+  readonly root_id: Optional<string>;
+  readonly parent_id: Optional<string>;
+  readonly eta: Optional<Instant>;
+  readonly expires: Optional<Instant>;
+  readonly sent_at: Optional<Instant>;
+  readonly received_at: Optional<Instant>;
+  readonly started_at: Optional<Instant>;
+  /** Seconds. */
+  readonly runtime: Optional<number>;
+  readonly last_event_at: Instant;
+  readonly state_precedence: number;
+  readonly state_rank: number;
+  readonly state_at: Instant;
+  readonly state_hostname: string;
+  readonly worker_rank: Optional<number>;
+  readonly worker_at: Optional<Instant>;
+}
+
+export type TaskColumn = keyof TaskRow;
+
+/** The row that this event alone makes; undefined for one that neither creates nor changes a task. `args_json` and `kwargs_json` are not filled in yet. */
+export function toTaskRow(event: CeleryEvent): TaskRow | undefined {
+  return isTaskEvent(event) ? fromTaskEvent(event) : undefined;
+}
+
+function fromTaskEvent(event: TaskEvent): TaskRow {
+  const at = toMicroseconds(event.timestamp);
+  const hostname = storableText(event.hostname);
+  const status = stateOf(event);
+  const rank = STATE_RANK[status];
+  const fromWorker = event.type !== "task-sent";
+  const description = event.type === "task-sent" || event.type === "task-received" ? event : undefined;
+  const failure = event.type === "task-failed" || event.type === "task-retried" ? event : undefined;
+  const success = event.type === "task-succeeded" ? event : undefined;
+  return {
+    task_id: storableText(event.uuid),
+    name: storableOrAbsent(description?.name),
+    queue: event.type === "task-sent" ? storableOrAbsent(event.queue) : undefined,
+    status,
+    worker: fromWorker ? hostname : undefined,
+    args: storableOrAbsent(description?.args),
+    kwargs: storableOrAbsent(description?.kwargs),
+    args_json: undefined,
+    kwargs_json: undefined,
+    result: storableOrAbsent(success?.result),
+    exception: storableOrAbsent(failure?.exception),
+    traceback: storableOrAbsent(failure?.traceback),
+    retries: description?.retries,
+    root_id: storableOrAbsent(description?.root_id),
+    parent_id: storableOrAbsent(description?.parent_id),
+    eta: microsecondsOf(description?.eta),
+    expires: microsecondsOf(description?.expires),
+    sent_at: event.type === "task-sent" ? at : undefined,
+    received_at: event.type === "task-received" ? at : undefined,
+    started_at: event.type === "task-started" ? at : undefined,
+    runtime: success?.runtime,
+    last_event_at: at,
+    state_precedence: precedenceOf(event),
+    state_rank: rank,
+    state_at: at,
+    state_hostname: hostname,
+    worker_rank: fromWorker ? rank : undefined,
+    worker_at: fromWorker ? at : undefined,
+  };
+}
+
+function microsecondsOf(seconds: number | undefined): Instant | undefined {
+  return seconds === undefined ? undefined : toMicroseconds(seconds);
+}

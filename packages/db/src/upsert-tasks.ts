@@ -1,0 +1,51 @@
+/** Stores events: merged by task in memory, then into the table by one statement. */
+import { parsePythonLiteral, type CeleryEvent } from "@celery-metrics-exporter/events";
+import { sql } from "drizzle-orm";
+import { query, type Database } from "./database.ts";
+import { mergeRows } from "./merge-rows.ts";
+import { storableJson } from "./storable-text.ts";
+import { toTaskRow, type TaskRow } from "./task-row.ts";
+import { UPSERT_STATEMENT } from "./upsert-statement.ts";
+
+/**
+ * Merges what the events tell into the table, in one statement. The same events again, in any order and company, end in the same rows.
+ *
+ * @returns how many tasks the events were of.
+ * @throws {UnavailableError} when the database does not serve, is not migrated or does not let us in.
+ * @throws {RefusedDataError} when it refuses a row; none of the batch is then stored.
+ */
+export async function upsertTasks(database: Database, events: readonly CeleryEvent[]): Promise<number> {
+  const rows = toTaskRows(events);
+  if (rows.length > 0) await upsertRows(database, rows);
+  return rows.length;
+}
+
+/** The rows that these events alone make, one per task. */
+export function toTaskRows(events: readonly CeleryEvent[]): TaskRow[] {
+  const rows: TaskRow[] = [];
+  for (const event of events) {
+    const row = toTaskRow(event);
+    if (row !== undefined) rows.push(row);
+  }
+  return mergeRows(rows).map(withParsedArguments);
+}
+
+/** The statement itself; rows have distinct ids. */
+export async function upsertRows(database: Database, rows: readonly TaskRow[]): Promise<void> {
+  const { beforeRows, afterRows } = UPSERT_STATEMENT;
+  await query(database, sql`${sql.raw(beforeRows)}${JSON.stringify(rows)}${sql.raw(afterRows)}`);
+}
+
+function withParsedArguments(row: TaskRow): TaskRow {
+  return row.args === undefined && row.kwargs === undefined
+    ? row
+    : { ...row, args_json: parseStorable(row.args), kwargs_json: parseStorable(row.kwargs) };
+}
+
+function parseStorable(repr: string | undefined): unknown {
+  if (repr === undefined) return undefined;
+  const parsed = parsePythonLiteral(repr);
+  if (!parsed.ok) return undefined;
+  // Only an escape can bring in what the text itself no longer has.
+  return repr.includes("\\") ? storableJson(parsed.value) : parsed.value;
+}

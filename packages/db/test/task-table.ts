@@ -1,0 +1,79 @@
+/** A migrated database for a test file, and its rows in a form that compares with `TaskRow`. */
+import { createDatabase } from "@celery-metrics-exporter/testkit";
+import { getTableColumns, sql } from "drizzle-orm";
+import { afterAll, beforeAll, beforeEach } from "vitest";
+import { connectDatabase } from "../src/connect-database.ts";
+import { query, type Database } from "../src/database.ts";
+import { migrate } from "../src/migrate.ts";
+import { celeryTask } from "../src/schema.ts";
+import type { TaskRow } from "../src/task-row.ts";
+
+/** Instants in microseconds, as in `TaskRow`; what is NULL is absent. */
+export interface StoredRow extends Partial<Omit<TaskRow, "task_id">> {
+  readonly task_id: string;
+  readonly finished_at?: number;
+  readonly wait_time?: number;
+}
+
+export interface TaskTable {
+  readonly database: Database;
+  readonly url: string;
+  /** By task id, without `created_at` and `updated_at`. */
+  rows(): Promise<Record<string, StoredRow>>;
+}
+
+/** One database for the test file, its table emptied before each test. */
+export function useTaskTable(): TaskTable {
+  let url = "";
+  let database: Database | undefined;
+  let drop = async (): Promise<void> => {};
+
+  const current = (): Database => {
+    if (database === undefined) throw new Error("only inside tests");
+    return database;
+  };
+
+  beforeAll(async () => {
+    const created = await createDatabase();
+    drop = created.drop;
+    url = created.url;
+    await migrate(url);
+    database = await connectDatabase({ url, poolSize: 8 });
+  });
+  beforeEach(() => clear(current()));
+  afterAll(async () => {
+    await database?.close();
+    await drop();
+  });
+
+  return {
+    get database() {
+      return current();
+    },
+    get url() {
+      return url;
+    },
+    rows: () => readRows(current()),
+  };
+}
+
+export async function clear(database: Database): Promise<void> {
+  await query(database, sql`truncate ${celeryTask}`);
+}
+
+const columns = Object.values(getTableColumns(celeryTask)).filter(({ name }) => name !== "created_at" && name !== "updated_at");
+
+export async function readRows(database: Database): Promise<Record<string, StoredRow>> {
+  const selected = columns.map((column) =>
+    column.getSQLType() === "timestamp with time zone"
+      ? sql`(extract(epoch from ${column}) * 1000000)::double precision as ${sql.identifier(column.name)}`
+      : sql`${column}`,
+  );
+  const rows = await query<StoredRow>(database, sql`select ${sql.join(selected, sql`, `)} from ${celeryTask}`);
+  return Object.fromEntries(rows.map((row) => [row.task_id, withoutAbsent(row)]));
+}
+
+/** So that a row of Postgres (NULL) and one in memory (undefined) are equal. */
+export function withoutAbsent<R extends object>(row: R): R {
+  return Object.fromEntries(Object.entries(row).filter(([, value]) => value !== undefined && value !== null)) as R;
+}
