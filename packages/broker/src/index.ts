@@ -1,1 +1,8 @@
-export {};
+export { parseBrokerUrl, type BrokerUrl, type ParsedBrokerUrl, type RabbitmqServer, type RedisServer, type TlsSettings } from "./broker-url.ts";
+export type { RabbitmqOptions } from "./rabbitmq.ts";
+export type { RabbitmqTopology } from "./rabbitmq-topology.ts";
+export type { RedisOptions } from "./redis.ts";
+export type { RedisSubscription } from "./redis-session.ts";
+export type { SourceContext } from "./source-context.ts";
+export type { Broker, EventSource, OnMessage, RawMessage } from "./source.ts";
+export { createEventSource, type SourceOptions } from "./sources.ts";

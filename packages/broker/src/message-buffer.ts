@@ -1,0 +1,104 @@
+/** What has come from the broker and is not handed over yet: first in, first out, bounded by bytes, with a valve. */
+
+interface Sized {
+  readonly bytes: number;
+}
+
+export interface MessageBufferOptions<M> {
+  /** Gets each message in order. Must not throw. */
+  readonly handOver: (message: M) => void;
+  readonly maxBytes?: number;
+}
+
+/** How many messages are handed over before the event loop gets a turn: reading the socket comes before working on what was read. */
+const MESSAGES_PER_TURN = 64;
+
+/** A message larger than the bound is taken when nothing else is in the buffer, so that it cannot be refused for ever. */
+export class MessageBuffer<M extends Sized> {
+  readonly #handOver: (message: M) => void;
+  readonly #maxBytes: number;
+  #messages: M[] = [];
+  #next = 0;
+  #bytes = 0;
+  #paused = false;
+  #scheduled = false;
+  #emptied: (() => void)[] = [];
+
+  constructor({ handOver, maxBytes = Number.POSITIVE_INFINITY }: MessageBufferOptions<M>) {
+    this.#handOver = handOver;
+    this.#maxBytes = maxBytes;
+  }
+
+  get size(): number {
+    return this.#messages.length - this.#next;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** False, and nothing kept, when the message does not fit. */
+  push(message: M): boolean {
+    if (this.#bytes + message.bytes > this.#maxBytes && this.size > 0) return false;
+    this.#messages.push(message);
+    this.#bytes += message.bytes;
+    this.#schedule();
+    return true;
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#schedule();
+  }
+
+  /** Takes out all that is left. */
+  clear(): M[] {
+    const left = this.#messages.slice(this.#next);
+    this.#reset();
+    return left;
+  }
+
+  /** Resolves once nothing is left. */
+  async empty(): Promise<void> {
+    if (this.size === 0) return;
+    await new Promise<void>((resolve) => this.#emptied.push(resolve));
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#paused || this.size === 0) return;
+    this.#scheduled = true;
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#turn();
+    });
+  }
+
+  #turn(): void {
+    for (let count = 0; count < MESSAGES_PER_TURN && !this.#paused; count += 1) {
+      const message = this.#messages[this.#next];
+      if (message === undefined) break;
+      this.#next += 1;
+      this.#bytes -= message.bytes;
+      this.#handOver(message);
+    }
+    if (this.size === 0) this.#reset();
+    else if (this.#next > 4096 && this.#next * 2 > this.#messages.length) this.#compact();
+    this.#schedule();
+  }
+
+  #compact(): void {
+    this.#messages = this.#messages.slice(this.#next);
+    this.#next = 0;
+  }
+
+  #reset(): void {
+    this.#messages = [];
+    this.#next = 0;
+    this.#bytes = 0;
+    for (const resolve of this.#emptied.splice(0)) resolve();
+  }
+}

@@ -1,0 +1,55 @@
+/** Opens a connection to RabbitMQ, and tells what a failure means. */
+import { CodedError, toError } from "@celery-metrics-exporter/runtime";
+import { connect, type ChannelModel } from "amqplib";
+import { isIP } from "node:net";
+import type { RabbitmqServer } from "./broker-url.ts";
+import { RefusedError } from "./refused-error.ts";
+import { certificateProblem, toTlsOptions } from "./tls-options.ts";
+
+const CONNECT_TIMEOUT_MS = 5_000;
+/** A connection on which nothing came for two intervals is dead: half-open ones are noticed after 20 to 30 s. */
+const HEARTBEAT_SECONDS = 10;
+
+/**
+ * @throws {RefusedError} when the broker refuses user, password or virtual host, or its certificate is not trusted.
+ * @throws {ConfigError} when a certificate file cannot be read.
+ */
+export async function connectRabbitmq(server: RabbitmqServer): Promise<ChannelModel> {
+  const { host, port, username, password, vhost, tls } = server;
+  try {
+    return await connect(
+      {
+        protocol: tls === undefined ? "amqp" : "amqps",
+        hostname: host,
+        port,
+        // kombu's defaults (kombu/transport/pyamqp.py).
+        username: username ?? "guest",
+        password: password ?? "guest",
+        // amqplib decodes it.
+        vhost: encodeURIComponent(vhost),
+        heartbeat: HEARTBEAT_SECONDS,
+      },
+      {
+        timeout: CONNECT_TIMEOUT_MS,
+        noDelay: true,
+        keepAlive: true,
+        clientProperties: { connection_name: "celery-metrics-exporter:receiver" },
+        ...(tls === undefined ? {} : { ...toTlsOptions(tls), ...(isIP(host) === 0 ? { servername: host } : {}) }),
+      },
+    );
+  } catch (thrown) {
+    throw explain(toError(thrown), server);
+  }
+}
+
+function explain(error: Error, { vhost }: RabbitmqServer): Error {
+  if (error instanceof CodedError) return error;
+  const certificate = certificateProblem(error);
+  if (certificate !== undefined) return new RefusedError(certificate, { cause: error });
+  if (/ACCESS[-_]REFUSED/.test(error.message)) return new RefusedError("wrong user or password", { cause: error });
+  // The answer to `connection.open`, which asks for the virtual host; amqplib keeps the broker's reason to itself.
+  if (error.message.startsWith("Expected ConnectionOpenOk; got <ConnectionClose")) {
+    return new RefusedError(`virtual host ${JSON.stringify(vhost)} does not exist, or the user may not use it`, { cause: error });
+  }
+  return error;
+}

@@ -1,0 +1,176 @@
+/** One connection to RabbitMQ with one channel and, while wanted, one consumer. Whatever breaks ends the whole session. */
+import { toError, type Logger } from "@celery-metrics-exporter/runtime";
+import type { Channel, ChannelModel, ConsumeMessage } from "amqplib";
+import { setTimeout as sleep } from "node:timers/promises";
+import { AckWindow } from "./ack-window.ts";
+import type { RabbitmqServer } from "./broker-url.ts";
+import { connectRabbitmq } from "./rabbitmq-connection.ts";
+import { declareTopology, type RabbitmqTopology } from "./rabbitmq-topology.ts";
+import type { Session } from "./session-keeper.ts";
+
+export interface RabbitmqSessionOptions {
+  readonly topology: RabbitmqTopology;
+  /** How many messages the broker may send ahead of their acknowledgement. */
+  readonly prefetch: number;
+  readonly onDelivery: (delivery: ConsumeMessage, session: RabbitmqSession) => void;
+  readonly logger: Logger;
+}
+
+/** A broker that does not answer a close has this long. */
+const CLOSE_TIMEOUT_MS = 2_000;
+
+/**
+ * Connects, declares and opens the channel; consumes nothing yet. Aborting `signal` closes what is open, so that a broker which does not
+ * answer cannot hold us.
+ */
+export async function openRabbitmqSession(
+  server: RabbitmqServer,
+  options: RabbitmqSessionOptions,
+  signal: AbortSignal,
+): Promise<RabbitmqSession> {
+  const connection = await connectRabbitmq(server);
+  // Every error of a connection is followed by its close, or fails the step under way.
+  connection.on("error", () => {});
+  const abort = (): void => void closeQuietly(connection);
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    if (signal.aborted) throw new Error("no answer in time");
+    await declareTopology(connection, options.topology, options.logger);
+    const channel = await connection.createChannel();
+    const session = new RabbitmqSession(connection, channel, options);
+    // Per consumer, never per channel: RabbitMQ 4.3 refuses `global`.
+    await channel.prefetch(options.prefetch, false);
+    return session;
+  } catch (thrown) {
+    await closeQuietly(connection);
+    throw signal.aborted ? new Error("no answer in time") : toError(thrown);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
+/**
+ * amqplib's own recovery watches the connection only: a channel that the broker closes (delivery timeout, 406) or a consumer it cancels
+ * (queue deleted, quorum lost) would stay silent for ever. Here each of them ends the session, and the next one starts from nothing.
+ */
+export class RabbitmqSession implements Session {
+  readonly ended: Promise<Error>;
+  readonly #connection: ChannelModel;
+  readonly #channel: Channel;
+  readonly #options: RabbitmqSessionOptions;
+  readonly #window: AckWindow;
+  #end: (reason: Error) => void = () => {};
+  #open = true;
+  #consumerTag: string | undefined;
+  #consumingWanted = false;
+  #switching: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(connection: ChannelModel, channel: Channel, options: RabbitmqSessionOptions) {
+    this.#connection = connection;
+    this.#channel = channel;
+    this.#options = options;
+    // Only the tag of the message is looked at.
+    this.#window = new AckWindow((tag) => this.#send(() => channel.ack({ fields: { deliveryTag: tag } } as ConsumeMessage, true)));
+    this.ended = new Promise((resolve) => {
+      this.#end = (reason) => {
+        this.#open = false;
+        resolve(reason);
+      };
+    });
+    this.#watch();
+  }
+
+  /** Messages delivered and neither done nor given back. */
+  get unacked(): number {
+    return this.#open ? this.#window.open : 0;
+  }
+
+  /** Marks a delivery for the next acknowledgement; nothing when the session is over. */
+  done(deliveryTag: number): void {
+    if (this.#open) this.#window.done(deliveryTag);
+  }
+
+  /** Puts deliveries back into the queue, for whoever consumes next. */
+  giveBack(deliveries: readonly ConsumeMessage[]): void {
+    for (const delivery of deliveries) {
+      this.#send(() => this.#channel.nack(delivery, false, true));
+      this.#window.givenBack(delivery.fields.deliveryTag);
+    }
+  }
+
+  /** Starts or cancels the consumer; the last call decides. Resolves when that is done or the session is over. */
+  async setConsuming(wanted: boolean): Promise<void> {
+    this.#consumingWanted = wanted;
+    this.#switching ??= this.#switch().finally(() => (this.#switching = undefined));
+    await this.#switching;
+  }
+
+  async close(): Promise<void> {
+    this.#closing ??= this.#close();
+    await this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#open) {
+      this.#window.flush();
+      this.#open = false;
+      // The channel first: a connection's close may overtake acknowledgements that wait in the channel's buffer.
+      await Promise.race([this.#channel.close().catch(() => {}), sleep(CLOSE_TIMEOUT_MS)]);
+    }
+    this.#end(new Error("closed by us"));
+    await closeQuietly(this.#connection);
+  }
+
+  async #switch(): Promise<void> {
+    try {
+      while (this.#open && this.#consumingWanted !== (this.#consumerTag !== undefined)) {
+        if (this.#consumerTag === undefined) this.#consumerTag = await this.#consume();
+        else {
+          await this.#channel.cancel(this.#consumerTag);
+          this.#consumerTag = undefined;
+        }
+      }
+    } catch (thrown) {
+      this.#end(toError(thrown));
+    }
+  }
+
+  async #consume(): Promise<string> {
+    const { topology, onDelivery } = this.#options;
+    const { consumerTag } = await this.#channel.consume(topology.queue, (delivery) => {
+      if (delivery === null) {
+        this.#end(new Error("the broker cancelled our consumer (was the queue deleted?)"));
+        return;
+      }
+      this.#window.delivered(delivery.fields.deliveryTag);
+      onDelivery(delivery, this);
+    });
+    return consumerTag;
+  }
+
+  #watch(): void {
+    const end = (fallback: string) => (error?: Error) => this.#end(error ?? new Error(fallback));
+    this.#connection.on("error", end("connection failed"));
+    this.#connection.on("close", end("connection closed"));
+    this.#connection.on("handler-error", end("message handler failed"));
+    this.#channel.on("error", end("channel failed"));
+    this.#channel.on("handler-error", end("message handler failed"));
+    // When the connection goes, its channels close first: the connection has the better reason, told in the same turn.
+    this.#channel.on("close", () => setImmediate(end("channel closed")));
+  }
+
+  /** A channel that has just been closed throws: that ends the session, and the broker delivers again what was not acknowledged. */
+  #send(frame: () => void): void {
+    if (!this.#open) return;
+    try {
+      frame();
+    } catch (thrown) {
+      this.#end(toError(thrown));
+    }
+  }
+}
+
+async function closeQuietly(connection: ChannelModel): Promise<void> {
+  await Promise.race([connection.close().catch(() => {}), sleep(CLOSE_TIMEOUT_MS)]);
+}

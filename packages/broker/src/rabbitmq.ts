@@ -1,0 +1,130 @@
+/** Celery events from RabbitMQ: a queue of our own on Celery's event exchange, acknowledged message by message. */
+import { decodeFrame, type Decoded } from "@celery-metrics-exporter/events";
+import type { ConsumeMessage } from "amqplib";
+import type { RabbitmqServer } from "./broker-url.ts";
+import { MessageBuffer } from "./message-buffer.ts";
+import { openRabbitmqSession, type RabbitmqSession } from "./rabbitmq-session.ts";
+import type { RabbitmqTopology } from "./rabbitmq-topology.ts";
+import { rabbitmqLabel } from "./server-label.ts";
+import { SessionKeeper } from "./session-keeper.ts";
+import type { SourceContext } from "./source-context.ts";
+import { sourceMetrics } from "./source-metrics.ts";
+import type { EventSource, OnMessage, RawMessage } from "./source.ts";
+
+export interface RabbitmqOptions extends RabbitmqTopology {
+  /** How many messages the broker may send ahead of their acknowledgement. */
+  readonly prefetch: number;
+  /** A pause this long cancels the consumer and gives back what was not handed over, so that no message is held for minutes. */
+  readonly longPauseMs?: number;
+}
+
+const LONG_PAUSE_MS = 5_000;
+
+export class RabbitmqSource implements EventSource {
+  readonly broker = "rabbitmq";
+  readonly redelivers = true;
+  readonly #keeper: SessionKeeper<RabbitmqServer, RabbitmqSession>;
+  readonly #buffer: MessageBuffer<RabbitmqMessage>;
+  readonly #longPauseMs: number;
+  #onMessage: OnMessage = () => {};
+  #longPause: NodeJS.Timeout | undefined;
+  /** Whether a session is to consume. */
+  #consuming = true;
+  #drained = false;
+
+  constructor(servers: readonly RabbitmqServer[], options: RabbitmqOptions, context: SourceContext) {
+    const { prefetch, longPauseMs = LONG_PAUSE_MS, ...topology } = options;
+    this.#longPauseMs = longPauseMs;
+    this.#buffer = new MessageBuffer({ handOver: (message) => this.#onMessage(message) });
+    const metrics = sourceMetrics(context.metrics, this.broker, {
+      bufferBytes: () => this.#buffer.bytes,
+      unacked: () => this.#keeper.session?.unacked ?? 0,
+    });
+    const onDelivery = (delivery: ConsumeMessage, session: RabbitmqSession): void => {
+      this.#buffer.push(new RabbitmqMessage(delivery, session));
+    };
+    this.#keeper = new SessionKeeper({
+      name: "RabbitMQ",
+      servers,
+      open: async (server, signal) => {
+        const session = await openRabbitmqSession(server, { topology, prefetch, onDelivery, logger: context.logger }, signal);
+        await session.setConsuming(this.#consuming);
+        return session;
+      },
+      describe: rabbitmqLabel,
+      onLost: () => {
+        // They come again.
+        this.#buffer.clear();
+        metrics.reconnected();
+      },
+      startupTimeoutMs: context.startupTimeoutMs,
+      logger: context.logger,
+      health: context.health.component("broker"),
+    });
+  }
+
+  async start(onMessage: OnMessage): Promise<void> {
+    this.#onMessage = onMessage;
+    await this.#keeper.start();
+  }
+
+  pause(): void {
+    this.#buffer.pause();
+    this.#longPause ??= setTimeout(() => void this.#stopConsuming(), this.#longPauseMs);
+  }
+
+  resume(): void {
+    if (this.#drained) return;
+    clearTimeout(this.#longPause);
+    this.#longPause = undefined;
+    this.#buffer.resume();
+    this.#consuming = true;
+    void this.#keeper.session?.setConsuming(true);
+  }
+
+  async drain(): Promise<void> {
+    this.#drained = true;
+    this.#buffer.pause();
+    await this.#stopConsuming();
+  }
+
+  async stop(): Promise<void> {
+    clearTimeout(this.#longPause);
+    this.#buffer.pause();
+    this.#buffer.clear();
+    await this.#keeper.stop();
+  }
+
+  async #stopConsuming(): Promise<void> {
+    this.#consuming = false;
+    const { session } = this.#keeper;
+    await session?.setConsuming(false);
+    // Messages were still arriving until the broker confirmed; meanwhile someone may have resumed.
+    if (this.#consuming) return;
+    const held = this.#buffer.clear();
+    session?.giveBack(held.map((message) => message.delivery));
+  }
+}
+
+class RabbitmqMessage implements RawMessage {
+  readonly delivery: ConsumeMessage;
+  readonly #session: RabbitmqSession;
+
+  constructor(delivery: ConsumeMessage, session: RabbitmqSession) {
+    this.delivery = delivery;
+    this.#session = session;
+  }
+
+  get bytes(): number {
+    return this.delivery.content.length;
+  }
+
+  decode(): Decoded {
+    const { contentType, contentEncoding } = this.delivery.properties as { contentType?: string; contentEncoding?: string };
+    return decodeFrame({ body: this.delivery.content, contentType, contentEncoding });
+  }
+
+  ack(): void {
+    this.#session.done(this.delivery.fields.deliveryTag);
+  }
+}

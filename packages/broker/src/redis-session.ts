@@ -1,0 +1,152 @@
+/** One connection to Redis that is subscribed to Celery's event channels. */
+import { eventChannels, type EventChannels, type EventChannelsOptions } from "@celery-metrics-exporter/events";
+import { toError } from "@celery-metrics-exporter/runtime";
+import { Redis, type RedisOptions as ConnectionOptions } from "ioredis";
+import type { RedisServer } from "./broker-url.ts";
+import { RefusedError } from "./refused-error.ts";
+import type { Session } from "./session-keeper.ts";
+import { certificateProblem, toTlsOptions } from "./tls-options.ts";
+
+export interface RedisSubscription extends Omit<EventChannelsOptions, "db" | "sentinel"> {
+  /** Sentinel's name of the master: kombu's transport option `master_name`. */
+  readonly sentinelMasterName?: string;
+  /** Password of the sentinels themselves; that of the URL is for Redis. */
+  readonly sentinelPassword?: string;
+}
+
+export interface RedisSessionOptions {
+  readonly subscription: RedisSubscription;
+  readonly onPayload: (payload: Buffer) => void;
+  /** How often to ask whether Redis is still there. Default 10 s. */
+  readonly pingMs?: number;
+}
+
+const CONNECT_TIMEOUT_MS = 5_000;
+const PING_MS = 10_000;
+
+/**
+ * Connects and subscribes.
+ *
+ * @throws {RefusedError} when Redis refuses password, database or subscription, or its certificate is not trusted.
+ * @throws {ConfigError} when a certificate file cannot be read.
+ */
+export async function openRedisSession(server: RedisServer, options: RedisSessionOptions, signal: AbortSignal): Promise<RedisSession> {
+  const redis = new Redis(connectionOptions(server, options.subscription));
+  let lastError: Error | undefined;
+  redis.on("error", (error: Error) => (lastError = error));
+  const abort = (): void => redis.disconnect();
+  signal.addEventListener("abort", abort, { once: true });
+  try {
+    if (signal.aborted) throw new Error("no answer in time");
+    await redis.connect();
+    const sentinel = server.sentinels !== undefined;
+    const session = new RedisSession(redis, eventChannels({ ...options.subscription, db: server.db, sentinel }), options);
+    await session.subscribe();
+    return session;
+  } catch (thrown) {
+    redis.disconnect();
+    // "Connection is closed." only says that something was wrong before.
+    throw explain(lastError ?? toError(thrown));
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
+}
+
+/** Nothing is repeated inside ioredis: whatever breaks ends the session, so that each interruption is seen and counted. */
+function connectionOptions(server: RedisServer, subscription: RedisSubscription): Omit<ConnectionOptions, "replyMapping"> {
+  const { host, port, socketPath, sentinels, username, password, db, tls } = server;
+  return {
+    ...(sentinels === undefined
+      ? socketPath === undefined
+        ? { host, port }
+        : { path: socketPath }
+      : {
+          sentinels: [...sentinels],
+          name: subscription.sentinelMasterName ?? "mymaster",
+          sentinelRetryStrategy: () => null,
+          ...(subscription.sentinelPassword === undefined ? {} : { sentinelPassword: subscription.sentinelPassword }),
+        }),
+    ...(username === undefined ? {} : { username }),
+    ...(password === undefined ? {} : { password }),
+    ...(tls === undefined ? {} : { tls: toTlsOptions(tls) }),
+    db,
+    lazyConnect: true,
+    connectionName: "celery-metrics-exporter:receiver",
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    keepAlive: 10_000,
+    retryStrategy: () => null,
+    autoResubscribe: false,
+    enableOfflineQueue: false,
+    maxRetriesPerRequest: 0,
+  };
+}
+
+export class RedisSession implements Session {
+  readonly ended: Promise<Error>;
+  readonly #redis: Redis;
+  readonly #names: EventChannels;
+  readonly #ping: NodeJS.Timeout;
+  #awaitingPong = false;
+
+  constructor(redis: Redis, names: EventChannels, { onPayload, pingMs = PING_MS }: RedisSessionOptions) {
+    this.#redis = redis;
+    this.#names = names;
+    redis.on("pmessageBuffer", (_pattern: string, _channel: Buffer, payload: Buffer) => onPayload(payload));
+    redis.on("messageBuffer", (_channel: Buffer, payload: Buffer) => onPayload(payload));
+    this.ended = new Promise((resolve) => {
+      let reason = new Error("connection closed");
+      redis.on("error", (error: Error) => (reason = error));
+      redis.once("end", () => resolve(reason));
+    });
+    this.#ping = setInterval(() => this.#checkAlive(), pingMs);
+    void this.ended.then(() => clearInterval(this.#ping));
+  }
+
+  async subscribe(): Promise<void> {
+    const { patterns, channels } = this.#names;
+    if (patterns.length > 0) await this.#redis.psubscribe(...patterns);
+    if (channels.length > 0) await this.#redis.subscribe(...channels);
+  }
+
+  /** Redis sends nothing more; what it had sent has been handed over. */
+  async unsubscribe(): Promise<void> {
+    const { patterns, channels } = this.#names;
+    try {
+      // By name: without names ioredis waits for a count of zero, which the other kind of subscription keeps from coming.
+      if (patterns.length > 0) await this.#redis.punsubscribe(...patterns);
+      if (channels.length > 0) await this.#redis.unsubscribe(...channels);
+    } catch {
+      // The connection is gone, and with it the subscription.
+    }
+  }
+
+  close(): Promise<void> {
+    clearInterval(this.#ping);
+    this.#redis.disconnect();
+    return Promise.resolve();
+  }
+
+  /** A connection whose other end is gone without a word would look like a quiet one for ever. */
+  #checkAlive(): void {
+    if (this.#awaitingPong) {
+      this.#redis.emit("error", new Error("no answer to PING"));
+      this.#redis.disconnect();
+      return;
+    }
+    this.#awaitingPong = true;
+    this.#redis.ping().then(
+      () => (this.#awaitingPong = false),
+      () => {},
+    );
+  }
+}
+
+function explain(error: Error): Error {
+  const certificate = certificateProblem(error);
+  if (certificate !== undefined) return new RefusedError(certificate, { cause: error });
+  if (/^(WRONGPASS|NOAUTH|NOPERM)|invalid (password|username-password)|without any password/i.test(error.message)) {
+    return new RefusedError(`user or password is wrong or may not subscribe (${error.message})`, { cause: error });
+  }
+  if (/DB index/i.test(error.message)) return new RefusedError(`the database does not exist (${error.message})`, { cause: error });
+  return error;
+}

@@ -1,0 +1,175 @@
+/** Keeps one session with a broker open: opens it, waits for its end, opens the next one, over a list of servers in turn. */
+import {
+  CodedError,
+  UnavailableError,
+  backoffMs,
+  pause,
+  toError,
+  type ComponentHealth,
+  type Logger,
+} from "@celery-metrics-exporter/runtime";
+import { RefusedError } from "./refused-error.ts";
+
+/** A working connection. */
+export interface Session {
+  /** Resolves with the reason when the session is over, whoever ended it. Never rejects. */
+  readonly ended: Promise<Error>;
+  /** Ends it, in bounded time. Safe twice, and after it has ended. */
+  close(): Promise<void>;
+}
+
+export interface SessionKeeperOptions<Server, S extends Session> {
+  /** The broker's name, for people. */
+  readonly name: string;
+  readonly servers: readonly Server[];
+  /**
+   * Opens a session, or throws what was in the way and leaves nothing open; gives up when `signal` aborts.
+   *
+   * @throws {RefusedError} when the server answers and does not want us.
+   */
+  readonly open: (server: Server, signal: AbortSignal) => Promise<S>;
+  /** The server as it may be logged. */
+  readonly describe: (server: Server) => string;
+  /** A session was lost; the next one is being sought. */
+  readonly onLost?: () => void;
+  readonly startupTimeoutMs: number;
+  readonly logger: Logger;
+  readonly health: ComponentHealth;
+}
+
+const OPEN_TIMEOUT_MS = 30_000;
+/** A session that lasted this long was a good one: the next try comes soon. */
+const GOOD_SESSION_MS = 5_000;
+
+export class SessionKeeper<Server, S extends Session> {
+  readonly #options: SessionKeeperOptions<Server, S>;
+  readonly #stopping = new AbortController();
+  #session: S | undefined;
+  #running: Promise<void> = Promise.resolve();
+  #turn = 0;
+  #failures = 0;
+
+  constructor(options: SessionKeeperOptions<Server, S>) {
+    this.#options = options;
+  }
+
+  /** The session that works now, if one does. */
+  get session(): S | undefined {
+    return this.#session;
+  }
+
+  /**
+   * Resolves with the first session; from then on opens another whenever one ends, for ever.
+   *
+   * @throws {UnavailableError} when none could be opened within the startup timeout; at once when every server refused us.
+   * @throws {CodedError} what `open` threw, if it was one of ours: nothing a retry would help.
+   */
+  async start(): Promise<void> {
+    const { servers, startupTimeoutMs } = this.#options;
+    const deadline = Date.now() + startupTimeoutMs;
+    const refusedBy = new Set<Server>();
+    while (!this.#stopping.signal.aborted) {
+      const server = this.#server();
+      const opened = await this.#open(server, Math.max(1, deadline - Date.now()));
+      if (!(opened instanceof Error)) {
+        this.#running = this.#keep(opened);
+        return;
+      }
+      if (opened instanceof CodedError) throw opened;
+      if (opened instanceof RefusedError) refusedBy.add(server);
+      const waitMs = this.#nextWaitMs();
+      if (refusedBy.size === servers.length || Date.now() + waitMs >= deadline) throw this.#unavailable(opened);
+      await pause(waitMs, this.#stopping.signal);
+    }
+    throw this.#unavailable(new Error("stopped while starting"));
+  }
+
+  /** Ends the session and opens no other. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#session?.close();
+    await this.#running;
+  }
+
+  async #keep(first: S): Promise<void> {
+    const { name, logger, health } = this.#options;
+    let session: S | undefined = first;
+    while (!this.#stopping.signal.aborted) {
+      if (session === undefined) {
+        await pause(this.#nextWaitMs(), this.#stopping.signal);
+        if (this.#stopping.signal.aborted) return;
+        const server = this.#server();
+        const fields = { broker: name, server: this.#options.describe(server) };
+        const opened = await this.#open(server, OPEN_TIMEOUT_MS);
+        if (opened instanceof Error) {
+          logger.warn({ ...fields, reason: messageOf(opened) }, "broker not reachable, trying again");
+          continue;
+        }
+        logger.info(fields, "broker connected again");
+        session = opened;
+      }
+      session = await this.#endOf(session);
+    }
+    health.down("stopped");
+  }
+
+  async #endOf(session: S): Promise<undefined> {
+    const { name, logger, health, onLost } = this.#options;
+    const startedAt = Date.now();
+    const reason = await session.ended;
+    this.#session = undefined;
+    if (this.#stopping.signal.aborted) return;
+    health.down(reason.message);
+    logger.warn({ broker: name, reason: reason.message }, "broker connection lost, reconnecting");
+    this.#failures = Date.now() - startedAt > GOOD_SESSION_MS ? 0 : this.#failures + 1;
+    this.#turn += 1;
+    await session.close();
+    onLost?.();
+  }
+
+  async #open(server: Server, timeoutMs: number): Promise<S | Error> {
+    const { open, health } = this.#options;
+    const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(Math.min(timeoutMs, OPEN_TIMEOUT_MS))]);
+    try {
+      const session = await open(server, signal);
+      this.#session = session;
+      if (this.#stopping.signal.aborted) await session.close();
+      health.up();
+      return session;
+    } catch (thrown) {
+      const error = toError(thrown);
+      health.down(messageOf(error));
+      this.#turn += 1;
+      this.#failures += 1;
+      return error;
+    }
+  }
+
+  #server(): Server {
+    const { servers } = this.#options;
+    return servers[this.#turn % servers.length] as Server;
+  }
+
+  /** The whole list is tried before the wait grows. */
+  #nextWaitMs(): number {
+    return backoffMs(Math.floor(Math.max(0, this.#failures - 1) / this.#options.servers.length));
+  }
+
+  #unavailable(error: Error): UnavailableError {
+    const { name, servers, describe } = this.#options;
+    const where = servers.map(describe).join(" or ");
+    if (error instanceof RefusedError) {
+      return new UnavailableError(`${name} at ${where} refuses us: ${error.message}. Check CELERY_BROKER_URL.`, { cause: error });
+    }
+    return new UnavailableError(`Cannot reach ${name} at ${where} (${messageOf(error)}). Start it, or set CELERY_BROKER_URL.`, {
+      cause: error,
+    });
+  }
+}
+
+/** Node's error for a name with several addresses has no message of its own. */
+function messageOf(error: Error): string {
+  if (error.message !== "") return error.message;
+  if (error instanceof AggregateError && error.errors[0] instanceof Error) return error.errors[0].message;
+  return (error as NodeJS.ErrnoException).code ?? "no answer";
+}

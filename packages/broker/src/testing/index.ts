@@ -1,0 +1,2 @@
+export { describeEventSource, type EventSourceHarness } from "./contract.ts";
+export { Recorder } from "./recorder.ts";

@@ -1,0 +1,51 @@
+/** Splits a URL the way Python's `urllib.parse` does: a password may hold `@` and `:`, and an undecodable `%` stays as it is. */
+
+export interface UrlParts {
+  readonly host: string | undefined;
+  readonly port: number | undefined;
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+  /** Without the first slash, decoded; undefined when nothing is left. */
+  readonly path: string | undefined;
+  readonly query: URLSearchParams;
+}
+
+/** `problem` never repeats the URL: it may hold a password. */
+export type ParsedUrlParts = { readonly ok: true; readonly parts: UrlParts } | { readonly ok: false; readonly problem: string };
+
+export function parseUrlParts(url: string): ParsedUrlParts {
+  const match = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?/i.exec(url);
+  if (match === null) return { ok: false, problem: "is not a URL" };
+  const [, authority = "", path = "", query = ""] = match;
+  const at = authority.lastIndexOf("@");
+  const userinfo = at === -1 ? "" : authority.slice(0, at);
+  const colon = userinfo.indexOf(":");
+  const address = /^(\[[^\]]*\]|[^:]*)(?::(.*))?$/.exec(authority.slice(at + 1));
+  const port = address?.[2] ?? "";
+  if (address === null || !/^\d{0,5}$/.test(port) || Number(port) > 65535) {
+    return { ok: false, problem: "the port is not a number (write / ? # : @ in a user name or password as %2F %3F %23 %3A %40)" };
+  }
+  return {
+    ok: true,
+    parts: {
+      host: nonEmpty(unquote((address[1] ?? "").replace(/^\[|\]$/g, "").toLowerCase())),
+      port: port === "" ? undefined : Number(port),
+      username: nonEmpty(unquote(colon === -1 ? userinfo : userinfo.slice(0, colon))),
+      password: nonEmpty(unquote(colon === -1 ? "" : userinfo.slice(colon + 1))),
+      path: nonEmpty(unquote(path)),
+      query: new URLSearchParams(query),
+    },
+  };
+}
+
+function unquote(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+function nonEmpty(text: string): string | undefined {
+  return text === "" ? undefined : text;
+}

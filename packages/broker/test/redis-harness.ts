@@ -1,0 +1,88 @@
+/** A Redis source behind a relay, on channels of its own. */
+import { sharedRedisUrl } from "@celery-metrics-exporter/testkit";
+import { Redis } from "ioredis";
+import { randomUUID } from "node:crypto";
+import { parseBrokerUrl, type RedisServer } from "../src/broker-url.ts";
+import { RedisSource, type RedisOptions } from "../src/redis.ts";
+import type { EventSourceHarness } from "../src/testing/index.ts";
+import { TcpProxy } from "./tcp-proxy.ts";
+import { testContext, type TestContext } from "./test-context.ts";
+
+export function redisServers(url: string): readonly RedisServer[] {
+  const parsed = parseBrokerUrl(url);
+  if (!parsed.ok || parsed.url.broker !== "redis") throw new Error("not a Redis URL");
+  return parsed.url.servers;
+}
+
+/** kombu's envelope around an event's body (kombu/transport/virtual/base.py). */
+export function envelope(body: string): string {
+  return JSON.stringify({
+    body: Buffer.from(body).toString("base64"),
+    "content-encoding": "utf-8",
+    "content-type": "application/json",
+    headers: { hostname: "w1@host-a" },
+    properties: {
+      delivery_mode: 1,
+      delivery_info: { exchange: "celeryev", routing_key: "task.multi" },
+      priority: 0,
+      body_encoding: "base64",
+      delivery_tag: randomUUID(),
+    },
+  });
+}
+
+export class RedisHarness implements EventSourceHarness {
+  readonly context: TestContext = testContext();
+  readonly source: RedisSource;
+  readonly proxy: TcpProxy;
+  readonly publisher = new Redis(sharedRedisUrl());
+  /** Keeps tests on one server apart: pub/sub knows no databases. */
+  readonly keyprefix = `test-${randomUUID()}:`;
+  readonly #options: Partial<RedisOptions>;
+
+  private constructor(proxy: TcpProxy, options: Partial<RedisOptions>) {
+    this.proxy = proxy;
+    this.#options = options;
+    this.source = this.#create(proxy.port, this.context);
+  }
+
+  static async create(options: Partial<RedisOptions> = {}): Promise<RedisHarness> {
+    return new RedisHarness(await TcpProxy.start(Number(new URL(sharedRedisUrl()).port)), options);
+  }
+
+  another(): RedisSource {
+    return this.#create(Number(new URL(sharedRedisUrl()).port), testContext());
+  }
+
+  /** Resolves with the number of subscribers that got it. */
+  async publishTo(channel: string, body: string): Promise<number> {
+    return this.publisher.publish(this.keyprefix + channel, envelope(body));
+  }
+
+  async publish(body: string): Promise<void> {
+    await this.publishTo("/0.celeryev/task.multi", body);
+  }
+
+  cut(): void {
+    this.proxy.cut();
+  }
+
+  readiness() {
+    return this.context.health.report();
+  }
+
+  metric(name: string): Promise<number> {
+    return this.context.metric(name);
+  }
+
+  async release(): Promise<void> {
+    await this.source.stop();
+    await this.publisher.quit();
+    await this.proxy.stop();
+  }
+
+  #create(port: number, context: TestContext): RedisSource {
+    const options = { globalKeyprefix: this.keyprefix, bufferMaxBytes: 64 * 2 ** 20, ...this.#options };
+    return new RedisSource(redisServers(`redis://127.0.0.1:${port}/0`), options, context);
+  }
+}

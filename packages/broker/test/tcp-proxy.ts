@@ -1,0 +1,62 @@
+/** A TCP relay in front of a server, to cut connections, freeze them, or speak TLS to the client. */
+import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { createServer as createTlsServer, type TlsOptions } from "node:tls";
+
+export class TcpProxy {
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+  #frozen = false;
+
+  private constructor(target: number, tls: TlsOptions | undefined) {
+    const relay = (client: Socket): void => this.#relay(client, target);
+    this.#server = tls === undefined ? createServer(relay) : createTlsServer(tls, relay);
+  }
+
+  static async start(target: number, tls?: TlsOptions): Promise<TcpProxy> {
+    const proxy = new TcpProxy(target, tls);
+    await new Promise<void>((resolve) => proxy.#server.listen(0, "127.0.0.1", resolve));
+    return proxy;
+  }
+
+  get port(): number {
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Resets every connection. New ones are accepted. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** From now on nothing passes, in either direction, on old connections and new ones: the other end just stays silent. */
+  freeze(): void {
+    this.#frozen = true;
+    for (const socket of this.#sockets) socket.pause();
+  }
+
+  thaw(): void {
+    this.#frozen = false;
+    for (const socket of this.#sockets) socket.resume();
+  }
+
+  async stop(): Promise<void> {
+    this.cut();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  #relay(client: Socket, target: number): void {
+    const server = connect(target, "127.0.0.1");
+    client.pipe(server).pipe(client);
+    for (const [socket, other] of [
+      [client, server],
+      [server, client],
+    ] as const) {
+      this.#sockets.add(socket);
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        this.#sockets.delete(socket);
+        other.destroy();
+      });
+      if (this.#frozen) socket.pause();
+    }
+  }
+}
