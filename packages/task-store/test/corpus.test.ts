@@ -1,6 +1,6 @@
 import { corpusNames, readCorpus, type ExpectedMetrics } from "@celery-metrics-exporter/events/testing";
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { summarise } from "../src/summarise.ts";
 import { StoreHarness } from "./store-harness.ts";

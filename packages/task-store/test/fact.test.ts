@@ -12,6 +12,7 @@ import { describe, expect, it } from "vitest";
 import { exceptionClass } from "../src/exception-class.ts";
 import { factOf } from "../src/fact-of-event.ts";
 import { parseFacts } from "../src/parse-facts.ts";
+import { required } from "./required.ts";
 
 const PLAIN = { keepWorker: false, keepException: false };
 const DETAILED = { keepWorker: true, keepException: true };
@@ -34,7 +35,7 @@ describe("a fact", () => {
     ["finals", taskFailed({ timestamp: AT, exception: "ValueError('x')" }), { finals: [{ state: "FAILURE" }] }],
     ["finals", taskRejected({ timestamp: AT }), { finals: [{ state: "REJECTED" }] }],
   ])("of kind %s survives being written and read", (kind, event, expected) => {
-    const field = factOf(event, PLAIN) ?? expect.fail("no fact");
+    const field = required(factOf(event, PLAIN));
     expect(Buffer.byteLength(field)).toBeLessThanOrEqual(64);
     const facts = parseFacts(new Map([[field, ""]]));
     expect(facts).toMatchObject(expected);
@@ -48,7 +49,7 @@ describe("a fact", () => {
   it("has worker and exception only where they are asked for", () => {
     const event = taskFailed({ exception: "ValueError('a|b')", hostname: "w|1@host" });
     expect(factOf(event, PLAIN)).not.toContain("|");
-    const field = factOf(event, DETAILED) ?? expect.fail("no fact");
+    const field = required(factOf(event, DETAILED));
     expect(parseFacts(new Map([[field, "1"]])).finals).toMatchObject([{ worker: "w_1@host", exception: "ValueError", sent: true }]);
   });
 

@@ -41,8 +41,7 @@ export class StoreHarness {
   }
 
   async hash(id: string): Promise<Map<string, string>> {
-    const reply = (await this.redis.hgetall(this.#keys.keyOf(id))) as Record<string, string>;
-    return new Map(Object.entries(reply));
+    return new Map(Object.entries(await this.redis.hgetall(this.#keys.keyOf(id))));
   }
 
   ttlSeconds(id: string): Promise<number> {
