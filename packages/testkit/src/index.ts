@@ -9,3 +9,7 @@ export { launchChromium } from "./chromium.ts";
 export { type DogstatsdMessage, type DogstatsdMetric, type MetricType, parseDatagram, parseLine } from "./dogstatsd.ts";
 export { DogstatsdSyntaxError } from "./dogstatsd-fields.ts";
 export { type StatsdSink, type StatsdSinkOptions, startStatsdSink } from "./statsd-sink.ts";
+export { type CeleryWorker, type CeleryWorkerOptions, startCeleryWorker } from "./celery-worker.ts";
+export { CELERY_FOLDER, findCeleryPython } from "./services/celery.mjs";
+export { temporaryFolder } from "./services/folders.mjs";
+export { driveShop, type ShopDriverOptions, type ShopReport, type ShopTask } from "./shop-driver.ts";

@@ -1,0 +1,37 @@
+/** Finds a Python that can run Celery with both brokers. */
+import { spawnSync } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { findPrograms } from "./programs.mjs";
+
+/** The folder of `shop.py` and `drive.py`. */
+export const CELERY_FOLDER = fileURLToPath(new URL("../../celery", import.meta.url));
+
+const PROBE = "import celery, redis, amqp";
+const PROBE_TIMEOUT_MS = 20_000;
+
+/** @type {string | undefined} */
+let found;
+
+/**
+ * The first Python that imports Celery and the clients of both brokers: `$CELERY_PYTHON`, each `python3` on the PATH, the system's own.
+ *
+ * @returns {string | undefined}
+ */
+export function findCeleryPython() {
+  found ??= candidates().find(hasCelery);
+  return found;
+}
+
+/** @returns {string[]} */
+function candidates() {
+  const given = process.env.CELERY_PYTHON;
+  return [...(given === undefined || given === "" ? [] : [given]), ...findPrograms(["python3"])];
+}
+
+/**
+ * @param {string} python
+ * @returns {boolean}
+ */
+function hasCelery(python) {
+  return spawnSync(python, ["-c", PROBE], { stdio: "ignore", timeout: PROBE_TIMEOUT_MS }).status === 0;
+}
