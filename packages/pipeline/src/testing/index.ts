@@ -1,1 +1,3 @@
-export {};
+export { describeExporter, type ExporterHarness } from "./contract.ts";
+export { SAMPLE_IDS, sampleHistory } from "./sample-history.ts";
+export { createTestExporter, type TestExporter } from "./test-exporter.ts";

@@ -1,0 +1,236 @@
+/** The contract of `Exporter`, as tests that every exporter runs on its real sink. */
+import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/events";
+import { customEvent } from "@celery-metrics-exporter/events/testing";
+import { UnavailableError } from "@celery-metrics-exporter/runtime";
+import { afterEach, beforeAll, describe, expect, it } from "vitest";
+import type { Exporter } from "../exporter.ts";
+import { SAMPLE_IDS, sampleHistory } from "./sample-history.ts";
+
+export interface ExporterHarness {
+  /** Created, not started (see `createTestExporter`), with an empty sink of its own. */
+  readonly exporter: Exporter;
+  /**
+   * Waits until everything has settled, the second stage included, and tells what the sink holds, in a form that `toEqual` compares: sorted
+   * where order means nothing, without what differs from run to run (`created_at`).
+   */
+  observe(): Promise<unknown>;
+  /** Makes the sink unreachable. Where it cannot be (UDP), leave both out. */
+  breakSink?(): Promise<void>;
+  mendSink?(): Promise<void>;
+  /** Stops the exporter and removes the sink. */
+  close(): Promise<void>;
+}
+
+type Events = readonly CeleryEvent[];
+type Export = (events: Events) => Promise<void>;
+
+/** Ways in which the same history may come; each must leave what one batch leaves. */
+const DELIVERIES: readonly (readonly [name: string, deliver: (history: Events, send: Export) => Promise<void>])[] = [
+  ["twice", (history, send) => inTurn([history, history], send)],
+  ["in reverse", (history, send) => send(history.toReversed())],
+  ["one event at a time", (history, send) => inTurn(chunks(history, 1), send)],
+  ["one event at a time, in reverse", (history, send) => inTurn(chunks(history.toReversed(), 1), send)],
+  ["in small batches, in any order", (history, send) => inTurn(shuffle(chunks(shuffle(history, 1), 4), 2), send)],
+  ["in another order, then whole", (history, send) => inTurn([shuffle(history, 3), history], send)],
+  ["in small batches, at the same time", (history, send) => atOnce(chunks(shuffle(history, 4), 3), send)],
+  ["three times at the same time", (history, send) => atOnce([history, shuffle(history, 5), history.toReversed()], send)],
+];
+
+/** Declares the suite. `makeHarness` is called once or several times in each test. */
+export function describeExporter(name: string, makeHarness: () => Promise<ExporterHarness>): void {
+  describe(`${name} keeps the contract of an exporter`, () => {
+    const history = sampleHistory(Math.floor(Date.now() / 1_000) - 10);
+    const open: ExporterHarness[] = [];
+    let empty: unknown;
+    let whole: unknown;
+
+    const makeNew = async (): Promise<ExporterHarness> => {
+      const harness = await makeHarness();
+      open.push(harness);
+      return harness;
+    };
+    const make = async (): Promise<{ harness: ExporterHarness; send: Export }> => {
+      const harness = await makeNew();
+      await harness.exporter.start?.();
+      return { harness, send: (events) => harness.exporter.export(events, new AbortController().signal) };
+    };
+    const closeAll = async (): Promise<void> => {
+      await Promise.all(open.splice(0).map((harness) => harness.close()));
+    };
+
+    /** What the sink of a new harness holds after these events. */
+    const pictureOf = async (events: Events): Promise<unknown> => {
+      const { harness, send } = await make();
+      if (events.length > 0) await send(events);
+      return harness.observe();
+    };
+
+    beforeAll(async () => {
+      empty = await pictureOf([]);
+      whole = await pictureOf(history);
+      await closeAll();
+    });
+    afterEach(closeAll);
+
+    describe("delivery", () => {
+      it("leaves something in its sink", () => {
+        expect(whole).not.toEqual(empty);
+      });
+
+      it.each(DELIVERIES)("leaves the same when the history comes %s", async (_, deliver) => {
+        const { harness, send } = await make();
+        await deliver(history, send);
+        expect(await harness.observe()).toEqual(whole);
+      });
+
+      it("leaves the same when the history comes again after all has settled", async () => {
+        const { harness, send } = await make();
+        await send(history);
+        await harness.observe();
+        await send(shuffle(history, 6));
+        expect(await harness.observe()).toEqual(whole);
+      });
+
+      it("does nothing for an empty batch", async () => {
+        const { harness, send } = await make();
+        await send([]);
+        expect(await harness.observe()).toEqual(empty);
+      });
+
+      it("neither makes nor changes a task for a custom event", async () => {
+        const { harness, send } = await make();
+        const custom = history.map((event) => customEvent({ uuid: event.uuid, timestamp: event.timestamp + 60 }));
+        await send([...history, ...custom, customEvent({ uuid: "99999999-9999-4999-8999-999999999999" })]);
+        expect(await harness.observe()).toEqual(whole);
+      });
+
+      it("does not modify events", async () => {
+        const { send } = await make();
+        const events = structuredClone(history).map((event) => Object.freeze(event));
+        await send(Object.freeze(events));
+        expect(events).toEqual(history);
+      });
+    });
+
+    describe("forgetting", () => {
+      const { failed, orphan } = SAMPLE_IDS;
+
+      it("removes all of a task, and nothing of the others", async ({ skip }) => {
+        const { harness, send } = await make();
+        if (harness.exporter.forget === undefined) skip();
+        await send(history);
+        await forget(harness, [failed, orphan]);
+        expect(await harness.observe()).toEqual(await pictureOf(without(history, failed, orphan)));
+      });
+
+      it("may be repeated, and asked for tasks it never saw", async ({ skip }) => {
+        const { harness, send } = await make();
+        if (harness.exporter.forget === undefined) skip();
+        await forget(harness, [failed, "never-seen"]);
+        await send(history);
+        await forget(harness, [failed]);
+        await forget(harness, [failed]);
+        await forget(harness, []);
+        expect(await harness.observe()).toEqual(await pictureOf(without(history, failed)));
+      });
+    });
+
+    describe("trouble", () => {
+      it("says that its sink is unavailable, and delivers when it is back", async ({ skip }) => {
+        const { harness, send } = await make();
+        if (harness.breakSink === undefined || harness.mendSink === undefined) skip();
+        await send(history.slice(0, 5));
+        await harness.breakSink?.();
+        await expect(send(history)).rejects.toBeInstanceOf(UnavailableError);
+        await harness.mendSink?.();
+        await untilServed(() => send(history));
+        expect(await harness.observe()).toEqual(whole);
+      });
+
+      it("says that its sink is unavailable to `forget` too", async ({ skip }) => {
+        const { harness, send } = await make();
+        if (harness.breakSink === undefined || harness.mendSink === undefined || harness.exporter.forget === undefined) skip();
+        const { failed } = SAMPLE_IDS;
+        await send(history);
+        await harness.breakSink?.();
+        await expect(forget(harness, [failed])).rejects.toBeInstanceOf(UnavailableError);
+        await harness.mendSink?.();
+        await untilServed(() => forget(harness, [failed]));
+        expect(await harness.observe()).toEqual(await pictureOf(without(history, failed)));
+      });
+
+      it("can be aborted, and takes the same batch again", async () => {
+        const { harness, send } = await make();
+        await harness.exporter.export(history, AbortSignal.abort()).catch(() => {});
+        const soon = new AbortController();
+        const interrupted = harness.exporter.export(history, soon.signal).catch(() => {});
+        soon.abort();
+        await interrupted;
+        await send(history);
+        expect(await harness.observe()).toEqual(whole);
+      });
+    });
+
+    describe("life", () => {
+      it("stops without having been started, and twice", async () => {
+        await expect(stopTwice(await makeNew())).resolves.toBeUndefined();
+      });
+
+      it("stops twice after it has worked", async () => {
+        const { harness, send } = await make();
+        await send(history);
+        await expect(stopTwice(harness)).resolves.toBeUndefined();
+      });
+    });
+  });
+}
+
+function without(history: readonly TaskEvent[], ...ids: string[]): Events {
+  return history.filter(({ uuid }) => !ids.includes(uuid));
+}
+
+async function forget({ exporter }: ExporterHarness, ids: readonly string[]): Promise<void> {
+  await exporter.forget?.(ids, new AbortController().signal);
+}
+
+async function stopTwice({ exporter }: ExporterHarness): Promise<void> {
+  await exporter.stop?.();
+  await exporter.stop?.();
+}
+
+async function inTurn(batches: readonly Events[], send: Export): Promise<void> {
+  for (const batch of batches) await send(batch);
+}
+
+async function atOnce(batches: readonly Events[], send: Export): Promise<void> {
+  await Promise.all(batches.map(send));
+}
+
+/** A sink that has just come back may refuse for a moment; the host waits too. */
+async function untilServed(attempt: () => Promise<void>): Promise<void> {
+  const deadline = Date.now() + 15_000;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (thrown) {
+      if (!(thrown instanceof UnavailableError) || Date.now() > deadline) throw thrown;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  }
+}
+
+function chunks<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, index) => items.slice(index * size, (index + 1) * size));
+}
+
+/** Fisher-Yates with a linear congruential generator: the same order at every run. */
+function shuffle<T>(items: readonly T[], seed: number): T[] {
+  const shuffled = [...items];
+  let state = seed;
+  for (let index = shuffled.length - 1; index > 0; index--) {
+    state = (state * 1_664_525 + 1_013_904_223) % 2 ** 32;
+    const other = state % (index + 1);
+    [shuffled[index], shuffled[other]] = [shuffled[other] as T, shuffled[index] as T];
+  }
+  return shuffled;
+}
