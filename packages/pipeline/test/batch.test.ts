@@ -1,0 +1,82 @@
+import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import { corpusNames, customEvent, readCorpus, taskHistories, taskSent, workerHeartbeat } from "@celery-metrics-exporter/events/testing";
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { EXPORTERS, PermanentError, decodeBatch, encodeBatch } from "../src/index.ts";
+
+/** As a job's data comes back from Redis. */
+function throughJson(payload: unknown): unknown {
+  return JSON.parse(JSON.stringify(payload));
+}
+
+function roundTrip(events: readonly CeleryEvent[], omits?: ReadonlySet<string>): readonly CeleryEvent[] {
+  return decodeBatch(throughJson(encodeBatch({ broker: "rabbitmq", events }, omits))).events;
+}
+
+describe("a batch's payload", () => {
+  it.each(corpusNames)("gives back every recorded event of %s", (name) => {
+    const { events } = readCorpus(name);
+    expect(roundTrip(events)).toEqual(events);
+  });
+
+  it("gives back any event", () => {
+    fc.assert(
+      fc.property(taskHistories, (events) => {
+        expect(roundTrip(events)).toEqual(events);
+      }),
+    );
+  });
+
+  it("keeps worker and custom events, the broker and the excluded ids", () => {
+    const batch = { broker: "redis", events: [workerHeartbeat(), customEvent()], excluded: ["x", "y"] };
+    expect(decodeBatch(throughJson(encodeBatch(batch)))).toEqual(batch);
+  });
+
+  it("tells an empty list of excluded ids from none", () => {
+    expect(decodeBatch(throughJson(encodeBatch({ broker: "redis", events: [], excluded: [] })))).toHaveProperty("excluded", []);
+    expect(decodeBatch(throughJson(encodeBatch({ broker: "redis", events: [] })))).not.toHaveProperty("excluded");
+  });
+
+  it("leaves out omitted fields, and nothing else", () => {
+    const omits = new Set(EXPORTERS.find(({ name }) => name === "datadog")?.omits);
+    const { events } = readCorpus("celery-5.6-amqp");
+    const expected = events.map((event) => Object.fromEntries(Object.entries(event).filter(([field]) => !omits.has(field))));
+    expect(omits.size).toBeGreaterThan(0);
+    expect(roundTrip(events, omits)).toEqual(expected);
+  });
+
+  it("stores a text once, however many events have it", () => {
+    const payload = JSON.stringify(encodeBatch({ broker: "redis", events: [taskSent(), taskSent(), taskSent()] }));
+    expect(payload.split("shop.cart.total")).toHaveLength(2);
+  });
+
+  it("passes over a field that a newer release has appended", () => {
+    const event = taskSent();
+    const payload = encodeBatch({ broker: "redis", events: [event] });
+    const [bits, ...values] = payload.events[0] ?? [];
+    const newer = { ...payload, events: [[Number(bits) | (1 << 29), ...values, "new"]] };
+    expect(decodeBatch(newer).events).toEqual([event]);
+  });
+
+  const good = throughJson(encodeBatch({ broker: "redis", events: [taskSent()] })) as Record<string, unknown>;
+  const [row] = good["events"] as unknown[][];
+  it.each([
+    ["null", null],
+    ["a text", "batch"],
+    ["a list", [1]],
+    ["no version", { ...good, v: undefined }],
+    ["a version of the future", { ...good, v: 2 }],
+    ["no broker", { ...good, broker: 1 }],
+    ["no texts", { ...good, texts: undefined }],
+    ["no events", { ...good, events: {} }],
+    ["an event that is an object", { ...good, events: [{}] }],
+    ["an event without bits", { ...good, events: [["x", 0]] }],
+    ["a text out of range", { ...good, texts: [] }],
+    ["a row that is too short", { ...good, events: [row?.slice(0, 3)] }],
+    ["an object for a value", { ...good, events: [[row?.[0], row?.[1], row?.[2], {}, ...(row ?? []).slice(4)]] }],
+    ["an event without hostname", { ...good, events: [[0, 0]] }],
+    ["excluded ids that are numbers", { ...good, excluded: [1] }],
+  ])("refuses %s", (_, payload) => {
+    expect(() => decodeBatch(payload)).toThrow(PermanentError);
+  });
+});

@@ -1,0 +1,82 @@
+import { loadConfig } from "@celery-metrics-exporter/runtime";
+import { customEvent, taskReceived, taskSent, taskStarted } from "@celery-metrics-exporter/events/testing";
+import { describe, expect, it } from "vitest";
+import { EventFilter, FilterConfig } from "../src/index.ts";
+
+function filterOf(env: Record<string, string>): EventFilter {
+  return new EventFilter(loadConfig(FilterConfig, env));
+}
+
+describe("the filter by event type", () => {
+  it.each([
+    [{}, "task-sent", true],
+    [{ FILTER_EVENT_TYPES_INCLUDE: "task-*" }, "task-sent", true],
+    [{ FILTER_EVENT_TYPES_INCLUDE: "task-*" }, "worker-online", false],
+    [{ FILTER_EVENT_TYPES_EXCLUDE: "task-received, task-started" }, "task-started", false],
+    [{ FILTER_EVENT_TYPES_EXCLUDE: "task-received, task-started" }, "task-sent", true],
+    [{ FILTER_EVENT_TYPES_INCLUDE: "task-*", FILTER_EVENT_TYPES_EXCLUDE: "task-s*" }, "task-started", false],
+    [{ FILTER_EVENT_TYPES_INCLUDE: "task-*", FILTER_EVENT_TYPES_EXCLUDE: "task-s*" }, "task-failed", true],
+  ])("%o: takes %s: %s", (env, type, taken) => {
+    expect(filterOf(env).takesType(type)).toBe(taken);
+  });
+});
+
+describe("the filter by name", () => {
+  it.each([
+    ["shop.cart.total", "shop.cart.total", true],
+    ["shop.*", "shop.cart.total", true],
+    ["shop.*.total", "shop.cart.total", true],
+    ["*", "shop/cart", true],
+    ["shop/*", "shop/cart/total", true],
+    ["*", ".hidden", true],
+    ["shop.?art", "shop.cart", true],
+    ["shop.[cm]art", "shop.mart", true],
+    ["shop", "shop.cart", false],
+    ["Shop.*", "shop.cart", false],
+    ["!shop.cart", "shop.cart", false],
+    ["shop.cart+", "shop.cart+", true],
+    ["shop.*", "été.shop", false],
+    ["ét?.shop", "été.shop", true],
+  ])("%s excludes %s: %s", (glob, name, excluded) => {
+    expect(filterOf({ FILTER_TASK_NAMES_EXCLUDE: glob }).excludesTask(taskReceived({ name }))).toBe(excluded);
+  });
+
+  it("includes only what matches, less what is excluded", () => {
+    const filter = filterOf({ FILTER_TASK_NAMES_INCLUDE: "shop.*,mail.*", FILTER_TASK_NAMES_EXCLUDE: "shop.noisy.*" });
+    const excludes = (name: string): boolean => filter.excludesTask(taskReceived({ name }));
+    expect(["shop.cart", "mail.send", "shop.noisy.tick", "other"].map(excludes)).toEqual([false, false, true, true]);
+  });
+
+  it("excludes nothing by an event that does not tell the name", () => {
+    const filter = filterOf({ FILTER_TASK_NAMES_INCLUDE: "nothing" });
+    expect(filter.excludesTask(taskStarted())).toBe(false);
+    expect(filter.excludesTask(customEvent())).toBe(false);
+  });
+});
+
+describe("the filter by queue", () => {
+  it("knows the queue by `task-sent` only", () => {
+    const filter = filterOf({ FILTER_QUEUES_EXCLUDE: "celery" });
+    expect(filter.excludesTask(taskSent({ queue: "celery" }))).toBe(true);
+    expect(filter.excludesTask(taskSent({ queue: "mail" }))).toBe(false);
+    expect(filter.excludesTask(taskReceived())).toBe(false);
+  });
+
+  it("excludes a task whose name is wanted but whose queue is not", () => {
+    const filter = filterOf({ FILTER_TASK_NAMES_INCLUDE: "shop.*", FILTER_QUEUES_INCLUDE: "mail" });
+    expect(filter.excludesTask(taskSent({ name: "shop.cart", queue: "celery" }))).toBe(true);
+  });
+});
+
+describe("the need to remember tasks", () => {
+  it.each([
+    [{}, false],
+    [{ FILTER_EVENT_TYPES_EXCLUDE: "task-sent" }, false],
+    [{ FILTER_TASK_NAMES_INCLUDE: "a" }, true],
+    [{ FILTER_TASK_NAMES_EXCLUDE: "a" }, true],
+    [{ FILTER_QUEUES_INCLUDE: "a" }, true],
+    [{ FILTER_QUEUES_EXCLUDE: "a" }, true],
+  ])("%o: %s", (env, needed) => {
+    expect(filterOf(env).filtersTasks).toBe(needed);
+  });
+});
