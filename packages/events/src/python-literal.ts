@@ -6,6 +6,7 @@
  * - objects (`Decimal('1.0')`, `datetime.datetime(…)`, `<Foo object at 0x…>`), bytes, complex numbers, `Ellipsis`;
  * - nan, inf, and integers beyond 2^53 - 1, which JSON numbers do not hold exactly;
  * - dicts with two keys that are the same text (`{1: 'a', '1': 'b'}`), or with keys that are not scalars;
+ * - commas where no `repr` writes them (Celery 4 did not escape quotes, so that `('a', 'b',)` may be one string);
  * - anything nested more than 100 levels or longer than 65,536 characters.
  *
  * Tuples, lists, sets and frozensets become arrays. Keys of dicts become their `str`, as JSON knows only such keys.
@@ -88,15 +89,15 @@ class LiteralParser {
   #sequence(close: ")" | "]"): Parsed {
     this.#position += 1;
     const items: JsonValue[] = [];
-    while (!this.#accept(close)) {
+    if (this.#accept(close)) return items;
+    for (;;) {
       const item = this.#value();
       if (item === UNREADABLE) return UNREADABLE;
       items.push(item);
-      if (this.#accept(",")) continue;
-      // One value in parentheses is no tuple, and no `repr` writes it.
-      return this.#accept(close) && !(close === ")" && items.length === 1) ? items : UNREADABLE;
+      const isSingleTuple = close === ")" && items.length === 1;
+      if (!this.#accept(",")) return this.#accept(close) && !isSingleTuple ? items : UNREADABLE;
+      if (isSingleTuple && this.#accept(close)) return items;
     }
-    return items;
   }
 
   #dictOrSet(): Parsed {
@@ -117,9 +118,7 @@ class LiteralParser {
       const value = this.#value();
       if (value === UNREADABLE) return UNREADABLE;
       setOwn(entries, key, value);
-      const more = this.#accept(",");
-      if (this.#accept("}")) return entries;
-      if (!more) return UNREADABLE;
+      if (!this.#accept(",")) return this.#accept("}") ? entries : UNREADABLE;
       this.#skipSpace();
       const start = this.#position;
       const next = this.#value();
@@ -141,7 +140,6 @@ class LiteralParser {
   #set(first: JsonValue): Parsed {
     const items = [first];
     while (this.#accept(",")) {
-      if (this.#accept("}")) return items;
       const item = this.#value();
       if (item === UNREADABLE) return UNREADABLE;
       items.push(item);
