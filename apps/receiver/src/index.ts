@@ -1,1 +1,2 @@
-export {};
+export { Config as ReceiverConfig } from "./config.ts";
+export { receiver } from "./receiver-role.ts";

@@ -1,0 +1,99 @@
+/** The receiver's settings. */
+import { parseBrokerUrl, type BrokerUrl, type SourceOptions } from "@celery-metrics-exporter/broker";
+import { EXPORTERS, FilterConfig, type ExporterRegistration } from "@celery-metrics-exporter/pipeline";
+import { BaseConfig, ConfigError, integer, list, secret } from "@celery-metrics-exporter/runtime";
+import { z } from "zod";
+
+const MEBIBYTE = 2 ** 20;
+const knownExporters = EXPORTERS.map(({ name }) => name);
+
+const brokerUrl = z.string().superRefine((value, context) => {
+  const parsed = parseBrokerUrl(value);
+  if (!parsed.ok) context.addIssue({ code: "custom", message: parsed.problem });
+});
+
+const exporters = list("datadog,postgres").refine((names) => names.length > 0 && names.every((name) => knownExporters.includes(name)), {
+  error: `must name at least one exporter; known ones: ${knownExporters.join(", ")}`,
+});
+
+export const Config = BaseConfig.extend({
+  CELERY_BROKER_URL: secret(brokerUrl).describe(
+    "The broker of your Celery workers, as in their configuration: `amqp://`, `amqps://`, `pyamqp://`, `redis://`, `rediss://`, `redis+socket://`, `sentinel://`; several separated by `;`; `ssl_*` query settings for TLS.",
+  ),
+  EXPORTERS: exporters.describe("Comma-separated names of the exporters to feed. Each named one must have processors running, or its queue grows."),
+  EVENT_EXCHANGE: z.string().min(1).default("celeryev").describe("Celery's `event_exchange`."),
+  RABBITMQ_QUEUE: z.string().min(1).default("celery-metrics-exporter").describe("Our queue on RabbitMQ. Receivers that name the same one share it."),
+  RABBITMQ_QUEUE_TYPE: z
+    .enum(["quorum", "classic"])
+    .default("quorum")
+    .describe("`quorum` keeps waiting events when the broker restarts. `classic` loses them: Celery publishes events as transient messages."),
+  RABBITMQ_QUEUE_MAX_BYTES: integer(1024 * MEBIBYTE, MEBIBYTE).describe("Size of our queue past which RabbitMQ drops its oldest events."),
+  RABBITMQ_QUEUE_EXPIRES_SECONDS: integer(7 * 86_400, 60, 4_294_967).describe("RabbitMQ deletes our queue when no receiver was there for this long."),
+  RABBITMQ_PREFETCH: integer(2_000, 1, 65_535).describe("Messages that RabbitMQ sends ahead of their acknowledgement."),
+  CELERY_GLOBAL_KEYPREFIX: z.string().default("").describe("Redis: the workers' transport option `global_keyprefix`."),
+  CELERY_FANOUT_PREFIX: z
+    .string()
+    .default("true")
+    .describe("Redis: the workers' transport option `fanout_prefix`: `true`, `false`, or a text such as `/{db}.`."),
+  CELERY_FANOUT_PATTERNS: z
+    .enum(["both", "true", "false"])
+    .default("both")
+    .describe("Redis: the workers' transport option `fanout_patterns`; `both` listens for either form."),
+  CELERY_SENTINEL_MASTER_NAME: z.string().min(1).default("mymaster").describe("Redis Sentinel: the workers' transport option `master_name`."),
+  CELERY_SENTINEL_PASSWORD: secret(z.string().optional()).describe(
+    "Redis Sentinel: password of the sentinels themselves. The one in CELERY_BROKER_URL is for Redis.",
+  ),
+  REDIS_BUFFER_MAX_BYTES: integer(64 * MEBIBYTE, MEBIBYTE).describe(
+    "Redis pub/sub: how much is kept while the receiver is behind. What does not fit is dropped and counted.",
+  ),
+  BATCH_MAX_EVENTS: integer(500, 1, 10_000).describe("A batch closes at this many events."),
+  BATCH_MAX_MS: integer(50, 1, 60_000).describe("A batch closes at this age, in milliseconds."),
+  BATCH_MAX_BYTES: integer(256 * 1024, 1024).describe("A batch closes at this size, as its messages came from the broker."),
+  QUEUE_FULL: z
+    .enum(["hold", "shed"])
+    .default("hold")
+    .describe(
+      "What to do when an exporter's queue is full. `hold`: stop taking, RabbitMQ keeps the backlog for all exporters. `shed`: drop that exporter's batches, counted. Redis pub/sub always sheds.",
+    ),
+  QUEUE_HIGH_WATER_EVENTS: integer(2_000_000, 1_000).describe("Events in one exporter's queue at which it is full."),
+}).extend(FilterConfig.shape);
+export type Config = z.output<typeof Config>;
+
+/** The exporters to feed, in the order registered. */
+export function chosenExporters({ EXPORTERS: names }: Config): readonly ExporterRegistration[] {
+  return EXPORTERS.filter(({ name }) => names.includes(name));
+}
+
+/** @throws {ConfigError} never for a configuration that was loaded: `Config` has parsed the URL before. */
+export function brokerOf(config: Config): BrokerUrl {
+  const parsed = parseBrokerUrl(config.CELERY_BROKER_URL);
+  if (!parsed.ok) throw new ConfigError([`CELERY_BROKER_URL: ${parsed.problem}`]);
+  return parsed.url;
+}
+
+export function sourceOptions(config: Config): SourceOptions {
+  return {
+    rabbitmq: {
+      exchange: config.EVENT_EXCHANGE,
+      queue: config.RABBITMQ_QUEUE,
+      queueType: config.RABBITMQ_QUEUE_TYPE,
+      queueMaxBytes: config.RABBITMQ_QUEUE_MAX_BYTES,
+      queueExpiresMs: config.RABBITMQ_QUEUE_EXPIRES_SECONDS * 1_000,
+      prefetch: config.RABBITMQ_PREFETCH,
+    },
+    redis: {
+      exchange: config.EVENT_EXCHANGE,
+      globalKeyprefix: config.CELERY_GLOBAL_KEYPREFIX,
+      fanoutPrefix: toBooleanOrText(config.CELERY_FANOUT_PREFIX),
+      ...(config.CELERY_FANOUT_PATTERNS === "both" ? {} : { fanoutPatterns: config.CELERY_FANOUT_PATTERNS === "true" }),
+      sentinelMasterName: config.CELERY_SENTINEL_MASTER_NAME,
+      ...(config.CELERY_SENTINEL_PASSWORD === undefined ? {} : { sentinelPassword: config.CELERY_SENTINEL_PASSWORD }),
+      bufferMaxBytes: config.REDIS_BUFFER_MAX_BYTES,
+    },
+  };
+}
+
+function toBooleanOrText(text: string): boolean | string {
+  if (/^true$/i.test(text)) return true;
+  return /^false$/i.test(text) ? false : text;
+}

@@ -1,0 +1,90 @@
+/** Brings one batch to where it is safe: its events in the exporters' queues, its rejects in the dead-letter queue. */
+import type { Admitted, BatchFilter, DeadLetters, Fanout } from "@celery-metrics-exporter/pipeline";
+import { UnavailableError, backoffMs, pause, toError, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
+import type { Batch } from "./batcher.ts";
+import type { ReceiverMetrics } from "./receiver-metrics.ts";
+
+export interface DeliveryOptions {
+  /** The broker's name, as stored with each batch. */
+  readonly broker: string;
+  readonly fanout: Fanout;
+  readonly filter: BatchFilter;
+  readonly deadLetters: DeadLetters;
+  readonly metrics: ReceiverMetrics;
+  /** Whether batches can be stored right now. */
+  readonly health: ComponentHealth;
+  readonly logger: Logger;
+}
+
+const MAX_WAIT_MS = 5_000;
+
+export class Delivery {
+  readonly #options: DeliveryOptions;
+  #failing = false;
+
+  constructor(options: DeliveryOptions) {
+    this.#options = options;
+    options.health.up();
+  }
+
+  /**
+   * Tries each step until it succeeds, however long Redis is away. True when the batch is safe; false when `signal` was aborted before, as the
+   * broker still has the messages.
+   */
+  async deliver(batch: Batch, signal: AbortSignal): Promise<boolean> {
+    for (const step of this.#steps(batch)) {
+      if (!(await this.#insist(step, signal))) return false;
+    }
+    return true;
+  }
+
+  /** In this order: an excluded task is remembered only once the exporters have been told (`BatchFilter`). */
+  #steps({ events, rejected }: Batch): (() => Promise<void>)[] {
+    const { broker, fanout, filter, deadLetters, metrics } = this.#options;
+    let admitted: Admitted | undefined;
+    const enqueue = async (): Promise<void> => {
+      admitted = await filter.admit(events);
+      await fanout.enqueue({ broker, events: admitted.events, ...(admitted.excluded === undefined ? {} : { excluded: admitted.excluded }) });
+      metrics.enqueued(events.length, admitted.events.length);
+    };
+    const settle = async (): Promise<void> => {
+      if (admitted !== undefined) await filter.settle(admitted);
+    };
+    const bury = async (): Promise<void> => {
+      await deadLetters.add(rejected.map(({ reason, detail, raw }) => ({ source: "receiver", reason, detail, raw })));
+    };
+    return [...(events.length > 0 ? [enqueue, settle] : []), ...(rejected.length > 0 ? [bury] : [])];
+  }
+
+  async #insist(step: () => Promise<void>, signal: AbortSignal): Promise<boolean> {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        await step();
+        this.#succeeded();
+        return true;
+      } catch (thrown) {
+        this.#failed(toError(thrown));
+        if (signal.aborted) return false;
+        await pause(backoffMs(attempt, { firstMs: 100, maxMs: MAX_WAIT_MS }), signal);
+      }
+    }
+  }
+
+  #succeeded(): void {
+    if (this.#failing) this.#options.logger.info("batches are stored again");
+    this.#failing = false;
+    this.#options.health.up();
+  }
+
+  /** Many batches fail together, and try often: one line tells of the outage. */
+  #failed(error: Error): void {
+    const { health, logger, metrics } = this.#options;
+    metrics.retried();
+    health.down(error.message);
+    if (this.#failing) return;
+    this.#failing = true;
+    const expected = error instanceof UnavailableError;
+    const fields = expected ? { reason: error.message } : { err: error };
+    logger[expected ? "warn" : "error"](fields, "batches cannot be stored; they are kept and tried again");
+  }
+}

@@ -1,0 +1,73 @@
+/** Notices events that Celery has not been told to send: to a user that looks like "no tasks". */
+import type { CeleryEvent, WorkerEvent } from "@celery-metrics-exporter/events";
+import type { Logger } from "@celery-metrics-exporter/runtime";
+
+const WINDOW_SECONDS = 60;
+/** Receivers share a queue, so each sees only some of the events: a few missing ones mean nothing. */
+const ENOUGH_TASKS = 10;
+
+/**
+ * Says each thing once:
+ *
+ * - Heartbeats tell that workers have run tasks (`processed` grows), but for a minute there was no task event: started without `-E`.
+ * - Workers receive tasks, but no client has ever told that it sent one: `task_send_sent_event` is off.
+ */
+export class EventAdvice {
+  readonly #logger: Logger;
+  readonly #now: () => number;
+  #windowEnd: number;
+  #taskEvents = 0;
+  #received = 0;
+  #sent = 0;
+  /** First `processed` of each worker in this window, and how many tasks all have done since. */
+  readonly #firstProcessed = new Map<string, number>();
+  #processed = new Map<string, number>();
+  #saidEventsOff = false;
+  #saidSentOff = false;
+
+  /** @param now Unix time in seconds. */
+  constructor(logger: Logger, now: () => number = () => Date.now() / 1_000) {
+    this.#logger = logger;
+    this.#now = now;
+    this.#windowEnd = now() + WINDOW_SECONDS;
+  }
+
+  observe(events: readonly CeleryEvent[]): void {
+    for (const event of events) {
+      if (event.type === "task-sent") this.#sent += 1;
+      else if (event.type === "task-received") this.#received += 1;
+      if (event.type === "worker-heartbeat") this.#heartbeat(event as WorkerEvent);
+      else if (event.type.startsWith("task-") && event.type !== "task-sent") this.#taskEvents += 1;
+    }
+    if (this.#now() >= this.#windowEnd) this.#closeWindow();
+  }
+
+  #heartbeat({ hostname, processed }: WorkerEvent): void {
+    // The answer to a broadcast has no `processed` (celery/worker/control.py, `heartbeat`).
+    if (processed === undefined) return;
+    if (!this.#firstProcessed.has(hostname)) this.#firstProcessed.set(hostname, processed);
+    this.#processed.set(hostname, processed);
+  }
+
+  #closeWindow(): void {
+    let done = 0;
+    for (const [hostname, processed] of this.#processed) done += Math.max(0, processed - (this.#firstProcessed.get(hostname) ?? processed));
+    if (this.#taskEvents === 0 && done >= ENOUGH_TASKS && !this.#saidEventsOff) {
+      this.#saidEventsOff = true;
+      this.#logger.warn(
+        { tasksDone: done, seconds: WINDOW_SECONDS },
+        "workers run tasks but send no task events: start them with -E, or set worker_send_task_events = True",
+      );
+    }
+    if (this.#sent === 0 && this.#received >= ENOUGH_TASKS && !this.#saidSentOff) {
+      this.#saidSentOff = true;
+      this.#logger.warn(
+        "no task-sent event has come: queue names and waiting times from sending are unknown; set task_send_sent_event = True in the clients",
+      );
+    }
+    this.#windowEnd = this.#now() + WINDOW_SECONDS;
+    this.#taskEvents = 0;
+    this.#firstProcessed.clear();
+    this.#processed.clear();
+  }
+}

@@ -1,0 +1,73 @@
+/** What the receiver counts. */
+import type { Broker } from "@celery-metrics-exporter/broker";
+import { TASK_EVENT_TYPES, type CeleryEvent, type Rejected } from "@celery-metrics-exporter/events";
+import type { Metrics } from "@celery-metrics-exporter/runtime";
+
+/** Custom events have any type their sender likes: they share a label, so that the number of series is bounded. */
+const OTHER = "other";
+const LABELLED: ReadonlySet<string> = new Set([...TASK_EVENT_TYPES, "worker-online", "worker-heartbeat", "worker-offline"]);
+
+export class ReceiverMetrics {
+  readonly #broker: Broker;
+  readonly #now: () => number;
+  readonly #messages;
+  readonly #events;
+  readonly #rejected;
+  readonly #filtered;
+  readonly #batches;
+  readonly #retries;
+  readonly #lag;
+  /** Collected between two `flush`: counting with labels is dear, compared with all else that is done for an event. */
+  #messageCount = 0;
+  readonly #eventCounts = new Map<string, number>();
+  #notTaken = 0;
+  #newest = 0;
+
+  /** @param now Unix time in seconds. */
+  constructor(metrics: Metrics, broker: Broker, now: () => number = () => Date.now() / 1_000) {
+    this.#broker = broker;
+    this.#now = now;
+    this.#messages = metrics.counter("messages_received_total", "Messages taken from the broker.", ["broker"]);
+    this.#events = metrics.counter("events_received_total", "Events decoded, by type.", ["broker", "type"]);
+    this.#rejected = metrics.counter("events_rejected_total", "Messages and events that could not be read, by reason.", ["reason"]);
+    this.#filtered = metrics.counter("events_filtered_total", "Events not passed on: no exporter takes the type, or a filter.", ["reason"]);
+    this.#batches = metrics.counter("batches_enqueued_total", "Batches stored in the exporters' queues.");
+    this.#retries = metrics.counter("enqueue_retries_total", "Times a batch could not be stored and was tried again.");
+    this.#lag = metrics.gauge("receiver_lag_seconds", "Age of the newest event of the last batch when it was closed.", ["broker"]);
+  }
+
+  received(events: readonly CeleryEvent[], rejected: readonly Rejected[]): void {
+    this.#messageCount += 1;
+    for (const { type, timestamp } of events) {
+      this.#eventCounts.set(type, (this.#eventCounts.get(type) ?? 0) + 1);
+      if (timestamp > this.#newest) this.#newest = timestamp;
+    }
+    for (const { reason } of rejected) this.#rejected.inc({ reason });
+  }
+
+  notTaken(count: number): void {
+    this.#notTaken += count;
+  }
+
+  enqueued(batched: number, passedOn: number): void {
+    this.#batches.inc();
+    if (batched > passedOn) this.#filtered.inc({ reason: "filter" }, batched - passedOn);
+  }
+
+  retried(): void {
+    this.#retries.inc();
+  }
+
+  /** Makes what was collected visible; called when a batch closes. */
+  flush(): void {
+    const broker = this.#broker;
+    this.#messages.inc({ broker }, this.#messageCount);
+    this.#messageCount = 0;
+    for (const [type, count] of this.#eventCounts) this.#events.inc({ broker, type: LABELLED.has(type) ? type : OTHER }, count);
+    this.#eventCounts.clear();
+    if (this.#notTaken > 0) this.#filtered.inc({ reason: "not_taken" }, this.#notTaken);
+    this.#notTaken = 0;
+    if (this.#newest > 0) this.#lag.set({ broker }, Math.max(0, this.#now() - this.#newest));
+    this.#newest = 0;
+  }
+}

@@ -1,0 +1,67 @@
+/** The receiver as a role: takes Celery's events from the broker and puts them on each exporter's queue. */
+import { createEventSource } from "@celery-metrics-exporter/broker";
+import { BatchFilter, DeadLetters, EventFilter, ExcludedTasks, Fanout } from "@celery-metrics-exporter/pipeline";
+import { connectRedis, defineRole, warnIfNotDurable, type Role } from "@celery-metrics-exporter/runtime";
+import { Config, brokerOf, chosenExporters, sourceOptions } from "./config.ts";
+import { Delivery } from "./delivery.ts";
+import { EventAdvice } from "./event-advice.ts";
+import { ReceiverMetrics } from "./receiver-metrics.ts";
+import { Receiver } from "./receiver.ts";
+
+export const receiver: Role<typeof Config> = defineRole({
+  name: "receiver",
+  Config,
+  async start(context) {
+    const { config, logger, health, metrics, lifecycle } = context;
+    const startupTimeoutMs = config.STARTUP_TIMEOUT_SECONDS * 1_000;
+    const redis = await connectRedis({
+      url: config.REDIS_URL,
+      use: "producer",
+      name: "redis",
+      startupTimeoutMs,
+      logger,
+      lifecycle,
+      health,
+    });
+    await warnIfNotDurable(redis, logger);
+
+    const source = createEventSource(brokerOf(config), sourceOptions(config), { logger, health, metrics, startupTimeoutMs });
+    lifecycle.defer("event source", () => source.stop());
+    const queues = { redis, prefix: config.QUEUE_PREFIX, logger, metrics };
+    const fanout = new Fanout({
+      ...queues,
+      exporters: chosenExporters(config),
+      // What cannot be delivered again cannot be held back either.
+      whenFull: source.redelivers ? config.QUEUE_FULL : "shed",
+      highWaterEvents: config.QUEUE_HIGH_WATER_EVENTS,
+    });
+    lifecycle.defer("exporters' queues", () => fanout.close());
+    const deadLetters = new DeadLetters(queues);
+    lifecycle.defer("dead-letter queue", () => deadLetters.close());
+    await fanout.start();
+
+    const filter = new EventFilter(config);
+    const receiverMetrics = new ReceiverMetrics(metrics, source.broker);
+    const delivery = new Delivery({
+      broker: source.broker,
+      fanout,
+      filter: new BatchFilter(filter, new ExcludedTasks({ redis, prefix: config.QUEUE_PREFIX, owner: "receiver" })),
+      deadLetters,
+      metrics: receiverMetrics,
+      health: health.component("storing"),
+      logger,
+    });
+    const flow = new Receiver({
+      source,
+      delivery,
+      takes: (event) => fanout.takes(event.type) || filter.excludesTask(event),
+      isFull: () => fanout.isFull(),
+      batch: { maxEvents: config.BATCH_MAX_EVENTS, maxMs: config.BATCH_MAX_MS, maxBytes: config.BATCH_MAX_BYTES },
+      metrics: receiverMetrics,
+      advice: new EventAdvice(logger),
+      health: health.component("taking"),
+    });
+    lifecycle.defer("events in hand", () => flow.drain());
+    await flow.start();
+  },
+});

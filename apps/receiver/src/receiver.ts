@@ -1,0 +1,100 @@
+/** The receiver's flow: message → decode → filter → batch → exporters' queues → acknowledge, with bounded memory. */
+import type { EventSource, RawMessage } from "@celery-metrics-exporter/broker";
+import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { ComponentHealth } from "@celery-metrics-exporter/runtime";
+import { Batcher, type Batch, type BatcherOptions } from "./batcher.ts";
+import type { Delivery } from "./delivery.ts";
+import type { EventAdvice } from "./event-advice.ts";
+import type { ReceiverMetrics } from "./receiver-metrics.ts";
+
+export interface ReceiverOptions {
+  readonly source: EventSource;
+  readonly delivery: Pick<Delivery, "deliver">;
+  /** Whether an event is worth bringing to the filters and queues at all. */
+  readonly takes: (event: CeleryEvent) => boolean;
+  /** Whether to stop taking because the queues are full. Asked often. */
+  readonly isFull: () => boolean;
+  readonly batch: Omit<BatcherOptions, "onBatch">;
+  readonly metrics: ReceiverMetrics;
+  readonly advice: EventAdvice;
+  /** Whether events are being taken. */
+  readonly health: ComponentHealth;
+}
+
+/** Batches on their way to Redis at one time: enough to hide its latency; more would only be held in memory when it is away. */
+const MAX_IN_FLIGHT = 4;
+const CHECK_MS = 500;
+
+/**
+ * Memory is bounded by one rule: the source is paused while `MAX_IN_FLIGHT` batches wait to be stored, whether Redis is slow or away, and while
+ * a queue is full. A message is acknowledged only when all of its batch is safe.
+ */
+export class Receiver {
+  readonly #options: ReceiverOptions;
+  readonly #batcher: Batcher;
+  readonly #inFlight = new Set<Promise<void>>();
+  /** Ends the retries, where the broker would deliver again what is not acknowledged. */
+  readonly #giveUp = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+  #draining = false;
+
+  constructor(options: ReceiverOptions) {
+    this.#options = options;
+    this.#batcher = new Batcher({ ...options.batch, onBatch: (batch) => this.#send(batch) });
+  }
+
+  /** @throws {UnavailableError} when the broker does not take us. */
+  async start(): Promise<void> {
+    this.#regulate();
+    await this.#options.source.start((message) => this.#take(message));
+    this.#timer = setInterval(() => this.#regulate(), CHECK_MS);
+  }
+
+  /** Takes nothing more, and resolves when all that was taken is safe, or left to the broker. Safe without `start`. */
+  async drain(): Promise<void> {
+    const { source } = this.#options;
+    this.#draining = true;
+    const drained = source.drain();
+    this.#regulate();
+    await drained;
+    clearInterval(this.#timer);
+    this.#batcher.flush();
+    if (source.redelivers) this.#giveUp.abort();
+    await Promise.all(this.#inFlight);
+  }
+
+  #take(message: RawMessage): void {
+    const { takes, metrics, advice } = this.#options;
+    const { events, rejected } = message.decode();
+    metrics.received(events, rejected);
+    advice.observe(events);
+    const taken = events.filter(takes);
+    metrics.notTaken(events.length - taken.length);
+    this.#batcher.add(message, taken, rejected);
+  }
+
+  #send(batch: Batch): void {
+    this.#options.metrics.flush();
+    const sending = this.#deliver(batch).finally(() => {
+      this.#inFlight.delete(sending);
+      this.#regulate();
+    });
+    this.#inFlight.add(sending);
+    this.#regulate();
+  }
+
+  async #deliver(batch: Batch): Promise<void> {
+    const safe = await this.#options.delivery.deliver(batch, this.#giveUp.signal);
+    if (safe) for (const message of batch.messages) message.ack();
+  }
+
+  #regulate(): void {
+    const { source, health, isFull } = this.#options;
+    // What is left at the end is little, and has nowhere else to go.
+    const full = !this.#draining && isFull();
+    if (full) health.down("holding: a queue is full");
+    else health.up();
+    if (full || this.#inFlight.size >= MAX_IN_FLIGHT) source.pause();
+    else source.resume();
+  }
+}
