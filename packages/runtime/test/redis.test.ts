@@ -1,0 +1,86 @@
+import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { Health, Lifecycle, UnavailableError, connectRedis, createLogger, warnIfNotDurable } from "../src/index.ts";
+
+const logger = createLogger("test", "silent");
+let server: RedisServer;
+
+beforeAll(async () => {
+  server = await startRedis();
+});
+
+afterAll(async () => {
+  // Redis does not end in good order while it writes its first append-only file, which a test below begins.
+  await server.kill();
+  await server.stop();
+});
+
+function connect(url: string, startupTimeoutMs = 5_000) {
+  const lifecycle = new Lifecycle(logger);
+  const health = new Health();
+  const connecting = connectRedis({ url, use: "producer", name: "Redis", startupTimeoutMs, logger, lifecycle, health });
+  return { lifecycle, health, connecting };
+}
+
+describe("connectRedis", () => {
+  it("is ready when it resolves, and closes with the process", async () => {
+    const { lifecycle, health, connecting } = connect(server.url);
+    const redis = await connecting;
+    expect(health.report().ready).toBe(true);
+    await lifecycle.close();
+    await expect.poll(() => redis.status).toBe("end");
+  });
+
+  it("tells while Redis is away, and recovers by itself", async () => {
+    const { lifecycle, health, connecting } = connect(server.url);
+    const redis = await connecting;
+    await server.kill();
+    await expect.poll(() => health.report().ready).toBe(false);
+    await expect(redis.ping()).rejects.toThrow();
+    await server.restart();
+    await expect.poll(() => health.report().ready, { timeout: 10_000 }).toBe(true);
+    expect(await redis.ping()).toBe("PONG");
+    await lifecycle.close();
+  });
+
+  it("says where it looked and what to set when nobody answers, without the password", async () => {
+    const { lifecycle, connecting } = connect("redis://:hunter2@127.0.0.1:1", 500);
+    const error = await connecting.catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(UnavailableError);
+    expect(String(error)).toMatch(/Cannot reach Redis at redis:\/\/\*\*\*@127\.0\.0\.1:1 .*ECONNREFUSED.*REDIS_URL/);
+    expect(String(error)).not.toContain("hunter2");
+    await lifecycle.close();
+  });
+
+  it("does not wait when it is refused", async () => {
+    const admin = connect(server.url);
+    const redis = await admin.connecting;
+    await redis.config("SET", "requirepass", "correct");
+    const { lifecycle, connecting } = connect(server.url, 60_000);
+    await expect(connecting).rejects.toThrow(/NOAUTH|WRONGPASS/);
+    await lifecycle.close();
+    await redis.config("SET", "requirepass", "");
+    await admin.lifecycle.close();
+  });
+});
+
+describe("warnIfNotDurable", () => {
+  it("warns of settings that lose what was accepted, and of nothing else", async () => {
+    const { lifecycle, connecting } = connect(server.url);
+    const redis = await connecting;
+    const warn = vi.spyOn(logger, "warn");
+    await redis.config("SET", "appendonly", "no");
+    await redis.config("SET", "maxmemory-policy", "allkeys-lru");
+    await warnIfNotDurable(redis, logger);
+    expect(warn.mock.calls.flat().filter((argument) => typeof argument === "string")).toEqual([
+      expect.stringContaining("appendonly off"),
+      expect.stringContaining("evict"),
+    ]);
+    warn.mockClear();
+    await redis.config("SET", "appendonly", "yes");
+    await redis.config("SET", "maxmemory-policy", "noeviction");
+    await warnIfNotDurable(redis, logger);
+    expect(warn).not.toHaveBeenCalled();
+    await lifecycle.close();
+  });
+});

@@ -1,0 +1,53 @@
+/** Real Celery on each broker, every role several times as its own process: rows and metrics agree with what Celery did. */
+import { createVhost, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { afterEach, describe, expect, it } from "vitest";
+import { driveShop, expectTruth, startDeployment, type Deployment } from "./deployment.ts";
+
+let deployment: Deployment | undefined;
+const cleanups: (() => Promise<unknown>)[] = [];
+
+afterEach(async () => {
+  await deployment?.close();
+  deployment = undefined;
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+});
+
+async function brokerUrl(broker: string): Promise<string> {
+  if (broker === "RabbitMQ") {
+    const vhost = await createVhost();
+    cleanups.push(() => vhost.drop());
+    return vhost.url;
+  }
+  const redis: RedisServer = await startRedis();
+  cleanups.push(() => redis.stop());
+  return `${redis.url}/2`;
+}
+
+describe.each([
+  ["RabbitMQ", 2],
+  ["Redis", 1],
+])("a shop on %s", (broker, receivers) => {
+  it("ends with the rows and the metrics of what it did", async () => {
+    deployment = await startDeployment({ brokerUrl: await brokerUrl(broker), receivers, processors: 2 });
+    const truth = await driveShop(deployment, ["--count", "300", "--rate", "100", "--revoke", "--seed", "7"]);
+    await expectTruth(deployment, truth, { doubled: 0 });
+  });
+});
+
+describe("processors killed under load", () => {
+  it.each(["datadog-processor", "postgres-processor"] as const)(
+    "%s: nothing is lost, whether it comes back or the others take over",
+    async (role) => {
+      deployment = await startDeployment({ brokerUrl: await brokerUrl("RabbitMQ"), receivers: 1, processors: 2 });
+      const driving = driveShop(deployment, ["--seconds", "12", "--rate", "80", "--seed", "8"]);
+      for (const comesBack of [true, true, false]) {
+        await new Promise((resolve) => setTimeout(resolve, 3_000));
+        await deployment.killOne(role, comesBack);
+      }
+      const truth = await driving;
+      // A process killed between sending and marking repeats what it had claimed: at most one job each.
+      await expectTruth(deployment, truth, { doubled: role === "datadog-processor" ? 3 : 0 });
+      expect(deployment.processes.filter((process) => process.child.exitCode === null).length).toBe(4);
+    },
+  );
+});

@@ -1,0 +1,187 @@
+/** The whole product as separate processes beside a real Celery application, and what must have come of it. */
+import { mkdtempSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { migrate } from "@celery-metrics-exporter/db";
+import {
+  CELERY_FOLDER,
+  createDatabase,
+  findCeleryPython,
+  startCeleryWorker,
+  startRedis,
+  startStatsdSink,
+  type CeleryWorker,
+  type StatsdSink,
+} from "@celery-metrics-exporter/testkit";
+import pg from "pg";
+import { expect } from "vitest";
+import { isReady, run, startRole, type Environment, type RoleProcess } from "./role-process.ts";
+
+const TAKEOVER_MS = 15_000;
+
+export interface Deployment {
+  readonly processes: readonly RoleProcess[];
+  readonly brokerUrl: string;
+  readonly sink: StatsdSink;
+  readonly database: pg.Pool;
+  readonly shopLog: string;
+  /** SIGKILLs one process of a role; another is started in its place if asked. */
+  killOne(role: string, comesBack: boolean): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface DeploymentOptions {
+  readonly brokerUrl: string;
+  readonly receivers: number;
+  /** Of each kind. */
+  readonly processors: number;
+}
+
+export async function startDeployment({ brokerUrl, receivers, processors }: DeploymentOptions): Promise<Deployment> {
+  const [redis, database, sink] = await Promise.all([startRedis(), createDatabase(), startStatsdSink()]);
+  await migrate(database.url);
+  const env: Environment = {
+    CELERY_BROKER_URL: brokerUrl,
+    REDIS_URL: redis.url,
+    DATABASE_URL: database.url,
+    DD_AGENT_HOST: "127.0.0.1",
+    DD_DOGSTATSD_PORT: String(sink.port),
+    LOG_LEVEL: "info",
+  };
+  const roles = [
+    ...Array.from({ length: processors }, () => ["datadog-processor", "postgres-processor"]).flat(),
+    ...Array.from({ length: receivers }, () => "receiver"),
+  ];
+  const started = await Promise.all(roles.map(async (role) => ({ role, process: await startRole(role, env) })));
+  for (const { role, process } of started) expect(await isReady(process), `${role} is ready`).toBe(true);
+
+  const shopLog = join(mkdtempSync(join(tmpdir(), "cme-shop-")), "log");
+  const workers: CeleryWorker[] = await Promise.all(
+    ["shop1", "shop2"].map((name) => startCeleryWorker({ brokerUrl, hostname: `${name}@%h`, concurrency: 2, env: { SHOP_LOG: shopLog } })),
+  );
+  const pool = new pg.Pool({ connectionString: database.url });
+  return {
+    get processes() {
+      return started.map(({ process }) => process);
+    },
+    brokerUrl,
+    sink,
+    database: pool,
+    shopLog,
+    killOne: async (role, comesBack) => {
+      const victim = started.findIndex((entry) => entry.role === role);
+      const [entry] = started.splice(victim, 1);
+      await entry?.process.kill();
+      if (comesBack) started.push({ role, process: await startRole(role, env) });
+    },
+    close: async () => {
+      await Promise.all(workers.map((worker) => worker.stop()));
+      const codes = await Promise.all(started.map(({ process }) => process.stop()));
+      await pool.end();
+      await Promise.all([sink.close(), redis.stop(), database.drop()]);
+      expect(
+        codes.every((code) => code === 0),
+        `exit codes ${codes.join()}`,
+      ).toBe(true);
+    },
+  };
+}
+
+interface Task {
+  readonly name: string;
+  readonly queue: string;
+  readonly status: string;
+  readonly retries: number;
+}
+
+export interface Truth {
+  readonly settled: boolean;
+  readonly tasks: Readonly<Record<string, Task>>;
+}
+
+/** Runs the shop's driver, and returns what Celery really did, told by Celery's signals and not by its events. */
+export async function driveShop(deployment: Deployment, args: readonly string[]): Promise<Truth> {
+  const python = findCeleryPython();
+  if (python === undefined) throw new Error("no Python with Celery");
+  const report = `${deployment.shopLog}.report`;
+  const driver = run(python, [join(CELERY_FOLDER, "drive.py"), ...args, "--output", report], {
+    BROKER_URL: deployment.brokerUrl,
+    SHOP_LOG: deployment.shopLog,
+  });
+  expect(await driver.exited, driver.output()).toBe(0);
+  return JSON.parse(readFileSync(report, "utf8")) as Truth;
+}
+
+/** What a row says of its task. */
+interface Told {
+  readonly status: string;
+  readonly name: string;
+  readonly queue: string;
+  readonly retries: number;
+}
+
+/** The state Celery's events tell for what really happened: an ignored task never gets another event than its start. */
+const STATE_BY_EVENTS: Readonly<Record<string, readonly string[]>> = {
+  IGNORED: ["STARTED"],
+  // Celery 5.6 sends task-failed as well, which stands against task-rejected.
+  REJECTED: ["REJECTED", "FAILURE"],
+};
+
+function inWordsOf(truth: string | undefined, told: string): string {
+  return truth !== undefined && (STATE_BY_EVENTS[truth] ?? []).includes(told) ? truth : told;
+}
+
+const COUNTERS: Readonly<Record<string, string>> = {
+  SUCCESS: "success_count",
+  FAILURE: "fail_count",
+  REVOKED: "revoked_count",
+  REJECTED: "rejected_count",
+};
+
+/**
+ * Waits until every row and every count is there, and compares them with the truth.
+ *
+ * @param doubled jobs whose counts may have been sent twice.
+ */
+export async function expectTruth(deployment: Deployment, { settled, tasks }: Truth, { doubled }: { doubled: number }): Promise<void> {
+  expect(settled).toBe(true);
+  const states = async (): Promise<Record<string, Told>> => {
+    const { rows } = await deployment.database.query<Told & { task_id: string }>(
+      "select task_id, status, name, queue, retries from celery_task",
+    );
+    return Object.fromEntries(
+      rows.map(({ task_id, ...told }) => [task_id, { ...told, status: inWordsOf(tasks[task_id]?.status, told.status) }]),
+    );
+  };
+  const wanted = Object.fromEntries(
+    Object.entries(tasks).map(([id, { name, queue, status, retries }]) => [id, { status, name, queue, retries }]),
+  );
+  await expect.poll(states, { timeout: TAKEOVER_MS, interval: 250 }).toEqual(wanted);
+
+  const { rows: finished } = await deployment.database.query<Told>(
+    "select status, name, queue from celery_task where finished_at is not null",
+  );
+  const total = (): number => Object.values(COUNTERS).reduce((sum, counter) => sum + deployment.sink.total(`celery.task.${counter}`), 0);
+  await expect.poll(total, { timeout: TAKEOVER_MS + 5_000, interval: 250 }).toBeGreaterThanOrEqual(finished.length);
+  await new Promise((resolve) => setTimeout(resolve, 1_000));
+  if (doubled === 0) expectCounts(deployment.sink, finished);
+  else expect(total()).toBeLessThanOrEqual(finished.length + doubled * 500);
+  expect(deployment.sink.errors).toEqual([]);
+}
+
+function expectCounts(sink: StatsdSink, finished: readonly Told[]): void {
+  const wanted: Record<string, number> = {};
+  for (const { status, name, queue } of finished) {
+    const key = `${COUNTERS[status]} ${name} ${queue}`;
+    wanted[key] = (wanted[key] ?? 0) + 1;
+  }
+  const sent = Object.fromEntries(
+    Object.keys(wanted).map((key) => {
+      const [counter, name, queue] = key.split(" ");
+      return [key, sink.total(`celery.task.${counter}`, [`task_name:${name}`, `queue:${queue}`])];
+    }),
+  );
+  expect(sent).toEqual(wanted);
+  const all = Object.values(COUNTERS).reduce((sum, counter) => sum + sink.total(`celery.task.${counter}`), 0);
+  expect(all).toBe(finished.length);
+}

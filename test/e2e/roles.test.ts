@@ -1,0 +1,143 @@
+/** The roles as a user starts them: drain on SIGTERM and Ctrl-C without leaving a process behind, and clear errors. */
+import { readdirSync, readFileSync } from "node:fs";
+import { migrate } from "@celery-metrics-exporter/db";
+import {
+  createDatabase,
+  createVhost,
+  startRedis,
+  type RedisServer,
+  type TestDatabase,
+  type TestVhost,
+} from "@celery-metrics-exporter/testkit";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { REPOSITORY, run, type Environment } from "./role-process.ts";
+
+const { packageManager } = JSON.parse(readFileSync(`${REPOSITORY}/package.json`, "utf8")) as { packageManager: string };
+const ROLES = ["receiver", "datadog-processor", "postgres-processor", "dashboard"];
+
+let redis: RedisServer;
+let vhost: TestVhost;
+let database: TestDatabase;
+let env: Environment;
+
+beforeAll(async () => {
+  redis = await startRedis();
+  vhost = await createVhost();
+  database = await createDatabase();
+  await migrate(database.url);
+  env = {
+    REDIS_URL: redis.url,
+    CELERY_BROKER_URL: vhost.url,
+    DATABASE_URL: database.url,
+    DASHBOARD_PORT: "0",
+    STARTUP_TIMEOUT_SECONDS: "5",
+  };
+});
+
+afterAll(async () => {
+  await Promise.all([redis.stop(), vhost.drop(), database.drop()]);
+});
+
+function pnpmStart(role: string) {
+  return run("npx", ["--yes", packageManager, "--filter", role, "start"], env);
+}
+
+/** Processes of a process group, by /proc; the group is that of the command that was run. */
+function processesOf(group: number): number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => {
+      try {
+        const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+        return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[2]) === group;
+      } catch {
+        return false;
+      }
+    });
+}
+
+describe.each(ROLES)("pnpm --filter %s start", (role) => {
+  it("drains on SIGTERM and leaves no process behind", async () => {
+    const command = pnpmStart(role);
+    await command.printed(/health port open/);
+    command.child.kill("SIGTERM");
+    await command.exited;
+    expect(command.output()).toContain('"msg":"stopped"');
+    await expect.poll(() => processesOf(command.child.pid ?? 0), { timeout: 5_000 }).toEqual([]);
+  });
+
+  it("drains on Ctrl-C in a terminal, which signals the whole process group", async () => {
+    const command = pnpmStart(role);
+    await command.printed(/health port open/);
+    process.kill(-(command.child.pid ?? 0), "SIGINT");
+    await command.exited;
+    await expect.poll(() => processesOf(command.child.pid ?? 0), { timeout: 5_000 }).toEqual([]);
+    expect(command.output()).toContain('"msg":"stopped"');
+  });
+});
+
+describe("a start that cannot work ends with one clear error", () => {
+  const cases: readonly [what: string, role: string, wrong: () => Environment, exitCode: number, says: RegExp][] = [
+    ["a broker URL of another kind", "receiver", () => ({ CELERY_BROKER_URL: "sqs://key:secret@" }), 78, /CELERY_BROKER_URL.*(amqp|sqs)/],
+    ["no broker URL", "receiver", () => ({ CELERY_BROKER_URL: "" }), 78, /CELERY_BROKER_URL: is required/],
+    [
+      "a broker that is not there",
+      "receiver",
+      () => ({ CELERY_BROKER_URL: "amqp://guest:hunter2@127.0.0.1:1//" }),
+      69,
+      /RabbitMQ.*127\.0\.0\.1:1.*CELERY_BROKER_URL/s,
+    ],
+    [
+      "wrong broker credentials",
+      "receiver",
+      () => ({ CELERY_BROKER_URL: vhost.url.replace("guest:guest", "guest:hunter2") }),
+      69,
+      /CELERY_BROKER_URL/,
+    ],
+    ["an exporter nobody knows", "receiver", () => ({ EXPORTERS: "datadog,prometeus" }), 78, /EXPORTERS.*prometeus.*datadog.*postgres/],
+    [
+      "an unreachable Redis",
+      "datadog-processor",
+      () => ({ REDIS_URL: "redis://:hunter2@127.0.0.1:1" }),
+      69,
+      /Cannot reach Redis at redis:\/\/\*\*\*@127\.0\.0\.1:1.*REDIS_URL/,
+    ],
+    ["no database URL", "postgres-processor", () => ({ DATABASE_URL: "" }), 78, /DATABASE_URL: is required/],
+    [
+      "an unreachable database",
+      "postgres-processor",
+      () => ({ DATABASE_URL: "postgres://u:hunter2@127.0.0.1:1/x" }),
+      69,
+      /127\.0\.0\.1:1.*DATABASE_URL/s,
+    ],
+    [
+      "a dashboard beyond loopback without credentials",
+      "dashboard",
+      () => ({ DASHBOARD_HOST: "0.0.0.0" }),
+      78,
+      /DASHBOARD_PASSWORD|DASHBOARD_USERNAME/,
+    ],
+  ];
+
+  it.each(cases)("%s", async (_what, role, wrong, exitCode, says) => {
+    const command = run(process.execPath, [`apps/${role}/dist/main.js`], { ...env, STARTUP_TIMEOUT_SECONDS: "2", ...wrong() });
+    expect(await command.exited).toBe(exitCode);
+    const error = command
+      .output()
+      .split("\n")
+      .filter((line) => line !== "" && !line.startsWith("{"))
+      .join("\n");
+    expect(error).toMatch(says);
+    expect(command.output()).not.toContain("hunter2");
+    expect(error).not.toMatch(/\n\s+at /);
+  });
+
+  it("a database that is not migrated", async () => {
+    const empty = await createDatabase();
+    const command = run(process.execPath, ["apps/postgres-processor/dist/main.js"], { ...env, DATABASE_URL: empty.url });
+    expect(await command.exited).toBe(69);
+    expect(command.output()).toMatch(/drizzle-kit migrate/);
+    await empty.drop();
+  });
+});

@@ -1,0 +1,134 @@
+/** Recorded frames of real Celery through both brokers, in any order and doubled: every row and every metric as expected. */
+import { corpusNames, readCorpus, type Corpus, type CorpusFrame, type CorpusName } from "@celery-metrics-exporter/events/testing";
+import { sharedRabbitmqUrl, startRedis, type RedisServer, type StatsdSink } from "@celery-metrics-exporter/testkit";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { startWholePipeline, type WholePipeline } from "./whole-pipeline.ts";
+
+const INSTANTS = ["eta", "expires", "sent_at", "received_at", "started_at", "finished_at"];
+/** Instants are whole microseconds. */
+const TOLERANCE_SECONDS = 2e-6;
+
+let redis: RedisServer;
+let pipeline: WholePipeline | undefined;
+
+beforeAll(async () => {
+  redis = await startRedis();
+});
+
+afterEach(async () => {
+  await pipeline?.close();
+  pipeline = undefined;
+});
+
+afterAll(async () => {
+  await redis.stop();
+});
+
+const orders: Readonly<Record<string, (frames: readonly CorpusFrame[]) => readonly CorpusFrame[]>> = {
+  "as recorded": (frames) => frames,
+  shuffled: (frames) => shuffle(frames),
+  "shuffled and doubled": (frames) => shuffle([...frames, ...frames]),
+};
+
+describe.each(corpusNames)("the frames of %s", (corpusName) => {
+  const corpus = readCorpus(corpusName);
+
+  it.each(Object.keys(orders))("%s, make every row and every metric", async (order) => {
+    const frames = orders[order]?.(corpus.frames) ?? [];
+    pipeline = await startWholePipeline({
+      redisUrl: redis.url,
+      brokerUrl: brokerUrl(corpusName),
+      name: `corpus-${corpusName}-${order.replaceAll(" ", "-")}`,
+      // What lacks its name for good is not waited for long.
+      env: { DATADOG_INCOMPLETE_MS: "1500" },
+    });
+    await pipeline.publish(frames);
+    await pipeline.settled(frames.reduce((sum, frame) => sum + corpus.decode(frame).events.length, 0));
+
+    expect(await pipeline.deadLetters()).toBe(0);
+    expectRows(await pipeline.rows(), corpus);
+    expect(pipeline.sink.errors).toEqual([]);
+    expectMetrics(pipeline.sink, corpus);
+  });
+});
+
+function brokerUrl(name: CorpusName): string {
+  return name.includes("redis") ? redis.url : sharedRabbitmqUrl();
+}
+
+function expectRows(rows: readonly Record<string, unknown>[], { expected }: Corpus): void {
+  const byId = new Map(rows.map((row) => [String(row["task_id"]), row]));
+  expect([...byId.keys()].sort()).toEqual(Object.keys(expected).sort());
+  for (const [id, wanted] of Object.entries(expected)) {
+    const row = byId.get(id) ?? {};
+    for (const [column, value] of Object.entries(wanted)) {
+      const actual = row[column];
+      const label = `${id}.${column}`;
+      if (typeof value === "number" && INSTANTS.includes(column)) {
+        // node-postgres gives milliseconds; microseconds are compared in packages/db.
+        expect(Math.abs((actual as Date).getTime() / 1000 - value), label).toBeLessThan(0.001 + TOLERANCE_SECONDS);
+      } else if (typeof value === "number") {
+        expect(Number(actual), label).toBeCloseTo(value, 9);
+      } else {
+        expect(actual ?? null, label).toBe(value ?? null);
+      }
+    }
+  }
+}
+
+const COUNTS = ["success_count", "fail_count", "revoked_count", "rejected_count"] as const;
+
+/** `task_name|queue`, as the recording writes it. */
+function taskOf(tags: readonly string[]): string {
+  return `${valueOf(tags, "task_name")}|${valueOf(tags, "queue")}`;
+}
+
+function valueOf(tags: readonly string[], name: string): string {
+  return tags.find((tag) => tag.startsWith(`${name}:`))?.slice(name.length + 1) ?? "";
+}
+
+function expectMetrics(sink: StatsdSink, { metrics }: Corpus): void {
+  for (const count of COUNTS) {
+    const totals: Record<string, number> = {};
+    for (const { tags, values } of sink.select(`celery.task.${count}`)) {
+      totals[taskOf(tags)] = (totals[taskOf(tags)] ?? 0) + values.reduce((sum, value) => sum + value, 0);
+    }
+    expect(totals, count).toEqual(metrics[count]);
+  }
+  const runs = metrics.run_time.map(([task, state, seconds]) => [`${task} ${state}`, seconds] as const);
+  expectDurations(durationsOf(sink, "run_time", "state"), runs);
+  const waits = metrics.wait_time.map(([task, seconds, basis]) => [`${task} ${basis}`, seconds] as const);
+  expectDurations(durationsOf(sink, "wait_time", "basis"), waits);
+}
+
+type Duration = readonly [label: string, seconds: number];
+
+function durationsOf(sink: StatsdSink, name: string, tag: string): Duration[] {
+  return sink
+    .select(`celery.task.${name}`)
+    .flatMap(({ tags, values }) => values.map((value) => [`${taskOf(tags)} ${valueOf(tags, tag)}`, value] as const));
+}
+
+function expectDurations(actual: readonly Duration[], expected: readonly Duration[]): void {
+  const sorted = (durations: readonly Duration[]): Duration[] =>
+    [...durations].sort(([label, seconds], [other, otherSeconds]) => (label < other ? -1 : label > other ? 1 : seconds - otherSeconds));
+  expect(sorted(actual).map(([label]) => label)).toEqual(sorted(expected).map(([label]) => label));
+  const wanted = sorted(expected);
+  for (const [index, [label, seconds]] of sorted(actual).entries()) {
+    expect(Math.abs(seconds - (wanted[index]?.[1] ?? Number.NaN)), `${label}: ${seconds}`).toBeLessThan(TOLERANCE_SECONDS);
+  }
+}
+
+/** A shuffle that is the same in every run. */
+function shuffle<T>(items: readonly T[]): T[] {
+  const shuffled = [...items];
+  let state = 20_261_122;
+  for (let index = shuffled.length - 1; index > 0; index -= 1) {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    const other = state % (index + 1);
+    const item = shuffled[index] as T;
+    shuffled[index] = shuffled[other] as T;
+    shuffled[other] = item;
+  }
+  return shuffled;
+}

@@ -1,0 +1,148 @@
+/** Receiver, both exporters' processors and their servers, in this process: frames go into a real broker, rows and metrics come out. */
+import { once } from "node:events";
+import type { CorpusFrame } from "@celery-metrics-exporter/events/testing";
+import { migrate } from "@celery-metrics-exporter/db";
+import { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName, processorRole } from "@celery-metrics-exporter/pipeline";
+import { createLogger, startRoles, type RunningRoles } from "@celery-metrics-exporter/runtime";
+import { createDatabase, startStatsdSink, type StatsdSink } from "@celery-metrics-exporter/testkit";
+import amqp from "amqplib";
+import { Queue } from "bullmq";
+import { datadog } from "datadog-processor";
+import { Redis } from "ioredis";
+import pg from "pg";
+import { postgres } from "postgres-processor";
+import { receiver } from "receiver";
+
+const QUEUES = [eventsQueueName("datadog"), processingQueueName("datadog"), eventsQueueName("postgres")];
+const POLL_MS = 50;
+
+export interface WholePipelineOptions {
+  readonly redisUrl: string;
+  /** Where frames are published and received: RabbitMQ, or Redis pub/sub. */
+  readonly brokerUrl: string;
+  /** Keeps runs on shared servers apart: exchange, queue and key prefix. */
+  readonly name: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface WholePipeline {
+  readonly sink: StatsdSink;
+  readonly running: RunningRoles;
+  publish(frames: readonly CorpusFrame[]): Promise<void>;
+  /** Resolves once the receiver has taken this many events and every queue is empty. */
+  settled(events: number): Promise<void>;
+  rows(): Promise<readonly Record<string, unknown>[]>;
+  /** Jobs in the dead-letter queue. */
+  deadLetters(): Promise<number>;
+  close(): Promise<void>;
+}
+
+export async function startWholePipeline({ redisUrl, brokerUrl, name, env = {} }: WholePipelineOptions): Promise<WholePipeline> {
+  const [sink, database] = await Promise.all([startStatsdSink(), createDatabase()]);
+  await migrate(database.url);
+  const prefix = `{${name}}`;
+  const running = await startRoles(
+    [processorRole(datadog), processorRole(postgres), receiver],
+    {
+      CELERY_BROKER_URL: brokerUrl,
+      EVENT_EXCHANGE: name,
+      RABBITMQ_QUEUE: name,
+      REDIS_URL: redisUrl,
+      QUEUE_PREFIX: prefix,
+      DATABASE_URL: database.url,
+      DD_AGENT_HOST: "127.0.0.1",
+      DD_DOGSTATSD_PORT: String(sink.port),
+      DATADOG_GRACE_MS: "500",
+      ...env,
+    },
+    createLogger(name, "warn"),
+  );
+  const redis = new Redis(redisUrl, { maxRetriesPerRequest: null });
+  const queues = QUEUES.map((queue) => new Queue(queue, { connection: redis, prefix }));
+  const deadLetters = new Queue(DEAD_LETTER_QUEUE, { connection: redis, prefix });
+  const pool = new pg.Pool({ connectionString: database.url });
+  const publisher = brokerUrl.startsWith("redis") ? await redisPublisher(brokerUrl, name) : await rabbitmqPublisher(brokerUrl, name);
+  return {
+    sink,
+    running,
+    publish: publisher.publish,
+    settled: async (events) => {
+      while ((await received(running)) < events) await pause();
+      for (let quiet = 0; quiet < 3; await pause()) {
+        const counts = await Promise.all(queues.map((queue) => queue.getJobCounts("wait", "active", "delayed", "failed")));
+        quiet = counts.every((count) => Object.values(count).every((jobs) => jobs === 0)) ? quiet + 1 : 0;
+      }
+    },
+    rows: async () => (await pool.query<Record<string, unknown>>("select * from celery_task")).rows,
+    deadLetters: () => deadLetters.getWaitingCount(),
+    close: async () => {
+      await running.stop();
+      await publisher.close();
+      await Promise.all([...queues, deadLetters].map((queue) => queue.close()));
+      redis.disconnect();
+      await pool.end();
+      await Promise.all([sink.close(), database.drop()]);
+    },
+  };
+}
+
+async function pause(): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+}
+
+/** Events the receiver has taken from the broker, of all types. */
+async function received({ metrics }: RunningRoles): Promise<number> {
+  const metric = await metrics.registry.getSingleMetric("celery_metrics_exporter_events_received_total")?.get();
+  return (metric?.values ?? []).reduce((sum, { value }) => sum + value, 0);
+}
+
+interface Publisher {
+  publish(frames: readonly CorpusFrame[]): Promise<void>;
+  close(): Promise<void>;
+}
+
+async function rabbitmqPublisher(url: string, exchange: string): Promise<Publisher> {
+  const connection = await amqp.connect(url);
+  const channel = await connection.createConfirmChannel();
+  return {
+    publish: async (frames) => {
+      for (const frame of frames) {
+        if (frame.transport !== "amqp") throw new Error("recorded on Redis");
+        const { contentType, contentEncoding, headers, deliveryMode, priority } = frame.properties;
+        const written = channel.publish(exchange, frame.routingKey, frame.body, {
+          contentType,
+          contentEncoding,
+          headers: { ...headers },
+          deliveryMode,
+          priority,
+        });
+        if (!written) await once(channel, "drain");
+      }
+      await channel.waitForConfirms();
+    },
+    close: async () => {
+      await channel.deleteQueue(exchange);
+      await channel.deleteExchange(exchange);
+      await connection.close();
+    },
+  };
+}
+
+async function redisPublisher(url: string, exchange: string): Promise<Publisher> {
+  const redis = new Redis(url);
+  return {
+    publish: async (frames) => {
+      const pipeline = redis.pipeline();
+      for (const frame of frames) {
+        if (frame.transport !== "redis") throw new Error("recorded on RabbitMQ");
+        pipeline.publish(frame.channel.replace(".celeryev/", `.${exchange}/`), frame.payload);
+      }
+      const answers = await pipeline.exec();
+      const unheard = answers?.filter(([error, listeners]) => error !== null || listeners !== 1);
+      if (unheard?.length !== 0) throw new Error(`${unheard?.length} frames were not heard by exactly one receiver`);
+    },
+    close: async () => {
+      await redis.quit();
+    },
+  };
+}
