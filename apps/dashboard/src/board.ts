@@ -4,7 +4,7 @@ import { BullMQAdapter } from "@bull-board/api/bullMQAdapter";
 import { FastifyAdapter } from "@bull-board/fastify";
 import type { FastifyInstance } from "fastify";
 import type { ShownQueue } from "./queues.ts";
-import { hideTaskData } from "./task-data.ts";
+import { hideTaskData, readable } from "./task-data.ts";
 
 export interface BoardOptions {
   readonly queues: readonly ShownQueue[];
@@ -40,8 +40,8 @@ export async function registerBoard(server: FastifyInstance, { queues, readOnly,
 function toAdapter({ queue, description, isVisible }: ShownQueue, readOnly: boolean, showTaskData: boolean): BullMQAdapter {
   const adapter = new BullMQAdapter(queue, { readOnlyMode: readOnly, description });
   adapter.setVisibilityGuard(isVisible);
-  if (!showTaskData) {
-    for (const field of ["data", "returnValue", "progress"] as const) adapter.setFormatter(field, hideTaskData);
-  }
+  const show = showTaskData ? (value: unknown): unknown => value : hideTaskData;
+  adapter.setFormatter("data", (data) => show(readable(data)));
+  for (const field of ["returnValue", "progress"] as const) adapter.setFormatter(field, show);
   return adapter;
 }

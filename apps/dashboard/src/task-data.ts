@@ -1,4 +1,5 @@
-/** What of a job is shown while task data is hidden: only fields known to hold none. */
+/** What of a job is shown: batches as the events they hold, and, while task data is hidden, only fields known to hold none. */
+import { decodeBatch } from "@celery-metrics-exporter/pipeline";
 
 /** Shown fields of events (Celery's names), of our jobs and of dead letters. Whatever is not listed is hidden, so a new field is too. */
 const SHOWN: ReadonlySet<string> = new Set([
@@ -21,7 +22,7 @@ const SHOWN: ReadonlySet<string> = new Set([
   "freq",
   "active",
   "processed",
-  "version",
+  "v",
   "broker",
   "source",
   "reason",
@@ -29,6 +30,15 @@ const SHOWN: ReadonlySet<string> = new Set([
 ]);
 
 export const HIDDEN = "[hidden]";
+
+/** Job data for people: a batch's payload is decoded, anything else is as it is. */
+export function readable(data: unknown): unknown {
+  try {
+    return decodeBatch(data);
+  } catch {
+    return data;
+  }
+}
 
 /** A copy of job data with each value replaced by `HIDDEN` that no shown field holds. Lists and objects keep their shape. */
 export function hideTaskData(data: unknown): unknown {

@@ -1,3 +1,4 @@
+import { encodeBatch } from "@celery-metrics-exporter/pipeline";
 import { UnavailableError, createLogger, startRoles } from "@celery-metrics-exporter/runtime";
 import { request } from "node:http";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
@@ -65,22 +66,23 @@ describe("the queues", () => {
 });
 
 describe("task data", () => {
-  const job = { version: 1, broker: "redis", events: [{ type: "task-received", uuid: "u1", name: "shop.pay", args: "('4111 1111',)" }] };
+  const event = { type: "task-received", hostname: "celery@a", timestamp: 1.5, uuid: "u1", name: "shop.pay", args: "('4111 1111',)" };
+  const batch = { broker: "redis", events: [event] };
 
   it("is hidden unless it is asked for", async () => {
     harness = await startDashboard();
-    await harness.queue("datadog").add("events", job);
+    await harness.queue("datadog").add("batch", encodeBatch(batch));
     const [datadog] = await boardQueues(harness.url, "datadog");
-    expect(datadog?.jobs[0]?.data).toEqual({ ...job, events: [{ ...job.events[0], args: "[hidden]" }] });
+    expect(datadog?.jobs[0]?.data).toEqual({ broker: "redis", events: [{ ...event, args: "[hidden]" }] });
     const one = await fetch(`${harness.url}/api/queues/datadog/1`);
     expect(await one.text()).not.toContain("4111");
   });
 
   it("is shown by DASHBOARD_SHOW_TASK_DATA", async () => {
     harness = await startDashboard({ DASHBOARD_SHOW_TASK_DATA: "true" });
-    await harness.queue("datadog").add("events", job);
+    await harness.queue("datadog").add("batch", encodeBatch(batch));
     const [datadog] = await boardQueues(harness.url, "datadog");
-    expect(datadog?.jobs[0]?.data).toEqual(job);
+    expect(datadog?.jobs[0]?.data).toEqual(batch);
   });
 });
 
@@ -119,6 +121,18 @@ describe("a dashboard that may change queues", () => {
     expect((await fetch(clean, { method: "PUT", headers: { origin: harness.url } })).status).toBe(204);
     expect(await queue.count()).toBe(0);
   });
+});
+
+it.each([
+  ["POST", "/api/queues/datadog/add"],
+  ["PATCH", "/api/queues/datadog/1/update-data"],
+])("a dashboard that may change queues never writes job data: %s %s", async (method, path) => {
+  harness = await startDashboard({ DASHBOARD_READ_ONLY: "false" });
+  const queue = harness.queue("datadog");
+  await queue.add("batch", { v: 1 });
+  const body = JSON.stringify({ jobData: { v: 9 }, name: "batch", data: {}, options: {} });
+  expect((await fetch(harness.url + path, { method, headers: { "content-type": "application/json" }, body })).status).toBe(405);
+  expect((await queue.getJobs()).map((job) => job.data as unknown)).toEqual([{ v: 1 }]);
 });
 
 describe("the login", () => {

@@ -1,15 +1,16 @@
+import { encodeBatch } from "@celery-metrics-exporter/pipeline";
 import { describe, expect, it } from "vitest";
-import { HIDDEN, hideTaskData } from "../src/task-data.ts";
+import { HIDDEN, hideTaskData, readable } from "../src/task-data.ts";
 
 describe("hidden task data", () => {
   it.each(["args", "kwargs", "result", "exception", "traceback", "raw", "detail", "a_field_of_tomorrow"])(
     "hides %s at any depth",
     (field) => {
-      const job = { version: 1, events: [{ type: "task-failed", uuid: "u1", [field]: "4111 1111", nested: { [field]: ["4111 1111"] } }] };
+      const job = { v: 1, events: [{ type: "task-failed", uuid: "u1", [field]: "4111 1111", nested: { [field]: ["4111 1111"] } }] };
       const shown = hideTaskData(job);
       expect(JSON.stringify(shown)).not.toContain("4111");
       expect(shown).toMatchObject({
-        version: 1,
+        v: 1,
         events: [{ type: "task-failed", uuid: "u1", [field]: HIDDEN, nested: { [field]: [HIDDEN] } }],
       });
     },
@@ -29,5 +30,23 @@ describe("hidden task data", () => {
     expect(hideTaskData("4111 1111")).toBe(HIDDEN);
     expect(hideTaskData(undefined)).toBeUndefined();
     expect(hideTaskData({ args: null, events: [] })).toEqual({ args: null, events: [] });
+  });
+});
+
+describe("readable job data", () => {
+  it("is the events of a batch", () => {
+    const event = { type: "task-received", uuid: "u1", hostname: "celery@a", timestamp: 1.5, name: "shop.pay", args: "('4111 1111',)" };
+    const data = readable(encodeBatch({ broker: "redis", events: [event] }));
+    expect(data).toEqual({ broker: "redis", events: [event] });
+    expect(hideTaskData(data)).toEqual({ broker: "redis", events: [{ ...event, args: HIDDEN }] });
+  });
+
+  it.each([[{ v: 1, ids: ["u1"] }], [{ v: 2, texts: [] }], ["text"], [undefined]])("is %j itself when that is no batch", (data) => {
+    expect(readable(data)).toEqual(data);
+  });
+
+  it("of a batch that cannot be decoded is hidden whole", () => {
+    const { events, ...payload } = encodeBatch({ broker: "redis", events: [{ type: "custom", hostname: "4111 1111", timestamp: 1 }] });
+    expect(JSON.stringify(hideTaskData(readable({ ...payload, v: 2, rows: events })))).not.toContain("4111");
   });
 });
