@@ -1,0 +1,68 @@
+import { taskFailed } from "@celery-metrics-exporter/events/testing";
+import { Metrics, UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
+import { Queue } from "bullmq";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { DEAD_LETTER_QUEUE, DeadLetters, MAX_DEAD_LETTERS, type DeadLetter } from "../src/index.ts";
+import { privateRedis } from "./support/redis.ts";
+
+const redis = privateRedis();
+const prefix = "{cme}";
+let letters: DeadLetters;
+let queue: Queue;
+
+beforeEach(() => {
+  letters = new DeadLetters({ redis: redis.producer, prefix, logger: createLogger("test", "silent"), metrics: new Metrics() });
+  queue = new Queue(DEAD_LETTER_QUEUE, { connection: redis.producer, prefix });
+  queue.on("error", () => {});
+});
+afterEach(async () => {
+  await letters.close();
+  await queue.close();
+  await redis.producer.flushall();
+});
+
+const numbered = (from: number, count: number): DeadLetter[] =>
+  Array.from({ length: count }, (_, index) => ({ source: "receiver", reason: "body", detail: String(from + index) }));
+
+describe("the dead-letter queue", () => {
+  it("keeps source, reason, detail and event, in a job named by the reason", async () => {
+    const letter = { source: "postgres", reason: "refused", detail: "invalid byte sequence", event: taskFailed() };
+    await letters.add([letter, { source: "receiver", reason: "pickle", detail: "never loaded", raw: "gASV" }]);
+    const jobs = await queue.getJobs(["wait"], 0, -1, true);
+    expect(jobs.map(({ name }) => name)).toEqual(["refused", "pickle"]);
+    expect(jobs[0]?.data).toEqual(letter);
+  });
+
+  it("cuts what is long", async () => {
+    const long = "x".repeat(1_000_000);
+    await letters.add([{ source: "postgres", reason: "refused", detail: long, raw: long, event: taskFailed({ traceback: long }) }]);
+    const [job] = await queue.getJobs(["wait"], 0, -1);
+    expect(JSON.stringify(job?.data).length).toBeLessThan(12_000);
+    expect(job?.data.raw).toContain("(1000000 characters)");
+  });
+
+  it("never holds more than 10,000, and drops the oldest", async () => {
+    for (let from = 0; from < MAX_DEAD_LETTERS + 1_000; from += 1_000) await letters.add(numbered(from, 1_000));
+    await letters.add(numbered(MAX_DEAD_LETTERS + 1_000, 3));
+    expect(await queue.getWaitingCount()).toBe(10_000);
+    const [oldest] = await queue.getJobs(["wait"], 0, 0, true);
+    const [newest] = await queue.getJobs(["wait"], 0, 0, false);
+    expect([oldest?.data.detail, newest?.data.detail]).toEqual(["1003", "11002"]);
+    const keys = await redis.producer.keys(`${prefix}:${DEAD_LETTER_QUEUE}:*`);
+    expect(keys.filter((key) => /:\d+$/.test(key))).toHaveLength(10_000);
+  });
+
+  it("adds nothing for no letters", async () => {
+    await letters.add([]);
+    expect(await queue.getWaitingCount()).toBe(0);
+  });
+
+  it("rejects while Redis is away: the caller keeps what it has", async () => {
+    await redis.server.kill();
+    await expect(letters.add(numbered(0, 1))).rejects.toBeInstanceOf(UnavailableError);
+    await redis.server.restart();
+    await vi.waitUntil(() => redis.producer.status === "ready", { timeout: 10_000 });
+    await letters.add(numbered(0, 1));
+    expect(await queue.getWaitingCount()).toBe(1);
+  });
+});

@@ -1,0 +1,187 @@
+import { taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded, workerHeartbeat } from "@celery-metrics-exporter/events/testing";
+import { Metrics, UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
+import { Queue } from "bullmq";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { EXPORTERS, Fanout, decodeBatch, type EventBatch, type FanoutOptions } from "../src/index.ts";
+import { privateRedis } from "./support/redis.ts";
+import { shopEvents } from "./support/shop-events.ts";
+
+const PREFIX = "{cme}";
+const redis = privateRedis();
+const closers: (() => Promise<unknown>)[] = [];
+
+afterEach(async () => {
+  for (const close of closers.splice(0).toReversed()) await close();
+  await redis.producer.config("SET", "maxmemory", "0");
+  await redis.producer.flushall();
+});
+
+async function startFanout(options: Partial<FanoutOptions> = {}): Promise<{ fanout: Fanout; metrics: Metrics }> {
+  const metrics = new Metrics();
+  const fanout = new Fanout({
+    redis: redis.producer,
+    prefix: PREFIX,
+    exporters: EXPORTERS,
+    whenFull: "hold",
+    highWaterEvents: 2_000_000,
+    logger: createLogger("receiver", "silent"),
+    metrics,
+    ...options,
+  });
+  closers.push(() => fanout.close());
+  await fanout.start();
+  return { fanout, metrics };
+}
+
+function queueOf(name: string): Queue {
+  const queue = new Queue(name, { connection: redis.producer, prefix: PREFIX });
+  queue.on("error", () => {});
+  closers.push(() => queue.close());
+  return queue;
+}
+
+async function batchesIn(name: string): Promise<EventBatch[]> {
+  const jobs = await queueOf(name).getJobs(["wait"], 0, -1, true);
+  return jobs.map((job) => decodeBatch(job.data));
+}
+
+async function counterOf(metrics: Metrics, name: string, exporter: string): Promise<number> {
+  const metric = await metrics.registry.getSingleMetric(`celery_metrics_exporter_${name}`)?.get();
+  return metric?.values.find(({ labels }) => labels["exporter"] === exporter)?.value ?? 0;
+}
+
+describe("the fan-out", () => {
+  it("puts one job per batch on every exporter's queue", async () => {
+    const { fanout, metrics } = await startFanout();
+    const events = [taskSent(), taskStarted(), taskSucceeded()];
+    await fanout.enqueue({ broker: "redis", events });
+    expect(await batchesIn("postgres")).toEqual([{ broker: "redis", events }]);
+    expect(await batchesIn("datadog")).toHaveLength(1);
+    expect(await counterOf(metrics, "events_enqueued_total", "postgres")).toBe(3);
+  });
+
+  it("gives each exporter only what it takes, without the fields it omits", async () => {
+    const { fanout } = await startFanout();
+    const received = taskReceived();
+    await fanout.enqueue({ broker: "rabbitmq", events: [received, taskRetried(), workerHeartbeat()] });
+    const { args: _args, kwargs: _kwargs, root_id: _root, ...slim } = received;
+    expect(await batchesIn("datadog")).toEqual([{ broker: "rabbitmq", events: [slim] }]);
+    expect(await batchesIn("postgres")).toEqual([{ broker: "rabbitmq", events: [received, taskRetried()] }]);
+  });
+
+  it("stores nothing for an exporter that takes nothing of a batch", async () => {
+    const { fanout } = await startFanout();
+    await fanout.enqueue({ broker: "redis", events: [taskRetried()] });
+    expect(await batchesIn("datadog")).toEqual([]);
+    expect(await batchesIn("postgres")).toHaveLength(1);
+  });
+
+  it("brings excluded ids to every exporter, even without events", async () => {
+    const { fanout } = await startFanout();
+    await fanout.enqueue({ broker: "redis", events: [], excluded: ["x"] });
+    for (const name of ["datadog", "postgres"]) expect(await batchesIn(name)).toEqual([{ broker: "redis", events: [], excluded: ["x"] }]);
+  });
+
+  it("knows which types any exporter takes", async () => {
+    const { fanout } = await startFanout();
+    expect(["task-retried", "task-sent", "worker-heartbeat", "task-progress"].map((type) => fanout.takes(type))).toEqual([true, true, false, false]);
+  });
+
+  it("rejects while Redis is away, and takes the same batch when it is back", async () => {
+    const { fanout } = await startFanout();
+    await redis.server.kill();
+    await expect(fanout.enqueue({ broker: "redis", events: [taskSent()] })).rejects.toBeInstanceOf(UnavailableError);
+    await redis.server.restart();
+    await vi.waitUntil(() => redis.producer.status === "ready", { timeout: 10_000 });
+    await fanout.enqueue({ broker: "redis", events: [taskSent()] });
+    expect(await batchesIn("postgres")).toHaveLength(1);
+  });
+});
+
+describe("the high-water mark", () => {
+  const events = shopEvents(100);
+
+  it("holds: is full past the mark, keeps storing what comes, and is not full when the queue is drained", async () => {
+    const { fanout } = await startFanout({ highWaterEvents: 250 });
+    for (let batch = 0; batch < 3; batch++) await fanout.enqueue({ broker: "rabbitmq", events });
+    expect(fanout.isFull()).toBe(false);
+    await vi.waitUntil(() => fanout.isFull(), { timeout: 5_000 });
+    await fanout.enqueue({ broker: "rabbitmq", events });
+    expect(await batchesIn("postgres")).toHaveLength(4);
+    for (const name of ["postgres", "datadog"]) await queueOf(name).drain();
+    await vi.waitUntil(() => !fanout.isFull(), { timeout: 5_000 });
+  });
+
+  it("sheds: drops and counts what the full queue would get, and only that", async () => {
+    const { fanout, metrics } = await startFanout({ highWaterEvents: 250, whenFull: "shed" });
+    const datadog = queueOf("datadog");
+    for (let batch = 0; batch < 3; batch++) await fanout.enqueue({ broker: "rabbitmq", events });
+    await vi.waitFor(
+      async () => {
+        await datadog.drain();
+        await fanout.enqueue({ broker: "rabbitmq", events });
+        expect(await counterOf(metrics, "events_shed_total", "postgres")).toBeGreaterThan(0);
+      },
+      { timeout: 5_000, interval: 200 },
+    );
+    const stored = (await batchesIn("postgres")).length;
+    await datadog.drain();
+    await fanout.enqueue({ broker: "rabbitmq", events });
+    expect(await batchesIn("postgres")).toHaveLength(stored);
+    expect(await batchesIn("datadog")).toHaveLength(1);
+    expect(await counterOf(metrics, "events_shed_total", "datadog")).toBe(0);
+    expect(fanout.isFull()).toBe(false);
+  });
+
+  it("counts what is in the queue already when the receiver starts", async () => {
+    const first = await startFanout();
+    for (let batch = 0; batch < 3; batch++) await first.fanout.enqueue({ broker: "rabbitmq", events });
+    const { fanout } = await startFanout({ highWaterEvents: 250 });
+    expect(fanout.isFull()).toBe(true);
+  });
+});
+
+describe("the memory of Redis", () => {
+  const usedMemory = async (): Promise<number> => Number(/used_memory:(\d+)/.exec(await redis.producer.info("memory"))?.[1]);
+
+  it("counts as full before it is used up, so that workers can still take jobs", async () => {
+    const { fanout } = await startFanout();
+    await redis.producer.config("SET", "maxmemory", String(Math.round((await usedMemory()) / 0.95)));
+    await vi.waitUntil(() => fanout.isFull(), { timeout: 5_000 });
+    await fanout.enqueue({ broker: "redis", events: [taskSent()] });
+    await redis.producer.config("SET", "maxmemory", "0");
+    await vi.waitUntil(() => !fanout.isFull(), { timeout: 5_000 });
+  });
+
+  it("used up: rejects, counts as full at once, and recovers", async () => {
+    const { fanout } = await startFanout();
+    await redis.producer.config("SET", "maxmemory", String(Math.round((await usedMemory()) / 2)));
+    await expect(fanout.enqueue({ broker: "redis", events: [taskSent()] })).rejects.toBeInstanceOf(UnavailableError);
+    expect(fanout.isFull()).toBe(true);
+    await redis.producer.config("SET", "maxmemory", "0");
+    await vi.waitUntil(() => !fanout.isFull(), { timeout: 5_000 });
+    await fanout.enqueue({ broker: "redis", events: [taskSent()] });
+    expect(await batchesIn("postgres")).toHaveLength(1);
+  });
+});
+
+describe("Redis' bytes per queued event", () => {
+  it("are few, for shop events in batches of 500", async () => {
+    const { fanout } = await startFanout();
+    await fanout.enqueue({ broker: "rabbitmq", events: shopEvents(500) });
+    const taken = shopEvents(20_000).filter(({ type }) => fanout.takes(type));
+    const before = await bytesUsed();
+    let queued = 0;
+    for (let from = 0; from + 500 <= taken.length; from += 500) {
+      const events = taken.slice(from, from + 500);
+      await fanout.enqueue({ broker: "rabbitmq", events });
+      queued += events.filter(({ type }) => type !== "task-retried").length + events.length;
+    }
+    const bytes = ((await bytesUsed()) - before) / queued;
+    console.info(`Redis holds ${bytes.toFixed(0)} bytes per queued event (${queued} events in two queues)`);
+    expect(bytes).toBeGreaterThan(10);
+    expect(bytes).toBeLessThanOrEqual(125);
+  });
+
+  const bytesUsed = async (): Promise<number> => Number(/used_memory:(\d+)/.exec(await redis.producer.info("memory"))?.[1]);
+});
