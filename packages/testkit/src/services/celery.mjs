@@ -6,6 +6,9 @@ import { findPrograms } from "./programs.mjs";
 /** The folder of `shop.py` and `drive.py`. */
 export const CELERY_FOLDER = fileURLToPath(new URL("../../celery", import.meta.url));
 
+/** A Python environment of this checkout that the scripts make where the system has no package of Celery. */
+export const CELERY_ENVIRONMENT_PYTHON = fileURLToPath(new URL("../../../../.data/celery/bin/python3", import.meta.url));
+
 const PROBE = "import celery, redis, amqp";
 const PROBE_TIMEOUT_MS = 20_000;
 
@@ -13,7 +16,8 @@ const PROBE_TIMEOUT_MS = 20_000;
 let found;
 
 /**
- * The first Python that imports Celery and the clients of both brokers: `$CELERY_PYTHON`, each `python3` on the PATH, the system's own.
+ * The first Python that imports Celery and the clients of both brokers: `$CELERY_PYTHON`, each `python3` on the PATH, the system's own,
+ * the checkout's own.
  *
  * @returns {string | undefined}
  */
@@ -25,7 +29,7 @@ export function findCeleryPython() {
 /** @returns {string[]} */
 function candidates() {
   const given = process.env.CELERY_PYTHON;
-  return [...(given === undefined || given === "" ? [] : [given]), ...findPrograms(["python3"])];
+  return [...(given === undefined || given === "" ? [] : [given]), ...findPrograms(["python3"]), CELERY_ENVIRONMENT_PYTHON];
 }
 
 /**

@@ -1,0 +1,78 @@
+/** Installs system packages, where this user may do so without being asked for a password. */
+import { spawnSync } from "node:child_process";
+import { findProgram } from "../../packages/testkit/src/services/programs.mjs";
+import { run } from "./child.mjs";
+
+/**
+ * Installs Debian packages. A `policy-rc.d` that says no keeps their servers from being started on their default ports; what is installed
+ * here is also not to be started with the machine. Both only for what was not there before: this machine may have such servers already.
+ */
+const APT_SCRIPT = `
+set -u
+trap 'exit 130' INT TERM HUP
+new=""
+for package in "$@"; do
+  dpkg-query -W -f '\${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || new="$new $package"
+done
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+  trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
+  chmod 755 /usr/sbin/policy-rc.d
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q update
+status=0
+apt-get -q install -y --no-install-recommends $new || for package in $new; do
+  apt-get -q install -y --no-install-recommends "$package" || status=1
+done
+for package in $new; do
+  case $package in
+    redis-server|rabbitmq-server|postgresql) systemctl disable "$package" >/dev/null 2>&1 || true ;;
+  esac
+done
+exit $status
+`;
+
+/**
+ * @typedef {object} PackageManager
+ * @property {"apt" | "brew"} name
+ * @property {string} label what the user is told.
+ * @property {(packages: readonly string[]) => Promise<void>} install as far as it can; what is still missing is found out by looking.
+ */
+
+/** @returns {PackageManager | undefined} undefined when there is none, or this user may not use it. */
+export function packageManager() {
+  const apt = findProgram(["apt-get"]);
+  if (apt !== undefined) return debian();
+  const brew = findProgram(["brew"]);
+  if (brew === undefined) return undefined;
+  return {
+    name: "brew",
+    label: "Homebrew",
+    install: async (packages) => {
+      await run(brew, ["install", ...packages]);
+    },
+  };
+}
+
+/** @returns {PackageManager | undefined} */
+function debian() {
+  const isRoot = process.getuid?.() === 0;
+  const sudo = isRoot ? undefined : passwordlessSudo();
+  if (!isRoot && sudo === undefined) return undefined;
+  const shell = ["sh", "-c", APT_SCRIPT, "apt"];
+  return {
+    name: "apt",
+    label: isRoot ? "apt-get" : "sudo apt-get",
+    install: async (packages) => {
+      const [command = "", ...args] = sudo === undefined ? shell : [sudo, "-n", ...shell];
+      await run(command, [...args, ...packages]);
+    },
+  };
+}
+
+/** @returns {string | undefined} */
+function passwordlessSudo() {
+  const sudo = findProgram(["sudo"]);
+  return sudo !== undefined && spawnSync(sudo, ["-n", "true"], { stdio: "ignore" }).status === 0 ? sudo : undefined;
+}

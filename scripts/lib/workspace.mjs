@@ -1,0 +1,119 @@
+/** Installs and builds the workspace, each only when something has changed since it was last done. */
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { mustRun } from "./child.mjs";
+import { Failure, step } from "./console.mjs";
+
+export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+
+const STATE_FILE = join(ROOT, "node_modules/.cache/celery-metrics-exporter/workspace.json");
+const OLDEST_NODE = [20, 20];
+
+/** @typedef {{ installed?: string, built?: string }} State digests of what was last installed and built. */
+
+/**
+ * Has the workspace installed and built, by the package manager and version that package.json names; pnpm need not be on this machine.
+ *
+ * @returns {Promise<void>}
+ */
+export async function prepareWorkspace() {
+  checkNode();
+  const installed = digest(manifests());
+  if (!existsSync(join(ROOT, "node_modules/.modules.yaml")) || readState().installed !== installed) {
+    step("Installing the packages (pnpm install) and building …");
+    await pnpm("install", "--frozen-lockfile", "--prod=false");
+    writeState({ installed, built: digest(sources()) });
+    return;
+  }
+  const built = digest(sources());
+  if (readState().built === built && packageFolders().every((folder) => existsSync(join(folder, "dist")))) return;
+  step("Building …");
+  await pnpm("run", "build", "--output-logs=errors-only");
+  writeState({ installed, built });
+}
+
+/**
+ * Runs the pinned pnpm. It puts itself on the PATH of what it runs, where turbo needs it.
+ *
+ * @param {...string} args
+ * @returns {Promise<void>}
+ */
+export async function pnpm(...args) {
+  const manager = /** @type {{ packageManager: string }} */ (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"))).packageManager;
+  const env = { ...process.env, NODE_ENV: "development", TURBO_TELEMETRY_DISABLED: "1", npm_config_confirm_modules_purge: "false" };
+  await mustRun("npx", ["--yes", manager, ...args], { cwd: ROOT, env });
+}
+
+function checkNode() {
+  const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+  const [oldestMajor = 0, oldestMinor = 0] = OLDEST_NODE;
+  if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
+  throw new Failure(`Node.js ${OLDEST_NODE.join(".")} or later is needed; this is ${process.versions.node}.`);
+}
+
+/** @returns {string[]} */
+function packageFolders() {
+  return ["apps", "packages"].flatMap((parent) =>
+    readdirSync(join(ROOT, parent))
+      .map((name) => join(ROOT, parent, name))
+      .filter((folder) => existsSync(join(folder, "package.json"))),
+  );
+}
+
+/** @returns {string[]} the files that decide what is installed. */
+function manifests() {
+  const root = ["package.json", "pnpm-lock.yaml", "pnpm-workspace.yaml", "test/package.json"].map((name) => join(ROOT, name));
+  return [...root, ...packageFolders().map((folder) => join(folder, "package.json"))];
+}
+
+/** @returns {string[]} the files that decide what is built. */
+function sources() {
+  const own = packageFolders().flatMap((folder) => [
+    join(folder, "package.json"),
+    join(folder, "tsconfig.json"),
+    ...filesUnder(join(folder, "src")),
+  ]);
+  return [join(ROOT, "tsconfig.json"), ...own];
+}
+
+/**
+ * @param {string} folder
+ * @returns {string[]}
+ */
+function filesUnder(folder) {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder, { recursive: true, encoding: "utf8" })
+    .map((name) => join(folder, name))
+    .filter((path) => statSync(path).isFile())
+    .sort();
+}
+
+/**
+ * @param {readonly string[]} paths
+ * @returns {string}
+ */
+function digest(paths) {
+  const hash = createHash("sha256");
+  for (const path of paths) hash.update(path).update("\0").update(readFileSync(path)).update("\0");
+  return hash.digest("hex");
+}
+
+/** @returns {State} */
+function readState() {
+  try {
+    return /** @type {State} */ (JSON.parse(readFileSync(STATE_FILE, "utf8")));
+  } catch {
+    return {};
+  }
+}
+
+/**
+ * @param {State} state
+ * @returns {void}
+ */
+function writeState(state) {
+  mkdirSync(dirname(STATE_FILE), { recursive: true });
+  writeFileSync(STATE_FILE, JSON.stringify(state));
+}

@@ -1,0 +1,71 @@
+/** `npm test [-- <vitest's options>]`: gets what the tests need, runs them, and ends with one plain line of counts. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { temporaryFolder } from "../packages/testkit/src/services/folders.mjs";
+import { run } from "./lib/child.mjs";
+import { EXIT_UNAVAILABLE, Failure, runScript, step } from "./lib/console.mjs";
+import { DockerCompose } from "./lib/docker.mjs";
+import { provide, remedy, titles } from "./lib/requirements.mjs";
+import { prepareWorkspace, ROOT } from "./lib/workspace.mjs";
+
+await runScript(async () => {
+  const args = process.argv.slice(2);
+  const missing = await provide(["redis", "rabbitmq", "postgres", "celery", "chromium"]);
+  if (missing.length > 0) {
+    if (DockerCompose.isAvailable()) return testInContainer(args);
+    throw new Failure(`The tests need ${titles(missing)}, which this machine lacks. Run:\n\n  ${remedy(missing)}\n`, EXIT_UNAVAILABLE);
+  }
+  await prepareWorkspace();
+  step("Running the tests …");
+  const report = join(temporaryFolder("report"), "report.json");
+  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  const code = await run(process.execPath, [join(ROOT, "node_modules/vitest/vitest.mjs"), "run", ...reporters, ...args], {
+    cwd: ROOT,
+    env: testEnvironment(),
+  });
+  const { passed, failed, skipped } = readCounts(report);
+  if (code !== 0 && failed === 0) process.stdout.write(`No test failed, but vitest ended with exit code ${code}: see above.\n`);
+  process.stdout.write(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}\n`);
+  return code;
+});
+
+/**
+ * @param {readonly string[]} args
+ * @returns {Promise<number>}
+ */
+async function testInContainer(args) {
+  const compose = new DockerCompose();
+  try {
+    step("Running the tests in a container, with Docker Compose …");
+    return await compose.run("test", args);
+  } finally {
+    await compose.down();
+  }
+}
+
+/** @returns {NodeJS.ProcessEnv} without what would send test metrics to an agent, or change them. */
+function testEnvironment() {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("DD_")));
+}
+
+/**
+ * Vitest's own counts. A file that failed before its tests were known counts as one that failed.
+ *
+ * @param {string} path
+ * @returns {{ passed: number, failed: number, skipped: number }}
+ */
+function readCounts(path) {
+  /** @type {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, numTodoTests: number, testResults: { status: string, assertionResults: unknown[] }[] }} */
+  let report;
+  try {
+    report = JSON.parse(readFileSync(path, "utf8"));
+  } catch {
+    return { passed: 0, failed: 0, skipped: 0 };
+  }
+  const brokenFiles = report.testResults.filter(({ status, assertionResults }) => status === "failed" && assertionResults.length === 0);
+  return {
+    passed: report.numPassedTests,
+    failed: report.numFailedTests + brokenFiles.length,
+    skipped: report.numPendingTests + report.numTodoTests,
+  };
+}
