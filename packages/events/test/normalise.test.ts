@@ -189,7 +189,7 @@ describe("single fields", () => {
     ["expires that is a number, as that may be relative", "task-sent", "expires", 60, undefined],
     ["expires that is no time", "task-sent", "expires", "soon", undefined],
     ["expires as a wrapper of nothing", "task-sent", "expires", { __type__: "datetime", __value__: null }, undefined],
-  ])("%s", (_rule, type, field, value, expected) => {
+  ])("%s", (...[, type, field, value, expected]) => {
     expect(normaliseWith(type, field, value)).toEqual(expected);
   });
 

@@ -37,27 +37,25 @@ export interface AmqpFrame {
 
 export type CorpusFrame = RedisFrame | AmqpFrame;
 
-/** The row of `celery_task` that a task must end with. Instants in Unix seconds; what is null or absent is NULL. */
+/** The row of `celery_task` that a task must end with, as far as the recordings tell it. Instants in Unix seconds. */
 export interface ExpectedRow {
   readonly status: string;
-  readonly name?: string | null;
-  readonly queue?: string | null;
-  readonly worker?: string | null;
-  readonly args?: string | null;
-  readonly kwargs?: string | null;
-  readonly result?: string | null;
-  readonly exception?: string | null;
-  readonly traceback?: string | null;
-  readonly retries?: number | null;
-  readonly root_id?: string | null;
-  readonly parent_id?: string | null;
-  readonly eta?: number | null;
-  readonly expires?: number | null;
-  readonly sent_at?: number | null;
-  readonly received_at?: number | null;
-  readonly started_at?: number | null;
-  readonly finished_at?: number | null;
-  readonly runtime?: number | null;
+  readonly name: string | null;
+  readonly queue: string | null;
+  readonly worker: string | null;
+  readonly args: string | null;
+  readonly kwargs: string | null;
+  readonly root_id: string | null;
+  readonly retries: number | null;
+  readonly sent_at: number | null;
+  readonly received_at: number | null;
+  readonly started_at: number | null;
+  readonly finished_at: number | null;
+  /** With SUCCESS only, like `runtime`. */
+  readonly result?: string;
+  readonly runtime?: number;
+  /** With FAILURE and RETRY only. */
+  readonly exception?: string;
 }
 
 /** What Datadog must be sent; keys are `task_name|queue`. */
