@@ -1,0 +1,300 @@
+import { taskFailed, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import { UnavailableError } from "@celery-metrics-exporter/runtime";
+import { Queue } from "bullmq";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import {
+  DEAD_LETTER_QUEUE,
+  PermanentError,
+  encodeBatch,
+  type Exporter,
+  type ExporterContext,
+  type ExporterDefinition,
+} from "../src/index.ts";
+import { exporterOf, startHost, type RunningHost } from "./support/host.ts";
+import { privateRedis } from "./support/redis.ts";
+
+const PREFIX = "{cme}";
+const redis = privateRedis();
+const hosts: RunningHost[] = [];
+let queue: Queue;
+let processing: Queue;
+let deadLetters: Queue;
+
+beforeEach(() => {
+  [queue, processing, deadLetters] = ["sink", "sink-processing", DEAD_LETTER_QUEUE].map((name) => {
+    const opened = new Queue(name, { connection: redis.producer, prefix: PREFIX });
+    opened.on("error", () => {});
+    return opened;
+  }) as [Queue, Queue, Queue];
+});
+afterEach(async () => {
+  await Promise.all(hosts.splice(0).map((host) => host.stop()));
+  await Promise.all([queue, processing, deadLetters].map((opened) => opened.close()));
+  await redis.producer.flushall();
+});
+
+type Create = (context: ExporterContext<Record<string, unknown>>) => Exporter;
+
+function exporting(send: Exporter["export"]): ExporterDefinition {
+  return exporterOf("sink", () => ({ export: send }));
+}
+
+async function start(definition: ExporterDefinition, env: Record<string, string> = {}): Promise<RunningHost> {
+  const host = await startHost(definition, { REDIS_URL: redis.url, ...env });
+  hosts.push(host);
+  return host;
+}
+
+async function enqueue(events: readonly CeleryEvent[]): Promise<void> {
+  await queue.add("batch", encodeBatch({ broker: "rabbitmq", events }));
+}
+
+const uuids = (events: readonly CeleryEvent[]): (string | undefined)[] => events.map((event) => ("uuid" in event ? event.uuid : undefined));
+const numbered = (count: number): CeleryEvent[] => Array.from({ length: count }, (_, index) => taskStarted({ uuid: `task-${index}` }));
+
+async function isEmpty(opened: Queue): Promise<boolean> {
+  const counts = await opened.getJobCounts("wait", "active", "delayed", "completed", "failed");
+  return Object.values(counts).every((count) => count === 0);
+}
+
+async function untilEmpty(opened: Queue): Promise<void> {
+  await vi.waitUntil(() => isEmpty(opened), { timeout: 20_000, interval: 50 });
+}
+
+async function lettersIn(): Promise<{ name: string; data: Record<string, unknown> }[]> {
+  const jobs = await deadLetters.getJobs(["wait"], 0, -1, true);
+  return jobs.map(({ name, data }) => ({ name, data }));
+}
+
+describe("the host of an exporter", () => {
+  it("exports every batch and leaves nothing behind in the queue", async () => {
+    const exported: CeleryEvent[] = [];
+    const host = await start(exporting(async (events) => void exported.push(...events)));
+    const batches = [[taskSent()], [taskStarted(), taskSucceeded()]];
+    for (const batch of batches) await enqueue(batch);
+    await untilEmpty(queue);
+    expect(exported).toHaveLength(3);
+    expect(exported).toEqual(expect.arrayContaining(batches.flat()));
+    expect(await host.metric("events_exported_total", { exporter: "sink" })).toBe(3);
+    expect(host.health.report().ready).toBe(true);
+  });
+
+  it("exports several batches at the same time, as many as set", async () => {
+    let running = 0;
+    let most = 0;
+    await start(
+      exporting(async () => {
+        most = Math.max(most, ++running);
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        running -= 1;
+      }),
+      { PROCESSOR_CONCURRENCY: "3" },
+    );
+    for (let batch = 0; batch < 12; batch++) await enqueue([taskSent()]);
+    await untilEmpty(queue);
+    expect(most).toBe(3);
+  });
+
+  it("does not start when the exporter does not", async () => {
+    const definition = exporterOf("sink", () => ({ start: () => Promise.reject(new Error("no sink")), export: () => Promise.resolve() }));
+    await expect(start(definition)).rejects.toThrow("no sink");
+  });
+
+  it("stops the exporter after the last batch", async () => {
+    const journal: string[] = [];
+    const host = await start(
+      exporterOf("sink", () => ({
+        export: async () => {
+          journal.push("begin");
+          await new Promise((resolve) => setTimeout(resolve, 300));
+          journal.push("end");
+        },
+        stop: () => Promise.resolve(void journal.push("stop")),
+      })),
+    );
+    await enqueue([taskSent()]);
+    await vi.waitUntil(() => journal.length > 0);
+    await host.stop();
+    expect(journal).toEqual(["begin", "end", "stop"]);
+    expect(await isEmpty(queue)).toBe(true);
+  });
+});
+
+describe("an outage of the sink", () => {
+  it("is waited out: not ready, no attempts used, nothing split, all delivered afterwards", async () => {
+    let isDown = true;
+    const sizes: number[] = [];
+    const host = await start(
+      exporting(async (events) => {
+        sizes.push(events.length);
+        if (isDown) throw new UnavailableError("connection refused");
+      }),
+      { PROCESSOR_MAX_TRIES: "1" },
+    );
+    await enqueue(numbered(10));
+    await vi.waitUntil(() => sizes.length >= 5, { timeout: 15_000 });
+    expect(host.health.report()).toMatchObject({ ready: false, components: { "sink exporter": "connection refused" } });
+    const [job] = await queue.getJobs(["active"]);
+    expect(job?.attemptsMade).toBe(0);
+    isDown = false;
+    await untilEmpty(queue);
+    expect(new Set(sizes)).toEqual(new Set([10]));
+    expect(await lettersIn()).toEqual([]);
+    expect(host.health.report().ready).toBe(true);
+    expect(await host.metric("export_retries_total", { reason: "unavailable" })).toBe(sizes.length - 1);
+  });
+
+  it("returns the job to its queue at once when the process ends", async () => {
+    const signals: AbortSignal[] = [];
+    const host = await start(
+      exporting(async (_, signal) => {
+        signals.push(signal);
+        throw new UnavailableError("connection refused");
+      }),
+    );
+    await enqueue(numbered(10));
+    await vi.waitUntil(() => signals.length >= 3, { timeout: 10_000 });
+    const before = Date.now();
+    await host.stop();
+    expect(Date.now() - before).toBeLessThan(2_000);
+    expect(await queue.getJobCounts("wait", "active", "failed")).toEqual({ wait: 1, active: 0, failed: 0 });
+    const exported: CeleryEvent[] = [];
+    await start(exporting(async (events) => void exported.push(...events)));
+    await untilEmpty(queue);
+    expect(exported).toEqual(numbered(10));
+  });
+
+  it("aborts a try that hangs, and returns its job", async () => {
+    let tries = 0;
+    const host = await start(
+      exporting(async (_, signal) => {
+        if (++tries === 1) throw new UnavailableError("connection refused");
+        await new Promise((_resolve, reject) => signal.addEventListener("abort", () => reject(new Error("aborted"))));
+      }),
+    );
+    await enqueue(numbered(10));
+    await vi.waitUntil(() => tries === 2, { timeout: 10_000 });
+    await host.stop();
+    expect(await queue.getJobCounts("wait", "active", "failed")).toEqual({ wait: 1, active: 0, failed: 0 });
+    expect(await lettersIn()).toEqual([]);
+  });
+});
+
+describe("bad data", () => {
+  const bad = taskFailed({ uuid: "task-bad" });
+
+  it("is isolated: exactly the event at fault goes to the dead letters, with the reason", async () => {
+    const exported: CeleryEvent[] = [];
+    const host = await start(
+      exporting(async (events) => {
+        if (uuids(events).includes("task-bad")) throw new PermanentError("invalid byte sequence");
+        exported.push(...events);
+      }),
+    );
+    await enqueue([...numbered(100), bad, ...numbered(100)]);
+    await untilEmpty(queue);
+    expect(exported).toHaveLength(200);
+    expect(await lettersIn()).toEqual([
+      { name: "refused", data: { source: "sink", reason: "refused", detail: "invalid byte sequence", event: bad } },
+    ]);
+    expect(await host.metric("dead_letters_total", { source: "sink", reason: "refused" })).toBe(1);
+    expect(await host.metric("batches_split_total")).toBeGreaterThan(5);
+  });
+
+  it("an error of no known kind is tried again, and then split likewise", async () => {
+    const sizes: number[] = [];
+    const host = await start(
+      exporting(async (events) => {
+        sizes.push(events.length);
+        if (uuids(events).includes("task-bad")) throw new TypeError("cannot read properties of undefined");
+      }),
+      { PROCESSOR_MAX_TRIES: "3" },
+    );
+    await enqueue([...numbered(7), bad]);
+    await untilEmpty(queue);
+    expect(sizes.filter((size) => size === 8)).toHaveLength(3);
+    expect(await lettersIn()).toMatchObject([{ name: "failed", data: { detail: "cannot read properties of undefined", event: bad } }]);
+    expect(await host.metric("export_retries_total", { reason: "error" })).toBeGreaterThanOrEqual(2);
+  });
+
+  it.each([
+    ["a version of the future", { v: 2, broker: "redis", news: "x".repeat(20_000) }],
+    ["anything else", ["x"]],
+  ])("a payload of %s goes to the dead letters whole", async (_, payload) => {
+    await start(exporting(() => Promise.resolve()));
+    await queue.add("batch", payload);
+    await untilEmpty(queue);
+    expect(await lettersIn()).toMatchObject([{ name: "payload", data: { source: "sink", payload } }]);
+  });
+});
+
+describe("the second stage", () => {
+  it("gets what was scheduled as one job, after the delay, and again with the same id after an outage", async () => {
+    const calls: { ids: readonly string[]; job: string; at: number }[] = [];
+    let scheduledAt = 0;
+    const create: Create = ({ schedule }) => ({
+      export: async (events) => {
+        scheduledAt = Date.now();
+        await schedule(uuids(events) as string[], { delayMs: 400 });
+        await schedule([], { delayMs: 0 });
+      },
+      process: async (ids, _signal, { id }) => {
+        calls.push({ ids, job: id, at: Date.now() });
+        if (calls.length === 1) throw new UnavailableError("agent down");
+      },
+    });
+    await start(exporterOf("sink", create));
+    await enqueue(numbered(3));
+    await vi.waitUntil(() => calls.length === 2, { timeout: 10_000 });
+    await untilEmpty(processing);
+    expect(calls.map(({ ids }) => ids)).toEqual([["task-0", "task-1", "task-2"], ["task-0", "task-1", "task-2"]]);
+    expect(calls[0]?.job).toBe(calls[1]?.job);
+    expect((calls[0]?.at ?? 0) - scheduledAt).toBeGreaterThanOrEqual(399);
+  });
+
+  it("isolates the id at fault", async () => {
+    const processed: string[] = [];
+    const create: Create = ({ schedule }) => ({
+      export: (events) => schedule(uuids(events) as string[], { delayMs: 0 }),
+      process: async (ids) => {
+        if (ids.includes("task-5")) throw new PermanentError("no such state");
+        processed.push(...ids);
+      },
+    });
+    await start(exporterOf("sink", create));
+    await enqueue(numbered(10));
+    await vi.waitUntil(async () => (await deadLetters.getWaitingCount()) === 1, { timeout: 10_000 });
+    await untilEmpty(processing);
+    expect(processed).toHaveLength(9);
+    expect(await lettersIn()).toMatchObject([{ name: "refused", data: { raw: "task-5", detail: "no such state" } }]);
+  });
+});
+
+describe("Redis away", () => {
+  it("is survived: the host goes on when Redis is back", async () => {
+    const exported: CeleryEvent[] = [];
+    const host = await start(exporting(async (events) => void exported.push(...events)));
+    await redis.server.kill();
+    await vi.waitUntil(() => !host.health.report().ready, { timeout: 10_000 });
+    const scrape = await fetch(`${host.healthUrl}/metrics`);
+    expect(scrape.status).toBe(200);
+    await redis.server.restart();
+    await vi.waitUntil(() => redis.producer.status === "ready", { timeout: 10_000 });
+    await enqueue(numbered(3));
+    await vi.waitUntil(() => exported.length === 3, { timeout: 15_000 });
+    await vi.waitUntil(() => host.health.report().ready, { timeout: 10_000 });
+  });
+});
+
+describe("gauges", () => {
+  it("tell the length and the lag of the queue", async () => {
+    await queue.pause();
+    await queue.add("batch", encodeBatch({ broker: "redis", events: [taskSent()] }), { timestamp: Date.now() - 60_000 });
+    const host = await start(exporting(() => Promise.resolve()));
+    expect(await host.metric("queue_jobs", { queue: "sink", state: "wait" })).toBe(1);
+    expect(await host.metric("queue_lag_seconds", { queue: "sink" })).toBeGreaterThanOrEqual(60);
+    await queue.resume();
+    await untilEmpty(queue);
+  });
+});

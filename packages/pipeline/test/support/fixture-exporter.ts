@@ -1,0 +1,41 @@
+/** A small exporter that keeps task events in a Redis hash, so that the contract suite itself can be seen to work. */
+import { isTaskEvent } from "@celery-metrics-exporter/events";
+import { UnavailableError, type ConfigSchema } from "@celery-metrics-exporter/runtime";
+import { Redis } from "ioredis";
+import { z } from "zod";
+import { defineExporter, type ExporterDefinition } from "../../src/index.ts";
+
+/** @param key of the hash: field = the event as JSON, so that the same event again changes nothing. */
+export function hashExporter(url: string, key: string): ExporterDefinition {
+  return defineExporter<ConfigSchema>({
+    name: "fixture",
+    Config: z.object({}),
+    create: ({ lifecycle }) => {
+      const redis = new Redis(url, { maxRetriesPerRequest: 1, enableOfflineQueue: false, retryStrategy: () => 50 });
+      redis.on("error", () => {});
+      lifecycle.defer("fixture Redis", () => redis.disconnect());
+      const serving = async <T>(command: () => Promise<T>): Promise<T> => {
+        try {
+          return await command();
+        } catch (cause) {
+          throw new UnavailableError("fixture Redis is down", { cause });
+        }
+      };
+      return {
+        start: async () => {
+          if (redis.status !== "ready") await new Promise<void>((resolve) => redis.once("ready", () => resolve()));
+        },
+        export: async (events) => {
+          const fields = events.filter(isTaskEvent).flatMap((event) => [JSON.stringify(event), event.uuid]);
+          if (fields.length > 0) await serving(() => redis.hset(key, ...fields));
+        },
+        forget: async (ids) => {
+          const stored = await serving(() => redis.hgetall(key));
+          const gone = Object.keys(stored).filter((field) => ids.includes(stored[field] ?? ""));
+          if (gone.length > 0) await serving(() => redis.hdel(key, ...gone));
+        },
+        stop: () => Promise.resolve(redis.disconnect()),
+      };
+    },
+  });
+}

@@ -1,0 +1,118 @@
+/** Processes that are killed: their batches are taken over, and one that kills whoever takes it is found out. */
+import { taskStarted } from "@celery-metrics-exporter/events/testing";
+import { Queue } from "bullmq";
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { DEAD_LETTER_QUEUE, encodeBatch } from "../src/index.ts";
+import { privateRedis } from "./support/redis.ts";
+
+const PREFIX = "{cme}";
+const PACKAGE = fileURLToPath(new URL("..", import.meta.url));
+const redis = privateRedis();
+const children = new Set<ChildProcess>();
+const queues: Queue[] = [];
+
+// The children run what is built.
+beforeAll(() => void execFileSync("../../node_modules/.bin/tsc", ["-b"], { cwd: PACKAGE }));
+afterEach(async () => {
+  for (const child of children) child.kill("SIGKILL");
+  await Promise.all([...children].map(ended));
+  await Promise.all(queues.splice(0).map((queue) => queue.close()));
+  await redis.producer.flushall();
+});
+
+function spawnProcessor(mode: "hold" | "poison" | "well"): ChildProcess {
+  const child = spawn(process.execPath, ["test/fixtures/processor.mjs"], {
+    cwd: PACKAGE,
+    env: { REDIS_URL: redis.url, LOG_LEVEL: "silent", FIXTURE_MODE: mode },
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  children.add(child);
+  child.once("exit", () => children.delete(child));
+  return child;
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) await new Promise((resolve) => child.once("exit", resolve));
+}
+
+function open(name: string): Queue {
+  const queue = new Queue(name, { connection: redis.producer, prefix: PREFIX });
+  queue.on("error", () => {});
+  queues.push(queue);
+  return queue;
+}
+
+async function enqueue(queue: Queue, ids: readonly string[]): Promise<void> {
+  await queue.add("batch", encodeBatch({ broker: "rabbitmq", events: ids.map((uuid) => taskStarted({ uuid })) }));
+}
+
+const begun = (): Promise<string[]> => redis.producer.lrange("begun", 0, -1);
+const exported = async (): Promise<string[]> => (await redis.producer.smembers("exported")).toSorted();
+
+describe("a killed process", () => {
+  it("is taken over within 15 seconds: the same batch runs again", async () => {
+    const queue = open("sink");
+    const victim = spawnProcessor("hold");
+    await enqueue(queue, ["a", "b", "c"]);
+    await vi.waitUntil(async () => (await begun()).length === 1, { timeout: 20_000 });
+    spawnProcessor("well");
+    // Long enough for the lock to have been renewed: it is as fresh as it gets.
+    await new Promise((resolve) => setTimeout(resolve, 4_500));
+    victim.kill("SIGKILL");
+    const killedAt = Date.now();
+    await vi.waitUntil(async () => (await exported()).length === 3, { timeout: 30_000, interval: 50 });
+    const seconds = (Date.now() - killedAt) / 1_000;
+    console.info(`taken over after ${seconds.toFixed(1)} s`);
+    expect(seconds).toBeLessThan(15);
+    expect(await begun()).toEqual(["a,b,c", "a,b,c"]);
+    await vi.waitUntil(async () => Object.values(await queue.getJobCounts()).every((count) => count === 0), { timeout: 5_000 });
+  }, 60_000);
+
+  it("returns its batch at once when it is ended in good order instead", async () => {
+    const queue = open("sink");
+    const child = spawnProcessor("well");
+    await enqueue(queue, ["a"]);
+    await vi.waitUntil(async () => (await exported()).length === 1, { timeout: 20_000 });
+    child.kill("SIGTERM");
+    await ended(child);
+    expect(child.exitCode).toBe(0);
+  }, 60_000);
+});
+
+describe("a batch that kills its process", () => {
+  it("is split and run alone, until the event at fault is a dead letter; all others are exported", async () => {
+    const queue = open("sink");
+    const deadLetters = open(DEAD_LETTER_QUEUE);
+    await enqueue(queue, ["a", "b", "c", "poison", "d"]);
+    for (const id of ["e", "f", "g", "h"]) await enqueue(queue, [id]);
+    let kills = 0;
+    for (; (await deadLetters.getWaitingCount()) === 0 && kills < 30; kills++) {
+      const child = spawnProcessor("poison");
+      await Promise.race([ended(child), untilDeadLetter(deadLetters)]);
+      if (child.signalCode !== null) await letLocksExpire(queue);
+    }
+    await vi.waitUntil(async () => (await exported()).length === 8, { timeout: 20_000 });
+    expect(await exported()).toEqual(["a", "b", "c", "d", "e", "f", "g", "h"]);
+    const letters = await deadLetters.getJobs(["wait"]);
+    expect(letters.map(({ name, data }) => [name, data.event.uuid])).toEqual([["crash", "poison"]]);
+    const withPoison = (await begun()).filter((ids) => ids.includes("poison"));
+    expect(withPoison).toEqual([...Array<string>(3).fill("a,b,c,poison,d"), "poison,d", "poison", "poison", "poison"]);
+    await vi.waitUntil(async () => Object.values(await queue.getJobCounts()).every((count) => count === 0), { timeout: 5_000 });
+  }, 120_000);
+});
+
+async function untilDeadLetter(deadLetters: Queue): Promise<void> {
+  await vi.waitUntil(async () => (await deadLetters.getWaitingCount()) > 0, { timeout: 100_000, interval: 100 });
+}
+
+/** Does to BullMQ's keys what the passing of 13 seconds does, so that the test need not wait for each kill. */
+async function letLocksExpire(queue: Queue): Promise<void> {
+  const active = await redis.producer.lrange(queue.toKey("active"), 0, -1);
+  if (active.length > 0) {
+    await redis.producer.del(...active.map((id) => `${queue.toKey(id)}:lock`));
+    await redis.producer.sadd(queue.toKey("stalled"), ...active);
+  }
+  await redis.producer.del(queue.toKey("stalled-check"));
+}
