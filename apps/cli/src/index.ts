@@ -1,1 +1,3 @@
-export {};
+export { configurationDocument } from "./configuration-document.ts";
+export { exporters } from "./exporters.ts";
+export { ALL_ROLES } from "./roles.ts";

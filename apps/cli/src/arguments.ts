@@ -1,0 +1,66 @@
+/** Reads the command line: one command, its options, and every setting of it as an option. */
+import type { Environment } from "@celery-metrics-exporter/runtime";
+import { parseArgs } from "node:util";
+import type { Command, CommandOption, Invocation } from "./command.ts";
+import { ALIASES, toOption } from "./settings.ts";
+import { suggest } from "./suggest.ts";
+import { UsageError } from "./usage-error.ts";
+
+/** Asks for help instead of doing anything. */
+export const HELP_OPTION: CommandOption = { name: "help", description: "Show this." };
+
+/**
+ * The options of `command` in `args`, and the environment with the settings among them put over it.
+ *
+ * @throws {UsageError} at the first option that is unknown or lacks its value, and at anything that is no option.
+ */
+export function readArguments(command: Command, args: readonly string[], env: Environment): Invocation {
+  const settings = settingsByOption(command);
+  const own = new Map([...command.options, HELP_OPTION].map((option) => [option.name, option]));
+  const takesValue = (name: string): boolean => settings.has(name) || own.get(name)?.value !== undefined;
+  const names = [...own.keys(), ...settings.keys()];
+  const { tokens } = parseArgs({
+    // pnpm hands on the `--` of `pnpm start -- --option`.
+    args: args[0] === "--" ? args.slice(1) : [...args],
+    options: Object.fromEntries(names.map((name) => [name, { type: takesValue(name) ? "string" : "boolean" } as const])),
+    strict: false,
+    tokens: true,
+  });
+  const options = new Map<string, string>();
+  const overlay: Record<string, string> = {};
+  for (const token of tokens) {
+    if (token.kind !== "option") throw new UsageError(`${command.name} takes no argument ${JSON.stringify(argumentOf(token))}.`);
+    const { name, rawName, value } = token;
+    if (!names.includes(name) || !rawName.startsWith("--"))
+      throw new UsageError(
+        unknown(
+          "option",
+          rawName,
+          names.map((known) => `--${known}`),
+        ),
+      );
+    if (takesValue(name) && value === undefined) throw new UsageError(`--${name} needs a value.`);
+    if (!takesValue(name) && value !== undefined) throw new UsageError(`--${name} takes no value.`);
+    const setting = settings.get(name);
+    if (setting === undefined) options.set(name, value ?? "");
+    else overlay[setting] = value ?? "";
+  }
+  return { options, env: { ...env, ...overlay } };
+}
+
+/** What is wrong with a word, and the word that may have been meant. */
+export function unknown(kind: string, word: string, known: readonly string[]): string {
+  const meant = suggest(word, known);
+  return `Unknown ${kind} ${JSON.stringify(word)}.${meant === undefined ? "" : ` Did you mean ${JSON.stringify(meant)}?`}`;
+}
+
+function settingsByOption(command: Command): Map<string, string> {
+  const settings = new Map(command.settings.flatMap((group) => group.settings.map(({ name }) => [toOption(name), name] as const)));
+  const names = new Set(settings.values());
+  for (const [alias, name] of Object.entries(ALIASES)) if (names.has(name)) settings.set(alias, name);
+  return settings;
+}
+
+function argumentOf(token: { kind: string; value?: string | undefined }): string {
+  return token.value ?? "--";
+}

@@ -1,0 +1,31 @@
+/** What a command of the command line is. */
+import type { Environment } from "@celery-metrics-exporter/runtime";
+import type { SettingsGroup } from "./settings.ts";
+
+/** An option that is not a setting. */
+export interface CommandOption {
+  readonly name: string;
+  /** Shown for its value; an option without takes none. */
+  readonly value?: string;
+  readonly description: string;
+}
+
+/** What a command was called with. */
+export interface Invocation {
+  /** Options given, by name; `""` for one that takes no value. */
+  readonly options: ReadonlyMap<string, string>;
+  /** The environment with the settings given as options put over it. */
+  readonly env: Environment;
+}
+
+export interface Command {
+  readonly name: string;
+  readonly summary: string;
+  /** More than the summary, for the command's own help. */
+  readonly description?: string;
+  readonly options: readonly CommandOption[];
+  /** The settings it reads: each is an option too. */
+  readonly settings: readonly SettingsGroup[];
+  /** Resolves when the command is done, or when what it started runs. */
+  run(invocation: Invocation): Promise<void>;
+}

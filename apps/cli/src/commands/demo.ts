@@ -1,0 +1,55 @@
+/** `demo`: everything in one process, driven by a real Celery application. */
+import { ConfigError, exitWith, loadConfig } from "@celery-metrics-exporter/runtime";
+import { z } from "zod";
+import type { Command } from "../command.ts";
+import { DEMO_DATABASE_URL, withDefaultDatabase } from "../database.ts";
+import { startCelery } from "../demo/celery.ts";
+import { runDemo } from "../demo/run-demo.ts";
+import { startSimulator } from "../demo/simulator.ts";
+import { ALL_ROLES } from "../roles.ts";
+import { groupSettings } from "../settings.ts";
+import { openTerminal } from "../terminal.ts";
+import { UsageError } from "../usage-error.ts";
+
+const Config = z.object({
+  DEMO_CELERY_PYTHON: z.string().optional().describe("A Python that has Celery. Without it the demo simulates Celery's events."),
+});
+
+export const demo: Command = {
+  name: "demo",
+  summary: "Run everything on a real Celery application, and watch.",
+  description:
+    "Runs the receiver, the exporters and the dashboard in one process, with a real Celery worker and client to keep them busy, and shows what happens. " +
+    "Metrics go to a port of its own unless an agent is configured, rows to a database in memory unless DATABASE_URL is set. " +
+    "`npm run demo` starts the servers it needs. Ctrl-C ends it.",
+  options: [
+    {
+      name: "seconds",
+      value: "n",
+      description: "Stop after n seconds, and exit 0 only if what Celery ran, what Datadog got and what Postgres has agree.",
+    },
+    { name: "no-dashboard", description: "Run without the dashboard." },
+  ],
+  settings: [...withDefaultDatabase(groupSettings(ALL_ROLES), DEMO_DATABASE_URL), ...groupSettings([{ name: "demo", Config }])],
+  async run({ options, env }) {
+    const { DEMO_CELERY_PYTHON: python } = loadConfig(Config, env);
+    const brokerUrl = env["CELERY_BROKER_URL"] ?? "";
+    if (brokerUrl === "") throw new ConfigError(["CELERY_BROKER_URL: is required. `npm run demo` starts a broker and sets it."]);
+    const seconds = toSeconds(options.get("seconds"));
+    const agrees = await runDemo({
+      env,
+      seconds,
+      withDashboard: !options.has("no-dashboard"),
+      terminal: openTerminal(env),
+      startWorkload: () => (python === undefined ? startSimulator(brokerUrl) : startCelery({ python, brokerUrl, env, seconds })),
+    });
+    exitWith(agrees ? 0 : 1);
+  },
+};
+
+function toSeconds(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const seconds = Number(text);
+  if (!(seconds > 0)) throw new UsageError(`--seconds needs a number above 0, not ${JSON.stringify(text)}.`);
+  return seconds;
+}

@@ -1,0 +1,39 @@
+/** `start`: receiver, processors and dashboard in one process. */
+import { migrate } from "@celery-metrics-exporter/db";
+import { BaseConfig, createLogger, loadConfig, runRoles } from "@celery-metrics-exporter/runtime";
+import type { Command } from "../command.ts";
+import { EMBEDDED_DATABASE_URL, withDatabase, withDefaultDatabase } from "../database.ts";
+import { PROGRAM } from "../help.ts";
+import { printConfig } from "../print-config.ts";
+import { ALL_ROLES, chosenExporters, loadConfigs, rolesFor } from "../roles.ts";
+import { groupSettings } from "../settings.ts";
+import { openTerminal } from "../terminal.ts";
+
+export const start: Command = {
+  name: "start",
+  summary: "Run the receiver, the exporters and the dashboard in one process.",
+  description:
+    "Runs the receiver, the processors of the chosen exporters and the dashboard in one process, until SIGTERM or SIGINT. " +
+    `Without DATABASE_URL the postgres exporter keeps its table in an embedded PostgreSQL in ${EMBEDDED_DATABASE_URL.slice("pglite:".length)}.`,
+  options: [
+    { name: "no-dashboard", description: "Run without the dashboard." },
+    { name: "check-config", description: "Say whether the settings are right, and end." },
+    { name: "print-config", description: "Show the settings in use, secrets masked, and end." },
+  ],
+  settings: withDefaultDatabase(groupSettings(ALL_ROLES), EMBEDDED_DATABASE_URL),
+  async run({ options, env: given }) {
+    const exporterNames = chosenExporters(given);
+    const { env, isEmbedded } = exporterNames.includes("postgres") ? withDatabase(given) : { env: given, isEmbedded: false };
+    const roles = rolesFor(exporterNames, { withDashboard: !options.has("no-dashboard") });
+    const configs = loadConfigs(roles, env);
+    const terminal = openTerminal(env);
+    if (options.has("print-config")) return terminal.write(printConfig(configs));
+    if (options.has("check-config")) return terminal.write("The settings are right.\n");
+    if (isEmbedded) {
+      const logger = createLogger(PROGRAM, loadConfig(BaseConfig, env).LOG_LEVEL);
+      logger.info({ database: EMBEDDED_DATABASE_URL }, "DATABASE_URL is not set: using the embedded PostgreSQL");
+      await migrate(EMBEDDED_DATABASE_URL);
+    }
+    await runRoles(PROGRAM, roles, env);
+  },
+};

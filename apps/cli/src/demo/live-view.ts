@@ -1,0 +1,92 @@
+/** The demo's live summary: redrawn in place on a terminal, a line now and then elsewhere. */
+import type { Terminal } from "../terminal.ts";
+import type { Snapshot } from "./snapshot.ts";
+
+/** Elsewhere than on a terminal, a line is written this often. */
+const LINE_EVERY_SECONDS = 3;
+const LABEL_WIDTH = 11;
+
+export class LiveView {
+  readonly #terminal: Terminal;
+  #drawnLines = 0;
+  #lastLineAt = -Infinity;
+
+  constructor(terminal: Terminal) {
+    this.#terminal = terminal;
+  }
+
+  show(snapshot: Snapshot): void {
+    if (this.#terminal.isInteractive) this.#redraw(renderSummary(snapshot, this.#terminal));
+    else if (snapshot.elapsedSeconds - this.#lastLineAt >= LINE_EVERY_SECONDS) {
+      this.#lastLineAt = snapshot.elapsedSeconds;
+      this.#terminal.write(`${renderLine(snapshot)}\n`);
+    }
+  }
+
+  #redraw(lines: readonly string[]): void {
+    const up = this.#drawnLines > 0 ? `\u001b[${this.#drawnLines}A` : "";
+    this.#terminal.write(`${up}${lines.map((line) => `\u001b[2K${line}\n`).join("")}\u001b[J`);
+    this.#drawnLines = lines.length;
+  }
+}
+
+/** The summary as lines, none longer than the terminal is wide. */
+export function renderSummary(snapshot: Snapshot, terminal: Pick<Terminal, "columns" | "bold" | "dim">): string[] {
+  const { bold, dim, columns } = terminal;
+  const row = (label: string, value: string): string => `  ${dim(label.padEnd(LABEL_WIDTH))}${clip(value, columns - LABEL_WIDTH - 3)}`;
+  const lines = [bold(clip(`celery-metrics-exporter demo  ${progress(snapshot)}`, columns - 1)), ""];
+  lines.push(row("Celery", `${count(snapshot.tasksSent)} tasks sent by ${snapshot.workload}`));
+  lines.push(row("Receiver", `${count(snapshot.eventsReceived)} events, ${count(snapshot.eventsPerSecond)}/s${lag(snapshot)}`));
+  if (snapshot.states !== undefined) {
+    lines.push(row("Postgres", `${rows(snapshot.states)} in ${snapshot.database}`));
+    lines.push(row("", states(snapshot.states)));
+  }
+  if (snapshot.metricsGoTo !== undefined) {
+    const sent =
+      snapshot.statsd === undefined ? "" : `${count(snapshot.statsd.samples)} values in ${count(snapshot.statsd.datagrams)} datagrams `;
+    lines.push(row("Datadog", `${sent}to ${snapshot.metricsGoTo}`));
+  }
+  for (const line of snapshot.statsd?.recentLines ?? []) lines.push(row("", line));
+  if (snapshot.dashboardUrl !== undefined) lines.push(row("Dashboard", snapshot.dashboardUrl));
+  lines.push(row("Health", `${snapshot.healthUrl}/readyz   ${snapshot.healthUrl}/metrics`), row("Log", snapshot.logFile));
+  if (snapshot.totalSeconds === undefined) lines.push("", dim("  Ctrl-C ends it."));
+  return lines;
+}
+
+/** The summary in one line, for logs and pipes. */
+export function renderLine(snapshot: Snapshot): string {
+  const parts = [
+    progress(snapshot),
+    `${count(snapshot.tasksSent)} tasks sent`,
+    `${count(snapshot.eventsReceived)} events received${lag(snapshot)}`,
+  ];
+  if (snapshot.statsd !== undefined) parts.push(`${count(snapshot.statsd.samples)} metric values`);
+  if (snapshot.states !== undefined) parts.push(`${rows(snapshot.states)} (${states(snapshot.states)})`);
+  return parts.join(", ");
+}
+
+function progress({ elapsedSeconds, totalSeconds, phase }: Snapshot): string {
+  const elapsed = `${Math.floor(elapsedSeconds)} s`;
+  if (phase === "draining") return `${elapsed}, draining`;
+  return totalSeconds === undefined ? elapsed : `${elapsed} of ${totalSeconds} s`;
+}
+
+function lag({ lagSeconds }: Snapshot): string {
+  return lagSeconds === undefined ? "" : `, lag ${lagSeconds.toFixed(2)} s`;
+}
+
+function rows(byState: ReadonlyMap<string, number>): string {
+  return `${count([...byState.values()].reduce((sum, tasks) => sum + tasks, 0))} rows`;
+}
+
+function states(byState: ReadonlyMap<string, number>): string {
+  return [...byState].map(([state, tasks]) => `${state} ${count(tasks)}`).join("  ") || "none yet";
+}
+
+function count(value: number): string {
+  return Math.round(value).toLocaleString("en-US");
+}
+
+function clip(text: string, width: number): string {
+  return text.length <= width ? text : `${text.slice(0, Math.max(0, width - 1))}…`;
+}

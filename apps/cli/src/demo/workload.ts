@@ -1,0 +1,17 @@
+/** What keeps the demo busy: a real Celery application, or a simulator of its events. */
+import type { TaskCounts } from "./comparison.ts";
+
+export interface Workload {
+  /** What it is, for the user. */
+  readonly description: string;
+  /** Tasks sent so far. */
+  readonly sent: number;
+  /** Rejects when it cannot go on; never resolves. */
+  readonly failed: Promise<never>;
+  /** Sends no more; resolves when every task that was sent has ended. */
+  finish(): Promise<void>;
+  /** What really became of the tasks, as whoever ran them tells; not from events. Known after `finish`. */
+  outcome(): TaskCounts;
+  /** Ends everything it started. Safe twice. */
+  stop(): Promise<void>;
+}

@@ -1,0 +1,62 @@
+/** The text of `--help`, made from the commands and the settings they read. */
+import type { SettingDescription } from "@celery-metrics-exporter/runtime";
+import { HELP_OPTION } from "./arguments.ts";
+import type { Command, CommandOption } from "./command.ts";
+import { ALIASES, toOption } from "./settings.ts";
+
+export const PROGRAM = "celery-metrics-exporter";
+
+const SETTINGS_NOTE =
+  "Each setting is an option and an environment variable (--log-level is LOG_LEVEL), and NAME_FILE may name a file that holds the value. " +
+  "An option stands over the variable. Other users of the machine can see options: give secrets by variable or file.";
+
+/** Help of the program as a whole. */
+export function programHelp(commands: readonly Command[], width: number): string {
+  const longest = Math.max(...commands.map(({ name }) => name.length));
+  return [
+    "Takes Celery's events from RabbitMQ or Redis into Datadog metrics and Postgres rows.",
+    `Usage: ${PROGRAM} <command> [options]`,
+    [
+      "Commands:",
+      ...commands.map(({ name, summary }) => wrap(`${name.padEnd(longest)}  ${summary}`, width, { indent: 2, hang: longest + 4 })),
+    ].join("\n"),
+    `Options:\n  --help     ${HELP_OPTION.description}\n  --version  Show the version.`,
+    `${PROGRAM} <command> --help tells a command's options and settings.`,
+  ].join("\n\n");
+}
+
+/** Help of one command: every option, and every setting with its default. */
+export function commandHelp(command: Command, width: number): string {
+  const sections = [wrap(command.description ?? command.summary, width), `Usage: ${PROGRAM} ${command.name} [options]`];
+  sections.push(["Options:", ...[...command.options, HELP_OPTION].map((option) => optionHelp(option, width))].join("\n"));
+  if (command.settings.length > 0) sections.push(wrap(SETTINGS_NOTE, width));
+  for (const { title, settings } of command.settings) {
+    sections.push([`Settings of ${title}:`, ...settings.map((setting) => settingHelp(setting, width))].join("\n"));
+  }
+  return sections.join("\n\n");
+}
+
+function optionHelp({ name, value, description }: CommandOption, width: number): string {
+  return `  --${name}${value === undefined ? "" : ` <${value}>`}\n${wrap(description, width, { indent: 6 })}`;
+}
+
+function settingHelp({ name, description, defaultValue, required }: SettingDescription, width: number): string {
+  const alias = Object.entries(ALIASES).find(([, setting]) => setting === name)?.[0];
+  const options = [...(alias === undefined ? [] : [alias]), toOption(name)].map((option) => `--${option}`).join(", ");
+  const state = required ? " Required." : defaultValue === undefined || defaultValue === "" ? "" : ` Default: ${defaultValue}`;
+  return `  ${options} <value>\n${wrap(description + state, width, { indent: 6 })}`;
+}
+
+/** Breaks lines at blanks; `hang` indents all lines but the first. */
+function wrap(text: string, width: number, { indent = 0, hang = indent }: { indent?: number; hang?: number } = {}): string {
+  const lines = [" ".repeat(indent)];
+  let isFirstWord = true;
+  for (const word of text.split(/(?<=\S) (?=\S)/)) {
+    const line = lines.at(-1) ?? "";
+    if (isFirstWord) lines[lines.length - 1] = line + word;
+    else if (line.length + 1 + word.length <= width) lines[lines.length - 1] = `${line} ${word}`;
+    else lines.push(" ".repeat(hang) + word);
+    isFirstWord = false;
+  }
+  return lines.join("\n");
+}

@@ -1,0 +1,48 @@
+/** From the command line to the command it names. */
+import { CodedError, ConfigError, EXIT_FAILURE, exitWith, toError, type Environment } from "@celery-metrics-exporter/runtime";
+import { readFileSync } from "node:fs";
+import { readArguments, unknown } from "./arguments.ts";
+import type { Command } from "./command.ts";
+import { demo } from "./commands/demo.ts";
+import { migrate } from "./commands/migrate.ts";
+import { start } from "./commands/start.ts";
+import { PROGRAM, commandHelp, programHelp } from "./help.ts";
+import { openTerminal } from "./terminal.ts";
+import { UsageError } from "./usage-error.ts";
+
+const COMMANDS: readonly Command[] = [start, migrate, demo];
+
+/** Runs the command that `args` name, and ends the process with its exit code when it fails. */
+export async function runProgram(args: readonly string[], env: Environment): Promise<void> {
+  try {
+    await run(args, env);
+  } catch (thrown) {
+    const error = toError(thrown);
+    if (error instanceof UsageError) exitWith(error.exitCode, `${PROGRAM}: ${error.message} See ${PROGRAM} --help.`);
+    if (error instanceof ConfigError) exitWith(error.exitCode, error.message);
+    if (error instanceof CodedError) exitWith(error.exitCode, `${PROGRAM}: ${error.message} [${error.code}]`);
+    exitWith(EXIT_FAILURE, `${PROGRAM}: ${error.stack ?? error.message}`);
+  }
+}
+
+async function run([name, ...args]: readonly string[], env: Environment): Promise<void> {
+  const terminal = openTerminal(env);
+  const width = Math.min(terminal.columns, 110);
+  if (name === "--help" || name === "help") return terminal.write(`${programHelp(COMMANDS, width)}\n`);
+  if (name === "--version") return terminal.write(`${version()}\n`);
+  if (name === undefined) throw new UsageError("A command is needed.");
+  const command = COMMANDS.find((known) => known.name === name);
+  if (command === undefined) throw new UsageError(unknown(name.startsWith("-") ? "option" : "command", name, allWords()));
+  const invocation = readArguments(command, args, env);
+  if (invocation.options.has("help")) return terminal.write(`${commandHelp(command, width)}\n`);
+  await command.run(invocation);
+}
+
+function allWords(): string[] {
+  return [...COMMANDS.map((command) => command.name), "--help", "--version"];
+}
+
+function version(): string {
+  const manifest = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string };
+  return manifest.version;
+}

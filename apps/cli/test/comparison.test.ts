@@ -1,0 +1,58 @@
+import { describe, expect, it } from "vitest";
+import { TaskCounts, compare, type FinalState } from "../src/demo/comparison.ts";
+import { renderComparison } from "../src/demo/comparison-table.ts";
+
+function counts(...entries: readonly (readonly [string, FinalState, number])[]): TaskCounts {
+  const result = new TaskCounts();
+  for (const entry of entries) result.add(...entry);
+  return result;
+}
+
+describe("the comparison", () => {
+  it("agrees when every side has the same counts", () => {
+    const side = (): TaskCounts => counts(["shop.pay", "SUCCESS", 3], ["shop.pay", "FAILURE", 1], ["shop.mail", "SUCCESS", 2]);
+    const { rows, agrees } = compare({ celery: side(), datadog: side(), postgres: side() });
+    expect(agrees).toBe(true);
+    expect(rows.map(({ name, state, celery }) => [name, state, celery])).toEqual([
+      ["shop.mail", "SUCCESS", 2],
+      ["shop.pay", "SUCCESS", 3],
+      ["shop.pay", "FAILURE", 1],
+    ]);
+  });
+
+  it.each([
+    ["Datadog counts one twice", { datadog: counts(["a", "SUCCESS", 3]) }],
+    ["Postgres lacks one", { postgres: counts(["a", "SUCCESS", 1]) }],
+    ["a side has another state", { postgres: counts(["a", "SUCCESS", 2], ["a", "REVOKED", 1]) }],
+    ["a side has another name", { datadog: counts(["a", "SUCCESS", 2], ["unknown", "FAILURE", 1]) }],
+    ["a side has nothing", { datadog: counts() }],
+  ])("disagrees when %s", (_, sides) => {
+    const right = (): TaskCounts => counts(["a", "SUCCESS", 2]);
+    expect(compare({ celery: right(), datadog: right(), postgres: right(), ...sides }).agrees).toBe(false);
+  });
+
+  it("leaves out a side that was not asked", () => {
+    const { rows, agrees } = compare({ celery: counts(["a", "SUCCESS", 2]), datadog: undefined, postgres: counts(["a", "SUCCESS", 2]) });
+    expect(agrees).toBe(true);
+    expect(rows[0]?.datadog).toBeUndefined();
+  });
+
+  it("does not call it agreement when nothing ran", () => {
+    expect(compare({ celery: counts(), datadog: counts(), postgres: counts() }).agrees).toBe(false);
+  });
+
+  it("is shown as a table with totals", () => {
+    const plain = { bold: String, green: String, red: String };
+    const comparison = compare({
+      celery: counts(["shop.pay", "SUCCESS", 12]),
+      datadog: counts(["shop.pay", "SUCCESS", 11]),
+      postgres: undefined,
+    });
+    expect(renderComparison(comparison, plain).split("\n")).toEqual([
+      "task      state    Celery ran  Datadog got  Postgres has",
+      "shop.pay  SUCCESS          12           11             -  differs",
+      "-----------------------------------------------------------------",
+      "all                        12           11             -  differs",
+    ]);
+  });
+});

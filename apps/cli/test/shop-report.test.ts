@@ -1,0 +1,47 @@
+import { appendFileSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { SentCounter } from "../src/demo/sent-counter.ts";
+import { outcomeOf } from "../src/demo/shop-report.ts";
+
+describe("the shop's report", () => {
+  const tasks = {
+    a: { name: "shop.pay", status: "SUCCESS" },
+    b: { name: "shop.pay", status: "SUCCESS" },
+    c: { name: "shop.feed", status: "REJECTED" },
+    d: { name: "shop.skip", status: "IGNORED" },
+    e: { name: "shop.slow", status: "STARTED" },
+  };
+
+  it.each([
+    ["5.2.6", "REJECTED"],
+    ["5.5.3", "REJECTED"],
+    ["5.6.0", "FAILURE"],
+    ["6.0.0rc1", "FAILURE"],
+  ] as const)("of Celery %s has what ended, a rejected task as %s", (version, state) => {
+    const counts = outcomeOf({ tasks }, version);
+    expect(counts.get("shop.pay", "SUCCESS")).toBe(2);
+    expect(counts.get("shop.feed", state)).toBe(1);
+    expect(counts.total).toBe(3);
+  });
+});
+
+describe("the counter of sent tasks", () => {
+  it("counts each task once, in whichever pieces the log grows", () => {
+    const folder = mkdtempSync(join(tmpdir(), "sent-counter-"));
+    try {
+      const log = join(folder, "shop.log");
+      const counter = new SentCounter(log);
+      expect(counter.count()).toBe(0);
+      const sent = (retries: number): string =>
+        `{"at": 1.5, "did": "sent", "id": "u", "name": "shop.pay", "queue": "q", "retries": ${retries}}\n`;
+      appendFileSync(log, `${sent(0)}{"at": 2, "did": "started", "id": "u"}\n${sent(0).slice(0, 20)}`);
+      expect(counter.count()).toBe(1);
+      appendFileSync(log, `${sent(0).slice(20)}${sent(1)}`);
+      expect(counter.count()).toBe(2);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+});

@@ -1,0 +1,13 @@
+import { expect, it } from "vitest";
+import { suggest } from "../src/suggest.ts";
+
+const KNOWN = ["start", "migrate", "demo", "--redis-url", "--redis"];
+
+it.each([
+  ["strat", "start"],
+  ["migrat", "migrate"],
+  ["--redis-ulr", "--redis-url"],
+  ["--rediss", "--redis"],
+])("takes %s for %s", (word, meant) => expect(suggest(word, KNOWN)).toBe(meant));
+
+it.each(["frobnicate", "x", ""])("takes %j for nothing", (word) => expect(suggest(word, KNOWN)).toBeUndefined());
