@@ -23,7 +23,7 @@ export async function prepareWorkspace() {
   const installed = digest(manifests());
   if (!existsSync(join(ROOT, "node_modules/.modules.yaml")) || readState().installed !== installed) {
     step("Installing the packages (pnpm install) and building …");
-    await pnpm("install", "--frozen-lockfile", "--prod=false");
+    await pnpm("install", "--frozen-lockfile", "--prod=false", "--config.confirm-modules-purge=false");
     writeState({ installed, built: digest(sources()) });
     return;
   }
@@ -42,7 +42,7 @@ export async function prepareWorkspace() {
  */
 export async function pnpm(...args) {
   const manager = /** @type {{ packageManager: string }} */ (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"))).packageManager;
-  const env = { ...process.env, NODE_ENV: "development", TURBO_TELEMETRY_DISABLED: "1", npm_config_confirm_modules_purge: "false" };
+  const env = { ...process.env, NODE_ENV: "development", TURBO_TELEMETRY_DISABLED: "1" };
   await mustRun("npx", ["--yes", manager, ...args], { cwd: ROOT, env });
 }
 
