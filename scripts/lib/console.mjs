@@ -24,7 +24,8 @@ export function step(text) {
 }
 
 /**
- * Runs a script's main function; what it returns becomes the exit code.
+ * Runs a script's main function; what it returns becomes the exit code. A failure ends the process at once, whatever else it was doing:
+ * the servers it started go with it (packages/testkit/src/services/reaper.mjs).
  *
  * @param {() => Promise<number>} main
  * @returns {Promise<void>}
@@ -35,6 +36,6 @@ export async function runScript(main) {
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     if (error.message !== "") process.stderr.write(`\n${error.message}\n`);
-    process.exitCode = error.exitCode;
+    process.exit(error.exitCode);
   }
 }
