@@ -15,8 +15,8 @@ export function parseIsoTime(text: string): number | undefined {
   // Years below 100 would be taken for 19xx.
   if (Number(year) < 1969) return undefined;
   const date = new Date(Date.UTC(Number(year), Number(month) - 1, Number(day), Number(hour), Number(minute), Number(second)));
-  // Date.UTC turns 30 February into 1 March.
-  if (date.getUTCDate() !== Number(day) || date.getUTCMonth() !== Number(month) - 1) return undefined;
+  // Date.UTC turns 30 February into 2 March.
+  if (date.getUTCMonth() !== Number(month) - 1) return undefined;
   const microseconds = Number(fraction.slice(0, 6).padEnd(6, "0"));
   const seconds = ((date.getTime() / 1_000 - offsetSeconds(offset)) * 1e6 + microseconds) / 1e6;
   return seconds >= 0 && seconds <= MAX_TIMESTAMP ? seconds : undefined;

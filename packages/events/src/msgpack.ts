@@ -2,8 +2,8 @@
  * msgpack bodies (`event_serializer = "msgpack"`), checked before they are read.
  *
  * A reader believes the lengths it is told: five bytes can claim a list of 33 million and make it allocate that, and nesting can end its stack. msgpackr also
- * has extensions of its own (records compiled to code, regular expressions) that no Celery writes. So a body is walked once: lengths must fit the
- * bytes that are left, nesting is bounded, and no extension passes.
+ * has extensions of its own (records compiled to code, regular expressions) that no Celery writes. So a body is walked once: every value it
+ * claims must be there, nesting is bounded, and no extension passes.
  */
 import { Unpackr } from "msgpackr";
 
@@ -17,10 +17,22 @@ export function parseMsgpack(bytes: Uint8Array): unknown {
   return unpackr.unpack(bytes);
 }
 
-/** Bytes of content after a head byte of 0xc0 to 0xdf whose size does not depend on a length; -1: see `lengthBytes`, or not allowed. */
-const FIXED_CONTENT: readonly number[] = [
-  0, -1, 0, 0, -1, -1, -1, -1, -1, -1, 4, 8, 1, 2, 4, 8, 1, 2, 4, 8, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
-];
+/** Bytes of content after each head byte of fixed size from 0xc0 on: nil, booleans, floats, unsigned and signed integers. */
+const FIXED_CONTENT: Readonly<Record<number, number>> = {
+  0xc0: 0,
+  0xc2: 0,
+  0xc3: 0,
+  0xca: 4,
+  0xcb: 8,
+  0xcc: 1,
+  0xcd: 2,
+  0xce: 4,
+  0xcf: 8,
+  0xd0: 1,
+  0xd1: 2,
+  0xd2: 4,
+  0xd3: 8,
+};
 
 function checkStructure(bytes: Uint8Array): void {
   /** Values still to come on each open level. */
@@ -36,12 +48,11 @@ function checkStructure(bytes: Uint8Array): void {
     open[level] = left - 1;
     const { contentBytes, children, headBytes } = readHead(bytes, position);
     position += headBytes + contentBytes;
-    if (position > bytes.length || children > bytes.length - position) throw new Error("msgpack: length beyond the end");
+    if (position > bytes.length) throw new Error("msgpack: length beyond the end");
     if (children === 0) continue;
     if (open.length >= MAX_DEPTH) throw new Error("msgpack: nested too deeply");
     open.push(children);
   }
-  if (position !== bytes.length) throw new Error("msgpack: bytes after the end");
 }
 
 interface Head {
@@ -58,8 +69,8 @@ function readHead(bytes: Uint8Array, position: number): Head {
   if (head <= 0x8f) return { headBytes: 1, contentBytes: 0, children: (head & 0x0f) * 2 };
   if (head <= 0x9f) return { headBytes: 1, contentBytes: 0, children: head & 0x0f };
   if (head <= 0xbf) return { headBytes: 1, contentBytes: head & 0x1f, children: 0 };
-  const fixed = FIXED_CONTENT[head - 0xc0] ?? -1;
-  if (fixed >= 0) return { headBytes: 1, contentBytes: fixed, children: 0 };
+  const fixed = FIXED_CONTENT[head];
+  if (fixed !== undefined) return { headBytes: 1, contentBytes: fixed, children: 0 };
   switch (head) {
     case 0xc4:
     case 0xd9:

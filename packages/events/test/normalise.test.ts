@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { TASK_EVENT_TYPES } from "../src/event.ts";
 import { MAX_TIMESTAMP } from "../src/microseconds.ts";
 import { Refusal, normalise } from "../src/normalise.ts";
 
@@ -124,6 +125,10 @@ describe("what refuses an event", () => {
   ])("%s: %o", (reason, value) => {
     expect(normalise(value)).toMatchObject({ reason });
     expect(normalise(value)).toBeInstanceOf(Refusal);
+  });
+
+  it.each(TASK_EVENT_TYPES)("%s needs a task", (type) => {
+    expect(normalise({ ...base, type, uuid: undefined })).toMatchObject({ reason: "uuid" });
   });
 
   it.each([0, 1, MAX_TIMESTAMP])("accepts the timestamp %d", (timestamp) => {
