@@ -1,7 +1,7 @@
 /** Opens the database that a URL names: PostgreSQL over a pool, or PGlite inside this process. */
 import { UnavailableError, backoffMs, pause, redactUrl, type Logger } from "@celery-metrics-exporter/runtime";
 import { drizzle } from "drizzle-orm/node-postgres";
-import pg from "pg";
+import { Pool } from "pg";
 import { faultOf } from "./database-error.ts";
 import type { Database } from "./database.ts";
 
@@ -22,6 +22,7 @@ export interface ConnectDatabaseOptions {
 const CONNECT_TIMEOUT_MS = 5_000;
 /** Beyond the server's own limit: for an answer that never comes, because the network is gone. */
 const ANSWER_MARGIN_MS = 5_000;
+const CLOSE_TIMEOUT_MS = 5_000;
 /** Connections are made anew now and then, so that a failed-over name is looked up again. */
 const CONNECTION_LIFETIME_SECONDS = 30 * 60;
 
@@ -51,12 +52,18 @@ export async function connectDatabase(options: ConnectDatabaseOptions): Promise<
   return {
     drizzle: drizzle({ client: pool }),
     address: redactUrl(options.url),
-    close: () => (closing ??= pool.end()),
+    close: () => (closing ??= endPool(pool)),
   };
 }
 
-function createPool({ url, poolSize = 5, statementTimeoutMs = 30_000, applicationName, logger }: ConnectDatabaseOptions): pg.Pool {
-  const pool = new pg.Pool({
+/** Waits for the statements that run, but not for a server that no longer answers. */
+async function endPool(pool: Pool): Promise<void> {
+  const ended = new AbortController();
+  await Promise.race([pool.end().finally(() => ended.abort()), pause(CLOSE_TIMEOUT_MS, ended.signal)]);
+}
+
+function createPool({ url, poolSize = 5, statementTimeoutMs = 30_000, applicationName, logger }: ConnectDatabaseOptions): Pool {
+  const pool = new Pool({
     connectionString: url,
     max: poolSize,
     application_name: applicationName ?? "celery-metrics-exporter",
@@ -71,7 +78,7 @@ function createPool({ url, poolSize = 5, statementTimeoutMs = 30_000, applicatio
 }
 
 /** Waits for a server that is not there or starting; a wrong password or name is told at once. */
-async function waitUntilReady(pool: pg.Pool, { url, startupTimeoutMs = 15_000, logger }: ConnectDatabaseOptions): Promise<void> {
+async function waitUntilReady(pool: Pool, { url, startupTimeoutMs = 15_000, logger }: ConnectDatabaseOptions): Promise<void> {
   const deadline = Date.now() + startupTimeoutMs;
   for (let attempt = 0; ; attempt++) {
     try {

@@ -23,10 +23,8 @@ export interface DatabaseFault {
 const SQLSTATE = /^[0-9A-Z]{5}$/;
 
 /** Node's network errors that mean that nobody answers, or stopped to. */
-const NETWORK_CODES: ReadonlySet<string> = new Set([
-  ...["ECONNREFUSED", "ECONNRESET", "ECONNABORTED", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "EHOSTDOWN", "ENETDOWN"],
-  ...["ENOTFOUND", "EAI_AGAIN", "ENOENT", "EACCES", "EADDRNOTAVAIL", "EMFILE", "ENFILE", "ENOBUFS"],
-]);
+const NETWORK_ERROR =
+  /^(ECONN(REFUSED|RESET|ABORTED)|EPIPE|ETIMEDOUT|E(HOST|NET)(UNREACH|DOWN)|ENOTFOUND|EAI_AGAIN|ENOENT|EACCES|EADDRNOTAVAIL|E[MN]FILE|ENOBUFS)$/;
 
 /** What pg says without a code when a connection is lost or not made in time (pg/lib/client.js, pg-pool/index.js). */
 const CONNECTION_LOST = /Connection terminated|timeout exceeded when trying to connect|timeout expired|not queryable|Query read timeout/;
@@ -35,8 +33,8 @@ const HANDSHAKE_FAILED = /SSL|SASL|SCRAM|certificate|client password/i;
 
 export function faultOf(thrown: unknown): DatabaseFault {
   const error = rootOf(thrown);
-  const code = String((error as NodeJS.ErrnoException).code ?? "");
-  if (NETWORK_CODES.has(code)) return { fault: "unavailable", reason: error.message || code };
+  const code = (error as NodeJS.ErrnoException).code ?? "";
+  if (NETWORK_ERROR.test(code)) return { fault: "unavailable", reason: error.message || code };
   if (SQLSTATE.test(code)) return { fault: faultOfSqlState(code), reason: `${error.message} (SQLSTATE ${code})` };
   if (CONNECTION_LOST.test(error.message)) return { fault: "unavailable", reason: error.message };
   if (HANDSHAKE_FAILED.test(error.message)) return { fault: "denied", reason: error.message };

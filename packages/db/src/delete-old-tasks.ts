@@ -22,14 +22,13 @@ export interface DeleteOldTasksOptions {
  */
 export async function deleteOldTasks(database: Database, options: DeleteOldTasksOptions): Promise<number> {
   const { olderThanDays, batchSize = 2_000, pauseMs = 50, signal } = options;
-  let total = 0;
-  while (signal?.aborted !== true) {
+  for (let total = 0; ;) {
     const deleted = await deleteBatch(database, olderThanDays, batchSize);
     total += deleted;
-    if (deleted < batchSize) break;
+    if (deleted < batchSize) return total;
     await pause(pauseMs, signal);
+    if (signal?.aborted === true) return total;
   }
-  return total;
 }
 
 /** `created_at` has the index; a row that a batch is writing right now is left for later. */

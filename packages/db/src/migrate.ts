@@ -2,7 +2,7 @@
 import { UnavailableError, redactUrl } from "@celery-metrics-exporter/runtime";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { migrate as applyMigrations } from "drizzle-orm/node-postgres/migrator";
-import pg from "pg";
+import { Client } from "pg";
 import { connectDatabase, isEmbedded } from "./connect-database.ts";
 import { faultOf } from "./database-error.ts";
 import { ADVISORY_LOCKS } from "./advisory-locks.ts";
@@ -22,7 +22,7 @@ export async function migrate(url: string): Promise<void> {
     await database.close();
     return;
   }
-  const client = new pg.Client({
+  const client = new Client({
     connectionString: url,
     application_name: "celery-metrics-exporter migrate",
     connectionTimeoutMillis: 15_000,

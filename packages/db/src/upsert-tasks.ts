@@ -1,9 +1,8 @@
 /** Stores events: merged by task in memory, then into the table by one statement. */
-import { parsePythonLiteral, type CeleryEvent } from "@celery-metrics-exporter/events";
+import { parsePythonLiteral, type CeleryEvent, type JsonValue } from "@celery-metrics-exporter/events";
 import { sql } from "drizzle-orm";
 import { query, type Database } from "./database.ts";
 import { mergeRows } from "./merge-rows.ts";
-import { storableJson } from "./storable-text.ts";
 import { toTaskRow, type TaskRow } from "./task-row.ts";
 import { UPSERT_STATEMENT } from "./upsert-statement.ts";
 
@@ -39,13 +38,10 @@ export async function upsertRows(database: Database, rows: readonly TaskRow[]): 
 function withParsedArguments(row: TaskRow): TaskRow {
   return row.args === undefined && row.kwargs === undefined
     ? row
-    : { ...row, args_json: parseStorable(row.args), kwargs_json: parseStorable(row.kwargs) };
+    : { ...row, args_json: toJson(row.args), kwargs_json: toJson(row.kwargs) };
 }
 
-function parseStorable(repr: string | undefined): unknown {
-  if (repr === undefined) return undefined;
-  const parsed = parsePythonLiteral(repr);
-  if (!parsed.ok) return undefined;
-  // Only an escape can bring in what the text itself no longer has.
-  return repr.includes("\\") ? storableJson(parsed.value) : parsed.value;
+function toJson(repr: string | undefined): JsonValue | undefined {
+  const parsed = repr === undefined ? undefined : parsePythonLiteral(repr);
+  return parsed?.ok === true ? parsed.value : undefined;
 }

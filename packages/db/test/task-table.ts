@@ -1,5 +1,5 @@
 /** A migrated database for a test file, and its rows in a form that compares with `TaskRow`. */
-import { createDatabase } from "@celery-metrics-exporter/testkit";
+import { createDatabase, type TestDatabase } from "@celery-metrics-exporter/testkit";
 import { getTableColumns, sql } from "drizzle-orm";
 import { afterAll, beforeAll, beforeEach } from "vitest";
 import { connectDatabase } from "../src/connect-database.ts";
@@ -24,9 +24,8 @@ export interface TaskTable {
 
 /** One database for the test file, its table emptied before each test. */
 export function useTaskTable(): TaskTable {
-  let url = "";
+  let created: TestDatabase | undefined;
   let database: Database | undefined;
-  let drop = async (): Promise<void> => {};
 
   const current = (): Database => {
     if (database === undefined) throw new Error("only inside tests");
@@ -34,16 +33,14 @@ export function useTaskTable(): TaskTable {
   };
 
   beforeAll(async () => {
-    const created = await createDatabase();
-    drop = created.drop;
-    url = created.url;
-    await migrate(url);
-    database = await connectDatabase({ url, poolSize: 8 });
+    created = await createDatabase();
+    await migrate(created.url);
+    database = await connectDatabase({ url: created.url, poolSize: 8 });
   });
   beforeEach(() => clear(current()));
   afterAll(async () => {
     await database?.close();
-    await drop();
+    await created?.drop();
   });
 
   return {
@@ -51,7 +48,7 @@ export function useTaskTable(): TaskTable {
       return current();
     },
     get url() {
-      return url;
+      return created?.url ?? "";
     },
     rows: () => readRows(current()),
   };

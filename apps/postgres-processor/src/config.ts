@@ -1,0 +1,25 @@
+/** The postgres exporter's settings. */
+import { isEmbedded } from "@celery-metrics-exporter/db";
+import { BaseConfig, integer, secret } from "@celery-metrics-exporter/runtime";
+import { z } from "zod";
+
+export const Config = z.object({
+  DATABASE_URL: secret(
+    z.string().refine((value) => /^postgres(ql)?:\/\//.test(value) || isEmbedded(value), {
+      error: "must be a URL that starts with postgres:// or postgresql://, or pglite:memory or pglite:<folder>",
+    }),
+  ).describe(
+    "PostgreSQL that the rows go to, such as `postgres://user:password@host/database`; or `pglite:<folder>` for one embedded in the process.",
+  ),
+  POSTGRES_POOL_SIZE: integer(5, 1, 1_000).describe(
+    "Most connections of one process. One more than `PROCESSOR_CONCURRENCY` lets every batch have its own, and retention too.",
+  ),
+  POSTGRES_STATEMENT_TIMEOUT_MS: integer(30_000, 0).describe(
+    "How long a statement may take before it is given up and tried again. 0 sets no limit; PgBouncer asks for that, unless told to ignore the parameter.",
+  ),
+  POSTGRES_RETENTION_DAYS: integer(0, 0, 36_500).describe(
+    "Tasks whose last event, ETA and row are all older than this are deleted, in small steps. 0 keeps them for ever.",
+  ),
+  STARTUP_TIMEOUT_SECONDS: BaseConfig.shape.STARTUP_TIMEOUT_SECONDS,
+});
+export type Config = z.output<typeof Config>;

@@ -1,0 +1,66 @@
+/** The postgres exporter: every event goes into its task's row of `celery_task`. */
+import { RefusedDataError, checkMigrated, connectDatabase, deleteTasks, upsertTasks, type Database } from "@celery-metrics-exporter/db";
+import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import { PermanentError, defineExporter, type Exporter, type ExporterContext } from "@celery-metrics-exporter/pipeline";
+import { abortable } from "./abortable.ts";
+import { Config } from "./config.ts";
+import { Retention } from "./retention.ts";
+
+export const postgres = defineExporter({
+  name: "postgres",
+  Config,
+  create: (context) => new PostgresExporter(context),
+});
+
+class PostgresExporter implements Exporter {
+  readonly #context: ExporterContext<Config>;
+  #database: Database | undefined;
+  #retention: Retention | undefined;
+
+  constructor(context: ExporterContext<Config>) {
+    this.#context = context;
+  }
+
+  /** @throws {UnavailableError} when the database cannot be reached, does not let us in, or is not migrated; the message says what to do. */
+  async start(): Promise<void> {
+    const { config, logger, metrics } = this.#context;
+    const database = await connectDatabase({
+      url: config.DATABASE_URL,
+      poolSize: config.POSTGRES_POOL_SIZE,
+      statementTimeoutMs: config.POSTGRES_STATEMENT_TIMEOUT_MS,
+      startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000,
+      applicationName: "celery-metrics-exporter postgres-processor",
+      logger,
+    });
+    this.#database = database;
+    await checkMigrated(database);
+    logger.info({ database: database.address }, "connected to PostgreSQL");
+    if (config.POSTGRES_RETENTION_DAYS > 0) {
+      this.#retention = new Retention({ database, days: config.POSTGRES_RETENTION_DAYS, logger, metrics });
+    }
+  }
+
+  /** One statement per batch; it is stored as a whole or not at all. */
+  async export(events: readonly CeleryEvent[], signal: AbortSignal): Promise<void> {
+    await this.#run(signal, (database) => upsertTasks(database, events));
+  }
+
+  async forget(ids: readonly string[], signal: AbortSignal): Promise<void> {
+    await this.#run(signal, (database) => deleteTasks(database, ids));
+  }
+
+  async stop(): Promise<void> {
+    await this.#retention?.stop();
+    await this.#database?.close();
+  }
+
+  async #run(signal: AbortSignal, work: (database: Database) => Promise<unknown>): Promise<void> {
+    if (this.#database === undefined) throw new Error("the postgres exporter has not been started");
+    signal.throwIfAborted();
+    try {
+      await abortable(work(this.#database), signal);
+    } catch (thrown) {
+      throw thrown instanceof RefusedDataError ? new PermanentError(thrown.message) : thrown;
+    }
+  }
+}

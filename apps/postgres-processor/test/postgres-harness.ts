@@ -1,0 +1,44 @@
+/** The exporter on a migrated database of its own, which can be cut off. */
+import { celeryTask, connectDatabase, migrate } from "@celery-metrics-exporter/db";
+import { createTestExporter, type ExporterHarness } from "@celery-metrics-exporter/pipeline/testing";
+import type { Environment } from "@celery-metrics-exporter/runtime";
+import { createDatabase } from "@celery-metrics-exporter/testkit";
+import { postgres } from "../src/exporter.ts";
+import { BreakableServer } from "./breakable-server.ts";
+
+export interface PostgresHarness extends Required<ExporterHarness> {
+  /** By the direct way. */
+  readonly url: string;
+  /** By the way that `breakSink` closes. */
+  readonly breakableUrl: string;
+}
+
+export async function createPostgresHarness(env: Environment = {}): Promise<PostgresHarness> {
+  const database = await createDatabase();
+  await migrate(database.url);
+  const { server, url } = await BreakableServer.before(database.url);
+  const created = await createTestExporter(postgres, { DATABASE_URL: url, ...env });
+  return {
+    exporter: created.exporter,
+    url: database.url,
+    breakableUrl: url,
+    observe: () => readRows(database.url),
+    breakSink: () => server.break(),
+    mendSink: () => server.mend(),
+    close: async () => {
+      await created.close();
+      await server.break();
+      await database.drop();
+    },
+  };
+}
+
+async function readRows(url: string): Promise<unknown> {
+  const database = await connectDatabase({ url, poolSize: 1 });
+  try {
+    const rows = await database.drizzle.select().from(celeryTask).orderBy(celeryTask.taskId);
+    return rows.map(({ createdAt: _created, updatedAt: _updated, ...row }) => row);
+  } finally {
+    await database.close();
+  }
+}

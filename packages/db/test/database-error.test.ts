@@ -1,0 +1,80 @@
+import { UnavailableError } from "@celery-metrics-exporter/runtime";
+import { taskSent } from "@celery-metrics-exporter/events/testing";
+import { sql } from "drizzle-orm";
+import { describe, expect, test } from "vitest";
+import { RefusedDataError, faultOf, toDatabaseError } from "../src/database-error.ts";
+import { query } from "../src/database.ts";
+import { upsertRows, toTaskRows } from "../src/upsert-tasks.ts";
+import { useTaskTable } from "./task-table.ts";
+
+function coded(message: string, code: string): Error {
+  return Object.assign(new Error(message), { code });
+}
+
+async function failure(statement: Promise<unknown>): Promise<Error> {
+  return statement.then(
+    () => new Error("nothing was thrown"),
+    (thrown: unknown) => thrown as Error,
+  );
+}
+
+describe("an error of the driver", () => {
+  test.each([
+    [coded("connect ECONNREFUSED 127.0.0.1:5432", "ECONNREFUSED"), "unavailable"],
+    [coded("getaddrinfo ENOTFOUND db", "ENOTFOUND"), "unavailable"],
+    [coded("read ECONNRESET", "ECONNRESET"), "unavailable"],
+    [coded("connect ENOENT /var/run/postgresql/.s.PGSQL.5432", "ENOENT"), "unavailable"],
+    [Object.assign(new AggregateError([coded("connect ECONNREFUSED ::1:5432", "ECONNREFUSED")]), { code: "ECONNREFUSED" }), "unavailable"],
+    [new Error("Connection terminated unexpectedly"), "unavailable"],
+    [new Error("Connection terminated due to connection timeout"), "unavailable"],
+    [new Error("timeout exceeded when trying to connect"), "unavailable"],
+    [new Error("Client has encountered a connection error and is not queryable"), "unavailable"],
+    [new Error("Query read timeout"), "unavailable"],
+    [coded("the database system is starting up", "57P03"), "unavailable"],
+    [new Error("The server does not support SSL connections"), "denied"],
+    [coded("self-signed certificate", "DEPTH_ZERO_SELF_SIGNED_CERT"), "denied"],
+    [new Error("SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string"), "denied"],
+    [new TypeError("undefined is not a function"), "unknown"],
+    ["a string", "unknown"],
+  ])("%s is %s", (error, fault) => {
+    expect(faultOf(error).fault).toBe(fault);
+    expect(faultOf(error).reason).not.toBe("");
+  });
+
+  test("tells the address that refused, where a name has several", () => {
+    const error = new AggregateError([coded("connect ECONNREFUSED ::1:5432", "ECONNREFUSED")], "");
+    expect(toDatabaseError(error).message).toContain("connect ECONNREFUSED ::1:5432");
+  });
+});
+
+describe("an error of PostgreSQL", () => {
+  const table = useTaskTable();
+  const [row] = toTaskRows([taskSent({ args: "('hunter2',)" })]);
+  if (row === undefined) throw new Error("no row");
+
+  test("over the data is a RefusedDataError that shows no arguments", async () => {
+    const error = await failure(upsertRows(table.database, [{ ...row, retries: 2 ** 40 }]));
+    expect(error).toBeInstanceOf(RefusedDataError);
+    expect(error.message).toMatch(/SQLSTATE 22003/);
+    expect(JSON.stringify([error.message, error.stack, error])).not.toContain("hunter2");
+  });
+
+  test("over an id too long for the index is a RefusedDataError", async () => {
+    const id = Array.from({ length: 4_000 }, (_, index) => String.fromCodePoint(0x4e00 + ((index * 7_919) % 20_000))).join("");
+    expect(await failure(upsertRows(table.database, [{ ...row, task_id: id }]))).toBeInstanceOf(RefusedDataError);
+  });
+
+  test("over a missing table says how to migrate, and is not the data's fault", async () => {
+    const error = await failure(query(table.database, sql`select * from celery_tusk`));
+    expect(error).toBeInstanceOf(UnavailableError);
+    expect(error.message).toContain("pnpm drizzle-kit migrate");
+  });
+
+  test("that is none of these shows no arguments either", async () => {
+    const error = await failure(upsertRows(table.database, [row, row]));
+    expect(error.message).toContain("cannot affect row a second time");
+    expect(error).not.toBeInstanceOf(RefusedDataError);
+    expect(error).not.toBeInstanceOf(UnavailableError);
+    expect(JSON.stringify([error.message, error.stack, Object.entries(error)])).not.toContain("hunter2");
+  });
+});

@@ -1,0 +1,129 @@
+import { SENT_AT, taskReceived, taskSent, taskStarted } from "@celery-metrics-exporter/events/testing";
+import { sql } from "drizzle-orm";
+import { Client } from "pg";
+import { describe, expect, test } from "vitest";
+import { ADVISORY_LOCKS } from "../src/advisory-locks.ts";
+import { query } from "../src/database.ts";
+import { deleteOldTasks } from "../src/delete-old-tasks.ts";
+import { deleteTasks } from "../src/delete-tasks.ts";
+import { celeryTask } from "../src/schema.ts";
+import { upsertTasks } from "../src/upsert-tasks.ts";
+import { useTaskTable } from "./task-table.ts";
+
+const table = useTaskTable();
+const ids = async () => Object.keys(await table.rows()).sort();
+const DAY = 86_400;
+const daysAgo = (days: number) => Date.now() / 1_000 - days * DAY;
+
+/** As if the rows had been created when their first event was. */
+async function ageRows(): Promise<void> {
+  await query(table.database, sql`update ${celeryTask} set created_at = least(coalesce(sent_at, received_at), now())`);
+}
+
+describe("deleteTasks", () => {
+  test("deletes these and no others, whatever their ids are, and again", async () => {
+    const odd = ["a", "b'; --", "ünï🎉", 'quote"', "back\\slash", "nul\0"];
+    await upsertTasks(
+      table.database,
+      [...odd, "keep"].map((uuid) => taskSent({ uuid })),
+    );
+    await deleteTasks(table.database, [...odd, "never seen"]);
+    await deleteTasks(table.database, odd);
+    await deleteTasks(table.database, []);
+    expect(await ids()).toEqual(["keep"]);
+  });
+
+  test("does not deadlock with upserts of the same tasks", async () => {
+    const many = Array.from({ length: 300 }, (_, index) => `task-${index}`);
+    const events = many.map((uuid) => taskSent({ uuid }));
+    const work = Array.from({ length: 12 }, (_, index) => [
+      upsertTasks(
+        table.database,
+        events.map((event) => ({ ...event, timestamp: SENT_AT - index })),
+      ),
+      deleteTasks(table.database, many.toReversed()),
+    ]);
+    await expect(Promise.all(work.flat())).resolves.toBeDefined();
+  });
+});
+
+describe("deleteOldTasks", () => {
+  test("deletes, in batches, what is old by its last event, its ETA and its row", async () => {
+    const old = Array.from({ length: 25 }, (_, index) => `old-${index}`);
+    await upsertTasks(table.database, [
+      ...old.map((uuid) => taskSent({ uuid, timestamp: daysAgo(9) })),
+      taskSent({ uuid: "young", timestamp: daysAgo(6.9) }),
+      taskSent({ uuid: "still-running", timestamp: daysAgo(9) }),
+      taskStarted({ uuid: "still-running", timestamp: daysAgo(1) }),
+      taskReceived({ uuid: "eta-to-come", timestamp: daysAgo(30), eta: daysAgo(-2) }),
+      taskReceived({ uuid: "eta-long-past", timestamp: daysAgo(30), eta: daysAgo(29) }),
+    ]);
+    await ageRows();
+    await upsertTasks(table.database, [taskSent({ uuid: "late-arrival", timestamp: daysAgo(40) })]);
+    expect(await deleteOldTasks(table.database, { olderThanDays: 7, batchSize: 10, pauseMs: 1 })).toBe(26);
+    expect(await ids()).toEqual(["eta-to-come", "late-arrival", "still-running", "young"]);
+  });
+
+  test("deletes each once when several processes try at the same time", async () => {
+    await upsertTasks(
+      table.database,
+      Array.from({ length: 40 }, (_, index) => taskSent({ uuid: `old-${index}`, timestamp: daysAgo(9) })),
+    );
+    await ageRows();
+    const deleted = await Promise.all(
+      [1, 2, 3, 4].map(() => deleteOldTasks(table.database, { olderThanDays: 7, batchSize: 5, pauseMs: 0 })),
+    );
+    const rest = await deleteOldTasks(table.database, { olderThanDays: 7 });
+    expect(deleted.reduce((sum, count) => sum + count, rest)).toBe(40);
+    expect(await ids()).toEqual([]);
+  });
+
+  test("leaves the work to another process that is at it, and rows that are being written to later", async () => {
+    await upsertTasks(
+      table.database,
+      ["locked", "free"].map((uuid) => taskSent({ uuid, timestamp: daysAgo(9) })),
+    );
+    await ageRows();
+    const other = new Client(table.url);
+    await other.connect();
+    try {
+      await other.query("select pg_advisory_lock($1)", [ADVISORY_LOCKS.retention]);
+      expect(await deleteOldTasks(table.database, { olderThanDays: 7 })).toBe(0);
+      await other.query("select pg_advisory_unlock_all()");
+      await other.query("begin");
+      await other.query("select 1 from celery_task where task_id = 'locked' for update");
+      expect(await deleteOldTasks(table.database, { olderThanDays: 7 })).toBe(1);
+      expect(await ids()).toEqual(["locked"]);
+      await other.query("rollback");
+      expect(await deleteOldTasks(table.database, { olderThanDays: 7 })).toBe(1);
+    } finally {
+      await other.end();
+    }
+  });
+
+  test("ends between two statements when aborted", async () => {
+    await upsertTasks(
+      table.database,
+      Array.from({ length: 20 }, (_, index) => taskSent({ uuid: `old-${index}`, timestamp: daysAgo(9) })),
+    );
+    await ageRows();
+    const abort = new AbortController();
+    const deleting = deleteOldTasks(table.database, { olderThanDays: 7, batchSize: 2, pauseMs: 10_000, signal: abort.signal });
+    await expect.poll(async () => (await ids()).length).toBe(18);
+    abort.abort();
+    expect(await deleting).toBe(2);
+  });
+
+  test("finds the old rows by the index", async () => {
+    await upsertTasks(
+      table.database,
+      Array.from({ length: 3_000 }, (_, index) => taskSent({ uuid: `young-${index}` })),
+    );
+    await query(table.database, sql`analyze ${celeryTask}`);
+    const plan = await query<Record<string, string>>(
+      table.database,
+      sql`explain select 1 from ${celeryTask} where created_at < now() - interval '7 days' order by created_at limit 2000`,
+    );
+    expect(JSON.stringify(plan)).toContain("celery_task_created_at_idx");
+  });
+});

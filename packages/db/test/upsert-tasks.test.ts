@@ -1,0 +1,184 @@
+import {
+  SENT_AT,
+  TASK_ID,
+  customEvent,
+  deliveries,
+  taskFailed,
+  taskReceived,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+} from "@celery-metrics-exporter/events/testing";
+import { toMicroseconds, type CeleryEvent } from "@celery-metrics-exporter/events";
+import { getTableColumns, sql } from "drizzle-orm";
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { query } from "../src/database.ts";
+import { MERGE_GROUPS } from "../src/merge-rule.ts";
+import { celeryTask } from "../src/schema.ts";
+import { toTaskRows, upsertTasks } from "../src/upsert-tasks.ts";
+import { clear, useTaskTable, withoutAbsent, type StoredRow } from "./task-table.ts";
+
+const table = useTaskTable();
+const store = (...events: CeleryEvent[]) => upsertTasks(table.database, events);
+const at = (seconds: number) => ({ timestamp: SENT_AT + seconds });
+
+async function onlyRow(): Promise<StoredRow> {
+  const [row, ...others] = Object.values(await table.rows());
+  expect(others).toEqual([]);
+  if (row === undefined) throw new Error("there is no row");
+  return row;
+}
+
+/** Which version of each row is there. */
+const version = () => query(table.database, sql`select ctid::text, xmin::text, updated_at::text from ${celeryTask}`);
+
+function times(): Promise<readonly { created: string; updated: string }[]> {
+  return query(table.database, sql`select created_at::text as created, updated_at::text as updated from ${celeryTask}`);
+}
+
+/** As it should be stored: from the merge in memory, with what Postgres computes. */
+function expectedRows(events: readonly CeleryEvent[]): Record<string, unknown> {
+  return Object.fromEntries(
+    toTaskRows(events).map((row) => {
+      const finished_at = row.state_precedence >= 2 ? row.state_at : undefined;
+      const ready = Math.max(row.sent_at ?? -Infinity, row.eta ?? -Infinity);
+      const wait_time = row.started_at !== undefined && ready > -Infinity ? Math.max(row.started_at - ready, 0) / 1e6 : undefined;
+      return [row.task_id, withoutAbsent({ ...row, finished_at, wait_time })];
+    }),
+  );
+}
+
+test("any order, split and repetition of any history ends in the same rows, and they are those of the merge in memory", async () => {
+  await fc.assert(
+    fc.asyncProperty(deliveries, async ({ history, batches }) => {
+      await clear(table.database);
+      for (const batch of batches) await store(...batch);
+      const rows = await table.rows();
+      for (const row of Object.values(rows)) expect(row.wait_time ?? 0).toBeGreaterThanOrEqual(0);
+      expect(rows).toEqual(expectedRows(history));
+    }),
+    { numRuns: 60 },
+  );
+}, 120_000);
+
+test("concurrent batches of the same tasks do not deadlock, and none is lost", async () => {
+  const ids = Array.from({ length: 200 }, (_, index) => `task-${index}`);
+  const steps = [taskSent, taskReceived, taskStarted, taskSucceeded];
+  const histories = steps.map((step) => ids.map((uuid) => step({ uuid })));
+  const batches = [
+    ...histories,
+    ...histories.map((events) => events.toReversed()),
+    ...histories,
+    ...histories.map((events) => events.toReversed()),
+  ];
+  await Promise.all(batches.map((batch) => store(...batch)));
+  expect(await table.rows()).toEqual(expectedRows(histories.flat()));
+});
+
+describe("an upsert that changes nothing", () => {
+  const history = [taskSent(), taskReceived(), taskStarted(), taskSucceeded()];
+
+  test.each([
+    ["the same batch", history],
+    ["each event alone", [history[1], history[3], history[0], history[2]]],
+    ["a late event that loses everywhere", [taskStarted(at(0.75))]],
+  ])("writes no row: %s", async (_name, again) => {
+    await store(...history);
+    const before = await version();
+    for (const event of again) if (event !== undefined) await store(event);
+    await store(...history, ...again.filter((event) => event !== undefined));
+    expect(await version()).toEqual(before);
+  });
+
+  test("leaves updated_at, and one that changes something moves it", async () => {
+    await store(...history);
+    const [before] = await times();
+    await store(...history);
+    expect(await times()).toEqual([before]);
+    await store(taskFailed(at(7)));
+    const [after] = await times();
+    expect(after?.created).toBe(before?.created);
+    expect(after?.updated).not.toBe(before?.updated);
+  });
+});
+
+describe("what is stored", () => {
+  test("has timestamps to the microsecond, far ETAs too", async () => {
+    const timestamp = 1_795_328_913.763_817;
+    await store(taskReceived({ timestamp, eta: 32_503_680_000.25 }), taskStarted({ timestamp: 3_999_999_999.999_999 }));
+    expect(await onlyRow()).toMatchObject({
+      received_at: 1_795_328_913_763_817,
+      eta: toMicroseconds(32_503_680_000.25),
+      started_at: 3_999_999_999_999_999,
+    });
+    const [row] = await query<{ text: string }>(
+      table.database,
+      sql`select to_char(received_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') as text from ${celeryTask}`,
+    );
+    expect(row?.text).toBe("2026-11-22 06:28:33.763817");
+  });
+
+  test.each([
+    ["from sent to started", [taskSent(at(0)), taskStarted(at(1.5))], 1.5],
+    ["from the ETA, where that is later", [taskSent({ ...at(0), eta: SENT_AT + 1 }), taskStarted(at(1.5))], 0.5],
+    ["never below 0, where clocks differ", [taskSent(at(0)), taskStarted(at(-3))], 0],
+    ["unknown without a start", [taskSent(at(0)), taskReceived(at(1))], undefined],
+    ["unknown without a task-sent or an ETA", [taskReceived(at(0)), taskStarted(at(1))], undefined],
+  ])("has the wait time %s", async (_name, events, seconds) => {
+    await store(...events);
+    expect((await onlyRow()).wait_time).toBe(seconds);
+  });
+
+  test("has no NUL and no half characters, wherever they hide", async () => {
+    await store(
+      taskSent({ args: '("a\\x00b",)', kwargs: "{'k\0': '\ud83c'}", name: "shop\0.cart", queue: "\0", uuid: "id\0" }),
+      taskFailed({ exception: "E('\0')", traceback: "\0", hostname: "w\0@h", uuid: "id" }),
+    );
+    const row = await onlyRow();
+    expect(row).toMatchObject({
+      task_id: "id",
+      args: '("a\\x00b",)',
+      kwargs: "{'k': '\ufffd'}",
+      kwargs_json: { k: "\ufffd" },
+      name: "shop.cart",
+      exception: "E('')",
+      worker: "w@h",
+    });
+    expect([row.args_json, row.queue, row.traceback]).toEqual([undefined, undefined, undefined]);
+  });
+
+  test("has args, kwargs and result verbatim, in any script", async () => {
+    const texts = { args: `("it's \\"quoted\\"", '日本語 🎉 ✓')`, kwargs: "{'path': 'C:\\\\dir\\n'}" };
+    await store(taskSent(texts), taskSucceeded({ result: "{'\u2028': \"\\\\\"}" }));
+    expect(await onlyRow()).toMatchObject({ ...texts, result: "{'\u2028': \"\\\\\"}", args_json: [`it's "quoted"`, "日本語 🎉 ✓"] });
+  });
+
+  test("has a NULL where args are not a literal", async () => {
+    await store(taskSent({ args: "(<Order 7>,)", kwargs: "{...}" }));
+    const row = await onlyRow();
+    expect([row.args, row.args_json, row.kwargs_json]).toEqual(["(<Order 7>,)", undefined, undefined]);
+  });
+
+  test("is nothing for custom events and task-cancelled, alone or beside others", async () => {
+    await store(customEvent(), { ...customEvent(), type: "task-cancelled" });
+    expect(await table.rows()).toEqual({});
+    await store(taskSent(), customEvent({ uuid: TASK_ID, ...at(50) }));
+    expect(await table.rows()).toEqual(expectedRows([taskSent()]));
+  });
+
+  test("can be ids of any kind", async () => {
+    const ids = ["3ce907e3-796a-4b51-97cf-7cef1b946f91", "not a uuid", "'; drop table celery_task; --", "ünï✓🎉", "$1", "\\"];
+    await store(...ids.map((uuid) => taskSent({ uuid })));
+    expect(Object.keys(await table.rows()).sort()).toEqual([...ids].sort());
+  });
+});
+
+test("every column is either moved by the merge, or Postgres' own", () => {
+  const moved = new Set<string>(MERGE_GROUPS.flatMap(({ moves }) => moves));
+  const others = Object.values(getTableColumns(celeryTask))
+    .map(({ name }) => name)
+    .filter((name) => !moved.has(name));
+  expect(others.sort()).toEqual(["created_at", "finished_at", "task_id", "updated_at", "wait_time"]);
+  expect(MERGE_GROUPS.flatMap(({ moves }) => moves)).toHaveLength(moved.size);
+});
