@@ -40,7 +40,7 @@ export async function prepareWorkspace() {
  * @param {...string} args
  * @returns {Promise<void>}
  */
-export async function pnpm(...args) {
+async function pnpm(...args) {
   const manager = /** @type {{ packageManager: string }} */ (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"))).packageManager;
   const env = { ...process.env, NODE_ENV: "development", TURBO_TELEMETRY_DISABLED: "1" };
   await mustRun("npx", ["--yes", manager, ...args], { cwd: ROOT, env });

@@ -15,7 +15,7 @@ const USUAL_FOLDERS = [
 ];
 
 /** @returns {string[]} the PATH's folders, then the usual ones. */
-export function searchPath() {
+function searchPath() {
   const path = (process.env.PATH ?? "").split(delimiter).filter((folder) => folder !== "");
   return [...new Set([...path, ...USUAL_FOLDERS])];
 }
