@@ -4,6 +4,7 @@ import type { Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import { z } from "zod";
 import { BatchFilter } from "./batch-filter.ts";
+import { closeWorkers, type AnyStageWorker } from "./close-workers.ts";
 import { DeadLetters } from "./dead-letter.ts";
 import { Drain } from "./drain.ts";
 import { eventsStage } from "./events-stage.ts";
@@ -49,7 +50,7 @@ async function startProcessor(definition: ExporterDefinition, context: Context):
   const workers = createWorkers(host, queues, connections.worker, context);
   context.lifecycle.defer(`${definition.name} workers`, async () => {
     drain.begin(outage.isOn ? 0 : (context.config.SHUTDOWN_TIMEOUT_SECONDS * 1_000) / 2);
-    await Promise.all(workers.map((worker) => worker.close()));
+    await closeWorkers(workers, connections.worker, context.logger);
     drain.finish();
   });
   for (const worker of workers) worker.start();
@@ -126,7 +127,7 @@ function createHost(
   return { host, drain, outage };
 }
 
-function createWorkers(host: Host, queues: Queues, redis: Redis, { config, logger }: Context): { start(): void; close(): Promise<void> }[] {
+function createWorkers(host: Host, queues: Queues, redis: Redis, { config, logger }: Context): AnyStageWorker[] {
   const common = {
     host,
     redis,
@@ -136,9 +137,7 @@ function createWorkers(host: Host, queues: Queues, redis: Redis, { config, logge
     logger,
   };
   const { exporter } = host;
-  const workers: { start(): void; close(): Promise<void> }[] = [
-    new StageWorker({ ...common, stage: eventsStage(host), queue: queues.events }),
-  ];
+  const workers: AnyStageWorker[] = [new StageWorker({ ...common, stage: eventsStage(host), queue: queues.events })];
   if (exporter.process !== undefined) {
     const stage = idsStage(host, exporter.process.bind(exporter));
     workers.push(new StageWorker({ ...common, stage, queue: queues.processing() }));

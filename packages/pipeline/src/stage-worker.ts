@@ -30,6 +30,7 @@ export interface StageWorkerOptions<P> {
 export class StageWorker<P> {
   readonly #options: StageWorkerOptions<P>;
   readonly #worker: Worker;
+  #resting: NodeJS.Timeout | undefined;
 
   constructor(options: StageWorkerOptions<P>) {
     this.#options = options;
@@ -49,8 +50,11 @@ export class StageWorker<P> {
       logger.warn({ queue, job }, "job taken over from a process that died");
     });
     this.#worker.on("failed", (job, err) => logger.error({ queue, job: job?.id, err }, "job failed"));
-    // The connection logs its own loss; what remains is a lock that was lost while Redis was away.
-    this.#worker.on("error", (err) => logger.debug({ queue, err }, "worker error"));
+    this.#worker.on("error", (err) => {
+      // The connection logs its own loss; what remains is a refusal, or a lock that was lost while Redis was away.
+      logger.debug({ queue, err }, "worker error");
+      if (err.name === "ReplyError") this.#rest();
+    });
   }
 
   /** Begins to take jobs. */
@@ -60,7 +64,29 @@ export class StageWorker<P> {
 
   /** Takes no more jobs, and resolves when those under way are done or given back. */
   async close(): Promise<void> {
+    clearTimeout(this.#resting);
     await this.#worker.close();
+  }
+
+  /**
+   * Ends without Redis, when `close` does not: BullMQ waits for the end of a connection that is just reconnecting, and ioredis never tells it.
+   * Jobs under way are taken over once Redis is back.
+   */
+  async abandon(): Promise<void> {
+    const blocking = await this.#worker.getBackend().blockingClient;
+    void blocking?.disconnect();
+  }
+
+  /** Redis refuses commands, for lack of memory or of permission. BullMQ would ask again at once, thousands of times a second. */
+  #rest(): void {
+    if (this.#resting !== undefined || this.#worker.closing !== undefined) return;
+    const { logger } = this.#options;
+    const failed = (thrown: unknown): void => logger.debug({ err: toError(thrown) }, "worker not paused");
+    this.#worker.pause(true).catch(failed);
+    this.#resting = setTimeout(() => {
+      this.#resting = undefined;
+      this.#worker.resume().catch(failed);
+    }, REDIS_RETRY_MS);
   }
 
   async #process(job: Job, token: string | undefined): Promise<void> {

@@ -12,5 +12,5 @@ export const LOCK_OPTIONS = {
   maxStalledCount: 1_000_000_000,
 } as const;
 
-/** How long a worker waits after Redis was away before it asks for a job again (BullMQ's default: 15 s). */
+/** How long a worker waits after Redis was away, or refused it a job, before it asks again (BullMQ's default: 15 s, and not at all). */
 export const REDIS_RETRY_MS = 1_000;

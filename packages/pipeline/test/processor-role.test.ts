@@ -15,7 +15,7 @@ import { exporterOf, startHost, type RunningHost } from "./support/host.ts";
 import { privateRedis } from "./support/redis.ts";
 
 const PREFIX = "{cme}";
-const redis = privateRedis();
+const redis = privateRedis(["--appendonly", "yes"]);
 const hosts: RunningHost[] = [];
 let queue: Queue;
 let processing: Queue;
@@ -248,7 +248,10 @@ describe("the second stage", () => {
     await enqueue(numbered(3));
     await vi.waitUntil(() => calls.length === 2, { timeout: 10_000 });
     await untilEmpty(processing);
-    expect(calls.map(({ ids }) => ids)).toEqual([["task-0", "task-1", "task-2"], ["task-0", "task-1", "task-2"]]);
+    expect(calls.map(({ ids }) => ids)).toEqual([
+      ["task-0", "task-1", "task-2"],
+      ["task-0", "task-1", "task-2"],
+    ]);
     expect(calls[0]?.job).toBe(calls[1]?.job);
     expect((calls[0]?.at ?? 0) - scheduledAt).toBeGreaterThanOrEqual(399);
   });
@@ -285,6 +288,53 @@ describe("Redis away", () => {
     await vi.waitUntil(() => exported.length === 3, { timeout: 15_000 });
     await vi.waitUntil(() => host.health.report().ready, { timeout: 10_000 });
   });
+});
+
+describe("Redis away at the end of the process", () => {
+  it("does not keep it from ending, and the job is taken over afterwards", async () => {
+    let begun = 0;
+    const host = await start(
+      exporting(async (_, signal) => {
+        begun += 1;
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      }),
+    );
+    await enqueue(numbered(3));
+    await vi.waitUntil(() => begun === 1, { timeout: 5_000 });
+    await redis.server.kill();
+    await vi.waitUntil(() => !host.health.report().ready, { timeout: 5_000 });
+    const before = Date.now();
+    await host.stop();
+    expect(Date.now() - before).toBeLessThan(6_000);
+    await redis.server.restart();
+    await vi.waitUntil(() => redis.producer.status === "ready", { timeout: 10_000 });
+    const exported: CeleryEvent[] = [];
+    await start(exporting(async (events) => void exported.push(...events)));
+    await vi.waitUntil(() => exported.length === 3, { timeout: 20_000 });
+  }, 60_000);
+});
+
+describe("Redis out of memory", () => {
+  const commandsProcessed = async (): Promise<number> =>
+    Number(/total_commands_processed:(\d+)/.exec(await redis.producer.info("stats"))?.[1]);
+
+  it("is waited out without hammering Redis", async () => {
+    const exported: CeleryEvent[] = [];
+    await start(exporting(async (events) => void exported.push(...events)));
+    await enqueue(numbered(1));
+    await untilEmpty(queue);
+    await queue.pause();
+    await enqueue(numbered(2));
+    await redis.producer.config("SET", "maxmemory", "1");
+    await redis.producer.hdel(queue.toKey("meta"), "paused");
+    await new Promise((resolve) => setTimeout(resolve, 5_500));
+    const before = await commandsProcessed();
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    expect((await commandsProcessed()) - before).toBeLessThan(150);
+    expect(exported).toHaveLength(1);
+    await redis.producer.config("SET", "maxmemory", "0");
+    await vi.waitUntil(() => exported.length === 3, { timeout: 10_000 });
+  }, 60_000);
 });
 
 describe("gauges", () => {

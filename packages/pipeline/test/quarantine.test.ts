@@ -23,8 +23,14 @@ describe("halves", () => {
   it.each([
     [[], [[]]],
     [[1], [[1]]],
-    [[1, 2], [[1], [2]]],
-    [[1, 2, 3], [[1, 2], [3]]],
+    [
+      [1, 2],
+      [[1], [2]],
+    ],
+    [
+      [1, 2, 3],
+      [[1, 2], [3]],
+    ],
   ])("of %j are %j", (items, expected) => {
     expect(halves(items)).toEqual(expected);
   });

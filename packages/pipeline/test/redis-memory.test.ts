@@ -8,7 +8,9 @@ describe("Redis' memory", () => {
     ["below nine tenths", 899, 1_000, false],
     ["without limit", 1_000_000, 0, false],
   ])("%s counts as full: %d of %d", (_, used, limit, full) => {
-    expect(isNearlyFull(`# Memory\r\nused_memory:${used}\r\nused_memory_human:1K\r\nmaxmemory:${limit}\r\nmaxmemory_policy:noeviction\r\n`)).toBe(full);
+    expect(
+      isNearlyFull(`# Memory\r\nused_memory:${used}\r\nused_memory_human:1K\r\nmaxmemory:${limit}\r\nmaxmemory_policy:noeviction\r\n`),
+    ).toBe(full);
   });
 
   it("is not full where Redis does not tell", () => {
