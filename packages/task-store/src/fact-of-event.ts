@@ -50,7 +50,7 @@ function instant(seconds: number): string {
 }
 
 function nanoseconds(seconds: number): string {
-  return Math.max(Math.round(seconds * 1e9), 0).toString(36);
+  return Math.min(Math.max(Math.round(seconds * 1e9), 0), Number.MAX_SAFE_INTEGER).toString(36);
 }
 
 function trimEnd(field: string): string {

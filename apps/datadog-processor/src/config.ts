@@ -1,0 +1,56 @@
+/** Settings of the Datadog exporter. `DD_*` are Datadog's own names, honoured as every DogStatsD client does. */
+import { BaseConfig, flag, integer, list, url } from "@celery-metrics-exporter/runtime";
+import { z } from "zod";
+
+/** So that a line with the longest tags of a task still fits a packet. */
+const MAX_TAGS_BYTES = 300;
+
+const DAY_SECONDS = 86_400;
+
+export const Config = z.object({
+  ...BaseConfig.pick({ REDIS_URL: true, QUEUE_PREFIX: true, STARTUP_TIMEOUT_SECONDS: true }).shape,
+  DD_AGENT_HOST: z.string().min(1).default("127.0.0.1").describe("Host of the Datadog agent that takes DogStatsD over UDP."),
+  DD_DOGSTATSD_PORT: integer(8125, 1, 65_535).describe("UDP port of the agent's DogStatsD server."),
+  DD_DOGSTATSD_URL: url(["udp", "unix"])
+    .optional()
+    .describe(
+      "Where the agent takes DogStatsD: `udp://host:port`, or `unix:///path` for a Unix domain socket (needs the package unix-dgram). Wins over host and port.",
+    ),
+  DATADOG_METRIC_PREFIX: z
+    .string()
+    .max(50, "must be at most 50 characters")
+    .regex(/^([A-Za-z][A-Za-z0-9_.]*)?$/, "must begin with a letter and hold only letters, digits, underscores and dots")
+    .default("celery.")
+    .describe("Put before every metric's name."),
+  DATADOG_TAGS: list()
+    .refine((tags) => Buffer.byteLength(tags.join()) <= MAX_TAGS_BYTES, `must be at most ${MAX_TAGS_BYTES} bytes`)
+    .describe(
+      "Tags for every metric, such as `env:prod,service:shop`. `DD_TAGS` and `DD_SERVICE`, which describe this process, are not used.",
+    ),
+  DATADOG_TIMER_TYPE: z
+    .enum(["distribution", "histogram", "timing"])
+    .default("distribution")
+    .describe("Type of run_time and wait_time. Distributions and histograms are in seconds, timings in milliseconds."),
+  DATADOG_TAG_WORKER: flag(false).describe(
+    "Tags each metric with its worker's name. Multiplies the number of custom metrics by that of workers.",
+  ),
+  DATADOG_TAG_EXCEPTION: flag(false).describe("Tags fail_count with the exception's class."),
+  DATADOG_GRACE_MS: integer(2_000, 0).describe("How long after its end a task is sent, for events of it that are still on their way."),
+  DATADOG_INCOMPLETE_WAIT_MS: integer(60_000, 0).describe(
+    "How long a task that ended is put off while its name or its start is missing; then it is sent as it is.",
+  ),
+  DATADOG_MAX_AGE_SECONDS: integer(0, 0).describe(
+    "Tasks that ended longer ago than this are counted but not sent, since Datadog would show them as of now; 0 sends all.",
+  ),
+  DATADOG_LEASE_MS: integer(30_000, 100).describe("How long a job may take to send the tasks it claimed, before another may."),
+  DATADOG_TASK_EXPIRY_SECONDS: integer(7 * DAY_SECONDS, 60).describe("How long a task is kept in Redis after its last event, or its ETA."),
+  DATADOG_SENT_EXPIRY_SECONDS: integer(3_600, 60).describe(
+    "How long a task that was sent is kept in Redis, so that repeated events count once.",
+  ),
+  DATADOG_MAX_PACKET_BYTES: integer(0, 0, 65_000).describe("Largest datagram; 0 means 1,432 over UDP and 8,192 over a Unix domain socket."),
+  DATADOG_MAX_PACKETS_PER_SECOND: integer(1_000, 1).describe(
+    "Pace over UDP: an agent that is busy for a moment loses what its receive buffer cannot hold, and nobody learns of it.",
+  ),
+});
+
+export type Config = z.output<typeof Config>;

@@ -1,0 +1,126 @@
+/**
+ * The Datadog exporter: events → Store → metrics of tasks that ended → DogStatsD.
+ *
+ *   export    merges a batch into the Store, then schedules the tasks it ended, for when the grace is over
+ *   process   claims those tasks, sends the metrics of the ones that are complete, and only then marks them as sent; the others are put off
+ *
+ * A process may die between any two steps. Before `scheduled` the batch runs again and finds its finals unsent; afterwards the job runs
+ * again, takes its own leases at once, and sends what was not marked: at most the tasks of that one job go out twice.
+ */
+import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { Exporter, ProcessingJob, Schedule } from "@celery-metrics-exporter/pipeline";
+import { UnavailableError, backoffMs, pause } from "@celery-metrics-exporter/runtime";
+import type { Summary, TaskStore } from "@celery-metrics-exporter/task-store";
+import { encodePackets } from "./dogstatsd-line.ts";
+import type { ExporterMetrics } from "./exporter-metrics.ts";
+import type { TaskMetrics, TaskMetricsMapper } from "./metrics.ts";
+import type { StatsdClient } from "./statsd-client.ts";
+import { triage, type Triage } from "./triage.ts";
+
+/** The steps after which a process may be killed without loss; tests do. */
+export type Step = "merged" | "scheduled" | "claimed" | "sent" | "settled";
+
+export interface DatadogExporterOptions {
+  readonly store: TaskStore;
+  readonly statsd: StatsdClient;
+  readonly mapper: TaskMetricsMapper;
+  readonly schedule: Schedule;
+  readonly metrics: ExporterMetrics;
+  readonly graceMs: number;
+  readonly incompleteWaitMs: number;
+  /** 0: no limit. */
+  readonly maxAgeSeconds: number;
+  /** Called after each step. Only tests set it. */
+  readonly onStep?: (step: Step) => void | Promise<void>;
+}
+
+/** An incomplete task is looked at this many times before it is sent as it is. */
+const LOOKS = 6;
+
+/** Clocks and timers are not exact: what is busy is looked at a little after its lease has ended. */
+const LEASE_MARGIN_MS = 50;
+
+export class DatadogExporter implements Exporter {
+  readonly #options: DatadogExporterOptions;
+
+  constructor(options: DatadogExporterOptions) {
+    this.#options = options;
+  }
+
+  async export(events: readonly CeleryEvent[]): Promise<void> {
+    const { store, schedule, graceMs } = this.#options;
+    const ended = await store.apply(events);
+    await this.#reached("merged");
+    await schedule(ended, { delayMs: graceMs });
+    await this.#reached("scheduled");
+  }
+
+  async process(ids: readonly string[], signal: AbortSignal, job: ProcessingJob): Promise<void> {
+    const { store, statsd, mapper, incompleteWaitMs } = this.#options;
+    const claims = await store.claim(job.id, ids);
+    await this.#reached("claimed");
+
+    const decided = triage(claims, { incompleteWaitMs });
+    const tasks = [...decided.ready.values()].map((summary) => this.#recent(summary));
+    await statsd.send(encodePackets(mapper.seriesOf(tasks), statsd.maxPacketBytes));
+    await this.#reached("sent");
+
+    await this.#settle(job, decided.ready, signal);
+    this.#count(decided, tasks);
+    await this.#reached("settled");
+    await this.#putOff(decided, job);
+  }
+
+  async forget(ids: readonly string[]): Promise<void> {
+    await this.#options.store.forget(ids);
+  }
+
+  async stop(): Promise<void> {
+    await this.#options.statsd.close();
+  }
+
+  /** Leaves out what ended too long ago: Datadog would show it as of now. */
+  #recent(summary: Summary): TaskMetrics {
+    const { maxAgeSeconds, metrics } = this.#options;
+    if (maxAgeSeconds === 0) return summary;
+    const oldest = Date.now() / 1_000 - maxAgeSeconds;
+    const completions = summary.completions.filter(({ finishedAt }) => finishedAt >= oldest);
+    metrics.expired(summary.completions.length - completions.length);
+    return { ...summary, completions, waits: completions.length === 0 ? [] : summary.waits };
+  }
+
+  /** Tried again here and not by the host, which would send everything again first. */
+  async #settle(job: ProcessingJob, ready: ReadonlyMap<string, Summary>, signal: AbortSignal): Promise<void> {
+    const sent = new Map([...ready].map(([id, { fields }]) => [id, fields]));
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await this.#options.store.settle(job.id, sent);
+      } catch (thrown) {
+        if (!(thrown instanceof UnavailableError) || signal.aborted) throw thrown;
+        await pause(backoffMs(attempt), signal);
+      }
+    }
+  }
+
+  /** Afterwards, so that a job that is tried again because the agent is away is not put off again each time. */
+  async #putOff({ incomplete, busy, busyForMs }: Triage, job: ProcessingJob): Promise<void> {
+    const { store, schedule, incompleteWaitMs } = this.#options;
+    if (incomplete.size > 0) {
+      await schedule([...incomplete.keys()], { delayMs: Math.ceil(incompleteWaitMs / LOOKS) });
+      await store.release(job.id, [...incomplete.keys()]);
+    }
+    await schedule(busy, { delayMs: busyForMs + LEASE_MARGIN_MS });
+  }
+
+  #count({ ready, incomplete, busy }: Triage, tasks: readonly TaskMetrics[]): void {
+    const { metrics } = this.#options;
+    for (const task of tasks) metrics.sent(task);
+    for (const { lacks } of ready.values()) if (lacks !== undefined) metrics.incomplete(lacks);
+    for (const lack of incomplete.values()) metrics.putOff(lack);
+    for (const _ of busy) metrics.putOff("busy");
+  }
+
+  async #reached(step: Step): Promise<void> {
+    await this.#options.onStep?.(step);
+  }
+}

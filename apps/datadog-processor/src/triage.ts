@@ -1,0 +1,44 @@
+/** Decides what becomes of the tasks a job has claimed. PURE. */
+import { summarise, type Claim, type Lack, type Summary } from "@celery-metrics-exporter/task-store";
+
+export interface TriageOptions {
+  /** How long a task that lacks something is put off, from its first claim. */
+  readonly incompleteWaitMs: number;
+}
+
+export interface Triage {
+  /** To be sent now; one that still lacks something has waited long enough. */
+  readonly ready: ReadonlyMap<string, Summary>;
+  /** Ours, but lacking something that may still come. */
+  readonly incomplete: ReadonlyMap<string, Lack>;
+  /** Another job's. */
+  readonly busy: readonly string[];
+  /** When the busy ones will be free. */
+  readonly busyForMs: number;
+}
+
+export function triage(claims: ReadonlyMap<string, Claim>, { incompleteWaitMs }: TriageOptions): Triage {
+  const ready = new Map<string, Summary>();
+  const incomplete = new Map<string, Lack>();
+  const busy: string[] = [];
+  let busyForMs = 0;
+  for (const [id, claim] of claims) {
+    switch (claim.outcome) {
+      case "sent":
+        break;
+      case "busy":
+        busy.push(id);
+        busyForMs = Math.max(busyForMs, claim.freeInMs);
+        break;
+      case "claimed": {
+        const summary = summarise(claim.entry);
+        if (summary.lacks !== undefined && claim.waitedMs < incompleteWaitMs) incomplete.set(id, summary.lacks);
+        else ready.set(id, summary);
+        break;
+      }
+      default:
+        claim satisfies never;
+    }
+  }
+  return { ready, incomplete, busy, busyForMs };
+}

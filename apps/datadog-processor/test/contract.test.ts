@@ -1,0 +1,22 @@
+import { describeExporter } from "@celery-metrics-exporter/pipeline/testing";
+import { DatadogHarness } from "./datadog-harness.ts";
+import { sortedMetrics } from "./sorted-metrics.ts";
+
+describeExporter("datadog", async () => {
+  const harness = await DatadogHarness.start({
+    redisArgs: ["--appendonly", "yes", "--appendfsync", "always"],
+    env: { DATADOG_GRACE_MS: "400" },
+  });
+  const { exporter, settled } = await harness.processor();
+  return {
+    exporter,
+    observe: async () => {
+      await settled();
+      await harness.quiet();
+      return { ...sortedMetrics(harness.received()), errors: harness.sink.errors };
+    },
+    breakSink: () => harness.redis.kill(),
+    mendSink: () => harness.redis.restart(),
+    close: () => harness.close(),
+  };
+});

@@ -1,0 +1,108 @@
+/** The Datadog exporter as its host runs it, on a Redis and a DogStatsD sink of its own. */
+import type { ExpectedMetrics } from "@celery-metrics-exporter/events/testing";
+import type { ExporterDefinition } from "@celery-metrics-exporter/pipeline";
+import { createTestExporter, type TestExporter } from "@celery-metrics-exporter/pipeline/testing";
+import { startRedis, startStatsdSink, type RedisServer, type StatsdSink } from "@celery-metrics-exporter/testkit";
+import { setTimeout as sleep } from "node:timers/promises";
+import { defineDatadog } from "../src/datadog.ts";
+import type { Step } from "../src/exporter.ts";
+
+export interface HarnessOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly onStep?: (step: Step) => void | Promise<void>;
+  readonly redis?: RedisServer;
+  /** Arguments for a Redis of its own. */
+  readonly redisArgs?: readonly string[];
+}
+
+const COUNTS = ["success_count", "fail_count", "revoked_count", "rejected_count"] as const;
+
+export class DatadogHarness {
+  readonly redis: RedisServer;
+  readonly sink: StatsdSink;
+  readonly env: Readonly<Record<string, string>>;
+  readonly #ownsRedis: boolean;
+  readonly #exporters: TestExporter[] = [];
+
+  private constructor(redis: RedisServer, sink: StatsdSink, { env = {}, redis: shared }: HarnessOptions) {
+    this.redis = redis;
+    this.sink = sink;
+    this.#ownsRedis = shared === undefined;
+    this.env = {
+      REDIS_URL: redis.url,
+      DD_DOGSTATSD_PORT: String(sink.port),
+      DATADOG_GRACE_MS: "50",
+      DATADOG_INCOMPLETE_WAIT_MS: "300",
+      DATADOG_LEASE_MS: "1000",
+      ...env,
+    };
+  }
+
+  static async start(options: HarnessOptions = {}): Promise<DatadogHarness> {
+    const redis = options.redis ?? (await startRedis(options.redisArgs === undefined ? {} : { args: options.redisArgs }));
+    return new DatadogHarness(redis, await startStatsdSink(), options);
+  }
+
+  /** A process with the exporter; several share Redis and sink. */
+  async processor({ env = {}, onStep }: Pick<HarnessOptions, "env" | "onStep"> = {}): Promise<TestExporter> {
+    const number = this.#exporters.length + 1;
+    const definition = withOwnJobs(defineDatadog(onStep === undefined ? {} : { onStep }), `processor-${number}`);
+    const exporter = await createTestExporter(definition, { ...this.env, ...env });
+    this.#exporters.push(exporter);
+    return exporter;
+  }
+
+  /** Resolves when no datagram has come for a while. */
+  async quiet(): Promise<void> {
+    for (let packets = -1; packets !== this.sink.packets.length; await sleep(40)) packets = this.sink.packets.length;
+  }
+
+  /** What the sink took, in the corpus' form. */
+  received(): ExpectedMetrics {
+    const counts = Object.fromEntries(COUNTS.map((name) => [name, this.#counts(`celery.task.${name}`)]));
+    return {
+      ...(counts as Pick<ExpectedMetrics, (typeof COUNTS)[number]>),
+      run_time: this.#samples("celery.task.run_time").map(([task, tags, value]) => [task, valueOf(tags, "state") as "success", value]),
+      wait_time: this.#samples("celery.task.wait_time").map(([task, tags, value]) => [task, value, valueOf(tags, "basis") as "sent"]),
+    };
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#exporters.map((exporter) => exporter.close()));
+    await this.sink.close();
+    if (this.#ownsRedis) await this.redis.stop();
+  }
+
+  #counts(name: string): Record<string, number> {
+    const counts: Record<string, number> = {};
+    for (const [task, , value] of this.#samples(name)) counts[task] = (counts[task] ?? 0) + value;
+    return counts;
+  }
+
+  #samples(name: string): [task: string, tags: readonly string[], value: number][] {
+    return this.sink
+      .select(name)
+      .flatMap(({ tags, values }) =>
+        values.map((value): [string, readonly string[], number] => [
+          `${valueOf(tags, "task_name")}|${valueOf(tags, "queue")}`,
+          tags,
+          value,
+        ]),
+      );
+  }
+}
+
+/** Test exporters number their jobs from 1, each for itself; in a real queue no two jobs have the same id. */
+function withOwnJobs(definition: ReturnType<typeof defineDatadog>, owner: string): ExporterDefinition {
+  const create: typeof definition.create = async (context) => {
+    const exporter = await definition.create(context);
+    const process = exporter.process?.bind(exporter);
+    if (process !== undefined) exporter.process = (ids, signal, { id }) => process(ids, signal, { id: `${owner}-${id}` });
+    return exporter;
+  };
+  return { ...definition, create } as unknown as ExporterDefinition;
+}
+
+function valueOf(tags: readonly string[], key: string): string {
+  return tags.find((tag) => tag.startsWith(`${key}:`))?.slice(key.length + 1) ?? "";
+}
