@@ -8,10 +8,12 @@ function counts(...entries: readonly (readonly [string, FinalState, number])[]):
   return result;
 }
 
+const everything = (): TaskCounts => counts(["shop.pay", "SUCCESS", 3], ["shop.pay", "FAILURE", 1], ["shop.mail", "SUCCESS", 2]);
+const twoOfA = (): TaskCounts => counts(["a", "SUCCESS", 2]);
+
 describe("the comparison", () => {
   it("agrees when every side has the same counts", () => {
-    const side = (): TaskCounts => counts(["shop.pay", "SUCCESS", 3], ["shop.pay", "FAILURE", 1], ["shop.mail", "SUCCESS", 2]);
-    const { rows, agrees } = compare({ celery: side(), datadog: side(), postgres: side() });
+    const { rows, agrees } = compare({ celery: everything(), datadog: everything(), postgres: everything() });
     expect(agrees).toBe(true);
     expect(rows.map(({ name, state, celery }) => [name, state, celery])).toEqual([
       ["shop.mail", "SUCCESS", 2],
@@ -27,8 +29,7 @@ describe("the comparison", () => {
     ["a side has another name", { datadog: counts(["a", "SUCCESS", 2], ["unknown", "FAILURE", 1]) }],
     ["a side has nothing", { datadog: counts() }],
   ])("disagrees when %s", (_, sides) => {
-    const right = (): TaskCounts => counts(["a", "SUCCESS", 2]);
-    expect(compare({ celery: right(), datadog: right(), postgres: right(), ...sides }).agrees).toBe(false);
+    expect(compare({ celery: twoOfA(), datadog: twoOfA(), postgres: twoOfA(), ...sides }).agrees).toBe(false);
   });
 
   it("leaves out a side that was not asked", () => {

@@ -20,12 +20,18 @@ describe("the shop's report", () => {
     ["5.6.0", "FAILURE"],
     ["6.0.0rc1", "FAILURE"],
   ] as const)("of Celery %s has what ended, a rejected task as %s", (version, state) => {
-    const counts = outcomeOf({ tasks }, version);
-    expect(counts.get("shop.pay", "SUCCESS")).toBe(2);
-    expect(counts.get("shop.feed", state)).toBe(1);
-    expect(counts.total).toBe(3);
+    const { ended, withoutEnd } = outcomeOf({ tasks }, version);
+    expect(ended.get("shop.pay", "SUCCESS")).toBe(2);
+    expect(ended.get("shop.feed", state)).toBe(1);
+    expect(ended.total).toBe(3);
+    expect(Object.fromEntries(withoutEnd)).toEqual({ IGNORED: 1, STARTED: 1 });
   });
 });
+
+/** A line of the shop's log. */
+function sent(retries: number): string {
+  return `{"at": 1.5, "did": "sent", "id": "u", "name": "shop.pay", "queue": "q", "retries": ${retries}}\n`;
+}
 
 describe("the counter of sent tasks", () => {
   it("counts each task once, in whichever pieces the log grows", () => {
@@ -34,8 +40,6 @@ describe("the counter of sent tasks", () => {
       const log = join(folder, "shop.log");
       const counter = new SentCounter(log);
       expect(counter.count()).toBe(0);
-      const sent = (retries: number): string =>
-        `{"at": 1.5, "did": "sent", "id": "u", "name": "shop.pay", "queue": "q", "retries": ${retries}}\n`;
       appendFileSync(log, `${sent(0)}{"at": 2, "did": "started", "id": "u"}\n${sent(0).slice(0, 20)}`);
       expect(counter.count()).toBe(1);
       appendFileSync(log, `${sent(0).slice(20)}${sent(1)}`);

@@ -9,7 +9,7 @@ import { ChildProgram } from "./child-process.ts";
 import { TaskCounts } from "./comparison.ts";
 import { SentCounter } from "./sent-counter.ts";
 import { outcomeOf, type ShopReport } from "./shop-report.ts";
-import type { Workload } from "./workload.ts";
+import type { Outcome, Workload } from "./workload.ts";
 
 export interface CeleryOptions {
   /** A Python that has Celery. */
@@ -22,92 +22,103 @@ export interface CeleryOptions {
 
 /** `shop.py`, the application, and `drive.py`, the client. */
 const SHOP_FOLDER = fileURLToPath(new URL("../../../../packages/testkit/celery", import.meta.url));
-const QUEUES = "default,payments,mail,images";
+const WORKER_ARGUMENTS = ["-m", "celery", "-A", "shop", "worker", "-Q", "default,payments,mail,images", "-c", "2", "-n", "demo@%h"];
 const TASKS_PER_SECOND = 12;
 const START_TIMEOUT_MS = 60_000;
 
 /** Starts the worker, and the client once the worker is ready. @throws {UnavailableError} when the worker does not come up. */
-export async function startCelery({ python, brokerUrl, env, seconds }: CeleryOptions): Promise<Workload> {
-  const version = celeryVersion(python);
-  const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-demo-"));
-  const files = {
-    log: join(folder, "shop.log"),
-    worker: join(folder, "worker.log"),
-    driver: join(folder, "driver.log"),
-    report: join(folder, "report.json"),
-  };
-  const shop: Environment = {
-    ...env,
-    PYTHONPATH: SHOP_FOLDER,
-    PYTHONDONTWRITEBYTECODE: "1",
-    PYTHONUNBUFFERED: "1",
-    BROKER_URL: brokerUrl,
-    SHOP_LOG: files.log,
-  };
-  const programs: ChildProgram[] = [];
-  const run = (args: readonly string[], outputFile: string): ChildProgram => {
-    const program = new ChildProgram({ command: python, args, env: shop, folder, outputFile });
-    programs.push(program);
-    return program;
-  };
-  const stop = async (): Promise<void> => {
-    await Promise.all(programs.map((program) => program.stop()));
-    rmSync(folder, { recursive: true, force: true });
-  };
+export async function startCelery(options: CeleryOptions): Promise<Workload> {
+  const shop = new CeleryShop(options, celeryVersion(options.python));
   try {
-    const worker = run(
-      ["-m", "celery", "-A", "shop", "worker", "-Q", QUEUES, "-c", "2", "-n", "demo@%h", "--loglevel", "INFO"],
-      files.worker,
-    );
-    await untilReady(worker, files.worker);
-    const rate = ["--rate", String(TASKS_PER_SECOND), "--seconds", String(seconds ?? 1e9)];
-    const driver = run([join(SHOP_FOLDER, "drive.py"), ...rate, "--revoke", "--output", files.report], files.driver);
-    const failed = Promise.race([
-      rejectAtEnd(worker, () => `The Celery worker has ended:\n${endOf(files.worker)}`),
-      rejectAtEnd(driver, () => (existsSync(files.report) ? undefined : `The Celery client has ended:\n${endOf(files.driver)}`)),
-    ]);
-    failed.catch(() => {});
-    const counter = new SentCounter(files.log);
-    return {
-      description: `a client of Celery ${version} to a worker`,
-      get sent() {
-        return counter.count();
-      },
-      failed,
-      finish: async () => {
-        if (seconds === undefined) driver.terminate();
-        await driver.ended;
-      },
-      outcome: () => {
-        if (!existsSync(files.report)) return new TaskCounts();
-        return outcomeOf(JSON.parse(readFileSync(files.report, "utf8")) as ShopReport, version);
-      },
-      stop,
-    };
+    await shop.start();
   } catch (thrown) {
-    await stop();
+    await shop.stop();
     throw thrown;
   }
+  return shop;
 }
 
-/** The worker says `celery@host ready.` when it takes tasks. */
-async function untilReady(worker: ChildProgram, outputFile: string): Promise<void> {
-  const deadline = Date.now() + START_TIMEOUT_MS;
-  while (!/ ready\.$/m.test(readFileSync(outputFile, "utf8"))) {
-    if (worker.hasEnded || Date.now() > deadline)
-      throw new UnavailableError(`The Celery worker did not become ready:\n${endOf(outputFile)}`);
-    await pause(100);
+class CeleryShop implements Workload {
+  readonly description: string;
+  readonly failed: Promise<never>;
+  readonly #options: CeleryOptions;
+  readonly #version: string;
+  readonly #folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-demo-"));
+  readonly #log = join(this.#folder, "shop.log");
+  readonly #report = join(this.#folder, "report.json");
+  readonly #counter = new SentCounter(this.#log);
+  #worker: ChildProgram | undefined;
+  #driver: ChildProgram | undefined;
+  #fail: (error: Error) => void = () => {};
+
+  constructor(options: CeleryOptions, version: string) {
+    this.#options = options;
+    this.#version = version;
+    this.description = `to a worker of Celery ${version}`;
+    this.failed = new Promise((_resolve, reject) => {
+      this.#fail = reject;
+    });
+    this.failed.catch(() => {});
   }
-}
 
-/** Rejects when the program has ended and `problem` finds one; never resolves. */
-async function rejectAtEnd(program: ChildProgram, problem: () => string | undefined): Promise<never> {
-  await program.ended;
-  const message = problem();
-  if (message !== undefined) throw new UnavailableError(message);
-  return new Promise<never>(() => {});
-}
+  get sent(): number {
+    return this.#counter.count();
+  }
 
-function endOf(file: string): string {
-  return existsSync(file) ? readFileSync(file, "utf8").slice(-2_000) : "";
+  async start(): Promise<void> {
+    const { seconds } = this.#options;
+    this.#worker = this.#run("worker", [...WORKER_ARGUMENTS, "--loglevel", "INFO"]);
+    await this.#untilReady(this.#worker);
+    void this.#worker.ended.then(() => this.#fail(this.#problem("worker", "has ended")));
+    const pace = ["--rate", String(TASKS_PER_SECOND), "--seconds", String(seconds ?? 1e9), "--revoke"];
+    this.#driver = this.#run("client", [join(SHOP_FOLDER, "drive.py"), ...pace, "--output", this.#report]);
+    void this.#driver.ended.then(() => existsSync(this.#report) || this.#fail(this.#problem("client", "has ended without a report")));
+  }
+
+  async finish(): Promise<void> {
+    if (this.#options.seconds === undefined) this.#driver?.terminate();
+    await this.#driver?.ended;
+  }
+
+  outcome(): Outcome {
+    if (!existsSync(this.#report)) return { ended: new TaskCounts(), withoutEnd: new Map() };
+    return outcomeOf(JSON.parse(readFileSync(this.#report, "utf8")) as ShopReport, this.#version);
+  }
+
+  async stop(): Promise<void> {
+    await this.#driver?.kill(); // it would wait until the worker has finished all tasks
+    await this.#worker?.stop();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #run(name: string, args: readonly string[]): ChildProgram {
+    const { python, brokerUrl, env } = this.#options;
+    const shop = {
+      PYTHONPATH: SHOP_FOLDER,
+      PYTHONDONTWRITEBYTECODE: "1",
+      PYTHONUNBUFFERED: "1",
+      BROKER_URL: brokerUrl,
+      SHOP_LOG: this.#log,
+    };
+    return new ChildProgram({ command: python, args, env: { ...env, ...shop }, folder: this.#folder, outputFile: this.#outputFile(name) });
+  }
+
+  /** The worker says `celery@host ready.` when it takes tasks. */
+  async #untilReady(worker: ChildProgram): Promise<void> {
+    const deadline = Date.now() + START_TIMEOUT_MS;
+    while (!/ ready\.$/m.test(readFileSync(this.#outputFile("worker"), "utf8"))) {
+      if (worker.hasEnded || Date.now() > deadline) throw this.#problem("worker", "did not become ready");
+      await pause(100);
+    }
+  }
+
+  #outputFile(name: string): string {
+    return join(this.#folder, `${name}.log`);
+  }
+
+  #problem(name: string, what: string): UnavailableError {
+    const file = this.#outputFile(name);
+    const output = existsSync(file) ? readFileSync(file, "utf8").slice(-2_000) : "";
+    return new UnavailableError(`The Celery ${name} ${what}:\n${output}`);
+  }
 }

@@ -13,21 +13,25 @@ export interface Program {
   readonly outputFile: string;
 }
 
-const KILL_AFTER_MS = 15_000;
+const KILL_AFTER_MS = 10_000;
+/** Reads the leader of a process group, and kills the group when its input ends: that of a process that is gone, however it went. */
+const GUARD = 'trap "" HUP INT TERM; read -r leader; cat >/dev/null; kill -s KILL -- "-$leader"';
 
 /**
  * Starts a program in a process group of its own: the terminal's Ctrl-C goes to us alone, and we end it and what it has started. Whatever is
- * left of it when this process ends is killed.
+ * left of it when this process ends, by whatever means, is killed.
  */
 export class ChildProgram {
   /** Resolves with the exit code when it has ended; with undefined when a signal ended it. */
   readonly ended: Promise<number | undefined>;
   readonly #child: ChildProcess;
+  readonly #guard = startGuard();
   readonly #killGroup = (): void => this.#signalGroup("SIGKILL");
 
   constructor({ command, args, env, folder, outputFile }: Program) {
     const output = openSync(outputFile, "a");
     this.#child = spawn(command, [...args], { cwd: folder, env: { ...env }, detached: true, stdio: ["ignore", output, output] });
+    this.#guard.stdin?.write(`${this.#child.pid ?? ""}\n`);
     closeSync(output);
     process.on("exit", this.#killGroup);
     this.ended = this.#waitForEnd();
@@ -42,6 +46,12 @@ export class ChildProgram {
     if (!this.hasEnded) this.#child.kill("SIGTERM");
   }
 
+  /** Ends it at once, with all it has started. */
+  async kill(): Promise<void> {
+    this.#killGroup();
+    await this.stop();
+  }
+
   /** Asks it to end, and ends it with all it has started when it does not in time. */
   async stop(): Promise<void> {
     this.terminate();
@@ -50,6 +60,8 @@ export class ChildProgram {
     clearTimeout(timer);
     this.#killGroup();
     process.off("exit", this.#killGroup);
+    this.#guard.kill("SIGKILL");
+    this.#guard.stdin?.destroy();
   }
 
   async #waitForEnd(): Promise<number | undefined> {
@@ -70,4 +82,11 @@ export class ChildProgram {
       // The whole group has ended.
     }
   }
+}
+
+function startGuard(): ChildProcess {
+  const guard = spawn("sh", ["-c", GUARD], { cwd: "/", detached: true, stdio: ["pipe", "ignore", "ignore"] });
+  guard.on("error", () => {});
+  guard.unref();
+  return guard;
 }

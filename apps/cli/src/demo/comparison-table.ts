@@ -1,6 +1,7 @@
 /** The comparison as a table for the terminal. */
 import type { Terminal } from "../terminal.ts";
 import type { Comparison, ComparisonRow } from "./comparison.ts";
+import type { DrainResult } from "./drain.ts";
 
 const HEADER = ["task", "state", "Celery ran", "Datadog got", "Postgres has", ""] as const;
 const NOT_ASKED = "-";
@@ -32,6 +33,26 @@ export function renderComparison({ rows, agrees }: Comparison, { bold, green, re
       return rows[index - 1]?.agrees === true ? render(line) : red(render(line));
     })
     .join("\n");
+}
+
+/** The table, and in words what it comes to. */
+export function renderResult({ comparison, withoutEnd }: DrainResult, terminal: Terminal): string {
+  const { rows, agrees } = comparison;
+  const lines = [renderComparison(comparison, terminal), ""];
+  for (const [status, tasks] of withoutEnd)
+    lines.push(terminal.dim(`${tasks} more came to no end that an event tells of: Celery has them as ${status}.`));
+  const compared = sidesOf(rows);
+  if (!agrees) lines.push(terminal.red(`${compared} do not agree. The log may say more.`));
+  else lines.push(terminal.green(`${compared} agree on ${total(rows, "celery") ?? 0} tasks.`));
+  return lines.join("\n");
+}
+
+function sidesOf(rows: readonly ComparisonRow[]): string {
+  const sides = ["What Celery ran"];
+  if (rows.some(({ datadog }) => datadog !== undefined)) sides.push("what Datadog got");
+  if (rows.some(({ postgres }) => postgres !== undefined)) sides.push("what Postgres has");
+  const last = sides.pop() ?? "";
+  return sides.length === 0 ? last : `${sides.join(", ")} and ${last}`;
 }
 
 function total(rows: readonly ComparisonRow[], side: "celery" | "datadog" | "postgres"): number | undefined {

@@ -1,21 +1,47 @@
 /** The demo's live summary: redrawn in place on a terminal, a line now and then elsewhere. */
+import { pause } from "@celery-metrics-exporter/runtime";
 import type { Terminal } from "../terminal.ts";
+import type { Observer } from "./observer.ts";
 import type { Snapshot } from "./snapshot.ts";
 
+const REFRESH_MS = 1_000;
 /** Elsewhere than on a terminal, a line is written this often. */
 const LINE_EVERY_SECONDS = 3;
 const LABEL_WIDTH = 11;
 
 export class LiveView {
   readonly #terminal: Terminal;
+  readonly #observer: Pick<Observer, "snapshot">;
+  readonly #stopping = new AbortController();
+  #running: Promise<void> | undefined;
   #drawnLines = 0;
   #lastLineAt = -Infinity;
 
-  constructor(terminal: Terminal) {
+  constructor(terminal: Terminal, observer: Pick<Observer, "snapshot">) {
     this.#terminal = terminal;
+    this.#observer = observer;
   }
 
-  show(snapshot: Snapshot): void {
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  /** Resolves when nothing more is written. Safe twice. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      const snapshot = await this.#observer.snapshot();
+      if (snapshot !== undefined && !signal.aborted) this.#show(snapshot);
+      await pause(REFRESH_MS, signal);
+    }
+  }
+
+  #show(snapshot: Snapshot): void {
     if (this.#terminal.isInteractive) this.#redraw(renderSummary(snapshot, this.#terminal));
     else if (snapshot.elapsedSeconds - this.#lastLineAt >= LINE_EVERY_SECONDS) {
       this.#lastLineAt = snapshot.elapsedSeconds;
@@ -35,7 +61,7 @@ export function renderSummary(snapshot: Snapshot, terminal: Pick<Terminal, "colu
   const { bold, dim, columns } = terminal;
   const row = (label: string, value: string): string => `  ${dim(label.padEnd(LABEL_WIDTH))}${clip(value, columns - LABEL_WIDTH - 3)}`;
   const lines = [bold(clip(`celery-metrics-exporter demo  ${progress(snapshot)}`, columns - 1)), ""];
-  lines.push(row("Celery", `${count(snapshot.tasksSent)} tasks sent by ${snapshot.workload}`));
+  lines.push(row("Celery", `${count(snapshot.tasksSent)} tasks sent ${snapshot.workload}`));
   lines.push(row("Receiver", `${count(snapshot.eventsReceived)} events, ${count(snapshot.eventsPerSecond)}/s${lag(snapshot)}`));
   if (snapshot.states !== undefined) {
     lines.push(row("Postgres", `${rows(snapshot.states)} in ${snapshot.database}`));

@@ -1,5 +1,5 @@
 /** Looks at the running demo from all sides. */
-import type { RunningRoles } from "@celery-metrics-exporter/runtime";
+import { toError, type Logger, type RunningRoles } from "@celery-metrics-exporter/runtime";
 import type { DemoSettings } from "./demo-environment.ts";
 import { readMetric } from "./own-metrics.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -16,6 +16,7 @@ export interface Observed {
   readonly exporterNames: readonly string[];
   readonly totalSeconds: number | undefined;
   readonly logFile: string;
+  readonly logger: Logger;
 }
 
 export class Observer {
@@ -28,7 +29,17 @@ export class Observer {
     this.#observed = observed;
   }
 
-  async snapshot(): Promise<Snapshot> {
+  /** Undefined when a side cannot be asked right now; the log tells. */
+  async snapshot(): Promise<Snapshot | undefined> {
+    try {
+      return await this.#look();
+    } catch (thrown) {
+      this.#observed.logger.warn({ err: toError(thrown) }, "cannot look at the demo");
+      return undefined;
+    }
+  }
+
+  async #look(): Promise<Snapshot> {
     const { running, workload, table, sink, settings, exporterNames, totalSeconds, logFile } = this.#observed;
     const elapsedSeconds = (performance.now() - this.#startedAt) / 1000;
     const eventsReceived = (await readMetric(running.metrics, "events_received_total")) ?? 0;
@@ -46,14 +57,14 @@ export class Observer {
       states: await table?.byState(),
       database: settings.database,
       statsd: sink,
-      metricsGoTo: exporterNames.includes("datadog")
-        ? sink === undefined
-          ? "your agent"
-          : "a port of this demo's, with no agent behind"
-        : undefined,
+      metricsGoTo: exporterNames.includes("datadog") ? metricsGoTo(sink) : undefined,
       dashboardUrl: settings.dashboardUrl,
       healthUrl: running.healthUrl,
       logFile,
     };
   }
+}
+
+function metricsGoTo(sink: StatsdSink | undefined): string {
+  return sink === undefined ? "your agent" : `udp://127.0.0.1:${sink.port}, where this demo counts them`;
 }

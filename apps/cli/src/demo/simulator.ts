@@ -36,7 +36,7 @@ export async function startSimulator(brokerUrl: string): Promise<Workload> {
   const failed = new Promise<never>((_resolve, reject) => void running.catch(reject));
   failed.catch(() => {});
   return {
-    description: "a built-in simulator of Celery's events (no Celery was found)",
+    description: "by a simulator of Celery's events, since Celery was not found",
     get sent() {
       return counts.total;
     },
@@ -45,7 +45,7 @@ export async function startSimulator(brokerUrl: string): Promise<Workload> {
       sending.isOn = false;
       return running;
     },
-    outcome: () => counts,
+    outcome: () => ({ ended: counts, withoutEnd: new Map() }),
     stop: async () => {
       stopping.abort();
       await running.catch(() => {});

@@ -1,0 +1,53 @@
+/** The end of a demo: waits until everything has gone through, and compares. */
+import { pause } from "@celery-metrics-exporter/runtime";
+import { compare, type Comparison } from "./comparison.ts";
+import type { StatsdSink } from "./statsd-sink.ts";
+import { tasksInDatadog } from "./tasks-in-datadog.ts";
+import type { TasksInPostgres } from "./tasks-in-postgres.ts";
+import type { Workload } from "./workload.ts";
+
+export interface DrainOptions {
+  readonly workload: Workload;
+  /** Undefined without the postgres exporter. */
+  readonly table: Pick<TasksInPostgres, "finished"> | undefined;
+  /** Undefined when metrics go elsewhere, or nowhere. */
+  readonly sink: Pick<StatsdSink, "countsByTaskName"> | undefined;
+  readonly metricPrefix: string;
+  readonly timing?: Timing;
+}
+
+export interface Timing {
+  /** How long the tasks that were sent may take to end, and their events to go through. */
+  readonly deadlineMs: number;
+  /** How long agreement must last: what is counted twice is counted late. */
+  readonly settleMs: number;
+}
+
+export interface DrainResult {
+  readonly comparison: Comparison;
+  /** Tasks that came to no end that an event tells of, by what Celery says of them. */
+  readonly withoutEnd: ReadonlyMap<string, number>;
+}
+
+const TIMING: Timing = { deadlineMs: 90_000, settleMs: 3_000 };
+const POLL_MS = 250;
+
+/** Resolves when all sides agree and go on to, or when the deadline has passed. Rejects when the workload has failed. */
+export async function drain({ workload, table, sink, metricPrefix, timing = TIMING }: DrainOptions): Promise<DrainResult> {
+  const deadline = Date.now() + timing.deadlineMs;
+  const look = async (): Promise<DrainResult> => {
+    const { ended, withoutEnd } = workload.outcome();
+    const datadog = sink === undefined ? undefined : tasksInDatadog(sink, metricPrefix);
+    return { comparison: compare({ celery: ended, datadog, postgres: await table?.finished() }), withoutEnd };
+  };
+  await Promise.race([workload.finish(), workload.failed, pause(timing.deadlineMs)]);
+  for (;;) {
+    if ((await look()).comparison.agrees) {
+      await pause(timing.settleMs);
+      const settled = await look();
+      if (settled.comparison.agrees) return settled;
+    }
+    if (Date.now() > deadline) return look();
+    await pause(POLL_MS);
+  }
+}

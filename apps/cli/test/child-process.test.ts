@@ -1,0 +1,76 @@
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { ChildProgram } from "../src/demo/child-process.ts";
+
+let folder: string;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "child-process-"));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+function start(script: string): ChildProgram {
+  return new ChildProgram({
+    command: "sh",
+    args: ["-c", script],
+    env: { PATH: "/usr/bin:/bin" },
+    folder,
+    outputFile: join(folder, "output"),
+  });
+}
+
+function output(): string {
+  return existsSync(join(folder, "output")) ? readFileSync(join(folder, "output"), "utf8") : "";
+}
+
+/** A process that nobody has asked how it ended is dead, but still listed. */
+function isAlive(pid: number): boolean {
+  const { stdout } = spawnSync("ps", ["-o", "stat=", "-p", String(pid)], { encoding: "utf8" });
+  return stdout.trim() !== "" && !stdout.startsWith("Z");
+}
+
+it("keeps what a program writes, and tells its exit code", async () => {
+  const program = start("echo out; echo err >&2; exit 3");
+  expect(await program.ended).toBe(3);
+  expect(program.hasEnded).toBe(true);
+  expect(output()).toBe("out\nerr\n");
+  await program.stop();
+});
+
+it("ends a program with all it has started", async () => {
+  const program = start('trap "exit 0" TERM; sleep 60 & echo $!; wait');
+  await vi.waitFor(() => expect(output()).not.toBe(""));
+  const grandchild = Number(output());
+  expect(isAlive(grandchild)).toBe(true);
+  await program.stop();
+  await vi.waitFor(() => expect(isAlive(grandchild)).toBe(false));
+});
+
+it("has ended when the program cannot be started", async () => {
+  const program = new ChildProgram({ command: "/nowhere/python", args: [], env: {}, folder, outputFile: join(folder, "output") });
+  expect(await program.ended).toBeUndefined();
+  expect(program.hasEnded).toBe(true);
+  await program.stop();
+});
+
+it("leaves nothing behind when this process is killed", async () => {
+  // A second process, on the built sources, stands for this one.
+  const source = new URL("../dist/demo/child-process.js", import.meta.url).href;
+  const script = join(folder, "parent.mjs");
+  writeFileSync(
+    script,
+    `import { ChildProgram } from ${JSON.stringify(source)};
+     new ChildProgram({ command: "sh", args: ["-c", "echo $$; sleep 60"], env: process.env, folder: ${JSON.stringify(folder)}, outputFile: ${JSON.stringify(join(folder, "output"))} });
+     setInterval(() => {}, 1000);`,
+  );
+  const parent = spawn(process.execPath, [script], { stdio: "inherit" });
+  await vi.waitFor(() => expect(output()).not.toBe(""), { timeout: 5_000 });
+  const child = Number(output());
+  parent.kill("SIGKILL");
+  await once(parent, "exit");
+  await vi.waitFor(() => expect(isAlive(child)).toBe(false), { timeout: 5_000 });
+});
