@@ -84,13 +84,14 @@ class Sink {
 }
 
 function pauseAtRandom(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, Math.random() * 4));
+  return new Promise((resolve) => setTimeout(resolve, Math.random() < 0.5 ? 0 : Math.random() * 12));
 }
 
 /** What the host does with a batch (`events-stage.ts`), without its queue. */
 async function host(batch: EventBatch, filter: BatchFilter, sink: Sink): Promise<void> {
+  await pauseAtRandom();
   const screened = await filter.screen(batch);
-  await sink.export(screened.events);
+  if (screened.events.length > 0) await sink.export(screened.events);
   const ids = await filter.leftovers(screened);
   if (ids.length === 0) return;
   await filter.remind(screened);

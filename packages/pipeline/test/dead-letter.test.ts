@@ -43,7 +43,8 @@ describe("the dead-letter queue", () => {
 
   it("never holds more than 10,000, and drops the oldest", async () => {
     for (let from = 0; from < MAX_DEAD_LETTERS + 1_000; from += 1_000) await letters.add(numbered(from, 1_000));
-    await letters.add(numbered(MAX_DEAD_LETTERS + 1_000, 3));
+    await letters.add(numbered(MAX_DEAD_LETTERS + 1_000, 2));
+    await letters.add(numbered(MAX_DEAD_LETTERS + 1_002, 1));
     expect(await queue.getWaitingCount()).toBe(10_000);
     const [oldest] = await queue.getJobs(["wait"], 0, 0, true);
     const [newest] = await queue.getJobs(["wait"], 0, 0, false);

@@ -320,18 +320,13 @@ describe("Redis out of memory", () => {
 
   it("is waited out without hammering Redis", async () => {
     const exported: CeleryEvent[] = [];
-    await start(exporting(async (events) => void exported.push(...events)));
-    await enqueue(numbered(1));
-    await untilEmpty(queue);
-    await queue.pause();
-    await enqueue(numbered(2));
+    await enqueue(numbered(3));
     await redis.producer.config("SET", "maxmemory", "1");
-    await redis.producer.hdel(queue.toKey("meta"), "paused");
-    await new Promise((resolve) => setTimeout(resolve, 5_500));
+    await start(exporting(async (events) => void exported.push(...events)));
     const before = await commandsProcessed();
     await new Promise((resolve) => setTimeout(resolve, 2_000));
     expect((await commandsProcessed()) - before).toBeLessThan(150);
-    expect(exported).toHaveLength(1);
+    expect(exported).toEqual([]);
     await redis.producer.config("SET", "maxmemory", "0");
     await vi.waitUntil(() => exported.length === 3, { timeout: 10_000 });
   }, 60_000);
