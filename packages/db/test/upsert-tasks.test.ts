@@ -76,6 +76,20 @@ test("concurrent batches of the same tasks do not deadlock, and none is lost", a
   expect(await table.rows()).toEqual(expectedRows(histories.flat()));
 });
 
+test.each([
+  ["capitals before small letters", "B('')", "a('')"],
+  ["accents after z", "z", "é"],
+  ["what lies beyond U+FFFF last", "\uff5e", "🎉"],
+])("texts decide between equal keys by their UTF-8 bytes, whatever the database's collation: %s", async (_name, lesser, greater) => {
+  const events = [lesser, greater].map((text) => taskFailed({ exception: text }));
+  for (const order of [events, events.toReversed()]) {
+    await clear(table.database);
+    for (const event of order) await store(event);
+    expect((await onlyRow()).exception).toBe(greater);
+    expect(toTaskRows(order)[0]?.exception).toBe(greater);
+  }
+});
+
 describe("an upsert that changes nothing", () => {
   const history = [taskSent(), taskReceived(), taskStarted(), taskSucceeded()];
 
