@@ -18,7 +18,7 @@ export function configurationDocument(): string {
 }
 
 function toTable(settings: readonly SettingDescription[]): string {
-  const rows = [["variable", "default", ""], ...settings.map(toRow)];
+  const rows = [["variable", "default", "description"], ...settings.map(toRow)];
   const widths = [0, 1, 2].map((column) => Math.max(3, ...rows.map((row) => row[column]?.length ?? 0)));
   const lines = rows.map((row) => `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(" | ")} |`);
   lines.splice(1, 0, `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`);
