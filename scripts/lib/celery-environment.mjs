@@ -14,7 +14,7 @@ export async function installCelery() {
   step(`Celery not found. Installing it with pip in ${folder}`);
   const made =
     (await run(python, ["-m", "venv", folder])) === 0 &&
-    (await run(CELERY_ENVIRONMENT_PYTHON, ["-m", "pip", "install", "--quiet", "celery[redis]"])) === 0;
+    (await run(CELERY_ENVIRONMENT_PYTHON, ["-m", "pip", "install", "--quiet", "--retries", "1", "--timeout", "15", "celery[redis]"])) === 0;
   if (!made) rmSync(folder, { recursive: true, force: true });
   return made;
 }

@@ -4,30 +4,31 @@ import { findProgram } from "../../packages/testkit/src/services/programs.mjs";
 import { run } from "./child.mjs";
 
 /**
- * Installs Debian packages. A `policy-rc.d` that says no keeps their servers from being started on their default ports; what is installed
- * here is also not to be started with the machine. Both only for what was not there before: this machine may have such servers already.
+ * Installs Debian packages. A `policy-rc.d` that says no keeps their servers from being started on their default ports, and what was not
+ * there before is not to be started with the machine either. Where the machine has a `policy-rc.d` of its own, that one decides.
  */
 const APT_SCRIPT = `
 set -u
+export DEBIAN_FRONTEND=noninteractive
 trap 'exit 130' INT TERM HUP
-new=""
-for package in "$@"; do
-  dpkg-query -W -f '\${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || new="$new $package"
+present=" "
+for unit in redis-server rabbitmq-server postgresql epmd; do
+  if [ -e "/lib/systemd/system/$unit.service" ]; then present="$present$unit "; fi
 done
 if [ ! -e /usr/sbin/policy-rc.d ]; then
   trap 'rm -f /usr/sbin/policy-rc.d' EXIT
   printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
   chmod 755 /usr/sbin/policy-rc.d
 fi
-export DEBIAN_FRONTEND=noninteractive
 apt-get -q update
 status=0
-apt-get -q install -y --no-install-recommends $new || for package in $new; do
+apt-get -q install -y --no-install-recommends "$@" || for package in "$@"; do
   apt-get -q install -y --no-install-recommends "$package" || status=1
 done
-for package in $new; do
-  case $package in
-    redis-server|rabbitmq-server|postgresql) systemctl disable "$package" >/dev/null 2>&1 || true ;;
+for unit in redis-server rabbitmq-server postgresql epmd; do
+  case $present in
+    *" $unit "*) ;;
+    *) systemctl disable "$unit" >/dev/null 2>&1 || true ;;
   esac
 done
 exit $status
