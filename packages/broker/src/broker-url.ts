@@ -78,9 +78,9 @@ export function parseBrokerUrl(value: string): ParsedBrokerUrl {
     const first = parts[0];
     if (first === undefined) throw new Problem("is empty");
     const scheme = schemeOf(first);
-    // kombu takes an entry without a scheme as another host of the first one's kind.
-    const servers = parts.map((part) => (part.includes("://") ? part : `${scheme.name}://${part}`)).map((part) => toServer(part, scheme));
-    return { ok: true, url: toBrokerUrl(scheme, servers) };
+    const server = toServer(first, scheme);
+    const others = parts.slice(1).map((part) => (part.includes("://") ? toServer(part, scheme) : anotherHost(part, server, scheme)));
+    return { ok: true, url: toBrokerUrl(scheme, [server, ...others]) };
   } catch (thrown) {
     if (thrown instanceof Problem) return { ok: false, problem: thrown.message };
     throw thrown;
@@ -115,6 +115,12 @@ function toServer(part: string, first: NamedScheme): AnyServer {
     ...(tls === undefined ? {} : { tls }),
     ...toPlace(scheme, parsed.parts),
   };
+}
+
+/** An entry without a scheme: the rest is that of the first entry (kombu, `Connection.switch`). */
+function anotherHost(part: string, first: AnyServer, scheme: NamedScheme): AnyServer {
+  const { host, port } = toServer(`${scheme.name}://${part}`, scheme);
+  return { ...first, host, port };
 }
 
 /** What the path says: a virtual host, a database number, or a socket. */

@@ -4,7 +4,7 @@ import { connect, type ChannelModel } from "amqplib";
 import { isIP } from "node:net";
 import type { RabbitmqServer } from "./broker-url.ts";
 import { RefusedError } from "./refused-error.ts";
-import { certificateProblem, toTlsOptions } from "./tls-options.ts";
+import { tlsProblem, toTlsOptions } from "./tls-options.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
 /** A connection on which nothing came for two intervals is dead: half-open ones are noticed after 20 to 30 s. */
@@ -44,8 +44,8 @@ export async function connectRabbitmq(server: RabbitmqServer): Promise<ChannelMo
 
 function explain(error: Error, { vhost }: RabbitmqServer): Error {
   if (error instanceof CodedError) return error;
-  const certificate = certificateProblem(error);
-  if (certificate !== undefined) return new RefusedError(certificate, { cause: error });
+  const tls = tlsProblem(error);
+  if (tls !== undefined) return new RefusedError(tls, { cause: error });
   if (/ACCESS[-_]REFUSED/.test(error.message)) return new RefusedError("wrong user or password", { cause: error });
   // The answer to `connection.open`, which asks for the virtual host; amqplib keeps the broker's reason to itself.
   if (error.message.startsWith("Expected ConnectionOpenOk; got <ConnectionClose")) {

@@ -5,7 +5,7 @@ import { Redis, type RedisOptions as ConnectionOptions } from "ioredis";
 import type { RedisServer } from "./broker-url.ts";
 import { RefusedError } from "./refused-error.ts";
 import type { Session } from "./session-keeper.ts";
-import { certificateProblem, toTlsOptions } from "./tls-options.ts";
+import { tlsProblem, toTlsOptions } from "./tls-options.ts";
 
 export interface RedisSubscription extends Omit<EventChannelsOptions, "db" | "sentinel"> {
   /** Sentinel's name of the master: kombu's transport option `master_name`. */
@@ -27,7 +27,7 @@ const PING_MS = 10_000;
 /**
  * Connects and subscribes.
  *
- * @throws {RefusedError} when Redis refuses password, database or subscription, or its certificate is not trusted.
+ * @throws {RefusedError} when Redis refuses password or subscription, or its certificate is not trusted.
  * @throws {ConfigError} when a certificate file cannot be read.
  */
 export async function openRedisSession(server: RedisServer, options: RedisSessionOptions, signal: AbortSignal): Promise<RedisSession> {
@@ -54,7 +54,7 @@ export async function openRedisSession(server: RedisServer, options: RedisSessio
 
 /** Nothing is repeated inside ioredis: whatever breaks ends the session, so that each interruption is seen and counted. */
 function connectionOptions(server: RedisServer, subscription: RedisSubscription): Omit<ConnectionOptions, "replyMapping"> {
-  const { host, port, socketPath, sentinels, username, password, db, tls } = server;
+  const { host, port, socketPath, sentinels, username, password, tls } = server;
   return {
     ...(sentinels === undefined
       ? socketPath === undefined
@@ -69,7 +69,7 @@ function connectionOptions(server: RedisServer, subscription: RedisSubscription)
     ...(username === undefined ? {} : { username }),
     ...(password === undefined ? {} : { password }),
     ...(tls === undefined ? {} : { tls: toTlsOptions(tls) }),
-    db,
+    // No `db`: pub/sub crosses databases, the number only is part of the channels' names.
     lazyConnect: true,
     connectionName: "celery-metrics-exporter:receiver",
     connectTimeout: CONNECT_TIMEOUT_MS,
@@ -86,6 +86,7 @@ export class RedisSession implements Session {
   readonly #redis: Redis;
   readonly #names: EventChannels;
   readonly #ping: NodeJS.Timeout;
+  #end: (reason: Error) => void = () => {};
   #awaitingPong = false;
 
   constructor(redis: Redis, names: EventChannels, { onPayload, pingMs = PING_MS }: RedisSessionOptions) {
@@ -97,6 +98,7 @@ export class RedisSession implements Session {
       let reason = new Error("connection closed");
       redis.on("error", (error: Error) => (reason = error));
       redis.once("end", () => resolve(reason));
+      this.#end = resolve;
     });
     this.#ping = setInterval(() => this.#checkAlive(), pingMs);
     void this.ended.then(() => clearInterval(this.#ping));
@@ -129,7 +131,8 @@ export class RedisSession implements Session {
   /** A connection whose other end is gone without a word would look like a quiet one for ever. */
   #checkAlive(): void {
     if (this.#awaitingPong) {
-      this.#redis.emit("error", new Error("no answer to PING"));
+      // The socket would wait for the other end to close too.
+      this.#end(new Error("no answer to PING"));
       this.#redis.disconnect();
       return;
     }
@@ -142,11 +145,10 @@ export class RedisSession implements Session {
 }
 
 function explain(error: Error): Error {
-  const certificate = certificateProblem(error);
-  if (certificate !== undefined) return new RefusedError(certificate, { cause: error });
+  const tls = tlsProblem(error);
+  if (tls !== undefined) return new RefusedError(tls, { cause: error });
   if (/^(WRONGPASS|NOAUTH|NOPERM)|invalid (password|username-password)|without any password/i.test(error.message)) {
     return new RefusedError(`user or password is wrong or may not subscribe (${error.message})`, { cause: error });
   }
-  if (/DB index/i.test(error.message)) return new RefusedError(`the database does not exist (${error.message})`, { cause: error });
   return error;
 }

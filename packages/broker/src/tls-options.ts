@@ -31,9 +31,10 @@ function read(setting: string, path: string): Buffer {
   }
 }
 
-/** What to tell a user whose broker shows a certificate that is not trusted; undefined for any other error. */
-export function certificateProblem(error: Error): string | undefined {
+/** What to tell a user whose broker speaks no TLS, or shows a certificate that is not trusted; undefined for any other error. */
+export function tlsProblem(error: Error): string | undefined {
   const { code } = error as NodeJS.ErrnoException;
+  if (code === "ERR_SSL_WRONG_VERSION_NUMBER") return "it does not speak TLS on this port";
   if (code === undefined || !CERTIFICATE_ERRORS.test(code)) return undefined;
   return `its certificate is not trusted (${error.message}); name its authority with ssl_ca_certs, or turn the check off with ssl_cert_reqs=CERT_NONE`;
 }

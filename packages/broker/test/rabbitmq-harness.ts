@@ -1,6 +1,8 @@
-/** A RabbitMQ source behind a relay, on a vhost of its own. */
-import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
-import { connect, type ChannelModel, type ConfirmChannel } from "amqplib";
+/** A RabbitMQ source behind a relay, on an exchange and a queue of its own. */
+import { sharedRabbitmqUrl } from "@celery-metrics-exporter/testkit";
+import type { HealthReport } from "@celery-metrics-exporter/runtime";
+import { connect, type Channel, type ChannelModel, type ConfirmChannel } from "amqplib";
+import { randomUUID } from "node:crypto";
 import { parseBrokerUrl, type RabbitmqServer } from "../src/broker-url.ts";
 import { RabbitmqSource, type RabbitmqOptions } from "../src/rabbitmq.ts";
 import type { EventSourceHarness } from "../src/testing/index.ts";
@@ -22,52 +24,57 @@ export function rabbitmqServers(url: string): readonly RabbitmqServer[] {
 }
 
 export class RabbitmqHarness implements EventSourceHarness {
-  readonly vhost: TestVhost;
   readonly context: TestContext = testContext();
+  readonly options: RabbitmqOptions;
   readonly source: RabbitmqSource;
   readonly proxy: TcpProxy;
   readonly publisher: ChannelModel;
-  readonly channel: ConfirmChannel;
-  readonly #options: Partial<RabbitmqOptions>;
+  readonly #channel: ConfirmChannel;
 
-  private constructor(vhost: TestVhost, proxy: TcpProxy, publisher: ChannelModel, channel: ConfirmChannel, options: Partial<RabbitmqOptions>) {
-    this.vhost = vhost;
+  private constructor(proxy: TcpProxy, publisher: ChannelModel, channel: ConfirmChannel, options: RabbitmqOptions) {
     this.proxy = proxy;
     this.publisher = publisher;
-    this.channel = channel;
-    this.#options = options;
+    this.#channel = channel;
+    this.options = options;
     this.source = this.#create(proxy.port, this.context);
   }
 
   static async create(options: Partial<RabbitmqOptions> = {}): Promise<RabbitmqHarness> {
-    const vhost = await createVhost();
-    const proxy = await TcpProxy.start(Number(new URL(vhost.url).port));
-    const publisher = await connect(vhost.url);
+    const proxy = await TcpProxy.start(Number(new URL(sharedRabbitmqUrl()).port));
+    const publisher = await connect(sharedRabbitmqUrl());
     const channel = await publisher.createConfirmChannel();
-    await channel.assertExchange("celeryev", "topic", { durable: true });
-    return new RabbitmqHarness(vhost, proxy, publisher, channel, options);
+    const names = { exchange: `celeryev-${randomUUID()}`, queue: `celery-metrics-exporter-${randomUUID()}` };
+    return new RabbitmqHarness(proxy, publisher, channel, { ...TOPOLOGY, ...names, prefetch: 2_000, ...options });
   }
 
   another(): RabbitmqSource {
-    return this.#create(Number(new URL(this.vhost.url).port), testContext());
+    return this.#create(Number(new URL(sharedRabbitmqUrl()).port), testContext());
   }
 
-  async publish(body: string, contentType = "application/json"): Promise<void> {
-    const properties = { contentType, contentEncoding: "utf-8", deliveryMode: 1, headers: { hostname: "w1@host-a" } };
-    this.channel.publish("celeryev", "task.multi", Buffer.from(body), properties);
-    await this.channel.waitForConfirms();
+  async publish(body: string): Promise<void> {
+    const properties = { contentType: "application/json", contentEncoding: "utf-8", deliveryMode: 1, headers: { hostname: "w1@host-a" } };
+    this.#channel.publish(this.options.exchange, "task.multi", Buffer.from(body), properties);
+    await this.#channel.waitForConfirms();
   }
 
-  /** Messages in the queue, delivered or not. */
-  async queued(): Promise<number> {
-    return (await this.channel.checkQueue(TOPOLOGY.queue)).messageCount;
+  /** Does one thing that the broker may answer by closing the channel. */
+  async administer(step: (channel: Channel) => Promise<unknown>): Promise<void> {
+    const channel = await this.publisher.createChannel();
+    channel.on("error", () => {});
+    await step(channel);
+    await channel.close();
+  }
+
+  /** Messages of the queue that nobody holds. */
+  async waiting(): Promise<number> {
+    return (await this.#channel.checkQueue(this.options.queue)).messageCount;
   }
 
   cut(): void {
     this.proxy.cut();
   }
 
-  readiness() {
+  readiness(): HealthReport {
     return this.context.health.report();
   }
 
@@ -77,14 +84,15 @@ export class RabbitmqHarness implements EventSourceHarness {
 
   async release(): Promise<void> {
     await this.source.stop();
+    await this.#channel.deleteQueue(this.options.queue);
+    await this.#channel.deleteExchange(this.options.exchange);
     await this.publisher.close();
     await this.proxy.stop();
-    await this.vhost.drop();
   }
 
   #create(port: number, context: TestContext): RabbitmqSource {
-    const url = new URL(this.vhost.url);
+    const url = new URL(sharedRabbitmqUrl());
     url.port = String(port);
-    return new RabbitmqSource(rabbitmqServers(url.href), { ...TOPOLOGY, prefetch: 2_000, ...this.#options }, context);
+    return new RabbitmqSource(rabbitmqServers(url.href), this.options, context);
   }
 }

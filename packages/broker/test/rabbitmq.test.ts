@@ -1,4 +1,240 @@
-import { describeEventSource } from "../src/testing/index.ts";
-import { RabbitmqHarness } from "./rabbitmq-harness.ts";
+import { sharedRabbitmqUrl } from "@celery-metrics-exporter/testkit";
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { RabbitmqSource, type RabbitmqOptions } from "../src/rabbitmq.ts";
+import { Recorder, describeEventSource } from "../src/testing/index.ts";
+import { RabbitmqHarness, TOPOLOGY, rabbitmqServers } from "./rabbitmq-harness.ts";
+import { TcpProxy } from "./tcp-proxy.ts";
+import { testContext } from "./test-context.ts";
 
 describeEventSource("RabbitMQ", () => RabbitmqHarness.create());
+
+const body = (id: number): string => JSON.stringify({ type: `task-custom${id}`, uuid: "1", hostname: "w1@host-a", timestamp: 1 });
+const fixture = (name: string): string => new URL(`fixtures/tls/${name}`, import.meta.url).pathname;
+
+describe("RabbitmqSource", () => {
+  const releases: (() => Promise<unknown>)[] = [];
+  afterEach(async () => {
+    for (const release of releases.splice(0).reverse()) await release();
+  });
+
+  async function harnessOf(options: Partial<RabbitmqOptions> = {}): Promise<{ harness: RabbitmqHarness; recorder: Recorder }> {
+    const harness = await RabbitmqHarness.create(options);
+    releases.push(() => harness.release());
+    return { harness, recorder: new Recorder() };
+  }
+
+  async function publish(harness: RabbitmqHarness, from: number, to: number): Promise<void> {
+    for (let id = from; id <= to; id++) await harness.publish(body(id));
+  }
+
+  it("declares a bounded quorum queue that outlives its consumers", async () => {
+    const { harness, recorder } = await harnessOf();
+    await harness.source.start(recorder.onMessage);
+    await harness.administer((channel) =>
+      channel.assertQueue(harness.options.queue, {
+        durable: true,
+        arguments: {
+          "x-queue-type": "quorum",
+          "x-max-length-bytes": 2 ** 30,
+          "x-overflow": "drop-head",
+          "x-expires": 7 * 86_400_000,
+          "x-delivery-limit": 1_000_000,
+        },
+      }),
+    );
+    await harness.administer((channel) => channel.assertExchange(harness.options.exchange, "topic", { durable: true }));
+  });
+
+  it("declares a classic queue where that is wanted", async () => {
+    const { harness, recorder } = await harnessOf({ queueType: "classic" });
+    await harness.source.start(recorder.onMessage);
+    await harness.publish(body(1));
+    await recorder.waitFor(1);
+    expect(harness.context.logs.filter(({ level }) => level >= 40)).toEqual([]);
+  });
+
+  it("uses an exchange that exists with another type as it is", async () => {
+    const { harness, recorder } = await harnessOf();
+    await harness.administer((channel) => channel.assertExchange(harness.options.exchange, "fanout", { durable: false }));
+    await harness.source.start(recorder.onMessage);
+    await harness.publish(body(1));
+    await recorder.waitFor(1);
+  });
+
+  it("uses a queue that exists with other arguments as it is, and warns", async () => {
+    const { harness, recorder } = await harnessOf();
+    await harness.administer((channel) => channel.assertQueue(harness.options.queue, { durable: true }));
+    await harness.source.start(recorder.onMessage);
+    await harness.publish(body(1));
+    await recorder.waitFor(1);
+    expect(harness.context.logs).toContainEqual(
+      expect.objectContaining({ level: 40, queue: harness.options.queue, reason: expect.stringContaining("x-") as string }),
+    );
+  });
+
+  it("says which queue the broker refuses to declare", async () => {
+    const { harness, recorder } = await harnessOf({ queueType: "nonsense" as "quorum" });
+    await expect(harness.source.start(recorder.onMessage)).rejects.toThrow(/cannot declare queue celery-metrics-exporter-.*x-queue-type/);
+  });
+
+  it("makes its queue anew when someone deletes it", async () => {
+    const { harness, recorder } = await harnessOf();
+    await harness.source.start(recorder.onMessage);
+    await harness.administer((channel) => channel.deleteQueue(harness.options.queue));
+    await vi.waitFor(async () => expect(await harness.metric("broker_reconnects_total")).toBe(1), { timeout: 5_000 });
+    await vi.waitFor(() => expect(harness.readiness().ready).toBe(true), { timeout: 10_000 });
+    await harness.publish(body(1));
+    await recorder.waitFor(1);
+    expect(harness.context.logs).toContainEqual(expect.objectContaining({ reason: expect.stringContaining("cancelled") as string }));
+  });
+
+  it("never holds more messages than the prefetch, and goes on as they are acknowledged", async () => {
+    const { harness, recorder } = await harnessOf({ prefetch: 10 });
+    await harness.source.start(recorder.onMessage);
+    await publish(harness, 1, 25);
+    await recorder.waitFor(10);
+    await sleep(200);
+    expect(recorder.messages).toHaveLength(10);
+    expect(await harness.metric("broker_unacked_messages")).toBe(10);
+    for (const message of recorder.messages.slice(0, 10).reverse()) message.ack();
+    await recorder.waitFor(20);
+    for (const message of recorder.messages) message.ack();
+    await recorder.waitFor(25);
+    for (const message of recorder.messages) message.ack();
+    await vi.waitFor(async () => expect(await harness.metric("broker_unacked_messages")).toBe(0));
+    await harness.source.stop();
+    expect(await harness.waiting()).toBe(0);
+  });
+
+  it("gives back what it has not handed over when a pause lasts, and goes on after it", async () => {
+    const { harness, recorder } = await harnessOf({ prefetch: 10, longPauseMs: 100 });
+    await harness.source.start((message) => {
+      recorder.onMessage(message);
+      if (recorder.messages.length === 2) harness.source.pause();
+    });
+    await publish(harness, 1, 8);
+    await vi.waitFor(async () => expect(await harness.waiting()).toBe(6), { timeout: 3_000 });
+    await publish(harness, 9, 9);
+    await sleep(100);
+    expect(await harness.waiting()).toBe(7);
+    // The two in hand are acknowledged although the ones after them went back.
+    for (const message of recorder.messages) message.ack();
+    harness.source.resume();
+    await recorder.waitFor(9);
+    for (const message of recorder.messages) message.ack();
+    await harness.source.stop();
+    expect(await harness.waiting()).toBe(0);
+    expect(new Set(recorder.types)).toEqual(new Set([1, 2, 3, 4, 5, 6, 7, 8, 9].map((id) => `task-custom${id}`)));
+    expect(harness.context.logs.filter(({ level }) => level >= 40)).toEqual([]);
+  });
+
+  it("bears pauses and resumes in any rhythm", async () => {
+    const { harness, recorder } = await harnessOf({ prefetch: 50, longPauseMs: 1 });
+    await harness.source.start((message) => {
+      recorder.onMessage(message);
+      message.ack();
+    });
+    const publishing = publish(harness, 1, 200);
+    for (let round = 0; round < 40; round++) {
+      harness.source.pause();
+      await sleep(round % 5);
+      harness.source.resume();
+      await sleep(round % 3);
+    }
+    await publishing;
+    await vi.waitFor(() => expect(new Set(recorder.types).size).toBe(200), { timeout: 10_000 });
+    await harness.source.stop();
+    expect(await harness.waiting()).toBe(0);
+    expect(await harness.metric("broker_reconnects_total")).toBe(0);
+  });
+
+  it("gets again what was not acknowledged when the connection was cut, and ignores acknowledgements of the old one", async () => {
+    const { harness, recorder } = await harnessOf();
+    await harness.source.start(recorder.onMessage);
+    await publish(harness, 1, 3);
+    await recorder.waitFor(3);
+    recorder.messages[0]?.ack();
+    await sleep(50);
+    harness.cut();
+    await recorder.waitFor(5);
+    for (const message of recorder.messages.slice(0, 3)) message.ack();
+    await sleep(100);
+    expect(await harness.metric("broker_unacked_messages")).toBe(2);
+    expect(recorder.types.slice(3)).toEqual(["task-custom2", "task-custom3"]);
+    expect(await harness.metric("broker_reconnects_total")).toBe(1);
+  });
+
+  it("lets two receivers share the queue, each message for one of them", async () => {
+    const { harness, recorder } = await harnessOf({ prefetch: 5 });
+    const other = harness.another();
+    releases.push(() => other.stop());
+    const second = new Recorder();
+    await harness.source.start(recorder.onMessage);
+    await other.start(second.onMessage);
+    await publish(harness, 1, 10);
+    await recorder.waitFor(5);
+    await second.waitFor(5);
+    expect(new Set([...recorder.types, ...second.types]).size).toBe(10);
+  });
+
+  describe("at start", () => {
+    async function start(url: string, startupTimeoutMs = 1_000): Promise<void> {
+      const options = { ...TOPOLOGY, exchange: "celeryev-start", queue: "celery-metrics-exporter-start", queueExpiresMs: 60_000, prefetch: 10 };
+      const source = new RabbitmqSource(rabbitmqServers(url), options, testContext(startupTimeoutMs));
+      releases.push(() => source.stop());
+      await source.start(() => {});
+    }
+
+    const port = (): string => new URL(sharedRabbitmqUrl()).port;
+
+    it.each([
+      ["a wrong password", () => `amqp://guest:secret@127.0.0.1:${port()}//`, /refuses us: wrong user or password/],
+      ["an unknown vhost", () => `amqp://guest:guest@127.0.0.1:${port()}/nowhere`, /refuses us: virtual host "nowhere" does not exist/],
+      [
+        "TLS on a plain port",
+        () => `amqps://guest:secret@127.0.0.1:${port()}//`,
+        /refuses us: it does not speak TLS on this port/,
+      ],
+    ])("fails at once for %s, without the password", async (_, url, message) => {
+      const startedAt = Date.now();
+      const error = await start(url(), 20_000).catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({ code: "ERR_UNAVAILABLE", message: expect.stringMatching(message) as string });
+      expect(String(error)).not.toContain("secret");
+      expect(Date.now() - startedAt).toBeLessThan(5_000);
+    });
+
+    it("gives up on an unreachable broker within the startup timeout", async () => {
+      const startedAt = Date.now();
+      const error = await start("amqp://u:secret@127.0.0.1:1//").catch((thrown: unknown) => thrown);
+      expect(error).toMatchObject({
+        code: "ERR_UNAVAILABLE",
+        message: expect.stringMatching(/^Cannot reach RabbitMQ at amqp:\/\/127\.0\.0\.1:1\/\/ \(.*ECONNREFUSED.*\)\. Start it, or set CELERY_BROKER_URL/) as string,
+      });
+      expect(String(error)).not.toContain("secret");
+      expect(Date.now() - startedAt).toBeLessThan(3_000);
+    });
+
+    it("gives up on a broker that accepts and stays silent", async () => {
+      const proxy = await TcpProxy.start(Number(port()));
+      proxy.freeze();
+      releases.push(() => proxy.stop());
+      await expect(start(`amqp://guest:guest@127.0.0.1:${proxy.port}//`)).rejects.toThrow(/Cannot reach RabbitMQ/);
+    });
+
+    it("tries the servers of a failover list in turn", async () => {
+      await start(`amqp://guest:guest@127.0.0.1:1//;amqp://guest:bad@127.0.0.1:${port()}//;amqp://guest:guest@127.0.0.1:${port()}//`, 10_000);
+    });
+
+    it("connects over TLS to a server whose authority is named, and to no other", async () => {
+      const certificate = { cert: readFileSync(fixture("server.pem")), key: readFileSync(fixture("server-key.pem")) };
+      const proxy = await TcpProxy.start(Number(port()), certificate);
+      releases.push(() => proxy.stop());
+      const url = `amqps://guest:guest@localhost:${proxy.port}//`;
+      await start(`${url}?ssl_ca_certs=${fixture("ca.pem")}`, 5_000);
+      await start(`${url}?ssl_cert_reqs=CERT_NONE`, 5_000);
+      await expect(start(url, 20_000)).rejects.toThrow(/not trusted.*ssl_ca_certs/);
+    });
+  });
+});

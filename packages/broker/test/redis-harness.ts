@@ -1,4 +1,5 @@
 /** A Redis source behind a relay, on channels of its own. */
+import type { HealthReport } from "@celery-metrics-exporter/runtime";
 import { sharedRedisUrl } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { randomUUID } from "node:crypto";
@@ -67,7 +68,7 @@ export class RedisHarness implements EventSourceHarness {
     this.proxy.cut();
   }
 
-  readiness() {
+  readiness(): HealthReport {
     return this.context.health.report();
   }
 

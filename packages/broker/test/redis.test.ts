@@ -1,4 +1,189 @@
-import { describeEventSource } from "../src/testing/index.ts";
-import { RedisHarness } from "./redis-harness.ts";
+import { sharedRedisUrl, startRedis } from "@celery-metrics-exporter/testkit";
+import { Redis } from "ioredis";
+import { readFileSync } from "node:fs";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { RedisSource, type RedisOptions } from "../src/redis.ts";
+import { Recorder, describeEventSource } from "../src/testing/index.ts";
+import { RedisHarness, envelope, redisServers } from "./redis-harness.ts";
+import { startSentinel } from "./sentinel.ts";
+import { TcpProxy } from "./tcp-proxy.ts";
+import { testContext } from "./test-context.ts";
 
 describeEventSource("Redis pub/sub", () => RedisHarness.create());
+
+const BODY = JSON.stringify({ type: "task-started", uuid: "1", hostname: "w1@host-a", timestamp: 1_795_328_908.5 });
+const fixture = (name: string): string => new URL(`fixtures/tls/${name}`, import.meta.url).pathname;
+
+describe("RedisSource", () => {
+  const releases: (() => Promise<unknown>)[] = [];
+  afterEach(async () => {
+    for (const release of releases.splice(0).reverse()) await release();
+  });
+
+  async function started(options: Partial<RedisOptions> = {}): Promise<{ harness: RedisHarness; recorder: Recorder }> {
+    const harness = await RedisHarness.create(options);
+    releases.push(() => harness.release());
+    const recorder = new Recorder();
+    await harness.source.start(recorder.onMessage);
+    return { harness, recorder };
+  }
+
+  async function start(url: string, startupTimeoutMs = 1_000): Promise<void> {
+    const source = new RedisSource(redisServers(url), { bufferMaxBytes: 2 ** 20 }, testContext(startupTimeoutMs));
+    releases.push(() => source.stop());
+    await source.start(() => {});
+  }
+
+  it.each<[string, Partial<RedisOptions>, string[], string[]]>([
+    ["by default", {}, ["/0.celeryev/task.multi", "/0.celeryev"], ["celeryev/task.multi", "/1.celeryev/task.multi", "/0.other/task.multi"]],
+    ["with fanout_prefix off", { fanoutPrefix: false }, ["celeryev/task.multi", "celeryev"], ["/0.celeryev/task.multi"]],
+    ["with a fanout_prefix", { fanoutPrefix: "shop:{db}:" }, ["shop:0:celeryev/task.sent"], ["/0.celeryev/task.sent"]],
+    ["with fanout_patterns off", { fanoutPatterns: false }, ["/0.celeryev"], ["/0.celeryev/task.multi"]],
+    ["with fanout_patterns on", { fanoutPatterns: true }, ["/0.celeryev/task.multi"], ["/0.celeryev"]],
+    ["with another exchange", { exchange: "shopev" }, ["/0.shopev/task.multi"], ["/0.celeryev/task.multi"]],
+  ])("hears the channels of workers %s, and no others", async (_, options, heard, unheard) => {
+    const { harness, recorder } = await started(options);
+    for (const channel of heard) expect(await harness.publishTo(channel, BODY)).toBe(1);
+    for (const channel of unheard) expect(await harness.publishTo(channel, BODY)).toBe(0);
+    await recorder.waitFor(heard.length);
+    expect(recorder.messages).toHaveLength(heard.length);
+  });
+
+  it("takes a global_keyprefix with glob characters literally", async () => {
+    const { harness, recorder } = await started({ globalKeyprefix: "a*[b]?:" });
+    expect(await harness.publisher.publish("a*[b]?:/0.celeryev/task.sent", envelope(BODY))).toBe(1);
+    expect(await harness.publisher.publish("axxb?:/0.celeryev/task.sent", envelope(BODY))).toBe(0);
+    await recorder.waitFor(1);
+  });
+
+  it("counts a disconnect as a gap", async () => {
+    const { harness } = await started();
+    expect(await harness.metric("broker_gaps_total")).toBe(0);
+    harness.cut();
+    await vi.waitFor(async () => expect(await harness.metric("broker_gaps_total")).toBe(1));
+    await vi.waitFor(() => expect(harness.readiness().ready).toBe(true), { timeout: 5_000 });
+  });
+
+  it("drops and counts what does not fit its buffer, and keeps the rest", async () => {
+    const bytes = envelope(BODY).length;
+    const { harness, recorder } = await started({ bufferMaxBytes: 10 * bytes });
+    harness.source.pause();
+    for (let count = 0; count < 25; count++) await harness.publish(BODY);
+    await vi.waitFor(async () => expect(await harness.metric("messages_dropped_total")).toBe(15));
+    expect(await harness.metric("broker_buffer_bytes")).toBe(10 * bytes);
+    harness.source.resume();
+    await recorder.waitFor(10);
+    await harness.publish(BODY);
+    await recorder.waitFor(11);
+    expect(await harness.metric("broker_buffer_bytes")).toBe(0);
+  });
+
+  it("notices a connection that is dead without a word, and reconnects", async () => {
+    const { harness, recorder } = await started({ pingMs: 100 });
+    harness.proxy.freeze();
+    await vi.waitFor(() => expect(harness.readiness().components["broker"]).toContain("PING"), { timeout: 2_000 });
+    harness.proxy.thaw();
+    await vi.waitFor(() => expect(harness.readiness().ready).toBe(true), { timeout: 10_000 });
+    await harness.publish(BODY);
+    await recorder.waitFor(1);
+  });
+
+  it("lives through a restart of Redis", async () => {
+    const server = await startRedis();
+    releases.push(() => server.stop());
+    const context = testContext();
+    const source = new RedisSource(redisServers(server.url), { bufferMaxBytes: 2 ** 20 }, context);
+    releases.push(() => source.stop());
+    const recorder = new Recorder();
+    await source.start(recorder.onMessage);
+    await server.kill();
+    await vi.waitFor(() => expect(context.health.report().ready).toBe(false));
+    await server.restart();
+    await vi.waitFor(() => expect(context.health.report().ready).toBe(true), { timeout: 15_000 });
+    expect(context.logs.map(({ msg }) => msg)).toContain("broker connection lost, reconnecting");
+    expect(context.logs.map(({ msg }) => msg)).toContain("broker connected again");
+  });
+
+  it("tries the next server of a failover list", async () => {
+    await start(`redis://127.0.0.1:1/0;${sharedRedisUrl()}`, 10_000);
+  });
+
+  it.each([
+    ["redis://:secret@127.0.0.1:1/0", /^Cannot reach Redis at redis:\/\/127\.0\.0\.1:1\/0 \(.*ECONNREFUSED.*\)\. Start it, or set CELERY_BROKER_URL/],
+    ["sentinel://:secret@127.0.0.1:1/0", /^Cannot reach Redis at sentinel:\/\/127\.0\.0\.1:1\/0/],
+    ["redis://nosuchhost.invalid/0", /ENOTFOUND|EAI_AGAIN/],
+  ])("gives up on %s within the startup timeout, without the password", async (url, message) => {
+    const error = await start(url).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: "ERR_UNAVAILABLE", message: expect.stringMatching(message) as string });
+    expect(String(error)).not.toContain("secret");
+  });
+
+  it.each(["", ":wrong-secret@", "nobody:wrong-secret@"])("gives up at once when Redis refuses the credentials %j", async (userinfo) => {
+    const server = await startRedis({ args: ["--requirepass", "right-secret"] });
+    releases.push(() => server.stop());
+    const startedAt = Date.now();
+    const error = await start(`redis://${userinfo}127.0.0.1:${server.port}/0`, 20_000).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: "ERR_UNAVAILABLE", message: expect.stringContaining("user or password is wrong") as string });
+    expect(String(error)).not.toContain("secret");
+    expect(Date.now() - startedAt).toBeLessThan(5_000);
+  });
+
+  describe("over TLS", () => {
+    async function tlsPort(options: object = {}): Promise<number> {
+      const certificate = { cert: readFileSync(fixture("server.pem")), key: readFileSync(fixture("server-key.pem")), ...options };
+      const proxy = await TcpProxy.start(Number(new URL(sharedRedisUrl()).port), certificate);
+      releases.push(() => proxy.stop());
+      return proxy.port;
+    }
+
+    it("connects when the authority is named, and the certificate is the server's", async () => {
+      await start(`rediss://localhost:${await tlsPort()}/0?ssl_ca_certs=${fixture("ca.pem")}`, 5_000);
+    });
+
+    it("connects to a certificate nobody signed when the check is off", async () => {
+      await start(`rediss://localhost:${await tlsPort()}/0?ssl_cert_reqs=CERT_NONE`, 5_000);
+    });
+
+    it("connects under another name when only the host check is off", async () => {
+      await start(`rediss://127.0.0.1:${await tlsPort()}/0?ssl_check_hostname=false&ssl_ca_certs=${fixture("ca.pem")}`, 5_000);
+    });
+
+    it("shows its own certificate where the server asks for one", async () => {
+      const port = await tlsPort({ requestCert: true, rejectUnauthorized: true, ca: readFileSync(fixture("ca.pem")) });
+      const client = `ssl_ca_certs=${fixture("ca.pem")}&ssl_certfile=${fixture("server.pem")}&ssl_keyfile=${fixture("server-key.pem")}`;
+      await start(`rediss://localhost:${port}/0?${client}`, 5_000);
+      await expect(start(`rediss://localhost:${port}/0?ssl_ca_certs=${fixture("ca.pem")}`)).rejects.toThrow(/Cannot reach Redis/);
+    });
+
+    it.each([
+      ["an unknown authority", "localhost", ""],
+      ["a certificate for another host", "127.0.0.1", `?ssl_ca_certs=${fixture("ca.pem")}`],
+    ])("refuses %s, and says what to do", async (_, host, query) => {
+      await expect(start(`rediss://${host}:${await tlsPort()}/0${query}`, 20_000)).rejects.toThrow(/not trusted.*ssl_cert_reqs=CERT_NONE/);
+    });
+
+    it("names a certificate file that cannot be read", async () => {
+      await expect(start("rediss://localhost:1/0?ssl_ca_certs=/nowhere/ca.pem")).rejects.toMatchObject({
+        code: "ERR_CONFIG_INVALID",
+        message: expect.stringContaining("/nowhere/ca.pem") as string,
+      });
+    });
+  });
+
+  it("follows Sentinel to the master, and hears what kombu before 5.4 publishes behind it", async () => {
+    const master = await startRedis();
+    releases.push(() => master.stop());
+    const sentinel = await startSentinel(master.port);
+    releases.push(() => sentinel.stop());
+    const context = testContext();
+    const source = new RedisSource(redisServers(`sentinel://127.0.0.1:${sentinel.port}/0`), { bufferMaxBytes: 2 ** 20 }, context);
+    releases.push(() => source.stop());
+    const recorder = new Recorder();
+    await source.start(recorder.onMessage);
+    const publisher = new Redis(master.url);
+    releases.push(() => publisher.quit());
+    expect(await publisher.publish("/0.celeryev/task.multi", envelope(BODY))).toBe(1);
+    expect(await publisher.publish("/{db}.celeryev/task.multi", envelope(BODY))).toBe(1);
+    await recorder.waitFor(2);
+  });
+});

@@ -30,12 +30,12 @@ export class TcpProxy {
   /** From now on nothing passes, in either direction, on old connections and new ones: the other end just stays silent. */
   freeze(): void {
     this.#frozen = true;
-    for (const socket of this.#sockets) socket.pause();
+    for (const socket of this.#sockets) socket.unpipe();
   }
 
+  /** New connections are relayed again; those that were frozen stay silent. */
   thaw(): void {
     this.#frozen = false;
-    for (const socket of this.#sockets) socket.resume();
   }
 
   async stop(): Promise<void> {
@@ -45,7 +45,7 @@ export class TcpProxy {
 
   #relay(client: Socket, target: number): void {
     const server = connect(target, "127.0.0.1");
-    client.pipe(server).pipe(client);
+    if (!this.#frozen) client.pipe(server).pipe(client);
     for (const [socket, other] of [
       [client, server],
       [server, client],
@@ -56,7 +56,6 @@ export class TcpProxy {
         this.#sockets.delete(socket);
         other.destroy();
       });
-      if (this.#frozen) socket.pause();
     }
   }
 }

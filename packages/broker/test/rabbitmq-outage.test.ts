@@ -1,0 +1,101 @@
+import { startRabbitmq, type RabbitmqServer } from "@celery-metrics-exporter/testkit";
+import { connect } from "amqplib";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { RabbitmqSource } from "../src/rabbitmq.ts";
+import { Recorder } from "../src/testing/index.ts";
+import { TOPOLOGY, rabbitmqServers } from "./rabbitmq-harness.ts";
+import { testContext, type TestContext } from "./test-context.ts";
+
+const OUTAGE = 120_000;
+
+describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () => {
+  let server: RabbitmqServer;
+  let source: RabbitmqSource;
+  let context: TestContext;
+  let recorder: Recorder;
+
+  beforeAll(async () => {
+    server = await startRabbitmq();
+  }, OUTAGE);
+  afterAll(async () => {
+    await server.stop();
+  }, OUTAGE);
+  afterEach(async () => {
+    await source.stop();
+  });
+
+  async function start(queue: string, url = server.url): Promise<void> {
+    context = testContext();
+    recorder = new Recorder();
+    source = new RabbitmqSource(rabbitmqServers(url), { ...TOPOLOGY, queue, prefetch: 2_000 }, context);
+    await source.start(recorder.onMessage);
+  }
+
+  async function publish(count: number, prefix: string): Promise<void> {
+    const connection = await connect(server.url);
+    const channel = await connection.createConfirmChannel();
+    for (let id = 0; id < count; id++) {
+      const event = { type: `task-${prefix}${id}`, uuid: "1", hostname: "w1@host-a", timestamp: 1 };
+      channel.publish("celeryev", "task.multi", Buffer.from(JSON.stringify(event)), { contentType: "application/json", deliveryMode: 1 });
+    }
+    await channel.waitForConfirms();
+    await connection.close();
+  }
+
+  const ready = (): boolean => context.health.report().ready;
+
+  it("comes back when the broker closes its channel, and gets the message again", async () => {
+    // The broker closes the channel of a consumer that does not acknowledge for so long; it looks every tick.
+    const set = async (timeoutMs: number, tickMs: number): Promise<unknown> =>
+      server.ctl("eval", `[application:set_env(rabbit, K, V) || {K, V} <- [{consumer_timeout, ${timeoutMs}}, {channel_tick_interval, ${tickMs}}]].`);
+    await set(2_000, 500);
+    await start("timeouts");
+    await publish(1, "slow");
+    await recorder.waitFor(2, 30_000);
+    recorder.messages[1]?.ack();
+    expect(recorder.types).toEqual(["task-slow0", "task-slow0"]);
+    expect(context.logs).toContainEqual(
+      expect.objectContaining({ msg: "broker connection lost, reconnecting", reason: expect.stringContaining("timed out") as string }),
+    );
+    await vi.waitFor(() => expect(ready()).toBe(true), { timeout: 10_000 });
+    await set(1_800_000, 60_000);
+  });
+
+  it("works without the permission to declare when the queue is there, and names the queue when it is not", async () => {
+    await start("permissions");
+    await source.stop();
+    await server.ctl("add_user", "reader", "secret");
+    await server.ctl("set_permissions", "reader", "^nothing$", "^permissions$", ".*");
+    const url = server.url.replace("guest:guest", "reader:secret");
+    await start("permissions", url);
+    await publish(1, "read");
+    await recorder.waitFor(1);
+    recorder.messages[0]?.ack();
+    await source.stop();
+    await expect(start("forbidden", url)).rejects.toThrow(/refuses us: cannot declare queue forbidden \(ACCESS_REFUSED.*reader/);
+  });
+
+  it.each([
+    ["is restarted", () => Promise.resolve()],
+    ["is killed", () => server.kill()],
+  ])("loses nothing when the broker %s", async (how, kill) => {
+    const queue = how.replace(" ", "-");
+    await start(queue);
+    await source.stop();
+    await publish(500, "kept");
+    await start(queue);
+    await recorder.waitFor(500);
+    for (const message of recorder.messages.slice(0, 100)) message.ack();
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    await kill();
+    const restarted = server.restart();
+    await vi.waitFor(() => expect(ready()).toBe(false), { timeout: 10_000 });
+    await restarted;
+    await vi.waitFor(() => expect(ready()).toBe(true), { timeout: 60_000 });
+    await recorder.waitFor(900, 30_000);
+    await publish(1, "after");
+    await recorder.waitFor(901);
+    for (const message of recorder.messages) message.ack();
+    expect(new Set(recorder.types).size).toBe(501);
+  });
+});
