@@ -12,14 +12,18 @@ export interface UnixDatagramSocket extends EventEmitter {
   close(): void;
 }
 
+interface UnixDgram {
+  createSocket(type: "unix_dgram"): UnixDatagramSocket;
+}
+
 /** Opens sockets. */
 export type CreateUnixSocket = () => UnixDatagramSocket;
 
 /** @throws {ConfigError} where the package is not installed, or was not built for this Node. */
 export function loadUnixDatagrams(): CreateUnixSocket {
   try {
-    const { createSocket } = createRequire(import.meta.url)("unix-dgram") as { createSocket(type: "unix_dgram"): UnixDatagramSocket };
-    return () => createSocket("unix_dgram");
+    const unixDgram = createRequire(import.meta.url)("unix-dgram") as UnixDgram;
+    return () => unixDgram.createSocket("unix_dgram");
   } catch (thrown) {
     const reason = toError(thrown).message.split("\n")[0] ?? "";
     throw new ConfigError([

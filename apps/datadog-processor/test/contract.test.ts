@@ -7,11 +7,11 @@ describeExporter("datadog", async () => {
     redisArgs: ["--appendonly", "yes", "--appendfsync", "always"],
     env: { DATADOG_GRACE_MS: "400" },
   });
-  const { exporter, settled } = await harness.processor();
+  const processor = await harness.processor();
   return {
-    exporter,
+    exporter: processor.exporter,
     observe: async () => {
-      await settled();
+      await processor.settled();
       await harness.quiet();
       return { ...sortedMetrics(harness.received()), errors: harness.sink.errors };
     },

@@ -4,7 +4,7 @@ import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DatadogHarness } from "./datadog-harness.ts";
-import { sortedMetrics } from "./sorted-metrics.ts";
+import { sortedMetrics, type Sample } from "./sorted-metrics.ts";
 
 const SEED = Number(process.env["TEST_SEED"] ?? Date.now() % 2 ** 31);
 const signal = new AbortController().signal;
@@ -28,36 +28,39 @@ const deliveries: Record<string, (events: readonly CeleryEvent[]) => readonly (r
   "in random batches": (events) => draw(shuffled([...events, ...events]).chain((mixed) => split(mixed))),
 };
 
-describe.each(corpusNames)("%s", (name) => {
-  it.each(Object.entries(deliveries))(`sends the metrics foretold through UDP, with events %s (seed ${SEED})`, async (how, deliver) => {
-    const corpus = readCorpus(name);
-    const harness = await DatadogHarness.start({
-      redis,
-      env: { QUEUE_PREFIX: `{${name}-${how.replaceAll(" ", "-")}}`, DATADOG_GRACE_MS: "1500" },
-    });
-    try {
-      const processors = [await harness.processor(), await harness.processor()];
-      const batches = deliver(corpus.events);
-      for (let next = 0; next < batches.length; next += processors.length) {
-        await Promise.all(processors.map(({ exporter }, index) => exporter.export(batches[next + index] ?? [], signal)));
-      }
-      await Promise.all(processors.map((processor) => processor.settled()));
-      await harness.quiet();
+/** Within 2 µs: the recordings' clocks are floating-point seconds, ours whole microseconds. */
+function close({ key, seconds }: Sample): unknown {
+  return { key, seconds: expect.closeTo(seconds, -Math.log10(2 * 2e-6)) };
+}
 
-      const expected = sortedMetrics(corpus.metrics);
-      const close = ({ key, seconds }: { key: string; seconds: number }): unknown => ({
-        key,
-        // Within 2 µs: the recordings' clocks are floating-point seconds, ours whole microseconds.
-        seconds: expect.closeTo(seconds, -Math.log10(2 * 2e-6)),
+describe.each(corpusNames)("%s", (name) => {
+  it.concurrent.each(Object.entries(deliveries))(
+    `sends the metrics foretold through UDP, with events %s (seed ${SEED})`,
+    async (how, deliver) => {
+      const corpus = readCorpus(name);
+      const harness = await DatadogHarness.start({
+        redis,
+        env: { QUEUE_PREFIX: `{${name}-${how.replaceAll(" ", "-")}}`, DATADOG_GRACE_MS: "1500" },
       });
-      expect(sortedMetrics(harness.received())).toEqual({
-        counts: expected.counts,
-        runs: expected.runs.map(close),
-        waits: expected.waits.map(close),
-      });
-      expect(harness.sink.errors).toEqual([]);
-    } finally {
-      await harness.close();
-    }
-  });
+      try {
+        const processors = [await harness.processor(), await harness.processor()];
+        const batches = deliver(corpus.events);
+        for (let next = 0; next < batches.length; next += processors.length) {
+          await Promise.all(processors.map(({ exporter }, index) => exporter.export(batches[next + index] ?? [], signal)));
+        }
+        await Promise.all(processors.map((processor) => processor.settled()));
+        await harness.quiet();
+
+        const expected = sortedMetrics(corpus.metrics);
+        expect(sortedMetrics(harness.received())).toEqual({
+          counts: expected.counts,
+          runs: expected.runs.map(close),
+          waits: expected.waits.map(close),
+        });
+        expect(harness.sink.errors).toEqual([]);
+      } finally {
+        await harness.close();
+      }
+    },
+  );
 });

@@ -9,10 +9,15 @@ import type { Step } from "../src/exporter.ts";
 
 export interface HarnessOptions {
   readonly env?: Readonly<Record<string, string>>;
-  readonly onStep?: (step: Step) => void | Promise<void>;
   readonly redis?: RedisServer;
   /** Arguments for a Redis of its own. */
   readonly redisArgs?: readonly string[];
+}
+
+export interface ProcessorOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly onStep?: (step: Step) => void | Promise<void>;
+  readonly jobOwner?: string;
 }
 
 const COUNTS = ["success_count", "fail_count", "revoked_count", "rejected_count"] as const;
@@ -43,10 +48,10 @@ export class DatadogHarness {
     return new DatadogHarness(redis, await startStatsdSink(), options);
   }
 
-  /** A process with the exporter; several share Redis and sink. */
-  async processor({ env = {}, onStep }: Pick<HarnessOptions, "env" | "onStep"> = {}): Promise<TestExporter> {
-    const number = this.#exporters.length + 1;
-    const definition = withOwnJobs(defineDatadog(onStep === undefined ? {} : { onStep }), `processor-${number}`);
+  /** A process with the exporter; several share Redis and sink. Jobs of the same owner and number are the same job. */
+  async processor({ env = {}, onStep, jobOwner }: ProcessorOptions = {}): Promise<TestExporter> {
+    const owner = jobOwner ?? `processor-${this.#exporters.length + 1}`;
+    const definition = withOwnJobs(defineDatadog(onStep === undefined ? {} : { onStep }), owner);
     const exporter = await createTestExporter(definition, { ...this.env, ...env });
     this.#exporters.push(exporter);
     return exporter;
@@ -100,7 +105,7 @@ function withOwnJobs(definition: ReturnType<typeof defineDatadog>, owner: string
     if (process !== undefined) exporter.process = (ids, signal, { id }) => process(ids, signal, { id: `${owner}-${id}` });
     return exporter;
   };
-  return { ...definition, create } as unknown as ExporterDefinition;
+  return { ...definition, create };
 }
 
 function valueOf(tags: readonly string[], key: string): string {

@@ -1,0 +1,236 @@
+import {
+  TASK_ID,
+  taskFailed,
+  taskReceived,
+  taskRejected,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+} from "@celery-metrics-exporter/events/testing";
+import type { TaskEvent } from "@celery-metrics-exporter/events";
+import type { Exporter } from "@celery-metrics-exporter/pipeline";
+import { startRedis, startStatsdSink, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import type { Step } from "../src/exporter.ts";
+import { DatadogHarness, type HarnessOptions } from "./datadog-harness.ts";
+
+const A = { hostname: "w1@host-a" };
+const B = { hostname: "w2@host-b" };
+const NEVER = new AbortController().signal;
+const at = (timestamp: number): { timestamp: number } => ({ timestamp });
+const RUN = [taskSent(at(1_000)), taskReceived({ ...at(1_001), ...A }), taskStarted({ ...at(1_002), ...A })];
+const DONE = [...RUN, taskSucceeded({ ...at(1_003), ...A, runtime: 0.875 })];
+
+let redis: RedisServer;
+const harnesses: DatadogHarness[] = [];
+let prefixes = 0;
+beforeAll(async () => {
+  redis = await startRedis();
+});
+afterEach(async () => {
+  await Promise.all(harnesses.splice(0).map((harness) => harness.close()));
+});
+afterAll(() => redis.stop());
+
+async function start(env: HarnessOptions["env"] = {}): Promise<DatadogHarness> {
+  const harness = await DatadogHarness.start({ redis, env: { QUEUE_PREFIX: `{test-${++prefixes}}`, ...env } });
+  harnesses.push(harness);
+  return harness;
+}
+
+/** Delivers each batch in its turn, and waits until all that it led to is over. */
+async function deliver(harness: DatadogHarness, ...batches: readonly (readonly TaskEvent[])[]): Promise<void> {
+  const processor = await harness.processor();
+  for (const batch of batches) {
+    await processor.exporter.export(batch, NEVER);
+    await processor.settled();
+  }
+  await harness.quiet();
+  expect(harness.sink.errors).toEqual([]);
+}
+
+describe("a task", () => {
+  it("sends nothing before it has ended", async () => {
+    const harness = await start();
+    await deliver(harness, RUN);
+    expect(harness.sink.metrics).toEqual([]);
+  });
+
+  it("sends its metrics once, whatever comes again afterwards", async () => {
+    const harness = await start();
+    await deliver(harness, DONE, DONE, RUN.toReversed(), [taskReceived({ ...at(1_001.5), ...A })], DONE.toReversed());
+    expect(harness.received()).toMatchObject({
+      success_count: { "shop.cart.total|celery": 1 },
+      run_time: [["shop.cart.total|celery", "success", 0.875]],
+      wait_time: [["shop.cart.total|celery", 2, "sent"]],
+    });
+  });
+
+  it.each<[string, TaskEvent[]]>([
+    ["two task-failed 2 ms apart", [taskFailed({ ...at(1_003), ...A }), taskFailed({ ...at(1_003.002), ...A })]],
+    ["a task-failed and a task-rejected", [taskFailed({ ...at(1_003), ...A }), taskRejected({ ...at(1_003.001), ...A })]],
+  ])("counts one failure for %s, in one batch or in two", async (_, finals) => {
+    for (const batches of [[[...RUN, ...finals]], [RUN, ...finals.map((final) => [final])], [[...RUN, ...finals].toReversed()]]) {
+      const harness = await start();
+      await deliver(harness, ...batches);
+      const { fail_count, rejected_count, run_time, wait_time } = harness.received();
+      expect({ fail_count, rejected_count }).toEqual({ fail_count: { "shop.cart.total|celery": 1 }, rejected_count: {} });
+      expect([run_time.length, wait_time.length]).toEqual([1, 1]);
+    }
+  });
+
+  it("counts two for a second run by another worker", async () => {
+    const harness = await start();
+    const again = [taskReceived({ ...at(1_010), ...B }), taskStarted({ ...at(1_011), ...B }), taskFailed({ ...at(1_012), ...B })];
+    await deliver(harness, DONE, again, DONE, again);
+    const { success_count, fail_count, run_time, wait_time } = harness.received();
+    expect([success_count, fail_count]).toEqual([{ "shop.cart.total|celery": 1 }, { "shop.cart.total|celery": 1 }]);
+    expect(run_time.map(([, state, seconds]) => [state, seconds])).toEqual([
+      ["success", 0.875],
+      ["failure", 1],
+    ]);
+    expect(wait_time.map(([, seconds]) => seconds)).toEqual([2, 11]);
+  });
+
+  it("counts two for a second run by the same worker", async () => {
+    const harness = await start();
+    await deliver(harness, DONE, [taskStarted({ ...at(1_010), ...A }), taskSucceeded({ ...at(1_011), ...A, runtime: 1 })]);
+    expect(harness.received().success_count).toEqual({ "shop.cart.total|celery": 2 });
+  });
+});
+
+describe("a task that ended before all was told of it", () => {
+  it("is put off until its start and name have come", async () => {
+    const harness = await start({ DATADOG_INCOMPLETE_WAIT_MS: "6000" });
+    const processor = await harness.processor();
+    await processor.exporter.export([taskFailed({ ...at(1_003), ...A })], NEVER);
+    await sleep(400);
+    expect(harness.sink.metrics).toEqual([]);
+    await processor.exporter.export(RUN, NEVER);
+    await processor.settled();
+    await harness.quiet();
+    expect(harness.received()).toMatchObject({
+      run_time: [["shop.cart.total|celery", "failure", 1]],
+      wait_time: [["shop.cart.total|celery", 2, "sent"]],
+    });
+  });
+
+  it("is sent as it is when the limit is over, and again a task to be put off when it runs again", async () => {
+    const harness = await start({ DATADOG_INCOMPLETE_WAIT_MS: "400" });
+    const startedAt = performance.now();
+    await deliver(harness, [taskFailed({ ...at(1_003), ...A })]);
+    expect(performance.now() - startedAt).toBeGreaterThan(400);
+    expect(harness.received()).toMatchObject({ fail_count: { "unknown|unknown": 1 }, run_time: [], wait_time: [] });
+    await deliver(harness, [taskSent(at(1_000)), taskFailed({ ...at(1_004), ...B })]);
+    expect(harness.received()).toMatchObject({ fail_count: { "unknown|unknown": 1, "shop.cart.total|celery": 1 } });
+  });
+
+  it("does not wait for a task-sent", async () => {
+    const harness = await start({ DATADOG_INCOMPLETE_WAIT_MS: "20000" });
+    const startedAt = performance.now();
+    await deliver(harness, DONE.slice(1));
+    expect(performance.now() - startedAt).toBeLessThan(5_000);
+    expect(harness.received()).toMatchObject({ wait_time: [["shop.cart.total|unknown", 1, "received"]] });
+  });
+});
+
+describe("the agent", () => {
+  it("may be away: nothing is lost, and nothing marked as sent, until it is back", async () => {
+    const harness = await start();
+    const away = await startStatsdSink();
+    const { port } = away;
+    await away.close();
+    const processor = await harness.processor({ env: { DD_DOGSTATSD_PORT: String(port) } });
+    await processor.exporter.export(DONE, NEVER);
+    await sleep(400);
+    const back = await startStatsdSink({ port });
+    await processor.settled();
+    await back.waitFor(() => back.total("celery.task.success_count") === 1);
+    expect(back.values("celery.task.run_time")).toEqual([0.875]);
+    await back.close();
+  });
+});
+
+/** A process that dies after this step. */
+async function dyingAt(harness: DatadogHarness, step: Step, jobOwner?: string): Promise<Exporter> {
+  const { exporter } = await harness.processor({
+    onStep: (reached) => {
+      if (reached === step) throw new Error(`killed after ${step}`);
+    },
+    ...(jobOwner === undefined ? {} : { jobOwner }),
+  });
+  return exporter;
+}
+
+describe("a process that is killed", () => {
+  const EXPECTED = { success_count: { "shop.cart.total|celery": 1 }, wait_time: [["shop.cart.total|celery", 2, "sent"]] };
+
+  it.each<Step>(["merged", "scheduled"])("after it %s a batch leaves the tasks to whom the batch comes next", async (step) => {
+    const harness = await start();
+    const dying = await dyingAt(harness, step);
+    await expect(dying.export(DONE, NEVER)).rejects.toThrow("killed");
+    await deliver(harness, DONE);
+    expect(harness.received()).toMatchObject(EXPECTED);
+  });
+
+  it.each([
+    ["the same job at once", "queue", 0],
+    ["another job when the lease ends", "another", 900],
+  ])("after it claimed a task leaves it to %s", async (_, jobOwner, atLeastMs) => {
+    const harness = await start();
+    const merging = await dyingAt(harness, "merged");
+    await expect(merging.export(DONE, NEVER)).rejects.toThrow("killed");
+    const claiming = await dyingAt(harness, "claimed", "queue");
+    await expect(claiming.process?.([TASK_ID], NEVER, { id: "1" })).rejects.toThrow("killed");
+
+    const startedAt = performance.now();
+    const next = await harness.processor({ jobOwner });
+    await next.exporter.process?.([TASK_ID], NEVER, { id: "1" });
+    await next.settled();
+    expect(performance.now() - startedAt).toBeGreaterThan(atLeastMs);
+    await harness.quiet();
+    expect(harness.received()).toMatchObject(EXPECTED);
+  });
+
+  it("after it sent a task sends that job's tasks once more, and no others", async () => {
+    const harness = await start();
+    await deliver(harness, [taskRejected({ uuid: "other" })]);
+    const merging = await dyingAt(harness, "merged");
+    await expect(merging.export(DONE, NEVER)).rejects.toThrow("killed");
+    const sending = await dyingAt(harness, "sent", "queue");
+    await expect(sending.process?.([TASK_ID], NEVER, { id: "1" })).rejects.toThrow("killed");
+    const next = await harness.processor({ jobOwner: "queue" });
+    await next.exporter.process?.([TASK_ID, "other"], NEVER, { id: "1" });
+    await harness.quiet();
+    expect(harness.received()).toMatchObject({
+      success_count: { "shop.cart.total|celery": 2 },
+      rejected_count: { "unknown|unknown": 1 },
+    });
+  });
+});
+
+describe("what ended too long ago", () => {
+  it("is not sent where there is a limit, and counts as sent", async () => {
+    const harness = await start({ DATADOG_MAX_AGE_SECONDS: "3600" });
+    const now = Date.now() / 1_000;
+    await deliver(
+      harness,
+      [...DONE, taskSucceeded({ uuid: "recent", timestamp: now }), taskSent({ uuid: "recent", timestamp: now - 1 })],
+      DONE,
+    );
+    expect(harness.received().success_count).toEqual({ "shop.cart.total|celery": 1 });
+    expect(harness.received().wait_time).toEqual([]);
+  });
+});
+
+describe("the opt-in tags", () => {
+  it("name worker and exception", async () => {
+    const harness = await start({ DATADOG_TAG_WORKER: "true", DATADOG_TAG_EXCEPTION: "true", DATADOG_TAGS: "env:test" });
+    await deliver(harness, [...RUN, taskFailed({ ...at(1_003), ...A, exception: "ValueError('x')" })]);
+    const common = ["queue:celery", "task_name:shop.cart.total", "env:test", "worker:w1_host-a"];
+    expect(harness.sink.select("celery.task.fail_count")[0]?.tags).toEqual([...common, "exception:valueerror"]);
+    expect(harness.sink.select("celery.task.run_time")[0]?.tags).toEqual([...common, "state:failure"]);
+    expect(harness.sink.select("celery.task.wait_time")[0]?.tags).toEqual([...common, "basis:sent"]);
+  });
+});

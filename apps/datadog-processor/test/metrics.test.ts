@@ -1,0 +1,73 @@
+import { describe, expect, it } from "vitest";
+import { TaskMetricsMapper, type MetricOptions, type TaskMetrics } from "../src/metrics.ts";
+
+const PLAIN: MetricOptions = { prefix: "celery.", tags: [], timerType: "distribution", tagWorker: false, tagException: false };
+
+const FAILED: TaskMetrics = {
+  name: "shop.cart.total",
+  queue: "celery",
+  completions: [{ state: "FAILURE", finishedAt: 1, runTime: 0.25, lacksStart: false, worker: "w1@host-a", exception: "ValueError" }],
+  waits: [
+    { seconds: 1.5, basis: "sent", skewed: false, worker: "w1@host-a" },
+    { seconds: 0.5, basis: "received", skewed: false, worker: "w2@host-b" },
+  ],
+};
+
+function lines(tasks: readonly TaskMetrics[], options: Partial<MetricOptions> = {}): string[] {
+  const series = new TaskMetricsMapper({ ...PLAIN, ...options }).seriesOf(tasks);
+  return series.map(({ name, type, tags, values }) => `${name} ${type} ${values.join(" ")} ${tags}`);
+}
+
+describe("the metrics of a task", () => {
+  it("are a count, its run time and its waits, tagged with queue and name", () => {
+    expect(lines([FAILED])).toEqual([
+      "celery.task.fail_count c 1 queue:celery,task_name:shop.cart.total",
+      "celery.task.run_time d 0.25 queue:celery,task_name:shop.cart.total,state:failure",
+      "celery.task.wait_time d 1.5 queue:celery,task_name:shop.cart.total,basis:sent",
+      "celery.task.wait_time d 0.5 queue:celery,task_name:shop.cart.total,basis:received",
+    ]);
+  });
+
+  it.each([
+    ["SUCCESS", "celery.task.success_count"],
+    ["FAILURE", "celery.task.fail_count"],
+    ["REVOKED", "celery.task.revoked_count"],
+    ["REJECTED", "celery.task.rejected_count"],
+  ] as const)("count %s as %s, with unknown where no event told", (state, name) => {
+    const task: TaskMetrics = { completions: [{ state, finishedAt: 1, lacksStart: false }], waits: [] };
+    expect(lines([task])).toEqual([`${name} c 1 queue:unknown,task_name:unknown`]);
+  });
+
+  it("add up counts and gather values of the same tags", () => {
+    expect(lines([FAILED, FAILED, { ...FAILED, queue: "mail" }]).filter((line) => !line.includes("wait_time"))).toEqual([
+      "celery.task.fail_count c 2 queue:celery,task_name:shop.cart.total",
+      "celery.task.run_time d 0.25 0.25 queue:celery,task_name:shop.cart.total,state:failure",
+      "celery.task.fail_count c 1 queue:mail,task_name:shop.cart.total",
+      "celery.task.run_time d 0.25 queue:mail,task_name:shop.cart.total,state:failure",
+    ]);
+  });
+
+  it("carry worker and exception where they are switched on", () => {
+    expect(lines([FAILED], { tagWorker: true, tagException: true })).toEqual([
+      "celery.task.fail_count c 1 queue:celery,task_name:shop.cart.total,worker:w1_host-a,exception:valueerror",
+      "celery.task.run_time d 0.25 queue:celery,task_name:shop.cart.total,worker:w1_host-a,state:failure",
+      "celery.task.wait_time d 1.5 queue:celery,task_name:shop.cart.total,worker:w1_host-a,basis:sent",
+      "celery.task.wait_time d 0.5 queue:celery,task_name:shop.cart.total,worker:w2_host-b,basis:received",
+    ]);
+  });
+
+  it.each([
+    ["histogram", "h", "0.25"],
+    ["timing", "ms", "250"],
+  ] as const)("are of type %s by setting", (timerType, type, value) => {
+    expect(lines([FAILED], { timerType })[1]).toBe(
+      `celery.task.run_time ${type} ${value} queue:celery,task_name:shop.cart.total,state:failure`,
+    );
+  });
+
+  it("carry the tags and the prefix of the settings, each tag once", () => {
+    expect(lines([FAILED], { prefix: "shop.", tags: ["env:Prod", "team:x y", "env:prod", " "] })[0]).toBe(
+      "shop.task.fail_count c 1 queue:celery,task_name:shop.cart.total,env:prod,team:x_y",
+    );
+  });
+});

@@ -1,0 +1,75 @@
+import { ConfigError, Metrics, UnavailableError, toError } from "@celery-metrics-exporter/runtime";
+import { parseDatagram } from "@celery-metrics-exporter/testkit";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { encodePackets } from "../src/dogstatsd-line.ts";
+import { StatsdClient } from "../src/statsd-client.ts";
+
+interface BoundSocket {
+  bind(path: string): void;
+  close(): void;
+}
+type CreateSocket = (type: "unix_dgram", onMessage: (message: Buffer) => void) => BoundSocket;
+
+/** The package is optional: it needs a compiler. Both what happens with it and what happens without it is tested, where it can be. */
+function findUnixDgram(): CreateSocket | undefined {
+  try {
+    return (createRequire(import.meta.url)("unix-dgram") as { createSocket: CreateSocket }).createSocket;
+  } catch {
+    return undefined;
+  }
+}
+
+const createUnixSocket = findUnixDgram();
+
+function clientFor(path: string): StatsdClient {
+  return new StatsdClient({ address: { kind: "unix", path }, maxPacketBytes: 0, maxPacketsPerSecond: 1, metrics: new Metrics() });
+}
+
+function problemsOf(attempt: () => unknown): readonly string[] {
+  try {
+    attempt();
+  } catch (thrown) {
+    if (thrown instanceof ConfigError) return thrown.problems;
+    throw toError(thrown);
+  }
+  return [];
+}
+
+describe.skipIf(createUnixSocket !== undefined)("a Unix domain socket without the package unix-dgram", () => {
+  it("is refused at start, with what to do about it", () => {
+    expect(problemsOf(() => clientFor("/run/dsd.socket")).join()).toMatch(/DD_DOGSTATSD_URL: .*unix-dgram.*use udp:\/\//);
+  });
+});
+
+describe.runIf(createUnixSocket !== undefined)("sending over a Unix domain socket", () => {
+  it("loses nothing of 20,000 values, waits for a slow agent, and notices one that is not there", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "cme-uds-"));
+    const path = join(folder, "dsd.socket");
+    const client = clientFor(path);
+    const values: number[] = [];
+    try {
+      const packets = encodePackets(
+        [{ name: "a", type: "d", tags: "queue:q", values: Array.from({ length: 20_000 }, (_, index) => index) }],
+        client.maxPacketBytes,
+      );
+      await expect(client.send(packets)).rejects.toBeInstanceOf(UnavailableError);
+
+      const agent = createUnixSocket?.("unix_dgram", (message) => {
+        for (const parsed of parseDatagram(message)) if (parsed.kind === "metric") values.push(...parsed.values);
+      });
+      agent?.bind(path);
+      await client.send(packets);
+      await expect.poll(() => values.length).toBe(20_000);
+      expect(Math.max(...packets.map((packet) => packet.length))).toBeGreaterThan(8_000);
+      agent?.close();
+      await expect(client.send(packets)).rejects.toBeInstanceOf(UnavailableError);
+    } finally {
+      await client.close();
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
