@@ -23,7 +23,8 @@ const groupColumns: readonly TaskColumn[] = groups.flatMap(({ moves }) => moves)
  * The rows between the two parts are one parameter: a JSON array of rows with distinct ids, whose keys are columns and whose instants are
  * microseconds since the epoch.
  *
- * Sorted by id, so that statements that overlap lock their rows in the same order. A row that would not change is not written.
+ * Sorted by id, so that statements that overlap lock their rows in the same order. A row that would not change is not written. `OFFSET 0`
+ * keeps the planner from copying each group's comparison into each of its columns.
  */
 export const UPSERT_STATEMENT = {
   beforeRows: `
@@ -75,6 +76,7 @@ function operand(row: string, column: TaskColumn): string {
   return sqlTypes.get(column) === "text" ? `${row}.${column} COLLATE "C"` : `${row}.${column}`;
 }
 
+/** Values that no row has: texts are never empty here, ranks and retries never negative. */
 function loser(column: TaskColumn, wins: Criterion["wins"]): string {
   switch (sqlTypes.get(column)) {
     case "text":

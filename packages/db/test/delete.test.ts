@@ -33,19 +33,24 @@ describe("deleteTasks", () => {
     expect(await ids()).toEqual(["keep"]);
   });
 
-  test("does not deadlock with upserts of the same tasks", async () => {
-    const many = Array.from({ length: 300 }, (_, index) => `task-${index}`);
+  test("does not deadlock with upserts of the same tasks, however the rows lie in the table", async () => {
+    const many = Array.from({ length: 400 }, (_, index) => `task-${String(index).padStart(3, "0")}`);
     const events = many.map((uuid) => taskSent({ uuid }));
-    const work = Array.from({ length: 12 }, (_, index) => [
-      upsertTasks(
-        table.database,
-        events.map((event) => ({ ...event, timestamp: SENT_AT - index })),
-      ),
-      deleteTasks(table.database, many.toReversed()),
-    ]);
-    await expect(Promise.all(work.flat())).resolves.toBeDefined();
+    for (let round = 1; round <= 4; round++) {
+      // The last id first.
+      for (const group of chunks(events, 10).toReversed()) await upsertTasks(table.database, group);
+      await query(table.database, sql`analyze ${celeryTask}`); // so that Postgres reads them as they lie
+      const newer = events.map((event) => ({ ...event, timestamp: SENT_AT + round }));
+      await Promise.all([newer, newer].flatMap((batch) => [upsertTasks(table.database, batch), deleteTasks(table.database, many)]));
+      await deleteTasks(table.database, many);
+    }
+    expect(await ids()).toEqual([]);
   });
 });
+
+function chunks<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, index) => items.slice(index * size, (index + 1) * size));
+}
 
 describe("deleteOldTasks", () => {
   test("deletes, in batches, what is old by its last event, its ETA and its row", async () => {
