@@ -14,7 +14,7 @@ export const HELP_OPTION: CommandOption = { name: "help", description: "Show thi
  *
  * @throws {UsageError} at the first option that is unknown or lacks its value, and at anything that is no option.
  */
-export function readArguments(command: Command, args: readonly string[], env: Environment): Invocation {
+export function readArguments(command: Command, args: readonly string[], env: Environment): Pick<Invocation, "options" | "env"> {
   const settings = settingsByOption(command);
   const own = new Map([...command.options, HELP_OPTION].map((option) => [option.name, option]));
   const takesValue = (name: string): boolean => settings.has(name) || own.get(name)?.value !== undefined;

@@ -1,6 +1,7 @@
 /** What a command of the command line is. */
 import type { Environment } from "@celery-metrics-exporter/runtime";
 import type { SettingsGroup } from "./settings.ts";
+import type { Terminal } from "./terminal.ts";
 
 /** An option that is not a setting. */
 export interface CommandOption {
@@ -16,6 +17,7 @@ export interface Invocation {
   readonly options: ReadonlyMap<string, string>;
   /** The environment with the settings given as options put over it. */
   readonly env: Environment;
+  readonly terminal: Terminal;
 }
 
 export interface Command {

@@ -7,7 +7,7 @@ import { demo } from "./commands/demo.ts";
 import { migrate } from "./commands/migrate.ts";
 import { start } from "./commands/start.ts";
 import { PROGRAM, commandHelp, programHelp } from "./help.ts";
-import { openTerminal } from "./terminal.ts";
+import { openTerminal, type Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
 
 const COMMANDS: readonly Command[] = [start, migrate, demo];
@@ -15,7 +15,7 @@ const COMMANDS: readonly Command[] = [start, migrate, demo];
 /** Runs the command that `args` name, and ends the process with its exit code when it fails. */
 export async function runProgram(args: readonly string[], env: Environment): Promise<void> {
   try {
-    await run(args, env);
+    await runCommand(args, env, openTerminal(env));
   } catch (thrown) {
     const error = toError(thrown);
     if (error instanceof UsageError) exitWith(error.exitCode, `${PROGRAM}: ${error.message} See ${PROGRAM} --help.`);
@@ -25,8 +25,12 @@ export async function runProgram(args: readonly string[], env: Environment): Pro
   }
 }
 
-async function run([name, ...args]: readonly string[], env: Environment): Promise<void> {
-  const terminal = openTerminal(env);
+/**
+ * Runs the command that the first of `args` names, or shows help.
+ *
+ * @throws {CodedError} with the exit code the process should end with.
+ */
+export async function runCommand([name, ...args]: readonly string[], env: Environment, terminal: Terminal): Promise<void> {
   const width = Math.min(terminal.columns, 110);
   if (name === "--help" || name === "help") return terminal.write(`${programHelp(COMMANDS, width)}\n`);
   if (name === "--version") return terminal.write(`${version()}\n`);
@@ -35,7 +39,7 @@ async function run([name, ...args]: readonly string[], env: Environment): Promis
   if (command === undefined) throw new UsageError(unknown(name.startsWith("-") ? "option" : "command", name, allWords()));
   const invocation = readArguments(command, args, env);
   if (invocation.options.has("help")) return terminal.write(`${commandHelp(command, width)}\n`);
-  await command.run(invocation);
+  await command.run({ ...invocation, terminal });
 }
 
 function allWords(): string[] {

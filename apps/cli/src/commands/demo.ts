@@ -8,7 +8,6 @@ import { runDemo } from "../demo/run-demo.ts";
 import { startSimulator } from "../demo/simulator.ts";
 import { ALL_ROLES } from "../roles.ts";
 import { groupSettings } from "../settings.ts";
-import { openTerminal } from "../terminal.ts";
 import { UsageError } from "../usage-error.ts";
 
 const Config = z.object({
@@ -31,7 +30,7 @@ export const demo: Command = {
     { name: "no-dashboard", description: "Run without the dashboard." },
   ],
   settings: [...withDefaultDatabase(groupSettings(ALL_ROLES), DEMO_DATABASE_URL), ...groupSettings([{ name: "demo", Config }])],
-  async run({ options, env }) {
+  async run({ options, env, terminal }) {
     const { DEMO_CELERY_PYTHON: python } = loadConfig(Config, env);
     const brokerUrl = env["CELERY_BROKER_URL"] ?? "";
     if (brokerUrl === "") throw new ConfigError(["CELERY_BROKER_URL: is required. `npm run demo` starts a broker and sets it."]);
@@ -40,7 +39,7 @@ export const demo: Command = {
       env,
       seconds,
       withDashboard: !options.has("no-dashboard"),
-      terminal: openTerminal(env),
+      terminal,
       startWorkload: () => (python === undefined ? startSimulator(brokerUrl) : startCelery({ python, brokerUrl, env, seconds })),
     });
     exitWith(agrees ? 0 : 1);

@@ -5,7 +5,6 @@ import { postgres } from "postgres-processor";
 import { z } from "zod";
 import type { Command } from "../command.ts";
 import { groupSettings } from "../settings.ts";
-import { openTerminal } from "../terminal.ts";
 
 const Config = z.object({ DATABASE_URL: postgres.Config.shape.DATABASE_URL });
 
@@ -17,9 +16,9 @@ export const migrate: Command = {
     "The same files as `pnpm drizzle-kit migrate` applies.",
   options: [],
   settings: groupSettings([{ name: "migrate", Config }]),
-  async run({ env }) {
+  async run({ env, terminal }) {
     const { DATABASE_URL: url } = loadConfig(Config, env);
     await applyMigrations(url);
-    openTerminal(env).write(`The table celery_task in ${redactUrl(url)} is up to date.\n`);
+    terminal.write(`The table celery_task in ${redactUrl(url)} is up to date.\n`);
   },
 };

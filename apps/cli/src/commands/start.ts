@@ -7,7 +7,6 @@ import { PROGRAM } from "../help.ts";
 import { printConfig } from "../print-config.ts";
 import { ALL_ROLES, chosenExporters, loadConfigs, rolesFor } from "../roles.ts";
 import { groupSettings } from "../settings.ts";
-import { openTerminal } from "../terminal.ts";
 
 export const start: Command = {
   name: "start",
@@ -21,12 +20,11 @@ export const start: Command = {
     { name: "print-config", description: "Show the settings in use, secrets masked, and end." },
   ],
   settings: withDefaultDatabase(groupSettings(ALL_ROLES), EMBEDDED_DATABASE_URL),
-  async run({ options, env: given }) {
+  async run({ options, env: given, terminal }) {
     const exporterNames = chosenExporters(given);
     const { env, isEmbedded } = exporterNames.includes("postgres") ? withDatabase(given) : { env: given, isEmbedded: false };
     const roles = rolesFor(exporterNames, { withDashboard: !options.has("no-dashboard") });
     const configs = loadConfigs(roles, env);
-    const terminal = openTerminal(env);
     if (options.has("print-config")) return terminal.write(printConfig(configs));
     if (options.has("check-config")) return terminal.write("The settings are right.\n");
     if (isEmbedded) {

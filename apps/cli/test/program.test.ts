@@ -1,0 +1,117 @@
+import { ConfigError, type Environment } from "@celery-metrics-exporter/runtime";
+import { describe, expect, it } from "vitest";
+import { runCommand } from "../src/program.ts";
+import { ALL_ROLES } from "../src/roles.ts";
+import { toOption } from "../src/settings.ts";
+import { UsageError } from "../src/usage-error.ts";
+import { runProgram } from "./harness.ts";
+
+const BROKER = { CELERY_BROKER_URL: "amqp://user:hunter2@localhost//" };
+
+/** What a command writes, run in this process. */
+async function outputOf(args: readonly string[], env: Environment = {}): Promise<string> {
+  let output = "";
+  const plain = { isInteractive: false, columns: 100, bold: String, dim: String, green: String, red: String, yellow: String };
+  await runCommand(args, env, { ...plain, write: (text) => void (output += text) });
+  return output;
+}
+
+async function problemsOf(args: readonly string[], env: Environment): Promise<readonly string[]> {
+  const error = await outputOf(args, env).then(String, (thrown: unknown) => thrown);
+  if (!(error instanceof ConfigError)) throw new Error(`no ConfigError: ${String(error)}`);
+  return error.problems;
+}
+
+describe("the program", () => {
+  it("tells its commands and its version", async () => {
+    const help = await outputOf(["--help"]);
+    for (const command of ["start", "migrate", "demo"]) expect(help).toMatch(new RegExp(`^  ${command} `, "m"));
+    expect(await outputOf(["--version"])).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+
+  it("tells every setting of every role as an option of start", async () => {
+    const help = await outputOf(["start", "--help"]);
+    const settings = new Set(ALL_ROLES.flatMap((role) => Object.keys(role.Config.shape)));
+    expect(settings.size).toBeGreaterThan(40);
+    expect([...settings].filter((setting) => !help.includes(`--${toOption(setting)} <value>`))).toEqual([]);
+    expect(help.split("\n").filter((line) => line.length > 100)).toEqual([]);
+  });
+
+  it.each([
+    [[], "A command is needed."],
+    [["strat"], 'Unknown command "strat". Did you mean "start"?'],
+    [["--hepl"], 'Unknown option "--hepl". Did you mean "--help"?'],
+    [["start", "--brokr", "x"], 'Unknown option "--brokr". Did you mean "--broker"?'],
+    [["demo", "--seconds", "soon"], '--seconds needs a number above 0, not "soon".'],
+  ])("refuses %j, with a suggestion", async (args, message) => {
+    await expect(outputOf(args, BROKER)).rejects.toThrow(new UsageError(message));
+  });
+
+  it.each([
+    [64, ["strat"], "Unknown command"],
+    [78, ["start"], "- CELERY_BROKER_URL: is required."],
+    [
+      69,
+      [
+        "start",
+        "--broker",
+        "amqp://localhost//",
+        "--redis",
+        "redis://127.0.0.1:9",
+        "--startup-timeout-seconds",
+        "1",
+        "--exporters",
+        "datadog",
+      ],
+      "[ERR_UNAVAILABLE]",
+    ],
+  ])("exits %i after %j", async (exitCode, args, message) => {
+    const run = await runProgram(args);
+    expect(run).toMatchObject({ exitCode, errors: expect.stringContaining(message) as string });
+  });
+});
+
+describe("start", () => {
+  it("tells every problem of every role by name, and no secret", async () => {
+    const args = ["start", "--datadog-grace-ms", "soon", "--health-port", "70000", "--database", "mysql://user:hunter2@localhost/db"];
+    const problems = await problemsOf(args, { ...BROKER, DASHBOARD_HOST: "0.0.0.0" });
+    expect(problems.map((problem) => problem.split(":")[0]).toSorted()).toEqual([
+      "DASHBOARD_HOST",
+      "DATABASE_URL",
+      "DATADOG_GRACE_MS",
+      "HEALTH_PORT",
+    ]);
+    expect(problems.join()).not.toContain("hunter2");
+  });
+
+  it("refuses an exporter there is not, and names those there are", async () => {
+    expect(await problemsOf(["start", "--exporters", "datadog,promtail"], BROKER)).toEqual([
+      expect.stringMatching(/^EXPORTERS: .*promtail.*datadog, postgres/),
+    ]);
+  });
+
+  it("configures only the roles of the chosen exporters", async () => {
+    const env = { ...BROKER, DATADOG_GRACE_MS: "soon", DASHBOARD_PORT: "many" };
+    expect(await outputOf(["start", "--exporters", "postgres", "--no-dashboard", "--check-config"], env)).toBe("The settings are right.\n");
+    expect(await problemsOf(["start", "--exporters", "postgres", "--check-config"], env)).toEqual([
+      expect.stringContaining("DASHBOARD_PORT"),
+    ]);
+    expect(await problemsOf(["start", "--no-dashboard", "--check-config"], env)).toEqual([expect.stringContaining("DATADOG_GRACE_MS")]);
+  });
+
+  it("prints the settings in use, options over variables, secrets masked", async () => {
+    const env = { ...BROKER, LOG_LEVEL: "warn", DASHBOARD_USERNAME: "ops", DASHBOARD_PASSWORD: "hunter2" };
+    const output = await outputOf(["start", "--log-level", "debug", "--print-config"], env);
+    const lines = output.split("\n");
+    for (const line of [
+      "LOG_LEVEL=debug",
+      "CELERY_BROKER_URL=amqp://***@localhost//",
+      "EXPORTERS=datadog,postgres",
+      "DASHBOARD_PASSWORD=[redacted]",
+    ]) {
+      expect(lines).toContain(line);
+    }
+    expect(lines).toContain("# DD_DOGSTATSD_URL is not set");
+    expect(output).not.toContain("hunter2");
+  });
+});
