@@ -39,8 +39,8 @@ describe.each(corpusNames)("the frames of %s", (corpusName) => {
       redisUrl: redis.url,
       brokerUrl: brokerUrl(corpusName),
       name: `corpus-${corpusName}-${order.replaceAll(" ", "-")}`,
-      // What lacks its name for good is not waited for long.
-      env: { DATADOG_INCOMPLETE_MS: "1500" },
+      // What lacks its name for good is not waited for long, nor is a lease of the job that has sent the first of two copies.
+      env: { DATADOG_INCOMPLETE_WAIT_MS: "1500", DATADOG_LEASE_MS: "2000" },
     });
     await pipeline.publish(frames);
     await pipeline.settled(frames.reduce((sum, frame) => sum + corpus.decode(frame).events.length, 0));

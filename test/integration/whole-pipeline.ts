@@ -55,12 +55,14 @@ export async function startWholePipeline({ redisUrl, brokerUrl, name, env = {} }
       DATADOG_GRACE_MS: "500",
       ...env,
     },
-    createLogger(name, "warn"),
+    createLogger(name, "error"),
   );
   const redis = new Redis(redisUrl, { maxRetriesPerRequest: null });
   const queues = QUEUES.map((queue) => new Queue(queue, { connection: redis, prefix }));
   const deadLetters = new Queue(DEAD_LETTER_QUEUE, { connection: redis, prefix });
   const pool = new pg.Pool({ connectionString: database.url });
+  // The database is dropped while connections of the pool are still on their way out.
+  pool.on("error", () => {});
   const publisher = brokerUrl.startsWith("redis") ? await redisPublisher(brokerUrl, name) : await rabbitmqPublisher(brokerUrl, name);
   return {
     sink,

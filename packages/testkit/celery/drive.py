@@ -51,7 +51,8 @@ def reminder(rng):
 
 
 def sale(rng):
-    shop.announce_sale.apply_async((f"A-{rng.randrange(1000)}",), expires=-1)
+    # It expires while a worker holds it: RabbitMQ drops a message that expires in its queue, and then there is no event.
+    shop.announce_sale.apply_async((f"A-{rng.randrange(1000)}",), countdown=2.5, expires=2)
 
 
 def feed(rng):

@@ -88,7 +88,7 @@ def import_catalogue(rows, seconds=60.0):
 
 @app.task(name="shop.announce_sale")
 def announce_sale(item):
-    """Sent with an expiry in the past: revoked when a worker receives it."""
+    """Sent with an expiry before its ETA: revoked when its time comes."""
     return item
 
 
