@@ -64,7 +64,8 @@ const SCHEMES: Readonly<Record<string, Scheme>> = {
 const SUPPORTED = "amqp, amqps, pyamqp, redis, rediss, redis+socket, sentinel";
 
 /** Celery's other transports: their workers send events nowhere (Celery's documentation, "Broker Overview", column Monitoring). */
-const WITHOUT_EVENTS = /^(sqs|kafka|confluentkafka|zookeeper|zk|mongodb|sqla|sqlalchemy|filesystem|memory|consul|etcd|azure.*|slmq|qpid)(\+|$)/i;
+const WITHOUT_EVENTS =
+  /^(sqs|kafka|confluentkafka|zookeeper|zk|mongodb|sqla|sqlalchemy|filesystem|memory|consul|etcd|azure.*|slmq|qpid)(\+|$)/i;
 
 class Problem extends Error {}
 
@@ -102,7 +103,8 @@ type AnyServer = RabbitmqServer & RedisServer;
 
 function toServer(part: string, first: NamedScheme): AnyServer {
   const scheme = schemeOf(part);
-  if (scheme.broker !== first.broker || (scheme.name === "sentinel") !== (first.name === "sentinel")) throw new Problem("the entries of a failover list must be of one kind of broker");
+  if (scheme.broker !== first.broker || (scheme.name === "sentinel") !== (first.name === "sentinel"))
+    throw new Problem("the entries of a failover list must be of one kind of broker");
   const parsed = parseUrlParts(part);
   if (!parsed.ok) throw new Problem(parsed.problem);
   const { host, port, username, password, query } = parsed.parts;

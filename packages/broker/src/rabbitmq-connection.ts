@@ -2,11 +2,14 @@
 import { CodedError, toError } from "@celery-metrics-exporter/runtime";
 import { connect, type ChannelModel } from "amqplib";
 import { isIP } from "node:net";
+import type { Duplex } from "node:stream";
 import type { RabbitmqServer } from "./broker-url.ts";
 import { RefusedError } from "./refused-error.ts";
 import { tlsProblem, toTlsOptions } from "./tls-options.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
+/** A broker that does not answer a close has this long. */
+const CLOSE_TIMEOUT_MS = 2_000;
 /** A connection on which nothing came for two intervals is dead: half-open ones are noticed after 20 to 30 s. */
 const HEARTBEAT_SECONDS = 10;
 
@@ -40,6 +43,20 @@ export async function connectRabbitmq(server: RabbitmqServer): Promise<ChannelMo
   } catch (thrown) {
     throw explain(toError(thrown), server);
   }
+}
+
+/** Closes in bounded time, whether the broker answers or not, and never throws. */
+export async function closeRabbitmq(connection: ChannelModel): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const silent = new Promise<void>((resolve) => {
+    timer = setTimeout(() => {
+      // amqplib waits for the answer for ever, and so does every call that is under way; it has no public way to end that.
+      (connection.connection as { stream?: Duplex }).stream?.destroy(new Error("no answer to close"));
+      resolve();
+    }, CLOSE_TIMEOUT_MS);
+  });
+  await Promise.race([connection.close().catch(() => {}), silent]);
+  clearTimeout(timer);
 }
 
 function explain(error: Error, { vhost }: RabbitmqServer): Error {

@@ -4,7 +4,7 @@ import type { Channel, ChannelModel, ConsumeMessage } from "amqplib";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AckWindow } from "./ack-window.ts";
 import type { RabbitmqServer } from "./broker-url.ts";
-import { connectRabbitmq } from "./rabbitmq-connection.ts";
+import { closeRabbitmq, connectRabbitmq } from "./rabbitmq-connection.ts";
 import { declareTopology, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 import type { Session } from "./session-keeper.ts";
 
@@ -16,7 +16,7 @@ export interface RabbitmqSessionOptions {
   readonly logger: Logger;
 }
 
-/** A broker that does not answer a close has this long. */
+/** A broker that does not answer the close of a channel has this long. */
 const CLOSE_TIMEOUT_MS = 2_000;
 
 /**
@@ -31,7 +31,7 @@ export async function openRabbitmqSession(
   const connection = await connectRabbitmq(server);
   // Every error of a connection is followed by its close, or fails the step under way.
   connection.on("error", () => {});
-  const abort = (): void => void closeQuietly(connection);
+  const abort = (): void => void closeRabbitmq(connection);
   signal.addEventListener("abort", abort, { once: true });
   try {
     if (signal.aborted) throw new Error("no answer in time");
@@ -42,7 +42,7 @@ export async function openRabbitmqSession(
     await channel.prefetch(options.prefetch, false);
     return session;
   } catch (thrown) {
-    await closeQuietly(connection);
+    await closeRabbitmq(connection);
     throw signal.aborted ? new Error("no answer in time") : toError(thrown);
   } finally {
     signal.removeEventListener("abort", abort);
@@ -119,7 +119,7 @@ export class RabbitmqSession implements Session {
       await Promise.race([this.#channel.close().catch(() => {}), sleep(CLOSE_TIMEOUT_MS)]);
     }
     this.#end(new Error("closed by us"));
-    await closeQuietly(this.#connection);
+    await closeRabbitmq(this.#connection);
   }
 
   async #switch(): Promise<void> {
@@ -169,8 +169,4 @@ export class RabbitmqSession implements Session {
       this.#end(toError(thrown));
     }
   }
-}
-
-async function closeQuietly(connection: ChannelModel): Promise<void> {
-  await Promise.race([connection.close().catch(() => {}), sleep(CLOSE_TIMEOUT_MS)]);
 }

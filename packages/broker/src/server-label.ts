@@ -6,7 +6,8 @@ export function rabbitmqLabel({ host, port, vhost, tls }: RabbitmqServer): strin
 }
 
 export function redisLabel({ host, port, db, socketPath, sentinels, tls }: RedisServer): string {
-  if (sentinels !== undefined) return sentinels.map((sentinel) => `sentinel://${bracketed(sentinel.host)}:${sentinel.port}/${db}`).join(";");
+  if (sentinels !== undefined)
+    return sentinels.map((sentinel) => `sentinel://${bracketed(sentinel.host)}:${sentinel.port}/${db}`).join(";");
   if (socketPath !== undefined) return `redis+socket://${socketPath}`;
   return `${tls === undefined ? "redis" : "rediss"}://${bracketed(host)}:${port}/${db}`;
 }

@@ -37,7 +37,7 @@ export interface SessionKeeperOptions<Server, S extends Session> {
   readonly health: ComponentHealth;
 }
 
-const OPEN_TIMEOUT_MS = 30_000;
+const OPEN_TIMEOUT_MS = 15_000;
 /** A session that lasted this long was a good one: the next try comes soon. */
 const GOOD_SESSION_MS = 5_000;
 
@@ -129,11 +129,13 @@ export class SessionKeeper<Server, S extends Session> {
 
   async #open(server: Server, timeoutMs: number): Promise<S | Error> {
     const { open, health } = this.#options;
-    const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(Math.min(timeoutMs, OPEN_TIMEOUT_MS))]);
+    const attempt = new AbortController();
+    const abort = (): void => attempt.abort();
+    const timer = setTimeout(abort, Math.min(timeoutMs, OPEN_TIMEOUT_MS));
+    this.#stopping.signal.addEventListener("abort", abort, { once: true });
     try {
-      const session = await open(server, signal);
+      const session = await unlessAborted(open(server, attempt.signal), attempt.signal);
       this.#session = session;
-      if (this.#stopping.signal.aborted) await session.close();
       health.up();
       return session;
     } catch (thrown) {
@@ -142,6 +144,9 @@ export class SessionKeeper<Server, S extends Session> {
       this.#turn += 1;
       this.#failures += 1;
       return error;
+    } finally {
+      clearTimeout(timer);
+      this.#stopping.signal.removeEventListener("abort", abort);
     }
   }
 
@@ -165,6 +170,26 @@ export class SessionKeeper<Server, S extends Session> {
       cause: error,
     });
   }
+}
+
+/** Whatever a broker does not answer, we do not wait for it; a session that comes too late is closed. */
+async function unlessAborted<S extends Session>(opening: Promise<S>, signal: AbortSignal): Promise<S> {
+  let tooLate = false;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    signal.addEventListener(
+      "abort",
+      () => {
+        tooLate = true;
+        reject(new Error("no answer in time"));
+      },
+      { once: true },
+    );
+  });
+  opening.then(
+    (session) => (tooLate ? session.close() : undefined),
+    () => {},
+  );
+  return Promise.race([opening, aborted]);
 }
 
 /** Node's error for a name with several addresses has no message of its own. */

@@ -181,7 +181,13 @@ describe("RabbitmqSource", () => {
 
   describe("at start", () => {
     async function start(url: string, startupTimeoutMs = 1_000): Promise<void> {
-      const options = { ...TOPOLOGY, exchange: "celeryev-start", queue: "celery-metrics-exporter-start", queueExpiresMs: 60_000, prefetch: 10 };
+      const options = {
+        ...TOPOLOGY,
+        exchange: "celeryev-start",
+        queue: "celery-metrics-exporter-start",
+        queueExpiresMs: 60_000,
+        prefetch: 10,
+      };
       const source = new RabbitmqSource(rabbitmqServers(url), options, testContext(startupTimeoutMs));
       releases.push(() => source.stop());
       await source.start(() => {});
@@ -192,11 +198,7 @@ describe("RabbitmqSource", () => {
     it.each([
       ["a wrong password", () => `amqp://guest:secret@127.0.0.1:${port()}//`, /refuses us: wrong user or password/],
       ["an unknown vhost", () => `amqp://guest:guest@127.0.0.1:${port()}/nowhere`, /refuses us: virtual host "nowhere" does not exist/],
-      [
-        "TLS on a plain port",
-        () => `amqps://guest:secret@127.0.0.1:${port()}//`,
-        /refuses us: it does not speak TLS on this port/,
-      ],
+      ["TLS on a plain port", () => `amqps://guest:secret@127.0.0.1:${port()}//`, /refuses us: it does not speak TLS on this port/],
     ])("fails at once for %s, without the password", async (_, url, message) => {
       const startedAt = Date.now();
       const error = await start(url(), 20_000).catch((thrown: unknown) => thrown);
@@ -210,7 +212,9 @@ describe("RabbitmqSource", () => {
       const error = await start("amqp://u:secret@127.0.0.1:1//").catch((thrown: unknown) => thrown);
       expect(error).toMatchObject({
         code: "ERR_UNAVAILABLE",
-        message: expect.stringMatching(/^Cannot reach RabbitMQ at amqp:\/\/127\.0\.0\.1:1\/\/ \(.*ECONNREFUSED.*\)\. Start it, or set CELERY_BROKER_URL/) as string,
+        message: expect.stringMatching(
+          /^Cannot reach RabbitMQ at amqp:\/\/127\.0\.0\.1:1\/\/ \(.*ECONNREFUSED.*\)\. Start it, or set CELERY_BROKER_URL/,
+        ) as string,
       });
       expect(String(error)).not.toContain("secret");
       expect(Date.now() - startedAt).toBeLessThan(3_000);
@@ -224,7 +228,10 @@ describe("RabbitmqSource", () => {
     });
 
     it("tries the servers of a failover list in turn", async () => {
-      await start(`amqp://guest:guest@127.0.0.1:1//;amqp://guest:bad@127.0.0.1:${port()}//;amqp://guest:guest@127.0.0.1:${port()}//`, 10_000);
+      await start(
+        `amqp://guest:guest@127.0.0.1:1//;amqp://guest:bad@127.0.0.1:${port()}//;amqp://guest:guest@127.0.0.1:${port()}//`,
+        10_000,
+      );
     });
 
     it("connects over TLS to a server whose authority is named, and to no other", async () => {

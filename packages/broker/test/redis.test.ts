@@ -109,7 +109,10 @@ describe("RedisSource", () => {
   });
 
   it.each([
-    ["redis://:secret@127.0.0.1:1/0", /^Cannot reach Redis at redis:\/\/127\.0\.0\.1:1\/0 \(.*ECONNREFUSED.*\)\. Start it, or set CELERY_BROKER_URL/],
+    [
+      "redis://:secret@127.0.0.1:1/0",
+      /^Cannot reach Redis at redis:\/\/127\.0\.0\.1:1\/0 \(.*ECONNREFUSED.*\)\. Start it, or set CELERY_BROKER_URL/,
+    ],
     ["sentinel://:secret@127.0.0.1:1/0", /^Cannot reach Redis at sentinel:\/\/127\.0\.0\.1:1\/0/],
     ["redis://nosuchhost.invalid/0", /ENOTFOUND|EAI_AGAIN/],
   ])("gives up on %s within the startup timeout, without the password", async (url, message) => {
