@@ -1,14 +1,14 @@
 /** What a demo leaves in Redis goes with it. */
 import { Redis } from "ioredis";
 
-/** Deletes the keys of the demo's queues. A Redis that is gone took them along. */
+/** Deletes the keys of the demo's queues, `{prefix}:…`, and of its Store, `{prefix:shard}:…`. A Redis that is gone took them along. */
 export async function removeDemoKeys(url: string, prefix: string): Promise<void> {
   if (!prefix.startsWith("{cme-demo-")) return; // the user's own prefix
   const redis = new Redis(url, { lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0 });
   redis.on("error", () => {});
   try {
     await redis.connect();
-    for await (const keys of redis.scanStream({ match: `${prefix}:*`, count: 1_000 }) as AsyncIterable<string[]>) {
+    for await (const keys of redis.scanStream({ match: `${prefix.slice(0, -1)}*`, count: 1_000 }) as AsyncIterable<string[]>) {
       if (keys.length > 0) await redis.unlink(...keys);
     }
   } catch {

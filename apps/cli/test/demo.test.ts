@@ -1,0 +1,90 @@
+import { findCeleryPython, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { startProgram, type RunningProgram } from "./harness.ts";
+
+const TIMEOUT_MS = 170_000;
+
+let redis: RedisServer;
+let folder: string;
+let program: RunningProgram | undefined;
+
+beforeAll(async () => {
+  redis = await startRedis();
+  folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-test-"));
+});
+afterEach(() => {
+  program?.signal("SIGKILL");
+});
+afterAll(async () => {
+  await redis.stop();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function startDemo(args: readonly string[], env: Readonly<Record<string, string>> = {}): RunningProgram {
+  program = startProgram(["demo", ...args], { env: { REDIS_URL: redis.url, CELERY_BROKER_URL: redis.url, ...env }, folder });
+  return program;
+}
+
+function celery(): { DEMO_CELERY_PYTHON: string } {
+  const python = findCeleryPython();
+  if (python === undefined) throw new Error("found no Python with Celery");
+  return { DEMO_CELERY_PYTHON: python };
+}
+
+/** The processes below `pid`, and those below them. */
+function descendants(pid: number): number[] {
+  const { stdout } = spawnSync("ps", ["-A", "-o", "pid=,ppid="], { encoding: "utf8" });
+  const pairs = stdout
+    .trim()
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/).map(Number));
+  const below = (parent: number): number[] =>
+    pairs.filter(([, ppid]) => ppid === parent).flatMap(([child = 0]) => [child, ...below(child)]);
+  return below(pid);
+}
+
+function isAlive(pid: number): boolean {
+  const { stdout } = spawnSync("ps", ["-o", "stat=", "-p", String(pid)], { encoding: "utf8" });
+  return stdout.trim() !== "" && !stdout.startsWith("Z");
+}
+
+describe("the demo", () => {
+  it("stops by itself, and exits 0 since all sides agree on what real Celery did", { timeout: TIMEOUT_MS }, async () => {
+    const demo = startDemo(["--seconds", "6"], celery());
+    const exitCode = await demo.exitCode;
+    expect(demo.errors()).toBe("");
+    expect(demo.output()).toMatch(/tasks sent to a worker of Celery \d|\d+ tasks sent, /);
+    expect(demo.output()).toMatch(/^shop\.read_feed +(REJECTED|FAILURE) +\d+ +\d+ +\d+$/m);
+    expect(demo.output()).toMatch(/What Celery ran, what Datadog got and what Postgres has agree on \d+ tasks\.\n$/);
+    expect(exitCode).toBe(0);
+  });
+
+  it("simulates Celery's events where there is no Celery", { timeout: TIMEOUT_MS }, async () => {
+    const demo = startDemo(["--seconds", "3", "--no-dashboard", "--exporters", "postgres"]);
+    expect(await demo.exitCode).toBe(0);
+    expect(demo.output()).toMatch(/What Celery ran and what Postgres has agree on \d+ tasks\.\n$/);
+  });
+
+  it("ends at Ctrl-C, with every process it has started, and takes its keys along", { timeout: TIMEOUT_MS }, async () => {
+    const demo = startDemo([], celery());
+    await vi.waitFor(() => expect(demo.output()).toMatch(/[1-9]\d* events received/), { timeout: TIMEOUT_MS, interval: 200 });
+    const children = descendants(demo.pid);
+    // Worker, its two pool processes, client, and a guard for each of the two programs.
+    expect(children.length).toBeGreaterThanOrEqual(6);
+    demo.signal("SIGINT");
+    expect(await demo.exitCode).toBe(0);
+    await vi.waitFor(() => expect(children.filter(isAlive)).toEqual([]), { timeout: 5_000 });
+    const { stdout } = spawnSync("redis-cli", ["-u", redis.url, "--scan", "--pattern", "{cme-demo-*"], { encoding: "utf8" });
+    expect(stdout.trim()).toBe("");
+  });
+
+  it("exits 69 when its worker does not come up, and says what it said", { timeout: TIMEOUT_MS }, async () => {
+    const demo = startDemo(["--exporters", "datadog", "--no-dashboard"], { DEMO_CELERY_PYTHON: "/bin/false" });
+    expect(await demo.exitCode).toBe(69);
+    expect(demo.errors()).toContain("DEMO_CELERY_PYTHON: /bin/false cannot import Celery");
+  });
+});
