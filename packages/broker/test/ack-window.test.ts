@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { AckWindow } from "../src/ack-window.ts";
@@ -81,5 +81,5 @@ function shuffledWithKinds(length: number): fc.Arbitrary<{ tag: number; done: bo
       fc.shuffledSubarray(tags, { minLength: length, maxLength: length }),
       fc.array(fc.boolean(), { minLength: length, maxLength: length }),
     )
-    .map(([order, kinds]) => order.map((tag, index) => ({ tag, done: kinds[index] === true })));
+    .map(([order, kinds]) => order.map((tag, index) => ({ tag, done: kinds[index] ?? false })));
 }

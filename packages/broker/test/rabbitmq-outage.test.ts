@@ -43,16 +43,17 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     await connection.close();
   }
 
+  const setTimeouts = async (timeoutMs: number, tickMs: number): Promise<unknown> =>
+    server.ctl(
+      "eval",
+      `[application:set_env(rabbit, K, V) || {K, V} <- [{consumer_timeout, ${timeoutMs}}, {channel_tick_interval, ${tickMs}}]].`,
+    );
+
   const ready = (): boolean => context.health.report().ready;
 
   it("comes back when the broker closes its channel, and gets the message again", async () => {
     // The broker closes the channel of a consumer that does not acknowledge for so long; it looks every tick.
-    const set = async (timeoutMs: number, tickMs: number): Promise<unknown> =>
-      server.ctl(
-        "eval",
-        `[application:set_env(rabbit, K, V) || {K, V} <- [{consumer_timeout, ${timeoutMs}}, {channel_tick_interval, ${tickMs}}]].`,
-      );
-    await set(2_000, 500);
+    await setTimeouts(2_000, 500);
     await start("timeouts");
     await publish(1, "slow");
     await recorder.waitFor(2, 30_000);
@@ -62,7 +63,7 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
       expect.objectContaining({ msg: "broker connection lost, reconnecting", reason: expect.stringContaining("timed out") as string }),
     );
     await vi.waitFor(() => expect(ready()).toBe(true), { timeout: 10_000 });
-    await set(1_800_000, 60_000);
+    await setTimeouts(1_800_000, 60_000);
   });
 
   it("works without the permission to declare when the queue is there, and names the queue when it is not", async () => {

@@ -13,6 +13,12 @@ describeEventSource("RabbitMQ", () => RabbitmqHarness.create());
 const body = (id: number): string => JSON.stringify({ type: `task-custom${id}`, uuid: "1", hostname: "w1@host-a", timestamp: 1 });
 const fixture = (name: string): string => new URL(`fixtures/tls/${name}`, import.meta.url).pathname;
 
+const port = (): string => new URL(sharedRabbitmqUrl()).port;
+
+async function publish(harness: RabbitmqHarness, from: number, to: number): Promise<void> {
+  for (let id = from; id <= to; id++) await harness.publish(body(id));
+}
+
 describe("RabbitmqSource", () => {
   const releases: (() => Promise<unknown>)[] = [];
   afterEach(async () => {
@@ -25,14 +31,23 @@ describe("RabbitmqSource", () => {
     return { harness, recorder: new Recorder() };
   }
 
-  async function publish(harness: RabbitmqHarness, from: number, to: number): Promise<void> {
-    for (let id = from; id <= to; id++) await harness.publish(body(id));
+  async function start(url: string, startupTimeoutMs = 1_000): Promise<void> {
+    const options = {
+      ...TOPOLOGY,
+      exchange: "celeryev-start",
+      queue: "celery-metrics-exporter-start",
+      queueExpiresMs: 60_000,
+      prefetch: 10,
+    };
+    const source = new RabbitmqSource(rabbitmqServers(url), options, testContext(startupTimeoutMs));
+    releases.push(() => source.stop());
+    await source.start(() => {});
   }
 
   it("declares a bounded quorum queue that outlives its consumers", async () => {
     const { harness, recorder } = await harnessOf();
     await harness.source.start(recorder.onMessage);
-    await harness.administer((channel) =>
+    const asserted = harness.administer((channel) =>
       channel.assertQueue(harness.options.queue, {
         durable: true,
         arguments: {
@@ -44,7 +59,9 @@ describe("RabbitmqSource", () => {
         },
       }),
     );
-    await harness.administer((channel) => channel.assertExchange(harness.options.exchange, "topic", { durable: true }));
+    await expect(asserted).resolves.toBeUndefined();
+    const exchange = harness.administer((channel) => channel.assertExchange(harness.options.exchange, "topic", { durable: true }));
+    await expect(exchange).resolves.toBeUndefined();
   });
 
   it("declares a classic queue where that is wanted", async () => {
@@ -61,6 +78,7 @@ describe("RabbitmqSource", () => {
     await harness.source.start(recorder.onMessage);
     await harness.publish(body(1));
     await recorder.waitFor(1);
+    expect(recorder.types).toEqual(["task-custom1"]);
   });
 
   it("uses a queue that exists with other arguments as it is, and warns", async () => {
@@ -180,21 +198,6 @@ describe("RabbitmqSource", () => {
   });
 
   describe("at start", () => {
-    async function start(url: string, startupTimeoutMs = 1_000): Promise<void> {
-      const options = {
-        ...TOPOLOGY,
-        exchange: "celeryev-start",
-        queue: "celery-metrics-exporter-start",
-        queueExpiresMs: 60_000,
-        prefetch: 10,
-      };
-      const source = new RabbitmqSource(rabbitmqServers(url), options, testContext(startupTimeoutMs));
-      releases.push(() => source.stop());
-      await source.start(() => {});
-    }
-
-    const port = (): string => new URL(sharedRabbitmqUrl()).port;
-
     it.each([
       ["a wrong password", () => `amqp://guest:secret@127.0.0.1:${port()}//`, /refuses us: wrong user or password/],
       ["an unknown vhost", () => `amqp://guest:guest@127.0.0.1:${port()}/nowhere`, /refuses us: virtual host "nowhere" does not exist/],
@@ -228,10 +231,8 @@ describe("RabbitmqSource", () => {
     });
 
     it("tries the servers of a failover list in turn", async () => {
-      await start(
-        `amqp://guest:guest@127.0.0.1:1//;amqp://guest:bad@127.0.0.1:${port()}//;amqp://guest:guest@127.0.0.1:${port()}//`,
-        10_000,
-      );
+      const url = `amqp://guest:guest@127.0.0.1:1//;amqp://guest:bad@127.0.0.1:${port()}//;amqp://guest:guest@127.0.0.1:${port()}//`;
+      await expect(start(url, 10_000)).resolves.toBeUndefined();
     });
 
     it("connects over TLS to a server whose authority is named, and to no other", async () => {

@@ -105,7 +105,7 @@ describe("RedisSource", () => {
   });
 
   it("tries the next server of a failover list", async () => {
-    await start(`redis://127.0.0.1:1/0;${sharedRedisUrl()}`, 10_000);
+    await expect(start(`redis://127.0.0.1:1/0;${sharedRedisUrl()}`, 10_000)).resolves.toBeUndefined();
   });
 
   it.each([
@@ -140,21 +140,23 @@ describe("RedisSource", () => {
     }
 
     it("connects when the authority is named, and the certificate is the server's", async () => {
-      await start(`rediss://localhost:${await tlsPort()}/0?ssl_ca_certs=${fixture("ca.pem")}`, 5_000);
+      await expect(start(`rediss://localhost:${await tlsPort()}/0?ssl_ca_certs=${fixture("ca.pem")}`, 5_000)).resolves.toBeUndefined();
     });
 
     it("connects to a certificate nobody signed when the check is off", async () => {
-      await start(`rediss://localhost:${await tlsPort()}/0?ssl_cert_reqs=CERT_NONE`, 5_000);
+      await expect(start(`rediss://localhost:${await tlsPort()}/0?ssl_cert_reqs=CERT_NONE`, 5_000)).resolves.toBeUndefined();
     });
 
     it("connects under another name when only the host check is off", async () => {
-      await start(`rediss://127.0.0.1:${await tlsPort()}/0?ssl_check_hostname=false&ssl_ca_certs=${fixture("ca.pem")}`, 5_000);
+      await expect(
+        start(`rediss://127.0.0.1:${await tlsPort()}/0?ssl_check_hostname=false&ssl_ca_certs=${fixture("ca.pem")}`, 5_000),
+      ).resolves.toBeUndefined();
     });
 
     it("shows its own certificate where the server asks for one", async () => {
       const port = await tlsPort({ requestCert: true, rejectUnauthorized: true, ca: readFileSync(fixture("ca.pem")) });
       const client = `ssl_ca_certs=${fixture("ca.pem")}&ssl_certfile=${fixture("server.pem")}&ssl_keyfile=${fixture("server-key.pem")}`;
-      await start(`rediss://localhost:${port}/0?${client}`, 5_000);
+      await expect(start(`rediss://localhost:${port}/0?${client}`, 5_000)).resolves.toBeUndefined();
       await expect(start(`rediss://localhost:${port}/0?ssl_ca_certs=${fixture("ca.pem")}`)).rejects.toThrow(/Cannot reach Redis/);
     });
 
