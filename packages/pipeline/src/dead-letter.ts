@@ -32,6 +32,8 @@ export interface DeadLettersOptions {
 export const MAX_DEAD_LETTERS = 10_000;
 const MAX_DETAIL_CHARACTERS = 1_024;
 const MAX_TEXT_CHARACTERS = 4_096;
+/** Bad events come in crowds; one line tells of all since the last. */
+const LOG_INTERVAL_MS = 30_000;
 /** Trims whatever the clocks of the processes that added say. */
 const CLOCK_SKEW_MS = 24 * 3_600_000;
 
@@ -39,6 +41,8 @@ export class DeadLetters {
   readonly #queue: Queue;
   readonly #logger: Logger;
   readonly #counter;
+  #unlogged = 0;
+  #loggedAt = 0;
 
   constructor({ redis, prefix, logger, metrics }: DeadLettersOptions) {
     this.#queue = openQueue(DEAD_LETTER_QUEUE, { redis, prefix, logger });
@@ -58,11 +62,20 @@ export class DeadLetters {
       await this.#trim();
     });
     for (const { source, reason } of letters) this.#counter.inc({ source, reason });
-    this.#logger.warn({ count: letters.length, source: letters[0]?.source, reason: letters[0]?.reason }, "put into the dead-letter queue");
+    this.#log(letters);
   }
 
+  /** Stops using the queue; what is in it stays. */
   async close(): Promise<void> {
     await this.#queue.close();
+  }
+
+  #log(letters: readonly DeadLetter[]): void {
+    this.#unlogged += letters.length;
+    if (Date.now() - this.#loggedAt < LOG_INTERVAL_MS) return;
+    this.#logger.warn({ count: this.#unlogged, source: letters[0]?.source, reason: letters[0]?.reason }, "put into the dead-letter queue");
+    this.#loggedAt = Date.now();
+    this.#unlogged = 0;
   }
 
   async #trim(): Promise<void> {

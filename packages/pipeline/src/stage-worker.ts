@@ -74,7 +74,7 @@ export class StageWorker<P> {
    */
   async abandon(): Promise<void> {
     const blocking = await this.#worker.getBackend().blockingClient;
-    void blocking?.disconnect();
+    blocking?.disconnect();
   }
 
   /** Redis refuses commands, for lack of memory or of permission. BullMQ would ask again at once, thousands of times a second. */

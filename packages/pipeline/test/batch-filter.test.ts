@@ -1,11 +1,10 @@
 /** Filters over whole batches: first their parts, then the promise that nothing of an excluded task remains. */
 import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
 import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/events";
-import { loadConfig } from "@celery-metrics-exporter/runtime";
+import { Metrics, createLogger, loadConfig } from "@celery-metrics-exporter/runtime";
 import * as fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { BatchFilter, EventFilter, ExcludedTasks, FilterConfig, Fanout, type EventBatch } from "../src/index.ts";
-import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import { exporterOf, startHost } from "./support/host.ts";
 import { privateRedis } from "./support/redis.ts";
 
@@ -16,11 +15,15 @@ function filterOf(env: Record<string, string>, owner: string, prefix = "{cme}"):
   return new BatchFilter(new EventFilter(loadConfig(FilterConfig, env)), new ExcludedTasks({ redis: redis.producer, prefix, owner }));
 }
 
-describe("the memory of excluded tasks", () => {
-  const memory = (owner: string, expirySeconds?: number): ExcludedTasks =>
-    new ExcludedTasks({ redis: redis.producer, prefix: "{cme}", owner, ...(expirySeconds !== undefined && { expirySeconds }) });
-  const ttl = (id: string): Promise<number> => redis.producer.ttl(`{cme}:excluded:receiver:${id}`);
+function memory(owner: string, expirySeconds?: number): ExcludedTasks {
+  return new ExcludedTasks({ redis: redis.producer, prefix: "{cme}", owner, ...(expirySeconds !== undefined && { expirySeconds }) });
+}
 
+function ttl(id: string): Promise<number> {
+  return redis.producer.ttl(`{cme}:excluded:receiver:${id}`);
+}
+
+describe("the memory of excluded tasks", () => {
   it("tells which ids it remembers, each owner its own", async () => {
     await memory("receiver").remember(["a", "b", "strange id:{x}"]);
     expect(await memory("receiver").among(["a", "c", "strange id:{x}"])).toEqual(new Set(["a", "strange id:{x}"]));
@@ -117,6 +120,10 @@ function eventsOf(drawn: readonly { isExcluded: boolean; tellsBy: string; parts:
 const filters = { FILTER_TASK_NAMES_EXCLUDE: "noisy.*", FILTER_QUEUES_EXCLUDE: "noisy" };
 const decides = new EventFilter(loadConfig(FilterConfig, filters));
 
+function excludedIn(events: readonly TaskEvent[]): Set<string> {
+  return new Set(events.filter((event) => decides.excludesTask(event)).map(({ uuid }) => uuid));
+}
+
 describe("nothing of an excluded task remains", () => {
   const scenario = tasks.chain((drawn) => {
     const events = eventsOf(drawn);
@@ -126,8 +133,6 @@ describe("nothing of an excluded task remains", () => {
       order: fc.infiniteStream(fc.nat()),
     });
   });
-  const excludedIn = (events: readonly TaskEvent[]): Set<string> =>
-    new Set(events.filter((event) => decides.excludesTask(event)).map(({ uuid }) => uuid));
 
   it.each([
     ["the receiver and the host", filters, filters],

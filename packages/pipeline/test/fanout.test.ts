@@ -45,6 +45,10 @@ async function batchesIn(name: string): Promise<EventBatch[]> {
   return jobs.map((job) => decodeBatch(job.data));
 }
 
+async function usedMemory(): Promise<number> {
+  return Number(/used_memory:(\d+)/.exec(await redis.producer.info("memory"))?.[1]);
+}
+
 async function counterOf(metrics: Metrics, name: string, exporter: string): Promise<number> {
   const metric = await metrics.registry.getSingleMetric(`celery_metrics_exporter_${name}`)?.get();
   return metric?.values.find(({ labels }) => labels["exporter"] === exporter)?.value ?? 0;
@@ -147,13 +151,12 @@ describe("the high-water mark", () => {
 });
 
 describe("the memory of Redis", () => {
-  const usedMemory = async (): Promise<number> => Number(/used_memory:(\d+)/.exec(await redis.producer.info("memory"))?.[1]);
-
   it("counts as full before it is used up, so that workers can still take jobs", async () => {
     const { fanout } = await startFanout();
     await redis.producer.config("SET", "maxmemory", String(Math.round((await usedMemory()) / 0.95)));
     await vi.waitUntil(() => fanout.isFull(), { timeout: 5_000 });
     await fanout.enqueue({ broker: "redis", events: [taskSent()] });
+    expect(await batchesIn("postgres")).toHaveLength(1);
     await redis.producer.config("SET", "maxmemory", "0");
     await vi.waitUntil(() => !fanout.isFull(), { timeout: 5_000 });
   });
@@ -175,18 +178,16 @@ describe("Redis' bytes per queued event", () => {
     const { fanout } = await startFanout();
     await fanout.enqueue({ broker: "rabbitmq", events: shopEvents(500) });
     const taken = shopEvents(20_000).filter(({ type }) => fanout.takes(type));
-    const before = await bytesUsed();
+    const before = await usedMemory();
     let queued = 0;
     for (let from = 0; from + 500 <= taken.length; from += 500) {
       const events = taken.slice(from, from + 500);
       await fanout.enqueue({ broker: "rabbitmq", events });
       queued += events.filter(({ type }) => type !== "task-retried").length + events.length;
     }
-    const bytes = ((await bytesUsed()) - before) / queued;
+    const bytes = ((await usedMemory()) - before) / queued;
     console.info(`Redis holds ${bytes.toFixed(0)} bytes per queued event (${queued} events in two queues)`);
     expect(bytes).toBeGreaterThan(10);
     expect(bytes).toBeLessThanOrEqual(125);
   });
-
-  const bytesUsed = async (): Promise<number> => Number(/used_memory:(\d+)/.exec(await redis.producer.info("memory"))?.[1]);
 });

@@ -1,12 +1,13 @@
 import { taskFailed, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { UnavailableError } from "@celery-metrics-exporter/runtime";
+import { UnavailableError, createLogger, startRoles } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
   DEAD_LETTER_QUEUE,
   PermanentError,
   encodeBatch,
+  processorRole,
   type Exporter,
   type ExporterContext,
   type ExporterDefinition,
@@ -60,6 +61,10 @@ async function isEmpty(opened: Queue): Promise<boolean> {
 
 async function untilEmpty(opened: Queue): Promise<void> {
   await vi.waitUntil(() => isEmpty(opened), { timeout: 20_000, interval: 50 });
+}
+
+async function commandsProcessed(): Promise<number> {
+  return Number(/total_commands_processed:(\d+)/.exec(await redis.producer.info("stats"))?.[1]);
 }
 
 async function lettersIn(): Promise<{ name: string; data: Record<string, unknown> }[]> {
@@ -315,9 +320,6 @@ describe("Redis away at the end of the process", () => {
 });
 
 describe("Redis out of memory", () => {
-  const commandsProcessed = async (): Promise<number> =>
-    Number(/total_commands_processed:(\d+)/.exec(await redis.producer.info("stats"))?.[1]);
-
   it("is waited out without hammering Redis", async () => {
     const exported: CeleryEvent[] = [];
     await enqueue(numbered(3));
@@ -330,6 +332,21 @@ describe("Redis out of memory", () => {
     await redis.producer.config("SET", "maxmemory", "0");
     await vi.waitUntil(() => exported.length === 3, { timeout: 10_000 });
   }, 60_000);
+});
+
+describe("several exporters in one process", () => {
+  it("share nothing but the process", async () => {
+    const exported: Record<string, CeleryEvent[]> = { sink: [], other: [] };
+    const definitions = ["sink", "other"].map((name) =>
+      exporterOf(name, () => ({ export: async (events) => void exported[name]?.push(...events) })),
+    );
+    const running = await startRoles(definitions.map(processorRole), { REDIS_URL: redis.url }, createLogger("test", "silent"));
+    await enqueue(numbered(2));
+    await untilEmpty(queue);
+    await running.stop();
+    expect(exported).toEqual({ sink: numbered(2), other: [] });
+    expect(Object.keys(running.health.report().components)).toEqual(expect.arrayContaining(["sink exporter", "other exporter"]));
+  });
 });
 
 describe("gauges", () => {

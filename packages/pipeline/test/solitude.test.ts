@@ -20,6 +20,10 @@ function journal() {
   };
 }
 
+function fail(): Promise<never> {
+  return Promise.reject(new Error("failed"));
+}
+
 describe("solitude", () => {
   it("lets tasks run beside each other, and one alone only between them", async () => {
     const solitude = new Solitude();
@@ -40,7 +44,6 @@ describe("solitude", () => {
 
   it("goes on after a task that failed", async () => {
     const solitude = new Solitude();
-    const fail = (): Promise<never> => Promise.reject(new Error("failed"));
     await expect(solitude.alone(fail)).rejects.toThrow("failed");
     await expect(solitude.beside(fail)).rejects.toThrow("failed");
     await expect(solitude.alone(() => Promise.resolve("done"))).resolves.toBe("done");

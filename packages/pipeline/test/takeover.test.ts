@@ -70,7 +70,7 @@ describe("a killed process", () => {
     await vi.waitUntil(async () => Object.values(await queue.getJobCounts()).every((count) => count === 0), { timeout: 5_000 });
   }, 60_000);
 
-  it("returns its batch at once when it is ended in good order instead", async () => {
+  it("exits with 0 when it is ended in good order instead", async () => {
     const queue = open("sink");
     const child = spawnProcessor("well");
     await enqueue(queue, ["a"]);

@@ -14,13 +14,6 @@ export function hashExporter(url: string, key: string): ExporterDefinition {
       const redis = new Redis(url, { maxRetriesPerRequest: 1, enableOfflineQueue: false, retryStrategy: () => 50 });
       redis.on("error", () => {});
       lifecycle.defer("fixture Redis", () => redis.disconnect());
-      const serving = async <T>(command: () => Promise<T>): Promise<T> => {
-        try {
-          return await command();
-        } catch (cause) {
-          throw new UnavailableError("fixture Redis is down", { cause });
-        }
-      };
       return {
         start: async () => {
           if (redis.status !== "ready") await new Promise<void>((resolve) => redis.once("ready", () => resolve()));
@@ -38,4 +31,12 @@ export function hashExporter(url: string, key: string): ExporterDefinition {
       };
     },
   });
+}
+
+async function serving<T>(command: () => Promise<T>): Promise<T> {
+  try {
+    return await command();
+  } catch (cause) {
+    throw new UnavailableError("fixture Redis is down", { cause });
+  }
 }
