@@ -2,7 +2,7 @@
 import { CodedError } from "@celery-metrics-exporter/runtime";
 
 /** The command line is wrong (`EX_USAGE` of BSD `sysexits.h`). */
-export const EXIT_USAGE = 64;
+const EXIT_USAGE = 64;
 
 /** Thrown when a command or option is unknown, or an option lacks its value. */
 export class UsageError extends CodedError {

@@ -1,4 +1,5 @@
 import { findCeleryPython, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { Redis } from "ioredis";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -78,8 +79,9 @@ describe("the demo", () => {
     demo.signal("SIGINT");
     expect(await demo.exitCode).toBe(0);
     await vi.waitFor(() => expect(children.filter(isAlive)).toEqual([]), { timeout: 5_000 });
-    const { stdout } = spawnSync("redis-cli", ["-u", redis.url, "--scan", "--pattern", "{cme-demo-*"], { encoding: "utf8" });
-    expect(stdout.trim()).toBe("");
+    const client = new Redis(redis.url);
+    expect(await client.keys("{cme-demo-*")).toEqual([]);
+    await client.quit();
   });
 
   it("exits 69 when its worker does not come up, and says what it said", { timeout: TIMEOUT_MS }, async () => {

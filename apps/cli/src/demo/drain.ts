@@ -16,7 +16,7 @@ export interface DrainOptions {
   readonly timing?: Timing;
 }
 
-export interface Timing {
+interface Timing {
   /** How long the tasks that were sent may take to end, and their events to go through. */
   readonly deadlineMs: number;
   /** How long agreement must last: what is counted twice is counted late. */
