@@ -23,23 +23,31 @@ export class ExporterMetrics {
     this.#expired = metrics.counter("datadog_completions_expired_total", "Runs not sent because they ended too long ago.");
   }
 
-  sent({ completions, waits }: TaskMetrics): void {
-    for (const { state } of completions) this.#completions.inc({ state: state.toLowerCase() });
-    for (const { basis, skewed } of waits) {
-      this.#waits.inc({ basis });
-      if (skewed) this.#skewed.inc();
-    }
+  sent(tasks: readonly TaskMetrics[]): void {
+    const completions = tasks.flatMap((task) => task.completions);
+    const waits = tasks.flatMap((task) => task.waits);
+    for (const [state, count] of tally(completions.map((completion) => completion.state)))
+      this.#completions.inc({ state: state.toLowerCase() }, count);
+    for (const [basis, count] of tally(waits.map((wait) => wait.basis))) this.#waits.inc({ basis }, count);
+    this.#skewed.inc(waits.filter(({ skewed }) => skewed).length);
   }
 
-  putOff(reason: PutOffReason): void {
-    this.#putOff.inc({ reason });
+  putOff(reasons: readonly PutOffReason[]): void {
+    for (const [reason, count] of tally(reasons)) this.#putOff.inc({ reason }, count);
   }
 
-  incomplete(reason: Lack): void {
-    this.#incomplete.inc({ reason });
+  incomplete(reasons: readonly Lack[]): void {
+    for (const [reason, count] of tally(reasons)) this.#incomplete.inc({ reason }, count);
   }
 
   expired(completions: number): void {
     this.#expired.inc(completions);
   }
+}
+
+/** How many there are of each kind: counters with labels are too slow to be counted up one by one. */
+function tally<K>(kinds: readonly K[]): Map<K, number> {
+  const counts = new Map<K, number>();
+  for (const kind of kinds) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  return counts;
 }

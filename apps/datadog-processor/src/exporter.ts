@@ -11,7 +11,6 @@ import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import type { Exporter, ProcessingJob, Schedule } from "@celery-metrics-exporter/pipeline";
 import { UnavailableError, backoffMs, pause } from "@celery-metrics-exporter/runtime";
 import type { Summary, TaskStore } from "@celery-metrics-exporter/task-store";
-import { encodePackets } from "./dogstatsd-line.ts";
 import type { ExporterMetrics } from "./exporter-metrics.ts";
 import type { TaskMetrics, TaskMetricsMapper } from "./metrics.ts";
 import type { StatsdClient } from "./statsd-client.ts";
@@ -62,7 +61,7 @@ export class DatadogExporter implements Exporter {
 
     const decided = triage(claims, { incompleteWaitMs });
     const tasks = [...decided.ready.values()].map((summary) => this.#recent(summary));
-    await statsd.send(encodePackets(mapper.seriesOf(tasks), statsd.maxPacketBytes));
+    await statsd.send(mapper.seriesOf(tasks));
     await this.#reached("sent");
 
     await this.#settle(job, decided.ready, signal);
@@ -114,10 +113,9 @@ export class DatadogExporter implements Exporter {
 
   #count({ ready, incomplete, busy }: Triage, tasks: readonly TaskMetrics[]): void {
     const { metrics } = this.#options;
-    for (const task of tasks) metrics.sent(task);
-    for (const { lacks } of ready.values()) if (lacks !== undefined) metrics.incomplete(lacks);
-    for (const lack of incomplete.values()) metrics.putOff(lack);
-    for (const _ of busy) metrics.putOff("busy");
+    metrics.sent(tasks);
+    metrics.incomplete([...ready.values()].flatMap(({ lacks }) => lacks ?? []));
+    metrics.putOff([...incomplete.values(), ...busy.map(() => "busy" as const)]);
   }
 
   async #reached(step: Step): Promise<void> {

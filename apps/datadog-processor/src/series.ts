@@ -12,9 +12,13 @@ export interface Series {
   readonly values: readonly number[];
 }
 
+interface OpenSeries extends Series {
+  readonly values: number[];
+}
+
 /** Gathers values by metric and tags, so that each series is sent once. */
 export class SeriesCollector {
-  readonly #series = new Map<string, Series & { values: number[] }>();
+  readonly #metrics = new Map<string, Map<string, OpenSeries>>();
 
   /** Adds to a count. */
   count(name: string, tags: string, by: number): void {
@@ -27,16 +31,26 @@ export class SeriesCollector {
     this.#of(name, type, tags).values.push(value);
   }
 
-  all(): Series[] {
-    return [...this.#series.values()];
+  /** Adds a whole series to the one with the same name and tags. */
+  addAll({ name, type, tags, values }: Series): void {
+    if (type === "c") for (const value of values) this.count(name, tags, value);
+    else for (const value of values) this.sample(name, type, tags, value);
   }
 
-  #of(name: string, type: MetricType, tags: string): Series & { values: number[] } {
-    const key = `${name}|${tags}`;
-    let series = this.#series.get(key);
+  all(): Series[] {
+    return [...this.#metrics.values()].flatMap((series) => [...series.values()]);
+  }
+
+  #of(name: string, type: MetricType, tags: string): OpenSeries {
+    let metric = this.#metrics.get(name);
+    if (metric === undefined) {
+      metric = new Map();
+      this.#metrics.set(name, metric);
+    }
+    let series = metric.get(tags);
     if (series === undefined) {
       series = { name, type, tags, values: [] };
-      this.#series.set(key, series);
+      metric.set(tags, series);
     }
     return series;
   }

@@ -1,8 +1,15 @@
-/** Sends packets to the agent: one caller's after the other's, at a pace its receive buffer can take. */
+/**
+ * Sends series to the agent, at a pace its receive buffer can take.
+ *
+ * One sending at a time: what is asked for meanwhile is gathered, merged by metric and tags, and goes out together as the next one. So the
+ * busier it gets, the better the packets are filled.
+ */
 import { UnavailableError, toError, type Metrics } from "@celery-metrics-exporter/runtime";
 import { describeAddress, type AgentAddress } from "./agent-address.ts";
 import type { DatagramTransport } from "./datagram-transport.ts";
+import { encodePackets } from "./dogstatsd-line.ts";
 import { Pace } from "./pace.ts";
+import { SeriesCollector, type Series } from "./series.ts";
 import { UdpTransport } from "./udp-transport.ts";
 import { loadUnixDatagrams } from "./unix-dgram.ts";
 import { UnixTransport } from "./unix-transport.ts";
@@ -16,16 +23,23 @@ export interface StatsdClientOptions {
   readonly metrics: Metrics;
 }
 
+/** What is to be sent next, for all who wait for it. */
+interface Sending {
+  readonly series: SeriesCollector;
+  readonly done: Promise<void>;
+}
+
 /** There is no acknowledgement in DogStatsD: sent means handed to the kernel, and not refused by it. */
 export class StatsdClient {
-  readonly maxPacketBytes: number;
   readonly #address: AgentAddress;
   readonly #transport: DatagramTransport;
+  readonly #maxPacketBytes: number;
   readonly #pace: Pace;
   readonly #packets;
   readonly #bytes;
   readonly #failures;
-  #lastSend: Promise<void> = Promise.resolve();
+  #current: Promise<void> = Promise.resolve();
+  #next: Sending | undefined;
 
   /** Opens nothing yet. @throws {ConfigError} for a Unix domain socket where the package for it cannot be loaded. */
   constructor({ address, maxPacketBytes, maxPacketsPerSecond, metrics }: StatsdClientOptions) {
@@ -33,28 +47,39 @@ export class StatsdClient {
     this.#transport =
       address.kind === "udp" ? new UdpTransport(address) : new UnixTransport({ path: address.path, createSocket: loadUnixDatagrams() });
     this.#pace = new Pace(address.kind === "udp" ? maxPacketsPerSecond : Number.POSITIVE_INFINITY);
-    this.maxPacketBytes = maxPacketBytes === 0 ? this.#transport.maxPacketBytes : maxPacketBytes;
+    this.#maxPacketBytes = maxPacketBytes === 0 ? this.#transport.maxPacketBytes : maxPacketBytes;
     this.#packets = metrics.counter("datadog_packets_sent_total", "DogStatsD packets handed to the kernel.");
     this.#bytes = metrics.counter("datadog_bytes_sent_total", "Bytes of DogStatsD packets handed to the kernel.");
     this.#failures = metrics.counter("datadog_send_failures_total", "Attempts to send that the agent or the kernel refused.");
   }
 
   /**
-   * Resolves when the kernel has taken all packets and none was refused.
+   * Resolves when the kernel has taken all of it and refused none.
    *
-   * @throws {UnavailableError} when the agent is not there. Some packets may have been taken.
+   * @throws {UnavailableError} when the agent is not there. Some of it may have been taken.
    */
-  async send(packets: readonly Buffer[]): Promise<void> {
-    if (packets.length === 0) return;
-    const turn = this.#lastSend.then(() => this.#sendAll(packets));
-    this.#lastSend = turn.catch(() => {});
-    await turn;
+  async send(series: readonly Series[]): Promise<void> {
+    if (series.length === 0) return;
+    this.#next ??= this.#begin();
+    for (const each of series) this.#next.series.addAll(each);
+    await this.#next.done;
   }
 
   /** Lets what is being sent finish, and closes the socket. */
   async close(): Promise<void> {
-    await this.#lastSend;
+    await (this.#next?.done ?? this.#current).catch(() => {});
     this.#transport.close();
+  }
+
+  /** Opens the next sending; it closes for what comes later, and starts, when the current one is over. */
+  #begin(): Sending {
+    const series = new SeriesCollector();
+    const done = this.#current.then(() => {
+      this.#next = undefined;
+      return this.#sendAll(encodePackets(series.all(), this.#maxPacketBytes));
+    });
+    this.#current = done.catch(() => {});
+    return { series, done };
   }
 
   async #sendAll(packets: readonly Buffer[]): Promise<void> {

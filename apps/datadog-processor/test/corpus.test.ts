@@ -1,5 +1,6 @@
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { corpusNames, readCorpus, shuffled, split } from "@celery-metrics-exporter/events/testing";
+import { once } from "node:events";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -40,14 +41,17 @@ describe.each(corpusNames)("%s", (name) => {
       const corpus = readCorpus(name);
       const harness = await DatadogHarness.start({
         redis,
-        env: { QUEUE_PREFIX: `{${name}-${how.replaceAll(" ", "-")}}`, DATADOG_GRACE_MS: "1500" },
+        env: { QUEUE_PREFIX: `{${name}-${how.replaceAll(" ", "-")}}`, DATADOG_GRACE_MS: "0" },
       });
       try {
-        const processors = [await harness.processor(), await harness.processor()];
+        const allDelivered = new AbortController();
+        const notBefore = once(allDelivered.signal, "abort").then(() => {});
+        const processors = [await harness.processor({ notBefore }), await harness.processor({ notBefore })];
         const batches = deliver(corpus.events);
         for (let next = 0; next < batches.length; next += processors.length) {
           await Promise.all(processors.map(({ exporter }, index) => exporter.export(batches[next + index] ?? [], signal)));
         }
+        allDelivered.abort();
         await Promise.all(processors.map((processor) => processor.settled()));
         await harness.quiet();
 

@@ -18,6 +18,8 @@ export interface ProcessorOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly onStep?: (step: Step) => void | Promise<void>;
   readonly jobOwner?: string;
+  /** Nothing is processed before. */
+  readonly notBefore?: Promise<void>;
 }
 
 const COUNTS = ["success_count", "fail_count", "revoked_count", "rejected_count"] as const;
@@ -49,9 +51,9 @@ export class DatadogHarness {
   }
 
   /** A process with the exporter; several share Redis and sink. Jobs of the same owner and number are the same job. */
-  async processor({ env = {}, onStep, jobOwner }: ProcessorOptions = {}): Promise<TestExporter> {
+  async processor({ env = {}, onStep, jobOwner, notBefore }: ProcessorOptions = {}): Promise<TestExporter> {
     const owner = jobOwner ?? `processor-${this.#exporters.length + 1}`;
-    const definition = withOwnJobs(defineDatadog(onStep === undefined ? {} : { onStep }), owner);
+    const definition = withOwnJobs(defineDatadog(onStep === undefined ? {} : { onStep }), owner, notBefore);
     const exporter = await createTestExporter(definition, { ...this.env, ...env });
     this.#exporters.push(exporter);
     return exporter;
@@ -98,11 +100,16 @@ export class DatadogHarness {
 }
 
 /** Test exporters number their jobs from 1, each for itself; in a real queue no two jobs have the same id. */
-function withOwnJobs(definition: ReturnType<typeof defineDatadog>, owner: string): ExporterDefinition {
+function withOwnJobs(definition: ReturnType<typeof defineDatadog>, owner: string, notBefore?: Promise<void>): ExporterDefinition {
   const create: typeof definition.create = async (context) => {
     const exporter = await definition.create(context);
     const process = exporter.process?.bind(exporter);
-    if (process !== undefined) exporter.process = (ids, signal, { id }) => process(ids, signal, { id: `${owner}-${id}` });
+    if (process !== undefined) {
+      exporter.process = async (ids, signal, { id }) => {
+        await notBefore;
+        await process(ids, signal, { id: `${owner}-${id}` });
+      };
+    }
     return exporter;
   };
   return { ...definition, create };

@@ -41,8 +41,8 @@ describe("the metrics of a task", () => {
   it("add up counts and gather values of the same tags", () => {
     expect(lines([FAILED, FAILED, { ...FAILED, queue: "mail" }]).filter((line) => !line.includes("wait_time"))).toEqual([
       "celery.task.fail_count c 2 queue:celery,task_name:shop.cart.total",
-      "celery.task.run_time d 0.25 0.25 queue:celery,task_name:shop.cart.total,state:failure",
       "celery.task.fail_count c 1 queue:mail,task_name:shop.cart.total",
+      "celery.task.run_time d 0.25 0.25 queue:celery,task_name:shop.cart.total,state:failure",
       "celery.task.run_time d 0.25 queue:mail,task_name:shop.cart.total,state:failure",
     ]);
   });

@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { encodePackets } from "../src/dogstatsd-line.ts";
+import type { Series } from "../src/series.ts";
 import { StatsdClient } from "../src/statsd-client.ts";
 
 interface BoundSocket {
@@ -51,22 +51,23 @@ describe.runIf(createUnixSocket !== undefined)("sending over a Unix domain socke
     const path = join(folder, "dsd.socket");
     const client = clientFor(path);
     const values: number[] = [];
+    const sizes: number[] = [];
     try {
-      const packets = encodePackets(
-        [{ name: "a", type: "d", tags: "queue:q", values: Array.from({ length: 20_000 }, (_, index) => index) }],
-        client.maxPacketBytes,
-      );
-      await expect(client.send(packets)).rejects.toBeInstanceOf(UnavailableError);
+      const sent = Array.from({ length: 20_000 }, (_, index) => index);
+      const series: Series[] = [{ name: "a", type: "d", tags: "queue:q", values: sent }];
+      await expect(client.send(series)).rejects.toBeInstanceOf(UnavailableError);
 
       const agent = createUnixSocket?.("unix_dgram", (message) => {
+        sizes.push(message.length);
         for (const parsed of parseDatagram(message)) if (parsed.kind === "metric") values.push(...parsed.values);
       });
       agent?.bind(path);
-      await client.send(packets);
+      await client.send(series);
       await expect.poll(() => values.length).toBe(20_000);
-      expect(Math.max(...packets.map((packet) => packet.length))).toBeGreaterThan(8_000);
+      expect(values).toEqual(sent);
+      expect(Math.max(...sizes)).toBeGreaterThan(8_000);
       agent?.close();
-      await expect(client.send(packets)).rejects.toBeInstanceOf(UnavailableError);
+      await expect(client.send(series)).rejects.toBeInstanceOf(UnavailableError);
     } finally {
       await client.close();
       rmSync(folder, { recursive: true });

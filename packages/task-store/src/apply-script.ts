@@ -2,10 +2,14 @@
  * Adds changes to tasks of one shard: facts to the set, name and queue by their key (see `description.ts`), the expiry never lowered.
  *
  *   KEYS  the tasks
- *   ARGV  expiry in seconds, facts kept of each kind; then for each task: ETA in seconds or 0; key of its description or ''; the number of
- *         description fields and values, and these; the number of facts, and these
+ *   ARGV  expiry in seconds; facts kept of each kind; the changes as JSON, one for each task: [facts], or
+ *         [facts, ETA in seconds or 0, key of its description or '', [description fields and values in turn]]
+ *
+ * JSON, since a client that writes each part as an argument of its own spends more time on that than on everything else.
  *
  * Replies with the indices (from 1) of the tasks for which one of these facts is a final that was not sent yet.
+ *
+ * The expiry is renewed once a 64th of it has passed (two and a half of 168 hours), since each renewal is a write of its own.
  *
  * A tombstone (`t`, see `settle-script.ts`) keeps its short expiry, unless a final or a start that is new shows that the task goes on.
  */
@@ -36,9 +40,9 @@ local function join(fields, from)
 end
 
 -- Whether a description with the key of the stored one replaces it.
-local function smaller(key, first, last)
+local function smaller(key, described)
   local given = {}
-  for i = first, last, 2 do given[ARGV[i]] = ARGV[i + 1] end
+  for i = 1, #described, 2 do given[described[i]] = described[i + 1] end
   local new = {}
   for i, field in ipairs(texts) do new[i] = given[field] end
   local old = redis.call('HMGET', key, unpack(texts))
@@ -62,15 +66,9 @@ local function trim(key)
 end
 
 local unsent = {}
-local at = 3
+local changes = cjson.decode(ARGV[3])
 for index, key in ipairs(KEYS) do
-  local eta, k = tonumber(ARGV[at]), ARGV[at + 1]
-  local first = at + 3
-  local last = first + ARGV[at + 2] - 1
-  local facts = {}
-  for i = last + 2, last + 1 + ARGV[last + 1] do facts[#facts + 1] = ARGV[i] end
-  at = last + 2 + #facts
-
+  local facts, eta, k, described = changes[index][1], changes[index][2] or 0, changes[index][3] or '', changes[index][4]
   local have = redis.call('HMGET', key, 'k', 't', unpack(facts))
   local add = {}
   local goesOn, pending = false, false
@@ -88,11 +86,11 @@ for index, key in ipairs(KEYS) do
   if k ~= '' then
     local old = have[1] and tonumber(have[1])
     local new = tonumber(k)
-    if not old or new < old or (new == old and smaller(key, first, last)) then
+    if not old or new < old or (new == old and smaller(key, described)) then
       if old then redis.call('HDEL', key, unpack(texts)) end
       add[#add + 1] = 'k'
       add[#add + 1] = k
-      for i = first, last do add[#add + 1] = ARGV[i] end
+      for _, part in ipairs(described) do add[#add + 1] = part end
     end
   end
 
@@ -109,7 +107,7 @@ for index, key in ipairs(KEYS) do
   if not tombstone then
     local wanted = ttl
     if eta > now then wanted = eta - now + ttl end
-    if redis.call('TTL', key) < wanted then redis.call('EXPIRE', key, string.format('%.0f', wanted)) end
+    if redis.call('TTL', key) < wanted - ttl / 64 then redis.call('EXPIRE', key, string.format('%.0f', wanted)) end
   end
 end
 return unsent

@@ -22,8 +22,8 @@ const MAX_PART_BYTES = 60;
 const MAX_PARTS = 4;
 const MAX_MICROSECONDS = MAX_TIMESTAMP * 1e6;
 
-export const NAME_FIELDS = ["n", "n1", "n2", "n3"] as const;
-export const QUEUE_FIELDS = ["q", "q1", "q2", "q3"] as const;
+const NAME_FIELDS = ["n", "n1", "n2", "n3"] as const;
+const QUEUE_FIELDS = ["q", "q1", "q2", "q3"] as const;
 
 /** What this event tells, if anything. */
 export function descriptionOf(event: TaskEvent): Description | undefined {
@@ -35,9 +35,12 @@ export function descriptionOf(event: TaskEvent): Description | undefined {
   return event.queue === undefined || event.queue === "" ? { key: at, name } : { key: at, name, queue: cut(event.queue) };
 }
 
-/** As much as is kept; cut before anything is compared, so that every place compares the same text. */
+/**
+ * As much as is kept, and of that what UTF-8 can hold (no half of a surrogate pair). Done before anything is compared, so that every place
+ * compares the same text.
+ */
 function cut(text: string): string {
-  return splitUtf8(text, MAX_PART_BYTES, MAX_PARTS).join("");
+  return splitUtf8(text.replace(/\p{Surrogate}/gu, "\ufffd"), MAX_PART_BYTES, MAX_PARTS).join("");
 }
 
 /** The one of two that stands. */
@@ -57,11 +60,4 @@ export function descriptionFields(description: Description): string[] {
 
 function spread(fields: readonly string[], text: string): string[] {
   return splitUtf8(text, MAX_PART_BYTES, MAX_PARTS).flatMap((part, index) => [fields[index] ?? "", part]);
-}
-
-/** Reads name and queue back; undefined where no event told them yet. */
-export function parseDescription(hash: ReadonlyMap<string, string>): { readonly name?: string; readonly queue?: string } {
-  const name = NAME_FIELDS.map((field) => hash.get(field) ?? "").join("");
-  const queue = QUEUE_FIELDS.map((field) => hash.get(field) ?? "").join("");
-  return { ...(name === "" ? {} : { name }), ...(queue === "" ? {} : { queue }) };
 }

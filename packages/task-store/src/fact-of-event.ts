@@ -42,7 +42,7 @@ function attempt(event: { readonly retries?: number; readonly eta?: number }): s
 function detail(worker: string, exception = ""): string {
   if (worker === "" && exception === "") return "";
   const rest = exception === "" ? "" : `|${exception}`;
-  return `|${worker.slice(0, 200).replaceAll("|", "_")}${rest}`;
+  return `|${worker.replace(/[|\p{Surrogate}]/gu, "_").slice(0, 200)}${rest}`;
 }
 
 function instant(seconds: number): string {

@@ -2,20 +2,17 @@
  * Marks facts of claimed tasks of one shard as sent, and gives up the leases.
  *
  *   KEYS  the tasks
- *   ARGV  the job's id, the tombstone's expiry in seconds; then for each task: the number of facts, and these
+ *   ARGV  the job's id; the tombstone's expiry in seconds; the facts of each task as JSON
  *
  * Facts are marked by name, so one that arrived after the claim stays unsent. Once no final is left unsent the task is a tombstone: the same
  * hash, with \`t\`, and a short expiry. It is there so that late and repeated events find their facts marked and change nothing.
  */
 export const SETTLE_SCRIPT = `
 local job, ttl = ARGV[1], tonumber(ARGV[2])
-local at = 3
-for _, key in ipairs(KEYS) do
-  local count = tonumber(ARGV[at])
+local facts = cjson.decode(ARGV[3])
+for index, key in ipairs(KEYS) do
   local sent = {}
-  for i = at + 1, at + count do sent[ARGV[i]] = true end
-  at = at + count + 1
-
+  for _, fact in ipairs(facts[index]) do sent[fact] = true end
   local set, finals, pending, ours = {}, 0, 0, false
   local hash = redis.call('HGETALL', key)
   for i = 1, #hash, 2 do
@@ -32,11 +29,13 @@ for _, key in ipairs(KEYS) do
       ours = value:match(':(.*)$') == job
     end
   end
+  local done = finals > 0 and pending == 0
+  if done then
+    set[#set + 1] = 't'
+    set[#set + 1] = '1'
+  end
   if #set > 0 then redis.call('HSET', key, unpack(set)) end
   if ours then redis.call('HDEL', key, 'c', 'p') end
-  if finals > 0 and pending == 0 then
-    redis.call('HSET', key, 't', '1')
-    redis.call('EXPIRE', key, ttl)
-  end
+  if done then redis.call('EXPIRE', key, ttl) end
 end
 `;

@@ -65,6 +65,8 @@ export function summarise({ name, queue, facts }: TaskEntry): Summary {
  * the setting for it changed: the one with the name stands.
  */
 function unsentStarts(started: readonly StartedFact[]): [StartedFact, ...StartedFact[]][] {
+  const [only, ...others] = started;
+  if (only === undefined || others.length === 0) return only === undefined || only.sent ? [] : [[only]];
   const starts = new Map<string, [StartedFact, ...StartedFact[]]>();
   for (const start of started.toSorted((a, b) => a.at - b.at || (a.field < b.field ? 1 : -1))) {
     const twins = starts.get(`${start.at} ${start.host}`);

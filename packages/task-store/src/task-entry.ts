@@ -1,7 +1,6 @@
 /** What the Store holds of one task, read back from its hash. */
-import { parseDescription } from "./description.ts";
 import type { Facts } from "./fact.ts";
-import { parseFacts } from "./parse-facts.ts";
+import { FactCollector } from "./parse-fact.ts";
 
 export interface TaskEntry {
   readonly name?: string;
@@ -9,9 +8,28 @@ export interface TaskEntry {
   readonly facts: Facts;
 }
 
-/** Reads an entry from its hash: fields and values in turn, as Redis replies them. */
-export function parseTaskEntry(reply: readonly string[]): TaskEntry {
-  const hash = new Map<string, string>();
-  for (let index = 0; index + 1 < reply.length; index += 2) hash.set(reply[index] as string, reply[index + 1] as string);
-  return { ...parseDescription(hash), facts: parseFacts(hash) };
+/**
+ * Reads an entry from its hash.
+ *
+ * @param reply fields and values in turn, as Redis replies them.
+ * @param from the index of the first field.
+ */
+export function parseTaskEntry(reply: readonly unknown[], from = 0): TaskEntry {
+  const facts = new FactCollector();
+  let name = "";
+  let queue = "";
+  const parts: [field: string, value: string][] = [];
+  for (let index = from; index + 1 < reply.length; index += 2) {
+    const field = reply[index] as string;
+    const value = reply[index + 1] as string;
+    if (field === "n") name = value;
+    else if (field === "q") queue = value;
+    else if (field[0] === "n" || field[0] === "q") parts.push([field, value]);
+    else facts.add(field, value);
+  }
+  for (const [field, value] of parts.sort(([a], [b]) => (a < b ? -1 : 1))) {
+    if (field[0] === "n") name += value;
+    else queue += value;
+  }
+  return { ...(name === "" ? {} : { name }), ...(queue === "" ? {} : { queue }), facts };
 }

@@ -71,9 +71,8 @@ export class TaskStore {
     const shards = [...this.#keys.byShard(changes.keys())];
     const head = [String(this.#options.taskExpirySeconds), String(KEPT_PER_KIND)];
     const calls = shards.map(([shard, ids]): ScriptCall => {
-      const args = [...head];
-      for (const id of ids) appendChange(args, changes.get(id));
-      return { keys: ids.map((id) => this.#keys.keyOf(id, shard)), args };
+      const written = JSON.stringify(ids.map((id) => writeChange(changes.get(id))));
+      return { keys: ids.map((id) => this.#keys.keyOf(id, shard)), args: [...head, written] };
     });
     const replies = (await this.#apply.run(calls)) as number[][];
     return shards.flatMap(([, ids], call) => (replies[call] ?? []).map((index) => ids[index - 1] ?? ""));
@@ -83,10 +82,11 @@ export class TaskStore {
   async claim(jobId: string, ids: readonly string[]): Promise<Map<string, Claim>> {
     const shards = [...this.#keys.byShard(new Set(ids))];
     const args = [jobId, String(this.#options.leaseMs)];
-    const replies = (await this.#claim.run(this.#calls(shards, args))) as unknown[][];
+    const replies = (await this.#claim.run(this.#calls(shards, args))) as string[];
     const claims = new Map<string, Claim>();
     for (const [call, [, shardIds]] of shards.entries()) {
-      for (const [index, id] of shardIds.entries()) claims.set(id, toClaim(replies[call]?.[index]));
+      const answers = JSON.parse(replies[call] ?? "[]") as ClaimReply[];
+      for (const [index, id] of shardIds.entries()) claims.set(id, toClaim(answers[index] ?? 0));
     }
     return claims;
   }
@@ -94,11 +94,8 @@ export class TaskStore {
   /** Marks these facts (fields) of each task as sent, and gives up the job's leases. */
   async settle(jobId: string, sent: ReadonlyMap<string, readonly string[]>): Promise<void> {
     const calls = [...this.#keys.byShard(sent.keys())].map(([shard, ids]): ScriptCall => {
-      const args = [jobId, String(this.#options.sentExpirySeconds)];
-      for (const id of ids) {
-        const fields = sent.get(id) ?? [];
-        args.push(String(fields.length), ...fields);
-      }
+      const fields = JSON.stringify(ids.map((id) => sent.get(id) ?? []));
+      const args = [jobId, String(this.#options.sentExpirySeconds), fields];
       return { keys: ids.map((id) => this.#keys.keyOf(id, shard)), args };
     });
     await this.#settle.run(calls);
@@ -125,16 +122,18 @@ export class TaskStore {
   }
 }
 
-function appendChange(args: string[], change: TaskChange | undefined): void {
-  const description = change?.description;
-  const fields = description === undefined ? [] : descriptionFields(description);
-  const facts = change?.facts ?? [];
-  args.push(String(change?.etaSeconds ?? 0), description === undefined ? "" : String(description.key));
-  args.push(String(fields.length), ...fields, String(change?.facts.size ?? 0), ...facts);
+/** As the script reads it. */
+function writeChange(change: TaskChange | undefined): unknown[] {
+  const facts = [...(change?.facts ?? [])];
+  const { description, etaSeconds = 0 } = change ?? {};
+  if (description !== undefined) return [facts, etaSeconds, String(description.key), descriptionFields(description)];
+  return etaSeconds === 0 ? [facts] : [facts, etaSeconds];
 }
 
-function toClaim(reply: unknown): Claim {
+/** See `claim-script.ts`. */
+type ClaimReply = number | readonly [waitedMs: number, ...hash: string[]];
+
+function toClaim(reply: ClaimReply): Claim {
   if (typeof reply === "number") return reply === 0 ? { outcome: "sent" } : { outcome: "busy", freeInMs: reply };
-  const [waitedMs, ...hash] = reply as [number, ...string[]];
-  return { outcome: "claimed", entry: parseTaskEntry(hash), waitedMs };
+  return { outcome: "claimed", entry: parseTaskEntry(reply, 1), waitedMs: reply[0] };
 }

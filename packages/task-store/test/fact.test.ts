@@ -11,7 +11,7 @@ import {
 import { describe, expect, it } from "vitest";
 import { exceptionClass } from "../src/exception-class.ts";
 import { factOf } from "../src/fact-of-event.ts";
-import { parseFacts } from "../src/parse-facts.ts";
+import { parseTaskEntry } from "../src/task-entry.ts";
 import { required } from "./required.ts";
 
 const PLAIN = { keepWorker: false, keepException: false };
@@ -37,7 +37,7 @@ describe("a fact", () => {
   ])("of kind %s survives being written and read", (kind, event, expected) => {
     const field = required(factOf(event, PLAIN));
     expect(Buffer.byteLength(field)).toBeLessThanOrEqual(64);
-    const facts = parseFacts(new Map([[field, ""]]));
+    const facts = parseTaskEntry([field, ""]).facts;
     expect(facts).toMatchObject(expected);
     expect(
       Object.entries(facts)
@@ -50,7 +50,7 @@ describe("a fact", () => {
     const event = taskFailed({ exception: "ValueError('a|b')", hostname: "w|1@host" });
     expect(factOf(event, PLAIN)).not.toContain("|");
     const field = required(factOf(event, DETAILED));
-    expect(parseFacts(new Map([[field, "1"]])).finals).toMatchObject([{ worker: "w_1@host", exception: "ValueError", sent: true }]);
+    expect(parseTaskEntry([field, "1"]).facts.finals).toMatchObject([{ worker: "w_1@host", exception: "ValueError", sent: true }]);
   });
 
   it("tells the same host again, and other hosts apart", () => {
@@ -65,16 +65,12 @@ describe("a fact", () => {
   });
 
   it("is passed over where its kind or state is not known", () => {
-    expect(
-      parseFacts(
-        new Map([
-          ["zabc", ""],
-          ["fabc.x.Q12", ""],
-          ["n", "name"],
-          ["c", "1:2"],
-        ]),
-      ),
-    ).toEqual({ sent: [], received: [], started: [], finals: [] });
+    expect(parseTaskEntry(["zabc", "", "fabc.x.Q12", "", "n", "name", "c", "1:2"]).facts).toEqual({
+      sent: [],
+      received: [],
+      started: [],
+      finals: [],
+    });
   });
 });
 
