@@ -53,7 +53,7 @@ export class Observer {
       tasksSent: workload.sent,
       eventsReceived,
       eventsPerSecond,
-      lagSeconds: await readMetric(running.metrics, "receiver_lag_seconds"),
+      lagSeconds: eventsReceived > 0 ? await readMetric(running.metrics, "receiver_lag_seconds") : undefined,
       states: await table?.byState(),
       database: settings.database,
       statsd: sink,
