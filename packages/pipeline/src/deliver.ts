@@ -41,13 +41,24 @@ export async function deliver<T>(items: readonly T[], delivery: Delivery<T>, rul
 }
 
 async function deliverPart<T>(items: readonly T[], delivery: Delivery<T>, rules: DeliveryRules, tries: number): Promise<void> {
-  const failure = await tryUntilDecided(() => delivery.send(items, rules.drain.overdue), rules, tries);
+  const failure = await tryUntilDecided(() => send(items, delivery, rules), rules, tries);
   if (failure === undefined) return;
   const [first, ...others] = items;
   if (first === undefined) return;
   if (others.length === 0) return bury(first, failure, delivery, rules);
   rules.onSplit();
   for (const half of halves(items)) await deliverPart(half, delivery, rules, Math.min(tries, TRIES_OF_A_PART));
+}
+
+/** One try, and what it tells of the sink. Steps that need only Redis tell nothing: its connections do. */
+async function send<T>(items: readonly T[], delivery: Delivery<T>, { drain, onServed, onUnavailable }: DeliveryRules): Promise<void> {
+  try {
+    await delivery.send(items, drain.overdue);
+    onServed();
+  } catch (thrown) {
+    if (thrown instanceof UnavailableError) onUnavailable(thrown.message);
+    throw thrown;
+  }
 }
 
 /** Burying is tried for ever: the item is nowhere else any more once its job is done. */
@@ -70,15 +81,14 @@ export async function tryUntilDecided(
   for (let waits = 0; ; waits++) {
     try {
       await attempt();
-      rules.onServed();
       return undefined;
     } catch (thrown) {
       const error = toError(thrown);
       if (drain.overdue.aborted) throw new GivenBack();
       if (error instanceof PermanentError) return { reason: "refused", error };
-      if (error instanceof UnavailableError) rules.onUnavailable(error.message);
-      else if (++tries >= maxTries) return { reason: "failed", error };
-      rules.onRetry(error instanceof UnavailableError ? "unavailable" : "error");
+      const isOutage = error instanceof UnavailableError;
+      if (!isOutage && ++tries >= maxTries) return { reason: "failed", error };
+      rules.onRetry(isOutage ? "unavailable" : "error");
     }
     await pause(backoffMs(waits), drain.begun);
     if (drain.begun.aborted) throw new GivenBack();

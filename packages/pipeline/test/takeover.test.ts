@@ -9,6 +9,7 @@ import { privateRedis } from "./support/redis.ts";
 
 const PREFIX = "{cme}";
 const PACKAGE = fileURLToPath(new URL("..", import.meta.url));
+const PROCESSOR = fileURLToPath(new URL("./fixtures/processor.mjs", import.meta.url));
 const redis = privateRedis();
 const children = new Set<ChildProcess>();
 const queues: Queue[] = [];
@@ -23,7 +24,7 @@ afterEach(async () => {
 });
 
 function spawnProcessor(mode: "hold" | "poison" | "well"): ChildProcess {
-  const child = spawn(process.execPath, ["test/fixtures/processor.mjs"], {
+  const child = spawn(process.execPath, [PROCESSOR], {
     cwd: PACKAGE,
     env: { REDIS_URL: redis.url, LOG_LEVEL: "silent", FIXTURE_MODE: mode },
     stdio: ["ignore", "ignore", "inherit"],
