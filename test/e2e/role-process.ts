@@ -29,7 +29,24 @@ export interface Command {
   printed(pattern: RegExp): Promise<string>;
 }
 
-/** Runs a command in its own process group, so that a test can send what a terminal's Ctrl-C sends. */
+const groups = new Set<number>();
+
+process.on("exit", () => {
+  for (const group of groups) signalGroup(group, "SIGKILL");
+});
+
+function signalGroup(group: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-group, signal);
+  } catch {
+    // It has ended.
+  }
+}
+
+/**
+ * Runs a command in its own process group, so that a test can send what a terminal's Ctrl-C sends. What is left of the group when the test
+ * process ends is killed.
+ */
 export function run(file: string, args: readonly string[], env: Environment): Command {
   const child = spawn(file, args, {
     cwd: REPOSITORY,
@@ -37,6 +54,7 @@ export function run(file: string, args: readonly string[], env: Environment): Co
     stdio: ["ignore", "pipe", "pipe"],
     detached: true,
   });
+  if (child.pid !== undefined) groups.add(child.pid);
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (output += chunk.toString()));
   const exited = once(child, "close").then(([code]) => code as number | null);

@@ -1,4 +1,5 @@
 /** The roles as a user starts them: drain on SIGTERM and Ctrl-C without leaving a process behind, and clear errors. */
+import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { migrate } from "@celery-metrics-exporter/db";
 import {
@@ -38,8 +39,9 @@ afterAll(async () => {
   await Promise.all([redis.stop(), vhost.drop(), database.drop()]);
 });
 
-function pnpmStart(role: string) {
-  return run("npx", ["--yes", packageManager, "--filter", role, "start"], env);
+/** The pinned pnpm itself: npx, which runs it in a shell, does not pass SIGTERM on. */
+function findPnpm(): string {
+  return execFileSync("npx", ["--yes", "--package", packageManager, "--call", "command -v pnpm"], { encoding: "utf8" }).trim();
 }
 
 /** Processes of a process group, by /proc; the group is that of the command that was run. */
@@ -59,7 +61,7 @@ function processesOf(group: number): number[] {
 
 describe.each(ROLES)("pnpm --filter %s start", (role) => {
   it("drains on SIGTERM and leaves no process behind", async () => {
-    const command = pnpmStart(role);
+    const command = run(findPnpm(), ["--filter", role, "start"], env);
     await command.printed(/health port open/);
     command.child.kill("SIGTERM");
     await command.exited;
@@ -68,7 +70,7 @@ describe.each(ROLES)("pnpm --filter %s start", (role) => {
   });
 
   it("drains on Ctrl-C in a terminal, which signals the whole process group", async () => {
-    const command = pnpmStart(role);
+    const command = run("npx", ["--yes", packageManager, "--filter", role, "start"], env);
     await command.printed(/health port open/);
     process.kill(-(command.child.pid ?? 0), "SIGINT");
     await command.exited;
