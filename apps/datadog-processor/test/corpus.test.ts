@@ -45,7 +45,7 @@ describe.each(corpusNames)("%s", (name) => {
       });
       try {
         const allDelivered = new AbortController();
-        const notBefore = once(allDelivered.signal, "abort").then(() => {});
+        const notBefore = once(allDelivered.signal, "abort");
         const processors = [await harness.processor({ notBefore }), await harness.processor({ notBefore })];
         const batches = deliver(corpus.events);
         for (let next = 0; next < batches.length; next += processors.length) {

@@ -19,7 +19,7 @@ export interface ProcessorOptions {
   readonly onStep?: (step: Step) => void | Promise<void>;
   readonly jobOwner?: string;
   /** Nothing is processed before. */
-  readonly notBefore?: Promise<void>;
+  readonly notBefore?: Promise<unknown>;
 }
 
 const COUNTS = ["success_count", "fail_count", "revoked_count", "rejected_count"] as const;
@@ -100,7 +100,7 @@ export class DatadogHarness {
 }
 
 /** Test exporters number their jobs from 1, each for itself; in a real queue no two jobs have the same id. */
-function withOwnJobs(definition: ReturnType<typeof defineDatadog>, owner: string, notBefore?: Promise<void>): ExporterDefinition {
+function withOwnJobs(definition: ReturnType<typeof defineDatadog>, owner: string, notBefore?: Promise<unknown>): ExporterDefinition {
   const create: typeof definition.create = async (context) => {
     const exporter = await definition.create(context);
     const process = exporter.process?.bind(exporter);

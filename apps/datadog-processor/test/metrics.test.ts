@@ -34,7 +34,8 @@ describe("the metrics of a task", () => {
     ["REVOKED", "celery.task.revoked_count"],
     ["REJECTED", "celery.task.rejected_count"],
   ] as const)("count %s as %s, with unknown where no event told", (state, name) => {
-    const task: TaskMetrics = { completions: [{ state, finishedAt: 1, lacksStart: false }], waits: [] };
+    const completion = { state, finishedAt: 1, runTime: undefined, lacksStart: false, worker: undefined, exception: undefined };
+    const task: TaskMetrics = { name: undefined, queue: undefined, completions: [completion], waits: [] };
     expect(lines([task])).toEqual([`${name} c 1 queue:unknown,task_name:unknown`]);
   });
 

@@ -19,7 +19,7 @@ export interface Wait {
   readonly basis: "sent" | "received";
   /** Whether the clocks of client and worker made it negative. */
   readonly skewed: boolean;
-  readonly worker?: string;
+  readonly worker: string | undefined;
 }
 
 /** The wait of the attempt that `start` began; undefined where neither its `task-sent` nor its `task-received` is known. */
@@ -36,7 +36,7 @@ export function waitBefore(start: StartedFact, facts: Facts): Wait | undefined {
     seconds: Math.max(microseconds, 0) / 1e6,
     basis: sent === undefined ? "received" : "sent",
     skewed: microseconds < 0,
-    ...(start.worker === undefined ? {} : { worker: start.worker }),
+    worker: start.worker,
   };
 }
 

@@ -23,12 +23,12 @@ export interface Completion {
   readonly state: FinalState;
   /** Seconds since the epoch, by the worker's clock. */
   readonly finishedAt: number;
-  /** Seconds; absent where there is none. */
-  readonly runTime?: number;
+  /** Seconds, where there is one. */
+  readonly runTime: number | undefined;
   /** Whether it should have a start, but none is known (yet). */
   readonly lacksStart: boolean;
-  readonly worker?: string;
-  readonly exception?: string;
+  readonly worker: string | undefined;
+  readonly exception: string | undefined;
 }
 
 /** A completion with the finals it is made of. */
@@ -77,14 +77,13 @@ function splitRuns(finals: readonly FinalFact[], starts: readonly StartedFact[])
 function completionOf(run: readonly FinalFact[], starts: readonly StartedFact[]): Completion {
   const final = run.toSorted(byWeight).at(-1) as FinalFact;
   const start = latestNotAfter(starts, final.at);
-  const runTime = runTimeOf(final, start);
   return {
     state: final.state,
     finishedAt: final.at / 1e6,
+    runTime: runTimeOf(final, start),
     lacksStart: hasRun(final) && start === undefined,
-    ...(runTime === undefined ? {} : { runTime }),
-    ...(final.worker === undefined ? {} : { worker: final.worker }),
-    ...(final.exception === undefined ? {} : { exception: final.exception }),
+    worker: final.worker,
+    exception: final.exception,
   };
 }
 

@@ -22,12 +22,12 @@ export type Lack = "name" | "start" | "received" | "certainty";
 
 /** What to send of a task, and which facts then count as sent. */
 export interface Summary {
-  readonly name?: string;
-  readonly queue?: string;
+  readonly name: string | undefined;
+  readonly queue: string | undefined;
   readonly completions: readonly Completion[];
   readonly waits: readonly Wait[];
   /** The first thing that is missing, if any. */
-  readonly lacks?: Lack;
+  readonly lacks: Lack | undefined;
   /** The fields to mark as sent afterwards: identities, so that what arrives meanwhile stays unsent. */
   readonly fields: readonly string[];
 }
@@ -40,24 +40,20 @@ export function summarise({ name, queue, facts }: TaskEntry): Summary {
 
   const starts = completions.length === 0 ? [] : unsentStarts(facts.started);
   const waits = starts.map(([start]) => waitBefore(start, facts));
-  const fields = [
-    ...[...unsent, ...repeats].flatMap(({ finals }) => finals.map(({ field }) => field)),
-    ...starts.flatMap((twins) => twins.map(({ field }) => field)),
-  ];
-  const lacks = firstLack([
-    ["name", name === undefined && completions.length > 0],
-    ["start", completions.some(({ lacksStart }) => lacksStart)],
-    ["received", waits.includes(undefined)],
-    ["certainty", repeats.length > 0],
-  ]);
-  return {
-    ...(name === undefined ? {} : { name }),
-    ...(queue === undefined ? {} : { queue }),
-    completions,
-    waits: waits.filter((wait) => wait !== undefined),
-    ...(lacks === undefined ? {} : { lacks }),
-    fields,
-  };
+  const fields: string[] = [];
+  for (const group of groups) {
+    if (!group.sent || repeats.includes(group)) for (const { field } of group.finals) fields.push(field);
+  }
+  for (const twins of starts) for (const { field } of twins) fields.push(field);
+  const lacks = lackOf(name, completions, waits) ?? (repeats.length > 0 ? "certainty" : undefined);
+  return { name, queue, completions, waits: waits.filter((wait) => wait !== undefined), lacks, fields };
+}
+
+function lackOf(name: string | undefined, completions: readonly Completion[], waits: readonly (Wait | undefined)[]): Lack | undefined {
+  if (completions.length === 0) return undefined;
+  if (name === undefined) return "name";
+  if (completions.some(({ lacksStart }) => lacksStart)) return "start";
+  return waits.includes(undefined) ? "received" : undefined;
 }
 
 /**
@@ -74,8 +70,4 @@ function unsentStarts(started: readonly StartedFact[]): [StartedFact, ...Started
     else twins.push(start);
   }
   return [...starts.values()].filter((twins) => !twins.some(({ sent }) => sent));
-}
-
-function firstLack(lacks: readonly (readonly [Lack, boolean])[]): Lack | undefined {
-  return lacks.find(([, missing]) => missing)?.[0];
 }

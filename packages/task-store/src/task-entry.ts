@@ -3,8 +3,9 @@ import type { Facts } from "./fact.ts";
 import { FactCollector } from "./parse-fact.ts";
 
 export interface TaskEntry {
-  readonly name?: string;
-  readonly queue?: string;
+  /** Undefined where no event told it yet. */
+  readonly name: string | undefined;
+  readonly queue: string | undefined;
   readonly facts: Facts;
 }
 
@@ -31,5 +32,5 @@ export function parseTaskEntry(reply: readonly unknown[], from = 0): TaskEntry {
     if (field[0] === "n") name += value;
     else queue += value;
   }
-  return { ...(name === "" ? {} : { name }), ...(queue === "" ? {} : { queue }), facts };
+  return { name: name || undefined, queue: queue || undefined, facts };
 }
