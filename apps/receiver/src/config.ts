@@ -12,23 +12,36 @@ const brokerUrl = z.string().superRefine((value, context) => {
   if (!parsed.ok) context.addIssue({ code: "custom", message: parsed.problem });
 });
 
-const exporters = list("datadog,postgres").refine((names) => names.length > 0 && names.every((name) => knownExporters.includes(name)), {
-  error: `must name at least one exporter; known ones: ${knownExporters.join(", ")}`,
+const exporters = list("datadog,postgres").superRefine((names, context) => {
+  const unknown = names.filter((name) => !knownExporters.includes(name));
+  const known = `known exporters: ${knownExporters.join(", ")}`;
+  if (unknown.length > 0) context.addIssue({ code: "custom", message: `there is no exporter ${unknown.join(", ")}; ${known}` });
+  else if (names.length === 0) context.addIssue({ code: "custom", message: `must name an exporter; ${known}` });
 });
 
 export const Config = BaseConfig.extend({
   CELERY_BROKER_URL: secret(brokerUrl).describe(
     "The broker of your Celery workers, as in their configuration: `amqp://`, `amqps://`, `pyamqp://`, `redis://`, `rediss://`, `redis+socket://`, `sentinel://`; several separated by `;`; `ssl_*` query settings for TLS.",
   ),
-  EXPORTERS: exporters.describe("Comma-separated names of the exporters to feed. Each named one must have processors running, or its queue grows."),
+  EXPORTERS: exporters.describe(
+    "Comma-separated names of the exporters to feed. Each named one must have processors running, or its queue grows.",
+  ),
   EVENT_EXCHANGE: z.string().min(1).default("celeryev").describe("Celery's `event_exchange`."),
-  RABBITMQ_QUEUE: z.string().min(1).default("celery-metrics-exporter").describe("Our queue on RabbitMQ. Receivers that name the same one share it."),
+  RABBITMQ_QUEUE: z
+    .string()
+    .min(1)
+    .default("celery-metrics-exporter")
+    .describe("Our queue on RabbitMQ. Receivers that name the same one share it."),
   RABBITMQ_QUEUE_TYPE: z
     .enum(["quorum", "classic"])
     .default("quorum")
-    .describe("`quorum` keeps waiting events when the broker restarts. `classic` loses them: Celery publishes events as transient messages."),
+    .describe(
+      "`quorum` keeps waiting events when the broker restarts. `classic` loses them: Celery publishes events as transient messages.",
+    ),
   RABBITMQ_QUEUE_MAX_BYTES: integer(1024 * MEBIBYTE, MEBIBYTE).describe("Size of our queue past which RabbitMQ drops its oldest events."),
-  RABBITMQ_QUEUE_EXPIRES_SECONDS: integer(7 * 86_400, 60, 4_294_967).describe("RabbitMQ deletes our queue when no receiver was there for this long."),
+  RABBITMQ_QUEUE_EXPIRES_SECONDS: integer(7 * 86_400, 60, 4_294_967).describe(
+    "RabbitMQ deletes our queue when no receiver was there for this long.",
+  ),
   RABBITMQ_PREFETCH: integer(2_000, 1, 65_535).describe("Messages that RabbitMQ sends ahead of their acknowledgement."),
   CELERY_GLOBAL_KEYPREFIX: z.string().default("").describe("Redis: the workers' transport option `global_keyprefix`."),
   CELERY_FANOUT_PREFIX: z
@@ -39,7 +52,11 @@ export const Config = BaseConfig.extend({
     .enum(["both", "true", "false"])
     .default("both")
     .describe("Redis: the workers' transport option `fanout_patterns`; `both` listens for either form."),
-  CELERY_SENTINEL_MASTER_NAME: z.string().min(1).default("mymaster").describe("Redis Sentinel: the workers' transport option `master_name`."),
+  CELERY_SENTINEL_MASTER_NAME: z
+    .string()
+    .min(1)
+    .default("mymaster")
+    .describe("Redis Sentinel: the workers' transport option `master_name`."),
   CELERY_SENTINEL_PASSWORD: secret(z.string().optional()).describe(
     "Redis Sentinel: password of the sentinels themselves. The one in CELERY_BROKER_URL is for Redis.",
   ),

@@ -44,7 +44,11 @@ export class Delivery {
     let admitted: Admitted | undefined;
     const enqueue = async (): Promise<void> => {
       admitted = await filter.admit(events);
-      await fanout.enqueue({ broker, events: admitted.events, ...(admitted.excluded === undefined ? {} : { excluded: admitted.excluded }) });
+      await fanout.enqueue({
+        broker,
+        events: admitted.events,
+        ...(admitted.excluded === undefined ? {} : { excluded: admitted.excluded }),
+      });
       metrics.enqueued(events.length, admitted.events.length);
     };
     const settle = async (): Promise<void> => {

@@ -1,0 +1,61 @@
+import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import { taskReceived, taskSent, taskStarted, workerHeartbeat } from "@celery-metrics-exporter/events/testing";
+import { pino } from "pino";
+import { beforeEach, describe, expect, it } from "vitest";
+import { EventAdvice } from "../src/event-advice.ts";
+
+const heartbeat = (processed: number, hostname = "w1@host-a") => workerHeartbeat({ hostname, processed });
+const some = <E>(count: number, build: (index: number) => E): E[] => Array.from({ length: count }, (_, index) => build(index));
+
+/** The answer to a broadcast. */
+function withoutCounts(): CeleryEvent {
+  const { processed: _processed, ...rest } = workerHeartbeat();
+  return rest;
+}
+
+describe("EventAdvice", () => {
+  let now: number;
+  let warnings: string[];
+  let advice: EventAdvice;
+
+  beforeEach(() => {
+    now = 1_000;
+    warnings = [];
+    const logger = pino({}, { write: (line: string) => void warnings.push((JSON.parse(line) as { msg: string }).msg) });
+    advice = new EventAdvice(logger, () => now);
+  });
+
+  /** Two minutes in which each second brings what `eventsAt` gives. */
+  function live(eventsAt: (second: number) => CeleryEvent[]): void {
+    for (let second = 1; second <= 120; second++) {
+      now += 1;
+      advice.observe(eventsAt(second));
+    }
+  }
+
+  it("says once that workers run tasks without telling", () => {
+    live((second) => [heartbeat(second * 5)]);
+    expect(warnings).toEqual([expect.stringContaining("-E")]);
+  });
+
+  it.each<[string, (second: number) => CeleryEvent[]]>([
+    ["when workers idle", () => [heartbeat(70), heartbeat(9, "w2@host-b")]],
+    ["when a worker is restarted and counts from zero", (second) => [heartbeat(second < 30 ? 5_000 : 0)]],
+    ["when there are task events", (second) => [heartbeat(second * 5), taskStarted({})]],
+    ["for the few tasks that another receiver may have heard of", (second) => [heartbeat(Math.floor(second / 20))]],
+    ["when heartbeats do not tell how many tasks were done", () => [withoutCounts()]],
+  ])("says nothing of it %s", (_, eventsAt) => {
+    live(eventsAt);
+    expect(warnings).toEqual([]);
+  });
+
+  it("says once that clients do not tell what they send", () => {
+    live(() => some(3, () => taskReceived({})));
+    expect(warnings).toEqual([expect.stringContaining("task_send_sent_event")]);
+  });
+
+  it("says nothing of clients when one of them does tell", () => {
+    live((second) => [taskReceived({}), ...(second === 5 ? [taskSent({})] : [])]);
+    expect(warnings).toEqual([]);
+  });
+});

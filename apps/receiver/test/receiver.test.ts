@@ -1,0 +1,243 @@
+import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import { corpusNames, readCorpus, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import { EXPORTERS } from "@celery-metrics-exporter/pipeline";
+import { sharedRabbitmqUrl, sharedRedisUrl, startRedis } from "@celery-metrics-exporter/testkit";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { Stage, asSet, metricOf, takenBy } from "./running-receiver.ts";
+
+const WAIT = { timeout: 20_000, interval: 50 };
+
+const frame = (events: readonly CeleryEvent[]): string => JSON.stringify(events);
+const started = (uuid: string): CeleryEvent => taskStarted({ uuid });
+const numbers = (from: number, to: number): string[] => Array.from({ length: to - from }, (_, index) => String(from + index));
+
+describe("the receiver", { timeout: 60_000 }, () => {
+  let stage: Stage;
+  beforeEach(() => {
+    stage = new Stage();
+  });
+  afterEach(async () => {
+    await stage.release();
+  });
+
+  const ids = async (exporter: string): Promise<string[]> =>
+    (await stage.events(exporter)).map((event) => ("uuid" in event ? (event.uuid ?? "") : ""));
+
+  async function untilAcknowledged(): Promise<void> {
+    await vi.waitFor(async () => expect(await stage.waiting()).toBe(0), WAIT);
+  }
+
+  it.each(corpusNames)("puts each event of %s once into the queue of each exporter that takes it", async (name) => {
+    const corpus = readCorpus(name);
+    const overRedis = corpus.frames[0]?.transport === "redis";
+    if (!overRedis) await stage.channel();
+    const running = await stage.startReceiver(overRedis ? sharedRedisUrl() : sharedRabbitmqUrl(), {
+      EVENT_EXCHANGE: overRedis ? "celeryev" : stage.exchange,
+    });
+    for (const each of corpus.frames) {
+      if (each.transport === "redis") await stage.redis.publish(stage.keyprefix + each.channel, each.payload);
+      else (await stage.channel()).publish(stage.exchange, each.routingKey, each.body, each.properties);
+    }
+    for (const { name: exporter } of EXPORTERS) {
+      const expected = takenBy(exporter, corpus.events);
+      await vi.waitFor(async () => expect(await stage.events(exporter)).toHaveLength(expected.length), WAIT);
+      expect(asSet(await stage.events(exporter))).toEqual(asSet(expected));
+      expect(new Set((await stage.batches(exporter)).map(({ broker }) => broker))).toEqual(new Set([overRedis ? "redis" : "rabbitmq"]));
+    }
+    expect(await metricOf(running, "events_received_total")).toBe(corpus.events.length);
+    expect(await metricOf(running, "messages_received_total")).toBe(corpus.frames.length);
+    expect(await metricOf(running, "events_rejected_total")).toBe(0);
+    expect(await metricOf(running, "receiver_lag_seconds")).toBeGreaterThan(0);
+    expect(await stage.deadLetters()).toEqual([]);
+    if (!overRedis) await untilAcknowledged();
+  });
+
+  it("collects events into batches", async () => {
+    await stage.channel();
+    await stage.startReceiver(sharedRabbitmqUrl(), { BATCH_MAX_EVENTS: "100", BATCH_MAX_MS: "2000" });
+    await stage.publish(numbers(0, 250).map((id) => frame([started(id)])));
+    await vi.waitFor(
+      async () => expect((await stage.batches("postgres")).map(({ events }) => events.length)).toEqual([100, 100, 50]),
+      WAIT,
+    );
+  });
+
+  it("feeds only the exporters named", async () => {
+    await stage.channel();
+    await stage.startReceiver(sharedRabbitmqUrl(), { EXPORTERS: "postgres" });
+    await stage.publish([frame([started("1")])]);
+    await vi.waitFor(async () => expect(await ids("postgres")).toEqual(["1"]), WAIT);
+    expect(await ids("datadog")).toEqual([]);
+  });
+
+  it("enqueues nothing for events that no exporter takes, and acknowledges them", async () => {
+    await stage.channel();
+    const running = await stage.startReceiver(sharedRabbitmqUrl());
+    await stage.publish([
+      frame([
+        { type: "worker-heartbeat", hostname: "w1", timestamp: 1 },
+        { type: "task-progress", hostname: "w1", timestamp: 1 },
+      ]),
+    ]);
+    await vi.waitFor(async () => expect(await metricOf(running, "events_filtered_total", { reason: "not_taken" })).toBe(2), WAIT);
+    expect(await metricOf(running, "events_received_total", { type: "other" })).toBe(1);
+    await vi.waitFor(async () => expect(await metricOf(running, "broker_unacked_messages")).toBe(0), WAIT);
+    expect(await stage.batches("postgres")).toEqual([]);
+  });
+
+  it("keeps what it cannot read as dead letters with their reason, acknowledges it, and goes on", async () => {
+    await stage.channel();
+    const running = await stage.startReceiver(sharedRabbitmqUrl());
+    const bad = [
+      "{broken",
+      "42",
+      '{"type":"task-started","hostname":"w1","timestamp":1}',
+      '{"type":"task-started","hostname":"w1","uuid":"1"}',
+    ];
+    await stage.publish(bad);
+    await stage.publish(["cos\nsystem\n(S'echo'\ntR."], { contentType: "application/x-python-serialize" });
+    await stage.publish([JSON.stringify([started("good"), { type: "task-started" }])]);
+    await vi.waitFor(async () => expect(await ids("postgres")).toEqual(["good"]), WAIT);
+    await vi.waitFor(async () => expect(await stage.deadLetters()).toHaveLength(6), WAIT);
+    const letters = await stage.deadLetters();
+    expect(letters.map(({ reason }) => reason).sort()).toEqual(["body", "not_an_event", "pickle", "timestamp", "timestamp", "uuid"]);
+    expect(new Set(letters.map(({ source }) => source))).toEqual(new Set(["receiver"]));
+    expect(letters.find(({ reason }) => reason === "body")?.raw).toBe("{broken");
+    expect(await metricOf(running, "events_rejected_total")).toBe(6);
+    expect(await metricOf(running, "events_rejected_total", { reason: "pickle" })).toBe(1);
+    await running.stop();
+    expect(await stage.waiting()).toBe(0);
+  });
+
+  it("loses nothing while Redis is away, is not ready meanwhile, and holds little in memory", async () => {
+    const server = await startRedis({ args: ["--appendonly", "yes", "--appendfsync", "always"] });
+    const place = new Stage(server.url);
+    try {
+      await place.channel();
+      const running = await place.startReceiver(sharedRabbitmqUrl(), { BATCH_MAX_EVENTS: "50" });
+      const publish = (from: number, to: number): Promise<void> => place.publish(numbers(from, to).map((id) => frame([started(id)])));
+      await publish(0, 500);
+      await server.kill();
+      await publish(500, 4_000);
+      await vi.waitFor(() => expect(running.health.report().ready).toBe(false), WAIT);
+      await sleep(3_000);
+      expect(running.health.report().components["storing"]).not.toBe("up");
+      await server.restart();
+      await publish(4_000, 4_500);
+      const all = new Set(numbers(0, 4_500));
+      for (const { name } of EXPORTERS) {
+        await vi.waitFor(async () => {
+          const got = (await place.events(name)).map((event) => (event as { uuid: string }).uuid);
+          expect(new Set(got)).toEqual(all);
+        }, WAIT);
+      }
+      await vi.waitFor(() => expect(running.health.report().ready).toBe(true), WAIT);
+      await running.stop();
+      expect(await place.waiting()).toBe(0);
+      expect(place.logs.filter(({ msg }) => msg.startsWith("batches cannot be stored"))).toHaveLength(1);
+    } finally {
+      await place.release();
+      await server.stop();
+    }
+  });
+
+  it("leaves to RabbitMQ what it could not store when it is stopped while Redis is away", async () => {
+    const server = await startRedis();
+    const place = new Stage(server.url);
+    try {
+      await place.channel();
+      const running = await place.startReceiver(sharedRabbitmqUrl());
+      await server.kill();
+      await place.publish(numbers(0, 300).map((id) => frame([started(id)])));
+      await vi.waitFor(async () => expect(await metricOf(running, "messages_received_total")).toBeGreaterThan(0), WAIT);
+      const stoppedAt = Date.now();
+      await running.stop();
+      expect(Date.now() - stoppedAt).toBeLessThan(5_000);
+      expect(await place.waiting()).toBe(300);
+      await server.restart();
+    } finally {
+      await place.release();
+      await server.stop();
+    }
+  });
+
+  it("stores what it has in hand when it is stopped, and the next one takes the rest, each event once", async () => {
+    await stage.channel();
+    const first = await stage.startReceiver(sharedRabbitmqUrl(), { BATCH_MAX_MS: "60000", BATCH_MAX_EVENTS: "64" });
+    const publishing = stage.publish(numbers(0, 3_000).map((id) => frame([started(id)])));
+    await vi.waitFor(async () => expect(await metricOf(first, "batches_enqueued_total")).toBeGreaterThan(3), {
+      timeout: 20_000,
+      interval: 1,
+    });
+    await first.stop();
+    await publishing;
+    expect(await stage.waiting()).toBe(3_000 - (await ids("postgres")).length);
+    await stage.startReceiver(sharedRabbitmqUrl());
+    await vi.waitFor(async () => expect(await ids("postgres")).toHaveLength(3_000), WAIT);
+    expect(new Set(await ids("postgres")).size).toBe(3_000);
+    expect(new Set(await ids("datadog")).size).toBe(3_000);
+  });
+
+  it("stores what Redis pub/sub had sent when it is stopped", async () => {
+    const running = await stage.startReceiver(sharedRedisUrl(), { BATCH_MAX_MS: "60000", EVENT_EXCHANGE: "celeryev" });
+    const { frames } = readCorpus("celery-5.6-redis");
+    const corpus = readCorpus("celery-5.6-redis");
+    for (const each of frames) if (each.transport === "redis") void stage.redis.publish(stage.keyprefix + each.channel, each.payload);
+    await stage.redis.ping();
+    await running.stop();
+    expect(asSet(await stage.events("postgres"))).toEqual(asSet(takenBy("postgres", corpus.events)));
+  });
+
+  it("stops taking when a queue is full, leaves the backlog to RabbitMQ, and goes on when there is room", async () => {
+    await stage.channel();
+    const running = await stage.startReceiver(sharedRabbitmqUrl(), {
+      QUEUE_HIGH_WATER_EVENTS: "1000",
+      EXPORTERS: "postgres",
+      RABBITMQ_PREFETCH: "100",
+    });
+    for (let from = 0; from < 12_000; from += 1_000) {
+      await stage.publish(numbers(from, from + 1_000).map((id) => frame([started(id)])));
+      await sleep(100);
+    }
+    await vi.waitFor(() => expect(running.health.report().components["taking"]).toContain("full"), WAIT);
+    // A pause that lasts gives back all that is held.
+    await vi.waitFor(async () => expect(await metricOf(running, "broker_unacked_messages")).toBe(0), WAIT);
+    const stored = await ids("postgres");
+    expect(stored.length).toBeGreaterThanOrEqual(1_000);
+    expect(await stage.waiting()).toBe(12_000 - stored.length);
+    expect(await stage.waiting()).toBeGreaterThan(0);
+    const seen = new Set<string>();
+    await vi.waitFor(
+      async () => {
+        for (const event of await stage.take("postgres")) seen.add((event as { uuid: string }).uuid);
+        expect(seen.size).toBe(12_000);
+      },
+      { timeout: 40_000, interval: 200 },
+    );
+  }, 90_000);
+
+  it("drops event types and tasks that a filter excludes, also events that come later and carry no name", async () => {
+    await stage.channel();
+    const running = await stage.startReceiver(sharedRabbitmqUrl(), {
+      FILTER_TASK_NAMES_EXCLUDE: "noise.*",
+      FILTER_QUEUES_EXCLUDE: "slow",
+      FILTER_EVENT_TYPES_EXCLUDE: "task-succeeded",
+    });
+    await stage.publish([
+      frame([
+        taskReceived({ uuid: "noisy", name: "noise.tick" }),
+        taskSent({ uuid: "slow", name: "shop.pay", queue: "slow" }),
+        taskReceived({ uuid: "kept", name: "shop.pay" }),
+      ]),
+    ]);
+    await vi.waitFor(async () => expect(await ids("postgres")).toEqual(["kept"]), WAIT);
+    await sleep(200);
+    await stage.publish([frame([started("noisy"), started("slow"), started("kept"), taskSucceeded({ uuid: "kept" })])]);
+    await vi.waitFor(async () => expect(await ids("postgres")).toEqual(["kept", "kept"]), WAIT);
+    expect((await stage.batches("postgres")).flatMap(({ excluded }) => excluded ?? []).sort()).toEqual(["noisy", "slow"]);
+    expect(await metricOf(running, "events_filtered_total", { reason: "filter" })).toBe(5);
+    await running.stop();
+    expect(await stage.waiting()).toBe(0);
+  });
+});
