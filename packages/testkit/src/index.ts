@@ -13,3 +13,4 @@ export { type CeleryWorker, type CeleryWorkerOptions, startCeleryWorker } from "
 export { CELERY_FOLDER, findCeleryPython } from "./services/celery.mjs";
 export { temporaryFolder } from "./services/folders.mjs";
 export { driveShop, type ShopDriverOptions, type ShopReport, type ShopTask } from "./shop-driver.ts";
+export { release as releaseProcess, signalGroup as signalProcessGroup, watch as watchProcess } from "./services/reaper.mjs";
