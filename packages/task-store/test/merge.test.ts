@@ -66,7 +66,7 @@ describe("merging events into the Store", () => {
     expect((await harness.hash("t")).size).toBe(16);
   });
 
-  it.each<[string, TaskEvent[], { k: string; name: string }]>([
+  it.each<[string, TaskEvent[], { k: string; name: string; queue?: string }]>([
     [
       "the earliest task-sent",
       [taskSent({ timestamp: 20, name: "later" }), taskSent({ timestamp: 10, name: "earlier" })],
@@ -77,12 +77,21 @@ describe("merging events into the Store", () => {
       [taskSent({ timestamp: 10, name: "b" }), taskSent({ timestamp: 10, name: "B" }), taskSent({ timestamp: 10, name: "é" })],
       { k: "10000000", name: "B" },
     ],
-  ])("takes the name of %s", async (_, events, { k, name }) => {
+    [
+      "the byte-wise smaller queue, where names are the same too",
+      [
+        taskSent({ timestamp: 10, name: "a", queue: "y" }),
+        taskSent({ timestamp: 10, name: "a", queue: "x" }),
+        taskSent({ timestamp: 10, name: "a", queue: "z" }),
+      ],
+      { k: "10000000", name: "a", queue: "x" },
+    ],
+  ])("takes the name of %s", async (_, events, { k, name, queue = "celery" }) => {
     for (const order of [events, events.toReversed()]) {
       await harness.clear();
       for (const event of order) await harness.store.apply([{ ...event, uuid: "t" }]);
       const hash = await harness.hash("t");
-      expect([hash.get("k"), hash.get("n")]).toEqual([k, name]);
+      expect([hash.get("k"), hash.get("n"), hash.get("q")]).toEqual([k, name, queue]);
     }
   });
 
