@@ -42,7 +42,7 @@ export async function prepareWorkspace() {
  */
 async function pnpm(...args) {
   const manager = /** @type {{ packageManager: string }} */ (JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"))).packageManager;
-  const env = { ...process.env, NODE_ENV: "development", TURBO_TELEMETRY_DISABLED: "1" };
+  const env = { ...process.env, NODE_ENV: "development", TURBO_TELEMETRY_DISABLED: "1", npm_config_update_notifier: "false" };
   await mustRun("npx", ["--yes", manager, ...args], { cwd: ROOT, env });
 }
 

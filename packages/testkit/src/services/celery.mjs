@@ -9,7 +9,7 @@ export const CELERY_FOLDER = fileURLToPath(new URL("../../celery", import.meta.u
 /** A Python environment of this checkout that the scripts make where the system has no package of Celery. */
 export const CELERY_ENVIRONMENT_PYTHON = fileURLToPath(new URL("../../../../.data/celery/bin/python3", import.meta.url));
 
-const PROBE = "import celery, redis, amqp";
+const PROBE = "from celery import Celery; import redis, amqp";
 const PROBE_TIMEOUT_MS = 20_000;
 
 /** @type {string | undefined} */
