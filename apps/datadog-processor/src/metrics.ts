@@ -14,7 +14,7 @@ import type { Completion, FinalState, Summary, Wait } from "@celery-metrics-expo
 import { SeriesCollector, type MetricType, type Series } from "./series.ts";
 import { TagCache, normaliseTag } from "./tags.ts";
 
-export type TimerType = "distribution" | "histogram" | "timing";
+type TimerType = "distribution" | "histogram" | "timing";
 
 export interface MetricOptions {
   readonly prefix: string;
