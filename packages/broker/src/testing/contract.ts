@@ -177,6 +177,15 @@ export function describeEventSource(name: string, makeHarness: () => Promise<Eve
       expect([...handedOver, ...rest.types]).toEqual(types);
     });
 
+    it("hands over nothing that is published after drain, not even when it is resumed", async () => {
+      await source.start(recorder.onMessage);
+      await source.drain();
+      source.resume();
+      await publish("task-started");
+      await sleep(QUIET_MS);
+      expect(recorder.types).toEqual([]);
+    });
+
     it("can be stopped without a start, and twice", async () => {
       await source.stop();
       await expect(source.stop()).resolves.toBeUndefined();
