@@ -42,7 +42,9 @@ export const Config = BaseConfig.extend({
   RABBITMQ_QUEUE_EXPIRES_SECONDS: integer(7 * 86_400, 60, 4_294_967).describe(
     "RabbitMQ deletes our queue when no receiver was there for this long.",
   ),
-  RABBITMQ_PREFETCH: integer(2_000, 1, 65_535).describe("Messages that RabbitMQ sends ahead of their acknowledgement."),
+  RABBITMQ_PREFETCH: integer(1_000, 1, 65_535).describe(
+    "Messages that RabbitMQ sends ahead of their acknowledgement. Less than two batches of them slows the receiver down, more costs memory.",
+  ),
   CELERY_GLOBAL_KEYPREFIX: z.string().default("").describe("Redis: the workers' transport option `global_keyprefix`."),
   CELERY_FANOUT_PREFIX: z
     .string()

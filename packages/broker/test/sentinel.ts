@@ -12,13 +12,16 @@ export interface Sentinel {
   stop(): Promise<void>;
 }
 
+/** Sentinel is the server itself under another option. */
+const PROGRAM = "redis-server";
+
 export async function startSentinel(masterPort: number): Promise<Sentinel> {
   const port = await freePort();
   const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-sentinel-"));
   // Sentinel writes into its configuration file, and takes it from nowhere else.
   const file = join(folder, "sentinel.conf");
   writeFileSync(file, `port ${port}\nbind 127.0.0.1\ndir ${folder}\nsentinel monitor mymaster 127.0.0.1 ${masterPort} 1\n`);
-  const child = spawn("redis-server", [file, "--sentinel"], { stdio: "ignore" });
+  const child = spawn(PROGRAM, [file, "--sentinel"], { stdio: "ignore" });
   const exited = once(child, "exit");
   const stop = async (): Promise<void> => {
     child.kill("SIGKILL");

@@ -3,7 +3,7 @@ import { Health, Metrics, type Logger } from "@celery-metrics-exporter/runtime";
 import { pino } from "pino";
 import type { SourceContext } from "../src/source-context.ts";
 
-export interface LogLine {
+interface LogLine {
   readonly level: number;
   readonly msg: string;
   readonly [field: string]: unknown;
