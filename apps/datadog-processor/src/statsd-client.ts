@@ -7,7 +7,7 @@
 import { UnavailableError, toError, type Metrics } from "@celery-metrics-exporter/runtime";
 import { describeAddress, type AgentAddress } from "./agent-address.ts";
 import type { DatagramTransport } from "./datagram-transport.ts";
-import { encodePackets } from "./dogstatsd-line.ts";
+import { DogstatsdPackets } from "./dogstatsd-packets.ts";
 import { Pace } from "./pace.ts";
 import { SeriesCollector, type Series } from "./series.ts";
 import { UdpTransport } from "./udp-transport.ts";
@@ -33,7 +33,7 @@ interface Sending {
 export class StatsdClient {
   readonly #address: AgentAddress;
   readonly #transport: DatagramTransport;
-  readonly #maxPacketBytes: number;
+  readonly #encoder: DogstatsdPackets;
   readonly #pace: Pace;
   readonly #packets;
   readonly #bytes;
@@ -47,7 +47,7 @@ export class StatsdClient {
     this.#transport =
       address.kind === "udp" ? new UdpTransport(address) : new UnixTransport({ path: address.path, createSocket: loadUnixDatagrams() });
     this.#pace = new Pace(address.kind === "udp" ? maxPacketsPerSecond : Number.POSITIVE_INFINITY);
-    this.#maxPacketBytes = maxPacketBytes === 0 ? this.#transport.maxPacketBytes : maxPacketBytes;
+    this.#encoder = new DogstatsdPackets(maxPacketBytes === 0 ? this.#transport.maxPacketBytes : maxPacketBytes);
     this.#packets = metrics.counter("datadog_packets_sent_total", "DogStatsD packets handed to the kernel.");
     this.#bytes = metrics.counter("datadog_bytes_sent_total", "Bytes of DogStatsD packets handed to the kernel.");
     this.#failures = metrics.counter("datadog_send_failures_total", "Attempts to send that the agent or the kernel refused.");
@@ -76,7 +76,7 @@ export class StatsdClient {
     const series = new SeriesCollector();
     const done = this.#current.then(() => {
       this.#next = undefined;
-      return this.#sendAll(encodePackets(series.all(), this.#maxPacketBytes));
+      return this.#sendAll(this.#encoder.encode(series.all()));
     });
     this.#current = done.catch(() => {});
     return { series, done };

@@ -1,8 +1,12 @@
 import { parseDatagram } from "@celery-metrics-exporter/testkit";
 import * as fc from "fast-check";
-import { describe, expect, it } from "vitest";
-import { encodePackets } from "../src/dogstatsd-line.ts";
+import { describe, expect, it, vi } from "vitest";
+import { DogstatsdPackets } from "../src/dogstatsd-packets.ts";
 import type { Series } from "../src/series.ts";
+
+function encodePackets(series: readonly Series[], maxPacketBytes: number): Buffer[] {
+  return new DogstatsdPackets(maxPacketBytes).encode(series);
+}
 
 describe("DogStatsD packets", () => {
   it.each<[string, Series[], string[]]>([
@@ -25,6 +29,15 @@ describe("DogStatsD packets", () => {
     ["nothing for nothing", [], []],
   ])("write %s", (_, series, packets) => {
     expect(encodePackets(series, 1_432).map(String)).toEqual(packets);
+  });
+
+  it("hold nothing of the environment that DD_* describes", () => {
+    for (const name of ["DD_ENV", "DD_SERVICE", "DD_VERSION", "DD_TAGS", "DD_ENTITY_ID", "DD_EXTERNAL_ENV", "DD_CARDINALITY"]) {
+      vi.stubEnv(name, "exporter:own");
+    }
+    const packets = encodePackets([{ name: "a", type: "d", tags: "service:shop", values: [1] }], 1_432);
+    vi.unstubAllEnvs();
+    expect(packets.map(String)).toEqual(["a:1|d|#service:shop"]);
   });
 
   it("begin a new line, or a new packet, at the limit and not before", () => {
