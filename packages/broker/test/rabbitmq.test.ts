@@ -123,7 +123,7 @@ describe("RabbitmqSource", () => {
     for (const message of recorder.messages) message.ack();
     await vi.waitFor(async () => expect(await harness.metric("broker_unacked_messages")).toBe(0));
     await harness.source.stop();
-    expect(await harness.waiting()).toBe(0);
+    await vi.waitFor(async () => expect(await harness.waiting()).toBe(0));
   });
 
   it("gives back what it has not handed over when a pause lasts, and goes on after it", async () => {
@@ -136,14 +136,14 @@ describe("RabbitmqSource", () => {
     await vi.waitFor(async () => expect(await harness.waiting()).toBe(6), { timeout: 3_000 });
     await publish(harness, 9, 9);
     await sleep(100);
-    expect(await harness.waiting()).toBe(7);
+    await vi.waitFor(async () => expect(await harness.waiting()).toBe(7));
     // The two in hand are acknowledged although the ones after them went back.
     for (const message of recorder.messages) message.ack();
     harness.source.resume();
     await recorder.waitFor(9);
     for (const message of recorder.messages) message.ack();
     await harness.source.stop();
-    expect(await harness.waiting()).toBe(0);
+    await vi.waitFor(async () => expect(await harness.waiting()).toBe(0));
     expect(new Set(recorder.types)).toEqual(new Set([1, 2, 3, 4, 5, 6, 7, 8, 9].map((id) => `task-custom${id}`)));
     expect(harness.context.logs.filter(({ level }) => level >= 40)).toEqual([]);
   });
@@ -164,7 +164,7 @@ describe("RabbitmqSource", () => {
     await publishing;
     await vi.waitFor(() => expect(new Set(recorder.types).size).toBe(200), { timeout: 10_000 });
     await harness.source.stop();
-    expect(await harness.waiting()).toBe(0);
+    await vi.waitFor(async () => expect(await harness.waiting()).toBe(0));
     expect(await harness.metric("broker_reconnects_total")).toBe(0);
   });
 
