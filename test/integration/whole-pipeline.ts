@@ -52,7 +52,6 @@ export async function startWholePipeline({ redisUrl, brokerUrl, name, env = {} }
       DATABASE_URL: database.url,
       DD_AGENT_HOST: "127.0.0.1",
       DD_DOGSTATSD_PORT: String(sink.port),
-      DATADOG_GRACE_MS: "500",
       ...env,
     },
     createLogger(name, "error"),
