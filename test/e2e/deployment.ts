@@ -13,7 +13,7 @@ import {
   type CeleryWorker,
   type StatsdSink,
 } from "@celery-metrics-exporter/testkit";
-import pg from "pg";
+import { Pool } from "pg";
 import { expect } from "vitest";
 import { isReady, run, startRole, type Environment, type RoleProcess } from "./role-process.ts";
 
@@ -23,7 +23,7 @@ export interface Deployment {
   readonly processes: readonly RoleProcess[];
   readonly brokerUrl: string;
   readonly sink: StatsdSink;
-  readonly database: pg.Pool;
+  readonly database: Pool;
   readonly shopLog: string;
   /** SIGKILLs one process of a role; another is started in its place if asked. */
   killOne(role: string, comesBack: boolean): Promise<void>;
@@ -59,7 +59,7 @@ export async function startDeployment({ brokerUrl, receivers, processors }: Depl
   const workers: CeleryWorker[] = await Promise.all(
     ["shop1", "shop2"].map((name) => startCeleryWorker({ brokerUrl, hostname: `${name}@%h`, concurrency: 2, env: { SHOP_LOG: shopLog } })),
   );
-  const pool = new pg.Pool({ connectionString: database.url });
+  const pool = new Pool({ connectionString: database.url });
   // The database is dropped while connections of the pool are still on their way out.
   pool.on("error", () => {});
   return {

@@ -80,49 +80,81 @@ describe.each(ROLES)("pnpm --filter %s start", (role) => {
 });
 
 describe("a start that cannot work ends with one clear error", () => {
-  const cases: readonly [what: string, role: string, wrong: () => Environment, exitCode: number, says: RegExp][] = [
-    ["a broker URL of another kind", "receiver", () => ({ CELERY_BROKER_URL: "sqs://key:secret@" }), 78, /CELERY_BROKER_URL.*(amqp|sqs)/],
-    ["no broker URL", "receiver", () => ({ CELERY_BROKER_URL: "" }), 78, /CELERY_BROKER_URL: is required/],
-    [
-      "a broker that is not there",
-      "receiver",
-      () => ({ CELERY_BROKER_URL: "amqp://guest:hunter2@127.0.0.1:1//" }),
-      69,
-      /RabbitMQ.*127\.0\.0\.1:1.*CELERY_BROKER_URL/s,
-    ],
-    [
-      "wrong broker credentials",
-      "receiver",
-      () => ({ CELERY_BROKER_URL: vhost.url.replace("guest:guest", "guest:hunter2") }),
-      69,
-      /CELERY_BROKER_URL/,
-    ],
-    ["an exporter nobody knows", "receiver", () => ({ EXPORTERS: "datadog,prometeus" }), 78, /EXPORTERS.*prometeus.*datadog.*postgres/],
-    [
-      "an unreachable Redis",
-      "datadog-processor",
-      () => ({ REDIS_URL: "redis://:hunter2@127.0.0.1:1" }),
-      69,
-      /Cannot reach Redis at redis:\/\/\*\*\*@127\.0\.0\.1:1.*REDIS_URL/,
-    ],
-    ["no database URL", "postgres-processor", () => ({ DATABASE_URL: "" }), 78, /DATABASE_URL: is required/],
-    [
-      "an unreachable database",
-      "postgres-processor",
-      () => ({ DATABASE_URL: "postgres://u:hunter2@127.0.0.1:1/x" }),
-      69,
-      /127\.0\.0\.1:1.*DATABASE_URL/s,
-    ],
-    [
-      "a dashboard beyond loopback without credentials",
-      "dashboard",
-      () => ({ DASHBOARD_HOST: "0.0.0.0" }),
-      78,
-      /DASHBOARD_PASSWORD|DASHBOARD_USERNAME/,
-    ],
+  interface Case {
+    readonly what: string;
+    readonly role: string;
+    readonly wrong: () => Environment;
+    readonly exitCode: number;
+    readonly says: RegExp;
+  }
+
+  const cases: readonly Case[] = [
+    {
+      what: "a broker URL of another kind",
+      role: "receiver",
+      wrong: () => ({ CELERY_BROKER_URL: "sqs://key:hunter2@" }),
+      exitCode: 78,
+      says: /CELERY_BROKER_URL.*sqs.*amqp/,
+    },
+    {
+      what: "no broker URL",
+      role: "receiver",
+      wrong: () => ({ CELERY_BROKER_URL: "" }),
+      exitCode: 78,
+      says: /CELERY_BROKER_URL: is required/,
+    },
+    {
+      what: "a broker that is not there",
+      role: "receiver",
+      wrong: () => ({ CELERY_BROKER_URL: "amqp://guest:hunter2@127.0.0.1:1//" }),
+      exitCode: 69,
+      says: /RabbitMQ.*127\.0\.0\.1:1.*CELERY_BROKER_URL/s,
+    },
+    {
+      what: "wrong broker credentials",
+      role: "receiver",
+      wrong: () => ({ CELERY_BROKER_URL: vhost.url.replace("guest:guest", "guest:hunter2") }),
+      exitCode: 69,
+      says: /CELERY_BROKER_URL/,
+    },
+    {
+      what: "an exporter nobody knows",
+      role: "receiver",
+      wrong: () => ({ EXPORTERS: "datadog,prometeus" }),
+      exitCode: 78,
+      says: /EXPORTERS.*prometeus.*datadog.*postgres/,
+    },
+    {
+      what: "an unreachable Redis",
+      role: "datadog-processor",
+      wrong: () => ({ REDIS_URL: "redis://:hunter2@127.0.0.1:1" }),
+      exitCode: 69,
+      says: /Cannot reach Redis at redis:\/\/\*\*\*@127\.0\.0\.1:1.*REDIS_URL/,
+    },
+    {
+      what: "no database URL",
+      role: "postgres-processor",
+      wrong: () => ({ DATABASE_URL: "" }),
+      exitCode: 78,
+      says: /DATABASE_URL: is required/,
+    },
+    {
+      what: "an unreachable database",
+      role: "postgres-processor",
+      wrong: () => ({ DATABASE_URL: "postgres://u:hunter2@127.0.0.1:1/x" }),
+      exitCode: 69,
+      says: /127\.0\.0\.1:1.*DATABASE_URL/s,
+    },
+    {
+      what: "a dashboard beyond loopback without credentials",
+      role: "dashboard",
+      wrong: () => ({ DASHBOARD_HOST: "0.0.0.0" }),
+      exitCode: 78,
+      says: /DASHBOARD_PASSWORD|DASHBOARD_USERNAME/,
+    },
   ];
 
-  it.each(cases)("%s", async (_what, role, wrong, exitCode, says) => {
+  it.each(cases)("$what", async ({ role, wrong, exitCode, says }) => {
     const command = run(process.execPath, [`apps/${role}/dist/main.js`], { ...env, STARTUP_TIMEOUT_SECONDS: "2", ...wrong() });
     expect(await command.exited).toBe(exitCode);
     const error = command

@@ -9,12 +9,17 @@ import amqp from "amqplib";
 import { Queue } from "bullmq";
 import { datadog } from "datadog-processor";
 import { Redis } from "ioredis";
-import pg from "pg";
+import { Pool } from "pg";
 import { postgres } from "postgres-processor";
 import { receiver } from "receiver";
 
 const QUEUES = [eventsQueueName("datadog"), processingQueueName("datadog"), eventsQueueName("postgres")];
 const POLL_MS = 50;
+
+/** node-postgres would cut them to milliseconds. The last of two columns of a name is the one it gives. */
+const INSTANTS = ["eta", "expires", "sent_at", "received_at", "started_at", "finished_at"]
+  .map((column) => `extract(epoch from ${column})::float8 as ${column}`)
+  .join(", ");
 
 export interface WholePipelineOptions {
   readonly redisUrl: string;
@@ -59,7 +64,7 @@ export async function startWholePipeline({ redisUrl, brokerUrl, name, env = {} }
   const redis = new Redis(redisUrl, { maxRetriesPerRequest: null });
   const queues = QUEUES.map((queue) => new Queue(queue, { connection: redis, prefix }));
   const deadLetters = new Queue(DEAD_LETTER_QUEUE, { connection: redis, prefix });
-  const pool = new pg.Pool({ connectionString: database.url });
+  const pool = new Pool({ connectionString: database.url });
   // The database is dropped while connections of the pool are still on their way out.
   pool.on("error", () => {});
   const publisher = brokerUrl.startsWith("redis") ? await redisPublisher(brokerUrl, name) : await rabbitmqPublisher(brokerUrl, name);
@@ -74,7 +79,7 @@ export async function startWholePipeline({ redisUrl, brokerUrl, name, env = {} }
         quiet = counts.every((count) => Object.values(count).every((jobs) => jobs === 0)) ? quiet + 1 : 0;
       }
     },
-    rows: async () => (await pool.query<Record<string, unknown>>("select * from celery_task")).rows,
+    rows: async () => (await pool.query<Record<string, unknown>>(`select *, ${INSTANTS} from celery_task`)).rows,
     deadLetters: () => deadLetters.getWaitingCount(),
     close: async () => {
       await running.stop();
@@ -98,8 +103,8 @@ async function received({ metrics }: RunningRoles): Promise<number> {
 }
 
 interface Publisher {
-  publish(frames: readonly CorpusFrame[]): Promise<void>;
-  close(): Promise<void>;
+  readonly publish: (frames: readonly CorpusFrame[]) => Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 async function rabbitmqPublisher(url: string, exchange: string): Promise<Publisher> {

@@ -36,7 +36,7 @@ describe("connectRedis", () => {
     const redis = await connecting;
     await server.kill();
     await expect.poll(() => health.report().ready).toBe(false);
-    await expect(redis.ping()).rejects.toThrow();
+    await expect(redis.ping()).rejects.toBeInstanceOf(Error);
     await server.restart();
     await expect.poll(() => health.report().ready, { timeout: 10_000 }).toBe(true);
     expect(await redis.ping()).toBe("PONG");
