@@ -1,5 +1,4 @@
 /** `start`: receiver, processors and dashboard in one process. */
-import { migrate } from "@celery-metrics-exporter/db";
 import { BaseConfig, createLogger, loadConfig, runRoles } from "@celery-metrics-exporter/runtime";
 import type { Command } from "../command.ts";
 import { EMBEDDED_DATABASE_URL, withDatabase, withDefaultDatabase } from "../database.ts";
@@ -30,7 +29,6 @@ export const start: Command = {
     if (isEmbedded) {
       const logger = createLogger(PROGRAM, loadConfig(BaseConfig, env).LOG_LEVEL);
       logger.info({ database: EMBEDDED_DATABASE_URL }, "DATABASE_URL is not set: using the embedded PostgreSQL");
-      await migrate(EMBEDDED_DATABASE_URL);
     }
     await runRoles(PROGRAM, roles, env);
   },
