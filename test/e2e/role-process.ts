@@ -3,6 +3,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { releaseProcess, watchProcess } from "@celery-metrics-exporter/testkit";
 
 export const REPOSITORY = fileURLToPath(new URL("../..", import.meta.url));
 const START_TIMEOUT_MS = 30_000;
@@ -29,23 +30,9 @@ export interface Command {
   printed(pattern: RegExp): Promise<string>;
 }
 
-const groups = new Set<number>();
-
-process.on("exit", () => {
-  for (const group of groups) signalGroup(group, "SIGKILL");
-});
-
-function signalGroup(group: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(-group, signal);
-  } catch {
-    // It has ended.
-  }
-}
-
 /**
  * Runs a command in its own process group, so that a test can send what a terminal's Ctrl-C sends. What is left of the group when the test
- * process ends is killed.
+ * process ends, even by SIGKILL, is ended.
  */
 export function run(file: string, args: readonly string[], env: Environment): Command {
   const child = spawn(file, args, {
@@ -54,7 +41,11 @@ export function run(file: string, args: readonly string[], env: Environment): Co
     stdio: ["ignore", "pipe", "pipe"],
     detached: true,
   });
-  if (child.pid !== undefined) groups.add(child.pid);
+  const { pid } = child;
+  if (pid !== undefined) {
+    watchProcess(pid);
+    child.once("close", () => releaseProcess(pid));
+  }
   let output = "";
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (output += chunk.toString()));
   const exited = once(child, "close").then(([code]) => code as number | null);

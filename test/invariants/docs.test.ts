@@ -29,3 +29,18 @@ describe("docs/errors.md", () => {
     expect(inDocument.toSorted()).toEqual([...inSources].toSorted());
   });
 });
+
+describe("docs/metrics.md", () => {
+  const inSources = new Set(
+    workspacePackages()
+      .flatMap(({ folder }) => sourcesOf(folder))
+      .filter((file) => !file.includes("/testing/"))
+      .flatMap((file) => [...readText(file).matchAll(/\.(?:counter|gauge|histogram)\(\s*"([a-z_]+)"/g)].map(([, name]) => name)),
+  );
+  const inDocument = [...readText("docs/metrics.md").matchAll(/^\| `([a-z_]+)` +\| (?:counter|gauge|histogram)/gm)].map(([, name]) => name);
+
+  it("has a row for every metric there is, and for no other", () => {
+    expect(inSources).toContain("events_received_total");
+    expect(inDocument.toSorted()).toEqual([...inSources].toSorted());
+  });
+});
