@@ -53,7 +53,7 @@ async function startProcessor(definition: ExporterDefinition, context: Context):
     await closeWorkers(workers, connections.worker, context.logger);
     drain.finish();
   });
-  for (const worker of workers) worker.start();
+  for (const worker of workers) await worker.start();
   await watchQueues(exporter, queues, connections.producer, context);
 }
 

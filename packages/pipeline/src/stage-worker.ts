@@ -57,8 +57,13 @@ export class StageWorker<P> {
     });
   }
 
-  /** Begins to take jobs. */
-  start(): void {
+  /**
+   * Begins to take jobs.
+   *
+   * @throws {UnavailableError} when Redis goes away before BullMQ has opened its connections: it would never open them again.
+   */
+  async start(): Promise<void> {
+    await withRedis("starting a worker", () => this.#worker.waitUntilReady());
     this.#worker.run().catch((thrown: unknown) => this.#options.logger.error({ err: toError(thrown) }, "worker ended"));
   }
 
