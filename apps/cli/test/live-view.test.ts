@@ -80,9 +80,19 @@ describe("the live view", () => {
     expect(written.startsWith("\u001b[2Kcelery-metrics-exporter demo  0 s of 20 s\n")).toBe(true);
   });
 
-  it("writes plain lines elsewhere, and not every second", { timeout: 15_000 }, async () => {
+  it("writes plain lines elsewhere, where to look first, and not every second", { timeout: 15_000 }, async () => {
     const written = await shownFor(4, false);
     expect(written).not.toContain("\u001b");
-    expect(written.split("\n").map((line) => line.split(",")[0])).toEqual(["0 s of 20 s", "3 s of 20 s", ""]);
+    const datagram = `    ${SNAPSHOT.statsd?.recentLines[0] ?? ""}`;
+    expect(written.split("\n").map((line) => line.split(",")[0])).toEqual([
+      "Dashboard: http://127.0.0.1:3000/",
+      "Health: http://127.0.0.1:4000/readyz",
+      "Log: ./.data/demo.log",
+      "0 s of 20 s",
+      datagram,
+      "3 s of 20 s",
+      datagram,
+      "",
+    ]);
   });
 });

@@ -44,8 +44,9 @@ export class LiveView {
   #show(snapshot: Snapshot): void {
     if (this.#terminal.isInteractive) this.#redraw(renderSummary(snapshot, this.#terminal));
     else if (snapshot.elapsedSeconds - this.#lastLineAt >= LINE_EVERY_SECONDS) {
+      const lines = [...(this.#lastLineAt < 0 ? renderAddresses(snapshot) : []), renderLine(snapshot), ...renderDatagrams(snapshot)];
       this.#lastLineAt = snapshot.elapsedSeconds;
-      this.#terminal.write(`${renderLine(snapshot)}\n`);
+      this.#terminal.write(lines.map((line) => `${line}\n`).join(""));
     }
   }
 
@@ -89,6 +90,16 @@ export function renderLine(snapshot: Snapshot): string {
   if (snapshot.statsd !== undefined) parts.push(`${count(snapshot.statsd.samples)} metric values`);
   if (snapshot.states !== undefined) parts.push(`${rows(snapshot.states)} (${states(snapshot.states)})`);
   return parts.join(", ");
+}
+
+/** Where to look, for logs and pipes. */
+function renderAddresses({ dashboardUrl, healthUrl, logFile }: Snapshot): string[] {
+  return [...(dashboardUrl === undefined ? [] : [`Dashboard: ${dashboardUrl}`]), `Health: ${healthUrl}/readyz`, `Log: ${logFile}`];
+}
+
+/** The last of what the built-in sink was sent. */
+function renderDatagrams({ statsd }: Snapshot): string[] {
+  return (statsd?.recentLines ?? []).map((line) => `    ${line}`);
 }
 
 function progress({ elapsedSeconds, totalSeconds, phase }: Snapshot): string {
