@@ -1,7 +1,7 @@
 /** Real Celery on each broker, every role several times as its own process: rows and metrics agree with what Celery did. */
-import { createVhost, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { createVhost, driveShop, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { afterEach, describe, expect, it } from "vitest";
-import { driveShop, expectTruth, startDeployment, type Deployment } from "./deployment.ts";
+import { expectTruth, startDeployment, type Deployment } from "./deployment.ts";
 
 let deployment: Deployment | undefined;
 const cleanups: (() => Promise<unknown>)[] = [];
@@ -29,7 +29,7 @@ describe.each([
 ])("a shop on %s", (broker, receivers) => {
   it("ends with the rows and the metrics of what it did", async () => {
     deployment = await startDeployment({ brokerUrl: await brokerUrl(broker), receivers, processors: 2 });
-    const truth = await driveShop(deployment, ["--count", "300", "--rate", "100", "--revoke", "--seed", "7"]);
+    const truth = await driveShop({ ...deployment, count: 300, rate: 100, revoke: true, seed: 7 });
     await expectTruth(deployment, truth, { doubled: 0 });
   });
 });
@@ -39,7 +39,7 @@ describe("processors killed under load", () => {
     "%s: nothing is lost, whether it comes back or the others take over",
     async (role) => {
       deployment = await startDeployment({ brokerUrl: await brokerUrl("RabbitMQ"), receivers: 1, processors: 2 });
-      const driving = driveShop(deployment, ["--seconds", "12", "--rate", "80", "--seed", "8"]);
+      const driving = driveShop({ ...deployment, count: 960, rate: 80, seed: 8 });
       for (const comesBack of [true, true, false]) {
         await new Promise((resolve) => setTimeout(resolve, 3_000));
         await deployment.killOne(role, comesBack);

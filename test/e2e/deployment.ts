@@ -1,21 +1,19 @@
 /** The whole product as separate processes beside a real Celery application, and what must have come of it. */
-import { mkdtempSync, readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { migrate } from "@celery-metrics-exporter/db";
 import {
-  CELERY_FOLDER,
   createDatabase,
-  findCeleryPython,
   startCeleryWorker,
   startRedis,
   startStatsdSink,
+  temporaryFolder,
   type CeleryWorker,
+  type ShopReport,
   type StatsdSink,
 } from "@celery-metrics-exporter/testkit";
 import { Pool } from "pg";
 import { expect } from "vitest";
-import { isReady, run, startRole, type Environment, type RoleProcess } from "./role-process.ts";
+import { isReady, startRole, type Environment, type RoleProcess } from "./role-process.ts";
 
 const TAKEOVER_MS = 15_000;
 
@@ -55,7 +53,7 @@ export async function startDeployment({ brokerUrl, receivers, processors }: Depl
   const started = await Promise.all(roles.map(async (role) => ({ role, process: await startRole(role, env) })));
   for (const { role, process } of started) expect(await isReady(process), `${role} is ready`).toBe(true);
 
-  const shopLog = join(mkdtempSync(join(tmpdir(), "cme-shop-")), "log");
+  const shopLog = join(temporaryFolder("shop"), "log");
   const workers: CeleryWorker[] = await Promise.all(
     ["shop1", "shop2"].map((name) => startCeleryWorker({ brokerUrl, hostname: `${name}@%h`, concurrency: 2, env: { SHOP_LOG: shopLog } })),
   );
@@ -89,34 +87,6 @@ export async function startDeployment({ brokerUrl, receivers, processors }: Depl
   };
 }
 
-interface Task {
-  readonly name: string;
-  readonly queue: string;
-  readonly status: string;
-  readonly retries: number;
-}
-
-export interface Truth {
-  readonly settled: boolean;
-  readonly tasks: Readonly<Record<string, Task>>;
-}
-
-/** Runs the shop's driver, and returns what Celery really did, told by Celery's signals and not by its events. */
-export async function driveShop(deployment: Deployment, args: readonly string[]): Promise<Truth> {
-  const python = findCeleryPython();
-  if (python === undefined) throw new Error("no Python with Celery");
-  const report = `${deployment.shopLog}.report`;
-  const driver = run(python, [join(CELERY_FOLDER, "drive.py"), ...args, "--output", report], {
-    BROKER_URL: deployment.brokerUrl,
-    SHOP_LOG: deployment.shopLog,
-  });
-  await driver.exited;
-  const truth = JSON.parse(readFileSync(report, "utf8")) as Truth;
-  const unfinished = Object.values(truth.tasks).filter(({ status }) => ["PENDING", "STARTED", "RETRY"].includes(status));
-  expect(unfinished, `the shop's tasks all end; ${driver.output()}`).toEqual([]);
-  return truth;
-}
-
 /** What a row says of its task. */
 interface Told {
   readonly status: string;
@@ -148,7 +118,9 @@ const COUNTERS: Readonly<Record<string, string>> = {
  *
  * @param doubled jobs whose counts may have been sent twice.
  */
-export async function expectTruth(deployment: Deployment, { settled, tasks }: Truth, { doubled }: { doubled: number }): Promise<void> {
+export async function expectTruth(deployment: Deployment, { settled, tasks }: ShopReport, { doubled }: { doubled: number }): Promise<void> {
+  const unfinished = Object.values(tasks).filter(({ status }) => ["PENDING", "STARTED", "RETRY"].includes(status));
+  expect(unfinished).toEqual([]);
   expect(settled).toBe(true);
   const states = async (): Promise<Record<string, Told>> => {
     const { rows } = await deployment.database.query<Told & { task_id: string }>(
