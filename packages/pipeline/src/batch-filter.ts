@@ -51,17 +51,18 @@ export class BatchFilter {
   }
 
   /**
-   * The receiver's part: drops event types that are not wanted, and events of excluded tasks as far as they are known.
+   * The receiver's part: drops event types that are not wanted, and events of excluded tasks as far as they are known. The name and the queue
+   * are told by types that may not be wanted, so all events are asked for them.
    *
    * @throws {UnavailableError} when Redis does not serve.
    */
   async admit(events: readonly CeleryEvent[]): Promise<Admitted> {
     const wanted = events.filter(({ type }) => this.#filter.takesType(type));
     if (!this.#filter.filtersTasks) return { events: wanted, toRemember: NO_IDS, finished: NO_IDS };
-    const told = this.#toldBy(wanted);
-    const known = await this.#memory.among(idsOf(wanted));
+    const told = this.#toldBy(events);
+    const known = await this.#memory.among(idsOf(events));
     const excluded = [...told].filter((id) => !known.has(id));
-    const finished = finishedIn(wanted, (id) => told.has(id) || known.has(id));
+    const finished = finishedIn(events, (id) => told.has(id) || known.has(id));
     return {
       events: withoutTasks(wanted, (id) => told.has(id) || known.has(id)),
       excluded,

@@ -65,6 +65,25 @@ describe("the receiver's part", () => {
     expect(await filter.admit([sent])).toMatchObject({ excluded: [sent.uuid] });
   });
 
+  it("learns the name and the queue from types that are not wanted", async () => {
+    const filter = filterOf(
+      { FILTER_EVENT_TYPES_INCLUDE: "task-succeeded,task-failed", FILTER_TASK_NAMES_EXCLUDE: "noisy.*", FILTER_QUEUES_EXCLUDE: "noisy" },
+      "receiver",
+    );
+    const excluded = ["by-name", "by-queue"];
+    const first = await filter.admit([taskReceived({ uuid: "by-name", name: "noisy.a" }), taskSent({ uuid: "by-queue", queue: "noisy" })]);
+    expect(first).toMatchObject({ events: [], excluded });
+    await filter.settle(first);
+    const wanted = [taskReceived({ uuid: "wanted" }), taskSucceeded({ uuid: "wanted" })];
+    const rest = excluded.flatMap((uuid) => [taskStarted({ uuid }), taskSucceeded({ uuid })]);
+    expect(await filter.admit([...wanted, ...rest])).toMatchObject({ events: [wanted[1]], excluded: [], finished: new Set(excluded) });
+  });
+
+  it("knows that an excluded task is finished from a type that is not wanted", async () => {
+    const filter = filterOf({ FILTER_EVENT_TYPES_EXCLUDE: "task-succeeded", FILTER_QUEUES_EXCLUDE: "noisy" }, "receiver");
+    expect(await filter.admit([sent, taskSucceeded()])).toMatchObject({ events: [], finished: new Set([sent.uuid]) });
+  });
+
   it("passes on events whose task is not known yet", async () => {
     expect(await filterOf(byQueue, "receiver").admit([received, started])).toMatchObject({ events: [received, started], excluded: [] });
   });
