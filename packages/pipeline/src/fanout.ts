@@ -121,14 +121,13 @@ export class Fanout {
   async #put(outlet: Outlet, batch: EventBatch): Promise<void> {
     const events = batch.events.filter(({ type }) => outlet.takes.has(type));
     const excluded = batch.excluded ?? [];
-    if (events.length === 0 && excluded.length === 0) return;
-    if (outlet.full && this.#options.whenFull === "shed") {
-      this.#shed.inc({ exporter: outlet.name }, events.length);
-      return;
-    }
-    await this.#store(outlet, { ...batch, events });
-    outlet.backlog.added(events.length);
-    this.#enqueued.inc({ exporter: outlet.name }, events.length);
+    const isShed = outlet.full && this.#options.whenFull === "shed";
+    const stored = isShed ? [] : events;
+    // An exclusion is told only once, and few bytes: shed, it would leave what the exporter has of the task for ever.
+    if (stored.length > 0 || excluded.length > 0) await this.#store(outlet, { ...batch, events: stored });
+    outlet.backlog.added(stored.length);
+    this.#enqueued.inc({ exporter: outlet.name }, stored.length);
+    if (isShed) this.#shed.inc({ exporter: outlet.name }, events.length);
   }
 
   async #store(outlet: Outlet, batch: EventBatch): Promise<void> {

@@ -142,6 +142,18 @@ describe("the high-water mark", () => {
     expect(fanout.isFull()).toBe(false);
   });
 
+  it("sheds events, but not the notice of an exclusion", async () => {
+    await (await startFanout()).fanout.enqueue({ broker: "rabbitmq", events });
+    const { fanout, metrics } = await startFanout({ highWaterEvents: 10, whenFull: "shed" });
+    const before = (await batchesIn("postgres")).length;
+    await fanout.enqueue({ broker: "rabbitmq", events: [taskSent()] });
+    expect(await batchesIn("postgres")).toHaveLength(before);
+    await fanout.enqueue({ broker: "rabbitmq", events: [taskSent()], excluded: ["x"] });
+    expect((await batchesIn("postgres")).slice(before)).toEqual([{ broker: "rabbitmq", events: [], excluded: ["x"] }]);
+    expect(await counterOf(metrics, "events_shed_total", "postgres")).toBe(2);
+    expect(await counterOf(metrics, "events_enqueued_total", "postgres")).toBe(0);
+  });
+
   it("counts what is in the queue already when the receiver starts", async () => {
     const first = await startFanout();
     for (let batch = 0; batch < 3; batch++) await first.fanout.enqueue({ broker: "rabbitmq", events });
