@@ -57,6 +57,8 @@ async function send<T>(items: readonly T[], delivery: Delivery<T>, { drain, onSe
     onServed();
   } catch (thrown) {
     if (thrown instanceof UnavailableError) onUnavailable(thrown.message);
+    // Who refuses data has answered.
+    if (thrown instanceof PermanentError && !drain.overdue.aborted) onServed();
     throw thrown;
   }
 }

@@ -93,6 +93,18 @@ describe("deliver", () => {
     expect(trace.splits).toBe(0);
   });
 
+  it("takes a refusal after an outage as the end of the outage, and an unknown error as no answer", async () => {
+    const first = [new UnavailableError("down"), new PermanentError("bad")];
+    const refused = await run(upTo(1), (_, tryNumber) => {
+      throw first[tryNumber - 1] ?? new Error("tried too often");
+    });
+    expect(refused).toMatchObject({ buried: [[0, "refused"]], served: 1 });
+    const failed = await run(upTo(1), () => {
+      throw new Error("who knows");
+    });
+    expect(failed).toMatchObject({ buried: [[0, "failed"]], served: 0 });
+  });
+
   it("gives back what waits for its sink when the process drains", async () => {
     const drain = new Drain();
     const delivery = run(
