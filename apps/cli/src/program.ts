@@ -18,7 +18,7 @@ export async function runProgram(args: readonly string[], env: Environment): Pro
     await runCommand(args, env, openTerminal(env));
   } catch (thrown) {
     const error = toError(thrown);
-    if (error instanceof UsageError) exitWith(error.exitCode, `${PROGRAM}: ${error.message} See ${PROGRAM} --help.`);
+    if (error instanceof UsageError) exitWith(error.exitCode, `${PROGRAM}: ${error.message} See ${PROGRAM} --help. [${error.code}]`);
     if (error instanceof ConfigError) exitWith(error.exitCode, error.message);
     if (error instanceof CodedError) exitWith(error.exitCode, `${PROGRAM}: ${error.message} [${error.code}]`);
     exitWith(EXIT_FAILURE, `${PROGRAM}: ${error.stack ?? error.message}`);

@@ -3,7 +3,7 @@ import { BaseConfig, flag, integer, list, secret } from "@celery-metrics-exporte
 import { z } from "zod";
 import { isLoopback } from "./loopback.ts";
 
-export const Config = BaseConfig.extend({
+const Settings = BaseConfig.extend({
   DASHBOARD_HOST: z.string().default("127.0.0.1").describe("Address the dashboard listens on. Beyond loopback only with credentials."),
   DASHBOARD_PORT: integer(3000, 0, 65535).describe("Port of the dashboard; 0 takes a free one and logs it."),
   DASHBOARD_USERNAME: z.string().optional().describe("User name the dashboard asks for. Goes with `DASHBOARD_PASSWORD`."),
@@ -15,16 +15,24 @@ export const Config = BaseConfig.extend({
   DASHBOARD_ALLOWED_HOSTS: list().describe(
     "Without credentials: host names besides `localhost` that requests may be addressed to, such as that of a proxy that asks for the login.",
   ),
-}).superRefine((config, context) => {
-  const { DASHBOARD_HOST: host, DASHBOARD_USERNAME: username, DASHBOARD_PASSWORD: password } = config;
-  if ((username === undefined) !== (password === undefined)) {
-    const [given, missing] =
-      username === undefined ? ["DASHBOARD_PASSWORD", "DASHBOARD_USERNAME"] : ["DASHBOARD_USERNAME", "DASHBOARD_PASSWORD"];
-    context.addIssue({ code: "custom", message: `${missing}: is required, since ${given} is set.` });
-  } else if (password === undefined && !isLoopback(host)) {
-    const message = `DASHBOARD_HOST: ${JSON.stringify(host)} is not a loopback address, so DASHBOARD_USERNAME and DASHBOARD_PASSWORD are required.`;
-    context.addIssue({ code: "custom", message });
-  }
 });
+
+const Credentials = Settings.pick({ DASHBOARD_HOST: true, DASHBOARD_USERNAME: true, DASHBOARD_PASSWORD: true });
+
+export const Config = Settings.refine((settings) => credentialsProblem(settings) === undefined, {
+  error: ({ input }) => credentialsProblem(input),
+  // Also when another setting is wrong, so that every problem is told at once.
+  when: () => true,
+});
+
+function credentialsProblem(settings: unknown): string | undefined {
+  const { data: config } = Credentials.safeParse(settings);
+  if (config === undefined) return undefined;
+  const { DASHBOARD_HOST: host, DASHBOARD_USERNAME: username, DASHBOARD_PASSWORD: password } = config;
+  if (username === undefined && password !== undefined) return "DASHBOARD_USERNAME: is required, since DASHBOARD_PASSWORD is set.";
+  if (username !== undefined && password === undefined) return "DASHBOARD_PASSWORD: is required, since DASHBOARD_USERNAME is set.";
+  if (password !== undefined || isLoopback(host)) return undefined;
+  return `DASHBOARD_HOST: ${JSON.stringify(host)} is not a loopback address, so DASHBOARD_USERNAME and DASHBOARD_PASSWORD are required.`;
+}
 
 export type Config = z.output<typeof Config>;

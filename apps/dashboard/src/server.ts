@@ -39,13 +39,14 @@ export async function createServer(config: Config): Promise<FastifyInstance> {
 }
 
 /** bull-board would store what it shows, decoded and with parts hidden, as the job's data. */
-const WRITES_JOB_DATA = /\/(add|update-data)(\?|$)/;
+const WRITES_JOB_DATA = /\/(add|update-data)$/;
 
 /** Throws what is not to be answered. */
 function refuse(request: FastifyRequest, config: Config): void {
   const isChange = request.method !== "GET" && request.method !== "HEAD";
   if (isChange && config.DASHBOARD_READ_ONLY) throw refusal(405, "The dashboard is read-only (DASHBOARD_READ_ONLY).");
-  if (isChange && WRITES_JOB_DATA.test(request.url)) throw refusal(405, "What jobs hold is not for editing: only part of it is shown.");
+  if (isChange && WRITES_JOB_DATA.test(request.routeOptions.url ?? ""))
+    throw refusal(405, "What jobs hold is not for editing: only part of it is shown.");
   if (isChange && isFromAnotherSite(request)) throw refusal(403, "Changes may be made from the dashboard's own pages only.");
   if (config.DASHBOARD_PASSWORD === undefined && !isAddressedToUs(request, config.DASHBOARD_ALLOWED_HOSTS)) {
     throw refusal(403, `Requests for the host ${request.hostname} are not answered without credentials (DASHBOARD_ALLOWED_HOSTS).`);

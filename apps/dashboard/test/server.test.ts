@@ -125,6 +125,7 @@ describe("a dashboard that may change queues", () => {
 
 it.each([
   ["POST", "/api/queues/datadog/add"],
+  ["POST", "/api/queues/datadog/%61dd"],
   ["PATCH", "/api/queues/datadog/1/update-data"],
 ])("a dashboard that may change queues never writes job data: %s %s", async (method, path) => {
   harness = await startDashboard({ DASHBOARD_READ_ONLY: "false" });

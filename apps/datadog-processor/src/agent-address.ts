@@ -1,6 +1,4 @@
 /** Where the agent takes DogStatsD. */
-import { ConfigError } from "@celery-metrics-exporter/runtime";
-
 export type AgentAddress =
   | { readonly kind: "udp"; readonly host: string; readonly port: number }
   | { readonly kind: "unix"; readonly path: string };
@@ -11,18 +9,21 @@ export interface AgentAddressSettings {
   readonly DD_DOGSTATSD_URL?: string | undefined;
 }
 
-/** Reads the address: `DD_DOGSTATSD_URL` where it is set, else host and port. @throws {ConfigError} when the URL names no host or path. */
+/** What is wrong with a `DD_DOGSTATSD_URL`, if anything. */
+export function agentUrlProblem(text: string): string | undefined {
+  if (text.startsWith("unix://")) {
+    return text.startsWith("unix:///") ? undefined : "a Unix domain socket needs an absolute path, as in unix:///path";
+  }
+  return text.startsWith("udp://") && URL.canParse(text) && new URL(text).hostname !== ""
+    ? undefined
+    : "must be udp://host:port or unix:///path";
+}
+
+/** The address: `DD_DOGSTATSD_URL` where it is set, which has to be one without a problem, else host and port. */
 export function agentAddress(settings: AgentAddressSettings): AgentAddress {
   const { DD_DOGSTATSD_URL: text, DD_AGENT_HOST: host, DD_DOGSTATSD_PORT: port } = settings;
   if (text === undefined) return { kind: "udp", host, port };
-  if (text.startsWith("unix://")) {
-    const path = text.slice("unix://".length);
-    if (!path.startsWith("/")) throw new ConfigError(["DD_DOGSTATSD_URL: a Unix domain socket needs an absolute path, as in unix:///path"]);
-    return { kind: "unix", path };
-  }
-  if (!URL.canParse(text) || new URL(text).hostname === "") {
-    throw new ConfigError(["DD_DOGSTATSD_URL: must be udp://host:port or unix:///path"]);
-  }
+  if (text.startsWith("unix://")) return { kind: "unix", path: text.slice("unix://".length) };
   const url = new URL(text);
   return { kind: "udp", host: url.hostname.replace(/^\[|\]$/g, ""), port: url.port === "" ? port : Number(url.port) };
 }

@@ -1,6 +1,7 @@
 /** Settings of the Datadog exporter. `DD_*` are Datadog's own names, honoured as every DogStatsD client does. */
-import { BaseConfig, flag, integer, list, url } from "@celery-metrics-exporter/runtime";
+import { BaseConfig, flag, integer, list } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
+import { agentUrlProblem } from "./agent-address.ts";
 
 /** So that a line with the longest tags of a task still fits a packet. */
 const MAX_TAGS_BYTES = 300;
@@ -11,7 +12,12 @@ export const Config = z.object({
   ...BaseConfig.pick({ REDIS_URL: true, QUEUE_PREFIX: true, STARTUP_TIMEOUT_SECONDS: true }).shape,
   DD_AGENT_HOST: z.string().min(1).default("127.0.0.1").describe("Host of the Datadog agent that takes DogStatsD over UDP."),
   DD_DOGSTATSD_PORT: integer(8125, 1, 65_535).describe("UDP port of the agent's DogStatsD server."),
-  DD_DOGSTATSD_URL: url(["udp", "unix"])
+  DD_DOGSTATSD_URL: z
+    .string()
+    .superRefine((text, context) => {
+      const problem = agentUrlProblem(text);
+      if (problem !== undefined) context.addIssue(problem);
+    })
     .optional()
     .describe(
       "Where the agent takes DogStatsD: `udp://host:port`, or `unix:///path` for a Unix domain socket (needs the package unix-dgram). Wins over host and port.",

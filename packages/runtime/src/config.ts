@@ -18,10 +18,26 @@ export function secret<T extends z.ZodType>(schema: T): T {
 /** A URL that may hold a password: shown without it. */
 export function url(protocols: readonly string[]): z.ZodType<string, string> {
   return secret(
-    z.string().refine((value) => protocols.some((protocol) => value.startsWith(`${protocol}://`)), {
-      error: `must be a URL that starts with ${protocols.map((protocol) => `${protocol}://`).join(" or ")}`,
-    }),
+    z
+      .string()
+      .refine((value) => protocols.some((protocol) => value.startsWith(`${protocol}://`)), {
+        error: `must be a URL that starts with ${protocols.map((protocol) => `${protocol}://`).join(" or ")}`,
+        abort: true,
+      })
+      .refine(isReadable, { error: "is not a URL that can be read: write / ? # : @ in a user name or password as %2F %3F %23 %3A %40" }),
   );
+}
+
+/** Whether every part can be told from the others. One that holds an unescaped `/` or `#` often parses, with the password cut short. */
+function isReadable(value: string): boolean {
+  if (!URL.canParse(value)) return false;
+  const { username, password, pathname, hash } = new URL(value);
+  if (/@/.test(pathname + hash)) return false;
+  try {
+    return [username, password, pathname].every((part) => decodeURIComponent(part) !== undefined);
+  } catch {
+    return false;
+  }
 }
 
 /** A whole number within bounds, such as a duration or a size; the unit belongs in the variable's name. */
@@ -163,15 +179,12 @@ export function redactConfig(schema: ConfigSchema, config: Readonly<Record<strin
   );
 }
 
-/** A URL, or a `;`-separated list of them, without user, password and query: fit for a log. */
+/** A URL, or a `;`-separated list of them, without user, password and query: fit for a log. What looks like a password is one. */
 export function redactUrl(value: string): string {
-  return value
-    .split(";")
-    .map((part) =>
-      part.replace(
-        /^([a-z][a-z0-9+-]*:\/\/)([^/?#]*@)?([^?#]*).*$/is,
-        (_, scheme: string, user: string | undefined, rest: string) => `${scheme}${user === undefined ? "" : "***@"}${rest}`,
-      ),
-    )
-    .join(";");
+  return value.split(";").map(redactOne).join(";");
+}
+
+function redactOne(text: string): string {
+  const [, scheme = "", user, rest = ""] = /^([a-z][a-z0-9+.-]*:\/\/)?(.*@)?([^?#]*)/is.exec(text) ?? [];
+  return `${scheme}${user === undefined ? "" : "***@"}${rest}`;
 }

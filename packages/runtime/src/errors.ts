@@ -24,7 +24,7 @@ export class ConfigError extends CodedError {
   readonly problems: readonly string[];
 
   constructor(problems: readonly string[]) {
-    super("ERR_CONFIG_INVALID", `Invalid configuration:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`, {
+    super("ERR_CONFIG_INVALID", `Invalid configuration [ERR_CONFIG_INVALID]:\n${problems.map((problem) => `  - ${problem}`).join("\n")}`, {
       exitCode: EXIT_CONFIG,
     });
     this.problems = problems;

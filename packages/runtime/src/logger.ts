@@ -1,5 +1,5 @@
 /** Structured logs on standard output. Messages are static; what varies is in the fields. */
-import { pino, type Logger as PinoLogger, type LoggerOptions } from "pino";
+import { pino, stdSerializers, type Logger as PinoLogger, type LoggerOptions } from "pino";
 
 export type Logger = PinoLogger;
 
@@ -19,11 +19,22 @@ const REDACTED = [
   "*.url",
 ];
 
-/** A JSON logger; `role` is in every line. Writes to standard output, or where it is told to. */
-export function createLogger(role: string, level: string, destination?: { write(line: string): void }): Logger {
+/**
+ * An error without what it was doing: ioredis keeps the command and its arguments in it, which may be a password or what users put into
+ * their tasks.
+ */
+function serializeError(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  const { command: _command, previousErrors: _previousErrors, ...shown } = stdSerializers.err(error);
+  return shown;
+}
+
+/** A JSON logger; `role`, if given, is in every line. Writes to standard output, or where it is told to. */
+export function createLogger(role: string | undefined, level: string, destination?: { write(line: string): void }): Logger {
   const options: LoggerOptions = {
     level,
-    base: { role },
+    base: role === undefined ? {} : { role },
+    serializers: { err: serializeError },
     redact: { paths: REDACTED, censor: "[redacted]" },
     formatters: { level: (label) => ({ level: label }) },
     timestamp: pino.stdTimeFunctions.isoTime,

@@ -26,10 +26,15 @@ export interface ConnectRedisOptions {
 
 type Options = Omit<RedisOptions, "replyMapping">;
 
+/** A Redis that hangs, or whose host has vanished, closes nothing: this is how long an answer may take before the connection is given up. */
+const ANSWER_TIMEOUT_MS = 10_000;
+/** The same where BullMQ waits for jobs: it blocks for up to 10 s. */
+const BLOCKED_TIMEOUT_MS = 20_000;
+
 const OPTIONS: Record<RedisUse, Options> = {
-  producer: { maxRetriesPerRequest: 1, enableOfflineQueue: false },
-  worker: { maxRetriesPerRequest: null },
-  viewer: { maxRetriesPerRequest: 3 },
+  producer: { maxRetriesPerRequest: 1, enableOfflineQueue: false, commandTimeout: ANSWER_TIMEOUT_MS, socketTimeout: ANSWER_TIMEOUT_MS },
+  worker: { maxRetriesPerRequest: null, socketTimeout: BLOCKED_TIMEOUT_MS },
+  viewer: { maxRetriesPerRequest: 3, commandTimeout: ANSWER_TIMEOUT_MS },
 };
 
 /**

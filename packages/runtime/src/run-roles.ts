@@ -31,24 +31,24 @@ export async function runRoles(name: string, roles: readonly Role[], env: Enviro
     // Every problem at once: the roles' own settings before any is used.
     loadConfigs(roles, env);
     const config = loadConfig(BaseConfig, env);
-    const logger = createLogger(name, config.LOG_LEVEL);
-    let running: RunningRoles | undefined;
-    let stopRequested = false;
-    const starting = startRoles(roles, env, logger);
+    // Where there are several, each names itself.
+    const logger = createLogger(roles.length === 1 ? name : undefined, config.LOG_LEVEL);
+    const stopping = new AbortController();
+    const starting = startRoles(roles, env, logger, stopping.signal);
     exitOnSignals({
       logger,
       timeoutMs: config.SHUTDOWN_TIMEOUT_SECONDS * 1000,
       drain: async () => {
-        stopRequested = true;
-        running ??= await starting;
-        await running.stop();
+        stopping.abort();
+        const running = await starting.catch(() => undefined);
+        await running?.stop();
       },
     });
-    running = await starting.catch((thrown: unknown) => {
-      if (stopRequested) return new Promise<never>(() => {});
+    return await starting.catch((thrown: unknown) => {
+      // The drain ends the process.
+      if (stopping.signal.aborted) return new Promise<never>(() => {});
       throw thrown;
     });
-    return running;
   } catch (thrown) {
     const error = toError(thrown);
     if (error instanceof ConfigError) exitWith(error.exitCode, error.message);
@@ -60,9 +60,15 @@ export async function runRoles(name: string, roles: readonly Role[], env: Enviro
 /**
  * Starts roles without touching the process: no signal handlers, no exit.
  *
+ * @param stopping aborted when the start is to be given up: what is acquired is released at once.
  * @throws {ConfigError} with the problems of every role; otherwise what the first role that failed threw, after releasing the others.
  */
-export async function startRoles(roles: readonly Role[], env: Environment, logger: Logger): Promise<RunningRoles> {
+export async function startRoles(
+  roles: readonly Role[],
+  env: Environment,
+  logger: Logger,
+  stopping: AbortSignal = new AbortController().signal,
+): Promise<RunningRoles> {
   const configs = loadConfigs(roles, env);
   const base = loadConfig(BaseConfig, env);
   const lifecycle = new Lifecycle(logger);
@@ -78,7 +84,7 @@ export async function startRoles(roles: readonly Role[], env: Environment, logge
     for (const [index, role] of roles.entries()) {
       const roleLogger = roles.length > 1 ? logger.child({ role: role.name }) : logger;
       const config = configs[index] as Record<string, unknown>;
-      await role.start({ config, logger: roleLogger, health, metrics, http, lifecycle });
+      await orAbort(role.start({ config, logger: roleLogger, health, metrics, http, lifecycle }), stopping);
       roleLogger.info("started");
     }
     const port = await listen(http, base.HEALTH_HOST, base.HEALTH_PORT);
@@ -89,6 +95,21 @@ export async function startRoles(roles: readonly Role[], env: Environment, logge
   } catch (thrown) {
     await stop().catch(() => {});
     throw thrown;
+  }
+}
+
+/** Rejects as soon as `signal` is aborted, whatever becomes of the promise. */
+async function orAbort(promise: Promise<void>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  let abort: (() => void) | undefined;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    abort = () => reject(new Error("the start was given up"));
+    signal.addEventListener("abort", abort, { once: true });
+  });
+  try {
+    await Promise.race([promise, aborted]);
+  } finally {
+    if (abort !== undefined) signal.removeEventListener("abort", abort);
   }
 }
 

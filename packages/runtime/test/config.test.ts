@@ -83,6 +83,15 @@ describe("loadConfig", () => {
     expect(problemsOf({ BROKER_URL: "amqp://broker", PASSWORD_FILE: "/nonexistent" })).toEqual(["PASSWORD_FILE: cannot be read (ENOENT)"]);
   });
 
+  it.each(["amqp://u:pa/ss@host", "amqp://u:12/34@host", "amqp://u:pa#ss@host", "amqp://u:p%zz@host", "amqp://host:99999"])(
+    "refuses a URL that cannot be read, and says what may be wrong with it: %s",
+    (broker) => {
+      const [problem] = problemsOf({ BROKER_URL: broker });
+      expect(problem).toMatch(/^BROKER_URL: .*%2F/);
+      expect(problem).not.toContain("ss@");
+    },
+  );
+
   it.each([
     ["GRACE_MS", "-1", "at least 0"],
     ["GRACE_MS", "60001", "at most 60000"],
@@ -122,6 +131,10 @@ describe("redaction", () => {
     ["redis://:p%40ss@host/0?password=x", "redis://***@host/0"],
     ["amqp://u:p@a;amqp://u:p@b", "amqp://***@a;amqp://***@b"],
     ["redis://127.0.0.1:6379", "redis://127.0.0.1:6379"],
+    ["amqp://u:p@a;u:p@b", "amqp://***@a;***@b"],
+    ["postgres://u:pa/ss@host/db", "postgres://***@host/db"],
+    ["postgres://u:pa#ss?x@host/db", "postgres://***@host/db"],
+    ["redis://:pa/ss@host", "redis://***@host"],
   ])("cuts user, password and query from %s", (value, shown) => {
     expect(redactUrl(value)).toBe(shown);
   });

@@ -43,6 +43,21 @@ describe("connectRedis", () => {
     await lifecycle.close();
   });
 
+  it("gives up a Redis that hangs without closing anything, and recovers by itself", async () => {
+    const { lifecycle, health, connecting } = connect(server.url);
+    const redis = await connecting;
+    process.kill(server.pid, "SIGSTOP");
+    try {
+      await expect(redis.ping()).rejects.toThrow(/timed out|closed|timeout/i);
+      await expect.poll(() => health.report().ready, { timeout: 10_000 }).toBe(false);
+    } finally {
+      process.kill(server.pid, "SIGCONT");
+    }
+    await expect.poll(() => health.report().ready, { timeout: 10_000 }).toBe(true);
+    expect(await redis.ping()).toBe("PONG");
+    await lifecycle.close();
+  });
+
   it("says where it looked and what to set when nobody answers, without the password", async () => {
     const { lifecycle, connecting } = connect("redis://:hunter2@127.0.0.1:1", 500);
     const error = await connecting.catch((thrown: unknown) => thrown);

@@ -62,9 +62,18 @@ describe("a role's process", () => {
     expect(await exited).toBe(1);
   });
 
+  it("gives up a start that hangs on SIGTERM, releases what it has, and exits 0", async () => {
+    const { child, exited, printed, output } = run("hang");
+    await printed("hanging");
+    child.kill("SIGTERM");
+    expect(await exited).toBe(0);
+    expect(output()).toContain("released");
+  });
+
   it("exits 78 with every problem of the configuration", async () => {
     const { exited, output } = run("0", { HEALTH_PORT: "99999" });
     expect(await exited).toBe(78);
+    expect(output()).toContain("[ERR_CONFIG_INVALID]");
     expect(output()).toContain("NEEDED: is required. Something needed.");
     expect(output()).toContain("HEALTH_PORT: must be at most 65535");
   });

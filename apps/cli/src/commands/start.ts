@@ -1,11 +1,21 @@
 /** `start`: receiver, processors and dashboard in one process. */
-import { BaseConfig, createLogger, loadConfig, runRoles } from "@celery-metrics-exporter/runtime";
+import { BaseConfig, ConfigError, createLogger, loadConfig, runRoles, type Environment } from "@celery-metrics-exporter/runtime";
 import type { Command } from "../command.ts";
 import { EMBEDDED_DATABASE_URL, withDatabase, withDefaultDatabase } from "../database.ts";
 import { PROGRAM } from "../help.ts";
 import { printConfig } from "../print-config.ts";
 import { ALL_ROLES, chosenExporters, loadConfigs, rolesFor } from "../roles.ts";
 import { groupSettings } from "../settings.ts";
+
+/** None where `EXPORTERS` is wrong: the receiver's settings then say so, together with every other problem. */
+function exportersIfKnown(env: Environment): readonly string[] {
+  try {
+    return chosenExporters(env);
+  } catch (thrown) {
+    if (thrown instanceof ConfigError) return [];
+    throw thrown;
+  }
+}
 
 export const start: Command = {
   name: "start",
@@ -20,7 +30,7 @@ export const start: Command = {
   ],
   settings: withDefaultDatabase(groupSettings(ALL_ROLES), EMBEDDED_DATABASE_URL),
   async run({ options, env: given, terminal }) {
-    const exporterNames = chosenExporters(given);
+    const exporterNames = exportersIfKnown(given);
     const { env, isEmbedded } = exporterNames.includes("postgres") ? withDatabase(given) : { env: given, isEmbedded: false };
     const roles = rolesFor(exporterNames, { withDashboard: !options.has("no-dashboard") });
     const configs = loadConfigs(roles, env);
