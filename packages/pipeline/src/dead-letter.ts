@@ -32,6 +32,8 @@ export interface DeadLettersOptions {
 export const MAX_DEAD_LETTERS = 10_000;
 const MAX_DETAIL_CHARACTERS = 1_024;
 const MAX_TEXT_CHARACTERS = 4_096;
+/** Letters of one command: what they take in this process and in Redis stays small, however many come at once. */
+const LETTERS_PER_COMMAND = 500;
 /** Bad events come in crowds; one line tells of all since the last. */
 const LOG_INTERVAL_MS = 30_000;
 /** Trims whatever the clocks of the processes that added say. */
@@ -51,16 +53,14 @@ export class DeadLetters {
   }
 
   /**
-   * Resolves when the letters are stored and the queue is trimmed.
+   * Resolves when the letters are stored, or of more than 10,000 the last, and the queue is trimmed.
    *
-   * @throws {UnavailableError} when Redis does not serve: keep what they are about, and call again.
+   * @throws {UnavailableError} when Redis does not serve: keep what they are about, and call again. Some may be stored already.
    */
   async add(letters: readonly DeadLetter[]): Promise<void> {
     if (letters.length === 0) return;
-    await withRedis("adding dead letters", async () => {
-      await this.#queue.addBulk(letters.map((letter) => ({ name: letter.reason, data: shorten(letter) })));
-      await this.#trim();
-    });
+    const kept = letters.slice(-MAX_DEAD_LETTERS);
+    for (let from = 0; from < kept.length; from += LETTERS_PER_COMMAND) await this.#store(kept.slice(from, from + LETTERS_PER_COMMAND));
     for (const { source, reason } of letters) this.#counter.inc({ source, reason });
     this.#log(letters);
   }
@@ -68,6 +68,13 @@ export class DeadLetters {
   /** Stops using the queue; what is in it stays. */
   async close(): Promise<void> {
     await this.#queue.close();
+  }
+
+  async #store(letters: readonly DeadLetter[]): Promise<void> {
+    await withRedis("adding dead letters", async () => {
+      await this.#queue.addBulk(letters.map((letter) => ({ name: letter.reason, data: shorten(letter) })));
+      await this.#trim();
+    });
   }
 
   #log(letters: readonly DeadLetter[]): void {

@@ -7,11 +7,13 @@ import { privateRedis } from "./support/redis.ts";
 
 const redis = privateRedis();
 const prefix = "{cme}";
+let metrics: Metrics;
 let letters: DeadLetters;
 let queue: Queue;
 
 beforeEach(() => {
-  letters = new DeadLetters({ redis: redis.producer, prefix, logger: createLogger("test", "silent"), metrics: new Metrics() });
+  metrics = new Metrics();
+  letters = new DeadLetters({ redis: redis.producer, prefix, logger: createLogger("test", "silent"), metrics });
   queue = new Queue(DEAD_LETTER_QUEUE, { connection: redis.producer, prefix });
   queue.on("error", () => {});
 });
@@ -51,6 +53,23 @@ describe("the dead-letter queue", () => {
     expect([oldest?.data.detail, newest?.data.detail]).toEqual(["1003", "11002"]);
     const keys = await redis.producer.keys(`${prefix}:${DEAD_LETTER_QUEUE}:*`);
     expect(keys.filter((key) => /:\d+$/.test(key))).toHaveLength(10_000);
+  });
+
+  it("takes a huge call in parts: never far above the bound, only its last are stored, all are counted", async () => {
+    await letters.add(numbered(0, MAX_DEAD_LETTERS));
+    let most = 0;
+    let isDone = false;
+    const adding = letters.add(numbered(MAX_DEAD_LETTERS, 2 * MAX_DEAD_LETTERS + 1)).finally(() => (isDone = true));
+    while (!isDone) most = Math.max(most, await queue.getWaitingCount());
+    await adding;
+    expect(most).toBeLessThanOrEqual(MAX_DEAD_LETTERS + 500);
+    expect(await queue.getWaitingCount()).toBe(MAX_DEAD_LETTERS);
+    const [oldest] = await queue.getJobs(["wait"], 0, 0, true);
+    const [newest] = await queue.getJobs(["wait"], 0, 0, false);
+    expect([oldest?.data.detail, newest?.data.detail]).toEqual(["20001", "30000"]);
+    expect(newest?.id).toBe(String(2 * MAX_DEAD_LETTERS));
+    const counter = await metrics.registry.getSingleMetric("celery_metrics_exporter_dead_letters_total")?.get();
+    expect(counter?.values.map(({ value }) => value)).toEqual([3 * MAX_DEAD_LETTERS + 1]);
   });
 
   it("adds nothing for no letters", async () => {
