@@ -42,7 +42,7 @@ export class ReceiverMetrics {
       this.#eventCounts.set(type, (this.#eventCounts.get(type) ?? 0) + 1);
       if (timestamp > this.#newest) this.#newest = timestamp;
     }
-    for (const { reason } of rejected) this.#rejected.inc({ reason });
+    for (const { reason, count } of rejected) this.#rejected.inc({ reason }, count);
   }
 
   notTaken(count: number): void {

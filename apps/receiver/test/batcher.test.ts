@@ -3,7 +3,7 @@ import { taskStarted } from "@celery-metrics-exporter/events/testing";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Batcher, type Batch, type BatcherOptions } from "../src/batcher.ts";
 
-const REJECTED = { reason: "body", detail: "", raw: "" } as const;
+const REJECTED = { reason: "body", detail: "", raw: "", count: 1 } as const;
 
 function message(bytes = 100): RawMessage {
   return { bytes, decode: () => ({ events: [], rejected: [] }), ack: () => {} };

@@ -2,6 +2,7 @@ import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { corpusNames, readCorpus, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
 import { EXPORTERS } from "@celery-metrics-exporter/pipeline";
 import { sharedRabbitmqUrl, sharedRedisUrl, startRedis } from "@celery-metrics-exporter/testkit";
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Stage, asSet, metricOf, takenBy } from "./running-receiver.ts";
@@ -107,6 +108,25 @@ describe("the receiver", { timeout: 60_000 }, () => {
     expect(letters.find(({ reason }) => reason === "body")?.raw).toBe("{broken");
     expect(await metricOf(running, "events_rejected_total")).toBe(6);
     expect(await metricOf(running, "events_rejected_total", { reason: "pickle" })).toBe(1);
+    await running.stop();
+    await waitingBecomes(stage, 0);
+  });
+
+  it("survives a message of a million bad events: counts them, keeps few dead letters, and stays small and quick", async () => {
+    await stage.channel();
+    const running = await stage.startReceiver(sharedRabbitmqUrl());
+    const body = `[${"0,".repeat(999_999)}0]`;
+    const loop = monitorEventLoopDelay({ resolution: 10 });
+    const rssBefore = process.memoryUsage.rss();
+    loop.enable();
+    await stage.publish([body, frame([started("after")])]);
+    await vi.waitFor(async () => expect(await ids("postgres")).toEqual(["after"]), WAIT);
+    await vi.waitFor(async () => expect(await stage.deadLetters()).toHaveLength(101), WAIT);
+    loop.disable();
+    expect(loop.max / 1e9).toBeLessThan(3);
+    expect(process.memoryUsage.rss() - rssBefore).toBeLessThan(300 * 2 ** 20);
+    expect(await metricOf(running, "events_rejected_total", { reason: "not_an_event" })).toBe(1_000_000);
+    expect((await stage.deadLetters()).filter(({ detail }) => detail.endsWith(" (999900 alike)"))).toHaveLength(1);
     await running.stop();
     await waitingBecomes(stage, 0);
   });

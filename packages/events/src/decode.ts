@@ -8,8 +8,8 @@ import { Refusal, normalise } from "./normalise.ts";
 import { parsePythonJson } from "./python-json.ts";
 import { parseYaml } from "./yaml.ts";
 
-/** So many rejects of one frame are described one by one; a frame of a million numbers must not become a million excerpts. */
-const MAX_DESCRIBED = 1_000;
+/** So many rejects of one frame have an entry each; a frame of a million numbers must not become a million dead letters. */
+const MAX_DESCRIBED = 100;
 
 /**
  * Decodes a message: one event, or a list of them (`task.multi`, celery/events/dispatcher.py). A bad event in a list is rejected alone.
@@ -32,7 +32,7 @@ export function decodeFrame(frame: Frame): Decoded {
 
 /** A message that is rejected as a whole. */
 export function reject(reason: RejectReason, detail: string, raw: string): Decoded {
-  return { events: [], rejected: [{ reason, detail, raw }] };
+  return { events: [], rejected: [{ reason, detail, raw, count: 1 }] };
 }
 
 /** Without its parameters; absent means JSON. */
@@ -67,34 +67,31 @@ function decodeMsgpack({ body }: Frame): Decoded {
 
 function toDecoded(value: unknown): Decoded {
   const events: CeleryEvent[] = [];
-  const rejected: Rejected[] = [];
-  if (!Array.isArray(value)) {
-    collect(value, events, rejected);
-  } else {
-    const shared = new Map<Refusal, Rejected>();
-    for (const item of value as readonly unknown[]) collect(item, events, rejected, shared);
+  const rejects = new Rejects();
+  for (const item of Array.isArray(value) ? (value as readonly unknown[]) : [value]) {
+    const event = normalise(item);
+    if (event instanceof Refusal) rejects.add(event, item);
+    else events.push(event);
   }
-  return { events, rejected };
+  return { events, rejected: rejects.entries };
 }
 
-function collect(item: unknown, events: CeleryEvent[], rejected: Rejected[], shared?: Map<Refusal, Rejected>): void {
-  const event = normalise(item);
-  if (!(event instanceof Refusal)) events.push(event);
-  else if (shared === undefined || rejected.length < MAX_DESCRIBED) rejected.push(describe(event, excerptOfValue(item)));
-  else rejected.push(sharedReject(event, shared));
-}
+/** The rejects of one frame: few entries, however many there are. */
+class Rejects {
+  readonly entries: Rejected[] = [];
+  readonly #folded = new Map<Refusal, { count: number }>();
 
-function sharedReject(refusal: Refusal, shared: Map<Refusal, Rejected>): Rejected {
-  let entry = shared.get(refusal);
-  if (entry === undefined) {
-    entry = describe(refusal, "");
-    shared.set(refusal, entry);
+  add(refusal: Refusal, item: unknown): void {
+    const folded = this.#folded.get(refusal);
+    if (folded !== undefined) {
+      folded.count += 1;
+      return;
+    }
+    const { reason, detail } = refusal;
+    const entry = { reason, detail, raw: excerptOfValue(item), count: 1 };
+    if (this.entries.length >= MAX_DESCRIBED) this.#folded.set(refusal, entry);
+    this.entries.push(entry);
   }
-  return entry;
-}
-
-function describe({ reason, detail }: Refusal, raw: string): Rejected {
-  return { reason, detail, raw };
 }
 
 function excerpt(body: Uint8Array | string): string {

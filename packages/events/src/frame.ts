@@ -38,10 +38,12 @@ export interface Rejected {
   readonly detail: string;
   /** The beginning of what was rejected, at most 2,048 characters: text as it is, binary bodies in base64. */
   readonly raw: string;
+  /** How many were rejected alike: 1, or more where the rest of a frame is told in one entry; `raw` is then of the first of them. */
+  readonly count: number;
 }
 
 export interface Decoded {
   readonly events: CeleryEvent[];
-  /** One entry for each message or event rejected. From 1,001 on in one frame they share an entry per reason, without `raw`. */
+  /** One entry for each message or event rejected. From the 101st of a frame on, one for each reason, with its `count`. */
   readonly rejected: Rejected[];
 }

@@ -51,7 +51,7 @@ describe("decodeEnvelope", () => {
   ])("rejects %s as not an envelope", (_given, payload) => {
     const { events, rejected } = decodeEnvelope(payload);
     expect(events).toEqual([]);
-    expect(rejected).toEqual([{ reason: "envelope", detail: expect.any(String), raw: payload.toString() }]);
+    expect(rejected).toEqual([{ reason: "envelope", detail: expect.any(String), raw: payload.toString(), count: 1 }]);
   });
 
   it.each([

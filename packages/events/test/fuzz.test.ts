@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { decodeFrame } from "../src/decode.ts";
 import { decodeEnvelope } from "../src/envelope.ts";
 import type { CeleryEvent } from "../src/event.ts";
-import type { Decoded } from "../src/frame.ts";
+import type { Decoded, Rejected } from "../src/frame.ts";
 import { MAX_TIMESTAMP } from "../src/microseconds.ts";
 import { parsePythonLiteral } from "../src/python-literal.ts";
 import { corpusNames, readCorpus, type CorpusFrame } from "../src/testing/corpus.ts";
@@ -24,7 +24,8 @@ const options = { seed: 20_261_122, numRuns: 2_000, interruptAfterTimeLimit: 5_0
 
 /** What must hold of any result. */
 function check({ events, rejected }: Decoded): void {
-  for (const { reason, detail, raw } of rejected) {
+  for (const { reason, detail, raw, count } of rejected) {
+    expect(count).toBeGreaterThanOrEqual(1);
     expect(REASONS).toContain(reason);
     expect(detail).not.toBe("");
     expect(raw.length).toBeLessThanOrEqual(2_048);
@@ -106,6 +107,11 @@ const eventLike = fc.record(
   { requiredKeys: ["type", "timestamp"] },
 );
 
+/** How many events and messages these entries tell of. */
+function sumOf(rejected: readonly Rejected[]): number {
+  return rejected.reduce((sum, { count }) => sum + count, 0);
+}
+
 /** How often a run ended in events, and in rejects: a fuzzer that reaches one side only proves little. */
 class Tally {
   events = 0;
@@ -113,7 +119,7 @@ class Tally {
 
   add({ events, rejected }: Decoded): void {
     this.events += events.length;
-    this.rejects += rejected.length;
+    this.rejects += sumOf(rejected);
   }
 }
 
@@ -171,6 +177,25 @@ describe("whatever the bytes are, they become events or counted rejects", () => 
       options,
     );
     expect(Math.min(tally.events, tally.rejects)).toBeGreaterThan(10);
+  });
+
+  it("lists of any length: every item is an event or counted once", () => {
+    const items = fc.array(fc.oneof(eventLike, fc.constantFrom(null, 1, "x", {}, { type: "task-sent", timestamp: 1 })), {
+      maxLength: 400,
+      size: "max",
+    });
+    let folded = 0;
+    fc.assert(
+      fc.property(items, (list) => {
+        const decoded = decodeFrame({ body: JSON.stringify(list), contentType: "application/json" });
+        check(decoded);
+        expect(decoded.events.length + sumOf(decoded.rejected)).toBe(list.length);
+        expect(decoded.rejected.length).toBeLessThanOrEqual(100 + REASONS.length);
+        if (decoded.rejected.some(({ count }) => count > 1)) folded += 1;
+      }),
+      { ...options, numRuns: 100 },
+    );
+    expect(folded).toBeGreaterThan(5);
   });
 
   it("random strings as Python literals are JSON or not", () => {
