@@ -1,33 +1,51 @@
 /** Ends the workers of a host, with or without Redis. */
 import { pause, type Logger } from "@celery-metrics-exporter/runtime";
-import type { Redis } from "ioredis";
 import type { StageWorker } from "./stage-worker.ts";
 
 /** How long a drain waits for a Redis that is away. */
 const REDIS_PATIENCE_MS = 2_000;
-const REDIS_POLL_MS = 200;
+/** How long jobs that have been told to stop may take to do so, and to go back to their queue. */
+const OVERDUE_PATIENCE_MS = 2_000;
+const POLL_MS = 200;
 
 /** Whatever its payloads decode to. */
-export type AnyStageWorker = Pick<StageWorker<unknown>, "start" | "close" | "abandon">;
+export type AnyStageWorker = Pick<StageWorker<unknown>, "start" | "close" | "abandon" | "isConnected">;
 
-/** Resolves when the workers have let go of their jobs, or Redis has been away for too long to wait for it. */
-export async function closeWorkers(workers: readonly AnyStageWorker[], redis: Redis, logger: Logger): Promise<void> {
+/**
+ * Resolves when the workers have let go of their jobs, or there is no point in waiting for that any longer.
+ *
+ * @param overdue of the drain: what is under way has to stop.
+ */
+export async function closeWorkers(workers: readonly AnyStageWorker[], overdue: AbortSignal, logger: Logger): Promise<void> {
   const closed = new AbortController();
   const close = async (): Promise<void> => {
     await Promise.all(workers.map((worker) => worker.close()));
     closed.abort();
   };
-  const abandonWithoutRedis = async (): Promise<void> => {
-    let awaySince: number | undefined;
+  const abandonInTime = async (): Promise<void> => {
+    const away = new Stopwatch();
+    const late = new Stopwatch();
     while (!closed.signal.aborted) {
-      if (redis.status === "ready") awaySince = undefined;
-      else awaySince ??= Date.now();
-      if (awaySince !== undefined && Date.now() - awaySince >= REDIS_PATIENCE_MS) {
-        logger.warn("Redis is away: jobs under way will be taken over when it is back");
-        return void (await Promise.all(workers.map((worker) => worker.abandon())));
+      const awayMs = away.measure(workers.some(({ isConnected }) => !isConnected));
+      const lateMs = late.measure(overdue.aborted);
+      if (awayMs >= REDIS_PATIENCE_MS || lateMs >= OVERDUE_PATIENCE_MS) {
+        logger.warn({ awayMs, lateMs }, "workers do not end: jobs under way will be taken over");
+        for (const worker of workers) worker.abandon();
+        return;
       }
-      await pause(REDIS_POLL_MS, closed.signal);
+      await pause(POLL_MS, closed.signal);
     }
   };
-  await Promise.race([close(), abandonWithoutRedis()]);
+  await Promise.race([close(), abandonInTime()]);
+}
+
+/** For how long something has been so without a break. */
+class Stopwatch {
+  #since: number | undefined;
+
+  measure(isSo: boolean): number {
+    if (isSo) this.#since ??= Date.now();
+    else this.#since = undefined;
+    return this.#since === undefined ? 0 : Date.now() - this.#since;
+  }
 }

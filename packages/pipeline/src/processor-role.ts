@@ -50,7 +50,7 @@ async function startProcessor(definition: ExporterDefinition, context: Context):
   const workers = createWorkers(host, queues, connections.worker, context);
   context.lifecycle.defer(`${definition.name} workers`, async () => {
     drain.begin(outage.isOn ? 0 : (context.config.SHUTDOWN_TIMEOUT_SECONDS * 1_000) / 2);
-    await closeWorkers(workers, connections.worker, context.logger);
+    await closeWorkers(workers, drain.overdue, context.logger);
     drain.finish();
   });
   for (const worker of workers) await worker.start();

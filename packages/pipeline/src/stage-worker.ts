@@ -1,5 +1,5 @@
 /** Runs one stage of an exporter as a BullMQ worker: takes jobs, keeps them until they are done, and never lets one end in `failed`. */
-import { toError, type Logger } from "@celery-metrics-exporter/runtime";
+import { pause, toError, type Logger } from "@celery-metrics-exporter/runtime";
 import { WaitingError, Worker, type Job, type Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import { tryUntilDecided } from "./deliver.ts";
@@ -12,6 +12,8 @@ import { withRedis } from "./redis-errors.ts";
 import type { Solitude } from "./solitude.ts";
 import type { Stage } from "./stage.ts";
 import { LOCK_OPTIONS, REDIS_RETRY_MS } from "./takeover.ts";
+
+const RECONNECT_POLL_MS = 50;
 
 export interface StageWorkerOptions<P> {
   readonly stage: Stage<P>;
@@ -30,6 +32,9 @@ export interface StageWorkerOptions<P> {
 export class StageWorker<P> {
   readonly #options: StageWorkerOptions<P>;
   readonly #worker: Worker;
+  readonly #abandoned = new AbortController();
+  /** BullMQ's own connection, on which it waits for jobs: a duplicate of ours, which comes back at another time. */
+  #blocking: { readonly status: string } | undefined;
   #resting: NodeJS.Timeout | undefined;
 
   constructor(options: StageWorkerOptions<P>) {
@@ -64,22 +69,35 @@ export class StageWorker<P> {
    */
   async start(): Promise<void> {
     await withRedis("starting a worker", () => this.#worker.waitUntilReady());
+    this.#blocking = await this.#worker.getBackend().blockingClient;
     this.#worker.run().catch((thrown: unknown) => this.#options.logger.error({ err: toError(thrown) }, "worker ended"));
   }
 
-  /** Takes no more jobs, and resolves when those under way are done or given back. */
-  async close(): Promise<void> {
-    clearTimeout(this.#resting);
-    await this.#worker.close();
+  /** Whether both connections are there, or ended on purpose. */
+  get isConnected(): boolean {
+    return this.#options.redis.status === "ready" && this.#isBlockingSettled;
   }
 
   /**
-   * Ends without Redis, when `close` does not: BullMQ waits for the end of a connection that is just reconnecting, and ioredis never tells it.
-   * Jobs under way are taken over once Redis is back.
+   * Takes no more jobs, and resolves when those under way are done or given back; without Redis, never. A connection that is just reconnecting
+   * is waited for: BullMQ would wait for its end, of which ioredis does not tell.
    */
-  async abandon(): Promise<void> {
-    const blocking = await this.#worker.getBackend().blockingClient;
-    blocking?.disconnect();
+  async close(): Promise<void> {
+    clearTimeout(this.#resting);
+    await this.#worker.pause(true);
+    while (!this.#isBlockingSettled && !this.#abandoned.signal.aborted) await pause(RECONNECT_POLL_MS, this.#abandoned.signal);
+    await this.#worker.close();
+  }
+
+  /** Ends at once, with or without Redis, when `close` does not. Jobs under way are taken over. */
+  abandon(): void {
+    this.#abandoned.abort();
+    const failed = (thrown: unknown): void => this.#options.logger.debug({ err: toError(thrown) }, "worker not closed");
+    this.#worker.close(true).catch(failed);
+  }
+
+  get #isBlockingSettled(): boolean {
+    return this.#blocking === undefined || this.#blocking.status === "ready" || this.#blocking.status === "end";
   }
 
   /** Redis refuses commands, for lack of memory or of permission. BullMQ would ask again at once, thousands of times a second. */

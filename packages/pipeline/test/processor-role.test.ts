@@ -321,6 +321,41 @@ describe("Redis away at the end of the process", () => {
   }, 60_000);
 });
 
+describe("Redis back again at the end of the process", () => {
+  it.each([300, 900, 1_800])("lets it end %i ms after its restart, while connections may still be on their way back", async (afterMs) => {
+    const host = await start(exporting(() => Promise.resolve()));
+    await redis.server.kill();
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    await redis.server.restart();
+    await new Promise((resolve) => setTimeout(resolve, afterMs));
+    const before = Date.now();
+    await host.stop();
+    expect(Date.now() - before).toBeLessThan(4_000);
+    await vi.waitUntil(() => redis.producer.status === "ready", { timeout: 10_000 });
+  }, 60_000);
+});
+
+describe("an exporter that does not stop when told", () => {
+  it("does not keep the process from ending, and its job is taken over", async () => {
+    let begun = 0;
+    const host = await start(
+      exporting(() => {
+        begun += 1;
+        return new Promise(() => {});
+      }),
+      { SHUTDOWN_TIMEOUT_SECONDS: "2" },
+    );
+    await enqueue(numbered(3));
+    await vi.waitUntil(() => begun === 1, { timeout: 5_000 });
+    const before = Date.now();
+    await host.stop();
+    expect(Date.now() - before).toBeLessThan(5_000);
+    const exported: CeleryEvent[] = [];
+    await start(exporting(async (events) => void exported.push(...events)));
+    await vi.waitUntil(() => exported.length === 3, { timeout: 20_000 });
+  }, 60_000);
+});
+
 describe("Redis out of memory", () => {
   it("is waited out without hammering Redis", async () => {
     const exported: CeleryEvent[] = [];
