@@ -102,9 +102,10 @@ function createHost(
   { config, logger, lifecycle, health, metrics }: Context,
 ): { host: Host; drain: Drain; outage: Outage } {
   const prefix = config.QUEUE_PREFIX;
-  const component = health.component(`${name} exporter`);
-  component.up();
-  const outage = new Outage(component, logger);
+  const outage = new Outage(health.component(`${name} exporter`), logger, {
+    began: "sink unavailable, batches are kept and tried again",
+    ended: "sink available again",
+  });
   const drain = new Drain();
   const hostMetrics = new HostMetrics(name, metrics);
   const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
@@ -127,7 +128,7 @@ function createHost(
   return { host, drain, outage };
 }
 
-function createWorkers(host: Host, queues: Queues, redis: Redis, { config, logger }: Context): AnyStageWorker[] {
+function createWorkers(host: Host, queues: Queues, redis: Redis, { config, logger, health }: Context): AnyStageWorker[] {
   const common = {
     host,
     redis,
@@ -135,6 +136,7 @@ function createWorkers(host: Host, queues: Queues, redis: Redis, { config, logge
     concurrency: config.PROCESSOR_CONCURRENCY,
     solitude: new Solitude(),
     logger,
+    health,
   };
   const { exporter } = host;
   const workers: AnyStageWorker[] = [new StageWorker({ ...common, stage: eventsStage(host), queue: queues.events })];

@@ -1,10 +1,11 @@
 /** Runs one stage of an exporter as a BullMQ worker: takes jobs, keeps them until they are done, and never lets one end in `failed`. */
-import { pause, toError, type Logger } from "@celery-metrics-exporter/runtime";
+import { pause, toError, type Health, type Logger } from "@celery-metrics-exporter/runtime";
 import { WaitingError, Worker, type Job, type Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import { tryUntilDecided } from "./deliver.ts";
 import { GivenBack } from "./drain.ts";
 import { PermanentError } from "./errors.ts";
+import { RedisRefusal } from "./redis-refusal.ts";
 import type { Host } from "./host.ts";
 import { JOB_NAMES } from "./job-names.ts";
 import { judge } from "./quarantine.ts";
@@ -27,11 +28,13 @@ export interface StageWorkerOptions<P> {
   /** Shared by all stages of a process. */
   readonly solitude: Solitude;
   readonly logger: Logger;
+  readonly health: Health;
 }
 
 export class StageWorker<P> {
   readonly #options: StageWorkerOptions<P>;
   readonly #worker: Worker;
+  readonly #refusal: RedisRefusal;
   readonly #abandoned = new AbortController();
   /** BullMQ's own connection, on which it waits for jobs: a duplicate of ours, which comes back at another time. */
   #blocking: { readonly status: string } | undefined;
@@ -39,8 +42,9 @@ export class StageWorker<P> {
 
   constructor(options: StageWorkerOptions<P>) {
     this.#options = options;
-    const { stage, redis, prefix, concurrency, host, logger } = options;
+    const { stage, redis, prefix, concurrency, host, logger, health } = options;
     const queue = stage.queueName;
+    this.#refusal = new RedisRefusal(health.component(`${queue} worker`), logger.child({ queue }));
     this.#worker = new Worker(queue, (job, token) => this.#process(job, token), {
       connection: redis,
       prefix,
@@ -58,8 +62,12 @@ export class StageWorker<P> {
     this.#worker.on("error", (err) => {
       // The connection logs its own loss; what remains is a refusal, or a lock that was lost while Redis was away.
       logger.debug({ queue, err }, "worker error");
-      if (err.name === "ReplyError") this.#rest();
+      if (err.name !== "ReplyError" || this.#worker.closing !== undefined) return;
+      this.#refusal.refused(err.message);
+      this.#rest();
     });
+    this.#worker.on("active", () => this.#refusal.served());
+    this.#worker.on("drained", () => this.#refusal.served());
   }
 
   /**
@@ -84,6 +92,7 @@ export class StageWorker<P> {
    */
   async close(): Promise<void> {
     clearTimeout(this.#resting);
+    this.#refusal.close();
     await this.#worker.pause(true);
     while (!this.#isBlockingSettled && !this.#abandoned.signal.aborted) await pause(RECONNECT_POLL_MS, this.#abandoned.signal);
     await this.#worker.close();
@@ -102,7 +111,7 @@ export class StageWorker<P> {
 
   /** Redis refuses commands, for lack of memory or of permission. BullMQ would ask again at once, thousands of times a second. */
   #rest(): void {
-    if (this.#resting !== undefined || this.#worker.closing !== undefined) return;
+    if (this.#resting !== undefined) return;
     const { logger } = this.#options;
     const failed = (thrown: unknown): void => logger.debug({ err: toError(thrown) }, "worker not paused");
     this.#worker.pause(true).catch(failed);

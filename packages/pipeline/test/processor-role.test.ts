@@ -322,17 +322,21 @@ describe("Redis away at the end of the process", () => {
 });
 
 describe("Redis back again at the end of the process", () => {
-  it.each([300, 900, 1_800])("lets it end %i ms after its restart, while connections may still be on their way back", async (afterMs) => {
-    const host = await start(exporting(() => Promise.resolve()));
-    await redis.server.kill();
-    await new Promise((resolve) => setTimeout(resolve, 3_000));
-    await redis.server.restart();
-    await new Promise((resolve) => setTimeout(resolve, afterMs));
-    const before = Date.now();
-    await host.stop();
-    expect(Date.now() - before).toBeLessThan(4_000);
-    await vi.waitUntil(() => redis.producer.status === "ready", { timeout: 10_000 });
-  }, 60_000);
+  it.each([300, 900, 1_800])(
+    "lets it end %i ms after its restart, while connections may still be on their way back",
+    async (afterMs) => {
+      const host = await start(exporting(() => Promise.resolve()));
+      await redis.server.kill();
+      await new Promise((resolve) => setTimeout(resolve, 3_000));
+      await redis.server.restart();
+      await new Promise((resolve) => setTimeout(resolve, afterMs));
+      const before = Date.now();
+      await host.stop();
+      expect(Date.now() - before).toBeLessThan(4_000);
+      await vi.waitUntil(() => redis.producer.status === "ready", { timeout: 10_000 });
+    },
+    60_000,
+  );
 });
 
 describe("an exporter that does not stop when told", () => {
@@ -369,6 +373,33 @@ describe("Redis out of memory", () => {
     await redis.producer.config("SET", "maxmemory", "0");
     await vi.waitUntil(() => exported.length === 3, { timeout: 10_000 });
   }, 60_000);
+
+  it.each([
+    ["with jobs in the queue", true],
+    ["with an empty queue", false],
+  ])(
+    "is told by readiness until it is over, %s",
+    async (_, hasJobs) => {
+      const host = await start(exporting(() => Promise.resolve()));
+      expect(host.health.report()).toMatchObject({ ready: true, components: { "sink worker": "up" } });
+      if (hasJobs) await queue.pause();
+      if (hasJobs) await enqueue(numbered(3));
+      await redis.producer.config("SET", "maxmemory", "1");
+      await vi.waitUntil(() => !host.health.report().ready, { timeout: 10_000 });
+      expect(host.health.report().components["sink worker"]).toMatch(/^OOM /);
+      const isReady: boolean[] = [];
+      for (let second = 0; second < 12; second++) {
+        await new Promise((resolve) => setTimeout(resolve, 1_000));
+        isReady.push(host.health.report().ready);
+      }
+      expect(isReady).not.toContain(true);
+      await redis.producer.config("SET", "maxmemory", "0");
+      if (hasJobs) await queue.resume();
+      await vi.waitUntil(() => host.health.report().ready, { timeout: hasJobs ? 8_000 : 15_000 });
+      await untilEmpty(queue);
+    },
+    60_000,
+  );
 });
 
 describe("several exporters in one process", () => {
