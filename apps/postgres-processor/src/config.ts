@@ -1,12 +1,13 @@
 /** The postgres exporter's settings. */
-import { isEmbedded } from "@celery-metrics-exporter/db";
+import { databaseUrlProblem } from "@celery-metrics-exporter/db";
 import { BaseConfig, integer, secret } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 
 export const Config = z.object({
   DATABASE_URL: secret(
-    z.string().refine((value) => /^postgres(ql)?:\/\//.test(value) || isEmbedded(value), {
-      error: "must be a URL that starts with postgres:// or postgresql://, or pglite:memory or pglite:<folder>",
+    z.string().superRefine((value, context) => {
+      const message = databaseUrlProblem(value);
+      if (message !== undefined) context.addIssue({ code: "custom", message });
     }),
   ).describe(
     "PostgreSQL that the rows go to, such as `postgres://user:password@host/database`; or `pglite:<folder>` for one embedded in the process.",

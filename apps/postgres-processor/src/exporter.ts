@@ -4,6 +4,7 @@ import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { PermanentError, defineExporter, type Exporter, type ExporterContext } from "@celery-metrics-exporter/pipeline";
 import { abortable } from "./abortable.ts";
 import { Config } from "./config.ts";
+import { DatabaseProbe } from "./database-probe.ts";
 import { Retention } from "./retention.ts";
 
 export const postgres = defineExporter({
@@ -15,6 +16,9 @@ export const postgres = defineExporter({
 class PostgresExporter implements Exporter {
   readonly #context: ExporterContext<Config>;
   #database: Database | undefined;
+  #probe: DatabaseProbe | undefined;
+  /** Statements of batches that run. */
+  #running = 0;
   #retention: Retention | undefined;
 
   constructor(context: ExporterContext<Config>) {
@@ -23,7 +27,8 @@ class PostgresExporter implements Exporter {
 
   /** @throws {UnavailableError} when the database cannot be reached, does not let us in, or is not migrated; the message says what to do. */
   async start(): Promise<void> {
-    const { config, logger, metrics } = this.#context;
+    const { config, logger, metrics, health } = this.#context;
+    const component = health.component("database");
     const database = await connectDatabase({
       url: config.DATABASE_URL,
       poolSize: config.POSTGRES_POOL_SIZE,
@@ -31,10 +36,12 @@ class PostgresExporter implements Exporter {
       startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000,
       applicationName: "celery-metrics-exporter postgres-processor",
       logger,
+      onConnectionLost: () => this.#probe?.askNow(),
     });
     this.#database = database;
     await checkMigrated(database);
     logger.info({ database: database.address }, "connected to PostgreSQL");
+    this.#probe = new DatabaseProbe({ database, component, logger, isBusy: () => this.#running > 0 });
     if (config.POSTGRES_RETENTION_DAYS > 0) {
       this.#retention = new Retention({ database, days: config.POSTGRES_RETENTION_DAYS, logger, metrics });
     }
@@ -50,17 +57,21 @@ class PostgresExporter implements Exporter {
   }
 
   async stop(): Promise<void> {
-    await this.#retention?.stop();
+    await Promise.all([this.#probe?.stop(), this.#retention?.stop()]);
     await this.#database?.close();
   }
 
   async #run(signal: AbortSignal, work: (database: Database) => Promise<unknown>): Promise<void> {
     if (this.#database === undefined) throw new Error("the postgres exporter has not been started");
     signal.throwIfAborted();
+    this.#running++;
     try {
       await abortable(work(this.#database), signal);
+      this.#probe?.answered();
     } catch (thrown) {
       throw thrown instanceof RefusedDataError ? new PermanentError(thrown.message) : thrown;
+    } finally {
+      this.#running--;
     }
   }
 }

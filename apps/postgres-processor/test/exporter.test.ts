@@ -105,6 +105,11 @@ describe("the settings", () => {
   test.each([
     ["is missing", {}, /DATABASE_URL: is required/],
     ["is of another database", { DATABASE_URL: "mysql://root:hunter2@h/d" }, /DATABASE_URL: must be a URL that starts with postgres:\/\//],
+    [
+      "cannot be read",
+      { DATABASE_URL: "postgres://u:hunter2/x@h/d", POSTGRES_POOL_SIZE: "0" },
+      /DATABASE_URL: .*%2F.*\n.*POSTGRES_POOL_SIZE/,
+    ],
     ["asks for no connection at all", { DATABASE_URL: "pglite:memory", POSTGRES_POOL_SIZE: "0" }, /POSTGRES_POOL_SIZE: must be at least 1/],
   ])("refuse what %s, without showing a password", (_what, env, message) => {
     expect(() => loadConfig(Config, env)).toThrow(message);

@@ -1,8 +1,9 @@
 /** Opens the database that a URL names: PostgreSQL over a pool, or PGlite inside this process. */
 import { UnavailableError, backoffMs, pause, redactUrl, type Logger } from "@celery-metrics-exporter/runtime";
 import { drizzle } from "drizzle-orm/node-postgres";
-import { Pool } from "pg";
-import { faultOf } from "./database-error.ts";
+import { Pool, type QueryConfig } from "pg";
+import { checkDatabaseUrl, isEmbedded } from "./database-url.ts";
+import { faultOf, toDatabaseError } from "./database-error.ts";
 import type { Database } from "./database.ts";
 
 export interface ConnectDatabaseOptions {
@@ -17,26 +18,28 @@ export interface ConnectDatabaseOptions {
   /** Shown in `pg_stat_activity`. */
   readonly applicationName?: string;
   readonly logger?: Logger;
+  /** Called when the server ends a connection that nobody uses; not for an embedded database. */
+  readonly onConnectionLost?: () => void;
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
 /** Beyond the server's own limit: for an answer that never comes, because the network is gone. */
 const ANSWER_MARGIN_MS = 5_000;
 const CLOSE_TIMEOUT_MS = 5_000;
+const PING_TIMEOUT_MS = 5_000;
+/** Longer than between two pings, so that one connection stays and tells at once when the server goes. */
+const IDLE_TIMEOUT_MS = 30_000;
 /** Connections are made anew now and then, so that a failed-over name is looked up again. */
 const CONNECTION_LIFETIME_SECONDS = 30 * 60;
-
-/** Whether the URL names PGlite, the database embedded in this process. */
-export function isEmbedded(url: string): boolean {
-  return url.startsWith("pglite:");
-}
 
 /**
  * Connects, and reconnects for ever afterwards. An embedded database is also migrated, for nobody else can do that.
  *
+ * @throws {ConfigError} when the URL cannot be read.
  * @throws {UnavailableError} when PostgreSQL has not answered within `startupTimeoutMs`, or does not let us in.
  */
 export async function connectDatabase(options: ConnectDatabaseOptions): Promise<Database> {
+  checkDatabaseUrl(options.url);
   if (isEmbedded(options.url)) {
     const { openEmbeddedDatabase } = await import("./embedded-database.ts");
     return openEmbeddedDatabase(options.url);
@@ -52,8 +55,18 @@ export async function connectDatabase(options: ConnectDatabaseOptions): Promise<
   return {
     drizzle: drizzle({ client: pool }),
     address: redactUrl(options.url),
+    ping: () => ping(pool),
     close: () => (closing ??= endPool(pool)),
   };
+}
+
+async function ping(pool: Pool): Promise<void> {
+  const statement: QueryConfig & { query_timeout: number } = { text: "select 1", query_timeout: PING_TIMEOUT_MS };
+  try {
+    await pool.query(statement);
+  } catch (thrown) {
+    throw toDatabaseError(thrown);
+  }
 }
 
 /** Waits for the statements that run, but not for a server that no longer answers. */
@@ -62,18 +75,23 @@ async function endPool(pool: Pool): Promise<void> {
   await Promise.race([pool.end().finally(() => ended.abort()), pause(CLOSE_TIMEOUT_MS, ended.signal)]);
 }
 
-function createPool({ url, poolSize = 5, statementTimeoutMs = 30_000, applicationName, logger }: ConnectDatabaseOptions): Pool {
+function createPool(options: ConnectDatabaseOptions): Pool {
+  const { url, poolSize = 5, statementTimeoutMs = 30_000, applicationName, logger, onConnectionLost } = options;
   const pool = new Pool({
     connectionString: url,
     max: poolSize,
     application_name: applicationName ?? "celery-metrics-exporter",
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    idleTimeoutMillis: IDLE_TIMEOUT_MS,
     maxLifetimeSeconds: CONNECTION_LIFETIME_SECONDS,
     keepAlive: true,
     ...(statementTimeoutMs > 0 && { statement_timeout: statementTimeoutMs, query_timeout: statementTimeoutMs + ANSWER_MARGIN_MS }),
   });
   // Without a listener, an idle connection that the server ends would end the process.
-  pool.on("error", (error) => logger?.warn({ reason: faultOf(error).reason }, "PostgreSQL connection lost"));
+  pool.on("error", (error) => {
+    logger?.warn({ reason: faultOf(error).reason }, "PostgreSQL connection lost");
+    onConnectionLost?.();
+  });
   return pool;
 }
 

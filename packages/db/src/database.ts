@@ -7,6 +7,12 @@ export interface Database {
   readonly drizzle: PgDatabase<PgQueryResultHKT>;
   /** Where it is, without password: fit for messages. */
   readonly address: string;
+  /**
+   * Asks for an answer, and gives up after a few seconds.
+   *
+   * @throws {UnavailableError} when there is none.
+   */
+  ping(): Promise<void>;
   /** Ends every connection, after the statements that run. Safe twice. */
   close(): Promise<void>;
 }

@@ -1,44 +1,90 @@
 /** PGlite: PostgreSQL inside this process, for trying things out on a bare machine. Loaded only when a URL asks for it. */
 import { PGlite } from "@electric-sql/pglite";
+import { sql } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/pglite";
 import { migrate } from "drizzle-orm/pglite/migrator";
 import { mkdirSync } from "node:fs";
-import { dirname, resolve } from "node:path";
-import type { Database } from "./database.ts";
+import { join, resolve } from "node:path";
+import { query, type Database } from "./database.ts";
 import { MIGRATIONS_FOLDER } from "./migrations-folder.ts";
+import { lockForThisProcess } from "./process-lock.ts";
+
+interface Running {
+  readonly client: PGlite;
+  readonly close: () => Promise<void>;
+}
 
 interface Shared {
-  readonly client: Promise<PGlite>;
+  readonly running: Promise<Running>;
   users: number;
 }
 
-/** A folder can be open only once, and memory can be shared only within: who asks for the same URL gets the same database. */
-const open = new Map<string, Shared>();
+/** Below the database's folder; PGlite itself lets several processes open it, and the last to write wins. */
+const LOCK_FILE = "celery-metrics-exporter.pid";
 
-/** Opens, migrates, and shares the database of `pglite:memory` or `pglite:<folder>`. The last to close it ends it. */
+/** A folder can be open only once, and memory can be shared only within: who asks for the same gets the same database. */
+const open = new Map<string, Shared>();
+/** What has no users any more, until it is closed. */
+const closing = new Map<string, Promise<void>>();
+
+/**
+ * Opens, migrates, and shares the database of `pglite:memory` or `pglite:<folder>`. The last to close it ends it.
+ *
+ * @throws {UnavailableError} when another process has the folder open.
+ */
 export async function openEmbeddedDatabase(url: string): Promise<Database> {
-  const shared = open.get(url) ?? { client: start(url.slice("pglite:".length)), users: 0 };
-  open.set(url, shared);
+  const place = url.slice("pglite:".length);
+  const folder = place === "" || place === "memory" ? undefined : resolve(place);
+  const key = folder ?? "";
+  const shared = open.get(key) ?? { running: start(folder, closing.get(key)), users: 0 };
+  open.set(key, shared);
   shared.users++;
-  const release = async (): Promise<void> => {
-    if (--shared.users > 0) return;
-    open.delete(url);
-    await (await shared.client).close();
-  };
   try {
-    const client = await shared.client;
-    let closing: Promise<void> | undefined;
-    return { drizzle: drizzle({ client }), address: url, close: () => (closing ??= release()) };
+    const { client, close } = await shared.running;
+    const release = async (): Promise<void> => {
+      if (--shared.users > 0) return;
+      open.delete(key);
+      const closed = close().finally(() => closing.delete(key));
+      closing.set(key, closed);
+      await closed;
+    };
+    let released: Promise<void> | undefined;
+    const database = { drizzle: drizzle({ client }) };
+    return {
+      ...database,
+      address: url,
+      ping: async () => void (await query(database, sql`select 1`)),
+      close: () => (released ??= release()),
+    };
   } catch (thrown) {
-    open.delete(url);
+    if (open.get(key) === shared) open.delete(key);
     throw thrown;
   }
 }
 
-async function start(folder: string): Promise<PGlite> {
-  const inMemory = folder === "" || folder === "memory";
-  if (!inMemory) mkdirSync(dirname(resolve(folder)), { recursive: true });
-  const client = await PGlite.create(inMemory ? {} : { dataDir: folder });
-  await migrate(drizzle({ client }), { migrationsFolder: MIGRATIONS_FOLDER });
-  return client;
+async function start(folder: string | undefined, previous: Promise<void> | undefined): Promise<Running> {
+  await previous?.catch(() => {});
+  if (folder === undefined) return startPglite(await PGlite.create(), () => {});
+  mkdirSync(folder, { recursive: true });
+  const unlock = await lockForThisProcess(
+    join(folder, LOCK_FILE),
+    (pid) => `The embedded database in ${folder} is in use by process ${pid}. Stop it, or set DATABASE_URL.`,
+  );
+  try {
+    return await startPglite(await PGlite.create({ dataDir: folder }), unlock);
+  } catch (thrown) {
+    unlock();
+    throw thrown;
+  }
+}
+
+async function startPglite(client: PGlite, unlock: () => void): Promise<Running> {
+  const close = (): Promise<void> => client.close().finally(unlock);
+  try {
+    await migrate(drizzle({ client }), { migrationsFolder: MIGRATIONS_FOLDER });
+  } catch (thrown) {
+    await close();
+    throw thrown;
+  }
+  return { client, close };
 }

@@ -1,7 +1,8 @@
 export { checkMigrated } from "./check-migrated.ts";
-export { connectDatabase, isEmbedded, type ConnectDatabaseOptions } from "./connect-database.ts";
+export { connectDatabase, type ConnectDatabaseOptions } from "./connect-database.ts";
 export { RefusedDataError } from "./database-error.ts";
 export type { Database } from "./database.ts";
+export { databaseUrlProblem, isEmbedded } from "./database-url.ts";
 export { deleteOldTasks, type DeleteOldTasksOptions } from "./delete-old-tasks.ts";
 export { deleteTasks } from "./delete-tasks.ts";
 export { migrate } from "./migrate.ts";

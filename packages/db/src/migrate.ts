@@ -3,8 +3,9 @@ import { UnavailableError, redactUrl } from "@celery-metrics-exporter/runtime";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { migrate as applyMigrations } from "drizzle-orm/node-postgres/migrator";
 import { Client } from "pg";
-import { connectDatabase, isEmbedded } from "./connect-database.ts";
+import { connectDatabase } from "./connect-database.ts";
 import { faultOf } from "./database-error.ts";
+import { checkDatabaseUrl, isEmbedded } from "./database-url.ts";
 import { ADVISORY_LOCKS } from "./advisory-locks.ts";
 import { MIGRATIONS_FOLDER } from "./migrations-folder.ts";
 
@@ -14,9 +15,11 @@ const LOCK_TIMEOUT = "30s";
 /**
  * Brings the database up to date; does nothing when it is. Not through a transaction pooler such as PgBouncer: the lock is the session's.
  *
+ * @throws {ConfigError} when the URL cannot be read.
  * @throws {UnavailableError} when the database cannot be reached, does not let us in, or the table stays locked.
  */
 export async function migrate(url: string): Promise<void> {
+  checkDatabaseUrl(url);
   if (isEmbedded(url)) {
     const database = await connectDatabase({ url });
     await database.close();

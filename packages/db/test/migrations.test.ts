@@ -1,9 +1,13 @@
+import { createDatabase } from "@celery-metrics-exporter/testkit";
 import { execFile } from "node:child_process";
-import { cp, mkdtemp, readFile, readdir, rm } from "node:fs/promises";
+import { cp, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterEach, describe, expect, test } from "vitest";
+import { checkMigrated } from "../src/check-migrated.ts";
+import { connectDatabase } from "../src/connect-database.ts";
 import { MIGRATIONS_FOLDER } from "../src/migrations-folder.ts";
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
@@ -18,10 +22,10 @@ async function readJournal(folder: string): Promise<Journal> {
   return JSON.parse(await readFile(join(folder, "meta/_journal.json"), "utf8")) as Journal;
 }
 
-describe("the migrations", () => {
-  let copy = "";
-  afterEach(() => rm(copy, { recursive: true, force: true }));
+let copy = "";
+afterEach(() => rm(copy, { recursive: true, force: true }));
 
+describe("the migrations", () => {
   test("are what the schema needs: drizzle-kit finds nothing to add", async () => {
     // drizzle-kit takes only a path below the folder it runs in.
     copy = await mkdtemp(join(root, "drizzle-test-"));
@@ -49,19 +53,46 @@ describe("the migrations", () => {
 
 describe("pnpm drizzle-kit migrate", () => {
   test.each([
-    ["is not set", "", /DATABASE_URL must name the database/],
+    ["is not set", "", 78, /DATABASE_URL: is required. It must name the database/],
     [
       "names a server that is not there",
       "postgres://someone:hunter2@127.0.0.1:9/celery",
+      1,
       /Cannot connect to the database of DATABASE_URL.*ECONNREFUSED/,
     ],
-    ["names an embedded database", "pglite:./data", /DATABASE_URL must name the database/],
-  ])("says so when DATABASE_URL %s", async (_what, url, message) => {
-    const failure = (await run(process.execPath, [drizzleKit, "migrate"], { cwd: root, env: { ...process.env, DATABASE_URL: url } }).catch(
-      (thrown: unknown) => thrown,
-    )) as { code: number; stdout: string; stderr: string };
-    expect(failure.code).toBe(1);
-    expect(failure.stdout + failure.stderr).toMatch(message);
-    expect(failure.stdout + failure.stderr).not.toContain("hunter2");
+    ["names an embedded database", "pglite:./data", 78, /DATABASE_URL: must be a URL that starts with postgres:/],
+    ["cannot be read", "postgres://someone:hunter2/x@127.0.0.1/celery", 78, /DATABASE_URL: .*password.*%2F/],
+  ])("says so, without a stack, when DATABASE_URL %s", async (_what, url, code, message) => {
+    const failure = await migrateWith({ DATABASE_URL: url });
+    expect(failure.output).toMatch(message);
+    expect(failure.output).not.toMatch(/hunter2|^\s+at /m);
+    expect(failure.code).toBe(code);
+  });
+
+  test("takes the URL from the file that DATABASE_URL_FILE names", async () => {
+    const created = await createDatabase();
+    copy = await mkdtemp(join(tmpdir(), "cme-url-"));
+    const file = join(copy, "url");
+    await writeFile(file, `${created.url}\n`);
+    try {
+      const { code, output } = await migrateWith({ DATABASE_URL_FILE: file });
+      expect(output).not.toContain(new URL(created.url).password || "no password");
+      expect(code).toBe(0);
+      const database = await connectDatabase({ url: created.url });
+      await checkMigrated(database).finally(() => database.close());
+    } finally {
+      await created.drop();
+    }
   });
 });
+
+async function migrateWith(env: Readonly<Record<string, string>>): Promise<{ readonly code: number; readonly output: string }> {
+  const { DATABASE_URL: _url, DATABASE_URL_FILE: _file, ...inherited } = process.env;
+  try {
+    const { stdout, stderr } = await run(process.execPath, [drizzleKit, "migrate"], { cwd: root, env: { ...inherited, ...env } });
+    return { code: 0, output: stdout + stderr };
+  } catch (thrown) {
+    const { code, stdout, stderr } = thrown as { code: number; stdout: string; stderr: string };
+    return { code, output: stdout + stderr };
+  }
+}

@@ -1,0 +1,100 @@
+import { connectDatabase, migrate, type Database } from "@celery-metrics-exporter/db";
+import { taskSent } from "@celery-metrics-exporter/events/testing";
+import { Health, Lifecycle, Metrics, createHttpServer, createLogger, loadConfig } from "@celery-metrics-exporter/runtime";
+import { startPostgres, type PostgresServer } from "@celery-metrics-exporter/testkit";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { Config } from "../src/config.ts";
+import { DatabaseProbe } from "../src/database-probe.ts";
+import { postgres } from "../src/exporter.ts";
+
+const logger = createLogger("test", "silent");
+let server: PostgresServer;
+let health: Health;
+
+const state = (): string | undefined => health.report().components["database"];
+
+beforeEach(async () => {
+  server = await startPostgres({ durable: false });
+  health = new Health();
+});
+afterEach(() => server.stop());
+
+describe("the readiness of an idle exporter", () => {
+  test("follows PostgreSQL down and up again within seconds", async () => {
+    await migrate(server.url);
+    const metrics = new Metrics();
+    const exporter = await postgres.create({
+      config: loadConfig(Config, { DATABASE_URL: server.url }),
+      logger,
+      health,
+      metrics,
+      http: createHttpServer(health, metrics),
+      lifecycle: new Lifecycle(logger),
+      schedule: async () => {},
+    });
+    await exporter.start?.();
+    try {
+      expect(health.report()).toEqual({ ready: true, components: { database: "up" } });
+      await server.kill();
+      await expect.poll(state, { timeout: 3_000 }).toMatch(/PostgreSQL does not serve: /);
+      expect(health.report().ready).toBe(false);
+      await server.restart();
+      await expect.poll(state, { timeout: 8_000 }).toBe("up");
+      await exporter.export([taskSent()], new AbortController().signal);
+    } finally {
+      await exporter.stop?.();
+      await exporter.stop?.();
+    }
+  }, 60_000);
+});
+
+describe("a probe", () => {
+  test("finds by itself a loss that no connection tells of", () =>
+    withProbe(
+      () => false,
+      async () => {
+        await server.kill();
+        await expect.poll(state, { timeout: 3_000 }).toMatch(/does not serve/);
+      },
+    ));
+
+  test("asks nothing while batches run, and takes their success for an answer", async () => {
+    let busy = true;
+    await withProbe(
+      () => busy,
+      async (probe) => {
+        await server.kill();
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        expect(state()).toBe("up");
+        busy = false;
+        await expect.poll(state, { timeout: 3_000 }).toMatch(/does not serve/);
+        busy = true;
+        probe.answered();
+        expect(state()).toBe("up");
+      },
+    );
+  });
+
+  test("asks nothing more once stopped", () =>
+    withProbe(
+      () => false,
+      async (probe) => {
+        await probe.stop();
+        await server.kill();
+        probe.askNow();
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        expect(state()).toBe("up");
+      },
+    ));
+});
+
+async function withProbe(isBusy: () => boolean, work: (probe: DatabaseProbe) => Promise<void>): Promise<void> {
+  const database: Database = await connectDatabase({ url: server.url });
+  const probe = new DatabaseProbe({ database, component: health.component("database"), logger, isBusy, intervalMs: 50 });
+  try {
+    await work(probe);
+  } finally {
+    await probe.stop();
+    await database.close();
+  }
+}
