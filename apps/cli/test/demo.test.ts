@@ -5,6 +5,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { connectPublisher } from "../src/demo/event-publisher.ts";
+import { simulateTask, type WireEvent } from "../src/demo/simulated-task.ts";
 import { startProgram, type RunningProgram } from "./harness.ts";
 
 const TIMEOUT_MS = 170_000;
@@ -36,6 +38,34 @@ function celery(): { DEMO_CELERY_PYTHON: string } {
   return { DEMO_CELERY_PYTHON: python };
 }
 
+const FOREIGN_QUEUES = ["default", "payments", "mail"];
+
+/** Tasks that wait for a worker of their own: one that does not know them acknowledges and forgets them. */
+function sendForeignTasks(brokerUrl: string): void {
+  const script = `
+import sys
+from celery import Celery
+app = Celery("live", broker=sys.argv[1])
+for queue in sys.argv[2:] * 2:
+    app.send_task("live.bill", queue=queue)`;
+  const { status, stderr } = spawnSync(celery().DEMO_CELERY_PYTHON, ["-c", script, brokerUrl, ...FOREIGN_QUEUES], { encoding: "utf8" });
+  if (status !== 0) throw new Error(stderr);
+}
+
+function simulateTasks(): WireEvent[][] {
+  return Array.from({ length: 20 }, () => [...simulateTask(Date.now() / 1000).events]);
+}
+
+/** Of tasks that tell their queue, only their name, or neither, and that are named like the demo's own or not. */
+function foreignEvents(): WireEvent[][] {
+  const without = (...types: string[]): WireEvent[][] =>
+    simulateTasks().map((events) => events.filter(({ type }) => !types.includes(type)));
+  const renamed = without("task-sent").map((events) => events.map((event) => ("name" in event ? { ...event, name: "live.bill" } : event)));
+  return [...simulateTasks(), ...without("task-sent"), ...renamed, ...without("task-sent", "task-received")].filter(
+    ({ length }) => length > 0,
+  );
+}
+
 /** The processes below `pid`, and those below them. */
 function descendants(pid: number): number[] {
   const { stdout } = spawnSync("ps", ["-A", "-o", "pid=,ppid="], { encoding: "utf8" });
@@ -62,6 +92,39 @@ describe("the demo", () => {
     expect(demo.output()).toMatch(/^shop\.read_feed +(REJECTED|FAILURE) +\d+ +\d+ +\d+$/m);
     expect(demo.output()).toMatch(/What Celery ran, what Datadog got and what Postgres has agree on \d+ tasks\.\n$/);
     expect(exitCode).toBe(0);
+  });
+
+  it("leaves the tasks of other applications on the broker alone, and out of its comparison", { timeout: TIMEOUT_MS }, async () => {
+    const shared = await startRedis();
+    const client = new Redis(shared.url);
+    try {
+      sendForeignTasks(shared.url);
+      const before = await Promise.all(FOREIGN_QUEUES.map((queue) => client.lrange(queue, 0, -1)));
+      expect(before.map((messages) => messages.length)).toEqual([2, 2, 2]);
+      const env = { QUEUE_PREFIX: "{live}", RABBITMQ_QUEUE: "live", FILTER_TASK_NAMES_INCLUDE: "live.*" };
+      const demo = startDemo(["--seconds", "4", "--no-dashboard"], {
+        ...celery(),
+        ...env,
+        REDIS_URL: shared.url,
+        CELERY_BROKER_URL: shared.url,
+        DATADOG_GRACE_MS: "500",
+      });
+      await vi.waitFor(() => expect(demo.output()).toContain("tasks sent"), { timeout: TIMEOUT_MS, interval: 100 });
+      const publisher = await connectPublisher(shared.url);
+      for (const events of foreignEvents()) await publisher.publish(events);
+      await publisher.close();
+      expect([await demo.exitCode, demo.errors()]).toEqual([0, ""]);
+      expect(demo.output()).toMatch(/agree on \d+ tasks\.\n$/);
+      expect(demo.output()).not.toContain("live.");
+      expect(await Promise.all(FOREIGN_QUEUES.map((queue) => client.lrange(queue, 0, -1)))).toEqual(before);
+      const bindings = await client.keys("_kombu.binding.*");
+      const members = await Promise.all(bindings.map((key) => client.smembers(key)));
+      const left = [...(await client.keys("*")), ...members.flat()];
+      expect(left.filter((name) => /cme|unacked|\{live/.test(name))).toEqual([]);
+    } finally {
+      await client.quit();
+      await shared.stop();
+    }
   });
 
   it("simulates Celery's events where there is no Celery", { timeout: TIMEOUT_MS }, async () => {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { TaskCounts, type FinalState } from "../src/demo/comparison.ts";
 import { drain } from "../src/demo/drain.ts";
+import type { StatsdSink } from "../src/demo/statsd-sink.ts";
 import type { Workload } from "../src/demo/workload.ts";
 
 const TIMING = { deadlineMs: 1_500, settleMs: 300 };
@@ -24,15 +25,25 @@ function workload(overrides: Partial<Workload> = {}): Workload {
 }
 
 /** Datadog's side, whose count of successes changes with time. */
-function sinkWith(successes: (elapsedMs: number) => number): { countsByTaskName(counter: string): ReadonlyMap<string, number> } {
+function sinkWith(successes: (elapsedMs: number) => number): Pick<StatsdSink, "sums"> {
   const begunAt = Date.now();
   return {
-    countsByTaskName: (counter) => new Map(counter === "celery.task.success_count" ? [["shop.pay", successes(Date.now() - begunAt)]] : []),
+    sums: (counter) =>
+      counter !== "celery.task.success_count"
+        ? []
+        : [
+            { taskName: "shop.pay", queue: "demo.payments", sum: successes(Date.now() - begunAt) },
+            { taskName: "shop.pay", queue: "payments", sum: 7 }, // another application's
+          ],
   };
 }
 
 describe("the drain", () => {
-  const options = { table: { finished: async () => counts(2) }, metricPrefix: "celery.", timing: TIMING };
+  const options = {
+    table: { finished: async () => counts(2) },
+    settings: { metricPrefix: "celery.", queuePrefix: "demo." },
+    timing: TIMING,
+  };
 
   it("waits until what is on its way has arrived", async () => {
     const sink = sinkWith((elapsedMs) => (elapsedMs > 400 ? 2 : 1));

@@ -3,6 +3,8 @@
 Environment:
   BROKER_URL       where the tasks go (required)
   RESULT_BACKEND   where results go; none are kept if it is not set
+  SHOP_QUEUE_PREFIX  put before every queue's name, and on Redis before the keys that a worker shares with others; nothing if it is not
+                   set. With it the shop takes no other application's tasks on a broker they share, and `delete_queues` removes it all.
   SHOP_LOG         a file to which every process that uses this module appends what it did, as JSON lines: the truth that the
                    exporter's rows and metrics are compared with. It is written from Celery's signals, not from its events.
 """
@@ -13,24 +15,52 @@ import time
 
 from celery import Celery, chain, group, signals
 from celery.exceptions import Ignore, Reject
+from kombu import Exchange, Queue
+
+PREFIX = os.environ.get("SHOP_QUEUE_PREFIX", "")
+QUEUES = tuple(PREFIX + name for name in ("default", "payments", "mail", "images"))
+# kombu's Redis transport keeps every worker's unacknowledged messages in these, and any worker gives back what it takes for lost.
+UNACKED_KEYS = {f"{key}_key": PREFIX + key for key in ("unacked", "unacked_index", "unacked_mutex")}
+QUEUE_EXPIRES_SECONDS = 3600
+IS_ON_REDIS = os.environ["BROKER_URL"].startswith(("redis", "sentinel"))
 
 app = Celery("shop", broker=os.environ["BROKER_URL"], backend=os.environ.get("RESULT_BACKEND") or None)
 app.conf.update(
     worker_send_task_events=True,
     task_send_sent_event=True,
-    task_default_queue="default",
+    task_default_queue=PREFIX + "default",
     task_routes={
-        "shop.charge_card": {"queue": "payments"},
-        "shop.send_receipt": {"queue": "mail"},
-        "shop.send_reminder": {"queue": "mail"},
-        "shop.resize_image": {"queue": "images"},
+        "shop.charge_card": {"queue": PREFIX + "payments"},
+        "shop.send_receipt": {"queue": PREFIX + "mail"},
+        "shop.send_reminder": {"queue": PREFIX + "mail"},
+        "shop.resize_image": {"queue": PREFIX + "images"},
     },
     task_ignore_result=not os.environ.get("RESULT_BACKEND"),
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
 )
+if PREFIX:
+    # RabbitMQ removes what a killed run has left.
+    app.conf.task_queues = [
+        Queue(name, Exchange(name, auto_delete=True), routing_key=name, expires=QUEUE_EXPIRES_SECONDS) for name in QUEUES
+    ]
+    if IS_ON_REDIS:
+        app.conf.broker_transport_options = UNACKED_KEYS
 
-QUEUES = ("default", "payments", "mail", "images")
+
+def delete_queues():
+    """Deletes the shop's own queues with what is in them, once its workers have ended. Only with a prefix: else they may be another's."""
+    if not PREFIX:
+        raise ValueError("SHOP_QUEUE_PREFIX is not set")
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1)
+        channel = connection.default_channel
+        for queue in app.conf.task_queues:
+            bound = queue(channel)
+            bound.declare()  # kombu's Redis transport deletes no queue that this process has not declared
+            bound.delete()
+        if IS_ON_REDIS:
+            channel.client.delete(*UNACKED_KEYS.values())
 
 
 class CardDeclined(Exception):

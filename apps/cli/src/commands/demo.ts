@@ -4,10 +4,11 @@ import { z } from "zod";
 import type { Command } from "../command.ts";
 import { DEMO_DATABASE_URL, withDefaultDatabase } from "../database.ts";
 import { startCelery } from "../demo/celery.ts";
+import { OWN_SETTINGS } from "../demo/demo-environment.ts";
 import { runDemo } from "../demo/run-demo.ts";
 import { startSimulator } from "../demo/simulator.ts";
 import { ALL_ROLES } from "../roles.ts";
-import { groupSettings } from "../settings.ts";
+import { groupSettings, type SettingsGroup } from "../settings.ts";
 import { UsageError } from "../usage-error.ts";
 
 const Config = z.object({
@@ -19,7 +20,8 @@ export const demo: Command = {
   summary: "Run everything on a real Celery application, and watch.",
   description:
     "Runs the receiver, the exporters and the dashboard in one process, with a real Celery worker and client to keep them busy, and shows what happens. " +
-    "Metrics go to a port of its own unless an agent is configured, rows to a database in memory unless DATABASE_URL is set. " +
+    "Metrics go to a port of its own unless an agent is configured, rows to a database in memory unless DATABASE_URL is set, which keeps them. On a broker with other applications it has queues of its own, " +
+    "and leaves out their tasks. " +
     "`npm run demo` starts the servers it needs. Ctrl-C ends it.",
   options: [
     {
@@ -29,7 +31,10 @@ export const demo: Command = {
     },
     { name: "no-dashboard", description: "Run without the dashboard." },
   ],
-  settings: [...withDefaultDatabase(groupSettings(ALL_ROLES), DEMO_DATABASE_URL), ...groupSettings([{ name: "demo", Config }])],
+  settings: [
+    ...withoutSettings(withDefaultDatabase(groupSettings(ALL_ROLES), DEMO_DATABASE_URL), OWN_SETTINGS),
+    ...groupSettings([{ name: "demo", Config }]),
+  ],
   async run({ options, env, terminal }) {
     const { DEMO_CELERY_PYTHON: python } = loadConfig(Config, env);
     const brokerUrl = env["CELERY_BROKER_URL"] ?? "";
@@ -40,11 +45,18 @@ export const demo: Command = {
       seconds,
       withDashboard: !options.has("no-dashboard"),
       terminal,
-      startWorkload: () => (python === undefined ? startSimulator(brokerUrl) : startCelery({ python, brokerUrl, env, seconds })),
+      startWorkload: (queuePrefix) =>
+        python === undefined ? startSimulator(brokerUrl, queuePrefix) : startCelery({ python, brokerUrl, env, seconds, queuePrefix }),
     });
     exitWith(agrees ? 0 : 1);
   },
 };
+
+function withoutSettings(groups: readonly SettingsGroup[], names: ReadonlySet<string>): SettingsGroup[] {
+  return groups
+    .map(({ title, settings }) => ({ title, settings: settings.filter(({ name }) => !names.has(name)) }))
+    .filter(({ settings }) => settings.length > 0);
+}
 
 function toSeconds(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;

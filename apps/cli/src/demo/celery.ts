@@ -16,15 +16,22 @@ export interface CeleryOptions {
   readonly python: string;
   readonly brokerUrl: string;
   readonly env: Environment;
+  /** What its queues' names begin with: a worker throws away the tasks of other applications that it finds in its queues. */
+  readonly queuePrefix: string;
   /** How long to send; until `finish`, without. */
   readonly seconds: number | undefined;
 }
 
 /** `shop.py`, the application, and `drive.py`, the client. */
 const SHOP_FOLDER = fileURLToPath(new URL("../../../../packages/testkit/celery", import.meta.url));
-const WORKER_ARGUMENTS = ["-m", "celery", "-A", "shop", "worker", "-Q", "default,payments,mail,images", "-c", "2", "-n", "demo@%h"];
+/** Without `-Q` it consumes the queues that `shop.py` defines. On a broker with other workers, it does not talk to them. */
+const WORKER_ARGUMENTS = ["-m", "celery", "-A", "shop", "worker", "-c", "2", "--without-gossip", "--without-mingle"];
+const SWEEP_ARGUMENTS = ["-c", "import shop; shop.delete_queues()"];
 const TASKS_PER_SECOND = 12;
 const START_TIMEOUT_MS = 60_000;
+const SWEEP_TIMEOUT_MS = 10_000;
+/** Celery's own variables, by which the user's environment would send the shop elsewhere (celery/app/utils.py). */
+const NOT_OURS = { RESULT_BACKEND: "", CELERY_RESULT_BACKEND: "", CELERY_BROKER_READ_URL: "", CELERY_BROKER_WRITE_URL: "" };
 
 /** Starts the worker, and the client once the worker is ready. @throws {UnavailableError} when the worker does not come up. */
 export async function startCelery(options: CeleryOptions): Promise<Workload> {
@@ -32,7 +39,7 @@ export async function startCelery(options: CeleryOptions): Promise<Workload> {
   try {
     await shop.start();
   } catch (thrown) {
-    await shop.stop();
+    await shop.stop().catch(() => {}); // what went wrong first is what the user wants to know
     throw thrown;
   }
   return shop;
@@ -66,8 +73,8 @@ class CeleryShop implements Workload {
   }
 
   async start(): Promise<void> {
-    const { seconds } = this.#options;
-    this.#worker = this.#run("worker", [...WORKER_ARGUMENTS, "--loglevel", "INFO"]);
+    const { seconds, queuePrefix } = this.#options;
+    this.#worker = this.#run("worker", [...WORKER_ARGUMENTS, "-n", `${queuePrefix}worker@%h`, "--loglevel", "INFO"]);
     await this.#untilReady(this.#worker);
     void this.#worker.ended.then(() => this.#fail(this.#problem("worker", "has ended")));
     const pace = ["--rate", String(TASKS_PER_SECOND), "--seconds", String(seconds ?? 1e9), "--revoke"];
@@ -88,16 +95,33 @@ class CeleryShop implements Workload {
   async stop(): Promise<void> {
     await this.#driver?.kill(); // it would wait until the worker has finished all tasks
     await this.#worker?.stop();
-    rmSync(this.#folder, { recursive: true, force: true });
+    try {
+      await this.#deleteQueues();
+    } finally {
+      rmSync(this.#folder, { recursive: true, force: true });
+    }
+  }
+
+  /** @throws {UnavailableError} when they may remain. RabbitMQ deletes them an hour later then. */
+  async #deleteQueues(): Promise<void> {
+    if (this.#worker === undefined) return;
+    this.#worker = undefined;
+    const sweep = this.#run("sweep", SWEEP_ARGUMENTS);
+    const exitCode = await Promise.race([sweep.ended, pause(SWEEP_TIMEOUT_MS)]);
+    await sweep.kill();
+    if (exitCode !== 0) throw this.#problem("sweep", `has not deleted the queues ${this.#options.queuePrefix}*`);
   }
 
   #run(name: string, args: readonly string[]): ChildProgram {
-    const { python, brokerUrl, env } = this.#options;
+    const { python, brokerUrl, env, queuePrefix } = this.#options;
     const shop = {
       PYTHONPATH: SHOP_FOLDER,
       PYTHONDONTWRITEBYTECODE: "1",
       PYTHONUNBUFFERED: "1",
+      ...NOT_OURS,
       BROKER_URL: brokerUrl,
+      CELERY_BROKER_URL: brokerUrl,
+      SHOP_QUEUE_PREFIX: queuePrefix,
       SHOP_LOG: this.#log,
     };
     return new ChildProgram({ command: python, args, env: { ...env, ...shop }, folder: this.#folder, outputFile: this.#outputFile(name) });

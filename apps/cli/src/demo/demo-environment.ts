@@ -17,7 +17,11 @@ export interface DemoSettings {
   readonly env: Environment;
   /** Where the rows are, for the user. */
   readonly database: string;
+  /** Whether they outlive the demo. */
+  readonly keepsRows: boolean;
   readonly metricPrefix: string;
+  /** What the name of every queue of the demo's Celery tasks begins with. No other application's does. */
+  readonly queuePrefix: string;
   /** Unset without the dashboard. */
   readonly dashboardUrl: string | undefined;
 }
@@ -28,27 +32,52 @@ export interface DemoNeeds {
   readonly withDashboard: boolean;
 }
 
-/** Quiet logs; queues of its own, in whichever Redis and RabbitMQ, which go away after it. */
-function demoDefaults(id: string): Record<string, string> {
+/**
+ * What a demo decides itself, whatever the user's environment says: that may name what their own exporter works on. Queues of its own, in
+ * whichever Redis and RabbitMQ, which go away after it; events as its own worker sends them; no tasks of other applications on the broker.
+ */
+function ownSettings(id: string): Record<string, string> {
   return {
-    LOG_LEVEL: "warn",
     QUEUE_PREFIX: `{cme-demo-${id}}`,
     RABBITMQ_QUEUE: `celery-metrics-exporter-demo-${id}`,
     RABBITMQ_QUEUE_EXPIRES_SECONDS: "60",
+    EVENT_EXCHANGE: "celeryev",
+    CELERY_GLOBAL_KEYPREFIX: "",
+    CELERY_FANOUT_PREFIX: "true",
+    CELERY_FANOUT_PATTERNS: "both",
+    FILTER_EVENT_TYPES_INCLUDE: "",
+    FILTER_EVENT_TYPES_EXCLUDE: "",
+    FILTER_TASK_NAMES_INCLUDE: "shop.*",
+    FILTER_TASK_NAMES_EXCLUDE: "",
+    FILTER_QUEUES_INCLUDE: `${queuePrefix(id)}*`,
+    FILTER_QUEUES_EXCLUDE: "",
   };
 }
 
-/** Besides `demoDefaults`: rows in memory, and a free port for the dashboard. */
+/** The names of the settings that cannot be given to a demo. */
+export const OWN_SETTINGS: ReadonlySet<string> = new Set(Object.keys(ownSettings("")));
+
+function queuePrefix(id: string): string {
+  return `cme-demo-${id}.`;
+}
+
+/** Besides `ownSettings`: quiet logs, rows in memory, and a free port for the dashboard, unless the user says otherwise. */
 export async function demoEnvironment(given: Environment, { statsdPort, withDashboard }: DemoNeeds): Promise<DemoSettings> {
+  const id = randomBytes(4).toString("hex");
   const { env, isEmbedded } = withDatabase(given, DEMO_DATABASE_URL);
-  const settings: Record<string, string | undefined> = demoDefaults(randomBytes(4).toString("hex"));
+  const keepsRows = !isEmbedded && env["DATABASE_URL"] !== DEMO_DATABASE_URL;
+  const settings: Record<string, string | undefined> = { LOG_LEVEL: "warn" };
   if (statsdPort !== undefined) settings["DD_DOGSTATSD_URL"] = `udp://127.0.0.1:${statsdPort}`;
   if (withDashboard) settings["DASHBOARD_PORT"] = String(await freePort(DASHBOARD_PORT));
   for (const [name, value] of Object.entries(env)) if (value !== undefined && value !== "") settings[name] = value;
+  Object.assign(settings, ownSettings(id));
+  for (const name of OWN_SETTINGS) delete settings[`${name}_FILE`];
   return {
     env: settings,
     metricPrefix: settings["DATADOG_METRIC_PREFIX"] ?? "celery.",
-    database: isEmbedded ? "an embedded PostgreSQL, in memory" : "your PostgreSQL",
+    queuePrefix: queuePrefix(id),
+    database: keepsRows ? "your PostgreSQL, which keeps them" : "an embedded PostgreSQL, in memory",
+    keepsRows,
     dashboardUrl: withDashboard ? `http://${settings["DASHBOARD_HOST"] ?? "127.0.0.1"}:${settings["DASHBOARD_PORT"]}/` : undefined,
   };
 }

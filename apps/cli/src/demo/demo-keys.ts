@@ -3,7 +3,6 @@ import { Redis } from "ioredis";
 
 /** Deletes the keys of the demo's queues, `{prefix}:…`, and of its Store, `{prefix:shard}:…`. A Redis that is gone took them along. */
 export async function removeDemoKeys(url: string, prefix: string): Promise<void> {
-  if (!prefix.startsWith("{cme-demo-")) return; // the user's own prefix
   const redis = new Redis(url, { lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0 });
   redis.on("error", () => {});
   try {

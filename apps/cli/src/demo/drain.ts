@@ -1,6 +1,7 @@
 /** The end of a demo: waits until everything has gone through, and compares. */
 import { pause } from "@celery-metrics-exporter/runtime";
 import { compare, type Comparison } from "./comparison.ts";
+import type { DemoSettings } from "./demo-environment.ts";
 import type { StatsdSink } from "./statsd-sink.ts";
 import { tasksInDatadog } from "./tasks-in-datadog.ts";
 import type { TasksInPostgres } from "./tasks-in-postgres.ts";
@@ -11,8 +12,8 @@ export interface DrainOptions {
   /** Undefined without the postgres exporter. */
   readonly table: Pick<TasksInPostgres, "finished"> | undefined;
   /** Undefined when metrics go elsewhere, or nowhere. */
-  readonly sink: Pick<StatsdSink, "countsByTaskName"> | undefined;
-  readonly metricPrefix: string;
+  readonly sink: Pick<StatsdSink, "sums"> | undefined;
+  readonly settings: Pick<DemoSettings, "metricPrefix" | "queuePrefix">;
   readonly timing?: Timing;
 }
 
@@ -33,11 +34,11 @@ const TIMING: Timing = { deadlineMs: 90_000, settleMs: 3_000 };
 const POLL_MS = 250;
 
 /** Resolves when all sides agree and go on to, or when the deadline has passed. Rejects when the workload has failed. */
-export async function drain({ workload, table, sink, metricPrefix, timing = TIMING }: DrainOptions): Promise<DrainResult> {
+export async function drain({ workload, table, sink, settings, timing = TIMING }: DrainOptions): Promise<DrainResult> {
   const deadline = Date.now() + timing.deadlineMs;
   const look = async (): Promise<DrainResult> => {
     const { ended, withoutEnd } = workload.outcome();
-    const datadog = sink === undefined ? undefined : tasksInDatadog(sink, metricPrefix);
+    const datadog = sink === undefined ? undefined : tasksInDatadog(sink, settings);
     return { comparison: compare({ celery: ended, datadog, postgres: await table?.finished() }), withoutEnd };
   };
   await Promise.race([workload.finish(), workload.failed, pause(timing.deadlineMs)]);

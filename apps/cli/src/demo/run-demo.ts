@@ -13,7 +13,7 @@ import {
 import { chosenExporters, loadConfigs, rolesFor } from "../roles.ts";
 import type { Terminal } from "../terminal.ts";
 import { renderResult } from "./comparison-table.ts";
-import { demoEnvironment, hasAgent } from "./demo-environment.ts";
+import { demoEnvironment, hasAgent, type DemoSettings } from "./demo-environment.ts";
 import { removeDemoKeys } from "./demo-keys.ts";
 import { drain } from "./drain.ts";
 import { LiveView } from "./live-view.ts";
@@ -29,8 +29,8 @@ export interface DemoOptions {
   readonly seconds: number | undefined;
   readonly withDashboard: boolean;
   readonly terminal: Terminal;
-  /** Starts what sends tasks. Called once everything that receives is up. */
-  startWorkload(): Promise<Workload>;
+  /** Starts what sends tasks. Called once everything that receives is up. @param queuePrefix for the names of its queues. */
+  startWorkload(queuePrefix: string): Promise<Workload>;
 }
 
 const FOREVER_MS = 2 ** 31 - 1;
@@ -56,9 +56,11 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     terminal.write(`Starting the ${roles.map(({ name }) => name).join(", the ")} …\n`);
     const running = await startRoles(roles, settings.env, logger);
     lifecycle.defer("roles", () => running.stop());
-    const table = exporterNames.includes("postgres") ? await openTable(String(settings.env["DATABASE_URL"]), lifecycle) : undefined;
+    const table = exporterNames.includes("postgres") ? await openTable(settings, lifecycle) : undefined;
+    if (table !== undefined && settings.keepsRows)
+      terminal.write("Rows go to the PostgreSQL of your DATABASE_URL, and are kept there after the demo.\n");
     terminal.write("Starting what sends tasks …\n");
-    const workload = await options.startWorkload();
+    const workload = await options.startWorkload(settings.queuePrefix);
     lifecycle.defer("workload", () => workload.stop());
 
     const totalSeconds = options.seconds;
@@ -68,7 +70,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     view.start();
     await Promise.race([pause(totalSeconds === undefined ? FOREVER_MS : totalSeconds * 1000), workload.failed]);
     observer.phase = "draining";
-    const result = await drain({ workload, table, sink, metricPrefix: settings.metricPrefix });
+    const result = await drain({ workload, table, sink, settings });
     await view.stop();
     terminal.write(`\n${renderResult(result, terminal)}\n`);
     return result.comparison.agrees;
@@ -98,8 +100,9 @@ function onHangUp(): void {
   process.stdout.on("error", () => {});
 }
 
-async function openTable(url: string, lifecycle: Lifecycle): Promise<TasksInPostgres> {
+async function openTable({ env, queuePrefix }: DemoSettings, lifecycle: Lifecycle): Promise<TasksInPostgres> {
+  const url = String(env["DATABASE_URL"]);
   const database = await connectDatabase({ url, poolSize: 1, applicationName: "celery-metrics-exporter demo" });
   lifecycle.defer("database", () => database.close());
-  return TasksInPostgres.from(database);
+  return TasksInPostgres.from(database, queuePrefix);
 }

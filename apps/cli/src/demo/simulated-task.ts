@@ -39,9 +39,10 @@ const WORKER = "celery@simulated";
 const CLIENT = "gen1@simulated";
 const REVOKED_SHARE = 0.02;
 
-/** One task sent at `startSeconds`. `random` gives numbers from 0 to 1. */
-export function simulateTask(startSeconds: number, random: () => number = Math.random): SimulatedTask {
+/** One task sent at `startSeconds`, to a queue whose name begins with `queuePrefix`. `random` gives numbers from 0 to 1. */
+export function simulateTask(startSeconds: number, random: () => number = Math.random, queuePrefix = ""): SimulatedTask {
   const kind = KINDS[Math.floor(random() * KINDS.length)] ?? KINDS[0];
+  const queue = queuePrefix + kind.queue;
   const uuid = randomUUID();
   const events: WireEvent[] = [];
   let now = startSeconds;
@@ -52,7 +53,7 @@ export function simulateTask(startSeconds: number, random: () => number = Math.r
     return { name: kind.name, args: kind.args, kwargs: "{}", root_id: uuid, parent_id: null, retries, eta: null, expires: null };
   };
   const attempt = (retries: number): number => {
-    send("task-sent", CLIENT, { ...describe(retries), queue: kind.queue, exchange: "", routing_key: kind.queue });
+    send("task-sent", CLIENT, { ...describe(retries), queue, exchange: "", routing_key: queue });
     now += 0.002 + random() * 0.05;
     send("task-received", WORKER, describe(retries));
     now += random() * 0.2;
@@ -63,7 +64,7 @@ export function simulateTask(startSeconds: number, random: () => number = Math.r
   };
 
   if (random() < REVOKED_SHARE) {
-    send("task-sent", CLIENT, { ...describe(0), queue: kind.queue, exchange: "", routing_key: kind.queue });
+    send("task-sent", CLIENT, { ...describe(0), queue, exchange: "", routing_key: queue });
     now += 0.05;
     send("task-revoked", WORKER, { terminated: false, signum: null, expired: false });
     return { name: kind.name, state: "REVOKED", events };

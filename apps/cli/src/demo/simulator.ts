@@ -9,7 +9,7 @@ const TICK_MS = 50;
 const TASKS_PER_SECOND = 40;
 
 /** Starts to send. @throws {UnavailableError} when the broker cannot be reached. */
-export async function startSimulator(brokerUrl: string): Promise<Workload> {
+export async function startSimulator(brokerUrl: string, queuePrefix: string): Promise<Workload> {
   const publisher = await connectPublisher(brokerUrl);
   const counts = new TaskCounts();
   const stopping = new AbortController();
@@ -22,7 +22,7 @@ export async function startSimulator(brokerUrl: string): Promise<Workload> {
       const now = Date.now() / 1000;
       if (sending.isOn) owed += (TASKS_PER_SECOND * TICK_MS) / 1000;
       for (; sending.isOn && owed >= 1; owed--) {
-        const task = simulateTask(now);
+        const task = simulateTask(now, Math.random, queuePrefix);
         counts.add(task.name, task.state);
         waiting.push(...task.events);
       }

@@ -2,6 +2,13 @@
 import { createSocket } from "node:dgram";
 import { parseStatsdLine } from "./statsd-line.ts";
 
+/** The sum of a counter's values with these tags; a tag that is missing is empty. */
+export interface CounterSum {
+  readonly taskName: string;
+  readonly queue: string;
+  readonly sum: number;
+}
+
 /** What has arrived so far. */
 export interface StatsdSink {
   readonly port: number;
@@ -12,8 +19,8 @@ export interface StatsdSink {
   readonly malformed: number;
   /** The last few lines, newest last. */
   readonly recentLines: readonly string[];
-  /** The sum of a counter's values, by the value of its tag `task_name`. */
-  countsByTaskName(counter: string): ReadonlyMap<string, number>;
+  /** A counter's values, by the values of its tags `task_name` and `queue`. */
+  sums(counter: string): readonly CounterSum[];
   close(): Promise<void>;
 }
 
@@ -24,7 +31,7 @@ const RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024;
 /** Listens on a free port of 127.0.0.1. */
 export async function openStatsdSink(): Promise<StatsdSink> {
   const socket = createSocket("udp4");
-  const sums = new Map<string, Map<string, number>>();
+  const sums = new Map<string, Map<string, CounterSum>>();
   const recentLines: string[] = [];
   const totals = { datagrams: 0, samples: 0, malformed: 0 };
 
@@ -38,13 +45,12 @@ export async function openStatsdSink(): Promise<StatsdSink> {
     recentLines.push(text);
     if (recentLines.length > RECENT_LINES) recentLines.shift();
     if (line.type !== "c") return;
-    const byTaskName = sums.get(line.name) ?? new Map<string, number>();
-    const taskName = line.tags.get("task_name") ?? "";
-    byTaskName.set(
-      taskName,
-      line.values.reduce((sum, value) => sum + value, byTaskName.get(taskName) ?? 0),
-    );
-    sums.set(line.name, byTaskName);
+    const byTags = sums.get(line.name) ?? new Map<string, CounterSum>();
+    const [taskName, queue] = [line.tags.get("task_name") ?? "", line.tags.get("queue") ?? ""];
+    const key = `${taskName}\n${queue}`;
+    const sum = line.values.reduce((total, value) => total + value, byTags.get(key)?.sum ?? 0);
+    byTags.set(key, { taskName, queue, sum });
+    sums.set(line.name, byTags);
   };
 
   socket.on("message", (datagram) => {
@@ -68,7 +74,7 @@ export async function openStatsdSink(): Promise<StatsdSink> {
       return totals.malformed;
     },
     recentLines,
-    countsByTaskName: (counter) => sums.get(counter) ?? new Map<string, number>(),
+    sums: (counter) => [...(sums.get(counter)?.values() ?? [])],
     close: () => new Promise((resolve) => socket.close(() => resolve())),
   };
 }

@@ -1,5 +1,6 @@
 /** What Datadog was told of the tasks, as the sink received it. */
 import { TaskCounts, type FinalState } from "./comparison.ts";
+import type { DemoSettings } from "./demo-environment.ts";
 import type { StatsdSink } from "./statsd-sink.ts";
 
 const COUNTERS: Readonly<Record<FinalState, string>> = {
@@ -9,11 +10,14 @@ const COUNTERS: Readonly<Record<FinalState, string>> = {
   REJECTED: "task.rejected_count",
 };
 
-/** @param prefix what every metric's name begins with. */
-export function tasksInDatadog(sink: Pick<StatsdSink, "countsByTaskName">, prefix: string): TaskCounts {
+type Prefixes = Pick<DemoSettings, "metricPrefix" | "queuePrefix">;
+
+/** The demo's own tasks: those of its queues. */
+export function tasksInDatadog(sink: Pick<StatsdSink, "sums">, { metricPrefix, queuePrefix }: Prefixes): TaskCounts {
   const counts = new TaskCounts();
   for (const [state, counter] of Object.entries(COUNTERS) as [FinalState, string][]) {
-    for (const [name, tasks] of sink.countsByTaskName(prefix + counter)) counts.add(name, state, tasks);
+    for (const { taskName, queue, sum } of sink.sums(metricPrefix + counter))
+      if (queue.startsWith(queuePrefix)) counts.add(taskName, state, sum);
   }
   return counts;
 }
