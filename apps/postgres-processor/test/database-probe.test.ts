@@ -14,7 +14,8 @@ let health: Health;
 const state = (): string | undefined => health.report().components["database"];
 
 beforeEach(async () => {
-  server = await startPostgres({ durable: false });
+  // Durable, for a killed server must keep the migration.
+  server = await startPostgres();
   health = new Health();
 });
 afterEach(() => server.stop());
