@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { AckWindow } from "./ack-window.ts";
 import type { RabbitmqServer } from "./broker-url.ts";
 import { closeRabbitmq, connectRabbitmq } from "./rabbitmq-connection.ts";
+import { leaseIntervalMs, renewLease } from "./rabbitmq-lease.ts";
 import { declareTopology, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 import type { Session } from "./session-keeper.ts";
 
@@ -65,6 +66,8 @@ export class RabbitmqSession implements Session {
   #consumingWanted = false;
   #switching: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
+  readonly #lease: NodeJS.Timeout;
+  #renewing = false;
 
   constructor(connection: ChannelModel, channel: Channel, options: RabbitmqSessionOptions) {
     this.#connection = connection;
@@ -75,9 +78,11 @@ export class RabbitmqSession implements Session {
     this.ended = new Promise((resolve) => {
       this.#end = (reason) => {
         this.#open = false;
+        clearInterval(this.#lease);
         resolve(reason);
       };
     });
+    this.#lease = setInterval(() => void this.#renewLease(), leaseIntervalMs(options.topology));
     this.#watch();
   }
 
@@ -147,6 +152,19 @@ export class RabbitmqSession implements Session {
       onDelivery(delivery, this);
     });
     return consumerTag;
+  }
+
+  /** Not needed while there is a consumer. */
+  async #renewLease(): Promise<void> {
+    if (this.#consumerTag !== undefined || this.#renewing) return;
+    this.#renewing = true;
+    try {
+      await renewLease(this.#connection, this.#options.topology.queue);
+    } catch (thrown) {
+      this.#end(toError(thrown));
+    } finally {
+      this.#renewing = false;
+    }
   }
 
   #watch(): void {

@@ -14,12 +14,12 @@ export interface RabbitmqTopology {
   readonly queueType: "quorum" | "classic";
   /** Past it the oldest messages are dropped, so that a receiver that never comes back cannot fill the broker's disk. */
   readonly queueMaxBytes: number;
-  /** A queue without consumers for this long is deleted. */
+  /** The broker deletes a queue that was unused for this long (see rabbitmq-lease.ts). */
   readonly queueExpiresMs: number;
 }
 
 const ACCESS_REFUSED = 403;
-const NOT_FOUND = 404;
+export const NOT_FOUND = 404;
 const PRECONDITION_FAILED = 406;
 
 /**
@@ -85,8 +85,8 @@ interface AmqpError extends Error {
   readonly code?: number;
 }
 
-/** What went wrong, or undefined. */
-async function attempt(connection: ChannelModel, step: (channel: Channel) => Promise<unknown>): Promise<AmqpError | undefined> {
+/** Takes a step on a channel of its own. What went wrong, or undefined. */
+export async function attempt(connection: ChannelModel, step: (channel: Channel) => Promise<unknown>): Promise<AmqpError | undefined> {
   const channel = await connection.createChannel();
   // The failed step rejects with the same error.
   channel.on("error", () => {});

@@ -148,6 +148,68 @@ describe("RabbitmqSource", () => {
     expect(harness.context.logs.filter(({ level }) => level >= 40)).toEqual([]);
   });
 
+  describe("while a pause lasts longer than the queue's expiry", () => {
+    const EXPIRES_MS = 3_000;
+    const pausing = { queueExpiresMs: EXPIRES_MS, longPauseMs: 1 };
+    const expires = { "x-expires": EXPIRES_MS };
+
+    it.each([
+      ["our quorum queue", { queueType: "quorum" }, undefined],
+      ["our classic queue", { queueType: "classic" }, undefined],
+      ["a quorum queue with other arguments", {}, { ...expires, "x-queue-type": "quorum" }],
+      ["a classic queue with other arguments", {}, expires],
+    ] as const)("keeps %s and its messages", async (_, options, foreign) => {
+      const { harness, recorder } = await harnessOf({ ...pausing, ...options });
+      if (foreign !== undefined) {
+        await harness.administer((channel) => channel.assertQueue(harness.options.queue, { durable: true, arguments: foreign }));
+      }
+      await harness.source.start(recorder.onMessage);
+      harness.source.pause();
+      await sleep(EXPIRES_MS * 1.5);
+      await publish(harness, 1, 3);
+      await sleep(EXPIRES_MS * 1.5);
+      expect(await harness.metric("broker_reconnects_total")).toBe(0);
+      harness.source.resume();
+      await recorder.waitFor(3);
+      expect([...recorder.types].sort()).toEqual(["task-custom1", "task-custom2", "task-custom3"]);
+    });
+
+    it("keeps it after a reconnection too", async () => {
+      const { harness, recorder } = await harnessOf(pausing);
+      await harness.source.start(recorder.onMessage);
+      harness.source.pause();
+      await sleep(100);
+      harness.cut();
+      await vi.waitFor(async () => expect(await harness.metric("broker_reconnects_total")).toBe(1), { timeout: 5_000 });
+      await vi.waitFor(() => expect(harness.readiness().ready).toBe(true), { timeout: 10_000 });
+      await publish(harness, 1, 3);
+      await sleep(EXPIRES_MS * 2);
+      harness.source.resume();
+      await recorder.waitFor(3);
+      expect(await harness.metric("broker_reconnects_total")).toBe(1);
+    });
+
+    it.each([
+      ["our queue", undefined],
+      ["a queue with other arguments", { "x-expires": 60_000 }],
+    ])("notices that %s was deleted, says so, and makes it anew with its binding", async (_, foreign) => {
+      const { harness, recorder } = await harnessOf(pausing);
+      if (foreign !== undefined) {
+        await harness.administer((channel) => channel.assertQueue(harness.options.queue, { durable: true, arguments: foreign }));
+      }
+      await harness.source.start(recorder.onMessage);
+      harness.source.pause();
+      await sleep(100);
+      await harness.administer((channel) => channel.deleteQueue(harness.options.queue));
+      await vi.waitFor(async () => expect(await harness.metric("broker_reconnects_total")).toBe(1), { timeout: 5_000 });
+      await vi.waitFor(() => expect(harness.readiness().ready).toBe(true), { timeout: 10_000 });
+      expect(harness.context.logs).toContainEqual(expect.objectContaining({ level: 40, reason: "our queue is missing (was it deleted?)" }));
+      await harness.publish(body(1));
+      harness.source.resume();
+      await recorder.waitFor(1);
+    });
+  });
+
   it("bears pauses and resumes in any rhythm", async () => {
     const { harness, recorder } = await harnessOf({ prefetch: 50, longPauseMs: 1 });
     await harness.source.start((message) => {
