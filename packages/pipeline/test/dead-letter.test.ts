@@ -79,6 +79,7 @@ describe("the dead-letter queue", () => {
 
   it("rejects while Redis is away: the caller keeps what it has", async () => {
     await redis.server.kill();
+    await vi.waitUntil(() => redis.producer.status !== "ready");
     await expect(letters.add(numbered(0, 1))).rejects.toBeInstanceOf(UnavailableError);
     await redis.server.restart();
     await vi.waitUntil(() => redis.producer.status === "ready", { timeout: 10_000 });

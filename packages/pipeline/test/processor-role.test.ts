@@ -152,6 +152,16 @@ describe("an outage of the sink", () => {
     expect(await host.metric("export_retries_total", { reason: "unavailable" })).toBe(sizes.length - 1);
   });
 
+  it("is over when the sink refuses something", async () => {
+    const answers = [new UnavailableError("connection refused"), new PermanentError("invalid byte sequence")];
+    const host = await start(exporting(() => Promise.reject(answers.shift() ?? new Error("tried too often"))));
+    await enqueue(numbered(1));
+    await vi.waitUntil(() => !host.health.report().ready, { timeout: 5_000, interval: 10 });
+    await untilEmpty(queue);
+    expect(await lettersIn()).toMatchObject([{ name: "refused" }]);
+    expect(host.health.report().ready).toBe(true);
+  });
+
   it("returns the job to its queue at once when the process ends", async () => {
     const signals: AbortSignal[] = [];
     const host = await start(
