@@ -4,7 +4,7 @@ import { DrizzleQueryError } from "drizzle-orm";
 import { faultOfSqlState, type Fault } from "./sql-state.ts";
 
 /** How to migrate; part of every message that asks for it. */
-const MIGRATE_ADVICE = "Run `pnpm drizzle-kit migrate` (or `celery-metrics-exporter migrate`) with the same DATABASE_URL.";
+const MIGRATE_ADVICE = "Run `pnpm drizzle-kit migrate` (or `pnpm celery-metrics-exporter migrate`) with the same DATABASE_URL.";
 
 /** Thrown when the rows of a statement are refused, so that trying again cannot help. */
 export class RefusedDataError extends CodedError {
