@@ -3,7 +3,7 @@ import { createSocket } from "node:dgram";
 import { parseStatsdLine } from "./statsd-line.ts";
 
 /** The sum of a counter's values with these tags; a tag that is missing is empty. */
-export interface CounterSum {
+interface CounterSum {
   readonly taskName: string;
   readonly queue: string;
   readonly sum: number;
