@@ -34,16 +34,17 @@ export async function runRoles(name: string, roles: readonly Role[], env: Enviro
     // Where there are several, each names itself.
     const logger = createLogger(roles.length === 1 ? name : undefined, config.LOG_LEVEL);
     const stopping = new AbortController();
-    const starting = startRoles(roles, env, logger, stopping.signal);
+    let starting: Promise<RunningRoles> | undefined;
     exitOnSignals({
       logger,
       timeoutMs: config.SHUTDOWN_TIMEOUT_SECONDS * 1000,
       drain: async () => {
         stopping.abort();
-        const running = await starting.catch(() => undefined);
+        const running = await starting?.catch(() => undefined);
         await running?.stop();
       },
     });
+    starting = startRoles(roles, env, logger, stopping.signal);
     return await starting.catch((thrown: unknown) => {
       // The drain ends the process.
       if (stopping.signal.aborted) return new Promise<never>(() => {});
