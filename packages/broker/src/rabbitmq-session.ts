@@ -17,6 +17,9 @@ export interface RabbitmqSessionOptions {
   readonly logger: Logger;
 }
 
+/** A busy quorum queue takes acknowledgements in behind the channel, and forgets those it has not taken when the channel closes. */
+const ACKS_LINGER_MS = 300;
+
 /** A broker that does not answer the close of a channel has this long. */
 const CLOSE_TIMEOUT_MS = 2_000;
 
@@ -120,6 +123,7 @@ export class RabbitmqSession implements Session {
     if (this.#open) {
       this.#window.flush();
       this.#open = false;
+      await sleep(ACKS_LINGER_MS);
       // The channel first: a connection's close may overtake acknowledgements that wait in the channel's buffer.
       await Promise.race([this.#channel.close().catch(() => {}), sleep(CLOSE_TIMEOUT_MS)]);
     }
