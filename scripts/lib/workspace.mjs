@@ -30,7 +30,7 @@ export async function prepareWorkspace() {
   const built = digest(sources());
   if (readState().built === built && packageFolders().every((folder) => existsSync(join(folder, "dist")))) return;
   step("Building …");
-  await pnpm("run", "build", "--output-logs=errors-only");
+  await pnpm("run", "build");
   writeState({ installed, built });
 }
 
