@@ -1,6 +1,6 @@
-/** Which roles a process runs, and what they make of the environment. */
+/** Which roles a process runs. */
 import { processorRole } from "@celery-metrics-exporter/pipeline";
-import { ConfigError, loadConfig, type Environment, type Role } from "@celery-metrics-exporter/runtime";
+import { loadConfig, type Environment, type Role } from "@celery-metrics-exporter/runtime";
 import { dashboard } from "dashboard";
 import { receiver } from "receiver";
 import { z } from "zod";
@@ -23,20 +23,4 @@ export function chosenExporters(env: Environment): string[] {
 export function rolesFor(exporterNames: readonly string[], options: { readonly withDashboard: boolean }): Role[] {
   const chosen = exporterNames.flatMap((name) => processors.get(name) ?? []);
   return [...chosen, ...(options.withDashboard ? [dashboard] : []), receiver];
-}
-
-/** What each role makes of the environment. @throws {ConfigError} with the problems of all of them. */
-export function loadConfigs(roles: readonly Role[], env: Environment): Map<Role, Record<string, unknown>> {
-  const configs = new Map<Role, Record<string, unknown>>();
-  const problems: string[] = [];
-  for (const role of roles) {
-    try {
-      configs.set(role, loadConfig(role.Config, env));
-    } catch (thrown) {
-      if (!(thrown instanceof ConfigError)) throw thrown;
-      problems.push(...thrown.problems);
-    }
-  }
-  if (problems.length > 0) throw new ConfigError([...new Set(problems)]);
-  return configs;
 }

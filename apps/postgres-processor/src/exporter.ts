@@ -2,7 +2,7 @@
 import { RefusedDataError, checkMigrated, connectDatabase, deleteTasks, upsertTasks, type Database } from "@celery-metrics-exporter/db";
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { PermanentError, defineExporter, type Exporter, type ExporterContext } from "@celery-metrics-exporter/pipeline";
-import { abortable } from "./abortable.ts";
+import { abortable } from "@celery-metrics-exporter/runtime";
 import { Config } from "./config.ts";
 import { DatabaseProbe } from "./database-probe.ts";
 import { Retention } from "./retention.ts";

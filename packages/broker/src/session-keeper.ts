@@ -2,6 +2,7 @@
 import {
   CodedError,
   UnavailableError,
+  abortable,
   backoffMs,
   pause,
   toError,
@@ -130,7 +131,7 @@ export class SessionKeeper<Server, S extends Session> {
   async #open(server: Server, timeoutMs: number): Promise<S | Error> {
     const { open, health } = this.#options;
     const attempt = new AbortController();
-    const abort = (): void => attempt.abort();
+    const abort = (): void => attempt.abort(new Error("no answer in time"));
     const timer = setTimeout(abort, Math.min(timeoutMs, OPEN_TIMEOUT_MS));
     this.#stopping.signal.addEventListener("abort", abort, { once: true });
     try {
@@ -174,22 +175,15 @@ export class SessionKeeper<Server, S extends Session> {
 
 /** Whatever a broker does not answer, we do not wait for it; a session that comes too late is closed. */
 async function unlessAborted<S extends Session>(opening: Promise<S>, signal: AbortSignal): Promise<S> {
-  let tooLate = false;
-  const aborted = new Promise<never>((_resolve, reject) => {
-    signal.addEventListener(
-      "abort",
-      () => {
-        tooLate = true;
-        reject(new Error("no answer in time"));
-      },
-      { once: true },
+  try {
+    return await abortable(opening, signal);
+  } catch (thrown) {
+    opening.then(
+      (session) => session.close(),
+      () => {},
     );
-  });
-  opening.then(
-    (session) => (tooLate ? session.close() : undefined),
-    () => {},
-  );
-  return Promise.race([opening, aborted]);
+    throw thrown;
+  }
 }
 
 /** Node's error for a name with several addresses has no message of its own. */

@@ -34,7 +34,8 @@ function isReadable(value: string): boolean {
   const { username, password, pathname, hash } = new URL(value);
   if (/@/.test(pathname + hash)) return false;
   try {
-    return [username, password, pathname].every((part) => decodeURIComponent(part) !== undefined);
+    decodeURIComponent([username, password, pathname].join("/"));
+    return true;
   } catch {
     return false;
   }
@@ -102,7 +103,8 @@ export function loadConfig<S extends ConfigSchema>(schema: S, env: Environment):
       const value = readSetting(name, env);
       if (value !== undefined) values[name] = value;
     } catch (thrown) {
-      problems.push(`${name}_FILE: cannot be read (${(toError(thrown) as NodeJS.ErrnoException).code ?? "error"})`);
+      if (!(thrown instanceof ConfigError)) throw thrown;
+      problems.push(...thrown.problems);
     }
   }
   const parsed = schema.safeParse(values);
@@ -113,11 +115,21 @@ export function loadConfig<S extends ConfigSchema>(schema: S, env: Environment):
   return parsed.data;
 }
 
-function readSetting(name: string, env: Environment): string | undefined {
+/**
+ * One variable as `loadConfig` reads it: itself or the content of the file that `NAME_FILE` names; undefined where neither is set.
+ *
+ * @throws {ConfigError} when the file cannot be read.
+ */
+export function readSetting(name: string, env: Environment): string | undefined {
   const value = env[name];
   if (value !== undefined && value !== "") return value;
   const file = env[`${name}_FILE`];
-  return file === undefined || file === "" ? undefined : readFileSync(file, "utf8").trim();
+  if (file === undefined || file === "") return undefined;
+  try {
+    return readFileSync(file, "utf8").trim();
+  } catch (thrown) {
+    throw new ConfigError([`${name}_FILE: cannot be read (${(toError(thrown) as NodeJS.ErrnoException).code ?? "error"})`]);
+  }
 }
 
 function describeProblem(schema: ConfigSchema, values: Record<string, string>, issue: z.core.$ZodIssue): string {

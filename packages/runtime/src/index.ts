@@ -1,3 +1,4 @@
+export { abortable } from "./abortable.ts";
 export { backoffMs, pause, type BackoffOptions } from "./backoff.ts";
 export {
   BaseConfig,
@@ -6,6 +7,7 @@ export {
   integer,
   list,
   loadConfig,
+  readSetting,
   redactConfig,
   redactUrl,
   secret,
@@ -23,5 +25,6 @@ export { createLogger, type Logger } from "./logger.ts";
 export { METRIC_PREFIX, Metrics } from "./metrics.ts";
 export { connectRedis, warnIfNotDurable, type ConnectRedisOptions, type RedisUse } from "./redis.ts";
 export { defineRole, type Role, type RoleContext } from "./role.ts";
+export { loadConfigs } from "./role-configs.ts";
 export { runRole, runRoles, startRoles, type RunningRoles } from "./run-roles.ts";
 export { exitOnSignals, exitWith } from "./signals.ts";

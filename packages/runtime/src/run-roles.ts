@@ -1,4 +1,5 @@
 /** Runs roles as a process: configuration, logs, health port, signals, drain, exit code. */
+import { abortable } from "./abortable.ts";
 import { BaseConfig, loadConfig, type ConfigSchema, type Environment } from "./config.ts";
 import { processEnvironment } from "./environment.ts";
 import { CodedError, ConfigError, EXIT_FAILURE, toError } from "./errors.ts";
@@ -7,6 +8,7 @@ import { createHttpServer, listen } from "./http.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { createLogger, type Logger } from "./logger.ts";
 import { Metrics } from "./metrics.ts";
+import { loadConfigs } from "./role-configs.ts";
 import type { Role } from "./role.ts";
 import { exitOnSignals, exitWith } from "./signals.ts";
 
@@ -64,12 +66,7 @@ export async function runRoles(name: string, roles: readonly Role[], env: Enviro
  * @param stopping aborted when the start is to be given up: what is acquired is released at once.
  * @throws {ConfigError} with the problems of every role; otherwise what the first role that failed threw, after releasing the others.
  */
-export async function startRoles(
-  roles: readonly Role[],
-  env: Environment,
-  logger: Logger,
-  stopping: AbortSignal = new AbortController().signal,
-): Promise<RunningRoles> {
+export async function startRoles(roles: readonly Role[], env: Environment, logger: Logger, stopping?: AbortSignal): Promise<RunningRoles> {
   const configs = loadConfigs(roles, env);
   const base = loadConfig(BaseConfig, env);
   const lifecycle = new Lifecycle(logger);
@@ -82,10 +79,11 @@ export async function startRoles(
   };
   try {
     lifecycle.defer("health port", () => http.close());
-    for (const [index, role] of roles.entries()) {
+    for (const [role, config] of configs) {
+      stopping?.throwIfAborted();
       const roleLogger = roles.length > 1 ? logger.child({ role: role.name }) : logger;
-      const config = configs[index] as Record<string, unknown>;
-      await orAbort(role.start({ config, logger: roleLogger, health, metrics, http, lifecycle }), stopping);
+      const started = role.start({ config, logger: roleLogger, health, metrics, http, lifecycle });
+      await (stopping === undefined ? started : abortable(started, stopping));
       roleLogger.info("started");
     }
     const port = await listen(http, base.HEALTH_HOST, base.HEALTH_PORT);
@@ -97,34 +95,4 @@ export async function startRoles(
     await stop().catch(() => {});
     throw thrown;
   }
-}
-
-/** Rejects as soon as `signal` is aborted, whatever becomes of the promise. */
-async function orAbort(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted();
-  let abort: (() => void) | undefined;
-  const aborted = new Promise<never>((_resolve, reject) => {
-    abort = () => reject(new Error("the start was given up"));
-    signal.addEventListener("abort", abort, { once: true });
-  });
-  try {
-    await Promise.race([promise, aborted]);
-  } finally {
-    if (abort !== undefined) signal.removeEventListener("abort", abort);
-  }
-}
-
-function loadConfigs(roles: readonly Role[], env: Environment): unknown[] {
-  const problems: string[] = [];
-  const configs = roles.map((role) => {
-    try {
-      return loadConfig(role.Config, env);
-    } catch (thrown) {
-      if (!(thrown instanceof ConfigError)) throw thrown;
-      problems.push(...thrown.problems);
-      return undefined;
-    }
-  });
-  if (problems.length > 0) throw new ConfigError([...new Set(problems)]);
-  return configs;
 }

@@ -1,5 +1,5 @@
 /** `demo`: everything in one process, driven by a real Celery application. */
-import { ConfigError, exitWith, loadConfig } from "@celery-metrics-exporter/runtime";
+import { ConfigError, exitWith, loadConfig, readSetting } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 import type { Command } from "../command.ts";
 import { DEMO_DATABASE_URL, withDefaultDatabase } from "../database.ts";
@@ -37,7 +37,7 @@ export const demo: Command = {
   ],
   async run({ options, env, terminal }) {
     const { DEMO_CELERY_PYTHON: python } = loadConfig(Config, env);
-    const brokerUrl = env["CELERY_BROKER_URL"] ?? "";
+    const brokerUrl = readSetting("CELERY_BROKER_URL", env) ?? "";
     if (brokerUrl === "") throw new ConfigError(["CELERY_BROKER_URL: is required. `npm run demo` starts a broker and sets it."]);
     const seconds = toSeconds(options.get("seconds"));
     const agrees = await runDemo({

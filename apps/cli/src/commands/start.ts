@@ -1,10 +1,18 @@
 /** `start`: receiver, processors and dashboard in one process. */
-import { BaseConfig, ConfigError, createLogger, loadConfig, runRoles, type Environment } from "@celery-metrics-exporter/runtime";
+import {
+  BaseConfig,
+  ConfigError,
+  createLogger,
+  loadConfig,
+  loadConfigs,
+  runRoles,
+  type Environment,
+} from "@celery-metrics-exporter/runtime";
 import type { Command } from "../command.ts";
 import { EMBEDDED_DATABASE_URL, withDatabase, withDefaultDatabase } from "../database.ts";
 import { PROGRAM } from "../help.ts";
 import { printConfig } from "../print-config.ts";
-import { ALL_ROLES, chosenExporters, loadConfigs, rolesFor } from "../roles.ts";
+import { ALL_ROLES, chosenExporters, rolesFor } from "../roles.ts";
 import { groupSettings } from "../settings.ts";
 
 /** None where `EXPORTERS` is wrong: the receiver's settings then say so, together with every other problem. */

@@ -6,11 +6,13 @@ import {
   createLogger,
   exitOnSignals,
   loadConfig,
+  loadConfigs,
   pause,
+  readSetting,
   startRoles,
   type Environment,
 } from "@celery-metrics-exporter/runtime";
-import { chosenExporters, loadConfigs, rolesFor } from "../roles.ts";
+import { chosenExporters, rolesFor } from "../roles.ts";
 import type { Terminal } from "../terminal.ts";
 import { renderResult } from "./comparison-table.ts";
 import { demoEnvironment, hasAgent, type DemoSettings } from "./demo-environment.ts";
@@ -101,7 +103,7 @@ function onHangUp(): void {
 }
 
 async function openTable({ env, queuePrefix }: DemoSettings, lifecycle: Lifecycle): Promise<TasksInPostgres> {
-  const url = String(env["DATABASE_URL"]);
+  const url = readSetting("DATABASE_URL", env) ?? "";
   const database = await connectDatabase({ url, poolSize: 1, applicationName: "celery-metrics-exporter demo" });
   lifecycle.defer("database", () => database.close());
   return TasksInPostgres.from(database, queuePrefix);
