@@ -1,5 +1,7 @@
 import { defineConfig } from "vitest/config";
 
+/** `pnpm test:soak`: the fault tests at full length (test/faults/scale.ts). */
+const soak = process.env["SOAK"] === "1";
 const conditions = ["source"];
 /** Starts Redis, RabbitMQ and PostgreSQL when the first test asks for them. */
 const globalSetup = ["packages/testkit/src/global-setup.ts"];
@@ -35,6 +37,17 @@ export default defineConfig({
           include: ["test/e2e/**/*.test.ts"],
           testTimeout: 180_000,
           hookTimeout: 180_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "faults",
+          globalSetup,
+          include: ["test/faults/**/*.test.ts"],
+          testTimeout: soak ? 1_800_000 : 120_000,
+          hookTimeout: 120_000,
           fileParallelism: false,
         },
       },
