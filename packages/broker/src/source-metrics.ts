@@ -22,16 +22,13 @@ export function sourceMetrics(metrics: Metrics, broker: Broker, state: SourceSta
   const gaps = metrics.counter("broker_gaps_total", "Interruptions in which events may have been missed.", ["broker"]);
   const dropped = metrics.counter("messages_dropped_total", "Messages dropped because the buffer was full.", ["broker"]);
   for (const counter of [reconnects, gaps, dropped]) counter.inc(labels, 0);
-  onScrape(metrics, "broker_buffer_bytes", "Bytes received and not worked on yet.", () => state.bufferBytes());
-  onScrape(metrics, "broker_unacked_messages", "Messages received and not acknowledged yet.", () => state.unacked());
+  const buffered = metrics.gauge("broker_buffer_bytes", "Bytes received and not worked on yet.", ["broker"]);
+  const unacked = metrics.gauge("broker_unacked_messages", "Messages received and not acknowledged yet.", ["broker"]);
+  Object.assign(buffered, { collect: () => buffered.set(labels, state.bufferBytes()) });
+  Object.assign(unacked, { collect: () => unacked.set(labels, state.unacked()) });
   return {
     reconnected: () => reconnects.inc(labels),
     gap: () => gaps.inc(labels),
     dropped: () => dropped.inc(labels),
   };
-
-  function onScrape(registry: Metrics, name: string, help: string, read: () => number): void {
-    const gauge = registry.gauge(name, help, ["broker"]);
-    Object.assign(gauge, { collect: () => gauge.set(labels, read()) });
-  }
 }
