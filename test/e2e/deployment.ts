@@ -13,7 +13,7 @@ import {
 } from "@celery-metrics-exporter/testkit";
 import { Pool } from "pg";
 import { expect } from "vitest";
-import { isReady, startRole, type Environment, type RoleProcess } from "./role-process.ts";
+import { isReady, startRole, type Environment, type RoleProcess } from "../fleet/role-process.ts";
 
 const TAKEOVER_MS = 15_000;
 

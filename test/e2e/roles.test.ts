@@ -11,7 +11,7 @@ import {
   type TestVhost,
 } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { REPOSITORY, run, type Environment } from "./role-process.ts";
+import { REPOSITORY, run, type Environment } from "../fleet/role-process.ts";
 
 const { packageManager } = JSON.parse(readFileSync(`${REPOSITORY}/package.json`, "utf8")) as { packageManager: string };
 const ROLES = ["receiver", "datadog-processor", "postgres-processor", "dashboard"];

@@ -1,6 +1,6 @@
 /** Recorded frames of real Celery through both brokers, in any order and doubled: every row and every metric as expected. */
 import { corpusNames, readCorpus, type Corpus, type CorpusFrame, type CorpusName } from "@celery-metrics-exporter/events/testing";
-import { sharedRabbitmqUrl, startRedis, type RedisServer, type StatsdSink } from "@celery-metrics-exporter/testkit";
+import { seededRandom, sharedRabbitmqUrl, shuffled, startRedis, type RedisServer, type StatsdSink } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startWholePipeline } from "./whole-pipeline.ts";
 
@@ -9,6 +9,8 @@ const TOLERANCE_SECONDS = 2e-6;
 
 /** A `task-sent` that comes later than this would be given up, and the machine may be busy. */
 const GRACE_MS = 4_000;
+
+const SEED = 20_261_122;
 
 let redis: RedisServer;
 
@@ -22,8 +24,8 @@ afterAll(async () => {
 
 const orders: Readonly<Record<string, (frames: readonly CorpusFrame[]) => readonly CorpusFrame[]>> = {
   "as recorded": (frames) => frames,
-  shuffled: (frames) => shuffle(frames),
-  "shuffled and doubled": (frames) => shuffle([...frames, ...frames]),
+  shuffled: (frames) => shuffled(frames, seededRandom(SEED)),
+  "shuffled and doubled": (frames) => shuffled([...frames, ...frames], seededRandom(SEED)),
 };
 
 describe.each(corpusNames)("the frames of %s", (corpusName) => {
@@ -117,16 +119,4 @@ function expectDurations(actual: readonly Duration[], expected: readonly Duratio
   for (const [index, [label, seconds]] of sorted(actual).entries()) {
     expect(Math.abs(seconds - (wanted[index]?.[1] ?? Number.NaN)), `${label}: ${seconds}`).toBeLessThan(TOLERANCE_SECONDS);
   }
-}
-
-/** A shuffle that is the same in every run. */
-function shuffle<T>(items: readonly T[]): T[] {
-  const shuffled = [...items];
-  let state = 20_261_122;
-  for (let index = shuffled.length - 1; index > 0; index -= 1) {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    const other = state % (index + 1);
-    [shuffled[index], shuffled[other]] = [shuffled[other], shuffled[index]] as [T, T];
-  }
-  return shuffled;
 }

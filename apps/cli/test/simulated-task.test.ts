@@ -1,22 +1,12 @@
 import { decodeEnvelope } from "@celery-metrics-exporter/events";
+import { seededRandom } from "@celery-metrics-exporter/testkit";
 import { describe, expect, it } from "vitest";
 import { simulateTask } from "../src/demo/simulated-task.ts";
-
-/** Numbers from 0 to 1, the same for the same seed (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 const FINAL_EVENTS: Readonly<Record<string, string>> = { SUCCESS: "task-succeeded", FAILURE: "task-failed", REVOKED: "task-revoked" };
 
 describe("a simulated task", () => {
-  const tasks = Array.from({ length: 500 }, (_, seed) => simulateTask(1_000, seeded(seed)));
+  const tasks = Array.from({ length: 500 }, (_, seed) => simulateTask(1_000, seededRandom(seed)));
 
   it("has events in order of time that end in its state", () => {
     for (const { state, events } of tasks) {

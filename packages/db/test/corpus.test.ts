@@ -1,10 +1,10 @@
+import { randomBatches, seededRandom, shuffled } from "@celery-metrics-exporter/testkit";
 import { corpusNames, readCorpus, type Corpus } from "@celery-metrics-exporter/events/testing";
 import { toMicroseconds, type CeleryEvent } from "@celery-metrics-exporter/events";
 import { describe, expect, test } from "vitest";
 import { connectDatabase } from "../src/connect-database.ts";
 import type { Database } from "../src/database.ts";
 import { upsertTasks } from "../src/upsert-tasks.ts";
-import { createRandom, randomBatches, shuffled } from "./random.ts";
 import { readRows, useTaskTable, type StoredRow } from "./task-table.ts";
 
 const INSTANTS: ReadonlySet<string> = new Set(["eta", "expires", "sent_at", "received_at", "started_at", "finished_at"]);
@@ -58,7 +58,7 @@ describe.each(corpusNames)("the rows of %s", (name) => {
   });
 
   test.each([1, 2, 3])("are as expected when shuffled, doubled and stored by concurrent connections (seed %i)", async (seed) => {
-    const random = createRandom(seed);
+    const random = seededRandom(seed);
     const doubled = shuffled([...events, ...events], random);
     await storeConcurrently(table.database, randomBatches(doubled, 40, random));
     expect(namedFields(await table.rows(), expected)).toEqual(inMicroseconds(expected));
@@ -69,7 +69,7 @@ test("PGlite keeps the same rows", async () => {
   const { events, expected } = readCorpus("celery-5.6-redis");
   const database = await connectDatabase({ url: "pglite:memory" });
   try {
-    for (const batch of randomBatches(events, 60, createRandom(4))) await upsertTasks(database, batch);
+    for (const batch of randomBatches(events, 60, seededRandom(4))) await upsertTasks(database, batch);
     expect(namedFields(await readRows(database), expected)).toEqual(inMicroseconds(expected));
   } finally {
     await database.close();

@@ -1,7 +1,7 @@
-/** Random orders and splits that a seed repeats. */
+/** Random numbers, orders and splits that a seed repeats. */
 
 /** Numbers from 0 to below 1 (mulberry32). */
-export function createRandom(seed: number): () => number {
+export function seededRandom(seed: number): () => number {
   let state = seed;
   return () => {
     state = (state + 0x6d2b79f5) | 0;

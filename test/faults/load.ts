@@ -1,0 +1,114 @@
+/** A stream of synthetic tasks at a steady rate, or as one burst, and the truth about them. */
+import { randomUUID } from "node:crypto";
+import { seededRandom } from "@celery-metrics-exporter/testkit";
+import type { Publisher } from "./publisher.ts";
+import { syntheticTask, type ExpectedTask, type WireEvent } from "./synthetic-task.ts";
+
+export interface LoadOptions {
+  readonly publisher: Publisher;
+  readonly eventsPerSecond: number;
+  readonly seed?: number;
+}
+
+/** Sums up what all tasks told of so far must come to. */
+export interface Truth {
+  readonly tasks: readonly ExpectedTask[];
+  /** Events published. */
+  readonly events: number;
+}
+
+const TICK_MS = 20;
+const EVENTS_PER_TASK = 4;
+const MICROSECONDS_PER_MS = 1_000;
+/** Of one publish in a burst. */
+const BURST_TASKS = 250;
+
+/** A running load. */
+export class Load implements Truth {
+  readonly tasks: ExpectedTask[] = [];
+  events = 0;
+  readonly #publisher: Publisher;
+  readonly #random: () => number;
+  readonly #tasksPerTick: number;
+  /** Events that happen later, by tick. */
+  readonly #due = new Map<number, WireEvent[]>();
+  readonly #began = Date.now();
+  #tick = 0;
+  #owed = 0;
+  #stopping = false;
+  readonly #running: Promise<void>;
+
+  private constructor({ publisher, eventsPerSecond, seed = 1 }: LoadOptions) {
+    this.#publisher = publisher;
+    this.#random = seededRandom(seed);
+    this.#tasksPerTick = (eventsPerSecond / EVENTS_PER_TASK / 1_000) * TICK_MS;
+    this.#running = this.#run();
+    // `stop` tells of it.
+    this.#running.catch(() => {});
+  }
+
+  static start(options: LoadOptions): Load {
+    return new Load(options);
+  }
+
+  /**
+   * Sends no further tasks, publishes the rest of those begun, and resolves when the broker has it all.
+   *
+   * @throws {Error} when something could not be published.
+   */
+  async stop(): Promise<Truth> {
+    this.#stopping = true;
+    await this.#running;
+    await this.#publisher.settled();
+    return this;
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopping || this.#due.size > 0) {
+      // A busy machine catches up: the rate is that of the whole run.
+      const ticks = Math.floor((Date.now() - this.#began) / TICK_MS);
+      if (this.#tick >= ticks) await new Promise((resolve) => setTimeout(resolve, TICK_MS));
+      else await this.#step();
+    }
+  }
+
+  async #step(): Promise<void> {
+    if (!this.#stopping) {
+      this.#owed += this.#tasksPerTick;
+      for (; this.#owed >= 1; this.#owed -= 1) this.#add();
+    }
+    const events = this.#due.get(this.#tick) ?? [];
+    this.#due.delete(this.#tick);
+    this.#tick += 1;
+    this.events += events.length;
+    if (events.length > 0) await this.#publisher.publish(events);
+  }
+
+  #add(): void {
+    const now = this.#began + this.#tick * TICK_MS;
+    const { events, expected } = syntheticTask(randomUUID(), now * MICROSECONDS_PER_MS, this.#random);
+    this.tasks.push(expected);
+    for (const event of events) {
+      const tick = Math.max(this.#tick, Math.floor((event.timestamp * 1_000 - this.#began) / TICK_MS));
+      const due = this.#due.get(tick);
+      if (due === undefined) this.#due.set(tick, [event]);
+      else due.push(event);
+    }
+  }
+}
+
+/** At least this many events as fast as the broker takes them, tasks overlapping as on busy workers. */
+export async function burst(publisher: Publisher, events: number, seed = 1): Promise<Truth> {
+  const random = seededRandom(seed);
+  const tasks: ExpectedTask[] = [];
+  let published = 0;
+  while (published < events) {
+    const lives = Array.from({ length: BURST_TASKS }, () => syntheticTask(randomUUID(), Date.now() * MICROSECONDS_PER_MS, random));
+    const inOrder = lives.flatMap((life) => life.events).sort((one, other) => one.timestamp - other.timestamp);
+    tasks.push(...lives.map(({ expected }) => expected));
+    published += inOrder.length;
+    await publisher.publish(inOrder);
+  }
+  await publisher.settled();
+  return { tasks, events: published };
+}

@@ -1,0 +1,176 @@
+/** Publishes events as Celery does: what a client sends alone, what a worker sends in lists, to RabbitMQ or Redis pub/sub. */
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import amqp, { type ChannelModel, type ConfirmChannel } from "amqplib";
+import { Redis } from "ioredis";
+import type { WireEvent } from "./synthetic-task.ts";
+
+/** One message of the broker. */
+interface Frame {
+  readonly routingKey: string;
+  readonly hostname: string;
+  readonly body: Buffer;
+}
+
+export interface Publisher {
+  /** Resolves when the frames are on their way; `settled` tells when the broker has them. */
+  publish(events: readonly WireEvent[]): Promise<void>;
+  /** Resolves when the broker has taken everything published, however often it was away. */
+  settled(): Promise<void>;
+  close(): Promise<void>;
+}
+
+const EXCHANGE = "celeryev";
+/** celery/events/dispatcher.py, `buffer_limit`. */
+const MULTI_EVENTS = 24;
+const RECONNECT_MS = 200;
+
+export async function connectPublisher(brokerUrl: string): Promise<Publisher> {
+  return brokerUrl.startsWith("redis") ? RedisPublisher.connect(brokerUrl) : RabbitmqPublisher.connect(brokerUrl);
+}
+
+/** Events of clients are single, those of each worker are lists of up to 24. */
+function toFrames(events: readonly WireEvent[]): Frame[] {
+  const single = events.filter(({ type }) => type === "task-sent").map((event) => frame("task.sent", event.hostname, event));
+  const byWorker = new Map<string, WireEvent[]>();
+  for (const event of events.filter(({ type }) => type !== "task-sent")) {
+    const ofWorker = byWorker.get(event.hostname);
+    if (ofWorker === undefined) byWorker.set(event.hostname, [event]);
+    else ofWorker.push(event);
+  }
+  const lists = [...byWorker].flatMap(([hostname, ofWorker]) => inLists(ofWorker).map((list) => frame("task.multi", hostname, list)));
+  return [...single, ...lists];
+}
+
+function inLists(events: readonly WireEvent[]): WireEvent[][] {
+  const lists = Math.ceil(events.length / MULTI_EVENTS);
+  return Array.from({ length: lists }, (_, index) => events.slice(index * MULTI_EVENTS, (index + 1) * MULTI_EVENTS));
+}
+
+function frame(routingKey: string, hostname: string, body: unknown): Frame {
+  return { routingKey, hostname, body: Buffer.from(JSON.stringify(body)) };
+}
+
+/** What a lost connection leaves unconfirmed is published again: a test must know what the broker was given. */
+class RabbitmqPublisher implements Publisher {
+  readonly #url: string;
+  readonly #unconfirmed = new Set<Frame>();
+  #channel: Promise<ConfirmChannel>;
+  #connection: ChannelModel | undefined;
+  #closed = false;
+
+  private constructor(url: string) {
+    this.#url = url;
+    this.#channel = this.#open();
+  }
+
+  static async connect(url: string): Promise<RabbitmqPublisher> {
+    const publisher = new RabbitmqPublisher(url);
+    await publisher.#channel;
+    return publisher;
+  }
+
+  async publish(events: readonly WireEvent[]): Promise<void> {
+    for (const one of toFrames(events)) {
+      this.#unconfirmed.add(one);
+      const channel = await this.#channel;
+      if (this.#unconfirmed.has(one) && !this.#send(channel, one)) {
+        await Promise.race([once(channel, "drain"), once(channel, "close")]);
+      }
+    }
+  }
+
+  async settled(): Promise<void> {
+    while (this.#unconfirmed.size > 0) await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#connection?.close().catch(() => {});
+  }
+
+  /** Whether the connection has room for more. */
+  #send(channel: ConfirmChannel, one: Frame): boolean {
+    const { routingKey, hostname, body } = one;
+    const properties = { contentType: "application/json", contentEncoding: "utf-8", headers: { hostname }, deliveryMode: 1, priority: 0 };
+    try {
+      return channel.publish(EXCHANGE, routingKey, body, properties, (error: unknown) => {
+        if (error === null) this.#unconfirmed.delete(one);
+      });
+    } catch {
+      // Closed a moment ago: it goes with the rest when there is a connection again.
+      return true;
+    }
+  }
+
+  async #open(): Promise<ConfirmChannel> {
+    for (;;) {
+      try {
+        const connection = await amqp.connect(this.#url);
+        this.#connection = connection;
+        connection.on("error", () => {});
+        const channel = await connection.createConfirmChannel();
+        channel.on("error", () => {});
+        connection.once("close", () => {
+          if (!this.#closed) this.#channel = this.#open();
+        });
+        await channel.checkExchange(EXCHANGE);
+        for (const one of this.#unconfirmed) this.#send(channel, one);
+        return channel;
+      } catch (thrown) {
+        if (this.#closed) throw thrown;
+        await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
+      }
+    }
+  }
+}
+
+class RedisPublisher implements Publisher {
+  readonly #redis: Redis;
+  readonly #db: number;
+
+  private constructor(redis: Redis, db: number) {
+    this.#redis = redis;
+    this.#db = db;
+  }
+
+  static connect(url: string): RedisPublisher {
+    const redis = new Redis(url, { maxRetriesPerRequest: null });
+    return new RedisPublisher(redis, Number(new URL(url).pathname.slice(1) || "0"));
+  }
+
+  async publish(events: readonly WireEvent[]): Promise<void> {
+    const pipeline = this.#redis.pipeline();
+    for (const one of toFrames(events)) pipeline.publish(`/${this.#db}.${EXCHANGE}/${one.routingKey}`, envelope(one));
+    const answers = (await pipeline.exec()) ?? [];
+    const unheard = answers.filter(([error, listeners]) => error !== null || Number(listeners) === 0).length;
+    if (unheard > 0) throw new Error(`${unheard} frames were heard by nobody`);
+  }
+
+  settled(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  async close(): Promise<void> {
+    await this.#redis.quit();
+  }
+}
+
+/** kombu/transport/virtual/base.py, `Channel.prepare_message` and `_inplace_augment_message`. */
+function envelope({ routingKey, hostname, body }: Frame): string {
+  const properties = {
+    delivery_mode: 1,
+    delivery_info: { exchange: EXCHANGE, routing_key: routingKey },
+    priority: 0,
+    body_encoding: "base64",
+    delivery_tag: randomUUID(),
+  };
+  const headers = { hostname };
+  return JSON.stringify({
+    body: body.toString("base64"),
+    "content-encoding": "utf-8",
+    "content-type": "application/json",
+    headers,
+    properties,
+  });
+}

@@ -1,0 +1,74 @@
+/** What a fault test plays in: servers of its own, a fleet of every role, and a publisher. */
+import { migrate } from "@celery-metrics-exporter/db";
+import { createDatabase, startRedis, startStatsdSink, type RedisServer, type StatsdSink } from "@celery-metrics-exporter/testkit";
+import { Pool } from "pg";
+import { expect } from "vitest";
+import { Fleet, type FleetOptions } from "../fleet/fleet.ts";
+import type { Environment } from "../fleet/role-process.ts";
+import { connectPublisher, type Publisher } from "./publisher.ts";
+
+export interface SceneOptions {
+  readonly brokerUrl: string;
+  readonly processes: FleetOptions["processes"];
+  readonly env?: Environment;
+  /** Of the queues' Redis. Default: as we recommend, but for the disk. */
+  readonly redisArgs?: readonly string[];
+  /** A server of the test's own, instead of a fresh database on the shared one. */
+  readonly databaseUrl?: string;
+}
+
+export interface Scene {
+  readonly fleet: Fleet;
+  readonly publisher: Publisher;
+  readonly redis: RedisServer;
+  readonly database: Pool;
+  readonly sink: StatsdSink;
+  /** Drains the fleet, which must end with 0, and drops everything. */
+  close(): Promise<void>;
+}
+
+const DURABLE = ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
+
+export async function startScene(options: SceneOptions): Promise<Scene> {
+  const { brokerUrl, processes, env = {}, redisArgs = DURABLE } = options;
+  const [redis, sink, testDatabase] = await Promise.all([
+    startRedis({ args: redisArgs }),
+    startStatsdSink(),
+    options.databaseUrl === undefined ? createDatabase() : undefined,
+  ]);
+  const databaseUrl = options.databaseUrl ?? testDatabase?.url ?? "";
+  await migrate(databaseUrl);
+  const fleet = await Fleet.start({
+    env: {
+      CELERY_BROKER_URL: brokerUrl,
+      REDIS_URL: redis.url,
+      DATABASE_URL: databaseUrl,
+      DD_AGENT_HOST: "127.0.0.1",
+      DD_DOGSTATSD_PORT: String(sink.port),
+      LOG_LEVEL: "info",
+      ...env,
+    },
+    processes,
+  });
+  const publisher = await connectPublisher(brokerUrl);
+  const database = new Pool({ connectionString: databaseUrl });
+  // The server goes away in some tests, and the database at the end of each.
+  database.on("error", () => {});
+  return {
+    fleet,
+    publisher,
+    redis,
+    database,
+    sink,
+    close: async () => {
+      await publisher.close();
+      const codes = await fleet.stop();
+      await database.end();
+      await Promise.all([sink.close(), redis.stop(), testDatabase?.drop()]);
+      expect(
+        codes.every((code) => code === 0),
+        `exit codes ${codes.join()}`,
+      ).toBe(true);
+    },
+  };
+}

@@ -1,0 +1,77 @@
+/** Several processes of every role, as a deployment runs them: started together, killed and replaced by a test, drained at the end. */
+import { isReady, startRole, type Environment, type RoleProcess } from "./role-process.ts";
+
+export type RoleName = "receiver" | "datadog-processor" | "postgres-processor";
+
+export interface FleetOptions {
+  readonly env: Environment;
+  /** How many processes of each role; 0 where not named. */
+  readonly processes: Readonly<Partial<Record<RoleName, number>>>;
+}
+
+const START_ORDER: readonly RoleName[] = ["datadog-processor", "postgres-processor", "receiver"];
+
+export class Fleet {
+  readonly #env: Environment;
+  readonly #running = new Map<RoleName, RoleProcess[]>();
+
+  private constructor(env: Environment) {
+    this.#env = env;
+  }
+
+  /** Resolves when every process is ready. */
+  static async start({ env, processes }: FleetOptions): Promise<Fleet> {
+    const fleet = new Fleet(env);
+    const roles = START_ORDER.flatMap((role) => Array.from({ length: processes[role] ?? 0 }, () => role));
+    await Promise.all(roles.map((role) => fleet.add(role)));
+    await fleet.whenReady();
+    return fleet;
+  }
+
+  /** The running processes of a role, or of all, in the order they were started. */
+  processes(role?: RoleName): readonly RoleProcess[] {
+    return role === undefined ? [...this.#running.values()].flat() : (this.#running.get(role) ?? []);
+  }
+
+  /** Starts one more process of a role, with further settings. */
+  async add(role: RoleName, env: Environment = {}): Promise<RoleProcess> {
+    const process = await startRole(role, { ...this.#env, ...env });
+    this.#running.set(role, [...this.processes(role), process]);
+    return process;
+  }
+
+  /** SIGKILLs the process of a role that has run longest, or the given one. */
+  async kill(role: RoleName, victim = this.processes(role)[0]): Promise<void> {
+    this.#remove(role, victim);
+    await victim?.kill();
+  }
+
+  /** SIGTERMs the process of a role that has run longest, or the given one. Resolves with its exit code. */
+  async drain(role: RoleName, victim = this.processes(role)[0]): Promise<number | null | undefined> {
+    this.#remove(role, victim);
+    return victim?.stop();
+  }
+
+  /** @throws {Error} when a process has not been ready for `timeoutMs`, with what `/readyz` says of it. */
+  async whenReady(timeoutMs = 30_000): Promise<void> {
+    const deadline = Date.now() + timeoutMs;
+    for (const process of this.processes()) {
+      while (!(await isReady(process))) {
+        if (Date.now() > deadline) throw new Error(`not ready: ${await (await fetch(`${process.healthUrl}/readyz`)).text()}`);
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    }
+  }
+
+  /** Drains every process. Resolves with their exit codes. */
+  async stop(): Promise<readonly (number | null)[]> {
+    const processes = this.processes();
+    this.#running.clear();
+    return Promise.all(processes.map((process) => process.stop()));
+  }
+
+  #remove(role: RoleName, victim: RoleProcess | undefined): void {
+    const others = this.processes(role).filter((process) => process !== victim);
+    this.#running.set(role, others);
+  }
+}
