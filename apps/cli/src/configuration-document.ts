@@ -9,7 +9,7 @@ const INTRODUCTION = `# Configuration
 
 Every setting is an environment variable. \`NAME_FILE\` may name a file that holds the value of \`NAME\`, as container secrets do; an empty variable counts as not set. A wrong or missing setting ends the process with exit code 78 and every problem by name.
 
-\`celery-metrics-exporter start\` takes each as an option too (\`LOG_LEVEL\` as \`--log-level\`), and \`start --print-config\` shows what is in use. There, \`DATABASE_URL\` is not required: without it the table is kept in an embedded PostgreSQL in \`./.data/pglite\`.`;
+\`pnpm celery-metrics-exporter start\` takes each as an option too (\`LOG_LEVEL\` as \`--log-level\`), and with \`--print-config\` it shows what is in use. There, \`DATABASE_URL\` is not required: without it the table is kept in an embedded PostgreSQL in \`./.data/pglite\`.`;
 
 /** The whole document: settings in tables, one for each set of roles that share them. */
 export function configurationDocument(): string {
