@@ -1,6 +1,6 @@
 /** Real Celery on each broker, every role several times as its own process: rows and metrics agree with what Celery did. */
 import { createVhost, driveShop, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, it } from "vitest";
 import { expectTruth, startDeployment, type Deployment } from "./deployment.ts";
 
 let deployment: Deployment | undefined;
@@ -30,24 +30,6 @@ describe.each([
   it("ends with the rows and the metrics of what it did", async () => {
     deployment = await startDeployment({ brokerUrl: await brokerUrl(broker), receivers, processors: 2 });
     const truth = await driveShop({ ...deployment, count: 300, rate: 100, revoke: true, seed: 7 });
-    await expectTruth(deployment, truth, { doubled: 0 });
+    await expectTruth(deployment, truth);
   });
-});
-
-describe("processors killed under load", () => {
-  it.each(["datadog-processor", "postgres-processor"] as const)(
-    "%s: nothing is lost, whether it comes back or the others take over",
-    async (role) => {
-      deployment = await startDeployment({ brokerUrl: await brokerUrl("RabbitMQ"), receivers: 1, processors: 2 });
-      const driving = driveShop({ ...deployment, count: 960, rate: 80, seed: 8 });
-      for (const comesBack of [true, true, false]) {
-        await new Promise((resolve) => setTimeout(resolve, 3_000));
-        await deployment.killOne(role, comesBack);
-      }
-      const truth = await driving;
-      // A process killed between sending and marking repeats what it had claimed: at most one job each.
-      await expectTruth(deployment, truth, { doubled: role === "datadog-processor" ? 3 : 0 });
-      expect(deployment.processes.filter((process) => process.child.exitCode === null).length).toBe(4);
-    },
-  );
 });
