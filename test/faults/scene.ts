@@ -33,7 +33,7 @@ export async function startScene(options: SceneOptions): Promise<Scene> {
   const { brokerUrl, processes, env = {}, redisArgs = DURABLE } = options;
   const [redis, sink, testDatabase] = await Promise.all([
     startRedis({ args: redisArgs }),
-    startStatsdSink(),
+    startStatsdSink({ thread: true }),
     options.databaseUrl === undefined ? createDatabase() : undefined,
   ]);
   const databaseUrl = options.databaseUrl ?? testDatabase?.url ?? "";

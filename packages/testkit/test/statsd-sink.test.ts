@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { expect, test } from "vitest";
 import { startStatsdSink } from "../src/index.ts";
@@ -55,5 +56,21 @@ test("waiting for what does not come ends with what came instead", async () => {
   await expect(sink.waitFor(({ metrics }) => metrics.length === 2, { timeoutMs: 200, what: "the second order" })).rejects.toThrow(
     /the second order did not come within 200 ms; 1 metrics in 1 datagrams/,
   );
+  await sink.close();
+});
+
+test("a sink with a thread loses nothing while the test is busy", async () => {
+  const sink = await startStatsdSink({ thread: true });
+  const sender = `
+    const socket = require("node:dgram").createSocket("udp4");
+    let left = 60;
+    const timer = setInterval(() => {
+      for (let count = 0; count < 10; count += 1) socket.send("orders:1|c", ${sink.port}, "127.0.0.1");
+      left -= 1;
+      if (left === 0) { clearInterval(timer); setTimeout(() => socket.close(), 100); }
+    }, 10);`;
+  // Blocks this process until all is sent: more datagrams than the system's default receive buffer holds.
+  execFileSync(process.execPath, ["-e", sender]);
+  await sink.waitFor(() => sink.total("orders") === 600);
   await sink.close();
 });
