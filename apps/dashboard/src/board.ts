@@ -4,7 +4,7 @@ import { BullMQAdapter } from "@bull-board/api/bullMQAdapter";
 import { FastifyAdapter } from "@bull-board/fastify";
 import type { FastifyInstance } from "fastify";
 import type { ShownQueue } from "./queues.ts";
-import { hideTaskData, readable } from "./task-data.ts";
+import { hideInAnswer, hideTaskData, readable } from "./task-data.ts";
 
 export interface BoardOptions {
   readonly queues: readonly ShownQueue[];
@@ -12,8 +12,11 @@ export interface BoardOptions {
   readonly showTaskData: boolean;
 }
 
-/** bull-board's page loads its fonts from a server of Google's; the dashboard loads nothing from elsewhere. */
-const FOREIGN_FONTS = /<link href="https:\/\/fonts\.googleapis\.com[^>]*>\s*/g;
+/**
+ * bull-board's page loads its fonts from a server of Google's; the dashboard loads nothing from elsewhere. Its style element only moves three
+ * dots until the page is there, and would have to be allowed.
+ */
+const LEFT_OUT = /<link href="https:\/\/fonts\.googleapis\.com[^>]*>\s*|<style>.*?<\/style>/gs;
 
 export async function registerBoard(server: FastifyInstance, { queues, readOnly, showTaskData }: BoardOptions): Promise<void> {
   const serverAdapter = new FastifyAdapter();
@@ -25,12 +28,13 @@ export async function registerBoard(server: FastifyInstance, { queues, readOnly,
         boardTitle: "Celery metrics",
         hideDocsLink: true,
       },
+      ...(showTaskData ? {} : { handlerHooks: { after: ({ route }, answer) => ({ ...answer, body: hideInAnswer(route, answer.body) }) } }),
     },
   });
   server.addHook("onSend", async (_request, reply, payload) => {
     const isPage = typeof payload === "string" && String(reply.getHeader("content-type")).startsWith("text/html");
     if (!isPage) return payload;
-    const page = payload.replaceAll(FOREIGN_FONTS, "");
+    const page = payload.replaceAll(LEFT_OUT, "");
     reply.header("content-length", Buffer.byteLength(page));
     return page;
   });

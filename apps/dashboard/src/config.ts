@@ -1,12 +1,16 @@
 /** The dashboard's settings. */
 import { BaseConfig, flag, integer, list, secret } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
-import { isLoopback } from "./loopback.ts";
+import { isLoopback, isNetwork } from "./addresses.ts";
 
 const Settings = BaseConfig.extend({
   DASHBOARD_HOST: z.string().default("127.0.0.1").describe("Address the dashboard listens on. Beyond loopback only with credentials."),
   DASHBOARD_PORT: integer(3000, 0, 65535).describe("Port of the dashboard; 0 takes a free one and logs it."),
-  DASHBOARD_USERNAME: z.string().optional().describe("User name the dashboard asks for. Goes with `DASHBOARD_PASSWORD`."),
+  DASHBOARD_USERNAME: z
+    .string()
+    .regex(/^[^:]*$/, "must not hold a colon, which ends the user name in a login")
+    .optional()
+    .describe("User name the dashboard asks for. Goes with `DASHBOARD_PASSWORD`."),
   DASHBOARD_PASSWORD: secret(z.string().optional()).describe("Password the dashboard asks for. Goes with `DASHBOARD_USERNAME`."),
   DASHBOARD_READ_ONLY: flag(true).describe("Only show the queues; `false` lets users retry, promote, pause and remove."),
   DASHBOARD_SHOW_TASK_DATA: flag(false).describe(
@@ -15,6 +19,11 @@ const Settings = BaseConfig.extend({
   DASHBOARD_ALLOWED_HOSTS: list().describe(
     "Without credentials: host names besides `localhost` that requests may be addressed to, such as that of a proxy that asks for the login.",
   ),
+  DASHBOARD_TRUSTED_PROXIES: list()
+    .refine((networks) => networks.every(isNetwork), "must be addresses or networks, such as 10.0.0.5 or 10.0.0.0/8")
+    .describe(
+      "Addresses or networks of reverse proxies whose `X-Forwarded-For` names the client, for the limit of wrong logins. Without it that is whoever connects.",
+    ),
 });
 
 const Credentials = Settings.pick({ DASHBOARD_HOST: true, DASHBOARD_USERNAME: true, DASHBOARD_PASSWORD: true });

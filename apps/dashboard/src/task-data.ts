@@ -53,3 +53,28 @@ function hide(value: unknown, shown: boolean): unknown {
   }
   return shown ? value : HIDDEN;
 }
+
+/** What bull-board takes from a job, or from the template of one, without asking how to show it. */
+const BEYOND_FORMATS: ReadonlySet<string> = new Set([
+  "failedReason",
+  "stacktrace",
+  "deferredFailure",
+  "ignoredChildFailureReasons",
+  "template",
+]);
+const LOGS = /\/logs$/;
+/** In a flow, where it is not formatted. */
+const FLOW = /\/flow$/;
+
+/** A copy of an answer of bull-board's API with each text hidden that may hold task data, besides what its formatters have hidden already. */
+export function hideInAnswer<T>(route: string, body: T): T {
+  if (LOGS.test(route)) return hideTaskData(body) as T;
+  return hideFields(body, FLOW.test(route) ? new Set([...BEYOND_FORMATS, "progress"]) : BEYOND_FORMATS) as T;
+}
+
+function hideFields(value: unknown, fields: ReadonlySet<string>): unknown {
+  if (Array.isArray(value)) return value.map((item) => hideFields(item, fields));
+  if (typeof value !== "object" || value === null) return value;
+  const shown = Object.entries(value).map(([key, item]) => [key, fields.has(key) ? hideTaskData(item) : hideFields(item, fields)]);
+  return Object.fromEntries(shown) as unknown;
+}

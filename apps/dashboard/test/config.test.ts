@@ -1,7 +1,7 @@
 import { ConfigError, loadConfig, redactConfig, type Environment } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it } from "vitest";
 import { Config } from "../src/config.ts";
-import { isLoopback } from "../src/loopback.ts";
+import { isLoopback } from "../src/addresses.ts";
 
 function problemsOf(env: Environment): readonly string[] {
   try {

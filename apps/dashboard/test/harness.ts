@@ -10,11 +10,19 @@ export interface Harness {
   readonly redis: Redis;
   /** The dashboard's address, without a slash at the end. */
   readonly url: string;
+  /** Lines of warnings and errors. */
+  readonly log: readonly string[];
   queue(name: string): Queue;
   stop(): Promise<void>;
 }
 
 let server: RedisServer | undefined;
+
+export const CREDENTIALS = { DASHBOARD_USERNAME: "ops", DASHBOARD_PASSWORD: "correct horse: battery" };
+
+export function authorization(username: string, password: string): Record<string, string> {
+  return { authorization: `Basic ${Buffer.from(`${username}:${password}`).toString("base64")}` };
+}
 
 /** Starts the dashboard with these settings, over an empty Redis that all harnesses of the file share. */
 export async function startDashboard(settings: Environment = {}): Promise<Harness> {
@@ -22,12 +30,14 @@ export async function startDashboard(settings: Environment = {}): Promise<Harnes
   const redis = new Redis(server.url, { maxRetriesPerRequest: null });
   await redis.flushall();
   const port = await freePort();
+  const log: string[] = [];
   const env = { REDIS_URL: server.url, DASHBOARD_PORT: String(port), ...settings };
-  const running: RunningRoles = await startRoles([dashboard], env, createLogger("dashboard", "silent"));
+  const running: RunningRoles = await startRoles([dashboard], env, createLogger("dashboard", "warn", { write: (line) => log.push(line) }));
   const queues: Queue[] = [];
   return {
     redis,
     url: `http://127.0.0.1:${port}`,
+    log,
     queue: (name) => {
       const queue = new Queue(name, { connection: redis, prefix: "{cme}" });
       queues.push(queue);

@@ -1,35 +1,49 @@
 import { launchChromium } from "@celery-metrics-exporter/testkit";
 import { encodeBatch } from "@celery-metrics-exporter/pipeline";
-import { afterAll, beforeAll, expect, it } from "vitest";
-import { startDashboard, stopRedis, type Harness } from "./harness.ts";
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { CREDENTIALS, startDashboard, stopRedis, type Harness } from "./harness.ts";
 
 type Browser = Awaited<ReturnType<typeof launchChromium>>;
+type Page = Awaited<ReturnType<Browser["newPage"]>>;
 
 let browser: Browser;
 let harness: Harness;
+let page: Page;
+let complaints: string[];
+let requested: Set<string>;
 
 beforeAll(async () => {
-  harness = await startDashboard();
   browser = await launchChromium();
+});
+afterEach(async () => {
+  await page.context().close();
+  await harness.stop();
 });
 afterAll(async () => {
   await browser?.close();
-  await harness?.stop();
   await stopRedis();
 });
 
-it("shows the queues and their jobs, complains of nothing and loads nothing from elsewhere", async () => {
+/** The dashboard with some jobs, and a browser that knows the login. */
+async function open(settings: Readonly<Record<string, string>> = {}): Promise<void> {
+  harness = await startDashboard({ ...CREDENTIALS, ...settings });
   const event = { type: "task-received", hostname: "celery@a", timestamp: 1, uuid: "u1", name: "shop.pay", args: "('4111 1111',)" };
   const jobs = Array.from({ length: 7 }, () => ({ name: "batch", data: encodeBatch({ broker: "redis", events: [event] }) }));
   await harness.queue("datadog").addBulk(jobs);
   await harness.queue("dead-letter").add("body", { source: "receiver", reason: "body", detail: "4111 1111", raw: "4111 1111" });
-  const page = await browser.newPage();
-  const complaints: string[] = [];
-  const requested: string[] = [];
+  const { DASHBOARD_USERNAME: username, DASHBOARD_PASSWORD: password } = CREDENTIALS;
+  const context = await browser.newContext({ httpCredentials: { username, password } });
+  page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  complaints = [];
+  requested = new Set();
   page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
   page.on("pageerror", (error) => complaints.push(String(error)));
-  page.on("request", (request) => requested.push(new URL(request.url()).origin));
+  page.on("request", (request) => requested.add(new URL(request.url()).origin));
+}
 
+it("shows the queues, their jobs and the dead letters with their reason, complains of nothing and loads nothing from elsewhere", async () => {
+  await open();
   await page.goto(harness.url);
   for (const name of ["datadog", "postgres", "dead-letter"]) await page.getByRole("link", { name, exact: true }).first().waitFor();
   await page.getByText("7 Jobs").waitFor();
@@ -37,9 +51,23 @@ it("shows the queues and their jobs, complains of nothing and loads nothing from
 
   await page.goto(`${harness.url}/queue/datadog/1`);
   await page.getByText("broker").first().waitFor();
+  for (const tab of ["Progress", "Options", "Logs", "Error"]) await page.getByText(tab, { exact: true }).first().click();
   await page.goto(`${harness.url}/queue/dead-letter`);
   await page.getByText("receiver").first().waitFor();
+  expect(await page.content()).toContain("body");
   expect(await page.content()).not.toContain("4111");
   expect(complaints).toEqual([]);
-  expect(new Set(requested)).toEqual(new Set([harness.url]));
+  expect(requested).toEqual(new Set([harness.url]));
+});
+
+it("makes changes where it may, and complains of nothing", async () => {
+  await open({ DASHBOARD_READ_ONLY: "false" });
+  const queue = harness.queue("datadog");
+  await page.goto(`${harness.url}/queue/datadog`);
+  await page.getByText("batch", { exact: true }).first().waitFor();
+  await page.locator('button[aria-haspopup="menu"]').last().click();
+  await page.getByRole("menuitem", { name: "Pause" }).click();
+  await page.getByRole("button", { name: "Confirm" }).click();
+  await expect.poll(() => queue.isPaused(), { timeout: 15_000 }).toBe(true);
+  expect(complaints).toEqual([]);
 });

@@ -21,7 +21,7 @@ export class Health {
     this.#components.set(name, "starting");
     return {
       up: () => void this.#components.set(name, "up"),
-      down: (reason) => void this.#components.set(name, reason),
+      down: (reason) => void this.#components.set(name, withoutPasswords(reason)),
     };
   }
 
@@ -35,4 +35,9 @@ export class Health {
     if (this.#draining) components["process"] = "draining";
     return { ready: Object.values(components).every((state) => state === "up"), components };
   }
+}
+
+/** Anyone may ask for `/readyz`, and reasons are often a library's own words, which may quote a URL. */
+function withoutPasswords(reason: string): string {
+  return reason.replace(/:\/\/\S*@/g, "://***@");
 }

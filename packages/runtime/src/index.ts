@@ -19,7 +19,7 @@ export {
 export { processEnvironment } from "./environment.ts";
 export { CodedError, ConfigError, EXIT_CONFIG, EXIT_FAILURE, EXIT_UNAVAILABLE, UnavailableError, toError } from "./errors.ts";
 export { Health, type ComponentHealth, type HealthReport } from "./health.ts";
-export { createHttpServer, listen, type HttpServer } from "./http.ts";
+export { createHttpServer, type HttpServer } from "./http.ts";
 export { Lifecycle } from "./lifecycle.ts";
 export { createLogger, type Logger } from "./logger.ts";
 export { METRIC_PREFIX, Metrics } from "./metrics.ts";
@@ -28,3 +28,4 @@ export { defineRole, type Role, type RoleContext } from "./role.ts";
 export { loadConfigs } from "./role-configs.ts";
 export { runRole, runRoles, startRoles, type RunningRoles } from "./run-roles.ts";
 export { exitOnSignals, exitWith } from "./signals.ts";
+export { createWebServer, listen, type HttpLimits, type ListenOptions, type WebServerOptions } from "./web-server.ts";

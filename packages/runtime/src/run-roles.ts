@@ -4,13 +4,14 @@ import { BaseConfig, loadConfig, type ConfigSchema, type Environment } from "./c
 import { processEnvironment } from "./environment.ts";
 import { CodedError, ConfigError, EXIT_FAILURE, toError } from "./errors.ts";
 import { Health } from "./health.ts";
-import { createHttpServer, listen } from "./http.ts";
+import { createHttpServer } from "./http.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { createLogger, type Logger } from "./logger.ts";
 import { Metrics } from "./metrics.ts";
 import { loadConfigs } from "./role-configs.ts";
 import type { Role } from "./role.ts";
 import { exitOnSignals, exitWith } from "./signals.ts";
+import { listen } from "./web-server.ts";
 
 /** A started set of roles. */
 export interface RunningRoles {
@@ -86,9 +87,7 @@ export async function startRoles(roles: readonly Role[], env: Environment, logge
       await (stopping === undefined ? started : abortable(started, stopping));
       roleLogger.info("started");
     }
-    const port = await listen(http, base.HEALTH_HOST, base.HEALTH_PORT);
-    const host = base.HEALTH_HOST.includes(":") ? `[${base.HEALTH_HOST}]` : base.HEALTH_HOST;
-    const healthUrl = `http://${host}:${port}`;
+    const healthUrl = await listen(http, { host: base.HEALTH_HOST, port: base.HEALTH_PORT, settings: "HEALTH_PORT or HEALTH_HOST" });
     logger.info({ healthUrl }, "health port open");
     return { health, metrics, healthUrl, stop };
   } catch (thrown) {

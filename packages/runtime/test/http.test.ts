@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Health, Metrics, UnavailableError, createHttpServer, listen } from "../src/index.ts";
+import { Health, Metrics, createHttpServer } from "../src/index.ts";
 
 function createServer() {
   const health = new Health();
@@ -42,11 +42,29 @@ describe("health port", () => {
     expect((await server.inject("/metrics")).body).toContain("celery_metrics_exporter_events_received_total 2");
   });
 
-  it("says what to do when its port is taken", async () => {
-    const first = createServer().server;
-    const port = await listen(first, "127.0.0.1", 0);
-    await expect(listen(createServer().server, "127.0.0.1", port)).rejects.toThrow(UnavailableError);
-    await expect(listen(createServer().server, "127.0.0.1", port)).rejects.toThrow(/HEALTH_PORT/);
-    await first.close();
+  it("tells no password of a reason", async () => {
+    const { health, server } = createServer();
+    health.component("database").down("connect to postgres://u:hunter2@db/x failed, as did redis://:hunt/er2@cache:6379");
+    const { body } = await server.inject("/readyz");
+    expect(body).not.toContain("er2");
+    expect(body).toContain("connect to postgres://***@db/x failed, as did redis://***@cache:6379");
+  });
+
+  it.each(["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const)("refuses %s, also where there is nothing", async (method) => {
+    const { server } = createServer();
+    for (const url of ["/readyz", "/metrics", "/nowhere"]) {
+      const answer = await server.inject({ method, url });
+      expect(answer.statusCode).toBe(405);
+      expect(answer.headers["allow"]).toBe("GET, HEAD");
+    }
+  });
+
+  it("lets nobody keep its answers, and keeps its errors to itself", async () => {
+    const { metrics, server } = createServer();
+    metrics.registry.metrics = () => Promise.reject(new Error("hunter2"));
+    const answer = await server.inject("/metrics");
+    expect(answer.statusCode).toBe(500);
+    expect(answer.body).not.toContain("hunter2");
+    expect(answer.headers).toMatchObject({ "cache-control": "no-store", "x-content-type-options": "nosniff" });
   });
 });

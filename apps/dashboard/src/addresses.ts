@@ -1,4 +1,4 @@
-/** Which addresses only this machine can reach. */
+/** Addresses: which only this machine can reach, and which are well written. */
 import { BlockList, isIP } from "node:net";
 
 const loopback = new BlockList();
@@ -11,4 +11,11 @@ export function isLoopback(host: string): boolean {
   const version = isIP(address);
   if (version === 0) return address.toLowerCase() === "localhost";
   return loopback.check(address, version === 6 ? "ipv6" : "ipv4");
+}
+
+/** Whether this is an address, or a network such as `10.0.0.0/8`. */
+export function isNetwork(text: string): boolean {
+  const [address = "", bits = "0", ...rest] = text.split("/");
+  const maxBits = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1;
+  return rest.length === 0 && /^\d+$/.test(bits) && Number(bits) <= maxBits;
 }
