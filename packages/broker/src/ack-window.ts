@@ -26,6 +26,11 @@ export class AckWindow {
     return this.#delivered - this.#settled - this.#ahead.size;
   }
 
+  /** The highest tag the broker was told to acknowledge; 0 before the first. */
+  get acked(): number {
+    return this.#acked;
+  }
+
   delivered(tag: number): void {
     this.#delivered = tag;
   }

@@ -5,7 +5,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { AckWindow } from "./ack-window.ts";
 import type { RabbitmqServer } from "./broker-url.ts";
 import { closeRabbitmq, connectRabbitmq } from "./rabbitmq-connection.ts";
-import { leaseIntervalMs, renewLease } from "./rabbitmq-lease.ts";
+import { QueueLease } from "./rabbitmq-lease.ts";
+import { acknowledgementsApplied } from "./rabbitmq-settling.ts";
 import { declareTopology, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 import type { Session } from "./session-keeper.ts";
 
@@ -17,11 +18,8 @@ export interface RabbitmqSessionOptions {
   readonly logger: Logger;
 }
 
-/** A busy quorum queue takes acknowledgements in behind the channel, and forgets those it has not taken when the channel closes. */
-const ACKS_LINGER_MS = 300;
-
-/** A broker that does not answer the close of a channel has this long. */
-const CLOSE_TIMEOUT_MS = 2_000;
+/** A broker that does not confirm acknowledgements, or does not answer the close of a channel, has this long. */
+const CLOSE_TIMEOUT_MS = 5_000;
 
 /**
  * Connects, declares and opens the channel; consumes nothing yet. Aborting `signal` closes what is open, so that a broker which does not
@@ -69,8 +67,7 @@ export class RabbitmqSession implements Session {
   #consumingWanted = false;
   #switching: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
-  readonly #lease: NodeJS.Timeout;
-  #renewing = false;
+  readonly #lease: QueueLease;
 
   constructor(connection: ChannelModel, channel: Channel, options: RabbitmqSessionOptions) {
     this.#connection = connection;
@@ -81,11 +78,16 @@ export class RabbitmqSession implements Session {
     this.ended = new Promise((resolve) => {
       this.#end = (reason) => {
         this.#open = false;
-        clearInterval(this.#lease);
+        this.#lease.stop();
         resolve(reason);
       };
     });
-    this.#lease = setInterval(() => void this.#renewLease(), leaseIntervalMs(options.topology));
+    this.#lease = new QueueLease({
+      connection,
+      topology: options.topology,
+      isConsuming: () => this.#consumerTag !== undefined,
+      onLost: (reason) => this.#end(reason),
+    });
     this.#watch();
   }
 
@@ -123,12 +125,23 @@ export class RabbitmqSession implements Session {
     if (this.#open) {
       this.#window.flush();
       this.#open = false;
-      await sleep(ACKS_LINGER_MS);
       // The channel first: a connection's close may overtake acknowledgements that wait in the channel's buffer.
-      await Promise.race([this.#channel.close().catch(() => {}), sleep(CLOSE_TIMEOUT_MS)]);
+      const closed = await Promise.race([this.#closeChannel(), sleep(CLOSE_TIMEOUT_MS, false, { ref: false })]);
+      if (!closed) this.#options.logger.warn("RabbitMQ has not confirmed the last acknowledgements: their messages may come again");
     }
     this.#end(new Error("closed by us"));
     await closeRabbitmq(this.#connection);
+  }
+
+  /** Whether every acknowledgement was taken in. */
+  async #closeChannel(): Promise<boolean> {
+    try {
+      if (this.#window.acked > 0) await acknowledgementsApplied(this.#channel, this.#options.topology.queue);
+      await this.#channel.close();
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   async #switch(): Promise<void> {
@@ -156,19 +169,6 @@ export class RabbitmqSession implements Session {
       onDelivery(delivery, this);
     });
     return consumerTag;
-  }
-
-  /** Not needed while there is a consumer. */
-  async #renewLease(): Promise<void> {
-    if (this.#consumerTag !== undefined || this.#renewing) return;
-    this.#renewing = true;
-    try {
-      await renewLease(this.#connection, this.#options.topology.queue);
-    } catch (thrown) {
-      this.#end(toError(thrown));
-    } finally {
-      this.#renewing = false;
-    }
   }
 
   #watch(): void {
