@@ -1,5 +1,5 @@
 /** Settings of the Datadog exporter. `DD_*` are Datadog's own names, honoured as every DogStatsD client does. */
-import { BaseConfig, flag, integer, list } from "@celery-metrics-exporter/runtime";
+import { BaseConfig, RedisConfig, flag, integer, list } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 import { agentUrlProblem } from "./agent-address.ts";
 
@@ -9,7 +9,8 @@ const MAX_TAGS_BYTES = 300;
 const DAY_SECONDS = 86_400;
 
 export const Config = z.object({
-  ...BaseConfig.pick({ REDIS_URL: true, QUEUE_PREFIX: true, STARTUP_TIMEOUT_SECONDS: true }).shape,
+  ...RedisConfig.shape,
+  ...BaseConfig.pick({ QUEUE_PREFIX: true, STARTUP_TIMEOUT_SECONDS: true }).shape,
   DD_AGENT_HOST: z.string().min(1).default("127.0.0.1").describe("Host of the Datadog agent that takes DogStatsD over UDP."),
   DD_DOGSTATSD_PORT: integer(8125, 1, 65_535).describe("UDP port of the agent's DogStatsD server."),
   DD_DOGSTATSD_URL: z

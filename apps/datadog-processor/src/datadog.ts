@@ -1,6 +1,6 @@
 /** The definition of the Datadog exporter: its settings, and how it is put together. */
 import { defineExporter, type ExporterDefinition } from "@celery-metrics-exporter/pipeline";
-import { connectRedis } from "@celery-metrics-exporter/runtime";
+import { connectRedis, redisTarget } from "@celery-metrics-exporter/runtime";
 import { TaskStore } from "@celery-metrics-exporter/task-store";
 import { agentAddress, describeAddress } from "./agent-address.ts";
 import { Config } from "./config.ts";
@@ -24,7 +24,7 @@ export function defineDatadog({ onStep }: Pick<DatadogExporterOptions, "onStep">
       });
       logger.info({ agent: describeAddress(address) }, "sending DogStatsD");
       const redis = await connectRedis({
-        url: config.REDIS_URL,
+        ...redisTarget(config),
         use: "producer",
         name: "datadog Store",
         startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000,

@@ -1,7 +1,7 @@
 /** The receiver's settings. */
 import { parseBrokerUrl, type BrokerUrl, type SourceOptions } from "@celery-metrics-exporter/broker";
 import { EXPORTERS, FilterConfig, type ExporterRegistration } from "@celery-metrics-exporter/pipeline";
-import { BaseConfig, ConfigError, integer, list, secret } from "@celery-metrics-exporter/runtime";
+import { BaseConfig, ConfigError, flag, integer, list, secret } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 
 const MEBIBYTE = 2 ** 20;
@@ -62,6 +62,9 @@ export const Config = BaseConfig.extend({
   CELERY_SENTINEL_PASSWORD: secret(z.string().optional()).describe(
     "Redis Sentinel: password of the sentinels themselves. The one in CELERY_BROKER_URL is for Redis.",
   ),
+  CELERY_SENTINEL_TLS: flag(false).describe(
+    "Redis Sentinel: whether the sentinels speak TLS too, with the `ssl_*` settings of CELERY_BROKER_URL.",
+  ),
   REDIS_BUFFER_MAX_BYTES: integer(64 * MEBIBYTE, MEBIBYTE).describe(
     "Redis pub/sub: how much is kept while the receiver is behind. What does not fit is dropped and counted.",
   ),
@@ -105,8 +108,11 @@ export function sourceOptions(config: Config): SourceOptions {
       globalKeyprefix: config.CELERY_GLOBAL_KEYPREFIX,
       fanoutPrefix: toBooleanOrText(config.CELERY_FANOUT_PREFIX),
       ...(config.CELERY_FANOUT_PATTERNS === "both" ? {} : { fanoutPatterns: config.CELERY_FANOUT_PATTERNS === "true" }),
-      sentinelMasterName: config.CELERY_SENTINEL_MASTER_NAME,
-      ...(config.CELERY_SENTINEL_PASSWORD === undefined ? {} : { sentinelPassword: config.CELERY_SENTINEL_PASSWORD }),
+      sentinelOptions: {
+        masterName: config.CELERY_SENTINEL_MASTER_NAME,
+        ...(config.CELERY_SENTINEL_PASSWORD === undefined ? {} : { password: config.CELERY_SENTINEL_PASSWORD }),
+        tls: config.CELERY_SENTINEL_TLS,
+      },
       bufferMaxBytes: config.REDIS_BUFFER_MAX_BYTES,
     },
   };

@@ -1,7 +1,7 @@
 /** The receiver as a role: takes Celery's events from the broker and puts them on each exporter's queue. */
 import { createEventSource } from "@celery-metrics-exporter/broker";
 import { BatchFilter, DeadLetters, EventFilter, ExcludedTasks, Fanout } from "@celery-metrics-exporter/pipeline";
-import { connectRedis, defineRole, warnIfNotDurable, type Role } from "@celery-metrics-exporter/runtime";
+import { connectRedis, defineRole, redisTarget, warnIfNotDurable, type Role } from "@celery-metrics-exporter/runtime";
 import { Config, brokerOf, chosenExporters, sourceOptions } from "./config.ts";
 import { Delivery } from "./delivery.ts";
 import { EventAdvice } from "./event-advice.ts";
@@ -15,7 +15,7 @@ export const receiver: Role<typeof Config> = defineRole({
     const { config, logger, health, metrics, lifecycle } = context;
     const startupTimeoutMs = config.STARTUP_TIMEOUT_SECONDS * 1_000;
     const redis = await connectRedis({
-      url: config.REDIS_URL,
+      ...redisTarget(config),
       use: "producer",
       name: "redis",
       startupTimeoutMs,

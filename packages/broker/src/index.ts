@@ -1,11 +1,4 @@
-export {
-  parseBrokerUrl,
-  type BrokerUrl,
-  type ParsedBrokerUrl,
-  type RabbitmqServer,
-  type RedisServer,
-  type TlsSettings,
-} from "./broker-url.ts";
+export { parseBrokerUrl, type BrokerUrl, type ParsedBrokerUrl, type RabbitmqServer } from "./broker-url.ts";
 export type { RabbitmqOptions } from "./rabbitmq.ts";
 export type { RabbitmqTopology } from "./rabbitmq-topology.ts";
 export type { RedisOptions } from "./redis.ts";

@@ -1,11 +1,9 @@
 /** Opens a connection to RabbitMQ, and tells what a failure means. */
-import { CodedError, toError } from "@celery-metrics-exporter/runtime";
+import { CodedError, KOMBU_TLS_NAMES, tlsProblem, toError, toTlsOptions } from "@celery-metrics-exporter/runtime";
 import { connect, type ChannelModel } from "amqplib";
-import { isIP } from "node:net";
 import type { Duplex } from "node:stream";
 import type { RabbitmqServer } from "./broker-url.ts";
 import { RefusedError } from "./refused-error.ts";
-import { tlsProblem, toTlsOptions } from "./tls-options.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
 /** A broker that does not answer a close has this long. */
@@ -37,7 +35,7 @@ export async function connectRabbitmq(server: RabbitmqServer): Promise<ChannelMo
         noDelay: true,
         keepAlive: true,
         clientProperties: { connection_name: "celery-metrics-exporter:receiver" },
-        ...(tls === undefined ? {} : { ...toTlsOptions(tls), ...(isIP(host) === 0 ? { servername: host } : {}) }),
+        ...(tls === undefined ? {} : toTlsOptions(tls, { variable: "CELERY_BROKER_URL", names: KOMBU_TLS_NAMES, host })),
       },
     );
   } catch (thrown) {
@@ -61,7 +59,7 @@ export async function closeRabbitmq(connection: ChannelModel): Promise<void> {
 
 function explain(error: Error, { vhost }: RabbitmqServer): Error {
   if (error instanceof CodedError) return error;
-  const tls = tlsProblem(error);
+  const tls = tlsProblem(error, KOMBU_TLS_NAMES);
   if (tls !== undefined) return new RefusedError(tls, { cause: error });
   if (/ACCESS[-_]REFUSED/.test(error.message)) return new RefusedError("wrong user or password", { cause: error });
   // The answer to `connection.open`, which asks for the virtual host; amqplib keeps the broker's reason to itself.

@@ -1,17 +1,20 @@
 /** One connection to Redis that is subscribed to Celery's event channels. */
 import { eventChannels, type EventChannels, type EventChannelsOptions } from "@celery-metrics-exporter/events";
-import { toError } from "@celery-metrics-exporter/runtime";
+import {
+  KOMBU_TLS_NAMES,
+  redisAddress,
+  tlsProblem,
+  toError,
+  type RedisServer,
+  type SentinelOptions,
+} from "@celery-metrics-exporter/runtime";
 import { Redis, type RedisOptions as ConnectionOptions } from "ioredis";
-import type { RedisServer } from "./broker-url.ts";
 import { RefusedError } from "./refused-error.ts";
 import type { Session } from "./session-keeper.ts";
-import { tlsProblem, toTlsOptions } from "./tls-options.ts";
 
 export interface RedisSubscription extends Omit<EventChannelsOptions, "db" | "sentinel"> {
-  /** Sentinel's name of the master: kombu's transport option `master_name`. */
-  readonly sentinelMasterName?: string;
-  /** Password of the sentinels themselves; that of the URL is for Redis. */
-  readonly sentinelPassword?: string;
+  /** kombu's transport options `master_name` and `sentinel_kwargs`. */
+  readonly sentinelOptions?: SentinelOptions;
 }
 
 export interface RedisSessionOptions {
@@ -54,22 +57,12 @@ export async function openRedisSession(server: RedisServer, options: RedisSessio
 
 /** Nothing is repeated inside ioredis: whatever breaks ends the session, so that each interruption is seen and counted. */
 function connectionOptions(server: RedisServer, subscription: RedisSubscription): Omit<ConnectionOptions, "replyMapping"> {
-  const { host, port, socketPath, sentinels, username, password, tls } = server;
+  // Pub/sub crosses databases: the number only is part of the channels' names.
+  const { db: _db, ...address } = redisAddress(server, "CELERY_BROKER_URL", subscription.sentinelOptions);
   return {
-    ...(sentinels === undefined
-      ? socketPath === undefined
-        ? { host, port }
-        : { path: socketPath }
-      : {
-          sentinels: [...sentinels],
-          name: subscription.sentinelMasterName ?? "mymaster",
-          sentinelRetryStrategy: () => null,
-          ...(subscription.sentinelPassword === undefined ? {} : { sentinelPassword: subscription.sentinelPassword }),
-        }),
-    ...(username === undefined ? {} : { username }),
-    ...(password === undefined ? {} : { password }),
-    ...(tls === undefined ? {} : { tls: toTlsOptions(tls) }),
-    // No `db`: pub/sub crosses databases, the number only is part of the channels' names.
+    ...address,
+    sentinelRetryStrategy: () => null,
+    sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
     lazyConnect: true,
     connectionName: "celery-metrics-exporter:receiver",
     connectTimeout: CONNECT_TIMEOUT_MS,
@@ -145,7 +138,7 @@ export class RedisSession implements Session {
 }
 
 function explain(error: Error): Error {
-  const tls = tlsProblem(error);
+  const tls = tlsProblem(error, KOMBU_TLS_NAMES);
   if (tls !== undefined) return new RefusedError(tls, { cause: error });
   if (/^(WRONGPASS|NOAUTH|NOPERM)|invalid (password|username-password)|without any password/i.test(error.message)) {
     return new RefusedError(`user or password is wrong or may not subscribe (${error.message})`, { cause: error });

@@ -1,6 +1,6 @@
 /** Celery events from Redis pub/sub, which stores nothing: what is not read in time, or sent while we are away, is gone. */
 import { decodeEnvelope, type Decoded } from "@celery-metrics-exporter/events";
-import type { RedisServer } from "./broker-url.ts";
+import type { RedisServer } from "@celery-metrics-exporter/runtime";
 import { MessageBuffer } from "./message-buffer.ts";
 import { openRedisSession, type RedisSession, type RedisSubscription } from "./redis-session.ts";
 import { redisLabel } from "./server-label.ts";

@@ -1,5 +1,6 @@
 /** A server of the broker URL as it may be logged: without credentials. */
-import type { RabbitmqServer, RedisServer } from "./broker-url.ts";
+import type { RedisServer } from "@celery-metrics-exporter/runtime";
+import type { RabbitmqServer } from "./broker-url.ts";
 
 export function rabbitmqLabel({ host, port, vhost, tls }: RabbitmqServer): string {
   return `${tls === undefined ? "amqp" : "amqps"}://${bracketed(host)}:${port}/${vhost === "/" ? "/" : encodeURIComponent(vhost)}`;

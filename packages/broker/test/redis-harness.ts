@@ -1,9 +1,9 @@
 /** A Redis source behind a relay, on channels of its own. */
-import type { HealthReport } from "@celery-metrics-exporter/runtime";
+import type { HealthReport, RedisServer } from "@celery-metrics-exporter/runtime";
 import { sharedRedisUrl } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { randomUUID } from "node:crypto";
-import { parseBrokerUrl, type RedisServer } from "../src/broker-url.ts";
+import { parseBrokerUrl } from "../src/broker-url.ts";
 import { RedisSource, type RedisOptions } from "../src/redis.ts";
 import type { EventSourceHarness } from "../src/testing/index.ts";
 import { TcpProxy } from "./tcp-proxy.ts";

@@ -1,18 +1,15 @@
 import { sharedRedisUrl, startRedis } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
-import { readFileSync } from "node:fs";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { RedisSource, type RedisOptions } from "../src/redis.ts";
 import { Recorder, describeEventSource } from "../src/testing/index.ts";
 import { RedisHarness, envelope, redisServers } from "./redis-harness.ts";
 import { startSentinel } from "./sentinel.ts";
-import { TcpProxy } from "./tcp-proxy.ts";
 import { testContext } from "./test-context.ts";
 
 describeEventSource("Redis pub/sub", () => RedisHarness.create());
 
 const BODY = JSON.stringify({ type: "task-started", uuid: "1", hostname: "w1@host-a", timestamp: 1_795_328_908.5 });
-const fixture = (name: string): string => new URL(`fixtures/tls/${name}`, import.meta.url).pathname;
 
 describe("RedisSource", () => {
   const releases: (() => Promise<unknown>)[] = [];
@@ -81,7 +78,7 @@ describe("RedisSource", () => {
   it("notices a connection that is dead without a word, and reconnects", async () => {
     const { harness, recorder } = await started({ pingMs: 100 });
     harness.proxy.freeze();
-    await vi.waitFor(() => expect(harness.readiness().components["broker"]).toContain("PING"), { timeout: 2_000 });
+    await vi.waitFor(() => expect(harness.readiness().components["broker"]).toContain("PING"), { timeout: 20_000 });
     harness.proxy.thaw();
     await vi.waitFor(() => expect(harness.readiness().ready).toBe(true), { timeout: 10_000 });
     await harness.publish(BODY);
@@ -129,50 +126,6 @@ describe("RedisSource", () => {
     expect(error).toMatchObject({ code: "ERR_UNAVAILABLE", message: expect.stringContaining("user or password is wrong") as string });
     expect(String(error)).not.toContain("secret");
     expect(Date.now() - startedAt).toBeLessThan(5_000);
-  });
-
-  describe("over TLS", () => {
-    async function tlsPort(options: object = {}): Promise<number> {
-      const certificate = { cert: readFileSync(fixture("server.pem")), key: readFileSync(fixture("server-key.pem")), ...options };
-      const proxy = await TcpProxy.start(Number(new URL(sharedRedisUrl()).port), certificate);
-      releases.push(() => proxy.stop());
-      return proxy.port;
-    }
-
-    it("connects when the authority is named, and the certificate is the server's", async () => {
-      await expect(start(`rediss://localhost:${await tlsPort()}/0?ssl_ca_certs=${fixture("ca.pem")}`, 5_000)).resolves.toBeUndefined();
-    });
-
-    it("connects to a certificate nobody signed when the check is off", async () => {
-      await expect(start(`rediss://localhost:${await tlsPort()}/0?ssl_cert_reqs=CERT_NONE`, 5_000)).resolves.toBeUndefined();
-    });
-
-    it("connects under another name when only the host check is off", async () => {
-      await expect(
-        start(`rediss://127.0.0.1:${await tlsPort()}/0?ssl_check_hostname=false&ssl_ca_certs=${fixture("ca.pem")}`, 5_000),
-      ).resolves.toBeUndefined();
-    });
-
-    it("shows its own certificate where the server asks for one", async () => {
-      const port = await tlsPort({ requestCert: true, rejectUnauthorized: true, ca: readFileSync(fixture("ca.pem")) });
-      const client = `ssl_ca_certs=${fixture("ca.pem")}&ssl_certfile=${fixture("server.pem")}&ssl_keyfile=${fixture("server-key.pem")}`;
-      await expect(start(`rediss://localhost:${port}/0?${client}`, 5_000)).resolves.toBeUndefined();
-      await expect(start(`rediss://localhost:${port}/0?ssl_ca_certs=${fixture("ca.pem")}`)).rejects.toThrow(/Cannot reach Redis/);
-    });
-
-    it.each([
-      ["an unknown authority", "localhost", ""],
-      ["a certificate for another host", "127.0.0.1", `?ssl_ca_certs=${fixture("ca.pem")}`],
-    ])("refuses %s, and says what to do", async (_, host, query) => {
-      await expect(start(`rediss://${host}:${await tlsPort()}/0${query}`, 20_000)).rejects.toThrow(/not trusted.*ssl_cert_reqs=CERT_NONE/);
-    });
-
-    it("names a certificate file that cannot be read", async () => {
-      await expect(start("rediss://localhost:1/0?ssl_ca_certs=/nowhere/ca.pem")).rejects.toMatchObject({
-        code: "ERR_CONFIG_INVALID",
-        message: expect.stringContaining("/nowhere/ca.pem") as string,
-      });
-    });
   });
 
   it("follows Sentinel to the master, and hears what kombu before 5.4 publishes behind it", async () => {

@@ -1,19 +1,17 @@
-/** A TCP relay in front of a server, to cut connections, freeze them, or speak TLS to the client. */
+/** A TCP relay in front of a server, to cut connections or freeze them. */
 import { connect, createServer, type AddressInfo, type Server, type Socket } from "node:net";
-import { createServer as createTlsServer, type TlsOptions } from "node:tls";
 
 export class TcpProxy {
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
   #frozen = false;
 
-  private constructor(target: number, tls: TlsOptions | undefined) {
-    const relay = (client: Socket): void => this.#relay(client, target);
-    this.#server = tls === undefined ? createServer(relay) : createTlsServer(tls, relay);
+  private constructor(target: number) {
+    this.#server = createServer((client) => this.#relay(client, target));
   }
 
-  static async start(target: number, tls?: TlsOptions): Promise<TcpProxy> {
-    const proxy = new TcpProxy(target, tls);
+  static async start(target: number): Promise<TcpProxy> {
+    const proxy = new TcpProxy(target);
     await new Promise<void>((resolve) => proxy.#server.listen(0, "127.0.0.1", resolve));
     return proxy;
   }

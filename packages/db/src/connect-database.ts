@@ -2,6 +2,7 @@
 import { UnavailableError, backoffMs, pause, redactUrl, type Logger } from "@celery-metrics-exporter/runtime";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { Pool, type QueryConfig } from "pg";
+import { toDatabaseConnection } from "./database-connection.ts";
 import { checkDatabaseUrl, isEmbedded } from "./database-url.ts";
 import { faultOf, toDatabaseError } from "./database-error.ts";
 import type { Database } from "./database.ts";
@@ -35,7 +36,7 @@ const CONNECTION_LIFETIME_SECONDS = 30 * 60;
 /**
  * Connects, and reconnects for ever afterwards. An embedded database is also migrated, for nobody else can do that.
  *
- * @throws {ConfigError} when the URL cannot be read.
+ * @throws {ConfigError} when the URL cannot be read, or a certificate file that it names.
  * @throws {UnavailableError} when PostgreSQL has not answered within `startupTimeoutMs`, or does not let us in.
  */
 export async function connectDatabase(options: ConnectDatabaseOptions): Promise<Database> {
@@ -78,7 +79,7 @@ async function endPool(pool: Pool): Promise<void> {
 function createPool(options: ConnectDatabaseOptions): Pool {
   const { url, poolSize = 5, statementTimeoutMs = 30_000, applicationName, logger, onConnectionLost } = options;
   const pool = new Pool({
-    connectionString: url,
+    ...toDatabaseConnection(url),
     max: poolSize,
     application_name: applicationName ?? "celery-metrics-exporter",
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,

@@ -1,6 +1,7 @@
 /** What a driver throws, as errors the exporter's host understands, without the rows: Drizzle puts every parameter into its message. */
-import { CodedError, UnavailableError, toError } from "@celery-metrics-exporter/runtime";
+import { CodedError, UnavailableError, tlsProblem, toError } from "@celery-metrics-exporter/runtime";
 import { DrizzleQueryError } from "drizzle-orm";
+import { LIBPQ_TLS_NAMES } from "./database-connection.ts";
 import { faultOfSqlState, type Fault } from "./sql-state.ts";
 
 /** How to migrate; part of every message that asks for it. */
@@ -28,13 +29,18 @@ const NETWORK_ERROR =
 
 /** What pg says without a code when a connection is lost or not made in time (pg/lib/client.js, pg-pool/index.js). */
 const CONNECTION_LOST = /Connection terminated|timeout exceeded when trying to connect|timeout expired|not queryable|Query read timeout/;
+/** What the server says to a client without a certificate, where `pg_hba.conf` asks for one. */
+const CERTIFICATE_MISSING = /requires a valid client certificate/;
 /** TLS and SASL, when the two sides do not agree (pg/lib/connection.js, pg/lib/crypto/sasl.js, Node's tls). */
 const HANDSHAKE_FAILED = /SSL|SASL|SCRAM|certificate|client password/i;
 
 export function faultOf(thrown: unknown): DatabaseFault {
   const error = rootOf(thrown);
   const code = (error as NodeJS.ErrnoException).code ?? "";
+  const tls = tlsProblem(error, LIBPQ_TLS_NAMES);
+  if (tls !== undefined) return { fault: "denied", reason: tls };
   if (NETWORK_ERROR.test(code)) return { fault: "unavailable", reason: error.message || code };
+  if (CERTIFICATE_MISSING.test(error.message)) return { fault: "denied", reason: `${error.message}; name one with sslcert and sslkey` };
   if (SQLSTATE.test(code)) return { fault: faultOfSqlState(code), reason: `${error.message} (SQLSTATE ${code})` };
   if (CONNECTION_LOST.test(error.message)) return { fault: "unavailable", reason: error.message };
   if (HANDSHAKE_FAILED.test(error.message)) return { fault: "denied", reason: error.message };

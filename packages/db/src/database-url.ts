@@ -1,5 +1,6 @@
 /** Which URLs name a database. */
 import { ConfigError, url } from "@celery-metrics-exporter/runtime";
+import { tlsModeProblem } from "./database-connection.ts";
 
 const postgresUrl = url(["postgres", "postgresql"]);
 
@@ -16,7 +17,7 @@ export function databaseUrlProblem(value: string): string | undefined {
   }
   // `user@/database?host=/run/postgresql` is how a Unix socket is named; the driver puts a host there too (pg-connection-string).
   const withHost = value.replace("@/", "@socket/");
-  return postgresUrl.safeParse(withHost).error?.issues[0]?.message;
+  return postgresUrl.safeParse(withHost).error?.issues[0]?.message ?? tlsModeProblem(value);
 }
 
 /** @throws {ConfigError} when the URL names no database that we can use. */

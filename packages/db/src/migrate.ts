@@ -5,6 +5,7 @@ import { migrate as applyMigrations } from "drizzle-orm/node-postgres/migrator";
 import { Client } from "pg";
 import { connectDatabase } from "./connect-database.ts";
 import { faultOf } from "./database-error.ts";
+import { toDatabaseConnection } from "./database-connection.ts";
 import { checkDatabaseUrl, isEmbedded } from "./database-url.ts";
 import { ADVISORY_LOCKS } from "./advisory-locks.ts";
 import { MIGRATIONS_FOLDER } from "./migrations-folder.ts";
@@ -15,7 +16,7 @@ const LOCK_TIMEOUT = "30s";
 /**
  * Brings the database up to date; does nothing when it is. Not through a transaction pooler such as PgBouncer: the lock is the session's.
  *
- * @throws {ConfigError} when the URL cannot be read.
+ * @throws {ConfigError} when the URL cannot be read, or a certificate file that it names.
  * @throws {UnavailableError} when the database cannot be reached, does not let us in, or the table stays locked.
  */
 export async function migrate(url: string): Promise<void> {
@@ -26,7 +27,7 @@ export async function migrate(url: string): Promise<void> {
     return;
   }
   const client = new Client({
-    connectionString: url,
+    ...toDatabaseConnection(url),
     application_name: "celery-metrics-exporter migrate",
     connectionTimeoutMillis: 15_000,
   });

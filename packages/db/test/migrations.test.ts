@@ -57,8 +57,8 @@ describe("pnpm drizzle-kit migrate", () => {
     [
       "names a server that is not there",
       "postgres://someone:hunter2@127.0.0.1:9/celery",
-      1,
-      /Cannot connect to the database of DATABASE_URL.*ECONNREFUSED/,
+      69,
+      /Cannot use PostgreSQL at postgres:\/\/\*\*\*@127\.0\.0\.1:9\/celery \(connect ECONNREFUSED/,
     ],
     ["names an embedded database", "pglite:./data", 78, /DATABASE_URL: must be a URL that starts with postgres:/],
     ["cannot be read", "postgres://someone:hunter2/x@127.0.0.1/celery", 78, /DATABASE_URL: .*password.*%2F/],

@@ -1,5 +1,13 @@
 /** The host of an exporter, as a role: consumes its queues, and owns retry, splitting, filters, drain and self-metrics. */
-import { BaseConfig, connectRedis, runRole, warnIfNotDurable, type Role, type RoleContext } from "@celery-metrics-exporter/runtime";
+import {
+  BaseConfig,
+  connectRedis,
+  redisTarget,
+  runRole,
+  warnIfNotDurable,
+  type Role,
+  type RoleContext,
+} from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import { z } from "zod";
@@ -65,7 +73,7 @@ interface Connections {
 }
 
 async function connect(name: string, { config, logger, lifecycle, health }: Context): Promise<Connections> {
-  const common = { url: config.REDIS_URL, startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000, logger, lifecycle, health };
+  const common = { ...redisTarget(config), startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000, logger, lifecycle, health };
   return {
     producer: await connectRedis({ ...common, use: "producer", name: `${name} Redis` }),
     worker: await connectRedis({ ...common, use: "worker", name: `${name} queue` }),

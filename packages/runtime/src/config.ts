@@ -2,6 +2,8 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { ConfigError, toError } from "./errors.ts";
+import { redactUrl } from "./redact-url.ts";
+import { parseRedisUrl } from "./redis-url.ts";
 
 /** A role's settings. Keys are environment variables; each has `.describe()`, and secrets are wrapped in `secret()`. */
 export type ConfigSchema = z.ZodObject;
@@ -69,9 +71,23 @@ export function list(defaultValue = ""): z.ZodType<string[], string | undefined>
     );
 }
 
+const redisUrl = z.string().superRefine((value, context) => {
+  const parsed = parseRedisUrl(value);
+  if (!parsed.ok) context.addIssue({ code: "custom", message: parsed.problem });
+});
+
 /** The settings every role has. */
 export const BaseConfig = z.object({
-  REDIS_URL: url(["redis", "rediss"]).default("redis://127.0.0.1:6379").describe("Redis that holds the queues and the Store."),
+  REDIS_URL: secret(redisUrl)
+    .default("redis://127.0.0.1:6379")
+    .describe(
+      "Redis that holds the queues and the Store: `redis://`, `rediss://`, `redis+socket://`, or `sentinel://` of several hosts separated by `;`; `ssl_*` query settings for TLS, as in CELERY_BROKER_URL.",
+    ),
+  REDIS_SENTINEL_MASTER_NAME: z.string().min(1).default("mymaster").describe("Sentinel's name of the master of REDIS_URL."),
+  REDIS_SENTINEL_PASSWORD: secret(z.string().optional()).describe(
+    "Password of the sentinels themselves. The one in REDIS_URL is for Redis.",
+  ),
+  REDIS_SENTINEL_TLS: flag(false).describe("Whether the sentinels speak TLS too, with the `ssl_*` settings of REDIS_URL."),
   QUEUE_PREFIX: z
     .string()
     .min(1)
@@ -116,7 +132,8 @@ export function loadConfig<S extends ConfigSchema>(schema: S, env: Environment):
 }
 
 /**
- * One variable as `loadConfig` reads it: itself or the content of the file that `NAME_FILE` names; undefined where neither is set.
+ * One variable as `loadConfig` reads it: itself or the content of the file that `NAME_FILE` names, without the line ends after it; undefined
+ * where both are empty or not set. The message does not name the file: it may be the secret itself, put into the wrong variable.
  *
  * @throws {ConfigError} when the file cannot be read.
  */
@@ -126,7 +143,8 @@ export function readSetting(name: string, env: Environment): string | undefined 
   const file = env[`${name}_FILE`];
   if (file === undefined || file === "") return undefined;
   try {
-    return readFileSync(file, "utf8").trim();
+    const text = readFileSync(file, "utf8").replace(/[\r\n]+$/, "");
+    return text === "" ? undefined : text;
   } catch (thrown) {
     throw new ConfigError([`${name}_FILE: cannot be read (${(toError(thrown) as NodeJS.ErrnoException).code ?? "error"})`]);
   }
@@ -189,14 +207,4 @@ export function redactConfig(schema: ConfigSchema, config: Readonly<Record<strin
       return [name, typeof value === "string" && value.includes("://") ? redactUrl(value) : "[redacted]"];
     }),
   );
-}
-
-/** A URL, or a `;`-separated list of them, without user, password and query: fit for a log. What looks like a password is one. */
-export function redactUrl(value: string): string {
-  return value.split(";").map(redactOne).join(";");
-}
-
-function redactOne(text: string): string {
-  const [, scheme = "", user, rest = ""] = /^([a-z][a-z0-9+.-]*:\/\/)?(.*@)?([^?#]*)/is.exec(text) ?? [];
-  return `${scheme}${user === undefined ? "" : "***@"}${rest}`;
 }

@@ -9,7 +9,6 @@ export {
   loadConfig,
   readSetting,
   redactConfig,
-  redactUrl,
   secret,
   url,
   type ConfigSchema,
@@ -24,8 +23,15 @@ export { Lifecycle } from "./lifecycle.ts";
 export { createLogger, type Logger } from "./logger.ts";
 export { METRIC_PREFIX, Metrics } from "./metrics.ts";
 export { connectRedis, warnIfNotDurable, type ConnectRedisOptions, type RedisUse } from "./redis.ts";
+export { redactUrl } from "./redact-url.ts";
+export { RedisConfig, redisTarget } from "./redis-config.ts";
+export { redisAddress, redisAddressOf, type RedisTarget, type SentinelOptions } from "./redis-address.ts";
+export { behindSentinels, parseRedisServer, parseRedisUrl, type ParsedRedisUrl, type RedisServer } from "./redis-url.ts";
 export { defineRole, type Role, type RoleContext } from "./role.ts";
 export { loadConfigs } from "./role-configs.ts";
 export { runRole, runRoles, startRoles, type RunningRoles } from "./run-roles.ts";
 export { exitOnSignals, exitWith } from "./signals.ts";
+export { tlsProblem, toTlsOptions, type TlsContext, type TlsOptions } from "./tls-options.ts";
+export { KOMBU_TLS_NAMES, parseTlsSettings, type ParsedTlsSettings, type TlsSettingNames, type TlsSettings } from "./tls-settings.ts";
+export { parseUrlParts, type ParsedUrlParts, type UrlParts } from "./url-parts.ts";
 export { createWebServer, listen, type HttpLimits, type ListenOptions, type WebServerOptions } from "./web-server.ts";

@@ -1,11 +1,15 @@
 /** Redis connections as BullMQ and our scripts need them. */
 import { Redis, type RedisOptions } from "ioredis";
 import { backoffMs } from "./backoff.ts";
-import { redactUrl } from "./config.ts";
+import { redactUrl } from "./redact-url.ts";
 import { UnavailableError, toError } from "./errors.ts";
 import type { Health } from "./health.ts";
+import { noteHiddenInfo } from "./hidden-info.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Logger } from "./logger.ts";
+import { redisAddressOf, type RedisTarget } from "./redis-address.ts";
+import { tlsProblem } from "./tls-options.ts";
+import { KOMBU_TLS_NAMES } from "./tls-settings.ts";
 
 /**
  * What a connection is for. `producer` fails a command at once when Redis is away, so that whoever holds the data keeps it; `worker` waits
@@ -13,8 +17,7 @@ import type { Logger } from "./logger.ts";
  */
 export type RedisUse = "producer" | "worker" | "viewer";
 
-export interface ConnectRedisOptions {
-  readonly url: string;
+export interface ConnectRedisOptions extends RedisTarget {
   readonly use: RedisUse;
   /** Shown by `CLIENT LIST`, and the component's name in `/readyz`. */
   readonly name: string;
@@ -31,6 +34,8 @@ const ANSWER_TIMEOUT_MS = 10_000;
 /** The same where BullMQ waits for jobs: it blocks for up to 10 s. */
 const BLOCKED_TIMEOUT_MS = 20_000;
 
+const CONNECT_TIMEOUT_MS = 5_000;
+
 const OPTIONS: Record<RedisUse, Options> = {
   producer: { maxRetriesPerRequest: 1, enableOfflineQueue: false, commandTimeout: ANSWER_TIMEOUT_MS, socketTimeout: ANSWER_TIMEOUT_MS },
   worker: { maxRetriesPerRequest: null, socketTimeout: BLOCKED_TIMEOUT_MS },
@@ -41,24 +46,15 @@ const OPTIONS: Record<RedisUse, Options> = {
  * Connects, reconnects for ever afterwards, tells `/readyz`, and is released with the process.
  *
  * @throws {UnavailableError} when Redis has not answered within `startupTimeoutMs`, or refuses us.
+ * @throws {ConfigError} when a certificate file cannot be read.
  */
 export async function connectRedis(options: ConnectRedisOptions): Promise<Redis> {
   const { url, use, name, logger, lifecycle } = options;
+  const redis = new Redis({ ...redisAddressOf(options), ...connectionOptions(use, name) });
   const component = options.health.component(name);
-  const redisOptions: Options = {
-    ...OPTIONS[use],
-    lazyConnect: true,
-    connectionName: `celery-metrics-exporter:${name}`,
-    connectTimeout: 5_000,
-    keepAlive: 10_000,
-    retryStrategy: (attempt) => backoffMs(attempt - 1, { firstMs: 100, maxMs: 3_000 }),
-    // A failed-over primary answers READONLY until the connection is made anew.
-    reconnectOnError: (error) => (error.message.startsWith("READONLY") ? 2 : false),
-  };
-  const redis = new Redis(url, redisOptions);
   let lastError = "no answer";
   redis.on("error", (error: Error) => {
-    lastError = error.message || (error as NodeJS.ErrnoException).code || "connection failed";
+    lastError = describe(error);
     component.down(lastError);
   });
   redis.on("ready", () => {
@@ -76,8 +72,33 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<Redis>
   await waitUntilReady(redis, options.startupTimeoutMs, () => {
     return new UnavailableError(`Cannot reach Redis at ${redactUrl(url)} (${lastError}). Start it, or set REDIS_URL.`);
   });
+  await noteHiddenInfo(redis, logger);
   redis.on("reconnecting", () => logger.warn({ connection: name, reason: lastError }, "Redis connection lost, reconnecting"));
   return redis;
+}
+
+function connectionOptions(use: RedisUse, name: string): Options {
+  return {
+    ...OPTIONS[use],
+    lazyConnect: true,
+    connectionName: `celery-metrics-exporter:${name}`,
+    connectTimeout: CONNECT_TIMEOUT_MS,
+    sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
+    keepAlive: 10_000,
+    retryStrategy: (attempt) => backoffMs(attempt - 1, { firstMs: 100, maxMs: 3_000 }),
+    sentinelRetryStrategy: (attempt) => backoffMs(attempt - 1, { firstMs: 100, maxMs: 3_000 }),
+    // A failed-over primary answers READONLY until the connection is made anew; before Redis 7 a script's answer only quotes that.
+    reconnectOnError: (error) => (error.message.includes("READONLY") ? 2 : false),
+  };
+}
+
+function describe(error: Error): string {
+  return tlsProblem(error, KOMBU_TLS_NAMES) ?? (error.message || (error as NodeJS.ErrnoException).code || "connection failed");
+}
+
+/** What does not go away by waiting. */
+function isRefusal(error: Error): boolean {
+  return /WRONGPASS|NOAUTH|NOPERM/.test(error.message) || tlsProblem(error, KOMBU_TLS_NAMES) !== undefined;
 }
 
 async function waitUntilReady(redis: Redis, timeoutMs: number, failure: () => Error): Promise<void> {
@@ -91,7 +112,7 @@ async function waitUntilReady(redis: Redis, timeoutMs: number, failure: () => Er
       new Promise<never>((_resolve, reject) => {
         timer = setTimeout(() => reject(failure()), timeoutMs);
         redis.on("error", (error: Error) => {
-          if (/WRONGPASS|NOAUTH|NOPERM/.test(error.message)) reject(failure());
+          if (isRefusal(error)) reject(failure());
         });
       }),
     ]);

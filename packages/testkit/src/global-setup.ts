@@ -48,7 +48,7 @@ async function answer(folder: string, name: SharedServerName): Promise<ServerPro
 async function start(name: SharedServerName): Promise<{ process: ServerProcess; shared: SharedServer }> {
   if (name === "rabbitmq") {
     const server = await startRabbitmq();
-    return { process: server, shared: { url: server.url, control: server.control } };
+    return { process: server, shared: { url: server.url, control: server.control, tlsPort: server.tlsPort } };
   }
   const server = name === "redis" ? await startRedis() : await startPostgres({ durable: false });
   return { process: server, shared: { url: server.url } };

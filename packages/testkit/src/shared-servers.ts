@@ -11,10 +11,11 @@ export const FOLDER_VARIABLE = "TEST_SERVERS_FOLDER";
 export const sharedServerNames = ["redis", "rabbitmq", "postgres"] as const;
 export type SharedServerName = (typeof sharedServerNames)[number];
 
-/** What the global setup answers; `control` only for RabbitMQ. */
+/** What the global setup answers; `control` and `tlsPort` only for RabbitMQ. */
 export interface SharedServer {
   readonly url: string;
   readonly control?: { readonly rabbitmqctl: string; readonly environment: Readonly<Record<string, string>> };
+  readonly tlsPort?: number;
 }
 
 export type Answer = { readonly server: SharedServer } | { readonly error: string };
@@ -36,6 +37,11 @@ export function sharedRedisUrl(): string {
 /** A RabbitMQ shared by all test files: use queues of your own, or a vhost of your own (`createVhost`). */
 export function sharedRabbitmqUrl(): string {
   return sharedServer("rabbitmq").url;
+}
+
+/** Where the shared RabbitMQ speaks TLS, to clients with a certificate; undefined for one that the environment names. */
+export function sharedRabbitmqTlsPort(): number | undefined {
+  return sharedServer("rabbitmq").tlsPort;
 }
 
 /** A PostgreSQL shared by all test files: use a database of your own (`createDatabase`). */

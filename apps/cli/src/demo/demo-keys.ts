@@ -1,9 +1,16 @@
 /** What a demo leaves in Redis goes with it. */
+import { redisAddressOf, type RedisTarget } from "@celery-metrics-exporter/runtime";
 import { Redis } from "ioredis";
 
 /** Deletes the keys of the demo's queues, `{prefix}:…`, and of its Store, `{prefix:shard}:…`. A Redis that is gone took them along. */
-export async function removeDemoKeys(url: string, prefix: string): Promise<void> {
-  const redis = new Redis(url, { lazyConnect: true, retryStrategy: () => null, maxRetriesPerRequest: 0 });
+export async function removeDemoKeys(target: RedisTarget, prefix: string): Promise<void> {
+  const redis = new Redis({
+    ...redisAddressOf(target),
+    lazyConnect: true,
+    retryStrategy: () => null,
+    sentinelRetryStrategy: () => null,
+    maxRetriesPerRequest: 0,
+  });
   redis.on("error", () => {});
   try {
     await redis.connect();

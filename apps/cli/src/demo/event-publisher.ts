@@ -1,6 +1,6 @@
 /** Sends events to the broker the way a Celery worker does. */
 import { parseBrokerUrl, type BrokerUrl } from "@celery-metrics-exporter/broker";
-import { UnavailableError, backoffMs, redactUrl, toError } from "@celery-metrics-exporter/runtime";
+import { UnavailableError, backoffMs, redactUrl, redisAddress, toError } from "@celery-metrics-exporter/runtime";
 import amqp from "amqplib";
 import { Redis } from "ioredis";
 import { randomUUID } from "node:crypto";
@@ -52,18 +52,16 @@ async function connectRabbitmq({ servers: [server] }: BrokerUrl & { broker: "rab
 }
 
 async function connectRedis({ servers: [server] }: BrokerUrl & { broker: "redis" }): Promise<EventPublisher> {
+  if (server === undefined) throw new UnavailableError("CELERY_BROKER_URL names no server.");
   const redis = new Redis({
-    ...(server?.socketPath === undefined ? { host: server?.host ?? "127.0.0.1", port: server?.port ?? 6379 } : { path: server.socketPath }),
-    ...(server?.username !== undefined && { username: server.username }),
-    ...(server?.password !== undefined && { password: server.password }),
-    ...(server?.tls !== undefined && { tls: {} }),
+    ...redisAddress(server, "CELERY_BROKER_URL"),
     lazyConnect: true,
     retryStrategy: (attempt) => backoffMs(attempt),
   });
   redis.on("error", () => {});
   await redis.connect();
   return {
-    publish: async (events) => void (await redis.publish(`/${server?.db ?? 0}.${EXCHANGE}/${ROUTING_KEY}`, toEnvelope(events))),
+    publish: async (events) => void (await redis.publish(`/${server.db}.${EXCHANGE}/${ROUTING_KEY}`, toEnvelope(events))),
     close: async () => void (await redis.quit()),
   };
 }

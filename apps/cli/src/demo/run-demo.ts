@@ -9,6 +9,7 @@ import {
   loadConfigs,
   pause,
   readSetting,
+  redisTarget,
   startRoles,
   type Environment,
 } from "@celery-metrics-exporter/runtime";
@@ -54,7 +55,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
   const run = async (): Promise<boolean> => {
     lifecycle.defer("log file", () => log.close());
     lifecycle.defer("statsd sink", () => sink?.close());
-    lifecycle.defer("keys in Redis", () => removeDemoKeys(base.REDIS_URL, base.QUEUE_PREFIX));
+    lifecycle.defer("keys in Redis", () => removeDemoKeys(redisTarget(base), base.QUEUE_PREFIX));
     terminal.write(`Starting the ${roles.map(({ name }) => name).join(", the ")} …\n`);
     const running = await startRoles(roles, settings.env, logger);
     lifecycle.defer("roles", () => running.stop());

@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { chownSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
+import { serverCertificates } from "./certificates.mjs";
 import { removeFolder, temporaryFolder, unprivilegedOwner } from "./folders.mjs";
 import { freePort } from "./ports.mjs";
 import { findPrograms, isExecutable, versionedFolders } from "./programs.mjs";
@@ -52,10 +53,11 @@ export class PostgresServer extends ServerProcess {
 /**
  * Makes an empty cluster and starts it. Options for `postgres` in `args` win over these, e.g. `["-c", "max_connections=5"]`.
  *
- * @param {{ args?: readonly string[], durable?: boolean }} [options] `durable` (default true): survives a crash of the machine; false is faster.
+ * @param {{ args?: readonly string[], durable?: boolean, tls?: boolean }} [options] `durable` (default true): survives a crash of the machine;
+ *   false is faster. `tls`: also speaks it, and asks for a certificate of whoever connects to a database but `postgres`.
  * @returns {Promise<PostgresServer>}
  */
-export async function startPostgres({ args = [], durable = true } = {}) {
+export async function startPostgres({ args = [], durable = true, tls = false } = {}) {
   const programs = findPostgres();
   if (programs === undefined) throw new Error("found no PostgreSQL server (initdb and postgres) on this machine");
   const owner = unprivilegedOwner(["postgres", "nobody"]);
@@ -86,6 +88,7 @@ export async function startPostgres({ args = [], durable = true } = {}) {
         "-c",
         "max_connections=200",
         ...speed,
+        ...(tls ? tlsArguments(folder, owner) : []),
         ...args,
       ],
       port,
@@ -100,6 +103,22 @@ export async function startPostgres({ args = [], durable = true } = {}) {
   );
   await server.start();
   return server;
+}
+
+/**
+ * @param {string} folder
+ * @param {import("./folders.mjs").Owner | undefined} owner
+ * @returns {string[]}
+ */
+function tlsArguments(folder, owner) {
+  const { ca, cert, key } = serverCertificates(folder, owner);
+  const access = join(folder, "pg_hba.conf");
+  writeFileSync(
+    access,
+    "local all all scram-sha-256\nhost postgres all all scram-sha-256\nhostssl all all all scram-sha-256 clientcert=verify-ca\n",
+  );
+  const files = { ssl_ca_file: ca, ssl_cert_file: cert, ssl_key_file: key, hba_file: access };
+  return ["-c", "ssl=on", ...Object.entries(files).flatMap(([name, path]) => ["-c", `${name}=${path}`])];
 }
 
 /**

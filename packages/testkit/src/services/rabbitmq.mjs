@@ -3,6 +3,7 @@ import { execFile, spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { serverCertificates } from "./certificates.mjs";
 import { temporaryFolder } from "./folders.mjs";
 import { freePort } from "./ports.mjs";
 import { findProgram, versionedFolders } from "./programs.mjs";
@@ -36,14 +37,22 @@ function findEpmd() {
 export class RabbitmqServer extends ServerProcess {
   /** @type {Control} */
   #control;
+  /** @type {number} */
+  #tlsPort;
 
   /**
    * @param {import("./server-process.mjs").ServerOptions} options
-   * @param {Control} control
+   * @param {{ control: Control, tlsPort: number }} own
    */
-  constructor(options, control) {
+  constructor(options, { control, tlsPort }) {
     super(options);
     this.#control = control;
+    this.#tlsPort = tlsPort;
+  }
+
+  /** @returns {number} where it speaks TLS, to clients with a certificate. */
+  get tlsPort() {
+    return this.#tlsPort;
   }
 
   /** @returns {string} */
@@ -82,7 +91,9 @@ export async function startRabbitmq({ config = "" } = {}) {
   if (epmd === undefined) throw new Error("found no epmd, Erlang's port mapper, on this machine");
   const port = await freePort();
   const folder = temporaryFolder("rabbitmq");
-  writeFileSync(join(folder, "rabbitmq.conf"), `listeners.tcp.1 = 127.0.0.1:${port}\nlog.file.level = warning\n${config}\n`);
+  const tlsPort = await freePort();
+  const listeners = `listeners.tcp.1 = 127.0.0.1:${port}\n${tlsListener(tlsPort, folder)}`;
+  writeFileSync(join(folder, "rabbitmq.conf"), `${listeners}\nlog.file.level = warning\n${config}\n`);
   writeFileSync(join(folder, "enabled_plugins"), "[].\n");
   const environment = await nodeEnvironment(folder);
   const stopEpmd = startEpmd(epmd, environment, folder);
@@ -100,7 +111,7 @@ export async function startRabbitmq({ config = "" } = {}) {
       stopTimeoutMs: 30_000,
       afterStop: stopEpmd,
     },
-    { rabbitmqctl: command.replace(/rabbitmq-server$/, "rabbitmqctl"), environment },
+    { control: { rabbitmqctl: command.replace(/rabbitmq-server$/, "rabbitmqctl"), environment }, tlsPort },
   );
   try {
     await server.start();
@@ -109,6 +120,25 @@ export async function startRabbitmq({ config = "" } = {}) {
     throw error;
   }
   return server;
+}
+
+/**
+ * Costs a node nothing, and saves the tests another.
+ *
+ * @param {number} port
+ * @param {string} folder
+ * @returns {string} lines of `rabbitmq.conf`.
+ */
+function tlsListener(port, folder) {
+  const { ca, cert, key } = serverCertificates(folder);
+  return [
+    `listeners.ssl.1 = 127.0.0.1:${port}`,
+    `ssl_options.cacertfile = ${ca}`,
+    `ssl_options.certfile = ${cert}`,
+    `ssl_options.keyfile = ${key}`,
+    "ssl_options.verify = verify_peer",
+    "ssl_options.fail_if_no_peer_cert = true",
+  ].join("\n");
 }
 
 /**

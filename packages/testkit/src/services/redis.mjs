@@ -1,4 +1,5 @@
 /** Private Redis servers. */
+import { serverCertificates } from "./certificates.mjs";
 import { temporaryFolder } from "./folders.mjs";
 import { freePort } from "./ports.mjs";
 import { findProgram } from "./programs.mjs";
@@ -11,6 +12,24 @@ export function findRedis() {
 
 /** A Redis of our own. `url` stays the same over restarts. */
 export class RedisServer extends ServerProcess {
+  /** @type {number | undefined} */
+  #tlsPort;
+
+  /**
+   * @param {import("./server-process.mjs").ServerOptions} options
+   * @param {number | undefined} tlsPort
+   */
+  constructor(options, tlsPort) {
+    super(options);
+    this.#tlsPort = tlsPort;
+  }
+
+  /** @returns {number} where it speaks TLS and wants a client's certificate; throws if it was not started so. */
+  get tlsPort() {
+    if (this.#tlsPort === undefined) throw new Error("this Redis speaks no TLS");
+    return this.#tlsPort;
+  }
+
   /** @returns {string} */
   get url() {
     return `redis://127.0.0.1:${this.port}`;
@@ -21,24 +40,40 @@ export class RedisServer extends ServerProcess {
  * Starts an empty Redis that keeps its data in memory only. Options for `redis-server` in `args` win over these,
  * e.g. `["--appendonly", "yes"]`.
  *
- * @param {{ args?: readonly string[] }} [options]
+ * @param {{ args?: readonly string[], tls?: boolean }} [options] `tls`: also on a port that speaks it, to clients with a certificate.
  * @returns {Promise<RedisServer>}
  */
-export async function startRedis({ args = [] } = {}) {
+export async function startRedis({ args = [], tls = false } = {}) {
   const command = findRedis();
   if (command === undefined) throw new Error("found no redis-server on this machine");
   const port = await freePort();
   const folder = temporaryFolder("redis");
-  const server = new RedisServer({
-    name: "redis-server",
-    command,
-    args: ["--port", String(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no", ...args],
-    port,
-    folder,
-    hello: Buffer.from("PING\r\n"),
-    isReady: (answer) => answer.toString("latin1").startsWith("+PONG") || answer.toString("latin1").startsWith("-NOAUTH"),
-    startTimeoutMs: 15_000,
-  });
+  const tlsPort = tls ? await freePort() : undefined;
+  const tlsArgs = tlsPort === undefined ? [] : tlsArguments(tlsPort, folder);
+  const server = new RedisServer(
+    {
+      name: "redis-server",
+      command,
+      args: ["--port", String(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no", ...tlsArgs, ...args],
+      port,
+      folder,
+      hello: Buffer.from("PING\r\n"),
+      isReady: (answer) => answer.toString("latin1").startsWith("+PONG") || answer.toString("latin1").startsWith("-NOAUTH"),
+      startTimeoutMs: 15_000,
+    },
+    tlsPort,
+  );
   await server.start();
   return server;
+}
+
+/**
+ * @param {number} port
+ * @param {string} folder
+ * @returns {string[]}
+ */
+function tlsArguments(port, folder) {
+  const { ca, cert, key } = serverCertificates(folder);
+  const files = ["--tls-ca-cert-file", ca, "--tls-cert-file", cert, "--tls-key-file", key];
+  return ["--tls-port", String(port), ...files, "--tls-auth-clients", "yes"];
 }

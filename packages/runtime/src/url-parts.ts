@@ -13,17 +13,22 @@ export interface UrlParts {
 /** `problem` never repeats the URL: it may hold a password. */
 export type ParsedUrlParts = { readonly ok: true; readonly parts: UrlParts } | { readonly ok: false; readonly problem: string };
 
+const ESCAPES = "write / ? # : @ in a user name or password as %2F %3F %23 %3A %40";
+
 export function parseUrlParts(url: string): ParsedUrlParts {
-  const match = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?/i.exec(url);
+  const match = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?(.*)$/is.exec(url);
   if (match === null) return { ok: false, problem: "is not a URL" };
-  const [, authority = "", path = "", query = ""] = match;
+  const [, authority = "", path = "", query = "", fragment = ""] = match;
+  // What comes after an unescaped / ? or # of a password looks like a path, and what comes before it like a host.
+  if (fragment !== "" || path.includes("@") || query.includes("@"))
+    return { ok: false, problem: `holds a character that must be escaped (${ESCAPES})` };
   const at = authority.lastIndexOf("@");
   const userinfo = at === -1 ? "" : authority.slice(0, at);
   const colon = userinfo.indexOf(":");
   const address = /^(\[[^\]]*\]|[^:]*)(?::(.*))?$/.exec(authority.slice(at + 1));
   const port = address?.[2] ?? "";
   if (address === null || !/^\d{0,5}$/.test(port) || Number(port) > 65535) {
-    return { ok: false, problem: "the port is not a number (write / ? # : @ in a user name or password as %2F %3F %23 %3A %40)" };
+    return { ok: false, problem: `the port is not a number (${ESCAPES})` };
   }
   return {
     ok: true,

@@ -1,0 +1,103 @@
+/** Reads the URL of a Redis, or of the sentinels that know where one is (kombu/transport/redis.py, redis/connection.py). */
+import { parseTlsSettings, type TlsSettings } from "./tls-settings.ts";
+import { parseUrlParts, type UrlParts } from "./url-parts.ts";
+
+export interface RedisServer {
+  readonly host: string;
+  readonly port: number;
+  readonly username?: string;
+  readonly password?: string;
+  readonly db: number;
+  /** Present when the connection is encrypted. */
+  readonly tls?: TlsSettings;
+  /** A Unix socket, instead of host and port. */
+  readonly socketPath?: string;
+  /** Who knows the address of the master, instead of host and port. */
+  readonly sentinels?: readonly { readonly host: string; readonly port: number }[];
+}
+
+/** `problem` is for the user to read, and holds no password. */
+export type ParsedRedisUrl = { readonly ok: true; readonly server: RedisServer } | { readonly ok: false; readonly problem: string };
+
+const SCHEMES: Readonly<Record<string, { readonly tls: boolean; readonly port: number }>> = {
+  redis: { tls: false, port: 6379 },
+  rediss: { tls: true, port: 6379 },
+  "redis+socket": { tls: false, port: 0 },
+  sentinel: { tls: false, port: 26379 },
+};
+
+/** One server, or several sentinels separated by `;`: a failover list of two masters would spread what belongs together. Never throws. */
+export function parseRedisUrl(value: string): ParsedRedisUrl {
+  const [first = "", ...others] = splitUrls(value);
+  const parsed = parseRedisServer(first);
+  if (!parsed.ok || !isSentinel(first)) {
+    return parsed.ok && others.length > 0 ? { ok: false, problem: "must name one Redis; only sentinel:// URLs may be several" } : parsed;
+  }
+  const servers = [parsed.server];
+  for (const other of others) {
+    const next = parseRedisServer(other.includes("://") ? other : `sentinel://${other}`);
+    if (!next.ok) return next;
+    if (other.includes("://") && !isSentinel(other)) return { ok: false, problem: "must not mix sentinel:// with other schemes" };
+    servers.push(next.server);
+  }
+  return { ok: true, server: behindSentinels(servers) };
+}
+
+function splitUrls(value: string): string[] {
+  return value
+    .split(";")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
+}
+
+function isSentinel(url: string): boolean {
+  return /^sentinel:/i.test(url);
+}
+
+/** User, password, database and TLS are those of the Redis that all of the sentinels watch: whichever entry has them. */
+export function behindSentinels(servers: readonly RedisServer[]): RedisServer {
+  const all = servers.reduce((known, server) => ({ ...server, ...known, db: known.db === 0 ? server.db : known.db }));
+  return { ...all, sentinels: servers.map(({ host, port }) => ({ host, port })) };
+}
+
+/** A single URL of the schemes `redis`, `rediss`, `redis+socket` and `sentinel`. Never throws. */
+export function parseRedisServer(url: string): ParsedRedisUrl {
+  const name = /^([a-z+]+):\/\//i.exec(url)?.[1]?.toLowerCase() ?? "";
+  const scheme = SCHEMES[name];
+  if (scheme === undefined) return { ok: false, problem: `must be a URL that starts with ${Object.keys(SCHEMES).join("://, ")}://` };
+  const parsed = parseUrlParts(url);
+  if (!parsed.ok) return parsed;
+  const { host, port, username, password, query } = parsed.parts;
+  const place = name === "redis+socket" ? socketOf(parsed.parts) : databaseOf(parsed.parts);
+  if (typeof place === "string") return { ok: false, problem: place };
+  const tls = parseTlsSettings(query, scheme.tls);
+  if (!tls.ok) return tls;
+  const server = {
+    host: host ?? "127.0.0.1",
+    port: port ?? scheme.port,
+    ...(username === undefined ? {} : { username }),
+    ...(password === undefined ? {} : { password }),
+    ...(tls.settings === undefined ? {} : { tls: tls.settings }),
+    ...place,
+  };
+  return { ok: true, server };
+}
+
+type Place = Pick<RedisServer, "db" | "socketPath">;
+
+function socketOf({ path, query }: UrlParts): Place | string {
+  if (path === undefined) return "redis+socket:// must be followed by the path of a socket";
+  const db = toDatabase(query.get("virtual_host") ?? query.get("db") ?? undefined);
+  return typeof db === "string" ? db : { db, socketPath: `/${path}` };
+}
+
+function databaseOf({ path, query }: UrlParts): Place | string {
+  const db = toDatabase(path ?? query.get("virtual_host") ?? query.get("db") ?? undefined);
+  return typeof db === "string" ? db : { db };
+}
+
+function toDatabase(text: string | undefined): number | string {
+  const digits = (text ?? "").replace(/^\//, "");
+  if (digits === "") return 0;
+  return /^\d{1,6}$/.test(digits) ? Number(digits) : "the path of a Redis URL must be the number of a database, such as /0";
+}

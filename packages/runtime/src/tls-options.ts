@@ -1,0 +1,96 @@
+/** TLS settings as Node wants them, and its errors as users want them. */
+import { readFileSync } from "node:fs";
+import { isIP } from "node:net";
+import { checkServerIdentity, type ConnectionOptions } from "node:tls";
+import { ConfigError, toError } from "./errors.ts";
+import type { TlsSettingNames, TlsSettings } from "./tls-settings.ts";
+
+export type TlsOptions = Pick<ConnectionOptions, "rejectUnauthorized" | "checkServerIdentity" | "servername"> & {
+  readonly ca?: Buffer;
+  readonly cert?: Buffer;
+  readonly key?: Buffer;
+};
+
+export interface TlsContext {
+  /** The variable that holds the URL. */
+  readonly variable: string;
+  readonly names: TlsSettingNames;
+  /** The server's host as the URL has it; absent where it is known only later. */
+  readonly host?: string;
+}
+
+/**
+ * `ca`, `cert` and `key` read their files anew each time they are asked for, and give what they last read when that fails: whoever keeps
+ * these options for later connections uses renewed certificates.
+ *
+ * @throws {ConfigError} when a file cannot be read now.
+ */
+export function toTlsOptions(settings: TlsSettings, { variable, names, host }: TlsContext): TlsOptions {
+  const { verify, checkHostname, serverName, caFile, certFile, keyFile } = settings;
+  if (keyFile !== undefined && certFile === undefined) {
+    throw new ConfigError([`${variable}: ${names.key} needs ${names.cert}, the certificate that the key belongs to`]);
+  }
+  const name = serverName ?? host;
+  const options: TlsOptions = {
+    rejectUnauthorized: verify,
+    checkServerIdentity: checkHostname ? (peer, certificate) => checkServerIdentity(serverName ?? peer, certificate) : () => undefined,
+    // Node sends no name unless told to; an address is none (RFC 6066, section 3).
+    ...(name === undefined || isIP(name) !== 0 ? {} : { servername: name }),
+  };
+  const file = (key: "ca" | "cert" | "key", setting: string, path: string): void => {
+    const read = reader(`${variable}: ${setting}`, path);
+    Object.defineProperty(options, key, { get: read, enumerable: true, configurable: true });
+  };
+  if (caFile !== undefined) file("ca", names.ca, caFile);
+  if (certFile !== undefined) {
+    file("cert", names.cert, certFile);
+    // Python takes a certificate file that holds its key too.
+    file("key", keyFile === undefined ? names.cert : names.key, keyFile ?? certFile);
+  }
+  return options;
+}
+
+function reader(what: string, path: string): () => Buffer {
+  let last: Buffer;
+  try {
+    last = readFileSync(path);
+  } catch (thrown) {
+    const { code } = toError(thrown) as NodeJS.ErrnoException;
+    throw new ConfigError([`${what} names a file that cannot be read (${code ?? "error"}): ${path}`]);
+  }
+  return () => {
+    try {
+      last = readFileSync(path);
+    } catch {
+      // In the middle of its renewal.
+    }
+    return last;
+  };
+}
+
+/** What to tell a user when the two sides do not agree on TLS or each other's certificates; undefined for any other error. */
+export function tlsProblem(error: Error, names: TlsSettingNames): string | undefined {
+  const { code = "" } = error as NodeJS.ErrnoException;
+  if (code === "ERR_SSL_WRONG_VERSION_NUMBER" || code === "ERR_SSL_PACKET_LENGTH_TOO_LONG") return "it does not speak TLS on this port";
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID" || code === "HOSTNAME_MISMATCH") {
+    return `its certificate is not trusted: it is for another host (${error.message}); say which with ${names.serverName}, or turn that check off with ${names.noHostCheck}`;
+  }
+  if (SERVER_NOT_TRUSTED.test(code)) {
+    return `its certificate is not trusted (${error.message}); name its authority with ${names.ca}, or turn the check off with ${names.noCheck}`;
+  }
+  if (CLIENT_CERTIFICATE_MISSING.test(code)) return `it wants a certificate of ours; name one with ${names.cert} and ${names.key}`;
+  if (CLIENT_NOT_TRUSTED.test(code))
+    return `it does not accept our certificate (${code}); name another with ${names.cert} and ${names.key}`;
+  if (KEY_UNUSABLE.test(code))
+    return `our certificate or its key cannot be used (${code}); see ${names.ca}, ${names.cert} and ${names.key}`;
+  return undefined;
+}
+
+/** OpenSSL's verification errors as Node names them. */
+const SERVER_NOT_TRUSTED = /^(CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)/;
+/** What a server answers to a client without a certificate: TLS 1.3, and 1.2. */
+const CLIENT_CERTIFICATE_MISSING = /^ERR_SSL_(TLSV13_ALERT_CERTIFICATE_REQUIRED|(SSLV3|TLSV1)_ALERT_HANDSHAKE_FAILURE)$/;
+const CLIENT_NOT_TRUSTED =
+  /^ERR_SSL_(SSLV3|TLSV1|TLSV13)_ALERT_(BAD_CERTIFICATE|UNKNOWN_CA|CERTIFICATE_(EXPIRED|REVOKED|UNKNOWN)|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED)$/;
+/** Files that hold no certificate or key, or not the two that belong together. */
+const KEY_UNUSABLE = /^ERR_(OSSL_(PEM|X509|EVP|UNSUPPORTED)|SSL_(PEM|KEY|EE_KEY)|CRYPTO_)/;
