@@ -1,4 +1,4 @@
-/** Asks PostgreSQL for an answer while no batch does, so that `/readyz` tells that it is gone. */
+/** Tells `/readyz` whether PostgreSQL answers: asks it while no batch does, and notices when batches wait in vain. */
 import type { Database } from "@celery-metrics-exporter/db";
 import { backoffMs, toError, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -7,29 +7,40 @@ export interface DatabaseProbeOptions {
   readonly database: Pick<Database, "ping">;
   readonly component: ComponentHealth;
   readonly logger: Logger;
-  /** While batches are at work they tell as much, and a ping would only wait behind them for a connection. */
-  readonly isBusy: () => boolean;
+  /**
+   * For how long statements of batches have run without an answer to any; undefined while none runs. A ping would only wait behind them for a
+   * connection.
+   */
+  readonly silentMs: () => number | undefined;
   readonly intervalMs?: number;
 }
 
 const INTERVAL_MS = 10_000;
+const TICK_MS = 1_000;
+/** A batch takes tens of milliseconds: PostgreSQL hangs, or somebody has locked the table. */
+const PATIENCE_MS = 5_000;
 
 /** Works from its creation, where the database is taken to be up, until `stop`. */
 export class DatabaseProbe {
   readonly #options: DatabaseProbeOptions;
+  readonly #intervalMs: number;
   readonly #stopped = new AbortController();
   readonly #done: Promise<void>;
   #early = new AbortController();
+  #askAt: number;
   #failures = 0;
 
   constructor(options: DatabaseProbeOptions) {
     this.#options = options;
+    this.#intervalMs = options.intervalMs ?? INTERVAL_MS;
+    this.#askAt = performance.now() + this.#intervalMs;
     options.component.up();
     this.#done = this.#work();
   }
 
   /** Asks at once: a connection was lost, which may be the only one. */
   askNow(): void {
+    this.#askAt = 0;
     this.#early.abort();
   }
 
@@ -51,26 +62,33 @@ export class DatabaseProbe {
     for (;;) {
       await this.#wait();
       if (this.#stopped.signal.aborted) return;
-      if (!this.#options.isBusy()) await this.#ask();
+      const silentMs = this.#options.silentMs();
+      if (silentMs === undefined) await this.#askWhenDue();
+      else if (silentMs >= PATIENCE_MS) this.#failed(`PostgreSQL has not answered for ${Math.round(silentMs / 1_000)} s`);
     }
   }
 
-  async #ask(): Promise<void> {
-    const { database, component, logger } = this.#options;
+  async #askWhenDue(): Promise<void> {
+    if (this.#failures === 0 && performance.now() < this.#askAt) return;
+    this.#askAt = performance.now() + this.#intervalMs;
     try {
-      await database.ping();
+      await this.#options.database.ping();
       this.answered();
     } catch (thrown) {
-      const reason = toError(thrown).message;
-      component.down(reason);
-      if (this.#failures === 0) logger.warn({ reason }, "PostgreSQL does not answer, asking again until it does");
-      this.#failures++;
+      this.#failed(toError(thrown).message);
     }
+  }
+
+  #failed(reason: string): void {
+    const { component, logger } = this.#options;
+    component.down(reason);
+    if (this.#failures === 0) logger.warn({ reason }, "PostgreSQL does not answer, asking again until it does");
+    this.#failures++;
   }
 
   async #wait(): Promise<void> {
-    const { intervalMs = INTERVAL_MS } = this.#options;
-    const waitMs = this.#failures === 0 ? intervalMs : backoffMs(this.#failures - 1, { firstMs: 500, maxMs: 5_000 });
+    const waitMs =
+      this.#failures === 0 ? Math.min(this.#intervalMs, TICK_MS) : backoffMs(this.#failures - 1, { firstMs: 500, maxMs: 5_000 });
     const signal = AbortSignal.any([this.#stopped.signal, this.#early.signal]);
     // Only an abort ends it early.
     await sleep(waitMs, undefined, { signal, ref: false }).catch(() => {});

@@ -19,6 +19,8 @@ class PostgresExporter implements Exporter {
   #probe: DatabaseProbe | undefined;
   /** Statements of batches that run. */
   #running = 0;
+  /** When the last of them was answered, or the first of them began. */
+  #answeredAt = 0;
   #retention: Retention | undefined;
 
   constructor(context: ExporterContext<Config>) {
@@ -41,7 +43,7 @@ class PostgresExporter implements Exporter {
     this.#database = database;
     await checkMigrated(database);
     logger.info({ database: database.address }, "connected to PostgreSQL");
-    this.#probe = new DatabaseProbe({ database, component, logger, isBusy: () => this.#running > 0 });
+    this.#probe = new DatabaseProbe({ database, component, logger, silentMs: () => this.#silentMs() });
     if (config.POSTGRES_RETENTION_DAYS > 0) {
       this.#retention = new Retention({ database, days: config.POSTGRES_RETENTION_DAYS, logger, metrics });
     }
@@ -64,7 +66,7 @@ class PostgresExporter implements Exporter {
   async #run(signal: AbortSignal, work: (database: Database) => Promise<unknown>): Promise<void> {
     if (this.#database === undefined) throw new Error("the postgres exporter has not been started");
     signal.throwIfAborted();
-    this.#running++;
+    if (this.#running++ === 0) this.#answeredAt = performance.now();
     try {
       await abortable(work(this.#database), signal);
       this.#probe?.answered();
@@ -72,6 +74,11 @@ class PostgresExporter implements Exporter {
       throw thrown instanceof RefusedDataError ? new PermanentError(thrown.message) : thrown;
     } finally {
       this.#running--;
+      this.#answeredAt = performance.now();
     }
+  }
+
+  #silentMs(): number | undefined {
+    return this.#running === 0 ? undefined : performance.now() - this.#answeredAt;
   }
 }

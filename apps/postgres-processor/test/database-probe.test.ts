@@ -52,7 +52,7 @@ describe("the readiness of an idle exporter", () => {
 describe("a probe", () => {
   test("finds by itself a loss that no connection tells of", () =>
     withProbe(
-      () => false,
+      () => undefined,
       async () => {
         await server.kill();
         await expect.poll(state, { timeout: 3_000 }).toMatch(/does not serve/);
@@ -62,7 +62,7 @@ describe("a probe", () => {
   test("asks nothing while batches run, and takes their success for an answer", async () => {
     let busy = true;
     await withProbe(
-      () => busy,
+      () => (busy ? 100 : undefined),
       async (probe) => {
         await server.kill();
         await new Promise((resolve) => setTimeout(resolve, 300));
@@ -76,9 +76,24 @@ describe("a probe", () => {
     );
   });
 
+  test("tells that batches wait in vain for an answer", async () => {
+    let silentMs = 4_000;
+    await withProbe(
+      () => silentMs,
+      async (probe) => {
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        expect(state()).toBe("up");
+        silentMs = 6_000;
+        await expect.poll(state, { timeout: 3_000 }).toBe("PostgreSQL has not answered for 6 s");
+        probe.answered();
+        expect(state()).toBe("up");
+      },
+    );
+  });
+
   test("asks nothing more once stopped", () =>
     withProbe(
-      () => false,
+      () => undefined,
       async (probe) => {
         await probe.stop();
         await server.kill();
@@ -89,9 +104,9 @@ describe("a probe", () => {
     ));
 });
 
-async function withProbe(isBusy: () => boolean, work: (probe: DatabaseProbe) => Promise<void>): Promise<void> {
+async function withProbe(silentMs: () => number | undefined, work: (probe: DatabaseProbe) => Promise<void>): Promise<void> {
   const database: Database = await connectDatabase({ url: server.url });
-  const probe = new DatabaseProbe({ database, component: health.component("database"), logger, isBusy, intervalMs: 50 });
+  const probe = new DatabaseProbe({ database, component: health.component("database"), logger, silentMs, intervalMs: 50 });
   try {
     await work(probe);
   } finally {

@@ -12,9 +12,7 @@ export type Fault = "unavailable" | "unmigrated" | "denied" | "data" | "unknown"
 const BY_CODE: Readonly<Record<string, Fault>> = {
   "25006": "unavailable", // read_only_sql_transaction: connected to a standby, as during a failover
   "42501": "denied", // insufficient_privilege
-  "55006": "unavailable", // object_in_use
-  "55P03": "unavailable", // lock_not_available
-  "57014": "unavailable", // query_canceled: statement_timeout
+  "25P04": "unavailable", // transaction_timeout
 };
 
 const BY_CLASS: Readonly<Record<string, Fault>> = {
@@ -28,7 +26,8 @@ const BY_CLASS: Readonly<Record<string, Fault>> = {
   "42": "unmigrated", // syntax error or access rule violation: no such table, column or key. Never the rows' fault, so never split for it
   "53": "unavailable", // insufficient resources: disk full, too many connections
   "54": "data", // program limit exceeded: an id too long for the index, JSON nested too deep
-  "57": "unavailable", // operator intervention: shutting down, starting up, database dropped
+  "55": "unavailable", // object not in prerequisite state: the database takes no connections (55000), a lock is not to be had (55P03)
+  "57": "unavailable", // operator intervention: shutting down, starting up, statement_timeout (57014)
   "58": "unavailable", // system error outside of PostgreSQL: I/O
 };
 
