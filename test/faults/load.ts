@@ -1,7 +1,7 @@
 /** A stream of synthetic tasks at a steady rate, or as one burst, and the truth about them. */
 import { randomUUID } from "node:crypto";
 import { seededRandom } from "@celery-metrics-exporter/testkit";
-import type { Publisher } from "./publisher.ts";
+import { toFrames, type Frame, type Publisher } from "./publisher.ts";
 import { syntheticTask, type ExpectedTask, type WireEvent } from "./synthetic-task.ts";
 
 export interface LoadOptions {
@@ -81,7 +81,7 @@ export class Load implements Truth {
     this.#due.delete(this.#tick);
     this.#tick += 1;
     this.events += events.length;
-    if (events.length > 0) await this.#publisher.publish(events);
+    if (events.length > 0) await this.#publisher.publish(toFrames(events));
   }
 
   #add(): void {
@@ -97,18 +97,29 @@ export class Load implements Truth {
   }
 }
 
-/** At least this many events as fast as the broker takes them, tasks overlapping as on busy workers. */
-export async function burst(publisher: Publisher, events: number, seed = 1): Promise<Truth> {
+/** What a burst publishes, made before: making it takes longer than publishing it. */
+export interface PreparedBurst extends Truth {
+  readonly frames: readonly (readonly Frame[])[];
+}
+
+/** At least this many events, tasks overlapping as on busy workers. */
+export function prepareBurst(events: number, seed = 1): PreparedBurst {
   const random = seededRandom(seed);
   const tasks: ExpectedTask[] = [];
-  let published = 0;
-  while (published < events) {
+  const frames: Frame[][] = [];
+  let prepared = 0;
+  while (prepared < events) {
     const lives = Array.from({ length: BURST_TASKS }, () => syntheticTask(randomUUID(), Date.now() * MICROSECONDS_PER_MS, random));
     const inOrder = lives.flatMap((life) => life.events).sort((one, other) => one.timestamp - other.timestamp);
-    tasks.push(...lives.map(({ expected }) => expected));
-    published += inOrder.length;
-    await publisher.publish(inOrder);
+    for (const { expected } of lives) tasks.push(expected);
+    prepared += inOrder.length;
+    frames.push(toFrames(inOrder));
   }
+  return { tasks, events: prepared, frames };
+}
+
+/** Publishes as fast as the broker takes it. Resolves when the broker has it all. */
+export async function publishBurst(publisher: Publisher, { frames }: PreparedBurst): Promise<void> {
+  for (const some of frames) await publisher.publish(some);
   await publisher.settled();
-  return { tasks, events: published };
 }

@@ -6,7 +6,7 @@ import { Redis } from "ioredis";
 import type { WireEvent } from "./synthetic-task.ts";
 
 /** One message of the broker. */
-interface Frame {
+export interface Frame {
   readonly routingKey: string;
   readonly hostname: string;
   readonly body: Buffer;
@@ -14,7 +14,7 @@ interface Frame {
 
 export interface Publisher {
   /** Resolves when the frames are on their way; `settled` tells when the broker has them. */
-  publish(events: readonly WireEvent[]): Promise<void>;
+  publish(frames: readonly Frame[]): Promise<void>;
   /** Resolves when the broker has taken everything published, however often it was away. */
   settled(): Promise<void>;
   close(): Promise<void>;
@@ -30,7 +30,7 @@ export async function connectPublisher(brokerUrl: string): Promise<Publisher> {
 }
 
 /** Events of clients are single, those of each worker are lists of up to 24. */
-function toFrames(events: readonly WireEvent[]): Frame[] {
+export function toFrames(events: readonly WireEvent[]): Frame[] {
   const single = events.filter(({ type }) => type === "task-sent").map((event) => frame("task.sent", event.hostname, event));
   const byWorker = new Map<string, WireEvent[]>();
   for (const event of events.filter(({ type }) => type !== "task-sent")) {
@@ -70,12 +70,12 @@ class RabbitmqPublisher implements Publisher {
     return publisher;
   }
 
-  async publish(events: readonly WireEvent[]): Promise<void> {
-    for (const one of toFrames(events)) {
+  async publish(frames: readonly Frame[]): Promise<void> {
+    for (const one of frames) {
       this.#unconfirmed.add(one);
       const channel = await this.#channel;
       if (this.#unconfirmed.has(one) && !this.#send(channel, one)) {
-        await Promise.race([once(channel, "drain"), once(channel, "close")]);
+        await drained(channel);
       }
     }
   }
@@ -125,6 +125,13 @@ class RabbitmqPublisher implements Publisher {
   }
 }
 
+/** Resolves when the connection has room again, or is gone. */
+async function drained(channel: ConfirmChannel): Promise<void> {
+  const done = new AbortController();
+  const { signal } = done;
+  await Promise.race([once(channel, "drain", { signal }), once(channel, "close", { signal })]).finally(() => done.abort());
+}
+
 class RedisPublisher implements Publisher {
   readonly #redis: Redis;
   readonly #db: number;
@@ -139,9 +146,9 @@ class RedisPublisher implements Publisher {
     return new RedisPublisher(redis, Number(new URL(url).pathname.slice(1) || "0"));
   }
 
-  async publish(events: readonly WireEvent[]): Promise<void> {
+  async publish(frames: readonly Frame[]): Promise<void> {
     const pipeline = this.#redis.pipeline();
-    for (const one of toFrames(events)) pipeline.publish(`/${this.#db}.${EXCHANGE}/${one.routingKey}`, envelope(one));
+    for (const one of frames) pipeline.publish(`/${this.#db}.${EXCHANGE}/${one.routingKey}`, envelope(one));
     const answers = (await pipeline.exec()) ?? [];
     const unheard = answers.filter(([error, listeners]) => error !== null || Number(listeners) === 0).length;
     if (unheard > 0) throw new Error(`${unheard} frames were heard by nobody`);

@@ -37,18 +37,18 @@ export class DatagramThread extends EventEmitter {
   }
 
   close() {
-    this.#worker.postMessage("close");
+    this.#worker.postMessage("close", []);
   }
 }
 
 if (!isMainThread && parentPort !== null && typeof workerData?.port === "number") {
   const parent = parentPort;
   const socket = createSocket("udp4");
-  socket.on("message", (datagram) => parent.postMessage(datagram));
+  socket.on("message", (datagram) => parent.postMessage(datagram, []));
   socket.bind(workerData.port, "127.0.0.1", () => {
     // As far as the system allows: a thread too may wait for a core.
     socket.setRecvBufferSize(RECEIVE_BUFFER_BYTES);
-    parent.postMessage(socket.address().port);
+    parent.postMessage(socket.address().port, []);
   });
   parent.once("message", () => {
     socket.close();

@@ -1,0 +1,62 @@
+/** Bursts, as fast as the broker takes them: every event comes through, and how fast. */
+import { createVhost, startRedis } from "@celery-metrics-exporter/testkit";
+import { afterEach, describe, expect, it } from "vitest";
+import { prepareBurst, publishBurst } from "./load.ts";
+import { sumOf } from "./own-metrics.ts";
+import { scaled } from "./scale.ts";
+import { startScene, type Scene } from "./scene.ts";
+import { expectMetrics, expectRows } from "./truth.ts";
+
+const DRAIN_TIMEOUT_MS = scaled(60_000, 300_000);
+
+/** What the receiver counts when it could not keep something. */
+const LOSSES = ["messages_dropped_total", "broker_gaps_total", "events_shed_total"];
+
+const releases: (() => Promise<unknown>)[] = [];
+
+afterEach(async () => {
+  for (const release of releases.splice(0).reverse()) await release();
+});
+
+/** A broker of either kind: URL of an empty one. */
+const brokers = {
+  RabbitMQ: async (): Promise<string> => {
+    const vhost = await createVhost();
+    releases.push(() => vhost.drop());
+    return vhost.url;
+  },
+  // With its default limits: it cuts off a subscriber that reads too slowly.
+  Redis: async (): Promise<string> => {
+    const redis = await startRedis();
+    releases.push(() => redis.stop());
+    return `${redis.url}/0`;
+  },
+} as const;
+
+async function start(brokerUrl: string, receivers: number): Promise<Scene> {
+  const processes = { receiver: receivers, "datadog-processor": 2, "postgres-processor": 2 };
+  const scene = await startScene({ brokerUrl, processes });
+  releases.push(() => scene.close());
+  return scene;
+}
+
+describe("a burst loses nothing", () => {
+  it.each([
+    { broker: "RabbitMQ", events: scaled(40_000, 400_000), receivers: 2 },
+    { broker: "Redis", events: scaled(20_000, 200_000), receivers: 1 },
+  ] as const)("$events events from $broker", async ({ broker, events, receivers }) => {
+    const { fleet, publisher, database, sink } = await start(await brokers[broker](), receivers);
+    const truth = prepareBurst(events);
+    const began = Date.now();
+    await publishBurst(publisher, truth);
+    const published = Date.now();
+    for (const loss of LOSSES) expect(await sumOf(fleet.processes("receiver"), loss), loss).toBe(0);
+    await expectRows(database, truth, { timeoutMs: DRAIN_TIMEOUT_MS });
+    await expectMetrics(sink, truth, { timeoutMs: DRAIN_TIMEOUT_MS });
+    const done = Date.now();
+    const perSecond = (until: number): number => Math.round((truth.events / (until - began)) * 1_000);
+    console.info(
+      `${broker}: ${truth.events} events, published at ${perSecond(published)}/s, all through at ${perSecond(done)}/s, ${done - published} ms after the last`,
+    );
+  });
+});
