@@ -1,15 +1,17 @@
 /** A broker's message to events. Pure; never throws, whatever the bytes are. */
+import { TooLargeError, checkSize } from "./bounds.ts";
 import { decodeText } from "./character-set.ts";
 import type { CeleryEvent } from "./event.ts";
-import { excerptOfBytes, excerptOfText, excerptOfValue } from "./excerpt.ts";
-import type { Decoded, Frame, RejectReason, Rejected } from "./frame.ts";
+import { excerptOfBytes, excerptOfEncoded, excerptOfText } from "./excerpt.ts";
+import type { Decoded, Frame, ReadAs, RejectReason } from "./frame.ts";
 import { parseMsgpack } from "./msgpack.ts";
 import { Refusal, normalise } from "./normalise.ts";
 import { parsePythonJson } from "./python-json.ts";
+import { Rejects } from "./rejects.ts";
 import { parseYaml } from "./yaml.ts";
 
-/** So many rejects of one frame have an entry each; a frame of a million numbers must not become a million dead letters. */
-const MAX_DESCRIBED = 100;
+/** A content type or encoding that is longer is not kept. */
+const MAX_WORD_LENGTH = 128;
 
 /**
  * Decodes a message: one event, or a list of them (`task.multi`, celery/events/dispatcher.py). A bad event in a list is rejected alone.
@@ -18,21 +20,16 @@ const MAX_DESCRIBED = 100;
 export function decodeFrame(frame: Frame): Decoded {
   switch (mediaType(frame.contentType)) {
     case "application/json":
-      return decodeTextual(frame, parsePythonJson, "the body is not JSON");
+      return decodeBody(frame, { read: () => parsePythonJson(textOf(frame)), complaint: "the body is not JSON", isText: true });
     case "application/x-yaml":
-      return decodeTextual(frame, parseYaml, "the body is not plain YAML, or too long");
+      return decodeBody(frame, { read: () => parseYaml(textOf(frame)), complaint: "the body is not plain YAML", isText: true });
     case "application/x-msgpack":
-      return decodeMsgpack(frame);
+      return decodeBody(frame, { read: () => parseMsgpack(bytesOf(frame)), complaint: "the body is not msgpack in bytes", isText: false });
     case "application/x-python-serialize":
-      return reject("pickle", 'pickled events are never loaded; set event_serializer = "json" in Celery', excerpt(frame.body));
+      return reject("pickle", 'pickled events are never loaded; set event_serializer = "json" in Celery', frame);
     default:
-      return reject("content_type", "the content type is not JSON, msgpack or YAML", excerpt(frame.body));
+      return reject("content_type", "the content type is not JSON, msgpack or YAML", frame);
   }
-}
-
-/** A message that is rejected as a whole. */
-export function reject(reason: RejectReason, detail: string, raw: string): Decoded {
-  return { events: [], rejected: [{ reason, detail, raw, count: 1 }] };
 }
 
 /** Without its parameters; absent means JSON. */
@@ -42,27 +39,49 @@ function mediaType(contentType: string | undefined): string {
   return type.trim().toLowerCase();
 }
 
-function decodeTextual(frame: Frame, parse: (text: string) => unknown, complaint: string): Decoded {
-  const text = typeof frame.body === "string" ? frame.body : decodeText(frame.body, frame.contentEncoding);
-  if (text === undefined) return reject("content_encoding", "the content encoding is unknown", excerpt(frame.body));
+interface Format {
+  readonly read: () => unknown;
+  /** What is wrong when it cannot be read. */
+  readonly complaint: string;
+  readonly isText: boolean;
+}
+
+function decodeBody(frame: Frame, { read, complaint, isText }: Format): Decoded {
   let value: unknown;
   try {
-    value = parse(text);
-  } catch {
-    return reject("body", complaint, excerptOfText(text));
+    checkSize(frame.body);
+    value = read();
+  } catch (thrown) {
+    if (thrown instanceof TooLargeError) return reject("too_large", thrown.message, frame, isText);
+    if (thrown instanceof UnknownEncoding) return reject("content_encoding", "the content encoding is unknown", frame);
+    return reject("body", complaint, frame, isText);
   }
   return toDecoded(value);
 }
 
-function decodeMsgpack({ body }: Frame): Decoded {
-  if (typeof body === "string") return reject("body", "a msgpack body must be bytes", excerptOfText(body));
-  let value: unknown;
-  try {
-    value = parseMsgpack(body);
-  } catch {
-    return reject("body", "the body is not msgpack", excerptOfBytes(body));
-  }
-  return toDecoded(value);
+class UnknownEncoding extends Error {}
+
+function textOf({ body, contentEncoding }: Frame): string {
+  const text = typeof body === "string" ? body : decodeText(body, contentEncoding);
+  if (text === undefined) throw new UnknownEncoding();
+  return text;
+}
+
+function bytesOf({ body }: Frame): Uint8Array {
+  if (typeof body === "string") throw new Error("msgpack: no bytes");
+  return body;
+}
+
+/** A message that is rejected as a whole. Bytes that should be text are kept as text, for people to read. */
+function reject(reason: RejectReason, detail: string, { body, contentType, contentEncoding }: Frame, isText = false): Decoded {
+  const text = typeof body === "string" ? excerptOfText(body) : isText ? excerptOfEncoded(body, contentEncoding) : undefined;
+  const { raw, isWhole } = text ?? excerptOfBytes(body as Uint8Array);
+  const readAs: ReadAs = {
+    ...(contentType !== undefined && { contentType }),
+    ...(text === undefined && { base64: true, ...(contentEncoding !== undefined && { contentEncoding }) }),
+  };
+  const isKept = isWhole && [contentType, contentEncoding].every((word = "") => word.length <= MAX_WORD_LENGTH);
+  return { events: [], rejected: [{ reason, detail, raw, ...(isKept && { readAs }), count: 1 }] };
 }
 
 function toDecoded(value: unknown): Decoded {
@@ -74,26 +93,4 @@ function toDecoded(value: unknown): Decoded {
     else events.push(event);
   }
   return { events, rejected: rejects.entries };
-}
-
-/** The rejects of one frame: few entries, however many there are. */
-class Rejects {
-  readonly entries: Rejected[] = [];
-  readonly #folded = new Map<Refusal, { count: number }>();
-
-  add(refusal: Refusal, item: unknown): void {
-    const folded = this.#folded.get(refusal);
-    if (folded !== undefined) {
-      folded.count += 1;
-      return;
-    }
-    const { reason, detail } = refusal;
-    const entry = { reason, detail, raw: excerptOfValue(item), count: 1 };
-    if (this.entries.length >= MAX_DESCRIBED) this.#folded.set(refusal, entry);
-    this.entries.push(entry);
-  }
-}
-
-function excerpt(body: Uint8Array | string): string {
-  return typeof body === "string" ? excerptOfText(body) : excerptOfBytes(body);
 }

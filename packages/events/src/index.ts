@@ -1,4 +1,5 @@
 export { eventChannels, type EventChannels, type EventChannelsOptions } from "./channels.ts";
+export { decodeAgain } from "./decode-again.ts";
 export { decodeFrame } from "./decode.ts";
 export { decodeEnvelope } from "./envelope.ts";
 export {
@@ -21,7 +22,7 @@ export {
   type WorkerEvent,
 } from "./event.ts";
 export { MAX_ID_LENGTH } from "./fields.ts";
-export type { Decoded, Frame, RejectReason, Rejected } from "./frame.ts";
+export type { Decoded, Frame, ReadAs, RejectReason, Rejected } from "./frame.ts";
 export { MAX_TIMESTAMP, toMicroseconds } from "./microseconds.ts";
 export { parsePythonLiteral, type JsonValue, type PythonLiteral } from "./python-literal.ts";
 export { PRECEDENCE, STATE_RANK, isFinal, precedenceOf, stateOf, type Precedence, type TaskState } from "./task-state.ts";

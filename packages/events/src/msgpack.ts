@@ -6,12 +6,14 @@
  * claims must be there, nesting is bounded, and no extension passes.
  */
 import { Unpackr } from "msgpackr";
-
-const MAX_DEPTH = 100;
+import { Census, SMALL_BODY } from "./bounds.ts";
 
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: "number" });
 
-/** @throws Error where the bytes are not exactly one msgpack value within these bounds. */
+/**
+ * @throws {TooLargeError} past a bound.
+ * @throws {Error} where the bytes are not exactly one msgpack value.
+ */
 export function parseMsgpack(bytes: Uint8Array): unknown {
   checkStructure(bytes);
   return unpackr.unpack(bytes);
@@ -34,24 +36,33 @@ const FIXED_CONTENT: Readonly<Record<number, number>> = {
   0xd3: 8,
 };
 
+/** A list or map that is being walked. */
+interface Level {
+  /** Values still to come; a map's entry is two. */
+  left: number;
+  readonly isMap: boolean;
+}
+
 function checkStructure(bytes: Uint8Array): void {
-  /** Values still to come on each open level. */
-  const open = [1];
+  const census = new Census();
+  const open: Level[] = [{ left: 1, isMap: false }];
   let position = 0;
-  while (open.length > 0) {
-    const level = open.length - 1;
-    const left = open[level] ?? 0;
-    if (left === 0) {
+  for (let level = open[0]; level !== undefined; level = open.at(-1)) {
+    if (level.left === 0) {
       open.pop();
       continue;
     }
-    open[level] = left - 1;
-    const { contentBytes, children, headBytes } = readHead(bytes, position);
-    position += headBytes + contentBytes;
+    const isKey = level.isMap && level.left % 2 === 0;
+    level.left -= 1;
+    const { contentBytes, children, headBytes, isMap = false } = readHead(bytes, position);
+    const content = position + headBytes;
+    position = content + contentBytes;
     if (position > bytes.length) throw new Error("msgpack: length beyond the end");
+    if (!isKey) census.value();
+    else if (bytes.length > SMALL_BODY) census.key(Buffer.from(bytes.buffer, bytes.byteOffset + content, contentBytes).toString("latin1"));
     if (children === 0) continue;
-    if (open.length >= MAX_DEPTH) throw new Error("msgpack: nested too deeply");
-    open.push(children);
+    census.depth(open.length);
+    open.push({ left: children, isMap });
   }
 }
 
@@ -60,13 +71,14 @@ interface Head {
   readonly contentBytes: number;
   /** Values inside; a map's entry is two. */
   readonly children: number;
+  readonly isMap?: true;
 }
 
 function readHead(bytes: Uint8Array, position: number): Head {
   const head = bytes[position];
   if (head === undefined) throw new Error("msgpack: ends too early");
   if (head <= 0x7f || head >= 0xe0) return { headBytes: 1, contentBytes: 0, children: 0 };
-  if (head <= 0x8f) return { headBytes: 1, contentBytes: 0, children: (head & 0x0f) * 2 };
+  if (head <= 0x8f) return { headBytes: 1, contentBytes: 0, children: (head & 0x0f) * 2, isMap: true };
   if (head <= 0x9f) return { headBytes: 1, contentBytes: 0, children: head & 0x0f };
   if (head <= 0xbf) return { headBytes: 1, contentBytes: head & 0x1f, children: 0 };
   const fixed = FIXED_CONTENT[head];
@@ -86,9 +98,9 @@ function readHead(bytes: Uint8Array, position: number): Head {
     case 0xdd:
       return { headBytes: 5, contentBytes: 0, children: lengthAt(bytes, position, 4) };
     case 0xde:
-      return { headBytes: 3, contentBytes: 0, children: lengthAt(bytes, position, 2) * 2 };
+      return { headBytes: 3, contentBytes: 0, children: lengthAt(bytes, position, 2) * 2, isMap: true };
     case 0xdf:
-      return { headBytes: 5, contentBytes: 0, children: lengthAt(bytes, position, 4) * 2 };
+      return { headBytes: 5, contentBytes: 0, children: lengthAt(bytes, position, 4) * 2, isMap: true };
     default:
       throw new Error("msgpack: extension type");
   }

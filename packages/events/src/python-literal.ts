@@ -166,7 +166,8 @@ class LiteralParser {
     const match = NUMBER.exec(this.#text);
     if (match === null) return UNREADABLE;
     this.#position = NUMBER.lastIndex;
-    const value = Number(match[0]);
+    // JSON has no -0: adding 0 makes it 0.
+    const value = Number(match[0]) + 0;
     const isInteger = match[1] === undefined && match[2] === undefined;
     return (isInteger ? Number.isSafeInteger(value) : Number.isFinite(value)) ? value : UNREADABLE;
   }

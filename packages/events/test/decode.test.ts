@@ -157,17 +157,17 @@ describe("rejected messages", () => {
       '{"type":"task-started","uuid":"a","timestamp":null}',
     ],
   ])("%s: %s", (reason, _given, given, raw) => {
-    expect(decodeFrame(given)).toEqual({
+    expect(decodeFrame(given)).toMatchObject({
       events: [],
       rejected: [{ reason, detail: expect.stringMatching(/^\S.{10,120}\S$/), raw, count: 1 }],
     });
   });
 
-  it("keeps at most 2,048 characters of each, and no half of one", () => {
-    const long = `${"x".repeat(2_047)}😀`;
-    expect(decodeFrame(frame(long)).rejected[0]?.raw).toBe(`${"x".repeat(2_047)}\uFFFD`);
-    expect(decodeFrame(frame(Buffer.alloc(9_999, "x"), "text/plain")).rejected[0]?.raw).toHaveLength(2_048);
-    expect(decodeFrame(frame(json({ type: long }))).rejected[0]?.raw).toHaveLength(2_048);
+  it("keeps at most 4,096 characters of each, and no half of one", () => {
+    const long = `${"x".repeat(4_095)}😀`;
+    expect(decodeFrame(frame(long)).rejected[0]?.raw).toBe(`${"x".repeat(4_095)}\uFFFD`);
+    expect(decodeFrame(frame(Buffer.alloc(9_999, "x"), "text/plain")).rejected[0]?.raw).toHaveLength(4_096);
+    expect(decodeFrame(frame(json({ type: long }))).rejected[0]?.raw).toHaveLength(4_096);
   });
 });
 
@@ -185,13 +185,6 @@ describe("lists (task.multi)", () => {
     expect(decodeFrame(frame("[]"))).toEqual({ events: [], rejected: [] });
   });
 
-  it("decodes 100,000 events in one list", () => {
-    const list = Array.from({ length: 100_000 }, (_, index) => taskStarted({ uuid: `task-${index}` }));
-    const { events, rejected } = decodeFrame(frame(json(list)));
-    expect(events).toEqual(list);
-    expect(rejected).toEqual([]);
-  });
-
   it("describes a hundred bad events one by one, and folds the others into an entry per reason", () => {
     const list = [...Array.from({ length: 100 }, (_, index) => index), "first", {}, "second", bad, {}, event, null];
     const { events, rejected } = decodeFrame(frame(json(list)));
@@ -199,6 +192,7 @@ describe("lists (task.multi)", () => {
     expect(rejected.slice(0, 100).map(({ raw, count }) => [raw, count])).toEqual(
       list.slice(0, 100).map((item) => [JSON.stringify(item), 1]),
     );
+    expect(rejected.map(({ readAs }) => readAs !== undefined)).toEqual(rejected.map((_, index) => index < 100));
     expect(rejected.slice(100).map(({ reason, raw, count }) => [reason, raw, count])).toEqual([
       ["not_an_event", '"first"', 3],
       ["type", "{}", 2],
@@ -234,7 +228,7 @@ describe("bodies that mean harm", () => {
     const { events, rejected } = decodeFrame(frame(text));
     expect(events).toEqual([]);
     expect(rejected).toHaveLength(1);
-    expect(rejected[0]?.raw.length).toBeLessThanOrEqual(2_048);
+    expect(rejected[0]?.raw.length).toBeLessThanOrEqual(4_096);
   });
 
   it.each([

@@ -47,11 +47,15 @@ describe("decodeEnvelope", () => {
     ["a body that is no string", envelope({ body: event })],
     ["no body", envelope({ body: undefined })],
     ["an unknown body_encoding", envelope({ properties: { body_encoding: "base85" } })],
-    ["invalid UTF-8", Buffer.from([0xff, 0xfe])],
   ])("rejects %s as not an envelope", (_given, payload) => {
     const { events, rejected } = decodeEnvelope(payload);
     expect(events).toEqual([]);
-    expect(rejected).toEqual([{ reason: "envelope", detail: expect.any(String), raw: payload.toString(), count: 1 }]);
+    expect(rejected).toEqual([{ reason: "envelope", detail: expect.any(String), raw: payload, readAs: "envelope", count: 1 }]);
+  });
+
+  it("rejects invalid UTF-8 as not an envelope, and does not offer what is left of it to be read again", () => {
+    const { rejected } = decodeEnvelope(Buffer.from([0xff, 0xfe]));
+    expect(rejected).toEqual([{ reason: "envelope", detail: expect.any(String), raw: "\uFFFD\uFFFD", count: 1 }]);
   });
 
   it.each([

@@ -17,10 +17,15 @@ describe("parseMsgpack", () => {
       "lists of each size",
       [[], Array.from({ length: 15 }, () => 1), Array.from({ length: 16 }, () => 1), Array.from({ length: 65_536 }, () => 1)],
     ],
-    ["maps of each size", [{}, map(15), map(16), map(65_536)]],
+    ["maps of each size", [{}, map(15), map(16), map(5_000)]],
     ["bytes", [Buffer.from("ab"), Buffer.alloc(300), Buffer.alloc(65_536)]],
   ])("reads %s", (_given, value) => {
     expect(parseMsgpack(packr.pack(value))).toEqual(value);
+  });
+
+  it("reads a map of 32 bits' length", () => {
+    const bytes = Buffer.concat([Buffer.from("df00000002", "hex"), packr.pack("a"), packr.pack(1), packr.pack("b"), packr.pack([2])]);
+    expect(parseMsgpack(bytes)).toEqual({ a: 1, b: [2] });
   });
 
   it("reads 64-bit integers as numbers", () => {
@@ -43,7 +48,7 @@ describe("parseMsgpack", () => {
     ["a text of four thousand million", "dbffffffff"],
     ["bytes of four thousand million", "c6ffffffff"],
     ["nesting", `${"91".repeat(100_000)}c0`],
-    ["nesting by one too many", `${"91".repeat(100)}c0`],
+    ["nesting by one too many", `${"91".repeat(101)}c0`],
     ["msgpackr's records", "d4724091a161"],
     ["msgpackr's references", "d66900000001c0"],
     ["msgpackr's regular expressions", "c70078a161"],
@@ -58,7 +63,7 @@ describe("parseMsgpack", () => {
   });
 
   it("takes nesting up to its bound, and is whole after a refusal", () => {
-    const bytes = Buffer.from(`${"91".repeat(99)}c0`, "hex");
+    const bytes = Buffer.from(`${"91".repeat(100)}c0`, "hex");
     expect(() => parseMsgpack(bytes)).not.toThrow();
     expect(() => parseMsgpack(Buffer.from("9291", "hex"))).toThrow(Error);
     expect(() => parseMsgpack(bytes)).not.toThrow();

@@ -23,4 +23,6 @@ export {
   type ExpectedRow,
   type RedisFrame,
 } from "./corpus.ts";
+export { eventProblems } from "./event-problems.ts";
 export { deliveries, doubled, shuffled, split, taskHistories, type Delivery } from "./histories.ts";
+export { Fuzzer, type FuzzTally } from "./fuzz.ts";

@@ -1,0 +1,101 @@
+/** Frames as no Celery sends them: recorded ones, changed at the level of bytes, text, structure, fields, and the wrapping around them. */
+import { Packr } from "msgpackr";
+import { stringify } from "yaml";
+import type { Frame } from "../frame.ts";
+import { mutateBytes, mutateText, mutateValue } from "./mutations.ts";
+import type { Random } from "./random.ts";
+
+type Level = (typeof LEVELS)[number] | "yaml";
+
+/** One frame to be decoded: a body, or kombu's envelope around one. */
+export interface Mutant {
+  readonly level: Level;
+  readonly input: { readonly envelope: string | Buffer } | { readonly frame: Frame };
+}
+
+const LEVELS = ["bytes", "text", "structure", "msgpack", "envelope", "random"] as const;
+/** A YAML frame takes as long as a hundred others. */
+const YAML_EVERY = 50;
+const CONTENT_TYPES = [
+  "application/json",
+  "application/x-msgpack",
+  "application/x-yaml",
+  "application/x-python-serialize",
+  "application/data",
+  "text/plain; charset=x",
+  "",
+] as const;
+const ENCODINGS = ["utf-8", "binary", "utf-16le", "latin-1", "gb18030", "nonsense", ""] as const;
+const JSON_TYPE = "application/json";
+const MSGPACK_TYPE = "application/x-msgpack";
+
+const packr = new Packr({ useRecords: false, variableMapSize: true });
+
+/** @param events as they came over the wire, each in JSON. */
+export function mutantOf(events: readonly string[], random: Random): Mutant {
+  const level = random.below(YAML_EVERY) === 0 ? "yaml" : random.pick(LEVELS);
+  const json = someOf(events, random);
+  return { level, input: inputOf(level, json, random) };
+}
+
+function inputOf(level: Level, json: string, random: Random): Mutant["input"] {
+  switch (level) {
+    case "bytes":
+      return { frame: { body: mutateBytes(Buffer.from(json), random), contentType: JSON_TYPE, contentEncoding: "utf-8" } };
+    case "text":
+      return { frame: { body: mutateText(json, random), contentType: JSON_TYPE } };
+    case "structure":
+      return { frame: { body: mutatedJson(json, random), contentType: JSON_TYPE } };
+    case "msgpack":
+      return { frame: { body: msgpackOf(json, random), contentType: MSGPACK_TYPE, contentEncoding: "binary" } };
+    case "envelope":
+      return { envelope: envelopeOf(json, random) };
+    case "yaml":
+      return { frame: { body: yamlOf(json, random), contentType: "application/x-yaml" } };
+    case "random":
+      return {
+        frame: {
+          body: random.bytes(random.below(300)),
+          contentType: random.pick(CONTENT_TYPES),
+          contentEncoding: random.pick(ENCODINGS),
+        },
+      };
+    default:
+      return level satisfies never;
+  }
+}
+
+/** One event, or a list of up to five. */
+function someOf(events: readonly string[], random: Random): string {
+  const one = (): string => random.pick(events) ?? "";
+  return random.below(3) === 0 ? one() : `[${Array.from({ length: random.below(6) }, one).join(",")}]`;
+}
+
+function mutatedJson(json: string, random: Random): string {
+  return JSON.stringify(mutateValue(JSON.parse(json), random)) ?? "null";
+}
+
+/** Well-formed of a changed value, or with changed bytes. */
+function msgpackOf(json: string, random: Random): Buffer {
+  if (random.below(2) === 0) return mutateBytes(packr.pack(JSON.parse(json)), random);
+  return packr.pack(JSON.parse(mutatedJson(json, random)));
+}
+
+function yamlOf(json: string, random: Random): string {
+  return mutateText(stringify(JSON.parse(json)), random);
+}
+
+/** kombu's (kombu/transport/virtual/base.py, `prepare_message`), changed outside, inside, or both. */
+function envelopeOf(json: string, random: Random): string | Buffer {
+  const body = Buffer.from(random.below(2) === 0 ? mutatedJson(json, random) : json);
+  const envelope: unknown = {
+    body: (random.below(4) === 0 ? mutateBytes(body, random) : body).toString("base64"),
+    "content-encoding": random.below(4) === 0 ? random.pick(ENCODINGS) : "utf-8",
+    "content-type": random.below(4) === 0 ? random.pick(CONTENT_TYPES) : JSON_TYPE,
+    headers: { hostname: "w1@host-a" },
+    properties: { delivery_mode: 1, delivery_info: { exchange: "celeryev", routing_key: "task.multi" }, body_encoding: "base64" },
+  };
+  const changed = random.below(3) === 0 ? mutateValue(envelope, random) : envelope;
+  const text = JSON.stringify(changed) ?? "null";
+  return random.below(3) === 0 ? mutateBytes(Buffer.from(text), random) : text;
+}

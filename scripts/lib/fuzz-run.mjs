@@ -1,0 +1,47 @@
+/** The process that `scripts/fuzz.mjs` watches: makes frames, checks what comes of them, and tells how far it is. */
+import { isDeepStrictEqual } from "node:util";
+import { toTaskRows } from "../../packages/db/dist/upsert-tasks.js";
+import { Fuzzer } from "../../packages/events/dist/testing/index.js";
+import { decodeBatch, encodeBatch } from "../../packages/pipeline/dist/batch.js";
+import { collectChanges } from "../../packages/task-store/dist/task-changes.js";
+
+/** @typedef {readonly import("../../packages/events/dist/index.js").CeleryEvent[]} Events */
+
+const REPORTS = 40;
+const FACT_OPTIONS = { keepWorker: true, keepException: true };
+
+const [seed = 0, frames = 0] = process.argv.slice(2).map(Number);
+const fuzzer = new Fuzzer(seed);
+try {
+  const part = Math.ceil(frames / REPORTS);
+  while (fuzzer.tally.frames < frames) {
+    const end = Math.min(frames, fuzzer.tally.frames + part);
+    while (fuzzer.tally.frames < end) checkBehind(fuzzer.next());
+    await report();
+  }
+} catch (error) {
+  await report(error instanceof Error ? error.message : String(error));
+}
+process.disconnect();
+
+/**
+ * What takes the events from there: the payload of a job, the rows of Postgres and the facts of the Store.
+ *
+ * @param {Events} events
+ */
+function checkBehind(events) {
+  const batch = { broker: "redis", events };
+  const payload = JSON.stringify(encodeBatch(batch));
+  // JSON has no -0.
+  if (!isDeepStrictEqual(decodeBatch(JSON.parse(payload)), JSON.parse(JSON.stringify(batch))))
+    throw new Error(`not the same from a payload: ${payload}`);
+  JSON.stringify(toTaskRows(events));
+  collectChanges(events, FACT_OPTIONS);
+}
+
+/** @param {string} [failure] */
+async function report(failure) {
+  global.gc?.();
+  const { heapUsed, external } = process.memoryUsage();
+  await new Promise((resolve) => process.send?.({ tally: fuzzer.tally, heapBytes: heapUsed + external, failure }, resolve));
+}
