@@ -17,10 +17,13 @@ const MESSAGES_PER_TURN = 64;
 export class MessageBuffer<M extends Sized> {
   readonly #handOver: (message: M) => void;
   readonly #maxBytes: number;
-  #messages: M[] = [];
+  /** Those before `#next` are gone, and undefined so that they are not kept alive. */
+  #messages: (M | undefined)[] = [];
   #next = 0;
   #bytes = 0;
   #paused = false;
+  /** How many more may be handed over before the rest is kept. */
+  #passing = Number.POSITIVE_INFINITY;
   #scheduled = false;
   #emptied: (() => void)[] = [];
 
@@ -35,6 +38,11 @@ export class MessageBuffer<M extends Sized> {
 
   get bytes(): number {
     return this.#bytes;
+  }
+
+  /** Whether messages are being kept, since `hold`. */
+  get isHolding(): boolean {
+    return this.#passing !== Number.POSITIVE_INFINITY;
   }
 
   /** False, and nothing kept, when the message does not fit. */
@@ -55,9 +63,38 @@ export class MessageBuffer<M extends Sized> {
     this.#schedule();
   }
 
+  /** Hands over what is in it now, and keeps what comes from now on. Safe twice. */
+  hold(): void {
+    if (!this.isHolding) this.#passing = this.size;
+  }
+
+  /** Ends `hold`: what was kept is handed over, and all that comes. */
+  release(): void {
+    this.#passing = Number.POSITIVE_INFINITY;
+    this.#schedule();
+  }
+
+  /** Takes out kept messages, the oldest first, as long as `which` holds; none before those that came before `hold` are handed over. */
+  takeKept(which: (message: M) => boolean): M[] {
+    const taken: M[] = [];
+    if (this.#passing > 0) return taken;
+    for (let message = this.#messages[this.#next]; message !== undefined && which(message); message = this.#messages[this.#next]) {
+      taken.push(message);
+      this.#remove(message);
+    }
+    this.#tidy();
+    return taken;
+  }
+
+  /** Takes out kept messages, the oldest first, until so many bytes fit. */
+  makeRoom(bytes: number): M[] {
+    return this.takeKept(() => this.#bytes + bytes > this.#maxBytes);
+  }
+
   /** Takes out all that is left. */
   clear(): M[] {
-    const left = this.#messages.slice(this.#next);
+    const left = this.#messages.slice(this.#next).filter((message) => message !== undefined);
+    if (this.isHolding) this.#passing = 0;
     this.#reset();
     return left;
   }
@@ -68,8 +105,12 @@ export class MessageBuffer<M extends Sized> {
     await new Promise<void>((resolve) => this.#emptied.push(resolve));
   }
 
+  get #isOpen(): boolean {
+    return !this.#paused && this.#passing > 0;
+  }
+
   #schedule(): void {
-    if (this.#scheduled || this.#paused || this.size === 0) return;
+    if (this.#scheduled || !this.#isOpen || this.size === 0) return;
     this.#scheduled = true;
     setImmediate(() => {
       this.#scheduled = false;
@@ -78,16 +119,26 @@ export class MessageBuffer<M extends Sized> {
   }
 
   #turn(): void {
-    for (let count = 0; count < MESSAGES_PER_TURN && !this.#paused; count += 1) {
+    for (let count = 0; count < MESSAGES_PER_TURN && this.#isOpen; count += 1) {
       const message = this.#messages[this.#next];
       if (message === undefined) break;
-      this.#next += 1;
-      this.#bytes -= message.bytes;
+      this.#remove(message);
+      this.#passing -= 1;
       this.#handOver(message);
     }
+    this.#tidy();
+    this.#schedule();
+  }
+
+  #remove(message: M): void {
+    this.#messages[this.#next] = undefined;
+    this.#next += 1;
+    this.#bytes -= message.bytes;
+  }
+
+  #tidy(): void {
     if (this.size === 0) this.#reset();
     else if (this.#next > 4096 && this.#next * 2 > this.#messages.length) this.#compact();
-    this.#schedule();
   }
 
   #compact(): void {

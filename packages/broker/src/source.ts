@@ -18,12 +18,34 @@ export interface RawMessage {
 
 export type OnMessage = (message: RawMessage) => void;
 
+/**
+ * For a broker that sends every message to every receiver: only one of them, the active one, is to hand over, and the others keep what they hear
+ * in case it fails. Moments are `performance.now()`, in milliseconds.
+ */
+export interface Broadcast {
+  /** Names what is heard: the same for all receivers that hear the same. No secret in it. */
+  readonly stream: string;
+  /** Since when everything that is published has come, without interruption; undefined while disconnected. */
+  readonly completeSince: number | undefined;
+  /** Everything published before this moment has come to this receiver, and has been acknowledged or dropped. */
+  readonly safeUntil: number;
+  /** Hands over what was kept, and what comes until this moment. What comes later is kept until the next call. `drain` ends all keeping. */
+  handOverUntil(moment: number): void;
+  /** From now on keeps the newest of what comes, as much as fits, instead of handing it over. */
+  keep(): void;
+  /** Lets go of what came before this moment and was only kept. */
+  forget(before: number): void;
+}
+
 /** A broker's stream of Celery events. Created once per process; `start`, then `drain`, then `stop`, each once. */
 export interface EventSource {
   readonly broker: Broker;
 
   /** Whether a message that is never acknowledged comes again. Where not, what the process drops or loses is gone. */
   readonly redelivers: boolean;
+
+  /** Where every receiver hears every message. Without a word from the receiver it hands over, as if it were alone. */
+  readonly broadcast?: Broadcast;
 
   /**
    * Connects, then hands over messages until `drain`, never two at once and never during this call's own first turn; reconnects for ever.

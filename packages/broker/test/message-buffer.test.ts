@@ -87,4 +87,65 @@ describe("MessageBuffer", () => {
     await buffer.empty();
     expect(got).toEqual(Array.from({ length: 20_000 }, (_, id) => id));
   });
+
+  it("after hold hands over what it had, and keeps what comes until it is released", async () => {
+    const { buffer, got } = bufferOf();
+    for (let id = 0; id < 200; id++) buffer.push(message(id));
+    buffer.hold();
+    buffer.push(message(200));
+    buffer.hold();
+    await turns();
+    expect(got).toHaveLength(200);
+    buffer.push(message(201));
+    await turns();
+    expect(got).toHaveLength(200);
+    buffer.release();
+    await turns();
+    expect(got.slice(-2)).toEqual([200, 201]);
+    buffer.push(message(202));
+    await turns();
+    expect(got.at(-1)).toBe(202);
+  });
+
+  it("lets go of kept messages only, the oldest first, and says that it is empty then", async () => {
+    const { buffer, got } = bufferOf();
+    buffer.pause();
+    buffer.push(message(1));
+    buffer.hold();
+    for (const id of [2, 3, 4]) buffer.push(message(id));
+    expect(buffer.takeKept(() => true)).toEqual([]);
+    buffer.resume();
+    await turns();
+    expect(got).toEqual([1]);
+    expect(buffer.takeKept(({ id }) => id < 4).map(({ id }) => id)).toEqual([2, 3]);
+    expect(buffer.bytes).toBe(10);
+    const emptied = buffer.empty();
+    buffer.takeKept(() => true);
+    await emptied;
+    expect(got).toEqual([1]);
+  });
+
+  it("makes room for a new message by dropping the oldest kept ones", () => {
+    const { buffer } = bufferOf(35);
+    buffer.hold();
+    for (const id of [1, 2, 3]) buffer.push(message(id));
+    expect(buffer.push(message(4, 20))).toBe(false);
+    expect(buffer.makeRoom(20).map(({ id }) => id)).toEqual([1, 2]);
+    expect(buffer.push(message(4, 20))).toBe(true);
+    expect(buffer.makeRoom(100).map(({ id }) => id)).toEqual([3, 4]);
+    expect(buffer.bytes).toBe(0);
+  });
+
+  it("keeps the newest while the oldest make room for them, however long", () => {
+    const { buffer } = bufferOf(100);
+    buffer.hold();
+    let refused = 0;
+    for (let id = 0; id < 50_000; id++) {
+      buffer.makeRoom(10);
+      if (!buffer.push(message(id))) refused += 1;
+    }
+    expect(refused).toBe(0);
+    expect(buffer.size).toBe(10);
+    expect(buffer.clear().map(({ id }) => id)).toEqual(Array.from({ length: 10 }, (_, index) => 49_990 + index));
+  });
 });

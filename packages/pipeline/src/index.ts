@@ -1,6 +1,7 @@
 export { BatchFilter, type Admitted } from "./batch-filter.ts";
 export { decodeBatch, encodeBatch, type BatchPayload, type EventBatch } from "./batch.ts";
-export { DeadLetters, MAX_DEAD_LETTERS, type DeadLetter, type DeadLettersOptions } from "./dead-letter.ts";
+export { DeadLetterReplay, type ReplayedLetter, type Selection } from "./dead-letter-replay.ts";
+export { DeadLetters, MAX_DEAD_LETTERS, RECEIVER, letterOf, type DeadLetter, type DeadLettersOptions } from "./dead-letter.ts";
 export { PermanentError } from "./errors.ts";
 export { ExcludedTasks, type ExcludedTasksOptions } from "./excluded-tasks.ts";
 export {
@@ -16,4 +17,5 @@ export { Fanout, type FanoutOptions } from "./fanout.ts";
 export { HostConfig } from "./host-config.ts";
 export { processorRole, runProcessor } from "./processor-role.ts";
 export { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue-names.ts";
+export { ReceiverLease, type Claim, type LeaseAnswer, type ReceiverLeaseOptions } from "./receiver-lease.ts";
 export { EventFilter, FilterConfig } from "./task-filter.ts";
