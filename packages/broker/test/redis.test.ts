@@ -1,10 +1,9 @@
-import { sharedRedisUrl, startRedis } from "@celery-metrics-exporter/testkit";
+import { certificate, sharedRedisUrl, startRedis, startSentinel } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { RedisSource, type RedisOptions } from "../src/redis.ts";
 import { Recorder, describeEventSource } from "../src/testing/index.ts";
 import { RedisHarness, envelope, redisServers } from "./redis-harness.ts";
-import { startSentinel } from "./sentinel.ts";
 import { testContext } from "./test-context.ts";
 
 describeEventSource("Redis pub/sub", () => RedisHarness.create());
@@ -131,7 +130,7 @@ describe("RedisSource", () => {
   it("follows Sentinel to the master, and hears what kombu before 5.4 publishes behind it", async () => {
     const master = await startRedis();
     releases.push(() => master.stop());
-    const sentinel = await startSentinel(master.port);
+    const sentinel = await startSentinel({ masterPort: master.port });
     releases.push(() => sentinel.stop());
     const context = testContext();
     const source = new RedisSource(redisServers(`sentinel://127.0.0.1:${sentinel.port}/0`), { bufferMaxBytes: 2 ** 20 }, context);
@@ -143,5 +142,27 @@ describe("RedisSource", () => {
     expect(await publisher.publish("/0.celeryev/task.multi", envelope(BODY))).toBe(1);
     expect(await publisher.publish("/{db}.celeryev/task.multi", envelope(BODY))).toBe(1);
     await recorder.waitFor(2);
+  });
+
+  it("speaks TLS to the sentinels and to the master they name", async () => {
+    const master = await startRedis({ tls: true });
+    releases.push(() => master.stop());
+    const sentinel = await startSentinel({ masterPort: master.tlsPort, password: "sentinel-secret", tls: true });
+    releases.push(() => sentinel.stop());
+    const client = `ssl_certfile=${certificate("client")}&ssl_keyfile=${certificate("client-key")}`;
+    const query = `ssl_ca_certs=${certificate("ca")}&${client}&ssl_server_hostname=localhost`;
+    const sentinelOptions = { password: "sentinel-secret", tls: true };
+    const source = new RedisSource(
+      redisServers(`sentinel://127.0.0.1:${sentinel.tlsPort}/0?${query}`),
+      { bufferMaxBytes: 2 ** 20, sentinelOptions },
+      testContext(),
+    );
+    releases.push(() => source.stop());
+    const recorder = new Recorder();
+    await source.start(recorder.onMessage);
+    const publisher = new Redis(master.url);
+    releases.push(() => publisher.quit());
+    expect(await publisher.publish("/0.celeryev/task.multi", envelope(BODY))).toBe(1);
+    await recorder.waitFor(1);
   });
 });

@@ -81,7 +81,8 @@ function connectionOptions(use: RedisUse, name: string): Options {
   return {
     ...OPTIONS[use],
     lazyConnect: true,
-    connectionName: `celery-metrics-exporter:${name}`,
+    // Redis takes no name with a space in it.
+    connectionName: `celery-metrics-exporter:${name.replaceAll(" ", "-")}`,
     connectTimeout: CONNECT_TIMEOUT_MS,
     sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
     keepAlive: 10_000,
