@@ -66,7 +66,7 @@ export const Config = BaseConfig.extend({
     "Redis Sentinel: whether the sentinels speak TLS too, with the `ssl_*` settings of CELERY_BROKER_URL.",
   ),
   REDIS_BUFFER_MAX_BYTES: integer(128 * MEBIBYTE, MEBIBYTE).describe(
-    "Redis pub/sub: how much is kept while the receiver is behind; the default is enough for about 250,000 events. What does not fit is dropped and counted.",
+    "Redis pub/sub: how much is kept while the receiver is behind, or stands by; the default is enough for about 250,000 events. What does not fit is dropped and counted.",
   ),
   BATCH_MAX_EVENTS: integer(500, 1, 10_000).describe("A batch closes at this many events."),
   BATCH_MAX_MS: integer(50, 1, 60_000).describe("A batch closes at this age, in milliseconds."),

@@ -1,10 +1,11 @@
 /** The receiver as a role: takes Celery's events from the broker and puts them on each exporter's queue. */
 import { createEventSource } from "@celery-metrics-exporter/broker";
-import { BatchFilter, DeadLetters, EventFilter, ExcludedTasks, Fanout } from "@celery-metrics-exporter/pipeline";
+import { BatchFilter, DeadLetters, EventFilter, ExcludedTasks, Fanout, ReceiverLease } from "@celery-metrics-exporter/pipeline";
 import { connectRedis, defineRole, redisTarget, warnIfNotDurable, type Role } from "@celery-metrics-exporter/runtime";
 import { Config, brokerOf, chosenExporters, sourceOptions } from "./config.ts";
 import { Delivery } from "./delivery.ts";
 import { EventAdvice } from "./event-advice.ts";
+import { HotStandby } from "./hot-standby.ts";
 import { ReceiverMetrics } from "./receiver-metrics.ts";
 import { Receiver } from "./receiver.ts";
 
@@ -61,7 +62,22 @@ export const receiver: Role<typeof Config> = defineRole({
       advice: new EventAdvice(logger),
       health: health.component("taking"),
     });
-    lifecycle.defer("events in hand", () => flow.drain());
+    const { broadcast } = source;
+    const standby =
+      broadcast &&
+      new HotStandby({
+        broadcast,
+        lease: new ReceiverLease({ redis, prefix: config.QUEUE_PREFIX, stream: broadcast.stream }),
+        metrics,
+        health: health.component("receiver"),
+        logger,
+      });
+    lifecycle.defer("receivers' lease", () => standby?.stop());
+    lifecycle.defer("events in hand", () => {
+      standby?.drain();
+      return flow.drain();
+    });
     await flow.start();
+    await standby?.start();
   },
 });

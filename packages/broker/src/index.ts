@@ -4,5 +4,5 @@ export type { RabbitmqTopology } from "./rabbitmq-topology.ts";
 export type { RedisOptions } from "./redis.ts";
 export type { RedisSubscription } from "./redis-session.ts";
 export type { SourceContext } from "./source-context.ts";
-export type { Broker, EventSource, OnMessage, RawMessage } from "./source.ts";
+export type { Broadcast, Broker, EventSource, OnMessage, RawMessage } from "./source.ts";
 export { createEventSource, type SourceOptions } from "./sources.ts";

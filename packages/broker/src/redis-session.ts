@@ -20,12 +20,16 @@ export interface RedisSubscription extends Omit<EventChannelsOptions, "db" | "se
 export interface RedisSessionOptions {
   readonly subscription: RedisSubscription;
   readonly onPayload: (payload: Buffer) => void;
-  /** How often to ask whether Redis is still there. Default 10 s. */
+  /** All that was published before this moment (`performance.now()`) has been handed to `onPayload`. Told with each PING's answer. */
+  readonly onHeardUntil: (moment: number) => void;
+  /** How often to ask whether Redis is still there. Default 1 s. */
   readonly pingMs?: number;
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
-const PING_MS = 10_000;
+const PING_MS = 1_000;
+/** So many periods without an answer end the session. */
+const PATIENCE = 10;
 
 /**
  * Connects and subscribes.
@@ -79,12 +83,16 @@ export class RedisSession implements Session {
   readonly #redis: Redis;
   readonly #names: EventChannels;
   readonly #ping: NodeJS.Timeout;
+  readonly #onHeardUntil: (moment: number) => void;
   #end: (reason: Error) => void = () => {};
-  #awaitingPong = false;
+  #subscribedAt = performance.now();
+  /** Periods since a PING that was not answered yet; undefined when none is on its way. */
+  #unanswered: number | undefined;
 
-  constructor(redis: Redis, names: EventChannels, { onPayload, pingMs = PING_MS }: RedisSessionOptions) {
+  constructor(redis: Redis, names: EventChannels, { onPayload, onHeardUntil, pingMs = PING_MS }: RedisSessionOptions) {
     this.#redis = redis;
     this.#names = names;
+    this.#onHeardUntil = onHeardUntil;
     redis.on("pmessageBuffer", (_pattern: string, _channel: Buffer, payload: Buffer) => onPayload(payload));
     redis.on("messageBuffer", (_channel: Buffer, payload: Buffer) => onPayload(payload));
     this.ended = new Promise((resolve) => {
@@ -93,23 +101,33 @@ export class RedisSession implements Session {
       redis.once("end", () => resolve(reason));
       this.#end = resolve;
     });
-    this.#ping = setInterval(() => this.#checkAlive(), pingMs);
+    this.#ping = setInterval(() => this.#probe(), pingMs);
     void this.ended.then(() => clearInterval(this.#ping));
+  }
+
+  /** From when on everything is heard (`performance.now()`). */
+  get subscribedAt(): number {
+    return this.#subscribedAt;
   }
 
   async subscribe(): Promise<void> {
     const { patterns, channels } = this.#names;
     if (patterns.length > 0) await this.#redis.psubscribe(...patterns);
     if (channels.length > 0) await this.#redis.subscribe(...channels);
+    this.#subscribedAt = performance.now();
   }
 
   /** Redis sends nothing more; what it had sent has been handed over. */
   async unsubscribe(): Promise<void> {
     const { patterns, channels } = this.#names;
+    // From here on an answered PING would not mean that all was heard.
+    clearInterval(this.#ping);
+    const sentAt = performance.now();
     try {
       // By name: without names ioredis waits for a count of zero, which the other kind of subscription keeps from coming.
       if (patterns.length > 0) await this.#redis.punsubscribe(...patterns);
       if (channels.length > 0) await this.#redis.unsubscribe(...channels);
+      this.#onHeardUntil(sentAt);
     } catch {
       // The connection is gone, and with it the subscription.
     }
@@ -121,19 +139,33 @@ export class RedisSession implements Session {
     return Promise.resolve();
   }
 
-  /** A connection whose other end is gone without a word would look like a quiet one for ever. */
-  #checkAlive(): void {
-    if (this.#awaitingPong) {
+  /**
+   * A connection whose other end is gone without a word would look like a quiet one for ever. Periods are counted, not timed: a process that was
+   * stopped for a while has its answer waiting.
+   */
+  #probe(): void {
+    if (this.#unanswered !== undefined) {
+      this.#unanswered += 1;
+      if (this.#unanswered < PATIENCE) return;
       // The socket would wait for the other end to close too.
       this.#end(new Error("no answer to PING"));
       this.#redis.disconnect();
       return;
     }
-    this.#awaitingPong = true;
-    this.#redis.ping().then(
-      () => (this.#awaitingPong = false),
-      () => {},
-    );
+    this.#unanswered = 0;
+    void this.#ask();
+  }
+
+  async #ask(): Promise<void> {
+    const sentAt = performance.now();
+    try {
+      await this.#redis.ping();
+    } catch {
+      // The connection is gone, and with it the session.
+      return;
+    }
+    this.#unanswered = undefined;
+    this.#onHeardUntil(sentAt);
   }
 }
 

@@ -1,13 +1,13 @@
 /** Celery events from Redis pub/sub, which stores nothing: what is not read in time, or sent while we are away, is gone. */
-import { decodeEnvelope, type Decoded } from "@celery-metrics-exporter/events";
+import { eventChannels } from "@celery-metrics-exporter/events";
 import type { RedisServer } from "@celery-metrics-exporter/runtime";
-import { MessageBuffer } from "./message-buffer.ts";
+import { BroadcastBuffer } from "./broadcast-buffer.ts";
 import { openRedisSession, type RedisSession, type RedisSubscription } from "./redis-session.ts";
 import { redisLabel } from "./server-label.ts";
 import { SessionKeeper } from "./session-keeper.ts";
 import type { SourceContext } from "./source-context.ts";
 import { sourceMetrics } from "./source-metrics.ts";
-import type { EventSource, OnMessage, RawMessage } from "./source.ts";
+import type { Broadcast, EventSource, OnMessage } from "./source.ts";
 
 export interface RedisOptions extends RedisSubscription {
   /**
@@ -21,21 +21,34 @@ export interface RedisOptions extends RedisSubscription {
 export class RedisSource implements EventSource {
   readonly broker = "redis";
   readonly redelivers = false;
+  readonly broadcast: Broadcast;
   readonly #keeper: SessionKeeper<RedisServer, RedisSession>;
-  readonly #buffer: MessageBuffer<RedisMessage>;
+  readonly #buffer: BroadcastBuffer;
   #onMessage: OnMessage = () => {};
 
   constructor(servers: readonly RedisServer[], options: RedisOptions, context: SourceContext) {
     const { bufferMaxBytes, pingMs, ...subscription } = options;
-    this.#buffer = new MessageBuffer({ handOver: (message) => this.#onMessage(message), maxBytes: bufferMaxBytes });
     const metrics = sourceMetrics(context.metrics, this.broker, { bufferBytes: () => this.#buffer.bytes, unacked: () => 0 });
-    const onPayload = (payload: Buffer): void => {
-      if (!this.#buffer.push(new RedisMessage(payload))) metrics.dropped();
+    const keptDropped = context.metrics.counter(
+      "standby_messages_dropped_total",
+      "Messages that a standby could not keep for want of room.",
+    );
+    this.#buffer = new BroadcastBuffer({
+      handOver: (message) => this.#onMessage(message),
+      maxBytes: bufferMaxBytes,
+      onDropped: () => metrics.dropped(),
+      onKeptDropped: (messages) => keptDropped.inc(messages),
+    });
+    const session = {
+      subscription,
+      onPayload: (payload: Buffer): void => this.#buffer.arrived(payload),
+      onHeardUntil: (moment: number): void => this.#buffer.heardUntil(moment),
+      ...(pingMs === undefined ? {} : { pingMs }),
     };
     this.#keeper = new SessionKeeper({
       name: "Redis",
       servers,
-      open: (server, signal) => openRedisSession(server, { subscription, onPayload, ...(pingMs === undefined ? {} : { pingMs }) }, signal),
+      open: (server, signal) => openRedisSession(server, session, signal),
       describe: redisLabel,
       onLost: () => {
         metrics.reconnected();
@@ -45,6 +58,7 @@ export class RedisSource implements EventSource {
       logger: context.logger,
       health: context.health.component("broker"),
     });
+    this.broadcast = this.#toBroadcast(redisStream(servers, subscription));
   }
 
   async start(onMessage: OnMessage): Promise<void> {
@@ -61,8 +75,7 @@ export class RedisSource implements EventSource {
   }
 
   async drain(): Promise<void> {
-    await this.#keeper.session?.unsubscribe();
-    await this.#buffer.empty();
+    await this.#buffer.drain(async () => this.#keeper.session?.unsubscribe());
   }
 
   async stop(): Promise<void> {
@@ -70,23 +83,33 @@ export class RedisSource implements EventSource {
     await this.#keeper.stop();
     this.#buffer.clear();
   }
+
+  #toBroadcast(stream: string): Broadcast {
+    const buffer = this.#buffer;
+    const completeSince = (): number | undefined => {
+      const { session } = this.#keeper;
+      return session === undefined ? undefined : Math.max(session.subscribedAt, buffer.completeSince);
+    };
+    return {
+      stream,
+      get completeSince() {
+        return completeSince();
+      },
+      get safeUntil() {
+        return buffer.safeUntil;
+      },
+      handOverUntil: (moment) => buffer.handOverUntil(moment),
+      keep: () => buffer.keep(),
+      forget: (before) => buffer.forget(before),
+    };
+  }
 }
 
-class RedisMessage implements RawMessage {
-  readonly #payload: Buffer;
-
-  constructor(payload: Buffer) {
-    this.#payload = payload;
-  }
-
-  get bytes(): number {
-    return this.#payload.length;
-  }
-
-  decode(): Decoded {
-    return decodeEnvelope(this.#payload);
-  }
-
-  /** Pub/sub keeps nothing that could be acknowledged. */
-  ack(): void {}
+/** Receivers that hear the same name the same stream, in whatever order their failover lists are. */
+function redisStream(servers: readonly RedisServer[], subscription: RedisSubscription): string {
+  const heard = servers.map((server) => {
+    const { patterns, channels } = eventChannels({ ...subscription, db: server.db, sentinel: server.sentinels !== undefined });
+    return [redisLabel(server), ...patterns, ...channels].join(" ");
+  });
+  return heard.toSorted().join(" ");
 }

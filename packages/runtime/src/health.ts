@@ -2,26 +2,28 @@
 
 /** The readiness of one component, told by the code that owns it. */
 export interface ComponentHealth {
-  up(): void;
+  /** @param as a word of its own for what it is, instead of `up`: `standby`. */
+  up(as?: string): void;
   down(reason: string): void;
 }
 
 export interface HealthReport {
   readonly ready: boolean;
-  /** `"up"`, or why it is down. */
+  /** `"up"` or its own word for that, or why it is down. */
   readonly components: Readonly<Record<string, string>>;
 }
 
 /** Ready when every component is up and no drain has begun. A component is down until it first says otherwise. */
 export class Health {
-  readonly #components = new Map<string, string>();
+  readonly #components = new Map<string, { readonly up: boolean; readonly state: string }>();
   #draining = false;
 
   component(name: string): ComponentHealth {
-    this.#components.set(name, "starting");
+    const set = (up: boolean, state: string): void => void this.#components.set(name, { up, state });
+    set(false, "starting");
     return {
-      up: () => void this.#components.set(name, "up"),
-      down: (reason) => void this.#components.set(name, withoutPasswords(reason)),
+      up: (as = "up") => set(true, as),
+      down: (reason) => set(false, withoutPasswords(reason)),
     };
   }
 
@@ -31,9 +33,9 @@ export class Health {
   }
 
   report(): HealthReport {
-    const components = Object.fromEntries(this.#components);
+    const components = Object.fromEntries([...this.#components].map(([name, { state }]) => [name, state]));
     if (this.#draining) components["process"] = "draining";
-    return { ready: Object.values(components).every((state) => state === "up"), components };
+    return { ready: !this.#draining && [...this.#components.values()].every(({ up }) => up), components };
   }
 }
 

@@ -1,0 +1,139 @@
+/** One receiver's part among several that hear the same messages: active by a lease in Redis, or standing by with the messages of the last seconds. */
+import type { Broadcast } from "@celery-metrics-exporter/broker";
+import type { LeaseAnswer, ReceiverLease } from "@celery-metrics-exporter/pipeline";
+import { toError, type ComponentHealth, type Logger, type Metrics } from "@celery-metrics-exporter/runtime";
+
+export interface HotStandbyOptions {
+  readonly broadcast: Broadcast;
+  readonly lease: ReceiverLease;
+  readonly metrics: Metrics;
+  /** Up as `active` or as `standby`. */
+  readonly health: ComponentHealth;
+  readonly logger: Logger;
+}
+
+const TURN_MS = 1_000;
+/** A standby keeps this much more than it must: brokers with several nodes may answer a probe on another way than the messages take. */
+const MARGIN_MS = 2_000;
+
+/**
+ * Every second asks for the lease. Who holds it hands over; who does not keeps what comes, and lets go of what the holder has told to be safe.
+ * A receiver that has missed something gives the lease up, as another may have heard it.
+ */
+export class HotStandby {
+  readonly #options: HotStandbyOptions;
+  readonly #takeovers;
+  /** While active: since when nothing was missed, when it became that. */
+  #activeSince: number | undefined;
+  #heldUntil = Number.NEGATIVE_INFINITY;
+  #turning: Promise<void> = Promise.resolve();
+  #timer: NodeJS.Timeout | undefined;
+  #draining = false;
+  #stopped = false;
+
+  constructor(options: HotStandbyOptions) {
+    this.#options = options;
+    const { broadcast, metrics } = options;
+    this.#takeovers = metrics.counter(
+      "receiver_takeovers_total",
+      "Times this receiver became the active one after another; covered=no if some events may have reached neither.",
+      ["covered"],
+    );
+    for (const covered of ["yes", "no"]) this.#takeovers.inc({ covered }, 0);
+    const active = metrics.gauge("receiver_active", "1 while this receiver hands events on, 0 while it stands by.");
+    Object.assign(active, { collect: () => active.set(this.#isActive ? 1 : 0) });
+    broadcast.keep();
+  }
+
+  /** Call once the source has started. Resolves when it has asked for the first time. */
+  async start(): Promise<void> {
+    this.#options.health.up("standby");
+    await this.#next();
+  }
+
+  /** Call before the source is drained: a standby no longer becomes active, an active one remains that until `stop`. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  /** Call when everything in hand is safe: lets another receiver take over at once. Safe without `start`. */
+  async stop(): Promise<void> {
+    const { broadcast, lease } = this.#options;
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await this.#turning;
+    if (this.#activeSince === undefined) return;
+    try {
+      await lease.release(broadcast.completeSince === this.#activeSince ? broadcast.safeUntil : undefined);
+    } catch (thrown) {
+      this.#options.logger.debug({ err: toError(thrown) }, "lease not given up: it will expire");
+    }
+  }
+
+  get #isActive(): boolean {
+    return this.#activeSince !== undefined && performance.now() <= this.#heldUntil;
+  }
+
+  async #next(): Promise<void> {
+    this.#turning = this.#turn().catch((thrown: unknown) => {
+      // Nothing can be enqueued either, and Redis' own component is down.
+      this.#options.logger.debug({ err: toError(thrown) }, "role not known for now");
+    });
+    await this.#turning;
+    if (!this.#stopped) this.#timer = setTimeout(() => void this.#next(), TURN_MS);
+  }
+
+  async #turn(): Promise<void> {
+    const { broadcast, lease } = this.#options;
+    const { completeSince, safeUntil } = broadcast;
+    const wasActive = this.#activeSince !== undefined;
+    if (this.#draining && !wasActive) return;
+    // What is safe now says nothing of what was missed: the lease must keep what was told last.
+    if (completeSince === undefined || (wasActive && completeSince !== this.#activeSince)) {
+      if (wasActive) await this.#giveUp();
+      return;
+    }
+    const answer = await lease.claim(wasActive ? { completeSince, safeUntil } : { completeSince });
+    if (answer.held) this.#lead(answer, completeSince);
+    else this.#standBy(answer);
+  }
+
+  #lead({ heldUntil, safeUntil, takeover }: LeaseAnswer, completeSince: number): void {
+    const { broadcast, health, logger } = this.#options;
+    if (this.#activeSince === undefined) {
+      this.#forget(safeUntil);
+      health.up("active");
+      const covered = takeover?.covered === false ? "no" : "yes";
+      if (takeover !== undefined) this.#takeovers.inc({ covered });
+      logger.info(takeover === undefined ? {} : { covered: covered === "yes" }, "active: handing events on");
+    }
+    this.#activeSince = completeSince;
+    this.#heldUntil = heldUntil;
+    broadcast.handOverUntil(heldUntil);
+  }
+
+  #standBy({ safeUntil }: LeaseAnswer): void {
+    if (this.#activeSince !== undefined) this.#becomeStandby("another receiver has taken over");
+    this.#activeSince = undefined;
+    this.#forget(safeUntil);
+  }
+
+  async #giveUp(): Promise<void> {
+    this.#becomeStandby("the broker's messages were interrupted");
+    await this.#options.lease.release();
+    this.#activeSince = undefined;
+  }
+
+  #becomeStandby(reason: string): void {
+    const { broadcast, health, logger } = this.#options;
+    broadcast.keep();
+    if (this.#heldUntil === Number.NEGATIVE_INFINITY) return;
+    this.#heldUntil = Number.NEGATIVE_INFINITY;
+    health.up("standby");
+    logger.info({ reason }, "standby: keeping the last seconds of events");
+  }
+
+  #forget(safeUntil: number | undefined): void {
+    if (safeUntil !== undefined) this.#options.broadcast.forget(safeUntil - MARGIN_MS);
+  }
+}
