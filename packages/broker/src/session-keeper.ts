@@ -39,6 +39,8 @@ export interface SessionKeeperOptions<Server, S extends Session> {
 }
 
 const OPEN_TIMEOUT_MS = 15_000;
+/** Between two tries: a broker that is back is found within seconds. */
+const MAX_WAIT_MS = 4_000;
 /** A session that lasted this long was a good one: the next try comes soon. */
 const GOOD_SESSION_MS = 5_000;
 
@@ -158,7 +160,7 @@ export class SessionKeeper<Server, S extends Session> {
 
   /** The whole list is tried before the wait grows. */
   #nextWaitMs(): number {
-    return backoffMs(Math.floor(Math.max(0, this.#failures - 1) / this.#options.servers.length));
+    return backoffMs(Math.floor(Math.max(0, this.#failures - 1) / this.#options.servers.length), { maxMs: MAX_WAIT_MS });
   }
 
   #unavailable(error: Error): UnavailableError {

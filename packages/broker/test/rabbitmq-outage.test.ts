@@ -8,6 +8,10 @@ import { TOPOLOGY, rabbitmqServers } from "./rabbitmq-harness.ts";
 import { testContext, type TestContext } from "./test-context.ts";
 
 const OUTAGE = 120_000;
+const permit = (pattern: string): string =>
+  `rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"shop">>, <<"${pattern}">>, <<"${pattern}">>, <<"${pattern}">>, <<"test">>)`;
+const ADD_VHOST = `rabbit_vhost:add(<<"shop">>, <<"test">>), ${permit(".*")}.`;
+const CLOSE_ALL = `rabbit_networking:close_connections([P || P <- rabbit_networking:connections()], "test").`;
 
 describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () => {
   let server: RabbitmqServer;
@@ -49,6 +53,7 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
       `[application:set_env(rabbit, K, V) || {K, V} <- [{consumer_timeout, ${timeoutMs}}, {channel_tick_interval, ${tickMs}}]].`,
     );
 
+  const broker = (): string | undefined => context.health.report().components["broker"];
   const ready = (): boolean => context.health.report().ready;
 
   it("comes back when the broker closes its channel, and gets the message again", async () => {
@@ -64,6 +69,63 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     );
     await vi.waitFor(() => expect(ready()).toBe(true), { timeout: 10_000 });
     await setTimeouts(1_800_000, 60_000);
+  });
+
+  it("has everything acknowledged before it closes, although its queue is slow to take it in", async () => {
+    await start("slow-queue");
+    await publish(200, "slow");
+    await recorder.waitFor(200);
+    await source.drain();
+    // While 32 acknowledgements are under way to a quorum queue, the channel keeps further ones to itself.
+    await server.ctl(
+      "eval",
+      "Q = whereis('%2F_slow-queue'), spawn(fun() -> sys:suspend(Q), timer:sleep(2500), sys:resume(Q) end), timer:sleep(100).",
+    );
+    for (const message of recorder.messages) {
+      message.ack();
+      // To the broker as one acknowledgement each.
+      await Promise.resolve();
+    }
+    await source.stop();
+    await start("slow-queue");
+    await publish(1, "next");
+    await recorder.waitFor(1);
+    expect(recorder.types).toEqual(["task-next0"]);
+    recorder.messages[0]?.ack();
+  });
+
+  it("goes on, and connects, while an alarm keeps RabbitMQ from taking messages", async () => {
+    await start("alarm");
+    await publish(5, "before");
+    await recorder.waitFor(5);
+    await server.ctl("set_vm_memory_high_watermark", "0.0001");
+    for (const message of recorder.messages) message.ack();
+    await source.drain();
+    await source.stop();
+    await start("alarm");
+    expect(ready()).toBe(true);
+    await server.ctl("set_vm_memory_high_watermark", "0.4");
+    await publish(1, "after");
+    await recorder.waitFor(1, 30_000);
+    expect(recorder.types).toEqual(["task-after0"]);
+    recorder.messages[0]?.ack();
+  });
+
+  it("tells that its virtual host is gone or closed to it, and comes back when it is there again", async () => {
+    await server.ctl("eval", ADD_VHOST);
+    await start("away", `${server.url}/shop`);
+    await server.ctl("delete_vhost", "shop");
+    await vi.waitFor(() => expect(broker()).toMatch(/virtual host "shop" does not exist/), { timeout: 15_000 });
+    expect(await context.metric("broker_reconnects_total")).toBe(1);
+    await server.ctl("eval", ADD_VHOST);
+    await vi.waitFor(() => expect(broker()).toBe("up"), { timeout: 15_000 });
+    await server.ctl("eval", `rabbit_vhost_limit:set(<<"shop">>, [{<<"max-connections">>, 0}], <<"test">>), ${CLOSE_ALL}`);
+    await vi.waitFor(() => expect(broker()).toMatch(/connection limit/), { timeout: 15_000 });
+    await server.ctl("eval", `rabbit_vhost_limit:clear(<<"shop">>, <<"test">>), ${permit("")}.`);
+    await vi.waitFor(() => expect(broker()).toMatch(/^cannot .*ACCESS_REFUSED/), { timeout: 15_000 });
+    await server.ctl("eval", `${permit(".*")}.`);
+    await vi.waitFor(() => expect(broker()).toBe("up"), { timeout: 15_000 });
+    expect(await context.metric("broker_reconnects_total")).toBe(2);
   });
 
   it("works without the permission to declare when the queue is there, and names the queue when it is not", async () => {
