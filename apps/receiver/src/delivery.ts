@@ -1,6 +1,5 @@
 /** Brings one batch to where it is safe: its events in the exporters' queues, its rejects in the dead-letter queue. */
-import type { Rejected } from "@celery-metrics-exporter/events";
-import type { Admitted, BatchFilter, DeadLetter, DeadLetters, Fanout } from "@celery-metrics-exporter/pipeline";
+import { letterOf, type Admitted, type BatchFilter, type DeadLetters, type Fanout } from "@celery-metrics-exporter/pipeline";
 import { UnavailableError, backoffMs, pause, toError, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
 import type { Batch } from "./batcher.ts";
 import type { ReceiverMetrics } from "./receiver-metrics.ts";
@@ -56,7 +55,7 @@ export class Delivery {
       if (admitted !== undefined) await filter.settle(admitted);
     };
     const bury = async (): Promise<void> => {
-      await deadLetters.add(rejected.map(toDeadLetter));
+      await deadLetters.add(rejected.map(letterOf));
     };
     return [...(events.length > 0 ? [enqueue, settle] : []), ...(rejected.length > 0 ? [bury] : [])];
   }
@@ -92,8 +91,4 @@ export class Delivery {
     const fields = expected ? { reason: error.message } : { err: error };
     logger[expected ? "warn" : "error"](fields, "batches cannot be stored; they are kept and tried again");
   }
-}
-
-function toDeadLetter({ reason, detail, raw, count }: Rejected): DeadLetter {
-  return { source: "receiver", reason, detail: count > 1 ? `${detail} (${count} alike)` : detail, raw };
 }

@@ -1,23 +1,28 @@
 /** The dead-letter queue: what could not be decoded or exported, kept for a human to look at. */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent, ReadAs, Rejected } from "@celery-metrics-exporter/events";
 import type { Logger, Metrics } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import type { Redis } from "ioredis";
+import { shorten } from "./dead-letter-size.ts";
 import { openQueue } from "./open-queue.ts";
 import { DEAD_LETTER_QUEUE } from "./queue-names.ts";
 import { withRedis } from "./redis-errors.ts";
 
 export interface DeadLetter {
-  /** `receiver`, or the exporter's name. */
+  /** `RECEIVER`, or the exporter's name. */
   readonly source: string;
   /** A short, stable word: the job's name, and a label of `dead_letters_total`. */
   readonly reason: string;
   readonly detail: string;
   readonly event?: CeleryEvent;
-  /** What was received, where it is no event. */
+  /** What was received, where it is no event; or the id of a task. */
   readonly raw?: string;
+  /** What `raw` is, for a replay. Absent where it is only a part. */
+  readonly readAs?: ReadAs | "id to process" | "id to forget";
   /** A job's payload that could not be read: kept whole, so that a newer release can be given it. */
   readonly payload?: unknown;
+  /** Set where a long text was cut in here, so that a replay would store less than was sent. */
+  readonly cut?: boolean;
 }
 
 export interface DeadLettersOptions {
@@ -28,10 +33,17 @@ export interface DeadLettersOptions {
   readonly metrics: Metrics;
 }
 
+/** The source of what could not be decoded. */
+export const RECEIVER = "receiver";
+
+/** What the decoder rejected, as a letter. */
+export function letterOf({ reason, detail, raw, readAs, count }: Rejected): DeadLetter {
+  const told = count > 1 ? `${detail} (${count} alike)` : detail;
+  return { source: RECEIVER, reason, detail: told, raw, ...(readAs !== undefined && { readAs }) };
+}
+
 /** Jobs that wait for no worker; the oldest go when there are more than this. */
 export const MAX_DEAD_LETTERS = 10_000;
-const MAX_DETAIL_CHARACTERS = 1_024;
-const MAX_TEXT_CHARACTERS = 4_096;
 /** Letters of one command: what they take in this process and in Redis stays small, however many come at once. */
 const LETTERS_PER_COMMAND = 500;
 /** Bad events come in crowds; one line tells of all since the last. */
@@ -89,24 +101,4 @@ export class DeadLetters {
     const excess = (await this.#queue.getWaitingCount()) - MAX_DEAD_LETTERS;
     if (excess > 0) await this.#queue.clean(-CLOCK_SKEW_MS, excess, "wait");
   }
-}
-
-/** A letter small enough to keep 10,000 of: long texts cut. */
-function shorten(letter: DeadLetter): DeadLetter {
-  const { detail, event, raw } = letter;
-  return {
-    ...letter,
-    detail: cut(detail, MAX_DETAIL_CHARACTERS),
-    ...(raw !== undefined && { raw: cut(raw, MAX_TEXT_CHARACTERS) }),
-    ...(event !== undefined && { event: shortenEvent(event) }),
-  };
-}
-
-function shortenEvent(event: CeleryEvent): CeleryEvent {
-  const fields = Object.entries(event).map(([name, value]) => [name, typeof value === "string" ? cut(value, MAX_TEXT_CHARACTERS) : value]);
-  return Object.fromEntries(fields) as CeleryEvent;
-}
-
-function cut(text: string, characters: number): string {
-  return text.length <= characters ? text : `${text.slice(0, characters)}… (${text.length} characters)`;
 }

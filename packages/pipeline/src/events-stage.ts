@@ -54,7 +54,8 @@ async function forgetLeftovers(screened: Screened, exporter: Exporter, { name, f
         await metrics.time("forget", async () => exporter.forget?.(ids, signal));
         metrics.forgot(ids.length);
       },
-      bury: (id, { reason, error }) => deadLetters.add([{ source: name, reason, detail: `cannot forget: ${error.message}`, raw: id }]),
+      bury: (id, { reason, error }) =>
+        deadLetters.add([{ source: name, reason, detail: `cannot forget: ${error.message}`, raw: id, readAs: "id to forget" }]),
     },
     rules,
   );

@@ -4,10 +4,11 @@ import { UnavailableError, toError, type Logger, type Metrics } from "@celery-me
 import type { Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import { Backlog } from "./backlog.ts";
-import { decodeBatch, encodeBatch, type EventBatch } from "./batch.ts";
+import { decodeBatch, type BatchPayload, type EventBatch } from "./batch.ts";
 import type { ExporterRegistration } from "./exporters.ts";
 import { JOB_NAMES } from "./job-names.ts";
 import { openQueue } from "./open-queue.ts";
+import { payloadsOf } from "./payloads.ts";
 import { eventsQueueName } from "./queue-names.ts";
 import { isOutOfMemory, withRedis } from "./redis-errors.ts";
 import { RedisMemory } from "./redis-memory.ts";
@@ -124,15 +125,17 @@ export class Fanout {
     const isShed = outlet.full && this.#options.whenFull === "shed";
     const stored = isShed ? [] : events;
     // An exclusion is told only once, and few bytes: shed, it would leave what the exporter has of the task for ever.
-    if (stored.length > 0 || excluded.length > 0) await this.#store(outlet, { ...batch, events: stored });
+    if (stored.length > 0 || excluded.length > 0) {
+      for (const payload of payloadsOf({ ...batch, events: stored }, outlet.omits)) await this.#store(outlet, payload);
+    }
     outlet.backlog.added(stored.length);
     this.#enqueued.inc({ exporter: outlet.name }, stored.length);
     if (isShed) this.#shed.inc({ exporter: outlet.name }, events.length);
   }
 
-  async #store(outlet: Outlet, batch: EventBatch): Promise<void> {
+  async #store(outlet: Outlet, payload: BatchPayload): Promise<void> {
     try {
-      await outlet.queue.add(JOB_NAMES.batch, encodeBatch(batch, outlet.omits));
+      await outlet.queue.add(JOB_NAMES.batch, payload);
     } catch (thrown) {
       const error = toError(thrown);
       if (isOutOfMemory(error)) this.#memory.refused();

@@ -10,7 +10,7 @@ import type { Stage } from "./stage.ts";
 export function idsStage(host: Host, process: NonNullable<Exporter["process"]>): Stage<readonly string[]> {
   const { name, deadLetters, metrics, rules } = host;
   const bury = (ids: readonly string[], reason: string, detail: string): Promise<void> =>
-    deadLetters.add(ids.map((raw) => ({ source: name, reason, detail, raw })));
+    deadLetters.add(ids.map((raw) => ({ source: name, reason, detail, raw, readAs: "id to process" })));
   return {
     queueName: processingQueueName(name),
     decode: decodeIds,

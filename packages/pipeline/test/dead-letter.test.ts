@@ -35,12 +35,20 @@ describe("the dead-letter queue", () => {
     expect(jobs[0]?.data).toEqual(letter);
   });
 
-  it("cuts what is long", async () => {
+  it("keeps an event of 30,000 characters whole", async () => {
+    const letter = { source: "postgres", reason: "refused", detail: "", event: taskFailed({ traceback: "x".repeat(30_000) }) };
+    await letters.add([letter]);
+    const [job] = await queue.getJobs(["wait"], 0, -1);
+    expect(job?.data).toEqual(letter);
+  });
+
+  it("cuts what is longer, and says so", async () => {
     const long = "x".repeat(1_000_000);
     await letters.add([{ source: "postgres", reason: "refused", detail: long, raw: long, event: taskFailed({ traceback: long }) }]);
     const [job] = await queue.getJobs(["wait"], 0, -1);
     expect(JSON.stringify(job?.data).length).toBeLessThan(12_000);
     expect(job?.data.raw).toContain("(1000000 characters)");
+    expect(job?.data.cut).toBe(true);
   });
 
   it("never holds more than 10,000, and drops the oldest", async () => {

@@ -1,0 +1,115 @@
+/** `replay`: takes dead letters back to where they came from. */
+import {
+  BatchFilter,
+  DeadLetterReplay,
+  DeadLetters,
+  EXPORTERS,
+  EventFilter,
+  ExcludedTasks,
+  Fanout,
+  FilterConfig,
+  RECEIVER,
+  type Selection,
+} from "@celery-metrics-exporter/pipeline";
+import {
+  BaseConfig,
+  Health,
+  Lifecycle,
+  Metrics,
+  connectRedis,
+  createLogger,
+  exitWith,
+  loadConfig,
+  redisTarget,
+  type Logger,
+} from "@celery-metrics-exporter/runtime";
+import { receiver } from "receiver";
+import type { z } from "zod";
+import { unknown } from "../arguments.ts";
+import type { Command } from "../command.ts";
+import { ReplayReport } from "../replay-report.ts";
+import { groupSettings } from "../settings.ts";
+import { UsageError } from "../usage-error.ts";
+
+const NotOfACommand = { HEALTH_HOST: true, HEALTH_PORT: true, SHUTDOWN_TIMEOUT_SECONDS: true, LOG_LEVEL: true } as const;
+const Config = BaseConfig.omit(NotOfACommand).extend({ EXPORTERS: receiver.Config.shape.EXPORTERS, ...FilterConfig.shape });
+type Config = z.output<typeof Config>;
+
+const SOURCES = [RECEIVER, ...EXPORTERS.map(({ name }) => name)];
+
+export const replay: Command = {
+  name: "replay",
+  summary: "Put dead letters back into the queues, after what was wrong is mended.",
+  description:
+    "Takes the letters of the dead-letter queue, the oldest first: events go back to the queue of the exporter that refused them, and what could not be decoded " +
+    "is decoded again and goes to every exporter. A letter is removed once that is done; one that fails again comes back as a new letter. " +
+    "Letters of which only a part was kept stay. May run while everything else runs, and may be stopped at any time. " +
+    "Use the settings (REDIS_URL, QUEUE_PREFIX, EXPORTERS, FILTER_…) of the receiver. Exits 1 when letters were left.",
+  options: [
+    { name: "source", value: "name", description: `Only letters of this source: ${SOURCES.join(", ")}.` },
+    {
+      name: "reason",
+      value: "word",
+      description: "Only letters with this reason, such as refused or body; --dry-run tells which there are.",
+    },
+    { name: "limit", value: "n", description: "At most n letters." },
+    { name: "dry-run", description: "Change nothing; count the letters by source and reason, and say which could be replayed." },
+  ],
+  settings: groupSettings([{ name: "replay", Config }]),
+  async run({ options, env, terminal }) {
+    const selection = readSelection(options);
+    const config = loadConfig(Config, env);
+    // What goes wrong is told by the error that ends it.
+    const logger = createLogger("replay", "silent");
+    const lifecycle = new Lifecycle(logger);
+    const report = new ReplayReport(terminal, selection.dryRun === true);
+    try {
+      const letters = await openReplay(config, lifecycle, logger);
+      for await (const done of letters.run(selection)) report.add(done);
+      report.finish();
+    } catch (thrown) {
+      report.interrupt();
+      throw thrown;
+    } finally {
+      await lifecycle.close();
+    }
+    exitWith(report.isComplete ? 0 : 1);
+  },
+};
+
+function readSelection(options: ReadonlyMap<string, string>): Selection {
+  const source = options.get("source");
+  if (source !== undefined && !SOURCES.includes(source)) throw new UsageError(unknown("source", source, SOURCES));
+  const limit = options.get("limit");
+  if (limit !== undefined && !/^[1-9]\d*$/.test(limit)) {
+    throw new UsageError(`--limit needs a whole number above 0, not ${JSON.stringify(limit)}.`);
+  }
+  return {
+    source,
+    reason: options.get("reason"),
+    limit: limit === undefined ? undefined : Number(limit),
+    dryRun: options.has("dry-run"),
+  };
+}
+
+/** What the receiver has for its events, and the dead letters. */
+async function openReplay(config: Config, lifecycle: Lifecycle, logger: Logger): Promise<DeadLetterReplay> {
+  const redis = await connectRedis({
+    ...redisTarget(config),
+    use: "producer",
+    name: "replay",
+    startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000,
+    logger,
+    lifecycle,
+    health: new Health(),
+  });
+  const prefix = config.QUEUE_PREFIX;
+  const metrics = new Metrics();
+  const exporters = EXPORTERS.filter(({ name }) => config.EXPORTERS.includes(name));
+  const fanout = new Fanout({ redis, prefix, exporters, whenFull: "hold", highWaterEvents: Number.MAX_SAFE_INTEGER, logger, metrics });
+  const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
+  const filter = new BatchFilter(new EventFilter(config), new ExcludedTasks({ redis, prefix, owner: RECEIVER }));
+  const letters = new DeadLetterReplay({ redis, prefix, logger, filter, fanout, deadLetters });
+  for (const opened of [fanout, deadLetters, letters]) lifecycle.defer("queues", () => opened.close());
+  return letters;
+}

@@ -1,0 +1,166 @@
+/** Takes dead letters back to where they came from, after what was wrong with them is mended. */
+import type { Logger } from "@celery-metrics-exporter/runtime";
+import type { Queue } from "bullmq";
+import type { Redis } from "ioredis";
+import type { BatchFilter } from "./batch-filter.ts";
+import { encodeBatch, type EventBatch } from "./batch.ts";
+import { letterOf, type DeadLetter, type DeadLetters } from "./dead-letter.ts";
+import type { Fanout } from "./fanout.ts";
+import { encodeIds } from "./ids-batch.ts";
+import { JOB_NAMES } from "./job-names.ts";
+import { openQueue } from "./open-queue.ts";
+import { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue-names.ts";
+import { withRedis } from "./redis-errors.ts";
+import { replayed, type LeftBecause, type Replayed } from "./replayed-letter.ts";
+
+export interface DeadLetterReplayOptions {
+  /** A `producer` connection; stays open. */
+  readonly redis: Redis;
+  readonly prefix: string;
+  readonly logger: Logger;
+  /** Where events go that were not decoded before: through the receiver's filter into every exporter's queue. */
+  readonly filter: BatchFilter;
+  readonly fanout: Pick<Fanout, "enqueue">;
+  readonly deadLetters: Pick<DeadLetters, "add">;
+}
+
+/** Which letters to take; all of those that are given. */
+export interface Selection {
+  readonly source?: string | undefined;
+  readonly reason?: string | undefined;
+  /** At most so many letters. */
+  readonly limit?: number | undefined;
+  /** Changes nothing. */
+  readonly dryRun?: boolean;
+}
+
+/** One letter that was taken, or left. */
+export interface ReplayedLetter {
+  readonly source: string;
+  readonly reason: string;
+  /** Absent where it is taken. */
+  readonly left?: LeftBecause;
+}
+
+interface StoredLetter {
+  readonly id: string;
+  readonly letter: Partial<DeadLetter>;
+  readonly replay: Replayed;
+}
+
+/** Letters that are read, enqueued and removed together. */
+const LETTERS_PER_ROUND = 100;
+/** What the batch says of its broker: the letter does not tell it. */
+const BROKER = "dead-letter";
+
+export class DeadLetterReplay {
+  readonly #options: DeadLetterReplayOptions;
+  readonly #queues = new Map<string, Queue>();
+
+  constructor(options: DeadLetterReplayOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Replays letters, the oldest first, and yields each group that is done. A letter is removed once what was in it is in its queue; killed in
+   * between, it is replayed twice, which exporters bear. Letters that arrive meanwhile, such as one that fails again, are left for the next run.
+   *
+   * @throws {UnavailableError} when Redis does not serve; what was yielded is done.
+   */
+  async *run(selection: Selection): AsyncGenerator<readonly ReplayedLetter[]> {
+    const ids = await withRedis("reading dead letters", () => this.#queue(DEAD_LETTER_QUEUE).getRanges(["wait"], 0, -1, true));
+    let wanted = selection.limit ?? Number.POSITIVE_INFINITY;
+    for (let from = 0; from < ids.length && wanted > 0; from += LETTERS_PER_ROUND) {
+      const found = await this.#read(ids.slice(from, from + LETTERS_PER_ROUND));
+      const letters = found.filter(({ letter }) => isSelected(letter, selection)).slice(0, wanted);
+      wanted -= letters.length;
+      if (selection.dryRun !== true) await this.#replay(letters.filter(({ replay }) => replay.to !== "nobody"));
+      yield letters.map(({ letter: { source = "", reason = "" }, replay }) => ({
+        source,
+        reason,
+        ...(replay.to === "nobody" && { left: replay.because }),
+      }));
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#queues.values()].map((queue) => queue.close()));
+  }
+
+  async #read(ids: readonly string[]): Promise<StoredLetter[]> {
+    const queue = this.#queue(DEAD_LETTER_QUEUE);
+    const jobs = await withRedis("reading dead letters", () => Promise.all(ids.map((id) => queue.getJob(id))));
+    return jobs.flatMap((job) => {
+      // Trimmed since, or removed by hand.
+      if (job === undefined) return [];
+      const letter = (job.data ?? {}) as Partial<DeadLetter>;
+      return [{ id: String(job.id), letter, replay: replayed(letter) }];
+    });
+  }
+
+  /** Stored first, removed after. */
+  async #replay(letters: readonly StoredLetter[]): Promise<void> {
+    if (letters.length === 0) return;
+    const replays = letters.map(({ replay }) => replay);
+    await this.#toEveryExporter(replays);
+    await withRedis("replaying dead letters", async () => {
+      for (const { queueName, name, data } of jobsOf(replays)) await this.#queue(queueName).add(name, data);
+      const queue = this.#queue(DEAD_LETTER_QUEUE);
+      await Promise.all(letters.map(({ id }) => queue.remove(id)));
+    });
+  }
+
+  /** As the receiver does it (apps/receiver/src/delivery.ts). */
+  async #toEveryExporter(replays: readonly Replayed[]): Promise<void> {
+    const inputs = replays.filter((replay) => replay.to === "every exporter");
+    if (inputs.length === 0) return;
+    const { filter, fanout, deadLetters } = this.#options;
+    const admitted = await filter.admit(inputs.flatMap(({ events }) => events));
+    const { events, excluded } = admitted;
+    await fanout.enqueue({ broker: BROKER, events, ...(excluded !== undefined && { excluded }) });
+    await filter.settle(admitted);
+    await deadLetters.add(inputs.flatMap(({ rejected }) => rejected.map(letterOf)));
+  }
+
+  #queue(name: string): Queue {
+    const queue = this.#queues.get(name) ?? openQueue(name, this.#options);
+    this.#queues.set(name, queue);
+    return queue;
+  }
+}
+
+function isSelected({ source, reason }: Partial<DeadLetter>, selection: Selection): boolean {
+  return (selection.source ?? source) === source && (selection.reason ?? reason) === reason;
+}
+
+interface QueuedJob {
+  readonly queueName: string;
+  readonly name: string;
+  readonly data: unknown;
+}
+
+/** One job for all events of an exporter, and so on: a bad one among them is found by splitting. */
+function jobsOf(replays: readonly Replayed[]): QueuedJob[] {
+  const batches = new Map<string, EventBatch & { events: EventBatch["events"][number][]; excluded: string[] }>();
+  const batchOf = (exporter: string) => {
+    const batch = batches.get(exporter) ?? { broker: BROKER, events: [], excluded: [] };
+    batches.set(exporter, batch);
+    return batch;
+  };
+  const ids = new Map<string, string[]>();
+  const jobs: QueuedJob[] = [];
+  for (const replay of replays) {
+    if (replay.to === "exporter") batchOf(replay.exporter).events.push(replay.event);
+    if (replay.to === "forget") batchOf(replay.exporter).excluded.push(replay.id);
+    if (replay.to === "process") ids.set(replay.exporter, [...(ids.get(replay.exporter) ?? []), replay.id]);
+    if (replay.to === "queue") jobs.push({ queueName: replay.queueName, name: replay.jobName, data: replay.payload });
+  }
+  for (const [exporter, { excluded, ...batch }] of batches) {
+    const data = encodeBatch(excluded.length > 0 ? { ...batch, excluded } : batch);
+    jobs.push({ queueName: eventsQueueName(exporter), name: JOB_NAMES.batch, data });
+  }
+  for (const [exporter, list] of ids) {
+    jobs.push({ queueName: processingQueueName(exporter), name: JOB_NAMES.ids, data: encodeIds(list) });
+  }
+  return jobs;
+}

@@ -1,0 +1,29 @@
+/** A batch as payloads of bearable size: one message may hold a list of 100,000 events, or a few that are megabytes long. */
+import { encodeBatch, type BatchPayload, type EventBatch } from "./batch.ts";
+import { halves } from "./quarantine.ts";
+
+/** As many as the receiver may be told to gather (`BATCH_MAX_EVENTS`): exporters bear that. */
+export const MAX_PAYLOAD_EVENTS = 10_000;
+/** Far above what the receiver gathers (`BATCH_MAX_BYTES`): only a message that is large by itself comes here. */
+export const MAX_PAYLOAD_CHARACTERS = 4_194_304;
+
+/** Mostly one. Excluded ids, which need not be with any events, are in the first. A single event is never cut. */
+export function* payloadsOf(batch: EventBatch, omits: ReadonlySet<string>): Generator<BatchPayload> {
+  const { events, excluded } = batch;
+  if (events.length <= MAX_PAYLOAD_EVENTS) {
+    const payload = encodeBatch(batch, omits);
+    if (events.length < 2 || totalLength(payload.texts) <= MAX_PAYLOAD_CHARACTERS) {
+      yield payload;
+      return;
+    }
+  }
+  const [first = [], second = []] = halves(events);
+  yield* payloadsOf({ ...batch, events: first }, omits);
+  yield* payloadsOf({ ...batch, events: second, ...(excluded !== undefined && { excluded: [] }) }, omits);
+}
+
+function totalLength(texts: readonly string[]): number {
+  let length = 0;
+  for (const text of texts) length += text.length;
+  return length;
+}

@@ -1,0 +1,72 @@
+/** What becomes of a dead letter when it is replayed. */
+import { decodeAgain, type CeleryEvent, type ReadAs, type Rejected } from "@celery-metrics-exporter/events";
+import { decodeBatch } from "./batch.ts";
+import { RECEIVER, type DeadLetter } from "./dead-letter.ts";
+import { PermanentError } from "./errors.ts";
+import { EXPORTERS } from "./exporters.ts";
+import { decodeIds } from "./ids-batch.ts";
+import { JOB_NAMES } from "./job-names.ts";
+import { eventsQueueName, processingQueueName } from "./queue-names.ts";
+
+/** Why a letter stays where it is. Shown as it is written here. */
+export type LeftBecause =
+  | "cut: only a part was kept"
+  | "rejected again"
+  | "payload of an unknown version"
+  | "of an exporter there is not"
+  | "not a letter of ours";
+
+export type Replayed =
+  /** Events, and what is still rejected among them, as if they came from the broker now. */
+  | { readonly to: "every exporter"; readonly events: readonly CeleryEvent[]; readonly rejected: readonly Rejected[] }
+  | { readonly to: "exporter"; readonly exporter: string; readonly event: CeleryEvent }
+  | { readonly to: "forget"; readonly exporter: string; readonly id: string }
+  | { readonly to: "process"; readonly exporter: string; readonly id: string }
+  | { readonly to: "queue"; readonly queueName: string; readonly jobName: string; readonly payload: unknown }
+  | { readonly to: "nobody"; readonly because: LeftBecause };
+
+/** @param letter as it was stored, by this release or another. */
+export function replayed(letter: Partial<DeadLetter>): Replayed {
+  const { source = "", event, raw, readAs, payload } = letter;
+  if (source !== RECEIVER && !EXPORTERS.some(({ name }) => name === source)) return left("of an exporter there is not");
+  if (letter.cut === true) return left("cut: only a part was kept");
+  if (source !== RECEIVER && event !== undefined) return { to: "exporter", exporter: source, event };
+  if (payload !== undefined) return replayedPayload(source, payload);
+  if (raw === undefined) return left("not a letter of ours");
+  switch (readAs) {
+    case undefined:
+      return left("cut: only a part was kept");
+    case "id to forget":
+      return { to: "forget", exporter: source, id: raw };
+    case "id to process":
+      return { to: "process", exporter: source, id: raw };
+    default:
+      return replayedInput(raw, readAs);
+  }
+}
+
+function replayedInput(raw: string, readAs: ReadAs): Replayed {
+  const { events, rejected } = decodeAgain(raw, readAs);
+  return events.length === 0 ? left("rejected again") : { to: "every exporter", events, rejected };
+}
+
+/** A job of one of the exporter's two queues, which is told by what can read it. */
+function replayedPayload(exporter: string, payload: unknown): Replayed {
+  if (isRead(() => decodeBatch(payload))) return { to: "queue", queueName: eventsQueueName(exporter), jobName: JOB_NAMES.batch, payload };
+  if (isRead(() => decodeIds(payload))) return { to: "queue", queueName: processingQueueName(exporter), jobName: JOB_NAMES.ids, payload };
+  return left("payload of an unknown version");
+}
+
+function isRead(decode: () => unknown): boolean {
+  try {
+    decode();
+    return true;
+  } catch (thrown) {
+    if (thrown instanceof PermanentError) return false;
+    throw thrown;
+  }
+}
+
+function left(because: LeftBecause): Replayed {
+  return { to: "nobody", because };
+}

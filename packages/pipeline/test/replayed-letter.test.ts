@@ -1,0 +1,82 @@
+import { decodeFrame } from "@celery-metrics-exporter/events";
+import { taskFailed, taskStarted } from "@celery-metrics-exporter/events/testing";
+import { describe, expect, it } from "vitest";
+import { encodeBatch } from "../src/batch.ts";
+import { RECEIVER, letterOf, type DeadLetter } from "../src/dead-letter.ts";
+import { shorten } from "../src/dead-letter-size.ts";
+import { encodeIds } from "../src/ids-batch.ts";
+import { replayed } from "../src/replayed-letter.ts";
+
+const event = taskFailed({ traceback: "x".repeat(20_000) });
+const refused = { source: "postgres", reason: "refused", detail: "check violation" };
+const payload = { source: "datadog", reason: "payload", detail: "batch payload of unknown version 2" };
+
+/** The letter of a body that a list of this one item would be. */
+function received(item: unknown): DeadLetter {
+  const [reject] = decodeFrame({ body: JSON.stringify([item]), contentType: "application/json" }).rejected;
+  if (reject === undefined) throw new Error("not rejected");
+  return letterOf(reject);
+}
+
+describe("a replayed letter", () => {
+  it.each<[string, Partial<DeadLetter>, unknown]>([
+    ["of an exporter is its event again, whole", shorten({ ...refused, event }), { to: "exporter", exporter: "postgres", event }],
+    [
+      "of an event that was too long to be kept stays",
+      shorten({ ...refused, event: taskFailed({ traceback: "x".repeat(40_000) }) }),
+      { to: "nobody", because: "cut: only a part was kept" },
+    ],
+    [
+      "of an id to process is that id",
+      { ...refused, source: "datadog", raw: "task-1", readAs: "id to process" },
+      { to: "process", exporter: "datadog", id: "task-1" },
+    ],
+    [
+      "of an id to forget is that id",
+      { ...refused, raw: "task-1", readAs: "id to forget" },
+      { to: "forget", exporter: "postgres", id: "task-1" },
+    ],
+    [
+      "of the receiver that can be decoded now is its events, and the rejects among them",
+      { source: RECEIVER, reason: "content_type", raw: JSON.stringify([taskStarted(), 5]), readAs: { contentType: "application/json" } },
+      { to: "every exporter", events: [taskStarted()], rejected: [expect.objectContaining({ reason: "not_an_event" })] },
+    ],
+    ["of the receiver that cannot be decoded still stays", received({ type: "task-started" }), { to: "nobody", because: "rejected again" }],
+    [
+      "of the receiver that was too long to be kept stays",
+      received({ type: "task-started", x: "x".repeat(5_000) }),
+      { to: "nobody", because: "cut: only a part was kept" },
+    ],
+    [
+      "of a payload of events goes to the events' queue",
+      { ...payload, payload: encodeBatch({ broker: "redis", events: [event] }) },
+      { to: "queue", queueName: "datadog", jobName: "batch", payload: encodeBatch({ broker: "redis", events: [event] }) },
+    ],
+    [
+      "of a payload of ids goes to the processing queue",
+      { ...payload, payload: encodeIds(["task-1"]) },
+      { to: "queue", queueName: "datadog-processing", jobName: "ids", payload: encodeIds(["task-1"]) },
+    ],
+    [
+      "of a payload that is unknown still stays",
+      { ...payload, payload: { v: 9 } },
+      { to: "nobody", because: "payload of an unknown version" },
+    ],
+    [
+      "of an exporter that is gone stays",
+      { ...refused, source: "promtail", event },
+      { to: "nobody", because: "of an exporter there is not" },
+    ],
+    ["that is none stays", { source: RECEIVER }, { to: "nobody", because: "not a letter of ours" }],
+    ["that is nothing stays", {}, { to: "nobody", because: "of an exporter there is not" }],
+  ])("%s", (_given, letter, expected) => {
+    expect(replayed(JSON.parse(JSON.stringify(letter)) as DeadLetter)).toEqual(expected);
+  });
+
+  it("stands for one input: where it stands for several that are alike, it stays", () => {
+    const { rejected } = decodeFrame({ body: JSON.stringify(Array.from({ length: 103 }, () => 5)), contentType: "application/json" });
+    const last = rejected.map(letterOf).at(-1) ?? {};
+    expect(last).toMatchObject({ detail: expect.stringContaining("(3 alike)") as string });
+    expect(replayed(last)).toEqual({ to: "nobody", because: "cut: only a part was kept" });
+  });
+});
