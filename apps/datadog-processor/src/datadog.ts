@@ -8,6 +8,7 @@ import { ExporterMetrics } from "./exporter-metrics.ts";
 import { DatadogExporter, type DatadogExporterOptions } from "./exporter.ts";
 import { TaskMetricsMapper } from "./metrics.ts";
 import { StatsdClient } from "./statsd-client.ts";
+import { UnfinishedTasks } from "./unfinished-tasks.ts";
 
 /** `onStep` is for tests that kill the process between two steps; see `Step`. */
 export function defineDatadog({ onStep }: Pick<DatadogExporterOptions, "onStep"> = {}): ExporterDefinition<typeof Config> {
@@ -53,8 +54,10 @@ export function defineDatadog({ onStep }: Pick<DatadogExporterOptions, "onStep">
         }),
         schedule,
         metrics: new ExporterMetrics(metrics),
+        countUnfinished: () => new UnfinishedTasks({ store, metrics, logger }),
         graceMs: config.DATADOG_GRACE_MS,
         incompleteWaitMs: config.DATADOG_INCOMPLETE_WAIT_MS,
+        leaseMs: config.DATADOG_LEASE_MS,
         maxAgeSeconds: config.DATADOG_MAX_AGE_SECONDS,
         ...(onStep === undefined ? {} : { onStep }),
       });

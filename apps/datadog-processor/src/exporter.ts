@@ -15,6 +15,7 @@ import type { ExporterMetrics } from "./exporter-metrics.ts";
 import type { TaskMetrics, TaskMetricsMapper } from "./metrics.ts";
 import type { StatsdClient } from "./statsd-client.ts";
 import { triage, type Triage } from "./triage.ts";
+import type { UnfinishedTasks } from "./unfinished-tasks.ts";
 
 /** The steps after which a process may be killed without loss; tests do. */
 export type Step = "merged" | "scheduled" | "claimed" | "sent" | "settled";
@@ -25,8 +26,11 @@ export interface DatadogExporterOptions {
   readonly mapper: TaskMetricsMapper;
   readonly schedule: Schedule;
   readonly metrics: ExporterMetrics;
+  /** Begins to count them. */
+  readonly countUnfinished: () => UnfinishedTasks;
   readonly graceMs: number;
   readonly incompleteWaitMs: number;
+  readonly leaseMs: number;
   /** 0: no limit. */
   readonly maxAgeSeconds: number;
   /** Called after each step. Only tests set it. */
@@ -38,12 +42,19 @@ const LOOKS = 6;
 
 /** Clocks and timers are not exact: what is busy is looked at a little after its lease has ended. */
 const LEASE_MARGIN_MS = 50;
+/** What is busy is most often done in a moment, by the twin of this job. */
+const BUSY_FIRST_MS = 250;
 
 export class DatadogExporter implements Exporter {
   readonly #options: DatadogExporterOptions;
+  #unfinished: UnfinishedTasks | undefined;
 
   constructor(options: DatadogExporterOptions) {
     this.#options = options;
+  }
+
+  async start(): Promise<void> {
+    this.#unfinished = this.#options.countUnfinished();
   }
 
   async export(events: readonly CeleryEvent[]): Promise<void> {
@@ -75,6 +86,7 @@ export class DatadogExporter implements Exporter {
   }
 
   async stop(): Promise<void> {
+    await this.#unfinished?.stop();
     await this.#options.statsd.close();
   }
 
@@ -103,12 +115,12 @@ export class DatadogExporter implements Exporter {
 
   /** Afterwards, so that a job that is tried again because the agent is away is not put off again each time. */
   async #putOff({ incomplete, busy, busyForMs }: Triage, job: ProcessingJob): Promise<void> {
-    const { store, schedule, incompleteWaitMs } = this.#options;
+    const { store, schedule, incompleteWaitMs, leaseMs } = this.#options;
     if (incomplete.size > 0) {
       await schedule([...incomplete.keys()], { delayMs: Math.ceil(incompleteWaitMs / LOOKS) });
       await store.release(job.id, [...incomplete.keys()]);
     }
-    await schedule(busy, { delayMs: busyForMs + LEASE_MARGIN_MS });
+    await schedule(busy, { delayMs: busyDelayMs(busyForMs, leaseMs) });
   }
 
   #count({ ready, incomplete, busy }: Triage, tasks: readonly TaskMetrics[]): void {
@@ -121,4 +133,12 @@ export class DatadogExporter implements Exporter {
   async #reached(step: Step): Promise<void> {
     await this.#options.onStep?.(step);
   }
+}
+
+/**
+ * When to look again at what another job holds: after as long as it has been held already, so that a twin that is soon done is soon seen to be,
+ * and a holder that died is asked after a few times until its lease ends.
+ */
+export function busyDelayMs(freeInMs: number, leaseMs: number): number {
+  return Math.min(freeInMs + LEASE_MARGIN_MS, Math.max(BUSY_FIRST_MS, leaseMs - freeInMs));
 }

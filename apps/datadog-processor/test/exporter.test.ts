@@ -10,9 +10,10 @@ import {
 import type { TaskEvent } from "@celery-metrics-exporter/events";
 import type { Exporter } from "@celery-metrics-exporter/pipeline";
 import { startRedis, startStatsdSink, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import type { Step } from "../src/exporter.ts";
+import { busyDelayMs, type Step } from "../src/exporter.ts";
 import { DatadogHarness, type HarnessOptions } from "./datadog-harness.ts";
 
 const A = { hostname: "w1@host-a" };
@@ -207,6 +208,40 @@ describe("a process that is killed", () => {
       success_count: { "shop.cart.total|celery": 2 },
       rejected_count: { "unknown|unknown": 1 },
     });
+  });
+});
+
+describe("a task that another job holds", () => {
+  it.each([
+    ["claimed a moment ago, after a moment", 29_990, 250],
+    ["held for 4 s, after 4 s more", 26_000, 4_000],
+    ["held for nearly as long as its lease, when that is over", 2_000, 2_050],
+  ])("%s is looked at again", (_, freeInMs, delayMs) => {
+    expect(busyDelayMs(freeInMs, 30_000)).toBe(delayMs);
+  });
+
+  it("is let go of soon when that is done, however long the lease", async () => {
+    const harness = await start({ DATADOG_LEASE_MS: "600000" });
+    const gate = new AbortController();
+    const merging = await dyingAt(harness, "merged");
+    await expect(merging.export(DONE, NEVER)).rejects.toThrow("killed");
+    const claimed = new AbortController();
+    const holder = await harness.processor({
+      onStep: async (step) => {
+        if (step !== "claimed") return;
+        claimed.abort();
+        await once(gate.signal, "abort");
+      },
+    });
+    const holding = holder.exporter.process?.([TASK_ID], NEVER, { id: "1" });
+    await expect.poll(() => claimed.signal.aborted).toBe(true);
+    const twin = await harness.processor();
+    await twin.exporter.process?.([TASK_ID], NEVER, { id: "1" });
+    gate.abort();
+    await holding;
+    await twin.settled();
+    await harness.quiet();
+    expect(harness.received().success_count).toEqual({ "shop.cart.total|celery": 1 });
   });
 });
 

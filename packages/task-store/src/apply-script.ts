@@ -1,7 +1,7 @@
 /**
  * Adds changes to tasks of one shard: facts to the set, name and queue by their key (see `description.ts`), the expiry never lowered.
  *
- *   KEYS  the tasks
+ *   KEYS  the shard's count of open tasks (see `open-tasks.ts`); the tasks
  *   ARGV  expiry in seconds; facts kept of each kind; the changes as JSON, one for each task: [facts], or
  *         [facts, ETA in seconds or 0, key of its description or '', [description fields and values in turn]]
  *
@@ -13,7 +13,10 @@
  *
  * A tombstone (`t`, see `settle-script.ts`) keeps its short expiry, unless a final or a start that is new shows that the task goes on.
  */
+import { COUNT_OPEN_TASKS } from "./open-tasks.ts";
+
 export const APPLY_SCRIPT = `
+${COUNT_OPEN_TASKS}
 local now = tonumber(redis.call('TIME')[1])
 local ttl, kept = tonumber(ARGV[1]), tonumber(ARGV[2])
 local texts = {'n', 'n1', 'n2', 'n3', 'q', 'q1', 'q2', 'q3'}
@@ -67,13 +70,14 @@ end
 
 local unsent = {}
 local changes = cjson.decode(ARGV[3])
-for index, key in ipairs(KEYS) do
+for index = 1, #KEYS - 1 do
+  local key = KEYS[index + 1]
   local facts, eta, k, described = changes[index][1], changes[index][2] or 0, changes[index][3] or '', changes[index][4]
-  local have = redis.call('HMGET', key, 'k', 't', unpack(facts))
+  local have = redis.call('HMGET', key, 'k', 't', 'o', unpack(facts))
   local add = {}
   local goesOn, pending = false, false
   for i, fact in ipairs(facts) do
-    local value, kind = have[i + 2], fact:byte(1)
+    local value, kind = have[i + 3], fact:byte(1)
     if not value then
       add[#add + 1] = fact
       add[#add + 1] = ''
@@ -107,8 +111,21 @@ for index, key in ipairs(KEYS) do
   if not tombstone then
     local wanted = ttl
     if eta > now then wanted = eta - now + ttl end
-    if redis.call('TTL', key) < wanted - ttl / 64 then redis.call('EXPIRE', key, string.format('%.0f', wanted)) end
+    local left = redis.call('TTL', key)
+    local renewed = left < wanted - ttl / 64
+    if renewed then redis.call('EXPIRE', key, string.format('%.0f', wanted)) end
+    if renewed or not have[3] then
+      -- At a few points of time only, so that few are counted.
+      local step = math.max(1, math.floor(ttl / 64))
+      local due = string.format('%.0f', math.ceil((now + math.max(left, wanted)) / step) * step)
+      if due ~= have[3] then
+        redis.call('HSET', key, 'o', due)
+        count(due, 1)
+        if have[3] then count(have[3], -1) end
+      end
+    end
   end
 end
+storeCounts()
 return unsent
 `;

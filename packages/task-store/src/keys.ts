@@ -1,4 +1,4 @@
-/** The Store's keys: `{cme:<shard>}:task:<id>`. Redis Cluster spreads the shards, and one script call serves all tasks of a shard. */
+/** The Store's keys: `{cme:<shard>}:task:<id>`, and `{cme:<shard>}:open` for a shard's count of open tasks. Redis Cluster spreads the shards, and one script call serves all tasks of a shard. */
 import { hash32 } from "./short-hash.ts";
 
 export const SHARDS = 16;
@@ -6,10 +6,14 @@ export const SHARDS = 16;
 /** Builds keys under a prefix: `QUEUE_PREFIX` without its braces, since a key has but one hash tag and ours holds the shard too. */
 export class StoreKeys {
   readonly #beforeId: readonly string[];
+  /** By shard. */
+  readonly open: readonly string[];
 
   constructor(queuePrefix: string) {
     const prefix = queuePrefix.replace(/[{}]/g, "");
-    this.#beforeId = Array.from({ length: SHARDS }, (_, shard) => `{${prefix}:${shard}}:task:`);
+    const tags = Array.from({ length: SHARDS }, (_, shard) => `{${prefix}:${shard}}`);
+    this.#beforeId = tags.map((tag) => `${tag}:task:`);
+    this.open = tags.map((tag) => `${tag}:open`);
   }
 
   /** Sorts ids by the shard that holds them; within a shard in the order given. */

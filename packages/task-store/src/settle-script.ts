@@ -1,19 +1,23 @@
 /**
  * Marks facts of claimed tasks of one shard as sent, and gives up the leases.
  *
- *   KEYS  the tasks
+ *   KEYS  the shard's count of open tasks (see `open-tasks.ts`); the tasks
  *   ARGV  the job's id; the tombstone's expiry in seconds; the facts of each task as JSON
  *
  * Facts are marked by name, so one that arrived after the claim stays unsent. Once no final is left unsent the task is a tombstone: the same
  * hash, with \`t\`, and a short expiry. It is there so that late and repeated events find their facts marked and change nothing.
  */
+import { COUNT_OPEN_TASKS } from "./open-tasks.ts";
+
 export const SETTLE_SCRIPT = `
+${COUNT_OPEN_TASKS}
 local job, ttl = ARGV[1], tonumber(ARGV[2])
 local facts = cjson.decode(ARGV[3])
-for index, key in ipairs(KEYS) do
+for index = 1, #KEYS - 1 do
+  local key = KEYS[index + 1]
   local sent = {}
   for _, fact in ipairs(facts[index]) do sent[fact] = true end
-  local set, finals, pending, ours = {}, 0, 0, false
+  local set, finals, pending, ours, due = {}, 0, 0, false, nil
   local hash = redis.call('HGETALL', key)
   for i = 1, #hash, 2 do
     local field, value = hash[i], hash[i + 1]
@@ -27,6 +31,8 @@ for index, key in ipairs(KEYS) do
       if value ~= '1' then pending = pending + 1 end
     elseif field == 'c' then
       ours = value:match(':(.*)$') == job
+    elseif field == 'o' then
+      due = value
     end
   end
   local done = finals > 0 and pending == 0
@@ -36,6 +42,13 @@ for index, key in ipairs(KEYS) do
   end
   if #set > 0 then redis.call('HSET', key, unpack(set)) end
   if ours then redis.call('HDEL', key, 'c', 'p') end
-  if done then redis.call('EXPIRE', key, ttl) end
+  if done then
+    redis.call('EXPIRE', key, ttl)
+    if due then
+      redis.call('HDEL', key, 'o')
+      count(due, -1)
+    end
+  end
 end
+storeCounts()
 `;

@@ -3,7 +3,7 @@
  *
  * A task's entry passes through these states, in any order of events:
  *
- *   open       facts are being gathered; expires after 7 days, or that long after its ETA
+ *   open       facts are being gathered; expires after 7 days, or that long after its ETA, and is counted then (`sweep`)
  *   pending    holds a final that was not sent; `apply` reported its id
  *   claimed    a job has a lease on it and sends its metrics; the lease ends by itself, so a job that dies holds nothing up
  *   tombstone  every final was sent; kept for an hour so that late and repeated events find their facts marked
@@ -22,7 +22,7 @@ import { CLAIM_SCRIPT } from "./claim-script.ts";
 import { descriptionFields } from "./description.ts";
 import type { FactOptions } from "./fact.ts";
 import { StoreKeys } from "./keys.ts";
-import { toStoreError } from "./redis-errors.ts";
+import { FORGET_SCRIPT, SWEEP_SCRIPT } from "./open-tasks.ts";
 import { RELEASE_SCRIPT } from "./release-script.ts";
 import { SETTLE_SCRIPT } from "./settle-script.ts";
 import { StoreScript, type ScriptCall } from "./store-script.ts";
@@ -47,6 +47,13 @@ export type Claim =
   | { readonly outcome: "busy"; /** Until the other job's lease ends. */ readonly freeInMs: number }
   | { readonly outcome: "claimed"; readonly entry: TaskEntry; /** Since the first claim. */ readonly waitedMs: number };
 
+export interface OpenTasks {
+  /** Since this was asked last, by any process: their entries expired before they had ended and were sent. */
+  readonly expired: number;
+  /** Not sent yet. */
+  readonly open: number;
+}
+
 /** Every method throws `UnavailableError` when Redis does not serve; calling it again with the same arguments is always safe. */
 export class TaskStore {
   readonly #options: TaskStoreOptions;
@@ -55,6 +62,8 @@ export class TaskStore {
   readonly #claim: StoreScript;
   readonly #settle: StoreScript;
   readonly #release: StoreScript;
+  readonly #forget: StoreScript;
+  readonly #sweep: StoreScript;
 
   constructor(options: TaskStoreOptions) {
     this.#options = options;
@@ -63,6 +72,8 @@ export class TaskStore {
     this.#claim = new StoreScript(options.redis, CLAIM_SCRIPT);
     this.#settle = new StoreScript(options.redis, SETTLE_SCRIPT);
     this.#release = new StoreScript(options.redis, RELEASE_SCRIPT);
+    this.#forget = new StoreScript(options.redis, FORGET_SCRIPT);
+    this.#sweep = new StoreScript(options.redis, SWEEP_SCRIPT);
   }
 
   /** Merges events into their tasks. Returns the ids of those for which the batch holds a final that was not sent. */
@@ -72,7 +83,7 @@ export class TaskStore {
     const head = [String(this.#options.taskExpirySeconds), String(KEPT_PER_KIND)];
     const calls = shards.map(([shard, ids]): ScriptCall => {
       const written = JSON.stringify(ids.map((id) => writeChange(changes.get(id))));
-      return { keys: ids.map((id) => this.#keys.keyOf(id, shard)), args: [...head, written] };
+      return { keys: this.#openAndTasks(shard, ids), args: [...head, written] };
     });
     const replies = (await this.#apply.run(calls)) as number[][];
     return shards.flatMap(([, ids], call) => (replies[call] ?? []).map((index) => ids[index - 1] ?? ""));
@@ -96,7 +107,7 @@ export class TaskStore {
     const calls = [...this.#keys.byShard(sent.keys())].map(([shard, ids]): ScriptCall => {
       const fields = JSON.stringify(ids.map((id) => sent.get(id) ?? []));
       const args = [jobId, String(this.#options.sentExpirySeconds), fields];
-      return { keys: ids.map((id) => this.#keys.keyOf(id, shard)), args };
+      return { keys: this.#openAndTasks(shard, ids), args };
     });
     await this.#settle.run(calls);
   }
@@ -108,13 +119,20 @@ export class TaskStore {
 
   /** Removes all that is known of these tasks. */
   async forget(ids: readonly string[]): Promise<void> {
-    const pipeline = this.#options.redis.pipeline();
-    for (const id of ids) pipeline.unlink(this.#keys.keyOf(id));
-    try {
-      for (const [error] of (await pipeline.exec()) ?? []) if (error !== null) throw error;
-    } catch (thrown) {
-      throw toStoreError(thrown);
-    }
+    const shards = [...this.#keys.byShard(new Set(ids))];
+    await this.#forget.run(shards.map(([shard, own]) => ({ keys: this.#openAndTasks(shard, own), args: [] })));
+  }
+
+  /** What has become of the tasks that were never sent. Each expired one is told once, to whoever asks first after its time. */
+  async sweep(): Promise<OpenTasks> {
+    const replies = (await this.#sweep.run(this.#keys.open.map((key) => ({ keys: [key], args: [] })))) as [number, number][];
+    const sum = (index: 0 | 1): number => replies.reduce((total, reply) => total + reply[index], 0);
+    return { expired: sum(0), open: sum(1) };
+  }
+
+  /** As the scripts take them that count open tasks. */
+  #openAndTasks(shard: number, ids: readonly string[]): string[] {
+    return [this.#keys.open[shard] ?? "", ...ids.map((id) => this.#keys.keyOf(id, shard))];
   }
 
   #calls(shards: readonly (readonly [number, readonly string[]])[], args: readonly string[]): ScriptCall[] {

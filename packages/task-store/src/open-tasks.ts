@@ -1,0 +1,47 @@
+/**
+ * Counts the tasks that the Store gives up: Redis expires an entry without telling anybody.
+ *
+ * A shard counts its open tasks (not sent yet) by when their entry would expire, in one hash of at most about 66 fields: `due → tasks`, `due`
+ * in seconds since the epoch. A task's field `o` holds the one it is counted under. Entering, renewing, sending and forgetting a task move the
+ * count in the very script that does it, so it is exact. What is still counted when its time is over has expired.
+ */
+
+/** Lua: `count(due, by)` gathers, `storeCounts()` writes. `KEYS[1]` is the shard's hash. */
+export const COUNT_OPEN_TASKS = `
+local counts = {}
+local function count(due, by) counts[due] = (counts[due] or 0) + by end
+local function storeCounts()
+  for due, by in pairs(counts) do
+    if by ~= 0 and redis.call('HINCRBY', KEYS[1], due, by) == 0 then redis.call('HDEL', KEYS[1], due) end
+  end
+end
+`;
+
+/** KEYS the shard's count; the tasks. Removes the tasks. */
+export const FORGET_SCRIPT = `
+${COUNT_OPEN_TASKS}
+for index = 2, #KEYS do
+  local due = redis.call('HGET', KEYS[index], 'o')
+  if due then count(due, -1) end
+  redis.call('UNLINK', KEYS[index])
+end
+storeCounts()
+`;
+
+/** KEYS the shard's count. Replies with how many tasks have expired since this was asked last, by whomever, and how many are open. */
+export const SWEEP_SCRIPT = `
+local now = tonumber(redis.call('TIME')[1])
+local hash = redis.call('HGETALL', KEYS[1])
+local expired, open, past = 0, 0, {}
+for i = 1, #hash, 2 do
+  local tasks = math.max(0, tonumber(hash[i + 1]))
+  if tonumber(hash[i]) < now then
+    expired = expired + tasks
+    past[#past + 1] = hash[i]
+  else
+    open = open + tasks
+  end
+end
+if #past > 0 then redis.call('HDEL', KEYS[1], unpack(past)) end
+return {expired, open}
+`;
