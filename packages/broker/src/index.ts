@@ -1,5 +1,6 @@
 export { parseBrokerUrl, type BrokerUrl, type ParsedBrokerUrl, type RabbitmqServer } from "./broker-url.ts";
 export type { RabbitmqOptions } from "./rabbitmq.ts";
+export { connectRabbitmq } from "./rabbitmq-connection.ts";
 export type { RabbitmqTopology } from "./rabbitmq-topology.ts";
 export type { RedisOptions } from "./redis.ts";
 export type { RedisSubscription } from "./redis-session.ts";

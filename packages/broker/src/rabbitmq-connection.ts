@@ -8,15 +8,25 @@ import { RefusedError } from "./refused-error.ts";
 const CONNECT_TIMEOUT_MS = 5_000;
 /** A broker that does not answer a close has this long. */
 const CLOSE_TIMEOUT_MS = 2_000;
-/** A connection on which nothing came for two intervals is dead: half-open ones are noticed after 20 to 30 s. */
-const HEARTBEAT_SECONDS = 10;
+/**
+ * A connection on which nothing came for two intervals is dead: half-open ones are noticed after 10 to 15 s. Both ends send a heartbeat each
+ * half interval, so that an event loop or a broker that is busy for some seconds is not taken for a dead one.
+ */
+const HEARTBEAT_SECONDS = 5;
+
+export interface RabbitmqConnectionOptions {
+  /** Shown by RabbitMQ in the connection's name. Default `receiver`. */
+  readonly use?: string;
+  readonly heartbeatSeconds?: number;
+}
 
 /**
  * @throws {RefusedError} when the broker refuses user, password or virtual host, or its certificate is not trusted.
  * @throws {ConfigError} when a certificate file cannot be read.
  */
-export async function connectRabbitmq(server: RabbitmqServer): Promise<ChannelModel> {
+export async function connectRabbitmq(server: RabbitmqServer, options: RabbitmqConnectionOptions = {}): Promise<ChannelModel> {
   const { host, port, username, password, vhost, tls } = server;
+  const { use = "receiver", heartbeatSeconds = HEARTBEAT_SECONDS } = options;
   try {
     return await connect(
       {
@@ -28,13 +38,13 @@ export async function connectRabbitmq(server: RabbitmqServer): Promise<ChannelMo
         password: password ?? "guest",
         // amqplib decodes it.
         vhost: encodeURIComponent(vhost),
-        heartbeat: HEARTBEAT_SECONDS,
+        heartbeat: heartbeatSeconds,
       },
       {
         timeout: CONNECT_TIMEOUT_MS,
         noDelay: true,
         keepAlive: true,
-        clientProperties: { connection_name: "celery-metrics-exporter:receiver" },
+        clientProperties: { connection_name: `celery-metrics-exporter:${use}` },
         ...(tls === undefined ? {} : toTlsOptions(tls, { variable: "CELERY_BROKER_URL", names: KOMBU_TLS_NAMES, host })),
       },
     );
@@ -64,7 +74,10 @@ function explain(error: Error, { vhost }: RabbitmqServer): Error {
   if (/ACCESS[-_]REFUSED/.test(error.message)) return new RefusedError("wrong user or password", { cause: error });
   // The answer to `connection.open`, which asks for the virtual host; amqplib keeps the broker's reason to itself.
   if (error.message.startsWith("Expected ConnectionOpenOk; got <ConnectionClose")) {
-    return new RefusedError(`virtual host ${JSON.stringify(vhost)} does not exist, or the user may not use it`, { cause: error });
+    return new RefusedError(
+      `virtual host ${JSON.stringify(vhost)} does not exist, the user may not use it, or a connection limit is reached`,
+      { cause: error },
+    );
   }
   return error;
 }

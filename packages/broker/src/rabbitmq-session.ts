@@ -14,6 +14,8 @@ export interface RabbitmqSessionOptions {
   readonly topology: RabbitmqTopology;
   /** How many messages the broker may send ahead of their acknowledgement. */
   readonly prefetch: number;
+  /** A connection silent for two to three of these is given up. */
+  readonly heartbeatSeconds?: number | undefined;
   readonly onDelivery: (delivery: ConsumeMessage, session: RabbitmqSession) => void;
   readonly logger: Logger;
 }
@@ -30,7 +32,8 @@ export async function openRabbitmqSession(
   options: RabbitmqSessionOptions,
   signal: AbortSignal,
 ): Promise<RabbitmqSession> {
-  const connection = await connectRabbitmq(server);
+  const { heartbeatSeconds } = options;
+  const connection = await connectRabbitmq(server, heartbeatSeconds === undefined ? {} : { heartbeatSeconds });
   // Every error of a connection is followed by its close, or fails the step under way.
   connection.on("error", () => {});
   const abort = (): void => void closeRabbitmq(connection);

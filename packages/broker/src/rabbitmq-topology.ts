@@ -99,7 +99,8 @@ export async function attempt(connection: ChannelModel, step: (channel: Channel)
   return undefined;
 }
 
-function refusal(error: AmqpError, what: string): Error {
+/** What went wrong, as `RefusedError` where it is the broker that does not want it. */
+export function refusal(error: AmqpError, what: string): Error {
   return typeof error.code === "number" ? new RefusedError(`${what} (${brokerText(error)})`, { cause: error }) : error;
 }
 

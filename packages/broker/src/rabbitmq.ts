@@ -4,7 +4,7 @@ import type { ConsumeMessage } from "amqplib";
 import type { RabbitmqServer } from "./broker-url.ts";
 import { MessageBuffer } from "./message-buffer.ts";
 import { openRabbitmqSession, type RabbitmqSession } from "./rabbitmq-session.ts";
-import type { RabbitmqTopology } from "./rabbitmq-topology.ts";
+import { refusal, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 import { rabbitmqLabel } from "./server-label.ts";
 import { SessionKeeper } from "./session-keeper.ts";
 import type { SourceContext } from "./source-context.ts";
@@ -16,6 +16,7 @@ export interface RabbitmqOptions extends RabbitmqTopology {
   readonly prefetch: number;
   /** A pause this long cancels the consumer and gives back what was not handed over, so that no message is held for minutes. */
   readonly longPauseMs?: number;
+  readonly heartbeatSeconds?: number;
 }
 
 const LONG_PAUSE_MS = 5_000;
@@ -33,7 +34,7 @@ export class RabbitmqSource implements EventSource {
   #drained = false;
 
   constructor(servers: readonly RabbitmqServer[], options: RabbitmqOptions, context: SourceContext) {
-    const { prefetch, longPauseMs = LONG_PAUSE_MS, ...topology } = options;
+    const { prefetch, longPauseMs = LONG_PAUSE_MS, heartbeatSeconds, ...topology } = options;
     this.#longPauseMs = longPauseMs;
     this.#buffer = new MessageBuffer({ handOver: (message) => this.#onMessage(message) });
     const metrics = sourceMetrics(context.metrics, this.broker, {
@@ -43,13 +44,18 @@ export class RabbitmqSource implements EventSource {
     const onDelivery = (delivery: ConsumeMessage, session: RabbitmqSession): void => {
       this.#buffer.push(new RabbitmqMessage(delivery, session));
     };
+    const sessionOptions = { topology, prefetch, heartbeatSeconds, onDelivery, logger: context.logger };
     this.#keeper = new SessionKeeper({
       name: "RabbitMQ",
       servers,
       open: async (server, signal) => {
-        const session = await openRabbitmqSession(server, { topology, prefetch, onDelivery, logger: context.logger }, signal);
+        const session = await openRabbitmqSession(server, sessionOptions, signal);
         await session.setConsuming(this.#consuming);
-        return session;
+        // A session that is over already, without the right to read for one, has not been opened.
+        const failure = await Promise.race([session.ended, Promise.resolve(undefined)]);
+        if (failure === undefined) return session;
+        await session.close();
+        throw refusal(failure, `cannot read queue ${topology.queue}`);
       },
       describe: rabbitmqLabel,
       onLost: () => {

@@ -244,6 +244,32 @@ describe("RabbitmqSource", () => {
     expect(await harness.metric("broker_reconnects_total")).toBe(1);
   });
 
+  it("notices a connection that is dead without a word, and gets its messages again", async () => {
+    const { harness, recorder } = await harnessOf({ heartbeatSeconds: 1 });
+    await harness.source.start(recorder.onMessage);
+    await publish(harness, 1, 2);
+    await recorder.waitFor(2);
+    harness.proxy.freeze();
+    harness.proxy.thaw();
+    for (const message of recorder.messages) message.ack();
+    await vi.waitFor(() => expect(harness.readiness().components["broker"]).toBe("Heartbeat timeout"), { timeout: 20_000, interval: 5 });
+    await vi.waitFor(() => expect(harness.readiness().ready).toBe(true), { timeout: 20_000 });
+    await recorder.waitFor(4, 20_000);
+    expect(await harness.metric("broker_reconnects_total")).toBe(1);
+    expect(await harness.metric("broker_unacked_messages")).toBe(2);
+  });
+
+  it("is not alarmed by an event loop that stands still longer than a heartbeat's interval", async () => {
+    const { harness, recorder } = await harnessOf({ heartbeatSeconds: 2 });
+    await harness.source.start(recorder.onMessage);
+    const until = performance.now() + 2_500;
+    while (performance.now() < until);
+    await sleep(4_000);
+    await publish(harness, 1, 1);
+    await recorder.waitFor(1);
+    expect(await harness.metric("broker_reconnects_total")).toBe(0);
+  });
+
   it("lets two receivers share the queue, each message for one of them", async () => {
     const { harness, recorder } = await harnessOf({ prefetch: 5 });
     const other = harness.another();

@@ -1,7 +1,6 @@
 /** Sends events to the broker the way a Celery worker does. */
-import { parseBrokerUrl, type BrokerUrl } from "@celery-metrics-exporter/broker";
+import { connectRabbitmq, parseBrokerUrl, type BrokerUrl, type RabbitmqServer } from "@celery-metrics-exporter/broker";
 import { UnavailableError, backoffMs, redactUrl, redisAddress, toError } from "@celery-metrics-exporter/runtime";
-import amqp from "amqplib";
 import { Redis } from "ioredis";
 import { randomUUID } from "node:crypto";
 import type { WireEvent } from "./simulated-task.ts";
@@ -22,23 +21,19 @@ export async function connectPublisher(url: string): Promise<EventPublisher> {
   const parsed = parseBrokerUrl(url);
   if (!parsed.ok) throw new UnavailableError(`CELERY_BROKER_URL: ${parsed.problem}.`);
   try {
-    if (parsed.url.broker === "rabbitmq") return await connectRabbitmq(parsed.url);
-    if (parsed.url.broker === "redis") return await connectRedis(parsed.url);
+    if (parsed.url.broker === "rabbitmq") return await publishToRabbitmq(parsed.url.servers);
+    if (parsed.url.broker === "redis") return await publishToRedis(parsed.url);
   } catch (thrown) {
     throw new UnavailableError(`Cannot publish to ${redactUrl(url)} (${toError(thrown).message}).`, { cause: thrown });
   }
   throw new UnavailableError("The event simulator knows RabbitMQ and Redis only.");
 }
 
-async function connectRabbitmq({ servers: [server] }: BrokerUrl & { broker: "rabbitmq" }): Promise<EventPublisher> {
-  const connection = await amqp.connect({
-    protocol: server?.tls === undefined ? "amqp" : "amqps",
-    hostname: server?.host ?? "127.0.0.1",
-    port: server?.port ?? 5672,
-    username: server?.username ?? "guest",
-    password: server?.password ?? "guest",
-    vhost: server?.vhost ?? "/",
-  });
+async function publishToRabbitmq([server]: readonly RabbitmqServer[]): Promise<EventPublisher> {
+  if (server === undefined) throw new UnavailableError("CELERY_BROKER_URL names no server.");
+  const connection = await connectRabbitmq(server, { use: "demo" });
+  // `publish` fails with whatever it is.
+  connection.on("error", () => {});
   const channel = await connection.createConfirmChannel();
   await channel.assertExchange(EXCHANGE, "topic", { durable: true });
   return {
@@ -51,7 +46,7 @@ async function connectRabbitmq({ servers: [server] }: BrokerUrl & { broker: "rab
   };
 }
 
-async function connectRedis({ servers: [server] }: BrokerUrl & { broker: "redis" }): Promise<EventPublisher> {
+async function publishToRedis({ servers: [server] }: BrokerUrl & { broker: "redis" }): Promise<EventPublisher> {
   if (server === undefined) throw new UnavailableError("CELERY_BROKER_URL names no server.");
   const redis = new Redis({
     ...redisAddress(server, "CELERY_BROKER_URL"),
