@@ -1,5 +1,5 @@
 /** The postgres exporter: every event goes into its task's row of `celery_task`. */
-import { RefusedDataError, checkMigrated, connectDatabase, deleteTasks, upsertTasks, type Database } from "@celery-metrics-exporter/db";
+import { RefusedDataError, checkMayDelete, checkMigrated, connectDatabase, deleteTasks, upsertTasks, type Database } from "@celery-metrics-exporter/db";
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { PermanentError, defineExporter, type Exporter, type ExporterContext } from "@celery-metrics-exporter/pipeline";
 import { abortable } from "@celery-metrics-exporter/runtime";
@@ -45,6 +45,7 @@ class PostgresExporter implements Exporter {
     logger.info({ database: database.address }, "connected to PostgreSQL");
     this.#probe = new DatabaseProbe({ database, component, logger, silentMs: () => this.#silentMs() });
     if (config.POSTGRES_RETENTION_DAYS > 0) {
+      await checkMayDelete(database);
       this.#retention = new Retention({ database, days: config.POSTGRES_RETENTION_DAYS, logger, metrics });
     }
   }

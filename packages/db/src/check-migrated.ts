@@ -1,5 +1,7 @@
 /** Tells before the first batch what would stop every batch. */
-import type { Database } from "./database.ts";
+import { sql } from "drizzle-orm";
+import { query, type Database } from "./database.ts";
+import { celeryTask } from "./schema.ts";
 import { upsertRows } from "./upsert-tasks.ts";
 
 /**
@@ -9,4 +11,13 @@ import { upsertRows } from "./upsert-tasks.ts";
  */
 export async function checkMigrated(database: Database): Promise<void> {
   await upsertRows(database, []);
+}
+
+/**
+ * Deletes no row, for Postgres to check that we might.
+ *
+ * @throws {UnavailableError} when we may not.
+ */
+export async function checkMayDelete(database: Database): Promise<void> {
+  await query(database, sql`delete from ${celeryTask} where false`);
 }

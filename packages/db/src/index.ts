@@ -1,4 +1,4 @@
-export { checkMigrated } from "./check-migrated.ts";
+export { checkMayDelete, checkMigrated } from "./check-migrated.ts";
 export { connectDatabase, type ConnectDatabaseOptions } from "./connect-database.ts";
 export { RefusedDataError } from "./database-error.ts";
 export type { Database } from "./database.ts";

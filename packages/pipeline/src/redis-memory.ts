@@ -1,4 +1,5 @@
 /** Whether Redis still has room. */
+import { toError } from "@celery-metrics-exporter/runtime";
 import type { Redis } from "ioredis";
 
 /**
@@ -30,7 +31,17 @@ export class RedisMemory {
   }
 
   async refresh(): Promise<void> {
-    this.#nearlyFull = isNearlyFull(await this.#redis.info("memory"));
+    this.#nearlyFull = isNearlyFull(await this.#readInfo());
+  }
+
+  /** Where an ACL forbids it there is nothing to read, and only refused writes tell. */
+  async #readInfo(): Promise<string> {
+    try {
+      return await this.#redis.info("memory");
+    } catch (thrown) {
+      if (toError(thrown).message.startsWith("NOPERM")) return "";
+      throw thrown;
+    }
   }
 }
 

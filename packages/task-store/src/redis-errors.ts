@@ -5,9 +5,13 @@ import { UnavailableError, toError } from "@celery-metrics-exporter/runtime";
 const PASSING =
   /^(LOADING|BUSY|OOM|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|UNBLOCKED|NOAUTH|NOPERM|WRONGPASS|EXECABORT)\b/;
 
+/** What a script of ours may not do, in the words of Redis before 7.2 (src/script.c, src/scripting.c). */
+const FORBIDDEN_IN_SCRIPT = /The user executing the script can't/;
+
 /** An error of a command, as `UnavailableError` unless the command itself was wrong. */
 export function toStoreError(thrown: unknown): Error {
   const error = toError(thrown);
-  if (error.name === "ReplyError" && !PASSING.test(error.message)) return error;
+  const passes = PASSING.test(error.message) || FORBIDDEN_IN_SCRIPT.test(error.message);
+  if (error.name === "ReplyError" && !passes) return error;
   return new UnavailableError(`The Store in Redis does not serve (${error.message}).`, { cause: error });
 }

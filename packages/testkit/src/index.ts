@@ -17,3 +17,11 @@ export { temporaryFolder } from "./services/folders.mjs";
 export { randomBatches, seededRandom, shuffled } from "./seeded-random.ts";
 export { driveShop, type ShopDriverOptions, type ShopReport, type ShopTask } from "./shop-driver.ts";
 export { release as releaseProcess, signalGroup as signalProcessGroup, watch as watchProcess } from "./services/reaper.mjs";
+export { type CommandRecord, recordCommands } from "./command-record.ts";
+export {
+  documentedCommands,
+  documentedRabbitmqPermissions,
+  documentedStatements,
+  grantDocumented,
+  type RabbitmqPermissions,
+} from "./documented-permissions.ts";

@@ -2,11 +2,15 @@
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { promisify } from "node:util";
+import type { RabbitmqPermissions } from "./documented-permissions.ts";
 import { sharedServer } from "./shared-servers.ts";
 
 export interface TestVhost {
   readonly url: string;
   readonly name: string;
+  /** Makes users, each with these permissions in this vhost and none elsewhere (one more `rabbitmqctl`); the vhost's URL for each. */
+  createUsers(permissions: readonly RabbitmqPermissions[]): Promise<string[]>;
+  /** Removes the vhost and its users. */
   drop(): Promise<void>;
 }
 
@@ -17,13 +21,35 @@ export interface TestVhost {
  */
 export async function createVhost(): Promise<TestVhost> {
   const name = `test_${randomBytes(8).toString("hex")}`;
-  await evaluate(
-    `rabbit_vhost:add(<<"${name}">>, <<"guest">>), ` +
-      `rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"${name}">>, <<".*">>, <<".*">>, <<".*">>, <<"guest">>).`,
-  );
+  const all = { configure: ".*", write: ".*", read: ".*" };
+  await evaluate(`rabbit_vhost:add(<<"${name}">>, <<"guest">>), ${setPermissions("guest", name, all)}.`);
   const url = new URL(sharedServer("rabbitmq").url);
   url.pathname = `/${name}`;
-  return { url: url.href, name, drop: () => evaluate(`rabbit_vhost:delete(<<"${name}">>, <<"guest">>).`) };
+  const users: string[] = [];
+  return {
+    url: url.href,
+    name,
+    createUsers: async (permissions) => {
+      const created = permissions.map((granted, index) => ({ user: `${name}_${users.length + index}`, granted }));
+      await evaluate(`${created.map(({ user, granted }) => `${addUser(user)}, ${setPermissions(user, name, granted)}`).join(", ")}.`);
+      users.push(...created.map(({ user }) => user));
+      return created.map(({ user }) => Object.assign(new URL(url), { username: user, password: user }).href);
+    },
+    drop: async () => {
+      const removals = users.map((user) => `rabbit_auth_backend_internal:delete_user(<<"${user}">>, <<"guest">>), `);
+      await evaluate(`${removals.join("")}rabbit_vhost:delete(<<"${name}">>, <<"guest">>).`);
+    },
+  };
+}
+
+/** Its password is its name. */
+function addUser(user: string): string {
+  return `rabbit_auth_backend_internal:add_user(<<"${user}">>, <<"${user}">>, <<"guest">>)`;
+}
+
+function setPermissions(user: string, vhost: string, { configure, write, read }: RabbitmqPermissions): string {
+  const patterns = [configure, write, read].map((pattern) => `<<"${pattern}">>`).join(", ");
+  return `rabbit_auth_backend_internal:set_permissions(<<"${user}">>, <<"${vhost}">>, ${patterns}, <<"guest">>)`;
 }
 
 /** Runs Erlang on the node: one start of `rabbitmqctl` for several steps. */

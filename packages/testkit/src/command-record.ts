@@ -1,0 +1,82 @@
+/** Which commands each user of a Redis needs: those that it sends, and every command in the scripts that it runs. */
+import { createHash } from "node:crypto";
+import { Redis } from "ioredis";
+
+export interface CommandRecord {
+  /** In small letters, by user. Of a script also the commands that this run had no use for. */
+  commandsOf(user: string): Promise<ReadonlySet<string>>;
+  stop(): void;
+}
+
+interface Line {
+  readonly source: string;
+  readonly words: readonly string[];
+}
+
+const SCRIPT_COMMANDS = new Set(["eval", "evalsha", "eval_ro", "evalsha_ro"]);
+/** How a client introduces and ends itself: allowed to everyone, or refused without harm. */
+const HANDSHAKE = new Set(["hello", "auth", "quit", "client", "info", "config"]);
+const CLIENTS_MS = 100;
+
+/** Watches from now on. The URL is of a user who may do everything. */
+export async function recordCommands(url: string): Promise<CommandRecord> {
+  const redis = new Redis(url);
+  const known = new Set(((await redis.call("COMMAND", "LIST")) as string[]).map((name) => name.toLowerCase()));
+  const monitor = await redis.monitor();
+  const lines: Line[] = [];
+  const users = new Map<string, string>();
+  const learnUsers = async (): Promise<void> => {
+    for (const client of String(await redis.client("LIST")).split("\n")) {
+      const [, address, user] = / addr=(\S+) .* user=(\S+)/.exec(client) ?? [];
+      if (address !== undefined && user !== undefined) users.set(address, user);
+    }
+  };
+  monitor.on("monitor", (_time: string, words: string[], source: string) => {
+    if (source !== "lua") lines.push({ source, words });
+  });
+  const timer = setInterval(() => void learnUsers().catch(() => {}), CLIENTS_MS);
+  return {
+    commandsOf: async (user) => {
+      await learnUsers();
+      const scripts = scriptsOf(lines);
+      const commands = new Set<string>();
+      for (const { source, words } of lines) {
+        const [name = "", text = ""] = [words[0]?.toLowerCase(), words[1]];
+        if (users.get(source) !== user || HANDSHAKE.has(name)) continue;
+        commands.add(name === "script" ? `script|${text.toLowerCase()}` : name);
+        if (!SCRIPT_COMMANDS.has(name)) continue;
+        const script = name.startsWith("evalsha") ? scripts.get(text) : text;
+        if (script === undefined) throw new Error(`a script that was loaded before the record began: ${text}`);
+        for (const command of commandsIn(script, known)) commands.add(command);
+      }
+      return commands;
+    },
+    stop: () => {
+      clearInterval(timer);
+      monitor.disconnect();
+      redis.disconnect();
+    },
+  };
+}
+
+/** Each is sent as a whole at least once, when Redis does not know it yet. */
+function scriptsOf(lines: readonly Line[]): ReadonlyMap<string, string> {
+  const texts = lines.flatMap(({ words: [name, second, third] }) => {
+    if (name?.toLowerCase() === "eval") return [unescaped(second ?? "")];
+    return name?.toLowerCase() === "script" ? [unescaped(third ?? "")] : [];
+  });
+  return new Map(texts.map((text) => [createHash("sha1").update(text).digest("hex"), text]));
+}
+
+/** MONITOR writes what cannot be printed as C would; ioredis has undone that for quotes only. */
+function unescaped(text: string): string {
+  const characters: Readonly<Record<string, string>> = { n: "\n", r: "\r", t: "\t" };
+  return text.replace(/\\([nrt\\])/g, (_, letter: string) => characters[letter] ?? letter);
+}
+
+/** The names of commands among a script's texts: `redis.call("HSET", …)`, and those that BullMQ passes to functions of its own. */
+function commandsIn(script: string, known: ReadonlySet<string>): string[] {
+  const called = [...script.matchAll(/call\(\s*["']([a-z]+)["']/gi)].map(([, name = ""]) => name.toLowerCase());
+  const passed = [...script.matchAll(/["']([A-Z]{3,})["']/g)].map(([, name = ""]) => name.toLowerCase());
+  return [...called, ...passed].filter((name) => known.has(name));
+}

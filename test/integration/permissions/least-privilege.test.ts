@@ -1,0 +1,164 @@
+/** Receiver and processors, each as a user that has what docs/permissions.md grants it, and nothing else. */
+import { connectDatabase, deleteOldTasks } from "@celery-metrics-exporter/db";
+import { readCorpus, type CorpusFrame } from "@celery-metrics-exporter/events/testing";
+import type { RunningRoles } from "@celery-metrics-exporter/runtime";
+import { documentedCommands } from "@celery-metrics-exporter/testkit";
+import amqp, { type Options } from "amqplib";
+import { Worker } from "bullmq";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { openScene, PREFIX, REDIS_USERS, ROLE_NAMES, type Scene } from "./scene.ts";
+
+/** So that excluded tasks have to be remembered, and what was stored of them before forgotten. */
+const EXCLUDED = "shop.mail.send";
+const SETTINGS = { FILTER_TASK_NAMES_EXCLUDE: EXCLUDED, BATCH_MAX_EVENTS: "20" };
+const POLL = { timeout: 60_000, interval: 100 };
+const DEAD_LETTERS_KEPT = 10_000;
+
+const corpus = readCorpus("celery-5.6-amqp");
+const kept = Object.entries(corpus.expected).filter(([, { name }]) => name !== EXCLUDED);
+
+let scene: Scene;
+let datadog: RunningRoles;
+let postgres: RunningRoles;
+
+beforeAll(async () => {
+  scene = await openScene();
+});
+afterAll(async () => {
+  await scene?.close();
+});
+
+async function publish(messages: readonly { readonly body: Buffer; readonly properties?: Options.Publish }[]): Promise<void> {
+  const connection = await amqp.connect(scene.vhost.url);
+  const channel = await connection.createConfirmChannel();
+  for (const { body, properties = { contentType: "application/json", contentEncoding: "utf-8" } } of messages) {
+    channel.publish("celeryev", "task.any", body, properties);
+  }
+  await channel.waitForConfirms();
+  await connection.close();
+}
+
+function toMessage(frame: CorpusFrame): { body: Buffer; properties: Options.Publish } {
+  if (frame.transport !== "amqp") throw new Error("recorded on Redis");
+  return { body: frame.body, properties: { ...frame.properties, headers: { ...frame.properties.headers } } };
+}
+
+function event(uuid: string, type = "task-received"): { body: Buffer } {
+  const fields = {
+    type,
+    uuid,
+    name: "shop.cart.total",
+    hostname: "w1@host-a",
+    timestamp: 1_700_000_000,
+    pid: 1,
+    clock: 1,
+    utcoffset: 0,
+    runtime: 1,
+  };
+  return { body: Buffer.from(JSON.stringify(fields)) };
+}
+
+/** Takes a job and dies. */
+async function takeAndDie(queue: string): Promise<void> {
+  const connection = scene.redis.duplicate({ maxRetriesPerRequest: null });
+  const worker = new Worker(queue, undefined, { connection, prefix: PREFIX, autorun: false });
+  const job = await worker.getNextJob("a process that died");
+  await worker.close();
+  connection.disconnect();
+  expect(await scene.redis.del(`${PREFIX}:${queue}:${job?.id}:lock`)).toBe(1);
+}
+
+async function statuses(): Promise<Record<string, string>> {
+  const { rows } = await scene.database.query<{ task_id: string; status: string }>("select task_id, status from celery_task");
+  return Object.fromEntries(rows.map(({ task_id, status }) => [task_id, status]));
+}
+
+async function hasRow(id: string): Promise<boolean> {
+  return (await statuses())[id] !== undefined;
+}
+
+async function isReady({ healthUrl }: RunningRoles): Promise<string> {
+  const answer = await fetch(`${healthUrl}/readyz`);
+  return `${answer.status} ${await answer.text()}`;
+}
+
+/** What was refused since the last call, besides what a role asks for and does without. */
+async function refused(): Promise<string[]> {
+  const entries = (await scene.redis.call("ACL", "LOG", "128")) as (readonly [string, string][] | Record<string, unknown>)[];
+  await scene.redis.call("ACL", "LOG", "RESET");
+  return entries
+    .map((entry) => (Array.isArray(entry) ? pairs(entry as unknown as string[]) : (entry as Record<string, unknown>)))
+    .map(({ username, object, context }) => `${String(username)}: ${String(object)} (${String(context)})`)
+    .filter((text) => !/: (info|config\|get|client\|setname|client\|setinfo) /i.test(text));
+}
+
+function pairs(list: readonly string[]): Record<string, unknown> {
+  return Object.fromEntries(list.flatMap((key, index) => (index % 2 === 0 ? [[key, list[index + 1]]] : [])));
+}
+
+it("is enough for events on their way: filters, delayed jobs, takeovers, dead letters and their trimming", async () => {
+  await scene.redis.lpush(`${PREFIX}:dead-letter:wait`, ...Array.from({ length: DEAD_LETTERS_KEPT }, (_, index) => `old-${index}`));
+  await scene.start("receiver", SETTINGS);
+  await scene.database.query("alter table celery_task add constraint no_poison check (task_id <> 'poison')");
+  // Backwards: what has no name comes first, and is stored before it can be known to be excluded.
+  await publish([...corpus.frames.map(toMessage).reverse(), event("poison"), { body: Buffer.from("no event") }]);
+  await expect.poll(() => scene.redis.llen(`${PREFIX}:postgres:wait`), POLL).toBeGreaterThan(5);
+  for (const queue of ["datadog", "postgres"]) await takeAndDie(queue);
+  await scene.queue("datadog").add("batch", { v: "of a later release" });
+  datadog = await scene.start("datadog-processor", SETTINGS);
+  postgres = await scene.start("postgres-processor", { ...SETTINGS, POSTGRES_RETENTION_DAYS: "1" });
+
+  const wanted = Object.fromEntries(kept.map(([id, { status }]) => [id, status]));
+  await expect.poll(statuses, POLL).toEqual(wanted);
+  const successes = kept.filter(([, { status }]) => status === "SUCCESS").length;
+  await expect.poll(() => scene.sink.total("celery.task.success_count"), POLL).toBe(successes);
+  await expect
+    .poll(async () => (await scene.queue("dead-letter").getJobs(["wait"], 0, 9)).map(({ name }) => name).sort(), POLL)
+    .toEqual(expect.arrayContaining(["body", "payload", "refused"]));
+  expect(await scene.queue("dead-letter").getWaitingCount()).toBe(DEAD_LETTERS_KEPT);
+  for (const roles of [datadog, postgres]) expect(await isReady(roles)).toContain("200");
+  expect(await refused()).toEqual([]);
+});
+
+it("is enough for retention", async () => {
+  const [id] = kept[0] ?? [""];
+  await scene.database.query("update celery_task set created_at = 'epoch', last_event_at = 'epoch', eta = null where task_id = $1", [id]);
+  const database = await connectDatabase({ url: scene.databaseUrlOf("cme_processor") });
+  expect(await deleteOldTasks(database, { olderThanDays: 1 })).toBe(1);
+  await database.close();
+  expect(await hasRow(id)).toBe(false);
+});
+
+it("a right on the table that is taken away stops its events, loses none, and is named", async () => {
+  await scene.database.query(scene.sql("REVOKE INSERT ON celery_task FROM cme_processor"));
+  const before = await scene.queue("dead-letter").getJobCountByTypes("failed", "delayed");
+  await publish([event("while-revoked")]);
+  await expect.poll(() => isReady(postgres), POLL).toMatch(/^503 .*permission denied for table celery_task/);
+  // Gives back what it could not finish.
+  await postgres.stop();
+  await scene.database.query(scene.sql("GRANT INSERT ON celery_task TO cme_processor"));
+  postgres = await scene.start("postgres-processor", SETTINGS);
+  await expect.poll(() => hasRow("while-revoked"), POLL).toBe(true);
+  expect(await scene.queue("dead-letter").getJobCountByTypes("failed", "delayed")).toBe(before);
+});
+
+it.each(["evalsha", "hset"])("a command of Redis that is taken away stops events, loses none, and is named: %s", async (command) => {
+  const id = `while-${command}`;
+  scene.sink.clear();
+  await scene.redis.call("ACL", "SETUSER", REDIS_USERS["datadog-processor"], `-${command}`);
+  try {
+    await publish([event(id), event(id, "task-started"), event(id, "task-succeeded")]);
+    await expect.poll(() => isReady(datadog), POLL).toMatch(/^503 .*(NOPERM|The user executing the script can't run this command)/);
+  } finally {
+    await scene.redis.call("ACL", "SETUSER", REDIS_USERS["datadog-processor"], `+${command}`);
+  }
+  await expect.poll(() => scene.sink.total("celery.task.success_count"), POLL).toBe(1);
+  await expect.poll(() => isReady(datadog), POLL).toMatch(/^200/);
+  const letters = await scene.queue("dead-letter").getJobs(["wait"], 0, 9);
+  expect(letters.filter(({ data }) => JSON.stringify(data).includes(id))).toEqual([]);
+});
+
+it.each(ROLE_NAMES)("is what %s needs, and no command more", async (name) => {
+  const used = await scene.record.commandsOf(REDIS_USERS[name]);
+  expect([...documentedCommands(`redis ${name}`)].sort()).toEqual([...used].sort());
+});
