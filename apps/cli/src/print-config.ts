@@ -15,5 +15,5 @@ export function printConfig(configs: ReadonlyMap<Role, Readonly<Record<string, u
 
 function toText(value: unknown): string {
   if (Array.isArray(value)) return value.join(",");
-  return typeof value === "string" ? value : JSON.stringify(value);
+  return typeof value === "string" && !value.includes("\n") ? value : JSON.stringify(value);
 }

@@ -3,6 +3,7 @@ import { parseBrokerUrl, type BrokerUrl, type SourceOptions } from "@celery-metr
 import { EXPORTERS, FilterConfig, type ExporterRegistration } from "@celery-metrics-exporter/pipeline";
 import { BaseConfig, ConfigError, flag, integer, list, secret } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
+import { RedactionConfig, redactionProblem } from "./redaction-config.ts";
 
 const MEBIBYTE = 2 ** 20;
 const knownExporters = EXPORTERS.map(({ name }) => name);
@@ -19,7 +20,7 @@ const exporters = list("datadog,postgres").superRefine((names, context) => {
   else if (names.length === 0) context.addIssue({ code: "custom", message: `must name an exporter; ${known}` });
 });
 
-export const Config = BaseConfig.extend({
+const Settings = BaseConfig.extend({
   CELERY_BROKER_URL: secret(brokerUrl).describe(
     "The broker of your Celery workers, as in their configuration: `amqp://`, `amqps://`, `pyamqp://`, `redis://`, `rediss://`, `redis+socket://`, `sentinel://`; several separated by `;`; `ssl_*` query settings for TLS.",
   ),
@@ -78,7 +79,15 @@ export const Config = BaseConfig.extend({
       "What to do when an exporter's queue is full. `hold`: stop taking, RabbitMQ keeps the backlog for all exporters. `shed`: drop that exporter's batches, counted. Redis pub/sub always sheds.",
     ),
   QUEUE_HIGH_WATER_EVENTS: integer(2_000_000, 1_000).describe("Events in one exporter's queue at which it is full."),
-}).extend(FilterConfig.shape);
+})
+  .extend(FilterConfig.shape)
+  .extend(RedactionConfig.shape);
+
+export const Config = Settings.refine((settings) => redactionProblem(settings) === undefined, {
+  error: ({ input }) => redactionProblem(input as z.output<typeof Settings>),
+  // Also when another setting is wrong, so that every problem is told at once.
+  when: () => true,
+});
 export type Config = z.output<typeof Config>;
 
 /** The exporters to feed, in the order registered. */

@@ -8,6 +8,7 @@ import { EventAdvice } from "./event-advice.ts";
 import { HotStandby } from "./hot-standby.ts";
 import { ReceiverMetrics } from "./receiver-metrics.ts";
 import { Receiver } from "./receiver.ts";
+import { redactionOf } from "./redaction-config.ts";
 
 export const receiver: Role<typeof Config> = defineRole({
   name: "receiver",
@@ -58,6 +59,7 @@ export const receiver: Role<typeof Config> = defineRole({
       takes: (event) => fanout.takes(event.type) || filter.excludesTask(event),
       isFull: () => fanout.isFull(),
       batch: { maxEvents: config.BATCH_MAX_EVENTS, maxMs: config.BATCH_MAX_MS, maxBytes: config.BATCH_MAX_BYTES },
+      redaction: redactionOf(config),
       metrics: receiverMetrics,
       advice: new EventAdvice(logger),
       health: health.component("taking"),

@@ -6,6 +6,7 @@ import { Batcher, type Batch, type BatcherOptions } from "./batcher.ts";
 import type { Delivery } from "./delivery.ts";
 import type { EventAdvice } from "./event-advice.ts";
 import type { ReceiverMetrics } from "./receiver-metrics.ts";
+import type { Redaction } from "./redaction.ts";
 
 export interface ReceiverOptions {
   readonly source: EventSource;
@@ -15,6 +16,8 @@ export interface ReceiverOptions {
   /** Whether to stop taking because the queues are full. Asked often. */
   readonly isFull: () => boolean;
   readonly batch: Omit<BatcherOptions, "onBatch">;
+  /** Hides what is not to be stored. */
+  readonly redaction: Redaction | undefined;
   readonly metrics: ReceiverMetrics;
   readonly advice: EventAdvice;
   /** Whether events are being taken. */
@@ -64,8 +67,9 @@ export class Receiver {
   }
 
   #take(message: RawMessage): void {
-    const { takes, metrics, advice } = this.#options;
-    const { events, rejected } = message.decode();
+    const { takes, metrics, advice, redaction } = this.#options;
+    const decoded = message.decode();
+    const { events, rejected } = redaction === undefined ? decoded : redaction(decoded);
     metrics.received(events, rejected);
     advice.observe(events);
     const taken = events.filter(takes);

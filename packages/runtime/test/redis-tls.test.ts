@@ -53,7 +53,7 @@ describe("connectRedis over TLS", () => {
     copyFileSync(certificate("ca"), file);
     const { health, connecting } = connect("localhost", `ssl_ca_certs=${file}&${CLIENT}`);
     const redis = await connecting;
-    const cut = (): Promise<unknown> => admin.client("KILL", "TYPE", "normal", "SKIPME", "yes");
+    const cut = (): Promise<unknown> => admin.call("client", "kill", "type", "normal", "skipme", "yes");
 
     copyFileSync(certificate("other-ca"), file);
     await cut();

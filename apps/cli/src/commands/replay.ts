@@ -23,7 +23,7 @@ import {
   redisTarget,
   type Logger,
 } from "@celery-metrics-exporter/runtime";
-import { receiver } from "receiver";
+import { RedactionConfig, receiver, redactionOf } from "receiver";
 import type { z } from "zod";
 import { unknown } from "../arguments.ts";
 import type { Command } from "../command.ts";
@@ -32,7 +32,11 @@ import { groupSettings } from "../settings.ts";
 import { UsageError } from "../usage-error.ts";
 
 const NotOfACommand = { HEALTH_HOST: true, HEALTH_PORT: true, SHUTDOWN_TIMEOUT_SECONDS: true, LOG_LEVEL: true } as const;
-const Config = BaseConfig.omit(NotOfACommand).extend({ EXPORTERS: receiver.Config.shape.EXPORTERS, ...FilterConfig.shape });
+const Config = BaseConfig.omit(NotOfACommand).extend({
+  EXPORTERS: receiver.Config.shape.EXPORTERS,
+  ...FilterConfig.shape,
+  ...RedactionConfig.shape,
+});
 type Config = z.output<typeof Config>;
 
 const SOURCES = [RECEIVER, ...EXPORTERS.map(({ name }) => name)];
@@ -44,7 +48,7 @@ export const replay: Command = {
     "Takes the letters of the dead-letter queue, the oldest first: events go back to the queue of the exporter that refused them, and what could not be decoded " +
     "is decoded again and goes to every exporter. A letter is removed once that is done; one that fails again comes back as a new letter. " +
     "Letters of which only a part was kept stay. May run while everything else runs, and may be stopped at any time. " +
-    "Use the settings (REDIS_URL, QUEUE_PREFIX, EXPORTERS, FILTER_…) of the receiver. Exits 1 when letters were left.",
+    "Use the settings (REDIS_URL, QUEUE_PREFIX, EXPORTERS, FILTER_…, REDACT_…) of the receiver. Exits 1 when letters were left.",
   options: [
     { name: "source", value: "name", description: `Only letters of this source: ${SOURCES.join(", ")}.` },
     {
@@ -109,7 +113,13 @@ async function openReplay(config: Config, lifecycle: Lifecycle, logger: Logger):
   const fanout = new Fanout({ redis, prefix, exporters, whenFull: "hold", highWaterEvents: Number.MAX_SAFE_INTEGER, logger, metrics });
   const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
   const filter = new BatchFilter(new EventFilter(config), new ExcludedTasks({ redis, prefix, owner: RECEIVER }));
-  const letters = new DeadLetterReplay({ redis, prefix, logger, filter, fanout, deadLetters });
+  const redaction = redactionOf(config);
+  // Letters of before it was switched on hold what it would have hidden.
+  const enqueue: Fanout["enqueue"] = (batch) => {
+    redaction?.({ events: [...batch.events], rejected: [] });
+    return fanout.enqueue(batch);
+  };
+  const letters = new DeadLetterReplay({ redis, prefix, logger, filter, fanout: { enqueue }, deadLetters });
   for (const opened of [fanout, deadLetters, letters]) lifecycle.defer("queues", () => opened.close());
   return letters;
 }
