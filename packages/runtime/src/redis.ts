@@ -30,16 +30,18 @@ export interface ConnectRedisOptions extends RedisTarget {
 type Options = Omit<RedisOptions, "replyMapping">;
 
 /** A Redis that hangs, or whose host has vanished, closes nothing: this is how long an answer may take before the connection is given up. */
-const ANSWER_TIMEOUT_MS = 10_000;
+const ANSWER_TIMEOUT_MS = 5_000;
 /** The same where BullMQ waits for jobs: it blocks for up to 10 s. */
-const BLOCKED_TIMEOUT_MS = 20_000;
+const BLOCKED_TIMEOUT_MS = 13_000;
+/** The same for people: a large queue takes its time to look through. */
+const VIEW_TIMEOUT_MS = 10_000;
 
 const CONNECT_TIMEOUT_MS = 5_000;
 
 const OPTIONS: Record<RedisUse, Options> = {
   producer: { maxRetriesPerRequest: 1, enableOfflineQueue: false, commandTimeout: ANSWER_TIMEOUT_MS, socketTimeout: ANSWER_TIMEOUT_MS },
   worker: { maxRetriesPerRequest: null, socketTimeout: BLOCKED_TIMEOUT_MS },
-  viewer: { maxRetriesPerRequest: 3, commandTimeout: ANSWER_TIMEOUT_MS },
+  viewer: { maxRetriesPerRequest: 3, commandTimeout: VIEW_TIMEOUT_MS, socketTimeout: VIEW_TIMEOUT_MS },
 };
 
 /**
@@ -89,7 +91,7 @@ function connectionOptions(use: RedisUse, name: string): Options {
     retryStrategy: (attempt) => backoffMs(attempt - 1, { firstMs: 100, maxMs: 3_000 }),
     sentinelRetryStrategy: (attempt) => backoffMs(attempt - 1, { firstMs: 100, maxMs: 3_000 }),
     // A failed-over primary answers READONLY until the connection is made anew; before Redis 7 a script's answer only quotes that.
-    reconnectOnError: (error) => (error.message.includes("READONLY") ? 2 : false),
+    reconnectOnError: () => false,
   };
 }
 

@@ -1,6 +1,9 @@
-import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { sharedRedisUrl, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { Health, Lifecycle, UnavailableError, connectRedis, createLogger, warnIfNotDurable } from "../src/index.ts";
+import { Health, Lifecycle, UnavailableError, connectRedis, createLogger, warnIfNotDurable, type RedisUse } from "../src/index.ts";
+
+/** Its `maximumBlockTimeout`. */
+const BULLMQ_BLOCKS_SECONDS = 10;
 
 const logger = createLogger("test", "silent");
 let server: RedisServer;
@@ -15,10 +18,10 @@ afterAll(async () => {
   await server.stop();
 });
 
-function connect(url: string, startupTimeoutMs = 5_000) {
+function connect(url: string, startupTimeoutMs = 5_000, use: RedisUse = "producer") {
   const lifecycle = new Lifecycle(logger);
   const health = new Health();
-  const connecting = connectRedis({ url, use: "producer", name: "Redis", startupTimeoutMs, logger, lifecycle, health });
+  const connecting = connectRedis({ url, use, name: "Redis", startupTimeoutMs, logger, lifecycle, health });
   return { lifecycle, health, connecting };
 }
 
@@ -43,18 +46,38 @@ describe("connectRedis", () => {
     await lifecycle.close();
   });
 
-  it("gives up a Redis that hangs without closing anything, and recovers by itself", async () => {
-    const { lifecycle, health, connecting } = connect(server.url);
-    const redis = await connecting;
+  // Long, so together with the next; that one has a Redis that does not hang.
+  it.concurrent("gives up a Redis that hangs without closing anything, and recovers by itself", async () => {
+    const producer = connect(server.url);
+    const worker = connect(server.url, 5_000, "worker");
+    const redis = await producer.connecting;
+    const blocking = await worker.connecting;
     process.kill(server.pid, "SIGSTOP");
+    const waiting = blocking.bzpopmin("nothing", 1);
     try {
       await expect(redis.ping()).rejects.toThrow(/timed out|closed|timeout/i);
-      await expect.poll(() => health.report().ready, { timeout: 10_000 }).toBe(false);
+      for (const { health } of [producer, worker]) await vi.waitFor(() => expect(health.report().ready).toBe(false), { timeout: 25_000 });
     } finally {
       process.kill(server.pid, "SIGCONT");
     }
-    await expect.poll(() => health.report().ready, { timeout: 10_000 }).toBe(true);
+    for (const { health } of [producer, worker]) await vi.waitFor(() => expect(health.report().ready).toBe(true), { timeout: 10_000 });
     expect(await redis.ping()).toBe("PONG");
+    // Asked again on the new connection.
+    expect(await waiting).toBeNull();
+    for (const { lifecycle } of [producer, worker]) await lifecycle.close();
+  });
+
+  it.concurrent("is not alarmed by the longest wait that BullMQ asks for, nor by an event loop that stands still", async () => {
+    const { lifecycle, connecting } = connect(sharedRedisUrl(), 5_000, "worker");
+    const redis = await connecting;
+    let lost = 0;
+    redis.on("close", () => (lost += 1));
+    const waiting = redis.bzpopmin("nothing", BULLMQ_BLOCKS_SECONDS);
+    await new Promise((resolve) => setTimeout(resolve, 1_000 * BULLMQ_BLOCKS_SECONDS - 1_000));
+    const until = performance.now() + 2_000;
+    while (performance.now() < until);
+    expect(await waiting).toBeNull();
+    expect(lost).toBe(0);
     await lifecycle.close();
   });
 
