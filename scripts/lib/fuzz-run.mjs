@@ -7,17 +7,20 @@ import { collectChanges } from "../../packages/task-store/dist/task-changes.js";
 
 /** @typedef {readonly import("../../packages/events/dist/index.js").CeleryEvent[]} Events */
 
-const REPORTS = 40;
+const FRAMES_PER_TURN = 100;
+const REPORT_MS = 1_000;
 const FACT_OPTIONS = { keepWorker: true, keepException: true };
 
 const [seed = 0, frames = 0] = process.argv.slice(2).map(Number);
 const fuzzer = new Fuzzer(seed);
 try {
-  const part = Math.ceil(frames / REPORTS);
+  let reportedAt = 0;
   while (fuzzer.tally.frames < frames) {
-    const end = Math.min(frames, fuzzer.tally.frames + part);
+    const end = Math.min(frames, fuzzer.tally.frames + FRAMES_PER_TURN);
     while (fuzzer.tally.frames < end) checkBehind(fuzzer.next());
+    if (end < frames && performance.now() - reportedAt < REPORT_MS) continue;
     await report();
+    reportedAt = performance.now();
   }
 } catch (error) {
   await report(error instanceof Error ? error.message : String(error));

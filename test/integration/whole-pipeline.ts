@@ -33,6 +33,7 @@ export interface WholePipelineOptions {
 export interface WholePipeline {
   readonly sink: StatsdSink;
   readonly running: RunningRoles;
+  readonly databaseUrl: string;
   publish(frames: readonly CorpusFrame[]): Promise<void>;
   /** Resolves once the receiver has taken this many events and every queue is empty. */
   settled(events: number): Promise<void>;
@@ -71,6 +72,7 @@ export async function startWholePipeline({ redisUrl, brokerUrl, name, env = {} }
   return {
     sink,
     running,
+    databaseUrl: database.url,
     publish: publisher.publish,
     settled: async (events) => {
       while ((await received(running)) < events) await pause();

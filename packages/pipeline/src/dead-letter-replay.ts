@@ -59,6 +59,8 @@ export class DeadLetterReplay {
 
   constructor(options: DeadLetterReplayOptions) {
     this.#options = options;
+    // A queue that is opened while Redis is away waits for it; one that is open fails at once.
+    this.#queue(DEAD_LETTER_QUEUE);
   }
 
   /**

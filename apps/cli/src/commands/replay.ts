@@ -13,6 +13,7 @@ import {
 } from "@celery-metrics-exporter/pipeline";
 import {
   BaseConfig,
+  EXIT_FAILURE,
   Health,
   Lifecycle,
   Metrics,
@@ -77,7 +78,7 @@ export const replay: Command = {
     } finally {
       await lifecycle.close();
     }
-    exitWith(report.isComplete ? 0 : 1);
+    if (!report.isComplete) exitWith(EXIT_FAILURE);
   },
 };
 

@@ -1,0 +1,111 @@
+import { DEAD_LETTER_QUEUE, DeadLetters, decodeBatch, type DeadLetter } from "@celery-metrics-exporter/pipeline";
+import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
+import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { Redis } from "ioredis";
+import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { runCommand } from "../src/program.ts";
+import { runProgram, startProgram } from "./harness.ts";
+
+const PREFIX = "{replay}";
+/** A busy machine takes long to start a program. */
+const TIMEOUT_MS = 120_000;
+let server: RedisServer;
+let env: Readonly<Record<string, string>>;
+let redis: Redis;
+let letters: DeadLetters;
+
+beforeAll(async () => {
+  server = await startRedis();
+  env = { REDIS_URL: server.url, QUEUE_PREFIX: PREFIX };
+  redis = new Redis(server.url, { maxRetriesPerRequest: null });
+  letters = new DeadLetters({ redis, prefix: PREFIX, logger: createLogger("test", "silent"), metrics: new Metrics() });
+});
+afterEach(() => redis.flushall());
+afterAll(async () => {
+  await letters.close();
+  redis.disconnect();
+  await server.stop();
+});
+
+/** What it writes, run in this process. */
+async function outputOf(...args: string[]): Promise<string> {
+  let output = "";
+  const plain = { isInteractive: false, columns: 100, bold: String, dim: String, green: String, red: String, yellow: String };
+  await runCommand(["replay", ...args], env, { ...plain, write: (text) => void (output += text) });
+  return output;
+}
+
+const undecodable: DeadLetter = { source: "receiver", reason: "body", detail: "", raw: "{", readAs: { contentType: "application/json" } };
+
+function refused(count: number, source = "postgres"): DeadLetter[] {
+  return Array.from({ length: count }, (_, index) => ({
+    source,
+    reason: "refused",
+    detail: "",
+    event: { type: "task-started", hostname: "w1@host-a", timestamp: 1, uuid: `${source}-${index}` },
+  }));
+}
+
+const keyOf = (queue: string) => `${PREFIX}:${queue}`;
+const lettersLeft = () => redis.llen(`${keyOf(DEAD_LETTER_QUEUE)}:wait`);
+
+/** Ids of the events that wait in an exporter's queue. */
+async function idsIn(queue: string): Promise<string[]> {
+  const jobs = await redis.lrange(`${keyOf(queue)}:wait`, 0, -1);
+  const payloads = await Promise.all(jobs.map((job) => redis.hget(`${keyOf(queue)}:${job}`, "data")));
+  return payloads.flatMap((data) => decodeBatch(JSON.parse(data ?? "")).events.map((event) => ("uuid" in event ? String(event.uuid) : "")));
+}
+
+it("tells in a dry run what there is, and changes nothing", async () => {
+  await letters.add([...refused(12), ...refused(1, "datadog"), undecodable]);
+  expect(await outputOf("--dry-run")).toBe(
+    [
+      "source    reason   letters  replayable",
+      "postgres  refused       12          12",
+      "datadog   refused        1           1",
+      "receiver  body           1           0",
+      "",
+      "13 could be replayed, 1 left (1 rejected again).",
+      "",
+    ].join("\n"),
+  );
+  expect(await lettersLeft()).toBe(14);
+  expect(await idsIn("postgres")).toEqual([]);
+});
+
+it("replays what it is asked for, and says what it did", async () => {
+  await letters.add([undecodable, ...refused(3), ...refused(1, "datadog")]);
+  expect(await outputOf("--source", "postgres", "--limit", "2")).toBe("2 replayed.\n");
+  expect(await idsIn("postgres")).toEqual(["postgres-0", "postgres-1"]);
+  expect(await outputOf("--reason", "refused")).toBe("2 replayed.\n");
+  expect(await outputOf("--reason", "refused")).toBe("No dead letters to replay.\n");
+  expect(await lettersLeft()).toBe(1);
+});
+
+it(
+  "loses nothing when it is killed half way; the next run does the rest, and exits 1 as a letter is left",
+  { timeout: TIMEOUT_MS },
+  async () => {
+    await letters.add([...refused(1_500), undecodable]);
+    const program = startProgram(["replay"], { env });
+    await expect.poll(lettersLeft, { timeout: TIMEOUT_MS, interval: 5 }).toBeLessThan(1_500);
+    program.signal("SIGKILL");
+    await program.exitCode;
+    expect(await lettersLeft()).toBeGreaterThan(1);
+    const { exitCode, errors, output } = await runProgram(["replay"], { env });
+    expect({ exitCode, errors }).toEqual({ exitCode: 1, errors: "" });
+    expect(output).toMatch(/^(\d+000 letters …\n)*\d+ replayed, 1 left \(1 rejected again\)\.\n$/);
+    expect(await lettersLeft()).toBe(1);
+    expect(new Set(await idsIn("postgres"))).toEqual(new Set(refused(1_500).map((_, index) => `postgres-${index}`)));
+  },
+);
+
+it.each([
+  ["ERR_USAGE", ["--source", "postgers"], 'Unknown source "postgers". Did you mean "postgres"?'],
+  ["ERR_USAGE", ["--limit", "0"], '--limit needs a whole number above 0, not "0".'],
+  ["ERR_USAGE", ["--dryrun"], 'Unknown option "--dryrun". Did you mean "--dry-run"?'],
+  ["ERR_UNAVAILABLE", ["--redis", "redis://127.0.0.1:9", "--startup-timeout-seconds", "1"], "Cannot reach Redis"],
+  ["ERR_CONFIG_INVALID", ["--redis", "http://127.0.0.1"], "REDIS_URL"],
+])("ends with %s after %j", async (code, args, message) => {
+  await expect(outputOf(...args)).rejects.toMatchObject({ code, message: expect.stringContaining(message) as string });
+});

@@ -1,0 +1,171 @@
+import { taskFailed, taskStarted } from "@celery-metrics-exporter/events/testing";
+import { Metrics, UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
+import { Queue } from "bullmq";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import {
+  BatchFilter,
+  DEAD_LETTER_QUEUE,
+  DeadLetterReplay,
+  DeadLetters,
+  EXPORTERS,
+  EventFilter,
+  ExcludedTasks,
+  Fanout,
+  FilterConfig,
+  RECEIVER,
+  decodeBatch,
+  type DeadLetter,
+  type EventBatch,
+  type ReplayedLetter,
+  type Selection,
+} from "../src/index.ts";
+import { encodeIds } from "../src/ids-batch.ts";
+import { privateRedis } from "./support/redis.ts";
+
+const redis = privateRedis();
+const prefix = "{cme}";
+let letters: DeadLetters;
+let replay: DeadLetterReplay;
+let open: (DeadLetters | DeadLetterReplay | Fanout | Queue)[];
+
+beforeEach(() => start());
+afterEach(async () => {
+  await Promise.all(open.map((opened) => opened.close()));
+  await redis.producer.flushall();
+});
+
+function start(env: Partial<FilterConfig> = {}): void {
+  const common = { redis: redis.producer, prefix, logger: createLogger("test", "silent"), metrics: new Metrics() };
+  letters = new DeadLetters(common);
+  const fanout = new Fanout({ ...common, exporters: EXPORTERS, whenFull: "hold", highWaterEvents: 1_000_000 });
+  const filter = new EventFilter({ ...FilterConfig.parse({}), ...env });
+  const memory = new ExcludedTasks({ ...common, owner: RECEIVER });
+  replay = new DeadLetterReplay({ ...common, filter: new BatchFilter(filter, memory), fanout, deadLetters: letters });
+  open = [letters, replay, fanout];
+}
+
+async function run(selection: Selection = {}): Promise<ReplayedLetter[]> {
+  const done: ReplayedLetter[] = [];
+  for await (const part of replay.run(selection)) done.push(...part);
+  return done;
+}
+
+function queueOf(name: string): Queue {
+  const queue = new Queue(name, { connection: redis.producer, prefix });
+  queue.on("error", () => {});
+  open.push(queue);
+  return queue;
+}
+
+async function lettersLeft(): Promise<DeadLetter[]> {
+  return (await queueOf(DEAD_LETTER_QUEUE).getJobs(["wait"], 0, -1, true)).map(({ data }) => data as DeadLetter);
+}
+
+async function batchesIn(exporter: string): Promise<EventBatch[]> {
+  return (await queueOf(exporter).getJobs(["wait"], 0, -1, true)).map(({ data }) => decodeBatch(data));
+}
+
+const eventsIn = async (exporter: string) => (await batchesIn(exporter)).flatMap(({ events }) => events);
+const refused = (uuid: string, source = "postgres"): DeadLetter => ({ source, reason: "refused", detail: "", event: taskFailed({ uuid }) });
+const numbered = (count: number): DeadLetter[] => Array.from({ length: count }, (_, index) => refused(`task-${index}`));
+const undecodable: DeadLetter = { source: RECEIVER, reason: "body", detail: "", raw: "{", readAs: { contentType: "application/json" } };
+const decodable: DeadLetter = { ...undecodable, reason: "content_type", raw: JSON.stringify([taskStarted({ uuid: "sent" }), 5]) };
+
+describe("a replay of dead letters", () => {
+  it("puts each event into the queue of the exporter that refused it, and nowhere else, and removes the letter", async () => {
+    await letters.add([refused("a"), refused("b", "datadog"), refused("c")]);
+    expect(await run()).toEqual([
+      { source: "postgres", reason: "refused" },
+      { source: "datadog", reason: "refused" },
+      { source: "postgres", reason: "refused" },
+    ]);
+    expect(await eventsIn("postgres")).toEqual([taskFailed({ uuid: "a" }), taskFailed({ uuid: "c" })]);
+    expect(await eventsIn("datadog")).toEqual([taskFailed({ uuid: "b" })]);
+    expect(await lettersLeft()).toEqual([]);
+  });
+
+  it("hands what can be decoded now to every exporter, and buries what still cannot", async () => {
+    await letters.add([decodable]);
+    expect(await run()).toEqual([{ source: RECEIVER, reason: "content_type" }]);
+    for (const exporter of ["datadog", "postgres"]) expect(await eventsIn(exporter)).toEqual([taskStarted({ uuid: "sent" })]);
+    expect(await lettersLeft()).toMatchObject([{ source: RECEIVER, reason: "not_an_event", raw: "5", readAs: "event" }]);
+  });
+
+  it("applies the receiver's filter to what was not decoded before", async () => {
+    await Promise.all(open.map((opened) => opened.close()));
+    start({ FILTER_EVENT_TYPES_EXCLUDE: ["task-started"] });
+    await letters.add([decodable]);
+    await run();
+    expect(await eventsIn("postgres")).toEqual([]);
+  });
+
+  it("gives ids to process and ids to forget, and payloads, back to their stage", async () => {
+    const id = { source: "datadog", reason: "failed", detail: "" };
+    await letters.add([
+      { ...id, raw: "one", readAs: "id to process" },
+      { ...id, raw: "two", readAs: "id to process" },
+      { ...id, raw: "gone", readAs: "id to forget" },
+      { ...id, reason: "payload", payload: encodeIds(["three"]) },
+    ]);
+    await run();
+    const jobs = await queueOf("datadog-processing").getJobs(["wait"], 0, -1, true);
+    expect(jobs.map(({ name, data }) => [name, data])).toEqual([
+      ["ids", encodeIds(["three"])],
+      ["ids", encodeIds(["one", "two"])],
+    ]);
+    expect(await batchesIn("datadog")).toEqual([{ broker: "dead-letter", events: [], excluded: ["gone"] }]);
+    expect(await lettersLeft()).toEqual([]);
+  });
+
+  it("leaves what is cut, unknown or still rejected, and says why", async () => {
+    const cut = { ...refused("long"), event: taskFailed({ traceback: "x".repeat(50_000) }) };
+    await letters.add([undecodable, refused("new"), cut, refused("x", "promtail")]);
+    expect((await run()).map(({ left }) => left)).toEqual([
+      "rejected again",
+      undefined,
+      "cut: only a part was kept",
+      "of an exporter there is not",
+    ]);
+    expect(await lettersLeft()).toMatchObject([undecodable, { cut: true }, { source: "promtail" }]);
+  });
+
+  it("takes the oldest first, only those of a source and reason, and no more than asked for", async () => {
+    await letters.add([undecodable, refused("d", "datadog"), ...numbered(250), { ...refused("other"), reason: "crash" }]);
+    expect(await run({ source: "postgres", reason: "refused", limit: 205 })).toHaveLength(205);
+    expect(await eventsIn("postgres")).toEqual(numbered(205).map(({ event }) => event));
+    expect(await lettersLeft()).toHaveLength(2 + 45 + 1);
+    expect(await run({ reason: "crash" })).toEqual([{ source: "postgres", reason: "crash" }]);
+  });
+
+  it("changes nothing in a dry run", async () => {
+    await letters.add([refused("a"), undecodable]);
+    const before = await lettersLeft();
+    expect(await run({ dryRun: true })).toEqual([
+      { source: "postgres", reason: "refused" },
+      { source: RECEIVER, reason: "body", left: "rejected again" },
+    ]);
+    expect(await lettersLeft()).toEqual(before);
+    expect(await eventsIn("postgres")).toEqual([]);
+  });
+
+  it("leaves letters that come meanwhile, such as one that fails again, for the next run", async () => {
+    await letters.add(numbered(150));
+    let seen = 0;
+    for await (const part of replay.run({})) {
+      seen += part.length;
+      await letters.add(part.map((_, index) => refused(`again-${index}`)));
+    }
+    expect(seen).toBe(150);
+    expect(await lettersLeft()).toHaveLength(150);
+  });
+
+  it("says so while Redis is away", async () => {
+    await letters.add(numbered(3));
+    await run({ dryRun: true });
+    await redis.server.kill();
+    await vi.waitUntil(() => redis.producer.status !== "ready", { timeout: 20_000 });
+    await expect(run()).rejects.toBeInstanceOf(UnavailableError);
+    await redis.server.restart();
+    await vi.waitUntil(() => redis.producer.status === "ready", { timeout: 20_000 });
+  });
+});
