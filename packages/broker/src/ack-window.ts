@@ -6,6 +6,7 @@
  */
 export class AckWindow {
   readonly #ack: (tag: number) => void;
+  readonly #schedule: (flush: () => void) => void;
   /** Every tag up to this one is settled. */
   #settled = 0;
   /** The highest tag at or below `#settled` that may be acknowledged: the broker refuses the tag of a message that was given back. */
@@ -16,19 +17,18 @@ export class AckWindow {
   /** Settled beyond a gap: true for done, false for given back. */
   readonly #ahead = new Map<number, boolean>();
 
-  /** @param ack acknowledges every delivery up to this tag. */
-  constructor(ack: (tag: number) => void) {
+  /**
+   * @param ack acknowledges every delivery up to this tag.
+   * @param schedule decides when to tell the broker of what is settled meanwhile. Default: at the end of the turn.
+   */
+  constructor(ack: (tag: number) => void, schedule: (flush: () => void) => void = queueMicrotask) {
     this.#ack = ack;
+    this.#schedule = schedule;
   }
 
   /** Deliveries that are not settled yet. */
   get open(): number {
     return this.#delivered - this.#settled - this.#ahead.size;
-  }
-
-  /** The highest tag the broker was told to acknowledge; 0 before the first. */
-  get acked(): number {
-    return this.#acked;
   }
 
   delivered(tag: number): void {
@@ -40,7 +40,7 @@ export class AckWindow {
     this.#settle(tag, true);
     if (this.#scheduled) return;
     this.#scheduled = true;
-    queueMicrotask(() => this.flush());
+    this.#schedule(() => this.flush());
   }
 
   /** The delivery went back to its queue: the broker has been told already. */

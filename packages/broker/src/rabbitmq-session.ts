@@ -20,6 +20,12 @@ export interface RabbitmqSessionOptions {
   readonly logger: Logger;
 }
 
+/** So many acknowledgements are with the queue before it hears of the channel's end: the channel keeps none back (rabbitmq-settling.ts). */
+const SAFE_UNDER_WAY = 24;
+
+/** Without a consumer nobody waits for room in the prefetch: fewer acknowledgements do. */
+const IDLE_ACK_MS = 50;
+
 /** A broker that does not confirm acknowledgements, or does not answer the close of a channel, has this long. */
 const CLOSE_TIMEOUT_MS = 5_000;
 
@@ -68,6 +74,8 @@ export class RabbitmqSession implements Session {
   #open = true;
   #consumerTag: string | undefined;
   #consumingWanted = false;
+  /** Acknowledgements and returns sent, and not known to be applied by the queue. */
+  #underWay = 0;
   #switching: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
   readonly #lease: QueueLease;
@@ -76,8 +84,11 @@ export class RabbitmqSession implements Session {
     this.#connection = connection;
     this.#channel = channel;
     this.#options = options;
-    // Only the tag of the message is looked at.
-    this.#window = new AckWindow((tag) => this.#send(() => channel.ack({ fields: { deliveryTag: tag } } as ConsumeMessage, true)));
+    this.#window = new AckWindow(
+      // Only the tag of the message is looked at.
+      (tag) => this.#settle(() => channel.ack({ fields: { deliveryTag: tag } } as ConsumeMessage, true)),
+      (flush) => (this.#consumerTag === undefined ? setTimeout(flush, IDLE_ACK_MS).unref() : queueMicrotask(flush)),
+    );
     this.ended = new Promise((resolve) => {
       this.#end = (reason) => {
         this.#open = false;
@@ -107,7 +118,7 @@ export class RabbitmqSession implements Session {
   /** Puts deliveries back into the queue, for whoever consumes next. */
   giveBack(deliveries: readonly ConsumeMessage[]): void {
     for (const delivery of deliveries) {
-      this.#send(() => this.#channel.nack(delivery, false, true));
+      this.#settle(() => this.#channel.nack(delivery, false, true));
       this.#window.givenBack(delivery.fields.deliveryTag);
     }
   }
@@ -139,7 +150,7 @@ export class RabbitmqSession implements Session {
   /** Whether every acknowledgement was taken in. */
   async #closeChannel(): Promise<boolean> {
     try {
-      if (this.#window.acked > 0) await acknowledgementsApplied(this.#channel, this.#options.topology.queue);
+      if (this.#underWay > SAFE_UNDER_WAY) await acknowledgementsApplied(this.#channel, this.#options.topology.queue);
       await this.#channel.close();
       return true;
     } catch {
@@ -152,8 +163,11 @@ export class RabbitmqSession implements Session {
       while (this.#open && this.#consumingWanted !== (this.#consumerTag !== undefined)) {
         if (this.#consumerTag === undefined) this.#consumerTag = await this.#consume();
         else {
+          const sentBefore = this.#underWay;
           await this.#channel.cancel(this.#consumerTag);
           this.#consumerTag = undefined;
+          // Answered when the queue has applied the cancellation, and so what was sent before it.
+          this.#underWay -= sentBefore;
         }
       }
     } catch (thrown) {
@@ -186,10 +200,11 @@ export class RabbitmqSession implements Session {
   }
 
   /** A channel that has just been closed throws: that ends the session, and the broker delivers again what was not acknowledged. */
-  #send(frame: () => void): void {
+  #settle(send: () => void): void {
     if (!this.#open) return;
+    this.#underWay += 1;
     try {
-      frame();
+      send();
     } catch (thrown) {
       this.#end(toError(thrown));
     }

@@ -3,7 +3,7 @@ import type { Channel } from "amqplib";
 
 /**
  * Resolves when the queue has applied every acknowledgement sent on `channel` so far. Delivers at most one message, which nobody looks at:
- * the channel is to be closed next, and that puts it back.
+ * the channel is to be closed next, and that puts it back, as one that was delivered before.
  *
  * AMQP has no answer to an acknowledgement, and a quorum queue takes them in behind the channel: while 32 are under way, the channel keeps
  * further ones to itself, and forgets those when it closes (RabbitMQ's rabbit_fifo_client.erl, `soft_limit` and `unsent_commands`; issue

@@ -71,23 +71,25 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     await setTimeouts(1_800_000, 60_000);
   });
 
-  it("has everything acknowledged before it closes, although its queue is slow to take it in", async () => {
-    await start("slow-queue");
+  it.each([
+    ["all at once", 0],
+    ["one by one", 1],
+  ])("has everything acknowledged before it closes, although its queue is slow to take it in: %s", async (_, ticks) => {
+    const queue = `slow-queue-${ticks}`;
+    await start(queue);
     await publish(200, "slow");
     await recorder.waitFor(200);
-    await source.drain();
     // While 32 acknowledgements are under way to a quorum queue, the channel keeps further ones to itself.
     await server.ctl(
       "eval",
-      "Q = whereis('%2F_slow-queue'), spawn(fun() -> sys:suspend(Q), timer:sleep(2500), sys:resume(Q) end), timer:sleep(100).",
+      `Q = whereis('%2F_${queue}'), spawn(fun() -> sys:suspend(Q), timer:sleep(2500), sys:resume(Q) end), timer:sleep(100).`,
     );
     for (const message of recorder.messages) {
       message.ack();
-      // To the broker as one acknowledgement each.
-      await Promise.resolve();
+      if (ticks > 0) await Promise.resolve();
     }
     await source.stop();
-    await start("slow-queue");
+    await start(queue);
     await publish(1, "next");
     await recorder.waitFor(1);
     expect(recorder.types).toEqual(["task-next0"]);
