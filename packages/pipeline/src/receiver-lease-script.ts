@@ -31,7 +31,7 @@ if holder == id then
   store('heldUntil', text(now + ttl), 'safeUntil', text(safeUntil))
   return answer(true, false, covers)
 end
-local free = not holder or not ahead(heldUntil)
+local free = not holder or holder == '' or not ahead(heldUntil)
 if free and (covers or not ahead(coveredUntil)) then
   -- Of what was published before the first receiver came nobody can have anything.
   store('holder', id, 'heldUntil', text(now + ttl), 'safeUntil', text(safeUntil or now - completeFor))
@@ -44,7 +44,7 @@ return answer(false, false, covers)
 /** KEYS: the lease. ARGV: receiver, `safeUntil` or nothing: then what was told last stays. */
 export const RELEASE_LEASE = `
 if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
-redis.call('HDEL', KEYS[1], 'holder')
+redis.call('HSET', KEYS[1], 'holder', '')
 if tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], 'safeUntil', ARGV[2]) end
 return 1
 `;
