@@ -155,7 +155,12 @@ describe("a start that cannot work ends with one clear error", () => {
   ];
 
   it.each(cases)("$what", async ({ role, wrong, exitCode, says }) => {
-    const command = run(process.execPath, [`apps/${role}/dist/main.js`], { ...env, STARTUP_TIMEOUT_SECONDS: "2", ...wrong() });
+    const command = run(process.execPath, [`apps/${role}/dist/main.js`], {
+      ...env,
+      LOG_LEVEL: "trace",
+      STARTUP_TIMEOUT_SECONDS: "2",
+      ...wrong(),
+    });
     expect(await command.exited).toBe(exitCode);
     const error = command
       .output()

@@ -91,7 +91,7 @@ function connectionOptions(use: RedisUse, name: string): Options {
     retryStrategy: (attempt) => backoffMs(attempt - 1, { firstMs: 100, maxMs: 3_000 }),
     sentinelRetryStrategy: (attempt) => backoffMs(attempt - 1, { firstMs: 100, maxMs: 3_000 }),
     // A failed-over primary answers READONLY until the connection is made anew; before Redis 7 a script's answer only quotes that.
-    reconnectOnError: () => false,
+    reconnectOnError: (error) => (error.message.includes("READONLY") ? 2 : false),
   };
 }
 
