@@ -33,17 +33,17 @@ async function exportAll(name: string, send: (batch: readonly CeleryEvent[]) => 
 it("PostgreSQL stores every accepted event of 4,000 mutated frames, and refuses none", async () => {
   const database = await createDatabase();
   await migrate(database.url);
-  const { exporter, close } = await createTestExporter(postgres, { DATABASE_URL: database.url });
+  const harness = await createTestExporter(postgres, { DATABASE_URL: database.url });
   const pool = new Pool({ connectionString: database.url, max: 1 });
   pool.on("error", () => {});
   try {
-    await exporter.start?.();
-    await exportAll("postgres", (batch) => exporter.export(batch, new AbortController().signal));
+    await harness.exporter.start?.();
+    await exportAll("postgres", (batch) => harness.exporter.export(batch, new AbortController().signal));
     const { rows } = await pool.query<{ tasks: number }>("select count(*)::int as tasks from celery_task");
     expect(rows[0]?.tasks).toBe(new Set(events.filter(isTaskEvent).map(({ uuid }) => uuid)).size);
   } finally {
     await pool.end();
-    await close();
+    await harness.close();
     await database.drop();
   }
 });
@@ -51,15 +51,15 @@ it("PostgreSQL stores every accepted event of 4,000 mutated frames, and refuses 
 it("the Store takes every accepted event of 4,000 mutated frames, and its metrics are lines that an agent reads", async () => {
   const [redis, sink] = await Promise.all([startRedis(), startStatsdSink()]);
   const env = { REDIS_URL: redis.url, DD_DOGSTATSD_PORT: String(sink.port), DATADOG_GRACE_MS: "50", DATADOG_INCOMPLETE_WAIT_MS: "100" };
-  const { exporter, settled, close } = await createTestExporter(datadog, env);
+  const harness = await createTestExporter(datadog, env);
   try {
-    await exporter.start?.();
-    await exportAll("datadog", (batch) => exporter.export(batch, new AbortController().signal));
-    await settled();
+    await harness.exporter.start?.();
+    await exportAll("datadog", (batch) => harness.exporter.export(batch, new AbortController().signal));
+    await harness.settled();
     await expect.poll(() => sink.metrics.length, { timeout: 30_000 }).toBeGreaterThan(10);
     expect(sink.errors).toEqual([]);
   } finally {
-    await close();
+    await harness.close();
     await Promise.all([redis.stop(), sink.close()]);
   }
 });

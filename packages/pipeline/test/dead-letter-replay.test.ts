@@ -159,6 +159,19 @@ describe("a replay of dead letters", () => {
     expect(await lettersLeft()).toHaveLength(150);
   });
 
+  it("keeps a letter whose event does not get into its queue: Redis is full", async () => {
+    await letters.add(numbered(3));
+    await redis.producer.config("SET", "maxmemory", "1");
+    try {
+      await expect(run()).rejects.toBeInstanceOf(UnavailableError);
+    } finally {
+      await redis.producer.config("SET", "maxmemory", "0");
+    }
+    expect(await lettersLeft()).toEqual(numbered(3));
+    await run();
+    expect(await eventsIn("postgres")).toHaveLength(3);
+  });
+
   it("says so while Redis is away", async () => {
     await letters.add(numbered(3));
     await run({ dryRun: true });

@@ -64,6 +64,16 @@ describe("the fan-out", () => {
     expect(await counterOf(metrics, "events_enqueued_total", "postgres")).toBe(3);
   });
 
+  it("cuts a huge batch, such as a message that is a list of 25,000 events, into several jobs", async () => {
+    const { fanout, metrics } = await startFanout();
+    const events = Array.from({ length: 25_000 }, (_, index) => taskStarted({ uuid: `task-${index}` }));
+    await fanout.enqueue({ broker: "redis", events });
+    const batches = await batchesIn("postgres");
+    expect(batches.flatMap((batch) => batch.events)).toEqual(events);
+    expect(Math.max(...batches.map((batch) => batch.events.length))).toBeLessThanOrEqual(10_000);
+    expect(await counterOf(metrics, "events_enqueued_total", "postgres")).toBe(25_000);
+  });
+
   it("gives each exporter only what it takes, without the fields it omits", async () => {
     const { fanout } = await startFanout();
     const received = taskReceived();

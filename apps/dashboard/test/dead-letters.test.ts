@@ -1,0 +1,46 @@
+import { DeadLetters } from "@celery-metrics-exporter/pipeline";
+import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
+import { afterAll, afterEach, expect, it } from "vitest";
+import { startDashboard, stopRedis, type Harness } from "./harness.ts";
+
+let harness: Harness | undefined;
+
+afterEach(async () => {
+  await harness?.stop();
+});
+afterAll(stopRedis);
+
+const event = { type: "task-received", uuid: "u1", hostname: "celery@a", timestamp: 1, name: "shop.pay", args: "('4111 1111',)" };
+
+/** The dead letter of an event, as the page gets it. */
+async function shownLetter(settings: Readonly<Record<string, string>>): Promise<unknown> {
+  const running = await startDashboard(settings);
+  harness = running;
+  const letters = new DeadLetters({
+    redis: running.redis,
+    prefix: "{cme}",
+    logger: createLogger("test", "silent"),
+    metrics: new Metrics(),
+  });
+  await letters.add([{ source: "postgres", reason: "refused", detail: "Key (args)=('4111 1111',) is refused", event }]);
+  await letters.close();
+  const answer = await fetch(`${running.url}/api/queues?activeQueue=dead-letter&status=waiting&page=1&jobsPerPage=10`);
+  const { queues } = (await answer.json()) as { queues: { name: string; jobs: unknown[] }[] };
+  return queues.find(({ name }) => name === "dead-letter")?.jobs[0];
+}
+
+it("a dead letter shows its reason, source and task, and hides what the task was called with", async () => {
+  const letter = await shownLetter({});
+  expect(letter).toMatchObject({
+    name: "refused",
+    data: { source: "postgres", reason: "refused", event: { uuid: "u1", name: "shop.pay" } },
+  });
+  expect(JSON.stringify(letter)).not.toContain("4111");
+});
+
+it("a dead letter shows all of its event and the sink's words with DASHBOARD_SHOW_TASK_DATA", async () => {
+  expect(await shownLetter({ DASHBOARD_SHOW_TASK_DATA: "true" })).toMatchObject({
+    name: "refused",
+    data: { detail: "Key (args)=('4111 1111',) is refused", event },
+  });
+});
