@@ -8,6 +8,8 @@ export interface LoadOptions {
   readonly publisher: Publisher;
   readonly eventsPerSecond: number;
   readonly seed?: number;
+  /** Sends no further tasks after so many events: a test on a busy machine takes longer, and has no more to compare. Default: no limit. */
+  readonly maxEvents?: number;
 }
 
 /** Sums up what all tasks told of so far must come to. */
@@ -15,6 +17,11 @@ export interface Truth {
   readonly tasks: readonly ExpectedTask[];
   /** Events published. */
   readonly events: number;
+}
+
+/** The truth of several loads. */
+export function together(...truths: readonly Truth[]): Truth {
+  return { tasks: truths.flatMap(({ tasks }) => tasks), events: truths.reduce((sum, { events }) => sum + events, 0) };
 }
 
 const TICK_MS = 20;
@@ -30,6 +37,7 @@ export class Load implements Truth {
   readonly #publisher: Publisher;
   readonly #random: () => number;
   readonly #tasksPerTick: number;
+  readonly #maxEvents: number;
   /** Events that happen later, by tick. */
   readonly #due = new Map<number, WireEvent[]>();
   readonly #began = Date.now();
@@ -38,10 +46,11 @@ export class Load implements Truth {
   #stopping = false;
   readonly #running: Promise<void>;
 
-  private constructor({ publisher, eventsPerSecond, seed = 1 }: LoadOptions) {
+  private constructor({ publisher, eventsPerSecond, seed = 1, maxEvents = Number.POSITIVE_INFINITY }: LoadOptions) {
     this.#publisher = publisher;
     this.#random = seededRandom(seed);
     this.#tasksPerTick = (eventsPerSecond / EVENTS_PER_TASK / 1_000) * TICK_MS;
+    this.#maxEvents = maxEvents;
     this.#running = this.#run();
     // `stop` tells of it.
     this.#running.catch(() => {});
@@ -73,7 +82,7 @@ export class Load implements Truth {
   }
 
   async #step(): Promise<void> {
-    if (!this.#stopping) {
+    if (!this.#stopping && this.events < this.#maxEvents) {
       this.#owed += this.#tasksPerTick;
       for (; this.#owed >= 1; this.#owed -= 1) this.#add();
     }

@@ -114,7 +114,8 @@ class RabbitmqPublisher implements Publisher {
         connection.once("close", () => {
           if (!this.#closed) this.#channel = this.#open();
         });
-        await channel.checkExchange(EXCHANGE);
+        // As kombu declares it.
+        await channel.assertExchange(EXCHANGE, "topic", { durable: true });
         for (const one of this.#unconfirmed) this.#send(channel, one);
         return channel;
       } catch (thrown) {

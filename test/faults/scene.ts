@@ -6,6 +6,7 @@ import { expect } from "vitest";
 import { Fleet, type FleetOptions } from "../fleet/fleet.ts";
 import type { Environment } from "../fleet/role-process.ts";
 import { connectPublisher, type Publisher } from "./publisher.ts";
+import { Queues } from "./queues.ts";
 
 export interface SceneOptions {
   readonly brokerUrl: string;
@@ -21,6 +22,7 @@ export interface Scene {
   readonly fleet: Fleet;
   readonly publisher: Publisher;
   readonly redis: RedisServer;
+  readonly queues: Queues;
   readonly database: Pool;
   readonly sink: StatsdSink;
   /** Drains the fleet, which must end with 0, and drops everything. */
@@ -51,6 +53,7 @@ export async function startScene(options: SceneOptions): Promise<Scene> {
     processes,
   });
   const publisher = await connectPublisher(brokerUrl);
+  const queues = new Queues(redis.url);
   const database = new Pool({ connectionString: databaseUrl });
   // The server goes away in some tests, and the database at the end of each.
   database.on("error", () => {});
@@ -58,12 +61,13 @@ export async function startScene(options: SceneOptions): Promise<Scene> {
     fleet,
     publisher,
     redis,
+    queues,
     database,
     sink,
     close: async () => {
       await publisher.close();
       const codes = await fleet.stop();
-      await database.end();
+      await Promise.all([database.end(), queues.close()]);
       await Promise.all([sink.close(), redis.stop(), testDatabase?.drop()]);
       expect(
         codes.every((code) => code === 0),

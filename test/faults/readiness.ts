@@ -1,0 +1,15 @@
+/** Waits for what processes say of themselves at `/readyz`. */
+import { expect } from "vitest";
+import { isReady, type RoleProcess } from "../fleet/role-process.ts";
+
+const POLL_MS = 100;
+
+export function readiness(processes: readonly RoleProcess[]): Promise<boolean[]> {
+  return Promise.all(processes.map(isReady));
+}
+
+/** Waits until each of the processes says that it is ready, or that it is not. */
+export async function expectReadiness(processes: readonly RoleProcess[], ready: boolean, timeoutMs: number): Promise<void> {
+  const message = `processes to be ${ready ? "ready" : "not ready"}`;
+  await expect.poll(() => readiness(processes), { timeout: timeoutMs, interval: POLL_MS, message }).toEqual(processes.map(() => ready));
+}
