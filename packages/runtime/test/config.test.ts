@@ -36,6 +36,12 @@ function problemsOf(env: Record<string, string>): readonly string[] {
   return [];
 }
 
+function fileOf(content: string): string {
+  const file = join(mkdtempSync(join(tmpdir(), "cme-config-")), "value");
+  writeFileSync(file, content);
+  return file;
+}
+
 describe("loadConfig", () => {
   it("fills in the defaults and converts types", () => {
     const config = loadConfig(Config, { BROKER_URL: "amqp://broker", READ_ONLY: "no", EXPORTERS: " datadog , ,postgres" });
@@ -73,10 +79,19 @@ describe("loadConfig", () => {
     expect(loadConfig(Config, { BROKER_URL: "amqp://broker", GRACE_MS: "" }).GRACE_MS).toBe(2000);
   });
 
-  it("reads a value from the file that NAME_FILE names, without its line end", () => {
-    const file = join(mkdtempSync(join(tmpdir(), "cme-config-")), "password");
-    writeFileSync(file, "from a file\n");
-    expect(loadConfig(Config, { BROKER_URL: "amqp://broker", PASSWORD_FILE: file }).PASSWORD).toBe("from a file");
+  it.each([
+    ["from a file\n", "from a file"],
+    ["from a file\r\n\n", "from a file"],
+    [" with blanks \n", " with blanks "],
+    ["two\nlines, then\n", "two\nlines, then"],
+  ])("reads a value from the file that NAME_FILE names, without the line ends after it: %j", (content, value) => {
+    expect(loadConfig(Config, { BROKER_URL: "amqp://broker", PASSWORD_FILE: fileOf(content) }).PASSWORD).toBe(value);
+  });
+
+  it("takes an empty file as not set, and the variable itself before a file", () => {
+    expect(loadConfig(Config, { BROKER_URL: "amqp://broker", PASSWORD_FILE: fileOf("\n") }).PASSWORD).toBeUndefined();
+    const both = { BROKER_URL: "amqp://broker", PASSWORD: "the variable", PASSWORD_FILE: fileOf("from a file") };
+    expect(loadConfig(Config, both).PASSWORD).toBe("the variable");
   });
 
   it("reports a file that cannot be read by the variable that names it", () => {
