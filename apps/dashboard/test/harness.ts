@@ -24,14 +24,20 @@ export function authorization(username: string, password: string): Record<string
   return { authorization: `Basic ${Buffer.from(`${username}:${password}`).toString("base64")}` };
 }
 
+/** The Redis of the file. */
+export async function sharedRedis(): Promise<RedisServer> {
+  server ??= await startRedis();
+  return server;
+}
+
 /** Starts the dashboard with these settings, over an empty Redis that all harnesses of the file share. */
 export async function startDashboard(settings: Environment = {}): Promise<Harness> {
-  server ??= await startRedis();
-  const redis = new Redis(server.url, { maxRetriesPerRequest: null });
+  const { url } = await sharedRedis();
+  const redis = new Redis(url, { maxRetriesPerRequest: null });
   await redis.flushall();
   const port = await freePort();
   const log: string[] = [];
-  const env = { REDIS_URL: server.url, DASHBOARD_PORT: String(port), ...settings };
+  const env = { REDIS_URL: url, DASHBOARD_PORT: String(port), ...settings };
   const running: RunningRoles = await startRoles([dashboard], env, createLogger("dashboard", "warn", { write: (line) => log.push(line) }));
   const queues: Queue[] = [];
   return {

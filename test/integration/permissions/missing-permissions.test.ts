@@ -1,6 +1,6 @@
 /** What the users of docs/permissions.md may not do, and what a role says that may not do what it has to. */
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
-import { documentedRabbitmqPermissions, grantDocumented } from "@celery-metrics-exporter/testkit";
+import { documentedCommands, documentedRabbitmqPermissions, grantDocumented } from "@celery-metrics-exporter/testkit";
 import amqp from "amqplib";
 import { Redis } from "ioredis";
 import { Client } from "pg";
@@ -211,11 +211,20 @@ describe("in RabbitMQ", () => {
 });
 
 describe("of Celery's Redis", () => {
-  it("the receiver hears the channels it is granted", async () => {
+  it("the receiver hears the channels it is granted, and uses no more", async () => {
+    await grantDocumented(scene.redis, "redis receiver on Redis, besides", PASSWORD);
     const receiver = await scene.start("receiver", { CELERY_BROKER_URL: `${scene.redisUrlOf("cme-events")}/0` });
-    expect((await fetch(`${receiver.healthUrl}/readyz`)).status).toBe(200);
+    const isReady = async (): Promise<number> => (await fetch(`${receiver.healthUrl}/readyz`)).status;
+    await expect.poll(isReady, { timeout: 30_000 }).toBe(200);
     expect(await scene.redis.pubsub("NUMPAT")).toBe(1);
     await receiver.stop();
+
+    const heard = await scene.record.commandsOf("cme-events");
+    // It asks for an answer only now and then.
+    expect([...documentedCommands("redis receiver's broker")].sort()).toEqual([...heard, "ping"].sort());
+    const always = documentedCommands("redis receiver");
+    const besides = [...(await scene.record.commandsOf(REDIS_USERS.receiver))].filter((command) => !always.has(command));
+    expect(besides.sort()).toEqual([...documentedCommands("redis receiver on Redis, besides")].sort());
   });
 
   it("the receiver does not start without them, and says so", async () => {
