@@ -88,7 +88,7 @@ async function search(mode: string, env: Readonly<Record<string, string>>): Prom
     redisUrl: server.url,
     brokerUrl: sharedRabbitmqUrl(),
     name,
-    env: { ...env, DATADOG_GRACE_MS: "100", DATADOG_INCOMPLETE_WAIT_MS: "500" },
+    env: { ...env, DATADOG_GRACE_MS: "100", DATADOG_INCOMPLETE_WAIT_MS: "500", STARTUP_TIMEOUT_SECONDS: "60" },
   });
   try {
     const { readable, unreadable, events } = frames();

@@ -43,9 +43,10 @@ export function parseRedisUrl(value: string): ParsedRedisUrl {
   return { ok: true, server: behindSentinels(servers) };
 }
 
+/** Only sentinels are listed without a scheme: elsewhere such a `;` is a part of the password. */
 function splitUrls(value: string): string[] {
   return value
-    .split(";")
+    .split(isSentinel(value.trim()) ? ";" : /;(?=\s*[a-z+]+:\/\/)/i)
     .map((part) => part.trim())
     .filter((part) => part !== "");
 }

@@ -13,7 +13,7 @@ export interface UrlParts {
 /** `problem` never repeats the URL: it may hold a password. */
 export type ParsedUrlParts = { readonly ok: true; readonly parts: UrlParts } | { readonly ok: false; readonly problem: string };
 
-const ESCAPES = "write / ? # : @ in a user name or password as %2F %3F %23 %3A %40";
+const ESCAPES = "write / ? # : @ ; in a user name or password as %2F %3F %23 %3A %40 %3B";
 
 export function parseUrlParts(url: string): ParsedUrlParts {
   const match = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?(.*)$/is.exec(url);

@@ -9,6 +9,7 @@ describe("the URL of a Redis", () => {
     ["redis://", LOCAL],
     ["redis://h:6380/3", { host: "h", port: 6380, db: 3 }],
     ["redis://:p%40ss@h", { host: "h", port: 6379, db: 0, password: "p@ss" }],
+    ["redis://:p;a@h", { host: "h", port: 6379, db: 0, password: "p;a" }],
     ["redis://u:p@[::1]/", { host: "::1", port: 6379, db: 0, username: "u", password: "p" }],
     ["redis://h?db=4", { host: "h", port: 6379, db: 4 }],
     ["rediss://h", { host: "h", port: 6379, db: 0, tls: VERIFIED }],
