@@ -50,7 +50,7 @@ it(`a list of ${EVENTS} events among hostile messages of ${MEGABYTES} MB becomes
     await expect.poll(() => pipeline.deadLetters(), { timeout: 60_000 }).toBe(2 * wanted.length);
     const jobs = await client.lrange(`{${NAME}}:${DEAD_LETTER_QUEUE}:wait`, 0, -1);
     const reasons = await Promise.all(jobs.map((job) => client.hget(`{${NAME}}:${DEAD_LETTER_QUEUE}:${job}`, "name")));
-    expect(reasons.toSorted()).toEqual([...wanted, ...wanted].toSorted());
+    expect(reasons.map(String).toSorted()).toEqual([...wanted, ...wanted].map(String).toSorted());
     expect(pipeline.running.health.report().ready).toBe(true);
   } finally {
     client.disconnect();
