@@ -1,17 +1,21 @@
 /** Roles killed at random moments under a steady load: nothing is lost, and the others take over. */
 import { createVhost, seededRandom, type TestVhost } from "@celery-metrics-exporter/testkit";
-import { afterEach, describe, expect, it } from "vitest";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, expect, it } from "vitest";
 import type { RoleName } from "../fleet/fleet.ts";
-import { Load } from "./load.ts";
+import { Load, together } from "./load.ts";
 import { scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
 
 const EVENTS_PER_SECOND = 2_000;
-/** Until a killed process' batches are with another one, and done. */
+const MAX_EVENTS = scaled(15_000, 400_000);
+/** Until the batches of a killed process are with another one, and done. The design's figure; a busy machine may take longer. */
 const TAKEOVER_MS = 15_000;
+const WITHIN = { timeoutMs: 4 * TAKEOVER_MS };
 /** A batch of events is at most this many tasks. */
 const BATCH_TASKS = 500;
+const ROUNDS = scaled(1, 15);
 
 let vhost: TestVhost | undefined;
 let scene: Scene | undefined;
@@ -23,26 +27,52 @@ afterEach(async () => {
   vhost = undefined;
 });
 
-describe("killed again and again, and replaced", () => {
-  it.each<RoleName>(["receiver", "datadog-processor", "postgres-processor"])("%s", async (role) => {
-    vhost = await createVhost();
-    scene = await startScene({
-      brokerUrl: vhost.url,
-      processes: { receiver: 2, "datadog-processor": 2, "postgres-processor": 2 },
-    });
-    const { fleet, publisher, database, sink } = scene;
-    const kills = scaled(2, 20);
-    const random = seededRandom(role.length);
-    const load = Load.start({ publisher, eventsPerSecond: EVENTS_PER_SECOND });
-    for (let kill = 0; kill < kills; kill += 1) {
-      await new Promise((resolve) => setTimeout(resolve, 500 + random() * 2_000));
-      await fleet.kill(role);
-      await fleet.add(role);
-    }
-    const truth = await load.stop();
-    const within = { timeoutMs: 2 * TAKEOVER_MS };
-    await expectRows(database, truth, within);
-    await expectMetrics(sink, truth, { ...within, doubled: role === "datadog-processor" ? kills * BATCH_TASKS : 0 });
-    expect(truth.events).toBeGreaterThan(EVENTS_PER_SECOND);
+/** The queues whose jobs a process of the role has in hand. */
+const QUEUES: Readonly<Record<RoleName, readonly string[]>> = {
+  receiver: [],
+  "datadog-processor": ["datadog", "datadog-processing"],
+  "postgres-processor": ["postgres"],
+};
+
+/** Kills a process at a random moment and starts another. Resolves when what was under way then is done, with the milliseconds that took. */
+async function killOne({ fleet, queues }: Scene, role: RoleName, random: () => number): Promise<() => Promise<number>> {
+  await sleep(500 + random() * 1_500);
+  await fleet.kill(role);
+  const killedAt = Date.now();
+  const held = await Promise.all(QUEUES[role].map(async (queue) => ({ queue, jobs: await queues.active(queue) })));
+  await fleet.add(role);
+  return async () => {
+    for (const { queue, jobs } of held) await queues.whenDone(queue, jobs, WITHIN.timeoutMs);
+    return Date.now() - killedAt;
+  };
+}
+
+async function killInTurn(playing: Scene, roles: readonly RoleName[], seed: number) {
+  const random = seededRandom(seed);
+  const load = Load.start({ publisher: playing.publisher, eventsPerSecond: EVENTS_PER_SECOND, maxEvents: MAX_EVENTS, seed });
+  const takeovers: Promise<number>[] = [];
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const role of roles) takeovers.push((await killOne(playing, role, random))());
+  }
+  return { truth: await load.stop(), takeoversMs: await Promise.all(takeovers) };
+}
+
+it("loses nothing, and doubles nothing but what a Datadog processor had sent and not marked", async () => {
+  vhost = await createVhost();
+  scene = await startScene({
+    brokerUrl: vhost.url,
+    processes: { receiver: 2, "datadog-processor": 2, "postgres-processor": 2 },
   });
+  const { database, sink, queues } = scene;
+  const exact = await killInTurn(scene, ["receiver", "postgres-processor"], 1);
+  await expectMetrics(sink, exact.truth, { ...WITHIN, sentMayBeLate: true });
+  const bounded = await killInTurn(scene, ["datadog-processor"], 2);
+  const truth = together(exact.truth, bounded.truth);
+  await expectMetrics(sink, truth, { ...WITHIN, sentMayBeLate: true, doubled: ROUNDS * BATCH_TASKS });
+  await expectRows(database, truth, WITHIN);
+  await queues.expectAllDone(WITHIN.timeoutMs);
+  const slowest = Math.max(...exact.takeoversMs, ...bounded.takeoversMs);
+  console.info(`${truth.events} events, ${3 * ROUNDS} kills; taken over and done after at most ${(slowest / 1_000).toFixed(1)} s`);
+  expect(slowest).toBeLessThan(2 * TAKEOVER_MS);
+  expect(truth.events).toBeGreaterThan(EVENTS_PER_SECOND);
 });

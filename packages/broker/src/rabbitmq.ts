@@ -1,6 +1,7 @@
 /** Celery events from RabbitMQ: a queue of our own on Celery's event exchange, acknowledged message by message. */
 import { decodeFrame, type Decoded } from "@celery-metrics-exporter/events";
 import type { ConsumeMessage } from "amqplib";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { RabbitmqServer } from "./broker-url.ts";
 import { MessageBuffer } from "./message-buffer.ts";
 import { openRabbitmqSession, type RabbitmqSession } from "./rabbitmq-session.ts";
@@ -20,6 +21,8 @@ export interface RabbitmqOptions extends RabbitmqTopology {
 }
 
 const LONG_PAUSE_MS = 5_000;
+/** How long a drain lets the receiver take what has been delivered. Most of it has gone in a moment; what cannot go is given back. */
+const HAND_OVER_MS = 5_000;
 
 export class RabbitmqSource implements EventSource {
   readonly broker = "rabbitmq";
@@ -42,6 +45,7 @@ export class RabbitmqSource implements EventSource {
       unacked: () => this.#keeper.session?.unacked ?? 0,
     });
     const onDelivery = (delivery: ConsumeMessage, session: RabbitmqSession): void => {
+      if (delivery.fields.redelivered) metrics.redelivered();
       this.#buffer.push(new RabbitmqMessage(delivery, session));
     };
     const sessionOptions = { topology, prefetch, heartbeatSeconds, onDelivery, logger: context.logger };
@@ -76,20 +80,24 @@ export class RabbitmqSource implements EventSource {
 
   pause(): void {
     this.#buffer.pause();
-    this.#longPause ??= setTimeout(() => void this.#stopConsuming(), this.#longPauseMs);
+    if (!this.#drained) this.#longPause ??= setTimeout(() => void this.#stopConsuming(), this.#longPauseMs);
   }
 
   resume(): void {
+    this.#buffer.resume();
     if (this.#drained) return;
     clearTimeout(this.#longPause);
     this.#longPause = undefined;
-    this.#buffer.resume();
     this.#consuming = true;
     void this.#keeper.session?.setConsuming(true);
   }
 
   async drain(): Promise<void> {
     this.#drained = true;
+    clearTimeout(this.#longPause);
+    this.#consuming = false;
+    await this.#keeper.session?.setConsuming(false);
+    await Promise.race([this.#buffer.empty(), sleep(HAND_OVER_MS, undefined, { ref: false })]);
     this.#buffer.pause();
     await this.#stopConsuming();
   }

@@ -14,6 +14,7 @@ export interface SourceMetrics {
   /** Events may have been missed, and nobody can know how many. */
   gap(): void;
   dropped(): void;
+  redelivered(): void;
 }
 
 export function sourceMetrics(metrics: Metrics, broker: Broker, state: SourceState): SourceMetrics {
@@ -21,7 +22,10 @@ export function sourceMetrics(metrics: Metrics, broker: Broker, state: SourceSta
   const reconnects = metrics.counter("broker_reconnects_total", "Connections to the broker that were lost.", ["broker"]);
   const gaps = metrics.counter("broker_gaps_total", "Interruptions in which events may have been missed.", ["broker"]);
   const dropped = metrics.counter("messages_dropped_total", "Messages dropped because the buffer was full.", ["broker"]);
-  for (const counter of [reconnects, gaps, dropped]) counter.inc(labels, 0);
+  const again = metrics.counter("messages_redelivered_total", "Messages delivered again: who had them before did not acknowledge them.", [
+    "broker",
+  ]);
+  for (const counter of [reconnects, gaps, dropped, again]) counter.inc(labels, 0);
   const buffered = metrics.gauge("broker_buffer_bytes", "Bytes received and not worked on yet.", ["broker"]);
   const unacked = metrics.gauge("broker_unacked_messages", "Messages received and not acknowledged yet.", ["broker"]);
   Object.assign(buffered, { collect: () => buffered.set(labels, state.bufferBytes()) });
@@ -30,5 +34,6 @@ export function sourceMetrics(metrics: Metrics, broker: Broker, state: SourceSta
     reconnected: () => reconnects.inc(labels),
     gap: () => gaps.inc(labels),
     dropped: () => dropped.inc(labels),
+    redelivered: () => again.inc(labels),
   };
 }

@@ -1,0 +1,60 @@
+/** Every process replaced under load, one after the other, as a rolling deployment does: nothing is delivered or counted twice. */
+import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
+import { afterEach, expect, it } from "vitest";
+import type { RoleName } from "../fleet/fleet.ts";
+import type { RoleProcess } from "../fleet/role-process.ts";
+import { Load } from "./load.ts";
+import { sumOf } from "./own-metrics.ts";
+import { scaled } from "./scale.ts";
+import { startScene, type Scene } from "./scene.ts";
+import { expectMetrics, expectRows } from "./truth.ts";
+
+const ROUNDS = scaled(1, 10);
+const EVENTS_PER_SECOND = 2_000;
+const MAX_EVENTS = scaled(12_000, 200_000);
+/** The default of SHUTDOWN_TIMEOUT_SECONDS: past it a process ends with 1. */
+const DEADLINE_MS = 30_000;
+const WITHIN = { timeoutMs: 60_000 };
+const ROLES: readonly RoleName[] = ["receiver", "datadog-processor", "postgres-processor"];
+/** Any of these is work done twice, or given up. */
+const REPEATS = ["messages_redelivered_total", "jobs_stalled_total", "batches_split_total", "dead_letters_total", "export_retries_total"];
+
+let vhost: TestVhost | undefined;
+let scene: Scene | undefined;
+
+afterEach(async () => {
+  await scene?.close();
+  await vhost?.drop();
+  scene = undefined;
+  vhost = undefined;
+});
+
+async function expectNoRepeats(processes: readonly RoleProcess[]): Promise<void> {
+  const counted = await Promise.all(REPEATS.map(async (name) => [name, await sumOf(processes, name)]));
+  expect(Object.fromEntries(counted)).toEqual(Object.fromEntries(REPEATS.map((name) => [name, 0])));
+}
+
+it("drains within the deadline, redelivers nothing, and leaves every row and every count exact", async () => {
+  vhost = await createVhost();
+  scene = await startScene({ brokerUrl: vhost.url, processes: { receiver: 2, "datadog-processor": 2, "postgres-processor": 2 } });
+  const { fleet, publisher, database, sink, queues } = scene;
+  const load = Load.start({ publisher, eventsPerSecond: EVENTS_PER_SECOND, maxEvents: MAX_EVENTS });
+  let slowestMs = 0;
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const role of ROLES.flatMap((name) => [name, name])) {
+      const [victim] = fleet.processes(role);
+      if (victim !== undefined) await expectNoRepeats([victim]);
+      const began = Date.now();
+      expect(await fleet.drain(role), victim?.output()).toBe(0);
+      slowestMs = Math.max(slowestMs, Date.now() - began);
+      await fleet.add(role);
+    }
+  }
+  const truth = await load.stop();
+  await expectMetrics(sink, truth, WITHIN);
+  await expectRows(database, truth, WITHIN);
+  await queues.expectAllDone(WITHIN.timeoutMs);
+  await expectNoRepeats(fleet.processes());
+  console.info(`${truth.events} events, ${ROUNDS * 6} drains, the slowest ${slowestMs} ms`);
+  expect(slowestMs).toBeLessThan(DEADLINE_MS);
+});

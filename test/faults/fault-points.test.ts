@@ -1,0 +1,163 @@
+/**
+ * Processes killed at each point between two steps. The steps are held from outside: by a right in Redis that is taken away, by a lock in
+ * PostgreSQL, by a relay that keeps what the receiver tells the broker. The Datadog processor has its own test, in its folder.
+ */
+import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { RoleName } from "../fleet/fleet.ts";
+import type { RoleProcess } from "../fleet/role-process.ts";
+import { HeldAcks } from "./held-acks.ts";
+import { prepareBurst, publishBurst, together, type Truth } from "./load.ts";
+import { sumOf } from "./own-metrics.ts";
+import { startScene, type Scene } from "./scene.ts";
+import { expectMetrics, expectRows } from "./truth.ts";
+
+const WITHIN = { timeoutMs: 60_000 };
+const HELD = { timeout: 30_000, interval: 50 };
+const EVENTS = 400;
+const EXCLUDED_NAME = "shop.sync";
+/** What a role may do in Redis, as a user of its own. */
+const ALL_KEYS = "~*";
+
+let vhost: TestVhost;
+let relay: HeldAcks;
+let scene: Scene;
+let truth: Truth = { tasks: [], events: 0 };
+let seed = 0;
+
+beforeAll(async () => {
+  vhost = await createVhost();
+  relay = await HeldAcks.before(vhost.url);
+  scene = await startScene({
+    brokerUrl: vhost.url,
+    processes: {},
+    env: { FILTER_TASK_NAMES_EXCLUDE: EXCLUDED_NAME },
+  });
+  for (const role of ["receiver", "postgres-processor"] as const) await allow(role, ALL_KEYS);
+  await Promise.all([start("receiver"), start("postgres-processor"), start("datadog-processor")]);
+});
+beforeEach(async () => {
+  await scene.fleet.whenReady();
+});
+afterAll(async () => {
+  await scene.close();
+  await relay.close();
+  await vhost.drop();
+});
+
+/** Each role is known to Redis by its name. */
+async function allow(role: RoleName, ...keys: readonly string[]): Promise<void> {
+  await scene.queues.redis.call("ACL", "SETUSER", role, "on", ">secret", "resetkeys", ...keys, "&*", "+@all");
+}
+
+async function start(role: RoleName): Promise<RoleProcess> {
+  const redisUrl = new URL(scene.redis.url);
+  if (role !== "datadog-processor") [redisUrl.username, redisUrl.password] = [role, "secret"];
+  return scene.fleet.add(role, { REDIS_URL: redisUrl.href, CELERY_BROKER_URL: relay.url(vhost.url) });
+}
+
+async function publish(): Promise<void> {
+  seed += 1;
+  const { tasks, events, frames } = prepareBurst(EVENTS, seed);
+  await publishBurst(scene.publisher, { tasks, events, frames });
+  truth = together(truth, { tasks: tasks.filter(({ name }) => name !== EXCLUDED_NAME), events });
+}
+
+/** Kills the process that is held, lets go, and starts another. */
+async function replace(role: RoleName, letGo: () => Promise<void>): Promise<void> {
+  await scene.fleet.kill(role);
+  await letGo();
+  await start(role);
+}
+
+async function expectTruth(): Promise<void> {
+  await expectRows(scene.database, truth, WITHIN);
+  await expectMetrics(scene.sink, truth, { ...WITHIN, sentMayBeLate: true });
+  await scene.queues.expectAllDone(WITHIN.timeoutMs);
+}
+
+describe("a receiver killed", () => {
+  it("when one exporter's queue has the batch and the other has not", async () => {
+    const { queues } = scene;
+    const [datadog, postgres] = [await queues.added("datadog"), await queues.added("postgres")];
+    await allow("receiver", "~{cme}:[^p]*", "~cme:*");
+    await publish();
+    await expect.poll(() => queues.added("datadog"), HELD).toBeGreaterThan(datadog);
+    expect(await queues.added("postgres")).toBe(postgres);
+    await replace("receiver", () => allow("receiver", ALL_KEYS));
+    await expectTruth();
+  });
+
+  it("when all queues have the batch, and the filter has not remembered what it excluded", async () => {
+    const { queues } = scene;
+    const [datadog, postgres] = [await queues.added("datadog"), await queues.added("postgres")];
+    const remembered = await excludedBy("receiver");
+    await allow("receiver", "%R~*", "~{cme}:[^e]*");
+    await publish();
+    await expect.poll(() => queues.added("datadog"), HELD).toBeGreaterThan(datadog);
+    await expect.poll(() => queues.added("postgres"), HELD).toBeGreaterThan(postgres);
+    expect(await excludedBy("receiver")).toBe(remembered);
+    await replace("receiver", () => allow("receiver", ALL_KEYS));
+    await expectTruth();
+  });
+
+  it("when all is stored, and the broker has not been told", async () => {
+    const remembered = await excludedBy("receiver");
+    relay.hold();
+    await publish();
+    await expect.poll(() => excludedBy("receiver"), HELD).toBeGreaterThan(remembered);
+    await replace("receiver", () => Promise.resolve(relay.release()));
+    await expectTruth();
+  });
+
+  afterEach(async () => {
+    // It had indeed not acknowledged.
+    expect(await sumOf(scene.fleet.processes("receiver"), "messages_redelivered_total")).toBeGreaterThan(0);
+  });
+});
+
+describe("a postgres processor killed", () => {
+  it("before its statement", async () => {
+    const { database, queues } = scene;
+    const lock = await database.connect();
+    await lock.query("begin; lock table celery_task in access exclusive mode");
+    await publish();
+    await expect.poll(() => statementsHeld(), HELD).toBeGreaterThan(0);
+    await replace("postgres-processor", async () => {
+      // The server would carry out what it was told by the dead.
+      await lock.query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+      );
+      await lock.query("rollback");
+      lock.release(true);
+      expect((await queues.active("postgres")).length).toBeGreaterThan(0);
+      await queues.expireLocks("postgres");
+    });
+    await expectTruth();
+  });
+
+  it("after its statement, before the job is done", async () => {
+    const { queues } = scene;
+    // A job that ends is put into the set of those that are completed, or have failed.
+    await allow("postgres-processor", "~{cme}:[^p]*", "~{cme}:postgres:[^cf]*");
+    await publish();
+    await expectRows(scene.database, truth, WITHIN);
+    expect((await queues.active("postgres")).length).toBeGreaterThan(0);
+    await replace("postgres-processor", async () => {
+      await allow("postgres-processor", ALL_KEYS);
+      await queues.expireLocks("postgres");
+    });
+    await expectTruth();
+  });
+});
+
+async function excludedBy(owner: string): Promise<number> {
+  return (await scene.queues.redis.keys(`{cme}:excluded:${owner}:*`)).length;
+}
+
+async function statementsHeld(): Promise<number> {
+  const { rows } = await scene.database.query<{ held: number }>(
+    "select count(*)::int as held from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+  );
+  return rows[0]?.held ?? 0;
+}
