@@ -115,17 +115,20 @@ export class BreakableDatabase {
     // It waits for us to notice, so that it is the exporter's statement that finds the deadlock.
     await session.query("set deadlock_timeout = '1min'");
     const before = await deadlocksIn(session);
-    const upwards = "select task_id from celery_task where state_precedence < 2 order by task_id";
-    const deadline = Date.now() + 30_000;
+    const written = "select task_id from celery_task where state_precedence < 2 order by updated_at desc limit 300";
+    const deadline = Date.now() + 60_000;
     while ((await deadlocksIn(session)) === before) {
       if (Date.now() > deadline) throw new Error("no deadlock came about");
       await session.query("begin");
-      const { rows } = await session.query<{ task_id: string }>(upwards);
-      const ids = rows.map(({ task_id }) => task_id);
+      const { rows } = await session.query<{ task_id: string }>(written);
+      const ids = rows.map(({ task_id }) => task_id).sort();
       const middle = Math.floor(ids.length / 2);
       const update = "update celery_task set updated_at = updated_at where task_id = any($1)";
       await session.query(update, [ids.slice(middle)]);
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await expect
+        .poll(() => waitingFor(session), { timeout: 2_000 })
+        .toBeGreaterThan(0)
+        .catch(() => {});
       await session.query(update, [ids.slice(0, middle)]).catch(() => {});
       await session.query("rollback");
     }
@@ -167,4 +170,12 @@ async function deadlocksIn(session: Client): Promise<number> {
   const { rows } = await session.query<{ deadlocks: string }>("select deadlocks from pg_stat_database where datname = current_database()");
   expect(rows).toHaveLength(1);
   return Number(rows[0]?.deadlocks);
+}
+
+/** Statements of others that wait for a lock. */
+async function waitingFor(session: Client): Promise<number> {
+  const { rows } = await session.query<{ waiting: number }>(
+    "select count(*)::int as waiting from pg_locks where not granted and pid <> pg_backend_pid()",
+  );
+  return rows[0]?.waiting ?? 0;
 }

@@ -55,7 +55,7 @@ export const Config = z.object({
     "How long a task that was sent is kept in Redis, so that repeated events count once.",
   ),
   DATADOG_MAX_PACKET_BYTES: integer(0, 0, 65_000).describe("Largest datagram; 0 means 1,432 over UDP and 8,192 over a Unix domain socket."),
-  DATADOG_MAX_PACKETS_PER_SECOND: integer(1_000, 1).describe(
+  DATADOG_MAX_PACKETS_PER_SECOND: integer(300, 1).describe(
     "Pace over UDP: an agent that is busy for a moment loses what its receive buffer cannot hold, and nobody learns of it.",
   ),
 });

@@ -22,6 +22,7 @@ export function defineDatadog({ onStep }: Pick<DatadogExporterOptions, "onStep">
         maxPacketBytes: config.DATADOG_MAX_PACKET_BYTES,
         maxPacketsPerSecond: config.DATADOG_MAX_PACKETS_PER_SECOND,
         metrics,
+        health: health.component("datadog agent"),
       });
       logger.info({ agent: describeAddress(address) }, "sending DogStatsD");
       const redis = await connectRedis({

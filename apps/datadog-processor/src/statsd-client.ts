@@ -4,7 +4,7 @@
  * One sending at a time: what is asked for meanwhile is gathered, merged by metric and tags, and goes out together as the next one. So the
  * busier it gets, the better the packets are filled.
  */
-import { UnavailableError, toError, type Metrics } from "@celery-metrics-exporter/runtime";
+import { UnavailableError, toError, type ComponentHealth, type Metrics } from "@celery-metrics-exporter/runtime";
 import { describeAddress, type AgentAddress } from "./agent-address.ts";
 import type { DatagramTransport } from "./datagram-transport.ts";
 import { DogstatsdPackets } from "./dogstatsd-packets.ts";
@@ -21,6 +21,8 @@ export interface StatsdClientOptions {
   /** Over UDP; a Unix domain socket has back-pressure instead. */
   readonly maxPacketsPerSecond: number;
   readonly metrics: Metrics;
+  /** Whether the agent takes what is sent. Taken to be up until it refuses. */
+  readonly health: ComponentHealth;
 }
 
 /** What is to be sent next, for all who wait for it. */
@@ -38,12 +40,15 @@ export class StatsdClient {
   readonly #packets;
   readonly #bytes;
   readonly #failures;
+  readonly #health: ComponentHealth;
   #current: Promise<void> = Promise.resolve();
   #next: Sending | undefined;
 
   /** Opens nothing yet. @throws {ConfigError} for a Unix domain socket where the package for it cannot be loaded. */
-  constructor({ address, maxPacketBytes, maxPacketsPerSecond, metrics }: StatsdClientOptions) {
+  constructor({ address, maxPacketBytes, maxPacketsPerSecond, metrics, health }: StatsdClientOptions) {
     this.#address = address;
+    this.#health = health;
+    health.up();
     this.#transport =
       address.kind === "udp" ? new UdpTransport(address) : new UnixTransport({ path: address.path, createSocket: loadUnixDatagrams() });
     this.#pace = new Pace(address.kind === "udp" ? maxPacketsPerSecond : Number.POSITIVE_INFINITY);
@@ -91,13 +96,14 @@ export class StatsdClient {
         this.#bytes.inc(packet.length);
       }
       await this.#transport.confirm();
+      this.#health.up();
     } catch (thrown) {
       const error = toError(thrown);
       this.#transport.close();
       this.#failures.inc();
-      throw new UnavailableError(`No Datadog agent takes DogStatsD at ${describeAddress(this.#address)} (${error.message}).`, {
-        cause: error,
-      });
+      const message = `No Datadog agent takes DogStatsD at ${describeAddress(this.#address)} (${error.message}).`;
+      this.#health.down(message);
+      throw new UnavailableError(message, { cause: error });
     }
   }
 }

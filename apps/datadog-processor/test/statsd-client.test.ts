@@ -1,4 +1,4 @@
-import { Metrics, UnavailableError } from "@celery-metrics-exporter/runtime";
+import { Health, Metrics, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { startStatsdSink } from "@celery-metrics-exporter/testkit";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
@@ -7,7 +7,13 @@ import type { Series } from "../src/series.ts";
 import { StatsdClient } from "../src/statsd-client.ts";
 
 function clientFor(port: number, host = "127.0.0.1", metrics = new Metrics()): StatsdClient {
-  return new StatsdClient({ address: { kind: "udp", host, port }, maxPacketBytes: 0, maxPacketsPerSecond: 1_000, metrics });
+  return new StatsdClient({
+    address: { kind: "udp", host, port },
+    maxPacketBytes: 0,
+    maxPacketsPerSecond: 1_000,
+    metrics,
+    health: new Health().component("agent"),
+  });
 }
 
 function count(name: string): Series[] {

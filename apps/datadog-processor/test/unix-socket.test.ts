@@ -1,4 +1,4 @@
-import { ConfigError, Metrics, UnavailableError, toError } from "@celery-metrics-exporter/runtime";
+import { ConfigError, Health, Metrics, UnavailableError, toError } from "@celery-metrics-exporter/runtime";
 import { parseDatagram } from "@celery-metrics-exporter/testkit";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -26,7 +26,13 @@ function findUnixDgram(): CreateSocket | undefined {
 const createUnixSocket = findUnixDgram();
 
 function clientFor(path: string): StatsdClient {
-  return new StatsdClient({ address: { kind: "unix", path }, maxPacketBytes: 0, maxPacketsPerSecond: 1, metrics: new Metrics() });
+  return new StatsdClient({
+    address: { kind: "unix", path },
+    maxPacketBytes: 0,
+    maxPacketsPerSecond: 1,
+    metrics: new Metrics(),
+    health: new Health().component("agent"),
+  });
 }
 
 function problemsOf(attempt: () => unknown): readonly string[] {
@@ -68,6 +74,17 @@ describe.runIf(createUnixSocket !== undefined)("sending over a Unix domain socke
       expect(Math.max(...sizes)).toBeGreaterThan(8_000);
       agent?.close();
       await expect(client.send(series)).rejects.toBeInstanceOf(UnavailableError);
+
+      // An agent that restarts replaces the socket's file.
+      rmSync(path, { force: true });
+      values.length = 0;
+      const restarted = createUnixSocket?.("unix_dgram", (message) => {
+        for (const parsed of parseDatagram(message)) if (parsed.kind === "metric") values.push(...parsed.values);
+      });
+      restarted?.bind(path);
+      await client.send(series);
+      await expect.poll(() => values.length).toBe(20_000);
+      restarted?.close();
     } finally {
       await client.close();
       rmSync(folder, { recursive: true });

@@ -54,10 +54,10 @@ async function startProcessor(definition: ExporterDefinition, context: Context):
   await warnIfNotDurable(connections.producer, context.logger);
   const queues = openQueues(definition.name, connections.producer, context);
   const exporter = await startExporter(definition, queues, context);
-  const { host, drain, outage } = createHost(definition.name, exporter, connections.producer, context);
-  const workers = createWorkers(host, queues, connections.worker, context);
+  const { host, processing, drain, isSinkOut } = createHost(definition.name, exporter, connections.producer, context);
+  const workers = createWorkers({ host, processing }, queues, connections.worker, context);
   context.lifecycle.defer(`${definition.name} workers`, async () => {
-    drain.begin(outage.isOn ? 0 : (context.config.SHUTDOWN_TIMEOUT_SECONDS * 1_000) / 2);
+    drain.begin(isSinkOut() ? 0 : (context.config.SHUTDOWN_TIMEOUT_SECONDS * 1_000) / 2);
     await closeWorkers(workers, drain.overdue, context.logger);
     drain.finish();
   });
@@ -103,40 +103,57 @@ async function startExporter(definition: ExporterDefinition, queues: Queues, con
   return exporter;
 }
 
+const OUTAGE_MESSAGES = { began: "sink unavailable, batches are kept and tried again", ended: "sink available again" };
+
+/** The stages have sinks of their own (Store and agent, say): that the one is served says nothing about the other. */
+interface HostOfStages {
+  readonly host: Host;
+  /** The same for the second stage. */
+  readonly processing: Host;
+}
+
 function createHost(
   name: string,
   exporter: Exporter,
   redis: Redis,
   { config, logger, lifecycle, health, metrics }: Context,
-): { host: Host; drain: Drain; outage: Outage } {
+): HostOfStages & { drain: Drain; isSinkOut: () => boolean } {
   const prefix = config.QUEUE_PREFIX;
-  const outage = new Outage(health.component(`${name} exporter`), logger, {
-    began: "sink unavailable, batches are kept and tried again",
-    ended: "sink available again",
-  });
   const drain = new Drain();
   const hostMetrics = new HostMetrics(name, metrics);
   const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
   lifecycle.defer("dead letters", () => deadLetters.close());
-  const host: Host = {
-    name,
-    exporter,
-    filter: new BatchFilter(new EventFilter(config), new ExcludedTasks({ redis, prefix, owner: name })),
-    deadLetters,
-    metrics: hostMetrics,
-    rules: {
+  const outages: Outage[] = [];
+  const rulesOf = (component: string): Host["rules"] => {
+    const outage = new Outage(health.component(component), logger.child({ component }), OUTAGE_MESSAGES);
+    outages.push(outage);
+    return {
       drain,
       maxTries: config.PROCESSOR_MAX_TRIES,
       onUnavailable: (reason) => outage.failed(reason),
       onServed: () => outage.served(),
       onRetry: (reason) => hostMetrics.retried(reason),
       onSplit: () => hostMetrics.split(),
-    },
+    };
   };
-  return { host, drain, outage };
+  const host: Host = {
+    name,
+    exporter,
+    filter: new BatchFilter(new EventFilter(config), new ExcludedTasks({ redis, prefix, owner: name })),
+    deadLetters,
+    metrics: hostMetrics,
+    rules: rulesOf(`${name} exporter`),
+  };
+  const processing = exporter.process === undefined ? host : { ...host, rules: rulesOf(`${name} processing`) };
+  return { host, processing, drain, isSinkOut: () => outages.some(({ isOn }) => isOn) };
 }
 
-function createWorkers(host: Host, queues: Queues, redis: Redis, { config, logger, health }: Context): AnyStageWorker[] {
+function createWorkers(
+  { host, processing }: HostOfStages,
+  queues: Queues,
+  redis: Redis,
+  { config, logger, health }: Context,
+): AnyStageWorker[] {
   const common = {
     host,
     redis,
@@ -149,7 +166,7 @@ function createWorkers(host: Host, queues: Queues, redis: Redis, { config, logge
   const { exporter } = host;
   const workers: AnyStageWorker[] = [new StageWorker({ ...common, stage: eventsStage(host), queue: queues.events })];
   if (exporter.process !== undefined) {
-    const stage = idsStage(host, exporter.process.bind(exporter));
+    const stage = idsStage(processing, exporter.process.bind(exporter));
     workers.push(new StageWorker({ ...common, stage, queue: queues.processing() }));
   }
   return workers;

@@ -1,0 +1,12 @@
+/** How many messages a queue of RabbitMQ holds that nobody has taken. */
+import amqp from "amqplib";
+
+export async function messagesIn(brokerUrl: string, queue = "celery-metrics-exporter"): Promise<number> {
+  const connection = await amqp.connect(brokerUrl);
+  try {
+    const channel = await connection.createChannel();
+    return (await channel.checkQueue(queue)).messageCount;
+  } finally {
+    await connection.close();
+  }
+}

@@ -1,0 +1,156 @@
+/** Lives that a task should not have and sometimes has, with the row and the metrics each must end in. `docs/task-life.md` says why, case by case. */
+import type { TaskEvent } from "@celery-metrics-exporter/events";
+import { taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+
+/** In seconds from `BEGIN`, where it is a time. */
+export interface ExpectedRow {
+  readonly status: string;
+  readonly worker: string;
+  readonly retries: number;
+  readonly sent_at: number;
+  readonly received_at: number;
+  readonly started_at: number;
+  readonly finished_at: number | null;
+  readonly runtime: number | null;
+  readonly wait_time: number;
+}
+
+export interface TaskLife {
+  /** As the document's section. */
+  readonly name: string;
+  /** In the order in which they happened. */
+  readonly events: readonly TaskEvent[];
+  readonly row: ExpectedRow;
+  readonly successes: number;
+  /** Seconds, ascending. */
+  readonly runs: readonly number[];
+  readonly waits: readonly number[];
+}
+
+/** Unix time in seconds. */
+export const BEGIN = 1_795_328_900;
+const HOUR = 3_600;
+
+const A = { hostname: "w1@host-a" };
+const B = { hostname: "w2@host-b" };
+const at = (seconds: number): { timestamp: number } => ({ timestamp: BEGIN + seconds });
+
+const FIRST_RUN = [taskSent(at(0)), taskReceived({ ...at(1), ...A }), taskStarted({ ...at(2), ...A })];
+const FIRST_ROW = { retries: 0, sent_at: 0, received_at: 1, started_at: 2, wait_time: 2 };
+
+/** The attempt after a retry, on worker B, whose clock is `skew` seconds ahead of everybody else's. */
+function retriedOnB(skew: number): TaskEvent[] {
+  return [
+    ...FIRST_RUN,
+    taskSent({ ...at(3), retries: 1 }),
+    taskRetried({ ...at(3), ...A }),
+    taskReceived({ ...at(5 + skew), ...B, retries: 1 }),
+    taskStarted({ ...at(6 + skew), ...B }),
+    taskSucceeded({ ...at(8 + skew), ...B, runtime: 2 }),
+  ];
+}
+
+export const TASK_LIVES: readonly TaskLife[] = [
+  {
+    name: "Redelivered after its worker was lost",
+    events: [
+      ...FIRST_RUN,
+      taskReceived({ ...at(100), ...B }),
+      taskStarted({ ...at(101), ...B }),
+      taskSucceeded({ ...at(103), ...B, runtime: 2 }),
+    ],
+    row: { ...FIRST_ROW, status: "SUCCESS", worker: B.hostname, finished_at: 103, runtime: 2 },
+    successes: 1,
+    runs: [2],
+    waits: [2, 101],
+  },
+  {
+    name: "Redelivered while its worker still ran it",
+    events: [
+      ...FIRST_RUN,
+      taskReceived({ ...at(10), ...B }),
+      taskStarted({ ...at(11), ...B }),
+      taskSucceeded({ ...at(20), ...A, runtime: 18 }),
+      taskSucceeded({ ...at(30), ...B, runtime: 19 }),
+    ],
+    row: { ...FIRST_ROW, status: "SUCCESS", worker: B.hostname, finished_at: 30, runtime: 19 },
+    successes: 2,
+    runs: [18, 19],
+    waits: [2, 11],
+  },
+  {
+    name: "Sent again by hand under the same id",
+    events: [
+      ...FIRST_RUN,
+      taskSucceeded({ ...at(3), ...A, runtime: 1 }),
+      taskSent(at(1_000)),
+      taskReceived({ ...at(1_002), ...A }),
+      taskStarted({ ...at(1_005), ...A }),
+      taskSucceeded({ ...at(1_007), ...A, runtime: 2 }),
+    ],
+    row: { ...FIRST_ROW, status: "SUCCESS", worker: A.hostname, finished_at: 1_007, runtime: 2 },
+    successes: 2,
+    runs: [1, 2],
+    waits: [2, 5],
+  },
+  {
+    name: "The client's clock is an hour ahead",
+    events: [
+      taskSent(at(HOUR)),
+      taskReceived({ ...at(1), ...A }),
+      taskStarted({ ...at(2), ...A }),
+      taskSucceeded({ ...at(3), ...A, runtime: 1 }),
+    ],
+    row: { ...FIRST_ROW, status: "SUCCESS", worker: A.hostname, sent_at: HOUR, finished_at: 3, runtime: 1, wait_time: 0 },
+    successes: 1,
+    runs: [1],
+    waits: [0],
+  },
+  {
+    name: "The client's clock is an hour behind",
+    events: [
+      taskSent(at(-HOUR)),
+      taskReceived({ ...at(1), ...A }),
+      taskStarted({ ...at(2), ...A }),
+      taskSucceeded({ ...at(3), ...A, runtime: 1 }),
+    ],
+    row: { ...FIRST_ROW, status: "SUCCESS", worker: A.hostname, sent_at: -HOUR, finished_at: 3, runtime: 1, wait_time: HOUR + 2 },
+    successes: 1,
+    runs: [1],
+    waits: [HOUR + 2],
+  },
+  {
+    name: "Retried on a worker whose clock is an hour ahead",
+    events: retriedOnB(HOUR),
+    row: { ...FIRST_ROW, status: "SUCCESS", worker: B.hostname, retries: 1, finished_at: HOUR + 8, runtime: 2 },
+    successes: 1,
+    runs: [2],
+    waits: [2, HOUR + 3],
+  },
+  {
+    name: "Retried on a worker whose clock is an hour behind",
+    events: retriedOnB(-HOUR),
+    row: {
+      status: "SUCCESS",
+      worker: A.hostname,
+      retries: 1,
+      sent_at: 0,
+      received_at: 5 - HOUR,
+      started_at: 6 - HOUR,
+      finished_at: 8 - HOUR,
+      runtime: 2,
+      wait_time: 0,
+    },
+    successes: 1,
+    runs: [2],
+    waits: [0, 2],
+  },
+  {
+    name: "Never finished",
+    events: FIRST_RUN,
+    row: { ...FIRST_ROW, status: "STARTED", worker: A.hostname, finished_at: null, runtime: null },
+    successes: 0,
+    runs: [],
+    waits: [],
+  },
+];
