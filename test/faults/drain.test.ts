@@ -5,6 +5,7 @@ import type { RoleName } from "../fleet/fleet.ts";
 import type { RoleProcess } from "../fleet/role-process.ts";
 import { Load } from "./load.ts";
 import { sumOf } from "./own-metrics.ts";
+import { expectAllDone } from "./queues.ts";
 import { scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
@@ -53,7 +54,7 @@ it("drains within the deadline, redelivers nothing, and leaves every row and eve
   const truth = await load.stop();
   await expectMetrics(sink, truth, WITHIN);
   await expectRows(database, truth, WITHIN);
-  await queues.expectAllDone(WITHIN.timeoutMs);
+  await expectAllDone(queues, WITHIN.timeoutMs);
   await expectNoRepeats(fleet.processes());
   console.info(`${truth.events} events, ${ROUNDS * 6} drains, the slowest ${slowestMs} ms`);
   expect(slowestMs).toBeLessThan(DEADLINE_MS);

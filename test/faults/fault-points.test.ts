@@ -3,12 +3,13 @@
  * PostgreSQL, by a relay that keeps what the receiver tells the broker. The Datadog processor has its own test, in its folder.
  */
 import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { RoleName } from "../fleet/fleet.ts";
 import type { RoleProcess } from "../fleet/role-process.ts";
 import { HeldAcks } from "./held-acks.ts";
 import { prepareBurst, publishBurst, together, type Truth } from "./load.ts";
 import { sumOf } from "./own-metrics.ts";
+import { expectAllDone } from "./queues.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
 
@@ -73,7 +74,12 @@ async function replace(role: RoleName, letGo: () => Promise<void>): Promise<void
 async function expectTruth(): Promise<void> {
   await expectRows(scene.database, truth, WITHIN);
   await expectMetrics(scene.sink, truth, { ...WITHIN, sentMayBeLate: true });
-  await scene.queues.expectAllDone(WITHIN.timeoutMs);
+  await expectAllDone(scene.queues, WITHIN.timeoutMs);
+}
+
+/** What the receiver had not acknowledged came again. */
+async function expectRedelivered(): Promise<void> {
+  expect(await sumOf(scene.fleet.processes("receiver"), "messages_redelivered_total")).toBeGreaterThan(0);
 }
 
 describe("a receiver killed", () => {
@@ -86,6 +92,7 @@ describe("a receiver killed", () => {
     expect(await queues.added("postgres")).toBe(postgres);
     await replace("receiver", () => allow("receiver", ALL_KEYS));
     await expectTruth();
+    await expectRedelivered();
   });
 
   it("when all queues have the batch, and the filter has not remembered what it excluded", async () => {
@@ -99,6 +106,7 @@ describe("a receiver killed", () => {
     expect(await excludedBy("receiver")).toBe(remembered);
     await replace("receiver", () => allow("receiver", ALL_KEYS));
     await expectTruth();
+    await expectRedelivered();
   });
 
   it("when all is stored, and the broker has not been told", async () => {
@@ -108,11 +116,7 @@ describe("a receiver killed", () => {
     await expect.poll(() => excludedBy("receiver"), HELD).toBeGreaterThan(remembered);
     await replace("receiver", () => Promise.resolve(relay.release()));
     await expectTruth();
-  });
-
-  afterEach(async () => {
-    // It had indeed not acknowledged.
-    expect(await sumOf(scene.fleet.processes("receiver"), "messages_redelivered_total")).toBeGreaterThan(0);
+    await expectRedelivered();
   });
 });
 

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, it } from "vitest";
 import type { RoleName } from "../fleet/fleet.ts";
 import { Load, together } from "./load.ts";
+import { expectAllDone, expectDone } from "./queues.ts";
 import { scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
@@ -42,7 +43,7 @@ async function killOne({ fleet, queues }: Scene, role: RoleName, random: () => n
   const held = await Promise.all(QUEUES[role].map(async (queue) => ({ queue, jobs: await queues.active(queue) })));
   await fleet.add(role);
   return async () => {
-    for (const { queue, jobs } of held) await queues.whenDone(queue, jobs, WITHIN.timeoutMs);
+    for (const { queue, jobs } of held) await expectDone(queues, queue, jobs, WITHIN.timeoutMs);
     return Date.now() - killedAt;
   };
 }
@@ -70,7 +71,7 @@ it("loses nothing, and doubles nothing but what a Datadog processor had sent and
   const truth = together(exact.truth, bounded.truth);
   await expectMetrics(sink, truth, { ...WITHIN, sentMayBeLate: true, doubled: ROUNDS * BATCH_TASKS });
   await expectRows(database, truth, WITHIN);
-  await queues.expectAllDone(WITHIN.timeoutMs);
+  await expectAllDone(queues, WITHIN.timeoutMs);
   const slowest = Math.max(...exact.takeoversMs, ...bounded.takeoversMs);
   console.info(`${truth.events} events, ${3 * ROUNDS} kills; taken over and done after at most ${(slowest / 1_000).toFixed(1)} s`);
   expect(slowest).toBeLessThan(2 * TAKEOVER_MS);

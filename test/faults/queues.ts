@@ -31,17 +31,9 @@ export class Queues {
     return Number((await this.redis.get(`${PREFIX}:${queueName}:id`)) ?? 0);
   }
 
-  /**
-   * Waits until these jobs are done.
-   *
-   * @returns how long that took, in milliseconds.
-   */
-  async whenDone(queueName: string, jobs: readonly string[], timeoutMs: number): Promise<number> {
-    const began = Date.now();
-    const left = async (): Promise<number> =>
-      jobs.length === 0 ? 0 : this.redis.exists(...jobs.map((job) => `${PREFIX}:${queueName}:${job}`));
-    await expect.poll(left, { timeout: timeoutMs, interval: POLL_MS, message: `jobs of ${queueName} to be taken over` }).toBe(0);
-    return Date.now() - began;
+  /** How many of these jobs are not done. */
+  async left(queueName: string, jobs: readonly string[]): Promise<number> {
+    return jobs.length === 0 ? 0 : this.redis.exists(...jobs.map((job) => `${PREFIX}:${queueName}:${job}`));
   }
 
   /** Does to the jobs of processes that were killed what the passing of 13 seconds does. */
@@ -57,19 +49,18 @@ export class Queues {
     await this.redis.del(`${key}:stalled-check`);
   }
 
-  /** Waits until every queue is empty; nothing may have failed or been buried. */
-  async expectAllDone(timeoutMs: number): Promise<void> {
-    const counts = async (): Promise<Record<string, number>> => {
-      const held: Record<string, number> = {};
-      for (const queue of this.#work) {
-        const { wait, active, delayed, failed } = await queue.getJobCounts("wait", "active", "delayed", "failed");
-        held[queue.name] = Number(wait) + Number(active) + Number(delayed) + Number(failed);
-      }
-      return held;
-    };
-    const none = Object.fromEntries(this.#work.map(({ name }) => [name, 0]));
-    await expect.poll(counts, { timeout: timeoutMs, interval: POLL_MS, message: "queues to be empty" }).toEqual(none);
-    expect(await this.#deadLetters.getWaitingCount(), "dead letters").toBe(0);
+  /** How many jobs each queue holds, failed ones too. */
+  async held(): Promise<Record<string, number>> {
+    const held: Record<string, number> = {};
+    for (const queue of this.#work) {
+      const { wait, active, delayed, failed } = await queue.getJobCounts("wait", "active", "delayed", "failed");
+      held[queue.name] = (wait ?? 0) + (active ?? 0) + (delayed ?? 0) + (failed ?? 0);
+    }
+    return held;
+  }
+
+  deadLetters(): Promise<number> {
+    return this.#deadLetters.getWaitingCount();
   }
 
   async close(): Promise<void> {
@@ -82,4 +73,17 @@ export class Queues {
     queue.on("error", () => {});
     return queue;
   }
+}
+
+/** Waits until these jobs are done. */
+export async function expectDone(queues: Queues, queueName: string, jobs: readonly string[], timeoutMs: number): Promise<void> {
+  const message = `jobs of ${queueName} that are not taken over`;
+  await expect.poll(() => queues.left(queueName, jobs), { timeout: timeoutMs, interval: POLL_MS, message }).toBe(0);
+}
+
+/** Waits until every queue is empty; nothing may have failed or been buried. */
+export async function expectAllDone(queues: Queues, timeoutMs: number): Promise<void> {
+  const total = async (): Promise<number> => Object.values(await queues.held()).reduce((sum, count) => sum + count, 0);
+  await expect.poll(total, { timeout: timeoutMs, interval: POLL_MS, message: "jobs left in the queues" }).toBe(0);
+  expect(await queues.deadLetters(), "dead letters").toBe(0);
 }
