@@ -46,7 +46,7 @@ export default defineConfig({
           name: "faults",
           globalSetup,
           include: ["test/faults/**/*.test.ts"],
-          testTimeout: soak ? 1_800_000 : 120_000,
+          testTimeout: soak ? 1_800_000 : 300_000,
           hookTimeout: 120_000,
           fileParallelism: false,
         },
