@@ -11,6 +11,8 @@ export interface CommandRecord {
 interface Line {
   readonly source: string;
   readonly words: readonly string[];
+  /** Noted soon: another client may have the same address later. */
+  user?: string;
 }
 
 const SCRIPT_COMMANDS = new Set(["eval", "evalsha", "eval_ro", "evalsha_ro"]);
@@ -25,24 +27,37 @@ export async function recordCommands(url: string): Promise<CommandRecord> {
   const monitor = await redis.monitor();
   const lines: Line[] = [];
   const users = new Map<string, string>();
-  const learnUsers = async (): Promise<void> => {
+  let unnoted: Line[] = [];
+  const noteUsers = async (): Promise<void> => {
+    const present = new Set<string>();
     for (const client of String(await redis.client("LIST")).split("\n")) {
       const [, address, user] = / addr=(\S+) .* user=(\S+)/.exec(client) ?? [];
-      if (address !== undefined && user !== undefined) users.set(address, user);
+      if (address === undefined || user === undefined) continue;
+      users.set(address, user);
+      present.add(address);
     }
+    for (const line of unnoted) {
+      const user = users.get(line.source);
+      if (user !== undefined && present.has(line.source)) line.user = user;
+    }
+    unnoted = unnoted.filter(({ user }) => user === undefined);
   };
   monitor.on("monitor", (_time: string, words: string[], source: string) => {
-    if (source !== "lua") lines.push({ source, words });
+    if (source === "lua") return;
+    const line: Line = { source, words };
+    lines.push(line);
+    unnoted.push(line);
   });
-  const timer = setInterval(() => void learnUsers().catch(() => {}), CLIENTS_MS);
+  const timer = setInterval(() => void noteUsers().catch(() => {}), CLIENTS_MS);
   return {
     commandsOf: async (user) => {
-      await learnUsers();
+      await noteUsers();
       const scripts = scriptsOf(lines);
       const commands = new Set<string>();
-      for (const { source, words } of lines) {
+      // The last words of a client that has gone are its own.
+      for (const { source, user: sender = users.get(source), words } of lines) {
         const [name = "", text = ""] = [words[0]?.toLowerCase(), words[1]];
-        if (users.get(source) !== user || HANDSHAKE.has(name)) continue;
+        if (sender !== user || HANDSHAKE.has(name)) continue;
         commands.add(name === "script" ? `script|${text.toLowerCase()}` : name);
         if (!SCRIPT_COMMANDS.has(name)) continue;
         const script = name.startsWith("evalsha") ? scripts.get(text) : text;

@@ -217,6 +217,7 @@ describe("of Celery's Redis", () => {
     const isReady = async (): Promise<number> => (await fetch(`${receiver.healthUrl}/readyz`)).status;
     await expect.poll(isReady, { timeout: 30_000 }).toBe(200);
     expect(await scene.redis.pubsub("NUMPAT")).toBe(1);
+    await expect.poll(() => scene.record.commandsOf("cme-events"), { timeout: 30_000 }).toContain("psubscribe");
     await receiver.stop();
 
     const heard = await scene.record.commandsOf("cme-events");
