@@ -3,7 +3,6 @@ import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { startPostgres, type PostgresServer } from "@celery-metrics-exporter/testkit";
 import { Client } from "pg";
-import { expect } from "vitest";
 import { freeze } from "./frozen-server.ts";
 
 /** Undoes a fault. */
@@ -125,10 +124,7 @@ export class BreakableDatabase {
       const middle = Math.floor(ids.length / 2);
       const update = "update celery_task set updated_at = updated_at where task_id = any($1)";
       await session.query(update, [ids.slice(middle)]);
-      await expect
-        .poll(() => waitingFor(session), { timeout: 2_000 })
-        .toBeGreaterThan(0)
-        .catch(() => {});
+      for (let look = 0; look < 40 && (await waitingFor(session)) === 0; look++) await new Promise((resolve) => setTimeout(resolve, 50));
       await session.query(update, [ids.slice(0, middle)]).catch(() => {});
       await session.query("rollback");
     }
@@ -168,7 +164,6 @@ const ENDS_SESSIONS = `select pg_terminate_backend(pid) from pg_stat_activity wh
 
 async function deadlocksIn(session: Client): Promise<number> {
   const { rows } = await session.query<{ deadlocks: string }>("select deadlocks from pg_stat_database where datname = current_database()");
-  expect(rows).toHaveLength(1);
   return Number(rows[0]?.deadlocks);
 }
 

@@ -49,6 +49,10 @@ let metrics: TestExporter;
 const scheduled: { readonly ids: readonly string[]; readonly delayMs: number }[] = [];
 let jobs = 0;
 
+async function schedule(ids: readonly string[], { delayMs }: { readonly delayMs: number }): Promise<void> {
+  if (ids.length > 0) scheduled.push({ ids, delayMs });
+}
+
 beforeAll(async () => {
   [redis, sink, database] = await Promise.all([startRedis(), startStatsdSink(), createDatabase()]);
   await migrate(database.url);
@@ -57,9 +61,6 @@ beforeAll(async () => {
   rows = await createTestExporter(postgres, { DATABASE_URL: database.url });
   await rows.exporter.start?.();
   const env = { REDIS_URL: redis.url, DD_DOGSTATSD_PORT: String(sink.port), DATADOG_INCOMPLETE_WAIT_MS: String(INCOMPLETE_WAIT_MS) };
-  const schedule = async (ids: readonly string[], { delayMs }: { readonly delayMs: number }): Promise<void> => {
-    if (ids.length > 0) scheduled.push({ ids, delayMs });
-  };
   metrics = await createTestExporter(
     { ...datadog, create: (context) => datadog.create({ ...(context as Parameters<typeof datadog.create>[0]), schedule }) },
     env,

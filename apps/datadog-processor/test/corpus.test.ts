@@ -1,11 +1,10 @@
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { corpusNames, readCorpus, shuffled, split } from "@celery-metrics-exporter/events/testing";
+import { corpusNames, readCorpus, shuffled, sortedMetrics, split, type Sample } from "@celery-metrics-exporter/events/testing";
 import { once } from "node:events";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { DatadogHarness } from "./datadog-harness.ts";
-import { sortedMetrics, type Sample } from "./sorted-metrics.ts";
 
 const SEED = Number(process.env["TEST_SEED"] ?? Date.now() % 2 ** 31);
 const signal = new AbortController().signal;

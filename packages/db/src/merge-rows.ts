@@ -1,4 +1,5 @@
 /** Rows of one batch, merged by task in memory, for one statement must not touch a row twice. */
+import { compareBytes } from "@celery-metrics-exporter/events";
 import { MERGE_GROUPS, type Criterion, type Group } from "./merge-rule.ts";
 import type { TaskColumn, TaskRow } from "./task-row.ts";
 
@@ -43,9 +44,4 @@ function compare(a: Value, b: Value, wins: Criterion["wins"]): number {
   if (b === undefined) return 1;
   const order = typeof a === "number" && typeof b === "number" ? a - b : compareBytes(String(a), String(b));
   return wins === "greatest" ? order : -order;
-}
-
-/** As Postgres' `COLLATE "C"` in a UTF-8 database. UTF-16 order differs from it beyond U+FFFF. */
-function compareBytes(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

@@ -2,12 +2,11 @@
  * Text as Postgres can store it: without NUL, which neither `text` nor `jsonb` holds, and without lone surrogates, which are not UTF-8.
  * Events are decoded so. Here it is made sure of, for one NUL in whatever else fills the queue would cost a batch its retries.
  */
-/// <reference lib="es2024.string" />
+import { cleanText } from "@celery-metrics-exporter/events";
 
 /** Strips NUL, and replaces lone surrogates by U+FFFD. */
 export function storableText(text: string): string {
-  const withoutNul = text.includes("\0") ? text.replaceAll("\0", "") : text;
-  return withoutNul.isWellFormed() ? withoutNul : withoutNul.toWellFormed();
+  return cleanText(text, Number.POSITIVE_INFINITY);
 }
 
 /** As `storableText`; an empty text says nothing and counts as absent, so that SQL and JavaScript need not tell the two apart. */

@@ -1,5 +1,6 @@
 export { eventChannels, type EventChannels, type EventChannelsOptions } from "./channels.ts";
 export { decodeAgain } from "./decode-again.ts";
+export { compareBytes } from "./compare-bytes.ts";
 export { decodeFrame } from "./decode.ts";
 export { decodeEnvelope } from "./envelope.ts";
 export {
@@ -26,4 +27,4 @@ export type { Decoded, Frame, ReadAs, RejectReason, Rejected } from "./frame.ts"
 export { MAX_TIMESTAMP, toMicroseconds } from "./microseconds.ts";
 export { parsePythonLiteral, type JsonValue, type PythonLiteral } from "./python-literal.ts";
 export { PRECEDENCE, STATE_RANK, isFinal, precedenceOf, stateOf, type Precedence, type TaskState } from "./task-state.ts";
-export { MAX_NAME_LENGTH, MAX_TEXT_LENGTH } from "./text.ts";
+export { MAX_NAME_LENGTH, MAX_TEXT_LENGTH, cleanText } from "./text.ts";

@@ -9,8 +9,8 @@
  * In the hash: `k` the key, `n` the name, `q` the queue; longer than 60 bytes they go on in `n1`…`n3`, `q1`…`q3`, because one value over 64
  * bytes turns a Redis hash from a listpack into a table and triples it. The rest is cut off: Datadog keeps 200 characters of a tag.
  */
-import { MAX_TIMESTAMP, toMicroseconds, type TaskEvent } from "@celery-metrics-exporter/events";
-import { compareBytes, splitUtf8 } from "./bytes.ts";
+import { MAX_TIMESTAMP, compareBytes, toMicroseconds, type TaskEvent } from "@celery-metrics-exporter/events";
+import { splitUtf8 } from "./split-utf8.ts";
 
 export interface Description {
   readonly key: number;

@@ -2,8 +2,7 @@
  * What a batch of events adds to each task: the same merge that the script does in Redis, done in memory first, so that a batch with several
  * events of a task is one change of it. Both follow the same rules, so it makes no difference where two events meet.
  */
-import { isTaskEvent, type CeleryEvent, type TaskEvent } from "@celery-metrics-exporter/events";
-import { compareBytes } from "./bytes.ts";
+import { compareBytes, isTaskEvent, type CeleryEvent, type TaskEvent } from "@celery-metrics-exporter/events";
 import { betterDescription, descriptionOf, type Description } from "./description.ts";
 import { factOf } from "./fact-of-event.ts";
 import type { FactOptions } from "./fact.ts";

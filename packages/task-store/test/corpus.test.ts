@@ -1,4 +1,4 @@
-import { corpusNames, readCorpus, type ExpectedMetrics } from "@celery-metrics-exporter/events/testing";
+import { corpusNames, readCorpus, sortedMetrics, type ExpectedMetrics, type Sample } from "@celery-metrics-exporter/events/testing";
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -37,24 +37,6 @@ async function metricsFrom(ids: readonly string[]): Promise<ExpectedMetrics> {
   return { ...counts, run_time, wait_time };
 }
 
-interface Sample {
-  readonly key: string;
-  readonly seconds: number;
-}
-
-/** The same metrics sorted, so that two can be compared whatever their order. */
-function sorted({ run_time, wait_time, ...counts }: ExpectedMetrics): { counts: unknown; runs: Sample[]; waits: Sample[] } {
-  return {
-    counts,
-    runs: run_time.map(([task, state, seconds]) => ({ key: `${task} ${state}`, seconds })).sort(bySeconds),
-    waits: wait_time.map(([task, seconds, basis]) => ({ key: `${task} ${basis}`, seconds })).sort(bySeconds),
-  };
-}
-
-function bySeconds(a: Sample, b: Sample): number {
-  return a.key < b.key ? -1 : a.key > b.key ? 1 : a.seconds - b.seconds;
-}
-
 /** Equal to within 2 µs: the recordings' clocks are floating-point seconds, ours whole microseconds. */
 function close({ key, seconds }: Sample): unknown {
   return { key, seconds: expect.closeTo(seconds, -Math.log10(2 * 2e-6)) };
@@ -88,7 +70,7 @@ describe.each(corpusNames)("%s", (name) => {
     const reported = new Set<string>();
     for (const batch of deliver(corpus.events)) for (const id of await harness.store.apply(batch)) reported.add(id);
     const metrics = await metricsFrom([...reported]);
-    const { counts, runs, waits } = sorted(corpus.metrics);
-    expect(sorted(metrics)).toEqual({ counts, runs: runs.map(close), waits: waits.map(close) });
+    const { counts, runs, waits } = sortedMetrics(corpus.metrics);
+    expect(sortedMetrics(metrics)).toEqual({ counts, runs: runs.map(close), waits: waits.map(close) });
   });
 });
