@@ -16,7 +16,8 @@ export interface DeliveryOptions {
   readonly logger: Logger;
 }
 
-const MAX_WAIT_MS = 5_000;
+/** Well under the grace that exporters give to events which are late: batches stored after an outage must not be. */
+const MAX_WAIT_MS = 1_000;
 
 export class Delivery {
   readonly #options: DeliveryOptions;

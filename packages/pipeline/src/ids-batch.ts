@@ -4,10 +4,18 @@ import { PermanentError } from "./errors.ts";
 export interface IdsPayload {
   readonly v: 1;
   readonly ids: readonly string[];
+  /** Jobs of the exporter's other queue that were begun when this was scheduled: they come first. Earlier releases do not tell. */
+  readonly begun?: readonly string[];
 }
 
-export function encodeIds(ids: readonly string[]): IdsPayload {
-  return { v: 1, ids };
+export function encodeIds(ids: readonly string[], begun: readonly string[] = []): IdsPayload {
+  return { v: 1, ids, ...(begun.length > 0 && { begun }) };
+}
+
+/** Never throws: who decodes the ids finds out whether the payload can be read. */
+export function begunBefore(payload: unknown): readonly string[] {
+  const { begun = [] } = (typeof payload === "object" && payload !== null ? payload : {}) as Partial<IdsPayload>;
+  return Array.isArray(begun) ? begun.filter((id) => typeof id === "string") : [];
 }
 
 /** @throws {PermanentError} for an unknown version, or anything that `encodeIds` has not written. */

@@ -1,13 +1,19 @@
 /** The second stage: the ids of one `schedule` call go to `process` when their delay is over. */
+import type { BegunBatches } from "./begun-batches.ts";
 import { deliver } from "./deliver.ts";
 import type { Exporter } from "./exporter.ts";
 import type { Host } from "./host.ts";
-import { decodeIds, encodeIds } from "./ids-batch.ts";
+import { begunBefore, decodeIds, encodeIds } from "./ids-batch.ts";
 import { halves } from "./quarantine.ts";
 import { processingQueueName } from "./queue-names.ts";
+import { withRedis } from "./redis-errors.ts";
 import type { Stage } from "./stage.ts";
 
-export function idsStage(host: Host, process: NonNullable<Exporter["process"]>): Stage<readonly string[]> {
+/**
+ * Batches that were begun before these ids were scheduled may hold events of the same tasks. They are done long before the delay is over, but
+ * for those of a process that died.
+ */
+export function idsStage(host: Host, process: NonNullable<Exporter["process"]>, batches: BegunBatches): Stage<readonly string[]> {
   const { name, deadLetters, metrics, rules } = host;
   const bury = (ids: readonly string[], reason: string, detail: string): Promise<void> =>
     deadLetters.add(ids.map((raw) => ({ source: name, reason, detail, raw, readAs: "id to process" })));
@@ -15,7 +21,8 @@ export function idsStage(host: Host, process: NonNullable<Exporter["process"]>):
     queueName: processingQueueName(name),
     decode: decodeIds,
     size: (ids) => ids.length,
-    split: (ids) => halves(ids).map(encodeIds),
+    split: (ids) => halves(ids).map((half) => encodeIds(half)),
+    mustWait: (payload) => withRedis("looking for batches under way", () => batches.areUnfinished(begunBefore(payload))),
     run: (ids, job) =>
       deliver(
         ids,

@@ -12,6 +12,7 @@ import type { Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import { z } from "zod";
 import { BatchFilter } from "./batch-filter.ts";
+import { BegunBatches } from "./begun-batches.ts";
 import { closeWorkers, type AnyStageWorker } from "./close-workers.ts";
 import { DeadLetters } from "./dead-letter.ts";
 import { Drain } from "./drain.ts";
@@ -84,6 +85,8 @@ interface Queues {
   readonly events: Queue;
   /** Opened when first asked for: an exporter without a second stage has none. */
   readonly processing: () => Queue;
+  /** Of the events' queue. */
+  readonly begun: BegunBatches;
 }
 
 function openQueues(name: string, redis: Redis, { config, logger, lifecycle }: Context): Queues {
@@ -93,11 +96,12 @@ function openQueues(name: string, redis: Redis, { config, logger, lifecycle }: C
     return queue;
   };
   let processing: Queue | undefined;
-  return { events: open(eventsQueueName(name)), processing: () => (processing ??= open(processingQueueName(name))) };
+  const events = open(eventsQueueName(name));
+  return { events, begun: new BegunBatches(redis, events), processing: () => (processing ??= open(processingQueueName(name))) };
 }
 
 async function startExporter(definition: ExporterDefinition, queues: Queues, context: Context): Promise<Exporter> {
-  const exporter = await definition.create({ ...context, schedule: createSchedule(queues.processing) });
+  const exporter = await definition.create({ ...context, schedule: createSchedule(queues.processing, queues.begun) });
   context.lifecycle.defer(`${definition.name} exporter`, () => exporter.stop?.());
   await exporter.start?.();
   return exporter;
@@ -166,7 +170,7 @@ function createWorkers(
   const { exporter } = host;
   const workers: AnyStageWorker[] = [new StageWorker({ ...common, stage: eventsStage(host), queue: queues.events })];
   if (exporter.process !== undefined) {
-    const stage = idsStage(processing, exporter.process.bind(exporter));
+    const stage = idsStage(processing, exporter.process.bind(exporter), queues.begun);
     workers.push(new StageWorker({ ...common, stage, queue: queues.processing() }));
   }
   return workers;

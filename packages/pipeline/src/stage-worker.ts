@@ -1,6 +1,6 @@
 /** Runs one stage of an exporter as a BullMQ worker: takes jobs, keeps them until they are done, and never lets one end in `failed`. */
-import { pause, toError, type Health, type Logger } from "@celery-metrics-exporter/runtime";
-import { WaitingError, Worker, type Job, type Queue } from "bullmq";
+import { UnavailableError, backoffMs, pause, toError, type Health, type Logger } from "@celery-metrics-exporter/runtime";
+import { DelayedError, WaitingError, Worker, type Job, type Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import { tryUntilDecided } from "./deliver.ts";
 import { GivenBack } from "./drain.ts";
@@ -15,6 +15,11 @@ import type { Stage } from "./stage.ts";
 import { LOCK_OPTIONS, REDIS_RETRY_MS } from "./takeover.ts";
 
 const RECONNECT_POLL_MS = 50;
+
+/** When a job that must wait is looked at again. */
+const LOOK = { firstMs: 100, maxMs: 1_000 };
+/** Then it runs all the same. Longer than any takeover takes. */
+const MAX_LOOKS = 60;
 
 export interface StageWorkerOptions<P> {
   readonly stage: Stage<P>;
@@ -123,12 +128,26 @@ export class StageWorker<P> {
 
   async #process(job: Job, token: string | undefined): Promise<void> {
     try {
+      if (await this.#mustWait(job)) await this.#putOff(job, token);
       await this.#handle(job);
     } catch (thrown) {
+      if (thrown instanceof DelayedError) throw thrown;
       if (thrown instanceof GivenBack) await this.#giveBack(job, token);
       else this.#options.logger.error({ job: job.id, err: toError(thrown) }, "job could not be handled, it will be taken over");
       // BullMQ's way to let go of a job without an outcome. One that was not moved loses its lock and stalls.
       throw new WaitingError();
+    }
+  }
+
+  /** Nothing waits for what cannot be asked: without Redis the job could not be put off either. */
+  async #mustWait(job: Job): Promise<boolean> {
+    const { stage, host } = this.#options;
+    if (stage.mustWait === undefined || host.rules.drain.begun.aborted || job.attemptsStarted > MAX_LOOKS) return false;
+    try {
+      return await stage.mustWait(job.data);
+    } catch (thrown) {
+      if (!(thrown instanceof UnavailableError)) throw thrown;
+      return false;
     }
   }
 
@@ -170,6 +189,16 @@ export class StageWorker<P> {
     const jobs = stage.split(parcel).map((data) => ({ name: JOB_NAMES.suspect, data }));
     await tryUntilDecided(() => withRedis("splitting a job", async () => void (await queue.addBulk(jobs))), host.rules);
     host.rules.onSplit();
+  }
+
+  /** @throws {DelayedError} BullMQ's way to let go of a job until later. One that was not moved loses its lock and stalls. */
+  async #putOff(job: Job, token: string | undefined): Promise<never> {
+    try {
+      await job.moveToDelayed(Date.now() + backoffMs(job.attemptsStarted - 1, LOOK), token);
+    } catch (thrown) {
+      this.#options.logger.debug({ job: job.id, err: toError(thrown) }, "job not put off, it will be taken over");
+    }
+    throw new DelayedError();
   }
 
   async #giveBack(job: Job, token: string | undefined): Promise<void> {

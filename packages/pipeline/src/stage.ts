@@ -11,6 +11,12 @@ export interface Stage<P> {
   /** Payloads that together are the parcel: two halves, or the whole again where there is nothing to split. */
   split(parcel: P): readonly unknown[];
   /**
+   * Whether something has to come first: the job is looked at again a little later, and runs in the end whatever this says.
+   *
+   * @throws {UnavailableError} when Redis does not serve.
+   */
+  mustWait?(payload: unknown): Promise<boolean>;
+  /**
    * Delivers what is in it, or buries it.
    *
    * @throws {GivenBack} when the process ends first.

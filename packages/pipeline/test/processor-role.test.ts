@@ -273,6 +273,31 @@ describe("the second stage", () => {
     expect((calls[0]?.at ?? 0) - scheduledAt).toBeGreaterThanOrEqual(399);
   });
 
+  it("waits for the batches that were begun before it was scheduled, such as those of a process that died", async () => {
+    const processed: string[] = [];
+    const release = new AbortController();
+    const create: Create = ({ schedule }) => ({
+      export: async (events) => {
+        const ids = uuids(events) as string[];
+        if (ids.includes("task-0")) await new Promise((resolve) => release.signal.addEventListener("abort", resolve));
+        else await schedule(ids, { delayMs: 0 });
+      },
+      process: async (ids) => void processed.push(...ids),
+    });
+    const host = await start(exporterOf("sink", create));
+    await enqueue(numbered(1));
+    await vi.waitUntil(async () => (await queue.getActiveCount()) === 1, { timeout: 5_000 });
+    await enqueue(numbered(3).slice(1));
+    await vi.waitUntil(async () => (await processing.getDelayed()).some(({ attemptsStarted }) => attemptsStarted >= 2), {
+      timeout: 10_000,
+    });
+    expect(processed).toEqual([]);
+    release.abort();
+    await vi.waitUntil(() => processed.length === 2, { timeout: 10_000 });
+    expect(await host.metric("jobs_stalled_total")).toBe(0);
+    expect(await deadLetters.getWaitingCount()).toBe(0);
+  });
+
   it("isolates the id at fault", async () => {
     const processed: string[] = [];
     const create: Create = ({ schedule }) => ({

@@ -1,0 +1,29 @@
+/** Knows which batches of an exporter were begun and are not done: their process died, or is slow, or Redis was away. */
+import type { Queue } from "bullmq";
+import type { Redis } from "ioredis";
+
+/**
+ * Jobs are named, not dated: the clocks of the hosts that begin batches differ. A job that is done is removed at once, and one that is taken
+ * over keeps its id.
+ */
+export class BegunBatches {
+  readonly #redis: Redis;
+  readonly #queue: Queue;
+
+  /** @param redis stays open. */
+  constructor(redis: Redis, queue: Queue) {
+    this.#redis = redis;
+    this.#queue = queue;
+  }
+
+  /** The ids of the jobs that workers have in hand, of processes that died too. */
+  async ids(): Promise<readonly string[]> {
+    return this.#redis.lrange(this.#queue.toKey("active"), 0, -1);
+  }
+
+  /** Whether any of these jobs is not done. */
+  async areUnfinished(ids: readonly string[]): Promise<boolean> {
+    if (ids.length === 0) return false;
+    return (await this.#redis.exists(...ids.map((id) => this.#queue.toKey(id)))) > 0;
+  }
+}
