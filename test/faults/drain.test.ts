@@ -20,8 +20,11 @@ const MAX_EVENTS = scaled(12_000, 200_000);
 const DEADLINE_MS = 30_000;
 const WITHIN = { timeoutMs: 60_000 };
 const ROLES: readonly RoleName[] = ["receiver", "datadog-processor", "postgres-processor"];
-/** Any of these is work done twice, or given up. */
-const REPEATS = ["messages_redelivered_total", "jobs_stalled_total", "batches_split_total", "dead_letters_total", "export_retries_total"];
+/**
+ * Any of these is work done twice, or given up. Not `messages_redelivered_total`: what a quorum queue has on the way to a consumer that is
+ * being cancelled never arrives, and is marked when the next one gets it.
+ */
+const REPEATS = ["jobs_stalled_total", "batches_split_total", "dead_letters_total", "export_retries_total"];
 
 let vhost: TestVhost | undefined;
 let scene: Scene | undefined;
@@ -38,12 +41,19 @@ async function expectNoRepeats(processes: readonly RoleProcess[]): Promise<void>
   expect(Object.fromEntries(counted)).toEqual(Object.fromEntries(REPEATS.map((name) => [name, 0])));
 }
 
-it("drains within the deadline, redelivers nothing, and leaves every row and every count exact", async () => {
+/** What a receiver that has ended said it had taken. */
+function eventsTaken(receiver: RoleProcess): number {
+  const [, taken] = /"eventsTaken":(\d+),.*"msg":"drained"/.exec(receiver.output()) ?? [];
+  return Number(taken);
+}
+
+it("drains within the deadline, takes no event twice, and leaves every row and every count exact", async () => {
   vhost = await createVhost();
   scene = await startScene({ brokerUrl: vhost.url, processes: { receiver: 2, "datadog-processor": 2, "postgres-processor": 2 } });
   const { fleet, publisher, database, sink, queues } = scene;
   const load = Load.start({ publisher, eventsPerSecond: EVENTS_PER_SECOND, maxEvents: MAX_EVENTS });
   const floods: Truth[] = [];
+  const receivers: RoleProcess[] = [];
   let slowestMs = 0;
   for (let round = 0; round < ROUNDS; round += 1) {
     for (const role of ROLES.flatMap((name) => [name, name])) {
@@ -54,6 +64,7 @@ it("drains within the deadline, redelivers nothing, and leaves every row and eve
       if (role === "receiver") await sleep(200);
       const began = Date.now();
       expect(await fleet.drain(role), victim?.output()).toBe(0);
+      if (role === "receiver" && victim !== undefined) receivers.push(victim);
       slowestMs = Math.max(slowestMs, Date.now() - began);
       await fleet.add(role);
       await flooding;
@@ -61,10 +72,17 @@ it("drains within the deadline, redelivers nothing, and leaves every row and eve
     }
   }
   const truth = together(await load.stop(), ...floods);
-  await expectMetrics(sink, truth, { ...WITHIN, sentMayBeLate: true });
+  await expectMetrics(sink, truth, WITHIN);
   await expectRows(database, truth, WITHIN);
   await expectAllDone(queues, WITHIN.timeoutMs);
   await expectNoRepeats(fleet.processes());
+  receivers.push(...fleet.processes("receiver"));
+  await fleet.drain("receiver");
+  await fleet.drain("receiver");
+  expect(
+    receivers.map(eventsTaken).reduce((sum, taken) => sum + taken, 0),
+    "events taken from RabbitMQ",
+  ).toBe(truth.events);
   console.info(`${truth.events} events, ${ROUNDS * 6} drains, the slowest ${slowestMs} ms`);
   expect(slowestMs).toBeLessThan(DEADLINE_MS);
 });

@@ -73,13 +73,14 @@ async function replace(role: RoleName, letGo: () => Promise<void>): Promise<void
 
 async function expectTruth(): Promise<void> {
   await expectRows(scene.database, truth, WITHIN);
-  await expectMetrics(scene.sink, truth, { ...WITHIN, sentMayBeLate: true });
+  await expectMetrics(scene.sink, truth, WITHIN);
   await expectAllDone(scene.queues, WITHIN.timeoutMs);
 }
 
 /** What the receiver had not acknowledged came again. */
 async function expectRedelivered(): Promise<void> {
-  expect(await sumOf(scene.fleet.processes("receiver"), "messages_redelivered_total")).toBeGreaterThan(0);
+  const again = (): Promise<number> => sumOf(scene.fleet.processes("receiver"), "messages_redelivered_total");
+  await expect.poll(again, HELD).toBeGreaterThan(0);
 }
 
 describe("a receiver killed", () => {

@@ -7,6 +7,14 @@ import { expect } from "vitest";
 const PREFIX = "{cme}";
 const POLL_MS = 100;
 
+/** Jobs by state. */
+export interface QueueContents {
+  readonly waiting: number;
+  readonly active: number;
+  readonly delayed: number;
+  readonly failed: number;
+}
+
 export class Queues {
   readonly redis: Redis;
   readonly #work: readonly Queue[];
@@ -49,13 +57,16 @@ export class Queues {
     await this.redis.del(`${key}:stalled-check`);
   }
 
+  async contents(queueName: string): Promise<QueueContents> {
+    const queue = this.#work.find(({ name }) => name === queueName) ?? this.#deadLetters;
+    const { waiting = 0, active = 0, delayed = 0, failed = 0 } = await queue.getJobCounts("waiting", "active", "delayed", "failed");
+    return { waiting, active, delayed, failed };
+  }
+
   /** How many jobs each queue holds, failed ones too. */
   async held(): Promise<Record<string, number>> {
     const held: Record<string, number> = {};
-    for (const queue of this.#work) {
-      const { wait, active, delayed, failed } = await queue.getJobCounts("wait", "active", "delayed", "failed");
-      held[queue.name] = (wait ?? 0) + (active ?? 0) + (delayed ?? 0) + (failed ?? 0);
-    }
+    for (const { name } of this.#work) held[name] = Object.values(await this.contents(name)).reduce((sum, jobs) => sum + jobs, 0);
     return held;
   }
 

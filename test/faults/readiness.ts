@@ -4,6 +4,17 @@ import { isReady, type RoleProcess } from "../fleet/role-process.ts";
 
 const POLL_MS = 100;
 
+export interface Readiness {
+  readonly ready: boolean;
+  /** The body of `/readyz`: every component, up or why not. */
+  readonly text: string;
+}
+
+export async function readinessOf({ healthUrl }: RoleProcess): Promise<Readiness> {
+  const answer = await fetch(`${healthUrl}/readyz`);
+  return { ready: answer.status === 200, text: await answer.text() };
+}
+
 export function readiness(processes: readonly RoleProcess[]): Promise<boolean[]> {
   return Promise.all(processes.map(isReady));
 }

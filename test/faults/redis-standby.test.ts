@@ -1,8 +1,7 @@
 /** Two receivers on Redis pub/sub, which stores nothing: whatever happens to the active one, the standby has what it had not brought to safety. */
-import { seededRandom, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { TcpProxy, seededRandom, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { TcpProxy } from "../../packages/broker/test/tcp-proxy.ts";
 import type { RoleProcess } from "../fleet/role-process.ts";
 import { Load } from "./load.ts";
 import { sumOf } from "./own-metrics.ts";

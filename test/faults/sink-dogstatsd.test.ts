@@ -3,8 +3,7 @@ import { createVhost, startStatsdSink, type StatsdSink, type TestVhost } from "@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Load, prepareBurst, publishBurst, type Truth } from "./load.ts";
 import { sumOf } from "./own-metrics.ts";
-import { contentsOf } from "./queue-contents.ts";
-import { readinessOf } from "./role-report.ts";
+import { readinessOf } from "./readiness.ts";
 import { SOAK, scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
@@ -88,8 +87,8 @@ describe("an agent that is there", () => {
     const env = { DD_DOGSTATSD_PORT: String(agent.port) };
     await Promise.all([played.fleet.add("datadog-processor", env), played.fleet.add("datadog-processor", env)]);
     // While it receives, the agent does nothing else.
-    await expect.poll(() => contentsOf(played.redis.url, "datadog"), PATIENCE).toEqual(EMPTY);
-    await expect.poll(() => contentsOf(played.redis.url, "datadog-processing"), PATIENCE).toEqual(EMPTY);
+    await expect.poll(() => played.queues.contents("datadog"), PATIENCE).toEqual(EMPTY);
+    await expect.poll(() => played.queues.contents("datadog-processing"), PATIENCE).toEqual(EMPTY);
     const seconds = (performance.now() - began) / 1_000;
     const sent = await sumOf(played.fleet.processes("datadog-processor"), "datadog_packets_sent_total");
     console.info({

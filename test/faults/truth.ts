@@ -65,12 +65,6 @@ function isNear(actual: unknown, wanted: number | null, tolerance: number): bool
 export interface MetricsOptions extends Within {
   /** How many tasks may have been sent twice, because a Datadog processor was killed between sending and marking. Default 0. */
   readonly doubled?: number;
-  /**
-   * Whether a fault may have held up a batch for longer than `DATADOG_GRACE_MS`. A task whose `task-sent` was in it has been sent without its
-   * queue, its wait counted from when it was received: then the number of samples of each task name and metric is compared, and the tags and
-   * values that come from `task-sent` are not. Default false: every sample exactly.
-   */
-  readonly sentMayBeLate?: boolean;
 }
 
 /** Number and sum of the values of each metric and its tags. */
@@ -85,40 +79,27 @@ const COUNTERS: Readonly<Record<ExpectedTask["status"], string>> = {
 
 /** Waits until the sink has every count and every sample, and looks whether it has more. */
 export async function expectMetrics(sink: StatsdSink, { tasks }: Truth, options: MetricsOptions): Promise<void> {
-  const { timeoutMs, doubled = 0, sentMayBeLate = false } = options;
-  const view = sentMayBeLate ? withoutSent : (totals: Totals): Totals => totals;
-  const wanted = view(wantedTotals(tasks));
-  const sent = (): Totals => view(sentTotals(sink));
-  const missing = (): string[] => {
-    const now = sent();
-    const keys = Object.keys(wanted).filter((key) => samplesOf(now, key) < samplesOf(wanted, key));
-    return describeTotals(keys, now, wanted);
-  };
-  await expect.poll(missing, { timeout: timeoutMs, interval: 2 * POLL_MS }).toEqual([]);
+  const { timeoutMs, doubled = 0 } = options;
+  const wanted = wantedTotals(tasks);
+  const differences = (): string[] => (doubled === 0 ? differencesOfTotals : missingTotals)(sentTotals(sink), wanted);
+  await expect.poll(differences, { timeout: timeoutMs, interval: 2 * POLL_MS }).toEqual([]);
   // What is sent twice comes a moment later.
   await new Promise((resolve) => setTimeout(resolve, 1_000));
   expect(sink.errors).toEqual([]);
-  if (doubled === 0) expect(differencesOfTotals(sent(), wanted)).toEqual([]);
+  expect(differences()).toEqual([]);
   const counted = Object.values(COUNTERS).reduce((sum, counter) => sum + sink.total(`celery.task.${counter}`), 0);
   expect(counted).toBeLessThanOrEqual(tasks.length + doubled);
-}
-
-/** The samples of each task name and metric: what does not come from `task-sent`. */
-function withoutSent(totals: Totals): Totals {
-  const merged: Totals = {};
-  for (const key of Object.keys(totals)) {
-    const [metric = "", ...rest] = key.split(" ");
-    const kept = [metric, ...rest.slice(0, metric === "count" ? 2 : 1)].join(" ");
-    const samples = (merged[kept]?.[0] ?? 0) + samplesOf(totals, key);
-    merged[kept] = metric === "count" ? [samples, samples] : [samples, 0];
-  }
-  return merged;
 }
 
 /** Counts are added up by whoever sends them: there the sum is the number of tasks. */
 function samplesOf(totals: Totals, key: string): number {
   const [samples, sum] = totals[key] ?? [0, 0];
   return key.startsWith("count") ? sum : samples;
+}
+
+function missingTotals(sent: Totals, wanted: Totals): string[] {
+  const keys = Object.keys(wanted).filter((key) => samplesOf(sent, key) < samplesOf(wanted, key));
+  return describeTotals(keys, sent, wanted);
 }
 
 function differencesOfTotals(sent: Totals, wanted: Totals): string[] {

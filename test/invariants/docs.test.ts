@@ -44,3 +44,26 @@ describe("docs/metrics.md", () => {
     expect(inDocument.toSorted()).toEqual([...inSources].toSorted());
   });
 });
+
+describe("docs/reliability.md", () => {
+  /** A proof is written as `path/of.test.ts`: “name of the test”, “another”. */
+  const proofs = [...readText("docs/reliability.md").matchAll(/`([\w./-]+\.test\.ts)`: ((?:“[^”]+”(?:, )?)+)/g)].map(
+    ([, file = "", names = ""]) => ({
+      file,
+      names: [...names.matchAll(/“([^”]+)”/g)].map(([, name = ""]) => name),
+    }),
+  );
+
+  it("names a test for every guarantee", () => {
+    const guarantees = readText("docs/reliability.md")
+      .split(/^- \*\*/m)
+      .slice(1);
+    expect(guarantees.length).toBeGreaterThan(20);
+    expect(guarantees.filter((guarantee) => !guarantee.includes(".test.ts`: “"))).toEqual([]);
+  });
+
+  it.each(proofs)("names tests that $file has", ({ file, names }) => {
+    const source = readText(file);
+    expect(names.filter((name) => !source.includes(name))).toEqual([]);
+  });
+});

@@ -1,5 +1,13 @@
 /** The postgres exporter: every event goes into its task's row of `celery_task`. */
-import { RefusedDataError, checkMayDelete, checkMigrated, connectDatabase, deleteTasks, upsertTasks, type Database } from "@celery-metrics-exporter/db";
+import {
+  RefusedDataError,
+  checkMayDelete,
+  checkMigrated,
+  connectDatabase,
+  deleteTasks,
+  upsertTasks,
+  type Database,
+} from "@celery-metrics-exporter/db";
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { PermanentError, defineExporter, type Exporter, type ExporterContext } from "@celery-metrics-exporter/pipeline";
 import { abortable } from "@celery-metrics-exporter/runtime";

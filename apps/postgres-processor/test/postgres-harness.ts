@@ -2,9 +2,8 @@
 import { celeryTask, connectDatabase, migrate } from "@celery-metrics-exporter/db";
 import { createTestExporter, type ExporterHarness } from "@celery-metrics-exporter/pipeline/testing";
 import type { Environment } from "@celery-metrics-exporter/runtime";
-import { createDatabase } from "@celery-metrics-exporter/testkit";
+import { TcpProxy, createDatabase } from "@celery-metrics-exporter/testkit";
 import { postgres } from "../src/exporter.ts";
-import { BreakableServer } from "./breakable-server.ts";
 
 export interface PostgresHarness extends Required<ExporterHarness> {
   /** By the direct way. */
@@ -16,18 +15,19 @@ export interface PostgresHarness extends Required<ExporterHarness> {
 export async function createPostgresHarness(env: Environment = {}): Promise<PostgresHarness> {
   const database = await createDatabase();
   await migrate(database.url);
-  const { server, url } = await BreakableServer.before(database.url);
+  const proxy = await TcpProxy.start(Number(new URL(database.url).port));
+  const url = proxy.inFrontOf(database.url);
   const created = await createTestExporter(postgres, { DATABASE_URL: url, ...env });
   return {
     exporter: created.exporter,
     url: database.url,
     breakableUrl: url,
     observe: () => readRows(database.url),
-    breakSink: () => server.break(),
-    mendSink: () => server.mend(),
+    breakSink: () => proxy.stop(),
+    mendSink: () => proxy.restart(),
     close: async () => {
       await created.close();
-      await server.break();
+      await proxy.stop();
       await database.drop();
     },
   };

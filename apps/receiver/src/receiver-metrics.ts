@@ -22,6 +22,7 @@ export class ReceiverMetrics {
   readonly #eventCounts = new Map<string, number>();
   #notTaken = 0;
   #newest = 0;
+  #eventsTaken = 0;
 
   /** @param now Unix time in seconds. */
   constructor(metrics: Metrics, broker: Broker, now: () => number = () => Date.now() / 1_000) {
@@ -36,8 +37,14 @@ export class ReceiverMetrics {
     this.#lag = metrics.gauge("receiver_lag_seconds", "Age of the newest event of the last batch when it was closed.", ["broker"]);
   }
 
+  /** Events decoded since the start. */
+  get eventsTaken(): number {
+    return this.#eventsTaken;
+  }
+
   received(events: readonly CeleryEvent[], rejected: readonly Rejected[]): void {
     this.#messageCount += 1;
+    this.#eventsTaken += events.length;
     for (const { type, timestamp } of events) {
       this.#eventCounts.set(type, (this.#eventCounts.get(type) ?? 0) + 1);
       if (timestamp > this.#newest) this.#newest = timestamp;

@@ -75,9 +75,10 @@ export const receiver: Role<typeof Config> = defineRole({
         logger,
       });
     lifecycle.defer("receivers' lease", () => standby?.stop());
-    lifecycle.defer("events in hand", () => {
+    lifecycle.defer("events in hand", async () => {
       standby?.drain();
-      return flow.drain();
+      await flow.drain();
+      logger.info({ eventsTaken: receiverMetrics.eventsTaken }, "drained");
     });
     await flow.start();
     await standby?.start();

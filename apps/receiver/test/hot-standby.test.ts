@@ -1,10 +1,9 @@
 import { taskStarted } from "@celery-metrics-exporter/events/testing";
 import type { RunningRoles } from "@celery-metrics-exporter/runtime";
-import { startRedis } from "@celery-metrics-exporter/testkit";
+import { TcpProxy, startRedis } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { TcpProxy } from "../../../packages/broker/test/tcp-proxy.ts";
 import { Stage, metricOf } from "./running-receiver.ts";
 
 const WAIT = { timeout: 30_000, interval: 50 };

@@ -22,9 +22,7 @@ export function sourceMetrics(metrics: Metrics, broker: Broker, state: SourceSta
   const reconnects = metrics.counter("broker_reconnects_total", "Connections to the broker that were lost.", ["broker"]);
   const gaps = metrics.counter("broker_gaps_total", "Interruptions in which events may have been missed.", ["broker"]);
   const dropped = metrics.counter("messages_dropped_total", "Messages dropped because the buffer was full.", ["broker"]);
-  const again = metrics.counter("messages_redelivered_total", "Messages delivered again: who had them before did not acknowledge them.", [
-    "broker",
-  ]);
+  const again = metrics.counter("messages_redelivered_total", "Messages that RabbitMQ had sent to somebody before.", ["broker"]);
   for (const counter of [reconnects, gaps, dropped, again]) counter.inc(labels, 0);
   const buffered = metrics.gauge("broker_buffer_bytes", "Bytes received and not worked on yet.", ["broker"]);
   const unacked = metrics.gauge("broker_unacked_messages", "Messages received and not acknowledged yet.", ["broker"]);

@@ -1,12 +1,11 @@
 /** A RabbitMQ source behind a relay, on an exchange and a queue of its own. */
-import { sharedRabbitmqUrl } from "@celery-metrics-exporter/testkit";
+import { TcpProxy, sharedRabbitmqUrl } from "@celery-metrics-exporter/testkit";
 import type { HealthReport } from "@celery-metrics-exporter/runtime";
 import { connect, type Channel, type ChannelModel, type ConfirmChannel } from "amqplib";
 import { randomUUID } from "node:crypto";
 import { parseBrokerUrl, type RabbitmqServer } from "../src/broker-url.ts";
 import { RabbitmqSource, type RabbitmqOptions } from "../src/rabbitmq.ts";
 import type { EventSourceHarness } from "../src/testing/index.ts";
-import { TcpProxy } from "./tcp-proxy.ts";
 import { testContext, type TestContext } from "./test-context.ts";
 
 export const TOPOLOGY = {

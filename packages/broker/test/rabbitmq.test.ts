@@ -1,10 +1,9 @@
-import { sharedRabbitmqUrl } from "@celery-metrics-exporter/testkit";
+import { TcpProxy, sharedRabbitmqUrl } from "@celery-metrics-exporter/testkit";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { RabbitmqSource, type RabbitmqOptions } from "../src/rabbitmq.ts";
 import { Recorder, describeEventSource } from "../src/testing/index.ts";
 import { RabbitmqHarness, TOPOLOGY, rabbitmqServers } from "./rabbitmq-harness.ts";
-import { TcpProxy } from "./tcp-proxy.ts";
 import { testContext } from "./test-context.ts";
 
 describeEventSource("RabbitMQ", () => RabbitmqHarness.create());

@@ -1,12 +1,11 @@
 /** A Redis source behind a relay, on channels of its own. */
 import type { HealthReport, RedisServer } from "@celery-metrics-exporter/runtime";
-import { sharedRedisUrl } from "@celery-metrics-exporter/testkit";
+import { TcpProxy, sharedRedisUrl } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { randomUUID } from "node:crypto";
 import { parseBrokerUrl } from "../src/broker-url.ts";
 import { RedisSource, type RedisOptions } from "../src/redis.ts";
 import type { EventSourceHarness } from "../src/testing/index.ts";
-import { TcpProxy } from "./tcp-proxy.ts";
 import { testContext, type TestContext } from "./test-context.ts";
 
 export function redisServers(url: string): readonly RedisServer[] {

@@ -16,7 +16,7 @@ export interface RabbitmqPermissions {
  *
  * @param name what stands behind its opening fence, such as `redis receiver`.
  */
-export function documentedLines(name: string): string[] {
+function documentedLines(name: string): string[] {
   const block = new RegExp(`^\`\`\`${name}\\n(.*?)^\`\`\``, "ms").exec(readFileSync(DOCUMENT, "utf8"))?.[1];
   if (block === undefined) throw new Error(`docs/permissions.md has no block "${name}"`);
   return block.split("\n").filter((line) => line !== "" && !/^(#|--)/.test(line));

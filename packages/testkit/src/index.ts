@@ -14,6 +14,7 @@ export { type StatsdSink, type StatsdSinkOptions, startStatsdSink } from "./stat
 export { type CeleryWorker, type CeleryWorkerOptions, startCeleryWorker } from "./celery-worker.ts";
 export { CELERY_FOLDER, findCeleryPython } from "./services/celery.mjs";
 export { temporaryFolder } from "./services/folders.mjs";
+export { TcpProxy } from "./tcp-proxy.ts";
 export { randomBatches, seededRandom, shuffled } from "./seeded-random.ts";
 export { driveShop, type ShopDriverOptions, type ShopReport, type ShopTask } from "./shop-driver.ts";
 export { release as releaseProcess, signalGroup as signalProcessGroup, watch as watchProcess } from "./services/reaper.mjs";

@@ -1,0 +1,84 @@
+/** A TCP relay in front of a server on loopback, to cut connections, freeze them, or refuse them. */
+import { once } from "node:events";
+import { connect, createServer, type Server, type Socket } from "node:net";
+
+export class TcpProxy {
+  readonly #target: number;
+  readonly #sockets = new Set<Socket>();
+  #server: Server | undefined;
+  #port = 0;
+  #frozen = false;
+
+  private constructor(target: number) {
+    this.#target = target;
+  }
+
+  /** @param target the server's port. */
+  static async start(target: number): Promise<TcpProxy> {
+    const proxy = new TcpProxy(target);
+    await proxy.restart();
+    return proxy;
+  }
+
+  get port(): number {
+    return this.#port;
+  }
+
+  /** The same URL by way of this relay. */
+  inFrontOf(url: string): string {
+    const relayed = new URL(url);
+    relayed.hostname = "127.0.0.1";
+    relayed.port = String(this.#port);
+    return relayed.href;
+  }
+
+  /** Resets every connection. New ones are accepted. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** From now on nothing passes, in either direction, on old connections and new ones: the other end just stays silent. */
+  freeze(): void {
+    this.#frozen = true;
+    for (const socket of this.#sockets) socket.unpipe();
+  }
+
+  /** New connections are relayed again; those that were frozen stay silent. */
+  thaw(): void {
+    this.#frozen = false;
+  }
+
+  /** Ends every connection and refuses new ones. Safe twice. */
+  async stop(): Promise<void> {
+    const server = this.#server;
+    this.#server = undefined;
+    this.cut();
+    if (server !== undefined) await new Promise((resolve) => server.close(resolve));
+  }
+
+  /** Serves again after `stop`, at the same port. */
+  async restart(): Promise<void> {
+    const server = createServer((client) => this.#relay(client));
+    server.listen(this.#port, "127.0.0.1");
+    await once(server, "listening");
+    const address = server.address();
+    if (typeof address === "object" && address !== null) this.#port = address.port;
+    this.#server = server;
+  }
+
+  #relay(client: Socket): void {
+    const server = connect(this.#target, "127.0.0.1");
+    if (!this.#frozen) client.pipe(server).pipe(client);
+    for (const [socket, other] of [
+      [client, server],
+      [server, client],
+    ] as const) {
+      this.#sockets.add(socket);
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        this.#sockets.delete(socket);
+        other.destroy();
+      });
+    }
+  }
+}
