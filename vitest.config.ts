@@ -11,9 +11,8 @@ export default defineConfig({
   ssr: { resolve: { conditions } },
   test: {
     pool: "forks",
-    // Real servers on a shared machine: where nobody watches, a test that fails once may try again, and the report says so.
-    retry: process.env["CI"] === undefined ? 0 : 1,
-    maxWorkers: 2,
+    // Most tests wait for servers and clocks most of the time.
+    maxWorkers: soak ? 1 : 4,
     projects: [
       {
         extends: true,
@@ -37,7 +36,6 @@ export default defineConfig({
           include: ["test/e2e/**/*.test.ts"],
           testTimeout: 180_000,
           hookTimeout: 180_000,
-          fileParallelism: false,
         },
       },
       {
@@ -48,7 +46,6 @@ export default defineConfig({
           include: ["test/faults/**/*.test.ts"],
           testTimeout: soak ? 1_800_000 : 300_000,
           hookTimeout: 120_000,
-          fileParallelism: false,
         },
       },
       { extends: true, test: { name: "invariants", include: ["test/invariants/**/*.test.ts"] } },

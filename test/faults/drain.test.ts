@@ -24,7 +24,7 @@ const ROLES: readonly RoleName[] = ["receiver", "datadog-processor", "postgres-p
  * Any of these is work done twice, or given up. Not `messages_redelivered_total`: what a quorum queue has on the way to a consumer that is
  * being cancelled never arrives, and is marked when the next one gets it.
  */
-const REPEATS = ["jobs_stalled_total", "batches_split_total", "dead_letters_total", "export_retries_total"];
+const REPEATS = ["broker_reconnects_total", "jobs_stalled_total", "batches_split_total", "dead_letters_total", "export_retries_total"];
 
 let vhost: TestVhost | undefined;
 let scene: Scene | undefined;

@@ -3,6 +3,7 @@ import { eventChannels, type EventChannels, type EventChannelsOptions } from "@c
 import {
   KOMBU_TLS_NAMES,
   redisAddress,
+  resetHint,
   tlsProblem,
   toError,
   type RedisServer,
@@ -53,7 +54,7 @@ export async function openRedisSession(server: RedisServer, options: RedisSessio
   } catch (thrown) {
     redis.disconnect();
     // "Connection is closed." only says that something was wrong before.
-    throw explain(lastError ?? toError(thrown));
+    throw explain(lastError ?? toError(thrown), redis.options.tls);
   } finally {
     signal.removeEventListener("abort", abort);
   }
@@ -169,11 +170,12 @@ export class RedisSession implements Session {
   }
 }
 
-function explain(error: Error): Error {
-  const tls = tlsProblem(error, KOMBU_TLS_NAMES);
-  if (tls !== undefined) return new RefusedError(tls, { cause: error });
+function explain(error: Error, tls: object | undefined): Error {
+  const problem = tlsProblem(error, KOMBU_TLS_NAMES);
+  if (problem !== undefined) return new RefusedError(problem, { cause: error });
   if (/^(WRONGPASS|NOAUTH|NOPERM)|invalid (password|username-password)|without any password/i.test(error.message)) {
     return new RefusedError(`user or password is wrong or may not subscribe (${error.message})`, { cause: error });
   }
-  return error;
+  const hint = resetHint(error, tls, KOMBU_TLS_NAMES);
+  return hint === undefined ? error : new Error(hint, { cause: error });
 }

@@ -85,8 +85,8 @@ describe.each([
       rabbitmq: { ...TOPOLOGY, exchange: NAME, queue: NAME, queueType: "classic", queueExpiresMs: 60_000, prefetch: 10 },
       redis: { exchange: NAME, bufferMaxBytes: 2 ** 20 },
     } as const;
-    // A refusal is told at once: this is never waited for.
-    const source = createEventSource(parsed.url, options, testContext(25_000));
+    // A refusal is told at once, but for one whose words are lost in a reset.
+    const source = createEventSource(parsed.url, options, testContext(10_000));
     sources.push(source);
     const recorder = new Recorder();
     await source.start(recorder.onMessage);

@@ -31,7 +31,7 @@ export { defineRole, type Role, type RoleContext } from "./role.ts";
 export { loadConfigs } from "./role-configs.ts";
 export { runRole, runRoles, startRoles, type RunningRoles } from "./run-roles.ts";
 export { exitOnSignals, exitWith } from "./signals.ts";
-export { tlsProblem, toTlsOptions, type TlsContext, type TlsOptions } from "./tls-options.ts";
+export { resetHint, tlsProblem, toTlsOptions, type TlsContext, type TlsOptions } from "./tls-options.ts";
 export { KOMBU_TLS_NAMES, parseTlsSettings, type ParsedTlsSettings, type TlsSettingNames, type TlsSettings } from "./tls-settings.ts";
 export { parseUrlParts, type ParsedUrlParts, type UrlParts } from "./url-parts.ts";
 export { createWebServer, listen, type HttpLimits, type ListenOptions, type WebServerOptions } from "./web-server.ts";

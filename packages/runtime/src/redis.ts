@@ -8,7 +8,7 @@ import { noteHiddenInfo } from "./hidden-info.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Logger } from "./logger.ts";
 import { redisAddressOf, type RedisTarget } from "./redis-address.ts";
-import { tlsProblem } from "./tls-options.ts";
+import { resetHint, tlsProblem } from "./tls-options.ts";
 import { KOMBU_TLS_NAMES } from "./tls-settings.ts";
 
 /**
@@ -52,11 +52,12 @@ const OPTIONS: Record<RedisUse, Options> = {
  */
 export async function connectRedis(options: ConnectRedisOptions): Promise<Redis> {
   const { url, use, name, logger, lifecycle } = options;
-  const redis = new Redis({ ...redisAddressOf(options), ...connectionOptions(use, name) });
+  const address = redisAddressOf(options);
+  const redis = new Redis({ ...address, ...connectionOptions(use, name) });
   const component = options.health.component(name);
   let lastError = "no answer";
   redis.on("error", (error: Error) => {
-    lastError = describe(error);
+    lastError = resetHint(error, address.tls, KOMBU_TLS_NAMES) ?? describe(error);
     component.down(lastError);
   });
   redis.on("ready", () => {

@@ -86,6 +86,17 @@ export function tlsProblem(error: Error, names: TlsSettingNames): string | undef
   return undefined;
 }
 
+/**
+ * What may be behind a connection that was reset. A server that lacks our certificate, or does not trust it, says so and closes at once; when it closes before it has
+ * read what we sent, its words are lost on the way, and only the reset arrives.
+ */
+export function resetHint(error: Error, tls: object | undefined, names: TlsSettingNames): string | undefined {
+  const { code = "" } = error as NodeJS.ErrnoException;
+  if (tls === undefined || !["ECONNRESET", "EPIPE"].includes(code)) return undefined;
+  const guess = "cert" in tls ? "does not accept our certificate; name another with" : "wants a certificate of ours; name one with";
+  return `${code}: perhaps it ${guess} ${names.cert} and ${names.key}`;
+}
+
 /** OpenSSL's verification errors as Node names them. */
 const SERVER_NOT_TRUSTED = /^(CERT_|DEPTH_ZERO_|SELF_SIGNED_|UNABLE_TO_)/;
 /** What a server answers to a client without a certificate: TLS 1.3, and 1.2. */
