@@ -79,8 +79,7 @@ async function expectTruth(): Promise<void> {
 
 /** What the receiver had not acknowledged came again. */
 async function expectRedelivered(): Promise<void> {
-  const again = (): Promise<number> => sumOf(scene.fleet.processes("receiver"), "messages_redelivered_total");
-  await expect.poll(again, HELD).toBeGreaterThan(0);
+  await expect.poll(() => sumOf(scene.fleet.processes("receiver"), "messages_redelivered_total"), HELD).toBeGreaterThan(0);
 }
 
 describe("a receiver killed", () => {
