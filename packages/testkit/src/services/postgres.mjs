@@ -95,6 +95,8 @@ export async function startPostgres({ args = [], durable = true, tls = false } =
       folder,
       hello: STARTUP,
       isReady: (answer) => answer.toString("latin1", 0, 1) === "R",
+      // Its backends lead groups of their own, and end a moment after a server that was killed.
+      heldByOld: /pre-existing shared memory block/,
       stopSignal: "SIGINT",
       lastSignal: "SIGQUIT",
       owner,

@@ -8,6 +8,8 @@ import { removeFolder } from "./folders.mjs";
 import { release, signalGroup, watch } from "./reaper.mjs";
 
 const POLL_MS = 20;
+/** How long processes of a server that was killed may hold on to its data. */
+const OLD_PROCESSES_MS = 10_000;
 const LOG_TAIL_CHARACTERS = 2_000;
 
 /**
@@ -24,6 +26,7 @@ const LOG_TAIL_CHARACTERS = 2_000;
  * @property {NodeJS.ProcessEnv} [env]
  * @property {import("./folders.mjs").Owner | undefined} [owner]
  * @property {number} [startTimeoutMs]
+ * @property {RegExp} [heldByOld] what it says when it cannot start because processes of the killed one are not gone yet: it is tried again.
  * @property {number} [stopTimeoutMs]
  * @property {(() => Promise<void>) | undefined} [afterStop] runs in `stop`, when the server has ended and before its folder goes.
  */
@@ -66,12 +69,17 @@ export class ServerProcess {
    */
   async start() {
     if (this.#child !== undefined) throw new Error(`${this.#options.name} is running already`);
-    this.#spawn();
-    try {
-      await this.#untilReady();
-    } catch (error) {
-      await this.kill();
-      throw error;
+    const { heldByOld } = this.#options;
+    const giveUpAt = Date.now() + OLD_PROCESSES_MS;
+    for (;;) {
+      this.#spawn();
+      try {
+        return await this.#untilReady();
+      } catch (error) {
+        await this.kill();
+        if (heldByOld?.test(this.logTail()) !== true || Date.now() > giveUpAt) throw error;
+        await sleep(POLL_MS);
+      }
     }
   }
 
