@@ -2,11 +2,10 @@
  * Processes killed at each point between two steps. The steps are held from outside: by a right in Redis that is taken away, by a lock in
  * PostgreSQL, by a relay that keeps what the receiver tells the broker. The Datadog processor has its own test, in its folder.
  */
-import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
+import { TcpProxy, createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { RoleName } from "../fleet/fleet.ts";
 import type { RoleProcess } from "../fleet/role-process.ts";
-import { HeldAcks } from "./held-acks.ts";
 import { prepareBurst, publishBurst, together, type Truth } from "./load.ts";
 import { sumOf } from "./own-metrics.ts";
 import { expectAllDone } from "./queues.ts";
@@ -21,14 +20,14 @@ const EXCLUDED_NAME = "shop.sync";
 const ALL_KEYS = "~*";
 
 let vhost: TestVhost;
-let relay: HeldAcks;
+let relay: TcpProxy;
 let scene: Scene;
 let truth: Truth = { tasks: [], events: 0 };
 let seed = 0;
 
 beforeAll(async () => {
   vhost = await createVhost();
-  relay = await HeldAcks.before(vhost.url);
+  relay = await TcpProxy.start(Number(new URL(vhost.url).port));
   scene = await startScene({
     brokerUrl: vhost.url,
     processes: {},
@@ -42,7 +41,7 @@ beforeEach(async () => {
 });
 afterAll(async () => {
   await scene.close();
-  await relay.close();
+  await relay.stop();
   await vhost.drop();
 });
 
@@ -54,7 +53,7 @@ async function allow(role: RoleName, ...keys: readonly string[]): Promise<void> 
 async function start(role: RoleName): Promise<RoleProcess> {
   const redisUrl = new URL(scene.redis.url);
   if (role !== "datadog-processor") [redisUrl.username, redisUrl.password] = [role, "secret"];
-  return scene.fleet.add(role, { REDIS_URL: redisUrl.href, CELERY_BROKER_URL: relay.url(vhost.url) });
+  return scene.fleet.add(role, { REDIS_URL: redisUrl.href, CELERY_BROKER_URL: relay.inFrontOf(vhost.url) });
 }
 
 async function publish(): Promise<void> {
@@ -111,10 +110,10 @@ describe("a receiver killed", () => {
 
   it("when all is stored, and the broker has not been told", async () => {
     const remembered = await excludedBy("receiver");
-    relay.hold();
+    relay.muteClients();
     await publish();
     await expect.poll(() => excludedBy("receiver"), HELD).toBeGreaterThan(remembered);
-    await replace("receiver", () => Promise.resolve(relay.release()));
+    await replace("receiver", () => Promise.resolve(relay.thaw()));
     await expectTruth();
     await expectRedelivered();
   });

@@ -1,13 +1,15 @@
-/** A TCP relay in front of a server on loopback, to cut connections, freeze them, or refuse them. */
+/** A TCP relay in front of a server on loopback, to cut connections, freeze them, mute one side of them, or refuse them. */
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
 export class TcpProxy {
   readonly #target: number;
   readonly #sockets = new Set<Socket>();
+  readonly #clients = new Set<Socket>();
   #server: Server | undefined;
   #port = 0;
   #frozen = false;
+  #muted = false;
 
   private constructor(target: number) {
     this.#target = target;
@@ -43,9 +45,16 @@ export class TcpProxy {
     for (const socket of this.#sockets) socket.unpipe();
   }
 
-  /** New connections are relayed again; those that were frozen stay silent. */
+  /** From now on the server hears nothing from its clients; they still hear it. */
+  muteClients(): void {
+    this.#muted = true;
+    for (const client of this.#clients) client.unpipe();
+  }
+
+  /** New connections are relayed again; those that were frozen or muted stay so. */
   thaw(): void {
     this.#frozen = false;
+    this.#muted = false;
   }
 
   /** Ends every connection and refuses new ones. Safe twice. */
@@ -68,7 +77,9 @@ export class TcpProxy {
 
   #relay(client: Socket): void {
     const server = connect(this.#target, "127.0.0.1");
-    if (!this.#frozen) client.pipe(server).pipe(client);
+    this.#clients.add(client);
+    if (!this.#frozen) server.pipe(client);
+    if (!this.#frozen && !this.#muted) client.pipe(server);
     for (const [socket, other] of [
       [client, server],
       [server, client],
@@ -77,6 +88,7 @@ export class TcpProxy {
       socket.on("error", () => {});
       socket.on("close", () => {
         this.#sockets.delete(socket);
+        this.#clients.delete(socket);
         other.destroy();
       });
     }
