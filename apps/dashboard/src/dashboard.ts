@@ -18,7 +18,7 @@ export const dashboard = defineRole({
       lifecycle,
       health,
     });
-    const queues = openQueues({ redis, prefix: config.QUEUE_PREFIX, logger, lifecycle });
+    const queues = await openQueues({ redis, prefix: config.QUEUE_PREFIX, logger, lifecycle });
     const server = await createServer(config, logger);
     lifecycle.defer("dashboard port", () => server.close());
     await registerBoard(server, { queues, readOnly: config.DASHBOARD_READ_ONLY, showTaskData: config.DASHBOARD_SHOW_TASK_DATA });

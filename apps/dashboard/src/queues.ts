@@ -28,13 +28,19 @@ const DESCRIPTIONS = EXPORTERS.flatMap(({ name }) => [
   },
 ]).concat({ name: DEAD_LETTER_QUEUE, description: "What could not be decoded or exported, with the reason.", onlyIfUsed: false });
 
-/** Opens the queues of every registered exporter, and the dead-letter queue. */
-export function openQueues({ redis, prefix, logger, lifecycle }: OpenQueuesOptions): ShownQueue[] {
-  return DESCRIPTIONS.map(({ name, description, onlyIfUsed }) => {
+/**
+ * Opens the queues of every registered exporter, and the dead-letter queue.
+ *
+ * @throws when Redis goes away meanwhile: BullMQ never recovers a queue whose first command failed.
+ */
+export async function openQueues({ redis, prefix, logger, lifecycle }: OpenQueuesOptions): Promise<ShownQueue[]> {
+  const opened = DESCRIPTIONS.map(({ name, description, onlyIfUsed }) => {
     const queue = new Queue(name, { connection: redis, prefix, skipMetasUpdate: true });
     queue.on("error", (error) => logger.debug({ queue: name, err: error }, "queue not readable"));
     lifecycle.defer(`${name} queue`, () => queue.close());
     const isUsed = async (): Promise<boolean> => (await redis.exists(queue.toKey("meta"))) === 1;
     return { queue, description, isVisible: onlyIfUsed ? isUsed : async () => true };
   });
+  await Promise.all(opened.map(({ queue }) => queue.waitUntilReady()));
+  return opened;
 }

@@ -40,6 +40,7 @@ export const receiver: Role<typeof Config> = defineRole({
     lifecycle.defer("exporters' queues", () => fanout.close());
     const deadLetters = new DeadLetters(queues);
     lifecycle.defer("dead-letter queue", () => deadLetters.close());
+    await deadLetters.start();
     await fanout.start();
 
     const filter = new EventFilter(config);

@@ -4,7 +4,7 @@ import type { Logger, Metrics } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import type { Redis } from "ioredis";
 import { shorten } from "./dead-letter-size.ts";
-import { openQueue } from "./open-queue.ts";
+import { openQueue, queueIsReady } from "./open-queue.ts";
 import { DEAD_LETTER_QUEUE } from "./queue-names.ts";
 import { withRedis } from "./redis-errors.ts";
 
@@ -62,6 +62,15 @@ export class DeadLetters {
     this.#queue = openQueue(DEAD_LETTER_QUEUE, { redis, prefix, logger });
     this.#logger = logger;
     this.#counter = metrics.counter("dead_letters_total", "Events and messages put into the dead-letter queue.", ["source", "reason"]);
+  }
+
+  /**
+   * Resolves when letters can be added.
+   *
+   * @throws {UnavailableError} when Redis does not serve.
+   */
+  async start(): Promise<void> {
+    await queueIsReady(this.#queue);
   }
 
   /**

@@ -7,7 +7,7 @@ import { Backlog } from "./backlog.ts";
 import { decodeBatch, type BatchPayload, type EventBatch } from "./batch.ts";
 import type { ExporterRegistration } from "./exporters.ts";
 import { JOB_NAMES } from "./job-names.ts";
-import { openQueue } from "./open-queue.ts";
+import { openQueue, queueIsReady } from "./open-queue.ts";
 import { payloadsOf } from "./payloads.ts";
 import { eventsQueueName } from "./queue-names.ts";
 import { isOutOfMemory, withRedis } from "./redis-errors.ts";
@@ -77,9 +77,9 @@ export class Fanout {
    * @throws {UnavailableError} when Redis does not serve.
    */
   async start(): Promise<void> {
+    for (const { queue } of this.#outlets) await queueIsReady(queue);
     await withRedis("reading the queues", async () => {
       for (const outlet of this.#outlets) {
-        await outlet.queue.waitUntilReady();
         outlet.backlog = new Backlog(await meanBatch(outlet.queue));
       }
       await this.#refresh();

@@ -2,6 +2,7 @@
 import type { Logger } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import type { Redis } from "ioredis";
+import { withRedis } from "./redis-errors.ts";
 
 /** BullMQ writes several entries per job into `<queue>:events`; nobody here reads them, and the default of 10,000 only takes memory. */
 const EVENT_STREAM_LENGTH = 100;
@@ -14,9 +15,20 @@ export interface QueueConnection {
   readonly logger: Logger;
 }
 
+/** Not usable until `queueIsReady` has resolved. */
 export function openQueue(name: string, { redis, prefix, logger }: QueueConnection): Queue {
   const queue = new Queue(name, { connection: redis, prefix, streams: { events: { maxLen: EVENT_STREAM_LENGTH } } });
   // Each failed command rejects where it was called, and the connection logs its own loss.
   queue.on("error", (err) => logger.debug({ queue: name, err }, "queue error"));
   return queue;
+}
+
+/**
+ * Waits for what BullMQ asks Redis when a queue is opened. BullMQ asks once: a queue whose first command failed fails every later one with
+ * that same error, however well Redis is by then, so nothing may be started on it.
+ *
+ * @throws {UnavailableError} when Redis went away meanwhile: open another.
+ */
+export async function queueIsReady(queue: Queue): Promise<void> {
+  await withRedis(`opening the queue ${queue.name}`, () => queue.waitUntilReady());
 }

@@ -23,7 +23,7 @@ import { HostConfig } from "./host-config.ts";
 import { HostMetrics } from "./host-metrics.ts";
 import type { Host } from "./host.ts";
 import { idsStage } from "./ids-stage.ts";
-import { openQueue } from "./open-queue.ts";
+import { openQueue, queueIsReady } from "./open-queue.ts";
 import { Outage } from "./outage.ts";
 import { QueueGauges } from "./queue-gauges.ts";
 import { eventsQueueName, processingQueueName } from "./queue-names.ts";
@@ -55,7 +55,9 @@ async function startProcessor(definition: ExporterDefinition, context: Context):
   await warnIfNotDurable(connections.producer, context.logger);
   const queues = openQueues(definition.name, connections.producer, context);
   const exporter = await startExporter(definition, queues, context);
+  const used = exporter.process === undefined ? [queues.events] : [queues.events, queues.processing()];
   const { host, processing, drain, isSinkOut } = createHost(definition.name, exporter, connections.producer, context);
+  await Promise.all([...used.map((queue) => queueIsReady(queue)), host.deadLetters.start()]);
   const workers = createWorkers({ host, processing }, queues, connections.worker, context);
   context.lifecycle.defer(`${definition.name} workers`, async () => {
     drain.begin(isSinkOut() ? 0 : (context.config.SHUTDOWN_TIMEOUT_SECONDS * 1_000) / 2);
@@ -63,7 +65,7 @@ async function startProcessor(definition: ExporterDefinition, context: Context):
     drain.finish();
   });
   for (const worker of workers) await worker.start();
-  await watchQueues(exporter, queues, connections.producer, context);
+  await watchQueues(used, connections.producer, context);
 }
 
 interface Connections {
@@ -123,10 +125,10 @@ function createHost(
   { config, logger, lifecycle, health, metrics }: Context,
 ): HostOfStages & { drain: Drain; isSinkOut: () => boolean } {
   const prefix = config.QUEUE_PREFIX;
-  const drain = new Drain();
-  const hostMetrics = new HostMetrics(name, metrics);
   const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
   lifecycle.defer("dead letters", () => deadLetters.close());
+  const drain = new Drain();
+  const hostMetrics = new HostMetrics(name, metrics);
   const outages: Outage[] = [];
   const rulesOf = (component: string): Host["rules"] => {
     const outage = new Outage(health.component(component), logger.child({ component }), OUTAGE_MESSAGES);
@@ -176,9 +178,8 @@ function createWorkers(
   return workers;
 }
 
-async function watchQueues(exporter: Exporter, queues: Queues, redis: Redis, { metrics, logger, lifecycle }: Context): Promise<void> {
-  const watched = exporter.process === undefined ? [queues.events] : [queues.events, queues.processing()];
-  const gauges = new QueueGauges({ queues: watched, redis, metrics, logger });
+async function watchQueues(queues: readonly Queue[], redis: Redis, { metrics, logger, lifecycle }: Context): Promise<void> {
+  const gauges = new QueueGauges({ queues, redis, metrics, logger });
   lifecycle.defer("queue gauges", () => gauges.close());
   await gauges.start();
 }

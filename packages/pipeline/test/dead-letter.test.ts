@@ -1,6 +1,8 @@
 import { taskFailed } from "@celery-metrics-exporter/events/testing";
+import { TcpProxy } from "@celery-metrics-exporter/testkit";
 import { Metrics, UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
+import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { DEAD_LETTER_QUEUE, DeadLetters, MAX_DEAD_LETTERS, type DeadLetter } from "../src/index.ts";
 import { privateRedis } from "./support/redis.ts";
@@ -11,11 +13,14 @@ let metrics: Metrics;
 let letters: DeadLetters;
 let queue: Queue;
 
-beforeEach(() => {
+beforeEach(async () => {
   metrics = new Metrics();
   letters = new DeadLetters({ redis: redis.producer, prefix, logger: createLogger("test", "silent"), metrics });
+  await letters.start();
   queue = new Queue(DEAD_LETTER_QUEUE, { connection: redis.producer, prefix });
   queue.on("error", () => {});
+  // A queue whose first command fails never works again.
+  await queue.waitUntilReady();
 });
 afterEach(async () => {
   await letters.close();
@@ -85,9 +90,22 @@ describe("the dead-letter queue", () => {
     expect(await queue.getWaitingCount()).toBe(0);
   });
 
+  it("does not start on a queue that Redis left while it was being opened: BullMQ never recovers one", async () => {
+    const proxy = await TcpProxy.start(Number(new URL(redis.url).port));
+    const cut = new Redis(proxy.inFrontOf(redis.url), { maxRetriesPerRequest: 1, enableOfflineQueue: false, lazyConnect: true });
+    cut.on("error", () => {});
+    await cut.connect();
+    proxy.muteClients();
+    const unlucky = new DeadLetters({ redis: cut, prefix, logger: createLogger("test", "silent"), metrics });
+    const starting = unlucky.start();
+    await Promise.all([expect(starting).rejects.toBeInstanceOf(UnavailableError), proxy.stop()]);
+    await unlucky.close();
+    cut.disconnect();
+  });
+
   it("rejects while Redis is away: the caller keeps what it has", async () => {
     await redis.server.kill();
-    await vi.waitUntil(() => redis.producer.status !== "ready");
+    await vi.waitUntil(() => redis.producer.status !== "ready", { timeout: 5_000 });
     await expect(letters.add(numbered(0, 1))).rejects.toBeInstanceOf(UnavailableError);
     await redis.server.restart();
     await vi.waitUntil(() => redis.producer.status === "ready", { timeout: 10_000 });

@@ -3,6 +3,7 @@ import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 import { type DogstatsdMessage, type DogstatsdMetric, parseDatagram } from "./dogstatsd.ts";
 import { DatagramThread } from "./services/datagram-thread.mjs";
+import { freePort } from "./services/ports.mjs";
 
 export interface StatsdSinkOptions {
   /** A free one if not given. */
@@ -41,7 +42,9 @@ export class StatsdSink {
   }
 
   static async start(options: StatsdSinkOptions = {}): Promise<StatsdSink> {
-    const { port = 0, maxPacketBytes = DEFAULT_MAX_PACKET_BYTES, thread = false } = options;
+    const { maxPacketBytes = DEFAULT_MAX_PACKET_BYTES, thread = false } = options;
+    // Not one the system picks: once closed, that may be anyone's before the test opens it again.
+    const port = options.port ?? (await freePort());
     if (thread) return new StatsdSink(await DatagramThread.open(port), maxPacketBytes);
     const socket = createSocket("udp4");
     socket.bind(port, "127.0.0.1");

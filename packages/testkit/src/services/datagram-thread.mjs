@@ -21,7 +21,7 @@ export class DatagramThread extends EventEmitter {
   }
 
   /**
-   * @param {number} port of 127.0.0.1; 0: a free one.
+   * @param {number} port of 127.0.0.1.
    * @returns {Promise<DatagramThread>}
    */
   static async open(port) {

@@ -1,4 +1,5 @@
 /** Free ports on the loopback interface. */
+import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
 
 /** Below the range from which kernels take the local ports of outgoing connections, so that a stopped server finds its port free again. */
@@ -10,14 +11,14 @@ const TRIES = 200;
 const given = new Set();
 
 /**
- * A TCP port on 127.0.0.1 that nobody listens on, and that this process has not been given before.
+ * A port on 127.0.0.1 that nobody listens on, by TCP or UDP, and that this process has not been given before.
  *
  * @returns {Promise<number>}
  */
 export async function freePort() {
   for (let attempt = 0; attempt < TRIES; attempt += 1) {
     const port = FIRST + Math.floor(Math.random() * (LAST - FIRST));
-    if (given.has(port) || !(await isFree(port))) continue;
+    if (given.has(port) || !(await isFreeForTcp(port)) || !(await isFreeForUdp(port))) continue;
     given.add(port);
     return port;
   }
@@ -28,10 +29,22 @@ export async function freePort() {
  * @param {number} port
  * @returns {Promise<boolean>}
  */
-function isFree(port) {
+function isFreeForTcp(port) {
   return new Promise((resolve) => {
     const server = createServer();
     server.once("error", () => resolve(false));
     server.listen({ port, host: "127.0.0.1", exclusive: true }, () => server.close(() => resolve(true)));
+  });
+}
+
+/**
+ * @param {number} port
+ * @returns {Promise<boolean>}
+ */
+function isFreeForUdp(port) {
+  return new Promise((resolve) => {
+    const socket = createSocket("udp4");
+    socket.once("error", () => resolve(false));
+    socket.bind({ port, address: "127.0.0.1", exclusive: true }, () => socket.close(() => resolve(true)));
   });
 }
