@@ -6,6 +6,7 @@ export { certificate } from "./services/certificates.mjs";
 export { PostgresServer, startPostgres } from "./services/postgres.mjs";
 export { RabbitmqServer, startRabbitmq } from "./services/rabbitmq.mjs";
 export { RedisServer, startRedis } from "./services/redis.mjs";
+export { RedisCluster, startRedisCluster, type RedisClusterOptions } from "./redis-cluster.ts";
 export { SentinelServer, startSentinel } from "./services/sentinel.mjs";
 export { launchChromium } from "./chromium.ts";
 export { type DogstatsdMessage, type DogstatsdMetric, type MetricType, parseDatagram, parseLine } from "./dogstatsd.ts";
