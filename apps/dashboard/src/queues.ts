@@ -1,8 +1,7 @@
 /** The queues the dashboard shows, opened so that it writes nothing to them. */
 import { DEAD_LETTER_QUEUE, EXPORTERS, eventsQueueName, processingQueueName } from "@celery-metrics-exporter/pipeline";
-import type { Lifecycle, Logger } from "@celery-metrics-exporter/runtime";
+import type { Lifecycle, Logger, RedisConnection } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
-import type { Redis } from "ioredis";
 
 /** A queue with what a user should know of it. */
 export interface ShownQueue {
@@ -13,7 +12,7 @@ export interface ShownQueue {
 }
 
 export interface OpenQueuesOptions {
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   readonly prefix: string;
   readonly logger: Logger;
   readonly lifecycle: Lifecycle;

@@ -1,17 +1,17 @@
 /** Knows which batches of an exporter were begun and are not done: their process died, or is slow, or Redis was away. */
+import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
-import type { Redis } from "ioredis";
 
 /**
  * Jobs are named, not dated: the clocks of the hosts that begin batches differ. A job that is done is removed at once, and one that is taken
  * over keeps its id.
  */
 export class BegunBatches {
-  readonly #redis: Redis;
+  readonly #redis: RedisConnection;
   readonly #queue: Queue;
 
   /** @param redis stays open. */
-  constructor(redis: Redis, queue: Queue) {
+  constructor(redis: RedisConnection, queue: Queue) {
     this.#redis = redis;
     this.#queue = queue;
   }

@@ -1,7 +1,6 @@
 /** Takes dead letters back to where they came from, after what was wrong with them is mended. */
-import type { Logger } from "@celery-metrics-exporter/runtime";
+import type { Logger, RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
-import type { Redis } from "ioredis";
 import type { BatchFilter } from "./batch-filter.ts";
 import { encodeBatch, type EventBatch } from "./batch.ts";
 import { letterOf, type DeadLetter, type DeadLetters } from "./dead-letter.ts";
@@ -15,7 +14,7 @@ import { replayed, type LeftBecause, type Replayed } from "./replayed-letter.ts"
 
 export interface DeadLetterReplayOptions {
   /** A `producer` connection; stays open. */
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   readonly prefix: string;
   readonly logger: Logger;
   /** Where events go that were not decoded before: through the receiver's filter into every exporter's queue. */

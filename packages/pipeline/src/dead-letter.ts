@@ -1,8 +1,7 @@
 /** The dead-letter queue: what could not be decoded or exported, kept for a human to look at. */
 import type { CeleryEvent, ReadAs, Rejected } from "@celery-metrics-exporter/events";
-import type { Logger, Metrics } from "@celery-metrics-exporter/runtime";
+import type { Logger, Metrics, RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
-import type { Redis } from "ioredis";
 import { shorten } from "./dead-letter-size.ts";
 import { openQueue, queueIsReady } from "./open-queue.ts";
 import { DEAD_LETTER_QUEUE } from "./queue-names.ts";
@@ -27,7 +26,7 @@ export interface DeadLetter {
 
 export interface DeadLettersOptions {
   /** Stays open after `close`. */
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   readonly prefix: string;
   readonly logger: Logger;
   readonly metrics: Metrics;

@@ -1,5 +1,5 @@
 /** Redis' memory of the tasks that a filter excludes, for the events that tell neither name nor queue. */
-import type { Redis } from "ioredis";
+import { sendTogether, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import { withRedis } from "./redis-errors.ts";
 
 const DEFAULT_EXPIRY_SECONDS = 7 * 24 * 3_600;
@@ -7,7 +7,7 @@ const DEFAULT_EXPIRY_SECONDS = 7 * 24 * 3_600;
 const FINISHED_EXPIRY_SECONDS = 3_600;
 
 export interface ExcludedTasksOptions {
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   /** With a `{hash tag}` all keys are in one slot of a Redis Cluster, as the one lookup needs. */
   readonly prefix: string;
   /**
@@ -19,7 +19,7 @@ export interface ExcludedTasksOptions {
 }
 
 export class ExcludedTasks {
-  readonly #redis: Redis;
+  readonly #redis: RedisConnection;
   readonly #keyPrefix: string;
   readonly #expirySeconds: number;
 
@@ -47,18 +47,11 @@ export class ExcludedTasks {
    * @throws {UnavailableError} when Redis does not serve: some may be stored; call again.
    */
   async remember(ids: Iterable<string>, finished: ReadonlySet<string> = new Set()): Promise<void> {
-    const pipeline = this.#redis.pipeline();
-    for (const id of ids) {
-      pipeline.set(
-        this.#key(id),
-        "",
-        "EX",
-        finished.has(id) ? Math.min(FINISHED_EXPIRY_SECONDS, this.#expirySeconds) : this.#expirySeconds,
-      );
-    }
-    if (pipeline.length === 0) return;
+    const finishedSeconds = Math.min(FINISHED_EXPIRY_SECONDS, this.#expirySeconds);
+    const commands = [...ids].map((id) => ["set", this.#key(id), "", "EX", finished.has(id) ? finishedSeconds : this.#expirySeconds]);
+    if (commands.length === 0) return;
     await withRedis("remembering excluded tasks", async () => {
-      for (const [error] of (await pipeline.exec()) ?? []) if (error !== null) throw error;
+      for (const reply of await sendTogether(this.#redis, commands)) if (reply instanceof Error) throw reply;
     });
   }
 

@@ -1,8 +1,7 @@
 /** Hands every batch of the receiver to each exporter's queue. */
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { UnavailableError, toError, type Logger, type Metrics } from "@celery-metrics-exporter/runtime";
+import { UnavailableError, redisProblem, toError, type Logger, type Metrics, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
-import type { Redis } from "ioredis";
 import { Backlog } from "./backlog.ts";
 import { decodeBatch, type BatchPayload, type EventBatch } from "./batch.ts";
 import type { ExporterRegistration } from "./exporters.ts";
@@ -19,7 +18,7 @@ const SAMPLED_JOBS = 10;
 
 export interface FanoutOptions {
   /** A `producer` connection: a command fails at once when Redis is away. Stays open after `close`. */
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   readonly prefix: string;
   readonly exporters: readonly ExporterRegistration[];
   /**
@@ -139,7 +138,7 @@ export class Fanout {
     } catch (thrown) {
       const error = toError(thrown);
       if (isOutOfMemory(error)) this.#memory.refused();
-      throw new UnavailableError(`Redis did not take a batch for ${outlet.name} (${error.message})`, { cause: error });
+      throw new UnavailableError(`Redis did not take a batch for ${outlet.name} (${redisProblem(error)})`, { cause: error });
     }
   }
 

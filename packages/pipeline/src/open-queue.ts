@@ -1,7 +1,6 @@
 /** A BullMQ queue as we open it: on a connection of ours, with a short event stream. */
-import type { Logger } from "@celery-metrics-exporter/runtime";
+import type { Logger, RedisConnection } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
-import type { Redis } from "ioredis";
 import { withRedis } from "./redis-errors.ts";
 
 /** BullMQ writes several entries per job into `<queue>:events`; nobody here reads them, and the default of 10,000 only takes memory. */
@@ -9,7 +8,7 @@ const EVENT_STREAM_LENGTH = 100;
 
 export interface QueueConnection {
   /** Stays open when the queue is closed. */
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   /** Prefix of every key; with a `{hash tag}` in it all of them are in one slot of a Redis Cluster. */
   readonly prefix: string;
   readonly logger: Logger;

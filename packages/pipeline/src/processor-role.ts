@@ -7,9 +7,9 @@ import {
   warnIfNotDurable,
   type Role,
   type RoleContext,
+  type RedisConnection,
 } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
-import type { Redis } from "ioredis";
 import { z } from "zod";
 import { BatchFilter } from "./batch-filter.ts";
 import { BegunBatches } from "./begun-batches.ts";
@@ -70,9 +70,9 @@ async function startProcessor(definition: ExporterDefinition, context: Context):
 
 interface Connections {
   /** Waits for Redis for ever. */
-  readonly worker: Redis;
+  readonly worker: RedisConnection;
   /** Fails at once when Redis is away, so that a job can be given back meanwhile. */
-  readonly producer: Redis;
+  readonly producer: RedisConnection;
 }
 
 async function connect(name: string, { config, logger, lifecycle, health }: Context): Promise<Connections> {
@@ -91,7 +91,7 @@ interface Queues {
   readonly begun: BegunBatches;
 }
 
-function openQueues(name: string, redis: Redis, { config, logger, lifecycle }: Context): Queues {
+function openQueues(name: string, redis: RedisConnection, { config, logger, lifecycle }: Context): Queues {
   const open = (queueName: string): Queue => {
     const queue = openQueue(queueName, { redis, prefix: config.QUEUE_PREFIX, logger });
     lifecycle.defer(`${queueName} queue`, () => queue.close());
@@ -121,7 +121,7 @@ interface HostOfStages {
 function createHost(
   name: string,
   exporter: Exporter,
-  redis: Redis,
+  redis: RedisConnection,
   { config, logger, lifecycle, health, metrics }: Context,
 ): HostOfStages & { drain: Drain; isSinkOut: () => boolean } {
   const prefix = config.QUEUE_PREFIX;
@@ -157,7 +157,7 @@ function createHost(
 function createWorkers(
   { host, processing }: HostOfStages,
   queues: Queues,
-  redis: Redis,
+  redis: RedisConnection,
   { config, logger, health }: Context,
 ): AnyStageWorker[] {
   const common = {
@@ -178,7 +178,7 @@ function createWorkers(
   return workers;
 }
 
-async function watchQueues(queues: readonly Queue[], redis: Redis, { metrics, logger, lifecycle }: Context): Promise<void> {
+async function watchQueues(queues: readonly Queue[], redis: RedisConnection, { metrics, logger, lifecycle }: Context): Promise<void> {
   const gauges = new QueueGauges({ queues, redis, metrics, logger });
   lifecycle.defer("queue gauges", () => gauges.close());
   await gauges.start();

@@ -1,7 +1,6 @@
 /** Gauges of a queue's length and lag, read from Redis every few seconds, so that `/metrics` answers at once even when Redis does not. */
-import { toError, type Logger, type Metrics } from "@celery-metrics-exporter/runtime";
+import { toError, type Logger, type Metrics, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
-import type { Redis } from "ioredis";
 
 const INTERVAL_MS = 5_000;
 const STATES = ["wait", "active", "delayed", "failed"] as const;
@@ -9,7 +8,7 @@ const STATES = ["wait", "active", "delayed", "failed"] as const;
 export interface QueueGaugesOptions {
   readonly queues: readonly Queue[];
   /** A connection that fails at once when Redis is away. */
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   readonly metrics: Metrics;
   readonly logger: Logger;
 }

@@ -1,12 +1,12 @@
 /** The lease in Redis by which one of several receivers that hear the same messages is the one that enqueues them. */
-import type { Redis } from "ioredis";
+import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { createHash, randomUUID } from "node:crypto";
 import { CLAIM_LEASE, RELEASE_LEASE } from "./receiver-lease-script.ts";
 import { withRedis } from "./redis-errors.ts";
 
 export interface ReceiverLeaseOptions {
   /** A `producer` connection: a command fails at once when Redis is away. */
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   readonly prefix: string;
   /** Names what the receivers hear: those that hear something else have a lease of their own. */
   readonly stream: string;
@@ -45,7 +45,7 @@ const RECORD_EXPIRY_MS = 86_400_000;
  * `performance.now()` by when it asked and when the answer came, taking whichever of the two lets it keep more.
  */
 export class ReceiverLease {
-  readonly #redis: Redis;
+  readonly #redis: RedisConnection;
   readonly #key: string;
   readonly #ttlMs: number;
   readonly #id = randomUUID();

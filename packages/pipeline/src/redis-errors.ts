@@ -1,5 +1,5 @@
 /** What an error of a Redis command means to whoever holds the data. */
-import { UnavailableError, toError } from "@celery-metrics-exporter/runtime";
+import { UnavailableError, redisProblem, toError } from "@celery-metrics-exporter/runtime";
 
 /** Whether Redis refused a write because it is at `maxmemory`. */
 export function isOutOfMemory(error: Error): boolean {
@@ -16,6 +16,6 @@ export async function withRedis<T>(what: string, command: () => Promise<T>): Pro
     return await command();
   } catch (thrown) {
     const error = toError(thrown);
-    throw new UnavailableError(`Redis: ${what} failed (${error.message})`, { cause: error });
+    throw new UnavailableError(`Redis: ${what} failed (${redisProblem(error)})`, { cause: error });
   }
 }

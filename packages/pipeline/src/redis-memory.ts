@@ -1,6 +1,5 @@
-/** Whether Redis still has room. */
-import { toError } from "@celery-metrics-exporter/runtime";
-import type { Redis } from "ioredis";
+/** Whether Redis still has room: every node, on a cluster. */
+import { mastersOf, toError, type RedisConnection } from "@celery-metrics-exporter/runtime";
 
 /**
  * The share of `maxmemory` from which on Redis counts as full. It must stay below 1: at `maxmemory` Redis refuses `RPOPLPUSH` too, by which
@@ -11,12 +10,12 @@ const FULL_SHARE = 0.9;
 const REFUSAL_MS = 2_000;
 
 export class RedisMemory {
-  readonly #redis: Redis;
+  readonly #redis: RedisConnection;
   readonly #now: () => number;
   #nearlyFull = false;
   #refusedUntil = 0;
 
-  constructor(redis: Redis, now: () => number = Date.now) {
+  constructor(redis: RedisConnection, now: () => number = Date.now) {
     this.#redis = redis;
     this.#now = now;
   }
@@ -31,17 +30,18 @@ export class RedisMemory {
   }
 
   async refresh(): Promise<void> {
-    this.#nearlyFull = isNearlyFull(await this.#readInfo());
+    const answers = await Promise.all(mastersOf(this.#redis).map(readInfo));
+    this.#nearlyFull = answers.some(isNearlyFull);
   }
+}
 
-  /** Where an ACL forbids it there is nothing to read, and only refused writes tell. */
-  async #readInfo(): Promise<string> {
-    try {
-      return await this.#redis.info("memory");
-    } catch (thrown) {
-      if (toError(thrown).message.startsWith("NOPERM")) return "";
-      throw thrown;
-    }
+/** Where an ACL forbids it there is nothing to read, and only refused writes tell. */
+async function readInfo(redis: RedisConnection): Promise<string> {
+  try {
+    return await redis.info("memory");
+  } catch (thrown) {
+    if (toError(thrown).message.startsWith("NOPERM")) return "";
+    throw thrown;
   }
 }
 

@@ -1,7 +1,15 @@
 /** Runs one stage of an exporter as a BullMQ worker: takes jobs, keeps them until they are done, and never lets one end in `failed`. */
-import { UnavailableError, backoffMs, pause, toError, type Health, type Logger } from "@celery-metrics-exporter/runtime";
+import {
+  UnavailableError,
+  backoffMs,
+  pause,
+  redisProblem,
+  toError,
+  type Health,
+  type Logger,
+  type RedisConnection,
+} from "@celery-metrics-exporter/runtime";
 import { DelayedError, WaitingError, Worker, type Job, type Queue } from "bullmq";
-import type { Redis } from "ioredis";
 import { tryUntilDecided } from "./deliver.ts";
 import { GivenBack } from "./drain.ts";
 import { PermanentError } from "./errors.ts";
@@ -27,7 +35,7 @@ export interface StageWorkerOptions<P> {
   /** The same queue, for the parts of a job that is split. */
   readonly queue: Queue;
   /** A `worker` connection; stays open. */
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   readonly prefix: string;
   readonly concurrency: number;
   /** Shared by all stages of a process. */
@@ -68,7 +76,7 @@ export class StageWorker<P> {
       // The connection logs its own loss; what remains is a refusal, or a lock that was lost while Redis was away.
       logger.debug({ queue, err }, "worker error");
       if (err.name !== "ReplyError" || this.#worker.closing !== undefined) return;
-      this.#refusal.refused(err.message);
+      this.#refusal.refused(redisProblem(err));
       this.#rest();
     });
     this.#worker.on("active", () => this.#refusal.served());

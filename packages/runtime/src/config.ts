@@ -76,23 +76,31 @@ const redisUrl = z.string().superRefine((value, context) => {
   if (!parsed.ok) context.addIssue({ code: "custom", message: parsed.problem });
 });
 
+/** Two addresses, each with its port. */
+const NAT_ENTRY = /^[^=]+:\d+=[^=]+:\d+$/;
+
 /** The settings every role has. */
 export const BaseConfig = z.object({
   REDIS_URL: secret(redisUrl)
     .default("redis://127.0.0.1:6379")
     .describe(
-      "Redis that holds the queues and the Store: `redis://`, `rediss://`, `redis+socket://`, or `sentinel://` of several hosts separated by `;`; `ssl_*` query settings for TLS, as in CELERY_BROKER_URL.",
+      "Redis that holds the queues and the Store: `redis://`, `rediss://`, `redis+socket://`, or `sentinel://` of several hosts separated by `;`, `redis+cluster://` or `rediss+cluster://` of some nodes of a Redis Cluster separated by `,`; `ssl_*` query settings for TLS, as in CELERY_BROKER_URL.",
     ),
   REDIS_SENTINEL_MASTER_NAME: z.string().min(1).default("mymaster").describe("Sentinel's name of the master of REDIS_URL."),
   REDIS_SENTINEL_PASSWORD: secret(z.string().optional()).describe(
     "Password of the sentinels themselves. The one in REDIS_URL is for Redis.",
   ),
   REDIS_SENTINEL_TLS: flag(false).describe("Whether the sentinels speak TLS too, with the `ssl_*` settings of REDIS_URL."),
+  REDIS_CLUSTER_NAT_MAP: list()
+    .refine((entries) => entries.every((entry) => NAT_ENTRY.test(entry)), "must be host:port=host:port, separated by commas")
+    .describe(
+      "Redis Cluster behind NAT: where nodes are reached that announce addresses of their own network, as `announced=reachable` separated by commas, such as `10.0.0.1:6379=redis.example.com:7001`.",
+    ),
   QUEUE_PREFIX: z
     .string()
     .min(1)
     .default("{cme}")
-    .describe("Prefix of every queue key. The braces keep the queues in one Redis Cluster slot."),
+    .describe("Prefix of every queue key. The braces keep the queues in one slot of a Redis Cluster, which needs them."),
   LOG_LEVEL: z
     .enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"])
     .default("info")

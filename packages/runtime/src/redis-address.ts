@@ -19,6 +19,8 @@ export interface SentinelOptions {
 export interface RedisTarget {
   readonly url: string;
   readonly sentinel?: SentinelOptions;
+  /** Where the nodes of a cluster are reached: `announced=reachable`, each `host:port`. */
+  readonly clusterNatMap?: readonly string[];
 }
 
 type Address = Pick<
@@ -64,9 +66,9 @@ export function redisAddress(server: RedisServer, variable: string, sentinel: Se
   };
 }
 
-/** @throws {ConfigError} when the URL cannot be read, or a certificate file that it names. */
-export function redisAddressOf({ url, sentinel }: RedisTarget, variable = "REDIS_URL"): Address {
+/** @throws {ConfigError} when the URL cannot be read. */
+export function redisServerOf({ url }: RedisTarget, variable = "REDIS_URL"): RedisServer {
   const parsed = parseRedisUrl(url);
   if (!parsed.ok) throw new ConfigError([`${variable}: ${parsed.problem}`]);
-  return redisAddress(parsed.server, variable, sentinel);
+  return parsed.server;
 }

@@ -1,4 +1,4 @@
-/** Reads the URL of a Redis, or of the sentinels that know where one is (kombu/transport/redis.py, redis/connection.py). */
+/** Reads the URL of a Redis, of the sentinels that know where one is (kombu/transport/redis.py, redis/connection.py), or of a Redis Cluster. */
 import { parseTlsSettings, type TlsSettings } from "./tls-settings.ts";
 import { parseUrlParts, type UrlParts } from "./url-parts.ts";
 
@@ -13,7 +13,14 @@ export interface RedisServer {
   /** A Unix socket, instead of host and port. */
   readonly socketPath?: string;
   /** Who knows the address of the master, instead of host and port. */
-  readonly sentinels?: readonly { readonly host: string; readonly port: number }[];
+  readonly sentinels?: readonly Place[];
+  /** Some nodes of a cluster, who know all others, instead of host and port. */
+  readonly nodes?: readonly Place[];
+}
+
+interface Place {
+  readonly host: string;
+  readonly port: number;
 }
 
 /** `problem` is for the user to read, and holds no password. */
@@ -24,14 +31,19 @@ const SCHEMES: Readonly<Record<string, { readonly tls: boolean; readonly port: n
   rediss: { tls: true, port: 6379 },
   "redis+socket": { tls: false, port: 0 },
   sentinel: { tls: false, port: 26379 },
+  "redis+cluster": { tls: false, port: 6379 },
+  "rediss+cluster": { tls: true, port: 6379 },
 };
 
-/** One server, or several sentinels separated by `;`: a failover list of two masters would spread what belongs together. Never throws. */
+/**
+ * One server, several sentinels separated by `;`, or nodes of a cluster separated by `,`: a failover list of two masters would spread what
+ * belongs together. Never throws.
+ */
 export function parseRedisUrl(value: string): ParsedRedisUrl {
   const [first = "", ...others] = splitUrls(value);
-  const parsed = parseRedisServer(first);
+  const parsed = isCluster(first) ? parseCluster(first) : parseRedisServer(first);
   if (!parsed.ok || !isSentinel(first)) {
-    return parsed.ok && others.length > 0 ? { ok: false, problem: "must name one Redis; only sentinel:// URLs may be several" } : parsed;
+    return parsed.ok && others.length > 0 ? { ok: false, problem: SEVERAL } : parsed;
   }
   const servers = [parsed.server];
   for (const other of others) {
@@ -51,6 +63,28 @@ function splitUrls(value: string): string[] {
     .filter((part) => part !== "");
 }
 
+const SEVERAL = "must name one Redis; only sentinel:// URLs may be several, and a cluster's nodes are separated by commas in one URL";
+
+/** Everything but host and port is the same for all nodes. */
+function parseCluster(url: string): ParsedRedisUrl {
+  const [, before = "", hosts = "", after = ""] = /^([^:]*:\/\/(?:[^/?#]*@)?)([^/?#]*)(.*)$/s.exec(url) ?? [];
+  const nodes: RedisServer[] = [];
+  for (const host of hosts.split(",").map((text) => text.trim())) {
+    if (host === "") continue;
+    const parsed = parseRedisServer(before + host + after);
+    if (!parsed.ok) return parsed;
+    if (parsed.server.db !== 0) return { ok: false, problem: "a Redis Cluster has no database but 0: leave the path of the URL empty" };
+    nodes.push(parsed.server);
+  }
+  const [first] = nodes;
+  if (first === undefined) return { ok: false, problem: "names no node" };
+  return { ok: true, server: { ...first, nodes: nodes.map(({ host, port }) => ({ host, port })) } };
+}
+
+function isCluster(url: string): boolean {
+  return /^rediss?\+cluster:/i.test(url);
+}
+
 function isSentinel(url: string): boolean {
   return /^sentinel:/i.test(url);
 }
@@ -61,7 +95,7 @@ export function behindSentinels(servers: readonly RedisServer[]): RedisServer {
   return { ...all, sentinels: servers.map(({ host, port }) => ({ host, port })) };
 }
 
-/** A single URL of the schemes `redis`, `rediss`, `redis+socket` and `sentinel`. Never throws. */
+/** A single URL that names one host. Never throws. */
 export function parseRedisServer(url: string): ParsedRedisUrl {
   const name = /^([a-z+]+):\/\//i.exec(url)?.[1]?.toLowerCase() ?? "";
   const scheme = SCHEMES[name];
@@ -84,15 +118,15 @@ export function parseRedisServer(url: string): ParsedRedisUrl {
   return { ok: true, server };
 }
 
-type Place = Pick<RedisServer, "db" | "socketPath">;
+type Database = Pick<RedisServer, "db" | "socketPath">;
 
-function socketOf({ path, query }: UrlParts): Place | string {
+function socketOf({ path, query }: UrlParts): Database | string {
   if (path === undefined) return "redis+socket:// must be followed by the path of a socket";
   const db = toDatabase(query.get("virtual_host") ?? query.get("db") ?? undefined);
   return typeof db === "string" ? db : { db, socketPath: `/${path}` };
 }
 
-function databaseOf({ path, query }: UrlParts): Place | string {
+function databaseOf({ path, query }: UrlParts): Database | string {
   const db = toDatabase(path ?? query.get("virtual_host") ?? query.get("db") ?? undefined);
   return typeof db === "string" ? db : { db };
 }

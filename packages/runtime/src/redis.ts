@@ -1,21 +1,18 @@
 /** Redis connections as BullMQ and our scripts need them. */
-import { Redis, type RedisOptions } from "ioredis";
-import { backoffMs } from "./backoff.ts";
+import { Cluster, Redis } from "ioredis";
 import { redactUrl } from "./redact-url.ts";
-import { UnavailableError, toError } from "./errors.ts";
+import { UnavailableError } from "./errors.ts";
 import type { Health } from "./health.ts";
 import { noteHiddenInfo } from "./hidden-info.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Logger } from "./logger.ts";
-import { redisAddressOf, type RedisTarget } from "./redis-address.ts";
-import { resetHint, tlsProblem } from "./tls-options.ts";
+import { redisAddress, redisServerOf, type RedisTarget } from "./redis-address.ts";
+import { createCluster, watchCluster, type ConnectionListener } from "./redis-cluster.ts";
+import type { RedisConnection } from "./redis-connection.ts";
+import { clusterOptions, connectionOptions, serverOptions, type RedisUse } from "./redis-policy.ts";
+import { IS_CLUSTER, redisProblem } from "./redis-problem.ts";
+import { resetHint, tlsProblem, toTlsOptions } from "./tls-options.ts";
 import { KOMBU_TLS_NAMES } from "./tls-settings.ts";
-
-/**
- * What a connection is for. `producer` fails a command at once when Redis is away, so that whoever holds the data keeps it; `worker` waits
- * for Redis for ever, as BullMQ's Worker demands; `viewer` gives up after a few tries.
- */
-export type RedisUse = "producer" | "worker" | "viewer";
 
 export interface ConnectRedisOptions extends RedisTarget {
   readonly use: RedisUse;
@@ -27,126 +24,122 @@ export interface ConnectRedisOptions extends RedisTarget {
   readonly health: Health;
 }
 
-type Options = Omit<RedisOptions, "replyMapping">;
-
-/** A Redis that hangs, or whose host has vanished, closes nothing: this is how long an answer may take before the connection is given up. */
-const ANSWER_TIMEOUT_MS = 5_000;
-/** The same where BullMQ waits for jobs: it blocks for up to 10 s. */
-const BLOCKED_TIMEOUT_MS = 13_000;
-/** The same for people: a large queue takes its time to look through. */
-const VIEW_TIMEOUT_MS = 10_000;
-
-const CONNECT_TIMEOUT_MS = 5_000;
-
-const OPTIONS: Record<RedisUse, Options> = {
-  producer: { maxRetriesPerRequest: 1, enableOfflineQueue: false, commandTimeout: ANSWER_TIMEOUT_MS, socketTimeout: ANSWER_TIMEOUT_MS },
-  worker: { maxRetriesPerRequest: null, socketTimeout: BLOCKED_TIMEOUT_MS },
-  viewer: { maxRetriesPerRequest: 3, commandTimeout: VIEW_TIMEOUT_MS, socketTimeout: VIEW_TIMEOUT_MS },
-};
-
 /**
  * Connects, reconnects for ever afterwards, tells `/readyz`, and is released with the process.
  *
- * @throws {UnavailableError} when Redis has not answered within `startupTimeoutMs`, or refuses us.
+ * @throws {UnavailableError} when Redis has not answered within `startupTimeoutMs`, refuses us, or is a cluster where the URL says it is none
+ *   and the other way round.
  * @throws {ConfigError} when a certificate file cannot be read.
  */
-export async function connectRedis(options: ConnectRedisOptions): Promise<Redis> {
-  const { url, use, name, logger, lifecycle } = options;
-  const address = redisAddressOf(options);
-  const redis = new Redis({ ...address, ...connectionOptions(use, name) });
+export async function connectRedis(options: ConnectRedisOptions): Promise<RedisConnection> {
+  const { url, name, logger, lifecycle, startupTimeoutMs } = options;
+  const { redis, tls, watch } = create(options);
   const component = options.health.component(name);
   let lastError = "no answer";
-  redis.on("error", (error: Error) => {
-    lastError = resetHint(error, address.tls, KOMBU_TLS_NAMES) ?? describe(error);
-    component.down(lastError);
-  });
-  redis.on("ready", () => {
-    component.up();
-    logger.debug({ connection: name }, "Redis ready");
-  });
-  redis.on("close", () => {
-    if (!closing) component.down(`disconnected (${lastError})`);
-  });
+  let isUp = false;
   let closing = false;
+  const failure = (): Error => new UnavailableError(`Cannot reach Redis at ${redactUrl(url)} (${lastError}). Start it, or set REDIS_URL.`);
   lifecycle.defer(`${name} connection`, async () => {
     closing = true;
     await quit(redis);
   });
-  await waitUntilReady(redis, options.startupTimeoutMs, () => {
-    return new UnavailableError(`Cannot reach Redis at ${redactUrl(url)} (${lastError}). Start it, or set REDIS_URL.`);
+  await withTimeout(startupTimeoutMs, failure, (resolve, reject) => {
+    watch({
+      up: () => {
+        if (!isUp) logger.debug({ connection: name }, "Redis ready");
+        isUp = true;
+        component.up();
+        resolve();
+      },
+      down: (what) => {
+        if (closing) return;
+        component.down(`${what} (${lastError})`);
+        if (isUp) logger.warn({ connection: name, reason: lastError }, "Redis connection lost, reconnecting");
+        isUp = false;
+      },
+      failed: (error) => {
+        if (error.message === CONSEQUENCE) return;
+        lastError = resetHint(error, tls, KOMBU_TLS_NAMES) ?? describe(error);
+        if (isRefusal(error)) reject(failure());
+      },
+    });
+    redis.connect().catch(() => {});
   });
+  if (!(redis instanceof Cluster) && (await isOneOfSeveral(redis))) {
+    lastError = IS_CLUSTER;
+    throw failure();
+  }
   await noteHiddenInfo(redis, logger);
-  redis.on("reconnecting", () => logger.warn({ connection: name, reason: lastError }, "Redis connection lost, reconnecting"));
   return redis;
 }
 
-function connectionOptions(use: RedisUse, name: string): Options {
-  return {
-    ...OPTIONS[use],
-    lazyConnect: true,
-    // Redis takes no name with a space in it.
-    connectionName: `celery-metrics-exporter:${name.replaceAll(" ", "-")}`,
-    connectTimeout: CONNECT_TIMEOUT_MS,
-    sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
-    keepAlive: 10_000,
-    retryStrategy: (attempt) => backoffMs(attempt - 1, { firstMs: 100, maxMs: 3_000 }),
-    sentinelRetryStrategy: (attempt) => backoffMs(attempt - 1, { firstMs: 100, maxMs: 3_000 }),
-    // A failed-over primary answers READONLY until the connection is made anew; before Redis 7 a script's answer only quotes that.
-    reconnectOnError: (error) => (error.message.includes("READONLY") ? 2 : false),
-  };
+interface Created {
+  readonly redis: RedisConnection;
+  readonly tls: object | undefined;
+  readonly watch: (listener: ConnectionListener) => void;
 }
 
+function create(options: ConnectRedisOptions): Created {
+  const { use, name, sentinel, clusterNatMap: natMap } = options;
+  const server = redisServerOf(options);
+  const connection = connectionOptions(use, name);
+  if (server.nodes !== undefined) {
+    const context = { variable: "REDIS_URL", names: KOMBU_TLS_NAMES };
+    const cluster = createCluster(server, { cluster: clusterOptions(use), connection, natMap, context });
+    const tls = server.tls === undefined ? undefined : toTlsOptions(server.tls, context);
+    return { redis: cluster, tls, watch: (listener) => watchCluster(cluster, listener) };
+  }
+  const address = redisAddress(server, "REDIS_URL", sentinel);
+  const redis = new Redis({ ...address, ...connection, ...serverOptions(use) });
+  return { redis, tls: address.tls, watch: (listener) => watchServer(redis, listener) };
+}
+
+function watchServer(redis: Redis, listener: ConnectionListener): void {
+  redis.on("ready", () => listener.up());
+  redis.on("close", () => listener.down("disconnected"));
+  redis.on("error", (error: Error) => {
+    listener.failed(error);
+    listener.down("disconnected");
+  });
+}
+
+/** What ioredis says of every command when a connection is gone, whatever ended it. */
+const CONSEQUENCE = "Connection is closed.";
+
 function describe(error: Error): string {
-  return tlsProblem(error, KOMBU_TLS_NAMES) ?? (error.message || (error as NodeJS.ErrnoException).code || "connection failed");
+  return tlsProblem(error, KOMBU_TLS_NAMES) ?? (redisProblem(error) || (error as NodeJS.ErrnoException).code || "connection failed");
 }
 
 /** What does not go away by waiting. */
 function isRefusal(error: Error): boolean {
-  return /WRONGPASS|NOAUTH|NOPERM/.test(error.message) || tlsProblem(error, KOMBU_TLS_NAMES) !== undefined;
+  return /WRONGPASS|NOAUTH|NOPERM|cluster support disabled/.test(error.message) || tlsProblem(error, KOMBU_TLS_NAMES) !== undefined;
 }
 
-async function waitUntilReady(redis: Redis, timeoutMs: number, failure: () => Error): Promise<void> {
+/** Whether this is a node of a cluster that does not have all slots. Where we may not ask, the first key that is elsewhere tells. */
+async function isOneOfSeveral(redis: Redis): Promise<boolean> {
+  const info = await redis.cluster("INFO").then(String, () => "");
+  return Number(/cluster_size:(\d+)/.exec(info)?.[1] ?? 0) > 1;
+}
+
+async function withTimeout(
+  timeoutMs: number,
+  failure: () => Error,
+  start: (resolve: () => void, reject: (error: Error) => void) => void,
+): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   try {
-    await Promise.race([
-      new Promise<void>((resolve) => {
-        redis.once("ready", () => resolve());
-        redis.connect().catch(() => {});
-      }),
-      new Promise<never>((_resolve, reject) => {
-        timer = setTimeout(() => reject(failure()), timeoutMs);
-        redis.on("error", (error: Error) => {
-          if (isRefusal(error)) reject(failure());
-        });
-      }),
-    ]);
+    await new Promise<void>((resolve, reject) => {
+      timer = setTimeout(() => reject(failure()), timeoutMs);
+      start(resolve, reject);
+    });
   } finally {
     clearTimeout(timer);
   }
 }
 
-async function quit(redis: Redis): Promise<void> {
+async function quit(redis: RedisConnection): Promise<void> {
   if (redis.status === "ready") {
     await Promise.race([redis.quit().catch(() => {}), new Promise((resolve) => setTimeout(resolve, 1_000).unref())]);
   }
   redis.disconnect();
-}
-
-/** Logs a warning for each setting that lets Redis lose what it has accepted. A server that hides its settings is not asked twice. */
-export async function warnIfNotDurable(redis: Redis, logger: Logger): Promise<void> {
-  try {
-    const appendonly = await readSetting(redis, "appendonly");
-    const policy = await readSetting(redis, "maxmemory-policy");
-    if (appendonly === "no") logger.warn("Redis has appendonly off: what waits in the queues is lost when it restarts");
-    if (policy !== undefined && policy !== "noeviction") {
-      logger.warn({ policy }, "Redis may evict keys: set maxmemory-policy to noeviction, or queued events can vanish");
-    }
-  } catch (thrown) {
-    logger.debug({ err: toError(thrown) }, "Redis does not tell its settings");
-  }
-}
-
-async function readSetting(redis: Redis, name: string): Promise<string | undefined> {
-  const answer = (await redis.config("GET", name)) as unknown;
-  return Array.isArray(answer) ? (answer[1] as string | undefined) : (answer as Record<string, string>)[name];
 }

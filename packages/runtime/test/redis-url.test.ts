@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseRedisUrl, redisAddressOf } from "../src/index.ts";
+import { BaseConfig, loadConfig, parseRedisUrl, redisAddress, redisServerOf, redisTarget, type SentinelOptions } from "../src/index.ts";
 
 const LOCAL = { host: "127.0.0.1", port: 6379, db: 0 };
 const VERIFIED = { verify: true, checkHostname: true };
@@ -54,10 +54,55 @@ describe("the URL of a Redis", () => {
   });
 
   it("encrypts the way to the master that sentinels name, and to the sentinels where told so", () => {
+    const addressOf = (url: string, sentinel?: SentinelOptions) => redisAddress(redisServerOf({ url }), "REDIS_URL", sentinel);
     const url = "sentinel://a?ssl_cert_reqs=none";
-    expect(redisAddressOf({ url })).toMatchObject({ enableTLSForSentinelMode: true, tls: { rejectUnauthorized: false } });
-    expect(redisAddressOf({ url })).not.toHaveProperty("sentinelTLS");
-    expect(redisAddressOf({ url, sentinel: { tls: true } })).toMatchObject({ sentinelTLS: { rejectUnauthorized: false } });
-    expect(() => redisAddressOf({ url: "sentinel://a", sentinel: { tls: true } })).toThrow(/REDIS_URL: sentinels that speak TLS need/);
+    expect(addressOf(url)).toMatchObject({ enableTLSForSentinelMode: true, tls: { rejectUnauthorized: false } });
+    expect(addressOf(url)).not.toHaveProperty("sentinelTLS");
+    expect(addressOf(url, { tls: true })).toMatchObject({ sentinelTLS: { rejectUnauthorized: false } });
+    expect(() => addressOf("sentinel://a", { tls: true })).toThrow(/REDIS_URL: sentinels that speak TLS need/);
+  });
+});
+
+describe("the URL of a Redis Cluster", () => {
+  const nodes = [
+    { host: "a", port: 1 },
+    { host: "b", port: 6379 },
+    { host: "::1", port: 2 },
+  ];
+
+  it.each([
+    ["redis+cluster://a:1,b,[::1]:2", { host: "a", port: 1, db: 0, nodes }],
+    ["redis+cluster://a:1, b ,[::1]:2,/0", { host: "a", port: 1, db: 0, nodes }],
+    ["rediss+cluster://u:p,%40@a:1,b,[::1]:2", { host: "a", port: 1, db: 0, username: "u", password: "p,@", tls: VERIFIED, nodes }],
+    ["redis+cluster://a:1,b,[::1]:2?ssl_ca_certs=/ca.pem", { host: "a", port: 1, db: 0, tls: { ...VERIFIED, caFile: "/ca.pem" }, nodes }],
+  ])("%s names some of its nodes", (url, server) => {
+    expect(parseRedisUrl(url)).toEqual({ ok: true, server });
+  });
+
+  it.each([
+    ["redis+cluster://:secret@a,b/1", /no database but 0/],
+    ["redis+cluster://:secret@a,b?db=1", /no database but 0/],
+    ["redis+cluster://:secret@a:1,b:x", /port is not a number/],
+    ["redis+cluster://:sec/ret@a,b", /%2F/],
+    ["redis+cluster://:secret@", /names no node/],
+    ["redis+cluster://:secret@a;redis+cluster://b", /separated by commas/],
+  ])("says what is wrong with %s, without the password", (url, text) => {
+    const parsed = parseRedisUrl(url);
+    expect(parsed.ok ? "nothing" : parsed.problem).toMatch(text);
+    expect(JSON.stringify(parsed)).not.toMatch(/secret|sec\/ret/);
+  });
+
+  it("goes with a prefix that keeps a queue in one slot, and a map of addresses", () => {
+    const target = (env: Record<string, string>) => redisTarget(loadConfig(BaseConfig, env));
+    const url = "redis+cluster://a";
+    expect(target({ REDIS_URL: url, REDIS_CLUSTER_NAT_MAP: "10.0.0.1:6379=a:1, b:2=c:3" })).toMatchObject({
+      url,
+      clusterNatMap: ["10.0.0.1:6379=a:1", "b:2=c:3"],
+    });
+    for (const prefix of ["cme", "{}cme", "a{}{b}"]) {
+      expect(() => target({ REDIS_URL: url, QUEUE_PREFIX: prefix })).toThrow(/QUEUE_PREFIX: .*braces/);
+      expect(target({ REDIS_URL: "redis://a", QUEUE_PREFIX: prefix })).toMatchObject({ url: "redis://a" });
+    }
+    expect(() => target({ REDIS_CLUSTER_NAT_MAP: "10.0.0.1=a:1" })).toThrow(/REDIS_CLUSTER_NAT_MAP: must be host:port=host:port/);
   });
 });

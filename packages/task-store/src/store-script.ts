@@ -1,6 +1,6 @@
 /** Runs one Lua script for many shards in one round trip. */
+import { sendTogether, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import { createHash } from "node:crypto";
-import type { Redis } from "ioredis";
 import { toStoreError } from "./redis-errors.ts";
 
 /** A call of the script: all its keys are of one shard. */
@@ -9,31 +9,30 @@ export interface ScriptCall {
   readonly args: readonly string[];
 }
 
-/** A script that is known to Redis by its hash, and loaded where it is not. */
+/** A script that is known to Redis by its hash, and sent as a whole where it is not: each node of a cluster has to learn it. */
 export class StoreScript {
-  readonly #redis: Redis;
+  readonly #redis: RedisConnection;
   readonly #source: string;
   readonly #sha: string;
 
-  constructor(redis: Redis, source: string) {
+  constructor(redis: RedisConnection, source: string) {
     this.#redis = redis;
     this.#source = source;
     this.#sha = createHash("sha1").update(source).digest("hex");
   }
 
   /**
-   * Makes all calls as one pipeline; replies are in the order of the calls. Calls may have run when one of them fails.
+   * Makes all calls together; replies are in the order of the calls. Calls may have run when one of them fails.
    *
    * @throws {UnavailableError} when Redis does not serve.
    */
   async run(calls: readonly ScriptCall[]): Promise<unknown[]> {
     if (calls.length === 0) return [];
     try {
-      const replies = await this.#pipeline(calls);
+      const replies = await this.#send("evalsha", this.#sha, calls);
       const unknown = calls.filter((_, index) => isNotLoaded(replies[index]));
       if (unknown.length > 0) {
-        await this.#redis.script("LOAD", this.#source);
-        const repeated = (await this.#pipeline(unknown)).values();
+        const repeated = (await this.#send("eval", this.#source, unknown)).values();
         for (const [index, reply] of replies.entries()) if (isNotLoaded(reply)) replies[index] = repeated.next().value;
       }
       for (const reply of replies) if (reply instanceof Error) throw reply;
@@ -43,11 +42,11 @@ export class StoreScript {
     }
   }
 
-  async #pipeline(calls: readonly ScriptCall[]): Promise<unknown[]> {
-    const pipeline = this.#redis.pipeline();
-    for (const { keys, args } of calls) pipeline.evalsha(this.#sha, keys.length, ...keys, ...args);
-    const results = (await pipeline.exec()) ?? [];
-    return results.map(([error, reply]) => error ?? reply);
+  #send(command: "eval" | "evalsha", script: string, calls: readonly ScriptCall[]): Promise<unknown[]> {
+    return sendTogether(
+      this.#redis,
+      calls.map(({ keys, args }) => [command, script, keys.length, ...keys, ...args]),
+    );
   }
 }
 

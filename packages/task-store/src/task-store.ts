@@ -16,7 +16,7 @@
  * schedule it over and over.
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import type { Redis } from "ioredis";
+import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { APPLY_SCRIPT } from "./apply-script.ts";
 import { CLAIM_SCRIPT } from "./claim-script.ts";
 import { descriptionFields } from "./description.ts";
@@ -30,7 +30,7 @@ import { KEPT_PER_KIND, collectChanges, type TaskChange } from "./task-changes.t
 import { parseTaskEntry, type TaskEntry } from "./task-entry.ts";
 
 export interface TaskStoreOptions extends FactOptions {
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   /** The Store's keys get the same prefix as the queues, without its braces. */
   readonly queuePrefix: string;
   /** How long an entry is kept after its last change, or its ETA. */

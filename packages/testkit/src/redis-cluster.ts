@@ -148,7 +148,9 @@ async function form(cluster: RedisCluster, busPorts: readonly (number | undefine
       await admins[cluster.masters.length + index]?.cluster("REPLICATE", await myId(master));
     }
     await untilEach(admins, async (admin) => (await infoOf(admin, "cluster_state")) === "ok");
-    await untilEach(admins.slice(cluster.masters.length), async (admin) => (await admin.info("replication")).includes("master_link_status:up"));
+    await untilEach(admins.slice(cluster.masters.length), async (admin) =>
+      (await admin.info("replication")).includes("master_link_status:up"),
+    );
     await untilEach(admins, async (admin) => replicasIn(await admin.cluster("SLOTS")) === cluster.replicas.length);
   } finally {
     for (const admin of admins) admin.disconnect();

@@ -1,0 +1,11 @@
+/** What Redis answers, in words that tell what to do. */
+
+/** The error's own message; where the settings are at fault, with what to set. */
+export function redisProblem({ message }: Error): string {
+  if (/^(MOVED|CROSSSLOT)\b/.test(message)) return `${message}; ${IS_CLUSTER}`;
+  if (message.includes("cluster support disabled")) return "it is not in cluster mode; its REDIS_URL begins with redis:// or rediss://";
+  return message;
+}
+
+/** A node of a cluster that was taken for the only one. */
+export const IS_CLUSTER = "it is a node of a cluster, whose REDIS_URL begins with redis+cluster:// or rediss+cluster://";
