@@ -1,9 +1,9 @@
-/** The queues on a Redis that speaks TLS, and on one that Sentinel names: every connection has to get there, BullMQ's own too. */
+/** The queues on a Redis that speaks TLS, on one that Sentinel names, and on a cluster: every connection has to get there, BullMQ's own too. */
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { taskStarted } from "@celery-metrics-exporter/events/testing";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger, type RedisTarget } from "@celery-metrics-exporter/runtime";
-import { certificate, startRedis, startSentinel, type RedisServer } from "@celery-metrics-exporter/testkit";
-import { Redis } from "ioredis";
+import { certificate, startRedis, startRedisCluster, startSentinel, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { Cluster, Redis } from "ioredis";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { Fanout } from "../src/index.ts";
 import { exporterOf, startHost, type RunningHost } from "./support/host.ts";
@@ -122,5 +122,29 @@ describe("the queues behind Sentinel", () => {
     await admin.replicaof("NO", "ONE");
     await sending;
     await expect.poll(() => exported.has("after"), { timeout: 25_000 }).toBe(true);
+  });
+});
+
+describe("the queues on a cluster", () => {
+  it("go on after every node was away, though BullMQ had given up its connection", async () => {
+    const connect = vi.spyOn(Cluster.prototype, "connect");
+    releases.push(async () => connect.mockRestore());
+    const cluster = await startRedisCluster();
+    releases.push(() => cluster.stop());
+    const { exported, send, host, health } = await startFlow({ url: cluster.url });
+    await send("before");
+    await expect.poll(() => exported.has("before"), { timeout: 20_000 }).toBe(true);
+
+    await Promise.all(cluster.masters.map((node) => node.kill()));
+    const clients = connect.mock.contexts as Cluster[];
+    await expect.poll(() => clients.filter((client) => client.nodes().length > 0), { timeout: 20_000 }).toEqual([]);
+    expect(health.report().ready || host.health.report().ready).toBe(false);
+    // What BullMQ asks when it has come to the end of a queue: now, of all times, it gives up when nobody answers.
+    for (const client of new Set(clients)) client.bzpopmin("{cme}:sink:marker", 1).catch(() => {});
+    await expect.poll(() => clients.some(({ status }) => status === "end"), { timeout: 20_000 }).toBe(true);
+    await Promise.all(cluster.masters.map((node) => node.start()));
+    await send("after");
+    await expect.poll(() => exported.has("after"), { timeout: 25_000 }).toBe(true);
+    await expect.poll(() => health.report().ready && host.health.report().ready, { timeout: 25_000 }).toBe(true);
   });
 });

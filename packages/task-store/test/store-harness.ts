@@ -7,6 +7,15 @@ import { TaskStore, type TaskStoreOptions } from "../src/task-store.ts";
 export const TASK_EXPIRY_SECONDS = 604_800;
 export const SENT_EXPIRY_SECONDS = 3_600;
 
+export const storeOptions = {
+  queuePrefix: "{cme}",
+  taskExpirySeconds: TASK_EXPIRY_SECONDS,
+  sentExpirySeconds: SENT_EXPIRY_SECONDS,
+  leaseMs: 60_000,
+  keepWorker: false,
+  keepException: false,
+};
+
 export class StoreHarness {
   readonly server: RedisServer;
   readonly redis: Redis;
@@ -28,16 +37,7 @@ export class StoreHarness {
 
   /** Another Store on the same keys. */
   another(options: Partial<TaskStoreOptions>): TaskStore {
-    return new TaskStore({
-      redis: this.redis,
-      queuePrefix: "{cme}",
-      taskExpirySeconds: TASK_EXPIRY_SECONDS,
-      sentExpirySeconds: SENT_EXPIRY_SECONDS,
-      leaseMs: 60_000,
-      keepWorker: false,
-      keepException: false,
-      ...options,
-    });
+    return new TaskStore({ ...storeOptions, redis: this.redis, ...options });
   }
 
   /** Without `o`, which tells of the time of the test. */
