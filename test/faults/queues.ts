@@ -1,7 +1,8 @@
 /** What the exporters' queues hold, read from outside: what is under way, whether all is done, and whether anything was buried. */
 import { DEAD_LETTER_QUEUE, EXPORTERS, eventsQueueName, processingQueueName } from "@celery-metrics-exporter/pipeline";
+import { parseRedisUrl, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
-import { Redis } from "ioredis";
+import { Cluster, Redis } from "ioredis";
 import { expect } from "vitest";
 
 const PREFIX = "{cme}";
@@ -16,12 +17,12 @@ export interface QueueContents {
 }
 
 export class Queues {
-  readonly redis: Redis;
+  readonly redis: RedisConnection;
   readonly #work: readonly Queue[];
   readonly #deadLetters: Queue;
 
   constructor(redisUrl: string) {
-    this.redis = new Redis(redisUrl, { maxRetriesPerRequest: null });
+    this.redis = connect(redisUrl);
     // Redis goes away in some tests.
     this.redis.on("error", () => {});
     const names = EXPORTERS.flatMap(({ name }) => [eventsQueueName(name), processingQueueName(name)]);
@@ -84,6 +85,13 @@ export class Queues {
     queue.on("error", () => {});
     return queue;
   }
+}
+
+function connect(url: string): RedisConnection {
+  const parsed = parseRedisUrl(url);
+  const nodes = parsed.ok ? parsed.server.nodes : undefined;
+  const patience = { maxRetriesPerRequest: null };
+  return nodes === undefined ? new Redis(url, patience) : new Cluster([...nodes], { redisOptions: patience });
 }
 
 /** Waits until these jobs are done. */

@@ -12,16 +12,19 @@ export interface SceneOptions {
   readonly brokerUrl: string;
   readonly processes: FleetOptions["processes"];
   readonly env?: Environment;
-  /** Of the queues' Redis. Default: as we recommend, but for the disk. */
-  readonly redisArgs?: readonly string[];
   /** A server of the test's own, instead of a fresh database on the shared one. */
   readonly databaseUrl?: string;
 }
 
-export interface Scene {
+interface StartRedisOptions {
+  /** Default: `DURABLE`. */
+  readonly redisArgs?: readonly string[];
+}
+
+/** A scene with whatever Redis it was given. */
+export interface SceneOnRedis {
   readonly fleet: Fleet;
   readonly publisher: Publisher;
-  readonly redis: RedisServer;
   readonly queues: Queues;
   readonly database: Pool;
   readonly sink: StatsdSink;
@@ -29,12 +32,22 @@ export interface Scene {
   close(): Promise<void>;
 }
 
-const DURABLE = ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
+export interface Scene extends SceneOnRedis {
+  readonly redis: RedisServer;
+}
 
-export async function startScene(options: SceneOptions): Promise<Scene> {
-  const { brokerUrl, processes, env = {}, redisArgs = DURABLE } = options;
-  const [redis, sink, testDatabase] = await Promise.all([
-    startRedis({ args: redisArgs }),
+/** Of the queues' Redis, as we recommend, but for the disk. */
+export const DURABLE = ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
+
+export async function startScene({ redisArgs = DURABLE, ...options }: SceneOptions & StartRedisOptions): Promise<Scene> {
+  const redis = await startRedis({ args: redisArgs });
+  return { ...(await startSceneOn(redis, options)), redis };
+}
+
+/** @param redis ends with the scene. */
+export async function startSceneOn(redis: Pick<RedisServer, "url" | "stop">, options: SceneOptions): Promise<SceneOnRedis> {
+  const { brokerUrl, processes, env = {} } = options;
+  const [sink, testDatabase] = await Promise.all([
     startStatsdSink({ thread: true }),
     options.databaseUrl === undefined ? createDatabase() : undefined,
   ]);
@@ -60,7 +73,6 @@ export async function startScene(options: SceneOptions): Promise<Scene> {
   return {
     fleet,
     publisher,
-    redis,
     queues,
     database,
     sink,

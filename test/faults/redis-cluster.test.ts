@@ -1,0 +1,99 @@
+/** The whole pipeline on a Redis Cluster: its queues are on one node, its Store on all, and nodes and slots change while it runs. */
+import { createVhost, startRedisCluster, type RedisCluster, type RedisServer, type TestVhost } from "@celery-metrics-exporter/testkit";
+import { afterEach, expect, it } from "vitest";
+import { Load, together } from "./load.ts";
+import { expectAllDone } from "./queues.ts";
+import { expectReadiness } from "./readiness.ts";
+import { scaled } from "./scale.ts";
+import { DURABLE, startSceneOn, type SceneOnRedis } from "./scene.ts";
+import { expectMetrics, expectRows } from "./truth.ts";
+
+const EVENTS_PER_SECOND = 2_000;
+const MAX_EVENTS = scaled(6_000, 400_000);
+const WITHIN = { timeoutMs: 60_000 };
+const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+let vhost: TestVhost | undefined;
+let scene: SceneOnRedis | undefined;
+
+afterEach(async () => {
+  await scene?.close();
+  await vhost?.drop();
+  scene = undefined;
+  vhost = undefined;
+});
+
+async function start(cluster: RedisCluster): Promise<SceneOnRedis> {
+  vhost = await createVhost();
+  scene = await startSceneOn(cluster, {
+    brokerUrl: vhost.url,
+    processes: { receiver: 1, "datadog-processor": 2, "postgres-processor": 2 },
+  });
+  return scene;
+}
+
+const startLoad = ({ publisher }: SceneOnRedis, seed: number): Load =>
+  Load.start({ publisher, eventsPerSecond: EVENTS_PER_SECOND, maxEvents: MAX_EVENTS, seed });
+
+/** The node that has all queues. */
+async function nodeOfTheQueues({ queues }: SceneOnRedis, cluster: RedisCluster): Promise<{ slot: number; node: RedisServer }> {
+  const slot = await queues.redis.cluster("KEYSLOT", "{cme}");
+  const port = (await queues.redis.cluster("SLOTS")).find(([from, to]) => from <= slot && slot <= to)?.[2]?.[1];
+  const node = cluster.nodes.find((candidate) => candidate.port === port);
+  if (node === undefined) throw new Error("nobody has the queues");
+  return { slot, node };
+}
+
+async function tasksOf(cluster: RedisCluster, node: RedisServer): Promise<number> {
+  const admin = cluster.admin(node);
+  const keys = await admin.keys("{cme:*}:task:*");
+  admin.disconnect();
+  return keys.length;
+}
+
+it("makes every row and every metric, from a Store on all three nodes, also while the queues move to another node", async () => {
+  const cluster = await startRedisCluster({ args: DURABLE });
+  const playing = await start(cluster);
+  const load = startLoad(playing, 1);
+  await pause(1_500);
+  const { slot, node } = await nodeOfTheQueues(playing, cluster);
+  const target = cluster.masters.find((candidate) => candidate !== node) ?? node;
+  await cluster.moveSlot(slot, target);
+  const truth = await load.stop();
+  await expectRows(playing.database, truth, WITHIN);
+  await expectMetrics(playing.sink, truth, WITHIN);
+  await expectAllDone(playing.queues, WITHIN.timeoutMs);
+  expect((await nodeOfTheQueues(playing, cluster)).node).toBe(target);
+  const tasks = await Promise.all(cluster.masters.map((master) => tasksOf(cluster, master)));
+  expect(Math.min(...tasks)).toBeGreaterThan(0);
+  expect(tasks.reduce((sum, count) => sum + count)).toBe(truth.tasks.length);
+  expect(truth.events).toBeGreaterThan(EVENTS_PER_SECOND);
+});
+
+it("goes on at the replica that takes the place of the queues' node, told to or because that one died", async () => {
+  const cluster = await startRedisCluster({ args: DURABLE, replicas: 1 });
+  const [first] = cluster.masters;
+  const [replica] = cluster.replicas;
+  if (first === undefined || replica === undefined) throw new Error("the cluster has no replica");
+  const playing = await start(cluster);
+  expect((await nodeOfTheQueues(playing, cluster)).node).toBe(first);
+  const one = startLoad(playing, 1);
+  await pause(1_500);
+  const admin = cluster.admin(replica);
+  await admin.cluster("FAILOVER");
+  await expect.poll(async () => (await nodeOfTheQueues(playing, cluster)).node, { timeout: 10_000 }).toBe(replica);
+  admin.disconnect();
+  const truth = await one.stop();
+  await expectRows(playing.database, truth, WITHIN);
+  await expectMetrics(playing.sink, truth, WITHIN);
+
+  // Replication is behind by what a master that dies has not passed on: there is nothing of the sort now.
+  await replica.kill();
+  await expectReadiness(playing.fleet.processes(), false, WITHIN.timeoutMs);
+  const two = startLoad(playing, 2);
+  const all = together(truth, await two.stop());
+  await expectRows(playing.database, all, WITHIN);
+  await expectMetrics(playing.sink, all, WITHIN);
+  await expectAllDone(playing.queues, WITHIN.timeoutMs);
+  await expectReadiness(playing.fleet.processes(), true, WITHIN.timeoutMs);
+});
