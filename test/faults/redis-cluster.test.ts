@@ -1,6 +1,14 @@
 /** The whole pipeline on a Redis Cluster: its queues are on one node, its Store on all, and nodes and slots change while it runs. */
-import { createVhost, startRedisCluster, type RedisCluster, type RedisServer, type TestVhost } from "@celery-metrics-exporter/testkit";
+import {
+  createVhost,
+  grantDocumented,
+  startRedisCluster,
+  type RedisCluster,
+  type RedisServer,
+  type TestVhost,
+} from "@celery-metrics-exporter/testkit";
 import { afterEach, expect, it } from "vitest";
+import type { RoleName } from "../fleet/fleet.ts";
 import { Load, together } from "./load.ts";
 import { expectAllDone } from "./queues.ts";
 import { expectReadiness } from "./readiness.ts";
@@ -10,6 +18,7 @@ import { expectMetrics, expectRows } from "./truth.ts";
 
 const EVENTS_PER_SECOND = 2_000;
 const MAX_EVENTS = scaled(6_000, 400_000);
+const PASSWORD = "hunter2";
 const WITHIN = { timeoutMs: 60_000 };
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -23,13 +32,23 @@ afterEach(async () => {
   vhost = undefined;
 });
 
+const ROLES: readonly RoleName[] = ["receiver", "datadog-processor", "datadog-processor", "postgres-processor", "postgres-processor"];
+
+/** Every role has the rights of docs/permissions.md, and no others. */
 async function start(cluster: RedisCluster): Promise<SceneOnRedis> {
   vhost = await createVhost();
-  scene = await startSceneOn(cluster, {
-    brokerUrl: vhost.url,
-    processes: { receiver: 1, "datadog-processor": 2, "postgres-processor": 2 },
-  });
-  return scene;
+  for (const node of cluster.nodes) {
+    const admin = cluster.admin(node);
+    for (const block of [...new Set(ROLES), "dashboard, read-only", "on a cluster, besides"])
+      await grantDocumented(admin, `redis ${block}`, PASSWORD);
+    admin.disconnect();
+  }
+  const started = await startSceneOn(cluster, { brokerUrl: vhost.url, processes: {} });
+  scene = started;
+  const urlOf = (role: RoleName): string => cluster.url.replace("://", `://cme-${role}:${PASSWORD}@`);
+  await Promise.all(ROLES.map((role) => started.fleet.add(role, { REDIS_URL: urlOf(role) })));
+  await started.fleet.whenReady();
+  return started;
 }
 
 const startLoad = ({ publisher }: SceneOnRedis, seed: number): Load =>

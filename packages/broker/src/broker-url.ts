@@ -76,6 +76,7 @@ function schemeOf(part: string): Scheme {
   if (WITHOUT_EVENTS.test(name)) {
     throw new Problem(`a broker of scheme ${name} carries no events, so there is nothing to receive from it; supported: ${SUPPORTED}`);
   }
+  if (name.includes("cluster")) throw new Problem(`events from a Redis Cluster are not supported; supported: ${SUPPORTED}`);
   throw new Problem(`scheme ${name} is not supported; supported: ${SUPPORTED}`);
 }
 

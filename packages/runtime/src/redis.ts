@@ -3,7 +3,7 @@ import { Cluster, Redis } from "ioredis";
 import { redactUrl } from "./redact-url.ts";
 import { UnavailableError } from "./errors.ts";
 import type { Health } from "./health.ts";
-import { noteHiddenInfo } from "./hidden-info.ts";
+import { serverInfo } from "./server-info.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import type { Logger } from "./logger.ts";
 import { redisAddress, redisServerOf, type RedisTarget } from "./redis-address.ts";
@@ -65,11 +65,11 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<RedisC
     });
     redis.connect().catch(() => {});
   });
-  if (!(redis instanceof Cluster) && (await isOneOfSeveral(redis))) {
+  const info = await serverInfo(redis, logger);
+  if (!(redis instanceof Cluster) && info.includes("redis_mode:cluster") && (await isOneOfSeveral(redis))) {
     lastError = IS_CLUSTER;
     throw failure();
   }
-  await noteHiddenInfo(redis, logger);
   return redis;
 }
 
@@ -115,7 +115,7 @@ function isRefusal(error: Error): boolean {
   return /WRONGPASS|NOAUTH|NOPERM|cluster support disabled/.test(error.message) || tlsProblem(error, KOMBU_TLS_NAMES) !== undefined;
 }
 
-/** Whether this is a node of a cluster that does not have all slots. Where we may not ask, the first key that is elsewhere tells. */
+/** Whether this node of a cluster does not have all slots. Where we may not ask, the first key that is elsewhere tells. */
 async function isOneOfSeveral(redis: Redis): Promise<boolean> {
   const info = await redis.cluster("INFO").then(String, () => "");
   return Number(/cluster_size:(\d+)/.exec(info)?.[1] ?? 0) > 1;
