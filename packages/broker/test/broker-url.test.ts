@@ -99,6 +99,7 @@ describe("parseBrokerUrl", () => {
   it.each([
     ["", /empty/],
     ["localhost:5672", /must be a URL.*supported schemes: amqp/],
+    ["redis+cluster://u:secret@h,i", /events from a Redis Cluster are not supported; supported: amqp/],
     ["http://u:secret@h", /scheme http is not supported; supported: amqp, amqps, pyamqp, redis, rediss/],
     ["sqs://key:secret@", /scheme sqs carries no events/],
     ["SQS://key:secret@", /carries no events/],

@@ -4,6 +4,9 @@ import { BaseConfig, loadConfig, parseRedisUrl, redisAddress, redisServerOf, red
 const LOCAL = { host: "127.0.0.1", port: 6379, db: 0 };
 const VERIFIED = { verify: true, checkHostname: true };
 
+const addressOf = (url: string, sentinel?: SentinelOptions) => redisAddress(redisServerOf({ url }), "REDIS_URL", sentinel);
+const target = (env: Record<string, string>) => redisTarget(loadConfig(BaseConfig, env));
+
 describe("the URL of a Redis", () => {
   it.each([
     ["redis://", LOCAL],
@@ -54,7 +57,6 @@ describe("the URL of a Redis", () => {
   });
 
   it("encrypts the way to the master that sentinels name, and to the sentinels where told so", () => {
-    const addressOf = (url: string, sentinel?: SentinelOptions) => redisAddress(redisServerOf({ url }), "REDIS_URL", sentinel);
     const url = "sentinel://a?ssl_cert_reqs=none";
     expect(addressOf(url)).toMatchObject({ enableTLSForSentinelMode: true, tls: { rejectUnauthorized: false } });
     expect(addressOf(url)).not.toHaveProperty("sentinelTLS");
@@ -93,7 +95,6 @@ describe("the URL of a Redis Cluster", () => {
   });
 
   it("goes with a prefix that keeps a queue in one slot, and a map of addresses", () => {
-    const target = (env: Record<string, string>) => redisTarget(loadConfig(BaseConfig, env));
     const url = "redis+cluster://a";
     expect(target({ REDIS_URL: url, REDIS_CLUSTER_NAT_MAP: "10.0.0.1:6379=a:1, b:2=c:3" })).toMatchObject({
       url,

@@ -63,12 +63,12 @@ it("finds every task while a shard moves to another node and afterwards", async 
   const owner = (await redis.cluster("SLOTS")).find(([from, to]) => from <= slot && slot <= to)?.[2]?.[1];
   const target = cluster.masters.find(({ port }) => port !== owner);
   await store.apply(IDS.map((uuid) => taskStarted({ uuid })));
-  let moving = true;
-  const moved = target && cluster.moveSlot(slot, target).finally(() => (moving = false));
+  const done = new AbortController();
+  const moved = target && cluster.moveSlot(slot, target).finally(() => done.abort());
   do {
     // A script call for tasks here and there is refused until all are there.
     await store.apply(IDS.map((uuid) => taskReceived({ uuid })));
-  } while (moving);
+  } while (!done.signal.aborted);
   await moved;
   expect(await store.apply(IDS.map((uuid) => taskSucceeded({ uuid })))).toHaveLength(IDS.length);
   expect(await store.sweep()).toEqual({ expired: 0, open: IDS.length });

@@ -95,7 +95,7 @@ export class RedisCluster {
 /** Starts an empty cluster and resolves when every node takes part and all slots are served. */
 export async function startRedisCluster(options: RedisClusterOptions = {}): Promise<RedisCluster> {
   const { masters = 3, replicas = 0, password } = options;
-  const ports = await busPorts(masters + replicas);
+  const ports = await freeBusPorts(masters + replicas);
   const nodes = await Promise.all(ports.map((busPort) => startNode(options, busPort)));
   const cluster = new RedisCluster(nodes.slice(0, masters), nodes.slice(masters), password);
   try {
@@ -108,7 +108,7 @@ export async function startRedisCluster(options: RedisClusterOptions = {}): Prom
 }
 
 /** Of Redis 6 the port between nodes cannot be chosen: it is 10,000 above the clients'. */
-async function busPorts(count: number): Promise<(number | undefined)[]> {
+async function freeBusPorts(count: number): Promise<(number | undefined)[]> {
   const version = execFileSync(findRedis() ?? "redis-server", ["--version"], { encoding: "utf8" });
   const canChoose = Number(/v=(\d+)/.exec(version)?.[1]) >= 7;
   return Promise.all(Array.from({ length: count }, async () => (canChoose ? freePort() : undefined)));
@@ -174,11 +174,11 @@ async function untilEach(admins: readonly Redis[], isSo: (admin: Redis) => Promi
 }
 
 async function infoOf(admin: Redis, field: string): Promise<string | undefined> {
-  return new RegExp(`^${field}:(\\S+)`, "m").exec(String(await admin.cluster("INFO")))?.[1];
+  return new RegExp(`^${field}:(\\S+)`, "m").exec(await admin.cluster("INFO"))?.[1];
 }
 
 async function myId(admin: Redis): Promise<string> {
-  return String(await admin.cluster("MYID"));
+  return admin.cluster("MYID");
 }
 
 function replicasIn(slots: readonly (readonly unknown[])[]): number {
