@@ -48,10 +48,11 @@ it("remembers and finds excluded tasks", async () => {
 
 it("gives the receivers' lease to one of them", async () => {
   const [one, other] = [0, 1].map(() => new ReceiverLease({ redis, prefix, stream: "amqp" }));
-  expect(await one?.claim({ completeSince: performance.now() })).toMatchObject({ held: true });
-  expect(await other?.claim({ completeSince: performance.now() })).toMatchObject({ held: false });
+  const [long, longer] = [{ completeSince: performance.now() - 60_000 }, { completeSince: performance.now() - 120_000 }];
+  expect(await one?.claim(long)).toMatchObject({ held: true });
+  expect(await other?.claim(longer)).toMatchObject({ held: false });
   await one?.release();
-  expect(await other?.claim({ completeSince: performance.now() })).toMatchObject({ held: true });
+  expect(await other?.claim(longer)).toMatchObject({ held: true });
 });
 
 it("tells of the jobs of a queue, and which of them are not done", async () => {
