@@ -25,6 +25,7 @@ import type { Host } from "./host.ts";
 import { idsStage } from "./ids-stage.ts";
 import { openQueue, queueIsReady } from "./open-queue.ts";
 import { Outage } from "./outage.ts";
+import { RedisReturn } from "./redis-return.ts";
 import { QueueGauges } from "./queue-gauges.ts";
 import { eventsQueueName, processingQueueName } from "./queue-names.ts";
 import { createSchedule } from "./schedule.ts";
@@ -89,6 +90,7 @@ interface Queues {
   readonly processing: () => Queue;
   /** Of the events' queue. */
   readonly begun: BegunBatches;
+  readonly redisReturn: RedisReturn;
 }
 
 function openQueues(name: string, redis: Redis, { config, logger, lifecycle }: Context): Queues {
@@ -99,7 +101,12 @@ function openQueues(name: string, redis: Redis, { config, logger, lifecycle }: C
   };
   let processing: Queue | undefined;
   const events = open(eventsQueueName(name));
-  return { events, begun: new BegunBatches(redis, events), processing: () => (processing ??= open(processingQueueName(name))) };
+  return {
+    events,
+    processing: () => (processing ??= open(processingQueueName(name))),
+    begun: new BegunBatches(redis, events),
+    redisReturn: new RedisReturn(redis),
+  };
 }
 
 async function startExporter(definition: ExporterDefinition, queues: Queues, context: Context): Promise<Exporter> {
@@ -172,7 +179,7 @@ function createWorkers(
   const { exporter } = host;
   const workers: AnyStageWorker[] = [new StageWorker({ ...common, stage: eventsStage(host), queue: queues.events })];
   if (exporter.process !== undefined) {
-    const stage = idsStage(processing, exporter.process.bind(exporter), queues.begun);
+    const stage = idsStage(processing, exporter.process.bind(exporter), { batches: queues.begun, redisReturn: queues.redisReturn });
     workers.push(new StageWorker({ ...common, stage, queue: queues.processing() }));
   }
   return workers;

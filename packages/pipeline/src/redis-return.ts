@@ -1,0 +1,22 @@
+/** Tells whether Redis has just come back from an outage. */
+import type { Redis } from "ioredis";
+
+/**
+ * A process that had done something when Redis went away, and had not noted it, notes it when it is connected again; by then another may have
+ * been given its job. This is as long as connections take to come back (at most 3 s apart) and the note its next try.
+ */
+const SETTLING_MS = 5_000;
+
+export class RedisReturn {
+  #at = Number.NEGATIVE_INFINITY;
+
+  /** @param redis connected already: the first connection is no return. Stays open. */
+  constructor(redis: Redis) {
+    redis.on("ready", () => (this.#at = performance.now()));
+  }
+
+  /** Whether others may still have to note what they had done before. */
+  get isRecent(): boolean {
+    return performance.now() - this.#at < SETTLING_MS;
+  }
+}
