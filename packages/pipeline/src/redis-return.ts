@@ -3,7 +3,8 @@ import type { Redis } from "ioredis";
 
 /**
  * A process that had done something when Redis went away, and had not noted it, notes it when it is connected again; by then another may have
- * been given its job. This is as long as connections take to come back (at most 3 s apart) and the note its next try.
+ * been given its job. Likewise receivers that had events in hand. This is as long as connections take to come back (at most 1 s apart), the next
+ * try, and the work that has piled up before it.
  */
 const SETTLING_MS = 5_000;
 

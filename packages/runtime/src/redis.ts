@@ -80,6 +80,9 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<Redis>
   return redis;
 }
 
+/** What one process has in hand comes late by as much as it is connected later than the others: that must stay well below any grace. */
+const RECONNECT = { firstMs: 100, maxMs: 1_000 };
+
 function connectionOptions(use: RedisUse, name: string): Options {
   return {
     ...OPTIONS[use],
@@ -89,8 +92,8 @@ function connectionOptions(use: RedisUse, name: string): Options {
     connectTimeout: CONNECT_TIMEOUT_MS,
     sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
     keepAlive: 10_000,
-    retryStrategy: (attempt) => backoffMs(attempt - 1, { firstMs: 100, maxMs: 3_000 }),
-    sentinelRetryStrategy: (attempt) => backoffMs(attempt - 1, { firstMs: 100, maxMs: 3_000 }),
+    retryStrategy: (attempt) => backoffMs(attempt - 1, RECONNECT),
+    sentinelRetryStrategy: (attempt) => backoffMs(attempt - 1, RECONNECT),
     // A failed-over primary answers READONLY until the connection is made anew; before Redis 7 a script's answer only quotes that.
     reconnectOnError: (error) => (error.message.includes("READONLY") ? 2 : false),
   };
