@@ -1,4 +1,4 @@
-/** Tells whether Redis has just come back from an outage. */
+/** Tells whether Redis has just come back from an outage, or is about to. */
 import type { Redis } from "ioredis";
 
 /**
@@ -13,10 +13,11 @@ export class RedisReturn {
 
   /** @param redis connected already: the first connection is no return. Stays open. */
   constructor(redis: Redis) {
+    redis.on("close", () => (this.#at = Number.POSITIVE_INFINITY));
     redis.on("ready", () => (this.#at = performance.now()));
   }
 
-  /** Whether others may still have to note what they had done before. */
+  /** Whether others may still have to note what they had done before. True while it is away: a worker's own connection may be back sooner. */
   get isRecent(): boolean {
     return performance.now() - this.#at < SETTLING_MS;
   }
