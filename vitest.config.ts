@@ -24,6 +24,7 @@ export default defineConfig({
           include: ["apps/*/test/**/*.test.ts", "packages/*/test/**/*.test.ts"],
           testTimeout: 30_000,
           hookTimeout: 60_000,
+          benchmark: { include: ["apps/*/bench/**/*.bench.ts", "packages/*/bench/**/*.bench.ts"] },
         },
       },
       {

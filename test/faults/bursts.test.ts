@@ -1,8 +1,8 @@
 /** Bursts, as fast as the broker takes them: every event comes through, and how fast. */
 import { createVhost, startRedis } from "@celery-metrics-exporter/testkit";
 import { afterEach, describe, expect, it } from "vitest";
-import { prepareBurst, publishBurst } from "./load.ts";
-import { sumOf } from "./own-metrics.ts";
+import { prepareBurst, publishBurst } from "../load/load.ts";
+import { sumOf } from "../fleet/own-metrics.ts";
 import { scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";

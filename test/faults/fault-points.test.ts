@@ -6,8 +6,8 @@ import { TcpProxy, createVhost, type TestVhost } from "@celery-metrics-exporter/
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import type { RoleName } from "../fleet/fleet.ts";
 import type { RoleProcess } from "../fleet/role-process.ts";
-import { prepareBurst, publishBurst, together, type Truth } from "./load.ts";
-import { sumOf } from "./own-metrics.ts";
+import { prepareBurst, publishBurst, together, type Truth } from "../load/load.ts";
+import { sumOf } from "../fleet/own-metrics.ts";
 import { expectAllDone } from "./queues.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";

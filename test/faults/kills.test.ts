@@ -3,7 +3,7 @@ import { createVhost, seededRandom, type TestVhost } from "@celery-metrics-expor
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, it } from "vitest";
 import type { RoleName } from "../fleet/fleet.ts";
-import { Load, together } from "./load.ts";
+import { Load, together } from "../load/load.ts";
 import { expectAllDone, expectDone } from "./queues.ts";
 import { scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";

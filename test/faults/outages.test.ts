@@ -3,8 +3,8 @@ import { startRabbitmq, type RabbitmqServer } from "@celery-metrics-exporter/tes
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, it } from "vitest";
 import type { RoleProcess } from "../fleet/role-process.ts";
-import { Load } from "./load.ts";
-import { residentBytes, sumOf } from "./own-metrics.ts";
+import { Load } from "../load/load.ts";
+import { residentBytes, sumOf } from "../fleet/own-metrics.ts";
 import { expectReadiness, readiness } from "./readiness.ts";
 import { expectAllDone } from "./queues.ts";
 import { scaled } from "./scale.ts";

@@ -9,7 +9,7 @@ import {
 } from "@celery-metrics-exporter/testkit";
 import { afterEach, expect, it } from "vitest";
 import type { RoleName } from "../fleet/fleet.ts";
-import { Load, together } from "./load.ts";
+import { Load, together } from "../load/load.ts";
 import { expectAllDone } from "./queues.ts";
 import { expectReadiness } from "./readiness.ts";
 import { SOAK, scaled } from "./scale.ts";

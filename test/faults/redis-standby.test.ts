@@ -3,8 +3,8 @@ import { TcpProxy, seededRandom, startRedis, type RedisServer } from "@celery-me
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { RoleProcess } from "../fleet/role-process.ts";
-import { Load } from "./load.ts";
-import { sumOf } from "./own-metrics.ts";
+import { Load } from "../load/load.ts";
+import { sumOf } from "../fleet/own-metrics.ts";
 import { SOAK, scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";

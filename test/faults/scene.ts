@@ -5,7 +5,7 @@ import { Pool } from "pg";
 import { expect } from "vitest";
 import { Fleet, type FleetOptions } from "../fleet/fleet.ts";
 import type { Environment } from "../fleet/role-process.ts";
-import { connectPublisher, type Publisher } from "./publisher.ts";
+import { connectPublisher, type Publisher } from "../load/publisher.ts";
 import { Queues } from "./queues.ts";
 
 export interface SceneOptions {

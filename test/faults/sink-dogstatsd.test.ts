@@ -1,8 +1,8 @@
 /** The agent: one that is away is waited for, and one that is there gets every line, however fast the queue is drained. */
 import { createVhost, startStatsdSink, type StatsdSink, type TestVhost } from "@celery-metrics-exporter/testkit";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { Load, prepareBurst, publishBurst, type Truth } from "./load.ts";
-import { sumOf } from "./own-metrics.ts";
+import { Load, prepareBurst, publishBurst, type Truth } from "../load/load.ts";
+import { sumOf } from "../fleet/own-metrics.ts";
 import { readinessOf } from "./readiness.ts";
 import { SOAK, scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";

@@ -2,8 +2,8 @@
 import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BreakableDatabase, type Mend } from "./breakable-database.ts";
-import { Load } from "./load.ts";
-import { residentBytes, sumOf } from "./own-metrics.ts";
+import { Load } from "../load/load.ts";
+import { residentBytes, sumOf } from "../fleet/own-metrics.ts";
 import { readinessOf } from "./readiness.ts";
 import { SOAK, scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";

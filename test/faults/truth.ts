@@ -2,8 +2,8 @@
 import type { StatsdSink } from "@celery-metrics-exporter/testkit";
 import type { Pool } from "pg";
 import { expect } from "vitest";
-import type { Truth } from "./load.ts";
-import type { ExpectedTask } from "./synthetic-task.ts";
+import type { Truth } from "../load/load.ts";
+import type { ExpectedTask } from "../load/synthetic-task.ts";
 
 export interface Within {
   readonly timeoutMs: number;

@@ -40,6 +40,9 @@ export interface DatadogExporterOptions {
 /** An incomplete task is looked at this many times before it is sent as it is. */
 const LOOKS = 6;
 
+/** Between tries to mark tasks as sent: until it works, whoever takes the job over would send them again. */
+const SETTLE_RETRY = { maxMs: 500 };
+
 /** Clocks and timers are not exact: what is busy is looked at a little after its lease has ended. */
 const LEASE_MARGIN_MS = 50;
 /** What is busy is most often done in a moment, by the twin of this job. */
@@ -108,7 +111,7 @@ export class DatadogExporter implements Exporter {
         return await this.#options.store.settle(job.id, sent);
       } catch (thrown) {
         if (!(thrown instanceof UnavailableError) || signal.aborted) throw thrown;
-        await pause(backoffMs(attempt), signal);
+        await pause(backoffMs(attempt, SETTLE_RETRY), signal);
       }
     }
   }

@@ -17,7 +17,7 @@ export interface DeliveryOptions {
 }
 
 /** Well under the grace that exporters give to events which are late: batches stored after an outage must not be. */
-const MAX_WAIT_MS = 1_000;
+const MAX_WAIT_MS = 250;
 
 export class Delivery {
   readonly #options: DeliveryOptions;

@@ -54,6 +54,8 @@ export class RabbitmqSource implements EventSource {
       servers,
       open: async (server, signal) => {
         const session = await openRabbitmqSession(server, sessionOptions, signal);
+        // What was in hand when the last session was lost comes again. Until now it could still be taken, and was not late by the outage.
+        this.#buffer.clear();
         await session.setConsuming(this.#consuming);
         // A session that is over already, without the right to read for one, has not been opened.
         const failure = await Promise.race([session.ended, Promise.resolve(undefined)]);
@@ -62,11 +64,7 @@ export class RabbitmqSource implements EventSource {
         throw refusal(failure, `cannot read queue ${topology.queue}`);
       },
       describe: rabbitmqLabel,
-      onLost: () => {
-        // They come again.
-        this.#buffer.clear();
-        metrics.reconnected();
-      },
+      onLost: () => metrics.reconnected(),
       startupTimeoutMs: context.startupTimeoutMs,
       logger: context.logger,
       health: context.health.component("broker"),

@@ -13,6 +13,9 @@ const permit = (pattern: string): string =>
 const ADD_VHOST = `rabbit_vhost:add(<<"shop">>, <<"test">>), ${permit(".*")}.`;
 const CLOSE_ALL = `rabbit_networking:close_connections([P || P <- rabbit_networking:connections()], "test").`;
 
+/** RabbitMQ 3.10 loses a quorum queue that is younger than some seconds when it is killed: its consumers then wait for ever. */
+const outgrowYouth = (): Promise<void> => sleep(5_000);
+
 describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () => {
   let server: RabbitmqServer;
   let source: RabbitmqSource;
@@ -96,6 +99,22 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     recorder.messages[0]?.ack();
   });
 
+  it("hands over what it has in hand while the broker is away, and has it delivered again afterwards", async () => {
+    await start("in-hand");
+    await outgrowYouth();
+    source.pause();
+    await publish(100, "hand");
+    await vi.waitFor(async () => expect(await context.metric("broker_unacked_messages")).toBe(100), { timeout: 10_000 });
+    await server.kill();
+    await vi.waitFor(() => expect(ready()).toBe(false), { timeout: 10_000 });
+    source.resume();
+    await recorder.waitFor(100);
+    await server.restart();
+    await recorder.waitFor(200, 60_000);
+    expect(new Set(recorder.types).size).toBe(100);
+    for (const message of recorder.messages.slice(100)) message.ack();
+  });
+
   it("goes on, and connects, while an alarm keeps RabbitMQ from taking messages", async () => {
     await start("alarm");
     await publish(5, "before");
@@ -151,8 +170,7 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     const queue = how.replace(" ", "-");
     await start(queue);
     await source.stop();
-    // RabbitMQ 3.10 loses a quorum queue that is younger than some seconds when it is killed: its consumers then wait for ever.
-    await sleep(5_000);
+    await outgrowYouth();
     await publish(500, "kept");
     await start(queue);
     await recorder.waitFor(500);

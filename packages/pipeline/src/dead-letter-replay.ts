@@ -1,4 +1,5 @@
 /** Takes dead letters back to where they came from, after what was wrong with them is mended. */
+import type { Rejected } from "@celery-metrics-exporter/events";
 import type { Logger, RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import type { BatchFilter } from "./batch-filter.ts";
@@ -103,24 +104,28 @@ export class DeadLetterReplay {
   async #replay(letters: readonly StoredLetter[]): Promise<void> {
     if (letters.length === 0) return;
     const replays = letters.map(({ replay }) => replay);
-    await this.#toEveryExporter(replays);
+    const rejected = await this.#toEveryExporter(replays);
     await withRedis("replaying dead letters", async () => {
       for (const { queueName, name, data } of jobsOf(replays)) await this.#queue(queueName).add(name, data);
+    });
+    // Not before all is stored: where the queue is full its oldest letters go for these, and most likely those are the ones replayed here.
+    await this.#options.deadLetters.add(rejected.map(letterOf));
+    await withRedis("removing replayed letters", async () => {
       const queue = this.#queue(DEAD_LETTER_QUEUE);
       await Promise.all(letters.map(({ id }) => queue.remove(id)));
     });
   }
 
-  /** As the receiver does it (apps/receiver/src/delivery.ts). */
-  async #toEveryExporter(replays: readonly Replayed[]): Promise<void> {
+  /** As the receiver does it (apps/receiver/src/delivery.ts), and returns what is still rejected. */
+  async #toEveryExporter(replays: readonly Replayed[]): Promise<Rejected[]> {
     const inputs = replays.filter((replay) => replay.to === "every exporter");
-    if (inputs.length === 0) return;
-    const { filter, fanout, deadLetters } = this.#options;
+    if (inputs.length === 0) return [];
+    const { filter, fanout } = this.#options;
     const admitted = await filter.admit(inputs.flatMap(({ events }) => events));
     const { events, excluded } = admitted;
     await fanout.enqueue({ broker: BROKER, events, ...(excluded !== undefined && { excluded }) });
     await filter.settle(admitted);
-    await deadLetters.add(inputs.flatMap(({ rejected }) => rejected.map(letterOf)));
+    return inputs.flatMap(({ rejected }) => rejected);
   }
 
   #queue(name: string): Queue {

@@ -7,14 +7,23 @@ import { begunBefore, decodeIds, encodeIds } from "./ids-batch.ts";
 import { halves } from "./quarantine.ts";
 import { processingQueueName } from "./queue-names.ts";
 import { withRedis } from "./redis-errors.ts";
+import type { RedisReturn } from "./redis-return.ts";
 import type { Stage } from "./stage.ts";
+
+/** What a job may have to wait for. */
+interface WaitedFor {
+  readonly batches: BegunBatches;
+  readonly redisReturn: RedisReturn;
+}
 
 /**
  * Batches that were begun before these ids were scheduled may hold events of the same tasks. They are done long before the delay is over, but
- * for those of a process that died.
+ * for those of a process that died. And a job that is taken over after Redis was away may have been done by a process that lives, and only has
+ * to note it.
  */
-export function idsStage(host: Host, process: NonNullable<Exporter["process"]>, batches: BegunBatches): Stage<readonly string[]> {
+export function idsStage(host: Host, process: NonNullable<Exporter["process"]>, waitedFor: WaitedFor): Stage<readonly string[]> {
   const { name, deadLetters, metrics, rules } = host;
+  const { batches, redisReturn } = waitedFor;
   const bury = (ids: readonly string[], reason: string, detail: string): Promise<void> =>
     deadLetters.add(ids.map((raw) => ({ source: name, reason, detail, raw, readAs: "id to process" })));
   return {
@@ -22,7 +31,8 @@ export function idsStage(host: Host, process: NonNullable<Exporter["process"]>, 
     decode: decodeIds,
     size: (ids) => ids.length,
     split: (ids) => halves(ids).map((half) => encodeIds(half)),
-    mustWait: (payload) => withRedis("looking for batches under way", () => batches.areUnfinished(begunBefore(payload))),
+    mustWait: async (payload) =>
+      redisReturn.isRecent || withRedis("looking for batches under way", () => batches.areUnfinished(begunBefore(payload))),
     run: (ids, job) =>
       deliver(
         ids,

@@ -25,6 +25,7 @@ import type { Host } from "./host.ts";
 import { idsStage } from "./ids-stage.ts";
 import { openQueue, queueIsReady } from "./open-queue.ts";
 import { Outage } from "./outage.ts";
+import { RedisReturn } from "./redis-return.ts";
 import { QueueGauges } from "./queue-gauges.ts";
 import { eventsQueueName, processingQueueName } from "./queue-names.ts";
 import { createSchedule } from "./schedule.ts";
@@ -58,7 +59,7 @@ async function startProcessor(definition: ExporterDefinition, context: Context):
   const used = exporter.process === undefined ? [queues.events] : [queues.events, queues.processing()];
   const { host, processing, drain, isSinkOut } = createHost(definition.name, exporter, connections.producer, context);
   await Promise.all([...used.map((queue) => queueIsReady(queue)), host.deadLetters.start()]);
-  const workers = createWorkers({ host, processing }, queues, connections.worker, context);
+  const workers = createWorkers({ host, processing }, queues, connections, context);
   context.lifecycle.defer(`${definition.name} workers`, async () => {
     drain.begin(isSinkOut() ? 0 : (context.config.SHUTDOWN_TIMEOUT_SECONDS * 1_000) / 2);
     await closeWorkers(workers, drain.overdue, context.logger);
@@ -73,13 +74,18 @@ interface Connections {
   readonly worker: RedisConnection;
   /** Fails at once when Redis is away, so that a job can be given back meanwhile. */
   readonly producer: RedisConnection;
+  /** Of the producer. */
+  readonly redisReturn: RedisReturn;
 }
 
 async function connect(name: string, { config, logger, lifecycle, health }: Context): Promise<Connections> {
   const common = { ...redisTarget(config), startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000, logger, lifecycle, health };
+  const redisReturn = new RedisReturn();
+  const { onConnected, onLost } = redisReturn;
   return {
-    producer: await connectRedis({ ...common, use: "producer", name: `${name} Redis` }),
+    producer: await connectRedis({ ...common, use: "producer", name: `${name} Redis`, onConnected, onLost }),
     worker: await connectRedis({ ...common, use: "worker", name: `${name} queue` }),
+    redisReturn,
   };
 }
 
@@ -157,7 +163,7 @@ function createHost(
 function createWorkers(
   { host, processing }: HostOfStages,
   queues: Queues,
-  redis: RedisConnection,
+  { worker: redis, redisReturn }: Connections,
   { config, logger, health }: Context,
 ): AnyStageWorker[] {
   const common = {
@@ -172,7 +178,7 @@ function createWorkers(
   const { exporter } = host;
   const workers: AnyStageWorker[] = [new StageWorker({ ...common, stage: eventsStage(host), queue: queues.events })];
   if (exporter.process !== undefined) {
-    const stage = idsStage(processing, exporter.process.bind(exporter), queues.begun);
+    const stage = idsStage(processing, exporter.process.bind(exporter), { batches: queues.begun, redisReturn });
     workers.push(new StageWorker({ ...common, stage, queue: queues.processing() }));
   }
   return workers;

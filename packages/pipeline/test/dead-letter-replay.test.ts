@@ -12,6 +12,7 @@ import {
   ExcludedTasks,
   Fanout,
   FilterConfig,
+  MAX_DEAD_LETTERS,
   RECEIVER,
   decodeBatch,
   type DeadLetter,
@@ -170,6 +171,24 @@ describe("a replay of dead letters", () => {
     expect(await lettersLeft()).toEqual(numbered(3));
     await run();
     expect(await eventsIn("postgres")).toHaveLength(3);
+  });
+
+  it("keeps a letter that is not in its queue yet, when others that come back fill the dead-letter queue", async () => {
+    const id: DeadLetter = { source: "datadog", reason: "failed", detail: "", raw: "one", readAs: "id to process" };
+    await letters.add([id, decodable]);
+    await redis.producer.lpush(
+      `${prefix}:${DEAD_LETTER_QUEUE}:wait`,
+      ...Array.from({ length: MAX_DEAD_LETTERS - 2 }, (_, index) => `new-${index}`),
+    );
+    // A queue that takes nothing.
+    const meta = `${prefix}:datadog-processing:meta`;
+    await redis.producer.set(meta, "no hash");
+    await expect(run()).rejects.toBeInstanceOf(UnavailableError);
+    await redis.producer.del(meta);
+    await Promise.all(open.map((opened) => opened.close()));
+    start();
+    await run();
+    expect(await queueOf("datadog-processing").getWaitingCount()).toBe(1);
   });
 
   it("says so while Redis is away", async () => {

@@ -22,12 +22,14 @@ let queue: Queue;
 let processing: Queue;
 let deadLetters: Queue;
 
-beforeEach(() => {
+beforeEach(async () => {
   [queue, processing, deadLetters] = ["sink", "sink-processing", DEAD_LETTER_QUEUE].map((name) => {
     const opened = new Queue(name, { connection: redis.producer, prefix: PREFIX });
     opened.on("error", () => {});
     return opened;
   }) as [Queue, Queue, Queue];
+  // A queue whose first command fails never works again.
+  await Promise.all([queue, processing, deadLetters].map((opened) => opened.waitUntilReady()));
 });
 afterEach(async () => {
   await Promise.all(hosts.splice(0).map((host) => host.stop()));
@@ -65,6 +67,12 @@ async function untilEmpty(opened: Queue): Promise<void> {
 
 async function commandsProcessed(): Promise<number> {
   return Number(/total_commands_processed:(\d+)/.exec(await redis.producer.info("stats"))?.[1]);
+}
+
+/** The ids of the jobs under way in the second stage, once Redis is back. */
+async function backAndActive(): Promise<string[]> {
+  await vi.waitUntil(() => redis.producer.status === "ready", { timeout: 10_000 });
+  return redis.producer.lrange(`${PREFIX}:sink-processing:active`, 0, -1);
 }
 
 async function lettersIn(): Promise<{ name: string; data: Record<string, unknown> }[]> {
@@ -296,6 +304,33 @@ describe("the second stage", () => {
     await vi.waitUntil(() => processed.length === 2, { timeout: 10_000 });
     expect(await host.metric("jobs_stalled_total")).toBe(0);
     expect(await deadLetters.getWaitingCount()).toBe(0);
+  });
+
+  it("lets a process that lives note what it had done while Redis was away, before the job runs again", async () => {
+    const calls: number[] = [];
+    const first = new AbortController();
+    const create: Create = ({ schedule }) => ({
+      export: (events) => schedule(uuids(events) as string[], { delayMs: 0 }),
+      process: async () => {
+        calls.push(Date.now());
+        if (calls.length === 1) await new Promise((resolve) => first.signal.addEventListener("abort", resolve));
+      },
+    });
+    await start(exporterOf("sink", create));
+    await enqueue(numbered(1));
+    await vi.waitUntil(() => calls.length === 1, { timeout: 5_000 });
+    await redis.server.kill();
+    await vi.waitUntil(() => redis.producer.status !== "ready", { timeout: 5_000 });
+    await redis.server.restart();
+    const [job] = await backAndActive();
+    const returnedAt = Date.now();
+    // What an outage longer than the lock does.
+    await redis.producer.del(`${PREFIX}:sink-processing:${job}:lock`, `${PREFIX}:sink-processing:stalled-check`);
+    await redis.producer.sadd(`${PREFIX}:sink-processing:stalled`, job ?? "");
+    await vi.waitUntil(() => calls.length === 2, { timeout: 20_000 });
+    expect((calls[1] ?? 0) - returnedAt).toBeGreaterThan(3_000);
+    first.abort();
+    await untilEmpty(processing);
   });
 
   it("isolates the id at fault", async () => {

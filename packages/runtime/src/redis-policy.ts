@@ -49,8 +49,9 @@ export function serverOptions(use: RedisUse): ConnectionOptions {
   };
 }
 
+/** What one process has in hand comes late by as much as it is connected later than the others: that must stay well below any grace. */
 function reconnectDelayMs(attempt: number): number {
-  return backoffMs(attempt - 1, { firstMs: 100, maxMs: 3_000 });
+  return backoffMs(attempt - 1, { firstMs: 100, maxMs: 1_000 });
 }
 
 /** So often the nodes are asked who has which slots: a master that is asked for nothing may have been replaced. */

@@ -22,6 +22,10 @@ export interface ConnectRedisOptions extends RedisTarget {
   readonly logger: Logger;
   readonly lifecycle: Lifecycle;
   readonly health: Health;
+  /** Called at the first connection, and whenever it is there again. */
+  readonly onConnected?: () => void;
+  /** Called whenever it was lost. */
+  readonly onLost?: () => void;
 }
 
 /**
@@ -46,7 +50,10 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<RedisC
   await withTimeout(startupTimeoutMs, failure, (resolve, reject) => {
     watch({
       up: () => {
-        if (!isUp) logger.debug({ connection: name }, "Redis ready");
+        if (!isUp) {
+          logger.debug({ connection: name }, "Redis ready");
+          options.onConnected?.();
+        }
         isUp = true;
         component.up();
         resolve();
@@ -54,7 +61,10 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<RedisC
       down: (what) => {
         if (closing) return;
         component.down(`${what} (${lastError})`);
-        if (isUp) logger.warn({ connection: name, reason: lastError }, "Redis connection lost, reconnecting");
+        if (isUp) {
+          logger.warn({ connection: name, reason: lastError }, "Redis connection lost, reconnecting");
+          options.onLost?.();
+        }
         isUp = false;
       },
       failed: (error) => {

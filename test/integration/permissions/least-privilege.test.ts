@@ -6,6 +6,7 @@ import { documentedCommands } from "@celery-metrics-exporter/testkit";
 import amqp, { type Options } from "amqplib";
 import { Worker } from "bullmq";
 import { afterAll, beforeAll, expect, it } from "vitest";
+import { refusals } from "./refusals.ts";
 import { openScene, PREFIX, REDIS_USERS, ROLE_NAMES, type Scene } from "./scene.ts";
 
 /** So that excluded tasks have to be remembered, and what was stored of them before forgotten. */
@@ -82,20 +83,6 @@ async function isReady({ healthUrl }: RunningRoles): Promise<string> {
   return `${answer.status} ${await answer.text()}`;
 }
 
-/** What was refused since the last call, besides what a role asks for and does without. */
-async function refused(): Promise<string[]> {
-  const entries = (await scene.redis.call("ACL", "LOG", "128")) as (readonly [string, string][] | Record<string, unknown>)[];
-  await scene.redis.call("ACL", "LOG", "RESET");
-  return entries
-    .map((entry) => (Array.isArray(entry) ? pairs(entry as unknown as string[]) : (entry as Record<string, unknown>)))
-    .map(({ username, object, context }) => `${String(username)}: ${String(object)} (${String(context)})`)
-    .filter((text) => !/: (info|config\|get|client\|setname|client\|setinfo) /i.test(text));
-}
-
-function pairs(list: readonly string[]): Record<string, unknown> {
-  return Object.fromEntries(list.flatMap((key, index) => (index % 2 === 0 ? [[key, list[index + 1]]] : [])));
-}
-
 it("is enough for events on their way: filters, delayed jobs, takeovers, dead letters and their trimming", async () => {
   await scene.redis.lpush(`${PREFIX}:dead-letter:wait`, ...Array.from({ length: DEAD_LETTERS_KEPT }, (_, index) => `old-${index}`));
   await scene.start("receiver", SETTINGS);
@@ -117,7 +104,7 @@ it("is enough for events on their way: filters, delayed jobs, takeovers, dead le
     .toEqual(expect.arrayContaining(["body", "payload", "refused"]));
   expect(await scene.queue("dead-letter").getWaitingCount()).toBe(DEAD_LETTERS_KEPT);
   for (const roles of [datadog, postgres]) expect(await isReady(roles)).toContain("200");
-  expect(await refused()).toEqual([]);
+  expect(await refusals(scene.redis)).toEqual([]);
 });
 
 it("is enough for retention", async () => {

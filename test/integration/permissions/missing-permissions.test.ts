@@ -13,6 +13,7 @@ beforeAll(async () => {
   scene = await openScene();
   await grantDocumented(scene.redis, "redis receiver's broker", PASSWORD);
   await grantDocumented(scene.redis, "redis dashboard, read-only", PASSWORD);
+  await grantDocumented(scene.redis, "redis replay", PASSWORD);
   await scene.redis.set("other", "1");
 });
 afterAll(async () => {
@@ -56,6 +57,7 @@ describe("in Redis", () => {
     "cme-datadog-processor": ["{cme}:postgres:wait", "{cme}:excluded:receiver:x", "{other:1}:task:x"],
     "cme-postgres-processor": ["{cme}:datadog:wait", "{cme}:datadog-processing:wait", "{cme:1}:task:x"],
     "cme-dashboard": ["{cme:1}:task:x", "{cme}:excluded:receiver:x"],
+    "cme-replay": ["{cme}:postgres-processing:wait", "{cme}:excluded:datadog:x", "{cme}:excluded:postgres:x", "{cme:1}:task:x"],
     "cme-events": ["{cme}:datadog:wait", "{cme:1}:task:x"],
   };
 

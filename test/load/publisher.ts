@@ -42,6 +42,11 @@ export function toFrames(events: readonly WireEvent[]): Frame[] {
   return [...single, ...lists];
 }
 
+/** Each event alone, as brokers get them from workers that have little to do. */
+export function toSingleFrames(events: readonly WireEvent[]): Frame[] {
+  return events.map((event) => frame(event.type.replace("-", "."), event.hostname, event));
+}
+
 function inLists(events: readonly WireEvent[]): WireEvent[][] {
   const lists = Math.ceil(events.length / MULTI_EVENTS);
   return Array.from({ length: lists }, (_, index) => events.slice(index * MULTI_EVENTS, (index + 1) * MULTI_EVENTS));

@@ -1,5 +1,5 @@
 /** Reads what a role's process tells of itself at `/metrics`. */
-import type { RoleProcess } from "../fleet/role-process.ts";
+import type { RoleProcess } from "./role-process.ts";
 
 const PREFIX = "celery_metrics_exporter_";
 

@@ -1,0 +1,24 @@
+import { bench, describe } from "vitest";
+import { readCorpus } from "@celery-metrics-exporter/events/testing";
+import { summarise } from "../src/summarise.ts";
+import { collectChanges } from "../src/task-changes.ts";
+import { parseTaskEntry } from "../src/task-entry.ts";
+
+const OPTIONS = { keepWorker: false, keepException: false };
+const { events } = readCorpus("celery-5.6-amqp");
+/** What Redis holds of a task once it has all its facts. */
+const entries = [...collectChanges(events, OPTIONS).values()].map(({ facts, description }) => [
+  ...(description === undefined ? [] : ["n", "shop.charge", "q", "payments"]),
+  ...[...facts].flatMap((fact) => [fact, "0"]),
+]);
+
+describe("the Store", () => {
+  bench(`merge: ${events.length} events into ${entries.length} tasks`, () => void collectChanges(events, OPTIONS));
+  bench(`read: ${entries.length} tasks`, () => {
+    for (const entry of entries) parseTaskEntry(entry);
+  });
+  const parsed = entries.map((entry) => parseTaskEntry(entry));
+  bench(`summarise: ${parsed.length} tasks`, () => {
+    for (const entry of parsed) summarise(entry);
+  });
+});

@@ -1,0 +1,91 @@
+/** The benchmark: measures the pipeline with real servers, prints what it measured, and writes it beside the documentation. */
+import { writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { CHART_FILE, chart } from "./chart.ts";
+import { meetsGoal, type Section } from "./figure.ts";
+import { describeMachine } from "./machine.ts";
+import { RESULTS_FILE, readResults, type Results } from "./results.ts";
+import { backlog } from "./scenarios/backlog.ts";
+import { burst } from "./scenarios/burst.ts";
+import { ceilings } from "./scenarios/ceilings.ts";
+import { cpuPerEvent } from "./scenarios/cpu-per-event.ts";
+import { memory } from "./scenarios/memory.ts";
+import { naiveBaseline } from "./scenarios/naive-baseline.ts";
+import { queueTypes } from "./scenarios/queue-types.ts";
+import { scaling } from "./scenarios/scaling.ts";
+import { store } from "./scenarios/store.ts";
+import { sustained } from "./scenarios/sustained.ts";
+import type { Scenario } from "./scenario.ts";
+import { startServers } from "./servers.ts";
+import { table } from "./table.ts";
+
+const SCENARIOS: readonly Scenario[] = [
+  cpuPerEvent,
+  sustained,
+  burst,
+  backlog,
+  scaling,
+  store,
+  memory,
+  queueTypes,
+  naiveBaseline,
+  ceilings,
+];
+/** What `--quick` measures: a ratio, since times vary by machine. */
+const QUICK: readonly Scenario[] = [naiveBaseline];
+const NAMES = SCENARIOS.map(({ name }) => name).join(", ");
+const EXIT_USAGE = 64;
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    only: { type: "string" },
+    rounds: { type: "string" },
+    help: { type: "boolean", short: "h", default: false },
+  },
+});
+if (values.help) {
+  process.stdout.write(
+    `pnpm bench [--rounds <n>] [--only <name>,…]   measures and updates ${RESULTS_FILE} and ${CHART_FILE}\n` +
+      `pnpm bench --quick                            compares with the naive design only, and fails where a goal is missed\n\nNames: ${NAMES}\n`,
+  );
+  process.exit(0);
+}
+process.exitCode = await main(values.quick ? QUICK : chosen(values.only), Number(values.rounds ?? (values.quick ? 1 : 3)));
+
+async function main(scenarios: readonly Scenario[], rounds: number): Promise<number> {
+  if (scenarios.length === 0 || !Number.isInteger(rounds) || rounds < 1) {
+    process.stderr.write(`--only takes names out of ${NAMES}; --rounds a whole number from 1\n`);
+    return EXIT_USAGE;
+  }
+  const began = Date.now();
+  const progress = (text: string): void => {
+    process.stderr.write(`${String(Math.round((Date.now() - began) / 1_000)).padStart(5)} s  ${text}\n`);
+  };
+  const sections: Section[] = [];
+  const servers = await startServers();
+  try {
+    for (const scenario of scenarios) {
+      const section = await scenario.run({ servers, rounds, progress });
+      sections.push(section);
+      process.stdout.write(`\n${table(section)}\n`);
+      if (!values.quick) write({ ...readResults(), [scenario.name]: { machine: describeMachine(), ...section } });
+    }
+  } finally {
+    await servers.stop();
+  }
+  const missed = sections.flatMap(({ figures }) => figures).filter((figure) => meetsGoal(figure) === false);
+  for (const { name } of missed) process.stdout.write(`missed its goal: ${name}\n`);
+  return values.quick && missed.length > 0 ? 1 : 0;
+}
+
+function chosen(only: string | undefined): readonly Scenario[] {
+  const names = only?.split(",");
+  if (names?.some((name) => SCENARIOS.every((scenario) => scenario.name !== name)) === true) return [];
+  return SCENARIOS.filter(({ name }) => names === undefined || names.includes(name));
+}
+
+function write(results: Results): void {
+  writeFileSync(RESULTS_FILE, `${JSON.stringify(results, undefined, 2)}\n`);
+  writeFileSync(CHART_FILE, chart(results));
+}

@@ -1,0 +1,100 @@
+/** Frames made before the clock starts: making an event takes longer than publishing it, and would be measured with the servers. */
+import { randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { seededRandom } from "@celery-metrics-exporter/testkit";
+import { toFrames, toSingleFrames, type Frame, type Publisher } from "../load/publisher.ts";
+import { syntheticTask, type WireEvent } from "../load/synthetic-task.ts";
+import { PROBE } from "./agent.ts";
+import { Expected } from "./expected.ts";
+
+/** `multi`: what workers send comes in lists of up to 24 events, what clients send alone, as from a busy Celery. `single`: each event alone. */
+export type Framing = "multi" | "single";
+
+const FRAMERS = { multi: toFrames, single: toSingleFrames } as const;
+const TICK_MS = 20;
+const MICROSECONDS_PER_MS = 1_000;
+const EVENTS_PER_TASK = 4;
+const TASKS_PER_PUBLISH = 250;
+const PROBES_PER_SECOND = 10;
+
+export interface PreparedBurst {
+  readonly expected: Expected;
+  readonly frames: readonly (readonly Frame[])[];
+}
+
+/** At least this many events, as fast as the broker takes them. */
+export function prepareBurst(events: number, framing: Framing): PreparedBurst {
+  const random = seededRandom(events);
+  const expected = new Expected();
+  const frames: Frame[][] = [];
+  while (expected.events < events) {
+    const lives: WireEvent[] = [];
+    for (let task = 0; task < TASKS_PER_PUBLISH; task += 1) {
+      const life = syntheticTask(randomUUID(), Date.now() * MICROSECONDS_PER_MS, random);
+      expected.add(life.expected, life.events.length);
+      lives.push(...life.events);
+    }
+    frames.push(FRAMERS[framing](lives.sort((one, other) => one.timestamp - other.timestamp)));
+  }
+  return { expected, frames };
+}
+
+/** Resolves when the broker has it all. */
+export async function publishBurst(publisher: Publisher, frames: PreparedBurst["frames"]): Promise<void> {
+  for (const some of frames) await publisher.publish(some);
+  await publisher.settled();
+}
+
+export interface PreparedStream {
+  readonly expected: Expected;
+  /** Unix time in ms of the first event. */
+  readonly startsAt: number;
+  /** Frames of each 20 ms. */
+  readonly ticks: readonly (readonly Frame[])[];
+  /** Unix time in ms of the last event of each probe, by the task's name. */
+  readonly probes: ReadonlyMap<string, number>;
+}
+
+/** A steady stream that begins in a moment: each event bears the time at which it is due, so that a publisher that is late counts as lag. */
+export function prepareStream(eventsPerSecond: number, seconds: number, framing: Framing): PreparedStream {
+  const random = seededRandom(eventsPerSecond);
+  const expected = new Expected();
+  const probes = new Map<string, number>();
+  const tasks = (eventsPerSecond / EVENTS_PER_TASK) * seconds;
+  // What preparing takes, by far.
+  const startsAt = Date.now() + 2_000 + tasks / 10;
+  const byTick = new Map<number, WireEvent[]>();
+  for (let task = 0; task < tasks; task += 1) {
+    const due = startsAt + (task / tasks) * seconds * 1_000;
+    const life = syntheticTask(randomUUID(), due * MICROSECONDS_PER_MS, random);
+    expected.add(life.expected, life.events.length);
+    if (task % Math.ceil(tasks / seconds / PROBES_PER_SECOND) === 0) probes.set(...asProbe(life.events, probes.size));
+    for (const event of life.events) {
+      const tick = Math.floor((event.timestamp * 1_000 - startsAt) / TICK_MS);
+      const others = byTick.get(tick);
+      if (others === undefined) byTick.set(tick, [event]);
+      else others.push(event);
+    }
+  }
+  const ticks = Array.from({ length: Math.max(...byTick.keys()) + 1 }, (_, tick) => FRAMERS[framing](byTick.get(tick) ?? []));
+  return { expected, startsAt, ticks, probes };
+}
+
+/** Publishes each tick when it is over. Resolves with how late the last was, in ms, when the broker has it all. */
+export async function publishStream(publisher: Publisher, { startsAt, ticks }: PreparedStream): Promise<number> {
+  if (Date.now() > startsAt) throw new Error("preparing the stream took longer than foreseen");
+  for (const [tick, frames] of ticks.entries()) {
+    const due = startsAt + (tick + 1) * TICK_MS;
+    if (Date.now() < due) await sleep(due - Date.now());
+    await publisher.publish(frames);
+  }
+  await publisher.settled();
+  return Date.now() - (startsAt + ticks.length * TICK_MS);
+}
+
+/** Gives the task a name of its own. */
+function asProbe(events: readonly WireEvent[], number: number): [name: string, endsAt: number] {
+  const name = `${PROBE}${number}`;
+  for (const event of events) if ("name" in event) Object.assign(event, { name });
+  return [name, Math.max(...events.map(({ timestamp }) => timestamp)) * 1_000];
+}

@@ -1,0 +1,95 @@
+/** What an event costs while a large backlog waits, beside what it costs without one; and what a queued event takes in Redis. */
+import { Rounds, type Section } from "../figure.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { Expected } from "../expected.ts";
+import { prepareBurst, publishBurst } from "../prepared-load.ts";
+import { usageOf } from "../process-usage.ts";
+import type { Bench, Scenario } from "../scenario.ts";
+import { microsPerEvent, Stage, type Consumer, type ExporterName } from "../stage.ts";
+
+const BACKLOG_EVENTS = 1_000_000;
+const MEASURED_EVENTS = 100_000;
+/** Above it the receiver holds back. */
+const NO_HIGH_WATER = { QUEUE_HIGH_WATER_EVENTS: "10000000" };
+const EXPORTERS = ["datadog", "postgres"] as const;
+const POLL_MS = 100;
+
+export const backlog: Scenario = {
+  name: "backlog",
+  async run(bench: Bench): Promise<Section> {
+    const rounds = new Rounds();
+    for (let round = 1; round <= bench.rounds; round += 1) {
+      bench.progress(`backlog of ${BACKLOG_EVENTS.toLocaleString("en")} events, round ${round} of ${bench.rounds}`);
+      await measure(bench, rounds);
+    }
+    return {
+      title: `Backlog of ${BACKLOG_EVENTS.toLocaleString("en")} events`,
+      note: `The receiver and the queues' Redis for ${MEASURED_EVENTS.toLocaleString("en")} events while nobody takes any from the queues: onto empty queues, and onto the backlog. The processors while they work it off: between 100,000 and 300,000 events from its beginning, and as far from its end.`,
+      figures: rounds.figures(),
+    };
+  },
+};
+
+async function measure({ servers }: Bench, rounds: Rounds): Promise<void> {
+  const stage = await Stage.open(servers, { broker: "RabbitMQ", processes: { receiver: 1 }, env: NO_HIGH_WATER });
+  try {
+    const expected = new Expected();
+    const bytesBefore = await stage.redisBytes();
+    // Warms up too.
+    await enqueue(stage, expected);
+    const bytes = (await stage.redisBytes()) - bytesBefore;
+    rounds.add("queued event, in Redis", "bytes per exporter", bytes / expected.events / EXPORTERS.length, { atMost: 250 });
+    const empty = await enqueue(stage, expected);
+    while (expected.events < BACKLOG_EVENTS) await enqueue(stage, expected);
+    const full = await enqueue(stage, expected);
+    for (const consumer of ["receiver", "Redis"] as const) {
+      compare(rounds, `${consumer}, enqueuing`, empty.get(consumer), full.get(consumer));
+    }
+    const drains = await Promise.all(EXPORTERS.map((exporter) => drain(stage, exporter, expected.events)));
+    for (const [index, exporter] of EXPORTERS.entries())
+      compare(rounds, `${exporter}-processor`, drains[index]?.small, drains[index]?.large);
+    await stage.delivered(expected);
+  } finally {
+    await stage.close();
+  }
+}
+
+function compare(rounds: Rounds, name: string, small = Number.NaN, large = Number.NaN): void {
+  rounds.add(`${name}, little waits`, "µs CPU per event", small);
+  rounds.add(`${name}, the backlog waits`, "µs CPU per event", large);
+  rounds.add(`${name}, rise`, "ratio", large / small, { atMost: 1.1 });
+}
+
+/** Publishes some more, and waits until they are in both queues. Resolves with what each event cost. */
+async function enqueue(stage: Stage, expected: Expected): Promise<Map<Consumer, number>> {
+  const { frames, expected: more } = prepareBurst(MEASURED_EVENTS, "multi");
+  expected.addAll(more);
+  const before = stage.usage();
+  await publishBurst(stage.publisher, frames);
+  for (const exporter of EXPORTERS) while ((await stage.enqueued(exporter)) < expected.events) await sleep(POLL_MS);
+  return microsPerEvent(before, stage.usage(), more.events);
+}
+
+/** CPU time of a processor per event, in µs, while much waits and while little does. */
+interface DrainCost {
+  readonly large: number;
+  readonly small: number;
+}
+
+/** Starts a processor and watches it work the backlog off. */
+async function drain(stage: Stage, exporter: ExporterName, events: number): Promise<DrainCost> {
+  const { child } = await stage.fleet.add(`${exporter}-processor`);
+  // What it begins with warms it up.
+  const marks = [MEASURED_EVENTS, 3 * MEASURED_EVENTS, events - 3 * MEASURED_EVENTS, events - MEASURED_EVENTS];
+  const costs: number[] = [];
+  let [exported, cpuSeconds] = [0, 0];
+  for (const mark of marks) {
+    let now = await stage.exported(exporter);
+    for (; now < mark; now = await stage.exported(exporter)) await sleep(POLL_MS);
+    const used = usageOf(child.pid ?? 0).cpuSeconds;
+    costs.push(((used - cpuSeconds) / (now - exported)) * 1_000_000);
+    [exported, cpuSeconds] = [now, used];
+  }
+  const [, large = Number.NaN, , small = Number.NaN] = costs;
+  return { large, small };
+}

@@ -1,0 +1,120 @@
+/** Ours beside the naive design, in one run: one event per job, one write to Redis per event, one row per statement. */
+import { fileURLToPath } from "node:url";
+import { setTimeout as sleep } from "node:timers/promises";
+import { run, type Command } from "../../fleet/role-process.ts";
+import { Rounds, type Goal, type Section } from "../figure.ts";
+import { prepareBurst, publishBurst } from "../prepared-load.ts";
+import { usageOf } from "../process-usage.ts";
+import type { Bench, Scenario } from "../scenario.ts";
+import { microsPerEvent, Stage, type Consumer } from "../stage.ts";
+
+const NAIVE_EVENTS = 20_000;
+const OUR_EVENTS = 100_000;
+const POLL_MS = 50;
+const PROCESSES = ["receiver", "datadog", "postgres"] as const;
+const SERVERS: readonly Consumer[] = ["RabbitMQ", "Redis", "PostgreSQL"];
+const NAIVE_TABLE = `create table naive_task (task_id text primary key, name text, queue text, args text, kwargs text, result text,
+  exception text, runtime float8, status text, sent_at timestamptz, received_at timestamptz, started_at timestamptz,
+  retried_at timestamptz, finished_at timestamptz)`;
+
+/** What the pipelines use, and how fast they are. */
+interface Cost {
+  readonly nodeMicros: number;
+  readonly serverMicros: number;
+  readonly eventsPerSecond: number;
+}
+
+/** Far below what is measured, so that a noisy machine raises no alarm, and far above what a lost batching would leave. */
+const MIN_CPU_RATIO: Goal = { atLeast: 6 };
+const MIN_SPEED_RATIO: Goal = { atLeast: 4 };
+
+export const naiveBaseline: Scenario = {
+  name: "naive",
+  async run(bench: Bench): Promise<Section> {
+    const rounds = new Rounds();
+    for (let round = 1; round <= bench.rounds; round += 1) {
+      bench.progress(`beside the naive design, round ${round} of ${bench.rounds}`);
+      const naive = await measureNaive(bench);
+      const ours = await measureOurs(bench);
+      for (const [name, { nodeMicros, serverMicros, eventsPerSecond }] of Object.entries({ naive, ours })) {
+        rounds.add(`${name}: Node processes`, "µs CPU per event", nodeMicros);
+        rounds.add(`${name}: servers`, "µs CPU per event", serverMicros);
+        rounds.add(`${name}: from first to last`, "events/s", eventsPerSecond);
+      }
+      rounds.add("naive / ours: CPU of Node processes", "ratio", naive.nodeMicros / ours.nodeMicros, MIN_CPU_RATIO);
+      rounds.add("naive / ours: CPU of servers", "ratio", naive.serverMicros / ours.serverMicros);
+      rounds.add("ours / naive: events per second", "ratio", ours.eventsPerSecond / naive.eventsPerSecond, MIN_SPEED_RATIO);
+    }
+    return {
+      title: "Beside the naive design",
+      note: `One event per job, one write to Redis per event, one row per statement, 20 jobs at once: ${NAIVE_EVENTS.toLocaleString("en")} events; ours: ${OUR_EVENTS.toLocaleString("en")}, both after a warm-up, on the same servers, frames as from a busy Celery.`,
+      figures: rounds.figures(),
+    };
+  },
+};
+
+async function measureOurs({ servers }: Bench): Promise<Cost> {
+  const stage = await Stage.open(servers, { broker: "RabbitMQ" });
+  try {
+    const expected = await stage.warmUp("multi");
+    const burst = prepareBurst(OUR_EVENTS, "multi");
+    expected.addAll(burst.expected);
+    const before = stage.usage();
+    const began = Date.now();
+    await publishBurst(stage.publisher, burst.frames);
+    // The grace for late events is no work.
+    const { rowsAt } = await stage.delivered(expected);
+    const used = microsPerEvent(before, stage.usage(), burst.expected.events);
+    const nodeMicros = [...used].filter(([consumer]) => !SERVERS.includes(consumer)).reduce((sum, [, micros]) => sum + micros, 0);
+    return { nodeMicros, serverMicros: ofServers(used), eventsPerSecond: (burst.expected.events / (rowsAt - began)) * 1_000 };
+  } finally {
+    await stage.close();
+  }
+}
+
+async function measureNaive({ servers }: Bench): Promise<Cost> {
+  const stage = await Stage.open(servers, { broker: "RabbitMQ", processes: {} });
+  const processes: Command[] = [];
+  try {
+    await stage.database.query(NAIVE_TABLE);
+    for (const name of PROCESSES) {
+      const main = fileURLToPath(new URL(`../naive/${name}.ts`, import.meta.url));
+      processes.push(run(process.execPath, ["--import", "tsx", main], stage.env));
+    }
+    await Promise.all(processes.map((each) => each.printed(/ready/)));
+    const warmUp = prepareBurst(NAIVE_EVENTS / 2, "multi");
+    await publishBurst(stage.publisher, warmUp.frames);
+    await untilDone(stage, warmUp.expected.tasks);
+    const { frames, expected } = prepareBurst(NAIVE_EVENTS, "multi");
+    const before = stage.usage();
+    const nodeBefore = nodeSeconds(processes);
+    const began = Date.now();
+    await publishBurst(stage.publisher, frames);
+    await untilDone(stage, warmUp.expected.tasks + expected.tasks);
+    const seconds = (Date.now() - began) / 1_000;
+    const nodeMicros = ((nodeSeconds(processes) - nodeBefore) / expected.events) * 1_000_000;
+    const used = microsPerEvent(before, stage.usage(), expected.events);
+    return { nodeMicros, serverMicros: ofServers(used), eventsPerSecond: expected.events / seconds };
+  } finally {
+    for (const { child } of processes) child.kill();
+    await Promise.all(processes.map(({ exited }) => exited));
+    await stage.close();
+  }
+}
+
+async function untilDone(stage: Stage, tasks: number): Promise<void> {
+  for (;;) {
+    await sleep(POLL_MS);
+    if (stage.agent.tasks < tasks) continue;
+    const { rows } = await stage.database.query<{ done: string }>("select count(*) as done from naive_task where finished_at is not null");
+    if (Number(rows[0]?.done) >= tasks) return;
+  }
+}
+
+function nodeSeconds(processes: readonly Command[]): number {
+  return processes.reduce((sum, { child }) => sum + usageOf(child.pid ?? 0).cpuSeconds, 0);
+}
+
+function ofServers(used: ReadonlyMap<Consumer, number>): number {
+  return SERVERS.reduce((sum, server) => sum + (used.get(server) ?? 0), 0);
+}

@@ -1,0 +1,40 @@
+/** What a task takes in the Store: in flight, and after it was sent. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { Rounds, type Section } from "../figure.ts";
+import { prepareBurst, publishBurst } from "../prepared-load.ts";
+import type { Bench, Scenario } from "../scenario.ts";
+import { Stage } from "../stage.ts";
+
+const EVENTS = 100_000;
+/** Tasks that have ended stay in flight while they wait for this. */
+const LONG_GRACE = { EXPORTERS: "datadog", DATADOG_GRACE_MS: "25000" };
+const POLL_MS = 100;
+
+export const store: Scenario = {
+  name: "store",
+  async run(bench: Bench): Promise<Section> {
+    const rounds = new Rounds();
+    for (let round = 1; round <= bench.rounds; round += 1) {
+      bench.progress(`bytes of a task in the Store, round ${round} of ${bench.rounds}`);
+      const processes = { receiver: 1, "datadog-processor": 1 };
+      const stage = await Stage.open(bench.servers, { broker: "RabbitMQ", processes, env: LONG_GRACE });
+      try {
+        const { frames, expected } = prepareBurst(EVENTS, "multi");
+        const before = await stage.redisBytes();
+        await publishBurst(stage.publisher, frames);
+        while ((await stage.exported("datadog")) < expected.events) await sleep(POLL_MS);
+        rounds.add("task in flight, ended and not sent", "bytes", ((await stage.redisBytes()) - before) / expected.tasks, { atMost: 400 });
+        while (stage.agent.tasks < expected.tasks) await sleep(POLL_MS);
+        await sleep(1_000);
+        rounds.add("task that was sent", "bytes", ((await stage.redisBytes()) - before) / expected.tasks);
+      } finally {
+        await stage.close();
+      }
+    }
+    return {
+      title: "Redis bytes per task",
+      note: `By used_memory, for ${(EVENTS / 4).toLocaleString("en")} tasks of about four events, ids waiting for the second stage included. A task that was sent is kept for an hour (DATADOG_SENT_EXPIRY_SECONDS), so that repeated events count once.`,
+      figures: rounds.figures(),
+    };
+  },
+};

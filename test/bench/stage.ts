@@ -1,0 +1,241 @@
+/** What one measurement plays on: empty queues and tables, processes of every role, a publisher, an agent; and what each has used of the machine. */
+import { setTimeout as sleep } from "node:timers/promises";
+import { migrate } from "@celery-metrics-exporter/db";
+import { eventsQueueName } from "@celery-metrics-exporter/pipeline";
+import { Redis } from "ioredis";
+import { Client } from "pg";
+import { Fleet, type RoleName } from "../fleet/fleet.ts";
+import { sumOf } from "../fleet/own-metrics.ts";
+import type { Environment } from "../fleet/role-process.ts";
+import { connectPublisher, type Publisher } from "../load/publisher.ts";
+import { Agent } from "./agent.ts";
+import type { Expected, Status } from "./expected.ts";
+import { usageOf, type Usage } from "./process-usage.ts";
+import { prepareBurst, publishBurst, type Framing } from "./prepared-load.ts";
+import type { Servers } from "./servers.ts";
+
+export type ExporterName = "datadog" | "postgres";
+export type BrokerName = "RabbitMQ" | "Redis";
+
+export interface StageOptions {
+  readonly broker: BrokerName;
+  /** Default: one of each role. */
+  readonly processes?: Readonly<Partial<Record<RoleName, number>>>;
+  readonly env?: Environment;
+}
+
+/** Roles and servers. Two Redis servers are told apart: `Redis` is that of the queues. */
+export type Consumer = RoleName | "RabbitMQ" | "Redis" | "broker Redis" | "PostgreSQL";
+
+export type UsageByConsumer = ReadonlyMap<Consumer, Usage>;
+
+/** Before anything is measured. */
+export const WARM_UP_EVENTS = 40_000;
+/** Nothing that is measured takes so long. */
+const DELIVERY_TIMEOUT_MS = 600_000;
+/** The broker that is not used does its housekeeping. */
+const IDLE_MICROS = 0.5;
+const ONE_OF_EACH = { receiver: 1, "datadog-processor": 1, "postgres-processor": 1 } as const;
+const ROLES = Object.keys(ONE_OF_EACH) as RoleName[];
+const POLL_MS = 100;
+const METRICS: Readonly<Record<Status, string>> = {
+  SUCCESS: "celery.task.success_count",
+  FAILURE: "celery.task.fail_count",
+  REVOKED: "celery.task.revoked_count",
+  REJECTED: "celery.task.rejected_count",
+};
+
+/** When it was all there, Unix time in ms. */
+export interface Delivered {
+  readonly rowsAt: number;
+  readonly metricsAt: number;
+}
+
+export class Stage {
+  readonly fleet: Fleet;
+  readonly publisher: Publisher;
+  readonly redis: Redis;
+  readonly database: Client;
+  readonly agent: Agent;
+  /** Of its processes. */
+  readonly env: Environment;
+  readonly #servers: Servers;
+  readonly #drop: () => Promise<void>;
+
+  private constructor(
+    parts: Pick<Stage, "fleet" | "publisher" | "redis" | "database" | "agent" | "env">,
+    servers: Servers,
+    drop: () => Promise<void>,
+  ) {
+    this.fleet = parts.fleet;
+    this.publisher = parts.publisher;
+    this.redis = parts.redis;
+    this.database = parts.database;
+    this.agent = parts.agent;
+    this.env = parts.env;
+    this.#servers = servers;
+    this.#drop = drop;
+  }
+
+  /** Resolves when every process is ready and the broker hands it what is published. */
+  static async open(servers: Servers, { broker, processes = ONE_OF_EACH, env = {} }: StageOptions): Promise<Stage> {
+    const name = `bench_${Date.now()}`;
+    const brokerUrl = broker === "RabbitMQ" ? `${servers.rabbitmq.url}/${name}` : `${servers.brokerRedis.url}/0`;
+    const databaseUrl = Object.assign(new URL(servers.postgres.url), { pathname: `/${name}` }).href;
+    const redis = new Redis(servers.redis.url);
+    await redis.flushall();
+    if (broker === "RabbitMQ") await createVhost(servers, name);
+    await administer(servers, `CREATE DATABASE ${name}`);
+    await migrate(databaseUrl);
+    const agent = await Agent.start();
+    const roleEnv = {
+      CELERY_BROKER_URL: brokerUrl,
+      REDIS_URL: servers.redis.url,
+      DATABASE_URL: databaseUrl,
+      DD_AGENT_HOST: "127.0.0.1",
+      DD_DOGSTATSD_PORT: String(agent.port),
+      LOG_LEVEL: "info",
+      ...env,
+    };
+    const fleet = await Fleet.start({ env: roleEnv, processes });
+    const publisher = await connectPublisher(brokerUrl);
+    const database = new Client({ connectionString: databaseUrl });
+    await database.connect();
+    return new Stage({ fleet, publisher, redis, database, agent, env: roleEnv }, servers, async () => {
+      await administer(servers, `DROP DATABASE ${name} WITH (FORCE)`);
+      if (broker === "RabbitMQ") await servers.rabbitmq.ctl("delete_vhost", name);
+    });
+  }
+
+  /** Since each process began; of roles the sum of their processes. */
+  usage(): UsageByConsumer {
+    const { rabbitmq, brokerRedis, redis, postgres } = this.#servers;
+    const usage = new Map<Consumer, Usage>();
+    for (const role of ROLES) usage.set(role, sum(this.fleet.processes(role).map(({ child }) => usageOf(child.pid ?? 0))));
+    usage.set("RabbitMQ", usageOf(rabbitmq.pid));
+    usage.set("broker Redis", usageOf(brokerRedis.pid));
+    usage.set("Redis", usageOf(redis.pid));
+    usage.set("PostgreSQL", usageOf(postgres.pid));
+    return usage;
+  }
+
+  /**
+   * Resolves when every task has its final row and every metric has been sent; call it when all is published.
+   *
+   * @throws {Error} when that takes longer than `timeoutMs`, or when there is more than there should be: nothing is measured that is wrong.
+   */
+  async delivered(expected: Expected, timeoutMs = DELIVERY_TIMEOUT_MS): Promise<Delivered> {
+    const deadline = Date.now() + timeoutMs;
+    let rowsAt: number | undefined;
+    let metricsAt: number | undefined;
+    for (; rowsAt === undefined || metricsAt === undefined; await sleep(POLL_MS)) {
+      if (Date.now() > deadline) throw new Error(`lost: ${await this.#shortfall(expected)}`);
+      if (this.agent.tasks >= expected.tasks && this.agent.samples >= expected.samples) metricsAt ??= Date.now();
+      // Counting the rows of a large table costs as much as a batch does.
+      if (rowsAt === undefined && (await this.#waiting("postgres")) === 0) {
+        const emptyAt = Date.now();
+        if ((await this.finalRows()) >= expected.tasks) rowsAt = emptyAt;
+      }
+    }
+    await this.#check(expected);
+    return { rowsAt, metricsAt };
+  }
+
+  /**
+   * Publishes, and waits for the outcome: a process that has just started compiles what it runs, and its first events cost several times the
+   * later ones. What is measured after it expects these too.
+   */
+  async warmUp(framing: Framing): Promise<Expected> {
+    const { frames, expected } = prepareBurst(WARM_UP_EVENTS, framing);
+    await publishBurst(this.publisher, frames);
+    await this.delivered(expected);
+    return expected;
+  }
+
+  async finalRows(): Promise<number> {
+    const { rows } = await this.database.query<{ done: string }>("select count(*) as done from celery_task where finished_at is not null");
+    return Number(rows[0]?.done);
+  }
+
+  /** Bytes of the queues' Redis: `used_memory`. */
+  async redisBytes(): Promise<number> {
+    return Number(/^used_memory:(\d+)/m.exec(await this.redis.info("memory"))?.[1]);
+  }
+
+  /** Events that the receivers have put on an exporter's queue. */
+  enqueued(exporter: ExporterName): Promise<number> {
+    return sumOf(this.fleet.processes("receiver"), "events_enqueued_total", { exporter });
+  }
+
+  /** Events that the processors have taken from it. */
+  exported(exporter: ExporterName): Promise<number> {
+    return sumOf(this.fleet.processes(`${exporter}-processor`), "events_exported_total", { exporter });
+  }
+
+  /** @throws {Error} when a process does not end with 0. */
+  async close(): Promise<void> {
+    await this.publisher.close();
+    const codes = await this.fleet.stop();
+    this.agent.close();
+    await this.database.end();
+    await this.redis.quit();
+    await this.#drop();
+    if (codes.some((code) => code !== 0)) throw new Error(`processes ended with ${codes.join()}`);
+  }
+
+  async #waiting(exporter: string): Promise<number> {
+    const key = `{cme}:${eventsQueueName(exporter)}`;
+    return (await this.redis.llen(`${key}:wait`)) + (await this.redis.llen(`${key}:active`));
+  }
+
+  /** By status, not only in all: a task that is told wrongly is as good as lost. */
+  async #check({ tasks, samples, byStatus }: Expected): Promise<void> {
+    const { rows } = await this.database.query<{ status: Status; tasks: string }>(
+      "select status, count(*) as tasks from celery_task group by status",
+    );
+    const stored = new Map(rows.map((row) => [row.status, Number(row.tasks)]));
+    for (const [status, wanted] of byStatus) {
+      const found = { rows: stored.get(status) ?? 0, metrics: this.agent.counts.get(METRICS[status]) ?? 0 };
+      if (found.rows !== wanted || found.metrics !== wanted) {
+        throw new Error(`${status}: ${found.rows} rows and metrics of ${found.metrics} tasks instead of ${wanted}`);
+      }
+    }
+    if (this.agent.tasks !== tasks || this.agent.samples !== samples) {
+      throw new Error(`metrics: ${this.agent.tasks} tasks, ${this.agent.samples} samples instead of ${tasks} and ${samples}`);
+    }
+  }
+
+  async #shortfall({ tasks, samples }: Expected): Promise<string> {
+    const rows = await this.finalRows();
+    return `${rows} of ${tasks} rows, metrics of ${this.agent.tasks} of ${tasks} tasks, ${this.agent.samples} of ${samples} samples`;
+  }
+}
+
+/** CPU time used between two moments, in µs for each of so many events; servers that had nothing to do left out. */
+export function microsPerEvent(before: UsageByConsumer, after: UsageByConsumer, events: number): Map<Consumer, number> {
+  const used = new Map<Consumer, number>();
+  for (const [consumer, { cpuSeconds }] of after) {
+    const micros = ((cpuSeconds - (before.get(consumer)?.cpuSeconds ?? 0)) / events) * 1_000_000;
+    if (micros >= IDLE_MICROS) used.set(consumer, micros);
+  }
+  return used;
+}
+
+function sum(usages: readonly Usage[]): Usage {
+  return {
+    cpuSeconds: usages.reduce((total, { cpuSeconds }) => total + cpuSeconds, 0),
+    residentBytes: usages.reduce((total, { residentBytes }) => total + residentBytes, 0),
+  };
+}
+
+async function createVhost({ rabbitmq }: Servers, name: string): Promise<void> {
+  await rabbitmq.ctl("add_vhost", name);
+  await rabbitmq.ctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*");
+}
+
+async function administer({ postgres }: Servers, statement: string): Promise<void> {
+  const client = new Client({ connectionString: postgres.url });
+  await client.connect();
+  await client.query(statement);
+  await client.end();
+}
