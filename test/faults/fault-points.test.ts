@@ -32,7 +32,7 @@ beforeAll(async () => {
     brokerUrl: vhost.url,
     processes: {},
     // All that is published at once is one batch: what a killed receiver had not stored would come after the grace for late events.
-    env: { FILTER_TASK_NAMES_EXCLUDE: EXCLUDED_NAME, BATCH_MAX_MS: "1000" },
+    env: { FILTER_TASK_NAMES_EXCLUDE: EXCLUDED_NAME, BATCH_MAX_MS: "2000", BATCH_MAX_EVENTS: "10000", BATCH_MAX_BYTES: "10000000" },
   });
   for (const role of ["receiver", "postgres-processor"] as const) await allow(role, ALL_KEYS);
   await Promise.all([start("receiver"), start("postgres-processor"), start("datadog-processor")]);

@@ -1,9 +1,8 @@
 /** A running dashboard over a private Redis. */
-import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { freePort, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { createLogger, startRoles, type Environment, type RunningRoles } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import { Redis } from "ioredis";
-import { createServer } from "node:net";
 import { dashboard } from "../src/dashboard.ts";
 
 export interface Harness {
@@ -60,13 +59,4 @@ export async function startDashboard(settings: Environment = {}): Promise<Harnes
 export async function stopRedis(): Promise<void> {
   await server?.stop();
   server = undefined;
-}
-
-async function freePort(): Promise<number> {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
-  const address = probe.address();
-  await new Promise((resolve) => probe.close(resolve));
-  if (address === null || typeof address === "string") throw new Error("no port");
-  return address.port;
 }

@@ -1,7 +1,5 @@
 import { Health, Metrics, UnavailableError } from "@celery-metrics-exporter/runtime";
-import { startStatsdSink } from "@celery-metrics-exporter/testkit";
-import { createSocket } from "node:dgram";
-import { once } from "node:events";
+import { freePort, startStatsdSink } from "@celery-metrics-exporter/testkit";
 import { describe, expect, it } from "vitest";
 import type { Series } from "../src/series.ts";
 import { StatsdClient } from "../src/statsd-client.ts";
@@ -18,16 +16,6 @@ function clientFor(port: number, host = "127.0.0.1", metrics = new Metrics()): S
 
 function count(name: string): Series[] {
   return [{ name, type: "c", tags: "queue:q", values: [1] }];
-}
-
-async function freePort(): Promise<number> {
-  const socket = createSocket("udp4");
-  socket.bind(0, "127.0.0.1");
-  await once(socket, "listening");
-  const { port } = socket.address();
-  socket.close();
-  await once(socket, "close");
-  return port;
 }
 
 async function counterValue(metrics: Metrics, name: string): Promise<number | undefined> {
