@@ -2,6 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { CHART_FILE, chart } from "./chart.ts";
+import { updateDocument } from "./documentation.ts";
 import { meetsGoal, type Section } from "./figure.ts";
 import { describeMachine } from "./machine.ts";
 import { RESULTS_FILE, readResults, type Results } from "./results.ts";
@@ -12,6 +13,7 @@ import { cpuPerEvent } from "./scenarios/cpu-per-event.ts";
 import { memory } from "./scenarios/memory.ts";
 import { naiveBaseline } from "./scenarios/naive-baseline.ts";
 import { queueTypes } from "./scenarios/queue-types.ts";
+import { rates } from "./scenarios/rates.ts";
 import { scaling } from "./scenarios/scaling.ts";
 import { store } from "./scenarios/store.ts";
 import { sustained } from "./scenarios/sustained.ts";
@@ -25,6 +27,7 @@ const SCENARIOS: readonly Scenario[] = [
   burst,
   backlog,
   scaling,
+  rates,
   store,
   memory,
   queueTypes,
@@ -88,4 +91,5 @@ function chosen(only: string | undefined): readonly Scenario[] {
 function write(results: Results): void {
   writeFileSync(RESULTS_FILE, `${JSON.stringify(results, undefined, 2)}\n`);
   writeFileSync(CHART_FILE, chart(results));
+  updateDocument(results);
 }

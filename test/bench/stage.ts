@@ -162,6 +162,11 @@ export class Stage {
     return Number(/^used_memory:(\d+)/m.exec(await this.redis.info("memory"))?.[1]);
   }
 
+  /** Stops the processes of a role where they are, or of all, or lets them go on. */
+  signal(signal: "SIGSTOP" | "SIGCONT", role?: RoleName): void {
+    for (const { child } of this.fleet.processes(role)) child.kill(signal);
+  }
+
   /** Events that the receivers have put on an exporter's queue. */
   enqueued(exporter: ExporterName): Promise<number> {
     return sumOf(this.fleet.processes("receiver"), "events_enqueued_total", { exporter });

@@ -6,7 +6,7 @@ export function table({ title, note, figures }: Section): string {
   const header = ["", "unit", "median", "rounds", "goal"];
   const widths = header.map((cell, column) => Math.max(cell.length, ...rows.map((cells) => cells[column]?.length ?? 0)));
   const line = (cells: readonly string[]): string => `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(" | ")} |`;
-  return [`### ${title}`, "", note, "", line(header), line(widths.map((width) => "-".repeat(width))), ...rows.map(line), ""].join("\n");
+  return [`**${title}.** ${note}`, "", line(header), line(widths.map((width) => "-".repeat(width))), ...rows.map(line), ""].join("\n");
 }
 
 function row(figure: Figure): string[] {

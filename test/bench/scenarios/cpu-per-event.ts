@@ -1,10 +1,13 @@
-/** What an event costs each process and each server, in CPU time. */
+/** What an event costs each process and each server, in CPU time: one role after the other works, while the others are stopped. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { RoleName } from "../../fleet/fleet.ts";
 import { Rounds, type Goal, type Section } from "../figure.ts";
 import { prepareBurst, publishBurst, type Framing } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { microsPerEvent, Stage, WARM_UP_EVENTS, type BrokerName, type Consumer } from "../stage.ts";
 
 const EVENTS = 100_000;
+const POLL_MS = 20;
 
 const CASES: readonly { readonly broker: BrokerName; readonly framing: Framing; readonly receiver: Goal }[] = [
   { broker: "RabbitMQ", framing: "multi", receiver: { atMost: 12 } },
@@ -13,41 +16,68 @@ const CASES: readonly { readonly broker: BrokerName; readonly framing: Framing; 
   { broker: "Redis", framing: "single", receiver: { atMost: 18 } },
 ];
 
+/** Who works in which part, beside the servers. */
+const SERVERS_OF: Readonly<Record<RoleName, readonly Consumer[]>> = {
+  receiver: ["RabbitMQ", "broker Redis", "Redis"],
+  "datadog-processor": ["Redis"],
+  "postgres-processor": ["Redis", "PostgreSQL"],
+};
+
 export const cpuPerEvent: Scenario = {
   name: "cpu",
   async run(bench: Bench): Promise<Section> {
     const rounds = new Rounds();
     for (const { broker, framing, receiver } of CASES) {
-      const goals: Partial<Record<Consumer, Goal>> = {
+      const goals: Readonly<Record<RoleName, Goal>> = {
         receiver,
         "datadog-processor": { atMost: 15 },
         "postgres-processor": { atMost: 12 },
       };
       for (let round = 1; round <= bench.rounds; round += 1) {
         bench.progress(`CPU per event, ${broker}, ${framing} frames, round ${round} of ${bench.rounds}`);
-        for (const [consumer, micros] of await measure(bench, broker, framing)) {
-          rounds.add(`${consumer} (${broker}, ${framing})`, "µs CPU per event", micros, goals[consumer]);
+        for (const [role, used] of await measure(bench, broker, framing)) {
+          rounds.add(`${role} (${broker}, ${framing})`, "µs CPU per event", used.get(role) ?? Number.NaN, goals[role]);
+          for (const server of SERVERS_OF[role]) {
+            const micros = used.get(server);
+            if (micros !== undefined) rounds.add(`— ${server}, for the ${role} (${broker}, ${framing})`, "µs CPU per event", micros);
+          }
         }
       }
     }
     return {
       title: "CPU per event",
-      note: `User and system time for ${EVENTS.toLocaleString("en")} events as fast as the broker takes them, two exporters, one process of each role, after ${WARM_UP_EVENTS.toLocaleString("en")} events to warm up. multi: workers' events in lists of up to 24, clients' alone; single: each alone.`,
+      note: `User and system time for ${EVENTS.toLocaleString("en")} events with two exporters, one process of each role, after ${WARM_UP_EVENTS.toLocaleString("en")} events to warm up. One role works at a time, so that nobody's time is that of waiting for a shared core; what its servers use meanwhile stands below it, RabbitMQ without the publishing. (Redis pub/sub keeps nothing: there the receiver works while events are published.) multi: workers' events in lists of up to 24, clients' alone; single: each alone.`,
       figures: rounds.figures(),
     };
   },
 };
 
-async function measure({ servers }: Bench, broker: BrokerName, framing: Framing): Promise<Map<Consumer, number>> {
+async function measure({ servers }: Bench, broker: BrokerName, framing: Framing): Promise<Map<RoleName, Map<Consumer, number>>> {
   const stage = await Stage.open(servers, { broker });
   try {
     const expected = await stage.warmUp(framing);
     const burst = prepareBurst(EVENTS, framing);
     expected.addAll(burst.expected);
-    const before = stage.usage();
+    const used = new Map<RoleName, Map<Consumer, number>>();
+    const alone = async (role: RoleName, done: () => Promise<boolean>, before = stage.usage()): Promise<void> => {
+      stage.signal("SIGCONT", role);
+      while (!(await done())) await sleep(POLL_MS);
+      used.set(role, microsPerEvent(before, stage.usage(), burst.expected.events));
+      stage.signal("SIGSTOP", role);
+    };
+    const ended = stage.agent.tasks + burst.expected.tasks;
+    stage.signal("SIGSTOP");
+    // Redis keeps nothing for a subscriber that does not read.
+    if (broker === "Redis") stage.signal("SIGCONT", "receiver");
+    const beforePublishing = stage.usage();
     await publishBurst(stage.publisher, burst.frames);
+    const before = broker === "Redis" ? beforePublishing : stage.usage();
+    await alone("receiver", async () => (await stage.enqueued("postgres")) >= expected.events, before);
+    await alone("datadog-processor", () => Promise.resolve(stage.agent.tasks >= ended));
+    await alone("postgres-processor", async () => (await stage.finalRows()) >= expected.tasks);
+    stage.signal("SIGCONT");
     await stage.delivered(expected);
-    return microsPerEvent(before, stage.usage(), burst.expected.events);
+    return used;
   } finally {
     await stage.close();
   }

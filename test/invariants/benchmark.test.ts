@@ -1,0 +1,15 @@
+import { describe, expect, it } from "vitest";
+import { withTables } from "../bench/documentation.ts";
+import { readResults } from "../bench/results.ts";
+import { readText } from "./workspace.ts";
+
+describe("what the documents say of the benchmark", () => {
+  const results = readResults();
+
+  it("is what it measured last: the tables of docs/performance.md", () => {
+    const document = readText("docs/performance.md");
+    expect(withTables(document, results)).toBe(document);
+    const shown = [...document.matchAll(/<!-- bench (\w+) -->/g)].map(([, name]) => name);
+    expect(shown).toEqual(expect.arrayContaining(Object.keys(results)));
+  });
+});
