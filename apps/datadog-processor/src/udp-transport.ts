@@ -5,7 +5,7 @@
 import { createSocket, type Socket } from "node:dgram";
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate, setTimeout as sleep } from "node:timers/promises";
 import type { DatagramTransport } from "./datagram-transport.ts";
 
 export interface UdpTransportOptions {
@@ -16,8 +16,8 @@ export interface UdpTransportOptions {
 /** Ethernet's 1,500 bytes without the headers of IPv6 and UDP and some room for tunnels: Datadog's own advice. */
 const MAX_PACKET_BYTES = 1_432;
 
-/** A refusal is heard one turn of the event loop after the packet, on loopback. */
-const REFUSAL_MS = 2;
+/** On loopback a refusal is there at once; on a busy machine the kernel may take a few milliseconds to pass it on. */
+const REFUSAL_MS = 10;
 
 /** A name is looked up again this often: an agent may move. */
 const ADDRESS_MAX_AGE_MS = 60_000;
@@ -43,6 +43,8 @@ export class UdpTransport implements DatagramTransport {
 
   async confirm(): Promise<void> {
     await sleep(REFUSAL_MS);
+    // Timers come before sockets: a process that got no CPU meanwhile has not looked at its socket yet.
+    await setImmediate();
     if (this.#refusal !== undefined) throw this.#refusal;
   }
 
