@@ -20,9 +20,6 @@ export interface RabbitmqSessionOptions {
   readonly logger: Logger;
 }
 
-/** So many acknowledgements are with the queue before it hears of the channel's end: the channel keeps none back (rabbitmq-settling.ts). */
-const SAFE_UNDER_WAY = 24;
-
 /** Without a consumer nobody waits for room in the prefetch: fewer acknowledgements do. */
 const IDLE_ACK_MS = 50;
 
@@ -150,7 +147,7 @@ export class RabbitmqSession implements Session {
   /** Whether every acknowledgement was taken in. */
   async #closeChannel(): Promise<boolean> {
     try {
-      if (this.#underWay > SAFE_UNDER_WAY) await acknowledgementsApplied(this.#channel, this.#options.topology.queue);
+      if (this.#underWay > 0) await acknowledgementsApplied(this.#channel, this.#options.topology.queue);
       await this.#channel.close();
       return true;
     } catch {
