@@ -5,7 +5,7 @@ import type { Machine } from "./machine.ts";
 import type { Results } from "./results.ts";
 import { table } from "./table.ts";
 
-export const PERFORMANCE_DOCUMENT = fileURLToPath(new URL("../../docs/performance.md", import.meta.url));
+const PERFORMANCE_DOCUMENT = fileURLToPath(new URL("../../docs/performance.md", import.meta.url));
 
 /** `<!-- bench cpu -->` to `<!-- /bench -->` holds the table of the scenario of that name. */
 const BLOCK = /(<!-- bench (\w+) -->\n).*?(<!-- \/bench -->)/gs;

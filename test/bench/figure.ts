@@ -39,7 +39,7 @@ export function describeGoal(goal: Goal): string {
 
 /** Three digits that count, whole thousands with separators. */
 export function formatNumber(value: number): string {
-  return value.toLocaleString("en", { maximumSignificantDigits: value >= 1_000 ? Math.ceil(Math.log10(value)) : 3 });
+  return value.toLocaleString("en", value >= 1_000 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 3 });
 }
 
 /** Collects the rounds of figures that are measured together. */

@@ -51,6 +51,13 @@ export interface Delivered {
   readonly metricsAt: number;
 }
 
+export interface BurstCost {
+  /** µs of CPU for each event. */
+  readonly used: ReadonlyMap<Consumer, number>;
+  /** From the first published to the last committed. */
+  readonly eventsPerSecond: number;
+}
+
 export class Stage {
   readonly fleet: Fleet;
   readonly publisher: Publisher;
@@ -150,6 +157,20 @@ export class Stage {
     await publishBurst(this.publisher, frames);
     await this.delivered(expected);
     return expected;
+  }
+
+  /** Warms up, publishes so many events as fast as the broker takes them, and tells what they cost and how fast they became rows. */
+  async measureBurst(events: number, framing: Framing): Promise<BurstCost> {
+    const expected = await this.warmUp(framing);
+    const burst = prepareBurst(events, framing);
+    expected.addAll(burst.expected);
+    const before = this.usage();
+    const began = Date.now();
+    await publishBurst(this.publisher, burst.frames);
+    // The grace for late events is no work: it is over when the metrics are sent.
+    const { rowsAt } = await this.delivered(expected);
+    const used = microsPerEvent(before, this.usage(), burst.expected.events);
+    return { used, eventsPerSecond: (burst.expected.events / (rowsAt - began)) * 1_000 };
   }
 
   async finalRows(): Promise<number> {

@@ -56,17 +56,9 @@ export const naiveBaseline: Scenario = {
 async function measureOurs({ servers }: Bench): Promise<Cost> {
   const stage = await Stage.open(servers, { broker: "RabbitMQ" });
   try {
-    const expected = await stage.warmUp("multi");
-    const burst = prepareBurst(OUR_EVENTS, "multi");
-    expected.addAll(burst.expected);
-    const before = stage.usage();
-    const began = Date.now();
-    await publishBurst(stage.publisher, burst.frames);
-    // The grace for late events is no work.
-    const { rowsAt } = await stage.delivered(expected);
-    const used = microsPerEvent(before, stage.usage(), burst.expected.events);
+    const { used, eventsPerSecond } = await stage.measureBurst(OUR_EVENTS, "multi");
     const nodeMicros = [...used].filter(([consumer]) => !SERVERS.includes(consumer)).reduce((sum, [, micros]) => sum + micros, 0);
-    return { nodeMicros, serverMicros: ofServers(used), eventsPerSecond: (burst.expected.events / (rowsAt - began)) * 1_000 };
+    return { nodeMicros, serverMicros: ofServers(used), eventsPerSecond };
   } finally {
     await stage.close();
   }

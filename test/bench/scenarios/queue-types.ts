@@ -1,8 +1,8 @@
 /** RabbitMQ's quorum queue beside the classic one, and how much to send ahead and to put in a batch. */
 import { Rounds, type Section } from "../figure.ts";
-import { prepareBurst, publishBurst, type Framing } from "../prepared-load.ts";
+import type { Framing } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { microsPerEvent, Stage } from "../stage.ts";
+import { Stage } from "../stage.ts";
 
 const EVENTS = 100_000;
 const FRAMINGS: readonly Framing[] = ["multi", "single"];
@@ -38,18 +38,11 @@ export const queueTypes: Scenario = {
           bench.progress(`${name}, ${framing}, round ${round} of ${bench.rounds}`);
           const stage = await Stage.open(bench.servers, { broker: "RabbitMQ", env });
           try {
-            const expected = await stage.warmUp(framing);
-            const burst = prepareBurst(EVENTS, framing);
-            expected.addAll(burst.expected);
-            const before = stage.usage();
-            const began = Date.now();
-            await publishBurst(stage.publisher, burst.frames);
-            const { rowsAt } = await stage.delivered(expected);
-            const used = microsPerEvent(before, stage.usage(), burst.expected.events);
+            const { used, eventsPerSecond } = await stage.measureBurst(EVENTS, framing);
             for (const consumer of ["RabbitMQ", "receiver", "datadog-processor", "postgres-processor", "Redis", "PostgreSQL"] as const) {
               rounds.add(`${name}, ${framing}: ${consumer}`, "µs CPU per event", used.get(consumer) ?? 0);
             }
-            rounds.add(`${name}, ${framing}: from first to last`, "events/s", (burst.expected.events / (rowsAt - began)) * 1_000);
+            rounds.add(`${name}, ${framing}: from first to last`, "events/s", eventsPerSecond);
           } finally {
             await stage.close();
           }
