@@ -85,7 +85,7 @@ describe("a stopped exporter", () => {
   });
 
   it("past its mark, `hold`: RabbitMQ keeps the backlog for both, the receiver says so and stays small, and all of it comes through in the end", async () => {
-    // What is given back during a hold comes again in another order: of a task that is cut in two, the one half waits for the other.
+    // What is given back during a hold may come again late: of a task that is cut in two, the one half waits for the other.
     const played = await withoutPostgres({ env: { DATADOG_GRACE_MS: "15000" } });
     const before = await play(played);
     const receivers = played.fleet.processes("receiver");
