@@ -15,7 +15,7 @@ const MAX_EVENTS = scaled(15_000, 400_000);
 const TAKEOVER_MS = 15_000;
 const WITHIN = { timeoutMs: 4 * TAKEOVER_MS };
 /** A batch of events is at most this many tasks. */
-const BATCH_TASKS = 500;
+const BATCH_TASKS = 1_000;
 const ROUNDS = scaled(1, 15);
 
 let vhost: TestVhost | undefined;
@@ -66,6 +66,8 @@ it("loses nothing, and doubles nothing but what a Datadog processor had sent and
   });
   const { database, sink, queues } = scene;
   const exact = await killInTurn(scene, ["receiver", "postgres-processor"], 1);
+  // A lost event shows best in its row.
+  await expectRows(database, exact.truth, WITHIN);
   await expectMetrics(sink, exact.truth, WITHIN);
   const bounded = await killInTurn(scene, ["datadog-processor"], 2);
   const truth = together(exact.truth, bounded.truth);

@@ -3,7 +3,7 @@ import type { AmqpFrame } from "@celery-metrics-exporter/events/testing";
 import { sharedRabbitmqUrl, startRedis } from "@celery-metrics-exporter/testkit";
 import { once } from "node:events";
 import { Redis } from "ioredis";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { startWholePipeline, type WholePipeline } from "./whole-pipeline.ts";
 
 const SECRET = "hunter2-4111111111111111";
@@ -94,7 +94,8 @@ async function search(mode: string, env: Readonly<Record<string, string>>): Prom
     const { readable, unreadable, events } = frames();
     await pipeline.publish([...readable, ...unreadable]);
     await pipeline.settled(events);
-    await expect.poll(() => pipeline.deadLetters(), { timeout: 30_000 }).toBe(unreadable.length + 1);
+    // `expect.poll` does not know which of several concurrent tests it is in.
+    await vi.waitFor(async () => expect(await pipeline.deadLetters()).toBe(unreadable.length + 1), { timeout: 30_000 });
     return await searchAll(pipeline, redis, commands);
   } finally {
     await pipeline.close();

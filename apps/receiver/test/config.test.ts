@@ -40,7 +40,7 @@ describe("the receiver's configuration", () => {
       queueType: "quorum",
       queueMaxBytes: 1_073_741_824,
       queueExpiresMs: 604_800_000,
-      prefetch: 1_000,
+      prefetch: 2_000,
     });
   });
 

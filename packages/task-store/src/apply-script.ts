@@ -5,11 +5,13 @@
  *   ARGV  expiry in seconds; facts kept of each kind; the changes as JSON, one for each task: [facts], or
  *         [facts, ETA in seconds or 0, key of its description or '', [description fields and values in turn]]
  *
- * JSON, since a client that writes each part as an argument of its own spends more time on that than on everything else.
+ * JSON, since a client that writes each part as an argument of its own spends more time on that than on everything else. One read and one write
+ * for most tasks, since each further call costs Redis as much as the whole merge.
  *
  * Replies with the indices (from 1) of the tasks for which one of these facts is a final that was not sent yet.
  *
- * The expiry is renewed once a 64th of it has passed (two and a half of 168 hours), since each renewal is a write of its own.
+ * Expiries are rounded up to a 64th of the time (two and a half of 168 hours): few points of time, so that most changes of a task find it
+ * renewed already, and the count of open tasks by expiry is short.
  *
  * A tombstone (`t`, see `settle-script.ts`) keeps its short expiry, unless a final or a start that is new shows that the task goes on.
  */
@@ -38,19 +40,16 @@ end
 
 local function join(fields, from)
   local text = ''
-  for i = from, from + 3 do text = text .. (fields[i] or '') end
+  for i = from, from + 3 do text = text .. (fields[texts[i]] or '') end
   return text
 end
 
 -- Whether a description with the key of the stored one replaces it.
-local function smaller(key, described)
+local function smaller(have, described)
   local given = {}
   for i = 1, #described, 2 do given[described[i]] = described[i + 1] end
-  local new = {}
-  for i, field in ipairs(texts) do new[i] = given[field] end
-  local old = redis.call('HMGET', key, unpack(texts))
-  local order = compare(join(new, 1), join(old, 1))
-  if order == 0 then order = compare(join(new, 5), join(old, 5)) end
+  local order = compare(join(given, 1), join(have, 1))
+  if order == 0 then order = compare(join(given, 5), join(have, 5)) end
   return order < 0
 end
 
@@ -68,19 +67,22 @@ local function trim(key)
   end
 end
 
+local step = math.max(1, math.floor(ttl / 64))
 local unsent = {}
 local changes = cjson.decode(ARGV[3])
 for index = 1, #KEYS - 1 do
   local key = KEYS[index + 1]
   local facts, eta, k, described = changes[index][1], changes[index][2] or 0, changes[index][3] or '', changes[index][4]
-  local have = redis.call('HMGET', key, 'k', 't', 'o', unpack(facts))
-  local add = {}
+  local hash = redis.call('HGETALL', key)
+  local have = {}
+  for i = 1, #hash, 2 do have[hash[i]] = hash[i + 1] end
+  local set = {}
   local goesOn, pending = false, false
-  for i, fact in ipairs(facts) do
-    local value, kind = have[i + 3], fact:byte(1)
+  for _, fact in ipairs(facts) do
+    local value, kind = have[fact], fact:byte(1)
     if not value then
-      add[#add + 1] = fact
-      add[#add + 1] = ''
+      set[#set + 1] = fact
+      set[#set + 1] = ''
       if kind == 98 or kind == 102 then goesOn = true end
     end
     if kind == 102 and value ~= '1' then pending = true end
@@ -88,43 +90,29 @@ for index = 1, #KEYS - 1 do
   if pending then unsent[#unsent + 1] = index end
 
   if k ~= '' then
-    local old = have[1] and tonumber(have[1])
-    local new = tonumber(k)
-    if not old or new < old or (new == old and smaller(key, described)) then
+    local old, new = tonumber(have.k), tonumber(k)
+    if not old or new < old or (new == old and smaller(have, described)) then
       if old then redis.call('HDEL', key, unpack(texts)) end
-      add[#add + 1] = 'k'
-      add[#add + 1] = k
-      for _, part in ipairs(described) do add[#add + 1] = part end
+      set[#set + 1] = 'k'
+      set[#set + 1] = k
+      for _, part in ipairs(described) do set[#set + 1] = part end
     end
   end
 
-  if #add > 0 then
-    redis.call('HSET', key, unpack(add))
-    if redis.call('HLEN', key) > kept then trim(key) end
+  local due, counted = math.ceil((math.max(now + 1, eta) + ttl) / step) * step, tonumber(have.o)
+  local renewed = (goesOn or not have.t) and (not counted or due > counted)
+  if renewed then
+    local text = string.format('%.0f', due)
+    set[#set + 1] = 'o'
+    set[#set + 1] = text
+    count(text, 1)
+    if counted then count(have.o, -1) end
   end
 
-  local tombstone = have[2]
-  if tombstone and goesOn then
-    redis.call('HDEL', key, 't')
-    tombstone = false
-  end
-  if not tombstone then
-    local wanted = ttl
-    if eta > now then wanted = eta - now + ttl end
-    local left = redis.call('TTL', key)
-    local renewed = left < wanted - ttl / 64
-    if renewed then redis.call('EXPIRE', key, string.format('%.0f', wanted)) end
-    if renewed or not have[3] then
-      -- At a few points of time only, so that few are counted.
-      local step = math.max(1, math.floor(ttl / 64))
-      local due = string.format('%.0f', math.ceil((now + math.max(left, wanted)) / step) * step)
-      if due ~= have[3] then
-        redis.call('HSET', key, 'o', due)
-        count(due, 1)
-        if have[3] then count(have[3], -1) end
-      end
-    end
-  end
+  if #set > 0 then redis.call('HSET', key, unpack(set)) end
+  if renewed then redis.call('EXPIREAT', key, string.format('%.0f', due)) end
+  if goesOn and have.t then redis.call('HDEL', key, 't') end
+  if (#hash + #set) / 2 > kept then trim(key) end
 end
 storeCounts()
 return unsent

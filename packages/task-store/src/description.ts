@@ -9,6 +9,7 @@
  * In the hash: `k` the key, `n` the name, `q` the queue; longer than 60 bytes they go on in `n1`…`n3`, `q1`…`q3`, because one value over 64
  * bytes turns a Redis hash from a listpack into a table and triples it. The rest is cut off: Datadog keeps 200 characters of a tag.
  */
+/// <reference lib="es2024.string" />
 import { MAX_TIMESTAMP, compareBytes, toMicroseconds, type TaskEvent } from "@celery-metrics-exporter/events";
 import { splitUtf8 } from "./split-utf8.ts";
 
@@ -40,7 +41,7 @@ export function descriptionOf(event: TaskEvent): Description | undefined {
  * compares the same text.
  */
 function cut(text: string): string {
-  return splitUtf8(text.replace(/\p{Surrogate}/gu, "\ufffd"), MAX_PART_BYTES, MAX_PARTS).join("");
+  return splitUtf8(text.toWellFormed(), MAX_PART_BYTES, MAX_PARTS).join("");
 }
 
 /** The one of two that stands. */

@@ -41,14 +41,15 @@ for index = 1, #KEYS - 1 do
     set[#set + 1] = '1'
   end
   if #set > 0 then redis.call('HSET', key, unpack(set)) end
-  if ours then redis.call('HDEL', key, 'c', 'p') end
+  local gone = ours and {'c', 'p'} or {}
   if done then
     redis.call('EXPIRE', key, ttl)
     if due then
-      redis.call('HDEL', key, 'o')
+      gone[#gone + 1] = 'o'
       count(due, -1)
     end
   end
+  if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
 end
 storeCounts()
 `;
