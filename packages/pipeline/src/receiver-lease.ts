@@ -74,7 +74,8 @@ export class ReceiverLease {
     return {
       held: held === 1,
       heldUntil: askedAt + this.#ttlMs,
-      safeUntil: safeInRedis < 0 ? undefined : askedAt + Math.min(0, safeInRedis - now),
+      // Redis told its time without the fraction of a millisecond: up to one has passed that is not in `now`.
+      safeUntil: safeInRedis < 0 ? undefined : askedAt + Math.min(0, safeInRedis - now) - 1,
       ...(tookOver === 1 ? { takeover: { covered: covered === 1 } } : {}),
     };
   }

@@ -83,6 +83,17 @@ describe("the receivers' lease", () => {
     expect((await second.claim(complete())).safeUntil).toBeLessThanOrEqual(safeUntil + 1);
   });
 
+  it("tells that not even a fraction of a millisecond too late", async () => {
+    const another = place();
+    const [first, second] = [another(), another()];
+    await first.claim(complete());
+    for (let time = 0; time < 300; time += 1) {
+      const safeUntil = performance.now();
+      await first.claim({ completeSince: 0, safeUntil });
+      expect((await second.claim(complete())).safeUntil).toBeLessThanOrEqual(safeUntil);
+    }
+  });
+
   it("says at a takeover whether the new holder has everything since", async () => {
     const another = place();
     const [first, second, third] = [another(), another(), another()];
