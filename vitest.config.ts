@@ -11,8 +11,6 @@ export default defineConfig({
   ssr: { resolve: { conditions } },
   test: {
     pool: "forks",
-    // Until three full runs in a row have needed none: where nobody watches, a test may try once more, and the report says so.
-    retry: process.env["CI"] === undefined ? 0 : 1,
     // Most tests wait for servers and clocks most of the time.
     maxWorkers: soak ? 1 : 4,
     // Loading our modules anew for each file takes a third of the run; none keeps anything between files.
