@@ -1,5 +1,11 @@
 /** What must come of the tasks that were published, added up. */
-import type { ExpectedTask } from "../load/synthetic-task.ts";
+import { EXPORTERS } from "@celery-metrics-exporter/pipeline";
+import type { ExpectedTask, SyntheticTask } from "../load/synthetic-task.ts";
+
+const TAKES: readonly (readonly [exporter: string, types: ReadonlySet<string>])[] = EXPORTERS.map(({ name, takes }) => [
+  name,
+  new Set(takes),
+]);
 
 export type Status = ExpectedTask["status"];
 
@@ -9,10 +15,16 @@ export class Expected {
   /** Values of wait_time and run_time. */
   samples = 0;
   readonly byStatus = new Map<Status, number>();
+  readonly #taken = new Map<string, number>();
 
-  /** @param events of the task. */
-  add({ status, waits, runs }: ExpectedTask, events: number): void {
-    this.events += events;
+  /** Events that the exporter takes: not every one takes every type. */
+  takenBy(exporter: string): number {
+    return this.#taken.get(exporter) ?? 0;
+  }
+
+  add({ expected: { status, waits, runs }, events }: SyntheticTask): void {
+    this.events += events.length;
+    for (const [name, types] of TAKES) this.#taken.set(name, this.takenBy(name) + events.filter(({ type }) => types.has(type)).length);
     this.tasks += 1;
     this.samples += waits.length + runs.length;
     this.byStatus.set(status, (this.byStatus.get(status) ?? 0) + 1);
@@ -23,6 +35,7 @@ export class Expected {
     this.events += other.events;
     this.tasks += other.tasks;
     this.samples += other.samples;
+    for (const [name] of TAKES) this.#taken.set(name, this.takenBy(name) + other.takenBy(name));
     for (const [status, tasks] of other.byStatus) this.byStatus.set(status, (this.byStatus.get(status) ?? 0) + tasks);
   }
 }

@@ -10,6 +10,7 @@ import { backlog } from "./scenarios/backlog.ts";
 import { burst } from "./scenarios/burst.ts";
 import { ceilings } from "./scenarios/ceilings.ts";
 import { cpuPerEvent } from "./scenarios/cpu-per-event.ts";
+import { growth } from "./scenarios/growth.ts";
 import { memory } from "./scenarios/memory.ts";
 import { naiveBaseline } from "./scenarios/naive-baseline.ts";
 import { queueTypes } from "./scenarios/queue-types.ts";
@@ -28,6 +29,7 @@ const SCENARIOS: readonly Scenario[] = [
   backlog,
   scaling,
   rates,
+  growth,
   store,
   memory,
   queueTypes,

@@ -31,12 +31,23 @@ export function prepareBurst(events: number, framing: Framing): PreparedBurst {
     const lives: WireEvent[] = [];
     for (let task = 0; task < TASKS_PER_PUBLISH; task += 1) {
       const life = syntheticTask(randomUUID(), Date.now() * MICROSECONDS_PER_MS, random);
-      expected.add(life.expected, life.events.length);
+      expected.add(life);
       lives.push(...life.events);
     }
     frames.push(FRAMERS[framing](lives.sort((one, other) => one.timestamp - other.timestamp)));
   }
   return { expected, frames };
+}
+
+/** Of so many tasks the first event, as if all of them were still to come to their end. */
+export function prepareOpenTasks(tasks: number): PreparedBurst["frames"] {
+  const random = seededRandom(tasks);
+  return Array.from({ length: Math.ceil(tasks / TASKS_PER_PUBLISH) }, () => {
+    const firsts = Array.from({ length: TASKS_PER_PUBLISH }, () => {
+      return syntheticTask(randomUUID(), Date.now() * MICROSECONDS_PER_MS, random).events.slice(0, 1);
+    });
+    return toFrames(firsts.flat());
+  });
 }
 
 /** Resolves when the broker has it all. */
@@ -67,7 +78,7 @@ export function prepareStream(eventsPerSecond: number, seconds: number, framing:
   for (let task = 0; task < tasks; task += 1) {
     const due = startsAt + (task / tasks) * seconds * 1_000;
     const life = syntheticTask(randomUUID(), due * MICROSECONDS_PER_MS, random);
-    expected.add(life.expected, life.events.length);
+    expected.add(life);
     if (task % Math.ceil(tasks / seconds / PROBES_PER_SECOND) === 0) probes.set(...asProbe(life.events, probes.size));
     for (const event of life.events) {
       const tick = Math.floor((event.timestamp * 1_000 - startsAt) / TICK_MS);

@@ -37,7 +37,7 @@ const DELIVERY_TIMEOUT_MS = 600_000;
 const IDLE_MICROS = 0.5;
 const ONE_OF_EACH = { receiver: 1, "datadog-processor": 1, "postgres-processor": 1 } as const;
 const ROLES = Object.keys(ONE_OF_EACH) as RoleName[];
-const POLL_MS = 100;
+const POLL_MS = 50;
 const METRICS: Readonly<Record<Status, string>> = {
   SUCCESS: "celery.task.success_count",
   FAILURE: "celery.task.fail_count",
@@ -173,6 +173,37 @@ export class Stage {
     return { used, eventsPerSecond: (burst.expected.events / (rowsAt - began)) * 1_000 };
   }
 
+  /**
+   * Publishes so many events, and tells what each cost until the queues of these exporters, which nobody works off, hold them all.
+   *
+   * @param expected all that was published before; these are added.
+   */
+  async measureEnqueuing(events: number, exporters: readonly ExporterName[], expected: Expected): Promise<Map<Consumer, number>> {
+    const burst = prepareBurst(events, "multi");
+    expected.addAll(burst.expected);
+    const before = this.usage();
+    await publishBurst(this.publisher, burst.frames);
+    await this.untilEnqueued(exporters, expected);
+    return microsPerEvent(before, this.usage(), burst.expected.events);
+  }
+
+  /** Resolves when the receivers have put all that is expected on the queues of these exporters. */
+  async untilEnqueued(exporters: readonly ExporterName[], expected: Expected): Promise<void> {
+    for (const exporter of exporters) {
+      await until(`events in the queue of ${exporter}`, async () => (await this.enqueued(exporter)) >= expected.takenBy(exporter));
+    }
+  }
+
+  /** Resolves when the processors have taken so many events. */
+  async untilExported(exporter: ExporterName, events: number): Promise<void> {
+    await until(`events taken by ${exporter}`, async () => (await this.exported(exporter)) >= events);
+  }
+
+  /** Resolves when the metrics of so many tasks are sent. */
+  async untilSent(tasks: number): Promise<void> {
+    await until("metrics", () => Promise.resolve(this.agent.tasks >= tasks));
+  }
+
   async finalRows(): Promise<number> {
     const { rows } = await this.database.query<{ done: string }>("select count(*) as done from celery_task where finished_at is not null");
     return Number(rows[0]?.done);
@@ -234,6 +265,15 @@ export class Stage {
   async #shortfall({ tasks, samples }: Expected): Promise<string> {
     const rows = await this.finalRows();
     return `${rows} of ${tasks} rows, metrics of ${this.agent.tasks} of ${tasks} tasks, ${this.agent.samples} of ${samples} samples`;
+  }
+}
+
+/** @throws {Error} when it takes so long that it will never be. */
+async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + DELIVERY_TIMEOUT_MS;
+  while (!(await isSo())) {
+    if (Date.now() > deadline) throw new Error(`${what} did not come within ${DELIVERY_TIMEOUT_MS / 1_000} s`);
+    await sleep(POLL_MS);
   }
 }
 

@@ -1,18 +1,15 @@
 /** What an event costs while a large backlog waits, beside what it costs without one; and what a queued event takes in Redis. */
 import { Rounds, type Section } from "../figure.ts";
-import { setTimeout as sleep } from "node:timers/promises";
 import { Expected } from "../expected.ts";
-import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import { usageOf } from "../process-usage.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { microsPerEvent, Stage, type Consumer, type ExporterName } from "../stage.ts";
+import { Stage, type ExporterName } from "../stage.ts";
 
 const BACKLOG_EVENTS = 1_000_000;
 const MEASURED_EVENTS = 100_000;
 /** Above it the receiver holds back. */
 const NO_HIGH_WATER = { QUEUE_HIGH_WATER_EVENTS: "10000000" };
 const EXPORTERS = ["datadog", "postgres"] as const;
-const POLL_MS = 100;
 
 export const backlog: Scenario = {
   name: "backlog",
@@ -36,16 +33,16 @@ async function measure({ servers }: Bench, rounds: Rounds): Promise<void> {
     const expected = new Expected();
     const bytesBefore = await stage.redisBytes();
     // Warms up too.
-    await enqueue(stage, expected);
+    await stage.measureEnqueuing(MEASURED_EVENTS, EXPORTERS, expected);
     const bytes = (await stage.redisBytes()) - bytesBefore;
     rounds.add("queued event, in Redis", "bytes per exporter", bytes / expected.events / EXPORTERS.length, { atMost: 250 });
-    const empty = await enqueue(stage, expected);
-    while (expected.events < BACKLOG_EVENTS) await enqueue(stage, expected);
-    const full = await enqueue(stage, expected);
+    const empty = await stage.measureEnqueuing(MEASURED_EVENTS, EXPORTERS, expected);
+    while (expected.events < BACKLOG_EVENTS) await stage.measureEnqueuing(MEASURED_EVENTS, EXPORTERS, expected);
+    const full = await stage.measureEnqueuing(MEASURED_EVENTS, EXPORTERS, expected);
     for (const consumer of ["receiver", "Redis"] as const) {
       compare(rounds, `${consumer}, enqueuing`, empty.get(consumer), full.get(consumer));
     }
-    const drains = await Promise.all(EXPORTERS.map((exporter) => drain(stage, exporter, expected.events)));
+    const drains = await Promise.all(EXPORTERS.map((exporter) => drain(stage, exporter, expected.takenBy(exporter))));
     for (const [index, exporter] of EXPORTERS.entries())
       compare(rounds, `${exporter}-processor`, drains[index]?.small, drains[index]?.large);
     await stage.delivered(expected);
@@ -58,16 +55,6 @@ function compare(rounds: Rounds, name: string, small = Number.NaN, large = Numbe
   rounds.add(`${name}, little waits`, "µs CPU per event", small);
   rounds.add(`${name}, the backlog waits`, "µs CPU per event", large);
   rounds.add(`${name}, rise`, "ratio", large / small, { atMost: 1.1 });
-}
-
-/** Publishes some more, and waits until they are in both queues. Resolves with what each event cost. */
-async function enqueue(stage: Stage, expected: Expected): Promise<Map<Consumer, number>> {
-  const { frames, expected: more } = prepareBurst(MEASURED_EVENTS, "multi");
-  expected.addAll(more);
-  const before = stage.usage();
-  await publishBurst(stage.publisher, frames);
-  for (const exporter of EXPORTERS) while ((await stage.enqueued(exporter)) < expected.events) await sleep(POLL_MS);
-  return microsPerEvent(before, stage.usage(), more.events);
 }
 
 /** CPU time of a processor per event, in µs, while much waits and while little does. */
@@ -84,8 +71,8 @@ async function drain(stage: Stage, exporter: ExporterName, events: number): Prom
   const costs: number[] = [];
   let [exported, cpuSeconds] = [0, 0];
   for (const mark of marks) {
-    let now = await stage.exported(exporter);
-    for (; now < mark; now = await stage.exported(exporter)) await sleep(POLL_MS);
+    await stage.untilExported(exporter, mark);
+    const now = await stage.exported(exporter);
     const used = usageOf(child.pid ?? 0).cpuSeconds;
     costs.push(((used - cpuSeconds) / (now - exported)) * 1_000_000);
     [exported, cpuSeconds] = [now, used];

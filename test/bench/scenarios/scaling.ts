@@ -1,5 +1,4 @@
 /** How fast one, two and four processors of a kind work off the same backlog. */
-import { setTimeout as sleep } from "node:timers/promises";
 import { Rounds, type Section } from "../figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
@@ -8,7 +7,6 @@ import { Stage, type ExporterName } from "../stage.ts";
 const EVENTS = 200_000;
 const COUNTS = [1, 2, 4] as const;
 const EXPORTERS = ["datadog", "postgres"] as const;
-const POLL_MS = 50;
 
 export const scaling: Scenario = {
   name: "scaling",
@@ -35,11 +33,11 @@ async function eventsPerSecond({ servers }: Bench, exporter: ExporterName, count
   try {
     const { frames, expected } = prepareBurst(EVENTS, "multi");
     await publishBurst(stage.publisher, frames);
-    while ((await stage.enqueued(exporter)) < expected.events) await sleep(POLL_MS);
+    await stage.untilEnqueued([exporter], expected);
     await Promise.all(Array.from({ length: count }, () => stage.fleet.add(`${exporter}-processor`)));
     const began = { at: Date.now(), exported: await stage.exported(exporter) };
-    while ((await stage.exported(exporter)) < expected.events) await sleep(POLL_MS);
-    return ((expected.events - began.exported) / (Date.now() - began.at)) * 1_000;
+    await stage.untilExported(exporter, expected.takenBy(exporter));
+    return ((expected.takenBy(exporter) - began.exported) / (Date.now() - began.at)) * 1_000;
   } finally {
     await stage.close();
   }

@@ -8,7 +8,6 @@ import { Stage } from "../stage.ts";
 const EVENTS = 100_000;
 /** Tasks that have ended stay in flight while they wait for this. */
 const LONG_GRACE = { EXPORTERS: "datadog", DATADOG_GRACE_MS: "25000" };
-const POLL_MS = 100;
 
 export const store: Scenario = {
   name: "store",
@@ -22,9 +21,9 @@ export const store: Scenario = {
         const { frames, expected } = prepareBurst(EVENTS, "multi");
         const before = await stage.redisBytes();
         await publishBurst(stage.publisher, frames);
-        while ((await stage.exported("datadog")) < expected.events) await sleep(POLL_MS);
+        await stage.untilExported("datadog", expected.takenBy("datadog"));
         rounds.add("task in flight, ended and not sent", "bytes", ((await stage.redisBytes()) - before) / expected.tasks, { atMost: 400 });
-        while (stage.agent.tasks < expected.tasks) await sleep(POLL_MS);
+        await stage.untilSent(expected.tasks);
         await sleep(1_000);
         rounds.add("task that was sent", "bytes", ((await stage.redisBytes()) - before) / expected.tasks);
       } finally {

@@ -1,0 +1,76 @@
+/** How costs grow: those of the receiver with the exporters it feeds, those of the Store with the tasks in flight. */
+import { Expected } from "../expected.ts";
+import { Rounds, type Section } from "../figure.ts";
+import { prepareBurst, prepareOpenTasks, publishBurst } from "../prepared-load.ts";
+import type { Bench, Scenario } from "../scenario.ts";
+import { microsPerEvent, Stage, type Consumer, type ExporterName } from "../stage.ts";
+
+const EVENTS = 100_000;
+const OPEN_TASKS = 400_000;
+const EXPORTERS: readonly (readonly ExporterName[])[] = [["postgres"], ["datadog", "postgres"]];
+
+export const growth: Scenario = {
+  name: "growth",
+  async run(bench: Bench): Promise<Section> {
+    const rounds = new Rounds();
+    for (let round = 1; round <= bench.rounds; round += 1) {
+      bench.progress(`costs by exporters, round ${round} of ${bench.rounds}`);
+      for (const exporters of EXPORTERS) await feed(bench, exporters, rounds);
+      bench.progress(`costs by tasks in flight, round ${round} of ${bench.rounds}`);
+      await fillStore(bench, rounds);
+    }
+    return {
+      title: "What costs grow with",
+      note: `${EVENTS.toLocaleString("en")} events in workers' lists. Exporters: the receiver and the queues' Redis while nobody takes any from the queues. Tasks in flight: a datadog-processor and its Redis, the receiver's part of it included, with an empty Store and with ${OPEN_TASKS.toLocaleString("en")} other tasks in it that have not ended.`,
+      figures: rounds.figures(),
+    };
+  },
+};
+
+async function feed({ servers }: Bench, exporters: readonly ExporterName[], rounds: Rounds): Promise<void> {
+  const stage = await Stage.open(servers, { broker: "RabbitMQ", processes: { receiver: 1 }, env: { EXPORTERS: exporters.join() } });
+  try {
+    const expected = new Expected();
+    // Warms up.
+    await stage.measureEnqueuing(EVENTS / 2, exporters, expected);
+    const used = await stage.measureEnqueuing(EVENTS, exporters, expected);
+    for (const consumer of ["receiver", "Redis"] as const) {
+      rounds.add(`${consumer}, ${exporters.join(" and ")}`, "µs CPU per event", used.get(consumer) ?? Number.NaN);
+    }
+  } finally {
+    await stage.close();
+  }
+}
+
+async function fillStore({ servers }: Bench, rounds: Rounds): Promise<void> {
+  const processes = { receiver: 1, "datadog-processor": 1 };
+  const stage = await Stage.open(servers, { broker: "RabbitMQ", processes, env: { EXPORTERS: "datadog" } });
+  try {
+    // Warms up.
+    await measureStore(stage);
+    await addStore(stage, "empty Store", rounds);
+    const before = await stage.exported("datadog");
+    await publishBurst(stage.publisher, prepareOpenTasks(OPEN_TASKS));
+    await stage.untilExported("datadog", before + OPEN_TASKS);
+    await addStore(stage, `${OPEN_TASKS.toLocaleString("en")} tasks in flight`, rounds);
+  } finally {
+    await stage.close();
+  }
+}
+
+async function addStore(stage: Stage, name: string, rounds: Rounds): Promise<void> {
+  const used = await measureStore(stage);
+  for (const consumer of ["datadog-processor", "Redis"] as const) {
+    rounds.add(`${consumer}, ${name}`, "µs CPU per event", used.get(consumer) ?? Number.NaN);
+  }
+}
+
+/** Resolves when the metrics of all these tasks are sent. */
+async function measureStore(stage: Stage): Promise<Map<Consumer, number>> {
+  const { frames, expected } = prepareBurst(EVENTS, "multi");
+  const tasks = stage.agent.tasks + expected.tasks;
+  const before = stage.usage();
+  await publishBurst(stage.publisher, frames);
+  await stage.untilSent(tasks);
+  return microsPerEvent(before, stage.usage(), expected.events);
+}
