@@ -33,14 +33,14 @@ describe("the receiver's configuration", () => {
     expect(describeConfig(Config).filter(({ description }) => description === "")).toEqual([]);
   });
 
-  it("has the queue's defaults of the design", () => {
+  it("has the defaults of the queue", () => {
     expect(sourceOptions(load()).rabbitmq).toEqual({
       exchange: "celeryev",
       queue: "celery-metrics-exporter",
       queueType: "quorum",
       queueMaxBytes: 1_073_741_824,
       queueExpiresMs: 604_800_000,
-      prefetch: 2_000,
+      prefetch: 4_000,
     });
   });
 
