@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { chart } from "../bench/chart.ts";
 import { withTables } from "../bench/documentation.ts";
 import { readResults } from "../bench/results.ts";
 import { readText } from "./workspace.ts";
@@ -11,5 +12,10 @@ describe("what the documents say of the benchmark", () => {
     expect(withTables(document, results)).toBe(document);
     const shown = [...document.matchAll(/<!-- bench (\w+) -->/g)].map(([, name]) => name);
     expect(shown).toEqual(expect.arrayContaining(Object.keys(results)));
+  });
+
+  it("is what it measured last: the picture in the README", () => {
+    expect(readText("docs/benchmark.svg")).toBe(chart(results));
+    expect(readText("README.md")).toContain("(docs/benchmark.svg)");
   });
 });
