@@ -6,7 +6,7 @@
  *         [facts, ETA in seconds or 0, key of its description or '', [description fields and values in turn]]
  *
  * JSON, since a client that writes each part as an argument of its own spends more time on that than on everything else. One read and one write
- * for most tasks, since each further call costs Redis as much as the whole merge.
+ * for most tasks: each call of a command costs beside what the command does.
  *
  * Replies with the indices (from 1) of the tasks for which one of these facts is a final that was not sent yet.
  *
