@@ -1,5 +1,6 @@
 /** The benchmark's main figures as a picture: CPU per event of each role, and of the whole beside the naive design. */
 import { fileURLToPath } from "node:url";
+import { ROLES } from "../fleet/fleet.ts";
 import { formatNumber, median } from "./figure.ts";
 import type { Results } from "./results.ts";
 
@@ -27,7 +28,6 @@ const TITLE = 40;
 const MARGIN = 16;
 /** Both are read well on white and on black. */
 const COLOURS = { ours: "#2f9e6e", other: "#8a8f98", goal: "#d9480f", text: "#6b7280" } as const;
-const ROLES = ["receiver", "datadog-processor", "postgres-processor"] as const;
 
 /** Panels whose scenarios were not run are left out. */
 export function chart(results: Results): string {

@@ -4,7 +4,7 @@ import { migrate } from "@celery-metrics-exporter/db";
 import { eventsQueueName } from "@celery-metrics-exporter/pipeline";
 import { Redis } from "ioredis";
 import { Client } from "pg";
-import { Fleet, type RoleName } from "../fleet/fleet.ts";
+import { Fleet, ROLES, type RoleName } from "../fleet/fleet.ts";
 import { sumOf } from "../fleet/own-metrics.ts";
 import type { Environment } from "../fleet/role-process.ts";
 import { connectPublisher, type Publisher } from "../load/publisher.ts";
@@ -14,7 +14,8 @@ import { usageOf, type Usage } from "./process-usage.ts";
 import { prepareBurst, publishBurst, type Framing } from "./prepared-load.ts";
 import type { Servers } from "./servers.ts";
 
-export type ExporterName = "datadog" | "postgres";
+export const EXPORTER_NAMES = ["datadog", "postgres"] as const;
+export type ExporterName = (typeof EXPORTER_NAMES)[number];
 export type BrokerName = "RabbitMQ" | "Redis";
 
 export interface StageOptions {
@@ -36,7 +37,6 @@ const DELIVERY_TIMEOUT_MS = 600_000;
 /** The broker that is not used does its housekeeping. */
 const IDLE_MICROS = 0.5;
 const ONE_OF_EACH = { receiver: 1, "datadog-processor": 1, "postgres-processor": 1 } as const;
-const ROLES = Object.keys(ONE_OF_EACH) as RoleName[];
 const POLL_MS = 50;
 const METRICS: Readonly<Record<Status, string>> = {
   SUCCESS: "celery.task.success_count",
@@ -269,7 +269,7 @@ export class Stage {
 }
 
 /** @throws {Error} when it takes so long that it will never be. */
-async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
+export async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
   const deadline = Date.now() + DELIVERY_TIMEOUT_MS;
   while (!(await isSo())) {
     if (Date.now() > deadline) throw new Error(`${what} did not come within ${DELIVERY_TIMEOUT_MS / 1_000} s`);

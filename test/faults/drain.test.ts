@@ -2,7 +2,7 @@
 import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, it } from "vitest";
-import type { RoleName } from "../fleet/fleet.ts";
+import { ROLES } from "../fleet/fleet.ts";
 import type { RoleProcess } from "../fleet/role-process.ts";
 import { Load, prepareBurst, publishBurst, together, type Truth } from "../load/load.ts";
 import { sumOf } from "../fleet/own-metrics.ts";
@@ -19,7 +19,6 @@ const MAX_EVENTS = scaled(12_000, 200_000);
 /** The default of SHUTDOWN_TIMEOUT_SECONDS: past it a process ends with 1. */
 const DEADLINE_MS = 30_000;
 const WITHIN = { timeoutMs: 60_000 };
-const ROLES: readonly RoleName[] = ["receiver", "datadog-processor", "postgres-processor"];
 /**
  * Any of these is work done twice, or given up. Not `messages_redelivered_total`: what a quorum queue has on the way to a consumer that is
  * being cancelled never arrives, and is marked when the next one gets it.

@@ -1,15 +1,14 @@
 /** Several processes of every role, as a deployment runs them: started together, killed and replaced by a test, drained at the end. */
 import { isReady, startRole, type Environment, type RoleProcess } from "./role-process.ts";
 
-export type RoleName = "receiver" | "datadog-processor" | "postgres-processor";
+export const ROLES = ["receiver", "datadog-processor", "postgres-processor"] as const;
+export type RoleName = (typeof ROLES)[number];
 
 export interface FleetOptions {
   readonly env: Environment;
   /** How many processes of each role; 0 where not named. */
   readonly processes: Readonly<Partial<Record<RoleName, number>>>;
 }
-
-const START_ORDER: readonly RoleName[] = ["datadog-processor", "postgres-processor", "receiver"];
 
 export class Fleet {
   readonly #env: Environment;
@@ -22,7 +21,7 @@ export class Fleet {
   /** Resolves when every process is ready. */
   static async start({ env, processes }: FleetOptions): Promise<Fleet> {
     const fleet = new Fleet(env);
-    const roles = START_ORDER.flatMap((role) => Array.from({ length: processes[role] ?? 0 }, () => role));
+    const roles = ROLES.flatMap((role) => Array.from({ length: processes[role] ?? 0 }, () => role));
     await Promise.all(roles.map((role) => fleet.add(role)));
     await fleet.whenReady();
     return fleet;

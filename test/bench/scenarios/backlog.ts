@@ -3,13 +3,12 @@ import { Rounds, type Section } from "../figure.ts";
 import { Expected } from "../expected.ts";
 import { usageOf } from "../process-usage.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { Stage, type ExporterName } from "../stage.ts";
+import { EXPORTER_NAMES, Stage, type ExporterName } from "../stage.ts";
 
 const BACKLOG_EVENTS = 1_000_000;
 const MEASURED_EVENTS = 100_000;
 /** Above it the receiver holds back. */
 const NO_HIGH_WATER = { QUEUE_HIGH_WATER_EVENTS: "10000000" };
-const EXPORTERS = ["datadog", "postgres"] as const;
 
 export const backlog: Scenario = {
   name: "backlog",
@@ -33,17 +32,17 @@ async function measure({ servers }: Bench, rounds: Rounds): Promise<void> {
     const expected = new Expected();
     const bytesBefore = await stage.redisBytes();
     // Warms up too.
-    await stage.measureEnqueuing(MEASURED_EVENTS, EXPORTERS, expected);
+    await stage.measureEnqueuing(MEASURED_EVENTS, EXPORTER_NAMES, expected);
     const bytes = (await stage.redisBytes()) - bytesBefore;
-    rounds.add("queued event, in Redis", "bytes per exporter", bytes / expected.events / EXPORTERS.length, { atMost: 250 });
-    const empty = await stage.measureEnqueuing(MEASURED_EVENTS, EXPORTERS, expected);
-    while (expected.events < BACKLOG_EVENTS) await stage.measureEnqueuing(MEASURED_EVENTS, EXPORTERS, expected);
-    const full = await stage.measureEnqueuing(MEASURED_EVENTS, EXPORTERS, expected);
+    rounds.add("queued event, in Redis", "bytes per exporter", bytes / expected.events / EXPORTER_NAMES.length, { atMost: 250 });
+    const empty = await stage.measureEnqueuing(MEASURED_EVENTS, EXPORTER_NAMES, expected);
+    while (expected.events < BACKLOG_EVENTS) await stage.measureEnqueuing(MEASURED_EVENTS, EXPORTER_NAMES, expected);
+    const full = await stage.measureEnqueuing(MEASURED_EVENTS, EXPORTER_NAMES, expected);
     for (const consumer of ["receiver", "Redis"] as const) {
       compare(rounds, `${consumer}, enqueuing`, empty.get(consumer), full.get(consumer));
     }
-    const drains = await Promise.all(EXPORTERS.map((exporter) => drain(stage, exporter, expected.takenBy(exporter))));
-    for (const [index, exporter] of EXPORTERS.entries())
+    const drains = await Promise.all(EXPORTER_NAMES.map((exporter) => drain(stage, exporter, expected.takenBy(exporter))));
+    for (const [index, exporter] of EXPORTER_NAMES.entries())
       compare(rounds, `${exporter}-processor`, drains[index]?.small, drains[index]?.large);
     await stage.delivered(expected);
   } finally {

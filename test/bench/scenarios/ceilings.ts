@@ -19,6 +19,8 @@ const EVENTS_PER_BATCH = 2_000;
 const ROWS_PER_STATEMENT = 700;
 const PGBENCH_SECONDS = 5;
 const QUEUE = "ceiling";
+/** The receiver's default. */
+const PREFETCH = 2 * EVENTS_PER_BATCH;
 
 export const ceilings: Scenario = {
   name: "ceilings",
@@ -79,7 +81,7 @@ async function consumeOnly(stage: Stage, framing: Framing): Promise<number> {
   await channel.assertQueue(QUEUE, { durable: true, arguments: { "x-queue-type": "quorum" } });
   await channel.bindQueue(QUEUE, "celeryev", "task.#");
   await publishBurst(stage.publisher, frames);
-  await channel.prefetch(1_000);
+  await channel.prefetch(PREFETCH);
   const messages = frames.flat().length;
   const began = Date.now();
   await new Promise<void>((resolve) => {

@@ -1,13 +1,11 @@
 /** What an event costs each process and each server, in CPU time: one role after the other works, while the others are stopped. */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { RoleName } from "../../fleet/fleet.ts";
 import { Rounds, type Goal, type Section } from "../figure.ts";
 import { prepareBurst, publishBurst, type Framing } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { microsPerEvent, Stage, WARM_UP_EVENTS, type BrokerName, type Consumer } from "../stage.ts";
+import { EXPORTER_NAMES, microsPerEvent, Stage, WARM_UP_EVENTS, type BrokerName, type Consumer } from "../stage.ts";
 
 const EVENTS = 100_000;
-const POLL_MS = 20;
 
 const CASES: readonly { readonly broker: BrokerName; readonly framing: Framing; readonly receiver: Goal }[] = [
   { broker: "RabbitMQ", framing: "multi", receiver: { atMost: 12 } },
@@ -59,9 +57,9 @@ async function measure({ servers }: Bench, broker: BrokerName, framing: Framing)
     const burst = prepareBurst(EVENTS, framing);
     expected.addAll(burst.expected);
     const used = new Map<RoleName, Map<Consumer, number>>();
-    const alone = async (role: RoleName, done: () => Promise<boolean>, before = stage.usage()): Promise<void> => {
+    const alone = async (role: RoleName, done: () => Promise<void>, before = stage.usage()): Promise<void> => {
       stage.signal("SIGCONT", role);
-      while (!(await done())) await sleep(POLL_MS);
+      await done();
       used.set(role, microsPerEvent(before, stage.usage(), burst.expected.events));
       stage.signal("SIGSTOP", role);
     };
@@ -72,9 +70,9 @@ async function measure({ servers }: Bench, broker: BrokerName, framing: Framing)
     const beforePublishing = stage.usage();
     await publishBurst(stage.publisher, burst.frames);
     const before = broker === "Redis" ? beforePublishing : stage.usage();
-    await alone("receiver", async () => (await stage.enqueued("postgres")) >= expected.events, before);
-    await alone("datadog-processor", () => Promise.resolve(stage.agent.tasks >= ended));
-    await alone("postgres-processor", async () => (await stage.finalRows()) >= expected.tasks);
+    await alone("receiver", () => stage.untilEnqueued(EXPORTER_NAMES, expected), before);
+    await alone("datadog-processor", () => stage.untilSent(ended));
+    await alone("postgres-processor", () => stage.untilExported("postgres", expected.takenBy("postgres")));
     stage.signal("SIGCONT");
     await stage.delivered(expected);
     return used;

@@ -1,16 +1,23 @@
 /** Whether memory stays flat over many events: of each process, and in Redis for each task and each row. */
 import { setTimeout as sleep } from "node:timers/promises";
+import { ROLES } from "../../fleet/fleet.ts";
 import { Expected } from "../expected.ts";
-import { Rounds, type Section } from "../figure.ts";
+import { median, Rounds, type Section } from "../figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { Stage } from "../stage.ts";
+import { Stage, type UsageByConsumer } from "../stage.ts";
 
 const EVENTS = 2_000_000;
 const EVENTS_PER_STEP = 100_000;
-const ROLES = ["receiver", "datadog-processor", "postgres-processor"] as const;
+/** The events during which the first and the last samples are taken; what is before the first warms up. */
+const FIRST = { from: 100_000, to: 500_000 };
+const LAST = { from: EVENTS - 400_000, to: EVENTS };
+const SAMPLE_MS = 500;
 /** So that memory in Redis is that of tasks in flight, and not of those that are done: they are kept for an hour by default. */
-const ENV = { DATADOG_SENT_EXPIRY_SECONDS: "5" };
+const SENT_EXPIRY_SECONDS = 60;
+const ENV = { DATADOG_SENT_EXPIRY_SECONDS: String(SENT_EXPIRY_SECONDS) };
+/** Expiry is rounded up, and Redis takes a moment to find what has expired. */
+const MOMENT_SECONDS = 30;
 const MEGABYTE = 1e6;
 
 export const memory: Scenario = {
@@ -20,60 +27,65 @@ export const memory: Scenario = {
     for (let round = 1; round <= bench.rounds; round += 1) await measure(bench, rounds, round);
     return {
       title: `Memory over ${EVENTS.toLocaleString("en")} events`,
-      note: `Resident memory of one process of each role, after ${EVENTS_PER_STEP.toLocaleString("en")} events and after all, and the most that was seen; events come in bursts of ${EVENTS_PER_STEP.toLocaleString("en")}.`,
+      note: `Resident memory of one process of each role, seen every ${SAMPLE_MS / 1_000} s while events come in bursts of ${EVENTS_PER_STEP.toLocaleString("en")}: the median from ${describe(FIRST)}, from ${describe(LAST)}, and the most of all. Redis: used_memory beyond that of empty queues, when what was sent has expired (after ${SENT_EXPIRY_SECONDS} s here).`,
       figures: rounds.figures(),
     };
   },
 };
 
+interface Span {
+  readonly from: number;
+  readonly to: number;
+}
+
+function describe({ from, to }: Span): string {
+  return `event ${from.toLocaleString("en")} to ${to.toLocaleString("en")}`;
+}
+
+/** What was seen while so many events had been published. */
+interface Sample {
+  readonly events: number;
+  readonly usage: UsageByConsumer;
+}
+
 async function measure({ servers, rounds: total, progress }: Bench, rounds: Rounds, round: number): Promise<void> {
   const stage = await Stage.open(servers, { broker: "RabbitMQ", env: ENV });
+  const expected = new Expected();
+  const samples: Sample[] = [];
+  const sampling = setInterval(() => samples.push({ events: expected.events, usage: stage.usage() }), SAMPLE_MS);
   try {
-    const expected = new Expected();
-    const seen = new Map<string, number[]>();
-    const watching = new AbortController();
-    const watched = watch(stage, seen, watching.signal);
-    const early: number[] = [];
-    const redisEmpty = await stage.redisBytes();
-    let redisEarly = 0;
+    const empty = await stage.redisBytes();
+    const idle: number[] = [];
     for (let step = 0; expected.events < EVENTS; step += 1) {
       if (step % 5 === 0) progress(`memory, ${expected.events.toLocaleString("en")} events, round ${round} of ${total}`);
-      const { frames, expected: more } = prepareBurst(EVENTS_PER_STEP, "multi");
-      expected.addAll(more);
-      await publishBurst(stage.publisher, frames);
+      const burst = prepareBurst(EVENTS_PER_STEP, "multi");
+      await publishBurst(stage.publisher, burst.frames);
+      expected.addAll(burst.expected);
       await stage.delivered(expected);
-      if (step > 0) continue;
-      early.push(...ROLES.map((role) => stage.usage().get(role)?.residentBytes ?? Number.NaN));
-      redisEarly = await settledRedisBytes(stage);
+      if (step === 0) idle.push((await whenExpired(stage)) - empty);
     }
-    watching.abort();
-    await watched;
-    const late = stage.usage();
-    for (const [index, role] of ROLES.entries()) {
-      const from = early[index] ?? Number.NaN;
-      const to = late.get(role)?.residentBytes ?? Number.NaN;
-      rounds.add(`${role}, at the beginning`, "MB", from / MEGABYTE);
-      rounds.add(`${role}, at the end`, "MB", to / MEGABYTE);
-      rounds.add(`${role}, most`, "MB", Math.max(...(seen.get(role) ?? [])) / MEGABYTE, { atMost: 200 });
-      rounds.add(`${role}, growth`, "ratio", to / from, { atMost: 1.1 });
+    clearInterval(sampling);
+    for (const role of ROLES) {
+      const resident = ({ from, to }: Span): number[] =>
+        samples.filter(({ events }) => events >= from && events <= to).map(({ usage }) => usage.get(role)?.residentBytes ?? Number.NaN);
+      const [first, last] = [median(resident(FIRST)), median(resident(LAST))];
+      rounds.add(`${role}, at the beginning`, "MB", first / MEGABYTE);
+      rounds.add(`${role}, at the end`, "MB", last / MEGABYTE);
+      rounds.add(`${role}, growth`, "ratio", last / first, { atMost: 1.1 });
+      rounds.add(`${role}, most`, "MB", Math.max(...resident({ from: 0, to: EVENTS * 2 })) / MEGABYTE, { atMost: 200 });
     }
-    rounds.add("Redis, idle, at the beginning", "MB", (redisEarly - redisEmpty) / MEGABYTE);
-    rounds.add("Redis, idle, at the end", "MB", ((await settledRedisBytes(stage)) - redisEmpty) / MEGABYTE);
+    idle.push((await whenExpired(stage)) - empty);
+    const [afterFirst = Number.NaN, afterAll = Number.NaN] = idle;
+    rounds.add(`Redis, after ${EVENTS_PER_STEP.toLocaleString("en")} events`, "MB", afterFirst / MEGABYTE);
+    rounds.add("Redis, after all", "MB", afterAll / MEGABYTE);
   } finally {
+    clearInterval(sampling);
     await stage.close();
   }
 }
 
-async function watch(stage: Stage, seen: Map<string, number[]>, signal: AbortSignal): Promise<void> {
-  while (!signal.aborted) {
-    const usage = stage.usage();
-    for (const role of ROLES) seen.set(role, [...(seen.get(role) ?? []), usage.get(role)?.residentBytes ?? 0]);
-    await sleep(500);
-  }
-}
-
-/** When what was sent has expired. */
-async function settledRedisBytes(stage: Stage): Promise<number> {
-  await sleep(8_000);
+/** Bytes of Redis when the Store holds nothing any more. */
+async function whenExpired(stage: Stage): Promise<number> {
+  await sleep((SENT_EXPIRY_SECONDS + MOMENT_SECONDS) * 1_000);
   return stage.redisBytes();
 }

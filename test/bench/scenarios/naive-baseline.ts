@@ -1,16 +1,14 @@
 /** Ours beside the naive design, in one run: one event per job, one write to Redis per event, one row per statement. */
 import { fileURLToPath } from "node:url";
-import { setTimeout as sleep } from "node:timers/promises";
 import { run, type Command } from "../../fleet/role-process.ts";
 import { Rounds, type Goal, type Section } from "../figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import { usageOf } from "../process-usage.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { microsPerEvent, Stage, type Consumer } from "../stage.ts";
+import { microsPerEvent, Stage, until, type Consumer } from "../stage.ts";
 
 const NAIVE_EVENTS = 20_000;
 const OUR_EVENTS = 100_000;
-const POLL_MS = 50;
 const PROCESSES = ["receiver", "datadog", "postgres"] as const;
 const SERVERS: readonly Consumer[] = ["RabbitMQ", "Redis", "PostgreSQL"];
 const NAIVE_TABLE = `create table naive_task (task_id text primary key, name text, queue text, args text, kwargs text, result text,
@@ -95,12 +93,11 @@ async function measureNaive({ servers }: Bench): Promise<Cost> {
 }
 
 async function untilDone(stage: Stage, tasks: number): Promise<void> {
-  for (;;) {
-    await sleep(POLL_MS);
-    if (stage.agent.tasks < tasks) continue;
+  await stage.untilSent(tasks);
+  await until("rows", async () => {
     const { rows } = await stage.database.query<{ done: string }>("select count(*) as done from naive_task where finished_at is not null");
-    if (Number(rows[0]?.done) >= tasks) return;
-  }
+    return Number(rows[0]?.done) >= tasks;
+  });
 }
 
 function nodeSeconds(processes: readonly Command[]): number {

@@ -2,17 +2,16 @@
 import { Rounds, type Section } from "../figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { Stage, type ExporterName } from "../stage.ts";
+import { EXPORTER_NAMES, Stage, type ExporterName } from "../stage.ts";
 
 const EVENTS = 200_000;
 const COUNTS = [1, 2, 4] as const;
-const EXPORTERS = ["datadog", "postgres"] as const;
 
 export const scaling: Scenario = {
   name: "scaling",
   async run(bench: Bench): Promise<Section> {
     const rounds = new Rounds();
-    for (const exporter of EXPORTERS) {
+    for (const exporter of EXPORTER_NAMES) {
       for (const count of COUNTS) {
         for (let round = 1; round <= bench.rounds; round += 1) {
           bench.progress(`${count} ${exporter}-processors on one backlog, round ${round} of ${bench.rounds}`);
