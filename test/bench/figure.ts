@@ -52,11 +52,6 @@ export class Rounds {
     this.#figures.set(name, figure);
   }
 
-  /** Forgets all: a round was not one. */
-  clear(): void {
-    this.#figures.clear();
-  }
-
   /** In the order in which they were first added. */
   figures(): Figure[] {
     return [...this.#figures].map(([name, { unit, rounds, goal }]) => ({ name, unit, rounds, ...(goal !== undefined && { goal }) }));
