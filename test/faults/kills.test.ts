@@ -15,7 +15,7 @@ const MAX_EVENTS = scaled(15_000, 400_000);
 const TAKEOVER_MS = 15_000;
 const WITHIN = { timeoutMs: 4 * TAKEOVER_MS };
 /** A batch of events is at most this many tasks. */
-const BATCH_TASKS = 2_000;
+const BATCH_TASKS = 4_000;
 const ROUNDS = scaled(1, 15);
 
 let vhost: TestVhost | undefined;

@@ -43,7 +43,7 @@ const Settings = BaseConfig.extend({
   RABBITMQ_QUEUE_EXPIRES_SECONDS: integer(7 * 86_400, 60, 4_294_967).describe(
     "RabbitMQ deletes our queue when no receiver was there for this long.",
   ),
-  RABBITMQ_PREFETCH: integer(4_000, 1, 65_535).describe(
+  RABBITMQ_PREFETCH: integer(8_000, 1, 65_535).describe(
     "Messages that RabbitMQ sends ahead of their acknowledgement. Less than two batches of them slows the receiver down, more costs memory.",
   ),
   CELERY_GLOBAL_KEYPREFIX: z.string().default("").describe("Redis: the workers' transport option `global_keyprefix`."),
@@ -69,9 +69,9 @@ const Settings = BaseConfig.extend({
   REDIS_BUFFER_MAX_BYTES: integer(128 * MEBIBYTE, MEBIBYTE).describe(
     "Redis pub/sub: how much is kept while the receiver is behind, or stands by; the default is enough for about 250,000 events. What does not fit is dropped and counted.",
   ),
-  BATCH_MAX_EVENTS: integer(2_000, 1, 10_000).describe("A batch closes at this many events."),
-  BATCH_MAX_MS: integer(250, 1, 60_000).describe("A batch closes at this age, in milliseconds."),
-  BATCH_MAX_BYTES: integer(1024 * 1024, 1024).describe("A batch closes at this size, as its messages came from the broker."),
+  BATCH_MAX_EVENTS: integer(4_000, 1, 10_000).describe("A batch closes at this many events."),
+  BATCH_MAX_MS: integer(500, 1, 60_000).describe("A batch closes at this age, in milliseconds."),
+  BATCH_MAX_BYTES: integer(4 * 1024 * 1024, 1024).describe("A batch closes at this size, as its messages came from the broker."),
   QUEUE_FULL: z
     .enum(["hold", "shed"])
     .default("hold")

@@ -28,7 +28,7 @@ export interface DeliveryRules {
   readonly onSplit: () => void;
 }
 
-/** The batch as a whole has been tried often enough: its parts get one more chance each, or 2,000 events take minutes to bisect. */
+/** The batch as a whole has been tried often enough: its parts get one more chance each, or 4,000 events take minutes to bisect. */
 const TRIES_OF_A_PART = 2;
 
 /**

@@ -4,7 +4,7 @@ import { halves } from "./quarantine.ts";
 
 /** As many as the receiver may be told to gather (`BATCH_MAX_EVENTS`): exporters bear that. */
 export const MAX_PAYLOAD_EVENTS = 10_000;
-/** Far above what the receiver gathers (`BATCH_MAX_BYTES`): only a message that is large by itself comes here. */
+/** No less than what the receiver gathers by default (`BATCH_MAX_BYTES`): only a message that is large by itself comes here. */
 export const MAX_PAYLOAD_CHARACTERS = 4_194_304;
 
 /** Mostly one. Excluded ids, which need not be with any events, are in the first. A single event is never cut. */

@@ -15,8 +15,8 @@ import type { Bench, Scenario } from "../scenario.ts";
 import { Stage } from "../stage.ts";
 
 const EVENTS = 100_000;
-const EVENTS_PER_BATCH = 2_000;
-const ROWS_PER_STATEMENT = 700;
+const EVENTS_PER_BATCH = 4_000;
+const ROWS_PER_STATEMENT = 1_200;
 const PGBENCH_SECONDS = 5;
 const QUEUE = "ceiling";
 /** The receiver's default. */

@@ -14,14 +14,15 @@ interface Case {
 
 /** The first is the default. */
 const CASES: readonly Case[] = [
-  { name: "quorum, prefetch 4000, batch 2000", env: {}, framings: ["multi", "single"] },
-  { name: "classic, prefetch 4000, batch 2000", env: { RABBITMQ_QUEUE_TYPE: "classic" }, framings: ["multi", "single"] },
+  { name: "quorum, prefetch 8000, batch 4000", env: {}, framings: ["multi", "single"] },
+  { name: "classic, prefetch 8000, batch 4000", env: { RABBITMQ_QUEUE_TYPE: "classic" }, framings: ["multi", "single"] },
   // Lists fill a batch long before the prefetch is used up.
-  { name: "quorum, prefetch 1000, batch 2000", env: { RABBITMQ_PREFETCH: "1000" }, framings: ["single"] },
-  { name: "quorum, prefetch 4000, batch 500", env: { BATCH_MAX_EVENTS: "500" }, framings: ["multi"] },
+  { name: "quorum, prefetch 1000, batch 4000", env: { RABBITMQ_PREFETCH: "1000" }, framings: ["single"] },
+  { name: "quorum, prefetch 8000, batch 500", env: { BATCH_MAX_EVENTS: "500" }, framings: ["multi"] },
+  { name: "quorum, prefetch 8000, batch 2000", env: { BATCH_MAX_EVENTS: "2000" }, framings: ["multi"] },
   {
-    name: "quorum, prefetch 4000, batch 4000",
-    env: { BATCH_MAX_EVENTS: "4000", BATCH_MAX_BYTES: String(4 * 2 ** 20) },
+    name: "quorum, prefetch 8000, batch 8000",
+    env: { BATCH_MAX_EVENTS: "8000", BATCH_MAX_BYTES: String(8 * 2 ** 20) },
     framings: ["multi"],
   },
 ];
