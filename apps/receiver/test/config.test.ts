@@ -40,7 +40,7 @@ describe("the receiver's configuration", () => {
       queueType: "quorum",
       queueMaxBytes: 1_073_741_824,
       queueExpiresMs: 604_800_000,
-      prefetch: 4_000,
+      prefetch: 8_000,
     });
   });
 
