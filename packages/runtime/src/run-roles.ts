@@ -4,6 +4,7 @@ import { BaseConfig, loadConfig, type ConfigSchema, type Environment } from "./c
 import { processEnvironment } from "./environment.ts";
 import { CodedError, ConfigError, EXIT_FAILURE, toError } from "./errors.ts";
 import { Health } from "./health.ts";
+import { boundHeapGrowth } from "./heap-growth.ts";
 import { createHttpServer } from "./http.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { createLogger, type Logger } from "./logger.ts";
@@ -30,6 +31,7 @@ export async function runRole<S extends ConfigSchema>(role: Role<S>): Promise<vo
 
 /** Runs several roles in this process, until a signal. Roles start in the order given and stop in reverse. */
 export async function runRoles(name: string, roles: readonly Role[], env: Environment = processEnvironment()): Promise<RunningRoles> {
+  boundHeapGrowth();
   try {
     // Every problem at once: the roles' own settings before any is used.
     loadConfigs(roles, env);
