@@ -14,12 +14,17 @@ const CASES: readonly { readonly broker: BrokerName; readonly framing: Framing; 
   { broker: "Redis", framing: "single", receiver: { atMost: 18 } },
 ];
 
-/** Who works in which part, beside the servers. */
-const SERVERS_OF: Readonly<Record<RoleName, readonly Consumer[]>> = {
-  receiver: ["RabbitMQ", "broker Redis", "Redis"],
-  "datadog-processor": ["Redis"],
-  "postgres-processor": ["Redis", "PostgreSQL"],
-};
+/** Who works for which role. */
+function serversOf(role: RoleName, broker: BrokerName): readonly Consumer[] {
+  switch (role) {
+    case "receiver":
+      return [broker === "Redis" ? "broker Redis" : broker, "Redis"];
+    case "datadog-processor":
+      return ["Redis"];
+    case "postgres-processor":
+      return ["Redis", "PostgreSQL"];
+  }
+}
 
 export const cpuPerEvent: Scenario = {
   name: "cpu",
@@ -35,9 +40,8 @@ export const cpuPerEvent: Scenario = {
         bench.progress(`CPU per event, ${broker}, ${framing} frames, round ${round} of ${bench.rounds}`);
         for (const [role, used] of await measure(bench, broker, framing)) {
           rounds.add(`${role} (${broker}, ${framing})`, "µs CPU per event", used.get(role) ?? Number.NaN, goals[role]);
-          for (const server of SERVERS_OF[role]) {
-            const micros = used.get(server);
-            if (micros !== undefined) rounds.add(`— ${server}, for the ${role} (${broker}, ${framing})`, "µs CPU per event", micros);
+          for (const server of serversOf(role, broker)) {
+            rounds.add(`— ${server}, for the ${role} (${broker}, ${framing})`, "µs CPU per event", used.get(server) ?? Number.NaN);
           }
         }
       }

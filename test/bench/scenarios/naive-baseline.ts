@@ -1,5 +1,6 @@
 /** Ours beside the naive design, in one run: one event per job, one write to Redis per event, one row per statement. */
 import { fileURLToPath } from "node:url";
+import { ROLES } from "../../fleet/fleet.ts";
 import { run, type Command } from "../../fleet/role-process.ts";
 import { Rounds, type Goal, type Section } from "../figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
@@ -55,8 +56,7 @@ async function measureOurs({ servers }: Bench): Promise<Cost> {
   const stage = await Stage.open(servers, { broker: "RabbitMQ" });
   try {
     const { used, eventsPerSecond } = await stage.measureBurst(OUR_EVENTS, "multi");
-    const nodeMicros = [...used].filter(([consumer]) => !SERVERS.includes(consumer)).reduce((sum, [, micros]) => sum + micros, 0);
-    return { nodeMicros, serverMicros: ofServers(used), eventsPerSecond };
+    return { nodeMicros: sumOf(ROLES, used), serverMicros: sumOf(SERVERS, used), eventsPerSecond };
   } finally {
     await stage.close();
   }
@@ -84,7 +84,7 @@ async function measureNaive({ servers }: Bench): Promise<Cost> {
     const seconds = (Date.now() - began) / 1_000;
     const nodeMicros = ((nodeSeconds(processes) - nodeBefore) / expected.events) * 1_000_000;
     const used = microsPerEvent(before, stage.usage(), expected.events);
-    return { nodeMicros, serverMicros: ofServers(used), eventsPerSecond: expected.events / seconds };
+    return { nodeMicros, serverMicros: sumOf(SERVERS, used), eventsPerSecond: expected.events / seconds };
   } finally {
     for (const { child } of processes) child.kill();
     await Promise.all(processes.map(({ exited }) => exited));
@@ -104,6 +104,6 @@ function nodeSeconds(processes: readonly Command[]): number {
   return processes.reduce((sum, { child }) => sum + usageOf(child.pid ?? 0).cpuSeconds, 0);
 }
 
-function ofServers(used: ReadonlyMap<Consumer, number>): number {
-  return SERVERS.reduce((sum, server) => sum + (used.get(server) ?? 0), 0);
+function sumOf(consumers: readonly Consumer[], used: ReadonlyMap<Consumer, number>): number {
+  return consumers.reduce((sum, consumer) => sum + (used.get(consumer) ?? 0), 0);
 }
