@@ -1,10 +1,14 @@
 /** How fast one, two and four processors of a kind work off the same backlog. */
+import type { Expected } from "../expected.ts";
 import { Rounds, type Section } from "../figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { EXPORTER_NAMES, Stage, type ExporterName } from "../stage.ts";
 
-const EVENTS = 200_000;
+const EVENTS = 400_000;
+/** The shares of the backlog between which the clock runs: all processes have started, and none is short of work yet. */
+const BEGIN = 0.25;
+const END = 0.9;
 const COUNTS = [1, 2, 4] as const;
 
 export const scaling: Scenario = {
@@ -21,7 +25,7 @@ export const scaling: Scenario = {
     }
     return {
       title: "Scaling",
-      note: `A backlog of ${EVENTS.toLocaleString("en")} events in the exporter's queue, worked off by so many processes, from the start of the first job (each process compiles what it runs meanwhile). The servers run on the same cores.`,
+      note: `A backlog of ${EVENTS.toLocaleString("en")} events in the exporter's queue, worked off by so many processes until rows are committed or metrics sent, from ${BEGIN * 100} to ${END * 100} % of it. The servers run on the same cores.`,
       figures: rounds.figures(),
     };
   },
@@ -34,10 +38,21 @@ async function eventsPerSecond({ servers }: Bench, exporter: ExporterName, count
     await publishBurst(stage.publisher, frames);
     await stage.untilEnqueued([exporter], expected);
     await Promise.all(Array.from({ length: count }, () => stage.fleet.add(`${exporter}-processor`)));
-    const began = { at: Date.now(), exported: await stage.exported(exporter) };
-    await stage.untilExported(exporter, expected.takenBy(exporter));
-    return ((expected.takenBy(exporter) - began.exported) / (Date.now() - began.at)) * 1_000;
+    const begin = await reach(stage, exporter, expected, BEGIN);
+    const end = await reach(stage, exporter, expected, END);
+    return ((end.share - begin.share) * expected.events) / ((end.at - begin.at) / 1_000);
   } finally {
     await stage.close();
   }
+}
+
+/** When this share of the backlog was done, and what share it was by then. */
+async function reach(stage: Stage, exporter: ExporterName, expected: Expected, share: number): Promise<{ at: number; share: number }> {
+  if (exporter === "datadog") {
+    await stage.untilSent(share * expected.tasks);
+    return { at: Date.now(), share: stage.agent.tasks / expected.tasks };
+  }
+  const all = expected.takenBy(exporter);
+  await stage.untilExported(exporter, share * all);
+  return { at: Date.now(), share: (await stage.exported(exporter)) / all };
 }
