@@ -11,6 +11,8 @@ export interface Batch {
 
 export interface BatcherOptions {
   readonly maxEvents: number;
+  /** Fewer than the broker sends ahead, or a batch waits in vain for messages that come only when its own are acknowledged. */
+  readonly maxMessages: number;
   /** Age of the oldest message in it. */
   readonly maxMs: number;
   /** As the messages came from the broker. */
@@ -33,7 +35,7 @@ export class Batcher {
 
   /** A message without events or rejects waits in a batch too: it is acknowledged in its turn. */
   add(message: RawMessage, events: readonly CeleryEvent[], rejected: readonly Rejected[]): void {
-    const { maxEvents, maxMs, maxBytes } = this.#options;
+    const { maxEvents, maxMessages, maxMs, maxBytes } = this.#options;
     const items = Math.max(1, events.length + rejected.length);
     if (this.#items + items > maxEvents || this.#bytes + message.bytes > maxBytes) this.flush();
     this.#open.messages.push(message);
@@ -41,7 +43,7 @@ export class Batcher {
     for (const reject of rejected) this.#open.rejected.push(reject);
     this.#items += items;
     this.#bytes += message.bytes;
-    if (this.#items >= maxEvents || this.#bytes >= maxBytes) this.flush();
+    if (this.#items >= maxEvents || this.#open.messages.length >= maxMessages || this.#bytes >= maxBytes) this.flush();
     else this.#timer ??= setTimeout(() => this.flush(), maxMs);
   }
 

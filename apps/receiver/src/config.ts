@@ -44,7 +44,7 @@ const Settings = BaseConfig.extend({
     "RabbitMQ deletes our queue when no receiver was there for this long.",
   ),
   RABBITMQ_PREFETCH: integer(8_000, 1, 65_535).describe(
-    "Messages that RabbitMQ sends ahead of their acknowledgement. Less than two batches of them slows the receiver down, more costs memory.",
+    "Messages that RabbitMQ sends ahead of their acknowledgement. Half as many close a batch; more cost memory.",
   ),
   CELERY_GLOBAL_KEYPREFIX: z.string().default("").describe("Redis: the workers' transport option `global_keyprefix`."),
   CELERY_FANOUT_PREFIX: z

@@ -59,7 +59,12 @@ export const receiver: Role<typeof Config> = defineRole({
       delivery,
       takes: (event) => fanout.takes(event.type) || filter.excludesTask(event),
       isFull: () => fanout.isFull(),
-      batch: { maxEvents: config.BATCH_MAX_EVENTS, maxMs: config.BATCH_MAX_MS, maxBytes: config.BATCH_MAX_BYTES },
+      batch: {
+        maxEvents: config.BATCH_MAX_EVENTS,
+        maxMessages: source.redelivers ? Math.ceil(config.RABBITMQ_PREFETCH / 2) : Number.POSITIVE_INFINITY,
+        maxMs: config.BATCH_MAX_MS,
+        maxBytes: config.BATCH_MAX_BYTES,
+      },
       redaction: redactionOf(config),
       metrics: receiverMetrics,
       advice: new EventAdvice(logger),

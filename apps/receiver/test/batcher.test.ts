@@ -22,7 +22,7 @@ describe("Batcher", () => {
   });
 
   function batcherOf(bounds: Partial<BatcherOptions> = {}): Batcher {
-    return new Batcher({ maxEvents: 10, maxMs: 50, maxBytes: 1_000, onBatch: (batch) => batches.push(batch), ...bounds });
+    return new Batcher({ maxEvents: 10, maxMessages: 100, maxMs: 50, maxBytes: 1_000, onBatch: (batch) => batches.push(batch), ...bounds });
   }
 
   const sizes = (): number[] => batches.map((batch) => batch.events.length);
@@ -31,6 +31,12 @@ describe("Batcher", () => {
     const batcher = batcherOf();
     for (let count = 0; count < 21; count++) batcher.add(message(1), events(1), []);
     expect(sizes()).toEqual([10, 10]);
+  });
+
+  it("closes at the number of messages, whatever is in them", () => {
+    const batcher = batcherOf({ maxMessages: 2 });
+    for (const count of [1, 4, 0, 1, 1]) batcher.add(message(1), events(count), []);
+    expect(sizes()).toEqual([5, 1]);
   });
 
   it("closes before a message that would not fit, and never splits a message", () => {

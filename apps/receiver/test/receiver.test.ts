@@ -216,8 +216,8 @@ describe("the receiver", { timeout: 60_000 }, () => {
       QUEUE_HIGH_WATER_EVENTS: "1000",
       EXPORTERS: "postgres",
       RABBITMQ_PREFETCH: "100",
-      // As little as that is sent ahead, each batch waits for its age.
-      BATCH_MAX_MS: "50",
+      // Were a batch to wait for more than is sent ahead, each would take this long.
+      BATCH_MAX_MS: "2000",
     });
     for (let from = 0; from < 12_000; from += 1_000) {
       await stage.publish(numbers(from, from + 1_000).map((id) => frame([started(id)])));
