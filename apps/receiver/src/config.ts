@@ -71,7 +71,7 @@ const Settings = BaseConfig.extend({
   ),
   BATCH_MAX_EVENTS: integer(4_000, 1, 10_000).describe("A batch closes at this many events."),
   BATCH_MAX_MS: integer(500, 1, 60_000).describe("A batch closes at this age, in milliseconds."),
-  BATCH_MAX_BYTES: integer(4 * 1024 * 1024, 1024).describe("A batch closes at this size, as its messages came from the broker."),
+  BATCH_MAX_BYTES: integer(4 * MEBIBYTE, 1024).describe("A batch closes at this size, as its messages came from the broker."),
   QUEUE_FULL: z
     .enum(["hold", "shed"])
     .default("hold")

@@ -3,7 +3,7 @@ import { setFlagsFromString } from "node:v8";
 
 /**
  * V8 lets the heap of a busy process grow up to fourfold between two full collections: events that wait half a second for their batch outlive
- * the collections of the young, so that processes took 250 to 340 MB in a burst, of which they needed 60. A limit (`--max-old-space-size`)
+ * the collections of the young, so that processes took 220 to 340 MB in a burst, of which they needed 60. A limit (`--max-old-space-size`)
  * would end the process where it once needs more; this does not. It costs about 5 % more CPU (`docs/performance.md`).
  */
 const GROWTH_PERCENT = 60;

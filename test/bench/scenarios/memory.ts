@@ -1,4 +1,4 @@
-/** Whether memory stays flat over many events: of each process, and in Redis for each task and each row. */
+/** Whether memory stays flat over many events: of each process, and of Redis. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { ROLES } from "../../fleet/fleet.ts";
 import { Expected } from "../expected.ts";
