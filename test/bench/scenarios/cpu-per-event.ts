@@ -5,7 +5,7 @@ import { prepareBurst, publishBurst, type Framing } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { EXPORTER_NAMES, microsPerEvent, Stage, WARM_UP_EVENTS, type BrokerName, type Consumer } from "../stage.ts";
 
-const EVENTS = 100_000;
+const EVENTS = 200_000;
 
 const CASES: readonly { readonly broker: BrokerName; readonly framing: Framing; readonly receiver: Goal }[] = [
   { broker: "RabbitMQ", framing: "multi", receiver: { atMost: 12 } },

@@ -3,7 +3,7 @@ import { Expected } from "../expected.ts";
 import { Rounds, type Section } from "../figure.ts";
 import { prepareBurst, prepareOpenTasks, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { microsPerEvent, Stage, type Consumer, type ExporterName } from "../stage.ts";
+import { microsPerEvent, Stage, WARM_UP_EVENTS, type Consumer, type ExporterName } from "../stage.ts";
 
 const EVENTS = 100_000;
 const OPEN_TASKS = 400_000;
@@ -21,7 +21,7 @@ export const growth: Scenario = {
     }
     return {
       title: "What costs grow with",
-      note: `${EVENTS.toLocaleString("en")} events in workers' lists. Exporters: the receiver and the queues' Redis while nobody takes any from the queues. Tasks in flight: a datadog-processor and its Redis, the receiver's part of it included, with an empty Store and with ${OPEN_TASKS.toLocaleString("en")} other tasks in it that have not ended.`,
+      note: `${EVENTS.toLocaleString("en")} events in workers' lists, after ${WARM_UP_EVENTS.toLocaleString("en")} to warm up. Exporters: the receiver and the queues' Redis while nobody takes any from the queues. Tasks in flight: a datadog-processor and its Redis, the receiver's part of it included, with an empty Store and with ${OPEN_TASKS.toLocaleString("en")} other tasks in it that have not ended.`,
       figures: rounds.figures(),
     };
   },
@@ -31,8 +31,7 @@ async function feed({ servers }: Bench, exporters: readonly ExporterName[], roun
   const stage = await Stage.open(servers, { broker: "RabbitMQ", processes: { receiver: 1 }, env: { EXPORTERS: exporters.join() } });
   try {
     const expected = new Expected();
-    // Warms up.
-    await stage.measureEnqueuing(EVENTS / 2, exporters, expected);
+    await stage.measureEnqueuing(WARM_UP_EVENTS, exporters, expected);
     const used = await stage.measureEnqueuing(EVENTS, exporters, expected);
     for (const consumer of ["receiver", "Redis"] as const) {
       rounds.add(`${consumer}, ${exporters.join(" and ")}`, "µs CPU per event", used.get(consumer) ?? Number.NaN);
@@ -46,8 +45,7 @@ async function fillStore({ servers }: Bench, rounds: Rounds): Promise<void> {
   const processes = { receiver: 1, "datadog-processor": 1 };
   const stage = await Stage.open(servers, { broker: "RabbitMQ", processes, env: { EXPORTERS: "datadog" } });
   try {
-    // Warms up.
-    await measureStore(stage);
+    await measureStore(stage, WARM_UP_EVENTS);
     await addStore(stage, "empty Store", rounds);
     const before = await stage.exported("datadog");
     await publishBurst(stage.publisher, prepareOpenTasks(OPEN_TASKS));
@@ -59,15 +57,15 @@ async function fillStore({ servers }: Bench, rounds: Rounds): Promise<void> {
 }
 
 async function addStore(stage: Stage, name: string, rounds: Rounds): Promise<void> {
-  const used = await measureStore(stage);
+  const used = await measureStore(stage, EVENTS);
   for (const consumer of ["datadog-processor", "Redis"] as const) {
     rounds.add(`${consumer}, ${name}`, "µs CPU per event", used.get(consumer) ?? Number.NaN);
   }
 }
 
 /** Resolves when the metrics of all these tasks are sent. */
-async function measureStore(stage: Stage): Promise<Map<Consumer, number>> {
-  const { frames, expected } = prepareBurst(EVENTS, "multi");
+async function measureStore(stage: Stage, events: number): Promise<Map<Consumer, number>> {
+  const { frames, expected } = prepareBurst(events, "multi");
   const tasks = stage.agent.tasks + expected.tasks;
   const before = stage.usage();
   await publishBurst(stage.publisher, frames);

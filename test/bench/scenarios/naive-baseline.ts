@@ -6,7 +6,7 @@ import { Rounds, type Goal, type Section } from "../figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import { usageOf } from "../process-usage.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { microsPerEvent, Stage, until, type Consumer } from "../stage.ts";
+import { microsPerEvent, Stage, until, WARM_UP_EVENTS, type Consumer } from "../stage.ts";
 
 const NAIVE_EVENTS = 20_000;
 const OUR_EVENTS = 100_000;
@@ -46,7 +46,7 @@ export const naiveBaseline: Scenario = {
     }
     return {
       title: "Beside the naive design",
-      note: `One event per job, one write to Redis per event, one row per statement, 20 jobs at once: ${NAIVE_EVENTS.toLocaleString("en")} events; ours: ${OUR_EVENTS.toLocaleString("en")}, both after a warm-up, on the same servers, frames as from a busy Celery.`,
+      note: `One event per job, one write to Redis per event, one row per statement, 20 jobs at once: ${NAIVE_EVENTS.toLocaleString("en")} events after as many to warm up; ours: ${OUR_EVENTS.toLocaleString("en")} after ${WARM_UP_EVENTS.toLocaleString("en")}; on the same servers, frames as from a busy Celery.`,
       figures: rounds.figures(),
     };
   },
@@ -72,7 +72,7 @@ async function measureNaive({ servers }: Bench): Promise<Cost> {
       processes.push(run(process.execPath, ["--import", "tsx", main], stage.env));
     }
     await Promise.all(processes.map((each) => each.printed(/ready/)));
-    const warmUp = prepareBurst(NAIVE_EVENTS / 2, "multi");
+    const warmUp = prepareBurst(NAIVE_EVENTS, "multi");
     await publishBurst(stage.publisher, warmUp.frames);
     await untilDone(stage, warmUp.expected.tasks);
     const { frames, expected } = prepareBurst(NAIVE_EVENTS, "multi");
