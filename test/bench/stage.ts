@@ -229,6 +229,11 @@ export class Stage {
     return sumOf(this.fleet.processes(`${exporter}-processor`), "events_exported_total", { exporter });
   }
 
+  /** Messages that the receivers had before. */
+  redelivered(): Promise<number> {
+    return sumOf(this.fleet.processes("receiver"), "messages_redelivered_total");
+  }
+
   /** @throws {Error} when a process does not end with 0. */
   async close(): Promise<void> {
     await this.publisher.close();
