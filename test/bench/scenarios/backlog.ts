@@ -33,22 +33,23 @@ async function measure({ servers }: Bench, rounds: Rounds): Promise<void> {
   const stage = await Stage.open(servers, { broker: "RabbitMQ", env: NO_HIGH_WATER });
   try {
     const expected = await stage.warmUp("multi");
-    const drained = expected.events;
+    const before = expected.events;
     stopExporting(stage);
     const bytesBefore = await stage.redisBytes();
     const ontoNothing = await stage.measureEnqueuing(FEW_EVENTS, EXPORTER_NAMES, expected);
     const bytes = (await stage.redisBytes()) - bytesBefore;
-    rounds.add("queued event, in Redis", "bytes per exporter", bytes / (expected.events - drained) / EXPORTER_NAMES.length, {
+    rounds.add("queued event, in Redis", "bytes per exporter", bytes / (expected.events - before) / EXPORTER_NAMES.length, {
       atMost: 250,
     });
-    while (expected.events < drained + BACKLOG_EVENTS) await stage.measureEnqueuing(FEW_EVENTS, EXPORTER_NAMES, expected);
+    while (expected.events < before + BACKLOG_EVENTS) await stage.measureEnqueuing(FEW_EVENTS, EXPORTER_NAMES, expected);
     const ontoBacklog = await stage.measureEnqueuing(FEW_EVENTS, EXPORTER_NAMES, expected);
     for (const consumer of ENQUEUING) compare(rounds, `${consumer}, enqueuing`, ontoNothing.get(consumer), ontoBacklog.get(consumer));
 
-    const ofBacklog = await measureDraining(stage, expected, expected.events - drained);
+    const ofBacklog = await measureDraining(stage, expected, expected.events - before);
+    const beforeFew = expected.events;
     stopExporting(stage);
     await stage.measureEnqueuing(FEW_EVENTS, EXPORTER_NAMES, expected);
-    const ofFew = await measureDraining(stage, expected, FEW_EVENTS);
+    const ofFew = await measureDraining(stage, expected, expected.events - beforeFew);
     for (const consumer of DRAINING) compare(rounds, `${consumer}, draining`, ofFew.get(consumer), ofBacklog.get(consumer));
   } finally {
     await stage.close();

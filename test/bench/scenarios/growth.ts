@@ -21,7 +21,7 @@ export const growth: Scenario = {
     }
     return {
       title: "What costs grow with",
-      note: `${EVENTS.toLocaleString("en")} events in workers' lists, after ${WARM_UP_EVENTS.toLocaleString("en")} to warm up. Exporters: the receiver and the queues' Redis while nobody takes any from the queues. Tasks in flight: a datadog-processor and its Redis, the receiver's part of it included, with an empty Store and with ${OPEN_TASKS.toLocaleString("en")} other tasks in it that have not ended. Redis' rewriting of its append-only file, once for each doubling of it, is not in these figures.`,
+      note: `${EVENTS.toLocaleString("en")} events in workers' lists, after ${WARM_UP_EVENTS.toLocaleString("en")} to warm up. Exporters: the receiver and the queues' Redis while nobody takes any from the queues. Tasks in flight: a datadog-processor and its Redis, the receiver's part of it included, without other tasks in flight and with ${OPEN_TASKS.toLocaleString("en")} of them in the Store. Redis' rewriting of its append-only file, once for each doubling of it, is not in these figures.`,
       figures: rounds.figures(),
     };
   },
@@ -46,12 +46,12 @@ async function fillStore({ servers }: Bench, rounds: Rounds): Promise<void> {
   const stage = await Stage.open(servers, { broker: "RabbitMQ", processes, env: { EXPORTERS: "datadog" } });
   try {
     await measureStore(stage, WARM_UP_EVENTS);
-    await addStore(stage, "empty Store", rounds);
+    await addStore(stage, "no other task in flight", rounds);
     const before = await stage.exported("datadog");
     await publishBurst(stage.publisher, prepareOpenTasks(OPEN_TASKS));
     await stage.untilExported("datadog", before + OPEN_TASKS);
     await stage.rewriteAof();
-    await addStore(stage, `${OPEN_TASKS.toLocaleString("en")} tasks in flight`, rounds);
+    await addStore(stage, `${OPEN_TASKS.toLocaleString("en")} other tasks in flight`, rounds);
   } finally {
     await stage.close();
   }
