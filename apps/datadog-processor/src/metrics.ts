@@ -12,7 +12,7 @@
  */
 import type { Completion, FinalState, Summary, Wait } from "@celery-metrics-exporter/task-store";
 import { SeriesCollector, type MetricType, type Series } from "./series.ts";
-import { TagCache, normaliseTag } from "./tags.ts";
+import { TagAppender, normaliseTag } from "./tags.ts";
 
 type TimerType = "distribution" | "histogram" | "timing";
 
@@ -28,13 +28,6 @@ export interface MetricOptions {
 /** What of a summary is sent. */
 export type TaskMetrics = Pick<Summary, "name" | "queue" | "completions" | "waits">;
 
-const COUNTS: Readonly<Record<FinalState, string>> = {
-  SUCCESS: "task.success_count",
-  FAILURE: "task.fail_count",
-  REVOKED: "task.revoked_count",
-  REJECTED: "task.rejected_count",
-};
-
 /** DogStatsD's `ms` are milliseconds; the other types take seconds. */
 const TIMERS: Readonly<Record<TimerType, { type: MetricType; perSecond: number }>> = {
   distribution: { type: "d", perSecond: 1 },
@@ -45,23 +38,35 @@ const TIMERS: Readonly<Record<TimerType, { type: MetricType; perSecond: number }
 /** Turns what tasks did into series. */
 export class TaskMetricsMapper {
   readonly #options: MetricOptions;
-  readonly #tags = new TagCache();
-  /** The tags for every metric, each after a comma. */
-  readonly #commonTags: string;
+  readonly #counts: Readonly<Record<FinalState, string>>;
+  readonly #runTime: string;
+  readonly #waitTime: string;
+  readonly #queueTag = new TagAppender("queue");
+  readonly #nameTag: TagAppender;
+  readonly #workerTag = new TagAppender("worker");
+  readonly #exceptionTag = new TagAppender("exception");
+  readonly #stateTag = new TagAppender("state");
+  readonly #basisTag = new TagAppender("basis");
 
   constructor(options: MetricOptions) {
     this.#options = options;
-    const tags = new Set(options.tags.map(normaliseTag));
-    this.#commonTags = [...tags]
-      .filter((tag) => tag !== "")
-      .map((tag) => `,${tag}`)
-      .join("");
+    const { prefix } = options;
+    this.#counts = {
+      SUCCESS: `${prefix}task.success_count`,
+      FAILURE: `${prefix}task.fail_count`,
+      REVOKED: `${prefix}task.revoked_count`,
+      REJECTED: `${prefix}task.rejected_count`,
+    };
+    this.#runTime = `${prefix}task.run_time`;
+    this.#waitTime = `${prefix}task.wait_time`;
+    const commonTags = [...new Set(options.tags.map(normaliseTag))].filter((tag) => tag !== "");
+    this.#nameTag = new TagAppender("task_name", { after: commonTags.map((tag) => `,${tag}`).join("") });
   }
 
   seriesOf(tasks: readonly TaskMetrics[]): Series[] {
     const series = new SeriesCollector();
     for (const { name, queue, completions, waits } of tasks) {
-      const taskTags = `${this.#tags.tag("queue", queue)},${this.#tags.tag("task_name", name)}${this.#commonTags}`;
+      const taskTags = this.#nameTag.append(this.#queueTag.append("", queue), name);
       for (const completion of completions) this.#addCompletion(series, taskTags, completion);
       for (const wait of waits) this.#addWait(series, taskTags, wait);
     }
@@ -69,22 +74,22 @@ export class TaskMetricsMapper {
   }
 
   #addCompletion(series: SeriesCollector, taskTags: string, { state, runTime, worker, exception }: Completion): void {
-    const tags = taskTags + this.#workerTag(worker);
-    const exceptionTag = this.#options.tagException && state === "FAILURE" ? `,${this.#tags.tag("exception", exception)}` : "";
-    series.count(this.#options.prefix + COUNTS[state], tags + exceptionTag, 1);
-    if (runTime !== undefined) this.#addTime(series, "task.run_time", `${tags},${this.#tags.tag("state", state)}`, runTime);
+    const tags = this.#withWorker(taskTags, worker);
+    const isTagged = this.#options.tagException && state === "FAILURE";
+    series.count(this.#counts[state], isTagged ? this.#exceptionTag.append(tags, exception) : tags, 1);
+    if (runTime !== undefined) this.#addTime(series, this.#runTime, this.#stateTag.append(tags, state), runTime);
   }
 
   #addWait(series: SeriesCollector, taskTags: string, { seconds, basis, worker }: Wait): void {
-    this.#addTime(series, "task.wait_time", `${taskTags}${this.#workerTag(worker)},${this.#tags.tag("basis", basis)}`, seconds);
+    this.#addTime(series, this.#waitTime, this.#basisTag.append(this.#withWorker(taskTags, worker), basis), seconds);
   }
 
   #addTime(series: SeriesCollector, name: string, tags: string, seconds: number): void {
     const { type, perSecond } = TIMERS[this.#options.timerType];
-    series.sample(this.#options.prefix + name, type, tags, seconds * perSecond);
+    series.sample(name, type, tags, seconds * perSecond);
   }
 
-  #workerTag(worker: string | undefined): string {
-    return this.#options.tagWorker ? `,${this.#tags.tag("worker", worker)}` : "";
+  #withWorker(tags: string, worker: string | undefined): string {
+    return this.#options.tagWorker ? this.#workerTag.append(tags, worker) : tags;
   }
 }

@@ -27,23 +27,42 @@ function cut(text: string): string {
   return text.slice(0, end);
 }
 
-/** Normalised `key:value` tags, remembered: there are few of them and each is needed for every task. */
-export class TagCache {
-  readonly #tags = new Map<string, string>();
+/**
+ * Adds a tag to others, and remembers the outcome. There are few combinations and each is needed for every task; and a text that is the same
+ * object each time, rather than put together anew, is found in a map without being read.
+ */
+export class TagAppender {
+  readonly #key: string;
+  readonly #after: string;
   readonly #maxEntries: number;
+  readonly #outcomes = new Map<string, Map<string, string>>();
+  #entries = 0;
 
-  constructor(maxEntries = 10_000) {
+  /** @param after what comes after the tag each time, comma included. */
+  constructor(key: string, { after = "", maxEntries = 10_000 } = {}) {
+    this.#key = key;
+    this.#after = after;
     this.#maxEntries = maxEntries;
   }
 
-  /** `unknown` where there is no value. */
-  tag(key: string, value: string | undefined): string {
-    const tag = `${key}:${value === undefined || value === "" ? "unknown" : value}`;
-    const known = this.#tags.get(tag);
+  /** The tags with `key:value`, normalised, as the last of them; `unknown` where there is no value. */
+  append(tags: string, value = ""): string {
+    const known = this.#outcomes.get(tags)?.get(value);
     if (known !== undefined) return known;
-    const normalised = normaliseTag(tag);
-    if (this.#tags.size >= this.#maxEntries) this.#tags.clear();
-    this.#tags.set(tag, normalised);
-    return normalised;
+    const tag = normaliseTag(`${this.#key}:${value === "" ? "unknown" : value}`);
+    const outcome = `${tags === "" ? "" : `${tags},`}${tag}${this.#after}`;
+    this.#remember(tags, value, outcome);
+    return outcome;
+  }
+
+  #remember(tags: string, value: string, outcome: string): void {
+    if (this.#entries >= this.#maxEntries) {
+      this.#outcomes.clear();
+      this.#entries = 0;
+    }
+    this.#entries += 1;
+    const others = this.#outcomes.get(tags);
+    if (others === undefined) this.#outcomes.set(tags, new Map([[value, outcome]]));
+    else others.set(value, outcome);
   }
 }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { TagCache, normaliseTag } from "../src/tags.ts";
+import { TagAppender, normaliseTag } from "../src/tags.ts";
 
 describe("a tag", () => {
   it.each([
@@ -21,19 +21,31 @@ describe("a tag", () => {
     expect(Buffer.byteLength(tag)).toBe(200);
     expect(tag.endsWith("é")).toBe(true);
   });
+});
 
-  it("has the value unknown where there is none", () => {
-    const tags = new TagCache();
-    expect([tags.tag("queue", undefined), tags.tag("queue", ""), tags.tag("queue", "q")]).toEqual([
-      "queue:unknown",
-      "queue:unknown",
+describe("a tag that is added to others", () => {
+  const queue = new TagAppender("queue");
+
+  it("comes after them", () => {
+    expect([queue.append("", "Q"), queue.append("env:x", "q"), queue.append("env:x,team:y", "q")]).toEqual([
       "queue:q",
+      "env:x,queue:q",
+      "env:x,team:y,queue:q",
     ]);
   });
 
-  it("is the same again when the cache was full", () => {
-    const tags = new TagCache(2);
+  it("has the value unknown where there is none", () => {
+    expect([queue.append("", undefined), queue.append("", "")]).toEqual(["queue:unknown", "queue:unknown"]);
+  });
+
+  it("is the same again when there was no more room to remember it", () => {
+    const forgetful = new TagAppender("queue", { after: ",z", maxEntries: 2 });
     const values = ["A", "b", "c", "A"];
-    expect(values.map((value) => tags.tag("queue", value))).toEqual(["queue:a", "queue:b", "queue:c", "queue:a"]);
+    expect(values.map((value) => forgetful.append("env:x", value))).toEqual([
+      "env:x,queue:a,z",
+      "env:x,queue:b,z",
+      "env:x,queue:c,z",
+      "env:x,queue:a,z",
+    ]);
   });
 });

@@ -82,8 +82,7 @@ export class RabbitmqSession implements Session {
     this.#channel = channel;
     this.#options = options;
     this.#window = new AckWindow(
-      // Only the tag of the message is looked at.
-      (tag) => this.#settle(() => channel.ack({ fields: { deliveryTag: tag } } as ConsumeMessage, true)),
+      (tag) => this.#settle(() => channel.ack(tagged(tag), true)),
       (flush) => (this.#consumerTag === undefined ? setTimeout(flush, IDLE_ACK_MS).unref() : queueMicrotask(flush)),
     );
     this.ended = new Promise((resolve) => {
@@ -113,10 +112,10 @@ export class RabbitmqSession implements Session {
   }
 
   /** Puts deliveries back into the queue, for whoever consumes next. */
-  giveBack(deliveries: readonly ConsumeMessage[]): void {
-    for (const delivery of deliveries) {
-      this.#settle(() => this.#channel.nack(delivery, false, true));
-      this.#window.givenBack(delivery.fields.deliveryTag);
+  giveBack(deliveryTags: readonly number[]): void {
+    for (const tag of deliveryTags) {
+      this.#settle(() => this.#channel.nack(tagged(tag), false, true));
+      this.#window.givenBack(tag);
     }
   }
 
@@ -206,4 +205,9 @@ export class RabbitmqSession implements Session {
       this.#end(toError(thrown));
     }
   }
+}
+
+/** A message as far as amqplib looks at it to acknowledge it or give it back. */
+function tagged(deliveryTag: number): ConsumeMessage {
+  return { fields: { deliveryTag } } as ConsumeMessage;
 }

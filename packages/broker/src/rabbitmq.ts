@@ -114,29 +114,35 @@ export class RabbitmqSource implements EventSource {
     // Messages were still arriving until the broker confirmed; meanwhile someone may have resumed.
     if (this.#consuming) return;
     const held = this.#buffer.clear();
-    session?.giveBack(held.map((message) => message.delivery));
+    session?.giveBack(held.map(({ deliveryTag }) => deliveryTag));
   }
 }
 
+/** Keeps what is needed of a delivery: amqplib's object for it is as large as an event, and thousands of them wait for their acknowledgement. */
 class RabbitmqMessage implements RawMessage {
-  readonly delivery: ConsumeMessage;
+  readonly deliveryTag: number;
+  readonly #body: Buffer;
+  readonly #contentType: string | undefined;
+  readonly #contentEncoding: string | undefined;
   readonly #session: RabbitmqSession;
 
-  constructor(delivery: ConsumeMessage, session: RabbitmqSession) {
-    this.delivery = delivery;
+  constructor({ content, fields, properties }: ConsumeMessage, session: RabbitmqSession) {
+    this.deliveryTag = fields.deliveryTag;
+    this.#body = content;
+    this.#contentType = properties.contentType as string | undefined;
+    this.#contentEncoding = properties.contentEncoding as string | undefined;
     this.#session = session;
   }
 
   get bytes(): number {
-    return this.delivery.content.length;
+    return this.#body.length;
   }
 
   decode(): Decoded {
-    const { contentType, contentEncoding } = this.delivery.properties as { contentType?: string; contentEncoding?: string };
-    return decodeFrame({ body: this.delivery.content, contentType, contentEncoding });
+    return decodeFrame({ body: this.#body, contentType: this.#contentType, contentEncoding: this.#contentEncoding });
   }
 
   ack(): void {
-    this.#session.done(this.delivery.fields.deliveryTag);
+    this.#session.done(this.deliveryTag);
   }
 }

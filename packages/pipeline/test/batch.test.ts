@@ -53,13 +53,13 @@ describe("a batch's payload", () => {
   it("passes over a field that a newer release has appended", () => {
     const event = taskSent();
     const payload = encodeBatch({ broker: "redis", events: [event] });
-    const [bits, ...values] = payload.events[0] ?? [];
-    const newer = { ...payload, events: [[Number(bits) | (1 << 29), ...values, "new"]] };
-    expect(decodeBatch(newer).events).toEqual([event]);
+    const [bits, ...values] = payload.events;
+    const appended = [Number(bits) | (1 << 29), ...values, "new"];
+    expect(decodeBatch({ ...payload, events: [...appended, ...appended] }).events).toEqual([event, event]);
   });
 
   const good = throughJson(encodeBatch({ broker: "redis", events: [taskSent()] })) as Record<string, unknown>;
-  const [row] = good["events"] as unknown[][];
+  const values = good["events"] as unknown[];
   it.each([
     ["null", null],
     ["a text", "batch"],
@@ -70,11 +70,14 @@ describe("a batch's payload", () => {
     ["no texts", { ...good, texts: undefined }],
     ["no events", { ...good, events: {} }],
     ["an event that is an object", { ...good, events: [{}] }],
-    ["an event without bits", { ...good, events: [["x", 0]] }],
+    ["an event that is a list", { ...good, events: [values] }],
+    ["an event without bits", { ...good, events: ["x", 0] }],
+    ["bits without an end", { ...good, events: [0.5, 0] }],
     ["a text out of range", { ...good, texts: [] }],
-    ["a row that is too short", { ...good, events: [row?.slice(0, 3)] }],
-    ["an object for a value", { ...good, events: [[row?.[0], row?.[1], row?.[2], {}, ...(row ?? []).slice(4)]] }],
-    ["an event without hostname", { ...good, events: [[0, 0]] }],
+    ["an event that ends too soon", { ...good, events: values.slice(0, 3) }],
+    ["a value too many", { ...good, events: [...values, 1] }],
+    ["an object for a value", { ...good, events: [...values.slice(0, 3), {}, ...values.slice(4)] }],
+    ["an event without hostname", { ...good, events: [0, 0] }],
     ["excluded ids that are numbers", { ...good, excluded: [1] }],
   ])("refuses %s", (_, payload) => {
     expect(() => decodeBatch(payload)).toThrow(PermanentError);

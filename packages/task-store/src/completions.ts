@@ -39,15 +39,25 @@ export interface CompletionGroup {
 }
 
 /** Groups a task's finals into completions, per worker in order of time. */
-export function completionsOf(facts: Facts): CompletionGroup[] {
+export function completionsOf({ finals, started }: Facts): CompletionGroup[] {
+  const [only, ...others] = finals;
+  if (only === undefined) return [];
+  // Nearly every task.
+  if (others.length === 0) return [groupOf([only], startsOn(only.host, started))];
   const groups: CompletionGroup[] = [];
-  for (const [host, finals] of finalsByHost(facts.finals.toSorted(byInstant))) {
-    const starts = facts.started.filter((start) => start.host === host);
-    for (const run of splitRuns(finals, starts)) {
-      groups.push({ completion: completionOf(run, starts), finals: run, sent: run.some(({ sent }) => sent) });
-    }
+  for (const [host, own] of finalsByHost(finals.toSorted(byInstant))) {
+    const starts = startsOn(host, started);
+    for (const run of splitRuns(own, starts)) groups.push(groupOf(run, starts));
   }
   return groups;
+}
+
+function groupOf(run: readonly FinalFact[], starts: readonly StartedFact[]): CompletionGroup {
+  return { completion: completionOf(run, starts), finals: run, sent: run.some(({ sent }) => sent) };
+}
+
+function startsOn(host: string, started: readonly StartedFact[]): readonly StartedFact[] {
+  return started.filter((start) => start.host === host);
 }
 
 function finalsByHost(finals: readonly FinalFact[]): Map<string, FinalFact[]> {
@@ -75,7 +85,7 @@ function splitRuns(finals: readonly FinalFact[], starts: readonly StartedFact[])
 }
 
 function completionOf(run: readonly FinalFact[], starts: readonly StartedFact[]): Completion {
-  const final = run.toSorted(byWeight).at(-1) as FinalFact;
+  const final = run.reduce((best, other) => (byWeight(best, other) < 0 ? other : best));
   const start = latestNotAfter(starts, final.at);
   return {
     state: final.state,

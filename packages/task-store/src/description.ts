@@ -41,7 +41,8 @@ export function descriptionOf(event: TaskEvent): Description | undefined {
  * compares the same text.
  */
 function cut(text: string): string {
-  return splitUtf8(text.toWellFormed(), MAX_PART_BYTES, MAX_PARTS).join("");
+  const parts = splitUtf8(text.toWellFormed(), MAX_PART_BYTES, MAX_PARTS);
+  return parts.length === 1 ? (parts[0] ?? "") : parts.join("");
 }
 
 /** The one of two that stands. */
@@ -54,11 +55,12 @@ export function betterDescription(a: Description | undefined, b: Description | u
 
 /** Field and value in turn, without the key. */
 export function descriptionFields(description: Description): string[] {
-  const fields = spread(NAME_FIELDS, description.name);
-  if (description.queue !== undefined) fields.push(...spread(QUEUE_FIELDS, description.queue));
+  const fields: string[] = [];
+  spread(NAME_FIELDS, description.name, fields);
+  if (description.queue !== undefined) spread(QUEUE_FIELDS, description.queue, fields);
   return fields;
 }
 
-function spread(fields: readonly string[], text: string): string[] {
-  return splitUtf8(text, MAX_PART_BYTES, MAX_PARTS).flatMap((part, index) => [fields[index] ?? "", part]);
+function spread(names: readonly string[], text: string, fields: string[]): void {
+  for (const [index, part] of splitUtf8(text, MAX_PART_BYTES, MAX_PARTS).entries()) fields.push(names[index] ?? "", part);
 }

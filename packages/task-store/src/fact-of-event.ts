@@ -1,5 +1,6 @@
 /** Turns an event into the fact it states; the layout is in `fact.ts`. */
 import { MAX_TIMESTAMP, isFinal, stateOf, toMicroseconds, type TaskEvent } from "@celery-metrics-exporter/events";
+import { toBase36 } from "./base36.ts";
 import { exceptionClass } from "./exception-class.ts";
 import { STATE_LETTERS, type FactOptions, type FinalState } from "./fact.ts";
 import { hostHash } from "./short-hash.ts";
@@ -46,11 +47,11 @@ function detail(worker: string, exception = ""): string {
 }
 
 function instant(seconds: number): string {
-  return Math.min(Math.max(toMicroseconds(seconds), 0), MAX_MICROSECONDS).toString(36);
+  return toBase36(Math.min(Math.max(toMicroseconds(seconds), 0), MAX_MICROSECONDS));
 }
 
 function nanoseconds(seconds: number): string {
-  return Math.min(Math.max(Math.round(seconds * 1e9), 0), Number.MAX_SAFE_INTEGER).toString(36);
+  return toBase36(Math.min(Math.max(Math.round(seconds * 1e9), 0), Number.MAX_SAFE_INTEGER));
 }
 
 function trimEnd(field: string): string {

@@ -33,27 +33,33 @@ export interface Summary {
 }
 
 export function summarise({ name, queue, facts }: TaskEntry): Summary {
-  const groups = completionsOf(facts);
-  const unsent = groups.filter((group) => !group.sent);
-  const repeats = groups.filter((group) => group.sent && group.finals.some(({ sent }) => !sent));
-  const completions = unsent.map(({ completion }) => completion);
-
-  const starts = completions.length === 0 ? [] : unsentStarts(facts.started);
-  const waits = starts.map(([start]) => waitBefore(start, facts));
+  const completions: Completion[] = [];
+  const waits: Wait[] = [];
   const fields: string[] = [];
-  for (const group of groups) {
-    if (!group.sent || repeats.includes(group)) for (const { field } of group.finals) fields.push(field);
+  let repeats = false;
+  for (const { completion, finals, sent } of completionsOf(facts)) {
+    if (!sent) completions.push(completion);
+    else if (finals.every((final) => final.sent)) continue;
+    else repeats = true;
+    for (const { field } of finals) fields.push(field);
   }
-  for (const twins of starts) for (const { field } of twins) fields.push(field);
-  const lacks = lackOf(name, completions, waits) ?? (repeats.length > 0 ? "certainty" : undefined);
-  return { name, queue, completions, waits: waits.filter((wait) => wait !== undefined), lacks, fields };
+  if (completions.length === 0) return { name, queue, completions, waits, lacks: repeats ? "certainty" : undefined, fields };
+
+  let lacksReceived = false;
+  for (const twins of unsentStarts(facts.started)) {
+    const wait = waitBefore(twins[0], facts);
+    if (wait === undefined) lacksReceived = true;
+    else waits.push(wait);
+    for (const { field } of twins) fields.push(field);
+  }
+  const lacks = lackOf(name, completions, lacksReceived) ?? (repeats ? "certainty" : undefined);
+  return { name, queue, completions, waits, lacks, fields };
 }
 
-function lackOf(name: string | undefined, completions: readonly Completion[], waits: readonly (Wait | undefined)[]): Lack | undefined {
-  if (completions.length === 0) return undefined;
+function lackOf(name: string | undefined, completions: readonly Completion[], lacksReceived: boolean): Lack | undefined {
   if (name === undefined) return "name";
   if (completions.some(({ lacksStart }) => lacksStart)) return "start";
-  return waits.includes(undefined) ? "received" : undefined;
+  return lacksReceived ? "received" : undefined;
 }
 
 /**

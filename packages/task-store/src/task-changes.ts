@@ -9,17 +9,20 @@ import type { FactOptions } from "./fact.ts";
 
 /** Facts kept of each kind: those of the last attempts. */
 export const KEPT_PER_KIND = 16;
+/** More are cut down before the next comes: a task may have thousands of attempts in one batch, and each fact is looked for among the others. */
+const MOST_FACTS = 128;
 
 /** What to add to one task. */
 export interface TaskChange {
-  readonly facts: ReadonlySet<string>;
+  /** Each once. */
+  readonly facts: readonly string[];
   readonly description: Description | undefined;
   /** The latest ETA in seconds since the epoch, rounded up; 0 for none. The entry must outlive it. */
   readonly etaSeconds: number;
 }
 
 interface MutableChange extends TaskChange {
-  facts: Set<string>;
+  facts: string[];
   description: Description | undefined;
   etaSeconds: number;
 }
@@ -33,17 +36,23 @@ export function collectChanges(events: readonly CeleryEvent[], options: FactOpti
     if (fact === undefined) continue;
     let change = changes.get(event.uuid);
     if (change === undefined) {
-      change = { facts: new Set(), description: undefined, etaSeconds: 0 };
+      change = { facts: [], description: undefined, etaSeconds: 0 };
       changes.set(event.uuid, change);
     }
-    change.facts.add(fact);
+    add(change, fact);
     change.description = betterDescription(change.description, descriptionOf(event));
     change.etaSeconds = Math.max(change.etaSeconds, etaOf(event));
   }
   for (const change of changes.values()) {
-    if (change.facts.size > KEPT_PER_KIND) change.facts = latestOfEachKind(change.facts);
+    if (change.facts.length > KEPT_PER_KIND) change.facts = latestOfEachKind(change.facts);
   }
   return changes;
+}
+
+function add(change: MutableChange, fact: string): void {
+  if (change.facts.includes(fact)) return;
+  if (change.facts.length === MOST_FACTS) change.facts = latestOfEachKind(change.facts);
+  change.facts.push(fact);
 }
 
 function etaOf(event: TaskEvent): number {
@@ -52,13 +61,15 @@ function etaOf(event: TaskEvent): number {
 }
 
 /** The 16 latest facts of each kind. Cutting a set down to its greatest elements commutes with union, so it can be done at any time. */
-function latestOfEachKind(facts: ReadonlySet<string>): Set<string> {
+function latestOfEachKind(facts: readonly string[]): string[] {
   const kinds = new Map<string, string[]>();
   for (const fact of facts) {
     const kind = fact.charAt(0);
-    kinds.set(kind, [...(kinds.get(kind) ?? []), fact]);
+    const others = kinds.get(kind);
+    if (others === undefined) kinds.set(kind, [fact]);
+    else others.push(fact);
   }
-  return new Set([...kinds.values()].flatMap((kind) => kind.sort(laterFirst).slice(0, KEPT_PER_KIND)));
+  return [...kinds.values()].flatMap((kind) => kind.sort(laterFirst).slice(0, KEPT_PER_KIND));
 }
 
 /** By instant, then by bytes. Instants are base 36 without leading zeros: the longer is the later, and of one length the greater by bytes. */

@@ -142,8 +142,7 @@ export class TaskStore {
 
 /** As the script reads it. */
 function writeChange(change: TaskChange | undefined): unknown[] {
-  const facts = [...(change?.facts ?? [])];
-  const { description, etaSeconds = 0 } = change ?? {};
+  const { facts = [], description, etaSeconds = 0 } = change ?? {};
   if (description !== undefined) return [facts, etaSeconds, String(description.key), descriptionFields(description)];
   return etaSeconds === 0 ? [facts] : [facts, etaSeconds];
 }
