@@ -19,3 +19,19 @@ export function toBase36(number: number): string {
   }
   return `${FIRST_PAIRS[rest]}${text}`;
 }
+
+/** The number that begins at `from`: all that can be digits up to the next character that cannot; 0 where there are none. */
+export function readBase36(text: string, from: number): number {
+  let number = 0;
+  for (let index = from; index < text.length; index += 1) {
+    const digit = digitOf(text.charCodeAt(index));
+    if (digit === undefined) break;
+    number = number * 36 + digit;
+  }
+  return number;
+}
+
+function digitOf(code: number): number | undefined {
+  if (code >= 0x30 && code <= 0x39) return code - 0x30;
+  return code >= 0x61 && code <= 0x7a ? code - 0x61 + 10 : undefined;
+}

@@ -27,7 +27,7 @@ interface FactBase {
 export interface Attempt {
   readonly retries: number;
   /** Microseconds since the epoch. */
-  readonly eta?: number;
+  readonly eta: number | undefined;
 }
 
 export interface SentFact extends FactBase, Attempt {}
@@ -39,17 +39,17 @@ export interface ReceivedFact extends FactBase, Attempt {
 export interface StartedFact extends FactBase {
   readonly host: string;
   /** Where `keepWorker` is on. */
-  readonly worker?: string;
+  readonly worker: string | undefined;
 }
 
 export interface FinalFact extends FactBase {
   readonly host: string;
   readonly state: FinalState;
   /** Seconds; only of SUCCESS. */
-  readonly runtime?: number;
-  readonly worker?: string;
+  readonly runtime: number | undefined;
+  readonly worker: string | undefined;
   /** The exception's class, where `keepException` is on. */
-  readonly exception?: string;
+  readonly exception: string | undefined;
 }
 
 /** What the opt-in tags need; both cost memory. */

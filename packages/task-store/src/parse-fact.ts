@@ -1,8 +1,8 @@
 /** Reads facts back from the fields of a hash; the layout is in `fact.ts`. */
+import { readBase36 } from "./base36.ts";
 import {
   SENT,
   STATE_LETTERS,
-  type Attempt,
   type Facts,
   type FinalFact,
   type FinalState,
@@ -27,13 +27,21 @@ export class FactCollector implements Facts {
     const sent = value === SENT;
     switch (field[0]) {
       case "s": {
-        const [at, retries, eta] = field.slice(1).split(".");
-        this.sent.push({ field, at: instant(at), sent, ...attempt(retries, eta) });
+        const retries = afterDot(field, 1);
+        this.sent.push({ field, at: instantAt(field), sent, retries: readBase36(field, retries), eta: etaAt(field, afterDot(field, retries)) });
         break;
       }
       case "r": {
-        const [at, host = "", retries, eta] = field.slice(1).split(".");
-        this.received.push({ field, at: instant(at), sent, host, ...attempt(retries, eta) });
+        const host = afterDot(field, 1);
+        const retries = afterDot(field, host);
+        this.received.push({
+          field,
+          at: instantAt(field),
+          sent,
+          host: partAt(field, host),
+          retries: readBase36(field, retries),
+          eta: etaAt(field, afterDot(field, retries)),
+        });
         break;
       }
       case "b":
@@ -47,28 +55,44 @@ export class FactCollector implements Facts {
   }
 
   #addStart(field: string, sent: boolean): void {
-    const [body = "", worker] = field.slice(1).split("|");
-    const [at, host = ""] = body.split(".");
-    const start = { field, at: instant(at), sent, host };
-    this.started.push(worker ? { ...start, worker } : start);
+    const [body, worker] = withDetails(field);
+    this.started.push({ field, at: instantAt(field), sent, host: partAt(body, afterDot(body, 1)), worker });
   }
 
   #addFinal(field: string, sent: boolean): void {
-    const [body = "", worker, exception] = field.slice(1).split("|");
-    const [at, host = "", outcome = ""] = body.split(".");
-    const state = STATES.get(outcome.charAt(0));
+    const [body, worker, exception] = withDetails(field);
+    const host = afterDot(body, 1);
+    const outcome = afterDot(body, host);
+    const state = STATES.get(body.charAt(outcome));
     if (state === undefined) return;
-    const final: FinalFact = { field, at: instant(at), sent, host, state };
-    const told: FinalFact = outcome.length > 1 ? { ...final, runtime: parseInt(outcome.slice(1), 36) / 1e9 } : final;
-    this.finals.push(worker || exception ? { ...told, ...(worker && { worker }), ...(exception && { exception }) } : told);
+    const runtime = outcome + 1 < body.length ? readBase36(body, outcome + 1) / 1e9 : undefined;
+    this.finals.push({ field, at: instantAt(field), sent, host: partAt(body, host), state, runtime, worker, exception });
   }
 }
 
-function instant(text = "0"): number {
-  return parseInt(text, 36);
+function instantAt(field: string): number {
+  return readBase36(field, 1);
 }
 
-function attempt(retries: string | undefined, eta: string | undefined): Attempt {
-  const number = retries === undefined || retries === "" ? 0 : parseInt(retries, 36);
-  return eta === undefined ? { retries: number } : { retries: number, eta: parseInt(eta, 36) };
+function etaAt(field: string, from: number): number | undefined {
+  return from < field.length ? readBase36(field, from) : undefined;
+}
+
+/** Where the part after the next dot begins; the end where there is none. */
+function afterDot(text: string, from: number): number {
+  const dot = text.indexOf(".", from);
+  return dot === -1 ? text.length : dot + 1;
+}
+
+function partAt(text: string, from: number): string {
+  const dot = text.indexOf(".", from);
+  return dot === -1 ? text.slice(from) : text.slice(from, dot);
+}
+
+/** What comes before the details for the opt-in tags, and these; empty ones are none. */
+function withDetails(field: string): readonly [body: string, worker: string | undefined, exception: string | undefined] {
+  const bar = field.indexOf("|");
+  if (bar === -1) return [field, undefined, undefined];
+  const [worker = "", exception = ""] = field.slice(bar + 1).split("|");
+  return [field.slice(0, bar), worker || undefined, exception || undefined];
 }
