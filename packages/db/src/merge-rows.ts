@@ -1,26 +1,27 @@
 /** Rows of one batch, merged by task in memory, for one statement must not touch a row twice. */
 import { compareBytes } from "@celery-metrics-exporter/events";
 import { MERGE_GROUPS, type Criterion, type Group } from "./merge-rule.ts";
-import type { TaskColumn, TaskRow } from "./task-row.ts";
+import type { MutableTaskRow, TaskColumn, TaskRow } from "./task-row.ts";
 
-type MutableRow = { -readonly [column in TaskColumn]: TaskRow[column] };
 type Value = string | number | undefined;
 
-/** One row per task. The rows given are not changed. */
-export function mergeRows(rows: Iterable<TaskRow>): TaskRow[] {
-  const merged = new Map<string, MutableRow>();
+/** One row per task: the first given of it, changed to what all of them make together. A copy would be dropped in a moment, and is large. */
+export function mergeRows(rows: Iterable<MutableTaskRow>): MutableTaskRow[] {
+  const merged = new Map<string, MutableTaskRow>();
   for (const row of rows) {
     const before = merged.get(row.task_id);
-    if (before === undefined) merged.set(row.task_id, { ...row });
+    if (before === undefined) merged.set(row.task_id, row);
     else mergeInto(before, row);
   }
   return [...merged.values()];
 }
 
-function mergeInto(target: MutableRow, row: TaskRow): void {
+function mergeInto(target: MutableTaskRow, row: TaskRow): void {
   // All groups are compared before any moves: some look at columns that others move.
-  const winning = MERGE_GROUPS.filter((group) => comesFirst(group, row, target));
-  for (const { moves } of winning) {
+  let winning = 0;
+  for (const [index, group] of MERGE_GROUPS.entries()) if (comesFirst(group, row, target)) winning |= 1 << index;
+  for (const [index, { moves }] of MERGE_GROUPS.entries()) {
+    if ((winning & (1 << index)) === 0) continue;
     for (const column of moves) (target as Record<TaskColumn, unknown>)[column] = row[column];
   }
 }

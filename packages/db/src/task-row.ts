@@ -49,13 +49,14 @@ export interface TaskRow {
 }
 
 export type TaskColumn = keyof TaskRow;
+export type MutableTaskRow = { -readonly [column in TaskColumn]: TaskRow[column] };
 
 /** The row that this event alone makes; undefined for one that neither creates nor changes a task. `args_json` and `kwargs_json` are not filled in yet. */
-export function toTaskRow(event: CeleryEvent): TaskRow | undefined {
+export function toTaskRow(event: CeleryEvent): MutableTaskRow | undefined {
   return isTaskEvent(event) ? fromTaskEvent(event) : undefined;
 }
 
-function fromTaskEvent(event: TaskEvent): TaskRow {
+function fromTaskEvent(event: TaskEvent): MutableTaskRow {
   const at = toMicroseconds(event.timestamp);
   const hostname = storableText(event.hostname);
   const status = stateOf(event);

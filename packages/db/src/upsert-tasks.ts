@@ -3,7 +3,7 @@ import { parsePythonLiteral, type CeleryEvent, type JsonValue } from "@celery-me
 import { sql } from "drizzle-orm";
 import { query, type Database } from "./database.ts";
 import { mergeRows } from "./merge-rows.ts";
-import { toTaskRow, type TaskRow } from "./task-row.ts";
+import { toTaskRow, type MutableTaskRow, type TaskRow } from "./task-row.ts";
 import { UPSERT_STATEMENT } from "./upsert-statement.ts";
 
 /**
@@ -21,12 +21,12 @@ export async function upsertTasks(database: Database, events: readonly CeleryEve
 
 /** The rows that these events alone make, one per task. */
 export function toTaskRows(events: readonly CeleryEvent[]): TaskRow[] {
-  const rows: TaskRow[] = [];
-  for (const event of events) {
-    const row = toTaskRow(event);
-    if (row !== undefined) rows.push(row);
+  const rows = mergeRows(rowsOf(events));
+  for (const row of rows) {
+    row.args_json = toJson(row.args);
+    row.kwargs_json = toJson(row.kwargs);
   }
-  return mergeRows(rows).map(withParsedArguments);
+  return rows;
 }
 
 /** The statement itself; rows have distinct ids. */
@@ -35,10 +35,12 @@ export async function upsertRows(database: Database, rows: readonly TaskRow[]): 
   await query(database, sql`${sql.raw(beforeRows)}${JSON.stringify(rows)}${sql.raw(afterRows)}`);
 }
 
-function withParsedArguments(row: TaskRow): TaskRow {
-  return row.args === undefined && row.kwargs === undefined
-    ? row
-    : { ...row, args_json: toJson(row.args), kwargs_json: toJson(row.kwargs) };
+/** One after the other, so that those that are merged into another are gone at once. */
+function* rowsOf(events: readonly CeleryEvent[]): Generator<MutableTaskRow> {
+  for (const event of events) {
+    const row = toTaskRow(event);
+    if (row !== undefined) yield row;
+  }
 }
 
 function toJson(repr: string | undefined): JsonValue | undefined {
