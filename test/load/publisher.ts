@@ -53,7 +53,12 @@ function inLists(events: readonly WireEvent[]): WireEvent[][] {
 }
 
 function frame(routingKey: string, hostname: string, body: unknown): Frame {
-  return { routingKey, hostname, body: Buffer.from(JSON.stringify(body)) };
+  return { routingKey, hostname, body: Buffer.from(asciiJson(body)) };
+}
+
+/** As Celery's frames are (see the corpus): kombu's `json.dumps` escapes whatever is not ASCII. */
+function asciiJson(value: unknown): string {
+  return JSON.stringify(value).replaceAll(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 /** What a lost connection leaves unconfirmed is published again: a test must know what the broker was given. */

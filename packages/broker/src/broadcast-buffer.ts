@@ -14,6 +14,9 @@ export interface BroadcastBufferOptions {
   readonly onKeptDropped: (messages: number) => void;
 }
 
+/** Fewer than one reading of the socket brings: who reads slowly is disconnected by Redis, and loses what it kept for him. */
+const MESSAGES_PER_TURN = 64;
+
 /** Active until told otherwise. Moments are `performance.now()`. */
 export class BroadcastBuffer {
   readonly #options: BroadcastBufferOptions;
@@ -25,7 +28,8 @@ export class BroadcastBuffer {
 
   constructor(options: BroadcastBufferOptions) {
     this.#options = options;
-    this.#buffer = new MessageBuffer<BroadcastMessage>({ handOver: options.handOver, maxBytes: options.maxBytes });
+    const { handOver, maxBytes } = options;
+    this.#buffer = new MessageBuffer<BroadcastMessage>({ handOver, maxBytes, messagesPerTurn: MESSAGES_PER_TURN });
   }
 
   get bytes(): number {

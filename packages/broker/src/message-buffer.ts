@@ -8,15 +8,15 @@ export interface MessageBufferOptions<M> {
   /** Gets each message in order. Must not throw. */
   readonly handOver: (message: M) => void;
   readonly maxBytes?: number;
+  /** How many messages are handed over before the event loop gets a turn, and the socket is read again. */
+  readonly messagesPerTurn: number;
 }
-
-/** How many messages are handed over before the event loop gets a turn: reading the socket comes before working on what was read. */
-const MESSAGES_PER_TURN = 64;
 
 /** A message larger than the bound is taken when nothing else is in the buffer, so that it cannot be refused for ever. */
 export class MessageBuffer<M extends Sized> {
   readonly #handOver: (message: M) => void;
   readonly #maxBytes: number;
+  readonly #messagesPerTurn: number;
   /** Those before `#next` are gone, and undefined so that they are not kept alive. */
   #messages: (M | undefined)[] = [];
   #next = 0;
@@ -27,9 +27,10 @@ export class MessageBuffer<M extends Sized> {
   #scheduled = false;
   #emptied: (() => void)[] = [];
 
-  constructor({ handOver, maxBytes = Number.POSITIVE_INFINITY }: MessageBufferOptions<M>) {
+  constructor({ handOver, maxBytes = Number.POSITIVE_INFINITY, messagesPerTurn }: MessageBufferOptions<M>) {
     this.#handOver = handOver;
     this.#maxBytes = maxBytes;
+    this.#messagesPerTurn = messagesPerTurn;
   }
 
   get size(): number {
@@ -119,7 +120,7 @@ export class MessageBuffer<M extends Sized> {
   }
 
   #turn(): void {
-    for (let count = 0; count < MESSAGES_PER_TURN && this.#isOpen; count += 1) {
+    for (let count = 0; count < this.#messagesPerTurn && this.#isOpen; count += 1) {
       const message = this.#messages[this.#next];
       if (message === undefined) break;
       this.#remove(message);

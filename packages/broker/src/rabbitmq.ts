@@ -21,6 +21,8 @@ export interface RabbitmqOptions extends RabbitmqTopology {
 }
 
 const LONG_PAUSE_MS = 5_000;
+/** More than one reading of the socket brings (64 KiB, some hundred single events): what waits is better kept by RabbitMQ than in our heap. */
+const MESSAGES_PER_TURN = 512;
 /** How long a drain lets the receiver take what has been delivered. Most of it has gone in a moment; what cannot go is given back. */
 const HAND_OVER_MS = 5_000;
 
@@ -39,7 +41,7 @@ export class RabbitmqSource implements EventSource {
   constructor(servers: readonly RabbitmqServer[], options: RabbitmqOptions, context: SourceContext) {
     const { prefetch, longPauseMs = LONG_PAUSE_MS, heartbeatSeconds, ...topology } = options;
     this.#longPauseMs = longPauseMs;
-    this.#buffer = new MessageBuffer({ handOver: (message) => this.#onMessage(message) });
+    this.#buffer = new MessageBuffer({ handOver: (message) => this.#onMessage(message), messagesPerTurn: MESSAGES_PER_TURN });
     const metrics = sourceMetrics(context.metrics, this.broker, {
       bufferBytes: () => this.#buffer.bytes,
       unacked: () => this.#keeper.session?.unacked ?? 0,

@@ -12,7 +12,7 @@ const message = (id: number, bytes = 10): Message => ({ id, bytes });
 function bufferOf(maxBytes?: number): { readonly buffer: MessageBuffer<Message>; readonly got: number[] } {
   const got: number[] = [];
   const handOver = ({ id }: Message): void => void got.push(id);
-  return { buffer: new MessageBuffer(maxBytes === undefined ? { handOver } : { handOver, maxBytes }), got };
+  return { buffer: new MessageBuffer({ handOver, messagesPerTurn: 64, ...(maxBytes !== undefined && { maxBytes }) }), got };
 }
 
 async function turns(count = 20): Promise<void> {
@@ -34,7 +34,8 @@ describe("MessageBuffer", () => {
     const { buffer, got } = bufferOf();
     for (let id = 0; id < 500; id++) buffer.push(message(id));
     await turns(2);
-    expect(got.length).toBeGreaterThan(0);
+    expect(got.length).toBeGreaterThanOrEqual(64);
+    expect(got.length % 64).toBe(0);
     expect(got.length).toBeLessThan(500);
   });
 

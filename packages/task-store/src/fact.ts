@@ -24,7 +24,7 @@ interface FactBase {
 }
 
 /** Which attempt a message was for, and not before when. */
-export interface Attempt {
+interface Attempt {
   readonly retries: number;
   /** Microseconds since the epoch. */
   readonly eta: number | undefined;

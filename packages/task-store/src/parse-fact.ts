@@ -28,7 +28,13 @@ export class FactCollector implements Facts {
     switch (field[0]) {
       case "s": {
         const retries = afterDot(field, 1);
-        this.sent.push({ field, at: instantAt(field), sent, retries: readBase36(field, retries), eta: etaAt(field, afterDot(field, retries)) });
+        this.sent.push({
+          field,
+          at: instantAt(field),
+          sent,
+          retries: readBase36(field, retries),
+          eta: etaAt(field, afterDot(field, retries)),
+        });
         break;
       }
       case "r": {

@@ -12,11 +12,19 @@ export function hash32(text: string): number {
 }
 
 const HOST_HASHES = 36 ** 5;
+const MAX_KNOWN_HOSTS = 10_000;
+/** There are few hosts, and each fact but one kind names one. */
+const knownHosts = new Map<string, string>();
 
 /**
  * A hostname in at most 5 characters. Only the workers of one task are ever compared: of two, both get the same hash once in 60 million tasks,
  * and then a second run counts as the first.
  */
 export function hostHash(hostname: string): string {
-  return (hash32(hostname) % HOST_HASHES).toString(36);
+  const known = knownHosts.get(hostname);
+  if (known !== undefined) return known;
+  const hash = (hash32(hostname) % HOST_HASHES).toString(36);
+  if (knownHosts.size >= MAX_KNOWN_HOSTS) knownHosts.clear();
+  knownHosts.set(hostname, hash);
+  return hash;
 }

@@ -45,7 +45,7 @@ describe("merging events into the Store", () => {
   });
 
   it("keeps the 16 latest facts of each kind, in whatever order they come", async () => {
-    const starts = Array.from({ length: 40 }, (_, second) => taskStarted({ uuid: "t", timestamp: 1_000_000_000 + second }));
+    const starts = Array.from({ length: 200 }, (_, second) => taskStarted({ uuid: "t", timestamp: 1_000_000_000 + second }));
     const failures = Array.from({ length: 20 }, (_, second) => taskFailed({ uuid: "t", timestamp: 1_000_000_000.5 + second }));
     const expected = expectedHash(required(collectChanges([...starts, ...failures], PLAIN).get("t")));
     expect(expected.size).toBe(32);
