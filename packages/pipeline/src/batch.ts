@@ -23,7 +23,7 @@ export interface EventBatch {
 
 /** What a job of an exporter's queue holds. */
 export interface BatchPayload {
-  readonly v: 1;
+  readonly v: 2;
   readonly broker: string;
   readonly texts: readonly string[];
   readonly events: readonly FieldValue[];
@@ -133,7 +133,7 @@ export function encodeBatch({ broker, events, excluded }: EventBatch, omits: Rea
     }
     values[start] = bits;
   }
-  return { v: 1, broker, texts, events: values, ...(excluded !== undefined && { excluded }) };
+  return { v: 2, broker, texts, events: values, ...(excluded !== undefined && { excluded }) };
 }
 
 /**
@@ -143,7 +143,7 @@ export function encodeBatch({ broker, events, excluded }: EventBatch, omits: Rea
  */
 export function decodeBatch(payload: unknown): EventBatch {
   const { v, broker, texts, events, excluded } = asRecord(payload);
-  if (v !== 1) throw new PermanentError(`batch payload of unknown version ${JSON.stringify(v) ?? "(none)"}`);
+  if (v !== 2) throw new PermanentError(`batch payload of unknown version ${JSON.stringify(v) ?? "(none)"}`);
   if (typeof broker !== "string" || !Array.isArray(texts) || !Array.isArray(events)) throw new PermanentError("batch payload is malformed");
   const batch = { broker, events: decodeEvents(events, texts) };
   return excluded === undefined ? batch : { ...batch, excluded: asIds(excluded) };

@@ -244,7 +244,7 @@ describe("bad data", () => {
   });
 
   it.each([
-    ["a version of the future", { v: 2, broker: "redis", news: "x".repeat(20_000) }],
+    ["a version of the future", { v: 3, broker: "redis", news: "x".repeat(20_000) }],
     ["anything else", ["x"]],
   ])("a payload of %s goes to the dead letters whole", async (_, payload) => {
     await start(exporting(() => Promise.resolve()));
