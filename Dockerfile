@@ -25,6 +25,7 @@ FROM node:24-bookworm-slim
 ARG APP=cli
 ENV NODE_ENV=production \
     NODE_OPTIONS=--enable-source-maps \
+    MALLOC_ARENA_MAX=1 \
     HEALTH_HOST=0.0.0.0 \
     HEALTH_PORT=8080
 COPY --from=build /app /app

@@ -1,7 +1,7 @@
 /** A role as its own process, from the built code, as a user starts it. */
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { releaseProcess, watchProcess } from "@celery-metrics-exporter/testkit";
 
@@ -34,9 +34,9 @@ export interface Command {
  * Runs a command in its own process group, so that a test can send what a terminal's Ctrl-C sends. What is left of the group when the test
  * process ends, even by SIGKILL, is ended.
  */
-export function run(file: string, args: readonly string[], env: Environment): Command {
+export function run(file: string, args: readonly string[], env: Environment, cwd = REPOSITORY): Command {
   const child = spawn(file, args, {
-    cwd: REPOSITORY,
+    cwd,
     env: { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "", ...env },
     stdio: ["ignore", "pipe", "pipe"],
     detached: true,
@@ -66,11 +66,12 @@ export function run(file: string, args: readonly string[], env: Environment): Co
   };
 }
 
-/** Starts a role and waits until it works. */
+/** Starts a role by its `start` script, as `pnpm --filter <role> start` does, and waits until it works. */
 export async function startRole(role: string, env: Environment): Promise<RoleProcess> {
-  const main = `${REPOSITORY}/apps/${role}/dist/main.js`;
-  if (!existsSync(main)) throw new Error(`${role} is not built: pnpm build`);
-  const command = run(process.execPath, [main], env);
+  const app = `${REPOSITORY}/apps/${role}`;
+  if (!existsSync(`${app}/dist/main.js`)) throw new Error(`${role} is not built: pnpm build`);
+  const { scripts } = JSON.parse(readFileSync(`${app}/package.json`, "utf8")) as { scripts: { start: string } };
+  const command = run("sh", ["-c", scripts.start], env, app);
   const healthUrl = await command.printed(/"healthUrl":"([^"]+)"/);
   return {
     child: command.child,
