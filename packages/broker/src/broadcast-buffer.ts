@@ -113,25 +113,27 @@ export class BroadcastBuffer {
   }
 }
 
+const NOTHING = Buffer.alloc(0);
+
 class BroadcastMessage implements RawMessage {
   readonly at: number;
-  readonly #payload: Buffer;
+  readonly bytes: number;
+  #payload: Buffer;
   readonly #watermark: Watermark;
   #span: Span | undefined;
 
   constructor(payload: Buffer, at: number, watermark: Watermark) {
     this.#payload = payload;
+    this.bytes = payload.length;
     this.at = at;
     this.#watermark = watermark;
     this.#span = watermark.arrived();
   }
 
-  get bytes(): number {
-    return this.#payload.length;
-  }
-
   decode(): Decoded {
-    return decodeEnvelope(this.#payload);
+    const payload = this.#payload;
+    this.#payload = NOTHING;
+    return decodeEnvelope(payload);
   }
 
   /** The broker keeps nothing that could be acknowledged: this is for whoever stands by. */

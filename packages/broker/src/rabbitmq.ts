@@ -120,28 +120,30 @@ export class RabbitmqSource implements EventSource {
   }
 }
 
+const NOTHING = Buffer.alloc(0);
+
 /** Keeps what is needed of a delivery: amqplib's object for it is as large as an event, and thousands of them wait for their acknowledgement. */
 class RabbitmqMessage implements RawMessage {
   readonly deliveryTag: number;
-  readonly #body: Buffer;
+  readonly bytes: number;
+  #body: Buffer;
   readonly #contentType: string | undefined;
   readonly #contentEncoding: string | undefined;
   readonly #session: RabbitmqSession;
 
   constructor({ content, fields, properties }: ConsumeMessage, session: RabbitmqSession) {
     this.deliveryTag = fields.deliveryTag;
+    this.bytes = content.length;
     this.#body = content;
     this.#contentType = properties.contentType as string | undefined;
     this.#contentEncoding = properties.contentEncoding as string | undefined;
     this.#session = session;
   }
 
-  get bytes(): number {
-    return this.#body.length;
-  }
-
   decode(): Decoded {
-    return decodeFrame({ body: this.#body, contentType: this.#contentType, contentEncoding: this.#contentEncoding });
+    const body = this.#body;
+    this.#body = NOTHING;
+    return decodeFrame({ body, contentType: this.#contentType, contentEncoding: this.#contentEncoding });
   }
 
   ack(): void {

@@ -7,7 +7,7 @@ export type Broker = "rabbitmq" | "redis";
 export interface RawMessage {
   /** Size on the wire. */
   readonly bytes: number;
-  /** Its events, and what could not be read. Does the work each time it is called; never throws. */
+  /** Its events, and what could not be read. To be called once: the body is let go of, as many messages wait for their acknowledgement. Never throws. */
   decode(): Decoded;
   /**
    * Tells the broker that every event of the message is safe. Returns at once and never throws; messages may be acknowledged in any order.

@@ -64,7 +64,7 @@ export function describeEventSource(name: string, makeHarness: () => Promise<Eve
       await harness.publish("{not json");
       await publish("task-started");
       await recorder.waitFor(2);
-      expect(recorder.messages[0]?.decode()).toMatchObject({ events: [], rejected: [{ reason: "body" }] });
+      expect(recorder.decoded[0]).toMatchObject({ events: [], rejected: [{ reason: "body" }] });
       expect(recorder.types).toEqual(["task-started"]);
     });
 

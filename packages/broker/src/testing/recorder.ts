@@ -1,15 +1,19 @@
 /** An `onMessage` that keeps what it gets, for tests. */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent, Decoded } from "@celery-metrics-exporter/events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RawMessage } from "../source.ts";
 
 export class Recorder {
   readonly messages: RawMessage[] = [];
-  readonly onMessage = (message: RawMessage): void => void this.messages.push(message);
+  readonly decoded: Decoded[] = [];
+  readonly onMessage = (message: RawMessage): void => {
+    this.messages.push(message);
+    this.decoded.push(message.decode());
+  };
 
   /** The events of all messages so far, in order of arrival. */
   get events(): CeleryEvent[] {
-    return this.messages.flatMap((message) => message.decode().events);
+    return this.decoded.flatMap(({ events }) => events);
   }
 
   get types(): string[] {
