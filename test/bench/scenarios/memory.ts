@@ -1,11 +1,11 @@
-/** Whether memory stays flat over many events: of each process, and of Redis. */
+/** Whether memory stays flat over many events: of each process, of Redis, and of what each event and task takes in it. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { ROLES } from "../../fleet/fleet.ts";
 import { Expected } from "../expected.ts";
 import { median, Rounds, type Section } from "../figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { Stage, type UsageByConsumer } from "../stage.ts";
+import { EXPORTER_NAMES, Stage, type UsageByConsumer } from "../stage.ts";
 
 const EVENTS = 2_000_000;
 const EVENTS_PER_STEP = 100_000;
@@ -15,8 +15,14 @@ const LAST = { from: EVENTS - 400_000, to: EVENTS };
 const SAMPLE_MS = 500;
 /** So that memory in Redis is that of tasks in flight, and not of those that are done: they are kept for an hour by default. */
 const SENT_EXPIRY_SECONDS = 60;
-const ENV = { DATADOG_SENT_EXPIRY_SECONDS: String(SENT_EXPIRY_SECONDS) };
+/** What is weighed in Redis, before the first event and after the last: worked off well within the grace, during which its tasks are in flight. */
+const WEIGHED_EVENTS = 50_000;
+const GRACE_MS = 6_000;
+const ENV = { DATADOG_SENT_EXPIRY_SECONDS: String(SENT_EXPIRY_SECONDS), DATADOG_GRACE_MS: String(GRACE_MS) };
 const MEGABYTE = 1e6;
+
+const WEIGHED = ["queued event", "task in flight"] as const;
+type Weighed = (typeof WEIGHED)[number];
 
 export const memory: Scenario = {
   name: "memory",
@@ -25,7 +31,7 @@ export const memory: Scenario = {
     for (let round = 1; round <= bench.rounds; round += 1) await measure(bench, rounds, round);
     return {
       title: `Memory over ${EVENTS.toLocaleString("en")} events`,
-      note: `Resident memory of one process of each role, seen every ${SAMPLE_MS / 1_000} s while events come in bursts of ${EVENTS_PER_STEP.toLocaleString("en")}: the median from ${describe(FIRST)}, from ${describe(LAST)}, and the most of all. Redis: used_memory beyond that before the first event, when what was sent has expired (after ${SENT_EXPIRY_SECONDS} s here).`,
+      note: `Resident memory of one process of each role, seen every ${SAMPLE_MS / 1_000} s while events come in bursts of ${EVENTS_PER_STEP.toLocaleString("en")}: the median from ${describe(FIRST)}, from ${describe(LAST)}, and the most of all. Redis, by used_memory: what ${WEIGHED_EVENTS.toLocaleString("en")} events and their tasks take, before the rest and when all that was sent has expired (after ${SENT_EXPIRY_SECONDS} s here); and what is left in the end.`,
       figures: rounds.figures(),
     };
   },
@@ -53,6 +59,7 @@ async function measure({ servers, rounds: total, progress }: Bench, rounds: Roun
   const sampling = setInterval(() => samples.push({ events: expected.events, usage: stage.usage() }), SAMPLE_MS);
   try {
     const empty = await stage.redisBytes();
+    const first = await weigh(stage, expected);
     for (let step = 0; expected.events < EVENTS; step += 1) {
       if (step % 5 === 0) progress(`memory, ${expected.events.toLocaleString("en")} events, round ${round} of ${total}`);
       const burst = prepareBurst(EVENTS_PER_STEP, "multi");
@@ -61,20 +68,57 @@ async function measure({ servers, rounds: total, progress }: Bench, rounds: Roun
       await stage.delivered(expected);
     }
     clearInterval(sampling);
-    for (const role of ROLES) {
-      const resident = ({ from, to }: Span): number[] =>
-        samples.filter(({ events }) => events >= from && events <= to).map(({ usage }) => usage.get(role)?.residentBytes ?? Number.NaN);
-      const [first, last] = [median(resident(FIRST)), median(resident(LAST))];
-      rounds.add(`${role}, at the beginning`, "MB", first / MEGABYTE);
-      rounds.add(`${role}, at the end`, "MB", last / MEGABYTE);
-      rounds.add(`${role}, growth`, "ratio", last / first, { atMost: 1.1 });
-      rounds.add(`${role}, most`, "MB", Math.max(...resident({ from: 0, to: EVENTS * 2 })) / MEGABYTE, { atMost: 200 });
-    }
-    // Expiry is rounded up, and Redis takes a moment to find what has expired.
-    await sleep(1.25 * SENT_EXPIRY_SECONDS * 1_000);
+    addResident(rounds, samples);
+    await untilExpired();
+    const last = await weigh(stage, expected);
+    for (const what of WEIGHED) addGrowth(rounds, `Redis, ${what}`, "bytes", [first[what], last[what]]);
+    await untilExpired();
     rounds.add("Redis, left when all has expired", "MB", ((await stage.redisBytes()) - empty) / MEGABYTE);
   } finally {
     clearInterval(sampling);
     await stage.close();
   }
+}
+
+function addResident(rounds: Rounds, samples: readonly Sample[]): void {
+  for (const role of ROLES) {
+    const resident = (from: number, to: number): number[] =>
+      samples
+        .filter(({ events }) => events >= from && events <= to)
+        .map(({ usage }) => (usage.get(role)?.residentBytes ?? Number.NaN) / MEGABYTE);
+    addGrowth(rounds, role, "MB", [median(resident(FIRST.from, FIRST.to)), median(resident(LAST.from, LAST.to))]);
+    rounds.add(`${role}, most`, "MB", Math.max(...resident(0, Number.POSITIVE_INFINITY)), { atMost: 200 });
+  }
+}
+
+function addGrowth(rounds: Rounds, name: string, unit: string, [first, last]: readonly [number, number]): void {
+  rounds.add(`${name}, at the beginning`, unit, first);
+  rounds.add(`${name}, at the end`, unit, last);
+  rounds.add(`${name}, growth`, "ratio", last / first, { atMost: 1.1 });
+}
+
+/** Expiry is rounded up, and Redis takes a moment to find what has expired. */
+async function untilExpired(): Promise<void> {
+  await sleep(1.25 * SENT_EXPIRY_SECONDS * 1_000);
+}
+
+/** In bytes of Redis: an event in the queue of one exporter, and a task that has ended and is not sent. Resolves when all is delivered. */
+async function weigh(stage: Stage, expected: Expected): Promise<Record<Weighed, number>> {
+  const burst = prepareBurst(WEIGHED_EVENTS, "multi");
+  expected.addAll(burst.expected);
+  const sentBefore = stage.agent.tasks;
+  for (const exporter of EXPORTER_NAMES) stage.signal("SIGSTOP", `${exporter}-processor`);
+  const before = await stage.redisBytes();
+  await publishBurst(stage.publisher, burst.frames);
+  await stage.untilEnqueued(EXPORTER_NAMES, expected);
+  const queued = (await stage.redisBytes()) - before;
+  stage.signal("SIGCONT");
+  for (const exporter of EXPORTER_NAMES) await stage.untilExported(exporter, expected.takenBy(exporter));
+  const inFlight = (await stage.redisBytes()) - before;
+  if (stage.agent.tasks !== sentBefore) throw new Error("tasks were sent before they were weighed");
+  await stage.delivered(expected);
+  return {
+    "queued event": queued / burst.expected.events / EXPORTER_NAMES.length,
+    "task in flight": inFlight / burst.expected.tasks,
+  };
 }
