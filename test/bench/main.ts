@@ -51,7 +51,7 @@ const { values } = parseArgs({
 });
 if (values.help) {
   process.stdout.write(
-    `pnpm bench [--rounds <n>] [--only <name>,…]   measures and updates ${RESULTS_FILE} and ${CHART_FILE}\n` +
+    `pnpm bench [--rounds <n>] [--only <name>,…]   measures and updates docs/performance.md, docs/benchmark.json and docs/benchmark.svg\n` +
       `pnpm bench --quick                            compares with the naive design only, and fails where a goal is missed\n\nNames: ${NAMES}\n`,
   );
   process.exit(0);

@@ -5,7 +5,7 @@
  *   process   claims those tasks, sends the metrics of the ones that are complete, and only then marks them as sent; the others are put off
  *
  * A process may die between any two steps. Before `scheduled` the batch runs again and finds its finals unsent; afterwards the job runs
- * again, takes its own leases at once, and sends what was not marked: at most the tasks of that one job go out twice.
+ * again, takes its own leases at once, and sends what was not marked: at most the tasks of the jobs that were in hand go out twice.
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import type { Exporter, ProcessingJob, Schedule } from "@celery-metrics-exporter/pipeline";

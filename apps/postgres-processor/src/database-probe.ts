@@ -24,9 +24,10 @@ const PATIENCE_MS = 5_000;
 export class DatabaseProbe {
   readonly #options: DatabaseProbeOptions;
   readonly #intervalMs: number;
-  readonly #stopped = new AbortController();
   readonly #done: Promise<void>;
-  #early = new AbortController();
+  /** Ends the wait between two looks early. */
+  #waiting = new AbortController();
+  #stopped = false;
   #askAt: number;
   #failures = 0;
 
@@ -41,7 +42,7 @@ export class DatabaseProbe {
   /** Asks at once: a connection was lost, which may be the only one. */
   askNow(): void {
     this.#askAt = 0;
-    this.#early.abort();
+    this.#waiting.abort();
   }
 
   /** The database has answered somebody else. */
@@ -54,14 +55,15 @@ export class DatabaseProbe {
 
   /** Waits for the ping that runs. Safe twice. */
   async stop(): Promise<void> {
-    this.#stopped.abort();
+    this.#stopped = true;
+    this.#waiting.abort();
     await this.#done;
   }
 
   async #work(): Promise<void> {
     for (;;) {
       await this.#wait();
-      if (this.#stopped.signal.aborted) return;
+      if (this.#stopped) return;
       const silentMs = this.#options.silentMs();
       if (silentMs === undefined) await this.#askWhenDue();
       else if (silentMs >= PATIENCE_MS) this.#failed(`PostgreSQL has not answered for ${Math.round(silentMs / 1_000)} s`);
@@ -89,9 +91,9 @@ export class DatabaseProbe {
   async #wait(): Promise<void> {
     const waitMs =
       this.#failures === 0 ? Math.min(this.#intervalMs, TICK_MS) : backoffMs(this.#failures - 1, { firstMs: 500, maxMs: 5_000 });
-    const signal = AbortSignal.any([this.#stopped.signal, this.#early.signal]);
+    const { signal } = this.#waiting;
     // Only an abort ends it early.
     await sleep(waitMs, undefined, { signal, ref: false }).catch(() => {});
-    if (this.#early.signal.aborted) this.#early = new AbortController();
+    if (signal.aborted) this.#waiting = new AbortController();
   }
 }

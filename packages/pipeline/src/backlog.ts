@@ -20,9 +20,11 @@ export class Backlog {
     return this.#events;
   }
 
-  /** A batch of ours went in. */
-  added(events: number): void {
-    this.#jobs += 1;
+  /** So many events of ours went in, in so many jobs. */
+  added(events: number, jobs = 1): void {
+    // Without a job there is nothing in it to change the mean.
+    if (jobs === 0) return;
+    this.#jobs += jobs;
     this.#events += events;
     this.#mean = this.#events / this.#jobs;
   }

@@ -123,11 +123,15 @@ export class Fanout {
     const excluded = batch.excluded ?? [];
     const isShed = outlet.full && this.#options.whenFull === "shed";
     const stored = isShed ? [] : events;
+    let jobs = 0;
     // An exclusion is told only once, and few bytes: shed, it would leave what the exporter has of the task for ever.
     if (stored.length > 0 || excluded.length > 0) {
-      for (const payload of payloadsOf({ ...batch, events: stored }, outlet.omits)) await this.#store(outlet, payload);
+      for (const payload of payloadsOf({ ...batch, events: stored }, outlet.omits)) {
+        await this.#store(outlet, payload);
+        jobs += 1;
+      }
     }
-    outlet.backlog.added(stored.length);
+    outlet.backlog.added(stored.length, jobs);
     this.#enqueued.inc({ exporter: outlet.name }, stored.length);
     if (isShed) this.#shed.inc({ exporter: outlet.name }, events.length);
   }

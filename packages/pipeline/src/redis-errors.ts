@@ -1,9 +1,9 @@
 /** What an error of a Redis command means to whoever holds the data. */
 import { UnavailableError, redisProblem, toError } from "@celery-metrics-exporter/runtime";
 
-/** Whether Redis refused a write because it is at `maxmemory`. */
+/** Whether Redis refused a write because it is at `maxmemory`. Before Redis 7 a script's error holds that reply (src/scripting.c). */
 export function isOutOfMemory(error: Error): boolean {
-  return error.message.startsWith("OOM ");
+  return /(?:^|: -)OOM /.test(error.message);
 }
 
 /**

@@ -17,6 +17,15 @@ describe("the estimate of a queue's events", () => {
     expect(backlog.events).toBe(2_000);
   });
 
+  it("is not changed by what was not added, and knows several jobs of one batch", () => {
+    const backlog = new Backlog();
+    backlog.added(500);
+    for (let batch = 0; batch < 100; batch++) backlog.added(0, 0);
+    backlog.added(1_500, 3);
+    backlog.counted(4);
+    expect(backlog.events).toBe(2_000);
+  });
+
   it("knows a backlog it did not see come by the sizes it is told", () => {
     const backlog = new Backlog(250);
     backlog.counted(8);

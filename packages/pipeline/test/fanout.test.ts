@@ -152,6 +152,25 @@ describe("the high-water mark", () => {
     expect(fanout.isFull()).toBe(false);
   });
 
+  it("sheds as long as the queue is full, however much is shed", async () => {
+    const { fanout, metrics } = await startFanout({ highWaterEvents: 250, whenFull: "shed" });
+    for (let batch = 0; batch < 3; batch++) await fanout.enqueue({ broker: "rabbitmq", events });
+    const shed = (): Promise<number> => counterOf(metrics, "events_shed_total", "postgres");
+    await vi.waitFor(
+      async () => {
+        await fanout.enqueue({ broker: "rabbitmq", events });
+        expect(await shed()).toBeGreaterThan(0);
+      },
+      { timeout: 5_000, interval: 200 },
+    );
+    const stored = (await batchesIn("postgres")).length;
+    const until = Date.now() + 3_500;
+    // The estimate is made anew each second.
+    for (; Date.now() < until; await new Promise((resolve) => setTimeout(resolve, 50)))
+      await fanout.enqueue({ broker: "rabbitmq", events });
+    expect(await batchesIn("postgres")).toHaveLength(stored);
+  });
+
   it("sheds events, but not the notice of an exclusion", async () => {
     await (await startFanout()).fanout.enqueue({ broker: "rabbitmq", events });
     const { fanout, metrics } = await startFanout({ highWaterEvents: 10, whenFull: "shed" });

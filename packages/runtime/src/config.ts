@@ -212,7 +212,8 @@ export function redactConfig(schema: ConfigSchema, config: Readonly<Record<strin
     describeConfig(schema).map(({ name, secret: hidden }) => {
       const value = config[name];
       if (!hidden || value === undefined) return [name, value];
-      return [name, typeof value === "string" && value.includes("://") ? redactUrl(value) : "[redacted]"];
+      // A password may look like anything, also like a URL.
+      return [name, name.endsWith("_URL") && typeof value === "string" ? redactUrl(value) : "[redacted]"];
     }),
   );
 }

@@ -21,12 +21,27 @@ const REDACTED = [
 
 /**
  * An error without what it was doing: ioredis keeps the command and its arguments in it, which may be a password or what users put into
- * their tasks.
+ * their tasks. An error of a cluster holds those of its nodes.
  */
 function serializeError(error: unknown): unknown {
-  if (!(error instanceof Error)) return error;
-  const { command: _command, previousErrors: _previousErrors, ...shown } = stdSerializers.err(error);
-  return shown;
+  return error instanceof Error ? withoutCommands(stdSerializers.err(error)) : error;
+}
+
+const WITH_ARGUMENTS: ReadonlySet<string> = new Set(["command", "previousErrors"]);
+
+/** Leaves what is not JSON, and so what could hold itself, to pino. */
+function withoutCommands(shown: object): Record<string, unknown> {
+  const fields = Object.entries(shown).filter(([field]) => !WITH_ARGUMENTS.has(field));
+  return Object.fromEntries(fields.map(([field, value]) => [field, Array.isArray(value) ? value.map(shownWithin) : shownWithin(value)]));
+}
+
+function shownWithin(value: unknown): unknown {
+  return isError(value) ? withoutCommands(value) : value;
+}
+
+/** As pino's serializer leaves an error within an error. */
+function isError(value: unknown): value is object {
+  return typeof value === "object" && value !== null && "message" in value && "stack" in value;
 }
 
 /** A JSON logger; `role`, if given, is in every line. Writes to standard output, or where it is told to. */

@@ -13,19 +13,17 @@ export interface Shutdown {
 }
 
 /**
- * Ends the process on SIGTERM, SIGINT or an error nobody caught: the first drains and exits 0 (1 after an error or past the deadline), a
- * second signal exits 1 at once.
+ * Ends the process on SIGTERM, SIGINT or an error nobody caught: the first of them drains and exits 0 (1 past the deadline, and after an
+ * error, be it during the drain), a second signal exits 1 at once.
  */
 export function exitOnSignals({ drain, timeoutMs, logger }: Shutdown): void {
-  let begunAt: number | undefined;
+  let draining = false;
+  let exitCode = 0;
+  let firstSignalAt: number | undefined;
 
-  const end = (reason: string, exitCode: number): void => {
-    if (begunAt !== undefined) {
-      if (Date.now() - begunAt < SAME_SIGNAL_MS) return;
-      logger.warn({ reason }, "second signal, exiting without draining");
-      process.exit(EXIT_FAILURE);
-    }
-    begunAt = Date.now();
+  const end = (reason: string): void => {
+    if (draining) return;
+    draining = true;
     logger.info({ reason, timeoutMs }, "draining");
     const deadline = setTimeout(() => {
       logger.error({ timeoutMs }, "drain did not finish in time, exiting");
@@ -44,14 +42,27 @@ export function exitOnSignals({ drain, timeoutMs, logger }: Shutdown): void {
     );
   };
 
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => end(signal, 0));
+  const signalled = (reason: string): void => {
+    firstSignalAt ??= Date.now();
+    if (Date.now() - firstSignalAt >= SAME_SIGNAL_MS) {
+      logger.warn({ reason }, "second signal, exiting without draining");
+      process.exit(EXIT_FAILURE);
+    }
+    end(reason);
+  };
+  const failed = (reason: string): void => {
+    exitCode = EXIT_FAILURE;
+    end(reason);
+  };
+
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => signalled(signal));
   process.on("uncaughtException", (err) => {
     logger.fatal({ err }, "uncaught exception");
-    end("uncaughtException", EXIT_FAILURE);
+    failed("uncaughtException");
   });
   process.on("unhandledRejection", (reason) => {
     logger.fatal({ err: toError(reason) }, "unhandled rejection");
-    end("unhandledRejection", EXIT_FAILURE);
+    failed("unhandledRejection");
   });
 }
 

@@ -137,6 +137,7 @@ describe("redaction", () => {
   it("shows a configuration without its secrets", () => {
     const config = loadConfig(Config, { BROKER_URL: "amqp://user:hunter2@broker/vhost", PASSWORD: "hunter2hunter2" });
     const shown = redactConfig(Config, config);
+    expect(redactConfig(Config, { ...config, PASSWORD: "a://hunter2" })).toMatchObject({ PASSWORD: "[redacted]" });
     expect(shown).toMatchObject({ BROKER_URL: "amqp://***@broker/vhost", PASSWORD: "[redacted]", GRACE_MS: 2000 });
     expect(JSON.stringify(shown)).not.toContain("hunter2");
   });

@@ -19,6 +19,18 @@ describe("the logger", () => {
     expect(line).not.toContain("hunter2");
   });
 
+  it("shows an error of a cluster, but not the command that its node refused", () => {
+    const refused = Object.assign(new Error("WRONGPASS invalid password"), { command: { name: "auth", args: ["hunter2"] } });
+    const error = Object.assign(new Error("Failed to refresh slots cache."), { lastNodeError: refused });
+    const line = logged((logger) => logger.debug({ err: error }, "queue lengths unknown"));
+    expect(JSON.parse(line)).toMatchObject({
+      err: { message: "Failed to refresh slots cache.", lastNodeError: { message: "WRONGPASS invalid password" } },
+    });
+    const ofSeveral = logged((logger) => logger.debug({ err: new AggregateError([refused], "no node answers") }, "queue lengths unknown"));
+    expect(ofSeveral).toContain("WRONGPASS");
+    expect(line + ofSeveral).not.toContain("hunter2");
+  });
+
   it("hides what users put into tasks, wherever it is logged by mistake", () => {
     const line = logged((logger) => logger.info({ args: "hunter2", event: { kwargs: "hunter2", result: "hunter2" } }, "event"));
     expect(line).not.toContain("hunter2");

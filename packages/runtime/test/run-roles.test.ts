@@ -84,6 +84,15 @@ describe("a role's process", () => {
     expect(output().trim().split("\n").at(-1)).toBe("fixture: Cannot reach the sink. Start it. [ERR_UNAVAILABLE]");
   });
 
+  it("goes on draining after a rejection that nobody caught, and exits 1", async () => {
+    const { child, exited, printed, output } = run("crash late");
+    await printed("health port open");
+    child.kill("SIGTERM");
+    expect(await exited).toBe(1);
+    expect(output()).toContain("unhandled rejection");
+    expect(output()).toContain("drained");
+  });
+
   it("drains and exits 1 after a rejection that nobody caught", async () => {
     const { exited, output } = run("crash");
     expect(await exited).toBe(1);

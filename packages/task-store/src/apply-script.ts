@@ -13,7 +13,8 @@
  * Expiries are rounded up to a 64th of the time (two and a half of 168 hours): few points of time, so that most changes of a task find it
  * renewed already, and the count of open tasks by expiry is short.
  *
- * A tombstone (`t`, see `settle-script.ts`) keeps its short expiry, unless a final or a start that is new shows that the task goes on.
+ * A tombstone (`t`, see `settle-script.ts`) keeps its short expiry, unless a new final, or a new start of a run that has not been sent, shows
+ * that the task goes on.
  */
 import { COUNT_OPEN_TASKS } from "./open-tasks.ts";
 
@@ -67,6 +68,16 @@ local function trim(key)
   end
 end
 
+-- Whether a run that has been sent is the one that this start begins: it only came late, and tells of no further run.
+local function ended(have, start)
+  local at, host = start:match('^b([^.|]*)%.([^.|]*)')
+  for field, value in pairs(have) do
+    local finish, worker = field:match('^f([^.|]*)%.([^.|]*)')
+    if value == '1' and worker == host and (finish == at or later(finish, at)) then return true end
+  end
+  return false
+end
+
 local step = math.max(1, math.floor(ttl / 64))
 local unsent = {}
 local changes = cjson.decode(ARGV[3])
@@ -83,7 +94,7 @@ for index = 1, #KEYS - 1 do
     if not value then
       set[#set + 1] = fact
       set[#set + 1] = ''
-      if kind == 98 or kind == 102 then goesOn = true end
+      if kind == 102 or (kind == 98 and have.t and not ended(have, fact)) then goesOn = true end
     end
     if kind == 102 and value ~= '1' then pending = true end
   end

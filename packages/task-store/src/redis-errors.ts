@@ -1,9 +1,12 @@
 /** Which failures of Redis are of the kind that pass. */
 import { UnavailableError, redisProblem, toError } from "@celery-metrics-exporter/runtime";
 
-/** Replies of a server that cannot serve now: loading, failing over, full, busy with a script, refusing to write, not the one with this key. */
+/**
+ * Replies of a server that cannot serve now: loading, failing over, full, busy with a script, refusing to write, not the one with this key.
+ * Before Redis 7 they stand within the error of the script: `ERR Error running script (…): @user_script:1: -OOM …` (src/scripting.c).
+ */
 const PASSING =
-  /^(LOADING|BUSY|OOM|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|UNBLOCKED|NOAUTH|NOPERM|WRONGPASS|EXECABORT|MOVED|ASK|CROSSSLOT)\b/;
+  /(?:^|: -)(LOADING|BUSY|OOM|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|UNBLOCKED|NOAUTH|NOPERM|WRONGPASS|EXECABORT|MOVED|ASK|CROSSSLOT)\b/;
 
 /** What a script of ours may not do, in the words of Redis before 7.2 (src/script.c, src/scripting.c). */
 const FORBIDDEN_IN_SCRIPT = /The user executing the script can't/;

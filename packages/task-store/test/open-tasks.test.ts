@@ -81,6 +81,15 @@ describe("a task that was sent", () => {
     expect(await store.sweep()).toEqual({ expired: 0, open: 0 });
   });
 
+  it("is not opened again by the start of the run that was sent, which only came late", async () => {
+    await store.apply([taskSucceeded({ uuid: "a", timestamp: 2_000 })]);
+    await send("a");
+    await store.apply([taskStarted({ uuid: "a", timestamp: 1_000 })]);
+    expect(await store.sweep()).toEqual({ expired: 0, open: 0 });
+    await store.apply([taskStarted({ uuid: "a", timestamp: 3_000 })]);
+    expect(await store.sweep()).toEqual({ expired: 0, open: 1 });
+  });
+
   it("is open again for a further run, and counted if that never ends", async () => {
     await store.apply([...started("a"), taskSucceeded({ uuid: "a" })]);
     await send("a");

@@ -1,4 +1,4 @@
-/** How long a burst takes to drain, and what an event costs while a large backlog waits. */
+/** How long a burst takes to drain. */
 import { Rounds, type Section } from "../figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
