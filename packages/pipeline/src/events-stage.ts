@@ -15,9 +15,17 @@ export function eventsStage(host: Host): Stage<EventBatch> {
     queueName: eventsQueueName(name),
     decode: decodeBatch,
     size: ({ events }) => events.length,
-    split: (batch) => halves(batch.events).map((events) => encodeBatch({ ...batch, events })),
+    split: ({ excluded, ...batch }) =>
+      halves(batch.events).map((events, half) =>
+        // The ids go with the first half; the others are told that there are filters (`EventBatch`).
+        encodeBatch({ ...batch, events, ...(excluded !== undefined && { excluded: half === 0 ? excluded : [] }) }),
+      ),
     run: (batch) => exportBatch(batch, host),
-    bury: ({ events }, reason, detail) => deadLetters.add(events.map((event) => ({ source: name, reason, detail, event }))),
+    bury: ({ events, excluded = [] }, reason, detail) =>
+      deadLetters.add([
+        ...events.map((event) => ({ source: name, reason, detail, event })),
+        ...excluded.map((id) => ({ source: name, reason, detail, raw: id, readAs: "id to forget" as const })),
+      ]),
   };
 }
 
