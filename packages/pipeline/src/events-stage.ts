@@ -1,11 +1,11 @@
 /** The first stage: batches of events go to `export`, and what a filter excludes only now to `forget`. */
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { type Screened } from "./batch-filter.ts";
+import { batchHalves } from "./batch-halves.ts";
 import { decodeBatch, encodeBatch, type EventBatch } from "./batch.ts";
 import { deliver, tryUntilDecided } from "./deliver.ts";
 import type { Exporter } from "./exporter.ts";
 import type { Host } from "./host.ts";
-import { halves } from "./quarantine.ts";
 import { eventsQueueName } from "./queue-names.ts";
 import type { Stage } from "./stage.ts";
 
@@ -15,11 +15,7 @@ export function eventsStage(host: Host): Stage<EventBatch> {
     queueName: eventsQueueName(name),
     decode: decodeBatch,
     size: ({ events }) => events.length,
-    split: ({ excluded, ...batch }) =>
-      halves(batch.events).map((events, half) =>
-        // The ids go with the first half; the others are told that there are filters (`EventBatch`).
-        encodeBatch({ ...batch, events, ...(excluded !== undefined && { excluded: half === 0 ? excluded : [] }) }),
-      ),
+    split: (batch) => batchHalves(batch).map((half) => encodeBatch(half)),
     run: (batch) => exportBatch(batch, host),
     bury: ({ events, excluded = [] }, reason, detail) =>
       deadLetters.add([

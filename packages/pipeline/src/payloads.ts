@@ -1,6 +1,6 @@
 /** A batch as payloads of bearable size: one message may hold a list of 100,000 events, or a few that are megabytes long. */
 import { encodeBatch, type BatchPayload, type EventBatch } from "./batch.ts";
-import { halves } from "./quarantine.ts";
+import { batchHalves } from "./batch-halves.ts";
 
 /** As many as the receiver may be told to gather (`BATCH_MAX_EVENTS`): exporters bear that. */
 export const MAX_PAYLOAD_EVENTS = 10_000;
@@ -9,7 +9,7 @@ export const MAX_PAYLOAD_CHARACTERS = 4_194_304;
 
 /** Mostly one. Excluded ids, which need not be with any events, are in the first. A single event is never cut. */
 export function* payloadsOf(batch: EventBatch, omits: ReadonlySet<string>): Generator<BatchPayload> {
-  const { events, excluded } = batch;
+  const { events } = batch;
   if (events.length <= MAX_PAYLOAD_EVENTS) {
     const payload = encodeBatch(batch, omits);
     if (events.length < 2 || totalLength(payload.texts) <= MAX_PAYLOAD_CHARACTERS) {
@@ -17,9 +17,7 @@ export function* payloadsOf(batch: EventBatch, omits: ReadonlySet<string>): Gene
       return;
     }
   }
-  const [first = [], second = []] = halves(events);
-  yield* payloadsOf({ ...batch, events: first }, omits);
-  yield* payloadsOf({ ...batch, events: second, ...(excluded !== undefined && { excluded: [] }) }, omits);
+  for (const half of batchHalves(batch)) yield* payloadsOf(half, omits);
 }
 
 function totalLength(texts: readonly string[]): number {

@@ -1,9 +1,9 @@
 /** What an error of a Redis command means to whoever holds the data. */
-import { UnavailableError, redisProblem, toError } from "@celery-metrics-exporter/runtime";
+import { UnavailableError, redisProblem, redisReply, toError } from "@celery-metrics-exporter/runtime";
 
-/** Whether Redis refused a write because it is at `maxmemory`. Before Redis 7 a script's error holds that reply (src/scripting.c). */
+/** Whether Redis refused a write because it is at `maxmemory`. */
 export function isOutOfMemory(error: Error): boolean {
-  return /(?:^|: -)OOM /.test(error.message);
+  return redisReply(error).startsWith("OOM ");
 }
 
 /**

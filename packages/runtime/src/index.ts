@@ -26,7 +26,7 @@ export { connectRedis, type ConnectRedisOptions } from "./redis.ts";
 export { mastersOf, type RedisConnection } from "./redis-connection.ts";
 export { warnIfNotDurable } from "./redis-durability.ts";
 export type { RedisUse } from "./redis-policy.ts";
-export { redisProblem } from "./redis-problem.ts";
+export { redisProblem, redisReply } from "./redis-problem.ts";
 export { redactUrl } from "./redact-url.ts";
 export { RedisConfig, redisTarget } from "./redis-config.ts";
 export { redisAddress, redisServerOf, type RedisTarget, type SentinelOptions } from "./redis-address.ts";

@@ -7,5 +7,10 @@ export function redisProblem({ message }: Error): string {
   return message;
 }
 
+/** What Redis replied, from its code on: before Redis 7 the error of a script only quotes the reply of the command (src/scripting.c). */
+export function redisReply({ message }: Error): string {
+  return message.replace(/^ERR Error running script .*: -/, "");
+}
+
 /** A node of a cluster that was taken for the only one. */
 export const IS_CLUSTER = "it is a node of a cluster, whose REDIS_URL begins with redis+cluster:// or rediss+cluster://";
