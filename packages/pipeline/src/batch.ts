@@ -7,7 +7,7 @@
  * takes a third of the bytes at the same CPU (`docs/adr/0005-batches-as-jobs.md`).
  */
 import type { CeleryEvent, EventType } from "@celery-metrics-exporter/events";
-import { PermanentError } from "./errors.ts";
+import { NewerPayloadError, PermanentError } from "./errors.ts";
 
 /** Events that came from one broker together. */
 export interface EventBatch {
@@ -21,9 +21,12 @@ export interface EventBatch {
   readonly excluded?: readonly string[];
 }
 
+/** Of the payload's form. Processes of the release before read it as newer than they know, and keep it for others: upgrade processors first. */
+const VERSION = 2;
+
 /** What a job of an exporter's queue holds. */
 export interface BatchPayload {
-  readonly v: 2;
+  readonly v: typeof VERSION;
   readonly broker: string;
   readonly texts: readonly string[];
   readonly events: readonly FieldValue[];
@@ -133,17 +136,19 @@ export function encodeBatch({ broker, events, excluded }: EventBatch, omits: Rea
     }
     values[start] = bits;
   }
-  return { v: 2, broker, texts, events: values, ...(excluded !== undefined && { excluded }) };
+  return { v: VERSION, broker, texts, events: values, ...(excluded !== undefined && { excluded }) };
 }
 
 /**
- * Reads a payload back. Fields that a newer release appended are passed over.
+ * Reads a payload back. Fields that a newer release appended are ignored.
  *
- * @throws {PermanentError} for an unknown version, or anything that `encodeBatch` has not written.
+ * @throws {NewerPayloadError} for a newer version.
+ * @throws {PermanentError} for an older version, or anything that `encodeBatch` has not written.
  */
 export function decodeBatch(payload: unknown): EventBatch {
   const { v, broker, texts, events, excluded } = asRecord(payload);
-  if (v !== 2) throw new PermanentError(`batch payload of unknown version ${JSON.stringify(v) ?? "(none)"}`);
+  if (typeof v === "number" && v > VERSION) throw new NewerPayloadError("a batch", v);
+  if (v !== VERSION) throw new PermanentError(`batch payload of unknown version ${JSON.stringify(v) ?? "(none)"}`);
   if (typeof broker !== "string" || !Array.isArray(texts) || !Array.isArray(events)) throw new PermanentError("batch payload is malformed");
   const batch = { broker, events: decodeEvents(events, texts) };
   return excluded === undefined ? batch : { ...batch, excluded: asIds(excluded) };

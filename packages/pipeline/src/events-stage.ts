@@ -3,20 +3,20 @@ import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { type Screened } from "./batch-filter.ts";
 import { batchHalves } from "./batch-halves.ts";
 import { decodeBatch, encodeBatch, type EventBatch } from "./batch.ts";
-import { deliver, tryUntilDecided } from "./deliver.ts";
-import type { Exporter } from "./exporter.ts";
+import { Deliverer, tryUntilDecided, type Held } from "./deliver.ts";
 import type { Host } from "./host.ts";
 import { eventsQueueName } from "./queue-names.ts";
-import type { Stage } from "./stage.ts";
+import type { HeldBatch, Stage, StageJob } from "./stage.ts";
 
 export function eventsStage(host: Host): Stage<EventBatch> {
   const { name, deadLetters } = host;
+  const run = exportWith(host);
   return {
     queueName: eventsQueueName(name),
     decode: decodeBatch,
     size: ({ events }) => events.length,
     split: (batch) => batchHalves(batch).map((half) => encodeBatch(half)),
-    run: (batch) => exportBatch(batch, host),
+    run,
     bury: ({ events, excluded = [] }, reason, detail) =>
       deadLetters.add([
         ...events.map((event) => ({ source: name, reason, detail, event })),
@@ -25,39 +25,53 @@ export function eventsStage(host: Host): Stage<EventBatch> {
   };
 }
 
-async function exportBatch(batch: EventBatch, host: Host): Promise<void> {
-  const { name, exporter, filter, deadLetters, metrics, rules } = host;
-  let screened: Screened | undefined;
-  await tryUntilDecided(async () => void (screened = await filter.screen(batch)), rules);
-  if (screened === undefined) return;
-  if (screened.events.length > 0) {
-    await deliver<CeleryEvent>(
-      screened.events,
-      {
-        send: async (events, signal) => {
-          await metrics.time("export", () => exporter.export(events, signal));
-          metrics.exported(events.length);
-        },
-        bury: (event, { reason, error }) => deadLetters.add([{ source: name, reason, detail: error.message, event }]),
-      },
-      rules,
-    );
-  }
-  if (exporter.forget !== undefined) await forgetLeftovers(screened, exporter, host);
+function exportWith(host: Host): Stage<EventBatch>["run"] {
+  const { filter, rules, exporter } = host;
+  const exports = exportDelivery(host);
+  const forgets = forgetDelivery(host);
+  return async (batch, { attempt }: StageJob) => {
+    let screened: Screened | undefined;
+    await tryUntilDecided(async () => void (screened = await filter.screen(batch)), rules);
+    if (screened === undefined) return undefined;
+    if (screened.events.length > 0) {
+      const held = await exports.deliver(screened.events, undefined, attempt);
+      if (held !== undefined) return heldBatch(batch, screened, held);
+    }
+    if (exporter.forget === undefined) return undefined;
+    let leftovers: readonly string[] = [];
+    const known = screened;
+    await tryUntilDecided(async () => void (leftovers = await filter.leftovers(known)), rules);
+    if (leftovers.length === 0) return undefined;
+    const held = await forgets.deliver(leftovers, screened, attempt);
+    return held && { ...held, rest: encodeBatch({ ...batch, events: [], excluded: held.items }) };
+  };
 }
 
-async function forgetLeftovers(screened: Screened, exporter: Exporter, { name, filter, deadLetters, metrics, rules }: Host): Promise<void> {
-  let leftovers: readonly string[] = [];
-  await tryUntilDecided(async () => void (leftovers = await filter.leftovers(screened)), rules);
-  if (leftovers.length === 0) return;
-  await deliver(
-    leftovers,
+/** The events that are held, without those that got through or were buried, and the ids that are forgotten after them. */
+function heldBatch(batch: EventBatch, { told, filtered }: Screened, { items, because, error }: Held<CeleryEvent>): HeldBatch {
+  return { rest: encodeBatch({ broker: batch.broker, events: items, ...(filtered && { excluded: told }) }), because, error };
+}
+
+function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): Deliverer<CeleryEvent> {
+  return new Deliverer<CeleryEvent>(
     {
-      send: async (ids, signal) => {
+      send: (events, signal) => metrics.time("export", () => exporter.export(events, signal)),
+      onDelivered: (events) => metrics.exported(events.length),
+      bury: (event, { reason, error }) => deadLetters.add([{ source: name, reason, detail: error.message, event }]),
+      kindOf: ({ type }) => type,
+    },
+    rules,
+  );
+}
+
+function forgetDelivery({ name, exporter, filter, deadLetters, metrics, rules }: Host): Deliverer<string, Screened> {
+  return new Deliverer<string, Screened>(
+    {
+      send: async (ids, signal, screened) => {
         await filter.remind(screened);
         await metrics.time("forget", async () => exporter.forget?.(ids, signal));
-        metrics.forgot(ids.length);
       },
+      onDelivered: (ids) => metrics.forgot(ids.length),
       bury: (id, { reason, error }) =>
         deadLetters.add([{ source: name, reason, detail: `cannot forget: ${error.message}`, raw: id, readAs: "id to forget" }]),
     },

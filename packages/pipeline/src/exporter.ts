@@ -12,9 +12,9 @@ export interface Exporter {
    * Takes a batch. It may come again, whole or in other company, and batches come in any order: applying it must be idempotent and
    * commutative. Must not modify the events.
    *
-   * Throw `PermanentError` when the data is at fault (the host splits the batch and dead-letters the event that stands alone) and
-   * `UnavailableError` when the sink does not serve (the host tries the same batch again, for ever, and reports not ready). Anything else is
-   * tried again a few times and then split.
+   * Throw `PermanentError` when the data is at fault: the host splits the batch, and dead-letters an event that is refused alone if others get
+   * through. Throw `UnavailableError` when the sink does not serve: the host tries the same batch again, for ever, and reports not ready.
+   * Anything else is tried again a few times and then treated like a refusal. If nothing gets through, the host holds the batch.
    *
    * @param signal aborted when the process must end before the batch could be delivered; the batch then goes back to its queue.
    */

@@ -3,6 +3,7 @@ import type { BatchFilter } from "./batch-filter.ts";
 import type { DeadLetters } from "./dead-letter.ts";
 import type { DeliveryRules } from "./deliver.ts";
 import type { Exporter } from "./exporter.ts";
+import type { Holding } from "./holding.ts";
 import type { HostMetrics } from "./host-metrics.ts";
 
 export interface Host {
@@ -12,4 +13,5 @@ export interface Host {
   readonly deadLetters: DeadLetters;
   readonly metrics: HostMetrics;
   readonly rules: DeliveryRules;
+  readonly holding: Holding;
 }

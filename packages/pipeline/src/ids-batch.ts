@@ -1,15 +1,17 @@
 /** The payload of a job of a processing queue: the ids of one `schedule` call. */
-import { PermanentError } from "./errors.ts";
+import { NewerPayloadError, PermanentError } from "./errors.ts";
+
+const VERSION = 1;
 
 export interface IdsPayload {
-  readonly v: 1;
+  readonly v: typeof VERSION;
   readonly ids: readonly string[];
   /** Jobs of the exporter's other queue that were begun when this was scheduled: they come first. Earlier releases do not tell. */
   readonly begun?: readonly string[];
 }
 
 export function encodeIds(ids: readonly string[], begun: readonly string[] = []): IdsPayload {
-  return { v: 1, ids, ...(begun.length > 0 && { begun }) };
+  return { v: VERSION, ids, ...(begun.length > 0 && { begun }) };
 }
 
 /** Never throws: who decodes the ids finds out whether the payload can be read. */
@@ -18,10 +20,14 @@ export function begunBefore(payload: unknown): readonly string[] {
   return Array.isArray(begun) ? begun.filter((id) => typeof id === "string") : [];
 }
 
-/** @throws {PermanentError} for an unknown version, or anything that `encodeIds` has not written. */
+/**
+ * @throws {NewerPayloadError} for a newer version.
+ * @throws {PermanentError} for an older version, or anything that `encodeIds` has not written.
+ */
 export function decodeIds(payload: unknown): readonly string[] {
   const { v, ids } = (typeof payload === "object" && payload !== null ? payload : {}) as Partial<IdsPayload>;
-  if (v !== 1) throw new PermanentError(`ids payload of unknown version ${JSON.stringify(v) ?? "(none)"}`);
+  if (typeof v === "number" && v > VERSION) throw new NewerPayloadError("a list of ids", v);
+  if (v !== VERSION) throw new PermanentError(`ids payload of unknown version ${JSON.stringify(v) ?? "(none)"}`);
   if (!Array.isArray(ids) || !ids.every((id) => typeof id === "string")) throw new PermanentError("ids payload is malformed");
   return ids;
 }

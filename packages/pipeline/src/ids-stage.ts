@@ -1,14 +1,14 @@
 /** The second stage: the ids of one `schedule` call go to `process` when their delay is over. */
 import type { BegunBatches } from "./begun-batches.ts";
-import { deliver } from "./deliver.ts";
+import { Deliverer } from "./deliver.ts";
 import type { Exporter } from "./exporter.ts";
 import type { Host } from "./host.ts";
-import { begunBefore, decodeIds, encodeIds } from "./ids-batch.ts";
+import { begunBefore, decodeIds, encodeIds, type IdsPayload } from "./ids-batch.ts";
 import { halves } from "./quarantine.ts";
 import { processingQueueName } from "./queue-names.ts";
 import { withRedis } from "./redis-errors.ts";
 import type { RedisReturn } from "./redis-return.ts";
-import type { Stage } from "./stage.ts";
+import type { Stage, StageJob } from "./stage.ts";
 
 /** What a job may have to wait for. */
 interface WaitedFor {
@@ -26,6 +26,13 @@ export function idsStage(host: Host, process: NonNullable<Exporter["process"]>, 
   const { batches, redisReturn } = waitedFor;
   const bury = (ids: readonly string[], reason: string, detail: string): Promise<void> =>
     deadLetters.add(ids.map((raw) => ({ source: name, reason, detail, raw, readAs: "id to process" })));
+  const processes = new Deliverer<string, StageJob>(
+    {
+      send: (part, signal, { id }) => metrics.time("process", () => process(part, signal, { id })),
+      bury: (id, { reason, error }) => bury([id], reason, error.message),
+    },
+    rules,
+  );
   return {
     queueName: processingQueueName(name),
     decode: decodeIds,
@@ -33,15 +40,10 @@ export function idsStage(host: Host, process: NonNullable<Exporter["process"]>, 
     split: (ids) => halves(ids).map((half) => encodeIds(half)),
     mustWait: async (payload) =>
       redisReturn.isRecent || withRedis("looking for batches under way", () => batches.areUnfinished(begunBefore(payload))),
-    run: (ids, job) =>
-      deliver(
-        ids,
-        {
-          send: (part, signal) => metrics.time("process", () => process(part, signal, job)),
-          bury: (id, { reason, error }) => bury([id], reason, error.message),
-        },
-        rules,
-      ),
+    run: async (ids, job) => {
+      const held = await processes.deliver(ids, job, job.attempt);
+      return held && { ...held, rest: { ...(job.payload as IdsPayload), ids: held.items } };
+    },
     bury,
   };
 }

@@ -1,4 +1,4 @@
-/** Tells of an outage once when it begins and once when it is over, in `/readyz` and in the log. */
+/** Reports an outage in `/readyz` and in the log: when it begins, at growing intervals while it lasts, and when it is over. */
 import type { ComponentHealth, Logger } from "@celery-metrics-exporter/runtime";
 
 export interface OutageMessages {
@@ -6,11 +6,15 @@ export interface OutageMessages {
   readonly ended: string;
 }
 
+const FIRST_REPEAT_MS = 60_000;
+const LAST_REPEAT_MS = 3_600_000;
+
 export class Outage {
   readonly #component: ComponentHealth;
   readonly #logger: Logger;
   readonly #messages: OutageMessages;
   #since: number | undefined;
+  #repeatAt = 0;
 
   constructor(component: ComponentHealth, logger: Logger, messages: OutageMessages) {
     this.#component = component;
@@ -23,12 +27,21 @@ export class Outage {
     return this.#since !== undefined;
   }
 
-  /** Something does not serve. */
-  failed(reason: string): void {
+  /**
+   * Something does not serve.
+   *
+   * @param error logged with its stack and causes, where the reason alone does not explain it.
+   */
+  failed(reason: string, error?: Error): void {
     this.#component.down(reason);
-    if (this.#since !== undefined) return;
-    this.#since = Date.now();
-    this.#logger.warn({ reason }, this.#messages.began);
+    const now = Date.now();
+    const isFirst = this.#since === undefined;
+    this.#since ??= now;
+    if (!isFirst && now < this.#repeatAt) return;
+    const lasted = now - this.#since;
+    this.#repeatAt = now + Math.min(LAST_REPEAT_MS, Math.max(FIRST_REPEAT_MS, lasted));
+    const fields = { reason, ...(error !== undefined && { err: error }), ...(!isFirst && { seconds: Math.round(lasted / 1_000) }) };
+    this.#logger.warn(fields, this.#messages.began);
   }
 
   /** It serves. */

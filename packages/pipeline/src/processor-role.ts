@@ -13,12 +13,15 @@ import type { Queue } from "bullmq";
 import { z } from "zod";
 import { BatchFilter } from "./batch-filter.ts";
 import { BegunBatches } from "./begun-batches.ts";
+import { BurialLimit } from "./burial-limit.ts";
 import { closeWorkers, type AnyStageWorker } from "./close-workers.ts";
 import { DeadLetters } from "./dead-letter.ts";
 import { Drain } from "./drain.ts";
+import { ErrorLog } from "./error-log.ts";
 import { eventsStage } from "./events-stage.ts";
 import { ExcludedTasks } from "./excluded-tasks.ts";
 import type { Exporter, ExporterDefinition } from "./exporter.ts";
+import { Holding } from "./holding.ts";
 import { HostConfig } from "./host-config.ts";
 import { HostMetrics } from "./host-metrics.ts";
 import type { Host } from "./host.ts";
@@ -29,7 +32,7 @@ import { RedisReturn } from "./redis-return.ts";
 import { QueueGauges } from "./queue-gauges.ts";
 import { eventsQueueName, processingQueueName } from "./queue-names.ts";
 import { createSchedule } from "./schedule.ts";
-import { Solitude } from "./solitude.ts";
+import { processSolitude } from "./solitude.ts";
 import { StageWorker } from "./stage-worker.ts";
 import { EventFilter, FilterConfig } from "./task-filter.ts";
 
@@ -135,18 +138,26 @@ function createHost(
   lifecycle.defer("dead letters", () => deadLetters.close());
   const drain = new Drain();
   const hostMetrics = new HostMetrics(name, metrics);
-  const outages: Outage[] = [];
-  const rulesOf = (component: string): Host["rules"] => {
+  const burials = new BurialLimit();
+  const outages: { readonly isOn: boolean }[] = [];
+  const errors = new ErrorLog(logger.child({ exporter: name }));
+  const stageParts = (component: string): Pick<Host, "rules" | "holding"> => {
     const outage = new Outage(health.component(component), logger.child({ component }), OUTAGE_MESSAGES);
-    outages.push(outage);
-    return {
+    const held = `${component}: held batches`;
+    const holding = new Holding(health.component(held), logger.child({ component: held }));
+    lifecycle.defer(held, () => holding.close());
+    outages.push(outage, holding);
+    const rules: Host["rules"] = {
       drain,
       maxTries: config.PROCESSOR_MAX_TRIES,
-      onUnavailable: (reason) => outage.failed(reason),
+      burials,
+      onUnavailable: (error) => outage.failed(error.message),
       onServed: () => outage.served(),
       onRetry: (reason) => hostMetrics.retried(reason),
+      onError: (error) => errors.add(error),
       onSplit: () => hostMetrics.split(),
     };
+    return { rules, holding };
   };
   const host: Host = {
     name,
@@ -154,9 +165,9 @@ function createHost(
     filter: new BatchFilter(new EventFilter(config), new ExcludedTasks({ redis, prefix, owner: name })),
     deadLetters,
     metrics: hostMetrics,
-    rules: rulesOf(`${name} exporter`),
+    ...stageParts(`${name} exporter`),
   };
-  const processing = exporter.process === undefined ? host : { ...host, rules: rulesOf(`${name} processing`) };
+  const processing = exporter.process === undefined ? host : { ...host, ...stageParts(`${name} processing`) };
   return { host, processing, drain, isSinkOut: () => outages.some(({ isOn }) => isOn) };
 }
 
@@ -171,7 +182,7 @@ function createWorkers(
     redis,
     prefix: config.QUEUE_PREFIX,
     concurrency: config.PROCESSOR_CONCURRENCY,
-    solitude: new Solitude(),
+    solitude: processSolitude,
     logger,
     health,
   };
@@ -179,7 +190,7 @@ function createWorkers(
   const workers: AnyStageWorker[] = [new StageWorker({ ...common, stage: eventsStage(host), queue: queues.events })];
   if (exporter.process !== undefined) {
     const stage = idsStage(processing, exporter.process.bind(exporter), { batches: queues.begun, redisReturn });
-    workers.push(new StageWorker({ ...common, stage, queue: queues.processing() }));
+    workers.push(new StageWorker({ ...common, host: processing, stage, queue: queues.processing() }));
   }
   return workers;
 }

@@ -2,7 +2,7 @@
 import { decodeAgain, type CeleryEvent, type ReadAs, type Rejected } from "@celery-metrics-exporter/events";
 import { decodeBatch } from "./batch.ts";
 import { RECEIVER, type DeadLetter } from "./dead-letter.ts";
-import { PermanentError } from "./errors.ts";
+import { NewerPayloadError, PermanentError } from "./errors.ts";
 import { EXPORTERS } from "./exporters.ts";
 import { decodeIds } from "./ids-batch.ts";
 import { JOB_NAMES } from "./job-names.ts";
@@ -62,7 +62,7 @@ function isRead(decode: () => unknown): boolean {
     decode();
     return true;
   } catch (thrown) {
-    if (thrown instanceof PermanentError) return false;
+    if (thrown instanceof PermanentError || thrown instanceof NewerPayloadError) return false;
     throw thrown;
   }
 }

@@ -12,14 +12,14 @@ import {
 import { DelayedError, WaitingError, Worker, type Job, type Queue } from "bullmq";
 import { tryUntilDecided } from "./deliver.ts";
 import { GivenBack } from "./drain.ts";
-import { PermanentError } from "./errors.ts";
+import { NewerPayloadError, PermanentError } from "./errors.ts";
 import { RedisRefusal } from "./redis-refusal.ts";
 import type { Host } from "./host.ts";
 import { JOB_NAMES } from "./job-names.ts";
 import { judge } from "./quarantine.ts";
 import { withRedis } from "./redis-errors.ts";
-import type { Solitude } from "./solitude.ts";
-import type { Stage } from "./stage.ts";
+import { NotAloneError, type Solitude } from "./solitude.ts";
+import type { HeldBatch, Stage, StageJob } from "./stage.ts";
 import { LOCK_OPTIONS, REDIS_RETRY_MS } from "./takeover.ts";
 
 const RECONNECT_POLL_MS = 50;
@@ -28,6 +28,12 @@ const RECONNECT_POLL_MS = 50;
 const LOOK = { firstMs: 100, maxMs: 1_000 };
 /** Then it runs all the same. Longer than any takeover takes. */
 const MAX_LOOKS = 60;
+/** A job that is held goes to the end of its queue, so that others get their turn. */
+const HELD_DELAY_MS = 1_000;
+/** When a job that has to run alone, and could not, tries again. Waiting to be alone holds up the others. */
+const ALONE_AGAIN = { firstMs: 1_000, maxMs: 30_000 };
+/** A newer process may take the job meanwhile. */
+const NEWER_DELAY_MS = 5_000;
 
 export interface StageWorkerOptions<P> {
   readonly stage: Stage<P>;
@@ -38,7 +44,7 @@ export interface StageWorkerOptions<P> {
   readonly redis: RedisConnection;
   readonly prefix: string;
   readonly concurrency: number;
-  /** Shared by all stages of a process. */
+  /** Shared by all that runs in the process. */
   readonly solitude: Solitude;
   readonly logger: Logger;
   readonly health: Health;
@@ -135,13 +141,21 @@ export class StageWorker<P> {
   }
 
   async #process(job: Job, token: string | undefined): Promise<void> {
+    const { host, logger } = this.#options;
     try {
-      if (await this.#mustWait(job)) await this.#putOff(job, token);
-      await this.#handle(job);
+      if (await this.#mustWait(job)) await this.#putOff(job, token, backoffMs(job.attemptsStarted - 1, LOOK));
+      const held = await this.#handle(job);
+      if (held !== undefined) await this.#hold(job, token, held);
+      host.holding.done(String(job.id));
     } catch (thrown) {
       if (thrown instanceof DelayedError) throw thrown;
+      if (thrown instanceof NewerPayloadError) {
+        host.holding.add(String(job.id), "upgrade this process", thrown);
+        await this.#putOff(job, token, NEWER_DELAY_MS);
+      }
+      if (thrown instanceof NotAloneError) await this.#putOff(job, token, backoffMs(job.attemptsStarted - 1, ALONE_AGAIN));
       if (thrown instanceof GivenBack) await this.#giveBack(job, token);
-      else this.#options.logger.error({ job: job.id, err: toError(thrown) }, "job could not be handled, it will be taken over");
+      else logger.error({ job: job.id, err: toError(thrown) }, "job could not be handled, it will be taken over");
       // BullMQ's way to let go of a job without an outcome. One that was not moved loses its lock and stalls.
       throw new WaitingError();
     }
@@ -159,23 +173,49 @@ export class StageWorker<P> {
     }
   }
 
-  async #handle(job: Job): Promise<void> {
+  async #handle(job: Job): Promise<HeldBatch | undefined> {
     const { stage, solitude, host } = this.#options;
     if (host.rules.drain.begun.aborted) throw new GivenBack();
-    const parcel = await this.#decode(job);
-    if (parcel === undefined) return;
-    const history = { suspect: job.name === JOB_NAMES.suspect, stalls: job.stalledCounter, size: stage.size(parcel) };
-    const run = (): Promise<void> => stage.run(parcel, { id: String(job.id) });
+    const batch = await this.#decode(job);
+    if (batch === undefined) return undefined;
+    const deaths = deathsOf(job);
+    const history = { suspect: job.name === JOB_NAMES.suspect, stalls: job.stalledCounter, deaths, size: stage.size(batch) };
+    const run = (attempt: StageJob["attempt"]): Promise<HeldBatch | undefined> =>
+      stage.run(batch, { id: String(job.id), payload: job.data as unknown, attempt });
     switch (judge(history)) {
       case "run":
-        return solitude.beside(run);
+        return run((task) => solitude.beside(task));
       case "alone":
-        return solitude.alone(run);
+        return run((task) =>
+          solitude.alone(
+            task,
+            () => this.#note(job, deaths + 1),
+            () => this.#note(job, deaths),
+          ),
+        );
       case "split":
-        return this.#split(parcel);
+        await this.#split(batch);
+        return undefined;
       case "bury":
-        await tryUntilDecided(() => stage.bury(parcel, "crash", "the process ended each time it had this"), host.rules);
+        await tryUntilDecided(() => stage.bury(batch, "crash", "the process died each time it had only this"), host.rules);
+        return undefined;
     }
+  }
+
+  /** Notes how often the process has died while it ran this job alone, counting the try that begins now. */
+  async #note(job: Job, deaths: number): Promise<void> {
+    const { host } = this.#options;
+    await tryUntilDecided(() => withRedis("noting a try", () => job.updateProgress({ deaths })), host.rules);
+  }
+
+  /** Leaves what is left of a job in its queue, and lets some time pass before the next job is tried. */
+  async #hold(job: Job, token: string | undefined, { rest, because, error }: HeldBatch): Promise<never> {
+    const { host } = this.#options;
+    host.holding.add(String(job.id), because, error);
+    await tryUntilDecided(() => withRedis("holding a batch", () => job.updateData(rest)), host.rules);
+    await host.holding.wait(host.rules.drain.begun);
+    if (host.rules.drain.begun.aborted) throw new GivenBack();
+    return this.#putOff(job, token, HELD_DELAY_MS);
   }
 
   async #decode(job: Job): Promise<P | undefined> {
@@ -191,18 +231,21 @@ export class StageWorker<P> {
   }
 
   /** The parts are stored before the job completes: a kill in between repeats them, and loses nothing. */
-  async #split(parcel: P): Promise<void> {
+  async #split(batch: P): Promise<void> {
     const { stage, host, queue, logger } = this.#options;
-    logger.warn({ queue: stage.queueName, size: stage.size(parcel) }, "job stalled repeatedly, its parts will run alone");
-    const jobs = stage.split(parcel).map((data) => ({ name: JOB_NAMES.suspect, data }));
+    logger.warn(
+      { queue: stage.queueName, size: stage.size(batch) },
+      "the process died several times with this job, its parts will run alone",
+    );
+    const jobs = stage.split(batch).map((data) => ({ name: JOB_NAMES.suspect, data }));
     await tryUntilDecided(() => withRedis("splitting a job", async () => void (await queue.addBulk(jobs))), host.rules);
     host.rules.onSplit();
   }
 
   /** @throws {DelayedError} BullMQ's way to let go of a job until later. One that was not moved loses its lock and stalls. */
-  async #putOff(job: Job, token: string | undefined): Promise<never> {
+  async #putOff(job: Job, token: string | undefined, delayMs: number): Promise<never> {
     try {
-      await job.moveToDelayed(Date.now() + backoffMs(job.attemptsStarted - 1, LOOK), token);
+      await job.moveToDelayed(Date.now() + delayMs, token);
     } catch (thrown) {
       this.#options.logger.debug({ job: job.id, err: toError(thrown) }, "job not put off, it will be taken over");
     }
@@ -216,4 +259,10 @@ export class StageWorker<P> {
       this.#options.logger.debug({ job: job.id, err: toError(thrown) }, "job not given back, it will be taken over");
     }
   }
+}
+
+/** What `#note` has written. */
+function deathsOf({ progress }: Job): number {
+  const deaths = typeof progress === "object" && "deaths" in progress ? progress.deaths : 0;
+  return typeof deaths === "number" ? deaths : 0;
 }

@@ -1,15 +1,37 @@
 /** One of the two stages of an exporter: what its host does with the jobs of one queue. */
-import type { ProcessingJob } from "./exporter.ts";
+import type { Attempt } from "./deliver.ts";
+
+/** The job that a batch came in. */
+export interface StageJob {
+  /** The same id again means the same job again. */
+  readonly id: string;
+  /** As it is stored. */
+  readonly payload: unknown;
+  /** How to run each try. */
+  readonly attempt: Attempt;
+}
+
+/** What is left of a batch that can neither be delivered nor buried now. */
+export interface HeldBatch {
+  /** The payload of the rest. */
+  readonly rest: unknown;
+  readonly because: string;
+  /** What the sink answered. */
+  readonly error: Error;
+}
 
 /** @typeParam P what a payload of the queue decodes to. */
 export interface Stage<P> {
   readonly queueName: string;
-  /** @throws {PermanentError} for a payload that this release cannot read. */
+  /**
+   * @throws {NewerPayloadError} for a payload that a newer release has written.
+   * @throws {PermanentError} for any other payload that this release cannot read.
+   */
   decode(payload: unknown): P;
   /** Number of events or ids. */
-  size(parcel: P): number;
-  /** Payloads that together are the parcel: two halves, or the whole again where there is nothing to split. */
-  split(parcel: P): readonly unknown[];
+  size(batch: P): number;
+  /** Payloads that together are the batch: two halves, or the whole again where there is nothing to split. */
+  split(batch: P): readonly unknown[];
   /**
    * Whether something has to come first: the job is looked at again a little later, and runs in the end whatever this says.
    *
@@ -17,15 +39,16 @@ export interface Stage<P> {
    */
   mustWait?(payload: unknown): Promise<boolean>;
   /**
-   * Delivers what is in it, or buries it.
+   * Delivers or buries what is in the batch, and returns what has to be held.
    *
    * @throws {GivenBack} when the process ends first.
+   * @throws {NotAloneError} when a try that has to run alone could not.
    */
-  run(parcel: P, job: ProcessingJob): Promise<void>;
+  run(batch: P, job: StageJob): Promise<HeldBatch | undefined>;
   /**
    * Puts all of it into the dead-letter queue.
    *
    * @throws {UnavailableError} when Redis does not serve.
    */
-  bury(parcel: P, reason: string, detail: string): Promise<void>;
+  bury(batch: P, reason: string, detail: string): Promise<void>;
 }

@@ -162,11 +162,17 @@ describe("an outage of the sink", () => {
 
   it("is over when the sink refuses something", async () => {
     const answers = [new UnavailableError("connection refused"), new PermanentError("invalid byte sequence")];
-    const host = await start(exporting(() => Promise.reject(answers.shift() ?? new Error("tried too often"))));
+    const host = await start(
+      exporting(async () => {
+        const answer = answers.shift();
+        if (answer !== undefined) throw answer;
+      }),
+    );
     await enqueue(numbered(1));
-    await vi.waitUntil(() => !host.health.report().ready, { timeout: 5_000, interval: 10 });
+    await vi.waitUntil(() => host.health.report().components["sink exporter"] !== "up", { timeout: 5_000, interval: 10 });
+    await vi.waitUntil(() => host.health.report().components["sink exporter"] === "up", { timeout: 5_000, interval: 10 });
     await untilEmpty(queue);
-    expect(await lettersIn()).toMatchObject([{ name: "refused" }]);
+    expect(await lettersIn()).toEqual([]);
     expect(host.health.report().ready).toBe(true);
   });
 
@@ -219,7 +225,9 @@ describe("bad data", () => {
     );
     await enqueue([...numbered(100), bad, ...numbered(100)]);
     await untilEmpty(queue);
-    expect(exported).toHaveLength(200);
+    // One event comes again, to show that the sink takes others.
+    expect(new Set(uuids(exported)).size).toBe(100);
+    expect(await host.metric("events_exported_total", { exporter: "sink" })).toBe(200);
     expect(await lettersIn()).toEqual([
       { name: "refused", data: { source: "sink", reason: "refused", detail: "invalid byte sequence", event: bad } },
     ]);
@@ -243,14 +251,39 @@ describe("bad data", () => {
     expect(await host.metric("export_retries_total", { reason: "error" })).toBeGreaterThanOrEqual(2);
   });
 
-  it.each([
-    ["a version of the future", { v: 3, broker: "redis", news: "x".repeat(20_000) }],
-    ["anything else", ["x"]],
-  ])("a payload of %s goes to the dead letters whole", async (_, payload) => {
+  it("a payload that nobody wrote goes to the dead letters whole", async () => {
     await start(exporting(() => Promise.resolve()));
-    await queue.add("batch", payload);
+    await queue.add("batch", ["x"]);
     await untilEmpty(queue);
-    expect(await lettersIn()).toMatchObject([{ name: "payload", data: { source: "sink", payload } }]);
+    expect(await lettersIn()).toMatchObject([{ name: "payload", data: { source: "sink", payload: ["x"] } }]);
+  });
+});
+
+describe("a payload of a newer release", () => {
+  it("is kept for a process that can read it, which this one reports; others go through", async () => {
+    const exported: CeleryEvent[] = [];
+    const create: Create = ({ schedule }) => ({
+      export: async (events) => {
+        exported.push(...events);
+        await schedule(["x"], { delayMs: 0 });
+      },
+      process: () => Promise.resolve(),
+    });
+    const host = await start(exporterOf("sink", create));
+    const newer = { v: 3, broker: "redis", news: "x".repeat(20_000) };
+    const newerIds = { v: 2, groups: [["x"]] };
+    await queue.add("batch", newer);
+    await processing.add("ids", newerIds);
+    await enqueue(numbered(3));
+    const held = ["sink exporter: held batches", "sink processing: held batches"];
+    await vi.waitUntil(() => held.every((name) => /newer release/.test(host.health.report().components[name] ?? "")), { timeout: 10_000 });
+    await vi.waitUntil(() => exported.length === 3, { timeout: 10_000 });
+    expect(host.health.report().ready).toBe(false);
+    await vi.waitUntil(async () => (await queue.getDelayed()).length === 1 && (await processing.getDelayed()).length === 1);
+    await host.stop();
+    const kept = [...(await queue.getDelayed()), ...(await processing.getDelayed())];
+    expect(kept.map(({ data }) => data as unknown)).toEqual([newer, newerIds]);
+    expect(await lettersIn()).toEqual([]);
   });
 });
 
@@ -346,7 +379,7 @@ describe("the second stage", () => {
     await enqueue(numbered(10));
     await vi.waitUntil(async () => (await deadLetters.getWaitingCount()) === 1, { timeout: 10_000 });
     await untilEmpty(processing);
-    expect(processed).toHaveLength(9);
+    expect(new Set(processed).size).toBe(9);
     expect(await lettersIn()).toMatchObject([{ name: "refused", data: { raw: "task-5", detail: "no such state" } }]);
   });
 });

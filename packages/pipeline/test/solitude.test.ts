@@ -1,51 +1,62 @@
 import { describe, expect, it } from "vitest";
-import { Solitude } from "../src/solitude.ts";
+import { NotAloneError, Solitude } from "../src/solitude.ts";
 
 /** Tasks that end when told, and a journal of what began and ended. */
 function journal() {
   const entries: string[] = [];
   const ends = new Map<string, () => void>();
+  const note = (entry: string) => async (): Promise<void> => void entries.push(entry);
   return {
     entries,
-    task: (name: string) => async (): Promise<string> => {
+    note,
+    task: (name: string) => async (): Promise<void> => {
       entries.push(`+${name}`);
       await new Promise<void>((resolve) => ends.set(name, resolve));
       entries.push(`-${name}`);
-      return name;
     },
     end: async (name: string): Promise<void> => {
       ends.get(name)?.();
-      await new Promise((resolve) => setImmediate(resolve));
+      for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
     },
   };
 }
 
-function fail(): Promise<never> {
-  return Promise.reject(new Error("failed"));
-}
+const nothing = async (): Promise<void> => {};
+const fail = (): Promise<never> => Promise.reject(new Error("failed"));
 
 describe("solitude", () => {
-  it("lets tasks run beside each other, and one alone only between them", async () => {
+  it("lets tries run beside each other, and one alone only between them, noted for just as long", async () => {
     const solitude = new Solitude();
-    const { entries, task, end } = journal();
+    const { entries, task, end, note } = journal();
     const results = [
       solitude.beside(task("a")),
       solitude.beside(task("b")),
-      solitude.alone(task("x")),
-      solitude.alone(task("y")),
+      solitude.alone(task("x"), note("noted"), note("no longer")),
       solitude.beside(task("c")),
     ];
-    for (const name of ["a", "b", "x", "y", "c"]) await end(name);
-    await end("c");
-    expect(await Promise.all(results)).toEqual(["a", "b", "x", "y", "c"]);
-    expect(entries.slice(0, 6)).toEqual(["+a", "+b", "-a", "-b", "+x", "-x"]);
-    expect(entries.slice(6)).toEqual(["+y", "-y", "+c", "-c"]);
+    for (const name of ["a", "b", "x", "c"]) await end(name);
+    await Promise.all(results);
+    expect(entries).toEqual(["+a", "+b", "-a", "-b", "noted", "+x", "-x", "no longer", "+c", "-c"]);
   });
 
-  it("goes on after a task that failed", async () => {
+  it("lets only one wait to be alone, and does not wait long for the others", async () => {
     const solitude = new Solitude();
-    await expect(solitude.alone(fail)).rejects.toThrow("failed");
+    const { entries, task, end, note } = journal();
+    const others = solitude.beside(task("a"));
+    const first = solitude.alone(task("x"), note("noted"), note("no longer"));
+    await expect(solitude.alone(task("y"), nothing, nothing)).rejects.toBeInstanceOf(NotAloneError);
+    await expect(first).rejects.toBeInstanceOf(NotAloneError);
+    await solitude.beside(nothing);
+    await end("a");
+    await others;
+    expect(entries).toEqual(["+a", "-a"]);
+  });
+
+  it("goes on after a try that failed, or that could not be noted", async () => {
+    const solitude = new Solitude();
+    await expect(solitude.alone(fail, nothing, nothing)).rejects.toThrow("failed");
+    await expect(solitude.alone(nothing, fail, nothing)).rejects.toThrow("failed");
     await expect(solitude.beside(fail)).rejects.toThrow("failed");
-    await expect(solitude.alone(() => Promise.resolve("done"))).resolves.toBe("done");
+    await expect(solitude.alone(nothing, nothing, nothing)).resolves.toBeUndefined();
   });
 });

@@ -5,6 +5,7 @@ import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeAll, describe, expect, it, vi } from "vitest";
 import { DEAD_LETTER_QUEUE, encodeBatch } from "../src/index.ts";
+import { JOB_NAMES } from "../src/job-names.ts";
 import { privateRedis } from "./support/redis.ts";
 
 const PREFIX = "{cme}";
@@ -23,10 +24,10 @@ afterEach(async () => {
   await redis.producer.flushall();
 });
 
-function spawnProcessor(mode: "hold" | "poison" | "well"): ChildProcess {
+function spawnProcessor(mode: "hold" | "poison" | "well", env: Readonly<Record<string, string>> = {}): ChildProcess {
   const child = spawn(process.execPath, [PROCESSOR], {
     cwd: PACKAGE,
-    env: { REDIS_URL: redis.url, LOG_LEVEL: "silent", FIXTURE_MODE: mode },
+    env: { REDIS_URL: redis.url, LOG_LEVEL: "silent", FIXTURE_MODE: mode, ...env },
     stdio: ["ignore", "ignore", "inherit"],
   });
   children.add(child);
@@ -83,25 +84,57 @@ describe("a killed process", () => {
 });
 
 describe("a batch that kills its process", () => {
-  it("is split and run alone, until the event at fault is a dead letter; all others are exported", async () => {
-    const queue = open("sink");
-    const deadLetters = open(DEAD_LETTER_QUEUE);
-    await enqueue(queue, ["a", "b", "c", "poison", "d"]);
-    for (const id of ["e", "f", "g", "h"]) await enqueue(queue, [id]);
-    let kills = 0;
-    for (; (await deadLetters.getWaitingCount()) === 0 && kills < 30; kills++) {
-      const child = spawnProcessor("poison");
-      await Promise.race([ended(child), untilDeadLetter(deadLetters)]);
-      if (child.signalCode !== null) await letLocksExpire(queue);
-    }
-    await vi.waitUntil(async () => (await exported()).length === 8, { timeout: 20_000 });
-    expect(await exported()).toEqual(["a", "b", "c", "d", "e", "f", "g", "h"]);
-    const letters = await deadLetters.getJobs(["wait"]);
-    expect(letters.map(({ name, data }) => [name, data.event.uuid])).toEqual([["crash", "poison"]]);
-    const withPoison = (await begun()).filter((ids) => ids.includes("poison"));
-    expect(withPoison).toEqual([...Array<string>(3).fill("a,b,c,poison,d"), "poison,d", "poison", "poison", "poison"]);
-    await vi.waitUntil(async () => Object.values(await queue.getJobCounts()).every((count) => count === 0), { timeout: 5_000 });
-  }, 120_000);
+  it.each([
+    ["in the middle of its batch", ["a", "b", "c", "poison", "d"], ["e", "f", "g", "h"]],
+    ["first in its batch", ["poison", "b", "c", "d", "e", "f", "g", "h"], ["a"]],
+  ])(
+    "is split and run alone, until the event at fault is a dead letter; all others are exported: %s",
+    async (_, batch, single) => {
+      const queue = open("sink");
+      const deadLetters = open(DEAD_LETTER_QUEUE);
+      await enqueue(queue, batch);
+      for (const id of single) await enqueue(queue, [id]);
+      for (let kills = 0; (await deadLetters.getWaitingCount()) === 0 && kills < 30; kills++) {
+        const child = spawnProcessor("poison");
+        await Promise.race([ended(child), untilDeadLetter(deadLetters)]);
+        if (child.signalCode !== null) await letLocksExpire(queue);
+      }
+      await vi.waitUntil(async () => (await exported()).length === 8, { timeout: 20_000 });
+      expect(await exported()).toEqual(["a", "b", "c", "d", "e", "f", "g", "h"].filter((id) => [...batch, ...single].includes(id)));
+      const letters = await deadLetters.getJobs(["wait"]);
+      expect(letters.map(({ name, data }) => [name, data.event.uuid])).toEqual([["crash", "poison"]]);
+      const withPoison = (await begun()).filter((ids) => ids.includes("poison"));
+      expect(withPoison.slice(0, 3)).toEqual(Array<string>(3).fill(batch.join(",")));
+      expect(withPoison.filter((ids) => ids === "poison")).toHaveLength(3);
+      await vi.waitUntil(async () => Object.values(await queue.getJobCounts()).every((count) => count === 0), { timeout: 5_000 });
+    },
+    120_000,
+  );
+});
+
+describe("a suspect that waits for its turn", () => {
+  it.each([
+    ["e poison f poison-2 g h", "8"],
+    ["poison e f g h poison-2", "1"],
+  ])(
+    "is not blamed for what ran alone when the process died: %s, %s at a time",
+    async (order, concurrency) => {
+      const queue = open("sink");
+      const deadLetters = open(DEAD_LETTER_QUEUE);
+      const letters = async (): Promise<string[]> => (await deadLetters.getJobs(["wait"])).map(({ data }) => data.event.uuid);
+      for (const uuid of order.split(" ")) {
+        await queue.add(JOB_NAMES.suspect, encodeBatch({ broker: "rabbitmq", events: [taskStarted({ uuid })] }));
+      }
+      for (let kills = 0; (await letters()).length < 2 && kills < 12; kills++) {
+        const child = spawnProcessor("poison", { PROCESSOR_CONCURRENCY: concurrency });
+        await Promise.race([ended(child), vi.waitUntil(async () => (await letters()).length >= 2, { timeout: 20_000 })]);
+        if (child.signalCode !== null) await letLocksExpire(queue);
+      }
+      await vi.waitUntil(async () => (await exported()).length === 4, { timeout: 20_000 });
+      expect((await letters()).toSorted()).toEqual(["poison", "poison-2"]);
+    },
+    60_000,
+  );
 });
 
 async function untilDeadLetter(deadLetters: Queue): Promise<void> {
