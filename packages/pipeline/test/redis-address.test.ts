@@ -2,7 +2,7 @@
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { taskStarted } from "@celery-metrics-exporter/events/testing";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger, type RedisTarget } from "@celery-metrics-exporter/runtime";
-import { certificate, startRedis, startRedisCluster, startSentinel, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { certificate, startRedis, startRedisCluster, startSentinel, TcpProxy, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Cluster, Redis } from "ioredis";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { Fanout } from "../src/index.ts";
@@ -122,6 +122,36 @@ describe("the queues behind Sentinel", () => {
     await admin.replicaof("NO", "ONE");
     await sending;
     await expect.poll(() => exported.has("after"), { timeout: 25_000 }).toBe(true);
+  });
+});
+
+describe("the queues in a database of their own", () => {
+  it("use no other when a failover leads to a server that lacks it, and go on when they have it back", async () => {
+    const home = await redisServer();
+    const other = await redisServer({ args: ["--databases", "1"] });
+    const proxy = await TcpProxy.start(home.port);
+    releases.push(() => proxy.stop());
+    const { exported, send, host, health } = await startFlow({ url: proxy.inFrontOf(`${home.url}/5`) });
+    await send("before");
+    await expect.poll(() => exported.has("before"), { timeout: 20_000 }).toBe(true);
+
+    proxy.redirect(other.port);
+    const sending = send("during");
+    for (const { report } of [health, host.health].map((each) => ({ report: () => JSON.stringify(each.report()) }))) {
+      await expect.poll(report, { timeout: 20_000 }).toMatch(/DB index is out of range/);
+    }
+    // Long enough for every connection to try again, BullMQ's own too.
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    expect(health.report().ready || host.health.report().ready).toBe(false);
+    const admin = new Redis(other.url);
+    releases.push(() => admin.quit());
+    expect(await admin.dbsize()).toBe(0);
+
+    proxy.redirect(home.port);
+    await sending;
+    await expect.poll(() => exported.has("during"), { timeout: 25_000 }).toBe(true);
+    await expect.poll(() => health.report().ready && host.health.report().ready, { timeout: 25_000 }).toBe(true);
+    expect(await admin.dbsize()).toBe(0);
   });
 });
 

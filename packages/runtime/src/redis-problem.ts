@@ -2,9 +2,16 @@
 
 /** The error's own message; where the settings are at fault, with what to set. */
 export function redisProblem({ message }: Error): string {
-  if (/^(MOVED|CROSSSLOT)\b/.test(message)) return `${message}; ${IS_CLUSTER}`;
+  if (/^(MOVED|CROSSSLOT)\b|not allowed in cluster mode/.test(message)) return `${message}; ${IS_CLUSTER}`;
+  if (/DB index/.test(message))
+    return `${message}: it has no database with the number at the end of REDIS_URL; \`databases\` in its configuration says how many there are`;
   if (message.includes("cluster support disabled")) return "it is not in cluster mode; its REDIS_URL begins with redis:// or rediss://";
   return message;
+}
+
+/** Whether this is Redis' answer to the SELECT that ioredis sends while connecting. */
+export function isSelectError(error: Error & { readonly command?: { readonly name: string } }): boolean {
+  return error.command?.name === "select";
 }
 
 /** What Redis replied, from its code on: before Redis 7 the error of a script only quotes the reply of the command (src/scripting.c). */

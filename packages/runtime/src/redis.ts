@@ -1,5 +1,5 @@
 /** Redis connections as BullMQ and our scripts need them. */
-import { Cluster, Redis } from "ioredis";
+import { Cluster, type Redis } from "ioredis";
 import { redactUrl } from "./redact-url.ts";
 import { UnavailableError } from "./errors.ts";
 import type { Health } from "./health.ts";
@@ -10,7 +10,8 @@ import { redisAddress, redisServerOf, type RedisTarget } from "./redis-address.t
 import { createCluster, watchCluster, type ConnectionListener } from "./redis-cluster.ts";
 import type { RedisConnection } from "./redis-connection.ts";
 import { clusterOptions, connectionOptions, serverOptions, type RedisUse } from "./redis-policy.ts";
-import { IS_CLUSTER, redisProblem } from "./redis-problem.ts";
+import { IS_CLUSTER, isSelectError, redisProblem } from "./redis-problem.ts";
+import { createStrictRedis } from "./strict-redis.ts";
 import { resetHint, tlsProblem, toTlsOptions } from "./tls-options.ts";
 import { KOMBU_TLS_NAMES } from "./tls-settings.ts";
 
@@ -39,10 +40,13 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<RedisC
   const { url, name, logger, lifecycle, startupTimeoutMs } = options;
   const { redis, tls, watch } = create(options);
   const component = options.health.component(name);
-  let lastError = "no answer";
+  let lastError = NO_ANSWER;
   let isUp = false;
   let closing = false;
-  const failure = (): Error => new UnavailableError(`Cannot reach Redis at ${redactUrl(url)} (${lastError}). Start it, or set REDIS_URL.`);
+  const failure = (): Error => {
+    const reason = lastError === NO_ANSWER && isLoading(redis) ? "it is still loading its data" : lastError;
+    return new UnavailableError(`Cannot reach Redis at ${redactUrl(url)} (${reason}). Start it, or set REDIS_URL.`);
+  };
   lifecycle.defer(`${name} connection`, async () => {
     closing = true;
     await quit(redis);
@@ -68,7 +72,7 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<RedisC
         isUp = false;
       },
       failed: (error) => {
-        if (error.message === CONSEQUENCE) return;
+        if (CONSEQUENCES.has(error.message)) return;
         lastError = resetHint(error, tls, KOMBU_TLS_NAMES) ?? describe(error);
         if (isRefusal(error)) reject(failure());
       },
@@ -100,7 +104,7 @@ function create(options: ConnectRedisOptions): Created {
     return { redis: cluster, tls, watch: (listener) => watchCluster(cluster, listener) };
   }
   const address = redisAddress(server, "REDIS_URL", sentinel);
-  const redis = new Redis({ ...address, ...connection, ...serverOptions(use) });
+  const redis = createStrictRedis({ ...address, ...connection, ...serverOptions(use) });
   return { redis, tls: address.tls, watch: (listener) => watchServer(redis, listener) };
 }
 
@@ -113,16 +117,27 @@ function watchServer(redis: Redis, listener: ConnectionListener): void {
   });
 }
 
+const NO_ANSWER = "no answer";
+
 /** What ioredis says of every command when a connection is gone, whatever ended it. */
-const CONSEQUENCE = "Connection is closed.";
+const CONSEQUENCES: ReadonlySet<string> = new Set([
+  "Connection is closed.",
+  "Stream isn't writeable and enableOfflineQueue options is false",
+]);
+
+/** It has answered our greeting, and is asked again and again whether it is ready. */
+function isLoading(redis: RedisConnection): boolean {
+  return !(redis instanceof Cluster) && redis.status === "connect" && redis.commandQueue.length === 0;
+}
 
 function describe(error: Error): string {
   return tlsProblem(error, KOMBU_TLS_NAMES) ?? (redisProblem(error) || (error as NodeJS.ErrnoException).code || "connection failed");
 }
 
-/** What does not go away by waiting. */
+/** What does not go away by waiting. A script that runs for too long makes Redis answer BUSY to SELECT too. */
 function isRefusal(error: Error): boolean {
-  return /WRONGPASS|NOAUTH|NOPERM|cluster support disabled/.test(error.message) || tlsProblem(error, KOMBU_TLS_NAMES) !== undefined;
+  if (isSelectError(error)) return !/^(BUSY|LOADING|MASTERDOWN)\b/.test(error.message);
+  return /WRONGPASS|NOAUTH|NOPERM|DENIED|cluster support disabled/.test(error.message) || tlsProblem(error, KOMBU_TLS_NAMES) !== undefined;
 }
 
 /** Whether this node of a cluster does not have all slots. Where we may not ask, the first key that is elsewhere tells. */

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
 export class TcpProxy {
-  readonly #target: number;
+  #target: number;
   readonly #sockets = new Set<Socket>();
   readonly #clients = new Set<Socket>();
   #server: Server | undefined;
@@ -32,6 +32,12 @@ export class TcpProxy {
     relayed.hostname = "127.0.0.1";
     relayed.port = String(this.#port);
     return relayed.href;
+  }
+
+  /** Resets every connection. New ones go to another server, as after a failover. */
+  redirect(target: number): void {
+    this.#target = target;
+    this.cut();
   }
 
   /** Resets every connection. New ones are accepted. */
