@@ -1,6 +1,6 @@
 /**
  * `npm run demo [-- --seconds <n>]`: gets and starts what the demo needs, then runs `celery-metrics-exporter demo` with it.
- * REDIS_URL, CELERY_BROKER_URL and DATABASE_URL are used where they are set.
+ * Servers named in the environment are left alone, unless `--use-environment` is given.
  */
 import { join } from "node:path";
 import { findCeleryPython } from "../packages/testkit/src/services/celery.mjs";
@@ -15,33 +15,49 @@ import { prepareWorkspace, ROOT } from "./lib/workspace.mjs";
 const REDIS_AS_BROKER = "RabbitMQ cannot be had here: Redis is the broker.";
 const NO_CELERY = "Celery cannot be had here: its events come from a simulator.";
 
-/** @typedef {{ redisUrl: string, brokerUrl: string, stop: () => Promise<void> }} Services */
+/** @typedef {{ args: readonly string[], stop: () => Promise<void> }} Services what was started, as options of the demo. */
+
+const ARGUMENTS = process.argv.slice(2);
 
 await runScript(async () => {
-  const needsRedis = given("REDIS_URL") === undefined;
-  const needsBroker = given("CELERY_BROKER_URL") === undefined;
+  const needsRedis = !isGiven("REDIS_URL", "redis");
+  const needsBroker = !isGiven("CELERY_BROKER_URL", "broker");
+  const asksForHelp = ARGUMENTS.includes("--help");
+  if (asksForHelp) {
+    await prepareWorkspace();
+    return runDemo([]);
+  }
   await provide([...optional(needsRedis, "redis"), ...optional(needsBroker, "rabbitmq"), "celery"]);
   const python = findCeleryPython();
   if (python === undefined) step(NO_CELERY);
   const [services] = await Promise.all([startServices({ needsRedis, needsBroker }), prepareWorkspace()]);
   try {
-    const cli = join(ROOT, "apps/cli/bin/celery-metrics-exporter.js");
-    const env = { ...process.env, REDIS_URL: services.redisUrl, CELERY_BROKER_URL: services.brokerUrl };
-    return await run(process.execPath, [cli, "demo", ...process.argv.slice(2)], {
-      env: python === undefined ? env : { ...env, DEMO_CELERY_PYTHON: python },
-    });
+    return await runDemo(python === undefined ? services.args : ["--demo-celery-python", python, ...services.args]);
   } finally {
     await services.stop();
   }
 });
 
 /**
- * @param {string} name
- * @returns {string | undefined}
+ * The servers were started for this demo alone, so their URLs hold no secret and may be seen in the list of processes.
+ *
+ * @param {readonly string[]} args
+ * @returns {Promise<number>}
  */
-function given(name) {
-  const value = process.env[name];
-  return value === "" ? undefined : value;
+function runDemo(args) {
+  return run(process.execPath, [join(ROOT, "apps/cli/bin/celery-metrics-exporter.js"), "demo", ...args, ...ARGUMENTS]);
+}
+
+/**
+ * @param {string} variable
+ * @param {string} alias the option's shorter name.
+ * @returns {boolean} whether the user names a server of theirs.
+ */
+function isGiven(variable, alias) {
+  const options = [alias, variable.toLowerCase().replaceAll("_", "-")].map((name) => `--${name}`);
+  if (ARGUMENTS.some((argument) => options.some((option) => argument === option || argument.startsWith(`${option}=`)))) return true;
+  if (!ARGUMENTS.includes("--use-environment")) return false;
+  return [variable, `${variable}_FILE`].some((name) => (process.env[name] ?? "") !== "");
 }
 
 /**
@@ -61,28 +77,37 @@ function optional(isNeeded, name) {
  * @returns {Promise<Services>}
  */
 async function startServices({ needsRedis, needsBroker }) {
-  const canRedis = findRedis() !== undefined;
   const canRabbitmq = findRabbitmq() !== undefined;
-  if ((needsRedis && !canRedis) || (needsBroker && !canRabbitmq && DockerCompose.isAvailable())) {
+  const isRedisTheBroker = needsBroker && !canRabbitmq && !DockerCompose.isAvailable();
+  const startsRedis = needsRedis || isRedisTheBroker;
+  if ((startsRedis && findRedis() === undefined) || (needsBroker && !canRabbitmq && !isRedisTheBroker)) {
     if (!DockerCompose.isAvailable())
       throw new Failure(`The demo needs Redis, which this machine lacks. Run:\n\n  ${remedy(["redis"])}\n`, EXIT_UNAVAILABLE);
     return startContainers({ needsRedis, needsBroker });
   }
-  if (needsBroker && !canRabbitmq) step(REDIS_AS_BROKER);
-  const names = [...optional(needsRedis, "Redis"), ...optional(needsBroker && canRabbitmq, "RabbitMQ")];
+  if (isRedisTheBroker) step(REDIS_AS_BROKER);
+  const names = [...optional(startsRedis, "Redis"), ...optional(needsBroker && canRabbitmq, "RabbitMQ")];
   if (names.length > 0) step(`Starting ${names.join(" and ")} for this demo alone …`);
   const [redis, rabbitmq] = await Promise.all([
-    needsRedis ? startRedis() : undefined,
+    startsRedis ? startRedis() : undefined,
     needsBroker && canRabbitmq ? startRabbitmq() : undefined,
   ]);
-  const redisUrl = redis?.url ?? given("REDIS_URL") ?? "";
+  const broker = rabbitmq ?? (isRedisTheBroker ? redis : undefined);
   return {
-    redisUrl,
-    brokerUrl: given("CELERY_BROKER_URL") ?? rabbitmq?.url ?? redisUrl,
+    args: [...option("redis", needsRedis ? redis?.url : undefined), ...option("broker", broker?.url)],
     stop: async () => {
       for (const server of [redis, rabbitmq]) await server?.kill().then(() => server.stop());
     },
   };
+}
+
+/**
+ * @param {string} name
+ * @param {string | undefined} value
+ * @returns {string[]}
+ */
+function option(name, value) {
+  return value === undefined ? [] : [`--${name}`, value];
 }
 
 /**
@@ -95,8 +120,10 @@ async function startContainers({ needsRedis, needsBroker }) {
   try {
     await compose.up([...optional(needsRedis, "redis"), ...optional(needsBroker, "rabbitmq")]);
     return {
-      redisUrl: given("REDIS_URL") ?? `redis://${compose.address("redis")}`,
-      brokerUrl: given("CELERY_BROKER_URL") ?? `amqp://guest:guest@${compose.address("rabbitmq")}`,
+      args: [
+        ...option("redis", needsRedis ? `redis://${compose.address("redis")}` : undefined),
+        ...option("broker", needsBroker ? `amqp://guest:guest@${compose.address("rabbitmq")}` : undefined),
+      ],
       stop,
     };
   } catch (error) {

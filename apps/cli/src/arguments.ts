@@ -10,11 +10,11 @@ import { UsageError } from "./usage-error.ts";
 export const HELP_OPTION: CommandOption = { name: "help", description: "Show this." };
 
 /**
- * The options of `command` in `args`, and the environment with the settings among them put over it.
+ * The options of `command` in `args`, the settings among them, and the environment with these put over it.
  *
  * @throws {UsageError} at the first option that is unknown or lacks its value, and at anything that is no option.
  */
-export function readArguments(command: Command, args: readonly string[], env: Environment): Pick<Invocation, "options" | "env"> {
+export function readArguments(command: Command, args: readonly string[], env: Environment): Omit<Invocation, "terminal"> {
   const settings = settingsByOption(command);
   const own = new Map([...command.options, HELP_OPTION].map((option) => [option.name, option]));
   const takesValue = (name: string): boolean => settings.has(name) || own.get(name)?.value !== undefined;
@@ -45,7 +45,7 @@ export function readArguments(command: Command, args: readonly string[], env: En
     if (setting === undefined) options.set(name, value ?? "");
     else overlay[setting] = value ?? "";
   }
-  return { options, env: { ...env, ...overlay } };
+  return { options, settings: overlay, environment: env, env: { ...env, ...overlay } };
 }
 
 /** What is wrong with a word, and the word that may have been meant. */

@@ -15,7 +15,11 @@ export interface CommandOption {
 export interface Invocation {
   /** Options given, by name; `""` for one that takes no value. */
   readonly options: ReadonlyMap<string, string>;
-  /** The environment with the settings given as options put over it. */
+  /** Settings given as options, by variable. */
+  readonly settings: Environment;
+  /** What the environment says. */
+  readonly environment: Environment;
+  /** The environment with `settings` put over it. */
   readonly env: Environment;
   readonly terminal: Terminal;
 }

@@ -1,4 +1,4 @@
-import { findCeleryPython, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { findCeleryPython, startRedis, startStatsdSink, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -28,7 +28,7 @@ afterAll(async () => {
 });
 
 function startDemo(args: readonly string[], env: Readonly<Record<string, string>> = {}): RunningProgram {
-  program = startProgram(["demo", ...args], { env: { REDIS_URL: redis.url, CELERY_BROKER_URL: redis.url, ...env }, folder });
+  program = startProgram(["demo", "--redis", redis.url, "--broker", redis.url, ...args], { env, folder });
   return program;
 }
 
@@ -101,14 +101,10 @@ describe("the demo", () => {
       sendForeignTasks(shared.url);
       const before = await Promise.all(FOREIGN_QUEUES.map((queue) => client.lrange(queue, 0, -1)));
       expect(before.map((messages) => messages.length)).toEqual([2, 2, 2]);
-      const env = { QUEUE_PREFIX: "{live}", RABBITMQ_QUEUE: "live", FILTER_TASK_NAMES_INCLUDE: "live.*" };
-      const demo = startDemo(["--seconds", "4", "--no-dashboard"], {
-        ...celery(),
-        ...env,
-        REDIS_URL: shared.url,
-        CELERY_BROKER_URL: shared.url,
-        DATADOG_GRACE_MS: "500",
-      });
+      const live = { QUEUE_PREFIX: "{live}", RABBITMQ_QUEUE: "live", FILTER_TASK_NAMES_INCLUDE: "live.*", DATADOG_GRACE_MS: "500" };
+      const env = { ...celery(), ...live, REDIS_URL: shared.url, CELERY_BROKER_URL: shared.url };
+      program = startProgram(["demo", "--use-environment", "--seconds", "4", "--no-dashboard"], { env, folder });
+      const demo = program;
       await vi.waitFor(() => expect(demo.output()).toContain("tasks sent"), { timeout: TIMEOUT_MS, interval: 100 });
       const publisher = await connectPublisher(shared.url);
       for (const events of foreignEvents()) await publisher.publish(events);
@@ -125,6 +121,35 @@ describe("the demo", () => {
       await client.quit();
       await shared.stop();
     }
+  });
+
+  it("touches nothing that the environment names, unless it is told to", { timeout: TIMEOUT_MS }, async () => {
+    const [live, agent] = await Promise.all([startRedis(), startStatsdSink()]);
+    const client = new Redis(live.url);
+    try {
+      const servers = { CELERY_BROKER_URL: live.url, REDIS_URL: live.url, DATABASE_URL: "postgres://live:secret@127.0.0.1:9/live" };
+      const settings = { EXPORTERS: "datadog", REDACT_MODE: "drop", FILTER_TASK_NAMES_EXCLUDE: "*", DATADOG_METRIC_PREFIX: "live." };
+      const datadog = { DD_DOGSTATSD_URL: `udp://127.0.0.1:${agent.port}`, DD_AGENT_HOST: "127.0.0.1", DATADOG_TIMER_TYPE: "timing" };
+      const celerys = { CELERY_RESULT_BACKEND: live.url, CELERY_BROKER_WRITE_URL: live.url, PGHOST: "127.0.0.1", PGPORT: "9" };
+      const demo = startDemo(["--seconds", "3", "--no-dashboard"], { ...celery(), ...servers, ...settings, ...datadog, ...celerys });
+      expect([await demo.exitCode, demo.errors()]).toEqual([0, ""]);
+      expect(demo.output()).toContain(
+        "Ignoring CELERY_BROKER_URL, REDIS_URL, DATABASE_URL, DD_AGENT_HOST, DD_DOGSTATSD_URL in the environment",
+      );
+      expect(demo.output()).not.toContain("secret");
+      expect(demo.output()).toMatch(/What Celery ran, what Datadog got and what Postgres has agree on \d+ tasks\.\n$/);
+      expect(await client.keys("*")).toEqual([]);
+      expect(agent.metrics).toEqual([]);
+    } finally {
+      await client.quit();
+      await Promise.all([live.stop(), agent.close()]);
+    }
+  });
+
+  it("needs a broker of its own, whatever the environment names", async () => {
+    program = startProgram(["demo"], { env: { CELERY_BROKER_URL: redis.url }, folder });
+    expect(await program.exitCode).toBe(78);
+    expect(program.errors()).toContain("--use-environment takes the one in your environment");
   });
 
   it("simulates Celery's events where there is no Celery", { timeout: TIMEOUT_MS }, async () => {

@@ -1,8 +1,9 @@
 /** `demo`: everything in one process, driven by a real Celery application. */
-import { ConfigError, exitWith, loadConfig, readSetting } from "@celery-metrics-exporter/runtime";
+import { ConfigError, exitWith, loadConfig, readSetting, type Environment } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
-import type { Command } from "../command.ts";
+import type { Command, Invocation } from "../command.ts";
 import { DEMO_DATABASE_URL, withDefaultDatabase } from "../database.ts";
+import { bareEnvironment } from "../demo/bare-environment.ts";
 import { startCelery } from "../demo/celery.ts";
 import { OWN_SETTINGS } from "../demo/demo-environment.ts";
 import { runDemo } from "../demo/run-demo.ts";
@@ -20,9 +21,9 @@ export const demo: Command = {
   summary: "Run everything on a real Celery application, and watch.",
   description:
     "Runs the receiver, the exporters and the dashboard in one process, with a real Celery worker and client to keep them busy, and shows what happens. " +
-    "Metrics go to a port of its own unless an agent is configured, rows to a database in memory unless DATABASE_URL is set, which keeps them. On a broker with other applications it has queues of its own, " +
-    "and leaves out their tasks. " +
-    "`npm run demo` starts the servers it needs. Ctrl-C ends it.",
+    "`npm run demo` starts the servers it needs; metrics go to a port of its own, rows to a database in memory. " +
+    "Settings in the environment are ignored, unless you pass --use-environment: the servers named there then get the demo's tasks, metrics and rows. " +
+    "Even there it has queues of its own and leaves out the tasks of other applications. Ctrl-C ends it.",
   options: [
     {
       name: "seconds",
@@ -30,16 +31,25 @@ export const demo: Command = {
       description: "Stop after n seconds, and exit 0 only if what Celery ran, what Datadog got and what Postgres has agree.",
     },
     { name: "no-dashboard", description: "Run without the dashboard." },
+    {
+      name: "use-environment",
+      description: "Use the settings in the environment, such as DATABASE_URL, REDIS_URL and CELERY_BROKER_URL.",
+    },
   ],
   settings: [
     ...withoutSettings(withDefaultDatabase(groupSettings(ALL_ROLES), DEMO_DATABASE_URL), OWN_SETTINGS),
     ...groupSettings([{ name: "demo", Config }]),
   ],
-  async run({ options, env, terminal }) {
-    const { DEMO_CELERY_PYTHON: python } = loadConfig(Config, env);
-    const brokerUrl = readSetting("CELERY_BROKER_URL", env) ?? "";
-    if (brokerUrl === "") throw new ConfigError(["CELERY_BROKER_URL: is required. `npm run demo` starts a broker and sets it."]);
+  async run(invocation) {
+    const { options, terminal } = invocation;
     const seconds = toSeconds(options.get("seconds"));
+    const { DEMO_CELERY_PYTHON: python } = loadConfig(Config, invocation.env);
+    const env = environmentOf(invocation);
+    const brokerUrl = readSetting("CELERY_BROKER_URL", env) ?? "";
+    if (brokerUrl === "")
+      throw new ConfigError([
+        "CELERY_BROKER_URL: is required. `npm run demo` starts a broker; --use-environment takes the one in your environment.",
+      ]);
     const agrees = await runDemo({
       env,
       seconds,
@@ -51,6 +61,16 @@ export const demo: Command = {
     exitWith(agrees ? 0 : 1);
   },
 };
+
+const SERVERS = ["CELERY_BROKER_URL", "REDIS_URL", "DATABASE_URL", "DD_AGENT_HOST", "DD_DOGSTATSD_URL", "DD_DOGSTATSD_PORT"];
+
+/** The demo's settings: those given as options, and the environment's only if asked for. It may name servers in production. */
+function environmentOf({ options, settings, environment, env, terminal }: Invocation): Environment {
+  if (options.has("use-environment")) return env;
+  const ignored = SERVERS.flatMap((name) => [name, `${name}_FILE`]).filter((name) => (environment[name] ?? "") !== "");
+  if (ignored.length > 0) terminal.write(`Ignoring ${ignored.join(", ")} in the environment (--use-environment uses them).\n`);
+  return { ...bareEnvironment(environment), ...settings };
+}
 
 function withoutSettings(groups: readonly SettingsGroup[], names: ReadonlySet<string>): SettingsGroup[] {
   return groups

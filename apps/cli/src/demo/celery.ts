@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { bareEnvironment } from "./bare-environment.ts";
 import { celeryVersion } from "./celery-version.ts";
 import { ChildProgram } from "./child-process.ts";
 import { TaskCounts } from "./comparison.ts";
@@ -15,6 +16,7 @@ export interface CeleryOptions {
   /** A Python that has Celery. */
   readonly python: string;
   readonly brokerUrl: string;
+  /** Only what any program needs of it reaches Celery. */
   readonly env: Environment;
   /** What its queues' names begin with: a worker throws away the tasks of other applications that it finds in its queues. */
   readonly queuePrefix: string;
@@ -30,8 +32,6 @@ const SWEEP_ARGUMENTS = ["-c", "import shop; shop.delete_queues()"];
 const TASKS_PER_SECOND = 12;
 const START_TIMEOUT_MS = 60_000;
 const SWEEP_TIMEOUT_MS = 10_000;
-/** Celery's own variables, by which the user's environment would send the shop elsewhere (celery/app/utils.py). */
-const NOT_OURS = { RESULT_BACKEND: "", CELERY_RESULT_BACKEND: "", CELERY_BROKER_READ_URL: "", CELERY_BROKER_WRITE_URL: "" };
 
 /** Starts the worker, and the client once the worker is ready. @throws {UnavailableError} when the worker does not come up. */
 export async function startCelery(options: CeleryOptions): Promise<Workload> {
@@ -118,13 +118,18 @@ class CeleryShop implements Workload {
       PYTHONPATH: SHOP_FOLDER,
       PYTHONDONTWRITEBYTECODE: "1",
       PYTHONUNBUFFERED: "1",
-      ...NOT_OURS,
       BROKER_URL: brokerUrl,
       CELERY_BROKER_URL: brokerUrl,
       SHOP_QUEUE_PREFIX: queuePrefix,
       SHOP_LOG: this.#log,
     };
-    return new ChildProgram({ command: python, args, env: { ...env, ...shop }, folder: this.#folder, outputFile: this.#outputFile(name) });
+    return new ChildProgram({
+      command: python,
+      args,
+      env: { ...bareEnvironment(env), ...shop },
+      folder: this.#folder,
+      outputFile: this.#outputFile(name),
+    });
   }
 
   /** The worker says `celery@host ready.` when it takes tasks. */

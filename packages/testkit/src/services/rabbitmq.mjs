@@ -73,7 +73,7 @@ export class RabbitmqServer extends ServerProcess {
    */
   async ctl(...args) {
     const { rabbitmqctl, environment } = this.#control;
-    const { stdout } = await promisify(execFile)(rabbitmqctl, args, { cwd: this.folder, env: { ...process.env, ...environment } });
+    const { stdout } = await promisify(execFile)(rabbitmqctl, args, { cwd: this.folder, env: withoutOthers(environment) });
     return stdout;
   }
 }
@@ -106,7 +106,7 @@ export async function startRabbitmq({ config = "" } = {}) {
       folder,
       hello: AMQP_HEADER,
       isReady: (answer) => answer[0] === METHOD_FRAME,
-      env: { ...process.env, ...environment },
+      env: withoutOthers(environment),
       startTimeoutMs: 120_000,
       stopTimeoutMs: 30_000,
       afterStop: stopEpmd,
@@ -170,6 +170,15 @@ async function nodeEnvironment(folder) {
 }
 
 /**
+ * @param {Readonly<Record<string, string>>} environment
+ * @returns {NodeJS.ProcessEnv} with what is set for another node of this user left out.
+ */
+function withoutOthers(environment) {
+  const others = Object.entries(process.env).filter(([name]) => !/^(RABBITMQ|ERL)_/.test(name));
+  return { ...Object.fromEntries(others), ...environment };
+}
+
+/**
  * Starts the port mapper in the foreground: the one a node starts by itself outlives it.
  *
  * @param {string} command
@@ -178,7 +187,7 @@ async function nodeEnvironment(folder) {
  * @returns {() => Promise<void>} ends it.
  */
 function startEpmd(command, environment, folder) {
-  const child = spawn(command, [], { cwd: folder, stdio: "ignore", detached: true, env: { ...process.env, ...environment } });
+  const child = spawn(command, [], { cwd: folder, stdio: "ignore", detached: true, env: withoutOthers(environment) });
   child.unref();
   const { pid } = child;
   if (pid !== undefined) watch(pid);
