@@ -53,9 +53,11 @@ export interface TaskSucceeded extends TaskEventBase {
 
 export interface TaskFailed extends TaskEventBase {
   readonly type: "task-failed";
-  /** Python `repr`, such as `ValueError('x')`. */
+  /** Python `repr`, such as `ValueError('x')`. Where Celery sent only a wrapper it comes from the traceback (`exception.ts`). */
   readonly exception?: string;
   readonly traceback?: string;
+  /** Whether the run ended because its process did (`reportsExit`). Of its own, as redaction may hide the exception. Only ever true. */
+  readonly exited?: boolean;
 }
 
 export interface TaskRetried extends TaskEventBase {

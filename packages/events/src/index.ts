@@ -26,5 +26,16 @@ export { MAX_ID_LENGTH } from "./fields.ts";
 export type { Decoded, Frame, ReadAs, RejectReason, Rejected } from "./frame.ts";
 export { MAX_TIMESTAMP, toMicroseconds } from "./microseconds.ts";
 export { parsePythonLiteral, type JsonValue, type PythonLiteral } from "./python-literal.ts";
-export { PRECEDENCE, STATE_RANK, isFinal, precedenceOf, stateOf, type Precedence, type TaskState } from "./task-state.ts";
+export {
+  EXIT_YIELDS_SECONDS,
+  PRECEDENCE,
+  STATE_RANK,
+  isFinal,
+  orderingTimestamp,
+  precedenceOf,
+  reportsExit,
+  stateOf,
+  type Precedence,
+  type TaskState,
+} from "./task-state.ts";
 export { MAX_NAME_LENGTH, MAX_TEXT_LENGTH, cleanText } from "./text.ts";

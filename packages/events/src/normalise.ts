@@ -16,8 +16,11 @@ import type {
   TaskSucceeded,
   WorkerEvent,
 } from "./event.ts";
+import { realException } from "./exception.ts";
 import { countField, flagField, idField, instantField, nameField, quantityField, textField, timestampField } from "./fields.ts";
 import type { RejectReason } from "./frame.ts";
+import { isExit } from "./task-state.ts";
+import { MAX_TEXT_LENGTH, cleanText } from "./text.ts";
 
 type Source = Readonly<Record<string, unknown>>;
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -108,13 +111,12 @@ function fillTask(draft: TaskDraft, source: Source): TaskEvent {
       break;
     }
     case "task-failed":
-    case "task-retried": {
-      const exception = textField(source["exception"]);
-      if (exception !== undefined) draft.exception = exception;
-      const traceback = textField(source["traceback"]);
-      if (traceback !== undefined) draft.traceback = traceback;
+      fillException(draft, source);
+      if (isExit(draft.exception)) draft.exited = true;
       break;
-    }
+    case "task-retried":
+      fillException(draft, source);
+      break;
     case "task-revoked":
       fillRevocation(draft, source);
       break;
@@ -147,6 +149,17 @@ function fillDescription(draft: TaskDraft, source: Source): void {
   if (eta !== undefined) draft.eta = eta;
   const expires = instantField(source["expires"]);
   if (expires !== undefined) draft.expires = expires;
+}
+
+function fillException(draft: TaskDraft, source: Source): void {
+  const traceback = textField(source["traceback"]);
+  let exception = textField(source["exception"]);
+  if (exception !== undefined) {
+    // From the traceback as it was sent: the end, which matters, may be cut off from ours.
+    if (typeof source["traceback"] === "string") exception = cleanText(realException(exception, source["traceback"]), MAX_TEXT_LENGTH);
+    draft.exception = exception;
+  }
+  if (traceback !== undefined) draft.traceback = traceback;
 }
 
 function fillRevocation(draft: TaskDraft, source: Source): void {

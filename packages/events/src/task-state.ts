@@ -4,12 +4,17 @@
  * A task's state is that of its greatest event, by
  *
  *   1. precedence: final (SUCCESS, FAILURE, REVOKED) > REJECTED without requeue > any other event of a worker > `task-sent`;
- *   2. timestamp: the later wins;
+ *   2. timestamp: the later wins, where a failure that only reports the end of its process counts as 10 s earlier;
  *   3. rank of the state, for equal timestamps;
  *   4. hostname, so that two hosts' equal events have an order too.
  *
- * Hosts' clocks differ and events overtake each other, so a final stands against everything that is not final whatever the timestamps say.
- * REJECTED gives way to the other finals because Celery 5.6 sends `task-failed` and `task-rejected` for one rejection.
+ * Hosts' clocks differ and events overtake each other, so a final always beats an event that is not final, regardless of timestamps.
+ * REJECTED yields to the other finals because Celery 5.6 sends `task-failed` and `task-rejected` for one rejection.
+ *
+ * A running task that is revoked with `terminate=True` sends `task-revoked` and, since billiard 4.3, in the same moment `task-failed` with
+ * `SystemExit(-241)`, because the signal ends its process. That is one end, and Celery's result backend says REVOKED. So such a failure yields to
+ * another final of the same moment. A later run still wins, whichever way it ends. The order stays total, as each event's place in it depends
+ * on that event alone.
  */
 import type { TaskEvent, TaskEventType } from "./event.ts";
 
@@ -65,6 +70,30 @@ export function precedenceOf(event: TaskEvent): Precedence {
     default:
       return event satisfies never;
   }
+}
+
+/** How much earlier a failure that reports an exit counts, in seconds. A task may clean up for a while before its process ends. */
+export const EXIT_YIELDS_SECONDS = 10;
+
+/** What a run fails with when its process exits: told to by a signal or by the task itself (billiard/common.py), or killed (billiard/pool.py). */
+const EXIT = /^(?:SystemExit|KeyboardInterrupt|WorkerLostError|Terminated)\(/;
+
+/** Whether an exception's `repr` says that the process exited. */
+export function isExit(exception: string | undefined): boolean {
+  return exception !== undefined && EXIT.test(exception);
+}
+
+/**
+ * Whether this final only reports that the run's process exited. It may be the consequence of another final: a `task-revoked` of the same run
+ * (same worker, no `task-started` between) stands before it, as any other final stands before REJECTED.
+ */
+export function reportsExit(event: TaskEvent): boolean {
+  return event.type === "task-failed" && (event.exited === true || isExit(event.exception));
+}
+
+/** The second criterion; see above. Unix time in seconds. */
+export function orderingTimestamp(event: TaskEvent): number {
+  return reportsExit(event) ? Math.max(0, event.timestamp - EXIT_YIELDS_SECONDS) : event.timestamp;
 }
 
 /** Whether nothing is expected after this event: SUCCESS, FAILURE, REVOKED, or REJECTED without requeue. RETRY is not final. */

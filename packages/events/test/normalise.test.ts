@@ -37,6 +37,7 @@ describe("the fields of each type", () => {
     ["task-started", sent, {}],
     ["task-succeeded", { result: "3", runtime: 0.5, exception: "no" }, { result: "3", runtime: 0.5 }],
     ["task-failed", { ...failure, runtime: 3 }, failure],
+    ["task-failed", { exception: "SystemExit(-241)", exited: "not from the wire" }, { exception: "SystemExit(-241)", exited: true }],
     ["task-retried", failure, failure],
     ["task-revoked", { terminated: true, expired: false, signum: 15 }, { terminated: true, expired: false, signum: "15" }],
     ["task-rejected", { requeue: true }, { requeue: true }],

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { TASK_EVENT_TYPES, isTaskEvent, type TaskEvent } from "../src/event.ts";
 import { MAX_TIMESTAMP, toMicroseconds } from "../src/microseconds.ts";
-import { STATE_RANK, isFinal, precedenceOf, stateOf } from "../src/task-state.ts";
+import { STATE_RANK, isFinal, orderingTimestamp, precedenceOf, reportsExit, stateOf } from "../src/task-state.ts";
 import {
   customEvent,
   taskFailed,
@@ -51,6 +51,34 @@ describe("the state of an event", () => {
     expect(new Set(rows.map(([event]) => event.type))).toEqual(new Set(TASK_EVENT_TYPES));
     expect(rows.every(([event]) => isTaskEvent(event))).toBe(true);
     expect([customEvent(), workerHeartbeat(), customEvent({ type: "task-cancelled" })].some((event) => isTaskEvent(event))).toBe(false);
+  });
+});
+
+describe("a failure that reports an exit", () => {
+  it.each(["SystemExit(-241)", "SystemExit(3)", "KeyboardInterrupt()", "WorkerLostError('signal 15 (SIGTERM)')", "Terminated(15,)"])(
+    "%s yields for ten seconds",
+    (exception) => {
+      const event = taskFailed({ timestamp: 100, exception });
+      expect([reportsExit(event), orderingTimestamp(event)]).toEqual([true, 90]);
+    },
+  );
+
+  it("is known by its mark where redaction hides the exception", () => {
+    expect(reportsExit({ type: "task-failed", hostname: "h", timestamp: 1, uuid: "a", exited: true })).toBe(true);
+  });
+
+  it("never counts as earlier than 1970", () => {
+    expect(orderingTimestamp(taskFailed({ timestamp: 3, exception: "SystemExit(1)" }))).toBe(0);
+  });
+
+  it.each([
+    taskFailed({ timestamp: 100, exception: "ValueError('SystemExit(1)')" }),
+    taskFailed({ timestamp: 100, exception: "SoftTimeLimitExceeded()" }),
+    taskRetried({ timestamp: 100, exception: "SystemExit(1)" }),
+    taskRevoked({ timestamp: 100, terminated: true }),
+    taskSucceeded({ timestamp: 100, result: "SystemExit(1)" }),
+  ])("is no other event: $type $exception", (event) => {
+    expect([reportsExit(event), orderingTimestamp(event)]).toEqual([false, 100]);
   });
 });
 

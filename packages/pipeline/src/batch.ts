@@ -64,6 +64,7 @@ const FIELD_KINDS: Readonly<Record<Field, "text" | "value">> = {
   freq: "value",
   active: "value",
   processed: "value",
+  exited: "value",
 };
 
 interface Column {
@@ -97,7 +98,7 @@ const FIELDS_BY_TYPE: { readonly [T in EventType]: Readonly<Record<FieldsOf<Even
   "task-received": DESCRIPTION,
   "task-started": TASK,
   "task-succeeded": { ...TASK, result: true, runtime: true },
-  "task-failed": EXCEPTION,
+  "task-failed": { ...EXCEPTION, exited: true },
   "task-retried": EXCEPTION,
   "task-revoked": { ...TASK, terminated: true, expired: true, signum: true },
   "task-rejected": { ...TASK, requeue: true },

@@ -26,6 +26,8 @@ const instant = fc.oneof(
   { weight: 4, arbitrary: fc.integer({ min: 0, max: 12 }).map((quarter) => SENT_AT + quarter / 4) },
   { weight: 1, arbitrary: fc.integer({ min: 0, max: 3_000_000 }).map((microseconds) => Math.round(SENT_AT * 1e6 + microseconds) / 1e6) },
 );
+/** What a run fails with whose process was told to exit. */
+const EXIT = "SystemExit(-241)";
 const text = fc.constantFrom("", "1", "'a'", "'été ✓'", "(1, 2)", "{'k': None}", "x".repeat(80));
 
 /** What an event says of its task; each field may be missing. */
@@ -46,7 +48,7 @@ const revocation = fc.record(
   { requiredKeys: [] },
 );
 const rejection = fc.record({ requeue: fc.boolean() }, { requiredKeys: [] });
-const failure = fc.record({ exception: text, traceback: text }, { requiredKeys: [] });
+const failure = fc.record({ exception: fc.oneof(text, fc.constant(EXIT)), traceback: text }, { requiredKeys: [] });
 const success = fc.record({ result: text, runtime: fc.double({ min: 0, max: 5, noNaN: true }) }, { requiredKeys: [] });
 
 type Where = Readonly<{ uuid: string; hostname: string; timestamp: number }>;
@@ -71,7 +73,7 @@ const looseEvent: fc.Arbitrary<TaskEvent> = fc.oneof(
   of(description, (fields) => ({ type: "task-received", ...fields })),
   of(nothing, (fields) => ({ type: "task-started", ...fields })),
   of(success, (fields) => ({ type: "task-succeeded", ...fields })),
-  of(failure, (fields) => ({ type: "task-failed", ...fields })),
+  of(failure, (fields) => ({ type: "task-failed", ...fields, ...(fields.exception === EXIT && { exited: true }) })),
   of(failure, (fields) => ({ type: "task-retried", ...fields })),
   of(revocation, (fields) => ({ type: "task-revoked", ...fields })),
   of(rejection, (fields) => ({ type: "task-rejected", ...fields })),
@@ -87,6 +89,10 @@ const ending: fc.Arbitrary<(common: Where) => TaskEvent[]> = fc.constantFrom(
   (common: Where) => [taskRetried(common)],
   (common: Where) => [taskRejected({ ...common, requeue: true })],
   (common: Where) => [taskRevoked({ ...common, terminated: true, signum: "15" })],
+  (common: Where) => [
+    taskRevoked({ ...common, terminated: true, signum: "15" }),
+    taskFailed({ ...common, timestamp: common.timestamp + 0.005, exception: EXIT, exited: true }),
+  ],
   () => [],
 );
 

@@ -1,0 +1,131 @@
+/**
+ * The exception a task really failed with, as a Python `repr`.
+ *
+ * For hard time limits, killed pool processes (the OOM killer) and, in Celery 5.2, every failure in a pool of threads, Celery sends billiard's
+ * wrapper `ExceptionWithTraceback()` instead (billiard/einfo.py). It contains neither class nor message. The traceback of the same event ends
+ * with both, so they are read from there. The traceback itself stays as it was sent.
+ *
+ * Everything here takes linear time: a task's sender decides what these texts are.
+ */
+import { MAX_TEXT_LENGTH } from "./text.ts";
+
+const WRAPPER = "ExceptionWithTraceback";
+/** The wrapper prints the traceback of what it wraps, between quotes. */
+const QUOTED = `${WRAPPER}: \n"""\n`;
+const QUOTES = '"""';
+/** A wrapper may wrap another; more than this is not Celery. */
+const MAX_WRAPPERS = 8;
+
+const HEADER = "Traceback (most recent call last):";
+const GROUP_HEADER = `  + Exception Group ${HEADER}`;
+/** What stands before each line of an exception group. */
+const GROUP_MARGIN = "  | ";
+const FRAME = '  File "';
+/** Between chained tracebacks; the last one is that of the exception that was raised (CPython's Lib/traceback.py). */
+const CHAINS = [
+  "\nThe above exception was the direct cause of the following exception:\n\n",
+  "\nDuring handling of the above exception, another exception occurred:\n\n",
+];
+
+/** The class with its module, as `module.f.<locals>.Name` within a function, then the message. */
+const ERROR_LINE = /^([\p{L}\p{N}_.<>]+)(?:: ?|$)/u;
+const CLASS = /^[\p{L}_][\p{L}\p{N}_]*$/u;
+const MAX_CLASS_LENGTH = 512;
+
+/**
+ * `exception` as Celery sent it, or what the traceback says where that is only billiard's wrapper and the traceback can be read.
+ * The message of the result is that of the last line, with the lines that follow it (more lines of the message, or notes).
+ */
+export function realException(exception: string, traceback: string): string {
+  if (!isWrapper(exception)) return exception;
+  const error = lastError(traceback);
+  // A copy: a slice would keep the whole traceback in memory.
+  return error === undefined ? exception : Buffer.from(error).toString();
+}
+
+/** `ExceptionWithTraceback()`, or a text that quotes it, as `<MaybeEncodingError: …>` for an exception that cannot be pickled. */
+function isWrapper(exception: string): boolean {
+  return exception.startsWith(`${WRAPPER}(`) || (exception.startsWith("<") && exception.includes(`${WRAPPER}(`));
+}
+
+function lastError(traceback: string): string | undefined {
+  let text = traceback;
+  for (let wrappers = 0; wrappers < MAX_WRAPPERS; wrappers += 1) {
+    const start = text.indexOf(QUOTED);
+    if (start === -1) return toRepr(errorText(lastTraceback(text)));
+    const end = text.lastIndexOf(QUOTES);
+    const isClosed = end >= start + QUOTED.length;
+    const after = isClosed ? lastTraceback(text.slice(end)) : "";
+    if (after.includes(HEADER)) return toRepr(errorText(after));
+    text = text.slice(start + QUOTED.length, isClosed ? end : undefined);
+  }
+  return undefined;
+}
+
+function lastTraceback(text: string): string {
+  let start = 0;
+  for (const chain of CHAINS)
+    for (const header of [HEADER, GROUP_HEADER]) {
+      const found = text.lastIndexOf(chain + header);
+      if (found !== -1) start = Math.max(start, found + chain.length);
+    }
+  return text.slice(start);
+}
+
+/** The lines after the frames: `module.Class: message`, and what follows. */
+function errorText(traceback: string): string | undefined {
+  const isGroup = traceback.startsWith(GROUP_HEADER);
+  const text = isGroup ? withoutMargin(traceback) : traceback;
+  let position = firstFrame(text);
+  while (position < text.length) {
+    const end = text.indexOf("\n", position);
+    const next = end === -1 ? text.length : end + 1;
+    const isFrame = text[position] === " " || end === position;
+    if (!isFrame) return text.slice(position, position + MAX_CLASS_LENGTH + MAX_TEXT_LENGTH);
+    position = next;
+  }
+  return undefined;
+}
+
+/** After the header; where there is none (the beginning was cut), at the first frame; where there is neither, at the beginning. */
+function firstFrame(text: string): number {
+  const header = text.startsWith(HEADER) ? 0 : text.indexOf(`\n${HEADER}\n`);
+  if (header !== -1) return text.indexOf("\n", header + 1) + 1 || text.length;
+  return text.startsWith(FRAME) ? 0 : text.indexOf(`\n${FRAME}`) + 1;
+}
+
+/** An exception group as if it were a plain exception. The exceptions in it are left out. */
+function withoutMargin(group: string): string {
+  const lines = [HEADER];
+  for (let start = group.indexOf("\n") + 1; start > 0 && group.startsWith(GROUP_MARGIN, start);) {
+    const end = group.indexOf("\n", start);
+    lines.push(group.slice(start + GROUP_MARGIN.length, end === -1 ? undefined : end));
+    start = end + 1;
+  }
+  return lines.join("\n");
+}
+
+function toRepr(error: string | undefined): string | undefined {
+  if (error === undefined) return undefined;
+  const line = error.slice(0, MAX_CLASS_LENGTH).split("\n", 1)[0] ?? "";
+  const [start = "", path = ""] = ERROR_LINE.exec(line) ?? [];
+  const name = path.slice(path.lastIndexOf(".") + 1);
+  if (!CLASS.test(name)) return undefined;
+  const message = error.slice(start.length).replace(/\n$/, "");
+  if (message === "") return `${name}()`;
+  // TimeLimitExceeded, among others, shows its `repr` as its text.
+  if (message.startsWith(`${name}(`) && message.endsWith(")")) return message;
+  // The text of a KeyError is the `repr` of its key.
+  return name === "KeyError" ? `${name}(${message})` : `${name}(${pythonRepr(message)})`;
+}
+
+const ESCAPES: Readonly<Record<string, string>> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+
+/** A text as Python's `repr` writes it. */
+function pythonRepr(text: string): string {
+  const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
+  const escaped = text.replaceAll(/[\\\n\r\t']/g, (character) =>
+    character === "'" ? (quote === "'" ? "\\'" : "'") : (ESCAPES[character] ?? character),
+  );
+  return quote + escaped + quote;
+}
