@@ -27,22 +27,26 @@ function cut(text: string): string {
   return text.slice(0, end);
 }
 
+/** Enough for 10,000 combinations of usual names. */
+const MAX_CHARACTERS = 1_000_000;
+
 /**
  * Adds a tag to others, and remembers the outcome. There are few combinations and each is needed for every task; and a text that is the same
- * object each time, rather than put together anew, is found in a map without being read.
+ * object each time, rather than put together anew, is found in a map without being read. Clients may make up ever new values, so what is
+ * remembered is bounded by its size.
  */
 export class TagAppender {
   readonly #key: string;
   readonly #after: string;
-  readonly #maxEntries: number;
+  readonly #maxCharacters: number;
   readonly #outcomes = new Map<string, Map<string, string>>();
-  #entries = 0;
+  #characters = 0;
 
   /** @param after what comes after the tag each time, comma included. */
-  constructor(key: string, { after = "", maxEntries = 10_000 } = {}) {
+  constructor(key: string, { after = "", maxCharacters = MAX_CHARACTERS } = {}) {
     this.#key = key;
     this.#after = after;
-    this.#maxEntries = maxEntries;
+    this.#maxCharacters = maxCharacters;
   }
 
   /** The tags with `key:value`, normalised, as the last of them; `unknown` where there is no value. */
@@ -56,11 +60,11 @@ export class TagAppender {
   }
 
   #remember(tags: string, value: string, outcome: string): void {
-    if (this.#entries >= this.#maxEntries) {
+    if (this.#characters >= this.#maxCharacters) {
       this.#outcomes.clear();
-      this.#entries = 0;
+      this.#characters = 0;
     }
-    this.#entries += 1;
+    this.#characters += tags.length + value.length + outcome.length;
     const others = this.#outcomes.get(tags);
     if (others === undefined) this.#outcomes.set(tags, new Map([[value, outcome]]));
     else others.set(value, outcome);

@@ -1,3 +1,4 @@
+import { liveHeapBytes } from "@celery-metrics-exporter/events/testing";
 import { describe, expect, it } from "vitest";
 import { TagAppender, normaliseTag } from "../src/tags.ts";
 
@@ -39,7 +40,7 @@ describe("a tag that is added to others", () => {
   });
 
   it("is the same again when there was no more room to remember it", () => {
-    const forgetful = new TagAppender("queue", { after: ",z", maxEntries: 2 });
+    const forgetful = new TagAppender("queue", { after: ",z", maxCharacters: 40 });
     const values = ["A", "b", "c", "A"];
     expect(values.map((value) => forgetful.append("env:x", value))).toEqual([
       "env:x,queue:a,z",
@@ -47,5 +48,13 @@ describe("a tag that is added to others", () => {
       "env:x,queue:c,z",
       "env:x,queue:a,z",
     ]);
+  });
+
+  it("is remembered within bounds, however many values clients make up", () => {
+    const worker = new TagAppender("worker");
+    const before = liveHeapBytes();
+    for (let index = 0; index < 20_000; index++) worker.append("env:x", String(index).padEnd(500, "é"));
+    expect(liveHeapBytes() - before).toBeLessThan(8 * 2 ** 20);
+    expect(worker.append("env:x", "w")).toBe("env:x,worker:w");
   });
 });

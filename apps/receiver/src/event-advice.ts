@@ -1,10 +1,18 @@
 /** Notices events that Celery has not been told to send: to a user that looks like "no tasks". */
-import type { CeleryEvent, WorkerEvent } from "@celery-metrics-exporter/events";
+import { ownText, type CeleryEvent, type WorkerEvent } from "@celery-metrics-exporter/events";
 import type { Logger } from "@celery-metrics-exporter/runtime";
 
 const WINDOW_SECONDS = 60;
 /** Receivers share a queue, so each sees only some of the events: a few missing ones mean nothing. */
 const ENOUGH_TASKS = 10;
+/** A sender may use a new hostname for each heartbeat. These many workers are enough to notice. */
+const MAX_WORKERS = 1_000;
+
+/** What one worker says it has run. */
+interface Processed {
+  readonly first: number;
+  last: number;
+}
 
 /**
  * Says each thing once:
@@ -19,9 +27,8 @@ export class EventAdvice {
   #taskEvents = 0;
   #received = 0;
   #sent = 0;
-  /** First `processed` of each worker in this window, and how many tasks all have done since. */
-  readonly #firstProcessed = new Map<string, number>();
-  #processed = new Map<string, number>();
+  /** `processed` of each worker in this window. */
+  readonly #processed = new Map<string, Processed>();
   #saidEventsOff = false;
   #saidSentOff = false;
 
@@ -45,13 +52,14 @@ export class EventAdvice {
   #heartbeat({ hostname, processed }: WorkerEvent): void {
     // The answer to a broadcast has no `processed` (celery/worker/control.py, `heartbeat`).
     if (processed === undefined) return;
-    if (!this.#firstProcessed.has(hostname)) this.#firstProcessed.set(hostname, processed);
-    this.#processed.set(hostname, processed);
+    const known = this.#processed.get(hostname);
+    if (known !== undefined) known.last = processed;
+    else if (this.#processed.size < MAX_WORKERS) this.#processed.set(ownText(hostname), { first: processed, last: processed });
   }
 
   #closeWindow(): void {
     let done = 0;
-    for (const [hostname, processed] of this.#processed) done += Math.max(0, processed - (this.#firstProcessed.get(hostname) ?? processed));
+    for (const { first, last } of this.#processed.values()) done += Math.max(0, last - first);
     if (this.#taskEvents === 0 && done >= ENOUGH_TASKS && !this.#saidEventsOff) {
       this.#saidEventsOff = true;
       this.#logger.warn(
@@ -67,7 +75,6 @@ export class EventAdvice {
     }
     this.#windowEnd = this.#now() + WINDOW_SECONDS;
     this.#taskEvents = 0;
-    this.#firstProcessed.clear();
     this.#processed.clear();
   }
 }

@@ -5,7 +5,7 @@ import type { Metrics } from "@celery-metrics-exporter/runtime";
 
 /** Custom events have any type their sender likes: they share a label, so that the number of series is bounded. */
 const OTHER = "other";
-const LABELLED: ReadonlySet<string> = new Set([...TASK_EVENT_TYPES, "worker-online", "worker-heartbeat", "worker-offline"]);
+const LABELS = [...TASK_EVENT_TYPES, "worker-online", "worker-heartbeat", "worker-offline", OTHER];
 
 export class ReceiverMetrics {
   readonly #broker: Broker;
@@ -19,7 +19,7 @@ export class ReceiverMetrics {
   readonly #lag;
   /** Collected between two `flush`: counting with labels is dear, compared with all else that is done for an event. */
   #messageCount = 0;
-  readonly #eventCounts = new Map<string, number>();
+  readonly #eventCounts = new Map<string, number>(LABELS.map((label) => [label, 0]));
   #notTaken = 0;
   #newest = 0;
   #eventsTaken = 0;
@@ -46,7 +46,9 @@ export class ReceiverMetrics {
     this.#messageCount += 1;
     this.#eventsTaken += events.length;
     for (const { type, timestamp } of events) {
-      this.#eventCounts.set(type, (this.#eventCounts.get(type) ?? 0) + 1);
+      const count = this.#eventCounts.get(type);
+      if (count === undefined) this.#eventCounts.set(OTHER, (this.#eventCounts.get(OTHER) ?? 0) + 1);
+      else this.#eventCounts.set(type, count + 1);
       if (timestamp > this.#newest) this.#newest = timestamp;
     }
     for (const { reason, count } of rejected) this.#rejected.inc({ reason }, count);
@@ -70,8 +72,11 @@ export class ReceiverMetrics {
     const broker = this.#broker;
     this.#messages.inc({ broker }, this.#messageCount);
     this.#messageCount = 0;
-    for (const [type, count] of this.#eventCounts) this.#events.inc({ broker, type: LABELLED.has(type) ? type : OTHER }, count);
-    this.#eventCounts.clear();
+    for (const [type, count] of this.#eventCounts) {
+      if (count === 0) continue;
+      this.#events.inc({ broker, type }, count);
+      this.#eventCounts.set(type, 0);
+    }
     if (this.#notTaken > 0) this.#filtered.inc({ reason: "not_taken" }, this.#notTaken);
     this.#notTaken = 0;
     if (this.#newest > 0) this.#lag.set({ broker }, Math.max(0, this.#now() - this.#newest));

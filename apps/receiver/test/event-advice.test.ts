@@ -1,5 +1,5 @@
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { taskReceived, taskSent, taskStarted, workerHeartbeat } from "@celery-metrics-exporter/events/testing";
+import { decodeFrame, type CeleryEvent } from "@celery-metrics-exporter/events";
+import { liveHeapBytes, taskReceived, taskSent, taskStarted, workerHeartbeat } from "@celery-metrics-exporter/events/testing";
 import { pino } from "pino";
 import { beforeEach, describe, expect, it } from "vitest";
 import { EventAdvice } from "../src/event-advice.ts";
@@ -57,5 +57,23 @@ describe("EventAdvice", () => {
   it("says nothing of clients when one of them does tell", () => {
     live((second) => [taskReceived({}), ...(second === 5 ? [taskSent({})] : [])]);
     expect(warnings).toEqual([]);
+  });
+
+  it("keeps little of what senders write, however many hostnames they make up", () => {
+    const before = liveHeapBytes();
+    for (let index = 0; index < 50_000; index++) advice.observe([heartbeat(index, String(index).padEnd(512, "h"))]);
+    expect(liveHeapBytes() - before).toBeLessThan(5 * 2 ** 20);
+  });
+
+  // The YAML parser cuts texts out of the message, as msgpack's does with short ones.
+  it("keeps no message alive by a hostname in it", () => {
+    const before = liveHeapBytes();
+    for (let index = 0; index < 300; index++) {
+      const body = `{type: worker-heartbeat, hostname: celery@worker-number-${index}, timestamp: 1.5, processed: 1, x: ${"y".repeat(200_000)}}`;
+      const { events } = decodeFrame({ body, contentType: "application/x-yaml" });
+      expect(events).toHaveLength(1);
+      advice.observe(events);
+    }
+    expect(liveHeapBytes() - before).toBeLessThan(10 * 2 ** 20);
   });
 });

@@ -2,6 +2,7 @@
 /** Excerpts of rejected input, so that people can see what it was, and so that what is whole can be read again. */
 
 import { decodeText } from "./character-set.ts";
+import { ownText } from "./text.ts";
 
 /** The dead-letter queue keeps 10,000 of them. */
 const MAX_LENGTH = 4_096;
@@ -18,10 +19,11 @@ export interface Excerpt {
   readonly isWhole: boolean;
 }
 
-/** The beginning of a text. */
+/** The beginning of a text. Keeps nothing of the rest alive. */
 export function excerptOfText(text: string): Excerpt {
   const raw = text.slice(0, MAX_LENGTH).toWellFormed();
-  return { raw, isWhole: raw === text };
+  const isWhole = raw === text;
+  return { raw: isWhole ? raw : ownText(raw), isWhole };
 }
 
 /** The beginning of a binary body, in base64. */

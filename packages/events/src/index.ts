@@ -38,4 +38,4 @@ export {
   type Precedence,
   type TaskState,
 } from "./task-state.ts";
-export { MAX_NAME_LENGTH, MAX_TEXT_LENGTH, cleanText } from "./text.ts";
+export { MAX_NAME_LENGTH, MAX_TEXT_LENGTH, cleanText, ownText } from "./text.ts";

@@ -19,7 +19,15 @@ export function cleanText(text: string, maxLength: number): string {
   const clean = (text.includes(NUL) ? text.replaceAll(NUL, "") : text).toWellFormed();
   if (clean.length <= maxLength) return clean;
   const end = isHighSurrogate(clean.charCodeAt(maxLength - 1)) ? maxLength - 1 : maxLength;
-  return clean.slice(0, end);
+  return ownText(clean.slice(0, end));
+}
+
+/**
+ * A copy that shares no memory with other strings. V8 does not copy what `slice`, `split` or a regular expression cuts out of a string: the
+ * part refers to the whole, and 20 characters can keep megabytes alive. So copy a part that outlives its whole. The text must be well-formed.
+ */
+export function ownText(text: string): string {
+  return Buffer.from(text).toString();
 }
 
 function isHighSurrogate(code: number): boolean {

@@ -27,3 +27,4 @@ export { eventProblems } from "./event-problems.ts";
 export { deliveries, doubled, shuffled, split, taskHistories, type Delivery } from "./histories.ts";
 export { Fuzzer, type FuzzTally } from "./fuzz.ts";
 export { sortedMetrics, type Sample, type SortedMetrics } from "./sorted-metrics.ts";
+export { liveHeapBytes } from "./live-heap.ts";

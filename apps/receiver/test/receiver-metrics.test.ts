@@ -1,0 +1,23 @@
+import { customEvent, liveHeapBytes, taskStarted } from "@celery-metrics-exporter/events/testing";
+import { Metrics } from "@celery-metrics-exporter/runtime";
+import { describe, expect, it } from "vitest";
+import { ReceiverMetrics } from "../src/receiver-metrics.ts";
+
+describe("ReceiverMetrics", () => {
+  it("counts the events of types that senders make up under one label, and keeps no types", async () => {
+    const metrics = new Metrics();
+    const receiverMetrics = new ReceiverMetrics(metrics, "rabbitmq");
+    const before = liveHeapBytes();
+    for (let index = 0; index < 50_000; index++) {
+      receiverMetrics.received([customEvent({ type: String(index).padStart(128, "t") }), taskStarted({})], []);
+    }
+    expect(liveHeapBytes() - before).toBeLessThan(5 * 2 ** 20);
+    receiverMetrics.flush();
+    receiverMetrics.flush();
+    const counter = await metrics.registry.getSingleMetric("celery_metrics_exporter_events_received_total")?.get();
+    expect(counter?.values.map(({ labels, value }) => [labels["type"], value])).toEqual([
+      ["task-started", 50_000],
+      ["other", 50_000],
+    ]);
+  });
+});
