@@ -47,6 +47,7 @@ export async function startWholePipeline({ redisUrl, brokerUrl, name, env = {} }
   const [sink, database] = await Promise.all([startStatsdSink(), createDatabase()]);
   await migrate(database.url);
   const prefix = `{${name}}`;
+  const publisher = brokerUrl.startsWith("redis") ? await redisPublisher(brokerUrl, name) : await rabbitmqPublisher(brokerUrl, name);
   const running = await startRoles(
     [processorRole(datadog), processorRole(postgres), receiver],
     {
@@ -68,7 +69,6 @@ export async function startWholePipeline({ redisUrl, brokerUrl, name, env = {} }
   const pool = new Pool({ connectionString: database.url });
   // The database is dropped while connections of the pool are still on their way out.
   pool.on("error", () => {});
-  const publisher = brokerUrl.startsWith("redis") ? await redisPublisher(brokerUrl, name) : await rabbitmqPublisher(brokerUrl, name);
   return {
     sink,
     running,
@@ -112,6 +112,8 @@ interface Publisher {
 async function rabbitmqPublisher(url: string, exchange: string): Promise<Publisher> {
   const connection = await amqp.connect(url);
   const channel = await connection.createConfirmChannel();
+  // As the first worker does.
+  await channel.assertExchange(exchange, "topic", { durable: true });
   return {
     publish: async (frames) => {
       for (const frame of frames) {

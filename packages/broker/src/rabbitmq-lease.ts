@@ -1,7 +1,7 @@
 /** Keeps our queue from expiring while we are there and do not consume: to RabbitMQ a queue without a consumer is unused. */
 import { toError } from "@celery-metrics-exporter/runtime";
 import type { Channel, ChannelModel } from "amqplib";
-import { NOT_FOUND, attempt, type RabbitmqTopology } from "./rabbitmq-topology.ts";
+import { NOT_FOUND, QueueLostError, attempt, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 
 /** How often to look whether the queue is still there. */
 const MAX_CHECK_MS = 30_000;
@@ -77,6 +77,6 @@ export class QueueLease {
     const { connection, topology } = this.#options;
     const failed = await attempt(connection, (channel) => step(channel, topology.queue));
     if (failed === undefined) return;
-    throw failed.code === NOT_FOUND ? new Error("our queue is missing (was it deleted?)", { cause: failed }) : failed;
+    throw failed.code === NOT_FOUND ? new QueueLostError("our queue is missing (was it deleted?)", { cause: failed }) : failed;
   }
 }

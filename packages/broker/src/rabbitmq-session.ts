@@ -7,7 +7,10 @@ import type { RabbitmqServer } from "./broker-url.ts";
 import { closeRabbitmq, connectRabbitmq } from "./rabbitmq-connection.ts";
 import { QueueLease } from "./rabbitmq-lease.ts";
 import { acknowledgementsApplied } from "./rabbitmq-settling.ts";
-import { declareTopology, type RabbitmqTopology } from "./rabbitmq-topology.ts";
+import { lookAround, rabbitmqAdvice } from "./rabbitmq-advice.ts";
+import { BindingKeeper } from "./rabbitmq-binding.ts";
+import type { Continuity } from "./rabbitmq-continuity.ts";
+import { QueueLostError, bindQueue, declareQueue, type Binding, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 import type { Session } from "./session-keeper.ts";
 
 export interface RabbitmqSessionOptions {
@@ -17,6 +20,9 @@ export interface RabbitmqSessionOptions {
   /** A connection silent for two to three of these is given up. */
   readonly heartbeatSeconds?: number | undefined;
   readonly onDelivery: (delivery: ConsumeMessage, session: RabbitmqSession) => void;
+  readonly continuity: Continuity;
+  /** How long a binding may bring nothing before it is repeated. */
+  readonly quietMs: number;
   readonly logger: Logger;
 }
 
@@ -43,9 +49,11 @@ export async function openRabbitmqSession(
   signal.addEventListener("abort", abort, { once: true });
   try {
     if (signal.aborted) throw new Error("no answer in time");
-    await declareTopology(connection, options.topology, options.logger);
+    const { topology, continuity, logger } = options;
+    continuity.queueDeclared(await declareQueue(connection, topology, logger));
+    const binding = await bindQueue(connection, topology, logger);
     const channel = await connection.createChannel();
-    const session = new RabbitmqSession(connection, channel, options);
+    const session = new RabbitmqSession({ connection, channel, binding, vhost: server.vhost }, options);
     // Per consumer, never per channel: RabbitMQ 4.3 refuses `global`.
     await channel.prefetch(options.prefetch, false);
     return session;
@@ -57,6 +65,13 @@ export async function openRabbitmqSession(
   }
 }
 
+interface OpenedSession {
+  readonly connection: ChannelModel;
+  readonly channel: Channel;
+  readonly binding: Binding;
+  readonly vhost: string;
+}
+
 /**
  * amqplib's own recovery watches the connection only: a channel that the broker closes (delivery timeout, 406) or a consumer it cancels
  * (queue deleted, quorum lost) would stay silent for ever. Here each of them ends the session, and the next one starts from nothing.
@@ -65,6 +80,7 @@ export class RabbitmqSession implements Session {
   readonly ended: Promise<Error>;
   readonly #connection: ChannelModel;
   readonly #channel: Channel;
+  readonly #vhost: string;
   readonly #options: RabbitmqSessionOptions;
   readonly #window: AckWindow;
   #end: (reason: Error) => void = () => {};
@@ -77,9 +93,12 @@ export class RabbitmqSession implements Session {
   #closing: Promise<void> | undefined;
   readonly #lease: QueueLease;
 
-  constructor(connection: ChannelModel, channel: Channel, options: RabbitmqSessionOptions) {
+  readonly #binding: BindingKeeper;
+
+  constructor({ connection, channel, binding, vhost }: OpenedSession, options: RabbitmqSessionOptions) {
     this.#connection = connection;
     this.#channel = channel;
+    this.#vhost = vhost;
     this.#options = options;
     this.#window = new AckWindow(
       (tag) => this.#settle(() => channel.ack(tagged(tag), true)),
@@ -89,6 +108,7 @@ export class RabbitmqSession implements Session {
       this.#end = (reason) => {
         this.#open = false;
         this.#lease.stop();
+        this.#binding.stop();
         resolve(reason);
       };
     });
@@ -98,6 +118,7 @@ export class RabbitmqSession implements Session {
       isConsuming: () => this.#consumerTag !== undefined,
       onLost: (reason) => this.#end(reason),
     });
+    this.#binding = this.#keepBinding(binding);
     this.#watch();
   }
 
@@ -124,6 +145,12 @@ export class RabbitmqSession implements Session {
     this.#consumingWanted = wanted;
     this.#switching ??= this.#switch().finally(() => (this.#switching = undefined));
     await this.#switching;
+  }
+
+  /** What to check when nothing comes. */
+  async advice(): Promise<string> {
+    const { topology } = this.#options;
+    return rabbitmqAdvice(topology, await lookAround(this.#connection, topology, this.#vhost));
   }
 
   async close(): Promise<void> {
@@ -175,13 +202,32 @@ export class RabbitmqSession implements Session {
     const { topology, onDelivery } = this.#options;
     const { consumerTag } = await this.#channel.consume(topology.queue, (delivery) => {
       if (delivery === null) {
-        this.#end(new Error("the broker cancelled our consumer (was the queue deleted?)"));
+        this.#end(new QueueLostError("the broker cancelled our consumer (was the queue deleted?)"));
         return;
       }
+      this.#binding.heard(delivery.fields.exchange);
       this.#window.delivered(delivery.fields.deliveryTag);
       onDelivery(delivery, this);
     });
     return consumerTag;
+  }
+
+  #keepBinding(first: Binding): BindingKeeper {
+    const { topology, continuity, quietMs, logger } = this.#options;
+    if (first.missing === undefined) continuity.bound(first);
+    else continuity.unbound(first.missing, true);
+    return new BindingKeeper(
+      {
+        connection: this.#connection,
+        topology,
+        quietMs,
+        logger,
+        onBound: (binding) => continuity.bound(binding),
+        onUnbound: (reason, exchangeMissing) => continuity.unbound(reason, exchangeMissing),
+        onLost: (reason) => this.#end(reason),
+      },
+      first,
+    );
   }
 
   #watch(): void {

@@ -18,6 +18,9 @@ export interface RabbitmqTopology {
   readonly queueExpiresMs: number;
 }
 
+/** Celery's own name for its `event_exchange`. */
+export const DEFAULT_EXCHANGE = "celeryev";
+
 const ACCESS_REFUSED = 403;
 export const NOT_FOUND = 404;
 const PRECONDITION_FAILED = 406;
@@ -28,36 +31,32 @@ const PRECONDITION_FAILED = 406;
  */
 const DELIVERY_LIMIT = 1_000_000;
 
+/** What has come of binding our queue. */
+export interface Binding {
+  /** Why the queue is not bound, if it is not: the exchange does not exist. */
+  readonly missing?: string;
+  /** Whether the exchange was missing and has been created. */
+  readonly exchangeCreated: boolean;
+}
+
+/** The queue is not there, or is no longer the one it was: messages in it are gone. */
+export class QueueLostError extends Error {
+  override readonly name = "QueueLostError";
+}
+
 /**
- * Declares what is missing, and uses what is there as it is. Each step has a channel of its own: the broker closes the channel of a step
- * that fails.
+ * Declares the queue if it is missing, and uses one that is there as it is. Each step has a channel of its own: the broker closes the channel
+ * of a step that fails.
  *
+ * @returns whether it was missing.
  * @throws {RefusedError} when the broker does not let us, with the permission it misses.
  */
-export async function declareTopology(connection: ChannelModel, topology: RabbitmqTopology, logger: Logger): Promise<void> {
-  const { exchange, queue } = topology;
-  await declareExchange(connection, exchange);
-  await declareQueue(connection, topology, logger);
-  const bind = await attempt(connection, (channel) => channel.bindQueue(queue, exchange, "#"));
-  if (bind !== undefined) throw refusal(bind, `cannot bind queue ${queue} to exchange ${exchange}`);
-}
-
-/** Looks first: a passive declaration needs no permission to configure, and is right whatever type the exchange has. */
-async function declareExchange(connection: ChannelModel, exchange: string): Promise<void> {
-  const missing = await attempt(connection, (channel) => channel.checkExchange(exchange));
-  if (missing === undefined) return;
-  if (missing.code !== NOT_FOUND) throw refusal(missing, `cannot use exchange ${exchange}`);
-  // As kombu declares it: celery/events/event.py, kombu/entity.py.
-  const failed = await attempt(connection, (channel) => channel.assertExchange(exchange, "topic", { durable: true }));
-  if (failed !== undefined) throw refusal(failed, `cannot declare exchange ${exchange}`);
-}
-
-async function declareQueue(connection: ChannelModel, topology: RabbitmqTopology, logger: Logger): Promise<void> {
+export async function declareQueue(connection: ChannelModel, topology: RabbitmqTopology, logger: Logger): Promise<boolean> {
   const { queue } = topology;
-  const failed = await attempt(connection, (channel) => channel.assertQueue(queue, queueOptions(topology)));
-  if (failed === undefined) return;
-  if (failed.code !== PRECONDITION_FAILED && failed.code !== ACCESS_REFUSED) throw failed;
   const missing = await attempt(connection, (channel) => channel.checkQueue(queue));
+  const failed = await attempt(connection, (channel) => channel.assertQueue(queue, queueOptions(topology)));
+  if (failed === undefined) return missing?.code === NOT_FOUND;
+  if (failed.code !== PRECONDITION_FAILED && failed.code !== ACCESS_REFUSED) throw failed;
   if (missing !== undefined) throw refusal(failed, `cannot declare queue ${queue}`);
   if (failed.code === PRECONDITION_FAILED) {
     logger.warn(
@@ -65,6 +64,54 @@ async function declareQueue(connection: ChannelModel, topology: RabbitmqTopology
       "the queue exists with other arguments than configured and is used as it is; delete it to have it made anew",
     );
   }
+  return false;
+}
+
+/**
+ * Binds the queue to the exchange. Repeating it changes nothing. A missing exchange is created only under Celery's default name, exactly as
+ * Celery does, so that events wait in our queue from the first one on. Under another name it may be a mistake, and creating it would hide
+ * that: then the binding has to wait for the first worker.
+ *
+ * @throws {RefusedError} when a permission is missing.
+ * @throws {QueueLostError} when the queue is missing.
+ * @throws {Error} when the connection is gone.
+ */
+export async function bindQueue(connection: ChannelModel, topology: RabbitmqTopology, logger: Logger): Promise<Binding> {
+  const { exchange, queue } = topology;
+  const bind = (): Promise<AmqpError | undefined> => attempt(connection, (channel) => channel.bindQueue(queue, exchange, "#"));
+  let failed = await bind();
+  let exchangeCreated = false;
+  if (isMissing(failed, "exchange") && exchange === DEFAULT_EXCHANGE) {
+    exchangeCreated = await createDefaultExchange(connection, logger);
+    if (exchangeCreated) failed = await bind();
+  }
+  if (failed === undefined) return { exchangeCreated };
+  if (isMissing(failed, "exchange")) return { exchangeCreated, missing: await describeMissing(connection, exchange) };
+  if (isMissing(failed, "queue")) throw new QueueLostError("our queue is missing (was it deleted?)", { cause: failed });
+  throw refusal(failed, `cannot bind queue ${queue} to exchange ${exchange}`);
+}
+
+/** As kombu declares it: celery/events/event.py, kombu/entity.py. False if we may not. */
+async function createDefaultExchange(connection: ChannelModel, logger: Logger): Promise<boolean> {
+  const failed = await attempt(connection, (channel) => channel.assertExchange(DEFAULT_EXCHANGE, "topic", { durable: true }));
+  if (failed !== undefined) return false;
+  logger.info({ exchange: DEFAULT_EXCHANGE }, "the exchange did not exist; created it as Celery does");
+  return true;
+}
+
+async function describeMissing(connection: ChannelModel, exchange: string): Promise<string> {
+  const celerys = exchange !== DEFAULT_EXCHANGE && (await exchangeExists(connection, DEFAULT_EXCHANGE));
+  const hint = celerys ? ` (the exchange ${DEFAULT_EXCHANGE} exists)` : "";
+  return `waiting for the exchange ${exchange}, which does not exist: start a worker with -E, or check EVENT_EXCHANGE${hint} and the virtual host in CELERY_BROKER_URL`;
+}
+
+/** A passive declaration needs no permission. */
+export async function exchangeExists(connection: ChannelModel, exchange: string): Promise<boolean> {
+  return (await attempt(connection, (channel) => channel.checkExchange(exchange))) === undefined;
+}
+
+function isMissing(error: AmqpError | undefined, what: "exchange" | "queue"): boolean {
+  return error?.code === NOT_FOUND && error.message.includes(`no ${what} `);
 }
 
 function queueOptions({ queueType, queueMaxBytes, queueExpiresMs }: RabbitmqTopology): Options.AssertQueue {

@@ -2,8 +2,11 @@
 import { decodeFrame, type Decoded } from "@celery-metrics-exporter/events";
 import type { ConsumeMessage } from "amqplib";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Arrival } from "./arrival.ts";
 import type { RabbitmqServer } from "./broker-url.ts";
 import { MessageBuffer } from "./message-buffer.ts";
+import { Continuity } from "./rabbitmq-continuity.ts";
+import { QUIET_MS } from "./rabbitmq-binding.ts";
 import { openRabbitmqSession, type RabbitmqSession } from "./rabbitmq-session.ts";
 import { refusal, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 import { rabbitmqLabel } from "./server-label.ts";
@@ -18,6 +21,10 @@ export interface RabbitmqOptions extends RabbitmqTopology {
   /** A pause this long cancels the consumer and gives back what was not handed over, so that no message is held for minutes. */
   readonly longPauseMs?: number;
   readonly heartbeatSeconds?: number;
+  /** How long nothing may come before a warning says what to check. Default one minute. */
+  readonly silenceMs?: number;
+  /** How long our queue's binding may bring nothing before it is repeated; in any case after twice as long. Default 8 s. */
+  readonly quietMs?: number;
 }
 
 const LONG_PAUSE_MS = 5_000;
@@ -32,25 +39,39 @@ export class RabbitmqSource implements EventSource {
   readonly #keeper: SessionKeeper<RabbitmqServer, RabbitmqSession>;
   readonly #buffer: MessageBuffer<RabbitmqMessage>;
   readonly #longPauseMs: number;
+  readonly #arrival: Arrival;
+  readonly #continuity: Continuity;
+  /** The one being opened, or that works. */
+  #session: RabbitmqSession | undefined;
   #onMessage: OnMessage = () => {};
   #longPause: NodeJS.Timeout | undefined;
   /** Whether a session is to consume. */
   #consuming = true;
+  #paused = false;
   #drained = false;
 
   constructor(servers: readonly RabbitmqServer[], options: RabbitmqOptions, context: SourceContext) {
-    const { prefetch, longPauseMs = LONG_PAUSE_MS, heartbeatSeconds, ...topology } = options;
+    const { prefetch, longPauseMs = LONG_PAUSE_MS, heartbeatSeconds, silenceMs, quietMs = QUIET_MS, ...topology } = options;
+    const { logger, health } = context;
     this.#longPauseMs = longPauseMs;
     this.#buffer = new MessageBuffer({ handOver: (message) => this.#onMessage(message), messagesPerTurn: MESSAGES_PER_TURN });
     const metrics = sourceMetrics(context.metrics, this.broker, {
       bufferBytes: () => this.#buffer.bytes,
       unacked: () => this.#keeper.session?.unacked ?? 0,
     });
+    this.#arrival = new Arrival({
+      advise: async () => (await this.#session?.advice()) ?? "",
+      health: health.component("events"),
+      logger,
+      ...(silenceMs === undefined ? {} : { silenceMs }),
+    });
+    this.#continuity = new Continuity({ topology, quietMs, arrival: this.#arrival, gap: () => metrics.gap(), logger });
     const onDelivery = (delivery: ConsumeMessage, session: RabbitmqSession): void => {
+      this.#continuity.heard(delivery.fields.routingKey);
       if (delivery.fields.redelivered) metrics.redelivered();
       this.#buffer.push(new RabbitmqMessage(delivery, session));
     };
-    const sessionOptions = { topology, prefetch, heartbeatSeconds, onDelivery, logger: context.logger };
+    const sessionOptions = { topology, prefetch, heartbeatSeconds, onDelivery, continuity: this.#continuity, quietMs, logger };
     this.#keeper = new SessionKeeper({
       name: "RabbitMQ",
       servers,
@@ -58,18 +79,26 @@ export class RabbitmqSource implements EventSource {
         const session = await openRabbitmqSession(server, sessionOptions, signal);
         // What was in hand when the last session was lost comes again. Until now it could still be taken, and was not late by the outage.
         this.#buffer.clear();
+        this.#session = session;
         await session.setConsuming(this.#consuming);
         // A session that is over already, without the right to read for one, has not been opened.
         const failure = await Promise.race([session.ended, Promise.resolve(undefined)]);
-        if (failure === undefined) return session;
+        if (failure === undefined) {
+          if (this.#consuming && !this.#paused) this.#arrival.expect();
+          return session;
+        }
         await session.close();
         throw refusal(failure, `cannot read queue ${topology.queue}`);
       },
       describe: rabbitmqLabel,
-      onLost: () => metrics.reconnected(),
+      onLost: (reason) => {
+        metrics.reconnected();
+        this.#arrival.expectNothing();
+        this.#continuity.sessionLost(reason);
+      },
       startupTimeoutMs: context.startupTimeoutMs,
-      logger: context.logger,
-      health: context.health.component("broker"),
+      logger,
+      health: health.component("broker"),
     });
   }
 
@@ -79,24 +108,30 @@ export class RabbitmqSource implements EventSource {
   }
 
   pause(): void {
+    this.#paused = true;
+    this.#arrival.expectNothing();
+    this.#continuity.paused();
     this.#buffer.pause();
     if (!this.#drained) this.#longPause ??= setTimeout(() => void this.#stopConsuming(), this.#longPauseMs);
   }
 
   resume(): void {
     this.#buffer.resume();
+    this.#paused = false;
     if (this.#drained) return;
+    if (this.#keeper.session !== undefined) this.#arrival.expect();
     clearTimeout(this.#longPause);
     this.#longPause = undefined;
     this.#consuming = true;
-    void this.#keeper.session?.setConsuming(true);
+    void this.#session?.setConsuming(true);
   }
 
   async drain(): Promise<void> {
     this.#drained = true;
     clearTimeout(this.#longPause);
     this.#consuming = false;
-    await this.#keeper.session?.setConsuming(false);
+    this.#arrival.stop();
+    await this.#session?.setConsuming(false);
     await Promise.race([this.#buffer.empty(), sleep(HAND_OVER_MS, undefined, { ref: false })]);
     this.#buffer.pause();
     await this.#stopConsuming();
@@ -104,6 +139,7 @@ export class RabbitmqSource implements EventSource {
 
   async stop(): Promise<void> {
     clearTimeout(this.#longPause);
+    this.#arrival.stop();
     this.#buffer.pause();
     this.#buffer.clear();
     await this.#keeper.stop();
@@ -111,7 +147,7 @@ export class RabbitmqSource implements EventSource {
 
   async #stopConsuming(): Promise<void> {
     this.#consuming = false;
-    const { session } = this.#keeper;
+    const session = this.#session;
     await session?.setConsuming(false);
     // Messages were still arriving until the broker confirmed; meanwhile someone may have resumed.
     if (this.#consuming) return;

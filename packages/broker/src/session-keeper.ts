@@ -32,7 +32,7 @@ export interface SessionKeeperOptions<Server, S extends Session> {
   /** The server as it may be logged. */
   readonly describe: (server: Server) => string;
   /** A session was lost; the next one is being sought. */
-  readonly onLost?: () => void;
+  readonly onLost?: (reason: Error) => void;
   readonly startupTimeoutMs: number;
   readonly logger: Logger;
   readonly health: ComponentHealth;
@@ -127,7 +127,7 @@ export class SessionKeeper<Server, S extends Session> {
     this.#failures = Date.now() - startedAt > GOOD_SESSION_MS ? 0 : this.#failures + 1;
     this.#turn += 1;
     await session.close();
-    onLost?.();
+    onLost?.(reason);
   }
 
   async #open(server: Server, timeoutMs: number): Promise<S | Error> {

@@ -43,6 +43,8 @@ export class RabbitmqHarness implements EventSourceHarness {
     const publisher = await connect(sharedRabbitmqUrl());
     const channel = await publisher.createConfirmChannel();
     const names = { exchange: `celeryev-${randomUUID()}`, queue: `celery-metrics-exporter-${randomUUID()}` };
+    // As the first worker does.
+    await channel.assertExchange(names.exchange, "topic", { durable: true });
     return new RabbitmqHarness(proxy, publisher, channel, { ...TOPOLOGY, ...names, prefetch: 2_000, ...options });
   }
 

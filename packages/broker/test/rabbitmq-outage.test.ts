@@ -35,7 +35,7 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
   async function start(queue: string, url = server.url): Promise<void> {
     context = testContext();
     recorder = new Recorder();
-    source = new RabbitmqSource(rabbitmqServers(url), { ...TOPOLOGY, queue, prefetch: 2_000 }, context);
+    source = new RabbitmqSource(rabbitmqServers(url), { ...TOPOLOGY, queue, prefetch: 2_000, quietMs: 500 }, context);
     await source.start(recorder.onMessage);
   }
 
@@ -140,6 +140,7 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     expect(await context.metric("broker_reconnects_total")).toBe(1);
     await server.ctl("eval", ADD_VHOST);
     await vi.waitFor(() => expect(broker()).toBe("up"), { timeout: 15_000 });
+    expect(await context.metric("broker_gaps_total")).toBe(1);
     await server.ctl("eval", `rabbit_vhost_limit:set(<<"shop">>, [{<<"max-connections">>, 0}], <<"test">>), ${CLOSE_ALL}`);
     await vi.waitFor(() => expect(broker()).toMatch(/connection limit/), { timeout: 15_000 });
     await server.ctl("eval", `rabbit_vhost_limit:clear(<<"shop">>, <<"test">>), ${permit("")}.`);
@@ -147,6 +148,24 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     await server.ctl("eval", `${permit(".*")}.`);
     await vi.waitFor(() => expect(broker()).toBe("up"), { timeout: 15_000 });
     expect(await context.metric("broker_reconnects_total")).toBe(2);
+    expect(await context.metric("broker_gaps_total")).toBe(1);
+  });
+
+  it("reads on and is not ready when the permission to bind is taken away", async () => {
+    await start("binding");
+    await source.stop();
+    await server.ctl("add_user", "binder", "secret");
+    await server.ctl("set_permissions", "binder", "^$", "^binding$", ".*");
+    await start("binding", server.url.replace("guest:guest", "binder:secret"));
+    await server.ctl("set_permissions", "binder", "^$", "^$", ".*");
+    const events = (): string | undefined => context.health.report().components["events"];
+    await vi.waitFor(() => expect(events()).toMatch(/cannot bind queue binding to exchange celeryev \(ACCESS_REFUSED/), { timeout: 15_000 });
+    await publish(1, "read");
+    await recorder.waitFor(1);
+    recorder.messages[0]?.ack();
+    await server.ctl("set_permissions", "binder", "^$", "^binding$", ".*");
+    await vi.waitFor(() => expect(ready()).toBe(true), { timeout: 15_000 });
+    expect(await context.metric("broker_gaps_total")).toBe(0);
   });
 
   it("works without the permission to declare when the queue is there, and names the queue when it is not", async () => {

@@ -71,6 +71,7 @@ describe("RabbitmqSource", () => {
 
   it("uses an exchange that exists with another type as it is", async () => {
     const { harness, recorder } = await harnessOf();
+    await harness.administer((channel) => channel.deleteExchange(harness.options.exchange));
     await harness.administer((channel) => channel.assertExchange(harness.options.exchange, "fanout", { durable: false }));
     await harness.source.start(recorder.onMessage);
     await harness.publish(body(1));

@@ -33,6 +33,7 @@ async function rabbitmq(): Promise<Broker> {
   const plainUrl = own?.url ?? sharedRabbitmqUrl();
   const connection = await connect(plainUrl);
   const channel = await connection.createConfirmChannel();
+  await channel.assertExchange(NAME, "topic", { durable: true });
   return {
     tlsPort: own?.tlsPort ?? sharedRabbitmqTlsPort() ?? 0,
     url: (host, port, query) => `amqps://guest:guest@${host}:${port}//?${query}`,

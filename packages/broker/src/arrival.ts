@@ -1,0 +1,113 @@
+/** Whether events arrive: warns when nothing has come for a minute, and says what to check. */
+import { toError, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
+
+export interface ArrivalOptions {
+  /** Looks around and says what to check: one or more sentences. Called only after a silence; may take some seconds. */
+  readonly advise: () => Promise<string>;
+  /** Up while events can arrive: also during a silence, which is legitimate where no worker runs, but then with the advice. */
+  readonly health: ComponentHealth;
+  readonly logger: Logger;
+  /** The silence that leads to the first warning, in milliseconds. Default one minute: each worker sends a heartbeat every 2 s. */
+  readonly silenceMs?: number;
+}
+
+const SILENCE_MS = 60_000;
+/** Each warning comes after twice the silence of the one before, up to this. */
+const MAX_INTERVAL_MS = 3_600_000;
+
+interface Moment {
+  /** `performance.now()` */
+  readonly ms: number;
+  readonly date: Date;
+}
+
+export class Arrival {
+  readonly #options: ArrivalOptions;
+  readonly #silenceMs: number;
+  #timer: NodeJS.Timeout | undefined;
+  #heard = false;
+  /** When the present silence began ; undefined while nothing can be expected. */
+  #silentSince: Moment | undefined;
+  #nextWarningMs: number;
+  #warned = false;
+  #looking = false;
+  #blocked = false;
+
+  constructor(options: ArrivalOptions) {
+    this.#options = options;
+    this.#silenceMs = options.silenceMs ?? SILENCE_MS;
+    this.#nextWarningMs = this.#silenceMs;
+  }
+
+  /** A message has come. Called for each one, so it does next to nothing. */
+  heard(): void {
+    this.#heard = true;
+  }
+
+  /** From now on messages can be expected. Does nothing if they already could. */
+  expect(): void {
+    if (this.#silentSince !== undefined || this.#blocked) return;
+    this.#silentSince = now();
+    if (!this.#warned) this.#options.health.up();
+    this.#timer ??= setInterval(() => this.#look(), Math.min(1_000, this.#silenceMs / 4)).unref();
+  }
+
+  /** From now on a silence means nothing: disconnected, or not consuming. */
+  expectNothing(): void {
+    this.#silentSince = undefined;
+  }
+
+  /** No event can arrive, for this reason: not ready. */
+  block(reason: string): void {
+    this.#blocked = true;
+    this.#warned = false;
+    this.#silentSince = undefined;
+    this.#options.health.down(reason);
+  }
+
+  /** Events can arrive again. Does nothing if they could. */
+  unblock(): void {
+    if (!this.#blocked) return;
+    this.#blocked = false;
+    this.#options.health.up();
+    this.expect();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#silentSince = undefined;
+  }
+
+  #look(): void {
+    if (this.#heard) {
+      this.#heard = false;
+      if (this.#warned) this.#options.logger.info("messages arrive");
+      this.#warned = false;
+      if (this.#silentSince === undefined) return;
+      this.#options.health.up();
+      this.#silentSince = now();
+      this.#nextWarningMs = this.#silenceMs;
+      return;
+    }
+    if (this.#silentSince === undefined || this.#looking) return;
+    if (performance.now() - this.#silentSince.ms >= this.#nextWarningMs) void this.#warn(this.#silentSince);
+  }
+
+  async #warn(silence: Moment): Promise<void> {
+    const { advise, health, logger } = this.#options;
+    this.#looking = true;
+    const advice = await advise().catch((thrown: unknown) => `could not look further: ${toError(thrown).message}`);
+    this.#looking = false;
+    // Meanwhile a message came, or the connection was lost.
+    if (this.#heard || this.#silentSince !== silence) return;
+    this.#nextWarningMs += Math.min(this.#nextWarningMs, MAX_INTERVAL_MS);
+    this.#warned = true;
+    health.up(`up, but no message has come since ${silence.date.toISOString()}: ${advice}`);
+    const seconds = Math.round((performance.now() - silence.ms) / 1_000);
+    logger.warn({ seconds, advice }, "no message has come from Celery, not even a worker's heartbeat");
+  }
+}
+
+function now(): Moment {
+  return { ms: performance.now(), date: new Date() };
+}

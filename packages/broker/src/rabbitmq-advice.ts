@@ -1,0 +1,36 @@
+/** What to check when nothing comes from RabbitMQ. */
+import type { ChannelModel } from "amqplib";
+import { DEFAULT_EXCHANGE, attempt, exchangeExists, type RabbitmqTopology } from "./rabbitmq-topology.ts";
+
+/** What could be seen on the broker. */
+export interface RabbitmqSight {
+  readonly vhost: string;
+  /** Of our queue, as the broker counts them; undefined if it could not be asked. */
+  readonly consumers?: number;
+  readonly waiting?: number;
+  /** Whether Celery's exchange of the default name exists. */
+  readonly defaultExchange: boolean;
+}
+
+/** Looks at what needs no permission beyond reading our queue. */
+export async function lookAround(connection: ChannelModel, topology: RabbitmqTopology, vhost: string): Promise<RabbitmqSight> {
+  let counts = {};
+  await attempt(connection, async (channel) => {
+    const { consumerCount, messageCount } = await channel.checkQueue(topology.queue);
+    counts = { consumers: consumerCount, waiting: messageCount };
+  });
+  return { vhost, ...counts, defaultExchange: await exchangeExists(connection, DEFAULT_EXCHANGE) };
+}
+
+export function rabbitmqAdvice({ exchange, queue }: RabbitmqTopology, { vhost, consumers = 1, waiting = 0, defaultExchange }: RabbitmqSight): string {
+  const found: string[] = [];
+  if (exchange !== DEFAULT_EXCHANGE && defaultExchange) found.push(`There is an exchange ${DEFAULT_EXCHANGE}: if your workers use it, set EVENT_EXCHANGE.`);
+  if (consumers > 1) {
+    const held = waiting > 0 ? `, and ${waiting} messages wait in it` : "";
+    found.push(`The queue ${queue} has ${consumers} consumers${held}: another one may get the events; give each deployment its own RABBITMQ_QUEUE.`);
+  }
+  return [
+    `check that a worker runs, with -E, on virtual host ${vhost} of this broker (CELERY_BROKER_URL), and that its event_exchange is ${exchange} (EVENT_EXCHANGE), a topic exchange.`,
+    ...found,
+  ].join(" ");
+}

@@ -1,0 +1,253 @@
+/** Exchange, binding and queue that disappear while we consume: noticed, mended, and counted as gaps. */
+import { createVhost } from "@celery-metrics-exporter/testkit";
+import { connect, type Channel } from "amqplib";
+import { randomUUID } from "node:crypto";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { RabbitmqSource, type RabbitmqOptions } from "../src/rabbitmq.ts";
+import { HeartbeatRhythm } from "../src/rabbitmq-rhythm.ts";
+import { Recorder } from "../src/testing/index.ts";
+import { RabbitmqHarness, TOPOLOGY, rabbitmqServers } from "./rabbitmq-harness.ts";
+import { testContext } from "./test-context.ts";
+
+const WAIT = { timeout: 10_000, interval: 20 };
+const QUIET_MS = 400;
+const HEARTBEAT = JSON.stringify({ type: "worker-heartbeat", hostname: "w1@host-a", timestamp: 1 });
+
+describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
+  const releases: (() => unknown)[] = [];
+  afterEach(async () => {
+    for (const release of releases.splice(0).reverse()) await release();
+  });
+
+  async function start(options: Partial<RabbitmqOptions> = {}): Promise<{ harness: RabbitmqHarness; recorder: Recorder }> {
+    const harness = await RabbitmqHarness.create({ quietMs: QUIET_MS, ...options });
+    releases.push(() => harness.release());
+    const recorder = new Recorder();
+    await harness.source.start((message) => {
+      recorder.onMessage(message);
+      message.ack();
+    });
+    return { harness, recorder };
+  }
+
+  const beats = (harness: RabbitmqHarness): void => {
+    const timer = setInterval(() => {
+      void harness.administer(async (channel) => void channel.publish(harness.options.exchange, "worker.heartbeat", Buffer.from(HEARTBEAT)));
+    }, 50);
+    releases.push(() => clearInterval(timer));
+  };
+
+  /** Publishes until something comes. */
+  async function comesAgain(harness: RabbitmqHarness, recorder: Recorder): Promise<void> {
+    const before = recorder.messages.length;
+    await vi.waitFor(async () => {
+      await harness.publish(HEARTBEAT);
+      expect(recorder.messages.length).toBeGreaterThan(before);
+    }, WAIT);
+  }
+
+  const gaps = (harness: RabbitmqHarness): Promise<number> => harness.metric("broker_gaps_total");
+  const events = (harness: RabbitmqHarness): string | undefined => harness.readiness().components["events"];
+
+  it.each([
+    ["as it was", (channel: Channel, name: string) => channel.assertExchange(name, "topic", { durable: true })],
+    ["with another type", (channel: Channel, name: string) => channel.assertExchange(name, "fanout", { durable: true })],
+    ["with another durability", (channel: Channel, name: string) => channel.assertExchange(name, "topic", { durable: false })],
+  ])("binds again when the exchange is deleted and declared again %s", async (_, declare) => {
+    const { harness, recorder } = await start();
+    await comesAgain(harness, recorder);
+    await harness.administer(async (channel) => {
+      await channel.deleteExchange(harness.options.exchange);
+      await declare(channel, harness.options.exchange);
+    });
+    await comesAgain(harness, recorder);
+    expect(await harness.metric("broker_reconnects_total")).toBe(0);
+  });
+
+  it("binds again while it holds back, so that events wait", async () => {
+    const { harness } = await start({ longPauseMs: 50 });
+    harness.source.pause();
+    await harness.administer((channel) => channel.unbindQueue(harness.options.queue, harness.options.exchange, "#"));
+    await vi.waitFor(async () => {
+      await harness.publish(HEARTBEAT);
+      expect(await harness.waiting()).toBeGreaterThan(0);
+    }, WAIT);
+  });
+
+  it("counts a gap when heartbeats come again after the binding was repeated", async () => {
+    const { harness, recorder } = await start();
+    beats(harness);
+    await recorder.waitFor(10);
+    await harness.administer((channel) => channel.unbindQueue(harness.options.queue, harness.options.exchange, "#"));
+    await vi.waitFor(async () => expect(await gaps(harness)).toBe(1), WAIT);
+    expect(harness.context.logs).toContainEqual(
+      expect.objectContaining({ level: 40, since: expect.any(String) as string, msg: expect.stringContaining("lost its binding") as string }),
+    );
+    expect(events(harness)).toBe("up");
+  });
+
+  it("is not ready while the exchange is missing, does not create it, and counts the gap when it is there again", async () => {
+    const { harness, recorder } = await start();
+    const { exchange } = harness.options;
+    await harness.administer((channel) => channel.deleteExchange(exchange));
+    await vi.waitFor(() => expect(events(harness)).toMatch(`waiting for the exchange ${exchange}, which does not exist`), WAIT);
+    expect(harness.readiness().ready).toBe(false);
+    expect(await gaps(harness)).toBe(0);
+    await expect(harness.administer((channel) => channel.checkExchange(exchange))).rejects.toThrow("NOT_FOUND");
+    await harness.administer((channel) => channel.assertExchange(exchange, "topic", { durable: true }));
+    await vi.waitFor(() => expect(harness.readiness().ready).toBe(true), WAIT);
+    await comesAgain(harness, recorder);
+    expect(await gaps(harness)).toBe(1);
+    expect(harness.context.logs.filter(({ msg }) => msg.startsWith("our queue cannot be bound"))).toHaveLength(1);
+  });
+
+  it("counts one gap when our queue is deleted", async () => {
+    const { harness, recorder } = await start();
+    await harness.administer((channel) => channel.deleteQueue(harness.options.queue));
+    await vi.waitFor(async () => expect(await gaps(harness)).toBe(1), WAIT);
+    await vi.waitFor(() => expect(harness.readiness().ready).toBe(true), WAIT);
+    await comesAgain(harness, recorder);
+    expect(await gaps(harness)).toBe(1);
+    expect(harness.context.logs).toContainEqual(
+      expect.objectContaining({ level: 40, queue: harness.options.queue, msg: expect.stringContaining("our queue was deleted") as string }),
+    );
+  });
+
+  it("counts one gap when our queue is deleted and somebody else declares it, unbound", async () => {
+    const { harness, recorder } = await start();
+    await harness.administer(async (channel) => {
+      await channel.deleteQueue(harness.options.queue);
+      await channel.assertQueue(harness.options.queue, { durable: true });
+    });
+    await vi.waitFor(async () => expect(await gaps(harness)).toBe(1), WAIT);
+    await comesAgain(harness, recorder);
+    expect(await gaps(harness)).toBe(1);
+  });
+
+  it("counts one gap when our queue is deleted while it holds back", async () => {
+    const { harness } = await start({ longPauseMs: 50 });
+    harness.source.pause();
+    await vi.waitFor(
+      () => harness.administer(async (channel) => expect((await channel.checkQueue(harness.options.queue)).consumerCount).toBe(0)),
+      WAIT,
+    );
+    await harness.administer((channel) => channel.deleteQueue(harness.options.queue));
+    await vi.waitFor(async () => expect(await gaps(harness)).toBe(1), WAIT);
+    await vi.waitFor(() => expect(harness.readiness().components["broker"]).toBe("up"), WAIT);
+  });
+
+  it("counts no gap for the first queue, nor for a connection that is lost", async () => {
+    const { harness, recorder } = await start();
+    harness.cut();
+    await vi.waitFor(async () => expect(await harness.metric("broker_reconnects_total")).toBe(1), WAIT);
+    await comesAgain(harness, recorder);
+    expect(await gaps(harness)).toBe(0);
+  });
+});
+
+describe("RabbitmqSource without an exchange", { timeout: 30_000 }, () => {
+  const releases: (() => unknown)[] = [];
+  afterEach(async () => {
+    for (const release of releases.splice(0).reverse()) await release();
+  });
+
+  async function start(url: string, exchange: string) {
+    const context = testContext();
+    const recorder = new Recorder();
+    const source = new RabbitmqSource(rabbitmqServers(url), { ...TOPOLOGY, exchange, prefetch: 10, quietMs: QUIET_MS }, context);
+    releases.push(() => source.stop());
+    await source.start(recorder.onMessage);
+    return { context, recorder };
+  }
+
+  /** On a virtual host of its own, with or without the right to create the exchange. */
+  async function vhost(configure: string): Promise<{ url: string; channel: Channel }> {
+    const created = await createVhost();
+    releases.push(() => created.drop());
+    const [url = ""] = await created.createUsers([{ configure, write: "^celery-metrics-exporter$", read: ".*" }]);
+    const connection = await connect(created.url);
+    releases.push(() => connection.close());
+    return { url, channel: await connection.createChannel() };
+  }
+
+  it("creates the one of Celery's default name, and says so", async () => {
+    const { url, channel } = await vhost(".*");
+    const { context, recorder } = await start(url, "celeryev");
+    expect(context.health.report().ready).toBe(true);
+    expect(context.logs).toContainEqual(expect.objectContaining({ level: 30, exchange: "celeryev", msg: expect.stringContaining("created it") as string }));
+    await channel.assertExchange("celeryev", "topic", { durable: true });
+    channel.publish("celeryev", "task.multi", Buffer.from(HEARTBEAT), { contentType: "application/json" });
+    await recorder.waitFor(1);
+  });
+
+  it.each([
+    ["of another name, and names Celery's", ".*", "celeryevents", /waiting for the exchange celeryevents.*EVENT_EXCHANGE \(the exchange celeryev exists\)/],
+    ["that it may not create", "^celery-metrics-exporter$", "celeryev", /waiting for the exchange celeryev, which does not exist: start a worker with -E/],
+  ])("waits for one %s", async (_, configure, exchange, words) => {
+    const { url, channel } = await vhost(configure);
+    if (exchange !== "celeryev") await channel.assertExchange("celeryev", "topic", { durable: true });
+    const { context, recorder } = await start(url, exchange);
+    expect(context.health.report()).toMatchObject({ ready: false, components: { broker: "up", events: expect.stringMatching(words) as string } });
+    await channel.assertExchange(exchange, "topic", { durable: true });
+    await vi.waitFor(() => expect(context.health.report().ready).toBe(true), WAIT);
+    channel.publish(exchange, "task.multi", Buffer.from(HEARTBEAT), { contentType: "application/json" });
+    await recorder.waitFor(1);
+    expect(await context.metric("broker_gaps_total")).toBe(0);
+  });
+
+  it("leaves no exchange of another name behind", async () => {
+    const exchange = `celeryev-${randomUUID()}`;
+    const { url, channel } = await vhost(".*");
+    await start(url, exchange);
+    channel.on("error", () => {});
+    await expect(channel.checkExchange(exchange)).rejects.toThrow("NOT_FOUND");
+  });
+});
+
+describe("HeartbeatRhythm", () => {
+  /** Heartbeats every 2 s until 20 s. */
+  function regular(): HeartbeatRhythm {
+    const rhythm = new HeartbeatRhythm(6_000);
+    for (let now = 0; now <= 20_000; now += 2_000) expect(rhythm.heard("worker.heartbeat", now)).toBeUndefined();
+    return rhythm;
+  }
+
+  it("shows that the binding was missing when heartbeats come back right after it was repeated", () => {
+    const rhythm = regular();
+    rhythm.repeated(29_000);
+    expect(rhythm.heard("task.multi", 29_500)).toBeUndefined();
+    expect(rhythm.heard("worker.heartbeat", 30_500)).toBe(20_000);
+    expect(rhythm.heard("worker.heartbeat", 31_000)).toBeUndefined();
+  });
+
+  it.each<[string, (rhythm: HeartbeatRhythm) => unknown]>([
+    ["the silence was as usual", (rhythm) => rhythm.repeated(21_000)],
+    ["the binding was not repeated", () => {}],
+    ["they came back later", (rhythm) => rhythm.repeated(24_000)],
+    [
+      "a worker came online",
+      (rhythm) => {
+        rhythm.repeated(29_000);
+        rhythm.heard("worker.online", 29_500);
+      },
+    ],
+    [
+      "nothing was to be heard",
+      (rhythm) => {
+        rhythm.interrupted();
+        rhythm.repeated(29_000);
+      },
+    ],
+  ])("shows nothing when %s", (_, happens) => {
+    const rhythm = regular();
+    happens(rhythm);
+    expect(rhythm.heard("worker.heartbeat", 30_500)).toBeUndefined();
+  });
+
+  it("shows nothing where heartbeats are rare", () => {
+    const rhythm = new HeartbeatRhythm(6_000);
+    for (let now = 0; now <= 60_000; now += 10_000) rhythm.heard("worker.heartbeat", now);
+    rhythm.repeated(69_000);
+    expect(rhythm.heard("worker.heartbeat", 70_000)).toBeUndefined();
+  });
+});
