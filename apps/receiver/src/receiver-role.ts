@@ -1,5 +1,5 @@
 /** The receiver as a role: takes Celery's events from the broker and puts them on each exporter's queue. */
-import { createEventSource } from "@celery-metrics-exporter/broker";
+import { brokerUrlWarnings, createEventSource } from "@celery-metrics-exporter/broker";
 import { BatchFilter, DeadLetters, EventFilter, ExcludedTasks, Fanout, ReceiverLease } from "@celery-metrics-exporter/pipeline";
 import { connectRedis, defineRole, redisTarget, warnIfNotDurable, type Role } from "@celery-metrics-exporter/runtime";
 import { Config, brokerOf, chosenExporters, sourceOptions } from "./config.ts";
@@ -27,6 +27,7 @@ export const receiver: Role<typeof Config> = defineRole({
     });
     await warnIfNotDurable(redis, logger);
 
+    for (const warning of brokerUrlWarnings(config.CELERY_BROKER_URL)) logger.warn(`CELERY_BROKER_URL: ${warning}`);
     const source = createEventSource(brokerOf(config), sourceOptions(config), { logger, health, metrics, startupTimeoutMs });
     lifecycle.defer("event source", () => source.stop());
     const queues = { redis, prefix: config.QUEUE_PREFIX, logger, metrics };

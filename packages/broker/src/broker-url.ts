@@ -7,6 +7,7 @@ import {
   type RedisServer,
   type TlsSettings,
 } from "@celery-metrics-exporter/runtime";
+import { LOGIN_METHODS_TEXT, parseLoginMethod, settingsProblem, settingsWarnings, type LoginMethod } from "./broker-url-settings.ts";
 
 export interface RabbitmqServer {
   readonly host: string;
@@ -16,6 +17,8 @@ export interface RabbitmqServer {
   /** Present when the connection is encrypted. */
   readonly tls?: TlsSettings;
   readonly vhost: string;
+  /** Default PLAIN. */
+  readonly login?: LoginMethod;
 }
 
 /** Where events come from. Servers are tried in turn. */
@@ -51,21 +54,57 @@ const WITHOUT_EVENTS =
 
 class Problem extends Error {}
 
+const SEPARATE = "separate several servers with ; such as amqp://user:password@host1//;amqp://user:password@host2//";
+
 /** Never throws. */
 export function parseBrokerUrl(value: string): ParsedBrokerUrl {
   try {
-    const parts = value
-      .split(";")
-      .map((part) => part.trim())
-      .filter((part) => part !== "");
+    const parts = split(value);
     const first = parts[0];
     if (first === undefined) throw new Problem("is empty");
+    if (/^["'`]/.test(first)) throw new Problem("begins with a quotation mark: write the URL without it");
+    if (/^[[({]/.test(first)) throw new Problem(`is a list: ${SEPARATE}`);
     const scheme = schemeOf(first);
+    if (parts.some((part) => ANOTHER_URL.test(part))) throw new Problem(`holds several URLs in one: ${SEPARATE}`);
     return { ok: true, url: scheme.broker === "rabbitmq" ? rabbitmqUrl(parts) : redisUrl(parts, scheme) };
   } catch (thrown) {
     if (thrown instanceof Problem) return { ok: false, problem: thrown.message };
     throw thrown;
   }
+}
+
+/**
+ * What is ignored in a URL although it may be meant to have an effect. None for a URL that cannot be read. No value is repeated.
+ */
+export function brokerUrlWarnings(value: string): string[] {
+  if (!parseBrokerUrl(value).ok) return [];
+  const warnings = split(value).flatMap((part) => {
+    const parsed = parseUrlParts(part.includes("://") ? part : `amqp://${part}`);
+    return parsed.ok ? settingsWarnings(parsed.parts.query) : [];
+  });
+  return [...new Set(warnings)];
+}
+
+/** A second URL in the same entry, behind a comma or a blank. */
+const ANOTHER_URL = /[,\s]\s*[a-z][a-z0-9+.-]*:\/\//i;
+
+function split(value: string): string[] {
+  return value
+    .split(";")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
+}
+
+/** @throws {Problem} when it names several hosts, which kombu would take for one name. */
+function expectOneHost(part: string): void {
+  const authority = /^[^:]*:\/\/([^/?#]*)/.exec(part)?.[1] ?? "";
+  if (/[,\s]/.test(authority.slice(authority.lastIndexOf("@") + 1))) throw new Problem(`names several hosts in one URL: ${SEPARATE}`);
+}
+
+function expectKnownSettings(part: string): void {
+  const parsed = parseUrlParts(part);
+  const problem = parsed.ok ? settingsProblem(parsed.parts.query) : undefined;
+  if (problem !== undefined) throw new Problem(problem);
 }
 
 function schemeOf(part: string): Scheme {
@@ -113,17 +152,26 @@ function failoverList<S extends { readonly host: string; readonly port: number }
 }
 
 function toRedis(part: string): RedisServer {
+  expectOneHost(part);
+  expectKnownSettings(part);
   const parsed = parseRedisServer(part);
   if (!parsed.ok) throw new Problem(parsed.problem);
   return parsed.server;
 }
 
 function toRabbitmq(part: string): RabbitmqServer {
+  expectOneHost(part);
+  expectKnownSettings(part);
   const parsed = parseUrlParts(part);
   if (!parsed.ok) throw new Problem(parsed.problem);
   const { host, port, username, password, path, query } = parsed.parts;
   const tls = parseTlsSettings(query, schemeOf(part).name === "amqps");
   if (!tls.ok) throw new Problem(tls.problem);
+  const login = parseLoginMethod(query.get("login_method"));
+  if (login === undefined) throw new Problem(LOGIN_METHODS_TEXT);
+  if (login === "EXTERNAL" && tls.settings?.certFile === undefined) {
+    throw new Problem("login_method=EXTERNAL logs in by certificate: write amqps:// and name the certificate with ssl_certfile and ssl_keyfile");
+  }
   return {
     host: host ?? "127.0.0.1",
     port: port ?? (tls.settings === undefined ? 5672 : 5671),
@@ -131,5 +179,6 @@ function toRabbitmq(part: string): RabbitmqServer {
     ...(password === undefined ? {} : { password }),
     ...(tls.settings === undefined ? {} : { tls: tls.settings }),
     vhost: path ?? "/",
+    ...(login === "PLAIN" ? {} : { login }),
   };
 }

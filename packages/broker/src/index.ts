@@ -1,4 +1,4 @@
-export { parseBrokerUrl, type BrokerUrl, type ParsedBrokerUrl, type RabbitmqServer } from "./broker-url.ts";
+export { brokerUrlWarnings, parseBrokerUrl, type BrokerUrl, type ParsedBrokerUrl, type RabbitmqServer } from "./broker-url.ts";
 export type { RabbitmqOptions } from "./rabbitmq.ts";
 export { connectRabbitmq } from "./rabbitmq-connection.ts";
 export type { RabbitmqTopology } from "./rabbitmq-topology.ts";

@@ -1,6 +1,6 @@
 /** Opens a connection to RabbitMQ, and tells what a failure means. */
 import { CodedError, KOMBU_TLS_NAMES, tlsProblem, toError, toTlsOptions } from "@celery-metrics-exporter/runtime";
-import { connect, type ChannelModel } from "amqplib";
+import { connect, credentials, type ChannelModel } from "amqplib";
 import type { Duplex } from "node:stream";
 import type { RabbitmqServer } from "./broker-url.ts";
 import { RefusedError } from "./refused-error.ts";
@@ -25,7 +25,7 @@ export interface RabbitmqConnectionOptions {
  * @throws {ConfigError} when a certificate file cannot be read.
  */
 export async function connectRabbitmq(server: RabbitmqServer, options: RabbitmqConnectionOptions = {}): Promise<ChannelModel> {
-  const { host, port, username, password, vhost, tls } = server;
+  const { host, port, vhost, tls } = server;
   const { use = "receiver", heartbeatSeconds = HEARTBEAT_SECONDS } = options;
   try {
     return await connect(
@@ -33,9 +33,6 @@ export async function connectRabbitmq(server: RabbitmqServer, options: RabbitmqC
         protocol: tls === undefined ? "amqp" : "amqps",
         hostname: host,
         port,
-        // kombu's defaults (kombu/transport/pyamqp.py).
-        username: username ?? "guest",
-        password: password ?? "guest",
         // amqplib decodes it.
         vhost: encodeURIComponent(vhost),
         heartbeat: heartbeatSeconds,
@@ -44,6 +41,7 @@ export async function connectRabbitmq(server: RabbitmqServer, options: RabbitmqC
         timeout: CONNECT_TIMEOUT_MS,
         noDelay: true,
         keepAlive: true,
+        credentials: credentialsOf(server),
         clientProperties: { connection_name: `celery-metrics-exporter:${use}` },
         ...(tls === undefined ? {} : toTlsOptions(tls, { variable: "CELERY_BROKER_URL", names: KOMBU_TLS_NAMES, host })),
       },
@@ -51,6 +49,12 @@ export async function connectRabbitmq(server: RabbitmqServer, options: RabbitmqC
   } catch (thrown) {
     throw explain(toError(thrown), server);
   }
+}
+
+/** User and password default to kombu's (kombu/transport/pyamqp.py). */
+function credentialsOf({ username = "guest", password = "guest", login }: RabbitmqServer): ReturnType<typeof credentials.external> {
+  if (login === "EXTERNAL") return credentials.external();
+  return login === "AMQPLAIN" ? credentials.amqplain(username, password) : credentials.plain(username, password);
 }
 
 /** Closes in bounded time, whether the broker answers or not, and never throws. */
@@ -67,11 +71,17 @@ export async function closeRabbitmq(connection: ChannelModel): Promise<void> {
   clearTimeout(timer);
 }
 
-function explain(error: Error, { vhost }: RabbitmqServer): Error {
+function explain(error: Error, { vhost, tls, login = "PLAIN" }: RabbitmqServer): Error {
   if (error instanceof CodedError) return error;
-  const tls = tlsProblem(error, KOMBU_TLS_NAMES);
-  if (tls !== undefined) return new RefusedError(tls, { cause: error });
-  if (/ACCESS[-_]REFUSED/.test(error.message)) return new RefusedError("wrong user or password", { cause: error });
+  const problem = tlsProblem(error, KOMBU_TLS_NAMES);
+  if (problem !== undefined) return new RefusedError(problem, { cause: error });
+  if (/ACCESS[-_]REFUSED/.test(error.message)) return new RefusedError(refusedLogin(login), { cause: error });
+  if (/SASL mechanism \S+ is not provided/.test(error.message)) {
+    return new RefusedError(
+      `it does not offer the login method ${login}; set another with ?login_method= (PLAIN, AMQPLAIN, or EXTERNAL with a certificate)`,
+      { cause: error },
+    );
+  }
   // The answer to `connection.open`, which asks for the virtual host; amqplib keeps the broker's reason to itself.
   if (error.message.startsWith("Expected ConnectionOpenOk; got <ConnectionClose")) {
     return new RefusedError(
@@ -79,5 +89,12 @@ function explain(error: Error, { vhost }: RabbitmqServer): Error {
       { cause: error },
     );
   }
+  if (tls === undefined && /Socket closed abruptly during opening handshake|ECONNRESET|EPIPE/.test(error.message)) {
+    return new Error("it closed the connection at once: perhaps it speaks TLS on this port; use amqps://", { cause: error });
+  }
   return error;
+}
+
+function refusedLogin(login: string): string {
+  return login === "EXTERNAL" ? "no user has the name that our certificate holds" : "wrong user or password";
 }

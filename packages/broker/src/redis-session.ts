@@ -42,6 +42,9 @@ export async function openRedisSession(server: RedisServer, options: RedisSessio
   const redis = new Redis(connectionOptions(server, options.subscription));
   let lastError: Error | undefined;
   redis.on("error", (error: Error) => (lastError = error));
+  // Of several sentinels one may know better than the last, whose error is the one that is thrown.
+  let fromSentinel: Error | undefined;
+  redis.on("sentinelError", (error: Error) => (fromSentinel ??= sentinelProblem(error, options.subscription)));
   const abort = (): void => redis.disconnect();
   signal.addEventListener("abort", abort, { once: true });
   try {
@@ -54,14 +57,15 @@ export async function openRedisSession(server: RedisServer, options: RedisSessio
   } catch (thrown) {
     redis.disconnect();
     // "Connection is closed." only says that something was wrong before.
-    throw explain(lastError ?? toError(thrown), redis.options.tls);
+    const error = lastError ?? toError(thrown);
+    throw fromSentinel ?? sentinelProblem(error, options.subscription) ?? explain(error, redis.options.tls);
   } finally {
     signal.removeEventListener("abort", abort);
   }
 }
 
 /** Nothing is repeated inside ioredis: whatever breaks ends the session, so that each interruption is seen and counted. */
-function connectionOptions(server: RedisServer, subscription: RedisSubscription): Omit<ConnectionOptions, "replyMapping"> {
+export function connectionOptions(server: RedisServer, subscription: RedisSubscription): Omit<ConnectionOptions, "replyMapping"> {
   // Pub/sub crosses databases: the number only is part of the channels' names.
   const { db: _db, ...address } = redisAddress(server, "CELERY_BROKER_URL", subscription.sentinelOptions);
   return {
@@ -170,12 +174,40 @@ export class RedisSession implements Session {
   }
 }
 
+/** What a sentinel that was reached has against us; undefined for any other error. */
+function sentinelProblem(error: Error, { sentinelOptions = {} }: RedisSubscription): Error | undefined {
+  const { message } = error;
+  if (!/sentinel/i.test(message)) return undefined;
+  const { masterName = "mymaster" } = sentinelOptions;
+  // An unknown name is answered with nothing, or when ioredis asks for the other sentinels too, with this error.
+  if (/No such master|invalid reply: null|retry is disabled\.$/.test(message)) {
+    const problem = `the sentinels are reachable and know no master named ${masterName}`;
+    return new RefusedError(problem, { cause: error, setting: "CELERY_SENTINEL_MASTER_NAME" });
+  }
+  if (/NOAUTH|WRONGPASS|without any password|invalid (password|username-password)/i.test(message)) {
+    return new RefusedError("the sentinels are reachable and refuse the password", { cause: error, setting: "CELERY_SENTINEL_PASSWORD" });
+  }
+  if (/unknown command/i.test(message)) return new RefusedError("this is not a Sentinel but a Redis: use redis://", { cause: error });
+  return undefined;
+}
+
 function explain(error: Error, tls: object | undefined): Error {
   const problem = tlsProblem(error, KOMBU_TLS_NAMES);
   if (problem !== undefined) return new RefusedError(problem, { cause: error });
   if (/^(WRONGPASS|NOAUTH|NOPERM)|invalid (password|username-password)|without any password/i.test(error.message)) {
     return new RefusedError(`user or password is wrong or may not subscribe (${error.message})`, { cause: error });
   }
-  const hint = resetHint(error, tls, KOMBU_TLS_NAMES);
+  const hint = resetHint(error, tls, KOMBU_TLS_NAMES) ?? tlsHint(error, tls);
   return hint === undefined ? error : new Error(hint, { cause: error });
+}
+
+/** A server that expects TLS closes a connection without it; one that does not waits for the end of what it takes for a command. */
+function tlsHint(error: Error, tls: object | undefined): string | undefined {
+  const text = `${(error as NodeJS.ErrnoException).code ?? ""} ${error.message}`;
+  if (/sentinel/i.test(text)) return undefined;
+  if (tls === undefined && /ECONNRESET|EPIPE|Connection is closed/.test(text)) {
+    return "it closed the connection at once: perhaps it speaks TLS on this port; use rediss://";
+  }
+  if (tls !== undefined && /ETIMEDOUT/.test(text)) return "no answer to TLS: perhaps it does not speak TLS on this port; use redis://";
+  return undefined;
 }

@@ -1,7 +1,9 @@
 /** Celery events from Redis pub/sub, which stores nothing: what is not read in time, or sent while we are away, is gone. */
 import { eventChannels } from "@celery-metrics-exporter/events";
 import type { RedisServer } from "@celery-metrics-exporter/runtime";
+import { Arrival } from "./arrival.ts";
 import { BroadcastBuffer } from "./broadcast-buffer.ts";
+import { listenAround, redisAdvice } from "./redis-advice.ts";
 import { openRedisSession, type RedisSession, type RedisSubscription } from "./redis-session.ts";
 import { redisLabel } from "./server-label.ts";
 import { SessionKeeper } from "./session-keeper.ts";
@@ -16,6 +18,8 @@ export interface RedisOptions extends RedisSubscription {
    */
   readonly bufferMaxBytes: number;
   readonly pingMs?: number;
+  /** How long nothing may come before a warning says what to check. Default one minute. */
+  readonly silenceMs?: number;
 }
 
 export class RedisSource implements EventSource {
@@ -24,10 +28,14 @@ export class RedisSource implements EventSource {
   readonly broadcast: Broadcast;
   readonly #keeper: SessionKeeper<RedisServer, RedisSession>;
   readonly #buffer: BroadcastBuffer;
+  readonly #arrival: Arrival;
+  /** The one connected last. */
+  #server: RedisServer | undefined;
   #onMessage: OnMessage = () => {};
 
   constructor(servers: readonly RedisServer[], options: RedisOptions, context: SourceContext) {
-    const { bufferMaxBytes, pingMs, ...subscription } = options;
+    const { bufferMaxBytes, pingMs, silenceMs, ...subscription } = options;
+    const { logger, health } = context;
     const metrics = sourceMetrics(context.metrics, this.broker, { bufferBytes: () => this.#buffer.bytes, unacked: () => 0 });
     const keptDropped = context.metrics.counter(
       "standby_messages_dropped_total",
@@ -39,24 +47,39 @@ export class RedisSource implements EventSource {
       onDropped: () => metrics.dropped(),
       onKeptDropped: (messages) => keptDropped.inc(messages),
     });
+    this.#arrival = new Arrival({
+      advise: () => this.#advise(subscription),
+      health: health.component("events"),
+      logger,
+      ...(silenceMs === undefined ? {} : { silenceMs }),
+    });
     const session = {
       subscription,
-      onPayload: (payload: Buffer): void => this.#buffer.arrived(payload),
+      onPayload: (payload: Buffer): void => {
+        this.#arrival.heard();
+        this.#buffer.arrived(payload);
+      },
       onHeardUntil: (moment: number): void => this.#buffer.heardUntil(moment),
       ...(pingMs === undefined ? {} : { pingMs }),
     };
     this.#keeper = new SessionKeeper({
       name: "Redis",
       servers,
-      open: (server, signal) => openRedisSession(server, session, signal),
+      open: async (server, signal) => {
+        const opened = await openRedisSession(server, session, signal);
+        this.#server = server;
+        this.#arrival.expect();
+        return opened;
+      },
       describe: redisLabel,
       onLost: () => {
+        this.#arrival.expectNothing();
         metrics.reconnected();
         metrics.gap();
       },
       startupTimeoutMs: context.startupTimeoutMs,
-      logger: context.logger,
-      health: context.health.component("broker"),
+      logger,
+      health: health.component("broker"),
     });
     this.broadcast = this.#toBroadcast(redisStream(servers, subscription));
   }
@@ -75,13 +98,20 @@ export class RedisSource implements EventSource {
   }
 
   async drain(): Promise<void> {
+    this.#arrival.stop();
     await this.#buffer.drain(async () => this.#keeper.session?.unsubscribe());
   }
 
   async stop(): Promise<void> {
+    this.#arrival.stop();
     this.#buffer.pause();
     await this.#keeper.stop();
     this.#buffer.clear();
+  }
+
+  async #advise(subscription: RedisSubscription): Promise<string> {
+    const server = this.#server;
+    return server === undefined ? "" : redisAdvice(server, subscription, await listenAround(server, subscription));
   }
 
   #toBroadcast(stream: string): Broadcast {

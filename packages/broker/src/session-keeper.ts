@@ -49,6 +49,8 @@ export class SessionKeeper<Server, S extends Session> {
   readonly #stopping = new AbortController();
   #session: S | undefined;
   #running: Promise<void> = Promise.resolve();
+  /** Why each server could not be had last time. */
+  readonly #lastErrors = new Map<Server, Error>();
   #turn = 0;
   #failures = 0;
 
@@ -142,7 +144,9 @@ export class SessionKeeper<Server, S extends Session> {
       health.up();
       return session;
     } catch (thrown) {
-      const error = toError(thrown);
+      const cutShort = attempt.signal.aborted && timeoutMs < OPEN_TIMEOUT_MS;
+      const error = (cutShort ? this.#lastErrors.get(server) : undefined) ?? toError(thrown);
+      this.#lastErrors.set(server, error);
       health.down(messageOf(error));
       this.#turn += 1;
       this.#failures += 1;
@@ -167,7 +171,7 @@ export class SessionKeeper<Server, S extends Session> {
     const { name, servers, describe } = this.#options;
     const where = servers.map(describe).join(" or ");
     if (error instanceof RefusedError) {
-      return new UnavailableError(`${name} at ${where} refuses us: ${error.message}. Check CELERY_BROKER_URL.`, { cause: error });
+      return new UnavailableError(`${name} at ${where} refuses us: ${error.message}. Check ${error.setting}.`, { cause: error });
     }
     return new UnavailableError(`Cannot reach ${name} at ${where} (${messageOf(error)}). Start it, or set CELERY_BROKER_URL.`, {
       cause: error,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseBrokerUrl } from "../src/broker-url.ts";
+import { brokerUrlWarnings, parseBrokerUrl } from "../src/broker-url.ts";
 
 function servers(url: string): readonly unknown[] {
   const parsed = parseBrokerUrl(url);
@@ -34,6 +34,13 @@ describe("parseBrokerUrl", () => {
     ["amqp://[::1]:5673/v", { host: "::1", port: 5673, vhost: "v" }],
     ["amqps://host/v", { host: "host", port: 5671, vhost: "v", tls: VERIFIED }],
     ["amqp://host/v?heartbeat=30", { host: "host", port: 5672, vhost: "v" }],
+    ["amqp://host/v?login_method=PLAIN", { host: "host", port: 5672, vhost: "v" }],
+    ["amqp://host/v?login_method=amqplain", { host: "host", port: 5672, vhost: "v", login: "AMQPLAIN" }],
+    [
+      "amqps://host/v?login_method=EXTERNAL&ssl_certfile=/c.pem",
+      { host: "host", port: 5671, vhost: "v", tls: { ...VERIFIED, certFile: "/c.pem" }, login: "EXTERNAL" },
+    ],
+    ["amqp://u:a,b@host/a,b", { host: "host", port: 5672, username: "u", password: "a,b", vhost: "a,b" }],
   ])("reads %s as a RabbitMQ server", (url, server) => {
     expect(parseBrokerUrl(url)).toEqual({ ok: true, url: { broker: "rabbitmq", servers: [server] } });
   });
@@ -116,8 +123,44 @@ describe("parseBrokerUrl", () => {
     ["rediss://:secret@h?ssl_cert_reqs=maybe", /CERT_REQUIRED, CERT_OPTIONAL or CERT_NONE/],
     ["amqp://u:secret@h;redis://h", /one kind/],
     ["redis://:secret@h;sentinel://h", /one kind/],
+    ["amqp://u:secret@h1:5672,h2:5672//", /several hosts.*separate several servers with ;/],
+    ["amqp://u:secret@h1,h2//", /several hosts.*with ;/],
+    ["amqp://u:secret@h1;h2,h3", /several hosts.*with ;/],
+    ["amqp://u:secret@h1//,amqp://u:secret@h2//", /several URLs.*with ;/],
+    ["amqp://u:secret@h1 amqp://u:secret@h2", /several URLs.*with ;/],
+    ["sentinel://:secret@a:26379,b:26379/0", /several hosts.*with ;/],
+    ["redis://:secret@a:6379, b:6379/0", /several hosts.*with ;/],
+    ['["amqp://u:secret@h1", "amqp://u:secret@h2"]', /is a list: separate several servers with ;/],
+    ["['amqp://u:secret@h1']", /is a list/],
+    ['"amqp://u:secret@h1"', /quotation mark/],
+    ["amqp://u:secret@h//?login_method=GSSAPI", /login_method must be PLAIN, AMQPLAIN or EXTERNAL/],
+    ["amqp://u:secret@h//?login_method=EXTERNAL", /logs in by certificate.*amqps.*ssl_certfile/],
+    ["amqps://u:secret@h//?login_method=EXTERNAL", /ssl_certfile and ssl_keyfile/],
+    ["amqp://u:secret@h;amqps://h//?login_method=external", /ssl_certfile/],
+    ["amqps://u:secret@h//?ssl_ca_cert=secret", /unknown setting ssl_ca_cert: did you mean ssl_ca_certs\?/],
+    ["rediss://:secret@h?ssl_cert_req=none", /did you mean ssl_cert_reqs\?/],
+    ["rediss://:secret@h?ssl_check_host=secret", /unknown setting ssl_check_host: known are ssl, ssl_cert_reqs/],
   ])("says what is wrong with %s, without the password", (url, text) => {
     expect(problem(url)).toMatch(text);
     expect(problem(url)).not.toMatch(/secret|sec\/ret/);
+  });
+});
+
+describe("brokerUrlWarnings", () => {
+  it.each([
+    ["amqp://h//", []],
+    ["amqps://h//?heartbeat=30&connect_timeout=4&login_method=PLAIN&ssl_ca_certs=/ca.pem", []],
+    ["redis://h/0?virtual_host=1&socket_timeout=5&visibility_timeout=43200&health_check_interval=25", []],
+    ["amqp://h//?hartbeat=30", ["the unknown setting hartbeat is ignored: did you mean heartbeat?"]],
+    ["amqp://h//?login-method=PLAIN", [expect.stringContaining("did you mean login_method?")]],
+    ["amqp://h//;h2//?schema=secret", [expect.stringMatching(/^the unknown setting schema is ignored: known are ssl/)]],
+    ["sentinel://h?master_name=shop", ["the setting master_name is ignored in the URL: set CELERY_SENTINEL_MASTER_NAME"]],
+    ["redis://h?global_keyprefix=app:", [expect.stringContaining("set CELERY_GLOBAL_KEYPREFIX")]],
+    ["rediss://h?ssl_ciphers=secret", ["the setting ssl_ciphers is not supported and ignored"]],
+    ["amqp://h//?secret%20text=1", [expect.stringContaining("the unknown setting after the ? is ignored")]],
+    ["http://h?x=1", []],
+  ])("of %s", (url, warnings) => {
+    expect(brokerUrlWarnings(url)).toEqual(warnings);
+    expect(String(brokerUrlWarnings(url))).not.toContain("secret");
   });
 });

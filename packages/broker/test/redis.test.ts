@@ -127,6 +127,27 @@ describe("RedisSource", () => {
     expect(Date.now() - startedAt).toBeLessThan(5_000);
   });
 
+  it("names the setting that Sentinel's answer is about", async () => {
+    const master = await startRedis();
+    releases.push(() => master.stop());
+    const sentinels = await Promise.all([
+      startSentinel({ masterPort: master.port }),
+      startSentinel({ masterPort: master.port, password: "sentinel-secret" }),
+    ]);
+    for (const sentinel of sentinels) releases.push(() => sentinel.stop());
+    const [open, locked] = sentinels.map(({ port }) => `sentinel://127.0.0.1:${port}/0`);
+    const starting = (url = "", masterName = "mymaster"): Promise<void> => {
+      const context = testContext(10_000);
+      return new RedisSource(redisServers(url), { bufferMaxBytes: 2 ** 20, sentinelOptions: { masterName } }, context).start(() => {});
+    };
+    await expect(starting(open, "shop")).rejects.toThrow(
+      /refuses us: the sentinels are reachable and know no master named shop\. Check CELERY_SENTINEL_MASTER_NAME\.$/,
+    );
+    await expect(starting(`${open};127.0.0.1:1`, "shop")).rejects.toThrow(/know no master named shop/);
+    await expect(starting(locked)).rejects.toThrow(/refuse the password\. Check CELERY_SENTINEL_PASSWORD\.$/);
+    await expect(starting(`sentinel://127.0.0.1:${master.port}/0`)).rejects.toThrow(/not a Sentinel but a Redis: use redis:\/\//);
+  });
+
   it("follows Sentinel to the master, and hears what kombu before 5.4 publishes behind it", async () => {
     const master = await startRedis();
     releases.push(() => master.stop());

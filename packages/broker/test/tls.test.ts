@@ -1,5 +1,5 @@
 /** TLS on both brokers, against the servers themselves: they want a client's certificate, and their own names `localhost` only. */
-import { certificate, sharedRabbitmqTlsPort, sharedRabbitmqUrl, startRabbitmq, startRedis } from "@celery-metrics-exporter/testkit";
+import { certificate, sharedRabbitmqTlsPort, sharedRabbitmqUrl, startRabbitmq, startRedis, type RabbitmqServer } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { connect } from "amqplib";
 import { randomUUID } from "node:crypto";
@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { parseBrokerUrl } from "../src/broker-url.ts";
+import { connectRabbitmq } from "../src/rabbitmq-connection.ts";
 import { createEventSource } from "../src/sources.ts";
 import type { EventSource } from "../src/source.ts";
 import { Recorder } from "../src/testing/index.ts";
@@ -22,6 +23,7 @@ const NAME = `tls-${randomUUID()}`;
 
 interface Broker {
   readonly tlsPort: number;
+  readonly plainUrl: string;
   url(host: string, port: number, query: string): string;
   publish(): Promise<void>;
   stop(): Promise<void>;
@@ -36,6 +38,7 @@ async function rabbitmq(): Promise<Broker> {
   await channel.assertExchange(NAME, "topic", { durable: true });
   return {
     tlsPort: own?.tlsPort ?? sharedRabbitmqTlsPort() ?? 0,
+    plainUrl,
     url: (host, port, query) => `amqps://guest:guest@${host}:${port}//?${query}`,
     publish: async () => {
       channel.publish(NAME, "task.multi", Buffer.from(BODY), { contentType: "application/json", contentEncoding: "utf-8" });
@@ -55,6 +58,7 @@ async function redis(): Promise<Broker> {
   const publisher = new Redis(server.url);
   return {
     tlsPort: server.tlsPort,
+    plainUrl: server.url,
     url: (host, port, query) => `rediss://${host}:${port}/0?${query}`,
     publish: async () => void (await publisher.publish(`/0.${NAME}/task.multi`, envelope(BODY))),
     stop: async () => {
@@ -79,15 +83,17 @@ describe.each([
   });
   afterAll(() => broker.stop());
 
-  async function start(host: string, query: string): Promise<Recorder> {
-    const parsed = parseBrokerUrl(broker.url(host, broker.tlsPort, query));
+  const start = (host: string, query: string): Promise<Recorder> => connectTo(broker.url(host, broker.tlsPort, query));
+
+  async function connectTo(url: string, startupTimeoutMs = 10_000): Promise<Recorder> {
+    const parsed = parseBrokerUrl(url);
     if (!parsed.ok) throw new Error(parsed.problem);
     const options = {
       rabbitmq: { ...TOPOLOGY, exchange: NAME, queue: NAME, queueType: "classic", queueExpiresMs: 60_000, prefetch: 10 },
       redis: { exchange: NAME, bufferMaxBytes: 2 ** 20 },
     } as const;
     // A refusal is told at once, but for one whose words are lost in a reset.
-    const source = createEventSource(parsed.url, options, testContext(10_000));
+    const source = createEventSource(parsed.url, options, testContext(startupTimeoutMs));
     sources.push(source);
     const recorder = new Recorder();
     await source.start(recorder.onMessage);
@@ -139,6 +145,13 @@ describe.each([
     await expect(start("localhost", query)).rejects.toMatchObject({ code: "ERR_CONFIG_INVALID", message });
   });
 
+  it("names the other scheme when only one end speaks TLS", async () => {
+    const { protocol, host } = new URL(broker.plainUrl);
+    await expect(connectTo(`${protocol}//localhost:${broker.tlsPort}`, 1_000)).rejects.toThrow(/perhaps it speaks TLS on this port; use (amqps|rediss):/);
+    const mismatch = /perhaps it does not speak TLS on this port; use redis:|it does not speak TLS on this port/;
+    await expect(connectTo(`${protocol.replace(":", "s:")}//${host}`, 6_000)).rejects.toThrow(mismatch);
+  });
+
   it("uses a certificate that was renewed", async () => {
     const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-tls-"));
     const file = join(folder, "authority.pem");
@@ -148,5 +161,38 @@ describe.each([
     writeFileSync(file, "");
     copyFileSync(certificate("ca"), file);
     await expect(start("localhost", query)).resolves.toBeDefined();
+  });
+});
+
+describe("login_method=EXTERNAL", { timeout: 60_000 }, () => {
+  let server: RabbitmqServer;
+
+  beforeAll(async () => {
+    const config = "auth_mechanisms.1 = EXTERNAL\nauth_mechanisms.2 = PLAIN\nauth_mechanisms.3 = AMQPLAIN\nssl_cert_login_from = common_name";
+    server = await startRabbitmq({ config, plugins: ["rabbitmq_auth_mechanism_ssl"] });
+  }, 120_000);
+  afterAll(() => server.stop(), 60_000);
+
+  const open = async (query: string, url = `amqps://localhost:${server.tlsPort}//?${AUTHORITY}&${CLIENT}&`): Promise<void> => {
+    const parsed = parseBrokerUrl(url + query);
+    if (!parsed.ok || parsed.url.broker !== "rabbitmq") throw new Error("not a URL of RabbitMQ");
+    const connection = await connectRabbitmq(parsed.url.servers[0] as (typeof parsed.url.servers)[0]);
+    await connection.close();
+  };
+
+  it("logs in as the user that our certificate names", async () => {
+    await expect(open("login_method=EXTERNAL")).rejects.toThrow(/no user has the name that our certificate holds/);
+    await server.ctl("add_user", "client", "unused");
+    await server.ctl("set_permissions", "client", ".*", ".*", ".*");
+    await server.ctl("delete_user", "guest");
+    await open("login_method=EXTERNAL");
+    await expect(open("")).rejects.toThrow(/wrong user or password/);
+    await open("login_method=AMQPLAIN", `amqps://client:unused@localhost:${server.tlsPort}//?${AUTHORITY}&${CLIENT}&`);
+  });
+
+  it("says that the broker does not offer it", async () => {
+    await server.ctl("eval", "application:set_env(rabbit, auth_mechanisms, ['EXTERNAL']).");
+    await expect(open("login_method=PLAIN")).rejects.toThrow(/does not offer the login method PLAIN; set another with \?login_method=/);
+    await open("login_method=EXTERNAL");
   });
 });

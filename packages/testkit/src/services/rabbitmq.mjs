@@ -81,10 +81,10 @@ export class RabbitmqServer extends ServerProcess {
 /**
  * Starts an empty node; it takes about 10 s.
  *
- * @param {{ config?: string }} [options] `config`: further lines for `rabbitmq.conf`.
+ * @param {{ config?: string, plugins?: readonly string[] }} [options] `config`: further lines for `rabbitmq.conf`.
  * @returns {Promise<RabbitmqServer>}
  */
-export async function startRabbitmq({ config = "" } = {}) {
+export async function startRabbitmq({ config = "", plugins = [] } = {}) {
   const command = findRabbitmq();
   const epmd = findEpmd();
   if (command === undefined) throw new Error("found no rabbitmq-server on this machine");
@@ -94,7 +94,7 @@ export async function startRabbitmq({ config = "" } = {}) {
   const tlsPort = await freePort();
   const listeners = `listeners.tcp.1 = 127.0.0.1:${port}\n${tlsListener(tlsPort, folder)}`;
   writeFileSync(join(folder, "rabbitmq.conf"), `${listeners}\nlog.file.level = warning\n${config}\n`);
-  writeFileSync(join(folder, "enabled_plugins"), "[].\n");
+  writeFileSync(join(folder, "enabled_plugins"), `[${plugins.join(",")}].\n`);
   const environment = await nodeEnvironment(folder);
   const stopEpmd = startEpmd(epmd, environment, folder);
   const server = new RabbitmqServer(

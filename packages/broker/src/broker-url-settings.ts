@@ -1,0 +1,93 @@
+/** The settings after `?` in a broker URL, as kombu reads them: those that mean something here, and a word on the others. */
+import { KOMBU_TLS_NAMES } from "@celery-metrics-exporter/runtime";
+
+/** How to log in to RabbitMQ: by user and password in one of two forms, or by our certificate. */
+export type LoginMethod = "PLAIN" | "AMQPLAIN" | "EXTERNAL";
+
+const LOGIN_METHODS: readonly LoginMethod[] = ["PLAIN", "AMQPLAIN", "EXTERNAL"];
+
+/** As py-amqp knows it (amqp/sasl.py); undefined for one that is not supported. */
+export function parseLoginMethod(name: string | null): LoginMethod | undefined {
+  return name === null ? "PLAIN" : LOGIN_METHODS.find((method) => method === name.toUpperCase());
+}
+
+export const LOGIN_METHODS_TEXT = "login_method must be PLAIN, AMQPLAIN or EXTERNAL";
+
+/** Used here. */
+const USED = [
+  "ssl",
+  "ssl_cert_reqs",
+  KOMBU_TLS_NAMES.ca,
+  KOMBU_TLS_NAMES.cert,
+  KOMBU_TLS_NAMES.key,
+  KOMBU_TLS_NAMES.serverName,
+  "ssl_check_hostname",
+  "login_method",
+  "virtual_host",
+  "db",
+];
+
+/** Settings of kombu, py-amqp and redis-py that change nothing for a receiver. */
+const HARMLESS =
+  /^(heartbeat|connect_timeout|failover_strategy|insist|confirm_publish|(read|write)_timeout|socket_\w+|health_check_interval|max_connections|retry_on_timeout|visibility_timeout|client_name|protocol)$/;
+
+/** Transport options, which belong into Celery's `broker_transport_options` there, and into settings of their own here. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  master_name: "CELERY_SENTINEL_MASTER_NAME",
+  global_keyprefix: "CELERY_GLOBAL_KEYPREFIX",
+  fanout_prefix: "CELERY_FANOUT_PREFIX",
+  fanout_patterns: "CELERY_FANOUT_PATTERNS",
+};
+
+/** TLS settings of kombu, py-amqp and redis-py that are not supported: they only narrow what is trusted or offered. */
+const UNSUPPORTED_TLS = /^ssl_(version|min_version|ciphers|ca_path|ca_data|keyfile_password|validate_ocsp(_stapled)?|do_handshake_on_connect|suppress_ragged_eofs)$/;
+
+/** What is wrong with a setting whose name may only be mistyped; undefined where nothing is. Values are never repeated. */
+export function settingsProblem(query: URLSearchParams): string | undefined {
+  for (const name of query.keys()) {
+    // What is meant to secure the connection is not ignored.
+    if (name.startsWith("ssl_") && !USED.includes(name) && !UNSUPPORTED_TLS.test(name)) {
+      return `has an unknown setting ${shown(name)}: ${suggestion(name)}`;
+    }
+  }
+  return undefined;
+}
+
+/** What is ignored although it may be meant to have an effect. */
+export function settingsWarnings(query: URLSearchParams): string[] {
+  return [...new Set(query.keys())].flatMap((name) => {
+    if (USED.includes(name) || HARMLESS.test(name)) return [];
+    const elsewhere = ELSEWHERE[name];
+    if (elsewhere !== undefined) return [`the setting ${name} is ignored in the URL: set ${elsewhere}`];
+    if (UNSUPPORTED_TLS.test(name)) return [`the setting ${name} is not supported and ignored`];
+    return [`the unknown setting ${shown(name)} is ignored: ${suggestion(name)}`];
+  });
+}
+
+function shown(name: string): string {
+  return /^\w{1,40}$/.test(name) ? name : "after the ?";
+}
+
+function suggestion(name: string): string {
+  const nearest = [...USED, ...Object.keys(ELSEWHERE), "heartbeat"].find((known) => isNear(plain(known), plain(name)));
+  return nearest === undefined ? `known are ${USED.join(", ")}` : `did you mean ${nearest}?`;
+}
+
+function plain(name: string): string {
+  return name.toLowerCase().replaceAll(/[^a-z]/g, "");
+}
+
+/** At most two letters apart. */
+function isNear(a: string, b: string): boolean {
+  if (Math.abs(a.length - b.length) > 2) return false;
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i += 1) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j += 1) {
+      const swap = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(swap, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return (row[b.length] ?? 3) <= 2;
+}
