@@ -1,8 +1,10 @@
-import { DEAD_LETTER_QUEUE, DeadLetters, decodeBatch, type DeadLetter } from "@celery-metrics-exporter/pipeline";
+import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import { taskFailed, taskReceived, taskRetried, taskSent, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import { DEAD_LETTER_QUEUE, DeadLetters, decodeBatch, encodeBatch, type DeadLetter } from "@celery-metrics-exporter/pipeline";
 import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
-import { afterAll, afterEach, beforeAll, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { runCommand } from "../src/program.ts";
 import { runProgram, startProgram } from "./harness.ts";
 
@@ -29,9 +31,13 @@ afterAll(async () => {
 
 /** What it writes, run in this process. */
 async function outputOf(...args: string[]): Promise<string> {
+  return outputWith({}, ...args);
+}
+
+async function outputWith(settings: Readonly<Record<string, string>>, ...args: string[]): Promise<string> {
   let output = "";
   const plain = { isInteractive: false, columns: 100, bold: String, dim: String, green: String, red: String, yellow: String };
-  await runCommand(["replay", ...args], env, { ...plain, write: (text) => void (output += text) });
+  await runCommand(["replay", ...args], { ...env, ...settings }, { ...plain, write: (text) => void (output += text) });
   return output;
 }
 
@@ -51,9 +57,13 @@ const lettersLeft = () => redis.llen(`${keyOf(DEAD_LETTER_QUEUE)}:wait`);
 
 /** Ids of the events that wait in an exporter's queue. */
 async function idsIn(queue: string): Promise<string[]> {
+  return (await eventsIn(queue)).map((event) => ("uuid" in event ? String(event.uuid) : ""));
+}
+
+async function eventsIn(queue: string): Promise<CeleryEvent[]> {
   const jobs = await redis.lrange(`${keyOf(queue)}:wait`, 0, -1);
   const payloads = await Promise.all(jobs.map((job) => redis.hget(`${keyOf(queue)}:${job}`, "data")));
-  return payloads.flatMap((data) => decodeBatch(JSON.parse(data ?? "")).events.map((event) => ("uuid" in event ? String(event.uuid) : "")));
+  return payloads.flatMap((data) => decodeBatch(JSON.parse(data ?? "")).events);
 }
 
 it("tells in a dry run what there is, and changes nothing", async () => {
@@ -108,4 +118,85 @@ it.each([
   ["ERR_CONFIG_INVALID", ["--redis", "http://127.0.0.1"], "REDIS_URL"],
 ])("ends with %s after %j", async (code, args, message) => {
   await expect(outputOf(...args)).rejects.toMatchObject({ code, message: expect.stringContaining(message) as string });
+});
+
+const json = (value: unknown): DeadLetter => ({
+  ...undecodable,
+  reason: "content_type",
+  raw: JSON.stringify(value),
+  readAs: { contentType: "application/json" },
+});
+
+/** All that Redis holds. */
+async function everything(): Promise<string> {
+  const keys = await redis.keys("*");
+  const hashes = await Promise.all(keys.map(async (key) => ((await redis.type(key)) === "hash" ? redis.hgetall(key) : {})));
+  return JSON.stringify(hashes);
+}
+
+describe("with redaction on, a replay of letters that are older than it", () => {
+  const SECRET = "hunter2";
+  const KEY = "a key that nobody guesses";
+  const HASH = `<hmac:${"0a".repeat(16)}>`;
+  const MODES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+    drop: { REDACT_MODE: "drop" },
+    hash: { REDACT_MODE: "hash", REDACT_HASH_KEY: KEY },
+    patterns: { REDACT_MODE: "patterns", REDACT_PATTERNS: SECRET },
+  };
+  /** Every field that can be hidden. */
+  const secrets = (): CeleryEvent[] => [
+    taskSent({ uuid: "sent", args: `('${SECRET}',)`, kwargs: `{'card': '${SECRET}'}` }),
+    taskReceived({ uuid: "received", args: `('${SECRET}',)`, kwargs: `{'card': '${SECRET}'}` }),
+    taskSucceeded({ uuid: "succeeded", result: `'${SECRET}'` }),
+    taskRetried({ uuid: "retried", exception: `E('${SECRET}')`, traceback: `Traceback ${SECRET}` }),
+    taskFailed({ uuid: "failed", exception: `E('${SECRET}')`, traceback: `Traceback ${SECRET}` }),
+  ];
+  const ofExporter = (source: string): DeadLetter[] => [
+    ...secrets().map((event) => ({ source, reason: "refused", detail: "", event })),
+    ...secrets().map((event) => ({ source, reason: "crash", detail: "", event })),
+    { source, reason: "payload", detail: "", payload: encodeBatch({ broker: "redis", events: secrets() }) },
+    { source, reason: "failed", detail: "", raw: "task-1", readAs: "id to forget" },
+  ];
+  it.each(Object.entries(MODES))("stores nothing of what %s hides, whatever letter it was in", async (_mode, settings) => {
+    await letters.add([
+      ...ofExporter("postgres"),
+      ...ofExporter("datadog"),
+      json([...secrets(), { type: "task-sent", args: SECRET }, SECRET]),
+    ]);
+    expect(await everything()).toContain(SECRET);
+    expect(await outputWith(settings)).toBe("25 replayed.\n");
+    expect(await everything()).not.toContain(SECRET);
+    const uuids = ["sent", "received", "succeeded", "retried", "failed"];
+    for (const queue of ["postgres", "datadog"]) expect(new Set(await idsIn(queue))).toEqual(new Set(uuids));
+    // What could still not be read came back, without its content.
+    expect(await lettersLeft()).toBe(2);
+  });
+
+  it("hashes no hash again, but whatever a client sends", async () => {
+    const hashed = taskSucceeded({ uuid: "hashed", result: HASH });
+    await letters.add([
+      { source: "postgres", reason: "refused", detail: "", event: hashed },
+      { source: "postgres", reason: "payload", detail: "", payload: encodeBatch({ broker: "redis", events: [hashed] }) },
+    ]);
+    await outputWith(MODES["hash"] ?? {});
+    expect(await eventsIn("postgres")).toEqual([hashed, hashed]);
+    await redis.flushall();
+    await letters.add([
+      json([hashed]),
+      { source: "postgres", reason: "refused", detail: "", event: { ...hashed, result: `${HASH} ` } },
+      { source: "postgres", reason: "refused", detail: "", event: { ...hashed, result: `x${HASH}` } },
+    ]);
+    await outputWith(MODES["hash"] ?? {});
+    const results = (await eventsIn("postgres")).map((event) => ("result" in event ? event.result : undefined));
+    expect(results).toHaveLength(3);
+    for (const result of results) expect(result).toMatch(/^<hmac:(?!0a0a)[0-9a-f]{32}>$/);
+  });
+
+  it("hides only the fields it names", async () => {
+    await letters.add(ofExporter("postgres").slice(0, 5));
+    await outputWith({ REDACT_MODE: "drop", REDACT_FIELDS: "args,traceback" });
+    expect(await eventsIn("postgres")).toEqual(
+      secrets().map((event) => Object.fromEntries(Object.entries(event).filter(([field]) => field !== "args" && field !== "traceback"))),
+    );
+  });
 });

@@ -2,7 +2,14 @@
 import { list, secret } from "@celery-metrics-exporter/runtime";
 import { RE2JS } from "re2js";
 import { z } from "zod";
-import { createRedaction, REDACTABLE_FIELDS, type RedactableField, type Redaction, type RedactionRule } from "./redaction.ts";
+import {
+  createRedaction,
+  REDACTABLE_FIELDS,
+  type RedactableField,
+  type RedactedInput,
+  type Redaction,
+  type RedactionRule,
+} from "./redaction.ts";
 
 /** So that a hash cannot be undone by trying keys. */
 const MIN_KEY_CHARACTERS = 16;
@@ -74,9 +81,9 @@ export function redactionProblem(settings: Readonly<Record<string, unknown>>): s
 }
 
 /** Undefined where nothing is to be hidden. */
-export function redactionOf(config: RedactionConfig): Redaction | undefined {
+export function redactionOf(config: RedactionConfig, input: RedactedInput = "sent"): Redaction | undefined {
   const rule = ruleOf(config);
-  return rule && createRedaction(config.REDACT_FIELDS as readonly RedactableField[], rule);
+  return rule && createRedaction(config.REDACT_FIELDS as readonly RedactableField[], rule, input);
 }
 
 function ruleOf({ REDACT_MODE: mode, REDACT_HASH_KEY: key = "", REDACT_PATTERNS: text }: RedactionConfig): RedactionRule | undefined {

@@ -1,6 +1,7 @@
 /** Hides what users put into their tasks, before anything is stored: `args`, `kwargs`, `result`, `exception`, `traceback`. */
 import { createHmac } from "node:crypto";
 import type { CeleryEvent, Decoded, Rejected } from "@celery-metrics-exporter/events";
+import { REDACTED } from "@celery-metrics-exporter/pipeline";
 import { RE2JS } from "re2js";
 
 /** The fields that hold values of users, as events name them. */
@@ -20,18 +21,23 @@ export type RedactionRule =
 
 export type Redaction = (decoded: Decoded) => Decoded;
 
-/** Instead of a match, and of what was rejected. */
-const REDACTED = "[redacted]";
 /** 128 bits: two values that differ do not meet. */
 const HASH_DIGITS = 32;
+const HASHED = new RegExp(`^<hmac:[0-9a-f]{${HASH_DIGITS}}>$`);
 
 /**
- * The events are changed in place: they were made for this message, and nobody else has them yet.
+ * - `sent`: what a client or worker has just sent. Every value is hashed, even one that looks like a hash.
+ * - `stored`: what may have been redacted before it was stored. A hash stays as it is, so that equal values still have equal hashes.
+ */
+export type RedactedInput = "sent" | "stored";
+
+/**
+ * The events are changed in place: the caller must be their only owner.
  *
  * @throws {Error} when a pattern is not an expression of RE2.
  */
-export function createRedaction(fields: readonly RedactableField[], rule: RedactionRule): Redaction {
-  const hide = hiderOf(rule);
+export function createRedaction(fields: readonly RedactableField[], rule: RedactionRule, input: RedactedInput = "sent"): Redaction {
+  const hide = hiderOf(rule, input);
   return ({ events, rejected }) => {
     for (const event of events) redactEvent(event, fields, hide);
     return { events, rejected: rejected.map(withoutInput) };
@@ -41,15 +47,21 @@ export function createRedaction(fields: readonly RedactableField[], rule: Redact
 /** What takes the place of a text; undefined: nothing does. */
 type Hide = (text: string) => string | undefined;
 
-function hiderOf(rule: RedactionRule): Hide {
+function hiderOf(rule: RedactionRule, input: RedactedInput): Hide {
   switch (rule.mode) {
     case "drop":
       return () => undefined;
-    case "hash":
-      return (text) => `<hmac:${createHmac("sha256", rule.key).update(text).digest("hex").slice(0, HASH_DIGITS)}>`;
+    case "hash": {
+      const hash = hasher(rule.key);
+      return input === "sent" ? hash : (text) => (HASHED.test(text) ? text : hash(text));
+    }
     case "patterns":
       return replacer(rule.patterns);
   }
+}
+
+function hasher(key: string): (text: string) => string {
+  return (text) => `<hmac:${createHmac("sha256", key).update(text).digest("hex").slice(0, HASH_DIGITS)}>`;
 }
 
 /**
@@ -63,14 +75,15 @@ function replacer(patterns: readonly string[]): Hide {
   return (text) => (any.test(text) ? each.reduce((rest, pattern) => pattern.matcher(rest).replaceAll(REDACTED), text) : text);
 }
 
-type Fields = Partial<Record<RedactableField, string>>;
+/** Texts, unless a stored event is of another release, or was edited by hand. */
+type Fields = Partial<Record<RedactableField, unknown>>;
 
 function redactEvent(event: CeleryEvent, fields: readonly RedactableField[], hide: Hide): void {
   const values = event as Fields;
   for (const field of fields) {
     const text = values[field];
     if (text === undefined) continue;
-    const shown = hide(text);
+    const shown = hide(typeof text === "string" ? text : JSON.stringify(text));
     if (shown === undefined) delete values[field];
     else values[field] = shown;
   }

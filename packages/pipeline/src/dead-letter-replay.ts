@@ -11,7 +11,7 @@ import { JOB_NAMES } from "./job-names.ts";
 import { openQueue } from "./open-queue.ts";
 import { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue-names.ts";
 import { withRedis } from "./redis-errors.ts";
-import { replayed, type LeftBecause, type Replayed } from "./replayed-letter.ts";
+import { redacted, replayed, type LeftBecause, type ReplayRedaction, type Replayed } from "./replayed-letter.ts";
 
 export interface DeadLetterReplayOptions {
   /** A `producer` connection; stays open. */
@@ -22,6 +22,8 @@ export interface DeadLetterReplayOptions {
   readonly filter: BatchFilter;
   readonly fanout: Pick<Fanout, "enqueue">;
   readonly deadLetters: Pick<DeadLetters, "add">;
+  /** Applied to everything before it is stored again: letters may be older than the setting. Undefined where nothing is hidden. */
+  readonly redaction?: ReplayRedaction | undefined;
 }
 
 /** Which letters to take; all of those that are given. */
@@ -96,8 +98,13 @@ export class DeadLetterReplay {
       // Trimmed since, or removed by hand.
       if (job === undefined) return [];
       const letter = (job.data ?? {}) as Partial<DeadLetter>;
-      return [{ id: String(job.id), letter, replay: replayed(letter) }];
+      return [{ id: String(job.id), letter, replay: this.#replayed(letter) }];
     });
+  }
+
+  #replayed(letter: Partial<DeadLetter>): Replayed {
+    const { redaction } = this.#options;
+    return redaction === undefined ? replayed(letter) : redacted(replayed(letter), redaction);
   }
 
   /** Stored first, removed after. */

@@ -35,6 +35,9 @@ export interface DeadLettersOptions {
 /** The source of what could not be decoded. */
 export const RECEIVER = "receiver";
 
+/** In place of text that redaction hides; a letter's `raw` where redaction keeps nothing of the input. */
+export const REDACTED = "[redacted]";
+
 /** What the decoder rejected, as a letter. */
 export function letterOf({ reason, detail, raw, readAs, count }: Rejected): DeadLetter {
   const told = count > 1 ? `${detail} (${count} alike)` : detail;

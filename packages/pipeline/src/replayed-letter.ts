@@ -1,6 +1,6 @@
 /** What becomes of a dead letter when it is replayed. */
-import { decodeAgain, type CeleryEvent, type ReadAs, type Rejected } from "@celery-metrics-exporter/events";
-import { decodeBatch } from "./batch.ts";
+import { decodeAgain, type CeleryEvent, type Decoded, type ReadAs, type Rejected } from "@celery-metrics-exporter/events";
+import { decodeBatch, encodeBatch } from "./batch.ts";
 import { RECEIVER, type DeadLetter } from "./dead-letter.ts";
 import { NewerPayloadError, PermanentError } from "./errors.ts";
 import { EXPORTERS } from "./exporters.ts";
@@ -43,6 +43,39 @@ export function replayed(letter: Partial<DeadLetter>): Replayed {
     default:
       return replayedInput(raw, readAs);
   }
+}
+
+/** How to hide what must not be stored. Both change the events in place. */
+export interface ReplayRedaction {
+  /** For what was decoded just now, as the receiver hides it. */
+  readonly ofSent: (decoded: Decoded) => Decoded;
+  /** For events that were in a queue before: some may have been redacted then. */
+  readonly ofStored: (decoded: Decoded) => Decoded;
+}
+
+/** The same, with everything hidden that is about to be stored. Ids hold nothing to hide. */
+export function redacted(replay: Replayed, redaction: ReplayRedaction): Replayed {
+  switch (replay.to) {
+    case "every exporter":
+      return { ...replay, ...redaction.ofSent({ events: [...replay.events], rejected: [...replay.rejected] }) };
+    case "exporter":
+      redaction.ofStored({ events: [replay.event], rejected: [] });
+      return replay;
+    case "queue":
+      return replay.jobName === JOB_NAMES.batch ? { ...replay, payload: redactedPayload(replay.payload, redaction) } : replay;
+    case "forget":
+    case "process":
+    case "nobody":
+      return replay;
+    default:
+      return replay satisfies never;
+  }
+}
+
+/** Written anew: fields that only a newer release can read are left out. */
+function redactedPayload(payload: unknown, { ofStored }: ReplayRedaction): unknown {
+  const batch = decodeBatch(payload);
+  return encodeBatch({ ...batch, events: ofStored({ events: [...batch.events], rejected: [] }).events });
 }
 
 function replayedInput(raw: string, readAs: ReadAs): Replayed {

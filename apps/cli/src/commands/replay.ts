@@ -9,6 +9,7 @@ import {
   Fanout,
   FilterConfig,
   RECEIVER,
+  type ReplayRedaction,
   type Selection,
 } from "@celery-metrics-exporter/pipeline";
 import {
@@ -114,13 +115,13 @@ async function openReplay(config: Config, lifecycle: Lifecycle, logger: Logger):
   const fanout = new Fanout({ redis, prefix, exporters, whenFull: "hold", highWaterEvents: Number.MAX_SAFE_INTEGER, logger, metrics });
   const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
   const filter = new BatchFilter(new EventFilter(config), new ExcludedTasks({ redis, prefix, owner: RECEIVER }));
-  const redaction = redactionOf(config);
-  // Letters of before it was switched on hold what it would have hidden.
-  const enqueue: Fanout["enqueue"] = (batch) => {
-    redaction?.({ events: [...batch.events], rejected: [] });
-    return fanout.enqueue(batch);
-  };
-  const letters = new DeadLetterReplay({ redis, prefix, logger, filter, fanout: { enqueue }, deadLetters });
+  const letters = new DeadLetterReplay({ redis, prefix, logger, filter, fanout, deadLetters, redaction: replayRedaction(config) });
   for (const opened of [fanout, deadLetters, letters]) lifecycle.defer("queues", () => opened.close());
   return letters;
+}
+
+function replayRedaction(config: Config): ReplayRedaction | undefined {
+  const ofSent = redactionOf(config, "sent");
+  const ofStored = redactionOf(config, "stored");
+  return ofSent && ofStored && { ofSent, ofStored };
 }
