@@ -1,6 +1,7 @@
 /** A BullMQ queue as we open it: on a connection of ours, with a short event stream. */
 import type { Logger, RedisConnection } from "@celery-metrics-exporter/runtime";
-import { Queue } from "bullmq";
+import { Queue, type BulkJobOptions, type Job, type JobsOptions } from "bullmq";
+import { randomBytes } from "node:crypto";
 import { withRedis } from "./redis-errors.ts";
 
 /** BullMQ writes several entries per job into `<queue>:events`; nobody here reads them, and the default of 10,000 only takes memory. */
@@ -14,9 +15,30 @@ export interface QueueConnection {
   readonly logger: Logger;
 }
 
+const ID_BYTES = 9;
+
+/**
+ * Gives every job an id that no other job has. BullMQ would take the next number of a counter in Redis, and silently drop a job whose number is
+ * taken: after a restore that turned the counter back, thousands were lost and reported as stored.
+ */
+class QueueWithRandomIds extends Queue {
+  override add(name: string, data: unknown, options?: JobsOptions): Promise<Job> {
+    return super.add(name, data, { ...options, jobId: randomJobId() });
+  }
+
+  override addBulk(jobs: { name: string; data: unknown; opts?: BulkJobOptions }[]): Promise<Job[]> {
+    return super.addBulk(jobs.map((job) => ({ ...job, opts: { ...job.opts, jobId: randomJobId() } })));
+  }
+}
+
+/** The letter in front keeps it from being a number, which BullMQ refuses, and apart from the names of a queue's other keys. */
+function randomJobId(): string {
+  return `j${randomBytes(ID_BYTES).toString("base64url")}`;
+}
+
 /** Not usable until `queueIsReady` has resolved. */
 export function openQueue(name: string, { redis, prefix, logger }: QueueConnection): Queue {
-  const queue = new Queue(name, { connection: redis, prefix, streams: { events: { maxLen: EVENT_STREAM_LENGTH } } });
+  const queue = new QueueWithRandomIds(name, { connection: redis, prefix, streams: { events: { maxLen: EVENT_STREAM_LENGTH } } });
   // Each failed command rejects where it was called, and the connection logs its own loss.
   queue.on("error", (err) => logger.debug({ queue: name, err }, "queue error"));
   return queue;

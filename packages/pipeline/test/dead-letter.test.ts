@@ -65,7 +65,7 @@ describe("the dead-letter queue", () => {
     const [newest] = await queue.getJobs(["wait"], 0, 0, false);
     expect([oldest?.data.detail, newest?.data.detail]).toEqual(["1003", "11002"]);
     const keys = await redis.producer.keys(`${prefix}:${DEAD_LETTER_QUEUE}:*`);
-    expect(keys.filter((key) => /:\d+$/.test(key))).toHaveLength(10_000);
+    expect(keys.filter((key) => /:j[\w-]{12}$/.test(key))).toHaveLength(10_000);
   });
 
   it("takes a huge call in parts: never far above the bound, only its last are stored, all are counted", async () => {
@@ -80,7 +80,8 @@ describe("the dead-letter queue", () => {
     const [oldest] = await queue.getJobs(["wait"], 0, 0, true);
     const [newest] = await queue.getJobs(["wait"], 0, 0, false);
     expect([oldest?.data.detail, newest?.data.detail]).toEqual(["20001", "30000"]);
-    expect(newest?.id).toBe(String(2 * MAX_DEAD_LETTERS));
+    // Redis counts what was ever added.
+    expect(await redis.producer.get(`${prefix}:${DEAD_LETTER_QUEUE}:id`)).toBe(String(2 * MAX_DEAD_LETTERS));
     const counter = await metrics.registry.getSingleMetric("celery_metrics_exporter_dead_letters_total")?.get();
     expect(counter?.values.map(({ value }) => value)).toEqual([3 * MAX_DEAD_LETTERS + 1]);
   });
