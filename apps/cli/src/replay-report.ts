@@ -1,21 +1,29 @@
-/** What a replay tells: how far it is, and at the end what was replayed, what was left, and why. */
+/** What a replay prints: its progress, and at the end what became of the letters, and why. */
 import type { ReplayedLetter } from "@celery-metrics-exporter/pipeline";
 import type { Terminal } from "./terminal.ts";
 
 const PROGRESS_EVERY = 1_000;
 
+/** Letters of one source and reason. */
 interface Group {
   readonly source: string;
   readonly reason: string;
   letters: number;
-  left: number;
+  replayable: number;
 }
+
+type Outcome = ReplayedLetter["outcome"];
+
+const DONE: Readonly<Record<Outcome, string>> = { replayed: "replayed", discarded: "discarded", left: "left" };
+const POSSIBLE: Readonly<Record<Outcome, string>> = { replayed: "could be replayed", discarded: "would be discarded", left: "left" };
 
 export class ReplayReport {
   readonly #terminal: Pick<Terminal, "write">;
   readonly #isDryRun: boolean;
   readonly #groups = new Map<string, Group>();
-  readonly #left = new Map<string, number>();
+  readonly #counts: Record<Outcome, number> = { replayed: 0, discarded: 0, left: 0 };
+  /** Letters that cannot be replayed, by why. */
+  readonly #reasons = new Map<string, number>();
   #letters = 0;
 
   constructor(terminal: Pick<Terminal, "write">, isDryRun: boolean) {
@@ -30,43 +38,49 @@ export class ReplayReport {
       this.#terminal.write(`${this.#letters} letters …\n`);
   }
 
-  /** Whether nothing was left, or nothing was to be done. */
-  get isComplete(): boolean {
-    return this.#isDryRun || this.#left.size === 0;
-  }
-
   finish(): void {
     if (this.#letters === 0) return this.#terminal.write("No dead letters to replay.\n");
     if (this.#isDryRun) this.#terminal.write(this.#table());
-    const leftLetters = [...this.#left.values()].reduce((sum, count) => sum + count, 0);
-    const reasons = [...this.#left].map(([because, count]) => `${count} ${because}`).join("; ");
-    const done = `${this.#letters - leftLetters} ${this.#isDryRun ? "could be replayed" : "replayed"}`;
-    this.#terminal.write(leftLetters === 0 ? `${done}.\n` : `${done}, ${leftLetters} left (${reasons}).\n`);
+    this.#terminal.write(`${this.#summary()}.\n`);
+    if (this.#counts.left > 0) this.#terminal.write("To remove letters that cannot be replayed: --discard.\n");
   }
 
-  /** What is told of a run that an error ends. */
+  /** What is printed when an error ends the run. */
   interrupt(): void {
     if (this.#letters === 0) return;
     this.finish();
     this.#terminal.write("Interrupted: run it again for the rest.\n");
   }
 
-  #count({ source, reason, left }: ReplayedLetter): void {
+  #count({ source, reason, outcome, because }: ReplayedLetter): void {
     const key = JSON.stringify([source, reason]);
-    const group = this.#groups.get(key) ?? { source, reason, letters: 0, left: 0 };
+    const group = this.#groups.get(key) ?? { source, reason, letters: 0, replayable: 0 };
     this.#groups.set(key, group);
     group.letters += 1;
+    if (because === undefined) group.replayable += 1;
+    else this.#reasons.set(because, (this.#reasons.get(because) ?? 0) + 1);
+    this.#counts[outcome] += 1;
     this.#letters += 1;
-    if (left === undefined) return;
-    group.left += 1;
-    this.#left.set(left, (this.#left.get(left) ?? 0) + 1);
+  }
+
+  /** The letters that cannot be replayed are either all left or all discarded. */
+  #summary(): string {
+    const words = this.#isDryRun ? POSSIBLE : DONE;
+    const { replayed, discarded, left } = this.#counts;
+    const reasons = [...this.#reasons].map(([because, count]) => `${count} ${because}`).join("; ");
+    const why = reasons === "" ? "" : ` (${reasons})`;
+    return [
+      ...(replayed > 0 || discarded === 0 ? [`${replayed} ${words.replayed}`] : []),
+      ...(discarded > 0 ? [`${discarded} ${words.discarded}${why}`] : []),
+      ...(left > 0 ? [`${left} ${words.left}${why}`] : []),
+    ].join(", ");
   }
 
   /** One line for each source and reason. */
   #table(): string {
     const rows = [["source", "reason", "letters", "replayable"]];
-    for (const { source, reason, letters, left } of this.#groups.values())
-      rows.push([source, reason, String(letters), String(letters - left)]);
+    for (const { source, reason, letters, replayable } of this.#groups.values())
+      rows.push([source, reason, String(letters), String(replayable)]);
     const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
     const lines = rows.map((row) =>
       row.map((cell, column) => (column < 2 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0))),

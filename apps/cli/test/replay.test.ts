@@ -76,6 +76,7 @@ it("tells in a dry run what there is, and changes nothing", async () => {
       "receiver  body           1           0",
       "",
       "13 could be replayed, 1 left (1 rejected again).",
+      "To remove letters that cannot be replayed: --discard.",
       "",
     ].join("\n"),
   );
@@ -92,8 +93,32 @@ it("replays what it is asked for, and says what it did", async () => {
   expect(await lettersLeft()).toBe(1);
 });
 
+it("removes what cannot be replayed when it is asked to, and nothing else", async () => {
+  const gone = { ...undecodable, raw: "[redacted]" };
+  const { readAs: _, ...redactedLetter } = gone;
+  await letters.add([undecodable, ...refused(3), redactedLetter, ...refused(1, "promtail")]);
+  const why = "1 rejected again; 1 redacted: nothing of it was kept; 1 of an exporter there is not";
+  expect(await outputOf("--discard", "--dry-run")).toContain(`3 could be replayed, 3 would be discarded (${why}).\n`);
+  expect(await lettersLeft()).toBe(6);
+  expect(await outputOf("--discard", "--source", "receiver", "--limit", "1")).toBe("1 discarded (1 rejected again).\n");
+  expect(await outputOf("--discard")).toBe(
+    "3 replayed, 2 discarded (1 redacted: nothing of it was kept; 1 of an exporter there is not).\n",
+  );
+  expect(await lettersLeft()).toBe(0);
+  expect(await idsIn("postgres")).toEqual(["postgres-0", "postgres-1", "postgres-2"]);
+});
+
+it("removes all letters of a source and reason when it is asked to, and replays none", async () => {
+  await letters.add([...refused(3), ...refused(2, "datadog"), undecodable]);
+  expect(await outputOf("--discard-all", "--source", "postgres", "--dry-run")).toContain("3 would be discarded.\n");
+  expect(await lettersLeft()).toBe(6);
+  expect(await outputOf("--discard-all", "--source", "postgres", "--reason", "refused")).toBe("3 discarded.\n");
+  expect(await lettersLeft()).toBe(3);
+  expect(await idsIn("postgres")).toEqual([]);
+});
+
 it(
-  "loses nothing when it is killed half way; the next run does the rest, and exits 1 as a letter is left",
+  "loses nothing when it is killed half way; the next run does the rest, and a letter that stays is no failure",
   { timeout: TIMEOUT_MS },
   async () => {
     await letters.add([...refused(1_500), undecodable]);
@@ -103,8 +128,8 @@ it(
     await program.exitCode;
     expect(await lettersLeft()).toBeGreaterThan(1);
     const { exitCode, errors, output } = await runProgram(["replay"], { env });
-    expect({ exitCode, errors }).toEqual({ exitCode: 1, errors: "" });
-    expect(output).toMatch(/^(\d+000 letters …\n)*\d+ replayed, 1 left \(1 rejected again\)\.\n$/);
+    expect({ exitCode, errors }).toEqual({ exitCode: 0, errors: "" });
+    expect(output).toMatch(/^(\d+000 letters …\n)*\d+ replayed, 1 left \(1 rejected again\)\.\n.*--discard\.\n$/);
     expect(await lettersLeft()).toBe(1);
     expect(new Set(await idsIn("postgres"))).toEqual(new Set(refused(1_500).map((_, index) => `postgres-${index}`)));
   },
@@ -112,6 +137,7 @@ it(
 
 it.each([
   ["ERR_USAGE", ["--source", "postgers"], 'Unknown source "postgers". Did you mean "postgres"?'],
+  ["ERR_USAGE", ["--discard-all"], "--discard-all needs --source or --reason."],
   ["ERR_USAGE", ["--limit", "0"], '--limit needs a whole number above 0, not "0".'],
   ["ERR_USAGE", ["--dryrun"], 'Unknown option "--dryrun". Did you mean "--dry-run"?'],
   ["ERR_UNAVAILABLE", ["--redis", "redis://127.0.0.1:9", "--startup-timeout-seconds", "1"], "Cannot reach Redis"],

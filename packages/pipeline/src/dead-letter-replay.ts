@@ -4,10 +4,11 @@ import type { Logger, RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import type { BatchFilter } from "./batch-filter.ts";
 import { encodeBatch, type EventBatch } from "./batch.ts";
-import { letterOf, type DeadLetter, type DeadLetters } from "./dead-letter.ts";
+import type { DeadLetters } from "./dead-letter.ts";
 import type { Fanout } from "./fanout.ts";
 import { encodeIds } from "./ids-batch.ts";
 import { JOB_NAMES } from "./job-names.ts";
+import { letterOf, type DeadLetter } from "./letter.ts";
 import { openQueue } from "./open-queue.ts";
 import { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue-names.ts";
 import { withRedis } from "./redis-errors.ts";
@@ -32,22 +33,29 @@ export interface Selection {
   readonly reason?: string | undefined;
   /** At most so many letters. */
   readonly limit?: number | undefined;
+  /**
+   * What to remove without storing it again. `unreplayable`: letters that cannot be replayed, which otherwise stay. `all`: every selected
+   * letter; nothing is replayed. Undefined: nothing.
+   */
+  readonly discard?: "unreplayable" | "all" | undefined;
   /** Changes nothing. */
   readonly dryRun?: boolean;
 }
 
-/** One letter that was taken, or left. */
+/** One letter, and what became of it. */
 export interface ReplayedLetter {
   readonly source: string;
   readonly reason: string;
-  /** Absent where it is taken. */
-  readonly left?: LeftBecause;
+  readonly outcome: "replayed" | "left" | "discarded";
+  /** Why it could not be replayed; undefined where it could. */
+  readonly because?: LeftBecause;
 }
 
 interface StoredLetter {
   readonly id: string;
   readonly letter: Partial<DeadLetter>;
   readonly replay: Replayed;
+  readonly outcome: ReplayedLetter["outcome"];
 }
 
 /** Letters that are read, enqueued and removed together. */
@@ -75,14 +83,18 @@ export class DeadLetterReplay {
     const ids = await withRedis("reading dead letters", () => this.#queue(DEAD_LETTER_QUEUE).getRanges(["wait"], 0, -1, true));
     let wanted = selection.limit ?? Number.POSITIVE_INFINITY;
     for (let from = 0; from < ids.length && wanted > 0; from += LETTERS_PER_ROUND) {
-      const found = await this.#read(ids.slice(from, from + LETTERS_PER_ROUND));
-      const letters = found.filter(({ letter }) => isSelected(letter, selection)).slice(0, wanted);
+      const found = await this.#read(ids.slice(from, from + LETTERS_PER_ROUND), selection);
+      const letters = found.slice(0, wanted);
       wanted -= letters.length;
-      if (selection.dryRun !== true) await this.#replay(letters.filter(({ replay }) => replay.to !== "nobody"));
-      yield letters.map(({ letter: { source = "", reason = "" }, replay }) => ({
+      if (selection.dryRun !== true) {
+        await this.#replay(letters.filter(({ outcome }) => outcome === "replayed"));
+        await this.#remove(letters.filter(({ outcome }) => outcome === "discarded"));
+      }
+      yield letters.map(({ letter: { source = "", reason = "" }, replay, outcome }) => ({
         source,
         reason,
-        ...(replay.to === "nobody" && { left: replay.because }),
+        outcome,
+        ...(replay.to === "nobody" && { because: replay.because }),
       }));
     }
   }
@@ -91,14 +103,17 @@ export class DeadLetterReplay {
     await Promise.all([...this.#queues.values()].map((queue) => queue.close()));
   }
 
-  async #read(ids: readonly string[]): Promise<StoredLetter[]> {
+  /** The selected ones among these. */
+  async #read(ids: readonly string[], selection: Selection): Promise<StoredLetter[]> {
     const queue = this.#queue(DEAD_LETTER_QUEUE);
     const jobs = await withRedis("reading dead letters", () => Promise.all(ids.map((id) => queue.getJob(id))));
     return jobs.flatMap((job) => {
       // Trimmed since, or removed by hand.
       if (job === undefined) return [];
       const letter = (job.data ?? {}) as Partial<DeadLetter>;
-      return [{ id: String(job.id), letter, replay: this.#replayed(letter) }];
+      if (!isSelected(letter, selection)) return [];
+      const replay = this.#replayed(letter);
+      return [{ id: String(job.id), letter, replay, outcome: outcomeOf(replay, selection) }];
     });
   }
 
@@ -117,7 +132,11 @@ export class DeadLetterReplay {
     });
     // Not before all is stored: where the queue is full its oldest letters go for these, and most likely those are the ones replayed here.
     await this.#options.deadLetters.add(rejected.map(letterOf));
-    await withRedis("removing replayed letters", async () => {
+    await this.#remove(letters);
+  }
+
+  async #remove(letters: readonly StoredLetter[]): Promise<void> {
+    await withRedis("removing dead letters", async () => {
       const queue = this.#queue(DEAD_LETTER_QUEUE);
       await Promise.all(letters.map(({ id }) => queue.remove(id)));
     });
@@ -144,6 +163,12 @@ export class DeadLetterReplay {
 
 function isSelected({ source, reason }: Partial<DeadLetter>, selection: Selection): boolean {
   return (selection.source ?? source) === source && (selection.reason ?? reason) === reason;
+}
+
+function outcomeOf(replay: Replayed, { discard }: Selection): ReplayedLetter["outcome"] {
+  if (discard === "all") return "discarded";
+  if (replay.to !== "nobody") return "replayed";
+  return discard === "unreplayable" ? "discarded" : "left";
 }
 
 interface QueuedJob {

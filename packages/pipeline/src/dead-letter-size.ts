@@ -1,6 +1,6 @@
 /** Dead letters small enough to keep 10,000 of, and whole wherever that is possible: only what is whole can be replayed. */
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import type { DeadLetter } from "./dead-letter.ts";
+import type { DeadLetter } from "./letter.ts";
 
 const MAX_DETAIL_CHARACTERS = 1_024;
 /** An event up to this size, as JSON, is kept whole: 10,000 of them take at most 320 MiB of Redis. Celery's have a kilobyte or two. */
@@ -27,6 +27,12 @@ function shortenEvent(event: CeleryEvent): CeleryEvent {
   return Object.fromEntries(fields) as CeleryEvent;
 }
 
-function cut(text: string, characters: number): string {
-  return text.length <= characters ? text : `${text.slice(0, characters)}… (${text.length} characters)`;
+/** At most so many characters of a text, and its length where that is less than all. Does not keep the rest in memory. */
+export function cut(text: string, characters: number): string {
+  return text.length <= characters ? text : `${copyOf(text.slice(0, characters))}… (${text.length} characters)`;
+}
+
+/** A part of a string keeps the whole string in memory in V8, until it is copied. */
+function copyOf(part: string): string {
+  return Buffer.from(part).toString();
 }

@@ -1,7 +1,7 @@
 export { BatchFilter, type Admitted } from "./batch-filter.ts";
 export { decodeBatch, encodeBatch, type BatchPayload, type EventBatch } from "./batch.ts";
 export { DeadLetterReplay, type ReplayedLetter, type Selection } from "./dead-letter-replay.ts";
-export { DeadLetters, MAX_DEAD_LETTERS, RECEIVER, REDACTED, letterOf, type DeadLetter, type DeadLettersOptions } from "./dead-letter.ts";
+export { DeadLetters, MAX_DEAD_LETTERS, type DeadLettersOptions } from "./dead-letter.ts";
 export { PermanentError } from "./errors.ts";
 export { ExcludedTasks, type ExcludedTasksOptions } from "./excluded-tasks.ts";
 export {
@@ -15,6 +15,7 @@ export {
 export { EXPORTERS, type ExporterRegistration } from "./exporters.ts";
 export { Fanout, type FanoutOptions } from "./fanout.ts";
 export { HostConfig } from "./host-config.ts";
+export { RECEIVER, REDACTED, letterOf, type DeadLetter } from "./letter.ts";
 export { processorRole, runProcessor } from "./processor-role.ts";
 export { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue-names.ts";
 export { ReceiverLease, type Claim, type LeaseAnswer, type ReceiverLeaseOptions } from "./receiver-lease.ts";

@@ -1,7 +1,7 @@
 /** What becomes of a dead letter when it is replayed. */
 import { decodeAgain, type CeleryEvent, type Decoded, type ReadAs, type Rejected } from "@celery-metrics-exporter/events";
 import { decodeBatch, encodeBatch } from "./batch.ts";
-import { RECEIVER, type DeadLetter } from "./dead-letter.ts";
+import { RECEIVER, REDACTED, type DeadLetter } from "./letter.ts";
 import { NewerPayloadError, PermanentError } from "./errors.ts";
 import { EXPORTERS } from "./exporters.ts";
 import { decodeIds } from "./ids-batch.ts";
@@ -11,6 +11,7 @@ import { eventsQueueName, processingQueueName } from "./queue-names.ts";
 /** Why a letter stays where it is. Shown as it is written here. */
 export type LeftBecause =
   | "cut: only a part was kept"
+  | "redacted: nothing of it was kept"
   | "rejected again"
   | "payload of an unknown version"
   | "of an exporter there is not"
@@ -35,7 +36,7 @@ export function replayed(letter: Partial<DeadLetter>): Replayed {
   if (raw === undefined) return left("not a letter of ours");
   switch (readAs) {
     case undefined:
-      return left("cut: only a part was kept");
+      return left(raw === REDACTED ? "redacted: nothing of it was kept" : "cut: only a part was kept");
     case "id to forget":
       return { to: "forget", exporter: source, id: raw };
     case "id to process":

@@ -76,9 +76,9 @@ describe("a replay of dead letters", () => {
   it("puts each event into the queue of the exporter that refused it, and nowhere else, and removes the letter", async () => {
     await letters.add([refused("a"), refused("b", "datadog"), refused("c")]);
     expect(await run()).toEqual([
-      { source: "postgres", reason: "refused" },
-      { source: "datadog", reason: "refused" },
-      { source: "postgres", reason: "refused" },
+      { source: "postgres", reason: "refused", outcome: "replayed" },
+      { source: "datadog", reason: "refused", outcome: "replayed" },
+      { source: "postgres", reason: "refused", outcome: "replayed" },
     ]);
     expect(await eventsIn("postgres")).toEqual([taskFailed({ uuid: "a" }), taskFailed({ uuid: "c" })]);
     expect(await eventsIn("datadog")).toEqual([taskFailed({ uuid: "b" })]);
@@ -87,7 +87,7 @@ describe("a replay of dead letters", () => {
 
   it("hands what can be decoded now to every exporter, and buries what still cannot", async () => {
     await letters.add([decodable]);
-    expect(await run()).toEqual([{ source: RECEIVER, reason: "content_type" }]);
+    expect(await run()).toEqual([{ source: RECEIVER, reason: "content_type", outcome: "replayed" }]);
     for (const exporter of ["datadog", "postgres"]) expect(await eventsIn(exporter)).toEqual([taskStarted({ uuid: "sent" })]);
     expect(await lettersLeft()).toMatchObject([{ source: RECEIVER, reason: "not_an_event", raw: "5", readAs: "event" }]);
   });
@@ -121,7 +121,7 @@ describe("a replay of dead letters", () => {
   it("leaves what is cut, unknown or still rejected, and says why", async () => {
     const cut = { ...refused("long"), event: taskFailed({ traceback: "x".repeat(50_000) }) };
     await letters.add([undecodable, refused("new"), cut, refused("x", "promtail")]);
-    expect((await run()).map(({ left }) => left)).toEqual([
+    expect((await run()).map(({ because }) => because)).toEqual([
       "rejected again",
       undefined,
       "cut: only a part was kept",
@@ -135,15 +135,15 @@ describe("a replay of dead letters", () => {
     expect(await run({ source: "postgres", reason: "refused", limit: 205 })).toHaveLength(205);
     expect(await eventsIn("postgres")).toEqual(numbered(205).map(({ event }) => event));
     expect(await lettersLeft()).toHaveLength(2 + 45 + 1);
-    expect(await run({ reason: "crash" })).toEqual([{ source: "postgres", reason: "crash" }]);
+    expect(await run({ reason: "crash" })).toEqual([{ source: "postgres", reason: "crash", outcome: "replayed" }]);
   });
 
   it("changes nothing in a dry run", async () => {
     await letters.add([refused("a"), undecodable]);
     const before = await lettersLeft();
     expect(await run({ dryRun: true })).toEqual([
-      { source: "postgres", reason: "refused" },
-      { source: RECEIVER, reason: "body", left: "rejected again" },
+      { source: "postgres", reason: "refused", outcome: "replayed" },
+      { source: RECEIVER, reason: "body", outcome: "left", because: "rejected again" },
     ]);
     expect(await lettersLeft()).toEqual(before);
     expect(await eventsIn("postgres")).toEqual([]);

@@ -2,7 +2,7 @@ import { decodeFrame } from "@celery-metrics-exporter/events";
 import { taskFailed, taskStarted } from "@celery-metrics-exporter/events/testing";
 import { describe, expect, it } from "vitest";
 import { encodeBatch } from "../src/batch.ts";
-import { RECEIVER, letterOf, type DeadLetter } from "../src/dead-letter.ts";
+import { RECEIVER, REDACTED, letterOf, type DeadLetter } from "../src/letter.ts";
 import { shorten } from "../src/dead-letter-size.ts";
 import { encodeIds } from "../src/ids-batch.ts";
 import { replayed } from "../src/replayed-letter.ts";
@@ -46,6 +46,16 @@ describe("a replayed letter", () => {
       "of the receiver that was too long to be kept stays",
       received({ type: "task-started", x: "x".repeat(5_000) }),
       { to: "nobody", because: "cut: only a part was kept" },
+    ],
+    [
+      "of the receiver of which redaction kept nothing stays, and is not called cut",
+      { ...letterOf({ reason: "body", detail: "", raw: REDACTED, count: 1 }) },
+      { to: "nobody", because: "redacted: nothing of it was kept" },
+    ],
+    [
+      "of a message that is the word [redacted] is decoded",
+      { source: RECEIVER, reason: "body", raw: REDACTED, readAs: { contentType: "application/json" } },
+      { to: "nobody", because: "rejected again" },
     ],
     [
       "of a payload of events goes to the events' queue",

@@ -14,13 +14,11 @@ import {
 } from "@celery-metrics-exporter/pipeline";
 import {
   BaseConfig,
-  EXIT_FAILURE,
   Health,
   Lifecycle,
   Metrics,
   connectRedis,
   createLogger,
-  exitWith,
   loadConfig,
   redisTarget,
   type Logger,
@@ -49,8 +47,9 @@ export const replay: Command = {
   description:
     "Takes the letters of the dead-letter queue, the oldest first: events go back to the queue of the exporter that refused them, and what could not be decoded " +
     "is decoded again and goes to every exporter. A letter is removed once that is done; one that fails again comes back as a new letter. " +
-    "Letters of which only a part was kept stay. May run while everything else runs, and may be stopped at any time. " +
-    "Use the settings (REDIS_URL, QUEUE_PREFIX, EXPORTERS, FILTER_…, REDACT_…) of the receiver. Exits 1 when letters were left.",
+    "Letters that cannot be replayed, such as those of which only a part was kept, stay; --discard removes them. " +
+    "May run while everything else runs, and may be stopped at any time. " +
+    "Use the settings (REDIS_URL, QUEUE_PREFIX, EXPORTERS, FILTER_…, REDACT_…) of the receiver.",
   options: [
     { name: "source", value: "name", description: `Only letters of this source: ${SOURCES.join(", ")}.` },
     {
@@ -59,7 +58,12 @@ export const replay: Command = {
       description: "Only letters with this reason, such as refused or body; --dry-run tells which there are.",
     },
     { name: "limit", value: "n", description: "At most n letters." },
-    { name: "dry-run", description: "Change nothing; count the letters by source and reason, and say which could be replayed." },
+    { name: "discard", description: "Also remove the letters that cannot be replayed." },
+    {
+      name: "discard-all",
+      description: "Remove every letter of --source and --reason, at least one of which it needs, and replay none.",
+    },
+    { name: "dry-run", description: "Change nothing; count the letters by source and reason, and say what would become of them." },
   ],
   settings: groupSettings([{ name: "replay", Config }]),
   async run({ options, env, terminal }) {
@@ -79,7 +83,6 @@ export const replay: Command = {
     } finally {
       await lifecycle.close();
     }
-    if (!report.isComplete) exitWith(EXIT_FAILURE);
   },
 };
 
@@ -94,8 +97,17 @@ function readSelection(options: ReadonlyMap<string, string>): Selection {
     source,
     reason: options.get("reason"),
     limit: limit === undefined ? undefined : Number(limit),
+    discard: readDiscard(options),
     dryRun: options.has("dry-run"),
   };
+}
+
+function readDiscard(options: ReadonlyMap<string, string>): Selection["discard"] {
+  if (!options.has("discard-all")) return options.has("discard") ? "unreplayable" : undefined;
+  if (!options.has("source") && !options.has("reason")) {
+    throw new UsageError("--discard-all needs --source or --reason. To remove only what cannot be replayed, use --discard.");
+  }
+  return "all";
 }
 
 /** What the receiver has for its events, and the dead letters. */
