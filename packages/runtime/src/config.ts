@@ -105,13 +105,17 @@ export const BaseConfig = z.object({
     .enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"])
     .default("info")
     .describe("Least severe level that is logged."),
+  LOG_FORMAT: z
+    .enum(["auto", "json", "text"])
+    .default("auto")
+    .describe("How log lines look: `json`, `text` for people, or `auto`: text on a terminal and JSON elsewhere."),
   HEALTH_HOST: z
     .string()
     .default("127.0.0.1")
     .describe("Address that `/healthz`, `/readyz` and `/metrics` listen on. Beyond loopback only if you say so."),
   HEALTH_PORT: integer(0, 0, 65535).describe("Port of the health endpoints; 0 takes a free one and logs it."),
   STARTUP_TIMEOUT_SECONDS: integer(15, 1).describe("How long a role waits at start for what it needs before it gives up."),
-  SHUTDOWN_TIMEOUT_SECONDS: integer(30, 1).describe("How long a drain may take after the first SIGTERM or SIGINT."),
+  SHUTDOWN_TIMEOUT_SECONDS: integer(30, 1).describe("How long a drain may take after the first SIGTERM, SIGINT or SIGHUP."),
 });
 
 /**

@@ -1,5 +1,6 @@
 /** Structured logs on standard output. Messages are static; what varies is in the fields. */
 import { pino, stdSerializers, type Logger as PinoLogger, type LoggerOptions } from "pino";
+import { standardOutput, type LogOutput } from "./log-output.ts";
 
 export type Logger = PinoLogger;
 
@@ -44,8 +45,8 @@ function isError(value: unknown): value is object {
   return typeof value === "object" && value !== null && "message" in value && "stack" in value;
 }
 
-/** A JSON logger; `role`, if given, is in every line. Writes to standard output, or where it is told to. */
-export function createLogger(role: string | undefined, level: string, destination?: { write(line: string): void }): Logger {
+/** A logger of JSON lines; `role`, if given, is in every line. */
+export function createLogger(role: string | undefined, level: string, output: LogOutput = standardOutput("json")): Logger {
   const options: LoggerOptions = {
     level,
     base: role === undefined ? {} : { role },
@@ -54,5 +55,5 @@ export function createLogger(role: string | undefined, level: string, destinatio
     formatters: { level: (label) => ({ level: label }) },
     timestamp: pino.stdTimeFunctions.isoTime,
   };
-  return destination === undefined ? pino(options) : pino(options, destination);
+  return pino(options, output);
 }

@@ -7,6 +7,7 @@ import { Health } from "./health.ts";
 import { boundHeapGrowth } from "./heap-growth.ts";
 import { createHttpServer } from "./http.ts";
 import { Lifecycle } from "./lifecycle.ts";
+import { standardOutput } from "./log-output.ts";
 import { createLogger, type Logger } from "./logger.ts";
 import { Metrics } from "./metrics.ts";
 import { loadConfigs } from "./role-configs.ts";
@@ -32,12 +33,14 @@ export async function runRole<S extends ConfigSchema>(role: Role<S>): Promise<vo
 /** Runs several roles in this process, until a signal. Roles start in the order given and stop in reverse. */
 export async function runRoles(name: string, roles: readonly Role[], env: Environment = processEnvironment()): Promise<RunningRoles> {
   boundHeapGrowth();
+  // What libraries print is not worth the process.
+  process.stderr.on("error", () => {});
   try {
     // Every problem at once: the roles' own settings before any is used.
     loadConfigs(roles, env);
     const config = loadConfig(BaseConfig, env);
     // Where there are several, each names itself.
-    const logger = createLogger(roles.length === 1 ? name : undefined, config.LOG_LEVEL);
+    const logger = createLogger(roles.length === 1 ? name : undefined, config.LOG_LEVEL, standardOutput(config.LOG_FORMAT));
     const stopping = new AbortController();
     let starting: Promise<RunningRoles> | undefined;
     exitOnSignals({

@@ -5,6 +5,9 @@ import type { Logger } from "./logger.ts";
 /** Signals this soon after the first are the same one: Ctrl-C through `npx pnpm` delivers SIGINT twice, milliseconds apart. */
 const SAME_SIGNAL_MS = 1_000;
 
+/** How long a reader of our logs may take for the last lines. */
+const LAST_LINES_MS = 500;
+
 export interface Shutdown {
   /** Stops taking work and finishes what was begun. */
   readonly drain: () => Promise<void>;
@@ -13,7 +16,7 @@ export interface Shutdown {
 }
 
 /**
- * Ends the process on SIGTERM, SIGINT or an error nobody caught: the first of them drains and exits 0 (1 past the deadline, and after an
+ * Ends the process on SIGTERM, SIGINT, SIGHUP (its terminal was closed) or an error nobody caught: the first of them drains and exits 0 (1 past the deadline, and after an
  * error, be it during the drain), a second signal exits 1 at once.
  */
 export function exitOnSignals({ drain, timeoutMs, logger }: Shutdown): void {
@@ -27,17 +30,17 @@ export function exitOnSignals({ drain, timeoutMs, logger }: Shutdown): void {
     logger.info({ reason, timeoutMs }, "draining");
     const deadline = setTimeout(() => {
       logger.error({ timeoutMs }, "drain did not finish in time, exiting");
-      process.exit(EXIT_FAILURE);
+      exitAfterLogs(EXIT_FAILURE);
     }, timeoutMs);
     drain().then(
       () => {
         clearTimeout(deadline);
         logger.info("stopped");
-        process.exit(exitCode);
+        return exitAfterLogs(exitCode);
       },
       (thrown: unknown) => {
         logger.error({ err: toError(thrown) }, "drain failed");
-        process.exit(EXIT_FAILURE);
+        exitAfterLogs(EXIT_FAILURE);
       },
     );
   };
@@ -55,7 +58,7 @@ export function exitOnSignals({ drain, timeoutMs, logger }: Shutdown): void {
     end(reason);
   };
 
-  for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => signalled(signal));
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => signalled(signal));
   process.on("uncaughtException", (err) => {
     logger.fatal({ err }, "uncaught exception");
     failed("uncaughtException");
@@ -64,6 +67,12 @@ export function exitOnSignals({ drain, timeoutMs, logger }: Shutdown): void {
     logger.fatal({ err: toError(reason) }, "unhandled rejection");
     failed("unhandledRejection");
   });
+}
+
+/** A pipe that is read slowly may still hold the last lines. */
+function exitAfterLogs(exitCode: number): void {
+  setTimeout(() => process.exit(exitCode), LAST_LINES_MS);
+  process.stdout.write("", () => process.exit(exitCode));
 }
 
 /** Ends the process now, with what it could not do on standard error and nothing else. */

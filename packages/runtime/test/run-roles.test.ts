@@ -27,10 +27,10 @@ function run(argument: string, env: Record<string, string> = { NEEDED: "yes" }) 
 }
 
 describe("a role's process", () => {
-  it("drains on SIGTERM and exits 0", async () => {
+  it.each(["SIGTERM", "SIGHUP"] as const)("drains on %s and exits 0", async (signal) => {
     const { child, exited, printed, output } = run("50");
     await printed("health port open");
-    child.kill("SIGTERM");
+    child.kill(signal);
     expect(await exited).toBe(0);
     expect(output()).toContain("drained");
   });

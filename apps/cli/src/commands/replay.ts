@@ -31,7 +31,7 @@ import { ReplayReport } from "../replay-report.ts";
 import { groupSettings } from "../settings.ts";
 import { UsageError } from "../usage-error.ts";
 
-const NotOfACommand = { HEALTH_HOST: true, HEALTH_PORT: true, SHUTDOWN_TIMEOUT_SECONDS: true, LOG_LEVEL: true } as const;
+const NotOfACommand = { HEALTH_HOST: true, HEALTH_PORT: true, SHUTDOWN_TIMEOUT_SECONDS: true, LOG_LEVEL: true, LOG_FORMAT: true } as const;
 const Config = BaseConfig.omit(NotOfACommand).extend({
   EXPORTERS: receiver.Config.shape.EXPORTERS,
   ...FilterConfig.shape,

@@ -6,6 +6,7 @@ import {
   loadConfig,
   loadConfigs,
   runRoles,
+  standardOutput,
   type Environment,
 } from "@celery-metrics-exporter/runtime";
 import type { Command } from "../command.ts";
@@ -45,7 +46,8 @@ export const start: Command = {
     if (options.has("print-config")) return terminal.write(printConfig(configs));
     if (options.has("check-config")) return terminal.write("The settings are right.\n");
     if (isEmbedded) {
-      const logger = createLogger(PROGRAM, loadConfig(BaseConfig, env).LOG_LEVEL);
+      const { LOG_LEVEL, LOG_FORMAT } = loadConfig(BaseConfig, env);
+      const logger = createLogger(PROGRAM, LOG_LEVEL, standardOutput(LOG_FORMAT));
       logger.info({ database: EMBEDDED_DATABASE_URL }, "DATABASE_URL is not set: using the embedded PostgreSQL");
     }
     await runRoles(PROGRAM, roles, env);

@@ -1,0 +1,80 @@
+/** Where log lines go: standard output, which may be full, closed or blocked. Lines are lost then; the process goes on. */
+import { fstatSync, writeSync } from "node:fs";
+import { readableLine } from "./readable-line.ts";
+
+/** `auto` is `text` on a terminal and `json` elsewhere. */
+export type LogFormat = "auto" | "json" | "text";
+
+export interface LogOutput {
+  /** Never throws, never waits. */
+  write(line: string): void;
+}
+
+/** What may wait for a reader. Past it, lines are lost: a reader that has stopped must not cost memory without end. */
+const MAX_WAITING_BYTES = 1_024 * 1_024;
+
+/** Standard output. When lines can be written again after some were lost, a line says how many. */
+export function standardOutput(format: LogFormat): LogOutput {
+  const { stdout } = process;
+  const isTerminal = stdout.isTTY;
+  const inColor = isTerminal && stdout.hasColors();
+  const asText = format === "text" || (format === "auto" && isTerminal);
+  const write = isFile() ? createFileWriter() : createStreamWriter();
+  let lost = 0;
+  const put = (line: string): boolean => write(asText ? readableLine(line, inColor) : line);
+  return {
+    write(line) {
+      if (
+        lost > 0 &&
+        put(`${JSON.stringify({ level: "warn", time: new Date().toISOString(), lines: lost, msg: "log lines were lost" })}\n`)
+      ) {
+        lost = 0;
+      }
+      if (lost > 0 || !put(line)) lost += 1;
+    },
+  };
+}
+
+/** Returns whether all of the text has been taken. */
+type Writer = (text: string) => boolean;
+
+/** Of a pipe, a socket or a terminal, which may have a reader that is slow, has stopped, or is gone. */
+function createStreamWriter(): Writer {
+  const { stdout } = process;
+  // An error without a listener would end the process.
+  if (stdout.listenerCount("error") === 0) stdout.on("error", () => {});
+  // Node waits for a terminal, which Ctrl-S stops for as long as one likes.
+  (stdout as { readonly _handle?: { setBlocking?(blocking: boolean): void } })._handle?.setBlocking?.(false);
+  return (text) => {
+    if (stdout.errored !== null || stdout.writableLength > MAX_WAITING_BYTES) return false;
+    stdout.write(text);
+    return true;
+  };
+}
+
+/** Of a file or a device. Node's own stream would never write again after an error, such as a full disk. */
+function createFileWriter(): Writer {
+  let isTorn = false;
+  return (text) => {
+    // What was cut off in the middle of a line ends there.
+    const bytes = Buffer.from(isTorn ? `\n${text}` : text);
+    let written = 0;
+    try {
+      while (written < bytes.length) written += writeSync(1, bytes, written);
+      isTorn = false;
+      return true;
+    } catch {
+      if (written > 0) isTorn = true;
+      return false;
+    }
+  };
+}
+
+function isFile(): boolean {
+  try {
+    const status = fstatSync(1);
+    return status.isFile() || (status.isCharacterDevice() && !process.stdout.isTTY);
+  } catch {
+    return true;
+  }
+}
