@@ -1,58 +1,58 @@
-/** For drizzle-kit: `pnpm drizzle-kit generate` writes a migration into `drizzle/`, `pnpm drizzle-kit migrate` applies them to DATABASE_URL. */
+/**
+ * For drizzle-kit: `pnpm drizzle-kit generate` writes a migration into `drizzle/`, `pnpm drizzle-kit migrate` applies them to DATABASE_URL.
+ *
+ * The latter runs `celery-metrics-exporter migrate`, because drizzle-kit's own migrator (0.31) takes no lock, exits without a word when it
+ * cannot connect, needs the right to create schemas, and reports success without a look at the table.
+ */
 import { defineConfig } from "drizzle-kit";
 import { spawnSync } from "node:child_process";
-import { toDatabaseCredentials } from "./packages/db/src/database-credentials.ts";
-import { databaseUrlProblem, isEmbedded } from "./packages/db/src/database-url.ts";
+import { fileURLToPath } from "node:url";
+import { toDatabaseCredentials, type DatabaseCredentials } from "./packages/db/src/database-credentials.ts";
+import { checkDatabaseUrl, isEmbedded } from "./packages/db/src/database-url.ts";
 import { ConfigError, readSetting } from "./packages/runtime/src/index.ts";
 
-const needsDatabase = ["migrate", "push", "pull", "studio"].some((command) => process.argv.includes(command));
+const [, , command = ""] = process.argv;
+
+if (command === "migrate") {
+  exitWhereWrong(databaseUrl);
+  const program = fileURLToPath(new URL("apps/cli/bin/celery-metrics-exporter.js", import.meta.url));
+  // drizzle-kit reads this file synchronously, so the program is a process of its own.
+  const { status, error } = spawnSync(process.execPath, [program, "migrate"], { stdio: "inherit" });
+  if (error !== undefined) throw error;
+  process.exit(status ?? 1);
+}
 
 export default defineConfig({
   dialect: "postgresql",
   schema: "./packages/db/src/schema.ts",
   out: "./drizzle",
-  dbCredentials: needsDatabase ? credentials() : { url: "" },
+  dbCredentials: ["push", "pull", "studio"].includes(command) ? credentials() : { url: "" },
 });
 
-/** Of DATABASE_URL, or what is in the file that DATABASE_URL_FILE names, of a database that lets us in. */
-function credentials() {
+function credentials(): Omit<DatabaseCredentials, "options"> {
+  const { options, ...parts } = exitWhereWrong(() => toDatabaseCredentials(databaseUrl()));
+  // drizzle-kit does not pass them on; the driver takes them from here.
+  if (options !== undefined) process.env["PGOPTIONS"] = options;
+  return parts;
+}
+
+/** An embedded database migrates itself when it is opened. */
+function databaseUrl(): string {
+  const url = readSetting("DATABASE_URL", process.env);
+  if (url === undefined) throw new ConfigError(["DATABASE_URL: is required, such as postgres://user:password@127.0.0.1:5432/celery"]);
+  if (isEmbedded(url)) throw new ConfigError(["DATABASE_URL: must be a URL that starts with postgres:// or postgresql://"]);
+  checkDatabaseUrl(url);
+  return url;
+}
+
+/** drizzle-kit would show a stack. */
+function exitWhereWrong<T>(work: () => T): T {
   try {
-    const url = readSetting("DATABASE_URL", process.env);
-    if (url === undefined) throw problem("is required. It must name the database, such as postgres://user:password@127.0.0.1:5432/celery.");
-    if (isEmbedded(url)) throw problem("must be a URL that starts with postgres:// or postgresql://");
-    const wrong = databaseUrlProblem(url);
-    if (wrong !== undefined) throw problem(wrong);
-    const { options, ...parts } = toDatabaseCredentials(url);
-    tryToConnect(url);
-    // drizzle-kit does not hand them on; the driver takes them from here.
-    if (options !== undefined) process.env["PGOPTIONS"] = options;
-    return parts;
+    return work();
   } catch (thrown) {
-    // drizzle-kit would show a stack.
-    const { message, exitCode = 1 } = thrown as Error & { exitCode?: number };
+    const { message, exitCode } = thrown as Partial<ConfigError>;
+    if (exitCode === undefined) throw thrown;
     process.stderr.write(`${message}\n`);
     process.exit(exitCode);
   }
-}
-
-function problem(text: string): ConfigError {
-  return new ConfigError([`DATABASE_URL: ${text}`]);
-}
-
-/** drizzle-kit ends without a word when it cannot connect (0.31), and reads this file synchronously: so ask in a process of its own. */
-function tryToConnect(url: string): void {
-  const script = `
-    import { connectDatabase } from "./packages/db/dist/index.js";
-    try {
-      const database = await connectDatabase({ url: process.env.DATABASE_URL, startupTimeoutMs: 0 });
-      await database.close();
-    } catch (error) {
-      process.stdout.write(error.message);
-      process.exitCode = error.exitCode ?? 1;
-    }`;
-  const { stdout, stderr, status } = spawnSync(process.execPath, ["--input-type=module", "--eval", script], {
-    encoding: "utf8",
-    env: { ...process.env, DATABASE_URL: url },
-  });
-  if (status !== 0) throw Object.assign(new Error(stdout || stderr), { exitCode: status ?? 1 });
 }

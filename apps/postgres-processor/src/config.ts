@@ -16,7 +16,7 @@ export const Config = z.object({
     "Most connections of one process. One more than `PROCESSOR_CONCURRENCY` lets every batch have its own, and retention too.",
   ),
   POSTGRES_STATEMENT_TIMEOUT_MS: integer(30_000, 0).describe(
-    "How long a statement may take before it is given up and tried again. 0 sets no limit; PgBouncer asks for that, unless told to ignore the parameter.",
+    "How long a statement may take before it is given up and tried again. 0 sets no limit. Behind a connection pooler such as PgBouncer each statement sets it in a transaction of its own.",
   ),
   POSTGRES_RETENTION_DAYS: integer(0, 0, 36_500).describe(
     "Tasks whose last event, ETA and row are all older than this are deleted, in small steps. 0 keeps them for ever.",

@@ -2,10 +2,12 @@
 import { UnavailableError, backoffMs, pause, redactUrl, type Logger } from "@celery-metrics-exporter/runtime";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { Pool, type QueryConfig } from "pg";
-import { toDatabaseConnection } from "./database-connection.ts";
+import { toDatabaseConnection, type DatabaseConnection } from "./database-connection.ts";
+import { faultOf, refusedParameter, toDatabaseError, type DatabaseFault } from "./database-error.ts";
+import { DATABASE_FACTS_STATEMENT, databaseProblem, type DatabaseFacts } from "./database-problem.ts";
 import { checkDatabaseUrl, isEmbedded } from "./database-url.ts";
-import { faultOf, toDatabaseError } from "./database-error.ts";
 import type { Database } from "./database.ts";
+import { withTimeLimit } from "./time-limit.ts";
 
 export interface ConnectDatabaseOptions {
   /** `postgres://…`, `postgresql://…`, `pglite:memory` or `pglite:<folder>`. */
@@ -24,6 +26,7 @@ export interface ConnectDatabaseOptions {
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
+const STATEMENT_TIMEOUT_MS = 30_000;
 /** Beyond the server's own limit: for an answer that never comes, because the network is gone. */
 const ANSWER_MARGIN_MS = 5_000;
 const CLOSE_TIMEOUT_MS = 5_000;
@@ -45,16 +48,10 @@ export async function connectDatabase(options: ConnectDatabaseOptions): Promise<
     const { openEmbeddedDatabase } = await import("./embedded-database.ts");
     return openEmbeddedDatabase(options.url);
   }
-  const pool = createPool(options);
-  try {
-    await waitUntilReady(pool, options);
-  } catch (thrown) {
-    await pool.end();
-    throw thrown;
-  }
+  const { pool, client } = await openPool(options);
   let closing: Promise<void> | undefined;
   return {
-    drizzle: drizzle({ client: pool }),
+    drizzle: drizzle({ client: client as Pool }),
     address: redactUrl(options.url),
     ping: () => ping(pool),
     close: () => (closing ??= endPool(pool)),
@@ -76,17 +73,36 @@ async function endPool(pool: Pool): Promise<void> {
   await Promise.race([pool.end().finally(() => ended.abort()), pause(CLOSE_TIMEOUT_MS, ended.signal)]);
 }
 
-function createPool(options: ConnectDatabaseOptions): Pool {
-  const { url, poolSize = 5, statementTimeoutMs = 30_000, applicationName, logger, onConnectionLost } = options;
+interface OpenPool {
+  readonly pool: Pool;
+  /** Runs statements: the pool, or the pool with a time limit set around each. */
+  readonly client: Pick<Pool, "query">;
+}
+
+/** A pooler such as PgBouncer takes no time limit for a session, since others use it too: then each statement gets its own. */
+async function openPool(options: ConnectDatabaseOptions): Promise<OpenPool> {
+  const { url, statementTimeoutMs = STATEMENT_TIMEOUT_MS, logger } = options;
+  const connection = toDatabaseConnection(url);
+  const limitMs = connection.statement_timeout ?? statementTimeoutMs;
+  const pool = createPool({ ...connection, statement_timeout: limitMs }, options, limitMs);
+  if (await becomesReady(pool, options)) return { pool, client: pool };
+  logger?.info("the connection pooler takes no statement_timeout for a session: it is set for each statement");
+  const unlimited = createPool({ ...connection, statement_timeout: 0 }, options, limitMs);
+  await becomesReady(unlimited, options);
+  return { pool: unlimited, client: withTimeLimit(unlimited, limitMs) };
+}
+
+function createPool(connection: DatabaseConnection, options: ConnectDatabaseOptions, limitMs: number): Pool {
+  const { poolSize = 5, applicationName, logger, onConnectionLost } = options;
   const pool = new Pool({
-    ...toDatabaseConnection(url),
-    max: poolSize,
     application_name: applicationName ?? "celery-metrics-exporter",
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    ...connection,
+    max: poolSize,
     idleTimeoutMillis: IDLE_TIMEOUT_MS,
     maxLifetimeSeconds: CONNECTION_LIFETIME_SECONDS,
     keepAlive: true,
-    ...(statementTimeoutMs > 0 && { statement_timeout: statementTimeoutMs, query_timeout: statementTimeoutMs + ANSWER_MARGIN_MS }),
+    ...(limitMs > 0 && { query_timeout: limitMs + ANSWER_MARGIN_MS }),
   });
   // Without a listener, an idle connection that the server ends would end the process.
   pool.on("error", (error) => {
@@ -96,24 +112,36 @@ function createPool(options: ConnectDatabaseOptions): Pool {
   return pool;
 }
 
-/** Waits for a server that is not there or starting; a wrong password or name is told at once. */
-async function waitUntilReady(pool: Pool, { url, startupTimeoutMs = 15_000, logger }: ConnectDatabaseOptions): Promise<void> {
+/**
+ * Waits for a server that is not there or starting.
+ *
+ * @returns false, with the pool ended, when all that stands in the way is the time limit.
+ * @throws {UnavailableError} when it takes too long; at once when waiting cannot help, as with a wrong password.
+ */
+async function becomesReady(pool: Pool, { url, startupTimeoutMs = 15_000, logger }: ConnectDatabaseOptions): Promise<boolean> {
   const deadline = Date.now() + startupTimeoutMs;
   for (let attempt = 0; ; attempt++) {
     try {
-      await pool.query("select 1");
-      return;
+      const { rows } = await pool.query<DatabaseFacts>(DATABASE_FACTS_STATEMENT);
+      const problem = rows[0] && databaseProblem(rows[0]);
+      if (problem === undefined) return true;
+      throw new UnavailableError(`Cannot use PostgreSQL at ${redactUrl(url)}: ${problem}.`);
     } catch (thrown) {
-      const { fault, reason } = faultOf(thrown);
+      const fault = faultOf(thrown);
       const waitMs = backoffMs(attempt, { firstMs: 200, maxMs: 2_000 });
-      if (fault !== "unavailable" || Date.now() + waitMs > deadline) throw cannotConnect(url, fault, reason);
-      if (attempt === 0) logger?.info({ reason }, "waiting for PostgreSQL");
-      await pause(waitMs);
+      if (fault.fault === "unavailable" && Date.now() + waitMs <= deadline) {
+        if (attempt === 0) logger?.info({ reason: fault.reason }, "waiting for PostgreSQL");
+        await pause(waitMs);
+        continue;
+      }
+      await pool.end();
+      if (refusedParameter(fault.reason) === "statement_timeout") return false;
+      throw thrown instanceof UnavailableError ? thrown : cannotConnect(url, fault);
     }
   }
 }
 
-function cannotConnect(url: string, fault: string, reason: string): UnavailableError {
-  const advice = fault === "denied" ? "Correct DATABASE_URL." : "Start it, or set DATABASE_URL.";
-  return new UnavailableError(`Cannot use PostgreSQL at ${redactUrl(url)} (${reason}). ${advice}`);
+function cannotConnect(url: string, { fault, reason, advice }: DatabaseFault): UnavailableError {
+  const remedy = advice ?? (fault === "denied" ? "Correct DATABASE_URL" : "Start it, or set DATABASE_URL");
+  return new UnavailableError(`Cannot use PostgreSQL at ${redactUrl(url)} (${reason}). ${remedy}.`);
 }

@@ -1,12 +1,27 @@
 /** A database's URL as node-postgres wants it: its TLS settings are libpq's, and mean what they say. */
 import { ConfigError, toTlsOptions, type TlsOptions, type TlsSettingNames } from "@celery-metrics-exporter/runtime";
+import { userInfo } from "node:os";
+import { Client } from "pg";
+import { parseDatabaseUrl } from "./database-url-parts.ts";
 
+/** What node-postgres is given. What is absent here, the driver looks up in the environment (`PGHOST`, `PGPASSWORD`, `PGPASSFILE` …). */
 export interface DatabaseConnection {
-  /** Without the settings that are beside it. */
-  readonly connectionString: string;
-  /** False: not encrypted. Absent: the URL says nothing, and the driver asks `PGSSLMODE`. */
+  readonly host?: string;
+  readonly port?: number;
+  readonly user?: string;
+  readonly password?: string;
+  readonly database?: string;
+  /** False: not encrypted. Absent: the URL says nothing, and the driver looks at `PGSSLMODE`. */
   readonly ssl?: false | TlsOptions;
-  readonly sslnegotiation?: "postgres" | "direct";
+  readonly sslnegotiation?: "direct";
+  readonly enableChannelBinding?: boolean;
+  readonly connectionTimeoutMillis?: number;
+  readonly options?: string;
+  readonly application_name?: string;
+  readonly fallback_application_name?: string;
+  readonly statement_timeout?: number;
+  readonly lock_timeout?: number;
+  readonly idle_in_transaction_session_timeout?: number;
 }
 
 /** How libpq's settings are called (PostgreSQL's documentation, 32.1.2 "Parameter Key Words"). */
@@ -29,37 +44,65 @@ const ALL: Check = { verify: true, checkHostname: true };
 const AUTHORITY: Check = { verify: true, checkHostname: false };
 const NOTHING: Check = { verify: false, checkHostname: false };
 
-/** Settings that node-postgres would read in its own way, which makes `verify-ca` check too much and an unreadable file a stack. */
-const OWN = ["sslmode", "ssl", "sslrootcert", "sslcert", "sslkey", "sslnegotiation", "uselibpqcompat", "hostaddr"];
-
 /** What is wrong with the TLS settings of a database's URL; undefined where nothing is. Reads no files. */
-export function tlsModeProblem(url: string): string | undefined {
-  const mode = modeOf(queryOf(url));
+export function tlsModeProblem(settings: URLSearchParams): string | undefined {
+  const mode = modeOf(settings);
   return typeof mode === "string" ? mode : undefined;
 }
 
-/** @throws {ConfigError} when the URL asks for a mode that there is not, or names a certificate file that cannot be read. */
+/** @throws {ConfigError} when the URL cannot be read, asks for a TLS mode that does not exist, or names a certificate file that cannot be read. */
 export function toDatabaseConnection(url: string): DatabaseConnection {
-  const query = queryOf(url);
-  const mode = modeOf(query);
+  const parsed = parseDatabaseUrl(url);
+  if (!parsed.ok) throw new ConfigError([`DATABASE_URL: ${parsed.problem}`]);
+  const { settings, ...parts } = parsed.parts;
+  const mode = modeOf(settings);
   if (typeof mode === "string") throw new ConfigError([`DATABASE_URL: ${mode}`]);
-  const rest = new URLSearchParams(query);
-  for (const name of OWN) rest.delete(name);
-  // libpq's way to look for one name at another's address.
-  const address = query.get("hostaddr");
-  if (address !== null) rest.set("host", address);
-  const [base = ""] = url.split("?", 1);
-  const negotiation = query.get("sslnegotiation") === "direct" ? ({ sslnegotiation: "direct" } as const) : {};
+  // hostaddr is where to connect; the host is then only the name that the certificate is for.
+  const address = settings.get("hostaddr") || undefined;
+  const place = { ...parts, ...(address !== undefined && { host: address }) };
+  const client = new Client(place);
+  const host = client.host;
+  const user = client.user || systemUser();
+  const ssl = mode === false || host.startsWith("/") ? false : mode && tlsOptions(settings, mode, parts.host ?? host);
   return {
-    connectionString: rest.size === 0 ? base : `${base}?${rest.toString().replaceAll("+", "%20")}`,
-    ...(mode === undefined ? {} : { ssl: mode === false || isSocket(base, query) ? false : tlsOptions(base, query, mode) }),
-    ...negotiation,
+    ...place,
+    // Of the operating system's user the driver knows only the variable USER, which services and containers often lack.
+    ...(user !== undefined && { user }),
+    ...sessionSettings(settings),
+    ...(mode !== undefined && ssl !== undefined && { ssl }),
+    ...(ssl !== false && settings.get("sslnegotiation") === "direct" && { sslnegotiation: "direct" as const }),
   };
 }
 
-function queryOf(url: string): URLSearchParams {
-  const start = url.indexOf("?");
-  return new URLSearchParams(start === -1 ? "" : url.slice(start + 1));
+function sessionSettings(settings: URLSearchParams): DatabaseConnection {
+  const text = (name: "options" | "application_name" | "fallback_application_name"): DatabaseConnection => {
+    const value = settings.get(name);
+    return value === null ? {} : { [name]: value };
+  };
+  const milliseconds = (name: "statement_timeout" | "lock_timeout" | "idle_in_transaction_session_timeout"): DatabaseConnection => {
+    const value = Number.parseInt(settings.get(name) ?? "", 10);
+    return value > 0 ? { [name]: value } : {};
+  };
+  const connectSeconds = Number(settings.get("connect_timeout") ?? 0);
+  return {
+    ...text("options"),
+    ...text("application_name"),
+    ...text("fallback_application_name"),
+    ...milliseconds("statement_timeout"),
+    ...milliseconds("lock_timeout"),
+    ...milliseconds("idle_in_transaction_session_timeout"),
+    ...(connectSeconds > 0 && { connectionTimeoutMillis: connectSeconds * 1_000 }),
+    ...(/^(require|prefer)$/.test(settings.get("channel_binding") ?? "") && { enableChannelBinding: true }),
+  };
+}
+
+/** The name of the operating system's user, as libpq; undefined where the system has no name for it. */
+function systemUser(): string | undefined {
+  try {
+    return userInfo().username;
+  } catch {
+    return undefined;
+  }
 }
 
 /** False: no TLS; undefined: nothing is said; a text: what is wrong. */
@@ -97,29 +140,17 @@ function fromShortForm(ssl: string | null): string | null {
   return ssl === "false" || ssl === "0" ? "disable" : ssl;
 }
 
-function tlsOptions(base: string, query: URLSearchParams, check: Check): TlsOptions {
-  const caFile = query.get("sslrootcert");
-  const certFile = query.get("sslcert");
-  const keyFile = query.get("sslkey");
-  const host = hostOf(base, query);
-  const settings = {
+function tlsOptions(settings: URLSearchParams, check: Check, host: string): TlsOptions {
+  const caFile = settings.get("sslrootcert");
+  const certFile = settings.get("sslcert");
+  const keyFile = settings.get("sslkey");
+  const tls = {
     ...check,
-    ...(query.has("hostaddr") && host !== "" ? { serverName: host } : {}),
+    ...(settings.has("hostaddr") && host !== "" ? { serverName: host } : {}),
     // `system` is libpq's word for the usual authorities.
     ...(caFile === null || caFile === "system" ? {} : { caFile }),
     ...(certFile === null ? {} : { certFile }),
     ...(keyFile === null ? {} : { keyFile }),
   };
-  return toTlsOptions(settings, { variable: "DATABASE_URL", names: LIBPQ_TLS_NAMES, host });
-}
-
-/** The name the server goes by: a setting of the query wins, as in the driver. */
-function hostOf(base: string, query: URLSearchParams): string {
-  const authority = /^[a-z]+:\/\/(?:[^/]*@)?(\[[^\]]*\]|[^:/]*)/i.exec(base)?.[1] ?? "";
-  return query.get("host") ?? decodeURIComponent(authority.replace(/^\[|\]$/g, ""));
-}
-
-/** No TLS there, whatever the mode, as in libpq. */
-function isSocket(base: string, query: URLSearchParams): boolean {
-  return !query.has("hostaddr") && hostOf(base, query).startsWith("/");
+  return toTlsOptions(tls, { variable: "DATABASE_URL", names: LIBPQ_TLS_NAMES, host });
 }

@@ -1,4 +1,4 @@
-/** A database's URL in parts, for drizzle-kit: it refuses URLs that name a Unix socket, and has its own idea of their TLS settings. */
+/** A database's URL in parts, for drizzle-kit: it refuses URLs of Unix sockets, and reads their TLS settings in its own way. */
 import type { TlsOptions } from "@celery-metrics-exporter/runtime";
 import { Client } from "pg";
 import { toDatabaseConnection } from "./database-connection.ts";
@@ -10,15 +10,15 @@ export interface DatabaseCredentials {
   readonly database: string;
   readonly password?: string;
   readonly ssl: boolean | TlsOptions;
-  /** What the server is to be told at the start of the session; drizzle-kit does not hand it on. */
+  /** `-c name=value …` for the session; drizzle-kit does not pass them on. */
   readonly options?: string;
 }
 
 /** @throws {ConfigError} as `toDatabaseConnection` does. */
 export function toDatabaseCredentials(url: string): DatabaseCredentials {
-  const { connectionString, ssl } = toDatabaseConnection(url);
-  // The driver reads the URL, and the environment for what it does not say. Given the key too, it would hide it from drizzle-kit.
-  const client: unknown = new Client({ connectionString });
+  const { ssl, ...connection } = toDatabaseConnection(url);
+  // The driver looks up in the environment what the URL leaves out. Given the client's key too, it would hide it from drizzle-kit.
+  const client: unknown = new Client(connection);
   const { host, port, user, database, password, ssl: fromEnvironment, connectionParameters } = client as Parsed;
   return {
     host,
@@ -26,12 +26,14 @@ export function toDatabaseCredentials(url: string): DatabaseCredentials {
     user: user ?? "",
     database: database ?? "",
     ssl: ssl ?? fromEnvironment,
-    ...(password === undefined || password === "" ? {} : { password }),
-    ...(connectionParameters.options === undefined ? {} : { options: connectionParameters.options }),
+    // The driver says null where there is none, and looks into PGPASSFILE later.
+    ...(typeof password === "string" && password !== "" && { password }),
+    ...(typeof connectionParameters.options === "string" && { options: connectionParameters.options }),
   };
 }
 
-/** What `Client` has, of which its types do not tell all. */
-type Parsed = Pick<Client, "host" | "port" | "user" | "database" | "password" | "ssl"> & {
-  readonly connectionParameters: { readonly options?: string };
+/** What `Client` has and its types leave out. */
+type Parsed = Pick<Client, "host" | "port" | "user" | "database" | "ssl"> & {
+  readonly password?: unknown;
+  readonly connectionParameters: { readonly options?: unknown };
 };

@@ -5,7 +5,8 @@ import { LIBPQ_TLS_NAMES } from "./database-connection.ts";
 import { faultOfSqlState, type Fault } from "./sql-state.ts";
 
 /** How to migrate; part of every message that asks for it. */
-const MIGRATE_ADVICE = "Run `pnpm drizzle-kit migrate` (or `pnpm celery-metrics-exporter migrate`) with the same DATABASE_URL.";
+const MIGRATE_ADVICE =
+  "Run `pnpm drizzle-kit migrate` (or `pnpm celery-metrics-exporter migrate`) with the same DATABASE_URL. If it finds nothing to do, look at the triggers on celery_task.";
 
 /** Thrown when the rows of a statement are refused, so that trying again cannot help. */
 export class RefusedDataError extends CodedError {
@@ -14,12 +15,39 @@ export class RefusedDataError extends CodedError {
   }
 }
 
-/** What is wrong, as far as the error tells. */
+/** What is wrong, as far as the error says. */
 export interface DatabaseFault {
   readonly fault: Fault;
-  /** One line, without parameters. */
+  /** One line: the server's or the driver's words, without the rows. */
   readonly reason: string;
+  readonly sqlState?: string;
+  /** What to do, where it follows from the error: a sentence without its full stop. */
+  readonly advice?: string;
 }
+
+/** Users' triggers can say anything at any length. */
+const MAX_REASON_LENGTH = 1_000;
+
+const PASSWORD_ADVICE =
+  "Write it into DATABASE_URL, set PGPASSWORD, or put it into ~/.pgpass (PGPASSFILE), which only you may read (mode 0600)";
+
+/** What to do, by SQLSTATE or its class. */
+const ADVICE: Readonly<Record<string, string>> = {
+  "25006": "It is a read-only replica, or read-only for this user: name the primary in DATABASE_URL",
+  "28": "Correct user and password in DATABASE_URL, or the server's pg_hba.conf",
+  "3D": "Create it (CREATE DATABASE), or correct DATABASE_URL",
+  "42501": "Give this user the rights in docs/permissions.md; only a table's owner may migrate it",
+  "53300": "Raise max_connections, or lower POSTGRES_POOL_SIZE",
+};
+
+/** What to do when a connection pooler refuses a parameter. */
+const POOLER_ADVICE: Readonly<Record<string, string>> = {
+  search_path: "It is a connection pooler: leave search_path out of DATABASE_URL, and set it with ALTER ROLE … SET search_path = …",
+  options:
+    "It is a connection pooler: leave options out of DATABASE_URL (and PGOPTIONS), and set them with ALTER ROLE, such as ALTER ROLE … SET search_path = …",
+};
+const POOLER_ADVICE_ELSE =
+  "It is a connection pooler: leave the parameter out of DATABASE_URL, or add it to the pooler's ignore_startup_parameters";
 
 const SQLSTATE = /^[0-9A-Z]{5}$/;
 
@@ -31,36 +59,61 @@ const NETWORK_ERROR =
 const CONNECTION_LOST = /Connection terminated|timeout exceeded when trying to connect|timeout expired|not queryable|Query read timeout/;
 /** What the server says to a client without a certificate, where `pg_hba.conf` asks for one. */
 const CERTIFICATE_MISSING = /requires a valid client certificate/;
+/** What pg says when the server asks for a password and there is none (pg/lib/crypto/sasl.js, utils.js). */
+const PASSWORD_MISSING = /client password must be a (non-empty )?string|argument must be of type string.*Received null/;
+/** PgBouncer's words and those it passes on, which come as a protocol violation (08P01). */
+const POOLER_REFUSES_LOGIN = /^(no such (database|user)\b|(database|role) ".*" does not exist$|.*authentication failed)/i;
+const POOLER_WITHOUT_TRANSACTIONS = /transaction blocks not allowed in statement pooling mode/;
 /** TLS and SASL, when the two sides do not agree (pg/lib/connection.js, pg/lib/crypto/sasl.js, Node's tls). */
 const HANDSHAKE_FAILED = /SSL|SASL|SCRAM|certificate|client password/i;
 
 export function faultOf(thrown: unknown): DatabaseFault {
   const error = rootOf(thrown);
   const code = (error as NodeJS.ErrnoException).code ?? "";
+  const message = error.message.slice(0, MAX_REASON_LENGTH);
   const tls = tlsProblem(error, LIBPQ_TLS_NAMES);
   if (tls !== undefined) return { fault: "denied", reason: tls };
-  if (NETWORK_ERROR.test(code)) return { fault: "unavailable", reason: error.message || code };
-  if (CERTIFICATE_MISSING.test(error.message)) return { fault: "denied", reason: `${error.message}; name one with sslcert and sslkey` };
-  if (SQLSTATE.test(code)) return { fault: faultOfSqlState(code), reason: `${error.message} (SQLSTATE ${code})` };
-  if (CONNECTION_LOST.test(error.message)) return { fault: "unavailable", reason: error.message };
-  if (HANDSHAKE_FAILED.test(error.message)) return { fault: "denied", reason: error.message };
-  return { fault: "unknown", reason: error.message };
+  if (NETWORK_ERROR.test(code)) return { fault: "unavailable", reason: message || code };
+  if (CERTIFICATE_MISSING.test(message)) return { fault: "denied", reason: `${message}; name one with sslcert and sslkey` };
+  if (SQLSTATE.test(code)) return { ...faultOfServer(code, message), reason: `${message} (SQLSTATE ${code})`, sqlState: code };
+  if (CONNECTION_LOST.test(message)) return { fault: "unavailable", reason: message };
+  if (PASSWORD_MISSING.test(message))
+    return { fault: "denied", reason: "it asks for a password, and we have none", advice: PASSWORD_ADVICE };
+  if (HANDSHAKE_FAILED.test(message)) return { fault: "denied", reason: message };
+  return { fault: "unknown", reason: message };
 }
 
-/** The error to throw on: `UnavailableError`, `RefusedDataError`, or the driver's own, in every case without parameters. */
+function faultOfServer(sqlState: string, message: string): Pick<DatabaseFault, "fault" | "advice"> {
+  const parameter = refusedParameter(message);
+  if (parameter !== undefined) return { fault: "denied", advice: POOLER_ADVICE[parameter] ?? POOLER_ADVICE_ELSE };
+  if (POOLER_WITHOUT_TRANSACTIONS.test(message)) return { fault: "denied", advice: "Set pool_mode to transaction or session in PgBouncer" };
+  const fault = POOLER_REFUSES_LOGIN.test(message) ? "denied" : faultOfSqlState(sqlState);
+  const advice = ADVICE[sqlState] ?? ADVICE[sqlState.slice(0, 2)];
+  return advice === undefined ? { fault } : { fault, advice };
+}
+
+/** The parameter of the startup that a connection pooler does not take; undefined for any other error. */
+export function refusedParameter(message: string): string | undefined {
+  return /unsupported startup parameter(?: in options)?: (\w+)/.exec(message)?.[1];
+}
+
+/** The error to throw on: `UnavailableError`, `RefusedDataError`, or a plain one, in every case without parameters and rows. */
 export function toDatabaseError(thrown: unknown): Error {
-  const { fault, reason } = faultOf(thrown);
+  const { fault, reason, advice, sqlState } = faultOf(thrown);
+  const words = advice === undefined ? `${reason}.` : `${reason}. ${advice}.`;
   switch (fault) {
     case "unavailable":
-      return new UnavailableError(`PostgreSQL does not serve: ${reason}`);
+      return new UnavailableError(`PostgreSQL does not serve: ${advice === undefined ? reason : words}`);
     case "denied":
-      return new UnavailableError(`PostgreSQL does not let us in: ${reason}. Check DATABASE_URL and the user's rights.`);
+      return new UnavailableError(
+        `PostgreSQL does not let us in: ${advice === undefined ? `${words} Check DATABASE_URL and the user's rights.` : words}`,
+      );
     case "unmigrated":
       return new UnavailableError(`The database is not migrated: ${reason}. ${MIGRATE_ADVICE}`);
     case "data":
       return new RefusedDataError(`PostgreSQL refuses the data: ${reason}`);
     case "unknown":
-      return withoutDetail(rootOf(thrown));
+      return sqlState === undefined ? withoutDetail(rootOf(thrown)) : new Error(`PostgreSQL fails: ${reason}`);
     default:
       return fault satisfies never;
   }

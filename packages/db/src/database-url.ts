@@ -1,23 +1,24 @@
 /** Which URLs name a database. */
-import { ConfigError, url } from "@celery-metrics-exporter/runtime";
+import { ConfigError } from "@celery-metrics-exporter/runtime";
 import { tlsModeProblem } from "./database-connection.ts";
-
-const postgresUrl = url(["postgres", "postgresql"]);
+import { parseDatabaseUrl } from "./database-url-parts.ts";
+import { settingsProblem } from "./database-url-settings.ts";
 
 /** Whether the URL names PGlite, the database embedded in this process. */
 export function isEmbedded(value: string): boolean {
   return value.startsWith("pglite:");
 }
 
-/** What is wrong with a database's URL, without the password; undefined where nothing is. */
+/** What is wrong with a database's URL, without the password; undefined where nothing is. Reads no files. */
 export function databaseUrlProblem(value: string): string | undefined {
   if (isEmbedded(value)) return undefined;
   if (!/^postgres(ql)?:\/\//.test(value)) {
     return "must be a URL that starts with postgres:// or postgresql://, or pglite:memory or pglite:<folder>";
   }
-  // `user@/database?host=/run/postgresql` is how a Unix socket is named; the driver puts a host there too (pg-connection-string).
-  const withHost = value.replace("@/", "@socket/");
-  return postgresUrl.safeParse(withHost).error?.issues[0]?.message ?? tlsModeProblem(value);
+  const parsed = parseDatabaseUrl(value);
+  if (!parsed.ok) return parsed.problem;
+  const { settings } = parsed.parts;
+  return settingsProblem(settings) ?? tlsModeProblem(settings);
 }
 
 /** @throws {ConfigError} when the URL names no database that we can use. */

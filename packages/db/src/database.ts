@@ -3,8 +3,12 @@ import type { PgDatabase, PgQueryResultHKT } from "drizzle-orm/pg-core";
 import type { SQL } from "drizzle-orm";
 import { toDatabaseError } from "./database-error.ts";
 
-export interface Database {
+/** Runs statements: a connection, a pool of them, or a transaction. */
+export interface Drizzle {
   readonly drizzle: PgDatabase<PgQueryResultHKT>;
+}
+
+export interface Database extends Drizzle {
   /** Where it is, without password: fit for messages. */
   readonly address: string;
   /**
@@ -18,16 +22,21 @@ export interface Database {
 }
 
 /**
- * Runs a statement and gives its rows.
+ * Runs a statement and returns its rows.
  *
  * @throws {UnavailableError} when the database does not serve, is not migrated or does not let us in.
  * @throws {RefusedDataError} when it refuses the data.
  */
-export async function query<R = unknown>(database: Pick<Database, "drizzle">, statement: SQL): Promise<readonly R[]> {
+export async function query<R = unknown>(database: Drizzle, statement: SQL): Promise<readonly R[]> {
   try {
-    const result: unknown = await database.drizzle.execute(statement);
-    return (result as { rows: R[] }).rows;
+    return await execute<R>(database, statement);
   } catch (thrown) {
     throw toDatabaseError(thrown);
   }
+}
+
+/** As `query`, but throws what Drizzle throws: its message contains every parameter. */
+export async function execute<R = unknown>(database: Drizzle, statement: SQL): Promise<readonly R[]> {
+  const result: unknown = await database.drizzle.execute(statement);
+  return (result as { rows: R[] }).rows;
 }

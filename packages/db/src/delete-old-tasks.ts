@@ -1,6 +1,6 @@
 /** Retention: deletes old tasks in small statements, so that nobody waits for it. */
 import { pause } from "@celery-metrics-exporter/runtime";
-import { sql } from "drizzle-orm";
+import { getTableName, sql } from "drizzle-orm";
 import { ADVISORY_LOCKS } from "./advisory-locks.ts";
 import { query, type Database } from "./database.ts";
 import { celeryTask } from "./schema.ts";
@@ -31,11 +31,14 @@ export async function deleteOldTasks(database: Database, options: DeleteOldTasks
   }
 }
 
-/** `created_at` has the index; a row that a batch is writing right now is left for later. */
+/**
+ * `created_at` has the index; a row that a batch is writing right now is left for later. The lock is the transaction's, so that a connection
+ * pooler keeps none, and the table's, so that two schemas of a database do not wait for each other.
+ */
 async function deleteBatch(database: Database, days: number, limit: number): Promise<number> {
   const rows = await query<{ task_id: string }>(
     database,
-    sql`with turn as materialized (select pg_try_advisory_xact_lock(${ADVISORY_LOCKS.retention}) as ours),
+    sql`with turn as materialized (select pg_try_advisory_xact_lock(${ADVISORY_LOCKS.retention}, ${getTableName(celeryTask)}::regclass::oid::int) as ours),
              cutoff as materialized (select now() - ${days}::int * interval '1 day' as at)
         delete from ${celeryTask} where ctid = any(array(
           select task.ctid from ${celeryTask} task

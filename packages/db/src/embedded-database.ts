@@ -1,12 +1,12 @@
 /** PGlite: PostgreSQL inside this process, for trying things out on a bare machine. Loaded only when a URL asks for it. */
+import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { PGlite } from "@electric-sql/pglite";
 import { sql } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/pglite";
-import { migrate } from "drizzle-orm/pglite/migrator";
-import { mkdirSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { MigrationProblem, applyMigrations } from "./apply-migrations.ts";
 import { query, type Database } from "./database.ts";
-import { MIGRATIONS_FOLDER } from "./migrations-folder.ts";
+import { makePrivateFolder } from "./private-folder.ts";
 import { lockForThisProcess } from "./process-lock.ts";
 
 interface Running {
@@ -65,23 +65,28 @@ export async function openEmbeddedDatabase(url: string): Promise<Database> {
 async function start(folder: string | undefined, previous: Promise<void> | undefined): Promise<Running> {
   await previous?.catch(() => {});
   if (folder === undefined) return startPglite(await PGlite.create(), () => {});
-  mkdirSync(folder, { recursive: true });
+  makePrivateFolder(folder);
   const unlock = await lockForThisProcess(
     join(folder, LOCK_FILE),
     (pid) => `The embedded database in ${folder} is in use by process ${pid}. Stop it, or set DATABASE_URL.`,
   );
   try {
-    return await startPglite(await PGlite.create({ dataDir: folder }), unlock);
+    const client = await PGlite.create({ dataDir: folder });
+    // PGlite makes its files readable and writable for everyone.
+    makePrivateFolder(folder);
+    return await startPglite(client, unlock);
   } catch (thrown) {
     unlock();
-    throw thrown;
+    throw thrown instanceof MigrationProblem
+      ? new UnavailableError(`Cannot use the embedded database in ${folder}: ${thrown.message}.`)
+      : thrown;
   }
 }
 
 async function startPglite(client: PGlite, unlock: () => void): Promise<Running> {
   const close = (): Promise<void> => client.close().finally(unlock);
   try {
-    await migrate(drizzle({ client }), { migrationsFolder: MIGRATIONS_FOLDER });
+    await drizzle({ client }).transaction((transaction) => applyMigrations({ drizzle: transaction }));
   } catch (thrown) {
     await close();
     throw thrown;

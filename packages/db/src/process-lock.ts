@@ -26,7 +26,7 @@ export async function lockForThisProcess(path: string, inUse: (pid: number) => s
 
 function createFile(path: string, content: string): boolean {
   try {
-    writeFileSync(path, content, { flag: "wx" });
+    writeFileSync(path, content, { flag: "wx", mode: 0o600 });
     return true;
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code === "EEXIST") return false;

@@ -1,7 +1,7 @@
 /** Stores events: merged by task in memory, then into the table by one statement. */
 import { parsePythonLiteral, type CeleryEvent, type JsonValue } from "@celery-metrics-exporter/events";
-import { sql } from "drizzle-orm";
-import { query, type Database } from "./database.ts";
+import { sql, type SQL } from "drizzle-orm";
+import { query, type Database, type Drizzle } from "./database.ts";
 import { mergeRows } from "./merge-rows.ts";
 import { toTaskRow, type MutableTaskRow, type TaskRow } from "./task-row.ts";
 import { UPSERT_STATEMENT } from "./upsert-statement.ts";
@@ -30,9 +30,13 @@ export function toTaskRows(events: readonly CeleryEvent[]): TaskRow[] {
 }
 
 /** The statement itself; rows have distinct ids. */
-export async function upsertRows(database: Database, rows: readonly TaskRow[]): Promise<void> {
+export async function upsertRows(database: Drizzle, rows: readonly TaskRow[]): Promise<void> {
+  await query(database, upsertStatement(rows));
+}
+
+export function upsertStatement(rows: readonly TaskRow[]): SQL {
   const { beforeRows, afterRows } = UPSERT_STATEMENT;
-  await query(database, sql`${sql.raw(beforeRows)}${JSON.stringify(rows)}${sql.raw(afterRows)}`);
+  return sql`${sql.raw(beforeRows)}${JSON.stringify(rows)}${sql.raw(afterRows)}`;
 }
 
 /** One after the other, so that those that are merged into another are gone at once. */

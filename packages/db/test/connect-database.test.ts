@@ -2,7 +2,7 @@ import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { createDatabase, startPostgres } from "@celery-metrics-exporter/testkit";
 import { taskSent } from "@celery-metrics-exporter/events/testing";
 import { sql } from "drizzle-orm";
-import { mkdtemp, readFile, readdir, rm } from "node:fs/promises";
+import { chmod, mkdtemp, readFile, readdir, rm, stat } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -59,8 +59,21 @@ describe("connectDatabase", () => {
     wrong.pathname = "/no_such_database";
     const begun = Date.now();
     const error = await failureOf(connectDatabase({ url: wrong.href, startupTimeoutMs: 20_000 }));
-    expect(error.message).toMatch(/database "no_such_database" does not exist \(SQLSTATE 3D000\)\)\. Correct DATABASE_URL\.$/);
+    expect(error.message).toMatch(
+      /database "no_such_database" does not exist \(SQLSTATE 3D000\)\)\. Create it \(CREATE DATABASE\), or correct DATABASE_URL\.$/,
+    );
     expect(Date.now() - begun).toBeLessThan(5_000);
+    await created.drop();
+  });
+
+  test.each([["LATIN1"], ["SQL_ASCII"]])("refuses a database in %s, in which many events could not be stored", async (encoding) => {
+    const created = await createDatabase(`ENCODING '${encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'`);
+    for (const work of [connectDatabase({ url: created.url }), migrate(created.url)]) {
+      await expect(work).rejects.toMatchObject({
+        code: "ERR_UNAVAILABLE",
+        message: expect.stringMatching(`encoding must be UTF8, and is ${encoding}: create another with CREATE DATABASE`) as string,
+      });
+    }
     await created.drop();
   });
 
@@ -124,6 +137,34 @@ describe("PGlite", () => {
       await rm(folder, { recursive: true, force: true });
     }
   }, 120_000);
+
+  test.runIf(process.platform !== "win32")(
+    "keeps its folder from other users, whatever the umask, and repairs one that was open",
+    async () => {
+      const folder = await mkdtemp(join(tmpdir(), "cme-pglite-"));
+      const data = join(folder, "data");
+      const url = `pglite:${data}`;
+      const modes = async (): Promise<string[]> => {
+        const paths = [data, ...(await readdir(data, { recursive: true })).map((name) => join(data, name))];
+        const open = await Promise.all(paths.map(async (path) => ({ path, mode: (await stat(path)).mode & 0o777 })));
+        return open.filter(({ mode }) => (mode & 0o077) !== 0).map(({ path, mode }) => `${path} ${mode.toString(8)}`);
+      };
+      const umask = process.umask(0);
+      try {
+        await connectDatabase({ url }).then((database) => database.close());
+        expect((await stat(data)).mode & 0o777).toBe(0o700);
+        expect(await modes()).toEqual([]);
+        await chmod(data, 0o777);
+        await chmod(join(data, "PG_VERSION"), 0o666);
+        await connectDatabase({ url }).then((database) => database.close());
+        expect(await modes()).toEqual([]);
+      } finally {
+        process.umask(umask);
+        await rm(folder, { recursive: true, force: true });
+      }
+    },
+    120_000,
+  );
 
   test("is loaded only when a URL asks for it, for it takes hundreds of megabytes", async () => {
     const folder = new URL("../src/", import.meta.url);

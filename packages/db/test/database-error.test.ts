@@ -41,6 +41,30 @@ describe("an error of the driver", () => {
     expect(faultOf(error).reason).not.toBe("");
   });
 
+  test.each([
+    ["a parameter that a pooler refuses", "unsupported startup parameter: application_name", "08P01", /ignore_startup_parameters/],
+    ["search_path", "unsupported startup parameter in options: search_path", "08P01", /ALTER ROLE … SET search_path/],
+    ["a name that the pooler does not know", "no such database: celery", "08P01", /Check DATABASE_URL/],
+    ["a pooler without transactions", "transaction blocks not allowed in statement pooling mode", "08P01", /pool_mode to transaction/],
+    ["a missing database", 'database "x" does not exist', "3D000", /CREATE DATABASE/],
+    ["a replica", "cannot execute INSERT in a read-only transaction", "25006", /read-only replica.*name the primary/],
+    ["missing rights", "permission denied for table celery_task", "42501", /docs\/permissions\.md/],
+    ["a wrong password", 'password authentication failed for user "x"', "28P01", /Correct user and password/],
+  ])("says what to do about %s", (_what, message, code, remedy) => {
+    const error = toDatabaseError(coded(message, code));
+    expect(error).toBeInstanceOf(UnavailableError);
+    expect(error.message).toContain(`${message} (SQLSTATE ${code})`);
+    expect(error.message).toMatch(remedy);
+  });
+
+  test("says where to put a password that is asked for", () => {
+    expect(toDatabaseError(new Error("SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string")).message).toMatch(/PGPASSFILE/);
+  });
+
+  test("is cut where a trigger says too much", () => {
+    expect(toDatabaseError(coded("x".repeat(1e6), "P0001")).message.length).toBeLessThan(1_100);
+  });
+
   test("tells the address that refused, where a name has several", () => {
     const error = new AggregateError([coded("connect ECONNREFUSED ::1:5432", "ECONNREFUSED")], "");
     expect(toDatabaseError(error).message).toContain("connect ECONNREFUSED ::1:5432");
@@ -70,9 +94,42 @@ describe("an error of PostgreSQL", () => {
     expect(error.message).toContain("pnpm drizzle-kit migrate");
   });
 
+  test.each([
+    [
+      "a check",
+      "alter table celery_task add constraint c check (args is null)",
+      RefusedDataError,
+      /violates check constraint "c" \(SQLSTATE 23514\)/,
+    ],
+    [
+      "a trigger",
+      "create function boom() returns trigger language plpgsql as $$ begin raise exception 'boom'; end $$; create trigger boom before insert on celery_task for each row execute function boom()",
+      Error,
+      /^PostgreSQL fails: boom \(SQLSTATE P0001\)$/,
+    ],
+    [
+      "a broken index",
+      "create function boom() returns trigger language plpgsql as $$ begin raise exception 'zero page' using errcode = 'XX002'; end $$; create trigger boom before insert on celery_task for each row execute function boom()",
+      UnavailableError,
+      /zero page \(SQLSTATE XX002\)/,
+    ],
+  ])("from %s has PostgreSQL's words and the SQLSTATE, and no row", async (_what, change, kind, message) => {
+    await query(table.database, sql.raw(change));
+    try {
+      const error = await failure(upsertRows(table.database, [row]));
+      expect(error).toBeInstanceOf(kind);
+      expect(error.message).toMatch(message);
+      expect(JSON.stringify([error.message, error.stack, Object.entries(error)])).not.toContain("hunter2");
+    } finally {
+      await query(table.database, sql.raw("alter table celery_task drop constraint if exists c"));
+      await query(table.database, sql.raw("drop trigger if exists boom on celery_task"));
+      await query(table.database, sql.raw("drop function if exists boom"));
+    }
+  });
+
   test("that is none of these shows no arguments either", async () => {
     const error = await failure(upsertRows(table.database, [row, row]));
-    expect(error.message).toContain("cannot affect row a second time");
+    expect(error.message).toContain("cannot affect row a second time (SQLSTATE 21000)");
     expect(error).not.toBeInstanceOf(RefusedDataError);
     expect(error).not.toBeInstanceOf(UnavailableError);
     expect(JSON.stringify([error.message, error.stack, Object.entries(error)])).not.toContain("hunter2");

@@ -1,13 +1,24 @@
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { createDatabase, type TestDatabase } from "@celery-metrics-exporter/testkit";
 import { taskSent } from "@celery-metrics-exporter/events/testing";
+import { drizzle } from "drizzle-orm/node-postgres";
+import { migrate as drizzleMigrate } from "drizzle-orm/node-postgres/migrator";
+import { readMigrationFiles } from "drizzle-orm/migrator";
+import { cp, mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Client } from "pg";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { ADVISORY_LOCKS } from "../src/advisory-locks.ts";
 import { checkMigrated } from "../src/check-migrated.ts";
 import { connectDatabase } from "../src/connect-database.ts";
 import type { Database } from "../src/database.ts";
 import { migrate } from "../src/migrate.ts";
+import { JOURNAL } from "../src/migration-journal.ts";
+import { MIGRATIONS_FOLDER } from "../src/migrations-folder.ts";
 import { upsertTasks } from "../src/upsert-tasks.ts";
+
+const MIGRATIONS = readMigrationFiles({ migrationsFolder: MIGRATIONS_FOLDER });
 
 let created: TestDatabase;
 let url = "";
@@ -23,9 +34,14 @@ afterEach(async () => {
   await created.drop();
 });
 
-async function ask(statement: string): Promise<Record<string, unknown>[]> {
-  const client = new Client(url);
+async function connect(applicationName: string): Promise<Client> {
+  const client = new Client({ connectionString: url, application_name: applicationName });
   await client.connect();
+  return client;
+}
+
+async function ask(statement: string): Promise<Record<string, unknown>[]> {
+  const client = await connect("test");
   try {
     return (await client.query<Record<string, unknown>>(statement)).rows;
   } finally {
@@ -43,8 +59,8 @@ describe("migrate", () => {
 
   test("is done once when several processes start it at the same moment", async () => {
     await Promise.all(Array.from({ length: 5 }, () => migrate(url)));
-    const applied = await ask("select count(*)::int as applied, count(distinct hash)::int as distinct from drizzle.__drizzle_migrations");
-    expect(applied).toEqual([{ applied: 2, distinct: 2 }]);
+    const [applied] = await ask(`select count(*)::int as applied, count(distinct hash)::int as distinct from ${JOURNAL}`);
+    expect(applied).toEqual({ applied: MIGRATIONS.length, distinct: MIGRATIONS.length });
     await expect(checkMigrated(database)).resolves.toBeUndefined();
   });
 
@@ -59,6 +75,155 @@ describe("migrate", () => {
     expect(await failure).toBeInstanceOf(UnavailableError);
     expect(String(await failure)).toMatch(/127\.0\.0\.1:9\/celery.*ECONNREFUSED/);
     expect(String(await failure)).not.toContain("hunter2");
+  });
+});
+
+describe("a migration that is not the only one", () => {
+  test("waits while another runs, says which, and goes on when it has ended", async () => {
+    const other = await connect("other migration");
+    await other.query("select pg_advisory_lock($1)", [ADVISORY_LOCKS.migrate]);
+    const waits: string[] = [];
+    const onWait = (message: string): void => {
+      waits.push(message);
+      void other.query("select pg_advisory_unlock($1)", [ADVISORY_LOCKS.migrate]);
+    };
+    await migrate(url, { onWait }).finally(() => other.end());
+    expect(waits).toEqual([
+      expect.stringMatching(
+        /^Waiting for another migration, run by PostgreSQL process \d+ \(other migration, user \w+, idle, since .*\)\.$/,
+      ),
+    ]);
+  });
+
+  test("gives up after a while, and says who holds the lock", async () => {
+    const other = await connect("left behind");
+    await other.query("select pg_advisory_lock($1)", [ADVISORY_LOCKS.migrate]);
+    const [{ pid }] = (await other.query<{ pid: number }>("select pg_backend_pid() as pid")).rows as [{ pid: number }];
+    await expect(migrate(url, { waitMs: 100 }).finally(() => other.end())).rejects.toMatchObject({
+      code: "ERR_UNAVAILABLE",
+      message: expect.stringMatching(new RegExp(`another migration.*process ${pid} \\(left behind.*pg_terminate_backend`)) as string,
+    });
+  });
+
+  test("does not wait for long for a table that is in use, and says who uses it", async () => {
+    await migrate(url);
+    await ask(`delete from ${JOURNAL} where created_at > ${MIGRATIONS[0]?.folderMillis ?? 0}`);
+    const other = await connect("long report");
+    await other.query("begin; lock table celery_task in share update exclusive mode");
+    await expect(migrate(url, { tableWaitMs: 200 }).finally(() => other.end())).rejects.toThrow(
+      /lock timeout.*SQLSTATE 55P03.*in use by PostgreSQL process \d+ \(long report, user \w+, idle in transaction, since /,
+    );
+  });
+});
+
+describe("after migrate, the table is there", () => {
+  test("in each of two schemas", async () => {
+    await ask("create schema a; create schema b");
+    const inSchema = (schema: string): string => `${url}?options=-c%20search_path%3D${schema}`;
+    expect(await Promise.all(["a", "b"].map((schema) => migrate(inSchema(schema))))).toEqual(["a", "b"]);
+    expect(await migrate(url)).toBe("public");
+    for (const schema of ["a", "b", "public"]) {
+      const connected = await connectDatabase({ url: inSchema(schema) });
+      await expect(upsertTasks(connected, [taskSent()]).finally(() => connected.close())).resolves.toBe(1);
+    }
+    expect(await ask("select schemaname from pg_tables where tablename = 'celery_task' order by 1")).toEqual([
+      { schemaname: "a" },
+      { schemaname: "b" },
+      { schemaname: "public" },
+    ]);
+  });
+
+  test.each([
+    ["somebody dropped it", "drop table celery_task"],
+    ["it was moved away", "create schema aside; alter table celery_task set schema aside"],
+    ["its list of migrations was dropped", `drop table ${JOURNAL}`],
+    ["its list of migrations was emptied", `delete from ${JOURNAL}`],
+  ])("though %s", async (_what, change) => {
+    await migrate(url);
+    await ask(change);
+    await migrate(url);
+    await expect(checkMigrated(database)).resolves.toBeUndefined();
+    expect(await ask(`select count(*)::int as noted from ${JOURNAL}`)).toEqual([{ noted: MIGRATIONS.length }]);
+  });
+
+  test("though another program keeps its own migrations where Drizzle does", async () => {
+    await ask(
+      "create schema drizzle; create table drizzle.__drizzle_migrations (id serial primary key, hash text not null, created_at bigint)",
+    );
+    await ask("insert into drizzle.__drizzle_migrations (hash, created_at) values ('theirs', 9999999999999)");
+    await migrate(url);
+    await expect(checkMigrated(database)).resolves.toBeUndefined();
+    expect(await ask("select hash from drizzle.__drizzle_migrations")).toEqual([{ hash: "theirs" }]);
+  });
+
+  test.each([["public"], ["mon"]])("where an earlier version made it, in the schema %s", async (schema) => {
+    const earlier = await mkdtemp(join(tmpdir(), "cme-earlier-"));
+    await cp(MIGRATIONS_FOLDER, earlier, { recursive: true });
+    const journal = JSON.parse(await readFile(join(earlier, "meta/_journal.json"), "utf8")) as { entries: unknown[] };
+    await writeFile(join(earlier, "meta/_journal.json"), JSON.stringify({ ...journal, entries: journal.entries.slice(0, 1) }));
+    await ask(`create schema if not exists ${schema}`);
+    const client = await connect("earlier version");
+    await client.query(`set search_path = ${schema}`);
+    await drizzleMigrate(drizzle({ client }), { migrationsFolder: earlier });
+    await client.end();
+    const upgraded = `${url}?options=-c%20search_path%3D${schema}`;
+    await migrate(upgraded);
+    expect(await ask(`select created_at::float8 as at from ${schema}.${JOURNAL} order by 1`)).toEqual(
+      MIGRATIONS.map(({ folderMillis: at }) => ({ at })),
+    );
+    expect(await ask("select reloptions::text like '%fillfactor%' as later from pg_class where relname = 'celery_task'")).toEqual([
+      { later: true },
+    ]);
+  });
+
+  test.each([
+    ["a column was dropped", "alter table celery_task drop column worker_rank, drop column result", /lacks result, worker_rank, although/],
+    [
+      "a column has another type",
+      "alter table celery_task alter column retries type text",
+      /does not take our statement \(.*text and integer.*SQLSTATE 42804\).*SET SCHEMA aside/,
+    ],
+    [
+      "the key is gone",
+      "alter table celery_task drop constraint celery_task_pkey",
+      /does not take our statement \(.*SQLSTATE 42P10\).*SET SCHEMA aside/,
+    ],
+    ["only an older table was restored", `drop table ${JOURNAL}; alter table celery_task drop column worker_rank`, /lacks worker_rank/],
+  ])("or it says what is wrong: %s", async (_what, change, message) => {
+    await migrate(url);
+    await ask(change);
+    await expect(migrate(url)).rejects.toThrow(message);
+  });
+
+  test("or it says that a search path leads to two places", async () => {
+    await migrate(url);
+    await ask("create schema b");
+    await expect(migrate(`${url}?options=-c%20search_path%3Db,public`)).rejects.toThrow(
+      /leads to the table in schema public.*search_path=public/,
+    );
+  });
+
+  test.each([
+    ["a schema that does not exist", "search_path%3Dnowhere", /search_path \(nowhere\) names no schema that exists/],
+    ["a user who may only read", "default_transaction_read_only%3Don", /SQLSTATE 25006\).*name the primary/],
+  ])("or it says what the session lacks: %s", async (_what, options, message) => {
+    await expect(migrate(`${url}?options=-c%20${options}`)).rejects.toThrow(message);
+  });
+
+  test("or it says whose rights are missing", async () => {
+    await migrate(url);
+    await ask(`delete from ${JOURNAL} where created_at > ${MIGRATIONS[0]?.folderMillis ?? 0}`);
+    const role = `guest_${process.pid}`;
+    await ask(
+      `create role ${role}; grant all on all tables in schema public to ${role}; grant all on all sequences in schema public to ${role}`,
+    );
+    try {
+      await expect(migrate(`${url}?options=-c%20role%3D${role}`)).rejects.toThrow(
+        /must be owner of table celery_task \(SQLSTATE 42501\).*owner may migrate/,
+      );
+    } finally {
+      await ask(`drop owned by ${role}; drop role ${role}`);
+    }
   });
 });
 

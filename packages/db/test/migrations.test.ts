@@ -53,12 +53,12 @@ describe("the migrations", () => {
 
 describe("pnpm drizzle-kit migrate", () => {
   test.each([
-    ["is not set", "", 78, /DATABASE_URL: is required. It must name the database/],
+    ["is not set", "", 78, /DATABASE_URL: is required, such as postgres:/],
     [
       "names a server that is not there",
       "postgres://someone:hunter2@127.0.0.1:9/celery",
       69,
-      /Cannot use PostgreSQL at postgres:\/\/\*\*\*@127\.0\.0\.1:9\/celery \(connect ECONNREFUSED/,
+      /Cannot migrate PostgreSQL at postgres:\/\/\*\*\*@127\.0\.0\.1:9\/celery: connect ECONNREFUSED .* Start it, or set DATABASE_URL\./,
     ],
     ["names an embedded database", "pglite:./data", 78, /DATABASE_URL: must be a URL that starts with postgres:/],
     ["cannot be read", "postgres://someone:hunter2/x@127.0.0.1/celery", 78, /DATABASE_URL: .*password.*%2F/],

@@ -9,10 +9,10 @@ export interface TestDatabase {
   drop(): Promise<void>;
 }
 
-/** An empty database of a name nobody else uses. */
-export async function createDatabase(): Promise<TestDatabase> {
+/** An empty database of a name nobody else uses; `options` as CREATE DATABASE takes them. */
+export async function createDatabase(options = ""): Promise<TestDatabase> {
   const name = `test_${randomBytes(8).toString("hex")}`;
-  await administer(`CREATE DATABASE ${name}`);
+  await administer(`CREATE DATABASE ${name} ${options}`);
   const url = new URL(sharedPostgresUrl());
   url.pathname = `/${name}`;
   return { url: url.href, drop: () => administer(`DROP DATABASE IF EXISTS ${name} WITH (FORCE)`) };

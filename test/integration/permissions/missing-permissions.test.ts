@@ -106,7 +106,7 @@ describe("in PostgreSQL", () => {
     "CREATE SCHEMA x",
     "CREATE TEMP TABLE x ()",
     "SELECT * FROM other",
-    "SELECT * FROM drizzle.__drizzle_migrations",
+    "SELECT * FROM celery_metrics_exporter_migrations",
     "COPY celery_task TO PROGRAM 'true'",
     "CREATE ROLE x",
   ];

@@ -12,13 +12,14 @@ export const migrate: Command = {
   name: "migrate",
   summary: "Create the table celery_task, or bring it up to date.",
   description:
-    "Applies the migrations that the database lacks, one process at a time; does nothing when there are none. " +
-    "The same files as `pnpm drizzle-kit migrate` applies.",
+    "Applies the migrations that the database lacks, one process at a time, in the first schema of search_path; does nothing when there are none. " +
+    "`pnpm drizzle-kit migrate` does the same.",
   options: [],
   settings: groupSettings([{ name: "migrate", Config }]),
   async run({ env, terminal }) {
     const { DATABASE_URL: url } = loadConfig(Config, env);
-    await applyMigrations(url);
-    terminal.write(`The table celery_task in ${redactUrl(url)} is up to date.\n`);
+    const schema = await applyMigrations(url, { onWait: (message) => terminal.write(`${message}\n`) });
+    const table = schema === "public" ? "celery_task" : `${schema}.celery_task`;
+    terminal.write(`The table ${table} in ${redactUrl(url)} is up to date.\n`);
   },
 };
