@@ -92,7 +92,7 @@ describe("deleteOldTasks", () => {
     const other = new Client(table.url);
     await other.connect();
     try {
-      await other.query("select pg_advisory_lock($1)", [ADVISORY_LOCKS.retention]);
+      await other.query("select pg_advisory_lock($1, 'celery_task'::regclass::oid::int)", [ADVISORY_LOCKS.retention]);
       expect(await deleteOldTasks(table.database, { olderThanDays: 7 })).toBe(0);
       await other.query("select pg_advisory_unlock_all()");
       await other.query("begin");

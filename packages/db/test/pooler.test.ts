@@ -60,6 +60,16 @@ describe("behind a connection pooler", () => {
     expect(new Set(await pooler.ask(LEFT))).toEqual(new Set(["0|0|0"]));
   });
 
+  test("a connection that is lost costs only the statement", async () => {
+    const database = await connectDatabase({ url: pooler.url, poolSize: 1 });
+    try {
+      await expect(query(database, sql`select pg_terminate_backend(pg_backend_pid())`)).rejects.toThrow(/does not serve/);
+      expect(await query(database, sql`select 1 as one`)).toEqual([{ one: 1 }]);
+    } finally {
+      await database.close();
+    }
+  });
+
   test("a schema in the URL is refused at once, with the way to set it", async () => {
     const url = `${pooler.url}?options=-c%20search_path%3Db`;
     for (const work of [migrate(url), connectDatabase({ url, startupTimeoutMs: 60_000 })]) {

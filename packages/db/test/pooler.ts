@@ -23,7 +23,7 @@ export async function startPooler(serverUrl: string): Promise<Pooler> {
   const open = (client: Socket): Socket => {
     const session = connect(Number(port), hostname);
     kept.add(session);
-    session.on("error", () => {}).on("close", () => kept.delete(session));
+    session.on("error", () => {}).on("close", () => kept.delete(session) && client.destroy());
     return session.on("data", (data) => client.writable && client.write(data));
   };
   const server = createServer((client) => {
