@@ -6,11 +6,11 @@ const TASKS = 500;
 const tasks = Array.from({ length: TASKS }, (_, index): TaskMetrics => {
   const worker = "w1@host-a";
   const finishedAt = 1_795_328_901 + index;
+  const labels = { name: `shop.task_${index % 20}`, queue: `queue_${index % 5}` };
+  const known = { exception: undefined, lacksStart: false, lacksRevocation: false, excluded: false };
   return {
-    name: `shop.task_${index % 20}`,
-    queue: `queue_${index % 5}`,
-    completions: [{ state: "SUCCESS", runTime: index / 1_000, worker, exception: undefined, lacksStart: false, finishedAt }],
-    waits: [{ seconds: index / 997, basis: "sent", skewed: false, worker }],
+    completions: [{ ...labels, ...known, state: "SUCCESS", runTime: index / 1_000, worker, finishedAt }],
+    waits: [{ ...labels, seconds: index / 997, basis: "sent", skewed: false, startedAt: finishedAt - 1, worker }],
   };
 });
 const mapper = new TaskMetricsMapper({

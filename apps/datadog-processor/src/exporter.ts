@@ -93,22 +93,22 @@ export class DatadogExporter implements Exporter {
     await this.#options.statsd.close();
   }
 
-  /** Leaves out what ended too long ago: Datadog would show it as of now. */
+  /** Leaves out what ended too long ago, and waits of a task that has not ended and began too long ago: Datadog would show them as of now. */
   #recent(summary: Summary): TaskMetrics {
     const { maxAgeSeconds, metrics } = this.#options;
     if (maxAgeSeconds === 0) return summary;
     const oldest = Date.now() / 1_000 - maxAgeSeconds;
+    if (summary.completions.length === 0) return { completions: [], waits: summary.waits.filter(({ startedAt }) => startedAt >= oldest) };
     const completions = summary.completions.filter(({ finishedAt }) => finishedAt >= oldest);
     metrics.expired(summary.completions.length - completions.length);
-    return { ...summary, completions, waits: completions.length === 0 ? [] : summary.waits };
+    return { completions, waits: completions.length === 0 ? [] : summary.waits };
   }
 
   /** Tried again here and not by the host, which would send everything again first. */
   async #settle(job: ProcessingJob, ready: ReadonlyMap<string, Summary>, signal: AbortSignal): Promise<void> {
-    const sent = new Map([...ready].map(([id, { fields }]) => [id, fields]));
     for (let attempt = 0; ; attempt++) {
       try {
-        return await this.#options.store.settle(job.id, sent);
+        return await this.#options.store.settle(job.id, ready);
       } catch (thrown) {
         if (!(thrown instanceof UnavailableError) || signal.aborted) throw thrown;
         await pause(backoffMs(attempt, SETTLE_RETRY), signal);

@@ -10,7 +10,7 @@
  *
  * and `worker` on each, opt-in. Never a task's id or arguments: every combination of tags is a custom metric that costs money.
  */
-import type { Completion, FinalState, Summary, Wait } from "@celery-metrics-exporter/task-store";
+import type { Completion, FinalState, Labels, Summary, Wait } from "@celery-metrics-exporter/task-store";
 import { SeriesCollector, type MetricType, type Series } from "./series.ts";
 import { TagAppender, normaliseTag } from "./tags.ts";
 
@@ -26,7 +26,7 @@ export interface MetricOptions {
 }
 
 /** What of a summary is sent. */
-export type TaskMetrics = Pick<Summary, "name" | "queue" | "completions" | "waits">;
+export type TaskMetrics = Pick<Summary, "completions" | "waits">;
 
 /** DogStatsD's `ms` are milliseconds; the other types take seconds. */
 const TIMERS: Readonly<Record<TimerType, { type: MetricType; perSecond: number }>> = {
@@ -65,23 +65,23 @@ export class TaskMetricsMapper {
 
   seriesOf(tasks: readonly TaskMetrics[]): Series[] {
     const series = new SeriesCollector();
-    for (const { name, queue, completions, waits } of tasks) {
-      const taskTags = this.#nameTag.append(this.#queueTag.append("", queue), name);
-      for (const completion of completions) this.#addCompletion(series, taskTags, completion);
-      for (const wait of waits) this.#addWait(series, taskTags, wait);
+    for (const { completions, waits } of tasks) {
+      for (const completion of completions) this.#addCompletion(series, completion);
+      for (const wait of waits) this.#addWait(series, wait);
     }
     return series.all();
   }
 
-  #addCompletion(series: SeriesCollector, taskTags: string, { state, runTime, worker, exception }: Completion): void {
-    const tags = this.#withWorker(taskTags, worker);
+  #addCompletion(series: SeriesCollector, completion: Completion): void {
+    const { state, runTime, exception } = completion;
+    const tags = this.#tagsOf(completion);
     const isTagged = this.#options.tagException && state === "FAILURE";
     series.count(this.#counts[state], isTagged ? this.#exceptionTag.append(tags, exception) : tags, 1);
     if (runTime !== undefined) this.#addTime(series, this.#runTime, this.#stateTag.append(tags, state), runTime);
   }
 
-  #addWait(series: SeriesCollector, taskTags: string, { seconds, basis, worker }: Wait): void {
-    this.#addTime(series, this.#waitTime, this.#basisTag.append(this.#withWorker(taskTags, worker), basis), seconds);
+  #addWait(series: SeriesCollector, wait: Wait): void {
+    this.#addTime(series, this.#waitTime, this.#basisTag.append(this.#tagsOf(wait), wait.basis), wait.seconds);
   }
 
   #addTime(series: SeriesCollector, name: string, tags: string, seconds: number): void {
@@ -89,7 +89,8 @@ export class TaskMetricsMapper {
     series.sample(name, type, tags, seconds * perSecond);
   }
 
-  #withWorker(tags: string, worker: string | undefined): string {
+  #tagsOf({ name, queue, worker }: Labels & { readonly worker: string | undefined }): string {
+    const tags = this.#nameTag.append(this.#queueTag.append("", queue), name);
     return this.#options.tagWorker ? this.#workerTag.append(tags, worker) : tags;
   }
 }

@@ -3,6 +3,7 @@ import {
   taskFailed,
   taskReceived,
   taskRejected,
+  taskRevoked,
   taskSent,
   taskStarted,
   taskSucceeded,
@@ -66,6 +67,77 @@ describe("a task", () => {
       run_time: [["shop.cart.total|celery", "success", 0.875]],
       wait_time: [["shop.cart.total|celery", 2, "sent"]],
     });
+  });
+
+  it("that was replaced, or retried into another queue, counts each attempt under its own name and queue", async () => {
+    const harness = await start();
+    const second = { name: "shop.cart.sum", queue: "q2" };
+    await deliver(harness, [
+      ...RUN,
+      taskReceived({ ...at(1_004), ...A, name: second.name }),
+      taskStarted({ ...at(1_005), ...A }),
+      taskSent({ ...at(1_005.001), ...second }),
+      taskSucceeded({ ...at(1_006), ...A, runtime: 1 }),
+    ]);
+    expect(harness.received()).toMatchObject({
+      success_count: { "shop.cart.sum|q2": 1 },
+      run_time: [["shop.cart.sum|q2", "success", 1]],
+      wait_time: [
+        ["shop.cart.total|celery", 2, "sent"],
+        ["shop.cart.sum|q2", 0, "sent"],
+      ],
+    });
+  });
+
+  it("of 41 attempts sends 41 waits, and an id that is used 40 times counts 40 times", async () => {
+    const harness = await start();
+    const attempts = Array.from({ length: 41 }, (_, retries) => [
+      taskSent({ ...at(1_000 + retries), retries }),
+      taskReceived({ ...at(1_000.25 + retries), ...A, retries }),
+      taskStarted({ ...at(1_000.5 + retries), ...A }),
+    ]).flat();
+    const lives = Array.from({ length: 40 }, (_, life) =>
+      [...RUN, taskSucceeded({ ...at(1_003), ...A })].map((event) => ({ ...event, uuid: "again", timestamp: event.timestamp + life * 10 })),
+    ).flat();
+    await deliver(harness, [...attempts, taskFailed({ ...at(1_041), ...A }), ...lives]);
+    expect(harness.received().wait_time).toHaveLength(41 + 40);
+    expect(harness.received().run_time).toHaveLength(1 + 40);
+    expect(harness.received().success_count).toEqual({ "shop.cart.total|celery": 40 });
+  });
+
+  it("that runs twice at once on one worker counts twice, each run with its own run time", async () => {
+    const harness = await start();
+    const again = [taskReceived({ ...at(1_010), ...A }), taskStarted({ ...at(1_010.5), ...A })];
+    const first = taskSucceeded({ ...at(1_020), ...A, runtime: 18 });
+    const second = taskSucceeded({ ...at(1_030), ...A, runtime: 19.5 });
+    await deliver(harness, [...RUN, ...again, first], [second], [first, second, ...again, ...RUN]);
+    expect(harness.received()).toMatchObject({ success_count: { "shop.cart.total|celery": 2 } });
+    expect(harness.received().run_time.map(([, , seconds]) => seconds)).toEqual([18, 19.5]);
+  });
+
+  it("that was terminated is one revocation, whichever of its two ends comes first and however late the other", async () => {
+    const revoked = taskRevoked({ ...at(1_003), ...A, terminated: true });
+    const failed = taskFailed({ ...at(1_003.01), ...A, exception: "SystemExit(-241)" });
+    for (const finals of [
+      [revoked, failed],
+      [failed, revoked],
+    ]) {
+      const harness = await start({ DATADOG_INCOMPLETE_WAIT_MS: "20000" });
+      const processor = await harness.processor();
+      await processor.exporter.export([...RUN, ...finals.slice(0, 1)], NEVER);
+      // Longer than the grace: what was certain has gone out.
+      await sleep(400);
+      await processor.exporter.export(finals.slice(1), NEVER);
+      await expect.poll(() => harness.received().revoked_count, { timeout: 10_000 }).toEqual({ "shop.cart.total|celery": 1 });
+      await harness.quiet();
+      expect(harness.received().fail_count).toEqual({});
+    }
+  });
+
+  it("whose process got a signal without a revocation is a failure, once no revocation came", async () => {
+    const harness = await start();
+    await deliver(harness, [...RUN, taskFailed({ ...at(1_003), ...A, exception: "SystemExit(-241)" })]);
+    expect(harness.received().fail_count).toEqual({ "shop.cart.total|celery": 1 });
   });
 
   it.each<[string, TaskEvent[]]>([

@@ -3,15 +3,20 @@ import { TaskMetricsMapper, type MetricOptions, type TaskMetrics } from "../src/
 
 const PLAIN: MetricOptions = { prefix: "celery.", tags: [], timerType: "distribution", tagWorker: false, tagException: false };
 
-const FAILED: TaskMetrics = {
-  name: "shop.cart.total",
-  queue: "celery",
-  completions: [{ state: "FAILURE", finishedAt: 1, runTime: 0.25, lacksStart: false, worker: "w1@host-a", exception: "ValueError" }],
-  waits: [
-    { seconds: 1.5, basis: "sent", skewed: false, worker: "w1@host-a" },
-    { seconds: 0.5, basis: "received", skewed: false, worker: "w2@host-b" },
-  ],
-};
+const KNOWN = { lacksStart: false, lacksRevocation: false, excluded: false };
+
+function failed(queue: string): TaskMetrics {
+  const labels = { name: "shop.cart.total", queue };
+  return {
+    completions: [{ ...labels, ...KNOWN, state: "FAILURE", finishedAt: 1, runTime: 0.25, worker: "w1@host-a", exception: "ValueError" }],
+    waits: [
+      { ...labels, seconds: 1.5, basis: "sent", skewed: false, startedAt: 0.75, worker: "w1@host-a" },
+      { ...labels, seconds: 0.5, basis: "received", skewed: false, startedAt: 0.5, worker: "w2@host-b" },
+    ],
+  };
+}
+
+const FAILED = failed("celery");
 
 function lines(tasks: readonly TaskMetrics[], options: Partial<MetricOptions> = {}): string[] {
   const series = new TaskMetricsMapper({ ...PLAIN, ...options }).seriesOf(tasks);
@@ -34,13 +39,13 @@ describe("the metrics of a task", () => {
     ["REVOKED", "celery.task.revoked_count"],
     ["REJECTED", "celery.task.rejected_count"],
   ] as const)("count %s as %s, with unknown where no event told", (state, name) => {
-    const completion = { state, finishedAt: 1, runTime: undefined, lacksStart: false, worker: undefined, exception: undefined };
-    const task: TaskMetrics = { name: undefined, queue: undefined, completions: [completion], waits: [] };
+    const unknown = { name: undefined, queue: undefined, runTime: undefined, worker: undefined, exception: undefined };
+    const task: TaskMetrics = { completions: [{ ...unknown, ...KNOWN, state, finishedAt: 1 }], waits: [] };
     expect(lines([task])).toEqual([`${name} c 1 queue:unknown,task_name:unknown`]);
   });
 
   it("add up counts and gather values of the same tags", () => {
-    expect(lines([FAILED, FAILED, { ...FAILED, queue: "mail" }]).filter((line) => !line.includes("wait_time"))).toEqual([
+    expect(lines([FAILED, FAILED, failed("mail")]).filter((line) => !line.includes("wait_time"))).toEqual([
       "celery.task.fail_count c 2 queue:celery,task_name:shop.cart.total",
       "celery.task.fail_count c 1 queue:mail,task_name:shop.cart.total",
       "celery.task.run_time d 0.25 0.25 queue:celery,task_name:shop.cart.total,state:failure",

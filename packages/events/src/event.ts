@@ -27,6 +27,10 @@ export interface TaskDescription {
   readonly eta?: number;
   /** Unix time in seconds; on the wire an ISO 8601 string. */
   readonly expires?: number;
+  /** Whether the message was sent from within the task itself: a retry, or a replacement. Celery then names the task as its own parent. */
+  readonly again?: boolean;
+  /** Set by the filters: this attempt is not wanted, though another one of the task is. */
+  readonly excluded?: boolean;
 }
 
 export interface TaskSent extends TaskEventBase, TaskDescription {

@@ -141,8 +141,9 @@ function fillDescription(draft: TaskDraft, source: Source): void {
   const rootId = idField(source["root_id"]);
   if (rootId !== undefined) draft.root_id = rootId;
   const parentId = idField(source["parent_id"]);
-  // A retry names itself as its parent.
-  if (parentId !== undefined && parentId !== draft.uuid) draft.parent_id = parentId;
+  // A retry or a replacement names the task as its own parent.
+  if (parentId === draft.uuid) draft.again = true;
+  else if (parentId !== undefined) draft.parent_id = parentId;
   const retries = countField(source["retries"]);
   if (retries !== undefined) draft.retries = retries;
   const eta = instantField(source["eta"]);

@@ -65,6 +65,8 @@ const FIELD_KINDS: Readonly<Record<Field, "text" | "value">> = {
   active: "value",
   processed: "value",
   exited: "value",
+  again: "value",
+  excluded: "value",
 };
 
 interface Column {
@@ -88,6 +90,8 @@ const DESCRIPTION = {
   retries: true,
   eta: true,
   expires: true,
+  again: true,
+  excluded: true,
 } as const;
 const EXCEPTION = { ...TASK, exception: true, traceback: true } as const;
 const WORKER = { hostname: true, timestamp: true, freq: true, active: true, processed: true } as const;

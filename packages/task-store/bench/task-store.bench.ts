@@ -7,9 +7,9 @@ import { parseTaskEntry } from "../src/task-entry.ts";
 const OPTIONS = { keepWorker: false, keepException: false };
 const { events } = readCorpus("celery-5.6-amqp");
 /** What Redis holds of a task once it has all its facts. */
-const entries = [...collectChanges(events, OPTIONS).values()].map(({ facts, description }) => [
-  ...(description === undefined ? [] : ["n", "shop.charge", "q", "payments"]),
-  ...[...facts].flatMap((fact) => [fact, "0"]),
+const entries = [...collectChanges(events, OPTIONS).values()].map(({ facts, texts }) => [
+  ...texts.flatMap(({ fields }) => fields),
+  ...facts.flatMap((fact) => [fact, ""]),
 ]);
 
 describe("the Store", () => {

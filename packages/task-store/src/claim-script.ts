@@ -2,10 +2,10 @@
  * Claims tasks of one shard for a job.
  *
  *   KEYS  the tasks
- *   ARGV  the job's id, the lease in milliseconds
+ *   ARGV  the job's id; the lease in milliseconds; fields from which an entry is long (see `forget.ts`)
  *
  * Replies with JSON (one reply is read faster than thousands), for each task:
- *   0                        nothing to send: every final was sent, or the task is not known
+ *   0                        nothing to send: every final was sent, and the entry is not long; or the task is not known
  *   milliseconds             another job has a lease on it that long
  *   [milliseconds, hash…]    the lease is ours; how long ago it was first claimed, and its fields and values in turn
  *
@@ -15,11 +15,11 @@
 export const CLAIM_SCRIPT = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local job, lease = ARGV[1], tonumber(ARGV[2])
+local job, lease, long = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local replies = {}
 for index, key in ipairs(KEYS) do
   local hash = redis.call('HGETALL', key)
-  local pending, held, since = false, nil, now
+  local pending, held, since = #hash / 2 >= long, nil, now
   for i = 1, #hash, 2 do
     local field, value = hash[i], hash[i + 1]
     if field == 'c' then held = value

@@ -2,18 +2,24 @@
 import { MAX_TIMESTAMP, isFinal, stateOf, toMicroseconds, type TaskEvent } from "@celery-metrics-exporter/events";
 import { toBase36 } from "./base36.ts";
 import { exceptionClass } from "./exception-class.ts";
-import { STATE_LETTERS, type FactOptions, type FinalState } from "./fact.ts";
+import { EXCLUDED, STATE_LETTERS, TERMINATED, type FactOptions, type FinalState } from "./fact.ts";
 import { hostHash } from "./short-hash.ts";
+import { storedText } from "./texts.ts";
 
 const MAX_MICROSECONDS = MAX_TIMESTAMP * 1e6;
+
+type Final = Extract<TaskEvent, { readonly type: "task-succeeded" | "task-failed" | "task-revoked" | "task-rejected" }>;
+
+/** A pool process that gets a signal ends its task by `sys.exit(-(256 - signum))` (billiard/common.py, `_shutdown_cleanup`). */
+const SIGNALLED = /^SystemExit\(['"]?-2[2-5]\d\b/;
 
 /** The field that holds what an event says; undefined for one that the Store has no use for. */
 export function factOf(event: TaskEvent, options: FactOptions): string | undefined {
   switch (event.type) {
     case "task-sent":
-      return trimEnd(`s${instant(event.timestamp)}${attempt(event)}`);
+      return trimEnd(`s${instant(event.timestamp)}.${nameKey(event)}.${textKey(event.queue)}${attempt(event)}`);
     case "task-received":
-      return trimEnd(`r${instant(event.timestamp)}.${hostHash(event.hostname)}${attempt(event)}`);
+      return trimEnd(`r${instant(event.timestamp)}.${hostHash(event.hostname)}.${nameKey(event)}${attempt(event)}`);
     case "task-started":
       return `b${instant(event.timestamp)}.${hostHash(event.hostname)}${detail(options.keepWorker ? event.hostname : "")}`;
     case "task-succeeded":
@@ -28,11 +34,31 @@ export function factOf(event: TaskEvent, options: FactOptions): string | undefin
   }
 }
 
-function finalOf(event: TaskEvent, options: FactOptions): string {
-  const runtime = event.type === "task-succeeded" && event.runtime !== undefined ? nanoseconds(event.runtime) : "";
+function finalOf(event: Final, options: FactOptions): string {
   const exception = options.keepException && event.type === "task-failed" ? (exceptionClass(event.exception ?? "") ?? "") : "";
   const details = detail(options.keepWorker ? event.hostname : "", exception);
-  return `f${instant(event.timestamp)}.${hostHash(event.hostname)}.${STATE_LETTERS[stateOf(event) as FinalState]}${runtime}${details}`;
+  return `f${instant(event.timestamp)}.${hostHash(event.hostname)}.${STATE_LETTERS[stateOf(event) as FinalState]}${outcome(event)}${details}`;
+}
+
+function outcome(event: Final): string {
+  switch (event.type) {
+    case "task-succeeded":
+      return event.runtime === undefined ? "" : nanoseconds(event.runtime);
+    case "task-failed":
+      return SIGNALLED.test(event.exception ?? "") ? TERMINATED : "";
+    case "task-revoked":
+      return event.terminated === true ? TERMINATED : "";
+    default:
+      return "";
+  }
+}
+
+function nameKey({ name, excluded }: { readonly name?: string; readonly excluded?: boolean }): string {
+  return excluded === true ? `${textKey(name)}${EXCLUDED}` : textKey(name);
+}
+
+function textKey(text: string | undefined): string {
+  return text === undefined || text === "" ? "" : storedText(text).key;
 }
 
 function attempt(event: { readonly retries?: number; readonly eta?: number }): string {

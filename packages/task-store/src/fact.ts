@@ -2,13 +2,15 @@
  * A fact is one thing an event says about a task, as the Store keeps it: the NAME of a hash field. Its value is empty, or `1` once what
  * follows from it was sent. Adding a fact is adding to a set, so it does not matter how often and in which order facts arrive.
  *
- *   s<at>.<retries>.<eta>              task-sent
- *   r<at>.<host>.<retries>.<eta>       task-received
- *   b<at>.<host>|<worker>              task-started ("begun")
- *   f<at>.<host>.<state><runtime>|<worker>|<exception>   a final
+ *   s<at>.<name>.<queue>.<retries>.<eta>          task-sent
+ *   r<at>.<host>.<name>.<retries>.<eta>           task-received
+ *   b<at>.<host>|<worker>                         task-started ("begun")
+ *   f<at>.<host>.<state><detail>|<worker>|<exception>   a final
  *
- * Instants are microseconds and runtimes nanoseconds, in base 36; hosts are hashes; empty parts at the end are left out. What follows a `|`
- * is there only where the opt-in tags want it, and is no part of the fact's identity.
+ * Instants are microseconds and runtimes nanoseconds, in base 36; hosts are hashes; empty parts at the end are left out. Names and queues are
+ * the keys of texts that the same hash holds (`texts.ts`); a `!` after the name marks an attempt that a filter excludes. A final's detail is
+ * the runtime of a success, and for the others `1` where it belongs to a termination: a revocation of a running task, or the failure of a task
+ * whose process got a signal. What follows a `|` is there only where the opt-in tags want it, and is no part of the fact's identity.
  */
 
 /** The states that end a task, or one run of it. */
@@ -24,15 +26,22 @@ interface FactBase {
 }
 
 /** Which attempt a message was for, and not before when. */
-interface Attempt {
+interface Message extends FactBase {
   readonly retries: number;
   /** Microseconds since the epoch. */
   readonly eta: number | undefined;
+  /** The key of the name's text; empty where the event had none. */
+  readonly name: string;
+  /** Whether a filter excludes this attempt. */
+  readonly excluded: boolean;
 }
 
-export interface SentFact extends FactBase, Attempt {}
+export interface SentFact extends Message {
+  /** The key of the queue's text; empty where the event had none. */
+  readonly queue: string;
+}
 
-export interface ReceivedFact extends FactBase, Attempt {
+export interface ReceivedFact extends Message {
   readonly host: string;
 }
 
@@ -47,6 +56,8 @@ export interface FinalFact extends FactBase {
   readonly state: FinalState;
   /** Seconds; only of SUCCESS. */
   readonly runtime: number | undefined;
+  /** REVOKED: the task was running and was terminated. FAILURE: its process got a signal, as a termination sends one. */
+  readonly terminated: boolean;
   readonly worker: string | undefined;
   /** The exception's class, where `keepException` is on. */
   readonly exception: string | undefined;
@@ -68,6 +79,12 @@ export interface Facts {
 
 /** How a final's state is written. */
 export const STATE_LETTERS: Readonly<Record<FinalState, string>> = { SUCCESS: "S", FAILURE: "F", REVOKED: "V", REJECTED: "J" };
+
+/** How a final is written that belongs to a termination. */
+export const TERMINATED = "1";
+
+/** Follows the name of an attempt that a filter excludes. */
+export const EXCLUDED = "!";
 
 /** The value of a fact whose consequences were sent; of any other it is empty. */
 export const SENT = "1";

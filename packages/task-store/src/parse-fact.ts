@@ -1,8 +1,10 @@
 /** Reads facts back from the fields of a hash; the layout is in `fact.ts`. */
 import { readBase36 } from "./base36.ts";
 import {
+  EXCLUDED,
   SENT,
   STATE_LETTERS,
+  TERMINATED,
   type Facts,
   type FinalFact,
   type FinalState,
@@ -26,30 +28,12 @@ export class FactCollector implements Facts {
   add(field: string, value: string): void {
     const sent = value === SENT;
     switch (field[0]) {
-      case "s": {
-        const retries = afterDot(field, 1);
-        this.sent.push({
-          field,
-          at: instantAt(field),
-          sent,
-          retries: readBase36(field, retries),
-          eta: etaAt(field, afterDot(field, retries)),
-        });
+      case "s":
+        this.#addSent(field, sent);
         break;
-      }
-      case "r": {
-        const host = afterDot(field, 1);
-        const retries = afterDot(field, host);
-        this.received.push({
-          field,
-          at: instantAt(field),
-          sent,
-          host: partAt(field, host),
-          retries: readBase36(field, retries),
-          eta: etaAt(field, afterDot(field, retries)),
-        });
+      case "r":
+        this.#addReceived(field, sent);
         break;
-      }
       case "b":
         this.#addStart(field, sent);
         break;
@@ -58,6 +42,42 @@ export class FactCollector implements Facts {
         break;
       default:
     }
+  }
+
+  #addSent(field: string, sent: boolean): void {
+    const nameAt = afterDot(field, 1);
+    const queueAt = afterDot(field, nameAt);
+    const retriesAt = afterDot(field, queueAt);
+    const name = partAt(field, nameAt);
+    const excluded = name.endsWith(EXCLUDED);
+    this.sent.push({
+      field,
+      at: instantAt(field),
+      sent,
+      name: excluded ? name.slice(0, -1) : name,
+      excluded,
+      queue: partAt(field, queueAt),
+      retries: readBase36(field, retriesAt),
+      eta: etaAt(field, afterDot(field, retriesAt)),
+    });
+  }
+
+  #addReceived(field: string, sent: boolean): void {
+    const hostAt = afterDot(field, 1);
+    const nameAt = afterDot(field, hostAt);
+    const retriesAt = afterDot(field, nameAt);
+    const name = partAt(field, nameAt);
+    const excluded = name.endsWith(EXCLUDED);
+    this.received.push({
+      field,
+      at: instantAt(field),
+      sent,
+      name: excluded ? name.slice(0, -1) : name,
+      excluded,
+      host: partAt(field, hostAt),
+      retries: readBase36(field, retriesAt),
+      eta: etaAt(field, afterDot(field, retriesAt)),
+    });
   }
 
   #addStart(field: string, sent: boolean): void {
@@ -71,8 +91,10 @@ export class FactCollector implements Facts {
     const outcome = afterDot(body, host);
     const state = STATES.get(body.charAt(outcome));
     if (state === undefined) return;
-    const runtime = outcome + 1 < body.length ? readBase36(body, outcome + 1) / 1e9 : undefined;
-    this.finals.push({ field, at: instantAt(field), sent, host: partAt(body, host), state, runtime, worker, exception });
+    const detail = body.slice(outcome + 1);
+    const runtime = state === "SUCCESS" && detail !== "" ? readBase36(detail, 0) / 1e9 : undefined;
+    const terminated = state !== "SUCCESS" && detail === TERMINATED;
+    this.finals.push({ field, at: instantAt(field), sent, host: partAt(body, host), state, runtime, terminated, worker, exception });
   }
 }
 

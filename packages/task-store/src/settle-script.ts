@@ -2,7 +2,8 @@
  * Marks facts of claimed tasks of one shard as sent, and gives up the leases.
  *
  *   KEYS  the shard's count of open tasks (see `open-tasks.ts`); the tasks
- *   ARGV  the job's id; the tombstone's expiry in seconds; the facts of each task as JSON
+ *   ARGV  the job's id; the tombstone's expiry in seconds; fields from which an entry is long; what to change of each task as JSON: a list
+ *         of facts to mark, or {marks, removed: fields to remove, till: host and instant in turn, until which its facts are removed}
  *
  * Facts are marked by name, so one that arrived after the claim stays unsent. Once no final is left unsent the task is a tombstone: the same
  * hash, with \`t\`, and a short expiry. It is there so that late and repeated events find their facts marked and change nothing.
@@ -11,13 +12,25 @@ import { COUNT_OPEN_TASKS } from "./open-tasks.ts";
 
 export const SETTLE_SCRIPT = `
 ${COUNT_OPEN_TASKS}
-local job, ttl = ARGV[1], tonumber(ARGV[2])
-local facts = cjson.decode(ARGV[3])
+local job, ttl, long = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local changes = cjson.decode(ARGV[4])
+
+-- More arguments than this do not fit Lua's stack. An even number: fields and values come in turn.
+local MOST = 4000
+
+local function inParts(command, key, arguments)
+  for from = 1, #arguments, MOST do
+    redis.call(command, key, unpack(arguments, from, math.min(from + MOST - 1, #arguments)))
+  end
+end
+
 for index = 1, #KEYS - 1 do
   local key = KEYS[index + 1]
   local sent = {}
-  for _, fact in ipairs(facts[index]) do sent[fact] = true end
-  local set, finals, pending, ours, due = {}, 0, 0, false, nil
+  local change = changes[index]
+  local removed, till = change.removed or {}, change.till or {}
+  for _, fact in ipairs(change.marks or change) do sent[fact] = true end
+  local set, finals, pending, ours, due, limit = {}, 0, 0, false, nil, nil
   local hash = redis.call('HGETALL', key)
   for i = 1, #hash, 2 do
     local field, value = hash[i], hash[i + 1]
@@ -33,6 +46,8 @@ for index = 1, #KEYS - 1 do
       ours = value:match(':(.*)$') == job
     elseif field == 'o' then
       due = value
+    elseif field == 'l' then
+      limit = value
     end
   end
   local done = finals > 0 and pending == 0
@@ -40,8 +55,23 @@ for index = 1, #KEYS - 1 do
     set[#set + 1] = 't'
     set[#set + 1] = '1'
   end
-  if #set > 0 then redis.call('HSET', key, unpack(set)) end
   local gone = ours and {'c', 'p'} or {}
+  if #hash > 0 and #removed > 0 then
+    for _, field in ipairs(removed) do gone[#gone + 1] = field end
+    for i = 1, #till, 2 do
+      local field = 'w' .. till[i]
+      local old = redis.call('HGET', key, field)
+      if not old or tonumber(old, 36) < tonumber(till[i + 1], 36) then
+        set[#set + 1] = field
+        set[#set + 1] = till[i + 1]
+      end
+    end
+  end
+  if limit or #removed > 0 then
+    set[#set + 1] = 'l'
+    set[#set + 1] = #hash / 2 - #removed + long
+  end
+  if #hash > 0 then inParts('HSET', key, set) end
   if done then
     redis.call('EXPIRE', key, ttl)
     if due then
@@ -49,7 +79,7 @@ for index = 1, #KEYS - 1 do
       count(due, -1)
     end
   end
-  if #gone > 0 then redis.call('HDEL', key, unpack(gone)) end
+  inParts('HDEL', key, gone)
 end
 storeCounts()
 `;

@@ -1,11 +1,11 @@
 /** What the Store holds of one task, read back from its hash. */
 import type { Facts } from "./fact.ts";
 import { FactCollector } from "./parse-fact.ts";
+import { TextCollector } from "./texts.ts";
 
 export interface TaskEntry {
-  /** Undefined where no event told it yet. */
-  readonly name: string | undefined;
-  readonly queue: string | undefined;
+  /** Names and queues, by the keys that the facts have of them. */
+  readonly texts: ReadonlyMap<string, string>;
   readonly facts: Facts;
 }
 
@@ -17,20 +17,12 @@ export interface TaskEntry {
  */
 export function parseTaskEntry(reply: readonly unknown[], from = 0): TaskEntry {
   const facts = new FactCollector();
-  let name = "";
-  let queue = "";
-  const parts: [field: string, value: string][] = [];
+  const texts = new TextCollector();
   for (let index = from; index + 1 < reply.length; index += 2) {
     const field = reply[index] as string;
     const value = reply[index + 1] as string;
-    if (field === "n") name = value;
-    else if (field === "q") queue = value;
-    else if (field[0] === "n" || field[0] === "q") parts.push([field, value]);
+    if (field[0] === "n") texts.add(field, value);
     else facts.add(field, value);
   }
-  for (const [field, value] of parts.sort(([a], [b]) => (a < b ? -1 : 1))) {
-    if (field[0] === "n") name += value;
-    else queue += value;
-  }
-  return { name: name || undefined, queue: queue || undefined, facts };
+  return { texts: texts.all(), facts };
 }

@@ -19,14 +19,15 @@ import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { APPLY_SCRIPT } from "./apply-script.ts";
 import { CLAIM_SCRIPT } from "./claim-script.ts";
-import { descriptionFields } from "./description.ts";
 import type { FactOptions } from "./fact.ts";
+import { LONG_FIELDS } from "./forget.ts";
 import { StoreKeys } from "./keys.ts";
 import { FORGET_SCRIPT, SWEEP_SCRIPT } from "./open-tasks.ts";
 import { RELEASE_SCRIPT } from "./release-script.ts";
 import { SETTLE_SCRIPT } from "./settle-script.ts";
 import { StoreScript, type ScriptCall } from "./store-script.ts";
-import { KEPT_PER_KIND, collectChanges, type TaskChange } from "./task-changes.ts";
+import type { Settlement } from "./summarise.ts";
+import { collectChanges, type TaskChange } from "./task-changes.ts";
 import { parseTaskEntry, type TaskEntry } from "./task-entry.ts";
 
 export interface TaskStoreOptions extends FactOptions {
@@ -76,11 +77,14 @@ export class TaskStore {
     this.#sweep = new StoreScript(options.redis, SWEEP_SCRIPT);
   }
 
-  /** Merges events into their tasks. Returns the ids of those for which the batch holds a final that was not sent. */
+  /**
+   * Merges events into their tasks. Returns the ids of those to be claimed: for which the batch holds a final that was not sent, or which have
+   * so many attempts that the past ones are to be sent before the task ends.
+   */
   async apply(events: readonly CeleryEvent[]): Promise<string[]> {
     const changes = collectChanges(events, this.#options);
     const shards = [...this.#keys.byShard(changes.keys())];
-    const head = [String(this.#options.taskExpirySeconds), String(KEPT_PER_KIND)];
+    const head = [String(this.#options.taskExpirySeconds), String(LONG_FIELDS)];
     const calls = shards.map(([shard, ids]): ScriptCall => {
       const written = JSON.stringify(ids.map((id) => writeChange(changes.get(id))));
       return { keys: this.#openAndTasks(shard, ids), args: [...head, written] };
@@ -92,7 +96,7 @@ export class TaskStore {
   /** Takes a lease on each of these tasks for a job, where there is something to send and no other job has one. */
   async claim(jobId: string, ids: readonly string[]): Promise<Map<string, Claim>> {
     const shards = [...this.#keys.byShard(new Set(ids))];
-    const args = [jobId, String(this.#options.leaseMs)];
+    const args = [jobId, String(this.#options.leaseMs), String(LONG_FIELDS)];
     const replies = (await this.#claim.run(this.#calls(shards, args))) as string[];
     const claims = new Map<string, Claim>();
     for (const [call, [, shardIds]] of shards.entries()) {
@@ -102,12 +106,12 @@ export class TaskStore {
     return claims;
   }
 
-  /** Marks these facts (fields) of each task as sent, and gives up the job's leases. */
-  async settle(jobId: string, sent: ReadonlyMap<string, readonly string[]>): Promise<void> {
+  /** Marks these facts (fields) of each task as sent, removes what may be forgotten, and gives up the job's leases. */
+  async settle(jobId: string, sent: ReadonlyMap<string, Settlement>): Promise<void> {
+    const head = [jobId, String(this.#options.sentExpirySeconds), String(LONG_FIELDS)];
     const calls = [...this.#keys.byShard(sent.keys())].map(([shard, ids]): ScriptCall => {
-      const fields = JSON.stringify(ids.map((id) => sent.get(id) ?? []));
-      const args = [jobId, String(this.#options.sentExpirySeconds), fields];
-      return { keys: this.#openAndTasks(shard, ids), args };
+      const changes = JSON.stringify(ids.map((id) => writeSettlement(sent.get(id))));
+      return { keys: this.#openAndTasks(shard, ids), args: [...head, changes] };
     });
     await this.#settle.run(calls);
   }
@@ -142,9 +146,16 @@ export class TaskStore {
 
 /** As the script reads it. */
 function writeChange(change: TaskChange | undefined): unknown[] {
-  const { facts = [], description, etaSeconds = 0 } = change ?? {};
-  if (description !== undefined) return [facts, etaSeconds, String(description.key), descriptionFields(description)];
+  const { facts = [], texts = [], etaSeconds = 0 } = change ?? {};
+  if (texts.length > 0) return [facts, etaSeconds, texts.flatMap(({ fields }) => fields)];
   return etaSeconds === 0 ? [facts] : [facts, etaSeconds];
+}
+
+/** As the script reads it. */
+function writeSettlement(settlement: Settlement | undefined): unknown {
+  const { fields = [], forgotten } = settlement ?? {};
+  if (forgotten === undefined || forgotten.fields.length === 0) return fields;
+  return { marks: fields, removed: forgotten.fields, till: forgotten.until };
 }
 
 /** See `claim-script.ts`. */

@@ -3,7 +3,8 @@ import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { summarise } from "../src/summarise.ts";
+import { NOTHING_TO_FORGET } from "../src/forget.ts";
+import { summarise, type Settlement } from "../src/summarise.ts";
 import type { TaskEntry } from "../src/task-entry.ts";
 import type { Claim } from "../src/task-store.ts";
 import { required } from "./required.ts";
@@ -27,10 +28,14 @@ function entryOf(claimed: Claim): TaskEntry {
   return claimed.entry;
 }
 
+function settlement(...fields: string[]): Settlement {
+  return { fields, forgotten: NOTHING_TO_FORGET };
+}
+
 /** What a job would send; marks it as sent. */
 async function sendAs(jobId: string, id = "t"): Promise<ReturnType<typeof summarise>> {
   const summary = summarise(entryOf(await claim(jobId, id)));
-  await harness.store.settle(jobId, new Map([[id, summary.fields]]));
+  await harness.store.settle(jobId, new Map([[id, summary]]));
   return summary;
 }
 
@@ -120,10 +125,10 @@ describe("settle", () => {
 
   it("leaves what arrived since the claim unsent", async () => {
     await harness.store.apply(DONE);
-    const { fields } = summarise(entryOf(await claim("1")));
+    const summary = summarise(entryOf(await claim("1")));
     const secondRun = taskFailed({ uuid: "t", hostname: "w2@host-b" });
     await harness.store.apply([secondRun]);
-    await harness.store.settle("1", new Map([["t", fields]]));
+    await harness.store.settle("1", new Map([["t", summary]]));
     await expectExpiry(TASK_EXPIRY_SECONDS);
     expect(await harness.store.apply([secondRun])).toEqual(["t"]);
     expect((await sendAs("2")).completions).toMatchObject([{ state: "FAILURE" }]);
@@ -133,12 +138,12 @@ describe("settle", () => {
   it("does not give up another job's lease", async () => {
     await harness.store.apply(DONE);
     await claim("1");
-    await harness.store.settle("2", new Map([["t", []]]));
+    await harness.store.settle("2", new Map([["t", settlement()]]));
     expect(await claim("2")).toMatchObject({ outcome: "busy" });
   });
 
   it("does not bring back a task that is gone", async () => {
-    await harness.store.settle("1", new Map([["t", ["fabc.x.S"]]]));
+    await harness.store.settle("1", new Map([["t", settlement("fabc.x.S")]]));
     expect(await harness.redis.dbsize()).toBe(0);
   });
 });

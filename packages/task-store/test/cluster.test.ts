@@ -29,7 +29,7 @@ afterAll(async () => {
 async function sendAll(jobId: string): Promise<number> {
   const claims = await store.claim(jobId, IDS);
   const summaries = [...claims].flatMap(([id, claim]) => (claim.outcome === "claimed" ? [[id, summarise(claim.entry)] as const] : []));
-  await store.settle(jobId, new Map(summaries.map(([id, { fields }]) => [id, fields])));
+  await store.settle(jobId, new Map(summaries));
   return summaries.reduce((sum, [, { completions }]) => sum + completions.length, 0);
 }
 

@@ -2,6 +2,7 @@ import { corpusNames, readCorpus, sortedMetrics, type ExpectedMetrics, type Samp
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Labels } from "../src/attempts.ts";
 import { summarise } from "../src/summarise.ts";
 import { StoreHarness } from "./store-harness.ts";
 
@@ -26,15 +27,20 @@ async function metricsFrom(ids: readonly string[]): Promise<ExpectedMetrics> {
   const claims = await harness.store.claim("job", ids);
   for (const claim of claims.values()) {
     if (claim.outcome !== "claimed") throw new Error(`claim is ${claim.outcome}`);
-    const { name, queue, completions, waits } = summarise(claim.entry);
-    const task = `${name ?? "unknown"}|${queue ?? "unknown"}`;
-    for (const { state, runTime } of completions) {
+    const { completions, waits } = summarise(claim.entry);
+    for (const completion of completions) {
+      const { state, runTime } = completion;
+      const task = labelsOf(completion);
       counts[COUNTS[state]][task] = (counts[COUNTS[state]][task] ?? 0) + 1;
       if (runTime !== undefined) run_time.push([task, state === "SUCCESS" ? "success" : "failure", runTime]);
     }
-    for (const { seconds, basis } of waits) wait_time.push([task, seconds, basis]);
+    for (const wait of waits) wait_time.push([labelsOf(wait), wait.seconds, wait.basis]);
   }
   return { ...counts, run_time, wait_time };
+}
+
+function labelsOf({ name, queue }: Labels): string {
+  return `${name ?? "unknown"}|${queue ?? "unknown"}`;
 }
 
 /** Equal to within 2 µs: the recordings' clocks are floating-point seconds, ours whole microseconds. */

@@ -1,9 +1,8 @@
 /** The hash that the in-memory merge foretells for a task of which nothing was claimed or sent. */
-import { descriptionFields } from "../src/description.ts";
 import type { TaskChange } from "../src/task-changes.ts";
 
-export function expectedHash({ description, facts }: TaskChange): Map<string, string> {
-  const fields = description === undefined ? [] : ["k", String(description.key), ...descriptionFields(description)];
+export function expectedHash({ texts, facts }: TaskChange): Map<string, string> {
+  const fields = texts.flatMap((text) => text.fields);
   for (const fact of facts) fields.push(fact, "");
   const hash = new Map<string, string>();
   for (let index = 0; index < fields.length; index += 2) hash.set(fields[index] ?? "", fields[index + 1] ?? "");

@@ -2,7 +2,7 @@ import { taskFailed, taskSent, taskStarted, taskSucceeded } from "@celery-metric
 import type { TaskEvent } from "@celery-metrics-exporter/events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { summarise } from "../src/summarise.ts";
+import { summarise, type Settlement } from "../src/summarise.ts";
 import type { TaskStore } from "../src/task-store.ts";
 import { StoreHarness } from "./store-harness.ts";
 
@@ -22,8 +22,8 @@ function started(...ids: readonly string[]): TaskEvent[] {
 }
 
 async function send(...ids: readonly string[]): Promise<void> {
-  const sent = new Map<string, readonly string[]>();
-  for (const [id, claim] of await store.claim("1", ids)) if (claim.outcome === "claimed") sent.set(id, summarise(claim.entry).fields);
+  const sent = new Map<string, Settlement>();
+  for (const [id, claim] of await store.claim("1", ids)) if (claim.outcome === "claimed") sent.set(id, summarise(claim.entry));
   await store.settle("1", sent);
 }
 

@@ -91,6 +91,144 @@ describe("waits", () => {
   });
 });
 
+describe("names and queues", () => {
+  const Q1 = { name: "app.dispatcher", queue: "q1" };
+  const Q2 = { name: "app.replaced", queue: "q2" };
+  const first = [taskSent({ ...at(1), ...Q1 }), taskReceived({ ...at(2), name: Q1.name }), taskStarted(at(3))];
+  const replaced = [taskReceived({ ...at(5), name: Q2.name }), taskStarted(at(6)), taskSucceeded({ ...at(7), runtime: 1 })];
+  const same = { name: "app.poll" };
+
+  type Labels = readonly [name: string | undefined, queue: string | undefined];
+
+  it.each<[string, TaskEvent[], { waits: Labels[]; completion: Labels }]>([
+    [
+      "of a replaced task are those of the task that ran",
+      [...first, taskSent({ ...at(4), ...Q2 }), ...replaced],
+      {
+        waits: [
+          [Q1.name, "q1"],
+          [Q2.name, "q2"],
+        ],
+        completion: [Q2.name, "q2"],
+      },
+    ],
+    [
+      "of a replaced task whose task-sent came a little after its start",
+      [...first, taskSent({ ...at(6.001), ...Q2 }), ...replaced],
+      {
+        waits: [
+          [Q1.name, "q1"],
+          [Q2.name, "q2"],
+        ],
+        completion: [Q2.name, "q2"],
+      },
+    ],
+    [
+      "of a task replaced by one of the same name, whose task-sent came a little after its start",
+      [
+        taskSent({ ...at(1), ...same, queue: "q1" }),
+        taskReceived({ ...at(2), ...same }),
+        taskStarted(at(3)),
+        taskReceived({ ...at(5), ...same }),
+        taskStarted(at(6)),
+        taskSent({ ...at(6.001), ...same, queue: "q2" }),
+        taskSucceeded(at(7)),
+      ],
+      {
+        waits: [
+          [same.name, "q1"],
+          [same.name, "q2"],
+        ],
+        completion: [same.name, "q2"],
+      },
+    ],
+    [
+      "of a replaced task without a task-sent of its own: no queue of another task",
+      [...first, ...replaced],
+      {
+        waits: [
+          [Q1.name, "q1"],
+          [Q2.name, undefined],
+        ],
+        completion: [Q2.name, undefined],
+      },
+    ],
+    [
+      "of a retry into another queue",
+      [
+        ...first,
+        taskSent({ ...at(4), ...Q1, retries: 1, queue: "q2" }),
+        taskReceived({ ...at(5), name: Q1.name, retries: 1, hostname: B.hostname }),
+        taskStarted({ ...at(6), ...B }),
+        taskFailed({ ...at(7), ...B }),
+      ],
+      {
+        waits: [
+          [Q1.name, "q1"],
+          [Q1.name, "q2"],
+        ],
+        completion: [Q1.name, "q2"],
+      },
+    ],
+    [
+      "of a retry without a task-sent: the queue it came from",
+      [...first, taskReceived({ ...at(5), name: Q1.name, retries: 1 }), taskStarted(at(6)), taskFailed(at(7))],
+      {
+        waits: [
+          [Q1.name, "q1"],
+          [Q1.name, "q1"],
+        ],
+        completion: [Q1.name, "q1"],
+      },
+    ],
+    [
+      "of a retry that was revoked before it started",
+      [
+        ...first,
+        taskSent({ ...at(4), ...Q1, retries: 1, queue: "q2" }),
+        taskReceived({ ...at(5), name: Q1.name, retries: 1 }),
+        taskRevoked(at(6)),
+      ],
+      { waits: [[Q1.name, "q1"]], completion: [Q1.name, "q2"] },
+    ],
+    [
+      "of a run that was terminated while a copy of the task waited on the same worker",
+      [...first, taskReceived({ ...at(5), name: "app.other" }), taskRevoked({ ...at(6), terminated: true })],
+      { waits: [[Q1.name, "q1"]], completion: [Q1.name, "q1"] },
+    ],
+    [
+      "of a task with a shadow name: the name it was sent with",
+      [taskSent({ ...at(1), ...Q1 }), taskReceived({ ...at(2), name: "My Report" }), taskStarted(at(3)), taskFailed(at(4))],
+      { waits: [[Q1.name, "q1"]], completion: [Q1.name, "q1"] },
+    ],
+    ["of a task that no worker received", [taskSent({ ...at(1), ...Q1 }), taskRevoked(at(4))], { waits: [], completion: [Q1.name, "q1"] }],
+  ])("%s", (_, events, expected) => {
+    for (const order of [events, events.toReversed()]) {
+      const { waits, completions } = summaryOf(order);
+      expect(waits.map(({ name, queue }) => [name, queue])).toEqual(expected.waits);
+      expect(completions.map(({ name, queue }) => [name, queue])).toEqual([expected.completion]);
+    }
+  });
+
+  it("that a filter excludes leave out that attempt alone, and count it as sent", () => {
+    const excluded = { excluded: true };
+    const retry = [taskReceived({ ...at(5), name: Q1.name, retries: 1 }), taskStarted(at(6)), taskSucceeded({ ...at(7), runtime: 1 })];
+    const last = summaryOf([...first, taskSent({ ...at(4), ...Q1, retries: 1, queue: "q2", ...excluded }), ...retry]);
+    expect(last.completions).toEqual([]);
+    expect(last.waits).toMatchObject([{ queue: "q1", seconds: 2 }]);
+    expect(last.fields.filter((field) => /^[bf]/.test(field))).toHaveLength(3);
+    expect(last.lacks).toBeUndefined();
+
+    const firstExcluded = [
+      taskSent({ ...at(1), ...Q1, ...excluded }),
+      taskReceived({ ...at(2), name: Q1.name, ...excluded }),
+      taskStarted(at(3)),
+    ];
+    const other = summaryOf([...firstExcluded, taskSent({ ...at(4), ...Q2 }), ...replaced]);
+    expect(other).toMatchObject({ completions: [{ name: Q2.name, queue: "q2" }], waits: [{ name: Q2.name, queue: "q2", seconds: 2 }] });
+  });
+});
+
 describe("completions", () => {
   const run = [taskReceived({ ...at(1), ...A }), taskStarted({ ...at(2), ...A })];
   const { runtime: _runtime, ...withoutRuntime } = taskSucceeded(at(5));
@@ -134,6 +272,65 @@ describe("completions", () => {
         ["FAILURE", 0],
       ],
     ],
+    [
+      "two where runs overlapped on one worker, each with its own run time",
+      [taskStarted(at(2)), taskStarted(at(14)), taskSucceeded({ ...at(27), runtime: 25 }), taskSucceeded({ ...at(39), runtime: 25.5 })],
+      [
+        ["SUCCESS", 25],
+        ["SUCCESS", 25.5],
+      ],
+    ],
+    [
+      "two where of overlapping runs one failed",
+      [taskStarted(at(2)), taskStarted(at(14)), taskSucceeded({ ...at(27), runtime: 13 }), taskFailed(at(39)), taskFailed(at(39.002))],
+      [
+        ["SUCCESS", 13],
+        ["FAILURE", 37.002],
+      ],
+    ],
+    [
+      "three where runs overlapped three times",
+      [2, 4, 6].flatMap((second) => [taskStarted(at(second)), taskSucceeded({ ...at(second + 10), runtime: 10 })]),
+      [
+        ["SUCCESS", 10],
+        ["SUCCESS", 10],
+        ["SUCCESS", 10],
+      ],
+    ],
+    [
+      "as many successes as there are starts",
+      [taskStarted(at(2)), taskSucceeded({ ...at(27), runtime: 25 }), taskSucceeded({ ...at(39), runtime: 25 })],
+      [["SUCCESS", 25, "lacks start"]],
+    ],
+    [
+      "one of a termination and the failure it brings about",
+      [...run, taskRevoked({ ...at(5), terminated: true }), taskFailed({ ...at(5.01), exception: "SystemExit(-241)" })],
+      [["REVOKED", undefined]],
+    ],
+    [
+      "one of a termination and its failure, whatever their times",
+      [...run, taskRevoked({ ...at(5.01), terminated: true }), taskFailed({ ...at(5), exception: "SystemExit(-241)" })],
+      [["REVOKED", undefined]],
+    ],
+    [
+      "a further run after a termination",
+      [
+        ...run,
+        taskRevoked({ ...at(5), terminated: true }),
+        taskFailed({ ...at(5.01), exception: "SystemExit(-241)" }),
+        taskStarted(at(6)),
+        taskFailed({ ...at(7), exception: "SystemExit(-241)" }),
+      ],
+      [
+        ["REVOKED", undefined],
+        ["FAILURE", 1],
+      ],
+    ],
+    [
+      "the failure of a soft time limit that a signal brought about, as Celery's result says",
+      [...run, taskRevoked({ ...at(5), terminated: true }), taskFailed({ ...at(6), exception: "SoftTimeLimitExceeded()" })],
+      [["FAILURE", 4]],
+    ],
   ])("%s", (_, events, expected) => {
     const { completions } = summaryOf(events);
     const told = completions.map(({ state, runTime, lacksStart }) => [state, runTime, lacksStart]);
@@ -164,6 +361,8 @@ describe("what a summary lacks", () => {
     ["no start of a revocation", [sent, received, taskRevoked(at(4))], undefined],
     ["the task-received of an attempt that has no task-sent either", [{ ...received, ...B }, started, taskSucceeded(at(4))], "received"],
     ["nothing before there is a completion", [started], undefined],
+    ["the revocation of a failure by a signal", [received, started, taskFailed({ ...at(4), exception: "SystemExit(-241)" })], "revocation"],
+    ["the start of a second success", [received, started, taskSucceeded(at(4)), taskSucceeded(at(5))], "start"],
   ])("%s", (_, events, lacks) => {
     expect(summaryOf(events).lacks).toBe(lacks);
   });
