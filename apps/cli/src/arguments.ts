@@ -12,7 +12,7 @@ export const HELP_OPTION: CommandOption = { name: "help", description: "Show thi
 /**
  * The options of `command` in `args`, the settings among them, and the environment with these put over it.
  *
- * @throws {UsageError} at the first option that is unknown or lacks its value, and at anything that is no option.
+ * @throws {UsageError} at the first option that is unknown or lacks its value, and at an argument that the command does not take.
  */
 export function readArguments(command: Command, args: readonly string[], env: Environment): Omit<Invocation, "terminal"> {
   const settings = settingsByOption(command);
@@ -28,8 +28,16 @@ export function readArguments(command: Command, args: readonly string[], env: En
   });
   const options = new Map<string, string>();
   const overlay: Record<string, string> = {};
+  let argument: string | undefined;
   for (const token of tokens) {
-    if (token.kind !== "option") throw new UsageError(`${command.name} takes no argument ${JSON.stringify(argumentOf(token))}.`);
+    if (token.kind === "positional" && command.argument !== undefined && argument === undefined) {
+      argument = token.value;
+      continue;
+    }
+    if (token.kind !== "option")
+      throw new UsageError(
+        `${command.name} takes no ${command.argument === undefined ? "" : "further "}argument ${JSON.stringify(argumentOf(token))}.`,
+      );
     const { name, rawName, value } = token;
     if (!names.includes(name) || !rawName.startsWith("--"))
       throw new UsageError(
@@ -45,7 +53,7 @@ export function readArguments(command: Command, args: readonly string[], env: En
     if (setting === undefined) options.set(name, value ?? "");
     else overlay[setting] = value ?? "";
   }
-  return { options, settings: overlay, environment: env, env: { ...env, ...overlay } };
+  return { ...(argument === undefined ? {} : { argument }), options, settings: overlay, environment: env, env: { ...env, ...overlay } };
 }
 
 /** What is wrong with a word, and the word that may have been meant. */

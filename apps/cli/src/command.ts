@@ -13,6 +13,8 @@ export interface CommandOption {
 
 /** What a command was called with. */
 export interface Invocation {
+  /** What comes besides options; undefined where nothing does. */
+  readonly argument?: string;
   /** Options given, by name; `""` for one that takes no value. */
   readonly options: ReadonlyMap<string, string>;
   /** Settings given as options, by variable. */
@@ -29,6 +31,10 @@ export interface Command {
   readonly summary: string;
   /** More than the summary, for the command's own help. */
   readonly description?: string;
+  /** Whether its help begins with an example and the settings to know first. */
+  readonly startsWithExample?: boolean;
+  /** The name of the one argument it takes, if it does; it may be left out. */
+  readonly argument?: string;
   readonly options: readonly CommandOption[];
   /** The settings it reads: each is an option too. */
   readonly settings: readonly SettingsGroup[];

@@ -2,32 +2,47 @@
 import type { SettingDescription } from "@celery-metrics-exporter/runtime";
 import { HELP_OPTION } from "./arguments.ts";
 import type { Command, CommandOption } from "./command.ts";
+import { EXAMPLE, FIRST_SETTINGS } from "./first-steps.ts";
 import { ALIASES, toOption } from "./settings.ts";
 
 export const PROGRAM = "celery-metrics-exporter";
 
 const SETTINGS_NOTE =
-  "Each setting is an option and an environment variable (--log-level is LOG_LEVEL), and NAME_FILE may name a file that holds the value. " +
-  "An option stands over the variable. Other users of the machine can see options: give secrets by variable or file.";
+  "Each setting is an environment variable and an option: LOG_LEVEL is --log-level, and the option wins. NAME_FILE may name a file that holds the value of NAME. " +
+  "Other users of the machine see options in the list of processes: put passwords into variables or files.";
 
 /** Help of the program as a whole. */
 export function programHelp(commands: readonly Command[], width: number): string {
   const longest = Math.max(...commands.map(({ name }) => name.length));
   return [
-    "Takes Celery's events from RabbitMQ or Redis into Datadog metrics and Postgres rows.",
+    "Turns Celery's events from RabbitMQ or Redis into Datadog metrics and Postgres rows.",
+    ...firstSteps(width),
     `Usage: ${PROGRAM} <command> [options]`,
     [
       "Commands:",
       ...commands.map(({ name, summary }) => wrap(`${name.padEnd(longest)}  ${summary}`, width, { indent: 2, hang: longest + 4 })),
     ].join("\n"),
     `Options:\n  --help     ${HELP_OPTION.description}\n  --version  Show the version.`,
-    `${PROGRAM} <command> --help tells a command's options and settings.`,
+    wrap(`${PROGRAM} <command> --help shows a command's options and all of its settings.`, width),
   ].join("\n\n");
+}
+
+/** An example, and the settings that people need first. */
+function firstSteps(width: number): string[] {
+  const longest = Math.max(...FIRST_SETTINGS.map(({ name }) => name.length));
+  const settings = FIRST_SETTINGS.map(({ name, description }) =>
+    wrap(`${name.padEnd(longest)}  ${description}`, width, { indent: 2, hang: longest + 4 }),
+  );
+  return [EXAMPLE, ["Environment variables to know first:", ...settings].join("\n")];
 }
 
 /** Help of one command: every option, and every setting with its default. */
 export function commandHelp(command: Command, width: number): string {
-  const sections = [wrap(command.description ?? command.summary, width), `Usage: ${PROGRAM} ${command.name} [options]`];
+  const sections = [
+    ...(command.startsWithExample === true ? [wrap(command.summary, width), ...firstSteps(width)] : []),
+    wrap(command.description ?? command.summary, width),
+    `Usage: ${PROGRAM} ${command.name} [options]${command.argument === undefined ? "" : ` [${command.argument}]`}`,
+  ];
   sections.push(["Options:", ...[...command.options, HELP_OPTION].map((option) => optionHelp(option, width))].join("\n"));
   if (command.settings.length > 0) sections.push(wrap(SETTINGS_NOTE, width));
   for (const { title, settings } of command.settings) {

@@ -5,13 +5,14 @@ import { readArguments, unknown } from "./arguments.ts";
 import type { Command } from "./command.ts";
 import { demo } from "./commands/demo.ts";
 import { migrate } from "./commands/migrate.ts";
+import { query } from "./commands/query.ts";
 import { replay } from "./commands/replay.ts";
 import { start } from "./commands/start.ts";
 import { PROGRAM, commandHelp, programHelp } from "./help.ts";
 import { openTerminal, type Terminal } from "./terminal.ts";
 import { UsageError } from "./usage-error.ts";
 
-const COMMANDS: readonly Command[] = [start, migrate, replay, demo];
+const COMMANDS: readonly Command[] = [start, query, migrate, replay, demo];
 
 /** Runs the command that `args` name, and ends the process with its exit code when it fails. */
 export async function runProgram(args: readonly string[], env: Environment): Promise<void> {

@@ -1,3 +1,5 @@
+export { describeAddress, type AgentAddress } from "./agent-address.ts";
 export { Config } from "./config.ts";
 export { datadog, defineDatadog } from "./datadog.ts";
 export type { Step } from "./exporter.ts";
+export { DEFAULT_ADDRESSES, findAgent } from "./find-agent.ts";

@@ -6,8 +6,9 @@ import { drizzle } from "drizzle-orm/pglite";
 import { join, resolve } from "node:path";
 import { MigrationProblem, applyMigrations } from "./apply-migrations.ts";
 import { query, type Database } from "./database.ts";
+import { offerCopies } from "./embedded-copy.ts";
 import { makePrivateFolder } from "./private-folder.ts";
-import { lockForThisProcess } from "./process-lock.ts";
+import { LOCK_FILE, lockForThisProcess } from "./process-lock.ts";
 
 interface Running {
   readonly client: PGlite;
@@ -18,9 +19,6 @@ interface Shared {
   readonly running: Promise<Running>;
   users: number;
 }
-
-/** Below the database's folder; PGlite itself lets several processes open it, and the last to write wins. */
-const LOCK_FILE = "celery-metrics-exporter.pid";
 
 /** A folder can be open only once, and memory can be shared only within: who asks for the same gets the same database. */
 const open = new Map<string, Shared>();
@@ -74,7 +72,9 @@ async function start(folder: string | undefined, previous: Promise<void> | undef
     const client = await PGlite.create({ dataDir: folder });
     // PGlite makes its files readable and writable for everyone.
     makePrivateFolder(folder);
-    return await startPglite(client, unlock);
+    const running = await startPglite(client, unlock);
+    const stopCopies = await offerCopies(folder, client);
+    return { ...running, close: () => stopCopies().then(running.close) };
   } catch (thrown) {
     unlock();
     throw thrown instanceof MigrationProblem

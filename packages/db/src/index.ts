@@ -8,3 +8,4 @@ export { deleteTasks } from "./delete-tasks.ts";
 export { migrate } from "./migrate.ts";
 export { celeryTask } from "./schema.ts";
 export { upsertTasks } from "./upsert-tasks.ts";
+export { copyEmbeddedDatabase, type EmbeddedCopy } from "./embedded-copy.ts";

@@ -2,6 +2,9 @@
 import { UnavailableError, pause } from "@celery-metrics-exporter/runtime";
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 
+/** Below the folder of an embedded database; PGlite itself lets several processes open it, and the last to write wins. */
+export const LOCK_FILE = "celery-metrics-exporter.pid";
+
 /** Between its creation and its content a lock file is empty; one that stays so is of a process that crashed there. */
 const EMPTY_FOR_MS = 500;
 

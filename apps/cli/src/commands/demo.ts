@@ -2,7 +2,7 @@
 import { ConfigError, exitWith, loadConfig, readSetting, type Environment } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 import type { Command, Invocation } from "../command.ts";
-import { DEMO_DATABASE_URL, withDefaultDatabase } from "../database.ts";
+import { DEMO_DATABASE_URL, withDefaultDatabase } from "../defaults/database.ts";
 import { bareEnvironment } from "../demo/bare-environment.ts";
 import { startCelery } from "../demo/celery.ts";
 import { OWN_SETTINGS } from "../demo/demo-environment.ts";

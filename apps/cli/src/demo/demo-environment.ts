@@ -1,8 +1,8 @@
 /** The settings a demo runs with: the user's, and what a demo needs that they did not set. */
 import type { Environment } from "@celery-metrics-exporter/runtime";
 import { randomBytes } from "node:crypto";
-import { createServer } from "node:net";
-import { DEMO_DATABASE_URL, withDatabase } from "../database.ts";
+import { DEMO_DATABASE_URL, withDatabase } from "../defaults/database.ts";
+import { freePort } from "../defaults/free-port.ts";
 
 /** Where metrics go is set by any of these (apps/datadog-processor). */
 const AGENT_SETTINGS = ["DD_AGENT_HOST", "DD_DOGSTATSD_URL", "DD_DOGSTATSD_PORT"] as const;
@@ -64,8 +64,8 @@ function queuePrefix(id: string): string {
 /** Besides `ownSettings`: quiet logs, rows in memory, and a free port for the dashboard, unless the user says otherwise. */
 export async function demoEnvironment(given: Environment, { statsdPort, withDashboard }: DemoNeeds): Promise<DemoSettings> {
   const id = randomBytes(4).toString("hex");
-  const { env, isEmbedded } = withDatabase(given, DEMO_DATABASE_URL);
-  const keepsRows = !isEmbedded && env["DATABASE_URL"] !== DEMO_DATABASE_URL;
+  const { env, note } = withDatabase(given, DEMO_DATABASE_URL);
+  const keepsRows = note === undefined && env["DATABASE_URL"] !== DEMO_DATABASE_URL;
   const settings: Record<string, string | undefined> = { LOG_LEVEL: "warn" };
   if (statsdPort !== undefined) settings["DD_DOGSTATSD_URL"] = `udp://127.0.0.1:${statsdPort}`;
   if (withDashboard) settings["DASHBOARD_PORT"] = String(await freePort(DASHBOARD_PORT));
@@ -80,20 +80,4 @@ export async function demoEnvironment(given: Environment, { statsdPort, withDash
     keepsRows,
     dashboardUrl: withDashboard ? `http://${settings["DASHBOARD_HOST"] ?? "127.0.0.1"}:${settings["DASHBOARD_PORT"]}/` : undefined,
   };
-}
-
-/** `preferred` if nobody listens there, else any. */
-async function freePort(preferred: number): Promise<number> {
-  return (await isFree(preferred)) ?? (await isFree(0)) ?? preferred;
-}
-
-function isFree(port: number): Promise<number | undefined> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.once("error", () => resolve(undefined));
-    server.listen({ port, host: "127.0.0.1", exclusive: true }, () => {
-      const address = server.address();
-      server.close(() => resolve(address !== null && typeof address === "object" ? address.port : undefined));
-    });
-  });
 }

@@ -1,7 +1,7 @@
 /** Looks at the running demo from all sides. */
 import { toError, type Logger, type RunningRoles } from "@celery-metrics-exporter/runtime";
 import type { DemoSettings } from "./demo-environment.ts";
-import { readMetric } from "./own-metrics.ts";
+import { readMetric } from "../own-metrics.ts";
 import type { Snapshot } from "./snapshot.ts";
 import type { StatsdSink } from "./statsd-sink.ts";
 import type { TasksInPostgres } from "./tasks-in-postgres.ts";

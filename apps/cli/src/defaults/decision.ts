@@ -1,0 +1,30 @@
+/** What the single process decided because a setting was not set, and how to decide otherwise. */
+import { ConfigError, readSetting, type Environment } from "@celery-metrics-exporter/runtime";
+
+export interface Note {
+  /** Static, as every log message. */
+  readonly message: string;
+  readonly fields: Readonly<Record<string, string | number>>;
+}
+
+/** An environment in which that setting is set. */
+export interface Decision {
+  readonly env: Environment;
+  /** Undefined when the user decided. */
+  readonly note?: Note;
+}
+
+/** Whether a setting is set, be it by a file. An empty variable counts as not set. */
+export function isSet(name: string, env: Environment): boolean {
+  return (env[name] ?? "") !== "" || (env[`${name}_FILE`] ?? "") !== "";
+}
+
+/** Undefined also where it cannot be read: the roles' settings say so, with every other problem. */
+export function readIfPossible(name: string, env: Environment): string | undefined {
+  try {
+    return readSetting(name, env);
+  } catch (thrown) {
+    if (thrown instanceof ConfigError) return undefined;
+    throw thrown;
+  }
+}

@@ -1,0 +1,37 @@
+/** Which exporters the single process runs when none are named: Datadog's only where there is an agent. */
+import { describeConfig, type Environment } from "@celery-metrics-exporter/runtime";
+import { DEFAULT_ADDRESSES, datadog, describeAddress, findAgent, type AgentAddress } from "datadog-processor";
+import { chosenExporters } from "../roles.ts";
+import { isSet, type Decision } from "./decision.ts";
+
+/** Datadog's own name for the agent's socket (`DD_DOGSTATSD_URL` wins over it). */
+const SOCKET = "DD_DOGSTATSD_SOCKET";
+
+/** Any of these means that metrics are wanted. The rest of its settings, such as `REDIS_URL`, are of every role. */
+const DATADOG_SETTINGS = [
+  SOCKET,
+  ...describeConfig(datadog.Config)
+    .map(({ name }) => name)
+    .filter((name) => /^(DD|DATADOG)_/.test(name)),
+];
+
+/**
+ * The environment with `EXPORTERS`. Nothing is sent for Datadog unless it is configured, or an agent takes datagrams at a default address.
+ *
+ * @param find looks for an agent; tests look elsewhere.
+ */
+export async function withExporters(env: Environment, find: () => Promise<AgentAddress | undefined> = findAgent): Promise<Decision> {
+  const socket = env[SOCKET] ?? "";
+  const configured = socket === "" || isSet("DD_DOGSTATSD_URL", env) ? env : { ...env, DD_DOGSTATSD_URL: `unix://${socket}` };
+  if (isSet("EXPORTERS", env) || DATADOG_SETTINGS.some((name) => isSet(name, env))) return { env: configured };
+  const all = chosenExporters(env);
+  const agent = await find();
+  if (agent !== undefined) return { env: { ...env, EXPORTERS: all.join(","), DD_DOGSTATSD_URL: describeAddress(agent) } };
+  return {
+    env: { ...env, EXPORTERS: all.filter((name) => name !== datadog.name).join(",") },
+    note: {
+      message: "Datadog is off: no agent answers. To switch it on, start one, or set DD_AGENT_HOST or EXPORTERS",
+      fields: { asked: DEFAULT_ADDRESSES.map(describeAddress).join(", "), EXPORTERS: all.join(",") },
+    },
+  };
+}

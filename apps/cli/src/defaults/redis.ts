@@ -1,0 +1,30 @@
+/** Which Redis the single process uses when none is named: that of a Redis broker. */
+import { parseBrokerUrl } from "@celery-metrics-exporter/broker";
+import { BaseConfig, parseRedisUrl, redactUrl, type Environment } from "@celery-metrics-exporter/runtime";
+import { isSet, readIfPossible, type Decision } from "./decision.ts";
+
+const DEFAULT_PREFIX = BaseConfig.shape.QUEUE_PREFIX.parse(undefined);
+
+/** Sentinels are reached as the broker's settings say. */
+const SENTINEL_SETTINGS = ["MASTER_NAME", "PASSWORD", "TLS"].flatMap((name) => [name, `${name}_FILE`]);
+
+/**
+ * The environment with the broker's URL as `REDIS_URL`: same server, credentials, TLS and database, for the server may have no other. Left
+ * as it is with another kind of broker, or one of several masters: what belongs together cannot be spread over them.
+ */
+export function withRedis(env: Environment): Decision {
+  const url = isSet("REDIS_URL", env) ? undefined : readIfPossible("CELERY_BROKER_URL", env);
+  if (url === undefined) return { env };
+  const broker = parseBrokerUrl(url);
+  const parsed = parseRedisUrl(url);
+  if (!broker.ok || broker.url.broker !== "redis" || !parsed.ok) return { env };
+  const sentinel = SENTINEL_SETTINGS.map((name) => [`REDIS_SENTINEL_${name}`, env[`CELERY_SENTINEL_${name}`]] as const);
+  const sentinelIsSet = sentinel.some(([name]) => (env[name] ?? "") !== "");
+  return {
+    env: { ...env, ...(sentinelIsSet ? {} : Object.fromEntries(sentinel)), REDIS_URL: url },
+    note: {
+      message: "REDIS_URL is not set: our queues are in the broker's Redis, in the same database",
+      fields: { redis: redactUrl(url), database: parsed.server.db, keys: `${readIfPossible("QUEUE_PREFIX", env) ?? DEFAULT_PREFIX}:*` },
+    },
+  };
+}

@@ -1,0 +1,56 @@
+/** Where to look once everything runs. */
+import { isEmbedded } from "@celery-metrics-exporter/db";
+import { redactUrl, type Environment } from "@celery-metrics-exporter/runtime";
+import type { Terminal } from "../terminal.ts";
+
+export interface Addresses {
+  readonly brokerUrl: string;
+  readonly redisUrl: string;
+  readonly queuePrefix: string;
+  /** Undefined without the postgres exporter. */
+  readonly databaseUrl: string | undefined;
+  readonly sendsToDatadog: boolean;
+  /** Undefined without the dashboard. */
+  readonly dashboardUrl: string | undefined;
+  readonly healthUrl: string;
+}
+
+/** What a user runs to read the rows. */
+export const QUERY_COMMAND = "pnpm celery-metrics-exporter query";
+
+const LABEL_WIDTH = 11;
+
+export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Terminal, "bold" | "dim">): string {
+  const { brokerUrl, redisUrl, queuePrefix, databaseUrl, sendsToDatadog, dashboardUrl, healthUrl } = addresses;
+  const row = (label: string, value: string, remark = ""): string =>
+    `  ${dim(label.padEnd(LABEL_WIDTH))}${value}${remark === "" ? "" : `  ${dim(remark)}`}`;
+  return [
+    "",
+    bold("celery-metrics-exporter is running"),
+    "",
+    row("Events", `from ${redactUrl(brokerUrl)}`),
+    row("Queues", `in ${redactUrl(redisUrl)}`, `keys ${queuePrefix}:*`),
+    ...(databaseUrl === undefined ? [] : [row("Rows", `in ${place(databaseUrl)}`), row("", QUERY_COMMAND, "shows the latest")]),
+    row(
+      "Datadog",
+      sendsToDatadog ? "on" : "off",
+      sendsToDatadog ? "" : "DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres switches it on",
+    ),
+    ...(dashboardUrl === undefined ? [] : [row("Dashboard", dashboardUrl, "the queues between receiver and exporters")]),
+    row("Health", `${healthUrl}/readyz`, `${healthUrl}/metrics`),
+    "",
+    dim("  Ctrl-C stops it."),
+    "",
+    "",
+  ].join("\n");
+}
+
+function place(databaseUrl: string): string {
+  return isEmbedded(databaseUrl) ? `an embedded PostgreSQL, ${databaseUrl.slice("pglite:".length)}` : redactUrl(databaseUrl);
+}
+
+/** Where the dashboard listens. */
+export function dashboardUrlOf(env: Environment): string {
+  const host = (env["DASHBOARD_HOST"] ?? "") === "" ? "127.0.0.1" : (env["DASHBOARD_HOST"] ?? "");
+  return `http://${host.includes(":") ? `[${host}]` : host}:${env["DASHBOARD_PORT"] ?? ""}/`;
+}

@@ -1,0 +1,71 @@
+/** What the single process has done so far, in one line. */
+import { MAX_ROWS_COUNTED } from "./count-rows.ts";
+
+export interface Summary {
+  /** Since the start. */
+  readonly events: number;
+  /** Of these, what tells of tasks: heartbeats come all the time. */
+  readonly taskEvents: number;
+  /** Since the last summary, of all events. */
+  readonly eventsPerSecond: number;
+  /** Messages and events that could not be read, since the start. */
+  readonly rejected: number;
+  /** Age of the oldest event that waits for its exporter. */
+  readonly lagSeconds: number;
+  /** In the table: by status, or more than can be counted. Undefined without the postgres exporter, or while its database does not answer. */
+  readonly rows: ReadonlyMap<string, number> | "many" | undefined;
+  /** Runs of tasks sent to Datadog by state, since the start. Undefined without the datadog exporter. */
+  readonly sent: ReadonlyMap<string, number> | undefined;
+}
+
+/** Whether there is anything to say that `before` did not. */
+export function isNews(summary: Summary, before: Summary | undefined, intervalSeconds: number): boolean {
+  if (before === undefined || summary.lagSeconds >= intervalSeconds) return true;
+  const shown = ({ taskEvents, rejected, rows, sent }: Summary): string =>
+    JSON.stringify([taskEvents, rejected, rows instanceof Map ? [...rows] : rows, sent === undefined ? [] : [...sent]]);
+  return shown(summary) !== shown(before);
+}
+
+/** For people: `1,260 events (12.6/s); 315 rows: FAILURE 5, SUCCESS 310; lag 0.3 s; 0 rejected`. */
+export function renderSummary(summary: Summary): string {
+  const { events, eventsPerSecond } = summary;
+  const parts = [`${count(events)} events (${eventsPerSecond.toFixed(1)}/s)`, ...totals(summary)];
+  return [...parts, `lag ${summary.lagSeconds.toFixed(1)} s`, `${count(summary.rejected)} rejected`].join("; ");
+}
+
+/** The last line. */
+export function renderEnd(summary: Summary, elapsedSeconds: number): string {
+  const parts = [`${count(summary.events)} events`, ...totals(summary), `${count(summary.rejected)} rejected`];
+  return `Stopped after ${duration(elapsedSeconds)}: ${parts.join("; ")}.`;
+}
+
+/** For logs. */
+export function toFields({ rows, sent, ...numbers }: Summary): Record<string, unknown> {
+  return {
+    ...numbers,
+    ...(rows === undefined ? {} : { rows: rows === "many" ? `more than ${MAX_ROWS_COUNTED}` : Object.fromEntries(rows) }),
+    ...(sent === undefined ? {} : { sent: Object.fromEntries(sent) }),
+  };
+}
+
+function totals({ rows, sent }: Summary): string[] {
+  const table = rows === "many" ? [`more than ${count(MAX_ROWS_COUNTED)} rows`] : rows === undefined ? [] : [byState(rows, "rows")];
+  return [...table, ...(sent === undefined ? [] : [byState(sent, "tasks sent to Datadog")])];
+}
+
+function byState(tasks: ReadonlyMap<string, number>, what: string): string {
+  const sum = [...tasks.values()].reduce((all, each) => all + each, 0);
+  const states = [...tasks].filter(([, each]) => each > 0).map(([state, each]) => `${state} ${count(each)}`);
+  return `${count(sum)} ${what}${states.length === 0 ? "" : `: ${states.join(", ")}`}`;
+}
+
+function duration(seconds: number): string {
+  const [hours, minutes] = [Math.floor(seconds / 3_600), Math.floor(seconds / 60) % 60];
+  const rest = `${Math.floor(seconds) % 60} s`;
+  if (hours > 0) return `${hours} h ${minutes} min`;
+  return minutes > 0 ? `${minutes} min ${rest}` : rest;
+}
+
+function count(value: number): string {
+  return Math.round(value).toLocaleString("en-US");
+}

@@ -1,0 +1,96 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { withExporters } from "../src/defaults/exporters.ts";
+import { withRedis } from "../src/defaults/redis.ts";
+
+const nobody = async (): Promise<undefined> => undefined;
+const udp = { kind: "udp", host: "127.0.0.1", port: 8125 } as const;
+const unix = { kind: "unix", path: "/var/run/datadog/dsd.socket" } as const;
+
+describe("the exporters of the single process", () => {
+  it("leave Datadog out where no agent is configured or answers, and say how to switch it on", async () => {
+    const { env, note } = await withExporters({}, nobody);
+    expect(env["EXPORTERS"]).toBe("postgres");
+    expect(note?.message).toContain("Datadog is off");
+    expect(note?.message).toContain("DD_AGENT_HOST");
+  });
+
+  it("include Datadog where an agent answers, at its address", async () => {
+    expect(await withExporters({}, async () => udp)).toEqual({
+      env: { EXPORTERS: "datadog,postgres", DD_DOGSTATSD_URL: "udp://127.0.0.1:8125" },
+    });
+    expect((await withExporters({}, async () => unix)).env["DD_DOGSTATSD_URL"]).toBe("unix:///var/run/datadog/dsd.socket");
+  });
+
+  it.each([
+    { DD_AGENT_HOST: "agent" },
+    { DD_DOGSTATSD_PORT: "8126" },
+    { DD_DOGSTATSD_URL: "udp://agent:8125" },
+    { DD_DOGSTATSD_URL_FILE: "/run/secrets/url" },
+    { DATADOG_TAGS: "env:prod" },
+    { EXPORTERS: "datadog" },
+    { EXPORTERS_FILE: "/run/secrets/exporters" },
+  ])("are left to the user with %j", async (env) => {
+    expect(await withExporters(env, nobody)).toEqual({ env });
+  });
+
+  it("take Datadog's own name for the agent's socket", async () => {
+    const { env } = await withExporters({ DD_DOGSTATSD_SOCKET: "/sockets/dsd" }, nobody);
+    expect(env["DD_DOGSTATSD_URL"]).toBe("unix:///sockets/dsd");
+    expect(env["EXPORTERS"]).toBeUndefined();
+  });
+
+  it("are chosen anew where variables are empty", async () => {
+    expect((await withExporters({ EXPORTERS: "", DD_AGENT_HOST: "" }, nobody)).env["EXPORTERS"]).toBe("postgres");
+  });
+});
+
+describe("the Redis of the single process", () => {
+  it.each([
+    [3, "redis://broker:6380/3"],
+    [1, "rediss://user:p%40ss@broker/1?ssl_cert_reqs=required"],
+    [2, "redis+socket:///run/redis.sock?virtual_host=2"],
+    [1, "sentinel://:secret@one:26379/1;sentinel://two:26379/1"],
+  ])("is the broker's, in the same database %i: %s", (database, url) => {
+    const { env, note } = withRedis({ CELERY_BROKER_URL: url });
+    expect(env["REDIS_URL"]).toBe(url);
+    expect(note?.fields["database"]).toBe(database);
+    expect(JSON.stringify(note)).not.toMatch(/secret|p%40ss/);
+  });
+
+  it("is reached through the broker's sentinels as the broker's settings say", () => {
+    const broker = {
+      CELERY_BROKER_URL: "sentinel://one:26379;sentinel://two:26379",
+      CELERY_SENTINEL_MASTER_NAME: "celery",
+      CELERY_SENTINEL_PASSWORD_FILE: "/run/secrets/sentinel",
+      CELERY_SENTINEL_TLS: "true",
+    };
+    expect(withRedis(broker).env).toMatchObject({
+      REDIS_SENTINEL_MASTER_NAME: "celery",
+      REDIS_SENTINEL_PASSWORD_FILE: "/run/secrets/sentinel",
+      REDIS_SENTINEL_TLS: "true",
+    });
+    expect(withRedis({ ...broker, REDIS_SENTINEL_MASTER_NAME: "ours" }).env).toMatchObject({ REDIS_SENTINEL_MASTER_NAME: "ours" });
+  });
+
+  it.each([
+    {},
+    { CELERY_BROKER_URL: "amqp://rabbitmq//" },
+    { CELERY_BROKER_URL: "redis://one;redis://two" },
+    { CELERY_BROKER_URL: "nonsense" },
+    { CELERY_BROKER_URL_FILE: "/nowhere" },
+    { CELERY_BROKER_URL: "redis://broker", REDIS_URL: "redis://ours" },
+    { CELERY_BROKER_URL: "redis://broker", REDIS_URL_FILE: "/run/secrets/redis" },
+  ])("is left as it is with %j", (env) => {
+    expect(withRedis(env)).toEqual({ env });
+  });
+
+  it("reads the broker's URL from a file", () => {
+    const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-test-"));
+    writeFileSync(join(folder, "url"), "redis://broker:6380/3\n");
+    expect(withRedis({ CELERY_BROKER_URL_FILE: join(folder, "url") }).env["REDIS_URL"]).toBe("redis://broker:6380/3");
+    rmSync(folder, { recursive: true });
+  });
+});
