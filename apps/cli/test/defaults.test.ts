@@ -14,7 +14,7 @@ describe("the exporters of the single process", () => {
     const { env, note } = await withExporters({}, nobody);
     expect(env["EXPORTERS"]).toBe("postgres");
     expect(note?.message).toContain("Datadog is off");
-    expect(note?.message).toContain("DD_AGENT_HOST");
+    expect(note?.message).toContain("DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres switches it on");
   });
 
   it("include Datadog where an agent answers, at its address", async () => {

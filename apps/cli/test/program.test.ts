@@ -25,8 +25,23 @@ async function problemsOf(args: readonly string[], env: Environment): Promise<re
 describe("the program", () => {
   it("tells its commands and its version", async () => {
     const help = await outputOf(["--help"]);
-    for (const command of ["start", "migrate", "replay", "demo"]) expect(help).toMatch(new RegExp(`^  ${command} `, "m"));
+    for (const command of ["start", "query", "migrate", "replay", "demo"]) expect(help).toMatch(new RegExp(`^  ${command} `, "m"));
     expect(await outputOf(["--version"])).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
+
+  it.each([["--help"], ["start", "--help"]])("begins its help with an example and what to set first: %s %s", async (...args) => {
+    const [summary = "", example = "", settings = ""] = (await outputOf(args)).split("\n\n");
+    expect(summary.split("\n")).toHaveLength(1);
+    expect(example).toContain("export CELERY_BROKER_URL=amqp://user:password@");
+    // Passwords in options are visible in the list of processes.
+    expect(example).not.toMatch(/ --\w/);
+    expect(settings.match(/^  [A-Z_]+/gm)?.map((name) => name.trim())).toEqual([
+      "CELERY_BROKER_URL",
+      "REDIS_URL",
+      "DATABASE_URL",
+      "EXPORTERS",
+      "DD_AGENT_HOST",
+    ]);
   });
 
   it("tells every setting of every role as an option of start", async () => {
@@ -92,15 +107,18 @@ describe("start", () => {
 
   it("configures only the roles of the chosen exporters", async () => {
     const env = { ...BROKER, DATADOG_GRACE_MS: "soon", DASHBOARD_PORT: "many" };
-    expect(await outputOf(["start", "--exporters", "postgres", "--no-dashboard", "--check-config"], env)).toBe("The settings are right.\n");
+    expect(await outputOf(["start", "--exporters", "postgres", "--no-dashboard", "--check-config"], env)).toBe("The settings are valid.\n");
     expect(await problemsOf(["start", "--exporters", "postgres", "--check-config"], env)).toEqual([
       expect.stringContaining("DASHBOARD_PORT"),
     ]);
-    expect(await problemsOf(["start", "--no-dashboard", "--check-config"], env)).toEqual([expect.stringContaining("DATADOG_GRACE_MS")]);
+    const withDatadog = { ...env, EXPORTERS: "datadog,postgres" };
+    expect(await problemsOf(["start", "--no-dashboard", "--check-config"], withDatadog)).toEqual([
+      expect.stringContaining("DATADOG_GRACE_MS"),
+    ]);
   });
 
   it("prints the settings in use, options over variables, secrets masked", async () => {
-    const env = { ...BROKER, LOG_LEVEL: "warn", DASHBOARD_USERNAME: "ops", DASHBOARD_PASSWORD: "hunter2" };
+    const env = { ...BROKER, EXPORTERS: "datadog,postgres", LOG_LEVEL: "warn", DASHBOARD_USERNAME: "ops", DASHBOARD_PASSWORD: "hunter2" };
     const output = await outputOf(["start", "--log-level", "debug", "--print-config"], env);
     const lines = output.split("\n");
     for (const line of [

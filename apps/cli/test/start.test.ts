@@ -1,13 +1,12 @@
-import { connectDatabase } from "@celery-metrics-exporter/db";
 import { startRedis, startStatsdSink } from "@celery-metrics-exporter/testkit";
-import { sql } from "drizzle-orm";
+import { Redis } from "ioredis";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it, vi } from "vitest";
 import { connectPublisher } from "../src/demo/event-publisher.ts";
 import { simulateTask } from "../src/demo/simulated-task.ts";
-import { startProgram } from "./harness.ts";
+import { runProgram, startProgram } from "./harness.ts";
 
 const TIMEOUT_MS = 90_000;
 
@@ -37,14 +36,11 @@ it(
       await vi.waitFor(() => expect(sent()).toBe(20), { timeout: TIMEOUT_MS, interval: 100 });
       await vi.waitFor(async () => expect(await jobsIn(dashboardUrl, "postgres")).toBe(0), { timeout: TIMEOUT_MS, interval: 100 });
 
+      const states = tasks.reduce<Record<string, number>>((counts, { state }) => ({ ...counts, [state]: (counts[state] ?? 0) + 1 }), {});
+      expect(await query("select status, count(*)::int as tasks from celery_task group by status", folder)).toEqual(states);
       program.signal("SIGTERM");
       expect(await program.exitCode).toBe(0);
-      const database = await connectDatabase({ url: `pglite:${join(folder, ".data/pglite")}` });
-      const result: unknown = await database.drizzle.execute(sql`select status, count(*)::int as tasks from celery_task group by status`);
-      await database.close();
-      const rows = (result as { rows: { status: string; tasks: number }[] }).rows;
-      const states = tasks.reduce<Record<string, number>>((counts, { state }) => ({ ...counts, [state]: (counts[state] ?? 0) + 1 }), {});
-      expect(Object.fromEntries(rows.map(({ status, tasks: count }) => [status, count]))).toEqual(states);
+      expect(await query("select status, count(*)::int as tasks from celery_task group by status", folder)).toEqual(states);
     } finally {
       program.signal("SIGKILL");
       await publisher.close();
@@ -53,6 +49,47 @@ it(
     }
   },
 );
+
+it(
+  "uses the broker's Redis, leaves Datadog out and feeds only Postgres where nothing is configured",
+  { timeout: 2 * TIMEOUT_MS },
+  async () => {
+    const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-start-"));
+    const redis = await startRedis();
+    const client = new Redis(redis.url);
+    const env = { CELERY_BROKER_URL: redis.url, SUMMARY_SECONDS: "1", HEALTH_PORT: "0" };
+    const program = startProgram(["start", "--no-dashboard"], { env, folder });
+    const publisher = await connectPublisher(redis.url);
+    try {
+      await vi.waitFor(() => expect(program.output()).toContain("health port open"), { timeout: TIMEOUT_MS, interval: 100 });
+      expect(program.output()).toContain("REDIS_URL is not set: our queues are in the broker's Redis");
+      expect(program.output()).toContain("Datadog is off");
+      for (const { events } of Array.from({ length: 5 }, () => simulateTask(Date.now() / 1000 - 60))) await publisher.publish(events);
+      await vi.waitFor(() => expect(program.output()).toMatch(/"rows":\{"[A-Z].*"msg":"summary"/), { timeout: TIMEOUT_MS, interval: 100 });
+      const healthUrl = /"healthUrl":"([^"]+)"/.exec(program.output())?.[1] ?? "";
+      expect((await fetch(`${healthUrl}/readyz`)).status).toBe(200);
+      expect((await client.keys("{cme}:*")).filter((key) => key.includes("datadog"))).toEqual([]);
+      program.signal("SIGTERM");
+      expect(await program.exitCode).toBe(0);
+    } finally {
+      program.signal("SIGKILL");
+      await client.quit();
+      await publisher.close();
+      await redis.stop();
+      rmSync(folder, { recursive: true, force: true });
+    }
+  },
+);
+
+/** The tasks by status that the command `query` shows. */
+async function query(statement: string, folder: string): Promise<Record<string, number>> {
+  const { exitCode, output, errors } = await runProgram(["query", "--json", statement], { folder });
+  expect({ exitCode, errors }).toEqual({ exitCode: 0, errors: "" });
+  const rows = output.split("\n").filter((line) => line !== "");
+  return Object.fromEntries(
+    rows.map((line) => JSON.parse(line) as { status: string; tasks: number }).map(({ status, tasks }) => [status, tasks]),
+  );
+}
 
 /** How many jobs of a queue are not done yet, as the dashboard tells. */
 async function jobsIn(dashboardUrl: string, name: string): Promise<number> {

@@ -6,7 +6,7 @@ import { loadUnixDatagrams } from "./unix-dgram.ts";
 import { UnixTransport } from "./unix-transport.ts";
 
 /** UDP first: a socket needs an optional package. */
-export const DEFAULT_ADDRESSES: readonly AgentAddress[] = [
+const DEFAULT_ADDRESSES: readonly AgentAddress[] = [
   { kind: "udp", host: "127.0.0.1", port: 8125 },
   { kind: "unix", path: "/var/run/datadog/dsd.socket" },
 ];

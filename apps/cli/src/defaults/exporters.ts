@@ -1,6 +1,6 @@
 /** Which exporters the single process runs when none are named: Datadog's only where there is an agent. */
 import { describeConfig, type Environment } from "@celery-metrics-exporter/runtime";
-import { DEFAULT_ADDRESSES, datadog, describeAddress, findAgent, type AgentAddress } from "datadog-processor";
+import { datadog, describeAddress, findAgent, type AgentAddress } from "datadog-processor";
 import { chosenExporters } from "../roles.ts";
 import { isSet, type Decision } from "./decision.ts";
 
@@ -30,8 +30,8 @@ export async function withExporters(env: Environment, find: () => Promise<AgentA
   return {
     env: { ...env, EXPORTERS: all.filter((name) => name !== datadog.name).join(",") },
     note: {
-      message: "Datadog is off: no agent answers. To switch it on, start one, or set DD_AGENT_HOST or EXPORTERS",
-      fields: { asked: DEFAULT_ADDRESSES.map(describeAddress).join(", "), EXPORTERS: all.join(",") },
+      message: `Datadog is off: no agent answers on this machine. DD_AGENT_HOST=<host> or EXPORTERS=${all.join(",")} switches it on`,
+      fields: {},
     },
   };
 }

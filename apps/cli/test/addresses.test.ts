@@ -1,0 +1,32 @@
+import { expect, it } from "vitest";
+import { dashboardUrlOf, renderAddresses } from "../src/report/addresses.ts";
+
+const ADDRESSES = {
+  brokerUrl: "amqp://celery:hunter2@rabbitmq//",
+  redisUrl: "rediss://:hunter2@redis/1?ssl_keyfile=hunter2",
+  queuePrefix: "{cme}",
+  databaseUrl: "pglite:./.data/pglite",
+  sendsToDatadog: false,
+  dashboardUrl: "http://127.0.0.1:3000/",
+  healthUrl: "http://127.0.0.1:8080",
+};
+const plain = { bold: String, dim: String };
+
+it("shows where to look, and how to read the rows, without a password", () => {
+  const text = renderAddresses(ADDRESSES, plain);
+  expect(text).toMatch(/^ {2}Events {5}from amqp:\/\/\*\*\*@rabbitmq\/\/$/m);
+  expect(text).toMatch(/^ {2}Queues {5}in rediss:\/\/\*\*\*@redis\/1 {2}keys \{cme\}:\*$/m);
+  expect(text).toMatch(/^ {2}Rows {7}in an embedded PostgreSQL, \.\/\.data\/pglite$/m);
+  expect(text).toContain("pnpm celery-metrics-exporter query");
+  expect(text).toMatch(/^ {2}Datadog {4}off .*DD_AGENT_HOST=<host>/m);
+  expect(text).toContain("http://127.0.0.1:3000/");
+  expect(text).toContain("http://127.0.0.1:8080/readyz");
+  expect(text).not.toContain("hunter2");
+});
+
+it("shows only what runs", () => {
+  const text = renderAddresses({ ...ADDRESSES, databaseUrl: undefined, dashboardUrl: undefined, sendsToDatadog: true }, plain);
+  expect(text).not.toMatch(/Rows|Dashboard|DD_AGENT_HOST/);
+  expect(text).toMatch(/^ {2}Datadog {4}on$/m);
+  expect(dashboardUrlOf({ DASHBOARD_HOST: "::1", DASHBOARD_PORT: "3000" })).toBe("http://[::1]:3000/");
+});
