@@ -120,10 +120,10 @@ export class DatadogExporter implements Exporter {
   async #putOff({ incomplete, busy, busyForMs }: Triage, job: ProcessingJob): Promise<void> {
     const { store, schedule, incompleteWaitMs, leaseMs } = this.#options;
     if (incomplete.size > 0) {
-      await schedule([...incomplete.keys()], { delayMs: Math.ceil(incompleteWaitMs / LOOKS) });
+      await schedule([...incomplete.keys()], { delayMs: Math.ceil(incompleteWaitMs / LOOKS), putOffBy: job });
       await store.release(job.id, [...incomplete.keys()]);
     }
-    await schedule(busy, { delayMs: busyDelayMs(busyForMs, leaseMs) });
+    await schedule(busy, { delayMs: busyDelayMs(busyForMs, leaseMs), putOffBy: job });
   }
 
   #count({ ready, incomplete, busy }: Triage, tasks: readonly TaskMetrics[]): void {

@@ -78,7 +78,9 @@ const Settings = BaseConfig.extend({
     .describe(
       "What to do when an exporter's queue is full. `hold`: stop taking, RabbitMQ keeps the backlog for all exporters. `shed`: drop that exporter's batches, counted. Redis pub/sub always sheds.",
     ),
-  QUEUE_HIGH_WATER_EVENTS: integer(2_000_000, 1_000).describe("Events in one exporter's queue at which it is full."),
+  QUEUE_HIGH_WATER_EVENTS: integer(2_000_000, 1_000).describe(
+    "Events in one exporter's queue at which it is full, until they are a tenth fewer. A finished task that waits behind the queue for its sink, such as an absent agent, counts as four.",
+  ),
 })
   .extend(FilterConfig.shape)
   .extend(RedactionConfig.shape);

@@ -59,7 +59,7 @@ export const receiver: Role<typeof Config> = defineRole({
       source,
       delivery,
       takes: (event) => fanout.takes(event.type) || filter.excludesTask(event),
-      isFull: () => fanout.isFull(),
+      fullBecause: () => fanout.fullBecause(),
       batch: {
         maxEvents: config.BATCH_MAX_EVENTS,
         maxMessages: source.redelivers ? Math.ceil(config.RABBITMQ_PREFETCH / 2) : Number.POSITIVE_INFINITY,

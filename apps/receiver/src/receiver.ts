@@ -13,8 +13,8 @@ export interface ReceiverOptions {
   readonly delivery: Pick<Delivery, "deliver">;
   /** Whether an event is worth bringing to the filters and queues at all. */
   readonly takes: (event: CeleryEvent) => boolean;
-  /** Whether to stop taking because the queues are full. Asked often. */
-  readonly isFull: () => boolean;
+  /** Why to stop taking: what is full. Undefined where nothing is. Asked often. */
+  readonly fullBecause: () => string | undefined;
   readonly batch: Omit<BatcherOptions, "onBatch">;
   /** Hides what is not to be stored. */
   readonly redaction: Redaction | undefined;
@@ -93,12 +93,12 @@ export class Receiver {
   }
 
   #regulate(): void {
-    const { source, health, isFull } = this.#options;
+    const { source, health, fullBecause } = this.#options;
     // What is left at the end is little, and has nowhere else to go.
-    const full = !this.#draining && isFull();
-    if (full) health.down("holding: a queue is full");
-    else health.up();
-    if (full || this.#inFlight.size >= MAX_IN_FLIGHT) source.pause();
+    const full = this.#draining ? undefined : fullBecause();
+    if (full === undefined) health.up();
+    else health.down(`holding: ${full}`);
+    if (full !== undefined || this.#inFlight.size >= MAX_IN_FLIGHT) source.pause();
     else source.resume();
   }
 }

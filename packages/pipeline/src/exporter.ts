@@ -38,8 +38,14 @@ export interface ProcessingJob {
   readonly id: string;
 }
 
+interface ScheduleOptions {
+  readonly delayMs: number;
+  /** The job these ids come from, where they are put off: their lag is counted from when they were first scheduled. */
+  readonly putOffBy?: ProcessingJob;
+}
+
 /** Puts ids on the exporter's processing queue, as one job; resolves once it is stored. Without ids it does nothing. */
-export type Schedule = (ids: readonly string[], options: { readonly delayMs: number }) => Promise<void>;
+export type Schedule = (ids: readonly string[], options: ScheduleOptions) => Promise<void>;
 
 export interface ExporterContext<C> extends RoleContext<C> {
   readonly schedule: Schedule;

@@ -2,13 +2,13 @@
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { UnavailableError, redisProblem, toError, type Logger, type Metrics, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
-import { Backlog } from "./backlog.ts";
 import { decodeBatch, type BatchPayload, type EventBatch } from "./batch.ts";
 import type { ExporterRegistration } from "./exporters.ts";
 import { JOB_NAMES } from "./job-names.ts";
 import { openQueue, queueIsReady } from "./open-queue.ts";
 import { payloadsOf } from "./payloads.ts";
 import { eventsQueueName } from "./queue-names.ts";
+import { QueueGaugesOfReceiver, QueueWatch } from "./queue-watch.ts";
 import { isOutOfMemory, withRedis } from "./redis-errors.ts";
 import { RedisMemory } from "./redis-memory.ts";
 
@@ -22,11 +22,11 @@ export interface FanoutOptions {
   readonly prefix: string;
   readonly exporters: readonly ExporterRegistration[];
   /**
-   * What happens past the high-water mark of a queue. `hold`: everything is stored, and `isFull` asks the receiver to stop taking. `shed`:
-   * what that exporter would get is dropped and counted, the others go on.
+   * What happens past the high-water mark of a queue. `hold`: everything is stored, and `fullBecause` asks the receiver to stop taking.
+   * `shed`: what that exporter would get is dropped and counted, the others go on.
    */
   readonly whenFull: "hold" | "shed";
-  /** The high-water mark of each queue, in events waiting, delayed or active. */
+  /** The high-water mark of each queue, in events waiting, delayed or active; a task that is not delivered yet counts as four. */
   readonly highWaterEvents: number;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -38,8 +38,7 @@ interface Outlet {
   readonly takes: ReadonlySet<string>;
   readonly omits: ReadonlySet<string>;
   readonly queue: Queue;
-  backlog: Backlog;
-  full: boolean;
+  readonly watch: QueueWatch;
 }
 
 export class Fanout {
@@ -49,25 +48,24 @@ export class Fanout {
   readonly #memory: RedisMemory;
   readonly #enqueued;
   readonly #shed;
-  readonly #depth;
+  /** Whether Redis took the last batch. */
+  #isStoring = true;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: FanoutOptions) {
     this.#options = options;
     this.#memory = new RedisMemory(options.redis);
-    this.#outlets = options.exporters.map(({ name, takes, omits = [] }) => ({
-      name,
-      takes: new Set<string>(takes),
-      omits: new Set(omits),
-      queue: openQueue(eventsQueueName(name), options),
-      backlog: new Backlog(),
-      full: false,
-    }));
+    const gauges = new QueueGaugesOfReceiver(options.metrics);
+    this.#outlets = options.exporters.map(({ name, takes, omits = [] }) => {
+      const queue = openQueue(eventsQueueName(name), options);
+      const others = options.exporters.map((exporter) => exporter.name).filter((other) => other !== name);
+      const watch = new QueueWatch({ ...options, exporter: name, others, queue, gauges });
+      return { name, takes: new Set<string>(takes), omits: new Set(omits), queue, watch };
+    });
     this.#taken = new Set(this.#outlets.flatMap(({ takes }) => [...takes]));
     const { metrics } = options;
     this.#enqueued = metrics.counter("events_enqueued_total", "Events put on an exporter's queue.", ["exporter"]);
     this.#shed = metrics.counter("events_shed_total", "Events dropped because an exporter's queue was full.", ["exporter"]);
-    this.#depth = metrics.gauge("queue_events", "Estimate of the events an exporter's queue holds.", ["exporter"]);
   }
 
   /**
@@ -78,9 +76,7 @@ export class Fanout {
   async start(): Promise<void> {
     for (const { queue } of this.#outlets) await queueIsReady(queue);
     await withRedis("reading the queues", async () => {
-      for (const outlet of this.#outlets) {
-        outlet.backlog = new Backlog(await meanBatch(outlet.queue));
-      }
+      for (const { queue, watch } of this.#outlets) watch.begin(await meanBatch(queue));
       await this.#refresh();
     });
     this.#watch();
@@ -104,11 +100,14 @@ export class Fanout {
   }
 
   /**
-   * Whether to take nothing more from the broker: Redis is about to run out of memory, or, with `hold`, a queue is past its high-water mark.
-   * Refreshed about every second.
+   * Why to take nothing more from the broker: Redis is about to run out of memory, or, with `hold`, a queue is past its high-water mark.
+   * Undefined where there is no reason. Refreshed about every second.
    */
-  isFull(): boolean {
-    return this.#memory.isFull || (this.#options.whenFull === "hold" && this.#outlets.some(({ full }) => full));
+  fullBecause(): string | undefined {
+    const memory = this.#memory.problem;
+    if (memory !== undefined || this.#options.whenFull !== "hold") return memory;
+    const full = this.#outlets.find(({ watch }) => watch.isFull);
+    return full && `a queue is full: ${full.watch.description}`;
   }
 
   /** Stops watching. Safe without `start`, and safe twice. */
@@ -121,7 +120,7 @@ export class Fanout {
   async #put(outlet: Outlet, batch: EventBatch): Promise<void> {
     const events = batch.events.filter(({ type }) => outlet.takes.has(type));
     const excluded = batch.excluded ?? [];
-    const isShed = outlet.full && this.#options.whenFull === "shed";
+    const isShed = outlet.watch.isFull && this.#options.whenFull === "shed";
     const stored = isShed ? [] : events;
     let jobs = 0;
     // An exclusion is told only once, and few bytes: shed, it would leave what the exporter has of the task for ever.
@@ -131,7 +130,7 @@ export class Fanout {
         jobs += 1;
       }
     }
-    outlet.backlog.added(stored.length, jobs);
+    outlet.watch.added(stored.length, jobs);
     this.#enqueued.inc({ exporter: outlet.name }, stored.length);
     if (isShed) this.#shed.inc({ exporter: outlet.name }, events.length);
   }
@@ -139,7 +138,9 @@ export class Fanout {
   async #store(outlet: Outlet, payload: BatchPayload): Promise<void> {
     try {
       await outlet.queue.add(JOB_NAMES.batch, payload);
+      this.#isStoring = true;
     } catch (thrown) {
+      this.#isStoring = false;
       const error = toError(thrown);
       if (isOutOfMemory(error)) this.#memory.refused();
       throw new UnavailableError(`Redis did not take a batch for ${outlet.name} (${redisProblem(error)})`, { cause: error });
@@ -158,23 +159,9 @@ export class Fanout {
   }
 
   async #refresh(): Promise<void> {
-    await Promise.all(this.#outlets.map((outlet) => this.#measure(outlet)));
     await this.#memory.refresh();
-  }
-
-  async #measure(outlet: Outlet): Promise<void> {
-    const counts = await outlet.queue.getJobCounts("wait", "delayed", "active");
-    outlet.backlog.counted(Object.values(counts).reduce((sum, count) => sum + count, 0));
-    const { events } = outlet.backlog;
-    const full = events >= this.#options.highWaterEvents;
-    if (full !== outlet.full) {
-      const { whenFull, logger } = this.#options;
-      const fields = { exporter: outlet.name, events: Math.round(events), whenFull };
-      if (full) logger.warn(fields, "queue past its high-water mark");
-      else logger.info(fields, "queue below its high-water mark again");
-      outlet.full = full;
-    }
-    this.#depth.set({ exporter: outlet.name }, Math.round(events));
+    const workersShow = this.#isStoring && this.#memory.problem === undefined;
+    await Promise.all(this.#outlets.map(({ watch }) => watch.refresh(workersShow)));
   }
 }
 

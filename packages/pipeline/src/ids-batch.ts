@@ -31,3 +31,12 @@ export function decodeIds(payload: unknown): readonly string[] {
   if (!Array.isArray(ids) || !ids.every((id) => typeof id === "string")) throw new PermanentError("ids payload is malformed");
   return ids;
 }
+
+/** The number of ids in a payload as Redis holds it; 1 where it cannot be read. */
+export function idsIn(json: string): number {
+  try {
+    return decodeIds(JSON.parse(json)).length;
+  } catch {
+    return 1;
+  }
+}

@@ -12,3 +12,6 @@ export function processingQueueName(exporter: string): string {
 
 /** What could not be decoded or exported, with the reason. */
 export const DEAD_LETTER_QUEUE = "dead-letter";
+
+/** Within an exporter's queue: how many finished tasks its processors have not delivered yet. They write it, the receiver reads it. */
+export const UNDELIVERED_KEY = "undelivered";

@@ -6,6 +6,8 @@ import { mastersOf, toError, type RedisConnection } from "@celery-metrics-export
  * BullMQ's workers take a job, so that queues which filled the memory to the brim could never be drained again.
  */
 const FULL_SHARE = 0.9;
+/** What was full counts as full until so much is free, so that it does not flap. */
+const NO_LONGER_FULL_SHARE = 0.85;
 /** How long one refused write counts when Redis does not tell its memory (`INFO` forbidden by an ACL). */
 const REFUSAL_MS = 2_000;
 
@@ -20,8 +22,10 @@ export class RedisMemory {
     this.#now = now;
   }
 
-  get isFull(): boolean {
-    return this.#nearlyFull || this.#now() < this.#refusedUntil;
+  /** What is wrong, for `/readyz`; undefined where there is room. */
+  get problem(): string | undefined {
+    if (this.#nearlyFull) return `Redis has used ${FULL_SHARE * 100} % of its maxmemory`;
+    return this.#now() < this.#refusedUntil ? "Redis is out of memory" : undefined;
   }
 
   /** A write was refused for lack of memory. */
@@ -31,7 +35,8 @@ export class RedisMemory {
 
   async refresh(): Promise<void> {
     const answers = await Promise.all(mastersOf(this.#redis).map(readInfo));
-    this.#nearlyFull = answers.some(isNearlyFull);
+    const share = this.#nearlyFull ? NO_LONGER_FULL_SHARE : FULL_SHARE;
+    this.#nearlyFull = answers.some((info) => isNearlyFull(info, share));
   }
 }
 
@@ -46,10 +51,10 @@ async function readInfo(redis: RedisConnection): Promise<string> {
 }
 
 /** Reads `INFO memory`; without `maxmemory` Redis is never full. */
-export function isNearlyFull(info: string): boolean {
+export function isNearlyFull(info: string, share = FULL_SHARE): boolean {
   const used = readField(info, "used_memory");
   const limit = readField(info, "maxmemory");
-  return limit > 0 && used >= limit * FULL_SHARE;
+  return limit > 0 && used >= limit * share;
 }
 
 function readField(info: string, name: string): number {

@@ -1,6 +1,6 @@
 /** Puts ids on an exporter's processing queue. */
 import type { Queue } from "bullmq";
-import type { Schedule } from "./exporter.ts";
+import type { ProcessingJob, Schedule } from "./exporter.ts";
 import type { BegunBatches } from "./begun-batches.ts";
 import { encodeIds } from "./ids-batch.ts";
 import { JOB_NAMES } from "./job-names.ts";
@@ -13,10 +13,21 @@ import { withRedis } from "./redis-errors.ts";
  * @param batches of the first stage: those that are begun now are waited for.
  */
 export function createSchedule(openProcessingQueue: () => Queue, batches: BegunBatches): Schedule {
-  return async (ids, { delayMs }) => {
+  return async (ids, { delayMs, putOffBy }) => {
     if (ids.length === 0) return;
     await withRedis("scheduling", async () => {
-      await openProcessingQueue().add(JOB_NAMES.ids, encodeIds(ids, await batches.ids()), { delay: delayMs });
+      const queue = openProcessingQueue();
+      const payload = encodeIds(ids, await batches.ids());
+      const now = Date.now();
+      const since = putOffBy === undefined ? now : Math.min(now, (await createdAt(queue, putOffBy)) ?? now);
+      // BullMQ counts the delay from the timestamp.
+      await queue.add(JOB_NAMES.ids, payload, { timestamp: since, delay: now - since + delayMs });
     });
   };
+}
+
+/** Undefined where the job is gone: it was taken over, and is done. */
+async function createdAt(queue: Queue, { id }: ProcessingJob): Promise<number | undefined> {
+  const timestamp = await (await queue.getBackend().client).hget(queue.toKey(id), "timestamp");
+  return timestamp === null ? undefined : Number(timestamp);
 }

@@ -123,12 +123,13 @@ describe("the high-water mark", () => {
   it("holds: is full past the mark, keeps storing what comes, and is not full when the queue is drained", async () => {
     const { fanout } = await startFanout({ highWaterEvents: 250 });
     for (let batch = 0; batch < 3; batch++) await fanout.enqueue({ broker: "rabbitmq", events });
-    expect(fanout.isFull()).toBe(false);
-    await vi.waitUntil(() => fanout.isFull(), { timeout: 5_000 });
+    expect(fanout.fullBecause()).toBeUndefined();
+    await vi.waitUntil(() => fanout.fullBecause() !== undefined, { timeout: 5_000 });
+    expect(fanout.fullBecause()).toMatch(/^a queue is full: `(datadog|postgres)`$/);
     await fanout.enqueue({ broker: "rabbitmq", events });
     expect(await batchesIn("postgres")).toHaveLength(4);
     for (const name of ["postgres", "datadog"]) await queueOf(name).drain();
-    await vi.waitUntil(() => !fanout.isFull(), { timeout: 5_000 });
+    await vi.waitUntil(() => fanout.fullBecause() === undefined, { timeout: 5_000 });
   });
 
   it("sheds: drops and counts what the full queue would get, and only that", async () => {
@@ -149,7 +150,7 @@ describe("the high-water mark", () => {
     expect(await batchesIn("postgres")).toHaveLength(stored);
     expect(await batchesIn("datadog")).toHaveLength(1);
     expect(await counterOf(metrics, "events_shed_total", "datadog")).toBe(0);
-    expect(fanout.isFull()).toBe(false);
+    expect(fanout.fullBecause()).toBeUndefined();
   });
 
   it("sheds as long as the queue is full, however much is shed", async () => {
@@ -187,7 +188,7 @@ describe("the high-water mark", () => {
     const first = await startFanout();
     for (let batch = 0; batch < 3; batch++) await first.fanout.enqueue({ broker: "rabbitmq", events });
     const { fanout } = await startFanout({ highWaterEvents: 250 });
-    expect(fanout.isFull()).toBe(true);
+    expect(fanout.fullBecause()).toBeDefined();
   });
 });
 
@@ -195,20 +196,21 @@ describe("the memory of Redis", () => {
   it("counts as full before it is used up, so that workers can still take jobs", async () => {
     const { fanout } = await startFanout();
     await redis.producer.config("SET", "maxmemory", String(Math.round((await usedMemory()) / 0.95)));
-    await vi.waitUntil(() => fanout.isFull(), { timeout: 5_000 });
+    await vi.waitUntil(() => fanout.fullBecause() !== undefined, { timeout: 5_000 });
+    expect(fanout.fullBecause()).toBe("Redis has used 90 % of its maxmemory");
     await fanout.enqueue({ broker: "redis", events: [taskSent()] });
     expect(await batchesIn("postgres")).toHaveLength(1);
     await redis.producer.config("SET", "maxmemory", "0");
-    await vi.waitUntil(() => !fanout.isFull(), { timeout: 5_000 });
+    await vi.waitUntil(() => fanout.fullBecause() === undefined, { timeout: 5_000 });
   });
 
   it("used up: rejects, counts as full at once, and recovers", async () => {
     const { fanout } = await startFanout();
     await redis.producer.config("SET", "maxmemory", String(Math.round((await usedMemory()) / 2)));
     await expect(fanout.enqueue({ broker: "redis", events: [taskSent()] })).rejects.toBeInstanceOf(UnavailableError);
-    expect(fanout.isFull()).toBe(true);
+    expect(fanout.fullBecause()).toMatch(/^Redis /);
     await redis.producer.config("SET", "maxmemory", "0");
-    await vi.waitUntil(() => !fanout.isFull(), { timeout: 5_000 });
+    await vi.waitUntil(() => fanout.fullBecause() === undefined, { timeout: 5_000 });
     await fanout.enqueue({ broker: "redis", events: [taskSent()] });
     expect(await batchesIn("postgres")).toHaveLength(1);
   });

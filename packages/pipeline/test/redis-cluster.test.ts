@@ -30,13 +30,13 @@ it("counts as full when one of the nodes is", async () => {
   const memory = new RedisMemory(redis);
   const setLimit = (bytes: number) => mastersOf(redis)[2]?.config("SET", "maxmemory", bytes);
   await memory.refresh();
-  expect(memory.isFull).toBe(false);
+  expect(memory.problem).toBeUndefined();
   await setLimit(1_000_000);
   await memory.refresh();
-  expect(memory.isFull).toBe(true);
+  expect(memory.problem).toBeDefined();
   await setLimit(0);
   await memory.refresh();
-  expect(memory.isFull).toBe(false);
+  expect(memory.problem).toBeUndefined();
 });
 
 it("remembers and finds excluded tasks", async () => {
@@ -82,7 +82,7 @@ it("keeps dead letters and replays them", async () => {
   for (const opened of [deadLetters, replay]) lifecycle.defer("queues", () => opened.close());
   const replayed: unknown[] = [];
   for await (const letters of replay.run({})) replayed.push(...letters);
-  expect(replayed).toEqual([{ source: "postgres", reason: "refused" }]);
+  expect(replayed).toEqual([{ source: "postgres", reason: "refused", outcome: "replayed" }]);
   expect(await redis.llen(`${prefix}:dead-letter:wait`)).toBe(0);
   expect(await redis.llen(`${prefix}:postgres:wait`)).toBe(1);
 });
