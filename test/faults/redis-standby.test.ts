@@ -48,7 +48,7 @@ async function expectTheTruth(load: Load): Promise<void> {
 async function roleOf({ healthUrl }: RoleProcess): Promise<string | undefined> {
   try {
     const answer = await fetch(`${healthUrl}/readyz`, { signal: AbortSignal.timeout(1_000) });
-    return ((await answer.json()) as { readonly components: Readonly<Record<string, string>> }).components["receiver"];
+    return ((await answer.json()) as { readonly components: Readonly<Record<string, string>> }).components["receiver"]?.split(":")[0];
   } catch {
     return undefined;
   }

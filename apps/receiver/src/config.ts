@@ -1,7 +1,9 @@
 /** The receiver's settings. */
 import { parseBrokerUrl, type BrokerUrl, type SourceOptions } from "@celery-metrics-exporter/broker";
 import { EXPORTERS, FilterConfig, type ExporterRegistration } from "@celery-metrics-exporter/pipeline";
-import { BaseConfig, ConfigError, flag, integer, list, secret } from "@celery-metrics-exporter/runtime";
+import { BaseConfig, ConfigError, flag, integer, list, redisServerOf, redisTarget, secret } from "@celery-metrics-exporter/runtime";
+import { createHash } from "node:crypto";
+import { hostname } from "node:os";
 import { z } from "zod";
 import { RedactionConfig, redactionProblem } from "./redaction-config.ts";
 
@@ -113,6 +115,7 @@ export function sourceOptions(config: Config): SourceOptions {
       queueMaxBytes: config.RABBITMQ_QUEUE_MAX_BYTES,
       queueExpiresMs: config.RABBITMQ_QUEUE_EXPIRES_SECONDS * 1_000,
       prefetch: config.RABBITMQ_PREFETCH,
+      consumerTag: consumerTag(config),
     },
     redis: {
       exchange: config.EVENT_EXCHANGE,
@@ -127,6 +130,16 @@ export function sourceOptions(config: Config): SourceOptions {
       bufferMaxBytes: config.REDIS_BUFFER_MAX_BYTES,
     },
   };
+}
+
+/** Names the deployment to whoever lists the queue's consumers: those that put events into the same queues have the same eight digits. */
+export function consumerTag(config: Config): string {
+  const { username: _username, password: _password, tls: _tls, ...place } = redisServerOf(redisTarget(config));
+  const deployment = createHash("sha256")
+    .update(JSON.stringify([place, config.QUEUE_PREFIX]))
+    .digest("hex")
+    .slice(0, 8);
+  return `celery-metrics-exporter ${deployment} ${hostname()} ${process.pid}`;
 }
 
 function toBooleanOrText(text: string): boolean | string {

@@ -7,11 +7,12 @@ export interface HotStandbyOptions {
   readonly broadcast: Broadcast;
   readonly lease: ReceiverLease;
   readonly metrics: Metrics;
-  /** Up as `active` or as `standby`. */
+  /** Up as `active`, or as `standby: ` and for what. */
   readonly health: ComponentHealth;
   readonly logger: Logger;
 }
 
+const ANOTHER = "another receiver is active";
 const TURN_MS = 1_000;
 /** A standby keeps this much more than it must: brokers with several nodes may answer a probe on another way than the messages take. */
 const MARGIN_MS = 2_000;
@@ -26,6 +27,8 @@ export class HotStandby {
   /** While active: since when nothing was missed, when it became that. */
   #activeSince: number | undefined;
   #heldUntil = Number.NEGATIVE_INFINITY;
+  /** Why it stands by; undefined while active, and before it knows. */
+  #standsBy: string | undefined;
   #turning: Promise<void> = Promise.resolve();
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
@@ -47,7 +50,7 @@ export class HotStandby {
 
   /** Call once the source has started. Resolves when it has asked for the first time. */
   async start(): Promise<void> {
-    this.#options.health.up("standby");
+    this.#options.health.up("standby: not known yet which receiver is active");
     await this.#next();
   }
 
@@ -102,6 +105,7 @@ export class HotStandby {
     const { broadcast, health, logger } = this.#options;
     if (this.#activeSince === undefined) {
       this.#forget(safeUntil);
+      this.#standsBy = undefined;
       health.up("active");
       const covered = takeover?.covered === false ? "no" : "yes";
       if (takeover !== undefined) this.#takeovers.inc({ covered });
@@ -113,7 +117,7 @@ export class HotStandby {
   }
 
   #standBy({ safeUntil }: LeaseAnswer): void {
-    if (this.#activeSince !== undefined) this.#becomeStandby("another receiver has taken over");
+    this.#becomeStandby(ANOTHER);
     this.#activeSince = undefined;
     this.#forget(safeUntil);
   }
@@ -127,10 +131,11 @@ export class HotStandby {
   #becomeStandby(reason: string): void {
     const { broadcast, health, logger } = this.#options;
     broadcast.keep();
-    if (this.#heldUntil === Number.NEGATIVE_INFINITY) return;
     this.#heldUntil = Number.NEGATIVE_INFINITY;
-    health.up("standby");
-    logger.info({ reason }, "standby: keeping the last seconds of events");
+    if (this.#standsBy === reason) return;
+    this.#standsBy = reason;
+    health.up(`standby: ${reason}`);
+    logger.info({ reason }, "standing by: keeping the last seconds of events, to take over if the active receiver fails");
   }
 
   #forget(safeUntil: number | undefined): void {

@@ -1,7 +1,15 @@
 /** The receiver as a role: takes Celery's events from the broker and puts them on each exporter's queue. */
-import { brokerUrlWarnings, createEventSource } from "@celery-metrics-exporter/broker";
-import { BatchFilter, DeadLetters, EventFilter, ExcludedTasks, Fanout, ReceiverLease } from "@celery-metrics-exporter/pipeline";
-import { connectRedis, defineRole, redisTarget, warnIfNotDurable, type Role } from "@celery-metrics-exporter/runtime";
+import { brokerUrlWarnings, createEventSource, type EventSource } from "@celery-metrics-exporter/broker";
+import { BatchFilter, DeadLetters, EventFilter, ExcludedTasks, Fanout, ReceiverLease, ReceiverRegister } from "@celery-metrics-exporter/pipeline";
+import {
+  connectRedis,
+  defineRole,
+  redisTarget,
+  warnIfNotDurable,
+  type Logger,
+  type RedisConnection,
+  type Role,
+} from "@celery-metrics-exporter/runtime";
 import { Config, brokerOf, chosenExporters, sourceOptions } from "./config.ts";
 import { Delivery } from "./delivery.ts";
 import { EventAdvice } from "./event-advice.ts";
@@ -9,6 +17,7 @@ import { HotStandby } from "./hot-standby.ts";
 import { ReceiverMetrics } from "./receiver-metrics.ts";
 import { Receiver } from "./receiver.ts";
 import { redactionOf } from "./redaction-config.ts";
+import { SharedQueueWatch } from "./shared-queue.ts";
 
 export const receiver: Role<typeof Config> = defineRole({
   name: "receiver",
@@ -87,7 +96,21 @@ export const receiver: Role<typeof Config> = defineRole({
       await flow.drain();
       logger.info({ eventsTaken: receiverMetrics.eventsTaken }, "drained");
     });
+    const sharedQueue = watchSharedQueue(source, { redis, config, logger });
+    lifecycle.defer("receivers' register", () => sharedQueue?.stop());
     await flow.start();
+    sharedQueue?.start();
     await standby?.start();
   },
 });
+
+function watchSharedQueue(
+  source: EventSource,
+  { redis, config, logger }: { readonly redis: RedisConnection; readonly config: Config; readonly logger: Logger },
+): SharedQueueWatch | undefined {
+  const { consumers } = source;
+  if (consumers === undefined) return undefined;
+  const queue = config.RABBITMQ_QUEUE;
+  const register = new ReceiverRegister({ redis, prefix: config.QUEUE_PREFIX, stream: `rabbitmq ${queue}` });
+  return new SharedQueueWatch({ consumers: () => consumers.call(source), register, queue, logger });
+}

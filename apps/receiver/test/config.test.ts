@@ -35,6 +35,7 @@ describe("the receiver's configuration", () => {
 
   it("has the defaults of the queue", () => {
     expect(sourceOptions(load()).rabbitmq).toEqual({
+      consumerTag: expect.any(String) as string,
       exchange: "celeryev",
       queue: "celery-metrics-exporter",
       queueType: "quorum",

@@ -20,7 +20,9 @@ function envelope(uuids: readonly string[]): string {
   });
 }
 
-const role = (running: RunningRoles): string | undefined => running.health.report().components["receiver"];
+const state = (running: RunningRoles): string | undefined => running.health.report().components["receiver"];
+/** Without what it stands by for. */
+const role = (running: RunningRoles): string | undefined => state(running)?.split(":")[0];
 const becomes = (running: RunningRoles, expected: string): Promise<void> => expect.poll(() => role(running), WAIT).toBe(expected);
 
 describe("two receivers on Redis pub/sub", { timeout: 120_000 }, () => {
@@ -88,7 +90,9 @@ describe("two receivers on Redis pub/sub", { timeout: 120_000 }, () => {
     await stopLoad();
     await expect.poll(distinct, WAIT).toBe(published);
     expect(await stage.events("postgres")).toHaveLength(published);
-    expect([role(first), role(second)]).toEqual(["active", "standby"]);
+    expect([state(first), state(second)]).toEqual(["active", "standby: another receiver is active"]);
+    const lines = stage.logs.filter(({ msg }) => msg.startsWith("standing by: "));
+    expect(lines).toEqual([expect.objectContaining({ level: 30, reason: "another receiver is active" })]);
     expect(second.health.report().ready).toBe(true);
     expect([await metricOf(first, "receiver_active"), await metricOf(second, "receiver_active")]).toEqual([1, 0]);
     expect(await metricOf(first, "receiver_takeovers_total")).toBe(0);

@@ -2,23 +2,33 @@
 import type { ChannelModel } from "amqplib";
 import { DEFAULT_EXCHANGE, attempt, exchangeExists, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 
-/** What could be seen on the broker. */
-export interface RabbitmqSight {
-  readonly vhost: string;
-  /** Of our queue, as the broker counts them; undefined if it could not be asked. */
+/** Of our queue, as the broker counts them. */
+export interface QueueCounts {
   readonly consumers?: number;
+  /** Messages that nobody holds. */
   readonly waiting?: number;
+}
+
+/** What could be seen on the broker. */
+export interface RabbitmqSight extends QueueCounts {
+  readonly vhost: string;
   /** Whether Celery's exchange of the default name exists. */
   readonly defaultExchange: boolean;
 }
 
-/** Looks at what needs no permission beyond reading our queue. */
-export async function lookAround(connection: ChannelModel, topology: RabbitmqTopology, vhost: string): Promise<RabbitmqSight> {
+/** Nothing if the broker does not say. */
+export async function countQueue(connection: ChannelModel, queue: string): Promise<QueueCounts> {
   let counts = {};
   await attempt(connection, async (channel) => {
-    const { consumerCount, messageCount } = await channel.checkQueue(topology.queue);
+    const { consumerCount, messageCount } = await channel.checkQueue(queue);
     counts = { consumers: consumerCount, waiting: messageCount };
   });
+  return counts;
+}
+
+/** Looks at what needs no permission. */
+export async function lookAround(connection: ChannelModel, topology: RabbitmqTopology, vhost: string): Promise<RabbitmqSight> {
+  const counts = await countQueue(connection, topology.queue);
   return { vhost, ...counts, defaultExchange: await exchangeExists(connection, DEFAULT_EXCHANGE) };
 }
 

@@ -1,7 +1,8 @@
 /** Repeats the binding of our queue for as long as a session lasts: an exchange that is deleted takes it away, and nobody is told. */
 import { backoffMs, toError, type Logger } from "@celery-metrics-exporter/runtime";
 import type { ChannelModel } from "amqplib";
-import { attempt, bindQueue, type Binding, type RabbitmqTopology } from "./rabbitmq-topology.ts";
+import { countQueue } from "./rabbitmq-advice.ts";
+import { bindQueue, type Binding, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 import { RefusedError } from "./refused-error.ts";
 
 /** A binding that brings nothing is repeated after this long; any other is looked at after twice as long. */
@@ -78,10 +79,8 @@ export class BindingKeeper {
   async #works(now: number): Promise<boolean> {
     const { connection, topology, quietMs } = this.#options;
     if (now - this.#repeatedAt >= TRUSTED * quietMs) return false;
-    let isEmpty = false;
-    await attempt(connection, async (channel) => {
-      isEmpty = (await channel.checkQueue(topology.queue)).messageCount === 0;
-    }).catch(() => {});
+    const { waiting } = await countQueue(connection, topology.queue).catch(() => ({ waiting: undefined }));
+    const isEmpty = waiting === 0;
     if (isEmpty) this.#knownAt = now;
     return isEmpty;
   }

@@ -7,7 +7,7 @@ import type { RabbitmqServer } from "./broker-url.ts";
 import { closeRabbitmq, connectRabbitmq } from "./rabbitmq-connection.ts";
 import { QueueLease } from "./rabbitmq-lease.ts";
 import { acknowledgementsApplied } from "./rabbitmq-settling.ts";
-import { lookAround, rabbitmqAdvice } from "./rabbitmq-advice.ts";
+import { countQueue, lookAround, rabbitmqAdvice } from "./rabbitmq-advice.ts";
 import { BindingKeeper } from "./rabbitmq-binding.ts";
 import type { Continuity } from "./rabbitmq-continuity.ts";
 import { QueueLostError, bindQueue, declareQueue, type Binding, type RabbitmqTopology } from "./rabbitmq-topology.ts";
@@ -17,6 +17,8 @@ export interface RabbitmqSessionOptions {
   readonly topology: RabbitmqTopology;
   /** How many messages the broker may send ahead of their acknowledgement. */
   readonly prefetch: number;
+  /** RabbitMQ makes one if it is absent. */
+  readonly consumerTag?: string | undefined;
   /** A connection silent for two to three of these is given up. */
   readonly heartbeatSeconds?: number | undefined;
   readonly onDelivery: (delivery: ConsumeMessage, session: RabbitmqSession) => void;
@@ -147,6 +149,11 @@ export class RabbitmqSession implements Session {
     await this.#switching;
   }
 
+  /** How many consumers our queue has; undefined if the broker does not say. */
+  async consumers(): Promise<number | undefined> {
+    return (await countQueue(this.#connection, this.#options.topology.queue)).consumers;
+  }
+
   /** What to check when nothing comes. */
   async advice(): Promise<string> {
     const { topology } = this.#options;
@@ -199,8 +206,8 @@ export class RabbitmqSession implements Session {
   }
 
   async #consume(): Promise<string> {
-    const { topology, onDelivery } = this.#options;
-    const { consumerTag } = await this.#channel.consume(topology.queue, (delivery) => {
+    const { topology, consumerTag: wanted, onDelivery } = this.#options;
+    const onMessage = (delivery: ConsumeMessage | null): void => {
       if (delivery === null) {
         this.#end(new QueueLostError("the broker cancelled our consumer (was the queue deleted?)"));
         return;
@@ -208,7 +215,8 @@ export class RabbitmqSession implements Session {
       this.#binding.heard(delivery.fields.exchange);
       this.#window.delivered(delivery.fields.deliveryTag);
       onDelivery(delivery, this);
-    });
+    };
+    const { consumerTag } = await this.#channel.consume(topology.queue, onMessage, wanted === undefined ? {} : { consumerTag: wanted });
     return consumerTag;
   }
 

@@ -18,6 +18,8 @@ import type { EventSource, OnMessage, RawMessage } from "./source.ts";
 export interface RabbitmqOptions extends RabbitmqTopology {
   /** How many messages the broker may send ahead of their acknowledgement. */
   readonly prefetch: number;
+  /** Names our deployment to whoever lists the queue's consumers. */
+  readonly consumerTag?: string;
   /** A pause this long cancels the consumer and gives back what was not handed over, so that no message is held for minutes. */
   readonly longPauseMs?: number;
   readonly heartbeatSeconds?: number;
@@ -51,7 +53,7 @@ export class RabbitmqSource implements EventSource {
   #drained = false;
 
   constructor(servers: readonly RabbitmqServer[], options: RabbitmqOptions, context: SourceContext) {
-    const { prefetch, longPauseMs = LONG_PAUSE_MS, heartbeatSeconds, silenceMs, quietMs = QUIET_MS, ...topology } = options;
+    const { prefetch, consumerTag, longPauseMs = LONG_PAUSE_MS, heartbeatSeconds, silenceMs, quietMs = QUIET_MS, ...topology } = options;
     const { logger, health } = context;
     this.#longPauseMs = longPauseMs;
     this.#buffer = new MessageBuffer({ handOver: (message) => this.#onMessage(message), messagesPerTurn: MESSAGES_PER_TURN });
@@ -71,7 +73,7 @@ export class RabbitmqSource implements EventSource {
       if (delivery.fields.redelivered) metrics.redelivered();
       this.#buffer.push(new RabbitmqMessage(delivery, session));
     };
-    const sessionOptions = { topology, prefetch, heartbeatSeconds, onDelivery, continuity: this.#continuity, quietMs, logger };
+    const sessionOptions = { topology, prefetch, consumerTag, heartbeatSeconds, onDelivery, continuity: this.#continuity, quietMs, logger };
     this.#keeper = new SessionKeeper({
       name: "RabbitMQ",
       servers,
@@ -105,6 +107,10 @@ export class RabbitmqSource implements EventSource {
   async start(onMessage: OnMessage): Promise<void> {
     this.#onMessage = onMessage;
     await this.#keeper.start();
+  }
+
+  async consumers(): Promise<number | undefined> {
+    return this.#keeper.session?.consumers().catch(() => undefined);
   }
 
   pause(): void {

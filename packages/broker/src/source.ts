@@ -47,6 +47,9 @@ export interface EventSource {
   /** Where every receiver hears every message. Without a word from the receiver it hands over, as if it were alone. */
   readonly broadcast?: Broadcast;
 
+  /** Where consumers share a queue: how many it has, ours included; undefined while that cannot be asked. Never throws. */
+  consumers?(): Promise<number | undefined>;
+
   /**
    * Connects, then hands over messages until `drain`, never two at once and never during this call's own first turn; reconnects for ever.
    * `onMessage` must not throw.

@@ -18,6 +18,7 @@ export { HostConfig } from "./host-config.ts";
 export { RECEIVER, REDACTED, letterOf, type DeadLetter } from "./letter.ts";
 export { processorRole, runProcessor } from "./processor-role.ts";
 export { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue-names.ts";
+export { ReceiverRegister, type ReceiverRegisterOptions } from "./receiver-register.ts";
 export { ReceiverLease, type Claim, type LeaseAnswer, type ReceiverLeaseOptions } from "./receiver-lease.ts";
 export type { ReplayRedaction } from "./replayed-letter.ts";
 export { EventFilter, FilterConfig } from "./task-filter.ts";

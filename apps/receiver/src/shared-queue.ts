@@ -1,0 +1,69 @@
+/** Notices that others read our queue on RabbitMQ: each consumer gets only a part of the events, and nobody reports an error. */
+import type { ReceiverRegister } from "@celery-metrics-exporter/pipeline";
+import { toError, type Logger } from "@celery-metrics-exporter/runtime";
+
+export interface SharedQueueOptions {
+  /** How many consumers the queue has; undefined where that is not known now. */
+  readonly consumers: () => Promise<number | undefined>;
+  /** Counts the receivers that put events into the same Redis. */
+  readonly register: Pick<ReceiverRegister, "signIn" | "signOut">;
+  /** The queue's name. */
+  readonly queue: string;
+  readonly logger: Logger;
+  readonly everyMs?: number;
+}
+
+const EVERY_MS = 30_000;
+/** So often in a row there must be strangers: a consumer whose connection broke is counted for some seconds more. */
+const PATIENCE = 4;
+
+export class SharedQueueWatch {
+  readonly #options: SharedQueueOptions;
+  #timer: NodeJS.Timeout | undefined;
+  #looking: Promise<void> = Promise.resolve();
+  /** Times in a row that there were strangers, and at how many to warn next. */
+  #seen = 0;
+  #warnAt = PATIENCE;
+  #stopped = false;
+
+  constructor(options: SharedQueueOptions) {
+    this.#options = options;
+  }
+
+  /** Signs in and looks from time to time, until `stop`. Never throws. */
+  start(): void {
+    this.#looking = this.#look().catch((thrown: unknown) => {
+      // Redis or RabbitMQ is away, or does not let us: the one has its own component, and the other is not needed.
+      this.#options.logger.debug({ err: toError(thrown) }, "consumers of the queue not counted");
+    });
+    void this.#looking.then(() => {
+      if (!this.#stopped) this.#timer = setTimeout(() => this.start(), this.#options.everyMs ?? EVERY_MS);
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await this.#looking;
+    await this.#options.register.signOut().catch(() => {});
+  }
+
+  async #look(): Promise<void> {
+    const { consumers: count, register, queue, logger } = this.#options;
+    const receivers = await register.signIn();
+    const consumers = await count();
+    if (consumers === undefined) return;
+    if (consumers <= receivers) {
+      this.#seen = 0;
+      this.#warnAt = PATIENCE;
+      return;
+    }
+    this.#seen += 1;
+    if (this.#seen < this.#warnAt) return;
+    this.#warnAt *= 2;
+    logger.warn(
+      { queue, consumers, receivers },
+      "others read our queue and take a part of the events: give each deployment its own RABBITMQ_QUEUE (other REDIS_URL or QUEUE_PREFIX, same queue); consumer tags name them",
+    );
+  }
+}
