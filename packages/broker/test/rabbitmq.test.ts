@@ -2,6 +2,7 @@ import { TcpProxy, sharedRabbitmqUrl } from "@celery-metrics-exporter/testkit";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { RabbitmqSource, type RabbitmqOptions } from "../src/rabbitmq.ts";
+import { RabbitmqSession } from "../src/rabbitmq-session.ts";
 import { Recorder, describeEventSource } from "../src/testing/index.ts";
 import { RabbitmqHarness, TOPOLOGY, rabbitmqServers } from "./rabbitmq-harness.ts";
 import { testContext } from "./test-context.ts";
@@ -122,6 +123,30 @@ describe("RabbitmqSource", () => {
     await vi.waitFor(async () => expect(await harness.metric("broker_unacked_messages")).toBe(0));
     await harness.source.stop();
     await vi.waitFor(async () => expect(await harness.waiting()).toBe(0));
+  });
+
+  it("consumes nothing when a pause becomes a long one in the middle of a reconnection", async () => {
+    const { harness, recorder } = await harnessOf({ prefetch: 10, longPauseMs: 1_500 });
+    await harness.source.start(recorder.onMessage);
+    const { setConsuming } = RabbitmqSession.prototype;
+    let isLong: Promise<void> = Promise.resolve();
+    // The new session consumes as it should, and is not known to work until the pause has become a long one.
+    const spy = vi.spyOn(RabbitmqSession.prototype, "setConsuming").mockImplementationOnce(async function (this: RabbitmqSession, wanted) {
+      await setConsuming.call(this, wanted);
+      await isLong;
+    });
+    releases.push(() => spy.mockRestore());
+    harness.source.pause();
+    isLong = sleep(1_700);
+    harness.cut();
+    await isLong;
+    await vi.waitFor(() => expect(harness.readiness().components["broker"]).toBe("up"), { timeout: 5_000 });
+    expect(spy).toHaveBeenCalled();
+    await harness.publish(body(1));
+    await vi.waitFor(async () => expect(await harness.waiting()).toBe(1), { timeout: 2_000 });
+    await vi.waitFor(() => harness.administer(async (channel) => expect((await channel.checkQueue(harness.options.queue)).consumerCount).toBe(0)));
+    harness.source.resume();
+    await recorder.waitFor(1);
   });
 
   it("gives back what it has not handed over when a pause lasts, and goes on after it", async () => {
