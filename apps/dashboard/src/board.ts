@@ -3,8 +3,10 @@ import { createBullBoard } from "@bull-board/api";
 import { BullMQAdapter } from "@bull-board/api/bullMQAdapter";
 import { FastifyAdapter } from "@bull-board/fastify";
 import type { FastifyInstance } from "fastify";
+import { addLoginInUrl, TAKE_LOGIN_OUT_OF_URL } from "./login-in-url.ts";
+import { boundPages } from "./page-bounds.ts";
 import type { ShownQueue } from "./queues.ts";
-import { hideInAnswer, hideTaskData, readable } from "./task-data.ts";
+import { hideInAnswer, hideInJob, hideTaskData, readable } from "./task-data.ts";
 
 export interface BoardOptions {
   readonly queues: readonly ShownQueue[];
@@ -25,27 +27,34 @@ export async function registerBoard(server: FastifyInstance, { queues, readOnly,
     serverAdapter,
     options: {
       uiConfig: {
-        boardTitle: "Celery metrics",
+        boardTitle: "Exporter queues",
         hideDocsLink: true,
       },
       ...(showTaskData ? {} : { handlerHooks: { after: ({ route }, answer) => ({ ...answer, body: hideInAnswer(route, answer.body) }) } }),
     },
   });
   server.addHook("onSend", async (_request, reply, payload) => {
-    const isPage = typeof payload === "string" && String(reply.getHeader("content-type")).startsWith("text/html");
+    const isPage =
+      reply.statusCode === 200 && typeof payload === "string" && String(reply.getHeader("content-type")).startsWith("text/html");
     if (!isPage) return payload;
-    const page = payload.replaceAll(LEFT_OUT, "");
+    const page = payload.replaceAll(LEFT_OUT, "").replace("<title>", `${TAKE_LOGIN_OUT_OF_URL}<title>`);
     reply.header("content-length", Buffer.byteLength(page));
     return page;
   });
+  addLoginInUrl(server);
+  boundPages(server);
   await server.register(serverAdapter.registerPlugin());
+}
+
+function asItIs(value: unknown): unknown {
+  return value;
 }
 
 function toAdapter({ queue, description, isVisible }: ShownQueue, readOnly: boolean, showTaskData: boolean): BullMQAdapter {
   const adapter = new BullMQAdapter(queue, { readOnlyMode: readOnly, description });
   adapter.setVisibilityGuard(isVisible);
-  const show = showTaskData ? (value: unknown): unknown => value : hideTaskData;
-  adapter.setFormatter("data", (data) => show(readable(data)));
-  for (const field of ["returnValue", "progress"] as const) adapter.setFormatter(field, show);
+  const showJob = showTaskData ? asItIs : hideInJob;
+  adapter.setFormatter("data", (data) => showJob(readable(data)));
+  for (const field of ["returnValue", "progress"] as const) adapter.setFormatter(field, showTaskData ? asItIs : hideTaskData);
   return adapter;
 }

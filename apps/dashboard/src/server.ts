@@ -3,6 +3,7 @@ import { createWebServer, type Logger } from "@celery-metrics-exporter/runtime";
 import type { FastifyInstance } from "fastify";
 import { addAdmission } from "./admission.ts";
 import type { Config } from "./config.ts";
+import { addErrorPages } from "./error-pages.ts";
 import { hideErrors } from "./hide-errors.ts";
 import { addLogin } from "./login.ts";
 import { addSecurityHeaders } from "./security-headers.ts";
@@ -11,6 +12,7 @@ import { addSecurityHeaders } from "./security-headers.ts";
 export async function createServer(config: Config, logger: Logger): Promise<FastifyInstance> {
   const server = createWebServer({ trustedProxies: config.DASHBOARD_TRUSTED_PROXIES });
   hideErrors(server, logger);
+  addErrorPages(server);
   await addSecurityHeaders(server);
   addAdmission(server, config);
   const { DASHBOARD_USERNAME: username, DASHBOARD_PASSWORD: password } = config;

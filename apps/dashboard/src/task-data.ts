@@ -1,5 +1,5 @@
 /** What of a job is shown: batches as the events they hold, and, while task data is hidden, only fields known to hold none. */
-import { decodeBatch } from "@celery-metrics-exporter/pipeline";
+import { RECEIVER, decodeBatch } from "@celery-metrics-exporter/pipeline";
 
 /** Shown fields of events (Celery's names), of our jobs and of dead letters. Whatever is not listed is hidden, so a new field is too. */
 const SHOWN: ReadonlySet<string> = new Set([
@@ -43,6 +43,25 @@ export function readable(data: unknown): unknown {
 /** A copy of job data with each value replaced by `HIDDEN` that no shown field holds. Lists and objects keep their shape. */
 export function hideTaskData(data: unknown): unknown {
   return hide(data, false);
+}
+
+/** The same for the data of a job. A dead letter keeps what it says about itself in our own words. */
+export function hideInJob(data: unknown): unknown {
+  const hidden = hideTaskData(data);
+  if (!isLetter(data)) return hidden;
+  const { source, detail, count } = data;
+  return { ...(hidden as object), detail: source === RECEIVER ? detail : shownOf(detail), ...(typeof count === "number" && { count }) };
+}
+
+function isLetter(data: unknown): data is { readonly source: string; readonly detail: string; readonly count?: unknown } {
+  if (typeof data !== "object" || data === null || !("source" in data && "reason" in data && "detail" in data)) return false;
+  return typeof data.source === "string" && typeof data.reason === "string" && typeof data.detail === "string";
+}
+
+/** The decoder's details are fixed texts. A sink's words may quote the data that it refuses, but its SQLSTATE is only a code. */
+function shownOf(detail: string): string {
+  const [state] = /\(SQLSTATE [0-9A-Z]{5}\)/.exec(detail) ?? [];
+  return state === undefined ? HIDDEN : `${HIDDEN} ${state}`;
 }
 
 function hide(value: unknown, shown: boolean): unknown {

@@ -78,3 +78,28 @@ it("what cannot be understood is refused without a stack", async () => {
     expect(await answer.text()).not.toMatch(/\n\s+at |node_modules/);
   }
 });
+
+it("a page holds a bounded number of jobs, whatever is asked for", async () => {
+  harness = await startDashboard();
+  await harness.queue("datadog").addBulk(Array.from({ length: 50 }, () => ({ name: "batch", data: { v: 1 } })));
+  for (const query of ["page=1&jobsPerPage=1e9", "page=1&jobsPerPage=1&jobsPerPage=1000000000", "page=1&jobsPerPage=Infinity"]) {
+    const answer = await fetch(`${harness.url}/api/queues?activeQueue=datadog&status=waiting&${query}`);
+    const { queues } = (await answer.json()) as { queues?: { name: string; jobs: unknown[]; pagination: unknown }[] };
+    const shown = queues?.find(({ name }) => name === "datadog");
+    expect(shown).toMatchObject({ pagination: { pageCount: 3, range: { start: 0, end: 19 } } });
+    expect(shown?.jobs).toHaveLength(20);
+  }
+  const far = await fetch(`${harness.url}/api/queues?activeQueue=datadog&status=waiting&page=1e300&jobsPerPage=10`);
+  expect(far.status).toBe(200);
+});
+
+it("a person gets a page where a script gets JSON", async () => {
+  harness = await startDashboard(CREDENTIALS);
+  const page = await fetch(harness.url, { headers: { accept: "text/html" } });
+  expect(page.headers.get("content-type")).toContain("text/html");
+  expect(await page.text()).toContain("<h1>Login required</h1>");
+  expectHeaders(page);
+  const json = await fetch(`${harness.url}/api/queues`, { headers: { accept: "application/json, text/plain, */*" } });
+  expect(json.status).toBe(401);
+  expect(await json.json()).toHaveProperty("message");
+});

@@ -56,7 +56,7 @@ async function fill(): Promise<void> {
   await datadog.add("batch", batch);
   await datadog.add("batch", batch, { delay: 3_600_000 });
   await datadog.upsertJobScheduler("s1", { every: 3_600_000 }, { name: "batch", data: batch });
-  await harness.queue("dead-letter").add("body", { source: "receiver", reason: "body", detail: SECRET, raw: SECRET, payload: batch });
+  await harness.queue("dead-letter").add("body", { source: "postgres", reason: "body", detail: SECRET, raw: SECRET, payload: batch });
 }
 
 /** Everything the dashboard can be asked to show, by the address that showed it. */

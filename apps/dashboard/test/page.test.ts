@@ -25,14 +25,14 @@ afterAll(async () => {
 });
 
 /** The dashboard with some jobs, and a browser that knows the login. */
-async function open(settings: Readonly<Record<string, string>> = {}): Promise<void> {
+async function open(settings: Readonly<Record<string, string>> = {}, { withLogin = true } = {}): Promise<void> {
   harness = await startDashboard({ ...CREDENTIALS, ...settings });
   const event = { type: "task-received", hostname: "celery@a", timestamp: 1, uuid: "u1", name: "shop.pay", args: "('4111 1111',)" };
   const jobs = Array.from({ length: 7 }, () => ({ name: "batch", data: encodeBatch({ broker: "redis", events: [event] }) }));
   await harness.queue("datadog").addBulk(jobs);
-  await harness.queue("dead-letter").add("body", { source: "receiver", reason: "body", detail: "4111 1111", raw: "4111 1111" });
+  await harness.queue("dead-letter").add("body", { source: "receiver", reason: "body", detail: "the body is not JSON", raw: "4111 1111" });
   const { DASHBOARD_USERNAME: username, DASHBOARD_PASSWORD: password } = CREDENTIALS;
-  const context = await browser.newContext({ httpCredentials: { username, password } });
+  const context = await browser.newContext(withLogin ? { httpCredentials: { username, password } } : {});
   page = await context.newPage();
   page.setDefaultTimeout(15_000);
   complaints = [];
@@ -47,17 +47,31 @@ it("shows the queues, their jobs and the dead letters with their reason, complai
   await page.goto(harness.url);
   for (const name of ["datadog", "postgres", "dead-letter"]) await page.getByRole("link", { name, exact: true }).first().waitFor();
   await page.getByText("7 Jobs").waitFor();
-  expect(await page.title()).toBe("Celery metrics");
+  expect(await page.title()).toBe("Exporter queues");
 
   await page.goto(`${harness.url}/queue/datadog/1`);
   await page.getByText("broker").first().waitFor();
   for (const tab of ["Progress", "Options", "Logs", "Error"]) await page.getByText(tab, { exact: true }).first().click();
   await page.goto(`${harness.url}/queue/dead-letter`);
   await page.getByText("receiver").first().waitFor();
-  expect(await page.content()).toContain("body");
+  expect(await page.content()).toContain("the body is not JSON");
   expect(await page.content()).not.toContain("4111 1111");
   expect(complaints).toEqual([]);
   expect(requested).toEqual(new Set([harness.url]));
+});
+
+it.each(["/", "/queue/datadog/1?x=y"])("works with the login in the address: %s", async (path) => {
+  await open({}, { withLogin: false });
+  const address = new URL(harness.url + path);
+  address.username = CREDENTIALS.DASHBOARD_USERNAME;
+  address.password = CREDENTIALS.DASHBOARD_PASSWORD;
+  await page.goto(address.href);
+  await page
+    .getByText(path === "/" ? "7 Jobs" : "broker")
+    .first()
+    .waitFor();
+  expect(await page.evaluate("document.URL")).toBe(harness.url + path);
+  expect(complaints).toEqual([]);
 });
 
 it("makes changes where it may, and complains of nothing", async () => {

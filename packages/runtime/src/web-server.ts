@@ -1,6 +1,7 @@
 /** HTTP servers as we open them: how much of this process one client may take, and what is said when an address cannot be had. */
 import Fastify, { type FastifyInstance } from "fastify";
 import type { AddressInfo } from "node:net";
+import { limitConnections, type ConnectionLimits } from "./connection-limit.ts";
 import { UnavailableError, toError } from "./errors.ts";
 
 /** No reverse proxies by default: whoever asks could then name any address as its own (`X-Forwarded-For`). */
@@ -11,7 +12,7 @@ export interface WebServerOptions {
   readonly limits?: HttpLimits;
 }
 
-export interface HttpLimits {
+export interface HttpLimits extends ConnectionLimits {
   /** From the first byte of a request to the end of its headers. */
   readonly headersTimeoutMs: number;
   /** From the first byte of a request to its last. */
@@ -22,18 +23,18 @@ export interface HttpLimits {
   readonly checkIntervalMs: number;
   readonly maxHeaderBytes: number;
   readonly maxBodyBytes: number;
-  readonly maxConnections: number;
 }
 
 /** People and probes ask little, one at a time; Node's own limits are 60 s, 300 s and no end of connections. */
 const LIMITS: HttpLimits = {
-  headersTimeoutMs: 10_000,
+  headersTimeoutMs: 5_000,
   requestTimeoutMs: 15_000,
   idleTimeoutMs: 60_000,
-  checkIntervalMs: 2_000,
+  checkIntervalMs: 1_000,
   maxHeaderBytes: 16 * 1_024,
   maxBodyBytes: 64 * 1_024,
   maxConnections: 500,
+  maxConnectionsPerAddress: 100,
 };
 
 /** A server without routes that takes JSON only: a form or plain text of another site's page needs no permission to be sent. */
@@ -51,7 +52,7 @@ export function createWebServer({ trustedProxies = [], limits = LIMITS }: WebSer
       maxHeaderSize: limits.maxHeaderBytes,
     },
   });
-  server.server.maxConnections = limits.maxConnections;
+  limitConnections(server.server, limits);
   server.removeContentTypeParser("text/plain");
   return server;
 }

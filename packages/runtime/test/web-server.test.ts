@@ -1,5 +1,6 @@
+import { once } from "node:events";
 import { connect, type Socket } from "node:net";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { UnavailableError, createWebServer, listen, type HttpLimits } from "../src/index.ts";
 
 const LIMITS: HttpLimits = {
@@ -9,23 +10,55 @@ const LIMITS: HttpLimits = {
   checkIntervalMs: 50,
   maxHeaderBytes: 4_096,
   maxBodyBytes: 1_024,
-  maxConnections: 2,
+  maxConnections: 6,
+  maxConnectionsPerAddress: 3,
 };
 
 let server: ReturnType<typeof createWebServer>;
 let url: string;
 const sockets: Socket[] = [];
+/** Of `/slow`, which answers after `finish`. */
+let requests: number;
+let finish: () => void;
 
 beforeEach(async () => {
   server = createWebServer({ limits: LIMITS });
   server.get("/", ({ ip }) => ({ ip }));
   server.post("/", ({ body }) => ({ body }));
+  requests = 0;
+  const finished = new Promise<void>((resolve) => (finish = resolve));
+  server.get("/slow", async () => {
+    requests += 1;
+    await finished;
+    return {};
+  });
   url = await listen(server, { host: "127.0.0.1", port: 0, settings: "TEST_PORT" });
 });
 afterEach(async () => {
   for (const socket of sockets.splice(0)) socket.destroy();
   await server.close();
 });
+
+/** A connection from there with half a request. */
+function hold(localAddress: string): { readonly socket: Socket; readonly connected: Promise<unknown> } {
+  const socket = connect({ port: Number(new URL(url).port), host: "127.0.0.1", localAddress });
+  sockets.push(socket);
+  socket.on("error", () => {});
+  socket.write("GET / HTTP/1.1\r\n");
+  socket.resume();
+  return { socket, connected: once(socket, "connect") };
+}
+
+/** What is answered to a request from there. */
+async function ask(localAddress: string, path = "/"): Promise<string> {
+  const socket = connect({ port: Number(new URL(url).port), host: "127.0.0.1", localAddress });
+  sockets.push(socket);
+  let answer = "";
+  socket.on("data", (data) => (answer += data.toString()));
+  socket.write(`GET ${path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n`);
+  await once(socket, "close");
+  return answer;
+}
 
 /** What comes back until the server hangs up. */
 function talk(...parts: readonly string[]): Promise<string> {
@@ -63,11 +96,20 @@ describe("a web server", () => {
     expect((await post("application/json", JSON.stringify("a".repeat(2_000)))).status).toBe(413);
   });
 
-  it("has so many connections at a time and no more", async () => {
-    const held = [talk("GET / HTTP/1.1\r\n"), talk("GET / HTTP/1.1\r\n")];
-    expect(await talk("GET / HTTP/1.1\r\nhost: a\r\n\r\n")).toBe("");
-    await Promise.all(held);
-    expect((await fetch(url)).status).toBe(200);
+  it("lets everybody through past its limits, and drops the oldest idle connections of whoever has most", async () => {
+    const idle = Array.from({ length: 20 }, (_, index) => hold(`127.0.0.${2 + (index % 4)}`));
+    await Promise.all(idle.map(({ connected }) => connected));
+    for (const address of ["127.0.0.1", "127.0.0.2", "127.0.0.9"]) expect(await ask(address)).toContain("HTTP/1.1 200");
+    await vi.waitFor(() => expect(idle.filter(({ socket }) => !socket.closed).length).toBeLessThanOrEqual(LIMITS.maxConnections));
+  });
+
+  it("drops a connection that is being answered only when there is no other", async () => {
+    const answered = ask("127.0.0.1", "/slow");
+    await vi.waitUntil(() => requests > 0);
+    const idle = Array.from({ length: 10 }, () => hold("127.0.0.1"));
+    await Promise.all(idle.map(({ connected }) => connected));
+    finish();
+    expect(await answered).toContain("HTTP/1.1 200");
   });
 
   it.each(["text/plain", "text/plain; application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"])(

@@ -1,0 +1,43 @@
+/** Refusals as pages, for people who open an address in a browser. Scripts get JSON. */
+import type { FastifyInstance } from "fastify";
+
+const TITLES: Readonly<Record<number, string>> = {
+  401: "Login required",
+  403: "Not allowed",
+  404: "Not found",
+  429: "Too many wrong logins",
+};
+
+const LOGIN_HINT = "Reload the page and enter the user name and password of this dashboard (DASHBOARD_USERNAME and DASHBOARD_PASSWORD).";
+
+export function addErrorPages(server: FastifyInstance): void {
+  server.addHook("onSend", async ({ headers }, reply, payload) => {
+    const title = TITLES[reply.statusCode];
+    if (title === undefined || typeof payload !== "string" || headers.accept?.includes("text/html") !== true) return payload;
+    const page = errorPage(title, reply.statusCode === 401 ? LOGIN_HINT : messageOf(payload));
+    reply.type("text/html; charset=utf-8").header("content-length", Buffer.byteLength(page));
+    return page;
+  });
+}
+
+function messageOf(payload: string): string {
+  try {
+    const { message } = JSON.parse(payload) as { readonly message?: unknown };
+    return typeof message === "string" ? message : "";
+  } catch {
+    return "";
+  }
+}
+
+function errorPage(title: string, message: string): string {
+  return `<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${title} - Exporter queues</title></head>
+<body><h1>${title}</h1><p>${escape(message)}</p></body>
+</html>
+`;
+}
+
+function escape(text: string): string {
+  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+}
