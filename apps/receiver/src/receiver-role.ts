@@ -1,6 +1,14 @@
 /** The receiver as a role: takes Celery's events from the broker and puts them on each exporter's queue. */
 import { brokerUrlWarnings, createEventSource, type EventSource } from "@celery-metrics-exporter/broker";
-import { BatchFilter, DeadLetters, EventFilter, ExcludedTasks, Fanout, ReceiverLease, ReceiverRegister } from "@celery-metrics-exporter/pipeline";
+import {
+  BatchFilter,
+  DeadLetters,
+  EventFilter,
+  ExcludedTasks,
+  Fanout,
+  ReceiverLease,
+  ReceiverRegister,
+} from "@celery-metrics-exporter/pipeline";
 import {
   connectRedis,
   defineRole,

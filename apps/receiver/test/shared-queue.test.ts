@@ -52,7 +52,12 @@ describe("SharedQueueWatch", () => {
       return 2;
     });
     await vi.waitFor(() => expect(looks).toBeGreaterThan(40), WAIT);
-    expect(warnings[0]).toMatchObject({ queue: "strangers", consumers: 2, receivers: 1, msg: expect.stringContaining("RABBITMQ_QUEUE") as string });
+    expect(warnings[0]).toMatchObject({
+      queue: "strangers",
+      consumers: 2,
+      receivers: 1,
+      msg: expect.stringContaining("RABBITMQ_QUEUE") as string,
+    });
     // The 4th, 8th, 16th and 32nd look.
     expect(warnings.length).toBeLessThanOrEqual(5);
   });
@@ -101,7 +106,11 @@ describe("a receiver's consumer", () => {
     const ours = tagOf({ REDIS_URL: "redis://:secret@redis/0" });
     expect(ours).toMatch(/^celery-metrics-exporter [0-9a-f]{8} \S+ \d+$/);
     expect(tagOf({ REDIS_URL: "redis://:other@redis/0" })).toBe(ours);
-    const others = [{ REDIS_URL: "redis://redis2/0" }, { REDIS_URL: "redis://redis/1" }, { REDIS_URL: "redis://redis/0", QUEUE_PREFIX: "{x}" }];
+    const others = [
+      { REDIS_URL: "redis://redis2/0" },
+      { REDIS_URL: "redis://redis/1" },
+      { REDIS_URL: "redis://redis/0", QUEUE_PREFIX: "{x}" },
+    ];
     expect(new Set([ours, ...others.map(tagOf)]).size).toBe(4);
   });
 });

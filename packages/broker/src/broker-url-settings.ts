@@ -40,7 +40,8 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
 };
 
 /** TLS settings of kombu, py-amqp and redis-py that are not supported: they only narrow what is trusted or offered. */
-const UNSUPPORTED_TLS = /^ssl_(version|min_version|ciphers|ca_path|ca_data|keyfile_password|validate_ocsp(_stapled)?|do_handshake_on_connect|suppress_ragged_eofs)$/;
+const UNSUPPORTED_TLS =
+  /^ssl_(version|min_version|ciphers|ca_path|ca_data|keyfile_password|validate_ocsp(_stapled)?|do_handshake_on_connect|suppress_ragged_eofs)$/;
 
 /** What is wrong with a setting whose name may only be mistyped; undefined where nothing is. Values are never repeated. */
 export function settingsProblem(query: URLSearchParams): string | undefined {

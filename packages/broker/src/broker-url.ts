@@ -170,7 +170,9 @@ function toRabbitmq(part: string): RabbitmqServer {
   const login = parseLoginMethod(query.get("login_method"));
   if (login === undefined) throw new Problem(LOGIN_METHODS_TEXT);
   if (login === "EXTERNAL" && tls.settings?.certFile === undefined) {
-    throw new Problem("login_method=EXTERNAL logs in by certificate: write amqps:// and name the certificate with ssl_certfile and ssl_keyfile");
+    throw new Problem(
+      "login_method=EXTERNAL logs in by certificate: write amqps:// and name the certificate with ssl_certfile and ssl_keyfile",
+    );
   }
   return {
     host: host ?? "127.0.0.1",

@@ -32,12 +32,18 @@ export async function lookAround(connection: ChannelModel, topology: RabbitmqTop
   return { vhost, ...counts, defaultExchange: await exchangeExists(connection, DEFAULT_EXCHANGE) };
 }
 
-export function rabbitmqAdvice({ exchange, queue }: RabbitmqTopology, { vhost, consumers = 1, waiting = 0, defaultExchange }: RabbitmqSight): string {
+export function rabbitmqAdvice(
+  { exchange, queue }: RabbitmqTopology,
+  { vhost, consumers = 1, waiting = 0, defaultExchange }: RabbitmqSight,
+): string {
   const found: string[] = [];
-  if (exchange !== DEFAULT_EXCHANGE && defaultExchange) found.push(`There is an exchange ${DEFAULT_EXCHANGE}: if your workers use it, set EVENT_EXCHANGE.`);
+  if (exchange !== DEFAULT_EXCHANGE && defaultExchange)
+    found.push(`There is an exchange ${DEFAULT_EXCHANGE}: if your workers use it, set EVENT_EXCHANGE.`);
   if (consumers > 1) {
     const held = waiting > 0 ? `, and ${waiting} messages wait in it` : "";
-    found.push(`The queue ${queue} has ${consumers} consumers${held}: another one may get the events; give each deployment its own RABBITMQ_QUEUE.`);
+    found.push(
+      `The queue ${queue} has ${consumers} consumers${held}: another one may get the events; give each deployment its own RABBITMQ_QUEUE.`,
+    );
   }
   return [
     `check that a worker runs, with -E, on virtual host ${vhost} of this broker (CELERY_BROKER_URL), and that its event_exchange is ${exchange} (EVENT_EXCHANGE), a topic exchange.`,

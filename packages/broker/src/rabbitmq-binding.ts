@@ -60,7 +60,10 @@ export class BindingKeeper {
 
   #schedule(): void {
     if (this.#stopped) return;
-    const waitMs = this.#failures === 0 ? this.#options.quietMs / TICKS : backoffMs(this.#failures - 1, { firstMs: FIRST_RETRY_MS, maxMs: MAX_RETRY_MS });
+    const waitMs =
+      this.#failures === 0
+        ? this.#options.quietMs / TICKS
+        : backoffMs(this.#failures - 1, { firstMs: FIRST_RETRY_MS, maxMs: MAX_RETRY_MS });
     this.#timer = setTimeout(() => void this.#tick(), waitMs);
   }
 

@@ -64,7 +64,8 @@ export class Continuity {
     const { arrival, logger, topology } = this.#options;
     const lost = this.#wasBound && (exchangeCreated || this.#exchangeMissing);
     if (lost) this.#gap({}, "the exchange was deleted: our queue is bound again, and events published meanwhile are missing");
-    else if (this.#unbound !== undefined) logger.info({ exchange: topology.exchange, queue: topology.queue }, "our queue is bound to the exchange");
+    else if (this.#unbound !== undefined)
+      logger.info({ exchange: topology.exchange, queue: topology.queue }, "our queue is bound to the exchange");
     this.#wasBound = true;
     this.#unbound = undefined;
     this.#exchangeMissing = false;
@@ -78,7 +79,11 @@ export class Continuity {
     this.#exchangeMissing ||= exchangeMissing;
     this.#rhythm.interrupted();
     arrival.block(reason);
-    if (this.#unbound !== reason) logger.warn({ exchange: topology.exchange, queue: topology.queue, reason }, "our queue cannot be bound to the exchange; trying again");
+    if (this.#unbound !== reason)
+      logger.warn(
+        { exchange: topology.exchange, queue: topology.queue, reason },
+        "our queue cannot be bound to the exchange; trying again",
+      );
     this.#unbound = reason;
   }
 

@@ -107,7 +107,10 @@ describe("advice for RabbitMQ", () => {
       await harness.source.start(() => {});
       const advice = expect.stringMatching(/^check that a worker runs, with -E, on virtual host \/ .*has 2 consumers/) as string;
       await vi.waitFor(() => expect(harness.context.logs).toContainEqual(expect.objectContaining({ msg: WARNING, advice })), 10_000);
-      expect(harness.readiness()).toMatchObject({ ready: true, components: { events: expect.stringMatching("^up, but no message") as string } });
+      expect(harness.readiness()).toMatchObject({
+        ready: true,
+        components: { events: expect.stringMatching("^up, but no message") as string },
+      });
       await harness.publish("{}");
       await harness.publish("{}");
       await vi.waitFor(() => expect(harness.readiness().components["events"]).toBe("up"));
@@ -138,7 +141,9 @@ describe("advice for Redis", () => {
   });
 
   it("says when there was nothing to hear, or no right to listen", () => {
-    expect(redisAdvice(server, {}, { channels: [], allowed: true })).toMatch(/-E, on redis:\/\/h:6379\/0.*listen to \/0\.celeryev.*No channel of this Redis/);
+    expect(redisAdvice(server, {}, { channels: [], allowed: true })).toMatch(
+      /-E, on redis:\/\/h:6379\/0.*listen to \/0\.celeryev.*No channel of this Redis/,
+    );
     expect(redisAdvice(server, {}, { channels: [], allowed: false })).toMatch(/may not look/);
   });
 

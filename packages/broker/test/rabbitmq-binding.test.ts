@@ -32,7 +32,9 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
 
   const beats = (harness: RabbitmqHarness): void => {
     const timer = setInterval(() => {
-      void harness.administer(async (channel) => void channel.publish(harness.options.exchange, "worker.heartbeat", Buffer.from(HEARTBEAT)));
+      void harness.administer(
+        async (channel) => void channel.publish(harness.options.exchange, "worker.heartbeat", Buffer.from(HEARTBEAT)),
+      );
     }, 50);
     releases.push(() => clearInterval(timer));
   };
@@ -81,7 +83,11 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     await harness.administer((channel) => channel.unbindQueue(harness.options.queue, harness.options.exchange, "#"));
     await vi.waitFor(async () => expect(await gaps(harness)).toBe(1), WAIT);
     expect(harness.context.logs).toContainEqual(
-      expect.objectContaining({ level: 40, since: expect.any(String) as string, msg: expect.stringContaining("lost its binding") as string }),
+      expect.objectContaining({
+        level: 40,
+        since: expect.any(String) as string,
+        msg: expect.stringContaining("lost its binding") as string,
+      }),
     );
     expect(events(harness)).toBe("up");
   });
@@ -174,20 +180,35 @@ describe("RabbitmqSource without an exchange", { timeout: 30_000 }, () => {
     const { url, channel } = await vhost(".*");
     const { context, recorder } = await start(url, "celeryev");
     expect(context.health.report().ready).toBe(true);
-    expect(context.logs).toContainEqual(expect.objectContaining({ level: 30, exchange: "celeryev", msg: expect.stringContaining("created it") as string }));
+    expect(context.logs).toContainEqual(
+      expect.objectContaining({ level: 30, exchange: "celeryev", msg: expect.stringContaining("created it") as string }),
+    );
     await channel.assertExchange("celeryev", "topic", { durable: true });
     channel.publish("celeryev", "task.multi", Buffer.from(HEARTBEAT), { contentType: "application/json" });
     await recorder.waitFor(1);
   });
 
   it.each([
-    ["of another name, and names Celery's", ".*", "celeryevents", /waiting for the exchange celeryevents.*EVENT_EXCHANGE \(the exchange celeryev exists\)/],
-    ["that it may not create", "^celery-metrics-exporter$", "celeryev", /waiting for the exchange celeryev, which does not exist: start a worker with -E/],
+    [
+      "of another name, and names Celery's",
+      ".*",
+      "celeryevents",
+      /waiting for the exchange celeryevents.*EVENT_EXCHANGE \(the exchange celeryev exists\)/,
+    ],
+    [
+      "that it may not create",
+      "^celery-metrics-exporter$",
+      "celeryev",
+      /waiting for the exchange celeryev, which does not exist: start a worker with -E/,
+    ],
   ])("waits for one %s", async (_, configure, exchange, words) => {
     const { url, channel } = await vhost(configure);
     if (exchange !== "celeryev") await channel.assertExchange("celeryev", "topic", { durable: true });
     const { context, recorder } = await start(url, exchange);
-    expect(context.health.report()).toMatchObject({ ready: false, components: { broker: "up", events: expect.stringMatching(words) as string } });
+    expect(context.health.report()).toMatchObject({
+      ready: false,
+      components: { broker: "up", events: expect.stringMatching(words) as string },
+    });
     await channel.assertExchange(exchange, "topic", { durable: true });
     await vi.waitFor(() => expect(context.health.report().ready).toBe(true), WAIT);
     channel.publish(exchange, "task.multi", Buffer.from(HEARTBEAT), { contentType: "application/json" });

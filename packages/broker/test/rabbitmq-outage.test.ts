@@ -159,7 +159,9 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     await start("binding", server.url.replace("guest:guest", "binder:secret"));
     await server.ctl("set_permissions", "binder", "^$", "^$", ".*");
     const events = (): string | undefined => context.health.report().components["events"];
-    await vi.waitFor(() => expect(events()).toMatch(/cannot bind queue binding to exchange celeryev \(ACCESS_REFUSED/), { timeout: 15_000 });
+    await vi.waitFor(() => expect(events()).toMatch(/cannot bind queue binding to exchange celeryev \(ACCESS_REFUSED/), {
+      timeout: 15_000,
+    });
     await publish(1, "read");
     await recorder.waitFor(1);
     recorder.messages[0]?.ack();

@@ -144,7 +144,9 @@ describe("RabbitmqSource", () => {
     expect(spy).toHaveBeenCalled();
     await harness.publish(body(1));
     await vi.waitFor(async () => expect(await harness.waiting()).toBe(1), { timeout: 2_000 });
-    await vi.waitFor(() => harness.administer(async (channel) => expect((await channel.checkQueue(harness.options.queue)).consumerCount).toBe(0)));
+    await vi.waitFor(() =>
+      harness.administer(async (channel) => expect((await channel.checkQueue(harness.options.queue)).consumerCount).toBe(0)),
+    );
     harness.source.resume();
     await recorder.waitFor(1);
   });

@@ -1,5 +1,12 @@
 /** TLS on both brokers, against the servers themselves: they want a client's certificate, and their own names `localhost` only. */
-import { certificate, sharedRabbitmqTlsPort, sharedRabbitmqUrl, startRabbitmq, startRedis, type RabbitmqServer } from "@celery-metrics-exporter/testkit";
+import {
+  certificate,
+  sharedRabbitmqTlsPort,
+  sharedRabbitmqUrl,
+  startRabbitmq,
+  startRedis,
+  type RabbitmqServer,
+} from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { connect } from "amqplib";
 import { randomUUID } from "node:crypto";
@@ -147,7 +154,9 @@ describe.each([
 
   it("names the other scheme when only one end speaks TLS", async () => {
     const { protocol, host } = new URL(broker.plainUrl);
-    await expect(connectTo(`${protocol}//localhost:${broker.tlsPort}`, 1_000)).rejects.toThrow(/perhaps it speaks TLS on this port; use (amqps|rediss):/);
+    await expect(connectTo(`${protocol}//localhost:${broker.tlsPort}`, 1_000)).rejects.toThrow(
+      /perhaps it speaks TLS on this port; use (amqps|rediss):/,
+    );
     const mismatch = /perhaps it does not speak TLS on this port; use redis:|it does not speak TLS on this port/;
     await expect(connectTo(`${protocol.replace(":", "s:")}//${host}`, 6_000)).rejects.toThrow(mismatch);
   });
@@ -168,7 +177,8 @@ describe("login_method=EXTERNAL", { timeout: 60_000 }, () => {
   let server: RabbitmqServer;
 
   beforeAll(async () => {
-    const config = "auth_mechanisms.1 = EXTERNAL\nauth_mechanisms.2 = PLAIN\nauth_mechanisms.3 = AMQPLAIN\nssl_cert_login_from = common_name";
+    const config =
+      "auth_mechanisms.1 = EXTERNAL\nauth_mechanisms.2 = PLAIN\nauth_mechanisms.3 = AMQPLAIN\nssl_cert_login_from = common_name";
     server = await startRabbitmq({ config, plugins: ["rabbitmq_auth_mechanism_ssl"] });
   }, 120_000);
   afterAll(() => server.stop(), 60_000);

@@ -12,8 +12,12 @@ export const celeryTask = pgTable(
   "celery_task",
   {
     taskId: byteOrderedText("task_id").primaryKey(),
+    /** Of the latest attempt, as `queue`: a task that is replaced, or retried into another queue, keeps its id. */
     name: text("name"),
     queue: text("queue"),
+    /** Of the first attempt. NULL in rows from before these columns existed. */
+    firstName: text("first_name"),
+    firstQueue: text("first_queue"),
     /** Celery's word: PENDING, RECEIVED, STARTED, RETRY, REJECTED, REVOKED, FAILURE or SUCCESS. */
     status: text("status").notNull(),
     /** The worker of the latest worker event, `name@host`. */
@@ -29,6 +33,8 @@ export const celeryTask = pgTable(
     /** Python `repr`; only of FAILURE and RETRY, as `traceback`. */
     exception: text("exception"),
     traceback: text("traceback"),
+    /** Only of REVOKED: `expired`, `request`, `terminated (SIGTERM)`. */
+    revokedBy: text("revoked_by"),
     retries: integer("retries"),
     rootId: text("root_id"),
     parentId: text("parent_id"),
@@ -56,6 +62,21 @@ export const celeryTask = pgTable(
     stateHostname: text("state_hostname").notNull(),
     workerRank: smallint("worker_rank"),
     workerAt: instant("worker_at"),
+    /** Where the state's instant is not the one that it is compared by. */
+    stateOrderAt: instant("state_order_at"),
+    /** When the attempt was sent, or received where no sending is known, that `name` and `queue` are of. */
+    nameAt: instant("name_at"),
+    /** The latest start, and where it was. */
+    runStartedAt: instant("run_started_at"),
+    runHostname: text("run_hostname"),
+
+    /**
+     * Seconds that the run took which gave the state: `runtime`, else from its start to its end. NULL where it has not ended, never ran, or its
+     * start is not known: the latest start must be on the same worker, so that no clock of another is involved.
+     */
+    duration: doublePrecision("duration").generatedAlwaysAs(
+      sql`case when runtime is not null then runtime when state_precedence >= 2 and run_hostname = state_hostname and run_started_at <= state_at and (status <> 'REVOKED' or revoked_by like 'terminated%') then date_part('epoch', state_at - run_started_at) end`,
+    ),
   },
   // The only index besides the key, for retention and for questions about recent tasks. Its column never changes, so updates stay HOT.
   (table) => [index("celery_task_created_at_idx").on(table.createdAt)],

@@ -1,7 +1,9 @@
 /** What one event says about its task, in the columns of `celery_task`. */
 import {
   isTaskEvent,
+  orderingTimestamp,
   precedenceOf,
+  reportsExit,
   stateOf,
   STATE_RANK,
   toMicroseconds,
@@ -9,6 +11,7 @@ import {
   type TaskEvent,
   type TaskState,
 } from "@celery-metrics-exporter/events";
+import { revokedBy } from "./revoked-by.ts";
 import { storableOrAbsent, storableText } from "./storable-text.ts";
 
 /** Whole microseconds since the epoch. */
@@ -20,6 +23,8 @@ export interface TaskRow {
   readonly task_id: string;
   readonly name: Optional<string>;
   readonly queue: Optional<string>;
+  readonly first_name: Optional<string>;
+  readonly first_queue: Optional<string>;
   readonly status: TaskState;
   readonly worker: Optional<string>;
   readonly args: Optional<string>;
@@ -29,6 +34,7 @@ export interface TaskRow {
   readonly result: Optional<string>;
   readonly exception: Optional<string>;
   readonly traceback: Optional<string>;
+  readonly revoked_by: Optional<string>;
   readonly retries: Optional<number>;
   readonly root_id: Optional<string>;
   readonly parent_id: Optional<string>;
@@ -46,6 +52,10 @@ export interface TaskRow {
   readonly state_hostname: string;
   readonly worker_rank: Optional<number>;
   readonly worker_at: Optional<Instant>;
+  readonly state_order_at: Optional<Instant>;
+  readonly name_at: Optional<Instant>;
+  readonly run_started_at: Optional<Instant>;
+  readonly run_hostname: Optional<string>;
 }
 
 export type TaskColumn = keyof TaskRow;
@@ -64,11 +74,16 @@ function fromTaskEvent(event: TaskEvent): MutableTaskRow {
   const fromWorker = event.type !== "task-sent";
   const description = event.type === "task-sent" || event.type === "task-received" ? event : undefined;
   const failure = event.type === "task-failed" || event.type === "task-retried" ? event : undefined;
+  const name = storableOrAbsent(description?.name);
+  const queue = event.type === "task-sent" ? storableOrAbsent(event.queue) : undefined;
+  const isStart = event.type === "task-started";
   const success = event.type === "task-succeeded" ? event : undefined;
   return {
     task_id: storableText(event.uuid),
-    name: storableOrAbsent(description?.name),
-    queue: event.type === "task-sent" ? storableOrAbsent(event.queue) : undefined,
+    name,
+    queue,
+    first_name: name,
+    first_queue: queue,
     status,
     worker: fromWorker ? hostname : undefined,
     args: storableOrAbsent(description?.args),
@@ -78,6 +93,7 @@ function fromTaskEvent(event: TaskEvent): MutableTaskRow {
     result: storableOrAbsent(success?.result),
     exception: storableOrAbsent(failure?.exception),
     traceback: storableOrAbsent(failure?.traceback),
+    revoked_by: event.type === "task-revoked" ? storableOrAbsent(revokedBy(event)) : undefined,
     retries: description?.retries,
     root_id: storableOrAbsent(description?.root_id),
     parent_id: storableOrAbsent(description?.parent_id),
@@ -85,7 +101,7 @@ function fromTaskEvent(event: TaskEvent): MutableTaskRow {
     expires: microsecondsOf(description?.expires),
     sent_at: event.type === "task-sent" ? at : undefined,
     received_at: event.type === "task-received" ? at : undefined,
-    started_at: event.type === "task-started" ? at : undefined,
+    started_at: isStart ? at : undefined,
     runtime: success?.runtime,
     last_event_at: at,
     state_precedence: precedenceOf(event),
@@ -94,6 +110,10 @@ function fromTaskEvent(event: TaskEvent): MutableTaskRow {
     state_hostname: hostname,
     worker_rank: fromWorker ? rank : undefined,
     worker_at: fromWorker ? at : undefined,
+    state_order_at: reportsExit(event) ? toMicroseconds(orderingTimestamp(event)) : undefined,
+    name_at: description === undefined ? undefined : at,
+    run_started_at: isStart ? at : undefined,
+    run_hostname: isStart ? hostname : undefined,
   };
 }
 

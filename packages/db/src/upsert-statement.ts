@@ -2,10 +2,13 @@
 import { getTableColumns, getTableName } from "drizzle-orm";
 import { MERGE_GROUPS, type Criterion, type Group } from "./merge-rule.ts";
 import { celeryTask } from "./schema.ts";
-import type { TaskColumn } from "./task-row.ts";
+import type { MutableTaskRow, TaskColumn, TaskRow } from "./task-row.ts";
 
 const TABLE = getTableName(celeryTask);
 const INSTANT = "timestamp with time zone";
+
+/** What a task's sender chose, and so may be centuries from now. */
+const FAR: ReadonlySet<TaskColumn> = new Set(["eta", "expires"]);
 
 const sqlTypes: ReadonlyMap<string, string> = new Map(
   Object.values(getTableColumns(celeryTask)).map((column) => [column.name, column.getSQLType()]),
@@ -18,6 +21,42 @@ const columns: readonly TaskColumn[] = ["task_id", ...new Set(MERGE_GROUPS.flatM
 const singles: readonly Criterion[] = MERGE_GROUPS.flatMap(({ order }) => (order.length === 1 ? order : []));
 const groups: readonly Group[] = MERGE_GROUPS.filter(({ order }) => order.length > 1);
 const groupColumns: readonly TaskColumn[] = groups.flatMap(({ moves }) => moves);
+
+/**
+ * Columns that nearly always equal others of their row. The parameter then leaves them out, which saves a quarter of its bytes. Where they have no
+ * value though the others do, the parameter has an empty text.
+ */
+const ABBREVIATED: Readonly<Partial<Record<TaskColumn, string>>> = {
+  first_name: "nullif(coalesce(first_name, name), '')",
+  first_queue: "nullif(coalesce(first_queue, queue), '')",
+  root_id: "nullif(coalesce(root_id, task_id), '')",
+  name_at: "coalesce(name_at, sent_at, received_at)",
+  run_started_at: "coalesce(run_started_at, started_at)",
+  run_hostname: "CASE WHEN started_at IS NOT NULL THEN coalesce(run_hostname, state_hostname) END",
+  worker: "CASE WHEN worker_at IS NOT NULL THEN coalesce(worker, state_hostname) END",
+  last_event_at: "coalesce(last_event_at, state_at)",
+};
+
+/** The row as it goes into the parameter: what the statement can fill in again is absent. */
+export type AbbreviatedRow = { -readonly [column in keyof TaskRow]: TaskRow[column] | undefined };
+
+/** Changes the row itself, as a copy would be large: it is good for nothing else afterwards. */
+export function abbreviate(row: MutableTaskRow): AbbreviatedRow {
+  const short: AbbreviatedRow = row;
+  if (row.run_hostname === row.state_hostname) short.run_hostname = undefined;
+  if (row.run_started_at === row.started_at) short.run_started_at = undefined;
+  if (row.name_at === (row.sent_at ?? row.received_at)) short.name_at = undefined;
+  if (row.worker === row.state_hostname) short.worker = undefined;
+  if (row.last_event_at === row.state_at) short.last_event_at = undefined;
+  short.first_name = abbreviated(row.first_name, row.name);
+  short.first_queue = abbreviated(row.first_queue, row.queue);
+  short.root_id = abbreviated(row.root_id, row.task_id);
+  return short;
+}
+
+function abbreviated(text: string | undefined, other: string | undefined): string | undefined {
+  return text === other ? undefined : (text ?? "");
+}
 
 /**
  * The rows between the two parts are one parameter: a JSON array of rows with distinct ids, whose keys are columns and whose instants are
@@ -47,8 +86,11 @@ function jsonType(column: TaskColumn): string {
   return sqlTypes.get(column) === INSTANT ? "bigint" : (sqlTypes.get(column) ?? "text");
 }
 
+/** `to_timestamp` takes a third of the time, and is exact to the microsecond up to `MAX_TIMESTAMP`. */
 function fromJson(column: TaskColumn): string {
-  return sqlTypes.get(column) === INSTANT ? `timestamptz 'epoch' + ${column} * interval '1 microsecond'` : column;
+  const value = ABBREVIATED[column] ?? column;
+  if (sqlTypes.get(column) !== INSTANT) return value;
+  return FAR.has(column) ? `timestamptz 'epoch' + ${value} * interval '1 microsecond'` : `to_timestamp(${value} / 1e6::float8)`;
 }
 
 /** What `least` and `greatest` do by themselves: they ignore NULL. */
@@ -60,16 +102,20 @@ function assignment({ column, wins }: Criterion): string {
 function comesFirst({ order }: Group): string {
   const sides = (side: "task" | "excluded"): string =>
     order
-      .map((criterion) => comparable((criterion.wins === "greatest") === (side === "excluded") ? "excluded" : "task", criterion))
+      .map((criterion) => comparable((criterion.wins === "least") === (side === "excluded") ? "task" : "excluded", criterion))
       .join(", ");
   return `(${sides("excluded")}) > (${sides("task")})`;
 }
 
 /** The value of a criterion, with what never wins in the place of NULL. */
-function comparable(row: string, { column, wins, without }: Criterion): string {
+function comparable(row: string, { column, wins, without, orElse = [] }: Criterion): string {
+  if (wins === "present") return `${row}.${column} IS NOT NULL`;
   const value = operand(row, column);
   const present = without === undefined ? value : `CASE WHEN ${row}.${without} IS NULL THEN ${value} END`;
-  return isRequired(column) ? present : `coalesce(${present}, ${loser(column, wins)})`;
+  if (isRequired(column)) return present;
+  const others = orElse.map((other) => operand(row, other));
+  if (!orElse.some(isRequired)) others.push(loser(column, wins));
+  return `coalesce(${[present, ...others].join(", ")})`;
 }
 
 function operand(row: string, column: TaskColumn): string {

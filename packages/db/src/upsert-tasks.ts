@@ -3,8 +3,8 @@ import { parsePythonLiteral, type CeleryEvent, type JsonValue } from "@celery-me
 import { sql, type SQL } from "drizzle-orm";
 import { query, type Database, type Drizzle } from "./database.ts";
 import { mergeRows } from "./merge-rows.ts";
-import { toTaskRow, type MutableTaskRow, type TaskRow } from "./task-row.ts";
-import { UPSERT_STATEMENT } from "./upsert-statement.ts";
+import { toTaskRow, type MutableTaskRow } from "./task-row.ts";
+import { UPSERT_STATEMENT, abbreviate } from "./upsert-statement.ts";
 
 /**
  * Merges what the events tell into the table, in one statement. The same events again, in any order and company, end in the same rows.
@@ -20,7 +20,7 @@ export async function upsertTasks(database: Database, events: readonly CeleryEve
 }
 
 /** The rows that these events alone make, one per task. */
-export function toTaskRows(events: readonly CeleryEvent[]): TaskRow[] {
+export function toTaskRows(events: readonly CeleryEvent[]): MutableTaskRow[] {
   const rows = mergeRows(rowsOf(events));
   for (const row of rows) {
     row.args_json = toJson(row.args);
@@ -29,14 +29,14 @@ export function toTaskRows(events: readonly CeleryEvent[]): TaskRow[] {
   return rows;
 }
 
-/** The statement itself; rows have distinct ids. */
-export async function upsertRows(database: Drizzle, rows: readonly TaskRow[]): Promise<void> {
+/** The statement itself; rows have distinct ids, and are good for nothing afterwards. */
+export async function upsertRows(database: Drizzle, rows: readonly MutableTaskRow[]): Promise<void> {
   await query(database, upsertStatement(rows));
 }
 
-export function upsertStatement(rows: readonly TaskRow[]): SQL {
+export function upsertStatement(rows: readonly MutableTaskRow[]): SQL {
   const { beforeRows, afterRows } = UPSERT_STATEMENT;
-  return sql`${sql.raw(beforeRows)}${JSON.stringify(rows)}${sql.raw(afterRows)}`;
+  return sql`${sql.raw(beforeRows)}${JSON.stringify(rows.map(abbreviate))}${sql.raw(afterRows)}`;
 }
 
 /** One after the other, so that those that are merged into another are gone at once. */

@@ -68,6 +68,47 @@ describe("the state", () => {
     expect(rowOf(taskRejected({ ...at(1), requeue: true }), taskStarted(at(2)))).toMatchObject({ status: "STARTED" });
   });
 
+  test("is REVOKED where a running task is terminated, as its process then exits, and keeps its instant", () => {
+    const revoked = taskRevoked({ ...at(1), terminated: true, signum: "15" });
+    const exit = taskFailed({ ...at(1.005), exception: "SystemExit(-241)" });
+    expect(rowOf(taskStarted(), revoked, exit)).toMatchObject({
+      status: "REVOKED",
+      revoked_by: "terminated (SIGTERM)",
+      state_at: micros(1),
+      exception: undefined,
+    });
+    const { exception: _hidden, ...redacted } = { ...exit, exited: true };
+    expect(rowOf(taskStarted(), revoked, redacted)).toMatchObject({ status: "REVOKED" });
+  });
+
+  test("is that of a later run than the one that was terminated, whichever way it ends", () => {
+    const terminated = [taskRevoked({ ...at(1), terminated: true }), taskFailed({ ...at(1.005), exception: "SystemExit(-241)" })];
+    expect(rowOf(...terminated, taskSucceeded(at(3)))).toMatchObject({ status: "SUCCESS" });
+    expect(rowOf(...terminated, taskFailed(at(3)))).toMatchObject({ status: "FAILURE", exception: "ValueError('no stock')" });
+    const exit = taskFailed({ ...at(60), exception: "SystemExit(3)" });
+    expect(rowOf(...terminated, exit)).toMatchObject({ status: "FAILURE", exception: "SystemExit(3)", state_at: micros(60) });
+  });
+
+  test("is FAILURE where a process exits by itself", () => {
+    expect(rowOf(taskStarted(), taskFailed({ ...at(2), exception: "SystemExit(3)" }))).toMatchObject({
+      status: "FAILURE",
+      state_at: micros(2),
+    });
+  });
+
+  test.each([
+    [{ expired: true, terminated: false }, "expired"],
+    [{ expired: false, terminated: false }, "request"],
+    [{ terminated: true, signum: "9" }, "terminated (SIGKILL)"],
+    [{ terminated: true, signum: "SIGUSR1" }, "terminated (SIGUSR1)"],
+    [{ terminated: true, signum: "-3" }, "terminated (-3)"],
+    [{ terminated: true }, "terminated"],
+  ])("says why it is REVOKED: %o", (fields, reason) => {
+    const { terminated: _terminated, expired: _expired, ...revoked } = taskRevoked();
+    expect(rowOf(taskSent(), { ...revoked, ...fields })).toMatchObject({ status: "REVOKED", revoked_by: reason });
+    expect(rowOf({ ...revoked, ...fields }, taskSucceeded(at(9)))).toMatchObject({ status: "SUCCESS", revoked_by: undefined });
+  });
+
   test("keeps the exception of a retry until the next attempt begins", () => {
     expect(rowOf(taskStarted(at(1)), taskRetried({ ...at(2), exception: "E()" }))).toMatchObject({ status: "RETRY", exception: "E()" });
     expect(rowOf(taskRetried({ ...at(2), exception: "E()" }), taskStarted(at(3)))).toMatchObject({
@@ -107,7 +148,7 @@ describe("the description", () => {
 
   test("is that of the earliest task-received where nobody sent task-sent", () => {
     expect(rowOf(taskReceived({ ...at(1), name: "a", eta: SENT_AT + 9 }), taskReceived({ ...at(2), name: "b" }))).toMatchObject({
-      name: "a",
+      first_name: "a",
       eta: micros(9),
       queue: undefined,
     });
@@ -134,6 +175,33 @@ describe("the description", () => {
   });
 });
 
+describe("name and queue", () => {
+  const first = [taskSent({ ...at(0), name: "wrapper", queue: "q1" }), taskReceived({ ...at(1), name: "wrapper" })];
+
+  test("are those of the latest attempt, and the first ones are kept, where a task is replaced", () => {
+    const replaced = [taskSent({ ...at(3), name: "real", queue: "q2" }), taskReceived({ ...at(4), name: "real" })];
+    expect(rowOf(...first, ...replaced)).toMatchObject({ name: "real", queue: "q2", first_name: "wrapper", first_queue: "q1" });
+  });
+
+  test("are those of the latest attempt where a task is retried into another queue", () => {
+    const retry = taskSent({ ...at(3), name: "wrapper", queue: "q2", retries: 1 });
+    expect(rowOf(...first, retry)).toMatchObject({ name: "wrapper", queue: "q2", first_name: "wrapper", first_queue: "q1" });
+  });
+
+  test("are the same as the first ones where there is one attempt", () => {
+    expect(rowOf(...first)).toMatchObject({ name: "wrapper", queue: "q1", first_name: "wrapper", first_queue: "q1" });
+  });
+
+  test("come from task-sent, as a task-received shows a shadow name, however late it is", () => {
+    expect(rowOf(...first, taskReceived({ ...at(9), name: "My Report" }))).toMatchObject({ name: "wrapper", queue: "q1" });
+  });
+
+  test("come from the latest task-received where nobody sent task-sent", () => {
+    const events = [taskReceived({ ...at(1), name: "wrapper" }), taskReceived({ ...at(2), name: "real" })];
+    expect(rowOf(...events)).toMatchObject({ name: "real", queue: undefined, first_name: "wrapper", first_queue: undefined });
+  });
+});
+
 describe("the other columns", () => {
   test("hold the first send, receipt and start, the last event, and the worker of the latest worker event", () => {
     const row = rowOf(
@@ -149,6 +217,8 @@ describe("the other columns", () => {
       started_at: micros(3),
       last_event_at: micros(5),
       worker: "w3@c",
+      run_started_at: micros(4),
+      run_hostname: taskStarted().hostname,
     });
   });
 });

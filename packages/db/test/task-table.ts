@@ -13,6 +13,7 @@ export interface StoredRow extends Partial<Omit<TaskRow, "task_id">> {
   readonly task_id: string;
   readonly finished_at?: number;
   readonly wait_time?: number;
+  readonly duration?: number;
 }
 
 export interface TaskTable {

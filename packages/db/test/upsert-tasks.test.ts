@@ -5,17 +5,21 @@ import {
   deliveries,
   taskFailed,
   taskReceived,
+  taskRejected,
+  taskRetried,
+  taskRevoked,
   taskSent,
   taskStarted,
   taskSucceeded,
 } from "@celery-metrics-exporter/events/testing";
-import { toMicroseconds, type CeleryEvent } from "@celery-metrics-exporter/events";
+import { toMicroseconds, type CeleryEvent, type TaskEvent } from "@celery-metrics-exporter/events";
 import { getTableColumns, sql } from "drizzle-orm";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { query } from "../src/database.ts";
 import { MERGE_GROUPS } from "../src/merge-rule.ts";
 import { celeryTask } from "../src/schema.ts";
+import type { TaskRow } from "../src/task-row.ts";
 import { toTaskRows, upsertTasks } from "../src/upsert-tasks.ts";
 import { clear, useTaskTable, withoutAbsent, type StoredRow } from "./task-table.ts";
 
@@ -28,6 +32,10 @@ async function onlyRow(): Promise<StoredRow> {
   expect(others).toEqual([]);
   if (row === undefined) throw new Error("there is no row");
   return row;
+}
+
+function without<E extends TaskEvent>(event: E, field: keyof E): TaskEvent {
+  return Object.fromEntries(Object.entries(event).filter(([name]) => name !== field)) as unknown as TaskEvent;
 }
 
 /** Which version of each row is there. */
@@ -44,9 +52,17 @@ function expectedRows(events: readonly CeleryEvent[]): Record<string, unknown> {
       const finished_at = row.state_precedence >= 2 ? row.state_at : undefined;
       const ready = Math.max(row.sent_at ?? -Infinity, row.eta ?? -Infinity);
       const wait_time = row.started_at !== undefined && ready > -Infinity ? Math.max(row.started_at - ready, 0) / 1e6 : undefined;
-      return [row.task_id, withoutAbsent({ ...row, finished_at, wait_time })];
+      return [row.task_id, withoutAbsent({ ...row, finished_at, wait_time, duration: durationOf(row) })];
     }),
   );
+}
+
+function durationOf(row: TaskRow): number | undefined {
+  if (row.runtime !== undefined) return row.runtime;
+  const ran = row.status !== "REVOKED" || row.revoked_by?.startsWith("terminated") === true;
+  if (row.state_precedence < 2 || !ran || row.run_hostname !== row.state_hostname) return undefined;
+  const start = row.run_started_at ?? Number.POSITIVE_INFINITY;
+  return start <= row.state_at ? (row.state_at - start) / 1e6 : undefined;
 }
 
 test("any order, split and repetition of any history ends in the same rows, and they are those of the merge in memory", async () => {
@@ -96,7 +112,7 @@ describe("an upsert that changes nothing", () => {
   test.each([
     ["the same batch", history],
     ["each event alone", [history[1], history[3], history[0], history[2]]],
-    ["a late event that loses everywhere", [taskStarted(at(0.75))]],
+    ["a late event that loses everywhere", [taskReceived(at(0.75))]],
   ])("writes no row: %s", async (_name, again) => {
     await store(...history);
     const before = await version();
@@ -142,6 +158,34 @@ describe("what is stored", () => {
   ])("has the wait time %s", async (_name, events, seconds) => {
     await store(...events);
     expect((await onlyRow()).wait_time).toBe(seconds);
+  });
+
+  const other = { hostname: "w2@host-b" };
+  test.each<readonly [string, TaskEvent[], number | undefined]>([
+    ["what the worker measured, for a success", [taskStarted(at(1)), taskSucceeded({ ...at(9), runtime: 2 })], 2],
+    ["from start to end, for a success without", [taskStarted(at(1)), without(taskSucceeded(at(9)), "runtime")], 8],
+    ["from start to end, for a failure", [taskSent(at(0)), taskReceived(at(0)), taskStarted(at(1)), taskFailed(at(3.5))], 2.5],
+    ["of the last attempt", [taskStarted(at(1)), taskRetried(at(2)), taskStarted(at(60)), taskFailed(at(61))], 1],
+    ["of the run that ended", [taskStarted(at(1)), taskStarted({ ...at(60), ...other }), taskFailed({ ...at(61), ...other })], 1],
+    ["of a rejection", [taskStarted(at(1)), taskRejected(at(3))], 2],
+    ["until it was terminated", [taskStarted(at(1)), taskRevoked({ ...at(3), terminated: true })], 2],
+    ["unknown where it was revoked before its next attempt", [taskStarted(at(1)), taskRetried(at(2)), taskRevoked(at(3))], undefined],
+    ["unknown before its end", [taskStarted(at(1))], undefined],
+    ["unknown without a start", [taskReceived(at(1)), taskFailed(at(3))], undefined],
+    ["unknown where the start is another worker's", [taskStarted({ ...at(1), ...other }), taskFailed(at(3))], undefined],
+    ["never below 0", [taskStarted(at(3)), taskFailed(at(1))], undefined],
+  ])("has the duration %s", async (_name, events, seconds) => {
+    await store(...events);
+    expect((await onlyRow()).duration).toBe(seconds);
+  });
+
+  test("has the latest name and queue in rows that were written before these had an instant of their own", async () => {
+    await store(taskSent({ ...at(0), name: "a", queue: "q1" }));
+    await query(table.database, sql`update ${celeryTask} set name_at = null, first_name = null, first_queue = null`);
+    await store(taskReceived({ ...at(1), name: "shadow" }));
+    expect(await onlyRow()).toMatchObject({ name: "a", queue: "q1" });
+    await store(taskSent({ ...at(2), name: "b", queue: "q2" }));
+    expect(await onlyRow()).toMatchObject({ name: "b", queue: "q2" });
   });
 
   test("has no NUL and no half characters, wherever they hide", async () => {
@@ -193,6 +237,6 @@ test("every column is either moved by the merge, or Postgres' own", () => {
   const others = Object.values(getTableColumns(celeryTask))
     .map(({ name }) => name)
     .filter((name) => !moved.has(name));
-  expect(others.sort()).toEqual(["created_at", "finished_at", "task_id", "updated_at", "wait_time"]);
+  expect(others.sort()).toEqual(["created_at", "duration", "finished_at", "task_id", "updated_at", "wait_time"]);
   expect(MERGE_GROUPS.flatMap(({ moves }) => moves)).toHaveLength(moved.size);
 });
