@@ -32,6 +32,22 @@ describe("the comparison", () => {
     expect(compare({ celery: twoOfA(), datadog: twoOfA(), postgres: twoOfA(), ...sides }).agrees).toBe(false);
   });
 
+  it.each(["REJECTED", "FAILURE"] as const)("agrees when Celery's events call rejected tasks %s", (state) => {
+    const received = (): TaskCounts => counts(["a", state, 2]);
+    const celery = counts(["a", "REJECTED", 2]);
+    expect(compare({ celery, datadog: received(), postgres: received() }).agrees).toBe(true);
+    expect(compare({ celery, datadog: counts(["a", state, 1]), postgres: received() }).agrees).toBe(false);
+    expect(compare({ celery, datadog: received(), postgres: counts(["a", state, 3]) }).agrees).toBe(false);
+    expect(compare({ celery, datadog: received(), postgres: counts() }).agrees).toBe(false);
+  });
+
+  it("disagrees when a side calls some rejected tasks something else", () => {
+    const celery = counts(["a", "REJECTED", 2]);
+    const mixed = counts(["a", "REJECTED", 1], ["a", "FAILURE", 1]);
+    expect(compare({ celery, datadog: counts(["a", "REJECTED", 2]), postgres: mixed }).agrees).toBe(false);
+    expect(compare({ celery, datadog: mixed, postgres: counts(["a", "FAILURE", 2]) }).agrees).toBe(false);
+  });
+
   it("leaves out a side that was not asked", () => {
     const { rows, agrees } = compare({ celery: counts(["a", "SUCCESS", 2]), datadog: undefined, postgres: counts(["a", "SUCCESS", 2]) });
     expect(agrees).toBe(true);

@@ -49,7 +49,6 @@ class CeleryShop implements Workload {
   readonly description: string;
   readonly failed: Promise<never>;
   readonly #options: CeleryOptions;
-  readonly #version: string;
   readonly #folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-demo-"));
   readonly #log = join(this.#folder, "shop.log");
   readonly #report = join(this.#folder, "report.json");
@@ -60,7 +59,6 @@ class CeleryShop implements Workload {
 
   constructor(options: CeleryOptions, version: string) {
     this.#options = options;
-    this.#version = version;
     this.description = `to a worker of Celery ${version}`;
     this.failed = new Promise((_resolve, reject) => {
       this.#fail = reject;
@@ -89,7 +87,7 @@ class CeleryShop implements Workload {
 
   outcome(): Outcome {
     if (!existsSync(this.#report)) return { ended: new TaskCounts(), withoutEnd: new Map() };
-    return outcomeOf(JSON.parse(readFileSync(this.#report, "utf8")) as ShopReport, this.#version);
+    return outcomeOf(JSON.parse(readFileSync(this.#report, "utf8")) as ShopReport);
   }
 
   async stop(): Promise<void> {

@@ -52,8 +52,23 @@ export interface Sides {
   readonly postgres: TaskCounts | undefined;
 }
 
+/**
+ * A rejected task in the words of Celery's events. Some releases of Celery (5.6.2, but not 5.2 or 5.6.3) send `task-failed` besides
+ * `task-rejected`, and the task counts as failed. Which of the two it is shows only in what was received; the number must be the same either way.
+ */
+function inWordsOfEvents(celery: TaskCounts, received: TaskCounts | undefined): TaskCounts {
+  const counts = new TaskCounts();
+  for (const { name, state } of celery.keys()) {
+    const failsToo = state === "REJECTED" && received?.get(name, "REJECTED") === 0;
+    counts.add(name, failsToo ? "FAILURE" : state, celery.get(name, state));
+  }
+  return counts;
+}
+
 /** One row for each name and state that any side has. */
-export function compare({ celery, datadog, postgres }: Sides): Comparison {
+export function compare(sides: Sides): Comparison {
+  const { datadog, postgres } = sides;
+  const celery = inWordsOfEvents(sides.celery, postgres ?? datadog);
   const keys = new Map([celery, datadog, postgres].flatMap((side) => side?.keys() ?? []).map((key) => [`${key.name}\n${key.state}`, key]));
   const rows = [...keys.values()]
     .map(({ name, state }) => {
