@@ -85,12 +85,14 @@ describe("the state", () => {
     const terminated = [taskRevoked({ ...at(1), terminated: true }), taskFailed({ ...at(1.005), exception: "SystemExit(-241)" })];
     expect(rowOf(...terminated, taskSucceeded(at(3)))).toMatchObject({ status: "SUCCESS" });
     expect(rowOf(...terminated, taskFailed(at(3)))).toMatchObject({ status: "FAILURE", exception: "ValueError('no stock')" });
-    const exit = taskFailed({ ...at(60), exception: "SystemExit(3)" });
-    expect(rowOf(...terminated, exit)).toMatchObject({ status: "FAILURE", exception: "SystemExit(3)", state_at: micros(60) });
+    const exit = taskFailed({ ...at(2), exception: "SystemExit(3)" });
+    expect(rowOf(...terminated, exit)).toMatchObject({ status: "FAILURE", exception: "SystemExit(3)", state_at: micros(2) });
+    const signalled = taskFailed({ ...at(60), exception: "SystemExit(-255)" });
+    expect(rowOf(...terminated, signalled)).toMatchObject({ status: "FAILURE", exception: "SystemExit(-255)", state_at: micros(60) });
   });
 
-  test("is FAILURE where a process exits by itself", () => {
-    expect(rowOf(taskStarted(), taskFailed({ ...at(2), exception: "SystemExit(3)" }))).toMatchObject({
+  test("is FAILURE where nobody revoked a task whose process gets a signal", () => {
+    expect(rowOf(taskStarted(), taskFailed({ ...at(2), exception: "SystemExit(-241)" }))).toMatchObject({
       status: "FAILURE",
       state_at: micros(2),
     });

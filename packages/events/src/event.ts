@@ -60,7 +60,7 @@ export interface TaskFailed extends TaskEventBase {
   /** Python `repr`, such as `ValueError('x')`. Where Celery sent only a wrapper it comes from the traceback (`exception.ts`). */
   readonly exception?: string;
   readonly traceback?: string;
-  /** Whether the run ended because its process did (`reportsExit`). Of its own, as redaction may hide the exception. Only ever true. */
+  /** Whether the run ended because its process got a signal and exited (`reportsExit`). Of its own, as redaction may hide the exception. Only ever true. */
   readonly exited?: boolean;
 }
 

@@ -4,7 +4,7 @@
  * A task's state is that of its greatest event, by
  *
  *   1. precedence: final (SUCCESS, FAILURE, REVOKED) > REJECTED without requeue > any other event of a worker > `task-sent`;
- *   2. timestamp: the later wins, where a failure that only reports the end of its process counts as 10 s earlier;
+ *   2. timestamp: the later wins, where a failure that only reports a signal to its process counts as 10 s earlier;
  *   3. rank of the state, for equal timestamps;
  *   4. hostname, so that two hosts' equal events have an order too.
  *
@@ -72,20 +72,20 @@ export function precedenceOf(event: TaskEvent): Precedence {
   }
 }
 
-/** How much earlier a failure that reports an exit counts, in seconds. A task may clean up for a while before its process ends. */
+/** How much earlier a failure that reports an exit counts, in seconds. A task may clean up for a while before its process exits. */
 export const EXIT_YIELDS_SECONDS = 10;
 
-/** What a run fails with when its process exits: told to by a signal or by the task itself (billiard/common.py), or killed (billiard/pool.py). */
-const EXIT = /^(?:SystemExit|KeyboardInterrupt|WorkerLostError|Terminated)\(/;
+/** A pool process that gets a signal calls `sys.exit(-(256 - signum))` (billiard/common.py, `_shutdown_cleanup`). Signals are 1 to 64. */
+const EXIT = /^SystemExit\(['"]?-(?:19[2-9]|2[0-4]\d|25[0-5])\b/;
 
-/** Whether an exception's `repr` says that the process exited. */
+/** Whether an exception's `repr` says that a signal made the process exit. */
 export function isExit(exception: string | undefined): boolean {
   return exception !== undefined && EXIT.test(exception);
 }
 
 /**
- * Whether this final only reports that the run's process exited. It may be the consequence of another final: a `task-revoked` of the same run
- * (same worker, no `task-started` between) stands before it, as any other final stands before REJECTED.
+ * Whether this final only reports that a signal made the run's process exit. It may be the consequence of another final: a `task-revoked` of the
+ * same run (same worker, no `task-started` between) beats it, as any other final beats REJECTED.
  */
 export function reportsExit(event: TaskEvent): boolean {
   return event.type === "task-failed" && (event.exited === true || isExit(event.exception));
