@@ -11,6 +11,10 @@ export const corpusNames = [
   "celery-5.6-redis",
   "celery-5.6-amqp",
   "celery-5.6-amqp-msgpack",
+  "celery-5.2-endings-redis",
+  "celery-5.6-endings-amqp",
+  "celery-5.2-threads-redis",
+  "celery-5.6-threads-redis",
 ] as const;
 export type CorpusName = (typeof corpusNames)[number];
 
@@ -56,6 +60,13 @@ export interface ExpectedRow {
   readonly runtime?: number;
   /** With FAILURE and RETRY only. */
   readonly exception?: string;
+  /** Only in the recordings of every ending, like those that follow. */
+  readonly first_name?: string | null;
+  readonly first_queue?: string | null;
+  /** With REVOKED only. */
+  readonly revoked_by?: string;
+  /** Seconds. */
+  readonly duration?: number | null;
 }
 
 /** What Datadog must be sent; keys are `task_name|queue`. */
