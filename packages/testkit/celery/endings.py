@@ -217,6 +217,7 @@ def send_all(pool):
         for label, (name, task_id) in terminated.items():
             app.control.revoke(task_id, terminate=True, signal=name)
             ids[label] = task_id
+        ids["lost"] = run_on.delay(600).id
     for label, task in {**ANYWHERE, **(IN_PROCESSES if pool == "prefork" else {})}.items():
         ids[label] = task.delay().id
         time.sleep(0.25 if pool == "threads" else 0)

@@ -1,0 +1,171 @@
+/** Every way in which a task's life can end, on each pool of whichever Celery there is: its row, and one completion for each end. */
+import {
+  ENDINGS_QUEUES,
+  sendEndings,
+  startCeleryWorker,
+  startRedis,
+  type CeleryWorker,
+  type CeleryWorkerOptions,
+  type RedisServer,
+} from "@celery-metrics-exporter/testkit";
+import { afterEach, describe, expect, it } from "vitest";
+import { startWholePipeline, type WholePipeline } from "../integration/whole-pipeline.ts";
+
+const SETTLE_MS = 30_000;
+
+/** What a row must have; a text that varies between releases is an expression. */
+interface Ending {
+  readonly status: string | RegExp;
+  readonly exception?: string | RegExp;
+  readonly revoked_by?: string;
+  readonly name?: string;
+  readonly queue?: string;
+  readonly first_name?: string;
+  readonly first_queue?: string;
+}
+
+const SUCCESS = { status: "SUCCESS" };
+
+function failure(exception: string | RegExp): Ending {
+  return { status: "FAILURE", exception };
+}
+
+function revoked(revoked_by: string): Ending {
+  return { status: "REVOKED", revoked_by };
+}
+
+const ANYWHERE: Readonly<Record<string, Ending>> = {
+  succeed: SUCCESS,
+  fail: failure(String.raw`ValueError('two: lines\nof a message')`),
+  fail_without_message: failure("ValueError()"),
+  fail_with_cause: failure("RuntimeError('the outer')"),
+  fail_with_context: failure("RuntimeError('the outer')"),
+  fail_with_key: failure("KeyError('key')"),
+  // A process of 5.2 cannot send it.
+  fail_unpicklable: failure(/^(?:Unpicklable\('cannot be pickled'\)|MaybeEncodingError\(.*\))$/),
+  retry: SUCCESS,
+  retry_in_vain: failure("ValueError('in vain')"),
+  retry_elsewhere: { ...SUCCESS, name: "endings.retry", queue: "second", first_name: "endings.retry", first_queue: "first" },
+  replace: { ...SUCCESS, name: "endings.replacement", queue: "second", first_name: "endings.replace", first_queue: "first" },
+  // 5.6.2 sends task-failed too.
+  reject: { status: /^(?:REJECTED|FAILURE)$/ },
+  reject_with_requeue: SUCCESS,
+  // No event tells its end. In a pool of threads `task-started` may be lost.
+  ignore: { status: /^(?:STARTED|RECEIVED)$/ },
+  unregistered: failure("NotRegistered('endings.nothing')"),
+  revoke_before_start: revoked("request"),
+  expire: revoked("expired"),
+};
+
+const IN_PROCESSES: Readonly<Record<string, Ending>> = {
+  soft_limit: failure("SoftTimeLimitExceeded()"),
+  soft_limit_caught: SUCCESS,
+  hard_limit: failure("TimeLimitExceeded(1,)"),
+  exit_itself: failure(/^(?:SystemExit\(3\)|WorkerLostError\('Worker exited prematurely: exitcode 3.*'\))$/),
+  // Celery takes it for a termination where it has seen the process exit before it looks at the task.
+  exit_at_once: { status: /^(?:FAILURE|REVOKED)$/ },
+  killed: failure(/^WorkerLostError\('Worker exited prematurely: signal 9 \(SIGKILL\).*'\)$/),
+  killed_and_requeued: SUCCESS,
+  terminate_SIGTERM: revoked("terminated (SIGTERM)"),
+  terminate_SIGKILL: revoked("terminated (SIGKILL)"),
+  terminate_SIGQUIT: revoked("terminated (SIGQUIT)"),
+  // The signal of a soft time limit: the task fails by itself.
+  terminate_SIGUSR1: failure("SoftTimeLimitExceeded()"),
+  lost: { status: "STARTED" },
+};
+
+const WITHOUT_RUN: readonly string[] = ["unregistered", "revoke_before_start", "expire", "ignore", "lost"];
+
+const POOLS = [
+  ["prefork", { ...ANYWHERE, ...IN_PROCESSES }],
+  ["threads", ANYWHERE],
+  ["solo", ANYWHERE],
+] as const;
+
+type Row = Readonly<Record<string, unknown>>;
+
+const COUNTERS: Readonly<Record<string, string>> = {
+  SUCCESS: "success_count",
+  FAILURE: "fail_count",
+  REVOKED: "revoked_count",
+  REJECTED: "rejected_count",
+};
+
+let redis: RedisServer | undefined;
+let pipeline: WholePipeline | undefined;
+let worker: CeleryWorker | undefined;
+
+afterEach(async () => {
+  await worker?.kill();
+  await pipeline?.close();
+  await redis?.stop();
+  [worker, pipeline, redis] = [undefined, undefined, undefined];
+});
+
+describe.each(POOLS)("in a pool of %s", (pool, endings) => {
+  it("every task ends in its row and in one completion", async () => {
+    const { ids, rows } = await runAll(pool);
+    const byEnding = async (): Promise<Record<string, Row | undefined>> => {
+      const byId = new Map((await rows()).map((row) => [row["task_id"], row]));
+      return Object.fromEntries(Object.entries(ids).map(([ending, id]) => [ending, byId.get(id)]));
+    };
+    // In a pool of threads a start may be lost.
+    const durations = pool === "threads" ? {} : durationsOf(endings);
+    const wanted = mapValues(endings, (ending, label) => matcher({ ...ending, ...durations[label] }));
+    // What could not be decoded has no events, so no row.
+    wanted["undecodable"] = undefined;
+    await expect.poll(byEnding, { timeout: SETTLE_MS, interval: 250 }).toEqual(wanted);
+
+    const ended = Object.values(await byEnding()).filter((row) => row?.["finished_at"] != null) as Row[];
+    await expect.poll(() => counted(ended), { timeout: SETTLE_MS, interval: 250 }).toEqual(expectedCounts(ended));
+    expect(pipeline?.sink.errors).toEqual([]);
+  });
+});
+
+async function runAll(
+  pool: NonNullable<CeleryWorkerOptions["pool"]>,
+): Promise<{ readonly ids: Readonly<Record<string, string>>; readonly rows: WholePipeline["rows"] }> {
+  redis = await startRedis();
+  const brokerUrl = redis.url;
+  // The exchange that Celery publishes its events to.
+  pipeline = await startWholePipeline({ redisUrl: redis.url, brokerUrl, name: "celeryev", env: { DATADOG_INCOMPLETE_WAIT_MS: "1500" } });
+  worker = await startCeleryWorker({ brokerUrl, app: "endings", queues: ENDINGS_QUEUES, concurrency: 8, pool });
+  return { ids: await sendEndings(brokerUrl, pool), rows: pipeline.rows };
+}
+
+function matcher(fields: object): unknown {
+  return expect.objectContaining(
+    mapValues({ ...fields }, (value: unknown) => (value instanceof RegExp ? expect.stringMatching(value) : value)),
+  );
+}
+
+/** Each run that ended has one. */
+function durationsOf(endings: Readonly<Record<string, Ending>>): Record<string, { readonly duration: unknown }> {
+  return mapValues(endings, (_ending, label) => ({ duration: WITHOUT_RUN.includes(label) ? null : expect.any(Number) }));
+}
+
+function mapValues<V, W>(object: Readonly<Record<string, V>>, change: (value: V, key: string) => W): Record<string, W> {
+  return Object.fromEntries(Object.entries(object).map(([key, value]) => [key, change(value, key)]));
+}
+
+function keyOf({ status, name, queue }: Row): string {
+  return `${COUNTERS[String(status)]} ${String(name)} ${String(queue)}`;
+}
+
+function expectedCounts(ended: readonly Row[]): Record<string, number> {
+  const counts: Record<string, number> = { all: ended.length };
+  for (const row of ended) counts[keyOf(row)] = (counts[keyOf(row)] ?? 0) + 1;
+  return counts;
+}
+
+function counted(ended: readonly Row[]): Record<string, number> {
+  const total = (counter: string, tags: readonly string[] = []): number => pipeline?.sink.total(`celery.task.${counter}`, tags) ?? 0;
+  const counts: Record<string, number> = { all: Object.values(COUNTERS).reduce((sum, counter) => sum + total(counter), 0) };
+  for (const row of ended) {
+    counts[keyOf(row)] = total(COUNTERS[String(row["status"])] ?? "", [
+      `task_name:${String(row["name"])}`,
+      `queue:${String(row["queue"])}`,
+    ]);
+  }
+  return counts;
+}
