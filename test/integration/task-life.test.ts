@@ -18,7 +18,7 @@ import { datadog } from "datadog-processor";
 import { Pool } from "pg";
 import { postgres } from "postgres-processor";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { BEGIN, TASK_LIVES, type ExpectedRow, type TaskLife } from "./task-lives.ts";
+import { BEGIN, TASK_LIVES, type ExpectedRow, type Sent, type TaskLife } from "./task-lives.ts";
 
 const SEED = Number(process.env["TEST_SEED"] ?? Date.now() % 2 ** 31);
 const INCOMPLETE_WAIT_MS = 300;
@@ -94,39 +94,58 @@ async function processAll(): Promise<void> {
 async function rowOf(id: string): Promise<ExpectedRow | undefined> {
   const times = ["sent_at", "received_at", "started_at", "finished_at"];
   const columns = times.map((column) => `(extract(epoch from ${column}) - ${BEGIN})::float8 as ${column}`);
-  const statement = `select status, worker, retries, ${columns.join(", ")}, runtime, wait_time from celery_task where task_id = $1`;
+  const others = "status, name, queue, first_name, first_queue, revoked_by, worker, retries, runtime, duration, wait_time";
+  const statement = `select ${others}, ${columns.join(", ")} from celery_task where task_id = $1`;
   return (await pool.query<ExpectedRow>(statement, [id])).rows[0];
 }
 
-interface Sent {
-  readonly successes: number;
-  readonly runs: readonly number[];
-  readonly waits: readonly number[];
-}
+const NOTHING: Required<Sent> = { successes: 0, failures: 0, revocations: 0, runs: [], waits: [] };
 
-function sent(tags: readonly string[]): Sent {
+/** What was sent under these tags; under all where there are none. */
+function sentWith(tags: readonly string[]): Required<Sent> {
   const ascending = (name: string): number[] => sink.values(name, tags).toSorted((one, other) => one - other);
   return {
     successes: sink.total("celery.task.success_count", tags),
+    failures: sink.total("celery.task.fail_count", tags),
+    revocations: sink.total("celery.task.revoked_count", tags),
     runs: ascending("celery.task.run_time"),
     waits: ascending("celery.task.wait_time"),
   };
+}
+
+/** By `task_name|queue`; what is sent under any other is in `all`. */
+function sentLike(wanted: Readonly<Record<string, Sent>>): Record<string, Required<Sent>> {
+  const keys = Object.keys(wanted).map((key) => {
+    const [name, queue] = key.split("|");
+    return [key, sentWith([`task_name:${name}`, `queue:${queue}`])] as const;
+  });
+  return { ...Object.fromEntries(keys), all: sentWith([]) };
+}
+
+function expectedSent(wanted: Readonly<Record<string, Sent>>): Record<string, Required<Sent>> {
+  const each = Object.entries(wanted).map(([key, sent]) => [key, { ...NOTHING, ...sent }] as const);
+  const ascending = (kind: "runs" | "waits"): number[] => each.flatMap(([, sent]) => sent[kind]).toSorted((one, other) => one - other);
+  const sum = (kind: "successes" | "failures" | "revocations"): number => each.reduce((total, [, sent]) => total + sent[kind], 0);
+  const all = {
+    successes: sum("successes"),
+    failures: sum("failures"),
+    revocations: sum("revocations"),
+    runs: ascending("runs"),
+    waits: ascending("waits"),
+  };
+  return { ...Object.fromEntries(each), all };
 }
 
 function asTask(events: readonly TaskEvent[], uuid: string): TaskEvent[] {
   return events.map((event) => ({ ...event, uuid }));
 }
 
-const TAGS = ["task_name:shop.cart.total", "queue:celery"];
-
 describe.each(TASK_LIVES.map((life): [string, TaskLife] => [life.name, life]))("%s", (name, life) => {
   it.each(Object.entries(ARRIVALS))(`ends in its row and metrics, with events %s (seed ${SEED})`, async (how, arrive) => {
     const id = `${name}, ${how}`;
     await deliver(arrive(asTask(life.events, id)));
     expect(await rowOf(id)).toEqual(life.row);
-    const { successes, runs, waits } = life;
-    await expect.poll(() => sent(TAGS)).toEqual({ successes, runs, waits });
-    expect(sent([])).toEqual({ successes, runs, waits });
+    await expect.poll(() => sentLike(life.sent)).toEqual(expectedSent(life.sent));
     expect(sink.errors).toEqual([]);
   });
 
@@ -148,7 +167,7 @@ describe("Told in reversed order, minutes apart", () => {
       processedBetween: true,
     });
     expect(await rowOf(id)).toEqual(life.row);
-    await expect.poll(() => sent(["task_name:unknown", "queue:unknown"])).toEqual({ successes: 1, runs: [2], waits: [] });
-    expect(sent([])).toEqual({ successes: 1, runs: [2], waits: [] });
+    const unknown = { "unknown|unknown": { successes: 1, runs: [2], waits: [] } };
+    await expect.poll(() => sentLike(unknown)).toEqual(expectedSent(unknown));
   });
 });
