@@ -62,8 +62,7 @@ const IN_PROCESSES: Readonly<Record<string, Ending>> = {
   soft_limit_caught: SUCCESS,
   hard_limit: failure("TimeLimitExceeded(1,)"),
   exit_itself: failure(/^(?:SystemExit\(3\)|WorkerLostError\('Worker exited prematurely: exitcode 3.*'\))$/),
-  // Celery takes it for a termination where it has seen the process exit before it looks at the task.
-  exit_at_once: { status: /^(?:FAILURE|REVOKED)$/ },
+  exit_at_once: failure(/^WorkerLostError\('Worker exited prematurely: exitcode 3.*'\)$/),
   killed: failure(/^WorkerLostError\('Worker exited prematurely: signal 9 \(SIGKILL\).*'\)$/),
   killed_and_requeued: SUCCESS,
   terminate_SIGTERM: revoked("terminated (SIGTERM)"),

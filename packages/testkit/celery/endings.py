@@ -198,7 +198,7 @@ IN_PROCESSES = {
     "killed": killed,
     "killed_and_requeued": killed_and_requeued,
 }
-SIGNALS = ("SIGTERM", "SIGKILL", "SIGQUIT", "SIGUSR1")
+SIGNALS = ("SIGTERM", "SIGKILL", "SIGQUIT")
 
 
 def send_undecodable(task_id):
@@ -218,6 +218,7 @@ def send_all(pool):
             app.control.revoke(task_id, terminate=True, signal=name)
             ids[label] = task_id
         ids["lost"] = run_on.delay(600).id
+        ids["terminate_SIGUSR1"] = run_on.delay().id
     for label, task in {**ANYWHERE, **(IN_PROCESSES if pool == "prefork" else {})}.items():
         ids[label] = task.delay().id
         time.sleep(0.25 if pool == "threads" else 0)
@@ -229,6 +230,10 @@ def send_all(pool):
     ids["expire"] = succeed.apply_async(countdown=2, expires=1).id
     ids["undecodable"] = "undecodable"
     send_undecodable(ids["undecodable"])
+    if pool == "prefork":
+        # Last, as the process lives on, and Celery takes its next exit, whatever the reason, for a termination (billiard, `_job_terminated`).
+        time.sleep(3)
+        app.control.revoke(ids["terminate_SIGUSR1"], terminate=True, signal="SIGUSR1")
     return ids
 
 
