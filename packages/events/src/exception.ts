@@ -5,6 +5,8 @@
  * wrapper `ExceptionWithTraceback()` instead (billiard/einfo.py). It contains neither class nor message. The traceback of the same event ends
  * with both, so they are read from there. The traceback itself stays as it was sent.
  *
+ * For retries, pools of threads and solo pools send the `Retry` around the exception, which is taken off.
+ *
  * Everything here takes linear time: a task's sender decides what these texts are.
  */
 import { MAX_TEXT_LENGTH } from "./text.ts";
@@ -15,6 +17,9 @@ const QUOTED = `${WRAPPER}: \n"""\n`;
 const QUOTES = '"""';
 /** A wrapper may wrap another; more than this is not Celery. */
 const MAX_WRAPPERS = 8;
+
+const RETRY = "Retry(Retry(...), ";
+const WHEN = /^, (?:None|[\d.e+-]+)\)$/;
 
 const HEADER = "Traceback (most recent call last):";
 const GROUP_HEADER = `  + Exception Group ${HEADER}`;
@@ -37,10 +42,18 @@ const MAX_CLASS_LENGTH = 512;
  * The message of the result is that of the last line, with the lines that follow it (more lines of the message, or notes).
  */
 export function realException(exception: string, traceback: string): string {
+  if (exception.startsWith(RETRY)) return retriedException(exception);
   if (!isWrapper(exception)) return exception;
   const error = lastError(traceback);
   // A copy: a slice would keep the whole traceback in memory.
   return error === undefined ? exception : Buffer.from(error).toString();
+}
+
+/** Pools of threads and solo pools send the `Retry` itself, with what it retries and when; pools of processes send what it retries, or `None`. */
+function retriedException(exception: string): string {
+  const comma = exception.lastIndexOf(", ");
+  const end = WHEN.test(exception.slice(comma)) ? comma : exception.lastIndexOf(", datetime.datetime(");
+  return end < RETRY.length ? exception : Buffer.from(exception.slice(RETRY.length, end)).toString();
 }
 
 /** `ExceptionWithTraceback()`, or a text that quotes it, as `<MaybeEncodingError: …>` for an exception that cannot be pickled. */

@@ -157,7 +157,8 @@ function fillException(draft: TaskDraft, source: Source): void {
   let exception = textField(source["exception"]);
   if (exception !== undefined) {
     // From the traceback as it was sent: the end, which matters, may be cut off from ours.
-    if (typeof source["traceback"] === "string") exception = cleanText(realException(exception, source["traceback"]), MAX_TEXT_LENGTH);
+    const sent = source["traceback"];
+    exception = cleanText(realException(exception, typeof sent === "string" ? sent : ""), MAX_TEXT_LENGTH);
     draft.exception = exception;
   }
   if (traceback !== undefined) draft.traceback = traceback;

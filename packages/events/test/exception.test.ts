@@ -95,6 +95,19 @@ describe("the real exception", () => {
     }
   });
 
+  it.each([
+    ["Retry(Retry(...), ValueError('again'), 0.2)", "ValueError('again')"],
+    ["Retry(Retry(...), ValueError('a, b'), 180)", "ValueError('a, b')"],
+    ["Retry(Retry(...), ValueError(', 3)'), None)", "ValueError(', 3)')"],
+    ["Retry(Retry(...), None, 1e-05)", "None"],
+    ["Retry(Retry(...), E(1, 2), datetime.datetime(2026, 11, 29, 3, 0, tzinfo=datetime.timezone.utc))", "E(1, 2)"],
+    ["Retry(Retry(...), cut off", "Retry(Retry(...), cut off"],
+    ["Retry(Retry(...), ", "Retry(Retry(...), "],
+    ["RetryTaskError('x')", "RetryTaskError('x')"],
+  ])("is what is retried: %s", (sent, expected) => {
+    expect(realException(sent, `${FRAMES}celery.exceptions.Retry: Retry in 0.2s\n`)).toBe(expected);
+  });
+
   it("is read for an exception that could not be pickled", () => {
     const sent = "<MaybeEncodingError: Error sending result: ''(1, <ExceptionInfo: ExceptionWithTraceback()>, None)''. Reason: ''x''.>";
     const traceback = `${FRAMES}billiard.pool.MaybeEncodingError: Error sending result: x\n`;

@@ -39,7 +39,7 @@ const FIELDS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
   "task-received": DESCRIPTION,
   "task-started": {},
   "task-succeeded": { result: text, runtime: quantity },
-  "task-failed": FAILURE,
+  "task-failed": { ...FAILURE, exited: (value) => value === true },
   "task-retried": FAILURE,
   "task-revoked": { terminated: isBoolean, expired: isBoolean, signum: name },
   "task-rejected": { requeue: isBoolean },
