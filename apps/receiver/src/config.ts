@@ -24,17 +24,21 @@ const exporters = list("datadog,postgres").superRefine((names, context) => {
 
 const Settings = BaseConfig.extend({
   CELERY_BROKER_URL: secret(brokerUrl).describe(
-    "The broker of your Celery workers, as in their configuration: `amqp://`, `amqps://`, `pyamqp://`, `redis://`, `rediss://`, `redis+socket://`, `sentinel://`; several separated by `;`; `ssl_*` query settings for TLS.",
+    "The broker of your Celery workers, as in their configuration: `amqp://`, `amqps://`, `pyamqp://`, `redis://`, `rediss://`, `redis+socket://`, `sentinel://`; several separated by `;`; `ssl_*` query settings for TLS; `login_method=EXTERNAL` to log in to RabbitMQ by client certificate.",
   ),
   EXPORTERS: exporters.describe(
     "Comma-separated names of the exporters to feed. Each named one must have processors running, or its queue grows.",
   ),
-  EVENT_EXCHANGE: z.string().min(1).default("celeryev").describe("Celery's `event_exchange`."),
+  EVENT_EXCHANGE: z
+    .string()
+    .min(1)
+    .default("celeryev")
+    .describe("Celery's `event_exchange`. On RabbitMQ only `celeryev` is created if it is missing; one of another name is waited for."),
   RABBITMQ_QUEUE: z
     .string()
     .min(1)
     .default("celery-metrics-exporter")
-    .describe("Our queue on RabbitMQ. Receivers that name the same one share it."),
+    .describe("Our queue on RabbitMQ. Receivers that name the same one share it, so give each deployment its own."),
   RABBITMQ_QUEUE_TYPE: z
     .enum(["quorum", "classic"])
     .default("quorum")

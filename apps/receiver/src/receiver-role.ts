@@ -116,9 +116,9 @@ function watchSharedQueue(
   source: EventSource,
   { redis, config, logger }: { readonly redis: RedisConnection; readonly config: Config; readonly logger: Logger },
 ): SharedQueueWatch | undefined {
-  const { consumers } = source;
-  if (consumers === undefined) return undefined;
+  // On Redis nobody takes a message away from another.
+  if (source.consumers === undefined) return undefined;
   const queue = config.RABBITMQ_QUEUE;
   const register = new ReceiverRegister({ redis, prefix: config.QUEUE_PREFIX, stream: `rabbitmq ${queue}` });
-  return new SharedQueueWatch({ consumers: () => consumers.call(source), register, queue, logger });
+  return new SharedQueueWatch({ consumers: async () => source.consumers?.(), register, queue, logger });
 }

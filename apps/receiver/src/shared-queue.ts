@@ -32,13 +32,7 @@ export class SharedQueueWatch {
 
   /** Signs in and looks from time to time, until `stop`. Never throws. */
   start(): void {
-    this.#looking = this.#look().catch((thrown: unknown) => {
-      // Redis or RabbitMQ is away, or does not let us: the one has its own component, and the other is not needed.
-      this.#options.logger.debug({ err: toError(thrown) }, "consumers of the queue not counted");
-    });
-    void this.#looking.then(() => {
-      if (!this.#stopped) this.#timer = setTimeout(() => this.start(), this.#options.everyMs ?? EVERY_MS);
-    });
+    this.#looking = this.#next();
   }
 
   async stop(): Promise<void> {
@@ -46,6 +40,16 @@ export class SharedQueueWatch {
     clearTimeout(this.#timer);
     await this.#looking;
     await this.#options.register.signOut().catch(() => {});
+  }
+
+  async #next(): Promise<void> {
+    try {
+      await this.#look();
+    } catch (thrown) {
+      // Redis is away, which its own component says, or does not let us.
+      this.#options.logger.debug({ err: toError(thrown) }, "consumers of the queue not counted");
+    }
+    if (!this.#stopped) this.#timer = setTimeout(() => this.start(), this.#options.everyMs ?? EVERY_MS);
   }
 
   async #look(): Promise<void> {

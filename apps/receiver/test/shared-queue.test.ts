@@ -1,6 +1,5 @@
 /** Two deployments on one queue of RabbitMQ: noticed by the consumers that have not signed in at our Redis. */
 import { ReceiverRegister } from "@celery-metrics-exporter/pipeline";
-import { createLogger } from "@celery-metrics-exporter/runtime";
 import { sharedRabbitmqUrl, sharedRedisUrl } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { randomUUID } from "node:crypto";
@@ -12,6 +11,10 @@ import { SharedQueueWatch } from "../src/shared-queue.ts";
 import { Stage } from "./running-receiver.ts";
 
 const WAIT = { timeout: 10_000, interval: 20 };
+
+function tagOf(env: Readonly<Record<string, string>>): string {
+  return consumerTag(loadConfig(Config, { CELERY_BROKER_URL: "amqp://h", ...env }));
+}
 
 describe("SharedQueueWatch", () => {
   const prefix = `{${randomUUID()}}`;
@@ -31,13 +34,13 @@ describe("SharedQueueWatch", () => {
 
   const register = (queue: string): ReceiverRegister => new ReceiverRegister({ redis, prefix, stream: queue });
 
-  function watch(queue: string, consumers: () => number | undefined): SharedQueueWatch {
+  function startWatch(queue: string, consumers: () => number | undefined): SharedQueueWatch {
     const logger = pino({ level: "warn" }, { write: (line: string) => void warnings.push(JSON.parse(line) as Record<string, unknown>) });
     const started = new SharedQueueWatch({
       consumers: () => Promise.resolve(consumers()),
       register: register(queue),
       queue,
-      logger: logger as unknown as ReturnType<typeof createLogger>,
+      logger,
       everyMs: 10,
     });
     watches.push(started);
@@ -47,7 +50,7 @@ describe("SharedQueueWatch", () => {
 
   it("warns at growing intervals while a stranger reads the queue", async () => {
     let looks = 0;
-    watch("strangers", () => {
+    startWatch("strangers", () => {
       looks += 1;
       return 2;
     });
@@ -66,7 +69,7 @@ describe("SharedQueueWatch", () => {
     let looks = 0;
     const counts = [3, 3, 3, 2, undefined, 3, 3, 3, 1];
     await register("ours").signIn();
-    watch("ours", () => counts[looks++ % counts.length]);
+    startWatch("ours", () => counts[looks++ % counts.length]);
     await vi.waitFor(() => expect(looks).toBeGreaterThan(3 * counts.length), WAIT);
     expect(warnings).toEqual([]);
   });
@@ -76,10 +79,9 @@ describe("SharedQueueWatch", () => {
     expect([await first.signIn(), await second.signIn()]).toEqual([1, 2]);
     await second.signOut();
     expect(await first.signIn()).toBe(1);
-    const brief = (): ReceiverRegister => new ReceiverRegister({ redis, prefix, stream: "brief", ttlMs: 50 });
-    await brief().signIn();
-    const stays = brief();
-    await vi.waitFor(async () => expect(await stays.signIn()).toBe(1), WAIT);
+    const [brief, stays] = ["brief", "brief"].map((stream) => new ReceiverRegister({ redis, prefix, stream, ttlMs: 50 }));
+    await brief?.signIn();
+    await vi.waitFor(async () => expect(await stays?.signIn()).toBe(1), WAIT);
   });
 });
 
@@ -101,8 +103,6 @@ describe("a receiver's consumer", () => {
   });
 
   it("has a name that differs by Redis, database and prefix, and holds no secret", () => {
-    const tagOf = (env: Readonly<Record<string, string>>): string =>
-      consumerTag(loadConfig(Config, { CELERY_BROKER_URL: "amqp://h", ...env }) as Config);
     const ours = tagOf({ REDIS_URL: "redis://:secret@redis/0" });
     expect(ours).toMatch(/^celery-metrics-exporter [0-9a-f]{8} \S+ \d+$/);
     expect(tagOf({ REDIS_URL: "redis://:other@redis/0" })).toBe(ours);

@@ -15,23 +15,23 @@ import { testContext } from "./test-context.ts";
 const MINUTE = 60_000;
 const WARNING = "no message has come from Celery, not even a worker's heartbeat";
 
+function make() {
+  const context = testContext();
+  const health = new Health();
+  const arrival = new Arrival({
+    advise: () => Promise.resolve("check the worker"),
+    health: health.component("events"),
+    logger: context.logger,
+  });
+  const warnings = (): unknown[] => context.logs.filter(({ msg }) => msg === WARNING).map(({ seconds }) => seconds);
+  return { arrival, context, health, warnings, state: () => health.report().components["events"] };
+}
+
+const pass = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
+
 describe("Arrival", () => {
   beforeEach(() => void vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "performance", "Date"] }));
   afterEach(() => void vi.useRealTimers());
-
-  function make() {
-    const context = testContext();
-    const health = new Health();
-    const arrival = new Arrival({
-      advise: () => Promise.resolve("check the worker"),
-      health: health.component("events"),
-      logger: context.logger,
-    });
-    const warnings = (): unknown[] => context.logs.filter(({ msg }) => msg === WARNING).map(({ seconds }) => seconds);
-    return { arrival, context, health, warnings, state: () => health.report().components["events"] };
-  }
-
-  const pass = (ms: number): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
 
   it("warns after a minute, then at growing intervals up to an hour, and stays ready", async () => {
     const { arrival, health, warnings, state } = make();
@@ -151,7 +151,9 @@ describe("advice for Redis", () => {
     const own = await startRedis();
     const publisher = new Redis(own.url);
     const channels = ["/7.celeryev/worker.heartbeat", "/0.shopevents/worker.heartbeat"];
-    const beats = setInterval(() => void channels.forEach((channel) => void publisher.publish(channel, envelope("{}"))), 50);
+    const beats = setInterval(() => {
+      for (const channel of channels) void publisher.publish(channel, envelope("{}"));
+    }, 50);
     const context = testContext();
     const source = new RedisSource(redisServers(own.url), { bufferMaxBytes: 2 ** 20, silenceMs: 100 }, context);
     try {

@@ -128,14 +128,17 @@ describe("RabbitmqSource", () => {
   it("consumes nothing when a pause becomes a long one in the middle of a reconnection", async () => {
     const { harness, recorder } = await harnessOf({ prefetch: 10, longPauseMs: 1_500 });
     await harness.source.start(recorder.onMessage);
-    const { setConsuming } = RabbitmqSession.prototype;
+    const setConsuming = Object.getOwnPropertyDescriptor(RabbitmqSession.prototype, "setConsuming")?.value as (
+      this: RabbitmqSession,
+      wanted: boolean,
+    ) => Promise<void>;
     let isLong: Promise<void> = Promise.resolve();
     // The new session consumes as it should, and is not known to work until the pause has become a long one.
     const spy = vi.spyOn(RabbitmqSession.prototype, "setConsuming").mockImplementationOnce(async function (this: RabbitmqSession, wanted) {
       await setConsuming.call(this, wanted);
       await isLong;
     });
-    releases.push(() => spy.mockRestore());
+    releases.push(async () => spy.mockRestore());
     harness.source.pause();
     isLong = sleep(1_700);
     harness.cut();

@@ -10,6 +10,11 @@ describeEventSource("Redis pub/sub", () => RedisHarness.create());
 
 const BODY = JSON.stringify({ type: "task-started", uuid: "1", hostname: "w1@host-a", timestamp: 1_795_328_908.5 });
 
+async function starting(url = "", masterName = "mymaster"): Promise<void> {
+  const options = { bufferMaxBytes: 2 ** 20, sentinelOptions: { masterName } };
+  await new RedisSource(redisServers(url), options, testContext(10_000)).start(() => {});
+}
+
 describe("RedisSource", () => {
   const releases: (() => Promise<unknown>)[] = [];
   afterEach(async () => {
@@ -136,10 +141,6 @@ describe("RedisSource", () => {
     ]);
     for (const sentinel of sentinels) releases.push(() => sentinel.stop());
     const [open, locked] = sentinels.map(({ port }) => `sentinel://127.0.0.1:${port}/0`);
-    const starting = (url = "", masterName = "mymaster"): Promise<void> => {
-      const context = testContext(10_000);
-      return new RedisSource(redisServers(url), { bufferMaxBytes: 2 ** 20, sentinelOptions: { masterName } }, context).start(() => {});
-    };
     await expect(starting(open, "shop")).rejects.toThrow(
       /refuses us: the sentinels are reachable and know no master named shop\. Check CELERY_SENTINEL_MASTER_NAME\.$/,
     );

@@ -186,8 +186,7 @@ describe("login_method=EXTERNAL", { timeout: 60_000 }, () => {
   const open = async (query: string, url = `amqps://localhost:${server.tlsPort}//?${AUTHORITY}&${CLIENT}&`): Promise<void> => {
     const parsed = parseBrokerUrl(url + query);
     if (!parsed.ok || parsed.url.broker !== "rabbitmq") throw new Error("not a URL of RabbitMQ");
-    const connection = await connectRabbitmq(parsed.url.servers[0] as (typeof parsed.url.servers)[0]);
-    await connection.close();
+    for (const each of parsed.url.servers) await (await connectRabbitmq(each)).close();
   };
 
   it("logs in as the user that our certificate names", async () => {
