@@ -43,18 +43,10 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
 const UNSUPPORTED_TLS =
   /^ssl_(version|min_version|ciphers|ca_path|ca_data|keyfile_password|validate_ocsp(_stapled)?|do_handshake_on_connect|suppress_ragged_eofs)$/;
 
-/** What is wrong with a setting whose name may only be mistyped; undefined where nothing is. Values are never repeated. */
-export function settingsProblem(query: URLSearchParams): string | undefined {
-  for (const name of query.keys()) {
-    // What is meant to secure the connection is not ignored.
-    if (name.startsWith("ssl_") && !USED.includes(name) && !UNSUPPORTED_TLS.test(name)) {
-      return `has an unknown setting ${shown(name)}: ${suggestion(name)}`;
-    }
-  }
-  return undefined;
-}
-
-/** What is ignored although it may be meant to have an effect. */
+/**
+ * What is ignored although it may be meant to have an effect. kombu ignores unknown settings too, so they are no reason to refuse a URL that
+ * Celery takes; and a mistyped TLS setting leaves the checks on. Values are never repeated.
+ */
 export function settingsWarnings(query: URLSearchParams): string[] {
   return [...new Set(query.keys())].flatMap((name) => {
     if (USED.includes(name) || HARMLESS.test(name)) return [];

@@ -7,7 +7,7 @@ import {
   type RedisServer,
   type TlsSettings,
 } from "@celery-metrics-exporter/runtime";
-import { LOGIN_METHODS_TEXT, parseLoginMethod, settingsProblem, settingsWarnings, type LoginMethod } from "./broker-url-settings.ts";
+import { LOGIN_METHODS_TEXT, parseLoginMethod, settingsWarnings, type LoginMethod } from "./broker-url-settings.ts";
 
 export interface RabbitmqServer {
   readonly host: string;
@@ -101,12 +101,6 @@ function expectOneHost(part: string): void {
   if (/[,\s]/.test(authority.slice(authority.lastIndexOf("@") + 1))) throw new Problem(`names several hosts in one URL: ${SEPARATE}`);
 }
 
-function expectKnownSettings(part: string): void {
-  const parsed = parseUrlParts(part);
-  const problem = parsed.ok ? settingsProblem(parsed.parts.query) : undefined;
-  if (problem !== undefined) throw new Problem(problem);
-}
-
 function schemeOf(part: string): Scheme {
   const name = /^([a-z][a-z0-9+.-]*):\/\//i.exec(part)?.[1]?.toLowerCase();
   if (name === undefined) throw new Problem(`must be a URL such as amqp://user:password@host/vhost; supported schemes: ${SUPPORTED}`);
@@ -153,7 +147,6 @@ function failoverList<S extends { readonly host: string; readonly port: number }
 
 function toRedis(part: string): RedisServer {
   expectOneHost(part);
-  expectKnownSettings(part);
   const parsed = parseRedisServer(part);
   if (!parsed.ok) throw new Problem(parsed.problem);
   return parsed.server;
@@ -161,7 +154,6 @@ function toRedis(part: string): RedisServer {
 
 function toRabbitmq(part: string): RabbitmqServer {
   expectOneHost(part);
-  expectKnownSettings(part);
   const parsed = parseUrlParts(part);
   if (!parsed.ok) throw new Problem(parsed.problem);
   const { host, port, username, password, path, query } = parsed.parts;

@@ -33,6 +33,7 @@ export class Continuity {
   /** A message came. Called for each one. */
   heard(routingKey: string): void {
     this.#options.arrival.heard();
+    if (!routingKey.startsWith("worker.")) return;
     const lastAt = this.#rhythm.heard(routingKey, performance.now());
     if (lastAt === undefined) return;
     const since = new Date(Date.now() - (performance.now() - lastAt)).toISOString();
@@ -70,7 +71,9 @@ export class Continuity {
     this.#unbound = undefined;
     this.#exchangeMissing = false;
     arrival.unblock();
-    this.#rhythm.repeated(performance.now());
+    // A gap that is known is not to be found again by the heartbeats that follow.
+    if (lost) this.#rhythm.interrupted();
+    else this.#rhythm.repeated(performance.now());
   }
 
   /** The queue cannot be bound, for this reason. One that was bound before may still be, if it is a permission that is missing. */

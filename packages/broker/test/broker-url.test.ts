@@ -137,9 +137,6 @@ describe("parseBrokerUrl", () => {
     ["amqp://u:secret@h//?login_method=EXTERNAL", /logs in by certificate.*amqps.*ssl_certfile/],
     ["amqps://u:secret@h//?login_method=EXTERNAL", /ssl_certfile and ssl_keyfile/],
     ["amqp://u:secret@h;amqps://h//?login_method=external", /ssl_certfile/],
-    ["amqps://u:secret@h//?ssl_ca_cert=secret", /unknown setting ssl_ca_cert: did you mean ssl_ca_certs\?/],
-    ["rediss://:secret@h?ssl_cert_req=none", /did you mean ssl_cert_reqs\?/],
-    ["rediss://:secret@h?ssl_check_host=secret", /unknown setting ssl_check_host: known are ssl, ssl_cert_reqs/],
   ])("says what is wrong with %s, without the password", (url, text) => {
     expect(problem(url)).toMatch(text);
     expect(problem(url)).not.toMatch(/secret|sec\/ret/);
@@ -154,6 +151,8 @@ describe("brokerUrlWarnings", () => {
     ["amqp://h//?hartbeat=30", ["the unknown setting hartbeat is ignored: did you mean heartbeat?"]],
     ["amqp://h//?login-method=PLAIN", [expect.stringContaining("did you mean login_method?")]],
     ["amqp://h//;h2//?schema=secret", [expect.stringMatching(/^the unknown setting schema is ignored: known are ssl/)]],
+    ["amqps://h//?ssl_ca_cert=secret", ["the unknown setting ssl_ca_cert is ignored: did you mean ssl_ca_certs?"]],
+    ["rediss://h?ssl_cert_req=none", ["the unknown setting ssl_cert_req is ignored: did you mean ssl_cert_reqs?"]],
     ["sentinel://h?master_name=shop", ["the setting master_name is ignored in the URL: set CELERY_SENTINEL_MASTER_NAME"]],
     ["redis://h?global_keyprefix=app:", [expect.stringContaining("set CELERY_GLOBAL_KEYPREFIX")]],
     ["rediss://h?ssl_ciphers=secret", ["the setting ssl_ciphers is not supported and ignored"]],

@@ -4,6 +4,8 @@ import { connect, type Channel } from "amqplib";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { Arrival } from "../src/arrival.ts";
+import { Continuity } from "../src/rabbitmq-continuity.ts";
 import { RabbitmqSource, type RabbitmqOptions } from "../src/rabbitmq.ts";
 import { HeartbeatRhythm } from "../src/rabbitmq-rhythm.ts";
 import { Recorder } from "../src/testing/index.ts";
@@ -226,6 +228,32 @@ describe("RabbitmqSource without an exchange", { timeout: 30_000 }, () => {
     await start(url, exchange);
     channel.on("error", () => {});
     await expect(channel.checkExchange(exchange)).rejects.toThrow("NOT_FOUND");
+  });
+});
+
+describe("Continuity", () => {
+  it("counts one gap when the exchange was deleted, also where heartbeats show it too", () => {
+    vi.useFakeTimers({ toFake: ["performance"] });
+    try {
+      const { health, logger } = testContext();
+      const arrival = new Arrival({ advise: () => Promise.resolve(""), health: health.component("events"), logger });
+      let counted = 0;
+      const continuity = new Continuity({ topology: TOPOLOGY, quietMs: 8_000, arrival, gap: () => (counted += 1), logger });
+      const beat = (): void => {
+        vi.advanceTimersByTime(2_000);
+        continuity.heard("worker.heartbeat");
+      };
+      continuity.queueDeclared(true);
+      continuity.bound({ exchangeCreated: true });
+      for (let count = 0; count < 10; count += 1) beat();
+      expect(counted).toBe(0);
+      vi.advanceTimersByTime(10_000);
+      continuity.bound({ exchangeCreated: true });
+      beat();
+      expect(counted).toBe(1);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 });
 
