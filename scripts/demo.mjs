@@ -55,7 +55,7 @@ function runDemo(args) {
  */
 function isGiven(variable, alias) {
   const options = [alias, variable.toLowerCase().replaceAll("_", "-")].map((name) => `--${name}`);
-  if (ARGUMENTS.some((argument) => options.some((option) => argument === option || argument.startsWith(`${option}=`)))) return true;
+  if (ARGUMENTS.some((argument) => options.some((name) => argument === name || argument.startsWith(`${name}=`)))) return true;
   if (!ARGUMENTS.includes("--use-environment")) return false;
   return [variable, `${variable}_FILE`].some((name) => (process.env[name] ?? "") !== "");
 }

@@ -57,7 +57,7 @@ function letCopy(socket: Socket): Promise<void> {
 export interface EmbeddedCopy {
   /** `pglite:…`, for `connectDatabase`. */
   readonly url: string;
-  remove(): void;
+  readonly remove: () => void;
 }
 
 /**

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { once } from "node:events";
 import { setImmediate } from "node:timers/promises";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { connectDatabase } from "../src/connect-database.ts";
 import { query, type Database } from "../src/database.ts";
 import { copyEmbeddedDatabase } from "../src/embedded-copy.ts";
@@ -35,20 +35,15 @@ async function insert(n: number): Promise<void> {
 }
 
 describe("a copy of an embedded database", () => {
-  let writing = true;
-  let written: Promise<number>;
-  beforeEach(() => {
-    writing = true;
-  });
-  afterEach(() => {
-    writing = false;
-  });
+  let writing = new AbortController();
+  afterEach(() => writing.abort());
 
   it("holds everything that was committed, while the database is written to", async () => {
-    written = (async () => {
+    writing = new AbortController();
+    const written = (async () => {
       let n = 0;
       // PGlite itself never lets other work of the process have its turn.
-      for (; writing; n++) await insert(n).then(() => setImmediate());
+      for (; !writing.signal.aborted; n++) await insert(n).then(() => setImmediate());
       return n;
     })();
     await new Promise((resolve) => setTimeout(resolve, 200));
@@ -59,7 +54,7 @@ describe("a copy of an embedded database", () => {
     // Whatever happens to a copy stays there.
     await copy.drizzle.execute(sql`delete from numbers`);
     await copy.close();
-    writing = false;
+    writing.abort();
     const all = await written;
     expect(copied).toEqual(copied.map((_, index) => index));
     expect(copied.length).toBeGreaterThanOrEqual(before);

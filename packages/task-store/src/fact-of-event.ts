@@ -1,5 +1,5 @@
 /** Turns an event into the fact it states; the layout is in `fact.ts`. */
-import { MAX_TIMESTAMP, isFinal, stateOf, toMicroseconds, type TaskEvent } from "@celery-metrics-exporter/events";
+import { MAX_TIMESTAMP, isFinal, reportsExit, stateOf, toMicroseconds, type TaskEvent } from "@celery-metrics-exporter/events";
 import { toBase36 } from "./base36.ts";
 import { exceptionClass } from "./exception-class.ts";
 import { EXCLUDED, STATE_LETTERS, TERMINATED, type FactOptions, type FinalState } from "./fact.ts";
@@ -9,9 +9,6 @@ import { storedText } from "./texts.ts";
 const MAX_MICROSECONDS = MAX_TIMESTAMP * 1e6;
 
 type Final = Extract<TaskEvent, { readonly type: "task-succeeded" | "task-failed" | "task-revoked" | "task-rejected" }>;
-
-/** A pool process that gets a signal ends its task by `sys.exit(-(256 - signum))` (billiard/common.py, `_shutdown_cleanup`). */
-const SIGNALLED = /^SystemExit\(['"]?-2[2-5]\d\b/;
 
 /** The field that holds what an event says; undefined for one that the Store has no use for. */
 export function factOf(event: TaskEvent, options: FactOptions): string | undefined {
@@ -45,7 +42,7 @@ function outcome(event: Final): string {
     case "task-succeeded":
       return event.runtime === undefined ? "" : nanoseconds(event.runtime);
     case "task-failed":
-      return SIGNALLED.test(event.exception ?? "") ? TERMINATED : "";
+      return reportsExit(event) ? TERMINATED : "";
     case "task-revoked":
       return event.terminated === true ? TERMINATED : "";
     default:

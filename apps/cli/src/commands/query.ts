@@ -12,7 +12,7 @@ import { UsageError } from "../usage-error.ts";
 
 const Config = z.object({ DATABASE_URL: postgres.Config.shape.DATABASE_URL });
 
-const LATEST = `select name, status, queue, started_at::timestamptz(0), round(runtime::numeric, 3) as runtime, exception, task_id
+const LATEST = `select name, status, queue, started_at::timestamptz(0), round(duration::numeric, 3) as duration, exception, task_id
   from celery_task order by last_event_at desc limit 20`;
 
 export const query: Command = {

@@ -16,7 +16,7 @@ export interface Addresses {
 }
 
 /** What a user runs to read the rows. */
-export const QUERY_COMMAND = "pnpm celery-metrics-exporter query";
+const QUERY_COMMAND = "pnpm celery-metrics-exporter query";
 
 const LABEL_WIDTH = 11;
 

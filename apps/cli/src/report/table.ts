@@ -29,9 +29,9 @@ export function renderJson(rows: readonly Row[]): string {
 }
 
 function toCell(value: unknown, width: number | undefined): string {
-  const text = value === null || value === undefined ? "" : typeof value === "object" ? JSON.stringify(value) : String(value as string);
+  const text = value === null ? "" : typeof value === "string" ? value : JSON.stringify(value);
   // Control characters could do anything to a terminal.
-  const line = text.replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ");
+  const line = text.replace(/\p{Cc}+/gu, " ");
   return clip(line, width === undefined ? undefined : MAX_CELL);
 }
 

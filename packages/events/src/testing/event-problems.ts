@@ -24,12 +24,14 @@ const id = isText(MAX_ID_LENGTH, 1);
 const instant = isNumber(MAX_TIMESTAMP);
 const quantity = isNumber(Number.MAX_VALUE);
 
+const isTrue = (value: unknown): boolean => value === true;
+
 const BASE = {
   type: (value: unknown) => typeof value === "string" && /^[^\s\p{C}]{1,128}$/u.test(value),
   hostname: name,
   timestamp: instant,
 };
-const DESCRIPTION = { name, args: text, kwargs: text, root_id: id, parent_id: id, retries: isCount, eta: instant, expires: instant };
+const DESCRIPTION = { name, args: text, kwargs: text, root_id: id, parent_id: id, retries: isCount, eta: instant, expires: instant, again: isTrue, excluded: isTrue };
 const FAILURE = { exception: text, traceback: text };
 const WORKER = { freq: quantity, active: quantity, processed: quantity };
 
@@ -39,7 +41,7 @@ const FIELDS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
   "task-received": DESCRIPTION,
   "task-started": {},
   "task-succeeded": { result: text, runtime: quantity },
-  "task-failed": { ...FAILURE, exited: (value) => value === true },
+  "task-failed": { ...FAILURE, exited: isTrue },
   "task-retried": FAILURE,
   "task-revoked": { terminated: isBoolean, expired: isBoolean, signum: name },
   "task-rejected": { requeue: isBoolean },
