@@ -31,7 +31,18 @@ const BASE = {
   hostname: name,
   timestamp: instant,
 };
-const DESCRIPTION = { name, args: text, kwargs: text, root_id: id, parent_id: id, retries: isCount, eta: instant, expires: instant, again: isTrue, excluded: isTrue };
+const DESCRIPTION = {
+  name,
+  args: text,
+  kwargs: text,
+  root_id: id,
+  parent_id: id,
+  retries: isCount,
+  eta: instant,
+  expires: instant,
+  again: isTrue,
+  excluded: isTrue,
+};
 const FAILURE = { exception: text, traceback: text };
 const WORKER = { freq: quantity, active: quantity, processed: quantity };
 
