@@ -92,9 +92,9 @@ async function checkTables(transaction: Drizzle, schema: string): Promise<void> 
     // PostgreSQL checks types and keys.
     await execute(transaction, upsertStatement([]));
   } catch (thrown) {
-    throw new MigrationProblem(
-      incomplete(schema, getTableName(schemaModule.celeryTask), `does not take our statement (${faultOf(thrown).reason})`),
-    );
+    const { fault, reason } = faultOf(thrown);
+    if (fault !== "unmigrated") throw thrown;
+    throw new MigrationProblem(incomplete(schema, getTableName(schemaModule.celeryTask), `does not take our statement (${reason})`));
   }
 }
 

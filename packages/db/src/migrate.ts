@@ -11,6 +11,8 @@ import { faultOf } from "./database-error.ts";
 import { checkDatabaseUrl, isEmbedded } from "./database-url.ts";
 import { execute, type Drizzle } from "./database.ts";
 import { describeAdvisoryHolders, describeTableHolders } from "./lock-holders.ts";
+import { JOURNAL } from "./migration-journal.ts";
+import type { Fault } from "./sql-state.ts";
 
 export interface MigrateOptions {
   /** Called with a sentence now and then while another migration is waited for. */
@@ -27,6 +29,9 @@ const REPORT_EVERY_MS = 10_000;
 const TABLE_WAIT_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 15_000;
 const LOCK_NOT_AVAILABLE = "55P03";
+/** A table, a column or another object that a migration makes is there already. */
+const DUPLICATE = /^(42P07|42701|42710)$/;
+const DUPLICATE_ADVICE = `The list of applied migrations does not fit the tables: drop it (DROP TABLE ${JOURNAL}) and migrate again, to have it written anew`;
 
 /**
  * Brings the database up to date; does nothing when it is.
@@ -121,9 +126,14 @@ async function explain(database: Drizzle, thrown: unknown): Promise<string> {
   if (thrown instanceof MigrationProblem) return thrown.message;
   const { fault, reason, sqlState, advice } = faultOf(thrown);
   if (sqlState !== LOCK_NOT_AVAILABLE) {
-    const remedy = advice ?? (fault === "unavailable" && sqlState === undefined ? "Start it, or set DATABASE_URL" : undefined);
+    const remedy = advice ?? adviceFor(fault, sqlState);
     return remedy === undefined ? reason : `${reason}. ${remedy}`;
   }
   const holders = await describeTableHolders(database, TABLE_NAMES).catch(() => "");
   return `${reason}. The table is in use${holders === "" ? "" : ` by ${holders}`}. End that, or try again when it is done`;
+}
+
+function adviceFor(fault: Fault, sqlState: string | undefined): string | undefined {
+  if (sqlState !== undefined) return DUPLICATE.test(sqlState) ? DUPLICATE_ADVICE : undefined;
+  return fault === "unavailable" ? "Start it, or set DATABASE_URL" : undefined;
 }

@@ -195,6 +195,14 @@ describe("after migrate, the table is there", () => {
     await expect(migrate(url)).rejects.toThrow(message);
   });
 
+  test("or it says that the list of migrations does not fit", async () => {
+    await migrate(url);
+    await ask(`delete from ${JOURNAL} where created_at = ${MIGRATIONS[0]?.folderMillis ?? 0}`);
+    await expect(migrate(url)).rejects.toThrow(/already exists \(SQLSTATE 42P07\)\. .*DROP TABLE celery_metrics_exporter_migrations/);
+    await ask(`drop table ${JOURNAL}`);
+    await migrate(url);
+  });
+
   test("or it says that a search path leads to two places", async () => {
     await migrate(url);
     await ask("create schema b");

@@ -41,6 +41,11 @@ describe("the migrations", () => {
     expect(await readdir(copy)).toEqual(before);
   });
 
+  test("name no schema, so that the table may be in any", async () => {
+    const { entries } = await readJournal(MIGRATIONS_FOLDER);
+    for (const { tag } of entries) expect(await readFile(join(MIGRATIONS_FOLDER, `${tag}.sql`), "utf8")).not.toMatch(/\bpublic\b/);
+  });
+
   test("are in the order of their time, for the migrator skips one that is older than the last applied", async () => {
     const { entries } = await readJournal(MIGRATIONS_FOLDER);
     const times = entries.map(({ when }) => when);
