@@ -45,12 +45,15 @@ function isReadable(value: string): boolean {
 
 /** A whole number within bounds, such as a duration or a size; the unit belongs in the variable's name. */
 export function integer(defaultValue: number, min: number, max = Number.MAX_SAFE_INTEGER): z.ZodType<number, string | undefined> {
+  return wholeNumber(min, max).default(defaultValue) as z.ZodType<number, string | undefined>;
+}
+
+function wholeNumber(min: number, max: number): z.ZodNumber {
   return z.coerce
     .number({ error: "must be a number" })
     .int("must be a whole number")
     .min(min, `must be at least ${min}`)
-    .max(max, `must be at most ${max}`)
-    .default(defaultValue) as z.ZodType<number, string | undefined>;
+    .max(max, `must be at most ${max}`);
 }
 
 /** `true`/`false`, `1`/`0`, `yes`/`no`, `on`/`off`. */
@@ -113,7 +116,11 @@ export const BaseConfig = z.object({
     .string()
     .default("127.0.0.1")
     .describe("Address that `/healthz`, `/readyz` and `/metrics` listen on. Beyond loopback only if you say so."),
-  HEALTH_PORT: integer(0, 0, 65535).describe("Port of the health endpoints; 0 takes a free one and logs it."),
+  HEALTH_PORT: wholeNumber(0, 65535)
+    .optional()
+    .describe(
+      "Port of the health endpoints; 0 takes a free one and logs it. If not set: 9801 for the receiver, 9802 datadog-processor, 9803 postgres-processor, 9804 dashboard, 9800 for all in one process; a free one if that is taken.",
+    ),
   STARTUP_TIMEOUT_SECONDS: integer(15, 1).describe("How long a role waits at start for what it needs before it gives up."),
   SHUTDOWN_TIMEOUT_SECONDS: integer(30, 1).describe("How long a drain may take after the first SIGTERM, SIGINT or SIGHUP."),
 });

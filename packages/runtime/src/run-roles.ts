@@ -1,11 +1,13 @@
 /** Runs roles as a process: configuration, logs, health port, signals, drain, exit code. */
+import type { z } from "zod";
 import { abortable } from "./abortable.ts";
 import { BaseConfig, loadConfig, type ConfigSchema, type Environment } from "./config.ts";
 import { processEnvironment } from "./environment.ts";
 import { CodedError, ConfigError, EXIT_FAILURE, toError } from "./errors.ts";
 import { Health } from "./health.ts";
 import { boundHeapGrowth } from "./heap-growth.ts";
-import { createHttpServer } from "./http.ts";
+import { defaultHealthPort } from "./health-port.ts";
+import { createHttpServer, type HttpServer } from "./http.ts";
 import { Lifecycle } from "./lifecycle.ts";
 import { standardOutput } from "./log-output.ts";
 import { createLogger, type Logger } from "./logger.ts";
@@ -66,6 +68,15 @@ export async function runRoles(name: string, roles: readonly Role[], env: Enviro
   }
 }
 
+async function openHealthPort(http: HttpServer, roles: readonly Role[], config: z.output<typeof BaseConfig>, logger: Logger): Promise<string> {
+  const { HEALTH_HOST: host, HEALTH_PORT: chosen } = config;
+  const port = chosen ?? defaultHealthPort(roles);
+  const healthUrl = await listen(http, { host, port, settings: "HEALTH_PORT or HEALTH_HOST", orFree: chosen === undefined });
+  const isFallback = port !== 0 && new URL(healthUrl).port !== String(port);
+  logger.info({ healthUrl, ...(isFallback && { taken: port }) }, "health port open");
+  return healthUrl;
+}
+
 /**
  * Starts roles without touching the process: no signal handlers, no exit.
  *
@@ -92,8 +103,7 @@ export async function startRoles(roles: readonly Role[], env: Environment, logge
       await (stopping === undefined ? started : abortable(started, stopping));
       roleLogger.info("started");
     }
-    const healthUrl = await listen(http, { host: base.HEALTH_HOST, port: base.HEALTH_PORT, settings: "HEALTH_PORT or HEALTH_HOST" });
-    logger.info({ healthUrl }, "health port open");
+    const healthUrl = await openHealthPort(http, roles, base, logger);
     return { health, metrics, healthUrl, stop };
   } catch (thrown) {
     await stop().catch(() => {});

@@ -63,6 +63,8 @@ export interface ListenOptions {
   readonly port: number;
   /** What to change where the address cannot be had. */
   readonly settings: string;
+  /** Whether to take a free port where this one is taken. */
+  readonly orFree?: boolean;
 }
 
 /**
@@ -70,13 +72,15 @@ export interface ListenOptions {
  *
  * @throws {UnavailableError} when the address is taken or not ours.
  */
-export async function listen(server: FastifyInstance, { host, port, settings }: ListenOptions): Promise<string> {
+export async function listen(server: FastifyInstance, { host, port, settings, orFree = false }: ListenOptions): Promise<string> {
   const shownHost = host.includes(":") ? `[${host}]` : host;
   try {
     await server.listen({ host, port });
   } catch (thrown) {
     const cause = toError(thrown);
-    const reason = (cause as NodeJS.ErrnoException).code === "EADDRINUSE" ? "another program listens there" : cause.message;
+    const isTaken = (cause as NodeJS.ErrnoException).code === "EADDRINUSE";
+    if (isTaken && orFree) return listen(server, { host, port: 0, settings });
+    const reason = isTaken ? "another program listens there" : cause.message;
     throw new UnavailableError(`Cannot listen on ${shownHost}:${port}: ${reason}. Choose another ${settings}.`, { cause });
   }
   return `http://${shownHost}:${(server.server.address() as AddressInfo).port}`;

@@ -50,7 +50,6 @@ describe("loadConfig", () => {
       READ_ONLY: false,
       EXPORTERS: ["datadog", "postgres"],
       REDIS_URL: "redis://127.0.0.1:6379",
-      HEALTH_PORT: 0,
     });
   });
 

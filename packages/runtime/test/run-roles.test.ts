@@ -2,6 +2,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it } from "vitest";
+import { BaseConfig, createLogger, defineRole, startRoles } from "../src/index.ts";
 
 const FIXTURE = fileURLToPath(new URL("fixtures/role.mjs", import.meta.url));
 const children: ChildProcess[] = [];
@@ -97,5 +98,36 @@ describe("a role's process", () => {
     const { exited, output } = run("crash");
     expect(await exited).toBe(1);
     expect(output()).toContain("unhandled rejection");
+  });
+});
+
+describe("the health port", () => {
+  const role = (name: string) => defineRole({ name, Config: BaseConfig, start: async () => {} });
+  const logger = createLogger("test", "silent");
+  /** An address of loopback on which nobody else listens. */
+  const HEALTH_HOST = `127.${process.pid % 250}.7.7`;
+
+  it.each([
+    [["receiver"], 9801],
+    [["datadog-processor"], 9802],
+    [["postgres-processor"], 9803],
+    [["dashboard"], 9804],
+    [["receiver", "dashboard"], 9800],
+  ])("of %s is fixed, and a free one where that is taken", async (names, port) => {
+    const first = await startRoles(names.map(role), { HEALTH_HOST }, logger);
+    const second = await startRoles(names.map(role), { HEALTH_HOST }, logger);
+    expect(first.healthUrl).toBe(`http://${HEALTH_HOST}:${port}`);
+    expect(second.healthUrl).not.toBe(first.healthUrl);
+    for (const { healthUrl, stop } of [first, second]) {
+      expect((await fetch(`${healthUrl}/healthz`)).status).toBe(200);
+      await stop();
+    }
+  });
+
+  it("that was chosen is not exchanged for another", async () => {
+    const first = await startRoles([role("receiver")], { HEALTH_PORT: "0" }, logger);
+    const { port } = new URL(first.healthUrl);
+    await expect(startRoles([role("receiver")], { HEALTH_PORT: port }, logger)).rejects.toThrow(/Choose another HEALTH_PORT/);
+    await first.stop();
   });
 });
