@@ -89,6 +89,17 @@ describe("a task", () => {
     });
   });
 
+  it("leaves out an attempt that a filter excludes, and sends the others", async () => {
+    const harness = await start();
+    const retry = [
+      taskSent({ ...at(1_003), queue: "q2", retries: 1, excluded: true }),
+      taskReceived({ ...at(1_004), ...A, retries: 1 }),
+      taskStarted({ ...at(1_005), ...A }),
+    ];
+    await deliver(harness, [...RUN, ...retry, taskSucceeded({ ...at(1_006), ...A })]);
+    expect(harness.received()).toMatchObject({ success_count: {}, run_time: [], wait_time: [["shop.cart.total|celery", 2, "sent"]] });
+  });
+
   it("of 41 attempts sends 41 waits, and an id that is used 40 times counts 40 times", async () => {
     const harness = await start();
     const attempts = Array.from({ length: 41 }, (_, retries) => [

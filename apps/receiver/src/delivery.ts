@@ -48,6 +48,7 @@ export class Delivery {
       await fanout.enqueue({
         broker,
         events: admitted.events,
+        kept: admitted.kept,
         ...(admitted.excluded === undefined ? {} : { excluded: admitted.excluded }),
       });
       metrics.enqueued(events.length, admitted.events.length);

@@ -75,7 +75,7 @@ export const receiver: Role<typeof Config> = defineRole({
     const flow = new Receiver({
       source,
       delivery,
-      takes: (event) => fanout.takes(event.type) || filter.excludesTask(event),
+      takes: (event) => fanout.takes(event.type) || (filter.filtersTasks && filter.verdictOn(event) !== undefined),
       fullBecause: () => fanout.fullBecause(),
       batch: {
         maxEvents: config.BATCH_MAX_EVENTS,

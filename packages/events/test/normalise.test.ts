@@ -199,6 +199,11 @@ describe("single fields", () => {
     expect(normaliseWith(type, field, value)).toEqual(expected);
   });
 
+  it.each(["task-sent", "task-received"])("a %s whose task is its own parent was sent by the task itself", (type) => {
+    expect(normalise({ ...base, type, parent_id: base.uuid })).toMatchObject({ again: true });
+    expect(normalise({ ...base, type, parent_id: "task-2" })).not.toHaveProperty("again");
+  });
+
   it("reads no field from the prototype", () => {
     const raw: unknown = JSON.parse('{"__proto__": {"type": "task-started", "uuid": "a", "timestamp": 1}}');
     expect(normalise(raw)).toMatchObject({ reason: "type" });

@@ -8,15 +8,17 @@ import type { EventFilter } from "./task-filter.ts";
 export interface Admitted {
   readonly events: readonly CeleryEvent[];
   readonly excluded?: readonly string[];
-  /** Ids to be remembered, and those among them whose final event has been seen. */
+  readonly kept: readonly string[];
+  /** Ids to be remembered as excluded; those in `kept` are remembered as that. */
   readonly toRemember: ReadonlySet<string>;
+  /** Ids among both whose final event has been seen. */
   readonly finished: ReadonlySet<string>;
 }
 
 /** What a host exports of a batch. */
 export interface Screened {
   readonly events: readonly CeleryEvent[];
-  /** Ids that this batch itself tells are excluded: to be forgotten, whatever was exported of them before. */
+  /** Ids that this batch itself shows to be excluded: to be forgotten, whatever was exported of them before. */
   readonly told: readonly string[];
   readonly finished: ReadonlySet<string>;
   /** Whether a filter is at work, here or in the receiver, so that `leftovers` has to be asked after the export. */
@@ -25,14 +27,28 @@ export interface Screened {
 
 const NO_IDS: ReadonlySet<string> = new Set();
 
+/** What the events of a batch say of their tasks. */
+interface Told {
+  /** By their first attempt. */
+  readonly excluded: ReadonlySet<string>;
+  /** By any attempt. */
+  readonly kept: ReadonlySet<string>;
+}
+
 /**
- * Why no half-known row of an excluded task can remain, though events come in any order and batches run at the same time.
+ * Which tasks are excluded, and why no half-known row of an excluded task can remain, though events come in any order and batches run at the
+ * same time.
  *
- * An event that tells the excluded name or queue becomes, in the receiver, an entry of the batch's `excluded`, which every exporter gets. The
- * receiver remembers the id only *after* that batch is enqueued: a receiver killed in between has not remembered, and tells again.
+ * An attempt is judged by its own name and queue. A task's first attempt excludes the task: all its events are dropped, most of which carry
+ * neither. Any attempt that is wanted *keeps* the task, for good: from then on all its events pass, and those that describe an unwanted attempt
+ * are marked (`excluded` of the event), for exporters that can leave a single attempt out. A further attempt that is not wanted is only marked:
+ * the task was wanted before, or else it is excluded already.
+ *
+ * An event that shows a task to be excluded becomes, in the receiver, an entry of the batch's `excluded`, which every exporter gets. The
+ * receiver remembers the id only *after* that batch is enqueued: a receiver killed in between has not remembered, and says it again.
  * (Where only a host has the filter, the event itself plays that part.)
  *
- * Let B be the batch that tells X is excluded, and A any batch with events of X. For B the host does: remember X (`screen`,
+ * Let B be the batch that shows X to be excluded, and A any batch with events of X. For B the host does: remember X (`screen`,
  * `remind`); forget X. For A it does: look X up (`screen`); export; look X up again (`leftovers`); forget X if found. Of the two sequences,
  *
  *   - either A's second look-up comes after B's remembering: it finds X, and A itself forgets X after its export;
@@ -52,21 +68,23 @@ export class BatchFilter {
 
   /**
    * The receiver's part: drops event types that are not wanted, and events of excluded tasks as far as they are known. The name and the queue
-   * are told by types that may not be wanted, so all events are asked for them.
+   * may be in events whose types are not wanted, so all events are judged.
    *
    * @throws {UnavailableError} when Redis does not serve.
    */
   async admit(events: readonly CeleryEvent[]): Promise<Admitted> {
-    const wanted = events.filter(({ type }) => this.#filter.takesType(type));
-    if (!this.#filter.filtersTasks) return { events: wanted, toRemember: NO_IDS, finished: NO_IDS };
-    const told = this.#toldBy(events);
+    if (!this.#filter.filtersTasks) return { events: this.#wanted(events), kept: [], toRemember: NO_IDS, finished: NO_IDS };
     const known = await this.#memory.among(idsOf(events));
-    const excluded = [...told].filter((id) => !known.has(id));
-    const finished = finishedIn(events, (id) => told.has(id) || known.has(id));
+    const told = this.#toldBy(events, known.excluded);
+    const kept = new Set([...told.kept, ...known.kept]);
+    const isExcluded = (id: string): boolean => !kept.has(id) && (told.excluded.has(id) || known.excluded.has(id));
+    const excluded = [...told.excluded].filter((id) => isExcluded(id) && !known.excluded.has(id));
+    const finished = finishedIn(events, (id) => kept.has(id) || isExcluded(id));
     return {
-      events: withoutTasks(wanted, (id) => told.has(id) || known.has(id)),
+      events: this.#wanted(this.#marked(withoutTasks(events, isExcluded))),
       excluded,
-      toRemember: new Set([...excluded, ...finished]),
+      kept: [...kept],
+      toRemember: new Set([...excluded, ...[...finished].filter(isExcluded)]),
       finished,
     };
   }
@@ -76,7 +94,8 @@ export class BatchFilter {
    *
    * @throws {UnavailableError} when Redis does not serve.
    */
-  async settle({ toRemember, finished }: Admitted): Promise<void> {
+  async settle({ toRemember, kept, finished }: Admitted): Promise<void> {
+    await this.#memory.keep(kept, finished);
     await this.#memory.remember(toRemember, finished);
   }
 
@@ -85,15 +104,20 @@ export class BatchFilter {
    *
    * @throws {UnavailableError} when Redis does not serve.
    */
-  async screen({ events, excluded }: EventBatch): Promise<Screened> {
-    const wanted = events.filter(({ type }) => this.#filter.takesType(type));
-    if (!this.#filter.filtersTasks && excluded === undefined) return { events: wanted, told: [], finished: NO_IDS, filtered: false };
-    const told = this.#toldBy(events);
-    for (const id of excluded ?? []) told.add(id);
-    const known = await this.#memory.among(idsOf(events));
-    const finished = finishedIn(events, (id) => told.has(id) || known.has(id));
-    await this.#memory.remember(new Set([...told, ...finished]), finished);
-    return { events: withoutTasks(wanted, (id) => told.has(id) || known.has(id)), told: [...told], finished, filtered: true };
+  async screen({ events, excluded, kept: keptBefore = [] }: EventBatch): Promise<Screened> {
+    if (!this.#filter.filtersTasks && excluded === undefined) {
+      return { events: this.#wanted(events), told: [], finished: NO_IDS, filtered: false };
+    }
+    const known = await this.#memory.among(new Set([...idsOf(events), ...(excluded ?? [])]));
+    const told = this.#toldBy(events, known.excluded);
+    const kept = new Set([...told.kept, ...known.kept, ...keptBefore]);
+    const toldExcluded = [...told.excluded, ...(excluded ?? [])].filter((id) => !kept.has(id));
+    const all = new Set([...toldExcluded, ...[...known.excluded].filter((id) => !kept.has(id))]);
+    const finished = finishedIn(events, (id) => kept.has(id) || all.has(id));
+    await this.#memory.keep(kept, finished);
+    await this.#memory.remember(new Set([...toldExcluded, ...[...finished].filter((id) => all.has(id))]), finished);
+    const passed = withoutTasks(events, (id) => all.has(id));
+    return { events: this.#wanted(this.#marked(passed)), told: [...new Set(toldExcluded)], finished, filtered: true };
   }
 
   /**
@@ -103,7 +127,8 @@ export class BatchFilter {
    */
   async leftovers({ events, told, filtered }: Screened): Promise<string[]> {
     if (!filtered) return [];
-    return [...new Set([...told, ...(await this.#memory.among(idsOf(events)))])];
+    const { excluded, kept } = await this.#memory.among(new Set([...told, ...idsOf(events)]));
+    return [...new Set([...told.filter((id) => !kept.has(id)), ...excluded])];
   }
 
   /**
@@ -115,14 +140,39 @@ export class BatchFilter {
     await this.#memory.remember(told, finished);
   }
 
-  #toldBy(events: readonly CeleryEvent[]): Set<string> {
-    const ids = new Set<string>();
+  #wanted(events: readonly CeleryEvent[]): readonly CeleryEvent[] {
+    return events.filter(({ type }) => this.#filter.takesType(type));
+  }
+
+  /** @param known ids that are excluded by their first attempt already. */
+  #toldBy(events: readonly CeleryEvent[], known: ReadonlySet<string>): Told {
+    const excluded = new Set<string>();
+    const included: { readonly id: string; readonly byFurther: boolean; readonly bySent: boolean }[] = [];
     for (const event of events) {
       const id = idOf(event);
-      if (id !== undefined && this.#filter.excludesTask(event)) ids.add(id);
+      const verdict = id === undefined ? undefined : this.#filter.verdictOn(event);
+      if (id === undefined || verdict === undefined) continue;
+      const byFurther = isFurtherAttempt(event);
+      if (verdict === "included") included.push({ id, byFurther, bySent: event.type === "task-sent" });
+      else if (!byFurther) excluded.add(id);
     }
-    return ids;
+    // A message beside the one that excluded the task is another attempt even where it does not say so. (A receipt may be of the same one, under
+    // its shadow name.)
+    const kept = included.filter(({ id, byFurther, bySent }) => byFurther || (bySent && (excluded.has(id) || known.has(id))));
+    return { excluded, kept: new Set(kept.map(({ id }) => id)) };
   }
+
+  /** Marks descriptions of attempts that are not wanted; the others stay the same objects. */
+  #marked(events: readonly CeleryEvent[]): readonly CeleryEvent[] {
+    if (!this.#filter.filtersTasks) return events;
+    return events.map((event) => (this.#filter.verdictOn(event) === "excluded" ? { ...event, excluded: true } : event));
+  }
+}
+
+/** Whether the message was sent from within the task itself: a retry, or a replacement. */
+function isFurtherAttempt(event: CeleryEvent): boolean {
+  const { again = false, retries = 0 } = event as { readonly again?: boolean; readonly retries?: number };
+  return again || retries > 0;
 }
 
 function idOf(event: CeleryEvent): string | undefined {

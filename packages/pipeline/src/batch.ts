@@ -19,6 +19,8 @@ export interface EventBatch {
    * tasks at all; exporters then have to look for leftovers (`BatchFilter`).
    */
   readonly excluded?: readonly string[];
+  /** Ids of tasks that this batch has events of, and that the receiver knows to have an attempt which no filter excludes: they are never forgotten. */
+  readonly kept?: readonly string[];
 }
 
 /** Of the payload's form. Processes of the release before read it as newer than they know, and keep it for others: upgrade processors first. */
@@ -31,6 +33,7 @@ export interface BatchPayload {
   readonly texts: readonly string[];
   readonly events: readonly FieldValue[];
   readonly excluded?: readonly string[];
+  readonly kept?: readonly string[];
 }
 
 type FieldValue = string | number | boolean;
@@ -114,9 +117,11 @@ const FIELDS_BY_TYPE: { readonly [T in EventType]: Readonly<Record<FieldsOf<Even
 const NONE: ReadonlySet<string> = new Set();
 
 /** Writes events as a payload, without the fields in `omits`. */
-export function encodeBatch({ broker, events, excluded }: EventBatch, omits: ReadonlySet<string> = NONE): BatchPayload {
-  const kept = COLUMNS.filter(({ field }) => !omits.has(field));
-  const keptByType = new Map(Object.entries(FIELDS_BY_TYPE).map(([type, fields]) => [type, kept.filter(({ field }) => field in fields)]));
+export function encodeBatch({ broker, events, excluded, kept = [] }: EventBatch, omits: ReadonlySet<string> = NONE): BatchPayload {
+  const columns = COLUMNS.filter(({ field }) => !omits.has(field));
+  const columnsByType = new Map(
+    Object.entries(FIELDS_BY_TYPE).map(([type, fields]) => [type, columns.filter(({ field }) => field in fields)]),
+  );
   const texts: string[] = [];
   const positions = new Map<string, number>();
   const refer = (text: string): number => {
@@ -133,7 +138,7 @@ export function encodeBatch({ broker, events, excluded }: EventBatch, omits: Rea
     const start = values.length;
     values.push(0, refer(event.type));
     let bits = 0;
-    for (const { field, bit, isText } of keptByType.get(event.type) ?? kept) {
+    for (const { field, bit, isText } of columnsByType.get(event.type) ?? columns) {
       const value = fields[field];
       if (value === undefined) continue;
       bits |= bit;
@@ -141,7 +146,7 @@ export function encodeBatch({ broker, events, excluded }: EventBatch, omits: Rea
     }
     values[start] = bits;
   }
-  return { v: VERSION, broker, texts, events: values, ...(excluded !== undefined && { excluded }) };
+  return { v: VERSION, broker, texts, events: values, ...(excluded !== undefined && { excluded }), ...(kept.length > 0 && { kept }) };
 }
 
 /**
@@ -151,17 +156,21 @@ export function encodeBatch({ broker, events, excluded }: EventBatch, omits: Rea
  * @throws {PermanentError} for an older version, or anything that `encodeBatch` has not written.
  */
 export function decodeBatch(payload: unknown): EventBatch {
-  const { v, broker, texts, events, excluded } = asRecord(payload);
+  const { v, broker, texts, events, excluded, kept } = asRecord(payload);
   if (typeof v === "number" && v > VERSION) throw new NewerPayloadError("a batch", v);
   if (v !== VERSION) throw new PermanentError(`batch payload of unknown version ${JSON.stringify(v) ?? "(none)"}`);
   if (typeof broker !== "string" || !Array.isArray(texts) || !Array.isArray(events)) throw new PermanentError("batch payload is malformed");
-  const batch = { broker, events: decodeEvents(events, texts) };
-  return excluded === undefined ? batch : { ...batch, excluded: asIds(excluded) };
+  return {
+    broker,
+    events: decodeEvents(events, texts),
+    ...(excluded !== undefined && { excluded: asIds(excluded) }),
+    ...(kept !== undefined && { kept: asIds(kept) }),
+  };
 }
 
 function asIds(value: unknown): readonly string[] {
   if (Array.isArray(value) && value.every((id) => typeof id === "string")) return value;
-  throw new PermanentError("batch payload has excluded ids that are no texts");
+  throw new PermanentError("batch payload has ids that are no texts");
 }
 
 function decodeEvents(values: readonly unknown[], texts: readonly unknown[]): CeleryEvent[] {

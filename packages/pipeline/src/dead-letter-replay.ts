@@ -148,8 +148,8 @@ export class DeadLetterReplay {
     if (inputs.length === 0) return [];
     const { filter, fanout } = this.#options;
     const admitted = await filter.admit(inputs.flatMap(({ events }) => events));
-    const { events, excluded } = admitted;
-    await fanout.enqueue({ broker: BROKER, events, ...(excluded !== undefined && { excluded }) });
+    const { events, excluded, kept } = admitted;
+    await fanout.enqueue({ broker: BROKER, events, kept, ...(excluded !== undefined && { excluded }) });
     await filter.settle(admitted);
     return inputs.flatMap(({ rejected }) => rejected);
   }

@@ -49,7 +49,8 @@ function exportWith(host: Host): Stage<EventBatch>["run"] {
 
 /** The events that are held, without those that got through or were buried, and the ids that are forgotten after them. */
 function heldBatch(batch: EventBatch, { told, filtered }: Screened, { items, because, error }: Held<CeleryEvent>): HeldBatch {
-  return { rest: encodeBatch({ broker: batch.broker, events: items, ...(filtered && { excluded: told }) }), because, error };
+  const { broker, kept = [] } = batch;
+  return { rest: encodeBatch({ broker, events: items, kept, ...(filtered && { excluded: told }) }), because, error };
 }
 
 function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): Deliverer<CeleryEvent> {

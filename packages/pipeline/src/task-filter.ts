@@ -6,40 +6,40 @@ import { z } from "zod";
 
 const GLOBS = "Comma-separated globs (`*`, `?`, `[abc]`).";
 
+const QUEUES = "Only `task-sent` carries the queue: a task without one is kept.";
+const ATTEMPTS =
+  "Each attempt of a task that is retried or replaced is judged by its own name and queue; the task is dropped only if that goes for all of them.";
+
 export const FilterConfig = z.object({
   FILTER_EVENT_TYPES_INCLUDE: list().describe(`Only events of these types are passed on. ${GLOBS} Empty: all.`),
   FILTER_EVENT_TYPES_EXCLUDE: list().describe(`Events of these types are dropped. ${GLOBS}`),
-  FILTER_TASK_NAMES_INCLUDE: list().describe(`Only tasks of these names are kept. ${GLOBS} Empty: all.`),
-  FILTER_TASK_NAMES_EXCLUDE: list().describe(`Tasks of these names are dropped. ${GLOBS}`),
-  FILTER_QUEUES_INCLUDE: list().describe(
-    `Only tasks sent to these queues are kept. ${GLOBS} Empty: all. Only \`task-sent\` tells the queue: a task without one is kept.`,
-  ),
-  FILTER_QUEUES_EXCLUDE: list().describe(
-    `Tasks sent to these queues are dropped. ${GLOBS} Only \`task-sent\` tells the queue: a task without one is kept.`,
-  ),
+  FILTER_TASK_NAMES_INCLUDE: list().describe(`Only tasks with these names are kept. ${GLOBS} Empty: all. ${ATTEMPTS}`),
+  FILTER_TASK_NAMES_EXCLUDE: list().describe(`Tasks with these names are dropped. ${GLOBS} ${ATTEMPTS}`),
+  FILTER_QUEUES_INCLUDE: list().describe(`Only tasks sent to these queues are kept. ${GLOBS} Empty: all. ${QUEUES} ${ATTEMPTS}`),
+  FILTER_QUEUES_EXCLUDE: list().describe(`Tasks sent to these queues are dropped. ${GLOBS} ${QUEUES} ${ATTEMPTS}`),
 });
 export type FilterConfig = z.output<typeof FilterConfig>;
 
 type Matcher = (text: string) => boolean;
 
-/** Decides by what an event itself tells. Most events tell neither name nor queue: see `BatchFilter` for those. */
+/** What an event's own name and queue say of its attempt; undefined where they decide nothing. */
+export type Verdict = "excluded" | "included" | undefined;
+
+/** Decides by what an event itself carries. Most events carry neither name nor queue: see `BatchFilter` for those. */
 export class EventFilter {
   /** Whether a filter by name or queue is set, so that excluded tasks have to be remembered. */
   readonly filtersTasks: boolean;
   readonly #type: Matcher;
   readonly #name: Matcher;
   readonly #queue: Matcher;
+  readonly #filtersQueues: boolean;
 
   constructor(config: FilterConfig) {
     this.#type = matcher(config.FILTER_EVENT_TYPES_INCLUDE, config.FILTER_EVENT_TYPES_EXCLUDE);
     this.#name = matcher(config.FILTER_TASK_NAMES_INCLUDE, config.FILTER_TASK_NAMES_EXCLUDE);
     this.#queue = matcher(config.FILTER_QUEUES_INCLUDE, config.FILTER_QUEUES_EXCLUDE);
-    this.filtersTasks = [
-      config.FILTER_TASK_NAMES_INCLUDE,
-      config.FILTER_TASK_NAMES_EXCLUDE,
-      config.FILTER_QUEUES_INCLUDE,
-      config.FILTER_QUEUES_EXCLUDE,
-    ].some((globs) => globs.length > 0);
+    this.#filtersQueues = config.FILTER_QUEUES_INCLUDE.length > 0 || config.FILTER_QUEUES_EXCLUDE.length > 0;
+    this.filtersTasks = this.#filtersQueues || config.FILTER_TASK_NAMES_INCLUDE.length > 0 || config.FILTER_TASK_NAMES_EXCLUDE.length > 0;
   }
 
   /** Whether events of this type are wanted. */
@@ -47,10 +47,13 @@ export class EventFilter {
     return this.#type(type);
   }
 
-  /** Whether the event names its task or queue, and that is not wanted: none of the task's events are. */
-  excludesTask(event: CeleryEvent): boolean {
+  /** Judges the attempt that an event describes. Where queues are filtered, a name alone includes nothing. */
+  verdictOn(event: CeleryEvent): Verdict {
     const { name, queue } = event as { readonly name?: string; readonly queue?: string };
-    return (name !== undefined && !this.#name(name)) || (queue !== undefined && !this.#queue(queue));
+    if (name !== undefined && !this.#name(name)) return "excluded";
+    if (queue !== undefined && !this.#queue(queue)) return "excluded";
+    if (name === undefined && queue === undefined) return undefined;
+    return this.#filtersQueues && event.type !== "task-sent" ? undefined : "included";
   }
 }
 

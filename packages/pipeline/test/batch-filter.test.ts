@@ -5,6 +5,7 @@ import { Metrics, createLogger, loadConfig } from "@celery-metrics-exporter/runt
 import * as fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { BatchFilter, EventFilter, ExcludedTasks, FilterConfig, Fanout, type EventBatch } from "../src/index.ts";
+import type { Remembered } from "../src/excluded-tasks.ts";
 import { exporterOf, startHost } from "./support/host.ts";
 import { privateRedis } from "./support/redis.ts";
 
@@ -19,6 +20,10 @@ function memory(owner: string, expirySeconds?: number): ExcludedTasks {
   return new ExcludedTasks({ redis: redis.producer, prefix: "{cme}", owner, ...(expirySeconds !== undefined && { expirySeconds }) });
 }
 
+function only(...excluded: string[]): Remembered {
+  return { excluded: new Set(excluded), kept: new Set() };
+}
+
 function ttl(id: string): Promise<number> {
   return redis.producer.ttl(`{cme}:excluded:receiver:${id}`);
 }
@@ -26,9 +31,17 @@ function ttl(id: string): Promise<number> {
 describe("the memory of excluded tasks", () => {
   it("tells which ids it remembers, each owner its own", async () => {
     await memory("receiver").remember(["a", "b", "strange id:{x}"]);
-    expect(await memory("receiver").among(["a", "c", "strange id:{x}"])).toEqual(new Set(["a", "strange id:{x}"]));
-    expect(await memory("postgres").among(["a"])).toEqual(new Set());
-    expect(await memory("receiver").among([])).toEqual(new Set());
+    expect(await memory("receiver").among(["a", "c", "strange id:{x}"])).toEqual(only("a", "strange id:{x}"));
+    expect(await memory("postgres").among(["a"])).toEqual(only());
+    expect(await memory("receiver").among([])).toEqual(only());
+  });
+
+  it("keeps for good what was kept once, whatever comes first", async () => {
+    await memory("receiver").keep(["a"]);
+    await memory("receiver").remember(["a", "b"]);
+    await memory("receiver").keep(["b"]);
+    expect(await memory("receiver").among(["a", "b"])).toEqual({ excluded: new Set(), kept: new Set(["a", "b"]) });
+    expect(await ttl("a")).toBeGreaterThan(6.9 * 86_400);
   });
 
   it("forgets after a week, and an hour after a task's final event", async () => {
@@ -89,6 +102,85 @@ describe("the receiver's part", () => {
   });
 });
 
+/** What a sink has in the end, and what it was told to forget. */
+async function through(batches: readonly (readonly CeleryEvent[])[], receiverEnv: Record<string, string>, hostEnv = {}) {
+  const receiver = filterOf(receiverEnv, "receiver");
+  const exporter = filterOf(hostEnv, "sink");
+  const stored: CeleryEvent[] = [];
+  const forgotten: string[] = [];
+  for (const batch of batches) {
+    const admitted = await receiver.admit(batch);
+    const screened = await exporter.screen({ broker: "redis", ...admitted });
+    await receiver.settle(admitted);
+    stored.push(...screened.events);
+    forgotten.push(...(await exporter.leftovers(screened)));
+  }
+  return { stored, forgotten };
+}
+
+describe("a task of which a filter excludes one attempt only", () => {
+  const dispatcher = { name: "app.dispatcher", queue: "q1" };
+  const replaced = { name: "app.replaced", queue: "q2", again: true };
+  const first = [taskSent(dispatcher), taskReceived({ name: dispatcher.name }), taskStarted()];
+  const second = [taskSent(replaced), taskReceived({ name: replaced.name, again: true }), taskStarted({ timestamp: 2e9 }), taskSucceeded()];
+  const retry = [
+    taskSent({ ...dispatcher, queue: "q2", retries: 1 }),
+    taskReceived({ name: dispatcher.name, retries: 1 }),
+    taskSucceeded(),
+  ];
+
+  const byName = { FILTER_TASK_NAMES_EXCLUDE: "app.dispatcher" };
+  const byOtherNames = { FILTER_TASK_NAMES_INCLUDE: "app.replaced" };
+  const byQueue = { FILTER_QUEUES_EXCLUDE: "q2" };
+
+  it.each([byName, byOtherNames])("replaced by one that is wanted: that one passes (%o)", async (env) => {
+    for (const [receiverEnv, hostEnv] of [
+      [env, {}],
+      [{}, env],
+      [env, env],
+    ] as const) {
+      await redis.producer.flushall();
+      const apart = await through([first, second], receiverEnv, hostEnv);
+      expect(apart.stored).toEqual(second);
+      await redis.producer.flushall();
+      const together = await through([[...first, ...second]], receiverEnv, hostEnv);
+      expect(together).toEqual({
+        stored: [{ ...first[0], excluded: true }, { ...first[1], excluded: true }, first[2], ...second],
+        forgotten: [],
+      });
+    }
+  });
+
+  it("replaced by one that is wanted, though nothing but a second message says so", async () => {
+    const { again: _again, ...sent } = second[0] as TaskEvent & { again?: boolean };
+    expect((await through([first, [sent, ...second.slice(2)]], byName)).stored).toEqual([sent, ...second.slice(2)]);
+  });
+
+  it("retried into a queue that is not wanted: nothing of it is forgotten, and that attempt is marked", async () => {
+    for (const [receiverEnv, hostEnv] of [
+      [byQueue, {}],
+      [{}, byQueue],
+    ] as const) {
+      await redis.producer.flushall();
+      expect(await through([first, retry], receiverEnv, hostEnv)).toEqual({
+        stored: [...first, { ...retry[0], excluded: true }, ...retry.slice(1)],
+        forgotten: [],
+      });
+    }
+  });
+
+  it("retried out of a queue that is not wanted: what comes afterwards passes", async () => {
+    const { stored, forgotten } = await through([first, retry, retry.slice(2)], { FILTER_QUEUES_EXCLUDE: "q1" });
+    expect(stored).toEqual([...retry, ...retry.slice(2)]);
+    expect(forgotten).toEqual(["3ce907e3-796a-4b51-97cf-7cef1b946f91"]);
+  });
+
+  it("is dropped as a whole if that goes for every attempt", async () => {
+    const noisy = [taskSent({ ...dispatcher, queue: "q2" }), ...first.slice(1)];
+    expect((await through([noisy, retry], byQueue)).stored).toEqual([]);
+  });
+});
+
 /** What an exporter stores, with the delays of a real one. */
 class Sink {
   readonly rows = new Map<string, number>();
@@ -140,7 +232,7 @@ const filters = { FILTER_TASK_NAMES_EXCLUDE: "noisy.*", FILTER_QUEUES_EXCLUDE: "
 const decides = new EventFilter(loadConfig(FilterConfig, filters));
 
 function excludedIn(events: readonly TaskEvent[]): Set<string> {
-  return new Set(events.filter((event) => decides.excludesTask(event)).map(({ uuid }) => uuid));
+  return new Set(events.filter((event) => decides.verdictOn(event) === "excluded").map(({ uuid }) => uuid));
 }
 
 describe("nothing of an excluded task remains", () => {

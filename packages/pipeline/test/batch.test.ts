@@ -1,5 +1,13 @@
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { corpusNames, customEvent, readCorpus, taskHistories, taskSent, workerHeartbeat } from "@celery-metrics-exporter/events/testing";
+import {
+  corpusNames,
+  customEvent,
+  readCorpus,
+  taskHistories,
+  taskReceived,
+  taskSent,
+  workerHeartbeat,
+} from "@celery-metrics-exporter/events/testing";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { EXPORTERS, PermanentError, decodeBatch, encodeBatch } from "../src/index.ts";
@@ -30,6 +38,13 @@ describe("a batch's payload", () => {
   it("keeps worker and custom events, the broker and the excluded ids", () => {
     const batch = { broker: "redis", events: [workerHeartbeat(), customEvent()], excluded: ["x", "y"] };
     expect(decodeBatch(throughJson(encodeBatch(batch)))).toEqual(batch);
+  });
+
+  it("keeps the ids that are kept, and which attempts are marked", () => {
+    const events = [taskSent({ again: true, excluded: true }), taskReceived({ again: true })];
+    const batch = { broker: "redis", events, kept: ["x"] };
+    expect(decodeBatch(throughJson(encodeBatch(batch)))).toEqual(batch);
+    expect(decodeBatch(throughJson(encodeBatch({ ...batch, kept: [] })))).not.toHaveProperty("kept");
   });
 
   it("tells an empty list of excluded ids from none", () => {

@@ -42,7 +42,8 @@ it("counts as full when one of the nodes is", async () => {
 it("remembers and finds excluded tasks", async () => {
   const excluded = new ExcludedTasks({ redis, prefix, owner: "receiver" });
   await excluded.remember(["a", "b", "c"], new Set(["b"]));
-  expect(await excluded.among(["b", "c", "d"])).toEqual(new Set(["b", "c"]));
+  await excluded.keep(["e"]);
+  expect(await excluded.among(["b", "c", "d", "e"])).toEqual({ excluded: new Set(["b", "c"]), kept: new Set(["e"]) });
   expect(await redis.ttl(`${prefix}:excluded:receiver:b`)).toBeLessThan(await redis.ttl(`${prefix}:excluded:receiver:a`));
 });
 

@@ -38,33 +38,33 @@ describe("the filter by name", () => {
     ["shop.*", "été.shop", false],
     ["ét?.shop", "été.shop", true],
   ])("%s excludes %s: %s", (glob, name, excluded) => {
-    expect(filterOf({ FILTER_TASK_NAMES_EXCLUDE: glob }).excludesTask(taskReceived({ name }))).toBe(excluded);
+    expect(filterOf({ FILTER_TASK_NAMES_EXCLUDE: glob }).verdictOn(taskReceived({ name }))).toBe(excluded ? "excluded" : "included");
   });
 
   it("includes only what matches, less what is excluded", () => {
     const filter = filterOf({ FILTER_TASK_NAMES_INCLUDE: "shop.*,mail.*", FILTER_TASK_NAMES_EXCLUDE: "shop.noisy.*" });
-    const excludes = (name: string): boolean => filter.excludesTask(taskReceived({ name }));
+    const excludes = (name: string): boolean => filter.verdictOn(taskReceived({ name })) === "excluded";
     expect(["shop.cart", "mail.send", "shop.noisy.tick", "other"].map(excludes)).toEqual([false, false, true, true]);
   });
 
   it("excludes nothing by an event that does not tell the name", () => {
     const filter = filterOf({ FILTER_TASK_NAMES_INCLUDE: "nothing" });
-    expect(filter.excludesTask(taskStarted())).toBe(false);
-    expect(filter.excludesTask(customEvent())).toBe(false);
+    expect(filter.verdictOn(taskStarted())).toBeUndefined();
+    expect(filter.verdictOn(customEvent())).toBeUndefined();
   });
 });
 
 describe("the filter by queue", () => {
   it("knows the queue by `task-sent` only", () => {
     const filter = filterOf({ FILTER_QUEUES_EXCLUDE: "celery" });
-    expect(filter.excludesTask(taskSent({ queue: "celery" }))).toBe(true);
-    expect(filter.excludesTask(taskSent({ queue: "mail" }))).toBe(false);
-    expect(filter.excludesTask(taskReceived())).toBe(false);
+    expect(filter.verdictOn(taskSent({ queue: "celery" }))).toBe("excluded");
+    expect(filter.verdictOn(taskSent({ queue: "mail" }))).toBe("included");
+    expect(filter.verdictOn(taskReceived())).toBeUndefined();
   });
 
   it("excludes a task whose name is wanted but whose queue is not", () => {
     const filter = filterOf({ FILTER_TASK_NAMES_INCLUDE: "shop.*", FILTER_QUEUES_INCLUDE: "mail" });
-    expect(filter.excludesTask(taskSent({ name: "shop.cart", queue: "celery" }))).toBe(true);
+    expect(filter.verdictOn(taskSent({ name: "shop.cart", queue: "celery" }))).toBe("excluded");
   });
 });
 
