@@ -167,7 +167,7 @@ describe("secrets", () => {
 
   it("are not told by the migration of a database that is away", async () => {
     const error: unknown = await migrate(`postgres://${MARK}:${SECRET}@127.0.0.1:1/x?password=${MARK}`).catch((thrown: unknown) => thrown);
-    expect(String(error)).toMatch(/Cannot migrate PostgreSQL at postgres:\/\/\*\*\*@127\.0\.0\.1:1\/x \(.*ECONNREFUSED/);
+    expect(String(error)).toMatch(/Cannot migrate PostgreSQL at postgres:\/\/\*\*\*@127\.0\.0\.1:1\/x: .*ECONNREFUSED/);
     expect(inspect(error)).not.toContain(MARK);
   });
 

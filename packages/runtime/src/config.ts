@@ -48,7 +48,7 @@ export function integer(defaultValue: number, min: number, max = Number.MAX_SAFE
   return wholeNumber(min, max).default(defaultValue) as z.ZodType<number, string | undefined>;
 }
 
-function wholeNumber(min: number, max: number): z.ZodNumber {
+function wholeNumber(min: number, max: number): z.ZodType<number, unknown> {
   return z.coerce
     .number({ error: "must be a number" })
     .int("must be a whole number")

@@ -68,7 +68,12 @@ export async function runRoles(name: string, roles: readonly Role[], env: Enviro
   }
 }
 
-async function openHealthPort(http: HttpServer, roles: readonly Role[], config: z.output<typeof BaseConfig>, logger: Logger): Promise<string> {
+async function openHealthPort(
+  http: HttpServer,
+  roles: readonly Role[],
+  config: z.output<typeof BaseConfig>,
+  logger: Logger,
+): Promise<string> {
   const { HEALTH_HOST: host, HEALTH_PORT: chosen } = config;
   const port = chosen ?? defaultHealthPort(roles);
   const healthUrl = await listen(http, { host, port, settings: "HEALTH_PORT or HEALTH_HOST", orFree: chosen === undefined });

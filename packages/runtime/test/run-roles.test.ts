@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it } from "vitest";
-import { BaseConfig, createLogger, defineRole, startRoles } from "../src/index.ts";
+import { BaseConfig, createLogger, defineRole, startRoles, type Role } from "../src/index.ts";
 
 const FIXTURE = fileURLToPath(new URL("fixtures/role.mjs", import.meta.url));
 const children: ChildProcess[] = [];
@@ -101,8 +101,11 @@ describe("a role's process", () => {
   });
 });
 
+function role(name: string): Role {
+  return defineRole({ name, Config: BaseConfig, start: async () => {} });
+}
+
 describe("the health port", () => {
-  const role = (name: string) => defineRole({ name, Config: BaseConfig, start: async () => {} });
   const logger = createLogger("test", "silent");
   /** An address of loopback on which nobody else listens. */
   const HEALTH_HOST = `127.${process.pid % 250}.7.7`;
@@ -118,9 +121,9 @@ describe("the health port", () => {
     const second = await startRoles(names.map(role), { HEALTH_HOST }, logger);
     expect(first.healthUrl).toBe(`http://${HEALTH_HOST}:${port}`);
     expect(second.healthUrl).not.toBe(first.healthUrl);
-    for (const { healthUrl, stop } of [first, second]) {
-      expect((await fetch(`${healthUrl}/healthz`)).status).toBe(200);
-      await stop();
+    for (const running of [first, second]) {
+      expect((await fetch(`${running.healthUrl}/healthz`)).status).toBe(200);
+      await running.stop();
     }
   });
 
