@@ -172,7 +172,7 @@ describe("PGlite", () => {
     for (const file of await readdir(folder)) {
       const lines = (await readFile(new URL(file, folder), "utf8")).split("\n");
       const found = lines
-        .filter((line) => /pglite"|pglite\/|embedded-database/.test(line) && !/^import type/.test(line))
+        .filter((line) => /pglite"|pglite\/|embedded-database/.test(line) && !line.startsWith("import type"))
         .map((line) => line.trim());
       if (found.length > 0 && file !== "embedded-database.ts") mentions[file] = found;
     }
