@@ -17,9 +17,12 @@ export function nameField(value: unknown): string | undefined {
   return name === "" ? undefined : name;
 }
 
-/** A task id: a string of 1 to 512 characters without NUL, or a `uuid.UUID` as kombu 5.3 writes it. */
+/**
+ * A task id: a string of 1 to 512 characters without NUL, a `uuid.UUID` as kombu 5.3 writes it, or a whole number, which Celery runs on Redis.
+ * A number that JSON does not carry exactly could be another task's id, so it is refused.
+ */
 export function idField(value: unknown): string | undefined {
-  const id = typeof value === "string" ? value : uuidText(unwrap(value));
+  const id = typeof value === "string" ? value : Number.isSafeInteger(value) ? String(value) : uuidText(unwrap(value));
   if (id === undefined || id === "" || id.length > MAX_ID_LENGTH || id.includes("\0")) return undefined;
   return cleanText(id, MAX_ID_LENGTH);
 }

@@ -80,7 +80,7 @@ describe("the fields of each type", () => {
 
   it.each(["worker-elect", "worker-elect-ack", "custom", "a/b.c:d-é"])("keeps %s as an event that concerns no task", (type) => {
     expect(normalise({ ...base, type })).toEqual({ type, ...kept });
-    expect(normalise({ ...base, type, uuid: 5 })).toEqual({ type, hostname: kept.hostname, timestamp: kept.timestamp });
+    expect(normalise({ ...base, type, uuid: [5] })).toEqual({ type, hostname: kept.hostname, timestamp: kept.timestamp });
   });
 });
 
@@ -117,7 +117,9 @@ describe("what refuses an event", () => {
     ["uuid", { ...base, type: "task-started", uuid: undefined }],
     ["uuid", { ...base, type: "task-started", uuid: null }],
     ["uuid", { ...base, type: "task-started", uuid: "" }],
-    ["uuid", { ...base, type: "task-started", uuid: 7 }],
+    ["uuid", { ...base, type: "task-started", uuid: 7.5 }],
+    ["uuid", { ...base, type: "task-started", uuid: 2 ** 53 }],
+    ["uuid", { ...base, type: "task-started", uuid: true }],
     ["uuid", { ...base, type: "task-started", uuid: ["a"] }],
     ["uuid", { ...base, type: "task-started", uuid: {} }],
     ["uuid", { ...base, type: "task-started", uuid: "a\0b" }],
@@ -152,6 +154,8 @@ describe("single fields", () => {
     ["an empty parent is none", "task-sent", "parent_id", "", undefined],
     ["a parent id that is too long is dropped, not cut", "task-sent", "parent_id", "x".repeat(513), undefined],
     ["a UUID object of kombu 5.3", "task-sent", "root_id", uuidObject, "3ce907e3-796a-4b51-97cf-7cef1b946f91"],
+    ["a whole number as the task's id", "task-sent", "uuid", 12_345, "12345"],
+    ["a whole number", "task-sent", "parent_id", -7, "-7"],
     ["a UUID object as the task's id", "task-sent", "uuid", uuidObject, "3ce907e3-796a-4b51-97cf-7cef1b946f91"],
     ["an empty name is none", "task-sent", "name", "", undefined],
     ["names are cut at 512 characters", "task-sent", "name", "n".repeat(600), "n".repeat(512)],
