@@ -1,11 +1,12 @@
 /** The receiver as a role: takes Celery's events from the broker and puts them on each exporter's queue. */
-import { brokerUrlWarnings, createEventSource, type EventSource } from "@celery-metrics-exporter/broker";
+import { brokerUrlWarnings, createEventSource, describeSource, type EventSource } from "@celery-metrics-exporter/broker";
 import {
   BatchFilter,
   DeadLetters,
   EventFilter,
   ExcludedTasks,
   Fanout,
+  OtherSources,
   ReceiverLease,
   ReceiverRegister,
 } from "@celery-metrics-exporter/pipeline";
@@ -60,6 +61,9 @@ export const receiver: Role<typeof Config> = defineRole({
     lifecycle.defer("dead-letter queue", () => deadLetters.close());
     await deadLetters.start();
     await fanout.start();
+    const others = new OtherSources({ ...queues, source: describeSource(brokerOf(config), sourceOptions(config)) });
+    lifecycle.defer("other sources", () => others.close());
+    await others.start();
 
     const filter = new EventFilter(config);
     const receiverMetrics = new ReceiverMetrics(metrics, source.broker);

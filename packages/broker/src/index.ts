@@ -6,4 +6,5 @@ export type { RedisOptions } from "./redis.ts";
 export type { RedisSubscription } from "./redis-session.ts";
 export type { SourceContext } from "./source-context.ts";
 export type { Broadcast, Broker, EventSource, OnMessage, RawMessage } from "./source.ts";
+export { describeSource } from "./source-description.ts";
 export { createEventSource, type SourceOptions } from "./sources.ts";

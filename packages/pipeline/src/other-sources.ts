@@ -1,0 +1,79 @@
+/** Notices in Redis when receivers of different brokers feed the same queues, which is most often two environments that share a Redis by mistake. */
+import { toError, type Logger, type RedisConnection } from "@celery-metrics-exporter/runtime";
+
+export interface OtherSourcesOptions {
+  /** A `producer` connection; stays open. */
+  readonly redis: RedisConnection;
+  readonly prefix: string;
+  /** What this receiver reads from: the same text in every receiver of the same source, without credentials. */
+  readonly source: string;
+  readonly logger: Logger;
+  readonly intervalMs?: number;
+}
+
+const INTERVAL_MS = 10_000;
+const EXPIRY_SECONDS = 60;
+/** Looks in a row that find another source. A receiver that is being replaced by one with a corrected setting overlaps for less. */
+const LOOKS = 3;
+/** Sources that are remembered as reported. */
+const MAX_REPORTED = 10;
+
+/** Every receiver writes its source into one key, and looks first whether somebody else has written another one since it last did. */
+export class OtherSources {
+  readonly #options: OtherSourcesOptions;
+  readonly #key: string;
+  readonly #reported = new Set<string>();
+  #hasWritten = false;
+  #looks = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(options: OtherSourcesOptions) {
+    this.#options = options;
+    this.#key = `${options.prefix}:receiver:source`;
+  }
+
+  /** Looks now, and from now on every ten seconds. Never throws: a Redis that is away is noticed elsewhere. */
+  async start(): Promise<void> {
+    try {
+      await this.#look();
+    } catch (thrown) {
+      const error = toError(thrown);
+      this.#options.logger.debug({ err: error }, "other sources unknown");
+      // Rights of an earlier release do not include the key.
+      if (error.message.startsWith("NOPERM")) return;
+    }
+    if (!this.#closed) this.#timer = setTimeout(() => void this.start(), this.#options.intervalMs ?? INTERVAL_MS).unref();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+  }
+
+  async #look(): Promise<void> {
+    const { redis, source } = this.#options;
+    const written = await redis.get(this.#key);
+    await redis.set(this.#key, source, "EX", EXPIRY_SECONDS);
+    const other = this.#hasWritten && written !== null && written !== source ? written : undefined;
+    this.#hasWritten = true;
+    if (other === undefined) this.#looks = Math.max(0, this.#looks - 1);
+    else if (++this.#looks >= LOOKS) this.#report(other);
+  }
+
+  #report(other: string): void {
+    const { prefix, source, logger } = this.#options;
+    if (this.#reported.has(other) || this.#reported.size >= MAX_REPORTED) return;
+    this.#reported.add(other);
+    logger.warn(
+      {
+        source,
+        otherSource: other,
+        queuePrefix: prefix,
+        advice:
+          "two environments on one Redis need a QUEUE_PREFIX each, or a database each; receivers of one broker should name it by the same CELERY_BROKER_URL",
+      },
+      "a receiver of another broker feeds the same queues",
+    );
+  }
+}
