@@ -106,8 +106,8 @@ export class Fanout {
   fullBecause(): string | undefined {
     const memory = this.#memory.problem;
     if (memory !== undefined || this.#options.whenFull !== "hold") return memory;
-    const full = this.#outlets.find(({ watch }) => watch.isFull);
-    return full && `a queue is full: ${full.watch.description}`;
+    const full = this.#outlets.filter(({ watch }) => watch.isFull).map(({ watch }) => watch.description);
+    return full.length === 0 ? undefined : `a queue is full: ${full.join("; ")}`;
   }
 
   /** Stops watching. Safe without `start`, and safe twice. */
