@@ -194,7 +194,7 @@ export class StageWorker<P> {
           ),
         );
       case "split":
-        await this.#split(batch);
+        await this.#split(batch, job.timestamp);
         return undefined;
       case "bury":
         await tryUntilDecided(() => stage.bury(batch, "crash", "the process died each time it had only this"), host.rules);
@@ -231,13 +231,13 @@ export class StageWorker<P> {
   }
 
   /** The parts are stored before the job completes: a kill in between repeats them, and loses nothing. */
-  async #split(batch: P): Promise<void> {
+  async #split(batch: P, timestamp: number): Promise<void> {
     const { stage, host, queue, logger } = this.#options;
     logger.warn(
       { queue: stage.queueName, size: stage.size(batch) },
       "the process died several times with this job, its parts will run alone",
     );
-    const jobs = stage.split(batch).map((data) => ({ name: JOB_NAMES.suspect, data }));
+    const jobs = stage.split(batch).map((data) => ({ name: JOB_NAMES.suspect, data, opts: { timestamp } }));
     await tryUntilDecided(() => withRedis("splitting a job", async () => void (await queue.addBulk(jobs))), host.rules);
     host.rules.onSplit();
   }
