@@ -1,5 +1,11 @@
-/** Writes `docs/configuration.md`: `pnpm docs:configuration`. Needs the build. */
-import { writeFileSync } from "node:fs";
+/** Writes `docs/configuration.md` and the list of all settings: `pnpm docs:configuration`. Needs the build. */
+import { readFileSync, writeFileSync } from "node:fs";
 import { configurationDocument } from "../apps/cli/dist/index.js";
 
-writeFileSync(new URL("../docs/configuration.md", import.meta.url), configurationDocument());
+const text = configurationDocument();
+writeFileSync(new URL("../docs/configuration.md", import.meta.url), text);
+
+const names = [...new Set([...text.matchAll(/^\| `([A-Z_]+)`/gm)].map((row) => row[1]))].toSorted();
+const list = new URL("../packages/runtime/src/setting-names.ts", import.meta.url);
+const [head] = readFileSync(list, "utf8").split("= [", 1);
+writeFileSync(list, `${head}= [\n${names.map((name) => `  "${name}",\n`).join("")}];\n`);

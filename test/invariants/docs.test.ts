@@ -1,10 +1,16 @@
 import { configurationDocument } from "cli";
+import { SETTING_NAMES } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it } from "vitest";
 import { readText, sourcesOf, workspacePackages } from "./workspace.ts";
 
 describe("docs/configuration.md", () => {
   it("is what `pnpm docs:configuration` writes", () => {
     expect(readText("docs/configuration.md")).toBe(configurationDocument());
+  });
+
+  it("has no setting that the list of all names lacks, by which roles know those of others", () => {
+    const names = [...configurationDocument().matchAll(/^\| `([A-Z_]+)`/gm)].map(([, name]) => name);
+    expect(SETTING_NAMES).toEqual(expect.arrayContaining(names));
   });
 
   it("describes every setting", () => {

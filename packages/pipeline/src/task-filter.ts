@@ -3,16 +3,24 @@ import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { list } from "@celery-metrics-exporter/runtime";
 import picomatch from "picomatch";
 import { z } from "zod";
+import { eventTypeProblem } from "./event-type-problem.ts";
 
 const GLOBS = "Comma-separated globs (`*`, `?`, `[abc]`).";
+
+function eventTypes({ isInclude }: { readonly isInclude: boolean }): ReturnType<typeof list> {
+  return list().superRefine((patterns, context) => {
+    const message = eventTypeProblem(patterns, { isInclude, matches: (pattern, type) => anyGlob([pattern])(type) });
+    if (message !== undefined) context.addIssue({ code: "custom", message });
+  });
+}
 
 const QUEUES = "Only `task-sent` carries the queue: a task without one is kept.";
 const ATTEMPTS =
   "Each attempt of a task that is retried or replaced is judged by its own name and queue; the task is dropped only if that goes for all of them.";
 
 export const FilterConfig = z.object({
-  FILTER_EVENT_TYPES_INCLUDE: list().describe(`Only events of these types are passed on. ${GLOBS} Empty: all.`),
-  FILTER_EVENT_TYPES_EXCLUDE: list().describe(`Events of these types are dropped. ${GLOBS}`),
+  FILTER_EVENT_TYPES_INCLUDE: eventTypes({ isInclude: true }).describe(`Only events of these types are passed on. ${GLOBS} Empty: all.`),
+  FILTER_EVENT_TYPES_EXCLUDE: eventTypes({ isInclude: false }).describe(`Events of these types are dropped. ${GLOBS}`),
   FILTER_TASK_NAMES_INCLUDE: list().describe(`Only tasks with these names are kept. ${GLOBS} Empty: all. ${ATTEMPTS}`),
   FILTER_TASK_NAMES_EXCLUDE: list().describe(`Tasks with these names are dropped. ${GLOBS} ${ATTEMPTS}`),
   FILTER_QUEUES_INCLUDE: list().describe(`Only tasks sent to these queues are kept. ${GLOBS} Empty: all. ${QUEUES} ${ATTEMPTS}`),

@@ -21,6 +21,35 @@ describe("the filter by event type", () => {
   });
 });
 
+describe("a filter by event type that cannot be meant", () => {
+  it.each([
+    ["INCLUDE", "task_succeeded", /did you mean task-succeeded\?/],
+    ["EXCLUDE", "task_succeeded", /did you mean task-succeeded\?/],
+    ["INCLUDE", "task-sent,Task-Failed", /Task-Failed .*did you mean task-failed\?/],
+    ["EXCLUDE", "succeeded", /did you mean task-succeeded\?/],
+    ["EXCLUDE", "SUCCESS", /did you mean task-succeeded\?/],
+    ["EXCLUDE", "task_*", /did you mean task-\*\?/],
+    ["EXCLUDE", "heartbeat", /did you mean worker-heartbeat\?/],
+    ["INCLUDE", "task-suceeded", /includes no event type.*did you mean task-succeeded\?/],
+    ["INCLUDE", "my-event", /includes no event type.*Known: task-sent/],
+    ["INCLUDE", "task-sent task-failed", /separate event types with commas/],
+  ])("is refused: %s %s", (which, value, message) => {
+    expect(() => filterOf({ [`FILTER_EVENT_TYPES_${which}`]: value })).toThrow(message);
+  });
+
+  it.each([
+    ["INCLUDE", "task-*"],
+    ["INCLUDE", "*-[sf]*"],
+    ["INCLUDE", "task-sent,my_event"],
+    ["EXCLUDE", "my_event"],
+    ["EXCLUDE", "task-progress"],
+    ["EXCLUDE", "*"],
+    ["INCLUDE", ""],
+  ])("is not %s %s", (which, value) => {
+    expect(() => filterOf({ [`FILTER_EVENT_TYPES_${which}`]: value })).not.toThrow();
+  });
+});
+
 describe("the filter by name", () => {
   it.each([
     ["shop.cart.total", "shop.cart.total", true],

@@ -74,6 +74,13 @@ export function list(defaultValue = ""): z.ZodType<string[], string | undefined>
     );
 }
 
+/** Python's and Datadog's words for pino's levels. */
+const LEVELS: Readonly<Record<string, string>> = { warning: "warn", critical: "fatal", notset: "trace", off: "silent" };
+
+function toLevel(value: unknown): unknown {
+  return typeof value === "string" ? (LEVELS[value.toLowerCase()] ?? value.toLowerCase()) : value;
+}
+
 const redisUrl = z.string().superRefine((value, context) => {
   const parsed = parseRedisUrl(value);
   if (!parsed.ok) context.addIssue({ code: "custom", message: parsed.problem });
@@ -105,9 +112,9 @@ export const BaseConfig = z.object({
     .default("{cme}")
     .describe("Prefix of every queue key. The braces keep the queues in one slot of a Redis Cluster, which needs them."),
   LOG_LEVEL: z
-    .enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"])
+    .preprocess(toLevel, z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]))
     .default("info")
-    .describe("Least severe level that is logged."),
+    .describe("Least severe level that is logged. Python's names (`WARNING`, `CRITICAL`) work too."),
   LOG_FORMAT: z
     .enum(["auto", "json", "text"])
     .default("auto")
@@ -136,7 +143,7 @@ export function loadConfig<S extends ConfigSchema>(schema: S, env: Environment):
   for (const name of Object.keys(schema.shape)) {
     try {
       const value = readSetting(name, env);
-      if (value !== undefined) values[name] = value;
+      if (value !== undefined) values[name] = inKnownCase(schema.shape[name] as z.ZodType, value);
     } catch (thrown) {
       if (!(thrown instanceof ConfigError)) throw thrown;
       problems.push(...thrown.problems);
@@ -148,6 +155,16 @@ export function loadConfig<S extends ConfigSchema>(schema: S, env: Environment):
   }
   if (problems.length > 0 || !parsed.success) throw new ConfigError([...new Set(problems)]);
   return parsed.data;
+}
+
+/** A word that a setting knows, in the case it knows it in: `QUORUM` is as good as `quorum`. */
+function inKnownCase(schema: z.ZodType, value: string): string {
+  for (let current: unknown = schema; current instanceof z.ZodType; current = innerType(current)) {
+    if (!(current instanceof z.ZodEnum)) continue;
+    const word = value.trim().toLowerCase();
+    return current.options.map(String).find((option) => option.toLowerCase() === word) ?? value;
+  }
+  return value;
 }
 
 /**

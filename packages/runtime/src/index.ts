@@ -15,6 +15,7 @@ export {
   type Environment,
   type SettingDescription,
 } from "./config.ts";
+export { configWarnings, type ConfigWarning } from "./config-warnings.ts";
 export { processEnvironment } from "./environment.ts";
 export { CodedError, ConfigError, EXIT_CONFIG, EXIT_FAILURE, EXIT_UNAVAILABLE, UnavailableError, toError } from "./errors.ts";
 export { Health, type ComponentHealth, type HealthReport } from "./health.ts";
@@ -22,6 +23,7 @@ export { createHttpServer, type HttpServer } from "./http.ts";
 export { Lifecycle } from "./lifecycle.ts";
 export { standardOutput, type LogFormat, type LogOutput } from "./log-output.ts";
 export { createLogger, type Logger } from "./logger.ts";
+export { nearest } from "./nearest.ts";
 export { METRIC_PREFIX, Metrics } from "./metrics.ts";
 export { connectRedis, type ConnectRedisOptions } from "./redis.ts";
 export { mastersOf, type RedisConnection } from "./redis-connection.ts";
@@ -39,5 +41,6 @@ export { sendTogether } from "./send-together.ts";
 export { exitOnSignals, exitWith } from "./signals.ts";
 export { resetHint, tlsProblem, toTlsOptions, type TlsContext, type TlsOptions } from "./tls-options.ts";
 export { KOMBU_TLS_NAMES, parseTlsSettings, type ParsedTlsSettings, type TlsSettingNames, type TlsSettings } from "./tls-settings.ts";
+export { SETTING_NAMES } from "./setting-names.ts";
 export { parseUrlParts, type ParsedUrlParts, type UrlParts } from "./url-parts.ts";
 export { createWebServer, listen, type HttpLimits, type ListenOptions, type WebServerOptions } from "./web-server.ts";

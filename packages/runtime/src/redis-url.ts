@@ -1,5 +1,6 @@
 /** Reads the URL of a Redis, of the sentinels that know where one is (kombu/transport/redis.py, redis/connection.py), or of a Redis Cluster. */
-import { parseTlsSettings, type TlsSettings } from "./tls-settings.ts";
+import { nearest } from "./nearest.ts";
+import { TLS_QUERY, parseTlsSettings, type TlsSettings } from "./tls-settings.ts";
 import { parseUrlParts, type UrlParts } from "./url-parts.ts";
 
 export interface RedisServer {
@@ -40,6 +41,7 @@ const SCHEMES: Readonly<Record<string, { readonly tls: boolean; readonly port: n
  * belongs together. Never throws.
  */
 export function parseRedisUrl(value: string): ParsedRedisUrl {
+  if (/^\s*[[({"'`]/.test(value)) return { ok: false, problem: "must be a plain URL, without brackets or quotation marks around it" };
   const [first = "", ...others] = splitUrls(value);
   const parsed = isCluster(first) ? parseCluster(first) : parseRedisServer(first);
   if (!parsed.ok || !isSentinel(first)) {
@@ -64,6 +66,9 @@ function splitUrls(value: string): string[] {
 }
 
 const SEVERAL = "must name one Redis; only sentinel:// URLs may be several, and a cluster's nodes are separated by commas in one URL";
+
+const COMMAS =
+  "names several hosts: separate sentinels with ; such as sentinel://a:26379;sentinel://b:26379, and begin the URL of a cluster with redis+cluster://";
 
 /** Everything but host and port is the same for all nodes. */
 function parseCluster(url: string): ParsedRedisUrl {
@@ -95,11 +100,28 @@ export function behindSentinels(servers: readonly RedisServer[]): RedisServer {
   return { ...all, sentinels: servers.map(({ host, port }) => ({ host, port })) };
 }
 
+/** Query settings that mean something here. */
+const QUERY = ["db", "virtual_host", ...TLS_QUERY];
+
+/** What a URL says in its query and is ignored. Nothing about a URL that cannot be read. */
+export function redisUrlWarnings(value: string): string[] {
+  const [, query = ""] = /^[^?#]*\?([^#]*)/.exec(value) ?? [];
+  if (!parseRedisUrl(value).ok) return [];
+  return [...new Set(new URLSearchParams(query.replaceAll(/;.*/g, "")).keys())]
+    .filter((name) => !QUERY.includes(name))
+    .map(
+      (name) =>
+        `the query setting ${/^\w{1,40}$/.test(name) ? name : "after the ?"} is unknown and ignored; did you mean ${nearest(name, QUERY)}?`,
+    );
+}
+
 /** A single URL that names one host. Never throws. */
 export function parseRedisServer(url: string): ParsedRedisUrl {
   const name = /^([a-z+]+):\/\//i.exec(url)?.[1]?.toLowerCase() ?? "";
   const scheme = SCHEMES[name];
   if (scheme === undefined) return { ok: false, problem: `must be a URL that starts with ${Object.keys(SCHEMES).join("://, ")}://` };
+  const authority = /^[^:]*:\/\/([^/?#]*)/.exec(url)?.[1] ?? "";
+  if (/[,\s]/.test(authority.slice(authority.lastIndexOf("@") + 1))) return { ok: false, problem: COMMAS };
   const parsed = parseUrlParts(url);
   if (!parsed.ok) return parsed;
   const { host, port, username, password, query } = parsed.parts;

@@ -10,9 +10,10 @@ import { redisAddress, redisServerOf, type RedisTarget } from "./redis-address.t
 import { createCluster, watchCluster, type ConnectionListener } from "./redis-cluster.ts";
 import type { RedisConnection } from "./redis-connection.ts";
 import { clusterOptions, connectionOptions, serverOptions, type RedisUse } from "./redis-policy.ts";
+import { redisAdvice } from "./redis-advice.ts";
 import { IS_CLUSTER, isSelectError, redisProblem } from "./redis-problem.ts";
 import { createStrictRedis } from "./strict-redis.ts";
-import { resetHint, tlsProblem, toTlsOptions } from "./tls-options.ts";
+import { tlsProblem, toTlsOptions } from "./tls-options.ts";
 import { KOMBU_TLS_NAMES } from "./tls-settings.ts";
 
 export interface ConnectRedisOptions extends RedisTarget {
@@ -38,7 +39,7 @@ export interface ConnectRedisOptions extends RedisTarget {
  */
 export async function connectRedis(options: ConnectRedisOptions): Promise<RedisConnection> {
   const { url, name, logger, lifecycle, startupTimeoutMs } = options;
-  const { redis, tls, watch } = create(options);
+  const { redis, tls, masterName, watch } = create(options);
   const component = options.health.component(name);
   let lastError = NO_ANSWER;
   let isUp = false;
@@ -73,8 +74,9 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<RedisC
       },
       failed: (error) => {
         if (CONSEQUENCES.has(error.message)) return;
-        lastError = resetHint(error, tls, KOMBU_TLS_NAMES) ?? describe(error);
-        if (isRefusal(error)) reject(failure());
+        const advice = redisAdvice(error, { tls, masterName });
+        lastError = advice?.text ?? describe(error);
+        if (advice?.isFinal ?? isRefusal(error)) reject(failure());
       },
     });
     redis.connect().catch(() => {});
@@ -84,12 +86,18 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<RedisC
     lastError = IS_CLUSTER;
     throw failure();
   }
+  if (info.includes("redis_mode:sentinel")) {
+    lastError = "it is a Sentinel; use sentinel://";
+    throw failure();
+  }
   return redis;
 }
 
 interface Created {
   readonly redis: RedisConnection;
   readonly tls: object | undefined;
+  /** With sentinels. */
+  readonly masterName: string | undefined;
   readonly watch: (listener: ConnectionListener) => void;
 }
 
@@ -101,11 +109,11 @@ function create(options: ConnectRedisOptions): Created {
     const context = { variable: "REDIS_URL", names: KOMBU_TLS_NAMES };
     const cluster = createCluster(server, { cluster: clusterOptions(use), connection, natMap, context });
     const tls = server.tls === undefined ? undefined : toTlsOptions(server.tls, context);
-    return { redis: cluster, tls, watch: (listener) => watchCluster(cluster, listener) };
+    return { redis: cluster, tls, masterName: undefined, watch: (listener) => watchCluster(cluster, listener) };
   }
   const address = redisAddress(server, "REDIS_URL", sentinel);
   const redis = createStrictRedis({ ...address, ...connection, ...serverOptions(use) });
-  return { redis, tls: address.tls, watch: (listener) => watchServer(redis, listener) };
+  return { redis, tls: address.tls, masterName: address.name, watch: (listener) => watchServer(redis, listener) };
 }
 
 function watchServer(redis: Redis, listener: ConnectionListener): void {

@@ -2,6 +2,7 @@
 import type { z } from "zod";
 import { abortable } from "./abortable.ts";
 import { BaseConfig, loadConfig, type ConfigSchema, type Environment } from "./config.ts";
+import { configWarnings } from "./config-warnings.ts";
 import { processEnvironment } from "./environment.ts";
 import { CodedError, ConfigError, EXIT_FAILURE, toError } from "./errors.ts";
 import { Health } from "./health.ts";
@@ -43,6 +44,7 @@ export async function runRoles(name: string, roles: readonly Role[], env: Enviro
     const config = loadConfig(BaseConfig, env);
     // Where there are several, each names itself.
     const logger = createLogger(roles.length === 1 ? name : undefined, config.LOG_LEVEL, standardOutput(config.LOG_FORMAT));
+    for (const { setting, problem } of configWarnings(env)) logger.warn({ setting, problem }, "a setting has no effect");
     const stopping = new AbortController();
     let starting: Promise<RunningRoles> | undefined;
     exitOnSignals({

@@ -44,6 +44,17 @@ export const KOMBU_TLS_NAMES: TlsSettingNames = {
   noCheck: "ssl_cert_reqs=CERT_NONE",
 };
 
+/** All that is read from the query of a URL. */
+export const TLS_QUERY: readonly string[] = [
+  "ssl",
+  "ssl_cert_reqs",
+  "ssl_check_hostname",
+  KOMBU_TLS_NAMES.ca,
+  KOMBU_TLS_NAMES.cert,
+  KOMBU_TLS_NAMES.key,
+  KOMBU_TLS_NAMES.serverName,
+];
+
 /** @param always whether the connection is encrypted in any case, as the URL's scheme says. */
 export function parseTlsSettings(query: URLSearchParams, always: boolean): ParsedTlsSettings {
   const asked = [...query.keys()].some((key) => key.startsWith("ssl_")) || isTrue(query.get("ssl"));

@@ -53,6 +53,25 @@ describe("loadConfig", () => {
     });
   });
 
+  it.each([
+    ["INFO", "info"],
+    ["WARNING", "warn"],
+    ["Warn", "warn"],
+    ["CRITICAL", "fatal"],
+    ["Debug", "debug"],
+    ["silent", "silent"],
+  ])("takes the log level %s", (LOG_LEVEL, level) => {
+    expect(loadConfig(BaseConfig, { LOG_LEVEL }).LOG_LEVEL).toBe(level);
+  });
+
+  it.each(["True", "TRUE", "1", "yes", "On"])("takes %s as true, and words in any case", (value) => {
+    const config = loadConfig(z.object({ ON: flag(false), KIND: z.enum(["quorum", "classic"]).default("quorum") }), {
+      ON: value,
+      KIND: "Classic",
+    });
+    expect(config).toEqual({ ON: true, KIND: "classic" });
+  });
+
   it("names every problem at once", () => {
     const problems = problemsOf({ GRACE_MS: "soon", READ_ONLY: "perhaps", LOG_LEVEL: "loud" });
     expect(problems).toEqual(

@@ -1,10 +1,10 @@
 /** Our own Redis over TLS: it wants a client's certificate, and its own names `localhost` only. */
-import { certificate, startRedis, temporaryFolder, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { certificate, startRedis, startSentinel, temporaryFolder, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { copyFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { Health, Lifecycle, connectRedis, createLogger } from "../src/index.ts";
+import { Health, Lifecycle, connectRedis, createLogger, type SentinelOptions } from "../src/index.ts";
 
 const logger = createLogger("test", "silent");
 const AUTHORITY = `ssl_ca_certs=${certificate("ca")}`;
@@ -68,5 +68,35 @@ describe("connectRedis over TLS", () => {
     await expect.poll(() => redis.status, { timeout: 20_000 }).toBe("ready");
     await admin.config("SET", "requirepass", "");
     admin.disconnect();
+  });
+});
+
+async function refusal(url: string, sentinel?: SentinelOptions): Promise<string> {
+  const target = { url, ...(sentinel !== undefined && { sentinel }) };
+  const options = { use: "producer", name: "Redis", startupTimeoutMs: 6_000, logger, lifecycle, health: new Health() } as const;
+  const error: unknown = await connectRedis({ ...target, ...options }).catch((thrown: unknown) => thrown);
+  expect(error).toMatchObject({ code: "ERR_UNAVAILABLE" });
+  return String(error);
+}
+
+describe("connectRedis at the wrong port", () => {
+  it("says that it may speak TLS, or may not", async () => {
+    const [plain, encrypted] = await Promise.all([
+      refusal(`redis://127.0.0.1:${server.tlsPort}`),
+      refusal(`rediss://127.0.0.1:${server.port}`),
+    ]);
+    expect(plain).toMatch(/perhaps it speaks TLS.*rediss:\/\//);
+    expect(encrypted).toMatch(/perhaps it does not speak TLS.*redis:\/\//);
+  });
+
+  it("says which setting of Sentinel is wrong", async () => {
+    const sentinel = await startSentinel({ masterPort: server.port, password: "hunter2" });
+    const url = `sentinel://127.0.0.1:1;sentinel://127.0.0.1:${sentinel.port}`;
+    expect(await refusal(url, { masterName: "nobody", password: "hunter2" })).toMatch(/no master named nobody.*REDIS_SENTINEL_MASTER_NAME/);
+    expect(await refusal(url)).toMatch(/refuse the password.*REDIS_SENTINEL_PASSWORD/);
+    expect(await refusal(`sentinel://127.0.0.1:${sentinel.tlsPort}`, { password: "hunter2" })).toMatch(/REDIS_SENTINEL_TLS/);
+    expect(await refusal(`sentinel://127.0.0.1:${server.port}`)).toMatch(/not a Sentinel.*redis:\/\//);
+    expect(await refusal(`redis://:hunter2@127.0.0.1:${sentinel.port}`)).toMatch(/is a Sentinel.*sentinel:\/\//);
+    await sentinel.stop();
   });
 });

@@ -82,6 +82,10 @@ describe("the URL of a Redis Cluster", () => {
   });
 
   it.each([
+    ["redis://:secret@a,b/1", /several hosts.*redis\+cluster/],
+    ["sentinel://:secret@a:26379,b:26379/0", /separate sentinels with ;/],
+    ['["redis://:secret@a"]', /without brackets/],
+    ["'redis://:secret@a'", /without brackets or quotation marks/],
     ["redis+cluster://:secret@a,b/1", /no database but 0/],
     ["redis+cluster://:secret@a,b?db=1", /no database but 0/],
     ["redis+cluster://:secret@a:1,b:x", /port is not a number/],
