@@ -117,6 +117,15 @@ describe("start", () => {
     ]);
   });
 
+  it("warns of variables that are no setting, and does not refuse them", async () => {
+    const output = await outputOf(["start", "--exporters", "postgres", "--check-config"], {
+      ...BROKER,
+      FILTER_TASK_NAME_EXCLUDE: "hunter2",
+    });
+    expect(output).toContain("Warning: FILTER_TASK_NAME_EXCLUDE: is not a setting and is ignored; did you mean FILTER_TASK_NAMES_EXCLUDE?");
+    expect(output).not.toContain("hunter2");
+  });
+
   it("prints the settings in use, options over variables, secrets masked", async () => {
     const env = { ...BROKER, EXPORTERS: "datadog,postgres", LOG_LEVEL: "warn", DASHBOARD_USERNAME: "ops", DASHBOARD_PASSWORD: "hunter2" };
     const output = await outputOf(["start", "--log-level", "debug", "--print-config"], env);

@@ -2,6 +2,7 @@
 import {
   BaseConfig,
   ConfigError,
+  configWarnings,
   createLogger,
   loadConfig,
   loadConfigs,
@@ -50,7 +51,10 @@ export const start: Command = {
     const roles = rolesFor(exporterNames, { withDashboard });
     const configs = loadConfigs([...roles, summaryOf(env, exporterNames, terminal)], env);
     if (options.has("print-config")) return terminal.write(printConfig(configs));
-    if (options.has("check-config")) return terminal.write("The settings are valid.\n");
+    if (options.has("check-config")) {
+      for (const { setting, problem } of configWarnings(given)) terminal.write(`Warning: ${setting}: ${problem}\n`);
+      return terminal.write("The settings are valid.\n");
+    }
     const port = await decide(env, withDashboard ? [withDashboardPort] : []);
     await run({ env: port.env, notes: [...notes, ...port.notes], exporterNames, roles, withDashboard, terminal });
   },
