@@ -76,7 +76,8 @@ const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout
 async function covered(): Promise<void> {
   const redis = new Redis(scene.redis.url);
   const told = async (): Promise<string | null> => {
-    const [key = ""] = await redis.keys("{cme}:receiver:*");
+    const keys = await redis.keys("{cme}:receiver:*");
+    const key = keys.find((name) => /:[0-9a-f]{16}$/.test(name)) ?? "";
     return redis.hget(key, "coveredUntil");
   };
   try {
