@@ -46,7 +46,8 @@ export const receiver: Role<typeof Config> = defineRole({
     await warnIfNotDurable(redis, logger);
 
     for (const warning of brokerUrlWarnings(config.CELERY_BROKER_URL)) logger.warn(`CELERY_BROKER_URL: ${warning}`);
-    const source = createEventSource(brokerOf(config), sourceOptions(config), { logger, health, metrics, startupTimeoutMs });
+    const [broker, options] = [brokerOf(config), sourceOptions(config)];
+    const source = createEventSource(broker, options, { logger, health, metrics, startupTimeoutMs });
     lifecycle.defer("event source", () => source.stop());
     const queues = { redis, prefix: config.QUEUE_PREFIX, logger, metrics };
     const fanout = new Fanout({
@@ -61,7 +62,7 @@ export const receiver: Role<typeof Config> = defineRole({
     lifecycle.defer("dead-letter queue", () => deadLetters.close());
     await deadLetters.start();
     await fanout.start();
-    const others = new OtherSources({ ...queues, source: describeSource(brokerOf(config), sourceOptions(config)) });
+    const others = new OtherSources({ ...queues, source: describeSource(broker, options) });
     lifecycle.defer("other sources", () => others.close());
     await others.start();
 

@@ -1,5 +1,5 @@
 /** The settings after `?` in a broker URL, as kombu reads them: those that mean something here, and a word on the others. */
-import { KOMBU_TLS_NAMES } from "@celery-metrics-exporter/runtime";
+import { KOMBU_TLS_NAMES, editDistance } from "@celery-metrics-exporter/runtime";
 
 /** How to log in to RabbitMQ: by user and password in one of two forms, or by our certificate. */
 export type LoginMethod = "PLAIN" | "AMQPLAIN" | "EXTERNAL";
@@ -30,6 +30,9 @@ const USED = [
 /** Settings of kombu, py-amqp and redis-py that change nothing for a receiver. */
 const HARMLESS =
   /^(heartbeat|connect_timeout|failover_strategy|insist|confirm_publish|(read|write)_timeout|socket_\w+|health_check_interval|max_connections|retry_on_timeout|visibility_timeout|client_name|protocol)$/;
+
+/** A name this close to one of ours is a misspelling of it. */
+const MAX_TYPOS = 2;
 
 /** Transport options, which belong into Celery's `broker_transport_options` there, and into settings of their own here. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
@@ -62,25 +65,10 @@ function shown(name: string): string {
 }
 
 function suggestion(name: string): string {
-  const nearest = [...USED, ...Object.keys(ELSEWHERE), "heartbeat"].find((known) => isNear(plain(known), plain(name)));
+  const nearest = [...USED, ...Object.keys(ELSEWHERE), "heartbeat"].find((known) => editDistance(plain(known), plain(name)) <= MAX_TYPOS);
   return nearest === undefined ? `known are ${USED.join(", ")}` : `did you mean ${nearest}?`;
 }
 
 function plain(name: string): string {
   return name.toLowerCase().replaceAll(/[^a-z]/g, "");
-}
-
-/** At most two letters apart. */
-function isNear(a: string, b: string): boolean {
-  if (Math.abs(a.length - b.length) > 2) return false;
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (let i = 1; i <= a.length; i += 1) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j += 1) {
-      const swap = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
-      next.push(Math.min(swap, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return (row[b.length] ?? 3) <= 2;
 }

@@ -1,4 +1,5 @@
-/** The names of our BullMQ queues. */
+/** The names of our BullMQ queues, and of what lies beside them in Redis. */
+import { createHash } from "node:crypto";
 
 /** Where an exporter's batches of events wait: the exporter's own name. */
 export function eventsQueueName(exporter: string): string {
@@ -12,6 +13,15 @@ export function processingQueueName(exporter: string): string {
 
 /** What could not be decoded or exported, with the reason. */
 export const DEAD_LETTER_QUEUE = "dead-letter";
+
+/**
+ * The key under which receivers keep what concerns those that read the same.
+ *
+ * @param stream names what they read.
+ */
+export function receiversKey(prefix: string, stream: string): string {
+  return `${prefix}:receiver:${createHash("sha256").update(stream).digest("hex").slice(0, 16)}`;
+}
 
 /** Within an exporter's queue: how many finished tasks its processors have not delivered yet. They write it, the receiver reads it. */
 export const UNDELIVERED_KEY = "undelivered";

@@ -1,6 +1,7 @@
 /** The lease in Redis by which one of several receivers that hear the same messages is the one that enqueues them. */
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
-import { createHash, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
+import { receiversKey } from "./queue-names.ts";
 import { CLAIM_LEASE, RELEASE_LEASE } from "./receiver-lease-script.ts";
 import { withRedis } from "./redis-errors.ts";
 
@@ -54,7 +55,7 @@ export class ReceiverLease {
 
   constructor({ redis, prefix, stream, ttlMs = TTL_MS }: ReceiverLeaseOptions) {
     this.#redis = redis;
-    this.#key = `${prefix}:receiver:${createHash("sha256").update(stream).digest("hex").slice(0, 16)}`;
+    this.#key = receiversKey(prefix, stream);
     this.#ttlMs = ttlMs;
   }
 

@@ -1,6 +1,7 @@
 /** Which receivers share these queues and read the same queue of RabbitMQ: what tells them from another deployment's. */
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
-import { createHash, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
+import { receiversKey } from "./queue-names.ts";
 import { withRedis } from "./redis-errors.ts";
 
 export interface ReceiverRegisterOptions {
@@ -34,7 +35,7 @@ export class ReceiverRegister {
 
   constructor({ redis, prefix, stream, ttlMs = TTL_MS }: ReceiverRegisterOptions) {
     this.#redis = redis;
-    this.#key = `${prefix}:receiver:${createHash("sha256").update(stream).digest("hex").slice(0, 16)}:all`;
+    this.#key = `${receiversKey(prefix, stream)}:all`;
     this.#ttlMs = ttlMs;
   }
 

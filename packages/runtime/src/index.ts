@@ -23,7 +23,7 @@ export { createHttpServer, type HttpServer } from "./http.ts";
 export { Lifecycle } from "./lifecycle.ts";
 export { standardOutput, type LogFormat, type LogOutput } from "./log-output.ts";
 export { createLogger, type Logger } from "./logger.ts";
-export { nearest } from "./nearest.ts";
+export { editDistance, nearest } from "./nearest.ts";
 export { METRIC_PREFIX, Metrics } from "./metrics.ts";
 export { connectRedis, type ConnectRedisOptions } from "./redis.ts";
 export { mastersOf, type RedisConnection } from "./redis-connection.ts";
