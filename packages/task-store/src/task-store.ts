@@ -5,7 +5,7 @@
  *
  *   open       facts are being gathered; expires after 7 days, or that long after its ETA, and is counted then (`sweep`)
  *   pending    holds a final that was not sent; `apply` reported its id
- *   claimed    a job has a lease on it and sends its metrics; the lease ends by itself, so a job that dies holds nothing up
+ *   claimed    a job has a lease on it and sends its metrics; it renews the lease meanwhile, and the lease of a job that died ends by itself
  *   tombstone  every final was sent; kept for an hour so that late and repeated events find their facts marked
  *
  * A final from a further run makes a tombstone pending again.
@@ -24,6 +24,7 @@ import { LONG_FIELDS } from "./forget.ts";
 import { StoreKeys } from "./keys.ts";
 import { FORGET_SCRIPT, SWEEP_SCRIPT } from "./open-tasks.ts";
 import { RELEASE_SCRIPT } from "./release-script.ts";
+import { RENEW_SCRIPT } from "./renew-script.ts";
 import { SETTLE_SCRIPT } from "./settle-script.ts";
 import { StoreScript, type ScriptCall } from "./store-script.ts";
 import type { Settlement } from "./summarise.ts";
@@ -38,7 +39,7 @@ export interface TaskStoreOptions extends FactOptions {
   readonly taskExpirySeconds: number;
   /** How long a tombstone is kept. */
   readonly sentExpirySeconds: number;
-  /** How long a job may take to send what it claimed, before another may claim it. */
+  /** How long another job leaves alone what a job has claimed and neither renewed nor given up. */
   readonly leaseMs: number;
 }
 
@@ -63,6 +64,7 @@ export class TaskStore {
   readonly #claim: StoreScript;
   readonly #settle: StoreScript;
   readonly #release: StoreScript;
+  readonly #renew: StoreScript;
   readonly #forget: StoreScript;
   readonly #sweep: StoreScript;
 
@@ -73,6 +75,7 @@ export class TaskStore {
     this.#claim = new StoreScript(options.redis, CLAIM_SCRIPT);
     this.#settle = new StoreScript(options.redis, SETTLE_SCRIPT);
     this.#release = new StoreScript(options.redis, RELEASE_SCRIPT);
+    this.#renew = new StoreScript(options.redis, RENEW_SCRIPT);
     this.#forget = new StoreScript(options.redis, FORGET_SCRIPT);
     this.#sweep = new StoreScript(options.redis, SWEEP_SCRIPT);
   }
@@ -104,6 +107,13 @@ export class TaskStore {
       for (const [index, id] of shardIds.entries()) claims.set(id, toClaim(answers[index] ?? 0));
     }
     return claims;
+  }
+
+  /** Makes the job's leases on these tasks last a whole lease from now. Returns the ids of those on which it has none any more. */
+  async renew(jobId: string, ids: readonly string[]): Promise<string[]> {
+    const shards = [...this.#keys.byShard(new Set(ids))];
+    const replies = (await this.#renew.run(this.#calls(shards, [jobId, String(this.#options.leaseMs)]))) as number[][];
+    return shards.flatMap(([, shardIds], call) => (replies[call] ?? []).map((index) => shardIds[index - 1] ?? ""));
   }
 
   /** Marks these facts (fields) of each task as sent, removes what may be forgotten, and gives up the job's leases. */

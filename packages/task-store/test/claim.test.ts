@@ -102,6 +102,28 @@ describe("claim", () => {
     expect(again.outcome === "claimed" ? again.waitedMs : 0).toBeGreaterThanOrEqual(120);
   });
 
+  it("lasts as long as it is renewed, and whoever renews learns which leases are lost", async () => {
+    await harness.store.apply([...DONE, ...DONE.map((event) => ({ ...event, uuid: "u" }))]);
+    await harness.store.claim("1", ["t", "u"]);
+    await harness.store.release("1", ["u"]);
+    for (let renewals = 0; renewals < 4; renewals++) {
+      await sleep(700);
+      expect(await harness.store.renew("1", ["t", "u", "nobody"])).toEqual(["u", "nobody"]);
+    }
+    expect(await claim("2")).toMatchObject({ outcome: "busy" });
+    expect(await claim("2", "u")).toMatchObject({ outcome: "claimed" });
+
+    await sleep(2_050);
+    // Over, but nobody has taken it.
+    expect(await harness.store.renew("1", ["t"])).toEqual([]);
+    expect(await claim("2")).toMatchObject({ outcome: "busy" });
+    await sleep(2_050);
+    expect(await claim("2")).toMatchObject({ outcome: "claimed" });
+    expect(await harness.store.renew("1", ["t"])).toEqual(["t"]);
+    expect(await claim("1")).toMatchObject({ outcome: "busy" });
+    expect((await harness.store.renew("1", [])).length + (await harness.hash("nobody")).size).toBe(0);
+  });
+
   it("serves the same job again after a crash between claim and mark", async () => {
     await harness.store.apply(DONE);
     const first = await claim("1");
