@@ -17,6 +17,14 @@ describe("the exporters of the single process", () => {
     expect(note?.message).toContain("DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres switches it on");
   });
 
+  it("say which agent cannot be used, and why", async () => {
+    const { note } = await withExporters({}, async (onUnusable) => {
+      onUnusable(unix, new Error("connect EACCES"));
+      return undefined;
+    });
+    expect(note?.fields).toEqual({ unusable: "unix:///var/run/datadog/dsd.socket: connect EACCES" });
+  });
+
   it("include Datadog where an agent answers, at its address", async () => {
     expect(await withExporters({}, async () => udp)).toEqual({
       env: { EXPORTERS: "datadog,postgres", DD_DOGSTATSD_URL: "udp://127.0.0.1:8125" },

@@ -1,4 +1,6 @@
 /** Looks for an agent where one listens unless it was configured otherwise. */
+import { existsSync } from "node:fs";
+import { ConfigError, toError } from "@celery-metrics-exporter/runtime";
 import type { AgentAddress } from "./agent-address.ts";
 import type { DatagramTransport } from "./datagram-transport.ts";
 import { UdpTransport } from "./udp-transport.ts";
@@ -14,13 +16,22 @@ const DEFAULT_ADDRESSES: readonly AgentAddress[] = [
 /** An empty line: DogStatsD servers skip it. */
 const PROBE = Buffer.from("\n");
 
+/** Error codes of an address where nothing listens. */
+const ABSENT: readonly unknown[] = ["ECONNREFUSED", "ENOENT"];
+
+/** Called with an address where there may be an agent that this process cannot use, such as a socket that it may not open. */
+export type OnUnusable = (address: AgentAddress, error: Error) => void;
+
 /** The first of `addresses` where something takes a datagram; undefined if nothing does. */
-export async function findAgent(addresses: readonly AgentAddress[] = DEFAULT_ADDRESSES): Promise<AgentAddress | undefined> {
-  for (const address of addresses) if (await answers(address)) return address;
+export async function findAgent(
+  addresses: readonly AgentAddress[] = DEFAULT_ADDRESSES,
+  onUnusable: OnUnusable = () => {},
+): Promise<AgentAddress | undefined> {
+  for (const address of addresses) if (await answers(address, onUnusable)) return address;
   return undefined;
 }
 
-async function answers(address: AgentAddress): Promise<boolean> {
+async function answers(address: AgentAddress, onUnusable: OnUnusable): Promise<boolean> {
   let transport: DatagramTransport | undefined;
   try {
     transport =
@@ -28,7 +39,11 @@ async function answers(address: AgentAddress): Promise<boolean> {
     await transport.send(PROBE);
     await transport.confirm();
     return true;
-  } catch {
+  } catch (thrown) {
+    const error: Error & { readonly code?: unknown } = toError(thrown);
+    // Without the package for sockets nobody has looked yet whether there is one.
+    const isAbsent = error instanceof ConfigError ? address.kind === "unix" && !existsSync(address.path) : ABSENT.includes(error.code);
+    if (!isAbsent) onUnusable(address, error);
     return false;
   } finally {
     transport?.close();

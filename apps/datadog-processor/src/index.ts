@@ -2,4 +2,4 @@ export { describeAddress, type AgentAddress } from "./agent-address.ts";
 export { Config } from "./config.ts";
 export { datadog, defineDatadog } from "./datadog.ts";
 export type { Step } from "./exporter.ts";
-export { findAgent } from "./find-agent.ts";
+export { findAgent, type OnUnusable } from "./find-agent.ts";

@@ -24,6 +24,7 @@ const ADDRESS_MAX_AGE_MS = 60_000;
 
 export class UdpTransport implements DatagramTransport {
   readonly maxPacketBytes = MAX_PACKET_BYTES;
+  readonly refusesLate = true;
   readonly #options: UdpTransportOptions;
   #socket: Socket | undefined;
   #openedAt = 0;
@@ -35,10 +36,11 @@ export class UdpTransport implements DatagramTransport {
 
   async send(packet: Buffer): Promise<void> {
     const socket = await this.#connected();
+    // Before the packet is handed over: it has to be sent again, and must not arrive twice.
+    if (this.#refusal !== undefined) throw this.#refusal;
     await new Promise<void>((resolve, reject) => {
       socket.send(packet, (error) => (error === null ? resolve() : reject(error)));
     });
-    if (this.#refusal !== undefined) throw this.#refusal;
   }
 
   async confirm(): Promise<void> {
@@ -67,9 +69,11 @@ export class UdpTransport implements DatagramTransport {
     this.#openedAt = performance.now();
     await new Promise<void>((resolve, reject) => {
       socket.once("error", reject);
-      socket.connect(this.#options.port, address, () => {
+      // Node passes an error of `connect` to the callback and emits none; its types do not have that argument.
+      socket.connect(this.#options.port, address, (error?: Error) => {
         socket.off("error", reject);
-        resolve();
+        if (error === undefined) resolve();
+        else reject(error);
       });
     }).catch((error: unknown) => {
       socket.close();

@@ -1,5 +1,7 @@
 /** DogStatsD over a Unix domain socket: the kernel says when nobody listens, and when the agent does not keep up. */
 import { setTimeout as sleep } from "node:timers/promises";
+import { getSystemErrorName } from "node:util";
+import { toError } from "@celery-metrics-exporter/runtime";
 import type { DatagramTransport } from "./datagram-transport.ts";
 import type { CreateUnixSocket, UnixDatagramSocket } from "./unix-dgram.ts";
 
@@ -17,6 +19,7 @@ const CONGESTION_PAUSE_MS = 5;
 
 export class UnixTransport implements DatagramTransport {
   readonly maxPacketBytes = MAX_PACKET_BYTES;
+  readonly refusesLate = false;
   readonly #options: UnixTransportOptions;
   #socket: UnixDatagramSocket | undefined;
 
@@ -25,11 +28,15 @@ export class UnixTransport implements DatagramTransport {
   }
 
   async send(packet: Buffer): Promise<void> {
-    this.#socket ??= this.#open();
-    const deadline = performance.now() + MAX_CONGESTION_MS;
-    while (!(await sendOnce(this.#socket, packet))) {
-      if (performance.now() > deadline) throw new Error("its buffer has been full for 5 s");
-      await sleep(CONGESTION_PAUSE_MS);
+    try {
+      this.#socket ??= this.#open();
+      const deadline = performance.now() + MAX_CONGESTION_MS;
+      while (!(await sendOnce(this.#socket, packet))) {
+        if (performance.now() > deadline) throw new Error("its buffer has been full for 5 s");
+        await sleep(CONGESTION_PAUSE_MS);
+      }
+    } catch (thrown) {
+      throw named(toError(thrown));
     }
   }
 
@@ -61,4 +68,12 @@ function sendOnce(socket: UnixDatagramSocket, packet: Buffer): Promise<boolean> 
       else reject(error);
     });
   });
+}
+
+/** unix-dgram reports errors by number only (`connect -13`): names them as Node does (`connect EACCES`). */
+function named(error: Error & { readonly errno?: unknown; readonly syscall?: unknown }): Error {
+  const { errno, syscall } = error;
+  if (typeof errno !== "number" || errno >= 0) return error;
+  const code = getSystemErrorName(errno);
+  return Object.assign(new Error(`${String(syscall)} ${code}`, { cause: error }), { code });
 }

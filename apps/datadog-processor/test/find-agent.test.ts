@@ -1,5 +1,9 @@
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { findAgent } from "../src/find-agent.ts";
 
@@ -30,5 +34,32 @@ describe("findAgent", () => {
         { kind: "unix", path: "/nowhere/dsd.socket" },
       ]),
     ).toBeUndefined();
+  });
+
+  it("reports what is there and cannot be used, and not what is absent", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "cme-find-"));
+    const path = join(folder, "stream.socket");
+    const server = createServer().listen(path);
+    await once(server, "listening");
+    const agent = await listen();
+    agent.close();
+    const addresses = [
+      { kind: "udp", host: "127.0.0.1", port: agent.port },
+      { kind: "udp", host: "127.255.255.255", port: 8_125 },
+      { kind: "unix", path: "/nowhere/dsd.socket" },
+      { kind: "unix", path },
+    ] as const;
+    const unusable: unknown[] = [];
+    try {
+      expect(await findAgent(addresses, (address, { message }) => unusable.push([address, message]))).toBeUndefined();
+      expect(unusable).toEqual([
+        [addresses[1], expect.stringContaining("connect EACCES")],
+        // Either the package is there and says so, or it is missing.
+        [addresses[3], expect.stringMatching(/^connect EPROTOTYPE$|unix-dgram/)],
+      ]);
+    } finally {
+      server.close();
+      rmSync(folder, { recursive: true });
+    }
   });
 });

@@ -1,6 +1,6 @@
 /** Which exporters the single process runs when none are named: Datadog's only where there is an agent. */
 import { describeConfig, type Environment } from "@celery-metrics-exporter/runtime";
-import { datadog, describeAddress, findAgent, type AgentAddress } from "datadog-processor";
+import { datadog, describeAddress, findAgent, type AgentAddress, type OnUnusable } from "datadog-processor";
 import { chosenExporters } from "../roles.ts";
 import { isSet, type Decision } from "./decision.ts";
 
@@ -15,23 +15,26 @@ const DATADOG_SETTINGS = [
     .filter((name) => /^(DD|DATADOG)_/.test(name)),
 ];
 
+type Find = (onUnusable: OnUnusable) => Promise<AgentAddress | undefined>;
+
 /**
  * The environment with `EXPORTERS`. Nothing is sent for Datadog unless it is configured, or an agent takes datagrams at a default address.
  *
  * @param find looks for an agent; tests look elsewhere.
  */
-export async function withExporters(env: Environment, find: () => Promise<AgentAddress | undefined> = findAgent): Promise<Decision> {
+export async function withExporters(env: Environment, find: Find = (onUnusable) => findAgent(undefined, onUnusable)): Promise<Decision> {
   const socket = env[SOCKET] ?? "";
   const configured = socket === "" || isSet("DD_DOGSTATSD_URL", env) ? env : { ...env, DD_DOGSTATSD_URL: `unix://${socket}` };
   if (isSet("EXPORTERS", env) || DATADOG_SETTINGS.some((name) => isSet(name, env))) return { env: configured };
   const all = chosenExporters(env);
-  const agent = await find();
+  const unusable: string[] = [];
+  const agent = await find((address, error) => unusable.push(`${describeAddress(address)}: ${error.message}`));
   if (agent !== undefined) return { env: { ...env, EXPORTERS: all.join(","), DD_DOGSTATSD_URL: describeAddress(agent) } };
   return {
     env: { ...env, EXPORTERS: all.filter((name) => name !== datadog.name).join(",") },
     note: {
       message: `Datadog is off: no agent answers on this machine. DD_AGENT_HOST=<host> or EXPORTERS=${all.join(",")} switches it on`,
-      fields: {},
+      fields: unusable.length === 0 ? {} : { unusable: unusable.join("; ") },
     },
   };
 }
