@@ -49,7 +49,9 @@ export const Config = z.object({
   DATADOG_MAX_AGE_SECONDS: integer(0, 0).describe(
     "Tasks that ended longer ago than this are counted but not sent, since Datadog would show them as of now; 0 sends all.",
   ),
-  DATADOG_LEASE_MS: integer(30_000, 100).describe("How long a job may take to send the tasks it claimed, before another may."),
+  DATADOG_LEASE_MS: integer(30_000, 100).describe(
+    "How long the tasks that a job has claimed stay its own unless it renews its lease, as it does while it sends them.",
+  ),
   DATADOG_TASK_EXPIRY_SECONDS: integer(7 * DAY_SECONDS, 60).describe("How long a task is kept in Redis after its last event, or its ETA."),
   DATADOG_SENT_EXPIRY_SECONDS: integer(3_600, 60).describe(
     "How long a task that was sent is kept in Redis, so that repeated events count once.",

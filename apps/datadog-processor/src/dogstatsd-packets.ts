@@ -19,6 +19,11 @@ type Client = InstanceType<typeof StatsD>;
 /** The calls of hot-shots that pass a text on as the value it is: several packed values. */
 type WriteLine = (name: string, values: string, tags: string[]) => void;
 
+/** What a value takes in a line at most, its colon included: 9 decimals, and 5 digits before them. */
+const VALUE_BYTES = 16;
+/** What a line has besides name, tags and values: `|ms|#` and its end. */
+const LINE_BYTES = 8;
+
 /** For one caller at a time. */
 export class DogstatsdPackets {
   readonly #maxPacketBytes: number;
@@ -45,6 +50,18 @@ export class DogstatsdPackets {
     this.#client.flush();
     const packets = this.#packets;
     this.#packets = [];
+    return packets;
+  }
+
+  /** About how many packets `encode` would fill, on the high side. Fractions of packets add up. */
+  estimate(series: readonly Series[]): number {
+    let packets = 0;
+    for (const { name, tags, values } of series) {
+      const frameBytes = Buffer.byteLength(name) + Buffer.byteLength(tags) + LINE_BYTES;
+      const roomBytes = this.#maxPacketBytes - frameBytes;
+      const full = roomBytes < VALUE_BYTES ? values.length : (values.length * VALUE_BYTES) / roomBytes;
+      packets += Math.min(values.length, full + frameBytes / this.#maxPacketBytes);
+    }
     return packets;
   }
 

@@ -10,13 +10,16 @@ import {
 } from "@celery-metrics-exporter/events/testing";
 import type { TaskEvent } from "@celery-metrics-exporter/events";
 import type { Exporter } from "@celery-metrics-exporter/pipeline";
-import { startRedis, startStatsdSink, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { freePort, startRedis, startStatsdSink, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { busyDelayMs, type Step } from "../src/exporter.ts";
 import { DatadogHarness, type HarnessOptions } from "./datadog-harness.ts";
 
+const PACKAGE = fileURLToPath(new URL("..", import.meta.url));
 const A = { hostname: "w1@host-a" };
 const B = { hostname: "w2@host-b" };
 const NEVER = new AbortController().signal;
@@ -39,6 +42,13 @@ async function start(env: HarnessOptions["env"] = {}): Promise<DatadogHarness> {
   const harness = await DatadogHarness.start({ redis, env: { QUEUE_PREFIX: `{test-${++prefixes}}`, ...env } });
   harnesses.push(harness);
   return harness;
+}
+
+const CLAIMING_JOB = fileURLToPath(new URL("./fixtures/claiming-job.mjs", import.meta.url));
+
+/** Stands still, as a process without CPU does, until the leases on these tasks are over and another job has claimed them. */
+function standStill(harness: DatadogHarness, ids: readonly string[]): number {
+  return Number(execFileSync(process.execPath, [CLAIMING_JOB, redis.url, harness.env["QUEUE_PREFIX"] ?? "", ...ids], { cwd: PACKAGE }));
 }
 
 /** Delivers each batch in its turn, and waits until all that it led to is over. */
@@ -294,6 +304,117 @@ describe("a process that is killed", () => {
   });
 });
 
+/** Finished tasks that need about this many packets together, at 2 packets each. */
+function tasksOf(packets: number): TaskEvent[][] {
+  return Array.from({ length: packets / 2 }, (_, index) => {
+    const uuid = `task-${index}`;
+    // Names of their own: nothing is packed into one line.
+    return DONE.map((event) => ({ ...event, uuid, ...("name" in event && { name: `${"n".repeat(150)}${index}` }) }));
+  });
+}
+
+/** So that a packet holds 2 of the 3 lines of a task. */
+const SLOW = { DATADOG_MAX_PACKET_BYTES: "600", DATADOG_MAX_PACKETS_PER_SECOND: "20" };
+
+/** Merged, and not scheduled. */
+async function merge(harness: DatadogHarness, events: readonly TaskEvent[]): Promise<void> {
+  const merging = await dyingAt(harness, "merged");
+  await expect(merging.export(events, NEVER)).rejects.toThrow("killed");
+}
+
+function expectOnce(harness: DatadogHarness, tasks: readonly unknown[]): void {
+  const { success_count, run_time, wait_time } = harness.received();
+  expect(Object.values(success_count)).toEqual(tasks.map(() => 1));
+  expect([run_time.length, wait_time.length]).toEqual([tasks.length, tasks.length]);
+  expect(harness.sink.errors).toEqual([]);
+}
+
+describe("a sending that takes long", () => {
+  it("stops when the process has to end, and what is left of the job is sent when it comes again: each task once", async () => {
+    const harness = await start(SLOW);
+    const tasks = tasksOf(100);
+    const ids = tasks.map(([event]) => event?.uuid ?? "");
+    await merge(harness, tasks.flat());
+    const draining = new AbortController();
+    const ending = await harness.processor({ jobOwner: "queue" });
+    const processing = ending.exporter.process?.(ids, draining.signal, { id: "1" });
+    await harness.sink.waitFor(() => harness.sink.packets.length >= 20);
+    draining.abort();
+    await expect(processing).rejects.toThrow("aborted");
+    await harness.quiet();
+    // A sending is about 10 packets.
+    expect(harness.sink.packets.length).toBeLessThan(50);
+
+    const next = await harness.processor({ jobOwner: "queue" });
+    await next.exporter.process?.(ids, NEVER, { id: "1" });
+    await harness.quiet();
+    expectOnce(harness, tasks);
+  });
+
+  it.each([
+    ["many tasks", tasksOf(60)],
+    [
+      "one task of many attempts",
+      [
+        [
+          ...Array.from({ length: 500 }, (_, retries) => [
+            taskSent({ ...at(1_000 + retries), retries }),
+            taskReceived({ ...at(1_000.25 + retries), ...A, retries }),
+            taskStarted({ ...at(1_000.123_456 + retries * 1.01), ...A }),
+          ]).flat(),
+          taskSucceeded({ ...at(2_000), ...A, runtime: 0.875 }),
+        ],
+      ],
+    ],
+  ])("keeps its leases until it is over, with %s", async (_, tasks) => {
+    const harness = await start({ ...SLOW, DATADOG_MAX_PACKET_BYTES: "150", DATADOG_LEASE_MS: "500" });
+    const ids = tasks.map(([event]) => event?.uuid ?? "");
+    await merge(harness, tasks.flat());
+    const holder = await harness.processor();
+    const ended = new AbortController();
+    const processing = holder.exporter.process?.(ids, NEVER, { id: "1" })?.finally(() => ended.abort());
+    await harness.sink.waitFor(() => harness.sink.packets.length > 0);
+    const twin = await harness.processor();
+    while (!ended.signal.aborted) {
+      await twin.exporter.process?.(ids, NEVER, { id: "1" });
+      await sleep(100);
+    }
+    await processing;
+    // 20 a second, after 8 at once: at least three leases.
+    expect(harness.sink.packets.length).toBeGreaterThan(40);
+    await twin.settled();
+    await harness.quiet();
+    const { success_count, run_time, wait_time } = harness.received();
+    expect(Object.values(success_count)).toEqual(tasks.map(() => 1));
+    const starts = tasks.flat().filter(({ type }) => type === "task-started");
+    expect([run_time.length, wait_time.length]).toEqual([tasks.length, starts.length]);
+  });
+
+  it.each<[string, Step, number]>([
+    ["before the first part", "claimed", 20],
+    ["between two parts", "settled", 1],
+  ])("leaves tasks to another job that claimed them while the process stood still, %s", async (_, after, atLeast) => {
+    const harness = await start(SLOW);
+    const tasks = tasksOf(40);
+    const ids = tasks.map(([event]) => event?.uuid ?? "");
+    await merge(harness, tasks.flat());
+    let held = 0;
+    const holder = await harness.processor({
+      onStep: (step) => {
+        if (step === after && held === 0) held = standStill(harness, ids);
+      },
+    });
+    await holder.exporter.process?.(ids, NEVER, { id: "1" });
+    await harness.quiet();
+    expect(held).toBeGreaterThanOrEqual(atLeast);
+    expect(Object.keys(harness.received().success_count)).toHaveLength(tasks.length - held);
+    // That job died: its tasks are looked at again.
+    await holder.settled();
+    await harness.quiet();
+    expectOnce(harness, tasks);
+  });
+});
+
 describe("a task that another job holds", () => {
   it.each([
     ["claimed a moment ago, after a moment", 29_990, 250],
@@ -339,6 +460,21 @@ describe("what ended too long ago", () => {
     );
     expect(harness.received().success_count).toEqual({ "shop.cart.total|celery": 1 });
     expect(harness.received().wait_time).toEqual([]);
+  });
+
+  it("is counted once, however often its job is tried", async () => {
+    const harness = await start({ DATADOG_MAX_AGE_SECONDS: "3600" });
+    const port = await freePort();
+    const processor = await harness.processor({ env: { DD_DOGSTATSD_PORT: String(port) } });
+    await processor.exporter.export([...DONE, taskRejected({ uuid: "recent", timestamp: Date.now() / 1_000 })], NEVER);
+    const counted = async (name: string): Promise<number | undefined> =>
+      (await processor.metrics.registry.getSingleMetric(`celery_metrics_exporter_datadog_${name}_total`)?.get())?.values[0]?.value;
+    await expect.poll(() => counted("send_failures")).toBeGreaterThan(2);
+    const back = await startStatsdSink({ port });
+    await processor.settled();
+    await back.waitFor(() => back.total("celery.task.rejected_count") === 1);
+    expect(await counted("completions_expired")).toBe(1);
+    await back.close();
   });
 });
 

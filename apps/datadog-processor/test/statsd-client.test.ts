@@ -3,12 +3,13 @@ import { freePort, startStatsdSink } from "@celery-metrics-exporter/testkit";
 import { describe, expect, it } from "vitest";
 import type { Series } from "../src/series.ts";
 import { StatsdClient } from "../src/statsd-client.ts";
+import { UdpTransport } from "../src/udp-transport.ts";
 
-function clientFor(port: number, host = "127.0.0.1", metrics = new Metrics()): StatsdClient {
+function clientFor(port: number, host = "127.0.0.1", metrics = new Metrics(), maxPacketsPerSecond = 1_000): StatsdClient {
   return new StatsdClient({
     address: { kind: "udp", host, port },
     maxPacketBytes: 0,
-    maxPacketsPerSecond: 1_000,
+    maxPacketsPerSecond,
     metrics,
     health: new Health().component("agent"),
   });
@@ -16,6 +17,14 @@ function clientFor(port: number, host = "127.0.0.1", metrics = new Metrics()): S
 
 function count(name: string): Series[] {
   return [{ name, type: "c", tags: "queue:q", values: [1] }];
+}
+
+async function packetCounts(metrics: Metrics): Promise<Record<string, number | undefined>> {
+  return {
+    sent: await counterValue(metrics, "datadog_packets_sent_total"),
+    bytes: await counterValue(metrics, "datadog_bytes_sent_total"),
+    failed: await counterValue(metrics, "datadog_packets_failed_total"),
+  };
 }
 
 async function counterValue(metrics: Metrics, name: string): Promise<number | undefined> {
@@ -101,6 +110,102 @@ describe("sending over UDP", () => {
     }
   });
 
+  it("counts a packet as sent only if its sending did not fail", async () => {
+    const port = await freePort();
+    const metrics = new Metrics();
+    const client = clientFor(port, "127.0.0.1", metrics);
+    await expect(client.send([seriesOf(manyValues(1_000))])).rejects.toThrow(UnavailableError);
+    const { failed = 0, ...taken } = await packetCounts(metrics);
+    expect(taken).toEqual({ sent: 0, bytes: 0 });
+    // The first is refused; how many are out before that is known depends on the machine.
+    expect(failed).toBeGreaterThan(0);
+
+    const sink = await startStatsdSink({ port });
+    try {
+      await client.send([seriesOf(manyValues(1_000))]);
+      await sink.waitFor(() => sink.values("celery.task.run_time").length === 1_000);
+      const bytes = sink.packets.reduce((sum, size) => sum + size, 0);
+      expect(await packetCounts(metrics)).toEqual({ sent: sink.packets.length, bytes, failed });
+    } finally {
+      await client.close();
+      await sink.close();
+    }
+  });
+
+  it("hands nothing over once it knows of a refusal: it would arrive, and be sent again", async () => {
+    const port = await freePort();
+    const transport = new UdpTransport({ host: "127.0.0.1", port });
+    await transport.send(Buffer.from("lost:1|c"));
+    await expect(transport.confirm()).rejects.toThrow("ECONNREFUSED");
+    const sink = await startStatsdSink({ port });
+    try {
+      await expect(transport.send(Buffer.from("twice:1|c"))).rejects.toThrow("ECONNREFUSED");
+      transport.close();
+      await transport.send(Buffer.from("once:1|c"));
+      await sink.waitFor(() => sink.total("once") === 1);
+      expect(sink.total("twice")).toBe(0);
+    } finally {
+      transport.close();
+      await sink.close();
+    }
+  });
+
+  it.each([
+    ["127.255.255.255", /\(connect EACCES 127.255.255.255:8125\)/],
+    // Link-local, without an interface. A machine without IPv6 has another reason.
+    ["fe80::1", /\((connect|bind) E[A-Z]+ /],
+  ])("says why it cannot connect to %s", async (host, reason) => {
+    const client = clientFor(8_125, host);
+    await expect(client.send(count("lost"))).rejects.toThrow(reason);
+    await client.close();
+  });
+
+  it("drops what an abort finds waiting, whole, and finishes what it has begun", async () => {
+    const sink = await startStatsdSink();
+    // So that only half of a sending goes out at once.
+    const client = clientFor(sink.port, "127.0.0.1", new Metrics(), 32);
+    const draining = new AbortController();
+    try {
+      const begun = client.send([seriesOf(manyValues(2_000))], draining.signal);
+      await sink.waitFor(() => sink.packets.length > 0);
+      const waiting = Promise.allSettled([client.send(count("waits"), draining.signal), client.send(count("waits"), draining.signal)]);
+      const other = client.send(count("other"));
+      draining.abort();
+      await begun;
+      expect((await waiting).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+      await expect(client.send(count("late"), draining.signal)).rejects.toThrow("aborted");
+      await other;
+      await sink.waitFor(() => sink.total("other") === 1);
+      expect(sink.values("celery.task.run_time")).toHaveLength(2_000);
+      expect([sink.total("waits"), sink.total("late")]).toEqual([0, 0]);
+    } finally {
+      await client.close();
+      await sink.close();
+    }
+  });
+
+  it("takes so much into a sending that an abort ends it soon", async () => {
+    const sink = await startStatsdSink();
+    // Half a second holds 8 packets, and each of these takes about 4.
+    const client = clientFor(sink.port, "127.0.0.1", new Metrics(), 16);
+    const draining = new AbortController();
+    try {
+      const sendings = Array.from({ length: 10 }, (_, sender) =>
+        client.send([{ ...seriesOf(manyValues(300)), name: `sender${sender}` }], draining.signal),
+      );
+      await sink.waitFor(() => sink.packets.length > 0);
+      draining.abort();
+      const outcomes = await Promise.allSettled(sendings);
+      const sent = outcomes.map(({ status }) => (status === "fulfilled" ? 300 : 0));
+      expect(sent.filter((values) => values > 0).length).toBeLessThanOrEqual(3);
+      await sink.waitFor(() => sink.values("sender0").length === 300);
+      expect(sent.map((_, sender) => sink.values(`sender${sender}`).length)).toEqual(sent);
+    } finally {
+      await client.close();
+      await sink.close();
+    }
+  });
+
   it("merges what is asked for while it sends", async () => {
     const sink = await startStatsdSink();
     const client = clientFor(sink.port);
@@ -140,4 +245,8 @@ describe("sending over UDP", () => {
 
 function seriesOf(values: readonly number[]): Series {
   return { name: "celery.task.run_time", type: "d", tags: "queue:celery,task_name:shop.cart.total,state:success", values };
+}
+
+function manyValues(length: number): number[] {
+  return Array.from({ length }, (_, index) => index + 0.123456789);
 }

@@ -1,7 +1,9 @@
 import { ConfigError, Health, Metrics, UnavailableError, toError } from "@celery-metrics-exporter/runtime";
 import { parseDatagram } from "@celery-metrics-exporter/testkit";
+import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -25,14 +27,20 @@ function findUnixDgram(): CreateSocket | undefined {
 
 const createUnixSocket = findUnixDgram();
 
-function clientFor(path: string): StatsdClient {
+function clientFor(path: string, metrics = new Metrics()): StatsdClient {
   return new StatsdClient({
     address: { kind: "unix", path },
     maxPacketBytes: 0,
     maxPacketsPerSecond: 1,
-    metrics: new Metrics(),
+    metrics,
     health: new Health().component("agent"),
   });
+}
+
+async function counted(metrics: Metrics): Promise<Record<string, number | undefined>> {
+  const valueOf = async (name: string): Promise<number | undefined> =>
+    (await metrics.registry.getSingleMetric(`celery_metrics_exporter_datadog_${name}_total`)?.get())?.values[0]?.value;
+  return { sent: await valueOf("packets_sent"), bytes: await valueOf("bytes_sent"), failed: await valueOf("packets_failed") };
 }
 
 function problemsOf(attempt: () => unknown): readonly string[] {
@@ -85,6 +93,48 @@ describe.runIf(createUnixSocket !== undefined)("sending over a Unix domain socke
       await client.send(series);
       await expect.poll(() => values.length).toBe(20_000);
       restarted?.close();
+    } finally {
+      await client.close();
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it("counts what is in the agent's buffer as sent, and only what is not as failed", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "cme-uds-"));
+    const path = join(folder, "dsd.socket");
+    const metrics = new Metrics();
+    const client = clientFor(path, metrics);
+    const sizes: number[] = [];
+    const agent = createUnixSocket?.("unix_dgram", (message) => {
+      sizes.push(message.length);
+      // The second is the last that it reads.
+      if (sizes.length === 2) agent?.close();
+    });
+    agent?.bind(path);
+    try {
+      const values = Array.from({ length: 20_000 }, (_, index) => index);
+      await expect(client.send([{ name: "a", type: "d", tags: "", values }])).rejects.toThrow(UnavailableError);
+      const { sent = 0, bytes, failed } = await counted(metrics);
+      expect(sent).toBeGreaterThanOrEqual(sizes.length);
+      expect(bytes).toBeGreaterThanOrEqual(sizes.reduce((sum, size) => sum + size, 0));
+      expect(failed).toBe(1);
+    } finally {
+      await client.close();
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it("names the errors that the package has only the numbers of", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "cme-uds-"));
+    const path = join(folder, "stream.socket");
+    const client = clientFor(path);
+    const series: Series[] = [{ name: "a", type: "c", tags: "", values: [1] }];
+    try {
+      await expect(client.send(series)).rejects.toThrow(`No Datadog agent takes DogStatsD at unix://${path} (connect ENOENT).`);
+      const server = createServer().listen(path);
+      await once(server, "listening");
+      await expect(client.send(series)).rejects.toThrow("(connect EPROTOTYPE)");
+      server.close();
     } finally {
       await client.close();
       rmSync(folder, { recursive: true });

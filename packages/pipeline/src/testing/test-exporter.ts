@@ -20,6 +20,8 @@ const RETRY_MS = 50;
 export interface TestExporter {
   /** Created, not started. */
   readonly exporter: Exporter;
+  /** Of its process. */
+  readonly metrics: Metrics;
   /**
    * Resolves when nothing is scheduled any more.
    *
@@ -67,6 +69,7 @@ export async function createTestExporter(definition: ExporterDefinition, env: En
 
   return {
     exporter,
+    metrics,
     settled: async () => {
       while (pending.size > 0) await Promise.all(pending);
       if (failure !== undefined) throw failure;

@@ -1,0 +1,68 @@
+/** The built processor in processes of its own, on real queues. */
+import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import { EXPORTERS, Fanout } from "@celery-metrics-exporter/pipeline";
+import { Health, Lifecycle, Metrics, connectRedis, createLogger } from "@celery-metrics-exporter/runtime";
+import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { fileURLToPath } from "node:url";
+
+const PACKAGE = fileURLToPath(new URL("..", import.meta.url));
+const PROCESSOR = fileURLToPath(new URL("./fixtures/crashing-processor.mjs", import.meta.url));
+
+export class BuiltProcessors {
+  readonly #redis: RedisServer;
+  readonly #children = new Set<ChildProcess>();
+
+  private constructor(redis: RedisServer) {
+    this.#redis = redis;
+  }
+
+  static async start(): Promise<BuiltProcessors> {
+    // The children run what is built.
+    execFileSync("../../node_modules/.bin/tsc", ["-b"], { cwd: PACKAGE });
+    return new BuiltProcessors(await startRedis());
+  }
+
+  spawn(env: Readonly<Record<string, string>>): ChildProcess {
+    const child = spawn(process.execPath, [PROCESSOR], {
+      cwd: PACKAGE,
+      env: { REDIS_URL: this.#redis.url, LOG_LEVEL: "silent", DATADOG_GRACE_MS: "200", ...env },
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+    this.#children.add(child);
+    child.once("exit", () => this.#children.delete(child));
+    return child;
+  }
+
+  /** Puts a batch of finished tasks on the exporter's queue, as the receiver does. */
+  async enqueue(prefix: string, tasks: readonly { readonly uuid: string; readonly name?: string }[]): Promise<void> {
+    const logger = createLogger("test", "silent");
+    const lifecycle = new Lifecycle(logger);
+    const common = { url: this.#redis.url, startupTimeoutMs: 5_000, logger, lifecycle, health: new Health() };
+    const fanout = new Fanout({
+      redis: await connectRedis({ ...common, use: "producer", name: "test" }),
+      prefix,
+      exporters: EXPORTERS.filter(({ name }) => name === "datadog"),
+      whenFull: "hold",
+      highWaterEvents: 1_000_000,
+      logger,
+      metrics: new Metrics(),
+    });
+    await fanout.start();
+    const now = Math.floor(Date.now() / 1_000) - 10;
+    const events = tasks.flatMap((task) => [
+      taskSent({ ...task, timestamp: now }),
+      taskReceived({ ...task, timestamp: now + 1 }),
+      taskStarted({ uuid: task.uuid, timestamp: now + 2 }),
+      taskSucceeded({ uuid: task.uuid, timestamp: now + 3 }),
+    ]);
+    await fanout.enqueue({ broker: "rabbitmq", events });
+    await fanout.close();
+    await lifecycle.close();
+  }
+
+  async close(): Promise<void> {
+    for (const child of this.#children) child.kill("SIGKILL");
+    await this.#redis.stop();
+  }
+}

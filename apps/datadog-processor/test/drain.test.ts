@@ -1,0 +1,41 @@
+/** A process that has to end while it sends more than the drain has time for, with real queues. */
+import { startStatsdSink } from "@celery-metrics-exporter/testkit";
+import { once } from "node:events";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { BuiltProcessors } from "./built-processor.ts";
+
+const TASKS = 200;
+/** A packet holds 2 of the 3 lines of a task. */
+const PACKET_BYTES = "600";
+
+let processors: BuiltProcessors;
+beforeAll(async () => {
+  processors = await BuiltProcessors.start();
+});
+afterAll(() => processors.close());
+
+it("a paced sending that a drain interrupts is gone on with by the next process, and each task is sent once", async () => {
+  const sink = await startStatsdSink();
+  const env = { QUEUE_PREFIX: "{drain}", DD_DOGSTATSD_PORT: String(sink.port), DATADOG_MAX_PACKET_BYTES: PACKET_BYTES };
+  // Names of their own: nothing is packed into one line.
+  const tasks = Array.from({ length: TASKS }, (_, index) => ({ uuid: `task-${index}`, name: `${"n".repeat(150)}${index}` }));
+  await processors.enqueue(env.QUEUE_PREFIX, tasks);
+  const first = processors.spawn({ ...env, DATADOG_MAX_PACKETS_PER_SECOND: "20", SHUTDOWN_TIMEOUT_SECONDS: "6" });
+  await sink.waitFor(() => sink.packets.length > 10, { timeoutMs: 40_000, what: "the first packets" });
+  first.kill("SIGTERM");
+  const [code] = (await once(first, "exit")) as [number | null];
+  expect(code).toBe(0);
+  const sentByFirst = sink.total("celery.task.success_count");
+  expect(sentByFirst).toBeGreaterThan(0);
+  expect(sentByFirst).toBeLessThan(TASKS);
+
+  const second = processors.spawn({ ...env, DATADOG_MAX_PACKETS_PER_SECOND: "1000" });
+  await sink.waitFor(() => sink.total("celery.task.success_count") >= TASKS, { timeoutMs: 40_000, what: "every task" });
+  second.kill("SIGTERM");
+  expect(await once(second, "exit")).toEqual([0, null]);
+  expect(sink.total("celery.task.success_count")).toBe(TASKS);
+  expect(sink.values("celery.task.wait_time")).toHaveLength(TASKS);
+  expect(sink.values("celery.task.run_time")).toHaveLength(TASKS);
+  expect(sink.errors).toEqual([]);
+  await sink.close();
+}, 90_000);
