@@ -6,7 +6,7 @@ import { query, type Database } from "./database.ts";
 import { celeryTask } from "./schema.ts";
 
 export interface DeleteOldTasksOptions {
-  /** A task goes when its last event, its ETA and its row's creation are all longer ago than this. */
+  /** A task goes when its last event, its row's creation and, unless it has finished, its ETA are all longer ago than this. */
   readonly olderThanDays: number;
   readonly batchSize?: number;
   readonly pauseMs?: number;
@@ -44,7 +44,7 @@ async function deleteBatch(database: Database, days: number, limit: number): Pro
           select task.ctid from ${celeryTask} task
           where (select ours from turn)
             and created_at < (select at from cutoff)
-            and greatest(last_event_at, eta) < (select at from cutoff)
+            and greatest(last_event_at, case when finished_at is null then eta end) < (select at from cutoff)
           order by created_at limit ${limit}::int
           for update skip locked
         ))

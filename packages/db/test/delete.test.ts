@@ -1,4 +1,4 @@
-import { SENT_AT, taskReceived, taskSent, taskStarted } from "@celery-metrics-exporter/events/testing";
+import { SENT_AT, taskReceived, taskRevoked, taskSent, taskStarted } from "@celery-metrics-exporter/events/testing";
 import { sql } from "drizzle-orm";
 import { Client } from "pg";
 import { describe, expect, test } from "vitest";
@@ -53,7 +53,7 @@ function chunks<T>(items: readonly T[], size: number): T[][] {
 }
 
 describe("deleteOldTasks", () => {
-  test("deletes, in batches, what is old by its last event, its ETA and its row", async () => {
+  test("deletes, in batches, what is old by its last event, its row, and its ETA unless it has finished", async () => {
     const old = Array.from({ length: 25 }, (_, index) => `old-${index}`);
     await upsertTasks(table.database, [
       ...old.map((uuid) => taskSent({ uuid, timestamp: daysAgo(9) })),
@@ -61,11 +61,13 @@ describe("deleteOldTasks", () => {
       taskSent({ uuid: "still-running", timestamp: daysAgo(9) }),
       taskStarted({ uuid: "still-running", timestamp: daysAgo(1) }),
       taskReceived({ uuid: "eta-to-come", timestamp: daysAgo(30), eta: daysAgo(-2) }),
+      taskReceived({ uuid: "revoked-before-its-eta", timestamp: daysAgo(30), eta: 3_999_999_999 }),
+      taskRevoked({ uuid: "revoked-before-its-eta", timestamp: daysAgo(29) }),
       taskReceived({ uuid: "eta-long-past", timestamp: daysAgo(30), eta: daysAgo(29) }),
     ]);
     await ageRows();
     await upsertTasks(table.database, [taskSent({ uuid: "late-arrival", timestamp: daysAgo(40) })]);
-    expect(await deleteOldTasks(table.database, { olderThanDays: 7, batchSize: 10, pauseMs: 1 })).toBe(26);
+    expect(await deleteOldTasks(table.database, { olderThanDays: 7, batchSize: 10, pauseMs: 1 })).toBe(27);
     expect(await ids()).toEqual(["eta-to-come", "late-arrival", "still-running", "young"]);
   });
 
