@@ -188,9 +188,10 @@ describe("with redaction on, a replay of letters that are older than it", () => 
       ...ofExporter("postgres"),
       ...ofExporter("datadog"),
       json([...secrets(), { type: "task-sent", args: SECRET }, SECRET]),
+      ...secrets().map((event) => ({ source: "receiver", reason: "future", detail: "", event })),
     ]);
     expect(await everything()).toContain(SECRET);
-    expect(await outputWith(settings)).toBe("25 replayed.\n");
+    expect(await outputWith(settings)).toBe("30 replayed.\n");
     expect(await everything()).not.toContain(SECRET);
     const uuids = ["sent", "received", "succeeded", "retried", "failed"];
     for (const queue of ["postgres", "datadog"]) expect(new Set(await idsIn(queue))).toEqual(new Set(uuids));
@@ -203,9 +204,10 @@ describe("with redaction on, a replay of letters that are older than it", () => 
     await letters.add([
       { source: "postgres", reason: "refused", detail: "", event: hashed },
       { source: "postgres", reason: "payload", detail: "", payload: encodeBatch({ broker: "redis", events: [hashed] }) },
+      { source: "receiver", reason: "future", detail: "", event: hashed },
     ]);
     await outputWith(MODES["hash"] ?? {});
-    expect(await eventsIn("postgres")).toEqual([hashed, hashed]);
+    expect(await eventsIn("postgres")).toEqual([hashed, hashed, hashed]);
     await redis.flushall();
     await letters.add([
       json([hashed]),

@@ -58,7 +58,7 @@ function isLetter(data: unknown): data is { readonly source: string; readonly de
   return typeof data.source === "string" && typeof data.reason === "string" && typeof data.detail === "string";
 }
 
-/** The decoder's details are fixed texts. A sink's words may quote the data that it refuses, but its SQLSTATE is only a code. */
+/** The receiver's details name no more than a host and a time. A sink's words may quote the data that it refuses, but its SQLSTATE is only a code. */
 function shownOf(detail: string): string {
   const [state] = /\(SQLSTATE [0-9A-Z]{5}\)/.exec(detail) ?? [];
   return state === undefined ? HIDDEN : `${HIDDEN} ${state}`;

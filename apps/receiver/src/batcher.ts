@@ -7,7 +7,12 @@ export interface Batch {
   readonly messages: RawMessage[];
   readonly events: CeleryEvent[];
   readonly rejected: Rejected[];
+  /** Events from the future, of every type: a batch decides for all of them whether they are taken. */
+  readonly future: CeleryEvent[];
 }
+
+/** What a message holds. */
+export type Content = Readonly<Record<"events" | "future", readonly CeleryEvent[]>> & { readonly rejected: readonly Rejected[] };
 
 export interface BatcherOptions {
   readonly maxEvents: number;
@@ -34,13 +39,14 @@ export class Batcher {
   }
 
   /** A message without events or rejects waits in a batch too: it is acknowledged in its turn. */
-  add(message: RawMessage, events: readonly CeleryEvent[], rejected: readonly Rejected[]): void {
+  add(message: RawMessage, { events, rejected, future }: Content): void {
     const { maxEvents, maxMessages, maxMs, maxBytes } = this.#options;
-    const items = Math.max(1, events.length + rejected.length);
+    const items = Math.max(1, events.length + rejected.length + future.length);
     if (this.#items + items > maxEvents || this.#bytes + message.bytes > maxBytes) this.flush();
     this.#open.messages.push(message);
     for (const event of events) this.#open.events.push(event);
     for (const reject of rejected) this.#open.rejected.push(reject);
+    for (const event of future) this.#open.future.push(event);
     this.#items += items;
     this.#bytes += message.bytes;
     if (this.#items >= maxEvents || this.#open.messages.length >= maxMessages || this.#bytes >= maxBytes) this.flush();
@@ -61,5 +67,5 @@ export class Batcher {
 }
 
 function emptyBatch(): Batch {
-  return { messages: [], events: [], rejected: [] };
+  return { messages: [], events: [], rejected: [], future: [] };
 }

@@ -1,5 +1,12 @@
-/** Brings one batch to where it is safe: its events in the exporters' queues, its rejects in the dead-letter queue. */
-import { letterOf, type Admitted, type BatchFilter, type DeadLetters, type Fanout } from "@celery-metrics-exporter/pipeline";
+/** Brings one batch to where it is safe: its events in the exporters' queues, what it refuses in the dead-letter queue. */
+import {
+  letterOf,
+  lettersOfFuture,
+  type Admitted,
+  type BatchFilter,
+  type DeadLetters,
+  type Fanout,
+} from "@celery-metrics-exporter/pipeline";
 import { UnavailableError, backoffMs, pause, toError, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
 import type { Batch } from "./batcher.ts";
 import type { ReceiverMetrics } from "./receiver-metrics.ts";
@@ -40,7 +47,7 @@ export class Delivery {
   }
 
   /** In this order: an excluded task is remembered only once the exporters have been told (`BatchFilter`). */
-  #steps({ events, rejected }: Batch): (() => Promise<void>)[] {
+  #steps({ events, rejected, future }: Batch): (() => Promise<void>)[] {
     const { broker, fanout, filter, deadLetters, metrics } = this.#options;
     let admitted: Admitted | undefined;
     const enqueue = async (): Promise<void> => {
@@ -57,9 +64,9 @@ export class Delivery {
       if (admitted !== undefined) await filter.settle(admitted);
     };
     const bury = async (): Promise<void> => {
-      await deadLetters.add(rejected.map(letterOf));
+      await deadLetters.add([...rejected.map(letterOf), ...lettersOfFuture(future)]);
     };
-    return [...(events.length > 0 ? [enqueue, settle] : []), ...(rejected.length > 0 ? [bury] : [])];
+    return [...(events.length > 0 ? [enqueue, settle] : []), ...(rejected.length + future.length > 0 ? [bury] : [])];
   }
 
   async #insist(step: () => Promise<void>, signal: AbortSignal): Promise<boolean> {

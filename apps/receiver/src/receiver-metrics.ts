@@ -1,7 +1,9 @@
 /** What the receiver counts. */
 import type { Broker } from "@celery-metrics-exporter/broker";
 import { TASK_EVENT_TYPES, type CeleryEvent, type Rejected } from "@celery-metrics-exporter/events";
+import { FUTURE } from "@celery-metrics-exporter/pipeline";
 import type { Metrics } from "@celery-metrics-exporter/runtime";
+import type { Sorted } from "./sender-clocks.ts";
 
 /** Custom events have any type their sender likes: they share a label, so that the number of series is bounded. */
 const OTHER = "other";
@@ -30,7 +32,11 @@ export class ReceiverMetrics {
     this.#now = now;
     this.#messages = metrics.counter("messages_received_total", "Messages taken from the broker.", ["broker"]);
     this.#events = metrics.counter("events_received_total", "Events decoded, by type.", ["broker", "type"]);
-    this.#rejected = metrics.counter("events_rejected_total", "Messages and events that could not be read, by reason.", ["reason"]);
+    this.#rejected = metrics.counter(
+      "events_rejected_total",
+      "Messages and events that could not be read, or are from the future, by reason.",
+      ["reason"],
+    );
     this.#filtered = metrics.counter("events_filtered_total", "Events not passed on: no exporter takes the type, or a filter.", ["reason"]);
     this.#batches = metrics.counter("batches_enqueued_total", "Batches stored in the exporters' queues.");
     this.#retries = metrics.counter("enqueue_retries_total", "Times a batch could not be stored and was tried again.");
@@ -42,16 +48,26 @@ export class ReceiverMetrics {
     return this.#eventsTaken;
   }
 
-  received(events: readonly CeleryEvent[], rejected: readonly Rejected[]): void {
+  /** A message. Events from the future tell nothing about the lag. */
+  received({ inTime, future, rejected }: Sorted & { readonly rejected: readonly Rejected[] }): void {
     this.#messageCount += 1;
-    this.#eventsTaken += events.length;
-    for (const { type, timestamp } of events) {
-      const count = this.#eventCounts.get(type);
-      if (count === undefined) this.#eventCounts.set(OTHER, (this.#eventCounts.get(OTHER) ?? 0) + 1);
-      else this.#eventCounts.set(type, count + 1);
-      if (timestamp > this.#newest) this.#newest = timestamp;
+    this.#eventsTaken += inTime.length + future.length;
+    for (const event of inTime) {
+      this.#count(event);
+      if (event.timestamp > this.#newest) this.#newest = event.timestamp;
     }
+    for (const event of future) this.#count(event);
     for (const { reason, count } of rejected) this.#rejected.inc({ reason }, count);
+  }
+
+  refusedFuture(count: number): void {
+    this.#rejected.inc({ reason: FUTURE }, count);
+  }
+
+  #count({ type }: CeleryEvent): void {
+    const count = this.#eventCounts.get(type);
+    if (count === undefined) this.#eventCounts.set(OTHER, (this.#eventCounts.get(OTHER) ?? 0) + 1);
+    else this.#eventCounts.set(type, count + 1);
   }
 
   notTaken(count: number): void {

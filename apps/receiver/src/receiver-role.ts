@@ -24,8 +24,10 @@ import { Delivery } from "./delivery.ts";
 import { EventAdvice } from "./event-advice.ts";
 import { HotStandby } from "./hot-standby.ts";
 import { ReceiverMetrics } from "./receiver-metrics.ts";
+import { receiverClock } from "./receiver-clock.ts";
 import { Receiver } from "./receiver.ts";
 import { redactionOf } from "./redaction-config.ts";
+import { SenderClocks } from "./sender-clocks.ts";
 import { SharedQueueWatch } from "./shared-queue.ts";
 
 export const receiver: Role<typeof Config> = defineRole({
@@ -91,6 +93,7 @@ export const receiver: Role<typeof Config> = defineRole({
       redaction: redactionOf(config),
       metrics: receiverMetrics,
       advice: new EventAdvice(logger),
+      clocks: new SenderClocks({ now: await receiverClock(redis, logger), health: health.component("clock"), logger }),
       health: health.component("taking"),
     });
     const { broadcast } = source;

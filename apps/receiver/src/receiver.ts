@@ -7,6 +7,7 @@ import type { Delivery } from "./delivery.ts";
 import type { EventAdvice } from "./event-advice.ts";
 import type { ReceiverMetrics } from "./receiver-metrics.ts";
 import type { Redaction } from "./redaction.ts";
+import type { SenderClocks } from "./sender-clocks.ts";
 
 export interface ReceiverOptions {
   readonly source: EventSource;
@@ -20,6 +21,7 @@ export interface ReceiverOptions {
   readonly redaction: Redaction | undefined;
   readonly metrics: ReceiverMetrics;
   readonly advice: EventAdvice;
+  readonly clocks: SenderClocks;
   /** Whether events are being taken. */
   readonly health: ComponentHealth;
 }
@@ -67,19 +69,36 @@ export class Receiver {
   }
 
   #take(message: RawMessage): void {
-    const { takes, metrics, advice, redaction } = this.#options;
+    const { metrics, advice, clocks, redaction } = this.#options;
     const decoded = message.decode();
     const { events, rejected } = redaction === undefined ? decoded : redaction(decoded);
-    metrics.received(events, rejected);
     advice.observe(events);
+    const { inTime, future } = clocks.sort(events);
+    metrics.received({ inTime, future, rejected });
+    this.#batcher.add(message, { events: this.#taken(inTime), rejected, future });
+  }
+
+  #taken(events: readonly CeleryEvent[]): readonly CeleryEvent[] {
+    const { takes, metrics } = this.#options;
     const taken = events.filter(takes);
     metrics.notTaken(events.length - taken.length);
-    this.#batcher.add(message, taken, rejected);
+    return taken;
+  }
+
+  /** The batch with its events from the future among the others, or refused. Only those that were for an exporter become dead letters. */
+  #judged(batch: Batch): Batch {
+    const { clocks, metrics, takes } = this.#options;
+    const { events, future } = batch;
+    if (future.length === 0) return batch;
+    if (clocks.takes(future)) return { ...batch, events: [...events, ...this.#taken(future)], future: [] };
+    metrics.refusedFuture(future.length);
+    return { ...batch, future: future.filter(takes) };
   }
 
   #send(batch: Batch): void {
+    const judged = this.#judged(batch);
     this.#options.metrics.flush();
-    const sending = this.#deliver(batch).finally(() => {
+    const sending = this.#deliver(judged).finally(() => {
       this.#inFlight.delete(sending);
       this.#regulate();
     });

@@ -9,7 +9,11 @@ describe("ReceiverMetrics", () => {
     const receiverMetrics = new ReceiverMetrics(metrics, "rabbitmq");
     const before = liveHeapBytes();
     for (let index = 0; index < 50_000; index++) {
-      receiverMetrics.received([customEvent({ type: String(index).padStart(128, "t") }), taskStarted({})], []);
+      receiverMetrics.received({
+        inTime: [customEvent({ type: String(index).padStart(128, "t") }), taskStarted({})],
+        future: [],
+        rejected: [],
+      });
     }
     expect(liveHeapBytes() - before).toBeLessThan(5 * 2 ** 20);
     receiverMetrics.flush();
@@ -19,5 +23,15 @@ describe("ReceiverMetrics", () => {
       ["task-started", 50_000],
       ["other", 50_000],
     ]);
+  });
+
+  it("takes the lag from the newest event that is not from the future", async () => {
+    const metrics = new Metrics();
+    const receiverMetrics = new ReceiverMetrics(metrics, "rabbitmq", () => 1_000);
+    receiverMetrics.received({ inTime: [taskStarted({ timestamp: 990 })], future: [taskStarted({ timestamp: 90_000 })], rejected: [] });
+    receiverMetrics.flush();
+    const lag = await metrics.registry.getSingleMetric("celery_metrics_exporter_receiver_lag_seconds")?.get();
+    expect(lag?.values.map(({ value }) => value)).toEqual([10]);
+    expect(receiverMetrics.eventsTaken).toBe(2);
   });
 });

@@ -11,7 +11,7 @@ export interface Frame {
 }
 
 /**
- * Why something was not taken. These strings are stable: they label metrics and dead letters.
+ * Why something was not decoded. (`future` is the receiver's own, of an event that was: letter.ts.) These strings are stable: they label metrics and dead letters.
  *
  * - `envelope`: not kombu's Redis envelope.
  * - `content_type`: a serializer that is not JSON, msgpack or YAML.

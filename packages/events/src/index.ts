@@ -23,6 +23,7 @@ export {
   type WorkerEvent,
 } from "./event.ts";
 export { MAX_ID_LENGTH } from "./fields.ts";
+export { MAX_AHEAD_SECONDS, isFuture } from "./future.ts";
 export type { Decoded, Frame, ReadAs, RejectReason, Rejected } from "./frame.ts";
 export { MAX_TIMESTAMP, toMicroseconds } from "./microseconds.ts";
 export { parsePythonLiteral, type JsonValue, type PythonLiteral } from "./python-literal.ts";

@@ -1,5 +1,5 @@
 /** What to do about dead letters, in one sentence per source and reason. */
-import { RECEIVER, type DeadLetter } from "./letter.ts";
+import { FUTURE, RECEIVER, type DeadLetter } from "./letter.ts";
 
 const JSON_EVENTS = 'set event_serializer = "json" in Celery';
 const FOREIGN = "find out what else publishes to the event exchange; Celery itself sends no such messages";
@@ -13,6 +13,7 @@ const OF_RECEIVER: Readonly<Record<string, string>> = {
   not_an_event: FOREIGN,
   type: FOREIGN,
   timestamp: `check the clock of the sender; otherwise ${FOREIGN}`,
+  [FUTURE]: `set the sender's clock by NTP; if instead the receiver's was wrong, set that one, and run \`celery-metrics-exporter replay --source ${RECEIVER} --reason ${FUTURE}\``,
   too_large: "send less in one event, or fewer events in one message",
 };
 const DEFAULT_OF_RECEIVER =

@@ -1,5 +1,5 @@
 /** Takes dead letters back to where they came from, after what was wrong with them is mended. */
-import type { Rejected } from "@celery-metrics-exporter/events";
+import { isFuture } from "@celery-metrics-exporter/events";
 import type { Logger, RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import type { BatchFilter } from "./batch-filter.ts";
@@ -8,7 +8,7 @@ import type { DeadLetters } from "./dead-letter.ts";
 import type { Fanout } from "./fanout.ts";
 import { encodeIds } from "./ids-batch.ts";
 import { JOB_NAMES } from "./job-names.ts";
-import { letterOf, type DeadLetter } from "./letter.ts";
+import { letterOf, lettersOfFuture, type DeadLetter } from "./letter.ts";
 import { openQueue } from "./open-queue.ts";
 import { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue-names.ts";
 import { withRedis } from "./redis-errors.ts";
@@ -126,12 +126,12 @@ export class DeadLetterReplay {
   async #replay(letters: readonly StoredLetter[]): Promise<void> {
     if (letters.length === 0) return;
     const replays = letters.map(({ replay }) => replay);
-    const rejected = await this.#toEveryExporter(replays);
+    const refused = await this.#toEveryExporter(replays);
     await withRedis("replaying dead letters", async () => {
       for (const { queueName, name, data } of jobsOf(replays)) await this.#queue(queueName).add(name, data);
     });
     // Not before all is stored: where the queue is full its oldest letters go for these, and most likely those are the ones replayed here.
-    await this.#options.deadLetters.add(rejected.map(letterOf));
+    await this.#options.deadLetters.add(refused);
     await this.#remove(letters);
   }
 
@@ -142,16 +142,19 @@ export class DeadLetterReplay {
     });
   }
 
-  /** As the receiver does it (apps/receiver/src/delivery.ts), and returns what is still rejected. */
-  async #toEveryExporter(replays: readonly Replayed[]): Promise<Rejected[]> {
+  /** As the receiver does it (apps/receiver/src/delivery.ts), and returns what is still refused. */
+  async #toEveryExporter(replays: readonly Replayed[]): Promise<DeadLetter[]> {
     const inputs = replays.filter((replay) => replay.to === "every exporter");
     if (inputs.length === 0) return [];
     const { filter, fanout } = this.#options;
-    const admitted = await filter.admit(inputs.flatMap(({ events }) => events));
+    const now = Date.now() / 1_000;
+    const decoded = inputs.flatMap(({ events }) => events);
+    const admitted = await filter.admit(decoded.filter((event) => !isFuture(event, now)));
     const { events, excluded, kept } = admitted;
     await fanout.enqueue({ broker: BROKER, events, kept, ...(excluded !== undefined && { excluded }) });
     await filter.settle(admitted);
-    return inputs.flatMap(({ rejected }) => rejected);
+    const rejected = inputs.flatMap((input) => input.rejected);
+    return [...rejected.map(letterOf), ...lettersOfFuture(decoded.filter((event) => isFuture(event, now)))];
   }
 
   #queue(name: string): Queue {

@@ -15,7 +15,7 @@ export {
 export { EXPORTERS, type ExporterRegistration } from "./exporters.ts";
 export { Fanout, type FanoutOptions } from "./fanout.ts";
 export { HostConfig } from "./host-config.ts";
-export { RECEIVER, REDACTED, letterOf, type DeadLetter } from "./letter.ts";
+export { FUTURE, RECEIVER, REDACTED, letterOf, lettersOfFuture, type DeadLetter } from "./letter.ts";
 export { OtherSources, type OtherSourcesOptions } from "./other-sources.ts";
 export { processorRole, runProcessor } from "./processor-role.ts";
 export { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue-names.ts";

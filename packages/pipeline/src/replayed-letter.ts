@@ -1,5 +1,5 @@
 /** What becomes of a dead letter when it is replayed. */
-import { decodeAgain, type CeleryEvent, type Decoded, type ReadAs, type Rejected } from "@celery-metrics-exporter/events";
+import { decodeAgain, isFuture, type CeleryEvent, type Decoded, type ReadAs, type Rejected } from "@celery-metrics-exporter/events";
 import { decodeBatch, encodeBatch } from "./batch.ts";
 import { RECEIVER, REDACTED, type DeadLetter } from "./letter.ts";
 import { NewerPayloadError, PermanentError } from "./errors.ts";
@@ -13,25 +13,40 @@ export type LeftBecause =
   | "cut: only a part was kept"
   | "redacted: nothing of it was kept"
   | "rejected again"
+  | "more than a day ahead of this host's clock"
   | "payload of an unknown version"
   | "of an exporter there is not"
   | "not a letter of ours";
 
+const STILL_AHEAD = "more than a day ahead of this host's clock";
+
 export type Replayed =
   /** Events, and what is still rejected among them, as if they came from the broker now. */
-  | { readonly to: "every exporter"; readonly events: readonly CeleryEvent[]; readonly rejected: readonly Rejected[] }
+  | {
+      readonly to: "every exporter";
+      readonly events: readonly CeleryEvent[];
+      readonly rejected: readonly Rejected[];
+      /** Set where the events were decoded before, so that some may have been redacted then. */
+      readonly wasDecoded?: true;
+    }
   | { readonly to: "exporter"; readonly exporter: string; readonly event: CeleryEvent }
   | { readonly to: "forget"; readonly exporter: string; readonly id: string }
   | { readonly to: "process"; readonly exporter: string; readonly id: string }
   | { readonly to: "queue"; readonly queueName: string; readonly jobName: string; readonly payload: unknown }
   | { readonly to: "nobody"; readonly because: LeftBecause };
 
-/** @param letter as it was stored, by this release or another. */
-export function replayed(letter: Partial<DeadLetter>): Replayed {
+/**
+ * @param letter as it was stored, by this release or another.
+ * @param now Unix time in seconds. What was refused as being from the future may no longer be, because a clock was set or time has passed.
+ */
+export function replayed(letter: Partial<DeadLetter>, now = Date.now() / 1_000): Replayed {
   const { source = "", event, raw, readAs, payload } = letter;
   if (source !== RECEIVER && !EXPORTERS.some(({ name }) => name === source)) return left("of an exporter there is not");
   if (letter.cut === true) return left("cut: only a part was kept");
-  if (source !== RECEIVER && event !== undefined) return { to: "exporter", exporter: source, event };
+  if (event !== undefined) {
+    if (source !== RECEIVER) return { to: "exporter", exporter: source, event };
+    return isFuture(event, now) ? left(STILL_AHEAD) : { to: "every exporter", events: [event], rejected: [], wasDecoded: true };
+  }
   if (payload !== undefined) return replayedPayload(source, payload);
   if (raw === undefined) return left("not a letter of ours");
   switch (readAs) {
@@ -42,7 +57,7 @@ export function replayed(letter: Partial<DeadLetter>): Replayed {
     case "id to process":
       return { to: "process", exporter: source, id: raw };
     default:
-      return replayedInput(raw, readAs);
+      return replayedInput(raw, readAs, now);
   }
 }
 
@@ -58,7 +73,10 @@ export interface ReplayRedaction {
 export function redacted(replay: Replayed, redaction: ReplayRedaction): Replayed {
   switch (replay.to) {
     case "every exporter":
-      return { ...replay, ...redaction.ofSent({ events: [...replay.events], rejected: [...replay.rejected] }) };
+      return {
+        ...replay,
+        ...redaction[replay.wasDecoded === true ? "ofStored" : "ofSent"]({ events: [...replay.events], rejected: [...replay.rejected] }),
+      };
     case "exporter":
       redaction.ofStored({ events: [replay.event], rejected: [] });
       return replay;
@@ -79,9 +97,10 @@ function redactedPayload(payload: unknown, { ofStored }: ReplayRedaction): unkno
   return encodeBatch({ ...batch, events: ofStored({ events: [...batch.events], rejected: [] }).events });
 }
 
-function replayedInput(raw: string, readAs: ReadAs): Replayed {
+function replayedInput(raw: string, readAs: ReadAs, now: number): Replayed {
   const { events, rejected } = decodeAgain(raw, readAs);
-  return events.length === 0 ? left("rejected again") : { to: "every exporter", events, rejected };
+  if (events.length === 0) return left("rejected again");
+  return events.every((event) => isFuture(event, now)) ? left(STILL_AHEAD) : { to: "every exporter", events, rejected };
 }
 
 /** A job of one of the exporter's two queues, which is told by what can read it. */

@@ -15,6 +15,7 @@ import {
   MAX_DEAD_LETTERS,
   RECEIVER,
   decodeBatch,
+  lettersOfFuture,
   type DeadLetter,
   type EventBatch,
   type ReplayedLetter,
@@ -90,6 +91,15 @@ describe("a replay of dead letters", () => {
     expect(await run()).toEqual([{ source: RECEIVER, reason: "content_type", outcome: "replayed" }]);
     for (const exporter of ["datadog", "postgres"]) expect(await eventsIn(exporter)).toEqual([taskStarted({ uuid: "sent" })]);
     expect(await lettersLeft()).toMatchObject([{ source: RECEIVER, reason: "not_an_event", raw: "5", readAs: "event" }]);
+  });
+
+  it("brings an event that was refused as from the future to every exporter once its time has come, and refuses those that still are", async () => {
+    const [past, future] = [taskStarted({ uuid: "past" }), taskStarted({ uuid: "future", timestamp: 3_999_999_999 })];
+    const mixed = { ...decodable, raw: JSON.stringify([taskStarted({ uuid: "sent" }), future]) };
+    await letters.add([...lettersOfFuture([past, future]), mixed]);
+    expect((await run()).map(({ outcome }) => outcome)).toEqual(["replayed", "left", "replayed"]);
+    for (const exporter of ["datadog", "postgres"]) expect(await eventsIn(exporter)).toEqual([past, taskStarted({ uuid: "sent" })]);
+    expect(await lettersLeft()).toEqual([...lettersOfFuture([future]), ...lettersOfFuture([future])]);
   });
 
   it("applies the receiver's filter to what was not decoded before", async () => {

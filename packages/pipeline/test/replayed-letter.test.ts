@@ -2,7 +2,7 @@ import { decodeFrame } from "@celery-metrics-exporter/events";
 import { taskFailed, taskStarted } from "@celery-metrics-exporter/events/testing";
 import { describe, expect, it } from "vitest";
 import { encodeBatch } from "../src/batch.ts";
-import { RECEIVER, REDACTED, letterOf, type DeadLetter } from "../src/letter.ts";
+import { FUTURE, RECEIVER, REDACTED, letterOf, lettersOfFuture, type DeadLetter } from "../src/letter.ts";
 import { shorten } from "../src/dead-letter-size.ts";
 import { encodeIds } from "../src/ids-batch.ts";
 import { replayed } from "../src/replayed-letter.ts";
@@ -58,6 +58,26 @@ describe("a replayed letter", () => {
       { to: "nobody", because: "rejected again" },
     ],
     [
+      "of an event from the future that is none any more goes to every exporter",
+      { source: RECEIVER, reason: FUTURE, detail: "", event },
+      { to: "every exporter", events: [event], rejected: [], wasDecoded: true },
+    ],
+    [
+      "of an event from the future that is still one stays",
+      { source: RECEIVER, reason: FUTURE, detail: "", event: taskStarted({ timestamp: 3_999_999_999 }) },
+      { to: "nobody", because: "more than a day ahead of this host's clock" },
+    ],
+    [
+      "of a message that can be decoded now and is from the future stays",
+      {
+        source: RECEIVER,
+        reason: "content_type",
+        raw: JSON.stringify(taskStarted({ timestamp: 3_999_999_999 })),
+        readAs: { contentType: "application/json" },
+      },
+      { to: "nobody", because: "more than a day ahead of this host's clock" },
+    ],
+    [
       "of a payload of events goes to the events' queue",
       { ...payload, payload: encodeBatch({ broker: "redis", events: [event] }) },
       { to: "queue", queueName: "datadog", jobName: "batch", payload: encodeBatch({ broker: "redis", events: [event] }) },
@@ -81,6 +101,15 @@ describe("a replayed letter", () => {
     ["that is nothing stays", {}, { to: "nobody", because: "of an exporter there is not" }],
   ])("%s", (_given, letter, expected) => {
     expect(replayed(JSON.parse(JSON.stringify(letter)) as DeadLetter)).toEqual(expected);
+  });
+
+  it("of many events from the future of one batch is one for each of a hundred, and one for the others, which stays", () => {
+    const events = Array.from({ length: 250 }, (_, index) => taskStarted({ uuid: String(index) }));
+    const all = lettersOfFuture(events);
+    expect(all.slice(0, 100).map((letter) => letter.event)).toEqual(events.slice(0, 100));
+    expect(all.slice(100)).toMatchObject([{ event: events[100], detail: expect.stringContaining("(150 alike)") as string }]);
+    expect(replayed(all[100] ?? {})).toEqual({ to: "nobody", because: "cut: only a part was kept" });
+    expect(lettersOfFuture(events.slice(0, 101)).map((letter) => replayed(letter).to)).toEqual(Array(101).fill("every exporter"));
   });
 
   it("stands for one input: where it stands for several that are alike, it stays", () => {
