@@ -9,6 +9,8 @@ export interface Batch {
   readonly rejected: Rejected[];
   /** Events from the future, of every type: a batch decides for all of them whether they are taken. */
   readonly future: CeleryEvent[];
+  /** Size of its messages, as they came from the broker. */
+  bytes: number;
 }
 
 /** What a message holds. */
@@ -31,7 +33,6 @@ export class Batcher {
   readonly #options: BatcherOptions;
   #open: Batch = emptyBatch();
   #items = 0;
-  #bytes = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(options: BatcherOptions) {
@@ -42,14 +43,14 @@ export class Batcher {
   add(message: RawMessage, { events, rejected, future }: Content): void {
     const { maxEvents, maxMessages, maxMs, maxBytes } = this.#options;
     const items = Math.max(1, events.length + rejected.length + future.length);
-    if (this.#items + items > maxEvents || this.#bytes + message.bytes > maxBytes) this.flush();
+    if (this.#items + items > maxEvents || this.#open.bytes + message.bytes > maxBytes) this.flush();
     this.#open.messages.push(message);
     for (const event of events) this.#open.events.push(event);
     for (const reject of rejected) this.#open.rejected.push(reject);
     for (const event of future) this.#open.future.push(event);
     this.#items += items;
-    this.#bytes += message.bytes;
-    if (this.#items >= maxEvents || this.#open.messages.length >= maxMessages || this.#bytes >= maxBytes) this.flush();
+    this.#open.bytes += message.bytes;
+    if (this.#items >= maxEvents || this.#open.messages.length >= maxMessages || this.#open.bytes >= maxBytes) this.flush();
     else this.#timer ??= setTimeout(() => this.flush(), maxMs);
   }
 
@@ -61,11 +62,10 @@ export class Batcher {
     const batch = this.#open;
     this.#open = emptyBatch();
     this.#items = 0;
-    this.#bytes = 0;
     this.#options.onBatch(batch);
   }
 }
 
 function emptyBatch(): Batch {
-  return { messages: [], events: [], rejected: [], future: [] };
+  return { messages: [], events: [], rejected: [], future: [], bytes: 0 };
 }

@@ -50,7 +50,10 @@ const Settings = BaseConfig.extend({
     "RabbitMQ deletes our queue when no receiver was there for this long.",
   ),
   RABBITMQ_PREFETCH: integer(8_000, 1, 65_535).describe(
-    "Messages that RabbitMQ sends ahead of their acknowledgement. Half as many close a batch; more cost memory.",
+    "Most messages that RabbitMQ sends before it has an acknowledgement. Half as many close a batch. A larger prefetch needs more memory.",
+  ),
+  RABBITMQ_PREFETCH_BYTES: integer(8 * MEBIBYTE, MEBIBYTE).describe(
+    "Most bytes that RabbitMQ sends before it has an acknowledgement: the larger the messages, the fewer come. Half as many close a batch. Bounds the receiver's memory while nothing can be stored.",
   ),
   CELERY_GLOBAL_KEYPREFIX: z.string().default("").describe("Redis: the workers' transport option `global_keyprefix`."),
   CELERY_FANOUT_PREFIX: z
@@ -119,6 +122,7 @@ export function sourceOptions(config: Config): SourceOptions {
       queueMaxBytes: config.RABBITMQ_QUEUE_MAX_BYTES,
       queueExpiresMs: config.RABBITMQ_QUEUE_EXPIRES_SECONDS * 1_000,
       prefetch: config.RABBITMQ_PREFETCH,
+      prefetchBytes: config.RABBITMQ_PREFETCH_BYTES,
       consumerTag: consumerTag(config),
     },
     redis: {

@@ -88,7 +88,7 @@ export const receiver: Role<typeof Config> = defineRole({
         maxEvents: config.BATCH_MAX_EVENTS,
         maxMessages: source.redelivers ? Math.ceil(config.RABBITMQ_PREFETCH / 2) : Number.POSITIVE_INFINITY,
         maxMs: config.BATCH_MAX_MS,
-        maxBytes: config.BATCH_MAX_BYTES,
+        maxBytes: source.redelivers ? Math.min(config.BATCH_MAX_BYTES, config.RABBITMQ_PREFETCH_BYTES / 2) : config.BATCH_MAX_BYTES,
       },
       redaction: redactionOf(config),
       metrics: receiverMetrics,

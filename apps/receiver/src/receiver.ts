@@ -31,13 +31,15 @@ const MAX_IN_FLIGHT = 4;
 const CHECK_MS = 500;
 
 /**
- * Memory is bounded by one rule: the source is paused while `MAX_IN_FLIGHT` batches wait to be stored, whether Redis is slow or away, and while
- * a queue is full. A message is acknowledged only when all of its batch is safe.
+ * Memory is bounded by one rule: the source is paused while `MAX_IN_FLIGHT` batches, or as many bytes as one batch may have, wait to be
+ * stored, whether Redis is slow or away, and while a queue is full. A message is acknowledged only when all of its batch is safe.
  */
 export class Receiver {
   readonly #options: ReceiverOptions;
   readonly #batcher: Batcher;
   readonly #inFlight = new Set<Promise<void>>();
+  /** Of the batches in flight, as they came from the broker. */
+  #bytesInFlight = 0;
   /** Ends the retries, where the broker would deliver again what is not acknowledged. */
   readonly #giveUp = new AbortController();
   #timer: NodeJS.Timeout | undefined;
@@ -100,9 +102,11 @@ export class Receiver {
     this.#options.metrics.flush();
     const sending = this.#deliver(judged).finally(() => {
       this.#inFlight.delete(sending);
+      this.#bytesInFlight -= batch.bytes;
       this.#regulate();
     });
     this.#inFlight.add(sending);
+    this.#bytesInFlight += batch.bytes;
     this.#regulate();
   }
 
@@ -117,7 +121,11 @@ export class Receiver {
     const full = this.#draining ? undefined : fullBecause();
     if (full === undefined) health.up();
     else health.down(`holding: ${full}`);
-    if (full !== undefined || this.#inFlight.size >= MAX_IN_FLIGHT) source.pause();
+    if (full !== undefined || this.#isBusy) source.pause();
     else source.resume();
+  }
+
+  get #isBusy(): boolean {
+    return this.#inFlight.size >= MAX_IN_FLIGHT || this.#bytesInFlight >= this.#options.batch.maxBytes;
   }
 }

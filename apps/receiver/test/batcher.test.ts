@@ -86,7 +86,7 @@ describe("Batcher", () => {
     const batcher = batcherOf();
     const messages = Array.from({ length: 10 }, () => message(1));
     for (const [index, each] of messages.entries()) batcher.add(each, { ...contentOf([]), rejected: index % 2 === 0 ? [REJECTED] : [] });
-    expect(batches).toEqual([{ messages, events: [], future: [], rejected: Array.from({ length: 5 }, () => REJECTED) }]);
+    expect(batches).toEqual([{ messages, events: [], future: [], rejected: Array.from({ length: 5 }, () => REJECTED), bytes: 10 }]);
   });
 
   it("flushes nothing when there is nothing", () => {

@@ -5,8 +5,10 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Arrival } from "./arrival.ts";
 import type { RabbitmqServer } from "./broker-url.ts";
 import { MessageBuffer } from "./message-buffer.ts";
+import { Prefetch } from "./prefetch.ts";
 import { Continuity } from "./rabbitmq-continuity.ts";
 import { QUIET_MS } from "./rabbitmq-binding.ts";
+import type { RabbitmqConsumer } from "./rabbitmq-consumer.ts";
 import { openRabbitmqSession, type RabbitmqSession } from "./rabbitmq-session.ts";
 import { refusal, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 import { rabbitmqLabel } from "./server-label.ts";
@@ -18,6 +20,11 @@ import type { EventSource, OnMessage, RawMessage } from "./source.ts";
 export interface RabbitmqOptions extends RabbitmqTopology {
   /** How many messages the broker may send ahead of their acknowledgement. */
   readonly prefetch: number;
+  /**
+   * How many bytes it may send ahead, by the mean size of what came last. No more are kept while the receiver takes nothing: what comes on top
+   * is given back. Default: no bound.
+   */
+  readonly prefetchBytes?: number;
   /** Names our deployment to whoever lists the queue's consumers. */
   readonly consumerTag?: string;
   /** A pause this long cancels the consumer and gives back what was not handed over, so that no message is held for minutes. */
@@ -40,6 +47,8 @@ export class RabbitmqSource implements EventSource {
   readonly redelivers = true;
   readonly #keeper: SessionKeeper<RabbitmqServer, RabbitmqSession>;
   readonly #buffer: MessageBuffer<RabbitmqMessage>;
+  readonly #prefetch: Prefetch;
+  readonly #prefetchBytes: number;
   readonly #longPauseMs: number;
   readonly #arrival: Arrival;
   readonly #continuity: Continuity;
@@ -51,12 +60,32 @@ export class RabbitmqSource implements EventSource {
   #consuming = true;
   #paused = false;
   #drained = false;
+  /** A message did not fit: nothing is consumed until there is room. */
+  #overflowed = false;
 
   constructor(servers: readonly RabbitmqServer[], options: RabbitmqOptions, context: SourceContext) {
-    const { prefetch, consumerTag, longPauseMs = LONG_PAUSE_MS, heartbeatSeconds, silenceMs, quietMs = QUIET_MS, ...topology } = options;
+    const {
+      prefetch,
+      prefetchBytes = Number.POSITIVE_INFINITY,
+      consumerTag,
+      longPauseMs = LONG_PAUSE_MS,
+      heartbeatSeconds,
+      silenceMs,
+      ...others
+    } = options;
+    const { quietMs = QUIET_MS, ...topology } = others;
     const { logger, health } = context;
     this.#longPauseMs = longPauseMs;
-    this.#buffer = new MessageBuffer({ handOver: (message) => this.#onMessage(message), messagesPerTurn: MESSAGES_PER_TURN });
+    this.#prefetchBytes = prefetchBytes;
+    this.#prefetch = new Prefetch({ messages: prefetch, bytes: prefetchBytes });
+    this.#buffer = new MessageBuffer({
+      handOver: (message) => {
+        this.#onMessage(message);
+        if (this.#overflowed && this.#hasRoom) this.#consume();
+      },
+      maxBytes: prefetchBytes,
+      messagesPerTurn: MESSAGES_PER_TURN,
+    });
     const metrics = sourceMetrics(context.metrics, this.broker, {
       bufferBytes: () => this.#buffer.bytes,
       unacked: () => this.#keeper.session?.unacked ?? 0,
@@ -68,12 +97,21 @@ export class RabbitmqSource implements EventSource {
       ...(silenceMs === undefined ? {} : { silenceMs }),
     });
     this.#continuity = new Continuity({ topology, quietMs, arrival: this.#arrival, gap: () => metrics.gap(), logger });
-    const onDelivery = (delivery: ConsumeMessage, session: RabbitmqSession): void => {
+    const onDelivery = (delivery: ConsumeMessage, consumer: RabbitmqConsumer): void => {
       this.#continuity.heard(delivery.fields.routingKey);
       if (delivery.fields.redelivered) metrics.redelivered();
-      this.#buffer.push(new RabbitmqMessage(delivery, session));
+      this.#take(new RabbitmqMessage(delivery, consumer));
     };
-    const sessionOptions = { topology, prefetch, consumerTag, heartbeatSeconds, onDelivery, continuity: this.#continuity, quietMs, logger };
+    const sessionOptions = {
+      topology,
+      prefetch: () => this.#prefetch.begin(),
+      consumerTag,
+      heartbeatSeconds,
+      onDelivery,
+      continuity: this.#continuity,
+      quietMs,
+      logger,
+    };
     this.#keeper = new SessionKeeper({
       name: "RabbitMQ",
       servers,
@@ -128,8 +166,7 @@ export class RabbitmqSource implements EventSource {
     if (this.#keeper.session !== undefined) this.#arrival.expect();
     clearTimeout(this.#longPause);
     this.#longPause = undefined;
-    this.#consuming = true;
-    void this.#session?.setConsuming(true);
+    if (this.#hasRoom) this.#consume();
   }
 
   async drain(): Promise<void> {
@@ -151,14 +188,39 @@ export class RabbitmqSource implements EventSource {
     await this.#keeper.stop();
   }
 
+  /** Whether what a consumer brings fits again. */
+  get #hasRoom(): boolean {
+    return this.#buffer.bytes <= this.#prefetchBytes / 2;
+  }
+
+  #consume(): void {
+    this.#overflowed = false;
+    if (this.#paused || this.#drained) return;
+    this.#consuming = true;
+    void this.#session?.setConsuming(true);
+  }
+
+  /** Messages larger than those that the prefetch was made for may not all fit: these go back, and the next consumer gets fewer at a time. */
+  #take(message: RabbitmqMessage): void {
+    const renew = this.#prefetch.arrived(message.bytes);
+    if (this.#buffer.push(message)) {
+      if (renew && this.#consuming) void this.#session?.renewConsumer();
+      return;
+    }
+    this.#overflowed = true;
+    this.#prefetch.overflowed(this.#buffer.size, this.#buffer.bytes);
+    this.#consuming = false;
+    message.letGoOfBody();
+    // Not before the consumer is gone: the broker would send the message again at once.
+    void this.#session?.setConsuming(false).then(() => message.giveBack());
+  }
+
   async #stopConsuming(): Promise<void> {
     this.#consuming = false;
-    const session = this.#session;
-    await session?.setConsuming(false);
+    await this.#session?.setConsuming(false);
     // Messages were still arriving until the broker confirmed; meanwhile someone may have resumed.
     if (this.#consuming) return;
-    const held = this.#buffer.clear();
-    session?.giveBack(held.map(({ deliveryTag }) => deliveryTag));
+    for (const message of this.#buffer.clear()) message.giveBack();
   }
 }
 
@@ -166,20 +228,20 @@ const NOTHING = Buffer.alloc(0);
 
 /** Keeps what is needed of a delivery: amqplib's object for it is as large as an event, and thousands of them wait for their acknowledgement. */
 class RabbitmqMessage implements RawMessage {
-  readonly deliveryTag: number;
   readonly bytes: number;
+  readonly #deliveryTag: number;
   #body: Buffer;
   readonly #contentType: string | undefined;
   readonly #contentEncoding: string | undefined;
-  readonly #session: RabbitmqSession;
+  readonly #consumer: RabbitmqConsumer;
 
-  constructor({ content, fields, properties }: ConsumeMessage, session: RabbitmqSession) {
-    this.deliveryTag = fields.deliveryTag;
+  constructor({ content, fields, properties }: ConsumeMessage, consumer: RabbitmqConsumer) {
+    this.#deliveryTag = fields.deliveryTag;
     this.bytes = content.length;
     this.#body = content;
     this.#contentType = properties.contentType as string | undefined;
     this.#contentEncoding = properties.contentEncoding as string | undefined;
-    this.#session = session;
+    this.#consumer = consumer;
   }
 
   decode(): Decoded {
@@ -189,6 +251,16 @@ class RabbitmqMessage implements RawMessage {
   }
 
   ack(): void {
-    this.#session.done(this.deliveryTag);
+    this.#consumer.done(this.#deliveryTag);
+  }
+
+  /** For one that is to be given back later. */
+  letGoOfBody(): void {
+    this.#body = NOTHING;
+  }
+
+  /** Puts the message back into the queue. */
+  giveBack(): void {
+    this.#consumer.giveBack(this.#deliveryTag);
   }
 }

@@ -45,7 +45,7 @@ export class RabbitmqHarness implements EventSourceHarness {
     const names = { exchange: `celeryev-${randomUUID()}`, queue: `celery-metrics-exporter-${randomUUID()}` };
     // As the first worker does.
     await channel.assertExchange(names.exchange, "topic", { durable: true });
-    return new RabbitmqHarness(proxy, publisher, channel, { ...TOPOLOGY, ...names, prefetch: 2_000, ...options });
+    return new RabbitmqHarness(proxy, publisher, channel, { ...TOPOLOGY, ...names, prefetch: 2_000, prefetchBytes: 2 ** 25, ...options });
   }
 
   another(): RabbitmqSource {

@@ -125,6 +125,38 @@ describe("RabbitmqSource", () => {
     await vi.waitFor(async () => expect(await harness.waiting()).toBe(0));
   });
 
+  it("keeps no more bytes than fit, leaves the rest to the broker, and is sent fewer large messages at a time from then on", async () => {
+    const large = `["${"x".repeat(100_000)}"]`;
+    const { harness, recorder } = await harnessOf({ prefetch: 5_000, prefetchBytes: 1_000_000, longPauseMs: 60_000 });
+    let acks = false;
+    await harness.source.start((message) => {
+      recorder.onMessage(message);
+      if (acks) message.ack();
+    });
+    const publishTimes = async (messages: number, text: string): Promise<void> => {
+      await Promise.all(Array.from({ length: messages }, () => harness.publish(text)));
+    };
+    harness.source.pause();
+    await publishTimes(60, large);
+    await vi.waitFor(async () => expect(await harness.waiting()).toBe(51), { timeout: 5_000 });
+    expect(await harness.metric("broker_buffer_bytes")).toBeLessThan(1_000_000);
+    harness.source.resume();
+    // What was kept, and as many as fit.
+    await recorder.waitFor(9 + 5);
+    await sleep(300);
+    expect(recorder.messages.length).toBeLessThan(9 + 15);
+    acks = true;
+    for (const message of recorder.messages) message.ack();
+    await recorder.waitFor(60);
+    // Small ones again: soon as many at a time as before.
+    await publishTimes(400, "[]");
+    await recorder.waitFor(460);
+    acks = false;
+    await publishTimes(200, "[]");
+    await recorder.waitFor(660);
+    expect(recorder.messages).toHaveLength(660);
+  }, 30_000);
+
   it("consumes nothing when a pause becomes a long one in the middle of a reconnection", async () => {
     const { harness, recorder } = await harnessOf({ prefetch: 10, longPauseMs: 1_500 });
     await harness.source.start(recorder.onMessage);
