@@ -45,7 +45,7 @@ const MICROSECONDS = 1_000_000;
 
 type Ending = "success" | "retried" | "failure" | "revoked" | "rejected" | "unsent";
 
-/** Shares of 100. `unsent`: by celery beat, or a client without `task_send_sent_event`. */
+/** Shares of 100. `unsent`: by a client without `task_send_sent_event`. */
 const ENDINGS: readonly (readonly [Ending, number])[] = [
   ["success", 78],
   ["retried", 8],
