@@ -97,6 +97,7 @@ export class Fanout {
     const results = await Promise.allSettled(this.#outlets.map((outlet) => this.#put(outlet, batch)));
     const failure = results.find((result) => result.status === "rejected");
     if (failure !== undefined) throw failure.reason;
+    for (const result of results) if (result.status === "fulfilled") this.#shed.inc({ exporter: result.value.exporter }, result.value.shed);
   }
 
   /**
@@ -117,7 +118,8 @@ export class Fanout {
     await Promise.all(this.#outlets.map(({ queue }) => queue.close()));
   }
 
-  async #put(outlet: Outlet, batch: EventBatch): Promise<void> {
+  /** How many events were shed is counted once for all outlets are through: the batch comes again if one is not. */
+  async #put(outlet: Outlet, batch: EventBatch): Promise<{ exporter: string; shed: number }> {
     const events = batch.events.filter(({ type }) => outlet.takes.has(type));
     const excluded = batch.excluded ?? [];
     const isShed = outlet.watch.isFull && this.#options.whenFull === "shed";
@@ -132,7 +134,7 @@ export class Fanout {
     }
     outlet.watch.added(stored.length, jobs);
     this.#enqueued.inc({ exporter: outlet.name }, stored.length);
-    if (isShed) this.#shed.inc({ exporter: outlet.name }, events.length);
+    return { exporter: outlet.name, shed: events.length - stored.length };
   }
 
   async #store(outlet: Outlet, payload: BatchPayload): Promise<void> {

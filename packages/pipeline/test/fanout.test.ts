@@ -184,6 +184,20 @@ describe("the high-water mark", () => {
     expect(await counterOf(metrics, "events_enqueued_total", "postgres")).toBe(0);
   });
 
+  it("counts what it sheds once, however often the batch comes again because another queue does not take it", async () => {
+    await queueOf("postgres").addBulk(events.map((event) => ({ name: "batch", data: event })));
+    const { fanout, metrics } = await startFanout({ highWaterEvents: 10, whenFull: "shed" });
+    // Redis refuses to add to it.
+    await redis.producer.set("{cme}:datadog:wait", "no list");
+    for (let round = 0; round < 3; round++) await expect(fanout.enqueue({ broker: "rabbitmq", events })).rejects.toThrow(UnavailableError);
+    expect(await counterOf(metrics, "events_shed_total", "postgres")).toBe(0);
+    await redis.producer.del("{cme}:datadog:wait");
+    await fanout.enqueue({ broker: "rabbitmq", events });
+    const taken: readonly string[] = EXPORTERS.find(({ name }) => name === "postgres")?.takes ?? [];
+    const shed = events.filter(({ type }) => taken.includes(type)).length;
+    expect(await counterOf(metrics, "events_shed_total", "postgres")).toBe(shed);
+  });
+
   it("counts what is in the queue already when the receiver starts", async () => {
     const first = await startFanout();
     for (let batch = 0; batch < 3; batch++) await first.fanout.enqueue({ broker: "rabbitmq", events });
