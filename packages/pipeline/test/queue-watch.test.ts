@@ -104,7 +104,7 @@ describe("a queue that is fed", () => {
     expect(messages()[2]).toBe("the queue `datadog` has a worker again, or is empty");
   });
 
-  it("is not reported while it is empty, while Redis takes no writes, nor while a worker is busy or paused", async () => {
+  it("is not reported while it is empty, while Redis takes no writes, nor while a worker is busy or its queue is paused", async () => {
     const watch = watchOf();
     for (; now < 120_000; now += 10_000) await watch.refresh(true);
     await hold(1);
@@ -118,6 +118,15 @@ describe("a queue that is fed", () => {
     await worker.waitUntilReady();
     // BullMQ's own sign, as it renews it: seen at some time in each of its intervals.
     for (let round = 0; round < 3; round++) {
+      await vi.waitUntil(async () => (await redis.producer.exists(queue.toKey("stalled-check"))) === 1, { timeout: 10_000, interval: 50 });
+      await watch.refresh(true);
+      now += 59_000;
+    }
+    // Whoever pauses a queue knows that it grows, and its workers leave their sign all the same.
+    await queue.pause();
+    await queue.add("batch", {});
+    for (let round = 0; round < 3; round++) {
+      await redis.producer.del(queue.toKey("stalled-check"));
       await vi.waitUntil(async () => (await redis.producer.exists(queue.toKey("stalled-check"))) === 1, { timeout: 10_000, interval: 50 });
       await watch.refresh(true);
       now += 59_000;
