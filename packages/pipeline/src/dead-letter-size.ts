@@ -1,9 +1,12 @@
-/** Dead letters small enough to keep 10,000 of, and whole wherever that is possible: only what is whole can be replayed. */
+/**
+ * Dead letters small enough to keep 10,000 of, and whole wherever that is possible: only what is whole can be replayed. A job's payload is never
+ * cut: it holds up to a whole batch, some megabytes. Such letters are rare: nobody writes payloads that this release cannot read, and few kill.
+ */
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import type { DeadLetter } from "./letter.ts";
 
 const MAX_DETAIL_CHARACTERS = 1_024;
-/** An event up to this size, as JSON, is kept whole: 10,000 of them take at most 320 MiB of Redis. Celery's have a kilobyte or two. */
+/** An event up to this size, as JSON, is kept whole: 10,000 letters with an event take at most 320 MiB of Redis. Celery's have a kilobyte or two. */
 const MAX_EVENT_BYTES = 32_768;
 /** What is longer keeps so much of each of its texts. */
 const MAX_TEXT_CHARACTERS = 4_096;

@@ -12,7 +12,7 @@ export interface DeadLetter {
   readonly raw?: string;
   /** What `raw` is, for a replay. Absent where it is only a part. */
   readonly readAs?: ReadAs | "id to process" | "id to forget";
-  /** A job's payload that could not be read: kept whole, so that a newer release can be given it. */
+  /** A job's payload that could not be read: kept whole, so that a newer release can be given it. As large as a batch. */
   readonly payload?: unknown;
   /** Set where a long text was cut in here, so that a replay would store less than was sent. */
   readonly cut?: boolean;
