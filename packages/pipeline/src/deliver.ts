@@ -10,9 +10,8 @@
 import { UnavailableError, backoffMs, pause, toError } from "@celery-metrics-exporter/runtime";
 import type { BurialLimit } from "./burial-limit.ts";
 import { GivenBack, type Drain } from "./drain.ts";
-import { PermanentError } from "./errors.ts";
+import { LetGo, PermanentError } from "./errors.ts";
 import { halves } from "./quarantine.ts";
-import { NotAloneError } from "./solitude.ts";
 
 /** Why an item could not be delivered. */
 export interface Failure {
@@ -263,8 +262,8 @@ export async function tryUntilDecided(
       return undefined;
     } catch (thrown) {
       const error = toError(thrown);
+      if (error instanceof LetGo) throw error;
       if (drain.overdue.aborted) throw new GivenBack();
-      if (error instanceof NotAloneError) throw error;
       if (error instanceof PermanentError) return { reason: "refused", error };
       const isOutage = error instanceof UnavailableError;
       if (!isOutage) rules.onError(error);

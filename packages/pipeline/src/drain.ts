@@ -1,7 +1,9 @@
 /** The end of a host: jobs that can be finished are, the others go back to their queue. */
 
+import { LetGo } from "./errors.ts";
+
 /** Thrown in place of any result when a job cannot be finished before the process ends. */
-export class GivenBack extends Error {
+export class GivenBack extends LetGo {
   constructor() {
     super("the process ends: the job goes back to its queue");
     this.name = "GivenBack";

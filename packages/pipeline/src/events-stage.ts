@@ -29,9 +29,9 @@ function exportWith(host: Host): Stage<EventBatch>["run"] {
   const { filter, rules, exporter } = host;
   const exports = exportDelivery(host);
   const forgets = forgetDelivery(host);
-  return async (batch, { attempt }: StageJob) => {
+  return async (batch, { attempt, step }: StageJob) => {
     let screened: Screened | undefined;
-    await tryUntilDecided(async () => void (screened = await filter.screen(batch)), rules);
+    await tryUntilDecided(() => step(async () => void (screened = await filter.screen(batch))), rules);
     if (screened === undefined) return undefined;
     if (screened.events.length > 0) {
       const held = await exports.deliver(screened.events, undefined, attempt);
@@ -40,17 +40,17 @@ function exportWith(host: Host): Stage<EventBatch>["run"] {
     if (exporter.forget === undefined) return undefined;
     let leftovers: readonly string[] = [];
     const known = screened;
-    await tryUntilDecided(async () => void (leftovers = await filter.leftovers(known)), rules);
+    await tryUntilDecided(() => step(async () => void (leftovers = await filter.leftovers(known))), rules);
     if (leftovers.length === 0) return undefined;
     const held = await forgets.deliver(leftovers, screened, attempt);
-    return held && { ...held, rest: encodeBatch({ ...batch, events: [], excluded: held.items }) };
+    return held && { ...held, rest: () => encodeBatch({ ...batch, events: [], excluded: held.items }) };
   };
 }
 
 /** The events that are held, without those that got through or were buried, and the ids that are forgotten after them. */
 function heldBatch(batch: EventBatch, { told, filtered }: Screened, { items, because, error }: Held<CeleryEvent>): HeldBatch {
   const { broker, kept = [] } = batch;
-  return { rest: encodeBatch({ broker, events: items, kept, ...(filtered && { excluded: told }) }), because, error };
+  return { rest: () => encodeBatch({ broker, events: items, kept, ...(filtered && { excluded: told }) }), because, error };
 }
 
 function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): Deliverer<CeleryEvent> {

@@ -1,47 +1,56 @@
 /** Batches that are held: they are back in their queue, because a sink refuses them or because a newer release has written them. */
-import { backoffMs, pause, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
+import { backoffMs, pause, toError, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
+import type { HeldJobs } from "./held-jobs.ts";
 import { Outage } from "./outage.ts";
 
 const BACKOFF = { firstMs: 500, maxMs: 30_000 };
 const POLL_MS = 200;
-/** A batch that another process takes is not heard of again. After this long without a held batch there is none that we know of. */
-const QUIET_MS = 3 * BACKOFF.maxMs;
+/** How often it is looked whether held batches are still there: others may have done them. */
+const LOOK_MS = 30_000;
+/** Of how many jobs is known that they are held. More take no memory, and are seen again when their turn comes. */
+const MOST_JOBS = 10_000;
+const LOOKED_AT = 100;
 
-/** One for each stage of an exporter: not ready while it holds batches. */
+/** One for each stage of an exporter: not ready while batches that it held are in the queue. */
 export class Holding {
   readonly #outage: Outage;
+  readonly #held: Pick<HeldJobs, "missing">;
+  readonly #logger: Logger;
+  /** Ids. */
   readonly #jobs = new Set<string>();
-  #quiet: NodeJS.Timeout | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #isClosed = false;
   /** In a row. */
   #times = 0;
 
   /** @param component up until the first batch is held. */
-  constructor(component: ComponentHealth, logger: Logger) {
+  constructor(component: ComponentHealth, logger: Logger, held: Pick<HeldJobs, "missing">) {
+    this.#held = held;
+    this.#logger = logger;
     this.#outage = new Outage(component, logger, {
       began: "batches are held, they stay in the queue and are tried again",
       ended: "batches go through again",
     });
   }
 
-  get isOn(): boolean {
-    return this.#outage.isOn;
-  }
-
   /** A job is held. */
   add(jobId: string, because: string, error: Error): void {
-    this.#jobs.add(jobId);
+    if (this.#jobs.size < MOST_JOBS) this.#jobs.add(jobId);
     this.#outage.failed(`${because} (${error.message})`, error);
-    clearTimeout(this.#quiet);
-    this.#quiet = setTimeout(() => this.#end(), QUIET_MS).unref();
+    this.#watch();
   }
 
-  /** A job is done, held before or not. */
-  done(jobId: string): void {
-    this.#times = 0;
-    if (this.#jobs.delete(jobId) && this.#jobs.size === 0) this.#end();
+  /**
+   * A job is done, held before or not.
+   *
+   * @param served whether the sink took something of it, which ends the waiting.
+   */
+  done(jobId: string, served: boolean): void {
+    if (served) this.#times = 0;
+    if (this.#jobs.delete(jobId)) this.#endIfNone();
   }
 
-  /** Waits longer each time, so that a sink that refuses everything is not asked all the time. Ends early when a job is done. */
+  /** Waits longer each time, so that a sink that refuses everything is not asked all the time. Ends early when something got through. */
   async wait(signal: AbortSignal): Promise<void> {
     this.#times += 1;
     const until = performance.now() + backoffMs(this.#times - 1, BACKOFF);
@@ -50,12 +59,35 @@ export class Holding {
 
   /** Reports nothing more. */
   close(): void {
-    clearTimeout(this.#quiet);
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
   }
 
-  #end(): void {
-    clearTimeout(this.#quiet);
-    this.#jobs.clear();
-    this.#outage.served();
+  /** As long as any is known. */
+  #watch(): void {
+    if (this.#isClosed || this.#timer !== undefined) return;
+    this.#timer = setTimeout(() => {
+      this.#forgetMissing()
+        .catch((thrown: unknown) => this.#logger.debug({ err: toError(thrown) }, "held jobs unknown"))
+        .finally(() => {
+          this.#timer = undefined;
+          if (this.#jobs.size > 0) this.#watch();
+        });
+    }, LOOK_MS).unref();
+  }
+
+  /** From the first on, until one is there. */
+  async #forgetMissing(): Promise<void> {
+    for (;;) {
+      const ids = [...this.#jobs].slice(0, LOOKED_AT);
+      const missing = await this.#held.missing(ids);
+      for (const id of missing) this.#jobs.delete(id);
+      if (missing.length < ids.length || ids.length === 0) break;
+    }
+    this.#endIfNone();
+  }
+
+  #endIfNone(): void {
+    if (this.#jobs.size === 0) this.#outage.served();
   }
 }

@@ -42,7 +42,7 @@ export function idsStage(host: Host, process: NonNullable<Exporter["process"]>, 
       redisReturn.isRecent || withRedis("looking for batches under way", () => batches.areUnfinished(begunBefore(payload))),
     run: async (ids, job) => {
       const held = await processes.deliver(ids, job, job.attempt);
-      return held && { ...held, rest: { ...(job.payload as IdsPayload), ids: held.items } };
+      return held && { ...held, rest: () => ({ ...(job.payload as IdsPayload), ids: held.items }) };
     },
     bury,
   };

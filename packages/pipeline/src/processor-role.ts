@@ -5,6 +5,7 @@ import {
   redisTarget,
   runRole,
   warnIfNotDurable,
+  type Logger,
   type Role,
   type RoleContext,
   type RedisConnection,
@@ -14,13 +15,14 @@ import { z } from "zod";
 import { BatchFilter } from "./batch-filter.ts";
 import { BegunBatches } from "./begun-batches.ts";
 import { BurialLimit } from "./burial-limit.ts";
-import { closeWorkers, type AnyStageWorker } from "./close-workers.ts";
+import { closeWorker, type AnyStageWorker } from "./close-worker.ts";
 import { DeadLetters } from "./dead-letter.ts";
 import { Drain } from "./drain.ts";
 import { ErrorLog } from "./error-log.ts";
 import { eventsStage } from "./events-stage.ts";
 import { ExcludedTasks } from "./excluded-tasks.ts";
 import type { Exporter, ExporterDefinition } from "./exporter.ts";
+import { HeldJobs } from "./held-jobs.ts";
 import { Holding } from "./holding.ts";
 import { HostConfig } from "./host-config.ts";
 import { HostMetrics } from "./host-metrics.ts";
@@ -60,15 +62,14 @@ async function startProcessor(definition: ExporterDefinition, context: Context):
   const queues = openQueues(definition.name, connections.producer, context);
   const exporter = await startExporter(definition, queues, context);
   const used = exporter.process === undefined ? [queues.events] : [queues.events, queues.processing()];
-  const { host, processing, drain, isSinkOut } = createHost(definition.name, exporter, connections.producer, context);
-  await Promise.all([...used.map((queue) => queueIsReady(queue)), host.deadLetters.start()]);
-  const workers = createWorkers({ host, processing }, queues, connections, context);
+  const stages = createStages({ name: definition.name, exporter, queues }, connections.producer, context);
+  await Promise.all([...used.map((queue) => queueIsReady(queue)), stages.deadLetters.start()]);
+  const workers = createWorkers(stages, queues, connections, context);
+  const graceMs = (context.config.SHUTDOWN_TIMEOUT_SECONDS * 1_000) / 2;
   context.lifecycle.defer(`${definition.name} workers`, async () => {
-    drain.begin(isSinkOut() ? 0 : (context.config.SHUTDOWN_TIMEOUT_SECONDS * 1_000) / 2);
-    await closeWorkers(workers, drain.overdue, context.logger);
-    drain.finish();
+    await Promise.all(workers.map((worker) => drainStage(worker, graceMs, context.logger)));
   });
-  for (const worker of workers) await worker.start();
+  for (const { worker } of workers) await worker.start();
   await watchQueues(used, connections.producer, context);
 }
 
@@ -120,35 +121,43 @@ async function startExporter(definition: ExporterDefinition, queues: Queues, con
 
 const OUTAGE_MESSAGES = { began: "sink unavailable, batches are kept and tried again", ended: "sink available again" };
 
-/** The stages have sinks of their own (Store and agent, say): that the one is served says nothing about the other. */
-interface HostOfStages {
+/** The host as one stage sees it. The stages have sinks of their own (Store and agent, say): that the one is served says nothing of the other. */
+interface StageParts {
   readonly host: Host;
-  /** The same for the second stage. */
-  readonly processing: Host;
+  readonly held: HeldJobs;
+  readonly outage: Outage;
 }
 
-function createHost(
-  name: string,
-  exporter: Exporter,
-  redis: RedisConnection,
-  { config, logger, lifecycle, health, metrics }: Context,
-): HostOfStages & { drain: Drain; isSinkOut: () => boolean } {
+interface StagesOptions {
+  readonly name: string;
+  readonly exporter: Exporter;
+  readonly queues: Queues;
+}
+
+interface Stages {
+  readonly events: StageParts;
+  /** Of an exporter that has a second stage. */
+  readonly processing?: StageParts;
+  readonly deadLetters: DeadLetters;
+}
+
+function createStages({ name, exporter, queues }: StagesOptions, redis: RedisConnection, context: Context): Stages {
+  const { config, logger, lifecycle, health, metrics } = context;
   const prefix = config.QUEUE_PREFIX;
   const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
   lifecycle.defer("dead letters", () => deadLetters.close());
-  const drain = new Drain();
   const hostMetrics = new HostMetrics(name, metrics);
   const burials = new BurialLimit();
-  const outages: { readonly isOn: boolean }[] = [];
   const errors = new ErrorLog(logger.child({ exporter: name }));
-  const stageParts = (component: string): Pick<Host, "rules" | "holding"> => {
+  const filter = new BatchFilter(new EventFilter(config), new ExcludedTasks({ redis, prefix, owner: name }));
+  const partsOf = (component: string, queue: Queue): StageParts => {
     const outage = new Outage(health.component(component), logger.child({ component }), OUTAGE_MESSAGES);
-    const held = `${component}: held batches`;
-    const holding = new Holding(health.component(held), logger.child({ component: held }));
-    lifecycle.defer(held, () => holding.close());
-    outages.push(outage, holding);
+    const heldBatches = `${component}: held batches`;
+    const held = new HeldJobs(redis, queue);
+    const holding = new Holding(health.component(heldBatches), logger.child({ component: heldBatches }), held);
+    lifecycle.defer(heldBatches, () => holding.close());
     const rules: Host["rules"] = {
-      drain,
+      drain: new Drain(),
       maxTries: config.PROCESSOR_MAX_TRIES,
       burials,
       onUnavailable: (error) => outage.failed(error.message),
@@ -157,28 +166,24 @@ function createHost(
       onError: (error) => errors.add(error),
       onSplit: () => hostMetrics.split(),
     };
-    return { rules, holding };
+    return { host: { name, exporter, filter, deadLetters, metrics: hostMetrics, rules, holding }, held, outage };
   };
-  const host: Host = {
-    name,
-    exporter,
-    filter: new BatchFilter(new EventFilter(config), new ExcludedTasks({ redis, prefix, owner: name })),
-    deadLetters,
-    metrics: hostMetrics,
-    ...stageParts(`${name} exporter`),
-  };
-  const processing = exporter.process === undefined ? host : { ...host, ...stageParts(`${name} processing`) };
-  return { host, processing, drain, isSinkOut: () => outages.some(({ isOn }) => isOn) };
+  const events = partsOf(`${name} exporter`, queues.events);
+  if (exporter.process === undefined) return { events, deadLetters };
+  return { events, processing: partsOf(`${name} processing`, queues.processing()), deadLetters };
+}
+
+interface WorkerOfStage extends StageParts {
+  readonly worker: AnyStageWorker;
 }
 
 function createWorkers(
-  { host, processing }: HostOfStages,
+  { events, processing }: Stages,
   queues: Queues,
   { worker: redis, redisReturn }: Connections,
   { config, logger, health }: Context,
-): AnyStageWorker[] {
+): WorkerOfStage[] {
   const common = {
-    host,
     redis,
     prefix: config.QUEUE_PREFIX,
     concurrency: config.PROCESSOR_CONCURRENCY,
@@ -186,13 +191,22 @@ function createWorkers(
     logger,
     health,
   };
-  const { exporter } = host;
-  const workers: AnyStageWorker[] = [new StageWorker({ ...common, stage: eventsStage(host), queue: queues.events })];
-  if (exporter.process !== undefined) {
-    const stage = idsStage(processing, exporter.process.bind(exporter), { batches: queues.begun, redisReturn });
-    workers.push(new StageWorker({ ...common, host: processing, stage, queue: queues.processing() }));
+  const worker = new StageWorker({ ...common, ...events, stage: eventsStage(events.host), queue: queues.events });
+  const workers: WorkerOfStage[] = [{ ...events, worker }];
+  const { exporter } = events.host;
+  if (processing !== undefined && exporter.process !== undefined) {
+    const stage = idsStage(processing.host, exporter.process.bind(exporter), { batches: queues.begun, redisReturn });
+    workers.push({ ...processing, worker: new StageWorker({ ...common, ...processing, stage, queue: queues.processing() }) });
   }
   return workers;
+}
+
+/** A sink that is away ends what its own stage is trying, and nothing else: the other stage finishes what it has begun, or it would go out twice. */
+async function drainStage({ host, outage, worker }: WorkerOfStage, graceMs: number, logger: Logger): Promise<void> {
+  const { drain } = host.rules;
+  drain.begin(outage.isOn ? 0 : graceMs);
+  await closeWorker(worker, drain.overdue, logger);
+  drain.finish();
 }
 
 async function watchQueues(queues: readonly Queue[], redis: RedisConnection, { metrics, logger, lifecycle }: Context): Promise<void> {

@@ -4,6 +4,7 @@
  */
 import { sendTogether, toError, type Logger, type Metrics, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
+import { HeldJobs } from "./held-jobs.ts";
 import { idsIn } from "./ids-batch.ts";
 import { UNDELIVERED_KEY } from "./queue-names.ts";
 
@@ -42,7 +43,7 @@ export class QueueGauges {
     this.#jobs = options.metrics.gauge("queue_jobs", "Jobs of a queue (batches, not events), by state.", ["queue", "state"]);
     this.#lag = options.metrics.gauge(
       "queue_lag_seconds",
-      "Age of the oldest job of a queue that is not done: waiting, running, delayed or put off; 0 when there is none.",
+      "Age of the oldest job of a queue that is not done: waiting, running, delayed, put off or held; 0 when there is none.",
       ["queue"],
     );
   }
@@ -77,13 +78,15 @@ export class QueueGauges {
 
   async #lagSeconds(queue: Queue): Promise<number> {
     const timestamps = await this.#fieldOf(queue, await this.#oldest(queue), "timestamp");
-    const created = timestamps.map(Number).filter((timestamp) => timestamp > 0);
+    const oldestHeld = await new HeldJobs(this.#options.redis, queue).oldestTimestamp();
+    const created = [...timestamps, oldestHeld ?? 0].map(Number).filter((timestamp) => timestamp > 0);
     return created.length === 0 ? 0 : Math.max(0, (Date.now() - Math.min(...created)) / 1_000);
   }
 
   /**
-   * Ids of the jobs among which the oldest is. BullMQ adds at the head of the list of waiting jobs and takes from its tail. Delayed jobs are in
-   * the order in which they are due: the first are the oldest of those with the same delay, and those put off for longest are the last.
+   * Ids of the jobs among which the oldest is, if it is not held. BullMQ adds at the head of the list of waiting jobs and takes from its tail.
+   * Delayed jobs are in the order in which they are due: the first are the oldest of those with the same delay, and those put off for longest
+   * are the last.
    */
   async #oldest(queue: Queue): Promise<string[]> {
     const delayed = queue.toKey("delayed");

@@ -1,5 +1,9 @@
 /** What an error of a Redis command means to whoever holds the data. */
 import { UnavailableError, redisProblem, redisReply, toError } from "@celery-metrics-exporter/runtime";
+import { LostJobError } from "./errors.ts";
+
+/** BullMQ's codes for a job without its key, without a lock, not among the active ones, and with the lock of another. */
+const LOST_JOB_CODES: ReadonlySet<unknown> = new Set([-1, -2, -3, -6]);
 
 /** Whether Redis refused a write because it is at `maxmemory`. */
 export function isOutOfMemory(error: Error): boolean {
@@ -9,13 +13,16 @@ export function isOutOfMemory(error: Error): boolean {
 /**
  * Runs a command. Whatever goes wrong with it (no connection, out of memory, loading, failing over) is not the fault of the data.
  *
- * @throws {UnavailableError} for any failure; the caller keeps the data and calls again.
+ * @throws {LostJobError} when BullMQ says that the job is gone or another's: to call again would never help.
+ * @throws {UnavailableError} for any other failure; the caller keeps the data and calls again.
  */
 export async function withRedis<T>(what: string, command: () => Promise<T>): Promise<T> {
   try {
     return await command();
   } catch (thrown) {
     const error = toError(thrown);
+    if (error instanceof LostJobError) throw error;
+    if ("code" in error && LOST_JOB_CODES.has(error.code)) throw new LostJobError(what, { cause: error });
     throw new UnavailableError(`Redis: ${what} failed (${redisProblem(error)})`, { cause: error });
   }
 }

@@ -6,20 +6,18 @@ import {
   redisProblem,
   toError,
   type Health,
-  type Logger,
   type RedisConnection,
 } from "@celery-metrics-exporter/runtime";
-import { DelayedError, WaitingError, Worker, type Job, type Queue } from "bullmq";
+import { DelayedError, WaitingError, Worker, type Job } from "bullmq";
 import { tryUntilDecided } from "./deliver.ts";
 import { GivenBack } from "./drain.ts";
-import { NewerPayloadError, PermanentError } from "./errors.ts";
+import { LetGo, LostJobError, NewerPayloadError } from "./errors.ts";
+import type { HeldJobs } from "./held-jobs.ts";
 import { RedisRefusal } from "./redis-refusal.ts";
-import type { Host } from "./host.ts";
-import { JOB_NAMES } from "./job-names.ts";
-import { judge } from "./quarantine.ts";
+import { JobHandler, type JobHandlerOptions } from "./job-handler.ts";
+import { keepJob } from "./job-notes.ts";
 import { withRedis } from "./redis-errors.ts";
-import { NotAloneError, type Solitude } from "./solitude.ts";
-import type { HeldBatch, Stage, StageJob } from "./stage.ts";
+import type { HeldBatch } from "./stage.ts";
 import { LOCK_OPTIONS, REDIS_RETRY_MS } from "./takeover.ts";
 
 const RECONNECT_POLL_MS = 50;
@@ -30,37 +28,35 @@ const LOOK = { firstMs: 100, maxMs: 1_000 };
 const MAX_LOOKS = 60;
 /** A job that is held goes to the end of its queue, so that others get their turn. */
 const HELD_DELAY_MS = 1_000;
-/** When a job that has to run alone, and could not, tries again. Waiting to be alone holds up the others. */
-const ALONE_AGAIN = { firstMs: 1_000, maxMs: 30_000 };
-/** A newer process may take the job meanwhile. */
+/** When a job of a newer release is looked at again: a newer process may take it then. */
 const NEWER_DELAY_MS = 5_000;
+/** Between two such looks: a backlog of them would go round and round. */
+const NEWER_SPACING_MS = 20;
 
-export interface StageWorkerOptions<P> {
-  readonly stage: Stage<P>;
-  readonly host: Host;
-  /** The same queue, for the parts of a job that is split. */
-  readonly queue: Queue;
+export interface StageWorkerOptions<P> extends JobHandlerOptions<P> {
+  readonly held: HeldJobs;
   /** A `worker` connection; stays open. */
   readonly redis: RedisConnection;
   readonly prefix: string;
   readonly concurrency: number;
-  /** Shared by all that runs in the process. */
-  readonly solitude: Solitude;
-  readonly logger: Logger;
   readonly health: Health;
 }
 
 export class StageWorker<P> {
   readonly #options: StageWorkerOptions<P>;
+  readonly #handler: JobHandler<P>;
   readonly #worker: Worker;
   readonly #refusal: RedisRefusal;
   readonly #abandoned = new AbortController();
   /** BullMQ's own connection, on which it waits for jobs: a duplicate of ours, which comes back at another time. */
   #blocking: { readonly status: string } | undefined;
   #resting: NodeJS.Timeout | undefined;
+  /** When the last of the jobs of a newer release is due. */
+  #newerDueAt = 0;
 
   constructor(options: StageWorkerOptions<P>) {
     this.#options = options;
+    this.#handler = new JobHandler(options);
     const { stage, redis, prefix, concurrency, host, logger, health } = options;
     const queue = stage.queueName;
     this.#refusal = new RedisRefusal(health.component(`${queue} worker`), logger.child({ queue }));
@@ -140,22 +136,21 @@ export class StageWorker<P> {
     }, REDIS_RETRY_MS);
   }
 
-  async #process(job: Job, token: string | undefined): Promise<void> {
+  async #process(job: Job, token = ""): Promise<void> {
     const { host, logger } = this.#options;
     try {
       if (await this.#mustWait(job)) await this.#putOff(job, token, backoffMs(job.attemptsStarted - 1, LOOK));
-      const held = await this.#handle(job);
-      if (held !== undefined) await this.#hold(job, token, held);
-      host.holding.done(String(job.id));
+      const { rest, asked } = await this.#handler.handle(job, token);
+      if (rest !== undefined) await this.#hold(job, token, rest);
+      await this.#done(job, asked);
     } catch (thrown) {
       if (thrown instanceof DelayedError) throw thrown;
-      if (thrown instanceof NewerPayloadError) {
-        host.holding.add(String(job.id), "upgrade this process", thrown);
-        await this.#putOff(job, token, NEWER_DELAY_MS);
-      }
-      if (thrown instanceof NotAloneError) await this.#putOff(job, token, backoffMs(job.attemptsStarted - 1, ALONE_AGAIN));
+      if (thrown instanceof NewerPayloadError) await this.#holdNewer(job, token, thrown);
       if (thrown instanceof GivenBack) await this.#giveBack(job, token);
-      else logger.error({ job: job.id, err: toError(thrown) }, "job could not be handled, it will be taken over");
+      if (thrown instanceof LostJobError) host.holding.done(String(job.id), false);
+      const fields = { job: job.id, err: toError(thrown) };
+      if (thrown instanceof LetGo) logger.debug(fields, "job let go of");
+      else logger.error(fields, "job could not be handled, it will be taken over");
       // BullMQ's way to let go of a job without an outcome. One that was not moved loses its lock and stalls.
       throw new WaitingError();
     }
@@ -173,77 +168,43 @@ export class StageWorker<P> {
     }
   }
 
-  async #handle(job: Job): Promise<HeldBatch | undefined> {
-    const { stage, solitude, host } = this.#options;
-    if (host.rules.drain.begun.aborted) throw new GivenBack();
-    const batch = await this.#decode(job);
-    if (batch === undefined) return undefined;
-    const deaths = deathsOf(job);
-    const history = { suspect: job.name === JOB_NAMES.suspect, stalls: job.stalledCounter, deaths, size: stage.size(batch) };
-    const run = (attempt: StageJob["attempt"]): Promise<HeldBatch | undefined> =>
-      stage.run(batch, { id: String(job.id), payload: job.data as unknown, attempt });
-    switch (judge(history)) {
-      case "run":
-        return run((task) => solitude.beside(task));
-      case "alone":
-        return run((task) =>
-          solitude.alone(
-            task,
-            () => this.#note(job, deaths + 1),
-            () => this.#note(job, deaths),
-          ),
-        );
-      case "split":
-        await this.#split(batch, job.timestamp);
-        return undefined;
-      case "bury":
-        await tryUntilDecided(() => stage.bury(batch, "crash", "the process died each time it had only this"), host.rules);
-        return undefined;
-    }
-  }
-
-  /** Notes how often the process has died while it ran this job alone, counting the try that begins now. */
-  async #note(job: Job, deaths: number): Promise<void> {
-    const { host } = this.#options;
-    await tryUntilDecided(() => withRedis("noting a try", () => job.updateProgress({ deaths })), host.rules);
-  }
-
   /** Leaves what is left of a job in its queue, and lets some time pass before the next job is tried. */
-  async #hold(job: Job, token: string | undefined, { rest, because, error }: HeldBatch): Promise<never> {
-    const { host } = this.#options;
+  async #hold(job: Job, token: string, { rest, because, error }: HeldBatch): Promise<never> {
+    const { host, held } = this.#options;
+    const store = async (): Promise<void> => {
+      await keepJob(job, token);
+      await job.updateData(rest());
+      await held.add(job);
+    };
+    await tryUntilDecided(() => withRedis("holding a batch", store), host.rules);
     host.holding.add(String(job.id), because, error);
-    await tryUntilDecided(() => withRedis("holding a batch", () => job.updateData(rest)), host.rules);
     await host.holding.wait(host.rules.drain.begun);
     if (host.rules.drain.begun.aborted) throw new GivenBack();
     return this.#putOff(job, token, HELD_DELAY_MS);
   }
 
-  async #decode(job: Job): Promise<P | undefined> {
-    const { stage, host } = this.#options;
-    try {
-      return stage.decode(job.data);
-    } catch (thrown) {
-      if (!(thrown instanceof PermanentError)) throw thrown;
-      const letter = { source: host.name, reason: "payload", detail: thrown.message, payload: job.data as unknown };
-      await tryUntilDecided(() => host.deadLetters.add([letter]), host.rules);
-      return undefined;
-    }
+  /** @throws {DelayedError} */
+  async #holdNewer(job: Job, token: string, error: NewerPayloadError): Promise<never> {
+    const { host, held, logger } = this.#options;
+    host.holding.add(String(job.id), "upgrade this process", error);
+    // For the lag alone. It is noted with the next look, if not now.
+    await held.add(job).catch((thrown: unknown) => logger.debug({ err: toError(thrown) }, "held job not noted"));
+    const now = Date.now();
+    this.#newerDueAt = Math.max(now + NEWER_DELAY_MS, this.#newerDueAt + NEWER_SPACING_MS);
+    return this.#putOff(job, token, this.#newerDueAt - now);
   }
 
-  /** The parts are stored before the job completes: a kill in between repeats them, and loses nothing. */
-  async #split(batch: P, timestamp: number): Promise<void> {
-    const { stage, host, queue, logger } = this.#options;
-    logger.warn(
-      { queue: stage.queueName, size: stage.size(batch) },
-      "the process died several times with this job, its parts will run alone",
-    );
-    const jobs = stage.split(batch).map((data) => ({ name: JOB_NAMES.suspect, data, opts: { timestamp } }));
-    await tryUntilDecided(() => withRedis("splitting a job", async () => void (await queue.addBulk(jobs))), host.rules);
-    host.rules.onSplit();
+  async #done(job: Job, served: boolean): Promise<void> {
+    const { host, held, logger } = this.#options;
+    const id = String(job.id);
+    host.holding.done(id, served);
+    // A job that is taken for the first time was never held. One that stays noted is found to be gone.
+    if (job.attemptsStarted < 2) return;
+    await held.remove(id).catch((thrown: unknown) => logger.debug({ err: toError(thrown) }, "held job still noted"));
   }
 
   /** @throws {DelayedError} BullMQ's way to let go of a job until later. One that was not moved loses its lock and stalls. */
-  async #putOff(job: Job, token: string | undefined, delayMs: number): Promise<never> {
+  async #putOff(job: Job, token: string, delayMs: number): Promise<never> {
     try {
       await job.moveToDelayed(Date.now() + delayMs, token);
     } catch (thrown) {
@@ -252,17 +213,11 @@ export class StageWorker<P> {
     throw new DelayedError();
   }
 
-  async #giveBack(job: Job, token: string | undefined): Promise<void> {
+  async #giveBack(job: Job, token: string): Promise<void> {
     try {
       await job.moveToWait(token);
     } catch (thrown) {
       this.#options.logger.debug({ job: job.id, err: toError(thrown) }, "job not given back, it will be taken over");
     }
   }
-}
-
-/** What `#note` has written. */
-function deathsOf({ progress }: Job): number {
-  const deaths = typeof progress === "object" && "deaths" in progress ? progress.deaths : 0;
-  return typeof deaths === "number" ? deaths : 0;
 }

@@ -7,14 +7,16 @@ export interface StageJob {
   readonly id: string;
   /** As it is stored. */
   readonly payload: unknown;
-  /** How to run each try. */
+  /** How to run each try of the sink. */
   readonly attempt: Attempt;
+  /** How to run whatever else reads or writes what is in the batch. */
+  readonly step: Attempt;
 }
 
 /** What is left of a batch that can neither be delivered nor buried now. */
 export interface HeldBatch {
-  /** The payload of the rest. */
-  readonly rest: unknown;
+  /** Writes the payload of the rest. */
+  readonly rest: () => unknown;
   readonly because: string;
   /** What the sink answered. */
   readonly error: Error;
@@ -41,8 +43,7 @@ export interface Stage<P> {
   /**
    * Delivers or buries what is in the batch, and returns what has to be held.
    *
-   * @throws {GivenBack} when the process ends first.
-   * @throws {NotAloneError} when a try that has to run alone could not.
+   * @throws {LetGo} when the process ends first, or the job is another's.
    */
   run(batch: P, job: StageJob): Promise<HeldBatch | undefined>;
   /**

@@ -1,8 +1,17 @@
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it } from "vitest";
 import { BurialLimit } from "../src/burial-limit.ts";
-import { Deliverer, NOTHING_GETS_THROUGH, TOO_MANY_BURIALS, type DeliveryRules, type Failure, type Held } from "../src/deliver.ts";
+import {
+  Deliverer,
+  NOTHING_GETS_THROUGH,
+  TOO_MANY_BURIALS,
+  tryUntilDecided,
+  type DeliveryRules,
+  type Failure,
+  type Held,
+} from "../src/deliver.ts";
 import { Drain, GivenBack } from "../src/drain.ts";
+import { LostJobError } from "../src/errors.ts";
 import { PermanentError } from "../src/index.ts";
 
 /** Decides on a try by throwing. */
@@ -150,6 +159,16 @@ describe("a delivery", () => {
     setTimeout(() => drain.begin(60_000), 50);
     await expect(delivery).rejects.toBeInstanceOf(GivenBack);
   });
+
+  it.each([new GivenBack(), new LostJobError("noting")])(
+    "passes on at once what lets go of the job, which is no error of the sink: %s",
+    async (letGo) => {
+      const errors: Error[] = [];
+      const rules = { drain: new Drain(), onRetry: () => {}, onError: (error: Error) => errors.push(error) };
+      await expect(tryUntilDecided(() => Promise.reject(letGo), rules)).rejects.toBe(letGo);
+      expect(errors).toEqual([]);
+    },
+  );
 
   it("gives back a try that the abort ended, whatever it threw", async () => {
     const drain = new Drain();

@@ -285,6 +285,15 @@ describe("a payload of a newer release", () => {
     expect(kept.map(({ data }) => data as unknown)).toEqual([newer, newerIds]);
     expect(await lettersIn()).toEqual([]);
   });
+
+  it("is looked at now and then, however many there are", async () => {
+    await start(exporting(() => Promise.resolve()));
+    await queue.addBulk(Array.from({ length: 3_000 }, () => ({ name: "batch", data: { v: 99 } })));
+    await vi.waitUntil(async () => (await queue.getDelayedCount()) === 3_000, { timeout: 30_000 });
+    const before = await commandsProcessed();
+    await new Promise((resolve) => setTimeout(resolve, 6_000));
+    expect((await commandsProcessed()) - before).toBeLessThan(9_000);
+  }, 60_000);
 });
 
 describe("the second stage", () => {
@@ -384,6 +393,36 @@ describe("the second stage", () => {
   });
 });
 
+describe("the end of the process", () => {
+  it.each([
+    ["a batch is held", async () => void (await queue.add("batch", { v: 99 }))],
+    ["the sink of the other stage is away", () => enqueue(numbered(1))],
+  ])(
+    "leaves what is under way its time while %s: nothing is sent twice",
+    async (_, disturb) => {
+      const begun: string[] = [];
+      const sent: string[] = [];
+      const create: Create = () => ({
+        export: () => Promise.reject(new UnavailableError("connection refused")),
+        process: async (ids) => {
+          begun.push(...ids);
+          await new Promise((resolve) => setTimeout(resolve, 4_000));
+          sent.push(...ids);
+        },
+      });
+      const host = await start(exporterOf("sink", create));
+      await processing.add("ids", { v: 1, ids: ["task"] });
+      await disturb();
+      await vi.waitUntil(() => begun.length === 1 && !host.health.report().ready, { timeout: 5_000 });
+      await host.stop();
+      expect(sent).toEqual(["task"]);
+      expect(await isEmpty(processing)).toBe(true);
+      expect(await queue.getJobCountByTypes("wait", "delayed")).toBe(1);
+    },
+    30_000,
+  );
+});
+
 describe("Redis away", () => {
   it("is survived: the host goes on when Redis is back", async () => {
     const exported: CeleryEvent[] = [];
@@ -445,11 +484,11 @@ describe("Redis back again at the end of the process", () => {
 describe("an exporter that does not stop when told", () => {
   it("does not keep the process from ending, and its job is taken over", async () => {
     let begun = 0;
-    let end: (() => void) | undefined;
+    const ends: (() => void)[] = [];
     const host = await start(
       exporting(() => {
         begun += 1;
-        return new Promise((resolve) => (end = resolve));
+        return new Promise<void>((resolve) => void ends.push(resolve));
       }),
       { SHUTDOWN_TIMEOUT_SECONDS: "2" },
     );
@@ -462,7 +501,7 @@ describe("an exporter that does not stop when told", () => {
     await start(exporting(async (events) => void exported.push(...events)));
     await vi.waitUntil(() => exported.length === 3, { timeout: 20_000 });
     // A try that never ended would keep others in this process from ever running alone.
-    end?.();
+    for (const end of ends) end();
   }, 60_000);
 });
 
@@ -533,4 +572,29 @@ describe("gauges", () => {
     await queue.resume();
     await untilEmpty(queue);
   });
+
+  it("tell the age of a batch that is held, wherever in its queue it is", async () => {
+    let exportMs = 200;
+    const host = await start(
+      exporting(async (events) => {
+        if (uuids(events).includes("task-bad")) throw new PermanentError("no");
+        await new Promise((resolve) => setTimeout(resolve, exportMs));
+      }),
+      { PROCESSOR_CONCURRENCY: "1" },
+    );
+    const bad = encodeBatch({ broker: "redis", events: [taskStarted({ uuid: "task-bad" })] });
+    const { id } = await queue.add("batch", bad, { timestamp: Date.now() - 7_200_000 });
+    await vi.waitUntil(() => !host.health.report().ready, { timeout: 10_000 });
+    for (let batch = 0; batch < 100; batch++) await enqueue(numbered(1));
+    await vi.waitUntil(async () => (await redis.producer.lindex(queue.toKey("wait"), 0)) === id, { timeout: 20_000 });
+    await vi.waitUntil(async () => (await host.metric("queue_lag_seconds", { queue: "sink" })) > 0, { timeout: 8_000 });
+    for (let look = 0; look < 12; look++) {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      expect(await host.metric("queue_lag_seconds", { queue: "sink" })).toBeGreaterThanOrEqual(7_200);
+    }
+    exportMs = 0;
+    await untilEmpty(queue);
+    await vi.waitUntil(async () => (await host.metric("queue_lag_seconds", { queue: "sink" })) === 0, { timeout: 10_000 });
+    expect(await redis.producer.exists(queue.toKey("held"))).toBe(0);
+  }, 60_000);
 });

@@ -2,6 +2,7 @@ import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import { Worker, type Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { BegunBatches } from "../src/begun-batches.ts";
+import { HeldJobs } from "../src/held-jobs.ts";
 import { encodeIds } from "../src/ids-batch.ts";
 import { openQueue } from "../src/open-queue.ts";
 import { QueueGauges } from "../src/queue-gauges.ts";
@@ -81,6 +82,20 @@ describe("the lag of a queue", () => {
     const calls = [...(await redis.producer.info("commandstats")).matchAll(/cmdstat_(\w+):calls=(\d+)/g)];
     const read = calls.filter(([, name]) => name !== "info" && name !== "config").reduce((sum, [, , count]) => sum + Number(count), 0);
     expect(read).toBeLessThan(60);
+  });
+
+  it("counts the oldest of the held jobs that are still there, and forgets the others", async () => {
+    const held = new HeldJobs(redis.producer, events);
+    for (let gone = 0; gone < 250; gone++) await held.add({ id: `gone-${gone}`, timestamp: Date.now() - HOUR_MS - gone });
+    await add(events, 1_000);
+    await add(events, 300_000);
+    const id = await redis.producer.lindex(events.toKey("wait"), 0);
+    await held.add({ id: id ?? "", timestamp: Date.now() - 300_000 });
+    await held.add({ id: "gone", timestamp: Date.now() - 1_000 });
+    // Not where the gauges look otherwise.
+    await add(events, 1_000);
+    expect(Math.round(await (await look()).lag("datadog"))).toBe(300);
+    expect(await redis.producer.zrange(events.toKey("held"), "0", "-1")).toEqual([id]);
   });
 
   it("goes on from the first scheduling where ids are put off again and again, and the delay from now", async () => {

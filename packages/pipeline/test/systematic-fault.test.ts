@@ -95,6 +95,25 @@ describe("a sink that refuses everything", () => {
     expect(await deadLetters.getWaitingCount()).toBe(0);
   }, 60_000);
 
+  it("is asked less and less often, also while jobs are done that ask it nothing", async () => {
+    let tries = 0;
+    await start(
+      exporterOf("sink", () => ({
+        export: async () => {
+          tries += 1;
+          throw constraint();
+        },
+      })),
+    );
+    await enqueue(numbered(1));
+    const until = Date.now() + 12_000;
+    for (; Date.now() < until; await new Promise((resolve) => setTimeout(resolve, 100))) {
+      await queue.add("batch", encodeBatch({ broker: "rabbitmq", events: [], excluded: [] }));
+    }
+    expect(tries).toBeGreaterThan(2);
+    expect(tries).toBeLessThan(8);
+  }, 30_000);
+
   it("refuses a single event: it is held until another gets through, and then buried", async () => {
     const host = await start(
       exporterOf("sink", () => ({

@@ -24,7 +24,7 @@ afterEach(async () => {
   await redis.producer.flushall();
 });
 
-function spawnProcessor(mode: "hold" | "poison" | "well", env: Readonly<Record<string, string>> = {}): ChildProcess {
+function spawnProcessor(mode: "hold" | "poison" | "poison-read" | "well", env: Readonly<Record<string, string>> = {}): ChildProcess {
   const child = spawn(process.execPath, [PROCESSOR], {
     cwd: PACKAGE,
     env: { REDIS_URL: redis.url, LOG_LEVEL: "silent", FIXTURE_MODE: mode, ...env },
@@ -110,6 +110,71 @@ describe("a batch that kills its process", () => {
     },
     120_000,
   );
+});
+
+describe("an event that kills its process", () => {
+  it.each([
+    ["long after its try began, while others run", "poison", { FIXTURE_DELAY_MS: "5000" }, "crash: poison", 7],
+    ["when its batch is read", "poison-read", {}, "crash: unread", 9],
+  ] as const)(
+    "%s, is found after a few deaths, and no other is buried",
+    async (...[, mode, env, expected, mostKills]) => {
+      const queue = open("sink");
+      const deadLetters = open(DEAD_LETTER_QUEUE);
+      const letters = async (): Promise<string[]> =>
+        (await deadLetters.getJobs(["wait"])).map(({ name, data }) => `${name}: ${data.event?.uuid ?? "unread"}`);
+      for (const uuid of ["e", "poison", "f", "g"]) {
+        await queue.add(JOB_NAMES.suspect, encodeBatch({ broker: "rabbitmq", events: [taskStarted({ uuid })] }));
+      }
+      let kills = 0;
+      for (; (await letters()).length === 0 && kills <= mostKills; kills++) {
+        // Others, all the time.
+        await enqueue(queue, [`n${kills}`]);
+        const child = spawnProcessor(mode, env);
+        await Promise.race([ended(child), vi.waitUntil(async () => (await letters()).length > 0, { timeout: 60_000 })]);
+        if (child.signalCode !== null) await letLocksExpire(queue);
+      }
+      await vi.waitUntil(async () => Object.values(await queue.getJobCounts()).every((count) => count === 0), { timeout: 20_000 });
+      expect(await letters()).toEqual([expected]);
+      expect(kills).toBeLessThanOrEqual(mostKills);
+      const others = Array.from({ length: kills }, (_unused, index) => `n${index}`);
+      expect(await exported()).toEqual(["e", "f", "g", ...others].toSorted());
+    },
+    180_000,
+  );
+
+  it("when its batch is read, not yet suspected", async () => {
+    const queue = open("sink");
+    const deadLetters = open(DEAD_LETTER_QUEUE);
+    await enqueue(queue, ["a", "poison"]);
+    for (let kills = 0; (await deadLetters.getWaitingCount()) === 0 && kills < 10; kills++) {
+      const child = spawnProcessor("poison-read");
+      await Promise.race([ended(child), untilDeadLetter(deadLetters)]);
+      if (child.signalCode !== null) await letLocksExpire(queue);
+    }
+    const [letter] = await deadLetters.getJobs(["wait"]);
+    expect(letter?.data).toMatchObject({
+      source: "sink",
+      reason: "crash",
+      payload: { texts: expect.arrayContaining(["a", "poison"]) as unknown },
+    });
+    await vi.waitUntil(async () => Object.values(await queue.getJobCounts()).every((count) => count === 0), { timeout: 5_000 });
+  }, 120_000);
+});
+
+describe("a suspect that hangs", () => {
+  it("is not blamed for the end of a process that is told to end", async () => {
+    const queue = open("sink");
+    const job = await queue.add(JOB_NAMES.suspect, encodeBatch({ broker: "rabbitmq", events: [taskStarted({ uuid: "e" })] }));
+    const progress = async (): Promise<string> => String(await redis.producer.hget(queue.toKey(job.id ?? ""), "progress"));
+    await redis.producer.hset(queue.toKey(job.id ?? ""), { progress: '{"deaths":2,"unproven":3}' });
+    const child = spawnProcessor("hold", { SHUTDOWN_TIMEOUT_SECONDS: "2" });
+    await vi.waitUntil(async () => (await begun()).length === 1, { timeout: 20_000 });
+    expect(await progress()).toContain('"running":"alone"');
+    child.kill("SIGTERM");
+    await ended(child);
+    expect(await progress()).toBe('{"deaths":2,"unproven":3}');
+  }, 60_000);
 });
 
 describe("a suspect that waits for its turn", () => {

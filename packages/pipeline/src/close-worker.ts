@@ -1,4 +1,4 @@
-/** Ends the workers of a host, with or without Redis. */
+/** Ends a worker, with or without Redis. */
 import { pause, type Logger } from "@celery-metrics-exporter/runtime";
 import type { StageWorker } from "./stage-worker.ts";
 
@@ -12,25 +12,25 @@ const POLL_MS = 200;
 export type AnyStageWorker = Pick<StageWorker<unknown>, "start" | "close" | "abandon" | "isConnected">;
 
 /**
- * Resolves when the workers have let go of their jobs, or there is no point in waiting for that any longer.
+ * Resolves when the worker has let go of its jobs, or there is no point in waiting for that any longer.
  *
  * @param overdue of the drain: what is under way has to stop.
  */
-export async function closeWorkers(workers: readonly AnyStageWorker[], overdue: AbortSignal, logger: Logger): Promise<void> {
+export async function closeWorker(worker: AnyStageWorker, overdue: AbortSignal, logger: Logger): Promise<void> {
   const closed = new AbortController();
   const close = async (): Promise<void> => {
-    await Promise.all(workers.map((worker) => worker.close()));
+    await worker.close();
     closed.abort();
   };
   const abandonInTime = async (): Promise<void> => {
     const away = new Stopwatch();
     const late = new Stopwatch();
     while (!closed.signal.aborted) {
-      const awayMs = away.measure(workers.some(({ isConnected }) => !isConnected));
+      const awayMs = away.measure(!worker.isConnected);
       const lateMs = late.measure(overdue.aborted);
       if (awayMs >= REDIS_PATIENCE_MS || lateMs >= OVERDUE_PATIENCE_MS) {
-        logger.warn({ awayMs, lateMs }, "workers do not end: jobs under way will be taken over");
-        for (const worker of workers) worker.abandon();
+        logger.warn({ awayMs, lateMs }, "a worker does not end: jobs under way will be taken over");
+        worker.abandon();
         return;
       }
       await pause(POLL_MS, closed.signal);
