@@ -41,12 +41,12 @@ describe("readable job data", () => {
     expect(hideTaskData(data)).toEqual({ broker: "redis", events: [{ ...event, args: HIDDEN }] });
   });
 
-  it.each([[{ v: 1, ids: ["u1"] }], [{ v: 3, texts: [] }], ["text"], [undefined]])("is %j itself when that is no batch", (data) => {
+  it.each([[{ v: 1, ids: ["u1"] }], [{ v: 4, texts: [] }], ["text"], [undefined]])("is %j itself when that is no batch", (data) => {
     expect(readable(data)).toEqual(data);
   });
 
   it("of a batch that cannot be decoded is hidden whole", () => {
     const { events, ...payload } = encodeBatch({ broker: "redis", events: [{ type: "custom", hostname: "4111 1111", timestamp: 1 }] });
-    expect(JSON.stringify(hideTaskData(readable({ ...payload, v: 3, rows: events })))).not.toContain("4111");
+    expect(JSON.stringify(hideTaskData(readable({ ...payload, v: 4, rows: events })))).not.toContain("4111");
   });
 });

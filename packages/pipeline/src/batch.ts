@@ -23,8 +23,13 @@ export interface EventBatch {
   readonly kept?: readonly string[];
 }
 
-/** Of the payload's form. Processes of the release before read it as newer than they know, and keep it for others: upgrade processors first. */
-const VERSION = 2;
+/**
+ * Of the payload's form, and of what has to be understood to get numbers right. Processes that know only an earlier one read it as newer, and
+ * keep it for others: upgrade processors first.
+ */
+const VERSION = 3;
+/** The same form, from before attempts and failures were marked (`again`, `excluded`, `exited`) and tasks told to be kept: all read as absent. */
+const UNMARKED_VERSION = 2;
 
 /** What a job of an exporter's queue holds. */
 export interface BatchPayload {
@@ -42,7 +47,10 @@ type Field = FieldsOf<CeleryEvent>;
 /** The event of a type we name; those of any type name none. */
 type EventOf<T, E = CeleryEvent> = E extends { readonly type: infer U } ? (string extends U ? never : T extends U ? E : never) : never;
 
-/** Every field an event can have, and whether its values are `texts`. Append only: the position is the field's bit in the payload. */
+/**
+ * Every field an event can have, and whether its values are `texts`. Append only: the position is the field's bit in the payload. With a new
+ * `VERSION` if whoever ignores the field gets numbers or rows wrong.
+ */
 const FIELD_KINDS: Readonly<Record<Field, "text" | "value">> = {
   hostname: "text",
   timestamp: "value",
@@ -150,7 +158,7 @@ export function encodeBatch({ broker, events, excluded, kept = [] }: EventBatch,
 }
 
 /**
- * Reads a payload back. Fields that a newer release appended are ignored.
+ * Reads a payload back. Fields that a newer release appended without a new version are ignored: no number depends on them.
  *
  * @throws {NewerPayloadError} for a newer version.
  * @throws {PermanentError} for an older version, or anything that `encodeBatch` has not written.
@@ -158,7 +166,8 @@ export function encodeBatch({ broker, events, excluded, kept = [] }: EventBatch,
 export function decodeBatch(payload: unknown): EventBatch {
   const { v, broker, texts, events, excluded, kept } = asRecord(payload);
   if (typeof v === "number" && v > VERSION) throw new NewerPayloadError("a batch", v);
-  if (v !== VERSION) throw new PermanentError(`batch payload of unknown version ${JSON.stringify(v) ?? "(none)"}`);
+  if (v !== VERSION && v !== UNMARKED_VERSION)
+    throw new PermanentError(`batch payload of unknown version ${JSON.stringify(v) ?? "(none)"}`);
   if (typeof broker !== "string" || !Array.isArray(texts) || !Array.isArray(events)) throw new PermanentError("batch payload is malformed");
   return {
     broker,
