@@ -16,6 +16,7 @@ const NAME = "dead-letters";
 const TIMEOUT_MS = 180_000;
 
 const corpus = readCorpus("celery-5.6-redis");
+const later = readCorpus("celery-5.2-redis");
 const taskEvents = corpus.events.filter(isTaskEvent);
 const POISON = Object.keys(corpus.expected)[50] ?? "";
 const poisonous = taskEvents.filter(({ uuid }) => uuid === POISON);
@@ -32,9 +33,10 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** Statuses of the rows by task id. */
+/** Statuses of the first corpus' rows by task id. */
 async function statusesIn(pipeline: WholePipeline): Promise<Record<string, unknown>> {
-  return Object.fromEntries((await pipeline.rows()).map((row) => [String(row["task_id"]), row["status"]]));
+  const statuses = (await pipeline.rows()).map((row) => [String(row["task_id"]), row["status"]] as const);
+  return Object.fromEntries(statuses.filter(([id]) => id in corpus.expected));
 }
 
 const expectedStatuses = Object.fromEntries(Object.entries(corpus.expected).map(([id, { status }]) => [id, status]));
@@ -70,8 +72,9 @@ it(
       expect(kept.map(({ event }) => event)).toEqual(expect.arrayContaining(poisonous));
       for (const { detail } of kept) expect(detail).toContain('violates check constraint "poison" (SQLSTATE 23514)');
 
-      // Not mended yet: each comes back as a new letter.
+      // Not mended yet: each comes back as a new letter, once others like it have got through since.
       expect(await replay()).toBe(`${poisonous.length} replayed.\n`);
+      await pipeline.publish(later.frames);
       await expect.poll(async () => (await letters()).length, { timeout: TIMEOUT_MS }).toBe(poisonous.length);
 
       await pool.query("ALTER TABLE celery_task DROP CONSTRAINT poison");

@@ -1,7 +1,10 @@
-/** A database that refuses every row, for whatever reason: nothing is lost, and all of it is stored once the fault is gone. */
+/** A database that refuses rows for a reason that is not in the events: nothing is lost, and all of it is stored once the fault is gone. */
 import { isTaskEvent } from "@celery-metrics-exporter/events";
 import { readCorpus } from "@celery-metrics-exporter/events/testing";
+import { encodeBatch, eventsQueueName } from "@celery-metrics-exporter/pipeline";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { Queue } from "bullmq";
+import { Redis } from "ioredis";
 import { Pool } from "pg";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { startWholePipeline } from "./whole-pipeline.ts";
@@ -30,7 +33,42 @@ const FAULTS: readonly { readonly what: string; readonly begin: readonly string[
     end: "drop trigger refuse on celery_task",
     reason: /refused by a trigger/,
   },
+  {
+    what: "a constraint on one status",
+    begin: ["alter table celery_task add constraint none_revoked check (status <> 'REVOKED')"],
+    end: "alter table celery_task drop constraint none_revoked",
+    reason: /too few others of their kind get through to blame them: task-revoked.*none_revoked/,
+  },
 ];
+
+/** They begin when half of the events are stored, so that the database takes those again without a word. */
+const MIDWAY: typeof FAULTS = [
+  {
+    what: "a trigger that refuses changes of rows, but no new rows",
+    begin: [raise("P0001"), "create trigger refuse before update on celery_task for each row execute function refuse()"],
+    end: "drop trigger refuse on celery_task",
+    reason: /refused by a trigger/,
+  },
+  {
+    what: "a trigger that refuses what changes anything",
+    begin: [raise("P0001"), "create trigger refuse after insert or update on celery_task for each row execute function refuse()"],
+    end: "drop trigger refuse on celery_task",
+    reason: /refused by a trigger/,
+  },
+  {
+    what: "a unique index that only one of the new rows can be in",
+    begin: [
+      `do $$ declare newest timestamptz; begin
+        select max(received_at) into newest from celery_task;
+        execute format('create unique index only_one on celery_task ((true)) where received_at > %L::timestamptz', newest);
+      end $$`,
+    ],
+    end: "drop index only_one",
+    reason: /only_one/,
+  },
+];
+/** Long enough for what is held to be tried several times. */
+const HELD_MS = 10_000;
 
 let server: RedisServer;
 
@@ -66,6 +104,86 @@ it.each(FAULTS.map((fault, index) => [fault.what, { ...fault, name: `systematic-
       await expect.poll(() => pipeline.running.health.report().ready, { timeout: 10_000 }).toBe(true);
     } finally {
       await pool.end();
+      await pipeline.close();
+    }
+  },
+);
+
+it.each(MIDWAY.map((fault, index) => [fault.what, { ...fault, name: `midway-${index}` }] as const))(
+  "%s costs no event when it begins after others of the tasks were stored",
+  { timeout: 180_000 },
+  async (_, { begin, end, reason, name }) => {
+    const pipeline = await startWholePipeline({
+      redisUrl: server.url,
+      brokerUrl: server.url,
+      name,
+      env: { LOG_LEVEL: "silent", PROCESSOR_MAX_TRIES: "2" },
+    });
+    const pool = new Pool({ connectionString: pipeline.databaseUrl, max: 1 });
+    pool.on("error", () => {});
+    try {
+      const half = Math.floor(corpus.frames.length / 2);
+      await pipeline.publish(corpus.frames.slice(0, half));
+      await expect.poll(async () => (await pipeline.rows()).length, { timeout: 20_000 }).toBeGreaterThan(0);
+      await pipeline.settled(1);
+      for (const statement of begin) await pool.query(statement);
+      await pipeline.publish(corpus.frames.slice(half));
+      const report = (): string => JSON.stringify(pipeline.running.health.report());
+      await expect.poll(report, { timeout: 20_000 }).toMatch(reason);
+      await new Promise((resolve) => setTimeout(resolve, HELD_MS));
+      expect(report()).toMatch(reason);
+      expect(await pipeline.deadLetters()).toBe(0);
+      await pool.query(end);
+      await pipeline.settled(corpus.events.filter(isTaskEvent).length);
+      const rows = await pipeline.rows();
+      expect(Object.fromEntries(rows.map((row) => [String(row["task_id"]), row["status"]]))).toEqual(expectedStatuses);
+      expect(await pipeline.deadLetters()).toBe(0);
+      await expect.poll(() => pipeline.running.health.report().ready, { timeout: 10_000 }).toBe(true);
+    } finally {
+      await pool.end();
+      await pipeline.close();
+    }
+  },
+);
+
+it(
+  "a trigger that refuses to delete rows costs no id to forget: that others have no row is no evidence",
+  { timeout: 180_000 },
+  async () => {
+    const name = "forgetting";
+    const pipeline = await startWholePipeline({
+      redisUrl: server.url,
+      brokerUrl: server.url,
+      name,
+      env: { LOG_LEVEL: "silent", PROCESSOR_MAX_TRIES: "2" },
+    });
+    const redis = new Redis(server.url, { maxRetriesPerRequest: null });
+    const queue = new Queue(eventsQueueName("postgres"), { connection: redis, prefix: `{${name}}` });
+    const pool = new Pool({ connectionString: pipeline.databaseUrl, max: 1 });
+    pool.on("error", () => {});
+    try {
+      await pipeline.publish(corpus.frames);
+      await pipeline.settled(corpus.events.filter(isTaskEvent).length);
+      const stored = Object.keys(corpus.expected).slice(0, 8);
+      await pool.query(raise("P0001"));
+      await pool.query("create trigger refuse before delete on celery_task for each row execute function refuse()");
+      for (const [index, id] of stored.entries()) {
+        const unknown = Array.from({ length: 8 }, (_, number) => `unknown-${index}-${number}`);
+        await queue.add("batch", encodeBatch({ broker: "redis", events: [], excluded: [...unknown, id, `${id}-unknown`] }));
+      }
+      const report = (): string => JSON.stringify(pipeline.running.health.report());
+      await expect.poll(report, { timeout: 20_000 }).toMatch(/refused by a trigger/);
+      await new Promise((resolve) => setTimeout(resolve, HELD_MS));
+      expect(report()).toMatch(/id to forget.*refused by a trigger/);
+      expect(await pipeline.deadLetters()).toBe(0);
+      await pool.query("drop trigger refuse on celery_task");
+      await pipeline.settled(0);
+      const rows = new Set((await pipeline.rows()).map((row) => String(row["task_id"])));
+      expect(stored.filter((id) => rows.has(id))).toEqual([]);
+      expect(await pipeline.deadLetters()).toBe(0);
+    } finally {
+      await Promise.all([queue.close(), pool.end()]);
+      redis.disconnect();
       await pipeline.close();
     }
   },

@@ -84,7 +84,7 @@ export class DatadogExporter implements Exporter {
     await this.#reached("scheduled");
   }
 
-  async process(ids: readonly string[], signal: AbortSignal, job: ProcessingJob): Promise<void> {
+  async process(ids: readonly string[], signal: AbortSignal, job: ProcessingJob): Promise<number> {
     const { store, incompleteWaitMs, leaseMs } = this.#options;
     const askedAt = performance.now();
     const claims = await store.claim(job.id, ids);
@@ -96,6 +96,7 @@ export class DatadogExporter implements Exporter {
     try {
       const left = await this.#sendInParts([...ready], leases, job, signal);
       await this.#putOff(withBusy(decided, left, leaseMs), job);
+      return ready.size;
     } finally {
       await leases.stop();
     }

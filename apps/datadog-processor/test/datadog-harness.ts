@@ -107,7 +107,7 @@ function withOwnJobs(definition: ReturnType<typeof defineDatadog>, owner: string
     if (process !== undefined) {
       exporter.process = async (ids, signal, { id }) => {
         await notBefore;
-        await process(ids, signal, { id: `${owner}-${id}` });
+        return process(ids, signal, { id: `${owner}-${id}` });
       };
     }
     return exporter;

@@ -79,6 +79,19 @@ describe("a task", () => {
     });
   });
 
+  it("is told to the host as done only when it is sent, and not when it was before", async () => {
+    const harness = await start();
+    await deliver(harness, DONE);
+    const { exporter } = await harness.processor();
+    await exporter.export([{ ...taskSucceeded(at(1_003)), uuid: "incomplete" }], NEVER);
+    expect(await exporter.process?.([TASK_ID, "incomplete", "unknown"], NEVER, { id: "looking" })).toBe(0);
+    await exporter.export(
+      DONE.map((event) => ({ ...event, uuid: "another" })),
+      NEVER,
+    );
+    expect(await exporter.process?.([TASK_ID, "another"], NEVER, { id: "sending" })).toBe(1);
+  });
+
   it("that was replaced, or retried into another queue, counts each attempt under its own name and queue", async () => {
     const harness = await start();
     const second = { name: "shop.cart.sum", queue: "q2" };

@@ -63,8 +63,8 @@ class PostgresExporter implements Exporter {
     await this.#run(signal, (database) => upsertTasks(database, events));
   }
 
-  async forget(ids: readonly string[], signal: AbortSignal): Promise<void> {
-    await this.#run(signal, (database) => deleteTasks(database, ids));
+  async forget(ids: readonly string[], signal: AbortSignal): Promise<number> {
+    return this.#run(signal, (database) => deleteTasks(database, ids));
   }
 
   async stop(): Promise<void> {
@@ -72,13 +72,14 @@ class PostgresExporter implements Exporter {
     await this.#database?.close();
   }
 
-  async #run(signal: AbortSignal, work: (database: Database) => Promise<unknown>): Promise<void> {
+  async #run<T>(signal: AbortSignal, work: (database: Database) => Promise<T>): Promise<T> {
     if (this.#database === undefined) throw new Error("the postgres exporter has not been started");
     signal.throwIfAborted();
     if (this.#running++ === 0) this.#answeredAt = performance.now();
     try {
-      await abortable(work(this.#database), signal);
+      const result = await abortable(work(this.#database), signal);
       this.#probe?.answered();
+      return result;
     } catch (thrown) {
       throw thrown instanceof RefusedDataError ? new PermanentError(thrown.message) : thrown;
     } finally {

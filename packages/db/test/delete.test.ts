@@ -27,9 +27,9 @@ describe("deleteTasks", () => {
       table.database,
       [...odd, "keep"].map((uuid) => taskSent({ uuid })),
     );
-    await deleteTasks(table.database, [...odd, "never seen"]);
-    await deleteTasks(table.database, odd);
-    await deleteTasks(table.database, []);
+    expect(await deleteTasks(table.database, [...odd, "never seen"])).toBe(odd.length);
+    expect(await deleteTasks(table.database, odd)).toBe(0);
+    expect(await deleteTasks(table.database, [])).toBe(0);
     expect(await ids()).toEqual(["keep"]);
   });
 

@@ -170,7 +170,7 @@ export class BatchFilter {
 }
 
 /** Whether the message was sent from within the task itself: a retry, or a replacement. */
-function isFurtherAttempt(event: CeleryEvent): boolean {
+export function isFurtherAttempt(event: CeleryEvent): boolean {
   const { again = false, retries = 0 } = event as { readonly again?: boolean; readonly retries?: number };
   return again || retries > 0;
 }

@@ -3,14 +3,16 @@
  * that the item is to blame.
  *
  * A refusal alone is no evidence. A constraint that somebody added refuses every row, and a bug throws for every event: burying on refusal
- * would empty the queue into the dead-letter queue. So an item that was refused alone is buried only if the sink takes another item, the
- * control, both before and after that refusal. Everything else is held: it stays in its job, and that is an outage. Burying is rate-limited
- * as well, for faults that hit only some kinds of items.
+ * would empty the queue into the dead-letter queue. So an item is buried only if it is refused, others of its kind get through after that, and
+ * it is refused again; and if those that got through are at least as many as those of the kind that are refused. What got through is never
+ * sent again: in most sinks that does nothing, and so proves nothing. Everything else is held: it stays in its job, and that is an outage.
+ * Burying is rate-limited as well, for faults that hit only some items of a kind, or come and go.
  */
 import { UnavailableError, backoffMs, pause, toError } from "@celery-metrics-exporter/runtime";
 import type { BurialLimit } from "./burial-limit.ts";
 import { GivenBack, type Drain } from "./drain.ts";
 import { LetGo, PermanentError } from "./errors.ts";
+import { Evidence, type Likeness } from "./evidence.ts";
 import { halves } from "./quarantine.ts";
 
 /** Why an item could not be delivered. */
@@ -20,21 +22,23 @@ export interface Failure {
   readonly error: Error;
 }
 
-/** A sink, as items of one kind see it. `C` is what `send` has to know about their job. */
-export interface Delivery<T, C = undefined> {
-  /** One try. Items may come again, alone or in other company. */
-  readonly send: (items: readonly T[], signal: AbortSignal, context: C) => Promise<void>;
+/** A sink, as the items of one stage see it. `C` is what `send` has to know about their job. */
+export interface Delivery<T, C = undefined> extends Likeness<T> {
+  /**
+   * One try. Items may come again, alone or in other company.
+   *
+   * @returns for how many of them there was something to do; nothing means all.
+   */
+  readonly send: (items: readonly T[], signal: AbortSignal, context: C) => Promise<number | void>;
   /** Puts an item that cannot be delivered into the dead-letter queue. */
   readonly bury: (item: T, failure: Failure) => Promise<void>;
-  /** Items got through. Not called again for an item that is sent again as a control. */
+  /** Items got through. */
   readonly onDelivered?: (items: readonly T[]) => void;
-  /** Sorts items by how a sink is likely to treat them, into few kinds: a control is of the item's own kind if there is one. */
-  readonly kindOf?: (item: T) => string;
 }
 
 export interface DeliveryRules {
   readonly drain: Drain;
-  /** Tries of a whole batch after an error that is neither `PermanentError` nor `UnavailableError`. */
+  /** Tries after an error that is neither `PermanentError` nor `UnavailableError`: of a whole batch, and of an item before it is buried. */
   readonly maxTries: number;
   readonly burials: BurialLimit;
   readonly onUnavailable: (error: Error) => void;
@@ -48,7 +52,15 @@ export interface DeliveryRules {
 /** Runs one try of a job's delivery, beside those of other jobs or alone. */
 export type Attempt = (task: () => Promise<void>) => Promise<void>;
 
-const beside: Attempt = (task) => task();
+/** The job that items come in. */
+export interface DeliveryJob {
+  /** The same id again means the same job again. */
+  readonly id: string;
+  /** How often it has been begun, this time included. */
+  readonly begun: number;
+  /** Runs each try. */
+  readonly attempt: Attempt;
+}
 
 /** Items that were neither delivered nor buried. Keep them, and deliver them again later. */
 export interface Held<T> {
@@ -59,52 +71,62 @@ export interface Held<T> {
 }
 
 export const NOTHING_GETS_THROUGH = "nothing gets through";
-const NOT_PROVEN = "it is not proven that the events are at fault";
+export const NOT_PROVEN = "too few others of their kind get through to blame them";
 export const TOO_MANY_BURIALS = "too many events are refused";
 
-/** The batch as a whole has been tried often enough: its parts get one more chance each, or 4,000 events take minutes to bisect. */
-const TRIES_OF_A_PART = 2;
-/** After so many refusals in a row, single items from all over the batch are tried. If none gets through, the search is over. */
-const MOST_REFUSALS = 64;
-const SAMPLED_ITEMS = 16;
-/** What got through longer ago is no control: sent again it may change nothing in the sink, and then proves nothing. */
-const CONTROL_EXPIRY_MS = 600_000;
+/** After so many single items of a kind in a row, the others of the kind are not tried: they wait for the next time. */
+const MOST_REFUSALS = 16;
+/** A sink that has taken nothing for so long takes nothing, as far as we know. */
+const RECENTLY_MS = 60_000;
 
-interface Control<T> {
-  readonly item: T;
-  readonly at: number;
+/** Some items of a batch, in their order. */
+interface Part<T> {
+  readonly items: readonly T[];
+  /** The refused part that this is a piece of. */
+  readonly of: RefusedPart<T> | undefined;
 }
 
-interface Suspect<T> {
-  readonly item: T;
-  readonly failure: Failure;
+interface RefusedPart<T> extends Part<T> {
+  /** How many items of each kind had got through by then. */
+  readonly takenBefore: ReadonlyMap<string, number>;
+  /** How many of its items have not got through, once all its pieces have been tried. */
+  left: number;
 }
 
-/** The parts of one batch while it is searched for what is at fault. */
+/** An item that was refused alone. */
+interface Suspect<T> extends RefusedPart<T> {
+  readonly item: T;
+  readonly kind: string;
+}
+
+/** One batch, while it is searched for what is at fault. */
 interface Search<T> {
-  readonly send: (part: readonly T[], tries: number) => Promise<Failure | undefined>;
-  /** Not tried yet, or to be tried again in smaller parts. */
-  readonly open: (readonly T[])[];
-  /** Refused alone. */
-  suspects: Suspect<T>[];
-  /** Refusals since something got through. */
-  refusals: number;
-  anyPassed: boolean;
+  readonly job: DeliveryJob;
+  /** Whether what gets through now gets through for the first time. */
+  readonly isFresh: boolean;
+  readonly send: (items: readonly T[], tries: number) => Promise<Failure | undefined>;
+  /** What is to be tried. The last part is the next: items go in their order, so that each meets in the sink what it would have met there. */
+  readonly open: Part<T>[];
+  readonly suspects: Suspect<T>[];
+  /** Items of kinds that are refused. */
+  readonly untried: T[];
+  /** Single items of a kind that were refused in a row. */
+  readonly refusals: Map<string, number>;
+  firstError: Error | undefined;
   limited: boolean;
 }
 
-/** One for each sink in a process: it remembers what got through last. */
+/** One for each sink in a process: it remembers what got through. */
 export class Deliverer<T, C = undefined> {
   readonly #delivery: Delivery<T, C>;
   readonly #rules: DeliveryRules;
-  /** By kind, and under `undefined` the latest of all. */
-  readonly #controls = new Map<string | undefined, Control<T>>();
-  /** Whether the last delivery ended without anything through. The next one then looks just long enough to see that. */
-  #isBlocked = false;
+  readonly #evidence: Evidence<T>;
+  #servedAt = Number.NEGATIVE_INFINITY;
 
   constructor(delivery: Delivery<T, C>, rules: DeliveryRules) {
     this.#delivery = delivery;
     this.#rules = rules;
+    this.#evidence = new Evidence(delivery);
   }
 
   /**
@@ -112,31 +134,45 @@ export class Deliverer<T, C = undefined> {
    *
    * @throws {GivenBack} when the process ends first: some items may have been delivered.
    */
-  async deliver(items: readonly T[], context: C, attempt: Attempt = beside): Promise<Held<T> | undefined> {
-    const send = (part: readonly T[], tries: number): Promise<Failure | undefined> =>
-      tryUntilDecided(() => attempt(() => this.#send(part, context)), this.#rules, tries);
-    const failure = await send(items, this.#isBlocked ? 1 : this.#rules.maxTries);
-    if (failure === undefined) {
-      this.#gotThrough(items);
+  async deliver(items: readonly T[], context: C, job: DeliveryJob): Promise<Held<T> | undefined> {
+    const search: Search<T> = {
+      job,
+      isFresh: this.#evidence.isFresh(job),
+      send: (part, tries) => this.#send(part, context, search, tries),
+      open: [{ items, of: undefined }],
+      suspects: [],
+      untried: [],
+      refusals: new Map(),
+      firstError: undefined,
+      limited: false,
+    };
+    for (let part: Part<T> | undefined; (part = search.open.pop()) !== undefined;) await this.#try(part, search);
+    const suspects = await this.#judge(search);
+    const held = [...search.untried, ...suspects.map(({ item }) => item)];
+    if (held.length === 0 || search.firstError === undefined) {
+      this.#evidence.release(job.id);
       return undefined;
     }
-    const search: Search<T> = { send, open: [], suspects: [], refusals: 0, anyPassed: false, limited: false };
-    await this.#refused(items, failure, search);
-    const isOver = await this.#search(search);
-    if (search.anyPassed) await this.#judgeAgain(search);
-    this.#isBlocked = !search.anyPassed;
-    const held = [...search.suspects.map(({ item }) => item), ...search.open.flat()];
-    if (held.length === 0) return undefined;
-    const because = search.limited ? TOO_MANY_BURIALS : isOver && search.anyPassed ? NOT_PROVEN : NOTHING_GETS_THROUGH;
-    return { items: held, because, error: failure.error };
+    const known = suspects.map((suspect) => [suspect.item, this.#takenBefore(suspect, job)] as const);
+    this.#evidence.hold(job, known, search.untried);
+    return { items: held, because: this.#reason(held, search), error: search.firstError };
+  }
+
+  async #send(items: readonly T[], context: C, search: Search<T>, tries: number): Promise<Failure | undefined> {
+    let done: number | void = undefined;
+    const attempt = (): Promise<void> => search.job.attempt(async () => void (done = await this.#sendOnce(items, context)));
+    const failure = await tryUntilDecided(attempt, this.#rules, tries);
+    if (failure === undefined) this.#gotThrough(items, done, search);
+    return failure;
   }
 
   /** One try, and what it says about the sink. Steps that need only Redis say nothing: its connections report that. */
-  async #send(items: readonly T[], context: C): Promise<void> {
+  async #sendOnce(items: readonly T[], context: C): Promise<number | void> {
     const { drain, onServed, onUnavailable } = this.#rules;
     try {
-      await this.#delivery.send(items, drain.overdue, context);
+      const done = await this.#delivery.send(items, drain.overdue, context);
       onServed();
+      return done;
     } catch (thrown) {
       if (thrown instanceof UnavailableError) onUnavailable(thrown);
       // A sink that refuses data has answered.
@@ -145,103 +181,112 @@ export class Deliverer<T, C = undefined> {
     }
   }
 
-  /**
-   * Tries the open parts, halving what is refused: breadth first while nothing gets through, so that the whole batch is looked at; then depth
-   * first. Returns whether it came to the end.
-   */
-  async #search(search: Search<T>): Promise<boolean> {
-    const tries = this.#isBlocked ? 1 : TRIES_OF_A_PART;
-    const mostRefusals = this.#isBlocked ? 1 : MOST_REFUSALS;
-    while (search.open.length > 0) {
-      if (search.refusals >= mostRefusals && !(await this.#sample(search))) return false;
-      const part = (search.anyPassed ? search.open.pop() : search.open.shift()) ?? [];
-      const failure = part.length === 0 ? undefined : await search.send(part, tries);
-      if (failure === undefined) this.#gotThrough(part, search);
-      else await this.#refused(part, failure, search);
-    }
-    return true;
+  #gotThrough(items: readonly T[], done: number | void, { isFresh, firstError, refusals }: Search<T>): void {
+    this.#servedAt = performance.now();
+    this.#delivery.onDelivered?.(items);
+    if (refusals.size > 0) for (const item of items) refusals.delete(this.#delivery.kindOf(item));
+    // Not counted while nothing is in question: it would be work for every event.
+    if (isFresh && (firstError !== undefined || this.#evidence.isWanted)) this.#evidence.add(items, done ?? items.length);
   }
 
-  async #refused(part: readonly T[], failure: Failure, search: Search<T>): Promise<void> {
-    search.refusals += 1;
-    const [item, ...others] = part;
+  /** Tries a part, or replaces it by smaller ones. */
+  async #try(part: Part<T>, search: Search<T>): Promise<void> {
+    const items = this.#withoutRefusedKinds(part, search);
+    const pieces = search.isFresh ? this.#evidence.pieces(items) : [items];
+    if (pieces.length > 1) return this.#openPieces(pieces, part.of, search);
+    if (items.length === 0) return;
+    const failure = await search.send(items, search.firstError === undefined ? this.#rules.maxTries : 1);
+    if (failure !== undefined) this.#refused({ items, of: part.of }, failure.error, search);
+  }
+
+  #openPieces(pieces: readonly (readonly T[])[], of: RefusedPart<T> | undefined, { open }: Search<T>): void {
+    open.push(...pieces.map((items) => ({ items, of })).reverse());
+  }
+
+  #withoutRefusedKinds({ items, of }: Part<T>, { refusals, untried }: Search<T>): readonly T[] {
+    const isRefused = (item: T): boolean => (refusals.get(this.#delivery.kindOf(item)) ?? 0) >= MOST_REFUSALS;
+    if (refusals.size === 0 || !items.some(isRefused)) return items;
+    const refused = items.filter(isRefused);
+    untried.push(...refused);
+    addLeft(of, refused.length);
+    return items.filter((item) => !isRefused(item));
+  }
+
+  #refused(part: Part<T>, error: Error, search: Search<T>): void {
+    search.firstError ??= error;
+    const refused: RefusedPart<T> = { ...part, takenBefore: new Map(this.#evidence.taken), left: 0 };
+    const [item, ...others] = part.items;
     if (item === undefined) return;
     if (others.length > 0) {
       this.#rules.onSplit();
-      search.open.push(...halves(part));
-    } else if (!(await this.#isBuried({ item, failure }, search))) {
-      search.suspects.push({ item, failure });
+      return this.#openPieces(halves(part.items), refused, search);
     }
+    const kind = this.#delivery.kindOf(item);
+    search.refusals.set(kind, (search.refusals.get(kind) ?? 0) + 1);
+    search.suspects.push({ ...refused, item, kind });
+    addLeft(part.of, 1);
+    this.#evidence.want(kind);
   }
 
-  /** Tries single items from all over the batch. Returns whether one of them got through, or was found to be at fault. */
-  async #sample(search: Search<T>): Promise<boolean> {
-    const items = search.open.splice(0).flat();
-    for (let sample = 0; sample < SAMPLED_ITEMS && items.length > 0; sample++) {
-      const [item] = items.splice(Math.floor(Math.random() * items.length), 1) as [T];
-      const failure = await search.send([item], 1);
-      if (failure === undefined) this.#gotThrough([item], search);
-      if (failure === undefined || (await this.#isBuried({ item, failure }, search))) {
-        search.open.push(items);
-        return true;
+  /**
+   * Buries what is proven to be at fault, and returns the other suspects. An item is not judged while another of its subject is in doubt: a sink
+   * that refuses the first event of a task may refuse the next ones for that reason alone.
+   */
+  async #judge(search: Search<T>): Promise<Suspect<T>[]> {
+    const { suspects, untried, job } = search;
+    if (suspects.length === 0) return [];
+    const beside = this.#evidence.beside(job.id);
+    const doubted = new Set([...beside.subjects, ...untried.map((item) => this.#delivery.subjectOf?.(item))]);
+    doubted.delete(undefined);
+    const counts = new Map<string, number>();
+    const kinds = [...beside.kinds, ...suspects.map(({ kind }) => kind), ...untried.map((item) => this.#delivery.kindOf(item))];
+    for (const kind of kinds) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+    const left: Suspect<T>[] = [];
+    for (const suspect of suspects) {
+      const { kind, item } = suspect;
+      const subject = this.#delivery.subjectOf?.(item);
+      const count = counts.get(kind) ?? 0;
+      // Those of its kind that got through since it was refused must not be fewer than those that are refused.
+      const taken = (this.#evidence.taken.get(kind) ?? 0) - this.#takenBefore(suspect, job);
+      if (!doubted.has(subject) && taken >= count && (await this.#isSettled(suspect, search))) {
+        counts.set(kind, count - 1);
+      } else {
+        left.push(suspect);
+        if (subject !== undefined) doubted.add(subject);
       }
-      search.suspects.push({ item, failure });
     }
-    search.open.push(items);
-    return false;
+    return left;
   }
 
-  /** What was refused before anything got through may have a control now. */
-  async #judgeAgain(search: Search<T>): Promise<void> {
-    const suspects = search.suspects;
-    search.suspects = [];
-    for (const suspect of suspects) if (!(await this.#isBuried(suspect, search))) search.suspects.push(suspect);
+  /** How many of its kind had got through when it was refused for the first time: alone, or with others that all got through later. */
+  #takenBefore({ item, kind, takenBefore, of }: Suspect<T>, job: DeliveryJob): number {
+    const counts = [takenBefore.get(kind) ?? 0, this.#evidence.takenBefore(job.id, item) ?? Number.POSITIVE_INFINITY];
+    for (let part = of; part?.left === 1; part = part.of) counts.push(part.takenBefore.get(kind) ?? 0);
+    return Math.min(...counts);
   }
 
-  /** Buries an item that was refused alone, if there is evidence. True too if it gets through after all. */
-  async #isBuried({ item, failure }: Suspect<T>, search: Search<T>): Promise<boolean> {
-    const control = this.#controlFor(item);
-    if (search.limited || control === undefined) return false;
-    const passes = async (one: T): Promise<boolean> => (await search.send([one], 1)) === undefined;
-    if (!(await passes(control))) return false;
-    if (await passes(item)) {
-      this.#gotThrough([item], search);
-      return true;
-    }
-    if (!(await passes(control))) return false;
+  /** Tries the item for the last time, and buries it unless it gets through after all. */
+  async #isSettled({ item }: Suspect<T>, search: Search<T>): Promise<boolean> {
     if (!this.#rules.burials.take()) {
       search.limited = true;
       return false;
     }
+    const failure = await search.send([item], this.#rules.maxTries);
     // Tried for ever: once its job is done, the item is nowhere else.
-    await tryUntilDecided(() => this.#delivery.bury(item, failure), this.#rules);
-    search.anyPassed = true;
-    search.refusals = 0;
+    if (failure !== undefined) await tryUntilDecided(() => this.#delivery.bury(item, failure), this.#rules);
     return true;
   }
 
-  #controlFor(item: T): T | undefined {
-    const control = this.#controls.get(this.#delivery.kindOf?.(item)) ?? this.#controls.get(undefined);
-    if (control === undefined || performance.now() - control.at > CONTROL_EXPIRY_MS) return undefined;
-    return control.item;
+  #reason(held: readonly T[], { limited }: Search<T>): string {
+    if (limited) return TOO_MANY_BURIALS;
+    if (performance.now() - this.#servedAt > RECENTLY_MS) return NOTHING_GETS_THROUGH;
+    return `${NOT_PROVEN}: ${[...new Set(held.map((item) => this.#delivery.kindOf(item)))].join(", ")}`;
   }
+}
 
-  #gotThrough(items: readonly T[], search?: Search<T>): void {
-    this.#isBlocked = false;
-    if (search !== undefined) {
-      search.anyPassed = true;
-      search.refusals = 0;
-    }
-    this.#delivery.onDelivered?.(items);
-    const at = performance.now();
-    const kinds = new Set<string | undefined>();
-    for (const item of items) {
-      const kind = this.#delivery.kindOf?.(item);
-      if (kinds.has(kind)) continue;
-      kinds.add(kind);
-      this.#controls.set(kind, { item, at }).set(undefined, { item, at });
-    }
-  }
+/** Items of this part, and of those it is a piece of, have not got through. */
+function addLeft<T>(of: RefusedPart<T> | undefined, count: number): void {
+  for (let part = of; part !== undefined; part = part.of) part.left += count;
 }
 
 /**

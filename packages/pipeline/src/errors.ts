@@ -2,7 +2,7 @@ import { CodedError } from "@celery-metrics-exporter/runtime";
 
 /**
  * Thrown by an exporter when the data itself is at fault, so that no retry can help. The host splits the batch until the bad event is alone,
- * and puts that one into the dead-letter queue if there is evidence that the event is at fault: the sink takes others.
+ * and puts that one into the dead-letter queue if there is evidence that the event is at fault: others like it got through since.
  */
 export class PermanentError extends CodedError {
   constructor(message: string, options: { cause?: unknown } = {}) {

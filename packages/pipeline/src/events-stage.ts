@@ -1,6 +1,6 @@
 /** The first stage: batches of events go to `export`, and what a filter excludes only now to `forget`. */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { type Screened } from "./batch-filter.ts";
+import { isTaskEvent, type CeleryEvent } from "@celery-metrics-exporter/events";
+import { isFurtherAttempt, type Screened } from "./batch-filter.ts";
 import { batchHalves } from "./batch-halves.ts";
 import { decodeBatch, encodeBatch, type EventBatch } from "./batch.ts";
 import { Deliverer, tryUntilDecided, type Held } from "./deliver.ts";
@@ -29,12 +29,13 @@ function exportWith(host: Host): Stage<EventBatch>["run"] {
   const { filter, rules, exporter } = host;
   const exports = exportDelivery(host);
   const forgets = forgetDelivery(host);
-  return async (batch, { attempt, step }: StageJob) => {
+  return async (batch, job: StageJob) => {
+    const { step } = job;
     let screened: Screened | undefined;
     await tryUntilDecided(() => step(async () => void (screened = await filter.screen(batch))), rules);
     if (screened === undefined) return undefined;
     if (screened.events.length > 0) {
-      const held = await exports.deliver(screened.events, undefined, attempt);
+      const held = await exports.deliver(screened.events, undefined, job);
       if (held !== undefined) return heldBatch(batch, screened, held);
     }
     if (exporter.forget === undefined) return undefined;
@@ -42,7 +43,7 @@ function exportWith(host: Host): Stage<EventBatch>["run"] {
     const known = screened;
     await tryUntilDecided(() => step(async () => void (leftovers = await filter.leftovers(known))), rules);
     if (leftovers.length === 0) return undefined;
-    const held = await forgets.deliver(leftovers, screened, attempt);
+    const held = await forgets.deliver(leftovers, screened, job);
     return held && { ...held, rest: () => encodeBatch({ ...batch, events: [], excluded: held.items }) };
   };
 }
@@ -59,7 +60,8 @@ function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): 
       send: (events, signal) => metrics.time("export", () => exporter.export(events, signal)),
       onDelivered: (events) => metrics.exported(events.length),
       bury: (event, { reason, error }) => deadLetters.add([{ source: name, reason, detail: error.message, event }]),
-      kindOf: ({ type }) => type,
+      kindOf,
+      subjectOf: (event) => ("uuid" in event ? event.uuid : undefined),
     },
     rules,
   );
@@ -70,12 +72,19 @@ function forgetDelivery({ name, exporter, filter, deadLetters, metrics, rules }:
     {
       send: async (ids, signal, screened) => {
         await filter.remind(screened);
-        await metrics.time("forget", async () => exporter.forget?.(ids, signal));
+        return metrics.time("forget", async () => exporter.forget?.(ids, signal));
       },
       onDelivered: (ids) => metrics.forgot(ids.length),
       bury: (id, { reason, error }) =>
         deadLetters.add([{ source: name, reason, detail: `cannot forget: ${error.message}`, raw: id, readAs: "id to forget" }]),
+      kindOf: () => "id to forget",
     },
     rules,
   );
+}
+
+/** A further attempt finds its task in the sink already, so that what became of first attempts says nothing about it. */
+function kindOf(event: CeleryEvent): string {
+  if (!isTaskEvent(event)) return "event of no task";
+  return isFurtherAttempt(event) ? `${event.type} of a further attempt` : event.type;
 }

@@ -12,22 +12,29 @@ export interface Exporter {
    * Takes a batch. It may come again, whole or in other company, and batches come in any order: applying it must be idempotent and
    * commutative. Must not modify the events.
    *
-   * Throw `PermanentError` when the data is at fault: the host splits the batch, and dead-letters an event that is refused alone if others get
-   * through. Throw `UnavailableError` when the sink does not serve: the host tries the same batch again, for ever, and reports not ready.
-   * Anything else is tried again a few times and then treated like a refusal. If nothing gets through, the host holds the batch.
+   * Throw `PermanentError` when the data is at fault: the host splits the batch, and dead-letters an event that is refused again after others
+   * like it got through for the first time. Throw `UnavailableError` when the sink does not serve: the host tries the same batch again, for
+   * ever, and reports not ready. Anything else is tried again a few times and then treated like a refusal. Without evidence that an event is
+   * at fault, the host holds it.
    *
    * @param signal aborted when the process must end before the batch could be delivered; the batch then goes back to its queue.
    */
   export(events: readonly CeleryEvent[], signal: AbortSignal): Promise<void>;
 
-  /** The second stage: takes the ids of one `schedule` call when their delay is over. Same rules, same errors. */
-  process?(ids: readonly string[], signal: AbortSignal, job: ProcessingJob): Promise<void>;
+  /**
+   * The second stage: takes the ids of one `schedule` call when their delay is over. Same rules, same errors.
+   *
+   * @returns for how many ids there was something to do, if not for all: that an id got through which was not looked at is no evidence.
+   */
+  process?(ids: readonly string[], signal: AbortSignal, job: ProcessingJob): Promise<number | void>;
 
   /**
    * Removes all it has stored for these tasks: a name or queue told only now that a filter excludes them. Called after `export`, with ids it
    * may never have seen. Same rules, same errors.
+   *
+   * @returns for how many ids there was something to remove, if not for all.
    */
-  forget?(ids: readonly string[], signal: AbortSignal): Promise<void>;
+  forget?(ids: readonly string[], signal: AbortSignal): Promise<number | void>;
 
   /** Flushes and disconnects. Safe without `start`, and safe twice. */
   stop?(): Promise<void>;

@@ -30,6 +30,7 @@ export function idsStage(host: Host, process: NonNullable<Exporter["process"]>, 
     {
       send: (part, signal, { id }) => metrics.time("process", () => process(part, signal, { id })),
       bury: (id, { reason, error }) => bury([id], reason, error.message),
+      kindOf: () => "id to process",
     },
     rules,
   );
@@ -41,7 +42,7 @@ export function idsStage(host: Host, process: NonNullable<Exporter["process"]>, 
     mustWait: async (payload) =>
       redisReturn.isRecent || withRedis("looking for batches under way", () => batches.areUnfinished(begunBefore(payload))),
     run: async (ids, job) => {
-      const held = await processes.deliver(ids, job, job.attempt);
+      const held = await processes.deliver(ids, job, job);
       return held && { ...held, rest: () => ({ ...(job.payload as IdsPayload), ids: held.items }) };
     },
     bury,

@@ -68,7 +68,9 @@ export class JobHandler<P> {
       asked = true;
       return step(task);
     };
-    const rest = await stage.run(batch, { id: String(job.id), payload: job.data as unknown, attempt, step });
+    // A suspect is a part of a job that was begun before.
+    const begun = job.attemptsStarted + (job.name === JOB_NAMES.suspect ? 1 : 0);
+    const rest = await stage.run(batch, { id: String(job.id), payload: job.data as unknown, begun, attempt, step });
     if (rest === undefined) return { asked };
     const payload = await this.#read(step, () => rest.rest());
     return { asked, rest: held(payload, rest.because, rest.error) };

@@ -1,14 +1,10 @@
 /** One of the two stages of an exporter: what its host does with the jobs of one queue. */
-import type { Attempt } from "./deliver.ts";
+import type { Attempt, DeliveryJob } from "./deliver.ts";
 
 /** The job that a batch came in. */
-export interface StageJob {
-  /** The same id again means the same job again. */
-  readonly id: string;
+export interface StageJob extends DeliveryJob {
   /** As it is stored. */
   readonly payload: unknown;
-  /** How to run each try of the sink. */
-  readonly attempt: Attempt;
   /** How to run whatever else reads or writes what is in the batch. */
   readonly step: Attempt;
 }

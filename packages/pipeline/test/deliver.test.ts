@@ -4,6 +4,7 @@ import { BurialLimit } from "../src/burial-limit.ts";
 import {
   Deliverer,
   NOTHING_GETS_THROUGH,
+  NOT_PROVEN,
   TOO_MANY_BURIALS,
   tryUntilDecided,
   type DeliveryRules,
@@ -17,7 +18,28 @@ import { PermanentError } from "../src/index.ts";
 /** Decides on a try by throwing. */
 type Fail = (items: readonly number[], tryNumber: number) => void;
 
+interface SinkOptions {
+  readonly maxTries?: number;
+  readonly drain?: Drain;
+  readonly burials?: BurialLimit;
+  readonly kindOf?: (item: number) => string;
+  readonly subjectOf?: (item: number) => string;
+  /** For how many items there was something to do. */
+  readonly done?: (items: readonly number[]) => number;
+}
+
 const oneKind = (item: number): string => typeof item;
+/** Tasks of three events, whose numbers follow each other. */
+const ofThree = {
+  kindOf: (item: number): string => ["received", "started", "succeeded"][item % 3] ?? "",
+  subjectOf: (item: number): string => String(Math.floor(item / 3)),
+};
+/** Tasks of two events: `n` is received, and `1_000 + n` started. */
+const ofTwo = {
+  kindOf: (item: number): string => (item < 1_000 ? "received" : "started"),
+  subjectOf: (item: number): string => String(item % 1_000),
+};
+const parity = (item: number): string => (item % 2 === 0 ? "even" : "odd");
 
 /** A sink for numbers, and a journal of what came to it. */
 class TestSink {
@@ -29,14 +51,25 @@ class TestSink {
   splits = 0;
   served = 0;
   fail: Fail;
+  jobs = 0;
   readonly #deliverer: Deliverer<number>;
 
-  constructor(fail: Fail, { maxTries = 3, drain = new Drain(), burialsPerMinute = 100, kindOf = oneKind } = {}) {
+  constructor(
+    fail: Fail,
+    {
+      maxTries = 3,
+      drain = new Drain(),
+      burials = new BurialLimit(100),
+      kindOf = oneKind,
+      subjectOf,
+      done = (part) => part.length,
+    }: SinkOptions = {},
+  ) {
     this.fail = fail;
     const rules: DeliveryRules = {
       drain,
       maxTries,
-      burials: new BurialLimit(burialsPerMinute),
+      burials,
       onUnavailable: () => {},
       onServed: () => void (this.served += 1),
       onRetry: (reason) => void this.retries.push(reason),
@@ -48,17 +81,20 @@ class TestSink {
         send: async (part) => {
           this.sent.push([...part]);
           this.fail(part, this.sent.length);
+          return done(part);
         },
         onDelivered: (part) => void this.delivered.push(...part),
         bury: async (item, { reason }) => void this.buried.push([item, reason]),
         kindOf,
+        ...(subjectOf !== undefined && { subjectOf }),
       },
       rules,
     );
   }
 
-  deliver(items: readonly number[]): Promise<Held<number> | undefined> {
-    return this.#deliverer.deliver(items, undefined);
+  /** By default as a job of its own, begun for the first time. */
+  deliver(items: readonly number[], id = `job ${++this.jobs}`, begun = 1): Promise<Held<number> | undefined> {
+    return this.#deliverer.deliver(items, undefined, { id, begun, attempt: (task) => task() });
   }
 
   /** What got through, in order of number. */
@@ -210,38 +246,148 @@ describe("evidence", () => {
     }
   });
 
-  it("can be that an earlier batch got through, and still does", async () => {
-    const sink = new TestSink(refuse(7));
-    await sink.deliver(upTo(3));
-    expect(await sink.deliver([7])).toBeUndefined();
-    expect(sink.buried).toEqual([[7, "refused"]]);
-    expect(sink.got).toEqual(upTo(3));
+  it("is not what got through before: nothing that was taken is sent again", async () => {
+    const taken = new Set<number>();
+    // Of what it has already it does nothing, whatever is wrong with it.
+    const sink = new TestSink((items) => items.forEach((item) => taken.add(item)));
+    await sink.deliver(upTo(10));
+    sink.fail = (items) => {
+      if (items.some((item) => !taken.has(item))) throw new PermanentError("raised by a trigger");
+    };
+    for (let round = 1; round < 5; round++) expect((await sink.deliver([100, 101], "held", round))?.items).toHaveLength(2);
+    expect(sink.buried).toEqual([]);
+    expect(
+      sink.sent
+        .slice(1)
+        .flat()
+        .every((item) => item >= 100),
+    ).toBe(true);
   });
 
-  it("is missing when only items of another kind got through, and those of the same kind no longer do", async () => {
-    const sink = new TestSink(() => {}, { kindOf: (item) => (item % 2 === 0 ? "even" : "odd") });
+  it("is that another got through since, and none before", async () => {
+    const sink = new TestSink(refuse(7));
+    await sink.deliver(upTo(3));
+    expect((await sink.deliver([7], "held", 1))?.because).toContain(NOT_PROVEN);
+    expect((await sink.deliver([7], "held", 2))?.items).toEqual([7]);
+    await sink.deliver([20]);
+    expect(await sink.deliver([7], "held", 3)).toBeUndefined();
+    expect(sink.buried).toEqual([[7, "refused"]]);
+  });
+
+  it("is missing when what got through may have done so before: its job was begun before", async () => {
+    const sink = new TestSink(refuse(7));
+    await sink.deliver([7], "held", 1);
+    await sink.deliver([20], "taken over", 2);
+    expect((await sink.deliver([7], "held", 2))?.items).toEqual([7]);
+    expect(sink.buried).toEqual([]);
+  });
+
+  it("can come from a job that was held, since it holds nothing that got through", async () => {
+    const sink = new TestSink(refuseAll);
+    await sink.deliver(upTo(100), "held", 1);
+    sink.fail = refuse(7);
+    expect(await sink.deliver(upTo(100), "held", 2)).toBeUndefined();
+    expect(sink.buried).toEqual([[7, "refused"]]);
+  });
+
+  it("is missing when there was nothing to do for what got through", async () => {
+    const sink = new TestSink(refuse(7), { done: (items) => items.filter((item) => item >= 50).length });
+    await sink.deliver([7], "held", 1);
+    await sink.deliver(upTo(10, 20));
+    expect((await sink.deliver([7], "held", 2))?.items).toEqual([7]);
+    await sink.deliver([50]);
+    expect(await sink.deliver([7], "held", 3)).toBeUndefined();
+    expect(sink.buried).toEqual([[7, "refused"]]);
+  });
+
+  it("is missing when only items of other kinds get through", async () => {
+    const sink = new TestSink(() => {}, { kindOf: parity });
     await sink.deliver(upTo(4));
     sink.fail = (items) => {
       if (items.some((item) => item % 2 === 1)) throw new PermanentError("violates check constraint");
     };
     const held = await sink.deliver(upTo(20, 10));
     expect(sorted(held?.items)).toEqual(upTo(20, 10).filter((item) => item % 2 === 1));
+    expect(held?.because).toBe(`${NOT_PROVEN}: odd`);
     expect(sink.buried).toEqual([]);
   });
 
-  it("comes from the batch itself for the first refused items too", async () => {
-    const sink = new TestSink(refuse(0, 1));
-    expect(await sink.deliver([0, 1, 2])).toBeUndefined();
-    expect(sorted(sink.buried.map(([item]) => item))).toEqual([0, 1]);
-    expect(sink.got).toEqual([2]);
+  it("is missing when more of the kind are refused than get through", async () => {
+    const sink = new TestSink((items) => {
+      if (items.some((item) => item % 4 !== 0)) throw new PermanentError("duplicate key");
+    });
+    const held = await sink.deliver(upTo(40));
+    expect(sink.buried).toEqual([]);
+    expect(sorted([...sink.got, ...(held?.items ?? [])])).toEqual(upTo(40));
   });
 
-  it("lets a whole batch of bad items be buried when others get through", async () => {
-    const bad = upTo(90, 100);
+  it("is missing when the sink takes only what comes together", async () => {
+    // Ten subjects of three items each. The sink refuses to change what it has, but takes all items of a new subject at once.
+    const known = new Set<string>(["0"]);
+    const sink = new TestSink((items) => {
+      const subjects = new Set(items.map(ofThree.subjectOf));
+      if ([...subjects].some((subject) => known.has(subject))) throw new PermanentError("no updates");
+      for (const subject of subjects) known.add(subject);
+    }, ofThree);
+    await sink.deliver([1], "held", 1);
+    await sink.deliver(upTo(27, 3));
+    expect((await sink.deliver([1], "held", 2))?.items).toEqual([1]);
+    expect(sink.buried).toEqual([]);
+  });
+
+  it("is looked for: of a batch whose items come together, one of the kind in question is tried alone", async () => {
+    const sink = new TestSink(refuse(1), ofThree);
+    await sink.deliver([0, 1, 2], "held", 1);
+    await sink.deliver([3, 4, 5]);
+    await sink.deliver([6, 7, 8]);
+    expect(sink.sent.slice(-4)).toEqual([[3], [4], [5], [6, 7, 8]]);
+    expect(await sink.deliver([1], "held", 2)).toBeUndefined();
+    expect(sink.buried).toEqual([[1, "refused"]]);
+  });
+
+  it("does not blame what may be refused only because another of its subject is", async () => {
+    // What starts is refused where what was received before has been: nothing new of subjects from 10 on is taken.
+    const sink = new TestSink((items) => {
+      if (items.some((item) => item % 1_000 >= 10)) throw new PermanentError("no new rows");
+    }, ofTwo);
+    await sink.deliver(upTo(10));
+    const held = await sink.deliver([10, 11, 1_010, 1_011, ...upTo(10, 1_000)], "held", 1);
+    expect(held?.items).toEqual([10, 11, 1_010, 1_011]);
+    expect((await sink.deliver([1_012], "beside", 1))?.items).toEqual([1_012]);
+    expect(sink.buried).toEqual([]);
+  });
+
+  it("is heard for one event of a task after the other, whichever job holds them", async () => {
+    const sink = new TestSink(refuse(7, 1_007), ofTwo);
+    await sink.deliver([7], "first", 1);
+    await sink.deliver([1_007], "second", 1);
+    await sink.deliver(upTo(5, 100));
+    await sink.deliver(upTo(5, 1_100));
+    expect((await sink.deliver([1_007], "second", 2))?.items).toEqual([1_007]);
+    expect(await sink.deliver([7], "first", 2)).toBeUndefined();
+    expect(await sink.deliver([1_007], "second", 3)).toBeUndefined();
+    expect(sink.buried.map(([item]) => item)).toEqual([7, 1_007]);
+  });
+
+  it("comes from the rest of the batch, wherever the item is in it", async () => {
+    for (const bad of [0, 1, 5, 8, 9]) {
+      const sink = new TestSink(refuse(bad));
+      expect(await sink.deliver(upTo(10))).toBeUndefined();
+      expect(sink.buried).toEqual([[bad, "refused"]]);
+      expect(sink.got).toEqual(upTo(10).filter((item) => item !== bad));
+    }
+  });
+
+  it("lets many bad items be buried once as many others got through", async () => {
+    const bad = upTo(10, 100);
     const sink = new TestSink(refuse(...bad));
-    await sink.deliver(upTo(3));
-    expect(await sink.deliver(bad)).toBeUndefined();
-    expect(sink.buried).toHaveLength(90);
+    let held = await sink.deliver(bad, "held", 1);
+    await sink.deliver(upTo(9));
+    held = await sink.deliver(held?.items ?? [], "held", 2);
+    expect(held?.items).toHaveLength(10);
+    await sink.deliver([9]);
+    expect(await sink.deliver(held?.items ?? [], "held", 3)).toBeUndefined();
+    expect(sorted(sink.buried.map(([item]) => item))).toEqual(bad);
   });
 
   it("does not save an item that gets through alone from being delivered", async () => {
@@ -252,16 +398,101 @@ describe("evidence", () => {
     expect(sink.got).toEqual(upTo(10));
     expect(sink.buried).toEqual([]);
   });
+
+  it("needs as many tries as stated for an unknown error, after an outage too", async () => {
+    const sink = new TestSink(failAll, { maxTries: 3 });
+    await sink.deliver([0], "out", 1);
+    sink.fail = (items) => {
+      if (items.includes(7)) throw new Error("passing");
+    };
+    await sink.deliver([0], "out", 2);
+    await sink.deliver([7], "held", 1);
+    await sink.deliver([8]);
+    let tries = 0;
+    sink.fail = (items) => {
+      if (items.includes(7) && ++tries < 6) throw new Error("passing");
+    };
+    expect(await sink.deliver([7], "held", 2)).toBeUndefined();
+    expect(sink.buried).toEqual([]);
+    expect(sink.got).toEqual([0, 7, 8]);
+  });
+});
+
+describe("a fault that comes and goes", () => {
+  it("buries no more than the limit of what is not at fault", async () => {
+    let seed = 1;
+    const random = (): number => (seed = (seed * 16_807) % 2_147_483_647) / 2_147_483_647;
+    const sink = new TestSink(
+      () => {
+        if (random() < 0.5) throw new PermanentError("now and then");
+      },
+      { burials: new BurialLimit(5, () => 0) },
+    );
+    for (let batch = 0; batch < 50; batch++) await sink.deliver(upTo(100, batch * 100));
+    expect(sink.buried.length).toBeLessThanOrEqual(5);
+  });
 });
 
 describe("the search for what is at fault", () => {
-  it("ends soon when nothing gets through, and sooner the next time", async () => {
+  it("ends soon when nothing gets through, for each kind", async () => {
     const sink = new TestSink(refuseAll);
     await sink.deliver(upTo(4_000));
-    const first = sink.sent.length;
-    expect(first).toBeLessThan(100);
-    await sink.deliver(upTo(4_000));
-    expect(sink.sent.length - first).toBeLessThan(20);
+    expect(sink.sent.length).toBeLessThan(60);
+    const kinds = new TestSink(refuseAll, { kindOf: (item) => String(item % 5) });
+    await kinds.deliver(upTo(4_000));
+    expect(kinds.sent.length).toBeLessThan(220);
+  });
+
+  it.each(["nothing has happened", "nothing got through", "too much was buried"])("costs little when %s before", async (before) => {
+    let now = 0;
+    const sink = new TestSink(refuseAll, { burials: new BurialLimit(before === "too much was buried" ? 10 : 1_000, () => now) });
+    if (before === "nothing got through") await sink.deliver(upTo(4_000, 10_000));
+    sink.fail = refuse(1_234, ...upTo(100).map((index) => 20_000 + index * 40));
+    const earlier = before === "too much was buried" ? await sink.deliver(upTo(4_000, 20_000)) : undefined;
+    expect(earlier?.because).toBe(before === "too much was buried" ? TOO_MANY_BURIALS : undefined);
+    now += 60_000;
+    sink.sent.length = 0;
+    sink.buried.length = 0;
+    const held = await sink.deliver(upTo(4_000));
+    expect(sink.sent.length).toBeLessThan(40);
+    expect(sink.sent.flat().length).toBeLessThan(13_000);
+    // What is held of an earlier job counts against it, until that many more have got through.
+    expect([...sink.buried.map(([item]) => item), ...(held?.items ?? [])]).toEqual([1_234]);
+  });
+
+  it("costs little for each of several bad items", async () => {
+    const bad = upTo(40).map((index) => index * 100 + 7);
+    const sink = new TestSink(refuse(...bad));
+    expect(await sink.deliver(upTo(4_000))).toBeUndefined();
+    expect(sink.buried).toHaveLength(40);
+    expect(sink.sent.length).toBeLessThan(40 * 2 * Math.log2(4_000));
+  });
+
+  it("keeps a kind that is refused from costing a search of every batch", async () => {
+    const sink = new TestSink(
+      (items) => {
+        if (items.some((item) => item % 10 === 1)) throw new PermanentError("violates check constraint");
+      },
+      { kindOf: (item) => String(item % 10) },
+    );
+    for (let batch = 0; batch < 3; batch++) {
+      const begun = sink.sent.length;
+      const held = await sink.deliver(upTo(4_000, batch * 4_000));
+      expect(sink.sent.length - begun).toBeLessThan(200);
+      expect(sorted(held?.items)).toEqual(upTo(400).map((index) => batch * 4_000 + index * 10 + 1));
+    }
+    expect(sink.buried).toEqual([]);
+  });
+
+  it("comes to an end when many bad items are together, and as many good ones got through", async () => {
+    const bad = upTo(90, 1_000);
+    const sink = new TestSink(refuse(...bad));
+    let held = await sink.deliver(bad, "held", 1);
+    for (let round = 2; round < 20; round++) held = await sink.deliver(held?.items ?? [], "held", round);
+    expect(held?.items).toHaveLength(90);
+    await sink.deliver(upTo(90));
+    for (let round = 20; round < 40 && held !== undefined; round++) held = await sink.deliver(held.items, "held", round);
+    expect(sorted(sink.buried.map(([item]) => item))).toEqual(bad);
   });
 
   it("finds the few good items among many bad ones, sooner or later, and loses none", async () => {
@@ -270,14 +501,14 @@ describe("the search for what is at fault", () => {
       if (items.some((item) => !good.has(item))) throw new PermanentError("bad");
     });
     let rest: readonly number[] = upTo(1_000);
-    for (let round = 0; round < 400 && sink.delivered.length < 40; round++) rest = (await sink.deliver(rest))?.items ?? [];
+    for (let round = 1; round < 400 && sink.delivered.length < 40; round++) rest = (await sink.deliver(rest, "held", round))?.items ?? [];
     expect(sink.got).toEqual(sorted([...good]));
     expect(sorted([...rest, ...sink.got, ...sink.buried.map(([item]) => item)])).toEqual(upTo(1_000));
   });
 
   it("buries no more than the limit, delivers the good items all the same, and holds the rest", async () => {
     const bad = upTo(30).map((index) => index * 10);
-    const sink = new TestSink(refuse(...bad), { burialsPerMinute: 5 });
+    const sink = new TestSink(refuse(...bad), { burials: new BurialLimit(5) });
     const held = await sink.deliver(upTo(300));
     expect(sink.buried).toHaveLength(5);
     expect(held?.because).toBe(TOO_MANY_BURIALS);

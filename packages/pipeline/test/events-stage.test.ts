@@ -37,7 +37,7 @@ describe("what can end a process", () => {
       told(`+${kind}`);
       await task().finally(() => told(`-${kind}`));
     };
-  const job = { id: "1", payload: {}, attempt: within("attempt"), step: within("step") };
+  const job = { id: "1", payload: {}, begun: 1, attempt: within("attempt"), step: within("step") };
   const screened = { events: BATCH.events, told: [], finished: new Set(), filtered: true };
   const rules = {
     drain: new Drain(),

@@ -56,6 +56,8 @@ async function enqueue(events: readonly CeleryEvent[]): Promise<void> {
 const uuids = (events: readonly CeleryEvent[]): (string | undefined)[] => events.map((event) => ("uuid" in event ? event.uuid : undefined));
 const numbered = (count: number): CeleryEvent[] => Array.from({ length: count }, (_, index) => taskStarted({ uuid: `task-${index}` }));
 
+const failed = (count: number): CeleryEvent[] => Array.from({ length: count }, (_, index) => taskFailed({ uuid: `failed-${index}` }));
+
 async function isEmpty(opened: Queue): Promise<boolean> {
   const counts = await opened.getJobCounts("wait", "active", "delayed", "completed", "failed");
   return Object.values(counts).every((count) => count === 0);
@@ -223,10 +225,10 @@ describe("bad data", () => {
         exported.push(...events);
       }),
     );
-    await enqueue([...numbered(100), bad, ...numbered(100)]);
+    await enqueue([...numbered(100), bad, ...failed(100)]);
     await untilEmpty(queue);
-    // One event comes again, to show that the sink takes others.
-    expect(new Set(uuids(exported)).size).toBe(100);
+    expect(exported).toHaveLength(200);
+    expect(new Set(uuids(exported))).toEqual(new Set(uuids([...numbered(100), ...failed(100)])));
     expect(await host.metric("events_exported_total", { exporter: "sink" })).toBe(200);
     expect(await lettersIn()).toEqual([
       { name: "refused", data: { source: "sink", reason: "refused", detail: "invalid byte sequence", event: bad } },
@@ -244,11 +246,40 @@ describe("bad data", () => {
       }),
       { PROCESSOR_MAX_TRIES: "3" },
     );
-    await enqueue([...numbered(7), bad]);
+    await enqueue([...failed(7), bad]);
     await untilEmpty(queue);
     expect(sizes.filter((size) => size === 8)).toHaveLength(3);
     expect(await lettersIn()).toMatchObject([{ name: "failed", data: { detail: "cannot read properties of undefined", event: bad } }]);
     expect(await host.metric("export_retries_total", { reason: "error" })).toBeGreaterThanOrEqual(2);
+  });
+
+  it("is held while nothing like it gets through, and says so: the only event of its kind", async () => {
+    const host = await start(
+      exporting(async (events) => {
+        if (uuids(events).includes("task-bad")) throw new PermanentError("invalid byte sequence");
+      }),
+    );
+    await enqueue([...numbered(20), bad, ...numbered(20)]);
+    const held = (): string => host.health.report().components["sink exporter: held batches"] ?? "";
+    await vi.waitUntil(() => held() !== "up", { timeout: 10_000 });
+    expect(held()).toBe("too few others of their kind get through to blame them: task-failed (invalid byte sequence)");
+    await enqueue(numbered(20));
+    await vi.waitUntil(async () => (await queue.getDelayedCount()) === 1, { timeout: 10_000 });
+    expect(await lettersIn()).toEqual([]);
+    await enqueue([taskFailed({ uuid: "task-good" })]);
+    await untilEmpty(queue);
+    expect(await lettersIn()).toMatchObject([{ name: "refused", data: { event: bad } }]);
+  });
+
+  it("is let go of by a filter", async () => {
+    const refusing = exporting(() => Promise.reject(new PermanentError("invalid byte sequence")));
+    const host = await start(refusing);
+    await enqueue([bad]);
+    await vi.waitUntil(() => !host.health.report().ready, { timeout: 10_000 });
+    await host.stop();
+    await start(refusing, { FILTER_EVENT_TYPES_EXCLUDE: "task-failed" });
+    await untilEmpty(queue);
+    expect(await lettersIn()).toEqual([]);
   });
 
   it("a payload that nobody wrote goes to the dead letters whole", async () => {

@@ -1,5 +1,5 @@
 /** Faults that affect everything: they are outages, whatever the error says, and cost no event. */
-import { taskStarted } from "@celery-metrics-exporter/events/testing";
+import { taskSent, taskStarted } from "@celery-metrics-exporter/events/testing";
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
@@ -150,6 +150,65 @@ describe("a sink that refuses many", () => {
     expect(buried).toBeGreaterThanOrEqual(100);
     expect(buried).toBeLessThan(200);
     await vi.waitUntil(async () => (await queue.getDelayedCount()) + (await queue.getActiveCount()) === 1, { timeout: 30_000 });
+  }, 120_000);
+});
+
+describe("a task that was forgotten", () => {
+  it("is not sent again when a later event is refused", async () => {
+    const rows = new Set<string>();
+    const log: string[] = [];
+    await start(
+      exporterOf("sink", () => ({
+        export: async (events) => {
+          if (ids(events).includes("bad")) throw constraint();
+          for (const id of ids(events)) rows.add(id);
+        },
+        forget: async (all) => {
+          for (const id of all) rows.delete(id);
+          log.push(...all);
+        },
+      })),
+      { FILTER_QUEUES_EXCLUDE: "q1" },
+    );
+    await enqueue([taskStarted({ uuid: "x" })]);
+    await vi.waitUntil(() => rows.has("x"), { timeout: 10_000 });
+    await enqueue([taskSent({ uuid: "x", queue: "q1" })]);
+    await vi.waitUntil(() => log.includes("x"), { timeout: 10_000 });
+    await enqueue([taskStarted({ uuid: "bad" })]);
+    await enqueue([taskStarted({ uuid: "good" })]);
+    await vi.waitUntil(async () => (await deadLetters.getWaitingCount()) === 1, { timeout: 20_000 });
+    expect([...rows]).toEqual(["good"]);
+  }, 60_000);
+});
+
+describe("a bug in the second stage", () => {
+  it("costs no id when it begins after others were processed, which come again and need nothing", async () => {
+    const done = new Set<string>();
+    let isBroken = false;
+    const create = ({ schedule }: { schedule: (ids: readonly string[], options: { delayMs: number }) => Promise<void> }) => ({
+      export: (events: readonly CeleryEvent[]) => schedule(ids(events), { delayMs: 0 }),
+      process: async (all: readonly string[]) => {
+        const left = all.filter((id) => !done.has(id));
+        if (isBroken && left.length > 0) throw bug();
+        for (const id of left) done.add(id);
+        return left.length;
+      },
+    });
+    const host = await start(exporterOf("sink", create));
+    await enqueue(numbered(20));
+    await vi.waitUntil(() => done.size === 20, { timeout: 10_000 });
+    isBroken = true;
+    const held = "sink processing: held batches";
+    for (let round = 0; round < 10; round++) await enqueue([...numbered(1, 100 + round), ...numbered(20)]);
+    await vi.waitUntil(() => host.health.report().components[held]?.includes("id to process"), { timeout: 20_000 });
+    // Long enough for each to have been tried again.
+    await new Promise((resolve) => setTimeout(resolve, 5_000));
+    expect(host.health.report().ready).toBe(false);
+    expect(await deadLetters.getWaitingCount()).toBe(0);
+    isBroken = false;
+    await vi.waitUntil(() => done.size === 30, { timeout: 60_000 });
+    await vi.waitUntil(() => host.health.report().ready, { timeout: 10_000 });
+    expect(await deadLetters.getWaitingCount()).toBe(0);
   }, 120_000);
 });
 

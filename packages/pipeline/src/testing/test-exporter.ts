@@ -50,7 +50,8 @@ export async function createTestExporter(definition: ExporterDefinition, env: En
     await sleep(delayMs);
     while (!closed.signal.aborted) {
       try {
-        return await exporter.process?.(ids, closed.signal, { id });
+        await exporter.process?.(ids, closed.signal, { id });
+        return;
       } catch (thrown) {
         if (!(thrown instanceof UnavailableError)) {
           failure ??= toError(thrown);
