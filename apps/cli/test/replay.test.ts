@@ -108,6 +108,14 @@ it("removes what cannot be replayed when it is asked to, and nothing else", asyn
   expect(await idsIn("postgres")).toEqual(["postgres-0", "postgres-1", "postgres-2"]);
 });
 
+it("leaves letters of an exporter that EXPORTERS does not name: nobody would read its queue", async () => {
+  await letters.add([...refused(1, "datadog"), ...refused(2)]);
+  expect(await outputWith({ EXPORTERS: "postgres" })).toContain("2 replayed, 1 left (1 of an exporter that EXPORTERS does not name).\n");
+  expect(await idsIn("datadog")).toEqual([]);
+  expect(await outputOf()).toBe("1 replayed.\n");
+  expect(await idsIn("datadog")).toEqual(["datadog-0"]);
+});
+
 it("removes all letters of a source and reason when it is asked to, and replays none", async () => {
   await letters.add([...refused(3), ...refused(2, "datadog"), undecodable]);
   expect(await outputOf("--discard-all", "--source", "postgres", "--dry-run")).toContain("3 would be discarded.\n");

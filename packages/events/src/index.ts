@@ -27,6 +27,7 @@ export { MAX_AHEAD_SECONDS, isFuture } from "./future.ts";
 export type { Decoded, Frame, ReadAs, RejectReason, Rejected } from "./frame.ts";
 export { MAX_TIMESTAMP, toMicroseconds } from "./microseconds.ts";
 export { parsePythonLiteral, type JsonValue, type PythonLiteral } from "./python-literal.ts";
+export { isTaskId, readStoredEvent } from "./stored-event.ts";
 export {
   EXIT_YIELDS_SECONDS,
   PRECEDENCE,

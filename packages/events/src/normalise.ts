@@ -61,7 +61,10 @@ const UNKNOWN_HOSTNAME = "unknown";
 /** Types become labels of metrics and subjects of globs: no spaces, no control characters. */
 const TYPE = /^[^\s\p{C}]{1,128}$/u;
 
-export function normalise(raw: unknown): CeleryEvent | Refusal {
+/** `sent`: as Celery writes an event. `stored`: as we do, with instants as numbers and with what is our own. */
+export type EventForm = "sent" | "stored";
+
+export function normalise(raw: unknown, form: EventForm = "sent"): CeleryEvent | Refusal {
   if (typeof raw !== "object" || raw === null || Array.isArray(raw)) return NOT_AN_OBJECT;
   const source = raw as Source;
   const type = source["type"];
@@ -79,7 +82,7 @@ export function normalise(raw: unknown): CeleryEvent | Refusal {
     case "task-revoked":
     case "task-rejected": {
       const uuid = idField(source["uuid"]);
-      return uuid === undefined ? BAD_UUID : fillTask({ type, hostname, timestamp, uuid }, source);
+      return uuid === undefined ? BAD_UUID : fillTask({ type, hostname, timestamp, uuid }, source, form);
     }
     case "worker-online":
     case "worker-heartbeat":
@@ -90,16 +93,16 @@ export function normalise(raw: unknown): CeleryEvent | Refusal {
   }
 }
 
-function fillTask(draft: TaskDraft, source: Source): TaskEvent {
+function fillTask(draft: TaskDraft, source: Source, form: EventForm): TaskEvent {
   switch (draft.type) {
     case "task-sent": {
-      fillDescription(draft, source);
+      fillDescription(draft, source, form);
       const queue = nameField(source["queue"]);
       if (queue !== undefined) draft.queue = queue;
       break;
     }
     case "task-received":
-      fillDescription(draft, source);
+      fillDescription(draft, source, form);
       break;
     case "task-started":
       break;
@@ -111,11 +114,11 @@ function fillTask(draft: TaskDraft, source: Source): TaskEvent {
       break;
     }
     case "task-failed":
-      fillException(draft, source);
-      if (isExit(draft.exception)) draft.exited = true;
+      fillException(draft, source, form);
+      if (isExit(draft.exception) || (form === "stored" && source["exited"] === true)) draft.exited = true;
       break;
     case "task-retried":
-      fillException(draft, source);
+      fillException(draft, source, form);
       break;
     case "task-revoked":
       fillRevocation(draft, source);
@@ -131,7 +134,7 @@ function fillTask(draft: TaskDraft, source: Source): TaskEvent {
   return draft;
 }
 
-function fillDescription(draft: TaskDraft, source: Source): void {
+function fillDescription(draft: TaskDraft, source: Source, form: EventForm): void {
   const name = nameField(source["name"]);
   if (name !== undefined) draft.name = name;
   const args = textField(source["args"]);
@@ -146,22 +149,26 @@ function fillDescription(draft: TaskDraft, source: Source): void {
   else if (parentId !== undefined) draft.parent_id = parentId;
   const retries = countField(source["retries"]);
   if (retries !== undefined) draft.retries = retries;
-  const eta = instantField(source["eta"]);
+  const instant = form === "stored" ? timestampField : instantField;
+  const eta = instant(source["eta"]);
   if (eta !== undefined) draft.eta = eta;
-  const expires = instantField(source["expires"]);
+  const expires = instant(source["expires"]);
   if (expires !== undefined) draft.expires = expires;
+  if (form === "sent") return;
+  if (source["again"] === true) draft.again = true;
+  if (source["excluded"] === true) draft.excluded = true;
 }
 
-function fillException(draft: TaskDraft, source: Source): void {
+function fillException(draft: TaskDraft, source: Source, form: EventForm): void {
   const traceback = textField(source["traceback"]);
-  let exception = textField(source["exception"]);
-  if (exception !== undefined) {
-    // From the traceback as it was sent: the end, which matters, may be cut off from ours.
-    const sent = source["traceback"];
-    exception = cleanText(realException(exception, typeof sent === "string" ? sent : ""), MAX_TEXT_LENGTH);
-    draft.exception = exception;
-  }
+  const exception = textField(source["exception"]);
+  if (exception !== undefined) draft.exception = form === "sent" ? sentException(exception, source["traceback"]) : exception;
   if (traceback !== undefined) draft.traceback = traceback;
+}
+
+/** @param traceback as it was sent: the end, which matters, may be cut off from ours. */
+function sentException(exception: string, traceback: unknown): string {
+  return cleanText(realException(exception, typeof traceback === "string" ? traceback : ""), MAX_TEXT_LENGTH);
 }
 
 function fillRevocation(draft: TaskDraft, source: Source): void {

@@ -1,3 +1,4 @@
+import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { decodeAgain } from "../src/decode-again.ts";
 import { decodeFrame } from "../src/decode.ts";
@@ -32,10 +33,10 @@ describe("what was rejected is read again", () => {
   });
 
   it("by a decoder that knows more, as the events it is", () => {
-    expect(decodeAgain(json, "event").events).toEqual([event]);
-    expect(decodeAgain(json, { contentType: "application/json" }).events).toEqual([event]);
-    expect(decodeAgain(base64, { contentType: "application/json", base64: true }).events).toEqual([event]);
-    expect(decodeAgain(JSON.stringify({ body: json }), "envelope").events).toEqual([event]);
+    expect(decodeAgain(json, "event")?.events).toEqual([event]);
+    expect(decodeAgain(json, { contentType: "application/json" })?.events).toEqual([event]);
+    expect(decodeAgain(base64, { contentType: "application/json", base64: true })?.events).toEqual([event]);
+    expect(decodeAgain(JSON.stringify({ body: json }), "envelope")?.events).toEqual([event]);
   });
 
   it.each<[string, Decoded]>([
@@ -48,5 +49,36 @@ describe("what was rejected is read again", () => {
   ])("but not %s, of which only a part is kept", (_given, { rejected }) => {
     expect(rejected).toHaveLength(1);
     expect(rejected[0]?.readAs).toBeUndefined();
+  });
+
+  it.each<[string, unknown, unknown]>([
+    ["a number", 5, { contentType: "application/json" }],
+    ["nothing", null, "event"],
+    ["a text read as a word we do not know", "{}", "body"],
+    ["a text read as nothing", "{}", null],
+    ["a text read as a list", "{}", []],
+    ["a text of a type that is no text", "{}", { contentType: 5 }],
+    ["bytes of an encoding that is no text", "e30=", { base64: true, contentEncoding: {} }],
+  ])("but not %s, which no release has stored", (_given, raw, readAs) => {
+    expect(decodeAgain(raw, readAs)).toBeUndefined();
+  });
+
+  it("and never throws, whatever was stored", () => {
+    const word = fc.oneof(
+      fc.constantFrom("application/json", "application/x-msgpack", "utf-16", "nonsense"),
+      fc.jsonValue({ maxDepth: 1 }),
+    );
+    const readAs = fc.oneof(
+      fc.constantFrom("envelope", "event"),
+      fc.record({ contentType: word, contentEncoding: word, base64: fc.oneof(fc.constant(true), word) }, { requiredKeys: [] }),
+      fc.jsonValue({ maxDepth: 1 }),
+    );
+    const raw = fc.oneof(fc.json(), fc.string(), fc.jsonValue({ maxDepth: 1 }));
+    const decoded = { yes: 0, no: 0 };
+    fc.assert(
+      fc.property(raw, readAs, (given, as) => void (decoded[decodeAgain(given, as) === undefined ? "no" : "yes"] += 1)),
+      { seed: 20_261_129, numRuns: 5_000, interruptAfterTimeLimit: 5_000 },
+    );
+    expect(Math.min(decoded.yes, decoded.no)).toBeGreaterThan(500);
   });
 });

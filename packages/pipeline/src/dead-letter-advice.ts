@@ -24,7 +24,8 @@ const OF_EXPORTER: Readonly<Record<string, string>> = {
   refused: "correct what the detail says",
   failed: "look for the error in the log of the processor, and report it if the exporter is at fault",
   crash: "look at how the process ended: what it logged last, and whether it ran out of memory",
-  payload: "upgrade this processor to the release of the receiver",
+  payload:
+    "find out what put this job into the exporter's queue: an older release, or something else than the receiver; if a release can read it, take that one",
 };
 const DEFAULT_OF_EXPORTER = "look at the letters in the dashboard";
 

@@ -1,14 +1,14 @@
 /** Takes dead letters back to where they came from, after what was wrong with them is mended. */
 import { isFuture } from "@celery-metrics-exporter/events";
-import type { Logger, RedisConnection } from "@celery-metrics-exporter/runtime";
-import type { Queue } from "bullmq";
+import { toError, type Logger, type RedisConnection } from "@celery-metrics-exporter/runtime";
+import type { Job, Queue } from "bullmq";
 import type { BatchFilter } from "./batch-filter.ts";
 import { encodeBatch, type EventBatch } from "./batch.ts";
 import type { DeadLetters } from "./dead-letter.ts";
 import type { Fanout } from "./fanout.ts";
 import { encodeIds } from "./ids-batch.ts";
 import { JOB_NAMES } from "./job-names.ts";
-import { letterOf, lettersOfFuture, type DeadLetter } from "./letter.ts";
+import { letterOf, lettersOfFuture, type DeadLetter, type StoredLetter } from "./letter.ts";
 import { openQueue } from "./open-queue.ts";
 import { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue-names.ts";
 import { withRedis } from "./redis-errors.ts";
@@ -19,6 +19,8 @@ export interface DeadLetterReplayOptions {
   readonly redis: RedisConnection;
   readonly prefix: string;
   readonly logger: Logger;
+  /** Names of the exporters that are fed: those of `fanout`. Letters of others are left. */
+  readonly exporters: readonly string[];
   /** Where events go that were not decoded before: through the receiver's filter into every exporter's queue. */
   readonly filter: BatchFilter;
   readonly fanout: Pick<Fanout, "enqueue">;
@@ -51,9 +53,10 @@ export interface ReplayedLetter {
   readonly because?: LeftBecause;
 }
 
-interface StoredLetter {
+interface FoundLetter {
   readonly id: string;
-  readonly letter: Partial<DeadLetter>;
+  readonly source: string;
+  readonly reason: string;
   readonly replay: Replayed;
   readonly outcome: ReplayedLetter["outcome"];
 }
@@ -90,7 +93,7 @@ export class DeadLetterReplay {
         await this.#replay(letters.filter(({ outcome }) => outcome === "replayed"));
         await this.#remove(letters.filter(({ outcome }) => outcome === "discarded"));
       }
-      yield letters.map(({ letter: { source = "", reason = "" }, replay, outcome }) => ({
+      yield letters.map(({ source, reason, replay, outcome }) => ({
         source,
         reason,
         outcome,
@@ -104,38 +107,42 @@ export class DeadLetterReplay {
   }
 
   /** The selected ones among these. */
-  async #read(ids: readonly string[], selection: Selection): Promise<StoredLetter[]> {
+  async #read(ids: readonly string[], selection: Selection): Promise<FoundLetter[]> {
     const queue = this.#queue(DEAD_LETTER_QUEUE);
-    const jobs = await withRedis("reading dead letters", () => Promise.all(ids.map((id) => queue.getJob(id))));
-    return jobs.flatMap((job) => {
+    const jobs = await withRedis("reading dead letters", () => Promise.all(ids.map((id) => readJob(queue, id))));
+    return jobs.flatMap((job, index) => {
+      const id = ids[index];
       // Trimmed since, or removed by hand.
-      if (job === undefined) return [];
-      const letter = (job.data ?? {}) as Partial<DeadLetter>;
-      if (!isSelected(letter, selection)) return [];
+      if (job === undefined || id === undefined) return [];
+      const letter = asLetter(job.data);
+      const [source, reason] = [asText(letter.source), asText(letter.reason)];
+      if ((selection.source ?? source) !== source || (selection.reason ?? reason) !== reason) return [];
       const replay = this.#replayed(letter);
-      return [{ id: String(job.id), letter, replay, outcome: outcomeOf(replay, selection) }];
+      return [{ id, source, reason, replay, outcome: outcomeOf(replay, selection) }];
     });
   }
 
-  #replayed(letter: Partial<DeadLetter>): Replayed {
-    const { redaction } = this.#options;
-    return redaction === undefined ? replayed(letter) : redacted(replayed(letter), redaction);
+  #replayed(letter: StoredLetter): Replayed {
+    const { redaction, exporters } = this.#options;
+    const replay = replayed(letter, { exporters, now: Date.now() / 1_000 });
+    return redaction === undefined ? replay : redacted(replay, redaction);
   }
 
   /** Stored first, removed after. */
-  async #replay(letters: readonly StoredLetter[]): Promise<void> {
+  async #replay(letters: readonly FoundLetter[]): Promise<void> {
     if (letters.length === 0) return;
     const replays = letters.map(({ replay }) => replay);
     const refused = await this.#toEveryExporter(replays);
+    const jobs = jobsOf(replays);
     await withRedis("replaying dead letters", async () => {
-      for (const { queueName, name, data } of jobsOf(replays)) await this.#queue(queueName).add(name, data);
+      for (const { queueName, name, data } of jobs) await this.#queue(queueName).add(name, data);
     });
     // Not before all is stored: where the queue is full its oldest letters go for these, and most likely those are the ones replayed here.
     await this.#options.deadLetters.add(refused);
     await this.#remove(letters);
   }
 
-  async #remove(letters: readonly StoredLetter[]): Promise<void> {
+  async #remove(letters: readonly FoundLetter[]): Promise<void> {
     await withRedis("removing dead letters", async () => {
       const queue = this.#queue(DEAD_LETTER_QUEUE);
       await Promise.all(letters.map(({ id }) => queue.remove(id)));
@@ -164,8 +171,23 @@ export class DeadLetterReplay {
   }
 }
 
-function isSelected({ source, reason }: Partial<DeadLetter>, selection: Selection): boolean {
-  return (selection.source ?? source) === source && (selection.reason ?? reason) === reason;
+/** Undefined for one that is gone. */
+async function readJob(queue: Queue, id: string): Promise<Pick<Job<unknown>, "data"> | undefined> {
+  try {
+    return (await queue.getJob(id)) as Job<unknown> | undefined;
+  } catch (thrown) {
+    // BullMQ cannot read what is no JSON: it was put there by something else.
+    if (toError(thrown) instanceof SyntaxError) return { data: undefined };
+    throw thrown;
+  }
+}
+
+function asLetter(data: unknown): StoredLetter {
+  return typeof data === "object" && data !== null ? data : {};
+}
+
+function asText(value: unknown): string {
+  return typeof value === "string" ? value : "";
 }
 
 function outcomeOf(replay: Replayed, { discard }: Selection): ReplayedLetter["outcome"] {

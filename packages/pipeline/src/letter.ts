@@ -18,6 +18,9 @@ export interface DeadLetter {
   readonly cut?: boolean;
 }
 
+/** A letter as it comes out of Redis, where another release, or anybody, may have written it. */
+export type StoredLetter = { readonly [Field in keyof DeadLetter]?: unknown };
+
 /** The source of what could not be decoded, and of events from the future. */
 export const RECEIVER = "receiver";
 

@@ -1,7 +1,15 @@
 /** What becomes of a dead letter when it is replayed. */
-import { decodeAgain, isFuture, type CeleryEvent, type Decoded, type ReadAs, type Rejected } from "@celery-metrics-exporter/events";
+import {
+  decodeAgain,
+  isFuture,
+  isTaskId,
+  readStoredEvent,
+  type CeleryEvent,
+  type Decoded,
+  type Rejected,
+} from "@celery-metrics-exporter/events";
 import { decodeBatch, encodeBatch } from "./batch.ts";
-import { RECEIVER, REDACTED, type DeadLetter } from "./letter.ts";
+import { RECEIVER, REDACTED, type StoredLetter } from "./letter.ts";
 import { NewerPayloadError, PermanentError } from "./errors.ts";
 import { EXPORTERS } from "./exporters.ts";
 import { decodeIds } from "./ids-batch.ts";
@@ -15,10 +23,13 @@ export type LeftBecause =
   | "rejected again"
   | "more than a day ahead of this host's clock"
   | "payload of an unknown version"
+  | "not an event as this release writes it"
+  | "of an exporter that EXPORTERS does not name"
   | "of an exporter there is not"
   | "not a letter of ours";
 
 const STILL_AHEAD = "more than a day ahead of this host's clock";
+const NOT_OURS = "not a letter of ours";
 
 export type Replayed =
   /** Events, and what is still rejected among them, as if they came from the broker now. */
@@ -35,29 +46,32 @@ export type Replayed =
   | { readonly to: "queue"; readonly queueName: string; readonly jobName: string; readonly payload: unknown }
   | { readonly to: "nobody"; readonly because: LeftBecause };
 
-/**
- * @param letter as it was stored, by this release or another.
- * @param now Unix time in seconds. What was refused as being from the future may no longer be, because a clock was set or time has passed.
- */
-export function replayed(letter: Partial<DeadLetter>, now = Date.now() / 1_000): Replayed {
-  const { source = "", event, raw, readAs, payload } = letter;
-  if (source !== RECEIVER && !EXPORTERS.some(({ name }) => name === source)) return left("of an exporter there is not");
+export interface ReplayContext {
+  /** Names of the exporters that are fed. The queue of any other may have no reader. */
+  readonly exporters: readonly string[];
+  /** Unix time in seconds. What was refused as being from the future may no longer be, because a clock was set or time has passed. */
+  readonly now: number;
+}
+
+/** Never throws, whatever the letter holds: one that cannot go back must not keep others from it. */
+export function replayed(letter: StoredLetter, { exporters, now }: ReplayContext): Replayed {
+  const { source, event, raw, readAs, payload } = letter;
+  const isKnown = source === RECEIVER || EXPORTERS.some(({ name }) => name === source);
+  if (typeof source !== "string" || !isKnown) return left("of an exporter there is not");
+  if (source !== RECEIVER && !exporters.includes(source)) return left("of an exporter that EXPORTERS does not name");
   if (letter.cut === true) return left("cut: only a part was kept");
-  if (event !== undefined) {
-    if (source !== RECEIVER) return { to: "exporter", exporter: source, event };
-    return isFuture(event, now) ? left(STILL_AHEAD) : { to: "every exporter", events: [event], rejected: [], wasDecoded: true };
-  }
-  if (payload !== undefined) return replayedPayload(source, payload);
-  if (raw === undefined) return left("not a letter of ours");
+  if (event !== undefined && event !== null) return replayedEvent(source, event, now);
+  if (payload !== undefined) return source === RECEIVER ? left(NOT_OURS) : replayedPayload(source, payload);
+  if (raw === undefined) return left(NOT_OURS);
   switch (readAs) {
     case undefined:
       return left(raw === REDACTED ? "redacted: nothing of it was kept" : "cut: only a part was kept");
     case "id to forget":
-      return { to: "forget", exporter: source, id: raw };
+      return source !== RECEIVER && isTaskId(raw) ? { to: "forget", exporter: source, id: raw } : left(NOT_OURS);
     case "id to process":
-      return { to: "process", exporter: source, id: raw };
+      return source !== RECEIVER && isTaskId(raw) ? { to: "process", exporter: source, id: raw } : left(NOT_OURS);
     default:
-      return replayedInput(raw, readAs, now);
+      return source === RECEIVER ? replayedInput(raw, readAs, now) : left(NOT_OURS);
   }
 }
 
@@ -97,8 +111,18 @@ function redactedPayload(payload: unknown, { ofStored }: ReplayRedaction): unkno
   return encodeBatch({ ...batch, events: ofStored({ events: [...batch.events], rejected: [] }).events });
 }
 
-function replayedInput(raw: string, readAs: ReadAs, now: number): Replayed {
-  const { events, rejected } = decodeAgain(raw, readAs);
+/** One that is not as it should be would be refused by its processor, together with the good ones of its batch. */
+function replayedEvent(source: string, stored: unknown, now: number): Replayed {
+  const event = readStoredEvent(stored);
+  if (event === undefined) return left("not an event as this release writes it");
+  if (source !== RECEIVER) return { to: "exporter", exporter: source, event };
+  return isFuture(event, now) ? left(STILL_AHEAD) : { to: "every exporter", events: [event], rejected: [], wasDecoded: true };
+}
+
+function replayedInput(raw: unknown, readAs: unknown, now: number): Replayed {
+  const decoded = decodeAgain(raw, readAs);
+  if (decoded === undefined) return left(NOT_OURS);
+  const { events, rejected } = decoded;
   if (events.length === 0) return left("rejected again");
   return events.every((event) => isFuture(event, now)) ? left(STILL_AHEAD) : { to: "every exporter", events, rejected };
 }

@@ -1,6 +1,8 @@
+import type { Decoded } from "@celery-metrics-exporter/events";
 import { taskFailed, taskStarted } from "@celery-metrics-exporter/events/testing";
 import { Metrics, UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
+import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
   BatchFilter,
@@ -18,6 +20,7 @@ import {
   lettersOfFuture,
   type DeadLetter,
   type EventBatch,
+  type ReplayRedaction,
   type ReplayedLetter,
   type Selection,
 } from "../src/index.ts";
@@ -36,13 +39,14 @@ afterEach(async () => {
   await redis.producer.flushall();
 });
 
-function start(env: Partial<FilterConfig> = {}): void {
+function start(env: Partial<FilterConfig> = {}, redaction?: ReplayRedaction): void {
   const common = { redis: redis.producer, prefix, logger: createLogger("test", "silent"), metrics: new Metrics() };
   letters = new DeadLetters(common);
   const fanout = new Fanout({ ...common, exporters: EXPORTERS, whenFull: "hold", highWaterEvents: 1_000_000 });
   const filter = new EventFilter({ ...FilterConfig.parse({}), ...env });
   const memory = new ExcludedTasks({ ...common, owner: RECEIVER });
-  replay = new DeadLetterReplay({ ...common, filter: new BatchFilter(filter, memory), fanout, deadLetters: letters });
+  const exporters = EXPORTERS.map(({ name }) => name);
+  replay = new DeadLetterReplay({ ...common, exporters, filter: new BatchFilter(filter, memory), fanout, deadLetters: letters, redaction });
   open = [letters, replay, fanout];
 }
 
@@ -72,6 +76,60 @@ const refused = (uuid: string, source = "postgres"): DeadLetter => ({ source, re
 const numbered = (count: number): DeadLetter[] => Array.from({ length: count }, (_, index) => refused(`task-${index}`));
 const undecodable: DeadLetter = { source: RECEIVER, reason: "body", detail: "", raw: "{", readAs: { contentType: "application/json" } };
 const decodable: DeadLetter = { ...undecodable, reason: "content_type", raw: JSON.stringify([taskStarted({ uuid: "sent" }), 5]) };
+
+/** Letters that no release of ours has written. */
+async function addAsTheyAre(stored: readonly unknown[]): Promise<void> {
+  const jobs = stored.map((data) => ({ name: "any", data }));
+  await queueOf(DEAD_LETTER_QUEUE).addBulk(jobs);
+}
+
+/** As strict on what it is given as the receiver's. */
+function withoutResults(decoded: Decoded): Decoded {
+  for (const event of decoded.events) delete (event as { result?: string }).result;
+  return decoded;
+}
+
+const anyValue = fc.jsonValue({ maxDepth: 1 });
+const anyEvent = fc.record(
+  {
+    type: fc.oneof(fc.constantFrom("task-failed", "task-sent", "task-succeeded"), anyValue),
+    uuid: fc.oneof(fc.constant("any"), anyValue),
+    hostname: fc.oneof(fc.constant("w1"), anyValue),
+    timestamp: fc.oneof(fc.constant(5), anyValue),
+    name: anyValue,
+    eta: anyValue,
+    result: anyValue,
+  },
+  { requiredKeys: [] },
+);
+const anyPayload = fc.record(
+  {
+    v: fc.constantFrom(1, 2, 3, "x"),
+    broker: fc.oneof(fc.constant("redis"), anyValue),
+    texts: fc.oneof(fc.constant([]), anyValue),
+    events: fc.oneof(fc.constant([]), anyValue),
+    ids: fc.oneof(fc.constant(["a"]), anyValue),
+  },
+  { requiredKeys: ["v"] },
+);
+const anyLetter = fc.oneof(
+  anyValue,
+  fc.record(
+    {
+      source: fc.oneof({ weight: 8, arbitrary: fc.constantFrom(RECEIVER, "datadog", "postgres") }, { weight: 1, arbitrary: anyValue }),
+      reason: fc.oneof(fc.constant("refused"), anyValue),
+      event: fc.oneof(fc.constant(taskFailed({ uuid: "any" })), anyEvent, anyValue),
+      raw: fc.oneof(fc.constantFrom("task-1", "[]", JSON.stringify([taskStarted({ uuid: "sent" })])), anyValue),
+      readAs: fc.oneof(
+        fc.constantFrom("envelope", "event", "id to process", "id to forget", {}, { contentType: "application/json" }),
+        anyValue,
+      ),
+      payload: fc.oneof(anyPayload, anyValue),
+      cut: fc.constantFrom(true, false, false, false),
+    },
+    { requiredKeys: ["source"] },
+  ),
+);
 
 describe("a replay of dead letters", () => {
   it("puts each event into the queue of the exporter that refused it, and nowhere else, and removes the letter", async () => {
@@ -199,6 +257,58 @@ describe("a replay of dead letters", () => {
     start();
     await run();
     expect(await queueOf("datadog-processing").getWaitingCount()).toBe(1);
+  });
+
+  it("leaves what is no event of ours, so that the good events beside it reach their exporter", async () => {
+    const malformed = [{}, { type: "task-failed" }, "x", { ...taskFailed(), uuid: 5 }];
+    await addAsTheyAre([
+      ...malformed.map((event) => ({ source: "postgres", reason: "refused", detail: "", event })),
+      refused("good"),
+      refused("d", "datadog"),
+    ]);
+    const left = { source: "postgres", reason: "refused", outcome: "left", because: "not an event as this release writes it" };
+    expect((await run()).slice(0, 4)).toEqual([left, left, left, left]);
+    expect(await eventsIn("postgres")).toEqual([taskFailed({ uuid: "good" })]);
+    expect(await eventsIn("datadog")).toEqual([taskFailed({ uuid: "d" })]);
+    expect((await lettersLeft()).map(({ event }) => event)).toEqual(malformed);
+  });
+
+  it("is not held up by a letter that is no JSON", async () => {
+    await letters.add([refused("a"), refused("b")]);
+    const [first = ""] = await redis.producer.lrange(`${prefix}:${DEAD_LETTER_QUEUE}:wait`, -1, -1);
+    await redis.producer.hset(`${prefix}:${DEAD_LETTER_QUEUE}:${first}`, "data", "{");
+    expect((await run()).map(({ outcome }) => outcome)).toEqual(["left", "replayed"]);
+    expect((await run({ discard: "unreplayable" })).map(({ outcome }) => outcome)).toEqual(["discarded"]);
+    expect(await queueOf(DEAD_LETTER_QUEUE).getWaitingCount()).toBe(0);
+  });
+
+  it.each<[string, ReplayRedaction | undefined]>([
+    ["", undefined],
+    [" with redaction", { ofSent: withoutResults, ofStored: withoutResults }],
+  ])("brings back every good letter, whatever others there are, and discards the rest%s", async (_mode, redaction) => {
+    await Promise.all(open.map((opened) => opened.close()));
+    start({}, redaction);
+    let round = 0;
+    const outcomes = { replayed: 0, left: 0 };
+    await fc.assert(
+      fc.asyncProperty(fc.array(anyLetter, { minLength: 1, maxLength: 40 }), async (others) => {
+        const uuid = `good-${round++}`;
+        const good = [refused(uuid), refused(uuid, "datadog")];
+        await addAsTheyAre([...others, ...good, ...others]);
+        const done = await run();
+        expect(done).toHaveLength(2 * others.length + 2);
+        outcomes.replayed += done.filter(({ outcome }) => outcome === "replayed").length - good.length;
+        outcomes.left += done.filter(({ outcome }) => outcome === "left").length;
+        for (const exporter of ["datadog", "postgres"]) {
+          expect((await eventsIn(exporter)).filter((event) => "uuid" in event && event.uuid === uuid)).toHaveLength(1);
+        }
+        await run({ discard: "unreplayable" });
+        expect(await lettersLeft()).toEqual([]);
+        await redis.producer.flushall();
+      }),
+      { seed: 20_261_129, numRuns: 30 },
+    );
+    expect(Math.min(outcomes.replayed, outcomes.left)).toBeGreaterThan(20);
   });
 
   it("says so while Redis is away", async () => {

@@ -79,7 +79,13 @@ it("keeps dead letters and replays them", async () => {
   await deadLetters.start();
   await deadLetters.add([{ source: "postgres", reason: "refused", detail: "", event: taskStarted({ uuid: "t" }) }]);
   const filter = new BatchFilter(new EventFilter(FilterConfig.parse({})), new ExcludedTasks({ redis, prefix, owner: "receiver" }));
-  const replay = new DeadLetterReplay({ ...common, filter, fanout: { enqueue: async () => {} }, deadLetters });
+  const replay = new DeadLetterReplay({
+    ...common,
+    exporters: ["datadog", "postgres"],
+    filter,
+    fanout: { enqueue: async () => {} },
+    deadLetters,
+  });
   for (const opened of [deadLetters, replay]) lifecycle.defer("queues", () => opened.close());
   const replayed: unknown[] = [];
   for await (const letters of replay.run({})) replayed.push(...letters);

@@ -2,14 +2,18 @@ import { decodeFrame } from "@celery-metrics-exporter/events";
 import { taskFailed, taskStarted } from "@celery-metrics-exporter/events/testing";
 import { describe, expect, it } from "vitest";
 import { encodeBatch } from "../src/batch.ts";
-import { FUTURE, RECEIVER, REDACTED, letterOf, lettersOfFuture, type DeadLetter } from "../src/letter.ts";
+import { FUTURE, RECEIVER, REDACTED, letterOf, lettersOfFuture, type DeadLetter, type StoredLetter } from "../src/letter.ts";
 import { shorten } from "../src/dead-letter-size.ts";
 import { encodeIds } from "../src/ids-batch.ts";
-import { replayed } from "../src/replayed-letter.ts";
+import { replayed as replayedIn, type Replayed } from "../src/replayed-letter.ts";
 
 const event = taskFailed({ traceback: "x".repeat(20_000) });
 const refused = { source: "postgres", reason: "refused", detail: "check violation" };
 const payload = { source: "datadog", reason: "payload", detail: "batch payload of unknown version 2" };
+
+function replayed(letter: StoredLetter, exporters = ["datadog", "postgres"]): Replayed {
+  return replayedIn(letter, { exporters, now: Date.now() / 1_000 });
+}
 
 /** The letter of a body that a list of this one item would be. */
 function received(item: unknown): DeadLetter {
@@ -19,7 +23,7 @@ function received(item: unknown): DeadLetter {
 }
 
 describe("a replayed letter", () => {
-  it.each<[string, Partial<DeadLetter>, unknown]>([
+  it.each<[string, StoredLetter, unknown]>([
     ["of an exporter is its event again, whole", shorten({ ...refused, event }), { to: "exporter", exporter: "postgres", event }],
     [
       "of an event that was too long to be kept stays",
@@ -97,10 +101,38 @@ describe("a replayed letter", () => {
       { ...refused, source: "promtail", event },
       { to: "nobody", because: "of an exporter there is not" },
     ],
+    ...[null, "x", 5, [], {}, { type: "task-failed" }, { ...taskFailed(), uuid: 5 }, { ...taskFailed(), exception: {} }].map(
+      (stored): [string, StoredLetter, unknown] => [
+        `of ${JSON.stringify(stored).slice(0, 60)} in place of an event stays`,
+        { ...refused, event: stored },
+        { to: "nobody", because: stored === null ? "not a letter of ours" : "not an event as this release writes it" },
+      ],
+    ),
+    ...[
+      { source: RECEIVER, raw: 5, readAs: "body" },
+      { source: RECEIVER, raw: "{}", readAs: "body" },
+      { source: RECEIVER, raw: {}, readAs: { contentType: "application/json" } },
+      { source: RECEIVER, raw: "task-1", readAs: "id to forget" },
+      { source: RECEIVER, payload: encodeIds(["task-1"]) },
+      { source: "datadog", raw: { a: 1 }, readAs: "id to process" },
+      { source: "postgres", raw: "", readAs: "id to forget" },
+      { source: "postgres", raw: "{}", readAs: "event" },
+    ].map((stored): [string, StoredLetter, unknown] => [
+      `that is ${JSON.stringify(stored)} stays`,
+      stored,
+      { to: "nobody", because: "not a letter of ours" },
+    ]),
+    ["of a source that is no name stays", { source: { a: 1 }, event }, { to: "nobody", because: "of an exporter there is not" }],
     ["that is none stays", { source: RECEIVER }, { to: "nobody", because: "not a letter of ours" }],
     ["that is nothing stays", {}, { to: "nobody", because: "of an exporter there is not" }],
   ])("%s", (_given, letter, expected) => {
-    expect(replayed(JSON.parse(JSON.stringify(letter)) as DeadLetter)).toEqual(expected);
+    expect(replayed(JSON.parse(JSON.stringify(letter)) as StoredLetter)).toEqual(expected);
+  });
+
+  it("of an exporter that is not fed stays: nothing may read its queue", () => {
+    const letter = { ...refused, source: "datadog", event };
+    expect(replayed(letter, ["postgres"])).toEqual({ to: "nobody", because: "of an exporter that EXPORTERS does not name" });
+    expect(replayed(letter, ["datadog"])).toMatchObject({ to: "exporter" });
   });
 
   it("of many events from the future of one batch is one for each of a hundred, and one for the others, which stays", () => {
@@ -109,7 +141,7 @@ describe("a replayed letter", () => {
     expect(all.slice(0, 100).map((letter) => letter.event)).toEqual(events.slice(0, 100));
     expect(all.slice(100)).toMatchObject([{ event: events[100], detail: expect.stringContaining("(150 alike)") as string }]);
     expect(replayed(all[100] ?? {})).toEqual({ to: "nobody", because: "cut: only a part was kept" });
-    expect(lettersOfFuture(events.slice(0, 101)).map((letter) => replayed(letter).to)).toEqual(Array(101).fill("every exporter"));
+    expect(lettersOfFuture(events.slice(0, 101)).map((letter) => replayed({ ...letter }).to)).toEqual(Array(101).fill("every exporter"));
   });
 
   it("stands for one input: where it stands for several that are alike, it stays", () => {

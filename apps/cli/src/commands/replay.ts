@@ -127,7 +127,8 @@ async function openReplay(config: Config, lifecycle: Lifecycle, logger: Logger):
   const fanout = new Fanout({ redis, prefix, exporters, whenFull: "hold", highWaterEvents: Number.MAX_SAFE_INTEGER, logger, metrics });
   const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
   const filter = new BatchFilter(new EventFilter(config), new ExcludedTasks({ redis, prefix, owner: RECEIVER }));
-  const letters = new DeadLetterReplay({ redis, prefix, logger, filter, fanout, deadLetters, redaction: replayRedaction(config) });
+  const redaction = replayRedaction(config);
+  const letters = new DeadLetterReplay({ redis, prefix, logger, exporters: config.EXPORTERS, filter, fanout, deadLetters, redaction });
   for (const opened of [fanout, deadLetters, letters]) lifecycle.defer("queues", () => opened.close());
   return letters;
 }

@@ -98,8 +98,9 @@ export class Fuzzer {
       if (detail === "" || count < 1 || raw.length > MAX_RAW_LENGTH || !raw.isWellFormed())
         throw new Error(`rejected as ${detail}: ${raw}`);
       this.tally.rejects[reason] = (this.tally.rejects[reason] ?? 0) + count;
-      const again = readAs === undefined ? undefined : decodeAgain(raw, readAs);
-      if (again !== undefined && !isRejectedAlone(again, reason)) throw new Error(`read again as ${JSON.stringify(again)}`);
+      if (readAs === undefined) continue;
+      const again = decodeAgain(raw, readAs);
+      if (again === undefined || !isRejectedAlone(again, reason)) throw new Error(`read again as ${JSON.stringify(again)}`);
     }
     if (events.length + rejected.length === 0 && !isEmptyList(mutant)) throw new Error("neither events nor rejects");
     this.tally.events += events.length;
