@@ -1,6 +1,8 @@
-import { integer, secret } from "@celery-metrics-exporter/runtime";
+import { MAX_TIMER_MS, describeConfig, integer, secret, type ConfigSchema } from "@celery-metrics-exporter/runtime";
 import { expect, it } from "vitest";
 import { z } from "zod";
+import { SummaryConfig } from "../src/report/summary-role.ts";
+import { ALL_ROLES } from "../src/roles.ts";
 import { groupSettings, toOption } from "../src/settings.ts";
 
 const shared = { SHARED: integer(1, 0).describe("Shared.") };
@@ -25,4 +27,26 @@ it("names the roles of a group", () => {
 
 it("makes an option of a setting", () => {
   expect(toOption("DATADOG_GRACE_MS")).toBe("datadog-grace-ms");
+});
+
+const schemas: readonly ConfigSchema[] = [...ALL_ROLES.map(({ Config }) => Config), SummaryConfig];
+const times = schemas.flatMap((schema) =>
+  describeConfig(schema).flatMap(({ name }) => (/_(MS|SECONDS|DAYS)$/.test(name) ? [[name, schema] as const] : [])),
+);
+
+it.each(times)("bounds the time %s, so that no timer overflows", (name, schema) => {
+  const field = schema.shape[name] as z.ZodType;
+  const takes = (value: number): boolean => field.safeParse(String(value)).success;
+  // The longest that is taken, by halving.
+  let [longest, tooLong] = [1_000, Number.MAX_SAFE_INTEGER];
+  expect([takes(longest), takes(tooLong)]).toEqual([true, false]);
+  while (tooLong - longest > 1) {
+    const middle = Math.floor((longest + tooLong) / 2);
+    if (takes(middle)) longest = middle;
+    else tooLong = middle;
+  }
+  const isWait = /TIMEOUT|WAIT|GRACE|LEASE|BATCH|SUMMARY/.test(name);
+  const unitMs = name.endsWith("_MS") ? 1 : name.endsWith("_SECONDS") ? 1_000 : 86_400_000;
+  // What is added to a wait, or doubled, has to fit too; what is kept has to end at a time that a date can have.
+  expect(longest * unitMs).toBeLessThanOrEqual(isWait ? MAX_TIMER_MS / 2 : 8.64e15 - Date.now());
 });

@@ -1,5 +1,5 @@
 /** Settings of the Datadog exporter. `DD_*` are Datadog's own names, honoured as every DogStatsD client does. */
-import { BaseConfig, RedisConfig, flag, integer, list } from "@celery-metrics-exporter/runtime";
+import { BaseConfig, RedisConfig, duration, flag, integer, list } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 import { agentUrlProblem } from "./agent-address.ts";
 
@@ -42,18 +42,22 @@ export const Config = z.object({
     "Tags each metric with its worker's name. Multiplies the number of custom metrics by that of workers.",
   ),
   DATADOG_TAG_EXCEPTION: flag(false).describe("Tags fail_count with the exception's class."),
-  DATADOG_GRACE_MS: integer(2_000, 0).describe("How long after its end a task is sent, for events of it that are still on their way."),
-  DATADOG_INCOMPLETE_WAIT_MS: integer(60_000, 0).describe(
+  DATADOG_GRACE_MS: duration("wait ms", 2_000, { min: 0 }).describe(
+    "How long after its end a task is sent, for events of it that are still on their way.",
+  ),
+  DATADOG_INCOMPLETE_WAIT_MS: duration("wait ms", 60_000, { min: 0 }).describe(
     "How long a task that ended is put off while its name or its start is missing; then it is sent as it is.",
   ),
-  DATADOG_MAX_AGE_SECONDS: integer(0, 0).describe(
+  DATADOG_MAX_AGE_SECONDS: duration("age seconds", 0, { min: 0 }).describe(
     "Tasks that ended longer ago than this are counted but not sent, since Datadog would show them as of now; 0 sends all.",
   ),
-  DATADOG_LEASE_MS: integer(30_000, 100).describe(
+  DATADOG_LEASE_MS: duration("wait ms", 30_000, { min: 100 }).describe(
     "How long the tasks that a job has claimed stay its own unless it renews its lease, as it does while it sends them.",
   ),
-  DATADOG_TASK_EXPIRY_SECONDS: integer(7 * DAY_SECONDS, 60).describe("How long a task is kept in Redis after its last event, or its ETA."),
-  DATADOG_SENT_EXPIRY_SECONDS: integer(3_600, 60).describe(
+  DATADOG_TASK_EXPIRY_SECONDS: duration("age seconds", 7 * DAY_SECONDS, { min: 60 }).describe(
+    "How long a task is kept in Redis after its last event, or its ETA.",
+  ),
+  DATADOG_SENT_EXPIRY_SECONDS: duration("age seconds", 3_600, { min: 60 }).describe(
     "How long a task that was sent is kept in Redis, so that repeated events count once.",
   ),
   DATADOG_MAX_PACKET_BYTES: integer(0, 0, 65_000).describe("Largest datagram; 0 means 1,432 over UDP and 8,192 over a Unix domain socket."),

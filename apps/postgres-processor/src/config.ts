@@ -1,6 +1,6 @@
 /** The postgres exporter's settings. */
 import { databaseUrlProblem } from "@celery-metrics-exporter/db";
-import { BaseConfig, integer, secret } from "@celery-metrics-exporter/runtime";
+import { BaseConfig, duration, integer, secret } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 
 export const Config = z.object({
@@ -15,7 +15,7 @@ export const Config = z.object({
   POSTGRES_POOL_SIZE: integer(5, 1, 1_000).describe(
     "Most connections of one process. One more than `PROCESSOR_CONCURRENCY` lets every batch have its own, and retention too.",
   ),
-  POSTGRES_STATEMENT_TIMEOUT_MS: integer(30_000, 0).describe(
+  POSTGRES_STATEMENT_TIMEOUT_MS: duration("wait ms", 30_000, { min: 0 }).describe(
     "How long a statement may take before it is given up and tried again. 0 sets no limit. Behind a connection pooler such as PgBouncer each statement sets it in a transaction of its own.",
   ),
   POSTGRES_RETENTION_DAYS: integer(0, 0, 36_500).describe(

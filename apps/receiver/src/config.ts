@@ -1,7 +1,17 @@
 /** The receiver's settings. */
 import { parseBrokerUrl, type BrokerUrl, type SourceOptions } from "@celery-metrics-exporter/broker";
 import { EXPORTERS, FilterConfig, type ExporterRegistration } from "@celery-metrics-exporter/pipeline";
-import { BaseConfig, ConfigError, flag, integer, list, redisServerOf, redisTarget, secret } from "@celery-metrics-exporter/runtime";
+import {
+  BaseConfig,
+  ConfigError,
+  duration,
+  flag,
+  integer,
+  list,
+  redisServerOf,
+  redisTarget,
+  secret,
+} from "@celery-metrics-exporter/runtime";
 import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import { z } from "zod";
@@ -46,7 +56,7 @@ const Settings = BaseConfig.extend({
       "`quorum` keeps waiting events when the broker restarts. `classic` loses them: Celery publishes events as transient messages.",
     ),
   RABBITMQ_QUEUE_MAX_BYTES: integer(1024 * MEBIBYTE, MEBIBYTE).describe("Size of our queue past which RabbitMQ drops its oldest events."),
-  RABBITMQ_QUEUE_EXPIRES_SECONDS: integer(7 * 86_400, 60, 4_294_967).describe(
+  RABBITMQ_QUEUE_EXPIRES_SECONDS: duration("age seconds", 7 * 86_400, { min: 60, max: 4_294_967 }).describe(
     "RabbitMQ deletes our queue when no receiver was there for this long.",
   ),
   RABBITMQ_PREFETCH: integer(8_000, 1, 65_535).describe(
@@ -79,7 +89,7 @@ const Settings = BaseConfig.extend({
     "Redis pub/sub: how much is kept while the receiver is behind, or stands by; the default is enough for about 250,000 events. What does not fit is dropped and counted.",
   ),
   BATCH_MAX_EVENTS: integer(4_000, 1, 10_000).describe("A batch closes at this many events."),
-  BATCH_MAX_MS: integer(500, 1, 60_000).describe("A batch closes at this age, in milliseconds."),
+  BATCH_MAX_MS: duration("wait ms", 500, { min: 1, max: 60_000 }).describe("A batch closes at this age, in milliseconds."),
   BATCH_MAX_BYTES: integer(4 * MEBIBYTE, 1024).describe("A batch closes at this size, as its messages came from the broker."),
   QUEUE_FULL: z
     .enum(["hold", "shed"])

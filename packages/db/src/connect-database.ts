@@ -1,5 +1,5 @@
 /** Opens the database that a URL names: PostgreSQL over a pool, or PGlite inside this process. */
-import { UnavailableError, backoffMs, pause, redactUrl, type Logger } from "@celery-metrics-exporter/runtime";
+import { MAX_TIMER_MS, UnavailableError, backoffMs, pause, redactUrl, type Logger } from "@celery-metrics-exporter/runtime";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { Pool, type QueryConfig } from "pg";
 import { toDatabaseConnection, type DatabaseConnection } from "./database-connection.ts";
@@ -102,7 +102,7 @@ function createPool(connection: DatabaseConnection, options: ConnectDatabaseOpti
     idleTimeoutMillis: IDLE_TIMEOUT_MS,
     maxLifetimeSeconds: CONNECTION_LIFETIME_SECONDS,
     keepAlive: true,
-    ...(limitMs > 0 && { query_timeout: limitMs + ANSWER_MARGIN_MS }),
+    ...(limitMs > 0 && { query_timeout: Math.min(limitMs + ANSWER_MARGIN_MS, MAX_TIMER_MS) }),
   });
   // Without a listener, an idle connection that the server ends would end the process.
   pool.on("error", (error) => {

@@ -1,5 +1,5 @@
 /** A database's URL as node-postgres wants it: its TLS settings are libpq's, and mean what they say. */
-import { ConfigError, toTlsOptions, type TlsOptions, type TlsSettingNames } from "@celery-metrics-exporter/runtime";
+import { ConfigError, MAX_TIMER_MS, toTlsOptions, type TlsOptions, type TlsSettingNames } from "@celery-metrics-exporter/runtime";
 import { userInfo } from "node:os";
 import { Client } from "pg";
 import { parseDatabaseUrl } from "./database-url-parts.ts";
@@ -91,7 +91,7 @@ function sessionSettings(settings: URLSearchParams): DatabaseConnection {
     ...milliseconds("statement_timeout"),
     ...milliseconds("lock_timeout"),
     ...milliseconds("idle_in_transaction_session_timeout"),
-    ...(connectSeconds > 0 && { connectionTimeoutMillis: connectSeconds * 1_000 }),
+    ...(connectSeconds > 0 && { connectionTimeoutMillis: Math.min(connectSeconds * 1_000, MAX_TIMER_MS) }),
     ...(/^(require|prefer)$/.test(settings.get("channel_binding") ?? "") && { enableChannelBinding: true }),
   };
 }

@@ -43,7 +43,28 @@ function isReadable(value: string): boolean {
   }
 }
 
-/** A whole number within bounds, such as a duration or a size; the unit belongs in the variable's name. */
+/** The longest that Node's timers wait: one that is set to more fires at once. */
+export const MAX_TIMER_MS = 2 ** 31 - 1;
+/** A third of that, so that what is added or doubled still fits; nobody waits for longer. */
+const MAX_WAIT_SECONDS = 7 * 86_400;
+/** Stores take far more, but not everything. */
+const MAX_AGE_SECONDS = 10 * 365 * 86_400;
+
+const MAX_DURATION = { "wait ms": MAX_WAIT_SECONDS * 1_000, "wait seconds": MAX_WAIT_SECONDS, "age seconds": MAX_AGE_SECONDS } as const;
+
+/**
+ * A time in the unit that the variable's name ends with, `_MS` or `_SECONDS`: one that a process waits for is at most a week, one that data is
+ * old or kept at most ten years, unless `max` says less.
+ */
+export function duration(
+  kind: keyof typeof MAX_DURATION,
+  defaultValue: number,
+  { min, max = MAX_DURATION[kind] }: { readonly min: number; readonly max?: number },
+): z.ZodType<number, string | undefined> {
+  return integer(defaultValue, min, Math.min(max, MAX_DURATION[kind]));
+}
+
+/** A whole number within bounds, such as a size; the unit belongs in the variable's name. For times see `duration`. */
 export function integer(defaultValue: number, min: number, max = Number.MAX_SAFE_INTEGER): z.ZodType<number, string | undefined> {
   return wholeNumber(min, max).default(defaultValue) as z.ZodType<number, string | undefined>;
 }
@@ -128,8 +149,12 @@ export const BaseConfig = z.object({
     .describe(
       "Port of the health endpoints; 0 takes a free one and logs it. If not set: 9801 for the receiver, 9802 datadog-processor, 9803 postgres-processor, 9804 dashboard, 9800 for all in one process; a free one if that is taken.",
     ),
-  STARTUP_TIMEOUT_SECONDS: integer(15, 1).describe("How long a role waits at start for what it needs before it gives up."),
-  SHUTDOWN_TIMEOUT_SECONDS: integer(30, 1).describe("How long a drain may take after the first SIGTERM, SIGINT or SIGHUP."),
+  STARTUP_TIMEOUT_SECONDS: duration("wait seconds", 15, { min: 1 }).describe(
+    "How long a role waits at start for what it needs before it gives up.",
+  ),
+  SHUTDOWN_TIMEOUT_SECONDS: duration("wait seconds", 30, { min: 1 }).describe(
+    "How long a drain may take after the first SIGTERM, SIGINT or SIGHUP.",
+  ),
 });
 
 /**

@@ -3,6 +3,8 @@ export { backoffMs, pause, type BackoffOptions } from "./backoff.ts";
 export {
   BaseConfig,
   describeConfig,
+  MAX_TIMER_MS,
+  duration,
   flag,
   integer,
   list,

@@ -1,13 +1,13 @@
 /** Reports now and then what the single process has done, and at its end. */
 import { connectDatabase, isEmbedded, type Database } from "@celery-metrics-exporter/db";
-import { defineRole, integer, pause, toError, type Logger, type Metrics, type Role } from "@celery-metrics-exporter/runtime";
+import { defineRole, duration, pause, toError, type Logger, type Metrics, type Role } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 import { readMetric, readValues } from "../own-metrics.ts";
 import { countRows } from "./count-rows.ts";
 import { isNews, renderEnd, renderSummary, toFields, type Summary } from "./summary.ts";
 
 export const SummaryConfig = z.object({
-  SUMMARY_SECONDS: integer(10, 0, 86_400).describe(
+  SUMMARY_SECONDS: duration("wait seconds", 10, { min: 0, max: 86_400 }).describe(
     "How often `start` logs what it has done so far, in seconds, unless nothing has changed; 0 never does. By default on a terminal only.",
   ),
 });
