@@ -1,6 +1,6 @@
 /** What to check when nothing comes from RabbitMQ. */
 import type { ChannelModel } from "amqplib";
-import { DEFAULT_EXCHANGE, attempt, exchangeExists, type RabbitmqTopology } from "./rabbitmq-topology.ts";
+import { DEFAULT_EXCHANGE, attempt, exchangeExists, otherTypeOfDefault, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 
 /** Of our queue, as the broker counts them. */
 export interface QueueCounts {
@@ -14,6 +14,8 @@ export interface RabbitmqSight extends QueueCounts {
   readonly vhost: string;
   /** Whether Celery's exchange of the default name exists. */
   readonly defaultExchange: boolean;
+  /** Its type where that is not `topic`; undefined where it is, or where we may not ask. */
+  readonly otherType?: string | undefined;
 }
 
 /** Nothing if the broker does not say. */
@@ -26,17 +28,22 @@ export async function countQueue(connection: ChannelModel, queue: string): Promi
   return counts;
 }
 
-/** Looks at what needs no permission. */
+/** Looks at what needs no permission, and at what we may. */
 export async function lookAround(connection: ChannelModel, topology: RabbitmqTopology, vhost: string): Promise<RabbitmqSight> {
   const counts = await countQueue(connection, topology.queue);
-  return { vhost, ...counts, defaultExchange: await exchangeExists(connection, DEFAULT_EXCHANGE) };
+  const defaultExchange = await exchangeExists(connection, DEFAULT_EXCHANGE);
+  // One that is missing would be created, which only binding may decide.
+  const otherType = defaultExchange ? await otherTypeOfDefault(connection) : undefined;
+  return { vhost, ...counts, defaultExchange, otherType };
 }
 
 export function rabbitmqAdvice(
   { exchange, queue }: RabbitmqTopology,
-  { vhost, consumers = 1, waiting = 0, defaultExchange }: RabbitmqSight,
+  { vhost, consumers = 1, waiting = 0, defaultExchange, otherType }: RabbitmqSight,
 ): string {
   const found: string[] = [];
+  if (exchange === DEFAULT_EXCHANGE && otherType !== undefined)
+    found.push(`The exchange ${exchange} is of type ${otherType}: delete it, so that the next worker makes it anew as topic.`);
   if (exchange !== DEFAULT_EXCHANGE && defaultExchange)
     found.push(`There is an exchange ${DEFAULT_EXCHANGE}: if your workers use it, set EVENT_EXCHANGE.`);
   if (consumers > 1) {

@@ -110,6 +110,12 @@ export async function exchangeExists(connection: ChannelModel, exchange: string)
   return (await attempt(connection, (channel) => channel.checkExchange(exchange))) === undefined;
 }
 
+/** Of the exchange `celeryev`, if its type is not `topic`. Undefined also where we may not declare it: a passive declaration tells no type. */
+export async function otherTypeOfDefault(connection: ChannelModel): Promise<string | undefined> {
+  const failed = await attempt(connection, (channel) => channel.assertExchange(DEFAULT_EXCHANGE, "topic", { durable: true }));
+  return /inequivalent arg 'type'.* current is '([\w-]+)'/.exec(failed?.message ?? "")?.[1];
+}
+
 function isMissing(error: AmqpError | undefined, what: "exchange" | "queue"): boolean {
   return error?.code === NOT_FOUND && error.message.includes(`no ${what} `);
 }

@@ -4,6 +4,7 @@ import {
   KOMBU_TLS_NAMES,
   redisAddress,
   resetHint,
+  tellSentinelErrors,
   tlsProblem,
   toError,
   type RedisServer,
@@ -35,11 +36,12 @@ const PATIENCE = 10;
 /**
  * Connects and subscribes.
  *
- * @throws {RefusedError} when Redis refuses password or subscription, or its certificate is not trusted.
+ * @throws {RefusedError} when Redis refuses password or subscription, has no such database or is a Sentinel, or its certificate is not trusted.
  * @throws {ConfigError} when a certificate file cannot be read.
  */
 export async function openRedisSession(server: RedisServer, options: RedisSessionOptions, signal: AbortSignal): Promise<RedisSession> {
   const redis = new Redis(connectionOptions(server, options.subscription));
+  tellSentinelErrors(redis);
   let lastError: Error | undefined;
   redis.on("error", (error: Error) => (lastError = error));
   // Of several sentinels one may know better than the last, whose error is the one that is thrown.
@@ -50,6 +52,7 @@ export async function openRedisSession(server: RedisServer, options: RedisSessio
   try {
     if (signal.aborted) throw new Error("no answer in time");
     await redis.connect();
+    await checkServer(redis, server);
     const sentinel = server.sentinels !== undefined;
     const session = new RedisSession(redis, eventChannels({ ...options.subscription, db: server.db, sentinel }), options);
     await session.subscribe();
@@ -174,7 +177,21 @@ export class RedisSession implements Session {
   }
 }
 
-/** What a sentinel that was reached has against us; undefined for any other error. */
+/**
+ * Subscribing works anywhere, so a wrong server would only be silent. What our user may not ask is taken for right.
+ *
+ * @throws {RefusedError}
+ */
+async function checkServer(redis: Redis, { sentinels, db }: RedisServer): Promise<void> {
+  const info = sentinels === undefined ? await redis.info("server").catch(() => "") : "";
+  if (info.includes("redis_mode:sentinel")) throw new RefusedError("it is a Sentinel: use sentinel://");
+  const refused = db === 0 ? undefined : await redis.select(db).then(() => undefined, toError);
+  if (refused !== undefined && /DB index/.test(refused.message)) {
+    throw new RefusedError(`it has no database ${db} (${refused.message})`, { cause: refused });
+  }
+}
+
+/** What a sentinel that was reached has against us, or may have; undefined for any other error. */
 function sentinelProblem(error: Error, { sentinelOptions = {} }: RedisSubscription): Error | undefined {
   const { message } = error;
   if (!/sentinel/i.test(message)) return undefined;
@@ -188,6 +205,9 @@ function sentinelProblem(error: Error, { sentinelOptions = {} }: RedisSubscripti
     return new RefusedError("the sentinels are reachable and refuse the password", { cause: error, setting: "CELERY_SENTINEL_PASSWORD" });
   }
   if (/unknown command/i.test(message)) return new RefusedError("this is not a Sentinel but a Redis: use redis://", { cause: error });
+  if (sentinelOptions.tls !== true && /Connection is closed|ECONNRESET|EPIPE/.test(message)) {
+    return new Error("the sentinels close the connection: perhaps they speak TLS; then set CELERY_SENTINEL_TLS=true", { cause: error });
+  }
   return undefined;
 }
 

@@ -96,6 +96,8 @@ describe("advice for RabbitMQ", () => {
     const advice = rabbitmqAdvice({ ...TOPOLOGY, exchange: "events" }, sight);
     expect(advice).toMatch(/-E, on virtual host shop.*event_exchange is events \(EVENT_EXCHANGE\)/);
     expect(advice).toMatch(/There is an exchange celeryev: .* set EVENT_EXCHANGE/);
+    const direct = rabbitmqAdvice(TOPOLOGY, { ...sight, otherType: "direct" });
+    expect(direct).toMatch(/The exchange celeryev is of type direct: delete it/);
     expect(advice).toMatch(/has 2 consumers, and 5 messages wait in it: .* RABBITMQ_QUEUE/);
   });
 

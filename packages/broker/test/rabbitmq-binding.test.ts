@@ -163,10 +163,10 @@ describe("RabbitmqSource without an exchange", { timeout: 30_000 }, () => {
     for (const release of releases.splice(0).reverse()) await release();
   });
 
-  async function start(url: string, exchange: string) {
+  async function start(url: string, exchange: string, more: { readonly silenceMs?: number } = {}) {
     const context = testContext();
     const recorder = new Recorder();
-    const source = new RabbitmqSource(rabbitmqServers(url), { ...TOPOLOGY, exchange, prefetch: 10, quietMs: QUIET_MS }, context);
+    const source = new RabbitmqSource(rabbitmqServers(url), { ...TOPOLOGY, exchange, prefetch: 10, quietMs: QUIET_MS, ...more }, context);
     releases.push(() => source.stop());
     await source.start(recorder.onMessage);
     return { context, recorder };
@@ -220,6 +220,17 @@ describe("RabbitmqSource without an exchange", { timeout: 30_000 }, () => {
     channel.publish(exchange, "task.multi", Buffer.from(HEARTBEAT), { contentType: "application/json" });
     await recorder.waitFor(1);
     expect(await context.metric("broker_gaps_total")).toBe(0);
+  });
+
+  it.each([
+    [".*", /The exchange celeryev is of type direct: delete it/],
+    ["^celery-metrics-exporter$", /^(?!.*type direct)/],
+  ])("tells after a silence that its type is wrong, where it may (configure %s)", async (configure, words) => {
+    const { url, channel } = await vhost(configure);
+    await channel.assertExchange("celeryev", "direct", { durable: true });
+    const { context } = await start(url, "celeryev", { silenceMs: 100 });
+    const advice = expect.stringMatching(words) as string;
+    await vi.waitFor(() => expect(context.logs).toContainEqual(expect.objectContaining({ advice })), WAIT);
   });
 
   it("leaves no exchange of another name behind", async () => {

@@ -147,6 +147,25 @@ describe("RedisSource", () => {
     await expect(starting(`${open};127.0.0.1:1`, "shop")).rejects.toThrow(/know no master named shop/);
     await expect(starting(locked)).rejects.toThrow(/refuse the password\. Check CELERY_SENTINEL_PASSWORD\.$/);
     await expect(starting(`sentinel://127.0.0.1:${master.port}/0`)).rejects.toThrow(/not a Sentinel but a Redis: use redis:\/\//);
+    const [{ port, tlsPort }] = sentinels;
+    await expect(starting(`redis://127.0.0.1:${port}/0`)).rejects.toThrow(
+      /it is a Sentinel: use sentinel:\/\/\. Check CELERY_BROKER_URL\.$/,
+    );
+    await expect(start(`sentinel://127.0.0.1:${tlsPort}/0`)).rejects.toThrow(/perhaps they speak TLS; then set CELERY_SENTINEL_TLS=true/);
+    await expect(start("sentinel://127.0.0.1:1;sentinel://localhost:1")).rejects.toThrow(/ECONNREFUSED(?!.*TLS)/);
+  });
+
+  it("gives up at once where the server has no such database, and where it may not ask does not mind", async () => {
+    const server = await startRedis({ args: ["--databases", "2"] });
+    releases.push(() => server.stop());
+    await expect(starting(`redis://127.0.0.1:${server.port}/7`)).rejects.toThrow(
+      /refuses us: it has no database 7 .*Check CELERY_BROKER_URL/,
+    );
+    await expect(start(`redis://127.0.0.1:${server.port}/1`)).resolves.toBeUndefined();
+    const admin = new Redis(server.url);
+    await admin.acl("SETUSER", "events", "on", ">secret", "allchannels", "+subscribe", "+psubscribe", "+ping");
+    admin.disconnect();
+    await expect(start(`redis://events:secret@127.0.0.1:${server.port}/1`)).resolves.toBeUndefined();
   });
 
   it("follows Sentinel to the master, and hears what kombu before 5.4 publishes behind it", async () => {

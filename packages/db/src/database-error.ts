@@ -51,6 +51,8 @@ const POOLER_ADVICE_ELSE =
 
 const SQLSTATE = /^[0-9A-Z]{5}$/;
 
+const TLS_MISSING_ADVICE = "Turn TLS on in the server (ssl = on), or write sslmode=disable into DATABASE_URL to go without";
+
 /** Node's network errors that mean that nobody answers, or stopped to. */
 const NETWORK_ERROR =
   /^(ECONN(REFUSED|RESET|ABORTED)|EPIPE|ETIMEDOUT|E(HOST|NET)(UNREACH|DOWN)|ENOTFOUND|EAI_AGAIN|ENOENT|EACCES|EADDRNOTAVAIL|E[MN]FILE|ENOBUFS)$/;
@@ -79,6 +81,7 @@ export function faultOf(thrown: unknown): DatabaseFault {
   if (CONNECTION_LOST.test(message)) return { fault: "unavailable", reason: message };
   if (PASSWORD_MISSING.test(message))
     return { fault: "denied", reason: "it asks for a password, and we have none", advice: PASSWORD_ADVICE };
+  if (message.includes("does not support SSL")) return { fault: "denied", reason: message, advice: TLS_MISSING_ADVICE };
   if (HANDSHAKE_FAILED.test(message)) return { fault: "denied", reason: message };
   return { fault: "unknown", reason: message };
 }

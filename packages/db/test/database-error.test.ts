@@ -61,6 +61,11 @@ describe("an error of the driver", () => {
     expect(toDatabaseError(new Error("SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string")).message).toMatch(/PGPASSFILE/);
   });
 
+  test("says what to do about a server without TLS", () => {
+    const { message } = toDatabaseError(new Error("The server does not support SSL connections"));
+    expect(message).toMatch(/ssl = on.*sslmode=disable/);
+  });
+
   test("is cut where a trigger says too much", () => {
     expect(toDatabaseError(coded("x".repeat(1e6), "P0001")).message.length).toBeLessThan(1_100);
   });

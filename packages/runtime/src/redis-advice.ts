@@ -14,9 +14,13 @@ export interface Advice {
   readonly isFinal: boolean;
 }
 
+const PASSWORD_MISSING = "NOAUTH: it wants a password: write it into REDIS_URL, before the host, as in redis://:password@host";
+
 /** Undefined for an error that speaks for itself. */
 export function redisAdvice(error: Error, { tls, masterName }: Connecting): Advice | undefined {
-  if (masterName !== undefined) return sentinelAdvice(error.message, masterName);
+  if (masterName !== undefined && /sentinel|No such master/i.test(error.message)) return sentinelAdvice(error.message, masterName);
+  if (/^NOAUTH\b/.test(error.message)) return { text: PASSWORD_MISSING, isFinal: true };
+  if (masterName !== undefined) return undefined;
   const { code = "" } = error as NodeJS.ErrnoException;
   const text = resetHint(error, tls, KOMBU_TLS_NAMES) ?? tlsAdvice(code, tls);
   return text === undefined ? undefined : { text, isFinal: false };
@@ -37,7 +41,11 @@ function sentinelAdvice(message: string, masterName: string): Advice | undefined
     return { text: "the sentinels refuse the password; set REDIS_SENTINEL_PASSWORD", isFinal: true };
   }
   if (/sentinels.*unknown command/i.test(message)) return { text: "it is a Redis and not a Sentinel; use redis://", isFinal: true };
-  if (/sentinels.*Connection is closed/i.test(message)) {
+  if (/sentinels.*(ECONNREFUSED|EHOSTUNREACH|ENOTFOUND|EAI_AGAIN|ETIMEDOUT)/i.test(message)) {
+    const reason = /Last error: (.*)$/s.exec(message)?.[1] ?? message;
+    return { text: `no sentinel can be reached: ${reason}`, isFinal: false };
+  }
+  if (/sentinels.*(Connection is closed|ECONNRESET|EPIPE)/i.test(message)) {
     return { text: "the sentinels close the connection: perhaps they speak TLS; then set REDIS_SENTINEL_TLS=true", isFinal: false };
   }
   return undefined;

@@ -4,6 +4,7 @@ import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { isSelectError } from "./redis-problem.ts";
 import type { ConnectionOptions } from "./redis-policy.ts";
+import { tellSentinelErrors } from "./sentinel-errors.ts";
 
 /** What ioredis opens its sockets with. */
 interface Connector {
@@ -19,6 +20,7 @@ interface Connector {
  */
 export function createStrictRedis(options: ConnectionOptions): Redis {
   const redis = new Redis(options);
+  tellSentinelErrors(redis);
   redis.duplicate = (override?: ConnectionOptions) => createStrictRedis({ ...redis.options, ...override });
   redis.on("error", (error: Error) => {
     if (isSelectError(error) && redis.status === "connect") redis.disconnect(true);

@@ -99,4 +99,10 @@ describe("connectRedis at the wrong port", () => {
     expect(await refusal(`redis://:hunter2@127.0.0.1:${sentinel.port}`)).toMatch(/is a Sentinel.*sentinel:\/\//);
     await sentinel.stop();
   });
+
+  it("says that sentinels are down, and does not take that for TLS", async () => {
+    const down = await refusal("sentinel://127.0.0.1:1;sentinel://localhost:1");
+    expect(down).toMatch(/no sentinel can be reached: .*ECONNREFUSED/);
+    expect(down).not.toMatch(/TLS/);
+  });
 });
