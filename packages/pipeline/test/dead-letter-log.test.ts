@@ -56,6 +56,8 @@ describe("the log of dead letters", () => {
     [RECEIVER, "a reason of tomorrow", /dashboard/],
     ["postgres", "refused", /replay --source postgres --reason refused/],
     ["datadog", "crash", /how the process ended/],
+    // A newer one is kept for a process that can read it, so upgrading does not help.
+    ["datadog", "payload", /^find out what put this job.*older release(?!.*upgrade)/],
   ])("says what to do about %s: %s", (source, reason, advice) => {
     log.add(letters(reason, 1, source));
     expect(lines[0]?.["advice"]).toMatch(advice);
