@@ -4,6 +4,7 @@ import { toError, type Logger, type RedisConnection } from "@celery-metrics-expo
 import type { Job, Queue } from "bullmq";
 import type { BatchFilter } from "./batch-filter.ts";
 import { encodeBatch, type EventBatch } from "./batch.ts";
+import { cut } from "./dead-letter-size.ts";
 import type { DeadLetters } from "./dead-letter.ts";
 import type { Fanout } from "./fanout.ts";
 import { encodeIds } from "./ids-batch.ts";
@@ -63,6 +64,8 @@ interface FoundLetter {
 
 /** Letters that are read, enqueued and removed together. */
 const LETTERS_PER_ROUND = 100;
+/** Of a reason. Ours are short words. */
+const MAX_SHOWN = 64;
 /** What the batch says of its broker: the letter does not tell it. */
 const BROKER = "dead-letter";
 
@@ -118,7 +121,7 @@ export class DeadLetterReplay {
       const [source, reason] = [asText(letter.source), asText(letter.reason)];
       if ((selection.source ?? source) !== source || (selection.reason ?? reason) !== reason) return [];
       const replay = this.#replayed(letter);
-      return [{ id, source, reason, replay, outcome: outcomeOf(replay, selection) }];
+      return [{ id, source, reason: cut(reason, MAX_SHOWN), replay, outcome: outcomeOf(replay, selection) }];
     });
   }
 

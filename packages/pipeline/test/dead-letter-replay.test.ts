@@ -273,6 +273,12 @@ describe("a replay of dead letters", () => {
     expect((await lettersLeft()).map(({ event }) => event)).toEqual(malformed);
   });
 
+  it("tells only the beginning of a reason that is none of ours", async () => {
+    await addAsTheyAre([{ ...refused("a"), reason: "x".repeat(10_000) }]);
+    const reasons = (await run({ dryRun: true })).map(({ reason }) => reason);
+    expect(reasons).toEqual([expect.stringMatching(/^x{64}.{1,40}$/)]);
+  });
+
   it("is not held up by a letter that is no JSON", async () => {
     await letters.add([refused("a"), refused("b")]);
     const [first = ""] = await redis.producer.lrange(`${prefix}:${DEAD_LETTER_QUEUE}:wait`, -1, -1);
