@@ -44,14 +44,16 @@ function exportWith(host: Host): Stage<EventBatch>["run"] {
     await tryUntilDecided(() => step(async () => void (leftovers = await filter.leftovers(known))), rules);
     if (leftovers.length === 0) return undefined;
     const held = await forgets.deliver(leftovers, screened, job);
-    return held && { ...held, rest: () => encodeBatch({ ...batch, events: [], excluded: held.items }) };
+    const tookSome = screened.events.length > 0 || (held !== undefined && held.items.length < leftovers.length);
+    return held && { ...held, tookSome, rest: () => encodeBatch({ ...batch, events: [], excluded: held.items }) };
   };
 }
 
 /** The events that are held, without those that got through or were buried, and the ids that are forgotten after them. */
-function heldBatch(batch: EventBatch, { told, filtered }: Screened, { items, because, error }: Held<CeleryEvent>): HeldBatch {
+function heldBatch(batch: EventBatch, { events, told, filtered }: Screened, { items, because, error }: Held<CeleryEvent>): HeldBatch {
   const { broker, kept = [] } = batch;
-  return { rest: () => encodeBatch({ broker, events: items, kept, ...(filtered && { excluded: told }) }), because, error };
+  const rest = (): unknown => encodeBatch({ broker, events: items, kept, ...(filtered && { excluded: told }) });
+  return { rest, tookSome: items.length < events.length, because, error };
 }
 
 function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): Deliverer<CeleryEvent> {

@@ -5,6 +5,8 @@ import { Outage } from "./outage.ts";
 
 const BACKOFF = { firstMs: 500, maxMs: 30_000 };
 const POLL_MS = 200;
+/** A sink that took something so recently is not the one at fault: nothing waits, only what is held. */
+const SERVING_MS = 5_000;
 /** How often it is looked whether held batches are still there: others may have done them. */
 const LOOK_MS = 30_000;
 /** Of how many jobs is known that they are held. More take no memory, and are seen again when their turn comes. */
@@ -22,6 +24,7 @@ export class Holding {
   #isClosed = false;
   /** In a row. */
   #times = 0;
+  #servedAt = Number.NEGATIVE_INFINITY;
 
   /** @param component up until the first batch is held. */
   constructor(component: ComponentHealth, logger: Logger, held: Pick<HeldJobs, "missing">) {
@@ -46,12 +49,22 @@ export class Holding {
    * @param served whether the sink took something of it, which ends the waiting.
    */
   done(jobId: string, served: boolean): void {
-    if (served) this.#times = 0;
+    if (served) this.served();
     if (this.#jobs.delete(jobId)) this.#endIfNone();
   }
 
-  /** Waits longer each time, so that a sink that refuses everything is not asked all the time. Ends early when something got through. */
+  /** The sink took something. */
+  served(): void {
+    this.#times = 0;
+    this.#servedAt = performance.now();
+  }
+
+  /**
+   * Waits longer each time, so that a sink that refuses everything is not asked all the time. Ends early when something gets through; not at
+   * all while something does.
+   */
   async wait(signal: AbortSignal): Promise<void> {
+    if (performance.now() - this.#servedAt < SERVING_MS) return;
     this.#times += 1;
     const until = performance.now() + backoffMs(this.#times - 1, BACKOFF);
     while (this.#times > 0 && performance.now() < until && !signal.aborted) await pause(POLL_MS, signal);

@@ -43,7 +43,9 @@ export function idsStage(host: Host, process: NonNullable<Exporter["process"]>, 
       redisReturn.isRecent || withRedis("looking for batches under way", () => batches.areUnfinished(begunBefore(payload))),
     run: async (ids, job) => {
       const held = await processes.deliver(ids, job, job);
-      return held && { ...held, rest: () => ({ ...(job.payload as IdsPayload), ids: held.items }) };
+      return (
+        held && { ...held, tookSome: held.items.length < ids.length, rest: () => ({ ...(job.payload as IdsPayload), ids: held.items }) }
+      );
     },
     bury,
   };

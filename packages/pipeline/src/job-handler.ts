@@ -61,7 +61,7 @@ export class JobHandler<P> {
     let batch: P | undefined;
     const failure = await tryUntilDecided(() => step(async () => void (batch = stage.decode(job.data))), host.rules, 1);
     if (failure?.reason === "refused") await this.#buryPayload(job, "payload", failure.error.message);
-    if (failure?.reason === "failed") return { asked: false, rest: held(job.data as unknown, "a payload cannot be read", failure.error) };
+    if (failure?.reason === "failed") return { asked: false, rest: unread(job.data as unknown, failure.error) };
     if (batch === undefined || (await isDoneWith?.(batch)) === true) return NOT_ASKED;
     let asked = false;
     const attempt: Attempt = (task) => {
@@ -73,7 +73,7 @@ export class JobHandler<P> {
     const rest = await stage.run(batch, { id: String(job.id), payload: job.data as unknown, begun, attempt, step });
     if (rest === undefined) return { asked };
     const payload = await this.#read(step, () => rest.rest());
-    return { asked, rest: held(payload, rest.because, rest.error) };
+    return { asked, rest: { ...rest, rest: () => payload } };
   }
 
   /** Does something with what is in a batch: that may be what ends the process. */
@@ -131,6 +131,6 @@ export class JobHandler<P> {
   }
 }
 
-function held(payload: unknown, because: string, error: Error): HeldBatch {
-  return { rest: () => payload, because, error };
+function unread(payload: unknown, error: Error): HeldBatch {
+  return { rest: () => payload, tookSome: false, because: "a payload cannot be read", error };
 }

@@ -26,8 +26,8 @@ const RECONNECT_POLL_MS = 50;
 const LOOK = { firstMs: 100, maxMs: 1_000 };
 /** Then it runs all the same. Longer than any takeover takes. */
 const MAX_LOOKS = 60;
-/** A job that is held goes to the end of its queue, so that others get their turn. */
-const HELD_DELAY_MS = 1_000;
+/** A job that is held goes to the end of its queue, so that others get their turn. One whose turn brings nothing waits longer and longer. */
+const HELD_DELAY = { firstMs: 1_000, maxMs: 30_000 };
 /** When a job of a newer release is looked at again: a newer process may take it then. */
 const NEWER_DELAY_MS = 5_000;
 /** Between two such looks: a backlog of them would go round and round. */
@@ -168,8 +168,8 @@ export class StageWorker<P> {
     }
   }
 
-  /** Leaves what is left of a job in its queue, and lets some time pass before the next job is tried. */
-  async #hold(job: Job, token: string, { rest, because, error }: HeldBatch): Promise<never> {
+  /** Leaves what is left of a job in its queue. If the sink takes nothing, lets some time pass before the next job is tried. */
+  async #hold(job: Job, token: string, { rest, tookSome, because, error }: HeldBatch): Promise<never> {
     const { host, held } = this.#options;
     const store = async (): Promise<void> => {
       await keepJob(job, token);
@@ -178,9 +178,10 @@ export class StageWorker<P> {
     };
     await tryUntilDecided(() => withRedis("holding a batch", store), host.rules);
     host.holding.add(String(job.id), because, error);
+    if (tookSome) host.holding.served();
     await host.holding.wait(host.rules.drain.begun);
     if (host.rules.drain.begun.aborted) throw new GivenBack();
-    return this.#putOff(job, token, HELD_DELAY_MS);
+    return this.#putOff(job, token, tookSome ? HELD_DELAY.firstMs : backoffMs(job.attemptsStarted - 1, HELD_DELAY));
   }
 
   /** @throws {DelayedError} */

@@ -13,6 +13,8 @@ export interface StageJob extends DeliveryJob {
 export interface HeldBatch {
   /** Writes the payload of the rest. */
   readonly rest: () => unknown;
+  /** Whether the sink took others of the batch. */
+  readonly tookSome: boolean;
   readonly because: string;
   /** What the sink answered. */
   readonly error: Error;

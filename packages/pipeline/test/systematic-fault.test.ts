@@ -153,6 +153,29 @@ describe("a sink that refuses many", () => {
   }, 120_000);
 });
 
+describe("a sink that refuses some of every batch", () => {
+  it("does not hold up the others", async () => {
+    const got = new Set<string>();
+    const host = await start(
+      exporterOf("sink", () => ({
+        export: async (events) => {
+          if (events.some(({ type }) => type === "task-sent")) throw constraint();
+          for (const id of ids(events)) got.add(id);
+        },
+      })),
+      { PROCESSOR_CONCURRENCY: "1" },
+    );
+    const batches = 40;
+    for (let batch = 0; batch < batches; batch += 1) {
+      await enqueue([...numbered(5, batch * 5), taskSent({ uuid: `refused-${batch}` })]);
+    }
+    // With a wait for each of them, which grows to 30 s, it took many minutes.
+    await vi.waitUntil(() => got.size === batches * 5, { timeout: 30_000 });
+    expect(host.health.report().components[HELD]).toContain("no_rows");
+    expect(await deadLetters.getWaitingCount()).toBe(0);
+  }, 60_000);
+});
+
 describe("a task that was forgotten", () => {
   it("is not sent again when a later event is refused", async () => {
     const rows = new Set<string>();
