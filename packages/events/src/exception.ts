@@ -7,6 +7,10 @@
  *
  * For retries, pools of threads and solo pools send the `Retry` around the exception, which is taken off.
  *
+ * A message may quote a traceback, and a quoted one looks the same as a real one. What is indented, has no frames, or is between a wrapper's
+ * quotes is part of a message. So is every traceback after a message that quotes one: the exception with that message may have been the cause of
+ * another, but the text does not tell which, and the chain may as well be quoted.
+ *
  * Everything here takes linear time: a task's sender decides what these texts are.
  */
 import { MAX_TEXT_LENGTH } from "./text.ts";
@@ -32,9 +36,10 @@ const CHAINS = [
   "\nDuring handling of the above exception, another exception occurred:\n\n",
 ];
 
-/** The class with its module, as `module.f.<locals>.Name` within a function, then the message. */
-const ERROR_LINE = /^([\p{L}\p{N}_.<>]+)(?:: ?|$)/u;
-const CLASS = /^[\p{L}_][\p{L}\p{N}_]*$/u;
+/** The class with its module, as `module.f.<locals>.Name` within a function, then the message. A module's name is that of its file. */
+const ERROR_LINE = /^([\p{XIDC}.<>-]+)(?:: ?|$)/u;
+/** Python's identifiers. */
+const CLASS = /^[\p{XIDS}_]\p{XIDC}*$/u;
 const MAX_CLASS_LENGTH = 512;
 
 /**
@@ -75,14 +80,40 @@ function lastError(traceback: string): string | undefined {
   return undefined;
 }
 
+/** Without the tracebacks of causes and contexts. */
 function lastTraceback(text: string): string {
   let start = 0;
-  for (const chain of CHAINS)
-    for (const header of [HEADER, GROUP_HEADER]) {
-      const found = text.lastIndexOf(chain + header);
-      if (found !== -1) start = Math.max(start, found + chain.length);
+  let quotes = 0;
+  let isMessage = false;
+  for (let position = 0, before = ""; position < text.length;) {
+    const end = text.indexOf("\n", position);
+    const next = end === -1 ? text.length : end + 1;
+    const line = text.slice(position, end === -1 ? undefined : end);
+    if (line === QUOTES) {
+      if (/: ?$/.test(before)) quotes += 1;
+      else if (quotes > 0) quotes -= 1;
+    } else if (quotes === 0) {
+      const chained = CHAINS.find((chain) => text.startsWith(chain, position - 1) && isTraceback(text, position - 1 + chain.length));
+      if (chained !== undefined) {
+        start = position - 1 + chained.length;
+        isMessage = false;
+        position = text.indexOf("\n", start) + 1 || text.length;
+        continue;
+      }
+      const isIndented = line.startsWith(" ");
+      const isQuoting = !isIndented && line.endsWith(HEADER) && (isMessage || line !== HEADER);
+      if (isQuoting && text.startsWith(FRAME, next)) break;
+      isMessage ||= !isIndented && line !== "" && line !== HEADER;
     }
+    before = line;
+    position = next;
+  }
   return text.slice(start);
+}
+
+function isTraceback(text: string, start: number): boolean {
+  if (text.startsWith(GROUP_HEADER, start)) return true;
+  return text.startsWith(`${HEADER}\n${FRAME}`, start);
 }
 
 /** The lines after the frames: `module.Class: message`, and what follows. */
@@ -132,13 +163,27 @@ function toRepr(error: string | undefined): string | undefined {
   return name === "KeyError" ? `${name}(${message})` : `${name}(${pythonRepr(message)})`;
 }
 
-const ESCAPES: Readonly<Record<string, string>> = { "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t" };
+const ESCAPES = new Map([
+  ["\\", "\\\\"],
+  ["\n", "\\n"],
+  ["\r", "\\r"],
+  ["\t", "\\t"],
+]);
+/** What `str.isprintable` refuses, and what delimits or escapes. */
+const TO_ESCAPE = /(?! )[\\'\p{C}\p{Z}]/gu;
 
 /** A text as Python's `repr` writes it. */
 function pythonRepr(text: string): string {
   const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
-  const escaped = text.replaceAll(/[\\\n\r\t']/g, (character) =>
-    character === "'" ? (quote === "'" ? "\\'" : "'") : (ESCAPES[character] ?? character),
+  const escaped = text.replaceAll(TO_ESCAPE, (character) =>
+    character === "'" ? (quote === "'" ? "\\'" : "'") : (ESCAPES.get(character) ?? escapedCode(character)),
   );
   return quote + escaped + quote;
+}
+
+function escapedCode(character: string): string {
+  const code = character.codePointAt(0) ?? 0;
+  const digits = code.toString(16);
+  if (code <= 0xff) return `\\x${digits.padStart(2, "0")}`;
+  return code <= 0xffff ? `\\u${digits.padStart(4, "0")}` : `\\U${digits.padStart(8, "0")}`;
 }

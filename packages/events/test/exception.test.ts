@@ -19,6 +19,11 @@ function quoted(traceback: string): string {
   return `${FRAMES}billiard.einfo.ExceptionWithTraceback: \n"""\n${traceback}"""\n`;
 }
 
+/** Of a text that has both line breaks and `"`. */
+function repr(text: string): string {
+  return `'${text.replaceAll("\n", "\\n").replaceAll("'", "\\'")}'`;
+}
+
 const GROUP = `  + Exception Group Traceback (most recent call last):
   |   File "/srv/shop.py", line 26, in pay
   |     raise ExceptionGroup("several", [ValueError("a"), TypeError("b")])
@@ -57,6 +62,38 @@ describe("the real exception", () => {
       "whose message has a traceback",
       `${FRAMES}RuntimeError: child:\nTraceback (most recent call last):\n  File "x"\nKeyError: 1\n`,
       `RuntimeError('child:\\nTraceback (most recent call last):\\n  File "x"\\nKeyError: 1')`,
+    ],
+    [
+      "whose message has a chained traceback",
+      `${FRAMES}shop.RemoteError: worker said: Traceback (most recent call last):\n  File "x"\nA: a\n${CONTEXT}${FRAMES}B: b\n`,
+      `RemoteError(${repr(`worker said: Traceback (most recent call last):\n  File "x"\nA: a\n${CONTEXT}${FRAMES}B: b`)})`,
+    ],
+    [
+      "whose message has an indented traceback, and which caused another",
+      `${FRAMES}A: said:\n  Traceback (most recent call last):\n    File "x"\n  B: b\n${CAUSE}${FRAMES}C: c\n`,
+      "C('c')",
+    ],
+    [
+      "whose message speaks of a context",
+      `${FRAMES}A: a\n${CONTEXT}Traceback (most recent call last):\nnone\n`,
+      "A('a\\n\\nDuring handling of the above exception, another exception occurred:\\n\\nTraceback (most recent call last):\\nnone')",
+    ],
+    [
+      "after remote tracebacks within each other",
+      `R: \n"""\n${FRAMES}R: \n"""\n${FRAMES}A: a\n"""\n${CAUSE}${FRAMES}A: a\n"""\n${CAUSE}${FRAMES}B: b\n`,
+      "B('b')",
+    ],
+    [
+      "whose message has a chained traceback within quotes",
+      `${FRAMES}A: \n"""\n${FRAMES}B: b\n${CAUSE}${FRAMES}C: c\n"""\n`,
+      `A(${repr(`\n"""\n${FRAMES}B: b\n${CAUSE}${FRAMES}C: c\n"""`)})`,
+    ],
+    ["of a module whose name has a hyphen", `${FRAMES}my-app.sub-module.MyError: no\n`, "MyError('no')"],
+    ["of a class with combining marks", `${FRAMES}shop.\u0928\u093f\u092f\u092e: no\n`, "\u0928\u093f\u092f\u092e('no')"],
+    [
+      "with control characters",
+      `${FRAMES}E: a\x07\x1b[31m\x7f\x85\u00a0\u2028\ufeff\u{e0001} é 🎉\n`,
+      "E('a\\x07\\x1b[31m\\x7f\\x85\\xa0\\u2028\\ufeff\\U000e0001 é 🎉')",
     ],
     ["within the wrapper's quotes", quoted(`${FRAMES}shop.Declined: no\n`), "Declined('no')"],
     ["chained, within the wrapper's quotes", quoted(`${FRAMES}A: a\n${CAUSE}${FRAMES}B: b\n`), "B('b')"],
@@ -144,6 +181,6 @@ describe("a decoded event", () => {
     const failed = normalise({ ...event, type: "task-failed", traceback });
     if (failed instanceof Refusal || !("exception" in failed)) throw new Error("no event");
     expect(failed.exception).toHaveLength(MAX_TEXT_LENGTH);
-    expect(failed.exception?.startsWith("ValueError('xxx")).toBe(true);
+    expect(failed.exception?.startsWith("ValueError('\\x00xxx")).toBe(true);
   });
 });
