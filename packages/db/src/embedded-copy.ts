@@ -4,14 +4,16 @@
  */
 import type { PGlite } from "@electric-sql/pglite";
 import { UnavailableError, toError } from "@celery-metrics-exporter/runtime";
-import { chmodSync, constants, existsSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, constants, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { cp } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
 import { basename, dirname, join, relative, resolve } from "node:path";
-import { LOCK_FILE, lockForThisProcess } from "./process-lock.ts";
+import { LOCK_FILE, describeProcess, isRunning, lockForThisProcess } from "./process-lock.ts";
 
 /** In the database's folder, which only its owner may enter. */
 const SOCKET_FILE = "celery-metrics-exporter.sock";
+/** In a copy of ours: the copy's own name, and which process made it. What has none, or another's, is a user's. */
+const MARK_FILE = "celery-metrics-exporter.copy";
 /** How long writing may be held up: a process that copies may hang. */
 const HOLD_MS = 60_000;
 const READY = "ready";
@@ -68,11 +70,11 @@ export interface EmbeddedCopy {
 export async function copyEmbeddedDatabase(url: string): Promise<EmbeddedCopy> {
   const folder = resolve(url.slice("pglite:".length));
   if (!existsSync(join(folder, "PG_VERSION"))) throw new UnavailableError(`There is no embedded database in ${folder} yet.`);
-  const copy = join(dirname(folder), `${basename(folder)}-copy-${process.pid}`);
   removeOldCopies(folder);
-  mkdirSync(copy, { mode: 0o700 });
+  const copy = mkdtempSync(join(dirname(folder), copyPrefix(folder)));
   const remove = (): void => rmSync(copy, { recursive: true, force: true });
   try {
+    writeFileSync(join(copy, MARK_FILE), markOf(copy, describeProcess(process.pid)), { mode: 0o600 });
     await whileNothingIsWritten(folder, () => copyFiles(folder, copy));
   } catch (thrown) {
     remove();
@@ -82,7 +84,7 @@ export async function copyEmbeddedDatabase(url: string): Promise<EmbeddedCopy> {
 }
 
 function copyFiles(folder: string, copy: string): Promise<void> {
-  const leftOut = new Set([LOCK_FILE, SOCKET_FILE].map((name) => join(folder, name)));
+  const leftOut = new Set([LOCK_FILE, SOCKET_FILE, MARK_FILE].map((name) => join(folder, name)));
   return cp(folder, copy, { recursive: true, mode: constants.COPYFILE_FICLONE, filter: (source) => !leftOut.has(source) });
 }
 
@@ -123,19 +125,28 @@ function askForCopy(folder: string): Promise<Socket | undefined> {
 function removeOldCopies(folder: string): void {
   const parent = dirname(folder);
   for (const name of readdirSync(parent)) {
-    const pid = name.startsWith(`${basename(folder)}-copy-`) ? Number(name.split("-").at(-1)) : Number.NaN;
-    if (pid > 0 && !isRunning(pid)) rmSync(join(parent, name), { recursive: true, force: true });
+    const copy = join(parent, name);
+    if (name.startsWith(copyPrefix(folder)) && isLeftBehind(copy)) rmSync(copy, { recursive: true, force: true });
   }
 }
 
-function isRunning(pid: number): boolean {
-  if (pid === process.pid) return false;
+function copyPrefix(folder: string): string {
+  return `${basename(folder)}-copy-`;
+}
+
+function isLeftBehind(copy: string): boolean {
   try {
-    process.kill(pid, 0);
-    return true;
-  } catch (thrown) {
-    return (thrown as NodeJS.ErrnoException).code === "EPERM";
+    const mark = readFileSync(join(copy, MARK_FILE), "utf8");
+    const maker = mark.slice(mark.indexOf("\n") + 1);
+    return mark === markOf(copy, maker) && !isRunning(maker);
+  } catch {
+    return false; // no mark
   }
+}
+
+/** With its name, so that a copy that a user makes of a copy, or renames, is the user's. */
+function markOf(copy: string, maker: string): string {
+  return `${basename(copy)}\n${maker}`;
 }
 
 /** The shorter of two names: a socket's may have about 100 characters. */

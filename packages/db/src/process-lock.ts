@@ -71,7 +71,8 @@ function pidOf(holder: string): number {
   return Number.parseInt(holder, 10);
 }
 
-function isRunning(holder: string): boolean {
+/** Whether the process that `describeProcess` described still runs. */
+export function isRunning(holder: string): boolean {
   const pid = pidOf(holder);
   if (!(pid > 0)) return false;
   try {
@@ -88,7 +89,7 @@ function isRunning(holder: string): boolean {
  * The pid, and on Linux when the process started (field 22 of proc(5)'s `stat`, in ticks since the boot): pids come again, in containers
  * the same one at every start.
  */
-function describeProcess(pid: number): string {
+export function describeProcess(pid: number): string {
   const stat = process.platform === "linux" ? readIfThere(`/proc/${pid}/stat`) : undefined;
   // The second field is the program's name in parentheses, which may hold blanks.
   const startedAt = stat?.slice(stat.lastIndexOf(")") + 2).split(" ")[19];

@@ -2,7 +2,7 @@ import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { createDatabase, startPostgres } from "@celery-metrics-exporter/testkit";
 import { taskSent } from "@celery-metrics-exporter/events/testing";
 import { sql } from "drizzle-orm";
-import { chmod, mkdtemp, readFile, readdir, rm, stat } from "node:fs/promises";
+import { chmod, mkdtemp, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -160,6 +160,34 @@ describe("PGlite", () => {
         expect(await modes()).toEqual([]);
       } finally {
         process.umask(umask);
+        await rm(folder, { recursive: true, force: true });
+      }
+    },
+    120_000,
+  );
+
+  test.runIf(process.platform !== "win32")(
+    "refuses a folder that has something else in it, and leaves it as it is",
+    async () => {
+      const folder = await mkdtemp(join(tmpdir(), "cme-pglite-"));
+      const notes = join(folder, "notes.txt");
+      try {
+        await writeFile(notes, "mine");
+        for (const path of [folder, notes]) await chmod(path, 0o755);
+        const error = await failureOf(connectDatabase({ url: `pglite:${folder}` }));
+        expect(error).toBeInstanceOf(UnavailableError);
+        expect(error.message).toBe(
+          `${folder} contains notes.txt and no embedded database. Name a folder that is empty or does not exist yet, such as pglite:${folder}/data.`,
+        );
+        for (const path of [folder, notes]) expect((await stat(path)).mode & 0o777).toBe(0o755);
+        expect(await readdir(folder)).toEqual(["notes.txt"]);
+        const file = await failureOf(connectDatabase({ url: `pglite:${notes}` }));
+        expect(file.message).toMatch(/Cannot read .*notes\.txt \(.*ENOTDIR.*Name a folder of your own\.$/);
+        // A process that was killed before it made the database leaves its lock.
+        await rm(notes);
+        await writeFile(join(folder, "celery-metrics-exporter.pid"), "4194304\n");
+        await connectDatabase({ url: `pglite:${folder}` }).then((database) => database.close());
+      } finally {
         await rm(folder, { recursive: true, force: true });
       }
     },

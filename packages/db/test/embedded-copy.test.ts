@@ -1,11 +1,12 @@
 import { sql } from "drizzle-orm";
-import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { execFile } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { once } from "node:events";
 import { setImmediate } from "node:timers/promises";
+import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { connectDatabase } from "../src/connect-database.ts";
 import { query, type Database } from "../src/database.ts";
@@ -32,6 +33,15 @@ async function numbersIn(place: Pick<Database, "drizzle">): Promise<number[]> {
 
 async function insert(n: number): Promise<void> {
   await database.drizzle.execute(sql`insert into numbers values (${n})`);
+}
+
+/** @returns where the copy is. */
+async function copyOfKilledProcess(): Promise<string> {
+  const program = `import { copyEmbeddedDatabase } from ${JSON.stringify(new URL("../dist/index.js", import.meta.url).href)};
+    console.log((await copyEmbeddedDatabase(${JSON.stringify(`pglite:${folder}`)})).url); process.kill(process.pid, "SIGKILL");`;
+  const child = promisify(execFile)(process.execPath, ["--input-type=module", "--eval", program]);
+  const { stdout } = await child.catch((thrown: unknown) => thrown as { stdout: string });
+  return stdout.trim().slice("pglite:".length);
 }
 
 describe("a copy of an embedded database", () => {
@@ -77,23 +87,35 @@ describe("a copy of an embedded database", () => {
     (await copying).remove();
   });
 
-  it("is made of a database that nobody has open, and takes copies of killed processes away", async () => {
+  it("is made of a database that nobody has open", async () => {
     const closed = join(parent, "closed");
     const writer = await connectDatabase({ url: `pglite:${closed}` });
     await writer.drizzle.execute(sql`create table numbers as select 7 as n`);
     await writer.close();
-    const child = spawn("true");
-    await once(child, "close");
-    mkdirSync(join(parent, `closed-copy-${child.pid}`));
     const { url, remove } = await copyEmbeddedDatabase(`pglite:${closed}`);
-    expect(existsSync(join(parent, `closed-copy-${child.pid}`))).toBe(false);
     const copy = await connectDatabase({ url });
     expect(await numbersIn(copy)).toEqual([7]);
     await copy.close();
     remove();
     // It was not left locked.
     await (await connectDatabase({ url: `pglite:${closed}` })).close();
-  });
+  }, 120_000);
+
+  it("of a process that was killed is removed by the next, and nothing else is", async () => {
+    const { url, remove } = await copyEmbeddedDatabase(`pglite:${folder}`);
+    const left = await copyOfKilledProcess();
+    const users = ["20261128", "4194304", "4194304-copy-4194304", basename(left).replace("pglite-copy-", "x")].map(
+      (name) => `${folder}-copy-${name}`,
+    );
+    for (const copy of users) cpSync(left, copy, { recursive: true });
+    mkdirSync(`${folder}-copy-4194303`);
+    const other = await copyEmbeddedDatabase(`pglite:${folder}`);
+    expect(existsSync(left)).toBe(false);
+    for (const copy of [...users, url.slice("pglite:".length)]) expect(existsSync(join(copy, "PG_VERSION"))).toBe(true);
+    expect(existsSync(`${folder}-copy-4194303`)).toBe(true);
+    other.remove();
+    remove();
+  }, 120_000);
 
   it("cannot be made where there is no database", async () => {
     await expect(copyEmbeddedDatabase(`pglite:${join(parent, "nothing")}`)).rejects.toThrow(
