@@ -53,7 +53,7 @@ const UNSUPPORTED_TLS =
 export function settingsWarnings(query: URLSearchParams): string[] {
   return [...new Set(query.keys())].flatMap((name) => {
     if (USED.includes(name) || HARMLESS.test(name)) return [];
-    const elsewhere = ELSEWHERE[name];
+    const elsewhere = Object.hasOwn(ELSEWHERE, name) ? ELSEWHERE[name] : undefined;
     if (elsewhere !== undefined) return [`the setting ${name} is ignored in the URL: set ${elsewhere}`];
     if (UNSUPPORTED_TLS.test(name)) return [`the setting ${name} is not supported and ignored`];
     return [`the unknown setting ${shown(name)} is ignored: ${suggestion(name)}`];

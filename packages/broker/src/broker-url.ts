@@ -104,7 +104,7 @@ function expectOneHost(part: string): void {
 function schemeOf(part: string): Scheme {
   const name = /^([a-z][a-z0-9+.-]*):\/\//i.exec(part)?.[1]?.toLowerCase();
   if (name === undefined) throw new Problem(`must be a URL such as amqp://user:password@host/vhost; supported schemes: ${SUPPORTED}`);
-  const broker = BROKERS[name];
+  const broker = Object.hasOwn(BROKERS, name) ? BROKERS[name] : undefined;
   if (broker !== undefined) return { name, broker };
   if (WITHOUT_EVENTS.test(name)) {
     throw new Problem(`a broker of scheme ${name} carries no events, so there is nothing to receive from it; supported: ${SUPPORTED}`);

@@ -36,5 +36,11 @@ export function eventTypeProblem(
 /** As Celery would write it: in lower case, with hyphens, and with what it is about in front. */
 function spellings(pattern: string): string[] {
   const plain = pattern.toLowerCase().replaceAll(/[_.:]/g, "-");
-  return [plain, OF_STATE[plain] ?? plain, `task-${plain}`, `worker-${plain}`, plain.replace(/^tasks-/, "task-")];
+  return [
+    plain,
+    Object.hasOwn(OF_STATE, plain) ? (OF_STATE[plain] ?? plain) : plain,
+    `task-${plain}`,
+    `worker-${plain}`,
+    plain.replace(/^tasks-/, "task-"),
+  ];
 }

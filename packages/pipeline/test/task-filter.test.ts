@@ -26,6 +26,7 @@ describe("a filter by event type that cannot be meant", () => {
     ["INCLUDE", "task_succeeded", /did you mean task-succeeded\?/],
     ["EXCLUDE", "task_succeeded", /did you mean task-succeeded\?/],
     ["INCLUDE", "task-sent,Task-Failed", /Task-Failed .*did you mean task-failed\?/],
+    ["INCLUDE", "constructor", /constructor includes no event type of Celery/],
     ["EXCLUDE", "succeeded", /did you mean task-succeeded\?/],
     ["EXCLUDE", "SUCCESS", /did you mean task-succeeded\?/],
     ["EXCLUDE", "task_*", /did you mean task-\*\?/],

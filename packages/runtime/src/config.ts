@@ -96,10 +96,15 @@ export function list(defaultValue = ""): z.ZodType<string[], string | undefined>
 }
 
 /** Python's and Datadog's words for pino's levels. */
-const LEVELS: Readonly<Record<string, string>> = { warning: "warn", critical: "fatal", notset: "trace", off: "silent" };
+const LEVELS: ReadonlyMap<unknown, string> = new Map([
+  ["warning", "warn"],
+  ["critical", "fatal"],
+  ["notset", "trace"],
+  ["off", "silent"],
+]);
 
 function toLevel(value: unknown): unknown {
-  return typeof value === "string" ? (LEVELS[value.toLowerCase()] ?? value.toLowerCase()) : value;
+  return typeof value === "string" ? (LEVELS.get(value.toLowerCase()) ?? value.toLowerCase()) : value;
 }
 
 const redisUrl = z.string().superRefine((value, context) => {

@@ -118,7 +118,7 @@ export function redisUrlWarnings(value: string): string[] {
 /** A single URL that names one host. Never throws. */
 export function parseRedisServer(url: string): ParsedRedisUrl {
   const name = /^([a-z+]+):\/\//i.exec(url)?.[1]?.toLowerCase() ?? "";
-  const scheme = SCHEMES[name];
+  const scheme = Object.hasOwn(SCHEMES, name) ? SCHEMES[name] : undefined;
   if (scheme === undefined) return { ok: false, problem: `must be a URL that starts with ${Object.keys(SCHEMES).join("://, ")}://` };
   const authority = /^[^:]*:\/\/([^/?#]*)/.exec(url)?.[1] ?? "";
   if (/[,\s]/.test(authority.slice(authority.lastIndexOf("@") + 1))) return { ok: false, problem: COMMAS };

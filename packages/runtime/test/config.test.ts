@@ -72,6 +72,12 @@ describe("loadConfig", () => {
     expect(config).toEqual({ ON: true, KIND: "classic" });
   });
 
+  it.each(["loud", "constructor", "__proto__"])("says which log levels there are instead of %s", (LOG_LEVEL) => {
+    expect(problemsOf({ BROKER_URL: "amqp://broker", LOG_LEVEL })).toEqual([
+      expect.stringMatching(new RegExp(`^LOG_LEVEL: .*"fatal".* \\(got "${LOG_LEVEL}"\\)$`)),
+    ]);
+  });
+
   it("names every problem at once", () => {
     const problems = problemsOf({ GRACE_MS: "soon", READ_ONLY: "perhaps", LOG_LEVEL: "loud" });
     expect(problems).toEqual(

@@ -43,6 +43,7 @@ describe("the URL of a Redis", () => {
   });
 
   it.each([
+    ["constructor://h", /must be a URL that starts with redis:\/\//],
     ["http://:secret@h", /must be a URL that starts with redis:\/\//],
     ["redis://:secret@a;redis://b", /must name one Redis/],
     ["sentinel://:secret@a;redis://b", /must not mix/],
