@@ -4,8 +4,8 @@
  */
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { getTableName, is, sql } from "drizzle-orm";
-import { readMigrationFiles } from "drizzle-orm/migrator";
-import { PgTable, getTableConfig } from "drizzle-orm/pg-core";
+import { readMigrationFiles, type MigrationMeta } from "drizzle-orm/migrator";
+import { PgTable, getTableConfig, type PgColumn } from "drizzle-orm/pg-core";
 import { DATABASE_FACTS_STATEMENT, databaseProblem, type DatabaseFacts } from "./database-problem.ts";
 import { faultOf } from "./database-error.ts";
 import { execute, type Drizzle } from "./database.ts";
@@ -18,7 +18,10 @@ const TABLES = Object.values<unknown>(schemaModule)
   .filter((value) => is(value, PgTable))
   .map(getTableConfig);
 
-export const TABLE_NAMES = TABLES.map(({ name }) => name);
+const TABLE_NAMES = TABLES.map(({ name }) => name);
+
+/** A table, a column or another object that a migration makes is there already. */
+const DUPLICATE = /^(42P07|42701|42710)$/;
 
 /** Thrown when the tables are not what the migrations make of them. The message is a clause that says what to do. */
 export class MigrationProblem extends UnavailableError {}
@@ -34,14 +37,35 @@ export async function applyMigrations(transaction: Drizzle): Promise<string> {
   const schema = await findSchema(transaction);
   const all = readMigrationFiles({ migrationsFolder: MIGRATIONS_FOLDER });
   const journal = new MigrationJournal(transaction, schema);
-  const applied = await journal.read(all, (await columnsOf(transaction, schema)).size === 0);
+  const applied = await journal.read((await columnsOf(transaction, schema)).size === 0);
+  const inTheWay: string[] = [];
   for (const migration of all) {
     if (applied.has(migration.folderMillis)) continue;
-    for (const statement of migration.sql) await execute(transaction, sql.raw(statement));
+    inTheWay.push(...(await applyOrFind(transaction, migration)));
     await journal.add(migration);
   }
-  await checkTables(transaction, schema);
+  await checkTables(transaction, schema, inTheWay);
   return schema;
+}
+
+/**
+ * A migration that is not noted may have been applied all the same: somebody restored the table alone. So if what it makes is there, it counts
+ * as applied, and the check at the end finds out whether that is true.
+ *
+ * @returns what is there already, in the server's words.
+ */
+async function applyOrFind(transaction: Drizzle, migration: MigrationMeta): Promise<string[]> {
+  await execute(transaction, sql.raw("savepoint migration"));
+  try {
+    for (const statement of migration.sql) await execute(transaction, sql.raw(statement));
+    await execute(transaction, sql.raw("release savepoint migration"));
+    return [];
+  } catch (thrown) {
+    const { sqlState, reason } = faultOf(thrown);
+    if (sqlState === undefined || !DUPLICATE.test(sqlState)) throw thrown;
+    await execute(transaction, sql.raw("rollback to savepoint migration"));
+    return [reason];
+  }
 }
 
 async function checkServer(transaction: Drizzle): Promise<void> {
@@ -64,43 +88,116 @@ async function findSchema(transaction: Drizzle): Promise<string> {
   const { schema, path, used } = place;
   if (used !== null && used !== schema) {
     throw new MigrationProblem(
-      `search_path (${path}) leads to the table in schema ${used}, but would put a new one into ${schema}; name one of the two, such as ?options=-c search_path=${used}`,
+      `search_path (${path}) leads to the table in schema ${used}, but would put a new one into ${schema}; name one of the two, such as ?options=-c search_path=${inSetting(used)}`,
     );
   }
   return schema;
 }
 
-/** The columns of those of our tables that are in the schema. */
-async function columnsOf(transaction: Drizzle, schema: string): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
-  const rows = await execute<{ table: string; columns: string[] }>(
-    transaction,
-    sql`select relname::text as "table", array_agg(attname::text) as columns
-        from pg_class c join pg_namespace n on n.oid = relnamespace join pg_attribute on attrelid = c.oid
-        where nspname = ${schema} and relname = any(${sql.param(TABLE_NAMES)}::text[]) and attnum > 0 and not attisdropped
-        group by relname`,
-  );
-  return new Map(rows.map(({ table, columns }) => [table, new Set(columns)]));
+/** A schema's name as the value of a setting in a URL: quoted, with blanks escaped for `options`, and encoded. */
+function inSetting(schema: string): string {
+  if (/^[a-z_][a-z0-9_]*$/.test(schema)) return schema;
+  return encodeURIComponent(`"${schema.replaceAll('"', '""')}"`.replaceAll(/[\s\\]/g, String.raw`\$&`));
 }
 
-async function checkTables(transaction: Drizzle, schema: string): Promise<void> {
+type Columns = ReadonlyMap<string, string>;
+
+/** The columns of those of our tables that are in the schema, each with what is to be compared. */
+async function columnsOf(transaction: Drizzle, schema: string): Promise<ReadonlyMap<string, Columns>> {
+  const rows = await execute<{ table: string; column: string } & ColumnFacts>(
+    transaction,
+    sql`select relname::text as "table", attname::text as "column", format_type(atttypid, atttypmod) as type, collname::text as collation,
+               attnotnull as "isRequired", attgenerated <> '' as "isGenerated", atthasdef as "hasDefault"
+        from pg_class c join pg_namespace n on n.oid = relnamespace join pg_attribute on attrelid = c.oid
+          left join pg_collation l on l.oid = attcollation
+        where nspname = ${schema} and relname = any(${sql.param(TABLE_NAMES)}::text[]) and attnum > 0 and not attisdropped`,
+  );
+  const tables = new Map<string, Map<string, string>>();
+  for (const { table, column, ...facts } of rows) {
+    const columns = tables.get(table) ?? new Map<string, string>();
+    tables.set(table, columns.set(column, describeColumn(facts)));
+  }
+  return tables;
+}
+
+interface ColumnFacts {
+  readonly type: string;
+  readonly collation: string | null;
+  readonly isRequired: boolean;
+  readonly isGenerated: boolean;
+  readonly hasDefault: boolean;
+}
+
+function describeColumn({ type, collation, isRequired, isGenerated, hasDefault }: ColumnFacts): string {
+  const shown = collation === null || collation === "default" ? type : `${type} COLLATE "${collation}"`;
+  const standard = isGenerated ? " GENERATED" : hasDefault ? " DEFAULT" : "";
+  return `${shown}${standard}${isRequired ? " NOT NULL" : ""}`;
+}
+
+function expectedColumn(column: PgColumn): string {
+  const isGenerated = column.generated !== undefined;
+  // The type may have its collation with it, as it is written in the schema.
+  return describeColumn({
+    type: column.getSQLType(),
+    collation: null,
+    isRequired: column.notNull,
+    isGenerated,
+    hasDefault: column.hasDefault,
+  });
+}
+
+async function checkTables(transaction: Drizzle, schema: string, inTheWay: readonly string[]): Promise<void> {
   const present = await columnsOf(transaction, schema);
-  for (const { name, columns } of TABLES) {
-    const missing = columns.map((column) => column.name).filter((column) => present.get(name)?.has(column) !== true);
-    if (missing.length > 0) throw new MigrationProblem(incomplete(schema, name, `lacks ${missing.join(", ")}`));
+  for (const table of TABLES) {
+    const faults = [
+      ...columnFaults(table.columns, present.get(table.name) ?? new Map<string, string>()),
+      ...(await missingIndexes(transaction, schema, table)),
+    ];
+    if (faults.length > 0) throw new MigrationProblem(incomplete(schema, table.name, faults, inTheWay));
   }
   try {
-    // PostgreSQL checks types and keys.
+    // PostgreSQL checks the key.
     await execute(transaction, upsertStatement([]));
   } catch (thrown) {
     const { fault, reason } = faultOf(thrown);
     if (fault !== "unmigrated") throw thrown;
-    throw new MigrationProblem(incomplete(schema, getTableName(schemaModule.celeryTask), `does not take our statement (${reason})`));
+    const faults = [`does not take our statement (${reason})`];
+    throw new MigrationProblem(incomplete(schema, getTableName(schemaModule.celeryTask), faults, inTheWay));
   }
 }
 
-function incomplete(schema: string, table: string, fault: string): string {
+function columnFaults(columns: readonly PgColumn[], present: Columns): string[] {
+  const missing = columns.filter(({ name }) => !present.has(name)).map(({ name }) => name);
+  const others = columns.flatMap((column) => {
+    const found = present.get(column.name) ?? "";
+    const expected = expectedColumn(column);
+    return found === "" || found === expected ? [] : [`has ${column.name} as ${found} instead of ${expected}`];
+  });
+  return missing.length > 0 ? [`lacks ${missing.join(", ")}`, ...others] : others;
+}
+
+/** An index of any name will do. */
+async function missingIndexes(transaction: Drizzle, schema: string, { name, indexes }: (typeof TABLES)[number]): Promise<string[]> {
+  const present = await execute<{ columns: string[] }>(
+    transaction,
+    sql`select array(select attname::text from unnest(indkey) with ordinality k(number, place)
+                     join pg_attribute on attrelid = indrelid and attnum = number order by place) as columns
+        from pg_index join pg_class c on c.oid = indrelid join pg_namespace n on n.oid = relnamespace
+        where nspname = ${schema} and relname = ${name} and indisvalid and indpred is null`,
+  );
+  return indexes
+    .map(({ config }) => config.columns.map((column) => ("name" in column ? String(column.name) : "")))
+    .filter((columns) => !present.some((index) => columns.every((column, place) => index.columns[place] === column)))
+    .map((columns) => `lacks an index on ${columns.join(", ")}`);
+}
+
+function incomplete(schema: string, table: string, faults: readonly string[], inTheWay: readonly string[]): string {
+  const cause =
+    inTheWay.length === 0
+      ? "although all migrations are applied; somebody changed it, or restored another one"
+      : `and migrations were not applied, as what they make is there already (${inTheWay.join("; ")})`;
   return (
-    `the table ${table} in schema ${schema} ${fault}, although all migrations are applied; somebody changed it, or restored an older one. ` +
-    `Repair it, or move it out of the way (CREATE SCHEMA aside; ALTER TABLE ${table} SET SCHEMA aside) and migrate again`
+    `the table ${table} in schema ${schema} ${faults.join(", ")}, ${cause}. Repair it, and rename or drop what is not ours; ` +
+    `or move it out of the way (CREATE SCHEMA aside; ALTER TABLE ${table} SET SCHEMA aside). Then migrate again`
   );
 }

@@ -1,12 +1,17 @@
 /** What a driver throws, as errors the exporter's host understands, without the rows: Drizzle puts every parameter into its message. */
 import { CodedError, UnavailableError, tlsProblem, toError } from "@celery-metrics-exporter/runtime";
-import { DrizzleQueryError } from "drizzle-orm";
+import { DrizzleQueryError, getTableName } from "drizzle-orm";
 import { LIBPQ_TLS_NAMES } from "./database-connection.ts";
+import { celeryTask } from "./schema.ts";
 import { faultOfSqlState, type Fault } from "./sql-state.ts";
 
 /** How to migrate; part of every message that asks for it. */
-const MIGRATE_ADVICE =
-  "Run `pnpm drizzle-kit migrate` (or `pnpm celery-metrics-exporter migrate`) with the same DATABASE_URL. If it finds nothing to do, look at the triggers on celery_task.";
+const MIGRATE_ADVICE = "Run `pnpm drizzle-kit migrate` (or `pnpm celery-metrics-exporter migrate`) with the same DATABASE_URL.";
+/** A trigger may need something that does not exist. There is none where the table itself is missing. */
+const TRIGGER_ADVICE = " If it finds nothing to do, look at the triggers on celery_task.";
+const UNDEFINED_TABLE = "42P01";
+/** The table's own name, in the server's language, and not that of a table beside it. */
+const NAMES_TABLE = new RegExp(`\\b${getTableName(celeryTask)}\\b`);
 
 /** Thrown when the rows of a statement are refused, so that trying again cannot help. */
 export class RefusedDataError extends CodedError {
@@ -35,17 +40,20 @@ const PASSWORD_ADVICE =
 const ADVICE: Readonly<Record<string, string>> = {
   "25006": "It is a read-only replica, or read-only for this user: name the primary in DATABASE_URL",
   "28": "Correct user and password in DATABASE_URL, or the server's pg_hba.conf",
+  "2BP01": "Drop the views that use it, and create them again afterwards",
   "3D": "Create it (CREATE DATABASE), or correct DATABASE_URL",
   "42501": "Give this user the rights in docs/permissions.md; only a table's owner may migrate it",
   "53300": "Raise max_connections, or lower POSTGRES_POOL_SIZE",
 };
 
 /** What to do when a connection pooler refuses a parameter. */
-const POOLER_ADVICE: Readonly<Record<string, string>> = {
-  search_path: "It is a connection pooler: leave search_path out of DATABASE_URL, and set it with ALTER ROLE … SET search_path = …",
-  options:
+const POOLER_ADVICE: ReadonlyMap<string, string> = new Map([
+  ["search_path", "It is a connection pooler: leave search_path out of DATABASE_URL, and set it with ALTER ROLE … SET search_path = …"],
+  [
+    "options",
     "It is a connection pooler: leave options out of DATABASE_URL (and PGOPTIONS), and set them with ALTER ROLE, such as ALTER ROLE … SET search_path = …",
-};
+  ],
+]);
 const POOLER_ADVICE_ELSE =
   "It is a connection pooler: leave the parameter out of DATABASE_URL, or add it to the pooler's ignore_startup_parameters";
 
@@ -88,7 +96,7 @@ export function faultOf(thrown: unknown): DatabaseFault {
 
 function faultOfServer(sqlState: string, message: string): Pick<DatabaseFault, "fault" | "advice"> {
   const parameter = refusedParameter(message);
-  if (parameter !== undefined) return { fault: "denied", advice: POOLER_ADVICE[parameter] ?? POOLER_ADVICE_ELSE };
+  if (parameter !== undefined) return { fault: "denied", advice: POOLER_ADVICE.get(parameter) ?? POOLER_ADVICE_ELSE };
   if (POOLER_WITHOUT_TRANSACTIONS.test(message)) return { fault: "denied", advice: "Set pool_mode to transaction or session in PgBouncer" };
   const fault = POOLER_REFUSES_LOGIN.test(message) ? "denied" : faultOfSqlState(sqlState);
   const advice = ADVICE[sqlState] ?? ADVICE[sqlState.slice(0, 2)];
@@ -104,6 +112,7 @@ export function refusedParameter(message: string): string | undefined {
 export function toDatabaseError(thrown: unknown): Error {
   const { fault, reason, advice, sqlState } = faultOf(thrown);
   const words = advice === undefined ? `${reason}.` : `${reason}. ${advice}.`;
+  const isTableMissing = sqlState === UNDEFINED_TABLE && NAMES_TABLE.test(reason);
   switch (fault) {
     case "unavailable":
       return new UnavailableError(`PostgreSQL does not serve: ${advice === undefined ? reason : words}`);
@@ -112,7 +121,7 @@ export function toDatabaseError(thrown: unknown): Error {
         `PostgreSQL does not let us in: ${advice === undefined ? `${words} Check DATABASE_URL and the user's rights.` : words}`,
       );
     case "unmigrated":
-      return new UnavailableError(`The database is not migrated: ${reason}. ${MIGRATE_ADVICE}`);
+      return new UnavailableError(`The database is not migrated: ${reason}. ${MIGRATE_ADVICE}${isTableMissing ? "" : TRIGGER_ADVICE}`);
     case "data":
       return new RefusedDataError(`PostgreSQL refuses the data: ${reason}`);
     case "unknown":

@@ -1,4 +1,4 @@
-/** Splits the URL of a PostgreSQL database as libpq does. */
+/** Splits the URL of a PostgreSQL database as libpq does: only %XX is decoded, so a + is a plus. A setting's value may contain a = too. */
 
 interface DatabaseUrlParts {
   /** A name, an address, or the folder of a Unix socket; absent where the URL names none. */
@@ -30,11 +30,11 @@ export function parseDatabaseUrl(url: string): ParsedDatabaseUrl {
   if (fragment !== "" || /@/.test(path + query)) return { ok: false, problem: UNREADABLE };
   const at = authority.lastIndexOf("@");
   const address = authority.slice(at + 1);
-  const settings = new URLSearchParams(query);
-  if ([address, ...["host", "hostaddr", "port"].map((name) => settings.get(name) ?? "")].some((text) => text.includes(","))) {
-    return { ok: false, problem: SEVERAL_HOSTS };
-  }
   try {
+    const settings = toSettings(query);
+    if ([address, ...["host", "hostaddr", "port"].map((name) => settings.get(name) ?? "")].some((text) => text.includes(","))) {
+      return { ok: false, problem: SEVERAL_HOSTS };
+    }
     return { ok: true, parts: toParts({ userinfo: authority.slice(0, Math.max(0, at)), address, path, settings }) };
   } catch {
     return { ok: false, problem: UNREADABLE };
@@ -46,6 +46,16 @@ interface Text {
   readonly address: string;
   readonly path: string;
   readonly settings: URLSearchParams;
+}
+
+/** Of two with one name, the latter counts. @throws {Error} when one cannot be decoded. */
+function toSettings(query: string): URLSearchParams {
+  const settings = new URLSearchParams();
+  for (const setting of query.split("&").filter((text) => text !== "")) {
+    const [, name = "", value = ""] = /^([^=]*)=?(.*)$/s.exec(setting) ?? [];
+    settings.set(decode(name), decode(value));
+  }
+  return settings;
 }
 
 /** @throws {Error} when a part cannot be decoded. */

@@ -34,25 +34,25 @@ const HARMLESS =
 const SEARCH_PATH = "name the schema as ?options=-c search_path=NAME";
 
 /** What other drivers and frameworks call a setting, and how to say it here. */
-const REMEDIES: Readonly<Record<string, string>> = {
-  schema: SEARCH_PATH,
-  search_path: SEARCH_PATH,
-  currentschema: SEARCH_PATH,
-  schemaname: SEARCH_PATH,
-  tls: "write sslmode=verify-full",
-  usessl: "write sslmode=verify-full",
-  ssl_mode: "write sslmode",
-  ssl_ca_certs: "write sslrootcert",
-  sslca: "write sslrootcert",
-  ssl_certfile: "write sslcert",
-  ssl_keyfile: "write sslkey",
-  database: "write the database after the slash, or dbname",
-  username: "write user",
-  passfile: "set the environment variable PGPASSFILE",
-  service: "write host, port, user and database into the URL",
-  sslpassword: "use a key without a password",
-  timezone: "leave it out: all times are stored with their time zone",
-};
+const REMEDIES: ReadonlyMap<string, string> = new Map([
+  ["schema", SEARCH_PATH],
+  ["search_path", SEARCH_PATH],
+  ["currentschema", SEARCH_PATH],
+  ["schemaname", SEARCH_PATH],
+  ["tls", "write sslmode=verify-full"],
+  ["usessl", "write sslmode=verify-full"],
+  ["ssl_mode", "write sslmode"],
+  ["ssl_ca_certs", "write sslrootcert"],
+  ["sslca", "write sslrootcert"],
+  ["ssl_certfile", "write sslcert"],
+  ["ssl_keyfile", "write sslkey"],
+  ["database", "write the database after the slash, or dbname"],
+  ["username", "write user"],
+  ["passfile", "set the environment variable PGPASSFILE"],
+  ["service", "write host, port, user and database into the URL"],
+  ["sslpassword", "use a key without a password"],
+  ["timezone", "leave it out: all times are stored with their time zone"],
+]);
 
 /** What is wrong with the settings, without their values; undefined where nothing is. */
 export function settingsProblem(settings: URLSearchParams): string | undefined {
@@ -71,7 +71,7 @@ export function settingsProblem(settings: URLSearchParams): string | undefined {
 }
 
 function remedyFor(name: string): string {
-  const remedy = REMEDIES[name.toLowerCase()];
+  const remedy = REMEDIES.get(name.toLowerCase());
   if (remedy !== undefined) return remedy;
   const nearest = USED.find((used) => plain(used) === plain(name)) ?? USED.find((used) => isNear(plain(used), plain(name)));
   return nearest === undefined ? `leave it out, or use one of ${USED.join(", ")}` : `did you mean ${nearest}?`;

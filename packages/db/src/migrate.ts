@@ -2,17 +2,15 @@
 import { UnavailableError, pause, redactUrl } from "@celery-metrics-exporter/runtime";
 import { sql } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/node-postgres";
-import { Client } from "pg";
+import { Client, Pool, type ClientConfig } from "pg";
 import { ADVISORY_LOCKS } from "./advisory-locks.ts";
-import { MigrationProblem, TABLE_NAMES, applyMigrations } from "./apply-migrations.ts";
+import { MigrationProblem, applyMigrations } from "./apply-migrations.ts";
 import { connectDatabase } from "./connect-database.ts";
 import { toDatabaseConnection } from "./database-connection.ts";
 import { faultOf } from "./database-error.ts";
 import { checkDatabaseUrl, isEmbedded } from "./database-url.ts";
 import { execute, type Drizzle } from "./database.ts";
-import { describeAdvisoryHolders, describeTableHolders } from "./lock-holders.ts";
-import { JOURNAL } from "./migration-journal.ts";
-import type { Fault } from "./sql-state.ts";
+import { describeAdvisoryHolders, watchBlockers } from "./lock-holders.ts";
 
 export interface MigrateOptions {
   /** Called with a sentence now and then while another migration is waited for. */
@@ -29,9 +27,7 @@ const REPORT_EVERY_MS = 10_000;
 const TABLE_WAIT_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 15_000;
 const LOCK_NOT_AVAILABLE = "55P03";
-/** A table, a column or another object that a migration makes is there already. */
-const DUPLICATE = /^(42P07|42701|42710)$/;
-const DUPLICATE_ADVICE = `The list of applied migrations does not fit the tables: drop it (DROP TABLE ${JOURNAL}) and migrate again, to have it written anew`;
+const BLOCKERS_EVERY_MS = 1_000;
 
 /**
  * Brings the database up to date; does nothing when it is.
@@ -48,7 +44,7 @@ export async function migrate(url: string, options: MigrateOptions = {}): Promis
     await database.close();
     return "public";
   }
-  const client = new Client({
+  const settings = {
     application_name: "celery-metrics-exporter migrate",
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
@@ -56,14 +52,14 @@ export async function migrate(url: string, options: MigrateOptions = {}): Promis
     // Set in the transaction instead: a pooler takes none for the session.
     statement_timeout: 0,
     lock_timeout: 0,
-  });
+  } satisfies ClientConfig;
+  const client = new Client(settings);
   client.on("error", () => {}); // the statement that runs fails, and says why
-  const database = { drizzle: drizzle({ client }) };
   try {
     await client.connect();
-    return await migrateInTurn(database, options);
+    return await migrateInTurn({ drizzle: drizzle({ client }) }, settings, options);
   } catch (thrown) {
-    throw new UnavailableError(`Cannot migrate PostgreSQL at ${redactUrl(url)}: ${await explain(database, thrown)}.`);
+    throw new UnavailableError(`Cannot migrate PostgreSQL at ${redactUrl(url)}: ${explain(thrown)}.`);
   } finally {
     await client.end();
   }
@@ -72,6 +68,7 @@ export async function migrate(url: string, options: MigrateOptions = {}): Promis
 /** The lock belongs to the transaction, so it is tried for anew with each. */
 async function migrateInTurn(
   database: Drizzle,
+  settings: ClientConfig,
   { onWait, waitMs = WAIT_MS, tableWaitMs = TABLE_WAIT_MS }: MigrateOptions,
 ): Promise<string> {
   const startedAt = Date.now();
@@ -79,11 +76,13 @@ async function migrateInTurn(
     const schema = await inTransaction(database, async (transaction) => {
       await execute(transaction, sql.raw(`set local lock_timeout = ${tableWaitMs}`));
       await execute(transaction, sql.raw("set local statement_timeout = 0"));
-      const [turn] = await execute<{ ours: boolean }>(
+      const [turn] = await execute<{ ours: boolean; pid: number }>(
         transaction,
-        sql`select pg_try_advisory_xact_lock(${ADVISORY_LOCKS.migrate}) as ours`,
+        sql`select pg_try_advisory_xact_lock(${ADVISORY_LOCKS.migrate}) as ours, pg_backend_pid() as pid`,
       );
-      return turn?.ours === true ? applyMigrations(transaction) : undefined;
+      if (turn?.ours !== true) return undefined;
+      const watch = { settings, pid: turn.pid, everyMs: Math.min(BLOCKERS_EVERY_MS, tableWaitMs / 4) };
+      return namingBlockers(watch, () => applyMigrations(transaction));
     });
     if (schema !== undefined) return schema;
     const isOver = Date.now() - startedAt >= waitMs;
@@ -95,6 +94,39 @@ async function migrateInTurn(
     }
     await pause(ASK_EVERY_MS);
   }
+}
+
+interface Watch {
+  readonly settings: ClientConfig;
+  /** The session that may wait. */
+  readonly pid: number;
+  readonly everyMs: number;
+}
+
+/** @throws {MigrationProblem} when a lock on a table is not to be had in time, with who blocked us. */
+async function namingBlockers<T>({ settings, pid, everyMs }: Watch, work: () => Promise<T>): Promise<T> {
+  // Connects with its first statement: most migrations have ended by then.
+  const pool = new Pool({ ...settings, max: 1 });
+  pool.on("error", () => {});
+  const watching = new AbortController();
+  const blockers = watchBlockers({ drizzle: drizzle({ client: pool }) }, pid, everyMs, watching.signal);
+  try {
+    return await work();
+  } catch (thrown) {
+    const { sqlState, reason } = faultOf(thrown);
+    if (sqlState !== LOCK_NOT_AVAILABLE) throw thrown;
+    watching.abort();
+    throw new MigrationProblem(inUse(reason, await blockers));
+  } finally {
+    watching.abort();
+    await blockers;
+    await pool.end();
+  }
+}
+
+function inUse(reason: string, blockers: string): string {
+  const users = blockers === "" ? "" : `: we waited for ${blockers}`;
+  return `${reason}. The table is in use${users}. End that, or try again when it is done`;
 }
 
 function stillLocked(holders: string, waitMs: number): string {
@@ -122,18 +154,9 @@ async function inTransaction<T>(database: Drizzle, work: (transaction: Drizzle) 
 }
 
 /** A clause: what happened, and what to do. */
-async function explain(database: Drizzle, thrown: unknown): Promise<string> {
+function explain(thrown: unknown): string {
   if (thrown instanceof MigrationProblem) return thrown.message;
   const { fault, reason, sqlState, advice } = faultOf(thrown);
-  if (sqlState !== LOCK_NOT_AVAILABLE) {
-    const remedy = advice ?? adviceFor(fault, sqlState);
-    return remedy === undefined ? reason : `${reason}. ${remedy}`;
-  }
-  const holders = await describeTableHolders(database, TABLE_NAMES).catch(() => "");
-  return `${reason}. The table is in use${holders === "" ? "" : ` by ${holders}`}. End that, or try again when it is done`;
-}
-
-function adviceFor(fault: Fault, sqlState: string | undefined): string | undefined {
-  if (sqlState !== undefined) return DUPLICATE.test(sqlState) ? DUPLICATE_ADVICE : undefined;
-  return fault === "unavailable" ? "Start it, or set DATABASE_URL" : undefined;
+  const remedy = advice ?? (sqlState === undefined && fault === "unavailable" ? "Start it, or set DATABASE_URL" : undefined);
+  return remedy === undefined ? reason : `${reason}. ${remedy}`;
 }

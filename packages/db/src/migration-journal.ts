@@ -9,66 +9,42 @@ export interface Noted {
 }
 
 export const JOURNAL = "celery_metrics_exporter_migrations";
-/** What earlier versions used: one for the whole database, and for every other program there that uses Drizzle. */
-const FORMER = { schema: "drizzle", table: "__drizzle_migrations" } as const;
 
 export class MigrationJournal {
   readonly #transaction: Drizzle;
   readonly #schema: string;
+  readonly #name: SQL;
 
   constructor(transaction: Drizzle, schema: string) {
     this.#transaction = transaction;
     this.#schema = schema;
+    this.#name = sql`${sql.identifier(schema)}.${sql.identifier(JOURNAL)}`;
   }
 
   /**
-   * What has been applied to the tables that are here.
+   * What has been applied, as far as it is noted.
    *
    * @param isEmpty whether none of the tables is here: then nothing has been applied, whatever the notes say.
    */
-  async read(all: readonly Noted[], isEmpty: boolean): Promise<ReadonlySet<number>> {
-    const own = { schema: this.#schema, table: JOURNAL };
-    if (!(await this.#isReadable(own))) {
-      await execute(this.#transaction, sql`create table ${name(own)} (id serial primary key, hash text not null, created_at bigint)`);
+  async read(isEmpty: boolean): Promise<ReadonlySet<number>> {
+    // Not `if not exists`, which needs the right to create tables even where there is one.
+    if (!(await this.#exists())) {
+      await execute(this.#transaction, sql`create table ${this.#name} (id serial primary key, hash text not null, created_at bigint)`);
     }
-    if (isEmpty) await execute(this.#transaction, sql`delete from ${name(own)}`);
-    const noted = await this.#times(own);
-    if (noted.size > 0 || isEmpty) return noted;
-    const former = (await this.#isReadable(FORMER)) ? await this.#times(FORMER) : new Set<number>();
-    const applied = all.filter(({ folderMillis }) => former.has(folderMillis));
-    // No notes anywhere, as after a restore of the tables alone: the check at the end finds out whether this is true.
-    const assumed = applied.length > 0 ? applied : all;
-    for (const migration of assumed) await this.add(migration);
-    return new Set(assumed.map(({ folderMillis }) => folderMillis));
-  }
-
-  async add({ hash, folderMillis }: Noted): Promise<void> {
-    const own = { schema: this.#schema, table: JOURNAL };
-    await execute(this.#transaction, sql`insert into ${name(own)} (hash, created_at) values (${hash}, ${folderMillis})`);
-  }
-
-  async #times(table: Place): Promise<ReadonlySet<number>> {
-    const rows = await execute<{ at: string }>(this.#transaction, sql`select created_at::text as at from ${name(table)}`);
+    if (isEmpty) await execute(this.#transaction, sql`delete from ${this.#name}`);
+    const rows = await execute<{ at: string }>(this.#transaction, sql`select created_at::text as at from ${this.#name}`);
     return new Set(rows.map(({ at }) => Number(at)));
   }
 
-  /** Of our own, one that we may not read counts as there: reading it then says so. */
-  async #isReadable({ schema, table }: Place): Promise<boolean> {
+  async add({ hash, folderMillis }: Noted): Promise<void> {
+    await execute(this.#transaction, sql`insert into ${this.#name} (hash, created_at) values (${hash}, ${folderMillis})`);
+  }
+
+  async #exists(): Promise<boolean> {
     const rows = await execute(
       this.#transaction,
-      sql`select from pg_class c join pg_namespace n on n.oid = relnamespace
-          where nspname = ${schema} and relname = ${table}
-            and (${schema !== FORMER.schema} or (has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')))`,
+      sql`select from pg_class c join pg_namespace n on n.oid = relnamespace where nspname = ${this.#schema} and relname = ${JOURNAL}`,
     );
     return rows.length > 0;
   }
-}
-
-interface Place {
-  readonly schema: string;
-  readonly table: string;
-}
-
-function name({ schema, table }: Place): SQL {
-  return sql`${sql.identifier(schema)}.${sql.identifier(table)}`;
 }

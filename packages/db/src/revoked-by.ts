@@ -2,17 +2,17 @@
 import type { TaskRevoked } from "@celery-metrics-exporter/events";
 
 /** Linux's numbers, as Celery sends them. */
-const SIGNALS: Readonly<Record<string, string>> = {
-  "1": "SIGHUP",
-  "2": "SIGINT",
-  "3": "SIGQUIT",
-  "6": "SIGABRT",
-  "9": "SIGKILL",
-  "10": "SIGUSR1",
-  "12": "SIGUSR2",
-  "14": "SIGALRM",
-  "15": "SIGTERM",
-};
+const SIGNALS: ReadonlyMap<string, string> = new Map([
+  ["1", "SIGHUP"],
+  ["2", "SIGINT"],
+  ["3", "SIGQUIT"],
+  ["6", "SIGABRT"],
+  ["9", "SIGKILL"],
+  ["10", "SIGUSR1"],
+  ["12", "SIGUSR2"],
+  ["14", "SIGALRM"],
+  ["15", "SIGTERM"],
+]);
 
 /**
  * - `expired`: its time to start was over.
@@ -22,7 +22,7 @@ const SIGNALS: Readonly<Record<string, string>> = {
  * Undefined where the event does not say.
  */
 export function revokedBy({ terminated, expired, signum }: TaskRevoked): string | undefined {
-  if (terminated === true) return signum === undefined ? "terminated" : `terminated (${SIGNALS[signum] ?? signum})`;
+  if (terminated === true) return signum === undefined ? "terminated" : `terminated (${SIGNALS.get(signum) ?? signum})`;
   if (expired === true) return "expired";
   return terminated === false || expired === false ? "request" : undefined;
 }

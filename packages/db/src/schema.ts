@@ -47,9 +47,12 @@ export const celeryTask = pgTable(
     finishedAt: instant("finished_at").generatedAlwaysAs(sql`case when state_precedence >= 2 then state_at end`),
     /** Seconds that the worker measured; only of SUCCESS. */
     runtime: doublePrecision("runtime"),
-    /** Seconds from when it was sent, or its ETA if that is later, to the first start; 0 where clocks differ so much that it would be negative. */
+    /**
+     * Seconds from when it was sent, or its ETA if that is later, to the first start; 0 where clocks differ so much that it would be negative.
+     * NULL where the only sending that is known comes after the first of several attempts.
+     */
     waitTime: doublePrecision("wait_time").generatedAlwaysAs(
-      sql`case when started_at < greatest(sent_at, eta) then 0 else date_part('epoch', started_at - greatest(sent_at, eta)) end`,
+      sql`case when started_at < coalesce(sent_at, received_at) and name_at = coalesce(sent_at, received_at) and (retries > 0 or run_started_at > started_at) then null when started_at < greatest(sent_at, eta) then 0 else date_part('epoch', started_at - greatest(sent_at, eta)) end`,
     ),
     lastEventAt: instant("last_event_at").notNull(),
     createdAt: instant("created_at").notNull().defaultNow(),
@@ -72,10 +75,11 @@ export const celeryTask = pgTable(
 
     /**
      * Seconds that the run took which gave the state: `runtime`, else from its start to its end. NULL where it has not ended, never ran, or its
-     * start is not known: the latest start must be on the same worker, so that no clock of another is involved.
+     * start is not known: the latest start must be on the same worker, so that no clock of another is involved, and not before a later attempt was
+     * sent (or received). A task that is not registered never starts.
      */
     duration: doublePrecision("duration").generatedAlwaysAs(
-      sql`case when runtime is not null then runtime when state_precedence >= 2 and run_hostname = state_hostname and run_started_at <= state_at and (status <> 'REVOKED' or revoked_by like 'terminated%') then date_part('epoch', state_at - run_started_at) end`,
+      sql`case when runtime is not null then runtime when state_precedence >= 2 and run_hostname = state_hostname and run_started_at <= state_at and (status <> 'REVOKED' or revoked_by like 'terminated%') and (name_at is null or name_at <= coalesce(sent_at, received_at) or name_at <= run_started_at) and coalesce(exception, '') not like 'NotRegistered(%' then date_part('epoch', state_at - run_started_at) end`,
     ),
   },
   // The only index besides the key, for retention and for questions about recent tasks. Its column never changes, so updates stay HOT.

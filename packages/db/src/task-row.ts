@@ -1,5 +1,6 @@
 /** What one event says about its task, in the columns of `celery_task`. */
 import {
+  PRECEDENCE,
   isTaskEvent,
   orderingTimestamp,
   precedenceOf,
@@ -17,6 +18,12 @@ import { storableOrAbsent, storableText } from "./storable-text.ts";
 /** Whole microseconds since the epoch. */
 type Instant = number;
 type Optional<T> = T | undefined;
+
+/**
+ * How much earlier a revocation counts that ended no run, in microseconds: 100 years, so that it yields to every REJECTED. The other ends have a
+ * greater precedence.
+ */
+const NO_RUN_YIELDS = 100 * 365.25 * 86_400 * 1e6;
 
 /** A row before Postgres: keys are column names, instants are microseconds, and undefined is NULL. */
 export interface TaskRow {
@@ -78,6 +85,7 @@ function fromTaskEvent(event: TaskEvent): MutableTaskRow {
   const queue = event.type === "task-sent" ? storableOrAbsent(event.queue) : undefined;
   const isStart = event.type === "task-started";
   const success = event.type === "task-succeeded" ? event : undefined;
+  const endedNoRun = event.type === "task-revoked" && event.terminated !== true;
   return {
     task_id: storableText(event.uuid),
     name,
@@ -104,13 +112,13 @@ function fromTaskEvent(event: TaskEvent): MutableTaskRow {
     started_at: isStart ? at : undefined,
     runtime: success?.runtime,
     last_event_at: at,
-    state_precedence: precedenceOf(event),
+    state_precedence: endedNoRun ? PRECEDENCE.rejected : precedenceOf(event),
     state_rank: rank,
     state_at: at,
     state_hostname: hostname,
     worker_rank: fromWorker ? rank : undefined,
     worker_at: fromWorker ? at : undefined,
-    state_order_at: reportsExit(event) ? toMicroseconds(orderingTimestamp(event)) : undefined,
+    state_order_at: endedNoRun ? at - NO_RUN_YIELDS : reportsExit(event) ? toMicroseconds(orderingTimestamp(event)) : undefined,
     name_at: description === undefined ? undefined : at,
     run_started_at: isStart ? at : undefined,
     run_hostname: isStart ? hostname : undefined,

@@ -57,6 +57,24 @@ describe("an error of the driver", () => {
     expect(error.message).toMatch(remedy);
   });
 
+  test.each([
+    ['relation "celery_task" does not exist', "42P01", false],
+    ["Relation »mon.celery_task« existiert nicht", "42P01", false],
+    ['relation "celery_task_audit" does not exist', "42P01", true],
+    ['column "audit" of relation "celery_task" does not exist', "42703", true],
+    ["function audit() does not exist", "42883", true],
+  ])("names the triggers only where there is a table that may have some: %s", (message, code, names) => {
+    const error = toDatabaseError(coded(message, code));
+    expect(error.message).toMatch(/^The database is not migrated: .* Run `pnpm drizzle-kit migrate`/);
+    expect(error.message.includes("triggers")).toBe(names);
+  });
+
+  test("says what to do where a pooler refuses a parameter of any name", () => {
+    for (const name of ["constructor", "__proto__"]) {
+      expect(toDatabaseError(coded(`unsupported startup parameter: ${name}`, "08P01")).message).toMatch(/ignore_startup_parameters/);
+    }
+  });
+
   test("says where to put a password that is asked for", () => {
     expect(toDatabaseError(new Error("SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string")).message).toMatch(/PGPASSFILE/);
   });

@@ -2,6 +2,7 @@ import { ConfigError } from "@celery-metrics-exporter/runtime";
 import { describe, expect, test } from "vitest";
 import { connectDatabase } from "../src/connect-database.ts";
 import { databaseUrlProblem } from "../src/database-url.ts";
+import { parseDatabaseUrl } from "../src/database-url-parts.ts";
 import { migrate } from "../src/migrate.ts";
 
 const UNREADABLE = [
@@ -16,6 +17,8 @@ const UNREADABLE = [
   "postgres://u:hunter2%00@h/db",
   "postgres://u:hunter2@h:0/db",
   "postgres://u:hunter2@[::1/db",
+  "postgres://h/db?password=hun%ter2",
+  "postgres://h/db?password=hunter2%00",
 ];
 
 describe("the URL of a database", () => {
@@ -73,12 +76,24 @@ describe("the URL of a database", () => {
     ["sslkye=/key.pem", /did you mean sslkey\?/],
     ["aplication_name=x", /did you mean application_name\?/],
     ["passfile=/x", /unknown setting passfile: set the environment variable PGPASSFILE/],
+    ["constructor=1", /unknown setting constructor: leave it out, or use one of application_name, /],
+    ["__proto__=1", /unknown setting __proto__: leave it out, or use one of application_name, /],
     ["nonsense=1", /unknown setting nonsense: leave it out, or use one of application_name, /],
     ["client_encoding=latin1", /client_encoding must be UTF8/],
     ["target_session_attrs=standby", /must be read-write or primary/],
     ["connect_timeout=soon", /connect_timeout must be a whole number of seconds/],
   ])("may not have the setting %s", (setting, message) => {
     expect(databaseUrlProblem(`postgres://u:hunter2@h/d?${setting}`)).toMatch(message);
+  });
+
+  test("is decoded as libpq does: %XX and nothing else, and the latter of two settings counts", () => {
+    const url = "postgres://u+v:a+b%2Bc@h/d+e?application_name=x&password=a+b%2Bc%20d&options=-c a=b&application_name=p+q";
+    expect(parseDatabaseUrl(url)).toMatchObject({ ok: true, parts: { user: "u+v", password: "a+b+c d", database: "d+e" } });
+    const { settings } = (parseDatabaseUrl(url) as { readonly parts: { readonly settings: URLSearchParams } }).parts;
+    expect([...settings]).toEqual([
+      ["application_name", "p+q"],
+      ["options", "-c a=b"],
+    ]);
   });
 
   test("says which there are", () => {

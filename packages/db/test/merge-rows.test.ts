@@ -91,6 +91,40 @@ describe("the state", () => {
     expect(rowOf(...terminated, signalled)).toMatchObject({ status: "FAILURE", exception: "SystemExit(-255)", state_at: micros(60) });
   });
 
+  describe("after a revocation that ended no run", () => {
+    const revoked = taskRevoked({ ...at(5), expired: true, terminated: false, hostname: "w2@b" });
+    const { terminated: _terminated, ...unknown } = revoked;
+
+    test("is REVOKED where no end is known, also between two attempts", () => {
+      const state = { status: "REVOKED", revoked_by: "expired", state_at: micros(5) };
+      expect(rowOf(taskSent(), revoked)).toMatchObject(state);
+      expect(rowOf(taskSent(), taskReceived(at(9)), revoked)).toMatchObject(state);
+      expect(rowOf(taskStarted(at(1)), taskRetried(at(2)), revoked)).toMatchObject(state);
+      expect(rowOf(revoked, taskRevoked({ ...at(4), hostname: "w9@z" }))).toMatchObject(state);
+      // Until its run ends, as in Celery's result backend.
+      expect(rowOf(taskStarted(at(1)), revoked, taskStarted(at(9)))).toMatchObject(state);
+    });
+
+    test.each([
+      ["SUCCESS", taskSucceeded({ ...at(2), runtime: 1, result: "'r'" }), { runtime: 1, result: "'r'" }],
+      ["SUCCESS", taskSucceeded({ ...at(9), runtime: 1 }), { runtime: 1 }],
+      ["FAILURE", taskFailed({ ...at(2), exception: "E()" }), { exception: "E()" }],
+      ["FAILURE", taskFailed({ ...at(2), exception: "SystemExit(-241)" }), { exception: "SystemExit(-241)" }],
+      ["REJECTED", taskRejected(at(2)), {}],
+      ["REJECTED", taskRejected(at(9)), {}],
+      ["REVOKED", taskRevoked({ ...at(2), terminated: true, signum: "9" }), { revoked_by: "terminated (SIGKILL)" }],
+    ])("is %s where a run ends so, before or after", (status, end, values) => {
+      for (const revocation of [revoked, unknown]) {
+        expect(rowOf(taskStarted(at(1)), end, revocation)).toMatchObject({
+          status,
+          revoked_by: undefined,
+          state_at: micros(end.timestamp - SENT_AT),
+          ...values,
+        });
+      }
+    });
+  });
+
   test("is FAILURE where nobody revoked a task whose process gets a signal", () => {
     expect(rowOf(taskStarted(), taskFailed({ ...at(2), exception: "SystemExit(-241)" }))).toMatchObject({
       status: "FAILURE",
@@ -105,6 +139,8 @@ describe("the state", () => {
     [{ terminated: true, signum: "SIGUSR1" }, "terminated (SIGUSR1)"],
     [{ terminated: true, signum: "-3" }, "terminated (-3)"],
     [{ terminated: true }, "terminated"],
+    [{ terminated: true, signum: "constructor" }, "terminated (constructor)"],
+    [{ terminated: true, signum: "__proto__" }, "terminated (__proto__)"],
   ])("says why it is REVOKED: %o", (fields, reason) => {
     const { terminated: _terminated, expired: _expired, ...revoked } = taskRevoked();
     expect(rowOf(taskSent(), { ...revoked, ...fields })).toMatchObject({ status: "REVOKED", revoked_by: reason });

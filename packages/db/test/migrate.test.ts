@@ -4,7 +4,7 @@ import { taskSent } from "@celery-metrics-exporter/events/testing";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { migrate as drizzleMigrate } from "drizzle-orm/node-postgres/migrator";
 import { readMigrationFiles } from "drizzle-orm/migrator";
-import { cp, mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "pg";
@@ -38,6 +38,19 @@ async function connect(applicationName: string): Promise<Client> {
   const client = new Client({ connectionString: url, application_name: applicationName });
   await client.connect();
   return client;
+}
+
+/** As a release did that had only this many migrations. */
+async function migrateUpTo(count: number, schema = "public"): Promise<void> {
+  const earlier = await mkdtemp(join(tmpdir(), "cme-earlier-"));
+  await cp(MIGRATIONS_FOLDER, earlier, { recursive: true });
+  const journal = JSON.parse(await readFile(join(earlier, "meta/_journal.json"), "utf8")) as { entries: unknown[] };
+  await writeFile(join(earlier, "meta/_journal.json"), JSON.stringify({ ...journal, entries: journal.entries.slice(0, count) }));
+  const client = await connect("earlier version");
+  await client.query(`set search_path = ${schema}`);
+  await drizzleMigrate(drizzle({ client }), { migrationsFolder: earlier });
+  await client.end();
+  await rm(earlier, { recursive: true });
 }
 
 async function ask(statement: string): Promise<Record<string, unknown>[]> {
@@ -110,9 +123,28 @@ describe("a migration that is not the only one", () => {
     await ask(`delete from ${JOURNAL} where created_at > ${MIGRATIONS[0]?.folderMillis ?? 0}`);
     const other = await connect("long report");
     await other.query("begin; lock table celery_task in share update exclusive mode");
-    await expect(migrate(url, { tableWaitMs: 200 }).finally(() => other.end())).rejects.toThrow(
-      /lock timeout.*SQLSTATE 55P03.*in use by PostgreSQL process \d+ \(long report, user \w+, idle in transaction, since /,
+    await expect(migrate(url, { tableWaitMs: 2_000 }).finally(() => other.end())).rejects.toThrow(
+      /lock timeout.*SQLSTATE 55P03.*in use: we waited for PostgreSQL process \d+ \(long report, user \w+, idle in transaction, since [^;]*\. End that/,
     );
+  });
+
+  test("does not name those who waited behind it", async () => {
+    await migrate(url);
+    await ask(`delete from ${JOURNAL} where created_at > ${MIGRATIONS[1]?.folderMillis ?? 0}`);
+    await ask("alter table celery_task drop column duration");
+    const [report, reader] = [await connect("long report"), await connect("reader")];
+    try {
+      await report.query("begin; select count(*) from celery_task");
+      const failure = migrate(url, { tableWaitMs: 2_000 }).catch((thrown: unknown) => String(thrown));
+      const waiting = "select from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+      await expect.poll(() => ask(waiting)).toHaveLength(1);
+      await reader.query("begin; select count(*) from celery_task");
+      const message = await failure;
+      expect(message).toMatch(/in use: we waited for PostgreSQL process \d+ \(long report/);
+      expect(message).not.toMatch(/reader/);
+    } finally {
+      await Promise.all([report.end(), reader.end()]);
+    }
   });
 });
 
@@ -157,15 +189,8 @@ describe("after migrate, the table is there", () => {
   });
 
   test.each([["public"], ["mon"]])("where an earlier version made it, in the schema %s", async (schema) => {
-    const earlier = await mkdtemp(join(tmpdir(), "cme-earlier-"));
-    await cp(MIGRATIONS_FOLDER, earlier, { recursive: true });
-    const journal = JSON.parse(await readFile(join(earlier, "meta/_journal.json"), "utf8")) as { entries: unknown[] };
-    await writeFile(join(earlier, "meta/_journal.json"), JSON.stringify({ ...journal, entries: journal.entries.slice(0, 1) }));
     await ask(`create schema if not exists ${schema}`);
-    const client = await connect("earlier version");
-    await client.query(`set search_path = ${schema}`);
-    await drizzleMigrate(drizzle({ client }), { migrationsFolder: earlier });
-    await client.end();
+    await migrateUpTo(1, schema);
     const upgraded = `${url}?options=-c%20search_path%3D${schema}`;
     await migrate(upgraded);
     expect(await ask(`select created_at::float8 as at from ${schema}.${JOURNAL} order by 1`)).toEqual(
@@ -180,27 +205,105 @@ describe("after migrate, the table is there", () => {
     ["a column was dropped", "alter table celery_task drop column worker_rank, drop column result", /lacks result, worker_rank, although/],
     [
       "a column has another type",
-      "alter table celery_task alter column retries type text",
-      /does not take our statement \(.*text and integer.*SQLSTATE 42804\).*SET SCHEMA aside/,
+      "alter table celery_task alter column args_json type text",
+      /has args_json as text instead of jsonb, although all migrations are applied;.*SET SCHEMA aside/,
+    ],
+    [
+      "a column is not generated any more",
+      "alter table celery_task alter column duration drop expression",
+      /has duration as double precision instead of double precision GENERATED, although/,
+    ],
+    [
+      "columns of another table",
+      "alter table celery_task drop column wait_time, drop column finished_at; alter table celery_task add wait_time int, add finished_at text",
+      /has finished_at as text instead of timestamp with time zone GENERATED, has wait_time as integer instead of double precision GENERATED/,
+    ],
+    [
+      "the id has another collation",
+      "alter table celery_task alter column task_id type text",
+      /has task_id as text NOT NULL instead of text COLLATE "C" NOT NULL/,
+    ],
+    [
+      "a default was dropped",
+      "alter table celery_task alter created_at drop default",
+      /has created_at as .* zone NOT NULL instead of .* DEFAULT NOT NULL/,
+    ],
+    ["NULL is allowed", "alter table celery_task alter status drop not null", /has status as text instead of text NOT NULL/],
+    ["the index was dropped", "drop index celery_task_created_at_idx", /lacks an index on created_at, although/],
+    [
+      "the index is only of some rows",
+      "drop index celery_task_created_at_idx; create index on celery_task (created_at) where status = 'FAILURE'",
+      /lacks an index on created_at, although/,
     ],
     [
       "the key is gone",
       "alter table celery_task drop constraint celery_task_pkey",
       /does not take our statement \(.*SQLSTATE 42P10\).*SET SCHEMA aside/,
     ],
-    ["only an older table was restored", `drop table ${JOURNAL}; alter table celery_task drop column worker_rank`, /lacks worker_rank/],
+    [
+      "a damaged table was restored",
+      `drop table ${JOURNAL}; alter table celery_task drop column worker_rank`,
+      /lacks worker_rank, and migrations were not applied, as what they make is there already \(relation "celery_task" already exists \(SQLSTATE 42P07\);/,
+    ],
   ])("or it says what is wrong: %s", async (_what, change, message) => {
     await migrate(url);
     await ask(change);
     await expect(migrate(url)).rejects.toThrow(message);
   });
 
-  test("or it says that the list of migrations does not fit", async () => {
+  test("though an older table was restored without its list: it is brought up to date", async () => {
+    await migrateUpTo(2);
+    await ask(`drop table if exists ${JOURNAL}; drop schema if exists drizzle cascade`);
+    await migrate(url);
+    await expect(checkMigrated(database)).resolves.toBeUndefined();
+    expect(await ask(`select count(*)::int as noted from ${JOURNAL}`)).toEqual([{ noted: MIGRATIONS.length }]);
+  });
+
+  test("though its list lacks a migration", async () => {
     await migrate(url);
     await ask(`delete from ${JOURNAL} where created_at = ${MIGRATIONS[0]?.folderMillis ?? 0}`);
-    await expect(migrate(url)).rejects.toThrow(/already exists \(SQLSTATE 42P07\)\. .*DROP TABLE celery_metrics_exporter_migrations/);
-    await ask(`drop table ${JOURNAL}`);
     await migrate(url);
+    expect(await ask(`select count(*)::int as noted from ${JOURNAL}`)).toEqual([{ noted: MIGRATIONS.length }]);
+  });
+
+  test("and an index of another name will do", async () => {
+    await migrate(url);
+    await ask("drop index celery_task_created_at_idx; create index mine on celery_task (created_at, status)");
+    await expect(migrate(url)).resolves.toBe("public");
+  });
+
+  test("or it says what is in its way, and succeeds when that is gone", async () => {
+    await migrateUpTo(2);
+    await ask("alter table celery_task add duration interval");
+    const message =
+      /lacks first_name, first_queue, .*has duration as interval instead of double precision GENERATED, and migrations were not applied, as what they make is there already \((relation "celery_task" already exists \(SQLSTATE 42P07\); )?column "duration" of relation "celery_task" already exists \(SQLSTATE 42701\)\)\. .*rename or drop what is not ours/;
+    await expect(migrate(url)).rejects.toThrow(message);
+    await ask(`drop table if exists ${JOURNAL}`);
+    await expect(migrate(url)).rejects.toThrow(message);
+    await ask("alter table celery_task rename duration to ours");
+    await migrate(url);
+    await expect(checkMigrated(database)).resolves.toBeUndefined();
+  });
+
+  test("or it says that a view is in its way", async () => {
+    await migrateUpTo(2);
+    await ask("create view waits as select wait_time from celery_task");
+    await expect(migrate(url)).rejects.toThrow(
+      /cannot drop column wait_time .* \(SQLSTATE 2BP01\)\. Drop the views that use it, and create/,
+    );
+  });
+
+  test.each([
+    ["My Schema", "%22My%5C%20Schema%22"],
+    ['a"\\&b', "%22a%22%22%5C%5C%26b%22"],
+  ])("or it says which of two schemas to name, as a URL needs it: %s", async (schema, setting) => {
+    const quoted = `"${schema.replaceAll('"', '""')}"`;
+    await ask(`create schema ${quoted}`);
+    const given = `${url}?options=-c search_path=${setting}`;
+    expect(await migrate(given)).toBe(schema);
+    const [{ name } = { name: "" }] = await ask("select current_database() as name");
+    await ask(`alter database ${String(name)} set search_path = public, ${quoted}`);
+    await expect(migrate(url)).rejects.toThrow(`such as ?options=-c search_path=${setting}`);
   });
 
   test("or it says that a search path leads to two places", async () => {

@@ -42,7 +42,7 @@ const LEFT =
 describe("behind a connection pooler", () => {
   test("migrate leaves neither its lock nor a setting on the session, and the next one can migrate directly", async () => {
     await migrate(pooler.url);
-    expect(await pooler.ask(LEFT)).toEqual(["0|0|0"]);
+    expect(new Set(await pooler.ask(LEFT))).toEqual(new Set(["0|0|0"]));
     await migrate(databaseUrl(), { waitMs: 0 });
   });
 

@@ -50,11 +50,18 @@ function expectedRows(events: readonly CeleryEvent[]): Record<string, unknown> {
   return Object.fromEntries(
     toTaskRows(events).map((row) => {
       const finished_at = row.state_precedence >= 2 ? row.state_at : undefined;
-      const ready = Math.max(row.sent_at ?? -Infinity, row.eta ?? -Infinity);
-      const wait_time = row.started_at !== undefined && ready > -Infinity ? Math.max(row.started_at - ready, 0) / 1e6 : undefined;
-      return [row.task_id, withoutAbsent({ ...row, finished_at, wait_time, duration: durationOf(row) })];
+      return [row.task_id, withoutAbsent({ ...row, finished_at, wait_time: waitTimeOf(row), duration: durationOf(row) })];
     }),
   );
+}
+
+function waitTimeOf(row: TaskRow): number | undefined {
+  const { started_at, run_started_at = 0, retries = 0 } = row;
+  const ready = Math.max(row.sent_at ?? -Infinity, row.eta ?? -Infinity);
+  if (started_at === undefined || ready === -Infinity) return undefined;
+  const first = row.sent_at ?? row.received_at ?? -Infinity;
+  if (started_at < first && row.name_at === first && (retries > 0 || run_started_at > started_at)) return undefined;
+  return Math.max(started_at - ready, 0) / 1e6;
 }
 
 function durationOf(row: TaskRow): number | undefined {
@@ -62,6 +69,9 @@ function durationOf(row: TaskRow): number | undefined {
   const ran = row.status !== "REVOKED" || row.revoked_by?.startsWith("terminated") === true;
   if (row.state_precedence < 2 || !ran || row.run_hostname !== row.state_hostname) return undefined;
   const start = row.run_started_at ?? Number.POSITIVE_INFINITY;
+  const { name_at = 0 } = row;
+  if (name_at > (row.sent_at ?? row.received_at ?? 0) && name_at > start) return undefined;
+  if (row.exception?.startsWith("NotRegistered(") === true) return undefined;
   return start <= row.state_at ? (row.state_at - start) / 1e6 : undefined;
 }
 
@@ -153,6 +163,22 @@ describe("what is stored", () => {
     ["from sent to started", [taskSent(at(0)), taskStarted(at(1.5))], 1.5],
     ["from the ETA, where that is later", [taskSent({ ...at(0), eta: SENT_AT + 1 }), taskStarted(at(1.5))], 0.5],
     ["never below 0, where clocks differ", [taskSent(at(0)), taskStarted(at(-3))], 0],
+    ["unknown where only a later attempt's sending is known", [taskStarted(at(1)), taskSent(at(5)), taskStarted(at(6))], undefined],
+    [
+      "unknown where only a retry's sending is known",
+      [taskStarted(at(1)), taskSent({ ...at(5), retries: 1, eta: SENT_AT + 9 })],
+      undefined,
+    ],
+    [
+      "unknown where only a later attempt's ETA is known",
+      [taskStarted(at(1)), taskReceived({ ...at(5), retries: 1, eta: SENT_AT + 9 })],
+      undefined,
+    ],
+    [
+      "never below 0, where both attempts' sendings are known",
+      [taskSent(at(0)), taskStarted(at(-1)), taskSent({ ...at(5), retries: 1 }), taskStarted(at(6))],
+      0,
+    ],
     ["unknown without a start", [taskSent(at(0)), taskReceived(at(1))], undefined],
     ["unknown without a task-sent or an ETA", [taskReceived(at(0)), taskStarted(at(1))], undefined],
   ])("has the wait time %s", async (_name, events, seconds) => {
@@ -170,6 +196,31 @@ describe("what is stored", () => {
     ["of a rejection", [taskStarted(at(1)), taskRejected(at(3))], 2],
     ["until it was terminated", [taskStarted(at(1)), taskRevoked({ ...at(3), terminated: true })], 2],
     ["unknown where it was revoked before its next attempt", [taskStarted(at(1)), taskRetried(at(2)), taskRevoked(at(3))], undefined],
+    [
+      "unknown where it failed before its next attempt started",
+      [taskSent(at(0)), taskStarted(at(1)), taskRetried(at(2)), taskSent({ ...at(3), retries: 1 }), taskFailed(at(9))],
+      undefined,
+    ],
+    [
+      "unknown where it failed before it was started again, as only task-received says",
+      [taskReceived(at(0)), taskStarted(at(1)), taskReceived({ ...at(3), retries: 1 }), taskFailed(at(9))],
+      undefined,
+    ],
+    [
+      "unknown where it is not registered",
+      [taskSent(at(0)), taskStarted(at(1)), taskFailed({ ...at(1.99), exception: "NotRegistered('a')" })],
+      undefined,
+    ],
+    [
+      "of the only attempt, though its client's clock is ahead",
+      [taskSent(at(60)), taskReceived(at(1)), taskStarted(at(1)), taskFailed(at(3))],
+      2,
+    ],
+    [
+      "of the next attempt, once that has started",
+      [taskSent(at(0)), taskStarted(at(1)), taskSent({ ...at(3), retries: 1 }), taskStarted(at(4)), taskFailed(at(9))],
+      5,
+    ],
     ["unknown before its end", [taskStarted(at(1))], undefined],
     ["unknown without a start", [taskReceived(at(1)), taskFailed(at(3))], undefined],
     ["unknown where the start is another worker's", [taskStarted({ ...at(1), ...other }), taskFailed(at(3))], undefined],
