@@ -100,6 +100,17 @@ export const TASK_LIVES: readonly TaskLife[] = [
     sent: { [TASK]: { successes: 2, runs: [18, 19], waits: [2, 11] } },
   },
   {
+    name: "A copy expired while it ran",
+    events: [
+      ...FIRST_RUN,
+      taskReceived({ ...at(HOUR), ...A }),
+      taskRevoked({ ...at(HOUR), ...A, terminated: false, expired: true }),
+      taskSucceeded({ ...at(2 * HOUR), ...A, runtime: 2 * HOUR - 2 }),
+    ],
+    row: { ...FIRST_ROW, status: "SUCCESS", worker: A.hostname, finished_at: 2 * HOUR, runtime: 2 * HOUR - 2, duration: 2 * HOUR - 2 },
+    sent: { [TASK]: { successes: 1, revocations: 1, runs: [2 * HOUR - 2], waits: [2] } },
+  },
+  {
     name: "Sent again by hand under the same id",
     events: [
       ...FIRST_RUN,
@@ -111,6 +122,29 @@ export const TASK_LIVES: readonly TaskLife[] = [
     ],
     row: { ...FIRST_ROW, status: "SUCCESS", worker: A.hostname, finished_at: 1_007, runtime: 2, duration: 2 },
     sent: { [TASK]: { successes: 2, runs: [1, 2], waits: [2, 5] } },
+  },
+  {
+    name: "Sent three times under one id before it started",
+    events: [
+      ...[0, 100, 200].map((seconds) => taskSent(at(seconds))),
+      ...[300, 310, 320].flatMap((seconds) => [
+        taskReceived({ ...at(seconds), ...A }),
+        taskStarted({ ...at(seconds + 1), ...A }),
+        taskSucceeded({ ...at(seconds + 3), ...A, runtime: 2 }),
+      ]),
+    ],
+    row: {
+      ...FIRST_ROW,
+      status: "SUCCESS",
+      worker: A.hostname,
+      received_at: 300,
+      started_at: 301,
+      finished_at: 323,
+      runtime: 2,
+      duration: 2,
+      wait_time: 301,
+    },
+    sent: { [TASK]: { successes: 3, runs: [2, 2, 2], waits: [121, 211, 301] } },
   },
   {
     name: "The client's clock is an hour ahead",

@@ -34,6 +34,7 @@ export function defineDatadog({ onStep }: Pick<DatadogExporterOptions, "onStep">
         lifecycle,
         health,
       });
+      const exporterMetrics = new ExporterMetrics(metrics);
       const store = new TaskStore({
         redis,
         queuePrefix: config.QUEUE_PREFIX,
@@ -42,6 +43,7 @@ export function defineDatadog({ onStep }: Pick<DatadogExporterOptions, "onStep">
         leaseMs: config.DATADOG_LEASE_MS,
         keepWorker: config.DATADOG_TAG_WORKER,
         keepException: config.DATADOG_TAG_EXCEPTION,
+        onDropped: (reason, events) => exporterMetrics.dropped(reason, events),
       });
       return new DatadogExporter({
         store,
@@ -54,7 +56,7 @@ export function defineDatadog({ onStep }: Pick<DatadogExporterOptions, "onStep">
           tagException: config.DATADOG_TAG_EXCEPTION,
         }),
         schedule,
-        metrics: new ExporterMetrics(metrics),
+        metrics: exporterMetrics,
         countUnfinished: () => new UnfinishedTasks({ store, metrics, logger }),
         graceMs: config.DATADOG_GRACE_MS,
         incompleteWaitMs: config.DATADOG_INCOMPLETE_WAIT_MS,

@@ -1,6 +1,6 @@
 /** What the exporter tells of its own work. */
 import type { Metrics } from "@celery-metrics-exporter/runtime";
-import type { Lack } from "@celery-metrics-exporter/task-store";
+import type { DropReason, Lack } from "@celery-metrics-exporter/task-store";
 import type { TaskMetrics } from "./metrics.ts";
 
 /** Why tasks are put off: what they lack, or that another job holds them. */
@@ -13,6 +13,7 @@ export class ExporterMetrics {
   readonly #putOff;
   readonly #incomplete;
   readonly #expired;
+  readonly #dropped;
 
   constructor(metrics: Metrics) {
     this.#completions = metrics.counter("datadog_completions_sent_total", "Runs of tasks sent, by final state.", ["state"]);
@@ -21,6 +22,9 @@ export class ExporterMetrics {
     this.#putOff = metrics.counter("datadog_tasks_put_off_total", "Times a task was put off, by what it lacks.", ["reason"]);
     this.#incomplete = metrics.counter("datadog_tasks_incomplete_total", "Tasks sent although something was still missing.", ["reason"]);
     this.#expired = metrics.counter("datadog_completions_expired_total", "Runs not sent because they ended too long ago.");
+    this.#dropped = metrics.counter("datadog_events_dropped_total", "Events of tasks with very many attempts that nothing is sent of.", [
+      "reason",
+    ]);
   }
 
   sent(tasks: readonly TaskMetrics[]): void {
@@ -42,6 +46,10 @@ export class ExporterMetrics {
 
   expired(completions: number): void {
     this.#expired.inc(completions);
+  }
+
+  dropped(reason: DropReason, events: number): void {
+    this.#dropped.inc({ reason }, events);
   }
 }
 

@@ -1,10 +1,17 @@
 /**
- * Which attempt a start or a final belongs to: its name, its queue, and how long it waited before it started.
+ * Which attempt a start or an end belongs to: its name, its queue, and how long it waited before it started.
  *
- * Neither `task-started` nor a final names its attempt, so it is matched. A start belongs to the latest `task-received` of the same worker that
- * is not after it. That one belongs to a `task-sent` with the same retries and the same name: where there are as many of those as of such
- * `task-received`, to the one at the same place in order; else to the latest not after the start, else (clocks differ) to the earliest. Where
- * the `task-received` was lost, the `task-sent` is chosen among all of them.
+ * Neither `task-started` nor a final names its attempt, so messages are handed from one to the next in order of time, first in, first out. What
+ * is decided for one event depends on nothing later than that event, but for a `task-sent` that is a little late.
+ *
+ *   received   takes the first `task-sent` of the same retries and name that is left. A sending after it is not its own, unless by the few
+ *              seconds that clients' clocks and reports may be late, or unless there is no earlier one at all (clocks differ). Where none is
+ *              left it is a copy of the latest: the task was redelivered.
+ *   started    takes the first message that its worker received and has not begun. Of several copies of one message that is the latest; a
+ *              message that another worker has begun comes last, and one from before a retry or a replacement is out. Where the worker
+ *              received none (an event was lost) it takes the first `task-sent` that is left, and where there is none either, it is the
+ *              latest attempt of that worker once more.
+ *   ended      takes a message as a start does, where its start is not known or never was.
  *
  * A `task-received` has a shadow name where the task has one, so without a `task-sent` of its own name it takes one of another name, unless
  * that name was received too: then the `task-sent` belongs to a task that was replaced.
@@ -16,6 +23,9 @@
  */
 import type { FinalFact, ReceivedFact, SentFact, StartedFact } from "./fact.ts";
 import { groupBy } from "./group-by.ts";
+import { inOrder, latestNotAfter } from "./order.ts";
+import type { Run } from "./runs.ts";
+import { SentMessages, isSameAttempt } from "./sent-messages.ts";
 import type { TaskEntry } from "./task-entry.ts";
 
 /** What an attempt is counted under. */
@@ -37,52 +47,52 @@ export interface Wait extends Labels {
   readonly worker: string | undefined;
 }
 
-/** One attempt, as far as it is known. */
-export interface Attempt extends Labels {
+/** The events that brought a message to its worker, as far as they are known. */
+export interface Message {
   readonly received: ReceivedFact | undefined;
   readonly sent: SentFact | undefined;
+}
+
+/** One attempt, as far as it is known. */
+export interface Attempt extends Labels, Message {
   /** Whether a filter excludes it. */
   readonly excluded: boolean;
 }
 
-const NO_PAIRS: ReadonlyMap<ReceivedFact, SentFact> = new Map();
+/** What begins an attempt, or ended it unbegun. */
+type Beginning = StartedFact | FinalFact;
 
 /** The attempts of one task. */
 export class Attempts {
   readonly #texts: ReadonlyMap<string, string>;
   readonly #sent: readonly SentFact[];
   readonly #received: readonly ReceivedFact[];
+  /** All starts, and the first finals of the runs that have none. In order. */
+  readonly #beginnings: readonly Beginning[];
+  #messages: ReadonlyMap<Beginning, Message> | undefined;
+  #sentByName: ReadonlyMap<string, readonly SentFact[]> | undefined;
   /** A run's start is asked for twice: by its wait and by its completion. */
-  readonly #ofStarts = new Map<StartedFact, Attempt>();
-  #pairs: ReadonlyMap<ReceivedFact, SentFact> | undefined;
-  #receivedNames: ReadonlySet<string> | undefined;
+  #last: readonly [Beginning, Attempt] | undefined;
 
-  constructor({ texts, facts }: TaskEntry) {
+  constructor({ texts, facts: { sent, received, started } }: TaskEntry, runs: readonly Run[]) {
     this.#texts = texts;
-    this.#sent = inOrder(facts.sent);
-    this.#received = inOrder(facts.received);
+    this.#sent = inOrder(sent);
+    this.#received = inOrder(received);
+    const startless = runs.filter(({ start }) => start === undefined);
+    this.#beginnings = inOrder<Beginning>(startless.length === 0 ? started : [...started, ...startless.map(({ finals }) => finals[0])]);
   }
 
   ofStart(start: StartedFact): Attempt {
-    let attempt = this.#ofStarts.get(start);
-    if (attempt === undefined) {
-      attempt = this.#attemptOf(start.host, start.at);
-      this.#ofStarts.set(start, attempt);
-    }
-    return attempt;
+    return this.#of(start);
   }
 
-  /** @param start of the run that this final ended, where it is known. A task that was revoked before it started again has an earlier one. */
-  ofFinal(final: FinalFact, start: StartedFact | undefined): Attempt {
-    if (start === undefined) return this.#attemptOf(final.host, final.at);
-    if (hasRun(final) || final.terminated) return this.ofStart(start);
-    const received = this.#receivedBy(final.host, final.at);
-    return received === undefined || received.at <= start.at ? this.ofStart(start) : this.#attemptOf(final.host, final.at);
+  ofRun({ start, finals }: Run): Attempt {
+    return this.#of(start ?? finals[0]);
   }
 
   /** The wait before this start; undefined where neither its `task-sent` nor its `task-received` is known. */
   waitBefore(start: StartedFact): Wait | undefined {
-    const { sent, received, name, queue } = this.ofStart(start);
+    const { sent, received, name, queue } = this.#of(start);
     const origin = sent ?? received;
     if (origin === undefined) return undefined;
     const microseconds = start.at - Math.max(origin.at, origin.eta ?? 0);
@@ -97,15 +107,36 @@ export class Attempts {
     };
   }
 
+  #of(beginning: Beginning): Attempt {
+    if (this.#last?.[0] === beginning) return this.#last[1];
+    const attempt = this.#describe(beginning, this.#messageOf(beginning));
+    this.#last = [beginning, attempt];
+    return attempt;
+  }
+
+  #messageOf(beginning: Beginning): Message {
+    // Nearly every task.
+    if (this.#beginnings.length === 1 && this.#received.length < 2 && this.#sent.length < 2) return this.#onlyMessage(beginning);
+    this.#messages ??= handOut(this.#beginnings, this.#received, this.#sent);
+    return this.#messages.get(beginning) ?? NO_MESSAGE;
+  }
+
+  /** What handing out comes to where there is only one of each. */
+  #onlyMessage({ host, at }: Beginning): Message {
+    const [received] = this.#received;
+    const [sent] = this.#sent;
+    if (received === undefined || received.host !== host || received.at > at) return { received: undefined, sent };
+    return { received, sent: received.retries === sent?.retries ? sent : undefined };
+  }
+
   /**
-   * The attempt that a worker had at an instant. Without a `task-sent` of its own it is taken to be in the queue of the one before it, if that
-   * has the same name: Celery sends a retry to the queue it came from unless told otherwise.
+   * Without a `task-sent` of its own an attempt is taken to be in the queue of the one before it, if that has the same name: Celery sends a
+   * retry to the queue it came from unless told otherwise.
    */
-  #attemptOf(host: string, at: number): Attempt {
-    const received = this.#receivedBy(host, at);
-    const sent = this.#sentFor(received, at);
-    const described = received ?? latestNotAfter(this.#received, at, anyOne) ?? this.#received[0];
-    const routed = sent ?? (received && latestNotAfter(this.#sent, at, ({ name }) => name === received.name));
+  #describe({ at }: Beginning, { received, sent }: Message): Attempt {
+    const described = received ?? latestNotAfter(this.#received, at) ?? this.#received[0];
+    const namesakes = sent === undefined && received !== undefined ? this.#sentWithName(received.name) : [];
+    const routed = sent ?? latestNotAfter(namesakes, at) ?? namesakes[0];
     return {
       received,
       sent,
@@ -115,31 +146,9 @@ export class Attempts {
     };
   }
 
-  #receivedBy(host: string, at: number): ReceivedFact | undefined {
-    return latestNotAfter(this.#received, at, (received) => received.host === host);
-  }
-
-  #sentFor(received: ReceivedFact | undefined, at: number): SentFact | undefined {
-    if (this.#sent.length === 0) return undefined;
-    if (received === undefined) return this.#nearest(at, anyOne);
-    this.#pairs ??= pairs(this.#sent, this.#received);
-    const paired = this.#pairs.get(received);
-    if (paired !== undefined) return paired;
-    return (
-      this.#nearest(at, (sent) => sent.retries === received.retries && sent.name === received.name) ??
-      this.#nearest(at, (sent) => sent.retries === received.retries && this.#mayShadow(sent, received))
-    );
-  }
-
-  /** Whether the name received may be another one for the name sent. */
-  #mayShadow(sent: SentFact, received: ReceivedFact): boolean {
-    if (sent.name === "" || received.name === "") return true;
-    this.#receivedNames ??= new Set(this.#received.map(({ name }) => name));
-    return !this.#receivedNames.has(sent.name);
-  }
-
-  #nearest(at: number, fits: (sent: SentFact) => boolean): SentFact | undefined {
-    return latestNotAfter(this.#sent, at, fits) ?? this.#sent.find(fits);
+  #sentWithName(name: string): readonly SentFact[] {
+    this.#sentByName ??= groupBy(this.#sent, (sent) => sent.name);
+    return this.#sentByName.get(name) ?? [];
   }
 
   #anyName(): string | undefined {
@@ -152,67 +161,82 @@ export class Attempts {
   }
 }
 
-/** Whether a final ends a run that has a run time. */
-export function hasRun({ state }: FinalFact): boolean {
-  return state === "SUCCESS" || state === "FAILURE";
-}
+const NO_MESSAGE: Message = { received: undefined, sent: undefined };
 
-/** Each `task-received` with its `task-sent`, where there are as many of the one as of the other with the same retries and name. */
-function pairs(sent: readonly SentFact[], received: readonly ReceivedFact[]): ReadonlyMap<ReceivedFact, SentFact> {
-  if (sent.length < 2 || received.length < 2) return NO_PAIRS;
-  const paired = new Map<ReceivedFact, SentFact>();
-  const sentByAttempt = groupBy(sent, attemptKey);
-  for (const [key, messages] of groupBy(received, attemptKey)) {
-    const own = sentByAttempt.get(key) ?? [];
-    if (own.length !== messages.length) continue;
-    for (const [index, one] of own.entries()) {
-      const message = messages[index];
-      if (message !== undefined) paired.set(message, one);
+/** Hands each beginning its message; everything in order. */
+function handOut(
+  beginnings: readonly Beginning[],
+  received: readonly ReceivedFact[],
+  sent: readonly SentFact[],
+): ReadonlyMap<Beginning, Message> {
+  const messages = new Map<Beginning, Message>();
+  const sending = new SentMessages(sent, received);
+  const inboxes = new Map<string, Inbox>();
+  const begun = new Set<SentFact>();
+  const inboxOf = (host: string): Inbox => {
+    let inbox = inboxes.get(host);
+    if (inbox === undefined) {
+      inbox = new Inbox(begun);
+      inboxes.set(host, inbox);
     }
+    return inbox;
+  };
+  let arrived = 0;
+  for (const beginning of beginnings) {
+    for (let next = received[arrived]; next !== undefined && next.at <= beginning.at; next = received[arrived]) {
+      inboxOf(next.host).add({ received: next, sent: sending.takeFor(next) });
+      arrived += 1;
+    }
+    const inbox = inboxOf(beginning.host);
+    const message = inbox.take() ?? orphan(sending.takeAt(beginning.at)) ?? inbox.last ?? orphan(sending.latestAt(beginning.at));
+    if (message === undefined) continue;
+    inbox.last = message;
+    if (message.sent !== undefined) begun.add(message.sent);
+    messages.set(beginning, message);
   }
-  return paired;
+  return messages;
 }
 
-function attemptKey({ retries, name }: { readonly retries: number; readonly name: string }): string {
-  return `${retries} ${name}`;
+function orphan(sent: SentFact | undefined): Message | undefined {
+  return sent && { received: undefined, sent };
 }
 
-function anyOne(): boolean {
-  return true;
-}
+/** What a worker received and has not begun. */
+class Inbox {
+  /** What it began last. */
+  last: Message | undefined;
+  readonly #begun: ReadonlySet<SentFact>;
+  readonly #waiting: Message[] = [];
+  #first = 0;
+  /** Where the copy of a message waits: by its `task-sent`, or else by what tells attempts apart. */
+  readonly #places = new Map<SentFact | string, number>();
 
-interface Timed {
-  readonly at: number;
-  readonly field: string;
-}
-
-/** Sorted by instant. */
-export function inOrder<F extends Timed>(facts: readonly F[]): readonly F[] {
-  return facts.length < 2 ? facts : facts.toSorted(byInstant);
-}
-
-/** The latest fact that fits and is not after an instant, of facts in order. */
-export function latestNotAfter<F extends Timed>(facts: readonly F[], at: number, fits: (fact: F) => boolean): F | undefined {
-  for (let index = countNotAfter(facts, at) - 1; index >= 0; index -= 1) {
-    const fact = facts[index];
-    if (fact !== undefined && fits(fact)) return fact;
+  constructor(begun: ReadonlySet<SentFact>) {
+    this.#begun = begun;
   }
-  return undefined;
-}
 
-/** How many facts are not after an instant, of facts in order. */
-export function countNotAfter(facts: readonly Timed[], at: number): number {
-  let from = 0;
-  let to = facts.length;
-  while (from < to) {
-    const middle = (from + to) >>> 1;
-    if ((facts[middle]?.at ?? 0) <= at) from = middle + 1;
-    else to = middle;
+  add(message: Message): void {
+    const key = message.sent ?? `${message.received?.retries} ${message.received?.name}`;
+    const before = this.#waiting.at(-1)?.received;
+    // Another attempt: those before it had begun, if they ever did.
+    if (before !== undefined && message.received !== undefined && !isSameAttempt(before, message.received))
+      this.#first = this.#waiting.length;
+    const place = this.#places.get(key);
+    if (place !== undefined && place >= this.#first) this.#waiting[place] = message;
+    else this.#places.set(key, this.#waiting.push(message) - 1);
   }
-  return from;
-}
 
-/** By instant; equal instants by field, so that the order of a set does not matter. */
-export function byInstant(a: Timed, b: Timed): number {
-  return a.at - b.at || (a.field < b.field ? -1 : a.field > b.field ? 1 : 0);
+  take(): Message | undefined {
+    for (let place = this.#first; place < this.#waiting.length; place += 1) {
+      const message = this.#waiting[place];
+      if (message?.sent !== undefined && this.#begun.has(message.sent)) continue;
+      this.#first = place + 1;
+      return message;
+    }
+    // Copies only.
+    const message = this.#waiting[this.#waiting.length - 1];
+    if (this.#first === this.#waiting.length) return undefined;
+    this.#first = this.#waiting.length;
+    return message;
+  }
 }

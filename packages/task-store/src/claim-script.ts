@@ -24,7 +24,7 @@ for index, key in ipairs(KEYS) do
     local field, value = hash[i], hash[i + 1]
     if field == 'c' then held = value
     elseif field == 'p' then since = tonumber(value)
-    elseif field:byte(1) == 102 and value ~= '1' then pending = true end
+    elseif field:byte(1) == 102 and value:byte(1) ~= 49 then pending = true end
   end
   local left = 0
   if held then

@@ -2,28 +2,29 @@
 import { MAX_TIMESTAMP, isFinal, reportsExit, stateOf, toMicroseconds, type TaskEvent } from "@celery-metrics-exporter/events";
 import { toBase36 } from "./base36.ts";
 import { exceptionClass } from "./exception-class.ts";
-import { EXCLUDED, STATE_LETTERS, TERMINATED, type FactOptions, type FinalState } from "./fact.ts";
+import { DETAIL, EXCLUDED, STATE_LETTERS, TERMINATED, type FactOptions, type FinalState } from "./fact.ts";
 import { hostHash } from "./short-hash.ts";
 import { storedText } from "./texts.ts";
 
 const MAX_MICROSECONDS = MAX_TIMESTAMP * 1e6;
+const MAX_WORKER_LENGTH = 200;
 
 type Final = Extract<TaskEvent, { readonly type: "task-succeeded" | "task-failed" | "task-revoked" | "task-rejected" }>;
 
 /** The field that holds what an event says; undefined for one that the Store has no use for. */
-export function factOf(event: TaskEvent, options: FactOptions): string | undefined {
+export function factOf(event: TaskEvent): string | undefined {
   switch (event.type) {
     case "task-sent":
       return trimEnd(`s${instant(event.timestamp)}.${nameKey(event)}.${textKey(event.queue)}${attempt(event)}`);
     case "task-received":
       return trimEnd(`r${instant(event.timestamp)}.${hostHash(event.hostname)}.${nameKey(event)}${attempt(event)}`);
     case "task-started":
-      return `b${instant(event.timestamp)}.${hostHash(event.hostname)}${detail(options.keepWorker ? event.hostname : "")}`;
+      return `b${instant(event.timestamp)}.${hostHash(event.hostname)}`;
     case "task-succeeded":
     case "task-failed":
     case "task-revoked":
     case "task-rejected":
-      return isFinal(event) ? finalOf(event, options) : undefined;
+      return isFinal(event) ? finalOf(event) : undefined;
     case "task-retried":
       return undefined;
     default:
@@ -31,10 +32,17 @@ export function factOf(event: TaskEvent, options: FactOptions): string | undefin
   }
 }
 
-function finalOf(event: Final, options: FactOptions): string {
-  const exception = options.keepException && event.type === "task-failed" ? (exceptionClass(event.exception ?? "") ?? "") : "";
-  const details = detail(options.keepWorker ? event.hostname : "", exception);
-  return `f${instant(event.timestamp)}.${hostHash(event.hostname)}.${STATE_LETTERS[stateOf(event) as FinalState]}${outcome(event)}${details}`;
+/** What the opt-in tags need of an event, as the value of its fact has it; empty for nothing. */
+export function detailsOf(event: TaskEvent, { keepWorker, keepException }: FactOptions): string {
+  if (event.type === "task-sent" || event.type === "task-received") return "";
+  const worker = keepWorker ? event.hostname.replace(/[|\p{Surrogate}]/gu, "_").slice(0, MAX_WORKER_LENGTH) : "";
+  const exception = keepException && event.type === "task-failed" ? (exceptionClass(event.exception ?? "") ?? "") : "";
+  if (exception !== "") return `${DETAIL}${worker}${DETAIL}${exception}`;
+  return worker === "" ? "" : `${DETAIL}${worker}`;
+}
+
+function finalOf(event: Final): string {
+  return `f${instant(event.timestamp)}.${hostHash(event.hostname)}.${STATE_LETTERS[stateOf(event) as FinalState]}${outcome(event)}`;
 }
 
 function outcome(event: Final): string {
@@ -61,12 +69,6 @@ function textKey(text: string | undefined): string {
 function attempt(event: { readonly retries?: number; readonly eta?: number }): string {
   const retries = event.retries === undefined || event.retries <= 0 ? "" : event.retries.toString(36);
   return `.${retries}.${event.eta === undefined ? "" : instant(event.eta)}`;
-}
-
-function detail(worker: string, exception = ""): string {
-  if (worker === "" && exception === "") return "";
-  const rest = exception === "" ? "" : `|${exception}`;
-  return `|${worker.replace(/[|\p{Surrogate}]/gu, "_").slice(0, 200)}${rest}`;
 }
 
 function instant(seconds: number): string {

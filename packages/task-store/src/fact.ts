@@ -1,16 +1,19 @@
 /**
- * A fact is one thing an event says about a task, as the Store keeps it: the NAME of a hash field. Its value is empty, or `1` once what
- * follows from it was sent. Adding a fact is adding to a set, so it does not matter how often and in which order facts arrive.
+ * A fact is one thing an event says about a task, as the Store keeps it: the NAME of a hash field. Adding a fact is adding to a set, so it does
+ * not matter how often and in which order facts arrive.
  *
- *   s<at>.<name>.<queue>.<retries>.<eta>          task-sent
- *   r<at>.<host>.<name>.<retries>.<eta>           task-received
- *   b<at>.<host>|<worker>                         task-started ("begun")
- *   f<at>.<host>.<state><detail>|<worker>|<exception>   a final
+ *   s<at>.<name>.<queue>.<retries>.<eta>   task-sent
+ *   r<at>.<host>.<name>.<retries>.<eta>    task-received
+ *   b<at>.<host>                           task-started ("begun")
+ *   f<at>.<host>.<state><detail>           a final
  *
  * Instants are microseconds and runtimes nanoseconds, in base 36; hosts are hashes; empty parts at the end are left out. Names and queues are
  * the keys of texts that the same hash holds (`texts.ts`); a `!` after the name marks an attempt that a filter excludes. A final's detail is
  * the runtime of a success, and for the others `1` where it belongs to a termination: a revocation of a running task, or the failure of a task
- * whose process got a signal. What follows a `|` is there only where the opt-in tags want it, and is no part of the fact's identity.
+ * whose process got a signal.
+ *
+ * The name of the field is the fact's identity. Its value is no part of that, and the first one stays: empty, or `1` once what follows from the
+ * fact was sent; and after it `|<worker>|<exception>`, where the opt-in tags want them.
  */
 
 /** The states that end a task, or one run of it. */
@@ -86,5 +89,8 @@ export const TERMINATED = "1";
 /** Follows the name of an attempt that a filter excludes. */
 export const EXCLUDED = "!";
 
-/** The value of a fact whose consequences were sent; of any other it is empty. */
+/** What the value of a fact begins with once its consequences were sent. */
 export const SENT = "1";
+
+/** Comes before each thing that an opt-in tag needs. */
+export const DETAIL = "|";

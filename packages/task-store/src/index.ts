@@ -3,4 +3,4 @@ export type { Completion } from "./completions.ts";
 export type { FactOptions, Facts, FinalState } from "./fact.ts";
 export { summarise, type Lack, type Settlement, type Summary } from "./summarise.ts";
 export type { TaskEntry } from "./task-entry.ts";
-export { TaskStore, type Claim, type OpenTasks, type TaskStoreOptions } from "./task-store.ts";
+export { TaskStore, type Claim, type DropReason, type OpenTasks, type TaskStoreOptions } from "./task-store.ts";

@@ -1,6 +1,7 @@
 /** Reads facts back from the fields of a hash; the layout is in `fact.ts`. */
 import { readBase36 } from "./base36.ts";
 import {
+  DETAIL,
   EXCLUDED,
   SENT,
   STATE_LETTERS,
@@ -26,7 +27,7 @@ export class FactCollector implements Facts {
 
   /** Adds the fact that a field holds. Other fields, and what a later version may add, are passed over. */
   add(field: string, value: string): void {
-    const sent = value === SENT;
+    const sent = value[0] === SENT;
     switch (field[0]) {
       case "s":
         this.#addSent(field, sent);
@@ -35,10 +36,10 @@ export class FactCollector implements Facts {
         this.#addReceived(field, sent);
         break;
       case "b":
-        this.#addStart(field, sent);
+        this.#addStart(field, sent, value);
         break;
       case "f":
-        this.#addFinal(field, sent);
+        this.#addFinal(field, sent, value);
         break;
       default:
     }
@@ -80,21 +81,21 @@ export class FactCollector implements Facts {
     });
   }
 
-  #addStart(field: string, sent: boolean): void {
-    const [body, worker] = withDetails(field);
-    this.started.push({ field, at: instantAt(field), sent, host: partAt(body, afterDot(body, 1)), worker });
+  #addStart(field: string, sent: boolean, value: string): void {
+    const [worker] = detailsOf(value);
+    this.started.push({ field, at: instantAt(field), sent, host: partAt(field, afterDot(field, 1)), worker });
   }
 
-  #addFinal(field: string, sent: boolean): void {
-    const [body, worker, exception] = withDetails(field);
-    const host = afterDot(body, 1);
-    const outcome = afterDot(body, host);
-    const state = STATES.get(body.charAt(outcome));
+  #addFinal(field: string, sent: boolean, value: string): void {
+    const host = afterDot(field, 1);
+    const outcome = afterDot(field, host);
+    const state = STATES.get(field.charAt(outcome));
     if (state === undefined) return;
-    const detail = body.slice(outcome + 1);
+    const [worker, exception] = detailsOf(value);
+    const detail = field.slice(outcome + 1);
     const runtime = state === "SUCCESS" && detail !== "" ? readBase36(detail, 0) / 1e9 : undefined;
     const terminated = state !== "SUCCESS" && detail === TERMINATED;
-    this.finals.push({ field, at: instantAt(field), sent, host: partAt(body, host), state, runtime, terminated, worker, exception });
+    this.finals.push({ field, at: instantAt(field), sent, host: partAt(field, host), state, runtime, terminated, worker, exception });
   }
 }
 
@@ -117,10 +118,12 @@ function partAt(text: string, from: number): string {
   return dot === -1 ? text.slice(from) : text.slice(from, dot);
 }
 
-/** What comes before the details for the opt-in tags, and these; empty ones are none. */
-function withDetails(field: string): readonly [body: string, worker: string | undefined, exception: string | undefined] {
-  const bar = field.indexOf("|");
-  if (bar === -1) return [field, undefined, undefined];
-  const [worker = "", exception = ""] = field.slice(bar + 1).split("|");
-  return [field.slice(0, bar), worker || undefined, exception || undefined];
+const NO_DETAILS = [undefined, undefined] as const;
+
+/** What the opt-in tags need; empty ones are none. */
+function detailsOf(value: string): readonly [worker: string | undefined, exception: string | undefined] {
+  // Nearly always.
+  if (value.length < 2) return NO_DETAILS;
+  const [, worker = "", exception = ""] = value.split(DETAIL);
+  return [worker || undefined, exception || undefined];
 }

@@ -5,8 +5,12 @@
  *   ARGV  the job's id; the tombstone's expiry in seconds; fields from which an entry is long; what to change of each task as JSON: a list
  *         of facts to mark, or {marks, removed: fields to remove, till: host and instant in turn, until which its facts are removed}
  *
- * Facts are marked by name, so one that arrived after the claim stays unsent. Once no final is left unsent the task is a tombstone: the same
- * hash, with \`t\`, and a short expiry. It is there so that late and repeated events find their facts marked and change nothing.
+ * Facts are marked by name, so one that arrived after the claim stays unsent. Once no final is left unsent, and no run has started after the
+ * last one, the task is a tombstone: the same hash, with \`t\`, and a short expiry. It is there so that late and repeated events find their
+ * facts marked and change nothing.
+ *
+ * Names and queues that no fact refers to any more go with the facts. That is decided here and not by the job, since a fact that refers to
+ * them may have arrived after the claim.
  */
 import { COUNT_OPEN_TASKS } from "./open-tasks.ts";
 
@@ -24,24 +28,60 @@ local function inParts(command, key, arguments)
   end
 end
 
+-- Whether a start that was not sent is later than all finals.
+local function hasStartedAgain(starts, hash)
+  local latest = -1
+  for _, start in ipairs(starts) do latest = math.max(latest, tonumber(start:match('^b([^.]*)'), 36)) end
+  for i = 1, #hash, 2 do
+    local at = hash[i]:match('^f([^.]*)')
+    if at and tonumber(at, 36) >= latest then return false end
+  end
+  return true
+end
+
+-- The texts that only facts which are removed refer to.
+local function unusedTexts(hash, isRemoved)
+  local used, unused = {}, {}
+  for i = 1, #hash, 2 do
+    local field = hash[i]
+    if not isRemoved[field] then
+      local name, queue = field:match('^s[^.]*%.([^.!]*)!?%.?([^.]*)')
+      if not name then name = field:match('^r[^.]*%.[^.]*%.([^.!]*)') end
+      if name then used[name] = true end
+      if queue then used[queue] = true end
+    end
+  end
+  for i = 1, #hash, 2 do
+    local field = hash[i]
+    if field:byte(1) == 110 and not used[field:sub(2, 5)] then unused[#unused + 1] = field end
+  end
+  return unused
+end
+
 for index = 1, #KEYS - 1 do
   local key = KEYS[index + 1]
   local sent = {}
   local change = changes[index]
   local removed, till = change.removed or {}, change.till or {}
   for _, fact in ipairs(change.marks or change) do sent[fact] = true end
-  local set, finals, pending, ours, due, limit = {}, 0, 0, false, nil, nil
+  local set, starts, finals, pending, ours, due, limit = {}, {}, 0, 0, false, nil, nil
   local hash = redis.call('HGETALL', key)
   for i = 1, #hash, 2 do
     local field, value = hash[i], hash[i + 1]
-    if sent[field] then
-      set[#set + 1] = field
-      set[#set + 1] = '1'
-      value = '1'
-    end
-    if field:byte(1) == 102 then
-      finals = finals + 1
-      if value ~= '1' then pending = pending + 1 end
+    local kind = field:byte(1)
+    if kind == 102 or kind == 98 then
+      local isSent = value:byte(1) == 49
+      if not isSent and sent[field] then
+        set[#set + 1] = field
+        set[#set + 1] = '1' .. value
+        isSent = true
+      end
+      if kind == 98 then
+        if not isSent then starts[#starts + 1] = field end
+      else
+        finals = finals + 1
+        if not isSent then pending = pending + 1 end
+      end
     elseif field == 'c' then
       ours = value:match(':(.*)$') == job
     elseif field == 'o' then
@@ -50,14 +90,19 @@ for index = 1, #KEYS - 1 do
       limit = value
     end
   end
-  local done = finals > 0 and pending == 0
+  local done = finals > 0 and pending == 0 and (#starts == 0 or not hasStartedAgain(starts, hash))
   if done then
     set[#set + 1] = 't'
     set[#set + 1] = '1'
   end
   local gone = ours and {'c', 'p'} or {}
   if #hash > 0 and #removed > 0 then
-    for _, field in ipairs(removed) do gone[#gone + 1] = field end
+    local isRemoved = {}
+    for _, field in ipairs(removed) do
+      isRemoved[field] = true
+      gone[#gone + 1] = field
+    end
+    for _, field in ipairs(unusedTexts(hash, isRemoved)) do gone[#gone + 1] = field end
     for i = 1, #till, 2 do
       local field = 'w' .. till[i]
       local old = redis.call('HGET', key, field)
@@ -69,7 +114,7 @@ for index = 1, #KEYS - 1 do
   end
   if limit or #removed > 0 then
     set[#set + 1] = 'l'
-    set[#set + 1] = #hash / 2 - #removed + long
+    set[#set + 1] = #hash / 2 - #gone + long
   end
   if #hash > 0 then inParts('HSET', key, set) end
   if done then

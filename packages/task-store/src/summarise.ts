@@ -2,26 +2,29 @@
  * What there is to send of a task, from its facts alone.
  *
  * A task sends nothing before it has a completion (see `completions.ts`) that was not sent. With it go the waits of all its attempts that
- * were not sent (see `attempts.ts`): an attempt that is retried ends without a final. Only a task with very many attempts sends the waits of
+ * were not sent (see `attempts.ts`): an attempt that is retried ends without a final. The wait of a run that goes on is sent with its end. Only a task with very many attempts sends the waits of
  * the past ones before it ends, so that its entry stays bounded (see `forget.ts`). Attempts that a filter excludes count as sent.
  *
  * Events may still be on their way, in a batch that another process has or left behind when it was killed. So a summary says what it lacks:
  *
  *   name       no event had the task's name
- *   start      a completion that succeeded or failed has no start, or fewer starts are known than runs succeeded
+ *   start      a completion that succeeded or failed has no start
  *   received   the wait of a start is not known
  *   revocation a task failed because its process got a signal, and the `task-revoked` of a termination may come
- *   certainty  a final looks like a repeat of a completion that was sent, but the start that would tell it from a further run may come
+ *   end        a task was terminated or rejected, and how its run ended may come: an exit, a failure, or that it succeeded all the same
+ *   certainty  a final looks like a repeat of another one, but the start that would tell it from a further run may come
  *
  * The sender decides how long to wait. A missing `task-sent` is no lack: many tasks have none.
  */
 import { Attempts, type Wait } from "./attempts.ts";
-import { completionsOf, type Completion } from "./completions.ts";
-import type { StartedFact } from "./fact.ts";
+import { completionOf, isSent, type Completion } from "./completions.ts";
+import type { Facts, StartedFact } from "./fact.ts";
 import { NOTHING_TO_FORGET, isLong, toForget, type Forgotten } from "./forget.ts";
+import { countNotAfter, inOrder } from "./order.ts";
+import { runsOf, type Run } from "./runs.ts";
 import type { TaskEntry } from "./task-entry.ts";
 
-export type Lack = "name" | "start" | "received" | "revocation" | "certainty";
+export type Lack = "name" | "start" | "received" | "revocation" | "end" | "certainty";
 
 /** What sending a summary changes in the task's entry. */
 export interface Settlement {
@@ -41,70 +44,80 @@ export interface Summary extends Settlement {
 /** The latest starts of a long task that has not ended wait for its end: events of theirs may still come. */
 const KEPT_STARTS = 256;
 
+/** So many starts of a long task that has not ended wait for their `task-sent` or `task-received`. */
+const KEPT_UNKNOWN = 4_096;
+
 export function summarise(entry: TaskEntry): Summary {
   const { facts } = entry;
-  const attempts = new Attempts(entry);
+  const runs = runsOf(facts);
+  const attempts = new Attempts(entry, runs);
   const completions: Completion[] = [];
   const fields: string[] = [];
-  let repeats = false;
+  let isUncertain = false;
   let ended = false;
-  for (const { completion, finals, sent } of completionsOf(facts, attempts)) {
-    if (!sent) {
-      ended = true;
-      if (!completion.excluded) completions.push(completion);
-    } else if (finals.every((final) => final.sent)) continue;
-    else repeats = true;
+  for (const run of runs) {
+    const { finals, isDoubtful } = run;
+    const wasSent = isSent(run);
+    if (wasSent && finals.every(({ sent }) => sent)) continue;
+    if (wasSent || isDoubtful) isUncertain = true;
     for (const { field } of finals) fields.push(field);
+    if (wasSent) continue;
+    ended = true;
+    const completion = completionOf(run, attempts);
+    if (!completion.excluded) completions.push(completion);
   }
-  const certain = repeats ? "certainty" : undefined;
-  if (!ended && !isLong(facts)) return { completions, waits: [], lacks: certain, fields, forgotten: NOTHING_TO_FORGET };
+  const certain = isUncertain ? "certainty" : undefined;
+  const isTooLong = isLong(entry);
+  if (!ended && !isTooLong) return { completions, waits: [], lacks: certain, fields, forgotten: NOTHING_TO_FORGET };
 
-  const starts = unsentStarts(facts.started);
-  const { waits, lacksReceived } = waitsOf(ended ? starts : starts.slice(0, -KEPT_STARTS), attempts, { fields, keepsUnknown: !ended });
-  const lacks = ended ? (lackOf(completions, lacksReceived) ?? certain) : certain;
-  return { completions, waits, lacks, fields, forgotten: toForget(facts, fields) };
+  const starts = unsentStarts(facts, runs, attempts);
+  const { waits, unknown } = waitsOf(ended ? starts : starts.slice(0, -KEPT_STARTS), attempts, fields);
+  const givenUp = ended ? unknown : unknown.slice(0, -KEPT_UNKNOWN);
+  for (const { field } of givenUp) fields.push(field);
+  const lacks = ended ? (lackOf(completions, unknown.length > 0) ?? certain) : certain;
+  const forgotten = isTooLong ? toForget(entry, { runs, attempts, marks: fields, unused: ended ? 0 : givenUp.length }) : NOTHING_TO_FORGET;
+  return { completions, waits, lacks, fields, forgotten };
 }
 
-type Twins = readonly [StartedFact, ...StartedFact[]];
-
-/** @param options.fields get those of the starts; of one whose wait is not known only if the task does not keep it for later. */
+/** @param fields get those of the starts whose waits are known. */
 function waitsOf(
-  starts: readonly Twins[],
+  starts: readonly StartedFact[],
   attempts: Attempts,
-  { fields, keepsUnknown }: { readonly fields: string[]; readonly keepsUnknown: boolean },
-): { waits: Wait[]; lacksReceived: boolean } {
+  fields: string[],
+): { readonly waits: Wait[]; readonly unknown: StartedFact[] } {
   const waits: Wait[] = [];
-  let lacksReceived = false;
-  for (const twins of starts) {
-    const wait = attempts.waitBefore(twins[0]);
+  const unknown: StartedFact[] = [];
+  for (const start of starts) {
+    const wait = attempts.waitBefore(start);
     if (wait === undefined) {
-      lacksReceived = true;
-      if (keepsUnknown) continue;
-    } else if (!attempts.ofStart(twins[0]).excluded) waits.push(wait);
-    for (const { field } of twins) fields.push(field);
+      unknown.push(start);
+      continue;
+    }
+    if (!attempts.ofStart(start).excluded) waits.push(wait);
+    fields.push(start.field);
   }
-  return { waits, lacksReceived };
+  return { waits, unknown };
 }
 
 function lackOf(completions: readonly Completion[], lacksReceived: boolean): Lack | undefined {
   if (completions.some(({ name }) => name === undefined)) return "name";
   if (completions.some(({ lacksStart }) => lacksStart)) return "start";
   if (lacksReceived) return "received";
-  return completions.some(({ lacksRevocation }) => lacksRevocation) ? "revocation" : undefined;
+  if (completions.some(({ lacksRevocation }) => lacksRevocation)) return "revocation";
+  return completions.some(({ lacksEnd }) => lacksEnd) ? "end" : undefined;
 }
 
 /**
- * The starts whose waits were not sent, in order of time. Twins are one start, stored once with its worker's name and once without because
- * the setting for it changed: the one with the name counts.
+ * In order. Without those of a further run that goes on: a start later than every end belongs to it, unless a run that was sent after that start
+ * has ended. (By the clock of a worker that is behind, a retry can end before its task first started.)
  */
-function unsentStarts(started: readonly StartedFact[]): Twins[] {
-  const [only, ...others] = started;
-  if (only === undefined || others.length === 0) return only === undefined || only.sent ? [] : [[only]];
-  const starts = new Map<string, [StartedFact, ...StartedFact[]]>();
-  for (const start of started.toSorted((a, b) => a.at - b.at || (a.field < b.field ? 1 : -1))) {
-    const twins = starts.get(`${start.at} ${start.host}`);
-    if (twins === undefined) starts.set(`${start.at} ${start.host}`, [start]);
-    else twins.push(start);
-  }
-  return [...starts.values()].filter((twins) => !twins.some(({ sent }) => sent));
+function unsentStarts({ started, finals }: Facts, runs: readonly Run[], attempts: Attempts): readonly StartedFact[] {
+  const unsent = inOrder(started.filter(({ sent }) => !sent));
+  const last = unsent.at(-1);
+  if (last === undefined || finals.length === 0) return unsent;
+  let end = 0;
+  for (const { at } of finals) if (at > end) end = at;
+  if (last.at <= end) return unsent;
+  const sentLast = runs.reduce((latest, run) => Math.max(latest, attempts.ofRun(run).sent?.at ?? 0), end);
+  return unsent.slice(0, countNotAfter(unsent, sentLast));
 }

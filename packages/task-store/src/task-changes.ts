@@ -3,7 +3,7 @@
  * events of a task is one change of it. Both follow the same rules, so it makes no difference where two events meet.
  */
 import { isTaskEvent, type CeleryEvent, type TaskEvent } from "@celery-metrics-exporter/events";
-import { factOf } from "./fact-of-event.ts";
+import { detailsOf, factOf } from "./fact-of-event.ts";
 import type { FactOptions } from "./fact.ts";
 import { storedText, type StoredText } from "./texts.ts";
 
@@ -11,6 +11,8 @@ import { storedText, type StoredText } from "./texts.ts";
 export interface TaskChange {
   /** Each once. */
   readonly facts: readonly string[];
+  /** What the opt-in tags need of each fact, in the order of the facts; nothing where they are off. */
+  readonly details: readonly string[];
   /** Names and queues that the facts refer to. Each once. */
   readonly texts: readonly StoredText[];
   /** The latest ETA in seconds since the epoch, rounded up; 0 for none. The entry must outlive it. */
@@ -19,6 +21,7 @@ export interface TaskChange {
 
 interface MutableChange extends TaskChange {
   facts: string[];
+  details: string[];
   texts: StoredText[];
   etaSeconds: number;
 }
@@ -30,35 +33,39 @@ const FEW_FACTS = 16;
 export function collectChanges(events: readonly CeleryEvent[], options: FactOptions): Map<string, TaskChange> {
   const changes = new Map<string, MutableChange>();
   const known = new Map<MutableChange, Set<string>>();
+  const hasDetails = options.keepWorker || options.keepException;
   for (const event of events) {
     if (!isTaskEvent(event)) continue;
-    const fact = factOf(event, options);
+    const fact = factOf(event);
     if (fact === undefined) continue;
     let change = changes.get(event.uuid);
     if (change === undefined) {
-      change = { facts: [], texts: [], etaSeconds: 0 };
+      change = { facts: [], details: [], texts: [], etaSeconds: 0 };
       changes.set(event.uuid, change);
     }
-    addFact(change, fact, known);
+    if (addFact(change, fact, known) && hasDetails) change.details.push(detailsOf(event, options));
     if (event.type === "task-sent" || event.type === "task-received") describe(change, event);
   }
   return changes;
 }
 
-function addFact(change: MutableChange, fact: string, known: Map<MutableChange, Set<string>>): void {
+/** Whether it was not there. */
+function addFact(change: MutableChange, fact: string, known: Map<MutableChange, Set<string>>): boolean {
   const { facts } = change;
   if (facts.length < FEW_FACTS) {
-    if (!facts.includes(fact)) facts.push(fact);
-    return;
+    if (facts.includes(fact)) return false;
+    facts.push(fact);
+    return true;
   }
   let all = known.get(change);
   if (all === undefined) {
     all = new Set(facts);
     known.set(change, all);
   }
-  if (all.has(fact)) return;
+  if (all.has(fact)) return false;
   all.add(fact);
   facts.push(fact);
+  return true;
 }
 
 function describe(change: MutableChange, event: Extract<TaskEvent, { readonly type: "task-sent" | "task-received" }>): void {

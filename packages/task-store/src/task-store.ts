@@ -20,7 +20,7 @@ import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { APPLY_SCRIPT } from "./apply-script.ts";
 import { CLAIM_SCRIPT } from "./claim-script.ts";
 import type { FactOptions } from "./fact.ts";
-import { LONG_FIELDS } from "./forget.ts";
+import { FULL_FIELDS, LONG_FIELDS, NOTHING_TO_FORGET } from "./forget.ts";
 import { StoreKeys } from "./keys.ts";
 import { FORGET_SCRIPT, SWEEP_SCRIPT } from "./open-tasks.ts";
 import { RELEASE_SCRIPT } from "./release-script.ts";
@@ -41,7 +41,18 @@ export interface TaskStoreOptions extends FactOptions {
   readonly sentExpirySeconds: number;
   /** How long another job leaves alone what a job has claimed and neither renewed nor given up. */
   readonly leaseMs: number;
+  /** Called with how many events are not kept or not used, so that nothing is sent of them. */
+  readonly onDropped?: (reason: DropReason, events: number) => void;
 }
+
+/**
+ * Why an event of a task is dropped:
+ *
+ *   full     the task's entry is full
+ *   past     the entry has forgotten what this worker or the clients reported till then: nearly always the event came before
+ *   unused   the task has thousands of events of which nothing could be sent yet
+ */
+export type DropReason = "full" | "past" | "unused";
 
 /** What a claim of one task comes to. */
 export type Claim =
@@ -87,13 +98,15 @@ export class TaskStore {
   async apply(events: readonly CeleryEvent[]): Promise<string[]> {
     const changes = collectChanges(events, this.#options);
     const shards = [...this.#keys.byShard(changes.keys())];
-    const head = [String(this.#options.taskExpirySeconds), String(LONG_FIELDS)];
+    const head = [String(this.#options.taskExpirySeconds), String(LONG_FIELDS), String(FULL_FIELDS)];
     const calls = shards.map(([shard, ids]): ScriptCall => {
       const written = JSON.stringify(ids.map((id) => writeChange(changes.get(id))));
       return { keys: this.#openAndTasks(shard, ids), args: [...head, written] };
     });
-    const replies = (await this.#apply.run(calls)) as number[][];
-    return shards.flatMap(([, ids], call) => (replies[call] ?? []).map((index) => ids[index - 1] ?? ""));
+    const replies = (await this.#apply.run(calls)) as ApplyReply[];
+    this.#tellDropped("full", replies, ([full]) => full);
+    this.#tellDropped("past", replies, ([, past]) => past);
+    return shards.flatMap(([, ids], call) => (replies[call] ?? NO_REPLY).slice(2).map((index) => ids[index - 1] ?? ""));
   }
 
   /** Takes a lease on each of these tasks for a job, where there is something to send and no other job has one. */
@@ -124,6 +137,7 @@ export class TaskStore {
       return { keys: this.#openAndTasks(shard, ids), args: [...head, changes] };
     });
     await this.#settle.run(calls);
+    this.#tellDropped("unused", sent.values(), ({ forgotten }) => forgotten.unused);
   }
 
   /** Gives up the job's leases on tasks whose metrics cannot be sent yet. */
@@ -144,6 +158,12 @@ export class TaskStore {
     return { expired: sum(0), open: sum(1) };
   }
 
+  #tellDropped<T>(reason: DropReason, items: Iterable<T>, eventsOf: (item: T) => number): void {
+    let events = 0;
+    for (const item of items) events += eventsOf(item);
+    if (events > 0) this.#options.onDropped?.(reason, events);
+  }
+
   /** As the scripts take them that count open tasks. */
   #openAndTasks(shard: number, ids: readonly string[]): string[] {
     return [this.#keys.open[shard] ?? "", ...ids.map((id) => this.#keys.keyOf(id, shard))];
@@ -154,17 +174,23 @@ export class TaskStore {
   }
 }
 
+/** See `apply-script.ts`. */
+type ApplyReply = readonly [full: number, past: number, ...reported: number[]];
+
+const NO_REPLY: ApplyReply = [0, 0];
+
 /** As the script reads it. */
 function writeChange(change: TaskChange | undefined): unknown[] {
-  const { facts = [], texts = [], etaSeconds = 0 } = change ?? {};
+  const { facts = [], details = [], texts = [], etaSeconds = 0 } = change ?? {};
+  if (details.length > 0) return [facts, etaSeconds, texts.flatMap(({ fields }) => fields), details];
   if (texts.length > 0) return [facts, etaSeconds, texts.flatMap(({ fields }) => fields)];
   return etaSeconds === 0 ? [facts] : [facts, etaSeconds];
 }
 
 /** As the script reads it. */
 function writeSettlement(settlement: Settlement | undefined): unknown {
-  const { fields = [], forgotten } = settlement ?? {};
-  if (forgotten === undefined || forgotten.fields.length === 0) return fields;
+  const { fields = [], forgotten = NOTHING_TO_FORGET } = settlement ?? {};
+  if (forgotten.fields.length === 0) return fields;
   return { marks: fields, removed: forgotten.fields, till: forgotten.until };
 }
 

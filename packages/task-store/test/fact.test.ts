@@ -10,7 +10,7 @@ import {
 } from "@celery-metrics-exporter/events/testing";
 import { describe, expect, it } from "vitest";
 import { exceptionClass } from "../src/exception-class.ts";
-import { factOf } from "../src/fact-of-event.ts";
+import { detailsOf, factOf } from "../src/fact-of-event.ts";
 import { parseTaskEntry } from "../src/task-entry.ts";
 import { required } from "./required.ts";
 
@@ -35,7 +35,7 @@ describe("a fact", () => {
     ["finals", taskFailed({ timestamp: AT, exception: "ValueError('x')" }), { finals: [{ state: "FAILURE" }] }],
     ["finals", taskRejected({ timestamp: AT }), { finals: [{ state: "REJECTED" }] }],
   ])("of kind %s survives being written and read", (kind, event, expected) => {
-    const field = required(factOf(event, PLAIN));
+    const field = required(factOf(event));
     expect(Buffer.byteLength(field)).toBeLessThanOrEqual(64);
     const facts = parseTaskEntry([field, ""]).facts;
     expect(facts).toMatchObject(expected);
@@ -46,22 +46,26 @@ describe("a fact", () => {
     ).toEqual([kind]);
   });
 
-  it("has worker and exception only where they are asked for", () => {
+  it("has worker and exception in its value, and only where they are asked for", () => {
     const event = taskFailed({ exception: "ValueError('a|b')", hostname: "w|1@host" });
-    expect(factOf(event, PLAIN)).not.toContain("|");
-    const field = required(factOf(event, DETAILED));
-    expect(parseTaskEntry([field, "1"]).facts.finals).toMatchObject([{ worker: "w_1@host", exception: "ValueError", sent: true }]);
+    expect(detailsOf(event, PLAIN)).toBe("");
+    const field = required(factOf(event));
+    const value = detailsOf(event, DETAILED);
+    const told = { worker: "w_1@host", exception: "ValueError" };
+    expect(parseTaskEntry([field, value]).facts.finals).toMatchObject([{ ...told, sent: false }]);
+    expect(parseTaskEntry([field, `1${value}`]).facts.finals).toMatchObject([{ ...told, sent: true }]);
+    expect(detailsOf(taskSent(), DETAILED)).toBe("");
   });
 
   it("tells the same host again, and other hosts apart", () => {
     const hosts = Array.from({ length: 500 }, (_, index) => taskStarted({ hostname: `celery@worker-${index}` }));
-    expect(new Set(hosts.map((event) => factOf(event, PLAIN))).size).toBe(500);
-    expect(factOf(taskStarted(), PLAIN)).toBe(factOf(taskStarted(), PLAIN));
+    expect(new Set(hosts.map((event) => factOf(event))).size).toBe(500);
+    expect(factOf(taskStarted())).toBe(factOf(taskStarted()));
   });
 
   it("is none for what neither ends nor begins an attempt", () => {
-    expect(factOf(taskRetried(), PLAIN)).toBeUndefined();
-    expect(factOf(taskRejected({ requeue: true }), PLAIN)).toBeUndefined();
+    expect(factOf(taskRetried())).toBeUndefined();
+    expect(factOf(taskRejected({ requeue: true }))).toBeUndefined();
   });
 
   it("is passed over where its kind or state is not known", () => {

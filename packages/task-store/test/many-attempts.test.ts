@@ -1,10 +1,16 @@
 /** Tasks with very many attempts: nothing is cut before it was sent, and what was sent may be forgotten. */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent, TaskReceived, TaskSent, TaskStarted } from "@celery-metrics-exporter/events";
 import { taskFailed, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { LONG_FIELDS } from "../src/forget.ts";
-import { summarise } from "../src/summarise.ts";
+import { FULL_FIELDS, LONG_FIELDS } from "../src/forget.ts";
+import { summarise, type Summary } from "../src/summarise.ts";
+import { collectChanges } from "../src/task-changes.ts";
+import { parseTaskEntry } from "../src/task-entry.ts";
+import type { TaskStore } from "../src/task-store.ts";
+import { storedText } from "../src/texts.ts";
+import { expectedHash } from "./expected-hash.ts";
+import { required } from "./required.ts";
 import { StoreHarness } from "./store-harness.ts";
 
 let harness: StoreHarness;
@@ -136,5 +142,124 @@ describe("an id that is used again and again", () => {
     const late = { uuid: "t", hostname: "w9@host-z" };
     await sent.deliver([[taskStarted({ ...late, timestamp: START + 1 }), taskFailed({ ...late, timestamp: START + 2 })]]);
     expect(sent.runs).toHaveLength(2_001);
+  });
+});
+
+describe("an entry", () => {
+  const dropped = { full: 0, past: 0, unused: 0 };
+  let store: TaskStore;
+  beforeEach(() => {
+    Object.assign(dropped, { full: 0, past: 0, unused: 0 });
+    store = harness.another({ onDropped: (reason, events) => (dropped[reason] += events) });
+  });
+
+  async function settle(): Promise<Summary | undefined> {
+    const claim = (await store.claim("1", ["t"])).get("t");
+    if (claim?.outcome !== "claimed") return undefined;
+    const summary = summarise(claim.entry);
+    await store.settle("1", new Map([["t", summary]]));
+    return summary;
+  }
+
+  it("stays bounded, whatever is sent under one id, and says what it drops", async () => {
+    const sent = upTo(60_000).map((number) => taskSent({ uuid: "t", timestamp: START + number }));
+    for (const batch of inBatches(sent, 4_000)) await store.apply(batch);
+    expect((await harness.hash("t")).size).toBeLessThanOrEqual(FULL_FIELDS);
+    expect(dropped.full).toBeGreaterThan(60_000 - FULL_FIELDS);
+
+    await settle();
+    expect((await harness.hash("t")).size).toBeLessThan(2 * LONG_FIELDS);
+    expect(dropped).toMatchObject({ past: 0, unused: expect.closeTo(FULL_FIELDS - 4_096, -2) });
+    await store.apply(sent.slice(0, 100));
+    expect(dropped.past).toBe(100);
+
+    await store.apply([taskReceived({ uuid: "t", timestamp: START + 70_000 }), taskStarted({ uuid: "t", timestamp: START + 70_000 })]);
+    await store.apply([taskSucceeded({ uuid: "t", timestamp: START + 70_001 })]);
+    expect((await settle())?.completions).toMatchObject([{ state: "SUCCESS", name: "shop.cart.total", queue: "celery" }]);
+  });
+
+  it("takes the ends of a task when it is full", async () => {
+    await store.apply(upTo(40_000).map((number) => taskSent({ uuid: "t", timestamp: START + number })));
+    expect(await store.apply([taskFailed({ uuid: "t", timestamp: START + 50_000 })])).toEqual(["t"]);
+    expect((await settle())?.completions).toMatchObject([{ state: "FAILURE" }]);
+  });
+
+  it("keeps thousands of starts of which no message is known, and no more", async () => {
+    const started = upTo(20_000).map((number) => taskStarted({ uuid: "t", timestamp: START + number }));
+    let reports = 0;
+    for (const batch of inBatches(started, 1_000)) {
+      if ((await store.apply(batch)).length === 0) continue;
+      reports += 1;
+      await settle();
+    }
+    expect(reports).toBeGreaterThan(1);
+    const { size } = await harness.hash("t");
+    expect(size).toBeGreaterThan(4_096);
+    expect(size).toBeLessThan(4_096 + 2 * LONG_FIELDS);
+    expect(dropped).toEqual({ full: 0, past: 0, unused: expect.closeTo(20_512 - size, -2) });
+  });
+
+  it("is noticed when it grows one event at a time", async () => {
+    let reports = 0;
+    for (const number of upTo(LONG_FIELDS + 1_000)) {
+      reports += (await store.apply([taskSent({ uuid: "t", timestamp: START + number })])).length;
+    }
+    expect(reports).toBeGreaterThan(0);
+  });
+
+  it("forgets the names and queues of the attempts that it forgets", async () => {
+    const sent = new Sent();
+    const queued = upTo(1_200).map((number) => {
+      const [first, ...others] = attempt(number, 0) as [TaskSent, TaskReceived, TaskStarted];
+      return [{ ...first, queue: `queue-${number}` }, ...others, end(number)];
+    });
+    await sent.deliver(inBatches(queued.flat(), 400));
+    expect(sent.sorted()).toEqual({ waits: upTo(1_200), runs: upTo(1_200) });
+    const fields = [...(await harness.hash("t")).keys()];
+    expect(fields.filter((field) => field.startsWith("n")).length).toBeLessThan(1_000);
+    expect(fields.some((field) => field === storedText("celery.chord_unlock").fields[0])).toBe(true);
+    expect(fields.some((field) => field === storedText("queue-1199").fields[0])).toBe(true);
+  });
+
+  it("forgets the workers that had a part in it longest ago", async () => {
+    const events = upTo(3_000).flatMap((number) => {
+      const hostname = `w@pod-${number}`;
+      return [
+        taskStarted({ uuid: "t", hostname, timestamp: START + number }),
+        taskSucceeded({ uuid: "t", hostname, timestamp: START + number + 0.5 }),
+      ];
+    });
+    for (const batch of inBatches(events, 1_000)) {
+      await store.apply(batch);
+      await settle();
+    }
+    const fields = [...(await harness.hash("t")).keys()];
+    expect(fields.filter((field) => field.startsWith("w")).length).toBeLessThanOrEqual(512 + 500);
+  });
+
+  it("is not read for each start that comes when the task was sent", async () => {
+    await store.apply([taskSucceeded({ uuid: "t", timestamp: START + 100_000 })]);
+    await settle();
+    await harness.redis.config("RESETSTAT");
+    await store.apply(upTo(1_000).map((number) => taskStarted({ uuid: "t", timestamp: START + number })));
+    const calls = /cmdstat_hgetall:calls=(\d+)/.exec(await harness.redis.info("commandstats"))?.[1];
+    expect(Number(calls)).toBe(1);
+  });
+});
+
+describe("a task that runs under a shadow name", () => {
+  it("is paired without comparing each attempt with all others", () => {
+    const attempts = 4_000;
+    const events = upTo(attempts).flatMap((number) => {
+      const [sent, received, started] = attempt(number, 0) as [TaskSent, TaskReceived, TaskStarted];
+      return [sent, { ...received, name: "My Report" }, started];
+    });
+    const [change] = collectChanges([...events, end(attempts - 1)], { keepWorker: false, keepException: false }).values();
+    const entry = parseTaskEntry([...expectedHash(required(change))].flat());
+    let reads = 0;
+    const counted = entry.facts.sent.map((fact) => new Proxy(fact, { get: (target, key) => ((reads += 1), Reflect.get(target, key)) }));
+    const { waits } = summarise({ ...entry, facts: { ...entry.facts, sent: counted } });
+    expect(waits.map(({ seconds }) => Math.round((seconds - 0.25) * 1e6))).toEqual(upTo(attempts));
+    expect(reads).toBeLessThan(200 * attempts);
   });
 });

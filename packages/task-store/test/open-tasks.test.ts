@@ -101,6 +101,29 @@ describe("a task that was sent", () => {
   });
 });
 
+describe("a task in a second life", () => {
+  const first = [...started("a"), taskSucceeded({ uuid: "a", timestamp: 2e9 })];
+  const second = taskStarted({ uuid: "a", timestamp: 2e9 + 5 });
+
+  it("is open when its start was known before the first one was sent", async () => {
+    await store.apply([...first, second]);
+    await send("a");
+    expect(await store.sweep()).toEqual({ expired: 0, open: 1 });
+  });
+
+  it("is open when its start comes while the first one is sent", async () => {
+    await store.apply(first);
+    const claim = (await store.claim("1", ["a"])).get("a");
+    await store.apply([second]);
+    if (claim?.outcome !== "claimed") throw new Error("not claimed");
+    await store.settle("1", new Map([["a", summarise(claim.entry)]]));
+    expect(await store.sweep()).toEqual({ expired: 0, open: 1 });
+    await store.apply([taskSucceeded({ uuid: "a", timestamp: 2e9 + 6 })]);
+    await send("a");
+    expect(await store.sweep()).toEqual({ expired: 0, open: 0 });
+  });
+});
+
 describe("a task that is forgotten", () => {
   it("is not counted", async () => {
     await store.apply(started("a", "b"));

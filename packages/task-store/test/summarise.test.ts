@@ -68,9 +68,9 @@ describe("waits", () => {
       [[1, "received"]],
     ],
     [
-      "from the latest task-sent of those retries not after the start",
-      [taskSent(at(1)), taskSent(at(3)), taskSent(at(9)), taskReceived(at(4)), taskStarted(at(5))],
-      [[2, "sent"]],
+      "from the first task-sent of those retries that is left",
+      [taskSent(at(1)), taskSent(at(3)), taskSent(at(19)), taskReceived(at(4)), taskStarted(at(5))],
+      [[4, "sent"]],
     ],
   ])("%s", (_, events, expected) => {
     const { waits } = summaryOf([...events, taskFailed(at(20))]);
@@ -298,9 +298,12 @@ describe("completions", () => {
       ],
     ],
     [
-      "as many successes as there are starts",
+      "each success, whether its start is known or not: Celery never repeats one",
       [taskStarted(at(2)), taskSucceeded({ ...at(27), runtime: 25 }), taskSucceeded({ ...at(39), runtime: 25 })],
-      [["SUCCESS", 25, "lacks start"]],
+      [
+        ["SUCCESS", 25],
+        ["SUCCESS", 25, "lacks start"],
+      ],
     ],
     [
       "one of a termination and the failure it brings about",

@@ -1,0 +1,285 @@
+/**
+ * The runs of a task that came to an end, worked out from its finals and starts, for each worker by itself.
+ *
+ * Nothing in a final names its run, and one run can send several: a hard time limit two `task-failed` 2 ms apart, a rejection in Celery 5.6 a
+ * `task-failed` and a `task-rejected`, a termination a `task-revoked` and whatever the task's process makes of the signal. And a task can run
+ * more than once: sent again under its id, redelivered after its worker was lost, or past Redis' visibility timeout while it still runs.
+ *
+ * So the finals of a worker are taken in order of time, each with the starts before it that no run has taken yet. What is decided for one final
+ * depends on nothing later: a task that is looked at while it goes on gets the same runs as one that is looked at afterwards.
+ *
+ *   revoked      without `terminated` it ended no run: the message was expired, or was revoked before it started. It stands alone.
+ *   succeeded    is a run of its own (Celery never repeats it), with the start nearest to when it says it began.
+ *   failed,      within a second of another one, with no start in between: a repeat. Otherwise a run of its own, with the latest start left;
+ *   rejected     without one a repeat after all, if a failure was the last end.
+ *   terminated   takes the latest start left, and waits for how its run ends. Told again before that end, it is a repeat.
+ *
+ * A terminated run ends in one of these ways: its process exits because of the signal (a failure with `SystemExit`), which belongs to the
+ * termination however long the task cleaned up; or the task catches the signal and ends by itself. Within `EXIT_YIELDS_SECONDS` that end
+ * replaces the termination; later, or once the termination was sent, both count.
+ */
+import { EXIT_YIELDS_SECONDS } from "@celery-metrics-exporter/events";
+import type { Facts, FinalFact, StartedFact } from "./fact.ts";
+import { groupBy } from "./group-by.ts";
+import { countNotAfter, inOrder } from "./order.ts";
+
+/** A run that ended, or a revocation that ended none. */
+export interface Run {
+  /** Undefined where it is not known, or never was. */
+  readonly start: StartedFact | undefined;
+  /** In order. */
+  readonly finals: readonly [FinalFact, ...FinalFact[]];
+  /** Whether one of the finals may be of a further run, whose start is not known (yet). */
+  readonly isDoubtful: boolean;
+  /** Whether it was terminated, rejected or told to exit, and an end that replaces this may still come. */
+  readonly mayEndOtherwise: boolean;
+}
+
+interface MutableRun extends Run {
+  readonly finals: [FinalFact, ...FinalFact[]];
+  isDoubtful: boolean;
+  mayEndOtherwise: boolean;
+  /** When its termination was told first. */
+  terminatedAt: number | undefined;
+}
+
+/** Microseconds within which Celery repeats a failure. It does so within milliseconds; a busy worker takes longer. */
+const REPEATED_WITHIN = 1e6;
+/** Microseconds. */
+const CLEANS_UP_WITHIN = EXIT_YIELDS_SECONDS * 1e6;
+
+/** Each worker's runs in the order in which they ended. */
+export function runsOf({ finals, started }: Facts): readonly Run[] {
+  const [only, ...others] = finals;
+  if (only === undefined) return [];
+  // Nearly every task.
+  if (others.length === 0) {
+    const [start, ...more] = started;
+    if (more.length > 0) return new HostRuns(inOrder(started.filter(({ host }) => host === only.host))).of(finals);
+    const isIts = start !== undefined && start.host === only.host && start.at <= only.at && !isUnbegun(only);
+    return [
+      {
+        start: isIts ? start : undefined,
+        finals: [only],
+        isDoubtful: false,
+        mayEndOtherwise: mayEndOtherwise(only),
+      },
+    ];
+  }
+  const startsByHost = groupBy(inOrder(started), hostOf);
+  return [...groupBy(inOrder(finals), hostOf)].flatMap(([host, own]) => new HostRuns(startsByHost.get(host) ?? []).of(own));
+}
+
+/** Whether it ended no run. */
+function isUnbegun({ state, terminated }: FinalFact): boolean {
+  return state === "REVOKED" && !terminated;
+}
+
+/** Whether it only reports that a signal made the run's process exit. */
+export function isExit({ state, terminated }: FinalFact): boolean {
+  return state === "FAILURE" && terminated;
+}
+
+export function isTermination({ state, terminated }: FinalFact): boolean {
+  return state === "REVOKED" && terminated;
+}
+
+function mayEndOtherwise(final: FinalFact): boolean {
+  return isTermination(final) || isExit(final) || final.state === "REJECTED";
+}
+
+function hostOf({ host }: { readonly host: string }): string {
+  return host;
+}
+
+class HostRuns {
+  readonly #starts: readonly StartedFact[];
+  readonly #runs: MutableRun[] = [];
+  /** Starts that no run has taken, in order; without those that are not reached yet. */
+  readonly #left: StartedFact[] = [];
+  #reached = 0;
+  /** Terminated runs whose own end is not known, in order. */
+  #dying: MutableRun[] = [];
+  /** The run that ended last. */
+  #last: MutableRun | undefined;
+
+  /** @param starts of this worker, in order. */
+  constructor(starts: readonly StartedFact[]) {
+    this.#starts = starts;
+  }
+
+  /** @param finals of this worker, in order. */
+  of(finals: readonly FinalFact[]): readonly Run[] {
+    for (const final of finals) {
+      for (let start = this.#starts[this.#reached]; start !== undefined && start.at <= final.at; start = this.#starts[this.#reached]) {
+        this.#left.push(start);
+        this.#reached += 1;
+      }
+      this.#add(final);
+    }
+    this.#noteWhatMayCome(Math.max(finals.at(-1)?.at ?? 0, this.#starts.at(-1)?.at ?? 0));
+    return this.#runs;
+  }
+
+  /** @param now when this worker last told something. What it tells comes in order. */
+  #noteWhatMayCome(now: number): void {
+    for (const run of this.#dying) run.mayEndOtherwise = now - terminatedAt(run) <= CLEANS_UP_WITHIN;
+    const last = this.#last;
+    if (last === undefined || last.terminatedAt !== undefined) return;
+    const since = now - endOf(last).at;
+    const isRejected = last.finals.every(({ state }) => state === "REJECTED");
+    last.mayEndOtherwise = (isRejected && since <= REPEATED_WITHIN) || (isExit(endOf(last)) && since <= CLEANS_UP_WITHIN);
+  }
+
+  #add(final: FinalFact): void {
+    if (isUnbegun(final)) this.#note(final, undefined);
+    else if (isTermination(final)) this.#terminated(final);
+    else if (isExit(final)) this.#exited(final);
+    else if (final.state === "SUCCESS") this.#succeeded(final);
+    else this.#failed(final);
+  }
+
+  #terminated(final: FinalFact): void {
+    const dying = this.#dyingUntouched();
+    if (dying !== undefined && (this.#left.length === 0 || final.at - terminatedAt(dying) < CLEANS_UP_WITHIN)) {
+      this.#join(dying, final, final.at - terminatedAt(dying) >= CLEANS_UP_WITHIN);
+      return;
+    }
+    const last = this.#last;
+    const isTold = last !== undefined && final.at - endOf(last).at <= CLEANS_UP_WITHIN && !this.#startedAfter(endOf(last).at);
+    if (isTold && last.terminatedAt === undefined && isExit(endOf(last))) {
+      // Its exit was told first.
+      last.terminatedAt = final.at;
+      this.#join(last, final);
+    } else if (isTold && this.#left.length === 0) {
+      // It had just ended.
+      this.#join(last, final, final.at - endOf(last).at > REPEATED_WITHIN);
+    } else {
+      const run = this.#end(final, this.#left.pop());
+      run.terminatedAt = final.at;
+      this.#dying.push(run);
+    }
+  }
+
+  #exited(final: FinalFact): void {
+    const dying = this.#dying[0];
+    if (dying !== undefined && !this.#startedAfter(terminatedAt(dying))) this.#endDying(dying, final);
+    else this.#failedByItself(final);
+  }
+
+  #failed(final: FinalFact): void {
+    const last = this.#last;
+    if (
+      last !== undefined &&
+      isFailure(endOf(last)) &&
+      final.at - endOf(last).at <= REPEATED_WITHIN &&
+      !this.#startedAfter(endOf(last).at)
+    ) {
+      this.#join(last, final);
+      return;
+    }
+    const dying = this.#dyingUntouched();
+    if (dying === undefined) this.#failedByItself(final);
+    else this.#endDying(dying, final);
+  }
+
+  #failedByItself(final: FinalFact): void {
+    const last = this.#last;
+    const start = this.#left.pop();
+    if (start === undefined && last !== undefined && isFailure(endOf(last))) {
+      this.#join(last, final, final.at - endOf(last).at > REPEATED_WITHIN);
+    } else this.#end(final, start);
+  }
+
+  #succeeded(final: FinalFact): void {
+    if (this.#dying.length === 0) {
+      this.#end(final, this.#takeNearest(final));
+      return;
+    }
+    const began = beganAt(final);
+    const dying = began === undefined ? this.#dyingUntouched() : nearestDying(this.#dying, began);
+    const left = began === undefined ? -1 : nearest(this.#left, began);
+    const isNearer = began === undefined || left === -1 || distance(dying?.start, began) <= distance(this.#left[left], began);
+    if (dying !== undefined && isNearer) this.#endDying(dying, final);
+    else this.#end(final, this.#takeNearest(final));
+  }
+
+  /** The run that was terminated last, if no other has started since. */
+  #dyingUntouched(): MutableRun | undefined {
+    const dying = this.#dying.at(-1);
+    return dying === undefined || this.#startedAfter(terminatedAt(dying)) ? undefined : dying;
+  }
+
+  #startedAfter(at: number): boolean {
+    return (this.#left.at(-1)?.at ?? -1) > at;
+  }
+
+  #takeNearest(final: FinalFact): StartedFact | undefined {
+    const began = beganAt(final);
+    return began === undefined ? this.#left.pop() : this.#left.splice(nearest(this.#left, began), 1)[0];
+  }
+
+  /** A terminated run ends. */
+  #endDying(dying: MutableRun, final: FinalFact): void {
+    this.#dying = this.#dying.filter((run) => run !== dying);
+    const isTold = !final.sent && dying.finals.some(({ sent }) => sent);
+    const isReplaced = isExit(final) || (final.at - terminatedAt(dying) <= CLEANS_UP_WITHIN && !isTold);
+    if (isReplaced) this.#join(dying, final);
+    else this.#end(final, dying.start);
+  }
+
+  #join(run: MutableRun, final: FinalFact, isDoubtful = false): void {
+    run.finals.push(final);
+    if (isDoubtful) run.isDoubtful = true;
+    this.#last = run;
+  }
+
+  #end(final: FinalFact, start: StartedFact | undefined): MutableRun {
+    const run = this.#note(final, start);
+    this.#last = run;
+    // What was terminated before this run began has ended unseen.
+    if (start !== undefined && this.#dying.length > 0) this.#dying = this.#dying.filter((dying) => terminatedAt(dying) >= start.at);
+    return run;
+  }
+
+  #note(final: FinalFact, start: StartedFact | undefined): MutableRun {
+    const run = { start, finals: [final], isDoubtful: false, mayEndOtherwise: false, terminatedAt: undefined } satisfies MutableRun;
+    this.#runs.push(run);
+    return run;
+  }
+}
+
+function endOf({ finals }: MutableRun): FinalFact {
+  return finals.at(-1) ?? finals[0];
+}
+
+function terminatedAt(run: MutableRun): number {
+  return run.terminatedAt ?? 0;
+}
+
+function isFailure({ state }: FinalFact): boolean {
+  return state === "FAILURE" || state === "REJECTED";
+}
+
+/** When a success says its run began, by its worker's clock; undefined where it does not. */
+function beganAt({ at, runtime }: FinalFact): number | undefined {
+  return runtime === undefined ? undefined : at - runtime * 1e6;
+}
+
+function distance(start: StartedFact | undefined, began: number): number {
+  return start === undefined ? Number.POSITIVE_INFINITY : Math.abs(start.at - began);
+}
+
+/** The index of the start nearest to an instant, of starts in order; -1 where there is none. */
+function nearest(starts: readonly StartedFact[], at: number): number {
+  const next = countNotAfter(starts, at);
+  if (next === starts.length) return next - 1;
+  return next > 0 && distance(starts[next - 1], at) <= distance(starts[next], at) ? next - 1 : next;
+}
+
+function nearestDying(dying: readonly MutableRun[], began: number): MutableRun | undefined {
+  return dying.reduce<MutableRun | undefined>(
+    (best, run) => (best === undefined || distance(run.start, began) < distance(best.start, began) ? run : best),
+    undefined,
+  );
+}

@@ -1,0 +1,223 @@
+/** Random lives of one task as Celery reports them, in order of time, with the ends that Datadog is to count. */
+import type { TaskEvent } from "@celery-metrics-exporter/events";
+import {
+  taskFailed,
+  taskReceived,
+  taskRejected,
+  taskRetried,
+  taskRevoked,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+} from "@celery-metrics-exporter/events/testing";
+import * as fc from "fast-check";
+import type { FinalState } from "../src/fact.ts";
+
+/** Unix time in seconds. */
+export const START = 1_795_328_900;
+export const ID = "t";
+
+const HOSTS = ["w1@host-a", "w2@host-b"] as const;
+const EXIT = { exception: "SystemExit(-241)", exited: true };
+
+export interface History {
+  /** In order of time. */
+  readonly events: readonly TaskEvent[];
+  /** The state of each end. */
+  readonly ends: readonly FinalState[];
+}
+
+const ENDINGS = [
+  "succeeds",
+  "fails",
+  "fails twice",
+  "is rejected",
+  "is rejected and fails",
+  "is lost",
+  "exits",
+  "is terminated",
+  "is terminated and exits",
+  "is terminated and succeeds",
+  "is terminated and fails",
+  "is terminated and succeeds much later",
+  "is revoked",
+  "is revoked at once",
+] as const;
+type Ending = (typeof ENDINGS)[number];
+
+/** Draws of one life; all times in quarters of a second. */
+interface Life {
+  readonly retries: number;
+  readonly host: number;
+  readonly queued: number;
+  readonly runs: number;
+  readonly cleansUp: number;
+  readonly ending: Ending;
+  /** A copy of the last attempt's message, so long after its start: it expires, or is run beside it or after it. */
+  readonly copy:
+    | { readonly after: number; readonly host: number; readonly is: "expired" | "revoked" | "run"; readonly fails: boolean }
+    | undefined;
+  /** Until the next life. */
+  readonly pause: number;
+}
+
+const quarters = (max: number): fc.Arbitrary<number> => fc.integer({ min: 1, max });
+
+const anyLife: fc.Arbitrary<Life> = fc.record({
+  retries: fc.constantFrom(0, 0, 0, 1, 2),
+  host: fc.constantFrom(0, 1),
+  queued: quarters(400),
+  runs: fc.oneof(quarters(40), quarters(800)),
+  cleansUp: quarters(36),
+  ending: fc.constantFrom(...ENDINGS),
+  copy: fc.option(
+    fc.record({
+      after: fc.oneof(quarters(40), quarters(2_000)),
+      host: fc.constantFrom(0, 1),
+      is: fc.constantFrom("expired", "revoked", "run"),
+      fails: fc.boolean(),
+    }),
+    { freq: 2, nil: undefined },
+  ),
+  // More than a report of a sending may be late.
+  pause: fc.oneof(quarters(8), quarters(1_000)).map((pause) => pause + 9),
+});
+
+/** One to four lives of one id, one after the other. */
+export const histories: fc.Arbitrary<History> = fc
+  .tuple(fc.array(anyLife, { minLength: 1, maxLength: 4 }), fc.boolean())
+  .map(([lives, isSent]) => {
+    const writer = new Writer(isSent);
+    for (const one of lives) writer.live(one);
+    return writer.history();
+  });
+
+/** Where and when something happens, and what is said of it. */
+interface Where {
+  readonly host: number;
+  /** Unix time in seconds. */
+  readonly at: number;
+  readonly [field: string]: unknown;
+}
+
+class Writer {
+  readonly #events: TaskEvent[] = [];
+  readonly #ends: FinalState[] = [];
+  /** Whether clients report what they send. */
+  readonly #isSent: boolean;
+  /** Seconds. */
+  #now = START;
+
+  constructor(isSent: boolean) {
+    this.#isSent = isSent;
+  }
+
+  history(): History {
+    return { events: this.#events.toSorted((a, b) => a.timestamp - b.timestamp), ends: this.#ends };
+  }
+
+  live(life: Life): void {
+    let last = this.#now;
+    for (let retries = 0; retries < life.retries; retries += 1) {
+      this.#send(retries, last);
+      const started = this.#start(life, retries, last);
+      last = started + life.runs / 4;
+      this.#tell(taskRetried, { host: life.host, at: last });
+    }
+    this.#send(life.retries, last);
+    const end = this.#lastAttempt(life, last);
+    const copied = life.copy === undefined ? end : this.#copy(life, life.copy, { sent: last, end });
+    // A task is put off once, for whatever it lacks: what the next life lacks would not be waited for as long.
+    const isWaitedFor = /exits|is terminated|is rejected/.test(life.ending);
+    this.#now = Math.max(end, copied) + life.pause / 4 + (isWaitedFor ? 75 : 0);
+  }
+
+  #lastAttempt(life: Life, sent: number): number {
+    const { ending, host, retries } = life;
+    const at = sent + life.queued / 4;
+    if (ending === "is revoked at once" || ending === "is revoked") {
+      if (ending === "is revoked") this.#tell(taskReceived, { host, at, retries });
+      return this.#end("REVOKED", taskRevoked, { host, at: at + 0.125, terminated: false });
+    }
+    const started = this.#start(life, retries, sent);
+    const end = started + life.runs / 4;
+    const cleanedUp = end + life.cleansUp / 4;
+    const terminate = (): number => this.#tell(taskRevoked, { host, at: end, terminated: true });
+    switch (ending) {
+      case "succeeds":
+        return this.#succeed(host, started, end);
+      case "fails":
+        return this.#end("FAILURE", taskFailed, { host, at: end });
+      case "fails twice":
+        this.#tell(taskFailed, { host, at: end + 0.002 });
+        return this.#end("FAILURE", taskFailed, { host, at: end });
+      case "is rejected":
+        return this.#end("REJECTED", taskRejected, { host, at: end });
+      case "is rejected and fails":
+        this.#tell(taskRejected, { host, at: end });
+        return this.#end("FAILURE", taskFailed, { host, at: end + 0.002 });
+      case "exits":
+        return this.#end("FAILURE", taskFailed, { host, at: end, ...EXIT });
+      case "is terminated":
+        return this.#end("REVOKED", taskRevoked, { host, at: end, terminated: true });
+      case "is terminated and exits":
+        terminate();
+        this.#end("REVOKED", taskFailed, { host, at: cleanedUp, ...EXIT });
+        return cleanedUp;
+      case "is terminated and succeeds":
+        terminate();
+        return this.#succeed(host, started, cleanedUp);
+      case "is terminated and fails":
+        terminate();
+        return this.#end("FAILURE", taskFailed, { host, at: cleanedUp });
+      case "is terminated and succeeds much later":
+        this.#ends.push("REVOKED");
+        terminate();
+        return this.#succeed(host, started, cleanedUp + 60);
+      case "is lost":
+        return end;
+      default:
+        return ending satisfies never;
+    }
+  }
+
+  /** @returns the end of the later of the two. */
+  #copy(life: Life, copy: NonNullable<Life["copy"]>, { sent, end }: { readonly sent: number; readonly end: number }): number {
+    // Apart from everything the run itself does.
+    const at = sent + life.queued / 4 + copy.after / 4 + 0.0625;
+    // Of two runs on one worker nothing tells which was terminated.
+    const host = copy.is === "run" && life.ending.includes("terminated") ? 1 - life.host : copy.host;
+    this.#tell(taskReceived, { host, at, retries: life.retries });
+    if (copy.is !== "run") {
+      return this.#end("REVOKED", taskRevoked, { host, at: at + 0.03125, terminated: false, expired: copy.is === "expired" });
+    }
+    this.#tell(taskStarted, { host, at: at + 0.015625 });
+    const done = Math.max(end, at) + 20.03125;
+    return copy.fails ? this.#end("FAILURE", taskFailed, { host, at: done }) : this.#succeed(host, at + 0.015625, done);
+  }
+
+  #send(retries: number, at: number): void {
+    if (this.#isSent) this.#events.push(taskSent({ uuid: ID, timestamp: at, retries }));
+  }
+
+  #start({ queued, host }: Life, retries: number, sent: number): number {
+    const at = sent + queued / 4;
+    this.#tell(taskReceived, { host, at, retries });
+    this.#tell(taskStarted, { host, at: at + 0.125 });
+    return at + 0.125;
+  }
+
+  #succeed(host: number, started: number, at: number): number {
+    return this.#end("SUCCESS", taskSucceeded, { host, at, runtime: at - started - 0.001 });
+  }
+
+  #end<F>(state: FinalState, build: (fields: F) => TaskEvent, fields: Where): number {
+    this.#ends.push(state);
+    return this.#tell(build, fields);
+  }
+
+  #tell<F>(build: (fields: F) => TaskEvent, { host, at, ...fields }: Where): number {
+    this.#events.push(build({ uuid: ID, hostname: HOSTS[host], timestamp: at, ...fields } as F));
+    return at;
+  }
+}
