@@ -32,6 +32,11 @@ export class Health {
     this.#draining = true;
   }
 
+  /** The components that are down, each with its reason. */
+  whatIsDown(): Readonly<Record<string, string>> {
+    return Object.fromEntries([...this.#components].filter(([, { up }]) => !up).map(([name, { state }]) => [name, state]));
+  }
+
   report(): HealthReport {
     const components = Object.fromEntries([...this.#components].map(([name, { state }]) => [name, state]));
     if (this.#draining) components["process"] = "draining";

@@ -37,6 +37,14 @@ export { RedisConfig, redisTarget } from "./redis-config.ts";
 export { redisAddress, redisServerOf, type RedisTarget, type SentinelOptions } from "./redis-address.ts";
 export { tellSentinelErrors } from "./sentinel-errors.ts";
 export { behindSentinels, parseRedisServer, parseRedisUrl, type ParsedRedisUrl, type RedisServer } from "./redis-url.ts";
+export {
+  behindSentinels,
+  parseRedisServer,
+  parseRedisUrl,
+  withoutUnknownSettings,
+  type ParsedRedisUrl,
+  type RedisServer,
+} from "./redis-url.ts";
 export { defineRole, type Role, type RoleContext } from "./role.ts";
 export { loadConfigs } from "./role-configs.ts";
 export { runRole, runRoles, startRoles, type RunningRoles } from "./run-roles.ts";

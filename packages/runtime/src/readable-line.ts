@@ -26,7 +26,7 @@ export function readableLine(line: string, inColor: boolean): string {
   const parts = [
     color(90, timeOfDay(time)),
     color(COLORS[level] ?? 0, level.toUpperCase().padEnd(5)),
-    ...(role === undefined ? [] : [color(36, printable(role))]),
+    ...(role === undefined ? [] : [color(36, `${printable(role)}:`)]),
     printable(msg ?? err?.message ?? ""),
     ...Object.entries(fields).map(([name, value]) => `${color(90, `${name}=`)}${shown(value)}`),
   ];

@@ -16,7 +16,9 @@ function redactOne(text: string): string {
   const [, scheme = "", secrets, rest = ""] = /^([a-z][a-z0-9+.-]*:\/\/)?(?:(.*)@)?(.*)$/is.exec(text) ?? [];
   if (secrets === undefined) return scheme + withoutQuery(rest);
   // A query before the last `@` may be a part of the password, and what comes after a part of a query.
-  return /[?#]/.test(secrets) ? `${scheme}***` : `${scheme}***@${withoutQuery(rest)}`;
+  if (/[?#]/.test(secrets)) return `${scheme}***`;
+  // Another entry of a list without a scheme, or a part of the password: then it is only said that there is something.
+  return `${scheme}${/@[^@]*;/.test(secrets) ? "***;***" : "***"}@${withoutQuery(rest)}`;
 }
 
 function withoutQuery(text: string): string {

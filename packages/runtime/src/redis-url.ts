@@ -115,6 +115,14 @@ export function redisUrlWarnings(value: string): string[] {
     );
 }
 
+/** The same URL without query settings that mean nothing here, such as those that only Celery knows. */
+export function withoutUnknownSettings(value: string): string {
+  return value.replaceAll(/\?([^#;]*)/g, (_query, settings: string) => {
+    const known = settings.split("&").filter((setting) => QUERY.includes(setting.split("=")[0] ?? ""));
+    return known.length === 0 ? "" : `?${known.join("&")}`;
+  });
+}
+
 /** A single URL that names one host. Never throws. */
 export function parseRedisServer(url: string): ParsedRedisUrl {
   const name = /^([a-z+]+):\/\//i.exec(url)?.[1]?.toLowerCase() ?? "";

@@ -22,6 +22,8 @@ export interface RoleContext<C> {
 
 export interface Role<S extends ConfigSchema = ConfigSchema> {
   readonly name: string;
+  /** Whether it is no part that users know, so that its start is not worth a line. */
+  readonly isInternal?: boolean;
   readonly Config: S;
   /** Connects and begins work; resolves when the role works. A rejection aborts the start of the process. */
   start(context: RoleContext<z.output<S>>): Promise<void>;

@@ -108,7 +108,7 @@ export async function startRoles(roles: readonly Role[], env: Environment, logge
       const roleLogger = roles.length > 1 ? logger.child({ role: role.name }) : logger;
       const started = role.start({ config, logger: roleLogger, health, metrics, http, lifecycle });
       await (stopping === undefined ? started : abortable(started, stopping));
-      roleLogger.info("started");
+      if (role.isInternal !== true) roleLogger.info("started");
     }
     const healthUrl = await openHealthPort(http, roles, base, logger);
     return { health, metrics, healthUrl, stop };

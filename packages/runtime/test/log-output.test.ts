@@ -149,7 +149,7 @@ describe("log lines for people", () => {
       lineOf({ role: "receiver", queue: "a b", count: 3, err: { message: "no", stack: "Error: no\n    at x" }, msg: "queue full" }),
       false,
     );
-    expect(text).toMatch(/^\d\d:20:30 WARN {2}receiver queue full queue="a b" count=3\n {4}Error: no\n {8}at x\n$/);
+    expect(text).toMatch(/^\d\d:20:30 WARN {2}receiver: queue full queue="a b" count=3\n {4}Error: no\n {8}at x\n$/);
   });
 
   it("leave alone what is not JSON", () => {
