@@ -141,7 +141,8 @@ async function becomesReady(pool: Pool, { url, startupTimeoutMs = 15_000, logger
   }
 }
 
-function cannotConnect(url: string, { fault, reason, advice }: DatabaseFault): UnavailableError {
+/** What to say of a database that does not answer or does not let us in. */
+export function cannotConnect(url: string, { fault, reason, advice }: DatabaseFault): UnavailableError {
   const remedy = advice ?? (fault === "denied" ? "Correct DATABASE_URL" : "Start it, or set DATABASE_URL");
   return new UnavailableError(`Cannot use PostgreSQL at ${redactUrl(url)} (${reason}). ${remedy}.`);
 }

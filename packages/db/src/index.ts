@@ -6,6 +6,7 @@ export { databaseUrlProblem, isEmbedded } from "./database-url.ts";
 export { deleteOldTasks, type DeleteOldTasksOptions } from "./delete-old-tasks.ts";
 export { deleteTasks } from "./delete-tasks.ts";
 export { migrate } from "./migrate.ts";
+export { StatementError, readRows, type ReadRowsOptions, type SelectedColumn, type SelectedRows } from "./read-rows.ts";
 export { celeryTask } from "./schema.ts";
 export { upsertTasks } from "./upsert-tasks.ts";
 export { copyEmbeddedDatabase, type EmbeddedCopy } from "./embedded-copy.ts";
