@@ -1,29 +1,35 @@
 /** The dashboard role: bull-board over every queue of ours. */
-import { connectRedis, defineRole, listen, redisTarget } from "@celery-metrics-exporter/runtime";
+import { connectRedis, defineRole, listen, redisTarget, type Role } from "@celery-metrics-exporter/runtime";
 import { registerBoard } from "./board.ts";
 import { Config } from "./config.ts";
 import { openQueues } from "./queues.ts";
 import { createServer } from "./server.ts";
 
-export const dashboard = defineRole({
-  name: "dashboard",
-  Config,
-  async start({ config, logger, health, lifecycle }) {
-    const redis = await connectRedis({
-      ...redisTarget(config),
-      use: "viewer",
-      name: "dashboard-redis",
-      startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1000,
-      logger,
-      lifecycle,
-      health,
-    });
-    const queues = await openQueues({ redis, prefix: config.QUEUE_PREFIX, logger, lifecycle });
-    const server = await createServer(config, logger);
-    lifecycle.defer("dashboard port", () => server.close());
-    await registerBoard(server, { queues, readOnly: config.DASHBOARD_READ_ONLY, showTaskData: config.DASHBOARD_SHOW_TASK_DATA });
-    const address = { host: config.DASHBOARD_HOST, port: config.DASHBOARD_PORT, settings: "DASHBOARD_PORT or DASHBOARD_HOST" };
-    const dashboardUrl = await listen(server, address);
-    logger.info({ dashboardUrl: `${dashboardUrl}/`, readOnly: config.DASHBOARD_READ_ONLY }, "dashboard open");
-  },
-});
+/** @param onOpen gets the address of the page, once it answers. */
+export function dashboardRole(onOpen: (url: string) => void = () => {}): Role<typeof Config> {
+  return defineRole({
+    name: "dashboard",
+    Config,
+    async start({ config, logger, health, lifecycle }) {
+      const redis = await connectRedis({
+        ...redisTarget(config),
+        use: "viewer",
+        name: "dashboard-redis",
+        startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1000,
+        logger,
+        lifecycle,
+        health,
+      });
+      const queues = await openQueues({ redis, prefix: config.QUEUE_PREFIX, logger, lifecycle });
+      const server = await createServer(config, logger);
+      lifecycle.defer("dashboard port", () => server.close());
+      await registerBoard(server, { queues, readOnly: config.DASHBOARD_READ_ONLY, showTaskData: config.DASHBOARD_SHOW_TASK_DATA });
+      const address = { host: config.DASHBOARD_HOST, port: config.DASHBOARD_PORT, settings: "DASHBOARD_PORT or DASHBOARD_HOST" };
+      const dashboardUrl = `${await listen(server, address)}/`;
+      logger.info({ dashboardUrl, readOnly: config.DASHBOARD_READ_ONLY }, "listening");
+      onOpen(dashboardUrl);
+    },
+  });
+}
+
+export const dashboard = dashboardRole();

@@ -1,2 +1,2 @@
 export { Config as DashboardConfig } from "./config.ts";
-export { dashboard } from "./dashboard.ts";
+export { dashboard, dashboardRole } from "./dashboard.ts";

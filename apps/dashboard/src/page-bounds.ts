@@ -5,7 +5,6 @@ import type { FastifyInstance } from "fastify";
 const MAX_JOBS_PER_PAGE = 20;
 /** Jobs past this place in a queue are not shown. */
 const MAX_PLACE = 100_000_000;
-const MAX_PERCENTILES = 10;
 
 /** Lowers what is too large, instead of refusing it: the answer says what was shown. Call it before the routes are registered. */
 export function boundPages(server: FastifyInstance): void {
@@ -13,8 +12,6 @@ export function boundPages(server: FastifyInstance): void {
     const asked = query as Record<string, unknown>;
     lower(asked, "jobsPerPage", MAX_JOBS_PER_PAGE);
     lower(asked, "page", MAX_PLACE / MAX_JOBS_PER_PAGE);
-    const { percentiles } = asked;
-    if (typeof percentiles === "string") asked["percentiles"] = percentiles.split(",", MAX_PERCENTILES).join(",");
   });
 }
 

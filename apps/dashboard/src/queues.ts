@@ -7,7 +7,9 @@ import { Queue } from "bullmq";
 export interface ShownQueue {
   readonly queue: Queue;
   readonly description: string;
-  /** Asked on every request. Not every exporter has a second stage, and which has one only its processor knows: Redis tells. */
+  /** Whether jobs wait here for a worker. */
+  readonly isWorkedThrough: boolean;
+  /** Asked on every request. Which exporters are on, and which have a second stage, only receiver and processors know: Redis tells. */
   readonly isVisible: () => Promise<boolean>;
 }
 
@@ -18,28 +20,51 @@ export interface OpenQueuesOptions {
   readonly lifecycle: Lifecycle;
 }
 
-const DESCRIPTIONS = EXPORTERS.flatMap(({ name }) => [
-  { name: eventsQueueName(name), description: `Batches of events on their way to the ${name} exporter.`, onlyIfUsed: false },
-  {
-    name: processingQueueName(name),
-    description: `Ids of finished tasks, waiting for the ${name} exporter's second stage.`,
-    onlyIfUsed: true,
-  },
-]).concat({ name: DEAD_LETTER_QUEUE, description: "What could not be decoded or exported, with the reason.", onlyIfUsed: false });
+interface Description {
+  readonly name: string;
+  readonly text: string;
+  /** Whether jobs wait here for a worker. */
+  readonly isWorkedThrough: boolean;
+  readonly isStage: boolean;
+}
+
+const LETTERS =
+  "What could not be decoded or exported. Once the cause is fixed: celery-metrics-exporter replay. Nothing else works through it.";
+
+const DESCRIPTIONS: readonly Description[] = [
+  ...EXPORTERS.flatMap(({ name }) => [
+    { name: eventsQueueName(name), text: `Batches of events on their way to the ${name} exporter.`, isWorkedThrough: true, isStage: false },
+    {
+      name: processingQueueName(name),
+      text: `Ids of finished tasks, waiting for the ${name} exporter's second stage.`,
+      isWorkedThrough: true,
+      isStage: true,
+    },
+  ]),
+  { name: DEAD_LETTER_QUEUE, text: LETTERS, isWorkedThrough: false, isStage: false },
+];
 
 /**
- * Opens the queues of every registered exporter, and the dead-letter queue.
+ * Opens the queues of every registered exporter, and the dead-letter queue. An exporter's are shown once a receiver or processor has made them,
+ * and all exporters' before: a queue of an exporter that is off would look like one whose workers are gone.
  *
  * @throws when Redis goes away meanwhile: BullMQ never recovers a queue whose first command failed.
  */
 export async function openQueues({ redis, prefix, logger, lifecycle }: OpenQueuesOptions): Promise<ShownQueue[]> {
-  const opened = DESCRIPTIONS.map(({ name, description, onlyIfUsed }) => {
+  const exists = async (queue: Queue): Promise<boolean> => (await redis.exists(queue.toKey("meta"))) === 1;
+  const opened = DESCRIPTIONS.map(({ name, text, isWorkedThrough, isStage }) => {
     const queue = new Queue(name, { connection: redis, prefix, skipMetasUpdate: true });
     queue.on("error", (error) => logger.debug({ queue: name, err: error }, "queue not readable"));
     lifecycle.defer(`${name} queue`, () => queue.close());
-    const isUsed = async (): Promise<boolean> => (await redis.exists(queue.toKey("meta"))) === 1;
-    return { queue, description, isVisible: onlyIfUsed ? isUsed : async () => true };
+    return { queue, description: text, isWorkedThrough, isStage };
   });
   await Promise.all(opened.map(({ queue }) => queue.waitUntilReady()));
-  return opened;
+  const ofExporters = opened.filter(({ isWorkedThrough }) => isWorkedThrough).map(({ queue }) => queue);
+  const noneExists = async (): Promise<boolean> => (await Promise.all(ofExporters.map(exists))).every((one) => !one);
+  return opened.map(({ queue, description, isWorkedThrough, isStage }) => ({
+    queue,
+    description,
+    isWorkedThrough,
+    isVisible: async () => !isWorkedThrough || (await exists(queue)) || (!isStage && (await noneExists())),
+  }));
 }

@@ -30,6 +30,8 @@ const SHOWN: ReadonlySet<string> = new Set([
 ]);
 
 export const HIDDEN = "[hidden]";
+/** Stands in each job of which something is hidden. */
+const HOW_TO_SEE = "shown with DASHBOARD_SHOW_TASK_DATA=true";
 
 /** Job data for people: a batch's payload is decoded, anything else is as it is. */
 export function readable(data: unknown): unknown {
@@ -45,15 +47,26 @@ export function hideTaskData(data: unknown): unknown {
   return hide(data, false);
 }
 
-/** The same for the data of a job. A dead letter keeps what it says about itself in our own words. */
+/** The same for the data of a job, with how to see what is hidden. A dead letter keeps what it says about itself in our own words. */
 export function hideInJob(data: unknown): unknown {
-  const hidden = hideTaskData(data);
-  if (!isLetter(data)) return hidden;
-  const { source, detail, count } = data;
-  return { ...(hidden as object), detail: source === RECEIVER ? detail : shownOf(detail), ...(typeof count === "number" && { count }) };
+  const hidden = isLetter(data) ? hideInLetter(data) : hideTaskData(data);
+  const isObject = typeof hidden === "object" && hidden !== null && !Array.isArray(hidden);
+  return isObject && JSON.stringify(hidden).includes(`"${HIDDEN}`) ? { ...hidden, [HIDDEN]: HOW_TO_SEE } : hidden;
 }
 
-function isLetter(data: unknown): data is { readonly source: string; readonly detail: string; readonly count?: unknown } {
+function hideInLetter(letter: Letter): object {
+  const { source, detail, count } = letter;
+  const hidden = hideTaskData(letter) as object;
+  return { ...hidden, detail: source === RECEIVER ? detail : shownOf(detail), ...(typeof count === "number" && { count }) };
+}
+
+interface Letter {
+  readonly source: string;
+  readonly detail: string;
+  readonly count?: unknown;
+}
+
+function isLetter(data: unknown): data is Letter {
   if (typeof data !== "object" || data === null || !("source" in data && "reason" in data && "detail" in data)) return false;
   return typeof data.source === "string" && typeof data.reason === "string" && typeof data.detail === "string";
 }

@@ -55,6 +55,6 @@ it("a dead letter shows all of its event and the sink's words with DASHBOARD_SHO
 it("a dead letter of the receiver always shows why it was rejected", async () => {
   const detail = 'pickled events are never loaded; set event_serializer = "json" in Celery (12 alike)';
   expect(await shownLetter({}, { source: RECEIVER, reason: "pickle", detail, raw: "4111 1111" })).toMatchObject({
-    data: { source: "receiver", reason: "pickle", detail, raw: "[hidden]" },
+    data: { source: "receiver", reason: "pickle", detail, raw: "[hidden]", "[hidden]": "shown with DASHBOARD_SHOW_TASK_DATA=true" },
   });
 });

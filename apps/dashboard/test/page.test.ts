@@ -45,9 +45,12 @@ async function open(settings: Readonly<Record<string, string>> = {}, { withLogin
 it("shows the queues, their jobs and the dead letters with their reason, complains of nothing and loads nothing from elsewhere", async () => {
   await open();
   await page.goto(harness.url);
-  for (const name of ["datadog", "postgres", "dead-letter"]) await page.getByRole("link", { name, exact: true }).first().waitFor();
+  for (const name of ["datadog", "dead-letter"]) await page.getByRole("link", { name, exact: true }).first().waitFor();
   await page.getByText("7 Jobs").waitFor();
   expect(await page.title()).toBe("Exporter queues");
+  // The version is bull-board's.
+  const foot = "getComputedStyle(document.querySelector('a[href*=bull-board]'), '::before').content";
+  expect(await page.evaluate(foot)).toBe('"bull-board"');
 
   await page.goto(`${harness.url}/queue/datadog/1`);
   await page.getByText("broker").first().waitFor();

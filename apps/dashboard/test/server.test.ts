@@ -1,6 +1,6 @@
 import { UnavailableError, createLogger, startRoles } from "@celery-metrics-exporter/runtime";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
-import { dashboard } from "../src/dashboard.ts";
+import { dashboard, dashboardRole } from "../src/dashboard.ts";
 import { startDashboard, stopRedis, type Harness } from "./harness.ts";
 
 let harness: Harness | undefined;
@@ -26,6 +26,7 @@ async function boardQueues(url: string, activeQueue = ""): Promise<BoardQueue[]>
 describe("the queues", () => {
   it("are those of every exporter and the dead letters, with their counts", async () => {
     harness = await startDashboard();
+    await harness.queue("datadog").waitUntilReady();
     await harness.queue("postgres").addBulk([
       { name: "events", data: {} },
       { name: "events", data: {}, opts: { delay: 60_000 } },
@@ -37,8 +38,9 @@ describe("the queues", () => {
 
   it("include a processing queue once there is one", async () => {
     harness = await startDashboard();
+    await harness.queue("datadog").waitUntilReady();
     await harness.queue("datadog-processing").add("ids", { ids: ["u1"] });
-    expect((await boardQueues(harness.url)).map(({ name }) => name)).toEqual(["datadog", "datadog-processing", "postgres", "dead-letter"]);
+    expect((await boardQueues(harness.url)).map(({ name }) => name)).toEqual(["datadog", "datadog-processing", "dead-letter"]);
   });
 
   it("are only read: looking at them writes nothing", async () => {
@@ -46,6 +48,16 @@ describe("the queues", () => {
     await boardQueues(harness.url, "datadog");
     expect(await harness.redis.keys("*")).toEqual([]);
   });
+});
+
+it("names the address of a page whose port was chosen by the system", async () => {
+  harness = await startDashboard();
+  const opened: string[] = [];
+  const env = { REDIS_URL: `redis://127.0.0.1:${harness.redis.options.port}`, DASHBOARD_PORT: "0" };
+  const running = await startRoles([dashboardRole((url) => opened.push(url))], env, createLogger("dashboard", "silent"));
+  expect(opened).toHaveLength(1);
+  expect((await fetch(opened[0] ?? "")).status).toBe(200);
+  await running.stop();
 });
 
 it("says so when its port is taken", async () => {
