@@ -22,15 +22,14 @@ const ARGUMENTS = process.argv.slice(2);
 await runScript(async () => {
   const needsRedis = !isGiven("REDIS_URL", "redis");
   const needsBroker = !isGiven("CELERY_BROKER_URL", "broker");
-  const asksForHelp = ARGUMENTS.includes("--help");
-  if (asksForHelp) {
-    await prepareWorkspace();
-    return runDemo([]);
-  }
+  await prepareWorkspace();
+  // Nothing is fetched or started for a demo that only says what is wrong with its arguments, or what they mean.
+  const { acceptsDemoArguments } = await import("../apps/cli/dist/index.js");
+  if (ARGUMENTS.includes("--help") || !acceptsDemoArguments(ARGUMENTS)) return runDemo([]);
   await provide([...optional(needsRedis, "redis"), ...optional(needsBroker, "rabbitmq"), "celery"]);
   const python = findCeleryPython();
   if (python === undefined) step(NO_CELERY);
-  const [services] = await Promise.all([startServices({ needsRedis, needsBroker }), prepareWorkspace()]);
+  const services = await startServices({ needsRedis, needsBroker });
   try {
     return await runDemo(python === undefined ? services.args : ["--demo-celery-python", python, ...services.args]);
   } finally {

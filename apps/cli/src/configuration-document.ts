@@ -17,8 +17,8 @@ Times in milliseconds or seconds have a limit: a wait is at most a week, and wha
 The single process decides some settings itself where they are not set:
 
 - \`DATABASE_URL\`: an embedded PostgreSQL in \`./.data/pglite\`.
-- \`REDIS_URL\`: with a Redis broker, the broker's server and database, with the same credentials and TLS (and the \`CELERY_SENTINEL_…\` settings).
-- \`EXPORTERS\`: without \`datadog\`, unless a \`DD_…\` or \`DATADOG_…\` setting is set, or an agent listens on UDP port 8125 of this machine or on \`/var/run/datadog/dsd.socket\`. \`DD_DOGSTATSD_SOCKET\`, the path of a socket, works like a \`unix://\` URL.
+- \`REDIS_URL\`: with a Redis broker of one server (or its sentinels), that server and database, with the same credentials and TLS (and the \`CELERY_SENTINEL_…\` settings), without the query settings that only Celery knows. \`replay\` decides the same.
+- \`EXPORTERS\`: without \`datadog\`, unless a \`DD_…\` or \`DATADOG_…\` setting or \`DD_DOGSTATSD_SOCKET\` is set, or an agent listens on UDP port 8125 of this machine or on \`/var/run/datadog/dsd.socket\`. \`DD_DOGSTATSD_SOCKET\`, the path of a socket, works like a \`unix://\` URL.
 - \`DASHBOARD_PORT\`: a free port if the default one is taken.`;
 
 /** The whole document: settings in tables, one for each set of roles that share them. */

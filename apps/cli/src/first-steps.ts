@@ -1,4 +1,5 @@
 /** What the help of the program, and of `start`, begins with. */
+import { DECIDED_DEFAULTS } from "./defaults/shown-defaults.ts";
 
 export interface FirstSetting {
   readonly name: string;
@@ -13,8 +14,8 @@ export const EXAMPLE = `Example:
 /** The settings people need first, as the single process takes them. */
 export const FIRST_SETTINGS: readonly FirstSetting[] = [
   { name: "CELERY_BROKER_URL", description: "The broker of your Celery workers, as in their configuration. Required." },
-  { name: "REDIS_URL", description: "Redis for our queues. Default: a Redis broker itself; with RabbitMQ redis://127.0.0.1:6379" },
+  { name: "REDIS_URL", description: `Redis for our queues. Default: ${DECIDED_DEFAULTS["REDIS_URL"]}` },
   { name: "DATABASE_URL", description: "PostgreSQL for the rows. Default: an embedded one in ./.data/pglite" },
-  { name: "EXPORTERS", description: "datadog, postgres or both. Default: postgres, and datadog if an agent is configured or answers" },
+  { name: "EXPORTERS", description: `datadog, postgres or both. Default: ${DECIDED_DEFAULTS["EXPORTERS"]}` },
   { name: "DD_AGENT_HOST", description: "Host of the Datadog agent. Default: 127.0.0.1" },
 ];

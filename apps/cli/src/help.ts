@@ -5,7 +5,7 @@ import type { Command, CommandOption } from "./command.ts";
 import { EXAMPLE, FIRST_SETTINGS } from "./first-steps.ts";
 import { ALIASES, toOption } from "./settings.ts";
 
-export const PROGRAM = "celery-metrics-exporter";
+import { PROGRAM } from "./program-name.ts";
 
 const SETTINGS_NOTE =
   "Each setting is an environment variable and an option: LOG_LEVEL is --log-level, and the option wins. NAME_FILE may name a file that holds the value of NAME. " +

@@ -1,5 +1,6 @@
 /** What a replay prints: its progress, and at the end what became of the letters, and why. */
 import type { ReplayedLetter } from "@celery-metrics-exporter/pipeline";
+import { renderColumns } from "./report/columns.ts";
 import type { Terminal } from "./terminal.ts";
 
 const PROGRESS_EVERY = 1_000;
@@ -67,7 +68,9 @@ export class ReplayReport {
   #summary(): string {
     const words = this.#isDryRun ? POSSIBLE : DONE;
     const { replayed, discarded, left } = this.#counts;
-    const reasons = [...this.#reasons].map(([because, count]) => `${count} ${because}`).join("; ");
+    // In a dry run nothing is rejected again.
+    const tense = (because: string): string => (this.#isDryRun && because === "rejected again" ? "still not readable" : because);
+    const reasons = [...this.#reasons].map(([because, count]) => `${count} ${tense(because)}`).join("; ");
     const why = reasons === "" ? "" : ` (${reasons})`;
     return [
       ...(replayed > 0 || discarded === 0 ? [`${replayed} ${words.replayed}`] : []),
@@ -81,10 +84,6 @@ export class ReplayReport {
     const rows = [["source", "reason", "letters", "replayable"]];
     for (const { source, reason, letters, replayable } of this.#groups.values())
       rows.push([source, reason, String(letters), String(replayable)]);
-    const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-    const lines = rows.map((row) =>
-      row.map((cell, column) => (column < 2 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0))),
-    );
-    return `${lines.map((line) => line.join("  ").trimEnd()).join("\n")}\n\n`;
+    return `${renderColumns(rows, { right: new Set([2, 3]) }).join("\n")}\n\n`;
   }
 }

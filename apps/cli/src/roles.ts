@@ -1,7 +1,7 @@
 /** Which roles a process runs. */
 import { processorRole } from "@celery-metrics-exporter/pipeline";
 import { loadConfig, type Environment, type Role } from "@celery-metrics-exporter/runtime";
-import { dashboard } from "dashboard";
+import { dashboard, dashboardRole } from "dashboard";
 import { receiver } from "receiver";
 import { z } from "zod";
 import { exporters } from "./exporters.ts";
@@ -19,8 +19,14 @@ export function chosenExporters(env: Environment): string[] {
   return [...new Set(loadConfig(Choice, env).EXPORTERS)];
 }
 
+export interface RolesOptions {
+  readonly withDashboard: boolean;
+  /** Gets the address of the dashboard's page, once it answers. */
+  readonly onDashboard?: (url: string) => void;
+}
+
 /** The roles that serve these exporters, in the order to start them: what empties queues before what fills them. */
-export function rolesFor(exporterNames: readonly string[], options: { readonly withDashboard: boolean }): Role[] {
+export function rolesFor(exporterNames: readonly string[], { withDashboard, onDashboard }: RolesOptions): Role[] {
   const chosen = exporterNames.flatMap((name) => processors.get(name) ?? []);
-  return [...chosen, ...(options.withDashboard ? [dashboard] : []), receiver];
+  return [...chosen, ...(withDashboard ? [dashboardRole(onDashboard)] : []), receiver];
 }

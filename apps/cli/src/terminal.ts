@@ -1,5 +1,6 @@
 /** What the terminal can show, and writing to it. */
-import type { Environment } from "@celery-metrics-exporter/runtime";
+import { EXIT_FAILURE, type Environment } from "@celery-metrics-exporter/runtime";
+import { PROGRAM } from "./program-name.ts";
 
 type Style = (text: string) => string;
 
@@ -12,11 +13,13 @@ export interface Terminal {
   readonly green: Style;
   readonly red: Style;
   readonly yellow: Style;
+  /** Never throws, and writes nothing more once the output is gone or full: the command goes on. */
   write(text: string): void;
 }
 
 /** Standard output. Colours only on a terminal that knows them, and never with `NO_COLOR` (no-color.org). */
 export function openTerminal(env: Environment): Terminal {
+  reportLostOutput();
   const isInteractive = process.stdout.isTTY && env["TERM"] !== "dumb";
   const hasColours = isInteractive && (env["NO_COLOR"] ?? "") === "";
   const style = (on: number, off: number): Style => (hasColours ? (text) => `\u001b[${on}m${text}\u001b[${off}m` : (text) => text);
@@ -30,6 +33,22 @@ export function openTerminal(env: Environment): Terminal {
     green: style(32, 39),
     red: style(31, 39),
     yellow: style(33, 39),
-    write: (text) => void process.stdout.write(text),
+    write: (text) => {
+      if (process.stdout.errored === null) process.stdout.write(text);
+    },
   };
+}
+
+/**
+ * An error without a listener would end the process with a stack trace. A reader that has gone, such as `head`, has what it wanted; output
+ * that was lost otherwise is a failure, once the command has done its work.
+ */
+function reportLostOutput(): void {
+  process.stdout.once("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") return;
+    process.exitCode = EXIT_FAILURE;
+    process.stderr.write(`${PROGRAM}: Cannot write to standard output (${error.message}).\n`);
+  });
+  process.stdout.on("error", () => {});
+  process.stderr.on("error", () => {});
 }

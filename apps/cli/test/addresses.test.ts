@@ -1,12 +1,12 @@
 import { expect, it } from "vitest";
-import { dashboardUrlOf, renderAddresses } from "../src/report/addresses.ts";
+import { renderAddresses } from "../src/report/addresses.ts";
 
 const ADDRESSES = {
   brokerUrl: "amqp://celery:hunter2@rabbitmq//",
   redisUrl: "rediss://:hunter2@redis/1?ssl_keyfile=hunter2",
   queuePrefix: "{cme}",
   databaseUrl: "pglite:./.data/pglite",
-  sendsToDatadog: false,
+  datadog: undefined,
   dashboardUrl: "http://127.0.0.1:3000/",
   healthUrl: "http://127.0.0.1:8080",
 };
@@ -25,8 +25,15 @@ it("shows where to look, and how to read the rows, without a password", () => {
 });
 
 it("shows only what runs", () => {
-  const text = renderAddresses({ ...ADDRESSES, databaseUrl: undefined, dashboardUrl: undefined, sendsToDatadog: true }, plain);
+  const datadog = { address: "udp://agent:8125", answers: true };
+  const text = renderAddresses({ ...ADDRESSES, databaseUrl: undefined, dashboardUrl: undefined, datadog }, plain);
   expect(text).not.toMatch(/Rows|Dashboard|DD_AGENT_HOST/);
-  expect(text).toMatch(/^ {2}Datadog {4}on$/m);
-  expect(dashboardUrlOf({ DASHBOARD_HOST: "::1", DASHBOARD_PORT: "3000" })).toBe("http://[::1]:3000/");
+  expect(text).toMatch(/^ {2}Datadog {4}to udp:\/\/agent:8125$/m);
+});
+
+it("says that nothing listens where metrics go", () => {
+  const datadog = { address: "udp://127.0.0.1:8125", answers: false };
+  expect(renderAddresses({ ...ADDRESSES, datadog }, plain)).toMatch(
+    /^ {2}Datadog {4}to udp:\/\/127\.0\.0\.1:8125 {2}no agent answers there/m,
+  );
 });

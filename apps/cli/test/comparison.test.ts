@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { TaskCounts, compare, type FinalState } from "../src/demo/comparison.ts";
-import { renderComparison } from "../src/demo/comparison-table.ts";
+import { renderComparison, renderResult } from "../src/demo/comparison-table.ts";
 
 function counts(...entries: readonly (readonly [string, FinalState, number])[]): TaskCounts {
   const result = new TaskCounts();
@@ -70,6 +70,28 @@ describe("the comparison", () => {
       "shop.pay  SUCCESS          12           11             -  differs",
       "-----------------------------------------------------------------",
       "all                        12           11             -  differs",
+    ]);
+  });
+
+  it("says in plain words which tasks are not compared", () => {
+    const plain = {
+      isInteractive: false,
+      columns: 100,
+      write: () => {},
+      bold: String,
+      dim: String,
+      green: String,
+      red: String,
+      yellow: String,
+    };
+    const withoutEnd = new Map([
+      ["IGNORED", 8],
+      ["STARTED", 1],
+    ]);
+    const comparison = compare({ celery: counts(["shop.pay", "SUCCESS", 1]), datadog: undefined, postgres: undefined });
+    expect(renderResult({ comparison, withoutEnd }, plain).split("\n").slice(-3, -1)).toEqual([
+      "8 more were ignored (celery.exceptions.Ignore), for which Celery sends no event: they are not compared.",
+      "1 more had not ended (STARTED): they are not compared.",
     ]);
   });
 });

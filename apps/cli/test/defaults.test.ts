@@ -1,3 +1,4 @@
+import { configWarnings } from "@celery-metrics-exporter/runtime";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -48,6 +49,9 @@ describe("the exporters of the single process", () => {
     const { env } = await withExporters({ DD_DOGSTATSD_SOCKET: "/sockets/dsd" }, nobody);
     expect(env["DD_DOGSTATSD_URL"]).toBe("unix:///sockets/dsd");
     expect(env["EXPORTERS"]).toBeUndefined();
+    expect(
+      (await withExporters({ DD_DOGSTATSD_SOCKET: "/sockets/dsd", DD_DOGSTATSD_URL: "udp://agent" }, nobody)).env["DD_DOGSTATSD_URL"],
+    ).toBe("udp://agent");
   });
 
   it("are chosen anew where variables are empty", async () => {
@@ -60,12 +64,23 @@ describe("the Redis of the single process", () => {
     [3, "redis://broker:6380/3"],
     [1, "rediss://user:p%40ss@broker/1?ssl_cert_reqs=required"],
     [2, "redis+socket:///run/redis.sock?virtual_host=2"],
+    [0, "redis://:secret@broker"],
     [1, "sentinel://:secret@one:26379/1;sentinel://two:26379/1"],
   ])("is the broker's, in the same database %i: %s", (database, url) => {
     const { env, note } = withRedis({ CELERY_BROKER_URL: url });
     expect(env["REDIS_URL"]).toBe(url);
     expect(note?.fields["database"]).toBe(database);
     expect(JSON.stringify(note)).not.toMatch(/secret|p%40ss/);
+  });
+
+  it.each([
+    ["redis://broker/1?visibility_timeout=60&health_check_interval=10", "redis://broker/1"],
+    ["rediss://broker/1?ssl_cert_reqs=required&socket_timeout=5", "rediss://broker/1?ssl_cert_reqs=required"],
+    ["sentinel://one/1?a=b;sentinel://two/1?c=d", "sentinel://one/1;sentinel://two/1"],
+  ])("has no query settings that only Celery knows: %s", (url, ours) => {
+    const { env } = withRedis({ CELERY_BROKER_URL: url });
+    expect(env["REDIS_URL"]).toBe(ours);
+    expect(configWarnings(env)).toEqual([]);
   });
 
   it("is reached through the broker's sentinels as the broker's settings say", () => {
@@ -87,6 +102,8 @@ describe("the Redis of the single process", () => {
     {},
     { CELERY_BROKER_URL: "amqp://rabbitmq//" },
     { CELERY_BROKER_URL: "redis://one;redis://two" },
+    { CELERY_BROKER_URL: "redis://u:pw@one;u:pw@two" },
+    { CELERY_BROKER_URL: "redis://one;two" },
     { CELERY_BROKER_URL: "nonsense" },
     { CELERY_BROKER_URL_FILE: "/nowhere" },
     { CELERY_BROKER_URL: "redis://broker", REDIS_URL: "redis://ours" },

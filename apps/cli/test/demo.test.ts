@@ -158,7 +158,15 @@ describe("the demo", () => {
     expect(demo.output()).toMatch(/What Celery ran and what Postgres has agree on \d+ tasks\.\n$/);
   });
 
-  it("ends at Ctrl-C, with every process it has started, and takes its keys along", { timeout: TIMEOUT_MS }, async () => {
+  it("compares at Ctrl-C as after --seconds", { timeout: TIMEOUT_MS }, async () => {
+    const demo = startDemo(["--no-dashboard", "--exporters", "postgres"]);
+    await vi.waitFor(() => expect(demo.output()).toMatch(/[1-9]\d* events received/), { timeout: TIMEOUT_MS, interval: 200 });
+    demo.signal("SIGINT");
+    expect(await demo.exitCode).toBe(0);
+    expect(demo.output()).toMatch(/What Celery ran and what Postgres has agree on \d+ tasks\.\n$/);
+  });
+
+  it("compares at Ctrl-C, and ends with every process it has started, and takes its keys along", { timeout: TIMEOUT_MS }, async () => {
     const demo = startDemo([], celery());
     await vi.waitFor(() => expect(demo.output()).toMatch(/[1-9]\d* events received/), { timeout: TIMEOUT_MS, interval: 200 });
     const children = descendants(demo.pid);
@@ -166,6 +174,7 @@ describe("the demo", () => {
     expect(children.length).toBeGreaterThanOrEqual(6);
     demo.signal("SIGINT");
     expect(await demo.exitCode).toBe(0);
+    expect(demo.output()).toMatch(/ agree on \d+ tasks\.\n$|nothing to compare\. With --seconds it waits\.\n$/);
     await vi.waitFor(() => expect(children.filter(isAlive)).toEqual([]), { timeout: 5_000 });
     const client = new Redis(redis.url);
     expect(await client.keys("{cme-demo-*")).toEqual([]);

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 
-const BIN = fileURLToPath(new URL("../bin/celery-metrics-exporter.js", import.meta.url));
+export const BIN = fileURLToPath(new URL("../bin/celery-metrics-exporter.js", import.meta.url));
 
 export interface RunningProgram {
   readonly pid: number;
@@ -17,11 +17,16 @@ export interface RunningProgram {
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly folder?: string;
+  /** Another program than the built one. */
+  readonly program?: string;
 }
 
+/** The program on a machine without a Datadog agent. */
+export const WITHOUT_AGENT = fileURLToPath(new URL("fixtures/without-agent.mjs", import.meta.url));
+
 /** Starts the program with nothing in its environment but what is given. */
-export function startProgram(args: readonly string[], { env = {}, folder }: RunOptions = {}): RunningProgram {
-  const child = spawn(process.execPath, [BIN, ...args], {
+export function startProgram(args: readonly string[], { env = {}, folder, program = BIN }: RunOptions = {}): RunningProgram {
+  const child = spawn(process.execPath, [program, ...args], {
     env: { PATH: process.env["PATH"], ...env },
     stdio: ["ignore", "pipe", "pipe"],
     ...(folder !== undefined && { cwd: folder }),

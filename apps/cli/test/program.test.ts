@@ -64,6 +64,7 @@ describe("the program", () => {
 
   it.each([
     [64, ["strat"], "Unknown command"],
+    [64, ["start", "--excporters", "x"], 'Did you mean "--exporters"? See celery-metrics-exporter start --help. [ERR_USAGE]'],
     [78, ["start"], "- CELERY_BROKER_URL: is required."],
     [
       69,
@@ -124,6 +125,21 @@ describe("start", () => {
     });
     expect(output).toContain("Warning: FILTER_TASK_NAME_EXCLUDE: is not a setting and is ignored; did you mean FILTER_TASK_NAMES_EXCLUDE?");
     expect(output).not.toContain("hunter2");
+  });
+
+  it("warns of unknown settings in the broker's URL, once", async () => {
+    const env = { CELERY_BROKER_URL: "redis://:hunter2@localhost/0?ssl_cert_req=none&visibility_timeout=5", EXPORTERS: "datadog" };
+    const output = await outputOf(["start", "--check-config"], env);
+    expect(output).toBe(
+      "Warning: CELERY_BROKER_URL: the unknown setting ssl_cert_req is ignored: did you mean ssl_cert_reqs?\nThe settings are valid.\n",
+    );
+  });
+
+  it("says in its help what it decides", async () => {
+    const help = (await outputOf(["start", "--help"])).replaceAll(/\s+/g, " ");
+    expect(help).not.toMatch(/Default: datadog,postgres|Default: redis:/);
+    expect(help).toContain("Default: postgres, and datadog if an agent is configured or answers --");
+    expect(help).toContain("Default: a Redis broker itself; with RabbitMQ redis://127.0.0.1:6379 --");
   });
 
   it("prints the settings in use, options over variables, secrets masked", async () => {

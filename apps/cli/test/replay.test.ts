@@ -75,7 +75,7 @@ it("tells in a dry run what there is, and changes nothing", async () => {
       "datadog   refused        1           1",
       "receiver  body           1           0",
       "",
-      "13 could be replayed, 1 left (1 rejected again).",
+      "13 could be replayed, 1 left (1 still not readable).",
       "To remove letters that cannot be replayed: --discard.",
       "",
     ].join("\n"),
@@ -97,7 +97,7 @@ it("removes what cannot be replayed when it is asked to, and nothing else", asyn
   const gone = { ...undecodable, raw: "[redacted]" };
   const { readAs: _, ...redactedLetter } = gone;
   await letters.add([undecodable, ...refused(3), redactedLetter, ...refused(1, "promtail")]);
-  const why = "1 rejected again; 1 redacted: nothing of it was kept; 1 of an exporter there is not";
+  const why = "1 still not readable; 1 redacted: nothing of it was kept; 1 of an exporter there is not";
   expect(await outputOf("--discard", "--dry-run")).toContain(`3 could be replayed, 3 would be discarded (${why}).\n`);
   expect(await lettersLeft()).toBe(6);
   expect(await outputOf("--discard", "--source", "receiver", "--limit", "1")).toBe("1 discarded (1 rejected again).\n");
@@ -142,6 +142,43 @@ it(
     expect(new Set(await idsIn("postgres"))).toEqual(new Set(refused(1_500).map((_, index) => `postgres-${index}`)));
   },
 );
+
+describe("with the settings of `start`", () => {
+  const readable: DeadLetter = {
+    ...undecodable,
+    raw: JSON.stringify({ type: "task-started", hostname: "w1@host-a", timestamp: 1, uuid: "readable" }),
+  };
+
+  it("finds the letters in the broker's Redis", async () => {
+    await letters.add(refused(2));
+    const settings = { REDIS_URL: "", CELERY_BROKER_URL: `${server.url}?visibility_timeout=60` };
+    expect(await outputWith(settings)).toBe("2 replayed.\n");
+    expect(await idsIn("postgres")).toEqual(["postgres-0", "postgres-1"]);
+  });
+
+  it("puts what has become readable into the queues that there are", async () => {
+    await redis.hset(`${keyOf("postgres")}:meta`, "opts.maxLenEvents", "100");
+    await letters.add([readable]);
+    expect(await outputOf("--dry-run")).toContain("1 could be replayed.");
+    expect(await outputOf()).toBe("1 replayed.\n");
+    expect(await idsIn("postgres")).toEqual(["readable"]);
+    expect(await redis.keys(`${keyOf("datadog")}:*`)).toEqual([]);
+  });
+
+  it("puts it into the queues it is told to", async () => {
+    await redis.hset(`${keyOf("postgres")}:meta`, "opts.maxLenEvents", "100");
+    await letters.add([readable]);
+    expect(await outputWith({ EXPORTERS: "datadog" })).toBe("1 replayed.\n");
+    expect(await idsIn("datadog")).toEqual(["readable"]);
+    expect(await idsIn("postgres")).toEqual([]);
+  });
+
+  it("puts it into the queue of every exporter while there is none", async () => {
+    await letters.add([readable]);
+    await outputOf();
+    expect([await idsIn("datadog"), await idsIn("postgres")]).toEqual([["readable"], ["readable"]]);
+  });
+});
 
 it.each([
   ["ERR_USAGE", ["--source", "postgers"], 'Unknown source "postgers". Did you mean "postgres"?'],

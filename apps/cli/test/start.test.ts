@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { expect, it, vi } from "vitest";
 import { connectPublisher } from "../src/demo/event-publisher.ts";
 import { simulateTask } from "../src/demo/simulated-task.ts";
-import { runProgram, startProgram } from "./harness.ts";
+import { WITHOUT_AGENT, runProgram, startProgram } from "./harness.ts";
 
 const TIMEOUT_MS = 90_000;
 
@@ -58,7 +58,7 @@ it(
     const redis = await startRedis();
     const client = new Redis(redis.url);
     const env = { CELERY_BROKER_URL: redis.url, SUMMARY_SECONDS: "1", HEALTH_PORT: "0" };
-    const program = startProgram(["start", "--no-dashboard"], { env, folder });
+    const program = startProgram(["start", "--no-dashboard"], { env, folder, program: WITHOUT_AGENT });
     const publisher = await connectPublisher(redis.url);
     try {
       await vi.waitFor(() => expect(program.output()).toContain("health port open"), { timeout: TIMEOUT_MS, interval: 100 });

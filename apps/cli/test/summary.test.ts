@@ -1,35 +1,49 @@
 import { connectDatabase } from "@celery-metrics-exporter/db";
 import { sql } from "drizzle-orm";
-import { describe, expect, it } from "vitest";
+import { Health, Lifecycle, Metrics, createLogger, type RoleContext } from "@celery-metrics-exporter/runtime";
+import { describe, expect, it, vi } from "vitest";
 import { countRows } from "../src/report/count-rows.ts";
-import { isNews, renderEnd, renderSummary, toFields, type Summary } from "../src/report/summary.ts";
+import { summaryRole } from "../src/report/summary-role.ts";
+import { isNews, renderEarlyEnd, renderEnd, renderSummary, toFields, type Summary } from "../src/report/summary.ts";
 
 const SUMMARY: Summary = {
   events: 1_260,
   taskEvents: 900,
-  eventsPerSecond: 12.64,
+  taskEventsPerSecond: 12.64,
   rejected: 0,
   lagSeconds: 0.32,
+  lagQueue: "postgres",
   rows: new Map([
     ["FAILURE", 5],
     ["SUCCESS", 1_310],
   ]),
   sent: undefined,
+  unsent: undefined,
 };
 
 describe("a summary", () => {
-  it("is one line", () => {
-    expect(renderSummary(SUMMARY)).toBe("1,260 events (12.6/s); 1,315 rows: FAILURE 5, SUCCESS 1,310; lag 0.3 s; 0 rejected");
-    expect(renderSummary({ ...SUMMARY, rows: "many", sent: new Map([["SUCCESS", 7]]) })).toBe(
-      "1,260 events (12.6/s); more than 100,000 rows; 7 tasks sent to Datadog: SUCCESS 7; lag 0.3 s; 0 rejected",
+  it("is one line, and says what it counts", () => {
+    expect(renderSummary(SUMMARY)).toBe(
+      "900 task events since the start (12.6/s); table: 1,315 rows (FAILURE 5, SUCCESS 1,310); lag 0.3 s (postgres); 0 rejected",
     );
-    expect(renderEnd(SUMMARY, 125.7)).toBe("Stopped after 2 min 5 s: 1,260 events; 1,315 rows: FAILURE 5, SUCCESS 1,310; 0 rejected.");
-    expect(renderEnd({ ...SUMMARY, rows: undefined }, 7_260)).toBe("Stopped after 2 h 1 min: 1,260 events; 0 rejected.");
+    const waiting = { rows: "many", sent: new Map([["SUCCESS", 7]]), unsent: 17, lagSeconds: 83.9, lagQueue: "datadog" } as const;
+    expect(renderSummary({ ...SUMMARY, ...waiting })).toBe(
+      "900 task events since the start (12.6/s); table: more than 100,000 rows; 7 tasks sent to Datadog (SUCCESS 7), about 17 wait; lag 83.9 s (datadog); 0 rejected",
+    );
+    expect(renderEnd(SUMMARY, 125.7)).toBe(
+      "Stopped after 2 min 5 s: 900 task events; table: 1,315 rows (FAILURE 5, SUCCESS 1,310); 0 rejected.",
+    );
+    expect(renderEnd({ ...SUMMARY, rows: undefined, sent: new Map(), unsent: 17 }, 7_260)).toBe(
+      "Stopped after 2 h 1 min: 900 task events; 0 tasks sent to Datadog, about 17 wait; 0 rejected.",
+    );
+    expect(renderEarlyEnd({ broker: "connect ECONNREFUSED 127.0.0.1:5672" }, 3)).toBe(
+      "Stopped after 3 s, before everything was ready: no event was received. It waited for broker: connect ECONNREFUSED 127.0.0.1:5672.",
+    );
     expect(toFields(SUMMARY)).toMatchObject({ events: 1_260, rows: { FAILURE: 5, SUCCESS: 1_310 } });
   });
 
   it("is news when anything but heartbeats has come, and while events wait", () => {
-    const heartbeats = { ...SUMMARY, events: 1_300, eventsPerSecond: 0.5, lagSeconds: 0.1 };
+    const heartbeats = { ...SUMMARY, events: 1_300, lagSeconds: 0.1 };
     expect(isNews(SUMMARY, undefined, 10)).toBe(true);
     expect(isNews(heartbeats, SUMMARY, 10)).toBe(false);
     expect(isNews({ ...heartbeats, taskEvents: 901 }, SUMMARY, 10)).toBe(true);
@@ -61,5 +75,98 @@ describe("a summary", () => {
     } finally {
       await database.close();
     }
+  });
+});
+
+describe("the summary of a process", () => {
+  const lines: string[] = [];
+  const ends: string[] = [];
+  let lifecycle: Lifecycle;
+  let health: Health;
+  let metrics: Metrics;
+  let hasStarted = false;
+  let waits: { ms: number; end: () => void }[];
+  const texts = (): unknown[] => lines.map((line) => (JSON.parse(line) as { msg: unknown }).msg);
+
+  async function startSummary(seconds: number): Promise<void> {
+    lines.length = ends.length = 0;
+    waits = [];
+    const logger = createLogger("test", "info", { write: (line) => lines.push(line) });
+    lifecycle = new Lifecycle(logger);
+    health = new Health();
+    metrics = new Metrics();
+    hasStarted = false;
+    const wait = (ms: number, signal?: AbortSignal): Promise<void> =>
+      new Promise((end) => {
+        waits.push({ ms, end });
+        if (signal?.aborted === true) end();
+        signal?.addEventListener("abort", () => end());
+      });
+    const role = summaryRole({
+      databaseUrl: undefined,
+      forPeople: true,
+      hasStarted: () => hasStarted,
+      onEnd: (line) => ends.push(line),
+      wait,
+    });
+    const context = { logger, metrics, health, lifecycle, http: {} as RoleContext<unknown>["http"] };
+    await role.start({ ...context, config: { SUMMARY_SECONDS: seconds } });
+  }
+
+  /** Ends what it waits for, and returns how long it wants to wait next. */
+  async function nextWait(): Promise<number | undefined> {
+    const before = waits.length;
+    waits.at(-1)?.end();
+    await vi.waitFor(() => expect(waits.length).toBeGreaterThan(before));
+    return waits.at(-1)?.ms;
+  }
+
+  it("begins when everything is ready", async () => {
+    await startSummary(7);
+    const broker = health.component("broker");
+    expect(await nextWait()).toBeLessThan(1_000);
+    hasStarted = true;
+    expect(await nextWait()).toBeLessThan(1_000);
+    broker.up();
+    expect(await nextWait()).toBe(7_000);
+    expect(texts()).toEqual([]);
+    expect(await nextWait()).toBe(7_000);
+    expect(texts()).toEqual([expect.stringContaining("0 task events since the start")]);
+    await lifecycle.close();
+    expect(ends).toEqual(["Stopped after 0 s: 0 task events; 0 rejected."]);
+  });
+
+  it("begins when events come, though something is down", async () => {
+    await startSummary(7);
+    health.component("datadog agent").down("nobody listens");
+    hasStarted = true;
+    expect(await nextWait()).toBeLessThan(1_000);
+    metrics.counter("events_received_total", "Events.", ["broker", "type"]).inc({ broker: "redis", type: "task-sent" });
+    expect(await nextWait()).toBe(7_000);
+    await lifecycle.close();
+    expect(ends).toEqual(["Stopped after 0 s: 1 task events; 0 rejected."]);
+  });
+
+  it("says in the end what it waited for, where everything never was ready", async () => {
+    await startSummary(7);
+    health.component("broker").down("connect ECONNREFUSED");
+    await nextWait();
+    health.drain();
+    await lifecycle.close();
+    expect(texts()).toEqual([]);
+    expect(ends).toEqual([
+      "Stopped after 0 s, before everything was ready: no event was received. It waited for broker: connect ECONNREFUSED.",
+    ]);
+  });
+
+  it("is never logged with 0 seconds", async () => {
+    await startSummary(0);
+    hasStarted = true;
+    await vi.waitFor(() => expect(waits.length).toBeGreaterThan(0));
+    waits.at(-1)?.end();
+    await lifecycle.close();
+    expect(waits.filter(({ ms }) => ms === 0)).toEqual([]);
+    expect(texts()).toEqual([]);
+    expect(ends).toEqual([expect.stringMatching(/^Stopped after 0 s/)]);
   });
 });

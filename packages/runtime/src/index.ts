@@ -36,7 +36,6 @@ export { redactUrl } from "./redact-url.ts";
 export { RedisConfig, redisTarget } from "./redis-config.ts";
 export { redisAddress, redisServerOf, type RedisTarget, type SentinelOptions } from "./redis-address.ts";
 export { tellSentinelErrors } from "./sentinel-errors.ts";
-export { behindSentinels, parseRedisServer, parseRedisUrl, type ParsedRedisUrl, type RedisServer } from "./redis-url.ts";
 export {
   behindSentinels,
   parseRedisServer,

@@ -1,8 +1,11 @@
 /** `demo`: everything in one process, driven by a real Celery application. */
 import { ConfigError, exitWith, loadConfig, readSetting, type Environment } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
+import { readArguments } from "../arguments.ts";
 import type { Command, Invocation } from "../command.ts";
-import { DEMO_DATABASE_URL, withDefaultDatabase } from "../defaults/database.ts";
+import { DEMO_DATABASE_URL } from "../defaults/database.ts";
+import { AGENT_SETTINGS } from "../defaults/exporters.ts";
+import { withDecidedDefaults } from "../defaults/shown-defaults.ts";
 import { bareEnvironment } from "../demo/bare-environment.ts";
 import { startCelery } from "../demo/celery.ts";
 import { OWN_SETTINGS } from "../demo/demo-environment.ts";
@@ -37,7 +40,7 @@ export const demo: Command = {
     },
   ],
   settings: [
-    ...withoutSettings(withDefaultDatabase(groupSettings(ALL_ROLES), DEMO_DATABASE_URL), OWN_SETTINGS),
+    ...withoutSettings(withDecidedDefaults(groupSettings(ALL_ROLES), { DATABASE_URL: DEMO_DATABASE_URL }), OWN_SETTINGS),
     ...groupSettings([{ name: "demo", Config }]),
   ],
   async run(invocation) {
@@ -62,7 +65,18 @@ export const demo: Command = {
   },
 };
 
-const SERVERS = ["CELERY_BROKER_URL", "REDIS_URL", "DATABASE_URL", "DD_AGENT_HOST", "DD_DOGSTATSD_URL", "DD_DOGSTATSD_PORT"];
+/** Whether `demo` would take these arguments: to be asked before servers are started for it. It says itself what is wrong. */
+export function acceptsDemoArguments(args: readonly string[]): boolean {
+  try {
+    toSeconds(readArguments(demo, args, {}).options.get("seconds"));
+    return true;
+  } catch (thrown) {
+    if (thrown instanceof UsageError) return false;
+    throw thrown;
+  }
+}
+
+const SERVERS = ["CELERY_BROKER_URL", "REDIS_URL", "DATABASE_URL", ...AGENT_SETTINGS];
 
 /** The demo's settings: those given as options, and the environment's only if asked for. It may name servers in production. */
 function environmentOf({ options, settings, environment, env, terminal }: Invocation): Environment {

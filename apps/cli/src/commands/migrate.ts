@@ -1,6 +1,8 @@
 /** `migrate`: brings the table up to date. */
-import { migrate as applyMigrations } from "@celery-metrics-exporter/db";
+import { isEmbedded, migrate as applyMigrations, readRows } from "@celery-metrics-exporter/db";
 import { loadConfig, redactUrl } from "@celery-metrics-exporter/runtime";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { postgres } from "postgres-processor";
 import { z } from "zod";
 import type { Command } from "../command.ts";
@@ -18,8 +20,21 @@ export const migrate: Command = {
   settings: groupSettings([{ name: "migrate", Config }]),
   async run({ env, terminal }) {
     const { DATABASE_URL: url } = loadConfig(Config, env);
+    const existed = await tableExists(url);
     const schema = await applyMigrations(url, { onWait: (message) => terminal.write(`${message}\n`) });
     const table = schema === "public" ? "celery_task" : `${schema}.celery_task`;
-    terminal.write(`The table ${table} in ${redactUrl(url)} is up to date.\n`);
+    terminal.write(`The table ${table} in ${redactUrl(url)} ${existed ? "is up to date" : "has been created"}.\n`);
   },
 };
+
+/** True also where nobody can tell: migrating then says why. */
+async function tableExists(url: string): Promise<boolean> {
+  const folder = url.slice("pglite:".length);
+  if (isEmbedded(url)) return existsSync(join(folder, "PG_VERSION"));
+  try {
+    const { rows } = await readRows({ url, statement: "select to_regclass('celery_task') is not null as exists" });
+    return rows[0]?.["exists"] !== false;
+  } catch {
+    return true;
+  }
+}

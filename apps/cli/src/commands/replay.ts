@@ -9,6 +9,7 @@ import {
   Fanout,
   FilterConfig,
   RECEIVER,
+  eventsQueueName,
   type ReplayRedaction,
   type Selection,
 } from "@celery-metrics-exporter/pipeline";
@@ -19,14 +20,19 @@ import {
   Metrics,
   connectRedis,
   createLogger,
+  describeConfig,
   loadConfig,
   redisTarget,
   type Logger,
+  type RedisConnection,
 } from "@celery-metrics-exporter/runtime";
 import { RedactionConfig, receiver, redactionOf } from "receiver";
 import type { z } from "zod";
 import { unknown } from "../arguments.ts";
 import type { Command } from "../command.ts";
+import { isSet } from "../defaults/decision.ts";
+import { withRedis } from "../defaults/redis.ts";
+import { DECIDED_DEFAULTS, withDecidedDefaults } from "../defaults/shown-defaults.ts";
 import { ReplayReport } from "../replay-report.ts";
 import { groupSettings } from "../settings.ts";
 import { UsageError } from "../usage-error.ts";
@@ -39,6 +45,11 @@ const Config = BaseConfig.omit(NotOfACommand).extend({
 });
 type Config = z.output<typeof Config>;
 
+/** What `start` may take our Redis from. */
+const BROKER_SETTINGS = describeConfig(receiver.Config)
+  .filter(({ name }) => /^CELERY_(BROKER_URL|SENTINEL_)/.test(name))
+  .map((setting) => ({ ...setting, required: false }));
+
 const SOURCES = [RECEIVER, ...EXPORTERS.map(({ name }) => name)];
 
 export const replay: Command = {
@@ -49,7 +60,8 @@ export const replay: Command = {
     "is decoded again and goes to every exporter. A letter is removed once that is done; one that fails again comes back as a new letter. " +
     "Letters that cannot be replayed, such as those of which only a part was kept, stay; --discard removes them. " +
     "May run while everything else runs, and may be stopped at any time. " +
-    "Use the settings (REDIS_URL, QUEUE_PREFIX, EXPORTERS, FILTER_…, REDACT_…) of the receiver.",
+    "Use the settings (REDIS_URL or CELERY_BROKER_URL, QUEUE_PREFIX, EXPORTERS, FILTER_…, REDACT_…) of the receiver. " +
+    "Without REDIS_URL the queues are sought in the broker's Redis, as `start` does.",
   options: [
     { name: "source", value: "name", description: `Only letters of this source: ${SOURCES.join(", ")}.` },
     {
@@ -65,16 +77,23 @@ export const replay: Command = {
     },
     { name: "dry-run", description: "Change nothing; count the letters by source and reason, and say what would become of them." },
   ],
-  settings: groupSettings([{ name: "replay", Config }]),
+  settings: [
+    ...withDecidedDefaults(groupSettings([{ name: "replay", Config }]), {
+      REDIS_URL: DECIDED_DEFAULTS["REDIS_URL"] ?? "",
+      EXPORTERS: "those whose queues there are",
+    }),
+    { title: "the broker, where REDIS_URL is not set", settings: BROKER_SETTINGS },
+  ],
   async run({ options, env, terminal }) {
     const selection = readSelection(options);
-    const config = loadConfig(Config, env);
+    const config = loadConfig(Config, withRedis(env).env);
+    const isChosen = isSet("EXPORTERS", env);
     // What goes wrong is told by the error that ends it.
     const logger = createLogger("replay", "silent");
     const lifecycle = new Lifecycle(logger);
     const report = new ReplayReport(terminal, selection.dryRun === true);
     try {
-      const letters = await openReplay(config, lifecycle, logger);
+      const letters = await openReplay(config, { isChosen, lifecycle, logger });
       for await (const done of letters.run(selection)) report.add(done);
       report.finish();
     } catch (thrown) {
@@ -111,7 +130,10 @@ function readDiscard(options: ReadonlyMap<string, string>): Selection["discard"]
 }
 
 /** What the receiver has for its events, and the dead letters. */
-async function openReplay(config: Config, lifecycle: Lifecycle, logger: Logger): Promise<DeadLetterReplay> {
+async function openReplay(
+  config: Config,
+  { isChosen, lifecycle, logger }: { readonly isChosen: boolean; readonly lifecycle: Lifecycle; readonly logger: Logger },
+): Promise<DeadLetterReplay> {
   const redis = await connectRedis({
     ...redisTarget(config),
     use: "producer",
@@ -123,7 +145,8 @@ async function openReplay(config: Config, lifecycle: Lifecycle, logger: Logger):
   });
   const prefix = config.QUEUE_PREFIX;
   const metrics = new Metrics();
-  const exporters = EXPORTERS.filter(({ name }) => config.EXPORTERS.includes(name));
+  const names = isChosen ? config.EXPORTERS : await exportersInUse(redis, prefix, config.EXPORTERS);
+  const exporters = EXPORTERS.filter(({ name }) => names.includes(name));
   const fanout = new Fanout({ redis, prefix, exporters, whenFull: "hold", highWaterEvents: Number.MAX_SAFE_INTEGER, logger, metrics });
   const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
   const filter = new BatchFilter(new EventFilter(config), new ExcludedTasks({ redis, prefix, owner: RECEIVER }));
@@ -131,6 +154,16 @@ async function openReplay(config: Config, lifecycle: Lifecycle, logger: Logger):
   const letters = new DeadLetterReplay({ redis, prefix, logger, exporters: config.EXPORTERS, filter, fanout, deadLetters, redaction });
   for (const opened of [fanout, deadLetters, letters]) lifecycle.defer("queues", () => opened.close());
   return letters;
+}
+
+/**
+ * The exporters whose queue there is, for receivers and processors make it: a queue that nobody works through would only grow. Those of
+ * `byDefault` where there is none.
+ */
+async function exportersInUse(redis: RedisConnection, prefix: string, byDefault: readonly string[]): Promise<readonly string[]> {
+  const exist = await Promise.all(EXPORTERS.map(({ name }) => redis.exists(`${prefix}:${eventsQueueName(name)}:meta`)));
+  const used = EXPORTERS.filter((_, index) => exist[index] === 1).map(({ name }) => name);
+  return used.length === 0 ? byDefault : used;
 }
 
 function replayRedaction(config: Config): ReplayRedaction | undefined {

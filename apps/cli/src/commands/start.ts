@@ -1,4 +1,5 @@
 /** `start`: receiver, processors and dashboard in one process. */
+import { brokerUrlWarnings } from "@celery-metrics-exporter/broker";
 import {
   BaseConfig,
   ConfigError,
@@ -8,19 +9,21 @@ import {
   loadConfigs,
   runRoles,
   standardOutput,
+  type ConfigWarning,
   type Environment,
-  type Role,
 } from "@celery-metrics-exporter/runtime";
+import { datadogAgent, findAgent } from "datadog-processor";
 import { writeSync } from "node:fs";
 import type { Command } from "../command.ts";
 import { withDashboardPort } from "../defaults/dashboard-port.ts";
-import { EMBEDDED_DATABASE_URL, withDatabase, withDefaultDatabase } from "../defaults/database.ts";
-import { withExporters } from "../defaults/exporters.ts";
+import { EMBEDDED_DATABASE_URL, withDatabase } from "../defaults/database.ts";
+import { withExporters, type FindAgent } from "../defaults/exporters.ts";
 import { isSet, readIfPossible, type Decision, type Note } from "../defaults/decision.ts";
 import { withRedis } from "../defaults/redis.ts";
-import { PROGRAM } from "../help.ts";
+import { withDecidedDefaults } from "../defaults/shown-defaults.ts";
 import { printConfig } from "../print-config.ts";
-import { dashboardUrlOf, renderAddresses } from "../report/addresses.ts";
+import { PROGRAM } from "../program-name.ts";
+import { renderAddresses } from "../report/addresses.ts";
 import { SummaryConfig, summaryRole } from "../report/summary-role.ts";
 import { ALL_ROLES, chosenExporters, rolesFor } from "../roles.ts";
 import { groupSettings } from "../settings.ts";
@@ -29,81 +32,102 @@ import type { Terminal } from "../terminal.ts";
 /** Settings of `start` itself. */
 export const START = { name: "the single process", Config: SummaryConfig };
 
-export const start: Command = {
-  name: "start",
-  summary: "Run the receiver, the exporters and the dashboard in one process.",
-  description:
-    "Runs the receiver, the processors of the chosen exporters and the dashboard until SIGTERM or SIGINT. " +
-    `Without DATABASE_URL the postgres exporter keeps its table in an embedded PostgreSQL in ${EMBEDDED_DATABASE_URL.slice("pglite:".length)}. ` +
-    "Without REDIS_URL the queues are in the broker's Redis, or at redis://127.0.0.1:6379 with RabbitMQ. " +
-    "Without EXPORTERS metrics are sent to Datadog only if an agent is configured or answers on this machine.",
-  startsWithExample: true,
-  options: [
-    { name: "no-dashboard", description: "Run without the dashboard." },
-    { name: "check-config", description: "Check the settings and exit." },
-    { name: "print-config", description: "Show the settings in use, secrets masked, and exit." },
-  ],
-  settings: withDefaultDatabase([...groupSettings(ALL_ROLES), ...groupSettings([START])], EMBEDDED_DATABASE_URL),
-  async run({ options, env: given, terminal }) {
-    const withDashboard = !options.has("no-dashboard");
-    const { env, notes } = await decide(given, [withRedis, withExporters, withRowsDatabase]);
-    const exporterNames = exportersIfKnown(env);
-    const roles = rolesFor(exporterNames, { withDashboard });
-    const configs = loadConfigs([...roles, summaryOf(env, exporterNames, terminal)], env);
-    if (options.has("print-config")) return terminal.write(printConfig(configs));
-    if (options.has("check-config")) {
-      for (const { setting, problem } of configWarnings(given)) terminal.write(`Warning: ${setting}: ${problem}\n`);
-      return terminal.write("The settings are valid.\n");
-    }
-    const port = await decide(env, withDashboard ? [withDashboardPort] : []);
-    await run({ env: port.env, notes: [...notes, ...port.notes], exporterNames, roles, withDashboard, terminal });
-  },
-};
+/** @param find looks for an agent; tests look elsewhere. */
+export function startCommand(find?: FindAgent): Command {
+  return {
+    name: "start",
+    summary: "Run the receiver, the exporters and the dashboard in one process.",
+    description:
+      "Runs the receiver, the processors of the chosen exporters and the dashboard until SIGTERM or SIGINT. " +
+      `Without DATABASE_URL the postgres exporter keeps its table in an embedded PostgreSQL in ${EMBEDDED_DATABASE_URL.slice("pglite:".length)}. ` +
+      "Without REDIS_URL the queues are in the broker's Redis, or at redis://127.0.0.1:6379 with RabbitMQ. " +
+      "Without EXPORTERS metrics are sent to Datadog only if an agent is configured or answers on this machine.",
+    startsWithExample: true,
+    options: [
+      { name: "no-dashboard", description: "Run without the dashboard." },
+      { name: "check-config", description: "Check the settings and exit." },
+      { name: "print-config", description: "Show the settings in use, secrets masked, and exit." },
+    ],
+    settings: withDecidedDefaults([...groupSettings(ALL_ROLES), ...groupSettings([START])]),
+    async run({ options, env: given, terminal }) {
+      const withDashboard = !options.has("no-dashboard");
+      const { env, notes } = await decide(given, [withRedis, (decided) => withExporters(decided, find), withRowsDatabase]);
+      const exporterNames = exportersIfKnown(env);
+      const roles = rolesFor(exporterNames, { withDashboard });
+      const configs = loadConfigs([...roles, summaryRole()], env);
+      if (options.has("print-config")) return terminal.write(printConfig(configs));
+      if (options.has("check-config")) {
+        for (const { setting, problem } of warningsOf(given)) terminal.write(`Warning: ${setting}: ${problem}\n`);
+        return terminal.write("The settings are valid.\n");
+      }
+      const port = await decide(env, withDashboard ? [withDashboardPort] : []);
+      await run({ env: port.env, notes: [...notes, ...port.notes], exporterNames, withDashboard, terminal });
+    },
+  };
+}
+
+export const start: Command = startCommand();
+
+/** Everything that a setting says and nothing heeds. The receiver logs the same of its broker's URL. */
+function warningsOf(given: Environment): ConfigWarning[] {
+  const ofBroker = brokerUrlWarnings(readIfPossible("CELERY_BROKER_URL", given) ?? "");
+  return [...configWarnings(given), ...ofBroker.map((problem) => ({ setting: "CELERY_BROKER_URL", problem }))];
+}
 
 interface Run {
   readonly env: Environment;
   readonly notes: readonly Note[];
   readonly exporterNames: readonly string[];
-  readonly roles: readonly Role[];
   readonly withDashboard: boolean;
   readonly terminal: Terminal;
 }
 
-async function run({ env, notes, exporterNames, roles, withDashboard, terminal }: Run): Promise<void> {
+async function run({ env, notes, exporterNames, withDashboard, terminal }: Run): Promise<void> {
   const base = loadConfig(BaseConfig, env);
+  const forPeople = isForPeople(env, terminal);
   const logger = createLogger(undefined, base.LOG_LEVEL, standardOutput(base.LOG_FORMAT));
-  for (const { message, fields } of notes) logger.info(fields, message);
+  for (const { message, fields, isInPanel = false } of notes) logger[forPeople && isInPanel ? "debug" : "info"](fields, message);
+
+  let dashboardUrl: string | undefined;
+  const roles = rolesFor(exporterNames, { withDashboard, onDashboard: (url) => (dashboardUrl = url) });
+  const databaseUrl = exporterNames.includes("postgres") ? readIfPossible("DATABASE_URL", env) : undefined;
+  let hasStarted = false;
+  const summary = summaryRole({ databaseUrl, forPeople, hasStarted: () => hasStarted, onEnd: (line) => forPeople && writeAtExit(line) });
   const reports = terminal.isInteractive || isSet("SUMMARY_SECONDS", env);
-  const running = await runRoles(PROGRAM, [...(reports ? [summaryOf(env, exporterNames, terminal)] : []), ...roles], env);
-  if (!isForPeople(env, terminal)) return;
+  const running = await runRoles(PROGRAM, [...(reports ? [summary] : []), ...roles], env);
+  hasStarted = true;
+  if (!forPeople) return;
   const addresses = {
     brokerUrl: readIfPossible("CELERY_BROKER_URL", env) ?? "",
     redisUrl: base.REDIS_URL,
     queuePrefix: base.QUEUE_PREFIX,
-    databaseUrl: databaseUrl(env, exporterNames),
-    sendsToDatadog: exporterNames.includes("datadog"),
-    dashboardUrl: withDashboard ? dashboardUrlOf(env) : undefined,
+    databaseUrl,
+    datadog: exporterNames.includes("datadog") ? await agentOf(env) : undefined,
+    dashboardUrl,
     healthUrl: running.healthUrl,
   };
   terminal.write(renderAddresses(addresses, terminal));
 }
 
-function summaryOf(env: Environment, exporterNames: readonly string[], terminal: Terminal): Role {
-  const forPeople = isForPeople(env, terminal);
-  return summaryRole({
-    databaseUrl: databaseUrl(env, exporterNames),
-    forPeople,
-    // After the last log line.
-    onEnd: (line) => forPeople && process.once("exit", () => writeSync(1, `${line}\n`)),
+/** Where metrics go, and whether something listens there. */
+async function agentOf(env: Environment): Promise<{ address: string; answers: boolean }> {
+  const { address, description } = datadogAgent(env);
+  return { address: description, answers: (await findAgent([address])) !== undefined };
+}
+
+/** After the last log line. A terminal that has been closed takes nothing more. */
+function writeAtExit(line: string): void {
+  process.once("exit", () => {
+    try {
+      writeSync(1, `${line}\n`);
+    } catch {
+      // Nobody is there to read it.
+    }
   });
 }
 
 function isForPeople(env: Environment, { isInteractive }: Terminal): boolean {
   return isInteractive && readIfPossible("LOG_FORMAT", env) !== "json";
-}
-
-function databaseUrl(env: Environment, exporterNames: readonly string[]): string | undefined {
-  return exporterNames.includes("postgres") ? readIfPossible("DATABASE_URL", env) : undefined;
 }
 
 async function decide(

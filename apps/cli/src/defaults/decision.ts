@@ -5,6 +5,8 @@ export interface Note {
   /** Static, as every log message. */
   readonly message: string;
   readonly fields: Readonly<Record<string, string | number>>;
+  /** Whether the addresses at the end of a start on a terminal say the same. */
+  readonly isInPanel?: boolean;
 }
 
 /** An environment in which that setting is set. */

@@ -1,6 +1,6 @@
 /** Which Redis the single process uses when none is named: that of a Redis broker. */
 import { parseBrokerUrl } from "@celery-metrics-exporter/broker";
-import { BaseConfig, parseRedisUrl, redactUrl, type Environment } from "@celery-metrics-exporter/runtime";
+import { BaseConfig, parseRedisUrl, redactUrl, withoutUnknownSettings, type Environment } from "@celery-metrics-exporter/runtime";
 import { isSet, readIfPossible, type Decision } from "./decision.ts";
 
 const DEFAULT_PREFIX = BaseConfig.shape.QUEUE_PREFIX.parse(undefined);
@@ -9,20 +9,22 @@ const DEFAULT_PREFIX = BaseConfig.shape.QUEUE_PREFIX.parse(undefined);
 const SENTINEL_SETTINGS = ["MASTER_NAME", "PASSWORD", "TLS"].flatMap((name) => [name, `${name}_FILE`]);
 
 /**
- * The environment with the broker's URL as `REDIS_URL`: same server, credentials, TLS and database, for the server may have no other. Left
- * as it is with another kind of broker, or one of several masters: what belongs together cannot be spread over them.
+ * The environment with the broker's URL as `REDIS_URL`: same server, credentials, TLS and database, for the server may have no other. Settings
+ * in its query that only Celery knows are left out. Left as it is with another kind of broker, or one of several masters: what belongs together
+ * cannot be spread over them.
  */
 export function withRedis(env: Environment): Decision {
   const url = isSet("REDIS_URL", env) ? undefined : readIfPossible("CELERY_BROKER_URL", env);
   if (url === undefined) return { env };
   const broker = parseBrokerUrl(url);
   const parsed = parseRedisUrl(url);
-  if (!broker.ok || broker.url.broker !== "redis" || !parsed.ok) return { env };
+  if (!broker.ok || broker.url.broker !== "redis" || broker.url.servers.length > 1 || !parsed.ok) return { env };
   const sentinel = SENTINEL_SETTINGS.map((name) => [`REDIS_SENTINEL_${name}`, env[`CELERY_SENTINEL_${name}`]] as const);
   const sentinelIsSet = sentinel.some(([name]) => (env[name] ?? "") !== "");
   return {
-    env: { ...env, ...(sentinelIsSet ? {} : Object.fromEntries(sentinel)), REDIS_URL: url },
+    env: { ...env, ...(sentinelIsSet ? {} : Object.fromEntries(sentinel)), REDIS_URL: withoutUnknownSettings(url) },
     note: {
+      isInPanel: true,
       message: "REDIS_URL is not set: our queues are in the broker's Redis, in the same database",
       fields: { redis: redactUrl(url), database: parsed.server.db, keys: `${readIfPossible("QUEUE_PREFIX", env) ?? DEFAULT_PREFIX}:*` },
     },

@@ -1,4 +1,5 @@
 /** The comparison as a table for the terminal. */
+import { renderColumns } from "../report/columns.ts";
 import type { Terminal } from "../terminal.ts";
 import type { Comparison, ComparisonRow } from "./comparison.ts";
 import type { DrainResult } from "./drain.ts";
@@ -19,18 +20,12 @@ export function renderComparison({ rows, agrees }: Comparison, { bold, green, re
     ...(["celery", "datadog", "postgres"] as const).map((side) => toCell(total(rows, side))),
     agrees ? "" : "differs",
   ];
-  const table = [[...HEADER], ...cells, totals];
-  const widths = HEADER.map((_, column) => Math.max(...table.map((line) => line[column]?.length ?? 0)));
-  const render = (line: readonly string[]): string =>
-    line
-      .map((cell, column) => (column >= 2 && column <= 4 ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0)))
-      .join("  ")
-      .trimEnd();
+  const table = renderColumns([[...HEADER], ...cells, totals], { right: new Set([2, 3, 4]) });
   return table
     .map((line, index) => {
-      if (index === 0) return bold(render(line));
-      if (index === table.length - 1) return `${"-".repeat(render(line).length)}\n${agrees ? green(render(line)) : red(render(line))}`;
-      return rows[index - 1]?.agrees === true ? render(line) : red(render(line));
+      if (index === 0) return bold(line);
+      if (index === table.length - 1) return `${"-".repeat(line.length)}\n${agrees ? green(line) : red(line)}`;
+      return rows[index - 1]?.agrees === true ? line : red(line);
     })
     .join("\n");
 }
@@ -39,12 +34,15 @@ export function renderComparison({ rows, agrees }: Comparison, { bold, green, re
 export function renderResult({ comparison, withoutEnd }: DrainResult, terminal: Terminal): string {
   const { rows, agrees } = comparison;
   const lines = [renderComparison(comparison, terminal), ""];
-  for (const [status, tasks] of withoutEnd)
-    lines.push(terminal.dim(`${tasks} more came to no end that an event tells of: Celery has them as ${status}.`));
+  for (const [status, tasks] of withoutEnd) lines.push(terminal.dim(`${tasks} more ${withoutEvent(status)}: they are not compared.`));
   const compared = sidesOf(rows);
   if (!agrees) lines.push(terminal.red(`${compared} do not agree. The log may say more.`));
   else lines.push(terminal.green(`${compared} agree on ${total(rows, "celery") ?? 0} tasks.`));
   return lines.join("\n");
+}
+
+function withoutEvent(status: string): string {
+  return status === "IGNORED" ? "were ignored (celery.exceptions.Ignore), for which Celery sends no event" : `had not ended (${status})`;
 }
 
 function sidesOf(rows: readonly ComparisonRow[]): string {

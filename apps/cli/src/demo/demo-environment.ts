@@ -2,16 +2,9 @@
 import type { Environment } from "@celery-metrics-exporter/runtime";
 import { randomBytes } from "node:crypto";
 import { DEMO_DATABASE_URL, withDatabase } from "../defaults/database.ts";
-import { freePort } from "../defaults/free-port.ts";
-
-/** Where metrics go is set by any of these (apps/datadog-processor). */
-const AGENT_SETTINGS = ["DD_AGENT_HOST", "DD_DOGSTATSD_URL", "DD_DOGSTATSD_PORT"] as const;
-const DASHBOARD_PORT = 3000;
-
-/** Whether the user has an agent that metrics should go to. */
-export function hasAgent(env: Environment): boolean {
-  return AGENT_SETTINGS.some((name) => (env[name] ?? "") !== "");
-}
+import { withDashboardPort } from "../defaults/dashboard-port.ts";
+import { isSet, readIfPossible } from "../defaults/decision.ts";
+import { withAgentSocket } from "../defaults/exporters.ts";
 
 export interface DemoSettings {
   readonly env: Environment;
@@ -22,8 +15,6 @@ export interface DemoSettings {
   readonly metricPrefix: string;
   /** What the name of every queue of the demo's Celery tasks begins with. No other application's does. */
   readonly queuePrefix: string;
-  /** Unset without the dashboard. */
-  readonly dashboardUrl: string | undefined;
 }
 
 export interface DemoNeeds {
@@ -64,20 +55,18 @@ function queuePrefix(id: string): string {
 /** Besides `ownSettings`: quiet logs, rows in memory, and a free port for the dashboard, unless the user says otherwise. */
 export async function demoEnvironment(given: Environment, { statsdPort, withDashboard }: DemoNeeds): Promise<DemoSettings> {
   const id = randomBytes(4).toString("hex");
-  const { env, note } = withDatabase(given, DEMO_DATABASE_URL);
-  const keepsRows = note === undefined && env["DATABASE_URL"] !== DEMO_DATABASE_URL;
-  const settings: Record<string, string | undefined> = { LOG_LEVEL: "warn" };
+  const { env, note } = withDatabase(withAgentSocket(given), DEMO_DATABASE_URL);
+  const keepsRows = note === undefined && readIfPossible("DATABASE_URL", env) !== DEMO_DATABASE_URL;
+  const settings: Record<string, string | undefined> = withDashboard ? { ...(await withDashboardPort(env)).env } : { ...env };
+  if (!isSet("LOG_LEVEL", env)) settings["LOG_LEVEL"] = "warn";
   if (statsdPort !== undefined) settings["DD_DOGSTATSD_URL"] = `udp://127.0.0.1:${statsdPort}`;
-  if (withDashboard) settings["DASHBOARD_PORT"] = String(await freePort(DASHBOARD_PORT));
-  for (const [name, value] of Object.entries(env)) if (value !== undefined && value !== "") settings[name] = value;
   Object.assign(settings, ownSettings(id));
   for (const name of OWN_SETTINGS) delete settings[`${name}_FILE`];
   return {
     env: settings,
-    metricPrefix: settings["DATADOG_METRIC_PREFIX"] ?? "celery.",
+    metricPrefix: readIfPossible("DATADOG_METRIC_PREFIX", settings) ?? "celery.",
     queuePrefix: queuePrefix(id),
     database: keepsRows ? "your PostgreSQL, which keeps them" : "an embedded PostgreSQL, in memory",
     keepsRows,
-    dashboardUrl: withDashboard ? `http://${settings["DASHBOARD_HOST"] ?? "127.0.0.1"}:${settings["DASHBOARD_PORT"]}/` : undefined,
   };
 }

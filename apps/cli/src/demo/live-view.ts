@@ -1,5 +1,6 @@
 /** The demo's live summary: redrawn in place on a terminal, a line now and then elsewhere. */
 import { pause } from "@celery-metrics-exporter/runtime";
+import { clip } from "../report/columns.ts";
 import type { Terminal } from "../terminal.ts";
 import type { Observer } from "./observer.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -76,7 +77,9 @@ export function renderSummary(snapshot: Snapshot, terminal: Pick<Terminal, "colu
   for (const line of snapshot.statsd?.recentLines ?? []) lines.push(row("", line));
   if (snapshot.dashboardUrl !== undefined) lines.push(row("Dashboard", snapshot.dashboardUrl));
   lines.push(row("Health", `${snapshot.healthUrl}/readyz   ${snapshot.healthUrl}/metrics`), row("Log", snapshot.logFile));
-  if (snapshot.totalSeconds === undefined) lines.push("", dim("  Ctrl-C ends it."));
+  const isDraining = snapshot.phase === "draining";
+  if (isDraining) lines.push("", dim("  It stops once what was sent has gone through. Ctrl-C again ends it at once."));
+  else if (snapshot.totalSeconds === undefined) lines.push("", dim("  Ctrl-C ends it, and compares."));
   return lines;
 }
 
@@ -122,8 +125,4 @@ function states(byState: ReadonlyMap<string, number>): string {
 
 function count(value: number): string {
   return Math.round(value).toLocaleString("en-US");
-}
-
-function clip(text: string, width: number): string {
-  return text.length <= width ? text : `${text.slice(0, Math.max(0, width - 1))}…`;
 }

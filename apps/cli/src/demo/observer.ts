@@ -15,6 +15,8 @@ export interface Observed {
   readonly settings: DemoSettings;
   readonly exporterNames: readonly string[];
   readonly totalSeconds: number | undefined;
+  /** Undefined without the dashboard. */
+  readonly dashboardUrl: string | undefined;
   readonly logFile: string;
   readonly logger: Logger;
 }
@@ -40,7 +42,7 @@ export class Observer {
   }
 
   async #look(): Promise<Snapshot> {
-    const { running, workload, table, sink, settings, exporterNames, totalSeconds, logFile } = this.#observed;
+    const { running, workload, table, sink, settings, exporterNames, totalSeconds, dashboardUrl, logFile } = this.#observed;
     const elapsedSeconds = (performance.now() - this.#startedAt) / 1000;
     const eventsReceived = (await readMetric(running.metrics, "events_received_total")) ?? 0;
     const eventsPerSecond = (eventsReceived - this.#before.events) / Math.max(0.001, elapsedSeconds - this.#before.seconds);
@@ -58,7 +60,7 @@ export class Observer {
       database: settings.database,
       statsd: sink,
       metricsGoTo: exporterNames.includes("datadog") ? metricsGoTo(sink) : undefined,
-      dashboardUrl: settings.dashboardUrl,
+      dashboardUrl,
       healthUrl: running.healthUrl,
       logFile,
     };

@@ -16,7 +16,8 @@ import {
 import { chosenExporters, rolesFor } from "../roles.ts";
 import type { Terminal } from "../terminal.ts";
 import { renderResult } from "./comparison-table.ts";
-import { demoEnvironment, hasAgent, type DemoSettings } from "./demo-environment.ts";
+import { namesAgent } from "../defaults/exporters.ts";
+import { demoEnvironment, type DemoSettings } from "./demo-environment.ts";
 import { removeDemoKeys } from "./demo-keys.ts";
 import { drain } from "./drain.ts";
 import { LiveView } from "./live-view.ts";
@@ -37,20 +38,26 @@ export interface DemoOptions {
 }
 
 const FOREVER_MS = 2 ** 31 - 1;
+/** Within the time that a drain may take. */
+const INTERRUPTED = { deadlineMs: 15_000, settleMs: 500 };
+const NOT_WHOLE = "Stopped before everything that was sent had gone through: nothing to compare. With --seconds it waits.";
 
 /** Resolves with whether all sides agree, having released all it has started. A signal ends it and the process. */
 export async function runDemo(options: DemoOptions): Promise<boolean> {
   const { terminal } = options;
   const exporterNames = chosenExporters(options.env);
-  const sink = exporterNames.includes("datadog") && !hasAgent(options.env) ? await openStatsdSink() : undefined;
+  const sink = exporterNames.includes("datadog") && !namesAgent(options.env) ? await openStatsdSink() : undefined;
   const settings = await demoEnvironment(options.env, { statsdPort: sink?.port, withDashboard: options.withDashboard });
-  const roles = rolesFor(exporterNames, options);
+  let dashboardUrl: string | undefined;
+  const roles = rolesFor(exporterNames, { withDashboard: options.withDashboard, onDashboard: (url) => (dashboardUrl = url) });
   loadConfigs(roles, settings.env);
   const base = loadConfig(BaseConfig, settings.env);
   const log = openLogFile();
   const logger = createLogger("demo", base.LOG_LEVEL, log);
   const lifecycle = new Lifecycle(logger);
-  let isInterrupted = false;
+  const stopping = new AbortController();
+  /** What a signal waits for: set once tasks are sent. */
+  let comparing: Promise<boolean> | undefined;
 
   const run = async (): Promise<boolean> => {
     lifecycle.defer("log file", () => log.close());
@@ -67,40 +74,45 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     lifecycle.defer("workload", () => workload.stop());
 
     const totalSeconds = options.seconds;
-    const observer = new Observer({ running, workload, table, sink, settings, exporterNames, totalSeconds, logFile: log.path, logger });
+    const observed = { running, workload, table, sink, settings, exporterNames, totalSeconds, dashboardUrl, logFile: log.path, logger };
+    const observer = new Observer(observed);
     const view = new LiveView(terminal, observer);
     lifecycle.defer("live view", () => view.stop());
     view.start();
-    await Promise.race([pause(totalSeconds === undefined ? FOREVER_MS : totalSeconds * 1000), workload.failed]);
-    observer.phase = "draining";
-    const result = await drain({ workload, table, sink, settings });
-    await view.stop();
-    terminal.write(`\n${renderResult(result, terminal)}\n`);
-    return result.comparison.agrees;
+    const compare = async (): Promise<boolean> => {
+      await Promise.race([pause(totalSeconds === undefined ? FOREVER_MS : totalSeconds * 1000, stopping.signal), workload.failed]);
+      observer.phase = "draining";
+      const result = await drain({ workload, table, sink, settings, ...(stopping.signal.aborted && { timing: INTERRUPTED }) });
+      await view.stop();
+      const isWhole = result.comparison.agrees || !stopping.signal.aborted;
+      terminal.write(`\n${isWhole ? renderResult(result, terminal) : NOT_WHOLE}\n`);
+      return result.comparison.agrees;
+    };
+    comparing = compare();
+    return comparing;
   };
 
+  /** At once while it starts; later after what was sent has gone through, if that does not take long. */
   const drainOnSignal = async (): Promise<void> => {
-    isInterrupted = true;
-    terminal.write("\nStopping …\n");
+    stopping.abort();
+    if (comparing === undefined) terminal.write("\nStopping …\n");
+    // The live summary says the same on a terminal.
+    else if (!terminal.isInteractive) terminal.write("\nStopping, once what was sent has gone through …\n");
+    await Promise.race([comparing?.catch(() => {}), pause(INTERRUPTED.deadlineMs + INTERRUPTED.settleMs)]);
     await lifecycle.close();
   };
-  onHangUp();
   exitOnSignals({ logger, timeoutMs: base.SHUTDOWN_TIMEOUT_SECONDS * 1000, drain: drainOnSignal });
   try {
-    return await run();
+    const agrees = await run();
+    // The signal ends the process.
+    return stopping.signal.aborted ? await new Promise<never>(() => {}) : agrees;
   } catch (thrown) {
-    // What fails because everything is being closed is no failure: whoever closes ends the process.
-    if (isInterrupted) return await new Promise<never>(() => {});
+    // What fails because everything is being closed is no failure.
+    if (stopping.signal.aborted) return await new Promise<never>(() => {});
     throw thrown;
   } finally {
     await lifecycle.close();
   }
-}
-
-/** A terminal that is closed is a Ctrl-C that cannot be typed, and takes no more output. */
-function onHangUp(): void {
-  process.on("SIGHUP", () => process.kill(process.pid, "SIGTERM"));
-  process.stdout.on("error", () => {});
 }
 
 async function openTable({ env, queuePrefix }: DemoSettings, lifecycle: Lifecycle): Promise<TasksInPostgres> {

@@ -1,6 +1,6 @@
 /** Where to look once everything runs. */
 import { isEmbedded } from "@celery-metrics-exporter/db";
-import { redactUrl, type Environment } from "@celery-metrics-exporter/runtime";
+import { redactUrl } from "@celery-metrics-exporter/runtime";
 import type { Terminal } from "../terminal.ts";
 
 export interface Addresses {
@@ -9,7 +9,8 @@ export interface Addresses {
   readonly queuePrefix: string;
   /** Undefined without the postgres exporter. */
   readonly databaseUrl: string | undefined;
-  readonly sendsToDatadog: boolean;
+  /** Where metrics go, and whether something listens there. Undefined without the datadog exporter. */
+  readonly datadog: { readonly address: string; readonly answers: boolean } | undefined;
   /** Undefined without the dashboard. */
   readonly dashboardUrl: string | undefined;
   readonly healthUrl: string;
@@ -21,7 +22,7 @@ const QUERY_COMMAND = "pnpm celery-metrics-exporter query";
 const LABEL_WIDTH = 11;
 
 export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Terminal, "bold" | "dim">): string {
-  const { brokerUrl, redisUrl, queuePrefix, databaseUrl, sendsToDatadog, dashboardUrl, healthUrl } = addresses;
+  const { brokerUrl, redisUrl, queuePrefix, databaseUrl, datadog, dashboardUrl, healthUrl } = addresses;
   const row = (label: string, value: string, remark = ""): string =>
     `  ${dim(label.padEnd(LABEL_WIDTH))}${value}${remark === "" ? "" : `  ${dim(remark)}`}`;
   return [
@@ -31,11 +32,9 @@ export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Termin
     row("Events", `from ${redactUrl(brokerUrl)}`),
     row("Queues", `in ${redactUrl(redisUrl)}`, `keys ${queuePrefix}:*`),
     ...(databaseUrl === undefined ? [] : [row("Rows", `in ${place(databaseUrl)}`), row("", QUERY_COMMAND, "shows the latest")]),
-    row(
-      "Datadog",
-      sendsToDatadog ? "on" : "off",
-      sendsToDatadog ? "" : "DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres switches it on",
-    ),
+    datadog === undefined
+      ? row("Datadog", "off", "DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres switches it on")
+      : row("Datadog", `to ${datadog.address}`, datadog.answers ? "" : "no agent answers there yet: metrics wait in the queue"),
     ...(dashboardUrl === undefined ? [] : [row("Dashboard", dashboardUrl, "the queues between receiver and exporters")]),
     row("Health", `${healthUrl}/readyz`, `${healthUrl}/metrics`),
     "",
@@ -47,10 +46,4 @@ export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Termin
 
 function place(databaseUrl: string): string {
   return isEmbedded(databaseUrl) ? `an embedded PostgreSQL, ${databaseUrl.slice("pglite:".length)}` : redactUrl(databaseUrl);
-}
-
-/** Where the dashboard listens. */
-export function dashboardUrlOf(env: Environment): string {
-  const host = (env["DASHBOARD_HOST"] ?? "") === "" ? "127.0.0.1" : (env["DASHBOARD_HOST"] ?? "");
-  return `http://${host.includes(":") ? `[${host}]` : host}:${env["DASHBOARD_PORT"] ?? ""}/`;
 }

@@ -1,10 +1,10 @@
 /** Reports now and then what the single process has done, and at its end. */
 import { connectDatabase, isEmbedded, type Database } from "@celery-metrics-exporter/db";
-import { defineRole, duration, pause, toError, type Logger, type Metrics, type Role } from "@celery-metrics-exporter/runtime";
+import { defineRole, duration, pause, toError, type Health, type Logger, type Metrics, type Role } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 import { readMetric, readValues } from "../own-metrics.ts";
 import { countRows } from "./count-rows.ts";
-import { isNews, renderEnd, renderSummary, toFields, type Summary } from "./summary.ts";
+import { isNews, renderEarlyEnd, renderEnd, renderSummary, toFields, type Summary } from "./summary.ts";
 
 export const SummaryConfig = z.object({
   SUMMARY_SECONDS: duration("wait seconds", 10, { min: 0, max: 86_400 }).describe(
@@ -17,39 +17,60 @@ export interface SummaryOptions {
   readonly databaseUrl: string | undefined;
   /** A sentence instead of fields. */
   readonly forPeople: boolean;
+  /** Whether every role has started. */
+  readonly hasStarted: () => boolean;
   /** Gets the last line, when everything else has stopped. */
   readonly onEnd: (line: string) => void;
+  /** For tests, which do not wait. */
+  readonly wait?: typeof pause;
 }
 
 const DATABASE_TIMEOUT_MS = 2_000;
+const ASK_READY_EVERY_MS = 200;
 
-/** To be started first, so that it ends last. */
-export function summaryRole(options: SummaryOptions): Role<typeof SummaryConfig> {
+const NOTHING: SummaryOptions = { databaseUrl: undefined, forPeople: false, hasStarted: () => false, onEnd: () => {} };
+
+/** To be started first, so that it ends last. Without options, for its settings only. */
+export function summaryRole(options: SummaryOptions = NOTHING): Role<typeof SummaryConfig> {
   return defineRole({
     name: "summary",
+    isInternal: true,
     Config: SummaryConfig,
-    async start({ config, logger, metrics, lifecycle }) {
-      const reporter = new Reporter(options, metrics, logger);
+    async start({ config, logger, metrics, health, lifecycle }) {
+      const reporter = new Reporter(options, { metrics, health, logger });
       lifecycle.defer("summary", () => reporter.stop());
       await reporter.start(config.SUMMARY_SECONDS);
     },
   });
 }
 
+interface Observed {
+  readonly metrics: Metrics;
+  readonly health: Health;
+  readonly logger: Logger;
+}
+
 class Reporter {
   readonly #options: SummaryOptions;
   readonly #metrics: Metrics;
+  readonly #health: Health;
   readonly #logger: Logger;
   readonly #startedAt = performance.now();
   readonly #stopping = new AbortController();
   #running: Promise<void> | undefined;
+  readonly #wait: typeof pause;
   #database: Database | undefined;
   #before: Summary | undefined;
-  #looked = { at: performance.now(), events: 0 };
+  #looked = { at: performance.now(), taskEvents: 0 };
+  /** What it still waits for, or waited for last; empty once everything was ready. */
+  #waitsFor: Readonly<Record<string, string>> = {};
+  #wasReady = false;
 
-  constructor(options: SummaryOptions, metrics: Metrics, logger: Logger) {
+  constructor(options: SummaryOptions, { metrics, health, logger }: Observed) {
     this.#options = options;
+    this.#wait = options.wait ?? pause;
     this.#metrics = metrics;
+    this.#health = health;
     this.#logger = logger;
   }
 
@@ -66,12 +87,15 @@ class Reporter {
     await this.#running;
     const summary = await this.#look(this.#database);
     await this.#database?.close();
-    this.#options.onEnd(renderEnd(summary, (performance.now() - this.#startedAt) / 1_000));
+    const elapsedSeconds = (performance.now() - this.#startedAt) / 1_000;
+    this.#options.onEnd(this.#wasReady ? renderEnd(summary, elapsedSeconds) : renderEarlyEnd(this.#waitsFor, elapsedSeconds));
   }
 
   async #run(intervalSeconds: number): Promise<void> {
     const { signal } = this.#stopping;
-    for (await pause(intervalSeconds * 1_000, signal); !signal.aborted; await pause(intervalSeconds * 1_000, signal)) {
+    await this.#untilReady(signal);
+    if (intervalSeconds === 0) return;
+    for (await this.#wait(intervalSeconds * 1_000, signal); !signal.aborted; await this.#wait(intervalSeconds * 1_000, signal)) {
       const summary = await this.#look(await this.#connected());
       if (signal.aborted || !isNews(summary, this.#before, intervalSeconds)) continue;
       if (this.#options.forPeople) this.#logger.info(renderSummary(summary));
@@ -80,19 +104,38 @@ class Reporter {
     }
   }
 
+  /** Or events come without, as while no agent answers. Before that, zeros would only look as if everything worked. */
+  async #untilReady(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      this.#wasReady = this.#options.hasStarted() && (this.#health.report().ready || (await this.#hasEvents()));
+      if (this.#wasReady) return;
+      this.#waitsFor = this.#health.whatIsDown();
+      await this.#wait(ASK_READY_EVERY_MS, signal);
+    }
+  }
+
+  async #hasEvents(): Promise<boolean> {
+    return ((await readMetric(this.#metrics, "events_received_total")) ?? 0) > 0;
+  }
+
   async #look(database: Database | undefined): Promise<Summary> {
     const received = (await readValues(this.#metrics, "events_received_total")) ?? [];
     const lags = (await readValues(this.#metrics, "queue_lag_seconds")) ?? [];
     const sent = await readValues(this.#metrics, "datadog_completions_sent_total");
-    const events = received.reduce((sum, { value }) => sum + value, 0);
+    const undelivered = (await readValues(this.#metrics, "queue_undelivered_tasks")) ?? [];
+    const ofTasks = received.filter(({ labels }) => String(labels["type"]).startsWith("task-"));
+    const taskEvents = ofTasks.reduce((sum, { value }) => sum + value, 0);
+    const longest = lags.reduce((one, other) => (other.value > one.value ? other : one), { value: 0, labels: {} });
     const before = this.#looked;
-    this.#looked = { at: performance.now(), events };
+    this.#looked = { at: performance.now(), taskEvents };
     return {
-      events,
-      taskEvents: received.reduce((sum, { value, labels }) => (String(labels["type"]).startsWith("task-") ? sum + value : sum), 0),
-      eventsPerSecond: ((events - before.events) * 1_000) / Math.max(1, this.#looked.at - before.at),
+      events: received.reduce((sum, { value }) => sum + value, 0),
+      taskEvents,
+      taskEventsPerSecond: ((taskEvents - before.taskEvents) * 1_000) / Math.max(1, this.#looked.at - before.at),
       rejected: (await readMetric(this.#metrics, "events_rejected_total")) ?? 0,
-      lagSeconds: Math.max(0, ...lags.map(({ value }) => value)),
+      lagSeconds: longest.value,
+      lagQueue: longest.value > 0 ? String(longest.labels["queue"]) : undefined,
+      unsent: sent && undelivered.filter(({ labels }) => labels["exporter"] === "datadog").reduce((sum, { value }) => sum + value, 0),
       rows: database === undefined ? undefined : await this.#rows(database),
       sent: sent && new Map(sent.map(({ value, labels }) => [String(labels["state"]).toUpperCase(), value])),
     };

@@ -2,20 +2,24 @@
 import { MAX_ROWS_COUNTED } from "./count-rows.ts";
 
 export interface Summary {
-  /** Since the start. */
+  /** All that were received since the start. */
   readonly events: number;
   /** Of these, what tells of tasks: heartbeats come all the time. */
   readonly taskEvents: number;
-  /** Since the last summary, of all events. */
-  readonly eventsPerSecond: number;
+  /** Since the last summary. */
+  readonly taskEventsPerSecond: number;
   /** Messages and events that could not be read, since the start. */
   readonly rejected: number;
   /** Age of the oldest event that waits for its exporter. */
   readonly lagSeconds: number;
+  /** The queue it waits in. Undefined while none does. */
+  readonly lagQueue: string | undefined;
   /** In the table: by status, or more than can be counted. Undefined without the postgres exporter, or while its database does not answer. */
   readonly rows: ReadonlyMap<string, number> | "many" | undefined;
   /** Runs of tasks sent to Datadog by state, since the start. Undefined without the datadog exporter. */
   readonly sent: ReadonlyMap<string, number> | undefined;
+  /** Estimate of the finished tasks that wait to be sent to Datadog. Undefined as `sent`. */
+  readonly unsent: number | undefined;
 }
 
 /** Whether there is anything to say that `before` did not. */
@@ -26,37 +30,49 @@ export function isNews(summary: Summary, before: Summary | undefined, intervalSe
   return shown(summary) !== shown(before);
 }
 
-/** For people: `1,260 events (12.6/s); 315 rows: FAILURE 5, SUCCESS 310; lag 0.3 s; 0 rejected`. */
+/** For people: `1,260 task events since the start (12.6/s); table: 315 rows (FAILURE 5, SUCCESS 310); lag 0.3 s (postgres); 0 rejected`. */
 export function renderSummary(summary: Summary): string {
-  const { events, eventsPerSecond } = summary;
-  const parts = [`${count(events)} events (${eventsPerSecond.toFixed(1)}/s)`, ...totals(summary)];
-  return [...parts, `lag ${summary.lagSeconds.toFixed(1)} s`, `${count(summary.rejected)} rejected`].join("; ");
+  const { taskEvents, taskEventsPerSecond, lagSeconds, lagQueue } = summary;
+  const parts = [`${count(taskEvents)} task events since the start (${taskEventsPerSecond.toFixed(1)}/s)`, ...totals(summary)];
+  const lag = `lag ${lagSeconds.toFixed(1)} s${lagQueue === undefined ? "" : ` (${lagQueue})`}`;
+  return [...parts, lag, `${count(summary.rejected)} rejected`].join("; ");
 }
 
 /** The last line. */
 export function renderEnd(summary: Summary, elapsedSeconds: number): string {
-  const parts = [`${count(summary.events)} events`, ...totals(summary), `${count(summary.rejected)} rejected`];
+  const parts = [`${count(summary.taskEvents)} task events`, ...totals(summary), `${count(summary.rejected)} rejected`];
   return `Stopped after ${duration(elapsedSeconds)}: ${parts.join("; ")}.`;
 }
 
+/** The last line where it has never been ready. @param waitsFor why not, by component. */
+export function renderEarlyEnd(waitsFor: Readonly<Record<string, string>>, elapsedSeconds: number): string {
+  const all = Object.entries(waitsFor);
+  const told = all.filter(([, state]) => state !== "starting");
+  const reasons = (told.length > 0 ? told : all).map(([component, state]) => `${component}: ${state}`);
+  const why = reasons.length === 0 ? "" : ` It waited for ${reasons.join("; ")}.`;
+  return `Stopped after ${duration(elapsedSeconds)}, before everything was ready: no event was received.${why}`;
+}
+
 /** For logs. */
-export function toFields({ rows, sent, ...numbers }: Summary): Record<string, unknown> {
+export function toFields({ rows, sent, unsent, lagQueue, ...numbers }: Summary): Record<string, unknown> {
   return {
     ...numbers,
     ...(rows === undefined ? {} : { rows: rows === "many" ? `more than ${MAX_ROWS_COUNTED}` : Object.fromEntries(rows) }),
-    ...(sent === undefined ? {} : { sent: Object.fromEntries(sent) }),
+    ...(lagQueue === undefined ? {} : { lagQueue }),
+    ...(sent === undefined ? {} : { sent: Object.fromEntries(sent), unsent }),
   };
 }
 
-function totals({ rows, sent }: Summary): string[] {
+function totals({ rows, sent, unsent = 0 }: Summary): string[] {
   const table = rows === "many" ? [`more than ${count(MAX_ROWS_COUNTED)} rows`] : rows === undefined ? [] : [byState(rows, "rows")];
-  return [...table, ...(sent === undefined ? [] : [byState(sent, "tasks sent to Datadog")])];
+  const waiting = unsent > 0 ? `, about ${count(unsent)} wait` : "";
+  return [...table.map((text) => `table: ${text}`), ...(sent === undefined ? [] : [`${byState(sent, "tasks sent to Datadog")}${waiting}`])];
 }
 
 function byState(tasks: ReadonlyMap<string, number>, what: string): string {
   const sum = [...tasks.values()].reduce((all, each) => all + each, 0);
   const states = [...tasks].filter(([, each]) => each > 0).map(([state, each]) => `${state} ${count(each)}`);
-  return `${count(sum)} ${what}${states.length === 0 ? "" : `: ${states.join(", ")}`}`;
+  return `${count(sum)} ${what}${states.length === 0 ? "" : ` (${states.join(", ")})`}`;
 }
 
 function duration(seconds: number): string {
