@@ -1,5 +1,5 @@
 /** What the terminal can show, and writing to it. */
-import { EXIT_FAILURE, type Environment } from "@celery-metrics-exporter/runtime";
+import { failAtEnd, type Environment } from "@celery-metrics-exporter/runtime";
 import { PROGRAM } from "./program-name.ts";
 
 type Style = (text: string) => string;
@@ -46,7 +46,7 @@ export function openTerminal(env: Environment): Terminal {
 function reportLostOutput(): void {
   process.stdout.once("error", (error: NodeJS.ErrnoException) => {
     if (error.code === "EPIPE") return;
-    process.exitCode = EXIT_FAILURE;
+    failAtEnd();
     process.stderr.write(`${PROGRAM}: Cannot write to standard output (${error.message}).\n`);
   });
   process.stdout.on("error", () => {});

@@ -34,6 +34,8 @@ describe("the summary", () => {
   it("tells all there is, in lines that fit the terminal", () => {
     const lines = renderSummary(SNAPSHOT, terminal(true));
     expect(lines.filter((line) => line.length >= 80)).toEqual([]);
+    const narrow = renderSummary({ ...SNAPSHOT, phase: "draining" }, { ...terminal(true), columns: 40 });
+    expect(narrow.filter((line) => line.length >= 40)).toEqual([]);
     const text = lines.join("\n");
     for (const part of ["12 s of 20 s", "1,234 tasks sent", "5,678 events, 98/s, lag 0.04 s", "1,212 rows", "FAILURE 12  SUCCESS 1,200"])
       expect(text).toContain(part);

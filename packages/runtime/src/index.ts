@@ -48,7 +48,7 @@ export { defineRole, type Role, type RoleContext } from "./role.ts";
 export { loadConfigs } from "./role-configs.ts";
 export { runRole, runRoles, startRoles, type RunningRoles } from "./run-roles.ts";
 export { sendTogether } from "./send-together.ts";
-export { exitOnSignals, exitWith } from "./signals.ts";
+export { exitOnSignals, exitWith, failAtEnd } from "./signals.ts";
 export { resetHint, tlsProblem, toTlsOptions, type TlsContext, type TlsOptions } from "./tls-options.ts";
 export { KOMBU_TLS_NAMES, parseTlsSettings, type ParsedTlsSettings, type TlsSettingNames, type TlsSettings } from "./tls-settings.ts";
 export { SETTING_NAMES } from "./setting-names.ts";

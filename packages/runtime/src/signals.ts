@@ -80,3 +80,8 @@ export function exitWith(exitCode: number, message?: string): never {
   if (message !== undefined) process.stderr.write(`${message}\n`);
   process.exit(exitCode);
 }
+
+/** Has the process exit with a failure once it has nothing left to do. */
+export function failAtEnd(): void {
+  process.exitCode = EXIT_FAILURE;
+}

@@ -78,8 +78,8 @@ export function renderSummary(snapshot: Snapshot, terminal: Pick<Terminal, "colu
   if (snapshot.dashboardUrl !== undefined) lines.push(row("Dashboard", snapshot.dashboardUrl));
   lines.push(row("Health", `${snapshot.healthUrl}/readyz   ${snapshot.healthUrl}/metrics`), row("Log", snapshot.logFile));
   const isDraining = snapshot.phase === "draining";
-  if (isDraining) lines.push("", dim("  It stops once what was sent has gone through. Ctrl-C again ends it at once."));
-  else if (snapshot.totalSeconds === undefined) lines.push("", dim("  Ctrl-C ends it, and compares."));
+  const hint = isDraining ? "It stops once all has gone through. Ctrl-C: at once." : "Ctrl-C ends it, and compares.";
+  if (isDraining || snapshot.totalSeconds === undefined) lines.push("", dim(clip(`  ${hint}`, columns - 1)));
   return lines;
 }
 
