@@ -26,7 +26,9 @@ export class Arrival {
   readonly #silenceMs: number;
   #timer: NodeJS.Timeout | undefined;
   #heard = false;
-  /** When the present silence began ; undefined while nothing can be expected. */
+  /** Since when we are connected and take what comes (`performance.now()`); undefined while we do not. */
+  #expectedSince: number | undefined;
+  /** When the present silence began; undefined while nothing can be expected. */
   #silentSince: Moment | undefined;
   #nextWarningMs: number;
   #warned = false;
@@ -44,16 +46,21 @@ export class Arrival {
     this.#heard = true;
   }
 
-  /** From now on messages can be expected. Does nothing if they already could. */
+  /** Since when we are connected and take what comes (`performance.now()`); undefined while we do not. */
+  get expectedSince(): number | undefined {
+    return this.#expectedSince;
+  }
+
+  /** From now on messages can be expected, unless they are blocked. Does nothing if they already could. */
   expect(): void {
-    if (this.#silentSince !== undefined || this.#blocked) return;
-    this.#silentSince = now();
-    if (!this.#warned) this.#options.health.up();
-    this.#timer ??= setInterval(() => this.#look(), Math.min(1_000, this.#silenceMs / 4)).unref();
+    if (this.#expectedSince !== undefined) return;
+    this.#expectedSince = performance.now();
+    if (!this.#blocked) this.#listen();
   }
 
   /** From now on a silence means nothing: disconnected, or not consuming. */
   expectNothing(): void {
+    this.#expectedSince = undefined;
     this.#silentSince = undefined;
   }
 
@@ -65,17 +72,23 @@ export class Arrival {
     this.#options.health.down(reason);
   }
 
-  /** Events can arrive again. Does nothing if they could. */
+  /** Events can arrive again, if we take them. Does nothing if they could. */
   unblock(): void {
     if (!this.#blocked) return;
     this.#blocked = false;
     this.#options.health.up();
-    this.expect();
+    if (this.#expectedSince !== undefined) this.#listen();
   }
 
   stop(): void {
     clearInterval(this.#timer);
-    this.#silentSince = undefined;
+    this.expectNothing();
+  }
+
+  #listen(): void {
+    this.#silentSince = now();
+    if (!this.#warned) this.#options.health.up();
+    this.#timer ??= setInterval(() => this.#look(), Math.min(1_000, this.#silenceMs / 4)).unref();
   }
 
   #look(): void {

@@ -2,12 +2,15 @@
 import { backoffMs, toError, type Logger } from "@celery-metrics-exporter/runtime";
 import type { ChannelModel } from "amqplib";
 import { countQueue } from "./rabbitmq-advice.ts";
+import { probeBinding } from "./rabbitmq-probe.ts";
 import { bindQueue, type Binding, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 import { RefusedError } from "./refused-error.ts";
 
 /** A binding that brings nothing is repeated after this long; any other is looked at after twice as long. */
 export const QUIET_MS = 8_000;
 const TICKS = 4;
+/** Of the time after which a binding is repeated: so long a silence is looked into before. Workers send a heartbeat every 2 s. */
+const PROBE = 0.75;
 /** So many times as long a binding is not repeated while messages show that it is there. */
 const TRUSTED = 20;
 /**
@@ -37,7 +40,9 @@ export class BindingKeeper {
   /** When the binding was repeated or seen to work. */
   #knownAt = performance.now();
   #heard = false;
-  #heardAt = performance.now();
+  #heardAt = this.#repeatedAt;
+  /** Whether the broker does not let us look into a silence. */
+  #probeRefused = false;
   /** Tries in vain since the queue was bound. */
   #failures: number;
   #stopped = false;
@@ -74,8 +79,27 @@ export class BindingKeeper {
     const { quietMs } = this.#options;
     const isQuiet = now - this.#heardAt >= quietMs;
     const knownFor = now - this.#knownAt;
-    if (this.#failures > 0 || (isQuiet ? knownFor >= quietMs : knownFor >= 2 * quietMs && !(await this.#works(now)))) await this.#repeat();
+    if (this.#failures > 0 || (isQuiet ? knownFor >= quietMs : knownFor >= 2 * quietMs && !(await this.#works(now)))) {
+      await this.#repeat(isQuiet ? await this.#missingSince() : undefined);
+    }
     this.#schedule();
+  }
+
+  /** Looks once into a silence. */
+  async #missingSince(): Promise<number | undefined> {
+    const { connection, topology, quietMs, logger } = this.#options;
+    if (this.#failures > 0 || this.#probeRefused || this.#heardAt <= this.#repeatedAt) return undefined;
+    // A message that came just before a tick counts as of that tick.
+    const since = this.#heardAt - quietMs / TICKS;
+    const found = await probeBinding({ connection, topology, heard: () => this.#heard, listenMs: PROBE * quietMs });
+    if (found === "refused") {
+      this.#probeRefused = true;
+      logger.info(
+        { queue: topology.queue },
+        "cannot tell whether our queue loses its binding: for that the broker would have to let us make queues named after it, with .probe. and more behind",
+      );
+    }
+    return found === "missing" ? since : undefined;
   }
 
   /** Messages that come while none waits have just been published: the binding is there. */
@@ -88,15 +112,16 @@ export class BindingKeeper {
     return isEmpty;
   }
 
-  async #repeat(): Promise<void> {
+  async #repeat(missingSince: number | undefined): Promise<void> {
     const { connection, topology, logger, onBound, onUnbound, onLost } = this.#options;
+    if (this.#stopped) return;
     try {
       const binding = await bindQueue(connection, topology, logger);
       if (this.#stopped) return;
       this.#repeatedAt = performance.now();
       this.#knownAt = this.#repeatedAt;
       this.#failures = binding.missing === undefined ? 0 : this.#failures + 1;
-      if (binding.missing === undefined) onBound(binding);
+      if (binding.missing === undefined) onBound(missingSince === undefined ? binding : { ...binding, missingSince });
       else onUnbound(binding.missing, true);
     } catch (thrown) {
       if (this.#stopped) return;

@@ -37,6 +37,8 @@ export interface Binding {
   readonly missing?: string;
   /** Whether the exchange was missing and has been created. */
   readonly exchangeCreated: boolean;
+  /** If the queue was certainly not bound: until when it had brought messages (`performance.now()`). */
+  readonly missingSince?: number;
 }
 
 /** The queue is not there, or is no longer the one it was: messages in it are gone. */

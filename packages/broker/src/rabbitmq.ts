@@ -96,9 +96,9 @@ export class RabbitmqSource implements EventSource {
       logger,
       ...(silenceMs === undefined ? {} : { silenceMs }),
     });
-    this.#continuity = new Continuity({ topology, quietMs, arrival: this.#arrival, gap: () => metrics.gap(), logger });
+    this.#continuity = new Continuity({ topology, arrival: this.#arrival, gap: () => metrics.gap(), logger });
     const onDelivery = (delivery: ConsumeMessage, consumer: RabbitmqConsumer): void => {
-      this.#continuity.heard(delivery.fields.routingKey);
+      this.#continuity.heard();
       if (delivery.fields.redelivered) metrics.redelivered();
       this.#take(new RabbitmqMessage(delivery, consumer));
     };
@@ -154,7 +154,6 @@ export class RabbitmqSource implements EventSource {
   pause(): void {
     this.#paused = true;
     this.#arrival.expectNothing();
-    this.#continuity.paused();
     this.#buffer.pause();
     if (!this.#drained) this.#longPause ??= setTimeout(() => void this.#stopConsuming(), this.#longPauseMs);
   }

@@ -2,6 +2,7 @@
 import { Health } from "@celery-metrics-exporter/runtime";
 import { sharedRedisUrl, startRedis } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Arrival } from "../src/arrival.ts";
 import { rabbitmqAdvice } from "../src/rabbitmq-advice.ts";
@@ -90,6 +91,43 @@ describe("Arrival", () => {
   });
 });
 
+describe("Arrival while the receiver takes nothing", () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "performance", "Date"] }));
+  afterEach(() => void vi.useRealTimers());
+
+  it.each<[string, (arrival: Arrival) => void]>([
+    [
+      "paused before the exchange was gone",
+      (arrival) => {
+        arrival.expect();
+        arrival.expectNothing();
+        arrival.block("the exchange is missing");
+      },
+    ],
+    [
+      "paused while the exchange is gone",
+      (arrival) => {
+        arrival.expect();
+        arrival.block("the exchange is missing");
+        arrival.expectNothing();
+      },
+    ],
+    ["not connected yet", (arrival) => arrival.block("the exchange is missing")],
+  ])("expects nothing when it is bound again: %s", async (_, happens) => {
+    const { arrival, warnings, state } = make();
+    arrival.expect();
+    arrival.expectNothing();
+    happens(arrival);
+    arrival.unblock();
+    await pass(10 * MINUTE);
+    expect(warnings()).toEqual([]);
+    expect(state()).toBe("up");
+    arrival.expect();
+    await pass(MINUTE + 2_000);
+    expect(warnings()).toHaveLength(1);
+  });
+});
+
 describe("advice for RabbitMQ", () => {
   it("names what was found", () => {
     const sight = { vhost: "shop", consumers: 2, waiting: 5, defaultExchange: true };
@@ -118,6 +156,27 @@ describe("advice for RabbitMQ", () => {
       await vi.waitFor(() => expect(harness.readiness().components["events"]).toBe("up"));
     } finally {
       await other.stop();
+      await harness.release();
+    }
+  });
+});
+
+describe("RabbitmqSource that holds back", () => {
+  it("does not warn of a silence when the exchange is deleted and declared again", async () => {
+    const harness = await RabbitmqHarness.create({ silenceMs: 100, quietMs: 200 });
+    const { exchange } = harness.options;
+    const events = (): string | undefined => harness.readiness().components["events"];
+    try {
+      await harness.source.start(() => {});
+      harness.source.pause();
+      await harness.administer((channel) => channel.deleteExchange(exchange));
+      await vi.waitFor(() => expect(events()).toMatch("waiting for the exchange"), 10_000);
+      await harness.administer((channel) => channel.assertExchange(exchange, "topic", { durable: true }));
+      await vi.waitFor(() => expect(events()).toMatch("up"), 10_000);
+      await sleep(1_000);
+      expect(events()).toBe("up");
+      expect(harness.context.logs.filter(({ msg }) => msg === WARNING)).toEqual([]);
+    } finally {
       await harness.release();
     }
   });
