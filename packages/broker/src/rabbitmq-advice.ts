@@ -1,6 +1,7 @@
 /** What to check when nothing comes from RabbitMQ. */
 import type { ChannelModel } from "amqplib";
-import { DEFAULT_EXCHANGE, attempt, exchangeExists, otherTypeOfDefault, type RabbitmqTopology } from "./rabbitmq-topology.ts";
+import { DEFAULT_EXCHANGE } from "./default-exchange.ts";
+import { attempt, exchangeExists, otherTypeOfDefault, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 
 /** Of our queue, as the broker counts them. */
 export interface QueueCounts {

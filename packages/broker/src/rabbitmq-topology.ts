@@ -1,6 +1,7 @@
 /** What must exist on RabbitMQ before we can consume: Celery's exchange, our queue, and the binding between them. */
 import { toError, type Logger } from "@celery-metrics-exporter/runtime";
 import type { Channel, ChannelModel, Options } from "amqplib";
+import { DEFAULT_EXCHANGE } from "./default-exchange.ts";
 import { RefusedError } from "./refused-error.ts";
 
 export interface RabbitmqTopology {
@@ -17,9 +18,6 @@ export interface RabbitmqTopology {
   /** The broker deletes a queue that was unused for this long (see rabbitmq-lease.ts). */
   readonly queueExpiresMs: number;
 }
-
-/** Celery's own name for its `event_exchange`. */
-export const DEFAULT_EXCHANGE = "celeryev";
 
 const ACCESS_REFUSED = 403;
 export const NOT_FOUND = 404;

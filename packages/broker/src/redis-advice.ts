@@ -1,7 +1,8 @@
 /** What to check when nothing comes from Redis: a wrong database, prefix or exchange is no error there, only silence. */
 import { eventChannels } from "@celery-metrics-exporter/events";
-import type { RedisServer } from "@celery-metrics-exporter/runtime";
+import { toError, type RedisServer } from "@celery-metrics-exporter/runtime";
 import { Redis } from "ioredis";
+import { DEFAULT_EXCHANGE } from "./default-exchange.ts";
 import { redisLabel } from "./server-label.ts";
 import { connectionOptions, type RedisSubscription } from "./redis-session.ts";
 
@@ -13,9 +14,9 @@ export interface Overheard {
   readonly allowed: boolean;
 }
 
-const DEFAULT_EXCHANGE = "celeryev";
 /** Workers send a heartbeat every 2 s. */
 const LISTEN_MS = 5_000;
+const ANSWER_TIMEOUT_MS = 5_000;
 const MAX_CHANNELS = 5;
 const MAX_MESSAGES = 2_000;
 const MAX_NAME = 200;
@@ -23,12 +24,17 @@ const MAX_NAME = 200;
 /**
  * Listens for some seconds, on a connection of its own, to every channel that carries events of Celery's default exchange or ours, or
  * heartbeats of any. `PUBSUB CHANNELS` would not help: it lists channels that somebody listens to, not those that carry messages.
+ *
+ * @throws {Error} when Redis does not answer in time.
  */
 export async function listenAround(server: RedisServer, subscription: RedisSubscription, listenMs = LISTEN_MS): Promise<Overheard> {
-  const redis = new Redis({ ...connectionOptions(server, subscription), enableReadyCheck: false });
+  const options = { ...connectionOptions(server, subscription), enableReadyCheck: false, commandTimeout: ANSWER_TIMEOUT_MS };
+  const redis = new Redis(options);
   redis.on("error", () => {});
+  const exchanges = [...new Set([DEFAULT_EXCHANGE, subscription.exchange ?? DEFAULT_EXCHANGE])];
   const channels = new Set<string>();
   let messages = 0;
+  const isEnough = (): boolean => channels.size >= MAX_CHANNELS || messages >= MAX_MESSAGES;
   try {
     await redis.connect();
     const enough = new Promise<void>((resolve) => {
@@ -37,13 +43,14 @@ export async function listenAround(server: RedisServer, subscription: RedisSubsc
         clearTimeout(timer);
         resolve();
       });
-      redis.on("pmessageBuffer", (_pattern: string, channel: Buffer) => {
+      redis.on("pmessageBuffer", (_pattern: string, bytes: Buffer) => {
         messages += 1;
-        channels.add(withoutRoutingKey(channel.toString("utf8", 0, MAX_NAME)));
-        if (channels.size >= MAX_CHANNELS || messages >= MAX_MESSAGES) redis.disconnect();
+        const channel = bytes.toString("utf8", 0, MAX_NAME);
+        if (!KEYSPACE.test(channel)) channels.add(withoutRoutingKey(channel, exchanges));
+        if (isEnough()) redis.disconnect();
       });
     });
-    const allowed = await subscribeToAny(redis, subscription.exchange ?? DEFAULT_EXCHANGE);
+    const allowed = await subscribeToAny(redis, exchanges, isEnough);
     if (allowed) await enough;
     return { channels: [...channels], allowed };
   } finally {
@@ -51,22 +58,33 @@ export async function listenAround(server: RedisServer, subscription: RedisSubsc
   }
 }
 
+/** What Redis itself publishes of its keys where `notify-keyspace-events` is set: kombu keeps its bindings in keys named after the exchange. */
+const KEYSPACE = /^__key(space|event)@\d+__:/;
+
 /** One by one: Redis refuses a command whose patterns are not all granted. */
-async function subscribeToAny(redis: Redis, exchange: string): Promise<boolean> {
-  const names = new Set([DEFAULT_EXCHANGE, exchange.replaceAll(/[\\*?[\]]/g, "?")]);
+async function subscribeToAny(redis: Redis, exchanges: readonly string[], isEnough: () => boolean): Promise<boolean> {
+  const names = exchanges.map((name) => `*${name.replaceAll(/[\\*?[\]]/g, "?")}*`);
   let allowed = false;
-  for (const pattern of [...[...names].map((name) => `*${name}*`), "*/worker.heartbeat"]) {
+  for (const pattern of [...names, "*/worker.heartbeat"]) {
     try {
       await redis.psubscribe(pattern);
       allowed = true;
-    } catch {
-      // Not granted.
+    } catch (thrown) {
+      if (isEnough()) return true;
+      if (!toError(thrown).message.startsWith("NOPERM")) throw thrown;
     }
   }
   return allowed;
 }
 
-function withoutRoutingKey(channel: string): string {
+/** A routing key is an event's type with dots for hyphens: one word, where somebody has made up such a type. */
+function withoutRoutingKey(channel: string, exchanges: readonly string[]): string {
+  const numbered = /^(.*?\/\d+\.[^/]+)\//s.exec(channel)?.[1];
+  if (numbered !== undefined) return numbered;
+  for (const exchange of exchanges) {
+    const end = channel.indexOf(`${exchange}/`) + exchange.length;
+    if (end >= exchange.length) return channel.slice(0, end);
+  }
   return channel.replace(/\/[a-z][\w-]*(\.[\w-]+)+$/i, "");
 }
 

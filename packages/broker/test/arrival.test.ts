@@ -1,7 +1,8 @@
 /** Nothing arrives: a warning says what to check, on either broker. */
-import { Health } from "@celery-metrics-exporter/runtime";
+import { Health, type RedisServer } from "@celery-metrics-exporter/runtime";
 import { sharedRedisUrl, startRedis } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
+import { createServer, type AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Arrival } from "../src/arrival.ts";
@@ -245,6 +246,42 @@ describe("advice for Redis", () => {
       clearInterval(publish);
       await admin.quit();
       await own.stop();
+    }
+  });
+
+  it.each<[string, RedisSubscription, string, string[]]>([
+    ["what Redis tells of its keys", {}, "__keyspace@0__:_kombu.binding.celeryev", []],
+    ["the same by event", {}, "__keyevent@0__:sadd", []],
+    ["a type of one word", {}, "/0.celeryev/custom", ["/0.celeryev"]],
+    ["a type of one word without a prefix", {}, "celeryev/custom", ["celeryev"]],
+    ["a type of one word behind a prefix", {}, "app:celeryev/custom", ["app:celeryev"]],
+    ["a type of one word of our exchange", { exchange: "shop" }, "app-shop/custom", ["app-shop"]],
+    ["a type of one word of another exchange", {}, "/3.celeryev2/custom", ["/3.celeryev2"]],
+    ["no routing key", {}, "/0.celeryev", ["/0.celeryev"]],
+    ["a prefix that ends in a slash", {}, "/app/celeryev", ["/app/celeryev"]],
+    ["heartbeats of another exchange", {}, "events/worker.heartbeat", ["events"]],
+  ])("finds the channel of an event: %s", async (_, subscription, channel, found) => {
+    const own = await startRedis();
+    const publisher = new Redis(own.url);
+    const [server] = redisServers(own.url);
+    const publish = setInterval(() => void publisher.publish(channel, "x"), 10);
+    try {
+      expect((await listenAround(server as RedisServer, subscription, 300)).channels).toEqual(found);
+    } finally {
+      clearInterval(publish);
+      await publisher.quit();
+      await own.stop();
+    }
+  });
+
+  it("does not wait for a Redis that has stopped answering", { timeout: 20_000 }, async () => {
+    const silent = createServer((socket) => void socket.on("error", () => {}));
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const { port } = silent.address() as AddressInfo;
+    try {
+      await expect(listenAround({ host: "127.0.0.1", port, db: 0 }, {}, 100)).rejects.toThrow(/timed out|closed/);
+    } finally {
+      silent.close();
     }
   });
 

@@ -1,0 +1,2 @@
+/** Celery's own name for its `event_exchange`. */
+export const DEFAULT_EXCHANGE = "celeryev";
