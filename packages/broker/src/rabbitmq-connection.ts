@@ -1,11 +1,14 @@
 /** Opens a connection to RabbitMQ, and tells what a failure means. */
 import { CodedError, KOMBU_TLS_NAMES, tlsProblem, toError, toTlsOptions } from "@celery-metrics-exporter/runtime";
 import { connect, credentials, type ChannelModel } from "amqplib";
+import { connect as connectSocket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { RabbitmqServer } from "./broker-url.ts";
-import { RefusedError } from "./refused-error.ts";
+import { OtherServerError, RefusedError } from "./refused-error.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
+/** Whoever listens takes a connection within this. */
+const ACCEPT_TIMEOUT_MS = 1_000;
 /** A broker that does not answer a close has this long. */
 const CLOSE_TIMEOUT_MS = 2_000;
 /**
@@ -21,7 +24,7 @@ export interface RabbitmqConnectionOptions {
 }
 
 /**
- * @throws {RefusedError} when the broker refuses user, password or virtual host, or its certificate is not trusted.
+ * @throws {RefusedError} when the broker refuses user, password or virtual host, its certificate is not trusted, or it is no RabbitMQ.
  * @throws {ConfigError} when a certificate file cannot be read.
  */
 export async function connectRabbitmq(server: RabbitmqServer, options: RabbitmqConnectionOptions = {}): Promise<ChannelModel> {
@@ -47,7 +50,7 @@ export async function connectRabbitmq(server: RabbitmqServer, options: RabbitmqC
       },
     );
   } catch (thrown) {
-    throw explain(toError(thrown), server);
+    throw await explain(toError(thrown), server);
   }
 }
 
@@ -71,7 +74,8 @@ export async function closeRabbitmq(connection: ChannelModel): Promise<void> {
   clearTimeout(timer);
 }
 
-function explain(error: Error, { vhost, tls, login = "PLAIN" }: RabbitmqServer): Error {
+async function explain(error: Error, server: RabbitmqServer): Promise<Error> {
+  const { vhost, tls, login = "PLAIN" } = server;
   if (error instanceof CodedError) return error;
   const problem = tlsProblem(error, KOMBU_TLS_NAMES);
   if (problem !== undefined) return new RefusedError(problem, { cause: error });
@@ -89,10 +93,29 @@ function explain(error: Error, { vhost, tls, login = "PLAIN" }: RabbitmqServer):
       { cause: error },
     );
   }
+  // It takes the first bytes of any other protocol for the size of a frame.
+  if (/Frame size \d+ exceeds/.test(error.message)) return new OtherServerError("RabbitMQ", { cause: error });
+  if (error.message === "connect ETIMEDOUT" && (await accepts(server))) {
+    return new Error("it takes connections and does not answer: perhaps something else than RabbitMQ listens there", { cause: error });
+  }
   if (tls === undefined && /Socket closed abruptly during opening handshake|ECONNRESET|EPIPE/.test(error.message)) {
-    return new Error("it closed the connection at once: perhaps it speaks TLS on this port; use amqps://", { cause: error });
+    return new Error("it closed the connection at once: perhaps it speaks TLS on this port (use amqps://), or is no RabbitMQ", {
+      cause: error,
+    });
   }
   return error;
+}
+
+/** Whether anybody listens there: a Redis waits for the end of what it takes for a command. */
+async function accepts({ host, port }: RabbitmqServer): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connectSocket({ host, port, timeout: ACCEPT_TIMEOUT_MS });
+    const end = (accepted: boolean) => (): void => {
+      socket.destroy();
+      resolve(accepted);
+    };
+    socket.once("connect", end(true)).once("timeout", end(false)).once("error", end(false));
+  });
 }
 
 function refusedLogin(login: string): string {

@@ -2,6 +2,7 @@
 import { eventChannels, type EventChannels, type EventChannelsOptions } from "@celery-metrics-exporter/events";
 import {
   KOMBU_TLS_NAMES,
+  isOtherProtocol,
   redisAddress,
   resetHint,
   tellSentinelErrors,
@@ -11,7 +12,7 @@ import {
   type SentinelOptions,
 } from "@celery-metrics-exporter/runtime";
 import { Redis, type RedisOptions as ConnectionOptions } from "ioredis";
-import { RefusedError } from "./refused-error.ts";
+import { OtherServerError, RefusedError } from "./refused-error.ts";
 import type { Session } from "./session-keeper.ts";
 
 export interface RedisSubscription extends Omit<EventChannelsOptions, "db" | "sentinel"> {
@@ -214,6 +215,7 @@ function sentinelProblem(error: Error, { sentinelOptions = {} }: RedisSubscripti
 function explain(error: Error, tls: object | undefined): Error {
   const problem = tlsProblem(error, KOMBU_TLS_NAMES);
   if (problem !== undefined) return new RefusedError(problem, { cause: error });
+  if (isOtherProtocol(error)) return new OtherServerError("Redis", { cause: error });
   if (/^(WRONGPASS|NOAUTH|NOPERM)|invalid (password|username-password)|without any password/i.test(error.message)) {
     return new RefusedError(`user or password is wrong or may not subscribe (${error.message})`, { cause: error });
   }
@@ -226,7 +228,7 @@ function tlsHint(error: Error, tls: object | undefined): string | undefined {
   const text = `${(error as NodeJS.ErrnoException).code ?? ""} ${error.message}`;
   if (/sentinel/i.test(text)) return undefined;
   if (tls === undefined && /ECONNRESET|EPIPE|Connection is closed/.test(text)) {
-    return "it closed the connection at once: perhaps it speaks TLS on this port; use rediss://";
+    return "it closed the connection at once: perhaps it speaks TLS on this port (use rediss://), or is no Redis";
   }
   if (tls !== undefined && /ETIMEDOUT/.test(text)) return "no answer to TLS: perhaps it does not speak TLS on this port; use redis://";
   return undefined;

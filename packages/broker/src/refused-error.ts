@@ -9,3 +9,10 @@ export class RefusedError extends Error {
     this.setting = setting;
   }
 }
+
+/** Thrown when what listens there is no such broker. */
+export class OtherServerError extends RefusedError {
+  constructor(name: string, options: ErrorOptions = {}) {
+    super(`something else than ${name} listens there`, options);
+  }
+}

@@ -1,6 +1,7 @@
 /** Keeps one session with a broker open: opens it, waits for its end, opens the next one, over a list of servers in turn. */
 import {
   CodedError,
+  OutageLog,
   UnavailableError,
   abortable,
   backoffMs,
@@ -9,7 +10,7 @@ import {
   type ComponentHealth,
   type Logger,
 } from "@celery-metrics-exporter/runtime";
-import { RefusedError } from "./refused-error.ts";
+import { OtherServerError, RefusedError } from "./refused-error.ts";
 
 /** A working connection. */
 export interface Session {
@@ -41,6 +42,8 @@ export interface SessionKeeperOptions<Server, S extends Session> {
 const OPEN_TIMEOUT_MS = 15_000;
 /** Between two tries: a broker that is back is found within seconds. */
 const MAX_WAIT_MS = 4_000;
+/** At start somebody may be waiting with us. */
+const FIRST_REPEAT_MS = 5_000;
 /** A session that lasted this long was a good one: the next try comes soon. */
 const GOOD_SESSION_MS = 5_000;
 
@@ -70,13 +73,21 @@ export class SessionKeeper<Server, S extends Session> {
    * @throws {CodedError} what `open` threw, if it was one of ours: nothing a retry would help.
    */
   async start(): Promise<void> {
-    const { servers, startupTimeoutMs } = this.#options;
+    const { name, servers, startupTimeoutMs, logger } = this.#options;
     const deadline = Date.now() + startupTimeoutMs;
+    const waiting = new OutageLog({
+      logger,
+      began: `waiting for ${name}`,
+      ended: `${name} is there`,
+      level: "info",
+      firstRepeatMs: FIRST_REPEAT_MS,
+    });
     const refusedBy = new Set<Server>();
     while (!this.#stopping.signal.aborted) {
       const server = this.#server();
       const opened = await this.#open(server, Math.max(1, deadline - Date.now()));
       if (!(opened instanceof Error)) {
+        waiting.served();
         this.#running = this.#keep(opened);
         return;
       }
@@ -84,6 +95,7 @@ export class SessionKeeper<Server, S extends Session> {
       if (opened instanceof RefusedError) refusedBy.add(server);
       const waitMs = this.#nextWaitMs();
       if (refusedBy.size === servers.length || Date.now() + waitMs >= deadline) throw this.#unavailable(opened);
+      waiting.failed({ server: this.#options.describe(server), reason: messageOf(opened) });
       await pause(waitMs, this.#stopping.signal);
     }
     throw this.#unavailable(new Error("stopped while starting"));
@@ -98,6 +110,7 @@ export class SessionKeeper<Server, S extends Session> {
 
   async #keep(first: S): Promise<void> {
     const { name, logger, health } = this.#options;
+    const outage = new OutageLog({ logger, began: "broker not reachable, trying again", ended: "broker connected again" });
     let session: S | undefined = first;
     while (!this.#stopping.signal.aborted) {
       if (session === undefined) {
@@ -107,10 +120,11 @@ export class SessionKeeper<Server, S extends Session> {
         const fields = { broker: name, server: this.#options.describe(server) };
         const opened = await this.#open(server, OPEN_TIMEOUT_MS);
         if (opened instanceof Error) {
-          logger.warn({ ...fields, reason: messageOf(opened) }, "broker not reachable, trying again");
+          outage.failed({ ...fields, reason: messageOf(opened) });
           continue;
         }
-        logger.info(fields, "broker connected again");
+        if (outage.isOn) outage.served(fields);
+        else logger.info(fields, "broker connected again");
         session = opened;
       }
       session = await this.#endOf(session);
@@ -170,6 +184,9 @@ export class SessionKeeper<Server, S extends Session> {
   #unavailable(error: Error): UnavailableError {
     const { name, servers, describe } = this.#options;
     const where = servers.map(describe).join(" or ");
+    if (error instanceof OtherServerError) {
+      return new UnavailableError(`Cannot use ${name} at ${where}: ${error.message}. Correct ${error.setting}.`, { cause: error });
+    }
     if (error instanceof RefusedError) {
       return new UnavailableError(`${name} at ${where} refuses us: ${error.message}. Check ${error.setting}.`, { cause: error });
     }

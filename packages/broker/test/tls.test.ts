@@ -155,7 +155,7 @@ describe.each([
   it("names the other scheme when only one end speaks TLS", async () => {
     const { protocol, host } = new URL(broker.plainUrl);
     await expect(connectTo(`${protocol}//localhost:${broker.tlsPort}`, 1_000)).rejects.toThrow(
-      /perhaps it speaks TLS on this port; use (amqps|rediss):/,
+      /perhaps it speaks TLS on this port \(use (amqps|rediss):/,
     );
     const mismatch = /perhaps it does not speak TLS on this port; use redis:|it does not speak TLS on this port/;
     await expect(connectTo(`${protocol.replace(":", "s:")}//${host}`, 6_000)).rejects.toThrow(mismatch);

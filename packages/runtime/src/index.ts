@@ -27,11 +27,12 @@ export { standardOutput, type LogFormat, type LogOutput } from "./log-output.ts"
 export { createLogger, type Logger } from "./logger.ts";
 export { editDistance, nearest } from "./nearest.ts";
 export { METRIC_PREFIX, Metrics } from "./metrics.ts";
+export { OutageLog, type OutageFields, type OutageLogOptions } from "./outage-log.ts";
 export { connectRedis, type ConnectRedisOptions } from "./redis.ts";
 export { mastersOf, type RedisConnection } from "./redis-connection.ts";
 export { warnIfNotDurable } from "./redis-durability.ts";
 export type { RedisUse } from "./redis-policy.ts";
-export { redisProblem, redisReply } from "./redis-problem.ts";
+export { isOtherProtocol, redisProblem, redisReply } from "./redis-problem.ts";
 export { redactUrl } from "./redact-url.ts";
 export { RedisConfig, redisTarget } from "./redis-config.ts";
 export { redisAddress, redisServerOf, type RedisTarget, type SentinelOptions } from "./redis-address.ts";

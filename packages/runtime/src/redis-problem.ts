@@ -1,12 +1,22 @@
 /** What Redis answers, in words that tell what to do. */
 
 /** The error's own message; where the settings are at fault, with what to set. */
-export function redisProblem({ message }: Error): string {
+export function redisProblem(error: Error): string {
+  const { message } = error;
+  if (isOtherProtocol(error)) return "something else than Redis listens there";
+  if (message.startsWith("NOAUTH")) return `it wants a password, and REDIS_URL has none (${message})`;
+  // Redis 5 has its own words for it.
+  if (/^WRONGPASS|^ERR invalid password/.test(message)) return `user or password is wrong (${message})`;
   if (/^(MOVED|CROSSSLOT)\b|not allowed in cluster mode/.test(message)) return `${message}; ${IS_CLUSTER}`;
   if (/DB index/.test(message))
     return `${message}: it has no database with the number at the end of REDIS_URL; \`databases\` in its configuration says how many there are`;
   if (message.includes("cluster support disabled")) return "it is not in cluster mode; its REDIS_URL begins with redis:// or rediss://";
   return message;
+}
+
+/** Whether what answers does not speak Redis' protocol, in ioredis' words. */
+export function isOtherProtocol({ message }: Error): boolean {
+  return message.includes("Unknown RESP type");
 }
 
 /** Whether this is Redis' answer to the SELECT that ioredis sends while connecting. */

@@ -1,7 +1,6 @@
 /** Redis connections as BullMQ and our scripts need them. */
 import { Cluster, type Redis } from "ioredis";
 import { redactUrl } from "./redact-url.ts";
-import { UnavailableError } from "./errors.ts";
 import type { Health } from "./health.ts";
 import { serverInfo } from "./server-info.ts";
 import type { Lifecycle } from "./lifecycle.ts";
@@ -11,7 +10,9 @@ import { createCluster, watchCluster, type ConnectionListener } from "./redis-cl
 import type { RedisConnection } from "./redis-connection.ts";
 import { clusterOptions, connectionOptions, serverOptions, type RedisUse } from "./redis-policy.ts";
 import { redisAdvice } from "./redis-advice.ts";
-import { IS_CLUSTER, isSelectError, redisProblem } from "./redis-problem.ts";
+import { isLoginRefusal, notServing, notUsable } from "./redis-failure.ts";
+import { OutageLog } from "./outage-log.ts";
+import { IS_CLUSTER, isOtherProtocol, isSelectError, redisProblem } from "./redis-problem.ts";
 import { createStrictRedis } from "./strict-redis.ts";
 import { tlsProblem, toTlsOptions } from "./tls-options.ts";
 import { KOMBU_TLS_NAMES } from "./tls-settings.ts";
@@ -41,31 +42,40 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<RedisC
   const { url, name, logger, lifecycle, startupTimeoutMs } = options;
   const { redis, tls, masterName, watch } = create(options);
   const component = options.health.component(name);
+  const server = redactUrl(url);
+  const waiting = new OutageLog({ logger, ...WAITING });
   let lastError = NO_ANSWER;
   let isUp = false;
+  let starting = true;
   let closing = false;
-  const failure = (): Error => {
-    const reason = lastError === NO_ANSWER && isLoading(redis) ? "it is still loading its data" : lastError;
-    return new UnavailableError(`Cannot reach Redis at ${redactUrl(url)} (${reason}). Start it, or set REDIS_URL.`);
+  const loads = (): boolean => lastError === NO_ANSWER && isLoading(redis);
+  const wait = (): void => {
+    if (starting) waiting.failed({ server, reason: loads() ? "it is loading its data" : lastError });
   };
   lifecycle.defer(`${name} connection`, async () => {
     closing = true;
     await quit(redis);
   });
-  await withTimeout(startupTimeoutMs, failure, (resolve, reject) => {
+  // A Redis that loads its data, or takes connections and is silent, tells no error.
+  const silence = setTimeout(wait, SILENT_MS);
+  const inVain = (): Error => notServing(server, lastError, loads());
+  await withTimeout(startupTimeoutMs, inVain, (resolve, reject) => {
     watch({
       up: () => {
         if (!isUp) {
           logger.debug({ connection: name }, "Redis ready");
           options.onConnected?.();
         }
+        waiting.served({ server });
         isUp = true;
+        starting = false;
         component.up();
         resolve();
       },
       down: (what) => {
         if (closing) return;
         component.down(`${what} (${lastError})`);
+        wait();
         if (isUp) {
           logger.warn({ connection: name, reason: lastError }, "Redis connection lost, reconnecting");
           options.onLost?.();
@@ -76,20 +86,17 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<RedisC
         if (CONSEQUENCES.has(error.message)) return;
         const advice = redisAdvice(error, { tls, masterName });
         lastError = advice?.text ?? describe(error);
-        if (advice?.isFinal ?? isRefusal(error)) reject(failure());
+        if (!(advice?.isFinal ?? isRefusal(error))) return;
+        starting = false;
+        reject(notUsable(server, lastError, error));
       },
     });
     redis.connect().catch(() => {});
-  });
+  }).finally(() => clearTimeout(silence));
   const info = await serverInfo(redis, logger);
-  if (!(redis instanceof Cluster) && info.includes("redis_mode:cluster") && (await isOneOfSeveral(redis))) {
-    lastError = IS_CLUSTER;
-    throw failure();
-  }
-  if (info.includes("redis_mode:sentinel")) {
-    lastError = "it is a Sentinel; use sentinel://";
-    throw failure();
-  }
+  if (!(redis instanceof Cluster) && info.includes("redis_mode:cluster") && (await isOneOfSeveral(redis)))
+    throw notUsable(server, IS_CLUSTER);
+  if (info.includes("redis_mode:sentinel")) throw notUsable(server, "it is a Sentinel; use sentinel://");
   return redis;
 }
 
@@ -126,6 +133,9 @@ function watchServer(redis: Redis, listener: ConnectionListener): void {
 }
 
 const NO_ANSWER = "no answer";
+/** At start somebody may be waiting with us. */
+const WAITING = { began: "waiting for Redis", ended: "Redis is there", level: "info", firstRepeatMs: 5_000 } as const;
+const SILENT_MS = 2_000;
 
 /** What ioredis says of every command when a connection is gone, whatever ended it. */
 const CONSEQUENCES: ReadonlySet<string> = new Set([
@@ -145,7 +155,12 @@ function describe(error: Error): string {
 /** What does not go away by waiting. A script that runs for too long makes Redis answer BUSY to SELECT too. */
 function isRefusal(error: Error): boolean {
   if (isSelectError(error)) return !/^(BUSY|LOADING|MASTERDOWN)\b/.test(error.message);
-  return /WRONGPASS|NOAUTH|NOPERM|DENIED|cluster support disabled/.test(error.message) || tlsProblem(error, KOMBU_TLS_NAMES) !== undefined;
+  return (
+    isLoginRefusal(error) ||
+    error.message.includes("cluster support disabled") ||
+    isOtherProtocol(error) ||
+    tlsProblem(error, KOMBU_TLS_NAMES) !== undefined
+  );
 }
 
 /** Whether this node of a cluster does not have all slots. Where we may not ask, the first key that is elsewhere tells. */

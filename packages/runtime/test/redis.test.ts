@@ -1,4 +1,5 @@
 import { sharedRedisUrl, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { createServer, type AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { Health, Lifecycle, UnavailableError, connectRedis, createLogger, warnIfNotDurable, type RedisUse } from "../src/index.ts";
 
@@ -21,8 +22,10 @@ afterAll(async () => {
 function connect(url: string, startupTimeoutMs = 5_000, use: RedisUse = "producer") {
   const lifecycle = new Lifecycle(logger);
   const health = new Health();
-  const connecting = connectRedis({ url, use, name: "Redis", startupTimeoutMs, logger, lifecycle, health });
-  return { lifecycle, health, connecting };
+  const logs: Record<string, unknown>[] = [];
+  const own = createLogger("test", "info", { write: (line) => void logs.push(JSON.parse(line) as Record<string, unknown>) });
+  const connecting = connectRedis({ url, use, name: "Redis", startupTimeoutMs, logger: own, lifecycle, health });
+  return { lifecycle, health, connecting, logs };
 }
 
 describe("connectRedis", () => {
@@ -90,15 +93,61 @@ describe("connectRedis", () => {
     await lifecycle.close();
   });
 
-  it("does not wait when it is refused", async () => {
+  it("does not wait when it is refused, and says what is wrong", async () => {
     const admin = connect(server.url);
     const redis = await admin.connecting;
     await redis.config("SET", "requirepass", "correct");
-    const { lifecycle, connecting } = connect(server.url, 60_000);
-    await expect(connecting).rejects.toThrow(/NOAUTH: it wants a password: write it into REDIS_URL/);
-    await lifecycle.close();
+    const wrong = server.url.replace("redis://", "redis://:hunter2@");
+    for (const [url, reason] of [
+      [server.url, /Redis at redis:.* refuses us: it wants a password, and REDIS_URL has none \(NOAUTH.*\)\. Check REDIS_URL\.$/],
+      [wrong, /Redis at redis:.* refuses us: user or password is wrong \(WRONGPASS.*\)\. Check REDIS_URL\.$/],
+    ] as const) {
+      const { lifecycle, connecting } = connect(url, 60_000);
+      await expect(connecting).rejects.toThrow(reason);
+      await lifecycle.close();
+    }
     await redis.config("SET", "requirepass", "");
     await admin.lifecycle.close();
+  });
+
+  it.each([
+    ["a RabbitMQ", "AMQP\0\0\x09\x01"],
+    ["an HTTP server", "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"],
+  ])("says at once that it is %s", async (_, answer) => {
+    const other = createServer((socket) => socket.on("error", () => {}).once("data", () => socket.end(answer)));
+    await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+    const { lifecycle, connecting } = connect(`redis://127.0.0.1:${(other.address() as AddressInfo).port}`, 60_000);
+    await expect(connecting).rejects.toThrow(/^Cannot use Redis at .*: something else than Redis listens there\. Correct REDIS_URL\.$/);
+    await lifecycle.close();
+    other.close();
+  });
+
+  it("says at once what it waits for, and when that is there", async () => {
+    const late = await startRedis();
+    await late.kill();
+    const { lifecycle, connecting, logs } = connect(late.url, 20_000);
+    await vi.waitFor(() => expect(logs).toHaveLength(1), { timeout: 1_500 });
+    expect(logs[0]).toMatchObject({
+      level: "info",
+      server: late.url,
+      reason: expect.stringContaining("ECONNREFUSED") as string,
+      msg: "waiting for Redis",
+    });
+    await late.restart();
+    await connecting;
+    expect(logs.map(({ msg }) => msg)).toEqual(["waiting for Redis", "Redis is there"]);
+    await lifecycle.close();
+    await late.stop();
+  });
+
+  it("says that it waits where Redis takes the connection and does not answer", async () => {
+    const silent = createServer((socket) => void socket.on("error", () => {}));
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const { lifecycle, connecting, logs } = connect(`redis://127.0.0.1:${(silent.address() as AddressInfo).port}`, 4_000);
+    await expect(connecting).rejects.toThrow(/Cannot reach Redis/);
+    expect(logs[0]).toMatchObject({ msg: "waiting for Redis" });
+    await lifecycle.close();
+    silent.close();
   });
 });
 

@@ -59,7 +59,7 @@ describe("at start", () => {
 
   it.each(USES)("ends at once where the server does not have the database, as a %s", async (use) => {
     expect(await refusal(`${single.url}/1`, { use })).toMatch(
-      /Cannot reach Redis at redis:\/\/.*\/1 \(ERR DB index is out of range.*`databases`/,
+      /Cannot use Redis at redis:\/\/.*\/1: ERR DB index is out of range.*`databases`/,
     );
     expect(await keysOf(single)).toBe("");
   });

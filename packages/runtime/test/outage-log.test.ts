@@ -1,0 +1,53 @@
+import { pino } from "pino";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { OutageLog } from "../src/index.ts";
+
+const SECOND = 1_000;
+
+describe("OutageLog", () => {
+  beforeEach(() => void vi.useFakeTimers({ toFake: ["performance"] }));
+  afterEach(() => void vi.useRealTimers());
+
+  function make(options: { readonly firstRepeatMs?: number } = {}) {
+    const lines: Record<string, unknown>[] = [];
+    const logger = pino({ base: {} }, { write: (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>) });
+    const log = new OutageLog({ logger, began: "away", lasts: "still away", ended: "back", ...options });
+    return { log, lines };
+  }
+
+  it("says at once what fails, then at growing intervals, however often it is told", () => {
+    const { log, lines } = make({ firstRepeatMs: 5 * SECOND });
+    for (let second = 0; second <= 200; second += 1) {
+      log.failed({ reason: "ECONNREFUSED" });
+      vi.advanceTimersByTime(SECOND);
+    }
+    expect(lines.map(({ seconds = 0, msg }) => [seconds, msg])).toEqual([
+      [0, "away"],
+      ...[5, 10, 20, 40, 80, 160].map((seconds) => [seconds, "still away"]),
+    ]);
+    expect(lines[0]).toMatchObject({ level: 40, reason: "ECONNREFUSED" });
+  });
+
+  it("says it every hour at least", () => {
+    const { log, lines } = make();
+    for (let minute = 0; minute < 600; minute += 1) {
+      log.failed({ reason: "ECONNREFUSED" });
+      vi.advanceTimersByTime(60 * SECOND);
+    }
+    expect(lines.map(({ seconds = 0 }) => Number(seconds) / 60)).toEqual([
+      0, 1, 2, 4, 8, 16, 32, 64, 124, 184, 244, 304, 364, 424, 484, 544,
+    ]);
+  });
+
+  it("says once that it is over, and begins anew", () => {
+    const { log, lines } = make();
+    log.served();
+    log.failed({ reason: "one" });
+    vi.advanceTimersByTime(7 * SECOND);
+    log.served({ server: "s" });
+    log.served();
+    log.failed({ reason: "two" });
+    expect(lines.map(({ msg }) => msg)).toEqual(["away", "back", "away"]);
+    expect(lines[1]).toMatchObject({ level: 30, seconds: 7, server: "s" });
+  });
+});
