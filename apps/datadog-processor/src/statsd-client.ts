@@ -161,7 +161,7 @@ export class StatsdClient {
       this.#transport.close();
       this.#failures.inc();
       this.#packetsFailed.inc(unsure.length);
-      const message = `No Datadog agent takes DogStatsD at ${describeAddress(this.#address)} (${error.message}).`;
+      const message = `No Datadog agent takes DogStatsD at ${describeAddress(this.#address)} (${error.message}). Start the agent, set DD_AGENT_HOST or DD_DOGSTATSD_URL, or leave datadog out of EXPORTERS.`;
       this.#health.down(message);
       throw new UnavailableError(message, { cause: error });
     }

@@ -38,7 +38,11 @@ describe("sending over UDP", () => {
     const metrics = new Metrics();
     const client = clientFor(port, "127.0.0.1", metrics);
     await expect(client.send(count("lost"))).rejects.toThrow(UnavailableError);
-    await expect(client.send(count("lost"))).rejects.toThrow(`No Datadog agent takes DogStatsD at udp://127.0.0.1:${port}`);
+    await expect(client.send(count("lost"))).rejects.toThrow(
+      new RegExp(
+        `^No Datadog agent takes DogStatsD at udp://127\\.0\\.0\\.1:${port} \\(.*\\)\\. Start the agent, set DD_AGENT_HOST or DD_DOGSTATSD_URL, or leave datadog out of EXPORTERS\\.$`,
+      ),
+    );
     expect(await counterValue(metrics, "datadog_send_failures_total")).toBe(2);
 
     const sink = await startStatsdSink({ port });

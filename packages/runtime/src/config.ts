@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { ConfigError, toError } from "./errors.ts";
+import { isMisspelt } from "./misspelling.ts";
 import { redactUrl } from "./redact-url.ts";
 import { parseRedisUrl } from "./redis-url.ts";
 
@@ -103,6 +104,9 @@ const LEVELS: ReadonlyMap<unknown, string> = new Map([
   ["off", "silent"],
 ]);
 
+const LEVEL_PROBLEM =
+  "must be one of trace, debug, info, warn, error, fatal, silent, or of Python's DEBUG, INFO, WARNING, ERROR, CRITICAL, NOTSET";
+
 function toLevel(value: unknown): unknown {
   return typeof value === "string" ? (LEVELS.get(value.toLowerCase()) ?? value.toLowerCase()) : value;
 }
@@ -138,7 +142,7 @@ export const BaseConfig = z.object({
     .default("{cme}")
     .describe("Prefix of every queue key. The braces keep the queues in one slot of a Redis Cluster, which needs them."),
   LOG_LEVEL: z
-    .preprocess(toLevel, z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"]))
+    .preprocess(toLevel, z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"], { error: LEVEL_PROBLEM }))
     .default("info")
     .describe("Least severe level that is logged. Python's names (`WARNING`, `CRITICAL`) work too."),
   LOG_FORMAT: z
@@ -169,6 +173,7 @@ export const BaseConfig = z.object({
  */
 export function loadConfig<S extends ConfigSchema>(schema: S, env: Environment): z.output<S> {
   const problems: string[] = [];
+  const unreadable = new Set<string>();
   const values: Record<string, string> = {};
   for (const name of Object.keys(schema.shape)) {
     try {
@@ -177,11 +182,14 @@ export function loadConfig<S extends ConfigSchema>(schema: S, env: Environment):
     } catch (thrown) {
       if (!(thrown instanceof ConfigError)) throw thrown;
       problems.push(...thrown.problems);
+      unreadable.add(name);
     }
   }
   const parsed = schema.safeParse(values);
   if (!parsed.success) {
-    for (const issue of parsed.error.issues) problems.push(describeProblem(schema, values, issue));
+    const described = parsed.error.issues.map((issue) => describeProblem(schema, { values, env }, issue));
+    // That it is missing follows from its file.
+    problems.push(...described.filter((problem) => !unreadable.has(problem.split(":", 1)[0] ?? "")));
   }
   if (problems.length > 0 || !parsed.success) throw new ConfigError([...new Set(problems)]);
   return parsed.data;
@@ -216,13 +224,32 @@ export function readSetting(name: string, env: Environment): string | undefined 
   }
 }
 
-function describeProblem(schema: ConfigSchema, values: Record<string, string>, issue: z.core.$ZodIssue): string {
+interface Given {
+  /** Of the settings that are set. */
+  readonly values: Readonly<Record<string, string>>;
+  readonly env: Environment;
+}
+
+function describeProblem(schema: ConfigSchema, { values, env }: Given, issue: z.core.$ZodIssue): string {
   const name = String(issue.path[0] ?? "");
   const field = schema.shape[name] as z.ZodType | undefined;
   if (field === undefined) return issue.message;
   const value = values[name];
-  if (value === undefined) return `${name}: is required. ${field.description ?? ""}`.trim();
-  return isSecret(field) ? `${name}: ${issue.message}` : `${name}: ${issue.message} (got ${JSON.stringify(value)})`;
+  if (value === undefined) return `${name}: is required${misspeltHint(name, env)}. ${field.description ?? ""}`.trim();
+  const problem = inPlainWords(issue);
+  return isSecret(field) ? `${name}: ${problem}` : `${name}: ${problem} (got ${JSON.stringify(value)})`;
+}
+
+function misspeltHint(name: string, env: Environment): string {
+  const misspelt = Object.keys(env).find((variable) => (env[variable] ?? "") !== "" && isMisspelt(variable, name));
+  return misspelt === undefined ? "" : `, and ${misspelt} is not a setting: a misspelling?`;
+}
+
+/** zod's own words are for programmers. */
+function inPlainWords(issue: z.core.$ZodIssue): string {
+  if (issue.code === "invalid_value" && issue.message.startsWith("Invalid")) return `must be one of ${issue.values.join(", ")}`;
+  if (issue.code === "too_small" && issue.message.startsWith("Too small")) return `must have at least ${issue.minimum} characters`;
+  return issue.message;
 }
 
 function isSecret(schema: z.ZodType): boolean {

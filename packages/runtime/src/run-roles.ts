@@ -64,10 +64,16 @@ export async function runRoles(name: string, roles: readonly Role[], env: Enviro
     });
   } catch (thrown) {
     const error = toError(thrown);
-    if (error instanceof ConfigError) exitWith(error.exitCode, error.message);
+    if (error instanceof ConfigError) exitWith(error.exitCode, withWarnings(error.message, env));
     if (error instanceof CodedError) exitWith(error.exitCode, `${name}: ${error.message} [${error.code}]`);
     exitWith(EXIT_FAILURE, `${name}: ${error.stack ?? error.message}`);
   }
+}
+
+/** Beside what is wrong, what has no effect: it may be the cause. Each setting once. */
+function withWarnings(message: string, env: Environment): string {
+  const others = configWarnings(env).filter(({ setting }) => !message.includes(setting));
+  return [message, ...others.map(({ setting, problem }) => `Warning: ${setting}: ${problem}`)].join("\n");
 }
 
 async function openHealthPort(
@@ -80,7 +86,11 @@ async function openHealthPort(
   const port = chosen ?? defaultHealthPort(roles);
   const healthUrl = await listen(http, { host, port, settings: "HEALTH_PORT or HEALTH_HOST", orFree: chosen === undefined });
   const isFallback = port !== 0 && new URL(healthUrl).port !== String(port);
-  logger.info({ healthUrl, ...(isFallback && { taken: port }) }, "health port open");
+  if (isFallback) {
+    const advice = "a probe of that port asks another process: stop it, or set HEALTH_PORT";
+    logger.warn({ healthUrl, taken: port, advice }, "health port taken, using another one");
+  }
+  logger.info({ healthUrl }, "health port open");
   return healthUrl;
 }
 

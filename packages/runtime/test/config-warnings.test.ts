@@ -51,6 +51,13 @@ describe("configWarnings", () => {
     expect(warned({ POSTGRES_POOL_SIZE: "5", DATABASE_URL_FILE: "/run/x", DASHBOARD_PASSWORD: "x", FILTER_TASK_NAME: "" })).toEqual({});
   });
 
+  it("says which of a variable and its file has an effect", () => {
+    expect(warned({ DATABASE_URL: "postgres://h/d", DATABASE_URL_FILE: "/run/hunter2" })).toEqual({
+      DATABASE_URL_FILE: "is ignored, because DATABASE_URL is set too",
+    });
+    expect(warned({ DATABASE_URL: "", DATABASE_URL_FILE: "/run/x" })).toEqual({});
+  });
+
   it("names query settings of REDIS_URL that are unknown, and says nothing about those that are known", () => {
     expect(warned({ REDIS_URL: "rediss://h/1?ssl_ca_cert=/ca.pem&ssl_cert_reqs=CERT_NONE" })).toEqual({
       REDIS_URL: expect.stringMatching(/ssl_ca_cert is unknown.*did you mean ssl_ca_certs\?/) as string,

@@ -122,6 +122,33 @@ describe("loadConfig", () => {
     expect(problemsOf({ BROKER_URL: "amqp://broker", PASSWORD_FILE: "/nonexistent" })).toEqual(["PASSWORD_FILE: cannot be read (ENOENT)"]);
   });
 
+  it("says once that the file of a required setting cannot be read", () => {
+    expect(problemsOf({ BROKER_URL_FILE: "/nonexistent" })).toEqual(["BROKER_URL_FILE: cannot be read (ENOENT)"]);
+  });
+
+  it("names the variable that a required setting may be misspelt as, without its value", () => {
+    const Required = z.object({ CELERY_BROKER_URL: url(["amqp"]).describe("The broker.") });
+    for (const variable of ["CELERY_BROKR_URL", "CELERY_BROKER_URI", "celery_broker_url", "CELERY_BROKR_URL_FILE"]) {
+      expect(() => loadConfig(Required, { [variable]: "amqp://hunter2" })).toThrow(
+        new RegExp(`- CELERY_BROKER_URL: is required, and ${variable} is not a setting: a misspelling\\?\\. The broker\\.$`),
+      );
+    }
+    expect(() => loadConfig(Required, { CELERY_RESULT_BACKEND: "x", CELERY_BROKR_URL: "" })).toThrow(/is required\. The broker/);
+  });
+
+  it.each([
+    ["LOG_FORMAT", "pretty", 'LOG_FORMAT: must be one of auto, json, text (got "pretty")'],
+    ["LOG_LEVEL", "loud", /^LOG_LEVEL: must be one of trace, .*silent, or of Python's DEBUG, .*WARNING.* \(got "loud"\)$/],
+    ["PASSWORD", "short", "PASSWORD: must have at least 8 characters"],
+  ])("says in plain words what %s=%s could be", (name, value, problem) => {
+    const expected = typeof problem === "string" ? problem : (expect.stringMatching(problem) as string);
+    expect(problemsOf({ BROKER_URL: "amqp://broker", [name]: value })).toEqual([expected]);
+  });
+
+  it.each(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NOTSET"])("takes Python's level %s, as that problem says", (LOG_LEVEL) => {
+    expect(() => loadConfig(BaseConfig, { LOG_LEVEL })).not.toThrow();
+  });
+
   it.each(["amqp://u:pa/ss@host", "amqp://u:12/34@host", "amqp://u:pa#ss@host", "amqp://u:p%zz@host", "amqp://host:99999"])(
     "refuses a URL that cannot be read, and says what may be wrong with it: %s",
     (broker) => {

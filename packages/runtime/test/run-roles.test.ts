@@ -79,6 +79,13 @@ describe("a role's process", () => {
     expect(output()).toContain("HEALTH_PORT: must be at most 65535");
   });
 
+  it("names misspelt settings beside the problems of the others, each once", async () => {
+    const { exited, output } = run("0", { HEALTH_PORT: "99999", HEALTH_HOTS: "0.0.0.0" });
+    expect(await exited).toBe(78);
+    expect(output()).toContain("Warning: HEALTH_HOTS: is not a setting and is ignored; did you mean HEALTH_HOST?");
+    expect(output().match(/HEALTH_HOTS/g)).toHaveLength(1);
+  });
+
   it("exits 69 with one clear line when something it needs cannot be reached", async () => {
     const { exited, output } = run("refuse");
     expect(await exited).toBe(69);
@@ -125,6 +132,24 @@ describe("the health port", () => {
       expect((await fetch(`${running.healthUrl}/healthz`)).status).toBe(200);
       await running.stop();
     }
+  });
+
+  it("that was taken is warned of, since its probes ask another process", async () => {
+    const lines: Record<string, unknown>[] = [];
+    const own = createLogger("test", "warn", { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) });
+    const first = await startRoles([role("receiver")], { HEALTH_HOST }, own);
+    expect(lines).toEqual([]);
+    const second = await startRoles([role("receiver")], { HEALTH_HOST }, own);
+    expect(lines).toEqual([
+      expect.objectContaining({
+        level: "warn",
+        healthUrl: second.healthUrl,
+        taken: 9801,
+        advice: expect.stringContaining("HEALTH_PORT") as string,
+      }),
+    ]);
+    await first.stop();
+    await second.stop();
   });
 
   it("that was chosen is not exchanged for another", async () => {
