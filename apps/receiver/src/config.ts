@@ -98,7 +98,7 @@ const Settings = BaseConfig.extend({
       "What to do when an exporter's queue is full. `hold`: stop taking, RabbitMQ keeps the backlog for all exporters. `shed`: drop that exporter's batches, counted. Redis pub/sub always sheds.",
     ),
   QUEUE_HIGH_WATER_EVENTS: integer(2_000_000, 1_000).describe(
-    "Events in one exporter's queue at which it is full, until they are a tenth fewer. A finished task that waits behind the queue for its sink, such as an absent agent, counts as four.",
+    "So many events make an exporter's queue full; `QUEUE_FULL` says what happens then. It counts as full until a tenth of them has gone. Finished tasks that wait for an absent Datadog agent count too, each as four events.",
   ),
 })
   .extend(FilterConfig.shape)

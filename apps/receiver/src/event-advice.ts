@@ -8,26 +8,33 @@ const ENOUGH_TASKS = 10;
 /** A sender may use a new hostname for each heartbeat. These many workers are enough to notice. */
 const MAX_WORKERS = 1_000;
 
-/** What one worker says it has run. */
+/** What one worker says it has run: `counted` of them have been counted here. */
 interface Processed {
-  readonly first: number;
+  counted: number;
   last: number;
+  /** Whether it has told in this window. */
+  heard: boolean;
 }
 
 /**
  * Says each thing once:
  *
- * - Heartbeats tell that workers have run tasks (`processed` grows), but for a minute there was no task event: started without `-E`.
+ * - Heartbeats tell that workers have run tasks (`processed` grows), but there was no task event: started without `-E`. Tasks are added up for
+ *   as long as no task event has ever come, so that it is said of a few tasks a day too; after the first one, within a minute.
  * - Workers receive tasks, but no client has ever told that it sent one: `task_send_sent_event` is off.
  */
 export class EventAdvice {
   readonly #logger: Logger;
   readonly #now: () => number;
   #windowEnd: number;
+  /** Since when tasks are added up. */
+  #since: number;
+  #done = 0;
   #taskEvents = 0;
+  #everTaskEvent = false;
   #received = 0;
   #sent = 0;
-  /** `processed` of each worker in this window. */
+  /** What each worker tells. */
   readonly #processed = new Map<string, Processed>();
   #saidEventsOff = false;
   #saidSentOff = false;
@@ -36,7 +43,8 @@ export class EventAdvice {
   constructor(logger: Logger, now: () => number = () => Date.now() / 1_000) {
     this.#logger = logger;
     this.#now = now;
-    this.#windowEnd = now() + WINDOW_SECONDS;
+    this.#since = now();
+    this.#windowEnd = this.#since + WINDOW_SECONDS;
   }
 
   observe(events: readonly CeleryEvent[]): void {
@@ -53,17 +61,17 @@ export class EventAdvice {
     // The answer to a broadcast has no `processed` (celery/worker/control.py, `heartbeat`).
     if (processed === undefined) return;
     const known = this.#processed.get(hostname);
-    if (known !== undefined) known.last = processed;
-    else if (this.#processed.size < MAX_WORKERS) this.#processed.set(ownText(hostname), { first: processed, last: processed });
+    if (known !== undefined) Object.assign(known, { last: processed, heard: true });
+    else if (this.#processed.size < MAX_WORKERS)
+      this.#processed.set(ownText(hostname), { counted: processed, last: processed, heard: true });
   }
 
   #closeWindow(): void {
-    let done = 0;
-    for (const { first, last } of this.#processed.values()) done += Math.max(0, last - first);
-    if (this.#taskEvents === 0 && done >= ENOUGH_TASKS && !this.#saidEventsOff) {
+    this.#count();
+    if (this.#taskEvents === 0 && this.#done >= ENOUGH_TASKS && !this.#saidEventsOff) {
       this.#saidEventsOff = true;
       this.#logger.warn(
-        { tasksDone: done, seconds: WINDOW_SECONDS },
+        { tasksDone: this.#done, seconds: Math.round(this.#now() - this.#since) },
         "workers run tasks but send no task events: start them with -E, or set worker_send_task_events = True",
       );
     }
@@ -74,7 +82,20 @@ export class EventAdvice {
       );
     }
     this.#windowEnd = this.#now() + WINDOW_SECONDS;
+    this.#everTaskEvent ||= this.#taskEvents > 0;
     this.#taskEvents = 0;
-    this.#processed.clear();
+    if (!this.#everTaskEvent) return;
+    this.#since = this.#now();
+    this.#done = 0;
+  }
+
+  #count(): void {
+    const isFull = this.#processed.size >= MAX_WORKERS;
+    for (const [hostname, worker] of this.#processed) {
+      this.#done += Math.max(0, worker.last - worker.counted);
+      // A worker that is busy may be silent for many windows.
+      if (isFull && !worker.heard) this.#processed.delete(hostname);
+      Object.assign(worker, { counted: worker.last, heard: false });
+    }
   }
 }

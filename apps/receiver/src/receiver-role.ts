@@ -13,6 +13,7 @@ import {
 import {
   connectRedis,
   defineRole,
+  redactUrl,
   redisTarget,
   warnIfNotDurable,
   type Logger,
@@ -36,6 +37,12 @@ export const receiver: Role<typeof Config> = defineRole({
   async start(context) {
     const { config, logger, health, metrics, lifecycle } = context;
     const startupTimeoutMs = config.STARTUP_TIMEOUT_SECONDS * 1_000;
+    const [broker, options] = [brokerOf(config), sourceOptions(config)];
+    const from = describeSource(broker, options);
+    logger.info(
+      { broker: from, redis: redactUrl(config.REDIS_URL), queuePrefix: config.QUEUE_PREFIX, exporters: config.EXPORTERS },
+      "starting: from this broker, into the queues of these exporters",
+    );
     const redis = await connectRedis({
       ...redisTarget(config),
       use: "producer",
@@ -48,7 +55,6 @@ export const receiver: Role<typeof Config> = defineRole({
     await warnIfNotDurable(redis, logger);
 
     for (const warning of brokerUrlWarnings(config.CELERY_BROKER_URL)) logger.warn(`CELERY_BROKER_URL: ${warning}`);
-    const [broker, options] = [brokerOf(config), sourceOptions(config)];
     const source = createEventSource(broker, options, { logger, health, metrics, startupTimeoutMs });
     lifecycle.defer("event source", () => source.stop());
     const queues = { redis, prefix: config.QUEUE_PREFIX, logger, metrics };
@@ -64,9 +70,6 @@ export const receiver: Role<typeof Config> = defineRole({
     lifecycle.defer("dead-letter queue", () => deadLetters.close());
     await deadLetters.start();
     await fanout.start();
-    const others = new OtherSources({ ...queues, source: describeSource(broker, options) });
-    lifecycle.defer("other sources", () => others.close());
-    await others.start();
 
     const filter = new EventFilter(config);
     const receiverMetrics = new ReceiverMetrics(metrics, source.broker);
@@ -114,7 +117,11 @@ export const receiver: Role<typeof Config> = defineRole({
     });
     const sharedQueue = watchSharedQueue(source, { redis, config, logger });
     lifecycle.defer("receivers' register", () => sharedQueue?.stop());
+    const others = new OtherSources({ ...queues, source: from });
+    lifecycle.defer("other sources", () => others.close());
     await flow.start();
+    // A receiver that never connects feeds nothing.
+    await others.start();
     sharedQueue?.start();
     await standby?.start();
   },

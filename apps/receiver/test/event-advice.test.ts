@@ -49,6 +49,31 @@ describe("EventAdvice", () => {
     expect(warnings).toEqual([]);
   });
 
+  it("says it of a system with few tasks too, once there were ten", () => {
+    // One task in two minutes.
+    for (let minute = 0; minute < 30; minute++) {
+      now += 60;
+      advice.observe([heartbeat(Math.floor(minute / 2)), heartbeat(0, "w2@host-b")]);
+    }
+    expect(warnings).toEqual([expect.stringContaining("-E")]);
+  });
+
+  it("says it of a worker that is silent for minutes, between one window and the next", () => {
+    for (let minute = 0; minute < 30; minute++) {
+      now += 60;
+      advice.observe(minute % 2 === 0 ? [heartbeat(minute)] : [withoutCounts()]);
+    }
+    expect(warnings).toEqual([expect.stringContaining("-E")]);
+  });
+
+  it("does not add up the tasks of a system that tells of its tasks, but for now and then", () => {
+    for (let minute = 0; minute < 600; minute++) {
+      now += 60;
+      advice.observe([heartbeat(minute), ...(minute === 3 ? [taskStarted({})] : [])]);
+    }
+    expect(warnings).toEqual([]);
+  });
+
   it("says once that clients do not tell what they send", () => {
     live(() => some(3, () => taskReceived({})));
     expect(warnings).toEqual([expect.stringContaining("task_send_sent_event")]);

@@ -66,6 +66,30 @@ describe("the receiver", { timeout: 60_000 }, () => {
     );
   });
 
+  it.each([
+    ["RabbitMQ", sharedRabbitmqUrl, /^amqp:\/\/.*, queue celery-metrics-exporter-.*, exchange celeryev-/],
+    ["Redis", sharedRedisUrl, /^redis:\/\/.*, exchange celeryev-/],
+  ])("says at start from where and into which queues it brings events, without passwords: %s", async (_, url, broker) => {
+    if (_ === "RabbitMQ") await stage.channel();
+    await stage.startReceiver(url(), { EXPORTERS: "postgres", REDIS_URL: sharedRedisUrl().replace("//", "//:hunter2@") });
+    expect(stage.logs[0]).toMatchObject({
+      level: 30,
+      broker: expect.stringMatching(broker) as string,
+      redis: sharedRedisUrl().replace("//", "//***@"),
+      queuePrefix: stage.prefix,
+      exporters: ["postgres"],
+    });
+    expect(JSON.stringify(stage.logs)).not.toMatch(/hunter2|guest/);
+  });
+
+  it("does not tell other receivers of its broker before it is connected", async () => {
+    const sources = (): Promise<string | null> => stage.redis.get(`${stage.prefix}:receiver:source`);
+    await expect(stage.startReceiver("redis://127.0.0.1:1", { STARTUP_TIMEOUT_SECONDS: "1" })).rejects.toThrow(/Cannot reach Redis/);
+    expect(await sources()).toBeNull();
+    await stage.startReceiver(sharedRedisUrl());
+    expect(await sources()).toMatch(/^redis:/);
+  });
+
   it("feeds only the exporters named", async () => {
     await stage.channel();
     await stage.startReceiver(sharedRabbitmqUrl(), { EXPORTERS: "postgres" });

@@ -14,13 +14,16 @@ function eventTypes({ isInclude }: { readonly isInclude: boolean }): ReturnType<
   });
 }
 
+const TYPES = "Types of your own events can be anything; one of Celery's in another spelling, such as `succeeded`, is refused.";
 const QUEUES = "Only `task-sent` carries the queue: a task without one is kept.";
 const ATTEMPTS =
   "Each attempt of a task that is retried or replaced is judged by its own name and queue; the task is dropped only if that goes for all of them.";
 
 export const FilterConfig = z.object({
-  FILTER_EVENT_TYPES_INCLUDE: eventTypes({ isInclude: true }).describe(`Only events of these types are passed on. ${GLOBS} Empty: all.`),
-  FILTER_EVENT_TYPES_EXCLUDE: eventTypes({ isInclude: false }).describe(`Events of these types are dropped. ${GLOBS}`),
+  FILTER_EVENT_TYPES_INCLUDE: eventTypes({ isInclude: true }).describe(
+    `Only events of these types are passed on, such as \`task-succeeded,task-failed\`. ${GLOBS} Empty: all. ${TYPES} So is a list that includes none of Celery's types.`,
+  ),
+  FILTER_EVENT_TYPES_EXCLUDE: eventTypes({ isInclude: false }).describe(`Events of these types are dropped. ${GLOBS} ${TYPES}`),
   FILTER_TASK_NAMES_INCLUDE: list().describe(`Only tasks with these names are kept. ${GLOBS} Empty: all. ${ATTEMPTS}`),
   FILTER_TASK_NAMES_EXCLUDE: list().describe(`Tasks with these names are dropped. ${GLOBS} ${ATTEMPTS}`),
   FILTER_QUEUES_INCLUDE: list().describe(`Only tasks sent to these queues are kept. ${GLOBS} Empty: all. ${QUEUES} ${ATTEMPTS}`),
