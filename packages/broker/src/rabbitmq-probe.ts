@@ -39,7 +39,8 @@ export async function probeBinding({ connection, topology, heard, listenMs }: Pr
     await channel.prefetch(enough, false);
     await channel.consume(probe, () => (overheard += 1));
     const until = performance.now() + listenMs;
-    while (overheard < enough && !heard() && performance.now() < until) await sleep(listenMs / 50);
+    const isOver = (): boolean => overheard >= enough || heard() || performance.now() >= until;
+    while (!isOver()) await sleep(listenMs / 50);
   };
   const failed = await attempt(connection, listen).catch((thrown: unknown) => thrown);
   if (failed !== undefined) return "refused";

@@ -1,5 +1,5 @@
 /** Nothing arrives: a warning says what to check, on either broker. */
-import { Health, type RedisServer } from "@celery-metrics-exporter/runtime";
+import { Health } from "@celery-metrics-exporter/runtime";
 import { sharedRedisUrl, startRedis } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { createServer, type AddressInfo } from "node:net";
@@ -263,10 +263,10 @@ describe("advice for Redis", () => {
   ])("finds the channel of an event: %s", async (_, subscription, channel, found) => {
     const own = await startRedis();
     const publisher = new Redis(own.url);
-    const [server] = redisServers(own.url);
+    const [there = server] = redisServers(own.url);
     const publish = setInterval(() => void publisher.publish(channel, "x"), 10);
     try {
-      expect((await listenAround(server as RedisServer, subscription, 300)).channels).toEqual(found);
+      expect((await listenAround(there, subscription, 300)).channels).toEqual(found);
     } finally {
       clearInterval(publish);
       await publisher.quit();

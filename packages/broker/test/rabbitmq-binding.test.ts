@@ -25,6 +25,9 @@ async function comesAgain(harness: RabbitmqHarness, recorder: Recorder): Promise
 const gaps = (harness: RabbitmqHarness): Promise<number> => harness.metric("broker_gaps_total");
 const events = (harness: RabbitmqHarness): string | undefined => harness.readiness().components["events"];
 
+const unbind = (harness: RabbitmqHarness): Promise<void> =>
+  harness.administer((channel) => channel.unbindQueue(harness.options.queue, harness.options.exchange, "#"));
+
 describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
   const releases: (() => unknown)[] = [];
   afterEach(async () => {
@@ -53,9 +56,6 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     releases.push(stop);
     return stop;
   };
-
-  const unbind = (harness: RabbitmqHarness): Promise<void> =>
-    harness.administer((channel) => channel.unbindQueue(harness.options.queue, harness.options.exchange, "#"));
 
   it.each([
     ["as it was", (channel: Channel, name: string) => channel.assertExchange(name, "topic", { durable: true })],

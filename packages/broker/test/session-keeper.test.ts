@@ -45,7 +45,7 @@ class Broker {
 
   async triedAgain(times: number): Promise<void> {
     const before = this.tries;
-    await vi.waitFor(() => expect(this.tries).toBeGreaterThanOrEqual(before + times), 10_000);
+    await vi.waitUntil(() => this.tries >= before + times, 10_000);
   }
 }
 
@@ -76,6 +76,12 @@ describe("SessionKeeper", () => {
   });
 });
 
+const failure = (starting: Promise<unknown>): Promise<Error> =>
+  starting.then(
+    () => new Error("it took us"),
+    (thrown: Error) => thrown,
+  );
+
 describe("a server of another kind", () => {
   const servers: Server[] = [];
   afterEach(() => {
@@ -91,12 +97,6 @@ describe("a server of another kind", () => {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     return (server.address() as AddressInfo).port;
   }
-
-  const failure = (starting: Promise<unknown>): Promise<Error> =>
-    starting.then(
-      () => new Error("it took us"),
-      (thrown: Error) => thrown,
-    );
 
   it.each<[string, (socket: Socket) => unknown]>([
     ["an HTTP server", (socket) => socket.once("data", () => socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"))],

@@ -137,12 +137,11 @@ describe("loadConfig", () => {
   });
 
   it.each([
-    ["LOG_FORMAT", "pretty", 'LOG_FORMAT: must be one of auto, json, text (got "pretty")'],
+    ["LOG_FORMAT", "pretty", /^LOG_FORMAT: must be one of auto, json, text \(got "pretty"\)$/],
     ["LOG_LEVEL", "loud", /^LOG_LEVEL: must be one of trace, .*silent, or of Python's DEBUG, .*WARNING.* \(got "loud"\)$/],
-    ["PASSWORD", "short", "PASSWORD: must have at least 8 characters"],
+    ["PASSWORD", "short", /^PASSWORD: must have at least 8 characters$/],
   ])("says in plain words what %s=%s could be", (name, value, problem) => {
-    const expected = typeof problem === "string" ? problem : (expect.stringMatching(problem) as string);
-    expect(problemsOf({ BROKER_URL: "amqp://broker", [name]: value })).toEqual([expected]);
+    expect(problemsOf({ BROKER_URL: "amqp://broker", [name]: value })).toEqual([expect.stringMatching(problem)]);
   });
 
   it.each(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NOTSET"])("takes Python's level %s, as that problem says", (LOG_LEVEL) => {

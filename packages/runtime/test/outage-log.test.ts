@@ -4,16 +4,16 @@ import { OutageLog } from "../src/index.ts";
 
 const SECOND = 1_000;
 
+function make(options: { readonly firstRepeatMs?: number } = {}) {
+  const lines: Record<string, unknown>[] = [];
+  const logger = pino({ base: {} }, { write: (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>) });
+  const log = new OutageLog({ logger, began: "away", lasts: "still away", ended: "back", ...options });
+  return { log, lines };
+}
+
 describe("OutageLog", () => {
   beforeEach(() => void vi.useFakeTimers({ toFake: ["performance"] }));
   afterEach(() => void vi.useRealTimers());
-
-  function make(options: { readonly firstRepeatMs?: number } = {}) {
-    const lines: Record<string, unknown>[] = [];
-    const logger = pino({ base: {} }, { write: (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>) });
-    const log = new OutageLog({ logger, began: "away", lasts: "still away", ended: "back", ...options });
-    return { log, lines };
-  }
 
   it("says at once what fails, then at growing intervals, however often it is told", () => {
     const { log, lines } = make({ firstRepeatMs: 5 * SECOND });
