@@ -156,7 +156,7 @@ export const BaseConfig = z.object({
   HEALTH_PORT: wholeNumber(0, 65535)
     .optional()
     .describe(
-      "Port of the health endpoints; 0 takes a free one and logs it. If not set: 9801 for the receiver, 9802 datadog-processor, 9803 postgres-processor, 9804 dashboard, 9800 for all in one process; a free one if that is taken.",
+      "Port of the health endpoints; 0 takes a free one and logs it. If not set: 9801 for the receiver, 9802 datadog-processor, 9803 postgres-processor, 9804 dashboard, 9800 for all in one process; a free one, with a warning, if that is taken.",
     ),
   STARTUP_TIMEOUT_SECONDS: duration("wait seconds", 15, { min: 1 }).describe(
     "How long a role waits at start for what it needs before it gives up.",
