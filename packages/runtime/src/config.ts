@@ -242,7 +242,7 @@ function describeProblem(schema: ConfigSchema, { values, env }: Given, issue: z.
 
 function misspeltHint(name: string, env: Environment): string {
   const misspelt = Object.keys(env).find((variable) => (env[variable] ?? "") !== "" && isMisspelt(variable, name));
-  return misspelt === undefined ? "" : `, and ${misspelt} is not a setting: a misspelling?`;
+  return misspelt === undefined ? "" : ` (${misspelt} is set, which is no setting: a misspelling?)`;
 }
 
 /** zod's own words are for programmers. */

@@ -130,7 +130,7 @@ describe("loadConfig", () => {
     const Required = z.object({ CELERY_BROKER_URL: url(["amqp"]).describe("The broker.") });
     for (const variable of ["CELERY_BROKR_URL", "CELERY_BROKER_URI", "celery_broker_url", "CELERY_BROKR_URL_FILE"]) {
       expect(() => loadConfig(Required, { [variable]: "amqp://hunter2" })).toThrow(
-        new RegExp(`- CELERY_BROKER_URL: is required, and ${variable} is not a setting: a misspelling\\?\\. The broker\\.$`),
+        new RegExp(`- CELERY_BROKER_URL: is required \\(${variable} is set, which is no setting: a misspelling\\?\\)\\. The broker\\.$`),
       );
     }
     expect(() => loadConfig(Required, { CELERY_RESULT_BACKEND: "x", CELERY_BROKR_URL: "" })).toThrow(/is required\. The broker/);
