@@ -14,12 +14,9 @@ export interface Advice {
   readonly isFinal: boolean;
 }
 
-const PASSWORD_MISSING = "NOAUTH: it wants a password: write it into REDIS_URL, before the host, as in redis://:password@host";
-
 /** Undefined for an error that speaks for itself. */
 export function redisAdvice(error: Error, { tls, masterName }: Connecting): Advice | undefined {
   if (masterName !== undefined && /sentinel|No such master/i.test(error.message)) return sentinelAdvice(error.message, masterName);
-  if (/^NOAUTH\b/.test(error.message)) return { text: PASSWORD_MISSING, isFinal: true };
   if (masterName !== undefined) return undefined;
   const { code = "" } = error as NodeJS.ErrnoException;
   const text = resetHint(error, tls, KOMBU_TLS_NAMES) ?? tlsAdvice(code, tls);
