@@ -46,27 +46,19 @@ export class Delivery {
     return true;
   }
 
-  /** In this order: an excluded task is remembered only once the exporters have been told (`BatchFilter`). */
   #steps({ events, rejected, future }: Batch): (() => Promise<void>)[] {
     const { broker, fanout, filter, deadLetters, metrics } = this.#options;
     let admitted: Admitted | undefined;
     const enqueue = async (): Promise<void> => {
-      admitted = await filter.admit(events);
-      await fanout.enqueue({
-        broker,
-        events: admitted.events,
-        kept: admitted.kept,
-        ...(admitted.excluded === undefined ? {} : { excluded: admitted.excluded }),
-      });
+      // Once: what is set aside would be so at each try.
+      admitted ??= await filter.admit(events);
+      await fanout.enqueue({ broker, ...admitted });
       metrics.enqueued(events.length, admitted.events.length);
-    };
-    const settle = async (): Promise<void> => {
-      if (admitted !== undefined) await filter.settle(admitted);
     };
     const bury = async (): Promise<void> => {
       await deadLetters.add([...rejected.map(letterOf), ...lettersOfFuture(future)]);
     };
-    return [...(events.length > 0 ? [enqueue, settle] : []), ...(rejected.length + future.length > 0 ? [bury] : [])];
+    return [...(events.length > 0 ? [enqueue] : []), ...(rejected.length + future.length > 0 ? [bury] : [])];
   }
 
   async #insist(step: () => Promise<void>, signal: AbortSignal): Promise<boolean> {

@@ -1,10 +1,10 @@
 /** The receiver as a role: takes Celery's events from the broker and puts them on each exporter's queue. */
 import { brokerUrlWarnings, createEventSource, describeSource, type EventSource } from "@celery-metrics-exporter/broker";
 import {
+  AttemptMemory,
   BatchFilter,
   DeadLetters,
   EventFilter,
-  ExcludedTasks,
   Fanout,
   OtherSources,
   ReceiverLease,
@@ -76,7 +76,7 @@ export const receiver: Role<typeof Config> = defineRole({
     const delivery = new Delivery({
       broker: source.broker,
       fanout,
-      filter: new BatchFilter(filter, new ExcludedTasks({ redis, prefix: config.QUEUE_PREFIX, owner: "receiver" })),
+      filter: new BatchFilter(filter, new AttemptMemory({ redis, prefix: config.QUEUE_PREFIX, owner: "receiver" })),
       deadLetters,
       metrics: receiverMetrics,
       health: health.component("storing"),

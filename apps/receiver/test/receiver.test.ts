@@ -283,9 +283,33 @@ describe("the receiver", { timeout: 60_000 }, () => {
     await sleep(200);
     await stage.publish([frame([started("noisy"), started("slow"), started("kept"), taskSucceeded({ uuid: "kept" })])]);
     await vi.waitFor(async () => expect(await ids("postgres")).toEqual(["kept", "kept"]), WAIT);
-    expect((await stage.batches("postgres")).flatMap(({ excluded }) => excluded ?? []).sort()).toEqual(["noisy", "slow"]);
+    const told = (await stage.batches("postgres")).flatMap((batch) => batch.told ?? []);
+    expect(told.map(({ id }) => id).sort()).toEqual(["noisy", "slow"]);
     expect(await metricOf(running, "events_filtered_total", { reason: "filter" })).toBe(5);
     await running.stop();
     await waitingBecomes(stage, 0);
+  });
+
+  it("drops nothing of a task that is retried out of an excluded queue, though two receivers share its events", async () => {
+    await stage.channel();
+    for (let receivers = 0; receivers < 2; receivers++) await stage.startReceiver(sharedRabbitmqUrl(), { FILTER_QUEUES_EXCLUDE: "noisy" });
+    const tasks = Array.from({ length: 100 }, (_, index) => `task-${index}`);
+    const timestamp = Date.now() / 1_000;
+    await stage.publish(tasks.map((uuid) => frame([taskSent({ uuid, timestamp, queue: "noisy" })])));
+    await sleep(700);
+    for (const uuid of tasks) {
+      const retry = { uuid, timestamp: timestamp + 2, retries: 1 };
+      await stage.publish([
+        frame([taskSent({ ...retry, queue: "q1" })]),
+        frame([taskReceived(retry), started(uuid), taskSucceeded({ uuid, timestamp: timestamp + 3 })]),
+      ]);
+      await sleep(10);
+    }
+    const seen = async (type: string): Promise<number> =>
+      new Set((await stage.events("postgres")).filter((event) => event.type === type).map((event) => (event as { uuid: string }).uuid))
+        .size;
+    for (const type of ["task-sent", "task-received", "task-started", "task-succeeded"]) {
+      await vi.waitFor(async () => expect(`${type} ${await seen(type)}`).toBe(`${type} 100`), WAIT);
+    }
   });
 });

@@ -25,7 +25,7 @@ describe("deleteTasks", () => {
     const odd = ["a", "b'; --", "ünï🎉", 'quote"', "back\\slash", "nul\0"];
     await upsertTasks(
       table.database,
-      [...odd, "keep"].map((uuid) => taskSent({ uuid })),
+      [...odd, "keep"].map((uuid) => taskReceived({ uuid })),
     );
     expect(await deleteTasks(table.database, [...odd, "never seen"])).toBe(odd.length);
     expect(await deleteTasks(table.database, odd)).toBe(0);
@@ -33,9 +33,15 @@ describe("deleteTasks", () => {
     expect(await ids()).toEqual(["keep"]);
   });
 
+  test("leaves those of which there is a task-sent, which is none of an excluded task", async () => {
+    await upsertTasks(table.database, [taskSent({ uuid: "sent" }), taskStarted({ uuid: "sent" }), taskStarted({ uuid: "started" })]);
+    await deleteTasks(table.database, ["sent", "started"]);
+    expect(await ids()).toEqual(["sent"]);
+  });
+
   test("does not deadlock with upserts of the same tasks, however the rows lie in the table", async () => {
     const many = Array.from({ length: 400 }, (_, index) => `task-${String(index).padStart(3, "0")}`);
-    const events = many.map((uuid) => taskSent({ uuid }));
+    const events = many.map((uuid) => taskReceived({ uuid }));
     for (let round = 1; round <= 4; round++) {
       // The last id first.
       for (const group of chunks(events, 10).toReversed()) await upsertTasks(table.database, group);

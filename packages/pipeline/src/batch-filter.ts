@@ -1,195 +1,220 @@
 /** Filters by task name and queue, for events that mostly carry neither: applied to whole batches, in the receiver and again in each host. */
 import { isFinal, isTaskEvent, type CeleryEvent } from "@celery-metrics-exporter/events";
-import type { EventBatch } from "./batch.ts";
-import type { ExcludedTasks } from "./excluded-tasks.ts";
-import type { EventFilter } from "./task-filter.ts";
+import { UnavailableError } from "@celery-metrics-exporter/runtime";
+import { PASSED, hasPassed, hasUnwanted, isKeptForGood, isUnwanted, markOf, standingOf, type Standing } from "./attempt-marks.ts";
+import { DOUBTFUL_EXPIRY_SECONDS, type AttemptMemory, type Note, type Remembered } from "./attempt-memory.ts";
+import { isDescription, type EventFilter } from "./task-filter.ts";
 
-/** What the receiver passes on of a batch: spread it into the `EventBatch`, and `settle` it once that is enqueued. */
+/** A task that the exporters have to be told of, and what is known of its attempts (`attempt-marks.ts`). */
+export interface ToldTask {
+  readonly id: string;
+  readonly marks: readonly string[];
+}
+
+/** What is left of a batch, as an `EventBatch` takes it. */
 export interface Admitted {
   readonly events: readonly CeleryEvent[];
-  readonly excluded?: readonly string[];
-  readonly kept: readonly string[];
-  /** Ids to be remembered as excluded; those in `kept` are remembered as that. */
-  readonly toRemember: ReadonlySet<string>;
-  /** Ids among both whose final event has been seen. */
-  readonly finished: ReadonlySet<string>;
+  /** Tasks that are excluded though events of theirs may have passed, and those with events here that are kept though they were excluded. */
+  readonly told: readonly ToldTask[];
+  /** Whether there are events of tasks here that may yet turn out to be excluded. */
+  readonly doubtful: boolean;
 }
 
-/** What a host exports of a batch. */
-export interface Screened {
-  readonly events: readonly CeleryEvent[];
-  /** Ids that this batch itself shows to be excluded: to be forgotten, whatever was exported of them before. */
-  readonly told: readonly string[];
-  readonly finished: ReadonlySet<string>;
-  /** Whether a filter is at work, here or in the receiver, so that `leftovers` has to be asked after the export. */
-  readonly filtered: boolean;
+/** What the events of one batch say of one task. */
+interface Gathered {
+  readonly marks: Set<string>;
+  describedAt: number;
+  finishedAt: number;
 }
 
-const NO_IDS: ReadonlySet<string> = new Set();
-
-/** What the events of a batch say of their tasks. */
-interface Told {
-  /** By their first attempt. */
-  readonly excluded: ReadonlySet<string>;
-  /** By any attempt. */
-  readonly kept: ReadonlySet<string>;
+/** What is to be done with the events of one task. */
+interface Decision {
+  readonly standing: Standing;
+  readonly marks: readonly string[];
 }
+
+/** Attempts that were described so long ago may have been forgotten since, and events of theirs have passed. */
+const LATE_MS = (DOUBTFUL_EXPIRY_SECONDS / 2) * 1_000;
 
 /**
- * Which tasks are excluded, and why no half-known row of an excluded task can remain, though events come in any order and batches run at the
- * same time.
+ * Which events pass.
  *
- * An attempt is judged by its own name and queue. A task's first attempt excludes the task: all its events are dropped, most of which carry
- * neither. Any attempt that is wanted *keeps* the task, for good: from then on all its events pass, and those that describe an unwanted attempt
- * are marked (`excluded` of the event), for exporters that can leave a single attempt out. A further attempt that is not wanted is only marked:
- * the task was wanted before, or else it is excluded already.
+ * An attempt is judged by its own name and queue, and a task is kept if any attempt of it is wanted. What is known of a task's attempts is a set
+ * of marks in Redis that only grows, and all follows from it: so it does not matter how events fell into batches, nor who got which.
  *
- * An event that shows a task to be excluded becomes, in the receiver, an entry of the batch's `excluded`, which every exporter gets. The
- * receiver remembers the id only *after* that batch is enqueued: a receiver killed in between has not remembered, and says it again.
- * (Where only a host has the filter, the event itself plays that part.)
+ *   kept      its events pass; descriptions of unwanted attempts are marked (`excluded` of the event)
+ *   excluded  its events are set aside, in the same step that finds it excluded. Whoever marks it as kept finds them, in the same step too, and
+ *             passes them on: either that one sees what was set aside, or who sets something aside sees that the task is kept.
+ *   unknown   its events pass, and are set aside as well, since what passed is removed again (`forget`) if the task turns out to be excluded
  *
- * Let B be the batch that shows X to be excluded, and A any batch with events of X. For B the host does: remember X (`screen`,
- * `remind`); forget X. For A it does: look X up (`screen`); export; look X up again (`leftovers`); forget X if found. Of the two sequences,
- *
- *   - either A's second look-up comes after B's remembering: it finds X, and A itself forgets X after its export;
- *   - or it comes before: then A's export, which came before that, comes before B's forgetting, which removes it.
- *
- * A batch that is repeated repeats its sequence whole. B remembers anew before each try to forget, so that a long outage does not let the
- * memory expire in between. What remains possible is an A that is held up alone, for longer than the memory's expiry.
+ * The memory is written before the batch is stored: whoever is killed in between gets the same batch again, and does and tells the same.
  */
 export class BatchFilter {
   readonly #filter: EventFilter;
-  readonly #memory: ExcludedTasks;
+  readonly #memory: AttemptMemory;
+  /** Whether any client sends `task-sent`. */
+  #seesSent = false;
 
-  constructor(filter: EventFilter, memory: ExcludedTasks) {
+  constructor(filter: EventFilter, memory: AttemptMemory) {
     this.#filter = filter;
     this.#memory = memory;
   }
 
+  /** Whether any filter by name or queue is set. Without one nothing is remembered. */
+  get filtersTasks(): boolean {
+    return this.#filter.filtersTasks;
+  }
+
   /**
-   * The receiver's part: drops event types that are not wanted, and events of excluded tasks as far as they are known. The name and the queue
-   * may be in events whose types are not wanted, so all events are judged.
+   * Drops event types that are not wanted, and events of tasks that are excluded; adds what was set aside of those that are kept after all. The
+   * name and the queue may be in events whose types are not wanted, so all events are judged.
    *
-   * @throws {UnavailableError} when Redis does not serve.
+   * @throws {UnavailableError} when Redis does not serve, or a task that is kept is just being forgotten by somebody who did not know: call
+   * again with the same batch.
    */
   async admit(events: readonly CeleryEvent[]): Promise<Admitted> {
-    if (!this.#filter.filtersTasks) return { events: this.#wanted(events), kept: [], toRemember: NO_IDS, finished: NO_IDS };
-    const known = await this.#memory.among(idsOf(events));
-    const told = this.#toldBy(events, known.excluded);
-    const kept = new Set([...told.kept, ...known.kept]);
-    const isExcluded = (id: string): boolean => !kept.has(id) && (told.excluded.has(id) || known.excluded.has(id));
-    const excluded = [...told.excluded].filter((id) => isExcluded(id) && !known.excluded.has(id));
-    const finished = finishedIn(events, (id) => kept.has(id) || isExcluded(id));
-    return {
-      events: this.#wanted(this.#marked(withoutTasks(events, isExcluded))),
-      excluded,
-      kept: [...kept],
-      toRemember: new Set([...excluded, ...[...finished].filter(isExcluded)]),
-      finished,
-    };
-  }
+    if (!this.filtersTasks) return { events: this.#wanted(events), told: [], doubtful: false };
+    const gathered = this.#gather(events);
+    const excluded = this.#byTask(
+      events,
+      [...gathered].filter(([, { marks }]) => standingOf([...marks]) === "excluded").map(([id]) => id),
+    );
+    const known = await this.#memory.note(new Map([...gathered].map(([id, task]) => [id, this.#noteOf(task, excluded.get(id))])));
+    const unsettled = [...known].filter(([id, { marks }]) => !excluded.has(id) && !this.#isSettled(marks)).map(([id]) => id);
+    const setAside = await this.#setAside(this.#byTask(events, unsettled), known);
 
-  /**
-   * The receiver's part, after the admitted batch is enqueued.
-   *
-   * @throws {UnavailableError} when Redis does not serve.
-   */
-  async settle({ toRemember, kept, finished }: Admitted): Promise<void> {
-    await this.#memory.keep(kept, finished);
-    await this.#memory.remember(toRemember, finished);
-  }
-
-  /**
-   * The host's part before the export.
-   *
-   * @throws {UnavailableError} when Redis does not serve.
-   */
-  async screen({ events, excluded, kept: keptBefore = [] }: EventBatch): Promise<Screened> {
-    if (!this.#filter.filtersTasks && excluded === undefined) {
-      return { events: this.#wanted(events), told: [], finished: NO_IDS, filtered: false };
+    const decisions = new Map<string, Decision>();
+    const released: CeleryEvent[] = [];
+    const told: ToldTask[] = [];
+    let doubtful = false;
+    for (const [id, task] of gathered) {
+      const { marks, isLocked } = setAside.get(id) ?? known.get(id) ?? NOTHING;
+      const standing = standingOf(marks);
+      decisions.set(id, { standing, marks });
+      if (standing === "excluded") {
+        if (mustBeTold(task, marks)) told.push({ id, marks });
+      } else if (standing === "kept" && hasUnwanted(marks)) {
+        if (isLocked) throw new UnavailableError(`task ${id} is just being forgotten`);
+        told.push({ id, marks });
+        released.push(...(known.get(id)?.aside ?? []));
+      }
+      doubtful ||= standing !== "excluded" && !isKeptForGood(marks);
     }
-    const known = await this.#memory.among(new Set([...idsOf(events), ...(excluded ?? [])]));
-    const told = this.#toldBy(events, known.excluded);
-    const kept = new Set([...told.kept, ...known.kept, ...keptBefore]);
-    const toldExcluded = [...told.excluded, ...(excluded ?? [])].filter((id) => !kept.has(id));
-    const all = new Set([...toldExcluded, ...[...known.excluded].filter((id) => !kept.has(id))]);
-    const finished = finishedIn(events, (id) => kept.has(id) || all.has(id));
-    await this.#memory.keep(kept, finished);
-    await this.#memory.remember(new Set([...toldExcluded, ...[...finished].filter((id) => all.has(id))]), finished);
-    const passed = withoutTasks(events, (id) => all.has(id));
-    return { events: this.#wanted(this.#marked(passed)), told: [...new Set(toldExcluded)], finished, filtered: true };
+    return { events: this.#passing([...released, ...events], decisions), told, doubtful };
   }
 
   /**
-   * The host's part after the export: the ids that the exporter has to forget.
+   * Of these tasks those that are excluded by what is known now.
    *
    * @throws {UnavailableError} when Redis does not serve.
    */
-  async leftovers({ events, told, filtered }: Screened): Promise<string[]> {
-    if (!filtered) return [];
-    const { excluded, kept } = await this.#memory.among(new Set([...told, ...idsOf(events)]));
-    return [...new Set([...told.filter((id) => !kept.has(id)), ...excluded])];
+  async excludedAmong(ids: Iterable<string>): Promise<string[]> {
+    if (!this.filtersTasks) return [];
+    return excludedIn(await this.#memory.note(new Map([...ids].map((id) => [id, undefined]))));
+  }
+
+  #gather(events: readonly CeleryEvent[]): Map<string, Gathered> {
+    const gathered = new Map<string, Gathered>();
+    for (const event of events) {
+      const id = idOf(event);
+      if (id === undefined) continue;
+      let task = gathered.get(id);
+      if (task === undefined) {
+        task = { marks: new Set(), describedAt: 0, finishedAt: 0 };
+        gathered.set(id, task);
+      }
+      const at = event.timestamp * 1_000;
+      if (isDescription(event)) {
+        this.#seesSent ||= event.type === "task-sent";
+        const mark = markOf(event, this.#filter);
+        if (mark !== undefined) task.marks.add(mark);
+        task.describedAt = Math.max(task.describedAt, at);
+      } else if (isTaskEvent(event) && isFinal(event)) {
+        task.finishedAt = Math.max(task.finishedAt, at);
+      }
+    }
+    // What its `task-sent` says stands against what a `task-received` says that has no queue.
+    for (const { marks } of gathered.values()) {
+      for (const mark of marks) if (mark.startsWith("+r") && marks.has(`-s${mark.slice(2)}`)) marks.delete(mark);
+    }
+    return gathered;
+  }
+
+  #noteOf({ marks, describedAt, finishedAt }: Gathered, aside: readonly CeleryEvent[] | undefined): Note | undefined {
+    if (marks.size === 0 && describedAt === 0 && finishedAt === 0) return undefined;
+    const keeps = this.#keeps([...marks]);
+    return { marks, describedAt, finishedAt, ...(aside !== undefined && { aside }), ...(keeps !== undefined && { keeps }) };
+  }
+
+  #keeps(marks: readonly string[]): Note["keeps"] {
+    if (!marks.some((mark) => mark.startsWith("+"))) return undefined;
+    return this.#isSettled(marks) ? "for good" : "for now";
   }
 
   /**
-   * The host's part before each try to forget: B's remembering, in the argument above.
-   *
-   * @throws {UnavailableError} when Redis does not serve.
+   * Whether a task is kept, and none of its events has to be set aside. Its `task-sent` may say otherwise than its `task-received`, which has no
+   * queue, and perhaps a shadow name. Many clients send none.
    */
-  async remind({ told, finished }: Screened): Promise<void> {
-    await this.#memory.remember(told, finished);
+  #isSettled(marks: readonly string[]): boolean {
+    if (isKeptForGood(marks)) return true;
+    return !this.#seesSent && !this.#filter.filtersQueues && standingOf(marks) === "kept" && !hasUnwanted(marks);
+  }
+
+  /** Sets events aside of tasks that are not kept for good, as far as is known. */
+  async #setAside(
+    aside: ReadonlyMap<string, readonly CeleryEvent[]>,
+    known: ReadonlyMap<string, Remembered>,
+  ): Promise<Map<string, Remembered>> {
+    const isUnknown = (id: string): boolean => standingOf(known.get(id)?.marks ?? []) === "unknown";
+    return this.#memory.note(new Map([...aside].map(([id, own]) => [id, { marks: isUnknown(id) ? [PASSED] : [], aside: own }])));
+  }
+
+  /** The events of these tasks that would pass. */
+  #byTask(events: readonly CeleryEvent[], ids: readonly string[]): Map<string, CeleryEvent[]> {
+    const byTask = new Map(ids.map((id): [string, CeleryEvent[]] => [id, []]));
+    if (ids.length > 0) for (const event of this.#wanted(events)) byTask.get(idOf(event) ?? "")?.push(event);
+    return byTask;
+  }
+
+  #passing(events: readonly CeleryEvent[], decisions: ReadonlyMap<string, Decision>): readonly CeleryEvent[] {
+    const passing: CeleryEvent[] = [];
+    for (const event of events) {
+      if (!this.#filter.takesType(event.type)) continue;
+      const decision = decisions.get(idOf(event) ?? "");
+      if (decision?.standing === "excluded") continue;
+      if (decision === undefined || !isDescription(event) || !isUnwanted(event, decision.marks, this.#filter)) passing.push(event);
+      // That a task has a `task-sent` tells exporters that it is kept for good: it will not be forgotten.
+      else if (event.type !== "task-sent" || isKeptForGood(decision.marks)) passing.push({ ...event, excluded: true });
+    }
+    return passing;
   }
 
   #wanted(events: readonly CeleryEvent[]): readonly CeleryEvent[] {
     return events.filter(({ type }) => this.#filter.takesType(type));
   }
-
-  /** @param known ids that are excluded by their first attempt already. */
-  #toldBy(events: readonly CeleryEvent[], known: ReadonlySet<string>): Told {
-    const excluded = new Set<string>();
-    const included: { readonly id: string; readonly byFurther: boolean; readonly bySent: boolean }[] = [];
-    for (const event of events) {
-      const id = idOf(event);
-      const verdict = id === undefined ? undefined : this.#filter.verdictOn(event);
-      if (id === undefined || verdict === undefined) continue;
-      const byFurther = isFurtherAttempt(event);
-      if (verdict === "included") included.push({ id, byFurther, bySent: event.type === "task-sent" });
-      else if (!byFurther) excluded.add(id);
-    }
-    // A message beside the one that excluded the task is another attempt even where it does not say so. (A receipt may be of the same one, under
-    // its shadow name.)
-    const kept = included.filter(({ id, byFurther, bySent }) => byFurther || (bySent && (excluded.has(id) || known.has(id))));
-    return { excluded, kept: new Set(kept.map(({ id }) => id)) };
-  }
-
-  /** Marks descriptions of attempts that are not wanted; the others stay the same objects. */
-  #marked(events: readonly CeleryEvent[]): readonly CeleryEvent[] {
-    if (!this.#filter.filtersTasks) return events;
-    return events.map((event) => (this.#filter.verdictOn(event) === "excluded" ? { ...event, excluded: true } : event));
-  }
 }
 
-/** Whether the message was sent from within the task itself: a retry, or a replacement. */
-export function isFurtherAttempt(event: CeleryEvent): boolean {
-  const { again = false, retries = 0 } = event as { readonly again?: boolean; readonly retries?: number };
-  return again || retries > 0;
+/** The tasks that are excluded by what is known of them. */
+export function excludedIn(known: ReadonlyMap<string, Remembered>): string[] {
+  return [...known].filter(([, { marks }]) => standingOf(marks) === "excluded").map(([id]) => id);
+}
+
+/** Of all tasks that events are of. */
+export function idsOf(events: readonly CeleryEvent[]): Set<string> {
+  return new Set(events.map(idOf).filter((id) => id !== undefined));
+}
+
+export function withoutTasks(events: readonly CeleryEvent[], ids: ReadonlySet<string>): readonly CeleryEvent[] {
+  return ids.size === 0 ? events : events.filter((event) => !ids.has(idOf(event) ?? ""));
+}
+
+const NOTHING: Pick<Remembered, "marks" | "isLocked"> = { marks: [], isLocked: false };
+
+/** Only by a batch that itself shows it, which is told again if nobody was told: so a task that nothing passed of is not told at all. */
+function mustBeTold({ marks, describedAt }: Gathered, known: readonly string[]): boolean {
+  return hasUnwanted([...marks]) && (hasPassed(known) || Date.now() - describedAt > LATE_MS);
 }
 
 function idOf(event: CeleryEvent): string | undefined {
   return "uuid" in event ? event.uuid : undefined;
-}
-
-function idsOf(events: readonly CeleryEvent[]): Set<string> {
-  return new Set(events.map(idOf).filter((id) => id !== undefined));
-}
-
-function withoutTasks(events: readonly CeleryEvent[], isExcluded: (id: string) => boolean): readonly CeleryEvent[] {
-  return events.filter((event) => {
-    const id = idOf(event);
-    return id === undefined || !isExcluded(id);
-  });
-}
-
-function finishedIn(events: readonly CeleryEvent[], isExcluded: (id: string) => boolean): Set<string> {
-  return new Set(events.filter((event) => isTaskEvent(event) && isFinal(event) && isExcluded(event.uuid)).map(idOf) as string[]);
 }

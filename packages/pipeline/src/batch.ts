@@ -7,6 +7,7 @@
  * takes a third of the bytes at the same CPU (`docs/adr/0005-batches-as-jobs.md`).
  */
 import type { CeleryEvent, EventType } from "@celery-metrics-exporter/events";
+import type { ToldTask } from "./batch-filter.ts";
 import { NewerPayloadError, PermanentError } from "./errors.ts";
 
 /** Events that came from one broker together. */
@@ -15,12 +16,12 @@ export interface EventBatch {
   readonly broker: string;
   readonly events: readonly CeleryEvent[];
   /**
-   * Ids of tasks that the receiver has just found a filter to exclude, without their events. Present, if only empty, when the receiver filters
-   * tasks at all; exporters then have to look for leftovers (`BatchFilter`).
+   * Tasks that the receiver's filters exclude, and that events may have passed of, without their events; and tasks with events here that are
+   * kept though they were excluded (`HostFilter`).
    */
-  readonly excluded?: readonly string[];
-  /** Ids of tasks that this batch has events of, and that the receiver knows to have an attempt which no filter excludes: they are never forgotten. */
-  readonly kept?: readonly string[];
+  readonly told?: readonly ToldTask[];
+  /** Whether tasks with events here may turn out to be excluded; exporters then have to look for leftovers. */
+  readonly doubtful?: boolean;
 }
 
 /**
@@ -37,8 +38,9 @@ export interface BatchPayload {
   readonly broker: string;
   readonly texts: readonly string[];
   readonly events: readonly FieldValue[];
-  readonly excluded?: readonly string[];
-  readonly kept?: readonly string[];
+  /** Ids and marks in turn. */
+  readonly told?: readonly string[];
+  readonly doubtful?: true;
 }
 
 type FieldValue = string | number | boolean;
@@ -125,7 +127,7 @@ const FIELDS_BY_TYPE: { readonly [T in EventType]: Readonly<Record<FieldsOf<Even
 const NONE: ReadonlySet<string> = new Set();
 
 /** Writes events as a payload, without the fields in `omits`. */
-export function encodeBatch({ broker, events, excluded, kept = [] }: EventBatch, omits: ReadonlySet<string> = NONE): BatchPayload {
+export function encodeBatch({ broker, events, told = [], doubtful = false }: EventBatch, omits: ReadonlySet<string> = NONE): BatchPayload {
   const columns = COLUMNS.filter(({ field }) => !omits.has(field));
   const columnsByType = new Map(
     Object.entries(FIELDS_BY_TYPE).map(([type, fields]) => [type, columns.filter(({ field }) => field in fields)]),
@@ -154,7 +156,8 @@ export function encodeBatch({ broker, events, excluded, kept = [] }: EventBatch,
     }
     values[start] = bits;
   }
-  return { v: VERSION, broker, texts, events: values, ...(excluded !== undefined && { excluded }), ...(kept.length > 0 && { kept }) };
+  const pairs = told.flatMap(({ id, marks }) => [id, marks.join(" ")]);
+  return { v: VERSION, broker, texts, events: values, ...(pairs.length > 0 && { told: pairs }), ...(doubtful && { doubtful }) };
 }
 
 /**
@@ -164,7 +167,7 @@ export function encodeBatch({ broker, events, excluded, kept = [] }: EventBatch,
  * @throws {PermanentError} for an older version, or anything that `encodeBatch` has not written.
  */
 export function decodeBatch(payload: unknown): EventBatch {
-  const { v, broker, texts, events, excluded, kept } = asRecord(payload);
+  const { v, broker, texts, events, told, doubtful } = asRecord(payload);
   if (typeof v === "number" && v > VERSION) throw new NewerPayloadError("a batch", v);
   if (v !== VERSION && v !== UNMARKED_VERSION)
     throw new PermanentError(`batch payload of unknown version ${JSON.stringify(v) ?? "(none)"}`);
@@ -172,14 +175,18 @@ export function decodeBatch(payload: unknown): EventBatch {
   return {
     broker,
     events: decodeEvents(events, texts),
-    ...(excluded !== undefined && { excluded: asIds(excluded) }),
-    ...(kept !== undefined && { kept: asIds(kept) }),
+    ...(told !== undefined && { told: asTold(told) }),
+    ...(doubtful === true && { doubtful }),
   };
 }
 
-function asIds(value: unknown): readonly string[] {
-  if (Array.isArray(value) && value.every((id) => typeof id === "string")) return value;
-  throw new PermanentError("batch payload has ids that are no texts");
+function asTold(value: unknown): ToldTask[] {
+  if (!Array.isArray(value) || value.some((text) => typeof text !== "string"))
+    throw new PermanentError("batch payload has ids that are no texts");
+  const texts = value as readonly string[];
+  return texts.flatMap((id, index) =>
+    index % 2 === 0 ? [{ id, marks: (texts[index + 1] ?? "").split(" ").filter((mark) => mark !== "") }] : [],
+  );
 }
 
 function decodeEvents(values: readonly unknown[], texts: readonly unknown[]): CeleryEvent[] {

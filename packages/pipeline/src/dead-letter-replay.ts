@@ -2,7 +2,8 @@
 import { isFuture } from "@celery-metrics-exporter/events";
 import { toError, type Logger, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Job, Queue } from "bullmq";
-import type { BatchFilter } from "./batch-filter.ts";
+import { UNWANTED } from "./attempt-marks.ts";
+import type { BatchFilter, ToldTask } from "./batch-filter.ts";
 import { encodeBatch, type EventBatch } from "./batch.ts";
 import { cut } from "./dead-letter-size.ts";
 import type { DeadLetters } from "./dead-letter.ts";
@@ -160,9 +161,7 @@ export class DeadLetterReplay {
     const now = Date.now() / 1_000;
     const decoded = inputs.flatMap(({ events }) => events);
     const admitted = await filter.admit(decoded.filter((event) => !isFuture(event, now)));
-    const { events, excluded, kept } = admitted;
-    await fanout.enqueue({ broker: BROKER, events, kept, ...(excluded !== undefined && { excluded }) });
-    await filter.settle(admitted);
+    await fanout.enqueue({ broker: BROKER, ...admitted });
     const rejected = inputs.flatMap((input) => input.rejected);
     return [...rejected.map(letterOf), ...lettersOfFuture(decoded.filter((event) => isFuture(event, now)))];
   }
@@ -207,9 +206,9 @@ interface QueuedJob {
 
 /** One job for all events of an exporter, and so on: a bad one among them is found by splitting. */
 function jobsOf(replays: readonly Replayed[]): QueuedJob[] {
-  const batches = new Map<string, EventBatch & { events: EventBatch["events"][number][]; excluded: string[] }>();
+  const batches = new Map<string, EventBatch & { events: EventBatch["events"][number][]; told: ToldTask[] }>();
   const batchOf = (exporter: string) => {
-    const batch = batches.get(exporter) ?? { broker: BROKER, events: [], excluded: [] };
+    const batch = batches.get(exporter) ?? { broker: BROKER, events: [], told: [] };
     batches.set(exporter, batch);
     return batch;
   };
@@ -217,13 +216,12 @@ function jobsOf(replays: readonly Replayed[]): QueuedJob[] {
   const jobs: QueuedJob[] = [];
   for (const replay of replays) {
     if (replay.to === "exporter") batchOf(replay.exporter).events.push(replay.event);
-    if (replay.to === "forget") batchOf(replay.exporter).excluded.push(replay.id);
+    if (replay.to === "forget") batchOf(replay.exporter).told.push({ id: replay.id, marks: [UNWANTED] });
     if (replay.to === "process") ids.set(replay.exporter, [...(ids.get(replay.exporter) ?? []), replay.id]);
     if (replay.to === "queue") jobs.push({ queueName: replay.queueName, name: replay.jobName, data: replay.payload });
   }
-  for (const [exporter, { excluded, ...batch }] of batches) {
-    const data = encodeBatch(excluded.length > 0 ? { ...batch, excluded } : batch);
-    jobs.push({ queueName: eventsQueueName(exporter), name: JOB_NAMES.batch, data });
+  for (const [exporter, batch] of batches) {
+    jobs.push({ queueName: eventsQueueName(exporter), name: JOB_NAMES.batch, data: encodeBatch(batch) });
   }
   for (const [exporter, list] of ids) {
     jobs.push({ queueName: processingQueueName(exporter), name: JOB_NAMES.ids, data: encodeIds(list) });

@@ -1,10 +1,11 @@
 /** The first stage: batches of events go to `export`, and what a filter excludes only now to `forget`. */
 import { isTaskEvent, type CeleryEvent } from "@celery-metrics-exporter/events";
-import { isFurtherAttempt, type Screened } from "./batch-filter.ts";
+import { isFurtherAttempt, standingOf } from "./attempt-marks.ts";
 import { batchHalves } from "./batch-halves.ts";
 import { decodeBatch, encodeBatch, type EventBatch } from "./batch.ts";
 import { Deliverer, tryUntilDecided, type Held } from "./deliver.ts";
 import type { Host } from "./host.ts";
+import type { Screened } from "./host-filter.ts";
 import { eventsQueueName } from "./queue-names.ts";
 import type { HeldBatch, Stage, StageJob } from "./stage.ts";
 
@@ -17,11 +18,13 @@ export function eventsStage(host: Host): Stage<EventBatch> {
     size: ({ events }) => events.length,
     split: (batch) => batchHalves(batch).map((half) => encodeBatch(half)),
     run,
-    bury: ({ events, excluded = [] }, reason, detail) =>
-      deadLetters.add([
+    bury: ({ events, told = [] }, reason, detail) => {
+      const excluded = told.filter(({ marks }) => standingOf(marks) === "excluded");
+      return deadLetters.add([
         ...events.map((event) => ({ source: name, reason, detail, event })),
-        ...excluded.map((id) => ({ source: name, reason, detail, raw: id, readAs: "id to forget" as const })),
-      ]),
+        ...excluded.map(({ id }) => ({ source: name, reason, detail, raw: id, readAs: "id to forget" as const })),
+      ]);
+    },
   };
 }
 
@@ -34,26 +37,35 @@ function exportWith(host: Host): Stage<EventBatch>["run"] {
     let screened: Screened | undefined;
     await tryUntilDecided(() => step(async () => void (screened = await filter.screen(batch))), rules);
     if (screened === undefined) return undefined;
-    if (screened.events.length > 0) {
-      const held = await exports.deliver(screened.events, undefined, job);
-      if (held !== undefined) return heldBatch(batch, screened, held);
-    }
-    if (exporter.forget === undefined) return undefined;
-    let leftovers: readonly string[] = [];
-    const known = screened;
-    await tryUntilDecided(() => step(async () => void (leftovers = await filter.leftovers(known))), rules);
-    if (leftovers.length === 0) return undefined;
-    const held = await forgets.deliver(leftovers, screened, job);
-    const tookSome = screened.events.length > 0 || (held !== undefined && held.items.length < leftovers.length);
-    return held && { ...held, tookSome, rest: () => encodeBatch({ ...batch, events: [], excluded: held.items }) };
+    const { events } = screened;
+    const held = events.length === 0 ? undefined : await exports.deliver(events, undefined, job);
+    const unforgotten = exporter.forget === undefined ? undefined : await forgetLeftovers(screened, job);
+    if (held === undefined && unforgotten === undefined) return undefined;
+    return heldBatch(batch, screened, held, unforgotten);
   };
+
+  /** Those of a batch that is held too: some of it may have got through. */
+  async function forgetLeftovers(screened: Screened, job: StageJob): Promise<Held<string> | undefined> {
+    let leftovers: readonly string[] = [];
+    await tryUntilDecided(() => job.step(async () => void (leftovers = await filter.leftovers(screened))), rules);
+    return leftovers.length === 0 ? undefined : forgets.deliver(leftovers, undefined, job);
+  }
 }
 
-/** The events that are held, without those that got through or were buried, and the ids that are forgotten after them. */
-function heldBatch(batch: EventBatch, { events, told, filtered }: Screened, { items, because, error }: Held<CeleryEvent>): HeldBatch {
-  const { broker, kept = [] } = batch;
-  const rest = (): unknown => encodeBatch({ broker, events: items, kept, ...(filtered && { excluded: told }) });
-  return { rest, tookSome: items.length < events.length, because, error };
+/** The events and the ids that are held, without those that got through or were buried. What the receiver told stays with them. */
+function heldBatch(
+  batch: EventBatch,
+  { events }: Screened,
+  held: Held<CeleryEvent> | undefined,
+  unforgotten: Held<string> | undefined,
+): HeldBatch | undefined {
+  const first = held ?? unforgotten;
+  if (first === undefined) return undefined;
+  const { told = [] } = batch;
+  const others = (unforgotten?.items ?? []).filter((id) => !told.some((task) => task.id === id)).map((id) => ({ id, marks: [] }));
+  const rest = (): unknown => encodeBatch({ ...batch, events: held?.items ?? [], told: [...told, ...others] });
+  const tookSome = events.length > (held?.items.length ?? 0);
+  return { rest, tookSome, because: first.because, error: first.error };
 }
 
 function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): Deliverer<CeleryEvent> {
@@ -69,14 +81,15 @@ function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): 
   );
 }
 
-function forgetDelivery({ name, exporter, filter, deadLetters, metrics, rules }: Host): Deliverer<string, Screened> {
-  return new Deliverer<string, Screened>(
+function forgetDelivery({ name, exporter, filter, deadLetters, metrics, rules }: Host): Deliverer<string> {
+  return new Deliverer<string>(
     {
-      send: async (ids, signal, screened) => {
-        await filter.remind(screened);
-        return metrics.time("forget", async () => exporter.forget?.(ids, signal));
-      },
-      onDelivered: (ids) => metrics.forgot(ids.length),
+      send: (ids, signal) =>
+        filter.forget(ids, signal, async (excluded, limited) => {
+          const forgotten = await metrics.time("forget", async () => exporter.forget?.(excluded, limited));
+          metrics.forgot(excluded.length);
+          return forgotten;
+        }),
       bury: (id, { reason, error }) =>
         deadLetters.add([{ source: name, reason, detail: `cannot forget: ${error.message}`, raw: id, readAs: "id to forget" }]),
       kindOf: () => "id to forget",

@@ -29,9 +29,11 @@ export interface Exporter {
   process?(ids: readonly string[], signal: AbortSignal, job: ProcessingJob): Promise<number | void>;
 
   /**
-   * Removes all it has stored for these tasks: a name or queue told only now that a filter excludes them. Called after `export`, with ids it
-   * may never have seen. Same rules, same errors.
+   * Removes what it has stored for these tasks: a name or queue told only now that a filter excludes them. It leaves alone those of which it has
+   * a `task-sent`: nothing of an excluded task has one, so they are of an earlier life of the id that was wanted. Called after `export`, with ids
+   * it may never have seen. Same rules, same errors.
    *
+   * @param signal aborted also when it takes longer than 20 s.
    * @returns for how many ids there was something to remove, if not for all.
    */
   forget?(ids: readonly string[], signal: AbortSignal): Promise<number | void>;

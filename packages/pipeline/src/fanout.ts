@@ -121,12 +121,12 @@ export class Fanout {
   /** How many events were shed is counted once for all outlets are through: the batch comes again if one is not. */
   async #put(outlet: Outlet, batch: EventBatch): Promise<{ exporter: string; shed: number }> {
     const events = batch.events.filter(({ type }) => outlet.takes.has(type));
-    const excluded = batch.excluded ?? [];
+    const told = batch.told ?? [];
     const isShed = outlet.watch.isFull && this.#options.whenFull === "shed";
     const stored = isShed ? [] : events;
     let jobs = 0;
     // An exclusion is told only once, and few bytes: shed, it would leave what the exporter has of the task for ever.
-    if (stored.length > 0 || excluded.length > 0) {
+    if (stored.length > 0 || told.length > 0) {
       for (const payload of payloadsOf({ ...batch, events: stored }, outlet.omits)) {
         await this.#store(outlet, payload);
         jobs += 1;

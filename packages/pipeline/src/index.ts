@@ -1,9 +1,9 @@
+export { AttemptMemory, type AttemptMemoryOptions } from "./attempt-memory.ts";
 export { BatchFilter, type Admitted } from "./batch-filter.ts";
 export { decodeBatch, encodeBatch, type BatchPayload, type EventBatch } from "./batch.ts";
 export { DeadLetterReplay, type ReplayedLetter, type Selection } from "./dead-letter-replay.ts";
 export { DeadLetters, MAX_DEAD_LETTERS, type DeadLettersOptions } from "./dead-letter.ts";
 export { PermanentError } from "./errors.ts";
-export { ExcludedTasks, type ExcludedTasksOptions } from "./excluded-tasks.ts";
 export {
   defineExporter,
   type Exporter,

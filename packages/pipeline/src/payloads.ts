@@ -7,7 +7,7 @@ export const MAX_PAYLOAD_EVENTS = 10_000;
 /** No less than what the receiver gathers by default (`BATCH_MAX_BYTES`): only a message that is large by itself comes here. */
 export const MAX_PAYLOAD_CHARACTERS = 4_194_304;
 
-/** Mostly one. Excluded ids, which need not be with any events, are in the first. A single event is never cut. */
+/** Mostly one. What is told of tasks is in each. A single event is never cut. */
 export function* payloadsOf(batch: EventBatch, omits: ReadonlySet<string>): Generator<BatchPayload> {
   const { events } = batch;
   if (events.length <= MAX_PAYLOAD_EVENTS) {

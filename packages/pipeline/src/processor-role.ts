@@ -12,6 +12,7 @@ import {
 } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import { z } from "zod";
+import { AttemptMemory } from "./attempt-memory.ts";
 import { BatchFilter } from "./batch-filter.ts";
 import { BegunBatches } from "./begun-batches.ts";
 import { BurialLimit } from "./burial-limit.ts";
@@ -20,11 +21,11 @@ import { DeadLetters } from "./dead-letter.ts";
 import { Drain } from "./drain.ts";
 import { ErrorLog } from "./error-log.ts";
 import { eventsStage } from "./events-stage.ts";
-import { ExcludedTasks } from "./excluded-tasks.ts";
 import type { Exporter, ExporterDefinition } from "./exporter.ts";
 import { HeldJobs } from "./held-jobs.ts";
 import { Holding } from "./holding.ts";
 import { HostConfig } from "./host-config.ts";
+import { HostFilter } from "./host-filter.ts";
 import { HostMetrics } from "./host-metrics.ts";
 import type { Host } from "./host.ts";
 import { idsStage } from "./ids-stage.ts";
@@ -149,7 +150,9 @@ function createStages({ name, exporter, queues }: StagesOptions, redis: RedisCon
   const hostMetrics = new HostMetrics(name, metrics);
   const burials = new BurialLimit();
   const errors = new ErrorLog(logger.child({ exporter: name }));
-  const filter = new BatchFilter(new EventFilter(config), new ExcludedTasks({ redis, prefix, owner: name }));
+  const told = new AttemptMemory({ redis, prefix, owner: name });
+  const own = new AttemptMemory({ redis, prefix, owner: `${name}:own` });
+  const filter = new HostFilter({ filter: new BatchFilter(new EventFilter(config), own), own, told });
   const partsOf = (component: string, queue: Queue): StageParts => {
     const outage = new Outage(health.component(component), logger.child({ component }), OUTAGE_MESSAGES);
     const heldBatches = `${component}: held batches`;

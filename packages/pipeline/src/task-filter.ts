@@ -1,5 +1,5 @@
 /** Filters by event type, task name and queue: their settings, and the pure decision on one event. */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent, TaskReceived, TaskSent } from "@celery-metrics-exporter/events";
 import { list } from "@celery-metrics-exporter/runtime";
 import picomatch from "picomatch";
 import { z } from "zod";
@@ -33,24 +33,32 @@ export type FilterConfig = z.output<typeof FilterConfig>;
 
 type Matcher = (text: string) => boolean;
 
-/** What an event's own name and queue say of its attempt; undefined where they decide nothing. */
+/** The events that carry a name; only the first carries the queue. */
+export type Description = TaskSent | TaskReceived;
+
+export function isDescription(event: CeleryEvent): event is Description {
+  return event.type === "task-sent" || event.type === "task-received";
+}
+
+/** What a description's own name and queue say of its attempt; undefined where it has neither. */
 export type Verdict = "excluded" | "included" | undefined;
 
 /** Decides by what an event itself carries. Most events carry neither name nor queue: see `BatchFilter` for those. */
 export class EventFilter {
-  /** Whether a filter by name or queue is set, so that excluded tasks have to be remembered. */
+  /** Whether a filter by name or queue is set, so that attempts have to be remembered. */
   readonly filtersTasks: boolean;
+  /** Whether a filter by queue is set, which only `task-sent` carries. */
+  readonly filtersQueues: boolean;
   readonly #type: Matcher;
   readonly #name: Matcher;
   readonly #queue: Matcher;
-  readonly #filtersQueues: boolean;
 
   constructor(config: FilterConfig) {
     this.#type = matcher(config.FILTER_EVENT_TYPES_INCLUDE, config.FILTER_EVENT_TYPES_EXCLUDE);
     this.#name = matcher(config.FILTER_TASK_NAMES_INCLUDE, config.FILTER_TASK_NAMES_EXCLUDE);
     this.#queue = matcher(config.FILTER_QUEUES_INCLUDE, config.FILTER_QUEUES_EXCLUDE);
-    this.#filtersQueues = config.FILTER_QUEUES_INCLUDE.length > 0 || config.FILTER_QUEUES_EXCLUDE.length > 0;
-    this.filtersTasks = this.#filtersQueues || config.FILTER_TASK_NAMES_INCLUDE.length > 0 || config.FILTER_TASK_NAMES_EXCLUDE.length > 0;
+    this.filtersQueues = config.FILTER_QUEUES_INCLUDE.length > 0 || config.FILTER_QUEUES_EXCLUDE.length > 0;
+    this.filtersTasks = this.filtersQueues || config.FILTER_TASK_NAMES_INCLUDE.length > 0 || config.FILTER_TASK_NAMES_EXCLUDE.length > 0;
   }
 
   /** Whether events of this type are wanted. */
@@ -58,13 +66,13 @@ export class EventFilter {
     return this.#type(type);
   }
 
-  /** Judges the attempt that an event describes. Where queues are filtered, a name alone includes nothing. */
+  /** Judges the attempt that an event describes, by this event alone. */
   verdictOn(event: CeleryEvent): Verdict {
+    if (!isDescription(event)) return undefined;
     const { name, queue } = event as { readonly name?: string; readonly queue?: string };
-    if (name !== undefined && !this.#name(name)) return "excluded";
-    if (queue !== undefined && !this.#queue(queue)) return "excluded";
     if (name === undefined && queue === undefined) return undefined;
-    return this.#filtersQueues && event.type !== "task-sent" ? undefined : "included";
+    if (name !== undefined && !this.#name(name)) return "excluded";
+    return queue !== undefined && !this.#queue(queue) ? "excluded" : "included";
   }
 }
 

@@ -1,312 +1,246 @@
-/** Filters over whole batches: first their parts, then the promise that nothing of an excluded task remains. */
-import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
-import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/events";
-import { Metrics, createLogger, loadConfig } from "@celery-metrics-exporter/runtime";
-import * as fc from "fast-check";
-import { afterEach, describe, expect, it, vi } from "vitest";
-import { BatchFilter, EventFilter, ExcludedTasks, FilterConfig, Fanout, type EventBatch } from "../src/index.ts";
-import type { Remembered } from "../src/excluded-tasks.ts";
-import { exporterOf, startHost } from "./support/host.ts";
+/** What passes the filters, and what is remembered for it. */
+import { taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import { loadConfig } from "@celery-metrics-exporter/runtime";
+import { afterEach, describe, expect, it } from "vitest";
+import { AttemptMemory, BatchFilter, EventFilter, FilterConfig } from "../src/index.ts";
+import type { Note } from "../src/attempt-memory.ts";
 import { privateRedis } from "./support/redis.ts";
 
 const redis = privateRedis();
 afterEach(() => redis.producer.flushall());
 
-function filterOf(env: Record<string, string>, owner: string, prefix = "{cme}"): BatchFilter {
-  return new BatchFilter(new EventFilter(loadConfig(FilterConfig, env)), new ExcludedTasks({ redis: redis.producer, prefix, owner }));
+function memory(owner = "receiver", expirySeconds?: number): AttemptMemory {
+  return new AttemptMemory({ redis: redis.producer, prefix: "{cme}", owner, ...(expirySeconds !== undefined && { expirySeconds }) });
 }
 
-function memory(owner: string, expirySeconds?: number): ExcludedTasks {
-  return new ExcludedTasks({ redis: redis.producer, prefix: "{cme}", owner, ...(expirySeconds !== undefined && { expirySeconds }) });
-}
-
-function only(...excluded: string[]): Remembered {
-  return { excluded: new Set(excluded), kept: new Set() };
+function receiver(env: Record<string, string>): BatchFilter {
+  return new BatchFilter(new EventFilter(loadConfig(FilterConfig, env)), memory());
 }
 
 function ttl(id: string): Promise<number> {
   return redis.producer.ttl(`{cme}:excluded:receiver:${id}`);
 }
 
-describe("the memory of excluded tasks", () => {
-  it("tells which ids it remembers, each owner its own", async () => {
-    await memory("receiver").remember(["a", "b", "strange id:{x}"]);
-    expect(await memory("receiver").among(["a", "c", "strange id:{x}"])).toEqual(only("a", "strange id:{x}"));
-    expect(await memory("postgres").among(["a"])).toEqual(only());
-    expect(await memory("receiver").among([])).toEqual(only());
+/** The fixed times of the builders are long ago, and what is late may have been forgotten. */
+const NOW = Date.now() / 1_000;
+const at = (seconds: number) => ({ timestamp: NOW + seconds });
+
+describe("the memory of attempts", () => {
+  const note = async (id: string, what: Note | undefined, owner?: string) => (await memory(owner).note(new Map([[id, what]]))).get(id);
+
+  it("only adds, whatever comes first, each owner its own", async () => {
+    await note("strange id:{x}", { marks: ["-s0"] });
+    expect(await note("strange id:{x}", { marks: ["+s1", "-s0"] })).toMatchObject({ marks: ["-s0", "+s1"] });
+    expect(await note("strange id:{x}", undefined)).toMatchObject({ marks: ["-s0", "+s1"] });
+    expect(await note("strange id:{x}", undefined, "postgres")).toMatchObject({ marks: [] });
   });
 
-  it("keeps for good what was kept once, whatever comes first", async () => {
-    await memory("receiver").keep(["a"]);
-    await memory("receiver").remember(["a", "b"]);
-    await memory("receiver").keep(["b"]);
-    expect(await memory("receiver").among(["a", "b"])).toEqual({ excluded: new Set(), kept: new Set(["a", "b"]) });
-    expect(await ttl("a")).toBeGreaterThan(6.9 * 86_400);
+  it("writes nothing where there is only a question", async () => {
+    await note("a", undefined);
+    expect(await redis.producer.keys("*")).toEqual([]);
   });
 
-  it("forgets after a week, and an hour after a task's final event", async () => {
-    await memory("receiver").remember(["a", "b"], new Set(["b"]));
-    expect(await ttl("a")).toBeGreaterThan(6.9 * 86_400);
-    expect(await ttl("b")).toBeLessThanOrEqual(3_600);
-    await memory("receiver", 60).remember(["c"], new Set(["c"]));
-    expect(await ttl("c")).toBeLessThanOrEqual(60);
+  it("gives what was set aside to whoever keeps a task that was excluded, as often as somebody does", async () => {
+    const [started, ended] = [taskStarted(), taskSucceeded({ result: "'a\\nb'\n" })];
+    await note("a", { marks: ["-s0"], aside: [started] });
+    await note("a", { marks: [], aside: [ended] });
+    expect(await note("a", { marks: [] })).toMatchObject({ aside: [] });
+    for (const keeps of ["for now", "for good"] as const) {
+      expect(await note("a", { marks: ["+s1"], keeps })).toMatchObject({ aside: [started, ended] });
+    }
+  });
+
+  it("drops what was set aside of a task that is kept and was never excluded", async () => {
+    await note("a", { marks: ["?"], aside: [taskStarted()] });
+    await note("a", { marks: ["+s0"], keeps: "for good" });
+    expect(await note("a", { marks: ["-s1", "+s2"], keeps: "for good" })).toMatchObject({ aside: [] });
+  });
+
+  it("keeps the latest of what is set aside, and of marks those that keep, of a task with thousands of attempts", async () => {
+    for (let attempt = 0; attempt < 1_200; attempt++) {
+      await note("a", { marks: [`-s${attempt}`, `-r${attempt}`], aside: [taskRetried({ exception: `${attempt}` })] });
+    }
+    expect(await redis.producer.strlen("{cme}:excluded:receiver:a")).toBeLessThan(40_000);
+    const known = await note("a", { marks: ["+s1200"], keeps: "for good" });
+    expect(known?.marks).toContain("+s1200");
+    expect(known?.aside.at(-1)).toMatchObject({ exception: "1199" });
+  });
+
+  it("forgets after a week, and ten minutes after a task's end; sooner what was set aside of one that nothing tells of", async () => {
+    await note("open", { marks: ["-s0"], describedAt: 1_000 });
+    expect(await ttl("open")).toBeGreaterThan(6.9 * 86_400);
+    await note("done", { marks: ["-s0"], describedAt: 1_000, finishedAt: 2_000 });
+    expect(await ttl("done")).toBeLessThanOrEqual(600);
+    await note("done", { marks: ["-r0"], describedAt: 1_500 });
+    expect(await ttl("done")).toBeLessThanOrEqual(600);
+    await note("done", { marks: [], describedAt: 3_000 });
+    expect(await ttl("done")).toBeGreaterThan(6.9 * 86_400);
+    await note("doubtful", { marks: ["?"], finishedAt: 2_000, aside: [taskSucceeded()] });
+    expect(await ttl("doubtful")).toBeLessThanOrEqual(120);
+    await memory("receiver", 60).note(new Map([["short", { marks: ["-s0"] }]]));
+    expect(await ttl("short")).toBeLessThanOrEqual(60);
+  });
+
+  it("is locked by one at a time, and tells everybody else", async () => {
+    await note("a", { marks: ["-s0"] });
+    expect((await memory().lock(["a"], "one")).get("a")).toMatchObject({ marks: ["-s0"], isLocked: false });
+    expect((await memory().lock(["a"], "two")).get("a")).toMatchObject({ isLocked: true });
+    expect(await note("a", undefined)).toMatchObject({ isLocked: true });
+    await memory().unlock(["a"], "two");
+    expect(await note("a", undefined)).toMatchObject({ isLocked: true });
+    await memory().unlock(["a"], "one");
+    expect(await note("a", undefined)).toMatchObject({ marks: ["-s0"], isLocked: false });
+  });
+
+  it("leaves nothing of a lock on what it does not know", async () => {
+    await memory().lock(["a"], "one");
+    await memory().unlock(["a"], "one");
+    expect(await redis.producer.keys("*")).toEqual([]);
   });
 });
 
 describe("the receiver's part", () => {
   const byQueue = { FILTER_QUEUES_EXCLUDE: "noisy" };
-  const [sent, received, started] = [taskSent({ queue: "noisy" }), taskReceived(), taskStarted()];
+  const [sent, received, started] = [taskSent({ ...at(0), queue: "noisy" }), taskReceived(at(0.1)), taskStarted(at(0.2))];
 
   it("asks Redis nothing without a filter by name or queue", async () => {
-    const admitted = await filterOf({ FILTER_EVENT_TYPES_EXCLUDE: "task-started" }, "receiver").admit([sent, received, started]);
-    expect(admitted.events).toEqual([sent, received]);
-    expect(admitted).not.toHaveProperty("excluded");
+    const before = await redis.producer.info("commandstats");
+    const admitted = await receiver({ FILTER_EVENT_TYPES_EXCLUDE: "task-started" }).admit([sent, received, started]);
+    expect(admitted).toEqual({ events: [sent, received], told: [], doubtful: false });
+    const scripts = (stats: string): string | undefined => /cmdstat_eval:calls=\d+/.exec(stats)?.[0];
+    expect(scripts(await redis.producer.info("commandstats"))).toBe(scripts(before));
   });
 
-  it("drops an excluded task's events, and tells its id once", async () => {
-    const filter = filterOf(byQueue, "receiver");
-    const other = taskSent({ uuid: "other" });
-    const first = await filter.admit([received, sent, started, other]);
-    expect(first).toMatchObject({ events: [other], excluded: [sent.uuid] });
-    await filter.settle(first);
-    expect(await filter.admit([taskSucceeded(), sent])).toMatchObject({ events: [], excluded: [] });
+  it("asks Redis once for a batch with whole tasks, wanted and unwanted", async () => {
+    const calls = async (): Promise<number> => Number(/cmdstat_eval:calls=(\d+)/.exec(await redis.producer.info("commandstats"))?.[1] ?? 0);
+    const before = await calls();
+    const wanted = [taskSent({ uuid: "other" }), taskStarted({ uuid: "other" })];
+    expect((await receiver(byQueue).admit([sent, ...wanted, received, started])).events).toEqual(wanted);
+    expect(await calls()).toBe(before + 1);
   });
 
-  it("tells again what was not settled: the batch may not have been enqueued", async () => {
-    const filter = filterOf(byQueue, "receiver");
-    await filter.admit([sent]);
-    expect(await filter.admit([sent])).toMatchObject({ excluded: [sent.uuid] });
+  it("drops an excluded task's events, and tells nobody where none of them can have passed", async () => {
+    const filter = receiver(byQueue);
+    expect(await filter.admit([received, sent, started])).toEqual({ events: [], told: [], doubtful: false });
+    expect(await filter.admit([taskSucceeded(at(1)), sent])).toEqual({ events: [], told: [], doubtful: false });
+  });
+
+  it("tells of it where events have passed, and again if the batch comes again", async () => {
+    const filter = receiver(byQueue);
+    expect(await filter.admit([received, started])).toEqual({ events: [received, started], told: [], doubtful: true });
+    for (let time = 0; time < 2; time++) {
+      expect(await filter.admit([sent])).toMatchObject({ events: [], told: [{ id: sent.uuid }] });
+    }
+  });
+
+  it("tells of what comes late: it may have been forgotten that events have passed", async () => {
+    expect(await receiver(byQueue).admit([{ ...sent, ...at(-300) }])).toMatchObject({ told: [{ id: sent.uuid }] });
   });
 
   it("learns the name and the queue from types that are not wanted", async () => {
-    const filter = filterOf(
-      { FILTER_EVENT_TYPES_INCLUDE: "task-succeeded,task-failed", FILTER_TASK_NAMES_EXCLUDE: "noisy.*", FILTER_QUEUES_EXCLUDE: "noisy" },
-      "receiver",
-    );
+    const filter = receiver({
+      FILTER_EVENT_TYPES_INCLUDE: "task-succeeded,task-failed",
+      FILTER_TASK_NAMES_EXCLUDE: "noisy.*",
+      FILTER_QUEUES_EXCLUDE: "noisy",
+    });
     const excluded = ["by-name", "by-queue"];
-    const first = await filter.admit([taskReceived({ uuid: "by-name", name: "noisy.a" }), taskSent({ uuid: "by-queue", queue: "noisy" })]);
-    expect(first).toMatchObject({ events: [], excluded });
-    await filter.settle(first);
+    const told = [taskReceived({ ...at(0), uuid: "by-name", name: "noisy.a" }), taskSent({ ...at(0), uuid: "by-queue", queue: "noisy" })];
+    expect(await filter.admit(told)).toEqual({ events: [], told: [], doubtful: false });
     const wanted = [taskReceived({ uuid: "wanted" }), taskSucceeded({ uuid: "wanted" })];
-    const rest = excluded.flatMap((uuid) => [taskStarted({ uuid }), taskSucceeded({ uuid })]);
-    expect(await filter.admit([...wanted, ...rest])).toMatchObject({ events: [wanted[1]], excluded: [], finished: new Set(excluded) });
+    const rest = excluded.flatMap((uuid) => [taskStarted({ uuid }), taskSucceeded({ uuid, ...at(9) })]);
+    expect((await filter.admit([...wanted, ...rest])).events).toEqual([wanted[1]]);
+    for (const id of excluded) expect(await ttl(id)).toBeLessThanOrEqual(600);
   });
 
-  it("knows that an excluded task is finished from a type that is not wanted", async () => {
-    const filter = filterOf({ FILTER_EVENT_TYPES_EXCLUDE: "task-succeeded", FILTER_QUEUES_EXCLUDE: "noisy" }, "receiver");
-    expect(await filter.admit([sent, taskSucceeded()])).toMatchObject({ events: [], finished: new Set([sent.uuid]) });
-  });
-
-  it("passes on events whose task is not known yet", async () => {
-    expect(await filterOf(byQueue, "receiver").admit([received, started])).toMatchObject({ events: [received, started], excluded: [] });
+  it("remembers what is wanted for ten minutes after its end, and a week while it goes on", async () => {
+    const filter = receiver(byQueue);
+    await filter.admit([taskSent({ uuid: "open" }), taskSent({ uuid: "done" }), taskSucceeded({ uuid: "done" })]);
+    expect(await ttl("open")).toBeGreaterThan(6.9 * 86_400);
+    expect(await ttl("done")).toBeLessThanOrEqual(600);
   });
 });
 
-/** What a sink has in the end, and what it was told to forget. */
-async function through(batches: readonly (readonly CeleryEvent[])[], receiverEnv: Record<string, string>, hostEnv = {}) {
-  const receiver = filterOf(receiverEnv, "receiver");
-  const exporter = filterOf(hostEnv, "sink");
-  const stored: CeleryEvent[] = [];
-  const forgotten: string[] = [];
-  for (const batch of batches) {
-    const admitted = await receiver.admit(batch);
-    const screened = await exporter.screen({ broker: "redis", ...admitted });
-    await receiver.settle(admitted);
-    stored.push(...screened.events);
-    forgotten.push(...(await exporter.leftovers(screened)));
-  }
-  return { stored, forgotten };
-}
-
-describe("a task of which a filter excludes one attempt only", () => {
+describe("attempts", () => {
   const dispatcher = { name: "app.dispatcher", queue: "q1" };
   const replaced = { name: "app.replaced", queue: "q2", again: true };
-  const first = [taskSent(dispatcher), taskReceived({ name: dispatcher.name }), taskStarted()];
-  const second = [taskSent(replaced), taskReceived({ name: replaced.name, again: true }), taskStarted({ timestamp: 2e9 }), taskSucceeded()];
-  const retry = [
-    taskSent({ ...dispatcher, queue: "q2", retries: 1 }),
-    taskReceived({ name: dispatcher.name, retries: 1 }),
-    taskSucceeded(),
+  const first = [taskSent({ ...dispatcher, ...at(0) }), taskReceived({ name: dispatcher.name, ...at(1) }), taskStarted(at(2))];
+  const second = [
+    taskSent({ ...replaced, ...at(3) }),
+    taskReceived({ name: replaced.name, again: true, ...at(4) }),
+    taskStarted(at(5)),
+    taskSucceeded(at(6)),
   ];
+  const retry = [
+    taskSent({ ...dispatcher, queue: "q2", retries: 1, ...at(3) }),
+    taskReceived({ name: dispatcher.name, retries: 1, ...at(4) }),
+    taskSucceeded(at(6)),
+  ];
+  const marked = (event: CeleryEvent): CeleryEvent => ({ ...event, excluded: true }) as CeleryEvent;
 
   const byName = { FILTER_TASK_NAMES_EXCLUDE: "app.dispatcher" };
-  const byOtherNames = { FILTER_TASK_NAMES_INCLUDE: "app.replaced" };
-  const byQueue = { FILTER_QUEUES_EXCLUDE: "q2" };
 
-  it.each([byName, byOtherNames])("replaced by one that is wanted: that one passes (%o)", async (env) => {
-    for (const [receiverEnv, hostEnv] of [
-      [env, {}],
-      [{}, env],
-      [env, env],
-    ] as const) {
+  /** What passes of these batches, one after the other. */
+  async function through(env: Record<string, string>, ...batches: readonly (readonly CeleryEvent[])[]): Promise<readonly CeleryEvent[]> {
+    const filter = receiver(env);
+    const passed: CeleryEvent[] = [];
+    for (const batch of batches) passed.push(...(await filter.admit(batch)).events);
+    return passed;
+  }
+
+  it.each([byName, { FILTER_TASK_NAMES_INCLUDE: "app.replaced" }])(
+    "replaced by one that is wanted: all of it passes, and the unwanted one is marked (%o)",
+    async (env) => {
+      const [sent, received, started] = first as [CeleryEvent, CeleryEvent, CeleryEvent];
+      const whole = [marked(sent), marked(received), started, ...second];
+      expect(await through(env, [...first, ...second])).toEqual(whole);
       await redis.producer.flushall();
-      const apart = await through([first, second], receiverEnv, hostEnv);
-      expect(apart.stored).toEqual(second);
-      await redis.producer.flushall();
-      const together = await through([[...first, ...second]], receiverEnv, hostEnv);
-      expect(together).toEqual({
-        stored: [{ ...first[0], excluded: true }, { ...first[1], excluded: true }, first[2], ...second],
-        forgotten: [],
-      });
-    }
-  });
+      expect(await through(env, first, second)).toEqual(whole);
+    },
+  );
 
-  it("replaced by one that is wanted, though nothing but a second message says so", async () => {
-    const { again: _again, ...sent } = second[0] as TaskEvent & { again?: boolean };
-    expect((await through([first, [sent, ...second.slice(2)]], byName)).stored).toEqual([sent, ...second.slice(2)]);
-  });
-
-  it("retried into a queue that is not wanted: nothing of it is forgotten, and that attempt is marked", async () => {
-    for (const [receiverEnv, hostEnv] of [
-      [byQueue, {}],
-      [{}, byQueue],
-    ] as const) {
-      await redis.producer.flushall();
-      expect(await through([first, retry], receiverEnv, hostEnv)).toEqual({
-        stored: [...first, { ...retry[0], excluded: true }, ...retry.slice(1)],
-        forgotten: [],
-      });
-    }
-  });
-
-  it("retried out of a queue that is not wanted: what comes afterwards passes", async () => {
-    const { stored, forgotten } = await through([first, retry, retry.slice(2)], { FILTER_QUEUES_EXCLUDE: "q1" });
-    expect(stored).toEqual([...retry, ...retry.slice(2)]);
-    expect(forgotten).toEqual(["3ce907e3-796a-4b51-97cf-7cef1b946f91"]);
+  it("retried into a queue that is not wanted: that one is marked", async () => {
+    const [sent, received, ended] = retry as [CeleryEvent, CeleryEvent, CeleryEvent];
+    expect(await through({ FILTER_QUEUES_EXCLUDE: "q2" }, first, retry)).toEqual([...first, marked(sent), marked(received), ended]);
   });
 
   it("is dropped as a whole if that goes for every attempt", async () => {
     const noisy = [taskSent({ ...dispatcher, queue: "q2" }), ...first.slice(1)];
-    expect((await through([noisy, retry], byQueue)).stored).toEqual([]);
+    expect(await through({ FILTER_QUEUES_EXCLUDE: "q2" }, noisy, retry)).toEqual([]);
   });
-});
 
-/** What an exporter stores, with the delays of a real one. */
-class Sink {
-  readonly rows = new Map<string, number>();
-
-  async export(events: readonly CeleryEvent[]): Promise<void> {
-    await pauseAtRandom();
-    for (const event of events as readonly TaskEvent[]) this.rows.set(event.uuid, (this.rows.get(event.uuid) ?? 0) + 1);
-    await pauseAtRandom();
-  }
-
-  async forget(ids: readonly string[]): Promise<void> {
-    await pauseAtRandom();
-    for (const id of ids) this.rows.delete(id);
-  }
-}
-
-function pauseAtRandom(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, Math.random() < 0.5 ? 0 : Math.random() * 12));
-}
-
-/** What the host does with a batch (`events-stage.ts`), without its queue. */
-async function host(batch: EventBatch, filter: BatchFilter, sink: Sink): Promise<void> {
-  await pauseAtRandom();
-  const screened = await filter.screen(batch);
-  if (screened.events.length > 0) await sink.export(screened.events);
-  const ids = await filter.leftovers(screened);
-  if (ids.length === 0) return;
-  await filter.remind(screened);
-  await sink.forget(ids);
-}
-
-const tasks = fc.array(
-  fc.record({ isExcluded: fc.boolean(), tellsBy: fc.constantFrom("name", "queue"), parts: fc.subarray([0, 1, 2, 3], { minLength: 1 }) }),
-  { minLength: 1, maxLength: 6 },
-);
-
-/** The events of the tasks, of which the excluded tell so by name or by queue, if they have that event at all. */
-function eventsOf(drawn: readonly { isExcluded: boolean; tellsBy: string; parts: readonly number[] }[]): TaskEvent[] {
-  return drawn.flatMap(({ isExcluded, tellsBy, parts }, index) => {
-    const uuid = `task-${index}`;
-    const name = isExcluded && tellsBy === "name" ? "noisy.tick" : "shop.cart";
-    const queue = isExcluded && tellsBy === "queue" ? "noisy" : "celery";
-    const life = [taskSent({ uuid, name, queue }), taskReceived({ uuid, name }), taskStarted({ uuid }), taskSucceeded({ uuid })];
-    return parts.map((part) => life[part] as TaskEvent);
+  it("replaced by a chain, whose last task has another parent: the wanted attempt keeps the task", async () => {
+    const last = taskSent({ name: "app.noise", parent_id: "the chain's first", ...at(3) });
+    const filter = receiver({ FILTER_TASK_NAMES_EXCLUDE: "app.noise" });
+    await filter.admit(first);
+    const { events, told } = await filter.admit([last, taskSucceeded(at(4))]);
+    expect(events).toEqual([marked(last), taskSucceeded(at(4))]);
+    expect(told).toMatchObject([{ marks: expect.arrayContaining(["+s0"]) as string[] }]);
   });
-}
 
-const filters = { FILTER_TASK_NAMES_EXCLUDE: "noisy.*", FILTER_QUEUES_EXCLUDE: "noisy" };
-const decides = new EventFilter(loadConfig(FilterConfig, filters));
-
-function excludedIn(events: readonly TaskEvent[]): Set<string> {
-  return new Set(events.filter((event) => decides.verdictOn(event) === "excluded").map(({ uuid }) => uuid));
-}
-
-describe("nothing of an excluded task remains", () => {
-  const scenario = tasks.chain((drawn) => {
-    const events = eventsOf(drawn);
-    return fc.record({
-      events: fc.shuffledSubarray(events, { minLength: events.length }),
-      size: fc.integer({ min: 1, max: 4 }),
-      order: fc.infiniteStream(fc.nat()),
-    });
+  it("sent again by hand into an excluded queue, long after: nobody is told to forget what there is of it", async () => {
+    const again = [taskSent({ queue: "noisy", ...at(0) }), taskReceived(at(1)), taskSucceeded(at(2))];
+    expect(await receiver({ FILTER_QUEUES_EXCLUDE: "noisy" }).admit(again)).toEqual({ events: [], told: [], doubtful: false });
   });
 
   it.each([
-    ["the receiver and the host", filters, filters],
-    ["the receiver alone", filters, {}],
-    ["the host alone", {}, filters],
-  ])("in any order, with batches at the same time and repeated, when the filter is set for %s", async (_, receiverEnv, hostEnv) => {
-    let run = 0;
-    await fc.assert(
-      fc.asyncProperty(scenario, async ({ events, size, order }) => {
-        const prefix = `{run-${hostEnv === filters}-${receiverEnv === filters}-${run++}}`;
-        const receiver = filterOf(receiverEnv, "receiver", prefix);
-        const exporter = filterOf(hostEnv, "sink", prefix);
-        const sink = new Sink();
-        const queue: EventBatch[] = [];
-        for (let from = 0; from < events.length; from += size) {
-          const admitted = await receiver.admit(events.slice(from, from + size));
-          queue.push({ broker: "redis", ...admitted });
-          await receiver.settle(admitted);
-        }
-        const indexed = queue.map((batch) => ({ batch, key: order.next().value as number }));
-        const jobs = indexed.toSorted((a, b) => a.key - b.key).map(({ batch }) => batch);
-        await Promise.all([...jobs, ...jobs.slice(0, 2)].map((batch) => host(batch, exporter, sink)));
-        const excluded = excludedIn(events);
-        expect([...sink.rows.keys()].filter((id) => excluded.has(id))).toEqual([]);
-        const kept = new Set(events.map(({ uuid }) => uuid).filter((id) => !excluded.has(id)));
-        expect(new Set(sink.rows.keys())).toEqual(kept);
-      }),
-      { numRuns: 60 },
-    );
-  });
-
-  it("through real queues: a name that is told last makes the exporter forget what it has", async () => {
-    const exported: string[] = [];
-    const forgotten: string[] = [];
-    const definition = exporterOf("sink", () => ({
-      export: async (events) => void exported.push(...(events as TaskEvent[]).map(({ uuid }) => uuid)),
-      forget: async (ids) => void forgotten.push(...ids),
-    }));
-    const running = await startHost(definition, { REDIS_URL: redis.url });
-    const fanout = new Fanout({
-      redis: redis.producer,
-      prefix: "{cme}",
-      exporters: [{ name: "sink", takes: ["task-started", "task-succeeded"] }],
-      whenFull: "hold",
-      highWaterEvents: 1_000,
-      logger: createLogger("test", "silent"),
-      metrics: new Metrics(),
-    });
-    const receiver = filterOf(filters, "receiver");
-    const receive = async (events: readonly CeleryEvent[]): Promise<void> => {
-      const admitted = await receiver.admit(events);
-      await fanout.enqueue({ broker: "redis", ...admitted });
-      await receiver.settle(admitted);
-    };
-    await receive([taskStarted({ uuid: "noisy" }), taskStarted({ uuid: "wanted" })]);
-    await vi.waitUntil(() => exported.length === 2, { timeout: 5_000 });
-    await receive([taskSent({ uuid: "noisy", queue: "noisy" })]);
-    await vi.waitUntil(() => forgotten.length > 0, { timeout: 5_000 });
-    await receive([taskSucceeded({ uuid: "noisy" }), taskSucceeded({ uuid: "wanted" })]);
-    await vi.waitUntil(() => exported.length === 3, { timeout: 5_000 });
-    expect(exported).toEqual(["noisy", "wanted", "wanted"]);
-    expect(new Set(forgotten)).toEqual(new Set(["noisy"]));
-    await fanout.close();
-    await running.stop();
+    ["is excluded", { FILTER_TASK_NAMES_INCLUDE: "w.*" }, "Report 5", 4],
+    ["is not, though the name is", { FILTER_TASK_NAMES_EXCLUDE: "w.*" }, "Report 5", 0],
+  ])("under a shadow name that %s: the name is that of `task-sent`", async (_, env, shadow, passing) => {
+    const events = [
+      taskReceived({ name: shadow, ...at(1) }),
+      taskStarted(at(2)),
+      taskSent({ name: "w.report", ...at(0) }),
+      taskSucceeded(at(3)),
+    ];
+    for (let cut = 0; cut <= events.length; cut++) {
+      await redis.producer.flushall();
+      const filter = receiver(env);
+      const batches = [await filter.admit(events.slice(0, cut)), await filter.admit(events.slice(cut))];
+      const forgotten = batches.some(({ told }) => told.some(({ marks }) => !marks.includes("+s0")));
+      const passed = forgotten ? [] : batches.flatMap((batch) => batch.events);
+      expect(passed).toHaveLength(passing);
+      for (const event of passed) expect(event).not.toHaveProperty("excluded");
+    }
   });
 });

@@ -36,16 +36,19 @@ describe("a batch's payload", () => {
     );
   });
 
-  it("keeps worker and custom events, the broker and the excluded ids", () => {
-    const batch = { broker: "redis", events: [workerHeartbeat(), customEvent()], excluded: ["x", "y"] };
+  it("keeps worker and custom events, the broker and what is told of tasks", () => {
+    const told = [
+      { id: "x y", marks: ["-s0", "+s1"] },
+      { id: "z", marks: [] },
+    ];
+    const batch = { broker: "redis", events: [workerHeartbeat(), customEvent()], told, doubtful: true };
     expect(decodeBatch(throughJson(encodeBatch(batch)))).toEqual(batch);
   });
 
-  it("keeps the ids that are kept, and which attempts are marked", () => {
+  it("keeps which attempts are marked, and says nothing where there is nothing to tell", () => {
     const events = [taskSent({ again: true, excluded: true }), taskReceived({ again: true })];
-    const batch = { broker: "redis", events, kept: ["x"] };
-    expect(decodeBatch(throughJson(encodeBatch(batch)))).toEqual(batch);
-    expect(decodeBatch(throughJson(encodeBatch({ ...batch, kept: [] })))).not.toHaveProperty("kept");
+    const batch = { broker: "redis", events };
+    expect(decodeBatch(throughJson(encodeBatch({ ...batch, told: [], doubtful: false })))).toEqual(batch);
   });
 
   it("says of a newer version that it is newer", () => {
@@ -57,11 +60,6 @@ describe("a batch's payload", () => {
     const payload = encodeBatch(batch);
     expect(payload.v).toBe(3);
     expect(decodeBatch({ ...payload, v: 2 })).toEqual(batch);
-  });
-
-  it("tells an empty list of excluded ids from none", () => {
-    expect(decodeBatch(throughJson(encodeBatch({ broker: "redis", events: [], excluded: [] })))).toHaveProperty("excluded", []);
-    expect(decodeBatch(throughJson(encodeBatch({ broker: "redis", events: [] })))).not.toHaveProperty("excluded");
   });
 
   it("leaves out omitted fields, and nothing else", () => {
@@ -105,7 +103,7 @@ describe("a batch's payload", () => {
     ["a value too many", { ...good, events: [...values, 1] }],
     ["an object for a value", { ...good, events: [...values.slice(0, 3), {}, ...values.slice(4)] }],
     ["an event without hostname", { ...good, events: [0, 0] }],
-    ["excluded ids that are numbers", { ...good, excluded: [1] }],
+    ["ids that are numbers", { ...good, told: [1] }],
   ])("refuses %s", (_, payload) => {
     expect(() => decodeBatch(payload)).toThrow(PermanentError);
   });

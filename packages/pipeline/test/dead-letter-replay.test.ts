@@ -5,13 +5,13 @@ import { Queue } from "bullmq";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
+  AttemptMemory,
   BatchFilter,
   DEAD_LETTER_QUEUE,
   DeadLetterReplay,
   DeadLetters,
   EXPORTERS,
   EventFilter,
-  ExcludedTasks,
   Fanout,
   FilterConfig,
   MAX_DEAD_LETTERS,
@@ -44,7 +44,7 @@ function start(env: Partial<FilterConfig> = {}, redaction?: ReplayRedaction): vo
   letters = new DeadLetters(common);
   const fanout = new Fanout({ ...common, exporters: EXPORTERS, whenFull: "hold", highWaterEvents: 1_000_000 });
   const filter = new EventFilter({ ...FilterConfig.parse({}), ...env });
-  const memory = new ExcludedTasks({ ...common, owner: RECEIVER });
+  const memory = new AttemptMemory({ ...common, owner: RECEIVER });
   const exporters = EXPORTERS.map(({ name }) => name);
   replay = new DeadLetterReplay({ ...common, exporters, filter: new BatchFilter(filter, memory), fanout, deadLetters: letters, redaction });
   open = [letters, replay, fanout];
@@ -182,7 +182,7 @@ describe("a replay of dead letters", () => {
       ["ids", encodeIds(["three"])],
       ["ids", encodeIds(["one", "two"])],
     ]);
-    expect(await batchesIn("datadog")).toEqual([{ broker: "dead-letter", events: [], excluded: ["gone"] }]);
+    expect(await batchesIn("datadog")).toEqual([{ broker: "dead-letter", events: [], told: [{ id: "gone", marks: ["-s"] }] }]);
     expect(await lettersLeft()).toEqual([]);
   });
 

@@ -92,8 +92,9 @@ describe("the fan-out", () => {
 
   it("brings excluded ids to every exporter, even without events", async () => {
     const { fanout } = await startFanout();
-    await fanout.enqueue({ broker: "redis", events: [], excluded: ["x"] });
-    for (const name of ["datadog", "postgres"]) expect(await batchesIn(name)).toEqual([{ broker: "redis", events: [], excluded: ["x"] }]);
+    await fanout.enqueue({ broker: "redis", events: [], told: [{ id: "x", marks: ["-s0"] }] });
+    for (const name of ["datadog", "postgres"])
+      expect(await batchesIn(name)).toEqual([{ broker: "redis", events: [], told: [{ id: "x", marks: ["-s0"] }] }]);
   });
 
   it("knows which types any exporter takes", async () => {
@@ -178,8 +179,8 @@ describe("the high-water mark", () => {
     const before = (await batchesIn("postgres")).length;
     await fanout.enqueue({ broker: "rabbitmq", events: [taskSent()] });
     expect(await batchesIn("postgres")).toHaveLength(before);
-    await fanout.enqueue({ broker: "rabbitmq", events: [taskSent()], excluded: ["x"] });
-    expect((await batchesIn("postgres")).slice(before)).toEqual([{ broker: "rabbitmq", events: [], excluded: ["x"] }]);
+    await fanout.enqueue({ broker: "rabbitmq", events: [taskSent()], told: [{ id: "x", marks: ["-s0"] }] });
+    expect((await batchesIn("postgres")).slice(before)).toEqual([{ broker: "rabbitmq", events: [], told: [{ id: "x", marks: ["-s0"] }] }]);
     expect(await counterOf(metrics, "events_shed_total", "postgres")).toBe(2);
     expect(await counterOf(metrics, "events_enqueued_total", "postgres")).toBe(0);
   });

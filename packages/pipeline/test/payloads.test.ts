@@ -4,20 +4,21 @@ import { decodeBatch } from "../src/batch.ts";
 import { MAX_PAYLOAD_CHARACTERS, MAX_PAYLOAD_EVENTS, payloadsOf } from "../src/payloads.ts";
 
 const NOTHING = new Set<string>();
+const TOLD = [{ id: "x", marks: ["-s0"] }];
 const numbered = (count: number) => Array.from({ length: count }, (_, index) => taskStarted({ uuid: `task-${index}` }));
 
 describe("payloadsOf", () => {
   it.each([0, 1, MAX_PAYLOAD_EVENTS])("makes one of %i events", (count) => {
-    const batch = { broker: "redis", events: numbered(count), excluded: ["x"] };
+    const batch = { broker: "redis", events: numbered(count), told: TOLD };
     expect([...payloadsOf(batch, NOTHING)].map(decodeBatch)).toEqual([batch]);
   });
 
-  it("cuts a list of 100,000 events, keeps their order, and tells excluded ids once", () => {
+  it("cuts a list of 100,000 events, keeps their order, and tells each part of excluded tasks", () => {
     const events = numbered(100_000);
-    const batches = [...payloadsOf({ broker: "redis", events, excluded: ["x"] }, NOTHING)].map(decodeBatch);
+    const batches = [...payloadsOf({ broker: "redis", events, told: TOLD }, NOTHING)].map(decodeBatch);
     expect(Math.max(...batches.map((batch) => batch.events.length))).toBeLessThanOrEqual(MAX_PAYLOAD_EVENTS);
     expect(batches.flatMap((batch) => batch.events)).toEqual(events);
-    expect(batches.map(({ excluded }) => excluded)).toEqual([["x"], ...batches.slice(1).map(() => [])]);
+    expect(batches.map(({ told }) => told)).toEqual(batches.map(() => TOLD));
   });
 
   it("cuts what is long, but never an event", () => {
@@ -27,7 +28,7 @@ describe("payloadsOf", () => {
     const payloads = [...payloadsOf({ broker: "redis", events }, NOTHING)];
     for (const { texts } of payloads) expect(texts.join("").length).toBeLessThanOrEqual(MAX_PAYLOAD_CHARACTERS);
     expect(payloads.flatMap((payload) => decodeBatch(payload).events)).toEqual(events);
-    expect(payloads[0]).not.toHaveProperty("excluded");
+    expect(payloads[0]).not.toHaveProperty("told");
     const huge = [taskFailed({ traceback: "x".repeat(MAX_PAYLOAD_CHARACTERS + 1) })];
     expect([...payloadsOf({ broker: "redis", events: huge }, NOTHING)]).toHaveLength(1);
   });

@@ -149,7 +149,7 @@ describe("an outage of the sink", () => {
     );
     await enqueue(numbered(10));
     await vi.waitUntil(() => sizes.length >= 5, { timeout: 15_000 });
-    await queue.add("batch", encodeBatch({ broker: "redis", events: [], excluded: [] }));
+    await queue.add("batch", encodeBatch({ broker: "redis", events: [] }));
     await vi.waitUntil(async () => (await queue.getJobCounts("wait")).wait === 0);
     expect(host.health.report()).toMatchObject({ ready: false, components: { "sink exporter": "connection refused" } });
     const [job] = await queue.getJobs(["active"]);

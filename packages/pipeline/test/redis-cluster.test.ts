@@ -5,7 +5,7 @@ import { startRedisCluster, type RedisCluster } from "@celery-metrics-exporter/t
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { BegunBatches } from "../src/begun-batches.ts";
 import { DeadLetterReplay } from "../src/dead-letter-replay.ts";
-import { BatchFilter, DeadLetters, EventFilter, ExcludedTasks, FilterConfig, ReceiverLease } from "../src/index.ts";
+import { BatchFilter, DeadLetters, EventFilter, AttemptMemory, FilterConfig, ReceiverLease } from "../src/index.ts";
 import { openQueue } from "../src/open-queue.ts";
 import { QueueGauges } from "../src/queue-gauges.ts";
 import { RedisMemory } from "../src/redis-memory.ts";
@@ -39,11 +39,16 @@ it("counts as full when one of the nodes is", async () => {
   expect(memory.problem).toBeUndefined();
 });
 
-it("remembers and finds excluded tasks", async () => {
-  const excluded = new ExcludedTasks({ redis, prefix, owner: "receiver" });
-  await excluded.remember(["a", "b", "c"], new Set(["b"]));
-  await excluded.keep(["e"]);
-  expect(await excluded.among(["b", "c", "d", "e"])).toEqual({ excluded: new Set(["b", "c"]), kept: new Set(["e"]) });
+it("remembers attempts", async () => {
+  const memory = new AttemptMemory({ redis, prefix, owner: "receiver" });
+  const unwanted = { marks: ["-s0"], describedAt: 1_000 };
+  await memory.note(new Map(Object.entries({ a: unwanted, b: { ...unwanted, finishedAt: 2_000 } })));
+  const known = await memory.note(new Map([..."abc"].map((id) => [id, undefined])));
+  expect([...known].map(([id, { marks }]) => [id, marks])).toEqual([
+    ["a", ["-s0"]],
+    ["b", ["-s0"]],
+    ["c", []],
+  ]);
   expect(await redis.ttl(`${prefix}:excluded:receiver:b`)).toBeLessThan(await redis.ttl(`${prefix}:excluded:receiver:a`));
 });
 
@@ -78,7 +83,7 @@ it("keeps dead letters and replays them", async () => {
   const deadLetters = new DeadLetters({ ...common, metrics: new Metrics() });
   await deadLetters.start();
   await deadLetters.add([{ source: "postgres", reason: "refused", detail: "", event: taskStarted({ uuid: "t" }) }]);
-  const filter = new BatchFilter(new EventFilter(FilterConfig.parse({})), new ExcludedTasks({ redis, prefix, owner: "receiver" }));
+  const filter = new BatchFilter(new EventFilter(FilterConfig.parse({})), new AttemptMemory({ redis, prefix, owner: "receiver" }));
   const replay = new DeadLetterReplay({
     ...common,
     exporters: ["datadog", "postgres"],

@@ -89,7 +89,7 @@ describe("the filter by queue", () => {
     const filter = filterOf({ FILTER_QUEUES_EXCLUDE: "celery" });
     expect(filter.verdictOn(taskSent({ queue: "celery" }))).toBe("excluded");
     expect(filter.verdictOn(taskSent({ queue: "mail" }))).toBe("included");
-    expect(filter.verdictOn(taskReceived())).toBeUndefined();
+    expect(filter.verdictOn(taskReceived())).toBe("included");
   });
 
   it("excludes a task whose name is wanted but whose queue is not", () => {

@@ -21,7 +21,7 @@
  *
  * A wait below 0 (clocks differ) counts as 0.
  */
-import type { FinalFact, ReceivedFact, SentFact, StartedFact } from "./fact.ts";
+import { EXCLUDED, type FinalFact, type ReceivedFact, type SentFact, type StartedFact } from "./fact.ts";
 import { groupBy } from "./group-by.ts";
 import { inOrder, latestNotAfter } from "./order.ts";
 import type { Run } from "./runs.ts";
@@ -77,7 +77,7 @@ export class Attempts {
   constructor({ texts, facts: { sent, received, started } }: TaskEntry, runs: readonly Run[]) {
     this.#texts = texts;
     this.#sent = inOrder(sent);
-    this.#received = inOrder(received);
+    this.#received = inOrder(withoutTwins(received));
     const startless = runs.filter(({ start }) => start === undefined);
     this.#beginnings = inOrder<Beginning>(startless.length === 0 ? started : [...started, ...startless.map(({ finals }) => finals[0])]);
   }
@@ -142,7 +142,8 @@ export class Attempts {
       sent,
       name: this.#text(sent?.name) ?? this.#text(described?.name) ?? this.#anyName(),
       queue: this.#text(routed?.queue),
-      excluded: routed?.excluded === true || received?.excluded === true,
+      // Its `task-sent` says so where there is one: a shadow name may have been judged otherwise before that came.
+      excluded: sent === undefined ? routed?.excluded === true || received?.excluded === true : sent.excluded,
     };
   }
 
@@ -162,6 +163,12 @@ export class Attempts {
 }
 
 const NO_MESSAGE: Message = { received: undefined, sent: undefined };
+
+/** Without those that a batch has marked as excluded and another, which did not know yet, has not. */
+function withoutTwins(received: readonly ReceivedFact[]): readonly ReceivedFact[] {
+  const marked = new Set(received.filter(({ excluded }) => excluded).map(({ field }) => field.replace(EXCLUDED, "")));
+  return marked.size === 0 ? received : received.filter(({ excluded, field }) => excluded || !marked.has(field));
+}
 
 /** Hands each beginning its message; everything in order. */
 function handOut(

@@ -17,13 +17,20 @@ local function storeCounts()
 end
 `;
 
-/** KEYS the shard's count; the tasks. Removes the tasks. */
+/** KEYS the shard's count; the tasks. Removes the tasks, but for those of which a `task-sent` is known (`s`, see `fact.ts`). */
 export const FORGET_SCRIPT = `
 ${COUNT_OPEN_TASKS}
 for index = 2, #KEYS do
-  local due = redis.call('HGET', KEYS[index], 'o')
-  if due then count(due, -1) end
-  redis.call('UNLINK', KEYS[index])
+  local due, isSent = nil, false
+  local hash = redis.call('HGETALL', KEYS[index])
+  for i = 1, #hash, 2 do
+    if hash[i] == 'o' then due = hash[i + 1] end
+    if string.byte(hash[i]) == 115 then isSent = true end
+  end
+  if not isSent then
+    if due then count(due, -1) end
+    redis.call('UNLINK', KEYS[index])
+  end
 end
 storeCounts()
 `;

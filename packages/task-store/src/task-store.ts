@@ -145,7 +145,7 @@ export class TaskStore {
     await this.#release.run(this.#calls([...this.#keys.byShard(new Set(ids))], [jobId]));
   }
 
-  /** Removes all that is known of these tasks. */
+  /** Removes all that is known of these tasks, but for those of which a `task-sent` is known. */
   async forget(ids: readonly string[]): Promise<void> {
     const shards = [...this.#keys.byShard(new Set(ids))];
     await this.#forget.run(shards.map(([shard, own]) => ({ keys: this.#openAndTasks(shard, own), args: [] })));

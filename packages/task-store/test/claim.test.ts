@@ -213,11 +213,18 @@ describe("everything sent", () => {
 
 describe("forget", () => {
   it("removes a task whole", async () => {
-    await harness.store.apply([...DONE, taskStarted({ uuid: "u" })]);
+    await harness.store.apply([taskReceived({ uuid: "t" }), taskSucceeded({ uuid: "t" }), taskStarted({ uuid: "u" })]);
     await harness.store.forget(["t", "nobody"]);
     expect((await harness.hash("t")).size).toBe(0);
     expect((await harness.hash("u")).size).toBe(1);
     await harness.store.forget([]);
+  });
+
+  it("leaves a task that has a task-sent, which is none of an excluded task", async () => {
+    await harness.store.apply([taskSent({ uuid: "t" }), taskSucceeded({ uuid: "t" })]);
+    const before = await harness.hash("t");
+    await harness.store.forget(["t"]);
+    expect(await harness.hash("t")).toEqual(before);
   });
 });
 

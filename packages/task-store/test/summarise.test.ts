@@ -227,6 +227,21 @@ describe("names and queues", () => {
     const other = summaryOf([...firstExcluded, taskSent({ ...at(4), ...Q2 }), ...replaced]);
     expect(other).toMatchObject({ completions: [{ name: Q2.name, queue: "q2" }], waits: [{ name: Q2.name, queue: "q2", seconds: 2 }] });
   });
+
+  it("are left out by what their task-sent says: a shadow name may have been judged before it came", () => {
+    const shadow = taskReceived({ ...at(2), name: "My Report", excluded: true });
+    const wanted = summaryOf([taskSent({ ...at(1), ...Q1 }), shadow, taskStarted(at(3)), taskFailed(at(4))]);
+    expect(wanted).toMatchObject({ completions: [Q1], waits: [Q1] });
+  });
+
+  it("are left out though their task-received came unmarked too, and count no twice", () => {
+    const received = taskReceived({ ...at(2), name: Q1.name });
+    const events = [received, { ...received, excluded: true }, taskStarted(at(3)), taskReceived({ ...at(4), name: Q2.name, retries: 1 })];
+    expect(summaryOf([...events, taskStarted(at(6)), taskFailed(at(7))])).toMatchObject({
+      completions: [{ name: Q2.name }],
+      waits: [{ name: Q2.name, seconds: 2 }],
+    });
+  });
 });
 
 describe("completions", () => {

@@ -113,25 +113,33 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
     });
 
     describe("forgetting", () => {
-      const { failed, orphan } = SAMPLE_IDS;
+      const { failed, unsent, orphan } = SAMPLE_IDS;
 
       it("removes all of a task, and nothing of the others", async ({ skip }) => {
         const { harness, send } = await make();
         if (harness.exporter.forget === undefined) skip();
         await send(history);
-        await forget(harness, [failed, orphan]);
-        expect(await harness.observe()).toEqual(await pictureOf(without(history, failed, orphan)));
+        await forget(harness, [unsent, orphan]);
+        expect(await harness.observe()).toEqual(await pictureOf(without(history, unsent, orphan)));
+      });
+
+      it("leaves a task of which it has a task-sent, as an excluded one has none", async ({ skip }) => {
+        const { harness, send } = await make();
+        if (harness.exporter.forget === undefined) skip();
+        await send(history);
+        await forget(harness, [failed]);
+        expect(await harness.observe()).toEqual(whole);
       });
 
       it("may be repeated, and asked for tasks it never saw", async ({ skip }) => {
         const { harness, send } = await make();
         if (harness.exporter.forget === undefined) skip();
-        await forget(harness, [failed, "never-seen"]);
+        await forget(harness, [unsent, "never-seen"]);
         await send(history);
-        await forget(harness, [failed]);
-        await forget(harness, [failed]);
+        await forget(harness, [unsent]);
+        await forget(harness, [unsent]);
         await forget(harness, []);
-        expect(await harness.observe()).toEqual(await pictureOf(without(history, failed)));
+        expect(await harness.observe()).toEqual(await pictureOf(without(history, unsent)));
       });
     });
 
@@ -150,13 +158,13 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
       it("says that its sink is unavailable to `forget` too", async ({ skip }) => {
         const { harness, send } = await make();
         if (harness.breakSink === undefined || harness.mendSink === undefined || harness.exporter.forget === undefined) skip();
-        const { failed } = SAMPLE_IDS;
+        const { unsent } = SAMPLE_IDS;
         await send(history);
         await harness.breakSink?.();
-        await expect(forget(harness, [failed])).rejects.toBeInstanceOf(UnavailableError);
+        await expect(forget(harness, [unsent])).rejects.toBeInstanceOf(UnavailableError);
         await harness.mendSink?.();
-        await untilServed(() => forget(harness, [failed]));
-        expect(await harness.observe()).toEqual(await pictureOf(without(history, failed)));
+        await untilServed(() => forget(harness, [unsent]));
+        expect(await harness.observe()).toEqual(await pictureOf(without(history, unsent)));
       });
 
       it("can be aborted, and takes the same batch again", async () => {

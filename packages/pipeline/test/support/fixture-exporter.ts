@@ -24,7 +24,8 @@ export function hashExporter(url: string, key: string): ExporterDefinition {
         },
         forget: async (ids) => {
           const stored = await serving(() => redis.hgetall(key));
-          const gone = Object.keys(stored).filter((field) => ids.includes(stored[field] ?? ""));
+          const sent = new Set(Object.keys(stored).flatMap((field) => (field.includes('"type":"task-sent"') ? [stored[field]] : [])));
+          const gone = Object.keys(stored).filter((field) => ids.includes(stored[field] ?? "") && !sent.has(stored[field]));
           if (gone.length > 0) await serving(() => redis.hdel(key, ...gone));
         },
         stop: () => Promise.resolve(redis.disconnect()),
