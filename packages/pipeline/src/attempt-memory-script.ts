@@ -9,19 +9,20 @@
 
 /**
  * KEYS: the tasks. ARGV: seconds to remember a task that goes on, one that is finished, and one that is finished and was told of by nothing;
- * milliseconds that a lock lasts; then for each task nothing, to ask only, or `<kind><described>;<finished>;<marks>` and, on further lines, what
- * is to be set aside; `l<holder>` or `u<holder>`.
+ * milliseconds that a lock lasts; then for each task nothing, to ask only, or `<kind><value>`: the value that a task gets of which nothing is
+ * known; `l<holder>` or `u<holder>`. The kinds, in capitals where the task is finished by this value alone:
  *
  *   n  adds
  *   k  adds, and what was set aside is not needed any more unless the task was excluded before: then it is told
  *   w  adds, and what was set aside is told if the task was excluded before
  *   l  locks, unless another holds the lock; u unlocks
  *
- * Answers for each task `!` if somebody else has locked it, its marks, and what was set aside if it is told.
+ * Answers for each task nothing, if nothing was known; else `!` if somebody else has locked it, its marks, and what was set aside if it is told.
  */
 export const NOTE_ATTEMPTS = `
 local open, done, doubtful, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local MOST_MARKS, MOST_ASIDE = 4096, 32768
+local find, sub = string.find, string.sub
 
 -- Asked for only where something is locked: few may.
 local time
@@ -31,8 +32,8 @@ local function now()
 end
 
 local function lines(text)
-  local at = string.find(text, '\\n', 1, true)
-  if at then return string.sub(text, 1, at - 1), string.sub(text, at) end
+  local at = find(text, '\\n', 1, true)
+  if at then return sub(text, 1, at - 1), sub(text, at) end
   return text, ''
 end
 
@@ -53,45 +54,68 @@ local function latest(aside)
   return aside
 end
 
+local function parse(value)
+  local head, aside = lines(value)
+  local described, finished, holder, till, marks = string.match(head, '^(%d+);(%d+);([^;]*);(%d+);(.*)$')
+  return tonumber(described), tonumber(finished), holder, tonumber(till), marks, aside
+end
+
+local function store(key, described, finished, holder, till, marks, aside)
+  local seconds = open
+  if finished > 0 and finished >= described then
+    seconds = done
+    if aside ~= '' and not find(marks, '-', 1, true) then seconds = doubtful end
+  end
+  local value = string.format('%.0f;%.0f;%s;%.0f;%s', described, finished, holder, till, marks) .. aside
+  redis.call('SET', key, value, 'EX', seconds)
+end
+
+local function change(key, value, kind, what)
+  local described, finished, holder, till, marks, aside = parse(value or '0;0;;0;')
+  local told = ''
+  if kind == 'l' then
+    if till == 0 or till <= now() then holder, till = what, now() + lease end
+    store(key, described, finished, holder, till, marks, aside)
+    return (holder == what and '' or '!') .. marks
+  elseif kind == 'u' then
+    if holder ~= what then return marks end
+    if marks == '' then redis.call('DEL', key) else store(key, described, finished, '', 0, marks, aside) end
+    return marks
+  end
+  local d, f, _, _, adds, set = parse(what)
+  local newDescribed, newFinished, newMarks, newAside = math.max(described, d), math.max(finished, f), marks, aside
+  for mark in string.gmatch(adds, '%S+') do newMarks = add(newMarks, mark) end
+  local wasExcluded = find(newMarks, '-', 1, true)
+  if kind ~= 'n' and wasExcluded then told = aside end
+  if kind == 'k' and not wasExcluded then newAside = '' end
+  if set ~= '' and not find(newMarks, '+s', 1, true) then newAside = latest(newAside .. set) end
+  if newDescribed ~= described or newFinished ~= finished or newMarks ~= marks or newAside ~= aside then
+    store(key, newDescribed, newFinished, holder, till, newMarks, newAside)
+  end
+  return (till > 0 and till > now() and '!' or '') .. newMarks .. told
+end
+
 local answers = {}
 for index = 1, #KEYS do
   local key, op = KEYS[index], ARGV[index + 4]
   local value = redis.call('GET', key)
-  local head, aside = lines(value or '0;0;;0;')
-  local described, finished, holder, till, marks = string.match(head, '^(%d+);(%d+);([^;]*);(%d+);(.*)$')
-  described, finished, till = tonumber(described), tonumber(finished), tonumber(till)
-  local told = ''
+  local answer = ''
   if op ~= '' then
-    local before = head .. aside
-    local kind, what = string.sub(op, 1, 1), string.sub(op, 2)
-    if kind == 'l' then
-      if till == 0 or till <= now() then holder, till = what, now() + lease end
-    elseif kind == 'u' then
-      if holder == what then holder, till = '', 0 end
+    local kind, what = sub(op, 1, 1), sub(op, 2)
+    local lower = string.lower(kind)
+    if value or lower == 'l' or lower == 'u' then
+      answer = change(key, value, lower, what)
+    elseif not find(what, '\\n', 1, true) then
+      redis.call('SET', key, what, 'EX', kind == lower and open or done)
     else
-      local more, set = lines(what)
-      local d, f, adds = string.match(more, '^(%d+);(%d+);(.*)$')
-      described, finished = math.max(described, tonumber(d)), math.max(finished, tonumber(f))
-      for mark in string.gmatch(adds, '%S+') do marks = add(marks, mark) end
-      local wasExcluded = string.find(marks, '-', 1, true)
-      if kind ~= 'n' and wasExcluded then told = aside end
-      if kind == 'k' and not wasExcluded then aside = '' end
-      if not string.find(marks, '+s', 1, true) then aside = latest(aside .. set) end
+      local described, finished, holder, till, marks, aside = parse(what)
+      store(key, described, finished, holder, till, marks, latest(aside))
     end
-    head = string.format('%.0f;%.0f;%s;%.0f;%s', described, finished, holder, till, marks)
-    if marks == '' and aside == '' and holder == '' then
-      redis.call('DEL', key)
-    elseif head .. aside ~= before or kind == 'l' then
-      local seconds = open
-      if finished > 0 and finished >= described then
-        seconds = done
-        if aside ~= '' and not string.find(marks, '-', 1, true) then seconds = doubtful end
-      end
-      redis.call('SET', key, head .. aside, 'EX', seconds)
-    end
+  elseif value then
+    local _, _, _, till, marks = parse(value)
+    answer = (till > 0 and till > now() and '!' or '') .. marks
   end
-  local isLocked = till > 0 and till > now() and not (op ~= '' and string.sub(op, 1, 1) == 'l' and holder == string.sub(op, 2))
-  answers[index] = (isLocked and '!' or '') .. marks .. told
+  answers[index] = answer
 end
 return answers
 `;

@@ -14,7 +14,7 @@ const LOCK_MS = 60_000;
 
 /** What to remember of one task. */
 export interface Note {
-  readonly marks: Iterable<string>;
+  readonly marks: readonly string[];
   /** When the latest attempt among these was described, in ms since the epoch; 0: none was. */
   readonly describedAt?: number;
   /** When the latest of these ends was, likewise. */
@@ -68,7 +68,8 @@ export class AttemptMemory {
    * @throws {UnavailableError} when Redis does not serve: some may be noted; call again.
    */
   async note(notes: ReadonlyMap<string, Note | undefined>): Promise<Map<string, Remembered>> {
-    return this.#run([...notes.keys()], [...notes.values()].map(written));
+    const known = await this.#run([...notes.keys()], Array.from(notes.values(), written));
+    return new Map(Array.from(notes, ([id, note], index) => [id, read(known[index] ?? "", note)]));
   }
 
   /**
@@ -79,10 +80,11 @@ export class AttemptMemory {
    * @throws {UnavailableError} when Redis does not serve.
    */
   async lock(ids: readonly string[], holder: string): Promise<Map<string, Remembered>> {
-    return this.#run(
+    const known = await this.#run(
       ids,
       ids.map(() => `l${holder}`),
     );
+    return new Map(ids.map((id, index) => [id, read(known[index] ?? "")]));
   }
 
   /** @throws {UnavailableError} when Redis does not serve: the locks will expire. */
@@ -93,28 +95,34 @@ export class AttemptMemory {
     );
   }
 
-  async #run(ids: readonly string[], args: readonly string[]): Promise<Map<string, Remembered>> {
-    if (ids.length === 0) return new Map();
+  async #run(ids: readonly string[], args: readonly string[]): Promise<readonly string[]> {
+    if (ids.length === 0) return [];
     const keys = ids.map((id) => this.#keyPrefix + id);
-    const answers = await withRedis("remembering what filters decided", () =>
-      this.#redis.eval(NOTE_ATTEMPTS, keys.length, ...keys, ...this.#limits, ...args),
-    );
-    return new Map(ids.map((id, index) => [id, read((answers as string[])[index] ?? "")]));
+    const command = (): Promise<unknown> => this.#redis.eval(NOTE_ATTEMPTS, keys.length, ...keys, ...this.#limits, ...args);
+    return (await withRedis("remembering what filters decided", command)) as string[];
   }
 }
 
 function written(note: Note | undefined): string {
   if (note === undefined) return "";
-  const { marks, describedAt = 0, finishedAt = 0, aside = [], keeps } = note;
+  const { marks, describedAt = 0, finishedAt = 0, aside, keeps } = note;
   const kind = keeps === undefined ? "n" : keeps === "for good" ? "k" : "w";
-  const head = `${kind}${Math.max(0, Math.round(describedAt))};${Math.max(0, Math.round(finishedAt))};${[...marks].join(" ")}`;
-  return aside.length === 0 ? head : `${head}\n${JSON.stringify(aside)}`;
+  const [described, finished] = [milliseconds(describedAt), milliseconds(finishedAt)];
+  const isFinished = finished > 0 && finished >= described;
+  let text = `${isFinished ? kind.toUpperCase() : kind}${described};${finished};;0;`;
+  for (const mark of marks) text += `${mark} `;
+  return aside === undefined || aside.length === 0 ? text : `${text}\n${JSON.stringify(aside)}`;
 }
 
-const NOTHING: Remembered = { marks: [], isLocked: false, aside: [] };
+function milliseconds(instant: number): number {
+  return Math.max(0, Math.round(instant));
+}
 
-function read(answer: string): Remembered {
-  if (answer === "") return NOTHING;
+const NO_EVENTS: readonly CeleryEvent[] = [];
+const NOTHING: Remembered = { marks: [], isLocked: false, aside: NO_EVENTS };
+
+function read(answer: string, noted?: Note): Remembered {
+  if (answer === "") return noted === undefined ? NOTHING : { marks: noted.marks, isLocked: false, aside: NO_EVENTS };
   const isLocked = answer.startsWith("!");
   const [marks = "", ...aside] = answer.slice(isLocked ? 1 : 0).split("\n");
   return {

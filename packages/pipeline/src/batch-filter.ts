@@ -1,7 +1,7 @@
 /** Filters by task name and queue, for events that mostly carry neither: applied to whole batches, in the receiver and again in each host. */
 import { isFinal, isTaskEvent, type CeleryEvent } from "@celery-metrics-exporter/events";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
-import { PASSED, hasPassed, hasUnwanted, isKeptForGood, isUnwanted, markOf, standingOf, type Standing } from "./attempt-marks.ts";
+import { PASSED, hasPassed, hasUnwanted, isKeptForGood, isUnwanted, markOf, standingOf } from "./attempt-marks.ts";
 import { DOUBTFUL_EXPIRY_SECONDS, type AttemptMemory, type Note, type Remembered } from "./attempt-memory.ts";
 import { isDescription, type EventFilter } from "./task-filter.ts";
 
@@ -22,14 +22,14 @@ export interface Admitted {
 
 /** What the events of one batch say of one task. */
 interface Gathered {
-  readonly marks: Set<string>;
+  marks: readonly string[];
   describedAt: number;
   finishedAt: number;
 }
 
-/** What is to be done with the events of one task. */
-interface Decision {
-  readonly standing: Standing;
+/** A task of which not all events pass as they are. */
+interface Exception {
+  readonly isExcluded: boolean;
   readonly marks: readonly string[];
 }
 
@@ -77,30 +77,29 @@ export class BatchFilter {
     const gathered = this.#gather(events);
     const excluded = this.#byTask(
       events,
-      [...gathered].filter(([, { marks }]) => standingOf([...marks]) === "excluded").map(([id]) => id),
+      idsWhere(gathered, ({ marks }) => standingOf(marks) === "excluded"),
     );
-    const known = await this.#memory.note(new Map([...gathered].map(([id, task]) => [id, this.#noteOf(task, excluded.get(id))])));
-    const unsettled = [...known].filter(([id, { marks }]) => !excluded.has(id) && !this.#isSettled(marks)).map(([id]) => id);
+    const known = await this.#memory.note(new Map(Array.from(gathered, ([id, task]) => [id, this.#noteOf(task, excluded.get(id))])));
+    const unsettled = idsWhere(known, ({ marks }, id) => !excluded.has(id) && !this.#isSettled(marks));
     const setAside = await this.#setAside(this.#byTask(events, unsettled), known);
 
-    const decisions = new Map<string, Decision>();
+    const exceptions = new Map<string, Exception>();
     const released: CeleryEvent[] = [];
     const told: ToldTask[] = [];
     let doubtful = false;
     for (const [id, task] of gathered) {
       const { marks, isLocked } = setAside.get(id) ?? known.get(id) ?? NOTHING;
-      const standing = standingOf(marks);
-      decisions.set(id, { standing, marks });
-      if (standing === "excluded") {
-        if (mustBeTold(task, marks)) told.push({ id, marks });
-      } else if (standing === "kept" && hasUnwanted(marks)) {
-        if (isLocked) throw new UnavailableError(`task ${id} is just being forgotten`);
-        told.push({ id, marks });
-        released.push(...(known.get(id)?.aside ?? []));
-      }
-      doubtful ||= standing !== "excluded" && !isKeptForGood(marks);
+      const isExcluded = standingOf(marks) === "excluded";
+      doubtful ||= !isExcluded && !isKeptForGood(marks);
+      if (!hasUnwanted(marks)) continue;
+      exceptions.set(id, { isExcluded, marks });
+      if (isExcluded && !mustBeTold(task, marks)) continue;
+      told.push({ id, marks });
+      if (isExcluded) continue;
+      if (isLocked) throw new UnavailableError(`task ${id} is just being forgotten`);
+      for (const event of known.get(id)?.aside ?? []) released.push(event);
     }
-    return { events: this.#passing([...released, ...events], decisions), told, doubtful };
+    return { events: this.#passing(released.length === 0 ? events : [...released, ...events], exceptions), told, doubtful };
   }
 
   /**
@@ -120,29 +119,26 @@ export class BatchFilter {
       if (id === undefined) continue;
       let task = gathered.get(id);
       if (task === undefined) {
-        task = { marks: new Set(), describedAt: 0, finishedAt: 0 };
+        task = { marks: NO_MARKS, describedAt: 0, finishedAt: 0 };
         gathered.set(id, task);
       }
       const at = event.timestamp * 1_000;
       if (isDescription(event)) {
         this.#seesSent ||= event.type === "task-sent";
         const mark = markOf(event, this.#filter);
-        if (mark !== undefined) task.marks.add(mark);
+        if (mark !== undefined && !task.marks.includes(mark)) task.marks = [...task.marks, mark];
         task.describedAt = Math.max(task.describedAt, at);
       } else if (isTaskEvent(event) && isFinal(event)) {
         task.finishedAt = Math.max(task.finishedAt, at);
       }
     }
-    // What its `task-sent` says stands against what a `task-received` says that has no queue.
-    for (const { marks } of gathered.values()) {
-      for (const mark of marks) if (mark.startsWith("+r") && marks.has(`-s${mark.slice(2)}`)) marks.delete(mark);
-    }
+    for (const task of gathered.values()) if (task.marks.length > 1) task.marks = decided(task.marks);
     return gathered;
   }
 
   #noteOf({ marks, describedAt, finishedAt }: Gathered, aside: readonly CeleryEvent[] | undefined): Note | undefined {
-    if (marks.size === 0 && describedAt === 0 && finishedAt === 0) return undefined;
-    const keeps = this.#keeps([...marks]);
+    if (marks.length === 0 && describedAt === 0 && finishedAt === 0) return undefined;
+    const keeps = this.#keeps(marks);
     return { marks, describedAt, finishedAt, ...(aside !== undefined && { aside }), ...(keeps !== undefined && { keeps }) };
   }
 
@@ -176,15 +172,18 @@ export class BatchFilter {
     return byTask;
   }
 
-  #passing(events: readonly CeleryEvent[], decisions: ReadonlyMap<string, Decision>): readonly CeleryEvent[] {
+  #passing(events: readonly CeleryEvent[], exceptions: ReadonlyMap<string, Exception>): readonly CeleryEvent[] {
     const passing: CeleryEvent[] = [];
     for (const event of events) {
       if (!this.#filter.takesType(event.type)) continue;
-      const decision = decisions.get(idOf(event) ?? "");
-      if (decision?.standing === "excluded") continue;
-      if (decision === undefined || !isDescription(event) || !isUnwanted(event, decision.marks, this.#filter)) passing.push(event);
-      // That a task has a `task-sent` tells exporters that it is kept for good: it will not be forgotten.
-      else if (event.type !== "task-sent" || isKeptForGood(decision.marks)) passing.push({ ...event, excluded: true });
+      const exception = exceptions.size === 0 ? undefined : exceptions.get(idOf(event) ?? "");
+      if (exception === undefined) {
+        passing.push(event);
+      } else if (!exception.isExcluded) {
+        if (!isDescription(event) || !isUnwanted(event, exception.marks, this.#filter)) passing.push(event);
+        // That a task has a `task-sent` tells exporters that it is kept for good: it will not be forgotten.
+        else if (event.type !== "task-sent" || isKeptForGood(exception.marks)) passing.push({ ...event, excluded: true });
+      }
     }
     return passing;
   }
@@ -208,11 +207,26 @@ export function withoutTasks(events: readonly CeleryEvent[], ids: ReadonlySet<st
   return ids.size === 0 ? events : events.filter((event) => !ids.has(idOf(event) ?? ""));
 }
 
+/**
+ * What a batch says of the attempts of a task. What the `task-sent` of an attempt says stands: beside it a `task-received` tells nothing that is
+ * worth to be remembered.
+ */
+function decided(marks: readonly string[]): readonly string[] {
+  return marks.filter((mark) => !(mark[1] === "r" && (marks.includes(`-s${mark.slice(2)}`) || marks.includes(`+s${mark.slice(2)}`))));
+}
+
+function idsWhere<T>(tasks: ReadonlyMap<string, T>, matches: (task: T, id: string) => boolean): string[] {
+  const ids: string[] = [];
+  for (const [id, task] of tasks) if (matches(task, id)) ids.push(id);
+  return ids;
+}
+
+const NO_MARKS: readonly string[] = [];
 const NOTHING: Pick<Remembered, "marks" | "isLocked"> = { marks: [], isLocked: false };
 
 /** Only by a batch that itself shows it, which is told again if nobody was told: so a task that nothing passed of is not told at all. */
 function mustBeTold({ marks, describedAt }: Gathered, known: readonly string[]): boolean {
-  return hasUnwanted([...marks]) && (hasPassed(known) || Date.now() - describedAt > LATE_MS);
+  return hasUnwanted(marks) && (hasPassed(known) || Date.now() - describedAt > LATE_MS);
 }
 
 function idOf(event: CeleryEvent): string | undefined {
