@@ -17,7 +17,7 @@ function eventTypes({ isInclude }: { readonly isInclude: boolean }): ReturnType<
 const TYPES = "Types of your own events can be anything; one of Celery's in another spelling, such as `succeeded`, is refused.";
 const QUEUES = "Only `task-sent` carries the queue: a task without one is kept.";
 const ATTEMPTS =
-  "Each attempt of a task that is retried or replaced is judged by its own name and queue; the task is dropped only if that goes for all of them.";
+  "Each attempt of a task that is retried or replaced is judged by its own name and queue. The task is dropped if none is wanted; otherwise all of it is kept, and metrics leave out the attempts that are not wanted.";
 
 export const FilterConfig = z.object({
   FILTER_EVENT_TYPES_INCLUDE: eventTypes({ isInclude: true }).describe(

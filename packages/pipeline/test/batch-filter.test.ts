@@ -4,7 +4,7 @@ import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { loadConfig } from "@celery-metrics-exporter/runtime";
 import { afterEach, describe, expect, it } from "vitest";
 import { AttemptMemory, BatchFilter, EventFilter, FilterConfig } from "../src/index.ts";
-import type { Note } from "../src/attempt-memory.ts";
+import type { Note, Remembered } from "../src/attempt-memory.ts";
 import { privateRedis } from "./support/redis.ts";
 
 const redis = privateRedis();
@@ -26,9 +26,27 @@ function ttl(id: string): Promise<number> {
 const NOW = Date.now() / 1_000;
 const at = (seconds: number) => ({ timestamp: NOW + seconds });
 
-describe("the memory of attempts", () => {
-  const note = async (id: string, what: Note | undefined, owner?: string) => (await memory(owner).note(new Map([[id, what]]))).get(id);
+async function note(id: string, what: Note | undefined, owner?: string): Promise<Remembered | undefined> {
+  return (await memory(owner).note(new Map([[id, what]]))).get(id);
+}
 
+async function scriptCalls(): Promise<number> {
+  return Number(/cmdstat_eval:calls=(\d+)/.exec(await redis.producer.info("commandstats"))?.[1] ?? 0);
+}
+
+function marked(event: CeleryEvent): CeleryEvent {
+  return { ...event, excluded: true } as CeleryEvent;
+}
+
+/** What passes of these batches, one after the other. */
+async function through(env: Record<string, string>, ...batches: readonly (readonly CeleryEvent[])[]): Promise<readonly CeleryEvent[]> {
+  const filter = receiver(env);
+  const passed: CeleryEvent[] = [];
+  for (const batch of batches) passed.push(...(await filter.admit(batch)).events);
+  return passed;
+}
+
+describe("the memory of attempts", () => {
   it("only adds, whatever comes first, each owner its own", async () => {
     await note("strange id:{x}", { marks: ["-s0"] });
     expect(await note("strange id:{x}", { marks: ["+s1", "-s0"] })).toMatchObject({ marks: ["-s0", "+s1"] });
@@ -105,19 +123,17 @@ describe("the receiver's part", () => {
   const [sent, received, started] = [taskSent({ ...at(0), queue: "noisy" }), taskReceived(at(0.1)), taskStarted(at(0.2))];
 
   it("asks Redis nothing without a filter by name or queue", async () => {
-    const before = await redis.producer.info("commandstats");
+    const before = await scriptCalls();
     const admitted = await receiver({ FILTER_EVENT_TYPES_EXCLUDE: "task-started" }).admit([sent, received, started]);
     expect(admitted).toEqual({ events: [sent, received], told: [], doubtful: false });
-    const scripts = (stats: string): string | undefined => /cmdstat_eval:calls=\d+/.exec(stats)?.[0];
-    expect(scripts(await redis.producer.info("commandstats"))).toBe(scripts(before));
+    expect(await scriptCalls()).toBe(before);
   });
 
   it("asks Redis once for a batch with whole tasks, wanted and unwanted", async () => {
-    const calls = async (): Promise<number> => Number(/cmdstat_eval:calls=(\d+)/.exec(await redis.producer.info("commandstats"))?.[1] ?? 0);
-    const before = await calls();
+    const before = await scriptCalls();
     const wanted = [taskSent({ uuid: "other" }), taskStarted({ uuid: "other" })];
     expect((await receiver(byQueue).admit([sent, ...wanted, received, started])).events).toEqual(wanted);
-    expect(await calls()).toBe(before + 1);
+    expect(await scriptCalls()).toBe(before + 1);
   });
 
   it("drops an excluded task's events, and tells nobody where none of them can have passed", async () => {
@@ -176,17 +192,8 @@ describe("attempts", () => {
     taskReceived({ name: dispatcher.name, retries: 1, ...at(4) }),
     taskSucceeded(at(6)),
   ];
-  const marked = (event: CeleryEvent): CeleryEvent => ({ ...event, excluded: true }) as CeleryEvent;
 
   const byName = { FILTER_TASK_NAMES_EXCLUDE: "app.dispatcher" };
-
-  /** What passes of these batches, one after the other. */
-  async function through(env: Record<string, string>, ...batches: readonly (readonly CeleryEvent[])[]): Promise<readonly CeleryEvent[]> {
-    const filter = receiver(env);
-    const passed: CeleryEvent[] = [];
-    for (const batch of batches) passed.push(...(await filter.admit(batch)).events);
-    return passed;
-  }
 
   it.each([byName, { FILTER_TASK_NAMES_INCLUDE: "app.replaced" }])(
     "replaced by one that is wanted: all of it passes, and the unwanted one is marked (%o)",

@@ -43,7 +43,7 @@ it("remembers attempts", async () => {
   const memory = new AttemptMemory({ redis, prefix, owner: "receiver" });
   const unwanted = { marks: ["-s0"], describedAt: 1_000 };
   await memory.note(new Map(Object.entries({ a: unwanted, b: { ...unwanted, finishedAt: 2_000 } })));
-  const known = await memory.note(new Map([..."abc"].map((id) => [id, undefined])));
+  const known = await memory.note(new Map(["a", "b", "c"].map((id) => [id, undefined])));
   expect([...known].map(([id, { marks }]) => [id, marks])).toEqual([
     ["a", ["-s0"]],
     ["b", ["-s0"]],
