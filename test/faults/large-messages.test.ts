@@ -32,7 +32,8 @@ const KINDS = [
 ] as const;
 
 /** The most memory that a process was seen to have, in megabytes. */
-function watchMemory(process: RoleProcess): () => number {
+function watchMemory(process: RoleProcess | undefined): () => number {
+  if (process === undefined) throw new Error("no such process");
   let most = 0;
   const timer = setInterval(() => {
     residentBytes(process).then(
@@ -53,7 +54,7 @@ it.each(KINDS.filter(({ everyRun }) => everyRun || SOAK))(
     const scene = await startScene({ brokerUrl: vhost.url, processes, env: { EXPORTERS: "postgres" } });
     onTestFinished(() => scene.close());
     const [receiver] = scene.fleet.processes("receiver");
-    const most = watchMemory(receiver as RoleProcess);
+    const most = watchMemory(receiver);
     const thaw = await freeze(scene.redis.pid);
     const thawAt = Date.now() + FROZEN_MS;
     let events = 0;
