@@ -14,7 +14,8 @@ import { Pool } from "pg";
 import { expect } from "vitest";
 import { Fleet } from "../fleet/fleet.ts";
 
-const SETTLE_MS = 15_000;
+/** Longer than a termination waits for the end of its run (`apps/datadog-processor/src/triage.ts`). */
+const SETTLE_MS = 25_000;
 
 export interface Deployment {
   readonly brokerUrl: string;

@@ -46,7 +46,7 @@ export const Config = z.object({
     "How long after its end a task is sent, for events of it that are still on their way.",
   ),
   DATADOG_INCOMPLETE_WAIT_MS: duration("wait ms", 60_000, { min: 0 }).describe(
-    "How long a task that ended is put off while its name or its start is missing; then it is sent as it is.",
+    "How long a task that ended is put off while its name or its start is missing; then it is sent as it is. The end of a run that was terminated or rejected is waited for no longer than 10 s.",
   ),
   DATADOG_MAX_AGE_SECONDS: duration("age seconds", 0, { min: 0 }).describe(
     "Tasks that ended longer ago than this are counted but not sent, since Datadog would show them as of now; 0 sends all.",

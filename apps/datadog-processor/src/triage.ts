@@ -17,6 +17,12 @@ export interface Triage {
   readonly busyForMs: number;
 }
 
+/**
+ * A task that was terminated or rejected has its other event within 10 s, or its worker sends none: Celery before 5.6 mostly does not
+ * (`docs/adr/0003-row-merge.md`).
+ */
+const END_WAIT_MS = 10_000;
+
 export function triage(claims: ReadonlyMap<string, Claim>, { incompleteWaitMs }: TriageOptions): Triage {
   const ready = new Map<string, Summary>();
   const incomplete = new Map<string, Lack>();
@@ -32,7 +38,7 @@ export function triage(claims: ReadonlyMap<string, Claim>, { incompleteWaitMs }:
         break;
       case "claimed": {
         const summary = summarise(claim.entry);
-        if (summary.lacks !== undefined && claim.waitedMs < incompleteWaitMs) incomplete.set(id, summary.lacks);
+        if (summary.lacks !== undefined && claim.waitedMs < patienceMs(summary.lacks, incompleteWaitMs)) incomplete.set(id, summary.lacks);
         else ready.set(id, summary);
         break;
       }
@@ -41,4 +47,8 @@ export function triage(claims: ReadonlyMap<string, Claim>, { incompleteWaitMs }:
     }
   }
   return { ready, incomplete, busy, busyForMs };
+}
+
+function patienceMs(lack: Lack, incompleteWaitMs: number): number {
+  return lack === "end" ? Math.min(END_WAIT_MS, incompleteWaitMs) : incompleteWaitMs;
 }

@@ -1,0 +1,60 @@
+import {
+  TASK_ID,
+  taskReceived,
+  taskRejected,
+  taskRevoked,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+} from "@celery-metrics-exporter/events/testing";
+import type { TaskEvent } from "@celery-metrics-exporter/events";
+import { Health, Lifecycle, connectRedis, createLogger, type RedisConnection } from "@celery-metrics-exporter/runtime";
+import { TaskStore, type Claim } from "@celery-metrics-exporter/task-store";
+import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { triage, type Triage } from "../src/triage.ts";
+
+const RUN = [taskSent(), taskReceived(), taskStarted()];
+const OPTIONS = { queuePrefix: "{cme}", taskExpirySeconds: 3_600, sentExpirySeconds: 3_600, leaseMs: 60_000 };
+
+let server: RedisServer;
+let redis: RedisConnection;
+const logger = createLogger("test", "silent");
+const lifecycle = new Lifecycle(logger);
+beforeAll(async () => {
+  server = await startRedis();
+  const connection = { url: server.url, use: "producer", name: "Store", startupTimeoutMs: 5_000 } as const;
+  redis = await connectRedis({ ...connection, logger, lifecycle, health: new Health() });
+});
+beforeEach(() => redis.flushall());
+afterAll(async () => {
+  await lifecycle.close();
+  await server.stop();
+});
+
+/** What becomes of a task that waits for this long. */
+async function after(events: readonly TaskEvent[]): Promise<(waitedMs: number, incompleteWaitMs?: number) => Triage> {
+  const store = new TaskStore({ ...OPTIONS, redis, keepWorker: false, keepException: false });
+  await store.apply(events);
+  const claim = (await store.claim("job", [TASK_ID])).get(TASK_ID);
+  return (waitedMs, incompleteWaitMs = 60_000) =>
+    triage(new Map<string, Claim>([[TASK_ID, { ...claim, waitedMs } as Claim]]), { incompleteWaitMs });
+}
+
+describe("a task that lacks something", () => {
+  it.each([
+    ["terminated", [...RUN, taskRevoked({ terminated: true })]],
+    ["rejected", [...RUN, taskRejected()]],
+  ])("waits ten seconds for the end of a run that was %s", async (_, events) => {
+    const becomes = await after(events);
+    expect(becomes(9_999).incomplete.get(TASK_ID)).toBe("end");
+    expect(becomes(10_000).ready.has(TASK_ID)).toBe(true);
+    expect(becomes(500, 500).ready.has(TASK_ID)).toBe(true);
+  });
+
+  it("waits for its start as long as it may", async () => {
+    const becomes = await after([taskSent(), taskReceived(), taskSucceeded()]);
+    expect(becomes(59_999).incomplete.get(TASK_ID)).toBe("start");
+    expect(becomes(60_000).ready.has(TASK_ID)).toBe(true);
+  });
+});
