@@ -113,7 +113,7 @@ async function fill(): Promise<void> {
 it("is enough for a dry run", async () => {
   await fill();
   const { exitCode, output } = await replay("--dry-run");
-  expect(output).toContain(`${REPLAYABLE.length} could be replayed, 1 left (1 rejected again).`);
+  expect(output).toContain(`${REPLAYABLE.length} could be replayed, 1 left (1 still not readable).`);
   expect(exitCode).toBe(0);
   expect(await replayed()).toEqual({ datadog: 0, "datadog-processing": 0, postgres: 0 });
   expect(await refusals(redis)).toEqual([]);

@@ -9,7 +9,7 @@ import {
   Fanout,
   FilterConfig,
   RECEIVER,
-  eventsQueueName,
+  exportersInUse,
   type ReplayRedaction,
   type Selection,
 } from "@celery-metrics-exporter/pipeline";
@@ -24,7 +24,6 @@ import {
   loadConfig,
   redisTarget,
   type Logger,
-  type RedisConnection,
 } from "@celery-metrics-exporter/runtime";
 import { RedactionConfig, receiver, redactionOf } from "receiver";
 import type { z } from "zod";
@@ -145,25 +144,17 @@ async function openReplay(
   });
   const prefix = config.QUEUE_PREFIX;
   const metrics = new Metrics();
-  const names = isChosen ? config.EXPORTERS : await exportersInUse(redis, prefix, config.EXPORTERS);
+  const inUse = isChosen ? [] : await exportersInUse(redis, prefix);
+  // Where there is no queue yet, the letters make the first ones.
+  const names = inUse.length === 0 ? config.EXPORTERS : inUse;
   const exporters = EXPORTERS.filter(({ name }) => names.includes(name));
   const fanout = new Fanout({ redis, prefix, exporters, whenFull: "hold", highWaterEvents: Number.MAX_SAFE_INTEGER, logger, metrics });
   const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
   const filter = new BatchFilter(new EventFilter(config), new AttemptMemory({ redis, prefix, owner: RECEIVER }));
   const redaction = replayRedaction(config);
-  const letters = new DeadLetterReplay({ redis, prefix, logger, exporters: config.EXPORTERS, filter, fanout, deadLetters, redaction });
+  const letters = new DeadLetterReplay({ redis, prefix, logger, exporters: names, filter, fanout, deadLetters, redaction });
   for (const opened of [fanout, deadLetters, letters]) lifecycle.defer("queues", () => opened.close());
   return letters;
-}
-
-/**
- * The exporters whose queue there is, for receivers and processors make it: a queue that nobody works through would only grow. Those of
- * `byDefault` where there is none.
- */
-async function exportersInUse(redis: RedisConnection, prefix: string, byDefault: readonly string[]): Promise<readonly string[]> {
-  const exist = await Promise.all(EXPORTERS.map(({ name }) => redis.exists(`${prefix}:${eventsQueueName(name)}:meta`)));
-  const used = EXPORTERS.filter((_, index) => exist[index] === 1).map(({ name }) => name);
-  return used.length === 0 ? byDefault : used;
 }
 
 function replayRedaction(config: Config): ReplayRedaction | undefined {
