@@ -112,7 +112,9 @@ it("leaves letters of an exporter that EXPORTERS does not name: nobody would rea
   await letters.add([...refused(1, "datadog"), ...refused(2)]);
   expect(await outputWith({ EXPORTERS: "postgres" })).toContain("2 replayed, 1 left (1 of an exporter that EXPORTERS does not name).\n");
   expect(await idsIn("datadog")).toEqual([]);
-  expect(await outputOf()).toBe("1 replayed.\n");
+  // Without EXPORTERS those count that have a queue: the only one here is the other's.
+  expect(await outputOf()).toContain("0 replayed, 1 left");
+  expect(await outputWith({ EXPORTERS: "datadog" })).toBe("1 replayed.\n");
   expect(await idsIn("datadog")).toEqual(["datadog-0"]);
 });
 

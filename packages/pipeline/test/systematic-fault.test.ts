@@ -183,7 +183,10 @@ describe("a task that was forgotten", () => {
     await start(
       exporterOf("sink", () => ({
         export: async (events) => {
-          if (ids(events).includes("bad")) throw constraint();
+          if (ids(events).includes("bad")) {
+            log.push("bad refused");
+            throw constraint();
+          }
           for (const id of ids(events)) rows.add(id);
         },
         forget: async (all) => {
@@ -198,6 +201,7 @@ describe("a task that was forgotten", () => {
     await enqueue([taskSent({ uuid: "x", queue: "q1" })]);
     await vi.waitUntil(() => log.includes("x"), { timeout: 10_000 });
     await enqueue([taskStarted({ uuid: "bad" })]);
+    await vi.waitUntil(() => log.includes("bad refused"), { timeout: 10_000 });
     await enqueue([taskStarted({ uuid: "good" })]);
     await vi.waitUntil(async () => (await deadLetters.getWaitingCount()) === 1, { timeout: 20_000 });
     expect([...rows]).toEqual(["good"]);
