@@ -40,6 +40,8 @@ async function fill(): Promise<void> {
   const child = { name: "batch", queueName: "datadog", data: batch, opts: { ignoreDependencyOnFailure: true } };
   await flow.add({ name: "batch", queueName: "postgres", data: batch, children: [child] });
   await datadog.add("batch", batch);
+  // BullMQ does not close a connection that it was given.
+  const connection = redis.duplicate();
   const worker = new Worker(
     "datadog",
     async (job) => {
@@ -48,10 +50,11 @@ async function fill(): Promise<void> {
       if (job.parent !== undefined) throw new Error(SECRET);
       return { result: SECRET };
     },
-    { ...shared, connection: redis.duplicate() },
+    { ...shared, connection },
   );
   await expect.poll(async () => datadog.getJobCountByTypes("completed", "failed"), { timeout: 20_000 }).toBe(2);
   await worker.close();
+  connection.disconnect();
   await flow.close();
   await datadog.add("batch", batch);
   await datadog.add("batch", batch, { delay: 3_600_000 });

@@ -37,13 +37,16 @@ async function startAs(block: string, user: string, settings: Readonly<Record<st
 /** Jobs in every state, and a scheduler; their ids, by what a route of that name can be asked for. */
 async function fill(): Promise<void> {
   const queue = harness.queue("datadog");
+  // BullMQ does not close a connection that it was given.
+  const connection = harness.redis.duplicate();
   const worker = new Worker("datadog", (job) => (job.name === "bad" ? Promise.reject(new Error("bad")) : Promise.resolve()), {
-    connection: harness.redis.duplicate(),
+    connection,
     prefix: "{cme}",
   });
   for (const name of ["bad", "good"]) await queue.add(name, {}, { jobId: name });
   await expect.poll(() => queue.getJobCountByTypes("completed", "failed"), { timeout: 20_000 }).toBe(2);
   await worker.close();
+  connection.disconnect();
   for (const id of ["waits-1", "waits-2"]) await queue.add("batch", {}, { jobId: id });
   for (const id of ["later-1", "later-2"]) await queue.add("batch", {}, { jobId: id, delay: 3_600_000 });
   await queue.upsertJobScheduler("s1", { every: 3_600_000 }, { name: "batch" });

@@ -37,9 +37,12 @@ it("misses workers only where jobs wait for one", async () => {
   expect((await shown()).get("postgres")?.hasWorkers).toBeNull();
   await postgres.add("batch", {});
   expect((await shown()).get("postgres")?.hasWorkers).toBe(false);
-  const worker = new Worker("postgres", async () => {}, { connection: harness.redis.duplicate(), prefix: "{cme}" });
+  // BullMQ does not close a connection that it was given.
+  const connection = harness.redis.duplicate();
+  const worker = new Worker("postgres", async () => {}, { connection, prefix: "{cme}" });
   await expect.poll(async () => (await shown()).get("postgres")?.hasWorkers).toBe(true);
   await worker.close();
+  connection.disconnect();
 });
 
 it("shows dead letters as what waits for people: without workers, in one state, with the way back", async () => {

@@ -7,6 +7,7 @@
  * takes a third of the bytes at the same CPU (`docs/adr/0005-batches-as-jobs.md`).
  */
 import type { CeleryEvent, EventType } from "@celery-metrics-exporter/events";
+import { UNWANTED } from "./attempt-marks.ts";
 import type { ToldTask } from "./batch-filter.ts";
 import { NewerPayloadError, PermanentError } from "./errors.ts";
 
@@ -29,7 +30,7 @@ export interface EventBatch {
  * keep it for others: upgrade processors first.
  */
 const VERSION = 3;
-/** The same form, from before attempts and failures were marked (`again`, `excluded`, `exited`) and tasks told to be kept: all read as absent. */
+/** The same form, from before attempts and failures were marked (`again`, `excluded`, `exited`): read as absent. It has ids in `excluded`, not `told`. */
 const UNMARKED_VERSION = 2;
 
 /** What a job of an exporter's queue holds. */
@@ -167,7 +168,7 @@ export function encodeBatch({ broker, events, told = [], doubtful = false }: Eve
  * @throws {PermanentError} for an older version, or anything that `encodeBatch` has not written.
  */
 export function decodeBatch(payload: unknown): EventBatch {
-  const { v, broker, texts, events, told, doubtful } = asRecord(payload);
+  const { v, broker, texts, events, told, doubtful, excluded } = asRecord(payload);
   if (typeof v === "number" && v > VERSION) throw new NewerPayloadError("a batch", v);
   if (v !== VERSION && v !== UNMARKED_VERSION)
     throw new PermanentError(`batch payload of unknown version ${JSON.stringify(v) ?? "(none)"}`);
@@ -176,8 +177,15 @@ export function decodeBatch(payload: unknown): EventBatch {
     broker,
     events: decodeEvents(events, texts),
     ...(told !== undefined && { told: asTold(told) }),
+    ...(v === UNMARKED_VERSION && excluded !== undefined && { told: asExcluded(excluded) }),
     ...(doubtful === true && { doubtful }),
   };
+}
+
+function asExcluded(value: unknown): ToldTask[] {
+  if (!Array.isArray(value) || value.some((text) => typeof text !== "string"))
+    throw new PermanentError("batch payload has ids that are no texts");
+  return (value as readonly string[]).map((id) => ({ id, marks: [UNWANTED] }));
 }
 
 function asTold(value: unknown): ToldTask[] {

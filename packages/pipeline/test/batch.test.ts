@@ -56,10 +56,10 @@ describe("a batch's payload", () => {
   });
 
   it("is newer than what older releases read, since they would count marked attempts; what these wrote is read", () => {
-    const batch = { broker: "redis", events: [taskSent(), taskReceived()], excluded: ["x"] };
+    const batch = { broker: "redis", events: [taskSent(), taskReceived()] };
     const payload = encodeBatch(batch);
     expect(payload.v).toBe(3);
-    expect(decodeBatch({ ...payload, v: 2 })).toEqual(batch);
+    expect(decodeBatch({ ...payload, v: 2, excluded: ["x"] })).toEqual({ ...batch, told: [{ id: "x", marks: ["-s"] }] });
   });
 
   it("leaves out omitted fields, and nothing else", () => {
