@@ -77,18 +77,33 @@ beforeAll(async () => {
 });
 afterAll(() => server.stop());
 
+type Pipeline = Awaited<ReturnType<typeof startWholePipeline>>;
+
+async function startFaulty(name: string): Promise<{ readonly pipeline: Pipeline; readonly pool: Pool }> {
+  const pipeline = await startWholePipeline({
+    redisUrl: server.url,
+    brokerUrl: server.url,
+    name,
+    env: { LOG_LEVEL: "silent", PROCESSOR_MAX_TRIES: "2" },
+  });
+  const pool = new Pool({ connectionString: pipeline.databaseUrl, max: 1 });
+  pool.on("error", () => {});
+  return { pipeline, pool };
+}
+
+/** Every task of the corpus has its row, and no event is a dead letter. */
+async function expectWhole(pipeline: Pipeline): Promise<void> {
+  await pipeline.settled(corpus.events.filter(isTaskEvent).length);
+  const rows = await pipeline.rows();
+  expect(Object.fromEntries(rows.map((row) => [String(row["task_id"]), row["status"]]))).toEqual(expectedStatuses);
+  expect(await pipeline.deadLetters()).toBe(0);
+}
+
 it.each(FAULTS.map((fault, index) => [fault.what, { ...fault, name: `systematic-${index}` }] as const))(
   "%s costs no event, and is reported",
   { timeout: 180_000 },
   async (_, { begin, end, reason, name }) => {
-    const pipeline = await startWholePipeline({
-      redisUrl: server.url,
-      brokerUrl: server.url,
-      name,
-      env: { LOG_LEVEL: "silent", PROCESSOR_MAX_TRIES: "2" },
-    });
-    const pool = new Pool({ connectionString: pipeline.databaseUrl, max: 1 });
-    pool.on("error", () => {});
+    const { pipeline, pool } = await startFaulty(name);
     try {
       for (const statement of begin) await pool.query(statement);
       await pipeline.publish(corpus.frames);
@@ -97,10 +112,7 @@ it.each(FAULTS.map((fault, index) => [fault.what, { ...fault, name: `systematic-
       expect(pipeline.running.health.report().ready).toBe(false);
       expect(await pipeline.deadLetters()).toBe(0);
       await pool.query(end);
-      await pipeline.settled(corpus.events.filter(isTaskEvent).length);
-      const rows = await pipeline.rows();
-      expect(Object.fromEntries(rows.map((row) => [String(row["task_id"]), row["status"]]))).toEqual(expectedStatuses);
-      expect(await pipeline.deadLetters()).toBe(0);
+      await expectWhole(pipeline);
       await expect.poll(() => pipeline.running.health.report().ready, { timeout: 10_000 }).toBe(true);
     } finally {
       await pool.end();
@@ -113,14 +125,7 @@ it.each(MIDWAY.map((fault, index) => [fault.what, { ...fault, name: `midway-${in
   "%s costs no event when it begins after others of the tasks were stored",
   { timeout: 180_000 },
   async (_, { begin, end, reason, name }) => {
-    const pipeline = await startWholePipeline({
-      redisUrl: server.url,
-      brokerUrl: server.url,
-      name,
-      env: { LOG_LEVEL: "silent", PROCESSOR_MAX_TRIES: "2" },
-    });
-    const pool = new Pool({ connectionString: pipeline.databaseUrl, max: 1 });
-    pool.on("error", () => {});
+    const { pipeline, pool } = await startFaulty(name);
     try {
       const half = Math.floor(corpus.frames.length / 2);
       await pipeline.publish(corpus.frames.slice(0, half));
@@ -134,10 +139,7 @@ it.each(MIDWAY.map((fault, index) => [fault.what, { ...fault, name: `midway-${in
       expect(report()).toMatch(reason);
       expect(await pipeline.deadLetters()).toBe(0);
       await pool.query(end);
-      await pipeline.settled(corpus.events.filter(isTaskEvent).length);
-      const rows = await pipeline.rows();
-      expect(Object.fromEntries(rows.map((row) => [String(row["task_id"]), row["status"]]))).toEqual(expectedStatuses);
-      expect(await pipeline.deadLetters()).toBe(0);
+      await expectWhole(pipeline);
       await expect.poll(() => pipeline.running.health.report().ready, { timeout: 10_000 }).toBe(true);
     } finally {
       await pool.end();

@@ -182,16 +182,17 @@ export function decodeBatch(payload: unknown): EventBatch {
   };
 }
 
+function asTexts(value: unknown): readonly string[] {
+  if (Array.isArray(value) && value.every((text) => typeof text === "string")) return value;
+  throw new PermanentError("batch payload has ids that are no texts");
+}
+
 function asExcluded(value: unknown): ToldTask[] {
-  if (!Array.isArray(value) || value.some((text) => typeof text !== "string"))
-    throw new PermanentError("batch payload has ids that are no texts");
-  return (value as readonly string[]).map((id) => ({ id, marks: [UNWANTED] }));
+  return asTexts(value).map((id) => ({ id, marks: [UNWANTED] }));
 }
 
 function asTold(value: unknown): ToldTask[] {
-  if (!Array.isArray(value) || value.some((text) => typeof text !== "string"))
-    throw new PermanentError("batch payload has ids that are no texts");
-  const texts = value as readonly string[];
+  const texts = asTexts(value);
   return texts.flatMap((id, index) =>
     index % 2 === 0 ? [{ id, marks: (texts[index + 1] ?? "").split(" ").filter((mark) => mark !== "") }] : [],
   );
