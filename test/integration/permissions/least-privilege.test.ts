@@ -95,10 +95,11 @@ it("is enough for events on their way: filters, delayed jobs, takeovers, dead le
   // Backwards: what has no name comes first, and is stored before it can be known to be excluded.
   await publish([...corpus.frames.map(toMessage).reverse(), event("poison"), { body: Buffer.from("no event") }]);
   await expect.poll(() => scene.redis.llen(`${PREFIX}:postgres:wait`), POLL).toBeGreaterThan(5);
+  // One letter after the other: of processes that trim at the same moment each removes one, and the next has nothing to trim.
+  await expect.poll(lettersKept, POLL).toContain("body");
   for (const queue of ["datadog", "postgres"]) await takeAndDie(queue);
   await scene.queue("datadog").add("batch", { v: "of a later release" });
   datadog = await scene.start("datadog-processor", SETTINGS);
-  // One letter after the other: processes that trim at the same moment may each remove one.
   await expect.poll(lettersKept, POLL).toContain("payload");
   postgres = await scene.start("postgres-processor", { ...SETTINGS, POSTGRES_RETENTION_DAYS: "1" });
 
