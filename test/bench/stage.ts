@@ -238,9 +238,9 @@ export class Stage {
     return sumOf(this.fleet.processes(`${exporter}-processor`), "events_exported_total", { exporter });
   }
 
-  /** Messages that the receivers had before. */
-  redelivered(): Promise<number> {
-    return sumOf(this.fleet.processes("receiver"), "messages_redelivered_total");
+  /** Connections to the broker that receivers lost. */
+  reconnects(): Promise<number> {
+    return sumOf(this.fleet.processes("receiver"), "broker_reconnects_total");
   }
 
   /** @throws {Error} when a process does not end with 0. */

@@ -79,6 +79,8 @@ export async function startRole(role: string, env: Environment): Promise<RolePro
     output: command.output,
     stop: () => {
       command.child.kill("SIGTERM");
+      // For one that was stopped: it takes no other signal.
+      command.child.kill("SIGCONT");
       return command.exited;
     },
     kill: async () => {

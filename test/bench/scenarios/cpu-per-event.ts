@@ -89,5 +89,5 @@ async function measure({ servers }: Bench, broker: BrokerName, framing: Framing)
 
 async function untilEnqueuedOnce(stage: Stage, expected: Expected): Promise<void> {
   await stage.untilEnqueued(EXPORTER_NAMES, expected);
-  if ((await stage.redelivered()) > 0) throw new Error("the receiver lost its connection while it was stopped");
+  if ((await stage.reconnects()) > 0) throw new Error("the receiver lost its connection while it was stopped");
 }
