@@ -13,7 +13,7 @@ const MEGABYTE = 1e6;
 /** In all several times what may be in memory. */
 const MESSAGES = scaled(2_500, 8_000);
 const FROZEN_MS = scaled(7_000, 12_000);
-/** 194 to 229 MB were seen, 196 without any pause, and more than 400 without the bound. */
+/** 193 to 198 MB were seen, 196 without any pause, and more than 400 without the bound. */
 const MOST_MEGABYTES = 256;
 
 /** Messages of some 100 KB each. */

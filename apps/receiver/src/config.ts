@@ -62,7 +62,7 @@ const Settings = BaseConfig.extend({
   RABBITMQ_PREFETCH: integer(8_000, 1, 65_535).describe(
     "Most messages that RabbitMQ sends before it has an acknowledgement. Half as many close a batch. A larger prefetch needs more memory.",
   ),
-  RABBITMQ_PREFETCH_BYTES: integer(8 * MEBIBYTE, MEBIBYTE).describe(
+  RABBITMQ_PREFETCH_BYTES: integer(4 * MEBIBYTE, MEBIBYTE).describe(
     "Most bytes that RabbitMQ sends before it has an acknowledgement: the larger the messages, the fewer come. Half as many close a batch. Bounds the receiver's memory while nothing can be stored.",
   ),
   CELERY_GLOBAL_KEYPREFIX: z.string().default("").describe("Redis: the workers' transport option `global_keyprefix`."),

@@ -42,7 +42,7 @@ describe("the receiver's configuration", () => {
       queueMaxBytes: 1_073_741_824,
       queueExpiresMs: 604_800_000,
       prefetch: 8_000,
-      prefetchBytes: 8_388_608,
+      prefetchBytes: 4_194_304,
     });
   });
 
