@@ -6,8 +6,9 @@
  * for each worker, and one for all clients: an event that is new to the entry and not after it is taken for one that came again. Messages that
  * no attempt has used are kept too, thousands of them; what is forgotten beyond that is counted as unused.
  */
-import type { Attempts, Message } from "./attempts.ts";
+import type { Attempts } from "./attempts.ts";
 import type { FinalFact, ReceivedFact, SentFact, StartedFact } from "./fact.ts";
+import type { Message } from "./messages.ts";
 import { inOrder } from "./order.ts";
 import type { Run } from "./runs.ts";
 import type { TaskEntry } from "./task-entry.ts";

@@ -11,8 +11,12 @@
  *   revoked      without `terminated` it ended no run: the message was expired, or was revoked before it started. It stands alone.
  *   succeeded    is a run of its own (Celery never repeats it), with the start nearest to when it says it began.
  *   failed,      within a second of another one, with no start in between: a repeat. Otherwise a run of its own, with the latest start left;
- *   rejected     without one a repeat after all, if a failure was the last end.
+ *   rejected     without one a repeat after all, if a failure was the last end and no message came since.
  *   terminated   takes the latest start left, and waits for how its run ends. Told again before that end, it is a repeat.
+ *
+ * But a run that was retried or replaced has no final. So where another attempt came after a start and nothing has begun it (see `messages.ts`),
+ * the final is of that one: its own start is not known (yet), or never was, as of a task that its worker does not know. A success is still of
+ * the start if that is nearer to when it says it began. A termination is of the start unless the other attempt is a retry: what it names runs.
  *
  * A terminated run ends in one of these ways: its process exits because of the signal (a failure with `SystemExit`), which belongs to the
  * termination however long the task cleaned up; or the task catches the signal and ends by itself. Within `EXIT_YIELDS_SECONDS` that end
@@ -20,7 +24,7 @@
  */
 import { EXIT_YIELDS_SECONDS } from "@celery-metrics-exporter/events";
 import type { Facts, FinalFact, StartedFact } from "./fact.ts";
-import { groupBy } from "./group-by.ts";
+import { areOfSameAttempt, cameAt, isRetryOf, type Beginning, type Messages } from "./messages.ts";
 import { countNotAfter, inOrder } from "./order.ts";
 
 /** A run that ended, or a revocation that ended none. */
@@ -48,30 +52,23 @@ const REPEATED_WITHIN = 1e6;
 /** Microseconds. */
 const CLEANS_UP_WITHIN = EXIT_YIELDS_SECONDS * 1e6;
 
-/** Each worker's runs in the order in which they ended. */
-export function runsOf({ finals, started }: Facts): readonly Run[] {
-  const [only, ...others] = finals;
-  if (only === undefined) return [];
-  // Nearly every task.
-  if (others.length === 0) {
-    const [start, ...more] = started;
-    if (more.length > 0) return new HostRuns(inOrder(started.filter(({ host }) => host === only.host))).of(finals);
-    const isIts = start !== undefined && start.host === only.host && start.at <= only.at && !isUnbegun(only);
-    return [
-      {
-        start: isIts ? start : undefined,
-        finals: [only],
-        isDoubtful: false,
-        mayEndOtherwise: mayEndOtherwise(only),
-      },
-    ];
+/** Each worker's runs in the order in which they ended. Hands each start, and each end without one, its message. */
+export function runsOf({ finals, started }: Facts, messages: Messages): readonly Run[] {
+  const hosts = new Map<string, HostRuns>();
+  for (const fact of inOrder<Beginning>([...started, ...finals])) {
+    let runs = hosts.get(fact.host);
+    if (runs === undefined) {
+      runs = new HostRuns(messages);
+      hosts.set(fact.host, runs);
+    }
+    if ("state" in fact) runs.end(fact);
+    else runs.start(fact);
   }
-  const startsByHost = groupBy(inOrder(started), hostOf);
-  return [...groupBy(inOrder(finals), hostOf)].flatMap(([host, own]) => new HostRuns(startsByHost.get(host) ?? []).of(own));
+  return [...hosts.values()].flatMap((runs) => runs.all());
 }
 
 /** Whether it ended no run. */
-function isUnbegun({ state, terminated }: FinalFact): boolean {
+export function isUnbegun({ state, terminated }: FinalFact): boolean {
   return state === "REVOKED" && !terminated;
 }
 
@@ -84,45 +81,51 @@ export function isTermination({ state, terminated }: FinalFact): boolean {
   return state === "REVOKED" && terminated;
 }
 
-function mayEndOtherwise(final: FinalFact): boolean {
-  return isTermination(final) || isExit(final) || final.state === "REJECTED";
-}
-
-function hostOf({ host }: { readonly host: string }): string {
-  return host;
+/** The run of a task's only end. */
+export function endAlone(final: FinalFact, start: StartedFact | undefined): Run {
+  const mayEndOtherwise = isTermination(final) || isExit(final) || final.state === "REJECTED";
+  return { start, finals: [final], isDoubtful: false, mayEndOtherwise };
 }
 
 class HostRuns {
-  readonly #starts: readonly StartedFact[];
+  readonly #messages: Messages;
   readonly #runs: MutableRun[] = [];
-  /** Starts that no run has taken, in order; without those that are not reached yet. */
+  /** Starts that no run has taken, in order. */
   readonly #left: StartedFact[] = [];
-  #reached = 0;
   /** Terminated runs whose own end is not known, in order. */
   #dying: MutableRun[] = [];
   /** The run that ended last. */
   #last: MutableRun | undefined;
+  /** When this worker told something last. */
+  #now = 0;
 
-  /** @param starts of this worker, in order. */
-  constructor(starts: readonly StartedFact[]) {
-    this.#starts = starts;
+  constructor(messages: Messages) {
+    this.#messages = messages;
   }
 
-  /** @param finals of this worker, in order. */
-  of(finals: readonly FinalFact[]): readonly Run[] {
-    for (const final of finals) {
-      for (let start = this.#starts[this.#reached]; start !== undefined && start.at <= final.at; start = this.#starts[this.#reached]) {
-        this.#left.push(start);
-        this.#reached += 1;
-      }
-      this.#add(final);
-    }
-    this.#noteWhatMayCome(Math.max(finals.at(-1)?.at ?? 0, this.#starts.at(-1)?.at ?? 0));
+  start(start: StartedFact): void {
+    this.#now = start.at;
+    this.#messages.begin(start);
+    this.#left.push(start);
+  }
+
+  end(final: FinalFact): void {
+    this.#now = final.at;
+    if (isUnbegun(final)) this.#note(final, undefined);
+    else if (isTermination(final)) this.#terminated(final);
+    else if (isExit(final)) this.#exited(final);
+    else if (final.state === "SUCCESS") this.#succeeded(final);
+    else this.#failed(final);
+  }
+
+  all(): readonly Run[] {
+    this.#noteWhatMayCome();
     return this.#runs;
   }
 
-  /** @param now when this worker last told something. What it tells comes in order. */
-  #noteWhatMayCome(now: number): void {
+  /** What a worker tells comes in order. */
+  #noteWhatMayCome(): void {
+    const now = this.#now;
     for (const run of this.#dying) run.mayEndOtherwise = now - terminatedAt(run) <= CLEANS_UP_WITHIN;
     const last = this.#last;
     if (last === undefined || last.terminatedAt !== undefined) return;
@@ -131,19 +134,14 @@ class HostRuns {
     last.mayEndOtherwise = (isRejected && since <= REPEATED_WITHIN) || (isExit(endOf(last)) && since <= CLEANS_UP_WITHIN);
   }
 
-  #add(final: FinalFact): void {
-    if (isUnbegun(final)) this.#note(final, undefined);
-    else if (isTermination(final)) this.#terminated(final);
-    else if (isExit(final)) this.#exited(final);
-    else if (final.state === "SUCCESS") this.#succeeded(final);
-    else this.#failed(final);
-  }
-
   #terminated(final: FinalFact): void {
     const dying = this.#dyingUntouched();
-    if (dying !== undefined && (this.#left.length === 0 || final.at - terminatedAt(dying) < CLEANS_UP_WITHIN)) {
-      this.#join(dying, final, final.at - terminatedAt(dying) >= CLEANS_UP_WITHIN);
-      return;
+    if (dying !== undefined) {
+      const isSoon = final.at - terminatedAt(dying) < CLEANS_UP_WITHIN;
+      if (isSoon || (this.#left.length === 0 && !this.#hasComeSince(terminatedAt(dying), final))) {
+        this.#join(dying, final, !isSoon);
+        return;
+      }
     }
     const last = this.#last;
     const isTold = last !== undefined && final.at - endOf(last).at <= CLEANS_UP_WITHIN && !this.#startedAfter(endOf(last).at);
@@ -155,7 +153,7 @@ class HostRuns {
       // It had just ended.
       this.#join(last, final, final.at - endOf(last).at > REPEATED_WITHIN);
     } else {
-      const run = this.#end(final, this.#left.pop());
+      const run = this.#end(final, this.#takeLatest(final));
       run.terminatedAt = final.at;
       this.#dying.push(run);
     }
@@ -185,8 +183,8 @@ class HostRuns {
 
   #failedByItself(final: FinalFact): void {
     const last = this.#last;
-    const start = this.#left.pop();
-    if (start === undefined && last !== undefined && isFailure(endOf(last))) {
+    const start = this.#takeLatest(final);
+    if (start === undefined && last !== undefined && isFailure(endOf(last)) && !this.#hasComeSince(endOf(last).at, final)) {
       this.#join(last, final, final.at - endOf(last).at > REPEATED_WITHIN);
     } else this.#end(final, start);
   }
@@ -214,9 +212,37 @@ class HostRuns {
     return (this.#left.at(-1)?.at ?? -1) > at;
   }
 
+  #takeLatest(final: FinalFact): StartedFact | undefined {
+    return this.#take(this.#left.length - 1, final);
+  }
+
   #takeNearest(final: FinalFact): StartedFact | undefined {
     const began = beganAt(final);
-    return began === undefined ? this.#left.pop() : this.#left.splice(nearest(this.#left, began), 1)[0];
+    return began === undefined ? this.#takeLatest(final) : this.#take(nearest(this.#left, began), final);
+  }
+
+  /** The start at this place of those that are left, if this may be its end. */
+  #take(place: number, final: FinalFact): StartedFact | undefined {
+    const start = this.#left[place];
+    if (start === undefined || this.#endsLaterRun(final, start)) return undefined;
+    this.#left.splice(place, 1);
+    return start;
+  }
+
+  /** Whether it rather ends a run after that of this start, of which only the message is known. */
+  #endsLaterRun(final: FinalFact, start: StartedFact): boolean {
+    const message = this.#messages.waitingFor(final);
+    if (message === undefined || cameAt(message) <= start.at) return false;
+    const began = beganAt(final);
+    if (began !== undefined) return cameAt(message) - began < distance(start, began);
+    const begun = this.#messages.of(start);
+    return isTermination(final) ? isRetryOf(message, begun) : !areOfSameAttempt(message, begun);
+  }
+
+  /** Whether a message has come since this instant that nothing has begun. */
+  #hasComeSince(at: number, final: FinalFact): boolean {
+    const message = this.#messages.waitingFor(final);
+    return message !== undefined && cameAt(message) > at;
   }
 
   /** A terminated run ends. */
@@ -225,7 +251,7 @@ class HostRuns {
     const isTold = !final.sent && dying.finals.some(({ sent }) => sent);
     const isReplaced = isExit(final) || (final.at - terminatedAt(dying) <= CLEANS_UP_WITHIN && !isTold);
     if (isReplaced) this.#join(dying, final);
-    else this.#end(final, dying.start);
+    else this.#end(final, dying.start && this.#endsLaterRun(final, dying.start) ? undefined : dying.start);
   }
 
   #join(run: MutableRun, final: FinalFact, isDoubtful = false): void {
@@ -245,6 +271,7 @@ class HostRuns {
   #note(final: FinalFact, start: StartedFact | undefined): MutableRun {
     const run = { start, finals: [final], isDoubtful: false, mayEndOtherwise: false, terminatedAt: undefined } satisfies MutableRun;
     this.#runs.push(run);
+    if (start === undefined) this.#messages.begin(final);
     return run;
   }
 }

@@ -1,4 +1,17 @@
-/** Hands out the `task-sent` of a task to what was received and started. Asked in order of time. */
+/**
+ * Hands out the `task-sent` of a task to what was received, and to what started or ended though nothing is known to be received. Asked in order
+ * of time.
+ *
+ *   received   takes the first `task-sent` of the same retries and name that is left. A sending after it is not its own, unless by the few
+ *              seconds that clients' clocks and reports may be late, or unless there is no earlier one at all (clocks differ). Where none is
+ *              left it is a copy of the latest: the task was redelivered.
+ *              Without any `task-sent` of its name it may have a shadow name: then it takes the first one of the same retries that is left,
+ *              whatever its name. That may be a little late too, or its client's clock ahead; but where something was received under that
+ *              name, or any worker has told anything since, it is that of a task which replaced this one.
+ *   others     take the first that is left.
+ *
+ * What was sent before another attempt is left no longer once that was sent.
+ */
 import type { ReceivedFact, SentFact } from "./fact.ts";
 import { groupBy } from "./group-by.ts";
 import { latestNotAfter } from "./order.ts";
@@ -6,84 +19,132 @@ import { latestNotAfter } from "./order.ts";
 /** Microseconds. Celery reports a sending after it made it, and clients' clocks differ a little. */
 const LATE_WITHIN = 2e6;
 
+/** The same where more was received than sent: what comes later is rather the sending of what was received after it. */
+const LATE_WITHIN_OF_FEW = 0.25e6;
+
 /** A sending. */
 interface Sending {
   readonly fact: SentFact;
   /** When another attempt of the task was sent: this one had begun by then, if it ever did. */
   supersededAt: number;
+  /** Whether anything was received under its retries and name. */
+  isReceived: boolean;
+  /** Whether it is after all that any worker told, so that its client's clock must be ahead. */
+  readonly isAhead: boolean;
 }
 
 export class SentMessages {
   readonly #sent: readonly SentFact[];
   readonly #sendings: readonly Sending[];
+  readonly #all: Queue;
   readonly #byRetries: ReadonlyMap<number, SameRetries>;
   readonly #taken = new Set<SentFact>();
-  /** The first that may be left. */
-  #first = 0;
 
-  /** Both in order. */
-  constructor(sent: readonly SentFact[], received: readonly ReceivedFact[]) {
+  /**
+   * @param sent in order.
+   * @param received in order.
+   * @param lastTold when a worker told something last.
+   */
+  constructor(sent: readonly SentFact[], received: readonly ReceivedFact[], lastTold: number) {
     this.#sent = sent;
-    this.#sendings = sendingsOf(sent);
-    const names = new Set(received.map(({ name }) => name));
+    this.#sendings = sendingsOf(sent, lastTold);
+    this.#all = new Queue(this.#sendings, this.#taken);
     const receivedByRetries = groupBy(received, ({ retries }) => retries);
     const sentByRetries = groupBy(this.#sendings, ({ fact }) => fact.retries);
     this.#byRetries = new Map(
-      [...sentByRetries].map(([retries, own]) => [retries, new SameRetries(own, receivedByRetries.get(retries) ?? [], names)]),
+      [...sentByRetries].map(([retries, own]) => [retries, new SameRetries(own, receivedByRetries.get(retries) ?? [], this.#taken)]),
     );
   }
 
   /** The sending of what a worker received. */
   takeFor({ retries, name, at }: ReceivedFact): SentFact | undefined {
-    return this.#byRetries.get(retries)?.queueOf(name)?.take(at, this.#taken);
+    return this.#take(this.#byRetries.get(retries)?.find(name, at));
   }
 
   /** The first sending that is left, for an attempt of which nothing else is known. */
   takeAt(at: number): SentFact | undefined {
-    for (
-      let next = this.#sendings[this.#first];
-      next !== undefined && next.fact.at <= at + LATE_WITHIN;
-      next = this.#sendings[this.#first]
-    ) {
-      this.#first += 1;
-      if (this.#taken.has(next.fact) || next.supersededAt <= at) continue;
-      this.#taken.add(next.fact);
-      return next.fact;
-    }
-    return undefined;
+    return this.#take(this.nextAt(at));
   }
 
+  /** What `takeAt` would take. */
+  nextAt(at: number): SentFact | undefined {
+    const next = this.#all.first(at);
+    return next !== undefined && isOpenAt(next, at) ? next.fact : undefined;
+  }
+
+  /** The latest, taken or not. */
   latestAt(at: number): SentFact | undefined {
-    return latestNotAfter(this.#sent, at) ?? this.#sent[0];
+    const [first] = this.#sendings;
+    return latestNotAfter(this.#sent, at) ?? (first?.isAhead === true ? first.fact : undefined);
+  }
+
+  #take(sent: SentFact | undefined): SentFact | undefined {
+    if (sent !== undefined) this.#taken.add(sent);
+    return sent;
+  }
+}
+
+/** Sendings in order, from which those that are taken or superseded go. */
+class Queue {
+  readonly #sendings: readonly Sending[];
+  readonly #taken: ReadonlySet<SentFact>;
+  #first = 0;
+
+  constructor(sendings: readonly Sending[], taken: ReadonlySet<SentFact>) {
+    this.#sendings = sendings;
+    this.#taken = taken;
+  }
+
+  /** The first that is left at an instant. */
+  first(at: number): Sending | undefined {
+    for (; ; this.#first += 1) {
+      const sending = this.#sendings[this.#first];
+      if (sending === undefined || (!this.#taken.has(sending.fact) && sending.supersededAt > at)) return sending;
+    }
+  }
+
+  /** Whether none has gone. */
+  get isWhole(): boolean {
+    return this.#first === 0;
   }
 }
 
 /** What was sent with the same retries. */
 class SameRetries {
-  readonly #byName: ReadonlyMap<string, Queue>;
-  /** What may have been received under a shadow name. */
-  readonly #shadowed: Queue;
+  readonly #byName: ReadonlyMap<string, SameName>;
   readonly #all: Queue;
+  readonly #lateWithin: number;
+  /** What was found last under each shadow name. */
+  readonly #shadowed = new Map<string, SentFact>();
 
-  constructor(sent: readonly Sending[], received: readonly ReceivedFact[], receivedNames: ReadonlySet<string>) {
+  constructor(sendings: readonly Sending[], received: readonly ReceivedFact[], taken: ReadonlySet<SentFact>) {
     const receivedByName = groupBy(received, ({ name }) => name);
-    const sentByName = groupBy(sent, ({ fact }) => fact.name);
-    this.#byName = new Map([...sentByName].map(([name, own]) => [name, new Queue(own, receivedByName.get(name)?.length ?? 0)]));
-    const shadowed = sent.filter(({ fact }) => fact.name === "" || !receivedNames.has(fact.name));
-    this.#shadowed = new Queue(shadowed, received.filter(({ name }) => !sentByName.has(name)).length);
-    this.#all = new Queue(sent, received.length);
+    const sentByName = groupBy(sendings, ({ fact }) => fact.name);
+    for (const sending of sendings) sending.isReceived = receivedByName.has(sending.fact.name);
+    this.#byName = new Map([...sentByName].map(([name, own]) => [name, new SameName(own, receivedByName.get(name)?.length ?? 0, taken)]));
+    this.#all = new Queue(sendings, taken);
+    const others = received.filter(({ name }) => !sentByName.has(name));
+    const areFew = others.length > sendings.filter(({ isReceived }) => !isReceived).length;
+    this.#lateWithin = areFew ? LATE_WITHIN_OF_FEW : LATE_WITHIN;
   }
 
-  queueOf(name: string): Queue | undefined {
-    return this.#byName.get(name) ?? (name === "" ? this.#all : this.#shadowed);
+  find(name: string, at: number): SentFact | undefined {
+    const own = this.#byName.get(name);
+    if (own !== undefined) return own.find(at);
+    const next = this.#all.first(at);
+    const isAhead = next?.isAhead === true && !next.isReceived && this.#all.isWhole;
+    if (next === undefined || !(isAhead || isOpenAt(next, at, this.#lateWithin))) return this.#shadowed.get(name);
+    this.#shadowed.set(name, next.fact);
+    return next.fact;
   }
 }
 
-class Queue {
-  readonly #sendings: readonly Sending[];
+/** What was sent with the same retries and name. */
+class SameName {
   readonly #sent: readonly SentFact[];
-  readonly #received: number;
-  #first = 0;
+  readonly #all: Queue;
+  /** Whether there are not enough for all that was received. */
+  readonly #areFew: boolean;
   /** How far the client's clock was found to be ahead. Microseconds. */
   #ahead = 0;
 
@@ -91,36 +152,36 @@ class Queue {
    * @param sendings in order.
    * @param received how many were received of these.
    */
-  constructor(sendings: readonly Sending[], received: number) {
-    this.#sendings = sendings;
+  constructor(sendings: readonly Sending[], received: number, taken: ReadonlySet<SentFact>) {
     this.#sent = sendings.map(({ fact }) => fact);
-    this.#received = received;
+    this.#all = new Queue(sendings, taken);
+    this.#areFew = received > sendings.length;
   }
 
   /** The first that is left, for what was received at this instant; where there is none before it, the latest, which it is a copy of. */
-  take(at: number, taken: Set<SentFact>): SentFact | undefined {
-    const next = this.#next(at, taken);
-    if (next === undefined || next.at > at + this.#ahead + LATE_WITHIN) {
-      const copied = latestNotAfter(this.#sent, at);
-      // Where every message was received, clocks differ; otherwise this one may be of another message.
-      if (copied !== undefined || next === undefined || this.#received > this.#sent.length) return copied;
-      this.#ahead = next.at - at;
-    }
-    taken.add(next);
+  find(at: number): SentFact | undefined {
+    const next = this.#all.first(at)?.fact;
+    if (next !== undefined && next.at <= at + this.#ahead + (this.#areFew ? LATE_WITHIN_OF_FEW : LATE_WITHIN)) return next;
+    const copied = latestNotAfter(this.#sent, at);
+    // Where every message was received, clocks differ; otherwise this one may be of another message.
+    if (copied !== undefined || next === undefined || this.#areFew) return copied;
+    this.#ahead = next.at - at;
     return next;
-  }
-
-  #next(at: number, taken: ReadonlySet<SentFact>): SentFact | undefined {
-    for (let next = this.#sendings[this.#first]; next !== undefined; next = this.#sendings[this.#first]) {
-      if (!taken.has(next.fact) && next.supersededAt > at) return next.fact;
-      this.#first += 1;
-    }
-    return undefined;
   }
 }
 
-function sendingsOf(sent: readonly SentFact[]): readonly Sending[] {
-  const sendings = sent.map((fact): Sending => ({ fact, supersededAt: Number.POSITIVE_INFINITY }));
+/** Whether something may take it at this instant that was not received under its name. */
+function isOpenAt({ fact, isReceived }: Sending, at: number, lateWithin = LATE_WITHIN): boolean {
+  return fact.at <= (isReceived ? at : at + lateWithin);
+}
+
+function sendingsOf(sent: readonly SentFact[], lastTold: number): readonly Sending[] {
+  const sendings = sent.map((fact): Sending => ({
+    fact,
+    supersededAt: Number.POSITIVE_INFINITY,
+    isReceived: false,
+    isAhead: fact.at > lastTold + LATE_WITHIN,
+  }));
   let later: Sending | undefined;
   for (const sending of sendings.toReversed()) {
     if (later !== undefined) sending.supersededAt = isSameAttempt(sending.fact, later.fact) ? later.supersededAt : later.fact.at;

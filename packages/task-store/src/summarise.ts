@@ -2,14 +2,15 @@
  * What there is to send of a task, from its facts alone.
  *
  * A task sends nothing before it has a completion (see `completions.ts`) that was not sent. With it go the waits of all its attempts that
- * were not sent (see `attempts.ts`): an attempt that is retried ends without a final. The wait of a run that goes on is sent with its end. Only a task with very many attempts sends the waits of
- * the past ones before it ends, so that its entry stays bounded (see `forget.ts`). Attempts that a filter excludes count as sent.
+ * were not sent (see `attempts.ts`): an attempt that is retried ends without a final. The wait of a run that goes on is sent with its end. Only
+ * a task with very many attempts sends the waits of the past ones before it ends, so that its entry stays bounded (see `forget.ts`). Attempts
+ * that a filter excludes count as sent.
  *
  * Events may still be on their way, in a batch that another process has or left behind when it was killed. So a summary says what it lacks:
  *
  *   name       no event had the task's name
  *   start      a completion that succeeded or failed has no start
- *   received   the wait of a start is not known
+ *   received   a start has no message of its own
  *   revocation a task failed because its process got a signal, and the `task-revoked` of a termination may come
  *   end        a task was terminated or rejected, and how its run ended may come: an exit, a failure, or that it succeeded all the same
  *   certainty  a final looks like a repeat of another one, but the start that would tell it from a further run may come
@@ -21,7 +22,8 @@ import { completionOf, isSent, type Completion } from "./completions.ts";
 import type { Facts, StartedFact } from "./fact.ts";
 import { NOTHING_TO_FORGET, isLong, toForget, type Forgotten } from "./forget.ts";
 import { countNotAfter, inOrder } from "./order.ts";
-import { runsOf, type Run } from "./runs.ts";
+import { pair } from "./pairing.ts";
+import type { Run } from "./runs.ts";
 import type { TaskEntry } from "./task-entry.ts";
 
 export type Lack = "name" | "start" | "received" | "revocation" | "end" | "certainty";
@@ -49,8 +51,8 @@ const KEPT_UNKNOWN = 4_096;
 
 export function summarise(entry: TaskEntry): Summary {
   const { facts } = entry;
-  const runs = runsOf(facts);
-  const attempts = new Attempts(entry, runs);
+  const { runs, messages } = pair(facts);
+  const attempts = new Attempts(entry, messages);
   const completions: Completion[] = [];
   const fields: string[] = [];
   let isUncertain = false;
@@ -71,10 +73,10 @@ export function summarise(entry: TaskEntry): Summary {
   if (!ended && !isTooLong) return { completions, waits: [], lacks: certain, fields, forgotten: NOTHING_TO_FORGET };
 
   const starts = unsentStarts(facts, runs, attempts);
-  const { waits, unknown } = waitsOf(ended ? starts : starts.slice(0, -KEPT_STARTS), attempts, fields);
+  const { waits, unknown, lacksMessage } = waitsOf(ended ? starts : starts.slice(0, -KEPT_STARTS), attempts, fields);
   const givenUp = ended ? unknown : unknown.slice(0, -KEPT_UNKNOWN);
   for (const { field } of givenUp) fields.push(field);
-  const lacks = ended ? (lackOf(completions, unknown.length > 0) ?? certain) : certain;
+  const lacks = ended ? (lackOf(completions, lacksMessage) ?? certain) : certain;
   const forgotten = isTooLong ? toForget(entry, { runs, attempts, marks: fields, unused: ended ? 0 : givenUp.length }) : NOTHING_TO_FORGET;
   return { completions, waits, lacks, fields, forgotten };
 }
@@ -84,11 +86,13 @@ function waitsOf(
   starts: readonly StartedFact[],
   attempts: Attempts,
   fields: string[],
-): { readonly waits: Wait[]; readonly unknown: StartedFact[] } {
+): { readonly waits: Wait[]; readonly unknown: StartedFact[]; readonly lacksMessage: boolean } {
   const waits: Wait[] = [];
   const unknown: StartedFact[] = [];
+  let lacksMessage = false;
   for (const start of starts) {
     const wait = attempts.waitBefore(start);
+    if (attempts.lacksMessage(start)) lacksMessage = true;
     if (wait === undefined) {
       unknown.push(start);
       continue;
@@ -96,13 +100,13 @@ function waitsOf(
     if (!attempts.ofStart(start).excluded) waits.push(wait);
     fields.push(start.field);
   }
-  return { waits, unknown };
+  return { waits, unknown, lacksMessage };
 }
 
-function lackOf(completions: readonly Completion[], lacksReceived: boolean): Lack | undefined {
+function lackOf(completions: readonly Completion[], lacksMessage: boolean): Lack | undefined {
   if (completions.some(({ name }) => name === undefined)) return "name";
   if (completions.some(({ lacksStart }) => lacksStart)) return "start";
-  if (lacksReceived) return "received";
+  if (lacksMessage) return "received";
   if (completions.some(({ lacksRevocation }) => lacksRevocation)) return "revocation";
   return completions.some(({ lacksEnd }) => lacksEnd) ? "end" : undefined;
 }

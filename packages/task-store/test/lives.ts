@@ -18,6 +18,7 @@ export const START = 1_795_328_900;
 export const ID = "t";
 
 const HOSTS = ["w1@host-a", "w2@host-b"] as const;
+const QUEUES = ["celery", "mail", "reports"] as const;
 const EXIT = { exception: "SystemExit(-241)", exited: true };
 
 export interface History {
@@ -42,12 +43,17 @@ const ENDINGS = [
   "is terminated and succeeds much later",
   "is revoked",
   "is revoked at once",
+  "is not registered",
 ] as const;
 type Ending = (typeof ENDINGS)[number];
 
 /** Draws of one life; all times in quarters of a second. */
 interface Life {
   readonly retries: number;
+  /** Each attempt is sent to another queue than the one before it. */
+  readonly queue: number;
+  /** The attempt that is received under a shadow name, if there are so many. */
+  readonly shadowed: number | undefined;
   readonly host: number;
   readonly queued: number;
   readonly runs: number;
@@ -65,6 +71,8 @@ const quarters = (max: number): fc.Arbitrary<number> => fc.integer({ min: 1, max
 
 const anyLife: fc.Arbitrary<Life> = fc.record({
   retries: fc.constantFrom(0, 0, 0, 1, 2),
+  queue: fc.nat({ max: 2 }),
+  shadowed: fc.option(fc.nat({ max: 2 }), { nil: undefined }),
   host: fc.constantFrom(0, 1),
   queued: quarters(400),
   runs: fc.oneof(quarters(40), quarters(800)),
@@ -85,9 +93,9 @@ const anyLife: fc.Arbitrary<Life> = fc.record({
 
 /** One to four lives of one id, one after the other. */
 export const histories: fc.Arbitrary<History> = fc
-  .tuple(fc.array(anyLife, { minLength: 1, maxLength: 4 }), fc.boolean())
-  .map(([lives, isSent]) => {
-    const writer = new Writer(isSent);
+  .tuple(fc.array(anyLife, { minLength: 1, maxLength: 4 }), fc.boolean(), fc.boolean())
+  .map(([lives, areClientsReporting, areWorkersReporting]) => {
+    const writer = new Writer(areClientsReporting, areWorkersReporting);
     for (const one of lives) writer.live(one);
     return writer.history();
   });
@@ -103,13 +111,15 @@ interface Where {
 class Writer {
   readonly #events: TaskEvent[] = [];
   readonly #ends: FinalState[] = [];
-  /** Whether clients report what they send. */
-  readonly #isSent: boolean;
+  /** Whether those who send it first report that, and whether workers do, who send retries. */
+  readonly #areClientsReporting: boolean;
+  readonly #areWorkersReporting: boolean;
   /** Seconds. */
   #now = START;
 
-  constructor(isSent: boolean) {
-    this.#isSent = isSent;
+  constructor(areClientsReporting: boolean, areWorkersReporting: boolean) {
+    this.#areClientsReporting = areClientsReporting;
+    this.#areWorkersReporting = areWorkersReporting;
   }
 
   history(): History {
@@ -119,16 +129,16 @@ class Writer {
   live(life: Life): void {
     let last = this.#now;
     for (let retries = 0; retries < life.retries; retries += 1) {
-      this.#send(retries, last);
+      this.#send(life, retries, last);
       const started = this.#start(life, retries, last);
       last = started + life.runs / 4;
       this.#tell(taskRetried, { host: life.host, at: last });
     }
-    this.#send(life.retries, last);
+    this.#send(life, life.retries, last);
     const end = this.#lastAttempt(life, last);
     const copied = life.copy === undefined ? end : this.#copy(life, life.copy, { sent: last, end });
     // A task is put off once, for whatever it lacks: what the next life lacks would not be waited for as long.
-    const isWaitedFor = /exits|is terminated|is rejected/.test(life.ending);
+    const isWaitedFor = /exits|is terminated|is rejected|is not registered/.test(life.ending);
     this.#now = Math.max(end, copied) + life.pause / 4 + (isWaitedFor ? 75 : 0);
   }
 
@@ -136,9 +146,11 @@ class Writer {
     const { ending, host, retries } = life;
     const at = sent + life.queued / 4;
     if (ending === "is revoked at once" || ending === "is revoked") {
-      if (ending === "is revoked") this.#tell(taskReceived, { host, at, retries });
+      if (ending === "is revoked") this.#receive(life, retries, { host, at });
       return this.#end("REVOKED", taskRevoked, { host, at: at + 0.125, terminated: false });
     }
+    // Of one that was not reported nothing else would tell.
+    if (ending === "is not registered") return this.#isReported(retries) ? this.#end("FAILURE", taskFailed, { host, at }) : at;
     const started = this.#start(life, retries, sent);
     const end = started + life.runs / 4;
     const cleanedUp = end + life.cleansUp / 4;
@@ -187,7 +199,7 @@ class Writer {
     const at = sent + life.queued / 4 + copy.after / 4 + 0.0625;
     // Of two runs on one worker nothing tells which was terminated.
     const host = copy.is === "run" && life.ending.includes("terminated") ? 1 - life.host : copy.host;
-    this.#tell(taskReceived, { host, at, retries: life.retries });
+    this.#receive(life, life.retries, { host, at });
     if (copy.is !== "run") {
       return this.#end("REVOKED", taskRevoked, { host, at: at + 0.03125, terminated: false, expired: copy.is === "expired" });
     }
@@ -196,13 +208,23 @@ class Writer {
     return copy.fails ? this.#end("FAILURE", taskFailed, { host, at: done }) : this.#succeed(host, at + 0.015625, done);
   }
 
-  #send(retries: number, at: number): void {
-    if (this.#isSent) this.#events.push(taskSent({ uuid: ID, timestamp: at, retries }));
+  #send({ queue }: Life, retries: number, at: number): void {
+    const name = QUEUES[(queue + retries) % QUEUES.length] ?? QUEUES[0];
+    if (this.#isReported(retries)) this.#events.push(taskSent({ uuid: ID, timestamp: at, retries, queue: name }));
   }
 
-  #start({ queued, host }: Life, retries: number, sent: number): number {
+  #isReported(retries: number): boolean {
+    return retries === 0 ? this.#areClientsReporting : this.#areWorkersReporting;
+  }
+
+  #receive({ shadowed }: Life, retries: number, where: Where): void {
+    this.#tell(taskReceived, { ...where, retries, ...(shadowed === retries && { name: "My Report" }) });
+  }
+
+  #start(life: Life, retries: number, sent: number): number {
+    const { queued, host } = life;
     const at = sent + queued / 4;
-    this.#tell(taskReceived, { host, at, retries });
+    this.#receive(life, retries, { host, at });
     this.#tell(taskStarted, { host, at: at + 0.125 });
     return at + 0.125;
   }

@@ -12,6 +12,7 @@ import {
 } from "@celery-metrics-exporter/events/testing";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Labels } from "../src/attempts.ts";
 import { summarise } from "../src/summarise.ts";
 import { ID, START, histories, type History } from "./lives.ts";
 import { StoreHarness } from "./store-harness.ts";
@@ -27,7 +28,7 @@ const PATIENCE_SECONDS = 60;
 const HELD_UP_SECONDS = 5;
 const RUNS = 150;
 
-interface Sent {
+interface Sent extends Labels {
   readonly state: string;
   /** What a run took, or what an attempt waited. */
   readonly seconds: number | undefined;
@@ -54,8 +55,8 @@ class Looker {
     this.#since ??= now;
     if (summary.lacks !== undefined && until - this.#since < PATIENCE_SECONDS) return;
     this.lastState = summary.completions.toSorted((a, b) => a.finishedAt - b.finishedAt).at(-1)?.state ?? this.lastState;
-    for (const { state, runTime } of summary.completions) this.sent.push({ state, seconds: runTime });
-    for (const { basis, seconds } of summary.waits) this.sent.push({ state: basis, seconds });
+    for (const { runTime, ...completion } of summary.completions) this.sent.push({ ...completion, seconds: runTime });
+    for (const { basis, ...wait } of summary.waits) this.sent.push({ ...wait, state: basis });
     await harness.store.settle("1", new Map([[ID, summary]]));
     this.#reported = false;
     this.#since = undefined;
@@ -65,6 +66,14 @@ class Looker {
   told(): string[] {
     return this.sent
       .map(({ state, seconds }) => `${state} ${seconds === undefined ? "" : (Math.round(seconds * 20) / 20).toFixed(2)}`)
+      .sort();
+  }
+
+  /** What each is counted under. Without what has no start: nothing may tell its attempt. */
+  labels(): string[] {
+    return this.sent
+      .filter(({ seconds }) => seconds !== undefined)
+      .map(({ state, name, queue }) => `${state} ${name} ${queue}`)
       .sort();
   }
 
@@ -178,6 +187,17 @@ describe("the same is sent, looked at once or after each event,", () => {
       [...run, taskReceived(at(3)), taskStarted(at(4)), terminated(10), terminated(20)],
       ["REVOKED ", "REVOKED ", wait, "sent 4.00"],
     ],
+    [
+      "of a retry whose end comes before its start",
+      [
+        ...run,
+        taskSent({ uuid: ID, timestamp: START + 100, retries: 1 }),
+        taskFailed(at(110)),
+        taskReceived({ ...at(101), retries: 1 }),
+        taskStarted(at(102)),
+      ],
+      ["FAILURE 8.00", wait, "sent 2.00"],
+    ],
     ["of a backlog of one id, received one by one", backlog([300.4, 311.4, 322.4]), BACKLOG],
     ["of a backlog of one id, received at once", backlog([300.1, 300.2, 300.3]), BACKLOG],
     ["of a backlog of one id, of which nothing was received", backlog([]), BACKLOG],
@@ -210,6 +230,7 @@ describe("what is sent of a task", () => {
         expect(once.states()).toEqual([...history.ends].sort());
         const often = await inManyLooks(batches);
         expect(often.told()).toEqual(once.told());
+        expect(often.labels()).toEqual(once.labels());
         for (const again of batches) await often.deliver(again, 0, Number.POSITIVE_INFINITY);
         expect(often.told()).toEqual(once.told());
       }),

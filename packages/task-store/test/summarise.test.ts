@@ -9,21 +9,10 @@ import {
   taskSucceeded,
 } from "@celery-metrics-exporter/events/testing";
 import { describe, expect, it } from "vitest";
-import { summarise, type Summary } from "../src/summarise.ts";
-import { collectChanges } from "../src/task-changes.ts";
-import { parseTaskEntry } from "../src/task-entry.ts";
-import { expectedHash } from "./expected-hash.ts";
+import { summaryOf } from "./summary-of.ts";
 
 const A = { hostname: "w1@host-a" };
 const B = { hostname: "w2@host-b" };
-
-/** Summarises what these events leave; those in `sent` count as sent. */
-function summaryOf(events: readonly TaskEvent[], sent: readonly TaskEvent[] = []): Summary {
-  const options = { keepWorker: false, keepException: false };
-  const hash = new Map([...collectChanges([...events, ...sent], options).values()].flatMap((change) => [...expectedHash(change)]));
-  for (const change of collectChanges(sent, options).values()) for (const fact of change.facts) hash.set(fact, "1");
-  return summarise(parseTaskEntry([...hash].flat()));
-}
 
 const at = (timestamp: number): { timestamp: number } => ({ timestamp });
 

@@ -1,0 +1,13 @@
+import type { TaskEvent } from "@celery-metrics-exporter/events";
+import { summarise, type Summary } from "../src/summarise.ts";
+import { collectChanges } from "../src/task-changes.ts";
+import { parseTaskEntry } from "../src/task-entry.ts";
+import { expectedHash } from "./expected-hash.ts";
+
+/** Summarises what these events of one task leave; those in `sent` count as sent. */
+export function summaryOf(events: readonly TaskEvent[], sent: readonly TaskEvent[] = []): Summary {
+  const options = { keepWorker: false, keepException: false };
+  const hash = new Map([...collectChanges([...events, ...sent], options).values()].flatMap((change) => [...expectedHash(change)]));
+  for (const change of collectChanges(sent, options).values()) for (const fact of change.facts) hash.set(fact, "1");
+  return summarise(parseTaskEntry([...hash].flat()));
+}
