@@ -59,12 +59,8 @@ export function isUnwanted(event: Description, marks: readonly string[], filter:
   return wanted === unwanted ? own : unwanted;
 }
 
-/** Nearly every attempt. */
-const FIRST = "0";
-
 /** The same in both descriptions of an attempt, and mostly another in those of another attempt: a retry, a replacement, the last task of a chain. */
 function attemptOf({ retries = 0, again = false, parent_id = "" }: Description): string {
-  if (retries === 0 && !again && parent_id === "") return FIRST;
   return `${Math.max(0, retries)}${again ? "a" : ""}${parent_id === "" ? "" : `.${parent_id.replaceAll(/[^0-9A-Za-z]/g, "").slice(-8)}`}`;
 }
 
