@@ -24,16 +24,15 @@
  * A tombstone (`t`, see `settle-script.ts`) keeps its short expiry, unless a new final, or a new start of a run that has not been sent, shows
  * that the task goes on.
  */
+import { IN_PARTS } from "./in-parts.ts";
 import { COUNT_OPEN_TASKS } from "./open-tasks.ts";
 
 export const APPLY_SCRIPT = `
 ${COUNT_OPEN_TASKS}
+${IN_PARTS}
 local time = redis.call('TIME')
 local now, sample = tonumber(time[1]), tonumber(time[2]) % 16 == 0
 local ttl, long, full = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-
--- More arguments than this do not fit Lua's stack. An even number: fields and values come in turn.
-local MOST = 4000
 
 local function hmget(key, fields)
   if #fields <= MOST then return redis.call('HMGET', key, unpack(fields)) end
@@ -42,11 +41,6 @@ local function hmget(key, fields)
     for _, value in ipairs(redis.call('HMGET', key, unpack(fields, from, math.min(from + MOST - 1, #fields)))) do values[#values + 1] = value end
   end
   return values
-end
-
-local function hset(key, set)
-  if #set <= MOST then return redis.call('HSET', key, unpack(set)) end
-  for from = 1, #set, MOST do redis.call('HSET', key, unpack(set, from, math.min(from + MOST - 1, #set))) end
 end
 
 -- When the latest final that was sent ended, for each worker.
@@ -142,7 +136,7 @@ for index = 1, #KEYS - 1 do
     if counted then count(counted, -1) end
   end
 
-  if #set > 0 then hset(key, set) end
+  inParts('HSET', key, set)
   if renewed then redis.call('EXPIREAT', key, string.format('%.0f', due)) end
   if goesOn and tombstone then redis.call('HDEL', key, 't') end
   if isSized and not pending then

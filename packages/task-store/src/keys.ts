@@ -1,4 +1,8 @@
-/** The Store's keys: `{cme:<shard>}:task:<id>`, and `{cme:<shard>}:open` for a shard's count of open tasks. Redis Cluster spreads the shards, and one script call serves all tasks of a shard. */
+/**
+ * The Store's keys: `{cme:<shard>}:task:<id>`, and `{cme:<shard>}:open` for a shard's count of open tasks. Redis Cluster spreads the shards, and
+ * one script call serves all tasks of a shard.
+ */
+import { groupBy } from "./group-by.ts";
 import { hash32 } from "./short-hash.ts";
 
 export const SHARDS = 16;
@@ -18,17 +22,14 @@ export class StoreKeys {
 
   /** Sorts ids by the shard that holds them; within a shard in the order given. */
   byShard(ids: Iterable<string>): Map<number, string[]> {
-    const shards = new Map<number, string[]>();
-    for (const id of ids) {
-      const shard = hash32(id) % SHARDS;
-      const others = shards.get(shard);
-      if (others === undefined) shards.set(shard, [id]);
-      else others.push(id);
-    }
-    return shards;
+    return groupBy(ids, shardOf);
   }
 
-  keyOf(id: string, shard = hash32(id) % SHARDS): string {
+  keyOf(id: string, shard = shardOf(id)): string {
     return `${this.#beforeId[shard]}${id}`;
   }
+}
+
+function shardOf(id: string): number {
+  return hash32(id) % SHARDS;
 }

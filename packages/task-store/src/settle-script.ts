@@ -12,21 +12,14 @@
  * Names and queues that no fact refers to any more go with the facts. That is decided here and not by the job, since a fact that refers to
  * them may have arrived after the claim.
  */
+import { IN_PARTS } from "./in-parts.ts";
 import { COUNT_OPEN_TASKS } from "./open-tasks.ts";
 
 export const SETTLE_SCRIPT = `
 ${COUNT_OPEN_TASKS}
+${IN_PARTS}
 local job, ttl, long = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local changes = cjson.decode(ARGV[4])
-
--- More arguments than this do not fit Lua's stack. An even number: fields and values come in turn.
-local MOST = 4000
-
-local function inParts(command, key, arguments)
-  for from = 1, #arguments, MOST do
-    redis.call(command, key, unpack(arguments, from, math.min(from + MOST - 1, #arguments)))
-  end
-end
 
 -- Whether a start that was not sent is later than all finals.
 local function hasStartedAgain(starts, hash)
