@@ -2,6 +2,7 @@
 import type { TaskEvent } from "@celery-metrics-exporter/events";
 import {
   taskFailed,
+  taskNotRegistered,
   taskReceived,
   taskRetried,
   taskRevoked,
@@ -27,7 +28,7 @@ export interface ExpectedRow {
   readonly runtime: number | null;
   /** Seconds. */
   readonly duration: number | null;
-  readonly wait_time: number;
+  readonly wait_time: number | null;
 }
 
 /** What Datadog is sent under one name and queue. */
@@ -249,6 +250,64 @@ export const TASK_LIVES: readonly TaskLife[] = [
       duration: 1,
     },
     sent: { [TASK]: { runs: [], waits: [2] }, "shop.cart.total|slow": { failures: 1, runs: [1], waits: [4] } },
+  },
+  {
+    name: "Retried where its worker does not know it",
+    events: [
+      ...FIRST_RUN,
+      taskSent({ ...at(HOUR), retries: 1, queue: "slow" }),
+      taskRetried({ ...at(HOUR), ...A }),
+      taskNotRegistered({ ...at(HOUR + 1), ...A }),
+    ],
+    row: {
+      ...FIRST_ROW,
+      queue: "slow",
+      status: "FAILURE",
+      worker: A.hostname,
+      retries: 1,
+      finished_at: HOUR + 1,
+      runtime: null,
+      duration: null,
+    },
+    sent: { [TASK]: { runs: [], waits: [2] }, "shop.cart.total|slow": { failures: 1, runs: [], waits: [] } },
+  },
+  {
+    name: "Retried under a shadow name",
+    events: [
+      ...FIRST_RUN,
+      taskSent({ ...at(3), retries: 1, queue: "slow" }),
+      taskRetried({ ...at(3), ...A }),
+      taskReceived({ ...at(5), ...A, retries: 1, name: "My Report" }),
+      taskStarted({ ...at(7), ...A }),
+      taskSucceeded({ ...at(8), ...A, runtime: 1 }),
+    ],
+    row: { ...FIRST_ROW, queue: "slow", status: "SUCCESS", worker: A.hostname, retries: 1, finished_at: 8, runtime: 1, duration: 1 },
+    sent: { [TASK]: { runs: [], waits: [2] }, "shop.cart.total|slow": { successes: 1, runs: [1], waits: [4] } },
+  },
+  {
+    name: "Replaced, where only workers report what is sent",
+    events: [
+      ...FIRST_RUN.slice(1),
+      taskSent({ ...at(3), name: "shop.cart.total_of_many", queue: "slow" }),
+      taskReceived({ ...at(5), ...A, name: "shop.cart.total_of_many" }),
+      taskStarted({ ...at(6), ...A }),
+      taskFailed({ ...at(10), ...A }),
+    ],
+    row: {
+      ...FIRST_ROW,
+      name: "shop.cart.total_of_many",
+      queue: "slow",
+      first_name: "shop.cart.total_of_many",
+      first_queue: "slow",
+      sent_at: 3,
+      wait_time: null,
+      status: "FAILURE",
+      worker: A.hostname,
+      finished_at: 10,
+      runtime: null,
+      duration: 4,
+    },
+    sent: { "shop.cart.total|unknown": { runs: [], waits: [1] }, "shop.cart.total_of_many|slow": { failures: 1, runs: [4], waits: [3] } },
   },
   {
     name: "Terminated while it ran",

@@ -64,9 +64,9 @@ export class Attempts {
     return this.#of(start ?? finals[0]);
   }
 
-  /** Whether its own message is not known (yet). Until it is, the start counts as the latest attempt of its worker once more. */
-  lacksMessage(start: StartedFact): boolean {
-    return this.#messages.isBorrower(start);
+  /** Whether its own message is not known (yet). Until it is, it counts as the latest attempt of its worker once more. */
+  lacksMessage(beginning: Beginning): boolean {
+    return this.#messages.isBorrower(beginning);
   }
 
   /** The wait before this start; undefined where neither its `task-sent` nor its `task-received` is known. */

@@ -21,7 +21,7 @@ export interface Completion extends Labels {
   readonly finishedAt: number;
   /** Seconds, where there is one. */
   readonly runTime: number | undefined;
-  /** Whether it should have a start, but none is known (yet). */
+  /** Whether it should have a start, or a message if it never began, but none is known (yet). */
   readonly lacksStart: boolean;
   /** Whether it is the failure of a termination whose `task-revoked` is not known (yet). */
   readonly lacksRevocation: boolean;
@@ -47,7 +47,7 @@ export function completionOf(run: Run, attempts: Attempts): Completion {
     state: final.state,
     finishedAt: final.at / 1e6,
     runTime: runTimeOf(final, start),
-    lacksStart: hasRunTime(final) && start === undefined,
+    lacksStart: hasRunTime(final) && start === undefined && (!final.unbegun || attempts.lacksMessage(final)),
     lacksRevocation: mayEndOtherwise && isExit(final),
     lacksEnd: mayEndOtherwise && !isExit(final),
     excluded,

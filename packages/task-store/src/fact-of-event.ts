@@ -2,7 +2,7 @@
 import { MAX_TIMESTAMP, isFinal, reportsExit, stateOf, toMicroseconds, type TaskEvent } from "@celery-metrics-exporter/events";
 import { toBase36 } from "./base36.ts";
 import { exceptionClass } from "./exception-class.ts";
-import { DETAIL, EXCLUDED, STATE_LETTERS, TERMINATED, type FactOptions, type FinalState } from "./fact.ts";
+import { DETAIL, EXCLUDED, STATE_LETTERS, TERMINATED, UNKNOWN_TASK, type FactOptions, type FinalState } from "./fact.ts";
 import { hostHash } from "./short-hash.ts";
 import { storedText } from "./texts.ts";
 
@@ -50,12 +50,18 @@ function outcome(event: Final): string {
     case "task-succeeded":
       return event.runtime === undefined ? "" : nanoseconds(event.runtime);
     case "task-failed":
-      return reportsExit(event) ? TERMINATED : "";
+      if (reportsExit(event)) return TERMINATED;
+      return isOfUnknownTask(event) ? UNKNOWN_TASK : "";
     case "task-revoked":
       return event.terminated === true ? TERMINATED : "";
     default:
       return "";
   }
+}
+
+/** For a task that its worker does not know Celery tells no traceback, unlike where a task raises the same (celery/worker/consumer). */
+function isOfUnknownTask({ exception = "", traceback }: Extract<Final, { readonly type: "task-failed" }>): boolean {
+  return traceback === undefined && exception.startsWith("NotRegistered(");
 }
 
 function nameKey({ name, excluded }: { readonly name?: string; readonly excluded?: boolean }): string {

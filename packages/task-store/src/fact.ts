@@ -10,7 +10,7 @@
  * Instants are microseconds and runtimes nanoseconds, in base 36; hosts are hashes; empty parts at the end are left out. Names and queues are
  * the keys of texts that the same hash holds (`texts.ts`); a `!` after the name marks an attempt that a filter excludes. A final's detail is
  * the runtime of a success, and for the others `1` where it belongs to a termination: a revocation of a running task, or the failure of a task
- * whose process got a signal.
+ * whose process got a signal; and `0` for the failure of a task that its worker does not know.
  *
  * The name of the field is the fact's identity. Its value is no part of that, and the first one stays: empty, or `1` once what follows from the
  * fact was sent; and after it `|<worker>|<exception>`, where the opt-in tags want them.
@@ -61,6 +61,8 @@ export interface FinalFact extends FactBase {
   readonly runtime: number | undefined;
   /** REVOKED: the task was running and was terminated. FAILURE: its process got a signal, as a termination sends one. */
   readonly terminated: boolean;
+  /** Whether no run came before it. REVOKED: the message was expired, or revoked before it started. FAILURE: its worker does not know the task. */
+  readonly unbegun: boolean;
   readonly worker: string | undefined;
   /** The exception's class, where `keepException` is on. */
   readonly exception: string | undefined;
@@ -85,6 +87,9 @@ export const STATE_LETTERS: Readonly<Record<FinalState, string>> = { SUCCESS: "S
 
 /** How a final is written that belongs to a termination. */
 export const TERMINATED = "1";
+
+/** How a failure is written of a task that its worker does not know. */
+export const UNKNOWN_TASK = "0";
 
 /** Follows the name of an attempt that a filter excludes. */
 export const EXCLUDED = "!";

@@ -1,7 +1,7 @@
 /** Pairs the facts of a task: which message each start belongs to, and which start each end. */
 import type { Facts, FinalFact, ReceivedFact, SentFact, StartedFact } from "./fact.ts";
 import { Messages, type Beginning, type Message } from "./messages.ts";
-import { endAlone, isUnbegun, runsOf, type Run } from "./runs.ts";
+import { endAlone, runsOf, type Run } from "./runs.ts";
 
 export interface Pairing {
   readonly runs: readonly Run[];
@@ -37,7 +37,7 @@ function pairPlain({ sent, received, started, finals }: Facts): Pairing | undefi
 }
 
 function isEndOf(final: FinalFact, { host, at }: StartedFact): boolean {
-  return final.host === host && final.at >= at && !isUnbegun(final);
+  return final.host === host && final.at >= at && !final.unbegun;
 }
 
 function isSendingOf(sending: SentFact, receipt: ReceivedFact | undefined, beginning: Beginning): boolean {

@@ -6,6 +6,7 @@ import {
   SENT,
   STATE_LETTERS,
   TERMINATED,
+  UNKNOWN_TASK,
   type Facts,
   type FinalFact,
   type FinalState,
@@ -95,7 +96,19 @@ export class FactCollector implements Facts {
     const detail = field.slice(outcome + 1);
     const runtime = state === "SUCCESS" && detail !== "" ? readBase36(detail, 0) / 1e9 : undefined;
     const terminated = state !== "SUCCESS" && detail === TERMINATED;
-    this.finals.push({ field, at: instantAt(field), sent, host: partAt(field, host), state, runtime, terminated, worker, exception });
+    const unbegun = state === "REVOKED" ? !terminated : state === "FAILURE" && detail === UNKNOWN_TASK;
+    this.finals.push({
+      field,
+      at: instantAt(field),
+      sent,
+      host: partAt(field, host),
+      state,
+      runtime,
+      terminated,
+      unbegun,
+      worker,
+      exception,
+    });
   }
 }
 

@@ -8,14 +8,15 @@
  * So the finals of a worker are taken in order of time, each with the starts before it that no run has taken yet. What is decided for one final
  * depends on nothing later: a task that is looked at while it goes on gets the same runs as one that is looked at afterwards.
  *
- *   revoked      without `terminated` it ended no run: the message was expired, or was revoked before it started. It stands alone.
+ *   revoked      without `terminated` it ended no run: the message was expired, or was revoked before it started. It stands alone, and so does
+ *                the failure of a task that its worker does not know.
  *   succeeded    is a run of its own (Celery never repeats it), with the start nearest to when it says it began.
  *   failed,      within a second of another one, with no start in between: a repeat. Otherwise a run of its own, with the latest start left;
  *   rejected     without one a repeat after all, if a failure was the last end and no message came since.
  *   terminated   takes the latest start left, and waits for how its run ends. Told again before that end, it is a repeat.
  *
  * But a run that was retried or replaced has no final. So where another attempt came after a start and nothing has begun it (see `messages.ts`),
- * the final is of that one: its own start is not known (yet), or never was, as of a task that its worker does not know. A success is still of
+ * the final is of that one: its own start is not known (yet), or never was. A success is still of
  * the start if that is nearer to when it says it began. A termination is of the start unless the other attempt is a retry: what it names runs.
  *
  * A terminated run ends in one of these ways: its process exits because of the signal (a failure with `SystemExit`), which belongs to the
@@ -67,11 +68,6 @@ export function runsOf({ finals, started }: Facts, messages: Messages): readonly
   return [...hosts.values()].flatMap((runs) => runs.all());
 }
 
-/** Whether it ended no run. */
-export function isUnbegun({ state, terminated }: FinalFact): boolean {
-  return state === "REVOKED" && !terminated;
-}
-
 /** Whether it only reports that a signal made the run's process exit. */
 export function isExit({ state, terminated }: FinalFact): boolean {
   return state === "FAILURE" && terminated;
@@ -111,7 +107,7 @@ class HostRuns {
 
   end(final: FinalFact): void {
     this.#now = final.at;
-    if (isUnbegun(final)) this.#note(final, undefined);
+    if (final.unbegun) this.#note(final, undefined);
     else if (isTermination(final)) this.#terminated(final);
     else if (isExit(final)) this.#exited(final);
     else if (final.state === "SUCCESS") this.#succeeded(final);

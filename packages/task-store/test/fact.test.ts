@@ -1,9 +1,11 @@
 import { MAX_TIMESTAMP, type TaskEvent } from "@celery-metrics-exporter/events";
 import {
   taskFailed,
+  taskNotRegistered,
   taskReceived,
   taskRejected,
   taskRetried,
+  taskRevoked,
   taskSent,
   taskStarted,
   taskSucceeded,
@@ -32,7 +34,10 @@ describe("a fact", () => {
     ["started", taskStarted({ timestamp: AT }), { started: [{ at: 1_795_328_900_123_456 }] }],
     ["finals", taskSucceeded({ timestamp: AT, runtime: 0.000000017 }), { finals: [{ state: "SUCCESS", runtime: 1.7e-8 }] }],
     ["finals", taskSucceeded({ timestamp: AT, runtime: 86_400.25 }), { finals: [{ state: "SUCCESS", runtime: 86_400.25 }] }],
-    ["finals", taskFailed({ timestamp: AT, exception: "ValueError('x')" }), { finals: [{ state: "FAILURE" }] }],
+    ["finals", taskFailed({ timestamp: AT, exception: "ValueError('x')" }), { finals: [{ state: "FAILURE", unbegun: false }] }],
+    ["finals", taskNotRegistered({ timestamp: AT }), { finals: [{ state: "FAILURE", unbegun: true, terminated: false }] }],
+    ["finals", taskRevoked({ timestamp: AT }), { finals: [{ state: "REVOKED", unbegun: true }] }],
+    ["finals", taskRevoked({ timestamp: AT, terminated: true }), { finals: [{ state: "REVOKED", unbegun: false, terminated: true }] }],
     ["finals", taskRejected({ timestamp: AT }), { finals: [{ state: "REJECTED" }] }],
   ])("of kind %s survives being written and read", (kind, event, expected) => {
     const field = required(factOf(event));

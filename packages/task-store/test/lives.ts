@@ -43,7 +43,7 @@ const ENDINGS = [
   "is terminated and succeeds much later",
   "is revoked",
   "is revoked at once",
-  "is not registered",
+  "fails before it starts",
 ] as const;
 type Ending = (typeof ENDINGS)[number];
 
@@ -138,7 +138,7 @@ class Writer {
     const end = this.#lastAttempt(life, last);
     const copied = life.copy === undefined ? end : this.#copy(life, life.copy, { sent: last, end });
     // A task is put off once, for whatever it lacks: what the next life lacks would not be waited for as long.
-    const isWaitedFor = /exits|is terminated|is rejected|is not registered/.test(life.ending);
+    const isWaitedFor = /exits|is terminated|is rejected|before it starts/.test(life.ending);
     this.#now = Math.max(end, copied) + life.pause / 4 + (isWaitedFor ? 75 : 0);
   }
 
@@ -150,7 +150,7 @@ class Writer {
       return this.#end("REVOKED", taskRevoked, { host, at: at + 0.125, terminated: false });
     }
     // Of one that was not reported nothing else would tell.
-    if (ending === "is not registered") return this.#isReported(retries) ? this.#end("FAILURE", taskFailed, { host, at }) : at;
+    if (ending === "fails before it starts") return this.#isReported(retries) ? this.#end("FAILURE", taskFailed, { host, at }) : at;
     const started = this.#start(life, retries, sent);
     const end = started + life.runs / 4;
     const cleanedUp = end + life.cleansUp / 4;

@@ -1,6 +1,14 @@
 /** Each attempt of a task is counted under its own name and queue, whatever is known of the others. */
 import type { TaskEvent } from "@celery-metrics-exporter/events";
-import { taskFailed, taskReceived, taskRevoked, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import {
+  taskFailed,
+  taskNotRegistered,
+  taskReceived,
+  taskRevoked,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+} from "@celery-metrics-exporter/events/testing";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Summary } from "../src/summarise.ts";
@@ -125,7 +133,7 @@ function endOf(
     case "fails":
       return [taskFailed({ hostname, timestamp: endedAt }), "FAILURE"];
     case "is not registered":
-      return [taskFailed({ hostname, timestamp: startedAt, exception: "NotRegistered('app.task')" }), "FAILURE"];
+      return [taskNotRegistered({ hostname, timestamp: startedAt }), "FAILURE"];
     case "is revoked":
       return [taskRevoked({ hostname, timestamp: startedAt, terminated: false }), "REVOKED"];
     case "is terminated":
@@ -150,27 +158,50 @@ const SHADOW = "My Report";
 const first = [taskSent({ ...at(0), ...FIRST }), taskReceived({ ...at(1), name: FIRST.name }), taskStarted(at(2))];
 const FIRST_WAIT = "app.first|q1 waits 2";
 const succeeded = (seconds: number, runtime: number): TaskEvent => taskSucceeded({ ...at(seconds), runtime });
-const notRegistered = (seconds: number): TaskEvent => taskFailed({ ...at(seconds), exception: "NotRegistered('app.other')" });
 
 describe("what is sent of a task", () => {
   it.each<[string, TaskEvent[], string | undefined, string[]]>([
     [
       "that is not registered when it is retried",
-      [...first, taskSent({ ...at(3_600), ...RETRY }), notRegistered(3_600.5)],
-      "start",
+      [...first, taskSent({ ...at(3_600), ...RETRY }), taskNotRegistered(at(3_600.5))],
+      undefined,
       [FIRST_WAIT, "app.first|q2 FAILURE "],
     ],
     [
       "that is not registered, and reported as sent only afterwards",
-      [...first, notRegistered(3_600), taskSent({ ...at(3_600.5), ...OTHER })],
+      [...first, taskNotRegistered(at(3_600)), taskSent({ ...at(3_600.5), ...OTHER })],
+      undefined,
+      [FIRST_WAIT, "app.other|q2 FAILURE "],
+    ],
+    [
+      "that is not registered, and not (yet) reported as sent",
+      [...first, taskNotRegistered(at(3_600))],
+      "start",
+      [FIRST_WAIT, "app.first|q1 FAILURE "],
+    ],
+    [
+      "that fails because it looks for a task that is not registered",
+      [...first, taskFailed({ ...at(10), exception: "NotRegistered('app.other')" })],
+      undefined,
+      [FIRST_WAIT, "app.first|q1 FAILURE 8"],
+    ],
+    [
+      "whose process is lost before it starts, when it is sent in place of another",
+      [...first, taskSent({ ...at(100), ...OTHER }), taskReceived({ ...at(101), name: OTHER.name }), taskFailed(at(110))],
       "start",
       [FIRST_WAIT, "app.other|q2 FAILURE "],
     ],
     [
-      "that is not registered when it is sent again by hand, after it failed",
-      [...first, taskFailed(at(10)), taskSent({ ...at(20), ...FIRST, queue: "q2" }), notRegistered(20.5)],
+      "whose process is lost before it starts, when it is sent again by hand after it failed",
+      [...first, taskFailed(at(10)), taskSent({ ...at(20), ...FIRST, queue: "q2" }), taskFailed(at(30))],
       "start",
       [FIRST_WAIT, "app.first|q1 FAILURE 8", "app.first|q2 FAILURE "],
+    ],
+    [
+      "that fails a moment before the task in its place is reported as sent",
+      [...first, taskFailed(at(3_600)), taskSent({ ...at(3_600.5), ...OTHER })],
+      "start",
+      [FIRST_WAIT, "app.other|q2 FAILURE "],
     ],
     [
       "that is sent under another name within seconds after it failed",

@@ -76,6 +76,18 @@ export function taskFailed(fields: Fields<TaskFailed> = {}): TaskFailed {
   return { type: "task-failed", hostname: WORKER, timestamp: SENT_AT + 1, uuid: TASK_ID, ...error("ValueError('no stock')"), ...fields };
 }
 
+/** The failure of a task that its worker does not know: without a traceback, as there was no run. */
+export function taskNotRegistered(fields: Fields<TaskFailed> = {}): TaskFailed {
+  return {
+    type: "task-failed",
+    hostname: WORKER,
+    timestamp: SENT_AT + 1,
+    uuid: TASK_ID,
+    exception: "NotRegistered('shop.cart.total')",
+    ...fields,
+  };
+}
+
 export function taskRetried(fields: Fields<TaskRetried> = {}): TaskRetried {
   return {
     type: "task-retried",

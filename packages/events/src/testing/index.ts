@@ -3,6 +3,7 @@ export {
   TASK_ID,
   customEvent,
   taskFailed,
+  taskNotRegistered,
   taskReceived,
   taskRejected,
   taskRetried,
