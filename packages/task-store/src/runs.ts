@@ -16,8 +16,8 @@
  *   terminated   takes the latest start left, and waits for how its run ends. Told again before that end, it is a repeat.
  *
  * But a run that was retried or replaced has no final. So where another attempt came after a start and nothing has begun it (see `messages.ts`),
- * the final is of that one: its own start is not known (yet), or never was. A success is still of
- * the start if that is nearer to when it says it began. A termination is of the start unless the other attempt is a retry: what it names runs.
+ * the final is of that one: its own start is not known (yet), or never was. A success is still of the start if that is nearer to when it says it
+ * began, and a termination unless the other attempt is a retry: only what runs is terminated, and a replacement may wait beside it.
  *
  * A terminated run ends in one of these ways: its process exits because of the signal (a failure with `SystemExit`), which belongs to the
  * termination however long the task cleaned up; or the task catches the signal and ends by itself. Within `EXIT_YIELDS_SECONDS` that end
