@@ -81,6 +81,17 @@ it(
   },
 );
 
+it.each([["start", "--no-dashboard"], ["replay"]])(
+  "says of a Redis that it took from the broker's setting where it has it from: %s",
+  async (...args) => {
+    const env = { CELERY_BROKER_URL: "redis://127.0.0.1:1/3", STARTUP_TIMEOUT_SECONDS: "1", DATABASE_URL: "pglite:memory" };
+    const { exitCode, errors } = await runProgram(args, { env: { ...env, EXPORTERS: "postgres" } });
+    expect(errors).toContain("Cannot reach Redis at redis://127.0.0.1:1/3");
+    expect(errors).toContain("set REDIS_URL. REDIS_URL is not set: our queues are in the broker's Redis, in the same database.");
+    expect(exitCode).toBe(69);
+  },
+);
+
 /** The tasks by status that the command `query` shows. */
 async function query(statement: string, folder: string): Promise<Record<string, number>> {
   const { exitCode, output, errors } = await runProgram(["query", "--json", statement], { folder });

@@ -9,7 +9,7 @@ export function redisProblem(error: Error): string {
   if (/^WRONGPASS|^ERR invalid password/.test(message)) return `user or password is wrong (${message})`;
   if (/^(MOVED|CROSSSLOT)\b|not allowed in cluster mode/.test(message)) return `${message}; ${IS_CLUSTER}`;
   if (/DB index/.test(message))
-    return `${message}: it has no database with the number at the end of REDIS_URL; \`databases\` in its configuration says how many there are`;
+    return `${message}: it has no database with the number in REDIS_URL; \`databases\` in its configuration says how many there are`;
   if (message.includes("cluster support disabled")) return "it is not in cluster mode; its REDIS_URL begins with redis:// or rediss://";
   return message;
 }

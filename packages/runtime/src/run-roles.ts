@@ -33,8 +33,17 @@ export async function runRole<S extends ConfigSchema>(role: Role<S>): Promise<vo
   await runRoles(role.name, [role]);
 }
 
-/** Runs several roles in this process, until a signal. Roles start in the order given and stop in reverse. */
-export async function runRoles(name: string, roles: readonly Role[], env: Environment = processEnvironment()): Promise<RunningRoles> {
+/**
+ * Runs several roles in this process, until a signal. Roles start in the order given and stop in reverse.
+ *
+ * @param explain adds to the message of the error that ends the process what its user could not know.
+ */
+export async function runRoles(
+  name: string,
+  roles: readonly Role[],
+  env: Environment = processEnvironment(),
+  explain: (message: string) => string = (message) => message,
+): Promise<RunningRoles> {
   boundHeapGrowth();
   // What libraries print is not worth the process.
   process.stderr.on("error", () => {});
@@ -64,8 +73,8 @@ export async function runRoles(name: string, roles: readonly Role[], env: Enviro
     });
   } catch (thrown) {
     const error = toError(thrown);
-    if (error instanceof ConfigError) exitWith(error.exitCode, withWarnings(error.message, env));
-    if (error instanceof CodedError) exitWith(error.exitCode, `${name}: ${error.message} [${error.code}]`);
+    if (error instanceof ConfigError) exitWith(error.exitCode, withWarnings(explain(error.message), env));
+    if (error instanceof CodedError) exitWith(error.exitCode, `${name}: ${explain(error.message)} [${error.code}]`);
     exitWith(EXIT_FAILURE, `${name}: ${error.stack ?? error.message}`);
   }
 }

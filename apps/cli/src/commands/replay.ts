@@ -18,6 +18,7 @@ import {
   Health,
   Lifecycle,
   Metrics,
+  UnavailableError,
   connectRedis,
   createLogger,
   describeConfig,
@@ -29,7 +30,7 @@ import { RedactionConfig, receiver, redactionOf } from "receiver";
 import type { z } from "zod";
 import { unknown } from "../arguments.ts";
 import type { Command } from "../command.ts";
-import { isSet } from "../defaults/decision.ts";
+import { explain, isSet } from "../defaults/decision.ts";
 import { withRedis } from "../defaults/redis.ts";
 import { DECIDED_DEFAULTS, withDecidedDefaults } from "../defaults/shown-defaults.ts";
 import { ReplayReport } from "../replay-report.ts";
@@ -85,7 +86,8 @@ export const replay: Command = {
   ],
   async run({ options, env, terminal }) {
     const selection = readSelection(options);
-    const config = loadConfig(Config, withRedis(env).env);
+    const { env: decided, note } = withRedis(env);
+    const config = loadConfig(Config, decided);
     const isChosen = isSet("EXPORTERS", env);
     // What goes wrong is told by the error that ends it.
     const logger = createLogger("replay", "silent");
@@ -97,7 +99,8 @@ export const replay: Command = {
       report.finish();
     } catch (thrown) {
       report.interrupt();
-      throw thrown;
+      if (note === undefined || !(thrown instanceof UnavailableError)) throw thrown;
+      throw new UnavailableError(explain(thrown.message, [note]), { cause: thrown });
     } finally {
       await lifecycle.close();
     }

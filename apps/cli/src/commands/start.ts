@@ -18,7 +18,7 @@ import type { Command } from "../command.ts";
 import { withDashboardPort } from "../defaults/dashboard-port.ts";
 import { EMBEDDED_DATABASE_URL, withDatabase } from "../defaults/database.ts";
 import { withExporters, type FindAgent } from "../defaults/exporters.ts";
-import { isSet, readIfPossible, type Decision, type Note } from "../defaults/decision.ts";
+import { explain, isSet, readIfPossible, type Decision, type Note } from "../defaults/decision.ts";
 import { withRedis } from "../defaults/redis.ts";
 import { withDecidedDefaults } from "../defaults/shown-defaults.ts";
 import { printConfig } from "../print-config.ts";
@@ -94,7 +94,7 @@ async function run({ env, notes, exporterNames, withDashboard, terminal }: Run):
   let hasStarted = false;
   const summary = summaryRole({ databaseUrl, forPeople, hasStarted: () => hasStarted, onEnd: (line) => forPeople && writeAtExit(line) });
   const reports = terminal.isInteractive || isSet("SUMMARY_SECONDS", env);
-  const running = await runRoles(PROGRAM, [...(reports ? [summary] : []), ...roles], env);
+  const running = await runRoles(PROGRAM, [...(reports ? [summary] : []), ...roles], env, (message) => explain(message, notes));
   hasStarted = true;
   if (!forPeople) return;
   const addresses = {

@@ -14,6 +14,10 @@ export async function withDashboardPort(env: Environment): Promise<Decision> {
   if (port === DEFAULT_PORT) return { env: chosen };
   return {
     env: chosen,
-    note: { message: "The dashboard's default port is taken: using a free one", fields: { taken: DEFAULT_PORT, port } },
+    note: {
+      setting: "DASHBOARD_PORT",
+      message: "The dashboard's default port is taken: using a free one",
+      fields: { taken: DEFAULT_PORT, port },
+    },
   };
 }

@@ -13,6 +13,11 @@ export function withDatabase(env: Environment, embeddedUrl: string = EMBEDDED_DA
   if (isSet("DATABASE_URL", env)) return { env };
   return {
     env: { ...env, DATABASE_URL: embeddedUrl },
-    note: { isInPanel: true, message: "DATABASE_URL is not set: using the embedded PostgreSQL", fields: { database: embeddedUrl } },
+    note: {
+      setting: "DATABASE_URL",
+      isInPanel: true,
+      message: "DATABASE_URL is not set: using the embedded PostgreSQL",
+      fields: { database: embeddedUrl },
+    },
   };
 }

@@ -2,6 +2,8 @@
 import { ConfigError, readSetting, type Environment } from "@celery-metrics-exporter/runtime";
 
 export interface Note {
+  /** What was not set. */
+  readonly setting: string;
   /** Static, as every log message. */
   readonly message: string;
   readonly fields: Readonly<Record<string, string | number>>;
@@ -14,6 +16,12 @@ export interface Decision {
   readonly env: Environment;
   /** Undefined when the user decided. */
   readonly note?: Note;
+}
+
+/** The message of an error, and where it names a setting that was decided, that it was: the user would look for it in vain. */
+export function explain(message: string, notes: readonly Note[]): string {
+  const decided = notes.filter(({ setting }) => message.includes(setting));
+  return [message, ...decided.map((note) => `${note.message}.`)].join(" ");
 }
 
 /** Whether a setting is set, be it by a file. An empty variable counts as not set. */
