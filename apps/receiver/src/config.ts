@@ -27,7 +27,7 @@ const brokerUrl = z.string().superRefine((value, context) => {
 
 const exporters = list("datadog,postgres").superRefine((names, context) => {
   const unknown = names.filter((name) => !knownExporters.includes(name));
-  const known = `known exporters: ${knownExporters.join(", ")}`;
+  const known = `known exporters, separated by commas: ${knownExporters.join(", ")}`;
   if (unknown.length > 0) context.addIssue({ code: "custom", message: `there is no exporter ${unknown.join(", ")}; ${known}` });
   else if (names.length === 0) context.addIssue({ code: "custom", message: `must name an exporter; ${known}` });
 });

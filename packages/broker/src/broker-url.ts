@@ -54,7 +54,14 @@ const WITHOUT_EVENTS =
 
 class Problem extends Error {}
 
-const SEPARATE = "separate several servers with ; such as amqp://user:password@host1//;amqp://user:password@host2//";
+/** With URLs of the kind that was written. */
+function separate(part: string): string {
+  const isSentinel = /sentinel:\/\//i.test(part);
+  const example = isSentinel
+    ? "sentinel://host1:26379;sentinel://host2:26379"
+    : "amqp://user:password@host1//;amqp://user:password@host2//";
+  return `separate several servers with ; such as ${example}`;
+}
 
 /** Never throws. */
 export function parseBrokerUrl(value: string): ParsedBrokerUrl {
@@ -63,9 +70,9 @@ export function parseBrokerUrl(value: string): ParsedBrokerUrl {
     const first = parts[0];
     if (first === undefined) throw new Problem("is empty");
     if (/^["'`]/.test(first)) throw new Problem("begins with a quotation mark: write the URL without it");
-    if (/^[[({]/.test(first)) throw new Problem(`is a list: ${SEPARATE}`);
+    if (/^[[({]/.test(first)) throw new Problem(`is a list: ${separate(first)}`);
     const scheme = schemeOf(first);
-    if (parts.some((part) => ANOTHER_URL.test(part))) throw new Problem(`holds several URLs in one: ${SEPARATE}`);
+    if (parts.some((part) => ANOTHER_URL.test(part))) throw new Problem(`holds several URLs in one: ${separate(first)}`);
     return { ok: true, url: scheme.broker === "rabbitmq" ? rabbitmqUrl(parts) : redisUrl(parts, scheme) };
   } catch (thrown) {
     if (thrown instanceof Problem) return { ok: false, problem: thrown.message };
@@ -98,7 +105,7 @@ function split(value: string): string[] {
 /** @throws {Problem} when it names several hosts, which kombu would take for one name. */
 function expectOneHost(part: string): void {
   const authority = /^[^:]*:\/\/([^/?#]*)/.exec(part)?.[1] ?? "";
-  if (/[,\s]/.test(authority.slice(authority.lastIndexOf("@") + 1))) throw new Problem(`names several hosts in one URL: ${SEPARATE}`);
+  if (/[,\s]/.test(authority.slice(authority.lastIndexOf("@") + 1))) throw new Problem(`names several hosts in one URL: ${separate(part)}`);
 }
 
 function schemeOf(part: string): Scheme {

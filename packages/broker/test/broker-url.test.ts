@@ -129,7 +129,7 @@ describe("parseBrokerUrl", () => {
     ["amqp://u:secret@h1;h2,h3", /several hosts.*with ;/],
     ["amqp://u:secret@h1//,amqp://u:secret@h2//", /several URLs.*with ;/],
     ["amqp://u:secret@h1 amqp://u:secret@h2", /several URLs.*with ;/],
-    ["sentinel://:secret@a:26379,b:26379/0", /several hosts.*with ;/],
+    ["sentinel://:secret@a:26379,b:26379/0", /several hosts.*with ; such as sentinel:\/\/host1:26379;sentinel:/],
     ["redis://:secret@a:6379, b:6379/0", /several hosts.*with ;/],
     ['["amqp://u:secret@h1", "amqp://u:secret@h2"]', /is a list: separate several servers with ;/],
     ["['amqp://u:secret@h1']", /is a list/],

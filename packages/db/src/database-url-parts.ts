@@ -16,6 +16,7 @@ export type ParsedDatabaseUrl = { readonly ok: true; readonly parts: DatabaseUrl
 
 const UNREADABLE =
   "is not a URL that can be read: write % / ? # : @ in a user name or password as %25 %2F %3F %23 %3A %40, and @ in a setting as %40";
+const WRONG_PORT = "its port must be a number from 1 to 65535 (write / ? # : @ in a user name or password as %2F %3F %23 %3A %40)";
 const SEVERAL_HOSTS =
   "names several hosts, which is not supported: name one address that always leads to the primary, such as a DNS name, a virtual IP or a proxy";
 
@@ -36,8 +37,8 @@ export function parseDatabaseUrl(url: string): ParsedDatabaseUrl {
       return { ok: false, problem: SEVERAL_HOSTS };
     }
     return { ok: true, parts: toParts({ userinfo: authority.slice(0, Math.max(0, at)), address, path, settings }) };
-  } catch {
-    return { ok: false, problem: UNREADABLE };
+  } catch (thrown) {
+    return { ok: false, problem: thrown instanceof PortError ? WRONG_PORT : UNREADABLE };
   }
 }
 
@@ -58,10 +59,12 @@ function toSettings(query: string): URLSearchParams {
   return settings;
 }
 
+class PortError extends Error {}
+
 /** @throws {Error} when a part cannot be decoded. */
 function toParts({ userinfo, address, path, settings }: Text): DatabaseUrlParts {
   const [, user = "", password = ""] = /^([^:]*)(?::(.*))?$/s.exec(userinfo) ?? [];
-  const place = /^(\[[^\]]*\]|[^:]*)(?::(\d*))?$/.exec(address);
+  const place = /^(\[[^\]]*\]|[^:]*)(?::([^:]*))?$/.exec(address);
   if (place === null) throw new Error("the address cannot be read");
   const given = (name: (typeof PART_SETTINGS)[number], part: string): string | undefined => settings.get(name) || decode(part) || undefined;
   const host = given("host", (place[1] ?? "").replace(/^\[|\]$/g, ""));
@@ -74,7 +77,7 @@ function toParts({ userinfo, address, path, settings }: Text): DatabaseUrlParts 
 
 function toPort(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
-  if (!/^\d{1,5}$/.test(text) || Number(text) < 1 || Number(text) > 65_535) throw new Error("the port is not a port");
+  if (!/^\d{1,5}$/.test(text) || Number(text) < 1 || Number(text) > 65_535) throw new PortError();
   return Number(text);
 }
 

@@ -52,6 +52,14 @@ describe("the URL of a database", () => {
     }
   });
 
+  test.each(["postgres://u:hunter2@h:54a/db", "postgres://u:hunter2@h:99999/db", "postgres://h/d?port=0"])(
+    "must have a port that is one: %s",
+    (value) => {
+      expect(databaseUrlProblem(value)).toMatch(/^its port must be a number from 1 to 65535 \(.*%2F/);
+      expect(databaseUrlProblem(value)).not.toContain("hunter2");
+    },
+  );
+
   test.each([
     "postgres://h1,h2:5432/db?target_session_attrs=read-write",
     "postgres://u:p@h1:5432,h2:5433/db",

@@ -1,5 +1,5 @@
 /** Reads the URL of a Redis, of the sentinels that know where one is (kombu/transport/redis.py, redis/connection.py), or of a Redis Cluster. */
-import { nearest } from "./nearest.ts";
+import { editDistance } from "./nearest.ts";
 import { TLS_QUERY, parseTlsSettings, type TlsSettings } from "./tls-settings.ts";
 import { parseUrlParts, type UrlParts } from "./url-parts.ts";
 
@@ -109,10 +109,15 @@ export function redisUrlWarnings(value: string): string[] {
   if (!parseRedisUrl(value).ok) return [];
   return [...new Set(new URLSearchParams(query.replaceAll(/;.*/g, "")).keys())]
     .filter((name) => !QUERY.includes(name))
-    .map(
-      (name) =>
-        `the query setting ${/^\w{1,40}$/.test(name) ? name : "after the ?"} is unknown and ignored; did you mean ${nearest(name, QUERY)}?`,
-    );
+    .map((name) => `the query setting ${/^\w{1,40}$/.test(name) ? name : "after the ?"} is unknown and ignored; ${suggestion(name)}`);
+}
+
+/** A name this close to a known one is a misspelling of it. */
+const MAX_TYPOS = 2;
+
+function suggestion(name: string): string {
+  const meant = QUERY.find((known) => known.length > MAX_TYPOS && editDistance(known, name.toLowerCase()) <= MAX_TYPOS);
+  return meant === undefined ? `known are ${QUERY.join(", ")}` : `did you mean ${meant}?`;
 }
 
 /** The same URL without query settings that mean nothing here, such as those that only Celery knows. */
