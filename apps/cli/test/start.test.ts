@@ -81,6 +81,19 @@ it(
   },
 );
 
+it("summarises in words wherever its log lines are text", { timeout: TIMEOUT_MS }, async () => {
+  const redis = await startRedis();
+  const env = { CELERY_BROKER_URL: redis.url, EXPORTERS: "datadog", LOG_FORMAT: "text", SUMMARY_SECONDS: "1", HEALTH_PORT: "0" };
+  const program = startProgram(["start", "--no-dashboard"], { env });
+  try {
+    await vi.waitFor(() => expect(program.output()).toContain("INFO  summary: "), { timeout: TIMEOUT_MS, interval: 100 });
+    expect(program.output()).toContain("summary: 0 task events since the start (0.0/s); 0 tasks sent to Datadog; lag 0.0 s; 0 rejected\n");
+  } finally {
+    program.signal("SIGKILL");
+    await redis.stop();
+  }
+});
+
 it.each([["start", "--no-dashboard"], ["replay"]])(
   "says of a Redis that it took from the broker's setting where it has it from: %s",
   async (...args) => {

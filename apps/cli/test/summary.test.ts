@@ -104,7 +104,7 @@ describe("the summary of a process", () => {
       });
     const role = summaryRole({
       databaseUrl: undefined,
-      forPeople: true,
+      inWords: true,
       hasStarted: () => hasStarted,
       onEnd: (line) => ends.push(line),
       wait,

@@ -23,7 +23,7 @@ export { CodedError, ConfigError, EXIT_CONFIG, EXIT_FAILURE, EXIT_UNAVAILABLE, U
 export { Health, type ComponentHealth, type HealthReport } from "./health.ts";
 export { createHttpServer, type HttpServer } from "./http.ts";
 export { Lifecycle } from "./lifecycle.ts";
-export { standardOutput, type LogFormat, type LogOutput } from "./log-output.ts";
+export { isTextFormat, standardOutput, type LogFormat, type LogOutput } from "./log-output.ts";
 export { createLogger, type Logger } from "./logger.ts";
 export { editDistance, nearest } from "./nearest.ts";
 export { METRIC_PREFIX, Metrics } from "./metrics.ts";

@@ -5,6 +5,11 @@ import { readableLine } from "./readable-line.ts";
 /** `auto` is `text` on a terminal and `json` elsewhere. */
 export type LogFormat = "auto" | "json" | "text";
 
+/** Whether log lines are for people: key=value text instead of JSON. */
+export function isTextFormat(format: LogFormat): boolean {
+  return format === "text" || (format === "auto" && process.stdout.isTTY);
+}
+
 export interface LogOutput {
   /** Never throws, never waits. */
   write(line: string): void;
@@ -16,9 +21,8 @@ const MAX_WAITING_BYTES = 1_024 * 1_024;
 /** Standard output. When lines can be written again after some were lost, a line says how many. */
 export function standardOutput(format: LogFormat): LogOutput {
   const { stdout } = process;
-  const isTerminal = stdout.isTTY;
-  const inColor = isTerminal && stdout.hasColors();
-  const asText = format === "text" || (format === "auto" && isTerminal);
+  const inColor = stdout.isTTY && stdout.hasColors();
+  const asText = isTextFormat(format);
   const write = isFile() ? createFileWriter() : createStreamWriter();
   let lost = 0;
   const put = (line: string): boolean => write(asText ? readableLine(line, inColor) : line);

@@ -5,6 +5,7 @@ import {
   ConfigError,
   configWarnings,
   createLogger,
+  isTextFormat,
   loadConfig,
   loadConfigs,
   runRoles,
@@ -84,7 +85,8 @@ interface Run {
 
 async function run({ env, notes, exporterNames, withDashboard, terminal }: Run): Promise<void> {
   const base = loadConfig(BaseConfig, env);
-  const forPeople = isForPeople(env, terminal);
+  const inWords = isTextFormat(base.LOG_FORMAT);
+  const forPeople = terminal.isInteractive && inWords;
   const logger = createLogger(undefined, base.LOG_LEVEL, standardOutput(base.LOG_FORMAT));
   for (const { message, fields, isInPanel = false } of notes) logger[forPeople && isInPanel ? "debug" : "info"](fields, message);
 
@@ -92,7 +94,7 @@ async function run({ env, notes, exporterNames, withDashboard, terminal }: Run):
   const roles = rolesFor(exporterNames, { withDashboard, onDashboard: (url) => (dashboardUrl = url) });
   const databaseUrl = exporterNames.includes("postgres") ? readIfPossible("DATABASE_URL", env) : undefined;
   let hasStarted = false;
-  const summary = summaryRole({ databaseUrl, forPeople, hasStarted: () => hasStarted, onEnd: (line) => forPeople && writeAtExit(line) });
+  const summary = summaryRole({ databaseUrl, inWords, hasStarted: () => hasStarted, onEnd: (line) => forPeople && writeAtExit(line) });
   const reports = terminal.isInteractive || isSet("SUMMARY_SECONDS", env);
   const running = await runRoles(PROGRAM, [...(reports ? [summary] : []), ...roles], env, (message) => explain(message, notes));
   hasStarted = true;
@@ -124,10 +126,6 @@ function writeAtExit(line: string): void {
       // Nobody is there to read it.
     }
   });
-}
-
-function isForPeople(env: Environment, { isInteractive }: Terminal): boolean {
-  return isInteractive && readIfPossible("LOG_FORMAT", env) !== "json";
 }
 
 async function decide(

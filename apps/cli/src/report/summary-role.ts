@@ -16,7 +16,7 @@ export interface SummaryOptions {
   /** Where the rows are; undefined without the postgres exporter. */
   readonly databaseUrl: string | undefined;
   /** A sentence instead of fields. */
-  readonly forPeople: boolean;
+  readonly inWords: boolean;
   /** Whether every role has started. */
   readonly hasStarted: () => boolean;
   /** Gets the last line, when everything else has stopped. */
@@ -28,7 +28,7 @@ export interface SummaryOptions {
 const DATABASE_TIMEOUT_MS = 2_000;
 const ASK_READY_EVERY_MS = 200;
 
-const NOTHING: SummaryOptions = { databaseUrl: undefined, forPeople: false, hasStarted: () => false, onEnd: () => {} };
+const NOTHING: SummaryOptions = { databaseUrl: undefined, inWords: false, hasStarted: () => false, onEnd: () => {} };
 
 /** To be started first, so that it ends last. Without options, for its settings only. */
 export function summaryRole(options: SummaryOptions = NOTHING): Role<typeof SummaryConfig> {
@@ -98,7 +98,7 @@ class Reporter {
     for (await this.#wait(intervalSeconds * 1_000, signal); !signal.aborted; await this.#wait(intervalSeconds * 1_000, signal)) {
       const summary = await this.#look(await this.#connected());
       if (signal.aborted || !isNews(summary, this.#before, intervalSeconds)) continue;
-      if (this.#options.forPeople) this.#logger.info(renderSummary(summary));
+      if (this.#options.inWords) this.#logger.info(renderSummary(summary));
       else this.#logger.info(toFields(summary), "summary");
       this.#before = summary;
     }
