@@ -22,6 +22,10 @@ const TABLE_NAMES = TABLES.map(({ name }) => name);
 
 /** A table, a column or another object that a migration makes is there already. */
 const DUPLICATE = /^(42P07|42701|42710)$/;
+/** A column is missing, or it is no table: what a later migration meets where an earlier one found another table of the same name. */
+const OTHER_TABLE = /^(42703|42809|22023)$/;
+/** Of a table that is not ours at all, more columns would say no more. */
+const MAX_MISSING_SHOWN = 5;
 
 /** Thrown when the tables are not what the migrations make of them. The message is a clause that says what to do. */
 export class MigrationProblem extends UnavailableError {}
@@ -41,7 +45,7 @@ export async function applyMigrations(transaction: Drizzle): Promise<string> {
   const inTheWay: string[] = [];
   for (const migration of all) {
     if (applied.has(migration.folderMillis)) continue;
-    inTheWay.push(...(await applyOrFind(transaction, migration)));
+    inTheWay.push(...(await applyOrFind(transaction, migration, inTheWay.length > 0)));
     await journal.add(migration);
   }
   await checkTables(transaction, schema, inTheWay);
@@ -52,9 +56,10 @@ export async function applyMigrations(transaction: Drizzle): Promise<string> {
  * A migration that is not noted may have been applied all the same: somebody restored the table alone. So if what it makes is there, it counts
  * as applied, and the check at the end finds out whether that is true.
  *
+ * @param isBlocked whether an earlier one has found something in its way.
  * @returns what is there already, in the server's words.
  */
-async function applyOrFind(transaction: Drizzle, migration: MigrationMeta): Promise<string[]> {
+async function applyOrFind(transaction: Drizzle, migration: MigrationMeta, isBlocked: boolean): Promise<string[]> {
   await execute(transaction, sql.raw("savepoint migration"));
   try {
     for (const statement of migration.sql) await execute(transaction, sql.raw(statement));
@@ -62,9 +67,10 @@ async function applyOrFind(transaction: Drizzle, migration: MigrationMeta): Prom
     return [];
   } catch (thrown) {
     const { sqlState, reason } = faultOf(thrown);
-    if (sqlState === undefined || !DUPLICATE.test(sqlState)) throw thrown;
+    const isDuplicate = DUPLICATE.test(sqlState ?? "");
+    if (!isDuplicate && !(isBlocked && OTHER_TABLE.test(sqlState ?? ""))) throw thrown;
     await execute(transaction, sql.raw("rollback to savepoint migration"));
-    return [reason];
+    return isDuplicate ? [reason] : [];
   }
 }
 
@@ -173,7 +179,10 @@ function columnFaults(columns: readonly PgColumn[], present: Columns): string[] 
     const expected = expectedColumn(column);
     return found === "" || found === expected ? [] : [`has ${column.name} as ${found} instead of ${expected}`];
   });
-  return missing.length > 0 ? [`lacks ${missing.join(", ")}`, ...others] : others;
+  if (missing.length === 0) return others;
+  const shown = missing.length > MAX_MISSING_SHOWN ? missing.slice(0, MAX_MISSING_SHOWN - 1) : missing;
+  const more = missing.length - shown.length;
+  return [`lacks ${shown.join(", ")}${more > 0 ? ` and ${more} more columns` : ""}`, ...others];
 }
 
 /** An index of any name will do. */

@@ -285,6 +285,20 @@ describe("after migrate, the table is there", () => {
     await expect(checkMigrated(database)).resolves.toBeUndefined();
   });
 
+  test.each([
+    ["table", "create table celery_task (id int)"],
+    ["view", "create view celery_task as select 1 as id"],
+  ])("or it says that a %s of another program has the name", async (_kind, statement) => {
+    await ask(statement);
+    const message =
+      /the table celery_task in schema public lacks task_id, name, queue, first_name and \d+ more columns, .*and migrations were not applied, as what they make is there already \(relation "celery_task" already exists \(SQLSTATE 42P07\)\)\. .*move it out of the way/;
+    await expect(migrate(url)).rejects.toThrow(message);
+    expect(await ask(`select to_regclass('${JOURNAL}') as journal`)).toEqual([{ journal: null }]);
+    await ask("create schema aside");
+    await ask(`alter table celery_task set schema aside`);
+    await expect(migrate(url)).resolves.toBe("public");
+  });
+
   test("or it says that a view is in its way", async () => {
     await migrateUpTo(2);
     await ask("create view waits as select wait_time from celery_task");
