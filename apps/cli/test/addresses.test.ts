@@ -31,6 +31,12 @@ it("shows only what runs", () => {
   expect(text).toMatch(/^ {2}Datadog {4}to udp:\/\/agent:8125$/m);
 });
 
+it("offers no query of rows that no other process can read", () => {
+  const text = renderAddresses({ ...ADDRESSES, databaseUrl: "pglite:memory" }, plain);
+  expect(text).toMatch(/^ {2}Rows {7}in memory {2}gone when it stops, and no other process can read them$/m);
+  expect(text).not.toContain("celery-metrics-exporter query");
+});
+
 it("says that nothing listens where metrics go", () => {
   const datadog = { address: "udp://127.0.0.1:8125", answers: false };
   expect(renderAddresses({ ...ADDRESSES, datadog }, plain)).toMatch(

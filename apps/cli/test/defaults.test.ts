@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { withDatabase } from "../src/defaults/database.ts";
 import { withExporters } from "../src/defaults/exporters.ts";
 import { withRedis } from "../src/defaults/redis.ts";
 
@@ -56,6 +57,20 @@ describe("the exporters of the single process", () => {
 
   it("are chosen anew where variables are empty", async () => {
     expect((await withExporters({ EXPORTERS: "", DD_AGENT_HOST: "" }, nobody)).env["EXPORTERS"]).toBe("postgres");
+  });
+});
+
+describe("the database of the single process", () => {
+  it("is an embedded one, and creating it is said at once, for that takes some seconds", () => {
+    const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-test-"));
+    const before = withDatabase({}, `pglite:${folder}`);
+    writeFileSync(join(folder, "PG_VERSION"), "17\n");
+    const after = withDatabase({}, `pglite:${folder}`);
+    rmSync(folder, { recursive: true });
+    expect(before.env).toEqual({ DATABASE_URL: `pglite:${folder}` });
+    expect(before.note).toMatchObject({ isInPanel: false, message: expect.stringContaining("creating an embedded PostgreSQL") as string });
+    expect(after.note).toMatchObject({ isInPanel: true, message: expect.stringContaining("using the embedded PostgreSQL") as string });
+    expect(withDatabase({ DATABASE_URL: "postgres://h/d" }, `pglite:${folder}`)).toEqual({ env: { DATABASE_URL: "postgres://h/d" } });
   });
 });
 

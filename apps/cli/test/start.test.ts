@@ -21,7 +21,7 @@ it(
     const publisher = await connectPublisher(redis.url);
     try {
       await vi.waitFor(() => expect(program.output()).toContain("health port open"), { timeout: TIMEOUT_MS, interval: 100 });
-      expect(program.output()).toContain("DATABASE_URL is not set: using the embedded PostgreSQL");
+      expect(program.output()).toContain("DATABASE_URL is not set: creating an embedded PostgreSQL");
       const dashboardUrl = /"dashboardUrl":"([^"]+)"/.exec(program.output())?.[1] ?? "";
       expect((await fetch(dashboardUrl)).status).toBe(200);
       const healthUrl = /"healthUrl":"([^"]+)"/.exec(program.output())?.[1] ?? "";

@@ -19,19 +19,25 @@ export interface Addresses {
 /** What a user runs to read the rows. */
 const QUERY_COMMAND = "pnpm celery-metrics-exporter query";
 
+const IN_MEMORY = "pglite:memory";
+
 const LABEL_WIDTH = 11;
 
 export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Terminal, "bold" | "dim">): string {
   const { brokerUrl, redisUrl, queuePrefix, databaseUrl, datadog, dashboardUrl, healthUrl } = addresses;
   const row = (label: string, value: string, remark = ""): string =>
     `  ${dim(label.padEnd(LABEL_WIDTH))}${value}${remark === "" ? "" : `  ${dim(remark)}`}`;
+  const rowsOf = (url: string): string[] =>
+    url === IN_MEMORY
+      ? [row("Rows", "in memory", "gone when it stops, and no other process can read them")]
+      : [row("Rows", `in ${place(url)}`), row("", QUERY_COMMAND, "shows the latest")];
   return [
     "",
     bold("celery-metrics-exporter is running"),
     "",
     row("Events", `from ${redactUrl(brokerUrl)}`),
     row("Queues", `in ${redactUrl(redisUrl)}`, `keys ${queuePrefix}:*`),
-    ...(databaseUrl === undefined ? [] : [row("Rows", `in ${place(databaseUrl)}`), row("", QUERY_COMMAND, "shows the latest")]),
+    ...(databaseUrl === undefined ? [] : rowsOf(databaseUrl)),
     datadog === undefined
       ? row("Datadog", "off", "DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres switches it on")
       : row("Datadog", `to ${datadog.address}`, datadog.answers ? "" : "no agent answers there yet: metrics wait in the queue"),
