@@ -216,7 +216,10 @@ function explain(error: Error, tls: object | undefined): Error {
   const problem = tlsProblem(error, KOMBU_TLS_NAMES);
   if (problem !== undefined) return new RefusedError(problem, { cause: error });
   if (isOtherProtocol(error)) return new OtherServerError("Redis", { cause: error });
-  if (/^(WRONGPASS|NOAUTH|NOPERM)|invalid (password|username-password)|without any password/i.test(error.message)) {
+  if (error.message.startsWith("NOAUTH")) {
+    return new RefusedError("it wants a password, and the URL has none (NOAUTH)", { cause: error });
+  }
+  if (/^(WRONGPASS|NOPERM)|invalid (password|username-password)|without any password/i.test(error.message)) {
     return new RefusedError(`user or password is wrong or may not subscribe (${error.message})`, { cause: error });
   }
   const hint = resetHint(error, tls, KOMBU_TLS_NAMES) ?? tlsHint(error, tls);

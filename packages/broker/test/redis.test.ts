@@ -122,12 +122,16 @@ describe("RedisSource", () => {
     expect(String(error)).not.toContain("secret");
   });
 
-  it.each(["", ":wrong-secret@", "nobody:wrong-secret@"])("gives up at once when Redis refuses the credentials %j", async (userinfo) => {
+  it.each([
+    ["", "it wants a password, and the URL has none (NOAUTH)"],
+    [":wrong-secret@", "user or password is wrong or may not subscribe (WRONGPASS"],
+    ["nobody:wrong-secret@", "user or password is wrong or may not subscribe (WRONGPASS"],
+  ])("gives up at once when Redis refuses the credentials %j", async (userinfo, message) => {
     const server = await startRedis({ args: ["--requirepass", "right-secret"] });
     releases.push(() => server.stop());
     const startedAt = Date.now();
     const error = await start(`redis://${userinfo}127.0.0.1:${server.port}/0`, 20_000).catch((thrown: unknown) => thrown);
-    expect(error).toMatchObject({ code: "ERR_UNAVAILABLE", message: expect.stringContaining("user or password is wrong") as string });
+    expect(error).toMatchObject({ code: "ERR_UNAVAILABLE", message: expect.stringContaining(message) as string });
     expect(String(error)).not.toContain("secret");
     expect(Date.now() - startedAt).toBeLessThan(5_000);
   });
