@@ -10,7 +10,7 @@ const INTRODUCTION = `# Configuration
 
 Every setting is an environment variable. \`NAME_FILE\` may name a file that holds the value of \`NAME\`, as container secrets do; an empty variable counts as not set. If settings are wrong or missing, the process lists every problem by name and exits with code 78.
 
-Times in milliseconds or seconds have a limit: a wait is at most a week, and what says how long data is kept or may be old at most ten years.
+Times in milliseconds or seconds are bounded: a wait is at most a week, and the age of data at most ten years.
 
 \`pnpm celery-metrics-exporter start\` also takes each as an option (\`LOG_LEVEL\` as \`--log-level\`), and \`--print-config\` shows what is in use. Other users of the machine can see options: put passwords into variables or files.
 

@@ -246,6 +246,17 @@ describe("with redaction on, a replay of letters that are older than it", () => 
     expect(await lettersLeft()).toBe(2);
   });
 
+  it.each([
+    [{ REDACT_MODE: "hash" }, "REDACT_HASH_KEY: is required"],
+    [{ REDACT_MODE: "patterns" }, "REDACT_PATTERNS: is required"],
+    [{ REDACT_PATTERNS: SECRET }, "REDACT_MODE: must be patterns"],
+    [{ REDACT_FIELDS: "args" }, "REDACT_MODE: is required"],
+  ])("refuses %j as the receiver does, and stores nothing", async (settings, problem) => {
+    await letters.add(ofExporter("postgres"));
+    await expect(outputWith(settings)).rejects.toThrow(problem);
+    expect(await eventsIn("postgres")).toEqual([]);
+  });
+
   it("hashes no hash again, but whatever a client sends", async () => {
     const hashed = taskSucceeded({ uuid: "hashed", result: HASH });
     await letters.add([

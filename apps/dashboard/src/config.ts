@@ -22,7 +22,7 @@ const Settings = BaseConfig.extend({
   DASHBOARD_TRUSTED_PROXIES: list()
     .refine((networks) => networks.every(isNetwork), "must be addresses or networks, such as 10.0.0.5 or 10.0.0.0/8")
     .describe(
-      "Addresses or networks of reverse proxies whose `X-Forwarded-For` names the client, for the limit of wrong logins. Without it that is whoever connects.",
+      "Addresses or networks of reverse proxies whose `X-Forwarded-For` names the client, for the limit of wrong logins. Without it, the client is the address that connects.",
     ),
 });
 

@@ -39,7 +39,7 @@ export const Config = z.object({
     .default("distribution")
     .describe("Type of run_time and wait_time. Distributions and histograms are in seconds, timings in milliseconds."),
   DATADOG_TAG_WORKER: flag(false).describe(
-    "Tags each metric with its worker's name. Multiplies the number of custom metrics by that of workers.",
+    "Tags each metric with its worker's name. Multiplies the number of custom metrics by the number of workers.",
   ),
   DATADOG_TAG_EXCEPTION: flag(false).describe("Tags fail_count with the exception's class."),
   DATADOG_GRACE_MS: duration("wait ms", 2_000, { min: 0 }).describe(
@@ -62,7 +62,7 @@ export const Config = z.object({
   ),
   DATADOG_MAX_PACKET_BYTES: integer(0, 0, 65_000).describe("Largest datagram; 0 means 1,432 over UDP and 8,192 over a Unix domain socket."),
   DATADOG_MAX_PACKETS_PER_SECOND: integer(300, 1).describe(
-    "Pace over UDP: an agent that is busy for a moment loses what its receive buffer cannot hold, and nobody learns of it.",
+    "Most datagrams a second over UDP: a busy agent silently loses what its receive buffer cannot hold.",
   ),
 });
 

@@ -19,7 +19,7 @@ export const Config = z.object({
     "How long a statement may take before it is given up and tried again. 0 sets no limit. Behind a connection pooler such as PgBouncer each statement sets it in a transaction of its own.",
   ),
   POSTGRES_RETENTION_DAYS: integer(0, 0, 36_500).describe(
-    "Tasks whose last event and row, and ETA unless they have finished, are all older than this are deleted, in small steps. 0 keeps them for ever.",
+    "Deletes a task, in small steps, once its row was made and its last event came longer ago than this; a task that has not finished also stays until its ETA is as old. 0 keeps all for ever.",
   ),
   STARTUP_TIMEOUT_SECONDS: BaseConfig.shape.STARTUP_TIMEOUT_SECONDS,
 });

@@ -15,7 +15,7 @@ import {
 import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import { z } from "zod";
-import { RedactionConfig, redactionProblem } from "./redaction-config.ts";
+import { RedactionConfig, withRedactionChecked } from "./redaction-config.ts";
 
 const MEBIBYTE = 2 ** 20;
 const knownExporters = EXPORTERS.map(({ name }) => name);
@@ -60,10 +60,10 @@ const Settings = BaseConfig.extend({
     "RabbitMQ deletes our queue when no receiver was there for this long.",
   ),
   RABBITMQ_PREFETCH: integer(8_000, 1, 65_535).describe(
-    "Most messages that RabbitMQ sends before it has an acknowledgement. Half as many close a batch. A larger prefetch needs more memory.",
+    "Most messages that RabbitMQ sends before it has an acknowledgement. A batch closes at half as many. A larger prefetch needs more memory.",
   ),
   RABBITMQ_PREFETCH_BYTES: integer(4 * MEBIBYTE, MEBIBYTE).describe(
-    "Most bytes that RabbitMQ sends before it has an acknowledgement: the larger the messages, the fewer come. Half as many close a batch. Bounds the receiver's memory while nothing can be stored.",
+    "Most bytes that RabbitMQ sends before it has an acknowledgement: the larger the messages, the fewer come. A batch closes at half as many. Bounds the receiver's memory while nothing can be stored.",
   ),
   CELERY_GLOBAL_KEYPREFIX: z.string().default("").describe("Redis: the workers' transport option `global_keyprefix`."),
   CELERY_FANOUT_PREFIX: z
@@ -86,7 +86,7 @@ const Settings = BaseConfig.extend({
     "Redis Sentinel: whether the sentinels speak TLS too, with the `ssl_*` settings of CELERY_BROKER_URL.",
   ),
   REDIS_BUFFER_MAX_BYTES: integer(128 * MEBIBYTE, MEBIBYTE).describe(
-    "Redis pub/sub: how much is kept while the receiver is behind, or stands by; the default is enough for about 250,000 events. What does not fit is dropped and counted.",
+    "Redis pub/sub: how much is kept while the receiver is behind or stands by. The default is enough for about 250,000 events. What does not fit is dropped and counted.",
   ),
   BATCH_MAX_EVENTS: integer(4_000, 1, 10_000).describe("A batch closes at this many events."),
   BATCH_MAX_MS: duration("wait ms", 500, { min: 1, max: 60_000 }).describe("A batch closes at this age, in milliseconds."),
@@ -98,17 +98,13 @@ const Settings = BaseConfig.extend({
       "What to do when an exporter's queue is full. `hold`: stop taking, RabbitMQ keeps the backlog for all exporters. `shed`: drop that exporter's batches, counted. Redis pub/sub always sheds.",
     ),
   QUEUE_HIGH_WATER_EVENTS: integer(2_000_000, 1_000).describe(
-    "So many events make an exporter's queue full; `QUEUE_FULL` says what happens then. It counts as full until a tenth of them has gone. Finished tasks that wait for an absent Datadog agent count too, each as four events.",
+    "At how many events an exporter's queue is full; `QUEUE_FULL` says what happens then. It stays full until it is down to nine tenths. Finished tasks that wait for an absent Datadog agent count too, each as four events.",
   ),
 })
   .extend(FilterConfig.shape)
   .extend(RedactionConfig.shape);
 
-export const Config = Settings.refine((settings) => redactionProblem(settings) === undefined, {
-  error: ({ input }) => redactionProblem(input as z.output<typeof Settings>),
-  // Also when another setting is wrong, so that every problem is told at once.
-  when: () => true,
-});
+export const Config = withRedactionChecked(Settings);
 export type Config = z.output<typeof Config>;
 
 /** The exporters to feed, in the order registered. */

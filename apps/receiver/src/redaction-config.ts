@@ -50,11 +50,11 @@ export const RedactionConfig = z.object({
     .enum(["off", "drop", "hash", "patterns"])
     .default("off")
     .describe(
-      "What the receiver does with what users put into tasks, before anything is stored. `drop`: leaves it out. `hash`: stores an HMAC-SHA-256 of it, by which equal values can be told. `patterns`: replaces each match of REDACT_PATTERNS by `[redacted]`. With any of them nothing is kept of messages that cannot be read.",
+      "What the receiver does with what users put into tasks, before anything is stored. `drop`: leaves it out. `hash`: stores an HMAC-SHA-256 of it, so that equal values can still be recognised. `patterns`: replaces each match of REDACT_PATTERNS by `[redacted]`. With any of them, nothing is kept of messages that cannot be read.",
     ),
-  REDACT_FIELDS: fields.describe("Comma-separated names of the fields that REDACT_MODE is about."),
+  REDACT_FIELDS: fields.describe("Comma-separated names of the fields that REDACT_MODE applies to."),
   REDACT_PATTERNS: patterns.describe(
-    "Regular expressions of RE2, one on each line (`REDACT_PATTERNS_FILE` is handy); without look-around and back-references, so that no text takes long. Applied to values as Celery sends them: Python's repr, cut at about 1,024 characters.",
+    "Regular expressions of RE2, one on each line (simplest in a file: `REDACT_PATTERNS_FILE`). They have no look-around and no back-references, so that no text takes long. Applied to values as Celery sends them: Python's repr, cut at about 1,024 characters.",
   ),
   REDACT_HASH_KEY: secret(z.string().min(MIN_KEY_CHARACTERS, `must be at least ${MIN_KEY_CHARACTERS} characters`).optional()).describe(
     "Key of the HMAC; all receivers need the same.",
@@ -67,7 +67,7 @@ export type RedactionConfig = z.output<typeof RedactionConfig>;
  *
  * @param settings as loaded; where one of them is wrong by itself, that is told already.
  */
-export function redactionProblem(settings: Readonly<Record<string, unknown>>): string | undefined {
+function redactionProblem(settings: Readonly<Record<string, unknown>>): string | undefined {
   const { REDACT_MODE: mode, REDACT_FIELDS: names, REDACT_PATTERNS: text, REDACT_HASH_KEY: key } = settings;
   if (!Array.isArray(names) || typeof text !== "string") return undefined;
   const lines = linesOf(text);
@@ -78,6 +78,15 @@ export function redactionProblem(settings: Readonly<Record<string, unknown>>): s
   if (mode !== "hash" && key !== undefined) return "REDACT_MODE: must be hash, since REDACT_HASH_KEY is set.";
   if (mode === "off" && names.length < REDACTABLE_FIELDS.length) return "REDACT_MODE: is required, since REDACT_FIELDS is set.";
   return undefined;
+}
+
+/** The schema, which then also refuses settings of redaction that do not go together. */
+export function withRedactionChecked<S extends z.ZodObject>(settings: S): S {
+  return settings.refine((input) => redactionProblem(input) === undefined, {
+    error: ({ input }) => redactionProblem(input as Readonly<Record<string, unknown>>),
+    // Also when another setting is wrong, so that every problem is told at once.
+    when: () => true,
+  });
 }
 
 /** Undefined where nothing is to be hidden. */

@@ -134,7 +134,7 @@ export const BaseConfig = z.object({
   REDIS_CLUSTER_NAT_MAP: list()
     .refine((entries) => entries.every((entry) => NAT_ENTRY.test(entry)), "must be host:port=host:port, separated by commas")
     .describe(
-      "Redis Cluster behind NAT: where nodes are reached that announce addresses of their own network, as `announced=reachable` separated by commas, such as `10.0.0.1:6379=redis.example.com:7001`.",
+      "Redis Cluster behind NAT: the address to use for each address that a node announces, as `announced=reachable` separated by commas, such as `10.0.0.1:6379=redis.example.com:7001`.",
     ),
   QUEUE_PREFIX: z
     .string()

@@ -26,7 +26,7 @@ import {
   redisTarget,
   type Logger,
 } from "@celery-metrics-exporter/runtime";
-import { RedactionConfig, receiver, redactionOf } from "receiver";
+import { RedactionConfig, receiver, redactionOf, withRedactionChecked } from "receiver";
 import type { z } from "zod";
 import { unknown } from "../arguments.ts";
 import type { Command } from "../command.ts";
@@ -38,11 +38,13 @@ import { groupSettings } from "../settings.ts";
 import { UsageError } from "../usage-error.ts";
 
 const NotOfACommand = { HEALTH_HOST: true, HEALTH_PORT: true, SHUTDOWN_TIMEOUT_SECONDS: true, LOG_LEVEL: true, LOG_FORMAT: true } as const;
-const Config = BaseConfig.omit(NotOfACommand).extend({
-  EXPORTERS: receiver.Config.shape.EXPORTERS,
-  ...FilterConfig.shape,
-  ...RedactionConfig.shape,
-});
+const Config = withRedactionChecked(
+  BaseConfig.omit(NotOfACommand).extend({
+    EXPORTERS: receiver.Config.shape.EXPORTERS,
+    ...FilterConfig.shape,
+    ...RedactionConfig.shape,
+  }),
+);
 type Config = z.output<typeof Config>;
 
 /** What `start` may take our Redis from. */
