@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 # One role per image: docker build --build-arg APP=receiver|datadog-processor|postgres-processor|dashboard|cli .
-# `cli` holds all of them: its commands are `start` (everything in one process), `migrate` and `replay`.
+# `cli` holds all of them: its commands are `start` (everything in one process), `query`, `migrate` and `replay`.
 
 FROM node:24-bookworm-slim AS build
 # unix-dgram (DogStatsD over a Unix socket) is compiled against the image's own libc.
