@@ -14,7 +14,7 @@ export interface BroadcastBufferOptions {
   readonly onKeptDropped: (messages: number) => void;
 }
 
-/** Fewer than one reading of the socket brings: who reads slowly is disconnected by Redis, and loses what it kept for him. */
+/** Fewer than one reading of the socket brings: Redis disconnects slow subscribers and drops their buffered messages. */
 const MESSAGES_PER_TURN = 64;
 
 /** Active until told otherwise. Moments are `performance.now()`. */

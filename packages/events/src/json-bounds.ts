@@ -11,7 +11,7 @@ const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 
 /**
- * Takes no interest in whether it is JSON; what comes before the first mistake is counted right, and nothing after it is ever built.
+ * Does not validate the JSON: what comes before the first mistake is counted right, and nothing after it is ever built.
  *
  * @throws {TooLargeError} where it is nested too deeply, or has too many values or different keys.
  */
