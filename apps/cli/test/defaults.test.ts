@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { withDatabase } from "../src/defaults/database.ts";
+import { explain } from "../src/defaults/decision.ts";
 import { withExporters } from "../src/defaults/exporters.ts";
 import { withRedis } from "../src/defaults/redis.ts";
 
@@ -132,5 +133,19 @@ describe("the Redis of the single process", () => {
     writeFileSync(join(folder, "url"), "redis://broker:6380/3\n");
     expect(withRedis({ CELERY_BROKER_URL_FILE: join(folder, "url") }).env["REDIS_URL"]).toBe("redis://broker:6380/3");
     rmSync(folder, { recursive: true });
+  });
+});
+
+describe("an error that names a setting which was decided", () => {
+  const { note } = withRedis({ CELERY_BROKER_URL: "sentinel://one:26379" });
+  const notes = note === undefined ? [] : [note];
+
+  it.each(["Correct REDIS_URL.", "set REDIS_SENTINEL_MASTER_NAME."])("says that it was: %s", (message) => {
+    expect(explain(message, notes)).toBe(`${message} REDIS_URL is not set: our queues are in the broker's Redis, in the same database.`);
+  });
+
+  it("is left as it is otherwise", () => {
+    expect(explain("set CELERY_SENTINEL_MASTER_NAME.", notes)).toBe("set CELERY_SENTINEL_MASTER_NAME.");
+    expect(explain("Correct REDIS_URL.", [])).toBe("Correct REDIS_URL.");
   });
 });

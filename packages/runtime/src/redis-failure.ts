@@ -6,6 +6,9 @@ const LOGIN = /WRONGPASS|NOAUTH|NOPERM|DENIED|ERR invalid password/;
 /** What only a Redis says that was reached. */
 const ANSWERS = /^(ERR |READONLY|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN)/;
 
+/** Another setting than the URL is wrong. */
+const NAMES_SETTING = /; set REDIS_[A-Z_]+$/;
+
 /** Whether Redis does not let us in. */
 export function isLoginRefusal({ message }: Error): boolean {
   return LOGIN.test(message);
@@ -24,6 +27,7 @@ export function notServing(server: string, reason: string, isLoading: boolean): 
 
 /** Where waiting does not help. `error` is what was said, `reason` what that means. */
 export function notUsable(server: string, reason: string, error?: Error): UnavailableError {
+  if (NAMES_SETTING.test(reason)) return new UnavailableError(`Cannot use Redis at ${server}: ${reason}.`);
   return error !== undefined && isLoginRefusal(error)
     ? new UnavailableError(`Redis at ${server} refuses us: ${reason}. Check REDIS_URL.`)
     : new UnavailableError(`Cannot use Redis at ${server}: ${reason}. Correct REDIS_URL.`);

@@ -92,7 +92,9 @@ describe("connectRedis at the wrong port", () => {
   it("says which setting of Sentinel is wrong", async () => {
     const sentinel = await startSentinel({ masterPort: server.port, password: "hunter2" });
     const url = `sentinel://127.0.0.1:1;sentinel://127.0.0.1:${sentinel.port}`;
-    expect(await refusal(url, { masterName: "nobody", password: "hunter2" })).toMatch(/no master named nobody.*REDIS_SENTINEL_MASTER_NAME/);
+    expect(await refusal(url, { masterName: "nobody", password: "hunter2" })).toMatch(
+      /no master named nobody; set REDIS_SENTINEL_MASTER_NAME\.$/,
+    );
     expect(await refusal(url)).toMatch(/refuse the password.*REDIS_SENTINEL_PASSWORD/);
     expect(await refusal(`sentinel://127.0.0.1:${sentinel.tlsPort}`, { password: "hunter2" })).toMatch(/REDIS_SENTINEL_TLS/);
     expect(await refusal(`sentinel://127.0.0.1:${server.port}`)).toMatch(/not a Sentinel.*redis:\/\//);

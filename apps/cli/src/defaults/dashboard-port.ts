@@ -15,7 +15,7 @@ export async function withDashboardPort(env: Environment): Promise<Decision> {
   return {
     env: chosen,
     note: {
-      setting: "DASHBOARD_PORT",
+      settings: ["DASHBOARD_PORT"],
       message: "The dashboard's default port is taken: using a free one",
       fields: { taken: DEFAULT_PORT, port },
     },

@@ -17,7 +17,7 @@ export function withDatabase(env: Environment, embeddedUrl: string = EMBEDDED_DA
   return {
     env: { ...env, DATABASE_URL: embeddedUrl },
     note: {
-      setting: "DATABASE_URL",
+      settings: ["DATABASE_URL"],
       // Nothing else is shown while it is created.
       isInPanel: !isNew,
       message: `DATABASE_URL is not set: ${isNew ? "creating an embedded PostgreSQL, which takes some seconds" : "using the embedded PostgreSQL"}`,

@@ -2,8 +2,8 @@
 import { ConfigError, readSetting, type Environment } from "@celery-metrics-exporter/runtime";
 
 export interface Note {
-  /** What was not set. */
-  readonly setting: string;
+  /** What was not set: names, or how they begin. */
+  readonly settings: readonly string[];
   /** Static, as every log message. */
   readonly message: string;
   readonly fields: Readonly<Record<string, string | number>>;
@@ -20,7 +20,7 @@ export interface Decision {
 
 /** The message of an error, and where it names a setting that was decided, that it was: the user would look for it in vain. */
 export function explain(message: string, notes: readonly Note[]): string {
-  const decided = notes.filter(({ setting }) => message.includes(setting));
+  const decided = notes.filter(({ settings }) => settings.some((name) => message.includes(name)));
   return [message, ...decided.map((note) => `${note.message}.`)].join(" ");
 }
 

@@ -49,7 +49,7 @@ export async function withExporters(
   return {
     env: { ...env, EXPORTERS: all.filter((name) => name !== datadog.name).join(",") },
     note: {
-      setting: "EXPORTERS",
+      settings: ["EXPORTERS"],
       isInPanel: unusable.length === 0,
       message: `Datadog is off: no agent answers on this machine. DD_AGENT_HOST=<host> or EXPORTERS=${all.join(",")} switches it on`,
       fields: unusable.length === 0 ? {} : { unusable: unusable.join("; ") },

@@ -24,7 +24,7 @@ export function withRedis(env: Environment): Decision {
   return {
     env: { ...env, ...(sentinelIsSet ? {} : Object.fromEntries(sentinel)), REDIS_URL: withoutUnknownSettings(url) },
     note: {
-      setting: "REDIS_URL",
+      settings: ["REDIS_URL", "REDIS_SENTINEL_"],
       isInPanel: true,
       message: "REDIS_URL is not set: our queues are in the broker's Redis, in the same database",
       fields: { redis: redactUrl(url), database: parsed.server.db, keys: `${readIfPossible("QUEUE_PREFIX", env) ?? DEFAULT_PREFIX}:*` },
