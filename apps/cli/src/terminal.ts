@@ -26,7 +26,8 @@ export function openTerminal(env: Environment): Terminal {
   return {
     isInteractive,
     get columns() {
-      return Math.max(40, process.stdout.columns ?? 100);
+      // 0 where a terminal does not know its size, as in some containers.
+      return Math.max(40, process.stdout.columns || 100);
     },
     bold: style(1, 22),
     dim: style(2, 22),

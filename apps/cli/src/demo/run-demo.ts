@@ -69,7 +69,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     const table = exporterNames.includes("postgres") ? await openTable(settings, lifecycle) : undefined;
     if (table !== undefined && settings.keepsRows)
       terminal.write("Rows go to the PostgreSQL of your DATABASE_URL, and are kept there after the demo.\n");
-    terminal.write("Starting what sends tasks …\n");
+    terminal.write("Starting the application that sends tasks …\n");
     const workload = await options.startWorkload(settings.queuePrefix);
     lifecycle.defer("workload", () => workload.stop());
 

@@ -1,0 +1,20 @@
+import { afterAll, expect, it } from "vitest";
+import { openTerminal } from "../src/terminal.ts";
+
+const original = Object.getOwnPropertyDescriptor(process.stdout, "columns");
+const terminal = openTerminal({});
+
+afterAll(() => {
+  Reflect.deleteProperty(process.stdout, "columns");
+  if (original !== undefined) Object.defineProperty(process.stdout, "columns", original);
+});
+
+it.each([
+  [undefined, 100],
+  [0, 100],
+  [20, 40],
+  [132, 132],
+])("takes a terminal of %s columns for one of %i", (columns, expected) => {
+  Object.defineProperty(process.stdout, "columns", { value: columns, configurable: true });
+  expect(terminal.columns).toBe(expected);
+});
