@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { Pool } from "pg";
+import { Client } from "pg";
 import { afterEach, describe, expect, test } from "vitest";
 import { checkMigrated } from "../src/check-migrated.ts";
 import { connectDatabase } from "../src/connect-database.ts";
@@ -63,32 +63,34 @@ describe("the migrations", () => {
 describe("a table with rows of an earlier release", () => {
   test("gets the later columns, and the duration of its successes", async () => {
     const created = await createDatabase();
-    const pool = new Pool({ connectionString: created.url });
+    // No pool: it ends before its connections do, which dropping the database would then end with an error.
+    const client = new Client({ connectionString: created.url });
+    await client.connect();
     try {
-      await migrateUpTo("0001_storage_settings", pool);
-      await pool.query(`insert into celery_task (task_id, name, queue, status, sent_at, started_at, runtime, last_event_at, state_precedence, state_rank, state_at, state_hostname)
+      await migrateUpTo("0001_storage_settings", client);
+      await client.query(`insert into celery_task (task_id, name, queue, status, sent_at, started_at, runtime, last_event_at, state_precedence, state_rank, state_at, state_hostname)
         values ('a', 'shop.pay', 'q', 'SUCCESS', now(), now(), 1.5, now(), 3, 7, now(), 'w'), ('b', 'shop.pay', 'q', 'FAILURE', now(), now(), null, now(), 3, 6, now(), 'w')`);
       await migrate(created.url);
-      const { rows } = await pool.query("select task_id, name, queue, duration from celery_task order by 1");
+      const { rows } = await client.query("select task_id, name, queue, duration from celery_task order by 1");
       expect(rows).toEqual([
         { task_id: "a", name: "shop.pay", queue: "q", duration: 1.5 },
         { task_id: "b", name: "shop.pay", queue: "q", duration: null },
       ]);
     } finally {
-      await pool.end();
+      await client.end();
       await created.drop();
     }
   });
 });
 
 /** As a release applied them whose last migration this was. */
-async function migrateUpTo(tag: string, pool: Pool): Promise<void> {
+async function migrateUpTo(tag: string, client: Client): Promise<void> {
   copy = await mkdtemp(join(tmpdir(), "cme-migrations-"));
   await cp(MIGRATIONS_FOLDER, copy, { recursive: true });
   const journal = await readJournal(copy);
   const entries = journal.entries.slice(0, journal.entries.findIndex((entry) => entry.tag === tag) + 1);
   await writeFile(join(copy, "meta/_journal.json"), JSON.stringify({ ...journal, entries }));
-  await applyMigrations(drizzle({ client: pool }), { migrationsFolder: copy });
+  await applyMigrations(drizzle({ client }), { migrationsFolder: copy });
 }
 
 describe("pnpm drizzle-kit migrate", () => {
