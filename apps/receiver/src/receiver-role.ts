@@ -5,6 +5,7 @@ import {
   BatchFilter,
   DeadLetters,
   EventFilter,
+  eventTypeWarnings,
   Fanout,
   OtherSources,
   ReceiverLease,
@@ -72,6 +73,7 @@ export const receiver: Role<typeof Config> = defineRole({
     await fanout.start();
 
     const filter = new EventFilter(config);
+    for (const warning of eventTypeWarnings((type) => filter.takesType(type))) logger.warn(warning);
     const receiverMetrics = new ReceiverMetrics(metrics, source.broker);
     const delivery = new Delivery({
       broker: source.broker,

@@ -1,4 +1,4 @@
-/** Filters by event type that cannot be meant. */
+/** Filters by event type that cannot be meant, or cost more than they seem to. */
 import { TASK_EVENT_TYPES, type EventType } from "@celery-metrics-exporter/events";
 import { nearest } from "@celery-metrics-exporter/runtime";
 
@@ -29,8 +29,27 @@ export function eventTypeProblem(
     const meant = spellings(pattern).find((spelling) => isKnown(spelling));
     if (meant !== undefined) return `${pattern} is not an event type of Celery; did you mean ${meant}?`;
   }
-  if (!isInclude || patterns.length === 0 || patterns.some((pattern) => isKnown(pattern))) return undefined;
+  if (!isInclude) {
+    const dropsAll = TASK_EVENT_TYPES.every((type) => patterns.some((pattern) => matches(pattern, type)));
+    return dropsAll ? `${patterns.join(",")} drops every event of a task: nothing would be exported` : undefined;
+  }
+  if (patterns.length === 0 || patterns.some((pattern) => isKnown(pattern))) return undefined;
   return `${patterns.join(",")} includes no event type of Celery; did you mean ${nearest(patterns[0] ?? "", KNOWN)}? Known: ${KNOWN.join(", ")}`;
+}
+
+/** What only these events of a task tell. */
+const TOLD_BY: readonly { readonly types: readonly EventType[]; readonly what: string }[] = [
+  { types: ["task-sent", "task-received"], what: "the names of tasks and their waiting times" },
+  { types: ["task-sent"], what: "queues, and waiting times from sending" },
+  { types: ["task-started"], what: "waiting times, and how long failed tasks ran" },
+];
+
+/** What exporters will not know of tasks whose ends they are given, as the filter drops the events that tell it. One sentence for each. */
+export function eventTypeWarnings(takes: (type: string) => boolean): string[] {
+  if (!takes("task-succeeded") && !takes("task-failed")) return [];
+  return TOLD_BY.filter(({ types }) => !types.some((type) => takes(type))).map(
+    ({ types, what }) => `the filters by event type drop ${types.join(" and ")}, so these are not known: ${what}`,
+  );
 }
 
 /** As Celery would write it: in lower case, with hyphens, and with what it is about in front. */

@@ -12,6 +12,7 @@ export {
   type ProcessingJob,
   type Schedule,
 } from "./exporter.ts";
+export { eventTypeWarnings } from "./event-type-problem.ts";
 export { exportersInUse } from "./exporters-in-use.ts";
 export { EXPORTERS, type ExporterRegistration } from "./exporters.ts";
 export { Fanout, type FanoutOptions } from "./fanout.ts";

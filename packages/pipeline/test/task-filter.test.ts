@@ -1,7 +1,7 @@
 import { loadConfig } from "@celery-metrics-exporter/runtime";
 import { customEvent, taskReceived, taskSent, taskStarted } from "@celery-metrics-exporter/events/testing";
 import { describe, expect, it } from "vitest";
-import { EventFilter, FilterConfig } from "../src/index.ts";
+import { EventFilter, FilterConfig, eventTypeWarnings } from "../src/index.ts";
 
 function filterOf(env: Record<string, string>): EventFilter {
   return new EventFilter(loadConfig(FilterConfig, env));
@@ -34,6 +34,8 @@ describe("a filter by event type that cannot be meant", () => {
     ["INCLUDE", "task-suceeded", /includes no event type.*did you mean task-succeeded\?/],
     ["INCLUDE", "my-event", /includes no event type.*Known: task-sent/],
     ["INCLUDE", "task-sent task-failed", /separate event types with commas/],
+    ["EXCLUDE", "*", /\* drops every event of a task/],
+    ["EXCLUDE", "worker-*,task-*", /drops every event of a task/],
   ])("is refused: %s %s", (which, value, message) => {
     expect(() => filterOf({ [`FILTER_EVENT_TYPES_${which}`]: value })).toThrow(message);
   });
@@ -44,10 +46,26 @@ describe("a filter by event type that cannot be meant", () => {
     ["INCLUDE", "task-sent,my_event"],
     ["EXCLUDE", "my_event"],
     ["EXCLUDE", "task-progress"],
-    ["EXCLUDE", "*"],
     ["INCLUDE", ""],
   ])("is not %s %s", (which, value) => {
     expect(() => filterOf({ [`FILTER_EVENT_TYPES_${which}`]: value })).not.toThrow();
+  });
+});
+
+describe("what filters by event type keep exporters from knowing", () => {
+  it.each([
+    [{}, []],
+    [{ FILTER_EVENT_TYPES_EXCLUDE: "task-received,worker-*" }, []],
+    [{ FILTER_EVENT_TYPES_INCLUDE: "worker-*" }, []],
+    [{ FILTER_EVENT_TYPES_EXCLUDE: "task-sent" }, [/task-sent, .*queues/]],
+    [{ FILTER_EVENT_TYPES_EXCLUDE: "task-started" }, [/task-started, .*waiting times/]],
+    [
+      { FILTER_EVENT_TYPES_INCLUDE: "task-succeeded,task-failed" },
+      [/task-sent and task-received, .*names/, /task-sent, .*queues/, /task-started, .*waiting/],
+    ],
+  ])("%o", (env, warnings) => {
+    const filter = filterOf(env as Record<string, string>);
+    expect(eventTypeWarnings((type) => filter.takesType(type))).toEqual(warnings.map((warning) => expect.stringMatching(warning)));
   });
 });
 

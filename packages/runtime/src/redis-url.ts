@@ -162,8 +162,14 @@ function socketOf({ path, query }: UrlParts): Database | string {
 }
 
 function databaseOf({ path, query }: UrlParts): Database | string {
-  const db = toDatabase(path ?? query.get("virtual_host") ?? query.get("db") ?? undefined);
-  return typeof db === "string" ? db : { db };
+  const named = query.get("virtual_host") ?? query.get("db") ?? undefined;
+  const db = toDatabase(path ?? named);
+  if (typeof db === "string") return db;
+  // redis-py would take the second, other clients the first.
+  const other = toDatabase(named);
+  if (path !== undefined && named !== undefined && other !== db)
+    return `names two databases: ${path} in its path, and ${named} in a query setting`;
+  return { db };
 }
 
 function toDatabase(text: string | undefined): number | string {
