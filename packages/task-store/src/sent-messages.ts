@@ -8,7 +8,7 @@
  *              Without any `task-sent` of its name it may have a shadow name: then it takes the first one of the same retries that is left,
  *              whatever its name. That may be a little late too, or its client's clock ahead; but where something was received under that
  *              name, or any worker has told anything since, it is that of a task which replaced this one.
- *   others     take the first that is left.
+ *   others     take the first that is left, rather one of which nothing was received.
  *
  * What was sent before another attempt is left no longer once that was sent.
  */
@@ -37,6 +37,8 @@ export class SentMessages {
   readonly #sent: readonly SentFact[];
   readonly #sendings: readonly Sending[];
   readonly #all: Queue;
+  /** Those of which nothing was received. */
+  readonly #unreceived: Queue;
   readonly #byRetries: ReadonlyMap<number, SameRetries>;
   readonly #taken = new Set<SentFact>();
 
@@ -54,6 +56,10 @@ export class SentMessages {
     this.#byRetries = new Map(
       [...sentByRetries].map(([retries, own]) => [retries, new SameRetries(own, receivedByRetries.get(retries) ?? [], this.#taken)]),
     );
+    this.#unreceived = new Queue(
+      this.#sendings.filter(({ isReceived }) => !isReceived),
+      this.#taken,
+    );
   }
 
   /** The sending of what a worker received. */
@@ -68,8 +74,7 @@ export class SentMessages {
 
   /** What `takeAt` would take. */
   nextAt(at: number): SentFact | undefined {
-    const next = this.#all.first(at);
-    return next !== undefined && isOpenAt(next, at) ? next.fact : undefined;
+    return [this.#unreceived.first(at), this.#all.first(at)].find((next) => next !== undefined && isOpenAt(next, at))?.fact;
   }
 
   /** The latest, taken or not. */

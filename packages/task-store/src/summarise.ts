@@ -17,11 +17,12 @@
  *
  * The sender decides how long to wait. A missing `task-sent` is no lack: many tasks have none.
  */
-import { Attempts, type Wait } from "./attempts.ts";
+import { Attempts, type Attempt, type Wait } from "./attempts.ts";
 import { completionOf, isSent, type Completion } from "./completions.ts";
 import type { Facts, StartedFact } from "./fact.ts";
 import { NOTHING_TO_FORGET, isLong, toForget, type Forgotten } from "./forget.ts";
-import { countNotAfter, inOrder } from "./order.ts";
+import { areOfSameAttempt, isRetryOf } from "./messages.ts";
+import { inOrder } from "./order.ts";
 import { pair } from "./pairing.ts";
 import type { Run } from "./runs.ts";
 import type { TaskEntry } from "./task-entry.ts";
@@ -112,8 +113,8 @@ function lackOf(completions: readonly Completion[], lacksMessage: boolean): Lack
 }
 
 /**
- * In order. Without those of a further run that goes on: a start later than every end belongs to it, unless a run that was sent after that start
- * has ended. (By the clock of a worker that is behind, a retry can end before its task first started.)
+ * In order. Without those of a further run that goes on: a start later than every end belongs to it, unless something that came after it has
+ * ended. (By the clock of a worker that is behind, a retry can end before its task first started.)
  */
 function unsentStarts({ started, finals }: Facts, runs: readonly Run[], attempts: Attempts): readonly StartedFact[] {
   const unsent = inOrder(started.filter(({ sent }) => !sent));
@@ -122,6 +123,16 @@ function unsentStarts({ started, finals }: Facts, runs: readonly Run[], attempts
   let end = 0;
   for (const { at } of finals) if (at > end) end = at;
   if (last.at <= end) return unsent;
-  const sentLast = runs.reduce((latest, run) => Math.max(latest, attempts.ofRun(run).sent?.at ?? 0), end);
-  return unsent.slice(0, countNotAfter(unsent, sentLast));
+  const ended = runs.map((run) => attempts.ofRun(run));
+  const sentLast = ended.reduce((latest, { sent }) => Math.max(latest, sent?.at ?? 0), end);
+  return unsent.filter((start) => start.at <= sentLast || wasRetried(start, started, ended, attempts));
+}
+
+/** Whether a retry of it has ended. One of an earlier life is none: in that life the same attempt started too. */
+function wasRetried(start: StartedFact, started: readonly StartedFact[], ended: readonly Attempt[], attempts: Attempts): boolean {
+  const own = attempts.ofStart(start);
+  return (
+    ended.some((attempt) => isRetryOf(attempt, own)) &&
+    !started.some((other) => other !== start && areOfSameAttempt(attempts.ofStart(other), own))
+  );
 }

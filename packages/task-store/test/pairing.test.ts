@@ -198,6 +198,27 @@ describe("what is sent of a task", () => {
       [FIRST_WAIT, "app.first|q1 FAILURE 8", "app.first|q2 FAILURE "],
     ],
     [
+      "whose retry comes at once to a worker that does not know it, and whose clock is behind",
+      [...first, taskSent({ ...at(2.01), ...RETRY }), taskNotRegistered({ ...at(0.99), hostname: HOSTS[1] })],
+      undefined,
+      [FIRST_WAIT, "app.first|q2 FAILURE "],
+    ],
+    [
+      "that is retried twice on a worker whose clock is an hour behind",
+      [
+        ...first,
+        taskSent({ ...at(3), ...RETRY }),
+        taskReceived({ ...at(5 - 3_600), hostname: HOSTS[1], name: FIRST.name, retries: 1 }),
+        taskStarted({ ...at(6 - 3_600), hostname: HOSTS[1] }),
+        taskSent({ ...at(7 - 3_600), ...RETRY, retries: 2, queue: "q3" }),
+        taskReceived({ ...at(8 - 3_600), hostname: HOSTS[1], name: FIRST.name, retries: 2 }),
+        taskStarted({ ...at(9 - 3_600), hostname: HOSTS[1] }),
+        taskFailed({ ...at(19 - 3_600), hostname: HOSTS[1] }),
+      ],
+      undefined,
+      [FIRST_WAIT, "app.first|q2 waits 0", "app.first|q3 waits 2", "app.first|q3 FAILURE 10"],
+    ],
+    [
       "that fails a moment before the task in its place is reported as sent",
       [...first, taskFailed(at(3_600)), taskSent({ ...at(3_600.5), ...OTHER })],
       "start",
@@ -214,6 +235,12 @@ describe("what is sent of a task", () => {
       [...first, taskSent({ ...at(9), ...RETRY }), succeeded(10, 8)],
       undefined,
       [FIRST_WAIT, "app.first|q1 SUCCESS 8"],
+    ],
+    [
+      "that succeeds although it sent a retry at once, which is received before the success says that it began",
+      [...first, taskReceived({ ...at(2.006), ...RETRY, retries: 1 }), taskSent({ ...at(2.007), ...RETRY }), succeeded(10, 7.995)],
+      undefined,
+      [FIRST_WAIT, "app.first|q1 SUCCESS 7.995"],
     ],
     [
       "that fails twice at once before its start is known",
