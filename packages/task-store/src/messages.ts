@@ -2,17 +2,19 @@
  * Which message each start belongs to, and each end without a start.
  *
  * Neither `task-started` nor a final names its attempt, so messages are handed from one to the next in order of time, first in, first out. What
- * is decided for one event depends on nothing later than that event, but for a `task-sent` that is a little late.
+ * is decided for one event depends on nothing later than that event, but for a `task-sent` or `task-started` that is a little late.
  *
  *   received   takes its `task-sent` (see `sent-messages.ts`).
  *   started    takes the first message that its worker received and has not begun. Of several copies of one message that is the latest; a
- *              message that another worker has begun comes last, and one from before a retry or a replacement is out. Where the worker
- *              received none (an event was lost) it takes the first `task-sent` that is left. Where there is none either, it borrows: it is
- *              the latest attempt of that worker once more, as far as is known.
+ *              message that another worker has begun comes last, and one from before a retry or a replacement is out, unless its start comes
+ *              late: a busy worker may receive the next attempt before it reports the start of this one. Where the worker received none (an
+ *              event was lost) it takes the first `task-sent` that is left. Where there is none either, it borrows: it is the latest attempt
+ *              of that worker once more, as far as is known.
  *   ended      takes a message as a start does, where its start is not known or never was (see `runs.ts`).
  */
 import { EXCLUDED, type Facts, type FinalFact, type ReceivedFact, type SentFact, type StartedFact } from "./fact.ts";
-import { inOrder } from "./order.ts";
+import { groupBy } from "./group-by.ts";
+import { countNotAfter, inOrder } from "./order.ts";
 import { SentMessages, isSameAttempt } from "./sent-messages.ts";
 
 /** The events that brought a message to its worker, as far as they are known. */
@@ -24,6 +26,9 @@ export interface Message {
 /** What begins an attempt, or ended it unbegun. */
 export type Beginning = StartedFact | FinalFact;
 
+/** Microseconds within which a start may be told after the next attempt was received. */
+const STARTS_LATE_WITHIN = 2e6;
+
 const NO_MESSAGE: Message = { received: undefined, sent: undefined };
 
 /** Hands out the messages of one task. Asked in order of time. */
@@ -34,9 +39,13 @@ export class Messages {
   readonly #begun = new Set<SentFact>();
   readonly #messages = new Map<Beginning, Message>();
   readonly #borrowers = new Set<Beginning>();
+  readonly #started: readonly StartedFact[];
+  #startedBy: ReadonlyMap<string, readonly StartedFact[]> | undefined;
+  #receivedBy: ReadonlyMap<string, readonly ReceivedFact[]> | undefined;
   #arrived = 0;
 
   constructor(facts: Facts) {
+    this.#started = facts.started;
     this.#received = inOrder(withoutTwins(facts.received));
     this.#sending = new SentMessages(inOrder(facts.sent), this.#received, lastTold(facts));
   }
@@ -44,7 +53,7 @@ export class Messages {
   /** Hands it its message. */
   begin(beginning: Beginning): void {
     const inbox = this.#inboxOf(beginning);
-    const own = inbox.take() ?? orphan(this.#sending.takeAt(beginning.at)) ?? inbox.takeCopy();
+    const own = inbox.take(beginning.at) ?? orphan(this.#sending.takeAt(beginning.at)) ?? inbox.takeCopy();
     const message = own ?? inbox.last ?? orphan(this.#sending.latestAt(beginning.at));
     if (own === undefined) this.#borrowers.add(beginning);
     if (message === undefined) return;
@@ -64,7 +73,8 @@ export class Messages {
 
   /** The message that this worker would begin now, if there is one that nothing has begun. */
   waitingFor(now: Beginning): Message | undefined {
-    return this.#inboxOf(now).waiting() ?? orphan(this.#sending.nextAt(now.at));
+    const message = this.#inboxOf(now).waiting(now.at) ?? orphan(this.#sending.nextAt(now.at));
+    return message !== undefined && etaOf(message) <= now.at ? message : undefined;
   }
 
   /** That of its worker, with all that arrived until then. */
@@ -79,16 +89,44 @@ export class Messages {
   #inbox(host: string): Inbox {
     let inbox = this.#inboxes.get(host);
     if (inbox === undefined) {
-      inbox = new Inbox(this.#begun);
+      inbox = new Inbox(this.#begun, (at, waiting) => this.#startSoon(host, at, waiting));
       this.#inboxes.set(host, inbox);
     }
     return inbox;
+  }
+
+  /** Whether soon after this instant so many start as wait by then. */
+  #startSoon(host: string, at: number, waiting: number): boolean {
+    this.#startedBy ??= groupBy(inOrder(this.#started), (start) => start.host);
+    this.#receivedBy ??= groupBy(this.#received, (receipt) => receipt.host);
+    const started = this.#startedBy.get(host) ?? [];
+    const received = this.#receivedBy.get(host) ?? [];
+    let left = waiting;
+    let arrived = countNotAfter(received, at);
+    for (const start of started.slice(countNotAfter(started, at), countNotAfter(started, at + STARTS_LATE_WITHIN))) {
+      for (let next = received[arrived]; next !== undefined && next.at <= start.at; next = received[arrived]) {
+        if ((next.eta ?? 0) <= start.at) left += 1;
+        arrived += 1;
+      }
+      left -= 1;
+      if (left === 0) return true;
+    }
+    return false;
   }
 }
 
 /** When it came to its worker, or was sent. */
 export function cameAt({ received, sent }: Message): number {
   return (received ?? sent)?.at ?? 0;
+}
+
+/** Before when no worker begins it, by its own clock. */
+export function dueAt(message: Message): number {
+  return Math.max(cameAt(message), etaOf(message));
+}
+
+function etaOf({ received, sent }: Message): number {
+  return (received ?? sent)?.eta ?? 0;
 }
 
 /** Whether both may be of the same attempt, as far as is known. A name that was received may be a shadow name. */
@@ -131,39 +169,42 @@ class Inbox {
   /** What it began last. */
   last: Message | undefined;
   readonly #begun: ReadonlySet<SentFact>;
+  /** Whether soon after an instant so many start as wait by then. */
+  readonly #startSoon: (at: number, waiting: number) => boolean;
   readonly #waiting: Message[] = [];
   #first = 0;
   /** Other workers have begun all before it. */
   #unbegun = 0;
+  /** Where another attempt begins, and when it was due: those before it had begun by then, if they ever did. */
+  readonly #others: { readonly place: number; readonly at: number }[] = [];
   /** Where the copy of a message waits: by its `task-sent`, or else by what tells attempts apart. */
   readonly #places = new Map<SentFact | string, number>();
   /** How many it received and has not begun, those that are out included. */
   #left = 0;
 
-  constructor(begun: ReadonlySet<SentFact>) {
+  constructor(begun: ReadonlySet<SentFact>, startSoon: (at: number, waiting: number) => boolean) {
     this.#begun = begun;
+    this.#startSoon = startSoon;
   }
 
-  add(message: Message): void {
-    const key = message.sent ?? `${message.received?.retries} ${message.received?.name}`;
+  add(message: Message & { readonly received: ReceivedFact }): void {
+    const { received, sent } = message;
+    const key = sent ?? `${received.retries} ${received.name}`;
     const before = this.#waiting.at(-1)?.received;
-    // Another attempt: those before it had begun, if they ever did.
-    if (before !== undefined && message.received !== undefined && !isSameAttempt(before, message.received)) {
-      this.#first = this.#waiting.length;
-    }
+    if (before !== undefined && !isSameAttempt(before, received)) this.#others.push({ place: this.#waiting.length, at: dueAt(message) });
     const place = this.#places.get(key);
-    if (place !== undefined && place >= this.#first) this.#waiting[place] = message;
+    if (place !== undefined && place >= this.#firstAt(received.at)) this.#waiting[place] = message;
     else this.#places.set(key, this.#waiting.push(message) - 1);
     this.#left += 1;
   }
 
   /** The first that no worker has begun. */
-  waiting(): Message | undefined {
-    return this.#waiting[this.#next()];
+  waiting(at: number): Message | undefined {
+    return this.#waiting[this.#next(at)];
   }
 
-  take(): Message | undefined {
-    const place = Math.min(this.#next(), this.#waiting.length - 1);
+  take(at: number): Message | undefined {
+    const place = Math.min(this.#next(at), this.#waiting.length - 1);
     if (place < this.#first) return undefined;
     this.#first = place + 1;
     this.#left -= 1;
@@ -178,11 +219,22 @@ class Inbox {
   }
 
   /** The place of the first that no worker has begun; the end where there is none. */
-  #next(): number {
-    let place = Math.max(this.#unbegun, this.#first);
+  #next(at: number): number {
+    let place = Math.max(this.#unbegun, this.#firstAt(at));
     while (place < this.#waiting.length && this.#isBegun(place)) place += 1;
     this.#unbegun = place;
     return place;
+  }
+
+  /** The place of the first that is not out. */
+  #firstAt(now: number): number {
+    for (let other = this.#others[0]; other !== undefined && other.at <= now; other = this.#others[0]) {
+      const before = other.place - this.#first;
+      // A busy worker may tell their starts late.
+      if (before > 0 && !this.#startSoon(other.at, before + 1)) this.#first = other.place;
+      this.#others.shift();
+    }
+    return this.#first;
   }
 
   #isBegun(place: number): boolean {

@@ -25,7 +25,7 @@
  */
 import { EXIT_YIELDS_SECONDS } from "@celery-metrics-exporter/events";
 import type { Facts, FinalFact, StartedFact } from "./fact.ts";
-import { areOfSameAttempt, cameAt, isRetryOf, type Beginning, type Messages } from "./messages.ts";
+import { areOfSameAttempt, cameAt, dueAt, isRetryOf, type Beginning, type Messages } from "./messages.ts";
 import { countNotAfter, inOrder } from "./order.ts";
 
 /** A run that ended, or a revocation that ended none. */
@@ -230,8 +230,8 @@ class HostRuns {
     const message = this.#messages.waitingFor(final);
     if (message === undefined || cameAt(message) <= start.at) return false;
     const began = beganAt(final);
-    // A worker runs what it has received: clocks do not matter there.
-    if (began !== undefined) return message.received ? message.received.at <= began : cameAt(message) - began < distance(start, began);
+    // A worker begins what it has received, and not before its ETA: clocks do not matter there.
+    if (began !== undefined) return message.received ? dueAt(message) <= began : cameAt(message) - began < distance(start, began);
     const begun = this.#messages.of(start);
     return isTermination(final) ? isRetryOf(message, begun) : !areOfSameAttempt(message, begun);
   }

@@ -167,7 +167,9 @@ class SameName {
   find(at: number): SentFact | undefined {
     const next = this.#all.first(at)?.fact;
     if (next !== undefined && next.at <= at + this.#ahead + (this.#areFew ? LATE_WITHIN_OF_FEW : LATE_WITHIN)) return next;
-    const copied = latestNotAfter(this.#sent, at);
+    // The first may have been taken a little before it was reported.
+    const [first] = this.#sent;
+    const copied = latestNotAfter(this.#sent, at) ?? (next === first ? undefined : first);
     // Where every message was received, clocks differ; otherwise this one may be of another message.
     if (copied !== undefined || next === undefined || this.#areFew) return copied;
     this.#ahead = next.at - at;

@@ -21,7 +21,7 @@ import { Attempts, type Attempt, type Wait } from "./attempts.ts";
 import { completionOf, isSent, type Completion } from "./completions.ts";
 import type { Facts, StartedFact } from "./fact.ts";
 import { NOTHING_TO_FORGET, isLong, toForget, type Forgotten } from "./forget.ts";
-import { areOfSameAttempt, isRetryOf } from "./messages.ts";
+import { isRetryOf } from "./messages.ts";
 import { inOrder } from "./order.ts";
 import { pair } from "./pairing.ts";
 import type { Run } from "./runs.ts";
@@ -128,11 +128,9 @@ function unsentStarts({ started, finals }: Facts, runs: readonly Run[], attempts
   return unsent.filter((start) => start.at <= sentLast || wasRetried(start, started, ended, attempts));
 }
 
-/** Whether a retry of it has ended. One of an earlier life is none: in that life the same attempt started too. */
+/** Whether a retry of it has ended. One of an earlier life is none: in that life an attempt of as many retries started too. */
 function wasRetried(start: StartedFact, started: readonly StartedFact[], ended: readonly Attempt[], attempts: Attempts): boolean {
   const own = attempts.ofStart(start);
-  return (
-    ended.some((attempt) => isRetryOf(attempt, own)) &&
-    !started.some((other) => other !== start && areOfSameAttempt(attempts.ofStart(other), own))
-  );
+  const isOther = (other: Attempt): boolean => isRetryOf(other, own) || isRetryOf(own, other);
+  return ended.some((attempt) => isRetryOf(attempt, own)) && started.every((other) => other === start || isOther(attempts.ofStart(other)));
 }
