@@ -275,7 +275,7 @@ describe("advice for Redis", () => {
   });
 
   it("does not wait for a Redis that has stopped answering", { timeout: 20_000 }, async () => {
-    const silent = createServer((socket) => void socket.on("error", () => {}));
+    const silent = createServer((socket) => void socket.on("error", () => {}).resume());
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
     const { port } = silent.address() as AddressInfo;
     try {

@@ -92,6 +92,8 @@ describe("a server of another kind", () => {
     const server = createServer((socket) => {
       socket.on("error", () => {});
       handle(socket);
+      // It would not hear that the other end has gone.
+      socket.resume();
     });
     servers.push(server);
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

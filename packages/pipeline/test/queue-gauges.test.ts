@@ -58,12 +58,11 @@ describe("the lag of a queue", () => {
 
   it("counts a job that a worker keeps, such as while the sink is away", async () => {
     await add(events, 120_000);
-    const worker = new Worker("datadog", () => new Promise(() => {}), {
-      connection: redis.producer.duplicate({ maxRetriesPerRequest: null }),
-      prefix: "{cme}",
-    });
+    // BullMQ does not close a connection that it was given.
+    const connection = redis.producer.duplicate({ maxRetriesPerRequest: null });
+    const worker = new Worker("datadog", () => new Promise(() => {}), { connection, prefix: "{cme}" });
     worker.on("error", () => {});
-    closers.push(() => worker.close(true));
+    closers.push(() => worker.close(true).then(() => connection.disconnect()));
     await vi.waitUntil(async () => (await events.getActiveCount()) === 1, { timeout: 10_000 });
     await add(events, 1_000);
     expect(Math.round(await (await look()).lag("datadog"))).toBe(120);

@@ -1,6 +1,6 @@
 /** Connections to a Redis Cluster: that they get to every node, and what they tell of those they cannot get to. */
 import { certificate, startRedis, startRedisCluster, type RedisCluster, type RedisServer } from "@celery-metrics-exporter/testkit";
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import {
   Health,
   Lifecycle,
@@ -17,8 +17,11 @@ const logger = createLogger("test", "silent");
 const WAIT = { timeout: 20_000, interval: 50 };
 /** Of every node, with three. */
 const KEYS = ["{a}", "{b}", "{c}"];
-const lifecycle = new Lifecycle(logger);
+let lifecycle: Lifecycle;
 
+beforeEach(() => {
+  lifecycle = new Lifecycle(logger);
+});
 afterEach(() => lifecycle.close());
 
 function connect(target: string | RedisTarget, use: RedisUse = "producer", startupTimeoutMs = 15_000) {

@@ -3,17 +3,20 @@ import { certificate, startRedis, startSentinel, temporaryFolder, type RedisServ
 import { Redis } from "ioredis";
 import { copyFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { Health, Lifecycle, connectRedis, createLogger, type SentinelOptions } from "../src/index.ts";
 
 const logger = createLogger("test", "silent");
 const AUTHORITY = `ssl_ca_certs=${certificate("ca")}`;
 const CLIENT = `ssl_certfile=${certificate("client")}&ssl_keyfile=${certificate("client-key")}`;
-const lifecycle = new Lifecycle(logger);
+let lifecycle: Lifecycle;
 let server: RedisServer;
 
 beforeAll(async () => {
   server = await startRedis({ tls: true });
+});
+beforeEach(() => {
+  lifecycle = new Lifecycle(logger);
 });
 afterEach(() => lifecycle.close());
 afterAll(() => server.stop());

@@ -141,7 +141,7 @@ describe("connectRedis", () => {
   });
 
   it("says that it waits where Redis takes the connection and does not answer", async () => {
-    const silent = createServer((socket) => void socket.on("error", () => {}));
+    const silent = createServer((socket) => void socket.on("error", () => {}).resume());
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
     const { lifecycle, connecting, logs } = connect(`redis://127.0.0.1:${(silent.address() as AddressInfo).port}`, 4_000);
     await expect(connecting).rejects.toThrow(/Cannot reach Redis/);
