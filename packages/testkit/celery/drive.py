@@ -51,8 +51,8 @@ def reminder(rng):
 
 
 def sale(rng):
-    # It expires while a worker holds it: RabbitMQ drops a message that expires in its queue, and then there is no event.
-    shop.announce_sale.apply_async((f"A-{rng.randrange(1000)}",), countdown=2.5, expires=2)
+    # It expires while a worker holds it.
+    shop.announce_sale.apply_async((f"A-{rng.randrange(1000)}",), countdown=1.5, expires=1)
 
 
 def feed(rng):

@@ -13,13 +13,19 @@ import signal
 import sys
 import time
 
-from celery import Celery, Task
+from celery import Celery, Task, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from kombu import Producer, Queue
 
 # In a pool of threads Celery loses events that one thread sends while another publishes (celery/events/dispatcher.py, `flush`). So tasks are
 # sent one by one, and end a moment after they started; only their `task-started` may then be lost.
 PAUSE_SECONDS = 0.1
+
+
+@signals.before_task_publish.connect
+def _keep_in_queue(properties=None, **_):
+    """RabbitMQ drops a message that expires in its queue, and then there is no event: a busy worker would be too late for some."""
+    properties.pop("expiration", None)
 
 
 class Ending(Task):

@@ -165,6 +165,12 @@ def _log(**line):
         file.write(json.dumps({"at": time.time(), **line}) + "\n")
 
 
+@signals.before_task_publish.connect
+def _keep_in_queue(properties=None, **_):
+    """RabbitMQ drops a message that expires in its queue, and then there is no event: a busy worker would be too late for some."""
+    properties.pop("expiration", None)
+
+
 @signals.after_task_publish.connect
 def _on_sent(sender=None, headers=None, routing_key=None, **_):
     _log(did="sent", id=headers["id"], name=sender, queue=routing_key, retries=headers.get("retries", 0))
