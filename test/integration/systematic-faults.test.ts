@@ -6,7 +6,7 @@ import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Queue } from "bullmq";
 import { Redis } from "ioredis";
 import { Pool } from "pg";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { startWholePipeline } from "./whole-pipeline.ts";
 
 const corpus = readCorpus("celery-5.6-redis");
@@ -99,7 +99,8 @@ async function expectWhole(pipeline: Pipeline): Promise<void> {
   expect(await pipeline.deadLetters()).toBe(0);
 }
 
-it.each(FAULTS.map((fault, index) => [fault.what, { ...fault, name: `systematic-${index}` }] as const))(
+// Each waits most of the time, in a database and under a prefix of its own.
+it.concurrent.each(FAULTS.map((fault, index) => [fault.what, { ...fault, name: `systematic-${index}` }] as const))(
   "%s costs no event, and is reported",
   { timeout: 180_000 },
   async (_, { begin, end, reason, name }) => {
@@ -108,12 +109,12 @@ it.each(FAULTS.map((fault, index) => [fault.what, { ...fault, name: `systematic-
       for (const statement of begin) await pool.query(statement);
       await pipeline.publish(corpus.frames);
       const report = (): string => JSON.stringify(pipeline.running.health.report());
-      await expect.poll(report, { timeout: 20_000 }).toMatch(reason);
+      await vi.waitFor(() => expect(report()).toMatch(reason), { timeout: 60_000 });
       expect(pipeline.running.health.report().ready).toBe(false);
       expect(await pipeline.deadLetters()).toBe(0);
       await pool.query(end);
       await expectWhole(pipeline);
-      await expect.poll(() => pipeline.running.health.report().ready, { timeout: 10_000 }).toBe(true);
+      await vi.waitFor(() => expect(pipeline.running.health.report().ready).toBe(true), { timeout: 30_000 });
     } finally {
       await pool.end();
       await pipeline.close();
@@ -121,7 +122,7 @@ it.each(FAULTS.map((fault, index) => [fault.what, { ...fault, name: `systematic-
   },
 );
 
-it.each(MIDWAY.map((fault, index) => [fault.what, { ...fault, name: `midway-${index}` }] as const))(
+it.concurrent.each(MIDWAY.map((fault, index) => [fault.what, { ...fault, name: `midway-${index}` }] as const))(
   "%s costs no event when it begins after others of the tasks were stored",
   { timeout: 180_000 },
   async (_, { begin, end, reason, name }) => {
@@ -129,18 +130,18 @@ it.each(MIDWAY.map((fault, index) => [fault.what, { ...fault, name: `midway-${in
     try {
       const half = Math.floor(corpus.frames.length / 2);
       await pipeline.publish(corpus.frames.slice(0, half));
-      await expect.poll(async () => (await pipeline.rows()).length, { timeout: 20_000 }).toBeGreaterThan(0);
+      await vi.waitUntil(async () => (await pipeline.rows()).length > 0, { timeout: 60_000 });
       await pipeline.settled(1);
       for (const statement of begin) await pool.query(statement);
       await pipeline.publish(corpus.frames.slice(half));
       const report = (): string => JSON.stringify(pipeline.running.health.report());
-      await expect.poll(report, { timeout: 20_000 }).toMatch(reason);
+      await vi.waitFor(() => expect(report()).toMatch(reason), { timeout: 60_000 });
       await new Promise((resolve) => setTimeout(resolve, HELD_MS));
       expect(report()).toMatch(reason);
       expect(await pipeline.deadLetters()).toBe(0);
       await pool.query(end);
       await expectWhole(pipeline);
-      await expect.poll(() => pipeline.running.health.report().ready, { timeout: 10_000 }).toBe(true);
+      await vi.waitFor(() => expect(pipeline.running.health.report().ready).toBe(true), { timeout: 30_000 });
     } finally {
       await pool.end();
       await pipeline.close();
@@ -148,7 +149,7 @@ it.each(MIDWAY.map((fault, index) => [fault.what, { ...fault, name: `midway-${in
   },
 );
 
-it(
+it.concurrent(
   "a trigger that refuses to delete rows costs no id to forget: that others have no row is no evidence",
   { timeout: 180_000 },
   async () => {
@@ -177,7 +178,7 @@ it(
         await queue.add("batch", encodeBatch({ broker: "redis", events: [], told }));
       }
       const report = (): string => JSON.stringify(pipeline.running.health.report());
-      await expect.poll(report, { timeout: 20_000 }).toMatch(/refused by a trigger/);
+      await vi.waitFor(() => expect(report()).toMatch(/refused by a trigger/), { timeout: 60_000 });
       await new Promise((resolve) => setTimeout(resolve, HELD_MS));
       expect(report()).toMatch(/id to forget.*refused by a trigger/);
       expect(await pipeline.deadLetters()).toBe(0);
