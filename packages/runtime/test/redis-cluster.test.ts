@@ -1,6 +1,6 @@
 /** Connections to a Redis Cluster: that they get to every node, and what they tell of those they cannot get to. */
 import { certificate, startRedis, startRedisCluster, type RedisCluster, type RedisServer } from "@celery-metrics-exporter/testkit";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import {
   Health,
   Lifecycle,
@@ -17,12 +17,8 @@ const logger = createLogger("test", "silent");
 const WAIT = { timeout: 20_000, interval: 50 };
 /** Of every node, with three. */
 const KEYS = ["{a}", "{b}", "{c}"];
+/** Of all connections to a cluster. Closed after it: none of them is in the middle of a TLS handshake then. */
 let lifecycle: Lifecycle;
-
-beforeEach(() => {
-  lifecycle = new Lifecycle(logger);
-});
-afterEach(() => lifecycle.close());
 
 function connect(target: string | RedisTarget, use: RedisUse = "producer", startupTimeoutMs = 15_000) {
   const health = new Health();
@@ -44,9 +40,13 @@ describe("connectRedis on a cluster", () => {
   let single: RedisServer;
 
   beforeAll(async () => {
+    lifecycle = new Lifecycle(logger);
     [cluster, single] = await Promise.all([startRedisCluster({ password: "hunter2" }), startRedis()]);
   });
-  afterAll(() => Promise.all([cluster.stop(), single.stop()]));
+  afterAll(async () => {
+    await Promise.all([cluster.stop(), single.stop()]);
+    await lifecycle.close();
+  });
 
   it.each(["producer", "worker", "viewer"] as const)("has every node at hand when it resolves, as a %s", async (use) => {
     const { health, connecting } = connect(`redis+cluster://:hunter2@127.0.0.1:${cluster.masters[2]?.port}`, use);
@@ -178,11 +178,15 @@ describe("connectRedis on a cluster that speaks TLS", () => {
   let clusterNatMap: string[];
 
   beforeAll(async () => {
+    lifecycle = new Lifecycle(logger);
     cluster = await startRedisCluster({ tls: true, password: "hunter2" });
     hosts = cluster.masters.map(({ tlsPort }) => `localhost:${tlsPort}`).join(",");
     clusterNatMap = cluster.masters.map(({ tlsPort }) => `127.0.0.1:${tlsPort}=localhost:${tlsPort}`);
   });
-  afterAll(() => cluster.stop());
+  afterAll(async () => {
+    await cluster.stop();
+    await lifecycle.close();
+  });
 
   it("reaches every node where the map of addresses says, by the name in its certificate", async () => {
     const redis = await connect({ url: `rediss+cluster://:hunter2@${hosts}?${AUTHORITY}&${CLIENT}`, clusterNatMap }).connecting;

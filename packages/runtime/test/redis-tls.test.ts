@@ -74,9 +74,9 @@ describe("connectRedis over TLS", () => {
   });
 });
 
-async function refusal(url: string, sentinel?: SentinelOptions): Promise<string> {
+async function refusal(url: string, sentinel?: SentinelOptions, startupTimeoutMs = 2_500): Promise<string> {
   const target = { url, ...(sentinel !== undefined && { sentinel }) };
-  const options = { use: "producer", name: "Redis", startupTimeoutMs: 6_000, logger, lifecycle, health: new Health() } as const;
+  const options = { use: "producer", name: "Redis", startupTimeoutMs, logger, lifecycle, health: new Health() } as const;
   const error: unknown = await connectRedis({ ...target, ...options }).catch((thrown: unknown) => thrown);
   expect(error).toMatchObject({ code: "ERR_UNAVAILABLE" });
   return String(error);
@@ -86,7 +86,8 @@ describe("connectRedis at the wrong port", () => {
   it("says that it may speak TLS, or may not", async () => {
     const [plain, encrypted] = await Promise.all([
       refusal(`redis://127.0.0.1:${server.tlsPort}`),
-      refusal(`rediss://127.0.0.1:${server.port}`),
+      // It takes five seconds until silence counts as no answer.
+      refusal(`rediss://127.0.0.1:${server.port}`, undefined, 8_000),
     ]);
     expect(plain).toMatch(/perhaps it speaks TLS.*rediss:\/\//);
     expect(encrypted).toMatch(/perhaps it does not speak TLS.*redis:\/\//);
