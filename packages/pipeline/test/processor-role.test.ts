@@ -43,6 +43,8 @@ function exporting(send: Exporter["export"]): ExporterDefinition {
   return exporterOf("sink", () => ({ export: send }));
 }
 
+const idle: Create = () => ({ export: () => Promise.resolve() });
+
 async function start(definition: ExporterDefinition, env: Record<string, string> = {}): Promise<RunningHost> {
   const host = await startHost(definition, { REDIS_URL: redis.url, ...env });
   hosts.push(host);
@@ -495,21 +497,23 @@ describe("Redis away at the end of the process", () => {
 });
 
 describe("Redis back again at the end of the process", () => {
-  it.each([300, 900, 1_800])(
-    "lets it end %i ms after its restart, while connections may still be on their way back",
-    async (afterMs) => {
-      const host = await start(exporting(() => Promise.resolve()));
-      await redis.server.kill();
-      await new Promise((resolve) => setTimeout(resolve, 3_000));
-      await redis.server.restart();
-      await new Promise((resolve) => setTimeout(resolve, afterMs));
-      const before = Date.now();
-      await host.stop();
-      expect(Date.now() - before).toBeLessThan(4_000);
-      await vi.waitUntil(() => redis.producer.status === "ready", { timeout: 10_000 });
-    },
-    60_000,
-  );
+  it("lets it end soon after its restart, while connections may still be on their way back", async () => {
+    const hostsByDelay = await Promise.all(
+      [300, 900, 1_800].map(async (afterMs) => [afterMs, await start(exporterOf(`sink-${afterMs}`, idle))] as const),
+    );
+    await redis.server.kill();
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    await redis.server.restart();
+    await Promise.all(
+      hostsByDelay.map(async ([afterMs, host]) => {
+        await new Promise((resolve) => setTimeout(resolve, afterMs));
+        const before = Date.now();
+        await host.stop();
+        expect(Date.now() - before).toBeLessThan(4_000);
+      }),
+    );
+    await vi.waitUntil(() => redis.producer.status === "ready", { timeout: 10_000 });
+  }, 60_000);
 });
 
 describe("an exporter that does not stop when told", () => {
@@ -550,32 +554,34 @@ describe("Redis out of memory", () => {
     await vi.waitUntil(() => exported.length === 3, { timeout: 10_000 });
   }, 60_000);
 
-  it.each([
-    ["with jobs in the queue", true],
-    ["with an empty queue", false],
-  ])(
-    "is told by readiness until it is over, %s",
-    async (_, hasJobs) => {
-      const host = await start(exporting(() => Promise.resolve()));
-      expect(host.health.report()).toMatchObject({ ready: true, components: { "sink worker": "up" } });
-      if (hasJobs) await queue.pause();
-      if (hasJobs) await enqueue(numbered(3));
-      await redis.producer.config("SET", "maxmemory", "1");
-      await vi.waitUntil(() => !host.health.report().ready, { timeout: 10_000 });
-      expect(host.health.report().components["sink worker"]).toMatch(/^OOM /);
-      const isReady: boolean[] = [];
-      for (let second = 0; second < 12; second++) {
-        await new Promise((resolve) => setTimeout(resolve, 1_000));
-        isReady.push(host.health.report().ready);
-      }
-      expect(isReady).not.toContain(true);
-      await redis.producer.config("SET", "maxmemory", "0");
-      if (hasJobs) await queue.resume();
-      await vi.waitUntil(() => host.health.report().ready, { timeout: hasJobs ? 8_000 : 15_000 });
-      await untilEmpty(queue);
-    },
-    60_000,
-  );
+  it("is told by readiness until it is over, with jobs in the queue and with an empty one", async () => {
+    const host = await start(exporting(() => Promise.resolve()));
+    const empty = await start(exporterOf("empty", idle));
+    const reports = (): { ready: boolean }[] => [host, empty].map(({ health }) => health.report());
+    expect(reports()).toMatchObject([
+      { ready: true, components: { "sink worker": "up" } },
+      { ready: true, components: { "empty worker": "up" } },
+    ]);
+    await queue.pause();
+    await enqueue(numbered(3));
+    await redis.producer.config("SET", "maxmemory", "1");
+    await vi.waitUntil(() => reports().every(({ ready }) => !ready), { timeout: 10_000 });
+    const refusal = expect.stringMatching(/^OOM /) as string;
+    expect(reports()).toMatchObject([{ components: { "sink worker": refusal } }, { components: { "empty worker": refusal } }]);
+    const areReady: boolean[] = [];
+    for (let second = 0; second < 12; second++) {
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      areReady.push(...reports().map(({ ready }) => ready));
+    }
+    expect(areReady).not.toContain(true);
+    await redis.producer.config("SET", "maxmemory", "0");
+    await queue.resume();
+    await Promise.all([
+      vi.waitUntil(() => host.health.report().ready, { timeout: 8_000 }),
+      vi.waitUntil(() => empty.health.report().ready, { timeout: 15_000 }),
+    ]);
+    await untilEmpty(queue);
+  }, 60_000);
 });
 
 describe("several exporters in one process", () => {
