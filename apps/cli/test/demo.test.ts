@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { connectPublisher } from "../src/demo/event-publisher.ts";
 import { simulateTask, type WireEvent } from "../src/demo/simulated-task.ts";
 import { startProgram, type RunningProgram } from "./harness.ts";
@@ -13,23 +13,26 @@ const TIMEOUT_MS = 170_000;
 
 let redis: RedisServer;
 let folder: string;
-let program: RunningProgram | undefined;
+const demos: RunningProgram[] = [];
 
 beforeAll(async () => {
   redis = await startRedis();
   folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-test-"));
 });
-afterEach(() => {
-  program?.signal("SIGKILL");
-});
 afterAll(async () => {
+  for (const demo of demos) demo.signal("SIGKILL");
   await redis.stop();
   rmSync(folder, { recursive: true, force: true });
 });
 
 function startDemo(args: readonly string[], env: Readonly<Record<string, string>> = {}): RunningProgram {
-  program = startProgram(["demo", "--redis", redis.url, "--broker", redis.url, ...args], { env, folder });
-  return program;
+  const demo = startProgram(["demo", ...args], { env, folder });
+  demos.push(demo);
+  return demo;
+}
+
+function startDemoOnOurRedis(args: readonly string[], env?: Readonly<Record<string, string>>): RunningProgram {
+  return startDemo(["--redis", redis.url, "--broker", redis.url, ...args], env);
 }
 
 function celery(): { DEMO_CELERY_PYTHON: string } {
@@ -83,16 +86,39 @@ function isAlive(pid: number): boolean {
   return stdout.trim() !== "" && !stdout.startsWith("Z");
 }
 
-describe("the demo", () => {
-  it("stops by itself, and exits 0 since all sides agree on what real Celery did", { timeout: TIMEOUT_MS }, async () => {
-    const demo = startDemo(["--seconds", "6"], celery());
-    const exitCode = await demo.exitCode;
-    expect(demo.errors()).toBe("");
-    expect(demo.output()).toMatch(/tasks sent to a worker of Celery \d|\d+ tasks sent, /);
-    expect(demo.output()).toMatch(/^shop\.read_feed +(REJECTED|FAILURE) +\d+ +\d+ +\d+$/m);
-    expect(demo.output()).toMatch(/What Celery ran, what Datadog got and what Postgres has agree on \d+ tasks\.\n$/);
-    expect(exitCode).toBe(0);
-  });
+describe.concurrent("the demo", () => {
+  it(
+    "stops by itself, exits 0 since all sides agree on what real Celery did, and touches nothing that the environment names",
+    {
+      timeout: TIMEOUT_MS,
+    },
+    async () => {
+      const [live, agent] = await Promise.all([startRedis(), startStatsdSink()]);
+      const client = new Redis(live.url);
+      try {
+        const servers = { CELERY_BROKER_URL: live.url, REDIS_URL: live.url, DATABASE_URL: "postgres://live:secret@127.0.0.1:9/live" };
+        const settings = { EXPORTERS: "datadog", REDACT_MODE: "drop", FILTER_TASK_NAMES_EXCLUDE: "*", DATADOG_METRIC_PREFIX: "live." };
+        const datadog = { DD_DOGSTATSD_URL: `udp://127.0.0.1:${agent.port}`, DD_AGENT_HOST: "127.0.0.1", DATADOG_TIMER_TYPE: "timing" };
+        const celerys = { CELERY_RESULT_BACKEND: live.url, CELERY_BROKER_WRITE_URL: live.url, PGHOST: "127.0.0.1", PGPORT: "9" };
+        const demo = startDemoOnOurRedis(["--seconds", "6"], { ...celery(), ...servers, ...settings, ...datadog, ...celerys });
+        const exitCode = await demo.exitCode;
+        expect(demo.errors()).toBe("");
+        expect(demo.output()).toContain(
+          "Ignoring CELERY_BROKER_URL, REDIS_URL, DATABASE_URL, DD_AGENT_HOST, DD_DOGSTATSD_URL in the environment",
+        );
+        expect(demo.output()).toMatch(/tasks sent to a worker of Celery \d|\d+ tasks sent, /);
+        expect(demo.output()).toMatch(/^shop\.read_feed +(REJECTED|FAILURE) +\d+ +\d+ +\d+$/m);
+        expect(demo.output()).toMatch(/What Celery ran, what Datadog got and what Postgres has agree on \d+ tasks\.\n$/);
+        expect(demo.output()).not.toContain("secret");
+        expect(exitCode).toBe(0);
+        expect(await client.keys("*")).toEqual([]);
+        expect(agent.metrics).toEqual([]);
+      } finally {
+        await client.quit();
+        await Promise.all([live.stop(), agent.close()]);
+      }
+    },
+  );
 
   it("leaves the tasks of other applications on the broker alone, and out of its comparison", { timeout: TIMEOUT_MS }, async () => {
     const shared = await startRedis();
@@ -103,8 +129,7 @@ describe("the demo", () => {
       expect(before.map((messages) => messages.length)).toEqual([2, 2, 2]);
       const live = { QUEUE_PREFIX: "{live}", RABBITMQ_QUEUE: "live", FILTER_TASK_NAMES_INCLUDE: "live.*", DATADOG_GRACE_MS: "500" };
       const env = { ...celery(), ...live, REDIS_URL: shared.url, CELERY_BROKER_URL: shared.url };
-      program = startProgram(["demo", "--use-environment", "--seconds", "4", "--no-dashboard"], { env, folder });
-      const demo = program;
+      const demo = startDemo(["--use-environment", "--seconds", "4", "--no-dashboard"], env);
       await vi.waitFor(() => expect(demo.output()).toContain("tasks sent"), { timeout: TIMEOUT_MS, interval: 100 });
       const publisher = await connectPublisher(shared.url);
       for (const events of foreignEvents()) await publisher.publish(events);
@@ -123,51 +148,37 @@ describe("the demo", () => {
     }
   });
 
-  it("touches nothing that the environment names, unless it is told to", { timeout: TIMEOUT_MS }, async () => {
-    const [live, agent] = await Promise.all([startRedis(), startStatsdSink()]);
-    const client = new Redis(live.url);
-    try {
-      const servers = { CELERY_BROKER_URL: live.url, REDIS_URL: live.url, DATABASE_URL: "postgres://live:secret@127.0.0.1:9/live" };
-      const settings = { EXPORTERS: "datadog", REDACT_MODE: "drop", FILTER_TASK_NAMES_EXCLUDE: "*", DATADOG_METRIC_PREFIX: "live." };
-      const datadog = { DD_DOGSTATSD_URL: `udp://127.0.0.1:${agent.port}`, DD_AGENT_HOST: "127.0.0.1", DATADOG_TIMER_TYPE: "timing" };
-      const celerys = { CELERY_RESULT_BACKEND: live.url, CELERY_BROKER_WRITE_URL: live.url, PGHOST: "127.0.0.1", PGPORT: "9" };
-      const demo = startDemo(["--seconds", "3", "--no-dashboard"], { ...celery(), ...servers, ...settings, ...datadog, ...celerys });
-      expect([await demo.exitCode, demo.errors()]).toEqual([0, ""]);
-      expect(demo.output()).toContain(
-        "Ignoring CELERY_BROKER_URL, REDIS_URL, DATABASE_URL, DD_AGENT_HOST, DD_DOGSTATSD_URL in the environment",
-      );
-      expect(demo.output()).not.toContain("secret");
-      expect(demo.output()).toMatch(/What Celery ran, what Datadog got and what Postgres has agree on \d+ tasks\.\n$/);
-      expect(await client.keys("*")).toEqual([]);
-      expect(agent.metrics).toEqual([]);
-    } finally {
-      await client.quit();
-      await Promise.all([live.stop(), agent.close()]);
-    }
-  });
-
   it("needs a broker of its own, whatever the environment names", async () => {
-    program = startProgram(["demo"], { env: { CELERY_BROKER_URL: redis.url }, folder });
-    expect(await program.exitCode).toBe(78);
-    expect(program.errors()).toContain("--use-environment takes the one in your environment");
+    const demo = startDemo([], { CELERY_BROKER_URL: redis.url });
+    expect(await demo.exitCode).toBe(78);
+    expect(demo.errors()).toContain("--use-environment takes the one in your environment");
   });
 
   it("simulates Celery's events where there is no Celery", { timeout: TIMEOUT_MS }, async () => {
-    const demo = startDemo(["--seconds", "3", "--no-dashboard", "--exporters", "postgres"]);
+    const demo = startDemoOnOurRedis(["--seconds", "3", "--no-dashboard", "--exporters", "postgres"]);
     expect(await demo.exitCode).toBe(0);
     expect(demo.output()).toMatch(/What Celery ran and what Postgres has agree on \d+ tasks\.\n$/);
   });
 
-  it("compares at Ctrl-C as after --seconds", { timeout: TIMEOUT_MS }, async () => {
-    const demo = startDemo(["--no-dashboard", "--exporters", "postgres"]);
+  it("exits 69 when its worker does not come up, and says what it said", { timeout: TIMEOUT_MS }, async () => {
+    const demo = startDemoOnOurRedis(["--exporters", "datadog", "--no-dashboard"], { DEMO_CELERY_PYTHON: "/bin/false" });
+    expect(await demo.exitCode).toBe(69);
+    expect(demo.errors()).toContain("DEMO_CELERY_PYTHON: /bin/false cannot import Celery");
+  });
+});
+
+// A drain has 15 seconds for what was sent, so nothing runs beside it.
+describe("the demo at Ctrl-C", () => {
+  it("compares as after --seconds", { timeout: TIMEOUT_MS }, async () => {
+    const demo = startDemoOnOurRedis(["--no-dashboard", "--exporters", "postgres"]);
     await vi.waitFor(() => expect(demo.output()).toMatch(/[1-9]\d* events received/), { timeout: TIMEOUT_MS, interval: 200 });
     demo.signal("SIGINT");
     expect(await demo.exitCode).toBe(0);
     expect(demo.output()).toMatch(/What Celery ran and what Postgres has agree on \d+ tasks\.\n$/);
   });
 
-  it("compares at Ctrl-C, and ends with every process it has started, and takes its keys along", { timeout: TIMEOUT_MS }, async () => {
-    const demo = startDemo([], celery());
+  it("compares, and ends with every process it has started, and takes its keys along", { timeout: TIMEOUT_MS }, async () => {
+    const demo = startDemoOnOurRedis([], celery());
     await vi.waitFor(() => expect(demo.output()).toMatch(/[1-9]\d* events received/), { timeout: TIMEOUT_MS, interval: 200 });
     const children = descendants(demo.pid);
     // Worker, its two pool processes, client, and a guard for each of the two programs.
@@ -179,11 +190,5 @@ describe("the demo", () => {
     const client = new Redis(redis.url);
     expect(await client.keys("{cme-demo-*")).toEqual([]);
     await client.quit();
-  });
-
-  it("exits 69 when its worker does not come up, and says what it said", { timeout: TIMEOUT_MS }, async () => {
-    const demo = startDemo(["--exporters", "datadog", "--no-dashboard"], { DEMO_CELERY_PYTHON: "/bin/false" });
-    expect(await demo.exitCode).toBe(69);
-    expect(demo.errors()).toContain("DEMO_CELERY_PYTHON: /bin/false cannot import Celery");
   });
 });
