@@ -20,8 +20,10 @@ let redis: RedisServer;
 let vhost: TestVhost;
 let database: TestDatabase;
 let env: Environment;
+let pnpm: string;
 
 beforeAll(async () => {
+  pnpm = findPnpm();
   redis = await startRedis();
   vhost = await createVhost();
   database = await createDatabase();
@@ -61,7 +63,7 @@ function processesOf(group: number): number[] {
 
 describe.each(ROLES)("pnpm --filter %s start", (role) => {
   it("drains on SIGTERM and leaves no process behind", async () => {
-    const command = run(findPnpm(), ["--filter", role, "start"], env);
+    const command = run(pnpm, ["--filter", role, "start"], env);
     await command.printed(/health port open/);
     command.child.kill("SIGTERM");
     await command.exited;

@@ -32,7 +32,14 @@ beforeAll(async () => {
     brokerUrl: vhost.url,
     processes: {},
     // All that is published at once is one batch: what a killed receiver had not stored would come after the grace for late events.
-    env: { FILTER_TASK_NAMES_EXCLUDE: EXCLUDED_NAME, BATCH_MAX_MS: "2000", BATCH_MAX_EVENTS: "10000", BATCH_MAX_BYTES: "10000000" },
+    env: {
+      FILTER_TASK_NAMES_EXCLUDE: EXCLUDED_NAME,
+      BATCH_MAX_MS: "2000",
+      BATCH_MAX_EVENTS: "10000",
+      BATCH_MAX_BYTES: "10000000",
+      // What a rejected task lacks never comes, and all else of a task is in its batch.
+      DATADOG_INCOMPLETE_WAIT_MS: "2000",
+    },
   });
   for (const role of ["receiver", "postgres-processor"] as const) await allow(role, ALL_KEYS);
   await Promise.all([start("receiver"), start("postgres-processor"), start("datadog-processor")]);

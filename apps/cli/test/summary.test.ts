@@ -1,4 +1,5 @@
-import { connectDatabase } from "@celery-metrics-exporter/db";
+import { connectDatabase, migrate } from "@celery-metrics-exporter/db";
+import { createDatabase } from "@celery-metrics-exporter/testkit";
 import { sql } from "drizzle-orm";
 import { Health, Lifecycle, Metrics, createLogger, type RoleContext } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it, vi } from "vitest";
@@ -53,7 +54,10 @@ describe("a summary", () => {
   });
 
   it("counts the rows of the table, up to a bound", async () => {
-    const database = await connectDatabase({ url: "pglite:memory" });
+    const created = await createDatabase();
+    await migrate(created.url);
+    // The temporary table is there for one connection.
+    const database = await connectDatabase({ url: created.url, poolSize: 1 });
     try {
       expect(await countRows(database)).toEqual(new Map());
       // Found before the real one, whose other columns do not matter here.
@@ -74,6 +78,7 @@ describe("a summary", () => {
       expect(await countRows(database)).toBeUndefined();
     } finally {
       await database.close();
+      await created.drop();
     }
   });
 });
