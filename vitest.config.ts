@@ -11,8 +11,10 @@ export default defineConfig({
   ssr: { resolve: { conditions } },
   test: {
     pool: "forks",
-    // Most tests wait for servers and clocks most of the time.
-    maxWorkers: soak ? 1 : 4,
+    // Most tests wait for servers and clocks most of the time: two processors are busy with six files.
+    maxWorkers: soak ? 1 : 6,
+    // Vitest's second is too short where six files share two processors.
+    expect: { poll: { timeout: 10_000 } },
     // Loading our modules anew for each file takes a third of the run; none keeps anything between files.
     isolate: false,
     projects: [

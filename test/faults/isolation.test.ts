@@ -165,7 +165,7 @@ describe("a Redis that has no more memory", () => {
     const played = await withoutPostgres({
       processes: { receiver: 1, "datadog-processor": 1, "postgres-processor": 1 },
       // While writes are refused a batch may overtake another by as long as the receiver waits between its tries.
-      env: { DATADOG_GRACE_MS: "2000" },
+      env: { DATADOG_GRACE_MS: "5000" },
     });
     const load = Load.start({ publisher: played.publisher, eventsPerSecond: EVENTS_PER_SECOND });
     await expect.poll(() => sumOf(played.fleet.processes("receiver"), "events_enqueued_total"), PATIENCE).toBeGreaterThan(0);

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { ChildProgram } from "../src/demo/child-process.ts";
 
+const WAIT = { timeout: 20_000 };
 let folder: string;
 
 beforeEach(() => {
@@ -43,11 +44,11 @@ it("keeps what a program writes, and tells its exit code", async () => {
 
 it("ends a program with all it has started", async () => {
   const program = start('trap "exit 0" TERM; sleep 60 & echo $!; wait');
-  await vi.waitFor(() => expect(output()).not.toBe(""));
+  await vi.waitFor(() => expect(output()).not.toBe(""), WAIT);
   const grandchild = Number(output());
   expect(isAlive(grandchild)).toBe(true);
   await program.stop();
-  await vi.waitFor(() => expect(isAlive(grandchild)).toBe(false));
+  await vi.waitFor(() => expect(isAlive(grandchild)).toBe(false), WAIT);
 });
 
 it("has ended when the program cannot be started", async () => {
@@ -68,9 +69,9 @@ it("leaves nothing behind when this process is killed", async () => {
      setInterval(() => {}, 1000);`,
   );
   const parent = spawn(process.execPath, [script], { stdio: "inherit" });
-  await vi.waitFor(() => expect(output()).not.toBe(""), { timeout: 5_000 });
+  await vi.waitFor(() => expect(output()).not.toBe(""), WAIT);
   const child = Number(output());
   parent.kill("SIGKILL");
   await once(parent, "exit");
-  await vi.waitFor(() => expect(isAlive(child)).toBe(false), { timeout: 5_000 });
+  await vi.waitFor(() => expect(isAlive(child)).toBe(false), WAIT);
 });

@@ -131,9 +131,9 @@ it(
   "loses nothing when it is killed half way; the next run does the rest, and a letter that stays is no failure",
   { timeout: TIMEOUT_MS },
   async () => {
-    await letters.add([...refused(1_500), undecodable]);
+    await letters.add([...refused(4_000), undecodable]);
     const program = startProgram(["replay"], { env });
-    await expect.poll(lettersLeft, { timeout: TIMEOUT_MS, interval: 5 }).toBeLessThan(1_500);
+    await expect.poll(lettersLeft, { timeout: TIMEOUT_MS, interval: 5 }).toBeLessThan(4_000);
     program.signal("SIGKILL");
     await program.exitCode;
     expect(await lettersLeft()).toBeGreaterThan(1);
@@ -141,7 +141,7 @@ it(
     expect({ exitCode, errors }).toEqual({ exitCode: 0, errors: "" });
     expect(output).toMatch(/^(\d+000 letters …\n)*\d+ replayed, 1 left \(1 rejected again\)\.\n.*--discard\.\n$/);
     expect(await lettersLeft()).toBe(1);
-    expect(new Set(await idsIn("postgres"))).toEqual(new Set(refused(1_500).map((_, index) => `postgres-${index}`)));
+    expect(new Set(await idsIn("postgres"))).toEqual(new Set(refused(4_000).map((_, index) => `postgres-${index}`)));
   },
 );
 

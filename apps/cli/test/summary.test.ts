@@ -122,7 +122,7 @@ describe("the summary of a process", () => {
   async function nextWait(): Promise<number | undefined> {
     const before = waits.length;
     waits.at(-1)?.end();
-    await vi.waitFor(() => expect(waits.length).toBeGreaterThan(before));
+    await vi.waitFor(() => expect(waits.length).toBeGreaterThan(before), { timeout: 10_000 });
     return waits.at(-1)?.ms;
   }
 
@@ -167,7 +167,7 @@ describe("the summary of a process", () => {
   it("is never logged with 0 seconds", async () => {
     await startSummary(0);
     hasStarted = true;
-    await vi.waitFor(() => expect(waits.length).toBeGreaterThan(0));
+    await vi.waitFor(() => expect(waits.length).toBeGreaterThan(0), { timeout: 10_000 });
     waits.at(-1)?.end();
     await lifecycle.close();
     expect(waits.filter(({ ms }) => ms === 0)).toEqual([]);

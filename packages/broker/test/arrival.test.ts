@@ -154,7 +154,7 @@ describe("advice for RabbitMQ", () => {
       });
       await harness.publish("{}");
       await harness.publish("{}");
-      await vi.waitFor(() => expect(harness.readiness().components["events"]).toBe("up"));
+      await vi.waitFor(() => expect(harness.readiness().components["events"]).toBe("up"), { timeout: 10_000 });
     } finally {
       await other.stop();
       await harness.release();

@@ -120,9 +120,9 @@ describe("RabbitmqSource", () => {
     for (const message of recorder.messages) message.ack();
     await recorder.waitFor(25);
     for (const message of recorder.messages) message.ack();
-    await vi.waitFor(async () => expect(await harness.metric("broker_unacked_messages")).toBe(0));
+    await vi.waitFor(async () => expect(await harness.metric("broker_unacked_messages")).toBe(0), { timeout: 10_000 });
     await harness.source.stop();
-    await vi.waitFor(async () => expect(await harness.waiting()).toBe(0));
+    await vi.waitFor(async () => expect(await harness.waiting()).toBe(0), { timeout: 10_000 });
   });
 
   it("keeps no more bytes than fit, leaves the rest to the broker, and is sent fewer large messages at a time from then on", async () => {
@@ -178,9 +178,10 @@ describe("RabbitmqSource", () => {
     await vi.waitFor(() => expect(harness.readiness().components["broker"]).toBe("up"), { timeout: 5_000 });
     expect(spy).toHaveBeenCalled();
     await harness.publish(body(1));
-    await vi.waitFor(async () => expect(await harness.waiting()).toBe(1), { timeout: 2_000 });
-    await vi.waitFor(() =>
-      harness.administer(async (channel) => expect((await channel.checkQueue(harness.options.queue)).consumerCount).toBe(0)),
+    await vi.waitFor(async () => expect(await harness.waiting()).toBe(1), { timeout: 10_000 });
+    await vi.waitFor(
+      () => harness.administer(async (channel) => expect((await channel.checkQueue(harness.options.queue)).consumerCount).toBe(0)),
+      { timeout: 10_000 },
     );
     harness.source.resume();
     await recorder.waitFor(1);
@@ -193,17 +194,17 @@ describe("RabbitmqSource", () => {
       if (recorder.messages.length === 2) harness.source.pause();
     });
     await publish(harness, 1, 8);
-    await vi.waitFor(async () => expect(await harness.waiting()).toBe(6), { timeout: 3_000 });
+    await vi.waitFor(async () => expect(await harness.waiting()).toBe(6), { timeout: 10_000 });
     await publish(harness, 9, 9);
     await sleep(100);
-    await vi.waitFor(async () => expect(await harness.waiting()).toBe(7));
+    await vi.waitFor(async () => expect(await harness.waiting()).toBe(7), { timeout: 10_000 });
     // The two in hand are acknowledged although the ones after them went back.
     for (const message of recorder.messages) message.ack();
     harness.source.resume();
     await recorder.waitFor(9);
     for (const message of recorder.messages) message.ack();
     await harness.source.stop();
-    await vi.waitFor(async () => expect(await harness.waiting()).toBe(0));
+    await vi.waitFor(async () => expect(await harness.waiting()).toBe(0), { timeout: 10_000 });
     expect(new Set(recorder.types)).toEqual(new Set([1, 2, 3, 4, 5, 6, 7, 8, 9].map((id) => `task-custom${id}`)));
     expect(harness.context.logs.filter(({ level }) => level >= 40)).toEqual([]);
   });
@@ -286,7 +287,7 @@ describe("RabbitmqSource", () => {
     await publishing;
     await vi.waitFor(() => expect(new Set(recorder.types).size).toBe(200), { timeout: 10_000 });
     await harness.source.stop();
-    await vi.waitFor(async () => expect(await harness.waiting()).toBe(0));
+    await vi.waitFor(async () => expect(await harness.waiting()).toBe(0), { timeout: 10_000 });
     expect(await harness.metric("broker_reconnects_total")).toBe(0);
   });
 
@@ -314,7 +315,8 @@ describe("RabbitmqSource", () => {
     harness.proxy.freeze();
     harness.proxy.thaw();
     for (const message of recorder.messages) message.ack();
-    await vi.waitFor(() => expect(harness.readiness().components["broker"]).toBe("Heartbeat timeout"), { timeout: 20_000, interval: 5 });
+    const lost = expect.objectContaining({ msg: "broker connection lost, reconnecting", reason: "Heartbeat timeout" }) as unknown;
+    await vi.waitFor(() => expect(harness.context.logs).toContainEqual(lost), { timeout: 20_000 });
     await vi.waitFor(() => expect(harness.readiness().ready).toBe(true), { timeout: 20_000 });
     await recorder.waitFor(4, 20_000);
     expect(await harness.metric("broker_reconnects_total")).toBe(1);

@@ -61,7 +61,7 @@ describe("RedisSource", () => {
     const { harness } = await started();
     expect(await harness.metric("broker_gaps_total")).toBe(0);
     harness.cut();
-    await vi.waitFor(async () => expect(await harness.metric("broker_gaps_total")).toBe(1));
+    await vi.waitFor(async () => expect(await harness.metric("broker_gaps_total")).toBe(1), { timeout: 10_000 });
     await vi.waitFor(() => expect(harness.readiness().ready).toBe(true), { timeout: 5_000 });
   });
 
@@ -70,7 +70,7 @@ describe("RedisSource", () => {
     const { harness, recorder } = await started({ bufferMaxBytes: 10 * bytes });
     harness.source.pause();
     for (let count = 0; count < 25; count++) await harness.publish(BODY);
-    await vi.waitFor(async () => expect(await harness.metric("messages_dropped_total")).toBe(15));
+    await vi.waitFor(async () => expect(await harness.metric("messages_dropped_total")).toBe(15), { timeout: 10_000 });
     expect(await harness.metric("broker_buffer_bytes")).toBe(10 * bytes);
     harness.source.resume();
     await recorder.waitFor(10);
@@ -98,7 +98,7 @@ describe("RedisSource", () => {
     const recorder = new Recorder();
     await source.start(recorder.onMessage);
     await server.kill();
-    await vi.waitFor(() => expect(context.health.report().ready).toBe(false));
+    await vi.waitFor(() => expect(context.health.report().ready).toBe(false), { timeout: 10_000 });
     await server.restart();
     await vi.waitFor(() => expect(context.health.report().ready).toBe(true), { timeout: 15_000 });
     expect(context.logs.map(({ msg }) => msg)).toContain("broker connection lost, reconnecting");

@@ -153,7 +153,7 @@ describe("what a filter excludes while exporters are at work", () => {
     await receive(taskStarted(X), taskStarted({ uuid: "wanted" }));
     await untilRow("x", ["task-started"]);
     await receive(taskSent({ ...X, queue: "noisy" }));
-    await vi.waitFor(() => expect(rows.has("x")).toBe(false));
+    await vi.waitFor(() => expect(rows.has("x")).toBe(false), { timeout: 10_000 });
     await receive(taskSucceeded(X), taskSucceeded({ uuid: "wanted" }));
     await untilRow("wanted", ["task-started", "task-succeeded"]);
     expect(rows.has("x")).toBe(false);

@@ -100,7 +100,9 @@ describe("a web server", () => {
     const idle = Array.from({ length: 20 }, (_, index) => hold(`127.0.0.${2 + (index % 4)}`));
     await Promise.all(idle.map(({ connected }) => connected));
     for (const address of ["127.0.0.1", "127.0.0.2", "127.0.0.9"]) expect(await ask(address)).toContain("HTTP/1.1 200");
-    await vi.waitFor(() => expect(idle.filter(({ socket }) => !socket.closed).length).toBeLessThanOrEqual(LIMITS.maxConnections));
+    await vi.waitFor(() => expect(idle.filter(({ socket }) => !socket.closed).length).toBeLessThanOrEqual(LIMITS.maxConnections), {
+      timeout: 10_000,
+    });
   });
 
   it("drops a connection that is being answered only when there is no other", async () => {
