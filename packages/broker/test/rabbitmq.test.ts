@@ -214,25 +214,29 @@ describe("RabbitmqSource", () => {
     const pausing = { queueExpiresMs: EXPIRES_MS, longPauseMs: 1 };
     const expires = { "x-expires": EXPIRES_MS };
 
-    it.each([
-      ["our quorum queue", { queueType: "quorum" }, undefined],
-      ["our classic queue", { queueType: "classic" }, undefined],
-      ["a quorum queue with other arguments", {}, { ...expires, "x-queue-type": "quorum" }],
-      ["a classic queue with other arguments", {}, expires],
-    ] as const)("keeps %s and its messages", async (_, options, foreign) => {
-      const { harness, recorder } = await harnessOf({ ...pausing, ...options });
-      if (foreign !== undefined) {
-        await harness.administer((channel) => channel.assertQueue(harness.options.queue, { durable: true, arguments: foreign }));
-      }
-      await harness.source.start(recorder.onMessage);
-      harness.source.pause();
-      await sleep(EXPIRES_MS * 1.5);
-      await publish(harness, 1, 3);
-      await sleep(EXPIRES_MS * 1.5);
-      expect(await harness.metric("broker_reconnects_total")).toBe(0);
-      harness.source.resume();
-      await recorder.waitFor(3);
-      expect([...recorder.types].sort()).toEqual(["task-custom1", "task-custom2", "task-custom3"]);
+    it("keeps the queue and its messages, of either type, ours or with other arguments", async () => {
+      const queues = [
+        { what: "our quorum queue", options: { queueType: "quorum" }, foreign: undefined },
+        { what: "our classic queue", options: { queueType: "classic" }, foreign: undefined },
+        { what: "a quorum queue with other arguments", options: {}, foreign: { ...expires, "x-queue-type": "quorum" } },
+        { what: "a classic queue with other arguments", options: {}, foreign: expires },
+      ] as const;
+      const keeps = async ({ what, options, foreign }: (typeof queues)[number]): Promise<void> => {
+        const { harness, recorder } = await harnessOf({ ...pausing, ...options });
+        if (foreign !== undefined) {
+          await harness.administer((channel) => channel.assertQueue(harness.options.queue, { durable: true, arguments: foreign }));
+        }
+        await harness.source.start(recorder.onMessage);
+        harness.source.pause();
+        await sleep(EXPIRES_MS * 1.5);
+        await publish(harness, 1, 3);
+        await sleep(EXPIRES_MS * 1.5);
+        expect(await harness.metric("broker_reconnects_total"), what).toBe(0);
+        harness.source.resume();
+        await recorder.waitFor(3);
+        expect([...recorder.types].sort(), what).toEqual(["task-custom1", "task-custom2", "task-custom3"]);
+      };
+      await Promise.all(queues.map(keeps));
     });
 
     it("keeps it after a reconnection too", async () => {

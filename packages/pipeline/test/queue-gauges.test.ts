@@ -40,6 +40,12 @@ async function look(queues = [events, processing]): Promise<{ lag: (queue: strin
   return { lag, undelivered: Number(await redis.producer.get("{cme}:datadog:undelivered")) };
 }
 
+/** Of a job that was added so old: a busy machine takes its time to look. */
+function expectAge(seconds: number, addedSeconds: number): void {
+  expect(seconds).toBeGreaterThanOrEqual(addedSeconds);
+  expect(seconds).toBeLessThan(addedSeconds + 15);
+}
+
 /** A job that was created so long ago. */
 async function add(queue: Queue, ageMs: number, delayMs?: number): Promise<void> {
   const due = delayMs === undefined ? {} : { delay: ageMs + delayMs };
@@ -52,7 +58,7 @@ describe("the lag of a queue", () => {
     await add(events, 60_000);
     await add(events, 5_000);
     const { lag } = await look();
-    expect(Math.round(await lag("datadog"))).toBe(60);
+    expectAge(await lag("datadog"), 60);
     expect(await lag("datadog-processing")).toBe(0);
   });
 
@@ -65,7 +71,7 @@ describe("the lag of a queue", () => {
     closers.push(() => worker.close(true).then(() => connection.disconnect()));
     await vi.waitUntil(async () => (await events.getActiveCount()) === 1, { timeout: 10_000 });
     await add(events, 1_000);
-    expect(Math.round(await (await look()).lag("datadog"))).toBe(120);
+    expectAge(await (await look()).lag("datadog"), 120);
   });
 
   it("counts delayed jobs, the first and the last that are due, and reads few of 100,000", async () => {
@@ -74,10 +80,10 @@ describe("the lag of a queue", () => {
       await redis.producer.zadd(processing.toKey("delayed"), ...padding.slice(from, from + 10_000).flat());
     }
     await add(processing, 90_000, 1_000);
-    expect(Math.round(await (await look()).lag("datadog-processing"))).toBe(90);
+    expectAge(await (await look()).lag("datadog-processing"), 90);
     await add(processing, 150_000, 2 * HOUR_MS);
     await redis.producer.config("RESETSTAT");
-    expect(Math.round(await (await look()).lag("datadog-processing"))).toBe(150);
+    expectAge(await (await look()).lag("datadog-processing"), 150);
     const calls = [...(await redis.producer.info("commandstats")).matchAll(/cmdstat_(\w+):calls=(\d+)/g)];
     const read = calls.filter(([, name]) => name !== "info" && name !== "config").reduce((sum, [, , count]) => sum + Number(count), 0);
     expect(read).toBeLessThan(60);
@@ -93,7 +99,7 @@ describe("the lag of a queue", () => {
     await held.add({ id: "gone", timestamp: Date.now() - 1_000 });
     // Not where the gauges look otherwise.
     await add(events, 1_000);
-    expect(Math.round(await (await look()).lag("datadog"))).toBe(300);
+    expectAge(await (await look()).lag("datadog"), 300);
     expect(await redis.producer.zrange(events.toKey("held"), "0", "-1")).toEqual([id]);
   });
 
@@ -107,7 +113,7 @@ describe("the lag of a queue", () => {
       const [next = "", score] = await redis.producer.zrange(processing.toKey("delayed"), "0", "-1", "WITHSCORES");
       id = next;
       expect(Math.abs(Number(score) / 4_096 - Date.now() - 10_000)).toBeLessThan(5_000);
-      expect(Math.round(await (await look()).lag("datadog-processing"))).toBe(200);
+      expectAge(await (await look()).lag("datadog-processing"), 200);
     }
     await processing.remove(id);
     // Another process has done it meanwhile.

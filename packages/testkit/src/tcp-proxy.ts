@@ -6,6 +6,8 @@ export class TcpProxy {
   #target: number;
   readonly #sockets = new Set<Socket>();
   readonly #clients = new Set<Socket>();
+  /** Clients that hear nothing more, not even that the server has hung up. */
+  readonly #deaf = new WeakSet<Socket>();
   #server: Server | undefined;
   #port = 0;
   #frozen = false;
@@ -49,6 +51,7 @@ export class TcpProxy {
   freeze(): void {
     this.#frozen = true;
     for (const socket of this.#sockets) socket.unpipe();
+    for (const client of this.#clients) this.#deaf.add(client);
   }
 
   /** From now on the server hears nothing from its clients; they still hear it. */
@@ -84,7 +87,8 @@ export class TcpProxy {
   #relay(client: Socket): void {
     const server = connect(this.#target, "127.0.0.1");
     this.#clients.add(client);
-    if (!this.#frozen) server.pipe(client);
+    if (this.#frozen) this.#deaf.add(client);
+    else server.pipe(client);
     if (!this.#frozen && !this.#muted) client.pipe(server);
     for (const [socket, other] of [
       [client, server],
@@ -95,7 +99,7 @@ export class TcpProxy {
       socket.on("close", () => {
         this.#sockets.delete(socket);
         this.#clients.delete(socket);
-        other.destroy();
+        if (!this.#deaf.has(other)) other.destroy();
       });
     }
   }
