@@ -16,7 +16,7 @@ export const Config = z.object({
     "Most connections of one process. One more than `PROCESSOR_CONCURRENCY` lets every batch have its own, and retention too.",
   ),
   POSTGRES_STATEMENT_TIMEOUT_MS: duration("wait ms", 30_000, { min: 0 }).describe(
-    "How long a statement may take before it is given up and tried again. 0 sets no limit. Behind a connection pooler such as PgBouncer each statement sets it in a transaction of its own.",
+    "How long a statement may take before it is given up and tried again, in the end row by row: a row that is locked then holds up no other. 0 sets no limit. Behind a connection pooler such as PgBouncer each statement sets it in a transaction of its own.",
   ),
   POSTGRES_RETENTION_DAYS: integer(0, 0, 36_500).describe(
     "Deletes a task, in small steps, once its row was made and its last event came longer ago than this; a task that has not finished also stays until its ETA is as old. 0 keeps all for ever.",

@@ -2,7 +2,7 @@ import { connectDatabase, migrate } from "@celery-metrics-exporter/db";
 import { taskReceived, taskSent } from "@celery-metrics-exporter/events/testing";
 import { PermanentError } from "@celery-metrics-exporter/pipeline";
 import { createTestExporter } from "@celery-metrics-exporter/pipeline/testing";
-import { UnavailableError, loadConfig, pause, redactConfig } from "@celery-metrics-exporter/runtime";
+import { TimedOutError, UnavailableError, loadConfig, pause, redactConfig } from "@celery-metrics-exporter/runtime";
 import { createDatabase } from "@celery-metrics-exporter/testkit";
 import { afterEach, describe, expect, test } from "vitest";
 import { Config } from "../src/config.ts";
@@ -85,12 +85,12 @@ describe("export", () => {
     }
   });
 
-  test("calls a statement that waits too long for a lock unavailable", async () => {
+  test("says that a statement took too long, such as one that waits for a lock", async () => {
     const harness = await createPostgresHarness({ POSTGRES_STATEMENT_TIMEOUT_MS: "300" });
     releases.push(() => harness.close());
     await harness.exporter.start?.();
     const release = await lockTable(harness.url);
-    await expect(harness.exporter.export([taskSent()], new AbortController().signal)).rejects.toBeInstanceOf(UnavailableError);
+    await expect(harness.exporter.export([taskSent()], new AbortController().signal)).rejects.toBeInstanceOf(TimedOutError);
     await release();
     await harness.exporter.export([taskSent()], new AbortController().signal);
     expect(await harness.observe()).toHaveLength(1);

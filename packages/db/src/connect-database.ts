@@ -129,7 +129,7 @@ async function becomesReady(pool: Pool, { url, startupTimeoutMs = 15_000, logger
     } catch (thrown) {
       const fault = faultOf(thrown);
       const waitMs = backoffMs(attempt, { firstMs: 200, maxMs: 2_000 });
-      if (fault.fault === "unavailable" && Date.now() + waitMs <= deadline) {
+      if ((fault.fault === "unavailable" || fault.fault === "slow") && Date.now() + waitMs <= deadline) {
         if (attempt === 0) logger?.info({ reason: fault.reason }, "waiting for PostgreSQL");
         await pause(waitMs);
         continue;

@@ -1,5 +1,5 @@
 /** What a driver throws, as errors the exporter's host understands, without the rows: Drizzle puts every parameter into its message. */
-import { CodedError, UnavailableError, tlsProblem, toError } from "@celery-metrics-exporter/runtime";
+import { CodedError, TimedOutError, UnavailableError, tlsProblem, toError } from "@celery-metrics-exporter/runtime";
 import { DrizzleQueryError, getTableName } from "drizzle-orm";
 import { LIBPQ_TLS_NAMES } from "./database-connection.ts";
 import { celeryTask } from "./schema.ts";
@@ -45,6 +45,9 @@ const ADVICE: Readonly<Record<string, string>> = {
   "42501": "Give this user the rights in docs/permissions.md; only a table's owner may migrate it",
   "53300": "Raise max_connections, or lower POSTGRES_POOL_SIZE",
 };
+
+const SLOW_ADVICE =
+  "Look for transactions that keep rows of celery_task locked, for slow triggers, and for load; the limits are POSTGRES_STATEMENT_TIMEOUT_MS and the server's lock_timeout";
 
 /** What to do when a connection pooler refuses a parameter. */
 const POOLER_ADVICE: ReadonlyMap<string, string> = new Map([
@@ -108,7 +111,7 @@ export function refusedParameter(message: string): string | undefined {
   return /unsupported startup parameter(?: in options)?: (\w+)/.exec(message)?.[1];
 }
 
-/** The error to throw on: `UnavailableError`, `RefusedDataError`, or a plain one, in every case without parameters and rows. */
+/** The error to throw on: `UnavailableError` (`TimedOutError` if it was a time limit), `RefusedDataError`, or a plain one, in every case without parameters and rows. */
 export function toDatabaseError(thrown: unknown): Error {
   const { fault, reason, advice, sqlState } = faultOf(thrown);
   const words = advice === undefined ? `${reason}.` : `${reason}. ${advice}.`;
@@ -116,6 +119,8 @@ export function toDatabaseError(thrown: unknown): Error {
   switch (fault) {
     case "unavailable":
       return new UnavailableError(`PostgreSQL does not serve: ${advice === undefined ? reason : words}`);
+    case "slow":
+      return new TimedOutError(`PostgreSQL takes too long: ${reason}. ${SLOW_ADVICE}.`);
     case "denied":
       return new UnavailableError(
         `PostgreSQL does not let us in: ${advice === undefined ? `${words} Check DATABASE_URL and the user's rights.` : words}`,

@@ -1,4 +1,4 @@
-import { UnavailableError } from "@celery-metrics-exporter/runtime";
+import { TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { createDatabase, startPostgres } from "@celery-metrics-exporter/testkit";
 import { taskSent } from "@celery-metrics-exporter/events/testing";
 import { sql } from "drizzle-orm";
@@ -86,7 +86,7 @@ describe("connectDatabase", () => {
   test("gives up a statement that takes too long, as unavailable", () =>
     withDatabase(async (database) => {
       const error = await failureOf(query(database, sql`select pg_sleep(20)`));
-      expect(error).toBeInstanceOf(UnavailableError);
+      expect(error).toBeInstanceOf(TimedOutError);
       expect(error.message).toContain("57014");
     }));
 

@@ -1,4 +1,4 @@
-import { UnavailableError } from "@celery-metrics-exporter/runtime";
+import { TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { taskSent } from "@celery-metrics-exporter/events/testing";
 import { sql } from "drizzle-orm";
 import { describe, expect, test } from "vitest";
@@ -129,6 +129,12 @@ describe("an error of PostgreSQL", () => {
       "create function boom() returns trigger language plpgsql as $$ begin raise exception 'boom'; end $$; create trigger boom before insert on celery_task for each row execute function boom()",
       Error,
       /^PostgreSQL fails: boom \(SQLSTATE P0001\)$/,
+    ],
+    [
+      "a trigger that sleeps",
+      "create function boom() returns trigger language plpgsql as $$ begin raise exception 'canceling statement due to statement timeout' using errcode = '57014'; end $$; create trigger boom before insert on celery_task for each row execute function boom()",
+      TimedOutError,
+      /SQLSTATE 57014.*rows of celery_task locked.*POSTGRES_STATEMENT_TIMEOUT_MS/,
     ],
     [
       "a broken index",

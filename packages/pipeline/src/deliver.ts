@@ -7,18 +7,22 @@
  * it is refused again; and if those that got through are at least as many as those of the kind that are refused. What got through is never
  * sent again: in most sinks that does nothing, and so proves nothing. Everything else is held: it stays in its job, and that is an outage.
  * Burying is rate-limited as well, for faults that hit only some items of a kind, or come and go.
+ *
+ * A batch that takes too long may have a single item in it that does. What gets through in smaller parts is delivered, and the rest waits
+ * (`SlowItems`); nothing is buried for that. Where nothing gets through, it is an outage like any other, and no more is tried than in another.
  */
-import { UnavailableError, backoffMs, pause, toError } from "@celery-metrics-exporter/runtime";
+import { TimedOutError, UnavailableError, backoffMs, pause, toError } from "@celery-metrics-exporter/runtime";
 import type { BurialLimit } from "./burial-limit.ts";
 import { GivenBack, type Drain } from "./drain.ts";
 import { LetGo, PermanentError } from "./errors.ts";
 import { Evidence, type Likeness } from "./evidence.ts";
 import { halves } from "./quarantine.ts";
+import { SlowItems } from "./slow-items.ts";
 
 /** Why an item could not be delivered. */
 export interface Failure {
-  /** `refused`: the exporter threw `PermanentError`. `failed`: it threw something else at every try. */
-  readonly reason: "refused" | "failed";
+  /** `refused`: the exporter threw `PermanentError`. `slow`: `TimedOutError` at every try. `failed`: something else at every try. */
+  readonly reason: "refused" | "failed" | "slow";
   readonly error: Error;
 }
 
@@ -63,21 +67,41 @@ export interface DeliveryJob {
 }
 
 /** Items that were neither delivered nor buried. Keep them, and deliver them again later. */
-export interface Held<T> {
+export interface Held<T> extends HeldReason {
   readonly items: readonly T[];
+}
+
+export interface HeldReason {
+  /** `slow`: others get through meanwhile, and need not wait. `unavailable`: nothing does, and that was reported. */
+  readonly as: "refused" | "slow" | "unavailable";
   readonly because: string;
-  /** The first error of this delivery. */
+  /** What the sink answered first. */
   readonly error: Error;
 }
 
 export const NOTHING_GETS_THROUGH = "nothing gets through";
 export const NOT_PROVEN = "too few others of their kind get through to blame them";
 export const TOO_MANY_BURIALS = "too many events are refused";
+export const TOO_SLOW = "others get through, but this takes too long";
 
 /** After so many single items of a kind in a row, the others of the kind are not tried: they wait for the next time. */
 const MOST_REFUSALS = 16;
 /** A sink that has taken nothing for so long takes nothing, as far as we know. */
 const RECENTLY_MS = 60_000;
+/** So many tries that take too long are enough: of a batch, then of its parts, then of single items. */
+const MOST_TIMEOUTS = 3;
+/** Many, as a part with a slow item costs the whole time limit, and any other part little. */
+const PARTS = 64;
+const SPREAD = 8;
+
+/** How often something is tried: after errors of no known kind, and after time limits. */
+interface Tries {
+  readonly errors: number;
+  readonly timeouts: number;
+}
+
+const FOR_EVER: Tries = { errors: Number.POSITIVE_INFINITY, timeouts: Number.POSITIVE_INFINITY };
+export const ONCE: Tries = { errors: 1, timeouts: 1 };
 
 /** Some items of a batch, in their order. */
 interface Part<T> {
@@ -102,9 +126,10 @@ interface Suspect<T> extends RefusedPart<T> {
 /** One batch, while it is searched for what is at fault. */
 interface Search<T> {
   readonly job: DeliveryJob;
+  readonly beganAt: number;
   /** Whether what gets through now gets through for the first time. */
   readonly isFresh: boolean;
-  readonly send: (items: readonly T[], tries: number) => Promise<Failure | undefined>;
+  readonly send: (items: readonly T[], tries: Tries) => Promise<Failure | undefined>;
   /** What is to be tried. The last part is the next: items go in their order, so that each meets in the sink what it would have met there. */
   readonly open: Part<T>[];
   readonly suspects: Suspect<T>[];
@@ -113,6 +138,9 @@ interface Search<T> {
   /** Single items of a kind that were refused in a row. */
   readonly refusals: Map<string, number>;
   firstError: Error | undefined;
+  /** Items that are slow or may be, those that were not tried first. */
+  readonly slow: T[];
+  firstTimeout: Error | undefined;
   limited: boolean;
 }
 
@@ -121,12 +149,15 @@ export class Deliverer<T, C = undefined> {
   readonly #delivery: Delivery<T, C>;
   readonly #rules: DeliveryRules;
   readonly #evidence: Evidence<T>;
-  #servedAt = Number.NEGATIVE_INFINITY;
+  readonly #slow: SlowItems<T>;
+  /** Tries that took too long since something got through. */
+  #timeouts = 0;
 
   constructor(delivery: Delivery<T, C>, rules: DeliveryRules) {
     this.#delivery = delivery;
     this.#rules = rules;
     this.#evidence = new Evidence(delivery);
+    this.#slow = new SlowItems(delivery);
   }
 
   /**
@@ -135,46 +166,71 @@ export class Deliverer<T, C = undefined> {
    * @throws {GivenBack} when the process ends first: some items may have been delivered.
    */
   async deliver(items: readonly T[], context: C, job: DeliveryJob): Promise<Held<T> | undefined> {
+    const [slow, others] = this.#slow.partition(items);
     const search: Search<T> = {
       job,
+      beganAt: performance.now(),
       isFresh: this.#evidence.isFresh(job),
       send: (part, tries) => this.#send(part, context, search, tries),
-      open: [{ items, of: undefined }],
+      open: [{ items: others, of: undefined }],
       suspects: [],
       untried: [],
       refusals: new Map(),
       firstError: undefined,
+      slow: [],
+      firstTimeout: undefined,
       limited: false,
     };
     for (let part: Part<T> | undefined; (part = search.open.pop()) !== undefined;) await this.#try(part, search);
+    for (const item of slow) await this.#trySlow(item, search);
     const suspects = await this.#judge(search);
-    const held = [...search.untried, ...suspects.map(({ item }) => item)];
-    if (held.length === 0 || search.firstError === undefined) {
+    const refused = [...search.untried, ...suspects.map(({ item }) => item)];
+    const held = [...refused, ...search.slow];
+    if (held.length === 0) {
       this.#evidence.release(job.id);
       return undefined;
     }
     const known = suspects.map((suspect) => [suspect.item, this.#takenBefore(suspect, job)] as const);
     this.#evidence.hold(job, known, search.untried);
-    return { items: held, because: this.#reason(held, search), error: search.firstError };
+    return { items: held, ...(refused.length > 0 ? this.#whyRefused(refused, search) : this.#whySlow(search)) };
   }
 
-  async #send(items: readonly T[], context: C, search: Search<T>, tries: number): Promise<Failure | undefined> {
+  async #send(items: readonly T[], context: C, search: Search<T>, tries: Tries): Promise<Failure | undefined> {
     let done: number | void = undefined;
-    const attempt = (): Promise<void> => search.job.attempt(async () => void (done = await this.#sendOnce(items, context)));
+    let beganAt = 0;
+    const attempt = (): Promise<void> => {
+      beganAt = performance.now();
+      return search.job.attempt(async () => void (done = await this.#sendOnce(items, context, search)));
+    };
     const failure = await tryUntilDecided(attempt, this.#rules, tries);
     if (failure === undefined) this.#gotThrough(items, done, search);
+    if (failure?.reason === "slow") await this.#tookTooLong(items, { error: failure.error, tookMs: performance.now() - beganAt }, search);
     return failure;
   }
 
+  /** Unless it was known before, lets some time pass, as the sink may have too much to do: longer each time, until something gets through. */
+  async #tookTooLong(items: readonly T[], { error, tookMs }: { error: Error; tookMs: number }, search: Search<T>): Promise<void> {
+    const [item, ...others] = items;
+    if (item !== undefined && others.length === 0) this.#slow.add(item, { error, tookMs, since: search.beganAt });
+    search.firstTimeout ??= error;
+    if (items.every((one) => this.#slow.isSlow(one))) return;
+    const { drain, onRetry } = this.#rules;
+    onRetry("unavailable");
+    await pause(backoffMs(this.#timeouts++), drain.begun);
+    if (drain.begun.aborted) throw new GivenBack();
+  }
+
   /** One try, and what it says about the sink. Steps that need only Redis say nothing: its connections report that. */
-  async #sendOnce(items: readonly T[], context: C): Promise<number | void> {
+  async #sendOnce(items: readonly T[], context: C, { beganAt }: Search<T>): Promise<number | void> {
     const { drain, onServed, onUnavailable } = this.#rules;
     try {
       const done = await this.#delivery.send(items, drain.overdue, context);
       onServed();
       return done;
     } catch (thrown) {
-      if (thrown instanceof UnavailableError) onUnavailable(thrown);
+      // A sink that serves others meanwhile is not away.
+      const isSlow = thrown instanceof TimedOutError && (this.#slow.servedSince(beganAt) || items.every((item) => this.#slow.isSlow(item)));
+      if (thrown instanceof UnavailableError && !isSlow) onUnavailable(thrown);
       // A sink that refuses data has answered.
       if (thrown instanceof PermanentError && !drain.overdue.aborted) onServed();
       throw thrown;
@@ -182,7 +238,8 @@ export class Deliverer<T, C = undefined> {
   }
 
   #gotThrough(items: readonly T[], done: number | void, { isFresh, firstError, refusals }: Search<T>): void {
-    this.#servedAt = performance.now();
+    this.#timeouts = 0;
+    this.#slow.gotThrough(items);
     this.#delivery.onDelivered?.(items);
     if (refusals.size > 0) for (const item of items) refusals.delete(this.#delivery.kindOf(item));
     // Not counted while nothing is in question: it would be work for every event.
@@ -195,8 +252,60 @@ export class Deliverer<T, C = undefined> {
     const pieces = search.isFresh ? this.#evidence.pieces(items) : [items];
     if (pieces.length > 1) return this.#openPieces(pieces, part.of, search);
     if (items.length === 0) return;
-    const failure = await search.send(items, search.firstError === undefined ? this.#rules.maxTries : 1);
-    if (failure !== undefined) this.#refused({ items, of: part.of }, failure.error, search);
+    const isBeginning = search.job.begun === 1 && search.firstTimeout === undefined && !this.#slow.isAny;
+    const failure = await search.send(items, {
+      errors: search.firstError === undefined ? this.#rules.maxTries : 1,
+      timeouts: isBeginning ? MOST_TIMEOUTS : 1,
+    });
+    if (failure?.reason === "slow") await this.#divide({ items, of: part.of }, search);
+    else if (failure !== undefined) this.#refused({ items, of: part.of }, failure.error, search);
+  }
+
+  /** Of a part that takes too long, delivers what gets through: in smaller parts, and of those that take too long in turn, one by one. */
+  async #divide({ items, of }: Part<T>, search: Search<T>): Promise<void> {
+    const sizes = items.length === 1 ? [] : new Set([Math.ceil(items.length / PARTS), 1]);
+    let slow = items;
+    let left = 0;
+    for (const size of sizes) {
+      const sent = await this.#sendInParts({ items: slow, of }, size, search);
+      search.slow.unshift(...sent.untried);
+      left += sent.untried.length;
+      slow = sent.slow;
+    }
+    search.slow.push(...slow);
+    left += slow.length;
+    addLeft(of, left);
+    if (left > 0 && left < items.length) this.#rules.onSplit();
+  }
+
+  /** Until too many parts have taken too long. */
+  async #sendInParts({ items, of }: Part<T>, size: number, search: Search<T>): Promise<{ readonly untried: T[]; readonly slow: T[] }> {
+    const [untried, slow]: [T[], T[]] = [[], []];
+    let timeouts = 0;
+    for (const part of spread(inParts(items, size))) {
+      const [known, others] = this.#slow.partition(part);
+      slow.push(...known);
+      if (others.length === 0) continue;
+      if (timeouts === MOST_TIMEOUTS) {
+        untried.push(...others);
+        continue;
+      }
+      const failure = await search.send(others, ONCE);
+      if (failure?.reason === "slow") {
+        slow.push(...others);
+        timeouts += 1;
+      } else if (failure !== undefined) {
+        this.#refused({ items: others, of }, failure.error, search);
+      }
+    }
+    return { untried, slow };
+  }
+
+  async #trySlow(item: T, search: Search<T>): Promise<void> {
+    if (!this.#slow.claim(item)) return void search.slow.push(item);
+    const failure = await search.send([item], ONCE).finally(() => this.#slow.release());
+    if (failure?.reason === "slow") search.slow.push(item);
+    else if (failure !== undefined) this.#refused({ items: [item], of: undefined }, failure.error, search);
   }
 
   #openPieces(pieces: readonly (readonly T[])[], of: RefusedPart<T> | undefined, { open }: Search<T>): void {
@@ -233,10 +342,10 @@ export class Deliverer<T, C = undefined> {
    * that refuses the first event of a task may refuse the next ones for that reason alone.
    */
   async #judge(search: Search<T>): Promise<Suspect<T>[]> {
-    const { suspects, untried, job } = search;
+    const { suspects, untried, slow, job } = search;
     if (suspects.length === 0) return [];
     const beside = this.#evidence.beside(job.id);
-    const doubted = new Set([...beside.subjects, ...untried.map((item) => this.#delivery.subjectOf?.(item))]);
+    const doubted = new Set([...beside.subjects, ...[...untried, ...slow].map((item) => this.#delivery.subjectOf?.(item))]);
     doubted.delete(undefined);
     const counts = new Map<string, number>();
     const kinds = [...beside.kinds, ...suspects.map(({ kind }) => kind), ...untried.map((item) => this.#delivery.kindOf(item))];
@@ -271,17 +380,37 @@ export class Deliverer<T, C = undefined> {
       search.limited = true;
       return false;
     }
-    const failure = await search.send([item], this.#rules.maxTries);
+    const failure = await search.send([item], { errors: this.#rules.maxTries, timeouts: 1 });
+    if (failure?.reason === "slow") return false;
     // Tried for ever: once its job is done, the item is nowhere else.
     if (failure !== undefined) await tryUntilDecided(() => this.#delivery.bury(item, failure), this.#rules);
     return true;
   }
 
-  #reason(held: readonly T[], { limited }: Search<T>): string {
-    if (limited) return TOO_MANY_BURIALS;
-    if (performance.now() - this.#servedAt > RECENTLY_MS) return NOTHING_GETS_THROUGH;
-    return `${NOT_PROVEN}: ${[...new Set(held.map((item) => this.#delivery.kindOf(item)))].join(", ")}`;
+  #whyRefused(refused: readonly T[], { limited, firstError }: Search<T>): HeldReason {
+    const kinds = new Set(refused.map((item) => this.#delivery.kindOf(item)));
+    let because = `${NOT_PROVEN}: ${[...kinds].join(", ")}`;
+    if (!this.#slow.servedSince(performance.now() - RECENTLY_MS)) because = NOTHING_GETS_THROUGH;
+    if (limited) because = TOO_MANY_BURIALS;
+    return { as: "refused", because, error: firstError ?? new Error(because) };
   }
+
+  #whySlow({ slow, firstTimeout, beganAt }: Search<T>): HeldReason {
+    const item = slow.find((one) => this.#slow.isSlow(one));
+    const error = firstTimeout ?? this.#slow.lastError ?? new Error(TOO_SLOW);
+    if (item === undefined && !this.#slow.servedSince(beganAt)) return { as: "unavailable", because: NOTHING_GETS_THROUGH, error };
+    const name = item === undefined ? "" : `: ${this.#delivery.subjectOf?.(item) ?? this.#delivery.kindOf(item)}`;
+    return { as: "slow", because: TOO_SLOW + name, error };
+  }
+}
+
+function inParts<T>(items: readonly T[], size: number): (readonly T[])[] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, index) => items.slice(index * size, (index + 1) * size));
+}
+
+/** Every so many of them, again and again: those beside each other are often alike. */
+function spread<T>(parts: readonly T[]): T[] {
+  return Array.from({ length: SPREAD }, (_, offset) => parts.filter((__, index) => index % SPREAD === offset)).flat();
 }
 
 /** Items of this part, and of those it is a piece of, have not got through. */
@@ -297,10 +426,10 @@ function addLeft<T>(of: RefusedPart<T> | undefined, count: number): void {
 export async function tryUntilDecided(
   attempt: () => Promise<void>,
   rules: Pick<DeliveryRules, "drain" | "onRetry" | "onError">,
-  maxTries = Number.POSITIVE_INFINITY,
+  most: Tries = FOR_EVER,
 ): Promise<Failure | undefined> {
   const { drain } = rules;
-  let tries = 0;
+  let [errors, timeouts] = [0, 0];
   for (let waits = 0; ; waits++) {
     try {
       await attempt();
@@ -312,7 +441,8 @@ export async function tryUntilDecided(
       if (error instanceof PermanentError) return { reason: "refused", error };
       const isOutage = error instanceof UnavailableError;
       if (!isOutage) rules.onError(error);
-      if (!isOutage && ++tries >= maxTries) return { reason: "failed", error };
+      if (!isOutage && ++errors >= most.errors) return { reason: "failed", error };
+      if (error instanceof TimedOutError && ++timeouts >= most.timeouts) return { reason: "slow", error };
       rules.onRetry(isOutage ? "unavailable" : "error");
     }
     await pause(backoffMs(waits), drain.begun);

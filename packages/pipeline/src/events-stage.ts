@@ -65,7 +65,7 @@ function heldBatch(
   const others = (unforgotten?.items ?? []).filter((id) => !told.some((task) => task.id === id)).map((id) => ({ id, marks: [] }));
   const rest = (): unknown => encodeBatch({ ...batch, events: held?.items ?? [], told: [...told, ...others] });
   const tookSome = events.length > (held?.items.length ?? 0);
-  return { rest, tookSome, because: first.because, error: first.error };
+  return { ...first, rest, tookSome };
 }
 
 function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): Deliverer<CeleryEvent> {

@@ -138,6 +138,7 @@ function itemsOf(jobs: readonly HeldJob[]): HeldItem[] {
   return jobs.flatMap(({ suspects }) => [...suspects.values()]);
 }
 
-function keyOf(item: unknown): string {
+/** Short, and the same for the same item. */
+export function keyOf(item: unknown): string {
   return createHash("sha1").update(JSON.stringify(item)).digest("base64");
 }

@@ -14,7 +14,8 @@ export interface Exporter {
    *
    * Throw `PermanentError` when the data is at fault: the host splits the batch, and dead-letters an event that is refused again after others
    * like it got through for the first time. Throw `UnavailableError` when the sink does not serve: the host tries the same batch again, for
-   * ever, and reports not ready. Anything else is tried again a few times and then treated like a refusal. Without evidence that an event is
+   * ever, and reports not ready. Throw `TimedOutError`, which is one of these, when a time limit ended it, so that a single slow event may be why:
+   * the host then finds out what gets through without it. Anything else is tried again a few times and then treated like a refusal. Without evidence that an event is
    * at fault, the host holds it.
    *
    * @param signal aborted when the process must end before the batch could be delivered; the batch then goes back to its queue.

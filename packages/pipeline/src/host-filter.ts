@@ -1,6 +1,6 @@
 /** The filters' part in a host: what it exports of a batch, and what its exporter has to forget. */
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { UnavailableError, pause } from "@celery-metrics-exporter/runtime";
+import { TimedOutError, UnavailableError, pause } from "@celery-metrics-exporter/runtime";
 import { randomUUID } from "node:crypto";
 import { hasUnwanted, standingOf } from "./attempt-marks.ts";
 import type { AttemptMemory } from "./attempt-memory.ts";
@@ -106,7 +106,7 @@ export class HostFilter {
         timeLimit.signal.throwIfAborted();
       }
     } catch (thrown) {
-      if (timeLimit.isOver()) throw new UnavailableError("forgetting tasks took too long", { cause: thrown });
+      if (timeLimit.isOver()) throw new TimedOutError("forgetting tasks took too long", { cause: thrown });
       throw thrown;
     } finally {
       timeLimit.end();

@@ -23,7 +23,7 @@ export class HostMetrics {
       "exporter",
       "reason",
     ]);
-    this.#splits = metrics.counter("batches_split_total", "Batches split in two to find the event at fault.", ["exporter"]);
+    this.#splits = metrics.counter("batches_split_total", "Batches split to find the event that is refused or slow.", ["exporter"]);
     this.#stalled = metrics.counter("jobs_stalled_total", "Jobs taken over from a process that was killed or lost Redis.", ["queue"]);
     this.#forgotten = metrics.counter("tasks_forgotten_total", "Tasks removed from an exporter's sink because a filter excludes them.", [
       "exporter",

@@ -1,7 +1,7 @@
 /** Does what a job of one stage asks for: delivers its batch, or finds out whether it is what processes die of. */
 import type { Logger } from "@celery-metrics-exporter/runtime";
 import type { Job, Queue } from "bullmq";
-import { tryUntilDecided, type Attempt } from "./deliver.ts";
+import { ONCE, tryUntilDecided, type Attempt } from "./deliver.ts";
 import { GivenBack } from "./drain.ts";
 import type { Host } from "./host.ts";
 import { JOB_NAMES } from "./job-names.ts";
@@ -59,7 +59,7 @@ export class JobHandler<P> {
   async #run(job: Job, step: Attempt, isDoneWith?: (batch: P) => Promise<boolean>): Promise<Outcome> {
     const { stage, host } = this.#options;
     let batch: P | undefined;
-    const failure = await tryUntilDecided(() => step(async () => void (batch = stage.decode(job.data))), host.rules, 1);
+    const failure = await tryUntilDecided(() => step(async () => void (batch = stage.decode(job.data))), host.rules, ONCE);
     if (failure?.reason === "refused") await this.#buryPayload(job, "payload", failure.error.message);
     if (failure?.reason === "failed") return { asked: false, rest: unread(job.data as unknown, failure.error) };
     if (batch === undefined || (await isDoneWith?.(batch)) === true) return NOT_ASKED;
@@ -79,7 +79,7 @@ export class JobHandler<P> {
   /** Does something with what is in a batch: that may be what ends the process. */
   async #read<T>(step: Attempt, task: () => T): Promise<T> {
     const results: T[] = [];
-    const failure = await tryUntilDecided(() => step(async () => void results.push(task())), this.#options.host.rules, 1);
+    const failure = await tryUntilDecided(() => step(async () => void results.push(task())), this.#options.host.rules, ONCE);
     if (failure !== undefined) throw failure.error;
     return results[0] as T;
   }
@@ -132,5 +132,5 @@ export class JobHandler<P> {
 }
 
 function unread(payload: unknown, error: Error): HeldBatch {
-  return { rest: () => payload, tookSome: false, because: "a payload cannot be read", error };
+  return { rest: () => payload, tookSome: false, as: "refused", because: "a payload cannot be read", error };
 }

@@ -168,8 +168,8 @@ export class StageWorker<P> {
     }
   }
 
-  /** Leaves what is left of a job in its queue. If the sink takes nothing, lets some time pass before the next job is tried. */
-  async #hold(job: Job, token: string, { rest, tookSome, because, error }: HeldBatch): Promise<never> {
+  /** Leaves what is left of a job in its queue. If the sink refuses everything, lets some time pass before the next job is tried. */
+  async #hold(job: Job, token: string, { rest, tookSome, as, because, error }: HeldBatch): Promise<never> {
     const { host, held } = this.#options;
     const store = async (): Promise<void> => {
       await keepJob(job, token);
@@ -177,9 +177,9 @@ export class StageWorker<P> {
       await held.add(job);
     };
     await tryUntilDecided(() => withRedis("holding a batch", store), host.rules);
-    host.holding.add(String(job.id), because, error);
+    if (as !== "unavailable") host.holding.add(String(job.id), because, error);
     if (tookSome) host.holding.served();
-    await host.holding.wait(host.rules.drain.begun);
+    if (as === "refused") await host.holding.wait(host.rules.drain.begun);
     if (host.rules.drain.begun.aborted) throw new GivenBack();
     return this.#putOff(job, token, tookSome ? HELD_DELAY.firstMs : backoffMs(job.attemptsStarted - 1, HELD_DELAY));
   }

@@ -1,5 +1,5 @@
 /** One of the two stages of an exporter: what its host does with the jobs of one queue. */
-import type { Attempt, DeliveryJob } from "./deliver.ts";
+import type { Attempt, DeliveryJob, HeldReason } from "./deliver.ts";
 
 /** The job that a batch came in. */
 export interface StageJob extends DeliveryJob {
@@ -10,14 +10,11 @@ export interface StageJob extends DeliveryJob {
 }
 
 /** What is left of a batch that can neither be delivered nor buried now. */
-export interface HeldBatch {
+export interface HeldBatch extends HeldReason {
   /** Writes the payload of the rest. */
   readonly rest: () => unknown;
   /** Whether the sink took others of the batch. */
   readonly tookSome: boolean;
-  readonly because: string;
-  /** What the sink answered. */
-  readonly error: Error;
 }
 
 /** @typeParam P what a payload of the queue decodes to. */

@@ -1,4 +1,4 @@
-import { UnavailableError } from "@celery-metrics-exporter/runtime";
+import { TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it } from "vitest";
 import { BurialLimit } from "../src/burial-limit.ts";
 import {
@@ -6,6 +6,7 @@ import {
   NOTHING_GETS_THROUGH,
   NOT_PROVEN,
   TOO_MANY_BURIALS,
+  TOO_SLOW,
   tryUntilDecided,
   type DeliveryRules,
   type Failure,
@@ -50,6 +51,7 @@ class TestSink {
   readonly errors: Error[] = [];
   splits = 0;
   served = 0;
+  unavailable = 0;
   fail: Fail;
   jobs = 0;
   readonly #deliverer: Deliverer<number>;
@@ -70,7 +72,7 @@ class TestSink {
       drain,
       maxTries,
       burials,
-      onUnavailable: () => {},
+      onUnavailable: () => void (this.unavailable += 1),
       onServed: () => void (this.served += 1),
       onRetry: (reason) => void this.retries.push(reason),
       onError: (error) => void this.errors.push(error),
@@ -415,6 +417,146 @@ describe("evidence", () => {
     expect(await sink.deliver([7], "held", 2)).toBeUndefined();
     expect(sink.buried).toEqual([]);
     expect(sink.got).toEqual([0, 7, 8]);
+  });
+});
+
+/** Takes too long for these. */
+function stall(...slow: readonly number[]): Fail {
+  const all = new Set(slow);
+  return (items) => {
+    if (items.some((item) => all.has(item))) throw new TimedOutError("canceled");
+  };
+}
+
+const stallAll: Fail = () => {
+  throw new TimedOutError("canceled");
+};
+
+describe("a batch that takes too long", () => {
+  it("is tried a few times, and then in parts: what gets through is delivered, and the slow item is held", async () => {
+    const sink = new TestSink(stall(1_234));
+    const held = await sink.deliver(upTo(4_000));
+    expect(held).toMatchObject({ items: [1_234], as: "slow", because: `${TOO_SLOW}: number`, error: { message: "canceled" } });
+    expect(sink.got).toEqual(upTo(4_000).filter((item) => item !== 1_234));
+    expect(sink.sent.filter((items) => items.includes(1_234)).map(({ length }) => length)).toEqual([4_000, 4_000, 4_000, 63, 1]);
+    expect(sink.sent.length).toBeLessThan(150);
+    expect(sink.splits).toBe(1);
+    expect(sink.errors).toEqual([]);
+  });
+
+  it("needs no parts if that passes", async () => {
+    const sink = new TestSink((_, tryNumber) => {
+      if (tryNumber < 3) throw new TimedOutError("canceled");
+    });
+    expect(await sink.deliver(upTo(4))).toBeUndefined();
+    expect(sink.sent).toEqual([upTo(4), upTo(4), upTo(4)]);
+    expect(sink.unavailable).toBe(2);
+  });
+
+  it("costs its slow item nothing, however often and however many others get through", async () => {
+    const sink = new TestSink(stall(7));
+    for (let round = 1; round < 30; round++) {
+      await sink.deliver(upTo(10, 100 * round));
+      expect(await sink.deliver([7], "held", round)).toMatchObject({ items: [7] });
+    }
+    expect(sink.buried).toEqual([]);
+    // Mostly it was not even tried.
+    expect(sink.sent.filter((items) => items.includes(7)).length).toBeLessThan(6);
+    sink.fail = () => {};
+    await expect.poll(() => sink.deliver([7], "held", 30), { timeout: 10_000 }).toBeUndefined();
+  });
+
+  it("holds up no other batch with other items of the slow one's subject", async () => {
+    const sink = new TestSink(stall(3, 4, 5), ofThree);
+    expect((await sink.deliver(upTo(9)))?.items).toEqual([3, 4, 5]);
+    sink.sent.length = 0;
+    expect((await sink.deliver([0, 1, 2, 4, 9, 10]))?.items).toEqual([4]);
+    expect(sink.sent).toEqual([[0, 1, 2, 9, 10]]);
+  });
+
+  it.concurrent.each([
+    [1, 3],
+    [20, 6],
+    [4_000, 9],
+  ])(
+    "is an outage where nothing gets through: reported, paced, and no more work than any: %s items",
+    async (size, most) => {
+      const sink = new TestSink(stallAll);
+      const held = await sink.deliver(upTo(size), "held");
+      expect(held).toMatchObject({ as: "unavailable", because: NOTHING_GETS_THROUGH });
+      expect(sorted(held?.items)).toEqual(upTo(size));
+      expect(sink.sent).toHaveLength(most);
+      expect(sink.unavailable).toBe(most);
+      expect(sink.splits).toBe(0);
+      sink.sent.length = 0;
+      const begun = performance.now();
+      await sink.deliver([0], "held", 2);
+      // Once, as it is known; and with a pause that has grown.
+      expect(sink.sent).toEqual([[0]]);
+      expect(performance.now() - begun).toBeGreaterThan(50 * (most - 1));
+      sink.fail = () => {};
+      expect(await sink.deliver(upTo(size), "held", 3)).toBeUndefined();
+      expect(sink.sent.slice(1)).toEqual([upTo(size)]);
+    },
+    120_000,
+  );
+
+  it("is no outage while others get through", async () => {
+    const sink = new TestSink(stall(7));
+    await sink.deliver([7, 8]);
+    const reported = sink.unavailable;
+    expect(reported).toBeGreaterThan(0);
+    await new Promise((resolve) => setTimeout(resolve, 1_100));
+    await sink.deliver([7], "held", 2);
+    expect(sink.sent.at(-1)).toEqual([7]);
+    expect(sink.unavailable).toBe(reported);
+  });
+
+  it.concurrent.each([
+    ["first", upTo(10)],
+    ["last", upTo(20, 80)],
+    ["every tenth", upTo(10).map((index) => index * 10)],
+  ])(
+    "gets its good items through sooner or later, where the slow ones are %s",
+    async (_, slow) => {
+      const sink = new TestSink(stall(...slow));
+      let rest: readonly number[] = upTo(100);
+      for (let round = 1; round < 40 && sink.delivered.length < 100 - slow.length; round++) {
+        rest = (await sink.deliver(rest, "held", round))?.items ?? [];
+      }
+      expect(sink.got).toEqual(upTo(100).filter((item) => !slow.includes(item)));
+      expect(sorted(rest)).toEqual(slow);
+    },
+    120_000,
+  );
+
+  it("has its refused item found beside its slow one", async () => {
+    const sink = new TestSink((items, tryNumber) => {
+      stall(30)(items, tryNumber);
+      refuse(70)(items, tryNumber);
+    });
+    expect(await sink.deliver(upTo(100))).toMatchObject({ items: [30], as: "slow" });
+    expect(sink.buried).toEqual([[70, "refused"]]);
+    expect(sink.got).toEqual(upTo(100).filter((item) => item !== 30 && item !== 70));
+  });
+
+  it("does not have an item buried whose last try takes too long", async () => {
+    let tries = 0;
+    const sink = new TestSink((items) => {
+      if (!items.includes(7)) return;
+      if (items.length === 1 && ++tries === 2) throw new TimedOutError("canceled");
+      throw new PermanentError("bad");
+    });
+    expect((await sink.deliver(upTo(10)))?.items).toEqual([7]);
+    expect(sink.buried).toEqual([]);
+  });
+
+  it("is given back when the process ends meanwhile", async () => {
+    const drain = new Drain();
+    const sink = new TestSink(stallAll, { drain });
+    const delivery = sink.deliver(upTo(100));
+    setTimeout(() => drain.begin(60_000), 1_500);
+    await expect(delivery).rejects.toBeInstanceOf(GivenBack);
   });
 });
 

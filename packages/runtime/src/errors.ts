@@ -41,6 +41,9 @@ export class UnavailableError extends CodedError {
   }
 }
 
+/** Thrown when something we depend on gave up what it was asked for after a time limit: it is overloaded, or what it was asked for is slow. */
+export class TimedOutError extends UnavailableError {}
+
 /** What was thrown, as an Error. */
 export function toError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));

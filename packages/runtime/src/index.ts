@@ -19,7 +19,16 @@ export {
 } from "./config.ts";
 export { configWarnings, type ConfigWarning } from "./config-warnings.ts";
 export { processEnvironment } from "./environment.ts";
-export { CodedError, ConfigError, EXIT_CONFIG, EXIT_FAILURE, EXIT_UNAVAILABLE, UnavailableError, toError } from "./errors.ts";
+export {
+  CodedError,
+  ConfigError,
+  EXIT_CONFIG,
+  EXIT_FAILURE,
+  EXIT_UNAVAILABLE,
+  TimedOutError,
+  UnavailableError,
+  toError,
+} from "./errors.ts";
 export { Health, type ComponentHealth, type HealthReport } from "./health.ts";
 export { createHttpServer, type HttpServer } from "./http.ts";
 export { Lifecycle } from "./lifecycle.ts";
