@@ -1,4 +1,4 @@
-/** Batches that are held: they are back in their queue, because a sink refuses them or because a newer release has written them. */
+/** Batches that are held: they are back in their queue, because a sink does not take them or because a newer release has written them. */
 import { backoffMs, pause, toError, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
 import type { HeldJobs } from "./held-jobs.ts";
 import { Outage } from "./outage.ts";
@@ -13,23 +13,34 @@ const LOOK_MS = 30_000;
 const MOST_JOBS = 10_000;
 const LOOKED_AT = 100;
 
+export interface HoldingOptions {
+  /** Up until the first batch is held. */
+  readonly component: ComponentHealth;
+  readonly logger: Logger;
+  readonly held: Pick<HeldJobs, "missing">;
+  /** None is held any more, of which some were reported elsewhere. */
+  readonly onEnd: () => void;
+}
+
 /** One for each stage of an exporter: not ready while batches that it held are in the queue. */
 export class Holding {
   readonly #outage: Outage;
   readonly #held: Pick<HeldJobs, "missing">;
   readonly #logger: Logger;
+  readonly #onEnd: () => void;
   /** Ids. */
   readonly #jobs = new Set<string>();
+  #isReportedElsewhere = false;
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
   /** In a row. */
   #times = 0;
   #servedAt = Number.NEGATIVE_INFINITY;
 
-  /** @param component up until the first batch is held. */
-  constructor(component: ComponentHealth, logger: Logger, held: Pick<HeldJobs, "missing">) {
+  constructor({ component, logger, held, onEnd }: HoldingOptions) {
     this.#held = held;
     this.#logger = logger;
+    this.#onEnd = onEnd;
     this.#outage = new Outage(component, logger, {
       began: "batches are held, they stay in the queue and are tried again",
       ended: "batches go through again",
@@ -38,9 +49,14 @@ export class Holding {
 
   /** A job is held. */
   add(jobId: string, because: string, error: Error): void {
-    if (this.#jobs.size < MOST_JOBS) this.#jobs.add(jobId);
+    this.#add(jobId);
     this.#outage.failed(`${because} (${error.message})`, error);
-    this.#watch();
+  }
+
+  /** A job is held for a reason that is reported elsewhere. */
+  addReported(jobId: string): void {
+    this.#isReportedElsewhere = true;
+    this.#add(jobId);
   }
 
   /**
@@ -76,6 +92,11 @@ export class Holding {
     clearTimeout(this.#timer);
   }
 
+  #add(jobId: string): void {
+    if (this.#jobs.size < MOST_JOBS) this.#jobs.add(jobId);
+    this.#watch();
+  }
+
   /** As long as any is known. */
   #watch(): void {
     if (this.#isClosed || this.#timer !== undefined) return;
@@ -101,6 +122,9 @@ export class Holding {
   }
 
   #endIfNone(): void {
-    if (this.#jobs.size === 0) this.#outage.served();
+    if (this.#jobs.size > 0) return;
+    this.#outage.served();
+    if (this.#isReportedElsewhere) this.#onEnd();
+    this.#isReportedElsewhere = false;
   }
 }

@@ -157,7 +157,12 @@ function createStages({ name, exporter, queues }: StagesOptions, redis: RedisCon
     const outage = new Outage(health.component(component), logger.child({ component }), OUTAGE_MESSAGES);
     const heldBatches = `${component}: held batches`;
     const held = new HeldJobs(redis, queue);
-    const holding = new Holding(health.component(heldBatches), logger.child({ component: heldBatches }), held);
+    const holding = new Holding({
+      component: health.component(heldBatches),
+      logger: logger.child({ component: heldBatches }),
+      held,
+      onEnd: () => outage.served(),
+    });
     lifecycle.defer(heldBatches, () => holding.close());
     const rules: Host["rules"] = {
       drain: new Drain(),

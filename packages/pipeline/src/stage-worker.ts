@@ -177,7 +177,8 @@ export class StageWorker<P> {
       await held.add(job);
     };
     await tryUntilDecided(() => withRedis("holding a batch", store), host.rules);
-    if (as !== "unavailable") host.holding.add(String(job.id), because, error);
+    if (as === "unavailable") host.holding.addReported(String(job.id));
+    else host.holding.add(String(job.id), because, error);
     if (tookSome) host.holding.served();
     if (as === "refused") await host.holding.wait(host.rules.drain.begun);
     if (host.rules.drain.begun.aborted) throw new GivenBack();

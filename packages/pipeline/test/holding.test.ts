@@ -8,6 +8,7 @@ let health: Health;
 let messages: unknown[];
 let there: (id: string) => boolean;
 let lookedAt: number;
+let ends: number;
 let holding: Holding;
 
 beforeEach(() => {
@@ -17,11 +18,17 @@ beforeEach(() => {
   there = () => true;
   lookedAt = 0;
   const write = (line: string): void => void messages.push((JSON.parse(line) as { msg: string }).msg);
-  holding = new Holding(health.component("held"), createLogger("test", "info", { write }), {
-    missing: async (ids) => {
-      lookedAt += ids.length;
-      return ids.filter((id) => !there(id));
+  ends = 0;
+  holding = new Holding({
+    component: health.component("held"),
+    logger: createLogger("test", "info", { write }),
+    held: {
+      missing: async (ids) => {
+        lookedAt += ids.length;
+        return ids.filter((id) => !there(id));
+      },
     },
+    onEnd: () => void (ends += 1),
   });
 });
 afterEach(() => {
@@ -43,6 +50,18 @@ describe("held batches", () => {
     await vi.advanceTimersByTimeAsync(MINUTE_MS);
     expect(health.report().ready).toBe(true);
     expect(messages).toEqual([BEGAN, ENDED]);
+  });
+
+  it("are followed to their end where they are reported elsewhere", async () => {
+    holding.addReported("a");
+    await vi.advanceTimersByTimeAsync(MINUTE_MS);
+    expect([health.report().ready, ends, messages]).toEqual([true, 0, []]);
+    there = () => false;
+    await vi.advanceTimersByTimeAsync(MINUTE_MS);
+    expect(ends).toBe(1);
+    holding.add("b", "nothing gets through", refusal);
+    holding.done("b", true);
+    expect(ends).toBe(1);
   });
 
   it("are over with the last that is done here", () => {

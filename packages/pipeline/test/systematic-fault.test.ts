@@ -1,7 +1,7 @@
 /** Faults that affect everything: they are outages, whatever the error says, and cost no event. */
 import { taskSent, taskStarted } from "@celery-metrics-exporter/events/testing";
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { UnavailableError } from "@celery-metrics-exporter/runtime";
+import { TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { DEAD_LETTER_QUEUE, PermanentError, encodeBatch } from "../src/index.ts";
@@ -129,6 +129,22 @@ describe("a sink that refuses everything", () => {
     await vi.waitUntil(async () => (await deadLetters.getWaitingCount()) === 1, { timeout: 40_000 });
     await vi.waitUntil(() => host.health.report().ready, { timeout: 10_000 });
   }, 60_000);
+});
+
+describe("a sink that takes too long for everything", () => {
+  it("is reported until what was given back to the queue is done, by another process too", async () => {
+    const slow = await start(
+      exporterOf("sink", () => ({ export: () => Promise.reject(new TimedOutError("canceled")) })),
+      { PROCESSOR_CONCURRENCY: "1" },
+    );
+    await enqueue(numbered(1));
+    await vi.waitUntil(async () => (await queue.getDelayedCount()) === 1, { timeout: 20_000 });
+    expect(slow.health.report().components["sink exporter"]).toContain("canceled");
+    expect(slow.health.report().components[HELD]).toBe("up");
+    // As another process leaves it that has done it.
+    await (await queue.getDelayed())[0]?.remove();
+    await vi.waitUntil(() => slow.health.report().ready, { timeout: 45_000 });
+  }, 90_000);
 });
 
 describe("a sink that refuses many", () => {
