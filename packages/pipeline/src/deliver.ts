@@ -88,6 +88,8 @@ export const TOO_SLOW = "others get through, but this takes too long";
 const MOST_REFUSALS = 16;
 /** A sink that has taken nothing for so long takes nothing, as far as we know. */
 const RECENTLY_MS = 60_000;
+/** So many items of a batch are tried alone to learn whether others like what is refused get through. */
+const MOST_LOOKS = 16;
 /** So many tries that take too long are enough: of a batch, then of its parts, then of single items. */
 const MOST_TIMEOUTS = 3;
 /** Many, as a part with a slow item costs the whole time limit, and any other part little. */
@@ -135,6 +137,8 @@ interface Search<T> {
   readonly suspects: Suspect<T>[];
   /** Items of kinds that are refused. */
   readonly untried: T[];
+  /** Items that were tried alone to learn whether any of their kind gets through. */
+  looks: number;
   /** Single items of a kind that were refused in a row. */
   readonly refusals: Map<string, number>;
   firstError: Error | undefined;
@@ -150,6 +154,8 @@ export class Deliverer<T, C = undefined> {
   readonly #rules: DeliveryRules;
   readonly #evidence: Evidence<T>;
   readonly #slow: SlowItems<T>;
+  /** Those under way, in the order in which they began. */
+  readonly #searches = new Set<Search<T>>();
   /** Tries that took too long since something got through. */
   #timeouts = 0;
 
@@ -175,12 +181,23 @@ export class Deliverer<T, C = undefined> {
       open: [{ items: others, of: undefined }],
       suspects: [],
       untried: [],
+      looks: 0,
       refusals: new Map(),
       firstError: undefined,
       slow: [],
       firstTimeout: undefined,
       limited: false,
     };
+    this.#searches.add(search);
+    try {
+      return await this.#search(search, slow);
+    } finally {
+      this.#searches.delete(search);
+    }
+  }
+
+  async #search(search: Search<T>, slow: readonly T[]): Promise<Held<T> | undefined> {
+    const { job } = search;
     for (let part: Part<T> | undefined; (part = search.open.pop()) !== undefined;) await this.#try(part, search);
     for (const item of slow) await this.#trySlow(item, search);
     const suspects = await this.#judge(search);
@@ -249,8 +266,11 @@ export class Deliverer<T, C = undefined> {
   /** Tries a part, or replaces it by smaller ones. */
   async #try(part: Part<T>, search: Search<T>): Promise<void> {
     const items = this.#withoutRefusedKinds(part, search);
-    const pieces = search.isFresh ? this.#evidence.pieces(items) : [items];
-    if (pieces.length > 1) return this.#openPieces(pieces, part.of, search);
+    const pieces = search.isFresh && search.looks < MOST_LOOKS ? this.#evidence.pieces(items) : [items];
+    if (pieces.length > 1) {
+      search.looks += 1;
+      return this.#openPieces(pieces, part.of, search);
+    }
     if (items.length === 0) return;
     const isBeginning = search.job.begun === 1 && search.firstTimeout === undefined && !this.#slow.isAny;
     const failure = await search.send(items, {
@@ -345,15 +365,18 @@ export class Deliverer<T, C = undefined> {
     const { suspects, untried, slow, job } = search;
     if (suspects.length === 0) return [];
     const beside = this.#evidence.beside(job.id);
-    const doubted = new Set([...beside.subjects, ...[...untried, ...slow].map((item) => this.#delivery.subjectOf?.(item))]);
+    const searches = [...this.#searches];
+    const earlier = searches.slice(0, searches.indexOf(search));
+    const subjectOf = (item: T): string | undefined => this.#delivery.subjectOf?.(item);
+    const doubted = new Set([...beside.subjects, ...[...earlier.flatMap(refusedIn), ...untried, ...slow].map(subjectOf)]);
     doubted.delete(undefined);
     const counts = new Map<string, number>();
-    const kinds = [...beside.kinds, ...suspects.map(({ kind }) => kind), ...untried.map((item) => this.#delivery.kindOf(item))];
+    const kinds = [...beside.kinds, ...searches.flatMap(refusedIn).map((item) => this.#delivery.kindOf(item))];
     for (const kind of kinds) counts.set(kind, (counts.get(kind) ?? 0) + 1);
     const left: Suspect<T>[] = [];
     for (const suspect of suspects) {
       const { kind, item } = suspect;
-      const subject = this.#delivery.subjectOf?.(item);
+      const subject = subjectOf(item);
       const count = counts.get(kind) ?? 0;
       // Those of its kind that got through since it was refused must not be fewer than those that are refused.
       const taken = (this.#evidence.taken.get(kind) ?? 0) - this.#takenBefore(suspect, job);
@@ -402,6 +425,11 @@ export class Deliverer<T, C = undefined> {
     const name = item === undefined ? "" : `: ${this.#delivery.subjectOf?.(item) ?? this.#delivery.kindOf(item)}`;
     return { as: "slow", because: TOO_SLOW + name, error };
   }
+}
+
+/** Items that were refused alone so far, and those of kinds that are refused. */
+function refusedIn<T>({ suspects, untried }: Search<T>): T[] {
+  return [...suspects.map(({ item }) => item), ...untried];
 }
 
 function inParts<T>(items: readonly T[], size: number): (readonly T[])[] {

@@ -323,6 +323,24 @@ describe("evidence", () => {
     expect(sorted([...sink.got, ...(held?.items ?? [])])).toEqual(upTo(40));
   });
 
+  it("is missing when more of the kind are refused than get through, in batches at the same time too", async () => {
+    for (const batches of [2, 4, 8]) {
+      const sink = new TestSink((items) => {
+        if (items.some((item) => item % 5 < 3)) throw new PermanentError("duplicate key");
+      });
+      await Promise.all(upTo(batches).map((batch) => sink.deliver(upTo(20, batch * 20))));
+      expect(sink.buried).toEqual([]);
+    }
+  });
+
+  it("is not looked for in every event of a batch that needs nothing to be done", async () => {
+    const sink = new TestSink(refuse(7), { done: () => 0 });
+    await sink.deliver([7]);
+    sink.sent.length = 0;
+    expect(await sink.deliver(upTo(4_000, 10))).toBeUndefined();
+    expect(sink.sent.length).toBeLessThan(40);
+  });
+
   it("is missing when the sink takes only what comes together", async () => {
     // Ten subjects of three items each. The sink refuses to change what it has, but takes all items of a new subject at once.
     const known = new Set<string>(["0"]);
