@@ -11,20 +11,15 @@
  * A batch that takes too long may have a single item in it that does. What gets through in smaller parts is delivered, and the rest waits
  * (`SlowItems`); nothing is buried for that. Where nothing gets through, it is an outage like any other, and no more is tried than in another.
  */
-import { TimedOutError, UnavailableError, backoffMs, pause, toError } from "@celery-metrics-exporter/runtime";
+import { TimedOutError, UnavailableError, backoffMs, pause } from "@celery-metrics-exporter/runtime";
 import type { BurialLimit } from "./burial-limit.ts";
-import { GivenBack, type Drain } from "./drain.ts";
-import { LetGo, PermanentError } from "./errors.ts";
+import { GivenBack } from "./drain.ts";
+import { PermanentError } from "./errors.ts";
 import { Evidence, type Likeness } from "./evidence.ts";
 import { halves } from "./quarantine.ts";
+import { addLeft, inParts, refusedIn, spread, type Part, type RefusedPart, type Search, type Suspect } from "./search.ts";
 import { SlowItems } from "./slow-items.ts";
-
-/** Why an item could not be delivered. */
-export interface Failure {
-  /** `refused`: the exporter threw `PermanentError`. `slow`: `TimedOutError` at every try. `failed`: something else at every try. */
-  readonly reason: "refused" | "failed" | "slow";
-  readonly error: Error;
-}
+import { ONCE, tryUntilDecided, type Attempt, type Failure, type RetryRules, type Tries } from "./tries.ts";
 
 /** A sink, as the items of one stage see it. `C` is what `send` has to know about their job. */
 export interface Delivery<T, C = undefined> extends Likeness<T> {
@@ -40,21 +35,14 @@ export interface Delivery<T, C = undefined> extends Likeness<T> {
   readonly onDelivered?: (items: readonly T[]) => void;
 }
 
-export interface DeliveryRules {
-  readonly drain: Drain;
+export interface DeliveryRules extends RetryRules {
   /** Tries after an error that is neither `PermanentError` nor `UnavailableError`: of a whole batch, and of an item before it is buried. */
   readonly maxTries: number;
   readonly burials: BurialLimit;
   readonly onUnavailable: (error: Error) => void;
   readonly onServed: () => void;
-  readonly onRetry: (reason: "unavailable" | "error") => void;
-  /** An error that is neither `PermanentError` nor `UnavailableError`: most likely a bug. */
-  readonly onError: (error: Error) => void;
   readonly onSplit: () => void;
 }
-
-/** Runs one try of a job's delivery, beside those of other jobs or alone. */
-export type Attempt = (task: () => Promise<void>) => Promise<void>;
 
 /** The job that items come in. */
 export interface DeliveryJob {
@@ -94,59 +82,6 @@ const MOST_LOOKS = 16;
 const MOST_TIMEOUTS = 3;
 /** Many, as a part with a slow item costs the whole time limit, and any other part little. */
 const PARTS = 64;
-const SPREAD = 8;
-
-/** How often something is tried: after errors of no known kind, and after time limits. */
-interface Tries {
-  readonly errors: number;
-  readonly timeouts: number;
-}
-
-const FOR_EVER: Tries = { errors: Number.POSITIVE_INFINITY, timeouts: Number.POSITIVE_INFINITY };
-export const ONCE: Tries = { errors: 1, timeouts: 1 };
-
-/** Some items of a batch, in their order. */
-interface Part<T> {
-  readonly items: readonly T[];
-  /** The refused part that this is a piece of. */
-  readonly of: RefusedPart<T> | undefined;
-}
-
-interface RefusedPart<T> extends Part<T> {
-  /** How many items of each kind had got through by then. */
-  readonly takenBefore: ReadonlyMap<string, number>;
-  /** How many of its items have not got through, once all its pieces have been tried. */
-  left: number;
-}
-
-/** An item that was refused alone. */
-interface Suspect<T> extends RefusedPart<T> {
-  readonly item: T;
-  readonly kind: string;
-}
-
-/** One batch, while it is searched for what is at fault. */
-interface Search<T> {
-  readonly job: DeliveryJob;
-  readonly beganAt: number;
-  /** Whether what gets through now gets through for the first time. */
-  readonly isFresh: boolean;
-  readonly send: (items: readonly T[], tries: Tries) => Promise<Failure | undefined>;
-  /** What is to be tried. The last part is the next: items go in their order, so that each meets in the sink what it would have met there. */
-  readonly open: Part<T>[];
-  readonly suspects: Suspect<T>[];
-  /** Items of kinds that are refused. */
-  readonly untried: T[];
-  /** Items that were tried alone to learn whether any of their kind gets through. */
-  looks: number;
-  /** Single items of a kind that were refused in a row. */
-  readonly refusals: Map<string, number>;
-  firstError: Error | undefined;
-  /** Items that are slow or may be, those that were not tried first. */
-  readonly slow: T[];
-  firstTimeout: Error | undefined;
-  limited: boolean;
-}
 
 /** One for each sink in a process: it remembers what got through. */
 export class Deliverer<T, C = undefined> {
@@ -424,56 +359,5 @@ export class Deliverer<T, C = undefined> {
     if (item === undefined && !this.#slow.servedSince(beganAt)) return { as: "unavailable", because: NOTHING_GETS_THROUGH, error };
     const name = item === undefined ? "" : `: ${this.#delivery.subjectOf?.(item) ?? this.#delivery.kindOf(item)}`;
     return { as: "slow", because: TOO_SLOW + name, error };
-  }
-}
-
-/** Items that were refused alone so far, and those of kinds that are refused. */
-function refusedIn<T>({ suspects, untried }: Search<T>): T[] {
-  return [...suspects.map(({ item }) => item), ...untried];
-}
-
-function inParts<T>(items: readonly T[], size: number): (readonly T[])[] {
-  return Array.from({ length: Math.ceil(items.length / size) }, (_, index) => items.slice(index * size, (index + 1) * size));
-}
-
-/** Every so many of them, again and again: those beside each other are often alike. */
-function spread<T>(parts: readonly T[]): T[] {
-  return Array.from({ length: SPREAD }, (_, offset) => parts.filter((__, index) => index % SPREAD === offset)).flat();
-}
-
-/** Items of this part, and of those it is a piece of, have not got through. */
-function addLeft<T>(of: RefusedPart<T> | undefined, count: number): void {
-  for (let part = of; part !== undefined; part = part.of) part.left += count;
-}
-
-/**
- * Tries until it works (undefined) or there is no point in going on.
- *
- * @throws {GivenBack} when the process ends first.
- */
-export async function tryUntilDecided(
-  attempt: () => Promise<void>,
-  rules: Pick<DeliveryRules, "drain" | "onRetry" | "onError">,
-  most: Tries = FOR_EVER,
-): Promise<Failure | undefined> {
-  const { drain } = rules;
-  let [errors, timeouts] = [0, 0];
-  for (let waits = 0; ; waits++) {
-    try {
-      await attempt();
-      return undefined;
-    } catch (thrown) {
-      const error = toError(thrown);
-      if (error instanceof LetGo) throw error;
-      if (drain.overdue.aborted) throw new GivenBack();
-      if (error instanceof PermanentError) return { reason: "refused", error };
-      const isOutage = error instanceof UnavailableError;
-      if (!isOutage) rules.onError(error);
-      if (!isOutage && ++errors >= most.errors) return { reason: "failed", error };
-      if (error instanceof TimedOutError && ++timeouts >= most.timeouts) return { reason: "slow", error };
-      rules.onRetry(isOutage ? "unavailable" : "error");
-    }
-    await pause(backoffMs(waits), drain.begun);
-    if (drain.begun.aborted) throw new GivenBack();
   }
 }

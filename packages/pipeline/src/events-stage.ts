@@ -3,11 +3,12 @@ import { isTaskEvent, type CeleryEvent } from "@celery-metrics-exporter/events";
 import { isFurtherAttempt, standingOf } from "./attempt-marks.ts";
 import { batchHalves } from "./batch-halves.ts";
 import { decodeBatch, encodeBatch, type EventBatch } from "./batch.ts";
-import { Deliverer, tryUntilDecided, type Held } from "./deliver.ts";
+import { Deliverer, type Held } from "./deliver.ts";
 import type { Host } from "./host.ts";
 import type { Screened } from "./host-filter.ts";
 import { eventsQueueName } from "./queue-names.ts";
 import type { HeldBatch, Stage, StageJob } from "./stage.ts";
+import { tryUntilDecided } from "./tries.ts";
 
 export function eventsStage(host: Host): Stage<EventBatch> {
   const { name, deadLetters } = host;

@@ -1,7 +1,6 @@
 /** Does what a job of one stage asks for: delivers its batch, or finds out whether it is what processes die of. */
 import type { Logger } from "@celery-metrics-exporter/runtime";
 import type { Job, Queue } from "bullmq";
-import { ONCE, tryUntilDecided, type Attempt } from "./deliver.ts";
 import { GivenBack } from "./drain.ts";
 import type { Host } from "./host.ts";
 import { JOB_NAMES } from "./job-names.ts";
@@ -10,6 +9,7 @@ import { judge, judgeSuspect } from "./quarantine.ts";
 import { withRedis } from "./redis-errors.ts";
 import type { Solitude } from "./solitude.ts";
 import type { HeldBatch, Stage } from "./stage.ts";
+import { ONCE, tryUntilDecided, type Attempt } from "./tries.ts";
 
 export interface JobHandlerOptions<P> {
   readonly stage: Stage<P>;

@@ -1,11 +1,11 @@
 /** What is noted on the job of a suspect while its steps run, as BullMQ's progress: whoever takes the job over learns what the process died of. */
 import type { Job } from "bullmq";
 import { randomUUID } from "node:crypto";
-import { tryUntilDecided, type DeliveryRules } from "./deliver.ts";
 import { LostJobError } from "./errors.ts";
 import { withRedis } from "./redis-errors.ts";
 import type { Notes } from "./solitude.ts";
 import { LOCK_OPTIONS } from "./takeover.ts";
+import { tryUntilDecided, type RetryRules } from "./tries.ts";
 
 /** How often a process died while a step of the job was running. */
 export interface Deaths {
@@ -42,9 +42,9 @@ export class JobNotes implements Notes {
   readonly #job: Job;
   readonly #token: string;
   readonly #deaths: Deaths;
-  readonly #rules: DeliveryRules;
+  readonly #rules: RetryRules;
 
-  constructor(job: Job, token: string, deaths: Deaths, rules: DeliveryRules) {
+  constructor(job: Job, token: string, deaths: Deaths, rules: RetryRules) {
     this.#job = job;
     this.#token = token;
     this.#deaths = deaths;

@@ -9,7 +9,6 @@ import {
   type RedisConnection,
 } from "@celery-metrics-exporter/runtime";
 import { DelayedError, WaitingError, Worker, type Job } from "bullmq";
-import { tryUntilDecided } from "./deliver.ts";
 import { GivenBack } from "./drain.ts";
 import { LetGo, LostJobError, NewerPayloadError } from "./errors.ts";
 import type { HeldJobs } from "./held-jobs.ts";
@@ -19,6 +18,7 @@ import { keepJob } from "./job-notes.ts";
 import { withRedis } from "./redis-errors.ts";
 import type { HeldBatch } from "./stage.ts";
 import { LOCK_OPTIONS, REDIS_RETRY_MS } from "./takeover.ts";
+import { tryUntilDecided } from "./tries.ts";
 
 const RECONNECT_POLL_MS = 50;
 

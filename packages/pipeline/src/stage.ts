@@ -1,5 +1,6 @@
 /** One of the two stages of an exporter: what its host does with the jobs of one queue. */
-import type { Attempt, DeliveryJob, HeldReason } from "./deliver.ts";
+import type { DeliveryJob, HeldReason } from "./deliver.ts";
+import type { Attempt } from "./tries.ts";
 
 /** The job that a batch came in. */
 export interface StageJob extends DeliveryJob {

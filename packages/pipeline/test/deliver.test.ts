@@ -1,20 +1,11 @@
 import { TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it } from "vitest";
 import { BurialLimit } from "../src/burial-limit.ts";
-import {
-  Deliverer,
-  NOTHING_GETS_THROUGH,
-  NOT_PROVEN,
-  TOO_MANY_BURIALS,
-  TOO_SLOW,
-  tryUntilDecided,
-  type DeliveryRules,
-  type Failure,
-  type Held,
-} from "../src/deliver.ts";
+import { Deliverer, NOTHING_GETS_THROUGH, NOT_PROVEN, TOO_MANY_BURIALS, TOO_SLOW, type DeliveryRules, type Held } from "../src/deliver.ts";
 import { Drain, GivenBack } from "../src/drain.ts";
 import { LostJobError } from "../src/errors.ts";
 import { PermanentError } from "../src/index.ts";
+import { tryUntilDecided, type Failure } from "../src/tries.ts";
 
 /** Decides on a try by throwing. */
 type Fail = (items: readonly number[], tryNumber: number) => void;
