@@ -43,6 +43,8 @@ export async function startDeployment({ brokerUrl, receivers, processors }: Depl
       DATABASE_URL: database.url,
       DD_AGENT_HOST: "127.0.0.1",
       DD_DOGSTATSD_PORT: String(sink.port),
+      // On a busy machine a worker tells late that it has sent a task.
+      DATADOG_GRACE_MS: "5000",
       LOG_LEVEL: "info",
     },
     processes: { receiver: receivers, "datadog-processor": processors, "postgres-processor": processors },

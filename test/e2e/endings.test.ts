@@ -126,7 +126,8 @@ async function runAll(pool: NonNullable<CeleryWorkerOptions["pool"]>): Promise<R
     redisUrl: redis.url,
     brokerUrl,
     name: "celeryev",
-    env: { DATADOG_INCOMPLETE_WAIT_MS: "1500" },
+    // On a busy machine a worker tells late that it has sent a task.
+    env: { DATADOG_INCOMPLETE_WAIT_MS: "1500", DATADOG_GRACE_MS: "5000" },
   });
   pipeline = running;
   worker = await startCeleryWorker({ brokerUrl, app: "endings", queues: ENDINGS_QUEUES, concurrency: 8, pool });
