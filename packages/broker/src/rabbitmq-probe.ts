@@ -1,9 +1,10 @@
 /** Finds out whether our queue is bound: RabbitMQ answers a repeated binding alike whether it was there or not. */
+import { toError } from "@celery-metrics-exporter/runtime";
 import type { Channel, ChannelModel } from "amqplib";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { countQueue } from "./rabbitmq-advice.ts";
-import { attempt, type RabbitmqTopology } from "./rabbitmq-topology.ts";
+import { ACCESS_REFUSED, attempt, type AmqpError, type RabbitmqTopology } from "./rabbitmq-topology.ts";
 
 export interface ProbeOptions {
   readonly connection: ChannelModel;
@@ -42,9 +43,10 @@ export async function probeBinding({ connection, topology, heard, listenMs }: Pr
     const isOver = (): boolean => overheard >= enough || heard() || performance.now() >= until;
     while (!isOver()) await sleep(listenMs / 50);
   };
-  const failed = await attempt(connection, listen).catch((thrown: unknown) => thrown);
-  if (failed !== undefined) return "refused";
-  if (overheard < enough) return "unknown";
+  const failed = await attempt(connection, listen).catch((thrown: unknown): AmqpError => toError(thrown));
+  if (failed?.code === ACCESS_REFUSED) return "refused";
+  // The exchange is missing, or the connection has ended.
+  if (failed !== undefined || overheard < enough) return "unknown";
   await sleep(GRACE_MS);
   const { waiting } = await countQueue(connection, queue).catch(() => ({ waiting: undefined }));
   return !heard() && waiting === 0 ? "missing" : "unknown";

@@ -19,7 +19,7 @@ export interface RabbitmqTopology {
   readonly queueExpiresMs: number;
 }
 
-const ACCESS_REFUSED = 403;
+export const ACCESS_REFUSED = 403;
 export const NOT_FOUND = 404;
 const PRECONDITION_FAILED = 406;
 
@@ -133,7 +133,7 @@ function queueOptions({ queueType, queueMaxBytes, queueExpiresMs }: RabbitmqTopo
   };
 }
 
-interface AmqpError extends Error {
+export interface AmqpError extends Error {
   /** AMQP reply code. */
   readonly code?: number;
 }

@@ -1,9 +1,10 @@
 /** Exchange, binding and queue that disappear while we consume: noticed, mended, and counted as gaps. */
-import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
+import { createVhost, sharedRabbitmqUrl, type TestVhost } from "@celery-metrics-exporter/testkit";
 import { connect, type Channel } from "amqplib";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { probeBinding } from "../src/rabbitmq-probe.ts";
 import { RabbitmqSource, type RabbitmqOptions } from "../src/rabbitmq.ts";
 import { Recorder } from "../src/testing/index.ts";
 import { RabbitmqHarness, TOPOLOGY, rabbitmqServers } from "./rabbitmq-harness.ts";
@@ -99,6 +100,31 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     );
     expect(events(harness)).toBe("up");
     expect(await gaps(harness)).toBe(1);
+  });
+
+  it("still tells a lost binding after the exchange was missing for a while", async () => {
+    const { harness, recorder } = await start();
+    const stop = beats(harness);
+    await recorder.waitFor(10);
+    stop();
+    await harness.administer((channel) => channel.deleteExchange(harness.options.exchange));
+    await vi.waitFor(() => expect(events(harness)).toMatch(/waiting for the exchange/), WAIT);
+    await harness.administer((channel) => channel.assertExchange(harness.options.exchange, "topic", { durable: true }));
+    await vi.waitFor(() => expect(events(harness)).toBe("up"), WAIT);
+    expect(await gaps(harness)).toBe(1);
+    beats(harness);
+    await recorder.waitFor(recorder.messages.length + 10);
+    await unbind(harness);
+    await vi.waitFor(async () => expect(await gaps(harness)).toBe(2), WAIT);
+    expect(JSON.stringify(harness.context.logs)).not.toContain("cannot tell whether");
+  });
+
+  it("is not refused the look into a silence by a connection that ends meanwhile", async () => {
+    const { harness } = await start();
+    const connection = await connect(sharedRabbitmqUrl());
+    const looking = probeBinding({ connection, topology: harness.options, heard: () => false, listenMs: 1_000 });
+    setTimeout(() => void connection.close(), 300);
+    expect(await looking).toBe("unknown");
   });
 
   /** After heartbeats have stopped so many times as long as it takes to doubt the binding. */
