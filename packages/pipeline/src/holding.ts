@@ -4,6 +4,8 @@ import type { HeldJobs } from "./held-jobs.ts";
 import { Outage } from "./outage.ts";
 
 const BACKOFF = { firstMs: 500, maxMs: 30_000 };
+/** A wait is no longer than so much for each time that the sink was asked: a batch of one event asks once, a large one some 45 times. */
+const WAIT_PER_TRY_MS = 700;
 const POLL_MS = 200;
 /** A sink that took something so recently is not the one at fault: nothing waits, only what is held. */
 const SERVING_MS = 5_000;
@@ -78,11 +80,13 @@ export class Holding {
   /**
    * Waits longer each time, so that a sink that refuses everything is not asked all the time. Ends early when something gets through; not at
    * all while something does.
+   *
+   * @param tries how often it was asked for this batch.
    */
-  async wait(signal: AbortSignal): Promise<void> {
+  async wait(tries: number, signal: AbortSignal): Promise<void> {
     if (performance.now() - this.#servedAt < SERVING_MS) return;
     this.#times += 1;
-    const until = performance.now() + backoffMs(this.#times - 1, BACKOFF);
+    const until = performance.now() + Math.min(backoffMs(this.#times - 1, BACKOFF), Math.max(1, tries) * WAIT_PER_TRY_MS);
     while (this.#times > 0 && performance.now() < until && !signal.aborted) await pause(POLL_MS, signal);
   }
 

@@ -25,11 +25,11 @@ export interface JobHandlerOptions<P> {
 export interface Outcome {
   /** Undefined where all of it is done. */
   readonly rest?: HeldBatch | undefined;
-  /** Whether the sink was asked to take something. */
-  readonly asked: boolean;
+  /** How often the sink was asked to take something. */
+  readonly tries: number;
 }
 
-const NOT_ASKED: Outcome = { asked: false };
+const NOT_ASKED: Outcome = { tries: 0 };
 
 export class JobHandler<P> {
   readonly #options: JobHandlerOptions<P>;
@@ -61,19 +61,19 @@ export class JobHandler<P> {
     let batch: P | undefined;
     const failure = await tryUntilDecided(() => step(async () => void (batch = stage.decode(job.data))), host.rules, ONCE);
     if (failure?.reason === "refused") await this.#buryPayload(job, "payload", failure.error.message);
-    if (failure?.reason === "failed") return { asked: false, rest: unread(job.data as unknown, failure.error) };
+    if (failure?.reason === "failed") return { tries: 0, rest: unread(job.data as unknown, failure.error) };
     if (batch === undefined || (await isDoneWith?.(batch)) === true) return NOT_ASKED;
-    let asked = false;
+    let tries = 0;
     const attempt: Attempt = (task) => {
-      asked = true;
+      tries += 1;
       return step(task);
     };
     // A suspect is a part of a job that was begun before.
     const begun = job.attemptsStarted + (job.name === JOB_NAMES.suspect ? 1 : 0);
     const rest = await stage.run(batch, { id: String(job.id), payload: job.data as unknown, begun, attempt, step });
-    if (rest === undefined) return { asked };
+    if (rest === undefined) return { tries };
     const payload = await this.#read(step, () => rest.rest());
-    return { asked, rest: { ...rest, rest: () => payload } };
+    return { tries, rest: { ...rest, rest: () => payload } };
   }
 
   /** Does something with what is in a batch: that may be what ends the process. */

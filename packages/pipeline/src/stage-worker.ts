@@ -140,9 +140,9 @@ export class StageWorker<P> {
     const { host, logger } = this.#options;
     try {
       if (await this.#mustWait(job)) await this.#putOff(job, token, backoffMs(job.attemptsStarted - 1, LOOK));
-      const { rest, asked } = await this.#handler.handle(job, token);
-      if (rest !== undefined) await this.#hold(job, token, rest);
-      await this.#done(job, asked);
+      const { rest, tries } = await this.#handler.handle(job, token);
+      if (rest !== undefined) await this.#hold(job, token, rest, tries);
+      await this.#done(job, tries > 0);
     } catch (thrown) {
       if (thrown instanceof DelayedError) throw thrown;
       if (thrown instanceof NewerPayloadError) await this.#holdNewer(job, token, thrown);
@@ -169,7 +169,7 @@ export class StageWorker<P> {
   }
 
   /** Leaves what is left of a job in its queue. If the sink refuses everything, lets some time pass before the next job is tried. */
-  async #hold(job: Job, token: string, { rest, tookSome, as, because, error }: HeldBatch): Promise<never> {
+  async #hold(job: Job, token: string, { rest, tookSome, as, because, error }: HeldBatch, tries: number): Promise<never> {
     const { host, held } = this.#options;
     const store = async (): Promise<void> => {
       await keepJob(job, token);
@@ -180,7 +180,7 @@ export class StageWorker<P> {
     if (as === "unavailable") host.holding.addReported(String(job.id));
     else host.holding.add(String(job.id), because, error);
     if (tookSome) host.holding.served();
-    if (as === "refused") await host.holding.wait(host.rules.drain.begun);
+    if (as === "refused") await host.holding.wait(tries, host.rules.drain.begun);
     if (host.rules.drain.begun.aborted) throw new GivenBack();
     return this.#putOff(job, token, tookSome ? HELD_DELAY.firstMs : backoffMs(job.attemptsStarted - 1, HELD_DELAY));
   }

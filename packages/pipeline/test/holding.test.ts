@@ -87,7 +87,7 @@ describe("held batches", () => {
     vi.useRealTimers();
     const waitMs = async (): Promise<number> => {
       const before = performance.now();
-      await holding.wait(new AbortController().signal);
+      await holding.wait(100, new AbortController().signal);
       return performance.now() - before;
     };
     await waitMs();

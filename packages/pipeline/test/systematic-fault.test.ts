@@ -192,6 +192,28 @@ describe("a sink that refuses some of every batch", () => {
   }, 60_000);
 });
 
+describe("many batches that are held while nothing else comes", () => {
+  it("do not hold up for long what comes then", async () => {
+    const [got, refused] = [new Set<string>(), new Set<string>()];
+    const host = await start(
+      exporterOf("sink", () => ({
+        export: async (events) => {
+          const isRefused = events.some(({ type }) => type === "task-sent");
+          for (const id of ids(events)) (isRefused ? refused : got).add(id);
+          if (isRefused) throw constraint();
+        },
+      })),
+      { PROCESSOR_CONCURRENCY: "2" },
+    );
+    for (let batch = 0; batch < 40; batch += 1) await enqueue([taskSent({ uuid: `refused-${batch}` })]);
+    // With a wait of up to 30 s for each of them it took ten minutes.
+    await vi.waitUntil(() => refused.size === 40, { timeout: 90_000 });
+    expect(host.health.report().ready).toBe(false);
+    await enqueue(numbered(1));
+    await vi.waitUntil(() => got.size === 1, { timeout: 60_000 });
+  }, 180_000);
+});
+
 describe("a task that was forgotten", () => {
   it("is not sent again when a later event is refused", async () => {
     const rows = new Set<string>();
