@@ -60,7 +60,7 @@ class Scene {
   }
 
   async untilDeadLetters(count = 1): Promise<void> {
-    await vi.waitUntil(async () => (await this.deadLetters.getWaitingCount()) >= count, { timeout: 100_000, interval: 100 });
+    await vi.waitUntil(async () => (await this.deadLetters.getWaitingCount()) >= count, { timeout: 200_000, interval: 100 });
   }
 
   /** Does to BullMQ's keys what the passing of 13 seconds does, so that the test need not wait for each kill. */
@@ -95,7 +95,7 @@ describe("a killed process", () => {
     const scene = new Scene();
     const victim = scene.spawnProcessor("hold");
     await scene.enqueue(["a", "b", "c"]);
-    await vi.waitUntil(async () => (await scene.begun()).length === 1, { timeout: 20_000 });
+    await vi.waitUntil(async () => (await scene.begun()).length === 1, { timeout: 60_000 });
     scene.spawnProcessor("well");
     // Long enough for the lock to have been renewed: it is as fresh as it gets.
     await new Promise((resolve) => setTimeout(resolve, 4_500));
@@ -106,18 +106,18 @@ describe("a killed process", () => {
     console.info(`taken over after ${seconds.toFixed(1)} s`);
     expect(seconds).toBeLessThan(15);
     expect(await scene.begun()).toEqual(["a,b,c", "a,b,c"]);
-    await vi.waitUntil(() => scene.isEmpty(), { timeout: 5_000 });
-  }, 60_000);
+    await vi.waitUntil(() => scene.isEmpty(), { timeout: 20_000 });
+  }, 120_000);
 
   it("exits with 0 when it is ended in good order instead", async () => {
     const scene = new Scene();
     const child = scene.spawnProcessor("well");
     await scene.enqueue(["a"]);
-    await vi.waitUntil(async () => (await scene.exported()).length === 1, { timeout: 20_000 });
+    await vi.waitUntil(async () => (await scene.exported()).length === 1, { timeout: 60_000 });
     child.kill("SIGTERM");
     await ended(child);
     expect(child.exitCode).toBe(0);
-  }, 60_000);
+  }, 120_000);
 });
 
 describe.concurrent("a batch that kills its process", () => {
@@ -135,16 +135,16 @@ describe.concurrent("a batch that kills its process", () => {
         await Promise.race([ended(child), scene.untilDeadLetters()]);
         if (child.signalCode !== null) await scene.letLocksExpire();
       }
-      await vi.waitUntil(async () => (await scene.exported()).length === 8, { timeout: 20_000 });
+      await vi.waitUntil(async () => (await scene.exported()).length === 8, { timeout: 60_000 });
       expect(await scene.exported()).toEqual(["a", "b", "c", "d", "e", "f", "g", "h"].filter((id) => [...batch, ...single].includes(id)));
       const letters = await scene.deadLetters.getJobs(["wait"]);
       expect(letters.map(({ name, data }) => [name, data.event.uuid])).toEqual([["crash", "poison"]]);
       const withPoison = (await scene.begun()).filter((ids) => ids.includes("poison"));
       expect(withPoison.slice(0, 3)).toEqual(Array<string>(3).fill(batch.join(",")));
       expect(withPoison.filter((ids) => ids === "poison")).toHaveLength(3);
-      await vi.waitUntil(() => scene.isEmpty(), { timeout: 5_000 });
+      await vi.waitUntil(() => scene.isEmpty(), { timeout: 20_000 });
     },
-    120_000,
+    240_000,
   );
 });
 
@@ -167,13 +167,13 @@ describe.concurrent("an event that kills its process", () => {
         await Promise.race([ended(child), scene.untilDeadLetters()]);
         if (child.signalCode !== null) await scene.letLocksExpire();
       }
-      await vi.waitUntil(() => scene.isEmpty(), { timeout: 20_000 });
+      await vi.waitUntil(() => scene.isEmpty(), { timeout: 60_000 });
       expect(await letters()).toEqual([expected]);
       expect(kills).toBeLessThanOrEqual(mostKills);
       const others = Array.from({ length: kills }, (_unused, index) => `n${index}`);
       expect(await scene.exported()).toEqual(["e", "f", "g", ...others].toSorted());
     },
-    180_000,
+    300_000,
   );
 
   it("when its batch is read, not yet suspected", async () => {
@@ -190,7 +190,7 @@ describe.concurrent("an event that kills its process", () => {
       reason: "crash",
       payload: { texts: expect.arrayContaining(["a", "poison"]) as unknown },
     });
-    await vi.waitUntil(() => scene.isEmpty(), { timeout: 5_000 });
+    await vi.waitUntil(() => scene.isEmpty(), { timeout: 20_000 });
   }, 120_000);
 });
 
@@ -202,12 +202,12 @@ describe.concurrent("a suspect that hangs", () => {
     const progress = async (): Promise<string> => String(await redis.producer.hget(key, "progress"));
     await redis.producer.hset(key, { progress: '{"deaths":2,"unproven":3}' });
     const child = scene.spawnProcessor("hold", { SHUTDOWN_TIMEOUT_SECONDS: "2" });
-    await vi.waitUntil(async () => (await scene.begun()).length === 1, { timeout: 20_000 });
+    await vi.waitUntil(async () => (await scene.begun()).length === 1, { timeout: 60_000 });
     expect(await progress()).toContain('"running":"alone"');
     child.kill("SIGTERM");
     await ended(child);
     expect(await progress()).toBe('{"deaths":2,"unproven":3}');
-  }, 60_000);
+  }, 120_000);
 });
 
 describe.concurrent("a suspect that waits for its turn", () => {
@@ -225,9 +225,9 @@ describe.concurrent("a suspect that waits for its turn", () => {
         await Promise.race([ended(child), scene.untilDeadLetters(2)]);
         if (child.signalCode !== null) await scene.letLocksExpire();
       }
-      await vi.waitUntil(async () => (await scene.exported()).length === 4, { timeout: 20_000 });
+      await vi.waitUntil(async () => (await scene.exported()).length === 4, { timeout: 60_000 });
       expect((await letters()).toSorted()).toEqual(["poison", "poison-2"]);
     },
-    60_000,
+    240_000,
   );
 });
