@@ -1,6 +1,6 @@
 /** Sorts out events from the future, and decides whether their senders' clocks are wrong or our own is. */
 import { isFuture, type CeleryEvent } from "@celery-metrics-exporter/events";
-import type { ComponentHealth, Logger } from "@celery-metrics-exporter/runtime";
+import { OutageLog, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
 import { ClockCensus, type Sender } from "./clock-census.ts";
 
 export interface SenderClocksOptions {
@@ -19,10 +19,6 @@ export interface Sorted {
 }
 
 const NONE: readonly CeleryEvent[] = [];
-/** Each warning comes after twice the time of the one before, up to an hour. */
-const FIRST_INTERVAL_SECONDS = 60;
-const LAST_INTERVAL_SECONDS = 3_600;
-
 const PROBLEM = "nearly all events come from more than a day ahead of this host's clock";
 const ADVICE =
   "set the clock of the receiver's host (`timedatectl` shows whether NTP does); if it is right, those of the hosts that run workers and clients";
@@ -30,15 +26,15 @@ const ADVICE =
 export class SenderClocks {
   readonly #options: SenderClocksOptions;
   readonly #census: ClockCensus;
+  readonly #log: OutageLog;
   /** Events taken from the future in this window of the census. */
   #taken = 0;
-  #warnAt = 0;
-  #intervalSeconds = FIRST_INTERVAL_SECONDS;
-  #warned = false;
 
   constructor(options: SenderClocksOptions) {
     this.#options = options;
     this.#census = new ClockCensus(options.now());
+    const [began, ended] = [`${PROBLEM}: they are taken, as that clock must be wrong`, "events come from the present again"];
+    this.#log = new OutageLog({ logger: options.logger, began, ended });
     options.health.up();
   }
 
@@ -76,24 +72,16 @@ export class SenderClocks {
   }
 
   #warn(future: readonly CeleryEvent[]): void {
-    const { health, logger } = this.#options;
-    const now = this.#options.now();
-    if (this.#warned && now < this.#warnAt) return;
-    this.#warned = true;
-    this.#warnAt = now + this.#intervalSeconds;
-    this.#intervalSeconds = Math.min(2 * this.#intervalSeconds, LAST_INTERVAL_SECONDS);
+    const { health, now } = this.#options;
     health.up(`up, but ${PROBLEM}: ${ADVICE}`);
-    const [{ hostname, timestamp } = { hostname: "", timestamp: now }] = future;
-    const hoursAhead = Math.round((timestamp - now) / 3_600);
-    logger.warn({ hostname, hoursAhead, advice: ADVICE }, `${PROBLEM}: they are taken, as that clock must be wrong`);
+    const [{ hostname, timestamp } = { hostname: "", timestamp: now() }] = future;
+    this.#log.failed({ hostname, hoursAhead: Math.round((timestamp - now()) / 3_600), advice: ADVICE });
   }
 
   #endWindow(): void {
-    if (this.#warned && this.#taken === 0) {
-      this.#warned = false;
-      this.#intervalSeconds = FIRST_INTERVAL_SECONDS;
+    if (this.#taken === 0 && this.#log.isOn) {
       this.#options.health.up();
-      this.#options.logger.info("events come from the present again");
+      this.#log.served();
     }
     this.#taken = 0;
   }

@@ -1,6 +1,6 @@
 /** Notices that others read our queue on RabbitMQ: each consumer gets only a part of the events, and nobody reports an error. */
 import type { ReceiverRegister } from "@celery-metrics-exporter/pipeline";
-import { toError, type Logger } from "@celery-metrics-exporter/runtime";
+import { OutageLog, toError, type Logger } from "@celery-metrics-exporter/runtime";
 
 export interface SharedQueueOptions {
   /** How many consumers the queue has; undefined where that is not known now. */
@@ -16,18 +16,24 @@ export interface SharedQueueOptions {
 const EVERY_MS = 30_000;
 /** So often in a row there must be strangers: a consumer whose connection broke is counted for some seconds more. */
 const PATIENCE = 4;
+const MESSAGES = {
+  began:
+    "others read our queue and take a part of the events: give each deployment its own RABBITMQ_QUEUE (other REDIS_URL or QUEUE_PREFIX, same queue); consumer tags name them",
+  ended: "nobody else reads our queue any more",
+};
 
 export class SharedQueueWatch {
   readonly #options: SharedQueueOptions;
   #timer: NodeJS.Timeout | undefined;
   #looking: Promise<void> = Promise.resolve();
-  /** Times in a row that there were strangers, and at how many to warn next. */
+  /** Times in a row that there were strangers. */
   #seen = 0;
-  #warnAt = PATIENCE;
+  readonly #log: OutageLog;
   #stopped = false;
 
   constructor(options: SharedQueueOptions) {
     this.#options = options;
+    this.#log = new OutageLog({ logger: options.logger, ...MESSAGES });
   }
 
   /** Signs in and looks from time to time, until `stop`. Never throws. */
@@ -53,21 +59,12 @@ export class SharedQueueWatch {
   }
 
   async #look(): Promise<void> {
-    const { consumers: count, register, queue, logger } = this.#options;
+    const { consumers: count, register, queue } = this.#options;
     const receivers = await register.signIn();
     const consumers = await count();
     if (consumers === undefined) return;
-    if (consumers <= receivers) {
-      this.#seen = 0;
-      this.#warnAt = PATIENCE;
-      return;
-    }
-    this.#seen += 1;
-    if (this.#seen < this.#warnAt) return;
-    this.#warnAt *= 2;
-    logger.warn(
-      { queue, consumers, receivers },
-      "others read our queue and take a part of the events: give each deployment its own RABBITMQ_QUEUE (other REDIS_URL or QUEUE_PREFIX, same queue); consumer tags name them",
-    );
+    this.#seen = consumers <= receivers ? 0 : this.#seen + 1;
+    if (this.#seen === 0) this.#log.served({ queue });
+    else if (this.#seen >= PATIENCE) this.#log.failed({ queue, consumers, receivers });
   }
 }

@@ -48,7 +48,7 @@ describe("SharedQueueWatch", () => {
     return started;
   }
 
-  it("warns at growing intervals while a stranger reads the queue", async () => {
+  it("warns while a stranger reads the queue, and not at every look", async () => {
     let looks = 0;
     startWatch("strangers", () => {
       looks += 1;
@@ -61,8 +61,7 @@ describe("SharedQueueWatch", () => {
       receivers: 1,
       msg: expect.stringContaining("RABBITMQ_QUEUE") as string,
     });
-    // The 4th, 8th, 16th and 32nd look.
-    expect(warnings.length).toBeLessThanOrEqual(5);
+    expect(warnings).toHaveLength(1);
   });
 
   it("says nothing of receivers of ours, of a consumer that is gone soon, nor of what is not known", async () => {

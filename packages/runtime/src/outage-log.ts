@@ -1,4 +1,4 @@
-/** Logs that something does not serve: when that begins, with each new reason, at growing intervals while it lasts, and when it is over. */
+/** Logs that something does not serve: when that begins, with each new reason, at growing intervals while it lasts or comes and goes, and when it is over. */
 import type { Logger } from "./logger.ts";
 
 export interface OutageLogOptions {
@@ -15,7 +15,7 @@ export interface OutageLogOptions {
 
 /** What is wrong now. */
 export interface OutageFields {
-  readonly reason: string;
+  readonly reason?: string;
   readonly [field: string]: unknown;
 }
 
@@ -23,15 +23,22 @@ const FIRST_REPEAT_MS = 60_000;
 const LAST_REPEAT_MS = 3_600_000;
 /** So many different reasons are logged at once: some have an id or an address in them. */
 const MOST_REASONS = 10;
+/** So often it is logged at once that it begins, if it was over for less than the first interval. */
+const MOST_RETURNS = 5;
 
 /** Keeps no timer: whoever tries again tells of each try. */
 export class OutageLog {
   readonly #options: OutageLogOptions;
   /** `performance.now()` */
   #since: number | undefined;
-  #repeatAt = 0;
-  /** Those that were logged in this outage. */
+  #servedAt = Number.NEGATIVE_INFINITY;
+  /** Of outages that follow each other closely: when the first began, how many there were, and the reasons that were logged. */
+  #firstAt = 0;
+  #returns = 0;
   readonly #reasons = new Set<string>();
+  #repeatAt = 0;
+  /** Whether anything was logged of this one. */
+  #isTold = false;
 
   constructor(options: OutageLogOptions) {
     this.#options = options;
@@ -44,23 +51,37 @@ export class OutageLog {
   /** It does not serve. Says so if it is time for that, or if the reason is a new one. */
   failed(fields: OutageFields): void {
     const { logger, began, lasts = began, level = "warn", firstRepeatMs = FIRST_REPEAT_MS } = this.#options;
+    const { reason = "" } = fields;
     const now = performance.now();
-    const isFirst = this.#since === undefined;
+    if (this.#since === undefined) this.#begin(now, firstRepeatMs);
     this.#since ??= now;
-    const isNew = this.#reasons.size < MOST_REASONS && !this.#reasons.has(fields.reason);
-    if (!isNew && now < this.#repeatAt) return;
-    if (isNew) this.#reasons.add(fields.reason);
-    const lasted = now - this.#since;
-    this.#repeatAt = now + Math.min(LAST_REPEAT_MS, Math.max(firstRepeatMs, lasted));
-    logger[level]({ ...fields, ...(!isFirst && { seconds: Math.round(lasted / 1_000) }) }, isFirst ? began : lasts);
+    const isNew = this.#reasons.size < MOST_REASONS && !this.#reasons.has(reason);
+    const isReturn = !this.#isTold && this.#returns <= MOST_RETURNS;
+    if (!isNew && !isReturn && now < this.#repeatAt) return;
+    if (isNew) this.#reasons.add(reason);
+    this.#repeatAt = now + Math.min(LAST_REPEAT_MS, Math.max(firstRepeatMs, now - this.#firstAt));
+    const seconds = Math.round((now - this.#since) / 1_000);
+    logger[level]({ ...fields, ...(this.#isTold && { seconds }) }, this.#isTold ? lasts : began);
+    this.#isTold = true;
   }
 
-  /** It serves. Says so if it did not. */
+  /** It serves. Says so if it did not, and that was logged. */
   served(fields: Readonly<Record<string, unknown>> = {}): void {
     if (this.#since === undefined) return;
-    const seconds = Math.round((performance.now() - this.#since) / 1_000);
+    const now = performance.now();
+    const seconds = Math.round((now - this.#since) / 1_000);
     this.#since = undefined;
-    this.#reasons.clear();
-    this.#options.logger.info({ ...fields, seconds }, this.#options.ended);
+    this.#servedAt = now;
+    if (this.#isTold) this.#options.logger.info({ ...fields, seconds }, this.#options.ended);
+    this.#isTold = false;
+  }
+
+  #begin(now: number, firstRepeatMs: number): void {
+    if (now - this.#servedAt >= firstRepeatMs) {
+      this.#firstAt = now;
+      this.#returns = 0;
+      this.#reasons.clear();
+    }
+    this.#returns += 1;
   }
 }

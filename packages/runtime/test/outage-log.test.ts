@@ -39,6 +39,36 @@ describe("OutageLog", () => {
     ]);
   });
 
+  it("says it at growing intervals too where it comes and goes", () => {
+    const { log, lines } = make();
+    for (let second = 0; second < 3_600; second += 2) {
+      log.failed({ reason: "deadlock" });
+      vi.advanceTimersByTime(SECOND);
+      log.served();
+      vi.advanceTimersByTime(SECOND);
+    }
+    expect(lines.filter(({ msg }) => msg === "away").length).toBeGreaterThan(5);
+    expect(lines.length).toBeLessThan(2 * 15);
+    expect(lines.map(({ msg }) => msg)).toEqual(lines.map((_, index) => (index % 2 === 0 ? "away" : "back")));
+    vi.advanceTimersByTime(120 * SECOND);
+    log.failed({ reason: "deadlock" });
+    expect(lines.at(-1)).toMatchObject({ msg: "away", reason: "deadlock" });
+  });
+
+  it("tells late of one that began untold, if it lasts", () => {
+    const { log, lines } = make();
+    for (let times = 0; times < 20; times += 1) {
+      log.failed({ reason: "deadlock" });
+      log.served();
+    }
+    lines.length = 0;
+    log.failed({ reason: "deadlock" });
+    vi.advanceTimersByTime(61 * SECOND);
+    log.failed({ reason: "deadlock" });
+    log.served();
+    expect(lines.map(({ msg }) => msg)).toEqual(["away", "back"]);
+  });
+
   it("says once that it is over, and begins anew", () => {
     const { log, lines } = make();
     log.served();
