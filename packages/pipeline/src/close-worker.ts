@@ -44,8 +44,8 @@ class Stopwatch {
   #since: number | undefined;
 
   measure(isSo: boolean): number {
-    if (isSo) this.#since ??= Date.now();
+    if (isSo) this.#since ??= performance.now();
     else this.#since = undefined;
-    return this.#since === undefined ? 0 : Date.now() - this.#since;
+    return this.#since === undefined ? 0 : performance.now() - this.#since;
   }
 }

@@ -17,7 +17,7 @@ export class RedisMemory {
   #nearlyFull = false;
   #refusedUntil = 0;
 
-  constructor(redis: RedisConnection, now: () => number = Date.now) {
+  constructor(redis: RedisConnection, now: () => number = () => performance.now()) {
     this.#redis = redis;
     this.#now = now;
   }
