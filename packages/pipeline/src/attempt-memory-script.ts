@@ -88,7 +88,8 @@ local function change(key, value, kind, what)
   local wasExcluded = find(newMarks, '-', 1, true)
   if kind ~= 'n' and wasExcluded then told = aside end
   if kind == 'k' and not wasExcluded then newAside = '' end
-  if set ~= '' and not find(newMarks, '+s', 1, true) then newAside = latest(newAside .. set) end
+  -- A batch may come again many times. No line is a part of another: each is a JSON array.
+  if set ~= '' and not find(newMarks, '+s', 1, true) and not find(newAside, set, 1, true) then newAside = latest(newAside .. set) end
   if newDescribed ~= described or newFinished ~= finished or newMarks ~= marks or newAside ~= aside then
     store(key, newDescribed, newFinished, holder, till, newMarks, newAside)
   end

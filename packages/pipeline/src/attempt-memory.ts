@@ -63,7 +63,7 @@ export class AttemptMemory {
 
   /**
    * Notes what there is to note of these tasks (undefined: nothing) and tells what is known of them, in one round trip. Noting something again
-   * changes nothing, but that it is set aside twice.
+   * changes nothing.
    *
    * @throws {UnavailableError} when Redis does not serve: some may be noted; call again.
    */

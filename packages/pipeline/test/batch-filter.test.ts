@@ -69,6 +69,17 @@ describe("the memory of attempts", () => {
     }
   });
 
+  it("sets nothing aside again with a batch that comes again, such as one that is held for hours", async () => {
+    const filter = receiver({ FILTER_QUEUES_EXCLUDE: "noisy" });
+    await filter.admit([{ ...taskRetried(), ...at(0) }]);
+    for (let times = 0; times < 200; times += 1) await filter.admit([{ ...taskStarted(), ...at(1) }]);
+    const kept = await filter.admit([
+      { ...taskSent({ queue: "noisy" }), ...at(2) },
+      { ...taskSent({ queue: "q1", retries: 1 }), ...at(3) },
+    ]);
+    expect(kept.events.filter(({ type }) => type !== "task-sent").map(({ type }) => type)).toEqual(["task-retried", "task-started"]);
+  });
+
   it("drops what was set aside of a task that is kept and was never excluded", async () => {
     await note("a", { marks: ["?"], aside: [taskStarted()] });
     await note("a", { marks: ["+s0"], keeps: "for good" });
