@@ -157,16 +157,9 @@ describe("a fault that begins later", () => {
     { timeout: 300_000 },
     async () => {
       const name = "forgetting";
-      const pipeline = await startWholePipeline({
-        redisUrl: server.url,
-        brokerUrl: server.url,
-        name,
-        env: { LOG_LEVEL: "silent", PROCESSOR_MAX_TRIES: "2" },
-      });
+      const { pipeline, pool } = await startFaulty(name);
       const redis = new Redis(server.url, { maxRetriesPerRequest: null });
       const queue = new Queue(eventsQueueName("postgres"), { connection: redis, prefix: `{${name}}` });
-      const pool = new Pool({ connectionString: pipeline.databaseUrl, max: 1 });
-      pool.on("error", () => {});
       try {
         await pipeline.publish(corpus.frames);
         await pipeline.settled(corpus.events.filter(isTaskEvent).length);
