@@ -95,7 +95,9 @@ export class SlowItems<T> {
   /** Those that are slow, and the others. */
   partition(items: readonly T[]): [slow: readonly T[], others: readonly T[]] {
     if (!this.isAny) return [[], items];
-    return [items.filter((item) => this.isSlow(item)), items.filter((item) => !this.isSlow(item))];
+    const [slow, others]: [T[], T[]] = [[], []];
+    for (const item of items) (this.isSlow(item) ? slow : others).push(item);
+    return [slow, others];
   }
 
   /** Whether a slow item may be tried again now; if so, no other may until `release`. */

@@ -157,12 +157,12 @@ type Database = Pick<RedisServer, "db" | "socketPath">;
 
 function socketOf({ path, query }: UrlParts): Database | string {
   if (path === undefined) return "redis+socket:// must be followed by the path of a socket";
-  const db = toDatabase(query.get("virtual_host") ?? query.get("db") ?? undefined);
+  const db = toDatabase(databaseIn(query));
   return typeof db === "string" ? db : { db, socketPath: `/${path}` };
 }
 
 function databaseOf({ path, query }: UrlParts): Database | string {
-  const named = query.get("virtual_host") ?? query.get("db") ?? undefined;
+  const named = databaseIn(query);
   const db = toDatabase(path ?? named);
   if (typeof db === "string") return db;
   // redis-py would take the second, other clients the first.
@@ -170,6 +170,10 @@ function databaseOf({ path, query }: UrlParts): Database | string {
   if (path !== undefined && named !== undefined && other !== db)
     return `names two databases: ${path} in its path, and ${named} in a query setting`;
   return { db };
+}
+
+function databaseIn(query: UrlParts["query"]): string | undefined {
+  return query.get("virtual_host") ?? query.get("db") ?? undefined;
 }
 
 function toDatabase(text: string | undefined): number | string {
