@@ -50,7 +50,7 @@ export class Delivery {
     const { broker, fanout, filter, deadLetters, metrics } = this.#options;
     let admitted: Admitted | undefined;
     const enqueue = async (): Promise<void> => {
-      // Once: what is set aside would be so at each try.
+      // Redis is asked once, however often storing is tried.
       admitted ??= await filter.admit(events);
       await fanout.enqueue({ broker, ...admitted });
       metrics.enqueued(events.length, admitted.events.length);

@@ -1,4 +1,4 @@
-/** One batch, while it is searched for what is at fault: what has been tried of it, and what is left. */
+/** The search of a batch for what is at fault: what has been tried of it, and what is left. */
 import type { DeliveryJob } from "./deliver.ts";
 import type { Failure, Tries } from "./tries.ts";
 

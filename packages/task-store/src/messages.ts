@@ -120,7 +120,7 @@ export function cameAt({ received, sent }: Message): number {
   return (received ?? sent)?.at ?? 0;
 }
 
-/** Before when no worker begins it, by its own clock. */
+/** The earliest instant at which a worker begins it, by that worker's clock. */
 export function dueAt(message: Message): number {
   return Math.max(cameAt(message), etaOf(message));
 }
