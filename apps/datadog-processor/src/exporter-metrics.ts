@@ -1,6 +1,6 @@
 /** What the exporter tells of its own work. */
 import type { Metrics } from "@celery-metrics-exporter/runtime";
-import type { DropReason, Lack } from "@celery-metrics-exporter/task-store";
+import type { DropReason, FinalState, Lack, Wait } from "@celery-metrics-exporter/task-store";
 import type { TaskMetrics } from "./metrics.ts";
 
 /** Why tasks are put off: what they lack, or that another job holds them. */
@@ -28,20 +28,27 @@ export class ExporterMetrics {
   }
 
   sent(tasks: readonly TaskMetrics[]): void {
-    const completions = tasks.flatMap((task) => task.completions);
-    const waits = tasks.flatMap((task) => task.waits);
-    for (const [state, count] of tally(completions.map((completion) => completion.state)))
-      this.#completions.inc({ state: state.toLowerCase() }, count);
-    for (const [basis, count] of tally(waits.map((wait) => wait.basis))) this.#waits.inc({ basis }, count);
-    this.#skewed.inc(waits.filter(({ skewed }) => skewed).length);
+    const completions = new Tally<FinalState>();
+    const waits = new Tally<Wait["basis"]>();
+    let skewed = 0;
+    for (const task of tasks) {
+      for (const { state } of task.completions) completions.add(state);
+      for (const wait of task.waits) {
+        waits.add(wait.basis);
+        if (wait.skewed) skewed += 1;
+      }
+    }
+    for (const [state, count] of completions.counts) this.#completions.inc({ state: state.toLowerCase() }, count);
+    for (const [basis, count] of waits.counts) this.#waits.inc({ basis }, count);
+    this.#skewed.inc(skewed);
   }
 
   putOff(reasons: readonly PutOffReason[]): void {
-    for (const [reason, count] of tally(reasons)) this.#putOff.inc({ reason }, count);
+    for (const [reason, count] of tally(reasons).counts) this.#putOff.inc({ reason }, count);
   }
 
   incomplete(reasons: readonly Lack[]): void {
-    for (const [reason, count] of tally(reasons)) this.#incomplete.inc({ reason }, count);
+    for (const [reason, count] of tally(reasons).counts) this.#incomplete.inc({ reason }, count);
   }
 
   expired(completions: number): void {
@@ -54,8 +61,16 @@ export class ExporterMetrics {
 }
 
 /** How many there are of each kind: counters with labels are too slow to be counted up one by one. */
-function tally<K>(kinds: readonly K[]): Map<K, number> {
-  const counts = new Map<K, number>();
-  for (const kind of kinds) counts.set(kind, (counts.get(kind) ?? 0) + 1);
-  return counts;
+class Tally<K> {
+  readonly counts = new Map<K, number>();
+
+  add(kind: K): void {
+    this.counts.set(kind, (this.counts.get(kind) ?? 0) + 1);
+  }
+}
+
+function tally<K>(kinds: readonly K[]): Tally<K> {
+  const all = new Tally<K>();
+  for (const kind of kinds) all.add(kind);
+  return all;
 }
