@@ -7,8 +7,8 @@
 import { defineConfig } from "drizzle-kit";
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import { toDatabaseCredentials, type DatabaseCredentials } from "./packages/db/src/database-credentials.ts";
-import { checkDatabaseUrl, isEmbedded } from "./packages/db/src/database-url.ts";
+import { toDatabaseCredentials, type DatabaseCredentials } from "./packages/db/src/connect/connection.ts";
+import { checkDatabaseUrl, isEmbedded } from "./packages/db/src/connect/database-url.ts";
 import { ConfigError, readSetting } from "./packages/runtime/src/index.ts";
 
 const [, , command = ""] = process.argv;
@@ -24,7 +24,7 @@ if (command === "migrate") {
 
 export default defineConfig({
   dialect: "postgresql",
-  schema: "./packages/db/src/schema.ts",
+  schema: "./packages/db/src/tables/schema.ts",
   out: "./drizzle",
   dbCredentials: ["push", "pull", "studio"].includes(command) ? credentials() : { url: "" },
 });

@@ -6,6 +6,6 @@ const text = configurationDocument();
 writeFileSync(new URL("../docs/configuration.md", import.meta.url), text);
 
 const names = [...new Set([...text.matchAll(/^\| `([A-Z_]+)`/gm)].map((row) => row[1]))].toSorted();
-const list = new URL("../packages/runtime/src/setting-names.ts", import.meta.url);
+const list = new URL("../packages/runtime/src/config/setting-names.ts", import.meta.url);
 const [head] = readFileSync(list, "utf8").split("= [", 1);
 writeFileSync(list, `${head}= [\n${names.map((name) => `  "${name}",\n`).join("")}];\n`);

@@ -1,9 +1,9 @@
 /** The process that `scripts/fuzz.mjs` watches: makes frames, checks what comes of them, and tells how far it is. */
 import { isDeepStrictEqual } from "node:util";
-import { toTaskRows } from "../../packages/db/dist/upsert-tasks.js";
+import { toTaskRows } from "../../packages/db/dist/merge/upsert.js";
 import { Fuzzer } from "../../packages/events/dist/testing/index.js";
-import { decodeBatch, encodeBatch } from "../../packages/pipeline/dist/batch.js";
-import { collectChanges } from "../../packages/task-store/dist/task-changes.js";
+import { decodeBatch, encodeBatch } from "../../packages/pipeline/dist/queue/batch.js";
+import { collectChanges } from "../../packages/task-store/dist/facts/task-changes.js";
 
 /** @typedef {readonly import("../../packages/events/dist/index.js").CeleryEvent[]} Events */
 

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { startWholePipeline } from "../integration/whole-pipeline.ts";
 import { scaled } from "./scale.ts";
 
-/** More than one job of an exporter's queue may hold (packages/pipeline/src/payloads.ts), so that it must be cut. */
+/** More than one job of an exporter's queue may hold (packages/pipeline/src/queue/batch.ts), so that it must be cut. */
 const EVENTS = scaled(12_000, 100_000);
 const MEGABYTES = scaled(2, 10);
 const BYTES = MEGABYTES * 1_000_000;

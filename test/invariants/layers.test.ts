@@ -88,12 +88,12 @@ describe("the process", () => {
 
   it("has its environment read in one place", () => {
     expect(filesWith(/\bprocess\.env\b|\bprocess\[["']env|import\s*\{[^}]*\benv\b[^}]*\}\s*from "node:process"/)).toEqual([
-      "packages/runtime/src/environment.ts",
+      "packages/runtime/src/config/environment.ts",
     ]);
   });
 
   it("is ended in one place", () => {
-    expect(filesWith(/\bprocess\.(exit|abort|reallyExit)\(|\bprocess\.exitCode\s*=/)).toEqual(["packages/runtime/src/signals.ts"]);
+    expect(filesWith(/\bprocess\.(exit|abort|reallyExit)\(|\bprocess\.exitCode\s*=/)).toEqual(["packages/runtime/src/process/signals.ts"]);
   });
 
   it("is only wired in main.ts: imports and one call", () => {

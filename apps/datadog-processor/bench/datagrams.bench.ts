@@ -1,6 +1,6 @@
 import { bench, describe } from "vitest";
-import { DogstatsdPackets } from "../src/dogstatsd-packets.ts";
-import { TaskMetricsMapper, type TaskMetrics } from "../src/metrics.ts";
+import { DogstatsdPackets } from "../src/agent/dogstatsd-packets.ts";
+import { TaskMetricsMapper, type TaskMetrics } from "../src/metrics/metrics.ts";
 
 const TASKS = 500;
 const tasks = Array.from({ length: TASKS }, (_, index): TaskMetrics => {

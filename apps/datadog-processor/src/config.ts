@@ -1,7 +1,7 @@
 /** Settings of the Datadog exporter. `DD_*` are Datadog's own names, honoured as every DogStatsD client does. */
 import { BaseConfig, RedisConfig, duration, flag, integer, list } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
-import { agentUrlProblem } from "./agent-address.ts";
+import { agentUrlProblem } from "./agent/agent-address.ts";
 
 /** So that a line with the longest tags of a task still fits a packet. */
 const MAX_TAGS_BYTES = 300;

@@ -2,12 +2,12 @@
 import { defineExporter, type ExporterDefinition } from "@celery-metrics-exporter/pipeline";
 import { connectRedis, redisTarget } from "@celery-metrics-exporter/runtime";
 import { TaskStore } from "@celery-metrics-exporter/task-store";
-import { agentAddress, describeAddress } from "./agent-address.ts";
+import { agentAddress, describeAddress } from "./agent/agent-address.ts";
 import { Config } from "./config.ts";
 import { ExporterMetrics } from "./exporter-metrics.ts";
 import { DatadogExporter, type DatadogExporterOptions } from "./exporter.ts";
-import { TaskMetricsMapper } from "./metrics.ts";
-import { StatsdClient } from "./statsd-client.ts";
+import { TaskMetricsMapper } from "./metrics/metrics.ts";
+import { StatsdClient } from "./agent/statsd-client.ts";
 import { UnfinishedTasks } from "./unfinished-tasks.ts";
 
 /** `onStep` is for tests that kill the process between two steps; see `Step`. */

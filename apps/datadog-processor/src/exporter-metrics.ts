@@ -1,7 +1,7 @@
 /** What the exporter tells of its own work. */
 import type { Metrics } from "@celery-metrics-exporter/runtime";
 import type { DropReason, FinalState, Lack, Wait } from "@celery-metrics-exporter/task-store";
-import type { TaskMetrics } from "./metrics.ts";
+import type { TaskMetrics } from "./metrics/metrics.ts";
 
 /** Why tasks are put off: what they lack, or that another job holds them. */
 export type PutOffReason = Lack | "busy";

@@ -17,9 +17,9 @@ import { UnavailableError, backoffMs, pause } from "@celery-metrics-exporter/run
 import type { Summary, TaskStore } from "@celery-metrics-exporter/task-store";
 import type { ExporterMetrics } from "./exporter-metrics.ts";
 import { Leases } from "./leases.ts";
-import type { TaskMetrics, TaskMetricsMapper } from "./metrics.ts";
-import type { Series } from "./series.ts";
-import type { StatsdClient } from "./statsd-client.ts";
+import type { TaskMetrics, TaskMetricsMapper } from "./metrics/metrics.ts";
+import type { Series } from "./metrics/series.ts";
+import type { StatsdClient } from "./agent/statsd-client.ts";
 import { triage, type Triage } from "./triage.ts";
 import type { UnfinishedTasks } from "./unfinished-tasks.ts";
 

@@ -1,6 +1,6 @@
-export { describeAddress, type AgentAddress } from "./agent-address.ts";
+export { describeAddress, type AgentAddress } from "./agent/agent-address.ts";
 export { Config } from "./config.ts";
-export { datadogAgent } from "./configured-agent.ts";
+export { datadogAgent } from "./agent/find-agent.ts";
 export { datadog, defineDatadog } from "./datadog.ts";
 export type { Step } from "./exporter.ts";
-export { findAgent, type OnUnusable } from "./find-agent.ts";
+export { findAgent, type OnUnusable } from "./agent/find-agent.ts";

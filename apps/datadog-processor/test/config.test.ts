@@ -1,6 +1,6 @@
 import { loadConfig } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it } from "vitest";
-import { agentAddress, describeAddress } from "../src/agent-address.ts";
+import { agentAddress, describeAddress } from "../src/agent/agent-address.ts";
 import { Config } from "../src/config.ts";
 
 describe("the agent's address", () => {

@@ -1,8 +1,8 @@
 import { parseDatagram } from "@celery-metrics-exporter/testkit";
 import * as fc from "fast-check";
 import { describe, expect, it, vi } from "vitest";
-import { DogstatsdPackets } from "../src/dogstatsd-packets.ts";
-import type { Series } from "../src/series.ts";
+import { DogstatsdPackets } from "../src/agent/dogstatsd-packets.ts";
+import type { Series } from "../src/metrics/series.ts";
 
 function encodePackets(series: readonly Series[], maxPacketBytes: number): Buffer[] {
   return new DogstatsdPackets(maxPacketBytes).encode(series);

@@ -5,7 +5,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { findAgent } from "../src/find-agent.ts";
+import { findAgent } from "../src/agent/find-agent.ts";
 
 async function listen(): Promise<{ port: number; received: string[]; close: () => void }> {
   const socket = createSocket("udp4");

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { TaskMetricsMapper, type MetricOptions, type TaskMetrics } from "../src/metrics.ts";
+import { TaskMetricsMapper, type MetricOptions, type TaskMetrics } from "../src/metrics/metrics.ts";
 
 const PLAIN: MetricOptions = { prefix: "celery.", tags: [], timerType: "distribution", tagWorker: false, tagException: false };
 

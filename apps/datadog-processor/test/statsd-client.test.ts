@@ -1,9 +1,9 @@
 import { Health, Metrics, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { freePort, startStatsdSink } from "@celery-metrics-exporter/testkit";
 import { describe, expect, it } from "vitest";
-import type { Series } from "../src/series.ts";
-import { StatsdClient } from "../src/statsd-client.ts";
-import { UdpTransport } from "../src/udp-transport.ts";
+import type { Series } from "../src/metrics/series.ts";
+import { StatsdClient } from "../src/agent/statsd-client.ts";
+import { UdpTransport } from "../src/agent/transports.ts";
 
 function clientFor(port: number, host = "127.0.0.1", metrics = new Metrics(), maxPacketsPerSecond = 1_000): StatsdClient {
   return new StatsdClient({

@@ -1,6 +1,6 @@
 import { liveHeapBytes } from "@celery-metrics-exporter/events/testing";
 import { describe, expect, it } from "vitest";
-import { TagAppender, normaliseTag } from "../src/tags.ts";
+import { TagAppender, normaliseTag } from "../src/metrics/series.ts";
 
 describe("a tag", () => {
   it.each([

@@ -7,8 +7,8 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { Series } from "../src/series.ts";
-import { StatsdClient } from "../src/statsd-client.ts";
+import type { Series } from "../src/metrics/series.ts";
+import { StatsdClient } from "../src/agent/statsd-client.ts";
 
 interface BoundSocket {
   bind(path: string): void;

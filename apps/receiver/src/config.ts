@@ -15,7 +15,7 @@ import {
 import { createHash } from "node:crypto";
 import { hostname } from "node:os";
 import { z } from "zod";
-import { RedactionConfig, withRedactionChecked } from "./redaction-config.ts";
+import { RedactionConfig, withRedactionChecked } from "./redaction/redaction.ts";
 
 const MEBIBYTE = 2 ** 20;
 const knownExporters = EXPORTERS.map(({ name }) => name);

@@ -1,3 +1,3 @@
 export { Config as ReceiverConfig } from "./config.ts";
 export { receiver } from "./receiver-role.ts";
-export { RedactionConfig, redactionOf, withRedactionChecked } from "./redaction-config.ts";
+export { RedactionConfig, redactionOf, withRedactionChecked } from "./redaction/redaction.ts";

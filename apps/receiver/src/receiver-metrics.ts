@@ -3,7 +3,7 @@ import type { Broker } from "@celery-metrics-exporter/broker";
 import { TASK_EVENT_TYPES, type CeleryEvent, type Rejected } from "@celery-metrics-exporter/events";
 import { FUTURE } from "@celery-metrics-exporter/pipeline";
 import type { Metrics } from "@celery-metrics-exporter/runtime";
-import type { Sorted } from "./sender-clocks.ts";
+import type { Sorted } from "./clocks/sender-clocks.ts";
 
 /** Custom events have any type their sender likes: they share a label, so that the number of series is bounded. */
 const OTHER = "other";

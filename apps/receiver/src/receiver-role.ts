@@ -24,13 +24,13 @@ import {
 import { Config, brokerOf, chosenExporters, sourceOptions } from "./config.ts";
 import { Delivery } from "./delivery.ts";
 import { EventAdvice } from "./event-advice.ts";
-import { HotStandby } from "./hot-standby.ts";
+import { HotStandby } from "./standby/hot-standby.ts";
 import { ReceiverMetrics } from "./receiver-metrics.ts";
-import { receiverClock } from "./receiver-clock.ts";
+import { receiverClock } from "./clocks/receiver-clock.ts";
 import { Receiver } from "./receiver.ts";
-import { redactionOf } from "./redaction-config.ts";
-import { SenderClocks } from "./sender-clocks.ts";
-import { SharedQueueWatch } from "./shared-queue.ts";
+import { redactionOf } from "./redaction/redaction.ts";
+import { SenderClocks } from "./clocks/sender-clocks.ts";
+import { SharedQueueWatch } from "./standby/shared-queue.ts";
 
 export const receiver: Role<typeof Config> = defineRole({
   name: "receiver",

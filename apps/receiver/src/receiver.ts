@@ -6,8 +6,8 @@ import { Batcher, type Batch, type BatcherOptions } from "./batcher.ts";
 import type { Delivery } from "./delivery.ts";
 import type { EventAdvice } from "./event-advice.ts";
 import type { ReceiverMetrics } from "./receiver-metrics.ts";
-import type { Redaction } from "./redaction.ts";
-import type { SenderClocks } from "./sender-clocks.ts";
+import type { Redaction } from "./redaction/redaction.ts";
+import type { SenderClocks } from "./clocks/sender-clocks.ts";
 
 export interface ReceiverOptions {
   readonly source: EventSource;

@@ -1,11 +1,10 @@
-import { decodeFrame, type CeleryEvent } from "@celery-metrics-exporter/events";
+import { type CeleryEvent, decodeFrame } from "@celery-metrics-exporter/events";
 import { taskFailed, taskReceived, taskSent, taskSucceeded } from "@celery-metrics-exporter/events/testing";
 import { ConfigError, describeConfig, loadConfig, redactConfig } from "@celery-metrics-exporter/runtime";
 import { RE2JS } from "re2js";
 import { describe, expect, it } from "vitest";
 import { Config } from "../src/config.ts";
-import { redactionOf } from "../src/redaction-config.ts";
-import { REDACTABLE_FIELDS, createRedaction, type RedactionRule } from "../src/redaction.ts";
+import { REDACTABLE_FIELDS, type RedactionRule, createRedaction, redactionOf } from "../src/redaction/redaction.ts";
 
 const KEY = "a key of thirty-two characters !!";
 const BROKER = { CELERY_BROKER_URL: "redis://localhost" };

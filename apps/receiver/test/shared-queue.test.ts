@@ -7,7 +7,7 @@ import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { loadConfig } from "@celery-metrics-exporter/runtime";
 import { Config, consumerTag } from "../src/config.ts";
-import { SharedQueueWatch } from "../src/shared-queue.ts";
+import { SharedQueueWatch } from "../src/standby/shared-queue.ts";
 import { Stage } from "./running-receiver.ts";
 
 const WAIT = { timeout: 10_000, interval: 20 };

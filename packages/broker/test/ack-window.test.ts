@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { AckWindow } from "../src/ack-window.ts";
+import { AckWindow } from "../src/rabbitmq/consumer.ts";
 
 function windowOf(deliveries: number): { readonly window: AckWindow; readonly acks: number[] } {
   const acks: number[] = [];

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
-import { RedisSource, type RedisOptions } from "../src/redis.ts";
+import { RedisSource, type RedisOptions } from "../src/redis/source.ts";
 import { Recorder } from "../src/testing/index.ts";
 import { RedisHarness, envelope, redisServers } from "./redis-harness.ts";
 import { testContext } from "./test-context.ts";

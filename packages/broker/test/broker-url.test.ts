@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { brokerUrlWarnings, parseBrokerUrl } from "../src/broker-url.ts";
+import { brokerUrlWarnings, parseBrokerUrl } from "../src/url/broker-url.ts";
 
 function servers(url: string): readonly unknown[] {
   const parsed = parseBrokerUrl(url);

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import { MessageBuffer } from "../src/message-buffer.ts";
+import { MessageBuffer } from "../src/source/message-buffer.ts";
 
 interface Message {
   readonly id: number;

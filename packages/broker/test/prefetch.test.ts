@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Prefetch } from "../src/prefetch.ts";
+import { Prefetch } from "../src/rabbitmq/consumer.ts";
 
 const OPTIONS = { messages: 8_000, bytes: 8_000_000 };
 

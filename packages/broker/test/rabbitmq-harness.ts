@@ -3,8 +3,8 @@ import { TcpProxy, sharedRabbitmqUrl } from "@celery-metrics-exporter/testkit";
 import type { HealthReport } from "@celery-metrics-exporter/runtime";
 import { connect, type Channel, type ChannelModel, type ConfirmChannel } from "amqplib";
 import { randomUUID } from "node:crypto";
-import { parseBrokerUrl, type RabbitmqServer } from "../src/broker-url.ts";
-import { RabbitmqSource, type RabbitmqOptions } from "../src/rabbitmq.ts";
+import { parseBrokerUrl, type RabbitmqServer } from "../src/url/broker-url.ts";
+import { RabbitmqSource, type RabbitmqOptions } from "../src/rabbitmq/source.ts";
 import type { EventSourceHarness } from "../src/testing/index.ts";
 import { testContext, type TestContext } from "./test-context.ts";
 

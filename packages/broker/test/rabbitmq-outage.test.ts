@@ -2,7 +2,7 @@ import { startRabbitmq, type RabbitmqServer } from "@celery-metrics-exporter/tes
 import { connect } from "amqplib";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
-import { RabbitmqSource } from "../src/rabbitmq.ts";
+import { RabbitmqSource } from "../src/rabbitmq/source.ts";
 import { Recorder } from "../src/testing/index.ts";
 import { TOPOLOGY, rabbitmqServers } from "./rabbitmq-harness.ts";
 import { testContext, type TestContext } from "./test-context.ts";

@@ -1,8 +1,8 @@
 import { TcpProxy, sharedRabbitmqUrl } from "@celery-metrics-exporter/testkit";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { RabbitmqSource, type RabbitmqOptions } from "../src/rabbitmq.ts";
-import { RabbitmqSession } from "../src/rabbitmq-session.ts";
+import { RabbitmqSource, type RabbitmqOptions } from "../src/rabbitmq/source.ts";
+import { RabbitmqSession } from "../src/rabbitmq/session.ts";
 import { Recorder, describeEventSource } from "../src/testing/index.ts";
 import { RabbitmqHarness, TOPOLOGY, rabbitmqServers } from "./rabbitmq-harness.ts";
 import { testContext } from "./test-context.ts";

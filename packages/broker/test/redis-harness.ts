@@ -3,8 +3,8 @@ import type { HealthReport, RedisServer } from "@celery-metrics-exporter/runtime
 import { TcpProxy, sharedRedisUrl } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { randomUUID } from "node:crypto";
-import { parseBrokerUrl } from "../src/broker-url.ts";
-import { RedisSource, type RedisOptions } from "../src/redis.ts";
+import { parseBrokerUrl } from "../src/url/broker-url.ts";
+import { RedisSource, type RedisOptions } from "../src/redis/source.ts";
 import type { EventSourceHarness } from "../src/testing/index.ts";
 import { testContext, type TestContext } from "./test-context.ts";
 

@@ -1,7 +1,7 @@
 import { certificate, sharedRedisUrl, startRedis, startSentinel } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { RedisSource, type RedisOptions } from "../src/redis.ts";
+import { RedisSource, type RedisOptions } from "../src/redis/source.ts";
 import { Recorder, describeEventSource } from "../src/testing/index.ts";
 import { RedisHarness, envelope, redisServers } from "./redis-harness.ts";
 import { testContext } from "./test-context.ts";

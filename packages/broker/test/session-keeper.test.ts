@@ -1,10 +1,10 @@
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { connectRabbitmq } from "../src/rabbitmq-connection.ts";
-import { RabbitmqSource } from "../src/rabbitmq.ts";
-import { RedisSource } from "../src/redis.ts";
-import { SessionKeeper, type Session } from "../src/session-keeper.ts";
+import { connectRabbitmq } from "../src/rabbitmq/connection.ts";
+import { RabbitmqSource } from "../src/rabbitmq/source.ts";
+import { RedisSource } from "../src/redis/source.ts";
+import { SessionKeeper, type Session } from "../src/source/session-keeper.ts";
 import { TOPOLOGY, rabbitmqServers } from "./rabbitmq-harness.ts";
 import { redisServers } from "./redis-harness.ts";
 import { testContext, type TestContext } from "./test-context.ts";

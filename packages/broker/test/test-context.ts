@@ -1,7 +1,7 @@
 /** What a source needs of the process, with logs kept for assertions. */
 import { Health, Metrics, type Logger } from "@celery-metrics-exporter/runtime";
 import { pino } from "pino";
-import type { SourceContext } from "../src/source-context.ts";
+import type { SourceContext } from "../src/source/source.ts";
 
 interface LogLine {
   readonly level: number;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Watermark } from "../src/watermark.ts";
+import { Watermark } from "../src/redis/broadcast-buffer.ts";
 
 describe("Watermark", () => {
   it("vouches for nothing after its start until a probe is answered", () => {

@@ -1,6 +1,6 @@
 import { bench, describe } from "vitest";
 import { readCorpus } from "@celery-metrics-exporter/events/testing";
-import { toTaskRows } from "../src/upsert-tasks.ts";
+import { toTaskRows } from "../src/merge/upsert.ts";
 
 const { events } = readCorpus("celery-5.6-amqp");
 const rows = toTaskRows(events);

@@ -7,10 +7,10 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { connectDatabase } from "../src/connect-database.ts";
-import { query, type Database } from "../src/database.ts";
-import { migrate } from "../src/migrate.ts";
-import { upsertTasks } from "../src/upsert-tasks.ts";
+import { connectDatabase } from "../src/connect/connect-database.ts";
+import { query, type Database } from "../src/tables/database.ts";
+import { migrate } from "../src/migrate/migrate.ts";
+import { upsertTasks } from "../src/merge/upsert.ts";
 
 async function failureOf(promise: Promise<unknown>): Promise<Error> {
   return promise.then(

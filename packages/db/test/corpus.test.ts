@@ -2,9 +2,9 @@ import { randomBatches, seededRandom, shuffled } from "@celery-metrics-exporter/
 import { corpusNames, readCorpus, type Corpus } from "@celery-metrics-exporter/events/testing";
 import { toMicroseconds, type CeleryEvent } from "@celery-metrics-exporter/events";
 import { describe, expect, test } from "vitest";
-import { connectDatabase } from "../src/connect-database.ts";
-import type { Database } from "../src/database.ts";
-import { upsertTasks } from "../src/upsert-tasks.ts";
+import { connectDatabase } from "../src/connect/connect-database.ts";
+import type { Database } from "../src/tables/database.ts";
+import { upsertTasks } from "../src/merge/upsert.ts";
 import { readRows, useTaskTable, type StoredRow } from "./task-table.ts";
 
 const INSTANTS: ReadonlySet<string> = new Set(["eta", "expires", "sent_at", "received_at", "started_at", "finished_at"]);

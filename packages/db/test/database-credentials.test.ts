@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { toDatabaseCredentials } from "../src/database-credentials.ts";
+import { toDatabaseCredentials } from "../src/connect/connection.ts";
 
 describe("what drizzle-kit is given", () => {
   test("has no password where the URL has none, because it takes no other value for that", () => {

@@ -2,9 +2,9 @@ import { TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtim
 import { taskSent } from "@celery-metrics-exporter/events/testing";
 import { sql } from "drizzle-orm";
 import { describe, expect, test } from "vitest";
-import { RefusedDataError, faultOf, toDatabaseError } from "../src/database-error.ts";
-import { query } from "../src/database.ts";
-import { upsertRows, toTaskRows } from "../src/upsert-tasks.ts";
+import { RefusedDataError, faultOf, toDatabaseError } from "../src/connect/database-error.ts";
+import { query } from "../src/tables/database.ts";
+import { upsertRows, toTaskRows } from "../src/merge/upsert.ts";
 import { useTaskTable } from "./task-table.ts";
 
 function coded(message: string, code: string): Error {

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { databaseProblem } from "../src/database-problem.ts";
+import { databaseProblem } from "../src/connect/database-error.ts";
 
 test("a database must be in UTF8, on a server that has generated columns", () => {
   expect(databaseProblem({ encoding: "UTF8", version: 120_000 })).toBeUndefined();

@@ -1,9 +1,9 @@
 import { ConfigError } from "@celery-metrics-exporter/runtime";
 import { describe, expect, test } from "vitest";
-import { connectDatabase } from "../src/connect-database.ts";
-import { databaseUrlProblem } from "../src/database-url.ts";
-import { parseDatabaseUrl } from "../src/database-url-parts.ts";
-import { migrate } from "../src/migrate.ts";
+import { connectDatabase } from "../src/connect/connect-database.ts";
+import { databaseUrlProblem } from "../src/connect/database-url.ts";
+import { parseDatabaseUrl } from "../src/connect/connection.ts";
+import { migrate } from "../src/migrate/migrate.ts";
 
 const UNREADABLE = [
   "postgres://u:hun/ter2@h/db",

@@ -2,12 +2,11 @@ import { SENT_AT, taskReceived, taskRevoked, taskSent, taskStarted } from "@cele
 import { sql } from "drizzle-orm";
 import { Client } from "pg";
 import { describe, expect, test } from "vitest";
-import { ADVISORY_LOCKS } from "../src/advisory-locks.ts";
-import { query } from "../src/database.ts";
-import { deleteOldTasks } from "../src/delete-old-tasks.ts";
-import { deleteTasks } from "../src/delete-tasks.ts";
-import { celeryTask } from "../src/schema.ts";
-import { upsertTasks } from "../src/upsert-tasks.ts";
+import { ADVISORY_LOCKS } from "../src/migrate/locks.ts";
+import { query } from "../src/tables/database.ts";
+import { deleteOldTasks, deleteTasks } from "../src/tables/delete-tasks.ts";
+import { celeryTask } from "../src/tables/schema.ts";
+import { upsertTasks } from "../src/merge/upsert.ts";
 import { useTaskTable } from "./task-table.ts";
 
 const table = useTaskTable();

@@ -8,9 +8,9 @@ import { once } from "node:events";
 import { setImmediate } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { connectDatabase } from "../src/connect-database.ts";
-import { query, type Database } from "../src/database.ts";
-import { copyEmbeddedDatabase } from "../src/embedded-copy.ts";
+import { connectDatabase } from "../src/connect/connect-database.ts";
+import { query, type Database } from "../src/tables/database.ts";
+import { copyEmbeddedDatabase } from "../src/embedded/embedded-copy.ts";
 
 let parent: string;
 let folder: string;

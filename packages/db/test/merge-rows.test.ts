@@ -15,9 +15,9 @@ import {
 } from "@celery-metrics-exporter/events/testing";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { mergeRows } from "../src/merge-rows.ts";
-import { toTaskRow, type TaskRow } from "../src/task-row.ts";
-import { toTaskRows } from "../src/upsert-tasks.ts";
+import { mergeRows } from "../src/merge/merge-rows.ts";
+import { toTaskRow, type TaskRow } from "../src/merge/task-row.ts";
+import { toTaskRows } from "../src/merge/upsert.ts";
 
 /** The row of one task, the same in every order of its events. */
 function rowOf(...events: TaskEvent[]): Partial<TaskRow> {

@@ -1,5 +1,5 @@
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
-import { createDatabase, type TestDatabase } from "@celery-metrics-exporter/testkit";
+import { type TestDatabase, createDatabase } from "@celery-metrics-exporter/testkit";
 import { taskSent } from "@celery-metrics-exporter/events/testing";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { migrate as drizzleMigrate } from "drizzle-orm/node-postgres/migrator";
@@ -9,14 +9,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "pg";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { ADVISORY_LOCKS } from "../src/advisory-locks.ts";
-import { checkMigrated } from "../src/check-migrated.ts";
-import { connectDatabase } from "../src/connect-database.ts";
-import type { Database } from "../src/database.ts";
-import { migrate } from "../src/migrate.ts";
-import { JOURNAL } from "../src/migration-journal.ts";
-import { MIGRATIONS_FOLDER } from "../src/migrations-folder.ts";
-import { upsertTasks } from "../src/upsert-tasks.ts";
+import { ADVISORY_LOCKS } from "../src/migrate/locks.ts";
+import { checkMigrated, migrate } from "../src/migrate/migrate.ts";
+import { connectDatabase } from "../src/connect/connect-database.ts";
+import type { Database } from "../src/tables/database.ts";
+import { JOURNAL, MIGRATIONS_FOLDER } from "../src/migrate/apply-migrations.ts";
+import { upsertTasks } from "../src/merge/upsert.ts";
 
 const MIGRATIONS = readMigrationFiles({ migrationsFolder: MIGRATIONS_FOLDER });
 

@@ -9,10 +9,9 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { Client } from "pg";
 import { afterEach, describe, expect, test } from "vitest";
-import { checkMigrated } from "../src/check-migrated.ts";
-import { connectDatabase } from "../src/connect-database.ts";
-import { migrate } from "../src/migrate.ts";
-import { MIGRATIONS_FOLDER } from "../src/migrations-folder.ts";
+import { checkMigrated, migrate } from "../src/migrate/migrate.ts";
+import { connectDatabase } from "../src/connect/connect-database.ts";
+import { MIGRATIONS_FOLDER } from "../src/migrate/apply-migrations.ts";
 
 const root = fileURLToPath(new URL("../../..", import.meta.url));
 const drizzleKit = join(root, "node_modules/drizzle-kit/bin.cjs");

@@ -1,14 +1,13 @@
-import { startPostgres, type PostgresServer } from "@celery-metrics-exporter/testkit";
+import { type PostgresServer, startPostgres } from "@celery-metrics-exporter/testkit";
 import { taskSent } from "@celery-metrics-exporter/events/testing";
 import { sql } from "drizzle-orm";
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { checkMigrated } from "../src/check-migrated.ts";
-import { connectDatabase } from "../src/connect-database.ts";
-import { query } from "../src/database.ts";
-import { migrate } from "../src/migrate.ts";
-import { upsertTasks } from "../src/upsert-tasks.ts";
-import { startPooler, type Pooler } from "./pooler.ts";
+import { checkMigrated, migrate } from "../src/migrate/migrate.ts";
+import { connectDatabase } from "../src/connect/connect-database.ts";
+import { query } from "../src/tables/database.ts";
+import { upsertTasks } from "../src/merge/upsert.ts";
+import { type Pooler, startPooler } from "./pooler.ts";
 
 let server: PostgresServer;
 let pooler: Pooler;

@@ -5,8 +5,8 @@ import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { connectDatabase } from "../src/connect-database.ts";
-import { lockForThisProcess } from "../src/process-lock.ts";
+import { connectDatabase } from "../src/connect/connect-database.ts";
+import { lockForThisProcess } from "../src/embedded/private-folder.ts";
 
 let folder = "";
 let path = "";

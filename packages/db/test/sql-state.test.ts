@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { faultOfSqlState, type Fault } from "../src/sql-state.ts";
+import { faultOfSqlState, type Fault } from "../src/connect/database-error.ts";
 
 const MEANINGS: readonly (readonly [sqlState: string, name: string, fault: Fault])[] = [
   ["08000", "connection_exception", "unavailable"],

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { storableOrAbsent, storableText } from "../src/storable-text.ts";
+import { storableOrAbsent, storableText } from "../src/merge/task-row.ts";
 
 describe("storable text", () => {
   test.each([

@@ -2,11 +2,11 @@
 import { createDatabase, type TestDatabase } from "@celery-metrics-exporter/testkit";
 import { getTableColumns, sql } from "drizzle-orm";
 import { afterAll, beforeAll, beforeEach } from "vitest";
-import { connectDatabase } from "../src/connect-database.ts";
-import { query, type Database } from "../src/database.ts";
-import { migrate } from "../src/migrate.ts";
-import { celeryTask } from "../src/schema.ts";
-import type { TaskRow } from "../src/task-row.ts";
+import { connectDatabase } from "../src/connect/connect-database.ts";
+import { query, type Database } from "../src/tables/database.ts";
+import { migrate } from "../src/migrate/migrate.ts";
+import { celeryTask } from "../src/tables/schema.ts";
+import type { TaskRow } from "../src/merge/task-row.ts";
 
 /** Instants in microseconds, as in `TaskRow`; what is NULL is absent. */
 export interface StoredRow extends Partial<Omit<TaskRow, "task_id">> {

@@ -1,15 +1,14 @@
 /** TLS to PostgreSQL itself, which is known as `localhost` only and wants a client's certificate: in each way the URL is used. */
-import { certificate, startPostgres, type PostgresServer } from "@celery-metrics-exporter/testkit";
+import { type PostgresServer, certificate, startPostgres } from "@celery-metrics-exporter/testkit";
 import { sql } from "drizzle-orm";
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { checkMigrated } from "../src/check-migrated.ts";
-import { connectDatabase } from "../src/connect-database.ts";
-import { query } from "../src/database.ts";
-import { migrate } from "../src/migrate.ts";
+import { checkMigrated, migrate } from "../src/migrate/migrate.ts";
+import { connectDatabase } from "../src/connect/connect-database.ts";
+import { query } from "../src/tables/database.ts";
 
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 const AUTHORITY = `sslrootcert=${certificate("ca")}`;

@@ -16,11 +16,11 @@ import { toMicroseconds, type CeleryEvent, type TaskEvent } from "@celery-metric
 import { getTableColumns, sql } from "drizzle-orm";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { query } from "../src/database.ts";
-import { MERGE_GROUPS } from "../src/merge-rule.ts";
-import { celeryTask } from "../src/schema.ts";
-import type { TaskRow } from "../src/task-row.ts";
-import { toTaskRows, upsertTasks } from "../src/upsert-tasks.ts";
+import { query } from "../src/tables/database.ts";
+import { MERGE_GROUPS } from "../src/merge/merge-rows.ts";
+import { celeryTask } from "../src/tables/schema.ts";
+import type { TaskRow } from "../src/merge/task-row.ts";
+import { toTaskRows, upsertTasks } from "../src/merge/upsert.ts";
 import { clear, useTaskTable, withoutAbsent, type StoredRow } from "./task-table.ts";
 
 const table = useTaskTable();

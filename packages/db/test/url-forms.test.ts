@@ -8,8 +8,8 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
-import { connectDatabase } from "../src/connect-database.ts";
-import { migrate } from "../src/migrate.ts";
+import { connectDatabase } from "../src/connect/connect-database.ts";
+import { migrate } from "../src/migrate/migrate.ts";
 
 const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
 const PASSWORD = "p@ss:/?#[]%+& ü'\"\\$";

@@ -1,8 +1,8 @@
-export { eventChannels, type EventChannels, type EventChannelsOptions } from "./channels.ts";
-export { decodeAgain } from "./decode-again.ts";
-export { compareBytes } from "./compare-bytes.ts";
-export { decodeFrame } from "./decode.ts";
-export { decodeEnvelope } from "./envelope.ts";
+export { eventChannels, type EventChannels, type EventChannelsOptions } from "./wire/channels.ts";
+export { decodeAgain } from "./wire/envelope.ts";
+export { compareBytes } from "./python/text.ts";
+export { decodeFrame } from "./wire/decode.ts";
+export { decodeEnvelope } from "./wire/envelope.ts";
 export {
   TASK_EVENT_TYPES,
   isTaskEvent,
@@ -21,13 +21,13 @@ export {
   type TaskStarted,
   type TaskSucceeded,
   type WorkerEvent,
-} from "./event.ts";
-export { MAX_ID_LENGTH } from "./fields.ts";
-export { MAX_AHEAD_SECONDS, isFuture } from "./future.ts";
-export type { Decoded, Frame, ReadAs, RejectReason, Rejected } from "./frame.ts";
-export { MAX_TIMESTAMP, toMicroseconds } from "./microseconds.ts";
-export { parsePythonLiteral, type JsonValue, type PythonLiteral } from "./python-literal.ts";
-export { isTaskId, readStoredEvent } from "./stored-event.ts";
+} from "./model/event.ts";
+export { MAX_ID_LENGTH } from "./model/normalise.ts";
+export { MAX_AHEAD_SECONDS, isFuture } from "./model/time.ts";
+export type { Decoded, Frame, ReadAs, RejectReason, Rejected } from "./wire/frame.ts";
+export { MAX_TIMESTAMP, toMicroseconds } from "./model/time.ts";
+export { parsePythonLiteral, type JsonValue, type PythonLiteral } from "./python/literal.ts";
+export { isTaskId, readStoredEvent } from "./model/event.ts";
 export {
   EXIT_YIELDS_SECONDS,
   PRECEDENCE,
@@ -39,5 +39,5 @@ export {
   stateOf,
   type Precedence,
   type TaskState,
-} from "./task-state.ts";
-export { MAX_NAME_LENGTH, MAX_TEXT_LENGTH, cleanText, ownText } from "./text.ts";
+} from "./model/task-state.ts";
+export { MAX_NAME_LENGTH, MAX_TEXT_LENGTH, cleanText, ownText } from "./python/text.ts";

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { MAX_DEPTH, MAX_FRAME_BYTES, MAX_KEYS, MAX_VALUES, SMALL_BODY, TooLargeError } from "../src/bounds.ts";
-import { decodeFrame } from "../src/decode.ts";
-import { decodeEnvelope } from "../src/envelope.ts";
-import type { Decoded, Frame } from "../src/frame.ts";
-import { checkJsonBounds } from "../src/json-bounds.ts";
+import { MAX_DEPTH, MAX_FRAME_BYTES, MAX_KEYS, MAX_VALUES, SMALL_BODY, TooLargeError } from "../src/model/normalise.ts";
+import { decodeFrame } from "../src/wire/decode.ts";
+import { decodeEnvelope } from "../src/wire/envelope.ts";
+import type { Decoded, Frame } from "../src/wire/frame.ts";
+import { checkJsonBounds } from "../src/wire/json.ts";
 import { taskReceived } from "../src/testing/builders.ts";
 
 const JSON_TYPE = "application/json";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { eventChannels, type EventChannels, type EventChannelsOptions } from "../src/channels.ts";
+import { eventChannels, type EventChannels, type EventChannelsOptions } from "../src/wire/channels.ts";
 
 const rows: readonly (readonly [given: string, options: EventChannelsOptions, expected: EventChannels])[] = [
   ["kombu's defaults, whether the workers use patterns or not", { db: 0 }, { patterns: ["/0.celeryev/*"], channels: ["/0.celeryev"] }],

@@ -1,6 +1,6 @@
 import { unpack } from "msgpackr";
 import { describe, expect, it } from "vitest";
-import { isTaskEvent, type TaskEvent } from "../src/event.ts";
+import { isTaskEvent, type TaskEvent } from "../src/model/event.ts";
 import { corpusNames, readCorpus, type CorpusFrame, type ExpectedRow } from "../src/testing/corpus.ts";
 
 /** Frames, events and tasks that name themselves as their parent, counted by a program that shares no code with ours. */

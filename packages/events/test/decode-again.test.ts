@@ -1,9 +1,8 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { decodeAgain } from "../src/decode-again.ts";
-import { decodeFrame } from "../src/decode.ts";
-import { decodeEnvelope } from "../src/envelope.ts";
-import type { Decoded } from "../src/frame.ts";
+import { decodeAgain, decodeEnvelope } from "../src/wire/envelope.ts";
+import { decodeFrame } from "../src/wire/decode.ts";
+import type { Decoded } from "../src/wire/frame.ts";
 import { taskStarted } from "../src/testing/builders.ts";
 
 const event = taskStarted({ uuid: "é" });

@@ -1,7 +1,7 @@
 import { Packr } from "msgpackr";
 import { describe, expect, it } from "vitest";
-import { decodeFrame } from "../src/decode.ts";
-import type { Frame } from "../src/frame.ts";
+import { decodeFrame } from "../src/wire/decode.ts";
+import type { Frame } from "../src/wire/frame.ts";
 import { taskFailed, taskReceived, taskStarted, workerHeartbeat } from "../src/testing/builders.ts";
 
 const JSON_TYPE = "application/json";

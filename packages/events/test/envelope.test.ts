@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { decodeEnvelope } from "../src/envelope.ts";
+import { decodeEnvelope } from "../src/wire/envelope.ts";
 import { taskStarted } from "../src/testing/builders.ts";
 
 const event = taskStarted();

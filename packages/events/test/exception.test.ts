@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { realException } from "../src/exception.ts";
-import { Refusal, normalise } from "../src/normalise.ts";
-import { MAX_TEXT_LENGTH } from "../src/text.ts";
+import { realException } from "../src/python/exception.ts";
+import { Refusal, normalise } from "../src/model/normalise.ts";
+import { MAX_TEXT_LENGTH } from "../src/python/text.ts";
 
 const WRAPPER = "ExceptionWithTraceback()";
 const FRAMES = `Traceback (most recent call last):

@@ -1,10 +1,10 @@
 import * as fc from "fast-check";
 import { Packr } from "msgpackr";
 import { describe, expect, it } from "vitest";
-import { decodeFrame } from "../src/decode.ts";
-import { decodeEnvelope } from "../src/envelope.ts";
-import type { Decoded, Rejected } from "../src/frame.ts";
-import { parsePythonLiteral } from "../src/python-literal.ts";
+import { decodeFrame } from "../src/wire/decode.ts";
+import { decodeEnvelope } from "../src/wire/envelope.ts";
+import type { Decoded, Rejected } from "../src/wire/frame.ts";
+import { parsePythonLiteral } from "../src/python/literal.ts";
 import { eventProblems } from "../src/testing/event-problems.ts";
 import { Fuzzer } from "../src/testing/fuzz.ts";
 

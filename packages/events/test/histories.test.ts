@@ -1,8 +1,8 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { TaskEvent } from "../src/event.ts";
-import { normalise } from "../src/normalise.ts";
-import { isFinal } from "../src/task-state.ts";
+import type { TaskEvent } from "../src/model/event.ts";
+import { normalise } from "../src/model/normalise.ts";
+import { isFinal } from "../src/model/task-state.ts";
 import { deliveries, doubled, shuffled, split, taskHistories } from "../src/testing/histories.ts";
 
 const samples = fc.sample(taskHistories, { seed: 7, numRuns: 500 });

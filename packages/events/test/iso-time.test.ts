@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseIsoTime } from "../src/iso-time.ts";
-import { MAX_TIMESTAMP } from "../src/microseconds.ts";
+import { MAX_TIMESTAMP, parseIsoTime } from "../src/model/time.ts";
 
 describe("parseIsoTime", () => {
   it.each([

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { decodeFrame } from "../src/decode.ts";
-import { decodeEnvelope } from "../src/envelope.ts";
-import type { Decoded } from "../src/frame.ts";
+import { decodeFrame } from "../src/wire/decode.ts";
+import { decodeEnvelope } from "../src/wire/envelope.ts";
+import type { Decoded } from "../src/wire/frame.ts";
 import { taskFailed, taskReceived, taskSent, workerHeartbeat } from "../src/testing/builders.ts";
 import { liveHeapBytes } from "../src/testing/live-heap.ts";
 

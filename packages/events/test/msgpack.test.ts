@@ -1,6 +1,6 @@
 import { Packr } from "msgpackr";
 import { describe, expect, it } from "vitest";
-import { parseMsgpack } from "../src/msgpack.ts";
+import { parseMsgpack } from "../src/wire/msgpack.ts";
 
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { TASK_EVENT_TYPES } from "../src/event.ts";
-import { MAX_TIMESTAMP } from "../src/microseconds.ts";
-import { Refusal, normalise } from "../src/normalise.ts";
+import { TASK_EVENT_TYPES } from "../src/model/event.ts";
+import { MAX_TIMESTAMP } from "../src/model/time.ts";
+import { Refusal, normalise } from "../src/model/normalise.ts";
 
 const base = { hostname: "w1@host-a", timestamp: 1_795_328_900.25, uuid: "task-1", pid: 12, clock: 3, utcoffset: -6 };
 const kept = { hostname: "w1@host-a", timestamp: 1_795_328_900.25, uuid: "task-1" };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parsePythonJson } from "../src/python-json.ts";
+import { parsePythonJson } from "../src/wire/json.ts";
 
 describe("parsePythonJson", () => {
   it.each([

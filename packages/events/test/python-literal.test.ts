@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parsePythonLiteral, type JsonValue } from "../src/python-literal.ts";
+import { parsePythonLiteral, type JsonValue } from "../src/python/literal.ts";
 
 describe("what parses", () => {
   it.each<readonly [string, JsonValue]>([

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { isTaskId, readStoredEvent } from "../src/stored-event.ts";
+import { isTaskId, readStoredEvent } from "../src/model/event.ts";
 import { taskFailed, taskReceived, taskRevoked, taskSent, taskStarted, taskSucceeded, workerHeartbeat } from "../src/testing/builders.ts";
 import { corpusNames, readCorpus } from "../src/testing/corpus.ts";
 import { eventProblems } from "../src/testing/event-problems.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { TASK_EVENT_TYPES, isTaskEvent, type TaskEvent } from "../src/event.ts";
-import { MAX_TIMESTAMP, toMicroseconds } from "../src/microseconds.ts";
-import { STATE_RANK, isFinal, orderingTimestamp, precedenceOf, reportsExit, stateOf } from "../src/task-state.ts";
+import { TASK_EVENT_TYPES, isTaskEvent, type TaskEvent } from "../src/model/event.ts";
+import { MAX_TIMESTAMP, toMicroseconds } from "../src/model/time.ts";
+import { STATE_RANK, isFinal, orderingTimestamp, precedenceOf, reportsExit, stateOf } from "../src/model/task-state.ts";
 import {
   customEvent,
   taskFailed,

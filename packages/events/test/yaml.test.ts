@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { MAX_YAML_LENGTH, parseYaml } from "../src/yaml.ts";
+import { MAX_YAML_LENGTH, parseYaml } from "../src/wire/yaml.ts";
 
 describe("parseYaml", () => {
   it.each([

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Backlog } from "../src/backlog.ts";
+import { Backlog } from "../src/produce/queue-watch.ts";
 
 describe("the estimate of a queue's events", () => {
   it("is exact for what one receiver adds", () => {

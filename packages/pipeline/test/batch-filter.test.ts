@@ -4,7 +4,7 @@ import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import { loadConfig } from "@celery-metrics-exporter/runtime";
 import { afterEach, describe, expect, it } from "vitest";
 import { AttemptMemory, BatchFilter, EventFilter, FilterConfig } from "../src/index.ts";
-import type { Note, Remembered } from "../src/attempt-memory.ts";
+import type { Note, Remembered } from "../src/filter/attempt-memory.ts";
 import { privateRedis } from "./support/redis.ts";
 
 const redis = privateRedis();

@@ -10,7 +10,7 @@ import {
 } from "@celery-metrics-exporter/events/testing";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { NewerPayloadError } from "../src/errors.ts";
+import { NewerPayloadError } from "../src/contract/errors.ts";
 import { EXPORTERS, PermanentError, decodeBatch, encodeBatch } from "../src/index.ts";
 
 /** As a job's data comes back from Redis. */

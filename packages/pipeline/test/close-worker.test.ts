@@ -1,6 +1,6 @@
 import { createLogger } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { closeWorker, type AnyStageWorker } from "../src/close-worker.ts";
+import { closeWorker, type AnyStageWorker } from "../src/host/stage-worker.ts";
 
 /** As node:timers/promises, which cannot be faked, has it: a turn for each of our pauses. */
 const turns = async (count: number): Promise<void> => {

@@ -1,7 +1,7 @@
 import { createLogger } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { DeadLetterLog } from "../src/dead-letter-log.ts";
-import { RECEIVER, type DeadLetter } from "../src/letter.ts";
+import { DeadLetterLog } from "../src/dead-letter/dead-letters.ts";
+import { RECEIVER, type DeadLetter } from "../src/dead-letter/letter.ts";
 
 let lines: Record<string, unknown>[];
 let log: DeadLetterLog;

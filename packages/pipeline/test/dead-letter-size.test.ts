@@ -1,7 +1,7 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { expect, it } from "vitest";
-import { cut } from "../src/dead-letter-size.ts";
+import { cut } from "../src/dead-letter/letter.ts";
 
 const MEGABYTE = 1_000_000;
 

@@ -1,11 +1,19 @@
 import { TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it } from "vitest";
-import { BurialLimit } from "../src/burial-limit.ts";
-import { Deliverer, NOTHING_GETS_THROUGH, NOT_PROVEN, TOO_MANY_BURIALS, TOO_SLOW, type DeliveryRules, type Held } from "../src/deliver.ts";
-import { Drain, GivenBack } from "../src/drain.ts";
-import { LostJobError } from "../src/errors.ts";
+import { BurialLimit } from "../src/deliver/evidence.ts";
+import {
+  Deliverer,
+  NOTHING_GETS_THROUGH,
+  NOT_PROVEN,
+  TOO_MANY_BURIALS,
+  TOO_SLOW,
+  type DeliveryRules,
+  type Held,
+} from "../src/deliver/deliver.ts";
+import { Drain, GivenBack } from "../src/host/drain.ts";
+import { LostJobError } from "../src/contract/errors.ts";
 import { PermanentError } from "../src/index.ts";
-import { tryUntilDecided, type Failure } from "../src/tries.ts";
+import { tryUntilDecided, type Failure } from "../src/deliver/search.ts";
 
 /** Decides on a try by throwing. */
 type Fail = (items: readonly number[], tryNumber: number) => void;

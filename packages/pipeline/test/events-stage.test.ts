@@ -3,12 +3,12 @@ import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metr
 import { UnavailableError, loadConfig, pause } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { DeadLetter } from "../src/dead-letter.ts";
-import { decodeBatch, type EventBatch } from "../src/batch.ts";
-import { BurialLimit } from "../src/burial-limit.ts";
-import { Drain } from "../src/drain.ts";
-import { eventsStage } from "../src/events-stage.ts";
-import type { Host } from "../src/host.ts";
+import type { DeadLetter } from "../src/dead-letter/dead-letters.ts";
+import { decodeBatch, type EventBatch } from "../src/queue/batch.ts";
+import { BurialLimit } from "../src/deliver/evidence.ts";
+import { Drain } from "../src/host/drain.ts";
+import { eventsStage } from "../src/host/events-stage.ts";
+import type { Host } from "../src/host/host.ts";
 import { AttemptMemory, BatchFilter, EventFilter, FilterConfig, PermanentError, encodeBatch } from "../src/index.ts";
 import { exporterOf, startHost, type RunningHost } from "./support/host.ts";
 import { privateRedis } from "./support/redis.ts";

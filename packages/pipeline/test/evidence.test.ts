@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Evidence } from "../src/evidence.ts";
+import { Evidence } from "../src/deliver/evidence.ts";
 
 const job = (id: string, begun = 1): { id: string; begun: number } => ({ id, begun });
 

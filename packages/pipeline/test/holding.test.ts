@@ -1,6 +1,6 @@
 import { Health, createLogger } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Holding } from "../src/holding.ts";
+import { Holding } from "../src/hold/holding.ts";
 
 const MINUTE_MS = 60_000;
 const refusal = new Error("no");

@@ -5,7 +5,7 @@ import { UnavailableError, loadConfig } from "@celery-metrics-exporter/runtime";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { AttemptMemory, BatchFilter, EventFilter, FilterConfig, type EventBatch } from "../src/index.ts";
-import { HostFilter } from "../src/host-filter.ts";
+import { HostFilter } from "../src/filter/host-filter.ts";
 import { privateRedis } from "./support/redis.ts";
 
 const redis = privateRedis();

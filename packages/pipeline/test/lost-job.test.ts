@@ -3,7 +3,7 @@ import { taskStarted } from "@celery-metrics-exporter/events/testing";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { PermanentError, encodeBatch, type Exporter } from "../src/index.ts";
-import { JOB_NAMES } from "../src/job-names.ts";
+import { JOB_NAMES } from "../src/queue/names.ts";
 import { exporterOf, startHost, type RunningHost } from "./support/host.ts";
 import { privateRedis } from "./support/redis.ts";
 

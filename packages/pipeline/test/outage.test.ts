@@ -1,6 +1,6 @@
 import { Health, createLogger } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Outage } from "../src/outage.ts";
+import { Outage } from "../src/host/outage.ts";
 
 let health: Health;
 let lines: Record<string, unknown>[];

@@ -1,7 +1,6 @@
 import { taskFailed, taskStarted } from "@celery-metrics-exporter/events/testing";
 import { describe, expect, it } from "vitest";
-import { decodeBatch } from "../src/batch.ts";
-import { MAX_PAYLOAD_CHARACTERS, MAX_PAYLOAD_EVENTS, payloadsOf } from "../src/payloads.ts";
+import { MAX_PAYLOAD_CHARACTERS, MAX_PAYLOAD_EVENTS, decodeBatch, payloadsOf } from "../src/queue/batch.ts";
 
 const NOTHING = new Set<string>();
 const TOLD = [{ id: "x", marks: ["-s0"] }];

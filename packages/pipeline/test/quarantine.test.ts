@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { halves, judge, judgeSuspect } from "../src/quarantine.ts";
+import { halves, judge, judgeSuspect } from "../src/deliver/evidence.ts";
 
 describe("a job that stalled", () => {
   it.each([

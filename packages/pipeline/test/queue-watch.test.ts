@@ -1,10 +1,8 @@
 import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
-import type { Queue } from "bullmq";
-import { Worker } from "bullmq";
+import { type Queue, Worker } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { openQueue } from "../src/open-queue.ts";
-import { QueueGaugesOfReceiver, QueueWatch, type QueueWatchOptions } from "../src/queue-watch.ts";
-import { LOCK_OPTIONS } from "../src/takeover.ts";
+import { LOCK_OPTIONS, openQueue } from "../src/queue/bullmq.ts";
+import { QueueGaugesOfReceiver, QueueWatch, type QueueWatchOptions } from "../src/produce/queue-watch.ts";
 import { privateRedis } from "./support/redis.ts";
 
 const redis = privateRedis();

@@ -3,12 +3,12 @@ import { taskStarted } from "@celery-metrics-exporter/events/testing";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger, mastersOf, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import { startRedisCluster, type RedisCluster } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { BegunBatches } from "../src/begun-batches.ts";
-import { DeadLetterReplay } from "../src/dead-letter-replay.ts";
+import { BegunBatches } from "../src/hold/begun-batches.ts";
+import { DeadLetterReplay } from "../src/dead-letter/replay.ts";
 import { BatchFilter, DeadLetters, EventFilter, AttemptMemory, FilterConfig, ReceiverLease } from "../src/index.ts";
-import { openQueue } from "../src/open-queue.ts";
-import { QueueGauges } from "../src/queue-gauges.ts";
-import { RedisMemory } from "../src/redis-memory.ts";
+import { openQueue } from "../src/queue/bullmq.ts";
+import { QueueGauges } from "../src/host/queue-gauges.ts";
+import { RedisMemory } from "../src/queue/redis-memory.ts";
 
 const prefix = "{cme}";
 const logger = createLogger("test", "silent");

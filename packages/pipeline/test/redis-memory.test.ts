@@ -1,6 +1,6 @@
 import { Redis } from "ioredis";
 import { describe, expect, it, vi } from "vitest";
-import { RedisMemory, isNearlyFull } from "../src/redis-memory.ts";
+import { RedisMemory, isNearlyFull } from "../src/queue/redis-memory.ts";
 
 describe("Redis' memory", () => {
   it.each([

@@ -1,11 +1,19 @@
 import { decodeFrame } from "@celery-metrics-exporter/events";
 import { taskFailed, taskStarted } from "@celery-metrics-exporter/events/testing";
 import { describe, expect, it } from "vitest";
-import { encodeBatch } from "../src/batch.ts";
-import { FUTURE, RECEIVER, REDACTED, letterOf, lettersOfFuture, type DeadLetter, type StoredLetter } from "../src/letter.ts";
-import { shorten } from "../src/dead-letter-size.ts";
-import { encodeIds } from "../src/ids-batch.ts";
-import { replayed as replayedIn, type Replayed } from "../src/replayed-letter.ts";
+import { encodeBatch } from "../src/queue/batch.ts";
+import {
+  type DeadLetter,
+  FUTURE,
+  RECEIVER,
+  REDACTED,
+  type StoredLetter,
+  letterOf,
+  lettersOfFuture,
+  shorten,
+} from "../src/dead-letter/letter.ts";
+import { encodeIds } from "../src/queue/ids-batch.ts";
+import { type Replayed, replayed as replayedIn } from "../src/dead-letter/replayed-letter.ts";
 
 const event = taskFailed({ traceback: "x".repeat(20_000) });
 const refused = { source: "postgres", reason: "refused", detail: "check violation" };

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { SlowItems } from "../src/slow-items.ts";
+import { SlowItems } from "../src/deliver/slow-items.ts";
 
 const error = new Error("too long");
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { GivenBack } from "../src/drain.ts";
-import { Solitude, type Notes } from "../src/solitude.ts";
+import { GivenBack } from "../src/host/drain.ts";
+import { Solitude, type Notes } from "../src/hold/solitude.ts";
 
 /** On the faked clock. */
 async function fakePause(ms: number, signal?: AbortSignal): Promise<void> {

@@ -5,7 +5,7 @@ import { TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtim
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { DEAD_LETTER_QUEUE, PermanentError, encodeBatch } from "../src/index.ts";
-import { JOB_NAMES } from "../src/job-names.ts";
+import { JOB_NAMES } from "../src/queue/names.ts";
 import { exporterOf, startHost, type RunningHost } from "./support/host.ts";
 import { privateRedis } from "./support/redis.ts";
 

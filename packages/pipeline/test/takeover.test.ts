@@ -5,7 +5,7 @@ import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { DEAD_LETTER_QUEUE, encodeBatch } from "../src/index.ts";
-import { JOB_NAMES } from "../src/job-names.ts";
+import { JOB_NAMES } from "../src/queue/names.ts";
 import { privateRedis } from "./support/redis.ts";
 
 const PACKAGE = fileURLToPath(new URL("..", import.meta.url));

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { readableLine } from "../src/readable-line.ts";
+import { readableLine } from "../src/log/readable-line.ts";
 
 const FIXTURE = fileURLToPath(new URL("fixtures/role.mjs", import.meta.url));
 const WAIT = { timeout: 20_000, interval: 50 };

@@ -1,8 +1,8 @@
 import { bench, describe } from "vitest";
 import { readCorpus } from "@celery-metrics-exporter/events/testing";
-import { summarise } from "../src/summarise.ts";
-import { collectChanges } from "../src/task-changes.ts";
-import { parseTaskEntry } from "../src/task-entry.ts";
+import { summarise } from "../src/completions/summarise.ts";
+import { collectChanges } from "../src/facts/task-changes.ts";
+import { parseTaskEntry } from "../src/facts/task-entry.ts";
 
 const OPTIONS = { keepWorker: false, keepException: false };
 const { events } = readCorpus("celery-5.6-amqp");

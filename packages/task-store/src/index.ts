@@ -1,6 +1,6 @@
-export type { Labels, Wait } from "./attempts.ts";
-export type { Completion } from "./completions.ts";
-export type { FactOptions, Facts, FinalState } from "./fact.ts";
-export { summarise, type Lack, type Settlement, type Summary } from "./summarise.ts";
-export type { TaskEntry } from "./task-entry.ts";
+export type { Labels, Wait } from "./completions/attempts.ts";
+export type { Completion } from "./completions/summarise.ts";
+export type { FactOptions, Facts, FinalState } from "./facts/fact.ts";
+export { summarise, type Lack, type Settlement, type Summary } from "./completions/summarise.ts";
+export type { TaskEntry } from "./facts/task-entry.ts";
 export { TaskStore, type Claim, type DropReason, type OpenTasks, type TaskStoreOptions } from "./task-store.ts";

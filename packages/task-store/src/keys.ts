@@ -2,8 +2,8 @@
  * The Store's keys: `{cme:<shard>}:task:<id>`, and `{cme:<shard>}:open` for a shard's count of open tasks. Redis Cluster spreads the shards, and
  * one script call serves all tasks of a shard.
  */
-import { groupBy } from "./group-by.ts";
-import { hash32 } from "./short-hash.ts";
+import { groupBy } from "./facts/order.ts";
+import { hash32 } from "./facts/encoding.ts";
 
 export const SHARDS = 16;
 

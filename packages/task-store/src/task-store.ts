@@ -17,19 +17,17 @@
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
-import { APPLY_SCRIPT } from "./apply-script.ts";
-import { CLAIM_SCRIPT } from "./claim-script.ts";
-import type { FactOptions } from "./fact.ts";
-import { FULL_FIELDS, LONG_FIELDS, NOTHING_TO_FORGET } from "./forget.ts";
+import { APPLY_SCRIPT } from "./scripts/apply.ts";
+import { CLAIM_SCRIPT, RELEASE_SCRIPT, RENEW_SCRIPT } from "./scripts/leases.ts";
+import type { FactOptions } from "./facts/fact.ts";
+import { FULL_FIELDS, LONG_FIELDS, NOTHING_TO_FORGET } from "./completions/forget.ts";
 import { StoreKeys } from "./keys.ts";
-import { FORGET_SCRIPT, SWEEP_SCRIPT } from "./open-tasks.ts";
-import { RELEASE_SCRIPT } from "./release-script.ts";
-import { RENEW_SCRIPT } from "./renew-script.ts";
-import { SETTLE_SCRIPT } from "./settle-script.ts";
-import { StoreScript, type ScriptCall } from "./store-script.ts";
-import type { Settlement } from "./summarise.ts";
-import { collectChanges, type TaskChange } from "./task-changes.ts";
-import { parseTaskEntry, type TaskEntry } from "./task-entry.ts";
+import { FORGET_SCRIPT, SWEEP_SCRIPT } from "./scripts/open-tasks.ts";
+import { SETTLE_SCRIPT } from "./scripts/settle.ts";
+import { type ScriptCall, StoreScript } from "./scripts/store-script.ts";
+import type { Settlement } from "./completions/summarise.ts";
+import { type TaskChange, collectChanges } from "./facts/task-changes.ts";
+import { type TaskEntry, parseTaskEntry } from "./facts/task-entry.ts";
 
 export interface TaskStoreOptions extends FactOptions {
   readonly redis: RedisConnection;
@@ -174,7 +172,7 @@ export class TaskStore {
   }
 }
 
-/** See `apply-script.ts`. */
+/** See `apply.ts`. */
 type ApplyReply = readonly [full: number, past: number, ...reported: number[]];
 
 const NO_REPLY: ApplyReply = [0, 0];
@@ -194,7 +192,7 @@ function writeSettlement(settlement: Settlement | undefined): unknown {
   return { marks: fields, removed: forgotten.fields, till: forgotten.until };
 }
 
-/** See `claim-script.ts`. */
+/** See `leases.ts`. */
 type ClaimReply = number | readonly [waitedMs: number, ...hash: string[]];
 
 function toClaim(reply: ClaimReply): Claim {

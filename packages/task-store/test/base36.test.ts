@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { readBase36, toBase36 } from "../src/base36.ts";
+import { readBase36, toBase36 } from "../src/facts/encoding.ts";
 
 describe("a number in base 36", () => {
   it.each([0, 1, 35, 36, 1_295, 1_296, 46_655, 46_656, 1_795_328_900_123_456, Number.MAX_SAFE_INTEGER])(

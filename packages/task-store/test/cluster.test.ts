@@ -5,7 +5,7 @@ import { startRedisCluster, type RedisCluster } from "@celery-metrics-exporter/t
 import { Cluster, Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { SHARDS, StoreKeys } from "../src/keys.ts";
-import { summarise } from "../src/summarise.ts";
+import { summarise } from "../src/completions/summarise.ts";
 import { TaskStore } from "../src/task-store.ts";
 import { storeOptions } from "./store-harness.ts";
 

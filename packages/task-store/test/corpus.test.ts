@@ -2,8 +2,8 @@ import { corpusNames, readCorpus, sortedMetrics, type ExpectedMetrics, type Samp
 import type { CeleryEvent } from "@celery-metrics-exporter/events";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Labels } from "../src/attempts.ts";
-import { summarise } from "../src/summarise.ts";
+import type { Labels } from "../src/completions/attempts.ts";
+import { summarise } from "../src/completions/summarise.ts";
 import { StoreHarness } from "./store-harness.ts";
 
 let harness: StoreHarness;

@@ -1,5 +1,5 @@
 /** The hash that the in-memory merge foretells for a task of which nothing was claimed or sent. */
-import type { TaskChange } from "../src/task-changes.ts";
+import type { TaskChange } from "../src/facts/task-changes.ts";
 
 export function expectedHash({ texts, facts }: TaskChange): Map<string, string> {
   const fields = texts.flatMap((text) => text.fields);

@@ -11,9 +11,9 @@ import {
   taskSucceeded,
 } from "@celery-metrics-exporter/events/testing";
 import { describe, expect, it } from "vitest";
-import { exceptionClass } from "../src/exception-class.ts";
-import { detailsOf, factOf } from "../src/fact-of-event.ts";
-import { parseTaskEntry } from "../src/task-entry.ts";
+import { exceptionClass } from "../src/facts/exception-class.ts";
+import { detailsOf, factOf } from "../src/facts/fact.ts";
+import { parseTaskEntry } from "../src/facts/task-entry.ts";
 import { required } from "./required.ts";
 
 const PLAIN = { keepWorker: false, keepException: false };

@@ -11,7 +11,7 @@ import {
   taskSucceeded,
 } from "@celery-metrics-exporter/events/testing";
 import * as fc from "fast-check";
-import type { FinalState } from "../src/fact.ts";
+import type { FinalState } from "../src/facts/fact.ts";
 
 /** Unix time in seconds. */
 export const START = 1_795_328_900;

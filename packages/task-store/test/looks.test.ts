@@ -12,8 +12,8 @@ import {
 } from "@celery-metrics-exporter/events/testing";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Labels } from "../src/attempts.ts";
-import { summarise } from "../src/summarise.ts";
+import type { Labels } from "../src/completions/attempts.ts";
+import { summarise } from "../src/completions/summarise.ts";
 import { ID, START, histories, type History } from "./lives.ts";
 import { StoreHarness } from "./store-harness.ts";
 

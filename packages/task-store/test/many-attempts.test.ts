@@ -3,12 +3,12 @@ import type { CeleryEvent, TaskReceived, TaskSent, TaskStarted } from "@celery-m
 import { taskFailed, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { FULL_FIELDS, LONG_FIELDS } from "../src/forget.ts";
-import { summarise, type Summary } from "../src/summarise.ts";
-import { collectChanges } from "../src/task-changes.ts";
-import { parseTaskEntry } from "../src/task-entry.ts";
+import { FULL_FIELDS, LONG_FIELDS } from "../src/completions/forget.ts";
+import { summarise, type Summary } from "../src/completions/summarise.ts";
+import { collectChanges } from "../src/facts/task-changes.ts";
+import { parseTaskEntry } from "../src/facts/task-entry.ts";
 import type { TaskStore } from "../src/task-store.ts";
-import { storedText } from "../src/texts.ts";
+import { storedText } from "../src/facts/texts.ts";
 import { expectedHash } from "./expected-hash.ts";
 import { required } from "./required.ts";
 import { StoreHarness } from "./store-harness.ts";

@@ -2,7 +2,7 @@ import { readCorpus, taskReceived, taskSent, taskStarted, taskSucceeded } from "
 import type { TaskEvent } from "@celery-metrics-exporter/events";
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { summarise, type Settlement } from "../src/summarise.ts";
+import { summarise, type Settlement } from "../src/completions/summarise.ts";
 import { StoreHarness } from "./store-harness.ts";
 
 const TASKS = 10_000;

@@ -1,9 +1,9 @@
 import { deliveries, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { summarise } from "../src/summarise.ts";
-import { collectChanges } from "../src/task-changes.ts";
-import { parseTaskEntry } from "../src/task-entry.ts";
+import { summarise } from "../src/completions/summarise.ts";
+import { collectChanges } from "../src/facts/task-changes.ts";
+import { parseTaskEntry } from "../src/facts/task-entry.ts";
 import { expectedHash } from "./expected-hash.ts";
 import { StoreHarness } from "./store-harness.ts";
 

@@ -2,7 +2,7 @@ import { taskFailed, taskSent, taskStarted, taskSucceeded } from "@celery-metric
 import type { TaskEvent } from "@celery-metrics-exporter/events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { summarise, type Settlement } from "../src/summarise.ts";
+import { summarise, type Settlement } from "../src/completions/summarise.ts";
 import type { TaskStore } from "../src/task-store.ts";
 import { StoreHarness } from "./store-harness.ts";
 

@@ -11,7 +11,7 @@ import {
 } from "@celery-metrics-exporter/events/testing";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Summary } from "../src/summarise.ts";
+import type { Summary } from "../src/completions/summarise.ts";
 import { summaryOf } from "./summary-of.ts";
 
 const START = 1_795_328_900;

@@ -1,6 +1,6 @@
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it } from "vitest";
-import { toStoreError } from "../src/redis-errors.ts";
+import { toStoreError } from "../src/scripts/store-script.ts";
 
 function reply(message: string): Error {
   return Object.assign(new Error(message), { name: "ReplyError" });

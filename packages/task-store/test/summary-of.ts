@@ -1,7 +1,7 @@
 import type { TaskEvent } from "@celery-metrics-exporter/events";
-import { summarise, type Summary } from "../src/summarise.ts";
-import { collectChanges } from "../src/task-changes.ts";
-import { parseTaskEntry } from "../src/task-entry.ts";
+import { summarise, type Summary } from "../src/completions/summarise.ts";
+import { collectChanges } from "../src/facts/task-changes.ts";
+import { parseTaskEntry } from "../src/facts/task-entry.ts";
 import { expectedHash } from "./expected-hash.ts";
 
 /** Summarises what these events of one task leave; those in `sent` count as sent. */

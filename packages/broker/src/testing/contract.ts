@@ -2,7 +2,7 @@
 import type { HealthReport } from "@celery-metrics-exporter/runtime";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { EventSource } from "../source.ts";
+import type { EventSource } from "../source/source.ts";
 import { Recorder } from "./recorder.ts";
 
 /** One source on one real broker that nobody else uses. */

@@ -1,7 +1,7 @@
 /** An `onMessage` that keeps what it gets, for tests. */
 import type { CeleryEvent, Decoded } from "@celery-metrics-exporter/events";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { RawMessage } from "../source.ts";
+import type { RawMessage } from "../source/source.ts";
 
 export class Recorder {
   readonly messages: RawMessage[] = [];

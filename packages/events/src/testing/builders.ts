@@ -10,7 +10,7 @@ import type {
   TaskStarted,
   TaskSucceeded,
   WorkerEvent,
-} from "../event.ts";
+} from "../model/event.ts";
 
 /** What a test may set; the type is the builder's. */
 type Fields<T> = Omit<Partial<T>, "type">;

@@ -1,9 +1,9 @@
 /** The recordings of real Celery in test/fixtures/corpus (see the README there), read as frames, as events, and with what must come of them. */
 import { readFileSync } from "node:fs";
-import { decodeFrame } from "../decode.ts";
-import { decodeEnvelope } from "../envelope.ts";
-import type { CeleryEvent } from "../event.ts";
-import type { Decoded } from "../frame.ts";
+import { decodeFrame } from "../wire/decode.ts";
+import { decodeEnvelope } from "../wire/envelope.ts";
+import type { CeleryEvent } from "../model/event.ts";
+import type { Decoded } from "../wire/frame.ts";
 
 export const corpusNames = [
   "celery-5.2-redis",

@@ -1,9 +1,9 @@
 /// <reference lib="es2024.string" />
 /** What every decoded event must hold, whatever it was decoded from: the promises of event.ts and text.ts, as one check. */
-import { TASK_EVENT_TYPES, type CeleryEvent } from "../event.ts";
-import { MAX_ID_LENGTH } from "../fields.ts";
-import { MAX_TIMESTAMP } from "../microseconds.ts";
-import { MAX_NAME_LENGTH, MAX_TEXT_LENGTH } from "../text.ts";
+import { TASK_EVENT_TYPES, type CeleryEvent } from "../model/event.ts";
+import { MAX_ID_LENGTH } from "../model/normalise.ts";
+import { MAX_TIMESTAMP } from "../model/time.ts";
+import { MAX_NAME_LENGTH, MAX_TEXT_LENGTH } from "../python/text.ts";
 
 type Check = (value: unknown) => boolean;
 

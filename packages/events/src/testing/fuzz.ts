@@ -1,15 +1,14 @@
 /** One fuzzing run over the decoders and the repr parser: mutants of the recorded frames, each checked against what must hold of any input. */
 import { isDeepStrictEqual } from "node:util";
-import { decodeAgain } from "../decode-again.ts";
-import { decodeFrame } from "../decode.ts";
-import { decodeEnvelope } from "../envelope.ts";
-import type { CeleryEvent } from "../event.ts";
-import type { Decoded, RejectReason } from "../frame.ts";
-import { parseMsgpack } from "../msgpack.ts";
-import { parsePythonLiteral } from "../python-literal.ts";
-import { corpusNames, readCorpus, type CorpusFrame } from "./corpus.ts";
+import { decodeAgain, decodeEnvelope } from "../wire/envelope.ts";
+import { decodeFrame } from "../wire/decode.ts";
+import type { CeleryEvent } from "../model/event.ts";
+import type { Decoded, RejectReason } from "../wire/frame.ts";
+import { parseMsgpack } from "../wire/msgpack.ts";
+import { parsePythonLiteral } from "../python/literal.ts";
+import { type CorpusFrame, corpusNames, readCorpus } from "./corpus.ts";
 import { eventProblems } from "./event-problems.ts";
-import { mutantOf, type Mutant } from "./mutants.ts";
+import { type Mutant, mutantOf } from "./mutants.ts";
 import { mutateText } from "./mutations.ts";
 import { Random } from "./random.ts";
 

@@ -5,7 +5,7 @@
  * and equal events differ in their fields.
  */
 import * as fc from "fast-check";
-import type { TaskEvent } from "../event.ts";
+import type { TaskEvent } from "../model/event.ts";
 import {
   SENT_AT,
   taskFailed,

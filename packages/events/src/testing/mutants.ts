@@ -1,7 +1,7 @@
 /** Frames as no Celery sends them: recorded ones, changed at the level of bytes, text, structure, fields, and the wrapping around them. */
 import { Packr } from "msgpackr";
 import { stringify } from "yaml";
-import type { Frame } from "../frame.ts";
+import type { Frame } from "../wire/frame.ts";
 import { mutateBytes, mutateText, mutateValue } from "./mutations.ts";
 import type { Random } from "./random.ts";
 

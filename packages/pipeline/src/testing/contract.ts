@@ -3,7 +3,7 @@ import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/events";
 import { customEvent } from "@celery-metrics-exporter/events/testing";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
-import type { Exporter } from "../exporter.ts";
+import type { Exporter } from "../contract/exporter.ts";
 import { SAMPLE_IDS, sampleHistory } from "./sample-history.ts";
 
 export interface ExporterHarness {

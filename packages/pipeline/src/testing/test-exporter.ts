@@ -13,7 +13,7 @@ import {
 } from "@celery-metrics-exporter/runtime";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
-import type { Exporter, ExporterDefinition, Schedule } from "../exporter.ts";
+import type { Exporter, ExporterDefinition, Schedule } from "../contract/exporter.ts";
 
 const RETRY_MS = 50;
 

@@ -1,0 +1,130 @@
+/** What DogStatsD takes: values of one metric with one set of tags. */
+
+/** DogStatsD's letters: count, distribution, histogram, timing. */
+export type MetricType = "c" | "d" | "h" | "ms";
+
+export interface Series {
+  readonly name: string;
+  readonly type: MetricType;
+  /** Normalised and joined by commas. */
+  readonly tags: string;
+  /** A count has one: the sum. */
+  readonly values: readonly number[];
+}
+
+interface OpenSeries extends Series {
+  readonly values: number[];
+}
+
+/** Gathers values by metric and tags, so that each series is sent once. */
+export class SeriesCollector {
+  readonly #metrics = new Map<string, Map<string, OpenSeries>>();
+
+  /** Adds to a count. */
+  count(name: string, tags: string, by: number): void {
+    const { values } = this.#of(name, "c", tags);
+    values[0] = (values[0] ?? 0) + by;
+  }
+
+  /** Adds a sample. */
+  sample(name: string, type: MetricType, tags: string, value: number): void {
+    this.#of(name, type, tags).values.push(value);
+  }
+
+  /** Adds a whole series to the one with the same name and tags. */
+  addAll({ name, type, tags, values }: Series): void {
+    if (type === "c") for (const value of values) this.count(name, tags, value);
+    else for (const value of values) this.sample(name, type, tags, value);
+  }
+
+  all(): Series[] {
+    return [...this.#metrics.values()].flatMap((series) => [...series.values()]);
+  }
+
+  #of(name: string, type: MetricType, tags: string): OpenSeries {
+    let metric = this.#metrics.get(name);
+    if (metric === undefined) {
+      metric = new Map();
+      this.#metrics.set(name, metric);
+    }
+    let series = metric.get(tags);
+    if (series === undefined) {
+      series = { name, type, tags, values: [] };
+      metric.set(tags, series);
+    }
+    return series;
+  }
+}
+
+// Datadog's tags, normalised here as Datadog would do it, so that what is sent is what is shown.
+
+/** Datadog cuts tags at 200 characters; bytes, so that a line's size is bounded. */
+const MAX_TAG_BYTES = 200;
+
+/**
+ * Lower case; what is not a letter, a digit or one of `_-:./` becomes `_`; at most 200 bytes;
+ * begins with a letter and does not end in a colon (docs.datadoghq.com/getting_started/tagging). Returns an empty string where nothing is left.
+ */
+export function normaliseTag(tag: string): string {
+  const text = tag
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}_\-:./]/gu, "_")
+    .replace(/^[^\p{L}]+/u, "")
+    .replace(/:+$/, "_");
+  return Buffer.byteLength(text) <= MAX_TAG_BYTES ? text : cut(text);
+}
+
+function cut(text: string): string {
+  let size = 0;
+  let end = 0;
+  for (const character of text) {
+    size += Buffer.byteLength(character);
+    if (size > MAX_TAG_BYTES) break;
+    end += character.length;
+  }
+  return text.slice(0, end);
+}
+
+/** Enough for 10,000 combinations of usual names. */
+const MAX_CHARACTERS = 1_000_000;
+
+/**
+ * Adds a tag to others, and remembers the outcome. There are few combinations and each is needed for every task; and a text that is the same
+ * object each time, rather than put together anew, is found in a map without being read. Clients may make up ever new values, so what is
+ * remembered is bounded by its size.
+ */
+export class TagAppender {
+  readonly #key: string;
+  readonly #after: string;
+  readonly #maxCharacters: number;
+  readonly #outcomes = new Map<string, Map<string, string>>();
+  #characters = 0;
+
+  /** @param after what comes after the tag each time, comma included. */
+  constructor(key: string, { after = "", maxCharacters = MAX_CHARACTERS } = {}) {
+    this.#key = key;
+    this.#after = after;
+    this.#maxCharacters = maxCharacters;
+  }
+
+  /** The tags with `key:value`, normalised, as the last of them; `unknown` where there is no value. */
+  append(tags: string, value = ""): string {
+    const known = this.#outcomes.get(tags)?.get(value);
+    if (known !== undefined) return known;
+    const tag = normaliseTag(`${this.#key}:${value === "" ? "unknown" : value}`);
+    const outcome = `${tags === "" ? "" : `${tags},`}${tag}${this.#after}`;
+    this.#remember(tags, value, outcome);
+    return outcome;
+  }
+
+  #remember(tags: string, value: string, outcome: string): void {
+    if (this.#characters >= this.#maxCharacters) {
+      this.#outcomes.clear();
+      this.#characters = 0;
+    }
+    this.#characters += tags.length + value.length + outcome.length;
+    const others = this.#outcomes.get(tags);
+    if (others === undefined) this.#outcomes.set(tags, new Map([[value, outcome]]));
+    else others.set(value, outcome);
+  }
+}

@@ -1,0 +1,206 @@
+/** Sorts out events from the future, and decides whether their senders' clocks are wrong or our own is. */
+import { type CeleryEvent, isFuture, ownText } from "@celery-metrics-exporter/events";
+import { type ComponentHealth, type Logger, OutageLog } from "@celery-metrics-exporter/runtime";
+
+export interface SenderClocksOptions {
+  /** Unix time in seconds. */
+  readonly now: () => number;
+  /** Always up: with a clock that is wrong the receiver works as well as it can. */
+  readonly health: ComponentHealth;
+  readonly logger: Logger;
+}
+
+/** The events of one message. */
+export interface Sorted {
+  readonly inTime: readonly CeleryEvent[];
+  /** From more than a day ahead. */
+  readonly future: readonly CeleryEvent[];
+}
+
+const NONE: readonly CeleryEvent[] = [];
+const PROBLEM = "nearly all events come from more than a day ahead of this host's clock";
+const ADVICE =
+  "set the clock of the receiver's host (`timedatectl` shows whether NTP does); if it is right, those of the hosts that run workers and clients";
+
+export class SenderClocks {
+  readonly #options: SenderClocksOptions;
+  readonly #census: ClockCensus;
+  readonly #log: OutageLog;
+  /** Events taken from the future in this window of the census. */
+  #taken = 0;
+
+  constructor(options: SenderClocksOptions) {
+    this.#options = options;
+    this.#census = new ClockCensus(options.now());
+    const [began, ended] = [`${PROBLEM}: they are taken, as that clock must be wrong`, "events come from the present again"];
+    this.#log = new OutageLog({ logger: options.logger, began, ended });
+    options.health.up();
+  }
+
+  /** Called for every message: a comparison for each event, and one look-up for each sender. */
+  sort(events: readonly CeleryEvent[]): Sorted {
+    const now = this.#options.now();
+    if (this.#census.turn(now)) this.#endWindow();
+    let future: CeleryEvent[] | undefined;
+    let hostname: string | undefined;
+    let sender: Sender | undefined;
+    for (const event of events) {
+      if (sender === undefined || event.hostname !== hostname) {
+        hostname = event.hostname;
+        sender = this.#census.sender(hostname);
+      }
+      const isAhead = isFuture(event, now);
+      sender.count(isAhead);
+      if (isAhead) (future ??= []).push(event);
+    }
+    if (future === undefined) return { inTime: events, future: NONE };
+    return { inTime: events.filter((event) => !isFuture(event, now)), future };
+  }
+
+  /**
+   * Whether these events are to be taken, since nearly all that come are from the future, so that it must be our own clock that is wrong. Asked
+   * of a whole batch and not of each message, so that more is known. Warns.
+   *
+   * @param future what `sort` gave.
+   */
+  takes(future: readonly CeleryEvent[]): boolean {
+    if (!this.#census.nearlyAllAhead) return false;
+    this.#taken += future.length;
+    this.#warn(future);
+    return true;
+  }
+
+  #warn(future: readonly CeleryEvent[]): void {
+    const { health, now } = this.#options;
+    health.up(`up, but ${PROBLEM}: ${ADVICE}`);
+    const [{ hostname, timestamp } = { hostname: "", timestamp: now() }] = future;
+    this.#log.failed({ hostname, hoursAhead: Math.round((timestamp - now()) / 3_600), advice: ADVICE });
+  }
+
+  #endWindow(): void {
+    if (this.#taken === 0 && this.#log.isOn) {
+      this.#options.health.up();
+      this.#log.served();
+    }
+    this.#taken = 0;
+  }
+}
+
+// Whose clock agrees with ours: tells a few senders whose clocks are ahead from a clock of our own that is behind. Pure.
+
+const NEARLY_ALL = 0.9;
+/** With fewer events from the future nothing is concluded: a single one says more about its sender than about us. */
+const ENOUGH_EVENTS = 10;
+/** A sender is judged by about so many of its last events. */
+const RECENT_EVENTS = 32;
+/** What was silent for this long, or up to twice as long, is forgotten. Workers send a heartbeat every 2 s. */
+const WINDOW_SECONDS = 600;
+/** Senders may make up hostnames, so there are bounds; what is past them counts as one. */
+const MAX_MACHINES = 1_000;
+const MAX_SENDERS_OF_MACHINE = 4;
+const MAX_FOUND = 1_000;
+const OTHERS = "";
+
+/** What was heard in this window, or in the one before it and not since. */
+class Recent<T> {
+  readonly #max: number;
+  readonly #create: () => T;
+  #current = new Map<string, T>();
+  #earlier = new Map<string, T>();
+
+  constructor(max: number, create: () => T) {
+    this.#max = max;
+    this.#create = create;
+  }
+
+  get(name: string): T {
+    return this.#current.get(name) ?? this.#renew(this.#current.size < this.#max ? name : OTHERS);
+  }
+
+  values(): T[] {
+    return [...this.#current.values(), ...this.#earlier.values()];
+  }
+
+  endWindow(): void {
+    this.#earlier = this.#current;
+    this.#current = new Map();
+  }
+
+  #renew(name: string): T {
+    const item = this.#current.get(name) ?? this.#earlier.get(name) ?? this.#create();
+    this.#earlier.delete(name);
+    this.#current.set(ownText(name), item);
+    return item;
+  }
+}
+
+/** The events of one sender, of late. */
+export class Sender {
+  #ahead = 0;
+  #inTime = 0;
+
+  count(isAhead: boolean): void {
+    if (isAhead) this.#ahead += 1;
+    else this.#inTime += 1;
+    if (this.#ahead + this.#inTime < RECENT_EVENTS) return;
+    this.#ahead /= 2;
+    this.#inTime /= 2;
+  }
+
+  /** Its events from the future, if nearly all are; else 0. */
+  get ahead(): number {
+    return this.#ahead >= NEARLY_ALL * (this.#ahead + this.#inTime) ? this.#ahead : 0;
+  }
+}
+
+/** Senders that share a clock. */
+class Machine {
+  readonly senders = new Recent(MAX_SENDERS_OF_MACHINE, () => new Sender());
+
+  /** The events from the future of its senders, if each of them is ahead; else 0. */
+  get ahead(): number {
+    const each = this.senders.values().map(({ ahead }) => ahead);
+    return each.includes(0) ? 0 : each.reduce((sum, ahead) => sum + ahead, 0);
+  }
+}
+
+/** Counts machines, told by what is behind the `@` of the hostname, and not events: a sender that floods weighs no more than another. */
+export class ClockCensus {
+  readonly #machines = new Recent(MAX_MACHINES, () => new Machine());
+  /** What was looked up in this window: one look-up for nearly every event. */
+  readonly #found = new Map<string, Sender>();
+  #windowBegan: number;
+
+  /** @param now Unix time in seconds. */
+  constructor(now: number) {
+    this.#windowBegan = now;
+  }
+
+  /** Forgets what was silent for long. Also after the clock was set. @returns whether a window has ended. */
+  turn(now: number): boolean {
+    if (Math.abs(now - this.#windowBegan) < WINDOW_SECONDS) return false;
+    this.#windowBegan = now;
+    this.#found.clear();
+    this.#machines.endWindow();
+    for (const machine of this.#machines.values()) machine.senders.endWindow();
+    return true;
+  }
+
+  /** Where to count the events of this hostname. */
+  sender(hostname: string): Sender {
+    return this.#found.get(hostname) ?? this.#find(hostname);
+  }
+
+  /** Whether nearly all machines are ahead of us. False while too little is known. */
+  get nearlyAllAhead(): boolean {
+    const each = this.#machines.values().map(({ ahead }) => ahead);
+    const events = each.reduce((sum, ahead) => sum + ahead, 0);
+    return events >= ENOUGH_EVENTS && each.filter((ahead) => ahead > 0).length >= NEARLY_ALL * each.length;
+  }
+
+  #find(hostname: string): Sender {
+    const sender = this.#machines.get(hostname.slice(hostname.lastIndexOf("@") + 1)).senders.get(hostname);
+    if (this.#found.size < MAX_FOUND) this.#found.set(ownText(hostname), sender);
+    return sender;
+  }
+}

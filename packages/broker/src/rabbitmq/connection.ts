@@ -1,0 +1,123 @@
+/** Opens a connection to RabbitMQ, and tells what a failure means. */
+import { CodedError, KOMBU_TLS_NAMES, tlsProblem, toError, toTlsOptions } from "@celery-metrics-exporter/runtime";
+import { connect, credentials, type ChannelModel } from "amqplib";
+import { connect as connectSocket } from "node:net";
+import type { Duplex } from "node:stream";
+import type { RabbitmqServer } from "../url/broker-url.ts";
+import { OtherServerError, RefusedError } from "../source/source.ts";
+
+const CONNECT_TIMEOUT_MS = 5_000;
+/** Whoever listens takes a connection within this. */
+const ACCEPT_TIMEOUT_MS = 1_000;
+/** A broker that does not answer a close has this long. */
+const CLOSE_TIMEOUT_MS = 2_000;
+/**
+ * A connection on which nothing came for two intervals is dead: half-open ones are noticed after 10 to 15 s. Both ends send a heartbeat each
+ * half interval, so that an event loop or a broker that is busy for some seconds is not taken for a dead one.
+ */
+const HEARTBEAT_SECONDS = 5;
+
+export interface RabbitmqConnectionOptions {
+  /** Shown by RabbitMQ in the connection's name. Default `receiver`. */
+  readonly use?: string;
+  readonly heartbeatSeconds?: number;
+}
+
+/**
+ * @throws {RefusedError} when the broker refuses user, password or virtual host, its certificate is not trusted, or it is no RabbitMQ.
+ * @throws {ConfigError} when a certificate file cannot be read.
+ */
+export async function connectRabbitmq(server: RabbitmqServer, options: RabbitmqConnectionOptions = {}): Promise<ChannelModel> {
+  const { host, port, vhost, tls } = server;
+  const { use = "receiver", heartbeatSeconds = HEARTBEAT_SECONDS } = options;
+  try {
+    return await connect(
+      {
+        protocol: tls === undefined ? "amqp" : "amqps",
+        hostname: host,
+        port,
+        // amqplib decodes it.
+        vhost: encodeURIComponent(vhost),
+        heartbeat: heartbeatSeconds,
+      },
+      {
+        timeout: CONNECT_TIMEOUT_MS,
+        noDelay: true,
+        keepAlive: true,
+        credentials: credentialsOf(server),
+        clientProperties: { connection_name: `celery-metrics-exporter:${use}` },
+        ...(tls === undefined ? {} : toTlsOptions(tls, { variable: "CELERY_BROKER_URL", names: KOMBU_TLS_NAMES, host })),
+      },
+    );
+  } catch (thrown) {
+    throw await explain(toError(thrown), server);
+  }
+}
+
+/** User and password default to kombu's (kombu/transport/pyamqp.py). */
+function credentialsOf({ username = "guest", password = "guest", login }: RabbitmqServer): ReturnType<typeof credentials.external> {
+  if (login === "EXTERNAL") return credentials.external();
+  return login === "AMQPLAIN" ? credentials.amqplain(username, password) : credentials.plain(username, password);
+}
+
+/** Closes in bounded time, whether the broker answers or not, and never throws. */
+export async function closeRabbitmq(connection: ChannelModel): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const silent = new Promise<void>((resolve) => {
+    timer = setTimeout(() => {
+      // amqplib waits for the answer for ever, and so does every call that is under way; it has no public way to end that.
+      (connection.connection as { stream?: Duplex }).stream?.destroy(new Error("no answer to close"));
+      resolve();
+    }, CLOSE_TIMEOUT_MS);
+  });
+  await Promise.race([connection.close().catch(() => {}), silent]);
+  clearTimeout(timer);
+}
+
+async function explain(error: Error, server: RabbitmqServer): Promise<Error> {
+  const { vhost, tls, login = "PLAIN" } = server;
+  if (error instanceof CodedError) return error;
+  const problem = tlsProblem(error, KOMBU_TLS_NAMES);
+  if (problem !== undefined) return new RefusedError(problem, { cause: error });
+  if (/ACCESS[-_]REFUSED/.test(error.message)) return new RefusedError(refusedLogin(login), { cause: error });
+  if (/SASL mechanism \S+ is not provided/.test(error.message)) {
+    return new RefusedError(
+      `it does not offer the login method ${login}; set another with ?login_method= (PLAIN, AMQPLAIN, or EXTERNAL with a certificate)`,
+      { cause: error },
+    );
+  }
+  // The answer to `connection.open`, which asks for the virtual host; amqplib keeps the broker's reason to itself.
+  if (error.message.startsWith("Expected ConnectionOpenOk; got <ConnectionClose")) {
+    return new RefusedError(
+      `virtual host ${JSON.stringify(vhost)} does not exist, the user may not use it, or a connection limit is reached`,
+      { cause: error },
+    );
+  }
+  // It takes the first bytes of any other protocol for the size of a frame.
+  if (/Frame size \d+ exceeds/.test(error.message)) return new OtherServerError("RabbitMQ", { cause: error });
+  if (error.message === "connect ETIMEDOUT" && (await accepts(server))) {
+    return new Error("it takes connections and does not answer: perhaps something else than RabbitMQ listens there", { cause: error });
+  }
+  if (tls === undefined && /Socket closed abruptly during opening handshake|ECONNRESET|EPIPE/.test(error.message)) {
+    return new Error("it closed the connection at once: perhaps it speaks TLS on this port (use amqps://), or is no RabbitMQ", {
+      cause: error,
+    });
+  }
+  return error;
+}
+
+/** Whether anybody listens there: a Redis waits for the end of what it takes for a command. */
+async function accepts({ host, port }: RabbitmqServer): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connectSocket({ host, port, timeout: ACCEPT_TIMEOUT_MS });
+    const end = (accepted: boolean) => (): void => {
+      socket.destroy();
+      resolve(accepted);
+    };
+    socket.once("connect", end(true)).once("timeout", end(false)).once("error", end(false));
+  });
+}
+
+function refusedLogin(login: string): string {
+  return login === "EXTERNAL" ? "no user has the name that our certificate holds" : "wrong user or password";
+}

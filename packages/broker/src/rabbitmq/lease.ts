@@ -1,0 +1,82 @@
+/** Keeps our queue from expiring while we are there and do not consume: to RabbitMQ a queue without a consumer is unused. */
+import { toError } from "@celery-metrics-exporter/runtime";
+import type { Channel, ChannelModel } from "amqplib";
+import { NOT_FOUND, QueueLostError, attempt, type RabbitmqTopology } from "./topology.ts";
+
+/** How often to look whether the queue is still there. */
+const MAX_CHECK_MS = 30_000;
+/**
+ * How often to use it. Each time counts as a delivery of its first message, and RabbitMQ 4.0 to 4.2 drop a message after 20 deliveries from
+ * a queue that was declared without our `x-delivery-limit`.
+ */
+const MAX_USE_MS = 3_600_000;
+
+export interface QueueLeaseOptions {
+  readonly connection: ChannelModel;
+  readonly topology: RabbitmqTopology;
+  /** Whether there is a consumer, so that nothing needs to be done. */
+  readonly isConsuming: () => boolean;
+  /** The queue is missing, or the broker refuses something else. */
+  readonly onLost: (reason: Error) => void;
+}
+
+export class QueueLease {
+  readonly #options: QueueLeaseOptions;
+  readonly #useMs: number;
+  readonly #timer: NodeJS.Timeout;
+  /** When the queue was in use for certain. */
+  #usedAt = 0;
+  #busy = false;
+
+  constructor(options: QueueLeaseOptions) {
+    this.#options = options;
+    // One renewal may come late.
+    const { queueExpiresMs } = options.topology;
+    this.#useMs = Math.min(queueExpiresMs / 3, MAX_USE_MS);
+    this.#timer = setInterval(() => void this.#renew(), Math.min(queueExpiresMs / 3, MAX_CHECK_MS));
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  async #renew(): Promise<void> {
+    const { isConsuming, onLost } = this.#options;
+    if (isConsuming()) this.#usedAt = Date.now();
+    if (isConsuming() || this.#busy) return;
+    this.#busy = true;
+    try {
+      // Timers may be early by a millisecond.
+      if (Date.now() - this.#usedAt >= this.#useMs * 0.9) await this.#use();
+      else await this.#check();
+    } catch (thrown) {
+      onLost(toError(thrown));
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  async #check(): Promise<void> {
+    await this.#attempt((channel, queue) => channel.checkQueue(queue));
+  }
+
+  /**
+   * Gets a message, if there is one, and puts it back where it was: that starts `x-expires` anew whatever the queue's arguments are. A
+   * declaration renews a classic queue but not a quorum queue, and would make a missing queue anew without its binding; a passive one
+   * renews neither (measured with RabbitMQ 3.10).
+   */
+  async #use(): Promise<void> {
+    await this.#attempt(async (channel, queue) => {
+      const message = await channel.get(queue);
+      if (message !== false) channel.nack(message, false, true);
+    });
+    this.#usedAt = Date.now();
+  }
+
+  async #attempt(step: (channel: Channel, queue: string) => Promise<unknown>): Promise<void> {
+    const { connection, topology } = this.#options;
+    const failed = await attempt(connection, (channel) => step(channel, topology.queue));
+    if (failed === undefined) return;
+    throw failed.code === NOT_FOUND ? new QueueLostError("our queue is missing (was it deleted?)", { cause: failed }) : failed;
+  }
+}

@@ -1,0 +1,143 @@
+/** Celery events from Redis pub/sub, which stores nothing: what is not read in time, or sent while we are away, is gone. */
+import { eventChannels } from "@celery-metrics-exporter/events";
+import type { RedisServer } from "@celery-metrics-exporter/runtime";
+import { Arrival } from "../source/arrival.ts";
+import { BroadcastBuffer } from "./broadcast-buffer.ts";
+import { listenAround, redisAdvice } from "./advice.ts";
+import { type RedisSession, type RedisSubscription, openRedisSession } from "./session.ts";
+import { redisLabel } from "../url/broker-url.ts";
+import { SessionKeeper } from "../source/session-keeper.ts";
+import { type Broadcast, type EventSource, type OnMessage, type SourceContext, sourceMetrics } from "../source/source.ts";
+
+export interface RedisOptions extends RedisSubscription {
+  /**
+   * How much is kept of what the receiver has not worked on yet. Redis cuts off a subscriber that reads too slowly
+   * (`client-output-buffer-limit pubsub`), so the socket is read at once, whatever happens after.
+   */
+  readonly bufferMaxBytes: number;
+  readonly pingMs?: number;
+  /** How long nothing may come before a warning says what to check. Default one minute. */
+  readonly silenceMs?: number;
+}
+
+export class RedisSource implements EventSource {
+  readonly broker = "redis";
+  readonly redelivers = false;
+  readonly broadcast: Broadcast;
+  readonly #keeper: SessionKeeper<RedisServer, RedisSession>;
+  readonly #buffer: BroadcastBuffer;
+  readonly #arrival: Arrival;
+  /** The one connected last. */
+  #server: RedisServer | undefined;
+  #onMessage: OnMessage = () => {};
+
+  constructor(servers: readonly RedisServer[], options: RedisOptions, context: SourceContext) {
+    const { bufferMaxBytes, pingMs, silenceMs, ...subscription } = options;
+    const { logger, health } = context;
+    const metrics = sourceMetrics(context.metrics, this.broker, { bufferBytes: () => this.#buffer.bytes, unacked: () => 0 });
+    const keptDropped = context.metrics.counter(
+      "standby_messages_dropped_total",
+      "Messages that a standby could not keep for want of room.",
+    );
+    this.#buffer = new BroadcastBuffer({
+      handOver: (message) => this.#onMessage(message),
+      maxBytes: bufferMaxBytes,
+      onDropped: () => metrics.dropped(),
+      onKeptDropped: (messages) => keptDropped.inc(messages),
+    });
+    this.#arrival = new Arrival({
+      advise: () => this.#advise(subscription),
+      health: health.component("events"),
+      logger,
+      ...(silenceMs === undefined ? {} : { silenceMs }),
+    });
+    const session = {
+      subscription,
+      onPayload: (payload: Buffer): void => {
+        this.#arrival.heard();
+        this.#buffer.arrived(payload);
+      },
+      onHeardUntil: (moment: number): void => this.#buffer.heardUntil(moment),
+      ...(pingMs === undefined ? {} : { pingMs }),
+    };
+    this.#keeper = new SessionKeeper({
+      name: "Redis",
+      servers,
+      open: async (server, signal) => {
+        const opened = await openRedisSession(server, session, signal);
+        this.#server = server;
+        this.#arrival.expect();
+        return opened;
+      },
+      describe: redisLabel,
+      onLost: () => {
+        this.#arrival.expectNothing();
+        metrics.reconnected();
+        metrics.gap();
+      },
+      startupTimeoutMs: context.startupTimeoutMs,
+      logger,
+      health: health.component("broker"),
+    });
+    this.broadcast = this.#toBroadcast(redisStream(servers, subscription));
+  }
+
+  async start(onMessage: OnMessage): Promise<void> {
+    this.#onMessage = onMessage;
+    await this.#keeper.start();
+  }
+
+  pause(): void {
+    this.#buffer.pause();
+  }
+
+  resume(): void {
+    this.#buffer.resume();
+  }
+
+  async drain(): Promise<void> {
+    this.#arrival.stop();
+    await this.#buffer.drain(async () => this.#keeper.session?.unsubscribe());
+  }
+
+  async stop(): Promise<void> {
+    this.#arrival.stop();
+    this.#buffer.pause();
+    await this.#keeper.stop();
+    this.#buffer.clear();
+  }
+
+  async #advise(subscription: RedisSubscription): Promise<string> {
+    const server = this.#server;
+    return server === undefined ? "" : redisAdvice(server, subscription, await listenAround(server, subscription));
+  }
+
+  #toBroadcast(stream: string): Broadcast {
+    const buffer = this.#buffer;
+    const completeSince = (): number | undefined => {
+      const { session } = this.#keeper;
+      return session === undefined ? undefined : Math.max(session.subscribedAt, buffer.completeSince);
+    };
+    return {
+      stream,
+      get completeSince() {
+        return completeSince();
+      },
+      get safeUntil() {
+        return buffer.safeUntil;
+      },
+      handOverUntil: (moment) => buffer.handOverUntil(moment),
+      keep: () => buffer.keep(),
+      forget: (before) => buffer.forget(before),
+    };
+  }
+}
+
+/** Receivers that hear the same name the same stream, in whatever order their failover lists are. */
+function redisStream(servers: readonly RedisServer[], subscription: RedisSubscription): string {
+  const heard = servers.map((server) => {
+    const { patterns, channels } = eventChannels({ ...subscription, db: server.db, sentinel: server.sentinels !== undefined });
+    return [redisLabel(server), ...patterns, ...channels].join(" ");
+  });
+  return heard.toSorted().join(" ");
+}

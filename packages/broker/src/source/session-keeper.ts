@@ -1,0 +1,217 @@
+/** Keeps one session with a broker open: opens it, waits for its end, opens the next one, over a list of servers in turn. */
+import {
+  CodedError,
+  OutageLog,
+  UnavailableError,
+  abortable,
+  backoffMs,
+  pause,
+  toError,
+  type ComponentHealth,
+  type Logger,
+} from "@celery-metrics-exporter/runtime";
+import { OtherServerError, RefusedError } from "./source.ts";
+
+/** A working connection. */
+export interface Session {
+  /** Resolves with the reason when the session is over, whoever ended it. Never rejects. */
+  readonly ended: Promise<Error>;
+  /** Ends it, in bounded time. Safe twice, and after it has ended. */
+  close(): Promise<void>;
+}
+
+export interface SessionKeeperOptions<Server, S extends Session> {
+  /** The broker's name, for people. */
+  readonly name: string;
+  readonly servers: readonly Server[];
+  /**
+   * Opens a session, or throws what was in the way and leaves nothing open; gives up when `signal` aborts.
+   *
+   * @throws {RefusedError} when the server answers and does not want us.
+   */
+  readonly open: (server: Server, signal: AbortSignal) => Promise<S>;
+  /** The server as it may be logged. */
+  readonly describe: (server: Server) => string;
+  /** A session was lost; the next one is being sought. */
+  readonly onLost?: (reason: Error) => void;
+  readonly startupTimeoutMs: number;
+  readonly logger: Logger;
+  readonly health: ComponentHealth;
+}
+
+const OPEN_TIMEOUT_MS = 15_000;
+/** Between two tries: a broker that is back is found within seconds. */
+const MAX_WAIT_MS = 4_000;
+/** At start somebody may be waiting with us. */
+const FIRST_REPEAT_MS = 5_000;
+/** A session that lasted this long was a good one: the next try comes soon. */
+const GOOD_SESSION_MS = 5_000;
+
+export class SessionKeeper<Server, S extends Session> {
+  readonly #options: SessionKeeperOptions<Server, S>;
+  readonly #stopping = new AbortController();
+  #session: S | undefined;
+  #running: Promise<void> = Promise.resolve();
+  /** Why each server could not be had last time. */
+  readonly #lastErrors = new Map<Server, Error>();
+  #turn = 0;
+  #failures = 0;
+
+  constructor(options: SessionKeeperOptions<Server, S>) {
+    this.#options = options;
+  }
+
+  /** The session that works now, if one does. */
+  get session(): S | undefined {
+    return this.#session;
+  }
+
+  /**
+   * Resolves with the first session; from then on opens another whenever one ends, for ever.
+   *
+   * @throws {UnavailableError} when none could be opened within the startup timeout; at once when every server refused us.
+   * @throws {CodedError} what `open` threw, if it was one of ours: nothing a retry would help.
+   */
+  async start(): Promise<void> {
+    const { name, servers, startupTimeoutMs, logger } = this.#options;
+    const deadline = Date.now() + startupTimeoutMs;
+    const waiting = new OutageLog({
+      logger,
+      began: `waiting for ${name}`,
+      ended: `${name} is there`,
+      level: "info",
+      firstRepeatMs: FIRST_REPEAT_MS,
+    });
+    const refusedBy = new Set<Server>();
+    while (!this.#stopping.signal.aborted) {
+      const server = this.#server();
+      const opened = await this.#open(server, Math.max(1, deadline - Date.now()));
+      if (!(opened instanceof Error)) {
+        waiting.served();
+        this.#running = this.#keep(opened);
+        return;
+      }
+      if (opened instanceof CodedError) throw opened;
+      if (opened instanceof RefusedError) refusedBy.add(server);
+      const waitMs = this.#nextWaitMs();
+      if (refusedBy.size === servers.length || Date.now() + waitMs >= deadline) throw this.#unavailable(opened);
+      waiting.failed({ server: this.#options.describe(server), reason: messageOf(opened) });
+      await pause(waitMs, this.#stopping.signal);
+    }
+    throw this.#unavailable(new Error("stopped while starting"));
+  }
+
+  /** Ends the session and opens no other. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#session?.close();
+    await this.#running;
+  }
+
+  async #keep(first: S): Promise<void> {
+    const { name, logger, health } = this.#options;
+    const outage = new OutageLog({ logger, began: "broker not reachable, trying again", ended: "broker connected again" });
+    let session: S | undefined = first;
+    while (!this.#stopping.signal.aborted) {
+      if (session === undefined) {
+        await pause(this.#nextWaitMs(), this.#stopping.signal);
+        if (this.#stopping.signal.aborted) return;
+        const server = this.#server();
+        const fields = { broker: name, server: this.#options.describe(server) };
+        const opened = await this.#open(server, OPEN_TIMEOUT_MS);
+        if (opened instanceof Error) {
+          outage.failed({ ...fields, reason: messageOf(opened) });
+          continue;
+        }
+        if (outage.isOn) outage.served(fields);
+        else logger.info(fields, "broker connected again");
+        session = opened;
+      }
+      session = await this.#endOf(session);
+    }
+    health.down("stopped");
+  }
+
+  async #endOf(session: S): Promise<undefined> {
+    const { name, logger, health, onLost } = this.#options;
+    const startedAt = Date.now();
+    const reason = await session.ended;
+    this.#session = undefined;
+    if (this.#stopping.signal.aborted) return;
+    health.down(reason.message);
+    logger.warn({ broker: name, reason: reason.message }, "broker connection lost, reconnecting");
+    this.#failures = Date.now() - startedAt > GOOD_SESSION_MS ? 0 : this.#failures + 1;
+    this.#turn += 1;
+    await session.close();
+    onLost?.(reason);
+  }
+
+  async #open(server: Server, timeoutMs: number): Promise<S | Error> {
+    const { open, health } = this.#options;
+    const attempt = new AbortController();
+    const abort = (): void => attempt.abort(new Error("no answer in time"));
+    const timer = setTimeout(abort, Math.min(timeoutMs, OPEN_TIMEOUT_MS));
+    this.#stopping.signal.addEventListener("abort", abort, { once: true });
+    try {
+      const session = await unlessAborted(open(server, attempt.signal), attempt.signal);
+      this.#session = session;
+      health.up();
+      return session;
+    } catch (thrown) {
+      const cutShort = attempt.signal.aborted && timeoutMs < OPEN_TIMEOUT_MS;
+      const error = (cutShort ? this.#lastErrors.get(server) : undefined) ?? toError(thrown);
+      this.#lastErrors.set(server, error);
+      health.down(messageOf(error));
+      this.#turn += 1;
+      this.#failures += 1;
+      return error;
+    } finally {
+      clearTimeout(timer);
+      this.#stopping.signal.removeEventListener("abort", abort);
+    }
+  }
+
+  #server(): Server {
+    const { servers } = this.#options;
+    return servers[this.#turn % servers.length] as Server;
+  }
+
+  /** The whole list is tried before the wait grows. */
+  #nextWaitMs(): number {
+    return backoffMs(Math.floor(Math.max(0, this.#failures - 1) / this.#options.servers.length), { maxMs: MAX_WAIT_MS });
+  }
+
+  #unavailable(error: Error): UnavailableError {
+    const { name, servers, describe } = this.#options;
+    const where = servers.map(describe).join(" or ");
+    if (error instanceof OtherServerError) {
+      return new UnavailableError(`Cannot use ${name} at ${where}: ${error.message}. Correct ${error.setting}.`, { cause: error });
+    }
+    if (error instanceof RefusedError) {
+      return new UnavailableError(`${name} at ${where} refuses us: ${error.message}. Check ${error.setting}.`, { cause: error });
+    }
+    return new UnavailableError(`Cannot reach ${name} at ${where} (${messageOf(error)}). Start it, or set CELERY_BROKER_URL.`, {
+      cause: error,
+    });
+  }
+}
+
+/** Whatever a broker does not answer, we do not wait for it; a session that comes too late is closed. */
+async function unlessAborted<S extends Session>(opening: Promise<S>, signal: AbortSignal): Promise<S> {
+  try {
+    return await abortable(opening, signal);
+  } catch (thrown) {
+    opening.then(
+      (session) => session.close(),
+      () => {},
+    );
+    throw thrown;
+  }
+}
+
+/** Node's error for a name with several addresses has no message of its own. */
+function messageOf(error: Error): string {
+  if (error.message !== "") return error.message;
+  if (error instanceof AggregateError && error.errors[0] instanceof Error) return error.errors[0].message;
+  return (error as NodeJS.ErrnoException).code ?? "no answer";
+}

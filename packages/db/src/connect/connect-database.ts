@@ -1,0 +1,190 @@
+/** Opens the database that a URL names: PostgreSQL over a pool, or PGlite inside this process. */
+import { type Logger, MAX_TIMER_MS, UnavailableError, backoffMs, pause, redactUrl } from "@celery-metrics-exporter/runtime";
+import { drizzle } from "drizzle-orm/node-postgres";
+import { DatabaseError, Pool, type PoolClient, type QueryConfig } from "pg";
+import { type DatabaseConnection, toDatabaseConnection } from "./connection.ts";
+import {
+  DATABASE_FACTS_STATEMENT,
+  type DatabaseFacts,
+  type DatabaseFault,
+  databaseProblem,
+  faultOf,
+  refusedParameter,
+  toDatabaseError,
+} from "./database-error.ts";
+import { checkDatabaseUrl, isEmbedded } from "./database-url.ts";
+import type { Database } from "../tables/database.ts";
+
+export interface ConnectDatabaseOptions {
+  /** `postgres://…`, `postgresql://…`, `pglite:memory` or `pglite:<folder>`. */
+  readonly url: string;
+  /** Most connections at a time. */
+  readonly poolSize?: number;
+  /** How long to wait for a database that is not there yet. */
+  readonly startupTimeoutMs?: number;
+  /** How long a statement may take; 0 sets no limit. */
+  readonly statementTimeoutMs?: number;
+  /** Shown in `pg_stat_activity`. */
+  readonly applicationName?: string;
+  readonly logger?: Logger;
+  /** Called when the server ends a connection that nobody uses; not for an embedded database. */
+  readonly onConnectionLost?: () => void;
+}
+
+const CONNECT_TIMEOUT_MS = 5_000;
+const STATEMENT_TIMEOUT_MS = 30_000;
+/** Beyond the server's own limit: for an answer that never comes, because the network is gone. */
+const ANSWER_MARGIN_MS = 5_000;
+const CLOSE_TIMEOUT_MS = 5_000;
+const PING_TIMEOUT_MS = 5_000;
+/** Longer than between two pings, so that one connection stays and tells at once when the server goes. */
+const IDLE_TIMEOUT_MS = 30_000;
+/** Connections are made anew now and then, so that a failed-over name is looked up again. */
+const CONNECTION_LIFETIME_SECONDS = 30 * 60;
+
+/**
+ * Connects, and reconnects for ever afterwards. An embedded database is also migrated, for nobody else can do that.
+ *
+ * @throws {ConfigError} when the URL cannot be read, or a certificate file that it names.
+ * @throws {UnavailableError} when PostgreSQL has not answered within `startupTimeoutMs`, or does not let us in.
+ */
+export async function connectDatabase(options: ConnectDatabaseOptions): Promise<Database> {
+  checkDatabaseUrl(options.url);
+  if (isEmbedded(options.url)) {
+    const { openEmbeddedDatabase } = await import("../embedded/embedded-database.ts");
+    return openEmbeddedDatabase(options.url);
+  }
+  const { pool, client } = await openPool(options);
+  let closing: Promise<void> | undefined;
+  return {
+    drizzle: drizzle({ client: client as Pool }),
+    address: redactUrl(options.url),
+    ping: () => ping(pool),
+    close: () => (closing ??= endPool(pool)),
+  };
+}
+
+async function ping(pool: Pool): Promise<void> {
+  const statement: QueryConfig & { query_timeout: number } = { text: "select 1", query_timeout: PING_TIMEOUT_MS };
+  try {
+    await pool.query(statement);
+  } catch (thrown) {
+    throw toDatabaseError(thrown);
+  }
+}
+
+/** Waits for the statements that run, but not for a server that no longer answers. */
+async function endPool(pool: Pool): Promise<void> {
+  const ended = new AbortController();
+  await Promise.race([pool.end().finally(() => ended.abort()), pause(CLOSE_TIMEOUT_MS, ended.signal)]);
+}
+
+interface OpenPool {
+  readonly pool: Pool;
+  /** Runs statements: the pool, or the pool with a time limit set around each. */
+  readonly client: Pick<Pool, "query">;
+}
+
+/** A pooler such as PgBouncer takes no time limit for a session, since others use it too: then each statement gets its own. */
+async function openPool(options: ConnectDatabaseOptions): Promise<OpenPool> {
+  const { url, statementTimeoutMs = STATEMENT_TIMEOUT_MS, logger } = options;
+  const connection = toDatabaseConnection(url);
+  const limitMs = connection.statement_timeout ?? statementTimeoutMs;
+  const pool = createPool({ ...connection, statement_timeout: limitMs }, options, limitMs);
+  if (await becomesReady(pool, options)) return { pool, client: pool };
+  logger?.info("the connection pooler takes no statement_timeout for a session: it is set for each statement");
+  const unlimited = createPool({ ...connection, statement_timeout: 0 }, options, limitMs);
+  await becomesReady(unlimited, options);
+  return { pool: unlimited, client: withTimeLimit(unlimited, limitMs) };
+}
+
+function createPool(connection: DatabaseConnection, options: ConnectDatabaseOptions, limitMs: number): Pool {
+  const { poolSize = 5, applicationName, logger, onConnectionLost } = options;
+  const pool = new Pool({
+    application_name: applicationName ?? "celery-metrics-exporter",
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    ...connection,
+    max: poolSize,
+    idleTimeoutMillis: IDLE_TIMEOUT_MS,
+    maxLifetimeSeconds: CONNECTION_LIFETIME_SECONDS,
+    keepAlive: true,
+    ...(limitMs > 0 && { query_timeout: Math.min(limitMs + ANSWER_MARGIN_MS, MAX_TIMER_MS) }),
+  });
+  // Without a listener, an idle connection that the server ends would end the process.
+  pool.on("error", (error) => {
+    logger?.warn({ reason: faultOf(error).reason }, "PostgreSQL connection lost");
+    onConnectionLost?.();
+  });
+  return pool;
+}
+
+/**
+ * Waits for a server that is not there or starting.
+ *
+ * @returns false, with the pool ended, when all that stands in the way is the time limit.
+ * @throws {UnavailableError} when it takes too long; at once when waiting cannot help, as with a wrong password.
+ */
+async function becomesReady(pool: Pool, { url, startupTimeoutMs = 15_000, logger }: ConnectDatabaseOptions): Promise<boolean> {
+  const deadline = Date.now() + startupTimeoutMs;
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const { rows } = await pool.query<DatabaseFacts>(DATABASE_FACTS_STATEMENT);
+      const problem = rows[0] && databaseProblem(rows[0]);
+      if (problem === undefined) return true;
+      throw new UnavailableError(`Cannot use PostgreSQL at ${redactUrl(url)}: ${problem}.`);
+    } catch (thrown) {
+      const fault = faultOf(thrown);
+      const waitMs = backoffMs(attempt, { firstMs: 200, maxMs: 2_000 });
+      if ((fault.fault === "unavailable" || fault.fault === "slow") && Date.now() + waitMs <= deadline) {
+        if (attempt === 0) logger?.info({ reason: fault.reason }, "waiting for PostgreSQL");
+        await pause(waitMs);
+        continue;
+      }
+      await pool.end();
+      if (refusedParameter(fault.reason) === "statement_timeout") return false;
+      throw thrown instanceof UnavailableError ? thrown : cannotConnect(url, fault);
+    }
+  }
+}
+
+/** What to say of a database that does not answer or does not let us in. */
+export function cannotConnect(url: string, { fault, reason, advice }: DatabaseFault): UnavailableError {
+  const remedy = advice ?? (fault === "denied" ? "Correct DATABASE_URL" : "Start it, or set DATABASE_URL");
+  return new UnavailableError(`Cannot use PostgreSQL at ${redactUrl(url)} (${reason}). ${remedy}.`);
+}
+
+// A time limit for each statement, where a connection pooler takes none for the session.
+
+/** Runs each statement in a transaction that limits it, so that nothing is left on a session that others use next. */
+function withTimeLimit(pool: Pool, limitMs: number): Pick<Pool, "query"> {
+  const query = async (statement: QueryConfig, values?: unknown[]): Promise<unknown> => {
+    const client = await pool.connect();
+    // Without a listener, a connection that is lost would end the process. The statement fails too, and says why.
+    client.on("error", ignore);
+    try {
+      await client.query(`begin; set local statement_timeout = ${limitMs}`);
+      const result: unknown = await client.query(statement, values);
+      await client.query("commit");
+      release(client);
+      return result;
+    } catch (thrown) {
+      // Where the server refused the statement, the connection can be kept; the transaction of a lost one ends with it.
+      const isUsable =
+        thrown instanceof DatabaseError &&
+        (await client.query("rollback").then(
+          () => true,
+          () => false,
+        ));
+      release(client, !isUsable);
+      throw thrown;
+    }
+  };
+  return { query: query as Pool["query"] };
+}
+
+function release(client: PoolClient, isBroken = false): void {
+  client.release(isBroken);
+  if (!isBroken) client.off("error", ignore);
+}
+
+function ignore(): void {}

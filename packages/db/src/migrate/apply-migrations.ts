@@ -1,0 +1,263 @@
+/**
+ * Applies the migrations within a transaction, and checks that the tables are there afterwards. Drizzle's own migrator keeps one list of
+ * migrations for the whole database, which a second schema and other programs share, and looks at nothing else.
+ */
+import { UnavailableError } from "@celery-metrics-exporter/runtime";
+import { type SQL, getTableName, is, sql } from "drizzle-orm";
+import { type MigrationMeta, readMigrationFiles } from "drizzle-orm/migrator";
+import { type PgColumn, PgTable, getTableConfig } from "drizzle-orm/pg-core";
+import { DATABASE_FACTS_STATEMENT, type DatabaseFacts, databaseProblem, faultOf } from "../connect/database-error.ts";
+import { type Drizzle, execute } from "../tables/database.ts";
+import * as schemaModule from "../tables/schema.ts";
+import { upsertStatement } from "../merge/upsert.ts";
+import { fileURLToPath } from "node:url";
+
+const TABLES = Object.values<unknown>(schemaModule)
+  .filter((value) => is(value, PgTable))
+  .map(getTableConfig);
+
+const TABLE_NAMES = TABLES.map(({ name }) => name);
+
+/** A table, a column or another object that a migration makes is there already. */
+const DUPLICATE = /^(42P07|42701|42710)$/;
+/** A column is missing, or it is no table: what a later migration meets where an earlier one found another table of the same name. */
+const OTHER_TABLE = /^(42703|42809|22023)$/;
+/** Of a table that is not ours at all, more columns would say no more. */
+const MAX_MISSING_SHOWN = 5;
+
+/** Thrown when the tables are not what the migrations make of them. The message is a clause that says what to do. */
+export class MigrationProblem extends UnavailableError {}
+
+/**
+ * Brings the tables up to date, in the first schema of `search_path`.
+ *
+ * @returns that schema.
+ * @throws {MigrationProblem} when success would not be true. Roll the transaction back, as for any other error.
+ */
+export async function applyMigrations(transaction: Drizzle): Promise<string> {
+  await checkServer(transaction);
+  const schema = await findSchema(transaction);
+  const all = readMigrationFiles({ migrationsFolder: MIGRATIONS_FOLDER });
+  const journal = new MigrationJournal(transaction, schema);
+  const applied = await journal.read((await columnsOf(transaction, schema)).size === 0);
+  const inTheWay: string[] = [];
+  for (const migration of all) {
+    if (applied.has(migration.folderMillis)) continue;
+    inTheWay.push(...(await applyOrFind(transaction, migration, inTheWay.length > 0)));
+    await journal.add(migration);
+  }
+  await checkTables(transaction, schema, inTheWay);
+  return schema;
+}
+
+/**
+ * A migration that is not noted may have been applied all the same: somebody restored the table alone. So if what it makes is there, it counts
+ * as applied, and the check at the end finds out whether that is true.
+ *
+ * @param isBlocked whether an earlier one has found something in its way.
+ * @returns what is there already, in the server's words.
+ */
+async function applyOrFind(transaction: Drizzle, migration: MigrationMeta, isBlocked: boolean): Promise<string[]> {
+  await execute(transaction, sql.raw("savepoint migration"));
+  try {
+    for (const statement of migration.sql) await execute(transaction, sql.raw(statement));
+    await execute(transaction, sql.raw("release savepoint migration"));
+    return [];
+  } catch (thrown) {
+    const { sqlState, reason } = faultOf(thrown);
+    const isDuplicate = DUPLICATE.test(sqlState ?? "");
+    if (!isDuplicate && !(isBlocked && OTHER_TABLE.test(sqlState ?? ""))) throw thrown;
+    await execute(transaction, sql.raw("rollback to savepoint migration"));
+    return isDuplicate ? [reason] : [];
+  }
+}
+
+async function checkServer(transaction: Drizzle): Promise<void> {
+  const [facts] = await execute<DatabaseFacts>(transaction, sql.raw(DATABASE_FACTS_STATEMENT));
+  const problem = facts && databaseProblem(facts);
+  if (problem !== undefined) throw new MigrationProblem(problem);
+}
+
+/** Where a new table goes; refuses where the roles would use another schema's. */
+async function findSchema(transaction: Drizzle): Promise<string> {
+  const [place] = await execute<{ schema: string | null; path: string; used: string | null }>(
+    transaction,
+    sql`select current_schema()::text as schema, current_setting('search_path') as path,
+          (select nspname::text from pg_class join pg_namespace n on n.oid = relnamespace
+           where pg_class.oid = to_regclass(${TABLE_NAMES[0]}::text)) as used`,
+  );
+  if (place?.schema == null) {
+    throw new MigrationProblem(`search_path (${place?.path ?? ""}) names no schema that exists and that we may use; create it first`);
+  }
+  const { schema, path, used } = place;
+  if (used !== null && used !== schema) {
+    throw new MigrationProblem(
+      `search_path (${path}) leads to the table in schema ${used}, but would put a new one into ${schema}; name one of the two, such as ?options=-c search_path=${inSetting(used)}`,
+    );
+  }
+  return schema;
+}
+
+/** A schema's name as the value of a setting in a URL: quoted, with blanks escaped for `options`, and encoded. */
+function inSetting(schema: string): string {
+  if (/^[a-z_][a-z0-9_]*$/.test(schema)) return schema;
+  return encodeURIComponent(`"${schema.replaceAll('"', '""')}"`.replaceAll(/[\s\\]/g, String.raw`\$&`));
+}
+
+type Columns = ReadonlyMap<string, string>;
+
+/** The columns of those of our tables that are in the schema, each with what is to be compared. */
+async function columnsOf(transaction: Drizzle, schema: string): Promise<ReadonlyMap<string, Columns>> {
+  const rows = await execute<{ table: string; column: string } & ColumnFacts>(
+    transaction,
+    sql`select relname::text as "table", attname::text as "column", format_type(atttypid, atttypmod) as type, collname::text as collation,
+               attnotnull as "isRequired", attgenerated <> '' as "isGenerated", atthasdef as "hasDefault"
+        from pg_class c join pg_namespace n on n.oid = relnamespace join pg_attribute on attrelid = c.oid
+          left join pg_collation l on l.oid = attcollation
+        where nspname = ${schema} and relname = any(${sql.param(TABLE_NAMES)}::text[]) and attnum > 0 and not attisdropped`,
+  );
+  const tables = new Map<string, Map<string, string>>();
+  for (const { table, column, ...facts } of rows) {
+    const columns = tables.get(table) ?? new Map<string, string>();
+    tables.set(table, columns.set(column, describeColumn(facts)));
+  }
+  return tables;
+}
+
+interface ColumnFacts {
+  readonly type: string;
+  readonly collation: string | null;
+  readonly isRequired: boolean;
+  readonly isGenerated: boolean;
+  readonly hasDefault: boolean;
+}
+
+function describeColumn({ type, collation, isRequired, isGenerated, hasDefault }: ColumnFacts): string {
+  const shown = collation === null || collation === "default" ? type : `${type} COLLATE "${collation}"`;
+  const standard = isGenerated ? " GENERATED" : hasDefault ? " DEFAULT" : "";
+  return `${shown}${standard}${isRequired ? " NOT NULL" : ""}`;
+}
+
+function expectedColumn(column: PgColumn): string {
+  const isGenerated = column.generated !== undefined;
+  // The type may have its collation with it, as it is written in the schema.
+  return describeColumn({
+    type: column.getSQLType(),
+    collation: null,
+    isRequired: column.notNull,
+    isGenerated,
+    hasDefault: column.hasDefault,
+  });
+}
+
+async function checkTables(transaction: Drizzle, schema: string, inTheWay: readonly string[]): Promise<void> {
+  const present = await columnsOf(transaction, schema);
+  for (const table of TABLES) {
+    const faults = [
+      ...columnFaults(table.columns, present.get(table.name) ?? new Map<string, string>()),
+      ...(await missingIndexes(transaction, schema, table)),
+    ];
+    if (faults.length > 0) throw new MigrationProblem(incomplete(schema, table.name, faults, inTheWay));
+  }
+  try {
+    // PostgreSQL checks the key.
+    await execute(transaction, upsertStatement([]));
+  } catch (thrown) {
+    const { fault, reason } = faultOf(thrown);
+    if (fault !== "unmigrated") throw thrown;
+    const faults = [`does not take our statement (${reason})`];
+    throw new MigrationProblem(incomplete(schema, getTableName(schemaModule.celeryTask), faults, inTheWay));
+  }
+}
+
+function columnFaults(columns: readonly PgColumn[], present: Columns): string[] {
+  const missing = columns.filter(({ name }) => !present.has(name)).map(({ name }) => name);
+  const others = columns.flatMap((column) => {
+    const found = present.get(column.name) ?? "";
+    const expected = expectedColumn(column);
+    return found === "" || found === expected ? [] : [`has ${column.name} as ${found} instead of ${expected}`];
+  });
+  if (missing.length === 0) return others;
+  const shown = missing.length > MAX_MISSING_SHOWN ? missing.slice(0, MAX_MISSING_SHOWN - 1) : missing;
+  const more = missing.length - shown.length;
+  return [`lacks ${shown.join(", ")}${more > 0 ? ` and ${more} more columns` : ""}`, ...others];
+}
+
+/** An index of any name will do. */
+async function missingIndexes(transaction: Drizzle, schema: string, { name, indexes }: (typeof TABLES)[number]): Promise<string[]> {
+  const present = await execute<{ columns: string[] }>(
+    transaction,
+    sql`select array(select attname::text from unnest(indkey) with ordinality k(number, place)
+                     join pg_attribute on attrelid = indrelid and attnum = number order by place) as columns
+        from pg_index join pg_class c on c.oid = indrelid join pg_namespace n on n.oid = relnamespace
+        where nspname = ${schema} and relname = ${name} and indisvalid and indpred is null`,
+  );
+  return indexes
+    .map(({ config }) => config.columns.map((column) => ("name" in column ? String(column.name) : "")))
+    .filter((columns) => !present.some((index) => columns.every((column, place) => index.columns[place] === column)))
+    .map((columns) => `lacks an index on ${columns.join(", ")}`);
+}
+
+function incomplete(schema: string, table: string, faults: readonly string[], inTheWay: readonly string[]): string {
+  const cause =
+    inTheWay.length === 0
+      ? "although all migrations are applied; somebody changed it, or restored another one"
+      : `and migrations were not applied, as what they make is there already (${inTheWay.join("; ")})`;
+  return (
+    `the table ${table} in schema ${schema} ${faults.join(", ")}, ${cause}. Repair it, and rename or drop what is not ours; ` +
+    `or move it out of the way (CREATE SCHEMA aside; ALTER TABLE ${table} SET SCHEMA aside). Then migrate again`
+  );
+}
+
+// Which migrations a schema's tables have had: a table of our own beside them, in the form of Drizzle's.
+
+/** A migration's time, which is how Drizzle knows it, and its hash. */
+interface Noted {
+  readonly folderMillis: number;
+  readonly hash: string;
+}
+
+export const JOURNAL = "celery_metrics_exporter_migrations";
+
+class MigrationJournal {
+  readonly #transaction: Drizzle;
+  readonly #schema: string;
+  readonly #name: SQL;
+
+  constructor(transaction: Drizzle, schema: string) {
+    this.#transaction = transaction;
+    this.#schema = schema;
+    this.#name = sql`${sql.identifier(schema)}.${sql.identifier(JOURNAL)}`;
+  }
+
+  /**
+   * What has been applied, as far as it is noted.
+   *
+   * @param isEmpty whether none of the tables is here: then nothing has been applied, whatever the notes say.
+   */
+  async read(isEmpty: boolean): Promise<ReadonlySet<number>> {
+    // Not `if not exists`, which needs the right to create tables even where there is one.
+    if (!(await this.#exists())) {
+      await execute(this.#transaction, sql`create table ${this.#name} (id serial primary key, hash text not null, created_at bigint)`);
+    }
+    if (isEmpty) await execute(this.#transaction, sql`delete from ${this.#name}`);
+    const rows = await execute<{ at: string }>(this.#transaction, sql`select created_at::text as at from ${this.#name}`);
+    return new Set(rows.map(({ at }) => Number(at)));
+  }
+
+  async add({ hash, folderMillis }: Noted): Promise<void> {
+    await execute(this.#transaction, sql`insert into ${this.#name} (hash, created_at) values (${hash}, ${folderMillis})`);
+  }
+
+  async #exists(): Promise<boolean> {
+    const rows = await execute(
+      this.#transaction,
+      sql`select from pg_class c join pg_namespace n on n.oid = relnamespace where nspname = ${this.#schema} and relname = ${JOURNAL}`,
+    );
+    return rows.length > 0;
+  }
+}
+
+// Where the migrations are: `drizzle/` at the root of the repository, seen from `src` as from `dist`.
+
+export const MIGRATIONS_FOLDER = fileURLToPath(new URL("../../../../drizzle", import.meta.url));

@@ -1,0 +1,310 @@
+/**
+ * A decoded value to an event whose types are certain.
+ *
+ * Written by hand, field by field, because it runs for every event: a schema library costs several times as much. Fields we do not know are dropped,
+ * null and unusable fields are absent, and only a missing type, task id or timestamp refuses the event.
+ */
+import type {
+  CeleryEvent,
+  OtherEvent,
+  TaskEvent,
+  TaskEventType,
+  TaskFailed,
+  TaskRejected,
+  TaskRevoked,
+  TaskSent,
+  TaskSucceeded,
+  WorkerEvent,
+} from "./event.ts";
+import { realException } from "../python/exception.ts";
+import type { RejectReason } from "../wire/frame.ts";
+import { isExit } from "./task-state.ts";
+import { MAX_NAME_LENGTH, MAX_TEXT_LENGTH, cleanText } from "../python/text.ts";
+import { MAX_TIMESTAMP, parseIsoTime } from "./time.ts";
+
+type Source = Readonly<Record<string, unknown>>;
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** What one type of task event has beyond the fields of all. */
+type Own<T extends TaskEvent> = Partial<Mutable<Omit<T, "type" | "hostname" | "timestamp" | "uuid">>>;
+/** A task event while its fields are being filled in. */
+type TaskDraft = {
+  readonly type: TaskEventType;
+  readonly hostname: string;
+  readonly timestamp: number;
+  readonly uuid: string;
+} & Own<TaskSent> &
+  Own<TaskSucceeded> &
+  Own<TaskFailed> &
+  Own<TaskRevoked> &
+  Own<TaskRejected>;
+
+/** Why a value is not an event. */
+export class Refusal {
+  readonly reason: RejectReason;
+  readonly detail: string;
+
+  constructor(reason: RejectReason, detail: string) {
+    this.reason = reason;
+    this.detail = detail;
+  }
+}
+
+const NOT_AN_OBJECT = new Refusal("not_an_event", "an event must be an object");
+const BAD_TYPE = new Refusal("type", "type must be 1 to 128 visible characters");
+const BAD_UUID = new Refusal("uuid", "a task event must have a uuid, a string of 1 to 512 characters without NUL");
+const BAD_TIMESTAMP = new Refusal("timestamp", "timestamp must be Unix seconds, from 1970 to 2096");
+
+/** Where an event does not tell its sender. Celery always does. */
+const UNKNOWN_HOSTNAME = "unknown";
+
+/** Types become labels of metrics and subjects of globs: no spaces, no control characters. */
+const TYPE = /^[^\s\p{C}]{1,128}$/u;
+
+/** `sent`: as Celery writes an event. `stored`: as we do, with instants as numbers and with what is our own. */
+export type EventForm = "sent" | "stored";
+
+export function normalise(raw: unknown, form: EventForm = "sent"): CeleryEvent | Refusal {
+  if (typeof raw !== "object" || raw === null || Array.isArray(raw)) return NOT_AN_OBJECT;
+  const source = raw as Source;
+  const type = source["type"];
+  if (typeof type !== "string") return BAD_TYPE;
+  const timestamp = timestampField(source["timestamp"]);
+  if (timestamp === undefined) return BAD_TIMESTAMP;
+  const hostname = nameField(source["hostname"]) ?? UNKNOWN_HOSTNAME;
+  switch (type) {
+    case "task-sent":
+    case "task-received":
+    case "task-started":
+    case "task-succeeded":
+    case "task-failed":
+    case "task-retried":
+    case "task-revoked":
+    case "task-rejected": {
+      const uuid = idField(source["uuid"]);
+      return uuid === undefined ? BAD_UUID : fillTask({ type, hostname, timestamp, uuid }, source, form);
+    }
+    case "worker-online":
+    case "worker-heartbeat":
+    case "worker-offline":
+      return fillWorker({ type, hostname, timestamp }, source);
+    default:
+      return TYPE.test(type) ? fillOther({ type, hostname, timestamp }, source) : BAD_TYPE;
+  }
+}
+
+function fillTask(draft: TaskDraft, source: Source, form: EventForm): TaskEvent {
+  switch (draft.type) {
+    case "task-sent": {
+      fillDescription(draft, source, form);
+      const queue = nameField(source["queue"]);
+      if (queue !== undefined) draft.queue = queue;
+      break;
+    }
+    case "task-received":
+      fillDescription(draft, source, form);
+      break;
+    case "task-started":
+      break;
+    case "task-succeeded": {
+      const result = textField(source["result"]);
+      if (result !== undefined) draft.result = result;
+      const runtime = quantityField(source["runtime"]);
+      if (runtime !== undefined) draft.runtime = runtime;
+      break;
+    }
+    case "task-failed":
+      fillException(draft, source, form);
+      if (isExit(draft.exception) || (form === "stored" && source["exited"] === true)) draft.exited = true;
+      break;
+    case "task-retried":
+      fillException(draft, source, form);
+      break;
+    case "task-revoked":
+      fillRevocation(draft, source);
+      break;
+    case "task-rejected": {
+      const requeue = flagField(source["requeue"]);
+      if (requeue !== undefined) draft.requeue = requeue;
+      break;
+    }
+    default:
+      draft.type satisfies never;
+  }
+  return draft;
+}
+
+function fillDescription(draft: TaskDraft, source: Source, form: EventForm): void {
+  const name = nameField(source["name"]);
+  if (name !== undefined) draft.name = name;
+  const args = textField(source["args"]);
+  if (args !== undefined) draft.args = args;
+  const kwargs = textField(source["kwargs"]);
+  if (kwargs !== undefined) draft.kwargs = kwargs;
+  const rootId = idField(source["root_id"]);
+  if (rootId !== undefined) draft.root_id = rootId;
+  const parentId = idField(source["parent_id"]);
+  // A retry or a replacement names the task as its own parent.
+  if (parentId === draft.uuid) draft.again = true;
+  else if (parentId !== undefined) draft.parent_id = parentId;
+  const retries = countField(source["retries"]);
+  if (retries !== undefined) draft.retries = retries;
+  const instant = form === "stored" ? timestampField : instantField;
+  const eta = instant(source["eta"]);
+  if (eta !== undefined) draft.eta = eta;
+  const expires = instant(source["expires"]);
+  if (expires !== undefined) draft.expires = expires;
+  if (form === "sent") return;
+  if (source["again"] === true) draft.again = true;
+  if (source["excluded"] === true) draft.excluded = true;
+}
+
+function fillException(draft: TaskDraft, source: Source, form: EventForm): void {
+  const traceback = textField(source["traceback"]);
+  const exception = textField(source["exception"]);
+  if (exception !== undefined) draft.exception = form === "sent" ? sentException(exception, source["traceback"]) : exception;
+  if (traceback !== undefined) draft.traceback = traceback;
+}
+
+/** @param traceback as it was sent: the end, which matters, may be cut off from ours. */
+function sentException(exception: string, traceback: unknown): string {
+  return cleanText(realException(exception, typeof traceback === "string" ? traceback : ""), MAX_TEXT_LENGTH);
+}
+
+function fillRevocation(draft: TaskDraft, source: Source): void {
+  const terminated = flagField(source["terminated"]);
+  if (terminated !== undefined) draft.terminated = terminated;
+  const expired = flagField(source["expired"]);
+  if (expired !== undefined) draft.expired = expired;
+  const signum = nameField(source["signum"]);
+  if (signum !== undefined) draft.signum = signum;
+}
+
+function fillWorker(draft: Mutable<WorkerEvent>, source: Source): WorkerEvent {
+  const freq = quantityField(source["freq"]);
+  if (freq !== undefined) draft.freq = freq;
+  const active = quantityField(source["active"]);
+  if (active !== undefined) draft.active = active;
+  const processed = quantityField(source["processed"]);
+  if (processed !== undefined) draft.processed = processed;
+  return draft;
+}
+
+function fillOther(draft: Mutable<OtherEvent>, source: Source): OtherEvent {
+  const uuid = idField(source["uuid"]);
+  if (uuid !== undefined) draft.uuid = uuid;
+  return draft;
+}
+
+// One function per kind of field: from whatever a sender wrote to the type we promise, or `undefined` (null, missing or unusable).
+
+/** The longest task id accepted. Celery's own have 36 characters; a longer one is refused, as a cut one could be another task's. */
+export const MAX_ID_LENGTH = 512;
+
+const MAX_INT32 = 2_147_483_647;
+
+function textField(value: unknown): string | undefined {
+  return typeof value === "string" ? cleanText(value, MAX_TEXT_LENGTH) : scalarText(unwrap(value), MAX_TEXT_LENGTH);
+}
+
+function nameField(value: unknown): string | undefined {
+  const name = typeof value === "string" ? cleanText(value, MAX_NAME_LENGTH) : scalarText(unwrap(value), MAX_NAME_LENGTH);
+  return name === "" ? undefined : name;
+}
+
+/**
+ * A task id: a string of 1 to 512 characters without NUL, a `uuid.UUID` as kombu 5.3 writes it, or a whole number, which Celery runs on Redis.
+ * A number that JSON does not carry exactly could be another task's id, so it is refused.
+ */
+export function idField(value: unknown): string | undefined {
+  const id = typeof value === "string" ? value : Number.isSafeInteger(value) ? String(value) : uuidText(unwrap(value));
+  if (id === undefined || id === "" || id.length > MAX_ID_LENGTH || id.includes("\0")) return undefined;
+  return cleanText(id, MAX_ID_LENGTH);
+}
+
+/** Seconds since the epoch within what we accept. */
+function timestampField(value: unknown): number | undefined {
+  return typeof value === "number" && value >= 0 && value <= MAX_TIMESTAMP ? value : undefined;
+}
+
+/** `eta` and `expires`: ISO 8601. A number would be ambiguous (Celery also knows `expires` as seconds from now), so it is dropped. */
+function instantField(value: unknown): number | undefined {
+  if (value === null || value === undefined) return undefined;
+  const text = unwrap(value);
+  return typeof text === "string" ? parseIsoTime(text) : undefined;
+}
+
+/** A finite number that is not negative, such as seconds or a count. */
+function quantityField(value: unknown): number | undefined {
+  return typeof value === "number" && value >= 0 && value < Infinity ? value : undefined;
+}
+
+/** A whole number that Postgres' `integer` holds. */
+function countField(value: unknown): number | undefined {
+  return typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= MAX_INT32 ? value : undefined;
+}
+
+function flagField(value: unknown): boolean | undefined {
+  return typeof value === "boolean" ? value : undefined;
+}
+
+/** Numbers and booleans as text (`signum` is an int, a string or null); lists and objects are not text. */
+function scalarText(value: unknown, maxLength: number): string | undefined {
+  if (typeof value === "string") return cleanText(value, maxLength);
+  return typeof value === "number" || typeof value === "boolean" ? String(value) : undefined;
+}
+
+/** kombu 5.3 and later write rich types as `{"__type__": "datetime", "__value__": …}` (kombu/utils/json.py). */
+function unwrap(value: unknown): unknown {
+  if (typeof value !== "object" || value === null || !("__value__" in value)) return value;
+  return value.__value__;
+}
+
+/** `uuid.UUID` comes as `{"hex": "…"}`; Python shows it with hyphens, and so do the task's other events. */
+function uuidText(value: unknown): string | undefined {
+  if (typeof value === "string") return value;
+  if (typeof value !== "object" || value === null || !("hex" in value)) return undefined;
+  const match = typeof value.hex === "string" && /^(.{8})(.{4})(.{4})(.{4})(.{12})$/.exec(value.hex);
+  return match ? match.slice(1).join("-") : undefined;
+}
+
+// What one message may cost us. A body within these bounds is read in a few seconds and a few hundred megabytes at worst; without them 10 MB hold
+// up the process for half a minute. Celery sends at most 24 events in a message (celery/events/dispatcher.py, `buffer_limit`); these bounds leave
+// room for 100,000.
+
+/** As it comes from the broker. RabbitMQ's own default limit is 16 MiB since 4.0 (`max_message_size`), 128 MiB before. */
+export const MAX_FRAME_BYTES = 64 * 2 ** 20;
+export const MAX_DEPTH = 100;
+/** A list of 100,000 events with all that Celery puts in has 1.9 million. */
+export const MAX_VALUES = 2_000_000;
+/** Objects without a key in common cost V8 ten times what alike ones do; Celery's events have 30 keys between them. */
+export const MAX_KEYS = 10_000;
+/** Up to this size, in bytes or characters, a body is not looked through first: whatever it is takes milliseconds. */
+export const SMALL_BODY = 65_536;
+
+/** Thrown for a body past a bound. The message is a sentence for people, and holds nothing of the body. */
+export class TooLargeError extends Error {}
+
+/** @throws {TooLargeError} */
+export function checkSize(body: Uint8Array | string): void {
+  if (body.length > MAX_FRAME_BYTES) throw new TooLargeError(`the body is longer than ${MAX_FRAME_BYTES / 2 ** 20} MiB`);
+}
+
+/** Counts what a look through a body finds. Each method throws `TooLargeError` once there is too much. */
+export class Census {
+  readonly #keys = new Set<string>();
+  #values = 0;
+
+  value(): void {
+    if (++this.#values > MAX_VALUES) throw new TooLargeError(`the body has more than ${MAX_VALUES} values`);
+  }
+
+  key(key: string): void {
+    this.#keys.add(key);
+    if (this.#keys.size > MAX_KEYS) throw new TooLargeError(`the body has more than ${MAX_KEYS} different keys`);
+  }
+
+  depth(depth: number): void {
+    if (depth > MAX_DEPTH) throw new TooLargeError(`the body is nested more than ${MAX_DEPTH} levels`);
+  }
+}

@@ -1,0 +1,93 @@
+/** A broker's message to events. Pure; never throws, whatever the bytes are. */
+import { Refusal, TooLargeError, checkSize, normalise } from "../model/normalise.ts";
+import { Rejects, decodeText, excerptOfBytes, excerptOfEncoded, excerptOfText } from "./rejects.ts";
+import type { CeleryEvent } from "../model/event.ts";
+import type { Decoded, Frame, ReadAs, RejectReason } from "./frame.ts";
+import { parseMsgpack } from "./msgpack.ts";
+import { parsePythonJson } from "./json.ts";
+import { parseYaml } from "./yaml.ts";
+
+/** A content type or encoding that is longer is not kept. */
+const MAX_WORD_LENGTH = 128;
+
+/**
+ * Decodes a message: one event, or a list of them (`task.multi`, celery/events/dispatcher.py). A bad event in a list is rejected alone.
+ * Every frame gives at least one event or one reject, except an empty list: workers send those now and then (recorded with Celery 5.2).
+ */
+export function decodeFrame(frame: Frame): Decoded {
+  switch (mediaType(frame.contentType)) {
+    case "application/json":
+      return decodeBody(frame, { read: () => parsePythonJson(textOf(frame)), complaint: "the body is not JSON", isText: true });
+    case "application/x-yaml":
+      return decodeBody(frame, { read: () => parseYaml(textOf(frame)), complaint: "the body is not plain YAML", isText: true });
+    case "application/x-msgpack":
+      return decodeBody(frame, { read: () => parseMsgpack(bytesOf(frame)), complaint: "the body is not msgpack in bytes", isText: false });
+    case "application/x-python-serialize":
+      return reject("pickle", 'pickled events are never loaded; set event_serializer = "json" in Celery', frame);
+    default:
+      return reject("content_type", "the content type is not JSON, msgpack or YAML", frame);
+  }
+}
+
+/** Without its parameters; absent means JSON. */
+function mediaType(contentType: string | undefined): string {
+  if (contentType === undefined || contentType === "" || contentType === "application/json") return "application/json";
+  const [type = ""] = contentType.split(";", 1);
+  return type.trim().toLowerCase();
+}
+
+interface Format {
+  readonly read: () => unknown;
+  /** What is wrong when it cannot be read. */
+  readonly complaint: string;
+  readonly isText: boolean;
+}
+
+function decodeBody(frame: Frame, { read, complaint, isText }: Format): Decoded {
+  let value: unknown;
+  try {
+    checkSize(frame.body);
+    value = read();
+  } catch (thrown) {
+    if (thrown instanceof TooLargeError) return reject("too_large", thrown.message, frame, isText);
+    if (thrown instanceof UnknownEncoding) return reject("content_encoding", "the content encoding is unknown", frame);
+    return reject("body", complaint, frame, isText);
+  }
+  return toDecoded(value);
+}
+
+class UnknownEncoding extends Error {}
+
+function textOf({ body, contentEncoding }: Frame): string {
+  const text = typeof body === "string" ? body : decodeText(body, contentEncoding);
+  if (text === undefined) throw new UnknownEncoding();
+  return text;
+}
+
+function bytesOf({ body }: Frame): Uint8Array {
+  if (typeof body === "string") throw new Error("msgpack: no bytes");
+  return body;
+}
+
+/** A message that is rejected as a whole. Bytes that should be text are kept as text, for people to read. */
+function reject(reason: RejectReason, detail: string, { body, contentType, contentEncoding }: Frame, isText = false): Decoded {
+  const text = typeof body === "string" ? excerptOfText(body) : isText ? excerptOfEncoded(body, contentEncoding) : undefined;
+  const { raw, isWhole } = text ?? excerptOfBytes(body as Uint8Array);
+  const readAs: ReadAs = {
+    ...(contentType !== undefined && { contentType }),
+    ...(text === undefined && { base64: true, ...(contentEncoding !== undefined && { contentEncoding }) }),
+  };
+  const isKept = isWhole && [contentType, contentEncoding].every((word = "") => word.length <= MAX_WORD_LENGTH);
+  return { events: [], rejected: [{ reason, detail, raw, ...(isKept && { readAs }), count: 1 }] };
+}
+
+function toDecoded(value: unknown): Decoded {
+  const events: CeleryEvent[] = [];
+  const rejects = new Rejects();
+  for (const item of Array.isArray(value) ? (value as readonly unknown[]) : [value]) {
+    const event = normalise(item);
+    if (event instanceof Refusal) rejects.add(event, item);
+    else events.push(event);
+  }
+  return { events, rejected: rejects.entries };
+}

@@ -1,0 +1,75 @@
+/** kombu's envelope around messages on Redis (kombu/transport/virtual/base.py, `prepare_message`), to events. */
+import { TooLargeError, checkSize } from "../model/normalise.ts";
+import { decodeFrame } from "./decode.ts";
+import { decodeText, excerptOfBytes, excerptOfEncoded, excerptOfText } from "./rejects.ts";
+import type { Decoded, Frame, RejectReason } from "./frame.ts";
+import { checkJsonBounds } from "./json.ts";
+
+type Fields = Readonly<Record<string, unknown>>;
+
+/** Decodes one pub/sub message: JSON with the body inside, in base64 or, where `properties.body_encoding` is absent, as text. Never throws. */
+export function decodeEnvelope(payload: string | Uint8Array): Decoded {
+  let envelope: unknown;
+  try {
+    checkSize(payload);
+    const text = textOf(payload);
+    checkJsonBounds(text);
+    envelope = JSON.parse(text);
+  } catch (thrown) {
+    if (thrown instanceof TooLargeError) return reject("too_large", thrown.message, payload);
+    return reject("envelope", "the message is not JSON", payload);
+  }
+  const frame = isFields(envelope) ? frameOf(envelope) : undefined;
+  return frame === undefined ? reject("envelope", "the message is not an envelope of kombu", payload) : decodeFrame(frame);
+}
+
+function reject(reason: RejectReason, detail: string, payload: string | Uint8Array): Decoded {
+  const text = typeof payload === "string" ? excerptOfText(payload) : excerptOfEncoded(payload, undefined);
+  const { raw, isWhole } = text ?? excerptOfBytes(payload as Uint8Array);
+  return { events: [], rejected: [{ reason, detail, raw, ...(isWhole && { readAs: "envelope" }), count: 1 }] };
+}
+
+function textOf(payload: string | Uint8Array): string {
+  return typeof payload === "string" ? payload : (decodeText(payload, undefined) ?? "");
+}
+
+function frameOf(envelope: Fields): Frame | undefined {
+  const { body, properties } = envelope;
+  if (typeof body !== "string") return undefined;
+  const bodyEncoding = isFields(properties) ? (properties["body_encoding"] ?? undefined) : undefined;
+  if (bodyEncoding !== undefined && bodyEncoding !== "base64") return undefined;
+  return {
+    body: bodyEncoding === "base64" ? Buffer.from(body, "base64") : body,
+    contentType: stringOf(envelope["content-type"]),
+    contentEncoding: stringOf(envelope["content-encoding"]),
+  };
+}
+
+function isFields(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null;
+}
+
+function stringOf(value: unknown): string | undefined {
+  return typeof value === "string" ? value : undefined;
+}
+
+// Reads what was once rejected, with the decoder of today.
+
+/**
+ * Decodes a reject from its `raw` and `readAs`, as they were stored. Undefined where they are not what a reject of this release has; never
+ * throws.
+ */
+export function decodeAgain(raw: unknown, readAs: unknown): Decoded | undefined {
+  if (typeof raw !== "string") return undefined;
+  if (readAs === "envelope") return decodeEnvelope(raw);
+  // As a list, which a list of its own would otherwise be taken for.
+  if (readAs === "event") return decodeFrame({ body: `[${raw}]`, contentType: "application/json" });
+  if (typeof readAs !== "object" || readAs === null || Array.isArray(readAs)) return undefined;
+  const { base64, contentType, contentEncoding } = readAs as Readonly<Record<string, unknown>>;
+  if (!isWord(contentType) || !isWord(contentEncoding)) return undefined;
+  return decodeFrame({ body: base64 === true ? Buffer.from(raw, "base64") : raw, contentType, contentEncoding });
+}
+
+function isWord(value: unknown): value is string | undefined {
+  return value === undefined || typeof value === "string";
+}

@@ -1,0 +1,99 @@
+/// <reference lib="es2024.string" />
+/** The rejects of one frame: few entries, however many there are. */
+import type { Rejected } from "./frame.ts";
+import type { Refusal } from "../model/normalise.ts";
+import { ownText } from "../python/text.ts";
+
+/** So many have an entry each; a frame of a million numbers must not become a million dead letters. */
+const MAX_DESCRIBED = 100;
+
+export class Rejects {
+  readonly entries: Rejected[] = [];
+  readonly #folded = new Map<Refusal, { count: number }>();
+
+  add(refusal: Refusal, item: unknown): void {
+    const folded = this.#folded.get(refusal);
+    if (folded !== undefined) {
+      folded.count += 1;
+      return;
+    }
+    const { reason, detail } = refusal;
+    const { raw, isWhole } = excerptOfValue(item);
+    if (this.entries.length < MAX_DESCRIBED) {
+      this.entries.push({ reason, detail, raw, ...(isWhole && { readAs: "event" }), count: 1 });
+      return;
+    }
+    // It may come to stand for more than its `raw`.
+    const entry = { reason, detail, raw, count: 1 };
+    this.#folded.set(refusal, entry);
+    this.entries.push(entry);
+  }
+}
+
+// Excerpts of rejected input, so that people can see what it was, and so that what is whole can be read again.
+
+/** The dead-letter queue keeps 10,000 of them. */
+const MAX_LENGTH = 4_096;
+/** Base64 turns 3 bytes into 4 characters. */
+const MAX_BYTES = (MAX_LENGTH / 4) * 3;
+const MAX_CHARACTER_BYTES = 4;
+/** Stands for bytes that are no character. */
+const REPLACEMENT = "\uFFFD";
+
+export interface Excerpt {
+  /** At most 4,096 characters. */
+  readonly raw: string;
+  /** Whether it is all there was. */
+  readonly isWhole: boolean;
+}
+
+/** The beginning of a text. Keeps nothing of the rest alive. */
+export function excerptOfText(text: string): Excerpt {
+  const raw = text.slice(0, MAX_LENGTH).toWellFormed();
+  const isWhole = raw === text;
+  return { raw: isWhole ? raw : ownText(raw), isWhole };
+}
+
+/** The beginning of a binary body, in base64. */
+export function excerptOfBytes(bytes: Uint8Array): Excerpt {
+  return { raw: Buffer.from(bytes.subarray(0, MAX_BYTES)).toString("base64"), isWhole: bytes.length <= MAX_BYTES };
+}
+
+/** The beginning of bytes that should be text: `undefined` where the character set is unknown. */
+export function excerptOfEncoded(bytes: Uint8Array, characterSet: string | undefined): Excerpt | undefined {
+  const text = decodeText(bytes.subarray(0, MAX_LENGTH * MAX_CHARACTER_BYTES + MAX_CHARACTER_BYTES), characterSet);
+  if (text === undefined) return undefined;
+  const { raw, isWhole } = excerptOfText(text);
+  return { raw, isWhole: isWhole && !raw.includes(REPLACEMENT) };
+}
+
+/** The beginning of a decoded value, as JSON. */
+function excerptOfValue(value: unknown): Excerpt {
+  let json: string | undefined;
+  try {
+    json = JSON.stringify(value);
+  } catch {
+    // Nested deeper than the stack.
+  }
+  return json === undefined ? { raw: Object.prototype.toString.call(value), isWhole: false } : excerptOfText(json);
+}
+
+// Bytes to text by the character set a message names. Bytes that are not of it become U+FFFD: one bad byte must not cost a batch.
+
+/** What kombu calls an encoding that says nothing about text (kombu/serialization.py). */
+const UTF8_NAMES: ReadonlySet<string> = new Set(["", "utf-8", "utf8", "binary", "ascii", "us-ascii"]);
+const LATIN1_NAMES: ReadonlySet<string> = new Set(["latin-1", "latin1", "iso-8859-1"]);
+
+/** The text of `bytes`; `undefined` where the character set is unknown. Absent means UTF-8. */
+export function decodeText(bytes: Uint8Array, characterSet: string | undefined): string | undefined {
+  const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (characterSet === undefined || characterSet === "utf-8") return buffer.toString("utf8");
+  const name = characterSet.toLowerCase().replaceAll("_", "-");
+  if (UTF8_NAMES.has(name)) return buffer.toString("utf8");
+  if (LATIN1_NAMES.has(name)) return buffer.toString("latin1");
+  try {
+    return new TextDecoder(name).decode(buffer);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,148 @@
+/** What becomes of a dead letter when it is replayed. */
+import {
+  type CeleryEvent,
+  type Decoded,
+  type Rejected,
+  decodeAgain,
+  isFuture,
+  isTaskId,
+  readStoredEvent,
+} from "@celery-metrics-exporter/events";
+import { decodeBatch, encodeBatch } from "../queue/batch.ts";
+import { RECEIVER, REDACTED, type StoredLetter } from "./letter.ts";
+import { NewerPayloadError, PermanentError } from "../contract/errors.ts";
+import { EXPORTERS } from "../contract/exporters.ts";
+import { decodeIds } from "../queue/ids-batch.ts";
+import { JOB_NAMES, eventsQueueName, processingQueueName } from "../queue/names.ts";
+
+/** Why a letter stays where it is. Shown as it is written here. */
+export type LeftBecause =
+  | "cut: only a part was kept"
+  | "redacted: nothing of it was kept"
+  | "rejected again"
+  | "more than a day ahead of this host's clock"
+  | "payload of an unknown version"
+  | "not an event as this release writes it"
+  | "of an exporter that EXPORTERS does not name"
+  | "of an exporter there is not"
+  | "not a letter of ours";
+
+const STILL_AHEAD = "more than a day ahead of this host's clock";
+const NOT_OURS = "not a letter of ours";
+
+export type Replayed =
+  /** Events, and what is still rejected among them, as if they came from the broker now. */
+  | {
+      readonly to: "every exporter";
+      readonly events: readonly CeleryEvent[];
+      readonly rejected: readonly Rejected[];
+      /** Set where the events were decoded before, so that some may have been redacted then. */
+      readonly wasDecoded?: true;
+    }
+  | { readonly to: "exporter"; readonly exporter: string; readonly event: CeleryEvent }
+  | { readonly to: "forget"; readonly exporter: string; readonly id: string }
+  | { readonly to: "process"; readonly exporter: string; readonly id: string }
+  | { readonly to: "queue"; readonly queueName: string; readonly jobName: string; readonly payload: unknown }
+  | { readonly to: "nobody"; readonly because: LeftBecause };
+
+export interface ReplayContext {
+  /** Names of the exporters that are fed. The queue of any other may have no reader. */
+  readonly exporters: readonly string[];
+  /** Unix time in seconds. What was refused as being from the future may no longer be, because a clock was set or time has passed. */
+  readonly now: number;
+}
+
+/** Never throws, whatever the letter holds: one that cannot go back must not keep others from it. */
+export function replayed(letter: StoredLetter, { exporters, now }: ReplayContext): Replayed {
+  const { source, event, raw, readAs, payload } = letter;
+  const isKnown = source === RECEIVER || EXPORTERS.some(({ name }) => name === source);
+  if (typeof source !== "string" || !isKnown) return left("of an exporter there is not");
+  if (source !== RECEIVER && !exporters.includes(source)) return left("of an exporter that EXPORTERS does not name");
+  if (letter.cut === true) return left("cut: only a part was kept");
+  if (event !== undefined && event !== null) return replayedEvent(source, event, now);
+  if (payload !== undefined) return source === RECEIVER ? left(NOT_OURS) : replayedPayload(source, payload);
+  if (raw === undefined) return left(NOT_OURS);
+  switch (readAs) {
+    case undefined:
+      return left(raw === REDACTED ? "redacted: nothing of it was kept" : "cut: only a part was kept");
+    case "id to forget":
+      return source !== RECEIVER && isTaskId(raw) ? { to: "forget", exporter: source, id: raw } : left(NOT_OURS);
+    case "id to process":
+      return source !== RECEIVER && isTaskId(raw) ? { to: "process", exporter: source, id: raw } : left(NOT_OURS);
+    default:
+      return source === RECEIVER ? replayedInput(raw, readAs, now) : left(NOT_OURS);
+  }
+}
+
+/** How to hide what must not be stored. Both change the events in place. */
+export interface ReplayRedaction {
+  /** For what was decoded just now, as the receiver hides it. */
+  readonly ofSent: (decoded: Decoded) => Decoded;
+  /** For events that were in a queue before: some may have been redacted then. */
+  readonly ofStored: (decoded: Decoded) => Decoded;
+}
+
+/** The same, with everything hidden that is about to be stored. Ids hold nothing to hide. */
+export function redacted(replay: Replayed, redaction: ReplayRedaction): Replayed {
+  switch (replay.to) {
+    case "every exporter":
+      return {
+        ...replay,
+        ...redaction[replay.wasDecoded === true ? "ofStored" : "ofSent"]({ events: [...replay.events], rejected: [...replay.rejected] }),
+      };
+    case "exporter":
+      redaction.ofStored({ events: [replay.event], rejected: [] });
+      return replay;
+    case "queue":
+      return replay.jobName === JOB_NAMES.batch ? { ...replay, payload: redactedPayload(replay.payload, redaction) } : replay;
+    case "forget":
+    case "process":
+    case "nobody":
+      return replay;
+    default:
+      return replay satisfies never;
+  }
+}
+
+/** Written anew: fields that only a newer release can read are left out. */
+function redactedPayload(payload: unknown, { ofStored }: ReplayRedaction): unknown {
+  const batch = decodeBatch(payload);
+  return encodeBatch({ ...batch, events: ofStored({ events: [...batch.events], rejected: [] }).events });
+}
+
+/** One that is not as it should be would be refused by its processor, together with the good ones of its batch. */
+function replayedEvent(source: string, stored: unknown, now: number): Replayed {
+  const event = readStoredEvent(stored);
+  if (event === undefined) return left("not an event as this release writes it");
+  if (source !== RECEIVER) return { to: "exporter", exporter: source, event };
+  return isFuture(event, now) ? left(STILL_AHEAD) : { to: "every exporter", events: [event], rejected: [], wasDecoded: true };
+}
+
+function replayedInput(raw: unknown, readAs: unknown, now: number): Replayed {
+  const decoded = decodeAgain(raw, readAs);
+  if (decoded === undefined) return left(NOT_OURS);
+  const { events, rejected } = decoded;
+  if (events.length === 0) return left("rejected again");
+  return events.every((event) => isFuture(event, now)) ? left(STILL_AHEAD) : { to: "every exporter", events, rejected };
+}
+
+/** A job of one of the exporter's two queues, which is told by what can read it. */
+function replayedPayload(exporter: string, payload: unknown): Replayed {
+  if (isRead(() => decodeBatch(payload))) return { to: "queue", queueName: eventsQueueName(exporter), jobName: JOB_NAMES.batch, payload };
+  if (isRead(() => decodeIds(payload))) return { to: "queue", queueName: processingQueueName(exporter), jobName: JOB_NAMES.ids, payload };
+  return left("payload of an unknown version");
+}
+
+function isRead(decode: () => unknown): boolean {
+  try {
+    decode();
+    return true;
+  } catch (thrown) {
+    if (thrown instanceof PermanentError || thrown instanceof NewerPayloadError) return false;
+    throw thrown;
+  }
+}
+
+function left(because: LeftBecause): Replayed {
+  return { to: "nobody", because };
+}

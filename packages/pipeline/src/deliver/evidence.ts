@@ -1,0 +1,217 @@
+/** What a process knows of how a sink treats items of each kind: the evidence for and against those that it refuses. */
+import { createHash } from "node:crypto";
+
+/** How items are told apart. */
+export interface Likeness<T> {
+  /** Items that a sink is likely to treat alike. Few kinds, whatever senders do. */
+  readonly kindOf: (item: T) => string;
+  /** What an item tells of: a sink may merge the items of one subject, and then take together what it would refuse one after the other. */
+  readonly subjectOf?: (item: T) => string | undefined;
+}
+
+/** An item that was refused alone. */
+interface HeldItem {
+  readonly kind: string;
+  readonly subject: string | undefined;
+  /** How many of its kind had got through before. */
+  readonly takenBefore: number;
+}
+
+/** A job that is held in its queue. */
+interface HeldJob {
+  /** Less than that of jobs that were held later. */
+  readonly order: number;
+  readonly begun: number;
+  readonly at: number;
+  readonly suspects: ReadonlyMap<string, HeldItem>;
+}
+
+const MOST_JOBS = 1_000;
+/** Another process may have taken the job, and then we do not hear of it again. */
+const FORGOTTEN_AFTER_MS = 600_000;
+
+export class Evidence<T> {
+  readonly #likeness: Likeness<T>;
+  readonly #now: () => number;
+  /** Counted only while something is in question. */
+  readonly #taken = new Map<string, number>();
+  /** Kinds of which something is refused, and nothing has got through since. */
+  readonly #wanted = new Set<string>();
+  readonly #held = new Map<string, HeldJob>();
+  #jobs = 0;
+
+  constructor(likeness: Likeness<T>, now: () => number = () => performance.now()) {
+    this.#likeness = likeness;
+    this.#now = now;
+  }
+
+  /** How many items of each kind have got through. */
+  get taken(): ReadonlyMap<string, number> {
+    return this.#taken;
+  }
+
+  /** Whether it matters what gets through. */
+  get isWanted(): boolean {
+    return this.#wanted.size > 0 || this.#held.size > 0;
+  }
+
+  /**
+   * Items got through that had never done so before. One beside others of its subject does not count: they may have been merged.
+   *
+   * @param most how many of them the sink had something to do for.
+   */
+  add(items: readonly T[], most = Number.POSITIVE_INFINITY): void {
+    const subjects = items.map((item) => this.#likeness.subjectOf?.(item));
+    const times = new Map<string | undefined, number>();
+    for (const subject of subjects) times.set(subject, (times.get(subject) ?? 0) + 1);
+    const alone = items.filter((_, index) => subjects[index] === undefined || times.get(subjects[index]) === 1);
+    for (const item of alone.slice(0, most)) {
+      const kind = this.#likeness.kindOf(item);
+      this.#taken.set(kind, (this.#taken.get(kind) ?? 0) + 1);
+      this.#wanted.delete(kind);
+    }
+  }
+
+  /** An item of this kind was refused alone. */
+  want(kind: string): void {
+    this.#wanted.add(kind);
+  }
+
+  /** In pieces that make sure that an item of a wanted kind is tried without others of its subject. */
+  pieces(items: readonly T[]): (readonly T[])[] {
+    const at = this.#wanted.size > 0 ? items.findIndex((item) => this.#wanted.has(this.#likeness.kindOf(item))) : -1;
+    if (at < 0) return [items];
+    return [items.slice(0, at), items.slice(at, at + 1), items.slice(at + 1)].filter(({ length }) => length > 0);
+  }
+
+  /** Whether no item of this job can have got through before, unless it came twice from the broker. */
+  isFresh({ id, begun }: { readonly id: string; readonly begun: number }): boolean {
+    return begun === 1 || this.#held.get(id)?.begun === begun - 1;
+  }
+
+  /** How many of its kind had got through before this item of a held job was refused alone, if it was. */
+  takenBefore(jobId: string, item: T): number | undefined {
+    return this.#held.get(jobId)?.suspects.get(keyOf(item))?.takenBefore;
+  }
+
+  /** What other jobs are held for: the kinds of their items, and the subjects of jobs that were held before this one. */
+  beside(jobId: string): { readonly kinds: readonly string[]; readonly subjects: readonly (string | undefined)[] } {
+    const order = this.#held.get(jobId)?.order ?? Number.POSITIVE_INFINITY;
+    const others = [...this.#held].flatMap(([id, job]) => (id === jobId ? [] : [job]));
+    return {
+      kinds: itemsOf(others).map(({ kind }) => kind),
+      subjects: itemsOf(others.filter((job) => job.order < order)).map(({ subject }) => subject),
+    };
+  }
+
+  /**
+   * @param suspects items that were refused alone, with how many of their kind had got through before.
+   * @param others items that were not tried this time.
+   */
+  hold(job: { readonly id: string; readonly begun: number }, suspects: readonly (readonly [T, number])[], others: readonly T[] = []): void {
+    const { id, begun } = job;
+    const { kindOf, subjectOf } = this.#likeness;
+    const before = this.#held.get(id)?.suspects ?? new Map<string, HeldItem>();
+    const known = new Map<string, HeldItem>();
+    for (const key of before.size > 0 ? others.map(keyOf) : []) {
+      const item = before.get(key);
+      if (item !== undefined) known.set(key, item);
+    }
+    for (const [item, takenBefore] of suspects) known.set(keyOf(item), { kind: kindOf(item), subject: subjectOf?.(item), takenBefore });
+    const order = this.#held.get(id)?.order ?? ++this.#jobs;
+    // Set anew, so that those that were not heard of for the longest time come first.
+    this.release(id);
+    this.#held.set(id, { order, begun, at: this.#now(), suspects: known });
+    for (const [oldest, { at }] of this.#held) {
+      if (this.#held.size <= MOST_JOBS && this.#now() - at < FORGOTTEN_AFTER_MS) break;
+      this.#held.delete(oldest);
+    }
+  }
+
+  /** The job is done. */
+  release(jobId: string): void {
+    this.#held.delete(jobId);
+  }
+}
+
+function itemsOf(jobs: readonly HeldJob[]): HeldItem[] {
+  return jobs.flatMap(({ suspects }) => [...suspects.values()]);
+}
+
+/** Short, and the same for the same item. */
+export function keyOf(item: unknown): string {
+  return createHash("sha1").update(JSON.stringify(item)).digest("base64");
+}
+
+// What to do with a job that may have ended the process it ran in, such as by filling its memory.
+
+/**
+ * After a kill every job that was active in the process stalls, the innocent ones too. So:
+ *
+ *   1. A job that stalled three times becomes a suspect, unread: reading it may be what kills. Each step of a suspect runs alone in its process
+ *      if possible, and is noted on the job while it runs (`Solitude`).
+ *   2. A suspect that was running alone when its process died is split, at once. Stalls mean nothing here, since other suspects stall too while
+ *      they wait for their turn.
+ *   3. A suspect of one event is given three chances, since kills have other causes (a deploy, the out-of-memory killer); then it is buried. One
+ *      that kills even then can be neither read nor split: it is buried as it is.
+ */
+const CHANCES = 3;
+
+export interface JobHistory {
+  readonly suspect: boolean;
+  /** How often the process died, or lost Redis, while it had the job. */
+  readonly stalls: number;
+  /** How often the process died while the job was running alone. */
+  readonly deaths: number;
+}
+
+/** `run`; `suspect`, to be run as one; `bury` in the dead-letter queue, unread. */
+export function judge({ suspect, stalls, deaths }: JobHistory): "run" | "suspect" | "bury" {
+  if (!suspect) return stalls < CHANCES ? "run" : "suspect";
+  return deaths > CHANCES ? "bury" : "run";
+}
+
+/**
+ * What to do with a suspect once it is read: `run`; `split` into suspects; `bury` in the dead-letter queue.
+ *
+ * @param size number of events or ids.
+ */
+export function judgeSuspect(deaths: number, size: number): "run" | "split" | "bury" {
+  if (size > 1) return deaths === 0 ? "run" : "split";
+  return deaths < CHANCES ? "run" : "bury";
+}
+
+/** Two halves, the first the larger; a single item in one piece. */
+export function halves<T>(items: readonly T[]): (readonly T[])[] {
+  if (items.length < 2) return [items];
+  const middle = Math.ceil(items.length / 2);
+  return [items.slice(0, middle), items.slice(middle)];
+}
+
+// Limits how fast events may become dead letters: the dead-letter queue is bounded, so a flood of burials would push others out.
+
+/** A token bucket: `burst` at once, and as many again each minute. */
+export class BurialLimit {
+  readonly #perMinute: number;
+  readonly #now: () => number;
+  #left: number;
+  #at: number;
+
+  /** @param now milliseconds, monotonic. */
+  constructor(perMinute = 100, now: () => number = () => performance.now()) {
+    this.#perMinute = perMinute;
+    this.#now = now;
+    this.#left = perMinute;
+    this.#at = now();
+  }
+
+  /** Whether one more burial is allowed now; if so, it counts. */
+  take(): boolean {
+    const now = this.#now();
+    this.#left = Math.min(this.#perMinute, this.#left + ((now - this.#at) / 60_000) * this.#perMinute);
+    this.#at = now;
+    if (this.#left < 1) return false;
+    this.#left -= 1;
+    return true;
+  }
+}

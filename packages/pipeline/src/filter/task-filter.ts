@@ -1,0 +1,152 @@
+/** Filters by event type, task name and queue: their settings, and the pure decision on one event. */
+import { type CeleryEvent, type EventType, TASK_EVENT_TYPES, type TaskReceived, type TaskSent } from "@celery-metrics-exporter/events";
+import { list, nearest } from "@celery-metrics-exporter/runtime";
+import picomatch from "picomatch";
+import { z } from "zod";
+
+const GLOBS = "Comma-separated globs (`*`, `?`, `[abc]`).";
+
+function eventTypes({ isInclude }: { readonly isInclude: boolean }): ReturnType<typeof list> {
+  return list().superRefine((patterns, context) => {
+    const message = eventTypeProblem(patterns, { isInclude, matches: (pattern, type) => anyGlob([pattern])(type) });
+    if (message !== undefined) context.addIssue({ code: "custom", message });
+  });
+}
+
+const TYPES = "Types of your own events can be anything; one of Celery's in another spelling, such as `succeeded`, is refused.";
+const QUEUES = "Only `task-sent` carries the queue: a task without one is kept.";
+const ATTEMPTS =
+  "Each attempt of a task that is retried or replaced is judged by its own name and queue. The task is dropped if none is wanted; otherwise all of it is kept, and metrics leave out the attempts that are not wanted.";
+
+export const FilterConfig = z.object({
+  FILTER_EVENT_TYPES_INCLUDE: eventTypes({ isInclude: true }).describe(
+    `Only events of these types are passed on. ${GLOBS} Empty: all. Names, queues and times come from \`task-sent\`, \`task-received\` and \`task-started\`: without them Datadog's metrics come a minute late and without names. ${TYPES} So is a list that includes none of Celery's types.`,
+  ),
+  FILTER_EVENT_TYPES_EXCLUDE: eventTypes({ isInclude: false }).describe(`Events of these types are dropped. ${GLOBS} ${TYPES}`),
+  FILTER_TASK_NAMES_INCLUDE: list().describe(`Only tasks with these names are kept. ${GLOBS} Empty: all. ${ATTEMPTS}`),
+  FILTER_TASK_NAMES_EXCLUDE: list().describe(`Tasks with these names are dropped. ${GLOBS} ${ATTEMPTS}`),
+  FILTER_QUEUES_INCLUDE: list().describe(`Only tasks sent to these queues are kept. ${GLOBS} Empty: all. ${QUEUES} ${ATTEMPTS}`),
+  FILTER_QUEUES_EXCLUDE: list().describe(`Tasks sent to these queues are dropped. ${GLOBS} ${QUEUES} ${ATTEMPTS}`),
+});
+export type FilterConfig = z.output<typeof FilterConfig>;
+
+type Matcher = (text: string) => boolean;
+
+/** The events that carry a name; only the first carries the queue. */
+export type Description = TaskSent | TaskReceived;
+
+export function isDescription(event: CeleryEvent): event is Description {
+  return event.type === "task-sent" || event.type === "task-received";
+}
+
+/** What a description's own name and queue say of its attempt; undefined where it has neither. */
+export type Verdict = "excluded" | "included" | undefined;
+
+/** Decides by what an event itself carries. Most events carry neither name nor queue: see `BatchFilter` for those. */
+export class EventFilter {
+  /** Whether a filter by name or queue is set, so that attempts have to be remembered. */
+  readonly filtersTasks: boolean;
+  /** Whether a filter by queue is set, which only `task-sent` carries. */
+  readonly filtersQueues: boolean;
+  readonly #type: Matcher;
+  readonly #name: Matcher;
+  readonly #queue: Matcher;
+
+  constructor(config: FilterConfig) {
+    this.#type = matcher(config.FILTER_EVENT_TYPES_INCLUDE, config.FILTER_EVENT_TYPES_EXCLUDE);
+    this.#name = matcher(config.FILTER_TASK_NAMES_INCLUDE, config.FILTER_TASK_NAMES_EXCLUDE);
+    this.#queue = matcher(config.FILTER_QUEUES_INCLUDE, config.FILTER_QUEUES_EXCLUDE);
+    this.filtersQueues = config.FILTER_QUEUES_INCLUDE.length > 0 || config.FILTER_QUEUES_EXCLUDE.length > 0;
+    this.filtersTasks = this.filtersQueues || config.FILTER_TASK_NAMES_INCLUDE.length > 0 || config.FILTER_TASK_NAMES_EXCLUDE.length > 0;
+  }
+
+  /** Whether events of this type are wanted. */
+  takesType(type: string): boolean {
+    return this.#type(type);
+  }
+
+  /** Judges the attempt that an event describes, by this event alone. */
+  verdictOn(event: CeleryEvent): Verdict {
+    if (!isDescription(event)) return undefined;
+    const { name, queue } = event as { readonly name?: string; readonly queue?: string };
+    if (name === undefined && queue === undefined) return undefined;
+    if (name !== undefined && !this.#name(name)) return "excluded";
+    return queue !== undefined && !this.#queue(queue) ? "excluded" : "included";
+  }
+}
+
+function matcher(include: readonly string[], exclude: readonly string[]): Matcher {
+  const included = anyGlob(include);
+  const excluded = anyGlob(exclude);
+  return (text) => (include.length === 0 || included(text)) && !excluded(text);
+}
+
+/** Names and queues are no paths: `*` matches dots and slashes alike (`bash`), and `!` and `./` in front mean nothing. */
+function anyGlob(patterns: readonly string[]): Matcher {
+  if (patterns.length === 0) return () => false;
+  return picomatch([...patterns], { bash: true, dot: true, nonegate: true });
+}
+
+// Filters by event type that cannot be meant, or cost more than they seem to.
+
+const KNOWN: readonly EventType[] = [...TASK_EVENT_TYPES, "worker-online", "worker-heartbeat", "worker-offline"];
+
+/** Celery's states, which are often taken for types. */
+const OF_STATE: Readonly<Record<string, EventType>> = {
+  pending: "task-sent",
+  success: "task-succeeded",
+  failure: "task-failed",
+  retry: "task-retried",
+};
+
+/**
+ * What is wrong with a filter; undefined if nothing is. Types of users' own events can be anything, so an unknown one is only refused if it is one
+ * of Celery's written in another way. A list that includes none of Celery's types would let nothing through.
+ *
+ * @param matches whether a type matches one of the patterns.
+ */
+function eventTypeProblem(
+  patterns: readonly string[],
+  { isInclude, matches }: { readonly isInclude: boolean; readonly matches: (pattern: string, type: string) => boolean },
+): string | undefined {
+  const isKnown = (pattern: string): boolean => KNOWN.some((type) => matches(pattern, type));
+  for (const pattern of patterns) {
+    if (isKnown(pattern)) continue;
+    if (/\s/.test(pattern)) return `${JSON.stringify(pattern)} contains a blank: separate event types with commas`;
+    const meant = spellings(pattern).find((spelling) => isKnown(spelling));
+    if (meant !== undefined) return `${pattern} is not an event type of Celery; did you mean ${meant}?`;
+  }
+  if (!isInclude) {
+    const dropsAll = TASK_EVENT_TYPES.every((type) => patterns.some((pattern) => matches(pattern, type)));
+    return dropsAll ? `${patterns.join(",")} drops every event of a task: nothing would be exported` : undefined;
+  }
+  if (patterns.length === 0 || patterns.some((pattern) => isKnown(pattern))) return undefined;
+  return `${patterns.join(",")} includes no event type of Celery; did you mean ${nearest(patterns[0] ?? "", KNOWN)}? Known: ${KNOWN.join(", ")}`;
+}
+
+/** What only these events of a task tell. */
+const TOLD_BY: readonly { readonly types: readonly EventType[]; readonly what: string }[] = [
+  { types: ["task-sent", "task-received"], what: "the names of tasks and their waiting times" },
+  { types: ["task-sent"], what: "queues, and waiting times from sending" },
+  { types: ["task-started"], what: "waiting times, and how long failed tasks ran" },
+];
+
+/** What exporters will not know of tasks whose ends they are given, as the filter drops the events that tell it. One sentence for each. */
+export function eventTypeWarnings(takes: (type: string) => boolean): string[] {
+  if (!takes("task-succeeded") && !takes("task-failed")) return [];
+  return TOLD_BY.filter(({ types }) => !types.some((type) => takes(type))).map(
+    ({ types, what }) => `the filters by event type drop ${types.join(" and ")}, so these are not known: ${what}`,
+  );
+}
+
+/** As Celery would write it: in lower case, with hyphens, and with what it is about in front. */
+function spellings(pattern: string): string[] {
+  const plain = pattern.toLowerCase().replaceAll(/[_.:]/g, "-");
+  return [
+    plain,
+    Object.hasOwn(OF_STATE, plain) ? (OF_STATE[plain] ?? plain) : plain,
+    `task-${plain}`,
+    `worker-${plain}`,
+    plain.replace(/^tasks-/, "task-"),
+  ];
+}

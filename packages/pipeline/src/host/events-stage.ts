@@ -1,0 +1,105 @@
+/** The first stage: batches of events go to `export`, and what a filter excludes only now to `forget`. */
+import { type CeleryEvent, isTaskEvent } from "@celery-metrics-exporter/events";
+import { isFurtherAttempt, standingOf } from "../filter/attempt-memory.ts";
+import { type EventBatch, batchHalves, decodeBatch, encodeBatch } from "../queue/batch.ts";
+import { Deliverer, type Held } from "../deliver/deliver.ts";
+import type { Host } from "./host.ts";
+import type { Screened } from "../filter/host-filter.ts";
+import { eventsQueueName } from "../queue/names.ts";
+import type { HeldBatch, Stage, StageJob } from "./stage.ts";
+import { tryUntilDecided } from "../deliver/search.ts";
+
+export function eventsStage(host: Host): Stage<EventBatch> {
+  const { name, deadLetters } = host;
+  const run = exportWith(host);
+  return {
+    queueName: eventsQueueName(name),
+    decode: decodeBatch,
+    size: ({ events }) => events.length,
+    split: (batch) => batchHalves(batch).map((half) => encodeBatch(half)),
+    run,
+    bury: ({ events, told = [] }, reason, detail) => {
+      const excluded = told.filter(({ marks }) => standingOf(marks) === "excluded");
+      return deadLetters.add([
+        ...events.map((event) => ({ source: name, reason, detail, event })),
+        ...excluded.map(({ id }) => ({ source: name, reason, detail, raw: id, readAs: "id to forget" as const })),
+      ]);
+    },
+  };
+}
+
+function exportWith(host: Host): Stage<EventBatch>["run"] {
+  const { filter, rules, exporter } = host;
+  const exports = exportDelivery(host);
+  const forgets = forgetDelivery(host);
+  return async (batch, job: StageJob) => {
+    const { step } = job;
+    let screened: Screened | undefined;
+    await tryUntilDecided(() => step(async () => void (screened = await filter.screen(batch))), rules);
+    if (screened === undefined) return undefined;
+    const { events } = screened;
+    const held = events.length === 0 ? undefined : await exports.deliver(events, undefined, job);
+    const unforgotten = exporter.forget === undefined ? undefined : await forgetLeftovers(screened, job);
+    if (held === undefined && unforgotten === undefined) return undefined;
+    return heldBatch(batch, screened, held, unforgotten);
+  };
+
+  /** Those of a batch that is held too: some of it may have got through. */
+  async function forgetLeftovers(screened: Screened, job: StageJob): Promise<Held<string> | undefined> {
+    let leftovers: readonly string[] = [];
+    await tryUntilDecided(() => job.step(async () => void (leftovers = await filter.leftovers(screened))), rules);
+    return leftovers.length === 0 ? undefined : forgets.deliver(leftovers, undefined, job);
+  }
+}
+
+/** The events and the ids that are held, without those that got through or were buried. What the receiver told stays with them. */
+function heldBatch(
+  batch: EventBatch,
+  { events }: Screened,
+  held: Held<CeleryEvent> | undefined,
+  unforgotten: Held<string> | undefined,
+): HeldBatch | undefined {
+  const first = held ?? unforgotten;
+  if (first === undefined) return undefined;
+  const { told = [] } = batch;
+  const others = (unforgotten?.items ?? []).filter((id) => !told.some((task) => task.id === id)).map((id) => ({ id, marks: [] }));
+  const rest = (): unknown => encodeBatch({ ...batch, events: held?.items ?? [], told: [...told, ...others] });
+  const tookSome = events.length > (held?.items.length ?? 0);
+  return { ...first, rest, tookSome };
+}
+
+function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): Deliverer<CeleryEvent> {
+  return new Deliverer<CeleryEvent>(
+    {
+      send: (events, signal) => metrics.time("export", () => exporter.export(events, signal)),
+      onDelivered: (events) => metrics.exported(events.length),
+      bury: (event, { reason, error }) => deadLetters.add([{ source: name, reason, detail: error.message, event }]),
+      kindOf,
+      subjectOf: (event) => ("uuid" in event ? event.uuid : undefined),
+    },
+    rules,
+  );
+}
+
+function forgetDelivery({ name, exporter, filter, deadLetters, metrics, rules }: Host): Deliverer<string> {
+  return new Deliverer<string>(
+    {
+      send: (ids, signal) =>
+        filter.forget(ids, signal, async (excluded, limited) => {
+          const forgotten = await metrics.time("forget", async () => exporter.forget?.(excluded, limited));
+          metrics.forgot(excluded.length);
+          return forgotten;
+        }),
+      bury: (id, { reason, error }) =>
+        deadLetters.add([{ source: name, reason, detail: `cannot forget: ${error.message}`, raw: id, readAs: "id to forget" }]),
+      kindOf: () => "id to forget",
+    },
+    rules,
+  );
+}
+
+/** A further attempt finds its task in the sink already, so that what became of first attempts says nothing about it. */
+function kindOf(event: CeleryEvent): string {
+  if (!isTaskEvent(event)) return "event of no task";
+  return isFurtherAttempt(event) ? `${event.type} of a further attempt` : event.type;
+}

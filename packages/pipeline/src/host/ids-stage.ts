@@ -1,0 +1,52 @@
+/** The second stage: the ids of one `schedule` call go to `process` when their delay is over. */
+import type { BegunBatches } from "../hold/begun-batches.ts";
+import { Deliverer } from "../deliver/deliver.ts";
+import type { Exporter } from "../contract/exporter.ts";
+import type { Host } from "./host.ts";
+import { begunBefore, decodeIds, encodeIds, type IdsPayload } from "../queue/ids-batch.ts";
+import { halves } from "../deliver/evidence.ts";
+import { processingQueueName } from "../queue/names.ts";
+import { withRedis } from "../queue/redis-errors.ts";
+import type { RedisReturn } from "../queue/redis-return.ts";
+import type { Stage, StageJob } from "./stage.ts";
+
+/** What a job may have to wait for. */
+interface WaitedFor {
+  readonly batches: BegunBatches;
+  readonly redisReturn: RedisReturn;
+}
+
+/**
+ * Batches that were begun before these ids were scheduled may hold events of the same tasks. They are done long before the delay is over, but
+ * for those of a process that died. And a job that is taken over after Redis was away may have been done by a process that lives, and only has
+ * to note it.
+ */
+export function idsStage(host: Host, process: NonNullable<Exporter["process"]>, waitedFor: WaitedFor): Stage<readonly string[]> {
+  const { name, deadLetters, metrics, rules } = host;
+  const { batches, redisReturn } = waitedFor;
+  const bury = (ids: readonly string[], reason: string, detail: string): Promise<void> =>
+    deadLetters.add(ids.map((raw) => ({ source: name, reason, detail, raw, readAs: "id to process" })));
+  const processes = new Deliverer<string, StageJob>(
+    {
+      send: (part, signal, { id }) => metrics.time("process", () => process(part, signal, { id })),
+      bury: (id, { reason, error }) => bury([id], reason, error.message),
+      kindOf: () => "id to process",
+    },
+    rules,
+  );
+  return {
+    queueName: processingQueueName(name),
+    decode: decodeIds,
+    size: (ids) => ids.length,
+    split: (ids) => halves(ids).map((half) => encodeIds(half)),
+    mustWait: async (payload) =>
+      redisReturn.isRecent || withRedis("looking for batches under way", () => batches.areUnfinished(begunBefore(payload))),
+    run: async (ids, job) => {
+      const held = await processes.deliver(ids, job, job);
+      return (
+        held && { ...held, tookSome: held.items.length < ids.length, rest: () => ({ ...(job.payload as IdsPayload), ids: held.items }) }
+      );
+    },
+    bury,
+  };
+}

@@ -1,0 +1,136 @@
+/** Does what a job of one stage asks for: delivers its batch, or finds out whether it is what processes die of. */
+import type { Logger } from "@celery-metrics-exporter/runtime";
+import type { Job, Queue } from "bullmq";
+import { GivenBack } from "./drain.ts";
+import type { Host } from "./host.ts";
+import { JOB_NAMES } from "../queue/names.ts";
+import { JobNotes, deathsOf, type Deaths } from "../hold/job-notes.ts";
+import { judge, judgeSuspect } from "../deliver/evidence.ts";
+import { withRedis } from "../queue/redis-errors.ts";
+import type { Solitude } from "../hold/solitude.ts";
+import type { HeldBatch, Stage } from "./stage.ts";
+import { ONCE, tryUntilDecided, type Attempt } from "../deliver/search.ts";
+
+export interface JobHandlerOptions<P> {
+  readonly stage: Stage<P>;
+  readonly host: Host;
+  /** The same queue, for suspects. */
+  readonly queue: Queue;
+  /** Shared by all that runs in the process. */
+  readonly solitude: Solitude;
+  readonly logger: Logger;
+}
+
+/** What became of a job. */
+export interface Outcome {
+  /** Undefined where all of it is done. */
+  readonly rest?: HeldBatch | undefined;
+  /** How often the sink was asked to take something. */
+  readonly tries: number;
+}
+
+const NOT_ASKED: Outcome = { tries: 0 };
+
+export class JobHandler<P> {
+  readonly #options: JobHandlerOptions<P>;
+
+  constructor(options: JobHandlerOptions<P>) {
+    this.#options = options;
+  }
+
+  /** @throws {LetGo} when the job has to stay as it is. */
+  async handle(job: Job, token: string): Promise<Outcome> {
+    const { host, logger, stage } = this.#options;
+    if (host.rules.drain.begun.aborted) throw new GivenBack();
+    const suspect = job.name === JOB_NAMES.suspect;
+    switch (judge({ suspect, stalls: job.stalledCounter, deaths: deathsOf(job).proven })) {
+      case "run":
+        return suspect ? this.#runSuspect(job, token) : this.#run(job, (task) => this.#options.solitude.beside(task));
+      case "suspect":
+        logger.warn({ queue: stage.queueName, job: job.id }, "the process died several times with this job, it will run alone");
+        await this.#addSuspects([job.data], job.timestamp);
+        return NOT_ASKED;
+      case "bury":
+        await this.#buryPayload(job, "crash", "the process died each time it had only this, and could not even split it");
+        return NOT_ASKED;
+    }
+  }
+
+  async #run(job: Job, step: Attempt, isDoneWith?: (batch: P) => Promise<boolean>): Promise<Outcome> {
+    const { stage, host } = this.#options;
+    let batch: P | undefined;
+    const failure = await tryUntilDecided(() => step(async () => void (batch = stage.decode(job.data))), host.rules, ONCE);
+    if (failure?.reason === "refused") await this.#buryPayload(job, "payload", failure.error.message);
+    if (failure?.reason === "failed") return { tries: 0, rest: unread(job.data as unknown, failure.error) };
+    if (batch === undefined || (await isDoneWith?.(batch)) === true) return NOT_ASKED;
+    let tries = 0;
+    const attempt: Attempt = (task) => {
+      tries += 1;
+      return step(task);
+    };
+    // A suspect is a part of a job that was begun before.
+    const begun = job.attemptsStarted + (job.name === JOB_NAMES.suspect ? 1 : 0);
+    const rest = await stage.run(batch, { id: String(job.id), payload: job.data as unknown, begun, attempt, step });
+    if (rest === undefined) return { tries };
+    const payload = await this.#read(step, () => rest.rest());
+    return { tries, rest: { ...rest, rest: () => payload } };
+  }
+
+  /** Does something with what is in a batch: that may be what ends the process. */
+  async #read<T>(step: Attempt, task: () => T): Promise<T> {
+    const results: T[] = [];
+    const failure = await tryUntilDecided(() => step(async () => void results.push(task())), this.#options.host.rules, ONCE);
+    if (failure !== undefined) throw failure.error;
+    return results[0] as T;
+  }
+
+  async #runSuspect(job: Job, token: string): Promise<Outcome> {
+    const { solitude, host } = this.#options;
+    const { rules } = host;
+    const deaths = deathsOf(job);
+    const notes = new JobNotes(job, token, deaths, rules);
+    const step: Attempt = (task) => solitude.suspect({ task, unprovenDeaths: deaths.unproven, notes, ending: rules.drain.begun });
+    const stopWatching = notes.takeBackAtEnd();
+    try {
+      return await this.#run(job, step, (batch) => this.#isDoneWith(batch, job, deaths, step));
+    } finally {
+      stopWatching();
+    }
+  }
+
+  /** Splits or buries a suspect that is to blame. */
+  async #isDoneWith(batch: P, { id, timestamp }: Job, { proven }: Deaths, step: Attempt): Promise<boolean> {
+    const { stage, host, logger } = this.#options;
+    const size = stage.size(batch);
+    switch (judgeSuspect(proven, size)) {
+      case "run":
+        return false;
+      case "split":
+        logger.warn({ queue: stage.queueName, job: id, size }, "the process died while this job ran alone, its parts will");
+        await this.#addSuspects(await this.#read(step, () => stage.split(batch)), timestamp);
+        host.rules.onSplit();
+        return true;
+      case "bury":
+        await tryUntilDecided(() => stage.bury(batch, "crash", "the process died each time it had only this"), host.rules);
+        return true;
+    }
+  }
+
+  /** They are stored before the job that they come from completes: a kill in between repeats them, and loses nothing. */
+  async #addSuspects(payloads: readonly unknown[], timestamp: number): Promise<void> {
+    const { host, queue } = this.#options;
+    const jobs = payloads.map((data) => ({ name: JOB_NAMES.suspect, data, opts: { timestamp } }));
+    await tryUntilDecided(() => withRedis("adding suspects", async () => void (await queue.addBulk(jobs))), host.rules);
+  }
+
+  /** What cannot be read, whole. */
+  async #buryPayload(job: Job, reason: string, detail: string): Promise<void> {
+    const { host } = this.#options;
+    const letter = { source: host.name, reason, detail, payload: job.data as unknown };
+    await tryUntilDecided(() => host.deadLetters.add([letter]), host.rules);
+  }
+}
+
+function unread(payload: unknown, error: Error): HeldBatch {
+  return { rest: () => payload, tookSome: false, as: "refused", because: "a payload cannot be read", error };
+}

@@ -1,0 +1,219 @@
+/** The host of an exporter, as a role: consumes its queues, and owns retry, splitting, filters, drain and self-metrics. */
+import {
+  BaseConfig,
+  type Logger,
+  type RedisConnection,
+  type Role,
+  type RoleContext,
+  connectRedis,
+  redisTarget,
+  runRole,
+  warnIfNotDurable,
+} from "@celery-metrics-exporter/runtime";
+import type { Queue } from "bullmq";
+import { z } from "zod";
+import { AttemptMemory } from "../filter/attempt-memory.ts";
+import { BatchFilter } from "../filter/batch-filter.ts";
+import { BegunBatches } from "../hold/begun-batches.ts";
+import { BurialLimit } from "../deliver/evidence.ts";
+import { type AnyStageWorker, StageWorker, closeWorker } from "./stage-worker.ts";
+import { DeadLetters } from "../dead-letter/dead-letters.ts";
+import { Drain } from "./drain.ts";
+import { ErrorLog, Outage } from "./outage.ts";
+import { eventsStage } from "./events-stage.ts";
+import type { Exporter, ExporterDefinition } from "../contract/exporter.ts";
+import { HeldJobs, Holding } from "../hold/holding.ts";
+import { type Host, HostConfig, HostMetrics } from "./host.ts";
+import { HostFilter } from "../filter/host-filter.ts";
+import { idsStage } from "./ids-stage.ts";
+import { openQueue, queueIsReady } from "../queue/bullmq.ts";
+import { RedisReturn } from "../queue/redis-return.ts";
+import { QueueGauges } from "./queue-gauges.ts";
+import { eventsQueueName, processingQueueName } from "../queue/names.ts";
+import { createSchedule } from "../produce/schedule.ts";
+import { processSolitude } from "../hold/solitude.ts";
+import { EventFilter, FilterConfig } from "../filter/task-filter.ts";
+
+const ProcessorConfig = z.object({ ...BaseConfig.shape, ...HostConfig.shape, ...FilterConfig.shape });
+type ProcessorConfig = z.output<typeof ProcessorConfig>;
+type Context = RoleContext<ProcessorConfig>;
+
+/** The role that runs this exporter; several may share a process. */
+export function processorRole(definition: ExporterDefinition): Role {
+  return {
+    name: `${definition.name}-processor`,
+    Config: z.object({ ...ProcessorConfig.shape, ...definition.Config.shape }),
+    start: (context) => startProcessor(definition, context as unknown as Context),
+  };
+}
+
+/** Runs the exporter as this process, until a signal; the `main.ts` of a processor calls nothing else. */
+export async function runProcessor(definition: ExporterDefinition): Promise<void> {
+  await runRole(processorRole(definition));
+}
+
+async function startProcessor(definition: ExporterDefinition, context: Context): Promise<void> {
+  const connections = await connect(definition.name, context);
+  await warnIfNotDurable(connections.producer, context.logger);
+  const queues = openQueues(definition.name, connections.producer, context);
+  const exporter = await startExporter(definition, queues, context);
+  const used = exporter.process === undefined ? [queues.events] : [queues.events, queues.processing()];
+  const stages = createStages({ name: definition.name, exporter, queues }, connections.producer, context);
+  await Promise.all([...used.map((queue) => queueIsReady(queue)), stages.deadLetters.start()]);
+  const workers = createWorkers(stages, queues, connections, context);
+  const graceMs = (context.config.SHUTDOWN_TIMEOUT_SECONDS * 1_000) / 2;
+  context.lifecycle.defer(`${definition.name} workers`, async () => {
+    await Promise.all(workers.map((worker) => drainStage(worker, graceMs, context.logger)));
+  });
+  for (const { worker } of workers) await worker.start();
+  await watchQueues(used, connections.producer, context);
+}
+
+interface Connections {
+  /** Waits for Redis for ever. */
+  readonly worker: RedisConnection;
+  /** Fails at once when Redis is away, so that a job can be given back meanwhile. */
+  readonly producer: RedisConnection;
+  /** Of the producer. */
+  readonly redisReturn: RedisReturn;
+}
+
+async function connect(name: string, { config, logger, lifecycle, health }: Context): Promise<Connections> {
+  const common = { ...redisTarget(config), startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000, logger, lifecycle, health };
+  const redisReturn = new RedisReturn();
+  const { onConnected, onLost } = redisReturn;
+  return {
+    producer: await connectRedis({ ...common, use: "producer", name: `${name} Redis`, onConnected, onLost }),
+    worker: await connectRedis({ ...common, use: "worker", name: `${name} queue` }),
+    redisReturn,
+  };
+}
+
+interface Queues {
+  readonly events: Queue;
+  /** Opened when first asked for: an exporter without a second stage has none. */
+  readonly processing: () => Queue;
+  /** Of the events' queue. */
+  readonly begun: BegunBatches;
+}
+
+function openQueues(name: string, redis: RedisConnection, { config, logger, lifecycle }: Context): Queues {
+  const open = (queueName: string): Queue => {
+    const queue = openQueue(queueName, { redis, prefix: config.QUEUE_PREFIX, logger });
+    lifecycle.defer(`${queueName} queue`, () => queue.close());
+    return queue;
+  };
+  let processing: Queue | undefined;
+  const events = open(eventsQueueName(name));
+  return { events, begun: new BegunBatches(redis, events), processing: () => (processing ??= open(processingQueueName(name))) };
+}
+
+async function startExporter(definition: ExporterDefinition, queues: Queues, context: Context): Promise<Exporter> {
+  const exporter = await definition.create({ ...context, schedule: createSchedule(queues.processing, queues.begun) });
+  context.lifecycle.defer(`${definition.name} exporter`, () => exporter.stop?.());
+  await exporter.start?.();
+  return exporter;
+}
+
+const OUTAGE_MESSAGES = { began: "sink unavailable, batches are kept and tried again", ended: "sink available again" };
+
+/** The host as one stage sees it. The stages have sinks of their own (Store and agent, say): that the one is served says nothing of the other. */
+interface StageParts {
+  readonly host: Host;
+  readonly held: HeldJobs;
+  readonly outage: Outage;
+}
+
+interface StagesOptions {
+  readonly name: string;
+  readonly exporter: Exporter;
+  readonly queues: Queues;
+}
+
+interface Stages {
+  readonly events: StageParts;
+  /** Of an exporter that has a second stage. */
+  readonly processing?: StageParts;
+  readonly deadLetters: DeadLetters;
+}
+
+function createStages({ name, exporter, queues }: StagesOptions, redis: RedisConnection, context: Context): Stages {
+  const { config, logger, lifecycle, health, metrics } = context;
+  const prefix = config.QUEUE_PREFIX;
+  const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
+  lifecycle.defer("dead letters", () => deadLetters.close());
+  const hostMetrics = new HostMetrics(name, metrics);
+  const burials = new BurialLimit();
+  const errors = new ErrorLog(logger.child({ exporter: name }));
+  const told = new AttemptMemory({ redis, prefix, owner: name });
+  const own = new AttemptMemory({ redis, prefix, owner: `${name}:own` });
+  const filter = new HostFilter({ filter: new BatchFilter(new EventFilter(config), own), own, told });
+  const partsOf = (component: string, queue: Queue): StageParts => {
+    const outage = new Outage(health.component(component), logger.child({ component }), OUTAGE_MESSAGES);
+    const heldBatches = `${component}: held batches`;
+    const held = new HeldJobs(redis, queue);
+    const holding = new Holding({
+      component: health.component(heldBatches),
+      logger: logger.child({ component: heldBatches }),
+      held,
+      onEnd: () => outage.served(),
+    });
+    lifecycle.defer(heldBatches, () => holding.close());
+    const rules: Host["rules"] = {
+      drain: new Drain(),
+      maxTries: config.PROCESSOR_MAX_TRIES,
+      burials,
+      onUnavailable: (error) => outage.failed(error.message),
+      onServed: () => outage.served(),
+      onRetry: (reason) => hostMetrics.retried(reason),
+      onError: (error) => errors.add(error),
+      onSplit: () => hostMetrics.split(),
+    };
+    return { host: { name, exporter, filter, deadLetters, metrics: hostMetrics, rules, holding }, held, outage };
+  };
+  const events = partsOf(`${name} exporter`, queues.events);
+  if (exporter.process === undefined) return { events, deadLetters };
+  return { events, processing: partsOf(`${name} processing`, queues.processing()), deadLetters };
+}
+
+interface WorkerOfStage extends StageParts {
+  readonly worker: AnyStageWorker;
+}
+
+function createWorkers(
+  { events, processing }: Stages,
+  queues: Queues,
+  { worker: redis, redisReturn }: Connections,
+  { config, logger, health }: Context,
+): WorkerOfStage[] {
+  const common = {
+    redis,
+    prefix: config.QUEUE_PREFIX,
+    concurrency: config.PROCESSOR_CONCURRENCY,
+    solitude: processSolitude,
+    logger,
+    health,
+  };
+  const worker = new StageWorker({ ...common, ...events, stage: eventsStage(events.host), queue: queues.events });
+  const workers: WorkerOfStage[] = [{ ...events, worker }];
+  const { exporter } = events.host;
+  if (processing !== undefined && exporter.process !== undefined) {
+    const stage = idsStage(processing.host, exporter.process.bind(exporter), { batches: queues.begun, redisReturn });
+    workers.push({ ...processing, worker: new StageWorker({ ...common, ...processing, stage, queue: queues.processing() }) });
+  }
+  return workers;
+}
+
+/** A sink that is away ends what its own stage is trying, and nothing else: the other stage finishes what it has begun, or it would go out twice. */
+async function drainStage({ host, outage, worker }: WorkerOfStage, graceMs: number, logger: Logger): Promise<void> {
+  const { drain } = host.rules;
+  drain.begin(outage.isOn ? 0 : graceMs);
+  await closeWorker(worker, drain.overdue, logger);
+  drain.finish();
+}
+
+async function watchQueues(queues: readonly Queue[], redis: RedisConnection, { metrics, logger, lifecycle }: Context): Promise<void> {
+  const gauges = new QueueGauges({ queues, redis, metrics, logger });
+  lifecycle.defer("queue gauges", () => gauges.close());
+  await gauges.start();
+}

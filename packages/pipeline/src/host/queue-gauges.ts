@@ -1,0 +1,135 @@
+/**
+ * Gauges of an exporter's queues, read from Redis every few seconds, so that `/metrics` answers at once even when Redis does not. The number
+ * of finished tasks that are not delivered yet is also written back, for the receiver.
+ */
+import { sendTogether, toError, type Logger, type Metrics, type RedisConnection } from "@celery-metrics-exporter/runtime";
+import type { Queue } from "bullmq";
+import { HeldJobs } from "../hold/holding.ts";
+import { idsIn } from "../queue/ids-batch.ts";
+import { UNDELIVERED_KEY } from "../queue/names.ts";
+
+const INTERVAL_MS = 5_000;
+const STATES = ["wait", "active", "delayed", "failed"] as const;
+/** Jobs looked at from each end of a list: bounds what is read, however long the list is. */
+const LOOKED_AT = 10;
+/** The active jobs of this many workers. */
+const ACTIVE_LOOKED_AT = 100;
+/** Jobs of ids that are opened to learn how many ids are in one. */
+const OPENED = 3;
+/** The weight of the latest look in the mean number of ids per job: sizes differ, and few jobs are opened at a time. */
+const NEWEST_SHARE = 0.3;
+/** Nobody but a processor empties the queue, so that the number stays true while none runs; but not for ever. */
+const UNDELIVERED_EXPIRY_SECONDS = 86_400;
+
+export interface QueueGaugesOptions {
+  /** The events' queue, and the processing queue of an exporter that has one. */
+  readonly queues: readonly Queue[];
+  /** A connection that fails at once when Redis is away. */
+  readonly redis: RedisConnection;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+}
+
+export class QueueGauges {
+  readonly #options: QueueGaugesOptions;
+  readonly #jobs;
+  readonly #lag;
+  #meanIds: number | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(options: QueueGaugesOptions) {
+    this.#options = options;
+    this.#jobs = options.metrics.gauge("queue_jobs", "Jobs of a queue (batches, not events), by state.", ["queue", "state"]);
+    this.#lag = options.metrics.gauge(
+      "queue_lag_seconds",
+      "Age of the oldest job of a queue that is not done: waiting, running, delayed, put off or held; 0 when there is none.",
+      ["queue"],
+    );
+  }
+
+  /** Reads the queues now, and from now on every five seconds. */
+  async start(): Promise<void> {
+    await this.#refreshAndRepeat();
+  }
+
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+  }
+
+  async #refreshAndRepeat(): Promise<void> {
+    try {
+      const counts = await Promise.all(this.#options.queues.map((queue) => this.#refresh(queue)));
+      await this.#reportUndelivered(counts[1] ?? 0);
+    } catch (thrown) {
+      this.#options.logger.debug({ err: toError(thrown) }, "queue lengths unknown");
+    }
+    if (!this.#closed) this.#timer = setTimeout(() => void this.#refreshAndRepeat(), INTERVAL_MS).unref();
+  }
+
+  /** The number of jobs that are not done. */
+  async #refresh(queue: Queue): Promise<number> {
+    const counts = await queue.getJobCounts(...STATES);
+    for (const state of STATES) this.#jobs.set({ queue: queue.name, state }, counts[state] ?? 0);
+    this.#lag.set({ queue: queue.name }, await this.#lagSeconds(queue));
+    return (counts["wait"] ?? 0) + (counts["active"] ?? 0) + (counts["delayed"] ?? 0);
+  }
+
+  async #lagSeconds(queue: Queue): Promise<number> {
+    const timestamps = await this.#fieldOf(queue, await this.#oldest(queue), "timestamp");
+    const oldestHeld = await new HeldJobs(this.#options.redis, queue).oldestTimestamp();
+    const created = [...timestamps, oldestHeld ?? 0].map(Number).filter((timestamp) => timestamp > 0);
+    return created.length === 0 ? 0 : Math.max(0, (Date.now() - Math.min(...created)) / 1_000);
+  }
+
+  /**
+   * Ids of the jobs among which the oldest is, if it is not held. BullMQ adds at the head of the list of waiting jobs and takes from its tail.
+   * Delayed jobs are in the order in which they are due: the first are the oldest of those with the same delay, and those put off for longest
+   * are the last.
+   */
+  async #oldest(queue: Queue): Promise<string[]> {
+    const delayed = queue.toKey("delayed");
+    const replies = await sendTogether(this.#options.redis, [
+      ["lindex", queue.toKey("wait"), -1],
+      ["lrange", queue.toKey("active"), -ACTIVE_LOOKED_AT, -1],
+      ["zrange", delayed, 0, LOOKED_AT - 1],
+      ["zrange", delayed, -LOOKED_AT, -1],
+    ]);
+    return idsAmong(replies);
+  }
+
+  async #fieldOf(queue: Queue, ids: readonly string[], field: string): Promise<string[]> {
+    const commands = [...new Set(ids)].map((id) => ["hget", queue.toKey(id), field]);
+    const replies = commands.length === 0 ? [] : await sendTogether(this.#options.redis, commands);
+    return replies.filter((reply) => typeof reply === "string");
+  }
+
+  /** Without a second stage there is nothing to report. */
+  async #reportUndelivered(jobs: number): Promise<void> {
+    const [events, processing] = this.#options.queues;
+    if (events === undefined || processing === undefined) return;
+    if (jobs > 0) await this.#learnMean(processing, jobs);
+    const undelivered = Math.round(jobs * (this.#meanIds ?? 0));
+    await this.#options.redis.set(events.toKey(UNDELIVERED_KEY), String(undelivered), "EX", UNDELIVERED_EXPIRY_SECONDS);
+  }
+
+  async #learnMean(queue: Queue, jobs: number): Promise<void> {
+    const { redis } = this.#options;
+    const delayed = queue.toKey("delayed");
+    const replies = await sendTogether(redis, [
+      ["lindex", queue.toKey("wait"), -1],
+      ["lindex", queue.toKey("active"), -1],
+      ...Array.from({ length: OPENED }, () => Math.floor(Math.random() * jobs)).map((rank) => ["zrange", delayed, rank, rank]),
+    ]);
+    const payloads = await this.#fieldOf(queue, idsAmong(replies).slice(-OPENED), "data");
+    if (payloads.length === 0) return;
+    const mean = payloads.reduce((sum, payload) => sum + idsIn(payload), 0) / payloads.length;
+    this.#meanIds = this.#meanIds === undefined ? mean : this.#meanIds + NEWEST_SHARE * (mean - this.#meanIds);
+  }
+}
+
+/** Of replies with one id, none or several. */
+function idsAmong(replies: readonly unknown[]): string[] {
+  return replies.flat().filter((id) => typeof id === "string");
+}

@@ -1,0 +1,193 @@
+/** Watches an exporter's queue for the receiver: whether it is full, and whether a processor works on it. */
+import type { Logger, Metrics, RedisConnection } from "@celery-metrics-exporter/runtime";
+import type { Queue } from "bullmq";
+import { UNDELIVERED_KEY } from "../queue/names.ts";
+
+/** A full queue counts as full until it is this far below its mark, so that a sink that is a little too slow does not make it flap. */
+const NO_LONGER_FULL_SHARE = 0.9;
+/**
+ * A task usually has four events: sent, received, started and its final one. Until it is delivered it counts as much as they did. It takes about
+ * 420 bytes of Redis: 370 in the Store, and its id in a job.
+ */
+const EVENTS_PER_TASK = 4;
+/** How long a queue that holds jobs may be without a worker before that is logged. A restart takes less. */
+const UNATTENDED_MS = 60_000;
+/** BullMQ's workers write this key every few seconds, and it expires as soon. `CLIENT LIST` would need more rights, and is not always there. */
+const SIGN_OF_WORKER = "stalled-check";
+
+export class QueueGaugesOfReceiver {
+  readonly #events;
+  readonly #undelivered;
+  readonly #unattended;
+
+  constructor(metrics: Metrics) {
+    this.#events = metrics.gauge("queue_events", "Estimate of the events an exporter's queue holds.", ["exporter"]);
+    this.#undelivered = metrics.gauge(
+      "queue_undelivered_tasks",
+      "Estimate of the finished tasks that wait behind an exporter's queue for its sink, as its processors report it.",
+      ["exporter"],
+    );
+    this.#unattended = metrics.gauge(
+      "queue_unattended",
+      "1 while an exporter's queue holds jobs and no processor has worked on it for a minute.",
+      ["exporter"],
+    );
+  }
+
+  set(exporter: string, { events, undelivered, isUnattended }: QueueState): void {
+    this.#events.set({ exporter }, Math.round(events));
+    this.#undelivered.set({ exporter }, undelivered);
+    this.#unattended.set({ exporter }, isUnattended ? 1 : 0);
+  }
+}
+
+interface QueueState {
+  readonly events: number;
+  readonly undelivered: number;
+  readonly isUnattended: boolean;
+}
+
+export interface QueueWatchOptions {
+  readonly exporter: string;
+  /** The other exporters that are fed. */
+  readonly others: readonly string[];
+  readonly queue: Queue;
+  readonly redis: RedisConnection;
+  readonly highWaterEvents: number;
+  readonly whenFull: "hold" | "shed";
+  readonly gauges: QueueGaugesOfReceiver;
+  readonly logger: Logger;
+  /** Milliseconds. */
+  readonly now?: () => number;
+}
+
+export class QueueWatch {
+  readonly #options: QueueWatchOptions;
+  readonly #now: () => number;
+  #backlog = new Backlog();
+  #isFull = false;
+  /** Since when it has held jobs without a worker. */
+  #aloneSince: number | undefined;
+  #isUnattended = false;
+
+  constructor(options: QueueWatchOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+  }
+
+  /** From the mark on, until well below it. */
+  get isFull(): boolean {
+    return this.#isFull;
+  }
+
+  /** For `/readyz`. */
+  get description(): string {
+    return `\`${this.#options.exporter}\`${this.#isUnattended ? `, which has no worker: ${this.#remedy()}` : ""}`;
+  }
+
+  /** @param meanBatch events per job of what the queue holds already. */
+  begin(meanBatch: number): void {
+    this.#backlog = new Backlog(meanBatch);
+  }
+
+  added(events: number, jobs: number): void {
+    this.#backlog.added(events, jobs);
+  }
+
+  /**
+   * Looks again.
+   *
+   * @param workersShow false while Redis takes no writes: workers can then leave no sign.
+   */
+  async refresh(workersShow: boolean): Promise<void> {
+    const { queue, redis, gauges, exporter } = this.#options;
+    const [counts, signs, reported] = await Promise.all([
+      queue.getJobCounts("wait", "delayed", "active"),
+      redis.exists(queue.toKey(SIGN_OF_WORKER)),
+      redis.get(queue.toKey(UNDELIVERED_KEY)),
+    ]);
+    const jobs = Object.values(counts).reduce((sum, count) => sum + count, 0);
+    const undelivered = Number(reported ?? 0);
+    this.#backlog.counted(jobs);
+    this.#judgeAttendance(jobs, signs > 0 || !workersShow);
+    this.#judgeFullness(undelivered);
+    gauges.set(exporter, { events: this.#backlog.events, undelivered, isUnattended: this.#isUnattended });
+  }
+
+  #judgeFullness(undelivered: number): void {
+    const { exporter, highWaterEvents, whenFull, logger } = this.#options;
+    const total = this.#backlog.events + undelivered * EVENTS_PER_TASK;
+    const isFull = total >= highWaterEvents * (this.#isFull ? NO_LONGER_FULL_SHARE : 1);
+    if (isFull === this.#isFull) return;
+    this.#isFull = isFull;
+    const fields = { exporter, events: Math.round(this.#backlog.events), undeliveredTasks: undelivered, whenFull };
+    if (isFull) logger.warn({ ...fields, advice: this.#advice(undelivered) }, "queue past its high-water mark");
+    else logger.info(fields, "queue below its high-water mark again");
+  }
+
+  #judgeAttendance(jobs: number, isAttended: boolean): void {
+    const { exporter, logger } = this.#options;
+    if (isAttended || jobs === 0) this.#aloneSince = undefined;
+    else this.#aloneSince ??= this.#now();
+    const isUnattended = this.#aloneSince !== undefined && this.#now() - this.#aloneSince >= UNATTENDED_MS;
+    if (isUnattended === this.#isUnattended) return;
+    this.#isUnattended = isUnattended;
+    const fields = { exporter, events: Math.round(this.#backlog.events) };
+    if (isUnattended) logger.warn({ ...fields, advice: this.#remedy() }, `no worker on \`${exporter}\`: its queue only grows`);
+    else logger.info(fields, `the queue \`${exporter}\` has a worker again, or is empty`);
+  }
+
+  #advice(undelivered: number): string {
+    const { exporter, whenFull, highWaterEvents } = this.#options;
+    if (this.#isUnattended) return this.#remedy();
+    const waitsForSink = undelivered * EVENTS_PER_TASK > highWaterEvents / 2;
+    const cause = waitsForSink
+      ? `the sink of ${exporter} takes nothing: see /readyz of the ${exporter}-processor`
+      : `see /readyz of the ${exporter}-processor, or start more of them`;
+    return whenFull === "hold" ? `${cause}; with QUEUE_FULL=shed the other exporters go on` : cause;
+  }
+
+  #remedy(): string {
+    const { exporter, others } = this.#options;
+    const start = `start a ${exporter}-processor`;
+    return others.length === 0 ? start : `${start}, or leave ${exporter} out with EXPORTERS=${others.join()}`;
+  }
+}
+
+// How many events a queue holds, estimated without reading them.
+
+/**
+ * Redis tells how many jobs a queue holds, not how many events are in them. The estimate keeps the mean batch size of what the queue holds:
+ * jobs that this process adds change the mean by their true size, jobs that leave or that other receivers add are taken to be of the mean.
+ * A single receiver is so exact as long as batches leave evenly; several receivers of one broker make batches alike.
+ */
+export class Backlog {
+  #jobs = 0;
+  #events = 0;
+  /** The mean of an empty queue is that of what it last held. */
+  #mean: number;
+
+  /** @param meanBatch events per job of what the queue holds already. */
+  constructor(meanBatch = 1) {
+    this.#mean = meanBatch;
+  }
+
+  get events(): number {
+    return this.#events;
+  }
+
+  /** So many events of ours went in, in so many jobs. */
+  added(events: number, jobs = 1): void {
+    // Without a job there is nothing in it to change the mean.
+    if (jobs === 0) return;
+    this.#jobs += jobs;
+    this.#events += events;
+    this.#mean = this.#events / this.#jobs;
+  }
+
+  /** Redis was asked: so many jobs wait, are delayed or active. */
+  counted(jobs: number): void {
+    this.#jobs = jobs;
+    this.#events = jobs * this.#mean;
+  }
+}

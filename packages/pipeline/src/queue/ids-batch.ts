@@ -1,0 +1,42 @@
+/** The payload of a job of a processing queue: the ids of one `schedule` call. */
+import { NewerPayloadError, PermanentError } from "../contract/errors.ts";
+
+const VERSION = 1;
+
+export interface IdsPayload {
+  readonly v: typeof VERSION;
+  readonly ids: readonly string[];
+  /** Jobs of the exporter's other queue that were begun when this was scheduled: they come first. Earlier releases do not tell. */
+  readonly begun?: readonly string[];
+}
+
+export function encodeIds(ids: readonly string[], begun: readonly string[] = []): IdsPayload {
+  return { v: VERSION, ids, ...(begun.length > 0 && { begun }) };
+}
+
+/** Never throws: who decodes the ids finds out whether the payload can be read. */
+export function begunBefore(payload: unknown): readonly string[] {
+  const { begun = [] } = (typeof payload === "object" && payload !== null ? payload : {}) as Partial<IdsPayload>;
+  return Array.isArray(begun) ? begun.filter((id) => typeof id === "string") : [];
+}
+
+/**
+ * @throws {NewerPayloadError} for a newer version.
+ * @throws {PermanentError} for an older version, or anything that `encodeIds` has not written.
+ */
+export function decodeIds(payload: unknown): readonly string[] {
+  const { v, ids } = (typeof payload === "object" && payload !== null ? payload : {}) as Partial<IdsPayload>;
+  if (typeof v === "number" && v > VERSION) throw new NewerPayloadError("a list of ids", v);
+  if (v !== VERSION) throw new PermanentError(`ids payload of unknown version ${JSON.stringify(v) ?? "(none)"}`);
+  if (!Array.isArray(ids) || !ids.every((id) => typeof id === "string")) throw new PermanentError("ids payload is malformed");
+  return ids;
+}
+
+/** The number of ids in a payload as Redis holds it; 1 where it cannot be read. */
+export function idsIn(json: string): number {
+  try {
+    return decodeIds(JSON.parse(json)).length;
+  } catch {
+    return 1;
+  }
+}

@@ -1,0 +1,124 @@
+/**
+ * What each attempt is counted under, and how long it waited before it started; from the message that it belongs to (see `messages.ts`).
+ *
+ *   wait = start − max(sent, eta)         basis `sent`
+ *   wait = start − max(received, eta)     basis `received`, where there is no `task-sent` (celery beat, or the setting is off)
+ *
+ * A wait below 0 (clocks differ) counts as 0.
+ */
+import type { ReceivedFact, SentFact, StartedFact } from "../facts/fact.ts";
+import { groupBy, inOrder, latestNotAfter } from "../facts/order.ts";
+import type { Beginning, Message } from "./messages.ts";
+import type { MessagesOf, Run } from "./runs.ts";
+import type { TaskEntry } from "../facts/task-entry.ts";
+
+/** What an attempt is counted under. */
+export interface Labels {
+  /** Undefined where no event had it. */
+  readonly name: string | undefined;
+  readonly queue: string | undefined;
+}
+
+/** One attempt's wait. */
+export interface Wait extends Labels {
+  readonly seconds: number;
+  /** Which event the wait is counted from. */
+  readonly basis: "sent" | "received";
+  /** Whether the clocks of client and worker made it negative. */
+  readonly skewed: boolean;
+  /** Seconds since the epoch, by the worker's clock. */
+  readonly startedAt: number;
+  readonly worker: string | undefined;
+}
+
+/** One attempt, as far as it is known. */
+export interface Attempt extends Labels, Message {
+  /** Whether a filter excludes it. */
+  readonly excluded: boolean;
+}
+
+/** The attempts of one task. */
+export class Attempts {
+  readonly #texts: ReadonlyMap<string, string>;
+  readonly #sent: readonly SentFact[];
+  readonly #received: readonly ReceivedFact[];
+  readonly #messages: MessagesOf;
+  #sentByName: ReadonlyMap<string, readonly SentFact[]> | undefined;
+  /** A run's start is asked for twice: by its wait and by its completion. */
+  #last: readonly [Beginning, Attempt] | undefined;
+
+  constructor({ texts, facts: { sent, received } }: TaskEntry, messages: MessagesOf) {
+    this.#texts = texts;
+    this.#sent = inOrder(sent);
+    this.#received = inOrder(received);
+    this.#messages = messages;
+  }
+
+  ofStart(start: StartedFact): Attempt {
+    return this.#of(start);
+  }
+
+  ofRun({ start, finals }: Run): Attempt {
+    return this.#of(start ?? finals[0]);
+  }
+
+  /** Whether its own message is not known (yet). Until it is, it counts as the latest attempt of its worker once more. */
+  lacksMessage(beginning: Beginning): boolean {
+    return this.#messages.isBorrower(beginning);
+  }
+
+  /** The wait before this start; undefined where neither its `task-sent` nor its `task-received` is known. */
+  waitBefore(start: StartedFact): Wait | undefined {
+    const { sent, received, name, queue } = this.#of(start);
+    const origin = sent ?? received;
+    if (origin === undefined) return undefined;
+    const microseconds = start.at - Math.max(origin.at, origin.eta ?? 0);
+    return {
+      name,
+      queue,
+      seconds: Math.max(microseconds, 0) / 1e6,
+      basis: sent === undefined ? "received" : "sent",
+      skewed: microseconds < 0,
+      startedAt: start.at / 1e6,
+      worker: start.worker,
+    };
+  }
+
+  #of(beginning: Beginning): Attempt {
+    if (this.#last?.[0] === beginning) return this.#last[1];
+    const attempt = this.#describe(beginning, this.#messages.of(beginning));
+    this.#last = [beginning, attempt];
+    return attempt;
+  }
+
+  /**
+   * Without a `task-sent` of its own an attempt is taken to be in the queue of the one before it, if that has the same name: Celery sends a
+   * retry to the queue it came from unless told otherwise.
+   */
+  #describe({ at }: Beginning, { received, sent }: Message): Attempt {
+    const described = received ?? latestNotAfter(this.#received, at) ?? this.#received[0];
+    const routed = sent ?? (received && latestNotAfter(this.#sentWithName(received.name), at));
+    return {
+      received,
+      sent,
+      name: this.#text(sent?.name) ?? this.#text(described?.name) ?? this.#anyName(),
+      queue: this.#text(routed?.queue),
+      // Its `task-sent` says so where there is one: a shadow name may have been judged otherwise before that came.
+      excluded: sent === undefined ? routed?.excluded === true || received?.excluded === true : sent.excluded,
+    };
+  }
+
+  #sentWithName(name: string): readonly SentFact[] {
+    this.#sentByName ??= groupBy(this.#sent, (sent) => sent.name);
+    return this.#sentByName.get(name) ?? [];
+  }
+
+  #anyName(): string | undefined {
+    for (const { name } of [...this.#sent, ...this.#received]) if (name !== "") return this.#text(name);
+    return undefined;
+  }
+
+  #text(key = ""): string | undefined {
+    return key === "" ? undefined : this.#texts.get(key);
+  }
+}

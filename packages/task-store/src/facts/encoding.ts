@@ -1,0 +1,90 @@
+/** Whole numbers in base 36. */
+
+const PAIRS_OF_DIGITS = 36 ** 2;
+const PAIRS = Array.from({ length: PAIRS_OF_DIGITS }, (_, number) => number.toString(36).padStart(2, "0"));
+/** Without a leading zero. */
+const FIRST_PAIRS = Array.from({ length: PAIRS_OF_DIGITS }, (_, number) => number.toString(36));
+
+/**
+ * What `toString(36)` writes, for whole numbers from 0 to `Number.MAX_SAFE_INTEGER`, in a quarter of its time: every fact has an instant, and
+ * beyond 2^31 V8 divides doubles digit by digit.
+ */
+export function toBase36(number: number): string {
+  let rest = number;
+  let text = "";
+  while (rest >= PAIRS_OF_DIGITS) {
+    const before = Math.floor(rest / PAIRS_OF_DIGITS);
+    text = `${PAIRS[rest - before * PAIRS_OF_DIGITS]}${text}`;
+    rest = before;
+  }
+  return `${FIRST_PAIRS[rest]}${text}`;
+}
+
+/** The number that begins at `from`: all that can be digits up to the next character that cannot; 0 where there are none. */
+export function readBase36(text: string, from: number): number {
+  let number = 0;
+  for (let index = from; index < text.length; index += 1) {
+    const digit = digitOf(text.charCodeAt(index));
+    if (digit === undefined) break;
+    number = number * 36 + digit;
+  }
+  return number;
+}
+
+function digitOf(code: number): number | undefined {
+  if (code >= 0x30 && code <= 0x39) return code - 0x30;
+  return code >= 0x61 && code <= 0x7a ? code - 0x61 + 10 : undefined;
+}
+
+// Short, stable hashes: for spreading keys and for telling hosts apart. Not for secrets.
+
+/** FNV-1a over UTF-16 code units, with MurmurHash3's final mix so that every bit depends on every other. An unsigned 32-bit number. */
+export function hash32(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let index = 0; index < text.length; index++) {
+    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
+  }
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return (hash ^ (hash >>> 16)) >>> 0;
+}
+
+const HOST_HASHES = 36 ** 5;
+const MAX_KNOWN_HOSTS = 10_000;
+/** There are few hosts, and each fact but one kind names one. */
+const knownHosts = new Map<string, string>();
+
+/**
+ * A hostname in at most 5 characters. Only the workers of one task are ever compared: of two, both get the same hash once in 60 million tasks,
+ * and then a second run counts as the first.
+ */
+export function hostHash(hostname: string): string {
+  const known = knownHosts.get(hostname);
+  if (known !== undefined) return known;
+  const hash = (hash32(hostname) % HOST_HASHES).toString(36);
+  if (knownHosts.size >= MAX_KNOWN_HOSTS) knownHosts.clear();
+  knownHosts.set(hostname, hash);
+  return hash;
+}
+
+// Texts by the size of their UTF-8 bytes.
+
+/** Cuts a string into at most `maxParts` pieces of at most `maxBytes` UTF-8 bytes, never within a character; what is left over is dropped. */
+export function splitUtf8(text: string, maxBytes: number, maxParts: number): string[] {
+  if (text.length * 3 <= maxBytes || Buffer.byteLength(text) <= maxBytes) return [text];
+  const parts: string[] = [];
+  let part = "";
+  let size = 0;
+  for (const character of text) {
+    const bytes = Buffer.byteLength(character);
+    if (size + bytes > maxBytes) {
+      parts.push(part);
+      if (parts.length === maxParts) return parts;
+      part = "";
+      size = 0;
+    }
+    part += character;
+    size += bytes;
+  }
+  return [...parts, part];
+}

@@ -1,0 +1,320 @@
+/**
+ * A fact is one thing an event says about a task, as the Store keeps it: the NAME of a hash field. Adding a fact is adding to a set, so it does
+ * not matter how often and in which order facts arrive.
+ *
+ *   s<at>.<name>.<queue>.<retries>.<eta>   task-sent
+ *   r<at>.<host>.<name>.<retries>.<eta>    task-received
+ *   b<at>.<host>                           task-started ("begun")
+ *   f<at>.<host>.<state><detail>           a final
+ *
+ * Instants are microseconds and runtimes nanoseconds, in base 36; hosts are hashes; empty parts at the end are left out. Names and queues are
+ * the keys of texts that the same hash holds (`texts.ts`); a `!` after the name marks an attempt that a filter excludes. A final's detail is
+ * the runtime of a success, and for the others `1` where it belongs to a termination: a revocation of a running task, or the failure of a task
+ * whose process got a signal; and `0` for the failure of a task that its worker does not know.
+ *
+ * The name of the field is the fact's identity. Its value is no part of that, and the first one stays: empty, or `1` once what follows from the
+ * fact was sent; and after it `|<worker>|<exception>`, where the opt-in tags want them.
+ */
+import { MAX_TIMESTAMP, type TaskEvent, isFinal, reportsExit, stateOf, toMicroseconds } from "@celery-metrics-exporter/events";
+import { hostHash, readBase36, toBase36 } from "./encoding.ts";
+import { exceptionClass } from "./exception-class.ts";
+import { storedText } from "./texts.ts";
+
+/** The states that end a task, or one run of it. */
+export type FinalState = "SUCCESS" | "FAILURE" | "REVOKED" | "REJECTED";
+
+interface FactBase {
+  /** The hash field. */
+  readonly field: string;
+  /** Microseconds since the epoch, by the sender's clock. */
+  readonly at: number;
+  /** Whether what follows from it was sent. */
+  readonly sent: boolean;
+}
+
+/** Which attempt a message was for, and not before when. */
+interface Message extends FactBase {
+  readonly retries: number;
+  /** Microseconds since the epoch. */
+  readonly eta: number | undefined;
+  /** The key of the name's text; empty where the event had none. */
+  readonly name: string;
+  /** Whether a filter excludes this attempt. */
+  readonly excluded: boolean;
+}
+
+export interface SentFact extends Message {
+  /** The key of the queue's text; empty where the event had none. */
+  readonly queue: string;
+}
+
+export interface ReceivedFact extends Message {
+  readonly host: string;
+}
+
+export interface StartedFact extends FactBase {
+  readonly host: string;
+  /** Where `keepWorker` is on. */
+  readonly worker: string | undefined;
+}
+
+export interface FinalFact extends FactBase {
+  readonly host: string;
+  readonly state: FinalState;
+  /** Seconds; only of SUCCESS. */
+  readonly runtime: number | undefined;
+  /** REVOKED: the task was running and was terminated. FAILURE: its process got a signal, as a termination sends one. */
+  readonly terminated: boolean;
+  /** Whether no run came before it. REVOKED: the message was expired, or revoked before it started. FAILURE: its worker does not know the task. */
+  readonly unbegun: boolean;
+  readonly worker: string | undefined;
+  /** The exception's class, where `keepException` is on. */
+  readonly exception: string | undefined;
+}
+
+/** What the opt-in tags need; both cost memory. */
+export interface FactOptions {
+  readonly keepWorker: boolean;
+  readonly keepException: boolean;
+}
+
+/** A task's facts, told apart by kind. */
+export interface Facts {
+  readonly sent: readonly SentFact[];
+  readonly received: readonly ReceivedFact[];
+  readonly started: readonly StartedFact[];
+  readonly finals: readonly FinalFact[];
+}
+
+/** How a final's state is written. */
+const STATE_LETTERS: Readonly<Record<FinalState, string>> = { SUCCESS: "S", FAILURE: "F", REVOKED: "V", REJECTED: "J" };
+
+/** How a final is written that belongs to a termination. */
+const TERMINATED = "1";
+
+/** How a failure is written of a task that its worker does not know. */
+const UNKNOWN_TASK = "0";
+
+/** Follows the name of an attempt that a filter excludes. */
+export const EXCLUDED = "!";
+
+/** What the value of a fact begins with once its consequences were sent. */
+const SENT = "1";
+
+/** Comes before each thing that an opt-in tag needs. */
+const DETAIL = "|";
+
+// Writing: the fact that an event states.
+
+const MAX_MICROSECONDS = MAX_TIMESTAMP * 1e6;
+const MAX_WORKER_LENGTH = 200;
+
+type Final = Extract<TaskEvent, { readonly type: "task-succeeded" | "task-failed" | "task-revoked" | "task-rejected" }>;
+
+/** The field that holds what an event says; undefined for one that the Store has no use for. */
+export function factOf(event: TaskEvent): string | undefined {
+  switch (event.type) {
+    case "task-sent":
+      return trimEnd(`s${instant(event.timestamp)}.${nameKey(event)}.${textKey(event.queue)}${attempt(event)}`);
+    case "task-received":
+      return trimEnd(`r${instant(event.timestamp)}.${hostHash(event.hostname)}.${nameKey(event)}${attempt(event)}`);
+    case "task-started":
+      return `b${instant(event.timestamp)}.${hostHash(event.hostname)}`;
+    case "task-succeeded":
+    case "task-failed":
+    case "task-revoked":
+    case "task-rejected":
+      return isFinal(event) ? finalOf(event) : undefined;
+    case "task-retried":
+      return undefined;
+    default:
+      return event satisfies never;
+  }
+}
+
+/** What the opt-in tags need of an event, as the value of its fact has it; empty for nothing. */
+export function detailsOf(event: TaskEvent, { keepWorker, keepException }: FactOptions): string {
+  if (event.type === "task-sent" || event.type === "task-received") return "";
+  const worker = keepWorker ? event.hostname.replace(/[|\p{Surrogate}]/gu, "_").slice(0, MAX_WORKER_LENGTH) : "";
+  const exception = keepException && event.type === "task-failed" ? (exceptionClass(event.exception ?? "") ?? "") : "";
+  if (exception !== "") return `${DETAIL}${worker}${DETAIL}${exception}`;
+  return worker === "" ? "" : `${DETAIL}${worker}`;
+}
+
+function finalOf(event: Final): string {
+  return `f${instant(event.timestamp)}.${hostHash(event.hostname)}.${STATE_LETTERS[stateOf(event) as FinalState]}${outcome(event)}`;
+}
+
+function outcome(event: Final): string {
+  switch (event.type) {
+    case "task-succeeded":
+      return event.runtime === undefined ? "" : nanoseconds(event.runtime);
+    case "task-failed":
+      if (reportsExit(event)) return TERMINATED;
+      return isOfUnknownTask(event) ? UNKNOWN_TASK : "";
+    case "task-revoked":
+      return event.terminated === true ? TERMINATED : "";
+    default:
+      return "";
+  }
+}
+
+/** For a task that its worker does not know Celery tells no traceback, unlike where a task raises the same (celery/worker/consumer). */
+function isOfUnknownTask({ exception = "", traceback }: Extract<Final, { readonly type: "task-failed" }>): boolean {
+  return traceback === undefined && exception.startsWith("NotRegistered(");
+}
+
+function nameKey({ name, excluded }: { readonly name?: string; readonly excluded?: boolean }): string {
+  return excluded === true ? `${textKey(name)}${EXCLUDED}` : textKey(name);
+}
+
+function textKey(text: string | undefined): string {
+  return text === undefined || text === "" ? "" : storedText(text).key;
+}
+
+function attempt(event: { readonly retries?: number; readonly eta?: number }): string {
+  const retries = event.retries === undefined || event.retries <= 0 ? "" : event.retries.toString(36);
+  return `.${retries}.${event.eta === undefined ? "" : instant(event.eta)}`;
+}
+
+function instant(seconds: number): string {
+  return toBase36(Math.min(Math.max(toMicroseconds(seconds), 0), MAX_MICROSECONDS));
+}
+
+function nanoseconds(seconds: number): string {
+  return toBase36(Math.min(Math.max(Math.round(seconds * 1e9), 0), Number.MAX_SAFE_INTEGER));
+}
+
+function trimEnd(field: string): string {
+  let end = field.length;
+  while (field[end - 1] === ".") end--;
+  return field.slice(0, end);
+}
+
+// Reading: the facts in the fields of a hash.
+
+const STATES: ReadonlyMap<string, FinalState> = new Map(
+  Object.entries(STATE_LETTERS).map(([state, letter]) => [letter, state as FinalState]),
+);
+
+/** Gathers the facts of one task. */
+export class FactCollector implements Facts {
+  readonly sent: SentFact[] = [];
+  readonly received: ReceivedFact[] = [];
+  readonly started: StartedFact[] = [];
+  readonly finals: FinalFact[] = [];
+
+  /** Adds the fact that a field holds. Other fields, and what a later version may add, are passed over. */
+  add(field: string, value: string): void {
+    const sent = value[0] === SENT;
+    switch (field[0]) {
+      case "s":
+        this.#addSent(field, sent);
+        break;
+      case "r":
+        this.#addReceived(field, sent);
+        break;
+      case "b":
+        this.#addStart(field, sent, value);
+        break;
+      case "f":
+        this.#addFinal(field, sent, value);
+        break;
+      default:
+    }
+  }
+
+  #addSent(field: string, sent: boolean): void {
+    const nameAt = afterDot(field, 1);
+    const queueAt = afterDot(field, nameAt);
+    const retriesAt = afterDot(field, queueAt);
+    const name = partAt(field, nameAt);
+    const excluded = name.endsWith(EXCLUDED);
+    this.sent.push({
+      field,
+      at: instantAt(field),
+      sent,
+      name: excluded ? name.slice(0, -1) : name,
+      excluded,
+      queue: partAt(field, queueAt),
+      retries: readBase36(field, retriesAt),
+      eta: etaAt(field, afterDot(field, retriesAt)),
+    });
+  }
+
+  #addReceived(field: string, sent: boolean): void {
+    const hostAt = afterDot(field, 1);
+    const nameAt = afterDot(field, hostAt);
+    const retriesAt = afterDot(field, nameAt);
+    const name = partAt(field, nameAt);
+    const excluded = name.endsWith(EXCLUDED);
+    this.received.push({
+      field,
+      at: instantAt(field),
+      sent,
+      name: excluded ? name.slice(0, -1) : name,
+      excluded,
+      host: partAt(field, hostAt),
+      retries: readBase36(field, retriesAt),
+      eta: etaAt(field, afterDot(field, retriesAt)),
+    });
+  }
+
+  #addStart(field: string, sent: boolean, value: string): void {
+    const [worker] = readDetails(value);
+    this.started.push({ field, at: instantAt(field), sent, host: partAt(field, afterDot(field, 1)), worker });
+  }
+
+  #addFinal(field: string, sent: boolean, value: string): void {
+    const host = afterDot(field, 1);
+    const outcomeAt = afterDot(field, host);
+    const state = STATES.get(field.charAt(outcomeAt));
+    if (state === undefined) return;
+    const [worker, exception] = readDetails(value);
+    const detail = field.slice(outcomeAt + 1);
+    const runtime = state === "SUCCESS" && detail !== "" ? readBase36(detail, 0) / 1e9 : undefined;
+    const terminated = state !== "SUCCESS" && detail === TERMINATED;
+    const unbegun = state === "REVOKED" ? !terminated : state === "FAILURE" && detail === UNKNOWN_TASK;
+    this.finals.push({
+      field,
+      at: instantAt(field),
+      sent,
+      host: partAt(field, host),
+      state,
+      runtime,
+      terminated,
+      unbegun,
+      worker,
+      exception,
+    });
+  }
+}
+
+function instantAt(field: string): number {
+  return readBase36(field, 1);
+}
+
+function etaAt(field: string, from: number): number | undefined {
+  return from < field.length ? readBase36(field, from) : undefined;
+}
+
+/** Where the part after the next dot begins; the end where there is none. */
+function afterDot(text: string, from: number): number {
+  const dot = text.indexOf(".", from);
+  return dot === -1 ? text.length : dot + 1;
+}
+
+function partAt(text: string, from: number): string {
+  const dot = text.indexOf(".", from);
+  return dot === -1 ? text.slice(from) : text.slice(from, dot);
+}
+
+const NO_DETAILS = [undefined, undefined] as const;
+
+/** What the opt-in tags need; empty ones are none. */
+function readDetails(value: string): readonly [worker: string | undefined, exception: string | undefined] {
+  // Nearly always.
+  if (value.length < 2) return NO_DETAILS;
+  const [, worker = "", exception = ""] = value.split(DETAIL);
+  return [worker || undefined, exception || undefined];
+}

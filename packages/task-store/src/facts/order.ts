@@ -1,0 +1,45 @@
+/** Facts in order of time. */
+
+interface Timed {
+  readonly at: number;
+  readonly field: string;
+}
+
+/** Sorted by instant. */
+export function inOrder<F extends Timed>(facts: readonly F[]): readonly F[] {
+  return facts.length < 2 ? facts : facts.toSorted(byInstant);
+}
+
+/** The latest fact that is not after an instant, of facts in order. */
+export function latestNotAfter<F extends Timed>(facts: readonly F[], at: number): F | undefined {
+  return facts[countNotAfter(facts, at) - 1];
+}
+
+/** How many facts are not after an instant, of facts in order. */
+export function countNotAfter(facts: readonly Timed[], at: number): number {
+  let from = 0;
+  let to = facts.length;
+  while (from < to) {
+    const middle = (from + to) >>> 1;
+    if ((facts[middle]?.at ?? 0) <= at) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+}
+
+/** By instant; equal instants by field, so that the order of a set does not matter. */
+export function byInstant(a: Timed, b: Timed): number {
+  return a.at - b.at || (a.field < b.field ? -1 : a.field > b.field ? 1 : 0);
+}
+
+/** Groups items by a key, in the order they come. */
+export function groupBy<T, K>(items: Iterable<T>, keyOf: (item: T) => K): Map<K, T[]> {
+  const groups = new Map<K, T[]>();
+  for (const item of items) {
+    const key = keyOf(item);
+    const others = groups.get(key);
+    if (others === undefined) groups.set(key, [item]);
+    else others.push(item);
+  }
+  return groups;
+}

@@ -1,0 +1,84 @@
+/**
+ * What a batch of events adds to each task: the same merge that the script does in Redis, done in memory first, so that a batch with several
+ * events of a task is one change of it. Both follow the same rules, so it makes no difference where two events meet.
+ */
+import { type CeleryEvent, type TaskEvent, isTaskEvent } from "@celery-metrics-exporter/events";
+import { type FactOptions, detailsOf, factOf } from "./fact.ts";
+import { type StoredText, storedText } from "./texts.ts";
+
+/** What to add to one task. */
+export interface TaskChange {
+  /** Each once. */
+  readonly facts: readonly string[];
+  /** What the opt-in tags need of each fact, in the order of the facts; nothing where they are off. */
+  readonly details: readonly string[];
+  /** Names and queues that the facts refer to. Each once. */
+  readonly texts: readonly StoredText[];
+  /** The latest ETA in seconds since the epoch, rounded up; 0 for none. The entry must outlive it. */
+  readonly etaSeconds: number;
+}
+
+interface MutableChange extends TaskChange {
+  facts: string[];
+  details: string[];
+  texts: StoredText[];
+  etaSeconds: number;
+}
+
+/** Up to so many facts it is faster to look through the list than to make a set of it. */
+const FEW_FACTS = 16;
+
+/** Merges events by task id. Events that say nothing about a task, or nothing the Store needs, leave no trace. */
+export function collectChanges(events: readonly CeleryEvent[], options: FactOptions): Map<string, TaskChange> {
+  const changes = new Map<string, MutableChange>();
+  const known = new Map<MutableChange, Set<string>>();
+  const hasDetails = options.keepWorker || options.keepException;
+  for (const event of events) {
+    if (!isTaskEvent(event)) continue;
+    const fact = factOf(event);
+    if (fact === undefined) continue;
+    let change = changes.get(event.uuid);
+    if (change === undefined) {
+      change = { facts: [], details: [], texts: [], etaSeconds: 0 };
+      changes.set(event.uuid, change);
+    }
+    if (addFact(change, fact, known) && hasDetails) change.details.push(detailsOf(event, options));
+    if (event.type === "task-sent" || event.type === "task-received") describe(change, event);
+  }
+  return changes;
+}
+
+/** Whether it was not there. */
+function addFact(change: MutableChange, fact: string, known: Map<MutableChange, Set<string>>): boolean {
+  const { facts } = change;
+  if (facts.length < FEW_FACTS) {
+    if (facts.includes(fact)) return false;
+    facts.push(fact);
+    return true;
+  }
+  let all = known.get(change);
+  if (all === undefined) {
+    all = new Set(facts);
+    known.set(change, all);
+  }
+  if (all.has(fact)) return false;
+  all.add(fact);
+  facts.push(fact);
+  return true;
+}
+
+function describe(change: MutableChange, event: Extract<TaskEvent, { readonly type: "task-sent" | "task-received" }>): void {
+  const { name, eta } = event;
+  // Nothing is sent of an excluded attempt.
+  if (event.excluded !== true) {
+    addText(change, name);
+    if (event.type === "task-sent") addText(change, event.queue);
+  }
+  if (eta !== undefined && eta > change.etaSeconds) change.etaSeconds = Math.ceil(eta);
+}
+
+function addText({ texts }: MutableChange, text: string | undefined): void {
+  if (text === undefined || text === "") return;
+  const stored = storedText(text);
+  if (!texts.includes(stored)) texts.push(stored);
+}

@@ -1,0 +1,36 @@
+/** What the Store holds of one task, read back from its hash. */
+import { readBase36 } from "./encoding.ts";
+import { FactCollector, type Facts } from "./fact.ts";
+import { TextCollector } from "./texts.ts";
+
+export interface TaskEntry {
+  /** Names and queues, by the keys that the facts have of them. */
+  readonly texts: ReadonlyMap<string, string>;
+  readonly facts: Facts;
+  /** How many fields the hash has. */
+  readonly size: number;
+  /** Until when (microseconds) the facts of a host are forgotten, see `forget.ts`; that of all clients has no name. */
+  readonly forgottenUntil: ReadonlyMap<string, number>;
+}
+
+const NOTHING_FORGOTTEN: ReadonlyMap<string, number> = new Map();
+
+/**
+ * Reads an entry from its hash.
+ *
+ * @param reply fields and values in turn, as Redis replies them.
+ * @param from the index of the first field.
+ */
+export function parseTaskEntry(reply: readonly unknown[], from = 0): TaskEntry {
+  const facts = new FactCollector();
+  const texts = new TextCollector();
+  let forgottenUntil: Map<string, number> | undefined;
+  for (let index = from; index + 1 < reply.length; index += 2) {
+    const field = reply[index] as string;
+    const value = reply[index + 1] as string;
+    if (field[0] === "n") texts.add(field, value);
+    else if (field[0] === "w") (forgottenUntil ??= new Map()).set(field.slice(1), readBase36(value, 0));
+    else facts.add(field, value);
+  }
+  return { texts: texts.all(), facts, size: (reply.length - from) / 2, forgottenUntil: forgottenUntil ?? NOTHING_FORGOTTEN };
+}

@@ -1,0 +1,153 @@
+/**
+ * Adds changes to tasks of one shard: facts and texts to their sets, the expiry never lowered.
+ *
+ *   KEYS  the shard's count of open tasks (see `open-tasks.ts`); the tasks
+ *   ARGV  expiry in seconds; fields from which an entry is long, and from which it is full; the changes as JSON, one for each task: [facts], or
+ *         [facts, ETA in seconds or 0, [text fields and values in turn]], or that and [details of each fact]
+ *
+ * JSON, since a client that writes each part as an argument of its own spends more time on that than on everything else. One read and one write
+ * for most tasks: each call of a command costs beside what the command does. Only the fields in question are read, so that an event of a task
+ * with thousands of attempts costs no more than any other. The one exception is a start that comes when its task was sent: then the finals are
+ * read, once for each task of a call.
+ *
+ * Replies with how many events were dropped because the entry was full, and because it had forgotten what came until then; and the indices
+ * (from 1) of the tasks to be looked at: those for which one of these facts is a final that was not sent yet, and those that have become long
+ * (see `forget.ts`). `l` holds the size at which that happens next; doubled each time, so that tasks which cannot be sent now are not reported
+ * over and over.
+ *
+ * The size is asked for when it matters: of entries that have been long, for large changes, and at random for every 16th call, so that
+ * what grows in small steps is noticed too.
+ *
+ * Expiries are rounded up to a 64th of the time (two and a half hours of a week): few points of time, so that most changes of a task find it
+ * renewed already, and the count of open tasks by expiry is short.
+ *
+ * A tombstone (`t`, see `settle.ts`) keeps its short expiry, unless a new final, or a new start of a run that has not been sent, shows
+ * that the task goes on.
+ */
+import { IN_PARTS } from "./in-parts.ts";
+import { COUNT_OPEN_TASKS } from "./open-tasks.ts";
+
+export const APPLY_SCRIPT = `
+${COUNT_OPEN_TASKS}
+${IN_PARTS}
+local time = redis.call('TIME')
+local now, sample = tonumber(time[1]), tonumber(time[2]) % 16 == 0
+local ttl, long, full = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+
+local function hmget(key, fields)
+  if #fields <= MOST then return redis.call('HMGET', key, unpack(fields)) end
+  local values = {}
+  for from = 1, #fields, MOST do
+    for _, value in ipairs(redis.call('HMGET', key, unpack(fields, from, math.min(from + MOST - 1, #fields)))) do values[#values + 1] = value end
+  end
+  return values
+end
+
+-- When the latest final that was sent ended, for each worker.
+local function sentEnds(key)
+  local ends, hash = {}, redis.call('HGETALL', key)
+  for i = 1, #hash, 2 do
+    if hash[i]:byte(1) == 102 and hash[i + 1]:byte(1) == 49 then
+      local at, host = hash[i]:match('^f([^.]*)%.([^.]*)')
+      at = tonumber(at, 36)
+      if at > (ends[host] or 0) then ends[host] = at end
+    end
+  end
+  return ends
+end
+
+-- Until when the entry has forgotten what this host, or all clients, reported.
+local function forgottenUntil(key, host, known)
+  if known[host] == nil then
+    local till = redis.call('HGET', key, 'w' .. host)
+    known[host] = till and tonumber(till, 36) or -1
+  end
+  return known[host]
+end
+
+local step = math.max(1, math.floor(ttl / 64))
+local reported = {0, 0}
+local changes = cjson.decode(ARGV[4])
+for index = 1, #KEYS - 1 do
+  local key = KEYS[index + 1]
+  local facts, eta, texts, details = changes[index][1], changes[index][2] or 0, changes[index][3], changes[index][4]
+  local fields = {'o', 't', 'l'}
+  for i = 1, #facts do fields[i + 3] = facts[i] end
+  if texts then
+    for i = 1, #texts, 2 do fields[#fields + 1] = texts[i] end
+  end
+  local values = hmget(key, fields)
+  local counted, tombstone, limit = values[1], values[2], values[3]
+  local isSized = limit or #facts > 16 or sample
+  local size = isSized and redis.call('HLEN', key) or 0
+  local set = {}
+  local goesOn, pending = false, false
+  local ends, known
+  for i = 1, #facts do
+    local fact, value = facts[i], values[i + 3]
+    local kind = fact:byte(1)
+    local isFinal = kind == 102
+    if not value then
+      local isNew = true
+      if isSized then
+        if size + #set / 2 >= (isFinal and full * 1.25 or full) then
+          reported[1] = reported[1] + 1
+          isNew = false
+        elseif limit then
+          known = known or {}
+          local at, host = fact:match('^.([^.]*)%.?([^.]*)')
+          if tonumber(at, 36) <= forgottenUntil(key, kind == 115 and '' or host, known) then
+            reported[2] = reported[2] + 1
+            isNew = false
+          end
+        end
+      end
+      if isNew then
+        set[#set + 1] = fact
+        set[#set + 1] = details and details[i] or ''
+        if isFinal then
+          goesOn, pending = true, true
+        elseif kind == 98 and tombstone and not goesOn then
+          ends = ends or sentEnds(key)
+          local at, host = fact:match('^b([^.]*)%.([^.]*)')
+          goesOn = tonumber(at, 36) > (ends[host] or -1)
+        end
+      end
+    elseif isFinal and value:byte(1) ~= 49 then
+      pending = true
+    end
+  end
+  if texts and not (isSized and size + #set / 2 >= full * 1.25) then
+    for i = 1, #texts, 2 do
+      if not values[#facts + 3 + (i + 1) / 2] then
+        set[#set + 1] = texts[i]
+        set[#set + 1] = texts[i + 1]
+      end
+    end
+  end
+
+  local due = math.ceil((math.max(now + 1, eta) + ttl) / step) * step
+  local renewed = (goesOn or not tombstone) and (not counted or due > tonumber(counted))
+  if renewed then
+    local text = string.format('%.0f', due)
+    set[#set + 1] = 'o'
+    set[#set + 1] = text
+    count(text, 1)
+    if counted then count(counted, -1) end
+  end
+
+  inParts('HSET', key, set)
+  if renewed then redis.call('EXPIREAT', key, string.format('%.0f', due)) end
+  if goesOn and tombstone then redis.call('HDEL', key, 't') end
+  if isSized and not pending then
+    size = size + #set / 2
+    if size >= (limit and tonumber(limit) or long) then
+      redis.call('HSET', key, 'l', size * 2)
+      pending = true
+    end
+  end
+  if pending then reported[#reported + 1] = index end
+end
+storeCounts()
+return reported
+`;

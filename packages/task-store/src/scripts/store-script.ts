@@ -1,0 +1,71 @@
+/** Runs one Lua script for many shards in one round trip. */
+import { type RedisConnection, UnavailableError, redisProblem, redisReply, sendTogether, toError } from "@celery-metrics-exporter/runtime";
+import { createHash } from "node:crypto";
+
+/** A call of the script: all its keys are of one shard. */
+export interface ScriptCall {
+  readonly keys: readonly string[];
+  readonly args: readonly string[];
+}
+
+/** A script that is known to Redis by its hash, and sent as a whole where it is not: each node of a cluster has to learn it. */
+export class StoreScript {
+  readonly #redis: RedisConnection;
+  readonly #source: string;
+  readonly #sha: string;
+
+  constructor(redis: RedisConnection, source: string) {
+    this.#redis = redis;
+    this.#source = source;
+    this.#sha = createHash("sha1").update(source).digest("hex");
+  }
+
+  /**
+   * Makes all calls together; replies are in the order of the calls. Calls may have run when one of them fails.
+   *
+   * @throws {UnavailableError} when Redis does not serve.
+   */
+  async run(calls: readonly ScriptCall[]): Promise<unknown[]> {
+    if (calls.length === 0) return [];
+    try {
+      const replies = await this.#send("evalsha", this.#sha, calls);
+      const unknown = calls.filter((_, index) => isNotLoaded(replies[index]));
+      if (unknown.length > 0) {
+        const repeated = (await this.#send("eval", this.#source, unknown)).values();
+        for (const [index, reply] of replies.entries()) if (isNotLoaded(reply)) replies[index] = repeated.next().value;
+      }
+      for (const reply of replies) if (reply instanceof Error) throw reply;
+      return replies;
+    } catch (thrown) {
+      throw toStoreError(thrown);
+    }
+  }
+
+  #send(command: "eval" | "evalsha", script: string, calls: readonly ScriptCall[]): Promise<unknown[]> {
+    return sendTogether(
+      this.#redis,
+      calls.map(({ keys, args }) => [command, script, keys.length, ...keys, ...args]),
+    );
+  }
+}
+
+function isNotLoaded(reply: unknown): boolean {
+  return reply instanceof Error && reply.message.startsWith("NOSCRIPT");
+}
+
+// Which failures of Redis are of the kind that pass.
+
+/** Replies of a server that cannot serve now: loading, failing over, full, busy with a script, refusing to write, not the one with this key. */
+const PASSING =
+  /^(LOADING|BUSY|OOM|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|UNBLOCKED|NOAUTH|NOPERM|WRONGPASS|EXECABORT|MOVED|ASK|CROSSSLOT)\b/;
+
+/** What a script of ours may not do, in the words of Redis before 7.2 (src/script.c, src/scripting.c). */
+const FORBIDDEN_IN_SCRIPT = /The user executing the script can't/;
+
+/** An error of a command, as `UnavailableError` unless the command itself was wrong. */
+export function toStoreError(thrown: unknown): Error {
+  const error = toError(thrown);
+  const passes = PASSING.test(redisReply(error)) || FORBIDDEN_IN_SCRIPT.test(error.message);
+  if (error.name === "ReplyError" && !passes) return error;
+  return new UnavailableError(`The Store in Redis does not serve (${redisProblem(error)}).`, { cause: error });
+}
