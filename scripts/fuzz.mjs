@@ -13,7 +13,7 @@ const PROGRESS_MS = 10_000;
 /** What the run may gain from its first tenth to its end. */
 const MAX_GROWTH_BYTES = 32 * 2 ** 20;
 
-/** @typedef {{ tally: import("../packages/events/dist/testing/index.js").FuzzTally, heapBytes: number, failure?: string }} Report */
+/** @typedef {{ tally: import("../packages/celery/dist/testing/index.js").FuzzTally, heapBytes: number, failure?: string }} Report */
 
 await runScript(async () => {
   const { frames, seed } = readOptions();

@@ -1,11 +1,11 @@
 /** The process that `scripts/fuzz.mjs` watches: makes frames, checks what comes of them, and tells how far it is. */
 import { isDeepStrictEqual } from "node:util";
 import { toTaskRows } from "../../packages/db/dist/merge/upsert.js";
-import { Fuzzer } from "../../packages/events/dist/testing/index.js";
+import { Fuzzer } from "../../packages/celery/dist/testing/index.js";
 import { decodeBatch, encodeBatch } from "../../packages/pipeline/dist/queue/batch.js";
 import { collectChanges } from "../../packages/task-store/dist/facts/task-changes.js";
 
-/** @typedef {readonly import("../../packages/events/dist/index.js").CeleryEvent[]} Events */
+/** @typedef {readonly import("../../packages/celery/dist/index.js").CeleryEvent[]} Events */
 
 const FRAMES_PER_TURN = 100;
 const REPORT_MS = 1_000;

@@ -1,6 +1,6 @@
 /** Messages of megabytes on a real broker: what means harm is counted and kept, what is only large goes through. */
-import type { AmqpFrame } from "@celery-metrics-exporter/events/testing";
-import { taskReceived } from "@celery-metrics-exporter/events/testing";
+import type { AmqpFrame } from "@celery-metrics-exporter/celery/testing";
+import { taskReceived } from "@celery-metrics-exporter/celery/testing";
 import { DEAD_LETTER_QUEUE } from "@celery-metrics-exporter/pipeline";
 import { sharedRabbitmqUrl, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";

@@ -1,5 +1,5 @@
 /** Large messages while nothing can be stored: what the receiver holds is bounded by bytes, whatever the prefetch in messages. */
-import { taskReceived } from "@celery-metrics-exporter/events/testing";
+import { taskReceived } from "@celery-metrics-exporter/celery/testing";
 import { createVhost } from "@celery-metrics-exporter/testkit";
 import { expect, it, onTestFinished } from "vitest";
 import { residentBytes } from "../fleet/own-metrics.ts";

@@ -1,5 +1,5 @@
 /** Recorded frames of real Celery through both brokers, in any order and doubled: every row and every metric as expected. */
-import { corpusNames, readCorpus, type Corpus, type CorpusFrame, type CorpusName } from "@celery-metrics-exporter/events/testing";
+import { corpusNames, readCorpus, type Corpus, type CorpusFrame, type CorpusName } from "@celery-metrics-exporter/celery/testing";
 import { seededRandom, sharedRabbitmqUrl, shuffled, startRedis, type RedisServer, type StatsdSink } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startWholePipeline } from "./whole-pipeline.ts";

@@ -2,8 +2,8 @@
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { isTaskEvent } from "@celery-metrics-exporter/events";
-import { readCorpus } from "@celery-metrics-exporter/events/testing";
+import { isTaskEvent } from "@celery-metrics-exporter/celery";
+import { readCorpus } from "@celery-metrics-exporter/celery/testing";
 import { DEAD_LETTER_QUEUE, type DeadLetter } from "@celery-metrics-exporter/pipeline";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";

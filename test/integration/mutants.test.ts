@@ -1,6 +1,6 @@
 /** Whatever the decoder accepts, the real PostgreSQL and the real Store take: events of mutated frames through both exporters. */
-import { isTaskEvent, type CeleryEvent } from "@celery-metrics-exporter/events";
-import { Fuzzer } from "@celery-metrics-exporter/events/testing";
+import { isTaskEvent, type CeleryEvent } from "@celery-metrics-exporter/celery";
+import { Fuzzer } from "@celery-metrics-exporter/celery/testing";
 import { migrate } from "@celery-metrics-exporter/db";
 import { EXPORTERS } from "@celery-metrics-exporter/pipeline";
 import { createTestExporter } from "@celery-metrics-exporter/pipeline/testing";

@@ -1,5 +1,5 @@
 /** With redaction on, what users put into their tasks is nowhere: in no command that Redis ever got, in none of its keys, in no row. */
-import type { AmqpFrame } from "@celery-metrics-exporter/events/testing";
+import type { AmqpFrame } from "@celery-metrics-exporter/celery/testing";
 import { sharedRabbitmqUrl, startRedis } from "@celery-metrics-exporter/testkit";
 import { once } from "node:events";
 import { Redis } from "ioredis";

@@ -1,7 +1,7 @@
 /** Rows that take PostgreSQL longer than its time limits: they wait, and hold up nothing else. */
 import { migrate } from "@celery-metrics-exporter/db";
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { taskReceived, taskSent, taskStarted } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import { taskReceived, taskSent, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { DEAD_LETTER_QUEUE, encodeBatch, eventsQueueName, processorRole } from "@celery-metrics-exporter/pipeline";
 import { createLogger, startRoles, type RunningRoles } from "@celery-metrics-exporter/runtime";
 import { createDatabase, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";

@@ -1,6 +1,6 @@
 /** A database that refuses rows for a reason that is not in the events: nothing is lost, and all of it is stored once the fault is gone. */
-import { isTaskEvent } from "@celery-metrics-exporter/events";
-import { readCorpus } from "@celery-metrics-exporter/events/testing";
+import { isTaskEvent } from "@celery-metrics-exporter/celery";
+import { readCorpus } from "@celery-metrics-exporter/celery/testing";
 import { encodeBatch, eventsQueueName } from "@celery-metrics-exporter/pipeline";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Queue } from "bullmq";

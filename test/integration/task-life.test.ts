@@ -1,7 +1,7 @@
 /** Lives that a task should not have, in any order and repetition of their events: the real Store and sink, and the real table. */
 import { readFileSync } from "node:fs";
 import { migrate } from "@celery-metrics-exporter/db";
-import type { TaskEvent } from "@celery-metrics-exporter/events";
+import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import { createTestExporter, type TestExporter } from "@celery-metrics-exporter/pipeline/testing";
 import {
   createDatabase,

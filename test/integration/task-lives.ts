@@ -1,5 +1,5 @@
 /** Lives that a task should not have and sometimes has, with the row and the metrics each must end in. `docs/task-life.md` says why, case by case. */
-import type { TaskEvent } from "@celery-metrics-exporter/events";
+import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import {
   taskFailed,
   taskNotRegistered,
@@ -9,7 +9,7 @@ import {
   taskSent,
   taskStarted,
   taskSucceeded,
-} from "@celery-metrics-exporter/events/testing";
+} from "@celery-metrics-exporter/celery/testing";
 
 /** In seconds from `BEGIN`, where it is a time. */
 export interface ExpectedRow {

@@ -1,6 +1,6 @@
 /** Receiver, both exporters' processors and their servers, in this process: frames go into a real broker, rows and metrics come out. */
 import { once } from "node:events";
-import type { CorpusFrame } from "@celery-metrics-exporter/events/testing";
+import type { CorpusFrame } from "@celery-metrics-exporter/celery/testing";
 import { migrate } from "@celery-metrics-exporter/db";
 import { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName, processorRole } from "@celery-metrics-exporter/pipeline";
 import { createLogger, startRoles, type RunningRoles } from "@celery-metrics-exporter/runtime";

@@ -5,7 +5,7 @@ type Layer = "base" | "core" | "app" | "top" | "testkit";
 
 /** The layers of docs/architecture.md: a package may use those below its own, never its neighbours. */
 const LAYERS: Readonly<Record<string, Layer>> = {
-  "packages/events": "base",
+  "packages/celery": "base",
   "packages/runtime": "base",
   "packages/broker": "core",
   "packages/pipeline": "core",

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 export interface WorkspacePackage {
-  /** Relative to the root, such as `packages/events`. */
+  /** Relative to the root, such as `packages/celery`. */
   readonly folder: string;
   readonly name: string;
   readonly dependencies: readonly string[];

@@ -1,5 +1,5 @@
 import { connectDatabase, migrate, upsertTasks } from "@celery-metrics-exporter/db";
-import { taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import { taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { createDatabase, type TestDatabase } from "@celery-metrics-exporter/testkit";
 import { sql } from "drizzle-orm";
 import { execFileSync, spawn } from "node:child_process";

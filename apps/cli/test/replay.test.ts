@@ -1,5 +1,5 @@
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { taskFailed, taskReceived, taskRetried, taskSent, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import { taskFailed, taskReceived, taskRetried, taskSent, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { DEAD_LETTER_QUEUE, DeadLetters, decodeBatch, encodeBatch, type DeadLetter } from "@celery-metrics-exporter/pipeline";
 import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";

@@ -1,4 +1,4 @@
-import { decodeEnvelope } from "@celery-metrics-exporter/events";
+import { decodeEnvelope } from "@celery-metrics-exporter/celery";
 import { seededRandom } from "@celery-metrics-exporter/testkit";
 import { describe, expect, it } from "vitest";
 import { simulateTask } from "../src/demo/simulated-task.ts";

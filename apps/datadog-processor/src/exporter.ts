@@ -11,7 +11,7 @@
  * A process may die between any two steps. Before `scheduled` the batch runs again and finds its finals unsent; afterwards the job runs
  * again, takes its own leases at once, and sends what was not marked: at most the parts that were being sent go out twice.
  */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import type { Exporter, ProcessingJob, Schedule } from "@celery-metrics-exporter/pipeline";
 import { UnavailableError, backoffMs, pause } from "@celery-metrics-exporter/runtime";
 import type { Summary, TaskStore } from "@celery-metrics-exporter/task-store";

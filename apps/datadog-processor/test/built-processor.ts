@@ -1,5 +1,5 @@
 /** The built processor in processes of its own, on real queues. */
-import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { EXPORTERS, Fanout } from "@celery-metrics-exporter/pipeline";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger } from "@celery-metrics-exporter/runtime";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";

@@ -1,6 +1,6 @@
 import { describeExporter } from "@celery-metrics-exporter/pipeline/testing";
 import { DatadogHarness } from "./datadog-harness.ts";
-import { sortedMetrics } from "@celery-metrics-exporter/events/testing";
+import { sortedMetrics } from "@celery-metrics-exporter/celery/testing";
 
 describeExporter("datadog", async () => {
   const harness = await DatadogHarness.start({

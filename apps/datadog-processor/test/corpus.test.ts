@@ -1,5 +1,5 @@
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { corpusNames, readCorpus, shuffled, sortedMetrics, split, type Sample } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import { corpusNames, readCorpus, shuffled, sortedMetrics, split, type Sample } from "@celery-metrics-exporter/celery/testing";
 import { once } from "node:events";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import * as fc from "fast-check";

@@ -1,5 +1,5 @@
 /** The Datadog exporter as its host runs it, on a Redis and a DogStatsD sink of its own. */
-import type { ExpectedMetrics } from "@celery-metrics-exporter/events/testing";
+import type { ExpectedMetrics } from "@celery-metrics-exporter/celery/testing";
 import type { ExporterDefinition } from "@celery-metrics-exporter/pipeline";
 import { createTestExporter, type TestExporter } from "@celery-metrics-exporter/pipeline/testing";
 import { startRedis, startStatsdSink, type RedisServer, type StatsdSink } from "@celery-metrics-exporter/testkit";

@@ -7,8 +7,8 @@ import {
   taskSent,
   taskStarted,
   taskSucceeded,
-} from "@celery-metrics-exporter/events/testing";
-import type { TaskEvent } from "@celery-metrics-exporter/events";
+} from "@celery-metrics-exporter/celery/testing";
+import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import type { Exporter } from "@celery-metrics-exporter/pipeline";
 import { freePort, startRedis, startStatsdSink, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { execFileSync } from "node:child_process";

@@ -1,4 +1,4 @@
-import { liveHeapBytes } from "@celery-metrics-exporter/events/testing";
+import { liveHeapBytes } from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
 import { TagAppender, normaliseTag } from "../src/metrics/series.ts";
 

@@ -6,8 +6,8 @@ import {
   taskSent,
   taskStarted,
   taskSucceeded,
-} from "@celery-metrics-exporter/events/testing";
-import type { TaskEvent } from "@celery-metrics-exporter/events";
+} from "@celery-metrics-exporter/celery/testing";
+import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import { Health, Lifecycle, connectRedis, createLogger, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import { TaskStore, type Claim } from "@celery-metrics-exporter/task-store";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";

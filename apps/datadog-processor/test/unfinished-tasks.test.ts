@@ -1,4 +1,4 @@
-import { taskStarted } from "@celery-metrics-exporter/events/testing";
+import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger } from "@celery-metrics-exporter/runtime";
 import { TaskStore } from "@celery-metrics-exporter/task-store";
 import { startRedis } from "@celery-metrics-exporter/testkit";

@@ -8,7 +8,7 @@ import {
   upsertTasks,
   type Database,
 } from "@celery-metrics-exporter/db";
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { PermanentError, defineExporter, type Exporter, type ExporterContext } from "@celery-metrics-exporter/pipeline";
 import { abortable } from "@celery-metrics-exporter/runtime";
 import { Config } from "./config.ts";

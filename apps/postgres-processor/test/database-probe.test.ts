@@ -1,5 +1,5 @@
 import { connectDatabase, migrate, type Database } from "@celery-metrics-exporter/db";
-import { taskSent } from "@celery-metrics-exporter/events/testing";
+import { taskSent } from "@celery-metrics-exporter/celery/testing";
 import { Health, Lifecycle, Metrics, createHttpServer, createLogger, loadConfig } from "@celery-metrics-exporter/runtime";
 import { startPostgres, type PostgresServer } from "@celery-metrics-exporter/testkit";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";

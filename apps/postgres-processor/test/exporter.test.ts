@@ -1,5 +1,5 @@
 import { connectDatabase, migrate } from "@celery-metrics-exporter/db";
-import { taskReceived, taskSent } from "@celery-metrics-exporter/events/testing";
+import { taskReceived, taskSent } from "@celery-metrics-exporter/celery/testing";
 import { PermanentError } from "@celery-metrics-exporter/pipeline";
 import { createTestExporter } from "@celery-metrics-exporter/pipeline/testing";
 import { TimedOutError, UnavailableError, loadConfig, pause, redactConfig } from "@celery-metrics-exporter/runtime";

@@ -1,5 +1,5 @@
 import { celeryTask, connectDatabase, upsertTasks, type Database } from "@celery-metrics-exporter/db";
-import { taskSent } from "@celery-metrics-exporter/events/testing";
+import { taskSent } from "@celery-metrics-exporter/celery/testing";
 import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Retention } from "../src/retention.ts";

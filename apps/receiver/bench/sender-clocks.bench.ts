@@ -1,4 +1,4 @@
-import { corpusNames, readCorpus } from "@celery-metrics-exporter/events/testing";
+import { corpusNames, readCorpus } from "@celery-metrics-exporter/celery/testing";
 import { pino } from "pino";
 import { bench, describe } from "vitest";
 import { SenderClocks } from "../src/clocks/sender-clocks.ts";

@@ -1,6 +1,6 @@
 /** Collects the events of messages into batches: a queue's job is far cheaper per event when it carries hundreds of them. */
 import type { RawMessage } from "@celery-metrics-exporter/broker";
-import type { CeleryEvent, Rejected } from "@celery-metrics-exporter/events";
+import type { CeleryEvent, Rejected } from "@celery-metrics-exporter/celery";
 
 /** Messages that are acknowledged together. The events of one message are never split over batches. */
 export interface Batch {

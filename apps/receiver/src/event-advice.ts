@@ -1,5 +1,5 @@
 /** Notices events that Celery has not been told to send: to a user that looks like "no tasks". */
-import { ownText, type CeleryEvent, type WorkerEvent } from "@celery-metrics-exporter/events";
+import { ownText, type CeleryEvent, type WorkerEvent } from "@celery-metrics-exporter/celery";
 import type { Logger } from "@celery-metrics-exporter/runtime";
 
 const WINDOW_SECONDS = 60;

@@ -1,6 +1,6 @@
 /** What the receiver counts. */
 import type { Broker } from "@celery-metrics-exporter/broker";
-import { TASK_EVENT_TYPES, type CeleryEvent, type Rejected } from "@celery-metrics-exporter/events";
+import { TASK_EVENT_TYPES, type CeleryEvent, type Rejected } from "@celery-metrics-exporter/celery";
 import { FUTURE } from "@celery-metrics-exporter/pipeline";
 import type { Metrics } from "@celery-metrics-exporter/runtime";
 import type { Sorted } from "./clocks/sender-clocks.ts";

@@ -1,6 +1,6 @@
 /** The receiver's flow: message → decode → filter → batch → exporters' queues → acknowledge, with bounded memory. */
 import type { EventSource, RawMessage } from "@celery-metrics-exporter/broker";
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import type { ComponentHealth } from "@celery-metrics-exporter/runtime";
 import { Batcher, type Batch, type BatcherOptions } from "./batcher.ts";
 import type { Delivery } from "./delivery.ts";

@@ -1,6 +1,6 @@
 import type { RawMessage } from "@celery-metrics-exporter/broker";
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { taskStarted } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Batcher, type Batch, type BatcherOptions } from "../src/batcher.ts";
 

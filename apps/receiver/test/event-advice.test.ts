@@ -1,5 +1,5 @@
-import { decodeFrame, type CeleryEvent } from "@celery-metrics-exporter/events";
-import { liveHeapBytes, taskReceived, taskSent, taskStarted, workerHeartbeat } from "@celery-metrics-exporter/events/testing";
+import { decodeFrame, type CeleryEvent } from "@celery-metrics-exporter/celery";
+import { liveHeapBytes, taskReceived, taskSent, taskStarted, workerHeartbeat } from "@celery-metrics-exporter/celery/testing";
 import { pino } from "pino";
 import { beforeEach, describe, expect, it } from "vitest";
 import { EventAdvice } from "../src/event-advice.ts";

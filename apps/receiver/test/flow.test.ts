@@ -1,6 +1,6 @@
 /** How much the receiver has in hand at one time: a source and a delivery that only the test moves on. */
 import type { EventSource, OnMessage, RawMessage } from "@celery-metrics-exporter/broker";
-import { taskStarted } from "@celery-metrics-exporter/events/testing";
+import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Health, Metrics } from "@celery-metrics-exporter/runtime";
 import { pino } from "pino";
 import { afterEach, describe, expect, it } from "vitest";

@@ -1,5 +1,5 @@
 /** Events from the future, through the receiver: refused, unless nearly all are. */
-import { taskSent, taskStarted, workerHeartbeat } from "@celery-metrics-exporter/events/testing";
+import { taskSent, taskStarted, workerHeartbeat } from "@celery-metrics-exporter/celery/testing";
 import { sharedRabbitmqUrl } from "@celery-metrics-exporter/testkit";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Stage, metricOf } from "./running-receiver.ts";

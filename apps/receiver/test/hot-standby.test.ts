@@ -1,4 +1,4 @@
-import { taskStarted } from "@celery-metrics-exporter/events/testing";
+import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import type { RunningRoles } from "@celery-metrics-exporter/runtime";
 import { TcpProxy, startRedis } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";

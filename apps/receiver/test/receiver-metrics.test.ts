@@ -1,4 +1,4 @@
-import { customEvent, liveHeapBytes, taskStarted } from "@celery-metrics-exporter/events/testing";
+import { customEvent, liveHeapBytes, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Metrics } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it } from "vitest";
 import { ReceiverMetrics } from "../src/receiver-metrics.ts";

@@ -1,5 +1,5 @@
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { corpusNames, readCorpus, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import { corpusNames, readCorpus, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { EXPORTERS } from "@celery-metrics-exporter/pipeline";
 import { sharedRabbitmqUrl, sharedRedisUrl, startRedis } from "@celery-metrics-exporter/testkit";
 import { monitorEventLoopDelay } from "node:perf_hooks";

@@ -1,5 +1,5 @@
-import { type CeleryEvent, decodeFrame } from "@celery-metrics-exporter/events";
-import { taskFailed, taskReceived, taskSent, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import { type CeleryEvent, decodeFrame } from "@celery-metrics-exporter/celery";
+import { taskFailed, taskReceived, taskSent, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { ConfigError, describeConfig, loadConfig, redactConfig } from "@celery-metrics-exporter/runtime";
 import { RE2JS } from "re2js";
 import { describe, expect, it } from "vitest";

@@ -1,5 +1,5 @@
 /** The receiver as it runs, on real servers, with queue names of its own. */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { EXPORTERS, decodeBatch, type DeadLetter, type EventBatch } from "@celery-metrics-exporter/pipeline";
 import { startRoles, type RunningRoles } from "@celery-metrics-exporter/runtime";
 import { sharedRabbitmqUrl, sharedRedisUrl } from "@celery-metrics-exporter/testkit";

@@ -1,6 +1,6 @@
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { decodeFrame } from "@celery-metrics-exporter/events";
-import { liveHeapBytes, taskStarted } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import { decodeFrame } from "@celery-metrics-exporter/celery";
+import { liveHeapBytes, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import * as fc from "fast-check";
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";

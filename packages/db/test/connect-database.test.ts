@@ -1,6 +1,6 @@
 import { TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { createDatabase, startPostgres } from "@celery-metrics-exporter/testkit";
-import { taskSent } from "@celery-metrics-exporter/events/testing";
+import { taskSent } from "@celery-metrics-exporter/celery/testing";
 import { sql } from "drizzle-orm";
 import { chmod, mkdtemp, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";

@@ -1,6 +1,6 @@
 import { randomBatches, seededRandom, shuffled } from "@celery-metrics-exporter/testkit";
-import { corpusNames, readCorpus, type Corpus } from "@celery-metrics-exporter/events/testing";
-import { toMicroseconds, type CeleryEvent } from "@celery-metrics-exporter/events";
+import { corpusNames, readCorpus, type Corpus } from "@celery-metrics-exporter/celery/testing";
+import { toMicroseconds, type CeleryEvent } from "@celery-metrics-exporter/celery";
 import { describe, expect, test } from "vitest";
 import { connectDatabase } from "../src/connect/connect-database.ts";
 import type { Database } from "../src/tables/database.ts";

@@ -1,5 +1,5 @@
 import { TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtime";
-import { taskSent } from "@celery-metrics-exporter/events/testing";
+import { taskSent } from "@celery-metrics-exporter/celery/testing";
 import { sql } from "drizzle-orm";
 import { describe, expect, test } from "vitest";
 import { RefusedDataError, faultOf, toDatabaseError } from "../src/connect/database-error.ts";

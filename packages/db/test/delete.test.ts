@@ -1,4 +1,4 @@
-import { SENT_AT, taskReceived, taskRevoked, taskSent, taskStarted } from "@celery-metrics-exporter/events/testing";
+import { SENT_AT, taskReceived, taskRevoked, taskSent, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { sql } from "drizzle-orm";
 import { Client } from "pg";
 import { describe, expect, test } from "vitest";

@@ -1,4 +1,4 @@
-import type { TaskEvent } from "@celery-metrics-exporter/events";
+import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import {
   SENT_AT,
   customEvent,
@@ -12,7 +12,7 @@ import {
   taskStarted,
   taskSucceeded,
   workerHeartbeat,
-} from "@celery-metrics-exporter/events/testing";
+} from "@celery-metrics-exporter/celery/testing";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { mergeRows } from "../src/merge/merge-rows.ts";

@@ -1,6 +1,6 @@
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { type TestDatabase, createDatabase } from "@celery-metrics-exporter/testkit";
-import { taskSent } from "@celery-metrics-exporter/events/testing";
+import { taskSent } from "@celery-metrics-exporter/celery/testing";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { migrate as drizzleMigrate } from "drizzle-orm/node-postgres/migrator";
 import { readMigrationFiles } from "drizzle-orm/migrator";

@@ -1,5 +1,5 @@
 import { type PostgresServer, startPostgres } from "@celery-metrics-exporter/testkit";
-import { taskSent } from "@celery-metrics-exporter/events/testing";
+import { taskSent } from "@celery-metrics-exporter/celery/testing";
 import { sql } from "drizzle-orm";
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";

@@ -11,8 +11,8 @@ import {
   taskSent,
   taskStarted,
   taskSucceeded,
-} from "@celery-metrics-exporter/events/testing";
-import { toMicroseconds, type CeleryEvent, type TaskEvent } from "@celery-metrics-exporter/events";
+} from "@celery-metrics-exporter/celery/testing";
+import { toMicroseconds, type CeleryEvent, type TaskEvent } from "@celery-metrics-exporter/celery";
 import { getTableColumns, sql } from "drizzle-orm";
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";

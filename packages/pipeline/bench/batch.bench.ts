@@ -1,5 +1,5 @@
 import { bench, describe } from "vitest";
-import { readCorpus } from "@celery-metrics-exporter/events/testing";
+import { readCorpus } from "@celery-metrics-exporter/celery/testing";
 import { decodeBatch, encodeBatch } from "../src/index.ts";
 
 const { events } = readCorpus("celery-5.6-amqp");

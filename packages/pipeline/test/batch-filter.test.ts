@@ -1,6 +1,6 @@
 /** What passes the filters, and what is remembered for it. */
-import { taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import { taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { loadConfig } from "@celery-metrics-exporter/runtime";
 import { afterEach, describe, expect, it } from "vitest";
 import { AttemptMemory, BatchFilter, EventFilter, FilterConfig } from "../src/index.ts";

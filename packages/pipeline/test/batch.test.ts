@@ -1,4 +1,4 @@
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import {
   corpusNames,
   customEvent,
@@ -7,7 +7,7 @@ import {
   taskReceived,
   taskSent,
   workerHeartbeat,
-} from "@celery-metrics-exporter/events/testing";
+} from "@celery-metrics-exporter/celery/testing";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { NewerPayloadError } from "../src/contract/errors.ts";

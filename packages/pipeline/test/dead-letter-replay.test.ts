@@ -1,5 +1,5 @@
-import type { Decoded } from "@celery-metrics-exporter/events";
-import { taskFailed, taskStarted } from "@celery-metrics-exporter/events/testing";
+import type { Decoded } from "@celery-metrics-exporter/celery";
+import { taskFailed, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Metrics, UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import * as fc from "fast-check";

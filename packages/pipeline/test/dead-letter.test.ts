@@ -1,4 +1,4 @@
-import { taskFailed } from "@celery-metrics-exporter/events/testing";
+import { taskFailed } from "@celery-metrics-exporter/celery/testing";
 import { TcpProxy } from "@celery-metrics-exporter/testkit";
 import { Metrics, UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";

@@ -1,5 +1,5 @@
-import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/events";
-import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/celery";
+import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { UnavailableError, loadConfig, pause } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";

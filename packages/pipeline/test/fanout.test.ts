@@ -1,4 +1,4 @@
-import { taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded, workerHeartbeat } from "@celery-metrics-exporter/events/testing";
+import { taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded, workerHeartbeat } from "@celery-metrics-exporter/celery/testing";
 import { Metrics, UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import { afterEach, describe, expect, it, vi } from "vitest";

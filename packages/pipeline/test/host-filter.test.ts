@@ -1,6 +1,6 @@
 /** The promise of the filters: what remains does not depend on how events fell into batches, nor on who got which and when. */
-import { taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
-import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/events";
+import { taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
+import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/celery";
 import { UnavailableError, loadConfig } from "@celery-metrics-exporter/runtime";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";

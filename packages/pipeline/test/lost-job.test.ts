@@ -1,5 +1,5 @@
 /** Jobs that another process has taken over and done, while this one was busy with them. */
-import { taskStarted } from "@celery-metrics-exporter/events/testing";
+import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { PermanentError, encodeBatch, type Exporter } from "../src/index.ts";

@@ -1,4 +1,4 @@
-import { taskStarted } from "@celery-metrics-exporter/events/testing";
+import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import { afterEach, expect, it } from "vitest";
 import { BegunBatches } from "../src/hold/begun-batches.ts";

@@ -1,4 +1,4 @@
-import { taskFailed, taskStarted } from "@celery-metrics-exporter/events/testing";
+import { taskFailed, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
 import { MAX_PAYLOAD_CHARACTERS, MAX_PAYLOAD_EVENTS, decodeBatch, payloadsOf } from "../src/queue/batch.ts";
 

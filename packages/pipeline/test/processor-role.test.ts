@@ -1,5 +1,5 @@
-import { taskFailed, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import { taskFailed, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { UnavailableError, createLogger, startRoles } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";

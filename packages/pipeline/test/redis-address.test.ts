@@ -1,6 +1,6 @@
 /** The queues on a Redis that speaks TLS, on one that Sentinel names, and on a cluster: every connection has to get there, BullMQ's own too. */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { taskStarted } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger, type RedisTarget } from "@celery-metrics-exporter/runtime";
 import { certificate, startRedis, startRedisCluster, startSentinel, TcpProxy, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Cluster, Redis } from "ioredis";

@@ -1,5 +1,5 @@
 /** What we ask Redis ourselves, beside BullMQ, on a cluster. */
-import { taskStarted } from "@celery-metrics-exporter/events/testing";
+import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger, mastersOf, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import { startRedisCluster, type RedisCluster } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, expect, it } from "vitest";

@@ -1,5 +1,5 @@
-import { decodeFrame } from "@celery-metrics-exporter/events";
-import { taskFailed, taskStarted } from "@celery-metrics-exporter/events/testing";
+import { decodeFrame } from "@celery-metrics-exporter/celery";
+import { taskFailed, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
 import { encodeBatch } from "../src/queue/batch.ts";
 import {

@@ -1,6 +1,6 @@
 /** Faults that affect everything: they are outages, whatever the error says, and cost no event. */
-import { taskSent, taskStarted } from "@celery-metrics-exporter/events/testing";
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import { taskSent, taskStarted } from "@celery-metrics-exporter/celery/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";

@@ -1,5 +1,5 @@
 /** Processes that are killed: their batches are taken over, and one that kills whoever takes it is found out. */
-import { taskStarted } from "@celery-metrics-exporter/events/testing";
+import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Queue, type Job } from "bullmq";
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";

@@ -1,5 +1,5 @@
 import { loadConfig } from "@celery-metrics-exporter/runtime";
-import { customEvent, taskReceived, taskSent, taskStarted } from "@celery-metrics-exporter/events/testing";
+import { customEvent, taskReceived, taskSent, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
 import { EventFilter, FilterConfig, eventTypeWarnings } from "../src/index.ts";
 

@@ -1,5 +1,5 @@
 import { bench, describe } from "vitest";
-import { readCorpus } from "@celery-metrics-exporter/events/testing";
+import { readCorpus } from "@celery-metrics-exporter/celery/testing";
 import { summarise } from "../src/completions/summarise.ts";
 import { collectChanges } from "../src/facts/task-changes.ts";
 import { parseTaskEntry } from "../src/facts/task-entry.ts";

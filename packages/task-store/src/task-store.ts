@@ -15,7 +15,7 @@
  * it runs again, and then its final is found unsent again. Batches that bring other events of the task need not report it, and so do not
  * schedule it over and over.
  */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { APPLY_SCRIPT } from "./scripts/apply.ts";
 import { CLAIM_SCRIPT, RELEASE_SCRIPT, RENEW_SCRIPT } from "./scripts/leases.ts";

@@ -1,4 +1,4 @@
-import { deliveries, taskFailed, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import { deliveries, taskFailed, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as fc from "fast-check";

@@ -1,5 +1,5 @@
 /** The Store on a Redis Cluster: its shards are on all nodes, its scripts have to be known there, and shards move. */
-import { taskFailed, taskReceived, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import { taskFailed, taskReceived, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { UnavailableError, mastersOf } from "@celery-metrics-exporter/runtime";
 import { startRedisCluster, type RedisCluster } from "@celery-metrics-exporter/testkit";
 import { Cluster, Redis } from "ioredis";

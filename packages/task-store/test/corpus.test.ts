@@ -1,5 +1,5 @@
-import { corpusNames, readCorpus, sortedMetrics, type ExpectedMetrics, type Sample } from "@celery-metrics-exporter/events/testing";
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import { corpusNames, readCorpus, sortedMetrics, type ExpectedMetrics, type Sample } from "@celery-metrics-exporter/celery/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Labels } from "../src/completions/attempts.ts";

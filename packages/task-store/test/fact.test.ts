@@ -1,4 +1,4 @@
-import { MAX_TIMESTAMP, type TaskEvent } from "@celery-metrics-exporter/events";
+import { MAX_TIMESTAMP, type TaskEvent } from "@celery-metrics-exporter/celery";
 import {
   taskFailed,
   taskNotRegistered,
@@ -9,7 +9,7 @@ import {
   taskSent,
   taskStarted,
   taskSucceeded,
-} from "@celery-metrics-exporter/events/testing";
+} from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
 import { exceptionClass } from "../src/facts/exception-class.ts";
 import { detailsOf, factOf } from "../src/facts/fact.ts";

@@ -1,5 +1,5 @@
 /** Random lives of one task as Celery reports them, in order of time, with the ends that Datadog is to count. */
-import type { TaskEvent } from "@celery-metrics-exporter/events";
+import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import {
   taskFailed,
   taskReceived,
@@ -9,7 +9,7 @@ import {
   taskSent,
   taskStarted,
   taskSucceeded,
-} from "@celery-metrics-exporter/events/testing";
+} from "@celery-metrics-exporter/celery/testing";
 import * as fc from "fast-check";
 import type { FinalState } from "../src/facts/fact.ts";
 

@@ -1,5 +1,5 @@
 /** What a task sends does not depend on when it is looked at. */
-import { orderingTimestamp, precedenceOf, stateOf, STATE_RANK, type TaskEvent } from "@celery-metrics-exporter/events";
+import { orderingTimestamp, precedenceOf, stateOf, STATE_RANK, type TaskEvent } from "@celery-metrics-exporter/celery";
 import {
   split,
   taskFailed,
@@ -9,7 +9,7 @@ import {
   taskSent,
   taskStarted,
   taskSucceeded,
-} from "@celery-metrics-exporter/events/testing";
+} from "@celery-metrics-exporter/celery/testing";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Labels } from "../src/completions/attempts.ts";

@@ -1,6 +1,6 @@
 /** Tasks with very many attempts: nothing is cut before it was sent, and what was sent may be forgotten. */
-import type { CeleryEvent, TaskReceived, TaskSent, TaskStarted } from "@celery-metrics-exporter/events";
-import { taskFailed, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent, TaskReceived, TaskSent, TaskStarted } from "@celery-metrics-exporter/celery";
+import { taskFailed, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { FULL_FIELDS, LONG_FIELDS } from "../src/completions/forget.ts";

@@ -1,5 +1,5 @@
-import { readCorpus, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
-import type { TaskEvent } from "@celery-metrics-exporter/events";
+import { readCorpus, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
+import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import { randomUUID } from "node:crypto";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { summarise, type Settlement } from "../src/completions/summarise.ts";

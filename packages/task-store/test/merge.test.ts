@@ -1,4 +1,4 @@
-import { deliveries, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
+import { deliveries, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { summarise } from "../src/completions/summarise.ts";

@@ -1,5 +1,5 @@
-import { taskFailed, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/events/testing";
-import type { TaskEvent } from "@celery-metrics-exporter/events";
+import { taskFailed, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
+import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { summarise, type Settlement } from "../src/completions/summarise.ts";

@@ -1,5 +1,5 @@
 /** Each attempt of a task is counted under its own name and queue, whatever is known of the others. */
-import type { TaskEvent } from "@celery-metrics-exporter/events";
+import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import {
   taskFailed,
   taskNotRegistered,
@@ -8,7 +8,7 @@ import {
   taskSent,
   taskStarted,
   taskSucceeded,
-} from "@celery-metrics-exporter/events/testing";
+} from "@celery-metrics-exporter/celery/testing";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { Summary } from "../src/completions/summarise.ts";

@@ -1,4 +1,4 @@
-import type { TaskEvent } from "@celery-metrics-exporter/events";
+import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import {
   taskFailed,
   taskReceived,
@@ -7,7 +7,7 @@ import {
   taskSent,
   taskStarted,
   taskSucceeded,
-} from "@celery-metrics-exporter/events/testing";
+} from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
 import { summaryOf } from "./summary-of.ts";
 

@@ -1,4 +1,4 @@
-import type { TaskEvent } from "@celery-metrics-exporter/events";
+import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import { summarise, type Summary } from "../src/completions/summarise.ts";
 import { collectChanges } from "../src/facts/task-changes.ts";
 import { parseTaskEntry } from "../src/facts/task-entry.ts";

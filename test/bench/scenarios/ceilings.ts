@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { connectDatabase, upsertTasks } from "@celery-metrics-exporter/db";
-import { decodeFrame, type CeleryEvent } from "@celery-metrics-exporter/events";
+import { decodeFrame, type CeleryEvent } from "@celery-metrics-exporter/celery";
 import { encodeBatch, eventsQueueName } from "@celery-metrics-exporter/pipeline";
 import { findPostgres, findProgram } from "@celery-metrics-exporter/testkit";
 import amqp from "amqplib";

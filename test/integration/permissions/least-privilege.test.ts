@@ -1,6 +1,6 @@
 /** Receiver and processors, each as a user that has what docs/permissions.md grants it, and nothing else. */
 import { connectDatabase, deleteOldTasks } from "@celery-metrics-exporter/db";
-import { readCorpus, type CorpusFrame } from "@celery-metrics-exporter/events/testing";
+import { readCorpus, type CorpusFrame } from "@celery-metrics-exporter/celery/testing";
 import type { RunningRoles } from "@celery-metrics-exporter/runtime";
 import { documentedCommands } from "@celery-metrics-exporter/testkit";
 import amqp, { type Options } from "amqplib";

@@ -1,5 +1,5 @@
 /** `celery-metrics-exporter replay` as a user that has what docs/permissions.md grants it, and nothing else. */
-import { taskReceived, taskStarted } from "@celery-metrics-exporter/events/testing";
+import { taskReceived, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { DeadLetters, MAX_DEAD_LETTERS, RECEIVER, encodeBatch, type DeadLetter } from "@celery-metrics-exporter/pipeline";
 import { EXIT_UNAVAILABLE, Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import {

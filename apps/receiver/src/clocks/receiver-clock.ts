@@ -1,5 +1,5 @@
 /** The time by which events are judged: this host's, or Redis', if that is later. */
-import { MAX_AHEAD_SECONDS } from "@celery-metrics-exporter/events";
+import { MAX_AHEAD_SECONDS } from "@celery-metrics-exporter/celery";
 import { toError, type Logger, type RedisConnection } from "@celery-metrics-exporter/runtime";
 
 /**

@@ -1,5 +1,5 @@
 /** Sorts out events from the future, and decides whether their senders' clocks are wrong or our own is. */
-import { type CeleryEvent, isFuture, ownText } from "@celery-metrics-exporter/events";
+import { type CeleryEvent, isFuture, ownText } from "@celery-metrics-exporter/celery";
 import { type ComponentHealth, type Logger, OutageLog } from "@celery-metrics-exporter/runtime";
 
 export interface SenderClocksOptions {

@@ -1,6 +1,6 @@
 /** Hides what users put into their tasks, before anything is stored: `args`, `kwargs`, `result`, `exception`, `traceback`. */
 import { createHmac } from "node:crypto";
-import type { CeleryEvent, Decoded, Rejected } from "@celery-metrics-exporter/events";
+import type { CeleryEvent, Decoded, Rejected } from "@celery-metrics-exporter/celery";
 import { REDACTED } from "@celery-metrics-exporter/pipeline";
 import { RE2JS } from "re2js";
 import { list, secret } from "@celery-metrics-exporter/runtime";

@@ -1,5 +1,5 @@
 /** Celery events from RabbitMQ: a queue of our own on Celery's event exchange, acknowledged message by message. */
-import { type Decoded, decodeFrame } from "@celery-metrics-exporter/events";
+import { type Decoded, decodeFrame } from "@celery-metrics-exporter/celery";
 import type { ConsumeMessage } from "amqplib";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Arrival } from "../source/arrival.ts";

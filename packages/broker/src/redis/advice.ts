@@ -1,5 +1,5 @@
 /** What to check when nothing comes from Redis: a wrong database, prefix or exchange is no error there, only silence. */
-import { eventChannels } from "@celery-metrics-exporter/events";
+import { eventChannels } from "@celery-metrics-exporter/celery";
 import { type RedisServer, toError } from "@celery-metrics-exporter/runtime";
 import { Redis } from "ioredis";
 import { DEFAULT_EXCHANGE, redisLabel } from "../url/broker-url.ts";

@@ -1,5 +1,5 @@
 /** What one receiver of a broadcast hears: handed over while it is the active one, else kept for the moment when it becomes that. */
-import { type Decoded, decodeEnvelope } from "@celery-metrics-exporter/events";
+import { type Decoded, decodeEnvelope } from "@celery-metrics-exporter/celery";
 import { MessageBuffer } from "../source/message-buffer.ts";
 import type { RawMessage } from "../source/source.ts";
 

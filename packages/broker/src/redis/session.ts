@@ -1,5 +1,5 @@
 /** One connection to Redis that is subscribed to Celery's event channels. */
-import { eventChannels, type EventChannels, type EventChannelsOptions } from "@celery-metrics-exporter/events";
+import { eventChannels, type EventChannels, type EventChannelsOptions } from "@celery-metrics-exporter/celery";
 import {
   KOMBU_TLS_NAMES,
   isOtherProtocol,

@@ -1,5 +1,5 @@
 /** Celery events from Redis pub/sub, which stores nothing: what is not read in time, or sent while we are away, is gone. */
-import { eventChannels } from "@celery-metrics-exporter/events";
+import { eventChannels } from "@celery-metrics-exporter/celery";
 import type { RedisServer } from "@celery-metrics-exporter/runtime";
 import { Arrival } from "../source/arrival.ts";
 import { BroadcastBuffer } from "./broadcast-buffer.ts";

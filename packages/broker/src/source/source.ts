@@ -1,5 +1,5 @@
 /** The contract between a broker's event source and the receiver. */
-import type { Decoded } from "@celery-metrics-exporter/events";
+import type { Decoded } from "@celery-metrics-exporter/celery";
 import type { Health, Logger, Metrics } from "@celery-metrics-exporter/runtime";
 import { hostname } from "node:os";
 import { type BrokerUrl, rabbitmqLabel, redisLabel } from "../url/broker-url.ts";

@@ -1,5 +1,5 @@
 /** An `onMessage` that keeps what it gets, for tests. */
-import type { CeleryEvent, Decoded } from "@celery-metrics-exporter/events";
+import type { CeleryEvent, Decoded } from "@celery-metrics-exporter/celery";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RawMessage } from "../source/source.ts";
 

@@ -7,7 +7,7 @@
  * the groups are these.
  */
 import type { MutableTaskRow, TaskColumn, TaskRow } from "./task-row.ts";
-import { compareBytes } from "@celery-metrics-exporter/events";
+import { compareBytes } from "@celery-metrics-exporter/celery";
 
 /** One criterion of a group's order. A NULL never wins against a value. */
 export interface Criterion {
@@ -47,7 +47,7 @@ const NAME = ["name", "queue"] as const;
 const RUN = ["run_started_at", "run_hostname"] as const;
 
 export const MERGE_GROUPS: readonly Group[] = [
-  // The state, as packages/events/src/model/task-state.ts orders it.
+  // The state, as packages/celery/src/model/task-state.ts orders it.
   {
     order: [
       ...greatest("state_precedence"),

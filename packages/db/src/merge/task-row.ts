@@ -13,7 +13,7 @@ import {
   reportsExit,
   stateOf,
   toMicroseconds,
-} from "@celery-metrics-exporter/events";
+} from "@celery-metrics-exporter/celery";
 
 /** Whole microseconds since the epoch. */
 type Instant = number;

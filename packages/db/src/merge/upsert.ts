@@ -1,5 +1,5 @@
 /** Stores events: merged by task in memory, then into the table by one statement. */
-import { type CeleryEvent, type JsonValue, parsePythonLiteral } from "@celery-metrics-exporter/events";
+import { type CeleryEvent, type JsonValue, parsePythonLiteral } from "@celery-metrics-exporter/celery";
 import { type SQL, getTableColumns, getTableName, sql } from "drizzle-orm";
 import { type Database, type Drizzle, query } from "../tables/database.ts";
 import { type Criterion, type Group, MERGE_GROUPS, mergeRows } from "./merge-rows.ts";

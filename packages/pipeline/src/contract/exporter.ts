@@ -1,5 +1,5 @@
 /** The contract between an exporter and its host. The host owns queues, batching, retry, concurrency, drain and self-metrics. */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import type { ConfigSchema, RoleContext } from "@celery-metrics-exporter/runtime";
 import type { z } from "zod";
 

@@ -1,5 +1,5 @@
 /** The exporters there are. One line registers one; its folder is `apps/<name>-processor`. */
-import type { EventType } from "@celery-metrics-exporter/events";
+import type { EventType } from "@celery-metrics-exporter/celery";
 
 /** What the receiver needs to know of an exporter. */
 export interface ExporterRegistration {

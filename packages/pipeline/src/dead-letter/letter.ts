@@ -1,5 +1,5 @@
 /** A dead letter: what could not be decoded or exported, and why. */
-import type { CeleryEvent, ReadAs, Rejected } from "@celery-metrics-exporter/events";
+import type { CeleryEvent, ReadAs, Rejected } from "@celery-metrics-exporter/celery";
 
 export interface DeadLetter {
   /** `RECEIVER`, or the exporter's name. */

@@ -1,5 +1,5 @@
 /** Takes dead letters back to where they came from, after what was wrong with them is mended. */
-import { isFuture } from "@celery-metrics-exporter/events";
+import { isFuture } from "@celery-metrics-exporter/celery";
 import { type Logger, type RedisConnection, toError } from "@celery-metrics-exporter/runtime";
 import type { Job, Queue } from "bullmq";
 import { UNWANTED } from "../filter/attempt-memory.ts";

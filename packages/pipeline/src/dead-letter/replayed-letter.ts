@@ -7,7 +7,7 @@ import {
   isFuture,
   isTaskId,
   readStoredEvent,
-} from "@celery-metrics-exporter/events";
+} from "@celery-metrics-exporter/celery";
 import { decodeBatch, encodeBatch } from "../queue/batch.ts";
 import { RECEIVER, REDACTED, type StoredLetter } from "./letter.ts";
 import { NewerPayloadError, PermanentError } from "../contract/errors.ts";

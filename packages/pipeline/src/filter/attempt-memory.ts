@@ -1,5 +1,5 @@
 /** Redis' memory of what is known of the attempts of tasks, for the events that carry neither name nor queue. */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { withRedis } from "../queue/redis-errors.ts";
 import type { Description, EventFilter } from "./task-filter.ts";

@@ -1,5 +1,5 @@
 /** Filters by task name and queue, for events that mostly carry neither: applied to whole batches, in the receiver and again in each host. */
-import { type CeleryEvent, isFinal, isTaskEvent } from "@celery-metrics-exporter/events";
+import { type CeleryEvent, isFinal, isTaskEvent } from "@celery-metrics-exporter/celery";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import {
   type AttemptMemory,

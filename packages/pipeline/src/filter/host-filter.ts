@@ -1,5 +1,5 @@
 /** The filters' part in a host: what it exports of a batch, and what its exporter has to forget. */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { TimedOutError, UnavailableError, pause } from "@celery-metrics-exporter/runtime";
 import { randomUUID } from "node:crypto";
 import { type AttemptMemory, hasUnwanted, standingOf } from "./attempt-memory.ts";

@@ -1,5 +1,5 @@
 /** Filters by event type, task name and queue: their settings, and the pure decision on one event. */
-import { type CeleryEvent, type EventType, TASK_EVENT_TYPES, type TaskReceived, type TaskSent } from "@celery-metrics-exporter/events";
+import { type CeleryEvent, type EventType, TASK_EVENT_TYPES, type TaskReceived, type TaskSent } from "@celery-metrics-exporter/celery";
 import { list, nearest } from "@celery-metrics-exporter/runtime";
 import picomatch from "picomatch";
 import { z } from "zod";

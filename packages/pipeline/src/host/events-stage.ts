@@ -1,5 +1,5 @@
 /** The first stage: batches of events go to `export`, and what a filter excludes only now to `forget`. */
-import { type CeleryEvent, isTaskEvent } from "@celery-metrics-exporter/events";
+import { type CeleryEvent, isTaskEvent } from "@celery-metrics-exporter/celery";
 import { isFurtherAttempt, standingOf } from "../filter/attempt-memory.ts";
 import { type EventBatch, batchHalves, decodeBatch, encodeBatch } from "../queue/batch.ts";
 import { Deliverer, type Held } from "../deliver/deliver.ts";

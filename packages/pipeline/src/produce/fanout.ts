@@ -1,5 +1,5 @@
 /** Hands every batch of the receiver to each exporter's queue. */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { type Logger, type Metrics, type RedisConnection, UnavailableError, redisProblem, toError } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import { type BatchPayload, type EventBatch, decodeBatch, payloadsOf } from "../queue/batch.ts";

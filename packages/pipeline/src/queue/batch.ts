@@ -6,7 +6,7 @@
  * in that order: one flat list, since a list for each event costs more to collect as garbage than to write. Against plain JSON objects this
  * takes a third of the bytes at the same CPU (`docs/adr/0005-batches-as-jobs.md`).
  */
-import type { CeleryEvent, EventType } from "@celery-metrics-exporter/events";
+import type { CeleryEvent, EventType } from "@celery-metrics-exporter/celery";
 import { UNWANTED } from "../filter/attempt-memory.ts";
 import type { ToldTask } from "../filter/batch-filter.ts";
 import { NewerPayloadError, PermanentError } from "../contract/errors.ts";

@@ -1,6 +1,6 @@
 /** The contract of `Exporter`, as tests that every exporter runs on its real sink. */
-import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/events";
-import { customEvent } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/celery";
+import { customEvent } from "@celery-metrics-exporter/celery/testing";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Exporter } from "../contract/exporter.ts";

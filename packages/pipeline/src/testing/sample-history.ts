@@ -1,5 +1,5 @@
 /** A few tasks' lives, of every kind, for the contract suite: recent, so that no exporter finds them too old. */
-import type { TaskEvent } from "@celery-metrics-exporter/events";
+import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import {
   taskFailed,
   taskReceived,
@@ -9,7 +9,7 @@ import {
   taskSent,
   taskStarted,
   taskSucceeded,
-} from "@celery-metrics-exporter/events/testing";
+} from "@celery-metrics-exporter/celery/testing";
 
 /** Ids of tasks in the history. `orphan` has only an event that tells neither name nor queue. */
 export const SAMPLE_IDS = {

@@ -1,5 +1,5 @@
 /** A small exporter that keeps task events in a Redis hash, so that the contract suite itself can be seen to work. */
-import { isTaskEvent } from "@celery-metrics-exporter/events";
+import { isTaskEvent } from "@celery-metrics-exporter/celery";
 import { UnavailableError, type ConfigSchema } from "@celery-metrics-exporter/runtime";
 import { Redis } from "ioredis";
 import { z } from "zod";

@@ -1,7 +1,7 @@
 /** Events like those of a real shop: the recorded corpora, one after the other, with ids of their own at each repetition. */
-import type { CeleryEvent } from "@celery-metrics-exporter/events";
-import { isTaskEvent } from "@celery-metrics-exporter/events";
-import { readCorpus } from "@celery-metrics-exporter/events/testing";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import { isTaskEvent } from "@celery-metrics-exporter/celery";
+import { readCorpus } from "@celery-metrics-exporter/celery/testing";
 
 /** At least `count` events in the order they were recorded, cut to that number. */
 export function shopEvents(count: number): CeleryEvent[] {

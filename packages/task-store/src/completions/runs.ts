@@ -1,7 +1,7 @@
 /** Pairs the facts of a task: which message each start belongs to, and which start each end. */
 import type { Facts, FinalFact, ReceivedFact, SentFact, StartedFact } from "../facts/fact.ts";
 import { type Beginning, type Message, Messages, areOfSameAttempt, cameAt, dueAt, isRetryOf } from "./messages.ts";
-import { EXIT_YIELDS_SECONDS } from "@celery-metrics-exporter/events";
+import { EXIT_YIELDS_SECONDS } from "@celery-metrics-exporter/celery";
 import { countNotAfter, inOrder } from "../facts/order.ts";
 
 export interface Pairing {

@@ -24,7 +24,7 @@ import { isRetryOf } from "./messages.ts";
 import { byInstant, inOrder } from "../facts/order.ts";
 import { type Run, isExit, isTermination, pair } from "./runs.ts";
 import type { TaskEntry } from "../facts/task-entry.ts";
-import { STATE_RANK } from "@celery-metrics-exporter/events";
+import { STATE_RANK } from "@celery-metrics-exporter/celery";
 
 export type Lack = "name" | "start" | "received" | "revocation" | "end" | "certainty";
 

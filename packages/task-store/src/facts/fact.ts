@@ -15,7 +15,7 @@
  * The name of the field is the fact's identity. Its value is no part of that, and the first one stays: empty, or `1` once what follows from the
  * fact was sent; and after it `|<worker>|<exception>`, where the opt-in tags want them.
  */
-import { MAX_TIMESTAMP, type TaskEvent, isFinal, reportsExit, stateOf, toMicroseconds } from "@celery-metrics-exporter/events";
+import { MAX_TIMESTAMP, type TaskEvent, isFinal, reportsExit, stateOf, toMicroseconds } from "@celery-metrics-exporter/celery";
 import { hostHash, readBase36, toBase36 } from "./encoding.ts";
 import { exceptionClass } from "./exception-class.ts";
 import { storedText } from "./texts.ts";

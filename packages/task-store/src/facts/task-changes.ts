@@ -2,7 +2,7 @@
  * What a batch of events adds to each task: the same merge that the script does in Redis, done in memory first, so that a batch with several
  * events of a task is one change of it. Both follow the same rules, so it makes no difference where two events meet.
  */
-import { type CeleryEvent, type TaskEvent, isTaskEvent } from "@celery-metrics-exporter/events";
+import { type CeleryEvent, type TaskEvent, isTaskEvent } from "@celery-metrics-exporter/celery";
 import { type FactOptions, detailsOf, factOf } from "./fact.ts";
 import { type StoredText, storedText } from "./texts.ts";
 

@@ -1,5 +1,5 @@
 import { bench, describe } from "vitest";
-import { corpusNames, readCorpus } from "@celery-metrics-exporter/events/testing";
+import { corpusNames, readCorpus } from "@celery-metrics-exporter/celery/testing";
 
 describe("decode: every frame of a recording", () => {
   for (const name of corpusNames) {
