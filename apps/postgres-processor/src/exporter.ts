@@ -10,10 +10,10 @@ import {
 } from "@celery-metrics-exporter/db";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { PermanentError, defineExporter, type Exporter, type ExporterContext } from "@celery-metrics-exporter/pipeline";
-import { abortable } from "@celery-metrics-exporter/runtime";
+import { type Repeat, abortable } from "@celery-metrics-exporter/runtime";
 import { Config } from "./config.ts";
 import { DatabaseProbe } from "./database-probe.ts";
-import { Retention } from "./retention.ts";
+import { startRetention } from "./retention.ts";
 
 export const postgres = defineExporter({
   name: "postgres",
@@ -29,7 +29,7 @@ class PostgresExporter implements Exporter {
   #running = 0;
   /** When the last of them was answered, or the first of them began. */
   #answeredAt = 0;
-  #retention: Retention | undefined;
+  #retention: Repeat | undefined;
 
   constructor(context: ExporterContext<Config>) {
     this.#context = context;
@@ -54,7 +54,7 @@ class PostgresExporter implements Exporter {
     this.#probe = new DatabaseProbe({ database, component, logger, silentMs: () => this.#silentMs() });
     if (config.POSTGRES_RETENTION_DAYS > 0) {
       await checkMayDelete(database);
-      this.#retention = new Retention({ database, days: config.POSTGRES_RETENTION_DAYS, logger, metrics });
+      this.#retention = startRetention({ database, days: config.POSTGRES_RETENTION_DAYS, logger, metrics });
     }
   }
 

@@ -1,7 +1,7 @@
 /** The receiver's flow: message → decode → filter → batch → exporters' queues → acknowledge, with bounded memory. */
 import type { EventSource, RawMessage } from "@celery-metrics-exporter/broker";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import type { ComponentHealth } from "@celery-metrics-exporter/runtime";
+import { type ComponentHealth, Repeat } from "@celery-metrics-exporter/runtime";
 import { Batcher, type Batch, type BatcherOptions } from "./batcher.ts";
 import type { Delivery } from "./delivery.ts";
 import type { EventAdvice } from "./event-advice.ts";
@@ -42,7 +42,7 @@ export class Receiver {
   #bytesInFlight = 0;
   /** Ends the retries, where the broker would deliver again what is not acknowledged. */
   readonly #giveUp = new AbortController();
-  #timer: NodeJS.Timeout | undefined;
+  #regulating: Repeat | undefined;
   #draining = false;
 
   constructor(options: ReceiverOptions) {
@@ -54,7 +54,7 @@ export class Receiver {
   async start(): Promise<void> {
     this.#regulate();
     await this.#options.source.start((message) => this.#take(message));
-    this.#timer = setInterval(() => this.#regulate(), CHECK_MS);
+    this.#regulating = new Repeat(() => this.#regulate(), { everyMs: CHECK_MS });
   }
 
   /** Takes nothing more, and resolves when all that was taken is safe, or left to the broker. Safe without `start`. */
@@ -64,7 +64,7 @@ export class Receiver {
     const drained = source.drain();
     this.#regulate();
     await drained;
-    clearInterval(this.#timer);
+    await this.#regulating?.stop();
     this.#batcher.flush();
     if (source.redelivers) this.#giveUp.abort();
     await Promise.all(this.#inFlight);

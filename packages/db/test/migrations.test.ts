@@ -34,7 +34,7 @@ describe("the migrations", () => {
     copy = await mkdtemp(join(root, "drizzle-test-"));
     await cp(MIGRATIONS_FOLDER, copy, { recursive: true });
     const before = await readdir(copy);
-    const schema = "./packages/db/src/schema.ts";
+    const schema = "./packages/db/src/tables/schema.ts";
     const out = `./${copy.slice(root.length)}`;
     await run(process.execPath, [drizzleKit, "generate", "--dialect", "postgresql", "--schema", schema, "--out", out], { cwd: root });
     expect(await readdir(copy)).toEqual(before);

@@ -1,4 +1,5 @@
 export { abortable } from "./abortable.ts";
+export { Repeat } from "./repeat.ts";
 export { backoffMs, pause, type BackoffOptions } from "./backoff.ts";
 export {
   BaseConfig,

@@ -1,7 +1,7 @@
 /** One receiver's part among several that hear the same messages: active by a lease in Redis, or standing by with the messages of the last seconds. */
 import type { Broadcast } from "@celery-metrics-exporter/broker";
 import type { LeaseAnswer, ReceiverLease } from "@celery-metrics-exporter/pipeline";
-import { toError, type ComponentHealth, type Logger, type Metrics } from "@celery-metrics-exporter/runtime";
+import { type ComponentHealth, type Logger, type Metrics, Repeat, toError } from "@celery-metrics-exporter/runtime";
 
 export interface HotStandbyOptions {
   readonly broadcast: Broadcast;
@@ -29,10 +29,8 @@ export class HotStandby {
   #heldUntil = Number.NEGATIVE_INFINITY;
   /** Why it stands by; undefined while active, and before it knows. */
   #standsBy: string | undefined;
-  #turning: Promise<void> = Promise.resolve();
-  #timer: NodeJS.Timeout | undefined;
+  #turns: Repeat | undefined;
   #draining = false;
-  #stopped = false;
 
   constructor(options: HotStandbyOptions) {
     this.#options = options;
@@ -51,7 +49,13 @@ export class HotStandby {
   /** Call once the source has started. Resolves when it has asked for the first time. */
   async start(): Promise<void> {
     this.#options.health.up("standby: not known yet which receiver is active");
-    await this.#next();
+    this.#turns = new Repeat(() => this.#turn(), {
+      everyMs: TURN_MS,
+      first: "now",
+      // Nothing can be enqueued either, and Redis' own component is down.
+      onError: (err) => this.#options.logger.debug({ err }, "role not known for now"),
+    });
+    await this.#turns.firstRun;
   }
 
   /** Call before the source is drained: a standby no longer becomes active, an active one remains that until `stop`. */
@@ -62,9 +66,7 @@ export class HotStandby {
   /** Call when everything in hand is safe: lets another receiver take over at once. Safe without `start`. */
   async stop(): Promise<void> {
     const { broadcast, lease } = this.#options;
-    this.#stopped = true;
-    clearTimeout(this.#timer);
-    await this.#turning;
+    await this.#turns?.stop();
     if (this.#activeSince === undefined) return;
     try {
       await lease.release(broadcast.completeSince === this.#activeSince ? broadcast.safeUntil : undefined);
@@ -75,15 +77,6 @@ export class HotStandby {
 
   get #isActive(): boolean {
     return this.#activeSince !== undefined && performance.now() <= this.#heldUntil;
-  }
-
-  async #next(): Promise<void> {
-    this.#turning = this.#turn().catch((thrown: unknown) => {
-      // Nothing can be enqueued either, and Redis' own component is down.
-      this.#options.logger.debug({ err: toError(thrown) }, "role not known for now");
-    });
-    await this.#turning;
-    if (!this.#stopped) this.#timer = setTimeout(() => void this.#next(), TURN_MS);
   }
 
   async #turn(): Promise<void> {

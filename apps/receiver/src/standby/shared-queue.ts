@@ -1,6 +1,6 @@
 /** Notices that others read our queue on RabbitMQ: each consumer gets only a part of the events, and nobody reports an error. */
 import type { ReceiverRegister } from "@celery-metrics-exporter/pipeline";
-import { OutageLog, toError, type Logger } from "@celery-metrics-exporter/runtime";
+import { type Logger, OutageLog, Repeat } from "@celery-metrics-exporter/runtime";
 
 export interface SharedQueueOptions {
   /** How many consumers the queue has; undefined where that is not known now. */
@@ -24,12 +24,10 @@ const MESSAGES = {
 
 export class SharedQueueWatch {
   readonly #options: SharedQueueOptions;
-  #timer: NodeJS.Timeout | undefined;
-  #looking: Promise<void> = Promise.resolve();
+  #repeat: Repeat | undefined;
   /** Times in a row that there were strangers. */
   #seen = 0;
   readonly #log: OutageLog;
-  #stopped = false;
 
   constructor(options: SharedQueueOptions) {
     this.#options = options;
@@ -38,24 +36,15 @@ export class SharedQueueWatch {
 
   /** Signs in and looks from time to time, until `stop`. Never throws. */
   start(): void {
-    this.#looking = this.#next();
+    const { logger, everyMs = EVERY_MS } = this.#options;
+    // Redis is away, which its own component says, or does not let us.
+    const onError = (err: Error): void => logger.debug({ err }, "consumers of the queue not counted");
+    this.#repeat = new Repeat(() => this.#look(), { everyMs, first: "now", onError });
   }
 
   async stop(): Promise<void> {
-    this.#stopped = true;
-    clearTimeout(this.#timer);
-    await this.#looking;
+    await this.#repeat?.stop();
     await this.#options.register.signOut().catch(() => {});
-  }
-
-  async #next(): Promise<void> {
-    try {
-      await this.#look();
-    } catch (thrown) {
-      // Redis is away, which its own component says, or does not let us.
-      this.#options.logger.debug({ err: toError(thrown) }, "consumers of the queue not counted");
-    }
-    if (!this.#stopped) this.#timer = setTimeout(() => this.start(), this.#options.everyMs ?? EVERY_MS);
   }
 
   async #look(): Promise<void> {

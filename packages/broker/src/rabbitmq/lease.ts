@@ -1,5 +1,5 @@
 /** Keeps our queue from expiring while we are there and do not consume: to RabbitMQ a queue without a consumer is unused. */
-import { toError } from "@celery-metrics-exporter/runtime";
+import { Repeat } from "@celery-metrics-exporter/runtime";
 import type { Channel, ChannelModel } from "amqplib";
 import { NOT_FOUND, QueueLostError, attempt, type RabbitmqTopology } from "./topology.ts";
 
@@ -23,37 +23,30 @@ export interface QueueLeaseOptions {
 export class QueueLease {
   readonly #options: QueueLeaseOptions;
   readonly #useMs: number;
-  readonly #timer: NodeJS.Timeout;
+  readonly #repeat: Repeat;
   /** When the queue was in use for certain. */
   #usedAt = 0;
-  #busy = false;
 
   constructor(options: QueueLeaseOptions) {
     this.#options = options;
     // One renewal may come late.
     const { queueExpiresMs } = options.topology;
     this.#useMs = Math.min(queueExpiresMs / 3, MAX_USE_MS);
-    this.#timer = setInterval(() => void this.#renew(), Math.min(queueExpiresMs / 3, MAX_CHECK_MS));
+    this.#repeat = new Repeat(() => this.#renew(), { everyMs: Math.min(queueExpiresMs / 3, MAX_CHECK_MS), onError: options.onLost });
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    void this.#repeat.stop();
   }
 
   async #renew(): Promise<void> {
-    const { isConsuming, onLost } = this.#options;
-    if (isConsuming()) this.#usedAt = Date.now();
-    if (isConsuming() || this.#busy) return;
-    this.#busy = true;
-    try {
-      // Timers may be early by a millisecond.
-      if (Date.now() - this.#usedAt >= this.#useMs * 0.9) await this.#use();
-      else await this.#check();
-    } catch (thrown) {
-      onLost(toError(thrown));
-    } finally {
-      this.#busy = false;
+    if (this.#options.isConsuming()) {
+      this.#usedAt = Date.now();
+      return;
     }
+    // Timers may be early by a millisecond.
+    if (Date.now() - this.#usedAt >= this.#useMs * 0.9) await this.#use();
+    else await this.#check();
   }
 
   async #check(): Promise<void> {

@@ -1,5 +1,5 @@
 /** Whether events arrive: warns when nothing has come for a minute, and says what to check. */
-import { toError, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
+import { type ComponentHealth, type Logger, Repeat, toError } from "@celery-metrics-exporter/runtime";
 
 export interface ArrivalOptions {
   /** Looks around and says what to check: one or more sentences. Called only after a silence; may take some seconds. */
@@ -24,7 +24,7 @@ interface Moment {
 export class Arrival {
   readonly #options: ArrivalOptions;
   readonly #silenceMs: number;
-  #timer: NodeJS.Timeout | undefined;
+  #repeat: Repeat | undefined;
   #heard = false;
   /** Since when we are connected and take what comes (`performance.now()`); undefined while we do not. */
   #expectedSince: number | undefined;
@@ -81,14 +81,15 @@ export class Arrival {
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    void this.#repeat?.stop();
+    this.#repeat = undefined;
     this.expectNothing();
   }
 
   #listen(): void {
     this.#silentSince = now();
     if (!this.#warned) this.#options.health.up();
-    this.#timer ??= setInterval(() => this.#look(), Math.min(1_000, this.#silenceMs / 4)).unref();
+    this.#repeat ??= new Repeat(() => this.#look(), { everyMs: Math.min(1_000, this.#silenceMs / 4) });
   }
 
   #look(): void {

@@ -2,7 +2,7 @@
  * Gauges of an exporter's queues, read from Redis every few seconds, so that `/metrics` answers at once even when Redis does not. The number
  * of finished tasks that are not delivered yet is also written back, for the receiver.
  */
-import { sendTogether, toError, type Logger, type Metrics, type RedisConnection } from "@celery-metrics-exporter/runtime";
+import { type Logger, type Metrics, type RedisConnection, Repeat, sendTogether } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import { HeldJobs } from "../hold/holding.ts";
 import { idsIn } from "../queue/ids-batch.ts";
@@ -35,8 +35,7 @@ export class QueueGauges {
   readonly #jobs;
   readonly #lag;
   #meanIds: number | undefined;
-  #timer: NodeJS.Timeout | undefined;
-  #closed = false;
+  #repeat: Repeat | undefined;
 
   constructor(options: QueueGaugesOptions) {
     this.#options = options;
@@ -50,22 +49,18 @@ export class QueueGauges {
 
   /** Reads the queues now, and from now on every five seconds. */
   async start(): Promise<void> {
-    await this.#refreshAndRepeat();
+    const onError = (err: Error): void => this.#options.logger.debug({ err }, "queue lengths unknown");
+    this.#repeat = new Repeat(() => this.#refreshAll(), { everyMs: INTERVAL_MS, first: "now", onError });
+    await this.#repeat.firstRun;
   }
 
   close(): void {
-    this.#closed = true;
-    clearTimeout(this.#timer);
+    void this.#repeat?.stop();
   }
 
-  async #refreshAndRepeat(): Promise<void> {
-    try {
-      const counts = await Promise.all(this.#options.queues.map((queue) => this.#refresh(queue)));
-      await this.#reportUndelivered(counts[1] ?? 0);
-    } catch (thrown) {
-      this.#options.logger.debug({ err: toError(thrown) }, "queue lengths unknown");
-    }
-    if (!this.#closed) this.#timer = setTimeout(() => void this.#refreshAndRepeat(), INTERVAL_MS).unref();
+  async #refreshAll(): Promise<void> {
+    const counts = await Promise.all(this.#options.queues.map((queue) => this.#refresh(queue)));
+    await this.#reportUndelivered(counts[1] ?? 0);
   }
 
   /** The number of jobs that are not done. */

@@ -1,6 +1,14 @@
 /** Hands every batch of the receiver to each exporter's queue. */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import { type Logger, type Metrics, type RedisConnection, UnavailableError, redisProblem, toError } from "@celery-metrics-exporter/runtime";
+import {
+  type Logger,
+  type Metrics,
+  type RedisConnection,
+  Repeat,
+  UnavailableError,
+  redisProblem,
+  toError,
+} from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import { type BatchPayload, type EventBatch, decodeBatch, payloadsOf } from "../queue/batch.ts";
 import type { ExporterRegistration } from "../contract/exporters.ts";
@@ -48,7 +56,7 @@ export class Fanout {
   readonly #shed;
   /** Whether Redis took the last batch. */
   #isStoring = true;
-  #timer: NodeJS.Timeout | undefined;
+  #refreshing: Repeat | undefined;
 
   constructor(options: FanoutOptions) {
     this.#options = options;
@@ -77,7 +85,11 @@ export class Fanout {
       for (const { queue, watch } of this.#outlets) watch.begin(await meanBatch(queue));
       await this.#refresh();
     });
-    this.#watch();
+    this.#refreshing = new Repeat(() => this.#refresh(), {
+      everyMs: REFRESH_MS,
+      // Redis is away: nothing can be stored either, and what was known last stands.
+      onError: (err) => this.#options.logger.debug({ err }, "queue lengths unknown"),
+    });
   }
 
   /** Whether any exporter wants events of this type. */
@@ -111,8 +123,7 @@ export class Fanout {
 
   /** Stops watching. Safe without `start`, and safe twice. */
   async close(): Promise<void> {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    void this.#refreshing?.stop();
     await Promise.all(this.#outlets.map(({ queue }) => queue.close()));
   }
 
@@ -145,17 +156,6 @@ export class Fanout {
       if (isOutOfMemory(error)) this.#memory.refused();
       throw new UnavailableError(`Redis did not take a batch for ${outlet.name} (${redisProblem(error)})`, { cause: error });
     }
-  }
-
-  #watch(): void {
-    this.#timer = setTimeout(() => {
-      this.#refresh()
-        // Redis is away: nothing can be stored either, and what was known last stands.
-        .catch((thrown: unknown) => this.#options.logger.debug({ err: toError(thrown) }, "queue lengths unknown"))
-        .finally(() => {
-          if (this.#timer !== undefined) this.#watch();
-        });
-    }, REFRESH_MS).unref();
   }
 
   async #refresh(): Promise<void> {

@@ -1,5 +1,5 @@
 /** Notices in Redis when receivers of different brokers feed the same queues, which is most often two environments that share a Redis by mistake. */
-import { toError, type Logger, type RedisConnection } from "@celery-metrics-exporter/runtime";
+import { type Logger, type RedisConnection, Repeat } from "@celery-metrics-exporter/runtime";
 
 export interface OtherSourcesOptions {
   /** A `producer` connection; stays open. */
@@ -25,8 +25,7 @@ export class OtherSources {
   readonly #reported = new Set<string>();
   #hasWritten = false;
   #looks = 0;
-  #timer: NodeJS.Timeout | undefined;
-  #closed = false;
+  #repeat: Repeat | undefined;
 
   constructor(options: OtherSourcesOptions) {
     this.#options = options;
@@ -35,20 +34,18 @@ export class OtherSources {
 
   /** Looks now, and from now on every ten seconds. Never throws: a Redis that is away is noticed elsewhere. */
   async start(): Promise<void> {
-    try {
-      await this.#look();
-    } catch (thrown) {
-      const error = toError(thrown);
-      this.#options.logger.debug({ err: error }, "other sources unknown");
+    const { intervalMs = INTERVAL_MS } = this.#options;
+    const onError = (err: Error): void => {
+      this.#options.logger.debug({ err }, "other sources unknown");
       // Rights of an earlier release do not include the key.
-      if (error.message.startsWith("NOPERM")) return;
-    }
-    if (!this.#closed) this.#timer = setTimeout(() => void this.start(), this.#options.intervalMs ?? INTERVAL_MS).unref();
+      if (err.message.startsWith("NOPERM")) this.close();
+    };
+    this.#repeat = new Repeat(() => this.#look(), { everyMs: intervalMs, first: "now", onError });
+    await this.#repeat.firstRun;
   }
 
   close(): void {
-    this.#closed = true;
-    clearTimeout(this.#timer);
+    void this.#repeat?.stop();
   }
 
   async #look(): Promise<void> {

@@ -1,0 +1,68 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { Repeat } from "../src/repeat.ts";
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+
+it("runs after each interval, and at once if told so", async () => {
+  const runs: string[] = [];
+  const later = new Repeat(() => runs.push("later"), { everyMs: 100 });
+  const now = new Repeat(() => runs.push("now"), { everyMs: 150, first: "now" });
+  expect(runs).toEqual(["now"]);
+  await vi.advanceTimersByTimeAsync(210);
+  expect(runs).toEqual(["now", "later", "now", "later"]);
+  await Promise.all([later.stop(), now.stop()]);
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(runs).toHaveLength(4);
+});
+
+it("counts the interval from the end of a run, so that two never overlap", async () => {
+  let running = 0;
+  const repeat = new Repeat(
+    async () => {
+      running += 1;
+      expect(running).toBe(1);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      running -= 1;
+    },
+    { everyMs: 10, first: "now" },
+  );
+  await vi.advanceTimersByTimeAsync(2_000);
+  const stopping = repeat.stop();
+  await vi.advanceTimersByTimeAsync(600);
+  await stopping;
+  expect(running).toBe(0);
+});
+
+it("goes on after a run that failed, and reports it", async () => {
+  const errors: string[] = [];
+  let runs = 0;
+  const work = (): void => {
+    runs += 1;
+    throw new Error(`run ${runs}`);
+  };
+  const repeat = new Repeat(work, { everyMs: () => 10 * runs + 10, onError: ({ message }) => void errors.push(message) });
+  await vi.advanceTimersByTimeAsync(31);
+  expect(errors).toEqual(["run 1", "run 2"]);
+  await repeat.stop();
+});
+
+it("tells a run under way that it is stopped, and waits for it", async () => {
+  vi.useRealTimers();
+  let ended = false;
+  const repeat = new Repeat(
+    async (signal) => {
+      await sleep(60_000, undefined, { signal }).catch(() => {});
+      ended = true;
+    },
+    { everyMs: 1, first: "now" },
+  );
+  await repeat.stop();
+  await repeat.stop();
+  expect(ended).toBe(true);
+});
