@@ -65,7 +65,7 @@ async function nodeOfTheQueues({ queues }: SceneOnRedis, cluster: RedisCluster):
 
 async function tasksOf(cluster: RedisCluster, node: RedisServer): Promise<number> {
   const admin = cluster.admin(node);
-  const keys = await admin.keys("{cme:*}:task:*");
+  const keys = await admin.keys("{cme:*}:datadog:task:*");
   admin.disconnect();
   return keys.length;
 }

@@ -7,7 +7,7 @@ const tasks = Array.from({ length: TASKS }, (_, index): TaskMetrics => {
   const worker = "w1@host-a";
   const finishedAt = 1_795_328_901 + index;
   const labels = { name: `shop.task_${index % 20}`, queue: `queue_${index % 5}` };
-  const known = { exception: undefined, lacksStart: false, lacksRevocation: false, lacksEnd: false, excluded: false };
+  const known = { exception: undefined, lacksStart: false, lacksRevocation: false, lacksEnd: false, lacksFailure: false, excluded: false };
   return {
     completions: [{ ...labels, ...known, state: "SUCCESS", runTime: index / 1_000, worker, finishedAt }],
     waits: [{ ...labels, seconds: index / 997, basis: "sent", skewed: false, startedAt: finishedAt - 1, worker }],

@@ -1,17 +1,16 @@
 /** The definition of the Datadog exporter: its settings, and how it is put together. */
 import { defineExporter, type ExporterDefinition } from "@celery-metrics-exporter/pipeline";
 import { connectRedis, redisTarget } from "@celery-metrics-exporter/runtime";
-import { TaskStore } from "@celery-metrics-exporter/task-store";
+import { FinishedTasks, type FinishedTasksOptions, TaskStore } from "@celery-metrics-exporter/task-store";
 import { agentAddress, describeAddress } from "./agent/agent-address.ts";
 import { Config } from "./config.ts";
 import { ExporterMetrics } from "./exporter-metrics.ts";
-import { DatadogExporter, type DatadogExporterOptions } from "./exporter.ts";
 import { TaskMetricsMapper } from "./metrics/metrics.ts";
 import { StatsdClient } from "./agent/statsd-client.ts";
-import { UnfinishedTasks } from "./unfinished-tasks.ts";
+import { DatadogSink } from "./sink.ts";
 
 /** `onStep` is for tests that kill the process between two steps; see `Step`. */
-export function defineDatadog({ onStep }: Pick<DatadogExporterOptions, "onStep"> = {}): ExporterDefinition<typeof Config> {
+export function defineDatadog({ onStep }: Pick<FinishedTasksOptions, "onStep"> = {}): ExporterDefinition<typeof Config> {
   return defineExporter({
     name: "datadog",
     Config,
@@ -38,6 +37,7 @@ export function defineDatadog({ onStep }: Pick<DatadogExporterOptions, "onStep">
       const store = new TaskStore({
         redis,
         queuePrefix: config.QUEUE_PREFIX,
+        owner: "datadog",
         taskExpirySeconds: config.DATADOG_TASK_EXPIRY_SECONDS,
         sentExpirySeconds: config.DATADOG_SENT_EXPIRY_SECONDS,
         leaseMs: config.DATADOG_LEASE_MS,
@@ -45,25 +45,36 @@ export function defineDatadog({ onStep }: Pick<DatadogExporterOptions, "onStep">
         keepException: config.DATADOG_TAG_EXCEPTION,
         onDropped: (reason, events) => exporterMetrics.dropped(reason, events),
       });
-      return new DatadogExporter({
+      const mapper = new TaskMetricsMapper({
+        prefix: config.DATADOG_METRIC_PREFIX,
+        tags: config.DATADOG_TAGS,
+        timerType: config.DATADOG_TIMER_TYPE,
+        tagWorker: config.DATADOG_TAG_WORKER,
+        tagException: config.DATADOG_TAG_EXCEPTION,
+      });
+      const finished = new FinishedTasks({
         store,
-        statsd,
-        mapper: new TaskMetricsMapper({
-          prefix: config.DATADOG_METRIC_PREFIX,
-          tags: config.DATADOG_TAGS,
-          timerType: config.DATADOG_TIMER_TYPE,
-          tagWorker: config.DATADOG_TAG_WORKER,
-          tagException: config.DATADOG_TAG_EXCEPTION,
-        }),
+        sink: new DatadogSink({ statsd, mapper, metrics: exporterMetrics, maxAgeSeconds: config.DATADOG_MAX_AGE_SECONDS }),
         schedule,
-        metrics: exporterMetrics,
-        countUnfinished: () => new UnfinishedTasks({ store, metrics, logger }),
         graceMs: config.DATADOG_GRACE_MS,
         incompleteWaitMs: config.DATADOG_INCOMPLETE_WAIT_MS,
         leaseMs: config.DATADOG_LEASE_MS,
-        maxAgeSeconds: config.DATADOG_MAX_AGE_SECONDS,
+        logger,
+        onSwept: (tasks) => exporterMetrics.swept(tasks),
+        onPutOff: (reasons) => exporterMetrics.putOff(reasons),
+        onIncomplete: (reasons) => exporterMetrics.incomplete(reasons),
         ...(onStep === undefined ? {} : { onStep }),
       });
+      return {
+        start: async () => finished.start(),
+        export: (events) => finished.export(events),
+        process: (ids, signal, job) => finished.process(ids, signal, job),
+        forget: (ids) => finished.forget(ids),
+        stop: async () => {
+          await finished.stop();
+          await statsd.close();
+        },
+      };
     },
   });
 }

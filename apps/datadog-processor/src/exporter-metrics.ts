@@ -1,10 +1,7 @@
 /** What the exporter tells of its own work. */
 import type { Metrics } from "@celery-metrics-exporter/runtime";
-import type { DropReason, FinalState, Lack, Wait } from "@celery-metrics-exporter/task-store";
+import type { DropReason, FinalState, Lack, OpenTasks, PutOffReason, Wait } from "@celery-metrics-exporter/task-store";
 import type { TaskMetrics } from "./metrics/metrics.ts";
-
-/** Why tasks are put off: what they lack, or that another job holds them. */
-export type PutOffReason = Lack | "busy";
 
 export class ExporterMetrics {
   readonly #completions;
@@ -14,6 +11,8 @@ export class ExporterMetrics {
   readonly #incomplete;
   readonly #expired;
   readonly #dropped;
+  readonly #expiredTasks;
+  readonly #openTasks;
 
   constructor(metrics: Metrics) {
     this.#completions = metrics.counter("datadog_completions_sent_total", "Runs of tasks sent, by final state.", ["state"]);
@@ -25,6 +24,11 @@ export class ExporterMetrics {
     this.#dropped = metrics.counter("datadog_events_dropped_total", "Events of tasks with very many attempts that nothing is sent of.", [
       "reason",
     ]);
+    this.#expiredTasks = metrics.counter(
+      "datadog_tasks_expired_total",
+      "Tasks that expired in the Store before they had ended and were sent.",
+    );
+    this.#openTasks = metrics.gauge("datadog_tasks_open", "Tasks in the Store that were not sent yet, of all processes together.");
   }
 
   sent(tasks: readonly TaskMetrics[]): void {
@@ -53,6 +57,11 @@ export class ExporterMetrics {
 
   expired(completions: number): void {
     this.#expired.inc(completions);
+  }
+
+  swept({ expired, open }: OpenTasks): void {
+    this.#expiredTasks.inc(expired);
+    this.#openTasks.set(open);
   }
 
   dropped(reason: DropReason, events: number): void {

@@ -5,7 +5,7 @@ import { createTestExporter, type TestExporter } from "@celery-metrics-exporter/
 import { startRedis, startStatsdSink, type RedisServer, type StatsdSink } from "@celery-metrics-exporter/testkit";
 import { setTimeout as sleep } from "node:timers/promises";
 import { defineDatadog } from "../src/datadog.ts";
-import type { Step } from "../src/exporter.ts";
+import type { Step } from "@celery-metrics-exporter/task-store";
 
 export interface HarnessOptions {
   readonly env?: Readonly<Record<string, string>>;

@@ -16,7 +16,7 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { busyDelayMs, type Step } from "../src/exporter.ts";
+import type { Step } from "@celery-metrics-exporter/task-store";
 import { DatadogHarness, type HarnessOptions } from "./datadog-harness.ts";
 
 const PACKAGE = fileURLToPath(new URL("..", import.meta.url));
@@ -429,14 +429,6 @@ describe("a sending that takes long", () => {
 });
 
 describe("a task that another job holds", () => {
-  it.each([
-    ["claimed a moment ago, after a moment", 29_990, 250],
-    ["held for 4 s, after 4 s more", 26_000, 4_000],
-    ["held for nearly as long as its lease, when that is over", 2_000, 2_050],
-  ])("%s is looked at again", (_, freeInMs, delayMs) => {
-    expect(busyDelayMs(freeInMs, 30_000)).toBe(delayMs);
-  });
-
   it("is let go of soon when that is done, however long the lease", async () => {
     const harness = await start({ DATADOG_LEASE_MS: "600000" });
     const gate = new AbortController();

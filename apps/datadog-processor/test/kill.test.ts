@@ -2,7 +2,7 @@
 import { startStatsdSink } from "@celery-metrics-exporter/testkit";
 import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Step } from "../src/exporter.ts";
+import type { Step } from "@celery-metrics-exporter/task-store";
 import { BuiltProcessors } from "./built-processor.ts";
 
 const TASKS = 40;

@@ -3,7 +3,7 @@ import { TaskMetricsMapper, type MetricOptions, type TaskMetrics } from "../src/
 
 const PLAIN: MetricOptions = { prefix: "celery.", tags: [], timerType: "distribution", tagWorker: false, tagException: false };
 
-const KNOWN = { lacksStart: false, lacksRevocation: false, lacksEnd: false, excluded: false };
+const KNOWN = { lacksStart: false, lacksRevocation: false, lacksEnd: false, lacksFailure: false, excluded: false };
 
 function failed(queue: string): TaskMetrics {
   const labels = { name: "shop.cart.total", queue };

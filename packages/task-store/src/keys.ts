@@ -1,6 +1,6 @@
 /**
- * The Store's keys: `{cme:<shard>}:task:<id>`, and `{cme:<shard>}:open` for a shard's count of open tasks. Redis Cluster spreads the shards, and
- * one script call serves all tasks of a shard.
+ * The Store's keys: `{cme:<shard>}:<owner>:task:<id>`, and `{cme:<shard>}:<owner>:open` for a shard's count of open tasks. The owner is the
+ * exporter whose Store it is. Redis Cluster spreads the shards, and one script call serves all tasks of a shard.
  */
 import { groupBy } from "./facts/order.ts";
 import { hash32 } from "./facts/encoding.ts";
@@ -13,11 +13,11 @@ export class StoreKeys {
   /** By shard. */
   readonly open: readonly string[];
 
-  constructor(queuePrefix: string) {
+  constructor(queuePrefix: string, owner: string) {
     const prefix = queuePrefix.replace(/[{}]/g, "");
-    const tags = Array.from({ length: SHARDS }, (_, shard) => `{${prefix}:${shard}}`);
-    this.#beforeId = tags.map((tag) => `${tag}:task:`);
-    this.open = tags.map((tag) => `${tag}:open`);
+    const shards = Array.from({ length: SHARDS }, (_, shard) => `{${prefix}:${shard}}:${owner}`);
+    this.#beforeId = shards.map((shard) => `${shard}:task:`);
+    this.open = shards.map((shard) => `${shard}:open`);
   }
 
   /** Sorts ids by the shard that holds them; within a shard in the order given. */

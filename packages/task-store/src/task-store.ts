@@ -33,6 +33,8 @@ export interface TaskStoreOptions extends FactOptions {
   readonly redis: RedisConnection;
   /** The Store's keys get the same prefix as the queues, without its braces. */
   readonly queuePrefix: string;
+  /** The exporter whose Store this is: each has its own. */
+  readonly owner: string;
   /** How long an entry is kept after its last change, or its ETA. */
   readonly taskExpirySeconds: number;
   /** How long a tombstone is kept. */
@@ -79,7 +81,7 @@ export class TaskStore {
 
   constructor(options: TaskStoreOptions) {
     this.#options = options;
-    this.#keys = new StoreKeys(options.queuePrefix);
+    this.#keys = new StoreKeys(options.queuePrefix, options.owner);
     this.#apply = new StoreScript(options.redis, APPLY_SCRIPT);
     this.#claim = new StoreScript(options.redis, CLAIM_SCRIPT);
     this.#settle = new StoreScript(options.redis, SETTLE_SCRIPT);

@@ -58,7 +58,7 @@ it("teaches its scripts to a node that has forgotten them", async () => {
 });
 
 it("finds every task while a shard moves to another node and afterwards", async () => {
-  const [key = ""] = new StoreKeys("{cme}").open;
+  const [key = ""] = new StoreKeys("{cme}", "test").open;
   const slot = await redis.cluster("KEYSLOT", key);
   const owner = (await redis.cluster("SLOTS")).find(([from, to]) => from <= slot && slot <= to)?.[2]?.[1];
   const target = cluster.masters.find(({ port }) => port !== owner);

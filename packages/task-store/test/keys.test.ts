@@ -3,11 +3,11 @@ import { describe, expect, it } from "vitest";
 import { SHARDS, StoreKeys } from "../src/keys.ts";
 
 describe("the Store's keys", () => {
-  const keys = new StoreKeys("{cme}");
+  const keys = new StoreKeys("{cme}", "test");
 
   it("have one hash tag, of prefix and shard, and end in the id as it is", () => {
-    expect(keys.keyOf("a{b}:c")).toMatch(/^\{cme:\d{1,2}\}:task:a\{b\}:c$/);
-    expect(new StoreKeys("plain").keyOf("x")).toMatch(/^\{plain:/);
+    expect(keys.keyOf("a{b}:c")).toMatch(/^\{cme:\d{1,2}\}:test:task:a\{b\}:c$/);
+    expect(new StoreKeys("plain", "test").keyOf("x")).toMatch(/^\{plain:/);
   });
 
   it("spread evenly over the shards, each id always to the same", () => {

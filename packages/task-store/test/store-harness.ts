@@ -9,6 +9,7 @@ export const SENT_EXPIRY_SECONDS = 3_600;
 
 export const storeOptions = {
   queuePrefix: "{cme}",
+  owner: "test",
   taskExpirySeconds: TASK_EXPIRY_SECONDS,
   sentExpirySeconds: SENT_EXPIRY_SECONDS,
   leaseMs: 60_000,
@@ -20,7 +21,7 @@ export class StoreHarness {
   readonly server: RedisServer;
   readonly redis: Redis;
   readonly store: TaskStore;
-  readonly #keys = new StoreKeys("{cme}");
+  readonly #keys = new StoreKeys("{cme}", "test");
 
   private constructor(server: RedisServer, redis: Redis, options: Partial<TaskStoreOptions>) {
     this.server = server;

@@ -1,9 +1,11 @@
 import { taskStarted } from "@celery-metrics-exporter/celery/testing";
-import { Health, Lifecycle, Metrics, connectRedis, createLogger } from "@celery-metrics-exporter/runtime";
-import { TaskStore } from "@celery-metrics-exporter/task-store";
+import { Health, Lifecycle, connectRedis, createLogger } from "@celery-metrics-exporter/runtime";
 import { startRedis } from "@celery-metrics-exporter/testkit";
 import { expect, it } from "vitest";
-import { UnfinishedTasks } from "../src/unfinished-tasks.ts";
+import { FinishedTasks } from "../src/feed/finished-tasks.ts";
+import { type OpenTasks, TaskStore } from "../src/task-store.ts";
+
+const never = (): Promise<never> => Promise.reject(new Error("nothing is sent"));
 
 it("tasks that never finish are counted when the Store has given them up", async () => {
   const server = await startRedis();
@@ -11,18 +13,28 @@ it("tasks that never finish are counted when the Store has given them up", async
   const lifecycle = new Lifecycle(logger);
   const connection = { url: server.url, use: "producer", name: "Store", startupTimeoutMs: 5_000 } as const;
   const redis = await connectRedis({ ...connection, logger, lifecycle, health: new Health() });
-  const metrics = new Metrics();
   const expiries = { taskExpirySeconds: 1, sentExpirySeconds: 60, leaseMs: 1_000 };
-  const store = new TaskStore({ redis, queuePrefix: "{cme}", ...expiries, keepWorker: false, keepException: false });
+  const store = new TaskStore({ redis, queuePrefix: "{cme}", owner: "test", ...expiries, keepWorker: false, keepException: false });
   await store.apply([taskStarted({ uuid: "a" }), taskStarted({ uuid: "b" })]);
-  const unfinished = new UnfinishedTasks({ store, metrics, logger, intervalMs: 50 });
+  const swept: OpenTasks[] = [];
+  const waits = { graceMs: 0, incompleteWaitMs: 0, leaseMs: 1_000 };
+  const finished = new FinishedTasks({
+    store,
+    sink: { send: never },
+    schedule: never,
+    ...waits,
+    logger,
+    sweepEveryMs: 50,
+    onSwept: (tasks) => swept.push(tasks),
+  });
   try {
-    await expect.poll(() => metrics.registry.metrics()).toMatch(/datadog_tasks_open 2\n/);
-    await expect.poll(() => metrics.registry.metrics(), { timeout: 10_000 }).toMatch(/datadog_tasks_expired_total 2\n/);
-    expect(await metrics.registry.metrics()).toMatch(/datadog_tasks_open 0\n/);
+    finished.start();
+    await expect.poll(() => swept).toContainEqual({ expired: 0, open: 2 });
+    await expect.poll(() => swept, { timeout: 10_000 }).toContainEqual({ expired: 2, open: 0 });
+    expect(swept.reduce((sum, { expired }) => sum + expired, 0)).toBe(2);
   } finally {
-    await unfinished.stop();
-    await unfinished.stop();
+    await finished.stop();
+    await finished.stop();
     await lifecycle.close();
     await server.stop();
   }

@@ -53,12 +53,12 @@ describe("in Redis", () => {
     "SCRIPT FLUSH",
   ];
   const OTHERS_KEYS: Readonly<Record<string, readonly string[]>> = {
-    "cme-receiver": ["{cme:1}:task:x", "{cme}:datadog-processing:wait", "{cme}:excluded:datadog:x"],
-    "cme-datadog-processor": ["{cme}:postgres:wait", "{cme}:excluded:receiver:x", "{other:1}:task:x"],
-    "cme-postgres-processor": ["{cme}:datadog:wait", "{cme}:datadog-processing:wait", "{cme:1}:task:x"],
-    "cme-dashboard": ["{cme:1}:task:x", "{cme}:excluded:receiver:x"],
-    "cme-replay": ["{cme}:postgres-processing:wait", "{cme}:excluded:datadog:x", "{cme}:excluded:postgres:x", "{cme:1}:task:x"],
-    "cme-events": ["{cme}:datadog:wait", "{cme:1}:task:x"],
+    "cme-receiver": ["{cme:1}:datadog:task:x", "{cme}:datadog-processing:wait", "{cme}:excluded:datadog:x"],
+    "cme-datadog-processor": ["{cme}:postgres:wait", "{cme}:excluded:receiver:x", "{other:1}:datadog:task:x"],
+    "cme-postgres-processor": ["{cme}:datadog:wait", "{cme}:datadog-processing:wait", "{cme:1}:datadog:task:x"],
+    "cme-dashboard": ["{cme:1}:datadog:task:x", "{cme}:excluded:receiver:x"],
+    "cme-replay": ["{cme}:postgres-processing:wait", "{cme}:excluded:datadog:x", "{cme}:excluded:postgres:x", "{cme:1}:datadog:task:x"],
+    "cme-events": ["{cme}:datadog:wait", "{cme:1}:datadog:task:x"],
   };
 
   it.each(Object.keys(OTHERS_KEYS))("%s reaches nothing beyond its keys", async (user) => {

@@ -12,7 +12,8 @@
  *   start      a completion that succeeded or failed has no start
  *   received   a start has no message of its own
  *   revocation a task failed because its process got a signal, and the `task-revoked` of a termination may come
- *   end        a task was terminated or rejected, and how its run ended may come: an exit, a failure, or that it succeeded all the same
+ *   end        a task was terminated, and how its run ended may come: an exit, a failure, or that it succeeded all the same
+ *   failure    a task was rejected, and the failure that led to this may come
  *   certainty  a final looks like a repeat of another one, but the start that would tell it from a further run may come
  *
  * The sender decides how long to wait. A missing `task-sent` is no lack: many tasks have none.
@@ -26,7 +27,7 @@ import { type Run, isExit, isTermination, pair } from "./runs.ts";
 import type { TaskEntry } from "../facts/task-entry.ts";
 import { STATE_RANK } from "@celery-metrics-exporter/celery";
 
-export type Lack = "name" | "start" | "received" | "revocation" | "end" | "certainty";
+export type Lack = "name" | "start" | "received" | "revocation" | "end" | "failure" | "certainty";
 
 /** What sending a summary changes in the task's entry. */
 export interface Settlement {
@@ -108,7 +109,8 @@ function lackOf(completions: readonly Completion[], lacksMessage: boolean): Lack
   if (completions.some(({ lacksStart }) => lacksStart)) return "start";
   if (lacksMessage) return "received";
   if (completions.some(({ lacksRevocation }) => lacksRevocation)) return "revocation";
-  return completions.some(({ lacksEnd }) => lacksEnd) ? "end" : undefined;
+  if (completions.some(({ lacksEnd }) => lacksEnd)) return "end";
+  return completions.some(({ lacksFailure }) => lacksFailure) ? "failure" : undefined;
 }
 
 /**
@@ -154,8 +156,10 @@ export interface Completion extends Labels {
   readonly lacksStart: boolean;
   /** Whether it is the failure of a termination whose `task-revoked` is not known (yet). */
   readonly lacksRevocation: boolean;
-  /** Whether it is a termination or rejection that another end may replace, which is not known (yet). */
+  /** Whether it is a termination that another end may replace, which is not known (yet). */
   readonly lacksEnd: boolean;
+  /** Whether it is a rejection that a failure may replace, which is not known (yet). */
+  readonly lacksFailure: boolean;
   /** Whether a filter excludes the attempt. */
   readonly excluded: boolean;
   readonly worker: string | undefined;
@@ -178,7 +182,8 @@ function completionOf(run: Run, attempts: Attempts): Completion {
     runTime: runTimeOf(final, start),
     lacksStart: hasRunTime(final) && start === undefined && (!final.unbegun || attempts.lacksMessage(final)),
     lacksRevocation: mayEndOtherwise && isExit(final),
-    lacksEnd: mayEndOtherwise && !isExit(final),
+    lacksEnd: mayEndOtherwise && isTermination(final),
+    lacksFailure: mayEndOtherwise && final.state === "REJECTED",
     excluded,
     worker: final.worker,
     exception: final.exception,

@@ -1,6 +1,6 @@
 /** The leases of a job: kept from ending while its tasks are being sent, however long that takes. */
 import { pause } from "@celery-metrics-exporter/runtime";
-import type { TaskStore } from "@celery-metrics-exporter/task-store";
+import type { TaskStore } from "../task-store.ts";
 
 export interface LeasesOptions {
   readonly store: Pick<TaskStore, "renew">;

@@ -1,0 +1,70 @@
+/** The sink of finished tasks: turns summaries into metrics and sends those as DogStatsD. */
+import type { FinishedTaskSink, Sent, Summary } from "@celery-metrics-exporter/task-store";
+import type { StatsdClient } from "./agent/statsd-client.ts";
+import type { ExporterMetrics } from "./exporter-metrics.ts";
+import type { TaskMetrics, TaskMetricsMapper } from "./metrics/metrics.ts";
+import type { Series } from "./metrics/series.ts";
+
+export interface DatadogSinkOptions {
+  readonly statsd: StatsdClient;
+  readonly mapper: TaskMetricsMapper;
+  readonly metrics: ExporterMetrics;
+  /** 0: no limit. */
+  readonly maxAgeSeconds: number;
+}
+
+/** What goes out together. */
+interface Part {
+  readonly tasks: readonly Summary[];
+  /** Without what is too old. */
+  readonly metrics: readonly TaskMetrics[];
+  readonly series: readonly Series[];
+}
+
+export class DatadogSink implements FinishedTaskSink {
+  readonly #options: DatadogSinkOptions;
+  /** How many tasks may fit one sending, by what fitted before. */
+  #most = Number.POSITIVE_INFINITY;
+
+  constructor(options: DatadogSinkOptions) {
+    this.#options = options;
+  }
+
+  async send(tasks: readonly Summary[], signal: AbortSignal): Promise<Sent> {
+    const part = this.#firstPart(tasks);
+    await this.#options.statsd.send(part.series, signal);
+    return { tasks: part.tasks.length, marked: () => this.#count(part) };
+  }
+
+  #firstPart(tasks: readonly Summary[]): Part {
+    const { mapper, statsd } = this.#options;
+    for (let count = Math.min(tasks.length, this.#most); ; count = Math.ceil(count / 2)) {
+      const some = tasks.slice(0, count);
+      const metrics = some.map((summary) => this.#recent(summary));
+      const series = mapper.seriesOf(metrics);
+      if (count > 1 && !statsd.fitsOneSending(series)) continue;
+      this.#most = count < tasks.length ? count * 2 : Math.max(this.#most, count * 2);
+      return { tasks: some, metrics, series };
+    }
+  }
+
+  /** Leaves out what ended too long ago, and waits of a task that has not ended and began too long ago: Datadog would show them as of now. */
+  #recent(summary: Summary): TaskMetrics {
+    const { maxAgeSeconds } = this.#options;
+    if (maxAgeSeconds === 0) return summary;
+    const oldest = Date.now() / 1_000 - maxAgeSeconds;
+    if (summary.completions.length === 0) return { completions: [], waits: summary.waits.filter(({ startedAt }) => startedAt >= oldest) };
+    const completions = summary.completions.filter(({ finishedAt }) => finishedAt >= oldest);
+    return { completions, waits: completions.length === 0 ? [] : summary.waits };
+  }
+
+  #count({ tasks, metrics: sent }: Part): void {
+    const { metrics } = this.#options;
+    metrics.sent(sent);
+    metrics.expired(completionsIn(tasks) - completionsIn(sent));
+  }
+}
+
+function completionsIn(tasks: readonly TaskMetrics[]): number {
+  return tasks.reduce((sum, { completions }) => sum + completions.length, 0);
+}
