@@ -1,6 +1,6 @@
 /** Tells `/readyz` whether PostgreSQL answers: asks it while no batch does, and notices when batches wait in vain. */
 import type { Database } from "@celery-metrics-exporter/db";
-import { backoffMs, toError, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
+import { type ComponentHealth, type Logger, Outage, backoffMs, toError } from "@celery-metrics-exporter/runtime";
 import { setTimeout as sleep } from "node:timers/promises";
 
 export interface DatabaseProbeOptions {
@@ -24,6 +24,7 @@ const PATIENCE_MS = 5_000;
 export class DatabaseProbe {
   readonly #options: DatabaseProbeOptions;
   readonly #intervalMs: number;
+  readonly #outage: Outage;
   readonly #done: Promise<void>;
   /** Ends the wait between two looks early. */
   #waiting = new AbortController();
@@ -35,7 +36,12 @@ export class DatabaseProbe {
     this.#options = options;
     this.#intervalMs = options.intervalMs ?? INTERVAL_MS;
     this.#askAt = performance.now() + this.#intervalMs;
-    options.component.up();
+    this.#outage = new Outage({
+      component: options.component,
+      logger: options.logger,
+      began: "PostgreSQL does not answer, asking again until it does",
+      ended: "PostgreSQL answers again",
+    });
     this.#done = this.#work();
   }
 
@@ -49,8 +55,7 @@ export class DatabaseProbe {
   answered(): void {
     if (this.#failures === 0) return;
     this.#failures = 0;
-    this.#options.component.up();
-    this.#options.logger.info("PostgreSQL answers again");
+    this.#outage.served();
   }
 
   /** Waits for the ping that runs. Safe twice. */
@@ -82,9 +87,7 @@ export class DatabaseProbe {
   }
 
   #failed(reason: string): void {
-    const { component, logger } = this.#options;
-    component.down(reason);
-    if (this.#failures === 0) logger.warn({ reason }, "PostgreSQL does not answer, asking again until it does");
+    this.#outage.failed({ reason });
     this.#failures++;
   }
 

@@ -9,8 +9,8 @@ import {
   type Database,
 } from "@celery-metrics-exporter/db";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import { PermanentError, defineExporter, type Exporter, type ExporterContext } from "@celery-metrics-exporter/pipeline";
-import { type Repeat, abortable } from "@celery-metrics-exporter/runtime";
+import { defineExporter, type Exporter, type ExporterContext } from "@celery-metrics-exporter/pipeline";
+import { PermanentError, type Repeat, abortable } from "@celery-metrics-exporter/runtime";
 import { Config } from "./config.ts";
 import { DatabaseProbe } from "./database-probe.ts";
 import { startRetention } from "./retention.ts";

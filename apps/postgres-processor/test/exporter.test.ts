@@ -1,8 +1,8 @@
 import { connectDatabase, migrate } from "@celery-metrics-exporter/db";
 import { taskReceived, taskSent } from "@celery-metrics-exporter/celery/testing";
-import { PermanentError } from "@celery-metrics-exporter/pipeline";
+
 import { createTestExporter } from "@celery-metrics-exporter/pipeline/testing";
-import { TimedOutError, UnavailableError, loadConfig, pause, redactConfig } from "@celery-metrics-exporter/runtime";
+import { PermanentError, TimedOutError, UnavailableError, loadConfig, pause, redactConfig } from "@celery-metrics-exporter/runtime";
 import { createDatabase } from "@celery-metrics-exporter/testkit";
 import { afterEach, describe, expect, test } from "vitest";
 import { Config } from "../src/config.ts";

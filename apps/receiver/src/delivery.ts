@@ -7,7 +7,7 @@ import {
   type DeadLetters,
   type Fanout,
 } from "@celery-metrics-exporter/pipeline";
-import { UnavailableError, backoffMs, pause, toError, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
+import { Outage, UnavailableError, backoffMs, pause, toError, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
 import type { Batch } from "./batcher.ts";
 import type { ReceiverMetrics } from "./receiver-metrics.ts";
 
@@ -28,11 +28,16 @@ const MAX_WAIT_MS = 250;
 
 export class Delivery {
   readonly #options: DeliveryOptions;
-  #failing = false;
+  readonly #outage: Outage;
 
   constructor(options: DeliveryOptions) {
     this.#options = options;
-    options.health.up();
+    this.#outage = new Outage({
+      component: options.health,
+      logger: options.logger,
+      began: "batches cannot be stored; they are kept and tried again",
+      ended: "batches are stored again",
+    });
   }
 
   /**
@@ -65,7 +70,7 @@ export class Delivery {
     for (let attempt = 0; ; attempt++) {
       try {
         await step();
-        this.#succeeded();
+        this.#outage.served();
         return true;
       } catch (thrown) {
         this.#failed(toError(thrown));
@@ -75,21 +80,8 @@ export class Delivery {
     }
   }
 
-  #succeeded(): void {
-    if (this.#failing) this.#options.logger.info("batches are stored again");
-    this.#failing = false;
-    this.#options.health.up();
-  }
-
-  /** Many batches fail together, and try often: one line tells of the outage. */
   #failed(error: Error): void {
-    const { health, logger, metrics } = this.#options;
-    metrics.retried();
-    health.down(error.message);
-    if (this.#failing) return;
-    this.#failing = true;
-    const expected = error instanceof UnavailableError;
-    const fields = expected ? { reason: error.message } : { err: error };
-    logger[expected ? "warn" : "error"](fields, "batches cannot be stored; they are kept and tried again");
+    this.#options.metrics.retried();
+    this.#outage.failed({ reason: error.message, ...(!(error instanceof UnavailableError) && { err: error }) });
   }
 }

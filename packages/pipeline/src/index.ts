@@ -3,7 +3,7 @@ export { BatchFilter, type Admitted } from "./filter/batch-filter.ts";
 export { decodeBatch, encodeBatch, type BatchPayload, type EventBatch } from "./queue/batch.ts";
 export { DeadLetterReplay, type ReplayedLetter, type Selection } from "./dead-letter/replay.ts";
 export { DeadLetters, MAX_DEAD_LETTERS, type DeadLettersOptions } from "./dead-letter/dead-letters.ts";
-export { PermanentError } from "./contract/errors.ts";
+
 export {
   defineExporter,
   type Exporter,

@@ -1,3 +1,4 @@
+import { PermanentError } from "@celery-metrics-exporter/runtime";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import {
   corpusNames,
@@ -11,7 +12,7 @@ import {
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { NewerPayloadError } from "../src/contract/errors.ts";
-import { EXPORTERS, PermanentError, decodeBatch, encodeBatch } from "../src/index.ts";
+import { EXPORTERS, decodeBatch, encodeBatch } from "../src/index.ts";
 
 /** As a job's data comes back from Redis. */
 function throughJson(payload: unknown): unknown {

@@ -1,4 +1,4 @@
-import { TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtime";
+import { PermanentError, TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it } from "vitest";
 import { BurialLimit } from "../src/deliver/evidence.ts";
 import {
@@ -12,7 +12,7 @@ import {
 } from "../src/deliver/deliver.ts";
 import { Drain, GivenBack } from "../src/host/drain.ts";
 import { LostJobError } from "../src/contract/errors.ts";
-import { PermanentError } from "../src/index.ts";
+
 import { tryUntilDecided, type Failure } from "../src/deliver/search.ts";
 
 /** Decides on a try by throwing. */

@@ -1,6 +1,6 @@
 import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/celery";
 import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
-import { UnavailableError, loadConfig, pause } from "@celery-metrics-exporter/runtime";
+import { PermanentError, UnavailableError, loadConfig, pause } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { DeadLetter } from "../src/dead-letter/dead-letters.ts";
@@ -9,7 +9,7 @@ import { BurialLimit } from "../src/deliver/evidence.ts";
 import { Drain } from "../src/host/drain.ts";
 import { eventsStage } from "../src/host/events-stage.ts";
 import type { Host } from "../src/host/host.ts";
-import { AttemptMemory, BatchFilter, EventFilter, FilterConfig, PermanentError, encodeBatch } from "../src/index.ts";
+import { AttemptMemory, BatchFilter, EventFilter, FilterConfig, encodeBatch } from "../src/index.ts";
 import { exporterOf, startHost, type RunningHost } from "./support/host.ts";
 import { privateRedis } from "./support/redis.ts";
 

@@ -1,8 +1,9 @@
 /** Jobs that another process has taken over and done, while this one was busy with them. */
+import { PermanentError } from "@celery-metrics-exporter/runtime";
 import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { PermanentError, encodeBatch, type Exporter } from "../src/index.ts";
+import { encodeBatch, type Exporter } from "../src/index.ts";
 import { JOB_NAMES } from "../src/queue/names.ts";
 import { exporterOf, startHost, type RunningHost } from "./support/host.ts";
 import { privateRedis } from "./support/redis.ts";

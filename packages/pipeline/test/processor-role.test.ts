@@ -1,11 +1,10 @@
 import { taskFailed, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import { UnavailableError, createLogger, startRoles } from "@celery-metrics-exporter/runtime";
+import { PermanentError, UnavailableError, createLogger, startRoles } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import {
   DEAD_LETTER_QUEUE,
-  PermanentError,
   encodeBatch,
   processorRole,
   type Exporter,

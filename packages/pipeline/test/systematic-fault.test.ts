@@ -1,10 +1,10 @@
 /** Faults that affect everything: they are outages, whatever the error says, and cost no event. */
 import { taskSent, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import { TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtime";
+import { PermanentError, TimedOutError, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { DEAD_LETTER_QUEUE, PermanentError, encodeBatch } from "../src/index.ts";
+import { DEAD_LETTER_QUEUE, encodeBatch } from "../src/index.ts";
 import { JOB_NAMES } from "../src/queue/names.ts";
 import { exporterOf, startHost, type RunningHost } from "./support/host.ts";
 import { privateRedis } from "./support/redis.ts";

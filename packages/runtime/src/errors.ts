@@ -44,6 +44,16 @@ export class UnavailableError extends CodedError {
 /** Thrown when something we depend on gave up what it was asked for after a time limit: it is overloaded, or what it was asked for is slow. */
 export class TimedOutError extends UnavailableError {}
 
+/**
+ * Thrown by an exporter when the data itself is at fault, so that no retry can help. The host splits the batch until the bad event is alone,
+ * and puts that one into the dead-letter queue if there is evidence that the event is at fault: others like it got through since.
+ */
+export class PermanentError extends CodedError {
+  constructor(message: string, options: { cause?: unknown } = {}) {
+    super("ERR_EVENT_REFUSED", message, options);
+  }
+}
+
 /** What was thrown, as an Error. */
 export function toError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));

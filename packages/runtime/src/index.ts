@@ -23,6 +23,7 @@ export { processEnvironment } from "./config/environment.ts";
 export {
   CodedError,
   ConfigError,
+  PermanentError,
   EXIT_CONFIG,
   EXIT_FAILURE,
   EXIT_UNAVAILABLE,
@@ -37,12 +38,12 @@ export { isTextFormat, standardOutput, type LogFormat, type LogOutput } from "./
 export { createLogger, type Logger } from "./log/logger.ts";
 export { editDistance, nearest } from "./config/misspelling.ts";
 export { METRIC_PREFIX, Metrics } from "./process/metrics.ts";
-export { OutageLog, type OutageFields, type OutageLogOptions } from "./log/outage-log.ts";
+export { Outage } from "./outage.ts";
 export { connectRedis, type ConnectRedisOptions } from "./redis/redis.ts";
 export { mastersOf, type RedisConnection } from "./redis/connection.ts";
 export { warnIfNotDurable } from "./redis/advice.ts";
 export type { RedisUse } from "./redis/policy.ts";
-export { isOtherProtocol, redisProblem, redisReply } from "./redis/failure.ts";
+export { isOtherProtocol, isOutOfMemory, isRedisAway, redisProblem, redisUnavailable } from "./redis/failure.ts";
 export { redactUrl } from "./config/url.ts";
 export { RedisConfig, redisTarget } from "./redis/policy.ts";
 export { redisAddress, redisServerOf, type RedisTarget, type SentinelOptions } from "./redis/address.ts";

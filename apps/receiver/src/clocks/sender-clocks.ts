@@ -1,6 +1,6 @@
 /** Sorts out events from the future, and decides whether their senders' clocks are wrong or our own is. */
 import { type CeleryEvent, isFuture, ownText } from "@celery-metrics-exporter/celery";
-import { type ComponentHealth, type Logger, OutageLog } from "@celery-metrics-exporter/runtime";
+import { type ComponentHealth, type Logger, Outage } from "@celery-metrics-exporter/runtime";
 
 export interface SenderClocksOptions {
   /** Unix time in seconds. */
@@ -25,7 +25,7 @@ const ADVICE =
 export class SenderClocks {
   readonly #options: SenderClocksOptions;
   readonly #census: ClockCensus;
-  readonly #log: OutageLog;
+  readonly #log: Outage;
   /** Events taken from the future in this window of the census. */
   #taken = 0;
 
@@ -33,7 +33,7 @@ export class SenderClocks {
     this.#options = options;
     this.#census = new ClockCensus(options.now());
     const [began, ended] = [`${PROBLEM}: they are taken, as that clock must be wrong`, "events come from the present again"];
-    this.#log = new OutageLog({ logger: options.logger, began, ended });
+    this.#log = new Outage({ logger: options.logger, began, ended });
     options.health.up();
   }
 

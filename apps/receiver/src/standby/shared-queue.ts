@@ -1,6 +1,6 @@
 /** Notices that others read our queue on RabbitMQ: each consumer gets only a part of the events, and nobody reports an error. */
 import type { ReceiverRegister } from "@celery-metrics-exporter/pipeline";
-import { type Logger, OutageLog, Repeat } from "@celery-metrics-exporter/runtime";
+import { type Logger, Outage, Repeat } from "@celery-metrics-exporter/runtime";
 
 export interface SharedQueueOptions {
   /** How many consumers the queue has; undefined where that is not known now. */
@@ -27,11 +27,11 @@ export class SharedQueueWatch {
   #repeat: Repeat | undefined;
   /** Times in a row that there were strangers. */
   #seen = 0;
-  readonly #log: OutageLog;
+  readonly #log: Outage;
 
   constructor(options: SharedQueueOptions) {
     this.#options = options;
-    this.#log = new OutageLog({ logger: options.logger, ...MESSAGES });
+    this.#log = new Outage({ logger: options.logger, ...MESSAGES });
   }
 
   /** Signs in and looks from time to time, until `stop`. Never throws. */

@@ -1,7 +1,7 @@
 /** Keeps one session with a broker open: opens it, waits for its end, opens the next one, over a list of servers in turn. */
 import {
   CodedError,
-  OutageLog,
+  Outage,
   UnavailableError,
   abortable,
   backoffMs,
@@ -75,7 +75,7 @@ export class SessionKeeper<Server, S extends Session> {
   async start(): Promise<void> {
     const { name, servers, startupTimeoutMs, logger } = this.#options;
     const deadline = Date.now() + startupTimeoutMs;
-    const waiting = new OutageLog({
+    const waiting = new Outage({
       logger,
       began: `waiting for ${name}`,
       ended: `${name} is there`,
@@ -110,7 +110,7 @@ export class SessionKeeper<Server, S extends Session> {
 
   async #keep(first: S): Promise<void> {
     const { name, logger, health } = this.#options;
-    const outage = new OutageLog({ logger, began: "broker not reachable, trying again", ended: "broker connected again" });
+    const outage = new Outage({ logger, began: "broker not reachable, trying again", ended: "broker connected again" });
     let session: S | undefined = first;
     while (!this.#stopping.signal.aborted) {
       if (session === undefined) {

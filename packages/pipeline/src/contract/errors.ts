@@ -1,14 +1,4 @@
-import { CodedError } from "@celery-metrics-exporter/runtime";
-
-/**
- * Thrown by an exporter when the data itself is at fault, so that no retry can help. The host splits the batch until the bad event is alone,
- * and puts that one into the dead-letter queue if there is evidence that the event is at fault: others like it got through since.
- */
-export class PermanentError extends CodedError {
-  constructor(message: string, options: { cause?: unknown } = {}) {
-    super("ERR_EVENT_REFUSED", message, options);
-  }
-}
+/** Why a host lets go of a job as it is. */
 
 /** Thrown to let go of a job as it is: it says nothing about its data, and whoever repeats what fails passes it on at once. */
 export abstract class LetGo extends Error {}

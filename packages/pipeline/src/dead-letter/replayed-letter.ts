@@ -1,4 +1,5 @@
 /** What becomes of a dead letter when it is replayed. */
+import { PermanentError } from "@celery-metrics-exporter/runtime";
 import {
   type CeleryEvent,
   type Decoded,
@@ -10,7 +11,7 @@ import {
 } from "@celery-metrics-exporter/celery";
 import { decodeBatch, encodeBatch } from "../queue/batch.ts";
 import { RECEIVER, REDACTED, type StoredLetter } from "./letter.ts";
-import { NewerPayloadError, PermanentError } from "../contract/errors.ts";
+import { NewerPayloadError } from "../contract/errors.ts";
 import { EXPORTERS } from "../contract/exporters.ts";
 import { decodeIds } from "../queue/ids-batch.ts";
 import { JOB_NAMES, eventsQueueName, processingQueueName } from "../queue/names.ts";

@@ -11,10 +11,10 @@
  * A batch that takes too long may have a single item in it that does. What gets through in smaller parts is delivered, and the rest waits
  * (`SlowItems`); nothing is buried for that. Where nothing gets through, it is an outage like any other, and no more is tried than in another.
  */
-import { TimedOutError, UnavailableError, backoffMs, pause } from "@celery-metrics-exporter/runtime";
+import { PermanentError, TimedOutError, UnavailableError, backoffMs, pause } from "@celery-metrics-exporter/runtime";
 import { type BurialLimit, Evidence, type Likeness, halves } from "./evidence.ts";
 import { GivenBack } from "../host/drain.ts";
-import { PermanentError } from "../contract/errors.ts";
+
 import {
   type Attempt,
   type Failure,

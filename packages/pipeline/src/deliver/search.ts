@@ -1,8 +1,8 @@
 /** The search of a batch for what is at fault: what has been tried of it, and what is left. */
 import type { DeliveryJob } from "./deliver.ts";
-import { TimedOutError, UnavailableError, backoffMs, pause, toError } from "@celery-metrics-exporter/runtime";
+import { PermanentError, TimedOutError, UnavailableError, backoffMs, pause, toError } from "@celery-metrics-exporter/runtime";
 import { type Drain, GivenBack } from "../host/drain.ts";
-import { LetGo, PermanentError } from "../contract/errors.ts";
+import { LetGo } from "../contract/errors.ts";
 
 const SPREAD = 8;
 

@@ -2,13 +2,13 @@
 import {
   type ComponentHealth,
   type Logger,
+  Outage,
   type RedisConnection,
   backoffMs,
   pause,
   sendTogether,
   toError,
 } from "@celery-metrics-exporter/runtime";
-import { Outage } from "../host/outage.ts";
 import type { Job, Queue } from "bullmq";
 
 const BACKOFF = { firstMs: 500, maxMs: 30_000 };
@@ -51,7 +51,9 @@ export class Holding {
     this.#held = held;
     this.#logger = logger;
     this.#onEnd = onEnd;
-    this.#outage = new Outage(component, logger, {
+    this.#outage = new Outage({
+      component,
+      logger,
       began: "batches are held, they stay in the queue and are tried again",
       ended: "batches go through again",
     });
@@ -60,7 +62,7 @@ export class Holding {
   /** A job is held. */
   add(jobId: string, because: string, error: Error): void {
     this.#add(jobId);
-    this.#outage.failed(`${because} (${error.message})`, error);
+    this.#outage.failed({ reason: `${because} (${error.message})`, err: error });
   }
 
   /** A job is held for a reason that is reported elsewhere. */

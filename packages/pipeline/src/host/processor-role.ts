@@ -2,6 +2,7 @@
 import {
   BaseConfig,
   type Logger,
+  Outage,
   type RedisConnection,
   type Role,
   type RoleContext,
@@ -19,7 +20,7 @@ import { BurialLimit } from "../deliver/evidence.ts";
 import { type AnyStageWorker, StageWorker, closeWorker } from "./stage-worker.ts";
 import { DeadLetters } from "../dead-letter/dead-letters.ts";
 import { Drain } from "./drain.ts";
-import { ErrorLog, Outage } from "./outage.ts";
+import { ErrorLog } from "./error-log.ts";
 import { eventsStage } from "./events-stage.ts";
 import type { Exporter, ExporterDefinition } from "../contract/exporter.ts";
 import { HeldJobs, Holding } from "../hold/holding.ts";
@@ -149,7 +150,7 @@ function createStages({ name, exporter, queues }: StagesOptions, redis: RedisCon
   const own = new AttemptMemory({ redis, prefix, owner: `${name}:own` });
   const filter = new HostFilter({ filter: new BatchFilter(new EventFilter(config), own), own, told });
   const partsOf = (component: string, queue: Queue): StageParts => {
-    const outage = new Outage(health.component(component), logger.child({ component }), OUTAGE_MESSAGES);
+    const outage = new Outage({ component: health.component(component), logger: logger.child({ component }), ...OUTAGE_MESSAGES });
     const heldBatches = `${component}: held batches`;
     const held = new HeldJobs(redis, queue);
     const holding = new Holding({
@@ -163,7 +164,7 @@ function createStages({ name, exporter, queues }: StagesOptions, redis: RedisCon
       drain: new Drain(),
       maxTries: config.PROCESSOR_MAX_TRIES,
       burials,
-      onUnavailable: (error) => outage.failed(error.message),
+      onUnavailable: (error) => outage.failed({ reason: error.message }),
       onServed: () => outage.served(),
       onRetry: (reason) => hostMetrics.retried(reason),
       onError: (error) => errors.add(error),

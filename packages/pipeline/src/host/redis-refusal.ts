@@ -1,6 +1,5 @@
 /** Redis answers a worker, but refuses its commands: at `maxmemory` (OOM), without permission (NOPERM), unable to save (MISCONF). */
-import type { ComponentHealth, Logger } from "@celery-metrics-exporter/runtime";
-import { Outage } from "./outage.ts";
+import { type ComponentHealth, type Logger, Outage } from "@celery-metrics-exporter/runtime";
 import { LOCK_OPTIONS, REDIS_RETRY_MS } from "../queue/bullmq.ts";
 
 /**
@@ -15,7 +14,9 @@ export class RedisRefusal {
 
   /** @param component up until the first refusal. */
   constructor(component: ComponentHealth, logger: Logger) {
-    this.#outage = new Outage(component, logger, {
+    this.#outage = new Outage({
+      component,
+      logger,
       began: "Redis refuses to hand out jobs, they stay in the queue",
       ended: "Redis hands out jobs again",
     });
@@ -23,7 +24,7 @@ export class RedisRefusal {
 
   /** @param reason as Redis states it. */
   refused(reason: string): void {
-    this.#outage.failed(reason);
+    this.#outage.failed({ reason });
     clearTimeout(this.#quiet);
     this.#quiet = setTimeout(() => this.served(), QUIET_MS).unref();
   }

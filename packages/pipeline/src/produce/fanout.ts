@@ -5,8 +5,8 @@ import {
   type Metrics,
   type RedisConnection,
   Repeat,
-  UnavailableError,
-  redisProblem,
+  isOutOfMemory,
+  redisUnavailable,
   toError,
 } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
@@ -15,7 +15,7 @@ import type { ExporterRegistration } from "../contract/exporters.ts";
 import { JOB_NAMES, eventsQueueName } from "../queue/names.ts";
 import { openQueue, queueIsReady } from "../queue/bullmq.ts";
 import { QueueGaugesOfReceiver, QueueWatch } from "./queue-watch.ts";
-import { isOutOfMemory, withRedis } from "../queue/redis-errors.ts";
+import { withRedis } from "../queue/redis-errors.ts";
 import { RedisMemory } from "../queue/redis-memory.ts";
 
 const REFRESH_MS = 1_000;
@@ -154,7 +154,7 @@ export class Fanout {
       this.#isStoring = false;
       const error = toError(thrown);
       if (isOutOfMemory(error)) this.#memory.refused();
-      throw new UnavailableError(`Redis did not take a batch for ${outlet.name} (${redisProblem(error)})`, { cause: error });
+      throw redisUnavailable(`storing a batch for ${outlet.name}`, error);
     }
   }
 

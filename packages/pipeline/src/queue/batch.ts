@@ -6,10 +6,11 @@
  * in that order: one flat list, since a list for each event costs more to collect as garbage than to write. Against plain JSON objects this
  * takes a third of the bytes at the same CPU (`docs/adr/0005-batches-as-jobs.md`).
  */
+import { PermanentError } from "@celery-metrics-exporter/runtime";
 import type { CeleryEvent, EventType } from "@celery-metrics-exporter/celery";
 import { UNWANTED } from "../filter/attempt-memory.ts";
 import type { ToldTask } from "../filter/batch-filter.ts";
-import { NewerPayloadError, PermanentError } from "../contract/errors.ts";
+import { NewerPayloadError } from "../contract/errors.ts";
 import { halves } from "../deliver/evidence.ts";
 
 /** Events that came from one broker together. */

@@ -1,5 +1,6 @@
 /** The payload of a job of a processing queue: the ids of one `schedule` call. */
-import { NewerPayloadError, PermanentError } from "../contract/errors.ts";
+import { PermanentError } from "@celery-metrics-exporter/runtime";
+import { NewerPayloadError } from "../contract/errors.ts";
 
 const VERSION = 1;
 

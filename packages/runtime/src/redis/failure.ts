@@ -60,9 +60,36 @@ export function isSelectError(error: Error & { readonly command?: { readonly nam
 }
 
 /** What Redis replied, from its code on: before Redis 7 the error of a script only quotes the reply of the command (src/scripting.c). */
-export function redisReply({ message }: Error): string {
+function redisReply({ message }: Error): string {
   return message.replace(/^ERR Error running script .*: -/, "");
 }
 
 /** A node of a cluster that was taken for the only one. */
 export const IS_CLUSTER = "it is a node of a cluster, whose REDIS_URL begins with redis+cluster:// or rediss+cluster://";
+
+// What an error of a command means to whoever holds the data.
+
+/** Replies of a server that cannot serve now: loading, failing over, full, busy with a script, refusing to write, not the one with this key. */
+const PASSING =
+  /^(LOADING|BUSY|OOM|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|UNBLOCKED|NOAUTH|NOPERM|WRONGPASS|EXECABORT|MOVED|ASK|CROSSSLOT)\b/;
+
+/** What a script of ours may not do, in the words of Redis before 7.2 (src/script.c, src/scripting.c). */
+const FORBIDDEN_IN_SCRIPT = /The user executing the script can't/;
+
+/**
+ * Whether an error of a command has nothing to do with the command: there is no connection, or Redis cannot serve now. What is left is a reply
+ * about the command and its data, such as WRONGTYPE.
+ */
+export function isRedisAway(error: Error): boolean {
+  return error.name !== "ReplyError" || PASSING.test(redisReply(error)) || FORBIDDEN_IN_SCRIPT.test(error.message);
+}
+
+/** Whether Redis refused a write because it is at `maxmemory`. */
+export function isOutOfMemory(error: Error): boolean {
+  return redisReply(error).startsWith("OOM ");
+}
+
+/** An error of a command as one that passes: the caller keeps its data and calls again. @param what was being done. */
+export function redisUnavailable(what: string, error: Error): UnavailableError {
+  return new UnavailableError(`Redis: ${what} failed (${redisProblem(error)})`, { cause: error });
+}

@@ -10,7 +10,7 @@ import { type ConnectionListener, createCluster, watchCluster } from "./cluster.
 import type { RedisConnection } from "./connection.ts";
 import { type RedisUse, clusterOptions, connectionOptions, serverOptions } from "./policy.ts";
 import { IS_CLUSTER, isLoginRefusal, isOtherProtocol, isSelectError, notServing, notUsable, redisProblem } from "./failure.ts";
-import { OutageLog } from "../log/outage-log.ts";
+import { Outage } from "../outage.ts";
 import { createStrictRedis } from "./strict-redis.ts";
 import { KOMBU_TLS_NAMES, tlsProblem, toTlsOptions } from "../tls/tls.ts";
 
@@ -40,7 +40,7 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<RedisC
   const { redis, tls, masterName, watch } = create(options);
   const component = options.health.component(name);
   const server = redactUrl(url);
-  const waiting = new OutageLog({ logger, ...WAITING });
+  const waiting = new Outage({ logger, ...WAITING });
   let lastError = NO_ANSWER;
   let isUp = false;
   let starting = true;

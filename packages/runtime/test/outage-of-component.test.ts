@@ -1,6 +1,7 @@
-import { Health, createLogger } from "@celery-metrics-exporter/runtime";
+import { createLogger } from "../src/log/logger.ts";
+import { Health } from "../src/process/health.ts";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Outage } from "../src/host/outage.ts";
+import { Outage } from "../src/outage.ts";
 
 let health: Health;
 let lines: Record<string, unknown>[];
@@ -11,14 +12,14 @@ beforeEach(() => {
   health = new Health();
   lines = [];
   const logger = createLogger("test", "info", { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) });
-  outage = new Outage(health.component("sink"), logger, { began: "began", ended: "ended" });
+  outage = new Outage({ component: health.component("sink"), logger, began: "began", ended: "ended" });
 });
 afterEach(() => void vi.useRealTimers());
 
-describe("an outage", () => {
+describe("an outage of a component", () => {
   it("is logged when it begins, at growing intervals, and when it ends", () => {
     for (let second = 0; second < 600; second++) {
-      outage.failed("refused");
+      outage.failed({ reason: "refused" });
       vi.advanceTimersByTime(1_000);
     }
     outage.served();
@@ -35,19 +36,19 @@ describe("an outage", () => {
   it("is logged with each new reason, and the error that explains it", () => {
     const bug = new TypeError("cannot read");
     for (let round = 0; round < 5; round++) {
-      outage.failed("violates a constraint", new Error("23514"));
-      outage.failed("cannot read", bug);
+      outage.failed({ reason: "violates a constraint", err: new Error("23514") });
+      outage.failed({ reason: "cannot read", err: bug });
     }
     expect(lines.map(({ reason }) => reason)).toEqual(["violates a constraint", "cannot read"]);
     expect(lines[1]?.["err"]).toMatchObject({ type: "TypeError" });
     expect(health.report().components["sink"]).toBe("cannot read");
     outage.served();
-    outage.failed("cannot read", bug);
+    outage.failed({ reason: "cannot read", err: bug });
     expect(lines.map(({ msg }) => msg)).toEqual(["began", "began", "ended", "began"]);
   });
 
   it("is logged a few times, whatever is in its reasons", () => {
-    for (let id = 0; id < 1_000; id++) outage.failed(`task ${id}: refused`);
+    for (let id = 0; id < 1_000; id++) outage.failed({ reason: `task ${id}: refused` });
     expect(lines).toHaveLength(10);
   });
 });

@@ -1,17 +1,17 @@
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { OutageLog } from "../src/index.ts";
+import { Outage } from "../src/index.ts";
 
 const SECOND = 1_000;
 
 function make(options: { readonly firstRepeatMs?: number } = {}) {
   const lines: Record<string, unknown>[] = [];
   const logger = pino({ base: {} }, { write: (line: string) => void lines.push(JSON.parse(line) as Record<string, unknown>) });
-  const log = new OutageLog({ logger, began: "away", lasts: "still away", ended: "back", ...options });
+  const log = new Outage({ logger, began: "away", lasts: "still away", ended: "back", ...options });
   return { log, lines };
 }
 
-describe("OutageLog", () => {
+describe("Outage", () => {
   beforeEach(() => void vi.useFakeTimers({ toFake: ["performance"] }));
   afterEach(() => void vi.useRealTimers());
 

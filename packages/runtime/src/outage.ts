@@ -1,8 +1,11 @@
-/** Logs that something does not serve: when that begins, with each new reason, at growing intervals while it lasts or comes and goes, and when it is over. */
-import type { Logger } from "./logger.ts";
+/** Something we depend on does not serve: one component in `/readyz`, and one line in the log. */
+import type { Logger } from "./log/logger.ts";
+import type { ComponentHealth } from "./process/health.ts";
 
-export interface OutageLogOptions {
+export interface OutageOptions {
   readonly logger: Logger;
+  /** Down while it lasts, and up from the start. */
+  readonly component?: ComponentHealth;
   readonly began: string;
   /** Said while it lasts; `began` again if absent. */
   readonly lasts?: string;
@@ -16,6 +19,8 @@ export interface OutageLogOptions {
 /** What is wrong now. */
 export interface OutageFields {
   readonly reason?: string;
+  /** Logged with its stack and causes, where the reason alone does not explain it. */
+  readonly err?: Error;
   readonly [field: string]: unknown;
 }
 
@@ -26,9 +31,12 @@ const MOST_REASONS = 10;
 /** So often it is logged at once that it begins, if it was over for less than the first interval. */
 const MOST_RETURNS = 5;
 
-/** Keeps no timer: whoever tries again tells of each try. */
-export class OutageLog {
-  readonly #options: OutageLogOptions;
+/**
+ * Logged when it begins, with each new reason, at growing intervals while it lasts or comes and goes, and when it is over. Keeps no timer:
+ * whoever tries again reports each try.
+ */
+export class Outage {
+  readonly #options: OutageOptions;
   /** `performance.now()` */
   #since: number | undefined;
   #servedAt = Number.NEGATIVE_INFINITY;
@@ -40,18 +48,20 @@ export class OutageLog {
   /** Whether anything was logged of this one. */
   #isTold = false;
 
-  constructor(options: OutageLogOptions) {
+  constructor(options: OutageOptions) {
     this.#options = options;
+    options.component?.up();
   }
 
   get isOn(): boolean {
     return this.#since !== undefined;
   }
 
-  /** It does not serve. Says so if it is time for that, or if the reason is a new one. */
+  /** It does not serve. Logged if it is time for that, or if the reason is a new one. */
   failed(fields: OutageFields): void {
-    const { logger, began, lasts = began, level = "warn", firstRepeatMs = FIRST_REPEAT_MS } = this.#options;
+    const { logger, component, began, lasts = began, level = "warn", firstRepeatMs = FIRST_REPEAT_MS } = this.#options;
     const { reason = "" } = fields;
+    component?.down(reason);
     const now = performance.now();
     if (this.#since === undefined) this.#begin(now, firstRepeatMs);
     this.#since ??= now;
@@ -65,7 +75,7 @@ export class OutageLog {
     this.#isTold = true;
   }
 
-  /** It serves. Says so if it did not, and that was logged. */
+  /** It serves. Logged if it did not, and that was logged. */
   served(fields: Readonly<Record<string, unknown>> = {}): void {
     if (this.#since === undefined) return;
     const now = performance.now();
@@ -74,6 +84,7 @@ export class OutageLog {
     this.#servedAt = now;
     if (this.#isTold) this.#options.logger.info({ ...fields, seconds }, this.#options.ended);
     this.#isTold = false;
+    this.#options.component?.up();
   }
 
   #begin(now: number, firstRepeatMs: number): void {
