@@ -13,6 +13,7 @@ import { receiver } from "../src/index.ts";
 export interface LogLine {
   readonly level: number;
   readonly msg: string;
+  readonly reason?: string;
 }
 
 /** One test's place on the shared servers. */
