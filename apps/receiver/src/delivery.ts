@@ -7,7 +7,7 @@ import {
   type DeadLetters,
   type Fanout,
 } from "@celery-metrics-exporter/pipeline";
-import { Outage, UnavailableError, backoffMs, pause, toError, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
+import { Outage, UnavailableError, retry, type ComponentHealth, type Logger } from "@celery-metrics-exporter/runtime";
 import type { Batch } from "./batcher.ts";
 import type { ReceiverMetrics } from "./receiver-metrics.ts";
 
@@ -24,7 +24,7 @@ export interface DeliveryOptions {
 }
 
 /** Well under the grace that exporters give to events which are late: batches stored after an outage must not be. */
-const MAX_WAIT_MS = 250;
+const BACKOFF = { firstMs: 100, maxMs: 250 };
 
 export class Delivery {
   readonly #options: DeliveryOptions;
@@ -46,7 +46,19 @@ export class Delivery {
    */
   async deliver(batch: Batch, signal: AbortSignal): Promise<boolean> {
     for (const step of this.#steps(batch)) {
-      if (!(await this.#insist(step, signal))) return false;
+      const decide = (error: Error): false | undefined => {
+        this.#failed(error);
+        return signal.aborted ? false : undefined;
+      };
+      const isDone = await retry(
+        async () => {
+          await step();
+          return true;
+        },
+        { ...BACKOFF, signal, decide },
+      );
+      if (!isDone) return false;
+      this.#outage.served();
     }
     return true;
   }
@@ -64,20 +76,6 @@ export class Delivery {
       await deadLetters.add([...rejected.map(letterOf), ...lettersOfFuture(future)]);
     };
     return [...(events.length > 0 ? [enqueue] : []), ...(rejected.length + future.length > 0 ? [bury] : [])];
-  }
-
-  async #insist(step: () => Promise<void>, signal: AbortSignal): Promise<boolean> {
-    for (let attempt = 0; ; attempt++) {
-      try {
-        await step();
-        this.#outage.served();
-        return true;
-      } catch (thrown) {
-        this.#failed(toError(thrown));
-        if (signal.aborted) return false;
-        await pause(backoffMs(attempt, { firstMs: 100, maxMs: MAX_WAIT_MS }), signal);
-      }
-    }
   }
 
   #failed(error: Error): void {

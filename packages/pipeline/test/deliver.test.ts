@@ -13,7 +13,7 @@ import {
 import { Drain, GivenBack } from "../src/host/drain.ts";
 import { LostJobError } from "../src/contract/errors.ts";
 
-import { tryUntilDecided, type Failure } from "../src/deliver/search.ts";
+import { tryUntilDecided, type Failure } from "../src/deliver/tries.ts";
 
 /** Decides on a try by throwing. */
 type Fail = (items: readonly number[], tryNumber: number) => void;

@@ -1,5 +1,6 @@
 export { abortable } from "./abortable.ts";
 export { Repeat } from "./repeat.ts";
+export { retry } from "./retry.ts";
 export { backoffMs, pause, type BackoffOptions } from "./backoff.ts";
 export {
   BaseConfig,

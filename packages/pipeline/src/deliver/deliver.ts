@@ -15,22 +15,8 @@ import { PermanentError, TimedOutError, UnavailableError, backoffMs, pause } fro
 import { type BurialLimit, Evidence, type Likeness, halves } from "./evidence.ts";
 import { GivenBack } from "../host/drain.ts";
 
-import {
-  type Attempt,
-  type Failure,
-  ONCE,
-  type Part,
-  type RefusedPart,
-  type RetryRules,
-  type Search,
-  type Suspect,
-  type Tries,
-  addLeft,
-  inParts,
-  refusedIn,
-  spread,
-  tryUntilDecided,
-} from "./search.ts";
+import { type Part, type RefusedPart, type Search, type Suspect, addLeft, inParts, refusedIn, spread } from "./search.ts";
+import { type Attempt, type Failure, ONCE, type RetryRules, type Tries, tryUntilDecided } from "./tries.ts";
 import { SlowItems } from "./slow-items.ts";
 
 /** A sink, as the items of one stage see it. `C` is what `send` has to know about their job. */

@@ -5,7 +5,7 @@ import { LostJobError } from "../contract/errors.ts";
 import { withRedis } from "../queue/redis-errors.ts";
 import type { Notes } from "./solitude.ts";
 import { LOCK_OPTIONS } from "../queue/bullmq.ts";
-import { tryUntilDecided, type RetryRules } from "../deliver/search.ts";
+import { tryUntilDecided, type RetryRules } from "../deliver/tries.ts";
 
 /** How often a process died while a step of the job was running. */
 export interface Deaths {

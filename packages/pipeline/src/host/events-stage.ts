@@ -7,7 +7,7 @@ import type { Host } from "./host.ts";
 import type { Screened } from "../filter/host-filter.ts";
 import { eventsQueueName } from "../queue/names.ts";
 import type { HeldBatch, Stage, StageJob } from "./stage.ts";
-import { tryUntilDecided } from "../deliver/search.ts";
+import { tryUntilDecided } from "../deliver/tries.ts";
 
 export function eventsStage(host: Host): Stage<EventBatch> {
   const { name, deadLetters } = host;

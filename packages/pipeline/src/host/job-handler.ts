@@ -9,7 +9,7 @@ import { judge, judgeSuspect } from "../deliver/evidence.ts";
 import { withRedis } from "../queue/redis-errors.ts";
 import type { Solitude } from "../hold/solitude.ts";
 import type { HeldBatch, Stage } from "./stage.ts";
-import { ONCE, tryUntilDecided, type Attempt } from "../deliver/search.ts";
+import { ONCE, tryUntilDecided, type Attempt } from "../deliver/tries.ts";
 
 export interface JobHandlerOptions<P> {
   readonly stage: Stage<P>;

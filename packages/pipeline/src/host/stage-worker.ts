@@ -19,7 +19,7 @@ import { keepJob } from "../hold/job-notes.ts";
 import { withRedis } from "../queue/redis-errors.ts";
 import type { HeldBatch } from "./stage.ts";
 import { LOCK_OPTIONS, REDIS_RETRY_MS } from "../queue/bullmq.ts";
-import { tryUntilDecided } from "../deliver/search.ts";
+import { tryUntilDecided } from "../deliver/tries.ts";
 
 const RECONNECT_POLL_MS = 50;
 

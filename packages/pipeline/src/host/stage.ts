@@ -1,6 +1,6 @@
 /** One of the two stages of an exporter: what its host does with the jobs of one queue. */
 import type { DeliveryJob, HeldReason } from "../deliver/deliver.ts";
-import type { Attempt } from "../deliver/search.ts";
+import type { Attempt } from "../deliver/tries.ts";
 
 /** The job that a batch came in. */
 export interface StageJob extends DeliveryJob {

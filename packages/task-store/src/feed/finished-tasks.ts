@@ -11,7 +11,7 @@
  * again, takes its own leases at once, and sends what was not marked: at most the part that was being sent goes out twice.
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import { type Logger, Repeat, UnavailableError, backoffMs, pause } from "@celery-metrics-exporter/runtime";
+import { type Logger, Repeat, UnavailableError, retry } from "@celery-metrics-exporter/runtime";
 import type { Lack, Summary } from "../completions/summarise.ts";
 import type { OpenTasks, TaskStore } from "../task-store.ts";
 import { Leases } from "./leases.ts";
@@ -163,14 +163,10 @@ export class FinishedTasks {
 
   /** Tried again here and not by the host, which would send everything again first. */
   async #settle(job: Job, sent: ReadonlyMap<string, Summary>, signal: AbortSignal): Promise<void> {
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return await this.#options.store.settle(job.id, sent);
-      } catch (thrown) {
-        if (!(thrown instanceof UnavailableError) || signal.aborted) throw thrown;
-        await pause(backoffMs(attempt, SETTLE_RETRY), signal);
-      }
-    }
+    const decide = (error: Error): undefined => {
+      if (!(error instanceof UnavailableError) || signal.aborted) throw error;
+    };
+    await retry(() => this.#options.store.settle(job.id, sent), { ...SETTLE_RETRY, signal, decide });
   }
 
   /** Afterwards, so that a job that is tried again because the sink is away is not put off again each time. */

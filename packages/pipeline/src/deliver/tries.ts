@@ -1,0 +1,61 @@
+/** Tries again what fails, as long as there is a point in it. */
+import { PermanentError, TimedOutError, UnavailableError, retry } from "@celery-metrics-exporter/runtime";
+import { LetGo } from "../contract/errors.ts";
+import { type Drain, GivenBack } from "../host/drain.ts";
+
+/** Why an item could not be delivered. */
+export interface Failure {
+  /** `refused`: the exporter threw `PermanentError`. `slow`: `TimedOutError` at every try. `failed`: something else at every try. */
+  readonly reason: "refused" | "failed" | "slow";
+  readonly error: Error;
+}
+
+/** Runs one try of a job's delivery, beside those of other jobs or alone. */
+export type Attempt = (task: () => Promise<void>) => Promise<void>;
+
+/** How often something is tried: after errors of no known kind, and after time limits. */
+export interface Tries {
+  readonly errors: number;
+  readonly timeouts: number;
+}
+
+const FOR_EVER: Tries = { errors: Number.POSITIVE_INFINITY, timeouts: Number.POSITIVE_INFINITY };
+export const ONCE: Tries = { errors: 1, timeouts: 1 };
+
+export interface RetryRules {
+  readonly drain: Drain;
+  readonly onRetry: (reason: "unavailable" | "error") => void;
+  /** An error that is neither `PermanentError` nor `UnavailableError`: most likely a bug. */
+  readonly onError: (error: Error) => void;
+}
+
+/**
+ * Tries until it works (undefined) or there is no point in going on.
+ *
+ * @throws {GivenBack} when the process ends first.
+ */
+export async function tryUntilDecided(
+  attempt: () => Promise<void>,
+  rules: RetryRules,
+  most: Tries = FOR_EVER,
+): Promise<Failure | undefined> {
+  const { drain } = rules;
+  let failures = 0;
+  let [errors, timeouts] = [0, 0];
+  const task = async (): Promise<undefined> => {
+    if (failures++ > 0 && drain.begun.aborted) throw new GivenBack();
+    await attempt();
+  };
+  const decide = (error: Error): Failure | undefined => {
+    if (error instanceof LetGo) throw error;
+    if (drain.overdue.aborted) throw new GivenBack();
+    if (error instanceof PermanentError) return { reason: "refused", error };
+    const isOutage = error instanceof UnavailableError;
+    if (!isOutage) rules.onError(error);
+    if (!isOutage && ++errors >= most.errors) return { reason: "failed", error };
+    if (error instanceof TimedOutError && ++timeouts >= most.timeouts) return { reason: "slow", error };
+    rules.onRetry(isOutage ? "unavailable" : "error");
+    return undefined;
+  };
+  return retry(task, { signal: drain.begun, decide });
+}
