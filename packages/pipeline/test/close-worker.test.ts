@@ -1,6 +1,6 @@
 import { createLogger } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { closeWorker, type AnyStageWorker } from "../src/host/stage-worker.ts";
+import { closeWorker } from "../src/queue/queue-worker.ts";
 
 /** As node:timers/promises, which cannot be faked, has it: a turn for each of our pauses. */
 const turns = async (count: number): Promise<void> => {
@@ -13,9 +13,8 @@ afterEach(() => void vi.useRealTimers());
 it("does not abandon a worker because the host's clock is set", async () => {
   let isAbandoned = false;
   const end = new AbortController();
-  const worker: AnyStageWorker = {
+  const worker: Parameters<typeof closeWorker>[0] = {
     isConnected: false,
-    start: () => Promise.resolve(),
     close: () => new Promise((resolve) => end.signal.addEventListener("abort", () => resolve())),
     abandon: () => void (isAbandoned = true),
   };

@@ -9,7 +9,8 @@ import {
   sendTogether,
   toError,
 } from "@celery-metrics-exporter/runtime";
-import type { Job, Queue } from "bullmq";
+import type { Queue } from "bullmq";
+import type { TakenJob } from "../queue/taken-job.ts";
 
 const BACKOFF = { firstMs: 500, maxMs: 30_000 };
 /** A wait is no longer than so much for each time that the sink was asked: a batch of one event asks once, a large one some 45 times. */
@@ -160,8 +161,8 @@ export class HeldJobs {
     this.#queue = queue;
   }
 
-  async add({ id, timestamp }: Pick<Job, "id" | "timestamp">): Promise<void> {
-    await this.#redis.zadd(this.#key, timestamp, String(id));
+  async add({ id, timestamp }: Pick<TakenJob, "id" | "timestamp">): Promise<void> {
+    await this.#redis.zadd(this.#key, timestamp, id);
   }
 
   async remove(id: string): Promise<void> {

@@ -1,10 +1,7 @@
 /** What is noted on the job of a suspect while its steps run, as BullMQ's progress: whoever takes the job over learns what the process died of. */
-import type { Job } from "bullmq";
 import { randomUUID } from "node:crypto";
-import { LostJobError } from "../contract/errors.ts";
-import { withRedis } from "../queue/redis-errors.ts";
 import type { Notes } from "./solitude.ts";
-import { LOCK_OPTIONS } from "../queue/bullmq.ts";
+import type { TakenJob } from "../queue/taken-job.ts";
 import { tryUntilDecided, type RetryRules } from "../deliver/tries.ts";
 
 /** How often a process died while a step of the job was running. */
@@ -27,8 +24,8 @@ interface Note {
 const SELF = randomUUID();
 
 /** What earlier processes have noted. */
-export function deathsOf({ progress }: Pick<Job, "progress">): Deaths {
-  const { deaths, unproven, running, by } = (typeof progress === "object" ? progress : {}) as Partial<Record<keyof Note, unknown>>;
+export function deathsOf({ note }: Pick<TakenJob, "note">): Deaths {
+  const { deaths, unproven, running, by } = (typeof note === "object" && note !== null ? note : {}) as Partial<Record<keyof Note, unknown>>;
   const died = by === SELF ? undefined : running;
   return { proven: count(deaths) + (died === "alone" ? 1 : 0), unproven: count(unproven) + (died === "beside" ? 1 : 0) };
 }
@@ -39,14 +36,12 @@ function count(value: unknown): number {
 
 /** Notes on one job, as long as it is this process's. */
 export class JobNotes implements Notes {
-  readonly #job: Job;
-  readonly #token: string;
+  readonly #job: TakenJob;
   readonly #deaths: Deaths;
   readonly #rules: RetryRules;
 
-  constructor(job: Job, token: string, deaths: Deaths, rules: RetryRules) {
+  constructor(job: TakenJob, deaths: Deaths, rules: RetryRules) {
     this.#job = job;
-    this.#token = token;
     this.#deaths = deaths;
     this.#rules = rules;
   }
@@ -86,18 +81,6 @@ export class JobNotes implements Notes {
     const { proven, unproven } = this.#deaths;
     const isRunning = running !== undefined && !this.#rules.drain.begun.aborted;
     const note: Note = { deaths: proven, ...(unproven > 0 && { unproven }), ...(isRunning && { running, by: SELF }) };
-    await withRedis("noting a step", async () => {
-      await keepJob(this.#job, this.#token);
-      await this.#job.updateProgress(note);
-    });
+    await this.#job.writeNote(note);
   }
-}
-
-/**
- * Makes sure that a job is ours, and stays it while it is written to: BullMQ would write to a job that another process has by now.
- *
- * @throws {LostJobError} when it is not.
- */
-export async function keepJob(job: Job, token: string): Promise<void> {
-  if ((await job.extendLock(token, LOCK_OPTIONS.lockDuration)) !== 1) throw new LostJobError("keeping a job");
 }

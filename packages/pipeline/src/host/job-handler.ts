@@ -1,6 +1,7 @@
 /** Does what a job of one stage asks for: delivers its batch, or finds out whether it is what processes die of. */
 import type { Logger } from "@celery-metrics-exporter/runtime";
-import type { Job, Queue } from "bullmq";
+import type { Queue } from "bullmq";
+import type { TakenJob } from "../queue/taken-job.ts";
 import { GivenBack } from "./drain.ts";
 import type { Host } from "./host.ts";
 import { JOB_NAMES } from "../queue/names.ts";
@@ -39,16 +40,16 @@ export class JobHandler<P> {
   }
 
   /** @throws {LetGo} when the job has to stay as it is. */
-  async handle(job: Job, token: string): Promise<Outcome> {
+  async handle(job: TakenJob): Promise<Outcome> {
     const { host, logger, stage } = this.#options;
     if (host.rules.drain.begun.aborted) throw new GivenBack();
     const suspect = job.name === JOB_NAMES.suspect;
-    switch (judge({ suspect, stalls: job.stalledCounter, deaths: deathsOf(job).proven })) {
+    switch (judge({ suspect, stalls: job.stalls, deaths: deathsOf(job).proven })) {
       case "run":
-        return suspect ? this.#runSuspect(job, token) : this.#run(job, (task) => this.#options.solitude.beside(task));
+        return suspect ? this.#runSuspect(job) : this.#run(job, (task) => this.#options.solitude.beside(task));
       case "suspect":
         logger.warn({ queue: stage.queueName, job: job.id }, "the process died several times with this job, it will run alone");
-        await this.#addSuspects([job.data], job.timestamp);
+        await this.#addSuspects([job.payload], job.timestamp);
         return NOT_ASKED;
       case "bury":
         await this.#buryPayload(job, "crash", "the process died each time it had only this, and could not even split it");
@@ -56,12 +57,12 @@ export class JobHandler<P> {
     }
   }
 
-  async #run(job: Job, step: Attempt, isDoneWith?: (batch: P) => Promise<boolean>): Promise<Outcome> {
+  async #run(job: TakenJob, step: Attempt, isDoneWith?: (batch: P) => Promise<boolean>): Promise<Outcome> {
     const { stage, host } = this.#options;
     let batch: P | undefined;
-    const failure = await tryUntilDecided(() => step(async () => void (batch = stage.decode(job.data))), host.rules, ONCE);
+    const failure = await tryUntilDecided(() => step(async () => void (batch = stage.decode(job.payload))), host.rules, ONCE);
     if (failure?.reason === "refused") await this.#buryPayload(job, "payload", failure.error.message);
-    if (failure?.reason === "failed") return { tries: 0, rest: unread(job.data as unknown, failure.error) };
+    if (failure?.reason === "failed") return { tries: 0, rest: unread(job.payload, failure.error) };
     if (batch === undefined || (await isDoneWith?.(batch)) === true) return NOT_ASKED;
     let tries = 0;
     const attempt: Attempt = (task) => {
@@ -69,8 +70,8 @@ export class JobHandler<P> {
       return step(task);
     };
     // A suspect is a part of a job that was begun before.
-    const begun = job.attemptsStarted + (job.name === JOB_NAMES.suspect ? 1 : 0);
-    const rest = await stage.run(batch, { id: String(job.id), payload: job.data as unknown, begun, attempt, step });
+    const begun = job.starts + (job.name === JOB_NAMES.suspect ? 1 : 0);
+    const rest = await stage.run(batch, { id: job.id, payload: job.payload, begun, attempt, step });
     if (rest === undefined) return { tries };
     const payload = await this.#read(step, () => rest.rest());
     return { tries, rest: { ...rest, rest: () => payload } };
@@ -84,11 +85,11 @@ export class JobHandler<P> {
     return results[0] as T;
   }
 
-  async #runSuspect(job: Job, token: string): Promise<Outcome> {
+  async #runSuspect(job: TakenJob): Promise<Outcome> {
     const { solitude, host } = this.#options;
     const { rules } = host;
     const deaths = deathsOf(job);
-    const notes = new JobNotes(job, token, deaths, rules);
+    const notes = new JobNotes(job, deaths, rules);
     const step: Attempt = (task) => solitude.suspect({ task, unprovenDeaths: deaths.unproven, notes, ending: rules.drain.begun });
     const stopWatching = notes.takeBackAtEnd();
     try {
@@ -99,7 +100,7 @@ export class JobHandler<P> {
   }
 
   /** Splits or buries a suspect that is to blame. */
-  async #isDoneWith(batch: P, { id, timestamp }: Job, { proven }: Deaths, step: Attempt): Promise<boolean> {
+  async #isDoneWith(batch: P, { id, timestamp }: TakenJob, { proven }: Deaths, step: Attempt): Promise<boolean> {
     const { stage, host, logger } = this.#options;
     const size = stage.size(batch);
     switch (judgeSuspect(proven, size)) {
@@ -124,9 +125,9 @@ export class JobHandler<P> {
   }
 
   /** What cannot be read, whole. */
-  async #buryPayload(job: Job, reason: string, detail: string): Promise<void> {
+  async #buryPayload(job: TakenJob, reason: string, detail: string): Promise<void> {
     const { host } = this.#options;
-    const letter = { source: host.name, reason, detail, payload: job.data as unknown };
+    const letter = { source: host.name, reason, detail, payload: job.payload };
     await tryUntilDecided(() => host.deadLetters.add([letter]), host.rules);
   }
 }

@@ -17,7 +17,8 @@ import { AttemptMemory } from "../filter/attempt-memory.ts";
 import { BatchFilter } from "../filter/batch-filter.ts";
 import { BegunBatches } from "../hold/begun-batches.ts";
 import { BurialLimit } from "../deliver/evidence.ts";
-import { type AnyStageWorker, StageWorker, closeWorker } from "./stage-worker.ts";
+import { stageWorker } from "./stage-worker.ts";
+import { type QueueWorker, closeWorker } from "../queue/queue-worker.ts";
 import { DeadLetters } from "../dead-letter/dead-letters.ts";
 import { Drain } from "./drain.ts";
 import { ErrorLog } from "./error-log.ts";
@@ -178,7 +179,7 @@ function createStages({ name, exporter, queues }: StagesOptions, redis: RedisCon
 }
 
 interface WorkerOfStage extends StageParts {
-  readonly worker: AnyStageWorker;
+  readonly worker: QueueWorker;
 }
 
 function createWorkers(
@@ -195,12 +196,12 @@ function createWorkers(
     logger,
     health,
   };
-  const worker = new StageWorker({ ...common, ...events, stage: eventsStage(events.host), queue: queues.events });
+  const worker = stageWorker({ ...common, ...events, stage: eventsStage(events.host), queue: queues.events });
   const workers: WorkerOfStage[] = [{ ...events, worker }];
   const { exporter } = events.host;
   if (processing !== undefined && exporter.process !== undefined) {
     const stage = idsStage(processing.host, exporter.process.bind(exporter), { batches: queues.begun, redisReturn });
-    workers.push({ ...processing, worker: new StageWorker({ ...common, ...processing, stage, queue: queues.processing() }) });
+    workers.push({ ...processing, worker: stageWorker({ ...common, ...processing, stage, queue: queues.processing() }) });
   }
   return workers;
 }

@@ -1,6 +1,6 @@
 /** Redis answers a worker, but refuses its commands: at `maxmemory` (OOM), without permission (NOPERM), unable to save (MISCONF). */
 import { type ComponentHealth, type Logger, Outage } from "@celery-metrics-exporter/runtime";
-import { LOCK_OPTIONS, REDIS_RETRY_MS } from "../queue/bullmq.ts";
+import { LOCK_OPTIONS, REDIS_RETRY_MS } from "./bullmq.ts";
 
 /**
  * After so long without a refusal Redis is taken to serve again: a worker whose queue stays empty is told of no success, but its look for
