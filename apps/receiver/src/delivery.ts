@@ -1,5 +1,6 @@
 /** Brings one batch to where it is safe: its events in the exporters' queues, what it refuses in the dead-letter queue. */
 import {
+  admitAll,
   letterOf,
   lettersOfFuture,
   type Admitted,
@@ -15,7 +16,8 @@ export interface DeliveryOptions {
   /** The broker's name, as stored with each batch. */
   readonly broker: string;
   readonly fanout: Fanout;
-  readonly filter: BatchFilter;
+  /** Undefined where none is set. */
+  readonly filter: BatchFilter | undefined;
   readonly deadLetters: DeadLetters;
   readonly metrics: ReceiverMetrics;
   /** Whether batches can be stored right now. */
@@ -68,7 +70,7 @@ export class Delivery {
     let admitted: Admitted | undefined;
     const enqueue = async (): Promise<void> => {
       // Redis is asked once, however often storing is tried.
-      admitted ??= await filter.admit(events);
+      admitted ??= filter === undefined ? admitAll(events) : await filter.admit(events);
       await fanout.enqueue({ broker, ...admitted });
       metrics.enqueued(events.length, admitted.events.length);
     };

@@ -1,13 +1,11 @@
 /** The receiver as a role: takes Celery's events from the broker and puts them on each exporter's queue. */
 import { brokerUrlWarnings, createEventSource, describeSource, type EventSource } from "@celery-metrics-exporter/broker";
 import {
-  AttemptMemory,
-  BatchFilter,
   DeadLetters,
-  EventFilter,
   eventTypeWarnings,
   Fanout,
   OtherSources,
+  openFilter,
   ReceiverLease,
   ReceiverRegister,
 } from "@celery-metrics-exporter/pipeline";
@@ -72,13 +70,13 @@ export const receiver: Role<typeof Config> = defineRole({
     await deadLetters.start();
     await fanout.start();
 
-    const filter = new EventFilter(config);
-    for (const warning of eventTypeWarnings((type) => filter.takesType(type))) logger.warn(warning);
+    for (const warning of eventTypeWarnings(config)) logger.warn(warning);
+    const filter = openFilter(config, { redis, prefix: config.QUEUE_PREFIX, owner: "receiver" });
     const receiverMetrics = new ReceiverMetrics(metrics, source.broker);
     const delivery = new Delivery({
       broker: source.broker,
       fanout,
-      filter: new BatchFilter(filter, new AttemptMemory({ redis, prefix: config.QUEUE_PREFIX, owner: "receiver" })),
+      filter,
       deadLetters,
       metrics: receiverMetrics,
       health: health.component("storing"),
@@ -87,7 +85,7 @@ export const receiver: Role<typeof Config> = defineRole({
     const flow = new Receiver({
       source,
       delivery,
-      takes: (event) => fanout.takes(event.type) || (filter.filtersTasks && filter.verdictOn(event) !== undefined),
+      takes: (event) => fanout.takes(event.type) || filter?.needs(event) === true,
       fullBecause: () => fanout.fullBecause(),
       batch: {
         maxEvents: config.BATCH_MAX_EVENTS,

@@ -1,5 +1,5 @@
 export { AttemptMemory, type AttemptMemoryOptions } from "./filter/attempt-memory.ts";
-export { BatchFilter, type Admitted } from "./filter/batch-filter.ts";
+export { admitAll, openFilter, type Admitted, type BatchFilter } from "./filter/batch-filter.ts";
 export { decodeBatch, encodeBatch, type BatchPayload, type EventBatch } from "./queue/batch.ts";
 export { DeadLetterReplay, type ReplayedLetter, type Selection } from "./dead-letter/replay.ts";
 export { DeadLetters, MAX_DEAD_LETTERS, type DeadLettersOptions } from "./dead-letter/dead-letters.ts";

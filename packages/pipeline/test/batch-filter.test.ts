@@ -3,7 +3,8 @@ import { taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from 
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { loadConfig } from "@celery-metrics-exporter/runtime";
 import { afterEach, describe, expect, it } from "vitest";
-import { AttemptMemory, BatchFilter, EventFilter, FilterConfig } from "../src/index.ts";
+import { BatchFilter, openFilter } from "../src/filter/batch-filter.ts";
+import { AttemptMemory, EventFilter, FilterConfig } from "../src/index.ts";
 import type { Note, Remembered } from "../src/filter/attempt-memory.ts";
 import { privateRedis } from "./support/redis.ts";
 
@@ -260,5 +261,17 @@ describe("attempts", () => {
       expect(passed).toHaveLength(passing);
       for (const event of passed) expect(event).not.toHaveProperty("excluded");
     }
+  });
+});
+
+describe("the settings", () => {
+  it.each<[Record<string, string>, boolean]>([
+    [{}, false],
+    [{ FILTER_EVENT_TYPES_EXCLUDE: "task-retried" }, true],
+    [{ FILTER_TASK_NAMES_INCLUDE: "shop.*" }, true],
+    [{ FILTER_QUEUES_EXCLUDE: "mail" }, true],
+  ])("%o ask for a filter: %s", (env, isOne) => {
+    const at = { redis: redis.producer, prefix: "{none}", owner: "receiver" };
+    expect(openFilter(loadConfig(FilterConfig, env), at) !== undefined).toBe(isOne);
   });
 });

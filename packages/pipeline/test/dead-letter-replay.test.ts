@@ -4,9 +4,9 @@ import { Metrics, UnavailableError, createLogger } from "@celery-metrics-exporte
 import { Queue } from "bullmq";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { BatchFilter } from "../src/filter/batch-filter.ts";
 import {
   AttemptMemory,
-  BatchFilter,
   DEAD_LETTER_QUEUE,
   DeadLetterReplay,
   DeadLetters,

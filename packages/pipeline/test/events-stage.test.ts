@@ -9,7 +9,8 @@ import { BurialLimit } from "../src/deliver/evidence.ts";
 import { Drain } from "../src/host/drain.ts";
 import { eventsStage } from "../src/host/events-stage.ts";
 import type { Host } from "../src/host/host.ts";
-import { AttemptMemory, BatchFilter, EventFilter, FilterConfig, encodeBatch } from "../src/index.ts";
+import { BatchFilter } from "../src/filter/batch-filter.ts";
+import { AttemptMemory, EventFilter, FilterConfig, encodeBatch } from "../src/index.ts";
 import { exporterOf, startHost, type RunningHost } from "./support/host.ts";
 import { privateRedis } from "./support/redis.ts";
 

@@ -4,7 +4,8 @@ import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/celery";
 import { UnavailableError, loadConfig } from "@celery-metrics-exporter/runtime";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { AttemptMemory, BatchFilter, EventFilter, FilterConfig, type EventBatch } from "../src/index.ts";
+import { BatchFilter, openFilter } from "../src/filter/batch-filter.ts";
+import { AttemptMemory, EventFilter, FilterConfig, type EventBatch } from "../src/index.ts";
 import { HostFilter } from "../src/filter/host-filter.ts";
 import { privateRedis } from "./support/redis.ts";
 
@@ -21,8 +22,8 @@ function receiverOf(env: Env, prefix: string): BatchFilter {
 }
 
 function hostOf(env: Env, prefix: string): HostFilter {
-  const own = new AttemptMemory({ redis: redis.producer, prefix, owner: "sink:own" });
-  return new HostFilter({ filter: filterOf(env, own), own, told: new AttemptMemory({ redis: redis.producer, prefix, owner: "sink" }) });
+  const own = openFilter(loadConfig(FilterConfig, env), { redis: redis.producer, prefix, owner: "sink:own" });
+  return new HostFilter({ own, told: new AttemptMemory({ redis: redis.producer, prefix, owner: "sink" }) });
 }
 
 /** What an exporter stores, with the delays of a real one. */

@@ -5,7 +5,8 @@ import { startRedisCluster, type RedisCluster } from "@celery-metrics-exporter/t
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { BegunBatches } from "../src/hold/begun-batches.ts";
 import { DeadLetterReplay } from "../src/dead-letter/replay.ts";
-import { BatchFilter, DeadLetters, EventFilter, AttemptMemory, FilterConfig, ReceiverLease } from "../src/index.ts";
+import { BatchFilter } from "../src/filter/batch-filter.ts";
+import { DeadLetters, EventFilter, AttemptMemory, FilterConfig, ReceiverLease } from "../src/index.ts";
 import { openQueue } from "../src/queue/bullmq.ts";
 import { QueueGauges } from "../src/host/queue-gauges.ts";
 import { RedisMemory } from "../src/queue/redis-memory.ts";

@@ -1,15 +1,13 @@
 /** `replay`: takes dead letters back to where they came from. */
 import {
-  AttemptMemory,
-  BatchFilter,
   DeadLetterReplay,
   DeadLetters,
   EXPORTERS,
-  EventFilter,
   Fanout,
   FilterConfig,
   RECEIVER,
   exportersInUse,
+  openFilter,
   type ReplayRedaction,
   type Selection,
 } from "@celery-metrics-exporter/pipeline";
@@ -155,7 +153,7 @@ async function openReplay(
   const exporters = EXPORTERS.filter(({ name }) => names.includes(name));
   const fanout = new Fanout({ redis, prefix, exporters, whenFull: "hold", highWaterEvents: Number.MAX_SAFE_INTEGER, logger, metrics });
   const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
-  const filter = new BatchFilter(new EventFilter(config), new AttemptMemory({ redis, prefix, owner: RECEIVER }));
+  const filter = openFilter(config, { redis, prefix, owner: RECEIVER });
   const redaction = replayRedaction(config);
   const letters = new DeadLetterReplay({ redis, prefix, logger, exporters: names, filter, fanout, deadLetters, redaction });
   for (const opened of [fanout, deadLetters, letters]) lifecycle.defer("queues", () => opened.close());

@@ -3,7 +3,7 @@ import { isFuture } from "@celery-metrics-exporter/celery";
 import { type Logger, type RedisConnection, toError } from "@celery-metrics-exporter/runtime";
 import type { Job, Queue } from "bullmq";
 import { UNWANTED } from "../filter/attempt-memory.ts";
-import type { BatchFilter, ToldTask } from "../filter/batch-filter.ts";
+import { type BatchFilter, type ToldTask, admitAll } from "../filter/batch-filter.ts";
 import { type EventBatch, encodeBatch } from "../queue/batch.ts";
 import { type DeadLetter, type StoredLetter, cut, letterOf, lettersOfFuture } from "./letter.ts";
 import type { DeadLetters } from "./dead-letters.ts";
@@ -22,7 +22,7 @@ export interface DeadLetterReplayOptions {
   /** Names of the exporters that are fed: those of `fanout`. Letters of others are left. */
   readonly exporters: readonly string[];
   /** Where events go that were not decoded before: through the receiver's filter into every exporter's queue. */
-  readonly filter: BatchFilter;
+  readonly filter: BatchFilter | undefined;
   readonly fanout: Pick<Fanout, "enqueue">;
   readonly deadLetters: Pick<DeadLetters, "add">;
   /** Applied to everything before it is stored again: letters may be older than the setting. Undefined where nothing is hidden. */
@@ -158,7 +158,8 @@ export class DeadLetterReplay {
     const { filter, fanout } = this.#options;
     const now = Date.now() / 1_000;
     const decoded = inputs.flatMap(({ events }) => events);
-    const admitted = await filter.admit(decoded.filter((event) => !isFuture(event, now)));
+    const present = decoded.filter((event) => !isFuture(event, now));
+    const admitted = filter === undefined ? admitAll(present) : await filter.admit(present);
     await fanout.enqueue({ broker: BROKER, ...admitted });
     const rejected = inputs.flatMap((input) => input.rejected);
     return [...rejected.map(letterOf), ...lettersOfFuture(decoded.filter((event) => isFuture(event, now)))];

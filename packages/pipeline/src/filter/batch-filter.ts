@@ -2,7 +2,8 @@
 import { type CeleryEvent, isFinal, isTaskEvent } from "@celery-metrics-exporter/celery";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import {
-  type AttemptMemory,
+  AttemptMemory,
+  type AttemptMemoryOptions,
   DOUBTFUL_EXPIRY_SECONDS,
   type Note,
   PASSED,
@@ -14,7 +15,7 @@ import {
   markOf,
   standingOf,
 } from "./attempt-memory.ts";
-import { type EventFilter, isDescription } from "./task-filter.ts";
+import { EventFilter, type FilterConfig, isDescription } from "./task-filter.ts";
 
 /** A task that the exporters have to be told of, and what is known of its attempts (`attempt-memory.ts`). */
 export interface ToldTask {
@@ -29,6 +30,17 @@ export interface Admitted {
   readonly told: readonly ToldTask[];
   /** Whether there are events of tasks here that may yet turn out to be excluded. */
   readonly doubtful: boolean;
+}
+
+/** Without a filter: all of it. */
+export function admitAll(events: readonly CeleryEvent[]): Admitted {
+  return { events, told: [], doubtful: false };
+}
+
+/** The filter that the settings ask for; undefined where they ask for none. */
+export function openFilter(config: FilterConfig, memory: AttemptMemoryOptions): BatchFilter | undefined {
+  const filter = new EventFilter(config);
+  return filter.filtersTasks || filter.filtersTypes ? new BatchFilter(filter, new AttemptMemory(memory)) : undefined;
 }
 
 /** What the events of one batch say of one task. */
@@ -71,9 +83,14 @@ export class BatchFilter {
     this.#memory = memory;
   }
 
-  /** Whether any filter by name or queue is set. Without one nothing is remembered. */
-  get filtersTasks(): boolean {
-    return this.#filter.filtersTasks;
+  /** What the filter remembers of tasks; undefined where none is set by name or queue, and so nothing is remembered. */
+  get memory(): AttemptMemory | undefined {
+    return this.#filter.filtersTasks ? this.#memory : undefined;
+  }
+
+  /** Whether it has to see this event, even if no exporter takes it: to judge the task by it. */
+  needs(event: CeleryEvent): boolean {
+    return this.#filter.filtersTasks && this.#filter.verdictOn(event) !== undefined;
   }
 
   /**
@@ -84,7 +101,7 @@ export class BatchFilter {
    * again with the same batch.
    */
   async admit(events: readonly CeleryEvent[]): Promise<Admitted> {
-    if (!this.filtersTasks) return { events: this.#wanted(events), told: [], doubtful: false };
+    if (!this.#filter.filtersTasks) return admitAll(this.#wanted(events));
     const gathered = this.#gather(events);
     const excluded = this.#byTask(
       events,
@@ -119,7 +136,7 @@ export class BatchFilter {
    * @throws {UnavailableError} when Redis does not serve.
    */
   async excludedAmong(ids: Iterable<string>): Promise<string[]> {
-    if (!this.filtersTasks) return [];
+    if (!this.#filter.filtersTasks) return [];
     return excludedIn(await this.#memory.note(new Map([...ids].map((id) => [id, undefined]))));
   }
 

@@ -3,7 +3,7 @@ import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { TimedOutError, UnavailableError, pause } from "@celery-metrics-exporter/runtime";
 import { randomUUID } from "node:crypto";
 import { type AttemptMemory, hasUnwanted, standingOf } from "./attempt-memory.ts";
-import { type BatchFilter, excludedIn, idsOf, withoutTasks } from "./batch-filter.ts";
+import { type BatchFilter, admitAll, excludedIn, idsOf, withoutTasks } from "./batch-filter.ts";
 import type { EventBatch } from "../queue/batch.ts";
 
 /** What a host exports of a batch. */
@@ -16,10 +16,8 @@ export interface Screened {
 }
 
 export interface HostFilterOptions {
-  /** The host's own filters. */
-  readonly filter: BatchFilter;
-  /** What that one remembers. */
-  readonly own: AttemptMemory;
+  /** The host's own, if any is set. */
+  readonly own: BatchFilter | undefined;
   /** What the receiver has told, which may have other filters. */
   readonly told: AttemptMemory;
 }
@@ -48,12 +46,10 @@ const FORGETTING_MS = 20_000;
  * A batch that is repeated repeats its sequence whole, and so does a try to forget.
  */
 export class HostFilter {
-  readonly #filter: BatchFilter;
-  readonly #own: AttemptMemory;
+  readonly #own: BatchFilter | undefined;
   readonly #told: AttemptMemory;
 
-  constructor({ filter, own, told }: HostFilterOptions) {
-    this.#filter = filter;
+  constructor({ own, told }: HostFilterOptions) {
     this.#own = own;
     this.#told = told;
   }
@@ -68,7 +64,8 @@ export class HostFilter {
     for (const [id, { marks, isLocked }] of known) {
       if (isLocked && standingOf(marks) === "kept" && hasUnwanted(marks)) throw beingForgotten(id);
     }
-    const admitted = await this.#filter.admit(withoutTasks(events, new Set(excludedIn(known))));
+    const left = withoutTasks(events, new Set(excludedIn(known)));
+    const admitted = this.#own === undefined ? admitAll(left) : await this.#own.admit(left);
     return {
       events: admitted.events,
       told: [...told, ...admitted.told].map(({ id }) => id),
@@ -85,7 +82,7 @@ export class HostFilter {
     const ids = new Set([...told, ...(doubtful ? idsOf(events) : [])]);
     if (ids.size === 0) return [];
     const excluded = excludedIn(await this.#told.note(new Map([...ids].map((id) => [id, undefined]))));
-    return [...new Set([...excluded, ...(await this.#filter.excludedAmong(ids))])];
+    return [...new Set([...excluded, ...((await this.#own?.excludedAmong(ids)) ?? [])])];
   }
 
   /**
@@ -115,7 +112,8 @@ export class HostFilter {
   /** Undefined if another is just forgetting one of them. */
   async #tryToForget(ids: readonly string[], forget: Forget, signal: AbortSignal): Promise<number | undefined> {
     const holder = randomUUID();
-    const memories = this.#filter.filtersTasks ? [this.#told, this.#own] : [this.#told];
+    const own = this.#own?.memory;
+    const memories = own === undefined ? [this.#told] : [this.#told, own];
     try {
       const excluded = new Set<string>();
       for (const memory of memories) {

@@ -44,6 +44,8 @@ export type Verdict = "excluded" | "included" | undefined;
 
 /** Decides by what an event itself carries. Most events carry neither name nor queue: see `BatchFilter` for those. */
 export class EventFilter {
+  /** Whether a filter by type is set. */
+  readonly filtersTypes: boolean;
   /** Whether a filter by name or queue is set, so that attempts have to be remembered. */
   readonly filtersTasks: boolean;
   /** Whether a filter by queue is set, which only `task-sent` carries. */
@@ -56,6 +58,7 @@ export class EventFilter {
     this.#type = matcher(config.FILTER_EVENT_TYPES_INCLUDE, config.FILTER_EVENT_TYPES_EXCLUDE);
     this.#name = matcher(config.FILTER_TASK_NAMES_INCLUDE, config.FILTER_TASK_NAMES_EXCLUDE);
     this.#queue = matcher(config.FILTER_QUEUES_INCLUDE, config.FILTER_QUEUES_EXCLUDE);
+    this.filtersTypes = config.FILTER_EVENT_TYPES_INCLUDE.length > 0 || config.FILTER_EVENT_TYPES_EXCLUDE.length > 0;
     this.filtersQueues = config.FILTER_QUEUES_INCLUDE.length > 0 || config.FILTER_QUEUES_EXCLUDE.length > 0;
     this.filtersTasks = this.filtersQueues || config.FILTER_TASK_NAMES_INCLUDE.length > 0 || config.FILTER_TASK_NAMES_EXCLUDE.length > 0;
   }
@@ -132,7 +135,9 @@ const TOLD_BY: readonly { readonly types: readonly EventType[]; readonly what: s
 ];
 
 /** What exporters will not know of tasks whose ends they are given, as the filter drops the events that tell it. One sentence for each. */
-export function eventTypeWarnings(takes: (type: string) => boolean): string[] {
+export function eventTypeWarnings(config: FilterConfig): string[] {
+  const filter = new EventFilter(config);
+  const takes = (type: string): boolean => filter.takesType(type);
   if (!takes("task-succeeded") && !takes("task-failed")) return [];
   return TOLD_BY.filter(({ types }) => !types.some((type) => takes(type))).map(
     ({ types, what }) => `the filters by event type drop ${types.join(" and ")}, so these are not known: ${what}`,

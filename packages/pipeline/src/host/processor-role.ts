@@ -14,7 +14,7 @@ import {
 import type { Queue } from "bullmq";
 import { z } from "zod";
 import { AttemptMemory } from "../filter/attempt-memory.ts";
-import { BatchFilter } from "../filter/batch-filter.ts";
+import { openFilter } from "../filter/batch-filter.ts";
 import { BegunBatches } from "../hold/begun-batches.ts";
 import { BurialLimit } from "../deliver/evidence.ts";
 import { stageWorker } from "./stage-worker.ts";
@@ -34,7 +34,7 @@ import { QueueGauges } from "./queue-gauges.ts";
 import { eventsQueueName, processingQueueName } from "../queue/names.ts";
 import { createSchedule } from "../produce/schedule.ts";
 import { processSolitude } from "../hold/solitude.ts";
-import { EventFilter, FilterConfig } from "../filter/task-filter.ts";
+import { FilterConfig } from "../filter/task-filter.ts";
 
 const ProcessorConfig = z.object({ ...BaseConfig.shape, ...HostConfig.shape, ...FilterConfig.shape });
 type ProcessorConfig = z.output<typeof ProcessorConfig>;
@@ -148,8 +148,7 @@ function createStages({ name, exporter, queues }: StagesOptions, redis: RedisCon
   const burials = new BurialLimit();
   const errors = new ErrorLog(logger.child({ exporter: name }));
   const told = new AttemptMemory({ redis, prefix, owner: name });
-  const own = new AttemptMemory({ redis, prefix, owner: `${name}:own` });
-  const filter = new HostFilter({ filter: new BatchFilter(new EventFilter(config), own), own, told });
+  const filter = new HostFilter({ own: openFilter(config, { redis, prefix, owner: `${name}:own` }), told });
   const partsOf = (component: string, queue: Queue): StageParts => {
     const outage = new Outage({ component: health.component(component), logger: logger.child({ component }), ...OUTAGE_MESSAGES });
     const heldBatches = `${component}: held batches`;
