@@ -73,3 +73,27 @@ describe("docs/reliability.md", () => {
     expect(names.filter((name) => !source.includes(name))).toEqual([]);
   });
 });
+
+describe("docs/operations.md", () => {
+  const examples = [...readText("docs/operations.md").matchAll(/^```(?:sh|ini|yaml)\n(.*?)^```/gms)]
+    .map(([, code = ""]) => code)
+    .join("\n");
+
+  it("sets only variables that a role or Node.js reads", () => {
+    const assigned = [...examples.matchAll(/(?:^|\s)([A-Z][A-Z_]{3,})=/gm)].map(([, name = ""]) => name);
+    const inYaml = [...examples.matchAll(/^\s*(?:- )?(?:\{ )?name: ([A-Z][A-Z_]+)|^\s+([A-Z][A-Z_]{3,}): /gm)].map(
+      ([, one, other]) => one ?? other,
+    );
+    const names = [...assigned, ...inYaml];
+    expect(names).toEqual(expect.arrayContaining(["CELERY_BROKER_URL", "DD_AGENT_HOST"]));
+    const others = ["NODE_OPTIONS", "MALLOC_ARENA_MAX", "APP", "POSTGRES_PASSWORD", "RABBITMQ_PASSWORD"];
+    expect(names.filter((name) => ![...SETTING_NAMES, ...others].includes(name ?? ""))).toEqual([]);
+  });
+
+  it("alerts only on metrics that exist", () => {
+    const names = [...examples.matchAll(/celery_metrics_exporter_([a-z_]+)/g)].map(([, name = ""]) => name);
+    expect(names.length).toBeGreaterThan(10);
+    const metrics = readText("docs/metrics.md");
+    expect(names.filter((name) => !metrics.includes(`| \`${name}\``))).toEqual([]);
+  });
+});
