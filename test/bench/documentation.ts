@@ -17,7 +17,8 @@ const BLOCK = /(<!-- (bench|summary) (\w+) -->\n).*?(<!-- \/\2 -->)/gs;
 
 /** The document with the tables of these results; blocks of scenarios that were not run stay as they are. */
 export function withTables(document: string, results: Results): string {
-  return document.replace(BLOCK, (block, opening: string, kind: string, name: string, closing: string) => {
+  return document.replace(BLOCK, (block: string, ...groups: string[]) => {
+    const [opening = "", kind = "", name = "", closing = ""] = groups;
     const section = results[name];
     if (section === undefined) return block;
     const shown = kind === "bench" ? table(section) : summaryOf(name, results);
