@@ -51,21 +51,29 @@ describe("docs/metrics.md", () => {
   });
 });
 
-describe("docs/reliability.md", () => {
+describe("docs/guarantees.md", () => {
+  const text = readText("docs/guarantees.md");
   /** A proof is written as `path/of.test.ts`: “name of the test”, “another”. */
-  const proofs = [...readText("docs/reliability.md").matchAll(/`([\w./-]+\.test\.ts)`: ((?:“[^”]+”(?:, )?)+)/g)].map(
-    ([, file = "", names = ""]) => ({
-      file,
-      names: [...names.matchAll(/“([^”]+)”/g)].map(([, name = ""]) => name),
-    }),
-  );
+  const proofs = [...text.matchAll(/`([\w./-]+\.test\.ts)`: ((?:“[^”]+”(?:, )?)+)/g)].map(([, file = "", names = ""]) => ({
+    file,
+    names: [...names.matchAll(/“([^”]+)”/g)].map(([, name = ""]) => name),
+  }));
+  const guarantees = text.split(/^- \*\*/m).slice(1);
 
   it("names a test for every guarantee", () => {
-    const guarantees = readText("docs/reliability.md")
-      .split(/^- \*\*/m)
-      .slice(1);
     expect(guarantees.length).toBeGreaterThan(20);
     expect(guarantees.filter((guarantee) => !guarantee.includes(".test.ts`: “"))).toEqual([]);
+  });
+
+  it("has the guarantees of docs/reliability.md, and no others", () => {
+    const titlesOf = (parts: readonly string[]): string[] => parts.map((part) => part.slice(0, part.indexOf(".**")));
+    expect(titlesOf(guarantees)).toEqual(
+      titlesOf(
+        readText("docs/reliability.md")
+          .split(/^- \*\*/m)
+          .slice(1),
+      ),
+    );
   });
 
   it.each(proofs)("names tests that $file has", ({ file, names }) => {
