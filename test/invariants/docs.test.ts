@@ -66,7 +66,6 @@ describe("docs/guarantees.md", () => {
   });
 
   it("has the guarantees of docs/reliability.md, and no others", () => {
-    const titlesOf = (parts: readonly string[]): string[] => parts.map((part) => part.slice(0, part.indexOf(".**")));
     expect(titlesOf(guarantees)).toEqual(
       titlesOf(
         readText("docs/reliability.md")
@@ -105,3 +104,8 @@ describe("docs/operations.md", () => {
     expect(names.filter((name) => !metrics.includes(`| \`${name}\``))).toEqual([]);
   });
 });
+
+/** The bold sentence that each part begins with. */
+function titlesOf(parts: readonly string[]): string[] {
+  return parts.map((part) => part.slice(0, part.indexOf(".**")));
+}
