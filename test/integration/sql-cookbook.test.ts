@@ -5,7 +5,7 @@ import { createDatabase, type TestDatabase } from "@celery-metrics-exporter/test
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 
-const PAGES = ["docs/sql-cookbook.md", "docs/troubleshooting.md", "README.md", "apps/postgres-processor/README.md"];
+const PAGES = ["docs/sql-cookbook.md", "docs/troubleshooting.md", "README.md"];
 
 interface Plan {
   readonly "Node Type": string;
