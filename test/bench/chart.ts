@@ -4,7 +4,7 @@ import { ROLES } from "../fleet/fleet.ts";
 import { formatNumber, median } from "./figure.ts";
 import type { Results } from "./results.ts";
 
-export const CHART_FILE = fileURLToPath(new URL("../../docs/benchmark.svg", import.meta.url));
+export const CHART_FILE = fileURLToPath(new URL("../../docs/benchmark/chart.svg", import.meta.url));
 
 interface Bar {
   readonly label: string;

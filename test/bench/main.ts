@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { CHART_FILE, chart } from "./chart.ts";
-import { updateDocument } from "./documentation.ts";
+import { updateDocuments } from "./documentation.ts";
 import { meetsGoal, type Section } from "./figure.ts";
 import { describeMachine } from "./machine.ts";
 import { RESULTS_FILE, readResults, type Results } from "./results.ts";
@@ -51,7 +51,7 @@ const { values } = parseArgs({
 });
 if (values.help) {
   process.stdout.write(
-    `pnpm bench [--rounds <n>] [--only <name>,…]   measures and updates docs/performance.md, docs/benchmark.json and docs/benchmark.svg\n` +
+    `pnpm bench [--rounds <n>] [--only <name>,…]   measures, and updates docs/performance.md and docs/benchmark\n` +
       `pnpm bench --quick                            compares with the naive design only, and fails where a goal is missed\n\nNames: ${NAMES}\n`,
   );
   process.exit(0);
@@ -93,5 +93,5 @@ function chosen(only: string | undefined): readonly Scenario[] {
 function write(results: Results): void {
   writeFileSync(RESULTS_FILE, `${JSON.stringify(results, undefined, 2)}\n`);
   writeFileSync(CHART_FILE, chart(results));
-  updateDocument(results);
+  updateDocuments(results);
 }

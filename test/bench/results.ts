@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import type { Machine } from "./machine.ts";
 import type { Section } from "./figure.ts";
 
-export const RESULTS_FILE = fileURLToPath(new URL("../../docs/benchmark.json", import.meta.url));
+export const RESULTS_FILE = fileURLToPath(new URL("../../docs/benchmark/results.json", import.meta.url));
 
 /** By the scenario's name. */
 export type Results = Readonly<Record<string, Section & { readonly machine: Machine }>>;

@@ -2,11 +2,15 @@
 import { describeGoal, formatNumber, median, meetsGoal, type Figure, type Section } from "./figure.ts";
 
 export function table({ title, note, figures }: Section): string {
-  const rows = figures.map(row);
-  const header = ["", "unit", "median", "rounds", "goal"];
-  const widths = header.map((cell, column) => Math.max(cell.length, ...rows.map((cells) => cells[column]?.length ?? 0)));
+  return `**${title}.** ${note}\n\n${renderTable([["", "unit", "median", "rounds", "goal"], ...figures.map(row)])}`;
+}
+
+/** The first row is the header. */
+export function renderTable(rows: readonly (readonly string[])[]): string {
+  const [header = [], ...others] = rows;
+  const widths = header.map((_, column) => Math.max(...rows.map((cells) => cells[column]?.length ?? 0), 3));
   const line = (cells: readonly string[]): string => `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(" | ")} |`;
-  return [`**${title}.** ${note}`, "", line(header), line(widths.map((width) => "-".repeat(width))), ...rows.map(line), ""].join("\n");
+  return [line(header), line(widths.map((width) => "-".repeat(width))), ...others.map(line), ""].join("\n");
 }
 
 function row(figure: Figure): string[] {

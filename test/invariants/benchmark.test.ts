@@ -1,21 +1,26 @@
 import { describe, expect, it } from "vitest";
 import { chart } from "../bench/chart.ts";
-import { withTables } from "../bench/documentation.ts";
+import { BENCHMARK_PAGES, withTables } from "../bench/documentation.ts";
 import { readResults } from "../bench/results.ts";
 import { readText } from "./workspace.ts";
 
 describe("what the documents say of the benchmark", () => {
   const results = readResults();
 
-  it("is what it measured last: the tables of docs/performance.md", () => {
-    const document = readText("docs/performance.md");
+  it.each(BENCHMARK_PAGES)("is what it measured last: the tables of %s", (page) => {
+    const document = readText(page);
     expect(withTables(document, results)).toBe(document);
-    const shown = [...document.matchAll(/<!-- bench (\w+) -->/g)].map(([, name]) => name);
+  });
+
+  it("is complete: every scenario has its table, and two have a summary", () => {
+    const shown = [...readText("docs/benchmark/results.md").matchAll(/<!-- bench (\w+) -->/g)].map(([, name]) => name);
     expect(shown.toSorted()).toEqual(Object.keys(results).toSorted());
+    const summed = [...readText("docs/performance.md").matchAll(/<!-- summary (\w+) -->/g)].map(([, name]) => name);
+    expect(summed).toEqual(["cpu", "sustained"]);
   });
 
   it("is what it measured last: the picture in the README", () => {
-    expect(readText("docs/benchmark.svg")).toBe(chart(results));
-    expect(readText("README.md")).toContain("(docs/benchmark.svg)");
+    expect(readText("docs/benchmark/chart.svg")).toBe(chart(results));
+    expect(readText("README.md")).toContain("(docs/benchmark/chart.svg)");
   });
 });

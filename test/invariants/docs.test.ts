@@ -51,21 +51,28 @@ describe("docs/metrics.md", () => {
   });
 });
 
-describe("docs/reliability.md", () => {
+describe("docs/guarantees.md", () => {
+  const text = readText("docs/guarantees.md");
   /** A proof is written as `path/of.test.ts`: “name of the test”, “another”. */
-  const proofs = [...readText("docs/reliability.md").matchAll(/`([\w./-]+\.test\.ts)`: ((?:“[^”]+”(?:, )?)+)/g)].map(
-    ([, file = "", names = ""]) => ({
-      file,
-      names: [...names.matchAll(/“([^”]+)”/g)].map(([, name = ""]) => name),
-    }),
-  );
+  const proofs = [...text.matchAll(/`([\w./-]+\.test\.ts)`: ((?:“[^”]+”(?:, )?)+)/g)].map(([, file = "", names = ""]) => ({
+    file,
+    names: [...names.matchAll(/“([^”]+)”/g)].map(([, name = ""]) => name),
+  }));
+  const guarantees = text.split(/^- \*\*/m).slice(1);
 
   it("names a test for every guarantee", () => {
-    const guarantees = readText("docs/reliability.md")
-      .split(/^- \*\*/m)
-      .slice(1);
     expect(guarantees.length).toBeGreaterThan(20);
     expect(guarantees.filter((guarantee) => !guarantee.includes(".test.ts`: “"))).toEqual([]);
+  });
+
+  it("has the guarantees of docs/reliability.md, and no others", () => {
+    expect(titlesOf(guarantees)).toEqual(
+      titlesOf(
+        readText("docs/reliability.md")
+          .split(/^- \*\*/m)
+          .slice(1),
+      ),
+    );
   });
 
   it.each(proofs)("names tests that $file has", ({ file, names }) => {
@@ -73,3 +80,32 @@ describe("docs/reliability.md", () => {
     expect(names.filter((name) => !source.includes(name))).toEqual([]);
   });
 });
+
+describe("docs/operations.md", () => {
+  const examples = [...readText("docs/operations.md").matchAll(/^```(?:sh|ini|yaml)\n(.*?)^```/gms)]
+    .map(([, code = ""]) => code)
+    .join("\n");
+
+  it("sets only variables that a role or Node.js reads", () => {
+    const assigned = [...examples.matchAll(/(?:^|\s)([A-Z][A-Z_]{3,})=/gm)].map(([, name = ""]) => name);
+    const inYaml = [...examples.matchAll(/^\s*(?:- )?(?:\{ )?name: ([A-Z][A-Z_]+)|^\s+([A-Z][A-Z_]{3,}): /gm)].map(
+      ([, one, other]) => one ?? other,
+    );
+    const names = [...assigned, ...inYaml];
+    expect(names).toEqual(expect.arrayContaining(["CELERY_BROKER_URL", "DD_AGENT_HOST"]));
+    const others = ["NODE_OPTIONS", "MALLOC_ARENA_MAX", "APP", "POSTGRES_PASSWORD", "RABBITMQ_PASSWORD"];
+    expect(names.filter((name) => ![...SETTING_NAMES, ...others].includes(name ?? ""))).toEqual([]);
+  });
+
+  it("alerts only on metrics that exist", () => {
+    const names = [...examples.matchAll(/celery_metrics_exporter_([a-z_]+)/g)].map(([, name = ""]) => name);
+    expect(names.length).toBeGreaterThan(10);
+    const metrics = readText("docs/metrics.md");
+    expect(names.filter((name) => !metrics.includes(`| \`${name}\``))).toEqual([]);
+  });
+});
+
+/** The bold sentence that each part begins with. */
+function titlesOf(parts: readonly string[]): string[] {
+  return parts.map((part) => part.slice(0, part.indexOf(".**")));
+}

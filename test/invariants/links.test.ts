@@ -1,0 +1,54 @@
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { dirname, join, normalize } from "node:path";
+import { describe, expect, it } from "vitest";
+import { ROOT, readText } from "./workspace.ts";
+
+/** Every page that people read, relative to the root. */
+const PAGES = [
+  ...markdownIn("."),
+  ...markdownIn("docs"),
+  ...["adr", "benchmark"].flatMap((folder) => markdownIn(`docs/${folder}`)),
+  ...["apps", "packages"].flatMap((parent) => readdirSync(join(ROOT, parent)).flatMap((name) => markdownIn(`${parent}/${name}`))),
+];
+
+describe("links between pages", () => {
+  it.each(PAGES)("of %s lead to a file, and to a heading that it has", (page) => {
+    const broken = linksOf(page).filter((link) => !isGood(page, link));
+    expect(broken).toEqual([]);
+  });
+});
+
+function markdownIn(folder: string): string[] {
+  const path = join(ROOT, folder);
+  if (!existsSync(path) || !statSync(path).isDirectory()) return [];
+  return readdirSync(path)
+    .filter((name) => name.endsWith(".md"))
+    .map((name) => normalize(`${folder}/${name}`));
+}
+
+/** Targets of links and pictures, except those of other sites. */
+function linksOf(page: string): string[] {
+  return [...prose(page).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = ""]) => target).filter((target) => !/^[a-z]+:/.test(target));
+}
+
+function isGood(page: string, link: string): boolean {
+  const [path = "", anchor] = link.split("#");
+  const target = path === "" ? page : normalize(join(dirname(page), path));
+  if (!existsSync(join(ROOT, target))) return false;
+  return anchor === undefined || headingsOf(target).includes(anchor);
+}
+
+/** The anchors that GitHub gives the headings of a page; of equal ones, the first. */
+function headingsOf(page: string): string[] {
+  return [...prose(page).matchAll(/^#{1,6} (.+)$/gm)].map(([, title = ""]) =>
+    title
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}\s_-]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+}
+
+/** A page without its blocks of code, in which `#` and brackets mean something else. */
+function prose(page: string): string {
+  return readText(page).replace(/^ *```.*?^ *```/gms, "");
+}
