@@ -24,7 +24,8 @@ export default defineConfig({
           name: "unit",
           globalSetup,
           include: ["apps/*/test/**/*.test.ts", "packages/*/test/**/*.test.ts"],
-          testTimeout: 30_000,
+          // The first test that needs RabbitMQ waits for it to start, beside five other files.
+          testTimeout: 60_000,
           hookTimeout: 60_000,
           benchmark: { include: ["apps/*/bench/**/*.bench.ts", "packages/*/bench/**/*.bench.ts"] },
         },
