@@ -271,7 +271,7 @@ describe("the settings", () => {
     [{ FILTER_TASK_NAMES_INCLUDE: "shop.*" }, true],
     [{ FILTER_QUEUES_EXCLUDE: "mail" }, true],
   ])("%o ask for a filter: %s", (env, isOne) => {
-    const at = { redis: redis.producer, prefix: "{none}", owner: "receiver" };
-    expect(openFilter(loadConfig(FilterConfig, env), at) !== undefined).toBe(isOne);
+    const options = { redis: redis.producer, prefix: "{none}", owner: "receiver" };
+    expect(openFilter(loadConfig(FilterConfig, env), options) !== undefined).toBe(isOne);
   });
 });
