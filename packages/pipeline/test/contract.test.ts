@@ -1,7 +1,7 @@
 /** The contract suite, on an exporter simple enough to be right. */
-import { startRedis } from "@celery-metrics-exporter/testkit";
+import { MortalLink, startRedis } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
-import { createTestExporter, describeExporter } from "../src/testing/index.ts";
+import { createTestExporter, describeExporter, startMortal } from "../src/testing/index.ts";
 import { hashExporter } from "./support/fixture-exporter.ts";
 
 describeExporter("an exporter into a Redis hash", async () => {
@@ -18,9 +18,23 @@ describeExporter("an exporter into a Redis hash", async () => {
     },
     breakSink: () => server.kill(),
     mendSink: () => server.restart(),
+    refuseWrites: () => configure(server.url, "1"),
+    allowWrites: () => configure(server.url, "0"),
+    mortal: async () => {
+      const link = await MortalLink.start(server.port, "redis");
+      const url = link.inFrontOf(server.url);
+      return startMortal(await createTestExporter(hashExporter(url, "events"), { REDIS_URL: url }), link);
+    },
     close: async () => {
       await test.close();
       await server.stop();
     },
   };
 });
+
+/** Without room Redis refuses every write, also within scripts. */
+async function configure(url: string, maxmemory: string): Promise<void> {
+  const redis = new Redis(url);
+  await redis.config("SET", "maxmemory", maxmemory);
+  redis.disconnect();
+}

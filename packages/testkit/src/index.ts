@@ -19,6 +19,7 @@ export { temporaryFolder } from "./services/folders.mjs";
 export { freePort } from "./services/ports.mjs";
 export { findProgram } from "./services/programs.mjs";
 export { TcpProxy } from "./tcp-proxy.ts";
+export { MortalLink } from "./mortal-link.ts";
 export { randomBatches, seededRandom, shuffled } from "./seeded-random.ts";
 export { ENDINGS_QUEUES, sendEndings } from "./endings-driver.ts";
 export { driveShop, type ShopDriverOptions, type ShopReport, type ShopTask } from "./shop-driver.ts";

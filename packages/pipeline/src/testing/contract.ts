@@ -5,6 +5,7 @@ import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Exporter } from "../contract/exporter.ts";
 import { SAMPLE_IDS, sampleHistory } from "./sample-history.ts";
+import type { TestExporter } from "./test-exporter.ts";
 
 export interface ExporterHarness {
   /** Created, not started (see `createTestExporter`), with an empty sink of its own. */
@@ -17,8 +18,45 @@ export interface ExporterHarness {
   /** Makes the sink unreachable. Where it cannot be (UDP), leave both out. */
   breakSink?(): Promise<void>;
   mendSink?(): Promise<void>;
+  /** Makes the sink refuse writes although it answers: each command of a pipeline, each statement. */
+  refuseWrites?(): Promise<void>;
+  allowWrites?(): Promise<void>;
+  /** Makes a further process on the same sink, which can be killed. */
+  mortal(): Promise<MortalProcess>;
   /** Stops the exporter and removes the sink. */
   close(): Promise<void>;
+}
+
+/** An exporter that was started, as in a process that is killed between two of its effects (see the testkit's `MortalLink`). */
+export interface MortalProcess {
+  readonly exporter: Exporter;
+  /** From now on it has so many effects. Before the next one it is dead. */
+  dieAfter(effects: number): void;
+  readonly hasDied: boolean;
+  close(): Promise<void>;
+}
+
+/** What kills it: the testkit's `MortalLink`, by way of which it reaches its sink. */
+interface Killer {
+  dieAfter(requests: number): void;
+  readonly hasDied: boolean;
+  stop(): Promise<void>;
+}
+
+/** Starts an exporter as a process that can be killed. */
+export async function startMortal({ exporter, close }: Pick<TestExporter, "exporter" | "close">, link: Killer): Promise<MortalProcess> {
+  await exporter.start?.();
+  return {
+    exporter,
+    dieAfter: (effects) => link.dieAfter(effects),
+    get hasDied() {
+      return link.hasDied;
+    },
+    close: async () => {
+      await link.stop();
+      await close();
+    },
+  };
 }
 
 type Events = readonly CeleryEvent[];
@@ -166,6 +204,34 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         await untilServed(() => forget(harness, [unsent]));
         expect(await harness.observe()).toEqual(await pictureOf(without(history, unsent)));
       });
+
+      it("says that its sink refuses writes, and delivers when it takes them again", async ({ skip }) => {
+        const { harness, send } = await make();
+        if (harness.refuseWrites === undefined || harness.allowWrites === undefined) skip();
+        await send(history.slice(0, 5));
+        await harness.refuseWrites?.();
+        await expect(send(history)).rejects.toBeInstanceOf(UnavailableError);
+        await harness.allowWrites?.();
+        await untilServed(() => send(history));
+        expect(await harness.observe()).toEqual(whole);
+      });
+
+      it("loses nothing when it is killed between any two effects of an export", async () => {
+        let hasDied = true;
+        let effects = 0;
+        for (; hasDied; effects++) {
+          const { harness, send } = await make();
+          const victim = await harness.mortal();
+          victim.dieAfter(effects);
+          await victim.exporter.export(history, new AbortController().signal).catch(() => {});
+          ({ hasDied } = victim);
+          await victim.close();
+          await send(history);
+          expect(await harness.observe(), `killed after ${effects} effects`).toEqual(whole);
+          await closeAll();
+        }
+        expect(effects, "it dies at least once").toBeGreaterThan(1);
+      }, 120_000);
 
       it("can be aborted, and takes the same batch again", async () => {
         const { harness, send } = await make();
