@@ -1,5 +1,26 @@
-/** Refusals as pages, for people who open an address in a browser. Scripts get JSON. */
+/** What failing answers say: nothing of what went wrong inside, and to people in a browser a page. Scripts get JSON. */
+import type { Logger } from "@celery-metrics-exporter/runtime";
 import type { FastifyInstance } from "fastify";
+
+const INTERNAL = JSON.stringify({
+  error: { key: "ERRORS.INTERNAL_SERVER_ERROR" },
+  message: "Something went wrong; the dashboard's log says what.",
+});
+
+/**
+ * What went wrong in the dashboard is for its log: the answer says only that something did. bull-board answers with an error's message, and has an error handler of its own; so the answer
+ * itself is replaced.
+ */
+export function hideErrors(server: FastifyInstance, logger: Logger): void {
+  server.addHook("onError", async (request, _reply, error) => {
+    if ((error.statusCode ?? 500) >= 500) logger.warn({ route: request.routeOptions.url, err: error }, "a request failed");
+  });
+  server.addHook("onSend", async (_request, reply, payload) => {
+    if (reply.statusCode < 500) return payload;
+    reply.type("application/json; charset=utf-8").header("content-length", Buffer.byteLength(INTERNAL));
+    return INTERNAL;
+  });
+}
 
 const TITLES: Readonly<Record<number, string>> = {
   401: "Login required",
@@ -10,6 +31,7 @@ const TITLES: Readonly<Record<number, string>> = {
 
 const LOGIN_HINT = "Reload the page and enter the user name and password of this dashboard (DASHBOARD_USERNAME and DASHBOARD_PASSWORD).";
 
+/** Refusals as pages, for people who open an address in a browser. */
 export function addErrorPages(server: FastifyInstance): void {
   server.addHook("onSend", async ({ headers }, reply, payload) => {
     const title = TITLES[reply.statusCode];
