@@ -1,4 +1,4 @@
-/** Real servers, sinks and workers for tests. */
+/** Real servers, sinks and workers, for tests and the demo. */
 export { createDatabase, type TestDatabase } from "./databases.ts";
 export { sharedPostgresUrl, sharedRabbitmqTlsPort, sharedRabbitmqUrl, sharedRedisUrl } from "./shared-servers.ts";
 export { createVhost, type TestVhost } from "./vhosts.ts";
@@ -11,11 +11,29 @@ export { SentinelServer, startSentinel } from "./services/sentinel.mjs";
 export { launchChromium } from "./chromium.ts";
 export { type DogstatsdMessage, type DogstatsdMetric, type MetricType, parseDatagram, parseLine } from "./dogstatsd.ts";
 export { DogstatsdSyntaxError } from "./dogstatsd-fields.ts";
-export { type StatsdSink, type StatsdSinkOptions, startStatsdSink } from "./statsd-sink.ts";
-export { type CeleryWorker, type CeleryWorkerOptions, startCeleryWorker } from "./celery-worker.ts";
+export {
+  listenForStatsd,
+  type StatsdDatagram,
+  type StatsdListener,
+  type StatsdSink,
+  type StatsdSinkOptions,
+  startStatsdSink,
+} from "./statsd-sink.ts";
+export {
+  connectPublisher,
+  type Frame,
+  type Publisher,
+  publishToRabbitmq,
+  publishToRedis,
+  toFrames,
+  toSingleFrames,
+  type WireEvent,
+} from "./event-publisher.ts";
+export { ChildProgram, startProgram, type Program, type RunningProgram } from "./child-program.ts";
+export { type CeleryWorker, type CeleryWorkerOptions, startCeleryWorker, WORKER_IS_READY } from "./celery-worker.ts";
 export { CELERY_FOLDER, findCeleryPython } from "./services/celery.mjs";
 export { DatagramThread } from "./services/datagram-thread.mjs";
-export { temporaryFolder } from "./services/folders.mjs";
+export { removeFolder, temporaryFolder } from "./services/folders.mjs";
 export { freePort } from "./services/ports.mjs";
 export { findProgram } from "./services/programs.mjs";
 export { TcpProxy } from "./tcp-proxy.ts";
