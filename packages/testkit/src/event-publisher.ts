@@ -118,7 +118,14 @@ class RabbitmqPublisher implements Publisher {
 
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#connection?.close().catch(() => {});
+    const connection = this.#connection;
+    if (connection === undefined) return;
+    // A connection that is lost meanwhile never answers.
+    const done = new AbortController();
+    const gone = once(connection, "close", { signal: done.signal });
+    await Promise.race([connection.close(), gone]).catch(() => {});
+    done.abort();
+    gone.catch(() => {});
   }
 
   /** Whether the connection has room for more. */
@@ -137,8 +144,9 @@ class RabbitmqPublisher implements Publisher {
 
   async #open(): Promise<ConfirmChannel> {
     const connection = await this.#connect();
-    this.#connection = connection;
     connection.on("error", () => {});
+    if (this.#closed) await connection.close();
+    this.#connection = connection;
     const channel = await connection.createConfirmChannel();
     channel.on("error", () => {});
     // As kombu declares it.
