@@ -16,7 +16,7 @@ export const WITHOUT_AGENT = fileURLToPath(new URL("fixtures/without-agent.mjs",
 
 /** Starts the program with nothing in its environment but what is given. */
 export function startProgram(args: readonly string[], { program = BIN, ...options }: RunOptions = {}): RunningProgram {
-  return start(program, args, options);
+  return start(process.execPath, [program, ...args], options);
 }
 
 /** Runs the program to its end. */

@@ -37,7 +37,7 @@ afterAll(async () => {
 });
 
 function startDemo(args: readonly string[], env: Readonly<Record<string, string>> = {}): RunningProgram {
-  const demo = startProgram(PROGRAM, args, { env, folder });
+  const demo = startProgram(process.execPath, [PROGRAM, ...args], { env, folder });
   demos.push(demo);
   return demo;
 }

@@ -118,8 +118,9 @@ export class ChildProgram {
   }
 }
 
-/** A program of ours that a test runs as a user would. */
+/** A program that a test runs as a user would. */
 export interface RunningProgram {
+  readonly child: ChildProcess;
   readonly pid: number;
   /** Standard output so far. */
   output(): string;
@@ -128,23 +129,30 @@ export interface RunningProgram {
   readonly exitCode: Promise<number | null>;
 }
 
-/** Runs a JavaScript file with nothing in its environment but PATH and what is given. */
+/** Runs a program in a process group of its own, with nothing in its environment but PATH and what is given. */
 export function startProgram(
-  file: string,
+  command: string,
   args: readonly string[],
-  { env = {}, folder }: { readonly env?: Readonly<Record<string, string>>; readonly folder?: string } = {},
+  { env = {}, folder }: { readonly env?: Environment; readonly folder?: string } = {},
 ): RunningProgram {
-  const child = spawn(process.execPath, [file, ...args], {
+  const child = spawn(command, [...args], {
     env: { PATH: process.env["PATH"], ...env },
     stdio: ["ignore", "pipe", "pipe"],
+    detached: true,
     ...(folder !== undefined && { cwd: folder }),
   });
+  const { pid = 0 } = child;
+  if (pid > 0) {
+    watch(pid);
+    child.once("close", () => release(pid));
+  }
   let output = "";
   let errors = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
   child.stderr.setEncoding("utf8").on("data", (text: string) => (errors += text));
   return {
-    pid: child.pid ?? 0,
+    child,
+    pid,
     output: () => output,
     errors: () => errors,
     signal: (name) => void child.kill(name),

@@ -40,7 +40,6 @@ export { TcpProxy } from "./tcp-proxy.ts";
 export { randomBatches, seededRandom, shuffled } from "./seeded-random.ts";
 export { ENDINGS_QUEUES, sendEndings } from "./endings-driver.ts";
 export { driveShop, type ShopDriverOptions, type ShopReport, type ShopTask } from "./shop-driver.ts";
-export { release as releaseProcess, signalGroup as signalProcessGroup, watch as watchProcess } from "./services/reaper.mjs";
 export { type CommandRecord, recordCommands } from "./command-record.ts";
 export {
   documentedCommands,

@@ -108,5 +108,5 @@ test("a publisher that is closed while its RabbitMQ is away waits no longer", as
     () => {},
   );
   await publisher.close();
-  await publishing;
+  await expect(publishing).resolves.toBeUndefined();
 });
