@@ -9,8 +9,14 @@ export { RedisServer, startRedis } from "./services/redis.mjs";
 export { RedisCluster, startRedisCluster, type RedisClusterOptions } from "./redis-cluster.ts";
 export { SentinelServer, startSentinel } from "./services/sentinel.mjs";
 export { launchChromium } from "./chromium.ts";
-export { type DogstatsdMessage, type DogstatsdMetric, type MetricType, parseDatagram, parseLine } from "./dogstatsd.ts";
-export { DogstatsdSyntaxError } from "./dogstatsd-fields.ts";
+export {
+  DogstatsdSyntaxError,
+  type DogstatsdMessage,
+  type DogstatsdMetric,
+  type MetricType,
+  parseDatagram,
+  parseLine,
+} from "./dogstatsd.ts";
 export {
   listenForStatsd,
   type StatsdDatagram,
@@ -38,8 +44,7 @@ export { freePort } from "./services/ports.mjs";
 export { findProgram } from "./services/programs.mjs";
 export { TcpProxy } from "./tcp-proxy.ts";
 export { randomBatches, seededRandom, shuffled } from "./seeded-random.ts";
-export { ENDINGS_QUEUES, sendEndings } from "./endings-driver.ts";
-export { driveShop, type ShopDriverOptions, type ShopReport, type ShopTask } from "./shop-driver.ts";
+export { driveShop, ENDINGS_QUEUES, sendEndings, type ShopDriverOptions, type ShopReport, type ShopTask } from "./drivers.ts";
 export { type CommandRecord, recordCommands } from "./command-record.ts";
 export {
   documentedCommands,
