@@ -1,5 +1,5 @@
 /**
- * `npm run demo [-- --seconds <n>]`: gets and starts what the demo needs, then runs `celery-metrics-exporter demo` with it.
+ * `npm run demo [-- --seconds <n>]`: gets and starts what the demo needs, then runs `apps/demo` with it.
  * Servers named in the environment are left alone, unless `--use-environment` is given.
  */
 import { join } from "node:path";
@@ -24,7 +24,7 @@ await runScript(async () => {
   const needsBroker = !isGiven("CELERY_BROKER_URL", "broker");
   await prepareWorkspace();
   // Nothing is fetched or started for a demo that only says what is wrong with its arguments, or what they mean.
-  const { acceptsDemoArguments } = await import("../apps/cli/dist/index.js");
+  const { acceptsDemoArguments } = await import("../apps/demo/dist/command.js");
   if (ARGUMENTS.includes("--help") || !acceptsDemoArguments(ARGUMENTS)) return runDemo([]);
   await provide([...optional(needsRedis, "redis"), ...optional(needsBroker, "rabbitmq"), "celery"]);
   const python = findCeleryPython();
@@ -44,7 +44,7 @@ await runScript(async () => {
  * @returns {Promise<number>}
  */
 function runDemo(args) {
-  return run(process.execPath, [join(ROOT, "apps/cli/bin/celery-metrics-exporter.js"), "demo", ...args, ...ARGUMENTS]);
+  return run(process.execPath, [join(ROOT, "apps/demo/dist/main.js"), ...args, ...ARGUMENTS]);
 }
 
 /**

@@ -1,9 +1,8 @@
 /** Frames made before the clock starts: making an event takes longer than publishing it, and would be measured with the servers. */
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { seededRandom } from "@celery-metrics-exporter/testkit";
-import { toFrames, toSingleFrames, type Frame, type Publisher } from "../load/publisher.ts";
-import { syntheticTask, type WireEvent } from "../load/synthetic-task.ts";
+import { seededRandom, toFrames, toSingleFrames, type Frame, type Publisher, type WireEvent } from "@celery-metrics-exporter/testkit";
+import { syntheticTask } from "../load/synthetic-task.ts";
 import { PROBE } from "./agent.ts";
 import { Expected } from "./expected.ts";
 

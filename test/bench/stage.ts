@@ -2,12 +2,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { migrate } from "@celery-metrics-exporter/db";
 import { eventsQueueName } from "@celery-metrics-exporter/pipeline";
+import { connectPublisher, type Publisher } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { Client } from "pg";
 import { Fleet, ROLES, type RoleName } from "../fleet/fleet.ts";
 import { sumOf } from "../fleet/own-metrics.ts";
 import type { Environment } from "../fleet/role-process.ts";
-import { connectPublisher, type Publisher } from "../load/publisher.ts";
 import { Agent } from "./agent.ts";
 import type { Expected, Status } from "./expected.ts";
 import { usageOf, type Usage } from "./process-usage.ts";

@@ -1,11 +1,18 @@
 /** What a fault test plays in: servers of its own, a fleet of every role, and a publisher. */
 import { migrate } from "@celery-metrics-exporter/db";
-import { createDatabase, startRedis, startStatsdSink, type RedisServer, type StatsdSink } from "@celery-metrics-exporter/testkit";
+import {
+  connectPublisher,
+  createDatabase,
+  startRedis,
+  startStatsdSink,
+  type Publisher,
+  type RedisServer,
+  type StatsdSink,
+} from "@celery-metrics-exporter/testkit";
 import { Pool } from "pg";
 import { expect } from "vitest";
 import { Fleet, type FleetOptions } from "../fleet/fleet.ts";
 import type { Environment } from "../fleet/role-process.ts";
-import { connectPublisher, type Publisher } from "../load/publisher.ts";
 import { Queues } from "./queues.ts";
 
 export interface SceneOptions {

@@ -1,9 +1,8 @@
 /** A role as its own process, from the built code, as a user starts it. */
-import { spawn, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
+import type { ChildProcess } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { releaseProcess, watchProcess } from "@celery-metrics-exporter/testkit";
+import { startProgram } from "@celery-metrics-exporter/testkit";
 
 export const REPOSITORY = fileURLToPath(new URL("../..", import.meta.url));
 const START_TIMEOUT_MS = 30_000;
@@ -35,31 +34,19 @@ export interface Command {
  * process ends, even by SIGKILL, is ended.
  */
 export function run(file: string, args: readonly string[], env: Environment, cwd = REPOSITORY): Command {
-  const child = spawn(file, args, {
-    cwd,
-    env: { PATH: process.env["PATH"] ?? "", HOME: process.env["HOME"] ?? "", ...env },
-    stdio: ["ignore", "pipe", "pipe"],
-    detached: true,
-  });
-  const { pid } = child;
-  if (pid !== undefined) {
-    watchProcess(pid);
-    child.once("close", () => releaseProcess(pid));
-  }
-  let output = "";
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => (output += chunk.toString()));
-  const exited = once(child, "close").then(([code]) => code as number | null);
+  const { child, exitCode, ...program } = startProgram(file, args, { env: { HOME: process.env["HOME"], ...env }, folder: cwd });
+  const output = (): string => program.output() + program.errors();
   return {
     child,
-    output: () => output,
-    exited,
+    output,
+    exited: exitCode,
     printed: async (pattern) => {
       const deadline = Date.now() + START_TIMEOUT_MS;
       for (;;) {
-        const match = pattern.exec(output);
+        const match = pattern.exec(output());
         if (match !== null) return match[1] ?? match[0];
-        if (child.exitCode !== null) throw new Error(`ended with ${child.exitCode} before it printed ${pattern}:\n${output}`);
-        if (Date.now() > deadline) throw new Error(`did not print ${pattern}:\n${output}`);
+        if (child.exitCode !== null) throw new Error(`ended with ${child.exitCode} before it printed ${pattern}:\n${output()}`);
+        if (Date.now() > deadline) throw new Error(`did not print ${pattern}:\n${output()}`);
         await new Promise((resolve) => setTimeout(resolve, 20));
       }
     },

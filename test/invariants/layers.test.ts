@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { readText, sourcesOf, workspacePackages, type WorkspacePackage } from "./workspace.ts";
 
-type Layer = "base" | "core" | "app" | "top" | "testkit";
+type Layer = "base" | "core" | "app" | "top" | "demo" | "testkit";
 
 /** The layers of docs/architecture.md: a package may use those below its own, never its neighbours. */
 const LAYERS: Readonly<Record<string, Layer>> = {
@@ -15,13 +15,17 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   "apps/receiver": "app",
   "apps/dashboard": "app",
   "apps/cli": "top",
+  "apps/demo": "demo",
 };
 const MAY_USE: Readonly<Record<Layer, readonly Layer[]>> = {
   base: [],
   core: ["base"],
   app: ["base", "core"],
   top: ["base", "core", "app"],
-  testkit: [],
+  // Never part of an image: it runs what the cli runs, against the Celery, the agent and the publishers of the tests.
+  demo: ["base", "core", "app", "top", "testkit"],
+  // What it publishes is in Celery's wire format, which `packages/celery` writes. Any other package of ours uses it in its own tests.
+  testkit: ["base"],
 };
 
 const packages = workspacePackages();

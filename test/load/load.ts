@@ -1,8 +1,7 @@
 /** A stream of synthetic tasks at a steady rate, or as one burst, and the truth about them. */
 import { randomUUID } from "node:crypto";
-import { seededRandom } from "@celery-metrics-exporter/testkit";
-import { toFrames, type Frame, type Publisher } from "./publisher.ts";
-import { syntheticTask, type ExpectedTask, type WireEvent } from "./synthetic-task.ts";
+import { seededRandom, toFrames, type Frame, type Publisher, type WireEvent } from "@celery-metrics-exporter/testkit";
+import { syntheticTask, type ExpectedTask } from "./synthetic-task.ts";
 
 export interface LoadOptions {
   readonly publisher: Publisher;

@@ -1,14 +1,6 @@
 /** The lives of invented tasks as Celery would tell them, beside what must come of each: written from Celery's rules, not from our code. */
 
-/** An event as it is on the wire. */
-export interface WireEvent {
-  readonly type: string;
-  readonly hostname: string;
-  /** Unix time in seconds. */
-  readonly timestamp: number;
-  readonly uuid: string;
-  readonly [field: string]: unknown;
-}
+import type { WireEvent } from "@celery-metrics-exporter/testkit";
 
 /** A row of `celery_task`. Instants in whole microseconds of Unix time. */
 export interface ExpectedTask {

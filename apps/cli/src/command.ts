@@ -1,7 +1,15 @@
 /** What a command of the command line is. */
-import type { Environment } from "@celery-metrics-exporter/runtime";
+import { CodedError, type Environment } from "@celery-metrics-exporter/runtime";
 import type { SettingsGroup } from "./settings.ts";
 import type { Terminal } from "./terminal.ts";
+
+/** The name of the program, as users type it. */
+export const PROGRAM = "celery-metrics-exporter";
+
+/** How users call a command. */
+export function callOf({ name, called = `${PROGRAM} ${name}` }: Pick<Command, "name" | "called">): string {
+  return called;
+}
 
 /** An option that is not a setting. */
 export interface CommandOption {
@@ -28,6 +36,8 @@ export interface Invocation {
 
 export interface Command {
   readonly name: string;
+  /** How users call it, if it is a program of its own. */
+  readonly called?: string;
   readonly summary: string;
   /** More than the summary, for the command's own help. */
   readonly description?: string;
@@ -40,4 +50,14 @@ export interface Command {
   readonly settings: readonly SettingsGroup[];
   /** Resolves when the command is done, or when what it started runs. */
   run(invocation: Invocation): Promise<void>;
+}
+
+/** The command line is wrong (`EX_USAGE` of BSD `sysexits.h`). */
+const EXIT_USAGE = 64;
+
+/** Thrown when a command or option is unknown, or an option lacks its value. */
+export class UsageError extends CodedError {
+  constructor(message: string) {
+    super("ERR_USAGE", message, { exitCode: EXIT_USAGE });
+  }
 }

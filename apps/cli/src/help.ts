@@ -1,15 +1,27 @@
 /** The text of `--help`, made from the commands and the settings they read. */
 import type { SettingDescription } from "@celery-metrics-exporter/runtime";
 import { HELP_OPTION } from "./arguments.ts";
-import type { Command, CommandOption } from "./command.ts";
-import { EXAMPLE, FIRST_SETTINGS } from "./first-steps.ts";
+import { PROGRAM, callOf, type Command, type CommandOption } from "./command.ts";
+import { DECIDED_DEFAULTS } from "./defaults/shown-defaults.ts";
 import { ALIASES, toOption } from "./settings.ts";
-
-import { PROGRAM } from "./program-name.ts";
 
 const SETTINGS_NOTE =
   "Each setting is an environment variable and an option: LOG_LEVEL is --log-level, and the option wins. NAME_FILE may name a file that holds the value of NAME. " +
   "Other users of the machine see options in the list of processes: put passwords into variables or files.";
+
+/** Passwords are in variables: options are visible to other users of the machine. */
+const EXAMPLE = `Example:
+  export CELERY_BROKER_URL=amqp://user:password@rabbitmq.example.com:5672//
+  celery-metrics-exporter start           # in a checkout: pnpm start`;
+
+/** The settings people need first, as the single process takes them. */
+const FIRST_SETTINGS: readonly { readonly name: string; readonly description: string }[] = [
+  { name: "CELERY_BROKER_URL", description: "The broker of your Celery workers, as in their configuration. Required." },
+  { name: "REDIS_URL", description: `Redis for our queues. Default: ${DECIDED_DEFAULTS["REDIS_URL"]}` },
+  { name: "DATABASE_URL", description: "PostgreSQL for the rows. Default: an embedded one in ./.data/pglite" },
+  { name: "EXPORTERS", description: `datadog, postgres or both. Default: ${DECIDED_DEFAULTS["EXPORTERS"]}` },
+  { name: "DD_AGENT_HOST", description: "Host of the Datadog agent. Default: 127.0.0.1" },
+];
 
 /** Help of the program as a whole. */
 export function programHelp(commands: readonly Command[], width: number): string {
@@ -41,7 +53,7 @@ export function commandHelp(command: Command, width: number): string {
   const sections = [
     ...(command.startsWithExample === true ? [wrap(command.summary, width), ...firstSteps(width)] : []),
     wrap(command.description ?? command.summary, width),
-    `Usage: ${PROGRAM} ${command.name} [options]${command.argument === undefined ? "" : ` [${command.argument}]`}`,
+    `Usage: ${callOf(command)} [options]${command.argument === undefined ? "" : ` [${command.argument}]`}`,
   ];
   sections.push(["Options:", ...[...command.options, HELP_OPTION].map((option) => optionHelp(option, width))].join("\n"));
   if (command.settings.length > 0) sections.push(wrap(SETTINGS_NOTE, width));

@@ -1,4 +1,15 @@
-export { acceptsDemoArguments } from "./commands/demo.ts";
+export { readArguments } from "./arguments.ts";
+export { UsageError, type Command, type Invocation } from "./command.ts";
 export { configurationDocument } from "./configuration-document.ts";
+export { withDashboardPort } from "./defaults/dashboard-port.ts";
+export { withDatabase } from "./defaults/database.ts";
+export { isSet, readIfPossible } from "./defaults/decision.ts";
+export { AGENT_SETTINGS, namesAgent, withAgentSocket } from "./defaults/exporters.ts";
+export { withDecidedDefaults } from "./defaults/shown-defaults.ts";
 export { exporters } from "./exporters.ts";
-export { ALL_ROLES } from "./roles.ts";
+export { runAlone } from "./program.ts";
+export { clip, renderColumns } from "./report/columns.ts";
+export { readMetric } from "./report/own-metrics.ts";
+export { ALL_ROLES, chosenExporters, rolesFor } from "./roles.ts";
+export { groupSettings, type SettingsGroup } from "./settings.ts";
+export type { Terminal } from "./terminal.ts";

@@ -2,26 +2,33 @@
 import { CodedError, ConfigError, EXIT_FAILURE, exitWith, toError, type Environment } from "@celery-metrics-exporter/runtime";
 import { readFileSync } from "node:fs";
 import { readArguments, unknown } from "./arguments.ts";
-import type { Command } from "./command.ts";
-import { demo } from "./commands/demo.ts";
+import { PROGRAM, UsageError, callOf, type Command } from "./command.ts";
 import { migrate } from "./commands/migrate.ts";
 import { query } from "./commands/query.ts";
 import { replay } from "./commands/replay.ts";
 import { start } from "./commands/start.ts";
 import { commandHelp, programHelp } from "./help.ts";
-import { PROGRAM } from "./program-name.ts";
 import { openTerminal, type Terminal } from "./terminal.ts";
-import { UsageError } from "./usage-error.ts";
 
-const COMMANDS: readonly Command[] = [start, query, migrate, replay, demo];
+const COMMANDS: readonly Command[] = [start, query, migrate, replay];
 
 /** Runs the command that `args` name, and ends the process with its exit code when it fails. @param commands others for tests. */
 export async function runProgram(args: readonly string[], env: Environment, commands = COMMANDS): Promise<void> {
+  await exitOnFailure(helpFor(args), () => runCommand(args, env, openTerminal(env), commands));
+}
+
+/** Runs a command that is a program of its own, as `runProgram` does. */
+export async function runAlone(command: Command, args: readonly string[], env: Environment): Promise<void> {
+  await exitOnFailure(`${callOf(command)} --help`, () => runWith(command, args, env, openTerminal(env)));
+}
+
+/** @param help how to get the help that says more about what is wrong. */
+async function exitOnFailure(help: string, run: () => Promise<void>): Promise<void> {
   try {
-    await runCommand(args, env, openTerminal(env), commands);
+    await run();
   } catch (thrown) {
     const error = toError(thrown);
-    if (error instanceof UsageError) exitWith(error.exitCode, `${PROGRAM}: ${error.message} See ${helpFor(args)}. [${error.code}]`);
+    if (error instanceof UsageError) exitWith(error.exitCode, `${PROGRAM}: ${error.message} See ${help}. [${error.code}]`);
     if (error instanceof ConfigError) exitWith(error.exitCode, error.message);
     if (error instanceof CodedError) exitWith(error.exitCode, `${PROGRAM}: ${error.message} [${error.code}]`);
     exitWith(EXIT_FAILURE, `${PROGRAM}: ${error.stack ?? error.message}`);
@@ -39,21 +46,28 @@ export async function runCommand(
   terminal: Terminal,
   commands = COMMANDS,
 ): Promise<void> {
-  const width = Math.min(terminal.columns, 110);
-  if (name === "--help" || name === "help") return terminal.write(`${programHelp(commands, width)}\n`);
+  if (name === "--help" || name === "help") return terminal.write(`${programHelp(commands, widthOf(terminal))}\n`);
   if (name === "--version") return terminal.write(`${version()}\n`);
   if (name === undefined) throw new UsageError("A command is needed.");
   const command = commands.find((known) => known.name === name);
   if (command === undefined) throw new UsageError(unknown(name.startsWith("-") ? "option" : "command", name, allWords()));
+  await runWith(command, args, env, terminal);
+}
+
+async function runWith(command: Command, args: readonly string[], env: Environment, terminal: Terminal): Promise<void> {
   const invocation = readArguments(command, args, env);
-  if (invocation.options.has("help")) return terminal.write(`${commandHelp(command, width)}\n`);
+  if (invocation.options.has("help")) return terminal.write(`${commandHelp(command, widthOf(terminal))}\n`);
   await command.run({ ...invocation, terminal });
+}
+
+function widthOf({ columns }: Terminal): number {
+  return Math.min(columns, 110);
 }
 
 /** How to get the help that says more about what is wrong with `args`. */
 function helpFor([name]: readonly string[]): string {
   const command = COMMANDS.find((known) => known.name === name);
-  return [PROGRAM, ...(command === undefined ? [] : [command.name]), "--help"].join(" ");
+  return `${command === undefined ? PROGRAM : callOf(command)} --help`;
 }
 
 function allWords(): string[] {

@@ -1,5 +1,5 @@
-/** The settings of roles: grouped for documents, and as options of the command line. */
-import { describeConfig, type ConfigSchema, type SettingDescription } from "@celery-metrics-exporter/runtime";
+/** The settings of roles: grouped for documents, as options of the command line, and printed. */
+import { describeConfig, redactConfig, type ConfigSchema, type Role, type SettingDescription } from "@celery-metrics-exporter/runtime";
 
 /** What has settings: a role, or a command that has some of its own. */
 export interface Configurable {
@@ -55,4 +55,20 @@ function titleOf(names: readonly string[], all: number): string {
   if (names.length === all && all > 1) return "every role";
   const last = names.at(-1) ?? "";
   return names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${last}` : last;
+}
+
+/** The settings in use, as an environment file: one line a setting, in groups; what is not set is a comment. Secrets are masked. */
+export function printConfig(configs: ReadonlyMap<Role, Readonly<Record<string, unknown>>>): string {
+  const values: Record<string, unknown> = {};
+  for (const [role, config] of configs) Object.assign(values, redactConfig(role.Config, config));
+  const groups = groupSettings([...configs.keys()]).map(({ title, settings }) => {
+    const lines = settings.map(({ name }) => (values[name] === undefined ? `# ${name} is not set` : `${name}=${toText(values[name])}`));
+    return [`# Settings of ${title}`, ...lines].join("\n");
+  });
+  return `${groups.join("\n\n")}\n`;
+}
+
+function toText(value: unknown): string {
+  if (Array.isArray(value)) return value.join(",");
+  return typeof value === "string" && !value.includes("\n") ? value : JSON.stringify(value);
 }

@@ -1,6 +1,6 @@
 /** What the terminal can show, and writing to it. */
 import { failAtEnd, type Environment } from "@celery-metrics-exporter/runtime";
-import { PROGRAM } from "./program-name.ts";
+import { PROGRAM } from "./command.ts";
 
 type Style = (text: string) => string;
 

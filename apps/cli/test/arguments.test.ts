@@ -2,9 +2,8 @@ import { BaseConfig } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { readArguments } from "../src/arguments.ts";
-import type { Command } from "../src/command.ts";
+import { UsageError, type Command } from "../src/command.ts";
 import { groupSettings } from "../src/settings.ts";
-import { UsageError } from "../src/usage-error.ts";
 
 const Config = BaseConfig.extend({ DATADOG_GRACE_MS: z.coerce.number().default(2000), CELERY_BROKER_URL: z.string() });
 const command: Command = {

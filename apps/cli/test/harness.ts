@@ -1,18 +1,8 @@
 /** Runs the built program as a user would. */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
+import { startProgram as start, type RunningProgram } from "@celery-metrics-exporter/testkit";
 import { fileURLToPath } from "node:url";
 
 export const BIN = fileURLToPath(new URL("../bin/celery-metrics-exporter.js", import.meta.url));
-
-export interface RunningProgram {
-  readonly pid: number;
-  /** Standard output so far. */
-  output(): string;
-  errors(): string;
-  signal(name: NodeJS.Signals): void;
-  readonly exitCode: Promise<number | null>;
-}
 
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
@@ -25,23 +15,8 @@ export interface RunOptions {
 export const WITHOUT_AGENT = fileURLToPath(new URL("fixtures/without-agent.mjs", import.meta.url));
 
 /** Starts the program with nothing in its environment but what is given. */
-export function startProgram(args: readonly string[], { env = {}, folder, program = BIN }: RunOptions = {}): RunningProgram {
-  const child = spawn(process.execPath, [program, ...args], {
-    env: { PATH: process.env["PATH"], ...env },
-    stdio: ["ignore", "pipe", "pipe"],
-    ...(folder !== undefined && { cwd: folder }),
-  });
-  let output = "";
-  let errors = "";
-  child.stdout.setEncoding("utf8").on("data", (text: string) => (output += text));
-  child.stderr.setEncoding("utf8").on("data", (text: string) => (errors += text));
-  return {
-    pid: child.pid ?? 0,
-    output: () => output,
-    errors: () => errors,
-    signal: (name) => void child.kill(name),
-    exitCode: once(child, "close").then(([code]) => code as number | null),
-  };
+export function startProgram(args: readonly string[], { program = BIN, ...options }: RunOptions = {}): RunningProgram {
+  return start(process.execPath, [program, ...args], options);
 }
 
 /** Runs the program to its end. */

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { runCommand } from "../src/program.ts";
 import { ALL_ROLES } from "../src/roles.ts";
 import { toOption } from "../src/settings.ts";
-import { UsageError } from "../src/usage-error.ts";
+import { UsageError } from "../src/command.ts";
 import { runProgram } from "./harness.ts";
 
 const BROKER = { CELERY_BROKER_URL: "amqp://user:hunter2@localhost//" };
@@ -25,7 +25,7 @@ async function problemsOf(args: readonly string[], env: Environment): Promise<re
 describe("the program", () => {
   it("tells its commands and its version", async () => {
     const help = await outputOf(["--help"]);
-    for (const command of ["start", "query", "migrate", "replay", "demo"]) expect(help).toMatch(new RegExp(`^  ${command} `, "m"));
+    for (const command of ["start", "query", "migrate", "replay"]) expect(help).toMatch(new RegExp(`^  ${command} `, "m"));
     expect(await outputOf(["--version"])).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 
@@ -57,7 +57,6 @@ describe("the program", () => {
     [["strat"], 'Unknown command "strat". Did you mean "start"?'],
     [["--hepl"], 'Unknown option "--hepl". Did you mean "--help"?'],
     [["start", "--brokr", "x"], 'Unknown option "--brokr". Did you mean "--broker"?'],
-    [["demo", "--seconds", "soon"], '--seconds needs a number above 0, not "soon".'],
   ])("refuses %j, with a suggestion", async (args, message) => {
     await expect(outputOf(args, BROKER)).rejects.toThrow(new UsageError(message));
   });

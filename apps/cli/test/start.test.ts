@@ -1,14 +1,23 @@
-import { startRedis, startStatsdSink } from "@celery-metrics-exporter/testkit";
+import { taskFailed, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
+import { connectPublisher, startRedis, startStatsdSink, toFrames, type WireEvent } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
+import { randomUUID } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it, vi } from "vitest";
-import { connectPublisher } from "../src/demo/event-publisher.ts";
-import { simulateTask } from "../src/demo/simulated-task.ts";
 import { WITHOUT_AGENT, runProgram, startProgram } from "./harness.ts";
 
 const TIMEOUT_MS = 90_000;
+
+/** The events of a task that ended a minute ago. */
+function lifeOf(state: "SUCCESS" | "FAILURE"): { readonly state: string; readonly events: readonly WireEvent[] } {
+  const sentAt = Date.now() / 1_000 - 60;
+  const at = (seconds: number): { uuid: string; timestamp: number } => ({ uuid, timestamp: sentAt + seconds });
+  const uuid = randomUUID();
+  const end = state === "SUCCESS" ? taskSucceeded(at(0.3)) : taskFailed(at(0.3));
+  return { state, events: [taskSent(at(0)), taskReceived(at(0.1)), taskStarted(at(0.2)), end] as unknown as readonly WireEvent[] };
+}
 
 it(
   "runs everything in one process: events of Redis become metrics and rows of an embedded database",
@@ -27,8 +36,8 @@ it(
       const healthUrl = /"healthUrl":"([^"]+)"/.exec(program.output())?.[1] ?? "";
       expect((await fetch(`${healthUrl}/readyz`)).status).toBe(200);
 
-      const tasks = Array.from({ length: 20 }, () => simulateTask(Date.now() / 1000 - 60));
-      for (const { events } of tasks) await publisher.publish(events);
+      const tasks = Array.from({ length: 20 }, (_, index) => lifeOf(index % 4 === 0 ? "FAILURE" : "SUCCESS"));
+      for (const { events } of tasks) await publisher.publish(toFrames(events));
       const sent = (): number =>
         sink.metrics
           .filter(({ name }) => /(success|fail|revoked)_count$/.test(name))
@@ -64,7 +73,7 @@ it(
       await vi.waitFor(() => expect(program.output()).toContain("health port open"), { timeout: TIMEOUT_MS, interval: 100 });
       expect(program.output()).toContain("REDIS_URL is not set: our queues are in the broker's Redis");
       expect(program.output()).toContain("Datadog is off");
-      for (const { events } of Array.from({ length: 5 }, () => simulateTask(Date.now() / 1000 - 60))) await publisher.publish(events);
+      for (const { events } of Array.from({ length: 5 }, () => lifeOf("SUCCESS"))) await publisher.publish(toFrames(events));
       await vi.waitFor(() => expect(program.output()).toMatch(/"rows":\{"[A-Z].*"msg":"summary"/), { timeout: TIMEOUT_MS, interval: 100 });
       const healthUrl = /"healthUrl":"([^"]+)"/.exec(program.output())?.[1] ?? "";
       expect((await fetch(`${healthUrl}/readyz`)).status).toBe(200);

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
-import { suggest } from "../src/suggest.ts";
+import { suggest } from "../src/arguments.ts";
 
-const KNOWN = ["start", "migrate", "demo", "--redis-url", "--redis"];
+const KNOWN = ["start", "migrate", "query", "--redis-url", "--redis"];
 
 it.each([
   ["strat", "start"],

@@ -3,9 +3,8 @@ import { createBullBoard } from "@bull-board/api";
 import { BullMQAdapter } from "@bull-board/api/bullMQAdapter";
 import { FastifyAdapter } from "@bull-board/fastify";
 import type { FastifyInstance } from "fastify";
-import { addLoginInUrl, TAKE_LOGIN_OUT_OF_URL } from "./login-in-url.ts";
-import { OWN_STYLES, addOwnStyles } from "./own-styles.ts";
 import { boundPages } from "./page-bounds.ts";
+import { changePage } from "./page.ts";
 import type { ShownQueue } from "./queues.ts";
 import { hideInAnswer, hideInJob, hideTaskData, readable } from "./task-data.ts";
 
@@ -14,12 +13,6 @@ export interface BoardOptions {
   readonly readOnly: boolean;
   readonly showTaskData: boolean;
 }
-
-/**
- * bull-board's page loads its fonts from a server of Google's; the dashboard loads nothing from elsewhere. Its style element only moves three
- * dots until the page is there, and would have to be allowed.
- */
-const LEFT_OUT = /<link href="https:\/\/fonts\.googleapis\.com[^>]*>\s*|<style>.*?<\/style>/gs;
 
 export async function registerBoard(server: FastifyInstance, { queues, readOnly, showTaskData }: BoardOptions): Promise<void> {
   const serverAdapter = new FastifyAdapter();
@@ -34,16 +27,7 @@ export async function registerBoard(server: FastifyInstance, { queues, readOnly,
       ...(showTaskData ? {} : { handlerHooks: { after: ({ route }, answer) => ({ ...answer, body: hideInAnswer(route, answer.body) }) } }),
     },
   });
-  server.addHook("onSend", async (_request, reply, payload) => {
-    const isPage =
-      reply.statusCode === 200 && typeof payload === "string" && String(reply.getHeader("content-type")).startsWith("text/html");
-    if (!isPage) return payload;
-    const page = payload.replaceAll(LEFT_OUT, "").replace("<title>", `${TAKE_LOGIN_OUT_OF_URL}${OWN_STYLES}<title>`);
-    reply.header("content-length", Buffer.byteLength(page));
-    return page;
-  });
-  addLoginInUrl(server);
-  addOwnStyles(server);
+  changePage(server);
   boundPages(server);
   await server.register(serverAdapter.registerPlugin());
 }

@@ -3,8 +3,7 @@ import { createWebServer, type Logger } from "@celery-metrics-exporter/runtime";
 import type { FastifyInstance } from "fastify";
 import { addAdmission } from "./admission.ts";
 import type { Config } from "./config.ts";
-import { addErrorPages } from "./error-pages.ts";
-import { hideErrors } from "./hide-errors.ts";
+import { addErrorPages, hideErrors } from "./errors.ts";
 import { addLogin } from "./login.ts";
 import { addSecurityHeaders } from "./security-headers.ts";
 

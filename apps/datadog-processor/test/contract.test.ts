@@ -1,6 +1,5 @@
 import { describeExporter, startMortal } from "@celery-metrics-exporter/pipeline/testing";
-import { MortalLink } from "@celery-metrics-exporter/testkit";
-import { Redis } from "ioredis";
+import { MortalLink, setRedisFull } from "@celery-metrics-exporter/testkit";
 import { DatadogHarness } from "./datadog-harness.ts";
 import { sortedMetrics } from "@celery-metrics-exporter/celery/testing";
 
@@ -17,8 +16,8 @@ describeExporter("datadog", async () => {
       await harness.quiet();
       return { ...sortedMetrics(harness.received()), errors: harness.sink.errors };
     },
-    refuseWrites: () => setMaxMemory(harness.redis.url, "1"),
-    allowWrites: () => setMaxMemory(harness.redis.url, "0"),
+    refuseWrites: () => setRedisFull(harness.redis.url, true),
+    allowWrites: () => setRedisFull(harness.redis.url, false),
     mortal: async () => {
       const link = await MortalLink.start(harness.redis.port, "redis");
       return startMortal(await harness.processor({ env: { REDIS_URL: link.inFrontOf(harness.redis.url) } }), link);
@@ -28,10 +27,3 @@ describeExporter("datadog", async () => {
     close: () => harness.close(),
   };
 });
-
-/** Without room Redis refuses every write, also within scripts. */
-async function setMaxMemory(url: string, bytes: string): Promise<void> {
-  const redis = new Redis(url);
-  await redis.config("SET", "maxmemory", bytes);
-  redis.disconnect();
-}

@@ -2,8 +2,7 @@
 import { celeryTask, connectDatabase, migrate } from "@celery-metrics-exporter/db";
 import { createTestExporter, startMortal, type ExporterHarness } from "@celery-metrics-exporter/pipeline/testing";
 import type { Environment } from "@celery-metrics-exporter/runtime";
-import { Client } from "pg";
-import { MortalLink, TcpProxy, createDatabase } from "@celery-metrics-exporter/testkit";
+import { MortalLink, TcpProxy, createDatabase, setPostgresReadOnly } from "@celery-metrics-exporter/testkit";
 import { postgres } from "../src/exporter.ts";
 
 export interface PostgresHarness extends Required<ExporterHarness> {
@@ -24,8 +23,8 @@ export async function createPostgresHarness(env: Environment = {}): Promise<Post
     url: database.url,
     breakableUrl: url,
     observe: () => readRows(database.url),
-    refuseWrites: () => setReadOnly(database.url, true),
-    allowWrites: () => setReadOnly(database.url, false),
+    refuseWrites: () => setPostgresReadOnly(database.url, true),
+    allowWrites: () => setPostgresReadOnly(database.url, false),
     mortal: async () => {
       const link = await MortalLink.start(Number(new URL(database.url).port), "postgres");
       return startMortal(await createTestExporter(postgres, { DATABASE_URL: link.inFrontOf(database.url), ...env }), link);
@@ -48,17 +47,4 @@ async function readRows(url: string): Promise<unknown> {
   } finally {
     await database.close();
   }
-}
-
-/** As a server that has become a standby refuses every write. Connections that are open get it when they connect again. */
-async function setReadOnly(url: string, isReadOnly: boolean): Promise<void> {
-  const client = new Client({ connectionString: url });
-  await client.connect();
-  const name = new URL(url).pathname.slice(1);
-  await client.query("set default_transaction_read_only = off");
-  await client.query(`alter database ${client.escapeIdentifier(name)} set default_transaction_read_only = ${isReadOnly ? "on" : "off"}`);
-  await client.query(
-    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
-  );
-  await client.end();
 }

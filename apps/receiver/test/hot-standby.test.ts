@@ -1,3 +1,4 @@
+import { encodeEnvelope } from "@celery-metrics-exporter/celery";
 import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import type { RunningRoles } from "@celery-metrics-exporter/runtime";
 import { TcpProxy, startRedis } from "@celery-metrics-exporter/testkit";
@@ -9,15 +10,9 @@ import { Stage, metricOf } from "./running-receiver.ts";
 const WAIT = { timeout: 30_000, interval: 50 };
 const CHANNEL = "/0.celeryev/task.multi";
 
-/** kombu's envelope around a list of events. */
+/** What kombu publishes for a list of events. */
 function envelope(uuids: readonly string[]): string {
-  return JSON.stringify({
-    body: Buffer.from(JSON.stringify(uuids.map((uuid) => taskStarted({ uuid })))).toString("base64"),
-    "content-encoding": "utf-8",
-    "content-type": "application/json",
-    headers: {},
-    properties: { body_encoding: "base64" },
-  });
+  return encodeEnvelope({ body: JSON.stringify(uuids.map((uuid) => taskStarted({ uuid }))), routingKey: "task.multi" });
 }
 
 const state = (running: RunningRoles): string | undefined => running.health.report().components["receiver"];

@@ -1,4 +1,5 @@
 /** A Redis source behind a relay, on channels of its own. */
+import { encodeEnvelope } from "@celery-metrics-exporter/celery";
 import type { HealthReport, RedisServer } from "@celery-metrics-exporter/runtime";
 import { TcpProxy, sharedRedisUrl } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
@@ -14,21 +15,9 @@ export function redisServers(url: string): readonly RedisServer[] {
   return parsed.url.servers;
 }
 
-/** kombu's envelope around an event's body (kombu/transport/virtual/base.py). */
+/** What kombu publishes for an event's body. */
 export function envelope(body: string): string {
-  return JSON.stringify({
-    body: Buffer.from(body).toString("base64"),
-    "content-encoding": "utf-8",
-    "content-type": "application/json",
-    headers: { hostname: "w1@host-a" },
-    properties: {
-      delivery_mode: 1,
-      delivery_info: { exchange: "celeryev", routing_key: "task.multi" },
-      priority: 0,
-      body_encoding: "base64",
-      delivery_tag: randomUUID(),
-    },
-  });
+  return encodeEnvelope({ body, routingKey: "task.multi", headers: { hostname: "w1@host-a" } });
 }
 
 export class RedisHarness implements EventSourceHarness {

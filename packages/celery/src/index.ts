@@ -2,7 +2,7 @@ export { eventChannels, type EventChannels, type EventChannelsOptions } from "./
 export { decodeAgain } from "./wire/envelope.ts";
 export { compareBytes } from "./python/text.ts";
 export { decodeFrame } from "./wire/decode.ts";
-export { decodeEnvelope } from "./wire/envelope.ts";
+export { decodeEnvelope, encodeEnvelope, type EventMessage } from "./wire/envelope.ts";
 export {
   TASK_EVENT_TYPES,
   isTaskEvent,

@@ -1,26 +1,15 @@
 import { describe, expect, it } from "vitest";
-import { decodeEnvelope } from "../src/wire/envelope.ts";
-import { taskStarted } from "../src/testing/builders.ts";
+import { decodeEnvelope, encodeEnvelope } from "../src/wire/envelope.ts";
+import { taskReceived, taskStarted } from "../src/testing/builders.ts";
+import { corpusNames, readCorpus } from "../src/testing/corpus.ts";
 
 const event = taskStarted();
 const json = JSON.stringify(event);
-const base64 = Buffer.from(json).toString("base64");
 
-/** As kombu publishes it (celery-events.md, section 3). */
+/** As kombu publishes it, with some of its fields changed. */
 function envelope(changes: Readonly<Record<string, unknown>> = {}): string {
-  return JSON.stringify({
-    body: base64,
-    "content-encoding": "utf-8",
-    "content-type": "application/json",
-    headers: { hostname: "w1@host-a" },
-    properties: {
-      delivery_mode: 1,
-      delivery_info: { exchange: "celeryev", routing_key: "task.multi" },
-      priority: 0,
-      body_encoding: "base64",
-    },
-    ...changes,
-  });
+  const fields = JSON.parse(encodeEnvelope({ body: json, routingKey: "task.multi", headers: { hostname: "w1@host-a" } })) as object;
+  return JSON.stringify({ ...fields, ...changes });
 }
 
 describe("decodeEnvelope", () => {
@@ -73,3 +62,42 @@ describe("decodeEnvelope", () => {
     expect(decodeEnvelope(`{"__proto__": ${envelope()}}`).rejected).toMatchObject([{ reason: "envelope" }]);
   });
 });
+
+describe("encodeEnvelope", () => {
+  it.each([
+    ["an event", [event], json],
+    ["a list of events, with text that is not ASCII", [event, taskReceived({ args: "('é', '日本', '😀')" })], undefined],
+    ["bytes", [event], Buffer.from(json)],
+  ])("writes %s as decodeEnvelope reads it", (_given, events, body) => {
+    const encoded = encodeEnvelope({ body: body ?? JSON.stringify(events), routingKey: "task.multi" });
+    expect(decodeEnvelope(encoded)).toEqual({ events, rejected: [] });
+  });
+
+  it("writes what the recorded workers and clients published", () => {
+    const payloads = corpusNames.flatMap((name) => readCorpus(name).frames).flatMap((frame) => ("payload" in frame ? [frame.payload] : []));
+    expect(payloads.length).toBeGreaterThan(100);
+    for (const payload of payloads) {
+      const recorded = JSON.parse(payload) as Recorded;
+      const { exchange, routing_key: routingKey } = recorded.properties.delivery_info;
+      const message = { body: Buffer.from(recorded.body, "base64"), exchange, routingKey, headers: recorded.headers };
+      const encoded = encodeEnvelope({
+        ...message,
+        contentType: recorded["content-type"],
+        contentEncoding: recorded["content-encoding"],
+        deliveryTag: recorded.properties.delivery_tag,
+      });
+      expect(JSON.parse(encoded)).toEqual(recorded);
+    }
+  });
+});
+
+interface Recorded {
+  readonly body: string;
+  readonly "content-type": string;
+  readonly "content-encoding": string;
+  readonly headers: Readonly<Record<string, unknown>>;
+  readonly properties: {
+    readonly delivery_info: { readonly exchange: string; readonly routing_key: string };
+    readonly delivery_tag: string;
+  };
+}

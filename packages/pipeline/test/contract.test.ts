@@ -1,5 +1,5 @@
 /** The contract suite, on an exporter simple enough to be right. */
-import { MortalLink, startRedis } from "@celery-metrics-exporter/testkit";
+import { MortalLink, setRedisFull, startRedis } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { createTestExporter, describeExporter, startMortal } from "../src/testing/index.ts";
 import { hashExporter } from "./support/fixture-exporter.ts";
@@ -18,8 +18,8 @@ describeExporter("an exporter into a Redis hash", async () => {
     },
     breakSink: () => server.kill(),
     mendSink: () => server.restart(),
-    refuseWrites: () => configure(server.url, "1"),
-    allowWrites: () => configure(server.url, "0"),
+    refuseWrites: () => setRedisFull(server.url, true),
+    allowWrites: () => setRedisFull(server.url, false),
     mortal: async () => {
       const link = await MortalLink.start(server.port, "redis");
       const url = link.inFrontOf(server.url);
@@ -31,10 +31,3 @@ describeExporter("an exporter into a Redis hash", async () => {
     },
   };
 });
-
-/** Without room Redis refuses every write, also within scripts. */
-async function configure(url: string, maxmemory: string): Promise<void> {
-  const redis = new Redis(url);
-  await redis.config("SET", "maxmemory", maxmemory);
-  redis.disconnect();
-}

@@ -1,12 +1,8 @@
 /** Real Celery workers as child processes. */
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { closeSync, openSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
+import { ChildProgram } from "./child-program.ts";
 import { CELERY_FOLDER, findCeleryPython } from "./services/celery.mjs";
 import { removeFolder, temporaryFolder } from "./services/folders.mjs";
-import { release, signalGroup, watch } from "./services/reaper.mjs";
 
 export interface CeleryWorkerOptions {
   readonly brokerUrl: string;
@@ -37,8 +33,8 @@ export interface CeleryWorker {
 }
 
 const SHOP_QUEUES = ["default", "payments", "mail", "images"];
-const READY = / ready\.$/m;
-const POLL_MS = 50;
+/** A worker says `celery@host ready.` when it takes tasks. */
+export const WORKER_IS_READY = / ready\.$/m;
 const STOP_TIMEOUT_MS = 60_000;
 
 /** The environment in which Python finds the shop and the broker. */
@@ -61,26 +57,18 @@ export function requireCeleryPython(): string {
 export async function startCeleryWorker(options: CeleryWorkerOptions): Promise<CeleryWorker> {
   const { brokerUrl, hostname = "worker", env, startTimeoutMs = 60_000 } = options;
   const folder = temporaryFolder("celery");
-  const logFile = join(folder, "output.log");
-  const output = openSync(logFile, "a");
-  const child = spawn(requireCeleryPython(), workerArguments(options), {
-    cwd: folder,
-    stdio: ["ignore", output, output],
-    detached: true,
+  const program = new ChildProgram({
+    command: requireCeleryPython(),
+    args: workerArguments(options),
     env: celeryEnvironment(brokerUrl, env),
+    folder,
+    outputFile: join(folder, "output.log"),
+    stopTimeoutMs: STOP_TIMEOUT_MS,
   });
-  closeSync(output);
-  const worker = new WorkerProcess(child, folder, hostname);
-  const deadline = Date.now() + startTimeoutMs;
-  while (!READY.test(worker.log())) {
-    if (worker.hasEnded || Date.now() > deadline) {
-      const said = worker.log().slice(-2_000);
-      await worker.kill();
-      throw new Error(`the Celery worker did not become ready:\n${said}`);
-    }
-    await sleep(POLL_MS);
-  }
-  return worker;
+  const worker = new WorkerProcess(program, folder, hostname);
+  if (await program.hasWritten(WORKER_IS_READY, startTimeoutMs)) return worker;
+  await worker.kill();
+  throw new Error(`the Celery worker did not become ready:\n${worker.log().slice(-2_000)}`);
 }
 
 function workerArguments({
@@ -115,49 +103,33 @@ function workerArguments({
 class WorkerProcess implements CeleryWorker {
   readonly pid: number;
   readonly hostname: string;
-  readonly #child: ChildProcess;
+  readonly #program: ChildProgram;
   readonly #folder: string;
-  readonly #ended: Promise<unknown>;
   #finalLog: string | undefined;
 
-  constructor(child: ChildProcess, folder: string, hostname: string) {
-    if (child.pid === undefined) throw new Error("Python could not be started");
-    this.pid = child.pid;
+  constructor(program: ChildProgram, folder: string, hostname: string) {
+    if (program.pid === undefined) throw new Error("Python could not be started");
+    this.pid = program.pid;
     this.hostname = hostname;
-    this.#child = child;
+    this.#program = program;
     this.#folder = folder;
-    watch(this.pid);
-    child.unref();
-    this.#ended = once(child, "exit").then(() => release(this.pid));
-  }
-
-  get hasEnded(): boolean {
-    return this.#child.exitCode !== null || this.#child.signalCode !== null;
   }
 
   log(): string {
-    return this.#finalLog ?? readFileSync(join(this.#folder, "output.log"), "utf8");
+    return this.#finalLog ?? this.#program.output();
   }
 
   async stop(): Promise<void> {
-    this.#child.ref();
-    this.#child.kill("SIGTERM");
-    const timeout = new AbortController();
-    const late = sleep(STOP_TIMEOUT_MS, true, { signal: timeout.signal }).catch(() => false);
-    const isLate = await Promise.race([this.#ended.then(() => false), late]);
-    timeout.abort();
-    if (isLate) signalGroup(this.pid, "SIGKILL");
-    await this.#finish();
+    await this.#program.stop();
+    this.#finish();
   }
 
   async kill(): Promise<void> {
-    this.#child.ref();
-    signalGroup(this.pid, "SIGKILL");
-    await this.#finish();
+    await this.#program.kill();
+    this.#finish();
   }
 
-  async #finish(): Promise<void> {
-    await this.#ended;
+  #finish(): void {
     this.#finalLog ??= this.log();
     removeFolder(this.#folder);
   }

@@ -1,5 +1,5 @@
 /** The system's own Chromium or Chrome, driven by playwright-core (which brings no browser). */
-import { type Browser, chromium } from "playwright-core";
+import type { Browser } from "playwright-core";
 import { findChromium } from "./services/chromium.mjs";
 
 /**
@@ -10,6 +10,8 @@ import { findChromium } from "./services/chromium.mjs";
 export async function launchChromium(): Promise<Browser> {
   const executablePath = findChromium();
   if (executablePath === undefined) throw new Error("found no Chromium or Chrome on this machine");
+  // Only here: it takes half a second to load, which most tests and the demo would spend for nothing.
+  const { chromium } = await import("playwright-core");
   const asRoot = process.getuid?.() === 0;
   return chromium.launch({ executablePath, args: [...(asRoot ? ["--no-sandbox"] : []), "--disable-dev-shm-usage"] });
 }

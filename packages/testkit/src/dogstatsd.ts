@@ -1,6 +1,4 @@
 /** A strict parser of DogStatsD datagrams, protocol versions 1.0 to 1.6: it refuses what an agent would silently drop, cut or rewrite. */
-import { parseServiceEvent, type ServiceEvent } from "./dogstatsd-events.ts";
-import { DogstatsdSyntaxError, parseTags, parseTimestamp, refuse } from "./dogstatsd-fields.ts";
 
 /** The wire's `c`, `g`, `h`, `d`, `ms` and `s`. */
 export type MetricType = "count" | "gauge" | "histogram" | "distribution" | "timing" | "set";
@@ -20,6 +18,21 @@ export interface DogstatsdMetric {
   readonly containerId: string | undefined;
   readonly externalData: string | undefined;
   readonly cardinality: string | undefined;
+  readonly line: string;
+}
+
+/** An event (`_e`) or a service check (`_sc`). */
+interface ServiceEvent {
+  readonly kind: "event" | "check";
+  /** An event's title, a check's name. */
+  readonly name: string;
+  /** An event's text, a check's message. */
+  readonly text: string;
+  /** A check's 0 (ok) to 3 (unknown). */
+  readonly status: number | undefined;
+  readonly tags: readonly string[];
+  /** The other fields by their letter, such as `d` (Unix seconds), `h` (host), `k`, `p`, `s`, `t`. */
+  readonly fields: Readonly<Record<string, string>>;
   readonly line: string;
 }
 
@@ -113,4 +126,100 @@ function decodeUtf8(datagram: Uint8Array): string {
   } catch {
     throw new DogstatsdSyntaxError("not UTF-8", Buffer.from(datagram).toString("latin1"));
   }
+}
+
+const PRIORITIES = ["normal", "low"];
+const ALERT_TYPES = ["error", "warning", "info", "success"];
+
+/** @throws {DogstatsdSyntaxError} */
+function parseServiceEvent(line: string): ServiceEvent {
+  return line.startsWith("_e") ? parseEvent(line) : parseCheck(line);
+}
+
+/** `_e{<bytes of title>,<bytes of text>}:<title>|<text>|<fields>` */
+function parseEvent(line: string): ServiceEvent {
+  const head = /^_e\{([1-9]\d*),(\d+)\}:/.exec(line);
+  if (head === null) return refuse("bad event header", line);
+  const body = Buffer.from(line.slice(head[0].length));
+  const titleBytes = Number(head[1]);
+  const textEnd = titleBytes + 1 + Number(head[2]);
+  if (body.length < textEnd || body[titleBytes] !== 0x7c) refuse("event lengths do not fit", line);
+  if (body.length > textEnd && body[textEnd] !== 0x7c) refuse("event lengths do not fit", line);
+  const { tags, fields } = parseServiceFields(body.subarray(textEnd + 1).toString(), "dhkpstce", line);
+  if (fields["p"] !== undefined && !PRIORITIES.includes(fields["p"])) refuse("unknown priority", line);
+  if (fields["t"] !== undefined && !ALERT_TYPES.includes(fields["t"])) refuse("unknown alert type", line);
+  const name = body.subarray(0, titleBytes).toString();
+  return { kind: "event", name, text: body.subarray(titleBytes + 1, textEnd).toString(), status: undefined, tags, fields, line };
+}
+
+/** `_sc|<name>|<status>|<fields>`, the message `m:` last. */
+function parseCheck(line: string): ServiceEvent {
+  const [, name = "", status = "", ...rest] = line.split("|");
+  if (name === "") refuse("check without a name", line);
+  if (!/^[0-3]$/.test(status)) refuse("check status not 0 to 3", line);
+  const messageAt = rest.findIndex((field) => field.startsWith("m:"));
+  if (messageAt >= 0 && messageAt !== rest.length - 1) refuse("a check's message must be last", line);
+  const { tags, fields } = parseServiceFields(rest.join("|"), "dhmce", line);
+  return { kind: "check", name, text: fields["m"] ?? "", status: Number(status), tags, fields, line };
+}
+
+function parseServiceFields(text: string, letters: string, line: string): Pick<ServiceEvent, "tags" | "fields"> {
+  const fields: Record<string, string> = {};
+  let tags: string[] | undefined;
+  for (const field of text === "" ? [] : text.split("|")) {
+    if (field.startsWith("#")) {
+      if (tags !== undefined) refuse("tags twice", line);
+      tags = parseTags(field.slice(1), line);
+      continue;
+    }
+    const letter = field.slice(0, 1);
+    if (letter === "" || !letters.includes(letter) || field[1] !== ":") refuse(`unknown field ${JSON.stringify(field)}`, line);
+    if (letter in fields) refuse(`field ${letter} twice`, line);
+    fields[letter] = field.slice(2);
+  }
+  if (fields["d"] !== undefined) parseTimestamp(fields["d"], line);
+  return { tags: tags ?? [], fields };
+}
+
+export class DogstatsdSyntaxError extends Error {
+  override readonly name = "DogstatsdSyntaxError";
+  readonly reason: string;
+  readonly line: string;
+
+  constructor(reason: string, line: string) {
+    super(`${reason} in ${JSON.stringify(line)}`);
+    this.reason = reason;
+    this.line = line;
+  }
+}
+
+/** Throws. Typed so that it can stand where a value is needed. */
+function refuse(reason: string, line: string): never {
+  throw new DogstatsdSyntaxError(reason, line);
+}
+
+const MAX_TAG_CHARACTERS = 200;
+/** Datadog's rule: a letter first. White space and control characters would be rewritten. */
+const TAG = /^\p{L}[^\s\p{Cc}|,]*$/u;
+
+/**
+ * A list `key:value,key2:value2,key3`. A key may come again with another value, as Datadog allows.
+ *
+ * @throws {DogstatsdSyntaxError} for tags that are empty, repeated, too long, without the value after their colon, or badly spelt.
+ */
+function parseTags(list: string, line: string): string[] {
+  const tags = list.split(",");
+  for (const tag of tags) {
+    if (tag === "") refuse("empty tag", line);
+    if (!TAG.test(tag)) refuse(`bad tag ${JSON.stringify(tag)}`, line);
+    if (tag.endsWith(":")) refuse(`tag ${JSON.stringify(tag)} without a value`, line);
+    if (tag.length > MAX_TAG_CHARACTERS) refuse("tag too long", line);
+  }
+  if (new Set(tags).size < tags.length) refuse("repeated tag", line);
+  return tags;
+}
+
+/** Unix seconds, whole and positive. @throws {DogstatsdSyntaxError} */
+function parseTimestamp(text: string, line: string): number {
+  return /^[1-9]\d*$/.test(text) ? Number(text) : refuse(`bad timestamp ${JSON.stringify(text)}`, line);
 }

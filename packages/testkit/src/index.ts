@@ -1,4 +1,4 @@
-/** Real servers, sinks and workers for tests. */
+/** Real servers, sinks and workers, for tests and the demo. */
 export { createDatabase, type TestDatabase } from "./databases.ts";
 export { sharedPostgresUrl, sharedRabbitmqTlsPort, sharedRabbitmqUrl, sharedRedisUrl } from "./shared-servers.ts";
 export { createVhost, type TestVhost } from "./vhosts.ts";
@@ -9,21 +9,44 @@ export { RedisServer, startRedis } from "./services/redis.mjs";
 export { RedisCluster, startRedisCluster, type RedisClusterOptions } from "./redis-cluster.ts";
 export { SentinelServer, startSentinel } from "./services/sentinel.mjs";
 export { launchChromium } from "./chromium.ts";
-export { type DogstatsdMessage, type DogstatsdMetric, type MetricType, parseDatagram, parseLine } from "./dogstatsd.ts";
-export { DogstatsdSyntaxError } from "./dogstatsd-fields.ts";
-export { type StatsdSink, type StatsdSinkOptions, startStatsdSink } from "./statsd-sink.ts";
-export { type CeleryWorker, type CeleryWorkerOptions, startCeleryWorker } from "./celery-worker.ts";
+export {
+  DogstatsdSyntaxError,
+  type DogstatsdMessage,
+  type DogstatsdMetric,
+  type MetricType,
+  parseDatagram,
+  parseLine,
+} from "./dogstatsd.ts";
+export {
+  listenForStatsd,
+  type StatsdDatagram,
+  type StatsdListener,
+  type StatsdSink,
+  type StatsdSinkOptions,
+  startStatsdSink,
+} from "./statsd-sink.ts";
+export {
+  connectPublisher,
+  type Frame,
+  type Publisher,
+  publishToRabbitmq,
+  publishToRedis,
+  toFrames,
+  toSingleFrames,
+  type WireEvent,
+} from "./event-publisher.ts";
+export { ChildProgram, startProgram, type Program, type RunningProgram } from "./child-program.ts";
+export { type CeleryWorker, type CeleryWorkerOptions, startCeleryWorker, WORKER_IS_READY } from "./celery-worker.ts";
 export { CELERY_FOLDER, findCeleryPython } from "./services/celery.mjs";
 export { DatagramThread } from "./services/datagram-thread.mjs";
-export { temporaryFolder } from "./services/folders.mjs";
+export { removeFolder, temporaryFolder } from "./services/folders.mjs";
 export { freePort } from "./services/ports.mjs";
 export { findProgram } from "./services/programs.mjs";
 export { TcpProxy } from "./tcp-proxy.ts";
 export { MortalLink } from "./mortal-link.ts";
+export { setPostgresReadOnly, setRedisFull } from "./refusing-servers.ts";
 export { randomBatches, seededRandom, shuffled } from "./seeded-random.ts";
-export { ENDINGS_QUEUES, sendEndings } from "./endings-driver.ts";
-export { driveShop, type ShopDriverOptions, type ShopReport, type ShopTask } from "./shop-driver.ts";
-export { release as releaseProcess, signalGroup as signalProcessGroup, watch as watchProcess } from "./services/reaper.mjs";
+export { driveShop, ENDINGS_QUEUES, sendEndings, type ShopDriverOptions, type ShopReport, type ShopTask } from "./drivers.ts";
 export { type CommandRecord, recordCommands } from "./command-record.ts";
 export {
   documentedCommands,

@@ -17,6 +17,9 @@ export class MortalLink {
   #port = 0;
   #left = Number.POSITIVE_INFINITY;
   #hasDied = false;
+  #dies: () => void = () => {};
+  /** Resolves when it has died. */
+  readonly death = new Promise<void>((resolve) => (this.#dies = resolve));
 
   private constructor(target: number, protocol: RequestProtocol) {
     this.#target = target;
@@ -48,10 +51,6 @@ export class MortalLink {
     this.#left = requests;
   }
 
-  get hasDied(): boolean {
-    return this.#hasDied;
-  }
-
   async stop(): Promise<void> {
     this.#die();
     const server = this.#server;
@@ -60,6 +59,7 @@ export class MortalLink {
 
   #die(): void {
     this.#hasDied = true;
+    this.#dies();
     for (const socket of this.#sockets) socket.destroy();
   }
 

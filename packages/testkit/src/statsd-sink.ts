@@ -1,6 +1,6 @@
-/** A UDP server that takes DogStatsD datagrams as an agent would, and remembers what it took and what was wrong with it. */
+/** UDP servers that take DogStatsD datagrams as an agent would, and tell or remember what they took and what was wrong with it. */
 import { createSocket, type Socket } from "node:dgram";
-import { once } from "node:events";
+import { EventEmitter, once } from "node:events";
 import { type DogstatsdMessage, type DogstatsdMetric, parseDatagram } from "./dogstatsd.ts";
 import { DatagramThread } from "./services/datagram-thread.mjs";
 import { freePort } from "./services/ports.mjs";
@@ -22,6 +22,54 @@ export interface WaitOptions {
 
 const DEFAULT_MAX_PACKET_BYTES = 1_432;
 
+/** What one datagram held: its messages or, of one with a fault, what is wrong. */
+export interface StatsdDatagram {
+  readonly bytes: number;
+  readonly messages: readonly DogstatsdMessage[];
+  readonly error: string | undefined;
+}
+
+export interface StatsdListener {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+/** Listens on loopback and remembers nothing: for programs that run for long. */
+export async function listenForStatsd(
+  take: (datagram: StatsdDatagram) => void,
+  { maxPacketBytes = DEFAULT_MAX_PACKET_BYTES, thread = false, ...options }: StatsdSinkOptions = {},
+): Promise<StatsdListener> {
+  // Not one the system picks: once closed, that may be anyone's before the test opens it again.
+  const socket = await open(options.port ?? (await freePort()), thread);
+  socket.on("message", (datagram: Buffer) => take(readDatagram(datagram, maxPacketBytes)));
+  return {
+    port: socket.address().port,
+    close: async () => {
+      const closed = once(socket, "close");
+      socket.close();
+      await closed;
+    },
+  };
+}
+
+async function open(port: number, thread: boolean): Promise<Socket | DatagramThread> {
+  if (thread) return DatagramThread.open(port);
+  const socket = createSocket("udp4");
+  socket.bind(port, "127.0.0.1");
+  await once(socket, "listening");
+  return socket;
+}
+
+function readDatagram(datagram: Buffer, maxPacketBytes: number): StatsdDatagram {
+  const bytes = datagram.length;
+  try {
+    if (bytes > maxPacketBytes) throw new Error(`datagram of ${bytes} bytes, at most ${maxPacketBytes} allowed`);
+    return { bytes, messages: parseDatagram(datagram), error: undefined };
+  } catch (thrown) {
+    return { bytes, messages: [], error: thrown instanceof Error ? thrown.message : String(thrown) };
+  }
+}
+
 /** The socket's receive buffer is the system's default: a sender that bursts loses datagrams here as it would with an agent. */
 export class StatsdSink {
   /** Every metric line of every datagram without fault, in the order of arrival. */
@@ -32,38 +80,29 @@ export class StatsdSink {
   readonly packets: number[] = [];
   /** What was wrong with datagrams. A test of a sender ends with `expect(sink.errors).toEqual([])`. */
   readonly errors: string[] = [];
-  readonly port: number;
-  readonly #socket: Socket | DatagramThread;
+  readonly #taken = new EventEmitter();
+  #listener: StatsdListener | undefined;
 
-  private constructor(socket: Socket | DatagramThread, maxPacketBytes: number) {
-    this.#socket = socket;
-    this.port = socket.address().port;
-    socket.on("message", (datagram: Buffer) => this.#take(datagram, maxPacketBytes));
-  }
+  private constructor() {}
 
   static async start(options: StatsdSinkOptions = {}): Promise<StatsdSink> {
-    const { maxPacketBytes = DEFAULT_MAX_PACKET_BYTES, thread = false } = options;
-    // Not one the system picks: once closed, that may be anyone's before the test opens it again.
-    const port = options.port ?? (await freePort());
-    if (thread) return new StatsdSink(await DatagramThread.open(port), maxPacketBytes);
-    const socket = createSocket("udp4");
-    socket.bind(port, "127.0.0.1");
-    await once(socket, "listening");
-    return new StatsdSink(socket, maxPacketBytes);
+    const sink = new StatsdSink();
+    sink.#listener = await listenForStatsd((datagram) => sink.#take(datagram), options);
+    return sink;
   }
 
-  #take(datagram: Buffer, maxPacketBytes: number): void {
-    this.packets.push(datagram.length);
-    try {
-      if (datagram.length > maxPacketBytes) throw new Error(`datagram of ${datagram.length} bytes, at most ${maxPacketBytes} allowed`);
-      for (const message of parseDatagram(datagram)) {
-        if (message.kind === "metric") this.metrics.push(message);
-        else this.others.push(message);
-      }
-    } catch (error) {
-      this.errors.push(error instanceof Error ? error.message : String(error));
+  get port(): number {
+    return this.#listener?.port ?? 0;
+  }
+
+  #take({ bytes, messages, error }: StatsdDatagram): void {
+    this.packets.push(bytes);
+    for (const message of messages) {
+      if (message.kind === "metric") this.metrics.push(message);
+      else this.others.push(message);
     }
-    this.#socket.emit("taken");
+    if (error !== undefined) this.errors.push(error);
+    this.#taken.emit("taken");
   }
 
   /** The lines of one metric, with all of `tags` where given. */
@@ -92,7 +131,7 @@ export class StatsdSink {
     const signal = AbortSignal.timeout(timeoutMs);
     while (!condition(this)) {
       try {
-        await once(this.#socket, "taken", { signal });
+        await once(this.#taken, "taken", { signal });
       } catch (error) {
         if (!signal.aborted) throw error;
         throw new Error(
@@ -109,9 +148,7 @@ export class StatsdSink {
   }
 
   async close(): Promise<void> {
-    const closed = once(this.#socket, "close");
-    this.#socket.close();
-    await closed;
+    await this.#listener?.close();
   }
 }
 

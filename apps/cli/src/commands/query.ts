@@ -3,14 +3,12 @@ import { StatementError, isEmbedded, readRows, type SelectedRows } from "@celery
 import { UnavailableError, loadConfig } from "@celery-metrics-exporter/runtime";
 import { postgres } from "postgres-processor";
 import { z } from "zod";
-import type { Command } from "../command.ts";
+import { PROGRAM, UsageError, type Command } from "../command.ts";
 import { EMBEDDED_DATABASE_URL, withDatabase } from "../defaults/database.ts";
 import { withDecidedDefaults } from "../defaults/shown-defaults.ts";
-import { PROGRAM } from "../program-name.ts";
 import { withCopy } from "../query/with-copy.ts";
 import { renderJson, renderTable } from "../report/table.ts";
 import { groupSettings } from "../settings.ts";
-import { UsageError } from "../usage-error.ts";
 
 const Config = z.object({ DATABASE_URL: postgres.Config.shape.DATABASE_URL });
 

@@ -27,13 +27,12 @@ import {
 import { RedactionConfig, receiver, redactionOf, withRedactionChecked } from "receiver";
 import type { z } from "zod";
 import { unknown } from "../arguments.ts";
-import type { Command } from "../command.ts";
+import { UsageError, type Command } from "../command.ts";
 import { explain, isSet } from "../defaults/decision.ts";
 import { withRedis } from "../defaults/redis.ts";
 import { DECIDED_DEFAULTS, withDecidedDefaults } from "../defaults/shown-defaults.ts";
-import { ReplayReport } from "../replay-report.ts";
+import { ReplayReport } from "../report/replay-report.ts";
 import { groupSettings } from "../settings.ts";
-import { UsageError } from "../usage-error.ts";
 
 const NotOfACommand = { HEALTH_HOST: true, HEALTH_PORT: true, SHUTDOWN_TIMEOUT_SECONDS: true, LOG_LEVEL: true, LOG_FORMAT: true } as const;
 const Config = withRedactionChecked(

@@ -15,19 +15,17 @@ import {
 } from "@celery-metrics-exporter/runtime";
 import { datadogAgent, findAgent } from "datadog-processor";
 import { writeSync } from "node:fs";
-import type { Command } from "../command.ts";
+import { PROGRAM, type Command } from "../command.ts";
 import { withDashboardPort } from "../defaults/dashboard-port.ts";
 import { EMBEDDED_DATABASE_URL, withDatabase } from "../defaults/database.ts";
 import { withExporters, type FindAgent } from "../defaults/exporters.ts";
 import { explain, isSet, readIfPossible, type Decision, type Note } from "../defaults/decision.ts";
 import { withRedis } from "../defaults/redis.ts";
 import { withDecidedDefaults } from "../defaults/shown-defaults.ts";
-import { printConfig } from "../print-config.ts";
-import { PROGRAM } from "../program-name.ts";
 import { renderAddresses } from "../report/addresses.ts";
 import { SummaryConfig, summaryRole } from "../report/summary-role.ts";
 import { ALL_ROLES, chosenExporters, rolesFor } from "../roles.ts";
-import { groupSettings } from "../settings.ts";
+import { groupSettings, printConfig } from "../settings.ts";
 import type { Terminal } from "../terminal.ts";
 
 /** Settings of `start` itself. */

@@ -1,7 +1,7 @@
 /** Which port the dashboard of the single process takes when none is named. */
 import { describeConfig, type Environment } from "@celery-metrics-exporter/runtime";
 import { dashboard } from "dashboard";
-import { freePort } from "./free-port.ts";
+import { createServer } from "node:net";
 import { isSet, readIfPossible, type Decision } from "./decision.ts";
 
 const DEFAULT_PORT = Number(describeConfig(dashboard.Config).find(({ name }) => name === "DASHBOARD_PORT")?.defaultValue);
@@ -20,4 +20,20 @@ export async function withDashboardPort(env: Environment): Promise<Decision> {
       fields: { taken: DEFAULT_PORT, port },
     },
   };
+}
+
+/** `preferred` if nobody listens there, else any. */
+async function freePort(preferred: number, host = "127.0.0.1"): Promise<number> {
+  return (await isFree(preferred, host)) ?? (await isFree(0, host)) ?? preferred;
+}
+
+function isFree(port: number, host: string): Promise<number | undefined> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(undefined));
+    server.listen({ port, host, exclusive: true }, () => {
+      const address = server.address();
+      server.close(() => resolve(address !== null && typeof address === "object" ? address.port : undefined));
+    });
+  });
 }

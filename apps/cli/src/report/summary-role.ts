@@ -2,7 +2,7 @@
 import { connectDatabase, isEmbedded, type Database } from "@celery-metrics-exporter/db";
 import { defineRole, duration, pause, toError, type Health, type Logger, type Metrics, type Role } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
-import { readMetric, readValues } from "../own-metrics.ts";
+import { readMetric, readValues } from "./own-metrics.ts";
 import { countRows } from "./count-rows.ts";
 import { isNews, renderEarlyEnd, renderEnd, renderSummary, toFields, type Summary } from "./summary.ts";
 

@@ -1,4 +1,5 @@
-/** kombu's envelope around messages on Redis (kombu/transport/virtual/base.py, `prepare_message`), to events. */
+/** kombu's envelope around messages on Redis (kombu/transport/virtual/base.py): writes it, and reads it to events. */
+import { randomUUID } from "node:crypto";
 import { TooLargeError, checkSize } from "../model/normalise.ts";
 import { decodeFrame } from "./decode.ts";
 import { decodeText, excerptOfBytes, excerptOfEncoded, excerptOfText } from "./rejects.ts";
@@ -6,6 +7,48 @@ import type { Decoded, Frame, RejectReason } from "./frame.ts";
 import { checkJsonBounds } from "./json.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
+
+/** A message with events, as kombu gets it from Celery. */
+export interface EventMessage {
+  /** One event or a list of them, in the notation that `contentType` names. */
+  readonly body: string | Uint8Array;
+  /** Such as `task.multi`. */
+  readonly routingKey: string;
+  /** `celeryev` if not given. */
+  readonly exchange?: string;
+  /** `application/json` if not given. */
+  readonly contentType?: string;
+  /** `utf-8` if not given. */
+  readonly contentEncoding?: string;
+  readonly headers?: Fields;
+  /** A new one if not given, as kombu makes it. */
+  readonly deliveryTag?: string;
+}
+
+/** The pub/sub message that kombu publishes for a message: `Channel.prepare_message`, `encode_body` and `_inplace_augment_message`. */
+export function encodeEnvelope({
+  body,
+  routingKey,
+  exchange = "celeryev",
+  contentType = "application/json",
+  contentEncoding = "utf-8",
+  headers = {},
+  deliveryTag = randomUUID(),
+}: EventMessage): string {
+  return JSON.stringify({
+    body: Buffer.from(body).toString("base64"),
+    "content-encoding": contentEncoding,
+    "content-type": contentType,
+    headers,
+    properties: {
+      delivery_mode: 1,
+      delivery_info: { exchange, routing_key: routingKey },
+      priority: 0,
+      body_encoding: "base64",
+      delivery_tag: deliveryTag,
+    },
+  });
+}
 
 /** Decodes one pub/sub message: JSON with the body inside, in base64 or, where `properties.body_encoding` is absent, as text. Never throws. */
 export function decodeEnvelope(payload: string | Uint8Array): Decoded {

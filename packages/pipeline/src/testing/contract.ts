@@ -32,14 +32,15 @@ export interface MortalProcess {
   readonly exporter: Exporter;
   /** From now on it has so many effects. Before the next one it is dead. */
   dieAfter(effects: number): void;
-  readonly hasDied: boolean;
+  /** Resolves when it has died. */
+  readonly death: Promise<void>;
   close(): Promise<void>;
 }
 
 /** What kills it: the testkit's `MortalLink`, by way of which it reaches its sink. */
 interface Killer {
   dieAfter(requests: number): void;
-  readonly hasDied: boolean;
+  readonly death: Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -49,9 +50,7 @@ export async function startMortal({ exporter, close }: Pick<TestExporter, "expor
   return {
     exporter,
     dieAfter: (effects) => link.dieAfter(effects),
-    get hasDied() {
-      return link.hasDied;
-    },
+    death: link.death,
     close: async () => {
       await link.stop();
       await close();
@@ -223,8 +222,10 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
           const { harness, send } = await make();
           const victim = await harness.mortal();
           victim.dieAfter(effects);
-          await victim.exporter.export(history, new AbortController().signal).catch(() => {});
-          ({ hasDied } = victim);
+          const died = victim.death.then(() => true);
+          const exported = victim.exporter.export(history, new AbortController().signal).then(() => false);
+          // What a dead process waits for may never come.
+          hasDied = await Promise.race([died, exported.catch(() => died)]);
           await victim.close();
           await send(history);
           expect(await harness.observe(), `killed after ${effects} effects`).toEqual(whole);

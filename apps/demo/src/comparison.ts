@@ -1,0 +1,145 @@
+/** Whether what Celery did, what Datadog was told and what Postgres holds are the same: counted, compared, and shown as a table. */
+import { renderColumns, type Terminal } from "cli";
+
+/** The states a task ends in. */
+export const FINAL_STATES = ["SUCCESS", "FAILURE", "REVOKED", "REJECTED"] as const;
+export type FinalState = (typeof FINAL_STATES)[number];
+
+/** How many tasks, by task name and state. */
+export class TaskCounts {
+  readonly #counts = new Map<string, number>();
+
+  add(name: string, state: FinalState, count = 1): void {
+    const key = `${name}\n${state}`;
+    this.#counts.set(key, this.get(name, state) + count);
+  }
+
+  get(name: string, state: FinalState): number {
+    return this.#counts.get(`${name}\n${state}`) ?? 0;
+  }
+
+  get total(): number {
+    return [...this.#counts.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Every name and state there is a count of. */
+  keys(): { name: string; state: FinalState }[] {
+    return [...this.#counts.keys()].map((key) => {
+      const [name = "", state = ""] = key.split("\n");
+      return { name, state: state as FinalState };
+    });
+  }
+}
+
+/** One line of the comparison; a count is undefined where that side was not asked. */
+interface ComparisonRow {
+  readonly name: string;
+  readonly state: FinalState;
+  readonly celery: number;
+  readonly datadog: number | undefined;
+  readonly postgres: number | undefined;
+  readonly agrees: boolean;
+}
+
+export interface Comparison {
+  readonly rows: readonly ComparisonRow[];
+  /** Whether every row agrees, and there is one. */
+  readonly agrees: boolean;
+}
+
+export interface Sides {
+  readonly celery: TaskCounts;
+  readonly datadog: TaskCounts | undefined;
+  readonly postgres: TaskCounts | undefined;
+}
+
+/**
+ * A rejected task in the words of Celery's events. Some releases of Celery (5.6.2, but not 5.2 or 5.6.3) send `task-failed` besides
+ * `task-rejected`, and the task counts as failed. Which of the two it is shows only in what was received; the number must be the same either way.
+ */
+function inWordsOfEvents(celery: TaskCounts, received: TaskCounts | undefined): TaskCounts {
+  const counts = new TaskCounts();
+  for (const { name, state } of celery.keys()) {
+    const failsToo = state === "REJECTED" && received?.get(name, "REJECTED") === 0;
+    counts.add(name, failsToo ? "FAILURE" : state, celery.get(name, state));
+  }
+  return counts;
+}
+
+/** One row for each name and state that any side has. */
+export function compare(sides: Sides): Comparison {
+  const { datadog, postgres } = sides;
+  const celery = inWordsOfEvents(sides.celery, postgres ?? datadog);
+  const keys = new Map([celery, datadog, postgres].flatMap((side) => side?.keys() ?? []).map((key) => [`${key.name}\n${key.state}`, key]));
+  const rows = [...keys.values()]
+    .map(({ name, state }) => {
+      const counts = { celery: celery.get(name, state), datadog: datadog?.get(name, state), postgres: postgres?.get(name, state) };
+      const agrees = [counts.datadog, counts.postgres].every((count) => count === undefined || count === counts.celery);
+      return { name, state, ...counts, agrees };
+    })
+    .sort((one, other) => one.name.localeCompare(other.name) || FINAL_STATES.indexOf(one.state) - FINAL_STATES.indexOf(other.state));
+  return { rows, agrees: rows.length > 0 && rows.every((row) => row.agrees) };
+}
+
+export interface Result {
+  readonly comparison: Comparison;
+  /** Tasks that came to no end that an event tells of, by what Celery says of them. */
+  readonly withoutEnd: ReadonlyMap<string, number>;
+}
+
+const HEADER = ["task", "state", "Celery ran", "Datadog got", "Postgres has", ""] as const;
+const NOT_ASKED = "-";
+
+export function renderComparison({ rows, agrees }: Comparison, { bold, green, red }: Pick<Terminal, "bold" | "green" | "red">): string {
+  const cells = rows.map((row) => [
+    row.name,
+    row.state,
+    ...[row.celery, row.datadog, row.postgres].map(toCell),
+    row.agrees ? "" : "differs",
+  ]);
+  const totals = [
+    "all",
+    "",
+    ...(["celery", "datadog", "postgres"] as const).map((side) => toCell(total(rows, side))),
+    agrees ? "" : "differs",
+  ];
+  const table = renderColumns([[...HEADER], ...cells, totals], { right: new Set([2, 3, 4]) });
+  return table
+    .map((line, index) => {
+      if (index === 0) return bold(line);
+      if (index === table.length - 1) return `${"-".repeat(line.length)}\n${agrees ? green(line) : red(line)}`;
+      return rows[index - 1]?.agrees === true ? line : red(line);
+    })
+    .join("\n");
+}
+
+/** The table, and in words what it comes to. */
+export function renderResult({ comparison, withoutEnd }: Result, terminal: Terminal): string {
+  const { rows, agrees } = comparison;
+  const lines = [renderComparison(comparison, terminal), ""];
+  for (const [status, tasks] of withoutEnd) lines.push(terminal.dim(`${tasks} more ${withoutEvent(status)}: they are not compared.`));
+  const compared = sidesOf(rows);
+  if (!agrees) lines.push(terminal.red(`${compared} do not agree. The log may say more.`));
+  else lines.push(terminal.green(`${compared} agree on ${total(rows, "celery") ?? 0} tasks.`));
+  return lines.join("\n");
+}
+
+function withoutEvent(status: string): string {
+  return status === "IGNORED" ? "were ignored (celery.exceptions.Ignore), for which Celery sends no event" : `had not ended (${status})`;
+}
+
+function sidesOf(rows: readonly ComparisonRow[]): string {
+  const sides = ["What Celery ran"];
+  if (rows.some(({ datadog }) => datadog !== undefined)) sides.push("what Datadog got");
+  if (rows.some(({ postgres }) => postgres !== undefined)) sides.push("what Postgres has");
+  const last = sides.pop() ?? "";
+  return sides.length === 0 ? last : `${sides.join(", ")} and ${last}`;
+}
+
+function total(rows: readonly ComparisonRow[], side: "celery" | "datadog" | "postgres"): number | undefined {
+  return rows.reduce<number | undefined>((sum, row) => (row[side] === undefined ? sum : (sum ?? 0) + row[side]), undefined);
+}
+
+function toCell(count: number | undefined): string {
+  return count === undefined ? NOT_ASKED : String(count);
+}

@@ -1,0 +1,46 @@
+/** The end of a demo: waits until everything has gone through, and compares. */
+import { pause } from "@celery-metrics-exporter/runtime";
+import { compare, type Result } from "./comparison.ts";
+import type { DemoSettings } from "./environment.ts";
+import { tasksInDatadog, type CountedMetrics, type TasksInPostgres } from "./sides.ts";
+import type { Workload } from "./workload.ts";
+
+export interface DrainOptions {
+  readonly workload: Workload;
+  /** Undefined without the postgres exporter. */
+  readonly table: Pick<TasksInPostgres, "finished"> | undefined;
+  /** Undefined when metrics go elsewhere, or nowhere. */
+  readonly sink: Pick<CountedMetrics, "sums"> | undefined;
+  readonly settings: Pick<DemoSettings, "metricPrefix" | "queuePrefix">;
+  readonly timing?: Timing;
+}
+
+interface Timing {
+  /** How long the tasks that were sent may take to end, and their events to go through. */
+  readonly deadlineMs: number;
+  /** How long agreement must last: what is counted twice is counted late. */
+  readonly settleMs: number;
+}
+
+const TIMING: Timing = { deadlineMs: 90_000, settleMs: 3_000 };
+const POLL_MS = 250;
+
+/** Resolves when all sides agree and go on to, or when the deadline has passed. Rejects when the workload has failed. */
+export async function drain({ workload, table, sink, settings, timing = TIMING }: DrainOptions): Promise<Result> {
+  const deadline = Date.now() + timing.deadlineMs;
+  const look = async (): Promise<Result> => {
+    const { ended, withoutEnd } = workload.outcome();
+    const datadog = sink === undefined ? undefined : tasksInDatadog(sink, settings);
+    return { comparison: compare({ celery: ended, datadog, postgres: await table?.finished() }), withoutEnd };
+  };
+  await Promise.race([workload.finish(), workload.failed, pause(timing.deadlineMs)]);
+  for (;;) {
+    if ((await look()).comparison.agrees) {
+      await pause(timing.settleMs);
+      const settled = await look();
+      if (settled.comparison.agrees) return settled;
+    }
+    if (Date.now() > deadline) return look();
+    await pause(POLL_MS);
+  }
+}

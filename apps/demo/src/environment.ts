@@ -1,0 +1,81 @@
+/** The settings a demo runs with: the user's, and what a demo needs that they did not set. */
+import type { Environment } from "@celery-metrics-exporter/runtime";
+import { isSet, readIfPossible, withAgentSocket, withDashboardPort, withDatabase } from "cli";
+import { randomBytes } from "node:crypto";
+
+/** Rows go away with the process. */
+export const DEMO_DATABASE_URL = "pglite:memory";
+
+export interface DemoSettings {
+  readonly env: Environment;
+  /** Where the rows are, for the user. */
+  readonly database: string;
+  /** Whether they outlive the demo. */
+  readonly keepsRows: boolean;
+  readonly metricPrefix: string;
+  /** What the name of every queue of the demo's Celery tasks begins with. No other application's does. */
+  readonly queuePrefix: string;
+}
+
+export interface DemoNeeds {
+  /** The port of our sink, when there is no agent. */
+  readonly statsdPort: number | undefined;
+  readonly withDashboard: boolean;
+}
+
+/**
+ * What a demo decides itself, whatever the user's environment says: that may name what their own exporter works on. Queues of its own, in
+ * whichever Redis and RabbitMQ, which go away after it; events as its own worker sends them; no tasks of other applications on the broker.
+ */
+function ownSettings(id: string): Record<string, string> {
+  return {
+    QUEUE_PREFIX: `{cme-demo-${id}}`,
+    RABBITMQ_QUEUE: `celery-metrics-exporter-demo-${id}`,
+    RABBITMQ_QUEUE_EXPIRES_SECONDS: "60",
+    EVENT_EXCHANGE: "celeryev",
+    CELERY_GLOBAL_KEYPREFIX: "",
+    CELERY_FANOUT_PREFIX: "true",
+    CELERY_FANOUT_PATTERNS: "both",
+    FILTER_EVENT_TYPES_INCLUDE: "",
+    FILTER_EVENT_TYPES_EXCLUDE: "",
+    FILTER_TASK_NAMES_INCLUDE: "shop.*",
+    FILTER_TASK_NAMES_EXCLUDE: "",
+    FILTER_QUEUES_INCLUDE: `${queuePrefix(id)}*`,
+    FILTER_QUEUES_EXCLUDE: "",
+  };
+}
+
+/** The names of the settings that cannot be given to a demo. */
+export const OWN_SETTINGS: ReadonlySet<string> = new Set(Object.keys(ownSettings("")));
+
+function queuePrefix(id: string): string {
+  return `cme-demo-${id}.`;
+}
+
+/** Besides `ownSettings`: quiet logs, rows in memory, and a free port for the dashboard, unless the user says otherwise. */
+export async function demoEnvironment(given: Environment, { statsdPort, withDashboard }: DemoNeeds): Promise<DemoSettings> {
+  const id = randomBytes(4).toString("hex");
+  const { env, note } = withDatabase(withAgentSocket(given), DEMO_DATABASE_URL);
+  const keepsRows = note === undefined && readIfPossible("DATABASE_URL", env) !== DEMO_DATABASE_URL;
+  const settings: Record<string, string | undefined> = withDashboard ? { ...(await withDashboardPort(env)).env } : { ...env };
+  if (!isSet("LOG_LEVEL", env)) settings["LOG_LEVEL"] = "warn";
+  if (statsdPort !== undefined) settings["DD_DOGSTATSD_URL"] = `udp://127.0.0.1:${statsdPort}`;
+  Object.assign(settings, ownSettings(id));
+  for (const name of OWN_SETTINGS) delete settings[`${name}_FILE`];
+  return {
+    env: settings,
+    metricPrefix: readIfPossible("DATADOG_METRIC_PREFIX", settings) ?? "celery.",
+    queuePrefix: queuePrefix(id),
+    database: keepsRows ? "your PostgreSQL, which keeps them" : "an embedded PostgreSQL, in memory",
+    keepsRows,
+  };
+}
+
+/** A list of what to keep: Celery, PostgreSQL's and Datadog's clients and the servers read more variables than anybody could list. */
+const KEPT =
+  /^(PATH|HOME|USER|LOGNAME|SHELL|TMPDIR|TMP|TEMP|TZ|LANG|LANGUAGE|LC_\w+|TERM|COLORTERM|NO_COLOR|FORCE_COLOR|CI|NODE_\w+|LD_LIBRARY_PATH|DYLD_\w+|PYTHONHOME|VIRTUAL_ENV)$/;
+
+/** An environment without settings: what any program needs to run and to write to its terminal. */
+export function bareEnvironment(env: Environment): Environment {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => KEPT.test(name)));
+}

@@ -1,0 +1,179 @@
+/** Runs everything in this process, keeps it busy, shows what happens, and in the end compares what all sides say happened. */
+import { connectDatabase } from "@celery-metrics-exporter/db";
+import {
+  BaseConfig,
+  Health,
+  Lifecycle,
+  connectRedis,
+  createLogger,
+  exitOnSignals,
+  loadConfig,
+  loadConfigs,
+  mastersOf,
+  pause,
+  readSetting,
+  redisTarget,
+  sendTogether,
+  startRoles,
+  type Environment,
+  type RedisTarget,
+} from "@celery-metrics-exporter/runtime";
+import { chosenExporters, namesAgent, rolesFor, type Terminal } from "cli";
+import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { renderResult } from "./comparison.ts";
+import { drain } from "./drain.ts";
+import { demoEnvironment, type DemoSettings } from "./environment.ts";
+import { LiveView } from "./live-view.ts";
+import { Observer } from "./observer.ts";
+import { TasksInPostgres, countMetrics } from "./sides.ts";
+import type { Workload } from "./workload.ts";
+
+export interface DemoOptions {
+  readonly env: Environment;
+  /** When to stop; never, without. */
+  readonly seconds: number | undefined;
+  readonly withDashboard: boolean;
+  readonly terminal: Terminal;
+  /** Starts what sends tasks. Called once everything that receives is up. @param queuePrefix for the names of its queues. */
+  startWorkload(queuePrefix: string): Promise<Workload>;
+}
+
+const FOREVER_MS = 2 ** 31 - 1;
+/** Within the time that a drain may take. */
+const INTERRUPTED = { deadlineMs: 15_000, settleMs: 500 };
+const NOT_WHOLE = "Stopped before everything that was sent had gone through: nothing to compare. With --seconds it waits.";
+
+/** Resolves with whether all sides agree, having released all it has started. A signal ends it and the process. */
+export async function runDemo(options: DemoOptions): Promise<boolean> {
+  const { terminal } = options;
+  const exporterNames = chosenExporters(options.env);
+  const sink = exporterNames.includes("datadog") && !namesAgent(options.env) ? await countMetrics() : undefined;
+  const settings = await demoEnvironment(options.env, { statsdPort: sink?.port, withDashboard: options.withDashboard });
+  let dashboardUrl: string | undefined;
+  const roles = rolesFor(exporterNames, { withDashboard: options.withDashboard, onDashboard: (url) => (dashboardUrl = url) });
+  loadConfigs(roles, settings.env);
+  const base = loadConfig(BaseConfig, settings.env);
+  const log = openLogFile();
+  const logger = createLogger("demo", base.LOG_LEVEL, log);
+  const lifecycle = new Lifecycle(logger);
+  const stopping = new AbortController();
+  /** What a signal waits for: set once tasks are sent. */
+  let comparing: Promise<boolean> | undefined;
+
+  const run = async (): Promise<boolean> => {
+    lifecycle.defer("log file", () => log.close());
+    lifecycle.defer("statsd sink", () => sink?.close());
+    lifecycle.defer("keys in Redis", () => removeDemoKeys(redisTarget(base), base.QUEUE_PREFIX));
+    terminal.write(`Starting the ${roles.map(({ name }) => name).join(", the ")} …\n`);
+    const running = await startRoles(roles, settings.env, logger);
+    lifecycle.defer("roles", () => running.stop());
+    const table = exporterNames.includes("postgres") ? await openTable(settings, lifecycle) : undefined;
+    if (table !== undefined && settings.keepsRows)
+      terminal.write("Rows go to the PostgreSQL of your DATABASE_URL, and are kept there after the demo.\n");
+    terminal.write("Starting the application that sends tasks …\n");
+    const workload = await options.startWorkload(settings.queuePrefix);
+    lifecycle.defer("workload", () => workload.stop());
+
+    const totalSeconds = options.seconds;
+    const observed = { running, workload, table, sink, settings, exporterNames, totalSeconds, dashboardUrl, logFile: log.path, logger };
+    const observer = new Observer(observed);
+    const view = new LiveView(terminal, observer);
+    lifecycle.defer("live view", () => view.stop());
+    view.start();
+    const compare = async (): Promise<boolean> => {
+      await Promise.race([pause(totalSeconds === undefined ? FOREVER_MS : totalSeconds * 1000, stopping.signal), workload.failed]);
+      observer.phase = "draining";
+      const result = await drain({ workload, table, sink, settings, ...(stopping.signal.aborted && { timing: INTERRUPTED }) });
+      await view.stop();
+      const isWhole = result.comparison.agrees || !stopping.signal.aborted;
+      terminal.write(`\n${isWhole ? renderResult(result, terminal) : NOT_WHOLE}\n`);
+      return result.comparison.agrees;
+    };
+    comparing = compare();
+    return comparing;
+  };
+
+  /** At once while it starts; later after what was sent has gone through, if that does not take long. */
+  const drainOnSignal = async (): Promise<void> => {
+    stopping.abort();
+    if (comparing === undefined) terminal.write("\nStopping …\n");
+    // The live summary says the same on a terminal.
+    else if (!terminal.isInteractive) terminal.write("\nStopping, once what was sent has gone through …\n");
+    await Promise.race([comparing?.catch(() => {}), pause(INTERRUPTED.deadlineMs + INTERRUPTED.settleMs)]);
+    await lifecycle.close();
+  };
+  exitOnSignals({ logger, timeoutMs: base.SHUTDOWN_TIMEOUT_SECONDS * 1000, drain: drainOnSignal });
+  try {
+    const agrees = await run();
+    // The signal ends the process.
+    return stopping.signal.aborted ? await new Promise<never>(() => {}) : agrees;
+  } catch (thrown) {
+    // What fails because everything is being closed is no failure.
+    if (stopping.signal.aborted) return await new Promise<never>(() => {});
+    throw thrown;
+  } finally {
+    await lifecycle.close();
+  }
+}
+
+async function openTable({ env, queuePrefix }: DemoSettings, lifecycle: Lifecycle): Promise<TasksInPostgres> {
+  const url = readSetting("DATABASE_URL", env) ?? "";
+  const database = await connectDatabase({ url, poolSize: 1, applicationName: "celery-metrics-exporter demo" });
+  lifecycle.defer("database", () => database.close());
+  return TasksInPostgres.from(database, queuePrefix);
+}
+
+const CLEANING_TIMEOUT_MS = 2_000;
+
+/** Deletes the keys of the demo's queues, `{prefix}:…`, and of its Store, `{prefix:shard}:…`. A Redis that is gone took them along. */
+async function removeDemoKeys(target: RedisTarget, prefix: string): Promise<void> {
+  const logger = createLogger("demo", "silent");
+  const lifecycle = new Lifecycle(logger);
+  const connection = {
+    use: "producer",
+    name: "demo",
+    startupTimeoutMs: CLEANING_TIMEOUT_MS,
+    logger,
+    lifecycle,
+    health: new Health(),
+  } as const;
+  try {
+    const redis = await connectRedis({ ...target, ...connection });
+    for (const master of mastersOf(redis)) {
+      for await (const keys of master.scanStream({ match: `${prefix.slice(0, -1)}*`, count: 1_000 }) as AsyncIterable<string[]>) {
+        const commands = keys.map((key) => ["unlink", key]);
+        await sendTogether(redis, commands);
+      }
+    }
+  } catch {
+    // Nothing is left to clean up, or nothing can be done.
+  } finally {
+    await lifecycle.close();
+  }
+}
+
+/** Where the logs go, so that they do not run through the live summary. */
+interface LogFile {
+  readonly path: string;
+  write(line: string): void;
+  close(): void;
+}
+
+/** An empty `./.data/demo.log`. Written at once, so that nothing is missing when the process ends. */
+function openLogFile(): LogFile {
+  const path = "./.data/demo.log";
+  mkdirSync(dirname(resolve(path)), { recursive: true });
+  const file = openSync(path, "w");
+  let isOpen = true;
+  return {
+    path,
+    write: (line) => {
+      if (isOpen) writeSync(file, line);
+    },
+    close: () => {
+      if (isOpen) closeSync(file);
+      isOpen = false;
+    },
+  };
+}

@@ -1,0 +1,96 @@
+import { describe, expect, it } from "vitest";
+import { TaskCounts, compare, renderComparison, renderResult, type FinalState } from "../src/comparison.ts";
+
+function counts(...entries: readonly (readonly [string, FinalState, number])[]): TaskCounts {
+  const result = new TaskCounts();
+  for (const entry of entries) result.add(...entry);
+  return result;
+}
+
+const everything = (): TaskCounts => counts(["shop.pay", "SUCCESS", 3], ["shop.pay", "FAILURE", 1], ["shop.mail", "SUCCESS", 2]);
+const twoOfA = (): TaskCounts => counts(["a", "SUCCESS", 2]);
+
+describe("the comparison", () => {
+  it("agrees when every side has the same counts", () => {
+    const { rows, agrees } = compare({ celery: everything(), datadog: everything(), postgres: everything() });
+    expect(agrees).toBe(true);
+    expect(rows.map(({ name, state, celery }) => [name, state, celery])).toEqual([
+      ["shop.mail", "SUCCESS", 2],
+      ["shop.pay", "SUCCESS", 3],
+      ["shop.pay", "FAILURE", 1],
+    ]);
+  });
+
+  it.each([
+    ["Datadog counts one twice", { datadog: counts(["a", "SUCCESS", 3]) }],
+    ["Postgres lacks one", { postgres: counts(["a", "SUCCESS", 1]) }],
+    ["a side has another state", { postgres: counts(["a", "SUCCESS", 2], ["a", "REVOKED", 1]) }],
+    ["a side has another name", { datadog: counts(["a", "SUCCESS", 2], ["unknown", "FAILURE", 1]) }],
+    ["a side has nothing", { datadog: counts() }],
+  ])("disagrees when %s", (_, sides) => {
+    expect(compare({ celery: twoOfA(), datadog: twoOfA(), postgres: twoOfA(), ...sides }).agrees).toBe(false);
+  });
+
+  it.each(["REJECTED", "FAILURE"] as const)("agrees when Celery's events call rejected tasks %s", (state) => {
+    const received = (): TaskCounts => counts(["a", state, 2]);
+    const celery = counts(["a", "REJECTED", 2]);
+    expect(compare({ celery, datadog: received(), postgres: received() }).agrees).toBe(true);
+    expect(compare({ celery, datadog: counts(["a", state, 1]), postgres: received() }).agrees).toBe(false);
+    expect(compare({ celery, datadog: received(), postgres: counts(["a", state, 3]) }).agrees).toBe(false);
+    expect(compare({ celery, datadog: received(), postgres: counts() }).agrees).toBe(false);
+  });
+
+  it("disagrees when a side calls some rejected tasks something else", () => {
+    const celery = counts(["a", "REJECTED", 2]);
+    const mixed = counts(["a", "REJECTED", 1], ["a", "FAILURE", 1]);
+    expect(compare({ celery, datadog: counts(["a", "REJECTED", 2]), postgres: mixed }).agrees).toBe(false);
+    expect(compare({ celery, datadog: mixed, postgres: counts(["a", "FAILURE", 2]) }).agrees).toBe(false);
+  });
+
+  it("leaves out a side that was not asked", () => {
+    const { rows, agrees } = compare({ celery: counts(["a", "SUCCESS", 2]), datadog: undefined, postgres: counts(["a", "SUCCESS", 2]) });
+    expect(agrees).toBe(true);
+    expect(rows[0]?.datadog).toBeUndefined();
+  });
+
+  it("does not call it agreement when nothing ran", () => {
+    expect(compare({ celery: counts(), datadog: counts(), postgres: counts() }).agrees).toBe(false);
+  });
+
+  it("is shown as a table with totals", () => {
+    const plain = { bold: String, green: String, red: String };
+    const comparison = compare({
+      celery: counts(["shop.pay", "SUCCESS", 12]),
+      datadog: counts(["shop.pay", "SUCCESS", 11]),
+      postgres: undefined,
+    });
+    expect(renderComparison(comparison, plain).split("\n")).toEqual([
+      "task      state    Celery ran  Datadog got  Postgres has",
+      "shop.pay  SUCCESS          12           11             -  differs",
+      "-----------------------------------------------------------------",
+      "all                        12           11             -  differs",
+    ]);
+  });
+
+  it("says in plain words which tasks are not compared", () => {
+    const plain = {
+      isInteractive: false,
+      columns: 100,
+      write: () => {},
+      bold: String,
+      dim: String,
+      green: String,
+      red: String,
+      yellow: String,
+    };
+    const withoutEnd = new Map([
+      ["IGNORED", 8],
+      ["STARTED", 1],
+    ]);
+    const comparison = compare({ celery: counts(["shop.pay", "SUCCESS", 1]), datadog: undefined, postgres: undefined });
+    expect(renderResult({ comparison, withoutEnd }, plain).split("\n").slice(-3, -1)).toEqual([
+      "8 more were ignored (celery.exceptions.Ignore), for which Celery sends no event: they are not compared.",
+      "1 more had not ended (STARTED): they are not compared.",
+    ]);
+  });
+});
