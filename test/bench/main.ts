@@ -1,11 +1,11 @@
 /** The benchmark: measures the pipeline with real servers, prints what it measured, and writes it beside the documentation. */
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { CHART_FILE, chart } from "./chart.ts";
-import { updateDocuments } from "./documentation.ts";
-import { meetsGoal, type Section } from "./figure.ts";
-import { describeMachine } from "./machine.ts";
-import { RESULTS_FILE, readResults, type Results } from "./results.ts";
+import { CHART_FILE, chart } from "./report/chart.ts";
+import { updateDocuments } from "./report/documentation.ts";
+import { meetsGoal, type Section } from "./report/figure.ts";
+import { describeMachine } from "./report/machine.ts";
+import { RESULTS_FILE, readResults, type Results } from "./report/results.ts";
 import { backlog } from "./scenarios/backlog.ts";
 import { burst } from "./scenarios/burst.ts";
 import { ceilings } from "./scenarios/ceilings.ts";
@@ -20,7 +20,7 @@ import { store } from "./scenarios/store.ts";
 import { sustained } from "./scenarios/sustained.ts";
 import type { Scenario } from "./scenario.ts";
 import { startServers } from "./servers.ts";
-import { table } from "./table.ts";
+import { table } from "./report/table.ts";
 
 const SCENARIOS: readonly Scenario[] = [
   cpuPerEvent,

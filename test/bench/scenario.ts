@@ -1,5 +1,5 @@
 /** What a scenario is given, and what it gives. */
-import type { Section } from "./figure.ts";
+import type { Section } from "./report/figure.ts";
 import type { Servers } from "./servers.ts";
 
 export interface Bench {

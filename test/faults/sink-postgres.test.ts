@@ -22,7 +22,7 @@ interface Fault {
   readonly begin: (broken: BreakableDatabase) => Promise<Mend>;
   /** It ends with a time limit, which may be a single row's. */
   readonly isTimeLimit?: true;
-  /** The others only in the soak. What their errors mean is in the table of packages/db/test/sql-state.test.ts too. */
+  /** The others only in the soak. What their errors mean is in the table of packages/db/test/connect/sql-state.test.ts too. */
   readonly everyRun?: true;
 }
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { chart } from "../bench/chart.ts";
-import { BENCHMARK_PAGES, withTables } from "../bench/documentation.ts";
-import { readResults } from "../bench/results.ts";
+import { chart } from "../bench/report/chart.ts";
+import { BENCHMARK_PAGES, withTables } from "../bench/report/documentation.ts";
+import { readResults } from "../bench/report/results.ts";
 import { readText } from "./workspace.ts";
 
 describe("what the documents say of the benchmark", () => {

@@ -48,6 +48,8 @@ describe("retry", () => {
       signal: controller.signal,
       decide: () => (controller.signal.aborted ? "aborted" : undefined),
     });
+    // By then it waits.
+    await new Promise((resolve) => setImmediate(resolve));
     controller.abort();
     expect(await ending).toBe("aborted");
     expect(tries()).toBe(2);

@@ -6,7 +6,14 @@ import { startPostgres } from "./services/postgres.mjs";
 import { startRabbitmq } from "./services/rabbitmq.mjs";
 import { startRedis } from "./services/redis.mjs";
 import type { ServerProcess } from "./services/server-process.mjs";
-import { FOLDER_VARIABLE, type SharedServer, type SharedServerName, sharedServerNames, wantedFile, writeAnswer } from "./shared-servers.ts";
+import {
+  FOLDER_VARIABLE,
+  type SharedServer,
+  type SharedServerName,
+  sharedServerNames,
+  wantedFile,
+  writeAnswer,
+} from "./servers/shared-servers.ts";
 
 const POLL_MS = 50;
 

@@ -1,12 +1,12 @@
 /** Real servers, sinks and workers, for tests and the demo. */
-export { createDatabase, type TestDatabase } from "./databases.ts";
-export { sharedPostgresUrl, sharedRabbitmqTlsPort, sharedRabbitmqUrl, sharedRedisUrl } from "./shared-servers.ts";
-export { createVhost, type TestVhost } from "./vhosts.ts";
+export { createDatabase, type TestDatabase } from "./servers/databases.ts";
+export { sharedPostgresUrl, sharedRabbitmqTlsPort, sharedRabbitmqUrl, sharedRedisUrl } from "./servers/shared-servers.ts";
+export { createVhost, type TestVhost } from "./servers/vhosts.ts";
 export { certificate } from "./services/certificates.mjs";
 export { findPostgres, PostgresServer, startPostgres } from "./services/postgres.mjs";
 export { RabbitmqServer, startRabbitmq } from "./services/rabbitmq.mjs";
 export { RedisServer, startRedis } from "./services/redis.mjs";
-export { RedisCluster, startRedisCluster, type RedisClusterOptions } from "./redis-cluster.ts";
+export { RedisCluster, startRedisCluster, type RedisClusterOptions } from "./servers/redis-cluster.ts";
 export { SentinelServer, startSentinel } from "./services/sentinel.mjs";
 export { launchChromium } from "./chromium.ts";
 export {
@@ -16,7 +16,7 @@ export {
   type MetricType,
   parseDatagram,
   parseLine,
-} from "./dogstatsd.ts";
+} from "./statsd/dogstatsd.ts";
 export {
   listenForStatsd,
   type StatsdDatagram,
@@ -24,7 +24,7 @@ export {
   type StatsdSink,
   type StatsdSinkOptions,
   startStatsdSink,
-} from "./statsd-sink.ts";
+} from "./statsd/statsd-sink.ts";
 export {
   connectPublisher,
   type Frame,
@@ -34,24 +34,24 @@ export {
   toFrames,
   toSingleFrames,
   type WireEvent,
-} from "./event-publisher.ts";
+} from "./celery/event-publisher.ts";
 export { ChildProgram, startProgram, type Program, type RunningProgram } from "./child-program.ts";
-export { type CeleryWorker, type CeleryWorkerOptions, startCeleryWorker, WORKER_IS_READY } from "./celery-worker.ts";
+export { type CeleryWorker, type CeleryWorkerOptions, startCeleryWorker, WORKER_IS_READY } from "./celery/celery-worker.ts";
 export { CELERY_FOLDER, findCeleryPython } from "./services/celery.mjs";
 export { DatagramThread } from "./services/datagram-thread.mjs";
 export { removeFolder, temporaryFolder } from "./services/folders.mjs";
 export { freePort } from "./services/ports.mjs";
 export { findProgram } from "./services/programs.mjs";
-export { TcpProxy } from "./tcp-proxy.ts";
-export { MortalLink } from "./mortal-link.ts";
-export { setPostgresReadOnly, setRedisFull } from "./refusing-servers.ts";
+export { TcpProxy } from "./network/tcp-proxy.ts";
+export { MortalLink } from "./network/mortal-link.ts";
+export { setPostgresReadOnly, setRedisFull } from "./servers/refusing-servers.ts";
 export { randomBatches, seededRandom, shuffled } from "./seeded-random.ts";
-export { driveShop, ENDINGS_QUEUES, sendEndings, type ShopDriverOptions, type ShopReport, type ShopTask } from "./drivers.ts";
-export { type CommandRecord, recordCommands } from "./command-record.ts";
+export { driveShop, ENDINGS_QUEUES, sendEndings, type ShopDriverOptions, type ShopReport, type ShopTask } from "./celery/drivers.ts";
+export { type CommandRecord, recordCommands } from "./servers/command-record.ts";
 export {
   documentedCommands,
   documentedRabbitmqPermissions,
   documentedStatements,
   grantDocumented,
   type RabbitmqPermissions,
-} from "./documented-permissions.ts";
+} from "./servers/documented-permissions.ts";

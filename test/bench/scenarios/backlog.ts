@@ -1,6 +1,6 @@
 /** What an event costs while a large backlog waits, beside what it costs without one; and what a queued event takes in Redis. */
 import type { Expected } from "../expected.ts";
-import { Rounds, type Section } from "../figure.ts";
+import { Rounds, type Section } from "../report/figure.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { EXPORTER_NAMES, microsPerEvent, Stage, WARM_UP_EVENTS, type Consumer } from "../stage.ts";
 

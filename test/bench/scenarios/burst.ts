@@ -1,5 +1,5 @@
 /** How long a burst takes to drain. */
-import { Rounds, type Section } from "../figure.ts";
+import { Rounds, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { Stage } from "../stage.ts";

@@ -9,7 +9,7 @@ import { encodeBatch, eventsQueueName } from "@celery-metrics-exporter/pipeline"
 import { findPostgres, findProgram } from "@celery-metrics-exporter/testkit";
 import amqp from "amqplib";
 import { Queue } from "bullmq";
-import { Rounds, type Section } from "../figure.ts";
+import { Rounds, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst, type Framing, type PreparedBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { Stage } from "../stage.ts";

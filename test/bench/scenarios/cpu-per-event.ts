@@ -1,7 +1,7 @@
 /** What an event costs each process and each server, in CPU time: one role after the other works, while the others are stopped. */
 import type { RoleName } from "../../fleet/fleet.ts";
 import type { Expected } from "../expected.ts";
-import { Rounds, type Goal, type Section } from "../figure.ts";
+import { Rounds, type Goal, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst, type Framing } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { EXPORTER_NAMES, microsPerEvent, Stage, WARM_UP_EVENTS, type BrokerName, type Consumer } from "../stage.ts";

@@ -1,6 +1,6 @@
 /** How costs grow: those of the receiver with the exporters it feeds, those of the Store with the tasks in flight. */
 import { Expected } from "../expected.ts";
-import { Rounds, type Section } from "../figure.ts";
+import { Rounds, type Section } from "../report/figure.ts";
 import { prepareBurst, prepareOpenTasks, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { microsPerEvent, Stage, WARM_UP_EVENTS, type Consumer, type ExporterName } from "../stage.ts";

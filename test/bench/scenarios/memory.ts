@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { ROLES } from "../../fleet/fleet.ts";
 import { Expected } from "../expected.ts";
-import { median, Rounds, type Section } from "../figure.ts";
+import { median, Rounds, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { EXPORTER_NAMES, Stage, type UsageByConsumer } from "../stage.ts";

@@ -2,7 +2,7 @@
 import { fileURLToPath } from "node:url";
 import { ROLES } from "../../fleet/fleet.ts";
 import { run, type Command } from "../../fleet/role-process.ts";
-import { Rounds, type Goal, type Section } from "../figure.ts";
+import { Rounds, type Goal, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import { usageOf } from "../process-usage.ts";
 import type { Bench, Scenario } from "../scenario.ts";

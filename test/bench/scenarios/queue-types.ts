@@ -1,5 +1,5 @@
 /** RabbitMQ's quorum queue beside the classic one, and how much to send ahead and to put in a batch. */
-import { Rounds, type Section } from "../figure.ts";
+import { Rounds, type Section } from "../report/figure.ts";
 import type { Framing } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { Stage } from "../stage.ts";

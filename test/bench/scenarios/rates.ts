@@ -1,6 +1,6 @@
 /** What processes and servers use of a core at steady rates: where fewer events come, batches are smaller and cost more for each event. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { Rounds, type Section } from "../figure.ts";
+import { Rounds, type Section } from "../report/figure.ts";
 import { prepareStream, publishStream } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { Stage, type Consumer } from "../stage.ts";

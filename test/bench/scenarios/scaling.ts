@@ -1,6 +1,6 @@
 /** How fast one, two and four processors of a kind work off the same backlog. */
 import type { Expected } from "../expected.ts";
-import { Rounds, type Section } from "../figure.ts";
+import { Rounds, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { EXPORTER_NAMES, Stage, type ExporterName } from "../stage.ts";

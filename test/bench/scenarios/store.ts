@@ -1,6 +1,6 @@
 /** What a task takes in the Store: in flight, and after it was sent. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { Rounds, type Section } from "../figure.ts";
+import { Rounds, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { Stage } from "../stage.ts";

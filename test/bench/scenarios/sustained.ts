@@ -1,5 +1,5 @@
 /** The highest rate at which nothing piles up, and how far behind the rows and the metrics are then. */
-import { Rounds, type Figure, type Goal, type Section } from "../figure.ts";
+import { Rounds, type Figure, type Goal, type Section } from "../report/figure.ts";
 import { lagOfMetrics, lagOfRows, type Lag } from "../lag.ts";
 import { prepareStream, publishStream } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";

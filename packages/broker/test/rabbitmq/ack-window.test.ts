@@ -1,0 +1,85 @@
+import * as fc from "fast-check";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { describe, expect, it } from "vitest";
+import { AckWindow } from "../../src/rabbitmq/consumer.ts";
+
+function windowOf(deliveries: number): { readonly window: AckWindow; readonly acks: number[] } {
+  const acks: number[] = [];
+  const window = new AckWindow((tag) => acks.push(tag));
+  for (let tag = 1; tag <= deliveries; tag++) window.delivered(tag);
+  return { window, acks };
+}
+
+describe("AckWindow", () => {
+  it("acknowledges many deliveries at once, after the turn in which they were settled", async () => {
+    const { window, acks } = windowOf(5);
+    for (const tag of [1, 2, 3]) window.done(tag);
+    expect(acks).toEqual([]);
+    await nextTurn();
+    expect(acks).toEqual([3]);
+    expect(window.open).toBe(2);
+  });
+
+  it("waits for the gap before it acknowledges what lies behind", async () => {
+    const { window, acks } = windowOf(4);
+    for (const tag of [2, 4, 3]) window.done(tag);
+    await nextTurn();
+    expect(acks).toEqual([]);
+    window.done(1);
+    await nextTurn();
+    expect(acks).toEqual([4]);
+  });
+
+  it("never names a delivery that was given back, which the broker would refuse", async () => {
+    const { window, acks } = windowOf(6);
+    window.done(1);
+    for (const tag of [2, 3]) window.givenBack(tag);
+    await nextTurn();
+    expect(acks).toEqual([1]);
+    window.done(4);
+    window.givenBack(6);
+    window.done(5);
+    await nextTurn();
+    expect(acks).toEqual([1, 5]);
+    expect(window.open).toBe(0);
+  });
+
+  it("counts a delivery once that is settled twice", async () => {
+    const { window, acks } = windowOf(3);
+    for (const tag of [1, 1, 3, 3]) window.done(tag);
+    await nextTurn();
+    expect(acks).toEqual([1]);
+    expect(window.open).toBe(1);
+  });
+
+  it("in any order acknowledges everything in the end, and never beyond what is settled", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 40 }).chain(shuffledWithKinds), (steps) => {
+        const { window, acks } = windowOf(steps.length);
+        const settled = new Set<number>();
+        for (const { tag, done } of steps) {
+          settled.add(tag);
+          if (done) window.done(tag);
+          else window.givenBack(tag);
+          window.flush();
+          const last = acks.at(-1) ?? 0;
+          for (let below = 1; below <= last; below++) expect(settled.has(below)).toBe(true);
+        }
+        const doneTags = steps.filter(({ done }) => done).map(({ tag }) => tag);
+        expect(acks.at(-1) ?? 0).toBe(Math.max(0, ...doneTags));
+        expect(acks.every((tag) => doneTags.includes(tag))).toBe(true);
+        expect(acks).toEqual([...new Set(acks)].sort((a, b) => a - b));
+      }),
+    );
+  });
+});
+
+function shuffledWithKinds(length: number): fc.Arbitrary<{ tag: number; done: boolean }[]> {
+  const tags = Array.from({ length }, (_, index) => index + 1);
+  return fc
+    .tuple(
+      fc.shuffledSubarray(tags, { minLength: length, maxLength: length }),
+      fc.array(fc.boolean(), { minLength: length, maxLength: length }),
+    )
+    .map(([order, kinds]) => order.map((tag, index) => ({ tag, done: kinds[index] ?? false })));
+}

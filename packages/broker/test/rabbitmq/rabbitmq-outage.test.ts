@@ -1,0 +1,211 @@
+import { startRabbitmq, type RabbitmqServer } from "@celery-metrics-exporter/testkit";
+import { connect } from "amqplib";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { RabbitmqSource } from "../../src/rabbitmq/source.ts";
+import { Recorder } from "../../src/testing/index.ts";
+import { TOPOLOGY, rabbitmqServers } from "../rabbitmq-harness.ts";
+import { testContext, type TestContext } from "../test-context.ts";
+
+const OUTAGE = 120_000;
+const permit = (pattern: string): string =>
+  `rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"shop">>, <<"${pattern}">>, <<"${pattern}">>, <<"${pattern}">>, <<"test">>)`;
+const ADD_VHOST = `rabbit_vhost:add(<<"shop">>, <<"test">>), ${permit(".*")}.`;
+const CLOSE_ALL = `rabbit_networking:close_connections([P || P <- rabbit_networking:connections()], "test").`;
+
+/** RabbitMQ 3.10 loses a quorum queue that is younger than some seconds when it is killed: its consumers then wait for ever. */
+const outgrowYouth = (): Promise<void> => sleep(5_000);
+
+describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () => {
+  let server: RabbitmqServer;
+  let source: RabbitmqSource;
+  let context: TestContext;
+  let recorder: Recorder;
+
+  beforeAll(async () => {
+    server = await startRabbitmq();
+  }, OUTAGE);
+  afterAll(async () => {
+    await server.stop();
+  }, OUTAGE);
+  afterEach(async () => {
+    await source.stop();
+  });
+
+  async function start(queue: string, url = server.url): Promise<void> {
+    context = testContext();
+    recorder = new Recorder();
+    source = new RabbitmqSource(rabbitmqServers(url), { ...TOPOLOGY, queue, prefetch: 2_000, quietMs: 500 }, context);
+    await source.start(recorder.onMessage);
+  }
+
+  async function publish(count: number, prefix: string): Promise<void> {
+    const connection = await connect(server.url);
+    const channel = await connection.createConfirmChannel();
+    for (let id = 0; id < count; id++) {
+      const event = { type: `task-${prefix}${id}`, uuid: "1", hostname: "w1@host-a", timestamp: 1 };
+      channel.publish("celeryev", "task.multi", Buffer.from(JSON.stringify(event)), { contentType: "application/json", deliveryMode: 1 });
+    }
+    await channel.waitForConfirms();
+    await connection.close();
+  }
+
+  const setTimeouts = async (timeoutMs: number, tickMs: number): Promise<unknown> =>
+    server.ctl(
+      "eval",
+      `[application:set_env(rabbit, K, V) || {K, V} <- [{consumer_timeout, ${timeoutMs}}, {channel_tick_interval, ${tickMs}}]].`,
+    );
+
+  const broker = (): string | undefined => context.health.report().components["broker"];
+  const ready = (): boolean => context.health.report().ready;
+
+  it("comes back when the broker closes its channel, and gets the message again", async () => {
+    // The broker closes the channel of a consumer that does not acknowledge for so long; it looks every tick.
+    await setTimeouts(2_000, 500);
+    await start("timeouts");
+    await publish(1, "slow");
+    await recorder.waitFor(2, 30_000);
+    recorder.messages[1]?.ack();
+    expect(recorder.types).toEqual(["task-slow0", "task-slow0"]);
+    expect(context.logs).toContainEqual(
+      expect.objectContaining({ msg: "broker connection lost, reconnecting", reason: expect.stringContaining("timed out") as string }),
+    );
+    await vi.waitFor(() => expect(ready()).toBe(true), { timeout: 10_000 });
+    await setTimeouts(1_800_000, 60_000);
+  });
+
+  it.each([
+    ["all at once", 0],
+    ["one by one", 1],
+  ])("has everything acknowledged before it closes, although its queue is slow to take it in: %s", async (_, ticks) => {
+    const queue = `slow-queue-${ticks}`;
+    await start(queue);
+    await publish(200, "slow");
+    await recorder.waitFor(200);
+    // While 32 acknowledgements are under way to a quorum queue, the channel keeps further ones to itself.
+    await server.ctl(
+      "eval",
+      `Q = whereis('%2F_${queue}'), spawn(fun() -> sys:suspend(Q), timer:sleep(2500), sys:resume(Q) end), timer:sleep(100).`,
+    );
+    for (const message of recorder.messages) {
+      message.ack();
+      if (ticks > 0) await Promise.resolve();
+    }
+    await source.stop();
+    await start(queue);
+    await publish(1, "next");
+    await recorder.waitFor(1);
+    expect(recorder.types).toEqual(["task-next0"]);
+    recorder.messages[0]?.ack();
+  });
+
+  it("hands over what it has in hand while the broker is away, and has it delivered again afterwards", async () => {
+    await start("in-hand");
+    await outgrowYouth();
+    source.pause();
+    await publish(100, "hand");
+    await vi.waitFor(async () => expect(await context.metric("broker_unacked_messages")).toBe(100), { timeout: 10_000 });
+    await server.kill();
+    await vi.waitFor(() => expect(ready()).toBe(false), { timeout: 10_000 });
+    source.resume();
+    await recorder.waitFor(100);
+    await server.restart();
+    await recorder.waitFor(200, 60_000);
+    expect(new Set(recorder.types).size).toBe(100);
+    for (const message of recorder.messages.slice(100)) message.ack();
+  });
+
+  it("goes on, and connects, while an alarm keeps RabbitMQ from taking messages", async () => {
+    await start("alarm");
+    await publish(5, "before");
+    await recorder.waitFor(5);
+    await server.ctl("set_vm_memory_high_watermark", "0.0001");
+    for (const message of recorder.messages) message.ack();
+    await source.drain();
+    await source.stop();
+    await start("alarm");
+    expect(ready()).toBe(true);
+    await server.ctl("set_vm_memory_high_watermark", "0.4");
+    await publish(1, "after");
+    await recorder.waitFor(1, 30_000);
+    expect(recorder.types).toEqual(["task-after0"]);
+    recorder.messages[0]?.ack();
+  });
+
+  it("tells that its virtual host is gone or closed to it, and comes back when it is there again", async () => {
+    await server.ctl("eval", ADD_VHOST);
+    await start("away", `${server.url}/shop`);
+    await server.ctl("delete_vhost", "shop");
+    await vi.waitFor(() => expect(broker()).toMatch(/virtual host "shop" does not exist/), { timeout: 15_000 });
+    expect(await context.metric("broker_reconnects_total")).toBe(1);
+    await server.ctl("eval", ADD_VHOST);
+    await vi.waitFor(() => expect(broker()).toBe("up"), { timeout: 15_000 });
+    expect(await context.metric("broker_gaps_total")).toBe(1);
+    await server.ctl("eval", `rabbit_vhost_limit:set(<<"shop">>, [{<<"max-connections">>, 0}], <<"test">>), ${CLOSE_ALL}`);
+    await vi.waitFor(() => expect(broker()).toMatch(/connection limit/), { timeout: 15_000 });
+    await server.ctl("eval", `rabbit_vhost_limit:clear(<<"shop">>, <<"test">>), ${permit("")}.`);
+    await vi.waitFor(() => expect(broker()).toMatch(/^cannot .*ACCESS_REFUSED/), { timeout: 15_000 });
+    await server.ctl("eval", `${permit(".*")}.`);
+    await vi.waitFor(() => expect(broker()).toBe("up"), { timeout: 15_000 });
+    expect(await context.metric("broker_reconnects_total")).toBe(2);
+    expect(await context.metric("broker_gaps_total")).toBe(1);
+  });
+
+  it("reads on and is not ready when the permission to bind is taken away", async () => {
+    await start("binding");
+    await source.stop();
+    await server.ctl("add_user", "binder", "secret");
+    await server.ctl("set_permissions", "binder", "^$", "^binding$", ".*");
+    await start("binding", server.url.replace("guest:guest", "binder:secret"));
+    await server.ctl("set_permissions", "binder", "^$", "^$", ".*");
+    const events = (): string | undefined => context.health.report().components["events"];
+    await vi.waitFor(() => expect(events()).toMatch(/cannot bind queue binding to exchange celeryev \(ACCESS_REFUSED/), {
+      timeout: 15_000,
+    });
+    await publish(1, "read");
+    await recorder.waitFor(1);
+    recorder.messages[0]?.ack();
+    await server.ctl("set_permissions", "binder", "^$", "^binding$", ".*");
+    await vi.waitFor(() => expect(ready()).toBe(true), { timeout: 15_000 });
+    expect(await context.metric("broker_gaps_total")).toBe(0);
+  });
+
+  it("works without the permission to declare when the queue is there, and names the queue when it is not", async () => {
+    await start("permissions");
+    await source.stop();
+    await server.ctl("add_user", "reader", "secret");
+    await server.ctl("set_permissions", "reader", "^nothing$", "^permissions$", ".*");
+    const url = server.url.replace("guest:guest", "reader:secret");
+    await start("permissions", url);
+    await publish(1, "read");
+    await recorder.waitFor(1);
+    recorder.messages[0]?.ack();
+    await source.stop();
+    await expect(start("forbidden", url)).rejects.toThrow(/refuses us: cannot declare queue forbidden \(ACCESS_REFUSED.*reader/);
+  });
+
+  it.each([
+    ["is restarted", () => Promise.resolve()],
+    ["is killed", () => server.kill()],
+  ])("loses nothing when the broker %s", async (how, kill) => {
+    const queue = how.replace(" ", "-");
+    await start(queue);
+    await source.stop();
+    await outgrowYouth();
+    await publish(500, "kept");
+    await start(queue);
+    await recorder.waitFor(500);
+    for (const message of recorder.messages.slice(0, 100)) message.ack();
+    await sleep(200);
+    await kill();
+    const restarted = server.restart();
+    await vi.waitFor(() => expect(ready()).toBe(false), { timeout: 10_000 });
+    await restarted;
+    await vi.waitFor(() => expect(ready()).toBe(true), { timeout: 60_000 });
+    await recorder.waitFor(900, 30_000);
+    await publish(1, "after");
+    await recorder.waitFor(901);
+    for (const message of recorder.messages) message.ack();
+    expect(new Set(recorder.types).size).toBe(501);
+  });
+});

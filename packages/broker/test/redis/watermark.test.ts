@@ -1,0 +1,46 @@
+import { describe, expect, it } from "vitest";
+import { Watermark } from "../../src/redis/broadcast-buffer.ts";
+
+describe("Watermark", () => {
+  it("vouches for nothing after its start until a probe is answered", () => {
+    const watermark = new Watermark(100);
+    watermark.settled(watermark.arrived());
+    expect(watermark.safeUntil).toBe(100);
+  });
+
+  it("moves on to the last probe that was answered when everything is settled", () => {
+    const watermark = new Watermark(100);
+    watermark.settled(watermark.arrived());
+    watermark.heardUntil(200);
+    watermark.settled(watermark.arrived());
+    watermark.heardUntil(300);
+    expect(watermark.safeUntil).toBe(300);
+  });
+
+  it("stays at the probe before the oldest message that is not settled, in whatever order the others are", () => {
+    const watermark = new Watermark(0);
+    watermark.heardUntil(100);
+    const [first, second] = [watermark.arrived(), watermark.arrived()];
+    watermark.heardUntil(200);
+    const third = watermark.arrived();
+    watermark.heardUntil(300);
+    watermark.settled(third);
+    watermark.settled(second);
+    expect(watermark.safeUntil).toBe(100);
+    watermark.heardUntil(400);
+    expect(watermark.safeUntil).toBe(100);
+    watermark.settled(first);
+    expect(watermark.safeUntil).toBe(400);
+  });
+
+  it("counts a message as published after the last probe that was answered before it came", () => {
+    const watermark = new Watermark(0);
+    watermark.heardUntil(100);
+    watermark.heardUntil(200);
+    const late = watermark.arrived();
+    watermark.heardUntil(300);
+    expect(watermark.safeUntil).toBe(200);
+    watermark.settled(late);
+    expect(watermark.safeUntil).toBe(300);
+  });
+});

@@ -1,0 +1,67 @@
+import { describe, expect, it } from "vitest";
+import { MAX_YAML_LENGTH, parseYaml } from "../../src/wire/yaml.ts";
+
+describe("parseYaml", () => {
+  it.each([
+    // What PyYAML writes plain and means as text.
+    ["1e5", "1e5"],
+    ["12e34567", "12e34567"],
+    ["0189", "0189"],
+    ["y", "y"],
+    ["n", "n"],
+    ["1:30:x", "1:30:x"],
+    ["2026-11-22 08:00:00.123456+00:00", "2026-11-22 08:00:00.123456+00:00"],
+    ["'2026-11-22T08:00:00.123456+00:00'", "2026-11-22T08:00:00.123456+00:00"],
+    ["'1795328908'", "1795328908"],
+    ["'yes'", "yes"],
+    ["'null'", "null"],
+    [String.raw`"\xE9\u2713\U0001F600"`, "é✓😀"],
+    ["'it''s'", "it's"],
+    ["1795328908.522675", 1_795_328_908.522675],
+    ["-3", -3],
+    ["0", 0],
+    ["1.0e+20", 1e20],
+    ["5.0e-05", 5e-5],
+    ["true", true],
+    ["false", false],
+    ["null", null],
+  ])("reads %s as PyYAML means it", (text, value) => {
+    expect(parseYaml(`a: ${text}\n`)).toEqual({ a: value });
+  });
+
+  it("gives plain data for every tag", () => {
+    const text =
+      "- !!python/object/apply:os.system [ls]\n- !!python/tuple [1]\n- !!binary aGk=\n- !!timestamp 2020-01-01\n- !!js/function 'x'\n";
+    expect(parseYaml(text)).toEqual([["ls"], [1], "aGk=", "2020-01-01", "x"]);
+  });
+
+  it("follows aliases, as PyYAML writes an object twice", () => {
+    expect(parseYaml("- &id001 [1]\n- *id001\n")).toEqual([[1], [1]]);
+  });
+
+  it("sets no prototype, and merges nothing in", () => {
+    const value = parseYaml("__proto__: {polluted: 1}\n<<: {merged: 1}\n");
+    expect(Object.getPrototypeOf(value)).toBe(Object.prototype);
+    expect("polluted" in Object(value)).toBe(false);
+    expect("merged" in Object(value)).toBe(false);
+  });
+
+  it.each([
+    ["two documents", "a: 1\n---\na: 2\n"],
+    ["no YAML", "a: [1"],
+    ["an alias of nothing", "*a"],
+    ["aliases that multiply", `a: &a [x,x,x,x,x,x,x,x,x]\n${multiply("abcdefgh")}`],
+    ["deep nesting", "[".repeat(20_000)],
+    ["more than its bound", `a: ${"x".repeat(MAX_YAML_LENGTH)}`],
+  ])("refuses %s", (_given, text) => {
+    expect(() => parseYaml(text)).toThrow(Error);
+  });
+});
+
+/** Each line a list of nine times the line before. */
+function multiply(names: string): string {
+  const lines: string[] = [];
+  for (let index = 1; index < names.length; index += 1)
+    lines.push(`${names[index]}: &${names[index]} [${`*${names[index - 1]},`.repeat(9)}]`);
+  return lines.join("\n");
+}

@@ -1,0 +1,77 @@
+import { randomBatches, seededRandom, shuffled } from "@celery-metrics-exporter/testkit";
+import { corpusNames, readCorpus, type Corpus } from "@celery-metrics-exporter/celery/testing";
+import { toMicroseconds, type CeleryEvent } from "@celery-metrics-exporter/celery";
+import { describe, expect, test } from "vitest";
+import { connectDatabase } from "../../src/connect/connect-database.ts";
+import type { Database } from "../../src/tables/database.ts";
+import { upsertTasks } from "../../src/merge/upsert.ts";
+import { readRows, useTaskTable, type StoredRow } from "../task-table.ts";
+
+const INSTANTS: ReadonlySet<string> = new Set(["eta", "expires", "sent_at", "received_at", "started_at", "finished_at"]);
+
+type Fields = Record<string, Record<string, unknown>>;
+
+/** Of every row the fields that the file names for it; of a row it does not name, all. */
+function namedFields(rows: Readonly<Record<string, StoredRow>>, expected: Corpus["expected"]): Fields {
+  const missing = Object.keys(expected).filter((id) => rows[id] === undefined);
+  expect(missing).toEqual([]);
+  return mapValues(rows, (row, id) => {
+    const all: Record<string, unknown> = { ...row };
+    const named = expected[id];
+    return named === undefined ? all : mapValues({ ...named }, (_value, field) => all[field] ?? null);
+  });
+}
+
+/** As the table has them: instants to the microsecond. */
+function inMicroseconds(expected: Corpus["expected"]): Fields {
+  return mapValues(expected, (row) =>
+    mapValues({ ...row }, (value, field) => (INSTANTS.has(field) && typeof value === "number" ? toMicroseconds(value) : value)),
+  );
+}
+
+function mapValues<V, W>(object: Readonly<Record<string, V>>, change: (value: V, key: string) => W): Record<string, W> {
+  return Object.fromEntries(Object.entries(object).map(([key, value]) => [key, change(value, key)]));
+}
+
+/** Batches at the same time over several connections. */
+async function storeConcurrently(database: Database, batches: readonly (readonly CeleryEvent[])[]): Promise<void> {
+  const waiting = [...batches];
+  const lane = async (): Promise<void> => {
+    for (let batch = waiting.pop(); batch !== undefined; batch = waiting.pop()) await upsertTasks(database, batch);
+  };
+  await Promise.all(Array.from({ length: 6 }, lane));
+}
+
+describe.each(corpusNames)("the rows of %s", (name) => {
+  const table = useTaskTable();
+  const corpus = readCorpus(name);
+  const { frames, events, expected } = corpus;
+
+  test("are as expected when every frame is stored as it was recorded", async () => {
+    for (const frame of frames) await upsertTasks(table.database, corpus.decode(frame).events);
+    expect(namedFields(await table.rows(), expected)).toEqual(inMicroseconds(expected));
+  });
+
+  test("are as expected when all is one batch", async () => {
+    await upsertTasks(table.database, events);
+    expect(namedFields(await table.rows(), expected)).toEqual(inMicroseconds(expected));
+  });
+
+  test.each([1, 2, 3])("are as expected when shuffled, doubled and stored by concurrent connections (seed %i)", async (seed) => {
+    const random = seededRandom(seed);
+    const doubled = shuffled([...events, ...events], random);
+    await storeConcurrently(table.database, randomBatches(doubled, 40, random));
+    expect(namedFields(await table.rows(), expected)).toEqual(inMicroseconds(expected));
+  });
+});
+
+test("PGlite keeps the same rows", async () => {
+  const { events, expected } = readCorpus("celery-5.6-redis");
+  const database = await connectDatabase({ url: "pglite:memory" });
+  try {
+    for (const batch of randomBatches(events, 60, seededRandom(4))) await upsertTasks(database, batch);
+    expect(namedFields(await readRows(database), expected)).toEqual(inMicroseconds(expected));
+  } finally {
+    await database.close();
+  }
+}, 120_000);

@@ -1,0 +1,25 @@
+/** The contract suite finds the faults it is there for. */
+import { execFile } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { expect, it } from "vitest";
+
+const REPOSITORY = fileURLToPath(new URL("../../../..", import.meta.url));
+const CONFIG = fileURLToPath(new URL("../support/bad-exporters.config.ts", import.meta.url));
+
+interface Report {
+  readonly testResults: readonly { readonly assertionResults: readonly { readonly fullName: string; readonly status: string }[] }[];
+}
+
+it("fails exporters that lose data between two effects, or ignore an error, in the test for that alone", async () => {
+  const output = await new Promise<string>((resolve) => {
+    const args = ["node_modules/vitest/vitest.mjs", "run", "--config", CONFIG, "--reporter=json"];
+    // It ends with 1, as tests fail.
+    execFile(process.execPath, args, { cwd: REPOSITORY, maxBuffer: 64 * 1_048_576 }, (_, stdout) => resolve(stdout));
+  });
+  const { testResults } = JSON.parse(output.slice(output.indexOf("{"))) as Report;
+  const failed = testResults.flatMap(({ assertionResults }) => assertionResults).filter(({ status }) => status === "failed");
+  expect(failed.map(({ fullName }) => fullName)).toEqual([
+    "an exporter that marks events as done before it stores them keeps the contract of an exporter trouble loses nothing when it is killed between any two effects of an export",
+    "an exporter that ignores errors of a pipeline keeps the contract of an exporter trouble says that its sink refuses writes, and delivers when it takes them again",
+  ]);
+}, 120_000);

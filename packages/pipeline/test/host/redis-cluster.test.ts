@@ -1,0 +1,101 @@
+/** What we ask Redis ourselves, beside BullMQ, on a cluster. */
+import { taskStarted } from "@celery-metrics-exporter/celery/testing";
+import { Health, Lifecycle, Metrics, connectRedis, createLogger, mastersOf, type RedisConnection } from "@celery-metrics-exporter/runtime";
+import { startRedisCluster, type RedisCluster } from "@celery-metrics-exporter/testkit";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { BegunBatches } from "../../src/hold/begun-batches.ts";
+import { DeadLetterReplay } from "../../src/dead-letter/replay.ts";
+import { BatchFilter } from "../../src/filter/batch-filter.ts";
+import { DeadLetters, EventFilter, AttemptMemory, FilterConfig, ReceiverLease } from "../../src/index.ts";
+import { openQueue } from "../../src/queue/bullmq.ts";
+import { QueueGauges } from "../../src/host/queue-gauges.ts";
+import { RedisMemory } from "../../src/queue/redis-memory.ts";
+
+const prefix = "{cme}";
+const logger = createLogger("test", "silent");
+const lifecycle = new Lifecycle(logger);
+let cluster: RedisCluster;
+let redis: RedisConnection;
+
+beforeAll(async () => {
+  cluster = await startRedisCluster();
+  const options = { use: "producer", name: "Redis", startupTimeoutMs: 15_000, logger, lifecycle, health: new Health() } as const;
+  redis = await connectRedis({ url: cluster.url, ...options });
+});
+afterAll(async () => {
+  await lifecycle.close();
+  await cluster.stop();
+});
+
+it("counts as full when one of the nodes is", async () => {
+  const memory = new RedisMemory(redis);
+  const setLimit = (bytes: number) => mastersOf(redis)[2]?.config("SET", "maxmemory", bytes);
+  await memory.refresh();
+  expect(memory.problem).toBeUndefined();
+  await setLimit(1_000_000);
+  await memory.refresh();
+  expect(memory.problem).toBeDefined();
+  await setLimit(0);
+  await memory.refresh();
+  expect(memory.problem).toBeUndefined();
+});
+
+it("remembers attempts", async () => {
+  const memory = new AttemptMemory({ redis, prefix, owner: "receiver" });
+  const unwanted = { marks: ["-s0"], describedAt: 1_000 };
+  await memory.note(new Map(Object.entries({ a: unwanted, b: { ...unwanted, finishedAt: 2_000 } })));
+  const known = await memory.note(new Map(["a", "b", "c"].map((id) => [id, undefined])));
+  expect([...known].map(([id, { marks }]) => [id, marks])).toEqual([
+    ["a", ["-s0"]],
+    ["b", ["-s0"]],
+    ["c", []],
+  ]);
+  expect(await redis.ttl(`${prefix}:excluded:receiver:b`)).toBeLessThan(await redis.ttl(`${prefix}:excluded:receiver:a`));
+});
+
+it("gives the receivers' lease to one of them", async () => {
+  const [one, other] = [0, 1].map(() => new ReceiverLease({ redis, prefix, stream: "amqp" }));
+  const [long, longer] = [{ completeSince: performance.now() - 60_000 }, { completeSince: performance.now() - 120_000 }];
+  expect(await one?.claim(long)).toMatchObject({ held: true });
+  expect(await other?.claim(longer)).toMatchObject({ held: false });
+  await one?.release();
+  expect(await other?.claim(longer)).toMatchObject({ held: true });
+});
+
+it("tells of the jobs of a queue, and which of them are not done", async () => {
+  const queue = openQueue("sink", { redis, prefix, logger });
+  lifecycle.defer("queue", () => queue.close());
+  const jobs = await queue.addBulk([1, 2, 3].map(() => ({ name: "batch", data: {} })));
+  const metrics = new Metrics();
+  const gauges = new QueueGauges({ queues: [queue], redis, metrics, logger });
+  await gauges.start();
+  gauges.close();
+  expect(await metrics.registry.metrics()).toMatch(/queue_jobs\{queue="sink",state="wait"\} 3/);
+  const begun = new BegunBatches(redis, queue);
+  const ids = jobs.map(({ id }) => String(id));
+  expect(await begun.areUnfinished(ids)).toBe(true);
+  for (const job of jobs) await job.remove();
+  expect(await begun.areUnfinished(ids)).toBe(false);
+  expect(await begun.ids()).toEqual([]);
+});
+
+it("keeps dead letters and replays them", async () => {
+  const common = { redis, prefix, logger };
+  const deadLetters = new DeadLetters({ ...common, metrics: new Metrics() });
+  await deadLetters.start();
+  await deadLetters.add([{ source: "postgres", reason: "refused", detail: "", event: taskStarted({ uuid: "t" }) }]);
+  const filter = new BatchFilter(new EventFilter(FilterConfig.parse({})), new AttemptMemory({ redis, prefix, owner: "receiver" }));
+  const replay = new DeadLetterReplay({
+    ...common,
+    exporters: ["datadog", "postgres"],
+    filter,
+    fanout: { enqueue: async () => {} },
+    deadLetters,
+  });
+  for (const opened of [deadLetters, replay]) lifecycle.defer("queues", () => opened.close());
+  const replayed: unknown[] = [];
+  for await (const letters of replay.run({})) replayed.push(...letters);
+  expect(replayed).toEqual([{ source: "postgres", reason: "refused", outcome: "replayed" }]);
+  expect(await redis.llen(`${prefix}:dead-letter:wait`)).toBe(0);
+  expect(await redis.llen(`${prefix}:postgres:wait`)).toBe(1);
+});

@@ -1,0 +1,111 @@
+import { PermanentError } from "@celery-metrics-exporter/runtime";
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import {
+  corpusNames,
+  customEvent,
+  readCorpus,
+  taskHistories,
+  taskReceived,
+  taskSent,
+  workerHeartbeat,
+} from "@celery-metrics-exporter/celery/testing";
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { NewerPayloadError } from "../../src/contract/errors.ts";
+import { EXPORTERS, decodeBatch, encodeBatch } from "../../src/index.ts";
+
+/** As a job's data comes back from Redis. */
+function throughJson(payload: unknown): unknown {
+  return JSON.parse(JSON.stringify(payload));
+}
+
+function roundTrip(events: readonly CeleryEvent[], omits?: ReadonlySet<string>): readonly CeleryEvent[] {
+  return decodeBatch(throughJson(encodeBatch({ broker: "rabbitmq", events }, omits))).events;
+}
+
+describe("a batch's payload", () => {
+  it.each(corpusNames)("gives back every recorded event of %s", (name) => {
+    const { events } = readCorpus(name);
+    expect(roundTrip(events)).toEqual(events);
+  });
+
+  it("gives back any event", () => {
+    fc.assert(
+      fc.property(taskHistories, (events) => {
+        expect(roundTrip(events)).toEqual(events);
+      }),
+    );
+  });
+
+  it("keeps worker and custom events, the broker and what is told of tasks", () => {
+    const told = [
+      { id: "x y", marks: ["-s0", "+s1"] },
+      { id: "z", marks: [] },
+    ];
+    const batch = { broker: "redis", events: [workerHeartbeat(), customEvent()], told, doubtful: true };
+    expect(decodeBatch(throughJson(encodeBatch(batch)))).toEqual(batch);
+  });
+
+  it("keeps which attempts are marked, and says nothing where there is nothing to tell", () => {
+    const events = [taskSent({ again: true, excluded: true }), taskReceived({ again: true })];
+    const batch = { broker: "redis", events };
+    expect(decodeBatch(throughJson(encodeBatch({ ...batch, told: [], doubtful: false })))).toEqual(batch);
+  });
+
+  it("says of a newer version that it is newer", () => {
+    expect(() => decodeBatch({ v: 4, batches: [] })).toThrow(NewerPayloadError);
+  });
+
+  it("is newer than what older releases read, since they would count marked attempts; what these wrote is read", () => {
+    const batch = { broker: "redis", events: [taskSent(), taskReceived()] };
+    const payload = encodeBatch(batch);
+    expect(payload.v).toBe(3);
+    expect(decodeBatch({ ...payload, v: 2, excluded: ["x"] })).toEqual({ ...batch, told: [{ id: "x", marks: ["-s"] }] });
+  });
+
+  it("leaves out omitted fields, and nothing else", () => {
+    const omits = new Set(EXPORTERS.find(({ name }) => name === "datadog")?.omits);
+    const { events } = readCorpus("celery-5.6-amqp");
+    const expected = events.map((event) => Object.fromEntries(Object.entries(event).filter(([field]) => !omits.has(field))));
+    expect(omits.size).toBeGreaterThan(0);
+    expect(roundTrip(events, omits)).toEqual(expected);
+  });
+
+  it("stores a text once, however many events have it", () => {
+    const payload = JSON.stringify(encodeBatch({ broker: "redis", events: [taskSent(), taskSent(), taskSent()] }));
+    expect(payload.split("shop.cart.total")).toHaveLength(2);
+  });
+
+  it("passes over a field that a newer release has appended", () => {
+    const event = taskSent();
+    const payload = encodeBatch({ broker: "redis", events: [event] });
+    const [bits, ...values] = payload.events;
+    const appended = [Number(bits) | (1 << 29), ...values, "new"];
+    expect(decodeBatch({ ...payload, events: [...appended, ...appended] }).events).toEqual([event, event]);
+  });
+
+  const good = throughJson(encodeBatch({ broker: "redis", events: [taskSent()] })) as Record<string, unknown>;
+  const values = good["events"] as unknown[];
+  it.each([
+    ["null", null],
+    ["a text", "batch"],
+    ["a list", [1]],
+    ["no version", { ...good, v: undefined }],
+    ["the first version, a list for each event", { ...good, v: 1, events: [values] }],
+    ["no broker", { ...good, broker: 1 }],
+    ["no texts", { ...good, texts: undefined }],
+    ["no events", { ...good, events: {} }],
+    ["an event that is an object", { ...good, events: [{}] }],
+    ["an event that is a list", { ...good, events: [values] }],
+    ["an event without bits", { ...good, events: ["x", 0] }],
+    ["bits without an end", { ...good, events: [0.5, 0] }],
+    ["a text out of range", { ...good, texts: [] }],
+    ["an event that ends too soon", { ...good, events: values.slice(0, 3) }],
+    ["a value too many", { ...good, events: [...values, 1] }],
+    ["an object for a value", { ...good, events: [...values.slice(0, 3), {}, ...values.slice(4)] }],
+    ["an event without hostname", { ...good, events: [0, 0] }],
+    ["ids that are numbers", { ...good, told: [1] }],
+  ])("refuses %s", (_, payload) => {
+    expect(() => decodeBatch(payload)).toThrow(PermanentError);
+  });
+});

@@ -1,0 +1,46 @@
+import { describe, expect, it } from "vitest";
+import { Lifecycle, createLogger } from "../../src/index.ts";
+
+const logger = createLogger("test", "silent");
+
+describe("Lifecycle", () => {
+  it("releases the newest first, each once", async () => {
+    const lifecycle = new Lifecycle(logger);
+    const released: string[] = [];
+    for (const name of ["a", "b", "c"]) lifecycle.defer(name, () => released.push(name));
+    await Promise.all([lifecycle.close(), lifecycle.close()]);
+    expect(released).toEqual(["c", "b", "a"]);
+  });
+
+  it("waits for one release before it begins the next", async () => {
+    const lifecycle = new Lifecycle(logger);
+    const released: string[] = [];
+    lifecycle.defer("first", () => released.push("first"));
+    lifecycle.defer("slow", async () => {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      released.push("slow");
+    });
+    await lifecycle.close();
+    expect(released).toEqual(["slow", "first"]);
+  });
+
+  it("goes on past a failure and rejects with the first", async () => {
+    const lifecycle = new Lifecycle(logger);
+    const released: string[] = [];
+    lifecycle.defer("a", () => released.push("a"));
+    lifecycle.defer("b", () => {
+      throw new Error("second failure");
+    });
+    lifecycle.defer("c", () => Promise.reject(new Error("first failure")));
+    await expect(lifecycle.close()).rejects.toThrow("first failure");
+    expect(released).toEqual(["a"]);
+  });
+
+  it("releases in the same close what is registered while closing", async () => {
+    const lifecycle = new Lifecycle(logger);
+    const released: string[] = [];
+    lifecycle.defer("outer", () => lifecycle.defer("inner", () => released.push("inner")));
+    await lifecycle.close();
+    expect(released).toEqual(["inner"]);
+  });
+});

@@ -1,0 +1,89 @@
+/**
+ * Runs `celery/drive.py`, which sends the shop's tasks and reports what Celery really did with them, and `celery/endings.py`, which sends one
+ * task for each way in which a task can end.
+ */
+import { execFile } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { celeryEnvironment, requireCeleryPython, type CeleryWorkerOptions } from "./celery-worker.ts";
+import { CELERY_FOLDER } from "../services/celery.mjs";
+import { removeFolder, temporaryFolder } from "../services/folders.mjs";
+
+export interface ShopDriverOptions {
+  readonly brokerUrl: string;
+  /** The file that the workers got as SHOP_LOG. */
+  readonly shopLog: string;
+  /** Tasks to send. */
+  readonly count: number;
+  /** Tasks per second; as fast as it goes if not given. */
+  readonly rate?: number;
+  /** `quick`: only tasks that succeed at once. */
+  readonly mix?: "all" | "quick";
+  /** Also revoke one waiting and one running task. */
+  readonly revoke?: boolean;
+  /** The same seed sends the same tasks. */
+  readonly seed?: number;
+  /** How long to wait for the end of what was sent. */
+  readonly settleSeconds?: number;
+}
+
+/** Times are Unix seconds, `runtime` seconds; what did not happen is not there. */
+export interface ShopTask {
+  readonly name: string;
+  readonly queue: string;
+  /** Celery's words, and IGNORED. */
+  readonly status: "SUCCESS" | "FAILURE" | "REVOKED" | "REJECTED" | "IGNORED" | "RETRY" | "STARTED" | "PENDING";
+  readonly retries: number;
+  readonly runtime?: number;
+  readonly worker?: string;
+  readonly sent_at?: number;
+  readonly started_at?: number;
+  readonly finished_at?: number;
+}
+
+export interface ShopReport {
+  /** Tasks the driver sent; `tasks` also has those that tasks sent. */
+  readonly sent: number;
+  /** Whether every task came to an end in time. */
+  readonly settled: boolean;
+  readonly tasks: Readonly<Record<string, ShopTask>>;
+}
+
+/** Sends the tasks, waits until they have ended, and returns the truth about each by its id. */
+export async function driveShop({ brokerUrl, shopLog, ...options }: ShopDriverOptions): Promise<ShopReport> {
+  const { count, rate = 0, mix = "all", revoke = false, seed, settleSeconds = 60 } = options;
+  const folder = temporaryFolder("driver");
+  const output = join(folder, "report.json");
+  const args = ["--count", count, "--rate", rate, "--mix", mix, "--settle-seconds", settleSeconds, "--output", output].map(String);
+  if (seed !== undefined) args.push("--seed", String(seed));
+  if (revoke) args.push("--revoke");
+  try {
+    await promisify(execFile)(requireCeleryPython(), [join(CELERY_FOLDER, "drive.py"), ...args], {
+      env: celeryEnvironment(brokerUrl, { SHOP_LOG: shopLog }),
+    }).catch((error: unknown) => {
+      if ((error as { code?: unknown }).code !== 1) throw error;
+    });
+    return JSON.parse(readFileSync(output, "utf8")) as ShopReport;
+  } finally {
+    removeFolder(folder);
+  }
+}
+
+/** The queues that a worker of `endings` consumes. */
+export const ENDINGS_QUEUES = ["first", "second"] as const;
+
+/**
+ * Sends the tasks, and revokes those that end so. The worker must be ready.
+ *
+ * @returns each task's id, by the name of its ending.
+ */
+export async function sendEndings(
+  brokerUrl: string,
+  pool: NonNullable<CeleryWorkerOptions["pool"]>,
+): Promise<Readonly<Record<string, string>>> {
+  const { stdout } = await promisify(execFile)(requireCeleryPython(), [join(CELERY_FOLDER, "endings.py"), "--pool", pool], {
+    env: celeryEnvironment(brokerUrl),
+  });
+  return JSON.parse(stdout) as Record<string, string>;
+}
