@@ -11,7 +11,8 @@
  *              - A message from before a retry or a replacement is out: it is not taken any more. The exception is a late start: a busy
  *                worker may receive the next attempt before it emits this one's `task-started`.
  *              If the worker has no such message (an event was lost), the start takes the first `task-sent` left. If there is none either,
- *              it borrows: until more is known, it counts as another run of its worker's latest attempt.
+ *              it takes the worker's last message again, if the worker received more messages than it began. Otherwise it borrows: until
+ *              more is known, it counts as another run of its worker's latest attempt.
  *   ended      takes a message like a start, if its start is not known or never happened (see `runs.ts`).
  */
 import { EXCLUDED, type Facts, type FinalFact, type ReceivedFact, type SentFact, type StartedFact } from "../facts/fact.ts";
