@@ -134,7 +134,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         expect(await harness.observe()).toEqual(empty);
       });
 
-      it("neither makes nor changes a task for a custom event", async () => {
+      it("neither creates nor changes a task for a custom event", async () => {
         const { harness, send } = await make();
         const custom = history.map((event) => customEvent({ uuid: event.uuid, timestamp: event.timestamp + 60 }));
         await send([...history, ...custom, customEvent({ uuid: "99999999-9999-4999-8999-999999999999" })]);
@@ -160,7 +160,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         expect(await harness.observe()).toEqual(await pictureOf(without(history, unsent, orphan)));
       });
 
-      it("leaves a task of which it has a task-sent, as an excluded one has none", async ({ skip }) => {
+      it("keeps a task that has a task-sent, because an excluded task has none", async ({ skip }) => {
         const { harness, send } = await make();
         if (harness.exporter.forget === undefined) skip();
         await send(history);
@@ -168,7 +168,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         expect(await harness.observe()).toEqual(whole);
       });
 
-      it("may be repeated, and asked for tasks it never saw", async ({ skip }) => {
+      it("can be repeated, and accepts tasks that it never saw", async ({ skip }) => {
         const { harness, send } = await make();
         if (harness.exporter.forget === undefined) skip();
         await forget(harness, [unsent, "never-seen"]);
@@ -181,7 +181,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
     });
 
     describe("trouble", () => {
-      it("says that its sink is unavailable, and delivers when it is back", async ({ skip }) => {
+      it("throws while its sink is unavailable, and delivers when it is back", async ({ skip }) => {
         const { harness, send } = await make();
         if (harness.breakSink === undefined || harness.mendSink === undefined) skip();
         await send(history.slice(0, 5));
@@ -192,7 +192,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         expect(await harness.observe()).toEqual(whole);
       });
 
-      it("says that its sink is unavailable to `forget` too", async ({ skip }) => {
+      it("throws from `forget` too while its sink is unavailable", async ({ skip }) => {
         const { harness, send } = await make();
         if (harness.breakSink === undefined || harness.mendSink === undefined || harness.exporter.forget === undefined) skip();
         const { unsent } = SAMPLE_IDS;
