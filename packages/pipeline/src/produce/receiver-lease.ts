@@ -31,7 +31,7 @@ export interface LeaseAnswer {
   readonly safeUntil: number | undefined;
   /**
    * Set if this call took the lease over from another holder, or from this process's predecessor. `covered` is whether this receiver has
-   * received everything published since that holder's `safeUntil`. If it has not, events may have been missed.
+   * received everything published since that holder's `safeUntil`. If neither it nor another receiver has, events may have been missed.
    */
   readonly takeover?: { readonly covered: boolean };
 }
