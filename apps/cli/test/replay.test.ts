@@ -97,20 +97,18 @@ it("removes what cannot be replayed when it is asked to, and nothing else", asyn
   const gone = { ...undecodable, raw: "[redacted]" };
   const { readAs: _, ...redactedLetter } = gone;
   await letters.add([undecodable, ...refused(3), redactedLetter, ...refused(1, "promtail")]);
-  const why = "1 still not readable; 1 redacted: nothing of it was kept; 1 of an exporter there is not";
+  const why = "1 still not readable; 1 redacted: nothing was kept; 1 of an unknown exporter";
   expect(await outputOf("--discard", "--dry-run")).toContain(`3 could be replayed, 3 would be discarded (${why}).\n`);
   expect(await lettersLeft()).toBe(6);
   expect(await outputOf("--discard", "--source", "receiver", "--limit", "1")).toBe("1 discarded (1 rejected again).\n");
-  expect(await outputOf("--discard")).toBe(
-    "3 replayed, 2 discarded (1 redacted: nothing of it was kept; 1 of an exporter there is not).\n",
-  );
+  expect(await outputOf("--discard")).toBe("3 replayed, 2 discarded (1 redacted: nothing was kept; 1 of an unknown exporter).\n");
   expect(await lettersLeft()).toBe(0);
   expect(await idsIn("postgres")).toEqual(["postgres-0", "postgres-1", "postgres-2"]);
 });
 
 it("leaves letters of an exporter that EXPORTERS does not name: nobody would read its queue", async () => {
   await letters.add([...refused(1, "datadog"), ...refused(2)]);
-  expect(await outputWith({ EXPORTERS: "postgres" })).toContain("2 replayed, 1 left (1 of an exporter that EXPORTERS does not name).\n");
+  expect(await outputWith({ EXPORTERS: "postgres" })).toContain("2 replayed, 1 left (1 of an exporter that EXPORTERS does not list).\n");
   expect(await idsIn("datadog")).toEqual([]);
   // Without EXPORTERS those count that have a queue: the only one here is the other's.
   expect(await outputOf()).toContain("0 replayed, 1 left");

@@ -1,16 +1,16 @@
 /**
- * The Store's keys: `{cme:<shard>}:<owner>:task:<id>`, and `{cme:<shard>}:<owner>:open` for a shard's count of open tasks. The owner is the
- * exporter whose Store it is. Redis Cluster spreads the shards, and one script call serves all tasks of a shard.
+ * The Store's keys: `{cme:<shard>}:<owner>:task:<id>` for a task, and `{cme:<shard>}:<owner>:open` for a shard's count of open tasks. The
+ * owner is the exporter that the Store belongs to. Redis Cluster distributes the shards, and one script call handles all tasks of a shard.
  */
 import { groupBy } from "./facts/order.ts";
 import { hash32 } from "./facts/encoding.ts";
 
 export const SHARDS = 16;
 
-/** Builds keys under a prefix: `QUEUE_PREFIX` without its braces, since a key has but one hash tag and ours holds the shard too. */
+/** Builds keys under a prefix: `QUEUE_PREFIX` without its braces, because a key has only one hash tag and ours also contains the shard. */
 export class StoreKeys {
   readonly #beforeId: readonly string[];
-  /** By shard. */
+  /** The key of each shard's count of open tasks. */
   readonly open: readonly string[];
 
   constructor(queuePrefix: string, owner: string) {
@@ -20,7 +20,7 @@ export class StoreKeys {
     this.open = shards.map((shard) => `${shard}:open`);
   }
 
-  /** Sorts ids by the shard that holds them; within a shard in the order given. */
+  /** Groups ids by their shard. Keeps the order within a shard. */
   byShard(ids: Iterable<string>): Map<number, string[]> {
     return groupBy(ids, shardOf);
   }

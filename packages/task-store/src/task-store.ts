@@ -1,18 +1,18 @@
 /**
- * The Store: what is known of each task, in Redis, until its metrics were sent.
+ * The Store: what is known of each task, kept in Redis until its metrics are reported.
  *
- * A task's entry passes through these states, in any order of events:
+ * A task's entry has one of these states, whatever the order of its events:
  *
- *   open       facts are being gathered; expires after 7 days, or that long after its ETA, and is counted then (`sweep`)
- *   pending    holds a final that was not sent; `apply` reported its id
- *   claimed    a job has a lease on it and sends its metrics; it renews the lease meanwhile, and the lease of a job that died ends by itself
- *   tombstone  every final was sent; kept for an hour so that late and repeated events find their facts marked
+ *   open       collects facts; expires 7 days after its last change or its ETA, and is then counted (`sweep`)
+ *   pending    contains an unreported final; `apply` has returned its id
+ *   claimed    a job has a lease on it, which it renews while it reports the task's metrics; the lease of a dead job expires
+ *   tombstone  every final is reported; kept for an hour, so that late and repeated events find their facts marked
  *
  * A final from a further run makes a tombstone pending again.
  *
- * `apply` reports a task if *this batch* holds a final of it that is not marked sent. That is every task with an unsent final that may lack a
- * processing job: a final is in the entry only if some batch brought it; that batch either was completed, and then its job was scheduled, or
- * it runs again, and then its final is found unsent again. Batches that bring other events of the task need not report it, and so do not
+ * `apply` returns a task if *this batch* contains an unreported final of it. This covers every task with an unreported final that may lack
+ * a processing job. A final is in the entry only because some batch added it. Either that batch was completed, and its job is scheduled; or
+ * the batch runs again, and finds its final unreported again. Batches with other events of the task need not return it, and so do not
  * schedule it over and over.
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
@@ -31,17 +31,17 @@ import { type TaskEntry, parseTaskEntry } from "./facts/task-entry.ts";
 
 export interface TaskStoreOptions extends FactOptions {
   readonly redis: RedisConnection;
-  /** The Store's keys get the same prefix as the queues, without its braces. */
+  /** The queues' prefix. The Store's keys use it without its braces. */
   readonly queuePrefix: string;
-  /** The exporter whose Store this is: each has its own. */
+  /** The exporter that this Store belongs to. Each exporter has its own. */
   readonly owner: string;
   /** How long an entry is kept after its last change, or its ETA. */
   readonly taskExpirySeconds: number;
   /** How long a tombstone is kept. */
   readonly sentExpirySeconds: number;
-  /** How long another job leaves alone what a job has claimed and neither renewed nor given up. */
+  /** How long a lease lasts unless it is renewed or given up. Until then no other job can claim the task. */
   readonly leaseMs: number;
-  /** Called with how many events are not kept or not used, so that nothing is sent of them. */
+  /** Called with the number of events that are not kept or not used, so that nothing is reported of them. */
   readonly onDropped?: (reason: DropReason, events: number) => void;
 }
 
@@ -49,25 +49,25 @@ export interface TaskStoreOptions extends FactOptions {
  * Why an event of a task is dropped:
  *
  *   full     the task's entry is full
- *   past     the entry has forgotten what this worker or the clients reported till then: nearly always the event came before
- *   unused   the task has thousands of events of which nothing could be sent yet
+ *   past     the entry has forgotten this worker's (or the clients') events up to that time: the event is nearly always a repeat
+ *   unused   the task has thousands of events of which nothing could be reported yet
  */
 export type DropReason = "full" | "past" | "unused";
 
-/** What a claim of one task comes to. */
+/** The result of claiming one task. */
 export type Claim =
   | { readonly outcome: "sent" }
   | { readonly outcome: "busy"; /** Until the other job's lease ends. */ readonly freeInMs: number }
   | { readonly outcome: "claimed"; readonly entry: TaskEntry; /** Since the first claim. */ readonly waitedMs: number };
 
 export interface OpenTasks {
-  /** Since this was asked last, by any process: their entries expired before they had ended and were sent. */
+  /** Tasks whose entries have expired unreported since the last call, by any process. */
   readonly expired: number;
-  /** Not sent yet. */
+  /** Tasks that are not reported yet. */
   readonly open: number;
 }
 
-/** Every method throws `UnavailableError` when Redis does not serve; calling it again with the same arguments is always safe. */
+/** Every method throws `UnavailableError` if Redis is unavailable. Calling it again with the same arguments is always safe. */
 export class TaskStore {
   readonly #options: TaskStoreOptions;
   readonly #keys: StoreKeys;
@@ -92,8 +92,8 @@ export class TaskStore {
   }
 
   /**
-   * Merges events into their tasks. Returns the ids of those to be claimed: for which the batch holds a final that was not sent, or which have
-   * so many attempts that the past ones are to be sent before the task ends.
+   * Merges events into their tasks. Returns the ids of the tasks to claim: those for which the batch contains an unreported final, and
+   * those with so many attempts that the past ones should be reported before the task ends.
    */
   async apply(events: readonly CeleryEvent[]): Promise<string[]> {
     const changes = collectChanges(events, this.#options);
@@ -109,7 +109,7 @@ export class TaskStore {
     return shards.flatMap(([, ids], call) => (replies[call] ?? NO_REPLY).slice(2).map((index) => ids[index - 1] ?? ""));
   }
 
-  /** Takes a lease on each of these tasks for a job, where there is something to send and no other job has one. */
+  /** Takes a lease for a job on each of these tasks that has something to report and on which no other job has a lease. */
   async claim(jobId: string, ids: readonly string[]): Promise<Map<string, Claim>> {
     const shards = [...this.#keys.byShard(new Set(ids))];
     const args = [jobId, String(this.#options.leaseMs), String(LONG_FIELDS)];
@@ -122,14 +122,14 @@ export class TaskStore {
     return claims;
   }
 
-  /** Makes the job's leases on these tasks last a whole lease from now. Returns the ids of those on which it has none any more. */
+  /** Extends the job's leases on these tasks to a whole lease from now. Returns the ids of the tasks on which it no longer has a lease. */
   async renew(jobId: string, ids: readonly string[]): Promise<string[]> {
     const shards = [...this.#keys.byShard(new Set(ids))];
     const replies = (await this.#renew.run(this.#calls(shards, [jobId, String(this.#options.leaseMs)]))) as number[][];
     return shards.flatMap(([, shardIds], call) => (replies[call] ?? []).map((index) => shardIds[index - 1] ?? ""));
   }
 
-  /** Marks these facts (fields) of each task as sent, removes what may be forgotten, and gives up the job's leases. */
+  /** Marks the given facts of each task as reported, removes what can be forgotten, and gives up the job's leases. */
   async settle(jobId: string, sent: ReadonlyMap<string, Settlement>): Promise<void> {
     const head = [jobId, String(this.#options.sentExpirySeconds), String(LONG_FIELDS)];
     const calls = [...this.#keys.byShard(sent.keys())].map(([shard, ids]): ScriptCall => {
@@ -140,18 +140,18 @@ export class TaskStore {
     this.#tellDropped("unused", sent.values(), ({ forgotten }) => forgotten.unused);
   }
 
-  /** Gives up the job's leases on tasks whose metrics cannot be sent yet. */
+  /** Gives up the job's leases on tasks whose metrics cannot be reported yet. */
   async release(jobId: string, ids: readonly string[]): Promise<void> {
     await this.#release.run(this.#calls([...this.#keys.byShard(new Set(ids))], [jobId]));
   }
 
-  /** Removes all that is known of these tasks, but for those of which a `task-sent` is known. */
+  /** Removes everything known of these tasks, except of those that have a `task-sent`. */
   async forget(ids: readonly string[]): Promise<void> {
     const shards = [...this.#keys.byShard(new Set(ids))];
     await this.#forget.run(shards.map(([shard, own]) => ({ keys: this.#openAndTasks(shard, own), args: [] })));
   }
 
-  /** What has become of the tasks that were never sent. Each expired one is told once, to whoever asks first after its time. */
+  /** Counts the unreported tasks. Each expired task is counted once, by the first call after it expired. */
   async sweep(): Promise<OpenTasks> {
     const replies = (await this.#sweep.run(this.#keys.open.map((key) => ({ keys: [key], args: [] })))) as [number, number][];
     const sum = (index: 0 | 1): number => replies.reduce((total, reply) => total + reply[index], 0);
@@ -164,7 +164,7 @@ export class TaskStore {
     if (events > 0) this.#options.onDropped?.(reason, events);
   }
 
-  /** As the scripts take them that count open tasks. */
+  /** The keys for the scripts that count open tasks. */
   #openAndTasks(shard: number, ids: readonly string[]): string[] {
     return [this.#keys.open[shard] ?? "", ...ids.map((id) => this.#keys.keyOf(id, shard))];
   }
@@ -179,7 +179,7 @@ type ApplyReply = readonly [full: number, past: number, ...reported: number[]];
 
 const NO_REPLY: ApplyReply = [0, 0];
 
-/** As the script reads it. */
+/** In the format of `APPLY_SCRIPT`. */
 function writeChange(change: TaskChange | undefined): unknown[] {
   const { facts = [], details = [], texts = [], etaSeconds = 0 } = change ?? {};
   if (details.length > 0) return [facts, etaSeconds, texts.flatMap(({ fields }) => fields), details];
@@ -187,7 +187,7 @@ function writeChange(change: TaskChange | undefined): unknown[] {
   return etaSeconds === 0 ? [facts] : [facts, etaSeconds];
 }
 
-/** As the script reads it. */
+/** In the format of `SETTLE_SCRIPT`. */
 function writeSettlement(settlement: Settlement | undefined): unknown {
   const { fields = [], forgotten = NOTHING_TO_FORGET } = settlement ?? {};
   if (forgotten.fields.length === 0) return fields;

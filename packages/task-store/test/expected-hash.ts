@@ -1,4 +1,4 @@
-/** The hash that the in-memory merge foretells for a task of which nothing was claimed or sent. */
+/** The hash that the in-memory merge predicts for a task that was neither claimed nor reported. */
 import type { TaskChange } from "../src/facts/task-changes.ts";
 
 export function expectedHash({ texts, facts }: TaskChange): Map<string, string> {

@@ -1,4 +1,4 @@
-/** Random lives of one task as Celery reports them, in order of time, with the ends that Datadog is to count. */
+/** Random lives of one task as events from Celery, in order of time, with the ends that Datadog must count. */
 import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import {
   taskFailed,
@@ -47,19 +47,19 @@ const ENDINGS = [
 ] as const;
 type Ending = (typeof ENDINGS)[number];
 
-/** Draws of one life; all times in quarters of a second. */
+/** The random values of one life. All times are in quarters of a second. */
 interface Life {
   readonly retries: number;
-  /** Each attempt is sent to another queue than the one before it. */
+  /** The first attempt's queue. Each further attempt is sent to a different queue than the one before it. */
   readonly queue: number;
-  /** The attempt that is received under a shadow name, if there are so many. */
+  /** The attempt that is received under a shadow name, if the life has it. */
   readonly shadowed: number | undefined;
   readonly host: number;
   readonly queued: number;
   readonly runs: number;
   readonly cleansUp: number;
   readonly ending: Ending;
-  /** A copy of the last attempt's message, so long after its start: it expires, or is run beside it or after it. */
+  /** A copy of the last attempt's message, some time after its start: it expires, is revoked, or runs during or after the original. */
   readonly copy:
     | { readonly after: number; readonly host: number; readonly is: "expired" | "revoked" | "run"; readonly fails: boolean }
     | undefined;
@@ -87,7 +87,7 @@ const anyLife: fc.Arbitrary<Life> = fc.record({
     }),
     { freq: 2, nil: undefined },
   ),
-  // More than a report of a sending may be late.
+  // Longer than a `task-sent` may be late.
   pause: fc.oneof(quarters(8), quarters(1_000)).map((pause) => pause + 9),
 });
 
@@ -100,7 +100,7 @@ export const histories: fc.Arbitrary<History> = fc
     return writer.history();
   });
 
-/** Where and when something happens, and what is said of it. */
+/** Where and when something happens, and the event's further fields. */
 interface Where {
   readonly host: number;
   /** Unix time in seconds. */
@@ -111,7 +111,7 @@ interface Where {
 class Writer {
   readonly #events: TaskEvent[] = [];
   readonly #ends: FinalState[] = [];
-  /** Whether those who send it first report that, and whether workers do, who send retries. */
+  /** Whether the clients that send the task emit `task-sent`, and whether the workers that send its retries do. */
   readonly #areClientsReporting: boolean;
   readonly #areWorkersReporting: boolean;
   /** Seconds. */
@@ -137,7 +137,7 @@ class Writer {
     this.#send(life, life.retries, last);
     const end = this.#lastAttempt(life, last);
     const copied = life.copy === undefined ? end : this.#copy(life, life.copy, { sent: last, end });
-    // A task is put off once, for whatever it lacks: what the next life lacks would not be waited for as long.
+    // The wait for an incomplete task is counted once, so the next life must not begin before it is over.
     const isWaitedFor = /exits|is terminated|is rejected|before it starts/.test(life.ending);
     this.#now = Math.max(end, copied) + life.pause / 4 + (isWaitedFor ? 75 : 0);
   }
@@ -149,7 +149,7 @@ class Writer {
       if (ending === "is revoked") this.#receive(life, retries, { host, at });
       return this.#end("REVOKED", taskRevoked, { host, at: at + 0.125, terminated: false });
     }
-    // Of one that was not reported nothing else would tell.
+    // Without a `task-sent`, no other event would carry its name.
     if (ending === "fails before it starts") return this.#isReported(retries) ? this.#end("FAILURE", taskFailed, { host, at }) : at;
     const started = this.#start(life, retries, sent);
     const end = started + life.runs / 4;
@@ -195,9 +195,9 @@ class Writer {
 
   /** @returns the end of the later of the two. */
   #copy(life: Life, copy: NonNullable<Life["copy"]>, { sent, end }: { readonly sent: number; readonly end: number }): number {
-    // Apart from everything the run itself does.
+    // Not at the same time as any event of the run itself.
     const at = sent + life.queued / 4 + copy.after / 4 + 0.0625;
-    // Of two runs on one worker nothing tells which was terminated.
+    // If two runs are on one worker, no event shows which of them was terminated.
     const host = copy.is === "run" && life.ending.includes("terminated") ? 1 - life.host : copy.host;
     this.#receive(life, life.retries, { host, at });
     if (copy.is !== "run") {

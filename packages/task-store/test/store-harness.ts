@@ -1,4 +1,4 @@
-/** A Store on a private Redis, and looks behind its back. */
+/** A Store on a private Redis, with direct access to its hashes. */
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { StoreKeys } from "../src/keys.ts";
@@ -41,7 +41,7 @@ export class StoreHarness {
     return new TaskStore({ ...storeOptions, redis: this.redis, ...options });
   }
 
-  /** Without `o`, which tells of the time of the test. */
+  /** Without `o`, which depends on the time of the test. */
   async hash(id: string): Promise<Map<string, string>> {
     const fields = Object.entries(await this.redis.hgetall(this.#keys.keyOf(id)));
     return new Map(fields.filter(([field]) => field !== "o"));

@@ -4,7 +4,7 @@ import { collectChanges } from "../src/facts/task-changes.ts";
 import { parseTaskEntry } from "../src/facts/task-entry.ts";
 import { expectedHash } from "./expected-hash.ts";
 
-/** Summarises what these events of one task leave; those in `sent` count as sent. */
+/** Summarises these events of one task. Those in `sent` count as reported. */
 export function summaryOf(events: readonly TaskEvent[], sent: readonly TaskEvent[] = []): Summary {
   const options = { keepWorker: false, keepException: false };
   const hash = new Map([...collectChanges([...events, ...sent], options).values()].flatMap((change) => [...expectedHash(change)]));

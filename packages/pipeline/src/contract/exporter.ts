@@ -5,56 +5,61 @@ import type { z } from "zod";
 
 /** A destination for Celery events. Created once per process; `export` and `process` are called concurrently. */
 export interface Exporter {
-  /** Connects. A rejection aborts the start of the process. */
+  /** Connects. If it rejects, the process does not start. */
   start?(): Promise<void>;
 
   /**
-   * Takes a batch. It may come again, whole or in other company, and batches come in any order: applying it must be idempotent and
-   * commutative. Must not modify the events.
+   * Exports a batch. Its events may come again, in the same batch or in another one, and batches come in any order: so exporting must be
+   * idempotent and commutative. Must not modify the events.
    *
-   * Throw `PermanentError` when the data is at fault: the host splits the batch, and dead-letters an event that is refused again after others
-   * like it got through for the first time. Throw `UnavailableError` when the sink does not serve: the host tries the same batch again, for
-   * ever, and reports not ready. Throw `TimedOutError`, which is one of these, when a time limit ended it, so that a single slow event may be why:
-   * the host then finds out what gets through without it. Anything else is tried again a few times and then treated like a refusal. Without evidence that an event is
-   * at fault, the host holds it.
+   * - Throw `PermanentError` if the data is at fault. The host splits the batch, and dead-letters an event that is refused again after
+   *   others like it got through for the first time.
+   * - Throw `UnavailableError` if the sink is unavailable. The host retries the same batch forever, and is not ready meanwhile.
+   * - Throw `TimedOutError`, a subclass of it, if a time limit was exceeded. A single slow event may be the cause, so the host finds out
+   *   what gets through without it.
+   * - After any other error, the host retries a few times and then treats the error like a refusal.
    *
-   * @param signal aborted when the process must end before the batch could be delivered; the batch then goes back to its queue.
+   * Without evidence that an event is at fault, the host holds it.
+   *
+   * @param signal aborted if the process must exit before the batch is delivered. The batch then goes back to its queue.
    */
   export(events: readonly CeleryEvent[], signal: AbortSignal): Promise<void>;
 
   /**
-   * The second stage: takes the ids of one `schedule` call when their delay is over. Same rules, same errors.
+   * The second stage: processes the ids of one `schedule` call after their delay. The rules and errors are the same as for `export`.
    *
-   * @returns for how many ids there was something to do, if not for all: that an id got through which was not looked at is no evidence.
+   * @returns the number of ids for which there was something to do, if not all. An id that needed nothing is no evidence that the sink
+   * works.
    */
   process?(ids: readonly string[], signal: AbortSignal, job: ProcessingJob): Promise<number | void>;
 
   /**
-   * Removes what it has stored for these tasks: a name or queue told only now that a filter excludes them. It leaves alone those of which it has
-   * a `task-sent`: nothing of an excluded task has one, so they are of an earlier life of the id that was wanted. Called after `export`, with ids
-   * it may never have seen. Same rules, same errors.
+   * Removes what it has stored for these tasks, because a name or queue that arrived late shows that a filter excludes them. It keeps tasks
+   * for which it has a `task-sent`: the host passes on no `task-sent` of an excluded task, so this one belongs to an earlier life of the id
+   * that was wanted. Called after `export`, with ids that the exporter may never have seen. The rules and errors are the same as for
+   * `export`.
    *
-   * @param signal aborted also when it takes longer than 20 s.
-   * @returns for how many ids there was something to remove, if not for all.
+   * @param signal also aborted if it takes longer than 20 s.
+   * @returns the number of ids for which there was something to remove, if not all.
    */
   forget?(ids: readonly string[], signal: AbortSignal): Promise<number | void>;
 
-  /** Flushes and disconnects. Safe without `start`, and safe twice. */
+  /** Flushes and disconnects. Safe to call without `start`, and twice. */
   stop?(): Promise<void>;
 }
 
-/** The job that `process` works for: the same id again means the same job again, after a crash or a retry. */
+/** The job that `process` works for. After a crash or a retry, the same job comes again with the same id. */
 export interface ProcessingJob {
   readonly id: string;
 }
 
 interface ScheduleOptions {
   readonly delayMs: number;
-  /** The job these ids come from, where they are put off: their lag is counted from when they were first scheduled. */
+  /** The job from which these ids are put off, if any. Their lag is then counted from when they were first scheduled. */
   readonly putOffBy?: ProcessingJob;
 }
 
-/** Puts ids on the exporter's processing queue, as one job; resolves once it is stored. Without ids it does nothing. */
+/** Puts ids on the exporter's processing queue, as one job. Resolves once the job is stored. Without ids, it does nothing. */
 export type Schedule = (ids: readonly string[], options: ScheduleOptions) => Promise<void>;
 
 export interface ExporterContext<C> extends RoleContext<C> {
@@ -64,9 +69,9 @@ export interface ExporterContext<C> extends RoleContext<C> {
 export interface ExporterDefinition<S extends ConfigSchema = ConfigSchema> {
   /** As registered in `exporters.ts`. */
   readonly name: string;
-  /** Its own settings; the host's come on top. */
+  /** The exporter's own settings; the host adds its own. */
   readonly Config: S;
-  /** Builds the exporter. May acquire, if it registers the release with `context.lifecycle`. */
+  /** Creates the exporter. It may acquire resources, if it registers their release with `context.lifecycle`. */
   create(context: ExporterContext<z.output<S>>): Exporter | Promise<Exporter>;
 }
 

@@ -1,13 +1,13 @@
-/** The exporters there are. One line registers one; its folder is `apps/<name>-processor`. */
+/** The registered exporters. One entry registers an exporter; its folder is `apps/<name>-processor`. */
 import type { EventType } from "@celery-metrics-exporter/celery";
 
 /** What the receiver needs to know of an exporter. */
 export interface ExporterRegistration {
   /** Names its queue, its app and its entry in `EXPORTERS`. */
   readonly name: string;
-  /** The event types it wants; what no exporter takes is not enqueued at all. */
+  /** The event types it wants. Events that no exporter takes are not enqueued. */
   readonly takes: readonly EventType[];
-  /** Fields it has no use for, left out of its queue. */
+  /** Fields that it does not use. They are not written to its queue. */
   readonly omits?: readonly string[];
 }
 

@@ -1,4 +1,4 @@
-/** The dead-letter queue: what could not be decoded or exported, kept for a human to look at. */
+/** The dead-letter queue: what could not be decoded or exported, kept for inspection. */
 import type { Logger, Metrics, RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import { type DeadLetter, FUTURE, RECEIVER, cut, shorten } from "./letter.ts";
@@ -16,11 +16,11 @@ export interface DeadLettersOptions {
   readonly metrics: Metrics;
 }
 
-/** Jobs that wait for no worker; the oldest go when there are more than this. */
+/** Size of the queue, which no worker empties. Beyond it, the oldest letters are removed. */
 export const MAX_DEAD_LETTERS = 10_000;
-/** Letters of one command: what they take in this process and in Redis stays small, however many come at once. */
+/** Letters added by one command. It bounds the memory used in this process and in Redis, however many letters come at once. */
 const LETTERS_PER_COMMAND = 500;
-/** Trims whatever the clocks of the processes that added say. */
+/** Margin of the trimming, so that it also removes letters added by processes whose clocks are ahead. */
 const CLOCK_SKEW_MS = 24 * 3_600_000;
 
 export class DeadLetters {
@@ -37,16 +37,16 @@ export class DeadLetters {
   /**
    * Resolves when letters can be added.
    *
-   * @throws {UnavailableError} when Redis does not serve.
+   * @throws {UnavailableError} if Redis is unavailable.
    */
   async start(): Promise<void> {
     await queueIsReady(this.#queue);
   }
 
   /**
-   * Resolves when the letters are stored, or of more than 10,000 the last, and the queue is trimmed.
+   * Resolves when the letters (if more than 10,000, the last of them) are stored and the queue is trimmed.
    *
-   * @throws {UnavailableError} when Redis does not serve: keep what they are about, and call again. Some may be stored already.
+   * @throws {UnavailableError} if Redis is unavailable: keep the data, and call again. Some letters may be stored already.
    */
   async add(letters: readonly DeadLetter[]): Promise<void> {
     if (letters.length === 0) return;
@@ -56,7 +56,7 @@ export class DeadLetters {
     this.#log.add(letters);
   }
 
-  /** Stops using the queue; what is in it stays. */
+  /** Stops using the queue. Its letters stay. */
   async close(): Promise<void> {
     this.#log.close();
     await this.#queue.close();
@@ -77,14 +77,14 @@ export class DeadLetters {
 
 // Logs dead letters by source and reason: how many, an example, and what to do.
 
-/** Bad events come in bursts: each source and reason has at most one line per interval. */
+/** Time between two lines for the same source and reason, because bad events come in bursts. */
 const INTERVAL_MS = 30_000;
 const MAX_LOGGED_CHARACTERS = 500;
 
 interface Group {
   /** Letters since the last line. */
   count: number;
-  /** Of the first of them. */
+  /** From the first of these letters. */
   example: Pick<DeadLetter, "source" | "reason" | "detail">;
   timer: NodeJS.Timeout | undefined;
 }
@@ -92,7 +92,7 @@ interface Group {
 export class DeadLetterLog {
   readonly #logger: Logger;
   readonly #intervalMs: number;
-  /** Sources and reasons are words of ours, so there are few. */
+  /** By source and reason. This code chooses both, so there are few. */
   readonly #groups = new Map<string, Group>();
 
   constructor(logger: Logger, intervalMs = INTERVAL_MS) {
@@ -138,7 +138,7 @@ export class DeadLetterLog {
 const JSON_EVENTS = 'set event_serializer = "json" in Celery';
 const FOREIGN = "find out what else publishes to the event exchange; Celery itself sends no such messages";
 
-/** Reasons of the receiver. Others of its reasons have the default. */
+/** Advice for the receiver's reasons. Those not listed have the default. */
 const OF_RECEIVER: Readonly<Record<string, string>> = {
   pickle: JSON_EVENTS,
   content_type: JSON_EVENTS,
@@ -147,23 +147,23 @@ const OF_RECEIVER: Readonly<Record<string, string>> = {
   not_an_event: FOREIGN,
   type: FOREIGN,
   timestamp: `check the clock of the sender; otherwise ${FOREIGN}`,
-  [FUTURE]: `set the sender's clock by NTP; if instead the receiver's was wrong, set that one, and run \`celery-metrics-exporter replay --source ${RECEIVER} --reason ${FUTURE}\``,
+  [FUTURE]: `set the sender's clock by NTP; if the receiver's clock was wrong instead, set that one and run \`celery-metrics-exporter replay --source ${RECEIVER} --reason ${FUTURE}\``,
   too_large: "send less in one event, or fewer events in one message",
 };
 const DEFAULT_OF_RECEIVER =
   "look at the letters in the dashboard; after an upgrade that can read them, run `celery-metrics-exporter replay`";
 
-/** Reasons of exporters. */
+/** Advice for the exporters' reasons. */
 const OF_EXPORTER: Readonly<Record<string, string>> = {
   refused: "correct what the detail says",
-  failed: "look for the error in the log of the processor, and report it if the exporter is at fault",
-  crash: "look at how the process ended: what it logged last, and whether it ran out of memory",
+  failed: "look for the error in the processor's log, and report it if the exporter is at fault",
+  crash: "find out how the process died: what it logged last, and whether it ran out of memory",
   payload:
-    "find out what put this job into the exporter's queue: an older release, or something else than the receiver; if a release can read it, take that one",
+    "find out what put this job into the exporter's queue: an older release, or software other than the receiver; if a release can read it, run that one",
 };
 const DEFAULT_OF_EXPORTER = "look at the letters in the dashboard";
 
-/** How to get rid of such letters, and what to do with those there are. */
+/** How to prevent such letters, and what to do with the existing ones. */
 function adviceFor({ source, reason }: Pick<DeadLetter, "source" | "reason">): string {
   if (source === RECEIVER) return OF_RECEIVER[reason] ?? DEFAULT_OF_RECEIVER;
   return `${OF_EXPORTER[reason] ?? DEFAULT_OF_EXPORTER}, then run \`celery-metrics-exporter replay --source ${source} --reason ${reason}\``;

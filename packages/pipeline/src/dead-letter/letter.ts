@@ -8,38 +8,40 @@ export interface DeadLetter {
   readonly reason: string;
   readonly detail: string;
   readonly event?: CeleryEvent;
-  /** What was received, where it is no event; or the id of a task. */
+  /** What was received, if it is not an event; or the id of a task. */
   readonly raw?: string;
-  /** What `raw` is, for a replay. Absent where it is only a part. */
+  /** How a replay reads `raw`. Absent if `raw` is only a part of the input. */
   readonly readAs?: ReadAs | "id to process" | "id to forget";
-  /** A job's payload that could not be read: kept whole, so that a newer release can be given it. As large as a batch. */
+  /** A job's payload that could not be read. It is kept whole, so that a newer release can read it, and can be as large as a batch. */
   readonly payload?: unknown;
-  /** Set where a long text was cut in here, so that a replay would store less than was sent. */
+  /** Whether a long text was cut, so that a replay would store less than was sent. */
   readonly cut?: boolean;
 }
 
-/** A letter as it comes out of Redis, where another release, or anybody, may have written it. */
+/** A letter read from Redis, where another release or other software may have written it. */
 export type StoredLetter = { readonly [Field in keyof DeadLetter]?: unknown };
 
 /** The source of what could not be decoded, and of events from the future. */
 export const RECEIVER = "receiver";
 
-/** In place of text that redaction hides; a letter's `raw` where redaction keeps nothing of the input. */
+/** Replaces text that redaction hides. It is a letter's `raw` if redaction keeps nothing of the input. */
 export const REDACTED = "[redacted]";
 
-/** What the decoder rejected, as a letter. */
+/** The letter for input that the decoder rejected. */
 export function letterOf({ reason, detail, raw, readAs, count }: Rejected): DeadLetter {
   const told = count > 1 ? `${detail} (${count} alike)` : detail;
   return { source: RECEIVER, reason, detail: told, raw, ...(readAs !== undefined && { readAs }) };
 }
 
-/** The receiver's reason for refusing an event that it could decode: its timestamp is more than a day ahead. */
+/** The receiver's reason for not passing on an event that it could decode: its timestamp is more than a day ahead. */
 export const FUTURE = "future";
 
-/** So many events of a batch have a letter each; a worker whose clock is wrong would soon push everything else out of the queue. */
+/** Future events of a batch that get a letter each. More would let one worker with a wrong clock push everything else out of the queue. */
 const MAX_FUTURE_LETTERS = 100;
 
-/** Events from the future, as letters: from the 101st on one letter for all, which has the first of them and cannot be replayed. */
+/**
+ * Letters for events from the future. From the 101st on, one letter covers all of them: it contains the first one and cannot be replayed.
+ */
 export function lettersOfFuture(events: readonly CeleryEvent[]): DeadLetter[] {
   const letters = events.slice(0, MAX_FUTURE_LETTERS).map(futureLetter);
   const [next, ...others] = events.slice(MAX_FUTURE_LETTERS).map(futureLetter);
@@ -53,16 +55,20 @@ function futureLetter(event: CeleryEvent): DeadLetter {
   return { source: RECEIVER, reason: FUTURE, detail, event };
 }
 
-// Dead letters small enough to keep 10,000 of, and whole wherever that is possible: only what is whole can be replayed. A job's payload is never
-// cut: it holds up to a whole batch, some megabytes. Such letters are rare: nobody writes payloads that this release cannot read, and few kill.
+// Shortens dead letters, so that 10,000 of them fit into Redis. Letters stay whole if possible, because only whole letters can be replayed.
+// A job's payload is never cut, although it can hold a whole batch of some megabytes. Such letters are rare: payloads that this release
+// cannot read are hardly ever written, and few payloads kill a process.
 
 const MAX_DETAIL_CHARACTERS = 1_024;
-/** An event up to this size, as JSON, is kept whole: 10,000 letters with an event take at most 320 MiB of Redis. Celery's have a kilobyte or two. */
+/**
+ * Size, as JSON, up to which an event is kept whole. 10,000 such letters take at most 320 MiB of Redis. Celery's events have a kilobyte or
+ * two.
+ */
 const MAX_EVENT_BYTES = 32_768;
-/** What is longer keeps so much of each of its texts. */
+/** Characters kept of each text of a longer event, and of `raw`. */
 const MAX_TEXT_CHARACTERS = 4_096;
 
-/** The letter with what is long cut, and marked as `cut` if that is what a replay would need. */
+/** Cuts the long parts of a letter, and marks it as `cut` if a replay would need them. */
 export function shorten(letter: DeadLetter): DeadLetter {
   const { event, raw } = letter;
   const isLongEvent = event !== undefined && Buffer.byteLength(JSON.stringify(event)) > MAX_EVENT_BYTES;
@@ -81,12 +87,12 @@ function shortenEvent(event: CeleryEvent): CeleryEvent {
   return Object.fromEntries(fields) as CeleryEvent;
 }
 
-/** At most so many characters of a text, and its length where that is less than all. Does not keep the rest in memory. */
+/** Cuts a text to so many characters, and appends its length if it was longer. Does not keep the rest in memory. */
 export function cut(text: string, characters: number): string {
   return text.length <= characters ? text : `${copyOf(text.slice(0, characters))}… (${text.length} characters)`;
 }
 
-/** A part of a string keeps the whole string in memory in V8, until it is copied. */
+/** In V8, a substring keeps the whole string in memory unless it is copied. */
 function copyOf(part: string): string {
   return Buffer.from(part).toString();
 }

@@ -1,4 +1,4 @@
-/** Takes dead letters back to where they came from, after what was wrong with them is mended. */
+/** Puts dead letters back into the queues they came from, once their cause is fixed. */
 import { isFuture } from "@celery-metrics-exporter/celery";
 import { type Logger, type RedisConnection, toError } from "@celery-metrics-exporter/runtime";
 import type { Job, Queue } from "bullmq";
@@ -19,37 +19,37 @@ export interface DeadLetterReplayOptions {
   readonly redis: RedisConnection;
   readonly prefix: string;
   readonly logger: Logger;
-  /** Names of the exporters that are fed: those of `fanout`. Letters of others are left. */
+  /** Names of the exporters of `fanout`. Letters of other exporters are left. */
   readonly exporters: readonly string[];
-  /** Where events go that were not decoded before: through the receiver's filter into every exporter's queue. */
+  /** The receiver's filter. Events that were not decoded before pass through it into every exporter's queue. */
   readonly filter: BatchFilter | undefined;
   readonly fanout: Pick<Fanout, "enqueue">;
   readonly deadLetters: Pick<DeadLetters, "add">;
-  /** Applied to everything before it is stored again: letters may be older than the setting. Undefined where nothing is hidden. */
+  /** Applied to everything before it is stored again, because letters may be older than the setting. Undefined if nothing is hidden. */
   readonly redaction?: ReplayRedaction | undefined;
 }
 
-/** Which letters to take; all of those that are given. */
+/** Which letters to replay. A letter must match every field that is given. */
 export interface Selection {
   readonly source?: string | undefined;
   readonly reason?: string | undefined;
-  /** At most so many letters. */
+  /** The maximum number of letters. */
   readonly limit?: number | undefined;
   /**
-   * What to remove without storing it again. `unreplayable`: letters that cannot be replayed, which otherwise stay. `all`: every selected
-   * letter; nothing is replayed. Undefined: nothing.
+   * Which letters to remove without replaying them. `unreplayable`: those that cannot be replayed, which otherwise stay. `all`: every
+   * selected letter, so nothing is replayed. Undefined: none.
    */
   readonly discard?: "unreplayable" | "all" | undefined;
   /** Changes nothing. */
   readonly dryRun?: boolean;
 }
 
-/** One letter, and what became of it. */
+/** The outcome of one letter. */
 export interface ReplayedLetter {
   readonly source: string;
   readonly reason: string;
   readonly outcome: "replayed" | "left" | "discarded";
-  /** Why it could not be replayed; undefined where it could. */
+  /** Why it could not be replayed; undefined if it could. */
   readonly because?: LeftBecause;
 }
 
@@ -63,9 +63,9 @@ interface FoundLetter {
 
 /** Letters that are read, enqueued and removed together. */
 const LETTERS_PER_ROUND = 100;
-/** Of a reason. Ours are short words. */
+/** Characters shown of a reason. Known reasons are short words. */
 const MAX_SHOWN = 64;
-/** What the batch says of its broker: the letter does not tell it. */
+/** The broker of the new batches, because letters do not contain it. */
 const BROKER = "dead-letter";
 
 export class DeadLetterReplay {
@@ -74,15 +74,16 @@ export class DeadLetterReplay {
 
   constructor(options: DeadLetterReplayOptions) {
     this.#options = options;
-    // A queue that is opened while Redis is away waits for it; one that is open fails at once.
+    // Opened now: a queue that is opened while Redis is unavailable waits for it, but an open queue fails at once.
     this.#queue(DEAD_LETTER_QUEUE);
   }
 
   /**
-   * Replays letters, the oldest first, and yields each group that is done. A letter is removed once what was in it is in its queue; killed in
-   * between, it is replayed twice, which exporters bear. Letters that arrive meanwhile, such as one that fails again, are left for the next run.
+   * Replays letters, the oldest first, and yields each group that is done. A letter is removed once its contents are in their queue. If the
+   * process is killed in between, the letter is replayed twice, which exporters tolerate. Letters that arrive meanwhile, such as one that
+   * fails again, are left for the next run.
    *
-   * @throws {UnavailableError} when Redis does not serve; what was yielded is done.
+   * @throws {UnavailableError} if Redis is unavailable. The letters yielded before are done.
    */
   async *run(selection: Selection): AsyncGenerator<readonly ReplayedLetter[]> {
     const ids = await withRedis("reading dead letters", () => this.#queue(DEAD_LETTER_QUEUE).getRanges(["wait"], 0, -1, true));
@@ -108,13 +109,13 @@ export class DeadLetterReplay {
     await Promise.all([...this.#queues.values()].map((queue) => queue.close()));
   }
 
-  /** The selected ones among these. */
+  /** Reads these letters and returns the selected ones. */
   async #read(ids: readonly string[], selection: Selection): Promise<FoundLetter[]> {
     const queue = this.#queue(DEAD_LETTER_QUEUE);
     const jobs = await withRedis("reading dead letters", () => Promise.all(ids.map((id) => readJob(queue, id))));
     return jobs.flatMap((job, index) => {
       const id = ids[index];
-      // Trimmed since, or removed by hand.
+      // The letter was trimmed or removed by hand in the meantime.
       if (job === undefined || id === undefined) return [];
       const letter = asLetter(job.data);
       const [source, reason] = [asText(letter.source), asText(letter.reason)];
@@ -130,7 +131,7 @@ export class DeadLetterReplay {
     return redaction === undefined ? replay : redacted(replay, redaction);
   }
 
-  /** Stored first, removed after. */
+  /** Stores the contents first, and removes the letters afterwards. */
   async #replay(letters: readonly FoundLetter[]): Promise<void> {
     if (letters.length === 0) return;
     const replays = letters.map(({ replay }) => replay);
@@ -139,7 +140,8 @@ export class DeadLetterReplay {
     await withRedis("replaying dead letters", async () => {
       for (const { queueName, name, data } of jobs) await this.#queue(queueName).add(name, data);
     });
-    // Not before all is stored: where the queue is full its oldest letters go for these, and most likely those are the ones replayed here.
+    // Only once everything is stored. If the queue is full, these push out its oldest letters, which are most likely the ones replayed
+    // here.
     await this.#options.deadLetters.add(refused);
     await this.#remove(letters);
   }
@@ -151,7 +153,7 @@ export class DeadLetterReplay {
     });
   }
 
-  /** As the receiver does it (apps/receiver/src/delivery.ts), and returns what is still refused. */
+  /** Does the same as the receiver (apps/receiver/src/delivery.ts), and returns letters for what it still does not accept. */
   async #toEveryExporter(replays: readonly Replayed[]): Promise<DeadLetter[]> {
     const inputs = replays.filter((replay) => replay.to === "every exporter");
     if (inputs.length === 0) return [];
@@ -172,12 +174,12 @@ export class DeadLetterReplay {
   }
 }
 
-/** Undefined for one that is gone. */
+/** Undefined if the job is gone. */
 async function readJob(queue: Queue, id: string): Promise<Pick<Job<unknown>, "data"> | undefined> {
   try {
     return (await queue.getJob(id)) as Job<unknown> | undefined;
   } catch (thrown) {
-    // BullMQ cannot read what is no JSON: it was put there by something else.
+    // BullMQ cannot read data that is not JSON, which other software has put there.
     if (toError(thrown) instanceof SyntaxError) return { data: undefined };
     throw thrown;
   }
@@ -203,7 +205,7 @@ interface QueuedJob {
   readonly data: unknown;
 }
 
-/** One job for all events of an exporter, and so on: a bad one among them is found by splitting. */
+/** One job for all events of an exporter, one for all its ids, and one for each payload. A bad event is found by splitting. */
 function jobsOf(replays: readonly Replayed[]): QueuedJob[] {
   const batches = new Map<string, EventBatch & { events: EventBatch["events"][number][]; told: ToldTask[] }>();
   const batchOf = (exporter: string) => {

@@ -1,4 +1,4 @@
-/** What becomes of a dead letter when it is replayed. */
+/** Decides where the contents of a dead letter go when it is replayed. */
 import { PermanentError } from "@celery-metrics-exporter/runtime";
 import {
   type CeleryEvent,
@@ -16,28 +16,28 @@ import { EXPORTERS } from "../contract/exporters.ts";
 import { decodeIds } from "../queue/ids-batch.ts";
 import { JOB_NAMES, eventsQueueName, processingQueueName } from "../queue/names.ts";
 
-/** Why a letter stays where it is. Shown as it is written here. */
+/** Why a letter is left where it is. Shown to users as it is. */
 export type LeftBecause =
   | "cut: only a part was kept"
-  | "redacted: nothing of it was kept"
+  | "redacted: nothing was kept"
   | "rejected again"
   | "more than a day ahead of this host's clock"
   | "payload of an unknown version"
-  | "not an event as this release writes it"
-  | "of an exporter that EXPORTERS does not name"
-  | "of an exporter there is not"
-  | "not a letter of ours";
+  | "not an event in the format of this release"
+  | "of an exporter that EXPORTERS does not list"
+  | "of an unknown exporter"
+  | "not a valid dead letter";
 
 const STILL_AHEAD = "more than a day ahead of this host's clock";
-const NOT_OURS = "not a letter of ours";
+const NOT_OURS = "not a valid dead letter";
 
 export type Replayed =
-  /** Events, and what is still rejected among them, as if they came from the broker now. */
+  /** Events, and what is still rejected, as if they came from the broker now. */
   | {
       readonly to: "every exporter";
       readonly events: readonly CeleryEvent[];
       readonly rejected: readonly Rejected[];
-      /** Set where the events were decoded before, so that some may have been redacted then. */
+      /** Set if the events were decoded before, so that some may have been redacted then. */
       readonly wasDecoded?: true;
     }
   | { readonly to: "exporter"; readonly exporter: string; readonly event: CeleryEvent }
@@ -47,25 +47,25 @@ export type Replayed =
   | { readonly to: "nobody"; readonly because: LeftBecause };
 
 export interface ReplayContext {
-  /** Names of the exporters that are fed. The queue of any other may have no reader. */
+  /** Names of the exporters in use. The queue of any other may have no reader. */
   readonly exporters: readonly string[];
-  /** Unix time in seconds. What was refused as being from the future may no longer be, because a clock was set or time has passed. */
+  /** Unix time in seconds. An event from the future may no longer be one, because a clock was corrected or time has passed. */
   readonly now: number;
 }
 
-/** Never throws, whatever the letter holds: one that cannot go back must not keep others from it. */
+/** Never throws, whatever the letter contains: one that cannot be replayed must not stop the others. */
 export function replayed(letter: StoredLetter, { exporters, now }: ReplayContext): Replayed {
   const { source, event, raw, readAs, payload } = letter;
   const isKnown = source === RECEIVER || EXPORTERS.some(({ name }) => name === source);
-  if (typeof source !== "string" || !isKnown) return left("of an exporter there is not");
-  if (source !== RECEIVER && !exporters.includes(source)) return left("of an exporter that EXPORTERS does not name");
+  if (typeof source !== "string" || !isKnown) return left("of an unknown exporter");
+  if (source !== RECEIVER && !exporters.includes(source)) return left("of an exporter that EXPORTERS does not list");
   if (letter.cut === true) return left("cut: only a part was kept");
   if (event !== undefined && event !== null) return replayedEvent(source, event, now);
   if (payload !== undefined) return source === RECEIVER ? left(NOT_OURS) : replayedPayload(source, payload);
   if (raw === undefined) return left(NOT_OURS);
   switch (readAs) {
     case undefined:
-      return left(raw === REDACTED ? "redacted: nothing of it was kept" : "cut: only a part was kept");
+      return left(raw === REDACTED ? "redacted: nothing was kept" : "cut: only a part was kept");
     case "id to forget":
       return source !== RECEIVER && isTaskId(raw) ? { to: "forget", exporter: source, id: raw } : left(NOT_OURS);
     case "id to process":
@@ -75,15 +75,15 @@ export function replayed(letter: StoredLetter, { exporters, now }: ReplayContext
   }
 }
 
-/** How to hide what must not be stored. Both change the events in place. */
+/** Hides what must not be stored. Both functions change the events in place. */
 export interface ReplayRedaction {
-  /** For what was decoded just now, as the receiver hides it. */
+  /** For input that was decoded just now; the same as in the receiver. */
   readonly ofSent: (decoded: Decoded) => Decoded;
-  /** For events that were in a queue before: some may have been redacted then. */
+  /** For events that were in a queue before. Some may have been redacted then. */
   readonly ofStored: (decoded: Decoded) => Decoded;
 }
 
-/** The same, with everything hidden that is about to be stored. Ids hold nothing to hide. */
+/** Redacts everything that is about to be stored. Ids contain nothing to hide. */
 export function redacted(replay: Replayed, redaction: ReplayRedaction): Replayed {
   switch (replay.to) {
     case "every exporter":
@@ -105,16 +105,16 @@ export function redacted(replay: Replayed, redaction: ReplayRedaction): Replayed
   }
 }
 
-/** Written anew: fields that only a newer release can read are left out. */
+/** Rewrites the payload, which drops fields that only a newer release can read. */
 function redactedPayload(payload: unknown, { ofStored }: ReplayRedaction): unknown {
   const batch = decodeBatch(payload);
   return encodeBatch({ ...batch, events: ofStored({ events: [...batch.events], rejected: [] }).events });
 }
 
-/** One that is not as it should be would be refused by its processor, together with the good ones of its batch. */
+/** Checks the event first: its processor would refuse a malformed one together with the good events of its batch. */
 function replayedEvent(source: string, stored: unknown, now: number): Replayed {
   const event = readStoredEvent(stored);
-  if (event === undefined) return left("not an event as this release writes it");
+  if (event === undefined) return left("not an event in the format of this release");
   if (source !== RECEIVER) return { to: "exporter", exporter: source, event };
   return isFuture(event, now) ? left(STILL_AHEAD) : { to: "every exporter", events: [event], rejected: [], wasDecoded: true };
 }
@@ -127,7 +127,7 @@ function replayedInput(raw: unknown, readAs: unknown, now: number): Replayed {
   return events.every((event) => isFuture(event, now)) ? left(STILL_AHEAD) : { to: "every exporter", events, rejected };
 }
 
-/** A job of one of the exporter's two queues, which is told by what can read it. */
+/** A job of one of the exporter's two queues. Which one depends on the decoder that can read it. */
 function replayedPayload(exporter: string, payload: unknown): Replayed {
   if (isRead(() => decodeBatch(payload))) return { to: "queue", queueName: eventsQueueName(exporter), jobName: JOB_NAMES.batch, payload };
   if (isRead(() => decodeIds(payload))) return { to: "queue", queueName: processingQueueName(exporter), jobName: JOB_NAMES.ids, payload };

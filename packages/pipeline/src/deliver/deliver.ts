@@ -1,15 +1,16 @@
 /**
- * Delivers items to a sink: waits out outages, tries again, splits a batch to find the item at fault, and buries an item only with evidence
+ * Delivers items to a sink: waits out outages, retries, splits a batch to find the item at fault, and buries an item only with evidence
  * that the item is to blame.
  *
- * A refusal alone is no evidence. A constraint that somebody added refuses every row, and a bug throws for every event: burying on refusal
- * would empty the queue into the dead-letter queue. So an item is buried only if it is refused, others of its kind get through after that, and
- * it is refused again; and if those that got through are at least as many as those of the kind that are refused. What got through is never
- * sent again: in most sinks that does nothing, and so proves nothing. Everything else is held: it stays in its job, and that is an outage.
- * Burying is rate-limited as well, for faults that hit only some items of a kind, or come and go.
+ * A refusal alone is no evidence. A newly added constraint refuses every row, and a bug throws for every event: burying on refusal would
+ * move the whole queue into the dead-letter queue. So an item is buried only if it is refused, others of its kind get through after that,
+ * and it is refused again. In addition, at least as many items of its kind must have got through as are refused. Items that got through are
+ * never sent again: in most sinks that does nothing, and so proves nothing. All other refused items are held: they stay in their job, and
+ * that is an outage. Burying is also rate-limited, for faults that affect only some items of a kind, or come and go.
  *
- * A batch that takes too long may have a single item in it that does. What gets through in smaller parts is delivered, and the rest waits
- * (`SlowItems`); nothing is buried for that. Where nothing gets through, it is an outage like any other, and no more is tried than in another.
+ * If a batch takes too long, a single item may be the cause. What gets through in smaller parts is delivered, and the rest waits
+ * (`SlowItems`); nothing is buried for being slow. If nothing gets through, it is an outage like any other, with no more tries than in any
+ * other.
  */
 import { PermanentError, TimedOutError, UnavailableError, backoffMs, pause } from "@celery-metrics-exporter/runtime";
 import { type BurialLimit, Evidence, type Likeness, halves } from "./evidence.ts";
@@ -19,22 +20,22 @@ import { type Part, type RefusedPart, type Search, type Suspect, addLeft, inPart
 import { type Attempt, type Failure, ONCE, type RetryRules, type Tries, tryUntilDecided } from "./tries.ts";
 import { SlowItems } from "./slow-items.ts";
 
-/** A sink, as the items of one stage see it. `C` is what `send` has to know about their job. */
+/** A sink for the items of one stage. `C` is what `send` needs to know about their job. */
 export interface Delivery<T, C = undefined> extends Likeness<T> {
   /**
-   * One try. Items may come again, alone or in other company.
+   * One try. Items may come again, alone or together with others.
    *
-   * @returns for how many of them there was something to do; nothing means all.
+   * @returns the number of items for which there was something to do; undefined means all.
    */
   readonly send: (items: readonly T[], signal: AbortSignal, context: C) => Promise<number | void>;
   /** Puts an item that cannot be delivered into the dead-letter queue. */
   readonly bury: (item: T, failure: Failure) => Promise<void>;
-  /** Items got through. */
+  /** Called when items got through. */
   readonly onDelivered?: (items: readonly T[]) => void;
 }
 
 export interface DeliveryRules extends RetryRules {
-  /** Tries after an error that is neither `PermanentError` nor `UnavailableError`: of a whole batch, and of an item before it is buried. */
+  /** Tries of a whole batch, and of an item before it is buried, if the error is neither `PermanentError` nor `UnavailableError`. */
   readonly maxTries: number;
   readonly burials: BurialLimit;
   readonly onUnavailable: (error: Error) => void;
@@ -42,26 +43,26 @@ export interface DeliveryRules extends RetryRules {
   readonly onSplit: () => void;
 }
 
-/** The job that items come in. */
+/** The job that contains the items. */
 export interface DeliveryJob {
-  /** The same id again means the same job again. */
+  /** Stays the same if the job comes again. */
   readonly id: string;
-  /** How often it has been begun, this time included. */
+  /** How often it has been begun, including this time. */
   readonly begun: number;
   /** Runs each try. */
   readonly attempt: Attempt;
 }
 
-/** Items that were neither delivered nor buried. Keep them, and deliver them again later. */
+/** Items that were neither delivered nor buried. The caller must keep them and deliver them later. */
 export interface Held<T> extends HeldReason {
   readonly items: readonly T[];
 }
 
 export interface HeldReason {
-  /** `slow`: others get through meanwhile, and need not wait. `unavailable`: nothing does, and that was reported. */
+  /** `slow`: other items get through meanwhile, and need not wait. `unavailable`: nothing gets through, and `onUnavailable` was called. */
   readonly as: "refused" | "slow" | "unavailable";
   readonly because: string;
-  /** What the sink answered first. */
+  /** The sink's first error. */
   readonly error: Error;
 }
 
@@ -70,26 +71,26 @@ export const NOT_PROVEN = "too few others of their kind get through to blame the
 export const TOO_MANY_BURIALS = "too many events are refused";
 export const TOO_SLOW = "others get through, but this takes too long";
 
-/** After so many single items of a kind in a row, the others of the kind are not tried: they wait for the next time. */
+/** Single items of a kind refused in a row after which the others of the kind are not tried, but wait for the next time. */
 const MOST_REFUSALS = 16;
-/** A sink that has taken nothing for so long takes nothing, as far as we know. */
+/** How long a sink has to take nothing until "nothing gets through" is the reason. */
 const RECENTLY_MS = 60_000;
-/** So many items of a batch are tried alone to learn whether others like what is refused get through. */
+/** Items of a batch that are tried alone, to learn whether others of a refused kind get through. */
 const MOST_LOOKS = 16;
-/** So many tries that take too long are enough: of a batch, then of its parts, then of single items. */
+/** Timeouts after which trying stops: first of a batch, then of its parts, then of single items. */
 const MOST_TIMEOUTS = 3;
-/** Many, as a part with a slow item costs the whole time limit, and any other part little. */
+/** Parts of a batch that takes too long. Many, because a part with a slow item costs the whole time limit, and any other part little. */
 const PARTS = 64;
 
-/** One for each sink in a process: it remembers what got through. */
+/** One per sink and process. It remembers what got through. */
 export class Deliverer<T, C = undefined> {
   readonly #delivery: Delivery<T, C>;
   readonly #rules: DeliveryRules;
   readonly #evidence: Evidence<T>;
   readonly #slow: SlowItems<T>;
-  /** Those under way, in the order in which they began. */
+  /** Searches under way, in the order in which they began. */
   readonly #searches = new Set<Search<T>>();
-  /** Tries that took too long since something got through. */
+  /** Timeouts since something last got through. */
   #timeouts = 0;
 
   constructor(delivery: Delivery<T, C>, rules: DeliveryRules) {
@@ -100,9 +101,9 @@ export class Deliverer<T, C = undefined> {
   }
 
   /**
-   * Resolves when every item has been delivered or buried, or with those that must be held.
+   * Resolves when every item is delivered or buried, or with the items that must be held.
    *
-   * @throws {GivenBack} when the process ends first: some items may have been delivered.
+   * @throws {GivenBack} if the process exits first. Some items may have been delivered.
    */
   async deliver(items: readonly T[], context: C, job: DeliveryJob): Promise<Held<T> | undefined> {
     const [slow, others] = this.#slow.partition(items);
@@ -158,7 +159,10 @@ export class Deliverer<T, C = undefined> {
     return failure;
   }
 
-  /** Unless it was known before, lets some time pass, as the sink may have too much to do: longer each time, until something gets through. */
+  /**
+   * Pauses unless the items were known to be slow, because the sink may be overloaded. Pauses longer each time until something gets
+   * through.
+   */
   async #tookTooLong(items: readonly T[], { error, tookMs }: { error: Error; tookMs: number }, search: Search<T>): Promise<void> {
     const [item, ...others] = items;
     if (item !== undefined && others.length === 0) this.#slow.add(item, { error, tookMs, since: search.beganAt });
@@ -170,7 +174,7 @@ export class Deliverer<T, C = undefined> {
     if (drain.begun.aborted) throw new GivenBack();
   }
 
-  /** One try, and what it says about the sink. Steps that need only Redis say nothing: its connections report that. */
+  /** Makes one try, and reports whether the sink is available. Steps that use only Redis do not report: its connections do. */
   async #sendOnce(items: readonly T[], context: C, { beganAt }: Search<T>): Promise<number | void> {
     const { drain, onServed, onUnavailable } = this.#rules;
     try {
@@ -178,7 +182,7 @@ export class Deliverer<T, C = undefined> {
       onServed();
       return done;
     } catch (thrown) {
-      // A sink that serves others meanwhile is not away.
+      // A sink that takes other items meanwhile is not unavailable.
       const isSlow = thrown instanceof TimedOutError && (this.#slow.servedSince(beganAt) || items.every((item) => this.#slow.isSlow(item)));
       if (thrown instanceof UnavailableError && !isSlow) onUnavailable(thrown);
       // A sink that refuses data has answered.
@@ -192,11 +196,11 @@ export class Deliverer<T, C = undefined> {
     this.#slow.gotThrough(items);
     this.#delivery.onDelivered?.(items);
     if (refusals.size > 0) for (const item of items) refusals.delete(this.#delivery.kindOf(item));
-    // Not counted while nothing is in question: it would be work for every event.
+    // Counted only while an item is refused or held: otherwise it would be wasted work for every event.
     if (isFresh && (firstError !== undefined || this.#evidence.isWanted)) this.#evidence.add(items, done ?? items.length);
   }
 
-  /** Tries a part, or replaces it by smaller ones. */
+  /** Tries a part, or replaces it with smaller ones. */
   async #try(part: Part<T>, search: Search<T>): Promise<void> {
     const items = this.#withoutRefusedKinds(part, search);
     const pieces = search.isFresh && search.looks < MOST_LOOKS ? this.#evidence.pieces(items) : [items];
@@ -214,7 +218,7 @@ export class Deliverer<T, C = undefined> {
     else if (failure !== undefined) this.#refused({ items, of: part.of }, failure.error, search);
   }
 
-  /** Of a part that takes too long, delivers what gets through: in smaller parts, and of those that take too long in turn, one by one. */
+  /** Delivers what gets through of a part that takes too long: in smaller parts, and items of parts that still take too long one by one. */
   async #divide({ items, of }: Part<T>, search: Search<T>): Promise<void> {
     const sizes = items.length === 1 ? [] : new Set([Math.ceil(items.length / PARTS), 1]);
     let slow = items;
@@ -231,7 +235,7 @@ export class Deliverer<T, C = undefined> {
     if (left > 0 && left < items.length) this.#rules.onSplit();
   }
 
-  /** Until too many parts have taken too long. */
+  /** Stops when too many parts have taken too long. */
   async #sendInParts({ items, of }: Part<T>, size: number, search: Search<T>): Promise<{ readonly untried: T[]; readonly slow: T[] }> {
     const [untried, slow]: [T[], T[]] = [[], []];
     let timeouts = 0;
@@ -291,8 +295,8 @@ export class Deliverer<T, C = undefined> {
   }
 
   /**
-   * Buries what is proven to be at fault, and returns the other suspects. An item is not judged while another of its subject is in doubt: a sink
-   * that refuses the first event of a task may refuse the next ones for that reason alone.
+   * Buries the items that are proven to be at fault, and returns the other suspects. An item is not judged while another item of its
+   * subject is in doubt: a sink that refuses the first event of a task may refuse the next ones for that reason alone.
    */
   async #judge(search: Search<T>): Promise<Suspect<T>[]> {
     const { suspects, untried, slow, job } = search;
@@ -311,7 +315,7 @@ export class Deliverer<T, C = undefined> {
       const { kind, item } = suspect;
       const subject = subjectOf(item);
       const count = counts.get(kind) ?? 0;
-      // Those of its kind that got through since it was refused must not be fewer than those that are refused.
+      // Since it was refused, at least as many of its kind must have got through as are refused.
       const taken = (this.#evidence.taken.get(kind) ?? 0) - this.#takenBefore(suspect, job);
       if (!doubted.has(subject) && taken >= count && (await this.#isSettled(suspect, search))) {
         counts.set(kind, count - 1);
@@ -323,14 +327,14 @@ export class Deliverer<T, C = undefined> {
     return left;
   }
 
-  /** How many of its kind had got through when it was refused for the first time: alone, or with others that all got through later. */
+  /** How many of its kind had got through when it was first refused, either alone or in a part whose other items all got through later. */
   #takenBefore({ item, kind, takenBefore, of }: Suspect<T>, job: DeliveryJob): number {
     const counts = [takenBefore.get(kind) ?? 0, this.#evidence.takenBefore(job.id, item) ?? Number.POSITIVE_INFINITY];
     for (let part = of; part?.left === 1; part = part.of) counts.push(part.takenBefore.get(kind) ?? 0);
     return Math.min(...counts);
   }
 
-  /** Tries the item for the last time, and buries it unless it gets through after all. */
+  /** Tries the item one last time, and buries it unless it gets through. */
   async #isSettled({ item }: Suspect<T>, search: Search<T>): Promise<boolean> {
     if (!this.#rules.burials.take()) {
       search.limited = true;
@@ -338,7 +342,7 @@ export class Deliverer<T, C = undefined> {
     }
     const failure = await search.send([item], { errors: this.#rules.maxTries, timeouts: 1 });
     if (failure?.reason === "slow") return false;
-    // Tried for ever: once its job is done, the item is nowhere else.
+    // Retried forever: once its job is done, the item exists nowhere else.
     if (failure !== undefined) await tryUntilDecided(() => this.#delivery.bury(item, failure), this.#rules);
     return true;
   }

@@ -1,11 +1,11 @@
-/** What a process knows of how a sink treats items of each kind: the evidence for and against those that it refuses. */
+/** What a process knows about how a sink treats items of each kind: the evidence for and against refused items. */
 import { createHash } from "node:crypto";
 
-/** How items are told apart. */
+/** How items are grouped. */
 export interface Likeness<T> {
-  /** Items that a sink is likely to treat alike. Few kinds, whatever senders do. */
+  /** A sink is likely to treat items of the same kind alike. The number of kinds must be small, whatever clients send. */
   readonly kindOf: (item: T) => string;
-  /** What an item tells of: a sink may merge the items of one subject, and then take together what it would refuse one after the other. */
+  /** What an item is about. A sink may merge the items of one subject, and then accept together what it would refuse one by one. */
   readonly subjectOf?: (item: T) => string | undefined;
 }
 
@@ -19,7 +19,7 @@ interface HeldItem {
 
 /** A job that is held in its queue. */
 interface HeldJob {
-  /** Less than that of jobs that were held later. */
+  /** Increases with each job that is newly held. */
   readonly order: number;
   readonly begun: number;
   readonly at: number;
@@ -27,15 +27,15 @@ interface HeldJob {
 }
 
 const MOST_JOBS = 1_000;
-/** Another process may have taken the job, and then we do not hear of it again. */
+/** How long a held job is remembered. Another process may have taken it, without any notice to this one. */
 const FORGOTTEN_AFTER_MS = 600_000;
 
 export class Evidence<T> {
   readonly #likeness: Likeness<T>;
   readonly #now: () => number;
-  /** Counted only while something is in question. */
+  /** Counted only while an item is refused or held. */
   readonly #taken = new Map<string, number>();
-  /** Kinds of which something is refused, and nothing has got through since. */
+  /** Kinds of which an item was refused, and nothing has got through since. */
   readonly #wanted = new Set<string>();
   readonly #held = new Map<string, HeldJob>();
   #jobs = 0;
@@ -50,15 +50,16 @@ export class Evidence<T> {
     return this.#taken;
   }
 
-  /** Whether it matters what gets through. */
+  /** Whether evidence is needed. */
   get isWanted(): boolean {
     return this.#wanted.size > 0 || this.#held.size > 0;
   }
 
   /**
-   * Items got through that had never done so before. One beside others of its subject does not count: they may have been merged.
+   * Counts items that got through for the first time. An item together with others of its subject does not count, because the sink may have
+   * merged them.
    *
-   * @param most how many of them the sink had something to do for.
+   * @param most the number of items for which the sink had something to do.
    */
   add(items: readonly T[], most = Number.POSITIVE_INFINITY): void {
     const subjects = items.map((item) => this.#likeness.subjectOf?.(item));
@@ -72,29 +73,29 @@ export class Evidence<T> {
     }
   }
 
-  /** An item of this kind was refused alone. */
+  /** Asks for evidence, because an item of this kind was refused alone. */
   want(kind: string): void {
     this.#wanted.add(kind);
   }
 
-  /** In pieces that make sure that an item of a wanted kind is tried without others of its subject. */
+  /** Splits items so that the first item of a wanted kind is tried alone, without others of its subject. */
   pieces(items: readonly T[]): (readonly T[])[] {
     const at = this.#wanted.size > 0 ? items.findIndex((item) => this.#wanted.has(this.#likeness.kindOf(item))) : -1;
     if (at < 0) return [items];
     return [items.slice(0, at), items.slice(at, at + 1), items.slice(at + 1)].filter(({ length }) => length > 0);
   }
 
-  /** Whether no item of this job can have got through before, unless it came twice from the broker. */
+  /** Whether no item of this job can have got through before (except events that the broker delivered twice). */
   isFresh({ id, begun }: { readonly id: string; readonly begun: number }): boolean {
     return begun === 1 || this.#held.get(id)?.begun === begun - 1;
   }
 
-  /** How many of its kind had got through before this item of a held job was refused alone, if it was. */
+  /** If this item of a held job was refused alone: how many of its kind had got through before that. */
   takenBefore(jobId: string, item: T): number | undefined {
     return this.#held.get(jobId)?.suspects.get(keyOf(item))?.takenBefore;
   }
 
-  /** What other jobs are held for: the kinds of their items, and the subjects of jobs that were held before this one. */
+  /** The refused items of other held jobs: the kinds of all, and the subjects of those that were held before this job. */
   beside(jobId: string): { readonly kinds: readonly string[]; readonly subjects: readonly (string | undefined)[] } {
     const order = this.#held.get(jobId)?.order ?? Number.POSITIVE_INFINITY;
     const others = [...this.#held].flatMap(([id, job]) => (id === jobId ? [] : [job]));
@@ -119,7 +120,7 @@ export class Evidence<T> {
     }
     for (const [item, takenBefore] of suspects) known.set(keyOf(item), { kind: kindOf(item), subject: subjectOf?.(item), takenBefore });
     const order = this.#held.get(id)?.order ?? ++this.#jobs;
-    // Set anew, so that those that were not heard of for the longest time come first.
+    // Removed and added again, so that the jobs not seen for the longest time come first.
     this.release(id);
     this.#held.set(id, { order, begun, at: this.#now(), suspects: known });
     for (const [oldest, { at }] of this.#held) {
@@ -138,41 +139,42 @@ function itemsOf(jobs: readonly HeldJob[]): HeldItem[] {
   return jobs.flatMap(({ suspects }) => [...suspects.values()]);
 }
 
-/** Short, and the same for the same item. */
+/** A short key that is the same for equal items. */
 export function keyOf(item: unknown): string {
   return createHash("sha1").update(JSON.stringify(item)).digest("base64");
 }
 
-// What to do with a job that may have ended the process it ran in, such as by filling its memory.
+// What to do with a job that may have killed the process it ran in, for example by filling its memory.
 
 /**
- * After a kill every job that was active in the process stalls, the innocent ones too. So:
+ * How often a job may stall before it becomes a suspect, and how often a suspect may kill before it is buried. After a kill, every job that
+ * was active in the process stalls, including the innocent ones. So:
  *
- *   1. A job that stalled three times becomes a suspect, unread: reading it may be what kills. Each step of a suspect runs alone in its process
- *      if possible, and is noted on the job while it runs (`Solitude`).
- *   2. A suspect that was running alone when its process died is split, at once. Stalls mean nothing here, since other suspects stall too while
+ *   1. A job that stalled three times becomes a suspect. It is not read before, because reading it may be what kills. Each step of a
+ *      suspect runs alone in its process if possible, and is noted on the job while it runs (`Solitude`).
+ *   2. A suspect that was running alone when its process died is split at once. Its stalls mean nothing, because suspects also stall while
  *      they wait for their turn.
- *   3. A suspect of one event is given three chances, since kills have other causes (a deploy, the out-of-memory killer); then it is buried. One
- *      that kills even then can be neither read nor split: it is buried as it is.
+ *   3. A suspect of one event gets three chances, because kills have other causes too (a deployment, the out-of-memory killer). Then it is
+ *      buried. If it kills even then, it can be neither read nor split, and is buried unread.
  */
 const CHANCES = 3;
 
 export interface JobHistory {
   readonly suspect: boolean;
-  /** How often the process died, or lost Redis, while it had the job. */
+  /** How often a process died, or lost Redis, while it had the job. */
   readonly stalls: number;
-  /** How often the process died while the job was running alone. */
+  /** How often a process died while the job was running alone. */
   readonly deaths: number;
 }
 
-/** `run`; `suspect`, to be run as one; `bury` in the dead-letter queue, unread. */
+/** `run` it; make it a `suspect`; or `bury` it in the dead-letter queue, unread. */
 export function judge({ suspect, stalls, deaths }: JobHistory): "run" | "suspect" | "bury" {
   if (!suspect) return stalls < CHANCES ? "run" : "suspect";
   return deaths > CHANCES ? "bury" : "run";
 }
 
 /**
- * What to do with a suspect once it is read: `run`; `split` into suspects; `bury` in the dead-letter queue.
+ * What to do with a suspect once it is read: `run` it, `split` it into suspects, or `bury` it in the dead-letter queue.
  *
  * @param size number of events or ids.
  */
@@ -181,16 +183,17 @@ export function judgeSuspect(deaths: number, size: number): "run" | "split" | "b
   return deaths < CHANCES ? "run" : "bury";
 }
 
-/** Two halves, the first the larger; a single item in one piece. */
+/** Splits items into two halves, of which the first may be larger by one. Does not split a single item. */
 export function halves<T>(items: readonly T[]): (readonly T[])[] {
   if (items.length < 2) return [items];
   const middle = Math.ceil(items.length / 2);
   return [items.slice(0, middle), items.slice(middle)];
 }
 
-// Limits how fast events may become dead letters: the dead-letter queue is bounded, so a flood of burials would push others out.
-
-/** A token bucket: `burst` at once, and as many again each minute. */
+/**
+ * Limits how fast events may become dead letters: the dead-letter queue is bounded, so a flood of burials would push others out. A token
+ * bucket: `perMinute` at once, and as many again each minute.
+ */
 export class BurialLimit {
   readonly #perMinute: number;
   readonly #now: () => number;

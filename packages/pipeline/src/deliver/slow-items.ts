@@ -1,17 +1,17 @@
-/** What a process knows of items that take a sink longer than its time limit. */
+/** What a process knows about items that take a sink longer than its time limit. */
 import { backoffMs } from "@celery-metrics-exporter/runtime";
 import { keyOf, type Likeness } from "./evidence.ts";
 
-/** An item that took too long alone. */
+/** An item that took too long when it was tried alone. */
 interface TookTooLong {
-  /** When the delivery began in which it was found. */
+  /** When the delivery that found it began. */
   readonly since: number;
   readonly dueAt: number;
   /** How often it was tried while the sink served others. */
   readonly tries: number;
 }
 
-/** What became of a try. */
+/** A try that took too long. */
 interface Timeout {
   readonly error: Error;
   readonly tookMs: number;
@@ -19,16 +19,16 @@ interface Timeout {
   readonly since: number;
 }
 
-/** Between two tries of an item. */
+/** Time between two tries of an item. */
 const RETRY = { firstMs: 1_000, maxMs: 300_000 };
-/** Tries of slow items may take a tenth of the time of one batch. */
+/** Length of the pause after a slow try, in lengths of the try. So slow items take a tenth of the time of one batch at most. */
 const PAUSE_FOR_TIME = 9;
-/** More take no memory: they are found again. */
+/** Bounds the memory. Further items are simply found again. */
 const MOST_ITEMS = 10_000;
 
 /**
- * An item is slow if the sink served others since it took too long: otherwise it is the sink that is slow. Slow items are tried alone, at growing
- * intervals, one after the other, and all items of a subject wait with the one that was found.
+ * An item is slow if the sink has taken others since it took too long; otherwise the sink itself is slow. Slow items are tried alone, one
+ * after the other, at growing intervals. All items of a subject wait with the slow one.
  */
 export class SlowItems<T> {
   readonly #likeness: Likeness<T>;
@@ -36,7 +36,7 @@ export class SlowItems<T> {
   /** By subject. */
   readonly #items = new Map<string, TookTooLong>();
   #servedAt = Number.NEGATIVE_INFINITY;
-  /** When the next may be tried, whichever it is. */
+  /** When the next slow item may be tried, whichever it is. */
   #nextAt = Number.NEGATIVE_INFINITY;
   #isTrying = false;
   #lastError: Error | undefined;
@@ -47,7 +47,7 @@ export class SlowItems<T> {
     this.#now = now;
   }
 
-  /** Whether any is known. */
+  /** Whether any item is known to have taken too long. */
   get isAny(): boolean {
     return this.#items.size > 0;
   }
@@ -61,17 +61,17 @@ export class SlowItems<T> {
     return this.#servedAt > instant;
   }
 
-  /** The sink took these. */
+  /** Notes that the sink took these items. */
   gotThrough(items: readonly T[]): void {
     this.#servedAt = this.#now();
     if (!this.isAny) return;
     for (const item of items) {
-      // The others may get through now too.
+      // Now the other slow items may get through too.
       if (this.#items.delete(this.#keyOf(item))) this.#nextAt = this.#servedAt;
     }
   }
 
-  /** It took too long, alone. */
+  /** Notes that an item took too long when it was tried alone. */
   add(item: T, { error, tookMs, since }: Timeout): void {
     this.#lastError = error;
     const key = this.#keyOf(item);
@@ -92,7 +92,7 @@ export class SlowItems<T> {
     return known !== undefined && this.servedSince(known.since);
   }
 
-  /** Those that are slow, and the others. */
+  /** Separates slow items from the others. */
   partition(items: readonly T[]): [slow: readonly T[], others: readonly T[]] {
     if (!this.isAny) return [[], items];
     const [slow, others]: [T[], T[]] = [[], []];
@@ -100,7 +100,7 @@ export class SlowItems<T> {
     return [slow, others];
   }
 
-  /** Whether a slow item may be tried again now; if so, no other may until `release`. */
+  /** Whether a slow item may be retried now. If so, no other may until `release`. */
   claim(item: T): boolean {
     const now = this.#now();
     if (this.#isTrying || now < this.#nextAt || now < (this.#items.get(this.#keyOf(item))?.dueAt ?? now)) return false;

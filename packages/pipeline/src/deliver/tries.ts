@@ -1,19 +1,19 @@
-/** Tries again what fails, as long as there is a point in it. */
+/** Retries a failing operation as long as that makes sense. */
 import { PermanentError, TimedOutError, UnavailableError, retry } from "@celery-metrics-exporter/runtime";
 import { LetGo } from "../contract/errors.ts";
 import { type Drain, GivenBack } from "../host/drain.ts";
 
 /** Why an item could not be delivered. */
 export interface Failure {
-  /** `refused`: the exporter threw `PermanentError`. `slow`: `TimedOutError` at every try. `failed`: something else at every try. */
+  /** `refused`: the exporter threw `PermanentError`. `slow`: every try timed out. `failed`: every try threw some other error. */
   readonly reason: "refused" | "failed" | "slow";
   readonly error: Error;
 }
 
-/** Runs one try of a job's delivery, beside those of other jobs or alone. */
+/** Runs one try of a job's delivery, either alone or at the same time as those of other jobs. */
 export type Attempt = (task: () => Promise<void>) => Promise<void>;
 
-/** How often something is tried: after errors of no known kind, and after time limits. */
+/** How often to try in case of unknown errors, and of timeouts. */
 export interface Tries {
   readonly errors: number;
   readonly timeouts: number;
@@ -25,14 +25,14 @@ export const ONCE: Tries = { errors: 1, timeouts: 1 };
 export interface RetryRules {
   readonly drain: Drain;
   readonly onRetry: (reason: "unavailable" | "error") => void;
-  /** An error that is neither `PermanentError` nor `UnavailableError`: most likely a bug. */
+  /** Called with an error that is neither `PermanentError` nor `UnavailableError`: most likely a bug. */
   readonly onError: (error: Error) => void;
 }
 
 /**
- * Tries until it works (undefined) or there is no point in going on.
+ * Tries until it succeeds (undefined) or further tries make no sense.
  *
- * @throws {GivenBack} when the process ends first.
+ * @throws {GivenBack} if the process exits first.
  */
 export async function tryUntilDecided(
   attempt: () => Promise<void>,

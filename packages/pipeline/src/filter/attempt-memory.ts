@@ -1,49 +1,52 @@
-/** Redis' memory of what is known of the attempts of tasks, for the events that carry neither name nor queue. */
+/** Remembers in Redis what is known of the attempts of tasks, for the events that carry neither name nor queue. */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { withRedis } from "../queue/redis-errors.ts";
 import type { Description, EventFilter } from "./task-filter.ts";
 
 const DEFAULT_EXPIRY_SECONDS = 7 * 24 * 3_600;
-/** After a task's final event only stragglers come. Filtered tasks are often the noisy ones: a week of them would fill Redis. */
+/**
+ * Expiry after a task's final event, when only stragglers come. Filtered tasks are often the frequent ones: a week of them would fill
+ * Redis.
+ */
 const FINISHED_EXPIRY_SECONDS = 600;
-/** The same, with what was set aside of a task of which no name or queue has come: some clients never send any. */
+/** The same for a task with events set aside and no name or queue that excludes it. Some clients never send either. */
 export const DOUBTFUL_EXPIRY_SECONDS = 120;
-/** Longer than a forgetting may take. */
+/** Duration of a lock: longer than forgetting may take. */
 const LOCK_MS = 60_000;
 
 /** What to remember of one task. */
 export interface Note {
   readonly marks: readonly string[];
-  /** When the latest attempt among these was described, in ms since the epoch; 0: none was. */
+  /** The time of the latest description of an attempt, in milliseconds since the epoch; 0 if there is none. */
   readonly describedAt?: number;
-  /** When the latest of these ends was, likewise. */
+  /** The time of the latest end, in the same form. */
   readonly finishedAt?: number;
-  /** Events to be set aside, in case another attempt keeps the task. */
+  /** Events to set aside, in case another attempt keeps the task. */
   readonly aside?: readonly CeleryEvent[];
   /**
-   * What these marks do to what was set aside: they ask for it, if the task was excluded before. `for good`: otherwise it is not needed
-   * any more.
+   * Set if these marks keep the task. Both values request the events that were set aside, if the task was excluded before. If it was not,
+   * `for good` drops them, because they are not needed any more.
    */
   readonly keeps?: "for now" | "for good";
 }
 
-/** What is remembered of one task, with what was just noted. */
+/** What is remembered of one task, including what was just noted. */
 export interface Remembered {
   readonly marks: readonly string[];
-  /** Whether somebody is just forgetting the task. */
+  /** Whether another process is forgetting the task now. */
   readonly isLocked: boolean;
-  /** What was set aside, if it was asked for. */
+  /** The events that were set aside, if they were requested. */
   readonly aside: readonly CeleryEvent[];
 }
 
 export interface AttemptMemoryOptions {
   readonly redis: RedisConnection;
-  /** With a `{hash tag}` all keys are in one slot of a Redis Cluster, as the script needs. */
+  /** Contains a `{hash tag}`, so that all keys are in one slot of a Redis Cluster, as the script requires. */
   readonly prefix: string;
   /**
-   * Who remembers: `receiver`, or the exporter's name. Each has its own memory, because each is done with a task at another time, and
-   * forgetting is counted from there.
+   * The process that remembers: `receiver`, or the exporter's name. Each has its own memory, because each finishes a task at a different
+   * time, and expiry is counted from there.
    */
   readonly owner: string;
   readonly expirySeconds?: number;
@@ -62,10 +65,10 @@ export class AttemptMemory {
   }
 
   /**
-   * Notes what there is to note of these tasks (undefined: nothing) and tells what is known of them, in one round trip. Noting something again
-   * changes nothing.
+   * Notes something about these tasks (or nothing, if undefined) and returns what is known of them, in one round trip. Noting the same
+   * again changes nothing.
    *
-   * @throws {UnavailableError} when Redis does not serve: some may be noted; call again.
+   * @throws {UnavailableError} if Redis is unavailable. Some may be noted; call again.
    */
   async note(notes: ReadonlyMap<string, Note | undefined>): Promise<Map<string, Remembered>> {
     const known = await this.#run([...notes.keys()], Array.from(notes.values(), written));
@@ -73,11 +76,11 @@ export class AttemptMemory {
   }
 
   /**
-   * Tells everybody for a minute that these tasks are being forgotten, and what is known of them. Those that another is just forgetting are told
-   * to be locked.
+   * Locks these tasks for a minute while they are being forgotten, and returns what is known of them. `isLocked` is true for those that
+   * another holder is forgetting.
    *
-   * @param holder a name that nobody else has.
-   * @throws {UnavailableError} when Redis does not serve.
+   * @param holder a unique name.
+   * @throws {UnavailableError} if Redis is unavailable.
    */
   async lock(ids: readonly string[], holder: string): Promise<Map<string, Remembered>> {
     const known = await this.#run(
@@ -87,7 +90,7 @@ export class AttemptMemory {
     return new Map(ids.map((id, index) => [id, read(known[index] ?? "")]));
   }
 
-  /** @throws {UnavailableError} when Redis does not serve: the locks will expire. */
+  /** @throws {UnavailableError} if Redis is unavailable. The locks then expire. */
   async unlock(ids: readonly string[], holder: string): Promise<void> {
     await this.#run(
       ids,
@@ -132,31 +135,33 @@ function read(answer: string, noted?: Note): Remembered {
   };
 }
 
-// The script behind the memory of attempts. One value a task, in three parts:
+// The script behind the memory of attempts. Each task has one value, whose lines are:
 //
-//   <described>;<finished>;<holder>;<until>;<marks>      instants in milliseconds; marks with a space after each
-//   <JSON array of events>                               what was set aside, one line for each batch
+//   <described>;<finished>;<holder>;<until>;<marks>      instants in milliseconds; a space after each mark
+//   <JSON array of events>                               the events set aside, one line per batch
 //
-// Marks are only ever added, so that what is known does not depend on who told what first.
+// Marks are only ever added, so what is known does not depend on the order in which they were noted.
 
 /**
- * KEYS: the tasks. ARGV: seconds to remember a task that goes on, one that is finished, and one that is finished and was told of by nothing;
- * milliseconds that a lock lasts; then for each task nothing, to ask only, or `<kind><value>`: the value that a task gets of which nothing is
- * known; `l<holder>` or `u<holder>`. The kinds, in capitals where the task is finished by this value alone:
+ * KEYS: the tasks. ARGV: expiry in seconds of an unfinished task, of a finished task, and of a finished task with events set aside and no
+ * mark that excludes it; the duration of a lock in milliseconds; then for each task an empty text, to read only; or `<kind><value>`, with
+ * the value that an unknown task gets; or `l<holder>` or `u<holder>`. The kinds (in capitals if this value alone shows that the task is
+ * finished):
  *
  *   n  adds
- *   k  adds, and what was set aside is not needed any more unless the task was excluded before: then it is told
- *   w  adds, and what was set aside is told if the task was excluded before
- *   l  locks, unless another holds the lock; u unlocks
+ *   k  adds, and returns the events set aside if the task was excluded before; otherwise drops them, because they are not needed any more
+ *   w  adds, and returns the events set aside if the task was excluded before
+ *   l  locks, unless another holder has the lock; u unlocks
  *
- * Answers for each task nothing, if nothing was known; else `!` if somebody else has locked it, its marks, and what was set aside if it is told.
+ * Replies for each task with an empty text if nothing was known; otherwise with `!` if another holder has locked it, its marks, and the
+ * events set aside if they are returned.
  */
 const NOTE_ATTEMPTS = `
 local open, done, doubtful, lease = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local MOST_MARKS, MOST_ASIDE = 4096, 32768
 local find, sub = string.find, string.sub
 
--- Asked for only where something is locked: few may.
+-- Called only if a task is locked, which is rare.
 local time
 local function now()
   time = time or redis.call('TIME')
@@ -169,14 +174,14 @@ local function lines(text)
   return text, ''
 end
 
--- A task with thousands of attempts: what keeps it is still noted, if nothing has kept it yet.
+-- Bounds the marks of a task with thousands of attempts. A mark that keeps the task is still added, unless one keeps it for good already.
 local function add(marks, mark)
   if string.find(' ' .. marks, ' ' .. mark .. ' ', 1, true) then return marks end
   if #marks > MOST_MARKS and (string.sub(mark, 1, 1) ~= '+' or string.find(marks, '+s', 1, true)) then return marks end
   return marks .. mark .. ' '
 end
 
--- The latest: a further attempt comes after what it may need.
+-- Keeps the latest lines: a further attempt comes after the events that it may need.
 local function latest(aside)
   while #aside > MOST_ASIDE do
     local at = string.find(aside, '\\n', 2, true)
@@ -220,7 +225,7 @@ local function change(key, value, kind, what)
   local wasExcluded = find(newMarks, '-', 1, true)
   if kind ~= 'n' and wasExcluded then told = aside end
   if kind == 'k' and not wasExcluded then newAside = '' end
-  -- A batch may come again many times. No line is a part of another: each is a JSON array.
+  -- The same batch may come many times, so a line is added once. No line is a part of another, because each is a JSON array.
   if set ~= '' and not find(newMarks, '+s', 1, true) and not find(newAside, set, 1, true) then newAside = latest(newAside .. set) end
   if newDescribed ~= described or newFinished ~= finished or newMarks ~= marks or newAside ~= aside then
     store(key, newDescribed, newFinished, holder, till, newMarks, newAside)
@@ -253,19 +258,19 @@ end
 return answers
 `;
 
-// What is known of a task's attempts, as marks: `+` for one that is wanted and `-` for one that is not, `s` where its `task-sent` told and `r`
-// where its `task-received` did, and which attempt it is. `?` says that events passed of which nothing was known. Marks are only added, and what
-// follows from them does not depend on the order in which they come.
+// What is known of a task's attempts, as marks. A mark is `+` for a wanted attempt or `-` for an unwanted one, then `s` if its `task-sent`
+// shows that or `r` if its `task-received` does, then the attempt. The mark `?` means that events passed while nothing was known of the
+// task. Marks are only added, and what follows from them does not depend on their order.
 
-/** What follows for the task as a whole. */
+/** The decision on the task as a whole. */
 export type Standing = "kept" | "excluded" | "unknown";
 
-/** Events have passed of which nothing was known. */
+/** The mark of a task whose events passed while nothing was known of it. */
 export const PASSED = "?";
-/** An unwanted attempt of which nothing else is known any more. */
+/** The mark of an unwanted attempt of which nothing else is known any more. */
 export const UNWANTED = "-s";
 
-/** Undefined for a description that has neither name nor queue. One that another filter has marked is not wanted. */
+/** The mark for a description; undefined if it has neither name nor queue. An attempt that another filter has marked is unwanted. */
 export function markOf(event: Description, filter: EventFilter): string | undefined {
   const verdict = event.excluded === true ? "excluded" : filter.verdictOn(event);
   if (verdict === undefined) return undefined;
@@ -273,8 +278,8 @@ export function markOf(event: Description, filter: EventFilter): string | undefi
 }
 
 /**
- * A task is kept if any attempt of it is wanted. An attempt is judged by its `task-sent`, as its `task-received` has no queue, and perhaps a
- * shadow name; by its `task-received` where there is no `task-sent`, or until it comes.
+ * A task is kept if any of its attempts is wanted. An attempt is judged by its `task-sent`, because its `task-received` has no queue and
+ * may have a shadow name. It is judged by its `task-received` if it has no `task-sent`, or until that comes.
  */
 export function standingOf(marks: readonly string[]): Standing {
   let excluded = false;
@@ -286,12 +291,12 @@ export function standingOf(marks: readonly string[]): Standing {
   return excluded ? "excluded" : "unknown";
 }
 
-/** Whether a `task-sent` of an attempt that is wanted is known: nothing changes that any more. */
+/** Whether the `task-sent` of a wanted attempt is known. Then nothing can exclude the task any more. */
 export function isKeptForGood(marks: readonly string[]): boolean {
   return marks.some((mark) => mark.startsWith("+s"));
 }
 
-/** Whether any attempt is not wanted. */
+/** Whether any attempt is unwanted. */
 export function hasUnwanted(marks: readonly string[]): boolean {
   return marks.some((mark) => mark.startsWith("-"));
 }
@@ -301,7 +306,7 @@ export function hasPassed(marks: readonly string[]): boolean {
   return marks.some((mark) => mark === PASSED || mark.startsWith("+"));
 }
 
-/** Whether the attempt that an event describes is not wanted, as far as these marks and the event tell. */
+/** Whether the attempt that an event describes is unwanted, according to these marks and the event. */
 export function isUnwanted(event: Description, marks: readonly string[], filter: EventFilter): boolean {
   const own = markOf(event, filter)?.startsWith("-") === true;
   if (event.type === "task-sent") return own;
@@ -310,12 +315,15 @@ export function isUnwanted(event: Description, marks: readonly string[], filter:
   return wanted === unwanted ? own : unwanted;
 }
 
-/** The same in both descriptions of an attempt, and mostly another in those of another attempt: a retry, a replacement, the last task of a chain. */
+/**
+ * Identifies an attempt. It is the same in both descriptions of an attempt, and usually differs between attempts: a retry, a replacement,
+ * the last task of a chain.
+ */
 function attemptOf({ retries = 0, again = false, parent_id = "" }: Description): string {
   return `${Math.max(0, retries)}${again ? "a" : ""}${parent_id === "" ? "" : `.${parent_id.replaceAll(/[^0-9A-Za-z]/g, "").slice(-8)}`}`;
 }
 
-/** Whether the message was sent from within the task itself: a retry, or a replacement. */
+/** Whether the task itself sent this message: as a retry, or as its replacement. */
 export function isFurtherAttempt(event: CeleryEvent): boolean {
   const { again = false, retries = 0 } = event as { readonly again?: boolean; readonly retries?: number };
   return again || retries > 0;

@@ -1,4 +1,7 @@
-/** Filters by task name and queue, for events that mostly carry neither: applied to whole batches, in the receiver and again in each host. */
+/**
+ * Filters by task name and queue, although most events carry neither. They are applied to whole batches, in the receiver and again in each
+ * host.
+ */
 import { type CeleryEvent, isFinal, isTaskEvent } from "@celery-metrics-exporter/celery";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import {
@@ -17,27 +20,27 @@ import {
 } from "./attempt-memory.ts";
 import { EventFilter, type FilterConfig, isDescription } from "./task-filter.ts";
 
-/** A task that the exporters have to be told of, and what is known of its attempts (`attempt-memory.ts`). */
+/** A task that must be announced to the exporters, and what is known of its attempts (`attempt-memory.ts`). */
 export interface ToldTask {
   readonly id: string;
   readonly marks: readonly string[];
 }
 
-/** What is left of a batch, as an `EventBatch` takes it. */
+/** What is left of a batch, in the form of an `EventBatch`. */
 export interface Admitted {
   readonly events: readonly CeleryEvent[];
-  /** Tasks that are excluded though events of theirs may have passed, and those with events here that are kept though they were excluded. */
+  /** Tasks that are excluded after events of theirs may have passed; and tasks with events here that are kept after they were excluded. */
   readonly told: readonly ToldTask[];
-  /** Whether there are events of tasks here that may yet turn out to be excluded. */
+  /** Whether some tasks with events here may still turn out to be excluded. */
   readonly doubtful: boolean;
 }
 
-/** Without a filter: all of it. */
+/** The result without a filter: the whole batch. */
 export function admitAll(events: readonly CeleryEvent[]): Admitted {
   return { events, told: [], doubtful: false };
 }
 
-/** The filter that the settings ask for; undefined where they ask for none. */
+/** The filter for the settings; undefined if none is set. */
 export function openFilter(config: FilterConfig, memory: AttemptMemoryOptions): BatchFilter | undefined {
   const filter = new EventFilter(config);
   return filter.filtersTasks || filter.filtersTypes ? new BatchFilter(filter, new AttemptMemory(memory)) : undefined;
@@ -50,27 +53,31 @@ interface Gathered {
   finishedAt: number;
 }
 
-/** A task of which not all events pass as they are. */
+/** A task whose events do not all pass unchanged. */
 interface Exception {
   readonly isExcluded: boolean;
   readonly marks: readonly string[];
 }
 
-/** Attempts that were described so long ago may have been forgotten since, and events of theirs have passed. */
+/** Age from which an attempt may have been forgotten in the meantime, so that events of it may have passed. */
 const LATE_MS = (DOUBTFUL_EXPIRY_SECONDS / 2) * 1_000;
 
 /**
- * Which events pass.
+ * Decides which events pass.
  *
- * An attempt is judged by its own name and queue, and a task is kept if any attempt of it is wanted. What is known of a task's attempts is a set
- * of marks in Redis that only grows, and all follows from it: so it does not matter how events fell into batches, nor who got which.
+ * An attempt is judged by its own name and queue, and a task is kept if any of its attempts is wanted. What is known of a task's attempts
+ * is a set of marks in Redis that only grows, and every decision follows from it. So it does not matter how events are grouped into
+ * batches, or which process gets which batch.
  *
- *   kept      its events pass; descriptions of unwanted attempts are marked (`excluded` of the event)
- *   excluded  its events are set aside, in the same step that finds it excluded. Whoever marks it as kept finds them, in the same step too, and
- *             passes them on: either that one sees what was set aside, or who sets something aside sees that the task is kept.
- *   unknown   its events pass, and are set aside as well, since what passed is removed again (`forget`) if the task turns out to be excluded
+ *   kept      its events pass; descriptions of unwanted attempts are marked (the event's `excluded`)
+ *   excluded  its events are set aside, in the same step that finds the task excluded. A process that marks the task as kept reads them in
+ *             the same step and passes them on. So either this process sees what was set aside, or the process that sets something aside
+ *             sees that the task is kept.
+ *   unknown   its events pass and are also set aside, because events that passed are removed again (`forget`) if the task turns out to be
+ *             excluded
  *
- * The memory is written before the batch is stored: whoever is killed in between gets the same batch again, and does and tells the same.
+ * The memory is written before the batch is stored. If the process is killed in between, the same batch comes again, with the same result
+ * and the same announcements.
  */
 export class BatchFilter {
   readonly #filter: EventFilter;
@@ -83,22 +90,22 @@ export class BatchFilter {
     this.#memory = memory;
   }
 
-  /** What the filter remembers of tasks; undefined where none is set by name or queue, and so nothing is remembered. */
+  /** What the filter remembers of tasks; undefined without a filter by name or queue, because then nothing is remembered. */
   get memory(): AttemptMemory | undefined {
     return this.#filter.filtersTasks ? this.#memory : undefined;
   }
 
-  /** Whether it has to see this event, even if no exporter takes it: to judge the task by it. */
+  /** Whether it needs this event to judge the task, even if no exporter takes the event. */
   needs(event: CeleryEvent): boolean {
     return this.#filter.filtersTasks && this.#filter.verdictOn(event) !== undefined;
   }
 
   /**
-   * Drops event types that are not wanted, and events of tasks that are excluded; adds what was set aside of those that are kept after all. The
-   * name and the queue may be in events whose types are not wanted, so all events are judged.
+   * Drops unwanted event types and events of excluded tasks; adds the events set aside of tasks that are kept after all. Events of unwanted
+   * types are judged too, because they may carry the name or the queue.
    *
-   * @throws {UnavailableError} when Redis does not serve, or a task that is kept is just being forgotten by somebody who did not know: call
-   * again with the same batch.
+   * @throws {UnavailableError} if Redis is unavailable, or if a process that does not know yet that a task is kept is forgetting it now.
+   * Call again with the same batch.
    */
   async admit(events: readonly CeleryEvent[]): Promise<Admitted> {
     if (!this.#filter.filtersTasks) return admitAll(this.#wanted(events));
@@ -124,16 +131,16 @@ export class BatchFilter {
       if (isExcluded && !mustBeTold(task, marks)) continue;
       told.push({ id, marks });
       if (isExcluded) continue;
-      if (isLocked) throw new UnavailableError(`task ${id} is just being forgotten`);
+      if (isLocked) throw new UnavailableError(`task ${id} is being forgotten`);
       for (const event of known.get(id)?.aside ?? []) released.push(event);
     }
     return { events: this.#passing(released.length === 0 ? events : [...released, ...events], exceptions), told, doubtful };
   }
 
   /**
-   * Of these tasks those that are excluded by what is known now.
+   * The ids among these whose tasks are excluded by what is known now.
    *
-   * @throws {UnavailableError} when Redis does not serve.
+   * @throws {UnavailableError} if Redis is unavailable.
    */
   async excludedAmong(ids: Iterable<string>): Promise<string[]> {
     if (!this.#filter.filtersTasks) return [];
@@ -176,15 +183,15 @@ export class BatchFilter {
   }
 
   /**
-   * Whether a task is kept, and none of its events has to be set aside. Its `task-sent` may say otherwise than its `task-received`, which has no
-   * queue, and perhaps a shadow name. Many clients send none.
+   * Whether a task is kept and none of its events has to be set aside. A `task-received` alone does not settle that if clients send
+   * `task-sent`, which may differ: a `task-received` has no queue, and may have a shadow name. Many clients send no `task-sent`.
    */
   #isSettled(marks: readonly string[]): boolean {
     if (isKeptForGood(marks)) return true;
     return !this.#seesSent && !this.#filter.filtersQueues && standingOf(marks) === "kept" && !hasUnwanted(marks);
   }
 
-  /** Sets events aside of tasks that are not kept for good, as far as is known. */
+  /** Sets aside events of tasks that are not known to be kept for good. */
   async #setAside(
     aside: ReadonlyMap<string, readonly CeleryEvent[]>,
     known: ReadonlyMap<string, Remembered>,
@@ -209,7 +216,7 @@ export class BatchFilter {
         passing.push(event);
       } else if (!exception.isExcluded) {
         if (!isDescription(event) || !isUnwanted(event, exception.marks, this.#filter)) passing.push(event);
-        // That a task has a `task-sent` tells exporters that it is kept for good: it will not be forgotten.
+        // For exporters, a `task-sent` means that the task is kept for good: they will not forget it.
         else if (event.type !== "task-sent" || isKeptForGood(exception.marks)) passing.push({ ...event, excluded: true });
       }
     }
@@ -221,12 +228,12 @@ export class BatchFilter {
   }
 }
 
-/** The tasks that are excluded by what is known of them. */
+/** The ids of tasks that are excluded by what is known of them. */
 export function excludedIn(known: ReadonlyMap<string, Remembered>): string[] {
   return [...known].filter(([, { marks }]) => standingOf(marks) === "excluded").map(([id]) => id);
 }
 
-/** Of all tasks that events are of. */
+/** The ids of all tasks that these events belong to. */
 export function idsOf(events: readonly CeleryEvent[]): Set<string> {
   return new Set(events.map(idOf).filter((id) => id !== undefined));
 }
@@ -236,8 +243,8 @@ export function withoutTasks(events: readonly CeleryEvent[], ids: ReadonlySet<st
 }
 
 /**
- * What a batch says of the attempts of a task. What the `task-sent` of an attempt says stands: beside it a `task-received` tells nothing that is
- * worth to be remembered.
+ * Drops the marks of `task-received` for attempts that also have a `task-sent` in the batch. The `task-sent` decides, so the others need
+ * not be remembered.
  */
 function decided(marks: readonly string[]): readonly string[] {
   return marks.filter((mark) => !(mark[1] === "r" && (marks.includes(`-s${mark.slice(2)}`) || marks.includes(`+s${mark.slice(2)}`))));
@@ -252,7 +259,10 @@ function idsWhere<T>(tasks: ReadonlyMap<string, T>, matches: (task: T, id: strin
 const NO_MARKS: readonly string[] = [];
 const NOTHING: Pick<Remembered, "marks" | "isLocked"> = { marks: [], isLocked: false };
 
-/** Only by a batch that itself shows it, which is told again if nobody was told: so a task that nothing passed of is not told at all. */
+/**
+ * Whether an excluded task must be announced. Only a batch that itself shows the exclusion announces it: if the announcement was lost, this
+ * batch comes again. A task of which nothing passed is not announced at all.
+ */
 function mustBeTold({ marks, describedAt }: Gathered, known: readonly string[]): boolean {
   return hasUnwanted(marks) && (hasPassed(known) || Date.now() - describedAt > LATE_MS);
 }

@@ -1,4 +1,4 @@
-/** The filters' part in a host: what it exports of a batch, and what its exporter has to forget. */
+/** The filters in a host: they decide what it exports of a batch, and what its exporter has to forget. */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { TimedOutError, UnavailableError, pause } from "@celery-metrics-exporter/runtime";
 import { randomUUID } from "node:crypto";
@@ -9,41 +9,41 @@ import type { EventBatch } from "../queue/batch.ts";
 /** What a host exports of a batch. */
 export interface Screened {
   readonly events: readonly CeleryEvent[];
-  /** Tasks that may have to be forgotten, whatever was exported of them before. */
+  /** Announced tasks. They may have to be forgotten, whatever was exported of them before. */
   readonly told: readonly string[];
-  /** Whether tasks of these events may turn out to be excluded while they are exported. */
+  /** Whether tasks with events here may turn out to be excluded while they are exported. */
   readonly doubtful: boolean;
 }
 
 export interface HostFilterOptions {
-  /** The host's own, if any is set. */
+  /** The host's own filter, if any is set. */
   readonly own: BatchFilter | undefined;
-  /** What the receiver has told, which may have other filters. */
+  /** What the receiver has announced. It may have other filters. */
   readonly told: AttemptMemory;
 }
 
-/** Half of what a lock lasts, and less: who forgets must be done before others take it for dead. */
+/** Time limit for forgetting. It must end well before the locks expire (60 s), because other processes go on then. */
 const FORGETTING_MS = 20_000;
 
 /**
- * Why nothing remains of an excluded task, and nothing is deleted of one that is kept, though batches come in any order, at the same time, and
- * some wait for hours.
+ * Proof that nothing remains of an excluded task, and nothing of a kept task is deleted, although batches come in any order and at the same
+ * time, and some wait for hours.
  *
- * Let B be a batch that tells X to be excluded, and A any batch with events of X that passed before. B does: note it; forget X. A does: export;
- * look X up; forget X if it is excluded. Of the two sequences,
+ * Let B be a batch that announces task X as excluded, and A any batch with events of X that passed before. B's steps are: note this; forget
+ * X. A's steps are: export; look X up; forget X if it is excluded. There are two cases:
  *
- *   - either A's look-up comes after B's note: then A itself forgets X after its export;
- *   - or it comes before: then A's export, which came before that, comes before B's forgetting, which removes it.
+ *   - A's look-up comes after B's note. Then A itself forgets X after its export.
+ *   - A's look-up comes before B's note. Then A's export, which comes before its look-up, also comes before B forgets X. So B removes it.
  *
- * Let C be a batch with events of X after X is kept again. C does: note it; wait while X is locked; export. Whoever forgets does: lock X and look
- * it up, in one step; remove it if it is excluded; unlock it. Of the two,
+ * Let C be a batch with events of X that comes when X is kept again. C's steps are: note this; wait while X is locked; export. The steps of
+ * any batch that forgets X are: lock X and look it up, in one step; remove X if it is excluded; unlock X. There are two cases:
  *
- *   - either the look-up comes after C's note: then X is not removed;
- *   - or it comes before: then C finds X locked, and exports after the removal.
+ *   - The look-up comes after C's note. Then X is not removed.
+ *   - The look-up comes before C's note. Then C finds X locked, and exports after the removal.
  *
- * What is removed in the second case had passed while nothing was known of it, and comes again with the batch that keeps X (`BatchFilter`).
+ * What is removed in this last case had passed while nothing was known of X. It comes again with the batch that keeps X (`BatchFilter`).
  *
- * A batch that is repeated repeats its sequence whole, and so does a try to forget.
+ * A repeated batch repeats its whole sequence, and so does a repeated try to forget.
  */
 export class HostFilter {
   readonly #own: BatchFilter | undefined;
@@ -55,9 +55,9 @@ export class HostFilter {
   }
 
   /**
-   * Before the export.
+   * Decides what to export. Call it before the export.
    *
-   * @throws {UnavailableError} when Redis does not serve, or a task of the batch is just being forgotten: call again.
+   * @throws {UnavailableError} if Redis is unavailable, or if a task of the batch is being forgotten now. Call again.
    */
   async screen({ events, told = [], doubtful = false }: EventBatch): Promise<Screened> {
     const known = await this.#told.note(new Map(told.map(({ id, marks }) => [id, { marks }])));
@@ -74,9 +74,9 @@ export class HostFilter {
   }
 
   /**
-   * After the export: the tasks that the exporter has to forget.
+   * The tasks that the exporter has to forget. Call it after the export.
    *
-   * @throws {UnavailableError} when Redis does not serve.
+   * @throws {UnavailableError} if Redis is unavailable.
    */
   async leftovers({ events, told, doubtful }: Screened): Promise<string[]> {
     const ids = new Set([...told, ...(doubtful ? idsOf(events) : [])]);
@@ -86,11 +86,11 @@ export class HostFilter {
   }
 
   /**
-   * One try to forget. Those of the tasks that are kept meanwhile are left out.
+   * One try to forget tasks. Leaves out tasks that are kept by now.
    *
-   * @param forget not called where none is left.
-   * @returns for how many there was something to remove.
-   * @throws {UnavailableError} when Redis does not serve, or it takes too long; and what `forget` throws.
+   * @param forget not called if no task is left.
+   * @returns the number of tasks for which there was something to remove.
+   * @throws {UnavailableError} if Redis is unavailable or it takes too long; also throws what `forget` throws.
    */
   async forget(ids: readonly string[], signal: AbortSignal, forget: Forget): Promise<number> {
     const timeLimit = timeLimited(signal);
@@ -109,7 +109,7 @@ export class HostFilter {
     }
   }
 
-  /** Undefined if another is just forgetting one of them. */
+  /** Undefined if another process is forgetting one of them now. */
   async #tryToForget(ids: readonly string[], forget: Forget, signal: AbortSignal): Promise<number | undefined> {
     const holder = randomUUID();
     const own = this.#own?.memory;
@@ -124,20 +124,23 @@ export class HostFilter {
       if (excluded.size === 0) return 0;
       return (await forget([...excluded], signal)) ?? excluded.size;
     } finally {
-      // What was broken off may still be under way: then the locks stand until they expire.
+      // An aborted `forget` may still be under way, so its locks stay until they expire.
       if (!signal.aborted) for (const memory of memories) await memory.unlock(ids, holder).catch(() => {});
     }
   }
 }
 
-/** Removes tasks, and has removed them when it resolves: with the number of those of which there was something, if not of all. */
+/** Removes tasks. Resolves once they are removed, with the number of tasks for which there was something to remove, if not all. */
 type Forget = (ids: readonly string[], signal: AbortSignal) => Promise<number | void>;
 
 function beingForgotten(id: string): UnavailableError {
-  return new UnavailableError(`task ${id} is just being forgotten`);
+  return new UnavailableError(`task ${id} is being forgotten`);
 }
 
-/** A signal that follows another, and is aborted when the time is over. `AbortSignal.any` keeps a little memory each time (Node.js 20). */
+/**
+ * A signal that follows another one, and is also aborted after a time limit. `AbortSignal.any` leaks a little memory each time (Node.js
+ * 20).
+ */
 function timeLimited(signal: AbortSignal): { readonly signal: AbortSignal; isOver(): boolean; end(): void } {
   const controller = new AbortController();
   let isOver = false;

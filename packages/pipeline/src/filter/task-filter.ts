@@ -13,7 +13,7 @@ function eventTypes({ isInclude }: { readonly isInclude: boolean }): ReturnType<
   });
 }
 
-const TYPES = "Types of your own events can be anything; one of Celery's in another spelling, such as `succeeded`, is refused.";
+const TYPES = "Types of your own events can be anything, but one of Celery's in another spelling, such as `succeeded`, is rejected.";
 const QUEUES = "Only `task-sent` carries the queue: a task without one is kept.";
 const ATTEMPTS =
   "Each attempt of a task that is retried or replaced is judged by its own name and queue. The task is dropped if none is wanted; otherwise all of it is kept, and metrics leave out the attempts that are not wanted.";
@@ -39,16 +39,16 @@ export function isDescription(event: CeleryEvent): event is Description {
   return event.type === "task-sent" || event.type === "task-received";
 }
 
-/** What a description's own name and queue say of its attempt; undefined where it has neither. */
+/** What a description's own name and queue decide about its attempt; undefined if it has neither. */
 export type Verdict = "excluded" | "included" | undefined;
 
-/** Decides by what an event itself carries. Most events carry neither name nor queue: see `BatchFilter` for those. */
+/** Decides by what an event itself carries. Most events carry neither name nor queue: `BatchFilter` handles those. */
 export class EventFilter {
   /** Whether a filter by type is set. */
   readonly filtersTypes: boolean;
-  /** Whether a filter by name or queue is set, so that attempts have to be remembered. */
+  /** Whether a filter by name or queue is set, so that attempts must be remembered. */
   readonly filtersTasks: boolean;
-  /** Whether a filter by queue is set, which only `task-sent` carries. */
+  /** Whether a filter by queue is set. Only `task-sent` carries the queue. */
   readonly filtersQueues: boolean;
   readonly #type: Matcher;
   readonly #name: Matcher;
@@ -84,17 +84,17 @@ function matcher(include: readonly string[], exclude: readonly string[]): Matche
   return (text) => (include.length === 0 || included(text)) && !excluded(text);
 }
 
-/** Names and queues are no paths: `*` matches dots and slashes alike (`bash`), and `!` and `./` in front mean nothing. */
+/** Names and queues are not paths: `*` also matches dots and slashes (`bash`), and a leading `!` or `./` has no meaning. */
 function anyGlob(patterns: readonly string[]): Matcher {
   if (patterns.length === 0) return () => false;
   return picomatch([...patterns], { bash: true, dot: true, nonegate: true });
 }
 
-// Filters by event type that cannot be meant, or cost more than they seem to.
+// Detects filters by event type that cannot be intended, or that lose more than they seem to.
 
 const KNOWN: readonly EventType[] = [...TASK_EVENT_TYPES, "worker-online", "worker-heartbeat", "worker-offline"];
 
-/** Celery's states, which are often taken for types. */
+/** Celery's states, which are often mistaken for event types. */
 const OF_STATE: Readonly<Record<string, EventType>> = {
   pending: "task-sent",
   success: "task-succeeded",
@@ -103,8 +103,8 @@ const OF_STATE: Readonly<Record<string, EventType>> = {
 };
 
 /**
- * What is wrong with a filter; undefined if nothing is. Types of users' own events can be anything, so an unknown one is only refused if it is one
- * of Celery's written in another way. A list that includes none of Celery's types would let nothing through.
+ * Describes what is wrong with a filter; undefined if nothing is. Types of users' own events can be anything, so an unknown type is invalid
+ * only if it is one of Celery's in another spelling. An include list without any of Celery's types would let nothing through.
  *
  * @param matches whether a type matches one of the patterns.
  */
@@ -127,14 +127,14 @@ function eventTypeProblem(
   return `${patterns.join(",")} includes no event type of Celery; did you mean ${nearest(patterns[0] ?? "", KNOWN)}? Known: ${KNOWN.join(", ")}`;
 }
 
-/** What only these events of a task tell. */
+/** What only these events of a task carry. */
 const TOLD_BY: readonly { readonly types: readonly EventType[]; readonly what: string }[] = [
   { types: ["task-sent", "task-received"], what: "the names of tasks and their waiting times" },
   { types: ["task-sent"], what: "queues, and waiting times from sending" },
   { types: ["task-started"], what: "waiting times, and how long failed tasks ran" },
 ];
 
-/** What exporters will not know of tasks whose ends they are given, as the filter drops the events that tell it. One sentence for each. */
+/** One sentence for each thing that exporters will not know of finished tasks, because the filter drops the events that carry it. */
 export function eventTypeWarnings(config: FilterConfig): string[] {
   const filter = new EventFilter(config);
   const takes = (type: string): boolean => filter.takesType(type);
@@ -144,7 +144,7 @@ export function eventTypeWarnings(config: FilterConfig): string[] {
   );
 }
 
-/** As Celery would write it: in lower case, with hyphens, and with what it is about in front. */
+/** Possible spellings in Celery's style: lower case, with hyphens, and prefixed with `task-` or `worker-`. */
 function spellings(pattern: string): string[] {
   const plain = pattern.toLowerCase().replaceAll(/[_.:]/g, "-");
   return [

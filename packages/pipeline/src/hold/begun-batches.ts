@@ -1,9 +1,9 @@
-/** Knows which batches of an exporter were begun and are not done: their process died, or is slow, or Redis was away. */
+/** Knows which batches of an exporter were begun but are not done: their process died or is slow, or Redis was unavailable. */
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 
 /**
- * Jobs are named, not dated: the clocks of the hosts that begin batches differ. A job that is done is removed at once, and one that is taken
+ * Identifies jobs by id and not by time, because the clocks of the hosts differ. A finished job is removed at once, and a job that is taken
  * over keeps its id.
  */
 export class BegunBatches {
@@ -16,7 +16,7 @@ export class BegunBatches {
     this.#queue = queue;
   }
 
-  /** The ids of the jobs that workers have in hand, of processes that died too. */
+  /** The ids of the jobs that workers are running, including jobs of processes that died. */
   async ids(): Promise<readonly string[]> {
     return this.#redis.lrange(this.#queue.toKey("active"), 0, -1);
   }

@@ -1,4 +1,4 @@
-/** Batches that are held: they are back in their queue, because a sink does not take them or because a newer release has written them. */
+/** Held batches: they are back in their queue, because a sink does not take them or because a newer release has written them. */
 import {
   type ComponentHealth,
   type Logger,
@@ -13,14 +13,14 @@ import type { Queue } from "bullmq";
 import type { TakenJob } from "../queue/taken-job.ts";
 
 const BACKOFF = { firstMs: 500, maxMs: 30_000 };
-/** A wait is no longer than so much for each time that the sink was asked: a batch of one event asks once, a large one some 45 times. */
+/** Limit of a wait, per try of the sink: a batch of one event needs one try, a large batch about 45. */
 const WAIT_PER_TRY_MS = 700;
 const POLL_MS = 200;
-/** A sink that took something so recently is not the one at fault: nothing waits, only what is held. */
+/** How long after a sink took something it counts as working, so that the worker does not wait. */
 const SERVING_MS = 5_000;
-/** How often it is looked whether held batches are still there: others may have done them. */
+/** How often to check whether held batches are still in the queue: other processes may have finished them. */
 const LOOK_MS = 30_000;
-/** Of how many jobs is known that they are held. More take no memory, and are seen again when their turn comes. */
+/** Held jobs that are remembered. It bounds the memory; further jobs are seen again when their turn comes. */
 const MOST_JOBS = 10_000;
 const LOOKED_AT = 100;
 
@@ -29,22 +29,22 @@ export interface HoldingOptions {
   readonly component: ComponentHealth;
   readonly logger: Logger;
   readonly held: Pick<HeldJobs, "missing">;
-  /** None is held any more, of which some were reported elsewhere. */
+  /** Called when no job is held any more, if some were added with `addReported`. */
   readonly onEnd: () => void;
 }
 
-/** One for each stage of an exporter: not ready while batches that it held are in the queue. */
+/** One per stage of an exporter. Its component is down while batches that this process held are in the queue. */
 export class Holding {
   readonly #outage: Outage;
   readonly #held: Pick<HeldJobs, "missing">;
   readonly #logger: Logger;
   readonly #onEnd: () => void;
-  /** Ids. */
+  /** The ids of held jobs. */
   readonly #jobs = new Set<string>();
   #isReportedElsewhere = false;
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
-  /** In a row. */
+  /** Waits since the sink last took something. */
   #times = 0;
   #servedAt = Number.NEGATIVE_INFINITY;
 
@@ -55,44 +55,44 @@ export class Holding {
     this.#outage = new Outage({
       component,
       logger,
-      began: "batches are held, they stay in the queue and are tried again",
+      began: "batches are held: they stay in the queue and are retried",
       ended: "batches go through again",
     });
   }
 
-  /** A job is held. */
+  /** Notes that a job is held. */
   add(jobId: string, because: string, error: Error): void {
     this.#add(jobId);
     this.#outage.failed({ reason: `${because} (${error.message})`, err: error });
   }
 
-  /** A job is held for a reason that is reported elsewhere. */
+  /** Notes that a job is held for a reason that is reported elsewhere. */
   addReported(jobId: string): void {
     this.#isReportedElsewhere = true;
     this.#add(jobId);
   }
 
   /**
-   * A job is done, held before or not.
+   * Notes that a job is done, whether it was held or not.
    *
-   * @param served whether the sink took something of it, which ends the waiting.
+   * @param served whether the sink took something of it. That ends the waiting.
    */
   done(jobId: string, served: boolean): void {
     if (served) this.served();
     if (this.#jobs.delete(jobId)) this.#endIfNone();
   }
 
-  /** The sink took something. */
+  /** Notes that the sink took something. */
   served(): void {
     this.#times = 0;
     this.#servedAt = performance.now();
   }
 
   /**
-   * Waits longer each time, so that a sink that refuses everything is not asked all the time. Ends early when something gets through; not at
-   * all while something does.
+   * Waits, longer each time, so that a sink that refuses everything is not tried constantly. Ends early when something gets through, and
+   * does not wait if something recently did.
    *
-   * @param tries how often it was asked for this batch.
+   * @param tries how often the sink was tried for this batch.
    */
   async wait(tries: number, signal: AbortSignal): Promise<void> {
     if (performance.now() - this.#servedAt < SERVING_MS) return;
@@ -101,7 +101,7 @@ export class Holding {
     while (this.#times > 0 && performance.now() < until && !signal.aborted) await pause(POLL_MS, signal);
   }
 
-  /** Reports nothing more. */
+  /** Stops watching and reporting. */
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#timer);
@@ -112,7 +112,7 @@ export class Holding {
     this.#watch();
   }
 
-  /** As long as any is known. */
+  /** Checks regularly, as long as any job is held. */
   #watch(): void {
     if (this.#isClosed || this.#timer !== undefined) return;
     this.#timer = setTimeout(() => {
@@ -125,7 +125,7 @@ export class Holding {
     }, LOOK_MS).unref();
   }
 
-  /** From the first on, until one is there. */
+  /** Forgets jobs that are no longer in the queue, until it finds one that is. */
   async #forgetMissing(): Promise<void> {
     for (;;) {
       const ids = [...this.#jobs].slice(0, LOOKED_AT);
@@ -144,18 +144,17 @@ export class Holding {
   }
 }
 
-// Knows which jobs of a queue are held. A held job goes to the end of its queue: the oldest is anywhere among those that wait.
-
-/** Within the queue: ids of held jobs, by when they were created. */
+/** The queue's key with the ids of held jobs, scored by creation time. */
 const HELD_KEY = "held";
-/** Looked at together. */
+/** Held jobs that are checked together. */
 const PAGE = 100;
 
+/** Knows which jobs of a queue are held. A held job goes to the end of its queue, so the oldest can be anywhere among the waiting jobs. */
 export class HeldJobs {
   readonly #redis: RedisConnection;
   readonly #queue: Queue;
 
-  /** @param redis fails at once when Redis is away; stays open. */
+  /** @param redis fails at once if Redis is unavailable; stays open. */
   constructor(redis: RedisConnection, queue: Queue) {
     this.#redis = redis;
     this.#queue = queue;
@@ -169,7 +168,10 @@ export class HeldJobs {
     await this.#redis.zrem(this.#key, id);
   }
 
-  /** When the oldest was created, in milliseconds since 1970. Forgets those that are gone: done by a release that does not know of this, or removed. */
+  /**
+   * When the oldest held job was created, in milliseconds since 1970. Forgets jobs that are gone, because they were removed by hand or
+   * finished by a release that does not know of held jobs.
+   */
   async oldestTimestamp(): Promise<number | undefined> {
     for (;;) {
       const listed = await this.#redis.zrange(this.#key, "0", String(PAGE - 1), "WITHSCORES");
@@ -182,7 +184,7 @@ export class HeldJobs {
     }
   }
 
-  /** Which of these jobs are not in the queue any more. */
+  /** Which of these jobs are no longer in the queue. */
   async missing(ids: readonly string[]): Promise<string[]> {
     const replies = await sendTogether(
       this.#redis,

@@ -1,4 +1,7 @@
-/** What is noted on the job of a suspect while its steps run, as BullMQ's progress: whoever takes the job over learns what the process died of. */
+/**
+ * Notes on a suspect's job while its steps run, stored as BullMQ's progress. They show the process that takes the job over what its
+ * predecessor died of.
+ */
 import { randomUUID } from "node:crypto";
 import type { Notes } from "./solitude.ts";
 import type { TakenJob } from "../queue/taken-job.ts";
@@ -6,24 +9,25 @@ import { tryUntilDecided, type RetryRules } from "../deliver/tries.ts";
 
 /** How often a process died while a step of the job was running. */
 export interface Deaths {
-  /** Alone: the job is to blame. */
+  /** While it ran alone, so the job is to blame. */
   readonly proven: number;
-  /** Beside others. */
+  /** While it ran beside others. */
   readonly unproven: number;
 }
 
 interface Note {
   readonly deaths: number;
   readonly unproven?: number;
-  /** How a step is running, and where: still there if the process died meanwhile. */
+  /** How a step is running. It is still set if the process died meanwhile. */
   readonly running?: "alone" | "beside";
+  /** The process in which it is running. */
   readonly by?: string;
 }
 
-/** This process. A job that comes back to it, because Redis was away for longer than the lock lasts, was nobody's death. */
+/** This process. If a job comes back to it, Redis was unavailable for longer than the lock lasts, and no process died. */
 const SELF = randomUUID();
 
-/** What earlier processes have noted. */
+/** The deaths according to the notes of earlier processes. */
 export function deathsOf({ note }: Pick<TakenJob, "note">): Deaths {
   const { deaths, unproven, running, by } = (typeof note === "object" && note !== null ? note : {}) as Partial<Record<keyof Note, unknown>>;
   const died = by === SELF ? undefined : running;
@@ -34,7 +38,7 @@ function count(value: unknown): number {
   return typeof value === "number" ? value : 0;
 }
 
-/** Notes on one job, as long as it is this process's. */
+/** Notes on one job, as long as this process has the job. */
 export class JobNotes implements Notes {
   readonly #job: TakenJob;
   readonly #deaths: Deaths;
@@ -47,9 +51,9 @@ export class JobNotes implements Notes {
   }
 
   /**
-   * Tried once, since everything else waits meanwhile.
+   * Tried only once, because everything else waits meanwhile.
    *
-   * @throws {UnavailableError} when Redis does not serve.
+   * @throws {UnavailableError} if Redis is unavailable.
    * @throws {LostJobError}
    */
   readonly alone = (): Promise<void> => this.#note("alone");
@@ -61,9 +65,9 @@ export class JobNotes implements Notes {
   readonly over = (): Promise<void> => this.#insist(undefined);
 
   /**
-   * Takes the note back when the process begins to end: it may have to leave a step that hangs, or be killed because of it.
+   * Takes the note back when the process starts to exit: it may have to abandon a step that hangs, or be killed because of it.
    *
-   * @returns what ends this.
+   * @returns a function that stops this.
    */
   takeBackAtEnd(): () => void {
     const { begun } = this.#rules.drain;
@@ -72,7 +76,7 @@ export class JobNotes implements Notes {
     return () => begun.removeEventListener("abort", takeBack);
   }
 
-  /** Until it is noted, whatever else dies in this process would be this job's fault. */
+  /** Retried until it is noted: otherwise this job would be blamed for whatever else kills this process. */
   async #insist(running: Note["running"]): Promise<void> {
     await tryUntilDecided(() => this.#note(running), this.#rules);
   }

@@ -1,29 +1,31 @@
 /**
- * Lets what jobs do in a process run side by side, except the steps of suspects: those run alone, so that a process that dies tells which of
- * them it died of.
+ * Runs the steps of jobs side by side, except the steps of suspects. Those run alone, so that the death of the process shows which suspect
+ * caused it.
  *
- * Two things pull against each other. Blame needs that nothing else runs, of any exporter: whatever runs can be what killed the process. And
- * a sink that hangs must not stop the others: a step that is alone keeps all of them waiting. So:
+ * There are two conflicting goals. To blame a suspect, nothing else may be running, not even for another exporter, because any running step
+ * can be the one that killed the process. But a sink that hangs must not stop the others, and a step that runs alone makes all others wait.
+ * So:
  *
- *   1. A step of a suspect waits a second for the others to end, and is then alone for a second: what kills a process mostly does so at once.
- *      After that, or where the others do not end, it runs beside them. If the process dies then, nobody is blamed, but that is noted too.
- *   2. Each such death makes both times four times as long for this suspect, and it waits until it may be alone. So a step that kills late,
- *      or among slow ones, is found after a few more deaths; and only deaths make anybody wait longer.
- *   3. To be alone, and to wait for that, may take a tenth of the time of the process in the long run. When it is used up, suspects run beside
- *      the others.
+ *   1. A step of a suspect waits one second for the others to end, and then runs alone for one second: a step that kills usually does so at
+ *      once. After that, or if the others do not end, it runs beside them. If the process dies then, no suspect is blamed, but the death is
+ *      noted.
+ *   2. Each such death makes both times four times as long for this suspect, and the suspect then waits until it can run alone. So a step
+ *      that kills late, or among slow ones, is found after a few more deaths. Only deaths make other steps wait longer.
+ *   3. In the long run, suspects may take a tenth of the process's time for running alone and waiting for that. When this share is used up,
+ *      suspects run beside the others.
  *
- * A step is what can end a process: reading a payload, filtering, one try of a sink. A job that waits for an outage to end is in no step, and
- * keeps nobody waiting.
+ * A step is an action that can kill a process: reading a payload, filtering, one try of a sink. A job that waits for an outage to end is
+ * not in a step, and makes no other step wait.
  */
 import { pause } from "@celery-metrics-exporter/runtime";
 import { GivenBack } from "../host/drain.ts";
 
 const FIRST_MS = 1_000;
 const GROWTH = 4;
-/** A day and more: no timer takes much longer. */
+/** Limit of the growth: 18 hours. No timer takes more than 24 days. */
 const MOST_GROWTHS = 8;
 const SHARE = 0.1;
-/** What of its share a process has at first and at most: enough for a few suspects one after the other. */
+/** The share that a process has at first, and can save up: enough for a few suspects one after the other. */
 const MOST_SHARE_MS = 4_000;
 const POLL_MS = 100;
 
@@ -33,17 +35,17 @@ export interface SuspectStep {
   /** How often a process died while a step of this job ran beside others. */
   readonly unprovenDeaths: number;
   readonly notes: Notes;
-  /** Aborted when the process ends: what has to wait is not begun any more. */
+  /** Aborted when the process starts to exit. Steps that are still waiting then do not begin. */
   readonly ending: AbortSignal;
 }
 
-/** What is noted on the job, for whoever takes it over. */
+/** Notes on the job, for the process that takes it over. */
 export interface Notes {
-  /** Resolves before the step begins alone: if the process dies from here on, this step is to blame. */
+  /** Called before the step runs alone. If the process dies from then on, this step is to blame. */
   readonly alone: () => Promise<void>;
-  /** Before it runs beside others, from the beginning or from here on: nobody can tell what a process dies of then. */
+  /** Called before the step runs beside others, from its beginning or later. The cause of a death is not known then. */
   readonly beside: () => Promise<void>;
-  /** It has ended. */
+  /** Called when the step has ended. */
   readonly over: () => Promise<void>;
 }
 
@@ -51,7 +53,7 @@ export class Solitude {
   readonly #now: () => number;
   readonly #pause: typeof pause;
   readonly #running = new Set<Promise<unknown>>();
-  /** Of a step that is alone, or waits to be: resolves when the others may go on. */
+  /** Set while a step runs alone or waits for that. Resolves when the others may go on. */
   #alone: Promise<void> | undefined;
   #shareMs = MOST_SHARE_MS;
   #shareAt: number;
@@ -70,10 +72,10 @@ export class Solitude {
   }
 
   /**
-   * Runs a step of a suspect: alone if possible.
+   * Runs a step of a suspect, alone if possible.
    *
-   * @throws {GivenBack} when the process ends before the step has begun.
-   * @throws whatever the step throws, or `notes` before it has begun.
+   * @throws {GivenBack} if the process starts to exit before the step has begun.
+   * @throws what the step throws, or what `notes` throws before the step has begun.
    */
   async suspect(step: SuspectStep): Promise<void> {
     const { unprovenDeaths, ending } = step;
@@ -98,10 +100,10 @@ export class Solitude {
     const ended = new AbortController();
     const goOnBeside = async (): Promise<void> => {
       await this.#pause(chanceMs, ended.signal);
-      // Noted before the others go on: the next of them may end the process.
+      // Noted before the others go on, because the next of them may kill the process.
       if (!ended.signal.aborted) await notes.beside().finally(release);
     };
-    // Its failure is none of the step's.
+    // If this fails, the step has not failed.
     const yielding = goOnBeside().catch(() => {});
     try {
       await this.#run(task);
@@ -112,7 +114,7 @@ export class Solitude {
     }
   }
 
-  /** Counts as running while it is noted: nobody begins to be alone in between. */
+  /** Counts as running while it is being noted, so that no other step starts to run alone in between. */
   async #besideNoted({ task, notes }: SuspectStep): Promise<void> {
     await this.#run(async () => {
       await notes.beside();
@@ -131,7 +133,7 @@ export class Solitude {
     }
   }
 
-  /** Nothing begins until what this returns is called; a second call does nothing. */
+  /** Stops other steps from beginning until the returned function is called. A second call of it does nothing. */
   #claim(): () => void {
     const since = this.#now();
     const released = new AbortController();
@@ -151,7 +153,7 @@ export class Solitude {
     return this.#shareMs;
   }
 
-  /** Whether all that runs ends in time. */
+  /** Whether all running steps end in time. */
   async #othersEnd(patienceMs: number, ending: AbortSignal): Promise<boolean> {
     const decided = new AbortController();
     const late = this.#pause(patienceMs, AbortSignal.any([decided.signal, ending])).then(() => false);
@@ -162,5 +164,5 @@ export class Solitude {
   }
 }
 
-/** The one of this process: the roles of a single process share it, since they die together. */
+/** Shared by all roles of this process, because they die together. */
 export const processSolitude = new Solitude();

@@ -1,4 +1,4 @@
-/** The first stage: batches of events go to `export`, and what a filter excludes only now to `forget`. */
+/** The first stage: passes batches of events to `export`, and tasks that a filter excludes only now to `forget`. */
 import { type CeleryEvent, isTaskEvent } from "@celery-metrics-exporter/celery";
 import { isFurtherAttempt, standingOf } from "../filter/attempt-memory.ts";
 import { type EventBatch, batchHalves, decodeBatch, encodeBatch } from "../queue/batch.ts";
@@ -44,7 +44,7 @@ function exportWith(host: Host): Stage<EventBatch>["run"] {
     return heldBatch(batch, screened, held, unforgotten);
   };
 
-  /** Those of a batch that is held too: some of it may have got through. */
+  /** Also called for a held batch, because some of it may have got through. */
   async function forgetLeftovers(screened: Screened, job: StageJob): Promise<Held<string> | undefined> {
     let leftovers: readonly string[] = [];
     await tryUntilDecided(() => job.step(async () => void (leftovers = await filter.leftovers(screened))), rules);
@@ -52,7 +52,7 @@ function exportWith(host: Host): Stage<EventBatch>["run"] {
   }
 }
 
-/** The events and the ids that are held, without those that got through or were buried. What the receiver told stays with them. */
+/** The events and ids that are held, without those that got through or were buried. What the receiver announced stays with them. */
 function heldBatch(
   batch: EventBatch,
   { events }: Screened,
@@ -98,7 +98,7 @@ function forgetDelivery({ name, exporter, filter, deadLetters, metrics, rules }:
   );
 }
 
-/** A further attempt finds its task in the sink already, so that what became of first attempts says nothing about it. */
+/** A further attempt finds its task in the sink already, so results of first attempts are no evidence for it. */
 function kindOf(event: CeleryEvent): string {
   if (!isTaskEvent(event)) return "event of no task";
   return isFurtherAttempt(event) ? `${event.type} of a further attempt` : event.type;

@@ -17,20 +17,18 @@ export interface Host {
   readonly holding: Holding;
 }
 
-// The settings of the host, the same for every exporter.
-
+/** The settings of a host, the same for every exporter. */
 export const HostConfig = z.object({
   PROCESSOR_CONCURRENCY: integer(4, 1, 1_000).describe("Batches that one process exports at the same time."),
   PROCESSOR_MAX_TRIES: integer(5, 1).describe(
-    "How often a batch is tried after an error that is neither a refusal of the data nor an outage, before it is split to find the event at fault, and that event before it becomes a dead letter. Outages are waited out for ever.",
+    "How often a batch is tried after an error that is neither a refusal of the data nor an outage. Then it is split to find the event at fault, which is tried as often before it becomes a dead letter. Outages are retried forever.",
   ),
 });
 export type HostConfig = z.output<typeof HostConfig>;
 
-// The host's own metrics, labelled by exporter: several hosts may share a process.
-
 const DURATION_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 
+/** A host's own metrics, labelled by exporter, because several hosts may share a process. */
 export class HostMetrics {
   readonly #exporter: string;
   readonly #exported;

@@ -1,4 +1,4 @@
-/** The second stage: the ids of one `schedule` call go to `process` when their delay is over. */
+/** The second stage: passes the ids of one `schedule` call to `process` after their delay. */
 import type { BegunBatches } from "../hold/begun-batches.ts";
 import { Deliverer } from "../deliver/deliver.ts";
 import type { Exporter } from "../contract/exporter.ts";
@@ -10,16 +10,16 @@ import { withRedis } from "../queue/redis-errors.ts";
 import type { RedisReturn } from "../queue/redis-return.ts";
 import type { Stage, StageJob } from "./stage.ts";
 
-/** What a job may have to wait for. */
+/** What a job may have to wait for: see `idsStage`. */
 interface WaitedFor {
   readonly batches: BegunBatches;
   readonly redisReturn: RedisReturn;
 }
 
 /**
- * Batches that were begun before these ids were scheduled may hold events of the same tasks. They are done long before the delay is over, but
- * for those of a process that died. And a job that is taken over after Redis was away may have been done by a process that lives, and only has
- * to note it.
+ * Jobs of this stage may have to wait, for two reasons. Batches that were begun before the ids were scheduled may contain events of the
+ * same tasks; they are done long before the delay is over, except batches of a process that died. And a job that is taken over after an
+ * outage of Redis may have been done by a process that is still running and only has to note it.
  */
 export function idsStage(host: Host, process: NonNullable<Exporter["process"]>, waitedFor: WaitedFor): Stage<readonly string[]> {
   const { name, deadLetters, metrics, rules } = host;

@@ -1,4 +1,4 @@
-/** Does what a job of one stage asks for: delivers its batch, or finds out whether it is what processes die of. */
+/** Handles a job of one stage: delivers its batch, or finds out whether the job kills processes. */
 import type { Logger } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import type { TakenJob } from "../queue/taken-job.ts";
@@ -15,18 +15,18 @@ import { ONCE, tryUntilDecided, type Attempt } from "../deliver/tries.ts";
 export interface JobHandlerOptions<P> {
   readonly stage: Stage<P>;
   readonly host: Host;
-  /** The same queue, for suspects. */
+  /** The stage's queue, to add suspects. */
   readonly queue: Queue;
-  /** Shared by all that runs in the process. */
+  /** Shared by everything that runs in the process. */
   readonly solitude: Solitude;
   readonly logger: Logger;
 }
 
-/** What became of a job. */
+/** The result of handling a job. */
 export interface Outcome {
-  /** Undefined where all of it is done. */
+  /** What is left; undefined if the whole job is done. */
   readonly rest?: HeldBatch | undefined;
-  /** How often the sink was asked to take something. */
+  /** How often the sink was tried. */
   readonly tries: number;
 }
 
@@ -39,7 +39,7 @@ export class JobHandler<P> {
     this.#options = options;
   }
 
-  /** @throws {LetGo} when the job has to stay as it is. */
+  /** @throws {LetGo} if the job has to stay as it is. */
   async handle(job: TakenJob): Promise<Outcome> {
     const { host, logger, stage } = this.#options;
     if (host.rules.drain.begun.aborted) throw new GivenBack();
@@ -48,11 +48,11 @@ export class JobHandler<P> {
       case "run":
         return suspect ? this.#runSuspect(job) : this.#run(job, (task) => this.#options.solitude.beside(task));
       case "suspect":
-        logger.warn({ queue: stage.queueName, job: job.id }, "the process died several times with this job, it will run alone");
+        logger.warn({ queue: stage.queueName, job: job.id }, "the process died several times with this job: it will run alone");
         await this.#addSuspects([job.payload], job.timestamp);
         return NOT_ASKED;
       case "bury":
-        await this.#buryPayload(job, "crash", "the process died each time it had only this, and could not even split it");
+        await this.#buryPayload(job, "crash", "the process died each time it ran this alone, even when it only split it");
         return NOT_ASKED;
     }
   }
@@ -69,7 +69,7 @@ export class JobHandler<P> {
       tries += 1;
       return step(task);
     };
-    // A suspect is a part of a job that was begun before.
+    // A suspect is part of a job that was begun before.
     const begun = job.starts + (job.name === JOB_NAMES.suspect ? 1 : 0);
     const rest = await stage.run(batch, { id: job.id, payload: job.payload, begun, attempt, step });
     if (rest === undefined) return { tries };
@@ -77,7 +77,7 @@ export class JobHandler<P> {
     return { tries, rest: { ...rest, rest: () => payload } };
   }
 
-  /** Does something with what is in a batch: that may be what ends the process. */
+  /** Handles the contents of a batch as a step, because that may kill the process. */
   async #read<T>(step: Attempt, task: () => T): Promise<T> {
     const results: T[] = [];
     const failure = await tryUntilDecided(() => step(async () => void results.push(task())), this.#options.host.rules, ONCE);
@@ -107,24 +107,24 @@ export class JobHandler<P> {
       case "run":
         return false;
       case "split":
-        logger.warn({ queue: stage.queueName, job: id, size }, "the process died while this job ran alone, its parts will");
+        logger.warn({ queue: stage.queueName, job: id, size }, "the process died while this job ran alone: its halves will run alone");
         await this.#addSuspects(await this.#read(step, () => stage.split(batch)), timestamp);
         host.rules.onSplit();
         return true;
       case "bury":
-        await tryUntilDecided(() => stage.bury(batch, "crash", "the process died each time it had only this"), host.rules);
+        await tryUntilDecided(() => stage.bury(batch, "crash", "the process died each time it ran this alone"), host.rules);
         return true;
     }
   }
 
-  /** They are stored before the job that they come from completes: a kill in between repeats them, and loses nothing. */
+  /** Stores suspects before the job that they come from completes. A kill in between repeats them, and loses nothing. */
   async #addSuspects(payloads: readonly unknown[], timestamp: number): Promise<void> {
     const { host, queue } = this.#options;
     const jobs = payloads.map((data) => ({ name: JOB_NAMES.suspect, data, opts: { timestamp } }));
     await tryUntilDecided(() => withRedis("adding suspects", async () => void (await queue.addBulk(jobs))), host.rules);
   }
 
-  /** What cannot be read, whole. */
+  /** Buries a payload that cannot be read, as a whole. */
   async #buryPayload(job: TakenJob, reason: string, detail: string): Promise<void> {
     const { host } = this.#options;
     const letter = { source: host.name, reason, detail, payload: job.payload };

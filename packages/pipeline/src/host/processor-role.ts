@@ -1,4 +1,7 @@
-/** The host of an exporter, as a role: consumes its queues, and owns retry, splitting, filters, drain and self-metrics. */
+/**
+ * The host of an exporter, as a role: it consumes the exporter's queues, and handles retries, splitting, filters, draining and its own
+ * metrics.
+ */
 import {
   BaseConfig,
   type Logger,
@@ -40,7 +43,7 @@ const ProcessorConfig = z.object({ ...BaseConfig.shape, ...HostConfig.shape, ...
 type ProcessorConfig = z.output<typeof ProcessorConfig>;
 type Context = RoleContext<ProcessorConfig>;
 
-/** The role that runs this exporter; several may share a process. */
+/** The role that runs this exporter. Several roles may share a process. */
 export function processorRole(definition: ExporterDefinition): Role {
   return {
     name: `${definition.name}-processor`,
@@ -49,7 +52,7 @@ export function processorRole(definition: ExporterDefinition): Role {
   };
 }
 
-/** Runs the exporter as this process, until a signal; the `main.ts` of a processor calls nothing else. */
+/** Runs the exporter as this process, until a signal arrives. The `main.ts` of a processor calls only this. */
 export async function runProcessor(definition: ExporterDefinition): Promise<void> {
   await runRole(processorRole(definition));
 }
@@ -72,11 +75,11 @@ async function startProcessor(definition: ExporterDefinition, context: Context):
 }
 
 interface Connections {
-  /** Waits for Redis for ever. */
+  /** Waits for Redis forever. */
   readonly worker: RedisConnection;
-  /** Fails at once when Redis is away, so that a job can be given back meanwhile. */
+  /** Fails at once if Redis is unavailable, so that the caller can react. */
   readonly producer: RedisConnection;
-  /** Of the producer. */
+  /** Watches the producer connection. */
   readonly redisReturn: RedisReturn;
 }
 
@@ -93,9 +96,9 @@ async function connect(name: string, { config, logger, lifecycle, health }: Cont
 
 interface Queues {
   readonly events: Queue;
-  /** Opened when first asked for: an exporter without a second stage has none. */
+  /** Opened by the first call, because an exporter without a second stage has no such queue. */
   readonly processing: () => Queue;
-  /** Of the events' queue. */
+  /** The batches begun in the events' queue. */
   readonly begun: BegunBatches;
 }
 
@@ -117,9 +120,11 @@ async function startExporter(definition: ExporterDefinition, queues: Queues, con
   return exporter;
 }
 
-const OUTAGE_MESSAGES = { began: "sink unavailable, batches are kept and tried again", ended: "sink available again" };
+const OUTAGE_MESSAGES = { began: "sink unavailable: batches are kept and retried", ended: "sink available again" };
 
-/** The host as one stage sees it. The stages have sinks of their own (Store and agent, say): that the one is served says nothing of the other. */
+/**
+ * The host's parts for one stage. Each stage has its own sink (for example Store and agent), and one can be available without the other.
+ */
 interface StageParts {
   readonly host: Host;
   readonly held: HeldJobs;
@@ -134,7 +139,7 @@ interface StagesOptions {
 
 interface Stages {
   readonly events: StageParts;
-  /** Of an exporter that has a second stage. */
+  /** Only if the exporter has a second stage. */
   readonly processing?: StageParts;
   readonly deadLetters: DeadLetters;
 }
@@ -205,7 +210,10 @@ function createWorkers(
   return workers;
 }
 
-/** A sink that is away ends what its own stage is trying, and nothing else: the other stage finishes what it has begun, or it would go out twice. */
+/**
+ * An unavailable sink only ends the tries of its own stage. The other stage finishes what it has begun, because otherwise it would be
+ * reported twice.
+ */
 async function drainStage({ host, outage, worker }: WorkerOfStage, graceMs: number, logger: Logger): Promise<void> {
   const { drain } = host.rules;
   drain.begin(outage.isOn ? 0 : graceMs);

@@ -1,6 +1,6 @@
 /**
- * Gauges of an exporter's queues, read from Redis every few seconds, so that `/metrics` answers at once even when Redis does not. The number
- * of finished tasks that are not delivered yet is also written back, for the receiver.
+ * Gauges of an exporter's queues. They are read from Redis every few seconds, so that `/metrics` answers at once even if Redis does not.
+ * The number of finished tasks that are not delivered yet is also written to Redis, for the receiver.
  */
 import { type Logger, type Metrics, type RedisConnection, Repeat, sendTogether } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
@@ -10,21 +10,21 @@ import { UNDELIVERED_KEY } from "../queue/names.ts";
 
 const INTERVAL_MS = 5_000;
 const STATES = ["wait", "active", "delayed", "failed"] as const;
-/** Jobs looked at from each end of a list: bounds what is read, however long the list is. */
+/** Jobs read from each end of a list, however long the list is. */
 const LOOKED_AT = 10;
-/** The active jobs of this many workers. */
+/** Active jobs that are read. */
 const ACTIVE_LOOKED_AT = 100;
-/** Jobs of ids that are opened to learn how many ids are in one. */
+/** Jobs of ids that are opened to learn their mean size. */
 const OPENED = 3;
-/** The weight of the latest look in the mean number of ids per job: sizes differ, and few jobs are opened at a time. */
+/** Weight of the latest sample in the mean number of ids per job, because sizes differ and few jobs are opened at a time. */
 const NEWEST_SHARE = 0.3;
-/** Nobody but a processor empties the queue, so that the number stays true while none runs; but not for ever. */
+/** Expiry of the number. Only processors empty the queue, so the number stays true while none is running, but not forever. */
 const UNDELIVERED_EXPIRY_SECONDS = 86_400;
 
 export interface QueueGaugesOptions {
   /** The events' queue, and the processing queue of an exporter that has one. */
   readonly queues: readonly Queue[];
-  /** A connection that fails at once when Redis is away. */
+  /** A connection that fails at once if Redis is unavailable. */
   readonly redis: RedisConnection;
   readonly metrics: Metrics;
   readonly logger: Logger;
@@ -47,7 +47,7 @@ export class QueueGauges {
     );
   }
 
-  /** Reads the queues now, and from now on every five seconds. */
+  /** Reads the queues now, and then every five seconds. */
   async start(): Promise<void> {
     const onError = (err: Error): void => this.#options.logger.debug({ err }, "queue lengths unknown");
     this.#repeat = new Repeat(() => this.#refreshAll(), { everyMs: INTERVAL_MS, first: "now", onError });
@@ -79,9 +79,9 @@ export class QueueGauges {
   }
 
   /**
-   * Ids of the jobs among which the oldest is, if it is not held. BullMQ adds at the head of the list of waiting jobs and takes from its tail.
-   * Delayed jobs are in the order in which they are due: the first are the oldest of those with the same delay, and those put off for longest
-   * are the last.
+   * Ids of jobs that include the oldest one, unless that is held. BullMQ adds at the head of the list of waiting jobs and takes from its
+   * tail. Delayed jobs are ordered by their due time: the first are the oldest of those with the same delay, and the last are those put off
+   * for longest.
    */
   async #oldest(queue: Queue): Promise<string[]> {
     const delayed = queue.toKey("delayed");
@@ -100,7 +100,7 @@ export class QueueGauges {
     return replies.filter((reply) => typeof reply === "string");
   }
 
-  /** Without a second stage there is nothing to report. */
+  /** Does nothing for an exporter without a second stage. */
   async #reportUndelivered(jobs: number): Promise<void> {
     const [events, processing] = this.#options.queues;
     if (events === undefined || processing === undefined) return;
@@ -124,7 +124,7 @@ export class QueueGauges {
   }
 }
 
-/** Of replies with one id, none or several. */
+/** The ids in replies that contain one id, none or several. */
 function idsAmong(replies: readonly unknown[]): string[] {
   return replies.flat().filter((id) => typeof id === "string");
 }

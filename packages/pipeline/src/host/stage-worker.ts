@@ -1,4 +1,4 @@
-/** Runs one stage of an exporter: takes the jobs of its queue, delivers what is in them, and holds, puts off or gives back the rest. */
+/** Runs one stage of an exporter: takes the jobs of its queue, delivers their contents, and holds, puts off or gives back the rest. */
 import { type Health, type RedisConnection, UnavailableError, backoffMs, toError } from "@celery-metrics-exporter/runtime";
 import { LetGo, LostJobError, NewerPayloadError } from "../contract/errors.ts";
 import { tryUntilDecided } from "../deliver/tries.ts";
@@ -10,15 +10,15 @@ import { GivenBack } from "./drain.ts";
 import { JobHandler, type JobHandlerOptions } from "./job-handler.ts";
 import type { HeldBatch } from "./stage.ts";
 
-/** When a job that must wait is looked at again. */
+/** Delay until a job that must wait is checked again. */
 const LOOK = { firstMs: 100, maxMs: 1_000 };
-/** Then it runs all the same. Longer than any takeover takes. */
+/** Checks after which a waiting job runs anyway. Longer than any takeover takes. */
 const MAX_LOOKS = 60;
-/** A job that is held goes to the end of its queue, so that others get their turn. One whose turn brings nothing waits longer and longer. */
+/** Delay of a held job, so that the others get their turn. It grows each time that nothing of the job gets through. */
 const HELD_DELAY = { firstMs: 1_000, maxMs: 30_000 };
-/** When a job of a newer release is looked at again: a newer process may take it then. */
+/** Delay of a job of a newer release. A newer process may take it then. */
 const NEWER_DELAY_MS = 5_000;
-/** Between two such looks: a backlog of them would go round and round. */
+/** Time between two such jobs, so that a backlog of them does not circulate at full speed. */
 const NEWER_SPACING_MS = 20;
 
 export interface StageWorkerOptions<P> extends JobHandlerOptions<P> {
@@ -50,7 +50,7 @@ export function stageWorker<P>(options: StageWorkerOptions<P>): QueueWorker {
 class StageJobs<P> {
   readonly #options: StageWorkerOptions<P>;
   readonly #handler: JobHandler<P>;
-  /** When the last of the jobs of a newer release is due. */
+  /** When the last job of a newer release is due. */
   #newerDueAt = 0;
 
   constructor(options: StageWorkerOptions<P>) {
@@ -69,7 +69,7 @@ class StageJobs<P> {
     } catch (thrown) {
       const fields = { job: job.id, err: toError(thrown) };
       if (thrown instanceof LetGo) logger.debug(fields, "job let go of");
-      else logger.error(fields, "job could not be handled, it will be taken over");
+      else logger.error(fields, "could not handle a job: it will be taken over");
       if (thrown instanceof NewerPayloadError) return this.#holdNewer(job, thrown);
       if (thrown instanceof GivenBack) return job.giveBack();
       if (thrown instanceof LostJobError) host.holding.done(job.id, false);
@@ -77,7 +77,7 @@ class StageJobs<P> {
     }
   }
 
-  /** Nothing waits for what cannot be asked: without Redis the job could not be put off either. */
+  /** False if Redis is unavailable: the job could not be put off either. */
   async #mustWait(job: TakenJob): Promise<boolean> {
     const { stage, host } = this.#options;
     if (stage.mustWait === undefined || host.rules.drain.begun.aborted || job.starts > MAX_LOOKS) return false;
@@ -89,7 +89,7 @@ class StageJobs<P> {
     }
   }
 
-  /** Leaves what is left of a job in its queue. If the sink refuses everything, lets some time pass before the next job is tried. */
+  /** Puts the rest of a job back into its queue. If the sink refuses everything, pauses before the next job is tried. */
   async #hold(job: TakenJob, { rest, tookSome, as, because, error }: HeldBatch, tries: number): Promise<Fate> {
     const { host, held } = this.#options;
     const store = async (): Promise<void> => {
@@ -108,7 +108,7 @@ class StageJobs<P> {
   async #holdNewer(job: TakenJob, error: NewerPayloadError): Promise<Fate> {
     const { host, held, logger } = this.#options;
     host.holding.add(job.id, "upgrade this process", error);
-    // For the lag alone. It is noted with the next look, if not now.
+    // Needed only for the lag. If this fails, the next try notes it.
     await held.add(job).catch((thrown: unknown) => logger.debug({ err: toError(thrown) }, "held job not noted"));
     const now = Date.now();
     this.#newerDueAt = Math.max(now + NEWER_DELAY_MS, this.#newerDueAt + NEWER_SPACING_MS);
@@ -118,7 +118,7 @@ class StageJobs<P> {
   async #done(job: TakenJob, served: boolean): Promise<void> {
     const { host, held, logger } = this.#options;
     host.holding.done(job.id, served);
-    // A job that is taken for the first time was never held. One that stays noted is found to be gone.
+    // A job that was taken for the first time was never held. If a job stays noted, it is found to be gone later.
     if (job.starts < 2) return;
     await held.remove(job.id).catch((thrown: unknown) => logger.debug({ err: toError(thrown) }, "held job still noted"));
   }

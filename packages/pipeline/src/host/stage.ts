@@ -2,19 +2,19 @@
 import type { DeliveryJob, HeldReason } from "../deliver/deliver.ts";
 import type { Attempt } from "../deliver/tries.ts";
 
-/** The job that a batch came in. */
+/** The job that contains a batch. */
 export interface StageJob extends DeliveryJob {
-  /** As it is stored. */
+  /** As stored in Redis. */
   readonly payload: unknown;
-  /** How to run whatever else reads or writes what is in the batch. */
+  /** Runs everything else that reads or writes the contents of the batch. */
   readonly step: Attempt;
 }
 
-/** What is left of a batch that can neither be delivered nor buried now. */
+/** The part of a batch that can neither be delivered nor buried now. */
 export interface HeldBatch extends HeldReason {
   /** Writes the payload of the rest. */
   readonly rest: () => unknown;
-  /** Whether the sink took others of the batch. */
+  /** Whether the sink took other items of the batch. */
   readonly tookSome: boolean;
 }
 
@@ -28,24 +28,24 @@ export interface Stage<P> {
   decode(payload: unknown): P;
   /** Number of events or ids. */
   size(batch: P): number;
-  /** Payloads that together are the batch: two halves, or the whole again where there is nothing to split. */
+  /** Payloads that together make up the batch: two halves, or the whole batch if there is nothing to split. */
   split(batch: P): readonly unknown[];
   /**
-   * Whether something has to come first: the job is looked at again a little later, and runs in the end whatever this says.
+   * Whether the job has to wait for something else. It is then checked again a little later, and after many checks it runs anyway.
    *
-   * @throws {UnavailableError} when Redis does not serve.
+   * @throws {UnavailableError} if Redis is unavailable.
    */
   mustWait?(payload: unknown): Promise<boolean>;
   /**
-   * Delivers or buries what is in the batch, and returns what has to be held.
+   * Delivers or buries the contents of the batch, and returns what has to be held.
    *
-   * @throws {LetGo} when the process ends first, or the job is another's.
+   * @throws {LetGo} if the process exits first, or another process has the job.
    */
   run(batch: P, job: StageJob): Promise<HeldBatch | undefined>;
   /**
-   * Puts all of it into the dead-letter queue.
+   * Puts the whole batch into the dead-letter queue.
    *
-   * @throws {UnavailableError} when Redis does not serve.
+   * @throws {UnavailableError} if Redis is unavailable.
    */
   bury(batch: P, reason: string, detail: string): Promise<void>;
 }

@@ -1,4 +1,4 @@
-/** Hands every batch of the receiver to each exporter's queue. */
+/** Puts every batch of the receiver into each exporter's queue. */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import {
   type Logger,
@@ -19,26 +19,26 @@ import { withRedis } from "../queue/redis-errors.ts";
 import { RedisMemory } from "../queue/redis-memory.ts";
 
 const REFRESH_MS = 1_000;
-/** How many of the jobs that a queue holds at start are opened to learn their mean size. */
+/** Jobs of a queue that are opened at startup to learn their mean size. */
 const SAMPLED_JOBS = 10;
 
 export interface FanoutOptions {
-  /** A `producer` connection: a command fails at once when Redis is away. Stays open after `close`. */
+  /** A `producer` connection: a command fails at once if Redis is unavailable. Stays open after `close`. */
   readonly redis: RedisConnection;
   readonly prefix: string;
   readonly exporters: readonly ExporterRegistration[];
   /**
-   * What happens past the high-water mark of a queue. `hold`: everything is stored, and `fullBecause` asks the receiver to stop taking.
-   * `shed`: what that exporter would get is dropped and counted, the others go on.
+   * What happens past the high-water mark of a queue. `hold`: everything is stored, and `fullBecause` asks the receiver to stop consuming.
+   * `shed`: that exporter's events are dropped and counted; the other exporters continue.
    */
   readonly whenFull: "hold" | "shed";
-  /** The high-water mark of each queue, in events waiting, delayed or active; a task that is not delivered yet counts as four. */
+  /** The high-water mark of each queue, in events that are waiting, delayed or active. A task that is not delivered yet counts as four. */
   readonly highWaterEvents: number;
   readonly logger: Logger;
   readonly metrics: Metrics;
 }
 
-/** An exporter as the receiver sees it: the queue in front of it. */
+/** The receiver's view of an exporter: the queue in front of it. */
 interface Outlet {
   readonly name: string;
   readonly takes: ReadonlySet<string>;
@@ -75,9 +75,9 @@ export class Fanout {
   }
 
   /**
-   * Learns what the queues hold, and goes on watching.
+   * Reads the queues' state, and starts watching them.
    *
-   * @throws {UnavailableError} when Redis does not serve.
+   * @throws {UnavailableError} if Redis is unavailable.
    */
   async start(): Promise<void> {
     for (const { queue } of this.#outlets) await queueIsReady(queue);
@@ -87,7 +87,7 @@ export class Fanout {
     });
     this.#refreshing = new Repeat(() => this.#refresh(), {
       everyMs: REFRESH_MS,
-      // Redis is away: nothing can be stored either, and what was known last stands.
+      // Redis is unavailable, so nothing can be stored either. The last known lengths stay valid.
       onError: (err) => this.#options.logger.debug({ err }, "queue lengths unknown"),
     });
   }
@@ -98,10 +98,10 @@ export class Fanout {
   }
 
   /**
-   * Resolves when every exporter's queue holds what the exporter takes of the batch.
+   * Resolves when every exporter's queue contains the events of the batch that the exporter takes.
    *
-   * @throws {UnavailableError} when Redis did not take all of it: call again with the same batch. Queues that had it get it twice, which
-   * exporters bear.
+   * @throws {UnavailableError} if Redis did not take all of it. Call again with the same batch. Some queues then get it twice, which
+   * exporters tolerate.
    */
   async enqueue(batch: EventBatch): Promise<void> {
     const results = await Promise.allSettled(this.#outlets.map((outlet) => this.#put(outlet, batch)));
@@ -111,8 +111,8 @@ export class Fanout {
   }
 
   /**
-   * Why to take nothing more from the broker: Redis is about to run out of memory, or, with `hold`, a queue is past its high-water mark.
-   * Undefined where there is no reason. Refreshed about every second.
+   * Why the receiver should stop consuming: Redis is about to run out of memory, or, with `hold`, a queue is past its high-water mark.
+   * Undefined if there is no reason. Refreshed about every second.
    */
   fullBecause(): string | undefined {
     const memory = this.#memory.problem;
@@ -121,20 +121,21 @@ export class Fanout {
     return full.length === 0 ? undefined : `a queue is full: ${full.join("; ")}`;
   }
 
-  /** Stops watching. Safe without `start`, and safe twice. */
+  /** Stops watching. Safe to call without `start`, and twice. */
   async close(): Promise<void> {
     void this.#refreshing?.stop();
     await Promise.all(this.#outlets.map(({ queue }) => queue.close()));
   }
 
-  /** How many events were shed is counted once for all outlets are through: the batch comes again if one is not. */
+  /** Returns the number of shed events. The caller counts them once all outlets have succeeded, because otherwise the batch comes again. */
   async #put(outlet: Outlet, batch: EventBatch): Promise<{ exporter: string; shed: number }> {
     const events = batch.events.filter(({ type }) => outlet.takes.has(type));
     const told = batch.told ?? [];
     const isShed = outlet.watch.isFull && this.#options.whenFull === "shed";
     const stored = isShed ? [] : events;
     let jobs = 0;
-    // An exclusion is told only once, and few bytes: shed, it would leave what the exporter has of the task for ever.
+    // Announcements are never shed. An exclusion is announced only once and takes few bytes; without it, the exporter would keep the task
+    // forever.
     if (stored.length > 0 || told.length > 0) {
       for (const payload of payloadsOf({ ...batch, events: stored }, outlet.omits)) {
         await this.#store(outlet, payload);
@@ -165,7 +166,7 @@ export class Fanout {
   }
 }
 
-/** Events per job among the oldest jobs of a queue; 1 when it has none. */
+/** Events per job among the oldest jobs of a queue; 1 if it has none. */
 async function meanBatch(queue: Queue): Promise<number> {
   const jobs = await queue.getJobs(["wait"], 0, SAMPLED_JOBS - 1, true);
   const sizes = jobs.map((job) => sizeOf(job.data));

@@ -1,11 +1,14 @@
-/** Notices in Redis when receivers of different brokers feed the same queues, which is most often two environments that share a Redis by mistake. */
+/**
+ * Detects, through a key in Redis, that receivers of different brokers feed the same queues. In most cases, two environments share a Redis
+ * by mistake.
+ */
 import { type Logger, type RedisConnection, Repeat } from "@celery-metrics-exporter/runtime";
 
 export interface OtherSourcesOptions {
   /** A `producer` connection; stays open. */
   readonly redis: RedisConnection;
   readonly prefix: string;
-  /** What this receiver reads from: the same text in every receiver of the same source, without credentials. */
+  /** What this receiver reads from, without credentials: the same text in every receiver of the same source. */
   readonly source: string;
   readonly logger: Logger;
   readonly intervalMs?: number;
@@ -13,12 +16,12 @@ export interface OtherSourcesOptions {
 
 const INTERVAL_MS = 10_000;
 const EXPIRY_SECONDS = 60;
-/** Looks in a row that find another source. A receiver that is being replaced by one with a corrected setting overlaps for less. */
+/** Checks in a row that must find another source. If a receiver is replaced by one with a corrected setting, both overlap for less. */
 const LOOKS = 3;
 /** Sources that are remembered as reported. */
 const MAX_REPORTED = 10;
 
-/** Every receiver writes its source into one key, and looks first whether somebody else has written another one since it last did. */
+/** Every receiver writes its source into one key. Before that, it checks whether another receiver has written another source since. */
 export class OtherSources {
   readonly #options: OtherSourcesOptions;
   readonly #key: string;
@@ -32,12 +35,12 @@ export class OtherSources {
     this.#key = `${options.prefix}:receiver:source`;
   }
 
-  /** Looks now, and from now on every ten seconds. Never throws: a Redis that is away is noticed elsewhere. */
+  /** Checks now, and then every ten seconds. Never throws: an outage of Redis is reported elsewhere. */
   async start(): Promise<void> {
     const { intervalMs = INTERVAL_MS } = this.#options;
     const onError = (err: Error): void => {
       this.#options.logger.debug({ err }, "other sources unknown");
-      // Rights of an earlier release do not include the key.
+      // ACL rules written for an earlier release do not include the key.
       if (err.message.startsWith("NOPERM")) this.close();
     };
     this.#repeat = new Repeat(() => this.#look(), { everyMs: intervalMs, first: "now", onError });

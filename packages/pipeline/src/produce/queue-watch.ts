@@ -3,16 +3,19 @@ import type { Logger, Metrics, RedisConnection } from "@celery-metrics-exporter/
 import type { Queue } from "bullmq";
 import { UNDELIVERED_KEY } from "../queue/names.ts";
 
-/** A full queue counts as full until it is this far below its mark, so that a sink that is a little too slow does not make it flap. */
+/** Share of the mark below which a full queue is no longer full, so that a slightly slow sink does not make it flap. */
 const NO_LONGER_FULL_SHARE = 0.9;
 /**
- * A task usually has four events: sent, received, started and its final one. Until it is delivered it counts as much as they did. It takes about
- * 420 bytes of Redis: 370 in the Store, and its id in a job.
+ * The weight of an undelivered task. A task usually has four events: sent, received, started and a final one, and counts as much until it
+ * is delivered. It takes about 420 bytes of Redis: 370 in the Store, and its id in a job.
  */
 const EVENTS_PER_TASK = 4;
-/** How long a queue that holds jobs may be without a worker before that is logged. A restart takes less. */
+/** How long a queue with jobs may be without a worker before that is logged. A restart takes less. */
 const UNATTENDED_MS = 60_000;
-/** BullMQ's workers write this key every few seconds, and it expires as soon. `CLIENT LIST` would need more rights, and is not always there. */
+/**
+ * A key that BullMQ's workers write every few seconds and that expires as quickly. `CLIENT LIST` needs more rights and is not always
+ * available.
+ */
 const SIGN_OF_WORKER = "stalled-check";
 
 export class QueueGaugesOfReceiver {
@@ -49,7 +52,7 @@ interface QueueState {
 
 export interface QueueWatchOptions {
   readonly exporter: string;
-  /** The other exporters that are fed. */
+  /** The other exporters in use. */
   readonly others: readonly string[];
   readonly queue: Queue;
   readonly redis: RedisConnection;
@@ -66,7 +69,7 @@ export class QueueWatch {
   readonly #now: () => number;
   #backlog = new Backlog();
   #isFull = false;
-  /** Since when it has held jobs without a worker. */
+  /** Since when it has had jobs but no worker. */
   #aloneSince: number | undefined;
   #isUnattended = false;
 
@@ -75,7 +78,7 @@ export class QueueWatch {
     this.#now = options.now ?? (() => performance.now());
   }
 
-  /** From the mark on, until well below it. */
+  /** True from the mark on, until well below it. */
   get isFull(): boolean {
     return this.#isFull;
   }
@@ -85,7 +88,7 @@ export class QueueWatch {
     return `\`${this.#options.exporter}\`${this.#isUnattended ? `, which has no worker: ${this.#remedy()}` : ""}`;
   }
 
-  /** @param meanBatch events per job of what the queue holds already. */
+  /** @param meanBatch events per job that is already in the queue. */
   begin(meanBatch: number): void {
     this.#backlog = new Backlog(meanBatch);
   }
@@ -95,9 +98,9 @@ export class QueueWatch {
   }
 
   /**
-   * Looks again.
+   * Checks the queue.
    *
-   * @param workersShow false while Redis takes no writes: workers can then leave no sign.
+   * @param workersShow false while Redis takes no writes, because workers cannot leave a sign then.
    */
   async refresh(workersShow: boolean): Promise<void> {
     const { queue, redis, gauges, exporter } = this.#options;
@@ -154,20 +157,19 @@ export class QueueWatch {
   }
 }
 
-// How many events a queue holds, estimated without reading them.
-
 /**
- * Redis tells how many jobs a queue holds, not how many events are in them. The estimate keeps the mean batch size of what the queue holds:
- * jobs that this process adds change the mean by their true size, jobs that leave or that other receivers add are taken to be of the mean.
- * A single receiver is so exact as long as batches leave evenly; several receivers of one broker make batches alike.
+ * Estimates how many events a queue contains, without reading them. Redis only knows the number of jobs. The estimate keeps the mean batch
+ * size of the queue: jobs that this process adds change the mean by their true size; jobs that leave, or that other receivers add, are
+ * assumed to have the mean size. With a single receiver, this is exact as long as batches leave evenly. Several receivers of one broker
+ * make similar batches.
  */
 export class Backlog {
   #jobs = 0;
   #events = 0;
-  /** The mean of an empty queue is that of what it last held. */
+  /** An empty queue keeps the mean of its last jobs. */
   #mean: number;
 
-  /** @param meanBatch events per job of what the queue holds already. */
+  /** @param meanBatch events per job that is already in the queue. */
   constructor(meanBatch = 1) {
     this.#mean = meanBatch;
   }
@@ -176,16 +178,16 @@ export class Backlog {
     return this.#events;
   }
 
-  /** So many events of ours went in, in so many jobs. */
+  /** Notes that this process added events, in so many jobs. */
   added(events: number, jobs = 1): void {
-    // Without a job there is nothing in it to change the mean.
+    // Without a job, the mean does not change.
     if (jobs === 0) return;
     this.#jobs += jobs;
     this.#events += events;
     this.#mean = this.#events / this.#jobs;
   }
 
-  /** Redis was asked: so many jobs wait, are delayed or active. */
+  /** Notes how many jobs are waiting, delayed or active, according to Redis. */
   counted(jobs: number): void {
     this.#jobs = jobs;
     this.#events = jobs * this.#mean;

@@ -1,55 +1,55 @@
-/** The lease in Redis by which one of several receivers that hear the same messages is the one that enqueues them. */
+/** A lease in Redis. Of several receivers that hear the same messages, only its holder enqueues them. */
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { randomUUID } from "node:crypto";
 import { receiversKey } from "../queue/names.ts";
 import { withRedis } from "../queue/redis-errors.ts";
 
 export interface ReceiverLeaseOptions {
-  /** A `producer` connection: a command fails at once when Redis is away. */
+  /** A `producer` connection: a command fails at once if Redis is unavailable. */
   readonly redis: RedisConnection;
   readonly prefix: string;
-  /** Names what the receivers hear: those that hear something else have a lease of their own. */
+  /** Names what the receivers hear. Receivers that hear something else have their own lease. */
   readonly stream: string;
-  /** How long the holder may be silent before another takes over. Default 5 s. */
+  /** How long the holder may be silent before another receiver takes over. Default 5 s. */
   readonly ttlMs?: number;
 }
 
-/** What a receiver tells of itself. Moments are `performance.now()`, in milliseconds. */
+/** What a receiver states when it claims the lease. Instants are `performance.now()`, in milliseconds. */
 export interface Claim {
-  /** Since when it has everything that was published. */
+  /** Since when it has received everything that was published. */
   readonly completeSince: number;
-  /** Told by the holder: everything published before this moment is in the queues. */
+  /** Stated by the holder: everything published before this instant is in the queues. */
   readonly safeUntil?: number;
 }
 
-/** Moments are `performance.now()`, in milliseconds. */
+/** Instants are `performance.now()`, in milliseconds. */
 export interface LeaseAnswer {
   readonly held: boolean;
-  /** When a holder that hears nothing more from Redis must take it to be another's. */
+  /** When the holder must assume that it has lost the lease, if Redis does not answer any more. */
   readonly heldUntil: number;
-  /** Everything published before this moment is in the queues; undefined where nobody has told yet. */
+  /** Everything published before this instant is in the queues; undefined if no holder has stated it yet. */
   readonly safeUntil: number | undefined;
   /**
-   * Present when this call took the lease over from another holder, or from this process' predecessor: whether the receiver has everything
-   * published since that one's `safeUntil`. If not, and nobody else had it, events may have been missed.
+   * Set if this call took the lease over from another holder, or from this process's predecessor. `covered` is whether this receiver has
+   * received everything published since that holder's `safeUntil`. If neither it nor another receiver has, events may have been missed.
    */
   readonly takeover?: { readonly covered: boolean };
 }
 
 const TTL_MS = 5_000;
-/** What the last holder had enqueued is of no use to anyone after a day. */
+/** Expiry of the record. After a day, it is useless to know what the last holder had enqueued. */
 const RECORD_EXPIRY_MS = 86_400_000;
 
 /**
- * No clock of one host is compared with that of another. What passes between receivers is in Redis' time; each maps it to its own
- * `performance.now()` by when it asked and when the answer came, taking whichever of the two lets it keep more.
+ * The clocks of different hosts are never compared. Receivers exchange instants in Redis' time. Each maps them to its own
+ * `performance.now()` through the time of its request and of the reply, and uses the one of the two that lets it keep more events.
  */
 export class ReceiverLease {
   readonly #redis: RedisConnection;
   readonly #key: string;
   readonly #ttlMs: number;
   readonly #id = randomUUID();
-  /** Redis' time less ours, at the least; known from the first answer on. */
+  /** The lower bound of Redis' time minus ours; known from the first reply on. */
   #offsetMs: number | undefined;
 
   constructor({ redis, prefix, stream, ttlMs = TTL_MS }: ReceiverLeaseOptions) {
@@ -59,10 +59,10 @@ export class ReceiverLease {
   }
 
   /**
-   * Renews the lease, takes it if it is free, or learns that another has it. A free one is left to a receiver that has everything published
-   * since `safeUntil`, if such a one has asked within the time a lease lasts.
+   * Renews the lease, takes it if it is free, or finds that another receiver has it. A free lease is left to a receiver that has received
+   * everything published since `safeUntil`, if such a receiver has asked within the duration of a lease.
    *
-   * @throws {UnavailableError} when Redis does not serve: it may have been renewed or taken all the same.
+   * @throws {UnavailableError} if Redis is unavailable. The lease may have been renewed or taken nevertheless.
    */
   async claim({ completeSince, safeUntil }: Claim): Promise<LeaseAnswer> {
     const askedAt = performance.now();
@@ -74,17 +74,17 @@ export class ReceiverLease {
     return {
       held: held === 1,
       heldUntil: askedAt + this.#ttlMs,
-      // Redis told its time without the fraction of a millisecond: up to one has passed that is not in `now`.
+      // `now` lacks the fraction of a millisecond, so Redis' true time is up to 1 ms later.
       safeUntil: safeInRedis < 0 ? undefined : askedAt + Math.min(0, safeInRedis - now) - 1,
       ...(tookOver === 1 ? { takeover: { covered: covered === 1 } } : {}),
     };
   }
 
   /**
-   * Gives the lease up, if it is ours: another may have it at once.
+   * Gives the lease up, if this receiver holds it. Another receiver can take it at once.
    *
-   * @param safeUntil as in a claim; without it what was claimed last stands.
-   * @throws {UnavailableError} when Redis does not serve.
+   * @param safeUntil as in a claim; without it, the last stated value stays.
+   * @throws {UnavailableError} if Redis is unavailable.
    */
   async release(safeUntil?: number): Promise<void> {
     const args = [this.#id, this.#inRedisTime(safeUntil)];
@@ -96,14 +96,15 @@ export class ReceiverLease {
   }
 }
 
-// The scripts behind the receivers' lease. One key, Redis' own clock, milliseconds.
+// The scripts behind the receivers' lease. They use one key, and Redis' own clock in milliseconds.
 
 /**
- * KEYS: the lease. ARGV: receiver, time to live, expiry of the record, for how long the receiver has had everything, `safeUntil` or nothing.
- * Answers now, whether the receiver holds the lease, whether it took it over, whether it has everything since `safeUntil`, and that (or -1).
+ * KEYS: the lease. ARGV: the receiver; the time to live; the expiry of the record; for how long the receiver has received everything;
+ * `safeUntil` or an empty text. Replies with the current time; whether the receiver holds the lease; whether it took it over; whether it
+ * has received everything since `safeUntil`; and `safeUntil` (or -1).
  *
- * - An expired lease that nobody took is still its holder's.
- * - Ends in the future by more than the time to live come from before Redis' clock was set back; they count as past.
+ * - An expired lease that no other receiver took still belongs to its holder.
+ * - An end that is further in the future than the time to live was stored before Redis' clock was set back. It counts as past.
  */
 const CLAIM_LEASE = `
 local time = redis.call('TIME')
@@ -131,7 +132,7 @@ if holder == id then
 end
 local free = not holder or holder == '' or not ahead(heldUntil)
 if free and (covers or not ahead(coveredUntil)) then
-  -- Of what was published before the first receiver came nobody can have anything.
+  -- The first receiver of all: no receiver can have received what was published before.
   store('holder', id, 'heldUntil', text(now + ttl), 'safeUntil', text(safeUntil or now - completeFor))
   return answer(true, safeUntil, covers)
 end
@@ -139,7 +140,7 @@ if covers then store('coveredUntil', text(now + ttl)) end
 return answer(false, false, covers)
 `;
 
-/** KEYS: the lease. ARGV: receiver, `safeUntil` or nothing: then what was told last stays. */
+/** KEYS: the lease. ARGV: the receiver; `safeUntil` or an empty text, which keeps the last value. */
 const RELEASE_LEASE = `
 if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'holder', '')

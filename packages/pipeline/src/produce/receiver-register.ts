@@ -1,22 +1,25 @@
-/** Which receivers share these queues and read the same queue of RabbitMQ: what tells them from another deployment's. */
+/** Counts the receivers that share these queues and read the same RabbitMQ queue, to distinguish them from those of another deployment. */
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { randomUUID } from "node:crypto";
 import { receiversKey } from "../queue/names.ts";
 import { withRedis } from "../queue/redis-errors.ts";
 
 export interface ReceiverRegisterOptions {
-  /** A `producer` connection: a command fails at once when Redis is away. */
+  /** A `producer` connection: a command fails at once if Redis is unavailable. */
   readonly redis: RedisConnection;
   readonly prefix: string;
-  /** What the receivers read: those that read something else are counted apart. */
+  /** Names what the receivers read. Receivers that read something else are counted separately. */
   readonly stream: string;
-  /** A receiver that has not signed in for this long is gone. Default 2 min. */
+  /** How long after its last sign-in a receiver counts as gone. Default 2 min. */
   readonly ttlMs?: number;
 }
 
 const TTL_MS = 120_000;
 
-/** KEYS: the register. ARGV: receiver, time to live. Answers how many receivers have signed in lately. By Redis' own clock. */
+/**
+ * KEYS: the register. ARGV: the receiver; the time to live. Replies with the number of receivers that signed in lately, by Redis' own
+ * clock.
+ */
 const SIGN_IN = `
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -40,16 +43,16 @@ export class ReceiverRegister {
   }
 
   /**
-   * To be called more often than every `ttlMs`.
+   * Must be called more often than every `ttlMs`.
    *
-   * @returns how many receivers there are, this one included.
-   * @throws {UnavailableError} when Redis does not serve, or does not let us.
+   * @returns the number of receivers, including this one.
+   * @throws {UnavailableError} if Redis is unavailable or denies permission.
    */
   async signIn(): Promise<number> {
     return withRedis("counting the receivers", async () => Number(await this.#redis.eval(SIGN_IN, 1, this.#key, this.#id, this.#ttlMs)));
   }
 
-  /** @throws {UnavailableError} when Redis does not serve. */
+  /** @throws {UnavailableError} if Redis is unavailable. */
   async signOut(): Promise<void> {
     await withRedis("counting the receivers", () => this.#redis.zrem(this.#key, this.#id));
   }

@@ -7,10 +7,10 @@ import { JOB_NAMES } from "../queue/names.ts";
 import { withRedis } from "../queue/redis-errors.ts";
 
 /**
- * Makes the `schedule` of an exporter. It rejects with `UnavailableError` when Redis does not serve.
+ * Creates the `schedule` function of an exporter. It rejects with `UnavailableError` if Redis is unavailable.
  *
- * @param openProcessingQueue called at the first use, so that an exporter without a second stage has no such queue.
- * @param batches of the first stage: those that are begun now are waited for.
+ * @param openProcessingQueue called on first use, so that an exporter without a second stage has no such queue.
+ * @param batches the batches of the first stage. Jobs wait for those that are begun now.
  */
 export function createSchedule(openProcessingQueue: () => Queue, batches: BegunBatches): Schedule {
   return async (ids, { delayMs, putOffBy }) => {
@@ -26,7 +26,7 @@ export function createSchedule(openProcessingQueue: () => Queue, batches: BegunB
   };
 }
 
-/** Undefined where the job is gone: it was taken over, and is done. */
+/** Undefined if the job is gone, because it was taken over and finished. */
 async function createdAt(queue: Queue, { id }: ProcessingJob): Promise<number | undefined> {
   const timestamp = await (await queue.getBackend().client).hget(queue.toKey(id), "timestamp");
   return timestamp === null ? undefined : Number(timestamp);

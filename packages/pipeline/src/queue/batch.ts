@@ -1,10 +1,10 @@
 /**
  * The payload of a queued batch: how events are written into a BullMQ job, and read back.
  *
- * Texts that repeat are most of a batch (ids, hostnames, names, reprs come in several events of a task), so each is stored once in `texts`
- * and the events refer to it. Of each event `events` holds which fields it has (a bit for each of `FIELD_KINDS`), its type, then their values
- * in that order: one flat list, since a list for each event costs more to collect as garbage than to write. Against plain JSON objects this
- * takes a third of the bytes at the same CPU (`docs/adr/0005-batches-as-jobs.md`).
+ * Most of a batch is repeated texts (ids, hostnames, names and reprs occur in several events of a task). So each text is stored once in
+ * `texts`, and the events refer to it. For each event, `events` contains a number with one bit per field that it has (see `FIELD_KINDS`),
+ * its type, and the values in that order. This is one flat list, because a list per event costs more to garbage-collect than to write.
+ * Compared with plain JSON objects, it takes a third of the bytes at the same CPU (`docs/adr/0005-batches-as-jobs.md`).
  */
 import { PermanentError } from "@celery-metrics-exporter/runtime";
 import type { CeleryEvent, EventType } from "@celery-metrics-exporter/celery";
@@ -19,29 +19,31 @@ export interface EventBatch {
   readonly broker: string;
   readonly events: readonly CeleryEvent[];
   /**
-   * Tasks that the receiver's filters exclude, and that events may have passed of, without their events; and tasks with events here that are
-   * kept though they were excluded (`HostFilter`).
+   * Announced tasks: those that the receiver's filters exclude after events of them may have passed; and those with events here that are
+   * kept after they were excluded (`HostFilter`).
    */
   readonly told?: readonly ToldTask[];
-  /** Whether tasks with events here may turn out to be excluded; exporters then have to look for leftovers. */
+  /** Whether tasks with events here may still turn out to be excluded. Hosts then have to look for leftovers. */
   readonly doubtful?: boolean;
 }
 
 /**
- * Of the payload's form, and of what has to be understood to get numbers right. Processes that know only an earlier one read it as newer, and
- * keep it for others: upgrade processors first.
+ * The version of the payload's format, including the fields that a reader must know to get numbers right. Processes that only know an
+ * earlier version keep the job for others. So upgrade processors first.
  */
 const VERSION = 3;
-/** The same form, from before attempts and failures were marked (`again`, `excluded`, `exited`): read as absent. It has ids in `excluded`, not `told`. */
+/**
+ * The same format without the marks of attempts and failures (`again`, `excluded`, `exited`), and with ids in `excluded` instead of `told`.
+ */
 const UNMARKED_VERSION = 2;
 
-/** What a job of an exporter's queue holds. */
+/** The contents of a job in an exporter's queue. */
 export interface BatchPayload {
   readonly v: typeof VERSION;
   readonly broker: string;
   readonly texts: readonly string[];
   readonly events: readonly FieldValue[];
-  /** Ids and marks in turn. */
+  /** Alternating ids and marks. */
   readonly told?: readonly string[];
   readonly doubtful?: true;
 }
@@ -49,12 +51,12 @@ export interface BatchPayload {
 type FieldValue = string | number | boolean;
 type FieldsOf<E> = E extends unknown ? Exclude<keyof E, "type"> : never;
 type Field = FieldsOf<CeleryEvent>;
-/** The event of a type we name; those of any type name none. */
+/** The event with a known type. Events whose type can be any text are left out. */
 type EventOf<T, E = CeleryEvent> = E extends { readonly type: infer U } ? (string extends U ? never : T extends U ? E : never) : never;
 
 /**
- * Every field an event can have, and whether its values are `texts`. Append only: the position is the field's bit in the payload. With a new
- * `VERSION` if whoever ignores the field gets numbers or rows wrong.
+ * Every field that an event can have, and whether its values are stored in `texts`. Only append: the position is the field's bit in the
+ * payload. Increase `VERSION` if a process that ignores the field would get numbers or rows wrong.
  */
 const FIELD_KINDS: Readonly<Record<Field, "text" | "value">> = {
   hostname: "text",
@@ -112,7 +114,7 @@ const DESCRIPTION = {
 const EXCEPTION = { ...TASK, exception: true, traceback: true } as const;
 const WORKER = { hostname: true, timestamp: true, freq: true, active: true, processed: true } as const;
 
-/** What the events of each type can have: most have a few of all fields, and looking for the others takes longer than writing these. */
+/** The fields that events of each type can have. Most have few, and checking for all others takes longer than writing these. */
 const FIELDS_BY_TYPE: { readonly [T in EventType]: Readonly<Record<FieldsOf<EventOf<T>>, true>> } = {
   "task-sent": { ...DESCRIPTION, queue: true },
   "task-received": DESCRIPTION,
@@ -164,10 +166,10 @@ export function encodeBatch({ broker, events, told = [], doubtful = false }: Eve
 }
 
 /**
- * Reads a payload back. Fields that a newer release appended without a new version are ignored: no number depends on them.
+ * Reads a payload. Ignores fields that a newer release appended without a new version, because no number depends on them.
  *
  * @throws {NewerPayloadError} for a newer version.
- * @throws {PermanentError} for an older version, or anything that `encodeBatch` has not written.
+ * @throws {PermanentError} for an older version, or anything that `encodeBatch` did not write.
  */
 export function decodeBatch(payload: unknown): EventBatch {
   const { v, broker, texts, events, told, doubtful, excluded } = asRecord(payload);
@@ -186,7 +188,7 @@ export function decodeBatch(payload: unknown): EventBatch {
 
 function asTexts(value: unknown): readonly string[] {
   if (Array.isArray(value) && value.every((text) => typeof text === "string")) return value;
-  throw new PermanentError("batch payload has ids that are no texts");
+  throw new PermanentError("batch payload has ids that are not texts");
 }
 
 function asExcluded(value: unknown): ToldTask[] {
@@ -206,7 +208,7 @@ function decodeEvents(values: readonly unknown[], texts: readonly unknown[]): Ce
     const bits = values[position++];
     if (typeof bits !== "number") throw new PermanentError("batch payload has an event without its fields");
     const event: Record<string, unknown> = { type: textAt(texts, values[position++]) };
-    // The lowest bit that is set, then without it.
+    // Takes the lowest bit that is set, then clears it.
     for (let left = bits; left !== 0; left &= left - 1) {
       const column = COLUMNS[31 - Math.clz32(left & -left)];
       const value = values[position++];
@@ -236,21 +238,20 @@ function asRecord(payload: unknown): Readonly<Record<string, unknown>> {
   return payload as Record<string, unknown>;
 }
 
-// A batch in two, where it is too large or suspected of something.
-
-/** What is told of tasks goes with both halves: either may have their events, or come first. */
+/** Splits a batch. Both halves keep the announced tasks, because either half may contain their events, or be processed first. */
 export function batchHalves(batch: EventBatch): EventBatch[] {
   return halves(batch.events).map((events) => ({ ...batch, events }));
 }
 
-// A batch as payloads of bearable size: one message may hold a list of 100,000 events, or a few that are megabytes long.
-
-/** As many as the receiver may be told to gather (`BATCH_MAX_EVENTS`): exporters bear that. */
+/** The largest batch that the receiver can be configured to collect (`BATCH_MAX_EVENTS`), so exporters can handle it. */
 export const MAX_PAYLOAD_EVENTS = 10_000;
-/** No less than what the receiver gathers by default (`BATCH_MAX_BYTES`): only a message that is large by itself comes here. */
+/** Not less than what the receiver collects by default (`BATCH_MAX_BYTES`), so only a batch with a single large message exceeds it. */
 export const MAX_PAYLOAD_CHARACTERS = 4_194_304;
 
-/** Mostly one. What is told of tasks is in each. A single event is never cut. */
+/**
+ * Writes a batch as payloads of limited size, usually one. A single message may contain a list of 100,000 events, or a few that are
+ * megabytes long. Each payload has all announced tasks. A single event is never cut.
+ */
 export function* payloadsOf(batch: EventBatch, omits: ReadonlySet<string>): Generator<BatchPayload> {
   const { events } = batch;
   if (events.length <= MAX_PAYLOAD_EVENTS) {

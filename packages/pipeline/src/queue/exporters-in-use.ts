@@ -1,13 +1,13 @@
-/** Which exporters a deployment has, as far as Redis shows it. */
+/** Which exporters a deployment uses, according to Redis. */
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { EXPORTERS } from "../contract/exporters.ts";
 import { eventsQueueName } from "./names.ts";
 import { withRedis } from "./redis-errors.ts";
 
 /**
- * Names of the exporters whose queue exists: receivers and processors make it. In any other queue events would only wait.
+ * Names of the exporters whose queue exists. Receivers and processors create it; in any other queue, events would wait in vain.
  *
- * @throws {UnavailableError} when Redis does not serve.
+ * @throws {UnavailableError} if Redis is unavailable.
  */
 export async function exportersInUse(redis: RedisConnection, prefix: string): Promise<readonly string[]> {
   const exist = await withRedis("looking for the exporters' queues", () =>

@@ -1,4 +1,4 @@
-/** The payload of a job of a processing queue: the ids of one `schedule` call. */
+/** The payload of a job in a processing queue: the ids of one `schedule` call. */
 import { PermanentError } from "@celery-metrics-exporter/runtime";
 import { NewerPayloadError } from "../contract/errors.ts";
 
@@ -7,7 +7,9 @@ const VERSION = 1;
 export interface IdsPayload {
   readonly v: typeof VERSION;
   readonly ids: readonly string[];
-  /** Jobs of the exporter's other queue that were begun when this was scheduled: they come first. Earlier releases do not tell. */
+  /**
+   * Jobs of the exporter's other queue that were begun when this was scheduled. They must finish first. Earlier releases do not write this.
+   */
   readonly begun?: readonly string[];
 }
 
@@ -15,7 +17,7 @@ export function encodeIds(ids: readonly string[], begun: readonly string[] = [])
   return { v: VERSION, ids, ...(begun.length > 0 && { begun }) };
 }
 
-/** Never throws: who decodes the ids finds out whether the payload can be read. */
+/** Never throws: `decodeIds` reports payloads that cannot be read. */
 export function begunBefore(payload: unknown): readonly string[] {
   const { begun = [] } = (typeof payload === "object" && payload !== null ? payload : {}) as Partial<IdsPayload>;
   return Array.isArray(begun) ? begun.filter((id) => typeof id === "string") : [];
@@ -23,7 +25,7 @@ export function begunBefore(payload: unknown): readonly string[] {
 
 /**
  * @throws {NewerPayloadError} for a newer version.
- * @throws {PermanentError} for an older version, or anything that `encodeIds` has not written.
+ * @throws {PermanentError} for an older version, or anything that `encodeIds` did not write.
  */
 export function decodeIds(payload: unknown): readonly string[] {
   const { v, ids } = (typeof payload === "object" && payload !== null ? payload : {}) as Partial<IdsPayload>;
@@ -33,7 +35,7 @@ export function decodeIds(payload: unknown): readonly string[] {
   return ids;
 }
 
-/** The number of ids in a payload as Redis holds it; 1 where it cannot be read. */
+/** The number of ids in a payload as stored in Redis; 1 if it cannot be read. */
 export function idsIn(json: string): number {
   try {
     return decodeIds(JSON.parse(json)).length;

@@ -1,7 +1,7 @@
-/** The names of our BullMQ queues, and of what lies beside them in Redis. */
+/** The names of our BullMQ queues, and of related keys in Redis. */
 import { createHash } from "node:crypto";
 
-/** Where an exporter's batches of events wait: the exporter's own name. */
+/** The queue of an exporter's batches of events: the exporter's own name. */
 export function eventsQueueName(exporter: string): string {
   return exporter;
 }
@@ -15,7 +15,7 @@ export function processingQueueName(exporter: string): string {
 export const DEAD_LETTER_QUEUE = "dead-letter";
 
 /**
- * The key under which receivers keep what concerns those that read the same.
+ * The key shared by the receivers that read the same.
  *
  * @param stream names what they read.
  */
@@ -23,15 +23,17 @@ export function receiversKey(prefix: string, stream: string): string {
   return `${prefix}:receiver:${createHash("sha256").update(stream).digest("hex").slice(0, 16)}`;
 }
 
-/** Within an exporter's queue: how many finished tasks its processors have not delivered yet. They write it, the receiver reads it. */
+/**
+ * The key within an exporter's queue with the number of finished tasks not delivered yet. Processors write it, and the receiver reads it.
+ */
 export const UNDELIVERED_KEY = "undelivered";
 
-/** The names of our jobs, as BullMQ and its dashboards show them. */
+/** The names of our jobs, as shown by BullMQ and its dashboards. */
 export const JOB_NAMES = {
   /** A batch of events. */
   batch: "batch",
   /** The ids of one `schedule` call. */
   ids: "ids",
-  /** Part of a job that ended the process it ran in: run alone. */
+  /** Part of a job that may have killed its process. It runs alone. */
   suspect: "suspect",
 } as const;

@@ -1,4 +1,6 @@
-/** BullMQ's worker as we use it: takes jobs while Redis serves, ends with or without it, and never lets a job end in `failed`. */
+/**
+ * A wrapper around BullMQ's worker: it takes jobs while Redis is available, stops with or without Redis, and lets no job end in `failed`.
+ */
 import { type ComponentHealth, type Logger, type RedisConnection, pause, redisProblem, toError } from "@celery-metrics-exporter/runtime";
 import { type Job, WaitingError, Worker } from "bullmq";
 import { LOCK_OPTIONS, REDIS_RETRY_MS } from "./bullmq.ts";
@@ -12,9 +14,9 @@ export interface QueueWorkerOptions {
   readonly redis: RedisConnection;
   readonly prefix: string;
   readonly concurrency: number;
-  /** Handles a job. May not throw. */
+  /** Handles a job. Must not throw. */
   readonly handle: (job: TakenJob) => Promise<Fate>;
-  /** A job was taken over from a process that died. */
+  /** Called when a job was taken over from a process that died. */
   readonly onStalled: () => void;
   /** Down while Redis refuses to hand out jobs. */
   readonly component: ComponentHealth;
@@ -28,7 +30,7 @@ export class QueueWorker {
   readonly #worker: Worker;
   readonly #refusal: RedisRefusal;
   readonly #abandoned = new AbortController();
-  /** BullMQ's own connection, on which it waits for jobs: a duplicate of ours, which comes back at another time. */
+  /** BullMQ's own connection, on which it waits for jobs. It is a duplicate of ours, and reconnects at a different time. */
   #blocking: { readonly status: string } | undefined;
   #resting: NodeJS.Timeout | undefined;
 
@@ -52,7 +54,7 @@ export class QueueWorker {
     });
     this.#worker.on("failed", (job, err) => logger.error({ job: job?.id, err }, "job failed"));
     this.#worker.on("error", (err) => {
-      // The connection logs its own loss; what remains is a refusal, or a lock that was lost while Redis was away.
+      // The connection logs outages itself. Other errors are a refusal, or a lock that was lost during an outage of Redis.
       logger.debug({ err }, "worker error");
       if (err.name !== "ReplyError" || this.#worker.closing !== undefined) return;
       this.#refusal.refused(redisProblem(err));
@@ -63,9 +65,9 @@ export class QueueWorker {
   }
 
   /**
-   * Begins to take jobs.
+   * Starts taking jobs.
    *
-   * @throws {UnavailableError} when Redis goes away before BullMQ has opened its connections: it would never open them again.
+   * @throws {UnavailableError} if Redis becomes unavailable before BullMQ has opened its connections: it would never open them again.
    */
   async start(): Promise<void> {
     await withRedis("starting a worker", () => this.#worker.waitUntilReady());
@@ -73,14 +75,14 @@ export class QueueWorker {
     this.#worker.run().catch((thrown: unknown) => this.#options.logger.error({ err: toError(thrown) }, "worker ended"));
   }
 
-  /** Whether both connections are there, or ended on purpose. */
+  /** Whether both connections are ready (BullMQ's own may also be closed). */
   get isConnected(): boolean {
     return this.#options.redis.status === "ready" && this.#isBlockingSettled;
   }
 
   /**
-   * Takes no more jobs, and resolves when those under way are done or given back; without Redis, never. A connection that is just reconnecting
-   * is waited for: BullMQ would wait for its end, of which ioredis does not tell.
+   * Takes no more jobs, and resolves when those under way are done or given back. Without Redis it never resolves. Waits for a connection
+   * that is reconnecting, because BullMQ would wait for its end, which ioredis does not announce.
    */
   async close(): Promise<void> {
     clearTimeout(this.#resting);
@@ -90,7 +92,7 @@ export class QueueWorker {
     await this.#worker.close();
   }
 
-  /** Ends at once, with or without Redis, when `close` does not. Jobs under way are taken over. */
+  /** Stops at once, with or without Redis, if `close` does not. Other processes take over the jobs under way. */
   abandon(): void {
     this.#abandoned.abort();
     const failed = (thrown: unknown): void => this.#options.logger.debug({ err: toError(thrown) }, "worker not closed");
@@ -101,7 +103,7 @@ export class QueueWorker {
     return this.#blocking === undefined || this.#blocking.status === "ready" || this.#blocking.status === "end";
   }
 
-  /** Redis refuses commands, for lack of memory or of permission. BullMQ would ask again at once, thousands of times a second. */
+  /** Pauses, because Redis refuses commands for lack of memory or permission. BullMQ would retry at once, thousands of times a second. */
   #rest(): void {
     if (this.#resting !== undefined) return;
     const { logger } = this.#options;
@@ -115,23 +117,23 @@ export class QueueWorker {
 
   async #process(job: Job, token = ""): Promise<void> {
     const { handle, logger } = this.#options;
-    // BullMQ's way to let go of a job without an outcome. One that was not moved loses its lock and stalls.
+    // BullMQ's way to let go of a job without an outcome. If the job was not moved, its lock expires and it stalls.
     if ((await handle(new TakenJob(job, token, logger))) === "elsewhere") throw new WaitingError();
   }
 }
 
-// Ends a worker, with or without Redis.
+// Stopping a worker, with or without Redis.
 
-/** How long a drain waits for a Redis that is away. */
+/** How long a drain waits for an unavailable Redis. */
 const REDIS_PATIENCE_MS = 2_000;
-/** How long jobs that have been told to stop may take to do so, and to go back to their queue. */
+/** How long jobs may take to stop and go back to their queue, once they have to. */
 const OVERDUE_PATIENCE_MS = 2_000;
 const POLL_MS = 200;
 
 /**
- * Resolves when the worker has let go of its jobs, or there is no point in waiting for that any longer.
+ * Resolves when the worker has let go of its jobs, or when it makes no sense to wait for that any longer.
  *
- * @param overdue of the drain: what is under way has to stop.
+ * @param overdue the drain's signal that jobs under way have to stop.
  */
 export async function closeWorker(
   worker: Pick<QueueWorker, "close" | "abandon" | "isConnected">,
@@ -150,7 +152,7 @@ export async function closeWorker(
       const awayMs = away.measure(!worker.isConnected);
       const lateMs = late.measure(overdue.aborted);
       if (awayMs >= REDIS_PATIENCE_MS || lateMs >= OVERDUE_PATIENCE_MS) {
-        logger.warn({ awayMs, lateMs }, "a worker does not end: jobs under way will be taken over");
+        logger.warn({ awayMs, lateMs }, "a worker does not stop: its jobs will be taken over");
         worker.abandon();
         return;
       }
@@ -160,7 +162,7 @@ export async function closeWorker(
   await Promise.race([close(), abandonInTime()]);
 }
 
-/** For how long something has been so without a break. */
+/** Measures how long a condition has been true without interruption. */
 class Stopwatch {
   #since: number | undefined;
 

@@ -1,15 +1,15 @@
-/** Commands of our queues: whatever goes wrong with them is not the fault of the data. */
+/** Errors of our queues' commands. They are never the fault of the data. */
 import { redisUnavailable, toError } from "@celery-metrics-exporter/runtime";
 import { LostJobError } from "../contract/errors.ts";
 
-/** BullMQ's codes for a job without its key, without a lock, not among the active ones, and with the lock of another. */
+/** BullMQ's codes for a job that has no key, has no lock, is not active, or is locked by another worker. */
 const LOST_JOB_CODES: ReadonlySet<unknown> = new Set([-1, -2, -3, -6]);
 
 /**
  * Runs a command.
  *
- * @throws {LostJobError} when BullMQ says that the job is gone or another's: to call again would never help.
- * @throws {UnavailableError} for any other failure; the caller keeps the data and calls again.
+ * @throws {LostJobError} if BullMQ says that the job is gone or belongs to another worker. Calling again would not help.
+ * @throws {UnavailableError} for any other failure. The caller keeps the data and calls again.
  */
 export async function withRedis<T>(what: string, command: () => Promise<T>): Promise<T> {
   try {

@@ -1,14 +1,14 @@
-/** Whether Redis still has room: every node, on a cluster. */
+/** Whether Redis still has enough memory; on a cluster, every node. */
 import { mastersOf, toError, type RedisConnection } from "@celery-metrics-exporter/runtime";
 
 /**
- * The share of `maxmemory` from which on Redis counts as full. It must stay below 1: at `maxmemory` Redis refuses `RPOPLPUSH` too, by which
- * BullMQ's workers take a job, so that queues which filled the memory to the brim could never be drained again.
+ * The share of `maxmemory` from which Redis counts as full. It must be below 1: at `maxmemory`, Redis also refuses `RPOPLPUSH`, with which
+ * BullMQ's workers take jobs, so queues that filled the memory completely could never be drained.
  */
 const FULL_SHARE = 0.9;
-/** What was full counts as full until so much is free, so that it does not flap. */
+/** The share below which a full Redis no longer counts as full, so that it does not flap. */
 const NO_LONGER_FULL_SHARE = 0.85;
-/** How long one refused write counts when Redis does not tell its memory (`INFO` forbidden by an ACL). */
+/** How long Redis counts as full after a refused write. Needed if an ACL forbids `INFO`. */
 const REFUSAL_MS = 2_000;
 
 export class RedisMemory {
@@ -22,13 +22,13 @@ export class RedisMemory {
     this.#now = now;
   }
 
-  /** What is wrong, for `/readyz`; undefined where there is room. */
+  /** What is wrong, for `/readyz`; undefined if there is enough memory. */
   get problem(): string | undefined {
     if (this.#nearlyFull) return `Redis has used ${FULL_SHARE * 100} % of its maxmemory`;
     return this.#now() < this.#refusedUntil ? "Redis is out of memory" : undefined;
   }
 
-  /** A write was refused for lack of memory. */
+  /** Notes that a write was refused for lack of memory. */
   refused(): void {
     this.#refusedUntil = this.#now() + REFUSAL_MS;
   }
@@ -40,7 +40,7 @@ export class RedisMemory {
   }
 }
 
-/** Where an ACL forbids it there is nothing to read, and only refused writes tell. */
+/** Empty if an ACL forbids `INFO`. Then only refused writes show that Redis is full. */
 async function readInfo(redis: RedisConnection): Promise<string> {
   try {
     return await redis.info("memory");
@@ -50,7 +50,7 @@ async function readInfo(redis: RedisConnection): Promise<string> {
   }
 }
 
-/** Reads `INFO memory`; without `maxmemory` Redis is never full. */
+/** Reads `INFO memory`. Without `maxmemory`, Redis is never full. */
 export function isNearlyFull(info: string, share = FULL_SHARE): boolean {
   const used = readField(info, "used_memory");
   const limit = readField(info, "maxmemory");

@@ -1,10 +1,13 @@
-/** Redis answers a worker, but refuses its commands: at `maxmemory` (OOM), without permission (NOPERM), unable to save (MISCONF). */
+/**
+ * The outage in which Redis answers a worker but refuses its commands: at `maxmemory` (OOM), without permission (NOPERM), unable to save
+ * (MISCONF).
+ */
 import { type ComponentHealth, type Logger, Outage } from "@celery-metrics-exporter/runtime";
 import { LOCK_OPTIONS, REDIS_RETRY_MS } from "./bullmq.ts";
 
 /**
- * After so long without a refusal Redis is taken to serve again: a worker whose queue stays empty is told of no success, but its look for
- * stalled jobs is refused as often as that.
+ * How long without a refusal until Redis counts as available again. A worker with an empty queue gets no sign of success, but during a
+ * refusal its check for stalled jobs fails at least this often.
  */
 const QUIET_MS = 3 * (LOCK_OPTIONS.stalledInterval + REDIS_RETRY_MS);
 
@@ -17,12 +20,12 @@ export class RedisRefusal {
     this.#outage = new Outage({
       component,
       logger,
-      began: "Redis refuses to hand out jobs, they stay in the queue",
+      began: "Redis refuses to hand out jobs: they stay in the queue",
       ended: "Redis hands out jobs again",
     });
   }
 
-  /** @param reason as Redis states it. */
+  /** @param reason in Redis' words. */
   refused(reason: string): void {
     this.#outage.failed({ reason });
     clearTimeout(this.#quiet);
@@ -34,7 +37,7 @@ export class RedisRefusal {
     this.#outage.served();
   }
 
-  /** Says nothing more. */
+  /** Stops reporting. */
   close(): void {
     clearTimeout(this.#quiet);
   }

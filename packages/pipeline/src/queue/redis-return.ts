@@ -1,13 +1,13 @@
-/** Tells whether Redis has just come back from an outage, or is about to. */
+/** Whether Redis has just come back from an outage, or is still unavailable. */
 
 /**
- * A process that had done something when Redis went away, and had not noted it, notes it when it is connected again; by then another may have
- * been given its job. Likewise receivers that had events in hand. This is as long as connections take to come back (at most 1 s apart), the next
- * try, and the work that has piled up before it.
+ * How long after an outage other processes may still have to catch up. A process that had done something when Redis became unavailable can
+ * note it only once it is connected again; by then, its job may have been given to another process. The same goes for receivers with events
+ * in memory. The time covers the reconnections (at most 1 s apart), the next try, and the work that has piled up before it.
  */
 const SETTLING_MS = 5_000;
 
-/** Told of one connection by whoever opens it. */
+/** Follows one connection. The code that opens the connection calls `onLost` and `onConnected`. */
 export class RedisReturn {
   #at = Number.NEGATIVE_INFINITY;
 
@@ -15,12 +15,15 @@ export class RedisReturn {
     this.#at = Number.POSITIVE_INFINITY;
   };
 
-  /** The first connection is no return. */
+  /** The first connection does not count as a return. */
   readonly onConnected = (): void => {
     if (this.#at === Number.POSITIVE_INFINITY) this.#at = performance.now();
   };
 
-  /** Whether others may still have to note what they had done before. True while it is away: a worker's own connection may be back sooner. */
+  /**
+   * Whether others may still have to note what they did before. Also true during the outage, because a worker's own connection may be back
+   * sooner.
+   */
   get isRecent(): boolean {
     return performance.now() - this.#at < SETTLING_MS;
   }

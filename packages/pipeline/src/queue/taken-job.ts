@@ -1,11 +1,11 @@
-/** A job that this process has taken from a queue, as BullMQ lets one be handled. */
+/** A job that this process has taken from a queue. */
 import { type Logger, toError } from "@celery-metrics-exporter/runtime";
 import type { Job } from "bullmq";
 import { LostJobError } from "../contract/errors.ts";
 import { LOCK_OPTIONS } from "./bullmq.ts";
 import { withRedis } from "./redis-errors.ts";
 
-/** What becomes of a job: it is completed, or it has gone elsewhere (put off, given back, or left to be taken over). */
+/** What happens to a job: it is completed (`done`), or it was put off, given back or left to be taken over (`elsewhere`). */
 export type Fate = "done" | "elsewhere";
 
 export class TakenJob {
@@ -13,7 +13,7 @@ export class TakenJob {
   readonly #token: string;
   readonly #logger: Logger;
 
-  /** @param token of its lock. */
+  /** @param token the token of the job's lock. */
   constructor(job: Job, token: string, logger: Logger) {
     this.#job = job;
     this.#token = token;
@@ -33,12 +33,12 @@ export class TakenJob {
     return this.#job.data;
   }
 
-  /** When what is in it was first put on the queue: milliseconds since 1970. */
+  /** When its contents were first put on the queue, in milliseconds since 1970. */
   get timestamp(): number {
     return this.#job.timestamp;
   }
 
-  /** How often it was taken, this time included. */
+  /** How often it was taken, including this time. */
   get starts(): number {
     return this.#job.attemptsStarted;
   }
@@ -48,7 +48,7 @@ export class TakenJob {
     return this.#job.stalledCounter;
   }
 
-  /** As `writeNote` left it. */
+  /** The note last written with `writeNote`. */
   get note(): unknown {
     return this.#job.progress;
   }
@@ -56,29 +56,31 @@ export class TakenJob {
   /**
    * Replaces the payload.
    *
-   * @throws {LostJobError} when another process has the job. @throws {UnavailableError} when Redis does not serve.
+   * @throws {LostJobError} if another process has the job.
+   * @throws {UnavailableError} if Redis is unavailable.
    */
   async write(payload: unknown): Promise<void> {
     await this.#write("holding a batch", () => this.#job.updateData(payload));
   }
 
   /**
-   * Notes something on the job for whoever takes it next.
+   * Writes a note on the job, for the process that takes it next.
    *
-   * @throws {LostJobError} when another process has the job. @throws {UnavailableError} when Redis does not serve.
+   * @throws {LostJobError} if another process has the job.
+   * @throws {UnavailableError} if Redis is unavailable.
    */
   async writeNote(note: object): Promise<void> {
     await this.#write("noting a step", () => this.#job.updateProgress(note));
   }
 
-  /** Puts it back for later. If that fails it is taken over, once its lock expires. */
+  /** Puts the job back for later. If that fails, it is taken over once its lock expires. */
   async putOff(delayMs: number): Promise<Fate> {
-    return this.#move("job not put off, it will be taken over", () => this.#job.moveToDelayed(Date.now() + delayMs, this.#token));
+    return this.#move("job not put off: it will be taken over", () => this.#job.moveToDelayed(Date.now() + delayMs, this.#token));
   }
 
-  /** Puts it back at once. If that fails it is taken over, once its lock expires. */
+  /** Puts the job back at once. If that fails, it is taken over once its lock expires. */
   async giveBack(): Promise<Fate> {
-    return this.#move("job not given back, it will be taken over", () => this.#job.moveToWait(this.#token));
+    return this.#move("job not given back: it will be taken over", () => this.#job.moveToWait(this.#token));
   }
 
   async #move(failed: string, move: () => Promise<unknown>): Promise<Fate> {
@@ -90,7 +92,7 @@ export class TakenJob {
     return "elsewhere";
   }
 
-  /** BullMQ would write to a job that another process has by now: so the lock is extended first. */
+  /** Extends the lock first, because BullMQ would also write to a job that another process has by now. */
   async #write(what: string, write: () => Promise<void>): Promise<void> {
     await withRedis(what, async () => {
       if ((await this.#job.extendLock(this.#token, LOCK_OPTIONS.lockDuration)) !== 1) throw new LostJobError("keeping a job");

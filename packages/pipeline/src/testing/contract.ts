@@ -1,4 +1,4 @@
-/** The contract of `Exporter`, as tests that every exporter runs on its real sink. */
+/** The contract of `Exporter`, as tests that every exporter runs with its real sink. */
 import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/celery";
 import { customEvent } from "@celery-metrics-exporter/celery/testing";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
@@ -8,36 +8,36 @@ import { SAMPLE_IDS, sampleHistory } from "./sample-history.ts";
 import type { TestExporter } from "./test-exporter.ts";
 
 export interface ExporterHarness {
-  /** Created, not started (see `createTestExporter`), with an empty sink of its own. */
+  /** Created but not started (see `createTestExporter`), with its own empty sink. */
   readonly exporter: Exporter;
   /**
-   * Waits until everything has settled, the second stage included, and tells what the sink holds, in a form that `toEqual` compares: sorted
-   * where order means nothing, without what differs from run to run (`created_at`).
+   * Waits until nothing is pending, including the second stage, and returns the contents of the sink for `toEqual`: sorted if the order
+   * means nothing, and without values that differ from run to run (`created_at`).
    */
   observe(): Promise<unknown>;
-  /** Makes the sink unreachable. Where it cannot be (UDP), leave both out. */
+  /** Makes the sink unreachable. Omit both if that is not possible (UDP). */
   breakSink?(): Promise<void>;
   mendSink?(): Promise<void>;
   /** Makes the sink refuse writes although it answers: each command of a pipeline, each statement. */
   refuseWrites?(): Promise<void>;
   allowWrites?(): Promise<void>;
-  /** Makes a further process on the same sink, which can be killed. */
+  /** Creates another process on the same sink, which can be killed. */
   mortal(): Promise<MortalProcess>;
   /** Stops the exporter and removes the sink. */
   close(): Promise<void>;
 }
 
-/** An exporter that was started, as in a process that is killed between two of its effects (see the testkit's `MortalLink`). */
+/** A started exporter, as if in a process that can be killed between two of its effects (see the testkit's `MortalLink`). */
 export interface MortalProcess {
   readonly exporter: Exporter;
-  /** From now on it has so many effects. Before the next one it is dead. */
+  /** Allows so many effects from now on. The process dies before the next one. */
   dieAfter(effects: number): void;
-  /** Resolves when it has died. */
+  /** Resolves when the process has died. */
   readonly death: Promise<void>;
   close(): Promise<void>;
 }
 
-/** What kills it: the testkit's `MortalLink`, by way of which it reaches its sink. */
+/** Kills the process: the testkit's `MortalLink`, through which the exporter reaches its sink. */
 interface Killer {
   dieAfter(requests: number): void;
   readonly death: Promise<void>;
@@ -61,7 +61,7 @@ export async function startMortal({ exporter, close }: Pick<TestExporter, "expor
 type Events = readonly CeleryEvent[];
 type Export = (events: Events) => Promise<void>;
 
-/** Ways in which the same history may come; each must leave what one batch leaves. */
+/** Ways to deliver the same history. Each must leave the same in the sink as a single batch. */
 const DELIVERIES: readonly (readonly [name: string, deliver: (history: Events, send: Export) => Promise<void>])[] = [
   ["twice", (history, send) => inTurn([history, history], send)],
   ["in reverse", (history, send) => send(history.toReversed())],
@@ -73,7 +73,7 @@ const DELIVERIES: readonly (readonly [name: string, deliver: (history: Events, s
   ["three times at the same time", (history, send) => atOnce([history, shuffle(history, 5), history.toReversed()], send)],
 ];
 
-/** Declares the suite. `makeHarness` is called once or several times in each test. */
+/** Declares the suite. `makeHarness` is called at least once in each test. */
 export function describeExporter(name: string, makeHarness: () => Promise<ExporterHarness>): void {
   describe(`${name} keeps the contract of an exporter`, () => {
     const history = sampleHistory(Math.floor(Date.now() / 1_000) - 10);
@@ -95,7 +95,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
       await Promise.all(open.splice(0).map((harness) => harness.close()));
     };
 
-    /** What the sink of a new harness holds after these events. */
+    /** The contents of a new harness's sink after these events. */
     const pictureOf = async (events: Events): Promise<unknown> => {
       const { harness, send } = await make();
       if (events.length > 0) await send(events);
@@ -134,7 +134,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         expect(await harness.observe()).toEqual(empty);
       });
 
-      it("neither makes nor changes a task for a custom event", async () => {
+      it("neither creates nor changes a task for a custom event", async () => {
         const { harness, send } = await make();
         const custom = history.map((event) => customEvent({ uuid: event.uuid, timestamp: event.timestamp + 60 }));
         await send([...history, ...custom, customEvent({ uuid: "99999999-9999-4999-8999-999999999999" })]);
@@ -160,7 +160,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         expect(await harness.observe()).toEqual(await pictureOf(without(history, unsent, orphan)));
       });
 
-      it("leaves a task of which it has a task-sent, as an excluded one has none", async ({ skip }) => {
+      it("keeps a task that has a task-sent, because an excluded task has none", async ({ skip }) => {
         const { harness, send } = await make();
         if (harness.exporter.forget === undefined) skip();
         await send(history);
@@ -168,7 +168,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         expect(await harness.observe()).toEqual(whole);
       });
 
-      it("may be repeated, and asked for tasks it never saw", async ({ skip }) => {
+      it("can be repeated, and accepts tasks that it never saw", async ({ skip }) => {
         const { harness, send } = await make();
         if (harness.exporter.forget === undefined) skip();
         await forget(harness, [unsent, "never-seen"]);
@@ -181,7 +181,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
     });
 
     describe("trouble", () => {
-      it("says that its sink is unavailable, and delivers when it is back", async ({ skip }) => {
+      it("throws while its sink is unavailable, and delivers when it is back", async ({ skip }) => {
         const { harness, send } = await make();
         if (harness.breakSink === undefined || harness.mendSink === undefined) skip();
         await send(history.slice(0, 5));
@@ -192,7 +192,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         expect(await harness.observe()).toEqual(whole);
       });
 
-      it("says that its sink is unavailable to `forget` too", async ({ skip }) => {
+      it("throws from `forget` too while its sink is unavailable", async ({ skip }) => {
         const { harness, send } = await make();
         if (harness.breakSink === undefined || harness.mendSink === undefined || harness.exporter.forget === undefined) skip();
         const { unsent } = SAMPLE_IDS;
@@ -224,7 +224,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
           victim.dieAfter(effects);
           const died = victim.death.then(() => true);
           const exported = victim.exporter.export(history, new AbortController().signal).then(() => false);
-          // What a dead process waits for may never come.
+          // The export of a dead process may never end.
           hasDied = await Promise.race([died, exported.catch(() => died)]);
           await victim.close();
           await send(history);

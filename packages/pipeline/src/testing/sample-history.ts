@@ -1,4 +1,4 @@
-/** A few tasks' lives, of every kind, for the contract suite: recent, so that no exporter finds them too old. */
+/** Events of a few tasks of every kind, for the contract suite. They are recent, so that no exporter finds them too old. */
 import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import {
   taskFailed,
@@ -11,7 +11,7 @@ import {
   taskSucceeded,
 } from "@celery-metrics-exporter/celery/testing";
 
-/** Ids of tasks in the history. `orphan` has only an event that tells neither name nor queue. */
+/** Ids of the tasks in the history. `orphan` has only one event, which carries neither name nor queue. */
 export const SAMPLE_IDS = {
   succeeded: "11111111-1111-4111-8111-111111111111",
   failed: "22222222-2222-4222-8222-222222222222",

@@ -1,4 +1,4 @@
-/** Runs an exporter without queues: what it schedules comes to its second stage when the delay is over, as its host would do it. */
+/** Runs an exporter without queues. Like its host, passes scheduled ids to the second stage after their delay. */
 import {
   BaseConfig,
   Health,
@@ -18,14 +18,14 @@ import type { Exporter, ExporterDefinition, Schedule } from "../contract/exporte
 const RETRY_MS = 50;
 
 export interface TestExporter {
-  /** Created, not started. */
+  /** Created but not started. */
   readonly exporter: Exporter;
-  /** Of its process. */
+  /** The metrics of its process. */
   readonly metrics: Metrics;
   /**
    * Resolves when nothing is scheduled any more.
    *
-   * @throws {Error} what `process` threw, other than `UnavailableError`.
+   * @throws {Error} the first error of `process` that is not an `UnavailableError`.
    */
   settled(): Promise<void>;
   /** Stops the exporter and releases what it acquired. */

@@ -1,4 +1,4 @@
-/** The contract suite finds the faults it is there for. */
+/** The contract suite finds the faults that it is meant to find. */
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
@@ -10,10 +10,10 @@ interface Report {
   readonly testResults: readonly { readonly assertionResults: readonly { readonly fullName: string; readonly status: string }[] }[];
 }
 
-it("fails exporters that lose data between two effects, or ignore an error, in the test for that alone", async () => {
+it("fails exporters that lose data between two effects, or ignore an error, only in the test for that", async () => {
   const output = await new Promise<string>((resolve) => {
     const args = ["node_modules/vitest/vitest.mjs", "run", "--config", CONFIG, "--reporter=json"];
-    // It ends with 1, as tests fail.
+    // It exits with 1, because tests fail.
     execFile(process.execPath, args, { cwd: REPOSITORY, maxBuffer: 64 * 1_048_576 }, (_, stdout) => resolve(stdout));
   });
   const { testResults } = JSON.parse(output.slice(output.indexOf("{"))) as Report;

@@ -55,7 +55,7 @@ describe("the log of dead letters", () => {
     [RECEIVER, "not_an_event", /what else publishes/],
     [RECEIVER, "a reason of tomorrow", /dashboard/],
     ["postgres", "refused", /replay --source postgres --reason refused/],
-    ["datadog", "crash", /how the process ended/],
+    ["datadog", "crash", /how the process died/],
     // A newer one is kept for a process that can read it, so upgrading does not help.
     ["datadog", "payload", /^find out what put this job.*older release(?!.*upgrade)/],
   ])("says what to do about %s: %s", (source, reason, advice) => {

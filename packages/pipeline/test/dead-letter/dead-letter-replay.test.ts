@@ -77,13 +77,13 @@ const numbered = (count: number): DeadLetter[] => Array.from({ length: count }, 
 const undecodable: DeadLetter = { source: RECEIVER, reason: "body", detail: "", raw: "{", readAs: { contentType: "application/json" } };
 const decodable: DeadLetter = { ...undecodable, reason: "content_type", raw: JSON.stringify([taskStarted({ uuid: "sent" }), 5]) };
 
-/** Letters that no release of ours has written. */
+/** Letters that no release has written. */
 async function addAsTheyAre(stored: readonly unknown[]): Promise<void> {
   const jobs = stored.map((data) => ({ name: "any", data }));
   await queueOf(DEAD_LETTER_QUEUE).addBulk(jobs);
 }
 
-/** As strict on what it is given as the receiver's. */
+/** As strict about its input as the receiver's. */
 function withoutResults(decoded: Decoded): Decoded {
   for (const event of decoded.events) delete (event as { result?: string }).result;
   return decoded;
@@ -151,7 +151,7 @@ describe("a replay of dead letters", () => {
     expect(await lettersLeft()).toMatchObject([{ source: RECEIVER, reason: "not_an_event", raw: "5", readAs: "event" }]);
   });
 
-  it("brings an event that was refused as from the future to every exporter once its time has come, and refuses those that still are", async () => {
+  it("brings an event from the future to every exporter once its time has come, and buries those that are still ahead", async () => {
     const [past, future] = [taskStarted({ uuid: "past" }), taskStarted({ uuid: "future", timestamp: 3_999_999_999 })];
     const mixed = { ...decodable, raw: JSON.stringify([taskStarted({ uuid: "sent" }), future]) };
     await letters.add([...lettersOfFuture([past, future]), mixed]);
@@ -193,7 +193,7 @@ describe("a replay of dead letters", () => {
       "rejected again",
       undefined,
       "cut: only a part was kept",
-      "of an exporter there is not",
+      "of an unknown exporter",
     ]);
     expect(await lettersLeft()).toMatchObject([undecodable, { cut: true }, { source: "promtail" }]);
   });
@@ -217,7 +217,7 @@ describe("a replay of dead letters", () => {
     expect(await eventsIn("postgres")).toEqual([]);
   });
 
-  it("leaves letters that come meanwhile, such as one that fails again, for the next run", async () => {
+  it("leaves letters that arrive meanwhile, such as one that fails again, for the next run", async () => {
     await letters.add(numbered(150));
     let seen = 0;
     for await (const part of replay.run({})) {
@@ -259,27 +259,27 @@ describe("a replay of dead letters", () => {
     expect(await queueOf("datadog-processing").getWaitingCount()).toBe(1);
   });
 
-  it("leaves what is no event of ours, so that the good events beside it reach their exporter", async () => {
+  it("leaves malformed events, so that the good events beside them reach their exporter", async () => {
     const malformed = [{}, { type: "task-failed" }, "x", { ...taskFailed(), uuid: 5 }];
     await addAsTheyAre([
       ...malformed.map((event) => ({ source: "postgres", reason: "refused", detail: "", event })),
       refused("good"),
       refused("d", "datadog"),
     ]);
-    const left = { source: "postgres", reason: "refused", outcome: "left", because: "not an event as this release writes it" };
+    const left = { source: "postgres", reason: "refused", outcome: "left", because: "not an event in the format of this release" };
     expect((await run()).slice(0, 4)).toEqual([left, left, left, left]);
     expect(await eventsIn("postgres")).toEqual([taskFailed({ uuid: "good" })]);
     expect(await eventsIn("datadog")).toEqual([taskFailed({ uuid: "d" })]);
     expect((await lettersLeft()).map(({ event }) => event)).toEqual(malformed);
   });
 
-  it("tells only the beginning of a reason that is none of ours", async () => {
+  it("shows only the beginning of an unknown reason", async () => {
     await addAsTheyAre([{ ...refused("a"), reason: "x".repeat(10_000) }]);
     const reasons = (await run({ dryRun: true })).map(({ reason }) => reason);
     expect(reasons).toEqual([expect.stringMatching(/^x{64}.{1,40}$/)]);
   });
 
-  it("is not held up by a letter that is no JSON", async () => {
+  it("is not held up by a letter that is not JSON", async () => {
     await letters.add([refused("a"), refused("b")]);
     const [first = ""] = await redis.producer.lrange(`${prefix}:${DEAD_LETTER_QUEUE}:wait`, -1, -1);
     await redis.producer.hset(`${prefix}:${DEAD_LETTER_QUEUE}:${first}`, "data", "{");
@@ -317,7 +317,7 @@ describe("a replay of dead letters", () => {
     expect(Math.min(outcomes.replayed, outcomes.left)).toBeGreaterThan(20);
   });
 
-  it("says so while Redis is away", async () => {
+  it("rejects while Redis is unavailable", async () => {
     await letters.add(numbered(3));
     await run({ dryRun: true });
     await redis.server.kill();

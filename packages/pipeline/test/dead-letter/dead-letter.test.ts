@@ -68,7 +68,7 @@ describe("the dead-letter queue", () => {
     expect(keys.filter((key) => /:j[\w-]{12}$/.test(key))).toHaveLength(10_000);
   });
 
-  it("takes a huge call in parts: never far above the bound, only its last are stored, all are counted", async () => {
+  it("stores a huge call in parts: never far above the bound, only the last letters, and counts all", async () => {
     await letters.add(numbered(0, MAX_DEAD_LETTERS));
     let most = 0;
     const done = new AbortController();
@@ -80,18 +80,18 @@ describe("the dead-letter queue", () => {
     const [oldest] = await queue.getJobs(["wait"], 0, 0, true);
     const [newest] = await queue.getJobs(["wait"], 0, 0, false);
     expect([oldest?.data.detail, newest?.data.detail]).toEqual(["20001", "30000"]);
-    // Redis counts what was ever added.
+    // Redis counts everything that was ever added.
     expect(await redis.producer.get(`${prefix}:${DEAD_LETTER_QUEUE}:id`)).toBe(String(2 * MAX_DEAD_LETTERS));
     const counter = await metrics.registry.getSingleMetric("celery_metrics_exporter_dead_letters_total")?.get();
     expect(counter?.values.map(({ value }) => value)).toEqual([3 * MAX_DEAD_LETTERS + 1]);
   });
 
-  it("adds nothing for no letters", async () => {
+  it("adds nothing if there are no letters", async () => {
     await letters.add([]);
     expect(await queue.getWaitingCount()).toBe(0);
   });
 
-  it("does not start on a queue that Redis left while it was being opened: BullMQ never recovers one", async () => {
+  it("does not start if Redis becomes unavailable while the queue is opened: BullMQ never recovers from that", async () => {
     const proxy = await TcpProxy.start(Number(new URL(redis.url).port));
     const cut = new Redis(proxy.inFrontOf(redis.url), { maxRetriesPerRequest: 1, enableOfflineQueue: false, lazyConnect: true });
     cut.on("error", () => {});

@@ -23,7 +23,7 @@ function replayed(letter: StoredLetter, exporters = ["datadog", "postgres"]): Re
   return replayedIn(letter, { exporters, now: Date.now() / 1_000 });
 }
 
-/** The letter of a body that a list of this one item would be. */
+/** The letter for a message whose body is a list of this one item. */
 function received(item: unknown): DeadLetter {
   const [reject] = decodeFrame({ body: JSON.stringify([item]), contentType: "application/json" }).rejected;
   if (reject === undefined) throw new Error("not rejected");
@@ -62,7 +62,7 @@ describe("a replayed letter", () => {
     [
       "of the receiver of which redaction kept nothing stays, and is not called cut",
       { ...letterOf({ reason: "body", detail: "", raw: REDACTED, count: 1 }) },
-      { to: "nobody", because: "redacted: nothing of it was kept" },
+      { to: "nobody", because: "redacted: nothing was kept" },
     ],
     [
       "of a message that is the word [redacted] is decoded",
@@ -104,16 +104,12 @@ describe("a replayed letter", () => {
       { ...payload, payload: { v: 9 } },
       { to: "nobody", because: "payload of an unknown version" },
     ],
-    [
-      "of an exporter that is gone stays",
-      { ...refused, source: "promtail", event },
-      { to: "nobody", because: "of an exporter there is not" },
-    ],
+    ["of an exporter that is gone stays", { ...refused, source: "promtail", event }, { to: "nobody", because: "of an unknown exporter" }],
     ...[null, "x", 5, [], {}, { type: "task-failed" }, { ...taskFailed(), uuid: 5 }, { ...taskFailed(), exception: {} }].map(
       (stored): [string, StoredLetter, unknown] => [
         `of ${JSON.stringify(stored).slice(0, 60)} in place of an event stays`,
         { ...refused, event: stored },
-        { to: "nobody", because: stored === null ? "not a letter of ours" : "not an event as this release writes it" },
+        { to: "nobody", because: stored === null ? "not a valid dead letter" : "not an event in the format of this release" },
       ],
     ),
     ...[
@@ -128,22 +124,22 @@ describe("a replayed letter", () => {
     ].map((stored): [string, StoredLetter, unknown] => [
       `that is ${JSON.stringify(stored)} stays`,
       stored,
-      { to: "nobody", because: "not a letter of ours" },
+      { to: "nobody", because: "not a valid dead letter" },
     ]),
-    ["of a source that is no name stays", { source: { a: 1 }, event }, { to: "nobody", because: "of an exporter there is not" }],
-    ["that is none stays", { source: RECEIVER }, { to: "nobody", because: "not a letter of ours" }],
-    ["that is nothing stays", {}, { to: "nobody", because: "of an exporter there is not" }],
+    ["of a source that is no name stays", { source: { a: 1 }, event }, { to: "nobody", because: "of an unknown exporter" }],
+    ["that is none stays", { source: RECEIVER }, { to: "nobody", because: "not a valid dead letter" }],
+    ["that is nothing stays", {}, { to: "nobody", because: "of an unknown exporter" }],
   ])("%s", (_given, letter, expected) => {
     expect(replayed(JSON.parse(JSON.stringify(letter)) as StoredLetter)).toEqual(expected);
   });
 
-  it("of an exporter that is not fed stays: nothing may read its queue", () => {
+  it("of an exporter that is not in use stays: its queue may have no reader", () => {
     const letter = { ...refused, source: "datadog", event };
-    expect(replayed(letter, ["postgres"])).toEqual({ to: "nobody", because: "of an exporter that EXPORTERS does not name" });
+    expect(replayed(letter, ["postgres"])).toEqual({ to: "nobody", because: "of an exporter that EXPORTERS does not list" });
     expect(replayed(letter, ["datadog"])).toMatchObject({ to: "exporter" });
   });
 
-  it("of many events from the future of one batch is one for each of a hundred, and one for the others, which stays", () => {
+  it("exists for each of the first hundred future events of a batch, and once for the others, which stays", () => {
     const events = Array.from({ length: 250 }, (_, index) => taskStarted({ uuid: String(index) }));
     const all = lettersOfFuture(events);
     expect(all.slice(0, 100).map((letter) => letter.event)).toEqual(events.slice(0, 100));
@@ -152,7 +148,7 @@ describe("a replayed letter", () => {
     expect(lettersOfFuture(events.slice(0, 101)).map((letter) => replayed({ ...letter }).to)).toEqual(Array(101).fill("every exporter"));
   });
 
-  it("stands for one input: where it stands for several that are alike, it stays", () => {
+  it("stays if it represents several inputs that are alike", () => {
     const { rejected } = decodeFrame({ body: JSON.stringify(Array.from({ length: 103 }, () => 5)), contentType: "application/json" });
     const last = rejected.map(letterOf).at(-1) ?? {};
     expect(last).toMatchObject({ detail: expect.stringContaining("(3 alike)") as string });

@@ -15,7 +15,7 @@ import { LostJobError } from "../../src/contract/errors.ts";
 
 import { tryUntilDecided, type Failure } from "../../src/deliver/tries.ts";
 
-/** Decides on a try by throwing. */
+/** Decides about a try by throwing. */
 type Fail = (items: readonly number[], tryNumber: number) => void;
 
 interface SinkOptions {
@@ -24,12 +24,12 @@ interface SinkOptions {
   readonly burials?: BurialLimit;
   readonly kindOf?: (item: number) => string;
   readonly subjectOf?: (item: number) => string;
-  /** For how many items there was something to do. */
+  /** The number of items for which there was something to do. */
   readonly done?: (items: readonly number[]) => number;
 }
 
 const oneKind = (item: number): string => typeof item;
-/** Tasks of three events, whose numbers follow each other. */
+/** Tasks of three events with consecutive numbers. */
 const ofThree = {
   kindOf: (item: number): string => ["received", "started", "succeeded"][item % 3] ?? "",
   subjectOf: (item: number): string => String(Math.floor(item / 3)),
@@ -41,7 +41,7 @@ const ofTwo = {
 };
 const parity = (item: number): string => (item % 2 === 0 ? "even" : "odd");
 
-/** A sink for numbers, and a journal of what came to it. */
+/** A sink for numbers, with a journal of what it received. */
 class TestSink {
   readonly sent: number[][] = [];
   readonly delivered: number[] = [];
@@ -150,7 +150,7 @@ describe("a delivery", () => {
     expect(sink.errors.length).toBeGreaterThan(3);
   });
 
-  it("needs no split for an unknown error that passes", async () => {
+  it("does not split for an unknown error that goes away", async () => {
     const sink = new TestSink((_, tryNumber) => {
       if (tryNumber < 3) throw new Error("passing");
     });
@@ -184,7 +184,7 @@ describe("a delivery", () => {
     expect(failed.served).toBe(0);
   });
 
-  it("gives back what waits for its sink when the process drains", async () => {
+  it("gives back what waits for the sink when the process drains", async () => {
     const drain = new Drain();
     const sink = new TestSink(
       () => {
@@ -249,7 +249,7 @@ describe("evidence", () => {
 
   it("is not what got through before: nothing that was taken is sent again", async () => {
     const taken = new Set<number>();
-    // Of what it has already it does nothing, whatever is wrong with it.
+    // It does nothing for items that it already has, whatever is wrong with them.
     const sink = new TestSink((items) => items.forEach((item) => taken.add(item)));
     await sink.deliver(upTo(10));
     sink.fail = (items) => {
@@ -275,7 +275,7 @@ describe("evidence", () => {
     expect(sink.buried).toEqual([[7, "refused"]]);
   });
 
-  it("is missing when what got through may have done so before: its job was begun before", async () => {
+  it("is missing when items may have got through earlier, because their job was begun before", async () => {
     const sink = new TestSink(refuse(7));
     await sink.deliver([7], "held", 1);
     await sink.deliver([20], "taken over", 2);
@@ -283,7 +283,7 @@ describe("evidence", () => {
     expect(sink.buried).toEqual([]);
   });
 
-  it("can come from a job that was held, since it holds nothing that got through", async () => {
+  it("can come from a held job, because it contains nothing that got through", async () => {
     const sink = new TestSink(refuseAll);
     await sink.deliver(upTo(100), "held", 1);
     sink.fail = refuse(7);
@@ -332,7 +332,7 @@ describe("evidence", () => {
     }
   });
 
-  it("is not looked for in every event of a batch that needs nothing to be done", async () => {
+  it("is not searched for in every event of a batch that needs nothing to be done", async () => {
     const sink = new TestSink(refuse(7), { done: () => 0 });
     await sink.deliver([7]);
     sink.sent.length = 0;
@@ -341,7 +341,7 @@ describe("evidence", () => {
   });
 
   it("is missing when the sink takes only what comes together", async () => {
-    // Ten subjects of three items each. The sink refuses to change what it has, but takes all items of a new subject at once.
+    // Ten subjects of three items each. The sink refuses to change existing subjects, but takes all items of a new subject at once.
     const known = new Set<string>(["0"]);
     const sink = new TestSink((items) => {
       const subjects = new Set(items.map(ofThree.subjectOf));
@@ -354,7 +354,7 @@ describe("evidence", () => {
     expect(sink.buried).toEqual([]);
   });
 
-  it("is looked for: of a batch whose items come together, one of the kind in question is tried alone", async () => {
+  it("is searched for: if items of a batch come together, one of the kind in question is tried alone", async () => {
     const sink = new TestSink(refuse(1), ofThree);
     await sink.deliver([0, 1, 2], "held", 1);
     await sink.deliver([3, 4, 5]);
@@ -364,8 +364,8 @@ describe("evidence", () => {
     expect(sink.buried).toEqual([[1, "refused"]]);
   });
 
-  it("does not blame what may be refused only because another of its subject is", async () => {
-    // What starts is refused where what was received before has been: nothing new of subjects from 10 on is taken.
+  it("does not blame an item that may be refused only because another item of its subject is", async () => {
+    // Nothing of subjects from 10 on is taken: their starts are refused because their receipts were.
     const sink = new TestSink((items) => {
       if (items.some((item) => item % 1_000 >= 10)) throw new PermanentError("no new rows");
     }, ofTwo);
@@ -461,7 +461,7 @@ describe("a batch that takes too long", () => {
     expect(sink.errors).toEqual([]);
   });
 
-  it("needs no parts if that passes", async () => {
+  it("is not split into parts if the delay goes away", async () => {
     const sink = new TestSink((_, tryNumber) => {
       if (tryNumber < 3) throw new TimedOutError("canceled");
     });
@@ -470,14 +470,14 @@ describe("a batch that takes too long", () => {
     expect(sink.unavailable).toBe(2);
   });
 
-  it("costs its slow item nothing, however often and however many others get through", async () => {
+  it("never buries its slow item, however many others get through", async () => {
     const sink = new TestSink(stall(7));
     for (let round = 1; round < 30; round++) {
       await sink.deliver(upTo(10, 100 * round));
       expect(await sink.deliver([7], "held", round)).toMatchObject({ items: [7] });
     }
     expect(sink.buried).toEqual([]);
-    // Mostly it was not even tried.
+    // Most of the time it was not even tried.
     expect(sink.sent.filter((items) => items.includes(7)).length).toBeLessThan(6);
     sink.fail = () => {};
     await expect.poll(() => sink.deliver([7], "held", 30), { timeout: 10_000 }).toBeUndefined();
@@ -496,7 +496,7 @@ describe("a batch that takes too long", () => {
     [20, 6],
     [4_000, 9],
   ])(
-    "is an outage where nothing gets through: reported, paced, and no more work than any: %s items",
+    "is an outage if nothing gets through: reported, paced, and with no more tries than any other: %s items",
     async (size, most) => {
       const sink = new TestSink(stallAll);
       const held = await sink.deliver(upTo(size), "held");
@@ -508,7 +508,7 @@ describe("a batch that takes too long", () => {
       sink.sent.length = 0;
       const begun = performance.now();
       await sink.deliver([0], "held", 2);
-      // Once, as it is known; and with a pause that has grown.
+      // One try, because the outage is known; and a pause that has grown.
       expect(sink.sent).toEqual([[0]]);
       expect(performance.now() - begun).toBeGreaterThan(50 * (most - 1));
       sink.fail = () => {};
@@ -518,7 +518,7 @@ describe("a batch that takes too long", () => {
     120_000,
   );
 
-  it("is no outage while others get through", async () => {
+  it("is not an outage while others get through", async () => {
     const sink = new TestSink(stall(7));
     await sink.deliver([7, 8]);
     const reported = sink.unavailable;
@@ -534,7 +534,7 @@ describe("a batch that takes too long", () => {
     ["last", upTo(20, 80)],
     ["every tenth", upTo(10).map((index) => index * 10)],
   ])(
-    "gets its good items through sooner or later, where the slow ones are %s",
+    "gets its good items through sooner or later, if the slow ones are %s",
     async (_, slow) => {
       const sink = new TestSink(stall(...slow));
       let rest: readonly number[] = upTo(100);
@@ -547,7 +547,7 @@ describe("a batch that takes too long", () => {
     120_000,
   );
 
-  it("has its refused item found beside its slow one", async () => {
+  it("lets a refused item be found beside a slow one", async () => {
     const sink = new TestSink((items, tryNumber) => {
       stall(30)(items, tryNumber);
       refuse(70)(items, tryNumber);
@@ -557,7 +557,7 @@ describe("a batch that takes too long", () => {
     expect(sink.got).toEqual(upTo(100).filter((item) => item !== 30 && item !== 70));
   });
 
-  it("does not have an item buried whose last try takes too long", async () => {
+  it("does not bury an item whose last try takes too long", async () => {
     let tries = 0;
     const sink = new TestSink((items) => {
       if (!items.includes(7)) return;
@@ -568,7 +568,7 @@ describe("a batch that takes too long", () => {
     expect(sink.buried).toEqual([]);
   });
 
-  it("is given back when the process ends meanwhile", async () => {
+  it("is given back when the process exits meanwhile", async () => {
     const drain = new Drain();
     const sink = new TestSink(stallAll, { drain });
     const delivery = sink.deliver(upTo(100));
@@ -578,7 +578,7 @@ describe("a batch that takes too long", () => {
 });
 
 describe("a fault that comes and goes", () => {
-  it("buries no more than the limit of what is not at fault", async () => {
+  it("buries no more innocent items than the limit allows", async () => {
     let seed = 1;
     const random = (): number => (seed = (seed * 16_807) % 2_147_483_647) / 2_147_483_647;
     const sink = new TestSink(
@@ -592,7 +592,7 @@ describe("a fault that comes and goes", () => {
   });
 });
 
-describe("the search for what is at fault", () => {
+describe("the search for the item at fault", () => {
   it("ends soon when nothing gets through, for each kind", async () => {
     const sink = new TestSink(refuseAll);
     await sink.deliver(upTo(4_000));
@@ -615,7 +615,7 @@ describe("the search for what is at fault", () => {
     const held = await sink.deliver(upTo(4_000));
     expect(sink.sent.length).toBeLessThan(40);
     expect(sink.sent.flat().length).toBeLessThan(13_000);
-    // What is held of an earlier job counts against it, until that many more have got through.
+    // Held items of an earlier job count against it, until as many more have got through.
     expect([...sink.buried.map(([item]) => item), ...(held?.items ?? [])]).toEqual([1_234]);
   });
 

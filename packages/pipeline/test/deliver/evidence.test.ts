@@ -4,7 +4,7 @@ import { Evidence } from "../../src/deliver/evidence.ts";
 const job = (id: string, begun = 1): { id: string; begun: number } => ({ id, begun });
 
 describe("evidence", () => {
-  it("keeps what jobs are held for, until they are done", () => {
+  it("remembers the suspects of held jobs until they are done", () => {
     const evidence = new Evidence<string>({ kindOf: (item) => item.slice(0, 1), subjectOf: (item) => item.slice(1) });
     evidence.hold(job("first"), [["ax", 3]]);
     evidence.hold(job("second"), [["bx", 0]]);
@@ -18,7 +18,7 @@ describe("evidence", () => {
     expect(evidence.beside("second")).toEqual({ kinds: [], subjects: [] });
   });
 
-  it("keeps what it knows of items that are not tried this time", () => {
+  it("remembers suspects that are not tried this time", () => {
     const evidence = new Evidence<string>({ kindOf: () => "" });
     evidence.hold(job("a"), [
       ["x", 1],
@@ -29,7 +29,7 @@ describe("evidence", () => {
     expect(["x", "y", "z", "new"].map((item) => evidence.takenBefore("a", item))).toEqual([1, 2, undefined, undefined]);
   });
 
-  it("takes as fresh what was never begun, or was held the last time", () => {
+  it("counts a job as fresh if it was never begun, or was held the last time", () => {
     const evidence = new Evidence<string>({ kindOf: () => "" });
     expect(evidence.isFresh(job("a", 1))).toBe(true);
     expect(evidence.isFresh(job("a", 2))).toBe(false);
@@ -38,7 +38,7 @@ describe("evidence", () => {
     expect(evidence.isFresh(job("a", 4))).toBe(false);
   });
 
-  it("does not grow: it forgets jobs of which nothing is heard, and the oldest of too many", () => {
+  it("does not grow: it forgets jobs not seen for long, and the oldest of too many", () => {
     let now = 0;
     const evidence = new Evidence<string>({ kindOf: () => "" }, () => now);
     for (let index = 0; index < 1_500; index++) evidence.hold(job(`job ${index}`), [["x", 0]]);

@@ -3,7 +3,7 @@ import { SlowItems } from "../../src/deliver/slow-items.ts";
 
 const error = new Error("too long");
 
-/** Items whose subject is their letter, and a clock. */
+/** Items whose subject is their letter, with a fake clock. */
 function make() {
   const clock = { now: 0 };
   const likeness = { kindOf: () => "", subjectOf: (item: string) => item.slice(0, 1) };
@@ -31,7 +31,7 @@ describe("an item that took too long", () => {
     expect(slow.lastError).toBe(error);
   });
 
-  it("is not slow any more when it got through", () => {
+  it("is no longer slow once it has got through", () => {
     const { slow, tookTooLong, served } = make();
     tookTooLong("a");
     served("b");
@@ -91,7 +91,7 @@ describe("an item that took too long", () => {
     expect(slow.claim("b")).toBe(true);
   });
 
-  it("costs nothing to have been found while nothing was served", () => {
+  it("causes no pause if it was found while nothing was served", () => {
     const { slow, tookTooLong, served, clock } = make();
     for (let times = 0; times < 50; times++) tookTooLong("a", 30_000);
     clock.now += 1_000;
@@ -99,7 +99,7 @@ describe("an item that took too long", () => {
     expect(slow.claim("a")).toBe(true);
   });
 
-  it("is forgotten when there are too many", () => {
+  it("is forgotten if there are too many", () => {
     const slow = new SlowItems<string>({ kindOf: () => "" }, () => 0);
     for (let id = 0; id < 12_000; id++) slow.add(String(id), { error, tookMs: 1, since: -1 });
     slow.gotThrough([]);

@@ -72,7 +72,7 @@ describe("a sink that refuses everything", () => {
       await enqueue(numbered(50_000));
       await vi.waitUntil(() => !host.health.report().ready, { timeout: 30_000 });
       expect(host.health.report().components[HELD]).toContain(`nothing gets through (${error().message})`);
-      // Long enough for every batch to have been tried, if nothing kept them from it.
+      // Long enough for every batch to have been tried, if nothing prevented that.
       await new Promise((resolve) => setTimeout(resolve, 3_000));
       expect(tries).toBeLessThan(2_000);
       expect(await deadLetters.getWaitingCount()).toBe(0);
@@ -141,7 +141,7 @@ describe("a sink that takes too long for everything", () => {
     await vi.waitUntil(async () => (await queue.getDelayedCount()) === 1, { timeout: 20_000 });
     expect(slow.health.report().components["sink exporter"]).toContain("canceled");
     expect(slow.health.report().components[HELD]).toBe("up");
-    // As another process leaves it that has done it.
+    // The state after another process has finished it.
     await (await queue.getDelayed())[0]?.remove();
     await vi.waitUntil(() => slow.health.report().ready, { timeout: 45_000 });
   }, 90_000);
@@ -185,7 +185,7 @@ describe("a sink that refuses some of every batch", () => {
     for (let batch = 0; batch < batches; batch += 1) {
       await enqueue([...numbered(5, batch * 5), taskSent({ uuid: `refused-${batch}` })]);
     }
-    // With a wait for each of them, which grows to 30 s, it took many minutes.
+    // With a growing wait of up to 30 s for each of them, it took many minutes.
     await vi.waitUntil(() => got.size === batches * 5, { timeout: 30_000 });
     expect(host.health.report().components[HELD]).toContain("no_rows");
     expect(await deadLetters.getWaitingCount()).toBe(0);
@@ -296,7 +296,7 @@ describe("a batch that is suspected of having killed its process", () => {
     await processing.add(JOB_NAMES.suspect, { v: 1, ids: ["x"] });
     await processing.add(JOB_NAMES.ids, { v: 1, ids: ["y"] });
     await vi.waitUntil(() => tries >= 4, { timeout: 20_000 });
-    // Noted only while it is tried: a process that dies between two tries does not die of it.
+    // Noted only while it is tried: if the process dies between two tries, the batch is not to blame.
     await vi.waitFor(
       async () => {
         const [suspect] = (await processing.getActive()).filter(({ name }) => name === JOB_NAMES.suspect);

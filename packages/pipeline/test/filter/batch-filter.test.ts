@@ -23,7 +23,7 @@ function ttl(id: string): Promise<number> {
   return redis.producer.ttl(`{cme}:excluded:receiver:${id}`);
 }
 
-/** The fixed times of the builders are long ago, and what is late may have been forgotten. */
+/** Recent times: the builders' fixed times are long ago, and late events are treated as possibly forgotten. */
 const NOW = Date.now() / 1_000;
 const at = (seconds: number) => ({ timestamp: NOW + seconds });
 
@@ -39,7 +39,7 @@ function marked(event: CeleryEvent): CeleryEvent {
   return { ...event, excluded: true } as CeleryEvent;
 }
 
-/** What passes of these batches, one after the other. */
+/** The events of these batches that pass, one batch after the other. */
 async function through(env: Record<string, string>, ...batches: readonly (readonly CeleryEvent[])[]): Promise<readonly CeleryEvent[]> {
   const filter = receiver(env);
   const passed: CeleryEvent[] = [];
@@ -60,7 +60,7 @@ describe("the memory of attempts", () => {
     expect(await redis.producer.keys("*")).toEqual([]);
   });
 
-  it("gives what was set aside to whoever keeps a task that was excluded, as often as somebody does", async () => {
+  it("returns what was set aside each time that an excluded task is kept", async () => {
     const [started, ended] = [taskStarted(), taskSucceeded({ result: "'a\\nb'\n" })];
     await note("a", { marks: ["-s0"], aside: [started] });
     await note("a", { marks: [], aside: [ended] });
@@ -97,7 +97,7 @@ describe("the memory of attempts", () => {
     expect(known?.aside.at(-1)).toMatchObject({ exception: "1199" });
   });
 
-  it("forgets after a week, and ten minutes after a task's end; sooner what was set aside of one that nothing tells of", async () => {
+  it("forgets after a week, and ten minutes after a task's end; sooner if events are set aside and nothing excludes the task", async () => {
     await note("open", { marks: ["-s0"], describedAt: 1_000 });
     expect(await ttl("open")).toBeGreaterThan(6.9 * 86_400);
     await note("done", { marks: ["-s0"], describedAt: 1_000, finishedAt: 2_000 });
@@ -112,7 +112,7 @@ describe("the memory of attempts", () => {
     expect(await ttl("short")).toBeLessThanOrEqual(60);
   });
 
-  it("is locked by one at a time, and tells everybody else", async () => {
+  it("is locked by one holder at a time, and shows that to the others", async () => {
     await note("a", { marks: ["-s0"] });
     expect((await memory().lock(["a"], "one")).get("a")).toMatchObject({ marks: ["-s0"], isLocked: false });
     expect((await memory().lock(["a"], "two")).get("a")).toMatchObject({ isLocked: true });
@@ -123,7 +123,7 @@ describe("the memory of attempts", () => {
     expect(await note("a", undefined)).toMatchObject({ marks: ["-s0"], isLocked: false });
   });
 
-  it("leaves nothing of a lock on what it does not know", async () => {
+  it("leaves nothing of a lock on an unknown task", async () => {
     await memory().lock(["a"], "one");
     await memory().unlock(["a"], "one");
     expect(await redis.producer.keys("*")).toEqual([]);
@@ -148,13 +148,13 @@ describe("the receiver's part", () => {
     expect(await scriptCalls()).toBe(before + 1);
   });
 
-  it("drops an excluded task's events, and tells nobody where none of them can have passed", async () => {
+  it("drops an excluded task's events, and does not announce it if none of them can have passed", async () => {
     const filter = receiver(byQueue);
     expect(await filter.admit([received, sent, started])).toEqual({ events: [], told: [], doubtful: false });
     expect(await filter.admit([taskSucceeded(at(1)), sent])).toEqual({ events: [], told: [], doubtful: false });
   });
 
-  it("tells of it where events have passed, and again if the batch comes again", async () => {
+  it("announces it if events have passed, and again if the batch comes again", async () => {
     const filter = receiver(byQueue);
     expect(await filter.admit([received, started])).toEqual({ events: [received, started], told: [], doubtful: true });
     for (let time = 0; time < 2; time++) {
@@ -162,7 +162,7 @@ describe("the receiver's part", () => {
     }
   });
 
-  it("tells of what comes late: it may have been forgotten that events have passed", async () => {
+  it("announces late tasks: it may have been forgotten that events have passed", async () => {
     expect(await receiver(byQueue).admit([{ ...sent, ...at(-300) }])).toMatchObject({ told: [{ id: sent.uuid }] });
   });
 
@@ -237,7 +237,7 @@ describe("attempts", () => {
     expect(told).toMatchObject([{ marks: expect.arrayContaining(["+s0"]) as string[] }]);
   });
 
-  it("sent again by hand into an excluded queue, long after: nobody is told to forget what there is of it", async () => {
+  it("sent again by hand into an excluded queue, long after: no exporter has to forget the earlier life", async () => {
     const again = [taskSent({ queue: "noisy", ...at(0) }), taskReceived(at(1)), taskSucceeded(at(2))];
     expect(await receiver({ FILTER_QUEUES_EXCLUDE: "noisy" }).admit(again)).toEqual({ events: [], told: [], doubtful: false });
   });

@@ -1,4 +1,6 @@
-/** The promise of the filters: what remains does not depend on how events fell into batches, nor on who got which and when. */
+/**
+ * The filters' guarantee: what remains does not depend on how events are grouped into batches, or on which process gets which batch when.
+ */
 import { taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/celery";
 import { UnavailableError, loadConfig } from "@celery-metrics-exporter/runtime";
@@ -29,7 +31,7 @@ function hostOf(env: Env, prefix: string): HostFilter {
 /** What an exporter stores, with the delays of a real one. */
 class Sink {
   readonly rows = new Map<string, Map<string, TaskEvent>>();
-  /** Whether it leaves alone what has a `task-sent`, as exporters do that take that type. */
+  /** Whether it keeps tasks that have a `task-sent`, like exporters that take that type. */
   readonly #takesSent: boolean;
 
   constructor({ takesSent }: { readonly takesSent: boolean }) {
@@ -74,7 +76,7 @@ async function insist<T>(attempt: () => Promise<T>): Promise<T> {
   }
 }
 
-/** What the host does with a batch (`events-stage.ts`), without its queue. */
+/** Does what the host does with a batch (`events-stage.ts`), without its queue. */
 async function run(batch: EventBatch, host: HostFilter, sink: Sink): Promise<void> {
   await pauseAtRandom();
   const screened = await insist(() => host.screen(batch));
@@ -99,13 +101,13 @@ const attempt = fc.record({
 const task = fc.record({
   /** Whether its clients send `task-sent`. */
   isSent: fc.constantFrom(true, true, false),
-  /** Whether anything but that tells of its attempts. */
+  /** Whether any other event describes its attempts. */
   isTold: fc.constantFrom(true, true, true, false),
   attempts: fc.array(attempt, { minLength: 1, maxLength: 3 }),
 });
 type Task = typeof task extends fc.Arbitrary<infer T> ? T : never;
 
-/** The events of a task, and whether it is kept: if any attempt is wanted, or nothing tells of any. */
+/** The events of a task, and whether it is kept: if any attempt is wanted, or no event describes any. */
 function historyOf({ isSent, isTold, attempts }: Task, uuid: string, byNameOnly: boolean): { events: TaskEvent[]; isKept: boolean } {
   let retries = 0;
   const verdicts: boolean[] = [];
@@ -116,13 +118,13 @@ function historyOf({ isSent, isTold, attempts }: Task, uuid: string, byNameOnly:
     const queue = isWanted || byName ? "celery" : "noisy";
     const isFirst = index === 0 || kind === "by hand";
     retries = isFirst || kind !== "retry" ? 0 : retries + 1;
-    // Of several attempts that look alike only the last can be told from the first.
+    // If several attempts look alike, only the last can be distinguished from the first.
     const which = {
       retries,
       ...(!isFirst && kind === "replacement" && { again: true, eta: start }),
       ...(!isFirst && kind === "chain" && { parent_id: `parent-${index}` }),
     };
-    // Where nobody sends `task-sent`, a shadow name is the name.
+    // If no client sends `task-sent`, a shadow name counts as the name.
     const shown = isSent ? (shadow ?? name) : name;
     const told = isTold && (isSent || parts.includes("received"));
     if (told) verdicts.push(isWanted);
@@ -177,7 +179,7 @@ describe("what remains", () => {
           for (const host of [one, other]) await host.screen({ broker: "redis", events: [taskSent({ uuid: "earlier", timestamp: NOW })] });
           const receive = async (number: number): Promise<void> => {
             const filter = receiverOf(receiverEnv, prefix);
-            // What the receiver has seen before: with filters by name it need not reckon with `task-sent` where nobody sends it.
+            // What the receiver has seen before: with filters by name, it need not expect a `task-sent` if no client sends one.
             await filter.admit([taskSent({ uuid: "earlier", timestamp: NOW })]);
             const own = events.filter((_, index) => receivers[index] === number);
             for (let from = 0; from < own.length; from += size) {

@@ -21,7 +21,7 @@ describe("the filter by event type", () => {
   });
 });
 
-describe("a filter by event type that cannot be meant", () => {
+describe("a filter by event type that cannot be intended", () => {
   it.each([
     ["INCLUDE", "task_succeeded", /did you mean task-succeeded\?/],
     ["EXCLUDE", "task_succeeded", /did you mean task-succeeded\?/],
@@ -52,7 +52,7 @@ describe("a filter by event type that cannot be meant", () => {
   });
 });
 
-describe("what filters by event type keep exporters from knowing", () => {
+describe("what exporters do not know because of filters by event type", () => {
   it.each([
     [{}, []],
     [{ FILTER_EVENT_TYPES_EXCLUDE: "task-received,worker-*" }, []],
@@ -94,7 +94,7 @@ describe("the filter by name", () => {
     expect(["shop.cart", "mail.send", "shop.noisy.tick", "other"].map(excludes)).toEqual([false, false, true, true]);
   });
 
-  it("excludes nothing by an event that does not tell the name", () => {
+  it("excludes nothing by an event that does not carry the name", () => {
     const filter = filterOf({ FILTER_TASK_NAMES_INCLUDE: "nothing" });
     expect(filter.verdictOn(taskStarted())).toBeUndefined();
     expect(filter.verdictOn(customEvent())).toBeUndefined();

@@ -36,7 +36,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-const BEGAN = "batches are held, they stay in the queue and are tried again";
+const BEGAN = "batches are held: they stay in the queue and are retried";
 const ENDED = "batches go through again";
 
 describe("held batches", () => {
@@ -45,14 +45,14 @@ describe("held batches", () => {
     await vi.advanceTimersByTimeAsync(30 * MINUTE_MS);
     expect(health.report().ready).toBe(false);
     expect(messages).not.toContain(ENDED);
-    // Another process has done it.
+    // Another process has finished it.
     there = () => false;
     await vi.advanceTimersByTimeAsync(MINUTE_MS);
     expect(health.report().ready).toBe(true);
     expect(messages).toEqual([BEGAN, ENDED]);
   });
 
-  it("are followed to their end where they are reported elsewhere", async () => {
+  it("are watched to their end if they are reported elsewhere", async () => {
     holding.addReported("a");
     await vi.advanceTimersByTimeAsync(MINUTE_MS);
     expect([health.report().ready, ends, messages]).toEqual([true, 0, []]);
@@ -64,7 +64,7 @@ describe("held batches", () => {
     expect(ends).toBe(1);
   });
 
-  it("are over with the last that is done here", () => {
+  it("end when the last one is done here", () => {
     for (const id of ["a", "b"]) holding.add(id, "nothing gets through", refusal);
     holding.done("a", true);
     holding.done("unknown", true);
@@ -73,7 +73,7 @@ describe("held batches", () => {
     expect(health.report().ready).toBe(true);
   });
 
-  it("take little memory and few looks, however many there are", async () => {
+  it("take little memory and few checks, however many there are", async () => {
     for (let id = 0; id < 50_000; id++) holding.add(String(id), "upgrade this process", refusal);
     await vi.advanceTimersByTimeAsync(MINUTE_MS);
     expect(lookedAt).toBeLessThanOrEqual(300);

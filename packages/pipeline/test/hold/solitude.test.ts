@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { GivenBack } from "../../src/host/drain.ts";
 import { Solitude, type Notes } from "../../src/hold/solitude.ts";
 
-/** On the faked clock. */
+/** A pause on the fake clock. */
 async function fakePause(ms: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted === true) return;
   await new Promise<void>((resolve) => {
@@ -16,7 +16,7 @@ async function fakePause(ms: number, signal?: AbortSignal): Promise<void> {
   });
 }
 
-/** Steps that end when told, and a journal of what began, was noted and ended. */
+/** Steps that end on request, with a journal of what began, was noted and ended. */
 class Scene {
   readonly entries: string[] = [];
   readonly ending = new AbortController();
@@ -121,7 +121,7 @@ describe("a step of a suspect", () => {
     await last;
   });
 
-  it("keeps nobody waiting when it can no longer be noted, and nothing of that goes unhandled", async () => {
+  it("makes no other step wait when it can no longer be noted, and leaves no unhandled rejection", async () => {
     const unhandled = vi.fn<(reason: unknown) => void>();
     process.on("unhandledRejection", unhandled);
     const results = [scene.suspect("x", 0, { beside: fail, over: fail }), scene.beside("a")];
@@ -136,7 +136,7 @@ describe("a step of a suspect", () => {
     expect(unhandled).not.toHaveBeenCalled();
   });
 
-  it("is given back when the process ends while it waits", async () => {
+  it("is given back when the process exits while it waits", async () => {
     const others = scene.beside("a");
     const result = scene.suspect("x");
     scene.ending.abort();
@@ -149,7 +149,7 @@ describe("a step of a suspect", () => {
 
 const hang = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 30_000));
 
-/** Suspects of one sink, each of whose steps hangs for half a minute, and a step of another sink every 100 ms: when these began. */
+/** When steps of another sink began, one every 100 ms, while each step of some suspects hung for half a minute. */
 async function besideSuspects(suspects: number, unprovenDeaths: number, seconds: number): Promise<number[]> {
   const { solitude, ending } = scene;
   const began: number[] = [];
@@ -178,7 +178,7 @@ describe("suspects that hang", () => {
       const gaps = began.slice(1).map((at, index) => at - (began[index] ?? 0));
       const waitedMs = gaps.filter((gap) => gap > 150).reduce((sum, gap) => sum + gap, 0);
       expect(began).toHaveLength(10 * seconds);
-      // And what a process has to begin with, and what the last step is allowed to overdraw.
+      // Plus the share that a process has at first, and what the last step may overdraw.
       expect(waitedMs).toBeLessThan((seconds * 1_000) / 10 + 4_000 + 2_000 * 4 ** unprovenDeaths);
       expect(Math.max(...gaps)).toBeLessThan(4_000 + 2_000 * 4 ** unprovenDeaths);
     },

@@ -21,12 +21,12 @@ const TOLD = [
 ];
 const BATCH: EventBatch = { broker: "rabbitmq", events: ["a", "b", "c"].map((uuid) => taskSent({ uuid })), told: TOLD };
 
-describe("a batch that is suspected of having ended its process", () => {
+describe("a batch that is suspected of having killed its process", () => {
   const buried: DeadLetter[] = [];
   const deadLetters = { add: (letters: readonly DeadLetter[]) => Promise.resolve(void buried.push(...letters)) };
   const stage = eventsStage({ name: "postgres", deadLetters } as unknown as Host);
 
-  it("is split into halves that both have what is told of tasks", () => {
+  it("is split into halves that both have the announced tasks", () => {
     const halves = stage.split(BATCH).map(decodeBatch);
     expect(halves.map(({ events }) => events.length)).toEqual([2, 1]);
     expect(halves.map(({ told }) => told)).toEqual([TOLD, TOLD]);
@@ -39,7 +39,7 @@ describe("a batch that is suspected of having ended its process", () => {
   });
 });
 
-describe("what can end a process", () => {
+describe("an action that can kill a process", () => {
   const entries: string[] = [];
   const told = (entry: string): void => void entries.push(entry);
   const within =
@@ -92,7 +92,7 @@ describe("what can end a process", () => {
     expect(entries.join(" ")).toBe("+step screen -step +attempt export -attempt +step leftovers -step +attempt forget -attempt");
   });
 
-  it("is left to a step too where what is held has to be written", async () => {
+  it("also runs as a step if it writes held items", async () => {
     const batch = { broker: "rabbitmq", events: [taskSent({ uuid: "a" })] };
     const held = await stageOf(() => Promise.reject(new PermanentError("no"))).run(batch, job);
     expect(held?.rest).toBeTypeOf("function");
@@ -100,12 +100,12 @@ describe("what can end a process", () => {
   });
 });
 
-describe("what a filter excludes while exporters are at work", () => {
+describe("a task that a filter excludes while exporters are working", () => {
   const redis = privateRedis();
   const byQueue = { FILTER_QUEUES_EXCLUDE: "noisy" };
   const X = { uuid: "x" };
   const rows = new Map<string, Set<string>>();
-  /** What the sink does before it takes or removes anything. */
+  /** Called by the sink before it takes or removes anything. */
   let answers: ((what: "export" | "forget", events: readonly TaskEvent[]) => Promise<void>) | undefined;
   let queue: Queue;
   let host: RunningHost;
@@ -180,7 +180,7 @@ describe("what a filter excludes while exporters are at work", () => {
     expect([...(rows.get("x") ?? [])].toSorted()).toEqual(whole.toSorted());
   });
 
-  it("is exported whole where it is kept while it is just being removed", async () => {
+  it("is exported whole if it is kept while it is being removed", async () => {
     const gate = new AbortController();
     const order: string[] = [];
     answers = async (what) => {
@@ -199,7 +199,7 @@ describe("what a filter excludes while exporters are at work", () => {
     await untilRow("x", ["task-sent", "task-received", "task-started", "task-succeeded"]);
   });
 
-  it("is removed though the batch that had its events is held", async () => {
+  it("is removed although the batch with its events is held", async () => {
     let isOver = false;
     let gotThrough = 0;
     answers = async (what, events) => {
@@ -220,7 +220,7 @@ describe("what a filter excludes while exporters are at work", () => {
     expect(rows.has("x")).toBe(false);
   });
 
-  it("is removed in the end where the removal is held", async () => {
+  it("is removed in the end if the removal is held", async () => {
     let refuses = true;
     answers = async (what) => {
       if (what === "forget" && refuses) throw new PermanentError("may not delete");

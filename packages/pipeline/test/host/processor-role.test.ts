@@ -27,7 +27,7 @@ beforeEach(async () => {
     opened.on("error", () => {});
     return opened;
   }) as [Queue, Queue, Queue];
-  // A queue whose first command fails never works again.
+  // A queue whose first command failed never works again.
   await Promise.all([queue, processing, deadLetters].map((opened) => opened.waitUntilReady()));
 });
 afterEach(async () => {
@@ -112,7 +112,7 @@ describe("the host of an exporter", () => {
     expect(most).toBe(3);
   });
 
-  it("does not start when the exporter does not", async () => {
+  it("does not start if the exporter does not", async () => {
     const definition = exporterOf("sink", () => ({ start: () => Promise.reject(new Error("no sink")), export: () => Promise.resolve() }));
     await expect(start(definition)).rejects.toThrow("no sink");
   });
@@ -179,7 +179,7 @@ describe("an outage of the sink", () => {
     expect(host.health.report().ready).toBe(true);
   });
 
-  it("returns the job to its queue at once when the process ends", async () => {
+  it("returns the job to its queue at once when the process exits", async () => {
     const signals: AbortSignal[] = [];
     const host = await start(
       exporting(async (_, signal) => {
@@ -238,7 +238,7 @@ describe("bad data", () => {
     expect(await host.metric("batches_split_total")).toBeGreaterThan(5);
   });
 
-  it("an error of no known kind is tried again, and then split likewise", async () => {
+  it("an unknown error is retried, and then split likewise", async () => {
     const sizes: number[] = [];
     const host = await start(
       exporting(async (events) => {
@@ -283,7 +283,7 @@ describe("bad data", () => {
     expect(await lettersIn()).toEqual([]);
   });
 
-  it("a payload that nobody wrote goes to the dead letters whole", async () => {
+  it("an unreadable payload goes to the dead letters whole", async () => {
     await start(exporting(() => Promise.resolve()));
     await queue.add("batch", ["x"]);
     await untilEmpty(queue);
@@ -318,7 +318,7 @@ describe("a payload of a newer release", () => {
     expect(await lettersIn()).toEqual([]);
   });
 
-  it("is looked at now and then, however many there are", async () => {
+  it("is checked only now and then, however many there are", async () => {
     await start(exporting(() => Promise.resolve()));
     await queue.addBulk(Array.from({ length: 3_000 }, () => ({ name: "batch", data: { v: 99 } })));
     await vi.waitUntil(async () => (await queue.getDelayedCount()) > 2_900, { timeout: 40_000 });
@@ -398,7 +398,7 @@ describe("the second stage", () => {
     await redis.server.restart();
     const [job] = await backAndActive();
     const returnedAt = Date.now();
-    // What an outage longer than the lock does.
+    // The effect of an outage that is longer than the lock.
     await redis.producer.del(`${PREFIX}:sink-processing:${job}:lock`, `${PREFIX}:sink-processing:stalled-check`);
     await redis.producer.sadd(`${PREFIX}:sink-processing:stalled`, job ?? "");
     await vi.waitUntil(() => calls.length === 2, { timeout: 20_000 });
@@ -455,7 +455,7 @@ describe("the end of the process", () => {
   );
 });
 
-describe("Redis away", () => {
+describe("an unavailable Redis", () => {
   it("is survived: the host goes on when Redis is back", async () => {
     const exported: CeleryEvent[] = [];
     const host = await start(exporting(async (events) => void exported.push(...events)));
@@ -471,8 +471,8 @@ describe("Redis away", () => {
   });
 });
 
-describe("Redis away at the end of the process", () => {
-  it("does not keep it from ending, and the job is taken over afterwards", async () => {
+describe("Redis unavailable when the process exits", () => {
+  it("does not keep it from exiting, and the job is taken over afterwards", async () => {
     let begun = 0;
     const host = await start(
       exporting(async (_, signal) => {
@@ -495,8 +495,8 @@ describe("Redis away at the end of the process", () => {
   }, 60_000);
 });
 
-describe("Redis back again at the end of the process", () => {
-  it("lets it end soon after its restart, while connections may still be on their way back", async () => {
+describe("Redis just back when the process exits", () => {
+  it("lets it exit soon after its restart, while connections may still be reconnecting", async () => {
     const hostsByDelay = await Promise.all(
       [300, 900, 1_800].map(async (afterMs) => [afterMs, await start(exporterOf(`sink-${afterMs}`, idle))] as const),
     );
@@ -516,7 +516,7 @@ describe("Redis back again at the end of the process", () => {
 });
 
 describe("an exporter that does not stop when told", () => {
-  it("does not keep the process from ending, and its job is taken over", async () => {
+  it("does not keep the process from exiting, and its job is taken over", async () => {
     let begun = 0;
     const ends: (() => void)[] = [];
     const host = await start(
@@ -553,7 +553,7 @@ describe("Redis out of memory", () => {
     await vi.waitUntil(() => exported.length === 3, { timeout: 10_000 });
   }, 60_000);
 
-  it("is told by readiness until it is over, with jobs in the queue and with an empty one", async () => {
+  it("makes the process not ready until it is over, with jobs in the queue and with an empty one", async () => {
     const host = await start(exporting(() => Promise.resolve()));
     const empty = await start(exporterOf("empty", idle));
     const reports = (): { ready: boolean }[] => [host, empty].map(({ health }) => health.report());
@@ -599,7 +599,7 @@ describe("several exporters in one process", () => {
 });
 
 describe("gauges", () => {
-  it("tell the length and the lag of the queue", async () => {
+  it("show the length and the lag of the queue", async () => {
     await queue.pause();
     await queue.add("batch", encodeBatch({ broker: "redis", events: [taskSent()] }), { timestamp: Date.now() - 60_000 });
     const host = await start(exporting(() => Promise.resolve()));

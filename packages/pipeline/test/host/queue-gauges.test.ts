@@ -27,7 +27,7 @@ afterEach(async () => {
   await redis.producer.flushall();
 });
 
-/** What the gauges say now. */
+/** The current values of the gauges. */
 async function look(queues = [events, processing]): Promise<{ lag: (queue: string) => Promise<number>; undelivered: number }> {
   const metrics = new Metrics();
   const gauges = new QueueGauges({ queues, redis: redis.producer, metrics, logger });
@@ -40,7 +40,7 @@ async function look(queues = [events, processing]): Promise<{ lag: (queue: strin
   return { lag, undelivered: Number(await redis.producer.get("{cme}:datadog:undelivered")) };
 }
 
-/** Of a job that was added so old: a busy machine takes its time to look. */
+/** The range of lags for a job of this age, because a busy machine may be late. */
 function expectAge(seconds: number, addedSeconds: number): void {
   expect(seconds).toBeGreaterThanOrEqual(addedSeconds);
   expect(seconds).toBeLessThan(addedSeconds + 15);
@@ -97,13 +97,13 @@ describe("the lag of a queue", () => {
     const id = await redis.producer.lindex(events.toKey("wait"), 0);
     await held.add({ id: id ?? "", timestamp: Date.now() - 300_000 });
     await held.add({ id: "gone", timestamp: Date.now() - 1_000 });
-    // Not where the gauges look otherwise.
+    // At a place in the queue that the gauges do not read otherwise.
     await add(events, 1_000);
     expectAge(await (await look()).lag("datadog"), 300);
     expect(await redis.producer.zrange(events.toKey("held"), "0", "-1")).toEqual([id]);
   });
 
-  it("goes on from the first scheduling where ids are put off again and again, and the delay from now", async () => {
+  it("counts from the first scheduling if ids are put off repeatedly, and the delay from now", async () => {
     const schedule = createSchedule(() => processing, new BegunBatches(redis.producer, events));
     await add(processing, 200_000, 0);
     let [id = ""] = await redis.producer.zrange(processing.toKey("delayed"), "0", "-1");
@@ -116,14 +116,14 @@ describe("the lag of a queue", () => {
       expectAge(await (await look()).lag("datadog-processing"), 200);
     }
     await processing.remove(id);
-    // Another process has done it meanwhile.
+    // Another process has finished it meanwhile.
     await schedule(["task-1"], { delayMs: 10_000, putOffBy: { id } });
     expect(await (await look()).lag("datadog-processing")).toBeLessThan(10);
   });
 });
 
 describe("the tasks that are not delivered", () => {
-  it("are reported to the receiver, by what a few of the jobs hold", async () => {
+  it("are estimated for the receiver from a few of the jobs", async () => {
     const schedule = createSchedule(() => processing, new BegunBatches(redis.producer, events));
     expect((await look()).undelivered).toBe(0);
     for (let job = 0; job < 200; job++)

@@ -1,4 +1,4 @@
-/** What we ask Redis ourselves, beside BullMQ, on a cluster. */
+/** Our own Redis commands (not BullMQ's) on a cluster. */
 import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger, mastersOf, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import { startRedisCluster, type RedisCluster } from "@celery-metrics-exporter/testkit";
@@ -62,7 +62,7 @@ it("gives the receivers' lease to one of them", async () => {
   expect(await other?.claim(longer)).toMatchObject({ held: true });
 });
 
-it("tells of the jobs of a queue, and which of them are not done", async () => {
+it("lists the jobs of a queue, and those that are not done", async () => {
   const queue = openQueue("sink", { redis, prefix, logger });
   lifecycle.defer("queue", () => queue.close());
   const jobs = await queue.addBulk([1, 2, 3].map(() => ({ name: "batch", data: {} })));

@@ -8,7 +8,7 @@ describe("the estimate of a queue's events", () => {
     expect(backlog.events).toBe(1_020);
   });
 
-  it("takes what left, and what others added, to be of the mean size", () => {
+  it("assumes the mean size for jobs that left and jobs that others added", () => {
     const backlog = new Backlog();
     for (const size of [400, 600]) backlog.added(size);
     backlog.counted(1);
@@ -17,7 +17,7 @@ describe("the estimate of a queue's events", () => {
     expect(backlog.events).toBe(2_000);
   });
 
-  it("is not changed by what was not added, and knows several jobs of one batch", () => {
+  it("does not change if nothing is added, and handles several jobs for one batch", () => {
     const backlog = new Backlog();
     backlog.added(500);
     for (let batch = 0; batch < 100; batch++) backlog.added(0, 0);
@@ -26,13 +26,13 @@ describe("the estimate of a queue's events", () => {
     expect(backlog.events).toBe(2_000);
   });
 
-  it("knows a backlog it did not see come by the sizes it is told", () => {
+  it("estimates an existing backlog by the sizes it is given", () => {
     const backlog = new Backlog(250);
     backlog.counted(8);
     expect(backlog.events).toBe(2_000);
   });
 
-  it("keeps large old batches in mind when small ones follow", () => {
+  it("remembers large old batches when small ones follow", () => {
     const backlog = new Backlog();
     for (let batch = 0; batch < 100; batch++) backlog.added(500);
     for (let batch = 0; batch < 100; batch++) backlog.added(1);
@@ -40,7 +40,7 @@ describe("the estimate of a queue's events", () => {
     expect(backlog.events).toBeCloseTo(50_100);
   });
 
-  it("is nothing for an empty queue", () => {
+  it("is 0 for an empty queue", () => {
     const backlog = new Backlog();
     backlog.added(500);
     backlog.counted(0);

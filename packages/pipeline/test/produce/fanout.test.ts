@@ -121,7 +121,7 @@ describe("the fan-out", () => {
 describe("the high-water mark", () => {
   const events = shopEvents(100);
 
-  it("holds: is full past the mark, keeps storing what comes, and is not full when the queue is drained", async () => {
+  it("holds: is full past the mark, keeps storing batches, and is not full when the queue is drained", async () => {
     const { fanout } = await startFanout({ highWaterEvents: 250 });
     for (let batch = 0; batch < 3; batch++) await fanout.enqueue({ broker: "rabbitmq", events });
     expect(fanout.fullBecause()).toBeUndefined();
@@ -133,7 +133,7 @@ describe("the high-water mark", () => {
     await vi.waitUntil(() => fanout.fullBecause() === undefined, { timeout: 5_000 });
   });
 
-  it("sheds: drops and counts what the full queue would get, and only that", async () => {
+  it("sheds: drops and counts only the events for the full queue", async () => {
     const { fanout, metrics } = await startFanout({ highWaterEvents: 250, whenFull: "shed" });
     const datadog = queueOf("datadog");
     for (let batch = 0; batch < 3; batch++) await fanout.enqueue({ broker: "rabbitmq", events });
@@ -167,13 +167,13 @@ describe("the high-water mark", () => {
     );
     const stored = (await batchesIn("postgres")).length;
     const until = Date.now() + 3_500;
-    // The estimate is made anew each second.
+    // The estimate is renewed each second.
     for (; Date.now() < until; await new Promise((resolve) => setTimeout(resolve, 50)))
       await fanout.enqueue({ broker: "rabbitmq", events });
     expect(await batchesIn("postgres")).toHaveLength(stored);
   });
 
-  it("sheds events, but not the notice of an exclusion", async () => {
+  it("sheds events, but not the announcement of an exclusion", async () => {
     await (await startFanout()).fanout.enqueue({ broker: "rabbitmq", events });
     const { fanout, metrics } = await startFanout({ highWaterEvents: 10, whenFull: "shed" });
     const before = (await batchesIn("postgres")).length;

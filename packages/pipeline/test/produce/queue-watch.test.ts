@@ -114,13 +114,13 @@ describe("a queue that is fed", () => {
     });
     worker.on("error", () => {});
     await worker.waitUntilReady();
-    // BullMQ's own sign, as it renews it: seen at some time in each of its intervals.
+    // BullMQ renews its sign itself: it is seen at some time in each interval.
     for (let round = 0; round < 3; round++) {
       await vi.waitUntil(async () => (await redis.producer.exists(queue.toKey("stalled-check"))) === 1, { timeout: 10_000, interval: 50 });
       await watch.refresh(true);
       now += 59_000;
     }
-    // Whoever pauses a queue knows that it grows, and its workers leave their sign all the same.
+    // A paused queue is meant to grow, and its workers still leave their sign.
     await queue.pause();
     await queue.add("batch", {});
     for (let round = 0; round < 3; round++) {

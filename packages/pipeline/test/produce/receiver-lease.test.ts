@@ -13,12 +13,12 @@ function place(ttlMs = 60_000): () => ReceiverLease {
   return () => new ReceiverLease({ redis: redis.producer, ...options });
 }
 
-/** Of one that has heard everything, and of one that has only come. */
+/** The claims of a receiver that has heard everything, and of one that has just started. */
 const complete = (): Claim => ({ completeSince: 0 });
 const lately = (): Claim => ({ completeSince: performance.now() });
 
 describe("the receivers' lease", () => {
-  it("is held by the first who asks, for longer than it lasts when that one asks again, and by nobody else", async () => {
+  it("is held by the first receiver that claims it, as long as it claims again, and by no other", async () => {
     const another = place(1_000);
     const [first, second] = [another(), another()];
     expect(await first.claim(lately())).toMatchObject({ held: true });
@@ -26,7 +26,7 @@ describe("the receivers' lease", () => {
     for (const end = last + 1_500; last < end;) {
       await sleep(20);
       const { held } = await second.claim(complete());
-      // When this process stood still, the lease may rightly have expired.
+      // If this process was paused, the lease may have expired.
       if (performance.now() - last > 1_000) return;
       expect(held).toBe(false);
       last = performance.now();
@@ -34,7 +34,7 @@ describe("the receivers' lease", () => {
     }
   });
 
-  it("goes to another when its holder is silent, and the old holder learns that", async () => {
+  it("goes to another receiver when its holder is silent, and the old holder finds that out", async () => {
     const another = place(400);
     const [first, second] = [another(), another()];
     await first.claim(complete());
@@ -42,7 +42,7 @@ describe("the receivers' lease", () => {
     expect((await first.claim(complete())).held).toBe(false);
   });
 
-  it("remains its holder's when it has expired and nobody took it", async () => {
+  it("still belongs to its holder if it has expired and no other receiver took it", async () => {
     const lease = place(400)();
     await lease.claim(complete());
     await sleep(500);
@@ -61,14 +61,14 @@ describe("the receivers' lease", () => {
     expect((await second.claim(complete())).held).toBe(true);
   });
 
-  it("is another one for another stream, and under another prefix", async () => {
+  it("is separate for each stream and prefix", async () => {
     const options = { redis: redis.producer, prefix: "{a}", stream: "redis://broker:6379/0" };
     const others = [options, { ...options, stream: "redis://broker:6379/1" }, { ...options, prefix: "{b}" }];
     for (const each of others) expect((await new ReceiverLease(each).claim(complete())).held).toBe(true);
     expect(await redis.producer.keys("{a}:receiver:*")).toHaveLength(2);
   });
 
-  it("tells a standby what its holder has told to be safe, each by its own clock, never too much", async () => {
+  it("passes the holder's safeUntil to a standby, each by its own clock, and never later than it is", async () => {
     const another = place();
     const [first, second] = [another(), another()];
     await first.claim(complete());
@@ -83,7 +83,7 @@ describe("the receivers' lease", () => {
     expect((await second.claim(complete())).safeUntil).toBeLessThanOrEqual(safeUntil + 1);
   });
 
-  it("tells that not even a fraction of a millisecond too late", async () => {
+  it("passes it not even a fraction of a millisecond too late", async () => {
     const another = place();
     const [first, second] = [another(), another()];
     await first.claim(complete());
@@ -94,7 +94,7 @@ describe("the receivers' lease", () => {
     }
   });
 
-  it("says at a takeover whether the new holder has everything since", async () => {
+  it("shows at a takeover whether the new holder has received everything since", async () => {
     const another = place();
     const [first, second, third] = [another(), another(), another()];
     await first.claim(complete());
@@ -118,7 +118,7 @@ describe("the receivers' lease", () => {
     expect((await standby.claim(complete())).takeover).toEqual({ covered: true });
   });
 
-  it("goes to one that missed something when nobody better asks any more", async () => {
+  it("goes to one that missed something when no better one claims any more", async () => {
     const another = place(400);
     const [first, standby, restarted] = [another(), another(), another()];
     await first.claim(complete());
@@ -131,7 +131,7 @@ describe("the receivers' lease", () => {
     expect(last?.takeover).toEqual({ covered: false });
   });
 
-  it("outlives a clock of Redis that is set back: ends that lie too far ahead count as past", async () => {
+  it("survives a Redis clock that is set back: ends that are too far ahead count as past", async () => {
     const prefix = `{${randomUUID()}}`;
     const lease = new ReceiverLease({ redis: redis.producer, prefix, stream: "s", ttlMs: 400 });
     const another = new ReceiverLease({ redis: redis.producer, prefix, stream: "s", ttlMs: 400 });

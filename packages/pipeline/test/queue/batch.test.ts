@@ -14,7 +14,7 @@ import { describe, expect, it } from "vitest";
 import { NewerPayloadError } from "../../src/contract/errors.ts";
 import { EXPORTERS, decodeBatch, encodeBatch } from "../../src/index.ts";
 
-/** As a job's data comes back from Redis. */
+/** The data of a job, as read from Redis. */
 function throughJson(payload: unknown): unknown {
   return JSON.parse(JSON.stringify(payload));
 }
@@ -37,7 +37,7 @@ describe("a batch's payload", () => {
     );
   });
 
-  it("keeps worker and custom events, the broker and what is told of tasks", () => {
+  it("keeps worker and custom events, the broker and announced tasks", () => {
     const told = [
       { id: "x y", marks: ["-s0", "+s1"] },
       { id: "z", marks: [] },
@@ -46,17 +46,17 @@ describe("a batch's payload", () => {
     expect(decodeBatch(throughJson(encodeBatch(batch)))).toEqual(batch);
   });
 
-  it("keeps which attempts are marked, and says nothing where there is nothing to tell", () => {
+  it("keeps which attempts are marked, and adds nothing if none is", () => {
     const events = [taskSent({ again: true, excluded: true }), taskReceived({ again: true })];
     const batch = { broker: "redis", events };
     expect(decodeBatch(throughJson(encodeBatch({ ...batch, told: [], doubtful: false })))).toEqual(batch);
   });
 
-  it("says of a newer version that it is newer", () => {
+  it("rejects a newer version as newer", () => {
     expect(() => decodeBatch({ v: 4, batches: [] })).toThrow(NewerPayloadError);
   });
 
-  it("is newer than what older releases read, since they would count marked attempts; what these wrote is read", () => {
+  it("is newer than what older releases read, because they would count marked attempts; reads what they wrote", () => {
     const batch = { broker: "redis", events: [taskSent(), taskReceived()] };
     const payload = encodeBatch(batch);
     expect(payload.v).toBe(3);
@@ -76,7 +76,7 @@ describe("a batch's payload", () => {
     expect(payload.split("shop.cart.total")).toHaveLength(2);
   });
 
-  it("passes over a field that a newer release has appended", () => {
+  it("ignores a field that a newer release has appended", () => {
     const event = taskSent();
     const payload = encodeBatch({ broker: "redis", events: [event] });
     const [bits, ...values] = payload.events;

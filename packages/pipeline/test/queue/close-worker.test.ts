@@ -2,7 +2,7 @@ import { createLogger } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { closeWorker } from "../../src/queue/queue-worker.ts";
 
-/** As node:timers/promises, which cannot be faked, has it: a turn for each of our pauses. */
+/** Lets one turn of the event loop pass for each pause, because node:timers/promises cannot be faked. */
 const turns = async (count: number): Promise<void> => {
   for (let turn = 0; turn < count; turn++) await new Promise((resolve) => setTimeout(resolve, 210));
 };

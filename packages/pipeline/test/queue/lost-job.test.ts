@@ -1,4 +1,4 @@
-/** Jobs that another process has taken over and done, while this one was busy with them. */
+/** Jobs that another process has taken over and finished while this one was working on them. */
 import { PermanentError } from "@celery-metrics-exporter/runtime";
 import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Queue } from "bullmq";
@@ -24,7 +24,7 @@ afterEach(async () => {
   await redis.producer.flushall();
 });
 
-/** What the other process leaves of it. */
+/** Removes the job, as the other process does. */
 async function doneByAnother(): Promise<void> {
   for (const id of await redis.producer.lrange(queue.toKey("active"), 0, -1)) {
     await redis.producer.del(queue.toKey(id), `${queue.toKey(id)}:lock`);
@@ -32,7 +32,7 @@ async function doneByAnother(): Promise<void> {
   }
 }
 
-/** Another has its lock, and works on it. */
+/** Gives the job's lock to another process, which works on it. */
 async function takenByAnother(): Promise<void> {
   for (const id of await redis.producer.lrange(queue.toKey("active"), 0, -1)) {
     await redis.producer.set(`${queue.toKey(id)}:lock`, "another", "PX", 60_000);
@@ -51,7 +51,7 @@ async function enqueue(uuid: string, name: string = JOB_NAMES.batch): Promise<vo
   await queue.add(name, encodeBatch({ broker: "rabbitmq", events: [taskStarted({ uuid })] }));
 }
 
-describe("a job that is another's meanwhile", () => {
+describe("a job that another process has by now", () => {
   it.each([
     ["a suspect, done", JOB_NAMES.suspect, doneByAnother, undefined],
     ["a suspect, taken", JOB_NAMES.suspect, takenByAnother, undefined],
@@ -87,7 +87,7 @@ describe("a job that is another's meanwhile", () => {
     await enqueue("taken", JOB_NAMES.suspect);
     await vi.waitUntil(() => begun > 0, { timeout: 10_000 });
     const [id = ""] = await redis.producer.lrange(queue.toKey("active"), 0, -1);
-    // As the other process has noted and stored it.
+    // What the other process has noted and stored.
     await redis.producer.hset(queue.toKey(id), { progress: '{"deaths":2}', data: '{"v":99}' });
     await new Promise((resolve) => setTimeout(resolve, 1_500));
     await running.stop();

@@ -23,7 +23,7 @@ function openOurs(name: string) {
   return queue;
 }
 
-/** As a restore does that brings the counter back from an older state than the jobs. */
+/** Does what a restore does if it brings back an older state of the counter than of the jobs. */
 async function setCountersBack(): Promise<void> {
   for (const queue of ["datadog", "postgres", "datadog-processing", DEAD_LETTER_QUEUE]) await redis.producer.set(`{cme}:${queue}:id`, "0");
 }

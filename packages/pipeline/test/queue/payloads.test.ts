@@ -12,7 +12,7 @@ describe("payloadsOf", () => {
     expect([...payloadsOf(batch, NOTHING)].map(decodeBatch)).toEqual([batch]);
   });
 
-  it("cuts a list of 100,000 events, keeps their order, and tells each part of excluded tasks", () => {
+  it("splits a list of 100,000 events, keeps their order, and announces excluded tasks in each part", () => {
     const events = numbered(100_000);
     const batches = [...payloadsOf({ broker: "redis", events, told: TOLD }, NOTHING)].map(decodeBatch);
     expect(Math.max(...batches.map((batch) => batch.events.length))).toBeLessThanOrEqual(MAX_PAYLOAD_EVENTS);
@@ -20,7 +20,7 @@ describe("payloadsOf", () => {
     expect(batches.map(({ told }) => told)).toEqual(batches.map(() => TOLD));
   });
 
-  it("cuts what is long, but never an event", () => {
+  it("splits long batches, but never an event", () => {
     const events = Array.from({ length: 200 }, (_, index) =>
       taskFailed({ uuid: `task-${index}`, traceback: `${index}${"x".repeat(65_000)}` }),
     );
@@ -32,7 +32,7 @@ describe("payloadsOf", () => {
     expect([...payloadsOf({ broker: "redis", events: huge }, NOTHING)]).toHaveLength(1);
   });
 
-  it("does not count what the exporter has no use for", () => {
+  it("does not count fields that the exporter omits", () => {
     const events = Array.from({ length: 200 }, (_, index) =>
       taskFailed({ uuid: `task-${index}`, traceback: `${index}${"x".repeat(65_000)}` }),
     );

@@ -1,4 +1,4 @@
-/** The queues on a Redis that speaks TLS, on one that Sentinel names, and on a cluster: every connection has to get there, BullMQ's own too. */
+/** The queues on a Redis with TLS, behind Sentinel, and on a cluster. Every connection must work, including BullMQ's own. */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger, type RedisTarget } from "@celery-metrics-exporter/runtime";
@@ -23,7 +23,7 @@ async function redisServer(options: Parameters<typeof startRedis>[0] = {}): Prom
   return server;
 }
 
-/** A fan-out as the receiver has it, and a processor that keeps what it exported. */
+/** A fan-out like the receiver's, and a processor that remembers what it exported. */
 async function startFlow(target: RedisTarget, env: Readonly<Record<string, string>> = {}) {
   const lifecycle = new Lifecycle(logger);
   releases.push(() => lifecycle.close());
@@ -48,7 +48,7 @@ async function startFlow(target: RedisTarget, env: Readonly<Record<string, strin
   }));
   const host: RunningHost = await startHost(definition, { REDIS_URL: target.url, ...env });
   releases.push(() => host.stop());
-  /** As the receiver does: until it is stored. */
+  /** Retries until the batch is stored, like the receiver. */
   const send = async (uuid: string): Promise<void> => {
     const events: CeleryEvent[] = [taskStarted({ uuid })];
     await vi.waitUntil(
@@ -64,7 +64,7 @@ async function startFlow(target: RedisTarget, env: Readonly<Record<string, strin
 }
 
 describe("the queues over TLS", () => {
-  it("work on every connection, with a certificate of ours", async () => {
+  it("work on every connection, with our own certificate", async () => {
     const server = await redisServer({ tls: true, args: ["--requirepass", "secret"] });
     const { exported, send, host } = await startFlow({ url: `rediss://:secret@localhost:${server.tlsPort}/2?${TLS}` });
     await send("one");
@@ -73,7 +73,7 @@ describe("the queues over TLS", () => {
     const admin = new Redis(server.url, { password: "secret" });
     releases.push(() => admin.quit());
     const clients = (await admin.client("LIST")) as string;
-    // The test's own has no name. BullMQ's, on which it waits for jobs, is a duplicate of one of the others.
+    // The test's own connection has no name. BullMQ's, on which it waits for jobs, is a duplicate of another.
     const ours = clients.split("\n").filter((line) => / name=\S/.test(line));
     expect(ours).toHaveLength(4);
     for (const client of ours) expect(client).toMatch(new RegExp(` laddr=127\\.0\\.0\\.1:${server.tlsPort} .* db=2 `));
@@ -115,7 +115,7 @@ describe("the queues behind Sentinel", () => {
     releases.push(() => admin.quit());
     const connections = async (): Promise<number> => Number(/total_connections_received:(\d+)/.exec(await admin.info("stats"))?.[1]);
     const before = await connections();
-    // Without cutting anybody off, as Sentinel would: writers are answered READONLY.
+    // Unlike Sentinel, this does not disconnect clients: writes are answered with READONLY.
     await admin.replicaof("127.0.0.1", replica.port);
     const sending = send("after");
     await expect.poll(connections, { timeout: 20_000 }).toBeGreaterThan(before + 1);
@@ -169,7 +169,7 @@ describe("the queues on a cluster", () => {
     const clients = connect.mock.contexts as Cluster[];
     await expect.poll(() => clients.filter((client) => client.nodes().length > 0), { timeout: 20_000 }).toEqual([]);
     expect(health.report().ready || host.health.report().ready).toBe(false);
-    // What BullMQ asks when it has come to the end of a queue: now, of all times, it gives up when nobody answers.
+    // BullMQ's command at the end of a queue. It is the one after which BullMQ gives up if it gets no answer.
     for (const client of new Set(clients)) client.bzpopmin("{cme}:sink:marker", 1).catch(() => {});
     await expect.poll(() => clients.some(({ status }) => status === "end"), { timeout: 20_000 }).toBe(true);
     await Promise.all(cluster.masters.map((node) => node.start()));

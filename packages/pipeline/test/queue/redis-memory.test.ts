@@ -14,7 +14,7 @@ describe("Redis' memory", () => {
     ).toBe(full);
   });
 
-  it("counts as full for a moment after a refused write, whatever becomes of the host's clock", () => {
+  it("counts as full for a moment after a refused write, even if the host's clock is set", () => {
     const redis = new Redis({ lazyConnect: true });
     vi.useFakeTimers({ toFake: ["Date", "performance"] });
     try {
@@ -30,7 +30,7 @@ describe("Redis' memory", () => {
     }
   });
 
-  it("is not full where Redis does not tell", () => {
+  it("is not full if Redis does not report its memory", () => {
     expect(isNearlyFull("")).toBe(false);
   });
 });

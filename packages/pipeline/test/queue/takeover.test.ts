@@ -1,4 +1,4 @@
-/** Processes that are killed: their batches are taken over, and one that kills whoever takes it is found out. */
+/** Killed processes: their batches are taken over, and a batch that kills every process is detected. */
 import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Queue, type Job } from "bullmq";
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
@@ -13,13 +13,13 @@ const PROCESSOR = fileURLToPath(new URL("../fixtures/processor.mjs", import.meta
 const redis = privateRedis();
 const scenes: Scene[] = [];
 
-// The children run what is built.
+// The child processes run the built code.
 beforeAll(() => void execFileSync("../../node_modules/.bin/tsc", ["-b"], { cwd: PACKAGE }));
 afterAll(() => Promise.all(scenes.map((scene) => scene.close())));
 
 type Mode = "hold" | "poison" | "poison-read" | "well";
 
-/** What a test plays in: keys of its own, since most of the tests wait side by side. */
+/** A test's environment. It has its own keys, because most of the tests run concurrently. */
 class Scene {
   readonly queue: Queue;
   readonly deadLetters: Queue;
@@ -63,7 +63,7 @@ class Scene {
     await vi.waitUntil(async () => (await this.deadLetters.getWaitingCount()) >= count, { timeout: 200_000, interval: 100 });
   }
 
-  /** Does to BullMQ's keys what the passing of 13 seconds does, so that the test need not wait for each kill. */
+  /** Changes BullMQ's keys as if 13 seconds had passed, so that the test need not wait after each kill. */
   async letLocksExpire(): Promise<void> {
     const active = await redis.producer.lrange(this.queue.toKey("active"), 0, -1);
     if (active.length > 0) {
@@ -97,7 +97,7 @@ describe("a killed process", () => {
     await scene.enqueue(["a", "b", "c"]);
     await vi.waitUntil(async () => (await scene.begun()).length === 1, { timeout: 60_000 });
     scene.spawnProcessor("well");
-    // Long enough for the lock to have been renewed: it is as fresh as it gets.
+    // Long enough for the lock to have just been renewed, which is the worst case.
     await new Promise((resolve) => setTimeout(resolve, 4_500));
     victim.kill("SIGKILL");
     const killedAt = Date.now();
@@ -109,7 +109,7 @@ describe("a killed process", () => {
     await vi.waitUntil(() => scene.isEmpty(), { timeout: 20_000 });
   }, 120_000);
 
-  it("exits with 0 when it is ended in good order instead", async () => {
+  it("exits with 0 when it is stopped gracefully instead", async () => {
     const scene = new Scene();
     const child = scene.spawnProcessor("well");
     await scene.enqueue(["a"]);
@@ -161,7 +161,7 @@ describe.concurrent("an event that kills its process", () => {
       for (const uuid of ["e", "poison", "f", "g"]) await scene.enqueue([uuid], JOB_NAMES.suspect);
       let kills = 0;
       for (; (await letters()).length === 0 && kills <= mostKills; kills++) {
-        // Others, all the time.
+        // Other events, all the time.
         await scene.enqueue([`n${kills}`]);
         const child = scene.spawnProcessor(mode, env);
         await Promise.race([ended(child), scene.untilDeadLetters()]);
@@ -195,7 +195,7 @@ describe.concurrent("an event that kills its process", () => {
 });
 
 describe.concurrent("a suspect that hangs", () => {
-  it("is not blamed for the end of a process that is told to end", async () => {
+  it("is not blamed when its process exits after a signal", async () => {
     const scene = new Scene();
     const { id = "" } = await scene.enqueue(["e"], JOB_NAMES.suspect);
     const key = scene.queue.toKey(id);

@@ -1,11 +1,11 @@
-/** A small exporter that keeps task events in a Redis hash, so that the contract suite itself can be seen to work. */
+/** A small exporter that keeps task events in a Redis hash, to test the contract suite itself. */
 import { isTaskEvent } from "@celery-metrics-exporter/celery";
 import { UnavailableError, type ConfigSchema } from "@celery-metrics-exporter/runtime";
 import { Redis } from "ioredis";
 import { z } from "zod";
 import { defineExporter, type ExporterDefinition } from "../../src/index.ts";
 
-/** @param key of the hash: field = the event as JSON, so that the same event again changes nothing. */
+/** @param key the key of the hash. Its fields are events as JSON, so that repeating an event changes nothing. */
 export function hashExporter(url: string, key: string): ExporterDefinition {
   return defineExporter<ConfigSchema>({
     name: "fixture",

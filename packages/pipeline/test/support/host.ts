@@ -1,4 +1,4 @@
-/** Starts the host of a test exporter in this process, as `runRoles` does it. */
+/** Starts the host of a test exporter in this process, like `runRoles`. */
 import { createLogger, startRoles, type ConfigSchema, type RunningRoles } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 import { defineExporter, processorRole, type Exporter, type ExporterContext, type ExporterDefinition } from "../../src/index.ts";

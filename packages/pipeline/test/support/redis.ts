@@ -6,7 +6,7 @@ import { afterAll, beforeAll } from "vitest";
 export interface PrivateRedis {
   readonly url: string;
   readonly server: Awaited<ReturnType<typeof startRedis>>;
-  /** A connection such as `connectRedis` makes for a producer. */
+  /** A connection like those that `connectRedis` makes for a producer. */
   readonly producer: Redis;
 }
 

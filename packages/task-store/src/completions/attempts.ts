@@ -1,10 +1,10 @@
 /**
- * What each attempt is counted under, and how long it waited before it started; from the message that it belongs to (see `messages.ts`).
+ * The labels of each attempt, and how long it waited before it started. Both come from the attempt's message (see `messages.ts`).
  *
  *   wait = start − max(sent, eta)         basis `sent`
- *   wait = start − max(received, eta)     basis `received`, where there is no `task-sent` (celery beat, or the setting is off)
+ *   wait = start − max(received, eta)     basis `received`, if there is no `task-sent` (celery beat, or the setting is off)
  *
- * A wait below 0 (clocks differ) counts as 0.
+ * A negative wait (clocks differ) counts as 0.
  */
 import type { ReceivedFact, SentFact, StartedFact } from "../facts/fact.ts";
 import { groupBy, inOrder, latestNotAfter } from "../facts/order.ts";
@@ -12,9 +12,8 @@ import type { Beginning, Message } from "./messages.ts";
 import type { MessagesOf, Run } from "./runs.ts";
 import type { TaskEntry } from "../facts/task-entry.ts";
 
-/** What an attempt is counted under. */
 export interface Labels {
-  /** Undefined where no event had it. */
+  /** Undefined if no event carried it. */
   readonly name: string | undefined;
   readonly queue: string | undefined;
 }
@@ -24,14 +23,14 @@ export interface Wait extends Labels {
   readonly seconds: number;
   /** Which event the wait is counted from. */
   readonly basis: "sent" | "received";
-  /** Whether the clocks of client and worker made it negative. */
+  /** Whether it was negative, because the clocks of client and worker differ. */
   readonly skewed: boolean;
   /** Seconds since the epoch, by the worker's clock. */
   readonly startedAt: number;
   readonly worker: string | undefined;
 }
 
-/** One attempt, as far as it is known. */
+/** What is known of one attempt. */
 export interface Attempt extends Labels, Message {
   /** Whether a filter excludes it. */
   readonly excluded: boolean;
@@ -44,7 +43,7 @@ export class Attempts {
   readonly #received: readonly ReceivedFact[];
   readonly #messages: MessagesOf;
   #sentByName: ReadonlyMap<string, readonly SentFact[]> | undefined;
-  /** A run's start is asked for twice: by its wait and by its completion. */
+  /** Cached, because a run's start is described twice: for its wait and for its completion. */
   #last: readonly [Beginning, Attempt] | undefined;
 
   constructor({ texts, facts: { sent, received } }: TaskEntry, messages: MessagesOf) {
@@ -62,12 +61,12 @@ export class Attempts {
     return this.#of(start ?? finals[0]);
   }
 
-  /** Whether its own message is not known (yet). Until it is, it counts as the latest attempt of its worker once more. */
+  /** Whether its own message is not known (yet). Until then it counts as another run of its worker's latest attempt. */
   lacksMessage(beginning: Beginning): boolean {
     return this.#messages.isBorrower(beginning);
   }
 
-  /** The wait before this start; undefined where neither its `task-sent` nor its `task-received` is known. */
+  /** The wait before this start; undefined if neither its `task-sent` nor its `task-received` is known. */
   waitBefore(start: StartedFact): Wait | undefined {
     const { sent, received, name, queue } = this.#of(start);
     const origin = sent ?? received;
@@ -92,8 +91,8 @@ export class Attempts {
   }
 
   /**
-   * Without a `task-sent` of its own an attempt is taken to be in the queue of the one before it, if that has the same name: Celery sends a
-   * retry to the queue it came from unless told otherwise.
+   * An attempt without its own `task-sent` gets the queue of the previous attempt with the same name: by default, Celery sends a retry to
+   * the queue it came from.
    */
   #describe({ at }: Beginning, { received, sent }: Message): Attempt {
     const described = received ?? latestNotAfter(this.#received, at) ?? this.#received[0];
@@ -103,7 +102,7 @@ export class Attempts {
       sent,
       name: this.#text(sent?.name) ?? this.#text(described?.name) ?? this.#anyName(),
       queue: this.#text(routed?.queue),
-      // Its `task-sent` says so where there is one: a shadow name may have been judged otherwise before that came.
+      // The `task-sent` decides, if there is one: the `task-received` carries the shadow name, which the filter may judge differently.
       excluded: sent === undefined ? routed?.excluded === true || received?.excluded === true : sent.excluded,
     };
   }

@@ -1,10 +1,10 @@
 /**
- * Bounds the entry of a task with very many attempts: what was sent is forgotten, attempt by attempt, so that those that are kept are paired as
- * before.
+ * Bounds the entry of a task with very many attempts. It forgets reported attempts as a whole, so that the remaining ones are still paired
+ * as before.
  *
- * The latest attempts are kept, so that their events find their facts marked when they come again. Of the others the entry keeps one instant
- * for each worker, and one for all clients: an event that is new to the entry and not after it is taken for one that came again. Messages that
- * no attempt has used are kept too, thousands of them; what is forgotten beyond that is counted as unused.
+ * The latest attempts are kept, so that repeated events find their facts marked. For the others the entry keeps one instant per worker, and
+ * one for all clients: an event that is new to the entry and not after this instant counts as a repeat. Thousands of messages that no
+ * attempt has used are kept too. Those forgotten beyond that are counted as unused.
  */
 import type { Attempts } from "./attempts.ts";
 import type { FinalFact, ReceivedFact, SentFact, StartedFact } from "../facts/fact.ts";
@@ -13,31 +13,31 @@ import { inOrder } from "../facts/order.ts";
 import type { Run } from "./runs.ts";
 import type { TaskEntry } from "../facts/task-entry.ts";
 
-/** What an entry may lose. */
+/** What to remove from an entry. */
 export interface Forgotten {
   readonly fields: readonly string[];
-  /** Host (empty for all clients) and instant in base 36 in turn: what was reported until then is forgotten. */
+  /** Alternating hosts (empty for all clients) and instants in base 36: events up to that instant are forgotten. */
   readonly until: readonly string[];
-  /** How many events nothing was sent of. */
+  /** How many events are given up without having been used for a metric. */
   readonly unused: number;
 }
 
-/** Fields that an entry may have before its task sends waits without having ended: about a thousand attempts. */
+/** Number of fields (about a thousand attempts) from which a task's waits are reported before it has ended. */
 export const LONG_FIELDS = 3_072;
 
 /**
- * Fields from which an entry takes nothing more but finals, and those only for a quarter more: what comes faster than it can be sent or forgotten
- * may not fill Redis, nor hold it up each time the entry is read.
+ * Number of fields from which an entry accepts only finals, and those only up to a quarter more. Events that arrive faster than they can be
+ * reported or forgotten must not fill Redis, or block it each time the entry is read.
  */
 export const FULL_FIELDS = 32_768;
 
-/** Attempts kept once they were sent. */
+/** Reported attempts that an entry keeps. */
 const KEPT = 512;
 
-/** Messages kept of each kind that no attempt has used. */
+/** Messages of each kind (sent, received) that an entry keeps although no attempt has used them. */
 const KEPT_UNUSED = 4_096;
 
-/** Workers of which an entry knows until when it has forgotten them. */
+/** Workers for which an entry keeps the instant up to which it has forgotten their events. */
 const KEPT_HOSTS = 512;
 
 export const NOTHING_TO_FORGET: Forgotten = { fields: [], until: [], unused: 0 };
@@ -50,16 +50,16 @@ export function isLong({ size }: TaskEntry): boolean {
 interface Unit {
   readonly facts: (StartedFact | FinalFact)[];
   readonly message: Message;
-  /** When it ended, as far as is known. */
+  /** When it ended, or started if no end is known. */
   at: number;
 }
 
 export interface Work {
   readonly runs: readonly Run[];
   readonly attempts: Attempts;
-  /** The facts that are about to be marked as sent. */
+  /** The facts about to be marked as reported. */
   readonly marks: readonly string[];
-  /** How many starts among them are given up. */
+  /** How many of them are starts given up without a wait. */
   readonly unused: number;
 }
 
@@ -110,7 +110,7 @@ function messagesOf(units: readonly Unit[]): ReadonlySet<SentFact | ReceivedFact
   return new Set(units.flatMap(({ message }) => [message.sent, message.received]));
 }
 
-/** All but the latest. */
+/** All but the latest `KEPT_UNUSED`. */
 function earlier<F extends { readonly at: number; readonly field: string }>(facts: readonly F[]): readonly F[] {
   return facts.length <= KEPT_UNUSED ? [] : inOrder(facts).slice(0, -KEPT_UNUSED);
 }
@@ -119,7 +119,7 @@ function raise(until: Map<string, number>, host: string, at: number): void {
   if (at > (until.get(host) ?? -1)) until.set(host, at);
 }
 
-/** The fields of the hosts to forget altogether: those that ended longest ago, beyond what is kept. */
+/** The fields of the hosts to forget entirely: beyond `KEPT_HOSTS`, those with the oldest instants. */
 function oldest(before: ReadonlyMap<string, number>, now: ReadonlyMap<string, number>): string[] {
   const others = [...before].filter(([host]) => !now.has(host));
   const tooMany = others.length + now.size - KEPT_HOSTS;

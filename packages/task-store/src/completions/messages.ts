@@ -1,16 +1,19 @@
 /**
- * Which message each start belongs to, and each end without a start.
+ * Decides which message each start belongs to, and each end without a start.
  *
- * Neither `task-started` nor a final names its attempt, so messages are handed from one to the next in order of time, first in, first out. What
- * is decided for one event depends on nothing later than that event, but for a `task-sent` or `task-started` that is a little late.
+ * Neither `task-started` nor a final names its attempt, so messages are assigned in order of time, first in, first out. The decision for an
+ * event depends on no later event, except for a `task-sent` or `task-started` that is slightly late.
  *
  *   received   takes its `task-sent` (see `sent-messages.ts`).
- *   started    takes the first message that its worker received and has not begun. Of several copies of one message that is the latest; a
- *              message that another worker has begun comes last, and one from before a retry or a replacement is out, unless its start comes
- *              late: a busy worker may receive the next attempt before it reports the start of this one. Where the worker received none (an
- *              event was lost) it takes the first `task-sent` that is left. Where there is none either, it borrows: it is the latest attempt
- *              of that worker once more, as far as is known.
- *   ended      takes a message as a start does, where its start is not known or never was (see `runs.ts`).
+ *   started    takes the first message that its worker has received but not begun:
+ *              - Of several copies of one message, it takes the latest.
+ *              - A message that another worker has begun is taken only if no other is left.
+ *              - A message from before a retry or a replacement is out: it is not taken any more. The exception is a late start: a busy
+ *                worker may receive the next attempt before it emits this one's `task-started`.
+ *              If the worker has no such message (an event was lost), the start takes the first `task-sent` left. If there is none either,
+ *              it takes the worker's last message again, if the worker received more messages than it began. Otherwise it borrows: until
+ *              more is known, it counts as another run of its worker's latest attempt.
+ *   ended      takes a message like a start, if its start is not known or never happened (see `runs.ts`).
  */
 import { EXCLUDED, type Facts, type FinalFact, type ReceivedFact, type SentFact, type StartedFact } from "../facts/fact.ts";
 import { countNotAfter, groupBy, inOrder } from "../facts/order.ts";
@@ -22,15 +25,15 @@ export interface Message {
   readonly sent: SentFact | undefined;
 }
 
-/** What begins an attempt, or ended it unbegun. */
+/** The event that uses a message: a start, or an end whose start is not known. */
 export type Beginning = StartedFact | FinalFact;
 
-/** Microseconds within which a start may be told after the next attempt was received. */
+/** How long after the next attempt is received a `task-started` may still come. Microseconds. */
 const STARTS_LATE_WITHIN = 2e6;
 
 const NO_MESSAGE: Message = { received: undefined, sent: undefined };
 
-/** Hands out the messages of one task. Asked in order of time. */
+/** Assigns the messages of one task. Must be called in order of time. */
 export class Messages {
   readonly #received: readonly ReceivedFact[];
   readonly #sending: SentMessages;
@@ -49,7 +52,7 @@ export class Messages {
     this.#sending = new SentMessages(inOrder(facts.sent), this.#received, lastTold(facts));
   }
 
-  /** Hands it its message. */
+  /** Assigns a message to it. */
   begin(beginning: Beginning): void {
     const inbox = this.#inboxOf(beginning);
     const own = inbox.take(beginning.at) ?? orphan(this.#sending.takeAt(beginning.at)) ?? inbox.takeCopy();
@@ -65,18 +68,18 @@ export class Messages {
     return this.#messages.get(beginning) ?? NO_MESSAGE;
   }
 
-  /** Whether it has no message of its own, only that of another. */
+  /** Whether it has no message of its own and borrows another's, if any. */
   isBorrower(beginning: Beginning): boolean {
     return this.#borrowers.has(beginning);
   }
 
-  /** The message that this worker would begin now, if there is one that nothing has begun. */
+  /** The message that this worker would begin now, if one is due that nothing has begun. */
   waitingFor(now: Beginning): Message | undefined {
     const message = this.#inboxOf(now).waiting(now.at) ?? orphan(this.#sending.nextAt(now.at));
     return message !== undefined && etaOf(message) <= now.at ? message : undefined;
   }
 
-  /** That of its worker, with all that arrived until then. */
+  /** Its worker's inbox, filled with everything received up to then. */
   #inboxOf({ host, at }: Beginning): Inbox {
     for (let next = this.#received[this.#arrived]; next !== undefined && next.at <= at; next = this.#received[this.#arrived]) {
       this.#inbox(next.host).add({ received: next, sent: this.#sending.takeFor(next) });
@@ -94,7 +97,7 @@ export class Messages {
     return inbox;
   }
 
-  /** Whether soon after this instant so many start as wait by then. */
+  /** Whether the worker's starts soon after this instant catch up with all waiting messages, including those that arrive meanwhile. */
   #startSoon(host: string, at: number, waiting: number): boolean {
     this.#startedBy ??= groupBy(inOrder(this.#started), (start) => start.host);
     this.#receivedBy ??= groupBy(this.#received, (receipt) => receipt.host);
@@ -114,7 +117,7 @@ export class Messages {
   }
 }
 
-/** When it came to its worker, or was sent. */
+/** When its worker received it, or else when it was sent. */
 export function cameAt({ received, sent }: Message): number {
   return (received ?? sent)?.at ?? 0;
 }
@@ -128,7 +131,7 @@ function etaOf({ received, sent }: Message): number {
   return (received ?? sent)?.eta ?? 0;
 }
 
-/** Whether both may be of the same attempt, as far as is known. A name that was received may be a shadow name. */
+/** Whether both can belong to the same attempt. Compares like with like if possible: the name in a `task-received` may be a shadow name. */
 export function areOfSameAttempt(a: Message, b: Message): boolean {
   if (a.sent !== undefined && b.sent !== undefined) return isSameAttempt(a.sent, b.sent);
   if (a.received !== undefined && b.received !== undefined) return isSameAttempt(a.received, b.received);
@@ -136,7 +139,7 @@ export function areOfSameAttempt(a: Message, b: Message): boolean {
   return one !== undefined && other !== undefined && isSameAttempt(one, other);
 }
 
-/** Whether the run of the other one sent it, when it ended. */
+/** Whether `message` is a later retry of `other`. */
 export function isRetryOf(message: Message, other: Message): boolean {
   const [retries, before] = [retriesOf(message), retriesOf(other)];
   return retries !== undefined && before !== undefined && retries > before;
@@ -150,35 +153,35 @@ function orphan(sent: SentFact | undefined): Message | undefined {
   return sent && { received: undefined, sent };
 }
 
-/** When a worker told something last. */
+/** The time of the latest worker event. */
 function lastTold({ received, started, finals }: Facts): number {
   let last = 0;
   for (const facts of [received, started, finals]) for (const { at } of facts) if (at > last) last = at;
   return last;
 }
 
-/** Without those that a batch has marked as excluded and another, which did not know yet, has not. */
+/** Keeps only the marked one of two facts of one event: one batch marked it as excluded, another did not know yet. */
 function withoutTwins(received: readonly ReceivedFact[]): readonly ReceivedFact[] {
   const marked = new Set(received.filter(({ excluded }) => excluded).map(({ field }) => field.replace(EXCLUDED, "")));
   return marked.size === 0 ? received : received.filter(({ excluded, field }) => excluded || !marked.has(field));
 }
 
-/** What a worker received and has not begun. */
+/** The messages that a worker has received but not begun. */
 class Inbox {
-  /** What it began last. */
+  /** The message it began last. */
   last: Message | undefined;
   readonly #begun: ReadonlySet<SentFact>;
-  /** Whether soon after an instant so many start as wait by then. */
+  /** See `Messages`. */
   readonly #startSoon: (at: number, waiting: number) => boolean;
   readonly #waiting: Message[] = [];
   #first = 0;
-  /** Other workers have begun all before it. */
+  /** Other workers have begun every message before this place. */
   #unbegun = 0;
-  /** Where another attempt begins, and when it was due: those before it had begun by then, if they ever did. */
+  /** The places where another attempt follows, and when it was due. Messages before such a place had begun by then, if they ever did. */
   readonly #others: { readonly place: number; readonly at: number }[] = [];
-  /** Where the copy of a message waits: by its `task-sent`, or else by what tells attempts apart. */
+  /** The place of each message, so that a copy replaces it. The key is its `task-sent`, or else its retries and name. */
   readonly #places = new Map<SentFact | string, number>();
-  /** How many it received and has not begun, those that are out included. */
+  /** How many messages it has received but not begun, including those that are out. */
   #left = 0;
 
   constructor(begun: ReadonlySet<SentFact>, startSoon: (at: number, waiting: number) => boolean) {
@@ -197,7 +200,7 @@ class Inbox {
     this.#left += 1;
   }
 
-  /** The first that no worker has begun. */
+  /** The first message that no worker has begun. */
   waiting(at: number): Message | undefined {
     return this.#waiting[this.#next(at)];
   }
@@ -210,14 +213,14 @@ class Inbox {
     return this.#waiting[place];
   }
 
-  /** What it began last, where it received more than it began: a copy, for one. */
+  /** The message it began last, if it received more messages than it began: one of them may have been a copy. */
   takeCopy(): Message | undefined {
     if (this.#left === 0) return undefined;
     this.#left -= 1;
     return this.last;
   }
 
-  /** The place of the first that no worker has begun; the end where there is none. */
+  /** The place of the first message that no worker has begun; the end if there is none. */
   #next(at: number): number {
     let place = Math.max(this.#unbegun, this.#firstAt(at));
     while (place < this.#waiting.length && this.#isBegun(place)) place += 1;
@@ -225,11 +228,11 @@ class Inbox {
     return place;
   }
 
-  /** The place of the first that is not out. */
+  /** The place of the first message that is not out. */
   #firstAt(now: number): number {
     for (let other = this.#others[0]; other !== undefined && other.at <= now; other = this.#others[0]) {
       const before = other.place - this.#first;
-      // A busy worker may tell their starts late.
+      // A busy worker may emit their starts late.
       if (before > 0 && !this.#startSoon(other.at, before + 1)) this.#first = other.place;
       this.#others.shift();
     }

@@ -1,4 +1,4 @@
-/** Pairs the facts of a task: which message each start belongs to, and which start each end. */
+/** Pairs the facts of a task: each start with its message, and each end with its start. */
 import type { Facts, FinalFact, ReceivedFact, SentFact, StartedFact } from "../facts/fact.ts";
 import { type Beginning, type Message, Messages, areOfSameAttempt, cameAt, dueAt, isRetryOf } from "./messages.ts";
 import { EXIT_YIELDS_SECONDS } from "@celery-metrics-exporter/celery";
@@ -9,10 +9,10 @@ export interface Pairing {
   readonly messages: MessagesOf;
 }
 
-/** The message of each start, and of each end whose run has none. */
+/** The message of each start, and of each end without one. */
 export interface MessagesOf {
   of(beginning: Beginning): Message;
-  /** Whether it has no message of its own, only that of another. */
+  /** Whether it has no message of its own and borrows another's, if any. */
   isBorrower(beginning: Beginning): boolean;
 }
 
@@ -23,7 +23,7 @@ export function pair(facts: Facts): Pairing {
   return { runs: runsOf(facts, messages), messages };
 }
 
-/** What pairing comes to where each event came once at most, and they fit: nearly every task. Undefined for others. */
+/** The shortcut for nearly every task: each kind of event came at most once, and they fit together. Undefined for other tasks. */
 function pairPlain({ sent, received, started, finals }: Facts): Pairing | undefined {
   if (finals.length !== 1 || started.length > 1 || received.length > 1 || sent.length > 1) return undefined;
   const [final] = finals;
@@ -62,39 +62,49 @@ class OneMessage implements MessagesOf {
   }
 }
 
-// The runs of a task that came to an end, worked out from its finals and starts, for each worker by itself.
+// The ended runs of a task, worked out from its finals and starts, separately for each worker.
 //
-// Nothing in a final names its run, and one run can send several: a hard time limit two `task-failed` 2 ms apart, a rejection in Celery 5.6 a
-// `task-failed` and a `task-rejected`, a termination a `task-revoked` and whatever the task's process makes of the signal. And a task can run
-// more than once: sent again under its id, redelivered after its worker was lost, or past Redis' visibility timeout while it still runs.
+// A final does not name its run, and one run can send several finals:
 //
-// So the finals of a worker are taken in order of time, each with the starts before it that no run has taken yet. What is decided for one final
-// depends on nothing later: a task that is looked at while it goes on gets the same runs as one that is looked at afterwards.
+//   - A hard time limit sends two `task-failed` 2 ms apart.
+//   - A rejection in Celery 5.6 sends a `task-failed` and a `task-rejected`.
+//   - A termination sends a `task-revoked`, and another final that depends on how the task's process handles the signal.
 //
-//   revoked      without `terminated` it ended no run: the message was expired, or was revoked before it started. It stands alone, and so does
-//                the failure of a task that its worker does not know.
-//   succeeded    is a run of its own (Celery never repeats it), with the start nearest to when it says it began.
-//   failed,      within a second of another one, with no start in between: a repeat. Otherwise a run of its own, with the latest start left;
-//   rejected     without one a repeat after all, if a failure was the last end and no message came since.
-//   terminated   takes the latest start left, and waits for how its run ends. Told again before that end, it is a repeat.
+// A task can also run more than once: it was sent again under the same id, or redelivered because its worker was lost, or redelivered while
+// it was still running because Redis' visibility timeout was over.
 //
-// But a run that was retried or replaced has no final. So where another attempt came after a start and nothing has begun it (see `messages.ts`),
-// the final is of that one: its own start is not known (yet), or never was. A success is still of the start if that is nearer to when it says it
-// began, and a termination unless the other attempt is a retry: only what runs is terminated, and a replacement may wait beside it.
+// So the finals of a worker are processed in order of time, each with the earlier starts that no run has taken. The decision for a final
+// depends on no later event: a task read while it is still running gets the same runs as one read afterwards.
 //
-// A terminated run ends in one of these ways: its process exits because of the signal (a failure with `SystemExit`), which belongs to the
-// termination however long the task cleaned up; or the task catches the signal and ends by itself. Within `EXIT_YIELDS_SECONDS` that end
-// replaces the termination; later, or once the termination was sent, both count.
+//   revoked      without `terminated`, ends no run: the message expired, or was revoked before it started. It is recorded without a start.
+//                So is the failure of a task that its worker does not know.
+//   succeeded    is always a run of its own, because Celery never repeats it. It takes the start nearest to its end minus its runtime.
+//   failed,      is a repeat if it comes within a second of another one, with no start in between.
+//   rejected     Otherwise it is a run of its own and takes the latest start left. If none is left, it is a repeat after all, provided the
+//                last end was one of these too and no message has arrived since.
+//   terminated   takes the latest start left, and waits for the end of its run. Another `terminated` before that end is a repeat.
+//
+// A run that was retried or replaced has no final. So if another attempt's message arrived after a start and nothing has begun it (see
+// `messages.ts`), the final belongs to that attempt, whose start is not known yet or never happened. There are two exceptions. A success
+// still belongs to the start if this fits its runtime better. A termination still belongs to the start unless the other attempt is a retry:
+// only a running task can be terminated, and its replacement may already be waiting.
+//
+// A terminated run ends in one of two ways:
+//
+//   - Its process exits because of the signal (a failure with `SystemExit`). This belongs to the termination, however long the task cleaned
+//     up.
+//   - The task catches the signal and ends by itself. Within `EXIT_YIELDS_SECONDS`, this end replaces the termination. Later, or once the
+//     termination was reported, both count.
 
-/** A run that ended, or a revocation that ended none. */
+/** A run that ended, or a final that ended no run (`unbegun`). */
 export interface Run {
-  /** Undefined where it is not known, or never was. */
+  /** Undefined if it is not known (yet) or never happened. */
   readonly start: StartedFact | undefined;
   /** In order. */
   readonly finals: readonly [FinalFact, ...FinalFact[]];
-  /** Whether one of the finals may be of a further run, whose start is not known (yet). */
+  /** Whether one of the finals may belong to another run, whose start is not known (yet). */
   readonly isDoubtful: boolean;
-  /** Whether it was terminated, rejected or told to exit, and an end that replaces this may still come. */
+  /** Whether it was terminated, was rejected or exited because of a signal, and an event that replaces this end may still come. */
   readonly mayEndOtherwise: boolean;
 }
 
@@ -102,16 +112,16 @@ interface MutableRun extends Run {
   readonly finals: [FinalFact, ...FinalFact[]];
   isDoubtful: boolean;
   mayEndOtherwise: boolean;
-  /** When its termination was told first. */
+  /** The time of its first termination event. */
   terminatedAt: number | undefined;
 }
 
-/** Microseconds within which Celery repeats a failure. It does so within milliseconds; a busy worker takes longer. */
+/** How soon Celery repeats a failure: within milliseconds, but a busy worker takes longer. Microseconds. */
 const REPEATED_WITHIN = 1e6;
-/** Microseconds. */
+/** `EXIT_YIELDS_SECONDS` in microseconds. */
 const CLEANS_UP_WITHIN = EXIT_YIELDS_SECONDS * 1e6;
 
-/** Each worker's runs in the order in which they ended. Hands each start, and each end without one, its message. */
+/** Each worker's runs in the order in which they ended. Assigns a message to each start, and to each end without one. */
 function runsOf({ finals, started }: Facts, messages: Messages): readonly Run[] {
   const hosts = new Map<string, HostRuns>();
   for (const fact of inOrder<Beginning>([...started, ...finals])) {
@@ -126,7 +136,7 @@ function runsOf({ finals, started }: Facts, messages: Messages): readonly Run[] 
   return [...hosts.values()].flatMap((runs) => runs.all());
 }
 
-/** Whether it only reports that a signal made the run's process exit. */
+/** Whether this final only says that a signal made the run's process exit. */
 export function isExit({ state, terminated }: FinalFact): boolean {
   return state === "FAILURE" && terminated;
 }
@@ -135,7 +145,7 @@ export function isTermination({ state, terminated }: FinalFact): boolean {
   return state === "REVOKED" && terminated;
 }
 
-/** The run of a task's only end. */
+/** The run of a task that has only one end. */
 function endAlone(final: FinalFact, start: StartedFact | undefined): Run {
   const mayEndOtherwise = isTermination(final) || isExit(final) || final.state === "REJECTED";
   return { start, finals: [final], isDoubtful: false, mayEndOtherwise };
@@ -150,7 +160,7 @@ class HostRuns {
   #dying: MutableRun[] = [];
   /** The run that ended last. */
   #last: MutableRun | undefined;
-  /** When this worker told something last. */
+  /** The time of this worker's latest event. */
   #now = 0;
 
   constructor(messages: Messages) {
@@ -177,7 +187,7 @@ class HostRuns {
     return this.#runs;
   }
 
-  /** What a worker tells comes in order. */
+  /** A worker's events come in order, so its latest event shows how much time has passed without a further end. */
   #noteWhatMayCome(): void {
     const now = this.#now;
     for (const run of this.#dying) run.mayEndOtherwise = now - terminatedAt(run) <= CLEANS_UP_WITHIN;
@@ -200,7 +210,7 @@ class HostRuns {
     const last = this.#last;
     const isTold = last !== undefined && final.at - endOf(last).at <= CLEANS_UP_WITHIN && !this.#startedAfter(endOf(last).at);
     if (isTold && last.terminatedAt === undefined && isExit(endOf(last))) {
-      // Its exit was told first.
+      // Its exit came before its termination.
       last.terminatedAt = final.at;
       this.#join(last, final);
     } else if (isTold && this.#left.length === 0) {
@@ -256,7 +266,7 @@ class HostRuns {
     else this.#end(final, this.#takeNearest(final));
   }
 
-  /** The run that was terminated last, if no other has started since. */
+  /** The run terminated last, unless another has started since. */
   #dyingUntouched(): MutableRun | undefined {
     const dying = this.#dying.at(-1);
     return dying === undefined || this.#startedAfter(terminatedAt(dying)) ? undefined : dying;
@@ -275,7 +285,7 @@ class HostRuns {
     return began === undefined ? this.#takeLatest(final) : this.#take(nearest(this.#left, began), final);
   }
 
-  /** The start at this place of those that are left, if this may be its end. */
+  /** Takes the start at this place of `#left`, unless the final ends a later run. */
   #take(place: number, final: FinalFact): StartedFact | undefined {
     const start = this.#left[place];
     if (start === undefined || this.#endsLaterRun(final, start)) return undefined;
@@ -283,24 +293,24 @@ class HostRuns {
     return start;
   }
 
-  /** Whether it rather ends a run after that of this start, of which only the message is known. */
+  /** Whether the final ends a later run than this start's, of which only the message is known. */
   #endsLaterRun(final: FinalFact, start: StartedFact): boolean {
     const message = this.#messages.waitingFor(final);
     if (message === undefined || cameAt(message) <= start.at) return false;
     const began = beganAt(final);
-    // A worker begins what it has received, and not before its ETA: clocks do not matter there.
+    // A worker begins only what it has received, and not before its ETA. Both are by its own clock, so clock differences do not matter.
     if (began !== undefined) return message.received ? dueAt(message) <= began : cameAt(message) - began < distance(start, began);
     const begun = this.#messages.of(start);
     return isTermination(final) ? isRetryOf(message, begun) : !areOfSameAttempt(message, begun);
   }
 
-  /** Whether a message has come since this instant that nothing has begun. */
+  /** Whether a message that nothing has begun has arrived since this instant. */
   #hasComeSince(at: number, final: FinalFact): boolean {
     const message = this.#messages.waitingFor(final);
     return message !== undefined && cameAt(message) > at;
   }
 
-  /** A terminated run ends. */
+  /** Ends a terminated run. */
   #endDying(dying: MutableRun, final: FinalFact): void {
     this.#dying = this.#dying.filter((run) => run !== dying);
     const isTold = !final.sent && dying.finals.some(({ sent }) => sent);
@@ -318,7 +328,7 @@ class HostRuns {
   #end(final: FinalFact, start: StartedFact | undefined): MutableRun {
     const run = this.#note(final, start);
     this.#last = run;
-    // What was terminated before this run began has ended unseen.
+    // Runs terminated before this one began have ended, though their ends were not seen.
     if (start !== undefined && this.#dying.length > 0) this.#dying = this.#dying.filter((dying) => terminatedAt(dying) >= start.at);
     return run;
   }
@@ -343,7 +353,7 @@ function isFailure({ state }: FinalFact): boolean {
   return state === "FAILURE" || state === "REJECTED";
 }
 
-/** When a success says its run began, by its worker's clock; undefined where it does not. */
+/** When the run of a success began according to its runtime, by its worker's clock; undefined without a runtime. */
 function beganAt({ at, runtime }: FinalFact): number | undefined {
   return runtime === undefined ? undefined : at - runtime * 1e6;
 }
@@ -352,7 +362,7 @@ function distance(start: StartedFact | undefined, began: number): number {
   return start === undefined ? Number.POSITIVE_INFINITY : Math.abs(start.at - began);
 }
 
-/** The index of the start nearest to an instant, of starts in order; -1 where there is none. */
+/** The index of the start nearest to an instant; -1 if there are none. `starts` must be in order. */
 function nearest(starts: readonly StartedFact[], at: number): number {
   const next = countNotAfter(starts, at);
   if (next === starts.length) return next - 1;

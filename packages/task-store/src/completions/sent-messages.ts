@@ -1,34 +1,34 @@
 /**
- * Hands out the `task-sent` of a task to what was received, and to what started or ended though nothing is known to be received. Asked in order
- * of time.
+ * Assigns the `task-sent` of a task to each `task-received`, and to starts and ends without a known `task-received`. Must be called in
+ * order of time.
  *
- *   received   takes the first `task-sent` of the same retries and name that is left. A sending after it is not its own, unless by the few
- *              seconds that clients' clocks and reports may be late, or unless there is no earlier one at all (clocks differ). Where none is
- *              left it is a copy of the latest: the task was redelivered.
- *              Without any `task-sent` of its name it may have a shadow name: then it takes the first one of the same retries that is left,
- *              whatever its name. That may be a little late too, or its client's clock ahead; but where something was received under that
- *              name, or any worker has told anything since, it is that of a task which replaced this one.
- *   others     take the first that is left, rather one of which nothing was received.
+ *   received   takes the first `task-sent` left with the same retries and name. A later `task-sent` is not its own, with two exceptions: it
+ *              is only a few seconds later (clients' clocks differ, and Celery emits it late), or there is no earlier one at all (clocks
+ *              differ more). If none is left, the task was redelivered, and this is a copy of the latest.
+ *              If no `task-sent` has its name, that may be a shadow name. Then it takes the first `task-sent` left with the same retries,
+ *              whatever its name. This one may be slightly later too, or even later than every worker event (its client's clock is ahead),
+ *              but only if nothing was received under its name. Any other later `task-sent` belongs to a task that replaced this one.
+ *   others     take the first `task-sent` left, preferably one for which nothing was received.
  *
- * What was sent before another attempt is left no longer once that was sent.
+ * Once another attempt is sent, every `task-sent` before it is no longer left.
  */
 import type { ReceivedFact, SentFact } from "../facts/fact.ts";
 import { groupBy, latestNotAfter } from "../facts/order.ts";
 
-/** Microseconds. Celery reports a sending after it made it, and clients' clocks differ a little. */
+/** How late a `task-sent` may be: Celery emits it after it has sent the message, and clients' clocks differ slightly. Microseconds. */
 const LATE_WITHIN = 2e6;
 
-/** The same where more was received than sent: what comes later is rather the sending of what was received after it. */
+/** The same if more was received than sent: a later `task-sent` then more likely belongs to a later `task-received`. Microseconds. */
 const LATE_WITHIN_OF_FEW = 0.25e6;
 
-/** A sending. */
+/** A `task-sent`. */
 interface Sending {
   readonly fact: SentFact;
-  /** When another attempt of the task was sent: this one had begun by then, if it ever did. */
+  /** When another attempt of the task was sent. This one had begun by then, if it ever did. */
   supersededAt: number;
-  /** Whether anything was received under its retries and name. */
+  /** Whether anything was received with its retries and name. */
   isReceived: boolean;
-  /** Whether it is after all that any worker told, so that its client's clock must be ahead. */
+  /** Whether it is later than every worker event, by so much that its client's clock must be ahead. */
   readonly isAhead: boolean;
 }
 
@@ -36,7 +36,7 @@ export class SentMessages {
   readonly #sent: readonly SentFact[];
   readonly #sendings: readonly Sending[];
   readonly #all: Queue;
-  /** Those of which nothing was received. */
+  /** Those for which nothing was received. */
   readonly #unreceived: Queue;
   readonly #byRetries: ReadonlyMap<number, SameRetries>;
   readonly #taken = new Set<SentFact>();
@@ -44,7 +44,7 @@ export class SentMessages {
   /**
    * @param sent in order.
    * @param received in order.
-   * @param lastTold when a worker told something last.
+   * @param lastTold the time of the latest worker event.
    */
   constructor(sent: readonly SentFact[], received: readonly ReceivedFact[], lastTold: number) {
     this.#sent = sent;
@@ -61,12 +61,12 @@ export class SentMessages {
     );
   }
 
-  /** The sending of what a worker received. */
+  /** The sending of a message that a worker received. */
   takeFor({ retries, name, at }: ReceivedFact): SentFact | undefined {
     return this.#take(this.#byRetries.get(retries)?.find(name, at));
   }
 
-  /** The first sending that is left, for an attempt of which nothing else is known. */
+  /** The first sending left, for an attempt of which nothing else is known. */
   takeAt(at: number): SentFact | undefined {
     return this.#take(this.nextAt(at));
   }
@@ -76,7 +76,7 @@ export class SentMessages {
     return [this.#unreceived.first(at), this.#all.first(at)].find((next) => next !== undefined && isOpenAt(next, at))?.fact;
   }
 
-  /** The latest, taken or not. */
+  /** The latest sending, taken or not. */
   latestAt(at: number): SentFact | undefined {
     const [first] = this.#sendings;
     return latestNotAfter(this.#sent, at) ?? (first?.isAhead === true ? first.fact : undefined);
@@ -88,7 +88,7 @@ export class SentMessages {
   }
 }
 
-/** Sendings in order, from which those that are taken or superseded go. */
+/** Sendings in order. Those that are taken or superseded leave it. */
 class Queue {
   readonly #sendings: readonly Sending[];
   readonly #taken: ReadonlySet<SentFact>;
@@ -99,7 +99,7 @@ class Queue {
     this.#taken = taken;
   }
 
-  /** The first that is left at an instant. */
+  /** The first sending left at an instant. */
   first(at: number): Sending | undefined {
     for (; ; this.#first += 1) {
       const sending = this.#sendings[this.#first];
@@ -107,18 +107,18 @@ class Queue {
     }
   }
 
-  /** Whether none has gone. */
+  /** Whether no sending has left it from the front. */
   get isWhole(): boolean {
     return this.#first === 0;
   }
 }
 
-/** What was sent with the same retries. */
+/** The sendings with the same retries. */
 class SameRetries {
   readonly #byName: ReadonlyMap<string, SameName>;
   readonly #all: Queue;
   readonly #lateWithin: number;
-  /** What was found last under each shadow name. */
+  /** The sending found last for each shadow name. */
   readonly #shadowed = new Map<string, SentFact>();
 
   constructor(sendings: readonly Sending[], received: readonly ReceivedFact[], taken: ReadonlySet<SentFact>) {
@@ -143,18 +143,18 @@ class SameRetries {
   }
 }
 
-/** What was sent with the same retries and name. */
+/** The sendings with the same retries and name. */
 class SameName {
   readonly #sent: readonly SentFact[];
   readonly #all: Queue;
-  /** Whether there are not enough for all that was received. */
+  /** Whether there are fewer than messages received. */
   readonly #areFew: boolean;
-  /** How far the client's clock was found to be ahead. Microseconds. */
+  /** How far the client's clock turned out to be ahead. Microseconds. */
   #ahead = 0;
 
   /**
    * @param sendings in order.
-   * @param received how many were received of these.
+   * @param received how many messages were received with these retries and this name.
    */
   constructor(sendings: readonly Sending[], received: number, taken: ReadonlySet<SentFact>) {
     this.#sent = sendings.map(({ fact }) => fact);
@@ -162,21 +162,24 @@ class SameName {
     this.#areFew = received > sendings.length;
   }
 
-  /** The first that is left, for what was received at this instant; where there is none before it, the latest, which it is a copy of. */
+  /**
+   * The first sending left for a message received at this instant. If none of these is earlier, the latest one: the message is a copy of
+   * it.
+   */
   find(at: number): SentFact | undefined {
     const next = this.#all.first(at)?.fact;
     if (next !== undefined && next.at <= at + this.#ahead + (this.#areFew ? LATE_WITHIN_OF_FEW : LATE_WITHIN)) return next;
-    // The first may have been taken a little before it was reported.
+    // The first may be taken already, by a message received slightly before it.
     const [first] = this.#sent;
     const copied = latestNotAfter(this.#sent, at) ?? (next === first ? undefined : first);
-    // Where every message was received, clocks differ; otherwise this one may be of another message.
+    // If there are enough sendings for all messages, clocks differ. Otherwise this one may belong to another message.
     if (copied !== undefined || next === undefined || this.#areFew) return copied;
     this.#ahead = next.at - at;
     return next;
   }
 }
 
-/** Whether something may take it at this instant that was not received under its name. */
+/** Whether it may be taken at this instant by an event that was not received under its name. */
 function isOpenAt({ fact, isReceived }: Sending, at: number, lateWithin = LATE_WITHIN): boolean {
   return fact.at <= (isReceived ? at : at + lateWithin);
 }
@@ -196,7 +199,7 @@ function sendingsOf(sent: readonly SentFact[], lastTold: number): readonly Sendi
   return sendings;
 }
 
-/** Whether both may be the same attempt of a task, as far as its messages tell. */
+/** Whether both can be the same attempt of a task, judging by their messages. */
 export function isSameAttempt(a: Named, b: Named): boolean {
   return a.retries === b.retries && a.name === b.name;
 }

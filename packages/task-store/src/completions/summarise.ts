@@ -1,22 +1,23 @@
 /**
- * What there is to send of a task, from its facts alone.
+ * What to report of a task, from its facts alone.
  *
- * A task sends nothing before it has a completion (below) that was not sent. With it go the waits of all its attempts that
- * were not sent (see `attempts.ts`): an attempt that is retried ends without a final. The wait of a run that goes on is sent with its end. Only
- * a task with very many attempts sends the waits of the past ones before it ends, so that its entry stays bounded (see `forget.ts`). Attempts
- * that a filter excludes count as sent.
+ * Nothing is reported of a task until it has an unreported completion (see below). The completion is reported together with the unreported
+ * waits of all the task's attempts (see `attempts.ts`), because an attempt that is retried ends without a final. The wait of a run that is
+ * still going on is reported with its end. Only for a task with very many attempts are past waits reported before it ends, so that its
+ * entry stays bounded (see `forget.ts`). Attempts that a filter excludes count as reported.
  *
- * Events may still be on their way, in a batch that another process has or left behind when it was killed. So a summary says what it lacks:
+ * Events may still be on their way, in a batch that another process holds, or that it left behind when it was killed. So a summary states
+ * what it lacks:
  *
- *   name       no event had the task's name
- *   start      a completion that succeeded or failed has no start
+ *   name       no event carried the task's name
+ *   start      a success or failure has no start
  *   received   a start has no message of its own
- *   revocation a task failed because its process got a signal, and the `task-revoked` of a termination may come
- *   end        a task was terminated, and how its run ended may come: an exit, a failure, or that it succeeded all the same
- *   failure    a task was rejected, and the failure that led to this may come
- *   certainty  a final looks like a repeat of another one, but the start that would tell it from a further run may come
+ *   revocation a task failed because its process got a signal, and the `task-revoked` of a termination may still come
+ *   end        a task was terminated, and the end of its run may still come: an exit, a failure, or even a success
+ *   failure    a task was rejected, and the failure that caused this may still come
+ *   certainty  a final looks like a repeat of another one, but a start that shows it to be another run may still come
  *
- * The sender decides how long to wait. A missing `task-sent` is no lack: many tasks have none.
+ * The caller decides how long to wait. A missing `task-sent` is not a lack: many tasks have none.
  */
 import { type Attempt, Attempts, type Labels, type Wait } from "./attempts.ts";
 import type { Facts, FinalFact, FinalState, StartedFact } from "../facts/fact.ts";
@@ -29,14 +30,14 @@ import { STATE_RANK } from "@celery-metrics-exporter/celery";
 
 export type Lack = "name" | "start" | "received" | "revocation" | "end" | "failure" | "certainty";
 
-/** What sending a summary changes in the task's entry. */
+/** What changes in the task's entry once a summary was reported. */
 export interface Settlement {
-  /** The fields to mark as sent: identities, so that what arrives meanwhile stays unsent. */
+  /** The fields to mark as reported. They name facts, so a fact that arrives meanwhile stays unreported. */
   readonly fields: readonly string[];
   readonly forgotten: Forgotten;
 }
 
-/** What to send of a task, and what is to be noted once it was sent. */
+/** What to report of a task, and what to change in its entry afterwards. */
 export interface Summary extends Settlement {
   readonly completions: readonly Completion[];
   readonly waits: readonly Wait[];
@@ -44,10 +45,10 @@ export interface Summary extends Settlement {
   readonly lacks: Lack | undefined;
 }
 
-/** The latest starts of a long task that has not ended wait for its end: events of theirs may still come. */
+/** Latest starts of a long task whose waits are not reported before it ends: more of their events may still come. */
 const KEPT_STARTS = 256;
 
-/** So many starts of a long task that has not ended wait for their `task-sent` or `task-received`. */
+/** Starts of a long task that are kept, before it ends, until their `task-sent` or `task-received` comes. */
 const KEPT_UNKNOWN = 4_096;
 
 export function summarise(entry: TaskEntry): Summary {
@@ -82,7 +83,7 @@ export function summarise(entry: TaskEntry): Summary {
   return { completions, waits, lacks, fields, forgotten };
 }
 
-/** @param fields get those of the starts whose waits are known. */
+/** @param fields receives the fields of the starts whose waits are known. */
 function waitsOf(
   starts: readonly StartedFact[],
   attempts: Attempts,
@@ -114,8 +115,8 @@ function lackOf(completions: readonly Completion[], lacksMessage: boolean): Lack
 }
 
 /**
- * In order. Without those of a further run that goes on: a start later than every end belongs to it, unless something that came after it has
- * ended. (By the clock of a worker that is behind, a retry can end before its task first started.)
+ * The unreported starts in order, except those of a further run that is still going on. A start later than every end belongs to such a run,
+ * unless an attempt that came after it has ended. (If a worker's clock is behind, a retry there can end before the task's first start.)
  */
 function unsentStarts({ started, finals }: Facts, runs: readonly Run[], attempts: Attempts): readonly StartedFact[] {
   const unsent = inOrder(started.filter(({ sent }) => !sent));
@@ -129,36 +130,37 @@ function unsentStarts({ started, finals }: Facts, runs: readonly Run[], attempts
   return unsent.filter((start) => start.at <= sentLast || wasRetried(start, started, ended, attempts));
 }
 
-/** Whether a retry of it has ended. One of an earlier life is none: in that life an attempt of as many retries started too. */
+/**
+ * Whether a retry of it has ended. A retry from an earlier life of the id does not count: that life has a start with the same retries too.
+ */
 function wasRetried(start: StartedFact, started: readonly StartedFact[], ended: readonly Attempt[], attempts: Attempts): boolean {
   const own = attempts.ofStart(start);
   const isOther = (other: Attempt): boolean => isRetryOf(other, own) || isRetryOf(own, other);
   return ended.some((attempt) => isRetryOf(attempt, own)) && started.every((other) => other === start || isOther(attempts.ofStart(other)));
 }
 
-// What the runs of a task (see `runs.ts`) came to.
+// The completions of a task: one for each of its runs (see `runs.ts`).
 //
-// Of the finals of one run, a failure beats REJECTED (Celery 5.6 sends both for one rejection), a termination beats the exit that it brings
-// about, and any other end beats the termination. Of several the latest counts. A run one of whose finals was sent has been sent; its further
-// finals are repeats.
+// Among the finals of one run, a failure beats REJECTED (Celery 5.6 sends both for one rejection), a termination beats the exit it causes,
+// and any other end beats the termination. Among equals the latest counts. If one final of a run was reported, the run was reported; its
+// other finals are repeats.
 //
-// run_time is the success's own `runtime`, or its end − its start where there is none; of a failure end − start, so none where the start is
-// not known or was never made (an unregistered task). Nothing else has a run_time.
+// The run time of a success is its own `runtime`, or end − start if it has none. The run time of a failure is end − start, so it has none
+// if the start is not known or never happened (an unregistered task). Other states have no run time.
 
-/** A run that ended. */
 export interface Completion extends Labels {
   readonly state: FinalState;
   /** Seconds since the epoch, by the worker's clock. */
   readonly finishedAt: number;
-  /** Seconds, where there is one. */
+  /** Seconds. */
   readonly runTime: number | undefined;
-  /** Whether it should have a start, or a message if it never began, but none is known (yet). */
+  /** Whether it should have a start (or a message, if it never began) that is not known yet. */
   readonly lacksStart: boolean;
-  /** Whether it is the failure of a termination whose `task-revoked` is not known (yet). */
+  /** Whether it is the failure of a termination whose `task-revoked` may still come. */
   readonly lacksRevocation: boolean;
-  /** Whether it is a termination that another end may replace, which is not known (yet). */
+  /** Whether it is a termination that another end may still replace. */
   readonly lacksEnd: boolean;
-  /** Whether it is a rejection that a failure may replace, which is not known (yet). */
+  /** Whether it is a rejection that a failure may still replace. */
   readonly lacksFailure: boolean;
   /** Whether a filter excludes the attempt. */
   readonly excluded: boolean;

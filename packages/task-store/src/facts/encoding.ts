@@ -1,4 +1,4 @@
-/** Whole numbers in base 36. */
+/** Whole numbers in base 36, hashes, and texts by size. */
 
 const PAIRS_OF_DIGITS = 36 ** 2;
 const PAIRS = Array.from({ length: PAIRS_OF_DIGITS }, (_, number) => number.toString(36).padStart(2, "0"));
@@ -6,7 +6,7 @@ const PAIRS = Array.from({ length: PAIRS_OF_DIGITS }, (_, number) => number.toSt
 const FIRST_PAIRS = Array.from({ length: PAIRS_OF_DIGITS }, (_, number) => number.toString(36));
 
 /**
- * What `toString(36)` writes, for whole numbers from 0 to `Number.MAX_SAFE_INTEGER`, in a quarter of its time: every fact has an instant, and
+ * The same as `toString(36)`, for whole numbers from 0 to `Number.MAX_SAFE_INTEGER`, but four times as fast. Every fact has an instant, and
  * beyond 2^31 V8 divides doubles digit by digit.
  */
 export function toBase36(number: number): string {
@@ -20,7 +20,7 @@ export function toBase36(number: number): string {
   return `${FIRST_PAIRS[rest]}${text}`;
 }
 
-/** The number that begins at `from`: all that can be digits up to the next character that cannot; 0 where there are none. */
+/** The number at `from`: all digits up to the first other character; 0 if there are none. */
 export function readBase36(text: string, from: number): number {
   let number = 0;
   for (let index = from; index < text.length; index += 1) {
@@ -36,7 +36,7 @@ function digitOf(code: number): number | undefined {
   return code >= 0x61 && code <= 0x7a ? code - 0x61 + 10 : undefined;
 }
 
-// Short, stable hashes: for spreading keys and for telling hosts apart. Not for secrets.
+// Short, stable hashes, for spreading keys and distinguishing hosts. Not for secrets.
 
 /** FNV-1a over UTF-16 code units, with MurmurHash3's final mix so that every bit depends on every other. An unsigned 32-bit number. */
 export function hash32(text: string): number {
@@ -51,12 +51,12 @@ export function hash32(text: string): number {
 
 const HOST_HASHES = 36 ** 5;
 const MAX_KNOWN_HOSTS = 10_000;
-/** There are few hosts, and each fact but one kind names one. */
+/** A cache: there are few hosts, and every kind of fact but one names one. */
 const knownHosts = new Map<string, string>();
 
 /**
- * A hostname in at most 5 characters. Only the workers of one task are ever compared: of two, both get the same hash once in 60 million tasks,
- * and then a second run counts as the first.
+ * Shortens a hostname to at most 5 characters. Only workers of the same task are ever compared. Two workers get the same hash once in 60
+ * million tasks; a second run then counts as the first.
  */
 export function hostHash(hostname: string): string {
   const known = knownHosts.get(hostname);
@@ -67,9 +67,7 @@ export function hostHash(hostname: string): string {
   return hash;
 }
 
-// Texts by the size of their UTF-8 bytes.
-
-/** Cuts a string into at most `maxParts` pieces of at most `maxBytes` UTF-8 bytes, never within a character; what is left over is dropped. */
+/** Splits a string into at most `maxParts` pieces of at most `maxBytes` UTF-8 bytes, never within a character. Drops the rest. */
 export function splitUtf8(text: string, maxBytes: number, maxParts: number): string[] {
   if (text.length * 3 <= maxBytes || Buffer.byteLength(text) <= maxBytes) return [text];
   const parts: string[] = [];

@@ -1,19 +1,19 @@
 /**
- * A fact is one thing an event says about a task, as the Store keeps it: the NAME of a hash field. Adding a fact is adding to a set, so it does
- * not matter how often and in which order facts arrive.
+ * A fact is what one event says about a task. The Store keeps it as the NAME of a hash field. Adding a fact is adding to a set, so it does
+ * not matter how often or in which order facts arrive.
  *
  *   s<at>.<name>.<queue>.<retries>.<eta>   task-sent
  *   r<at>.<host>.<name>.<retries>.<eta>    task-received
  *   b<at>.<host>                           task-started ("begun")
  *   f<at>.<host>.<state><detail>           a final
  *
- * Instants are microseconds and runtimes nanoseconds, in base 36; hosts are hashes; empty parts at the end are left out. Names and queues are
- * the keys of texts that the same hash holds (`texts.ts`); a `!` after the name marks an attempt that a filter excludes. A final's detail is
- * the runtime of a success, and for the others `1` where it belongs to a termination: a revocation of a running task, or the failure of a task
- * whose process got a signal; and `0` for the failure of a task that its worker does not know.
+ * Instants are in microseconds and runtimes in nanoseconds, both in base 36. Hosts are hashes. Empty parts at the end are omitted. Names
+ * and queues are keys of texts in the same hash (`texts.ts`). A `!` after the name marks an attempt that a filter excludes. The detail of a
+ * success is its runtime. The detail of other finals is `1` if they belong to a termination (the revocation of a running task, or the
+ * failure of a task whose process got a signal), and `0` for the failure of a task that its worker does not know.
  *
- * The name of the field is the fact's identity. Its value is no part of that, and the first one stays: empty, or `1` once what follows from the
- * fact was sent; and after it `|<worker>|<exception>`, where the opt-in tags want them.
+ * The field's name is the fact's identity. The value is not part of it, and the first value written stays. It is empty, or `1` once the
+ * metrics that follow from the fact were reported; then come `|<worker>|<exception>`, if the opt-in tags need them.
  */
 import { MAX_TIMESTAMP, type TaskEvent, isFinal, reportsExit, stateOf, toMicroseconds } from "@celery-metrics-exporter/celery";
 import { hostHash, readBase36, toBase36 } from "./encoding.ts";
@@ -28,23 +28,23 @@ interface FactBase {
   readonly field: string;
   /** Microseconds since the epoch, by the sender's clock. */
   readonly at: number;
-  /** Whether what follows from it was sent. */
+  /** Whether the metrics that follow from it were reported. */
   readonly sent: boolean;
 }
 
-/** Which attempt a message was for, and not before when. */
+/** What `task-sent` and `task-received` both say about an attempt's message. */
 interface Message extends FactBase {
   readonly retries: number;
   /** Microseconds since the epoch. */
   readonly eta: number | undefined;
-  /** The key of the name's text; empty where the event had none. */
+  /** The key of the name's text; empty if the event had none. */
   readonly name: string;
   /** Whether a filter excludes this attempt. */
   readonly excluded: boolean;
 }
 
 export interface SentFact extends Message {
-  /** The key of the queue's text; empty where the event had none. */
+  /** The key of the queue's text; empty if the event had none. */
   readonly queue: string;
 }
 
@@ -54,31 +54,33 @@ export interface ReceivedFact extends Message {
 
 export interface StartedFact extends FactBase {
   readonly host: string;
-  /** Where `keepWorker` is on. */
+  /** Only if `keepWorker` is on. */
   readonly worker: string | undefined;
 }
 
 export interface FinalFact extends FactBase {
   readonly host: string;
   readonly state: FinalState;
-  /** Seconds; only of SUCCESS. */
+  /** Seconds; only for SUCCESS. */
   readonly runtime: number | undefined;
-  /** REVOKED: the task was running and was terminated. FAILURE: its process got a signal, as a termination sends one. */
+  /** REVOKED: the task was running and was terminated. FAILURE: its process got a signal, such as a termination sends. */
   readonly terminated: boolean;
-  /** Whether no run came before it. REVOKED: the message was expired, or revoked before it started. FAILURE: its worker does not know the task. */
+  /**
+   * Whether it ended no run. REVOKED: the message expired, or was revoked before it started. FAILURE: its worker does not know the task.
+   */
   readonly unbegun: boolean;
   readonly worker: string | undefined;
-  /** The exception's class, where `keepException` is on. */
+  /** The exception's class, if `keepException` is on. */
   readonly exception: string | undefined;
 }
 
-/** What the opt-in tags need; both cost memory. */
+/** What to keep for the opt-in tags. Both cost memory. */
 export interface FactOptions {
   readonly keepWorker: boolean;
   readonly keepException: boolean;
 }
 
-/** A task's facts, told apart by kind. */
+/** A task's facts by kind. */
 export interface Facts {
   readonly sent: readonly SentFact[];
   readonly received: readonly ReceivedFact[];
@@ -86,32 +88,32 @@ export interface Facts {
   readonly finals: readonly FinalFact[];
 }
 
-/** How a final's state is written. */
+/** The letter for each final state. */
 const STATE_LETTERS: Readonly<Record<FinalState, string>> = { SUCCESS: "S", FAILURE: "F", REVOKED: "V", REJECTED: "J" };
 
-/** How a final is written that belongs to a termination. */
+/** The detail of a final that belongs to a termination. */
 const TERMINATED = "1";
 
-/** How a failure is written of a task that its worker does not know. */
+/** The detail of the failure of a task that its worker does not know. */
 const UNKNOWN_TASK = "0";
 
 /** Follows the name of an attempt that a filter excludes. */
 export const EXCLUDED = "!";
 
-/** What the value of a fact begins with once its consequences were sent. */
+/** The first character of a fact's value once its metrics were reported. */
 const SENT = "1";
 
-/** Comes before each thing that an opt-in tag needs. */
+/** Precedes each value that an opt-in tag needs. */
 const DETAIL = "|";
 
-// Writing: the fact that an event states.
+// Writing: from an event to its fact.
 
 const MAX_MICROSECONDS = MAX_TIMESTAMP * 1e6;
 const MAX_WORKER_LENGTH = 200;
 
 type Final = Extract<TaskEvent, { readonly type: "task-succeeded" | "task-failed" | "task-revoked" | "task-rejected" }>;
 
-/** The field that holds what an event says; undefined for one that the Store has no use for. */
+/** The field for an event; undefined for an event that the Store does not use. */
 export function factOf(event: TaskEvent): string | undefined {
   switch (event.type) {
     case "task-sent":
@@ -132,7 +134,7 @@ export function factOf(event: TaskEvent): string | undefined {
   }
 }
 
-/** What the opt-in tags need of an event, as the value of its fact has it; empty for nothing. */
+/** What the opt-in tags need from an event, as part of its fact's value; may be empty. */
 export function detailsOf(event: TaskEvent, { keepWorker, keepException }: FactOptions): string {
   if (event.type === "task-sent" || event.type === "task-received") return "";
   const worker = keepWorker ? event.hostname.replace(/[|\p{Surrogate}]/gu, "_").slice(0, MAX_WORKER_LENGTH) : "";
@@ -159,7 +161,10 @@ function outcome(event: Final): string {
   }
 }
 
-/** For a task that its worker does not know Celery tells no traceback, unlike where a task raises the same (celery/worker/consumer). */
+/**
+ * For a task that its worker does not know, Celery sends no traceback. If a task raises the same exception, it does
+ * (celery/worker/consumer).
+ */
 function isOfUnknownTask({ exception = "", traceback }: Extract<Final, { readonly type: "task-failed" }>): boolean {
   return traceback === undefined && exception.startsWith("NotRegistered(");
 }
@@ -191,7 +196,7 @@ function trimEnd(field: string): string {
   return field.slice(0, end);
 }
 
-// Reading: the facts in the fields of a hash.
+// Reading: from the fields of a hash to facts.
 
 const STATES: ReadonlyMap<string, FinalState> = new Map(
   Object.entries(STATE_LETTERS).map(([state, letter]) => [letter, state as FinalState]),
@@ -204,7 +209,7 @@ export class FactCollector implements Facts {
   readonly started: StartedFact[] = [];
   readonly finals: FinalFact[] = [];
 
-  /** Adds the fact that a field holds. Other fields, and what a later version may add, are passed over. */
+  /** Adds the fact that a field holds. Ignores other fields, including those that a later version may add. */
   add(field: string, value: string): void {
     const sent = value[0] === SENT;
     switch (field[0]) {
@@ -298,7 +303,7 @@ function etaAt(field: string, from: number): number | undefined {
   return from < field.length ? readBase36(field, from) : undefined;
 }
 
-/** Where the part after the next dot begins; the end where there is none. */
+/** The index after the next dot; the text's length if there is none. */
 function afterDot(text: string, from: number): number {
   const dot = text.indexOf(".", from);
   return dot === -1 ? text.length : dot + 1;
@@ -311,9 +316,9 @@ function partAt(text: string, from: number): string {
 
 const NO_DETAILS = [undefined, undefined] as const;
 
-/** What the opt-in tags need; empty ones are none. */
+/** What the opt-in tags need. Empty values count as undefined. */
 function readDetails(value: string): readonly [worker: string | undefined, exception: string | undefined] {
-  // Nearly always.
+  // The usual case.
   if (value.length < 2) return NO_DETAILS;
   const [, worker = "", exception = ""] = value.split(DETAIL);
   return [worker || undefined, exception || undefined];

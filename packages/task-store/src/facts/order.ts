@@ -10,12 +10,12 @@ export function inOrder<F extends Timed>(facts: readonly F[]): readonly F[] {
   return facts.length < 2 ? facts : facts.toSorted(byInstant);
 }
 
-/** The latest fact that is not after an instant, of facts in order. */
+/** The latest fact that is not after an instant. `facts` must be in order. */
 export function latestNotAfter<F extends Timed>(facts: readonly F[], at: number): F | undefined {
   return facts[countNotAfter(facts, at) - 1];
 }
 
-/** How many facts are not after an instant, of facts in order. */
+/** How many facts are not after an instant. `facts` must be in order. */
 export function countNotAfter(facts: readonly Timed[], at: number): number {
   let from = 0;
   let to = facts.length;
@@ -27,12 +27,12 @@ export function countNotAfter(facts: readonly Timed[], at: number): number {
   return from;
 }
 
-/** By instant; equal instants by field, so that the order of a set does not matter. */
+/** Compares by instant, then by field, so that the result does not depend on the order of a set. */
 export function byInstant(a: Timed, b: Timed): number {
   return a.at - b.at || (a.field < b.field ? -1 : a.field > b.field ? 1 : 0);
 }
 
-/** Groups items by a key, in the order they come. */
+/** Groups items by a key, in their order. */
 export function groupBy<T, K>(items: Iterable<T>, keyOf: (item: T) => K): Map<K, T[]> {
   const groups = new Map<K, T[]>();
   for (const item of items) {

@@ -1,6 +1,6 @@
 /**
- * What a batch of events adds to each task: the same merge that the script does in Redis, done in memory first, so that a batch with several
- * events of a task is one change of it. Both follow the same rules, so it makes no difference where two events meet.
+ * What a batch of events adds to each task. This is the same merge that the script does in Redis, done in memory first, so that several
+ * events of a task in one batch become one change. Both follow the same rules, so it makes no difference where two events are merged.
  */
 import { type CeleryEvent, type TaskEvent, isTaskEvent } from "@celery-metrics-exporter/celery";
 import { type FactOptions, detailsOf, factOf } from "./fact.ts";
@@ -8,13 +8,13 @@ import { type StoredText, storedText } from "./texts.ts";
 
 /** What to add to one task. */
 export interface TaskChange {
-  /** Each once. */
+  /** Without duplicates. */
   readonly facts: readonly string[];
-  /** What the opt-in tags need of each fact, in the order of the facts; nothing where they are off. */
+  /** What the opt-in tags need from each fact, in the order of the facts; empty if they are off. */
   readonly details: readonly string[];
-  /** Names and queues that the facts refer to. Each once. */
+  /** Names and queues that the facts refer to, without duplicates. */
   readonly texts: readonly StoredText[];
-  /** The latest ETA in seconds since the epoch, rounded up; 0 for none. The entry must outlive it. */
+  /** The latest ETA in seconds since the epoch, rounded up; 0 for none. The entry must not expire before it. */
   readonly etaSeconds: number;
 }
 
@@ -25,10 +25,10 @@ interface MutableChange extends TaskChange {
   etaSeconds: number;
 }
 
-/** Up to so many facts it is faster to look through the list than to make a set of it. */
+/** Number of facts up to which searching the list is faster than building a set. */
 const FEW_FACTS = 16;
 
-/** Merges events by task id. Events that say nothing about a task, or nothing the Store needs, leave no trace. */
+/** Merges events by task id. Ignores events that are not about a task, or contain nothing that the Store needs. */
 export function collectChanges(events: readonly CeleryEvent[], options: FactOptions): Map<string, TaskChange> {
   const changes = new Map<string, MutableChange>();
   const known = new Map<MutableChange, Set<string>>();
@@ -48,7 +48,7 @@ export function collectChanges(events: readonly CeleryEvent[], options: FactOpti
   return changes;
 }
 
-/** Whether it was not there. */
+/** Whether the fact is new. */
 function addFact(change: MutableChange, fact: string, known: Map<MutableChange, Set<string>>): boolean {
   const { facts } = change;
   if (facts.length < FEW_FACTS) {
@@ -69,7 +69,7 @@ function addFact(change: MutableChange, fact: string, known: Map<MutableChange, 
 
 function describe(change: MutableChange, event: Extract<TaskEvent, { readonly type: "task-sent" | "task-received" }>): void {
   const { name, eta } = event;
-  // Nothing is sent of an excluded attempt.
+  // Nothing is reported of an excluded attempt, so its texts are not needed.
   if (event.excluded !== true) {
     addText(change, name);
     if (event.type === "task-sent") addText(change, event.queue);

@@ -4,12 +4,12 @@ import { FactCollector, type Facts } from "./fact.ts";
 import { TextCollector } from "./texts.ts";
 
 export interface TaskEntry {
-  /** Names and queues, by the keys that the facts have of them. */
+  /** Names and queues, by the keys that the facts contain. */
   readonly texts: ReadonlyMap<string, string>;
   readonly facts: Facts;
   /** How many fields the hash has. */
   readonly size: number;
-  /** Until when (microseconds) the facts of a host are forgotten, see `forget.ts`; that of all clients has no name. */
+  /** By host, the instant in microseconds up to which its facts are forgotten (see `forget.ts`). The key for all clients is empty. */
   readonly forgottenUntil: ReadonlyMap<string, number>;
 }
 
@@ -18,7 +18,7 @@ const NOTHING_FORGOTTEN: ReadonlyMap<string, number> = new Map();
 /**
  * Reads an entry from its hash.
  *
- * @param reply fields and values in turn, as Redis replies them.
+ * @param reply alternating fields and values, as in Redis' reply.
  * @param from the index of the first field.
  */
 export function parseTaskEntry(reply: readonly unknown[], from = 0): TaskEntry {

@@ -1,9 +1,9 @@
 /**
- * Names and queues, stored once per task and referred to by the facts of each attempt.
+ * Names and queues, stored once per task. The facts of each attempt refer to them.
  *
- * A text's key is a hash of the text itself, so every process gives it the same key and adding one is adding to a set, as with facts. The field
- * is `n<key>`; a text of more than 60 bytes goes on in `n<key>1`, `n<key>2` and `n<key>3`, because one value over 64 bytes turns a Redis hash
- * from a listpack into a table and triples it. The rest is cut off: Datadog keeps 200 characters of a tag.
+ * A text's key is a hash of the text, so every process uses the same key, and adding a text is adding to a set, as with facts. The field is
+ * `n<key>`. A text of more than 60 bytes continues in `n<key>1`, `n<key>2` and `n<key>3`, because a single value over 64 bytes turns a
+ * Redis hash from a listpack into a table and triples its size. The rest is cut off: Datadog keeps 200 characters of a tag.
  */
 /// <reference lib="es2024.string" />
 import { hash32, splitUtf8 } from "./encoding.ts";
@@ -11,7 +11,7 @@ import { hash32, splitUtf8 } from "./encoding.ts";
 /** A name or queue as it is stored. */
 export interface StoredText {
   readonly key: string;
-  /** Fields and values in turn. */
+  /** Alternating fields and values. */
   readonly fields: readonly string[];
 }
 
@@ -22,12 +22,12 @@ const KEY_LENGTH = 4;
 const KEYS = 36 ** KEY_LENGTH;
 
 const MAX_KNOWN_TEXTS = 10_000;
-/** There are few names and queues, and every attempt has both. */
+/** A cache: there are few names and queues, and every attempt has both. */
 const knownTexts = new Map<string, StoredText>();
 
 /**
- * How a text is stored. Only the names and queues of one task ever meet: of two that differ, both get the same key once in 1.7 million tasks,
- * and then either may be shown.
+ * How a text is stored. A key only has to be unique within one task. Two different texts get the same key once in 1.7 million tasks; either
+ * of them may then be shown.
  */
 export function storedText(text: string): StoredText {
   const known = knownTexts.get(text);
@@ -39,24 +39,24 @@ export function storedText(text: string): StoredText {
 }
 
 function store(text: string): StoredText {
-  // No half of a surrogate pair: UTF-8 cannot hold it.
+  // UTF-8 cannot encode half of a surrogate pair.
   const parts = splitUtf8(text.toWellFormed(), MAX_PART_BYTES, MAX_PARTS);
   const key = (hash32(parts.join("")) % KEYS).toString(36).padStart(KEY_LENGTH, "0");
   return { key, fields: parts.flatMap((part, index) => [`n${key}${index === 0 ? "" : index}`, part]) };
 }
 
-/** Puts texts together again from their fields, which may come in any order. */
+/** Reassembles texts from their fields, which may come in any order. */
 export class TextCollector {
   readonly #texts = new Map<string, string>();
   readonly #rest: [field: string, value: string][] = [];
 
-  /** A field that begins with `n`. */
+  /** Adds a field that begins with `n`. */
   add(field: string, value: string): void {
     if (field.length > KEY_LENGTH + 1) this.#rest.push([field, value]);
     else this.#texts.set(field.slice(1), value);
   }
 
-  /** By key. */
+  /** The texts by key. */
   all(): ReadonlyMap<string, string> {
     for (const [field, value] of this.#rest.sort(([a], [b]) => (a < b ? -1 : 1))) {
       const key = field.slice(1, KEY_LENGTH + 1);

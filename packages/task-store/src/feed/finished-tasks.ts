@@ -1,14 +1,16 @@
 /**
- * Feeds a sink with what finished tasks came to: events → Store → summaries → sink. An exporter of finished tasks is this and a sink.
+ * Feeds a sink with summaries of finished tasks: events → Store → summaries → sink. An exporter of finished tasks consists of this and a
+ * sink.
  *
- *   export    merges a batch into the Store, then schedules the tasks it ended, for when the grace is over
- *   process   claims those tasks, sends the ones that are complete, and only then marks them as sent; the others are put off
+ *   export    merges a batch into the Store, then schedules the tasks that it ended for processing after the grace
+ *   process   claims those tasks, reports the complete ones, and only then settles them; puts the others off
  *
- * Many tasks are sent and marked in parts: a process that has to exit stops between two, and the job is given back. When it comes again, the
- * tasks of the parts before count as sent. The job's leases are renewed until all is marked, because sending may take longer than any lease.
+ * Many tasks are reported and settled in parts. A process that has to exit stops between two parts, and the job goes back to its queue.
+ * When the job runs again, the tasks of the earlier parts count as reported. The job's leases are renewed until everything is settled,
+ * because reporting may take longer than any lease.
  *
- * A process may die between any two steps. Before `scheduled` the batch runs again and finds its finals unsent; afterwards the job runs
- * again, takes its own leases at once, and sends what was not marked: at most the part that was being sent goes out twice.
+ * A process may die between any two steps. Before `scheduled`, the batch runs again and finds its finals unreported. Afterwards, the job
+ * runs again, takes its own leases at once, and reports what was not settled. At most the part in progress is reported twice.
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { type Logger, Repeat, UnavailableError, retry } from "@celery-metrics-exporter/runtime";
@@ -17,30 +19,30 @@ import type { OpenTasks, TaskStore } from "../task-store.ts";
 import { Leases } from "./leases.ts";
 import { type Triage, busyDelayMs, triage } from "./triage.ts";
 
-/** Where finished tasks go. */
+/** The destination of finished tasks. */
 export interface FinishedTaskSink {
   /**
-   * Sends the first of these tasks: as many as fit one sending, and at least one.
+   * Reports the first of these tasks: as many as fit into one request, and at least one.
    *
-   * @throws the signal's reason when it is aborted first; `UnavailableError` when the sink does not serve.
+   * @throws the signal's reason if it is aborted first; `UnavailableError` if the sink is unavailable.
    */
   send(tasks: readonly Summary[], signal: AbortSignal): Promise<Sent>;
 }
 
 export interface Sent {
-  /** How many of the tasks, from the first. */
+  /** How many of the tasks, counted from the first. */
   readonly tasks: number;
-  /** Called once they are marked as sent: a part that is sent again after a failure counts once. */
+  /** Called once they are settled, so that a part that is reported again after a failure counts once. */
   readonly marked: () => void;
 }
 
-/** The step after which a process may be killed without loss; tests do. */
+/** Steps after which a process may be killed without loss. Tests do so. */
 export type Step = "merged" | "scheduled" | "claimed" | "sent" | "settled";
 
-/** Why tasks are put off: what they lack, or that another job has a lease on them. */
+/** Why a task is put off: what it lacks, or `busy` if another job has a lease on it. */
 export type PutOffReason = Lack | "busy";
 
-/** As the host gives it to exporters. */
+/** As in the host's contract with exporters. */
 type Schedule = (ids: readonly string[], options: { readonly delayMs: number; readonly putOffBy?: Job }) => Promise<void>;
 
 interface Job {
@@ -51,18 +53,18 @@ export interface FinishedTasksOptions {
   readonly store: TaskStore;
   readonly sink: FinishedTaskSink;
   readonly schedule: Schedule;
-  /** How long after its end a task is sent, for events of it that are still on their way. */
+  /** How long after its end a task is reported, to allow for events that are still on their way. */
   readonly graceMs: number;
-  /** How long a task that lacks something is put off, from its first claim. */
+  /** How long a task that lacks something is put off, counted from its first claim. */
   readonly incompleteWaitMs: number;
-  /** As the Store has it. */
+  /** The same as the Store's. */
   readonly leaseMs: number;
   readonly logger: Logger;
-  /** Called every minute. Every process asks; the Store reports each expired task once. */
+  /** Called every minute, in every process. The Store counts each expired task once. */
   readonly onSwept?: (tasks: OpenTasks) => void;
   readonly sweepEveryMs?: number;
   readonly onPutOff?: (reasons: readonly PutOffReason[]) => void;
-  /** Called with what was still missing of tasks that were sent. */
+  /** Called with what reported tasks still lacked. */
   readonly onIncomplete?: (reasons: readonly Lack[]) => void;
   /** Called after each step. Only tests set it. */
   readonly onStep?: (step: Step) => void | Promise<void>;
@@ -70,15 +72,15 @@ export interface FinishedTasksOptions {
 
 const SWEEP_EVERY_MS = 60_000;
 
-/** An incomplete task is looked at this many times before it is sent as it is. */
+/** How often an incomplete task is checked before it is reported as it is. */
 const LOOKS = 6;
 
-/** Between tries to mark tasks as sent: until it works, whoever takes the job over would send them again. */
+/** A short backoff: until the tasks are settled, a process that takes the job over would report them again. */
 const SETTLE_RETRY = { maxMs: 500 };
 
 type Tasks = readonly (readonly [id: string, summary: Summary])[];
 
-/** Its methods follow the contract of an exporter. */
+/** Its methods follow the contract between an exporter and its host. */
 export class FinishedTasks {
   readonly #options: FinishedTasksOptions;
   #sweeping: Repeat | undefined;
@@ -87,15 +89,15 @@ export class FinishedTasks {
     this.#options = options;
   }
 
-  /** Begins to count the tasks that never finish: their entries expire in the Store, and nothing is ever sent of them. */
+  /** Starts counting the tasks that never finish: their entries expire in the Store, and they are never reported. */
   start(): void {
     const { logger, sweepEveryMs = SWEEP_EVERY_MS } = this.#options;
-    // The connection logs its loss itself.
-    const onError = (err: Error): void => logger.debug({ err }, "open tasks could not be counted");
+    // The Redis connection logs outages itself.
+    const onError = (err: Error): void => logger.debug({ err }, "could not count open tasks");
     this.#sweeping = new Repeat(() => this.#sweep(), { everyMs: sweepEveryMs, first: "now", onError });
   }
 
-  /** Safe twice, and without `start`. */
+  /** Safe to call twice, and without `start`. */
   async stop(): Promise<void> {
     await this.#sweeping?.stop();
   }
@@ -138,9 +140,9 @@ export class FinishedTasks {
   }
 
   /**
-   * Returns the ids of tasks that were not sent, because another job has a lease on them by now.
+   * Returns the ids of tasks that were not reported because another job has a lease on them by now.
    *
-   * @throws the signal's reason when it is aborted before the last part. What was sent until then is marked.
+   * @throws the signal's reason if it is aborted before the last part. The parts reported until then are settled.
    */
   async #sendInParts(ready: Tasks, leases: Leases, job: Job, signal: AbortSignal): Promise<string[]> {
     const { sink, onIncomplete } = this.#options;
@@ -161,7 +163,7 @@ export class FinishedTasks {
     }
   }
 
-  /** Tried again here and not by the host, which would send everything again first. */
+  /** Retried here and not by the host, which would report everything again first. */
   async #settle(job: Job, sent: ReadonlyMap<string, Summary>, signal: AbortSignal): Promise<void> {
     const decide = (error: Error): undefined => {
       if (!(error instanceof UnavailableError) || signal.aborted) throw error;
@@ -169,7 +171,7 @@ export class FinishedTasks {
     await retry(() => this.#options.store.settle(job.id, sent), { ...SETTLE_RETRY, signal, decide });
   }
 
-  /** Afterwards, so that a job that is tried again because the sink is away is not put off again each time. */
+  /** Runs last, so that a job which is retried because the sink is unavailable does not put its tasks off each time. */
   async #putOff({ incomplete, busy, busyForMs }: Triage, job: Job): Promise<void> {
     const { store, schedule, onPutOff, incompleteWaitMs, leaseMs } = this.#options;
     if (incomplete.size > 0) {
@@ -193,7 +195,7 @@ function summariesOf(tasks: Tasks): Summary[] {
   return tasks.map(([, summary]) => summary);
 }
 
-/** Tasks that another job has claimed meanwhile, a moment ago, are busy like those that it had from the first. */
+/** Adds tasks that another job has just claimed to the busy ones. */
 function withBusy(decided: Triage, ids: readonly string[], leaseMs: number): Triage {
   if (ids.length === 0) return decided;
   return { ...decided, busy: [...decided.busy, ...ids], busyForMs: leaseMs };

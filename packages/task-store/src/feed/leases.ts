@@ -1,4 +1,4 @@
-/** The leases of a job: kept from ending while its tasks are being sent, however long that takes. */
+/** Renews the leases of a job while its tasks are being reported, however long that takes. */
 import { pause } from "@celery-metrics-exporter/runtime";
 import type { TaskStore } from "../task-store.ts";
 
@@ -7,20 +7,20 @@ export interface LeasesOptions {
   readonly jobId: string;
   readonly ids: readonly string[];
   readonly leaseMs: number;
-  /** When they were asked for, by `performance.now()`. */
+  /** When the leases were requested, by `performance.now()`. */
   readonly askedAt: number;
 }
 
-/** Times a lease is renewed before it would end: a try may fail, or come late. */
+/** How often a lease is renewed before it would expire, because a try may fail or come late. */
 const TRIES = 3;
 
-/** Renewed from its creation until `stop`. */
+/** Renews from its creation until `stop`. */
 export class Leases {
   readonly #options: LeasesOptions;
   readonly #stopped = new AbortController();
   readonly #done: Promise<void>;
   readonly #lost = new Set<string>();
-  /** They last at least until this and the lease. */
+  /** When they were last requested. They last at least `leaseMs` from then. */
   #askedAt: number;
 
   constructor(options: LeasesOptions) {
@@ -30,10 +30,10 @@ export class Leases {
   }
 
   /**
-   * Resolves with what was lost, once the others are sure to be held for a good while: asks the Store only if the last answer is old, as after
-   * an outage of Redis, or when the process got no CPU. What was settled or released counts as lost.
+   * Resolves with the ids of lost leases, once the others are certain to last for a while. Asks the Store only if the last answer is old,
+   * for example after an outage of Redis or if the process got no CPU. Settled and released tasks count as lost.
    *
-   * @throws {UnavailableError} when Redis does not serve.
+   * @throws {UnavailableError} if Redis is unavailable.
    */
   async lost(): Promise<ReadonlySet<string>> {
     if (performance.now() - this.#askedAt > this.#options.leaseMs / 2) await this.#renew();
@@ -51,7 +51,7 @@ export class Leases {
     for (;;) {
       await pause(this.#options.leaseMs / TRIES, signal);
       if (signal.aborted) return;
-      // Its loss is noticed by whoever needs the Store next.
+      // The next call to the Store reports the outage.
       await this.#renew().catch(() => {});
     }
   }

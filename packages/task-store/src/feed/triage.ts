@@ -1,36 +1,38 @@
-/** Decides what becomes of the tasks a job has claimed. PURE. */
+/** Decides what happens to the tasks that a job has claimed. Pure. */
 import { type Lack, type Summary, summarise } from "../completions/summarise.ts";
 import type { Claim } from "../task-store.ts";
 
 export interface TriageOptions {
-  /** How long after its end a task was claimed first, at the earliest. */
+  /** The shortest time between a task's end and its first claim. */
   readonly graceMs: number;
-  /** How long a task that lacks something is put off, from its first claim. */
+  /** How long a task that lacks something is put off, counted from its first claim. */
   readonly incompleteWaitMs: number;
 }
 
 export interface Triage {
-  /** To be sent now; one that still lacks something has waited long enough. */
+  /** To be reported now. Those that still lack something have waited long enough. */
   readonly ready: ReadonlyMap<string, Summary>;
-  /** Ours, but lacking something that may still come. */
+  /** Claimed by this job, but lacking something that may still come. */
   readonly incomplete: ReadonlyMap<string, Lack>;
-  /** Another job's. */
+  /** Claimed by another job. */
   readonly busy: readonly string[];
-  /** When the busy ones will be free. */
+  /** How long until the busy ones are free. */
   readonly busyForMs: number;
 }
 
-/** A task that was terminated has its other event within 10 s, or its worker sends none: Celery before 5.6 mostly does not (ADR 3). */
+/**
+ * How long to wait for the end of a terminated run. The worker sends it within 10 s or never; Celery before 5.6 mostly never does (ADR 3).
+ */
 const END_WAIT_MS = 10_000;
 /**
- * Celery sends the failure of a rejection right after it (celery/worker/request.py, `on_failure`), and most rejections have none. So the grace
- * is long enough to wait for it.
+ * How long to wait for the failure of a rejection, including the grace. Celery sends it right after the rejection
+ * (celery/worker/request.py, `on_failure`), and most rejections have none.
  */
 const FAILURE_WAIT_MS = 1_000;
 
-/** Clocks and timers are not exact: what is busy is looked at a little after its lease has ended. */
+/** How long after its lease ends a busy task is checked again, because clocks and timers are not exact. */
 const LEASE_MARGIN_MS = 50;
-/** What is busy is most often done in a moment, by the twin of this job. */
+/** The first delay of a busy task: most often a duplicate of this job is about to finish it. */
 const BUSY_FIRST_MS = 250;
 
 export function triage(claims: ReadonlyMap<string, Claim>, options: TriageOptions): Triage {
@@ -65,8 +67,8 @@ function patienceMs(lack: Lack, { graceMs, incompleteWaitMs }: TriageOptions): n
 }
 
 /**
- * When to look again at what another job holds: after as long as it has been held already, so that a twin that is soon done is soon seen to be,
- * and a holder that died is asked after a few times until its lease ends.
+ * When to check a task again that another job holds: after as long as the job has held it already. So a duplicate job that finishes soon is
+ * noticed soon, and the task of a dead job is checked only a few times until the lease ends.
  */
 export function busyDelayMs(freeInMs: number, leaseMs: number): number {
   return Math.min(freeInMs + LEASE_MARGIN_MS, Math.max(BUSY_FIRST_MS, leaseMs - freeInMs));

@@ -1,28 +1,29 @@
 /**
- * Adds changes to tasks of one shard: facts and texts to their sets, the expiry never lowered.
+ * Applies changes to tasks of one shard: adds facts and texts to their sets, and never shortens an expiry.
  *
  *   KEYS  the shard's count of open tasks (see `open-tasks.ts`); the tasks
- *   ARGV  expiry in seconds; fields from which an entry is long, and from which it is full; the changes as JSON, one for each task: [facts], or
- *         [facts, ETA in seconds or 0, [text fields and values in turn]], or that and [details of each fact]
+ *   ARGV  expiry in seconds; the number of fields from which an entry is long; the number from which it is full; the changes as JSON, one
+ *         per task: [facts], or [facts, ETA in seconds or 0], or the same with [alternating text fields and values], or with these and
+ *         [details of each fact]
  *
- * JSON, since a client that writes each part as an argument of its own spends more time on that than on everything else. One read and one write
- * for most tasks: each call of a command costs beside what the command does. Only the fields in question are read, so that an event of a task
- * with thousands of attempts costs no more than any other. The one exception is a start that comes when its task was sent: then the finals are
- * read, once for each task of a call.
+ * The changes are JSON because a client that writes each part as its own argument spends more time on that than on everything else. Most
+ * tasks need one read and one write, because each command call has a cost of its own. Only the fields in question are read, so an event of
+ * a task with thousands of attempts costs no more than any other. There is one exception: if a start arrives after its task was reported,
+ * the finals are read, once per task and call.
  *
- * Replies with how many events were dropped because the entry was full, and because it had forgotten what came until then; and the indices
- * (from 1) of the tasks to be looked at: those for which one of these facts is a final that was not sent yet, and those that have become long
- * (see `forget.ts`). `l` holds the size at which that happens next; doubled each time, so that tasks which cannot be sent now are not reported
- * over and over.
+ * Replies with the number of events dropped because the entry was full, the number dropped because the entry had forgotten everything up to
+ * their time, and the indices (from 1) of the tasks to claim: those for which one of these facts is an unreported final, and those that
+ * have become long (see `forget.ts`). `l` holds the size at which a task becomes long next. It doubles each time, so that tasks which
+ * cannot be reported now are not returned over and over.
  *
- * The size is asked for when it matters: of entries that have been long, for large changes, and at random for every 16th call, so that
- * what grows in small steps is noticed too.
+ * The size is read only when it matters: for entries that have been long, for large changes, and in one of 16 calls at random, so that
+ * growth in small steps is noticed too.
  *
- * Expiries are rounded up to a 64th of the time (two and a half hours of a week): few points of time, so that most changes of a task find it
- * renewed already, and the count of open tasks by expiry is short.
+ * Expiries are rounded up to a 64th of the expiry time (two and a half hours of a week). So there are few distinct instants: most changes
+ * of a task find its expiry renewed already, and the count of open tasks by expiry is short.
  *
- * A tombstone (`t`, see `settle.ts`) keeps its short expiry, unless a new final, or a new start of a run that has not been sent, shows
- * that the task goes on.
+ * A tombstone (`t`, see `settle.ts`) keeps its short expiry, unless a new final, or a new start of an unreported run, shows that the task
+ * goes on.
  */
 import { IN_PARTS } from "./in-parts.ts";
 import { COUNT_OPEN_TASKS } from "./open-tasks.ts";
@@ -43,7 +44,7 @@ local function hmget(key, fields)
   return values
 end
 
--- When the latest final that was sent ended, for each worker.
+-- For each worker, the time of the latest reported final.
 local function sentEnds(key)
   local ends, hash = {}, redis.call('HGETALL', key)
   for i = 1, #hash, 2 do
@@ -56,7 +57,7 @@ local function sentEnds(key)
   return ends
 end
 
--- Until when the entry has forgotten what this host, or all clients, reported.
+-- The instant up to which the entry has forgotten events of this host, or of all clients.
 local function forgottenUntil(key, host, known)
   if known[host] == nil then
     local till = redis.call('HGET', key, 'w' .. host)

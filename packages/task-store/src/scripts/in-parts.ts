@@ -1,6 +1,6 @@
-/** Lua: calls of one command with more arguments than fit Lua's stack. */
+/** Lua: splits a command with more arguments than fit on Lua's stack into several calls. */
 export const IN_PARTS = `
--- As many fit. An even number: fields and values come in turn.
+-- Arguments per call. An even number, because fields and values alternate.
 local MOST = 4000
 
 local function inParts(command, key, arguments)

@@ -2,15 +2,15 @@
  * Claims tasks of one shard for a job.
  *
  *   KEYS  the tasks
- *   ARGV  the job's id; the lease in milliseconds; fields from which an entry is long (see `forget.ts`)
+ *   ARGV  the job's id; the lease in milliseconds; the number of fields from which an entry is long (see `forget.ts`)
  *
  * Replies with JSON (one reply is read faster than thousands), for each task:
- *   0                        nothing to send: every final was sent, and the entry is not long; or the task is not known
- *   milliseconds             another job has a lease on it that long
- *   [milliseconds, hash…]    the lease is ours; how long ago it was first claimed, and its fields and values in turn
+ *   0                        nothing to report: every final was reported and the entry is not long, or the task is not known
+ *   milliseconds             another job has a lease on it for this long
+ *   [milliseconds, hash…]    the job has the lease: how long ago the task was first claimed, and its alternating fields and values
  *
- * \`c\` holds the lease as \`<end>:<job>\`, \`p\` the first claim; both in milliseconds of Redis' clock, so that only one clock counts. A job may
- * take its own lease again at once: after a crash the same job runs again.
+ * `c` holds the lease as `<end>:<job>`, `p` the first claim. Both are in milliseconds of Redis' clock, so that only one clock counts. A job
+ * can take its own lease again at once, because the same job runs again after a crash.
  */
 export const CLAIM_SCRIPT = `
 local time = redis.call('TIME')
@@ -45,13 +45,13 @@ return cjson.encode(replies)
 `;
 
 /**
- * Extends leases on tasks of one shard, each by a whole lease from now.
+ * Extends leases on tasks of one shard to a whole lease from now.
  *
  *   KEYS  the tasks
  *   ARGV  the job's id; the lease in milliseconds
  *
- * Replies with the indexes (from 1) of tasks on which the job has no lease: another job has claimed it, or it is gone. A lease whose time is
- * over is still the job's until another job takes it.
+ * Replies with the indices (from 1) of tasks on which the job has no lease: another job has claimed the task, or it is gone. An expired
+ * lease still belongs to the job until another job takes it.
  */
 export const RENEW_SCRIPT = `
 local time = redis.call('TIME')
@@ -66,7 +66,8 @@ return lost
 `;
 
 /**
- * Gives up leases on tasks of one shard that could not be sent yet. The time of the first claim stays, so that a limit counts from there.
+ * Gives up leases on tasks of one shard that cannot be reported yet. The time of the first claim stays, so that the wait is counted from
+ * there.
  *
  *   KEYS  the tasks
  *   ARGV  the job's id

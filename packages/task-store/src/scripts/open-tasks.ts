@@ -1,12 +1,13 @@
 /**
- * Counts the tasks that the Store gives up: Redis expires an entry without telling anybody.
+ * Counts the tasks that the Store gives up. Redis itself expires an entry without any notice.
  *
- * A shard counts its open tasks (not sent yet) by when their entry would expire, in one hash of at most about 66 fields: `due → tasks`, `due`
- * in seconds since the epoch. A task's field `o` holds the one it is counted under. Entering, renewing, sending and forgetting a task move the
- * count in the very script that does it, so it is exact. What is still counted when its time is over has expired.
+ * A shard counts its open (unreported) tasks by the time at which their entry expires. The count is one hash of at most about 66 fields:
+ * `due → tasks`, with `due` in seconds since the epoch. A task's field `o` holds the `due` under which it is counted. The scripts that
+ * create, renew, settle and forget a task update the count themselves, so it is exact. Tasks that are still counted after their `due` have
+ * expired.
  */
 
-/** Lua: `count(due, by)` gathers, `storeCounts()` writes. `KEYS[1]` is the shard's hash. */
+/** Lua: `count(due, by)` collects, `storeCounts()` writes. `KEYS[1]` is the shard's hash. */
 export const COUNT_OPEN_TASKS = `
 local counts = {}
 local function count(due, by) counts[due] = (counts[due] or 0) + by end
@@ -17,7 +18,7 @@ local function storeCounts()
 end
 `;
 
-/** KEYS the shard's count; the tasks. Removes the tasks, but for those of which a `task-sent` is known (`s`, see `fact.ts`). */
+/** KEYS the shard's count; the tasks. Removes the tasks, except those that have a `task-sent` (`s`, see `fact.ts`). */
 export const FORGET_SCRIPT = `
 ${COUNT_OPEN_TASKS}
 for index = 2, #KEYS do
@@ -35,7 +36,7 @@ end
 storeCounts()
 `;
 
-/** KEYS the shard's count. Replies with how many tasks have expired since this was asked last, by whomever, and how many are open. */
+/** KEYS the shard's count. Replies with how many tasks have expired since the last call (by any process), and how many are open. */
 export const SWEEP_SCRIPT = `
 local now = tonumber(redis.call('TIME')[1])
 local hash = redis.call('HGETALL', KEYS[1])

@@ -1,16 +1,17 @@
 /**
- * Marks facts of claimed tasks of one shard as sent, and gives up the leases.
+ * Marks facts of claimed tasks of one shard as reported, and gives up the leases.
  *
  *   KEYS  the shard's count of open tasks (see `open-tasks.ts`); the tasks
- *   ARGV  the job's id; the tombstone's expiry in seconds; fields from which an entry is long; what to change of each task as JSON: a list
- *         of facts to mark, or {marks, removed: fields to remove, till: host and instant in turn, until which its facts are removed}
+ *   ARGV  the job's id; the tombstone's expiry in seconds; the number of fields from which an entry is long; the change of each task as
+ *         JSON: a list of facts to mark, or {marks, removed: fields to remove, till: alternating hosts and the instants up to which their
+ *         facts are removed}
  *
- * Facts are marked by name, so one that arrived after the claim stays unsent. Once no final is left unsent, and no run has started after the
- * last one, the task is a tombstone: the same hash, with \`t\`, and a short expiry. It is there so that late and repeated events find their
+ * Facts are marked by name, so a fact that arrived after the claim stays unreported. Once every final is reported and no run has started
+ * after the last one, the task becomes a tombstone: the same hash, with `t` and a short expiry. Late and repeated events then find their
  * facts marked and change nothing.
  *
- * Names and queues that no fact refers to any more go with the facts. That is decided here and not by the job, since a fact that refers to
- * them may have arrived after the claim.
+ * Names and queues that no fact refers to any more are removed with the facts. The script decides that and not the job, because a fact that
+ * refers to them may have arrived after the claim.
  */
 import { IN_PARTS } from "./in-parts.ts";
 import { COUNT_OPEN_TASKS } from "./open-tasks.ts";
@@ -21,7 +22,7 @@ ${IN_PARTS}
 local job, ttl, long = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local changes = cjson.decode(ARGV[4])
 
--- Whether a start that was not sent is later than all finals.
+-- Whether an unreported start is later than all finals.
 local function hasStartedAgain(starts, hash)
   local latest = -1
   for _, start in ipairs(starts) do latest = math.max(latest, tonumber(start:match('^b([^.]*)'), 36)) end
@@ -32,7 +33,7 @@ local function hasStartedAgain(starts, hash)
   return true
 end
 
--- The texts that only facts which are removed refer to.
+-- The texts to which only removed facts refer.
 local function unusedTexts(hash, isRemoved)
   local used, unused = {}, {}
   for i = 1, #hash, 2 do

@@ -2,13 +2,13 @@
 import { type RedisConnection, isRedisAway, redisUnavailable, sendTogether, toError } from "@celery-metrics-exporter/runtime";
 import { createHash } from "node:crypto";
 
-/** A call of the script: all its keys are of one shard. */
+/** A call of the script. All its keys belong to one shard. */
 export interface ScriptCall {
   readonly keys: readonly string[];
   readonly args: readonly string[];
 }
 
-/** A script that is known to Redis by its hash, and sent as a whole where it is not: each node of a cluster has to learn it. */
+/** Calls a script by its hash, and sends its source to a Redis node that does not know it. In a cluster, each node has to load it. */
 export class StoreScript {
   readonly #redis: RedisConnection;
   readonly #source: string;
@@ -21,9 +21,9 @@ export class StoreScript {
   }
 
   /**
-   * Makes all calls together; replies are in the order of the calls. Calls may have run when one of them fails.
+   * Makes all calls together. Replies are in the order of the calls. If one call fails, others may have run.
    *
-   * @throws {UnavailableError} when Redis does not serve.
+   * @throws {UnavailableError} if Redis is unavailable.
    */
   async run(calls: readonly ScriptCall[]): Promise<unknown[]> {
     if (calls.length === 0) return [];

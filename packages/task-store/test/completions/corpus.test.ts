@@ -14,7 +14,7 @@ afterAll(() => harness.close());
 
 const COUNTS = { SUCCESS: "success_count", FAILURE: "fail_count", REVOKED: "revoked_count", REJECTED: "rejected_count" } as const;
 
-/** What the Store says to send, in the corpus' own form. */
+/** What the Store says to report, in the corpus's form. */
 async function metricsFrom(ids: readonly string[]): Promise<ExpectedMetrics> {
   const counts: Record<(typeof COUNTS)[keyof typeof COUNTS], Record<string, number>> = {
     success_count: {},
@@ -70,7 +70,7 @@ function inBatches(events: readonly CeleryEvent[]): CeleryEvent[][] {
 }
 
 describe.each(corpusNames)("%s", (name) => {
-  it.each(Object.entries(orders))(`gives the metrics foretold, with events %s (seed ${seed})`, async (_, deliver) => {
+  it.each(Object.entries(orders))(`gives the expected metrics, with events %s (seed ${seed})`, async (_, deliver) => {
     await harness.clear();
     const corpus = readCorpus(name);
     const reported = new Set<string>();

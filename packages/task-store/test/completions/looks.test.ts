@@ -1,4 +1,4 @@
-/** What a task sends does not depend on when it is looked at. */
+/** What is reported of a task does not depend on when it is read. */
 import { orderingTimestamp, precedenceOf, stateOf, STATE_RANK, type TaskEvent } from "@celery-metrics-exporter/celery";
 import {
   split,
@@ -23,21 +23,21 @@ beforeAll(async () => {
 });
 afterAll(() => harness.close());
 
-/** As the exporter has it: how long a task that lacks something is put off. */
+/** How long a task that lacks something is put off, as in the exporter. */
 const PATIENCE_SECONDS = 60;
 const HELD_UP_SECONDS = 5;
 const RUNS = 150;
 
 interface Sent extends Labels {
   readonly state: string;
-  /** What a run took, or what an attempt waited. */
+  /** How long a run took, or an attempt waited. */
   readonly seconds: number | undefined;
 }
 
-/** Applies batches in order of time, and looks at the task after each, as the exporter does. */
+/** Applies batches in order of time, and claims the task after each, as the exporter does. */
 class Looker {
   readonly sent: Sent[] = [];
-  /** That of the run that ended last. */
+  /** The state of the run that ended last. */
   lastState: string | undefined;
   #reported = false;
   #since: number | undefined;
@@ -62,14 +62,14 @@ class Looker {
     this.#since = undefined;
   }
 
-  /** Rounded, since which of two reports a few milliseconds apart ends a run may depend on when they come. */
+  /** Rounded, because it may depend on the batches which of two finals a few milliseconds apart ends a run. */
   told(): string[] {
     return this.sent
       .map(({ state, seconds }) => `${state} ${seconds === undefined ? "" : (Math.round(seconds * 20) / 20).toFixed(2)}`)
       .sort();
   }
 
-  /** What each is counted under. Without what has no start: nothing may tell its attempt. */
+  /** The labels of each. Without runs that have no start, because their attempt may be unknown. */
   labels(): string[] {
     return this.sent
       .filter(({ seconds }) => seconds !== undefined)
@@ -125,8 +125,8 @@ function byRow(a: TaskEvent, b: TaskEvent): number {
 }
 
 /**
- * Whether the row should show the end that was sent last. Otherwise by design: a row has no room for a rejection beside another end, nor knows
- * which run an exit or a revocation belongs to, and an event that is not final is no end.
+ * Whether the row should show the end that was reported last. The exceptions are by design: a row has no room for a rejection beside
+ * another end, and does not know which run an exit or a revocation belongs to; and an event that is not final is not an end.
  */
 function isComparable(events: readonly TaskEvent[]): boolean {
   const isRevokedUnbegun = events.some((event) => event.type === "task-revoked" && event.terminated === false);
@@ -162,7 +162,7 @@ function backlog(received: readonly number[]): TaskEvent[] {
 }
 const BACKLOG = ["SUCCESS 10.00", "SUCCESS 10.00", "SUCCESS 10.00", "sent 122.50", "sent 211.50", "sent 300.50"];
 
-describe("the same is sent, looked at once or after each event,", () => {
+describe("the same is reported, whether the task is read once or after each event,", () => {
   it.each<[string, TaskEvent[], string[]]>([
     ["of a copy that expired before it started, with no run", [sentAt(0), taskReceived(at(1)), expired(2)], ["REVOKED "]],
     ["of a task that was revoked when it was received", [sentAt(0), revoked(2)], ["REVOKED "]],
@@ -170,11 +170,11 @@ describe("the same is sent, looked at once or after each event,", () => {
     ["of a late copy that expired", [...run, succeeded(7, 5), taskReceived(at(29)), expired(30)], ["REVOKED ", "SUCCESS 5.00", wait]],
     ["of a late copy that was revoked", [...run, taskFailed(at(7)), taskReceived(at(29)), revoked(30)], ["FAILURE 5.00", "REVOKED ", wait]],
     ["of a termination that the task survived", [...run, terminated(10), succeeded(15, 13)], ["SUCCESS 13.00", wait]],
-    ["of a termination that the task made a failure of", [...run, terminated(10), taskFailed(at(15))], ["FAILURE 13.00", wait]],
+    ["of a termination that made the task fail", [...run, terminated(10), taskFailed(at(15))], ["FAILURE 13.00", wait]],
     ["of a termination that the task survived for long", [...run, terminated(10), succeeded(100, 98)], ["REVOKED ", "SUCCESS 98.00", wait]],
     ["of a termination and its exit", [...run, terminated(10), taskFailed({ ...at(10.005), ...EXIT })], ["REVOKED ", wait]],
-    ["of a termination and a long cleaning up", [...run, terminated(10), taskFailed({ ...at(25), ...EXIT })], ["REVOKED ", wait]],
-    ["of a termination told twice", [...run, terminated(10), terminated(12)], ["REVOKED ", wait]],
+    ["of a termination and a long cleanup", [...run, terminated(10), taskFailed({ ...at(25), ...EXIT })], ["REVOKED ", wait]],
+    ["of a repeated termination", [...run, terminated(10), terminated(12)], ["REVOKED ", wait]],
     ["of a rejection that is a failure too", [...run, taskRejected(at(5)), taskFailed(at(5.002))], ["FAILURE 3.00", wait]],
     ["of a failure reported twice", [...run, taskFailed(at(5)), taskFailed(at(5.002))], ["FAILURE 3.00", wait]],
     [
@@ -222,8 +222,8 @@ describe("the same is sent, looked at once or after each event,", () => {
   });
 });
 
-describe("what is sent of a task", () => {
-  it("is what happened, whenever it is looked at, and nothing more when events come again", async () => {
+describe("what is reported of a task", () => {
+  it("is what happened, whenever the task is read, and nothing more when events come again", async () => {
     await fc.assert(
       fc.asyncProperty(told, async ({ history, batches }) => {
         const once = await inOneLook(history.events);
@@ -238,7 +238,7 @@ describe("what is sent of a task", () => {
     );
   }, 120_000);
 
-  it("ends in the state that the row shows, where a row can tell", async () => {
+  it("ends in the state that the row shows, if a row can show it", async () => {
     await fc.assert(
       fc.asyncProperty(
         histories.filter(({ events }) => isComparable(events)),

@@ -1,4 +1,4 @@
-/** Tasks with very many attempts: nothing is cut before it was sent, and what was sent may be forgotten. */
+/** Tasks with very many attempts: nothing is forgotten before it is reported, and reported attempts may be forgotten. */
 import type { CeleryEvent, TaskReceived, TaskSent, TaskStarted } from "@celery-metrics-exporter/celery";
 import { taskFailed, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import * as fc from "fast-check";
@@ -22,7 +22,7 @@ afterAll(() => harness.close());
 
 const START = 1_795_328_900;
 
-/** An attempt that waited 250 ms and so many microseconds as its number says, so that each wait can be told from the others. */
+/** An attempt that waited 250 ms plus its number in microseconds, so that each wait is different. */
 function attempt(number: number, retries = number): CeleryEvent[] {
   const common = { uuid: "t", name: "celery.chord_unlock", retries };
   const sent = START + number;
@@ -46,7 +46,7 @@ function inBatches(events: readonly CeleryEvent[], size: number): CeleryEvent[][
   return Array.from({ length: Math.ceil(events.length / size) }, (_, index) => events.slice(index * size, (index + 1) * size));
 }
 
-/** All that was sent, in microseconds beyond what attempt 0 has. */
+/** All reported waits, in microseconds beyond attempt 0's. */
 class Sent {
   readonly waits: number[] = [];
   readonly runs: number[] = [];
@@ -61,7 +61,7 @@ class Sent {
     }
   }
 
-  /** Applies each batch, and sends at once what that reports. */
+  /** Applies each batch, and reports at once the tasks that `apply` returns. */
   async deliver(batches: readonly (readonly CeleryEvent[])[]): Promise<void> {
     for (const batch of batches) await this.send(await harness.store.apply(batch));
   }
@@ -136,7 +136,7 @@ describe("an id that is used again and again", () => {
     expect(sent.sorted()).toEqual({ waits: upTo(2_000), runs: upTo(2_000) });
   });
 
-  it("counts the first run of a worker that had no part before, whatever its clock says", async () => {
+  it("counts the first run of a worker that is new to the task, whatever its clock says", async () => {
     const sent = new Sent();
     await sent.deliver(inBatches(lives(2_000), 40));
     const late = { uuid: "t", hostname: "w9@host-z" };
@@ -161,7 +161,7 @@ describe("an entry", () => {
     return summary;
   }
 
-  it("stays bounded, whatever is sent under one id, and says what it drops", async () => {
+  it("stays bounded, whatever is sent under one id, and counts what it drops", async () => {
     const sent = upTo(60_000).map((number) => taskSent({ uuid: "t", timestamp: START + number }));
     for (const batch of inBatches(sent, 4_000)) await store.apply(batch);
     expect((await harness.hash("t")).size).toBeLessThanOrEqual(FULL_FIELDS);
@@ -221,7 +221,7 @@ describe("an entry", () => {
     expect(fields.some((field) => field === storedText("queue-1199").fields[0])).toBe(true);
   });
 
-  it("forgets the workers that had a part in it longest ago", async () => {
+  it("forgets the workers that were active in it longest ago", async () => {
     const events = upTo(3_000).flatMap((number) => {
       const hostname = `w@pod-${number}`;
       return [
@@ -237,7 +237,7 @@ describe("an entry", () => {
     expect(fields.filter((field) => field.startsWith("w")).length).toBeLessThanOrEqual(512 + 500);
   });
 
-  it("is not read for each start that comes when the task was sent", async () => {
+  it("is not read for each start that comes after the task was reported", async () => {
     await store.apply([taskSucceeded({ uuid: "t", timestamp: START + 100_000 })]);
     await settle();
     await harness.redis.config("RESETSTAT");

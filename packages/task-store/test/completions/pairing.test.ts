@@ -17,15 +17,15 @@ import { summaryOf } from "../summary-of.ts";
 const START = 1_795_328_900;
 const HOSTS = ["w1@host-a", "w2@host-b"] as const;
 
-/** Draws of one attempt; all times in seconds. */
+/** The random values of one attempt. All times are in seconds. */
 interface Attempt {
-  /** How it came to be: as a retry of the one before, or in its place. */
+  /** Whether it is a retry of the previous attempt, or replaced it. */
   readonly by: "retry" | "replacement";
   readonly queue: string;
   /** Only a first attempt or a retry has one. */
   readonly hasShadow: boolean;
   readonly host: 0 | 1;
-  /** How much later than it was made its sending is reported. */
+  /** How late its `task-sent` is. */
   readonly late: number;
   readonly queued: number;
   readonly runs: number;
@@ -42,13 +42,13 @@ interface Draws {
   readonly areWorkersReporting: boolean;
 }
 
-/** What is to be sent is as `describeSummary` tells it. */
+/** The expected reports are in the form of `describeSummary`. */
 interface History {
   readonly events: readonly TaskEvent[];
   readonly expected: readonly string[];
   /** The last attempt's `task-received` and `task-started`. */
   readonly begin: readonly TaskEvent[];
-  /** What is to be sent where its `task-started` never comes. */
+  /** The expected reports if its `task-started` never comes. */
   readonly expectedWithoutStart: readonly string[];
 }
 
@@ -76,7 +76,7 @@ const anyDraws: fc.Arbitrary<Draws> = fc
     isClientReporting: fc.boolean(),
     areWorkersReporting: fc.boolean(),
   })
-  // Nothing but its end tells of an attempt that was neither reported nor received.
+  // Only its end would show an attempt that was neither sent nor received according to the events.
   .filter((drawn) => drawn.ending !== "is not registered" || isReported(drawn, drawn.attempts.length - 1));
 
 function isReported({ isClientReporting, areWorkersReporting }: Draws, index: number): boolean {
@@ -96,7 +96,7 @@ function historyOf(drawn: Draws): History {
     else if (index > 0) [retries, name] = [0, `app.task-${index}`];
     const received = hasShadow && (index === 0 || by === "retry") ? `shadow ${index}` : name;
     const hasSent = isReported(drawn, index);
-    // A sending that is reported within two seconds after something was received may be that of it, with a shadow name.
+    // A `task-sent` within two seconds after a `task-received` may belong to it, if that has a shadow name.
     const runs = attempt.runs + (hasSent ? 0 : 2);
     const common = { hostname: HOSTS[host] };
     const [receivedAt, startedAt, endedAt] = [now + TICK, now + queued, now + queued + runs];
@@ -159,7 +159,7 @@ const first = [taskSent({ ...at(0), ...FIRST }), taskReceived({ ...at(1), name: 
 const FIRST_WAIT = "app.first|q1 waits 2";
 const succeeded = (seconds: number, runtime: number): TaskEvent => taskSucceeded({ ...at(seconds), runtime });
 
-describe("what is sent of a task", () => {
+describe("what is reported of a task", () => {
   it.each<[string, TaskEvent[], string | undefined, string[]]>([
     [
       "that is not registered when it is retried",
@@ -204,7 +204,7 @@ describe("what is sent of a task", () => {
       [FIRST_WAIT, "app.first|q2 FAILURE "],
     ],
     [
-      "whose replacement is received before its start is told",
+      "whose replacement is received before its task-started comes",
       [
         taskSent({ ...at(0), ...FIRST }),
         taskReceived({ ...at(1), name: FIRST.name }),
@@ -218,7 +218,7 @@ describe("what is sent of a task", () => {
       ["app.first|q1 waits 2.5", "app.other|q2 waits 1", "app.other|q2 FAILURE 7"],
     ],
     [
-      "whose retry with a countdown is received before its start is told",
+      "whose retry with a countdown is received before its task-started comes",
       [
         taskSent({ ...at(0), ...FIRST }),
         taskReceived({ ...at(1), name: FIRST.name }),
@@ -477,7 +477,7 @@ describe("what is sent of a task", () => {
 });
 
 describe("the attempts of a task", () => {
-  it("are each counted under their own name and queue, whoever reports what is sent", () => {
+  it("are each counted under their own name and queue, whichever processes emit task-sent", () => {
     fc.assert(
       fc.property(anyDraws.map(historyOf), ({ events, expected }) => {
         for (const order of [events, events.toReversed()]) expect(describeSummary(summaryOf(order))).toEqual(expected);

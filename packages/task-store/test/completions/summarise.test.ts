@@ -66,7 +66,7 @@ describe("waits", () => {
     expect(waits.map(({ seconds, basis }) => [seconds, basis])).toEqual(expected);
   });
 
-  it("tell when clocks differ", () => {
+  it("show when clocks differ", () => {
     expect(summaryOf([taskSent(at(9)), taskReceived(at(2)), taskStarted(at(4)), taskFailed(at(5))]).waits).toMatchObject([
       { skewed: true },
     ]);
@@ -199,7 +199,7 @@ describe("names and queues", () => {
     }
   });
 
-  it("that a filter excludes leave out that attempt alone, and count it as sent", () => {
+  it("that a filter excludes leave out only that attempt, and count it as reported", () => {
     const excluded = { excluded: true };
     const retry = [taskReceived({ ...at(5), name: Q1.name, retries: 1 }), taskStarted(at(6)), taskSucceeded({ ...at(7), runtime: 1 })];
     const last = summaryOf([...first, taskSent({ ...at(4), ...Q1, retries: 1, queue: "q2", ...excluded }), ...retry]);
@@ -217,13 +217,13 @@ describe("names and queues", () => {
     expect(other).toMatchObject({ completions: [{ name: Q2.name, queue: "q2" }], waits: [{ name: Q2.name, queue: "q2", seconds: 2 }] });
   });
 
-  it("are left out by what their task-sent says: a shadow name may have been judged before it came", () => {
+  it("are judged by their task-sent: a shadow name may have been judged before it came", () => {
     const shadow = taskReceived({ ...at(2), name: "My Report", excluded: true });
     const wanted = summaryOf([taskSent({ ...at(1), ...Q1 }), shadow, taskStarted(at(3)), taskFailed(at(4))]);
     expect(wanted).toMatchObject({ completions: [Q1], waits: [Q1] });
   });
 
-  it("are left out though their task-received came unmarked too, and count no twice", () => {
+  it("are left out although their task-received came unmarked too, and count once", () => {
     const received = taskReceived({ ...at(2), name: Q1.name });
     const events = [received, { ...received, excluded: true }, taskStarted(at(3)), taskReceived({ ...at(4), name: Q2.name, retries: 1 })];
     expect(summaryOf([...events, taskStarted(at(6)), taskFailed(at(7))])).toMatchObject({
@@ -310,7 +310,7 @@ describe("completions", () => {
       ],
     ],
     [
-      "one of a termination and the failure it brings about",
+      "one of a termination and the failure it causes",
       [...run, taskRevoked({ ...at(5), terminated: true }), taskFailed({ ...at(5.01), exception: "SystemExit(-241)" })],
       [["REVOKED", undefined]],
     ],
@@ -334,7 +334,7 @@ describe("completions", () => {
       ],
     ],
     [
-      "the failure of a soft time limit that a signal brought about, as Celery's result says",
+      "the failure of a soft time limit caused by a signal, like Celery's result",
       [...run, taskRevoked({ ...at(5), terminated: true }), taskFailed({ ...at(6), exception: "SoftTimeLimitExceeded()" })],
       [["FAILURE", 4]],
     ],
@@ -344,7 +344,7 @@ describe("completions", () => {
     expect(told).toEqual(expected.map(([state, runTime, lacksStart]) => [state, runTime, lacksStart !== undefined]));
   });
 
-  it("are sent when one of their finals was", () => {
+  it("count as reported if one of their finals was", () => {
     const repeat = summaryOf([...run, taskFailed(at(5.002))], [taskFailed(at(5))]);
     expect(repeat).toMatchObject({ completions: [], waits: [], lacks: "certainty" });
     expect(repeat.fields.every((field) => field.startsWith("f"))).toBe(true);

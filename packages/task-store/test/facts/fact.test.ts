@@ -51,7 +51,7 @@ describe("a fact", () => {
     ).toEqual([kind]);
   });
 
-  it("has worker and exception in its value, and only where they are asked for", () => {
+  it("has worker and exception in its value, and only if they are enabled", () => {
     const event = taskFailed({ exception: "ValueError('a|b')", hostname: "w|1@host" });
     expect(detailsOf(event, PLAIN)).toBe("");
     const field = required(factOf(event));
@@ -62,18 +62,18 @@ describe("a fact", () => {
     expect(detailsOf(taskSent(), DETAILED)).toBe("");
   });
 
-  it("tells the same host again, and other hosts apart", () => {
+  it("is the same for the same host, and differs for other hosts", () => {
     const hosts = Array.from({ length: 500 }, (_, index) => taskStarted({ hostname: `celery@worker-${index}` }));
     expect(new Set(hosts.map((event) => factOf(event))).size).toBe(500);
     expect(factOf(taskStarted())).toBe(factOf(taskStarted()));
   });
 
-  it("is none for what neither ends nor begins an attempt", () => {
+  it("does not exist for events that neither begin nor end an attempt", () => {
     expect(factOf(taskRetried())).toBeUndefined();
     expect(factOf(taskRejected({ requeue: true }))).toBeUndefined();
   });
 
-  it("is passed over where its kind or state is not known", () => {
+  it("is ignored if its kind or state is unknown", () => {
     expect(parseTaskEntry(["zabc", "", "fabc.x.Q12", "", "n", "name", "c", "1:2"]).facts).toEqual({
       sent: [],
       received: [],

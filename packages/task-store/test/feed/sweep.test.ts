@@ -7,7 +7,7 @@ import { type OpenTasks, TaskStore } from "../../src/task-store.ts";
 
 const never = (): Promise<never> => Promise.reject(new Error("nothing is sent"));
 
-it("tasks that never finish are counted when the Store has given them up", async () => {
+it("counts tasks that never finish when the Store gives them up", async () => {
   const server = await startRedis();
   const logger = createLogger("test", "silent");
   const lifecycle = new Lifecycle(logger);

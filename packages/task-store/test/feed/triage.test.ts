@@ -32,7 +32,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** What becomes of a task that waits for this long. */
+/** The decision on a task that has waited for this long. */
 async function after(events: readonly TaskEvent[]): Promise<(waitedMs: number, incompleteWaitMs?: number, graceMs?: number) => Triage> {
   const store = new TaskStore({ ...OPTIONS, redis, keepWorker: false, keepException: false });
   await store.apply(events);

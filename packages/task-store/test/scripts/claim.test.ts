@@ -32,7 +32,7 @@ function settlement(...fields: string[]): Settlement {
   return { fields, forgotten: NOTHING_TO_FORGET };
 }
 
-/** What a job would send; marks it as sent. */
+/** What a job would report. Marks it as reported. */
 async function sendAs(jobId: string, id = "t"): Promise<ReturnType<typeof summarise>> {
   const summary = summarise(entryOf(await claim(jobId, id)));
   await harness.store.settle(jobId, new Map([[id, summary]]));
@@ -102,7 +102,7 @@ describe("claim", () => {
     expect(again.outcome === "claimed" ? again.waitedMs : 0).toBeGreaterThanOrEqual(120);
   });
 
-  it("lasts as long as it is renewed, and whoever renews learns which leases are lost", async () => {
+  it("lasts as long as it is renewed, and renewing returns the lost leases", async () => {
     await harness.store.apply([...DONE, ...DONE.map((event) => ({ ...event, uuid: "u" }))]);
     await harness.store.claim("1", ["t", "u"]);
     await harness.store.release("1", ["u"]);
@@ -114,7 +114,7 @@ describe("claim", () => {
     expect(await claim("2", "u")).toMatchObject({ outcome: "claimed" });
 
     await sleep(2_050);
-    // Over, but nobody has taken it.
+    // Expired, but no other job has taken it.
     expect(await harness.store.renew("1", ["t"])).toEqual([]);
     expect(await claim("2")).toMatchObject({ outcome: "busy" });
     await sleep(2_050);
@@ -220,7 +220,7 @@ describe("forget", () => {
     await harness.store.forget([]);
   });
 
-  it("leaves a task that has a task-sent, which is none of an excluded task", async () => {
+  it("leaves a task that has a task-sent, because an excluded task has none", async () => {
     await harness.store.apply([taskSent({ uuid: "t" }), taskSucceeded({ uuid: "t" })]);
     const before = await harness.hash("t");
     await harness.store.forget(["t"]);
@@ -258,8 +258,8 @@ describe("a change of the opt-in tags", () => {
   });
 });
 
-describe("a Redis that is away", () => {
-  it("is unavailable, and nothing is lost once it is back", async () => {
+describe("an unavailable Redis", () => {
+  it("makes calls reject, and nothing is lost once it is back", async () => {
     const own = await StoreHarness.start();
     try {
       await own.server.kill();
@@ -271,7 +271,7 @@ describe("a Redis that is away", () => {
     }
   });
 
-  it("is unavailable while it is out of memory, too", async () => {
+  it("makes calls reject while it is out of memory, too", async () => {
     const own = await StoreHarness.start();
     try {
       await own.redis.config("SET", "maxmemory", "1");

@@ -1,4 +1,4 @@
-/** The Store on a Redis Cluster: its shards are on all nodes, its scripts have to be known there, and shards move. */
+/** The Store on a Redis Cluster: its shards are on all nodes, each node must know the scripts, and shards move. */
 import { taskFailed, taskReceived, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { UnavailableError, mastersOf } from "@celery-metrics-exporter/runtime";
 import { startRedisCluster, type RedisCluster } from "@celery-metrics-exporter/testkit";
@@ -25,7 +25,7 @@ afterAll(async () => {
   await cluster.stop();
 });
 
-/** What every task would send, marked as sent. */
+/** What is reported of every task. Marks it as reported. */
 async function sendAll(jobId: string): Promise<number> {
   const claims = await store.claim(jobId, IDS);
   const summaries = [...claims].flatMap(([id, claim]) => (claim.outcome === "claimed" ? [[id, summarise(claim.entry)] as const] : []));
@@ -75,7 +75,7 @@ it("finds every task while a shard moves to another node and afterwards", async 
   expect(await sendAll("job")).toBe(IDS.length);
 });
 
-it("is not the fault of the data when one node was taken for all", async () => {
+it("does not blame the data when one node was configured as a single Redis", async () => {
   const single = new Redis(cluster.masters[0]?.url ?? "");
   const lost = new TaskStore({ ...storeOptions, redis: single });
   const error: unknown = await lost.apply(IDS.map((uuid) => taskStarted({ uuid }))).catch((thrown: unknown) => thrown);

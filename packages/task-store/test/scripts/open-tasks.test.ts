@@ -27,7 +27,7 @@ async function send(...ids: readonly string[]): Promise<void> {
   await store.settle("1", sent);
 }
 
-/** Resolves when the last of the entries has expired, and the second in which it is counted is over. */
+/** Resolves when the last entry has expired, and the second in which it is counted is over. */
 async function untilExpired(): Promise<number> {
   let expired = 0;
   await expect
@@ -81,7 +81,7 @@ describe("a task that was sent", () => {
     expect(await store.sweep()).toEqual({ expired: 0, open: 0 });
   });
 
-  it("is not opened again by the start of the run that was sent, which only came late", async () => {
+  it("is not opened again by a late start of the run that was reported", async () => {
     await store.apply([taskSucceeded({ uuid: "a", timestamp: 2_000 })]);
     await send("a");
     await store.apply([taskStarted({ uuid: "a", timestamp: 1_000 })]);
