@@ -14,7 +14,7 @@ import { Pool } from "pg";
 import { expect } from "vitest";
 import { Fleet } from "../fleet/fleet.ts";
 
-/** Longer than a terminated task waits for the end of its run (`apps/datadog-processor/src/triage.ts`). */
+/** Longer than a terminated task waits for the end of its run (`packages/task-store/src/feed/triage.ts`). */
 const SETTLE_MS = 25_000;
 
 export interface Deployment {

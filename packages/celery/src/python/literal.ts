@@ -3,7 +3,7 @@
  * Converts Python literals (`args`, `kwargs`, `result` are `repr`s) to JSON if nothing is lost.
  *
  * Either the JSON represents the Python value exactly, or there is no JSON and only the text is kept. So the following is not parsed:
- * - text that Celery has cut or hidden (`...`, `{...}`, a missing closing bracket; and strings that end in `...`, see python-string.ts);
+ * - text that Celery has cut or hidden (`...`, `{...}`, a missing closing bracket; and strings that end in `...`, see below);
  * - objects (`Decimal('1.0')`, `datetime.datetime(…)`, `<Foo object at 0x…>`), bytes, complex numbers, `Ellipsis`;
  * - nan, inf, and integers beyond 2^53 - 1, which JSON numbers do not represent exactly;
  * - dicts with two keys that have the same text (`{1: 'a', '1': 'b'}`), or with keys that are not scalars;

@@ -18,7 +18,7 @@ export interface Frame {
  * - `content_encoding`: an unknown character set.
  * - `pickle`: a pickled body. It is never loaded, because a pickle is a program. Set `event_serializer = "json"` in Celery.
  * - `body`: the body is not what its content type says.
- * - `too_large`: too long, too deeply nested, or with too many values or different keys (bounds.ts).
+ * - `too_large`: too long, too deeply nested, or with too many values or different keys (normalise.ts).
  * - `not_an_event`: a value that is not an object.
  * - `type`, `uuid`, `timestamp`: an event in which the field of that name is missing or impossible.
  */
