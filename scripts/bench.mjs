@@ -1,4 +1,4 @@
-/** `pnpm bench [--quick] [--rounds <n>] [--only <scenario>,…]`: gets what the benchmark needs, builds the product, and measures it. */
+/** `pnpm bench [--quick] [--rounds <n>] [--only <scenario>,…]`: installs what the benchmark needs, builds the product, and measures it. */
 import { join } from "node:path";
 import { run } from "./lib/child.mjs";
 import { EXIT_UNAVAILABLE, Failure, runScript } from "./lib/console.mjs";

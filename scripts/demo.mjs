@@ -1,6 +1,6 @@
 /**
- * `npm run demo [-- --seconds <n>]`: gets and starts what the demo needs, then runs `apps/demo` with it.
- * Servers named in the environment are left alone, unless `--use-environment` is given.
+ * `npm run demo [-- --seconds <n>]`: installs and starts what the demo needs, then runs `apps/demo` with it.
+ * Servers named in the environment are used only with `--use-environment`.
  */
 import { join } from "node:path";
 import { findCeleryPython } from "../packages/testkit/src/services/celery.mjs";
@@ -12,8 +12,8 @@ import { DockerCompose } from "./lib/docker.mjs";
 import { provide, remedy } from "./lib/requirements.mjs";
 import { prepareWorkspace, ROOT } from "./lib/workspace.mjs";
 
-const REDIS_AS_BROKER = "RabbitMQ cannot be had here: Redis is the broker.";
-const NO_CELERY = "Celery cannot be had here: its events come from a simulator.";
+const REDIS_AS_BROKER = "RabbitMQ is not available here: using Redis as the broker.";
+const NO_CELERY = "Celery is not available here: simulating its events.";
 
 /** @typedef {{ args: readonly string[], stop: () => Promise<void> }} Services what was started, as options of the demo. */
 
@@ -23,7 +23,7 @@ await runScript(async () => {
   const needsRedis = !isGiven("REDIS_URL", "redis");
   const needsBroker = !isGiven("CELERY_BROKER_URL", "broker");
   await prepareWorkspace();
-  // Nothing is fetched or started for a demo that only says what is wrong with its arguments, or what they mean.
+  // Installs and starts nothing if the demo will only print help or report wrong arguments.
   const { acceptsDemoArguments } = await import("../apps/demo/dist/command.js");
   if (ARGUMENTS.includes("--help") || !acceptsDemoArguments(ARGUMENTS)) return runDemo([]);
   await provide([...optional(needsRedis, "redis"), ...optional(needsBroker, "rabbitmq"), "celery"]);
@@ -38,7 +38,7 @@ await runScript(async () => {
 });
 
 /**
- * The servers were started for this demo alone, so their URLs hold no secret and may be seen in the list of processes.
+ * The servers were started only for this demo, so their URLs contain no secret and may appear in the process list.
  *
  * @param {readonly string[]} args
  * @returns {Promise<number>}
@@ -50,7 +50,7 @@ function runDemo(args) {
 /**
  * @param {string} variable
  * @param {string} alias the option's shorter name.
- * @returns {boolean} whether the user names a server of theirs.
+ * @returns {boolean} whether the user names their own server.
  */
 function isGiven(variable, alias) {
   const options = [alias, variable.toLowerCase().replaceAll("_", "-")].map((name) => `--${name}`);
@@ -70,7 +70,7 @@ function optional(isNeeded, name) {
 }
 
 /**
- * Starts what the user did not give, at the same time: programs of this machine, else containers.
+ * Starts the servers that the user did not name, in parallel: as programs on this machine, else in containers.
  *
  * @param {{ needsRedis: boolean, needsBroker: boolean }} needs
  * @returns {Promise<Services>}

@@ -1,6 +1,6 @@
 /**
- * `pnpm test:fuzz [--frames n] [--seed n]`: a million mutated frames through the decoders, the repr parser, and what makes payloads, rows and facts
- * of events. In a process of its own, since what this looks for may end or hang the process. Needs the build.
+ * `pnpm test:fuzz [--frames n] [--seed n]`: passes a million mutated frames through the decoders, the repr parser, and the code that makes payloads,
+ * rows and facts of events. Uses a separate process, because the bugs it looks for may end or hang the process. Needs the build.
  */
 import { fork } from "node:child_process";
 import { once } from "node:events";
@@ -10,19 +10,19 @@ import { Failure, runScript, step } from "./lib/console.mjs";
 
 const HANG_MS = 120_000;
 const PROGRESS_MS = 10_000;
-/** What the run may gain from its first tenth to its end. */
+/** Allowed growth of the heap between the first tenth of the run and its end. */
 const MAX_GROWTH_BYTES = 32 * 2 ** 20;
 
 /** @typedef {{ tally: import("../packages/celery/dist/testing/index.js").FuzzTally, heapBytes: number, failure?: string }} Report */
 
 await runScript(async () => {
   const { frames, seed } = readOptions();
-  step(`Fuzzing ${frames} frames; this run again: pnpm test:fuzz --seed ${seed} --frames ${frames}`);
+  step(`Fuzzing ${frames} frames; to repeat this run: pnpm test:fuzz --seed ${seed} --frames ${frames}`);
   const startedAt = performance.now();
   const { last, growth } = await fuzz(seed, frames);
   const seconds = (performance.now() - startedAt) / 1_000;
   step(
-    `${summary(last)}; ${Math.round(last.tally.frames / seconds)} frames/s; heap ${(growth / 2 ** 20).toFixed(1)} MiB more than at a tenth`,
+    `${summary(last)}; ${Math.round(last.tally.frames / seconds)} frames/s; heap ${(growth / 2 ** 20).toFixed(1)} MiB more than after the first tenth`,
   );
   for (const reason of Object.keys(last.tally.rejects).toSorted())
     process.stdout.write(`    ${reason.padEnd(17)}${last.tally.rejects[reason]}\n`);
@@ -35,7 +35,8 @@ function readOptions() {
   const { values } = parseArgs({ options: { frames: { type: "string" }, seed: { type: "string" } } });
   const frames = Number(values.frames ?? 1_000_000);
   const seed = Number(values.seed ?? Date.now() % 2 ** 31);
-  if (!Number.isInteger(frames) || frames < 1 || !Number.isInteger(seed)) throw new Failure("--frames and --seed need a whole number.", 64);
+  if (!Number.isInteger(frames) || frames < 1 || !Number.isInteger(seed))
+    throw new Failure("--frames and --seed require a whole number.", 64);
   return { frames, seed };
 }
 

@@ -1,4 +1,4 @@
-/** `npm test [-- <vitest's options>]`: gets what the tests need, runs them, and ends with one plain line of counts. */
+/** `npm test [-- <vitest's options>]`: installs what the tests need, runs them, and ends with one plain line of counts. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { temporaryFolder } from "../packages/testkit/src/services/folders.mjs";
@@ -24,7 +24,7 @@ await runScript(async () => {
     env: testEnvironment(),
   });
   const { passed, failed, skipped } = readCounts(report);
-  if (code !== 0 && failed === 0) process.stdout.write(`No test failed, but vitest ended with exit code ${code}: see above.\n`);
+  if (code !== 0 && failed === 0) process.stdout.write(`No test failed, but vitest exited with ${code}: see above.\n`);
   process.stdout.write(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}\n`);
   return code;
 });
@@ -43,13 +43,13 @@ async function testInContainer(args) {
   }
 }
 
-/** @returns {NodeJS.ProcessEnv} without what would send test metrics to an agent, or change them. */
+/** @returns {NodeJS.ProcessEnv} without variables that would send test metrics to an agent, or change them. */
 function testEnvironment() {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("DD_")));
 }
 
 /**
- * Vitest's own counts. A file that failed before its tests were known counts as one that failed.
+ * Vitest's own counts. A file that fails before its tests are known counts as one failure.
  *
  * @param {string} path
  * @returns {{ passed: number, failed: number, skipped: number }}

@@ -1,4 +1,4 @@
-/** A Python environment of the project's own with Celery, for systems that have no package of it. */
+/** Creates the project's own Python environment with Celery, for systems without a package of it. */
 import { rmSync } from "node:fs";
 import { dirname } from "node:path";
 import { CELERY_ENVIRONMENT_PYTHON } from "../../packages/testkit/src/services/celery.mjs";
@@ -6,7 +6,7 @@ import { findProgram } from "../../packages/testkit/src/services/programs.mjs";
 import { run } from "./child.mjs";
 import { step } from "./console.mjs";
 
-/** @returns {Promise<boolean>} whether it could be made. */
+/** @returns {Promise<boolean>} whether it was created. */
 export async function installCelery() {
   const python = findProgram(["python3"]);
   if (python === undefined) return false;

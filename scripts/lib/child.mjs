@@ -4,12 +4,12 @@ import { constants } from "node:os";
 import { Failure } from "./console.mjs";
 
 /**
- * Runs a program on this terminal. SIGTERM and SIGINT go on to it; SIGINT from a keyboard it has got already.
+ * Runs a program on this terminal. Forwards SIGTERM and SIGINT to it, except SIGINT from a keyboard, which it has already received.
  *
  * @param {string} command
  * @param {readonly string[]} args
  * @param {{ cwd?: string, env?: NodeJS.ProcessEnv }} [options]
- * @returns {Promise<number>} its exit code, 128 + n when signal n ended it.
+ * @returns {Promise<number>} its exit code, or 128 + n if signal n ended it.
  */
 export function run(command, args, { cwd, env = process.env } = {}) {
   return new Promise((resolve, reject) => {
@@ -30,7 +30,7 @@ export function run(command, args, { cwd, env = process.env } = {}) {
 }
 
 /**
- * Like `run`, for a step that must succeed.
+ * Like `run`, but the program must succeed.
  *
  * @param {string} command
  * @param {readonly string[]} args
@@ -39,5 +39,5 @@ export function run(command, args, { cwd, env = process.env } = {}) {
  */
 export async function mustRun(command, args, options) {
   const code = await run(command, args, options);
-  if (code !== 0) throw new Failure(`\`${[command, ...args].join(" ")}\` ended with exit code ${code}.`, code);
+  if (code !== 0) throw new Failure(`\`${[command, ...args].join(" ")}\` exited with code ${code}.`, code);
 }

@@ -1,9 +1,9 @@
-/** What the scripts tell whoever runs them: one line per step, and how to go on when they cannot. */
+/** The output of the scripts: one line per step, and a remedy if they cannot continue. */
 
-/** `EX_UNAVAILABLE` of sysexits.h: something that is needed is not there. */
+/** `EX_UNAVAILABLE` of sysexits.h: something required is missing. */
 export const EXIT_UNAVAILABLE = 69;
 
-/** An end of the script that needs no stack trace. */
+/** Ends the script without a stack trace. */
 export class Failure extends Error {
   /**
    * @param {string} message
@@ -24,8 +24,8 @@ export function step(text) {
 }
 
 /**
- * Runs a script's main function; what it returns becomes the exit code. A failure ends the process at once, whatever else it was doing:
- * the servers it started go with it (packages/testkit/src/services/reaper.mjs).
+ * Runs a script's main function and uses its result as the exit code. A failure ends the process at once; the servers that it started end with it
+ * (packages/testkit/src/services/reaper.mjs).
  *
  * @param {() => Promise<number>} main
  * @returns {Promise<void>}

@@ -1,4 +1,4 @@
-/** Docker Compose, for machines that have it but neither the servers nor the right to install them. */
+/** Docker Compose, for machines without the servers and without the right to install them. */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { run } from "./child.mjs";
@@ -9,12 +9,12 @@ const CONTAINER_PORTS = { redis: "6379", rabbitmq: "5672" };
 
 /** @typedef {keyof typeof CONTAINER_PORTS} ContainerName */
 
-/** A Compose project of our own, under a name nobody else has. */
+/** Our own Compose project, with a unique name. */
 export class DockerCompose {
   /** @type {readonly string[]} */
   #args = ["compose", "-f", FILE, "-p", `celery-metrics-exporter-${process.pid}`];
 
-  /** @returns {boolean} whether Compose and a running engine are there. */
+  /** @returns {boolean} whether Compose and a running engine are available. */
   static isAvailable() {
     return ["compose version", "info"].every((command) => spawnSync("docker", command.split(" "), { stdio: "ignore" }).status === 0);
   }

@@ -1,4 +1,4 @@
-/** The process that `scripts/fuzz.mjs` watches: makes frames, checks what comes of them, and tells how far it is. */
+/** The process that `scripts/fuzz.mjs` watches: makes frames, checks the results, and reports its progress. */
 import { isDeepStrictEqual } from "node:util";
 import { toTaskRows } from "../../packages/db/dist/merge/upsert.js";
 import { Fuzzer } from "../../packages/celery/dist/testing/index.js";
@@ -28,7 +28,7 @@ try {
 process.disconnect();
 
 /**
- * What takes the events from there: the payload of a job, the rows of Postgres and the facts of the Store.
+ * Converts the events further: into the payload of a job, the rows of Postgres and the facts of the Store.
  *
  * @param {Events} events
  */

@@ -1,4 +1,4 @@
-/** The programs that the tests and the demo need besides Node.js, and how to get those that are not there. */
+/** The programs that the tests and the demo need besides Node.js, and how to install missing ones. */
 import { findCeleryPython } from "../../packages/testkit/src/services/celery.mjs";
 import { findChromium } from "../../packages/testkit/src/services/chromium.mjs";
 import { findPostgres } from "../../packages/testkit/src/services/postgres.mjs";
@@ -33,7 +33,7 @@ const REQUIREMENTS = {
 };
 
 /**
- * Sees to it that the programs are there: those that are missing are installed by the system's package manager where this user may.
+ * Makes the programs available: installs missing ones with the system's package manager, if this user may do that.
  *
  * @param {readonly RequirementName[]} names
  * @returns {Promise<RequirementName[]>} what is still missing.
@@ -70,7 +70,7 @@ export function titles(names) {
 }
 
 /**
- * The one command that would get what is missing.
+ * The command that installs what is missing.
  *
  * @param {readonly RequirementName[]} names
  * @returns {string}

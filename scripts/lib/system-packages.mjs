@@ -1,11 +1,11 @@
-/** Installs system packages, where this user may do so without being asked for a password. */
+/** Installs system packages, if this user may do so without a password. */
 import { spawnSync } from "node:child_process";
 import { findProgram } from "../../packages/testkit/src/services/programs.mjs";
 import { run } from "./child.mjs";
 
 /**
- * Installs Debian packages. A `policy-rc.d` that says no keeps their servers from being started on their default ports, and what was not
- * there before is not to be started with the machine either. Where the machine has a `policy-rc.d` of its own, that one decides.
+ * Installs Debian packages. A `policy-rc.d` that answers no keeps their servers from starting on their default ports. Newly installed servers are
+ * also disabled, so that they do not start with the machine. If the machine has its own `policy-rc.d`, that one decides.
  */
 const APT_SCRIPT = `
 set -u
@@ -37,11 +37,11 @@ exit $status
 /**
  * @typedef {object} PackageManager
  * @property {"apt" | "brew"} name
- * @property {string} label what the user is told.
- * @property {(packages: readonly string[]) => Promise<void>} install as far as it can; what is still missing is found out by looking.
+ * @property {string} label its name in messages.
+ * @property {(packages: readonly string[]) => Promise<void>} install installs what it can; the caller checks what is still missing.
  */
 
-/** @returns {PackageManager | undefined} undefined when there is none, or this user may not use it. */
+/** @returns {PackageManager | undefined} undefined if there is none, or if this user may not use it. */
 export function packageManager() {
   const apt = findProgram(["apt-get"]);
   if (apt !== undefined) return debian();

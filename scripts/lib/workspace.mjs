@@ -1,4 +1,4 @@
-/** Installs and builds the workspace, each only when something has changed since it was last done. */
+/** Installs and builds the workspace, each step only if something has changed since the last time. */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -11,10 +11,10 @@ export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const STATE_FILE = join(ROOT, "node_modules/.cache/celery-metrics-exporter/workspace.json");
 const OLDEST_NODE = [20, 20];
 
-/** @typedef {{ installed?: string, built?: string }} State digests of what was last installed and built. */
+/** @typedef {{ installed?: string, built?: string }} State digests of the last installation and build. */
 
 /**
- * Has the workspace installed and built, by the package manager and version that package.json names; pnpm need not be on this machine.
+ * Installs and builds the workspace with the package manager and version in package.json; pnpm need not be installed.
  *
  * @returns {Promise<void>}
  */
@@ -35,7 +35,7 @@ export async function prepareWorkspace() {
 }
 
 /**
- * Runs the pinned pnpm. It puts itself on the PATH of what it runs, where turbo needs it.
+ * Runs the pinned pnpm. It adds itself to the PATH of its children, because turbo needs it.
  *
  * @param {...string} args
  * @returns {Promise<void>}
@@ -50,7 +50,7 @@ function checkNode() {
   const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
   const [oldestMajor = 0, oldestMinor = 0] = OLDEST_NODE;
   if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
-  throw new Failure(`Node.js ${OLDEST_NODE.join(".")} or later is needed; this is ${process.versions.node}.`);
+  throw new Failure(`Node.js ${OLDEST_NODE.join(".")} or later is required; this is ${process.versions.node}.`);
 }
 
 /** @returns {string[]} */
@@ -62,13 +62,13 @@ function packageFolders() {
   );
 }
 
-/** @returns {string[]} the files that decide what is installed. */
+/** @returns {string[]} the files that determine what is installed. */
 function manifests() {
   const root = ["package.json", "pnpm-lock.yaml", "pnpm-workspace.yaml", "test/package.json"].map((name) => join(ROOT, name));
   return [...root, ...packageFolders().map((folder) => join(folder, "package.json"))];
 }
 
-/** @returns {string[]} the files that decide what is built. */
+/** @returns {string[]} the files that determine what is built. */
 function sources() {
   const own = packageFolders().flatMap((folder) => [
     join(folder, "package.json"),

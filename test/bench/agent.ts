@@ -1,13 +1,13 @@
-/** A DogStatsD agent that adds up what it is sent, and keeps nothing else. */
+/** A DogStatsD agent that only adds up what it receives. */
 import { DatagramThread, freePort, parseDatagram, type DogstatsdMetric } from "@celery-metrics-exporter/testkit";
 
-/** Names of the tasks whose metrics are timed begin so: each such task has a name of its own. */
+/** Name prefix of the tasks whose metrics are timed; each such task has a unique name. */
 export const PROBE = "probe.";
 
 export class Agent {
-  /** Tasks that ended, by metric, such as `celery.task.success_count`. */
+  /** Number of ended tasks, by metric, such as `celery.task.success_count`. */
   readonly counts = new Map<string, number>();
-  /** Unix time in ms at which the end of a probe came, by the task's name. */
+  /** Unix time in ms at which the end of a probe arrived, by the task's name. */
   readonly probes = new Map<string, number>();
   #samples = 0;
   readonly port: number;
@@ -26,12 +26,12 @@ export class Agent {
     return new Agent(port, await DatagramThread.open(port));
   }
 
-  /** Values of wait_time and run_time. */
+  /** Number of values of wait_time and run_time. */
   get samples(): number {
     return this.#samples;
   }
 
-  /** Tasks that ended, however. */
+  /** Number of tasks that ended, in any state. */
   get tasks(): number {
     return [...this.counts.values()].reduce((sum, count) => sum + count, 0);
   }

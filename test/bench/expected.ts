@@ -1,4 +1,4 @@
-/** What must come of the tasks that were published, added up. */
+/** The expected result of the published tasks, summed up. */
 import { EXPORTERS } from "@celery-metrics-exporter/pipeline";
 import type { ExpectedTask, SyntheticTask } from "../load/synthetic-task.ts";
 
@@ -12,12 +12,12 @@ export type Status = ExpectedTask["status"];
 export class Expected {
   events = 0;
   tasks = 0;
-  /** Values of wait_time and run_time. */
+  /** Number of values of wait_time and run_time. */
   samples = 0;
   readonly byStatus = new Map<Status, number>();
   readonly #taken = new Map<string, number>();
 
-  /** Events that the exporter takes: not every one takes every type. */
+  /** Number of events that the exporter takes: not every exporter takes every type. */
   takenBy(exporter: string): number {
     return this.#taken.get(exporter) ?? 0;
   }
@@ -30,7 +30,7 @@ export class Expected {
     this.byStatus.set(status, (this.byStatus.get(status) ?? 0) + 1);
   }
 
-  /** The same and more. */
+  /** These expectations plus more. */
   addAll(other: Expected): void {
     this.events += other.events;
     this.tasks += other.tasks;

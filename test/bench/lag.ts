@@ -1,4 +1,4 @@
-/** How long after its last event a task's row was committed, and its metrics sent. */
+/** Measures how long after its last event a task's row was committed and its metrics were sent. */
 import type { Agent } from "./agent.ts";
 import type { PreparedStream } from "./prepared-load.ts";
 import type { Stage } from "./stage.ts";
@@ -9,7 +9,7 @@ export interface Lag {
   readonly maxMs: number;
 }
 
-/** Of every row of the stream: PostgreSQL tells when the transaction committed that wrote it last. */
+/** The lag of every row of the stream: PostgreSQL records when the transaction that wrote it last was committed. */
 export async function lagOfRows({ database }: Stage, { startsAt }: PreparedStream): Promise<Lag> {
   const lag = "extract(epoch from pg_xact_commit_timestamp(xmin) - finished_at) * 1000";
   const { rows } = await database.query<Record<"p50" | "p99" | "max", number>>(
@@ -21,7 +21,7 @@ export async function lagOfRows({ database }: Stage, { startsAt }: PreparedStrea
   return { p50Ms: p50, p99Ms: p99, maxMs: max };
 }
 
-/** Of the probes. */
+/** The lag of the probes. */
 export function lagOfMetrics(agent: Agent, { probes }: PreparedStream): Lag {
   const lags = [...probes].map(([name, endsAt]) => (agent.probes.get(name) ?? Number.NaN) - endsAt).sort((one, other) => one - other);
   const at = (share: number): number => lags[Math.min(lags.length - 1, Math.floor(share * lags.length))] ?? Number.NaN;

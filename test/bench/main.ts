@@ -1,4 +1,4 @@
-/** The benchmark: measures the pipeline with real servers, prints what it measured, and writes it beside the documentation. */
+/** The benchmark: measures the pipeline with real servers, prints the results, and updates the documentation. */
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { CHART_FILE, chart } from "./report/chart.ts";
@@ -36,7 +36,7 @@ const SCENARIOS: readonly Scenario[] = [
   naiveBaseline,
   ceilings,
 ];
-/** What `--quick` measures: a ratio, since times vary by machine. */
+/** The scenario of `--quick`: a ratio, because times vary by machine. */
 const QUICK: readonly Scenario[] = [naiveBaseline];
 const NAMES = SCENARIOS.map(({ name }) => name).join(", ");
 const EXIT_USAGE = 64;
@@ -52,7 +52,7 @@ const { values } = parseArgs({
 if (values.help) {
   process.stdout.write(
     `pnpm bench [--rounds <n>] [--only <name>,…]   measures, and updates docs/performance.md and docs/benchmark\n` +
-      `pnpm bench --quick                            compares with the naive design only, and fails where a goal is missed\n\nNames: ${NAMES}\n`,
+      `pnpm bench --quick                            only compares with the naive design, and fails if a goal is missed\n\nNames: ${NAMES}\n`,
   );
   process.exit(0);
 }
@@ -60,7 +60,7 @@ process.exitCode = await main(values.quick ? QUICK : chosen(values.only), Number
 
 async function main(scenarios: readonly Scenario[], rounds: number): Promise<number> {
   if (scenarios.length === 0 || !Number.isInteger(rounds) || rounds < 1) {
-    process.stderr.write(`--only takes names out of ${NAMES}; --rounds a whole number from 1\n`);
+    process.stderr.write(`--only requires names out of ${NAMES}; --rounds requires a whole number from 1\n`);
     return EXIT_USAGE;
   }
   const began = Date.now();

@@ -1,4 +1,4 @@
-/** Frames made before the clock starts: making an event takes longer than publishing it, and would be measured with the servers. */
+/** Prepares frames before the clock starts: creating an event takes longer than publishing it, and would be measured with the servers. */
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { seededRandom, toFrames, toSingleFrames, type Frame, type Publisher, type WireEvent } from "@celery-metrics-exporter/testkit";
@@ -6,7 +6,7 @@ import { syntheticTask } from "../load/synthetic-task.ts";
 import { PROBE } from "./agent.ts";
 import { Expected } from "./expected.ts";
 
-/** `multi`: what workers send comes in lists of up to 24 events, what clients send alone, as from a busy Celery. `single`: each event alone. */
+/** `multi`: workers' events in lists of up to 24 and clients' events single, as from a busy Celery. `single`: each event single. */
 export type Framing = "multi" | "single";
 
 const FRAMERS = { multi: toFrames, single: toSingleFrames } as const;
@@ -21,7 +21,7 @@ export interface PreparedBurst {
   readonly frames: readonly (readonly Frame[])[];
 }
 
-/** At least this many events, as fast as the broker takes them. */
+/** At least this many events, published as fast as the broker accepts them. */
 export function prepareBurst(events: number, framing: Framing): PreparedBurst {
   const random = seededRandom(events);
   const expected = new Expected();
@@ -38,7 +38,7 @@ export function prepareBurst(events: number, framing: Framing): PreparedBurst {
   return { expected, frames };
 }
 
-/** Of so many tasks the first event, as if all of them were still to come to their end. */
+/** The first events of this many tasks, so that all of them are still in flight. */
 export function prepareOpenTasks(tasks: number): PreparedBurst["frames"] {
   const random = seededRandom(tasks);
   return Array.from({ length: Math.ceil(tasks / TASKS_PER_PUBLISH) }, () => {
@@ -49,7 +49,7 @@ export function prepareOpenTasks(tasks: number): PreparedBurst["frames"] {
   });
 }
 
-/** Resolves when the broker has it all. */
+/** Resolves when the broker has all of them. */
 export async function publishBurst(publisher: Publisher, frames: PreparedBurst["frames"]): Promise<void> {
   for (const some of frames) await publisher.publish(some);
   await publisher.settled();
@@ -59,19 +59,19 @@ export interface PreparedStream {
   readonly expected: Expected;
   /** Unix time in ms of the first event. */
   readonly startsAt: number;
-  /** Frames of each 20 ms. */
+  /** The frames of each 20 ms. */
   readonly ticks: readonly (readonly Frame[])[];
   /** Unix time in ms of the last event of each probe, by the task's name. */
   readonly probes: ReadonlyMap<string, number>;
 }
 
-/** A steady stream that begins in a moment: each event bears the time at which it is due, so that a publisher that is late counts as lag. */
+/** A steady stream that begins in a moment: each event has the time at which it is due, so that a late publisher counts as lag. */
 export function prepareStream(eventsPerSecond: number, seconds: number, framing: Framing): PreparedStream {
   const random = seededRandom(eventsPerSecond);
   const expected = new Expected();
   const probes = new Map<string, number>();
   const tasks = (eventsPerSecond / EVENTS_PER_TASK) * seconds;
-  // What preparing takes, by far.
+  // By far the most expensive part of the preparation.
   const startsAt = Date.now() + 2_000 + tasks / 10;
   const byTick = new Map<number, WireEvent[]>();
   for (let task = 0; task < tasks; task += 1) {
@@ -90,9 +90,9 @@ export function prepareStream(eventsPerSecond: number, seconds: number, framing:
   return { expected, startsAt, ticks, probes };
 }
 
-/** Publishes each tick when it is over. Resolves with how late the last was, in ms, when the broker has it all. */
+/** Publishes each tick when its time is over. When the broker has everything, resolves with the delay of the last tick in ms. */
 export async function publishStream(publisher: Publisher, { startsAt, ticks }: PreparedStream): Promise<number> {
-  if (Date.now() > startsAt) throw new Error("preparing the stream took longer than foreseen");
+  if (Date.now() > startsAt) throw new Error("preparing the stream took longer than planned");
   for (const [tick, frames] of ticks.entries()) {
     const due = startsAt + (tick + 1) * TICK_MS;
     if (Date.now() < due) await sleep(due - Date.now());
@@ -102,7 +102,7 @@ export async function publishStream(publisher: Publisher, { startsAt, ticks }: P
   return Date.now() - (startsAt + ticks.length * TICK_MS);
 }
 
-/** Gives the task a name of its own. */
+/** Gives the task a unique name. */
 function asProbe(events: readonly WireEvent[], number: number): [name: string, endsAt: number] {
   const name = `${PROBE}${number}`;
   for (const event of events) if ("name" in event) Object.assign(event, { name });

@@ -1,12 +1,12 @@
-/** CPU time and memory of a process with all its descendants, as Linux counts them in /proc (man 5 proc). */
+/** CPU time and memory of a process and all its descendants, from /proc on Linux (man 5 proc). */
 import { readFileSync, readdirSync } from "node:fs";
 
-/** The kernel's unit of utime and stime, as user space sees it. */
+/** The kernel's unit of utime and stime in user space. */
 const TICKS_PER_SECOND = 100;
 const PAGE_BYTES = 4_096;
 
 export interface Usage {
-  /** User and system, with those of children that have ended. */
+  /** User and system time, including children that have ended. */
   readonly cpuSeconds: number;
   readonly residentBytes: number;
 }
@@ -15,7 +15,7 @@ interface ProcessStat extends Usage {
   readonly parent: number;
 }
 
-/** @throws {Error} when the process is gone, and on systems without /proc. */
+/** @throws {Error} if the process is gone, and on systems without /proc. */
 export function usageOf(pid: number): Usage {
   const processes = new Map(
     readdirSync("/proc").flatMap((entry) => (/^\d+$/.test(entry) ? [[Number(entry), statOf(entry)] as const] : [])),
@@ -24,7 +24,7 @@ export function usageOf(pid: number): Usage {
   if (root === undefined) throw new Error(`process ${pid} is gone`);
   let { cpuSeconds, residentBytes } = root;
   const family = new Set([pid]);
-  // A child has, but for a wrap-around of the ids, a higher id than its parent: repeated until nothing is added, it needs no order.
+  // Repeats until nothing is added, because ids may wrap around, so that a child has a lower id than its parent.
   for (let before = 0; before !== family.size;) {
     before = family.size;
     for (const [child, stat] of processes) {
@@ -37,11 +37,11 @@ export function usageOf(pid: number): Usage {
   return { cpuSeconds, residentBytes };
 }
 
-/** Undefined for a process that has just ended. */
+/** Undefined if the process has just ended. */
 function statOf(pid: string): ProcessStat | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // The name stands in parentheses and may hold anything; the fields after it are numbered from 3.
+    // The name is in parentheses and may contain anything; the fields after it are numbered from 3.
     const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
     const field = (number: number): number => Number(fields[number - 3]);
     const ticks = field(14) + field(15) + field(16) + field(17);

@@ -1,12 +1,12 @@
-/** What a scenario is given, and what it gives. */
+/** The input and output of a scenario. */
 import type { Section } from "./report/figure.ts";
 import type { Servers } from "./servers.ts";
 
 export interface Bench {
   readonly servers: Servers;
-  /** How often each figure is measured. */
+  /** Number of rounds of each measurement. */
   readonly rounds: number;
-  /** Tells who watches what is being done. */
+  /** Reports progress to the user. */
   readonly progress: (text: string) => void;
 }
 

@@ -1,4 +1,4 @@
-/** The servers of a run: each private, and set as we recommend for production. */
+/** The servers of a run: private, with the settings that we recommend for production. */
 import {
   startPostgres,
   startRabbitmq,
@@ -10,15 +10,15 @@ import {
 
 export interface Servers {
   readonly rabbitmq: RabbitmqServer;
-  /** Celery's broker, where that is Redis. */
+  /** Celery's broker, if it is a Redis. */
   readonly brokerRedis: RedisServer;
-  /** Of the queues and the Store. */
+  /** Redis for the exporter queues and the Store. */
   readonly redis: RedisServer;
   readonly postgres: PostgresServer;
   stop(): Promise<void>;
 }
 
-/** PostgreSQL notes when each transaction committed: so the lag of every row is known. */
+/** Makes PostgreSQL record when each transaction was committed, which gives the lag of every row. */
 const POSTGRES_ARGS = ["-c", "track_commit_timestamp=on", "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB"];
 
 export async function startServers(): Promise<Servers> {

@@ -1,4 +1,4 @@
-/** What one measurement plays on: empty queues and tables, processes of every role, a publisher, an agent; and what each has used of the machine. */
+/** The environment of one measurement: empty queues and tables, processes of every role, a publisher and an agent. Measures their usage. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { migrate } from "@celery-metrics-exporter/db";
 import { eventsQueueName } from "@celery-metrics-exporter/pipeline";
@@ -20,23 +20,23 @@ export type BrokerName = "RabbitMQ" | "Redis";
 
 export interface StageOptions {
   readonly broker: BrokerName;
-  /** Default: one of each role. */
+  /** Default: one process per role. */
   readonly processes?: Readonly<Partial<Record<RoleName, number>>>;
   readonly env?: Environment;
 }
 
-/** Roles and servers. Two Redis servers are told apart: `Redis` is that of the queues. */
+/** Roles and servers. There are two Redis servers; `Redis` is the one with the exporter queues. */
 export type Consumer = RoleName | "RabbitMQ" | "Redis" | "broker Redis" | "PostgreSQL";
 
 export type UsageByConsumer = ReadonlyMap<Consumer, Usage>;
 
-/** Before anything is measured: V8 goes on optimising for long, and the Store is never empty in real life. */
+/** Number of warm-up events: V8 keeps optimising for a long time, and the Store is never empty in real life. */
 export const WARM_UP_EVENTS = 200_000;
-/** Nothing that is measured takes so long. */
+/** Longer than any measurement takes. */
 const DELIVERY_TIMEOUT_MS = 600_000;
 const ONE_OF_EACH = { receiver: 1, "datadog-processor": 1, "postgres-processor": 1 } as const;
 const POLL_MS = 50;
-/** Telling its metrics costs a process milliseconds: asked more often, they would be a part of what is measured. */
+/** Interval of reading a process's metrics, which costs it milliseconds: more often, this would affect the measurement. */
 const ASK_MS = 250;
 const METRICS: Readonly<Record<Status, string>> = {
   SUCCESS: "celery.task.success_count",
@@ -45,16 +45,16 @@ const METRICS: Readonly<Record<Status, string>> = {
   REJECTED: "celery.task.rejected_count",
 };
 
-/** When it was all there, Unix time in ms. */
+/** When everything had arrived, in Unix time in ms. */
 export interface Delivered {
   readonly rowsAt: number;
   readonly metricsAt: number;
 }
 
 export interface BurstCost {
-  /** µs of CPU for each event. */
+  /** CPU time per event, in µs. */
   readonly used: ReadonlyMap<Consumer, number>;
-  /** From the first published to the last committed. */
+  /** From the first published event to the last committed row. */
   readonly eventsPerSecond: number;
 }
 
@@ -64,7 +64,7 @@ export class Stage {
   readonly redis: Redis;
   readonly database: Client;
   readonly agent: Agent;
-  /** Of its processes. */
+  /** The metrics of its processes. */
   readonly env: Environment;
   readonly #servers: Servers;
   readonly #drop: () => Promise<void>;
@@ -84,7 +84,7 @@ export class Stage {
     this.#drop = drop;
   }
 
-  /** Resolves when every process is ready and the broker hands it what is published. */
+  /** Resolves when every process is ready and receives what is published. */
   static async open(servers: Servers, { broker, processes = ONE_OF_EACH, env = {} }: StageOptions): Promise<Stage> {
     const name = `bench_${Date.now()}`;
     const brokerUrl = broker === "RabbitMQ" ? `${servers.rabbitmq.url}/${name}` : `${servers.brokerRedis.url}/0`;
@@ -114,7 +114,7 @@ export class Stage {
     });
   }
 
-  /** Since each process began; of roles the sum of their processes. */
+  /** Usage since each process began; for a role, the sum of its processes. */
   usage(): UsageByConsumer {
     const { rabbitmq, brokerRedis, redis, postgres } = this.#servers;
     const usage = new Map<Consumer, Usage>();
@@ -127,9 +127,9 @@ export class Stage {
   }
 
   /**
-   * Resolves when every task has its final row and every metric has been sent; call it when all is published.
+   * Resolves when every task has its final row and every metric has been sent. Call it when everything is published.
    *
-   * @throws {Error} when that takes longer than `timeoutMs`, or when there is more than there should be: nothing is measured that is wrong.
+   * @throws {Error} if that takes longer than `timeoutMs`, or if there is more than expected: wrong results are not measured.
    */
   async delivered(expected: Expected, timeoutMs = DELIVERY_TIMEOUT_MS): Promise<Delivered> {
     const deadline = Date.now() + timeoutMs;
@@ -138,7 +138,7 @@ export class Stage {
     for (; rowsAt === undefined || metricsAt === undefined; await sleep(POLL_MS)) {
       if (Date.now() > deadline) throw new Error(`lost: ${await this.#shortfall(expected)}`);
       if (this.agent.tasks >= expected.tasks && this.agent.samples >= expected.samples) metricsAt ??= Date.now();
-      // Counting the rows of a large table costs as much as a batch does.
+      // Counting the rows of a large table costs as much as a batch.
       if (rowsAt === undefined && (await this.#waiting("postgres")) === 0) {
         const emptyAt = Date.now();
         if ((await this.finalRows()) >= expected.tasks) rowsAt = emptyAt;
@@ -149,8 +149,8 @@ export class Stage {
   }
 
   /**
-   * Publishes, and waits for the outcome: a process that has just started compiles what it runs, and its first events cost several times the
-   * later ones. What is measured after it expects these too.
+   * Publishes and waits for the result: a new process compiles its code, and its first events cost several times as much as the later ones.
+   * The next measurement expects these events too.
    */
   async warmUp(framing: Framing): Promise<Expected> {
     const { frames, expected } = prepareBurst(WARM_UP_EVENTS, framing);
@@ -159,7 +159,7 @@ export class Stage {
     return expected;
   }
 
-  /** Warms up, publishes so many events as fast as the broker takes them, and tells what they cost and how fast they became rows. */
+  /** Warms up, publishes this many events as fast as the broker accepts them, and returns their cost and their rate. */
   async measureBurst(events: number, framing: Framing): Promise<BurstCost> {
     const expected = await this.warmUp(framing);
     const burst = prepareBurst(events, framing);
@@ -167,16 +167,16 @@ export class Stage {
     const before = this.usage();
     const began = Date.now();
     await publishBurst(this.publisher, burst.frames);
-    // The grace for late events is no work: it is over when the metrics are sent.
+    // The grace for late events is not work, but it is over when the metrics are sent.
     const { rowsAt } = await this.delivered(expected);
     const used = microsPerEvent(before, this.usage(), burst.expected.events);
     return { used, eventsPerSecond: (burst.expected.events / (rowsAt - began)) * 1_000 };
   }
 
   /**
-   * Publishes so many events, and tells what each cost until the queues of these exporters, which nobody works off, hold them all.
+   * Publishes this many events, and returns the cost of each until all of them are in the queues of these exporters, which no processor reads.
    *
-   * @param expected all that was published before; these are added.
+   * @param expected everything published before; these events are added.
    */
   async measureEnqueuing(events: number, exporters: readonly ExporterName[], expected: Expected): Promise<Map<Consumer, number>> {
     const burst = prepareBurst(events, "multi");
@@ -187,19 +187,19 @@ export class Stage {
     return microsPerEvent(before, this.usage(), burst.expected.events);
   }
 
-  /** Resolves when the receivers have put all that is expected on the queues of these exporters. */
+  /** Resolves when the receivers have enqueued everything expected for these exporters. */
   async untilEnqueued(exporters: readonly ExporterName[], expected: Expected): Promise<void> {
     for (const exporter of exporters) {
       await until(`events in the queue of ${exporter}`, async () => (await this.enqueued(exporter)) >= expected.takenBy(exporter));
     }
   }
 
-  /** Resolves when the processors have taken so many events. */
+  /** Resolves when the processors have taken this many events. */
   async untilExported(exporter: ExporterName, events: number): Promise<void> {
     await until(`events taken by ${exporter}`, async () => (await this.exported(exporter)) >= events);
   }
 
-  /** Resolves when the metrics of so many tasks are sent. */
+  /** Resolves when the metrics of this many tasks have been sent. */
   async untilSent(tasks: number): Promise<void> {
     await until("metrics", () => Promise.resolve(this.agent.tasks >= tasks));
   }
@@ -209,41 +209,41 @@ export class Stage {
     return Number(rows[0]?.done);
   }
 
-  /** Bytes of the queues' Redis: `used_memory`. */
+  /** Bytes of the Redis with the exporter queues: `used_memory`. */
   async redisBytes(): Promise<number> {
     return Number(/^used_memory:(\d+)/m.exec(await this.redis.info("memory"))?.[1]);
   }
 
-  /** Lets the queues' Redis rewrite its append-only file now, rather than while something is measured. */
+  /** Makes that Redis rewrite its append-only file now and not during a measurement. */
   async rewriteAof(): Promise<void> {
     const rests = async (): Promise<boolean> => (await this.redis.info("persistence")).includes("aof_rewrite_in_progress:0");
-    // It rewrites one by itself each time it has doubled, and takes no second order meanwhile.
+    // It also rewrites the file each time it has doubled, and accepts no second command meanwhile.
     await until("the end of a rewriting", rests);
     await this.redis.bgrewriteaof();
     await until("the end of the rewriting", rests);
   }
 
-  /** Stops the processes of a role where they are, or of all, or lets them go on. */
+  /** Stops the processes of a role, or all of them, where they are, or continues them. */
   signal(signal: "SIGSTOP" | "SIGCONT", role?: RoleName): void {
     for (const { child } of this.fleet.processes(role)) child.kill(signal);
   }
 
-  /** Events that the receivers have put on an exporter's queue. */
+  /** Number of events that the receivers have put into an exporter queue. */
   enqueued(exporter: ExporterName): Promise<number> {
     return sumOf(this.fleet.processes("receiver"), "events_enqueued_total", { exporter });
   }
 
-  /** Events that the processors have taken from it. */
+  /** Number of events that the processors have taken from it. */
   exported(exporter: ExporterName): Promise<number> {
     return sumOf(this.fleet.processes(`${exporter}-processor`), "events_exported_total", { exporter });
   }
 
-  /** Connections to the broker that receivers lost. */
+  /** Number of broker connections that receivers lost. */
   reconnects(): Promise<number> {
     return sumOf(this.fleet.processes("receiver"), "broker_reconnects_total");
   }
 
-  /** @throws {Error} when a process does not end with 0. */
+  /** @throws {Error} if a process does not exit with 0. */
   async close(): Promise<void> {
     await this.publisher.close();
     const codes = await this.fleet.stop();
@@ -259,7 +259,7 @@ export class Stage {
     return (await this.redis.llen(`${key}:wait`)) + (await this.redis.llen(`${key}:active`));
   }
 
-  /** By status, not only in all: a task that is told wrongly is as good as lost. */
+  /** Compares by status, not only in total: a wrong status is as bad as a lost task. */
   async #check({ tasks, samples, byStatus }: Expected): Promise<void> {
     const { rows } = await this.database.query<{ status: Status; tasks: string }>(
       "select status, count(*) as tasks from celery_task group by status",
@@ -282,16 +282,16 @@ export class Stage {
   }
 }
 
-/** @throws {Error} when it takes so long that it will never be. */
+/** @throws {Error} if it takes so long that it will never happen. */
 export async function until(what: string, isSo: () => Promise<boolean>): Promise<void> {
   const deadline = Date.now() + DELIVERY_TIMEOUT_MS;
   while (!(await isSo())) {
-    if (Date.now() > deadline) throw new Error(`${what} did not come within ${DELIVERY_TIMEOUT_MS / 1_000} s`);
+    if (Date.now() > deadline) throw new Error(`${what} did not arrive within ${DELIVERY_TIMEOUT_MS / 1_000} s`);
     await sleep(ASK_MS);
   }
 }
 
-/** CPU time used between two moments, in µs for each of so many events. */
+/** CPU time used between two moments, in µs per event. */
 export function microsPerEvent(before: UsageByConsumer, after: UsageByConsumer, events: number): Map<Consumer, number> {
   return new Map(
     [...after].map(([consumer, { cpuSeconds }]) => {

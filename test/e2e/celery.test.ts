@@ -1,4 +1,4 @@
-/** Real Celery on each broker, every role several times as its own process: rows and metrics agree with what Celery did. */
+/** Real Celery with each broker, and several processes per role: rows and metrics agree with what Celery did. */
 import { createVhost, driveShop, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { afterEach, describe, it } from "vitest";
 import { expectTruth, startDeployment, type Deployment } from "./deployment.ts";
@@ -27,7 +27,7 @@ describe.each([
   ["RabbitMQ", 2],
   ["Redis", 1],
 ])("a shop on %s", (broker, receivers) => {
-  it("ends with the rows and the metrics of what it did", async () => {
+  it("results in the right rows and metrics", async () => {
     deployment = await startDeployment({ brokerUrl: await brokerUrl(broker), receivers, processors: 2 });
     const truth = await driveShop({ ...deployment, count: 300, rate: 100, revoke: true, seed: 7 });
     await expectTruth(deployment, truth);

@@ -1,4 +1,4 @@
-/** The whole product as separate processes beside a real Celery application, and what must have come of it. */
+/** The whole product as separate processes with a real Celery application, and the expected results. */
 import { join } from "node:path";
 import { migrate } from "@celery-metrics-exporter/db";
 import {
@@ -14,7 +14,7 @@ import { Pool } from "pg";
 import { expect } from "vitest";
 import { Fleet } from "../fleet/fleet.ts";
 
-/** Longer than a termination waits for the end of its run (`apps/datadog-processor/src/triage.ts`). */
+/** Longer than a terminated task waits for the end of its run (`packages/task-store/src/feed/triage.ts`). */
 const SETTLE_MS = 25_000;
 
 export interface Deployment {
@@ -22,14 +22,14 @@ export interface Deployment {
   readonly sink: StatsdSink;
   readonly database: Pool;
   readonly shopLog: string;
-  /** Drains every process, which must end with 0. */
+  /** Drains every process, which must exit with 0. */
   close(): Promise<void>;
 }
 
 export interface DeploymentOptions {
   readonly brokerUrl: string;
   readonly receivers: number;
-  /** Of each kind. */
+  /** Number of processors of each kind. */
   readonly processors: number;
 }
 
@@ -43,7 +43,7 @@ export async function startDeployment({ brokerUrl, receivers, processors }: Depl
       DATABASE_URL: database.url,
       DD_AGENT_HOST: "127.0.0.1",
       DD_DOGSTATSD_PORT: String(sink.port),
-      // On a busy machine a worker tells late that it has sent a task.
+      // On a busy machine a worker is late to report that it has sent a task.
       DATADOG_GRACE_MS: "5000",
       LOG_LEVEL: "info",
     },
@@ -54,7 +54,7 @@ export async function startDeployment({ brokerUrl, receivers, processors }: Depl
     ["shop1", "shop2"].map((name) => startCeleryWorker({ brokerUrl, hostname: `${name}@%h`, concurrency: 2, env: { SHOP_LOG: shopLog } })),
   );
   const pool = new Pool({ connectionString: database.url });
-  // The database is dropped while connections of the pool are still on their way out.
+  // The database is dropped while connections of the pool are still being closed.
   pool.on("error", () => {});
   return {
     brokerUrl,
@@ -74,7 +74,7 @@ export async function startDeployment({ brokerUrl, receivers, processors }: Depl
   };
 }
 
-/** What a row says of its task. */
+/** The checked columns of a task's row. */
 interface Told {
   readonly status: string;
   readonly name: string;
@@ -82,10 +82,10 @@ interface Told {
   readonly retries: number;
 }
 
-/** The state Celery's events tell for what really happened: an ignored task never gets another event than its start. */
+/** The state that Celery's events show for what really happened: an ignored task gets no event after its start. */
 const STATE_BY_EVENTS: Readonly<Record<string, readonly string[]>> = {
   IGNORED: ["STARTED"],
-  // Celery 5.6 sends task-failed as well, which stands against task-rejected.
+  // Celery 5.6 sends task-failed as well, which beats task-rejected.
   REJECTED: ["REJECTED", "FAILURE"],
 };
 

@@ -1,4 +1,4 @@
-/** Every way in which a task's life can end, on each pool of whichever Celery there is: its row, and one completion for each end. */
+/** Every way in which a task can end, on each pool of any version of Celery: its row, and one completion per end. */
 import {
   ENDINGS_QUEUES,
   sendEndings,
@@ -13,7 +13,7 @@ import { startWholePipeline, type WholePipeline } from "../integration/whole-pip
 
 const SETTLE_MS = 30_000;
 
-/** What a row must have; a text that varies between releases is an expression. */
+/** The expected row; a text that varies between releases is a regular expression. */
 interface Ending {
   readonly status: string | RegExp;
   readonly exception?: string | RegExp;
@@ -41,16 +41,16 @@ const ANYWHERE: Readonly<Record<string, Ending>> = {
   fail_with_cause: failure("RuntimeError('the outer')"),
   fail_with_context: failure("RuntimeError('the outer')"),
   fail_with_key: failure("KeyError('key')"),
-  // A process of 5.2 cannot send it.
+  // A process of Celery 5.2 cannot send it.
   fail_unpicklable: failure(/^(?:Unpicklable\('cannot be pickled'\)|MaybeEncodingError\(.*\))$/),
   retry: SUCCESS,
   retry_in_vain: failure("ValueError('in vain')"),
   retry_elsewhere: { ...SUCCESS, name: "endings.retry", queue: "second", first_name: "endings.retry", first_queue: "first" },
   replace: { ...SUCCESS, name: "endings.replacement", queue: "second", first_name: "endings.replace", first_queue: "first" },
-  // 5.6.2 sends task-failed too.
+  // Celery 5.6.2 sends task-failed too.
   reject: { status: /^(?:REJECTED|FAILURE)$/ },
   reject_with_requeue: SUCCESS,
-  // No event tells its end. In a pool of threads `task-started` may be lost.
+  // No event reports its end. In a thread pool `task-started` may be lost.
   ignore: { status: /^(?:STARTED|RECEIVED)$/ },
   unregistered: failure("NotRegistered('endings.nothing')"),
   revoke_before_start: revoked("request"),
@@ -68,7 +68,7 @@ const IN_PROCESSES: Readonly<Record<string, Ending>> = {
   terminate_SIGTERM: revoked("terminated (SIGTERM)"),
   terminate_SIGKILL: revoked("terminated (SIGKILL)"),
   terminate_SIGQUIT: revoked("terminated (SIGQUIT)"),
-  // The signal of a soft time limit: the task fails by itself.
+  // The task fails by itself at the signal of a soft time limit.
   terminate_SIGUSR1: failure("SoftTimeLimitExceeded()"),
   lost: { status: "STARTED" },
 };
@@ -102,7 +102,7 @@ afterEach(async () => {
 });
 
 describe.each(POOLS)("in a pool of %s", (pool, endings) => {
-  it("every task ends in its row and in one completion", async () => {
+  it("every task results in its row and one completion", async () => {
     const { ids, rows } = await runAll(pool);
     await expect.poll(async () => differences(endings, ids, await rows(), pool), { timeout: SETTLE_MS, interval: 250 }).toEqual([]);
 
@@ -113,7 +113,7 @@ describe.each(POOLS)("in a pool of %s", (pool, endings) => {
 });
 
 interface Ran {
-  /** Each task's id by its ending. */
+  /** Each task's id, by its ending. */
   readonly ids: Readonly<Record<string, string>>;
   readonly rows: () => Promise<readonly Row[]>;
 }
@@ -121,12 +121,12 @@ interface Ran {
 async function runAll(pool: NonNullable<CeleryWorkerOptions["pool"]>): Promise<Ran> {
   redis = await startRedis();
   const brokerUrl = redis.url;
-  // The exchange that Celery publishes its events to.
+  // The exchange to which Celery publishes its events.
   const running = await startWholePipeline({
     redisUrl: redis.url,
     brokerUrl,
     name: "celeryev",
-    // On a busy machine a worker tells late that it has sent a task.
+    // On a busy machine a worker is late to report that it has sent a task.
     env: { DATADOG_INCOMPLETE_WAIT_MS: "1500", DATADOG_GRACE_MS: "5000" },
   });
   pipeline = running;
@@ -134,7 +134,7 @@ async function runAll(pool: NonNullable<CeleryWorkerOptions["pool"]>): Promise<R
   return { ids: await sendEndings(brokerUrl, pool), rows: () => running.rows() };
 }
 
-/** What is not as it must be. A task that could not be decoded has no events, so no row. */
+/** The differences from the expected row. A task that could not be decoded has no events and so no row. */
 function differences(endings: Readonly<Record<string, Ending>>, ids: Ran["ids"], rows: readonly Row[], pool: string): string[] {
   const byId = new Map(rows.map((row) => [row["task_id"], row]));
   const found = Object.entries(endings).flatMap(([label, ending]) => {
@@ -142,7 +142,7 @@ function differences(endings: Readonly<Record<string, Ending>>, ids: Ran["ids"],
     const wrong = Object.entries(ending)
       .filter(([column, wanted]) => !fits(row[column], wanted as string | RegExp))
       .map(([column, wanted]) => `${label}.${column}: ${String(row[column])} instead of ${String(wanted)}`);
-    // Each run that ended has a duration. In a pool of threads its start may be lost.
+    // Each run that ended has a duration. In a thread pool its start may be lost.
     const isTimed = typeof row["duration"] === "number" && row["duration"] >= 0;
     return pool === "threads" || isTimed === !WITHOUT_RUN.includes(label)
       ? wrong

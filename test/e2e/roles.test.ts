@@ -1,4 +1,4 @@
-/** The roles as a user starts them: drain on SIGTERM and Ctrl-C without leaving a process behind, and clear errors. */
+/** The roles as a user starts them: they drain on SIGTERM and Ctrl-C without leaving a process behind, and report clear errors. */
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { migrate } from "@celery-metrics-exporter/db";
@@ -41,12 +41,12 @@ afterAll(async () => {
   await Promise.all([redis.stop(), vhost.drop(), database.drop()]);
 });
 
-/** The pinned pnpm itself: npx, which runs it in a shell, does not pass SIGTERM on. */
+/** The pinned pnpm itself, because npx runs it in a shell, which does not forward SIGTERM. */
 function findPnpm(): string {
   return execFileSync("npx", ["--yes", "--package", packageManager, "--call", "command -v pnpm"], { encoding: "utf8" }).trim();
 }
 
-/** Processes of a process group, by /proc; the group is that of the command that was run. */
+/** The processes of a process group, from /proc; the started command leads the group. */
 function processesOf(group: number): number[] {
   return readdirSync("/proc")
     .filter((name) => /^\d+$/.test(name))
@@ -81,7 +81,7 @@ describe.each(ROLES)("pnpm --filter %s start", (role) => {
   });
 });
 
-describe("a start that cannot work ends with one clear error", () => {
+describe("a start that cannot succeed exits with one clear error", () => {
   interface Case {
     readonly what: string;
     readonly role: string;
@@ -106,7 +106,7 @@ describe("a start that cannot work ends with one clear error", () => {
       says: /CELERY_BROKER_URL: is required/,
     },
     {
-      what: "a broker that is not there",
+      what: "an unreachable broker",
       role: "receiver",
       wrong: () => ({ CELERY_BROKER_URL: "amqp://guest:hunter2@127.0.0.1:1//" }),
       exitCode: 69,
@@ -120,7 +120,7 @@ describe("a start that cannot work ends with one clear error", () => {
       says: /CELERY_BROKER_URL/,
     },
     {
-      what: "an exporter nobody knows",
+      what: "an unknown exporter",
       role: "receiver",
       wrong: () => ({ EXPORTERS: "datadog,prometeus" }),
       exitCode: 78,
@@ -148,7 +148,7 @@ describe("a start that cannot work ends with one clear error", () => {
       says: /127\.0\.0\.1:1.*DATABASE_URL/s,
     },
     {
-      what: "a dashboard beyond loopback without credentials",
+      what: "a dashboard outside loopback without credentials",
       role: "dashboard",
       wrong: () => ({ DASHBOARD_HOST: "0.0.0.0" }),
       exitCode: 78,

@@ -1,4 +1,4 @@
-/** No secret in any output, whatever happens: every secret setting is marked, everything is started at the most talkative level. */
+/** No output contains a secret: every secret setting is marked as secret, and everything runs at the most verbose log level. */
 import { randomBytes } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -30,7 +30,7 @@ const user = `secret_${randomBytes(4).toString("hex")}`;
 let redis: RedisServer;
 let sentinel: SentinelServer;
 let database: TestDatabase;
-/** Right for the servers of this test. */
+/** Valid for the servers of this test. */
 let secrets: Environment;
 
 const plain: Environment = {
@@ -78,7 +78,7 @@ function databaseUrl(password: string): string {
   return url.href;
 }
 
-/** The secrets in files, as container secrets are: with a line end after each. */
+/** The secrets in files, like container secrets, each with a line end. */
 function inFiles(values: Environment): Environment {
   const folder = temporaryFolder("secrets");
   return Object.fromEntries(
@@ -100,7 +100,7 @@ describe("secrets", () => {
     expect(new Set(known.map(({ name }) => name))).toEqual(new Set(Object.keys(secrets)));
   });
 
-  it("in files are taken, and none is shown while everything works, is used wrongly, loses its servers and ends", async () => {
+  it("are read from files, and none is shown while everything works, is misused, loses its servers and ends", async () => {
     const command = start([CLI, "start"], inFiles(secrets));
     const dashboardUrl = await command.printed(/"dashboardUrl":"([^"]+)"/);
     const healthUrl = await command.printed(/"healthUrl":"([^"]+)"/);
@@ -151,7 +151,7 @@ describe("secrets", () => {
       "postgres-processor",
       () => ({ DATABASE_URL: `postgres://${MARK}:${SECRET}@127.0.0.1:1/x?password=${MARK}` }),
     ],
-  ])("are not told because of %s", async (_what, name, wrong) => {
+  ])("are not shown because of %s", async (_what, name, wrong) => {
     const role = ALL_ROLES.find((known) => known.name === name);
     let output = "";
     const logger = createLogger(name, "trace", { write: (line) => void (output += line) });
@@ -165,14 +165,14 @@ describe("secrets", () => {
     expect(inspect(error, { depth: 0 }) + output).not.toContain(MARK);
   });
 
-  it("are not told by the migration of a database that is away", async () => {
+  it("are not shown by the migration of a database that is away", async () => {
     const error: unknown = await migrate(`postgres://${MARK}:${SECRET}@127.0.0.1:1/x?password=${MARK}`).catch((thrown: unknown) => thrown);
     expect(String(error)).toMatch(/Cannot migrate PostgreSQL at postgres:\/\/\*\*\*@127\.0\.0\.1:1\/x: .*ECONNREFUSED/);
     expect(inspect(error)).not.toContain(MARK);
   });
 
   it.each(["/", "#", "?", "@", ":", ";", "%", " ", "\\", "[", "12/", "12#", "12?", "//", "://", ";redis://"])(
-    "are not told because a URL cannot be read for an unescaped %j in a password",
+    "are not shown because of an unescaped %j in a password that makes a URL invalid",
     (character) => {
       for (const scheme of ["redis", "rediss", "amqp", "postgres", "sentinel", "http", "sqs"]) {
         const url = `${scheme}://${MARK}a:${character}${MARK}b${character}${MARK}c@host/${MARK}d`;

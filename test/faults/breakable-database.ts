@@ -1,4 +1,4 @@
-/** A PostgreSQL of a test's own, a database in it that belongs to a user without privileges, and what can go wrong with both. */
+/** A private PostgreSQL with a database that belongs to a user without privileges, and the faults of both. */
 import { chmodSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { startPostgres, type PostgresServer } from "@celery-metrics-exporter/testkit";
@@ -9,7 +9,7 @@ import { freeze } from "./frozen-server.ts";
 export type Mend = () => Promise<void>;
 
 const NAME = "celery";
-/** What is committed must outlive the server, though not the machine. */
+/** Commits must survive a crash of the server, but not of the machine. */
 const SERVER_ARGS = ["-c", "synchronous_commit=on", "-c", "deadlock_timeout=100ms"];
 
 export class BreakableDatabase {
@@ -25,12 +25,12 @@ export class BreakableDatabase {
     return database;
   }
 
-  /** As the user who owns the database. */
+  /** The URL for the user who owns the database. */
   get url(): string {
     return `postgres://${NAME}:${NAME}@127.0.0.1:${this.server.port}/${NAME}`;
   }
 
-  /** Hangs: connections stay, nothing is answered. */
+  /** The server hangs: connections stay open, but nothing is answered. */
   async freeze(): Promise<Mend> {
     const thaw = await freeze(this.server.pid);
     return async () => thaw();
@@ -41,13 +41,13 @@ export class BreakableDatabase {
     return () => this.server.start();
   }
 
-  /** All at once with SIGKILL: it recovers from its log when it starts again. */
+  /** SIGKILLs everything at once: the server recovers from its log when it starts again. */
   async crash(): Promise<Mend> {
     await this.server.kill();
     return () => this.server.start();
   }
 
-  /** Shuts down as soon as the last session ends, which is ours: all others are told 57P03. */
+  /** The server shuts down when the last session, which is ours, ends: all others get 57P03. */
   async beginShutdown(): Promise<Mend> {
     const session = await this.#connect("postgres");
     process.kill(this.server.pid, "SIGTERM");
@@ -58,19 +58,19 @@ export class BreakableDatabase {
     };
   }
 
-  /** Takes no connections, and ends those there are (55000). */
+  /** The database accepts no connections, and existing ones are ended (55000). */
   async closeDoors(): Promise<Mend> {
     await this.#administer([`alter database ${NAME} allow_connections false`, ENDS_SESSIONS]);
     return () => this.#administer([`alter database ${NAME} allow_connections true`]);
   }
 
-  /** Has no connection left (53300). */
+  /** The database has no free connection (53300). */
   async exhaustConnections(): Promise<Mend> {
     await this.#administer([`alter database ${NAME} connection limit 0`, ENDS_SESSIONS]);
     return () => this.#administer([`alter database ${NAME} connection limit -1`]);
   }
 
-  /** Comes back as a standby, which reads and does not write (25006), and is promoted in the end. */
+  /** The server returns as a standby, which only reads (25006), and is promoted at the end. */
   async failOver(): Promise<Mend> {
     await this.server.terminate();
     const signal = join(this.server.folder, "data", "standby.signal");
@@ -80,7 +80,7 @@ export class BreakableDatabase {
     return () => this.#administer(["select pg_promote()"]);
   }
 
-  /** Says at every write that its disk is full (53100). */
+  /** Every write fails as if the disk were full (53100). */
   async fillDisk(): Promise<Mend> {
     await this.#inside([
       `create function no_space() returns trigger language plpgsql as
@@ -90,7 +90,7 @@ export class BreakableDatabase {
     return () => this.#inside(["drop function no_space cascade"]);
   }
 
-  /** Somebody has the table for himself: statements wait until their timeout (57014). */
+  /** Another session has locked the table: statements wait until their timeout (57014). */
   async lockTable(): Promise<Mend> {
     const session = await this.#connect(NAME);
     await session.query("begin");
@@ -98,7 +98,7 @@ export class BreakableDatabase {
     return () => session.end();
   }
 
-  /** The same, where the database has a lock timeout (55P03). */
+  /** The same with a lock timeout of the database (55P03). */
   async lockTableBriefly(): Promise<Mend> {
     await this.#administer([`alter database ${NAME} set lock_timeout = '100ms'`, ENDS_SESSIONS]);
     const unlock = await this.lockTable();
@@ -108,16 +108,16 @@ export class BreakableDatabase {
     };
   }
 
-  /** Updates the rows of unfinished tasks from the greatest id down, while the exporter goes up (40P01). Resolves when it was the exporter that lost. */
+  /** Updates the rows of unfinished tasks in descending order of ids, while the exporter ascends (40P01). Resolves when the exporter was the victim. */
   async deadlock(): Promise<void> {
     const session = await this.#connect(NAME);
-    // It waits for us to notice, so that it is the exporter's statement that finds the deadlock.
+    // This session detects deadlocks late, so that the exporter's statement finds the deadlock.
     await session.query("set deadlock_timeout = '1min'");
     const before = await deadlocksIn(session);
     const written = "select task_id from celery_task where state_precedence < 2 order by updated_at desc limit 300";
     const deadline = Date.now() + 60_000;
     while ((await deadlocksIn(session)) === before) {
-      if (Date.now() > deadline) throw new Error("no deadlock came about");
+      if (Date.now() > deadline) throw new Error("no deadlock occurred");
       await session.query("begin");
       const { rows } = await session.query<{ task_id: string }>(written);
       const ids = rows.map(({ task_id }) => task_id).sort();
@@ -149,7 +149,7 @@ export class BreakableDatabase {
     await session.end();
   }
 
-  /** As the superuser. */
+  /** Runs statements as the superuser. */
   async #connect(database: string): Promise<Client> {
     const url = new URL(this.server.url);
     url.pathname = `/${database}`;
@@ -167,7 +167,7 @@ async function deadlocksIn(session: Client): Promise<number> {
   return Number(rows[0]?.deadlocks);
 }
 
-/** Statements of others that wait for a lock. */
+/** Number of other sessions' statements that wait for a lock. */
 async function waitingFor(session: Client): Promise<number> {
   const { rows } = await session.query<{ waiting: number }>(
     "select count(*)::int as waiting from pg_locks where not granted and pid <> pg_backend_pid()",

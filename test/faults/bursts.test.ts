@@ -1,4 +1,4 @@
-/** Bursts, as fast as the broker takes them: every event comes through, and how fast. */
+/** Bursts, as fast as the broker accepts them: every event gets through. Also logs how fast. */
 import { createVhost, startRedis } from "@celery-metrics-exporter/testkit";
 import { afterEach, describe, expect, it } from "vitest";
 import { prepareBurst, publishBurst } from "../load/load.ts";
@@ -9,7 +9,7 @@ import { expectMetrics, expectRows } from "./truth.ts";
 
 const DRAIN_TIMEOUT_MS = scaled(60_000, 300_000);
 
-/** What the receiver counts when it could not keep something. */
+/** The receiver's counters of what it could not keep. */
 const LOSSES = ["messages_dropped_total", "broker_gaps_total", "events_shed_total"];
 
 const releases: (() => Promise<unknown>)[] = [];
@@ -18,14 +18,14 @@ afterEach(async () => {
   for (const release of releases.splice(0).reverse()) await release();
 });
 
-/** A broker of either kind: URL of an empty one. */
+/** A broker of either kind: returns the URL of an empty one. */
 const brokers = {
   RabbitMQ: async (): Promise<string> => {
     const vhost = await createVhost();
     releases.push(() => vhost.drop());
     return vhost.url;
   },
-  // With its default limits: it cuts off a subscriber that reads too slowly.
+  // With its default limits, with which it disconnects a slow subscriber.
   Redis: async (): Promise<string> => {
     const redis = await startRedis();
     releases.push(() => redis.stop());

@@ -1,4 +1,4 @@
-/** Every process replaced under load, one after the other, as a rolling deployment does: nothing is delivered or counted twice. */
+/** Every process is replaced under load, one after the other, as in a rolling deployment: nothing is delivered or counted twice. */
 import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, it } from "vitest";
@@ -13,15 +13,15 @@ import { expectMetrics, expectRows } from "./truth.ts";
 
 const ROUNDS = scaled(1, 10);
 const EVENTS_PER_SECOND = 2_000;
-/** Published while a receiver drains: it has then been sent as much as its prefetch allows. */
+/** Events published while a receiver drains: it then has as many messages as its prefetch allows. */
 const FLOOD_EVENTS = 8_000;
 const MAX_EVENTS = scaled(12_000, 200_000);
-/** The default of SHUTDOWN_TIMEOUT_SECONDS: past it a process ends with 1. */
+/** The default of SHUTDOWN_TIMEOUT_SECONDS, after which a process exits with 1. */
 const DEADLINE_MS = 30_000;
 const WITHIN = { timeoutMs: 60_000 };
 /**
- * Any of these is work done twice, or given up. Not `messages_redelivered_total`: what a quorum queue has on the way to a consumer that is
- * being cancelled never arrives, and is marked when the next one gets it.
+ * Each of these counts work that was done twice or given up. `messages_redelivered_total` is not among them: a quorum queue marks messages that it
+ * has just sent to a cancelled consumer, and that never arrived, when the next consumer gets them.
  */
 const REPEATS = ["broker_reconnects_total", "jobs_stalled_total", "batches_split_total", "dead_letters_total", "export_retries_total"];
 
@@ -40,7 +40,7 @@ async function expectNoRepeats(processes: readonly RoleProcess[]): Promise<void>
   expect(Object.fromEntries(counted)).toEqual(Object.fromEntries(REPEATS.map((name) => [name, 0])));
 }
 
-/** What a receiver that has ended said it had taken. */
+/** The number of events that an ended receiver reported as taken. */
 function eventsTaken(receiver: RoleProcess): number {
   const [, taken] = /"eventsTaken":(\d+),.*"msg":"drained"/.exec(receiver.output()) ?? [];
   return Number(taken);

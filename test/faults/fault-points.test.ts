@@ -1,6 +1,6 @@
 /**
- * Processes killed at each point between two steps. The steps are held from outside: by a right in Redis that is taken away, by a lock in
- * PostgreSQL, by a relay that keeps what the receiver tells the broker. The Datadog processor has its own test, in its folder.
+ * Processes killed at each point between two steps. The tests hold the steps from outside: by revoking a right in Redis, by a lock in
+ * PostgreSQL, or by a relay that withholds what the receiver sends to the broker. The Datadog processor has its own test, in its folder.
  */
 import { TcpProxy, createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -16,7 +16,7 @@ const WITHIN = { timeoutMs: 60_000 };
 const HELD = { timeout: 30_000, interval: 50 };
 const EVENTS = 400;
 const EXCLUDED_NAME = "shop.sync";
-/** What a role may do in Redis, as a user of its own. */
+/** A role's rights in Redis, as a separate user. */
 const ALL_KEYS = "~*";
 
 let vhost: TestVhost;
@@ -31,13 +31,13 @@ beforeAll(async () => {
   scene = await startScene({
     brokerUrl: vhost.url,
     processes: {},
-    // All that is published at once is one batch: what a killed receiver had not stored would come after the grace for late events.
+    // Everything published at once must be one batch: events that a killed receiver had not stored would arrive after the grace for late events.
     env: {
       FILTER_TASK_NAMES_EXCLUDE: EXCLUDED_NAME,
       BATCH_MAX_MS: "2000",
       BATCH_MAX_EVENTS: "10000",
       BATCH_MAX_BYTES: "10000000",
-      // What a rejected task lacks never comes, and all else of a task is in its batch.
+      // What a rejected task lacks never arrives, and all its other events are in its batch.
       DATADOG_INCOMPLETE_WAIT_MS: "2000",
     },
   });
@@ -53,7 +53,7 @@ afterAll(async () => {
   await vhost.drop();
 });
 
-/** Each role is known to Redis by its name. */
+/** Each role has its own user in Redis. */
 async function allow(role: RoleName, ...keys: readonly string[]): Promise<void> {
   await scene.queues.redis.call("ACL", "SETUSER", role, "on", ">secret", "resetkeys", ...keys, "&*", "+@all");
 }
@@ -71,7 +71,7 @@ async function publish(): Promise<void> {
   truth = together(truth, { tasks: tasks.filter(({ name }) => name !== EXCLUDED_NAME), events });
 }
 
-/** Kills the process that is held, lets go, and starts another. */
+/** Kills the process that is held, releases the hold, and starts another process. */
 async function replace(role: RoleName, letGo: () => Promise<void>): Promise<void> {
   await scene.fleet.kill(role);
   await letGo();
@@ -84,13 +84,13 @@ async function expectTruth(): Promise<void> {
   await expectAllDone(scene.queues, WITHIN.timeoutMs);
 }
 
-/** What the receiver had not acknowledged came again. */
+/** Checks that what the receiver had not acknowledged was redelivered. */
 async function expectRedelivered(): Promise<void> {
   await expect.poll(() => sumOf(scene.fleet.processes("receiver"), "messages_redelivered_total"), HELD).toBeGreaterThan(0);
 }
 
 describe("a receiver killed", () => {
-  it("when one exporter's queue has the batch and the other has not", async () => {
+  it("when only one exporter queue has the batch", async () => {
     const { queues } = scene;
     const [datadog, postgres] = [await queues.added("datadog"), await queues.added("postgres")];
     await allow("receiver", "~{cme}:[^p]*", "~cme:*");
@@ -102,7 +102,7 @@ describe("a receiver killed", () => {
     await expectRedelivered();
   });
 
-  it("when the filter has remembered what it excluded, and no queue has the batch", async () => {
+  it("when the filter has stored what it excluded, and no queue has the batch", async () => {
     const { queues } = scene;
     const [datadog, postgres] = [await queues.added("datadog"), await queues.added("postgres")];
     const remembered = await excludedBy("receiver");
@@ -115,7 +115,7 @@ describe("a receiver killed", () => {
     await expectRedelivered();
   });
 
-  it("when all is stored, and the broker has not been told", async () => {
+  it("when everything is stored, but not acknowledged", async () => {
     const remembered = await excludedBy("receiver");
     relay.muteClients();
     await publish();
@@ -134,7 +134,7 @@ describe("a postgres processor killed", () => {
     await publish();
     await expect.poll(() => statementsHeld(), HELD).toBeGreaterThan(0);
     await replace("postgres-processor", async () => {
-      // The server would carry out what it was told by the dead.
+      // Otherwise the server would run the statement of the killed process.
       await lock.query(
         "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
       );
@@ -148,7 +148,7 @@ describe("a postgres processor killed", () => {
 
   it("after its statement, before the job is done", async () => {
     const { queues } = scene;
-    // A job that ends is put into the set of those that are completed, or have failed.
+    // When a job ends, it is added to the set of completed or failed jobs.
     await allow("postgres-processor", "~{cme}:[^p]*", "~{cme}:postgres:[^cf]*");
     await publish();
     await expectRows(scene.database, truth, WITHIN);

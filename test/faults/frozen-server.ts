@@ -1,8 +1,8 @@
-/** Freezes a server: its processes stand still, its connections stay open and nothing is answered. */
+/** Freezes a server: its processes stop, its connections stay open, and nothing is answered. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 
-/** The server's process and its children, PostgreSQL's backends among them. New connections are accepted by the kernel, and by nobody else. */
+/** The server's process and its children, such as PostgreSQL's backends. Only the kernel still accepts new connections. */
 export async function freeze(pid: number): Promise<() => void> {
   process.kill(pid, "SIGSTOP");
   const pids = [pid, ...(await childrenOf(pid))];
@@ -22,7 +22,7 @@ function signal(pids: readonly number[], name: NodeJS.Signals): void {
     try {
       process.kill(pid, name);
     } catch {
-      // Ended meanwhile.
+      // It has ended meanwhile.
     }
   }
 }

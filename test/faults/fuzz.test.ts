@@ -1,4 +1,4 @@
-/** Mutated frames through everything that reads them, in a process of its own that may crash or hang: scripts/fuzz.mjs. */
+/** Passes mutated frames through everything that reads them, in a separate process that may crash or hang (scripts/fuzz.mjs). */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
@@ -6,11 +6,11 @@ import { expect, it } from "vitest";
 import { scaled } from "./scale.ts";
 
 const SCRIPT = fileURLToPath(new URL("../../scripts/fuzz.mjs", import.meta.url));
-/** The same frames in every short run; a soak looks for new ones. */
+/** A fixed seed: every short run tests the same frames; the soak test looks for new ones. */
 const SEED = scaled(20_261_122, Date.now() % 2 ** 31);
 const FRAMES = scaled(3_000, 1_000_000);
 
-it("mutated frames crash nothing, hang nothing, fill nothing, and are events or rejects with their reason", async () => {
+it("mutated frames crash nothing, hang nothing, leak nothing, and become events or rejects with a reason", async () => {
   const child = spawn(process.execPath, [SCRIPT, "--frames", String(FRAMES), "--seed", String(SEED)], {
     stdio: ["ignore", "pipe", "pipe"],
   });

@@ -1,4 +1,4 @@
-/** Messages of megabytes on a real broker: what means harm is counted and kept, what is only large goes through. */
+/** Messages of megabytes on a real broker: malicious ones are counted and kept, those that are only large get through. */
 import type { AmqpFrame } from "@celery-metrics-exporter/celery/testing";
 import { taskReceived } from "@celery-metrics-exporter/celery/testing";
 import { DEAD_LETTER_QUEUE } from "@celery-metrics-exporter/pipeline";
@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { startWholePipeline } from "../integration/whole-pipeline.ts";
 import { scaled } from "./scale.ts";
 
-/** More than one job of an exporter's queue may hold (packages/pipeline/src/queue/batch.ts), so that it must be cut. */
+/** More than one job of an exporter queue may contain (packages/pipeline/src/queue/batch.ts), so that the batch must be split. */
 const EVENTS = scaled(12_000, 100_000);
 const MEGABYTES = scaled(2, 10);
 const BYTES = MEGABYTES * 1_000_000;
@@ -39,7 +39,7 @@ const hostile: Readonly<Record<string, AmqpFrame>> = {
   "timestamp of the year 9999": message(JSON.stringify([taskReceived({ timestamp: 253_402_300_799 })])),
 };
 
-it(`a list of ${EVENTS} events among hostile messages of ${MEGABYTES} MB becomes as many rows; each of the others is a dead letter`, async () => {
+it(`a list of ${EVENTS} events among malicious messages of ${MEGABYTES} MB becomes as many rows; each of the others becomes a dead letter`, async () => {
   const pipeline = await startWholePipeline({ redisUrl: redis.url, brokerUrl: sharedRabbitmqUrl(), name: NAME });
   const client = new Redis(redis.url);
   try {

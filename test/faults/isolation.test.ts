@@ -1,4 +1,4 @@
-/** An exporter that does not get on leaves the other alone, and past the mark the receiver does as it was told. */
+/** An exporter that makes no progress does not affect the other one; beyond the limit, the receiver does what `QUEUE_FULL` says. */
 import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -13,7 +13,7 @@ import { expectMetrics, expectRows } from "./truth.ts";
 
 const EVENTS_PER_SECOND = 2_000;
 const LOAD_MS = scaled(2_500, 60_000);
-/** A small mark, so that it is reached. */
+/** A low limit, so that the test reaches it. */
 const HIGH_WATER_EVENTS = scaled(2_000, 20_000);
 const BATCHES_IN_FLIGHT_EVENTS = 4 * 500;
 const MEBIBYTE = 2 ** 20;
@@ -33,7 +33,7 @@ afterEach(async () => {
   await vhost.drop();
 });
 
-/** The exporter of PostgreSQL has no processors. */
+/** The postgres exporter has no processors. */
 async function withoutPostgres(options: Partial<SceneOptions> = {}): Promise<Scene> {
   const env = { DATADOG_GRACE_MS: "200", QUEUE_HIGH_WATER_EVENTS: String(HIGH_WATER_EVENTS), ...options.env };
   scene = await startScene({ brokerUrl: vhost.url, processes: { receiver: 1, "datadog-processor": 1 }, ...options, env });
@@ -66,7 +66,7 @@ async function usedMemory({ redis }: Scene): Promise<number> {
   }
 }
 
-/** 0 sets no limit. */
+/** 0 means no limit. */
 async function limitMemory({ redis }: Scene, bytes: number): Promise<void> {
   const client = new Redis(redis.url);
   await client.config("SET", "maxmemory", String(bytes));
@@ -74,7 +74,7 @@ async function limitMemory({ redis }: Scene, bytes: number): Promise<void> {
 }
 
 describe("a stopped exporter", () => {
-  it("below its mark: all metrics of the other arrive while its backlog stands, which drains completely when it is back", async () => {
+  it("below the limit: all metrics of the other arrive meanwhile, and its backlog drains completely when it is back", async () => {
     const played = await withoutPostgres({ env: { QUEUE_HIGH_WATER_EVENTS: "2000000" } });
     const truth = await play(played);
     await expectMetrics(played.sink, truth, WITHIN);
@@ -84,19 +84,19 @@ describe("a stopped exporter", () => {
     await expectRows(played.database, truth, WITHIN);
   });
 
-  it("past its mark, `hold`: RabbitMQ keeps the backlog for both, the receiver says so and stays small, and all of it comes through in the end", async () => {
-    // What is given back during a hold may come again late: of a task that is cut in two, the one half waits for the other.
+  it("beyond the limit with `hold`: RabbitMQ keeps the backlog for both, the receiver reports it and stays small, and everything gets through in the end", async () => {
+    // What is returned during a hold may be redelivered late: if a task's events are divided, one part waits for the other.
     const played = await withoutPostgres({ env: { DATADOG_GRACE_MS: "15000" } });
     const before = await play(played);
     const receivers = played.fleet.processes("receiver");
-    // The other exporter has no backlog any more, so it is this one's queue that holds.
+    // The other exporter has no backlog any more, so it is this queue that holds.
     await expect.poll(() => played.queues.contents("datadog"), PATIENCE).toEqual(EMPTY);
     await expect.poll(() => sumOf(receivers, "queue_events", { exporter: "postgres" }), PATIENCE).toBeGreaterThanOrEqual(HIGH_WATER_EVENTS);
     await expect.poll(() => receiverSays(played), PATIENCE).toContain("holding: a queue is full");
     const stored = await sumOf(receivers, "events_enqueued_total");
     const truth = together(before, await play(played, 3 * EVENTS_PER_SECOND));
     await expect.poll(() => messagesIn(vhost.url), PATIENCE).toBeGreaterThan(0);
-    // What was on its way.
+    // Wait for what was on its way.
     expect(await sumOf(receivers, "events_enqueued_total")).toBeLessThan(stored + 3 * BATCHES_IN_FLIGHT_EVENTS);
     for (const receiver of receivers) expect(await residentBytes(receiver)).toBeLessThan(MAX_MEMORY_BYTES);
     await played.fleet.add("postgres-processor");
@@ -105,11 +105,11 @@ describe("a stopped exporter", () => {
     await expect.poll(() => receiverSays(played), PATIENCE).toContain('"ready":true');
   });
 
-  it("past its mark, `shed`: only its own events are dropped, each is counted, and what comes later is stored again", async () => {
+  it("beyond the limit with `shed`: only its own events are dropped, each is counted, and later ones are stored again", async () => {
     const played = await withoutPostgres({ env: { QUEUE_FULL: "shed" } });
     const receivers = played.fleet.processes("receiver");
     const shedOf = (exporter: string): Promise<number> => sumOf(receivers, "events_shed_total", { exporter });
-    // In waves that fit the mark, so that the other exporter's queue never gets there, however slow the machine.
+    // In waves below the limit, so that the other exporter's queue never reaches it, however slow the machine is.
     const truths: Truth[] = [];
     while ((await shedOf("postgres")) < HIGH_WATER_EVENTS) {
       truths.push(await publish(played, HIGH_WATER_EVENTS / 4));
@@ -137,12 +137,12 @@ describe("a stopped exporter", () => {
 });
 
 describe("a Redis that has no more memory", () => {
-  /** Beyond what it takes empty. */
+  /** On top of what it uses when it is empty. */
   const ROOM_BYTES = 48 * MEBIBYTE;
   const FILLING_EVENTS_PER_SECOND = 6_000;
 
-  it.runIf(SOAK)("counts as full before it is: RabbitMQ keeps the rest, processors go on, and nothing is lost", async () => {
-    // Of a task that is cut in two by a long hold, the one half waits for the other.
+  it.runIf(SOAK)("counts as full before it is: RabbitMQ keeps the rest, processors continue, and nothing is lost", async () => {
+    // If a long hold divides a task's events, one part waits for the other.
     const env = { QUEUE_HIGH_WATER_EVENTS: "2000000", DATADOG_INCOMPLETE_WAIT_MS: "600000" };
     const played = await withoutPostgres({ env });
     const limit = (await usedMemory(played)) + ROOM_BYTES;
@@ -161,10 +161,10 @@ describe("a Redis that has no more memory", () => {
     expect((await played.queues.contents("dead-letter")).waiting).toBe(0);
   });
 
-  it("refuses everything for a while when another fills it to the brim: all say so, and all go on when it has room again", async () => {
+  it("refuses everything while another program has filled it: all processes report it, and continue when it has room again", async () => {
     const played = await withoutPostgres({
       processes: { receiver: 1, "datadog-processor": 1, "postgres-processor": 1 },
-      // While writes are refused a batch may overtake another by as long as the receiver waits between its tries.
+      // While writes are refused, a batch may overtake another by the time that the receiver waits between its retries.
       env: { DATADOG_GRACE_MS: "5000" },
     });
     const load = Load.start({ publisher: played.publisher, eventsPerSecond: EVENTS_PER_SECOND });
@@ -187,7 +187,7 @@ describe.runIf(SOAK)("the other exporter's speed", () => {
   const EVENTS = 60_000;
   const TOLERANCE = 1.1;
 
-  it("is that of a healthy neighbour, when the neighbour's database is away", async () => {
+  it("is the same when its neighbour's database is away", async () => {
     const database = await BreakableDatabase.start();
     const processes = { receiver: 1, "datadog-processor": 1, "postgres-processor": 1 };
     const played = await withoutPostgres({ databaseUrl: database.url, processes, env: { QUEUE_HIGH_WATER_EVENTS: "2000000" } });
@@ -221,7 +221,7 @@ describe.runIf(SOAK)("the other exporter's speed", () => {
   });
 });
 
-/** Of the events published, those that the Datadog exporter takes: it has no use for `task-retried`. */
+/** The published events that the Datadog exporter takes: it does not use `task-retried`. */
 function told(truths: readonly Truth[]): number {
   const retried = truths.flatMap(({ tasks }) => tasks).filter(({ retries }) => retries > 0).length;
   return together(...truths).events - retried;

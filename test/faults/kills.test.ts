@@ -1,4 +1,4 @@
-/** Roles killed at random moments under a steady load: nothing is lost, and the others take over. */
+/** Roles are killed at random moments under a steady load: nothing is lost, and the other processes take over. */
 import { createVhost, seededRandom, type TestVhost } from "@celery-metrics-exporter/testkit";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, it } from "vitest";
@@ -11,10 +11,10 @@ import { expectMetrics, expectRows } from "./truth.ts";
 
 const EVENTS_PER_SECOND = 2_000;
 const MAX_EVENTS = scaled(15_000, 400_000);
-/** Until the batches of a killed process are with another one, and done. The design's figure; a busy machine may take longer. */
+/** Time until another process has taken over the batches of a killed one and is done with them. The design's figure; a busy machine may take longer. */
 const TAKEOVER_MS = 15_000;
 const WITHIN = { timeoutMs: 4 * TAKEOVER_MS };
-/** A batch of events is at most this many tasks. */
+/** Maximum number of tasks in a batch of events. */
 const BATCH_TASKS = 4_000;
 const ROUNDS = scaled(1, 15);
 
@@ -28,14 +28,14 @@ afterEach(async () => {
   vhost = undefined;
 });
 
-/** The queues whose jobs a process of the role has in hand. */
+/** The queues whose jobs a process of the role works on. */
 const QUEUES: Readonly<Record<RoleName, readonly string[]>> = {
   receiver: [],
   "datadog-processor": ["datadog", "datadog-processing"],
   "postgres-processor": ["postgres"],
 };
 
-/** Kills a process at a random moment and starts another. Resolves when what was under way then is done, with the milliseconds that took. */
+/** Kills a process at a random moment and starts another. When the work in progress at that time is done, resolves with the milliseconds it took. */
 async function killOne({ fleet, queues }: Scene, role: RoleName, random: () => number): Promise<() => Promise<number>> {
   await sleep(500 + random() * 1_500);
   await fleet.kill(role);
@@ -58,7 +58,7 @@ async function killInTurn(playing: Scene, roles: readonly RoleName[], seed: numb
   return { truth: await load.stop(), takeoversMs: await Promise.all(takeovers) };
 }
 
-it("loses nothing, and doubles nothing but what a Datadog processor had sent and not marked", async () => {
+it("loses nothing, and sends nothing twice except tasks that a Datadog processor had sent but not marked", async () => {
   vhost = await createVhost();
   scene = await startScene({
     brokerUrl: vhost.url,
@@ -66,7 +66,7 @@ it("loses nothing, and doubles nothing but what a Datadog processor had sent and
   });
   const { database, sink, queues } = scene;
   const exact = await killInTurn(scene, ["receiver", "postgres-processor"], 1);
-  // A lost event shows best in its row.
+  // A lost event is most visible in its row.
   await expectRows(database, exact.truth, WITHIN);
   await expectMetrics(sink, exact.truth, WITHIN);
   const bounded = await killInTurn(scene, ["datadog-processor"], 2);

@@ -1,4 +1,4 @@
-/** Large messages while nothing can be stored: what the receiver holds is bounded by bytes, whatever the prefetch in messages. */
+/** Large messages while nothing can be stored: the receiver's memory is limited by bytes, whatever the prefetch in messages is. */
 import { taskReceived } from "@celery-metrics-exporter/celery/testing";
 import { createVhost } from "@celery-metrics-exporter/testkit";
 import { expect, it, onTestFinished } from "vitest";
@@ -10,10 +10,10 @@ import { SOAK, scaled } from "./scale.ts";
 import { startScene } from "./scene.ts";
 
 const MEGABYTE = 1e6;
-/** In all several times what may be in memory. */
+/** In total several times the allowed memory. */
 const MESSAGES = scaled(2_500, 8_000);
 const FROZEN_MS = scaled(7_000, 12_000);
-/** 193 to 198 MB were seen, 196 without any pause, and more than 400 without the bound. */
+/** Measured: 193 to 198 MB, 196 without any pause, and more than 400 without the limit. */
 const MOST_MEGABYTES = 256;
 
 /** Messages of some 100 KB each. */
@@ -31,7 +31,7 @@ const KINDS = [
   },
 ] as const;
 
-/** The most memory that a process was seen to have, in megabytes. */
+/** Peak memory of a process, in megabytes. */
 function watchMemory(process: RoleProcess | undefined): () => number {
   if (process === undefined) throw new Error("no such process");
   let most = 0;
@@ -46,7 +46,7 @@ function watchMemory(process: RoleProcess | undefined): () => number {
 }
 
 it.each(KINDS.filter(({ everyRun }) => everyRun || SOAK))(
-  `Redis stands still, and ${MESSAGES} messages of 100 KB come, $kind: the receiver does not grow, and every event comes through`,
+  `while Redis hangs, ${MESSAGES} messages of 100 KB arrive, $kind: the receiver does not grow, and every event gets through`,
   async ({ kind, eventsOf }) => {
     const vhost = await createVhost();
     onTestFinished(() => vhost.drop());

@@ -1,4 +1,4 @@
-/** Redis and RabbitMQ away under load, ended in good order and by SIGKILL: the flow resumes by itself, and nothing is lost or given up. */
+/** Outages of Redis and RabbitMQ under load, by shutdown and by SIGKILL: the flow resumes by itself, and nothing is lost or given up. */
 import { startRabbitmq, type RabbitmqServer } from "@celery-metrics-exporter/testkit";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, it } from "vitest";
@@ -14,15 +14,15 @@ import { expectMetrics, expectRows } from "./truth.ts";
 const EVENTS_PER_SECOND = 2_000;
 const MAX_EVENTS = scaled(15_000, 300_000);
 const ROUNDS = scaled(1, 3);
-/** How long a server stays away once everybody has noticed. */
+/** How long a server stays away after all processes have noticed. */
 const AWAY_MS = scaled(500, 15_000);
-/** Far less on a machine that is not busy. */
+/** Takes far less time on a machine that is not busy. */
 const NOTICED_MS = 20_000;
 const BACK_MS = 60_000;
 const WITHIN = { timeoutMs: 60_000 };
-/** The design's limit for a process. */
+/** The design's limit for one process. */
 const MAX_RESIDENT_BYTES = 200e6;
-/** How a server ends: only by SIGKILL in the short version, which is the harder. */
+/** How a server ends; the short version only uses SIGKILL, the harder case. */
 const ENDINGS = scaled(["kill"] as const, ["terminate", "kill"] as const);
 
 let rabbitmq: RabbitmqServer | undefined;
@@ -44,11 +44,11 @@ interface Server {
 interface Outage {
   readonly server: Server;
   readonly ending: "terminate" | "kill";
-  /** Who cannot work without it. */
+  /** The roles that need it. */
   readonly affected: readonly RoleProcess[];
 }
 
-/** Takes a server away for a while. Resolves when everybody is ready again, with the most memory that a receiver held meanwhile. */
+/** Takes a server away for a while. When all processes are ready again, resolves with the peak memory of a receiver in that time. */
 async function outage({ fleet }: Scene, { server, ending, affected }: Outage): Promise<number> {
   const others = fleet.processes().filter((process) => !affected.includes(process));
   const residents: number[] = [];
@@ -68,7 +68,7 @@ async function outage({ fleet }: Scene, { server, ending, affected }: Outage): P
   return Math.max(...residents);
 }
 
-it("resumes by itself, with every row and every count exact, nothing split and nothing buried", async () => {
+it("resumes by itself, with exact rows and counts, no split batch and no dead letter", async () => {
   rabbitmq = await startRabbitmq();
   scene = await startScene({ brokerUrl: rabbitmq.url, processes: { receiver: 2, "datadog-processor": 2, "postgres-processor": 2 } });
   const { fleet, publisher, redis, database, sink, queues } = scene;

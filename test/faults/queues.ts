@@ -1,4 +1,4 @@
-/** What the exporters' queues hold, read from outside: what is under way, whether all is done, and whether anything was buried. */
+/** Reads the exporter queues from outside: what is in progress, whether everything is done, and whether there are dead letters. */
 import { DEAD_LETTER_QUEUE, EXPORTERS, eventsQueueName, processingQueueName } from "@celery-metrics-exporter/pipeline";
 import { parseRedisUrl, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
@@ -8,7 +8,7 @@ import { expect } from "vitest";
 const PREFIX = "{cme}";
 const POLL_MS = 100;
 
-/** Jobs by state. */
+/** Number of jobs, by state. */
 export interface QueueContents {
   readonly waiting: number;
   readonly active: number;
@@ -30,22 +30,22 @@ export class Queues {
     this.#deadLetters = this.#open(DEAD_LETTER_QUEUE);
   }
 
-  /** The jobs that a process has in hand. */
+  /** The jobs that a process is working on. */
   async active(queueName: string): Promise<string[]> {
     return this.redis.lrange(`${PREFIX}:${queueName}:active`, 0, -1);
   }
 
-  /** How many jobs were ever put on a queue. */
+  /** Number of jobs ever added to a queue. */
   async added(queueName: string): Promise<number> {
     return Number((await this.redis.get(`${PREFIX}:${queueName}:id`)) ?? 0);
   }
 
-  /** How many of these jobs are not done. */
+  /** Number of these jobs that are not done. */
   async left(queueName: string, jobs: readonly string[]): Promise<number> {
     return jobs.length === 0 ? 0 : this.redis.exists(...jobs.map((job) => `${PREFIX}:${queueName}:${job}`));
   }
 
-  /** Does to the jobs of processes that were killed what the passing of 13 seconds does. */
+  /** Changes the jobs of killed processes as if 13 seconds had passed. */
   async expireLocks(queueName: string): Promise<void> {
     const key = `${PREFIX}:${queueName}`;
     const jobs = await this.active(queueName);
@@ -64,7 +64,7 @@ export class Queues {
     return { waiting, active, delayed, failed };
   }
 
-  /** How many jobs each queue holds, failed ones too. */
+  /** Number of jobs in each queue, including failed ones. */
   async held(): Promise<Record<string, number>> {
     const held: Record<string, number> = {};
     for (const { name } of this.#work) held[name] = Object.values(await this.contents(name)).reduce((sum, jobs) => sum + jobs, 0);
@@ -100,7 +100,7 @@ export async function expectDone(queues: Queues, queueName: string, jobs: readon
   await expect.poll(() => queues.left(queueName, jobs), { timeout: timeoutMs, interval: POLL_MS, message }).toBe(0);
 }
 
-/** Waits until every queue is empty; nothing may have failed or been buried. */
+/** Waits until every queue is empty; there must be no failed jobs and no dead letters. */
 export async function expectAllDone(queues: Queues, timeoutMs: number): Promise<void> {
   const total = async (): Promise<number> => Object.values(await queues.held()).reduce((sum, count) => sum + count, 0);
   await expect.poll(total, { timeout: timeoutMs, interval: POLL_MS, message: "jobs left in the queues" }).toBe(0);

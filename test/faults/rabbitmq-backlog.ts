@@ -1,4 +1,4 @@
-/** How many messages a queue of RabbitMQ holds that nobody has taken. */
+/** Counts the messages in a RabbitMQ queue that no consumer has taken. */
 import amqp from "amqplib";
 
 export async function messagesIn(brokerUrl: string, queue = "celery-metrics-exporter"): Promise<number> {

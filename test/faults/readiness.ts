@@ -1,4 +1,4 @@
-/** Waits for what processes say of themselves at `/readyz`. */
+/** Waits for what processes report at `/readyz`. */
 import { expect } from "vitest";
 import { isReady, type RoleProcess } from "../fleet/role-process.ts";
 
@@ -6,7 +6,7 @@ const POLL_MS = 100;
 
 export interface Readiness {
   readonly ready: boolean;
-  /** The body of `/readyz`: every component, up or why not. */
+  /** The body of `/readyz`: every component, up or the reason why not. */
   readonly text: string;
 }
 
@@ -19,7 +19,7 @@ export function readiness(processes: readonly RoleProcess[]): Promise<boolean[]>
   return Promise.all(processes.map(isReady));
 }
 
-/** Waits until each of the processes says that it is ready, or that it is not. */
+/** Waits until every process reports that it is ready, or that it is not. */
 export async function expectReadiness(processes: readonly RoleProcess[], ready: boolean, timeoutMs: number): Promise<void> {
   const message = `processes to be ${ready ? "ready" : "not ready"}`;
   await expect.poll(() => readiness(processes), { timeout: timeoutMs, interval: POLL_MS, message }).toEqual(processes.map(() => ready));

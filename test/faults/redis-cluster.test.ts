@@ -1,4 +1,4 @@
-/** The whole pipeline on a Redis Cluster: its queues are on one node, its Store on all, and nodes and slots change while it runs. */
+/** The whole pipeline on a Redis Cluster: the exporter queues are on one node, the Store is on all nodes, and nodes and slots change meanwhile. */
 import {
   createVhost,
   grantDocumented,
@@ -34,7 +34,7 @@ afterEach(async () => {
 
 const ROLES: readonly RoleName[] = ["receiver", "datadog-processor", "datadog-processor", "postgres-processor", "postgres-processor"];
 
-/** Every role has the rights of docs/permissions.md, and no others. */
+/** Every role has only the rights in docs/permissions.md. */
 async function start(cluster: RedisCluster): Promise<SceneOnRedis> {
   vhost = await createVhost();
   for (const node of cluster.nodes) {
@@ -54,12 +54,12 @@ async function start(cluster: RedisCluster): Promise<SceneOnRedis> {
 const startLoad = ({ publisher }: SceneOnRedis, seed: number): Load =>
   Load.start({ publisher, eventsPerSecond: EVENTS_PER_SECOND, maxEvents: MAX_EVENTS, seed });
 
-/** The node that has all queues. */
+/** The node with all the queues. */
 async function nodeOfTheQueues({ queues }: SceneOnRedis, cluster: RedisCluster): Promise<{ slot: number; node: RedisServer }> {
   const slot = await queues.redis.cluster("KEYSLOT", "{cme}");
   const port = (await queues.redis.cluster("SLOTS")).find(([from, to]) => from <= slot && slot <= to)?.[2]?.[1];
   const node = cluster.nodes.find((candidate) => candidate.port === port);
-  if (node === undefined) throw new Error("nobody has the queues");
+  if (node === undefined) throw new Error("no node has the queues");
   return { slot, node };
 }
 
@@ -70,7 +70,7 @@ async function tasksOf(cluster: RedisCluster, node: RedisServer): Promise<number
   return keys.length;
 }
 
-it("makes every row and every metric, from queues on one node and a Store on all three", async () => {
+it("creates every row and every metric, with queues on one node and a Store on all three", async () => {
   const cluster = await startRedisCluster({ args: DURABLE });
   const playing = await start(cluster);
   const load = startLoad(playing, 1);
@@ -85,7 +85,7 @@ it("makes every row and every metric, from queues on one node and a Store on all
   expect(truth.events).toBeGreaterThan(EVENTS_PER_SECOND / 2);
 });
 
-it("goes on at the replica that takes the place of the queues' node, told to or because that one died", async () => {
+it("continues on the replica that replaces the node of the queues, on command or because that one died", async () => {
   const cluster = await startRedisCluster({ args: DURABLE, replicas: 1 });
   const [first] = cluster.masters;
   const [replica] = cluster.replicas;
@@ -102,7 +102,7 @@ it("goes on at the replica that takes the place of the queues' node, told to or 
   await expectRows(playing.database, truth, WITHIN);
   await expectMetrics(playing.sink, truth, WITHIN);
 
-  // Replication is behind by what a master that dies has not passed on: there is nothing of the sort now.
+  // A master that dies has not replicated its last writes; now there are none of these.
   await replica.kill();
   await expectReadiness(playing.fleet.processes(), false, WITHIN.timeoutMs);
   const two = startLoad(playing, 2);
@@ -113,8 +113,8 @@ it("goes on at the replica that takes the place of the queues' node, told to or 
   await expectReadiness(playing.fleet.processes(), true, WITHIN.timeoutMs);
 });
 
-// Scripts of BullMQ that meet half-moved keys break off: what they had in hand is taken over later, as after a kill.
-it.runIf(SOAK)("makes every row and every metric while the queues move to another node, again and again", async () => {
+// Scripts of BullMQ that meet half-moved keys fail: their work in progress is taken over later, as after a kill.
+it.runIf(SOAK)("creates every row and every metric while the queues repeatedly move to another node", async () => {
   const cluster = await startRedisCluster({ args: DURABLE });
   const playing = await start(cluster);
   const load = startLoad(playing, 3);

@@ -1,4 +1,4 @@
-/** Two receivers on Redis pub/sub, which stores nothing: whatever happens to the active one, the standby has what it had not brought to safety. */
+/** Two receivers on Redis pub/sub, which stores nothing: whatever happens to the active one, the standby has the events that it had not stored. */
 import { TcpProxy, seededRandom, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -12,7 +12,7 @@ import { expectMetrics, expectRows } from "./truth.ts";
 const EVENTS_PER_SECOND = 2_000;
 const WITHIN = { timeoutMs: 60_000 };
 const WAIT = { timeout: 60_000, interval: 50 };
-/** A standby whose question takes long is taken to have come that much later, and so to have missed what it has: by no more than this. */
+/** Maximum delay of a standby's probe: a standby with a slow probe counts as connected that much later, and so as having missed its messages. */
 const DELAY_MS = 3_000;
 const PROCESSORS = { "datadog-processor": 1, "postgres-processor": 1 } as const;
 
@@ -37,14 +37,14 @@ function startLoad(): Load {
   return Load.start({ publisher: scene.publisher, eventsPerSecond: EVENTS_PER_SECOND });
 }
 
-/** Every row and every sample, no more and no less. */
+/** Checks for every row and every sample, no more and no less. */
 async function expectTheTruth(load: Load): Promise<void> {
   const truth = await load.stop();
   await expectRows(scene.database, truth, WITHIN);
   await expectMetrics(scene.sink, truth, WITHIN);
 }
 
-/** `active` or `standby`; undefined of one that does not answer. */
+/** `active` or `standby`; undefined if the receiver does not answer. */
 async function roleOf({ healthUrl }: RoleProcess): Promise<string | undefined> {
   try {
     const answer = await fetch(`${healthUrl}/readyz`, { signal: AbortSignal.timeout(1_000) });
@@ -54,7 +54,7 @@ async function roleOf({ healthUrl }: RoleProcess): Promise<string | undefined> {
   }
 }
 
-/** The one that is active, once there is one among these, and the other. */
+/** The active receiver, once there is one among these, and the other one. */
 async function pair(receivers: readonly RoleProcess[]): Promise<{ readonly active: RoleProcess; readonly standby: RoleProcess }> {
   let active: RoleProcess | undefined;
   const find = async (): Promise<boolean> => {
@@ -72,7 +72,7 @@ const becomes = (receiver: RoleProcess, role: string): Promise<void> => expect.p
 const receivers = (): readonly RoleProcess[] => scene.fleet.processes("receiver");
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Waits until a standby has told once more that it has everything since before the oldest event that is not safe. */
+/** Waits until a standby has reported once more that it has everything since before the oldest event that is not safe. */
 async function covered(): Promise<void> {
   const redis = new Redis(scene.redis.url);
   const told = async (): Promise<string | null> => {
@@ -90,7 +90,7 @@ async function covered(): Promise<void> {
 }
 
 describe("two receivers on Redis pub/sub", () => {
-  it("lose and double nothing when the active one is killed, or stopped and continued", async () => {
+  it("lose nothing and count nothing twice when the active one is killed, or stopped and continued", async () => {
     await start(2);
     const load = startLoad();
     const random = seededRandom(7);
@@ -116,7 +116,7 @@ describe("two receivers on Redis pub/sub", () => {
     expect(load.events).toBeGreaterThan(10_000);
   });
 
-  it.runIf(SOAK)("lose nothing when they are replaced one after the other by SIGTERM", async () => {
+  it.runIf(SOAK)("lose nothing when SIGTERM replaces them one after the other", async () => {
     await start(2);
     const load = startLoad();
     for (let round = 0; round < 6; round += 1) {
@@ -132,7 +132,7 @@ describe("two receivers on Redis pub/sub", () => {
     await start(0);
     const proxies = [await TcpProxy.start(broker.port), await TcpProxy.start(broker.port)];
     for (const proxy of proxies) releases.push(() => proxy.stop());
-    // Both name the same servers, in another order: the first is the one they use.
+    // Both name the same servers in a different order, and use the first one.
     const urls = proxies.map(({ port }) => `redis://127.0.0.1:${port}/0`);
     for (const own of [urls, urls.toReversed()]) await scene.fleet.add("receiver", { CELERY_BROKER_URL: own.join(";") });
     const load = startLoad();
@@ -147,7 +147,7 @@ describe("two receivers on Redis pub/sub", () => {
     await expectTheTruth(load);
   });
 
-  // What a Redis that is killed costs the metrics, whoever receives, is not the receivers' matter: the table tells what they enqueued.
+  // The effect of a killed Redis on the metrics does not depend on the receivers; the table shows what they enqueued.
   it.runIf(SOAK)("lose nothing while the queues' Redis is away for longer than a lease lasts", async () => {
     await start(2);
     const load = startLoad();

@@ -1,4 +1,4 @@
-/** What a fault test plays in: servers of its own, a fleet of every role, and a publisher. */
+/** The environment of a fault test: its own servers, a fleet of every role, and a publisher. */
 import { migrate } from "@celery-metrics-exporter/db";
 import {
   connectPublisher,
@@ -19,7 +19,7 @@ export interface SceneOptions {
   readonly brokerUrl: string;
   readonly processes: FleetOptions["processes"];
   readonly env?: Environment;
-  /** A server of the test's own, instead of a fresh database on the shared one. */
+  /** A private server, instead of a fresh database on the shared one. */
   readonly databaseUrl?: string;
 }
 
@@ -28,14 +28,14 @@ interface StartRedisOptions {
   readonly redisArgs?: readonly string[];
 }
 
-/** A scene with whatever Redis it was given. */
+/** A scene with a given Redis. */
 export interface SceneOnRedis {
   readonly fleet: Fleet;
   readonly publisher: Publisher;
   readonly queues: Queues;
   readonly database: Pool;
   readonly sink: StatsdSink;
-  /** Drains the fleet, which must end with 0, and drops everything. */
+  /** Drains the fleet, whose processes must exit with 0, and drops everything. */
   close(): Promise<void>;
 }
 
@@ -43,7 +43,7 @@ export interface Scene extends SceneOnRedis {
   readonly redis: RedisServer;
 }
 
-/** Of the queues' Redis, as we recommend, but for the disk. */
+/** Options of the Redis for the exporter queues, as we recommend, except for the disk. */
 export const DURABLE = ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"];
 
 export async function startScene({ redisArgs = DURABLE, ...options }: SceneOptions & StartRedisOptions): Promise<Scene> {
@@ -51,7 +51,7 @@ export async function startScene({ redisArgs = DURABLE, ...options }: SceneOptio
   return { ...(await startSceneOn(redis, options)), redis };
 }
 
-/** @param redis ends with the scene. */
+/** @param redis is stopped with the scene. */
 export async function startSceneOn(redis: Pick<RedisServer, "url" | "stop">, options: SceneOptions): Promise<SceneOnRedis> {
   const { brokerUrl, processes, env = {} } = options;
   const [sink, testDatabase] = await Promise.all([

@@ -1,4 +1,4 @@
-/** The agent: one that is away is waited for, and one that is there gets every line, however fast the queue is drained. */
+/** The agent: the exporter waits for an absent one, and a running one gets every line, however fast the queue is drained. */
 import { createVhost, startStatsdSink, type StatsdSink, type TestVhost } from "@celery-metrics-exporter/testkit";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Load, prepareBurst, publishBurst, type Truth } from "../load/load.ts";
@@ -13,7 +13,7 @@ const EMPTY = { waiting: 0, active: 0, delayed: 0, failed: 0 };
 const PATIENCE = { timeout: scaled(60_000, 300_000), interval: 250 };
 const WITHIN = { timeoutMs: scaled(60_000, 300_000) };
 
-/** Both processors. */
+/** Of both processors. */
 const ABSENT = /^{.*No Datadog agent takes DogStatsD.*\n{.*No Datadog agent takes DogStatsD/;
 
 let vhost: TestVhost;
@@ -41,8 +41,8 @@ async function agentsOf({ fleet }: Scene): Promise<string> {
   return reports.map(({ ready, text }) => (ready ? "ready" : text)).join("\n");
 }
 
-describe("an agent that is absent", () => {
-  it("pauses the sending, which readiness tells and the other exporter does not mind, and gets every sample once it is there", async () => {
+describe("an absent agent", () => {
+  it("pauses sending, as readiness reports, does not affect the other exporter, and gets every sample once it is running", async () => {
     agent = await startStatsdSink();
     const { port } = agent;
     await agent.close();
@@ -68,9 +68,9 @@ describe("an agent that is absent", () => {
   });
 });
 
-describe("an agent that is there", () => {
+describe("a running agent", () => {
   it("gets every sample of a backlog that two processors drain as fast as they can (in the soak with the system's receive buffer)", async () => {
-    // 4.2 events of a task on average.
+    // A task has 4.2 events on average.
     const events = scaled(25_000, 420_000);
     const played = await startScene({
       brokerUrl: vhost.url,
@@ -78,7 +78,7 @@ describe("an agent that is there", () => {
       env: { EXPORTERS: "datadog", DATADOG_GRACE_MS: "200" },
     });
     scene = played;
-    // On a machine that is busy with other tests, nobody could say whose fault a loss is.
+    // On a machine that is busy with other tests, the cause of a loss would be unclear.
     agent = await startStatsdSink({ thread: !SOAK });
     const truth = await publish(played, events);
     const taken = (): Promise<number> => sumOf(played.fleet.processes("receiver"), "events_received_total");

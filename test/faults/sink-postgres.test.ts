@@ -1,4 +1,4 @@
-/** Everything that can go wrong with PostgreSQL, under a steady load: the flow resumes by itself, and every row is right in the end. */
+/** All PostgreSQL faults, under a steady load: the flow resumes by itself, and every row is right in the end. */
 import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BreakableDatabase, type Mend } from "./breakable-database.ts";
@@ -17,12 +17,12 @@ const PATIENCE = { timeout: scaled(30_000, 60_000), interval: 100 };
 
 interface Fault {
   readonly what: string;
-  /** What `/readyz` says meanwhile. */
+  /** Expected in `/readyz` meanwhile. */
   readonly reason: RegExp;
   readonly begin: (broken: BreakableDatabase) => Promise<Mend>;
-  /** It ends with a time limit, which may be a single row's. */
+  /** The statement hits a time limit, perhaps the limit of a single row. */
   readonly isTimeLimit?: true;
-  /** The others only in the soak. What their errors mean is in the table of packages/db/test/connect/sql-state.test.ts too. */
+  /** Whether it is also in the short version. packages/db/test/connect/sql-state.test.ts also covers the meaning of its error. */
   readonly everyRun?: true;
 }
 
@@ -31,11 +31,11 @@ const FAULTS: readonly Fault[] = [
   { what: "a server that crashed and recovers", reason: /ECONNREFUSED|terminated|57P0/, begin: (broken) => broken.crash() },
   { what: "a server that is shutting down", reason: /57P0/, begin: (broken) => broken.beginShutdown(), everyRun: true },
   { what: "a server that hangs", reason: /has not answered|timeout/, begin: (broken) => broken.freeze(), everyRun: true },
-  { what: "a database that takes no connections", reason: /55000|57P01/, begin: (broken) => broken.closeDoors(), everyRun: true },
+  { what: "a database that accepts no connections", reason: /55000|57P01/, begin: (broken) => broken.closeDoors(), everyRun: true },
   { what: "a database that has no connection left", reason: /53300|57P01/, begin: (broken) => broken.exhaustConnections() },
   { what: "a failover to a server that only reads", reason: /25006/, begin: (broken) => broken.failOver(), everyRun: true },
   { what: "a full disk", reason: /53100/, begin: (broken) => broken.fillDisk() },
-  { what: "a table that somebody has locked", reason: /57014/, begin: (broken) => broken.lockTable(), isTimeLimit: true },
+  { what: "a locked table", reason: /57014/, begin: (broken) => broken.lockTable(), isTimeLimit: true },
   { what: "a lock timeout", reason: /55P03/, begin: (broken) => broken.lockTableBriefly(), isTimeLimit: true, everyRun: true },
 ];
 
@@ -73,7 +73,7 @@ async function batchesSplit(): Promise<number> {
   return sumOf(scene.fleet.processes("postgres-processor"), "batches_split_total");
 }
 
-/** Each processor of this exporter, as one text. */
+/** The reports of this exporter's processors, as one text. */
 async function readiness(role: "postgres-processor" | "datadog-processor" | "receiver"): Promise<{ readonly ready: number; text: string }> {
   const reports = await Promise.all(scene.fleet.processes(role).map(readinessOf));
   return { ready: reports.filter(({ ready }) => ready).length, text: reports.map(({ text }) => text).join("\n") };
@@ -85,7 +85,7 @@ async function expectFlow(): Promise<void> {
   await expect.poll(storedRows, PATIENCE).toBeGreaterThan(before);
 }
 
-describe("the postgres exporter waits out", () => {
+describe("the postgres exporter survives", () => {
   it.each(CHOSEN.map((fault) => [fault.what, fault] as const))("%s", async (_what, { reason, begin, isTimeLimit = false }) => {
     const splitBefore = await batchesSplit();
     const mend = await begin(database);
@@ -107,7 +107,7 @@ describe("the postgres exporter waits out", () => {
     expect(isTimeLimit ? splitBefore : await batchesSplit()).toBe(splitBefore);
   });
 
-  it("a deadlock with somebody who updates the same rows the other way round", async () => {
+  it("a deadlock with a session that updates the same rows in reverse order", async () => {
     const processors = scene.fleet.processes("postgres-processor");
     const retries = (): Promise<number> => sumOf(processors, "export_retries_total", { reason: "unavailable" });
     const before = await retries();
@@ -118,7 +118,7 @@ describe("the postgres exporter waits out", () => {
 });
 
 describe("after all that", () => {
-  it("nothing is lost, buried or held in memory, and no tries were used up", async () => {
+  it("nothing is lost, nothing is a dead letter or stays in memory, and no retries were used up", async () => {
     const truth = await load.stop();
     const within = { timeoutMs: scaled(60_000, 300_000) };
     await expectRows(scene.database, truth, within);

@@ -10,7 +10,7 @@ export interface Within {
 }
 
 const POLL_MS = 250;
-/** Instants travel as seconds in floating point. */
+/** Instants are transferred as seconds in floating point. */
 const TOLERANCE_MICROS = 1;
 const TOLERANCE_SECONDS = 2e-6;
 const SHOWN = 20;
@@ -21,14 +21,14 @@ const INSTANTS = ["sent_at", "received_at", "started_at", "finished_at"]
 
 type Row = Readonly<Record<string, unknown>>;
 
-/** Waits until every task has its final row, and compares each with the truth. */
+/** Waits until every task has its final row, and compares each row with the truth. */
 export async function expectRows(database: Pool, { tasks }: Truth, { timeoutMs }: Within): Promise<void> {
   const done = async (): Promise<number> => {
     const { rows } = await database.query<{ done: number }>("select count(*)::int as done from celery_task where finished_at is not null");
     return rows[0]?.done ?? 0;
   };
   await expect.poll(done, { timeout: timeoutMs, interval: POLL_MS, message: "rows that are final" }).toBeGreaterThanOrEqual(tasks.length);
-  // What is final may lack what is still on its way, such as its task-sent.
+  // A final row may still lack events that are on their way, such as its task-sent.
   await expect.poll(() => differencesOfRows(database, tasks), { timeout: timeoutMs, interval: 4 * POLL_MS }).toEqual([]);
 }
 
@@ -38,7 +38,7 @@ async function differencesOfRows(database: Pool, tasks: readonly ExpectedTask[])
   const byId = new Map(rows.map((row) => [String(row["task_id"]), row]));
   const differences = tasks.flatMap((task) => differencesOf(task, byId.get(task.id)));
   const unknown = rows.length - tasks.filter(({ id }) => byId.has(id)).length;
-  if (unknown > 0) differences.push(`${unknown} rows of tasks that never were`);
+  if (unknown > 0) differences.push(`${unknown} rows of tasks that never existed`);
   return differences.slice(0, SHOWN);
 }
 
@@ -63,11 +63,11 @@ function isNear(actual: unknown, wanted: number | null, tolerance: number): bool
 }
 
 export interface MetricsOptions extends Within {
-  /** How many tasks may have been sent twice, because a Datadog processor was killed between sending and marking. Default 0. */
+  /** Maximum number of tasks sent twice because a Datadog processor was killed between sending and marking. Default 0. */
   readonly doubled?: number;
 }
 
-/** Number and sum of the values of each metric and its tags. */
+/** Number and sum of the values, by metric and tags. */
 type Totals = Record<string, readonly [count: number, sum: number]>;
 
 const COUNTERS: Readonly<Record<ExpectedTask["status"], string>> = {
@@ -77,13 +77,13 @@ const COUNTERS: Readonly<Record<ExpectedTask["status"], string>> = {
   REJECTED: "rejected_count",
 };
 
-/** Waits until the sink has every count and every sample, and looks whether it has more. */
+/** Waits until the sink has every count and every sample, and checks that it has no more. */
 export async function expectMetrics(sink: StatsdSink, { tasks }: Truth, options: MetricsOptions): Promise<void> {
   const { timeoutMs, doubled = 0 } = options;
   const wanted = wantedTotals(tasks);
   const differences = (): string[] => (doubled === 0 ? differencesOfTotals : missingTotals)(sentTotals(sink), wanted);
   await expect.poll(differences, { timeout: timeoutMs, interval: 2 * POLL_MS }).toEqual([]);
-  // What is sent twice comes a moment later.
+  // Anything sent twice arrives a moment later.
   await new Promise((resolve) => setTimeout(resolve, 1_000));
   expect(sink.errors).toEqual([]);
   expect(differences()).toEqual([]);
@@ -91,7 +91,7 @@ export async function expectMetrics(sink: StatsdSink, { tasks }: Truth, options:
   expect(counted).toBeLessThanOrEqual(tasks.length + doubled);
 }
 
-/** Counts are added up by whoever sends them: there the sum is the number of tasks. */
+/** The sender adds up counts, so their sum is the number of tasks. */
 function samplesOf(totals: Totals, key: string): number {
   const [samples, sum] = totals[key] ?? [0, 0];
   return key.startsWith("count") ? sum : samples;

@@ -1,4 +1,4 @@
-/** Several processes of every role, as a deployment runs them: started together, killed and replaced by a test, drained at the end. */
+/** Several processes of every role, as in a deployment: started together, killed and replaced by a test, drained at the end. */
 import { isReady, startRole, type Environment, type RoleProcess } from "./role-process.ts";
 
 export const ROLES = ["receiver", "datadog-processor", "postgres-processor"] as const;
@@ -6,7 +6,7 @@ export type RoleName = (typeof ROLES)[number];
 
 export interface FleetOptions {
   readonly env: Environment;
-  /** How many processes of each role; 0 where not named. */
+  /** Number of processes per role; default 0. */
   readonly processes: Readonly<Partial<Record<RoleName, number>>>;
 }
 
@@ -27,31 +27,31 @@ export class Fleet {
     return fleet;
   }
 
-  /** The running processes of a role, or of all, in the order they were started. */
+  /** The running processes of a role, or all of them, in start order. */
   processes(role?: RoleName): readonly RoleProcess[] {
     return role === undefined ? [...this.#running.values()].flat() : (this.#running.get(role) ?? []);
   }
 
-  /** Starts one more process of a role, with further settings. */
+  /** Starts another process of a role, with additional settings. */
   async add(role: RoleName, env: Environment = {}): Promise<RoleProcess> {
     const process = await startRole(role, { ...this.#env, ...env });
     this.#running.set(role, [...this.processes(role), process]);
     return process;
   }
 
-  /** SIGKILLs the process of a role that has run longest, or the given one. */
+  /** SIGKILLs the given process, or the oldest one of a role. */
   async kill(role: RoleName, victim = this.processes(role)[0]): Promise<void> {
     this.#remove(role, victim);
     await victim?.kill();
   }
 
-  /** SIGTERMs the process of a role that has run longest, or the given one. Resolves with its exit code. */
+  /** SIGTERMs the given process, or the oldest one of a role. Resolves with its exit code. */
   async drain(role: RoleName, victim = this.processes(role)[0]): Promise<number | null | undefined> {
     this.#remove(role, victim);
     return victim?.stop();
   }
 
-  /** @throws {Error} when a process has not been ready for `timeoutMs`, with what `/readyz` says of it. */
+  /** @throws {Error} with the content of `/readyz` if a process is not ready within `timeoutMs`. */
   async whenReady(timeoutMs = 30_000): Promise<void> {
     const deadline = Date.now() + timeoutMs;
     for (const process of this.processes()) {

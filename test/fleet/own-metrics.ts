@@ -1,9 +1,9 @@
-/** Reads what a role's process tells of itself at `/metrics`. */
+/** Reads the metrics that a role's process reports at `/metrics`. */
 import type { RoleProcess } from "./role-process.ts";
 
 const PREFIX = "celery_metrics_exporter_";
 
-/** Sums a metric over processes and over its labels, or over the series with all of these labels. 0 when no process has it yet. */
+/** Sums a metric over processes and labels, or over the series with all of these labels. 0 if no process has it yet. */
 export async function sumOf(
   processes: readonly RoleProcess[],
   name: string,
@@ -13,7 +13,7 @@ export async function sumOf(
   return values.reduce((sum, value) => sum + value, 0);
 }
 
-/** Memory of a process in bytes, as the system counts it. */
+/** Memory of a process in bytes, as counted by the system. */
 export function residentBytes(process: RoleProcess): Promise<number> {
   return valueOf(process, "process_resident_memory_bytes", {});
 }

@@ -1,4 +1,4 @@
-/** A role as its own process, from the built code, as a user starts it. */
+/** Runs a role as its own process from the built code, as a user would. */
 import type { ChildProcess } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -9,29 +9,29 @@ const START_TIMEOUT_MS = 30_000;
 
 export interface RoleProcess {
   readonly child: ChildProcess;
-  /** Where its health endpoints are. */
+  /** The base URL of its health endpoints. */
   readonly healthUrl: string;
   readonly output: () => string;
-  /** SIGTERM, and the exit code. */
+  /** Sends SIGTERM and resolves with the exit code. */
   stop(): Promise<number | null>;
-  /** SIGKILL. */
+  /** Sends SIGKILL. */
   kill(): Promise<void>;
 }
 
 export type Environment = Readonly<Record<string, string>>;
 
-/** What a started command printed and how it ended. */
+/** The output of a started command, and how it ended. */
 export interface Command {
   readonly child: ChildProcess;
   readonly output: () => string;
   readonly exited: Promise<number | null>;
-  /** Resolves when the output matches, with the first group or the whole match; rejects when the command ends first. */
+  /** Resolves with the first group or the whole match when the output matches; rejects if the command ends first. */
   printed(pattern: RegExp): Promise<string>;
 }
 
 /**
- * Runs a command in its own process group, so that a test can send what a terminal's Ctrl-C sends. What is left of the group when the test
- * process ends, even by SIGKILL, is ended.
+ * Runs a command in its own process group, so that a test can send what a terminal's Ctrl-C sends. When the test process ends, even by
+ * SIGKILL, the rest of the group is ended.
  */
 export function run(file: string, args: readonly string[], env: Environment, cwd = REPOSITORY): Command {
   const { child, exitCode, ...program } = startProgram(file, args, { env: { HOME: process.env["HOME"], ...env }, folder: cwd });
@@ -53,7 +53,7 @@ export function run(file: string, args: readonly string[], env: Environment, cwd
   };
 }
 
-/** Starts a role by its `start` script, as `pnpm --filter <role> start` does, and waits until it works. */
+/** Starts a role with its `start` script, like `pnpm --filter <role> start`, and waits until it is running. */
 export async function startRole(role: string, env: Environment): Promise<RoleProcess> {
   const app = `${REPOSITORY}/apps/${role}`;
   if (!existsSync(`${app}/dist/main.js`)) throw new Error(`${role} is not built: pnpm build`);
@@ -66,7 +66,7 @@ export async function startRole(role: string, env: Environment): Promise<RolePro
     output: command.output,
     stop: () => {
       command.child.kill("SIGTERM");
-      // For one that was stopped: it takes no other signal.
+      // A stopped process accepts no other signal.
       command.child.kill("SIGCONT");
       return command.exited;
     },

@@ -1,4 +1,4 @@
-/** Recorded frames of real Celery through both brokers, in any order and doubled: every row and every metric as expected. */
+/** Recorded frames of real Celery through both brokers, in any order and repeated: every row and every metric is as expected. */
 import { corpusNames, readCorpus, type Corpus, type CorpusFrame, type CorpusName } from "@celery-metrics-exporter/celery/testing";
 import { seededRandom, sharedRabbitmqUrl, shuffled, startRedis, type RedisServer, type StatsdSink } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -7,7 +7,7 @@ import { startWholePipeline } from "./whole-pipeline.ts";
 /** Instants are whole microseconds. */
 const TOLERANCE_SECONDS = 2e-6;
 
-/** A `task-sent` that comes later than this would be given up, and the machine may be busy. */
+/** Long, because a `task-sent` that arrives later would be given up, and the machine may be busy. */
 const GRACE_MS = 4_000;
 
 const SEED = 20_261_122;
@@ -25,13 +25,13 @@ afterAll(async () => {
 const orders: Readonly<Record<string, (frames: readonly CorpusFrame[]) => readonly CorpusFrame[]>> = {
   "as recorded": (frames) => frames,
   shuffled: (frames) => shuffled(frames, seededRandom(SEED)),
-  "shuffled and doubled": (frames) => shuffled([...frames, ...frames], seededRandom(SEED)),
+  "shuffled and repeated": (frames) => shuffled([...frames, ...frames], seededRandom(SEED)),
 };
 
 describe.each(corpusNames)("the frames of %s", (corpusName) => {
   const corpus = readCorpus(corpusName);
 
-  it.concurrent.each(Object.keys(orders))("%s, make every row and every metric", async (order) => {
+  it.concurrent.each(Object.keys(orders))("%s, result in every row and every metric", async (order) => {
     const frames = orders[order]?.(corpus.frames) ?? [];
     const pipeline = await startWholePipeline({
       redisUrl: redis.url,
@@ -39,7 +39,7 @@ describe.each(corpusNames)("the frames of %s", (corpusName) => {
       name: `corpus-${corpusName}-${order.replaceAll(" ", "-")}`,
       env: {
         DATADOG_GRACE_MS: String(GRACE_MS),
-        // What lacks its name for good is not waited for long, nor is a lease of the job that has sent the first of two copies.
+        // Short waits, for tasks whose name never arrives, and for the lease of the job that has sent the first of two copies.
         DATADOG_INCOMPLETE_WAIT_MS: "1500",
         DATADOG_LEASE_MS: "2000",
       },
@@ -80,7 +80,7 @@ function isSame(actual: unknown, wanted: unknown): boolean {
 
 const COUNTS = ["success_count", "fail_count", "revoked_count", "rejected_count"] as const;
 
-/** `task_name|queue`, as the recording writes it. */
+/** `task_name|queue`, the form in the recordings. */
 function taskOf(tags: readonly string[]): string {
   return `${valueOf(tags, "task_name")}|${valueOf(tags, "queue")}`;
 }

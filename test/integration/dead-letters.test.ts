@@ -1,4 +1,4 @@
-/** An event that the database refuses: isolated, kept with its reason, and stored once that is mended and it is replayed. */
+/** An event that the database refuses is isolated, kept with its reason, and stored once the cause is fixed and it is replayed. */
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -33,7 +33,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** Statuses of the first corpus' rows by task id. */
+/** Statuses of the first corpus' rows, by task id. */
 async function statusesIn(pipeline: WholePipeline): Promise<Record<string, unknown>> {
   const statuses = (await pipeline.rows()).map((row) => [String(row["task_id"]), row["status"]] as const);
   return Object.fromEntries(statuses.filter(([id]) => id in corpus.expected));
@@ -55,7 +55,7 @@ async function replay(): Promise<string> {
 }
 
 it(
-  "a poisonous event is isolated and kept, the rest goes through, and a replay after the fix stores it",
+  "a poison event is isolated and kept, the others get through, and a replay after the fix stores it",
   { timeout: 2 * TIMEOUT_MS },
   async () => {
     const pipeline = await startWholePipeline({ redisUrl: server.url, brokerUrl: server.url, name: NAME });
@@ -72,7 +72,7 @@ it(
       expect(kept.map(({ event }) => event)).toEqual(expect.arrayContaining(poisonous));
       for (const { detail } of kept) expect(detail).toContain('violates check constraint "poison" (SQLSTATE 23514)');
 
-      // Not mended yet: each comes back as a new letter, once others like it have got through since.
+      // Not fixed yet: each comes back as a new letter, once similar events have got through since.
       expect(await replay()).toBe(`${poisonous.length} replayed.\n`);
       await pipeline.publish(later.frames);
       await expect.poll(async () => (await letters()).length, { timeout: TIMEOUT_MS }).toBe(poisonous.length);

@@ -1,4 +1,4 @@
-/** Whatever the decoder accepts, the real PostgreSQL and the real Store take: events of mutated frames through both exporters. */
+/** The real PostgreSQL and the real Store accept everything that the decoder accepts: events of mutated frames through both exporters. */
 import { isTaskEvent, type CeleryEvent } from "@celery-metrics-exporter/celery";
 import { Fuzzer } from "@celery-metrics-exporter/celery/testing";
 import { migrate } from "@celery-metrics-exporter/db";
@@ -48,7 +48,7 @@ it("PostgreSQL stores every accepted event of 4,000 mutated frames, and refuses 
   }
 });
 
-it("the Store takes every accepted event of 4,000 mutated frames, and its metrics are lines that an agent reads", async () => {
+it("the Store stores every accepted event of 4,000 mutated frames, and its metrics are valid for an agent", async () => {
   const [redis, sink] = await Promise.all([startRedis(), startStatsdSink()]);
   const env = { REDIS_URL: redis.url, DD_DOGSTATSD_PORT: String(sink.port), DATADOG_GRACE_MS: "50", DATADOG_INCOMPLETE_WAIT_MS: "100" };
   const harness = await createTestExporter(datadog, env);

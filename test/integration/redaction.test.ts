@@ -1,4 +1,4 @@
-/** With redaction on, what users put into their tasks is nowhere: in no command that Redis ever got, in none of its keys, in no row. */
+/** With redaction, what users put into their tasks is stored nowhere: in no Redis command, in no key, in no row. */
 import type { AmqpFrame } from "@celery-metrics-exporter/celery/testing";
 import { sharedRabbitmqUrl, startRedis } from "@celery-metrics-exporter/testkit";
 import { once } from "node:events";
@@ -7,7 +7,7 @@ import { describe, expect, it, vi } from "vitest";
 import { startWholePipeline, type WholePipeline } from "./whole-pipeline.ts";
 
 const SECRET = "hunter2-4111111111111111";
-/** What a number among the arguments is to become unrecognisable as. */
+/** A number among the arguments that must become unrecognisable. */
 const NUMBER = 987_654_321_012;
 const NAME = "shop.tasks.charge";
 
@@ -22,7 +22,7 @@ function frame(body: Buffer | string, contentType = "application/json"): AmqpFra
   return { transport: "amqp", routingKey: "task.multi", body: Buffer.from(body), properties };
 }
 
-/** Two tasks, one of which fails, their values in strings, numbers and lists; then everything that cannot be read. */
+/** Two tasks, one of which fails, with secrets in strings, numbers and lists; then messages that cannot be read. */
 function frames(): { readonly readable: readonly AmqpFrame[]; readonly unreadable: readonly AmqpFrame[]; readonly events: number } {
   const at = Date.now() / 1_000 - 10;
   const event = (type: string, uuid: string, seconds: number, fields: object): object => ({
@@ -57,7 +57,7 @@ function frames(): { readonly readable: readonly AmqpFrame[]; readonly unreadabl
   return { readable: [frame(JSON.stringify(events))], unreadable, events: events.length };
 }
 
-/** The texts in which the secret can show: itself, and the base64 of whatever holds it, at each of its three offsets. */
+/** The texts in which the secret can appear: itself, and the base64 of any text that contains it, at each of the three offsets. */
 const TRACES = [
   SECRET,
   String(NUMBER),
@@ -72,11 +72,11 @@ interface Searched {
   readonly commands: number;
   readonly letters: number;
   readonly rows: readonly Record<string, unknown>[];
-  /** Where it was found. */
+  /** The places where it was found. */
   readonly found: readonly string[];
 }
 
-/** Runs the tasks through a whole pipeline and searches all that was stored on the way and in the end. */
+/** Runs the tasks through a whole pipeline and searches everything that was stored meanwhile and in the end. */
 async function search(mode: string, env: Readonly<Record<string, string>>): Promise<Searched> {
   const server = await startRedis();
   const redis = new Redis(server.url);
@@ -94,7 +94,7 @@ async function search(mode: string, env: Readonly<Record<string, string>>): Prom
     const { readable, unreadable, events } = frames();
     await pipeline.publish([...readable, ...unreadable]);
     await pipeline.settled(events);
-    // `expect.poll` does not know which of several concurrent tests it is in.
+    // `expect.poll` does not know to which of several concurrent tests it belongs.
     await vi.waitFor(async () => expect(await pipeline.deadLetters()).toBe(unreadable.length + 1), { timeout: 30_000 });
     return await searchAll(pipeline, redis, commands);
   } finally {
@@ -130,7 +130,7 @@ async function textOf(redis: Redis, key: string): Promise<string> {
     case "stream":
       return JSON.stringify(await redis.xrange(key, "-", "+"));
     case "none":
-      // Expired meanwhile.
+      // It expired meanwhile.
       return "";
     default:
       throw new Error(`${key} is of a type that is not searched`);

@@ -1,4 +1,4 @@
-/** Rows that take PostgreSQL longer than its time limits: they wait, and hold up nothing else. */
+/** Rows that take PostgreSQL longer than its time limits: they wait, and delay nothing else. */
 import { migrate } from "@celery-metrics-exporter/db";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { taskReceived, taskSent, taskStarted } from "@celery-metrics-exporter/celery/testing";
@@ -64,7 +64,7 @@ async function enqueue(...events: readonly CeleryEvent[]): Promise<void> {
   await queue.add("batch", encodeBatch({ broker: "rabbitmq", events }));
 }
 
-/** Of tasks with ids from `first` on. */
+/** The `task-sent` events of this many tasks, with ids from `first` on. */
 const sent = (count: number, first = 0): CeleryEvent[] =>
   Array.from({ length: count }, (_, index) => taskSent({ uuid: `task-${String(first + index).padStart(5, "0")}` }));
 
@@ -81,7 +81,7 @@ async function metric(name: string): Promise<number> {
   return (found?.values ?? []).reduce((sum, { value }) => sum + value, 0);
 }
 
-/** Statements of batches that have ended. */
+/** Number of statements of batches that have ended. */
 async function tries(): Promise<number> {
   const found = await running?.metrics.registry.getSingleMetric("celery_metrics_exporter_export_duration_seconds")?.get();
   const counts = (found?.values ?? []) as readonly { metricName?: string; value: number }[];
@@ -97,11 +97,11 @@ async function expectNothingLeft(): Promise<void> {
   expect(await deadLetters.getWaitingCount()).toBe(0);
 }
 
-/** Of a row that is not there yet, so that others of its id have to wait for the transaction. */
+/** A row that does not exist yet, so that others with its id have to wait for the transaction. */
 const LOCKED_ROW = `insert into celery_task (task_id, status, state_precedence, state_rank, state_at, state_hostname, last_event_at)
   values ($1, 'PENDING', 0, 0, now(), '', now())`;
 
-/** Ends what makes rows slow. */
+/** Ends the cause of the slow rows. */
 type Mend = () => Promise<void>;
 
 async function inTransaction(statement: string, values: unknown[] = []): Promise<Mend> {
@@ -131,12 +131,12 @@ const CAUSES: readonly {
     sqlState: "57014",
   },
   {
-    what: "a row that somebody's open transaction keeps locked",
+    what: "a row that an open transaction keeps locked",
     begin: () => inTransaction(LOCKED_ROW, [SLOW]),
     sqlState: "57014",
   },
   {
-    what: "the same, where the database has a lock timeout",
+    what: "the same with a lock timeout of the database",
     begin: async () => {
       await pool.query("do $$ begin execute format('alter database %I set lock_timeout = 300', current_database()); end $$");
       return inTransaction(LOCKED_ROW, [SLOW]);
@@ -147,7 +147,7 @@ const CAUSES: readonly {
 ];
 
 describe.each(CAUSES.map((cause) => [cause.what, cause] as const))("%s", (_, { begin, env = {}, sqlState }) => {
-  it.each(["1", "4"])("holds up nothing but its own events, with %s batches at a time", { timeout: 180_000 }, async (concurrency) => {
+  it.each(["1", "4"])("delays only its own events, with %s concurrent batches", { timeout: 180_000 }, async (concurrency) => {
     const mend = await begin();
     await start({ ...env, PROCESSOR_CONCURRENCY: concurrency });
     const events = sent(1_000);
@@ -156,7 +156,7 @@ describe.each(CAUSES.map((cause) => [cause.what, cause] as const))("%s", (_, { b
     const explained = new RegExp(`${SLOW}.*${sqlState}.*POSTGRES_STATEMENT_TIMEOUT_MS`);
     await expect.poll(() => running?.health.report().components[HELD], PATIENCE).toMatch(explained);
 
-    // More of its events, and of others beside and after them.
+    // More of its events, and others next to and after them.
     await enqueue(taskSent({ uuid: SLOW }), ...sent(10, 1_000));
     for (let first = 1_010; first < 1_060; first += 10) await enqueue(...sent(10, first));
     await enqueue(taskStarted({ uuid: SLOW }));
@@ -170,7 +170,7 @@ describe.each(CAUSES.map((cause) => [cause.what, cause] as const))("%s", (_, { b
     await expectNothingLeft();
   });
 
-  it("is asked for less and less", { timeout: 120_000 }, async () => {
+  it("is retried less and less often", { timeout: 120_000 }, async () => {
     const mend = await begin();
     await start(env);
     await enqueue(...sent(10), taskReceived({ uuid: SLOW }));
@@ -184,12 +184,12 @@ describe.each(CAUSES.map((cause) => [cause.what, cause] as const))("%s", (_, { b
   });
 });
 
-describe("a row to forget that somebody keeps locked", () => {
-  it("holds up nothing but itself", { timeout: 120_000 }, async () => {
+describe("a locked row to forget", () => {
+  it("delays only itself", { timeout: 120_000 }, async () => {
     await start();
     await enqueue(...sent(20), taskStarted({ uuid: SLOW }));
     await expect.poll(rows, PATIENCE).toBe(20);
-    // Of an excluded task no `task-sent` is stored, and rows that have one are spared.
+    // Excluded tasks have no stored `task-sent`, and rows with one are spared.
     await pool.query("update celery_task set sent_at = null");
     const unlock = await inTransaction("select 1 from celery_task where task_id = $1 for update", [SLOW]);
     const told = [...sent(10).map((event) => ("uuid" in event ? event.uuid : "")), SLOW].map((id) => ({ id, marks: ["-s0"] }));
@@ -205,7 +205,7 @@ describe("a row to forget that somebody keeps locked", () => {
 });
 
 describe("a database that is too slow for everything", () => {
-  it("is waited out: it is asked no more than in any outage, nothing is split, and all of it is stored in the end", async () => {
+  it("is waited for: it gets no more statements than in any outage, nothing is split, and everything is stored in the end", async () => {
     await start({ POSTGRES_STATEMENT_TIMEOUT_MS: "300" });
     const unlock = await inTransaction("lock table celery_task in access exclusive mode");
     for (let batch = 0; batch < 8; batch++) await enqueue(...sent(500, batch * 500));
@@ -213,7 +213,7 @@ describe("a database that is too slow for everything", () => {
     await new Promise((resolve) => setTimeout(resolve, 5_000));
     const before = await tries();
     await new Promise((resolve) => setTimeout(resolve, 15_000));
-    // Four at a time, of 300 ms each, with the pauses of an outage in between.
+    // Four at a time, of 300 ms each, with an outage's pauses in between.
     expect((await tries()) - before).toBeLessThan(40);
     expect(report()).toMatch(/"postgres exporter":"[^"]*57014/);
     expect(await metric("batches_split_total")).toBe(0);
@@ -223,7 +223,7 @@ describe("a database that is too slow for everything", () => {
     await expectNothingLeft();
   });
 
-  it("takes smaller parts of a batch, where those are within the limit", async () => {
+  it("gets smaller parts of a batch, if those are within the limit", async () => {
     await pool.query(`create function doze() returns trigger language plpgsql as $$ begin perform pg_sleep(0.002); return new; end $$`);
     await pool.query("create trigger doze before insert on celery_task for each row execute function doze()");
     await start({ POSTGRES_STATEMENT_TIMEOUT_MS: "1000" });

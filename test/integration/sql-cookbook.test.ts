@@ -1,4 +1,4 @@
-/** The queries in the documentation: each runs, and none reads the whole table. */
+/** Runs the queries in the documentation, and checks that none reads the whole table. */
 import { readFileSync } from "node:fs";
 import { migrate } from "@celery-metrics-exporter/db";
 import { createDatabase, type TestDatabase } from "@celery-metrics-exporter/testkit";
@@ -52,7 +52,7 @@ it("finds the queries of each page", () => {
   expect(PAGES.filter((page) => statementsOf(page).length === 0)).toEqual([]);
 });
 
-/** The statements in the SQL blocks of a page, comments left out. */
+/** The statements in the SQL blocks of a page, without comments. */
 function statementsOf(page: string): string[] {
   const text = readFileSync(new URL(`../../${page}`, import.meta.url), "utf8");
   return [...text.matchAll(/^```sql\n(.*?)^```/gms)].flatMap(([, code = ""]) =>
@@ -68,7 +68,7 @@ function nodesOf(plan: Plan): Plan[] {
   return [plan, ...(plan.Plans ?? []).flatMap(nodesOf)];
 }
 
-/** 20,000 tasks of 30 days, in the order in which they came. */
+/** 20,000 tasks of 30 days, in order of arrival. */
 const MONTH_OF_TASKS = `
   insert into celery_task (
     task_id, name, queue, first_name, first_queue, status, worker, args, kwargs, args_json, kwargs_json, exception, traceback, revoked_by,

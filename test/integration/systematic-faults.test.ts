@@ -1,4 +1,4 @@
-/** A database that refuses rows for a reason that is not in the events: nothing is lost, and all of it is stored once the fault is gone. */
+/** A database that refuses rows for a reason that is not in the events: nothing is lost, and everything is stored once the fault is gone. */
 import { isTaskEvent } from "@celery-metrics-exporter/celery";
 import { readCorpus } from "@celery-metrics-exporter/celery/testing";
 import { encodeBatch, eventsQueueName } from "@celery-metrics-exporter/pipeline";
@@ -41,7 +41,7 @@ const FAULTS: readonly { readonly what: string; readonly begin: readonly string[
   },
 ];
 
-/** They begin when half of the events are stored, so that the database takes those again without a word. */
+/** These faults begin when half of the events are stored, so that the database accepts those again. */
 const MIDWAY: typeof FAULTS = [
   {
     what: "a trigger that refuses changes of rows, but no new rows",
@@ -50,13 +50,13 @@ const MIDWAY: typeof FAULTS = [
     reason: /refused by a trigger/,
   },
   {
-    what: "a trigger that refuses what changes anything",
+    what: "a trigger that refuses every change",
     begin: [raise("P0001"), "create trigger refuse after insert or update on celery_task for each row execute function refuse()"],
     end: "drop trigger refuse on celery_task",
     reason: /refused by a trigger/,
   },
   {
-    what: "a unique index that only one of the new rows can be in",
+    what: "a unique index that allows only one of the new rows",
     begin: [
       `do $$ declare newest timestamptz; begin
         select max(received_at) into newest from celery_task;
@@ -67,7 +67,7 @@ const MIDWAY: typeof FAULTS = [
     reason: /only_one/,
   },
 ];
-/** Long enough for what is held to be tried several times. */
+/** Long enough for several retries of held batches. */
 const HELD_MS = 10_000;
 
 let server: RedisServer;
@@ -91,7 +91,7 @@ async function startFaulty(name: string): Promise<{ readonly pipeline: Pipeline;
   return { pipeline, pool };
 }
 
-/** Every task of the corpus has its row, and no event is a dead letter. */
+/** Waits until every task of the corpus has its row; no event may be a dead letter. */
 async function expectWhole(pipeline: Pipeline): Promise<void> {
   await pipeline.settled(corpus.events.filter(isTaskEvent).length);
   const rows = await pipeline.rows();
@@ -99,8 +99,8 @@ async function expectWhole(pipeline: Pipeline): Promise<void> {
   expect(await pipeline.deadLetters()).toBe(0);
 }
 
-// Each waits most of the time, in a database and under a prefix of its own. Not all at once: a process that is too busy loses its connections.
-describe("a fault that is there when events come", () => {
+// Each test waits most of the time, with its own database and prefix. Not all run at once, because a process that is too busy loses its connections.
+describe("a fault that exists when events arrive", () => {
   it.concurrent.each(FAULTS.map((fault, index) => [fault.what, { ...fault, name: `systematic-${index}` }] as const))(
     "%s costs no event, and is reported",
     { timeout: 300_000 },
@@ -126,7 +126,7 @@ describe("a fault that is there when events come", () => {
 
 describe("a fault that begins later", () => {
   it.concurrent.each(MIDWAY.map((fault, index) => [fault.what, { ...fault, name: `midway-${index}` }] as const))(
-    "%s costs no event when it begins after others of the tasks were stored",
+    "%s costs no event if it begins after other events of the tasks were stored",
     { timeout: 300_000 },
     async (_, { begin, end, reason, name }) => {
       const { pipeline, pool } = await startFaulty(name);
@@ -153,7 +153,7 @@ describe("a fault that begins later", () => {
   );
 
   it.concurrent(
-    "a trigger that refuses to delete rows costs no id to forget: that others have no row is no evidence",
+    "a trigger that refuses to delete rows costs no id to forget: ids without a row prove nothing",
     { timeout: 300_000 },
     async () => {
       const name = "forgetting";
@@ -164,7 +164,7 @@ describe("a fault that begins later", () => {
         await pipeline.publish(corpus.frames);
         await pipeline.settled(corpus.events.filter(isTaskEvent).length);
         const stored = Object.keys(corpus.expected).slice(0, 8);
-        // Of an excluded task no `task-sent` is stored, and rows that have one are spared.
+        // Excluded tasks have no stored `task-sent`, and rows with one are spared.
         await pool.query("update celery_task set sent_at = null");
         await pool.query(raise("P0001"));
         await pool.query("create trigger refuse before delete on celery_task for each row execute function refuse()");

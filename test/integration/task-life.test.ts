@@ -1,4 +1,4 @@
-/** Lives that a task should not have, in any order and repetition of their events: the real Store and sink, and the real table. */
+/** Unusual lives of tasks, with their events in any order and repetition, on the real Store, sink and table. */
 import { readFileSync } from "node:fs";
 import { migrate } from "@celery-metrics-exporter/db";
 import type { TaskEvent } from "@celery-metrics-exporter/celery";
@@ -25,7 +25,7 @@ const INCOMPLETE_WAIT_MS = 300;
 const NEVER = new AbortController().signal;
 const random = seededRandom(SEED);
 
-/** What comes in one batch, and whether its tasks are processed before the next one comes. */
+/** The events of one batch, and whether its tasks are processed before the next batch arrives. */
 interface Arrival {
   readonly batches: readonly (readonly TaskEvent[])[];
   readonly processedBetween?: boolean;
@@ -45,7 +45,7 @@ let database: TestDatabase;
 let pool: Pool;
 let rows: TestExporter;
 let metrics: TestExporter;
-/** What the Datadog exporter wants to process, and when. */
+/** The ids that the Datadog exporter schedules, and when they are due. */
 const scheduled: { readonly ids: readonly string[]; readonly delayMs: number }[] = [];
 let jobs = 0;
 
@@ -83,7 +83,7 @@ async function deliver({ batches, processedBetween = false }: Arrival): Promise<
   await processAll();
 }
 
-/** The grace is over at once; what is put off is waited for. */
+/** The grace is over at once; postponed tasks are waited for. */
 async function processAll(): Promise<void> {
   for (let next = scheduled.shift(); next !== undefined; next = scheduled.shift()) {
     if (next.delayMs < INCOMPLETE_WAIT_MS) await new Promise((resolve) => setTimeout(resolve, next?.delayMs));
@@ -101,7 +101,7 @@ async function rowOf(id: string): Promise<ExpectedRow | undefined> {
 
 const NOTHING: Required<Sent> = { successes: 0, failures: 0, revocations: 0, runs: [], waits: [] };
 
-/** What was sent under these tags; under all where there are none. */
+/** The metrics that were sent with these tags, or with any tags if there are none. */
 function sentWith(tags: readonly string[]): Required<Sent> {
   const ascending = (name: string): number[] => sink.values(name, tags).toSorted((one, other) => one - other);
   return {
@@ -113,7 +113,7 @@ function sentWith(tags: readonly string[]): Required<Sent> {
   };
 }
 
-/** By `task_name|queue`; what is sent under any other is in `all`. */
+/** By `task_name|queue`; metrics with other tags are only in `all`. */
 function sentLike(wanted: Readonly<Record<string, Sent>>): Record<string, Required<Sent>> {
   const keys = Object.keys(wanted).map((key) => {
     const [name, queue] = key.split("|");
@@ -141,7 +141,7 @@ function asTask(events: readonly TaskEvent[], uuid: string): TaskEvent[] {
 }
 
 describe.each(TASK_LIVES.map((life): [string, TaskLife] => [life.name, life]))("%s", (name, life) => {
-  it.each(Object.entries(ARRIVALS))(`ends in its row and metrics, with events %s (seed ${SEED})`, async (how, arrive) => {
+  it.each(Object.entries(ARRIVALS))(`results in its row and metrics, with events %s (seed ${SEED})`, async (how, arrive) => {
     const id = `${name}, ${how}`;
     await deliver(arrive(asTask(life.events, id)));
     expect(await rowOf(id)).toEqual(life.row);
@@ -149,14 +149,14 @@ describe.each(TASK_LIVES.map((life): [string, TaskLife] => [life.name, life]))("
     expect(sink.errors).toEqual([]);
   });
 
-  it("is told in docs/task-life.md", () => {
+  it("is described in docs/task-life.md", () => {
     const document = readFileSync(new URL("../../docs/task-life.md", import.meta.url), "utf8");
     expect(document).toContain(`\n## ${name}\n`);
   });
 });
 
-describe("Told in reversed order, minutes apart", () => {
-  it("is counted once, as it was known when the patience was over; the row has everything", async () => {
+describe("Reported in reverse order, minutes apart", () => {
+  it("is counted once, with what was known at the end of the wait; the row has everything", async () => {
     const [life] = TASK_LIVES;
     if (life === undefined) throw new Error("no life");
     const id = "reversed, minutes apart";

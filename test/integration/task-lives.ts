@@ -1,4 +1,4 @@
-/** Lives that a task should not have and sometimes has, with the row and the metrics each must end in. `docs/task-life.md` says why, case by case. */
+/** Unusual lives that tasks sometimes have, with the expected row and metrics. `docs/task-life.md` explains each case. */
 import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import {
   taskFailed,
@@ -11,7 +11,7 @@ import {
   taskSucceeded,
 } from "@celery-metrics-exporter/celery/testing";
 
-/** In seconds from `BEGIN`, where it is a time. */
+/** Times are in seconds from `BEGIN`. */
 export interface ExpectedRow {
   readonly status: string;
   readonly name: string;
@@ -31,18 +31,18 @@ export interface ExpectedRow {
   readonly wait_time: number | null;
 }
 
-/** What Datadog is sent under one name and queue. */
+/** The metrics that Datadog gets under one name and queue. */
 export interface Sent {
   readonly successes?: number;
   readonly failures?: number;
   readonly revocations?: number;
-  /** Seconds, ascending. */
+  /** In seconds, ascending. */
   readonly runs: readonly number[];
   readonly waits: readonly number[];
 }
 
 export interface TaskLife {
-  /** As the document's section. */
+  /** The title of the document's section. */
   readonly name: string;
   /** In the order in which they happened. */
   readonly events: readonly TaskEvent[];
@@ -64,7 +64,7 @@ const NAMED = { name: "shop.cart.total", queue: "celery", first_name: "shop.cart
 const FIRST_ROW = { ...NAMED, retries: 0, sent_at: 0, received_at: 1, started_at: 2, wait_time: 2 };
 const TASK = "shop.cart.total|celery";
 
-/** The attempt after a retry, on worker B, whose clock is `skew` seconds ahead of everybody else's. */
+/** The attempt after a retry, on worker B, whose clock is `skew` seconds ahead of all others. */
 function retriedOnB(skew: number): TaskEvent[] {
   return [
     ...FIRST_RUN,

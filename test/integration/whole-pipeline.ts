@@ -1,4 +1,4 @@
-/** Receiver, both exporters' processors and their servers, in this process: frames go into a real broker, rows and metrics come out. */
+/** The receiver, both exporters' processors and their servers in this process: frames go into a real broker, rows and metrics come out. */
 import { once } from "node:events";
 import type { CorpusFrame } from "@celery-metrics-exporter/celery/testing";
 import { migrate } from "@celery-metrics-exporter/db";
@@ -16,16 +16,16 @@ import { receiver } from "receiver";
 const QUEUES = [eventsQueueName("datadog"), processingQueueName("datadog"), eventsQueueName("postgres")];
 const POLL_MS = 50;
 
-/** node-postgres would cut them to milliseconds. The last of two columns of a name is the one it gives. */
+/** Selects instants as numbers, because node-postgres would cut them to milliseconds. Of two columns with the same name it returns the last. */
 const INSTANTS = ["eta", "expires", "sent_at", "received_at", "started_at", "finished_at"]
   .map((column) => `extract(epoch from ${column})::float8 as ${column}`)
   .join(", ");
 
 export interface WholePipelineOptions {
   readonly redisUrl: string;
-  /** Where frames are published and received: RabbitMQ, or Redis pub/sub. */
+  /** The broker for the frames: RabbitMQ, or Redis pub/sub. */
   readonly brokerUrl: string;
-  /** Keeps runs on shared servers apart: exchange, queue and key prefix. */
+  /** Separates runs on shared servers: exchange, queue and key prefix. */
   readonly name: string;
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -38,7 +38,7 @@ export interface WholePipeline {
   /** Resolves once the receiver has taken this many events and every queue is empty. */
   settled(events: number): Promise<void>;
   rows(): Promise<readonly Record<string, unknown>[]>;
-  /** Jobs in the dead-letter queue. */
+  /** Number of jobs in the dead-letter queue. */
   deadLetters(): Promise<number>;
   close(): Promise<void>;
 }
@@ -67,7 +67,7 @@ export async function startWholePipeline({ redisUrl, brokerUrl, name, env = {} }
   const queues = QUEUES.map((queue) => new Queue(queue, { connection: redis, prefix }));
   const deadLetters = new Queue(DEAD_LETTER_QUEUE, { connection: redis, prefix });
   const pool = new Pool({ connectionString: database.url });
-  // The database is dropped while connections of the pool are still on their way out.
+  // The database is dropped while connections of the pool are still being closed.
   pool.on("error", () => {});
   return {
     sink,
@@ -98,7 +98,7 @@ async function pause(): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, POLL_MS));
 }
 
-/** Events the receiver has taken from the broker, of all types. */
+/** Number of events of all types that the receiver has taken from the broker. */
 async function received({ metrics }: RunningRoles): Promise<number> {
   const metric = await metrics.registry.getSingleMetric("celery_metrics_exporter_events_received_total")?.get();
   return (metric?.values ?? []).reduce((sum, { value }) => sum + value, 0);

@@ -4,11 +4,11 @@ import { describe, expect, it } from "vitest";
 import { readText, sourcesOf, workspacePackages } from "./workspace.ts";
 
 describe("docs/configuration.md", () => {
-  it("is what `pnpm docs:configuration` writes", () => {
+  it("is the output of `pnpm docs:configuration`", () => {
     expect(readText("docs/configuration.md")).toBe(configurationDocument());
   });
 
-  it("has no setting that the list of all names lacks, by which roles know those of others", () => {
+  it("has no setting that is missing from the list of all names, by which roles recognize other roles' settings", () => {
     const names = [...configurationDocument().matchAll(/^\| `([A-Z_]+)`/gm)].map(([, name]) => name);
     expect(SETTING_NAMES).toEqual(expect.arrayContaining(names));
   });
@@ -30,7 +30,7 @@ describe("docs/errors.md", () => {
   );
   const inDocument = [...readText("docs/errors.md").matchAll(/^\| `(ERR_[A-Z_]+)`/gm)].map(([, code]) => code);
 
-  it("has a row for every code there is, and for no other", () => {
+  it("has a row for every code, and for no other", () => {
     expect(inSources).toContain("ERR_CONFIG_INVALID");
     expect(inDocument.toSorted()).toEqual([...inSources].toSorted());
   });
@@ -45,7 +45,7 @@ describe("docs/metrics.md", () => {
   );
   const inDocument = [...readText("docs/metrics.md").matchAll(/^\| `([a-z_]+)` +\| (?:counter|gauge|histogram)/gm)].map(([, name]) => name);
 
-  it("has a row for every metric there is, and for no other", () => {
+  it("has a row for every metric, and for no other", () => {
     expect(inSources).toContain("events_received_total");
     expect(inDocument.toSorted()).toEqual([...inSources].toSorted());
   });
@@ -75,7 +75,7 @@ describe("docs/guarantees.md", () => {
     );
   });
 
-  it.each(proofs)("names tests that $file has", ({ file, names }) => {
+  it.each(proofs)("names only tests that exist in $file", ({ file, names }) => {
     const source = readText(file);
     expect(names.filter((name) => !source.includes(name))).toEqual([]);
   });
@@ -105,7 +105,7 @@ describe("docs/operations.md", () => {
   });
 });
 
-/** The bold sentence that each part begins with. */
+/** The bold sentence at the beginning of each part. */
 function titlesOf(parts: readonly string[]): string[] {
   return parts.map((part) => part.slice(0, part.indexOf(".**")));
 }

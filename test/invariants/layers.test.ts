@@ -3,7 +3,7 @@ import { readText, sourcesOf, workspacePackages, type WorkspacePackage } from ".
 
 type Layer = "base" | "core" | "app" | "top" | "demo" | "testkit";
 
-/** The layers of docs/architecture.md: a package may use those below its own, never its neighbours. */
+/** The layers of docs/architecture.md: a package may use the layers below its own, but not its neighbors. */
 const LAYERS: Readonly<Record<string, Layer>> = {
   "packages/celery": "base",
   "packages/runtime": "base",
@@ -22,9 +22,9 @@ const MAY_USE: Readonly<Record<Layer, readonly Layer[]>> = {
   core: ["base"],
   app: ["base", "core"],
   top: ["base", "core", "app"],
-  // Never part of an image: it runs what the cli runs, against the Celery, the agent and the publishers of the tests.
+  // Never part of an image: it runs what the cli runs, with the Celery, the agent and the publishers of the tests.
   demo: ["base", "core", "app", "top", "testkit"],
-  // What it publishes is in Celery's wire format, which `packages/celery` writes. Any other package of ours uses it in its own tests.
+  // It publishes in Celery's wire format, which `packages/celery` writes. Our other packages use it in their own tests.
   testkit: ["base"],
 };
 
@@ -51,12 +51,12 @@ describe.each(packages)("$folder", (entry) => {
     expect(used.filter((other) => other.layer === undefined || !MAY_USE[layer ?? "base"].includes(other.layer))).toEqual([]);
   });
 
-  it("has only the testkit, or what its layer may use, for development", () => {
+  it("has only the testkit, or packages of the layers below, as development dependencies", () => {
     const used = internal(entry.devDependencies).filter((other) => layerOf(other) !== "testkit");
     expect(used.filter((other) => !MAY_USE[layer ?? "base"].includes(layerOf(other) ?? "top"))).toEqual([]);
   });
 
-  it("imports in its sources only packages it depends on", () => {
+  it("imports in its sources only its dependencies", () => {
     const undeclared = sourcesOf(entry.folder)
       .filter((file) => !file.includes("/src/testing/"))
       .flatMap((file) => importsOf(file).map((name) => ({ file, name })))
@@ -65,7 +65,7 @@ describe.each(packages)("$folder", (entry) => {
   });
 });
 
-/** The packages that a file imports, ours and others'. */
+/** The packages that a file imports, ours and third-party. */
 function importsOf(file: string): string[] {
   const specifiers = [...readText(file).matchAll(/(?:^|\n)(?:import|export)[^;]*? from "([^"]+)"|import\("([^"]+)"\)/g)];
   return specifiers
@@ -79,7 +79,7 @@ function importsOf(file: string): string[] {
     );
 }
 
-/** What stands in a file besides imports and comments. */
+/** The content of a file except imports and comments. */
 function statementsOf(file: string): string[] {
   return readText(file)
     .split("\n")
@@ -90,17 +90,17 @@ describe("the process", () => {
   const sources = packages.filter(({ folder }) => folder !== "packages/testkit").flatMap(({ folder }) => sourcesOf(folder));
   const filesWith = (pattern: RegExp): string[] => sources.filter((file) => pattern.test(readText(file)));
 
-  it("has its environment read in one place", () => {
+  it("reads its environment in one place", () => {
     expect(filesWith(/\bprocess\.env\b|\bprocess\[["']env|import\s*\{[^}]*\benv\b[^}]*\}\s*from "node:process"/)).toEqual([
       "packages/runtime/src/config/environment.ts",
     ]);
   });
 
-  it("is ended in one place", () => {
+  it("exits in one place", () => {
     expect(filesWith(/\bprocess\.(exit|abort|reallyExit)\(|\bprocess\.exitCode\s*=/)).toEqual(["packages/runtime/src/process/signals.ts"]);
   });
 
-  it("is only wired in main.ts: imports and one call", () => {
+  it("has only wiring in main.ts: imports and one call", () => {
     const mains = sources.filter((file) => file.endsWith("/src/main.ts"));
     expect(mains.length).toBeGreaterThanOrEqual(5);
     expect(mains.filter((file) => statementsOf(file).length !== 1)).toEqual([]);

@@ -3,7 +3,7 @@ import { dirname, join, normalize } from "node:path";
 import { describe, expect, it } from "vitest";
 import { ROOT, readText } from "./workspace.ts";
 
-/** Every page that people read, relative to the root. */
+/** Every page for readers, relative to the root. */
 const PAGES = [
   ...markdownIn("."),
   ...markdownIn("docs"),
@@ -12,7 +12,7 @@ const PAGES = [
 ];
 
 describe("links between pages", () => {
-  it.each(PAGES)("of %s lead to a file, and to a heading that it has", (page) => {
+  it.each(PAGES)("of %s lead to an existing file and heading", (page) => {
     const broken = linksOf(page).filter((link) => !isGood(page, link));
     expect(broken).toEqual([]);
   });
@@ -26,7 +26,7 @@ function markdownIn(folder: string): string[] {
     .map((name) => normalize(`${folder}/${name}`));
 }
 
-/** Targets of links and pictures, except those of other sites. */
+/** Targets of links and pictures, except those on other sites. */
 function linksOf(page: string): string[] {
   return [...prose(page).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = ""]) => target).filter((target) => !/^[a-z]+:/.test(target));
 }
@@ -38,7 +38,7 @@ function isGood(page: string, link: string): boolean {
   return anchor === undefined || headingsOf(target).includes(anchor);
 }
 
-/** The anchors that GitHub gives the headings of a page; of equal ones, the first. */
+/** The anchors that GitHub gives the headings of a page; for equal headings, only the first one. */
 function headingsOf(page: string): string[] {
   return [...prose(page).matchAll(/^#{1,6} (.+)$/gm)].map(([, title = ""]) =>
     title
@@ -48,7 +48,7 @@ function headingsOf(page: string): string[] {
   );
 }
 
-/** A page without its blocks of code, in which `#` and brackets mean something else. */
+/** A page without its code blocks, in which `#` and brackets mean something else. */
 function prose(page: string): string {
   return readText(page).replace(/^ *```.*?^ *```/gms, "");
 }

@@ -13,7 +13,7 @@ describe("the exporters", () => {
     expect(new Set(folders)).toEqual(new Set(registered.map((name) => `${name}-processor`)));
   });
 
-  it("are those the command line can run, under their own names", () => {
+  it("are the ones that the command line can run, under their own names", () => {
     expect(new Set(exporters.keys())).toEqual(new Set(registered));
     for (const [name, definition] of exporters) expect(definition.name).toBe(name);
   });

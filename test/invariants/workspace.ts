@@ -1,4 +1,4 @@
-/** The workspace's packages and sources, as they are on the disk. */
+/** The workspace's packages and sources on disk. */
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -20,7 +20,7 @@ interface Manifest {
   readonly devDependencies?: Record<string, string>;
 }
 
-/** Every package below `apps` and `packages`. */
+/** Every package in `apps` and `packages`. */
 export function workspacePackages(): WorkspacePackage[] {
   return ["apps", "packages"].flatMap((parent) =>
     readdirSync(join(ROOT, parent))

@@ -1,4 +1,4 @@
-/** A stream of synthetic tasks at a steady rate, or as one burst, and the truth about them. */
+/** Synthetic tasks at a steady rate or as one burst, and the truth about them. */
 import { randomUUID } from "node:crypto";
 import { seededRandom, toFrames, type Frame, type Publisher, type WireEvent } from "@celery-metrics-exporter/testkit";
 import { syntheticTask, type ExpectedTask } from "./synthetic-task.ts";
@@ -7,18 +7,18 @@ export interface LoadOptions {
   readonly publisher: Publisher;
   readonly eventsPerSecond: number;
   readonly seed?: number;
-  /** Sends no further tasks after so many events: a test on a busy machine takes longer, and has no more to compare. Default: no limit. */
+  /** Starts no further tasks after this many events: a test on a busy machine takes longer, and should not have more to compare. Default: no limit. */
   readonly maxEvents?: number;
 }
 
-/** Sums up what all tasks told of so far must come to. */
+/** Sums up the expected results of all tasks so far. */
 export interface Truth {
   readonly tasks: readonly ExpectedTask[];
-  /** Events published. */
+  /** Number of published events. */
   readonly events: number;
 }
 
-/** The truth of several loads. */
+/** The combined truth of several loads. */
 export function together(...truths: readonly Truth[]): Truth {
   return { tasks: truths.flatMap(({ tasks }) => tasks), events: truths.reduce((sum, { events }) => sum + events, 0) };
 }
@@ -26,7 +26,7 @@ export function together(...truths: readonly Truth[]): Truth {
 const TICK_MS = 20;
 const EVENTS_PER_TASK = 4;
 const MICROSECONDS_PER_MS = 1_000;
-/** Of one publish in a burst. */
+/** Events per publish in a burst. */
 const BURST_TASKS = 250;
 
 /** A running load. */
@@ -51,7 +51,7 @@ export class Load implements Truth {
     this.#tasksPerTick = (eventsPerSecond / EVENTS_PER_TASK / 1_000) * TICK_MS;
     this.#maxEvents = maxEvents;
     this.#running = this.#run();
-    // `stop` tells of it.
+    // `stop` reports it.
     this.#running.catch(() => {});
   }
 
@@ -60,9 +60,9 @@ export class Load implements Truth {
   }
 
   /**
-   * Sends no further tasks, publishes the rest of those begun, and resolves when the broker has it all.
+   * Starts no further tasks, publishes the rest of those begun, and resolves when the broker has everything.
    *
-   * @throws {Error} when something could not be published.
+   * @throws {Error} if something could not be published.
    */
   async stop(): Promise<Truth> {
     this.#stopping = true;
@@ -73,7 +73,7 @@ export class Load implements Truth {
 
   async #run(): Promise<void> {
     while (!this.#stopping || this.#due.size > 0) {
-      // A busy machine catches up: the rate is that of the whole run.
+      // A busy machine catches up: the rate applies to the whole run.
       const ticks = Math.floor((Date.now() - this.#began) / TICK_MS);
       if (this.#tick >= ticks) await new Promise((resolve) => setTimeout(resolve, TICK_MS));
       else await this.#step();
@@ -105,12 +105,12 @@ export class Load implements Truth {
   }
 }
 
-/** What a burst publishes, made before: making it takes longer than publishing it. */
+/** The frames of a burst, prepared in advance because creating them takes longer than publishing them. */
 export interface PreparedBurst extends Truth {
   readonly frames: readonly (readonly Frame[])[];
 }
 
-/** At least this many events, tasks overlapping as on busy workers. */
+/** At least this many events; tasks overlap as on busy workers. */
 export function prepareBurst(events: number, seed = 1): PreparedBurst {
   const random = seededRandom(seed);
   const tasks: ExpectedTask[] = [];
@@ -126,7 +126,7 @@ export function prepareBurst(events: number, seed = 1): PreparedBurst {
   return { tasks, events: prepared, frames };
 }
 
-/** Publishes as fast as the broker takes it. Resolves when the broker has it all. */
+/** Publishes as fast as the broker accepts it. Resolves when the broker has everything. */
 export async function publishBurst(publisher: Publisher, { frames }: PreparedBurst): Promise<void> {
   for (const some of frames) await publisher.publish(some);
   await publisher.settled();

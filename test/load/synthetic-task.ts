@@ -1,4 +1,4 @@
-/** The lives of invented tasks as Celery would tell them, beside what must come of each: written from Celery's rules, not from our code. */
+/** Simulated tasks as Celery would report them, and their expected results: derived from Celery's rules, not from our code. */
 
 import type { WireEvent } from "@celery-metrics-exporter/testkit";
 
@@ -17,15 +17,15 @@ export interface ExpectedTask {
   readonly receivedAt: number | null;
   readonly startedAt: number | null;
   readonly finishedAt: number;
-  /** Seconds; of SUCCESS only. */
+  /** In seconds; only for SUCCESS. */
   readonly runtime: number | null;
-  /** Samples in seconds that Datadog must get. */
+  /** Samples in seconds that Datadog must receive. */
   readonly waits: readonly { readonly seconds: number; readonly basis: "sent" | "received" }[];
   readonly runs: readonly { readonly seconds: number; readonly state: "success" | "failure" }[];
 }
 
 export interface SyntheticTask {
-  /** In the order of time. */
+  /** In order of time. */
   readonly events: readonly WireEvent[];
   readonly expected: ExpectedTask;
 }
@@ -37,7 +37,7 @@ const MICROSECONDS = 1_000_000;
 
 type Ending = "success" | "retried" | "failure" | "revoked" | "rejected" | "unsent";
 
-/** Shares of 100. `unsent`: by a client without `task_send_sent_event`. */
+/** Shares in percent. `unsent`: tasks from a client without `task_send_sent_event`. */
 const ENDINGS: readonly (readonly [Ending, number])[] = [
   ["success", 78],
   ["retried", 8],
@@ -50,7 +50,7 @@ const ENDINGS: readonly (readonly [Ending, number])[] = [
 /**
  * One task sent at `startMicros`, done within a second.
  *
- * @param random numbers from 0 to below 1.
+ * @param random numbers from 0 (inclusive) to 1 (exclusive).
  */
 export function syntheticTask(id: string, startMicros: number, random: () => number): SyntheticTask {
   return new Life(id, startMicros, random).live(pickEnding(random));
@@ -76,7 +76,7 @@ class Life {
   readonly #description;
   readonly #queue: string;
   readonly #waits: { seconds: number; basis: "sent" | "received" }[] = [];
-  /** Of the first attempt. */
+  /** Belongs to the first attempt. */
   #sentAt: number | null = null;
   #receivedAt: number | null = null;
   #startedAt: number | null = null;
@@ -116,7 +116,7 @@ class Life {
     const sent = ending !== "unsent";
     let startedAt = this.#attempt(0, sent);
     if (ending === "retried") {
-      // The next attempt is sent before the retry is told: celery/app/task.py, `retry`.
+      // The next attempt is sent before the retry is reported (celery/app/task.py, `retry`).
       this.#send(1);
       this.#tell("task-retried", { exception: "TimeoutError('upstream')", traceback: "Traceback (most recent call last): …" });
       this.#worker = pick(WORKERS, this.#random);
@@ -165,7 +165,7 @@ class Life {
     return receivedAt;
   }
 
-  /** The next event, up to 100 ms after the one before; its time in microseconds. */
+  /** The next event, up to 100 ms after the previous one; its time in microseconds. */
   #tell(type: string, fields: Readonly<Record<string, unknown>>, hostname = this.#worker): number {
     this.#now += 1 + Math.floor(this.#random() * 100_000);
     const clock = this.#events.length + 1;

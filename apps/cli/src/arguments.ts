@@ -1,16 +1,16 @@
-/** Reads the command line: one command, its options, and every setting of it as an option. */
+/** Parses the command line: one command, its options, and its settings, each of which is also an option. */
 import type { Environment } from "@celery-metrics-exporter/runtime";
 import { parseArgs } from "node:util";
 import { UsageError, type Command, type CommandOption, type Invocation } from "./command.ts";
 import { ALIASES, toOption } from "./settings.ts";
 
-/** Asks for help instead of doing anything. */
+/** Shows help and does nothing else. */
 export const HELP_OPTION: CommandOption = { name: "help", description: "Show this." };
 
 /**
- * The options of `command` in `args`, the settings among them, and the environment with these put over it.
+ * The options of `command` in `args`, including its settings, and the environment overridden by these settings.
  *
- * @throws {UsageError} at the first option that is unknown or lacks its value, and at an argument that the command does not take.
+ * @throws {UsageError} if an option is unknown or lacks its value, or if the command does not take an argument that was given.
  */
 export function readArguments(command: Command, args: readonly string[], env: Environment): Omit<Invocation, "terminal"> {
   const settings = settingsByOption(command);
@@ -18,7 +18,7 @@ export function readArguments(command: Command, args: readonly string[], env: En
   const takesValue = (name: string): boolean => settings.has(name) || own.get(name)?.value !== undefined;
   const names = [...own.keys(), ...settings.keys()];
   const { tokens } = parseArgs({
-    // pnpm hands on the `--` of `pnpm start -- --option`.
+    // pnpm passes the `--` of `pnpm start -- --option` through.
     args: args[0] === "--" ? args.slice(1) : [...args],
     options: Object.fromEntries(names.map((name) => [name, { type: takesValue(name) ? "string" : "boolean" } as const])),
     strict: false,
@@ -54,7 +54,7 @@ export function readArguments(command: Command, args: readonly string[], env: En
   return { ...(argument === undefined ? {} : { argument }), options, settings: overlay, environment: env, env: { ...env, ...overlay } };
 }
 
-/** What is wrong with a word, and the word that may have been meant. */
+/** Says what is wrong with a word, and suggests the word that was probably meant. */
 export function unknown(kind: string, word: string, known: readonly string[]): string {
   const meant = suggest(word, known);
   return `Unknown ${kind} ${JSON.stringify(word)}.${meant === undefined ? "" : ` Did you mean ${JSON.stringify(meant)}?`}`;
@@ -71,7 +71,7 @@ function argumentOf(token: { kind: string; value?: string | undefined }): string
   return token.value ?? "--";
 }
 
-/** What someone who mistyped a word may have meant: the candidate that takes the fewest edits to get to, if they are few: two, or a third of the word. */
+/** The word that a mistyped word probably meant: the candidate with the fewest edits, up to two or a third of the word's length. */
 export function suggest(word: string, candidates: readonly string[]): string | undefined {
   let best: { candidate: string; edits: number } | undefined;
   for (const candidate of candidates) {
@@ -81,7 +81,7 @@ export function suggest(word: string, candidates: readonly string[]): string | u
   return best?.candidate;
 }
 
-/** Levenshtein's distance. */
+/** Levenshtein distance. */
 function editDistance(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, index) => index);
   for (const [line, character] of Array.from(from).entries()) {

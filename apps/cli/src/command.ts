@@ -1,4 +1,4 @@
-/** What a command of the command line is. */
+/** A command of the command line. */
 import { CodedError, type Environment } from "@celery-metrics-exporter/runtime";
 import type { SettingsGroup } from "./settings.ts";
 import type { Terminal } from "./terminal.ts";
@@ -6,7 +6,7 @@ import type { Terminal } from "./terminal.ts";
 /** The name of the program, as users type it. */
 export const PROGRAM = "celery-metrics-exporter";
 
-/** How users call a command. */
+/** How users call a command, for usage lines. */
 export function callOf({ name, called = `${PROGRAM} ${name}` }: Pick<Command, "name" | "called">): string {
   return called;
 }
@@ -14,45 +14,45 @@ export function callOf({ name, called = `${PROGRAM} ${name}` }: Pick<Command, "n
 /** An option that is not a setting. */
 export interface CommandOption {
   readonly name: string;
-  /** Shown for its value; an option without takes none. */
+  /** Placeholder for the value in the help; absent if the option takes no value. */
   readonly value?: string;
   readonly description: string;
 }
 
 /** What a command was called with. */
 export interface Invocation {
-  /** What comes besides options; undefined where nothing does. */
+  /** The argument that is not an option; undefined if there is none. */
   readonly argument?: string;
   /** Options given, by name; `""` for one that takes no value. */
   readonly options: ReadonlyMap<string, string>;
-  /** Settings given as options, by variable. */
+  /** Settings that were given as options, by variable. */
   readonly settings: Environment;
-  /** What the environment says. */
+  /** The environment as it was, without the options. */
   readonly environment: Environment;
-  /** The environment with `settings` put over it. */
+  /** The environment overridden by `settings`. */
   readonly env: Environment;
   readonly terminal: Terminal;
 }
 
 export interface Command {
   readonly name: string;
-  /** How users call it, if it is a program of its own. */
+  /** How users call it, if it is a separate program. */
   readonly called?: string;
   readonly summary: string;
-  /** More than the summary, for the command's own help. */
+  /** Longer text for the command's own help. */
   readonly description?: string;
-  /** Whether its help begins with an example and the settings to know first. */
+  /** Whether its help starts with an example and the most important settings. */
   readonly startsWithExample?: boolean;
-  /** The name of the one argument it takes, if it does; it may be left out. */
+  /** The name of its one, optional argument; undefined if it takes none. */
   readonly argument?: string;
   readonly options: readonly CommandOption[];
-  /** The settings it reads: each is an option too. */
+  /** The settings it reads; each is also an option. */
   readonly settings: readonly SettingsGroup[];
-  /** Resolves when the command is done, or when what it started runs. */
+  /** Resolves when the command is done, or when everything it started is running. */
   run(invocation: Invocation): Promise<void>;
 }
 
-/** The command line is wrong (`EX_USAGE` of BSD `sysexits.h`). */
+/** Exit code for a wrong command line (`EX_USAGE` of BSD `sysexits.h`). */
 const EXIT_USAGE = 64;
 
 /** Thrown when a command or option is unknown, or an option lacks its value. */

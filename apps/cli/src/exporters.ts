@@ -1,4 +1,4 @@
-/** The exporters this program can run: one line each. */
+/** The exporters that this program can run: one line each. */
 import type { ExporterDefinition } from "@celery-metrics-exporter/pipeline";
 import { datadog } from "datadog-processor";
 import { postgres } from "postgres-processor";

@@ -1,4 +1,4 @@
-/** The text of `--help`, made from the commands and the settings they read. */
+/** Generates the text of `--help` from the commands and their settings. */
 import type { SettingDescription } from "@celery-metrics-exporter/runtime";
 import { HELP_OPTION } from "./arguments.ts";
 import { PROGRAM, callOf, type Command, type CommandOption } from "./command.ts";
@@ -6,24 +6,24 @@ import { DECIDED_DEFAULTS } from "./defaults/shown-defaults.ts";
 import { ALIASES, toOption } from "./settings.ts";
 
 const SETTINGS_NOTE =
-  "Each setting is an environment variable and an option: LOG_LEVEL is --log-level, and the option wins. NAME_FILE may name a file that holds the value of NAME. " +
-  "Other users of the machine see options in the list of processes: put passwords into variables or files.";
+  "Each setting is an environment variable and an option: LOG_LEVEL is --log-level, and the option takes precedence. NAME_FILE may name a file that contains the value of NAME. " +
+  "Other users of the machine can see options in the process list: put passwords into variables or files.";
 
-/** Passwords are in variables: options are visible to other users of the machine. */
+/** Sets the password in a variable: other users of the machine can see options. */
 const EXAMPLE = `Example:
   export CELERY_BROKER_URL=amqp://user:password@rabbitmq.example.com:5672//
   celery-metrics-exporter start           # in a checkout: pnpm start`;
 
-/** The settings people need first, as the single process takes them. */
+/** The settings to know first, with the defaults of the single process. */
 const FIRST_SETTINGS: readonly { readonly name: string; readonly description: string }[] = [
-  { name: "CELERY_BROKER_URL", description: "The broker of your Celery workers, as in their configuration. Required." },
-  { name: "REDIS_URL", description: `Redis for our queues. Default: ${DECIDED_DEFAULTS["REDIS_URL"]}` },
+  { name: "CELERY_BROKER_URL", description: "The broker URL that your Celery workers use. Required." },
+  { name: "REDIS_URL", description: `Redis for the exporter queues. Default: ${DECIDED_DEFAULTS["REDIS_URL"]}` },
   { name: "DATABASE_URL", description: "PostgreSQL for the rows. Default: an embedded one in ./.data/pglite" },
   { name: "EXPORTERS", description: `datadog, postgres or both. Default: ${DECIDED_DEFAULTS["EXPORTERS"]}` },
   { name: "DD_AGENT_HOST", description: "Host of the Datadog agent. Default: 127.0.0.1" },
 ];
 
-/** Help of the program as a whole. */
+/** Help of the whole program. */
 export function programHelp(commands: readonly Command[], width: number): string {
   const longest = Math.max(...commands.map(({ name }) => name.length));
   return [
@@ -39,7 +39,7 @@ export function programHelp(commands: readonly Command[], width: number): string
   ].join("\n\n");
 }
 
-/** An example, and the settings that people need first. */
+/** An example and the most important settings. */
 function firstSteps(width: number): string[] {
   const longest = Math.max(...FIRST_SETTINGS.map(({ name }) => name.length));
   const settings = FIRST_SETTINGS.map(({ name, description }) =>
@@ -74,7 +74,7 @@ function settingHelp({ name, description, defaultValue, required }: SettingDescr
   return `  ${options} <value>\n${wrap(description + state, width, { indent: 6 })}`;
 }
 
-/** Breaks lines at blanks; `hang` indents all lines but the first. */
+/** Breaks lines at spaces; `hang` indents every line after the first. */
 function wrap(text: string, width: number, { indent = 0, hang = indent }: { indent?: number; hang?: number } = {}): string {
   const lines = [" ".repeat(indent)];
   let isFirstWord = true;

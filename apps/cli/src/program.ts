@@ -1,4 +1,4 @@
-/** From the command line to the command it names. */
+/** Runs the command that the command line names. */
 import { CodedError, ConfigError, EXIT_FAILURE, exitWith, toError, type Environment } from "@celery-metrics-exporter/runtime";
 import { readFileSync } from "node:fs";
 import { readArguments, unknown } from "./arguments.ts";
@@ -12,17 +12,17 @@ import { openTerminal, type Terminal } from "./terminal.ts";
 
 const COMMANDS: readonly Command[] = [start, query, migrate, replay];
 
-/** Runs the command that `args` name, and ends the process with its exit code when it fails. @param commands others for tests. */
+/** Runs the command that `args` name; if it fails, exits with its exit code. @param commands others for tests. */
 export async function runProgram(args: readonly string[], env: Environment, commands = COMMANDS): Promise<void> {
   await exitOnFailure(helpFor(args), () => runCommand(args, env, openTerminal(env), commands));
 }
 
-/** Runs a command that is a program of its own, as `runProgram` does. */
+/** Runs a command that is a separate program, in the same way as `runProgram`. */
 export async function runAlone(command: Command, args: readonly string[], env: Environment): Promise<void> {
   await exitOnFailure(`${callOf(command)} --help`, () => runWith(command, args, env, openTerminal(env)));
 }
 
-/** @param help how to get the help that says more about what is wrong. */
+/** @param help how to get help on the problem. */
 async function exitOnFailure(help: string, run: () => Promise<void>): Promise<void> {
   try {
     await run();
@@ -38,7 +38,7 @@ async function exitOnFailure(help: string, run: () => Promise<void>): Promise<vo
 /**
  * Runs the command that the first of `args` names, or shows help.
  *
- * @throws {CodedError} with the exit code the process should end with.
+ * @throws {CodedError} with the exit code for the process.
  */
 export async function runCommand(
   [name, ...args]: readonly string[],
@@ -48,7 +48,7 @@ export async function runCommand(
 ): Promise<void> {
   if (name === "--help" || name === "help") return terminal.write(`${programHelp(commands, widthOf(terminal))}\n`);
   if (name === "--version") return terminal.write(`${version()}\n`);
-  if (name === undefined) throw new UsageError("A command is needed.");
+  if (name === undefined) throw new UsageError("A command is required.");
   const command = commands.find((known) => known.name === name);
   if (command === undefined) throw new UsageError(unknown(name.startsWith("-") ? "option" : "command", name, allWords()));
   await runWith(command, args, env, terminal);
@@ -64,7 +64,7 @@ function widthOf({ columns }: Terminal): number {
   return Math.min(columns, 110);
 }
 
-/** How to get the help that says more about what is wrong with `args`. */
+/** How to get help on what is wrong with `args`. */
 function helpFor([name]: readonly string[]): string {
   const command = COMMANDS.find((known) => known.name === name);
   return `${command === undefined ? PROGRAM : callOf(command)} --help`;

@@ -1,33 +1,33 @@
-/** The settings of roles: grouped for documents, as options of the command line, and printed. */
+/** The settings of roles: grouped for documents, as command-line options, and printed. */
 import { describeConfig, redactConfig, type ConfigSchema, type Role, type SettingDescription } from "@celery-metrics-exporter/runtime";
 
-/** What has settings: a role, or a command that has some of its own. */
+/** Anything with settings: a role, or a command with its own settings. */
 export interface Configurable {
   readonly name: string;
   readonly Config: ConfigSchema;
 }
 
-/** Settings that the same roles have. */
+/** Settings that the same set of roles shares. */
 export interface SettingsGroup {
   readonly title: string;
   readonly settings: readonly SettingDescription[];
 }
 
-/** Shorter names of options. */
+/** Short names of options. */
 export const ALIASES: Readonly<Record<string, string>> = {
   broker: "CELERY_BROKER_URL",
   redis: "REDIS_URL",
   database: "DATABASE_URL",
 };
 
-/** `DATADOG_GRACE_MS` as an option: `datadog-grace-ms`. */
+/** Converts `DATADOG_GRACE_MS` to the option name `datadog-grace-ms`. */
 export function toOption(setting: string): string {
   return setting.toLowerCase().replaceAll("_", "-");
 }
 
 /**
- * Every setting once, in groups of those that the same roles have; the settings of more roles come first. A setting that roles describe
- * differently, or give another default, stands with each.
+ * Each setting once, grouped by the set of roles that share it; the groups with the most roles come first. If roles describe a setting
+ * differently or give it another default, it is listed for each role.
  */
 export function groupSettings(configurables: readonly Configurable[]): SettingsGroup[] {
   const owners = new Map<string, { setting: SettingDescription; names: string[] }>();
@@ -57,7 +57,7 @@ function titleOf(names: readonly string[], all: number): string {
   return names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${last}` : last;
 }
 
-/** The settings in use, as an environment file: one line a setting, in groups; what is not set is a comment. Secrets are masked. */
+/** The settings in use, as an environment file with one line per setting, in groups. Settings that are not set are comments. Secrets are masked. */
 export function printConfig(configs: ReadonlyMap<Role, Readonly<Record<string, unknown>>>): string {
   const values: Record<string, unknown> = {};
   for (const [role, config] of configs) Object.assign(values, redactConfig(role.Config, config));

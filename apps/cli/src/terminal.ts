@@ -1,11 +1,11 @@
-/** What the terminal can show, and writing to it. */
+/** Writes to the terminal, and reports what it can show. */
 import { failAtEnd, type Environment } from "@celery-metrics-exporter/runtime";
 import { PROGRAM } from "./command.ts";
 
 type Style = (text: string) => string;
 
 export interface Terminal {
-  /** Whether lines can be drawn over. */
+  /** Whether lines can be redrawn in place. */
   readonly isInteractive: boolean;
   readonly columns: number;
   readonly bold: Style;
@@ -13,11 +13,11 @@ export interface Terminal {
   readonly green: Style;
   readonly red: Style;
   readonly yellow: Style;
-  /** Never throws, and writes nothing more once the output is gone or full: the command goes on. */
+  /** Never throws. Writes nothing more once the output is closed or full: the command continues. */
   write(text: string): void;
 }
 
-/** Standard output. Colours only on a terminal that knows them, and never with `NO_COLOR` (no-color.org). */
+/** Standard output. Uses colors only on a terminal that supports them, and never with `NO_COLOR` (no-color.org). */
 export function openTerminal(env: Environment): Terminal {
   reportLostOutput();
   const isInteractive = process.stdout.isTTY && env["TERM"] !== "dumb";
@@ -26,7 +26,7 @@ export function openTerminal(env: Environment): Terminal {
   return {
     isInteractive,
     get columns() {
-      // 0 where a terminal does not know its size, as in some containers.
+      // The width is 0 if the terminal does not know its size, as in some containers.
       return Math.max(40, process.stdout.columns || 100);
     },
     bold: style(1, 22),
@@ -41,8 +41,8 @@ export function openTerminal(env: Environment): Terminal {
 }
 
 /**
- * An error without a listener would end the process with a stack trace. A reader that has gone, such as `head`, has what it wanted; output
- * that was lost otherwise is a failure, once the command has done its work.
+ * Without a listener, an error would end the process with a stack trace. If the reader has closed the pipe, as `head` does, it has what it
+ * needs. Any other lost output is a failure, reported after the command has done its work.
  */
 function reportLostOutput(): void {
   process.stdout.once("error", (error: NodeJS.ErrnoException) => {

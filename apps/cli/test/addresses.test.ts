@@ -12,7 +12,7 @@ const ADDRESSES = {
 };
 const plain = { bold: String, dim: String };
 
-it("shows where to look, and how to read the rows, without a password", () => {
+it("shows the addresses to open and how to read the rows, without a password", () => {
   const text = renderAddresses(ADDRESSES, plain);
   expect(text).toMatch(/^ {2}Events {5}from amqp:\/\/\*\*\*@rabbitmq\/\/$/m);
   expect(text).toMatch(/^ {2}Queues {5}in rediss:\/\/\*\*\*@redis\/1 {2}keys \{cme\}:\*$/m);
@@ -24,20 +24,20 @@ it("shows where to look, and how to read the rows, without a password", () => {
   expect(text).not.toContain("hunter2");
 });
 
-it("shows only what runs", () => {
+it("shows only what is running", () => {
   const datadog = { address: "udp://agent:8125", answers: true };
   const text = renderAddresses({ ...ADDRESSES, databaseUrl: undefined, dashboardUrl: undefined, datadog }, plain);
   expect(text).not.toMatch(/Rows|Dashboard|DD_AGENT_HOST/);
   expect(text).toMatch(/^ {2}Datadog {4}to udp:\/\/agent:8125$/m);
 });
 
-it("offers no query of rows that no other process can read", () => {
+it("does not suggest a query for rows that no other process can read", () => {
   const text = renderAddresses({ ...ADDRESSES, databaseUrl: "pglite:memory" }, plain);
-  expect(text).toMatch(/^ {2}Rows {7}in memory {2}gone when it stops, and no other process can read them$/m);
+  expect(text).toMatch(/^ {2}Rows {7}in memory {2}lost when it stops; no other process can read them$/m);
   expect(text).not.toContain("celery-metrics-exporter query");
 });
 
-it("says that nothing listens where metrics go", () => {
+it("says that no agent answers at the address for metrics", () => {
   const datadog = { address: "udp://127.0.0.1:8125", answers: false };
   expect(renderAddresses({ ...ADDRESSES, datadog }, plain)).toMatch(
     /^ {2}Datadog {4}to udp:\/\/127\.0\.0\.1:8125 {2}no agent answers there/m,

@@ -18,7 +18,7 @@ const command: Command = {
 };
 
 describe("the command line", () => {
-  it("puts settings given as options over the environment", () => {
+  it("lets settings given as options override the environment", () => {
     const env = { DATADOG_GRACE_MS: "1", LOG_LEVEL: "warn" };
     const args = ["--datadog-grace-ms", "500", "--broker=redis://r", "--check-config", "--seconds", "20"];
     const invocation = readArguments(command, args, env);
@@ -32,7 +32,7 @@ describe("the command line", () => {
     expect(env).toEqual({ DATADOG_GRACE_MS: "1", LOG_LEVEL: "warn" });
   });
 
-  it("takes the long name of an aliased setting too, and the -- that pnpm hands on", () => {
+  it("accepts the long name of an aliased setting too, and the -- that pnpm passes through", () => {
     expect(readArguments(command, ["--", "--celery-broker-url", "redis://r"], {}).env).toEqual({ CELERY_BROKER_URL: "redis://r" });
   });
 
@@ -40,7 +40,7 @@ describe("the command line", () => {
     [["--datadog-grace", "5"], 'Unknown option "--datadog-grace". Did you mean "--datadog-grace-ms"?'],
     [["--frobnicate"], 'Unknown option "--frobnicate".'],
     [["-b"], 'Unknown option "-b".'],
-    // An alias is there only with its setting.
+    // An alias exists only together with its setting.
     [["--database", "x"], 'Unknown option "--database".'],
     [["--seconds"], "--seconds needs a value."],
     [["--broker"], "--broker needs a value."],

@@ -13,11 +13,11 @@ const udp = { kind: "udp", host: "127.0.0.1", port: 8125 } as const;
 const unix = { kind: "unix", path: "/var/run/datadog/dsd.socket" } as const;
 
 describe("the exporters of the single process", () => {
-  it("leave Datadog out where no agent is configured or answers, and say how to switch it on", async () => {
+  it("leave Datadog out if no agent is configured or answers, and say how to turn it on", async () => {
     const { env, note } = await withExporters({}, nobody);
     expect(env["EXPORTERS"]).toBe("postgres");
     expect(note?.message).toContain("Datadog is off");
-    expect(note?.message).toContain("DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres switches it on");
+    expect(note?.message).toContain("to turn it on, set DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres");
   });
 
   it("say which agent cannot be used, and why", async () => {
@@ -28,7 +28,7 @@ describe("the exporters of the single process", () => {
     expect(note?.fields).toEqual({ unusable: "unix:///var/run/datadog/dsd.socket: connect EACCES" });
   });
 
-  it("include Datadog where an agent answers, at its address", async () => {
+  it("include Datadog if an agent answers, at its address", async () => {
     expect(await withExporters({}, async () => udp)).toEqual({
       env: { EXPORTERS: "datadog,postgres", DD_DOGSTATSD_URL: "udp://127.0.0.1:8125" },
     });
@@ -47,7 +47,7 @@ describe("the exporters of the single process", () => {
     expect(await withExporters(env, nobody)).toEqual({ env });
   });
 
-  it("take Datadog's own name for the agent's socket", async () => {
+  it("accept Datadog's own name for the agent's socket", async () => {
     const { env } = await withExporters({ DD_DOGSTATSD_SOCKET: "/sockets/dsd" }, nobody);
     expect(env["DD_DOGSTATSD_URL"]).toBe("unix:///sockets/dsd");
     expect(env["EXPORTERS"]).toBeUndefined();
@@ -56,13 +56,13 @@ describe("the exporters of the single process", () => {
     ).toBe("udp://agent");
   });
 
-  it("are chosen anew where variables are empty", async () => {
+  it("are chosen if the variables are empty", async () => {
     expect((await withExporters({ EXPORTERS: "", DD_AGENT_HOST: "" }, nobody)).env["EXPORTERS"]).toBe("postgres");
   });
 });
 
 describe("the database of the single process", () => {
-  it("is an embedded one, and creating it is said at once, for that takes some seconds", () => {
+  it("is an embedded one, whose creation is announced at once because it takes a few seconds", () => {
     const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-test-"));
     const before = withDatabase({}, `pglite:${folder}`);
     writeFileSync(join(folder, "PG_VERSION"), "17\n");
@@ -99,7 +99,7 @@ describe("the Redis of the single process", () => {
     expect(configWarnings(env)).toEqual([]);
   });
 
-  it("is reached through the broker's sentinels as the broker's settings say", () => {
+  it("is reached through the broker's sentinels with the broker's settings", () => {
     const broker = {
       CELERY_BROKER_URL: "sentinel://one:26379;sentinel://two:26379",
       CELERY_SENTINEL_MASTER_NAME: "celery",
@@ -136,15 +136,17 @@ describe("the Redis of the single process", () => {
   });
 });
 
-describe("an error that names a setting which was decided", () => {
+describe("an error that names a chosen setting", () => {
   const { note } = withRedis({ CELERY_BROKER_URL: "sentinel://one:26379" });
   const notes = note === undefined ? [] : [note];
 
-  it.each(["Correct REDIS_URL.", "set REDIS_SENTINEL_MASTER_NAME."])("says that it was: %s", (message) => {
-    expect(explain(message, notes)).toBe(`${message} REDIS_URL is not set: our queues are in the broker's Redis, in the same database.`);
+  it.each(["Correct REDIS_URL.", "set REDIS_SENTINEL_MASTER_NAME."])("says that it was chosen: %s", (message) => {
+    expect(explain(message, notes)).toBe(
+      `${message} REDIS_URL is not set: the exporter queues are in the broker's Redis, in the same database.`,
+    );
   });
 
-  it("is left as it is otherwise", () => {
+  it("is unchanged otherwise", () => {
     expect(explain("set CELERY_SENTINEL_MASTER_NAME.", notes)).toBe("set CELERY_SENTINEL_MASTER_NAME.");
     expect(explain("Correct REDIS_URL.", [])).toBe("Correct REDIS_URL.");
   });

@@ -7,14 +7,14 @@ export const BIN = fileURLToPath(new URL("../bin/celery-metrics-exporter.js", im
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly folder?: string;
-  /** Another program than the built one. */
+  /** A program other than the built one. */
   readonly program?: string;
 }
 
 /** The program on a machine without a Datadog agent. */
 export const WITHOUT_AGENT = fileURLToPath(new URL("fixtures/without-agent.mjs", import.meta.url));
 
-/** Starts the program with nothing in its environment but what is given. */
+/** Starts the program with only the given environment. */
 export function startProgram(args: readonly string[], { program = BIN, ...options }: RunOptions = {}): RunningProgram {
   return start(process.execPath, [program, ...args], options);
 }

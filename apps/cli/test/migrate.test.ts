@@ -4,7 +4,7 @@ import { sql } from "drizzle-orm";
 import { expect, it } from "vitest";
 import { runProgram } from "./harness.ts";
 
-it("creates the table, by however many processes at once, and does nothing again", async () => {
+it("creates the table, even with several processes at once, and does nothing the second time", async () => {
   const created = await createDatabase();
   const { url } = created;
   try {

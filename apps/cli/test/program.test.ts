@@ -8,7 +8,7 @@ import { runProgram } from "./harness.ts";
 
 const BROKER = { CELERY_BROKER_URL: "amqp://user:hunter2@localhost//" };
 
-/** What a command writes, run in this process. */
+/** The output of a command that runs in this process. */
 async function outputOf(args: readonly string[], env: Environment = {}): Promise<string> {
   let output = "";
   const plain = { isInteractive: false, columns: 100, bold: String, dim: String, green: String, red: String, yellow: String };
@@ -23,17 +23,17 @@ async function problemsOf(args: readonly string[], env: Environment): Promise<re
 }
 
 describe("the program", () => {
-  it("tells its commands and its version", async () => {
+  it("shows its commands and its version", async () => {
     const help = await outputOf(["--help"]);
     for (const command of ["start", "query", "migrate", "replay"]) expect(help).toMatch(new RegExp(`^  ${command} `, "m"));
     expect(await outputOf(["--version"])).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 
-  it.each([["--help"], ["start", "--help"]])("begins its help with an example and what to set first: %s %s", async (...args) => {
+  it.each([["--help"], ["start", "--help"]])("starts its help with an example and the settings to know first: %s %s", async (...args) => {
     const [summary = "", example = "", settings = ""] = (await outputOf(args)).split("\n\n");
     expect(summary.split("\n")).toHaveLength(1);
     expect(example).toContain("export CELERY_BROKER_URL=amqp://user:password@");
-    // Passwords in options are visible in the list of processes.
+    // Other users can see passwords in options in the process list.
     expect(example).not.toMatch(/ --\w/);
     expect(settings.match(/^  [A-Z_]+/gm)?.map((name) => name.trim())).toEqual([
       "CELERY_BROKER_URL",
@@ -44,7 +44,7 @@ describe("the program", () => {
     ]);
   });
 
-  it("tells every setting of every role as an option of start", async () => {
+  it("shows every setting of every role as an option of start", async () => {
     const help = await outputOf(["start", "--help"]);
     const settings = new Set(ALL_ROLES.flatMap((role) => Object.keys(role.Config.shape)));
     expect(settings.size).toBeGreaterThan(40);
@@ -53,7 +53,7 @@ describe("the program", () => {
   });
 
   it.each([
-    [[], "A command is needed."],
+    [[], "A command is required."],
     [["strat"], 'Unknown command "strat". Did you mean "start"?'],
     [["--hepl"], 'Unknown option "--hepl". Did you mean "--help"?'],
     [["start", "--brokr", "x"], 'Unknown option "--brokr". Did you mean "--broker"?'],
@@ -87,7 +87,7 @@ describe("the program", () => {
 });
 
 describe("start", () => {
-  it("tells every problem of every role by name, and no secret", async () => {
+  it("reports every problem of every role by name, and no secret", async () => {
     const args = ["start", "--datadog-grace-ms", "soon", "--health-port", "70000", "--database", "mysql://user:hunter2@localhost/db"];
     const problems = await problemsOf(args, { ...BROKER, DASHBOARD_HOST: "0.0.0.0" });
     expect(problems.map((problem) => problem.split(":")[0]).toSorted()).toEqual([
@@ -99,7 +99,7 @@ describe("start", () => {
     expect(problems.join()).not.toContain("hunter2");
   });
 
-  it("refuses an exporter there is not, and names those there are", async () => {
+  it("refuses an unknown exporter, and names the known ones", async () => {
     expect(await problemsOf(["start", "--exporters", "datadog,promtail"], BROKER)).toEqual([
       expect.stringMatching(/^EXPORTERS: .*promtail.*datadog, postgres/),
     ]);
@@ -117,7 +117,7 @@ describe("start", () => {
     ]);
   });
 
-  it("warns of variables that are no setting, and does not refuse them", async () => {
+  it("warns about variables that are not settings, and does not refuse them", async () => {
     const output = await outputOf(["start", "--exporters", "postgres", "--check-config"], {
       ...BROKER,
       FILTER_TASK_NAME_EXCLUDE: "hunter2",
@@ -126,7 +126,7 @@ describe("start", () => {
     expect(output).not.toContain("hunter2");
   });
 
-  it("warns of unknown settings in the broker's URL, once", async () => {
+  it("warns about unknown settings in the broker's URL once", async () => {
     const env = { CELERY_BROKER_URL: "redis://:hunter2@localhost/0?ssl_cert_req=none&visibility_timeout=5", EXPORTERS: "datadog" };
     const output = await outputOf(["start", "--check-config"], env);
     expect(output).toBe(
@@ -134,11 +134,11 @@ describe("start", () => {
     );
   });
 
-  it("says in its help what it decides", async () => {
+  it("shows the chosen defaults in its help", async () => {
     const help = (await outputOf(["start", "--help"])).replaceAll(/\s+/g, " ");
     expect(help).not.toMatch(/Default: datadog,postgres|Default: redis:/);
     expect(help).toContain("Default: postgres, and datadog if an agent is configured or answers --");
-    expect(help).toContain("Default: a Redis broker itself; with RabbitMQ redis://127.0.0.1:6379 --");
+    expect(help).toContain("Default: the broker, if it is a Redis; with RabbitMQ redis://127.0.0.1:6379 --");
   });
 
   it("prints the settings in use, options over variables, secrets masked", async () => {

@@ -11,11 +11,11 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runCommand } from "../src/program.ts";
 import { BIN, runProgram, startProgram } from "./harness.ts";
 
-/** A busy machine takes long to start a program. */
+/** A busy machine takes a long time to start a program. */
 const TIMEOUT_MS = 120_000;
 const TASK_ID = "0b0e4d0a-7a0c-4f0e-9b0a-1c0d2e0f3a4b";
 
-/** What it writes, run in this process. */
+/** The output of the command, run in this process. */
 async function outputOf(args: readonly string[], env: Readonly<Record<string, string>>): Promise<string> {
   let output = "";
   const plain = { isInteractive: false, columns: 100, bold: String, dim: String, green: String, red: String, yellow: String };
@@ -71,13 +71,13 @@ describe("on PostgreSQL", { timeout: TIMEOUT_MS }, () => {
     },
   );
 
-  it("shows the id of the latest tasks, whole", async () => {
+  it("shows the whole ids of the latest tasks", async () => {
     const output = await query();
     expect(output.split("\n")[0]).toMatch(/^task_id +name/);
     expect(output).toContain(TASK_ID);
   });
 
-  it("shows values that JavaScript does not know, and rounds only for people", async () => {
+  it("shows values that JavaScript cannot represent, and rounds only for people", async () => {
     const statement = `select 9007199254740993 as big, '\\xbeef'::bytea as bytes, 'NaN'::float8 as nan,
       avg(n) as avg, timestamptz '2026-01-02 03:04:05.678901+00' at time zone 'UTC' as at from (values (1), (2), (2)) as numbers(n)`;
     expect(JSON.parse(await query("--json", statement))).toEqual({
@@ -90,11 +90,11 @@ describe("on PostgreSQL", { timeout: TIMEOUT_MS }, () => {
     expect((await query(statement)).split("\n")[2]).toBe("9007199254740993  \\xbeef  NaN  1.666667  2026-01-02 03:04:05.678901");
   });
 
-  it("shows as many rows as there are", async () => {
+  it("shows all rows", async () => {
     expect(await query("select n from generate_series(1, 200000) as n")).toMatch(/\n200000\n\(200,000 rows\)\n$/);
   });
 
-  it("is done when its reader has gone", async () => {
+  it("succeeds when its reader has closed the pipe", async () => {
     const statement = "select n, repeat('x', 100) as x from generate_series(1, 100000) as n";
     const child = spawn(process.execPath, [BIN, "query", "--json", statement], {
       env: { PATH: process.env["PATH"], DATABASE_URL: created.url },
@@ -135,7 +135,7 @@ describe("on PostgreSQL", { timeout: TIMEOUT_MS }, () => {
     expect(running.errors()).toMatch(/^celery-metrics-exporter: PostgreSQL at .* does not serve \(.*\)\. \[ERR_UNAVAILABLE\]\n$/);
   });
 
-  it("says of a database that is not migrated what to do, and of another missing table that it is missing", async () => {
+  it("says what to do if the database is not migrated, and that any other missing table is missing", async () => {
     const empty = await createDatabase();
     try {
       const env = { DATABASE_URL: empty.url };
@@ -159,13 +159,13 @@ describe("on an embedded database", { timeout: TIMEOUT_MS }, () => {
       .map(String)
       .filter((name) => /copy-[^/]*$/.test(name));
 
-  it("shows numbers that JavaScript cannot hold", async () => {
+  it("shows numbers that JavaScript cannot represent", async () => {
     const statement = "select 9007199254740993 as big, avg(n) as avg from (values (1), (2), (2)) as numbers(n)";
     expect(await outputOf(["--json", statement], env)).toBe('{"big":"9007199254740993","avg":"1.6666666666666667"}\n');
     expect(await outputOf([statement], env)).toContain("\n9007199254740993  1.666667\n");
   });
 
-  it("takes one statement, which only reads", async () => {
+  it("accepts one statement, which only reads", async () => {
     await expect(outputOf(["commit; select 1"], env)).rejects.toMatchObject(failure("ERR_USAGE", "multiple commands"));
     const { exitCode, errors } = await runProgram(["query", "delete from celery_task"], { env });
     expect({ exitCode, errors }).toEqual({
@@ -178,14 +178,14 @@ describe("on an embedded database", { timeout: TIMEOUT_MS }, () => {
   it.each(["SIGINT", "SIGKILL"] as const)("leaves no copy behind when %s ends it", async (signal) => {
     const running = startProgram(["query", "select count(*) from generate_series(1, 100000000000)"], { env });
     await expect.poll(copies, { timeout: TIMEOUT_MS }).toHaveLength(1);
-    // The guard is the child that waits beside the statement.
+    // The guard is the child process that waits next to the statement.
     await expect.poll(() => childrenOf(running.pid), { timeout: TIMEOUT_MS }).not.toBe("");
     running.signal(signal);
     await running.exitCode;
     await expect.poll(copies, { timeout: TIMEOUT_MS }).toEqual([]);
   });
 
-  it("says what to do where there is no database", async () => {
+  it("says what to do if there is no database", async () => {
     const none = outputOf([], { DATABASE_URL: `pglite:${join(parent, "none")}` });
     await expect(none).rejects.toMatchObject(failure("ERR_UNAVAILABLE", "Run `start` first, or set DATABASE_URL."));
     const memory = outputOf([], { DATABASE_URL: "pglite:memory" });

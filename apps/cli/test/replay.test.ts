@@ -9,7 +9,7 @@ import { runCommand } from "../src/program.ts";
 import { runProgram, startProgram } from "./harness.ts";
 
 const PREFIX = "{replay}";
-/** A busy machine takes long to start a program. */
+/** A busy machine takes a long time to start a program. */
 const TIMEOUT_MS = 120_000;
 let server: RedisServer;
 let env: Readonly<Record<string, string>>;
@@ -29,7 +29,7 @@ afterAll(async () => {
   await server.stop();
 });
 
-/** What it writes, run in this process. */
+/** The output of the command, run in this process. */
 async function outputOf(...args: string[]): Promise<string> {
   return outputWith({}, ...args);
 }
@@ -55,7 +55,7 @@ function refused(count: number, source = "postgres"): DeadLetter[] {
 const keyOf = (queue: string) => `${PREFIX}:${queue}`;
 const lettersLeft = () => redis.llen(`${keyOf(DEAD_LETTER_QUEUE)}:wait`);
 
-/** Ids of the events that wait in an exporter's queue. */
+/** Ids of the events that wait in an exporter queue. */
 async function idsIn(queue: string): Promise<string[]> {
   return (await eventsIn(queue)).map((event) => ("uuid" in event ? String(event.uuid) : ""));
 }
@@ -66,7 +66,7 @@ async function eventsIn(queue: string): Promise<CeleryEvent[]> {
   return payloads.flatMap((data) => decodeBatch(JSON.parse(data ?? "")).events);
 }
 
-it("tells in a dry run what there is, and changes nothing", async () => {
+it("lists the letters in a dry run, and changes nothing", async () => {
   await letters.add([...refused(12), ...refused(1, "datadog"), undecodable]);
   expect(await outputOf("--dry-run")).toBe(
     [
@@ -76,7 +76,7 @@ it("tells in a dry run what there is, and changes nothing", async () => {
       "receiver  body           1           0",
       "",
       "13 could be replayed, 1 left (1 still not readable).",
-      "To remove letters that cannot be replayed: --discard.",
+      "To remove the letters that cannot be replayed, use --discard.",
       "",
     ].join("\n"),
   );
@@ -84,7 +84,7 @@ it("tells in a dry run what there is, and changes nothing", async () => {
   expect(await idsIn("postgres")).toEqual([]);
 });
 
-it("replays what it is asked for, and says what it did", async () => {
+it("replays the requested letters, and reports what it did", async () => {
   await letters.add([undecodable, ...refused(3), ...refused(1, "datadog")]);
   expect(await outputOf("--source", "postgres", "--limit", "2")).toBe("2 replayed.\n");
   expect(await idsIn("postgres")).toEqual(["postgres-0", "postgres-1"]);
@@ -93,7 +93,7 @@ it("replays what it is asked for, and says what it did", async () => {
   expect(await lettersLeft()).toBe(1);
 });
 
-it("removes what cannot be replayed when it is asked to, and nothing else", async () => {
+it("removes only what cannot be replayed, with --discard", async () => {
   const gone = { ...undecodable, raw: "[redacted]" };
   const { readAs: _, ...redactedLetter } = gone;
   await letters.add([undecodable, ...refused(3), redactedLetter, ...refused(1, "promtail")]);
@@ -106,17 +106,17 @@ it("removes what cannot be replayed when it is asked to, and nothing else", asyn
   expect(await idsIn("postgres")).toEqual(["postgres-0", "postgres-1", "postgres-2"]);
 });
 
-it("leaves letters of an exporter that EXPORTERS does not name: nobody would read its queue", async () => {
+it("leaves letters of an exporter that EXPORTERS does not name, because no processor would read its queue", async () => {
   await letters.add([...refused(1, "datadog"), ...refused(2)]);
   expect(await outputWith({ EXPORTERS: "postgres" })).toContain("2 replayed, 1 left (1 of an exporter that EXPORTERS does not list).\n");
   expect(await idsIn("datadog")).toEqual([]);
-  // Without EXPORTERS those count that have a queue: the only one here is the other's.
+  // Without EXPORTERS, the exporters with a queue count: here only the other one.
   expect(await outputOf()).toContain("0 replayed, 1 left");
   expect(await outputWith({ EXPORTERS: "datadog" })).toBe("1 replayed.\n");
   expect(await idsIn("datadog")).toEqual(["datadog-0"]);
 });
 
-it("removes all letters of a source and reason when it is asked to, and replays none", async () => {
+it("removes all letters of a source and reason with --discard-all, and replays none", async () => {
   await letters.add([...refused(3), ...refused(2, "datadog"), undecodable]);
   expect(await outputOf("--discard-all", "--source", "postgres", "--dry-run")).toContain("3 would be discarded.\n");
   expect(await lettersLeft()).toBe(6);
@@ -156,7 +156,7 @@ describe("with the settings of `start`", () => {
     expect(await idsIn("postgres")).toEqual(["postgres-0", "postgres-1"]);
   });
 
-  it("puts what has become readable into the queues that there are", async () => {
+  it("puts what has become readable into the existing queues", async () => {
     await redis.hset(`${keyOf("postgres")}:meta`, "opts.maxLenEvents", "100");
     await letters.add([readable]);
     expect(await outputOf("--dry-run")).toContain("1 could be replayed.");
@@ -165,7 +165,7 @@ describe("with the settings of `start`", () => {
     expect(await redis.keys(`${keyOf("datadog")}:*`)).toEqual([]);
   });
 
-  it("puts it into the queues it is told to", async () => {
+  it("puts it into the queues of EXPORTERS", async () => {
     await redis.hset(`${keyOf("postgres")}:meta`, "opts.maxLenEvents", "100");
     await letters.add([readable]);
     expect(await outputWith({ EXPORTERS: "datadog" })).toBe("1 replayed.\n");
@@ -173,7 +173,7 @@ describe("with the settings of `start`", () => {
     expect(await idsIn("postgres")).toEqual([]);
   });
 
-  it("puts it into the queue of every exporter while there is none", async () => {
+  it("puts it into the queue of every exporter if there is no queue yet", async () => {
     await letters.add([readable]);
     await outputOf();
     expect([await idsIn("datadog"), await idsIn("postgres")]).toEqual([["readable"], ["readable"]]);
@@ -182,8 +182,8 @@ describe("with the settings of `start`", () => {
 
 it.each([
   ["ERR_USAGE", ["--source", "postgers"], 'Unknown source "postgers". Did you mean "postgres"?'],
-  ["ERR_USAGE", ["--discard-all"], "--discard-all needs --source or --reason."],
-  ["ERR_USAGE", ["--limit", "0"], '--limit needs a whole number above 0, not "0".'],
+  ["ERR_USAGE", ["--discard-all"], "--discard-all requires --source or --reason."],
+  ["ERR_USAGE", ["--limit", "0"], '--limit requires a whole number above 0, not "0".'],
   ["ERR_USAGE", ["--dryrun"], 'Unknown option "--dryrun". Did you mean "--dry-run"?'],
   ["ERR_UNAVAILABLE", ["--redis", "redis://127.0.0.1:9", "--startup-timeout-seconds", "1"], "Cannot reach Redis"],
   ["ERR_CONFIG_INVALID", ["--redis", "http://127.0.0.1"], "REDIS_URL"],
@@ -198,14 +198,14 @@ const json = (value: unknown): DeadLetter => ({
   readAs: { contentType: "application/json" },
 });
 
-/** All that Redis holds. */
+/** The whole content of Redis. */
 async function everything(): Promise<string> {
   const keys = await redis.keys("*");
   const hashes = await Promise.all(keys.map(async (key) => ((await redis.type(key)) === "hash" ? redis.hgetall(key) : {})));
   return JSON.stringify(hashes);
 }
 
-describe("with redaction on, a replay of letters that are older than it", () => {
+describe("a replay, with redaction on, of letters from before", () => {
   const SECRET = "hunter2";
   const KEY = "a key that nobody guesses";
   const HASH = `<hmac:${"0a".repeat(16)}>`;
@@ -228,7 +228,7 @@ describe("with redaction on, a replay of letters that are older than it", () => 
     { source, reason: "payload", detail: "", payload: encodeBatch({ broker: "redis", events: secrets() }) },
     { source, reason: "failed", detail: "", raw: "task-1", readAs: "id to forget" },
   ];
-  it.each(Object.entries(MODES))("stores nothing of what %s hides, whatever letter it was in", async (_mode, settings) => {
+  it.each(Object.entries(MODES))("stores nothing that %s hides, whatever letter contained it", async (_mode, settings) => {
     await letters.add([
       ...ofExporter("postgres"),
       ...ofExporter("datadog"),
@@ -240,7 +240,7 @@ describe("with redaction on, a replay of letters that are older than it", () => 
     expect(await everything()).not.toContain(SECRET);
     const uuids = ["sent", "received", "succeeded", "retried", "failed"];
     for (const queue of ["postgres", "datadog"]) expect(new Set(await idsIn(queue))).toEqual(new Set(uuids));
-    // What could still not be read came back, without its content.
+    // Messages that could still not be read came back without their content.
     expect(await lettersLeft()).toBe(2);
   });
 
@@ -249,13 +249,13 @@ describe("with redaction on, a replay of letters that are older than it", () => 
     [{ REDACT_MODE: "patterns" }, "REDACT_PATTERNS: is required"],
     [{ REDACT_PATTERNS: SECRET }, "REDACT_MODE: must be patterns"],
     [{ REDACT_FIELDS: "args" }, "REDACT_MODE: is required"],
-  ])("refuses %j as the receiver does, and stores nothing", async (settings, problem) => {
+  ])("refuses %j like the receiver, and stores nothing", async (settings, problem) => {
     await letters.add(ofExporter("postgres"));
     await expect(outputWith(settings)).rejects.toThrow(problem);
     expect(await eventsIn("postgres")).toEqual([]);
   });
 
-  it("hashes no hash again, but whatever a client sends", async () => {
+  it("does not hash a hash again, but hashes everything that a client sends", async () => {
     const hashed = taskSucceeded({ uuid: "hashed", result: HASH });
     await letters.add([
       { source: "postgres", reason: "refused", detail: "", event: hashed },
@@ -276,7 +276,7 @@ describe("with redaction on, a replay of letters that are older than it", () => 
     for (const result of results) expect(result).toMatch(/^<hmac:(?!0a0a)[0-9a-f]{32}>$/);
   });
 
-  it("hides only the fields it names", async () => {
+  it("hides only the named fields", async () => {
     await letters.add(ofExporter("postgres").slice(0, 5));
     await outputWith({ REDACT_MODE: "drop", REDACT_FIELDS: "args,traceback" });
     expect(await eventsIn("postgres")).toEqual(

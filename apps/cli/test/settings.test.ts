@@ -10,12 +10,12 @@ const receiver = { name: "receiver", Config: z.object({ ...shared, BROKER: z.str
 const one = { name: "one-processor", Config: z.object({ ...shared, BATCH: integer(1, 0).describe("Batch."), KEY: secret(z.string()) }) };
 const two = { name: "two-processor", Config: z.object({ ...shared, BATCH: integer(2, 0).describe("Batch.") }) };
 
-it("groups settings by the roles that have them", () => {
+it("groups settings by the roles that share them", () => {
   const groups = groupSettings([receiver, one, two]).map(({ title, settings }) => [title, settings.map(({ name }) => name)]);
   expect(groups).toEqual([
     ["every role", ["SHARED"]],
     ["receiver", ["BROKER"]],
-    // Another default: two settings of one name.
+    // It has another default, so there are two settings of this name.
     ["one-processor", ["BATCH", "KEY"]],
     ["two-processor", ["BATCH"]],
   ]);
@@ -25,7 +25,7 @@ it("names the roles of a group", () => {
   expect(groupSettings([one, receiver, { name: "three", Config: z.object({}) }])[0]?.title).toBe("one-processor and receiver");
 });
 
-it("makes an option of a setting", () => {
+it("turns a setting into an option", () => {
   expect(toOption("DATADOG_GRACE_MS")).toBe("datadog-grace-ms");
 });
 
@@ -34,10 +34,10 @@ const times = schemas.flatMap((schema) =>
   describeConfig(schema).flatMap(({ name }) => (/_(MS|SECONDS|DAYS)$/.test(name) ? [[name, schema] as const] : [])),
 );
 
-it.each(times)("bounds the time %s, so that no timer overflows", (name, schema) => {
+it.each(times)("limits the time %s, so that no timer overflows", (name, schema) => {
   const field = schema.shape[name] as z.ZodType;
   const takes = (value: number): boolean => field.safeParse(String(value)).success;
-  // The longest that is taken, by halving.
+  // Finds the longest accepted time by bisection.
   let [longest, tooLong] = [1_000, Number.MAX_SAFE_INTEGER];
   expect([takes(longest), takes(tooLong)]).toEqual([true, false]);
   while (tooLong - longest > 1) {
@@ -47,6 +47,6 @@ it.each(times)("bounds the time %s, so that no timer overflows", (name, schema) 
   }
   const isWait = /TIMEOUT|WAIT|GRACE|LEASE|BATCH|SUMMARY/.test(name);
   const unitMs = name.endsWith("_MS") ? 1 : name.endsWith("_SECONDS") ? 1_000 : 86_400_000;
-  // What is added to a wait, or doubled, has to fit too; what is kept has to end at a time that a date can have.
+  // A wait plus an addition, or doubled, must fit too; the end of a retention time must be a valid date.
   expect(longest * unitMs).toBeLessThanOrEqual(isWait ? MAX_TIMER_MS / 2 : 8.64e15 - Date.now());
 });

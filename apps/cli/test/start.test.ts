@@ -60,7 +60,7 @@ it(
 );
 
 it(
-  "uses the broker's Redis, leaves Datadog out and feeds only Postgres where nothing is configured",
+  "uses the broker's Redis, leaves Datadog out and feeds only Postgres if nothing is configured",
   { timeout: 2 * TIMEOUT_MS },
   async () => {
     const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-start-"));
@@ -71,7 +71,7 @@ it(
     const publisher = await connectPublisher(redis.url);
     try {
       await vi.waitFor(() => expect(program.output()).toContain("health port open"), { timeout: TIMEOUT_MS, interval: 100 });
-      expect(program.output()).toContain("REDIS_URL is not set: our queues are in the broker's Redis");
+      expect(program.output()).toContain("REDIS_URL is not set: the exporter queues are in the broker's Redis");
       expect(program.output()).toContain("Datadog is off");
       for (const { events } of Array.from({ length: 5 }, () => lifeOf("SUCCESS"))) await publisher.publish(toFrames(events));
       await vi.waitFor(() => expect(program.output()).toMatch(/"rows":\{"[A-Z].*"msg":"summary"/), { timeout: TIMEOUT_MS, interval: 100 });
@@ -90,7 +90,7 @@ it(
   },
 );
 
-it("summarises in words wherever its log lines are text", { timeout: TIMEOUT_MS }, async () => {
+it("logs the summary in words if its log lines are text", { timeout: TIMEOUT_MS }, async () => {
   const redis = await startRedis();
   const env = { CELERY_BROKER_URL: redis.url, EXPORTERS: "datadog", LOG_FORMAT: "text", SUMMARY_SECONDS: "1", HEALTH_PORT: "0" };
   const program = startProgram(["start", "--no-dashboard"], { env });
@@ -104,17 +104,17 @@ it("summarises in words wherever its log lines are text", { timeout: TIMEOUT_MS 
 });
 
 it.each([["start", "--no-dashboard"], ["replay"]])(
-  "says of a Redis that it took from the broker's setting where it has it from: %s",
+  "says that it took an unreachable Redis from the broker's setting: %s",
   async (...args) => {
     const env = { CELERY_BROKER_URL: "redis://127.0.0.1:1/3", STARTUP_TIMEOUT_SECONDS: "1", DATABASE_URL: "pglite:memory" };
     const { exitCode, errors } = await runProgram(args, { env: { ...env, EXPORTERS: "postgres" } });
     expect(errors).toContain("Cannot reach Redis at redis://127.0.0.1:1/3");
-    expect(errors).toContain("set REDIS_URL. REDIS_URL is not set: our queues are in the broker's Redis, in the same database.");
+    expect(errors).toContain("set REDIS_URL. REDIS_URL is not set: the exporter queues are in the broker's Redis, in the same database.");
     expect(exitCode).toBe(69);
   },
 );
 
-/** The tasks by status that the command `query` shows. */
+/** The tasks by status, as the command `query` shows them. */
 async function query(statement: string, folder: string): Promise<Record<string, number>> {
   const { exitCode, output, errors } = await runProgram(["query", "--json", statement], { folder });
   expect({ exitCode, errors }).toEqual({ exitCode: 0, errors: "" });
@@ -124,7 +124,7 @@ async function query(statement: string, folder: string): Promise<Record<string, 
   );
 }
 
-/** How many jobs of a queue are not done yet, as the dashboard tells. */
+/** Number of jobs in a queue that are not done yet, as the dashboard shows it. */
 async function jobsIn(dashboardUrl: string, name: string): Promise<number> {
   const { queues } = (await (await fetch(`${dashboardUrl}api/queues`)).json()) as {
     queues: { name: string; counts: Record<string, number> }[];

@@ -8,6 +8,6 @@ it.each([
   ["migrat", "migrate"],
   ["--redis-ulr", "--redis-url"],
   ["--rediss", "--redis"],
-])("takes %s for %s", (word, meant) => expect(suggest(word, KNOWN)).toBe(meant));
+])("suggests for %s: %s", (word, meant) => expect(suggest(word, KNOWN)).toBe(meant));
 
-it.each(["frobnicate", "x", ""])("takes %j for nothing", (word) => expect(suggest(word, KNOWN)).toBeUndefined());
+it.each(["frobnicate", "x", ""])("suggests nothing for %j", (word) => expect(suggest(word, KNOWN)).toBeUndefined());

@@ -23,7 +23,7 @@ const SUMMARY: Summary = {
 };
 
 describe("a summary", () => {
-  it("is one line, and says what it counts", () => {
+  it("is one line, and names what it counts", () => {
     expect(renderSummary(SUMMARY)).toBe(
       "900 task events since the start (12.6/s); table: 1,315 rows (FAILURE 5, SUCCESS 1,310); lag 0.3 s (postgres); 0 rejected",
     );
@@ -43,7 +43,7 @@ describe("a summary", () => {
     expect(toFields(SUMMARY)).toMatchObject({ events: 1_260, rows: { FAILURE: 5, SUCCESS: 1_310 } });
   });
 
-  it("is news when anything but heartbeats has come, and while events wait", () => {
+  it("is news if anything except heartbeats has arrived, and while events wait", () => {
     const heartbeats = { ...SUMMARY, events: 1_300, lagSeconds: 0.1 };
     expect(isNews(SUMMARY, undefined, 10)).toBe(true);
     expect(isNews(heartbeats, SUMMARY, 10)).toBe(false);
@@ -53,14 +53,14 @@ describe("a summary", () => {
     expect(isNews({ ...heartbeats, rows: new Map([["SUCCESS", 1_315]]) }, SUMMARY, 10)).toBe(true);
   });
 
-  it("counts the rows of the table, up to a bound", async () => {
+  it("counts the rows of the table, up to a limit", async () => {
     const created = await createDatabase();
     await migrate(created.url);
-    // The temporary table is there for one connection.
+    // The temporary table exists for one connection.
     const database = await connectDatabase({ url: created.url, poolSize: 1 });
     try {
       expect(await countRows(database)).toEqual(new Map());
-      // Found before the real one, whose other columns do not matter here.
+      // It is found before the real one, whose other columns do not matter here.
       await database.drizzle.execute(sql`create temporary table celery_task (status text)`);
       const insert = async (status: string, rows: number): Promise<unknown> =>
         await database.drizzle.execute(sql`insert into celery_task select ${status} from generate_series(1, ${rows}::int)`);
@@ -118,7 +118,7 @@ describe("the summary of a process", () => {
     await role.start({ ...context, config: { SUMMARY_SECONDS: seconds } });
   }
 
-  /** Ends what it waits for, and returns how long it wants to wait next. */
+  /** Ends the current wait, and returns the length of the next one. */
   async function nextWait(): Promise<number | undefined> {
     const before = waits.length;
     waits.at(-1)?.end();
@@ -141,7 +141,7 @@ describe("the summary of a process", () => {
     expect(ends).toEqual(["Stopped after 0 s: 0 task events; 0 rejected."]);
   });
 
-  it("begins when events come, though something is down", async () => {
+  it("begins when events arrive, although something is down", async () => {
     await startSummary(7);
     health.component("datadog agent").down("nobody listens");
     hasStarted = true;
@@ -152,7 +152,7 @@ describe("the summary of a process", () => {
     expect(ends).toEqual(["Stopped after 0 s: 1 task events; 0 rejected."]);
   });
 
-  it("says in the end what it waited for, where everything never was ready", async () => {
+  it("says at the end what it waited for, if not everything was ever ready", async () => {
     await startSummary(7);
     health.component("broker").down("connect ECONNREFUSED");
     await nextWait();

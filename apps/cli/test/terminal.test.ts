@@ -14,7 +14,7 @@ it.each([
   [0, 100],
   [20, 40],
   [132, 132],
-])("takes a terminal of %s columns for one of %i", (columns, expected) => {
+])("uses %s columns of a terminal as %i", (columns, expected) => {
   Object.defineProperty(process.stdout, "columns", { value: columns, configurable: true });
   expect(terminal.columns).toBe(expected);
 });

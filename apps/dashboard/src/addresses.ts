@@ -1,11 +1,11 @@
-/** Addresses: which only this machine can reach, and which are well written. */
+/** Checks addresses: whether they are loopback, and whether they are well formed. */
 import { BlockList, isIP } from "node:net";
 
 const loopback = new BlockList();
 loopback.addSubnet("127.0.0.0", 8, "ipv4");
 loopback.addAddress("::1", "ipv6");
 
-/** Whether a host to listen on, or the host of a request, is this machine's loopback. Brackets around an IPv6 address do not matter. */
+/** Whether a host to listen on, or the host of a request, is this machine's loopback. Ignores brackets around an IPv6 address. */
 export function isLoopback(host: string): boolean {
   const address = host.replace(/^\[(.*)\]$/, "$1");
   const version = isIP(address);
@@ -13,7 +13,7 @@ export function isLoopback(host: string): boolean {
   return loopback.check(address, version === 6 ? "ipv6" : "ipv4");
 }
 
-/** Whether this is an address, or a network such as `10.0.0.0/8`. */
+/** Whether the text is an address, or a network such as `10.0.0.0/8`. */
 export function isNetwork(text: string): boolean {
   const [address = "", bits = "0", ...rest] = text.split("/");
   const maxBits = { 0: -1, 4: 32, 6: 128 }[isIP(address)] ?? -1;

@@ -1,4 +1,4 @@
-/** bull-board on our server: which queues, what of a job is shown, and no request that leaves the machine. */
+/** Sets up bull-board: the queues, the visible part of a job, and no request that leaves the machine. */
 import { createBullBoard } from "@bull-board/api";
 import { BullMQAdapter } from "@bull-board/api/bullMQAdapter";
 import { FastifyAdapter } from "@bull-board/fastify";
@@ -36,7 +36,7 @@ function asItIs(value: unknown): unknown {
   return value;
 }
 
-/** "No workers" is an alarm, so it is said only of a queue whose jobs wait for one. Null: nobody can tell. */
+/** "No workers" is an alarm, so it is shown only for a queue whose jobs wait for a worker. Null if it is not known. */
 class Adapter extends BullMQAdapter {
   readonly #isWorkedThrough: boolean;
 
@@ -53,7 +53,7 @@ class Adapter extends BullMQAdapter {
     return (["waiting", "active", "delayed", "prioritized"] as const).some((state) => (counts[state] ?? 0) > 0) ? workers : null;
   }
 
-  /** A letter is never worked on, so that it has one state only. */
+  /** No worker processes a letter, so letters have only one state. */
   override getStatuses(): ReturnType<BullMQAdapter["getStatuses"]> {
     return this.#isWorkedThrough ? super.getStatuses() : ["latest", "waiting"];
   }

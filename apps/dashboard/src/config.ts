@@ -4,25 +4,28 @@ import { z } from "zod";
 import { isLoopback, isNetwork } from "./addresses.ts";
 
 const Settings = BaseConfig.extend({
-  DASHBOARD_HOST: z.string().default("127.0.0.1").describe("Address the dashboard listens on. Beyond loopback only with credentials."),
-  DASHBOARD_PORT: integer(3000, 0, 65535).describe("Port of the dashboard; 0 takes a free one and logs it."),
+  DASHBOARD_HOST: z
+    .string()
+    .default("127.0.0.1")
+    .describe("Address on which the dashboard listens. An address other than loopback requires credentials."),
+  DASHBOARD_PORT: integer(3000, 0, 65535).describe("Port of the dashboard; 0 uses a free port and logs it."),
   DASHBOARD_USERNAME: z
     .string()
-    .regex(/^[^:]*$/, "must not hold a colon, which ends the user name in a login")
+    .regex(/^[^:]*$/, "must not contain a colon, which ends the user name in a login")
     .optional()
-    .describe("User name the dashboard asks for. Goes with `DASHBOARD_PASSWORD`."),
-  DASHBOARD_PASSWORD: secret(z.string().optional()).describe("Password the dashboard asks for. Goes with `DASHBOARD_USERNAME`."),
+    .describe("User name of the dashboard's login. Requires `DASHBOARD_PASSWORD`."),
+  DASHBOARD_PASSWORD: secret(z.string().optional()).describe("Password of the dashboard's login. Requires `DASHBOARD_USERNAME`."),
   DASHBOARD_READ_ONLY: flag(true).describe("Only show the queues; `false` lets users retry, promote, pause and remove."),
   DASHBOARD_SHOW_TASK_DATA: flag(false).describe(
     "Show what users put into tasks: arguments, results, exceptions, tracebacks, messages that could not be decoded.",
   ),
   DASHBOARD_ALLOWED_HOSTS: list().describe(
-    "Without credentials: host names besides `localhost` that requests may be addressed to, such as that of a proxy that asks for the login.",
+    "Without credentials: host names besides `localhost` for which requests are answered, such as the name of a proxy that asks for the login.",
   ),
   DASHBOARD_TRUSTED_PROXIES: list()
     .refine((networks) => networks.every(isNetwork), "must be addresses or networks, such as 10.0.0.5 or 10.0.0.0/8")
     .describe(
-      "Addresses or networks of reverse proxies whose `X-Forwarded-For` names the client, for the limit of wrong logins. Without it, the client is the address that connects.",
+      "Addresses or networks of reverse proxies. The limit of wrong logins then applies to the client in their `X-Forwarded-For`, otherwise to the address that connects.",
     ),
 });
 
@@ -30,7 +33,7 @@ const Credentials = Settings.pick({ DASHBOARD_HOST: true, DASHBOARD_USERNAME: tr
 
 export const Config = Settings.refine((settings) => credentialsProblem(settings) === undefined, {
   error: ({ input }) => credentialsProblem(input),
-  // Also when another setting is wrong, so that every problem is told at once.
+  // Runs even if another setting is wrong, so that every problem is reported at once.
   when: () => true,
 });
 
@@ -38,8 +41,8 @@ function credentialsProblem(settings: unknown): string | undefined {
   const { data: config } = Credentials.safeParse(settings);
   if (config === undefined) return undefined;
   const { DASHBOARD_HOST: host, DASHBOARD_USERNAME: username, DASHBOARD_PASSWORD: password } = config;
-  if (username === undefined && password !== undefined) return "DASHBOARD_USERNAME: is required, since DASHBOARD_PASSWORD is set.";
-  if (username !== undefined && password === undefined) return "DASHBOARD_PASSWORD: is required, since DASHBOARD_USERNAME is set.";
+  if (username === undefined && password !== undefined) return "DASHBOARD_USERNAME: is required, because DASHBOARD_PASSWORD is set.";
+  if (username !== undefined && password === undefined) return "DASHBOARD_PASSWORD: is required, because DASHBOARD_USERNAME is set.";
   if (password !== undefined || isLoopback(host)) return undefined;
   return `DASHBOARD_HOST: ${JSON.stringify(host)} is not a loopback address, so DASHBOARD_USERNAME and DASHBOARD_PASSWORD are required.`;
 }

@@ -1,11 +1,11 @@
-/** The dashboard role: bull-board over every queue of ours. */
+/** The dashboard role: bull-board over all our queues. */
 import { connectRedis, defineRole, listen, redisTarget, type Role } from "@celery-metrics-exporter/runtime";
 import { registerBoard } from "./board.ts";
 import { Config } from "./config.ts";
 import { openQueues } from "./queues.ts";
 import { createServer } from "./server.ts";
 
-/** @param onOpen gets the address of the page, once it answers. */
+/** @param onOpen receives the address of the page, once it answers. */
 export function dashboardRole(onOpen: (url: string) => void = () => {}): Role<typeof Config> {
   return defineRole({
     name: "dashboard",

@@ -1,15 +1,15 @@
-/** What failing answers say: nothing of what went wrong inside, and to people in a browser a page. Scripts get JSON. */
+/** Answers to failed requests: no internal details, a page for browsers, JSON for scripts. */
 import type { Logger } from "@celery-metrics-exporter/runtime";
 import type { FastifyInstance } from "fastify";
 
 const INTERNAL = JSON.stringify({
   error: { key: "ERRORS.INTERNAL_SERVER_ERROR" },
-  message: "Something went wrong; the dashboard's log says what.",
+  message: "Something went wrong; see the dashboard's log.",
 });
 
 /**
- * What went wrong in the dashboard is for its log: the answer says only that something did. bull-board answers with an error's message, and has an error handler of its own; so the answer
- * itself is replaced.
+ * Internal errors are logged; the answer only says that something went wrong. bull-board answers with the error's message, and has its own
+ * error handler, so this replaces the answer itself.
  */
 export function hideErrors(server: FastifyInstance, logger: Logger): void {
   server.addHook("onError", async (request, _reply, error) => {
@@ -31,7 +31,7 @@ const TITLES: Readonly<Record<number, string>> = {
 
 const LOGIN_HINT = "Reload the page and enter the user name and password of this dashboard (DASHBOARD_USERNAME and DASHBOARD_PASSWORD).";
 
-/** Refusals as pages, for people who open an address in a browser. */
+/** Shows refusals as pages to people who open an address in a browser. */
 export function addErrorPages(server: FastifyInstance): void {
   server.addHook("onSend", async ({ headers }, reply, payload) => {
     const title = TITLES[reply.statusCode];

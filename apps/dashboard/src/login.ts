@@ -1,4 +1,4 @@
-/** The check of a user name and password: in constant time, and a limited number of wrong ones a minute. */
+/** Checks a user name and password in constant time, and limits the wrong ones per minute. */
 import basicAuth from "@fastify/basic-auth";
 import rateLimit from "@fastify/rate-limit";
 import type { Logger } from "@celery-metrics-exporter/runtime";
@@ -12,14 +12,14 @@ export interface Credentials {
 
 type RateLimiter = ReturnType<FastifyInstance["createRateLimit"]>;
 
-/** Wrong logins a minute, of one address (of IPv6: of a /64 network) and of all together. */
+/** Maximum number of wrong logins a minute, from one address (IPv6: one /64 network) and in total. */
 const MAX_WRONG_PER_ADDRESS = 10;
 const MAX_WRONG = 100;
 const WINDOW_MS = 60_000;
-/** How many addresses are remembered; those not heard of for longest are forgotten first. */
+/** Number of addresses to remember; the least recently used ones are forgotten first. */
 const MAX_ADDRESSES = 5_000;
 
-/** Asks for the login at every request from now on, whether there is anything at the address or not. */
+/** Requires the login for every later request, even if nothing exists at the address. */
 export async function addLogin(server: FastifyInstance, expected: Credentials, logger: Logger): Promise<void> {
   await server.register(rateLimit, { global: false, timeWindow: WINDOW_MS, cache: MAX_ADDRESSES, ipv6Subnet: 64 });
   const byAddress = server.createRateLimit({ max: MAX_WRONG_PER_ADDRESS });
@@ -36,7 +36,7 @@ class Login {
   readonly #expected: Credentials;
   readonly #limiters: readonly RateLimiter[];
   readonly #logger: Logger;
-  /** Where the login was last right, so that somebody else's guesses do not lock out those who know it. */
+  /** Addresses with a right login before, so that another client's guesses do not lock them out. */
   readonly #known = new Set<string>();
 
   constructor(expected: Credentials, limiters: readonly RateLimiter[], logger: Logger) {
@@ -45,16 +45,16 @@ class Login {
     this.#logger = logger;
   }
 
-  /** Past a limit no login is looked at, so that guessing does not get faster by ignoring the refusals. */
+  /** Beyond a limit no login is checked, so that ignoring the refusals does not speed up guessing. */
   async check({ username, password }: Credentials, request: FastifyRequest, reply: FastifyReply): Promise<void> {
     await this.#limit(request, reply);
-    // Both are compared, whatever the first says.
+    // Compares both, whatever the first result is.
     const isUser = isEqual(username, this.#expected.username);
     const isPassword = isEqual(password, this.#expected.password);
     if (isUser && isPassword) return this.#remember(request.ip);
     this.#known.delete(request.ip);
     for (const limiter of this.#limiters) await limiter(request);
-    // Not even the user name: people type their password there.
+    // Logs not even the user name: people type their password there.
     this.#logger.warn({ address: request.ip }, "wrong login for the dashboard");
     throw Object.assign(new Error("Wrong user name or password."), { statusCode: 401 });
   }
@@ -77,7 +77,7 @@ class Login {
   }
 }
 
-/** Hashed first: `timingSafeEqual` wants equal lengths, and a length is a secret too. */
+/** Hashed first, because `timingSafeEqual` requires equal lengths and the length is secret too. */
 function isEqual(given: string, expected: string): boolean {
   return timingSafeEqual(sha256(given), sha256(expected));
 }

@@ -1,12 +1,12 @@
-/** Bounds on what one request may ask bull-board for, which has none of its own. */
+/** Limits what one request may ask of bull-board, which has no limits of its own. */
 import type { FastifyInstance } from "fastify";
 
-/** A job may hold 4 MiB, and a page of all states has this many of each. */
+/** Maximum jobs per page and state. A job may contain 4 MiB, and a page of all states shows this many of each. */
 const MAX_JOBS_PER_PAGE = 20;
-/** Jobs past this place in a queue are not shown. */
+/** Jobs beyond this position in a queue are not shown. */
 const MAX_PLACE = 100_000_000;
 
-/** Lowers what is too large, instead of refusing it: the answer says what was shown. Call it before the routes are registered. */
+/** Lowers values that are too large, instead of refusing them; the answer contains the values used. Call it before the routes are registered. */
 export function boundPages(server: FastifyInstance): void {
   server.addHook("preHandler", async ({ query }) => {
     const asked = query as Record<string, unknown>;
@@ -15,7 +15,7 @@ export function boundPages(server: FastifyInstance): void {
   });
 }
 
-/** What is not a number at all is bull-board's to refuse. */
+/** bull-board refuses values that are not numbers. */
 function lower(query: Record<string, unknown>, name: string, max: number): void {
   const value = query[name];
   const last: unknown = Array.isArray(value) ? value.at(-1) : value;

@@ -1,23 +1,23 @@
-/** bull-board's page, changed where its options say nothing: what is left out of it, and what it loads besides. */
+/** Changes bull-board's page beyond what its options allow: removes parts of it and adds files. */
 import type { FastifyInstance } from "fastify";
 
 /**
- * bull-board's page loads its fonts from a server of Google's; the dashboard loads nothing from elsewhere. Its style element only moves three
- * dots until the page is there, and would have to be allowed.
+ * bull-board's page loads its fonts from a Google server, but the dashboard loads nothing from elsewhere. Its style element only animates three
+ * dots until the page is loaded, and the content security policy would have to allow it.
  */
 const LEFT_OUT = /<link href="https:\/\/fonts\.googleapis\.com[^>]*>\s*|<style>.*?<\/style>/gs;
 
 const STYLES_PATH = "/own-styles.css";
 
-/** The version at the page's foot is bull-board's, not ours. */
+/** The version in the page's footer is bull-board's, not ours. */
 const STYLES = `a[href="https://github.com/felixmosh/bull-board/releases"]::before { content: "bull-board"; }
 `;
 
 const SCRIPT_PATH = "/login-in-url.js";
 
 /**
- * Logins in the address: `http://user:password@host/`. Chrome makes no requests from a page whose address holds a login. It has remembered the login by then, so the page is
- * loaded without.
+ * Removes the login from an address such as `http://user:password@host/`. Chrome blocks requests from a page whose address contains a login. It
+ * has remembered the login by then, so the page is reloaded without it.
  */
 const SCRIPT = `const address = new URL(document.URL);
 if (address.username !== "" || address.password !== "") {
@@ -27,7 +27,7 @@ if (address.username !== "" || address.password !== "") {
 `;
 
 /**
- * Into the page's head, the script first. Files of their own: the content security policy allows neither scripts nor styles in the page.
+ * Adds to the page's head, the script first. They are separate files, because the content security policy forbids inline scripts and styles.
  */
 const ADDED = `<script src="${SCRIPT_PATH.slice(1)}"></script><link rel="stylesheet" href="${STYLES_PATH.slice(1)}">`;
 

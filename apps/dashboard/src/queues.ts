@@ -1,15 +1,15 @@
-/** The queues the dashboard shows, opened so that it writes nothing to them. */
+/** The queues that the dashboard shows, opened so that it writes nothing to them. */
 import { DEAD_LETTER_QUEUE, EXPORTERS, eventsQueueName, processingQueueName } from "@celery-metrics-exporter/pipeline";
 import type { Lifecycle, Logger, RedisConnection } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 
-/** A queue with what a user should know of it. */
+/** A queue and what a user should know about it. */
 export interface ShownQueue {
   readonly queue: Queue;
   readonly description: string;
-  /** Whether jobs wait here for a worker. */
+  /** Whether a worker processes the jobs in this queue. */
   readonly isWorkedThrough: boolean;
-  /** Asked on every request. Which exporters are on, and which have a second stage, only receiver and processors know: Redis tells. */
+  /** Called on every request: only receivers and processors know which exporters are on and which have a second stage, so this asks Redis. */
   readonly isVisible: () => Promise<boolean>;
 }
 
@@ -23,20 +23,20 @@ export interface OpenQueuesOptions {
 interface Description {
   readonly name: string;
   readonly text: string;
-  /** Whether jobs wait here for a worker. */
+  /** Whether a worker processes the jobs in this queue. */
   readonly isWorkedThrough: boolean;
   readonly isStage: boolean;
 }
 
 const LETTERS =
-  "What could not be decoded or exported. Once the cause is fixed: celery-metrics-exporter replay. Nothing else works through it.";
+  "Messages and events that could not be decoded or exported. Once the cause is fixed, run celery-metrics-exporter replay. Nothing else processes this queue.";
 
 const DESCRIPTIONS: readonly Description[] = [
   ...EXPORTERS.flatMap(({ name }) => [
     { name: eventsQueueName(name), text: `Batches of events on their way to the ${name} exporter.`, isWorkedThrough: true, isStage: false },
     {
       name: processingQueueName(name),
-      text: `Ids of finished tasks, waiting for the ${name} exporter's second stage.`,
+      text: `Ids of finished tasks that wait for the ${name} exporter's second stage.`,
       isWorkedThrough: true,
       isStage: true,
     },
@@ -45,10 +45,10 @@ const DESCRIPTIONS: readonly Description[] = [
 ];
 
 /**
- * Opens the queues of every registered exporter, and the dead-letter queue. An exporter's are shown once a receiver or processor has made them,
- * and all exporters' before: a queue of an exporter that is off would look like one whose workers are gone.
+ * Opens the queues of every registered exporter and the dead-letter queue. An exporter's queues are shown once a receiver or processor has
+ * created them; until any exist, those of all exporters are shown. The queue of an exporter that is off would look as if its workers were gone.
  *
- * @throws when Redis goes away meanwhile: BullMQ never recovers a queue whose first command failed.
+ * @throws if Redis goes away meanwhile: BullMQ never recovers a queue whose first command failed.
  */
 export async function openQueues({ redis, prefix, logger, lifecycle }: OpenQueuesOptions): Promise<ShownQueue[]> {
   const exists = async (queue: Queue): Promise<boolean> => (await redis.exists(queue.toKey("meta"))) === 1;

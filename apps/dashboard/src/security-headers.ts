@@ -1,8 +1,8 @@
-/** What every answer tells the browser not to do. */
+/** Adds headers that restrict what the browser may do with every answer. */
 import helmet from "@fastify/helmet";
 import type { FastifyInstance } from "fastify";
 
-/** The one style element of bull-board's page: colours of the logo beside Redis's figures. A browser test tells when an upgrade changes it. */
+/** The only style element of bull-board's page: colors of the logo beside Redis's figures. A browser test fails if an upgrade changes it. */
 const REDIS_LOGO_STYLE = "'sha256-r2N1TB/gHbBtBZFKg7ejmq1acVSREzucTAEw6ga4hoU='";
 
 /** Files whose name changes with their content. */
@@ -16,7 +16,7 @@ export async function addSecurityHeaders(server: FastifyInstance): Promise<void>
         defaultSrc: ["'none'"],
         scriptSrc: ["'self'"],
         styleSrc: ["'self'", REDIS_LOGO_STYLE],
-        // Sizes and colours that bull-board's page works out.
+        // Sizes and colors that bull-board's page computes.
         styleSrcAttr: ["'unsafe-inline'"],
         imgSrc: ["'self'", "data:"],
         connectSrc: ["'self'"],
@@ -26,7 +26,7 @@ export async function addSecurityHeaders(server: FastifyInstance): Promise<void>
       },
     },
     frameguard: { action: "deny" },
-    // Whether this is served by HTTPS is decided by what stands in front.
+    // Whether this is served over HTTPS depends on the proxy in front.
     strictTransportSecurity: false,
   });
   server.addHook("onRequest", async ({ url }, reply) => {

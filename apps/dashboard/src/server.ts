@@ -1,4 +1,4 @@
-/** The dashboard's web server: who may ask for what. */
+/** The dashboard's web server and its access checks. */
 import { createWebServer, type Logger } from "@celery-metrics-exporter/runtime";
 import type { FastifyInstance } from "fastify";
 import { addAdmission } from "./admission.ts";
@@ -7,7 +7,7 @@ import { addErrorPages, hideErrors } from "./errors.ts";
 import { addLogin } from "./login.ts";
 import { addSecurityHeaders } from "./security-headers.ts";
 
-/** Builds the server without listening. Every request, for pages and data alike, passes the same checks. */
+/** Builds the server without listening. Every request passes the same checks, for pages and data alike. */
 export async function createServer(config: Config, logger: Logger): Promise<FastifyInstance> {
   const server = createWebServer({ trustedProxies: config.DASHBOARD_TRUSTED_PROXIES });
   hideErrors(server, logger);

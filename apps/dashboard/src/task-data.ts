@@ -1,7 +1,7 @@
-/** What of a job is shown: batches as the events they hold, and, while task data is hidden, only fields known to hold none. */
+/** Decides which parts of a job are shown: batches as their events, and, while task data is hidden, only fields known to contain none. */
 import { RECEIVER, decodeBatch } from "@celery-metrics-exporter/pipeline";
 
-/** Shown fields of events (Celery's names), of our jobs and of dead letters. Whatever is not listed is hidden, so a new field is too. */
+/** Visible fields of events (Celery's names), of our jobs and of dead letters. Any other field is hidden, so new fields are hidden too. */
 const SHOWN: ReadonlySet<string> = new Set([
   "type",
   "uuid",
@@ -30,10 +30,10 @@ const SHOWN: ReadonlySet<string> = new Set([
 ]);
 
 export const HIDDEN = "[hidden]";
-/** Stands in each job of which something is hidden. */
+/** Added to each job of which something is hidden. */
 const HOW_TO_SEE = "shown with DASHBOARD_SHOW_TASK_DATA=true";
 
-/** Job data for people: a batch's payload is decoded, anything else is as it is. */
+/** Job data for people: the payload of a batch is decoded, other data is unchanged. */
 export function readable(data: unknown): unknown {
   try {
     return decodeBatch(data);
@@ -42,12 +42,12 @@ export function readable(data: unknown): unknown {
   }
 }
 
-/** A copy of job data with each value replaced by `HIDDEN` that no shown field holds. Lists and objects keep their shape. */
+/** A copy of job data in which `HIDDEN` replaces every value outside the visible fields. Lists and objects keep their shape. */
 export function hideTaskData(data: unknown): unknown {
   return hide(data, false);
 }
 
-/** The same for the data of a job, with how to see what is hidden. A dead letter keeps what it says about itself in our own words. */
+/** The same for a job's data, with a note on how to see the hidden values. A dead letter keeps its description in our own words. */
 export function hideInJob(data: unknown): unknown {
   const hidden = isLetter(data) ? hideInLetter(data) : hideTaskData(data);
   const isObject = typeof hidden === "object" && hidden !== null && !Array.isArray(hidden);
@@ -71,7 +71,7 @@ function isLetter(data: unknown): data is Letter {
   return typeof data.source === "string" && typeof data.reason === "string" && typeof data.detail === "string";
 }
 
-/** The receiver's details name no more than a host and a time. A sink's words may quote the data that it refuses, but its SQLSTATE is only a code. */
+/** The receiver's details contain only a host and a time. A sink's message may quote the refused data, but its SQLSTATE is only a code. */
 function shownOf(detail: string): string {
   const [state] = /\(SQLSTATE [0-9A-Z]{5}\)/.exec(detail) ?? [];
   return state === undefined ? HIDDEN : `${HIDDEN} ${state}`;
@@ -86,7 +86,7 @@ function hide(value: unknown, shown: boolean): unknown {
   return shown ? value : HIDDEN;
 }
 
-/** What bull-board takes from a job, or from the template of one, without asking how to show it. */
+/** What bull-board reads from a job or its template without calling a formatter. */
 const BEYOND_FORMATS: ReadonlySet<string> = new Set([
   "failedReason",
   "stacktrace",
@@ -95,10 +95,10 @@ const BEYOND_FORMATS: ReadonlySet<string> = new Set([
   "template",
 ]);
 const LOGS = /\/logs$/;
-/** In a flow, where it is not formatted. */
+/** Used in a flow, where it is not formatted. */
 const FLOW = /\/flow$/;
 
-/** A copy of an answer of bull-board's API with each text hidden that may hold task data, besides what its formatters have hidden already. */
+/** A copy of an answer of bull-board's API that hides each text that may contain task data, beyond what the formatters have hidden. */
 export function hideInAnswer<T>(route: string, body: T): T {
   if (LOGS.test(route)) return hideTaskData(body) as T;
   return hideFields(body, FLOW.test(route) ? new Set([...BEYOND_FORMATS, "progress"]) : BEYOND_FORMATS) as T;

@@ -13,7 +13,7 @@ beforeEach(async () => {
 afterEach(() => harness.stop());
 afterAll(stopRedis);
 
-/** Jobs and a scheduler that every route could do something to. */
+/** Jobs and a scheduler for every route to act on. */
 async function fill(): Promise<void> {
   const queue = harness.queue("datadog");
   await queue.add("batch", { v: 1 });
@@ -26,7 +26,7 @@ async function send({ method, path }: BoardRoute, headers: Record<string, string
   return fetch(harness.url + path, { method, headers: { "content-type": "application/json", ...headers }, body });
 }
 
-/** `fetch` does not let a test choose the host that is asked for. */
+/** `fetch` does not let a test set the requested host. */
 async function statusFor(host: string, headers: Record<string, string> = {}): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
     request(harness.url, { headers: { ...headers, host } }, (response) => resolve(response.resume().statusCode))
@@ -48,7 +48,7 @@ describe("a read-only dashboard", () => {
     expect(await contentOf(harness.redis)).toEqual(before);
   });
 
-  it.each(["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])("refuses %s wherever it goes", async (method) => {
+  it.each(["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])("refuses %s at every address", async (method) => {
     harness = await startDashboard();
     for (const path of ["/", "/nowhere", "/static/favicon.ico"]) {
       const answer = await fetch(harness.url + path, { method, headers: { "x-http-method-override": "GET", origin: harness.url } });
@@ -56,7 +56,7 @@ describe("a read-only dashboard", () => {
     }
   });
 
-  it("changes nothing when it is asked to show something", async () => {
+  it("changes nothing when it shows something", async () => {
     harness = await startDashboard();
     await fill();
     const routes = await boardRoutes({ queueName: "datadog", jobId: "1", queueStatus: "wait", schedulerId: "s1" });
@@ -73,11 +73,11 @@ describe("a dashboard that may change queues", () => {
     ["opened from outside", { "sec-fetch-site": "none" }],
     ["another origin", { origin: "https://evil.example" }],
     ["another port", { origin: "http://127.0.0.1:1" }],
-    ["an origin that is kept secret", { origin: "null" }],
-    ["what is no origin", { origin: "nonsense" }],
+    ["an opaque origin", { origin: "null" }],
+    ["an invalid origin", { origin: "nonsense" }],
     ["two headers that disagree", { origin: "SELF", "sec-fetch-site": "cross-site" }],
-    ["no word of where it comes from", {}],
-  ])("refuses every change of %s", async (_, headers: Record<string, string>) => {
+    ["neither header", {}],
+  ])("refuses every change with %s", async (_, headers: Record<string, string>) => {
     harness = await startDashboard({ DASHBOARD_READ_ONLY: "false" });
     await fill();
     const before = await contentOf(harness.redis);
@@ -89,7 +89,7 @@ describe("a dashboard that may change queues", () => {
     expect(await contentOf(harness.redis)).toEqual(before);
   });
 
-  it.each(["sec-fetch-site", "origin"])("makes a change for its own page, told by %s", async (header) => {
+  it.each(["sec-fetch-site", "origin"])("makes a change for its own page, identified by %s", async (header) => {
     harness = await startDashboard({ DASHBOARD_READ_ONLY: "false" });
     const queue = harness.queue("datadog");
     await queue.add("batch", { v: 1 });
@@ -99,7 +99,7 @@ describe("a dashboard that may change queues", () => {
     expect(await queue.count()).toBe(0);
   });
 
-  it.each(["text/plain", "application/x-www-form-urlencoded"])("takes no change as %s", async (type) => {
+  it.each(["text/plain", "application/x-www-form-urlencoded"])("accepts no change as %s", async (type) => {
     harness = await startDashboard({ DASHBOARD_READ_ONLY: "false" });
     const headers = { origin: harness.url, "content-type": type };
     const answer = await fetch(`${harness.url}/api/queues/datadog/concurrency`, { method: "PUT", headers, body: '{"concurrency":1}' });
@@ -129,7 +129,7 @@ describe("without credentials", () => {
     for (const host of ["localhost:3000", "127.0.0.1", "[::1]:3000", "queues.example.com"]) expect(await statusFor(host)).toBe(200);
   });
 
-  it("a proxy that is trusted does not tell which host is asked for", async () => {
+  it("a trusted proxy's headers do not determine the requested host", async () => {
     harness = await startDashboard({ DASHBOARD_TRUSTED_PROXIES: "127.0.0.1" });
     expect(await statusFor("rebound.evil.example", { "x-forwarded-host": "localhost" })).toBe(403);
   });

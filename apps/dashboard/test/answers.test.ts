@@ -17,7 +17,7 @@ describe("every answer", () => {
     { what: "a login", path: "/", headers: {}, status: 401 },
     { what: "a refusal", path: "/api/queues/pause", method: "PUT", status: 405 },
     { what: "a preflight", path: "/api/queues/pause", method: "OPTIONS", headers: preflight, status: 405 },
-  ])("tells the browser what not to do, and to keep nothing: $what", async ({ path, method = "GET", headers = right, status }) => {
+  ])("restricts the browser, and allows no caching: $what", async ({ path, method = "GET", headers = right, status }) => {
     harness = await startDashboard(CREDENTIALS);
     const answer = await fetch(harness.url + path, { method, headers });
     expect(answer.status).toBe(status);
@@ -25,7 +25,7 @@ describe("every answer", () => {
     expect(answer.headers.get("cache-control")).toBe("no-store");
   });
 
-  it("tells the browser what not to do: a file, which it may keep", async () => {
+  it("restricts the browser, and allows caching: a file", async () => {
     harness = await startDashboard(CREDENTIALS);
     const answer = await fetch(`${harness.url}/static/favicon.ico`, { headers: right });
     expectHeaders(answer);
@@ -57,19 +57,19 @@ function expectHeaders(answer: Response): void {
   expect(Object.keys(told).filter((name) => /^access-control|^x-powered-by$|^server$|^strict-transport/.test(name))).toEqual([]);
 }
 
-it("an error of ours is told to the log, not to who asked", async () => {
+it("an internal error is logged, and not shown to the client", async () => {
   harness = await startDashboard();
   await harness.redis.set("{cme}:datadog:wait", "no list");
   const answer = await fetch(`${harness.url}/api/queues?activeQueue=datadog&status=latest&page=1&jobsPerPage=10`);
   expect(answer.status).toBe(500);
   expect(answer.headers.get("content-type")).toContain("application/json");
   const text = await answer.text();
-  expect(text).toContain("the dashboard's log says what");
+  expect(text).toContain("see the dashboard's log");
   expect(text).not.toMatch(/WRONGTYPE|\bat /);
   expect(harness.log.join("")).toContain("WRONGTYPE");
 });
 
-it("what cannot be understood is refused without a stack", async () => {
+it("an invalid request is refused without a stack trace", async () => {
   harness = await startDashboard();
   for (const path of ["/api/queues/%E0%A4%A", "/api/queues/datadog/1", "/api/queues/nowhere/1"]) {
     const answer = await fetch(harness.url + path);
@@ -79,7 +79,7 @@ it("what cannot be understood is refused without a stack", async () => {
   }
 });
 
-it("a page holds a bounded number of jobs, whatever is asked for", async () => {
+it("a page contains a limited number of jobs, whatever is requested", async () => {
   harness = await startDashboard();
   await harness.queue("datadog").addBulk(Array.from({ length: 50 }, () => ({ name: "batch", data: { v: 1 } })));
   for (const query of ["page=1&jobsPerPage=1e9", "page=1&jobsPerPage=1&jobsPerPage=1000000000", "page=1&jobsPerPage=Infinity"]) {

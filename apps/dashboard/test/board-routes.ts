@@ -1,4 +1,4 @@
-/** Every route that the installed bull-board has, as the dashboard registers them: one that an upgrade adds is tested like the others. */
+/** All routes of the installed bull-board, as the dashboard registers them, so that routes added by an upgrade are tested too. */
 import Fastify from "fastify";
 import { registerBoard } from "../src/board.ts";
 
@@ -7,7 +7,7 @@ export interface BoardRoute {
   readonly path: string;
 }
 
-/** With these in place of the path's parameters; a parameter that is not among them fails the test that asks. */
+/** Replaces the path's parameters by these values; a parameter without a value fails the test. */
 export async function boardRoutes(parameters: Readonly<Record<string, string>>): Promise<BoardRoute[]> {
   const server = Fastify();
   const routes: BoardRoute[] = [];
@@ -27,7 +27,7 @@ function unknownParameter(url: string): never {
   throw new Error(`a parameter of ${url} is new: say in the test what to put there`);
 }
 
-/** All that Redis holds, to see that nothing changed. */
+/** The whole content of Redis, to check that nothing changed. */
 export async function contentOf(redis: {
   keys(pattern: string): Promise<string[]>;
   dumpBuffer(key: string): Promise<Buffer | null>;

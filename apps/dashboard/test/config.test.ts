@@ -30,7 +30,7 @@ describe("the dashboard's settings", () => {
     expect(problemsOf({ DASHBOARD_HOST: host, DASHBOARD_USERNAME: "ops", DASHBOARD_PASSWORD: "hunter2" })).toEqual([]);
   });
 
-  it("tell of missing credentials together with every other problem", () => {
+  it("report missing credentials together with every other problem", () => {
     expect(problemsOf({ DASHBOARD_HOST: "0.0.0.0", DASHBOARD_PORT: "abc" })).toEqual([
       expect.stringMatching(/^DASHBOARD_PORT: /),
       expect.stringMatching(/^DASHBOARD_HOST: /),

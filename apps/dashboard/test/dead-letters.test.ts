@@ -19,7 +19,7 @@ const REFUSED: DeadLetter = {
   event,
 };
 
-/** The dead letter of an event, as the page gets it. */
+/** The dead letter of an event, as the page receives it. */
 async function shownLetter(settings: Readonly<Record<string, string>>, letter: DeadLetter = REFUSED): Promise<unknown> {
   const running = await startDashboard(settings);
   harness = running;
@@ -36,7 +36,7 @@ async function shownLetter(settings: Readonly<Record<string, string>>, letter: D
   return queues.find(({ name }) => name === "dead-letter")?.jobs[0];
 }
 
-it("a dead letter shows its reason, source and task, and hides what the task was called with", async () => {
+it("a dead letter shows its reason, source and task, and hides the task's arguments", async () => {
   const letter = await shownLetter({});
   expect(letter).toMatchObject({
     name: "refused",
@@ -45,7 +45,7 @@ it("a dead letter shows its reason, source and task, and hides what the task was
   expect(JSON.stringify(letter)).not.toContain("4111 1111");
 });
 
-it("a dead letter shows all of its event and the sink's words with DASHBOARD_SHOW_TASK_DATA", async () => {
+it("a dead letter shows its whole event and the sink's message with DASHBOARD_SHOW_TASK_DATA", async () => {
   expect(await shownLetter({ DASHBOARD_SHOW_TASK_DATA: "true" })).toMatchObject({
     name: "refused",
     data: { detail: REFUSED.detail, event },

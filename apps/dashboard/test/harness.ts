@@ -7,9 +7,9 @@ import { dashboard } from "../src/dashboard.ts";
 
 export interface Harness {
   readonly redis: Redis;
-  /** The dashboard's address, without a slash at the end. */
+  /** The dashboard's address, without a trailing slash. */
   readonly url: string;
-  /** Lines of warnings and errors. */
+  /** Log lines with warnings and errors. */
   readonly log: readonly string[];
   queue(name: string): Queue;
   stop(): Promise<void>;
@@ -23,13 +23,13 @@ export function authorization(username: string, password: string): Record<string
   return { authorization: `Basic ${Buffer.from(`${username}:${password}`).toString("base64")}` };
 }
 
-/** The Redis of the file. */
+/** The Redis that all tests of the file share. */
 export async function sharedRedis(): Promise<RedisServer> {
   server ??= await startRedis();
   return server;
 }
 
-/** Starts the dashboard with these settings, over an empty Redis that all harnesses of the file share. */
+/** Starts the dashboard with these settings and an empty Redis, which all harnesses of the file share. */
 export async function startDashboard(settings: Environment = {}): Promise<Harness> {
   const { url } = await sharedRedis();
   const redis = new Redis(url, { maxRetriesPerRequest: null });

@@ -30,7 +30,7 @@ let harness: Harness;
 afterEach(() => harness.stop());
 afterAll(stopRedis);
 
-/** Task data wherever a job has room for text. */
+/** Task data in every place of a job that can contain text. */
 async function fill(): Promise<void> {
   const { redis } = harness;
   const shared = { connection: redis, prefix: "{cme}" };
@@ -40,7 +40,7 @@ async function fill(): Promise<void> {
   const child = { name: "batch", queueName: "datadog", data: batch, opts: { ignoreDependencyOnFailure: true } };
   await flow.add({ name: "batch", queueName: "postgres", data: batch, children: [child] });
   await datadog.add("batch", batch);
-  // BullMQ does not close a connection that it was given.
+  // BullMQ does not close a connection that was passed to it.
   const connection = redis.duplicate();
   const worker = new Worker(
     "datadog",
@@ -62,7 +62,7 @@ async function fill(): Promise<void> {
   await harness.queue("dead-letter").add("body", { source: "postgres", reason: "body", detail: SECRET, raw: SECRET, payload: batch });
 }
 
-/** Everything the dashboard can be asked to show, by the address that showed it. */
+/** Every answer of the dashboard, by its address. */
 async function shown(): Promise<Map<string, string>> {
   const jobs = new Set<string>();
   const lists: string[] = [];
@@ -81,7 +81,7 @@ async function shown(): Promise<Map<string, string>> {
 }
 
 describe("task data", () => {
-  it("is shown nowhere, in no route of bull-board, unless it is asked for", async () => {
+  it("is not shown by any route of bull-board, unless it is turned on", async () => {
     harness = await startDashboard();
     await fill();
     const texts = await shown();

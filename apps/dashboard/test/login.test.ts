@@ -12,7 +12,7 @@ async function answer(headers: Record<string, string>): Promise<Response> {
   return fetch(harness.url, { headers });
 }
 
-/** The statuses of so many wrong logins, one after the other. */
+/** The statuses of this many wrong logins, one after the other. */
 async function guess(times: number, headers: (attempt: number) => Record<string, string> = () => ({})): Promise<number[]> {
   const statuses: number[] = [];
   for (let attempt = 0; attempt < times; attempt++) {
@@ -22,7 +22,7 @@ async function guess(times: number, headers: (attempt: number) => Record<string,
 }
 
 describe("the login", () => {
-  it.each(["/", "/api/queues", "/static/favicon.ico", "/nowhere"])("is asked for at %s", async (path) => {
+  it.each(["/", "/api/queues", "/static/favicon.ico", "/nowhere"])("is required at %s", async (path) => {
     harness = await startDashboard(CREDENTIALS);
     const anonymous = await fetch(harness.url + path);
     expect(anonymous.status).toBe(401);
@@ -33,7 +33,7 @@ describe("the login", () => {
     expect((await fetch(harness.url + path, { headers: RIGHT })).status).toBe(path === "/nowhere" ? 404 : 200);
   });
 
-  it("is asked for whatever the method, and before anything is done", async () => {
+  it("is required for every method, and before anything is done", async () => {
     harness = await startDashboard({ ...CREDENTIALS, DASHBOARD_READ_ONLY: "false" });
     await harness.queue("datadog").add("batch", { v: 1 });
     const clean = await fetch(`${harness.url}/api/queues/datadog/1/clean`, { method: "PUT", headers: { origin: harness.url } });
@@ -49,7 +49,7 @@ describe("the login", () => {
     },
   );
 
-  it("looks at no more than ten wrong ones a minute of one address, and says when to come back", async () => {
+  it("checks at most ten wrong ones a minute from one address, and says when to retry", async () => {
     harness = await startDashboard(CREDENTIALS);
     expect(await guess(12)).toEqual([...Array<number>(10).fill(401), 429, 429]);
     const right = await answer(RIGHT);
@@ -60,19 +60,19 @@ describe("the login", () => {
     expect(await right.text()).toContain("Too many wrong logins");
   });
 
-  it("looks at no more when they come all at once", async () => {
+  it("checks no more if they arrive all at once", async () => {
     harness = await startDashboard(CREDENTIALS);
     const answers = await Promise.all(Array.from({ length: 40 }, (_, attempt) => answer(authorization("ops", `guess ${attempt}`))));
     expect(answers.filter(({ status }) => status === 401)).toHaveLength(10);
   });
 
-  it("believes nobody who names other addresses as their own", async () => {
+  it("does not trust a client that claims other addresses", async () => {
     harness = await startDashboard(CREDENTIALS);
     const forwarded = await guess(12, (attempt) => ({ "x-forwarded-for": `203.0.113.${attempt}`, "x-real-ip": `203.0.113.${attempt}` }));
     expect(forwarded.slice(10)).toEqual([429, 429]);
   });
 
-  it("looks at a hundred wrong ones a minute of all addresses together, and goes on where it was right before", async () => {
+  it("checks at most a hundred wrong ones a minute in total, but still works for addresses where it was right before", async () => {
     harness = await startDashboard({ ...CREDENTIALS, DASHBOARD_TRUSTED_PROXIES: "127.0.0.1" });
     const known = { ...RIGHT, "x-forwarded-for": "198.51.100.1" };
     expect((await answer(known)).status).toBe(200);
@@ -88,12 +88,12 @@ describe("the login", () => {
     expect(statuses.at(-1)).toBe(429);
   });
 
-  it("may be right as often as one likes", async () => {
+  it("may be right any number of times", async () => {
     harness = await startDashboard(CREDENTIALS);
     for (let attempt = 0; attempt < 15; attempt++) expect((await answer(RIGHT)).status).toBe(200);
   });
 
-  it("is logged when it is wrong, with the address and without what was tried", async () => {
+  it("is logged if it is wrong, with the address but without the attempted login", async () => {
     harness = await startDashboard(CREDENTIALS);
     await answer(authorization("hunter1", "hunter2"));
     const log = harness.log.join("");

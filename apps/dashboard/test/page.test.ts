@@ -42,7 +42,7 @@ async function open(settings: Readonly<Record<string, string>> = {}, { withLogin
   page.on("request", (request) => requested.add(new URL(request.url()).origin));
 }
 
-it("shows the queues, their jobs and the dead letters with their reason, complains of nothing and loads nothing from elsewhere", async () => {
+it("shows the queues, their jobs and the dead letters with their reason, reports no error and loads nothing from elsewhere", async () => {
   await open();
   await page.goto(harness.url);
   for (const name of ["datadog", "dead-letter"]) await page.getByRole("link", { name, exact: true }).first().waitFor();
@@ -77,7 +77,7 @@ it.each(["/", "/queue/datadog/1?x=y"])("works with the login in the address: %s"
   expect(complaints).toEqual([]);
 });
 
-it("makes changes where it may, and complains of nothing", async () => {
+it("makes changes if it may, and reports no error", async () => {
   await open({ DASHBOARD_READ_ONLY: "false" });
   const queue = harness.queue("datadog");
   await page.goto(`${harness.url}/queue/datadog`);

@@ -1,4 +1,4 @@
-/** The dashboard as the Redis users of docs/permissions.md: every route works with what they may do, and uses all of it. */
+/** The dashboard as the Redis users of docs/permissions.md: every route works with their rights, and uses all of them. */
 import { documentedCommands, grantDocumented, recordCommands, type CommandRecord } from "@celery-metrics-exporter/testkit";
 import { Worker } from "bullmq";
 import { Redis } from "ioredis";
@@ -7,7 +7,7 @@ import { boardRoutes, type BoardRoute } from "./board-routes.ts";
 import { sharedRedis, startDashboard, stopRedis, type Harness } from "./harness.ts";
 
 const PASSWORD = "opensesame";
-/** What it asks for and does without. */
+/** Commands that it tries and can do without. */
 const OPTIONAL = /\b(info|config\|get|client\|setname|client\|setinfo|client\|list) /;
 
 let harness: Harness;
@@ -27,17 +27,17 @@ async function startAs(block: string, user: string, settings: Readonly<Record<st
   const admin = new Redis(url);
   await admin.script("FLUSH");
   await grantDocumented(admin, block, PASSWORD);
-  // BullMQ has newer scripts for a Redis whose version it may know: one of the two users may ask.
+  // BullMQ uses newer scripts if it may read Redis' version: one of the two users may.
   if (settings["DASHBOARD_READ_ONLY"] === undefined) await admin.call("ACL", "SETUSER", user, "+info");
   await admin.call("ACL", "LOG", "RESET");
   await admin.quit();
   harness = await startDashboard({ ...settings, REDIS_URL: Object.assign(new URL(url), { username: user, password: PASSWORD }).href });
 }
 
-/** Jobs in every state, and a scheduler; their ids, by what a route of that name can be asked for. */
+/** Jobs in every state and a scheduler; their ids, by the names in routes. */
 async function fill(): Promise<void> {
   const queue = harness.queue("datadog");
-  // BullMQ does not close a connection that it was given.
+  // BullMQ does not close a connection that was passed to it.
   const connection = harness.redis.duplicate();
   const worker = new Worker("datadog", (job) => (job.name === "bad" ? Promise.reject(new Error("bad")) : Promise.resolve()), {
     connection,
@@ -52,7 +52,7 @@ async function fill(): Promise<void> {
   await queue.upsertJobScheduler("s1", { every: 3_600_000 }, { name: "batch" });
 }
 
-/** The jobs that routes ending so are for. */
+/** The jobs for routes with this ending. */
 const JOBS: Readonly<Record<string, string>> = {
   retry: "bad",
   promote: "later-1",
@@ -73,7 +73,7 @@ async function ask({ method, path }: BoardRoute): Promise<void> {
   await fetch(harness.url + path + query, method === "GET" ? {} : { method, headers, body });
 }
 
-/** Nothing was refused, and of what it is granted nothing is unused. */
+/** Checks that nothing was refused, and that no granted right is unused. */
 async function expectExactly(block: string, user: string, leftOut: ReadonlySet<string> = new Set()): Promise<void> {
   const refused = JSON.stringify(await harness.redis.call("ACL", "LOG", "128"));
   expect([...refused.matchAll(/"object":?,?"([^"]*)"/g)].map(([, name]) => `${name} `).filter((name) => !OPTIONAL.test(name))).toEqual([]);
@@ -81,13 +81,13 @@ async function expectExactly(block: string, user: string, leftOut: ReadonlySet<s
   expect([...documentedCommands(block)].sort()).toEqual(used.sort());
 }
 
-it("read-only, without what would write in BullMQ's scripts", async () => {
+it("read-only, without the writing commands in BullMQ's scripts", async () => {
   const block = "redis dashboard, read-only";
   await startAs(block, "cme-dashboard", {});
   await fill();
   for (const route of await routes()) await ask(route);
   const writing = new Set((await harness.redis.call("ACL", "CAT", "write")) as string[]);
-  // Redis 7.0 counts it among those that write; it only looks.
+  // Redis 7.0 classifies it as a write, although it only reads.
   writing.delete("lpos");
   expect([...documentedCommands(block)].filter((command) => writing.has(command))).toEqual([]);
   await expectExactly(block, "cme-dashboard", writing);

@@ -43,14 +43,14 @@ describe("the queues", () => {
     expect((await boardQueues(harness.url)).map(({ name }) => name)).toEqual(["datadog", "datadog-processing", "dead-letter"]);
   });
 
-  it("are only read: looking at them writes nothing", async () => {
+  it("are only read: showing them writes nothing", async () => {
     harness = await startDashboard();
     await boardQueues(harness.url, "datadog");
     expect(await harness.redis.keys("*")).toEqual([]);
   });
 });
 
-it("names the address of a page whose port was chosen by the system", async () => {
+it("reports the address of a page whose port the system chose", async () => {
   harness = await startDashboard();
   const opened: string[] = [];
   const env = { REDIS_URL: `redis://127.0.0.1:${harness.redis.options.port}`, DASHBOARD_PORT: "0" };

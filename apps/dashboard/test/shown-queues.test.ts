@@ -6,7 +6,7 @@ interface ShownQueue {
   readonly name: string;
   readonly description: string;
   readonly statuses: readonly string[];
-  /** Null: nobody can tell. */
+  /** Null means unknown. */
   readonly hasWorkers: boolean | null;
 }
 
@@ -23,7 +23,7 @@ async function shown(): Promise<Map<string, ShownQueue>> {
   return new Map(queues.map((queue) => [queue.name, queue]));
 }
 
-it("shows the queues that receivers and processors have made, and every exporter's before", async () => {
+it("shows the queues that receivers and processors have created, and every exporter's until then", async () => {
   expect([...(await shown()).keys()]).toEqual(["datadog", "postgres", "dead-letter"]);
   await harness.queue("postgres").waitUntilReady();
   expect([...(await shown()).keys()]).toEqual(["postgres", "dead-letter"]);
@@ -31,13 +31,13 @@ it("shows the queues that receivers and processors have made, and every exporter
   expect([...(await shown()).keys()]).toEqual(["datadog-processing", "postgres", "dead-letter"]);
 });
 
-it("misses workers only where jobs wait for one", async () => {
+it("reports missing workers only for queues whose jobs wait for one", async () => {
   const postgres = harness.queue("postgres");
   await postgres.waitUntilReady();
   expect((await shown()).get("postgres")?.hasWorkers).toBeNull();
   await postgres.add("batch", {});
   expect((await shown()).get("postgres")?.hasWorkers).toBe(false);
-  // BullMQ does not close a connection that it was given.
+  // BullMQ does not close a connection that was passed to it.
   const connection = harness.redis.duplicate();
   const worker = new Worker("postgres", async () => {}, { connection, prefix: "{cme}" });
   await expect.poll(async () => (await shown()).get("postgres")?.hasWorkers).toBe(true);
@@ -45,7 +45,7 @@ it("misses workers only where jobs wait for one", async () => {
   connection.disconnect();
 });
 
-it("shows dead letters as what waits for people: without workers, in one state, with the way back", async () => {
+it("shows dead letters without workers and in one state, and says how to replay them", async () => {
   await harness.queue("dead-letter").add("body", { source: "receiver", reason: "body", detail: "", raw: "{" });
   expect((await shown()).get("dead-letter")).toMatchObject({
     hasWorkers: null,

@@ -16,7 +16,7 @@ describe("hidden task data", () => {
     },
   );
 
-  it("shows what tells batches and tasks apart", () => {
+  it("shows what identifies batches and tasks", () => {
     const letter = {
       source: "receiver",
       reason: "body",
@@ -26,7 +26,7 @@ describe("hidden task data", () => {
     expect(hideTaskData({ ids: ["u1", "u2"] })).toEqual({ ids: ["u1", "u2"] });
   });
 
-  it("hides data that is no object, and keeps what is empty", () => {
+  it("hides data that is not an object, and keeps empty values", () => {
     expect(hideTaskData("4111 1111")).toBe(HIDDEN);
     expect(hideTaskData(undefined)).toBeUndefined();
     expect(hideTaskData({ args: null, events: [] })).toEqual({ args: null, events: [] });
@@ -34,18 +34,18 @@ describe("hidden task data", () => {
 });
 
 describe("readable job data", () => {
-  it("is the events of a batch", () => {
+  it("contains the events of a batch", () => {
     const event = { type: "task-received", uuid: "u1", hostname: "celery@a", timestamp: 1.5, name: "shop.pay", args: "('4111 1111',)" };
     const data = readable(encodeBatch({ broker: "redis", events: [event] }));
     expect(data).toEqual({ broker: "redis", events: [event] });
     expect(hideTaskData(data)).toEqual({ broker: "redis", events: [{ ...event, args: HIDDEN }] });
   });
 
-  it.each([[{ v: 1, ids: ["u1"] }], [{ v: 4, texts: [] }], ["text"], [undefined]])("is %j itself when that is no batch", (data) => {
+  it.each([[{ v: 1, ids: ["u1"] }], [{ v: 4, texts: [] }], ["text"], [undefined]])("is %j itself if that is not a batch", (data) => {
     expect(readable(data)).toEqual(data);
   });
 
-  it("of a batch that cannot be decoded is hidden whole", () => {
+  it("is hidden entirely for a batch that cannot be decoded", () => {
     const { events, ...payload } = encodeBatch({ broker: "redis", events: [{ type: "custom", hostname: "4111 1111", timestamp: 1 }] });
     expect(JSON.stringify(hideTaskData(readable({ ...payload, v: 4, rows: events })))).not.toContain("4111");
   });

@@ -1,9 +1,9 @@
-/** Settings of the Datadog exporter. `DD_*` are Datadog's own names, honoured as every DogStatsD client does. */
+/** Settings of the Datadog exporter. `DD_*` are Datadog's own names, which every DogStatsD client supports. */
 import { BaseConfig, RedisConfig, duration, flag, integer, list } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 import { agentUrlProblem } from "./agent/agent-address.ts";
 
-/** So that a line with the longest tags of a task still fits a packet. */
+/** Limit that lets a line with the longest tags of a task fit a packet. */
 const MAX_TAGS_BYTES = 300;
 
 const DAY_SECONDS = 86_400;
@@ -11,7 +11,7 @@ const DAY_SECONDS = 86_400;
 export const Config = z.object({
   ...RedisConfig.shape,
   ...BaseConfig.pick({ QUEUE_PREFIX: true, STARTUP_TIMEOUT_SECONDS: true }).shape,
-  DD_AGENT_HOST: z.string().min(1).default("127.0.0.1").describe("Host of the Datadog agent that takes DogStatsD over UDP."),
+  DD_AGENT_HOST: z.string().min(1).default("127.0.0.1").describe("Host of the Datadog agent that accepts DogStatsD over UDP."),
   DD_DOGSTATSD_PORT: integer(8125, 1, 65_535).describe("UDP port of the agent's DogStatsD server."),
   DD_DOGSTATSD_URL: z
     .string()
@@ -21,48 +21,48 @@ export const Config = z.object({
     })
     .optional()
     .describe(
-      "Where the agent takes DogStatsD: `udp://host:port`, or `unix:///path` for a Unix domain socket (needs the package unix-dgram). Wins over host and port.",
+      "Address at which the agent accepts DogStatsD: `udp://host:port`, or `unix:///path` for a Unix domain socket (needs the package unix-dgram). Takes precedence over host and port.",
     ),
   DATADOG_METRIC_PREFIX: z
     .string()
     .max(50, "must be at most 50 characters")
-    .regex(/^([A-Za-z][A-Za-z0-9_.]*)?$/, "must begin with a letter and hold only letters, digits, underscores and dots")
+    .regex(/^([A-Za-z][A-Za-z0-9_.]*)?$/, "must begin with a letter and contain only letters, digits, underscores and dots")
     .default("celery.")
-    .describe("Put before every metric's name."),
+    .describe("Prefix of every metric's name."),
   DATADOG_TAGS: list()
     .refine((tags) => Buffer.byteLength(tags.join()) <= MAX_TAGS_BYTES, `must be at most ${MAX_TAGS_BYTES} bytes`)
     .describe(
-      "Tags for every metric, such as `env:prod,service:shop`. `DD_TAGS` and `DD_SERVICE`, which describe this process, are not used.",
+      "Tags for every metric, such as `env:prod,service:shop`. `DD_TAGS` and `DD_SERVICE` are not used, because they describe this process.",
     ),
   DATADOG_TIMER_TYPE: z
     .enum(["distribution", "histogram", "timing"])
     .default("distribution")
     .describe("Type of run_time and wait_time. Distributions and histograms are in seconds, timings in milliseconds."),
   DATADOG_TAG_WORKER: flag(false).describe(
-    "Tags each metric with its worker's name. Multiplies the number of custom metrics by the number of workers.",
+    "Tag each metric with the worker's name. Multiplies the number of custom metrics by the number of workers.",
   ),
-  DATADOG_TAG_EXCEPTION: flag(false).describe("Tags fail_count with the exception's class."),
+  DATADOG_TAG_EXCEPTION: flag(false).describe("Tag fail_count with the exception's class."),
   DATADOG_GRACE_MS: duration("wait ms", 2_000, { min: 0 }).describe(
-    "How long after its end a task is sent, for events of it that are still on their way.",
+    "How long after its end a task is sent. Meanwhile its late events can arrive.",
   ),
   DATADOG_INCOMPLETE_WAIT_MS: duration("wait ms", 60_000, { min: 0 }).describe(
-    "How long a task that ended is put off while its name or its start is missing; then it is sent as it is. The end of a run that was terminated or rejected is waited for no longer than 10 s.",
+    "How long a task that ended is postponed while its name or its start is missing; then it is sent as it is. For the end of a terminated or rejected run it waits at most 10 s.",
   ),
   DATADOG_MAX_AGE_SECONDS: duration("age seconds", 0, { min: 0 }).describe(
-    "Tasks that ended longer ago than this are counted but not sent, since Datadog would show them as of now; 0 sends all.",
+    "Tasks that ended longer ago than this are counted but not sent, because Datadog would show them at the current time. 0 sends all tasks.",
   ),
   DATADOG_LEASE_MS: duration("wait ms", 30_000, { min: 100 }).describe(
-    "How long the tasks that a job has claimed stay its own unless it renews its lease, as it does while it sends them.",
+    "How long a job owns the tasks that it has claimed. It renews this lease while it sends them.",
   ),
   DATADOG_TASK_EXPIRY_SECONDS: duration("age seconds", 7 * DAY_SECONDS, { min: 60 }).describe(
     "How long a task is kept in Redis after its last event, or its ETA.",
   ),
   DATADOG_SENT_EXPIRY_SECONDS: duration("age seconds", 3_600, { min: 60 }).describe(
-    "How long a task that was sent is kept in Redis, so that repeated events count once.",
+    "How long a task is kept in Redis after it was sent, so that repeated events count only once.",
   ),
   DATADOG_MAX_PACKET_BYTES: integer(0, 0, 65_000).describe("Largest datagram; 0 means 1,432 over UDP and 8,192 over a Unix domain socket."),
   DATADOG_MAX_PACKETS_PER_SECOND: integer(300, 1).describe(
-    "Most datagrams a second over UDP: a busy agent silently loses what its receive buffer cannot hold.",
+    "Maximum number of datagrams per second over UDP. A busy agent silently loses what its receive buffer cannot hold.",
   ),
 });
 

@@ -1,4 +1,4 @@
-/** The definition of the Datadog exporter: its settings, and how it is put together. */
+/** Defines the Datadog exporter: its settings and how it is put together. */
 import { defineExporter, type ExporterDefinition } from "@celery-metrics-exporter/pipeline";
 import { connectRedis, redisTarget } from "@celery-metrics-exporter/runtime";
 import { FinishedTasks, type FinishedTasksOptions, TaskStore } from "@celery-metrics-exporter/task-store";

@@ -1,4 +1,4 @@
-/** What the exporter tells of its own work. */
+/** Metrics about the exporter's own work. */
 import type { Metrics } from "@celery-metrics-exporter/runtime";
 import type { DropReason, FinalState, Lack, OpenTasks, PutOffReason, Wait } from "@celery-metrics-exporter/task-store";
 import type { TaskMetrics } from "./metrics/metrics.ts";
@@ -16,19 +16,18 @@ export class ExporterMetrics {
 
   constructor(metrics: Metrics) {
     this.#completions = metrics.counter("datadog_completions_sent_total", "Runs of tasks sent, by final state.", ["state"]);
-    this.#waits = metrics.counter("datadog_waits_sent_total", "Waits of attempts sent, by the event they are counted from.", ["basis"]);
+    this.#waits = metrics.counter("datadog_waits_sent_total", "Waits of attempts sent, by the event from which the wait is measured.", [
+      "basis",
+    ]);
     this.#skewed = metrics.counter("datadog_negative_waits_total", "Waits sent as 0 because the clocks of client and worker differ.");
-    this.#putOff = metrics.counter("datadog_tasks_put_off_total", "Times a task was put off, by what it lacks.", ["reason"]);
+    this.#putOff = metrics.counter("datadog_tasks_put_off_total", "Times a task was postponed, by what was missing.", ["reason"]);
     this.#incomplete = metrics.counter("datadog_tasks_incomplete_total", "Tasks sent although something was still missing.", ["reason"]);
     this.#expired = metrics.counter("datadog_completions_expired_total", "Runs not sent because they ended too long ago.");
-    this.#dropped = metrics.counter("datadog_events_dropped_total", "Events of tasks with very many attempts that nothing is sent of.", [
+    this.#dropped = metrics.counter("datadog_events_dropped_total", "Events dropped because their task has very many attempts.", [
       "reason",
     ]);
-    this.#expiredTasks = metrics.counter(
-      "datadog_tasks_expired_total",
-      "Tasks that expired in the Store before they had ended and were sent.",
-    );
-    this.#openTasks = metrics.gauge("datadog_tasks_open", "Tasks in the Store that were not sent yet, of all processes together.");
+    this.#expiredTasks = metrics.counter("datadog_tasks_expired_total", "Tasks that expired in the Store before they ended and were sent.");
+    this.#openTasks = metrics.gauge("datadog_tasks_open", "Tasks in the Store that are not sent yet, over all processes.");
   }
 
   sent(tasks: readonly TaskMetrics[]): void {
@@ -69,7 +68,7 @@ export class ExporterMetrics {
   }
 }
 
-/** How many there are of each kind: counters with labels are too slow to be counted up one by one. */
+/** Counts how many there are of each kind first, because incrementing a counter with labels one by one is too slow. */
 class Tally<K> {
   readonly counts = new Map<K, number>();
 

@@ -1,4 +1,4 @@
-/** The sink of finished tasks: turns summaries into metrics and sends those as DogStatsD. */
+/** Sends finished tasks: converts summaries into metrics and sends these over DogStatsD. */
 import type { FinishedTaskSink, Sent, Summary } from "@celery-metrics-exporter/task-store";
 import type { StatsdClient } from "./agent/statsd-client.ts";
 import type { ExporterMetrics } from "./exporter-metrics.ts";
@@ -9,21 +9,21 @@ export interface DatadogSinkOptions {
   readonly statsd: StatsdClient;
   readonly mapper: TaskMetricsMapper;
   readonly metrics: ExporterMetrics;
-  /** 0: no limit. */
+  /** 0 means no limit. */
   readonly maxAgeSeconds: number;
 }
 
-/** What goes out together. */
+/** Tasks that are sent together. */
 interface Part {
   readonly tasks: readonly Summary[];
-  /** Without what is too old. */
+  /** Without those that are too old. */
   readonly metrics: readonly TaskMetrics[];
   readonly series: readonly Series[];
 }
 
 export class DatadogSink implements FinishedTaskSink {
   readonly #options: DatadogSinkOptions;
-  /** How many tasks may fit one sending, by what fitted before. */
+  /** Estimate of how many tasks fit one send, from what fitted before. */
   #most = Number.POSITIVE_INFINITY;
 
   constructor(options: DatadogSinkOptions) {
@@ -48,7 +48,7 @@ export class DatadogSink implements FinishedTaskSink {
     }
   }
 
-  /** Leaves out what ended too long ago, and waits of a task that has not ended and began too long ago: Datadog would show them as of now. */
+  /** Drops completions that are too old, and old waits of a task that has not ended: Datadog would show them at the current time. */
   #recent(summary: Summary): TaskMetrics {
     const { maxAgeSeconds } = this.#options;
     if (maxAgeSeconds === 0) return summary;

@@ -1,4 +1,4 @@
-/** The built processor in processes of its own, on real queues. */
+/** Runs the built processor in separate processes, on real queues. */
 import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { EXPORTERS, Fanout } from "@celery-metrics-exporter/pipeline";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger } from "@celery-metrics-exporter/runtime";
@@ -18,7 +18,7 @@ export class BuiltProcessors {
   }
 
   static async start(): Promise<BuiltProcessors> {
-    // The children run what is built.
+    // The child processes run the built code.
     execFileSync("../../node_modules/.bin/tsc", ["-b"], { cwd: PACKAGE });
     return new BuiltProcessors(await startRedis());
   }
@@ -34,7 +34,7 @@ export class BuiltProcessors {
     return child;
   }
 
-  /** Puts a batch of finished tasks on the exporter's queue, as the receiver does. */
+  /** Adds a batch of finished tasks to the exporter queue, as the receiver does. */
   async enqueue(prefix: string, tasks: readonly { readonly uuid: string; readonly name?: string }[]): Promise<void> {
     const logger = createLogger("test", "silent");
     const lifecycle = new Lifecycle(logger);

@@ -33,7 +33,7 @@ describe("the settings", () => {
     expect(() => loadConfig(Config, env)).toThrow(name);
   });
 
-  it("take an empty prefix, and tags with blanks around", () => {
+  it("accept an empty prefix, and tags surrounded by spaces", () => {
     const config = loadConfig(Config, { DATADOG_TAGS: " env:prod , team:x" });
     expect(config.DATADOG_TAGS).toEqual(["env:prod", "team:x"]);
     expect(config.DATADOG_METRIC_PREFIX).toBe("celery.");

@@ -28,14 +28,14 @@ const deliveries: Record<string, (events: readonly CeleryEvent[]) => readonly (r
   "in random batches": (events) => draw(shuffled([...events, ...events]).chain((mixed) => split(mixed))),
 };
 
-/** Within 2 µs: the recordings' clocks are floating-point seconds, ours whole microseconds. */
+/** Tolerance of 2 µs: the recordings contain floating-point seconds, we use whole microseconds. */
 function close({ key, seconds }: Sample): unknown {
   return { key, seconds: expect.closeTo(seconds, -Math.log10(2 * 2e-6)) };
 }
 
 describe.each(corpusNames)("%s", (name) => {
   it.concurrent.each(Object.entries(deliveries))(
-    `sends the metrics foretold through UDP, with events %s (seed ${SEED})`,
+    `sends the expected metrics over UDP, with events %s (seed ${SEED})`,
     async (how, deliver) => {
       const corpus = readCorpus(name);
       const harness = await DatadogHarness.start({

@@ -1,4 +1,4 @@
-/** The Datadog exporter as its host runs it, on a Redis and a DogStatsD sink of its own. */
+/** The Datadog exporter as its host runs it, with its own Redis and DogStatsD sink. */
 import type { ExpectedMetrics } from "@celery-metrics-exporter/celery/testing";
 import type { ExporterDefinition } from "@celery-metrics-exporter/pipeline";
 import { createTestExporter, type TestExporter } from "@celery-metrics-exporter/pipeline/testing";
@@ -10,7 +10,7 @@ import type { Step } from "@celery-metrics-exporter/task-store";
 export interface HarnessOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly redis?: RedisServer;
-  /** Arguments for a Redis of its own. */
+  /** Arguments for its own Redis. */
   readonly redisArgs?: readonly string[];
 }
 
@@ -18,7 +18,7 @@ export interface ProcessorOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly onStep?: (step: Step) => void | Promise<void>;
   readonly jobOwner?: string;
-  /** Nothing is processed before. */
+  /** Processes nothing before this time. */
   readonly notBefore?: Promise<unknown>;
 }
 
@@ -50,7 +50,7 @@ export class DatadogHarness {
     return new DatadogHarness(redis, await startStatsdSink(), options);
   }
 
-  /** A process with the exporter; several share Redis and sink. Jobs of the same owner and number are the same job. */
+  /** A process with the exporter; several share Redis and sink. Jobs of the same owner with the same number are the same job. */
   async processor({ env = {}, onStep, jobOwner, notBefore }: ProcessorOptions = {}): Promise<TestExporter> {
     const owner = jobOwner ?? `processor-${this.#exporters.length + 1}`;
     const definition = withOwnJobs(defineDatadog(onStep === undefined ? {} : { onStep }), owner, notBefore);
@@ -59,12 +59,12 @@ export class DatadogHarness {
     return exporter;
   }
 
-  /** Resolves when no datagram has come for a while. */
+  /** Resolves when no datagram has arrived for a while. */
   async quiet(): Promise<void> {
     for (let packets = -1; packets !== this.sink.packets.length; await sleep(40)) packets = this.sink.packets.length;
   }
 
-  /** What the sink took, in the corpus' form. */
+  /** The metrics that the sink received, in the corpus' form. */
   received(): ExpectedMetrics {
     const counts = Object.fromEntries(COUNTS.map((name) => [name, this.#counts(`celery.task.${name}`)]));
     return {
@@ -99,7 +99,7 @@ export class DatadogHarness {
   }
 }
 
-/** Test exporters number their jobs from 1, each for itself; in a real queue no two jobs have the same id. */
+/** Makes job ids unique: each test exporter numbers its jobs from 1, but in a real queue no two jobs have the same id. */
 function withOwnJobs(definition: ReturnType<typeof defineDatadog>, owner: string, notBefore?: Promise<unknown>): ExporterDefinition {
   const create: typeof definition.create = async (context) => {
     const exporter = await definition.create(context);

@@ -22,7 +22,7 @@ describe("DogStatsD packets", () => {
       ["a:1|c|#x:y\nb:2|ms|#x:y"],
     ],
     [
-      "values without exponents and noise",
+      "values without exponents or rounding noise",
       [{ name: "a", type: "h", tags: "", values: [1e-7, 0.1 + 0.2, 123_456_789.25] }],
       ["a:0.0000001:0.3:123456789.25|h"],
     ],
@@ -31,7 +31,7 @@ describe("DogStatsD packets", () => {
     expect(encodePackets(series, 1_432).map(String)).toEqual(packets);
   });
 
-  it("hold nothing of the environment that DD_* describes", () => {
+  it("contain nothing of the environment that DD_* describes", () => {
     for (const name of ["DD_ENV", "DD_SERVICE", "DD_VERSION", "DD_TAGS", "DD_ENTITY_ID", "DD_EXTERNAL_ENV", "DD_CARDINALITY"]) {
       vi.stubEnv(name, "exporter:own");
     }
@@ -40,7 +40,7 @@ describe("DogStatsD packets", () => {
     expect(packets.map(String)).toEqual(["a:1|d|#service:shop"]);
   });
 
-  it("begin a new line, or a new packet, at the limit and not before", () => {
+  it("start a new line or a new packet at the limit, and not before", () => {
     const series: Series[] = [{ name: "a", type: "d", tags: "t:é", values: [1, 2, 3, 4] }];
     const [whole] = encodePackets(series, 1_432);
     const size = whole?.length ?? 0;
@@ -48,7 +48,7 @@ describe("DogStatsD packets", () => {
     expect(encodePackets(series, size - 1).map(String)).toEqual(["a:1:2:3|d|#t:é", "a:4|d|#t:é"]);
   });
 
-  it("hold every value once, each within the limit and readable, whatever the series", () => {
+  it("contain every value once, and are valid and within the limit, whatever the series", () => {
     const tags = fc
       .array(fc.constantFrom("queue:q", "task_name:été.✓", "state:success"), { maxLength: 3 })
       .map((some) => [...new Set(some)].join());
@@ -71,7 +71,7 @@ describe("DogStatsD packets", () => {
     );
   });
 
-  it("send a line alone that is longer than a packet may be", () => {
+  it("contain only one line if that exceeds the limit", () => {
     const long: Series = { name: "a", type: "c", tags: `task_name:${"x".repeat(300)}`, values: [1] };
     const packets = encodePackets([long, { name: "b", type: "c", tags: "", values: [1] }], 200);
     expect(packets.map((packet) => packet.length > 200)).toEqual([true, false]);

@@ -1,11 +1,11 @@
-/** A process that has to end while it sends more than the drain has time for, with real queues. */
+/** A process that has to end during a send that takes longer than the drain, with real queues. */
 import { startStatsdSink } from "@celery-metrics-exporter/testkit";
 import { once } from "node:events";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { BuiltProcessors } from "./built-processor.ts";
 
 const TASKS = 200;
-/** A packet holds 2 of the 3 lines of a task. */
+/** A packet contains 2 of the 3 lines of a task. */
 const PACKET_BYTES = "600";
 
 let processors: BuiltProcessors;
@@ -14,10 +14,10 @@ beforeAll(async () => {
 });
 afterAll(() => processors.close());
 
-it("a paced sending that a drain interrupts is gone on with by the next process, and each task is sent once", async () => {
+it("the next process continues a paced send that a drain interrupted, and each task is sent once", async () => {
   const sink = await startStatsdSink();
   const env = { QUEUE_PREFIX: "{drain}", DD_DOGSTATSD_PORT: String(sink.port), DATADOG_MAX_PACKET_BYTES: PACKET_BYTES };
-  // Names of their own: nothing is packed into one line.
+  // Unique names, so that no line contains several values.
   const tasks = Array.from({ length: TASKS }, (_, index) => ({ uuid: `task-${index}`, name: `${"n".repeat(150)}${index}` }));
   await processors.enqueue(env.QUEUE_PREFIX, tasks);
   const first = processors.spawn({ ...env, DATADOG_MAX_PACKETS_PER_SECOND: "20", SHUTDOWN_TIMEOUT_SECONDS: "6" });

@@ -46,12 +46,12 @@ async function start(env: HarnessOptions["env"] = {}): Promise<DatadogHarness> {
 
 const CLAIMING_JOB = fileURLToPath(new URL("./fixtures/claiming-job.mjs", import.meta.url));
 
-/** Stands still, as a process without CPU does, until the leases on these tasks are over and another job has claimed them. */
+/** Waits, like a process without CPU, until the leases on these tasks have ended and another job has claimed them. */
 function standStill(harness: DatadogHarness, ids: readonly string[]): number {
   return Number(execFileSync(process.execPath, [CLAIMING_JOB, redis.url, harness.env["QUEUE_PREFIX"] ?? "", ...ids], { cwd: PACKAGE }));
 }
 
-/** Delivers each batch in its turn, and waits until all that it led to is over. */
+/** Delivers the batches in order, and waits for the jobs that result from each. */
 async function deliver(harness: DatadogHarness, ...batches: readonly (readonly TaskEvent[])[]): Promise<void> {
   const processor = await harness.processor();
   for (const batch of batches) {
@@ -69,7 +69,7 @@ describe("a task", () => {
     expect(harness.sink.metrics).toEqual([]);
   });
 
-  it("sends its metrics once, whatever comes again afterwards", async () => {
+  it("sends its metrics once, whatever is repeated afterwards", async () => {
     const harness = await start();
     await deliver(harness, DONE, DONE, RUN.toReversed(), [taskReceived({ ...at(1_001.5), ...A })], DONE.toReversed());
     expect(harness.received()).toMatchObject({
@@ -79,7 +79,7 @@ describe("a task", () => {
     });
   });
 
-  it("is told to the host as done only when it is sent, and not when it was before", async () => {
+  it("is reported to the host as done only when it is sent, and not again later", async () => {
     const harness = await start();
     await deliver(harness, DONE);
     const { exporter } = await harness.processor();
@@ -139,7 +139,7 @@ describe("a task", () => {
     expect(harness.received().success_count).toEqual({ "shop.cart.total|celery": 40 });
   });
 
-  it("that runs twice at once on one worker counts twice, each run with its own run time", async () => {
+  it("that runs twice at the same time on one worker counts twice, each run with its own run time", async () => {
     const harness = await start();
     const again = [taskReceived({ ...at(1_010), ...A }), taskStarted({ ...at(1_010.5), ...A })];
     const first = taskSucceeded({ ...at(1_020), ...A, runtime: 18 });
@@ -149,7 +149,7 @@ describe("a task", () => {
     expect(harness.received().run_time.map(([, , seconds]) => seconds)).toEqual([18, 19.5]);
   });
 
-  it("that was terminated is one revocation, whichever of its two ends comes first and however late the other", async () => {
+  it("that was terminated is one revocation, whichever of its two ends arrives first and however late the other one is", async () => {
     const revoked = taskRevoked({ ...at(1_003), ...A, terminated: true });
     const failed = taskFailed({ ...at(1_003.01), ...A, exception: "SystemExit(-241)" });
     for (const finals of [
@@ -159,7 +159,7 @@ describe("a task", () => {
       const harness = await start({ DATADOG_INCOMPLETE_WAIT_MS: "20000" });
       const processor = await harness.processor();
       await processor.exporter.export([...RUN, ...finals.slice(0, 1)], NEVER);
-      // Longer than the grace: what was certain has gone out.
+      // Longer than the grace: everything certain has been sent.
       await sleep(400);
       await processor.exporter.export(finals.slice(1), NEVER);
       await expect.poll(() => harness.received().revoked_count, { timeout: 10_000 }).toEqual({ "shop.cart.total|celery": 1 });
@@ -168,7 +168,7 @@ describe("a task", () => {
     }
   });
 
-  it("whose process got a signal without a revocation is a failure, once no revocation came", async () => {
+  it("whose process got a signal is a failure, if no revocation arrives", async () => {
     const harness = await start();
     await deliver(harness, [...RUN, taskFailed({ ...at(1_003), ...A, exception: "SystemExit(-241)" })]);
     expect(harness.received().fail_count).toEqual({ "shop.cart.total|celery": 1 });
@@ -207,8 +207,8 @@ describe("a task", () => {
   });
 });
 
-describe("a task that ended before all was told of it", () => {
-  it("is put off until its start and name have come", async () => {
+describe("a task whose end arrives before its other events", () => {
+  it("is postponed until its start and name have arrived", async () => {
     const harness = await start({ DATADOG_INCOMPLETE_WAIT_MS: "6000" });
     const processor = await harness.processor();
     await processor.exporter.export([taskFailed({ ...at(1_003), ...A })], NEVER);
@@ -223,7 +223,7 @@ describe("a task that ended before all was told of it", () => {
     });
   });
 
-  it("is sent as it is when the limit is over, and again a task to be put off when it runs again", async () => {
+  it("is sent as it is after the limit, and can be postponed again when it runs again", async () => {
     const harness = await start({ DATADOG_INCOMPLETE_WAIT_MS: "400" });
     const startedAt = performance.now();
     await deliver(harness, [taskFailed({ ...at(1_003), ...A })]);
@@ -243,7 +243,7 @@ describe("a task that ended before all was told of it", () => {
 });
 
 describe("the agent", () => {
-  it("may be away: nothing is lost, and nothing marked as sent, until it is back", async () => {
+  it("may be away: until it is back, nothing is lost and nothing is marked as sent", async () => {
     const harness = await start();
     const away = await startStatsdSink();
     const { port } = away;
@@ -273,7 +273,7 @@ async function dyingAt(harness: DatadogHarness, step: Step, jobOwner?: string): 
 describe("a process that is killed", () => {
   const EXPECTED = { success_count: { "shop.cart.total|celery": 1 }, wait_time: [["shop.cart.total|celery", 2, "sent"]] };
 
-  it.each<Step>(["merged", "scheduled"])("after it %s a batch leaves the tasks to whom the batch comes next", async (step) => {
+  it.each<Step>(["merged", "scheduled"])("after it %s a batch leaves the tasks to the next process that gets the batch", async (step) => {
     const harness = await start();
     const dying = await dyingAt(harness, step);
     await expect(dying.export(DONE, NEVER)).rejects.toThrow("killed");
@@ -321,15 +321,15 @@ describe("a process that is killed", () => {
 function tasksOf(packets: number): TaskEvent[][] {
   return Array.from({ length: packets / 2 }, (_, index) => {
     const uuid = `task-${index}`;
-    // Names of their own: nothing is packed into one line.
+    // Unique names, so that no line contains several values.
     return DONE.map((event) => ({ ...event, uuid, ...("name" in event && { name: `${"n".repeat(150)}${index}` }) }));
   });
 }
 
-/** So that a packet holds 2 of the 3 lines of a task. */
+/** Makes a packet contain 2 of the 3 lines of a task. */
 const SLOW = { DATADOG_MAX_PACKET_BYTES: "600", DATADOG_MAX_PACKETS_PER_SECOND: "20" };
 
-/** Merged, and not scheduled. */
+/** Merged, but not scheduled. */
 async function merge(harness: DatadogHarness, events: readonly TaskEvent[]): Promise<void> {
   const merging = await dyingAt(harness, "merged");
   await expect(merging.export(events, NEVER)).rejects.toThrow("killed");
@@ -342,8 +342,8 @@ function expectOnce(harness: DatadogHarness, tasks: readonly unknown[]): void {
   expect(harness.sink.errors).toEqual([]);
 }
 
-describe("a sending that takes long", () => {
-  it("stops when the process has to end, and what is left of the job is sent when it comes again: each task once", async () => {
+describe("a long send", () => {
+  it("stops when the process has to end, and the rest is sent when the job runs again: each task once", async () => {
     const harness = await start(SLOW);
     const tasks = tasksOf(100);
     const ids = tasks.map(([event]) => event?.uuid ?? "");
@@ -355,7 +355,7 @@ describe("a sending that takes long", () => {
     draining.abort();
     await expect(processing).rejects.toThrow("aborted");
     await harness.quiet();
-    // A sending is about 10 packets.
+    // A send is about 10 packets.
     expect(harness.sink.packets.length).toBeLessThan(50);
 
     const next = await harness.processor({ jobOwner: "queue" });
@@ -406,7 +406,7 @@ describe("a sending that takes long", () => {
   it.each<[string, Step, number]>([
     ["before the first part", "claimed", 20],
     ["between two parts", "settled", 1],
-  ])("leaves tasks to another job that claimed them while the process stood still, %s", async (_, after, atLeast) => {
+  ])("leaves tasks to another job that claimed them while the process was stopped, %s", async (_, after, atLeast) => {
     const harness = await start(SLOW);
     const tasks = tasksOf(40);
     const ids = tasks.map(([event]) => event?.uuid ?? "");
@@ -421,7 +421,7 @@ describe("a sending that takes long", () => {
     await harness.quiet();
     expect(held).toBeGreaterThanOrEqual(atLeast);
     expect(Object.keys(harness.received().success_count)).toHaveLength(tasks.length - held);
-    // That job died: its tasks are looked at again.
+    // That job died, so its tasks are processed again.
     await holder.settled();
     await harness.quiet();
     expectOnce(harness, tasks);
@@ -429,7 +429,7 @@ describe("a sending that takes long", () => {
 });
 
 describe("a task that another job holds", () => {
-  it("is let go of soon when that is done, however long the lease", async () => {
+  it("is available soon after that job is done, however long the lease is", async () => {
     const harness = await start({ DATADOG_LEASE_MS: "600000" });
     const gate = new AbortController();
     const merging = await dyingAt(harness, "merged");
@@ -454,8 +454,8 @@ describe("a task that another job holds", () => {
   });
 });
 
-describe("what ended too long ago", () => {
-  it("is not sent where there is a limit, and counts as sent", async () => {
+describe("a task that ended too long ago", () => {
+  it("is not sent if there is a limit, and counts as sent", async () => {
     const harness = await start({ DATADOG_MAX_AGE_SECONDS: "3600" });
     const now = Date.now() / 1_000;
     await deliver(

@@ -17,7 +17,7 @@ async function listen(): Promise<{ port: number; received: string[]; close: () =
 }
 
 describe("findAgent", () => {
-  it("finds what takes datagrams, and sends it no metric", async () => {
+  it("finds a server that accepts datagrams, and sends it no metric", async () => {
     const agent = await listen();
     const address = { kind: "udp", host: "127.0.0.1", port: agent.port } as const;
     expect(await findAgent([address])).toEqual(address);
@@ -25,7 +25,7 @@ describe("findAgent", () => {
     expect(agent.received.join("").trim()).toBe("");
   });
 
-  it("finds nothing where nobody listens, and no socket", async () => {
+  it("finds nothing if nothing listens, and no socket", async () => {
     const agent = await listen();
     agent.close();
     expect(
@@ -36,7 +36,7 @@ describe("findAgent", () => {
     ).toBeUndefined();
   });
 
-  it("reports what is there and cannot be used, and not what is absent", async () => {
+  it("reports an agent that cannot be used, but not an absent one", async () => {
     const folder = mkdtempSync(join(tmpdir(), "cme-find-"));
     const path = join(folder, "stream.socket");
     const server = createServer().listen(path);
@@ -54,7 +54,7 @@ describe("findAgent", () => {
       expect(await findAgent(addresses, (address, { message }) => unusable.push([address, message]))).toBeUndefined();
       expect(unusable).toEqual([
         [addresses[1], expect.stringContaining("connect EACCES")],
-        // Either the package is there and says so, or it is missing.
+        // Either the package is installed and reports it, or it is missing.
         [addresses[3], expect.stringMatching(/^connect EPROTOTYPE$|unix-dgram/)],
       ]);
     } finally {

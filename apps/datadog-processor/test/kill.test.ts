@@ -1,4 +1,4 @@
-/** Processes killed between two steps, with real queues: what they left behind is taken over, and nothing is lost. */
+/** Processes killed between two steps, with real queues: others take over their work, and nothing is lost. */
 import { startStatsdSink } from "@celery-metrics-exporter/testkit";
 import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -35,7 +35,7 @@ describe("a process killed", () => {
 
       const child = processors.spawn(env);
       await sink.waitFor(() => sink.total("celery.task.success_count") >= TASKS * times, { timeoutMs: 40_000, what: "every task" });
-      // Long enough for a batch that was left behind to be taken over and come again.
+      // Long enough for a batch of the killed process to be taken over and run again.
       await new Promise((resolve) => setTimeout(resolve, 15_000));
       expect(sink.total("celery.task.success_count")).toBe(TASKS * times);
       expect(sink.values("celery.task.wait_time")).toHaveLength(TASKS * times);

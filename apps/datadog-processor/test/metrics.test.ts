@@ -38,13 +38,13 @@ describe("the metrics of a task", () => {
     ["FAILURE", "celery.task.fail_count"],
     ["REVOKED", "celery.task.revoked_count"],
     ["REJECTED", "celery.task.rejected_count"],
-  ] as const)("count %s as %s, with unknown where no event told", (state, name) => {
+  ] as const)("count %s as %s, with unknown if no event contained the value", (state, name) => {
     const unknown = { name: undefined, queue: undefined, runTime: undefined, worker: undefined, exception: undefined };
     const task: TaskMetrics = { completions: [{ ...unknown, ...KNOWN, state, finishedAt: 1 }], waits: [] };
     expect(lines([task])).toEqual([`${name} c 1 queue:unknown,task_name:unknown`]);
   });
 
-  it("add up counts and gather values of the same tags", () => {
+  it("add up counts and collect values with the same tags", () => {
     expect(lines([FAILED, FAILED, failed("mail")]).filter((line) => !line.includes("wait_time"))).toEqual([
       "celery.task.fail_count c 2 queue:celery,task_name:shop.cart.total",
       "celery.task.fail_count c 1 queue:mail,task_name:shop.cart.total",
@@ -53,7 +53,7 @@ describe("the metrics of a task", () => {
     ]);
   });
 
-  it("carry worker and exception where they are switched on", () => {
+  it("carry worker and exception if they are turned on", () => {
     expect(lines([FAILED], { tagWorker: true, tagException: true })).toEqual([
       "celery.task.fail_count c 1 queue:celery,task_name:shop.cart.total,worker:w1_host-a,exception:valueerror",
       "celery.task.run_time d 0.25 queue:celery,task_name:shop.cart.total,worker:w1_host-a,state:failure",
@@ -65,7 +65,7 @@ describe("the metrics of a task", () => {
   it.each([
     ["histogram", "h", "0.25"],
     ["timing", "ms", "250"],
-  ] as const)("are of type %s by setting", (timerType, type, value) => {
+  ] as const)("have the type %s by setting", (timerType, type, value) => {
     expect(lines([FAILED], { timerType })[1]).toBe(
       `celery.task.run_time ${type} ${value} queue:celery,task_name:shop.cart.total,state:failure`,
     );

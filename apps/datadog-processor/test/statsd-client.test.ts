@@ -33,14 +33,14 @@ async function counterValue(metrics: Metrics, name: string): Promise<number | un
 }
 
 describe("sending over UDP", () => {
-  it("is refused while no agent listens, by the very first packet, and works as soon as one does", async () => {
+  it("is refused at the first packet while no agent listens, and works as soon as one does", async () => {
     const port = await freePort();
     const metrics = new Metrics();
     const client = clientFor(port, "127.0.0.1", metrics);
     await expect(client.send(count("lost"))).rejects.toThrow(UnavailableError);
     await expect(client.send(count("lost"))).rejects.toThrow(
       new RegExp(
-        `^No Datadog agent takes DogStatsD at udp://127\\.0\\.0\\.1:${port} \\(.*\\)\\. Start the agent, set DD_AGENT_HOST or DD_DOGSTATSD_URL, or leave datadog out of EXPORTERS\\.$`,
+        `^No Datadog agent accepts DogStatsD at udp://127\\.0\\.0\\.1:${port} \\(.*\\)\\. Start the agent, set DD_AGENT_HOST or DD_DOGSTATSD_URL, or leave datadog out of EXPORTERS\\.$`,
       ),
     );
     expect(await counterValue(metrics, "datadog_send_failures_total")).toBe(2);
@@ -73,7 +73,7 @@ describe("sending over UDP", () => {
     }
   });
 
-  it("finds the agent by name, on IPv4 where the name has both kinds of address", async () => {
+  it("finds the agent by name, on IPv4 if the name has both kinds of address", async () => {
     const sink = await startStatsdSink();
     const client = clientFor(sink.port, "localhost");
     try {
@@ -85,7 +85,7 @@ describe("sending over UDP", () => {
     }
   });
 
-  it("is unavailable where the name does not resolve", async () => {
+  it("is unavailable if the name does not resolve", async () => {
     const client = clientFor(8125, "no-such-host.invalid");
     await expect(client.send(count("lost"))).rejects.toBeInstanceOf(UnavailableError);
     await client.close();
@@ -114,14 +114,14 @@ describe("sending over UDP", () => {
     }
   });
 
-  it("counts a packet as sent only if its sending did not fail", async () => {
+  it("counts a packet as sent only if its send did not fail", async () => {
     const port = await freePort();
     const metrics = new Metrics();
     const client = clientFor(port, "127.0.0.1", metrics);
     await expect(client.send([seriesOf(manyValues(1_000))])).rejects.toThrow(UnavailableError);
     const { failed = 0, ...taken } = await packetCounts(metrics);
     expect(taken).toEqual({ sent: 0, bytes: 0 });
-    // The first is refused; how many are out before that is known depends on the machine.
+    // The first is refused; the number of packets sent before that is known depends on the machine.
     expect(failed).toBeGreaterThan(0);
 
     const sink = await startStatsdSink({ port });
@@ -136,7 +136,7 @@ describe("sending over UDP", () => {
     }
   });
 
-  it("hands nothing over once it knows of a refusal: it would arrive, and be sent again", async () => {
+  it("sends no packet once it knows of a refusal: it would arrive, and be sent again", async () => {
     const port = await freePort();
     const transport = new UdpTransport({ host: "127.0.0.1", port });
     await transport.send(Buffer.from("lost:1|c"));
@@ -156,7 +156,7 @@ describe("sending over UDP", () => {
 
   it.each([
     ["127.255.255.255", /\(connect EACCES 127.255.255.255:8125\)/],
-    // Link-local, without an interface. A machine without IPv6 has another reason.
+    // Link-local, without an interface. A machine without IPv6 reports another reason.
     ["fe80::1", /\((connect|bind) E[A-Z]+ /],
   ])("says why it cannot connect to %s", async (host, reason) => {
     const client = clientFor(8_125, host);
@@ -164,9 +164,9 @@ describe("sending over UDP", () => {
     await client.close();
   });
 
-  it("drops what an abort finds waiting, whole, and finishes what it has begun", async () => {
+  it("drops waiting requests as a whole on an abort, and finishes what it has begun", async () => {
     const sink = await startStatsdSink();
-    // So that only half of a sending goes out at once.
+    // Makes only half of a send go out at once.
     const client = clientFor(sink.port, "127.0.0.1", new Metrics(), 32);
     const draining = new AbortController();
     try {
@@ -188,9 +188,9 @@ describe("sending over UDP", () => {
     }
   });
 
-  it("takes so much into a sending that an abort ends it soon", async () => {
+  it("limits a send so that an abort ends it soon", async () => {
     const sink = await startStatsdSink();
-    // Half a second holds 8 packets, and each of these takes about 4.
+    // Half a second is 8 packets, and each of these takes about 4.
     const client = clientFor(sink.port, "127.0.0.1", new Metrics(), 16);
     const draining = new AbortController();
     try {
@@ -210,7 +210,7 @@ describe("sending over UDP", () => {
     }
   });
 
-  it("merges what is asked for while it sends", async () => {
+  it("merges requests that arrive while it sends", async () => {
     const sink = await startStatsdSink();
     const client = clientFor(sink.port);
     try {
@@ -224,7 +224,7 @@ describe("sending over UDP", () => {
     }
   });
 
-  it("fails all that went out together, and what comes later is tried anew", async () => {
+  it("fails all requests of one send, and tries later ones again", async () => {
     const port = await freePort();
     const client = clientFor(port);
     const outcomes = await Promise.allSettled([client.send(count("a")), client.send(count("b")), client.send(count("c"))]);

@@ -35,11 +35,11 @@ describe("a tag that is added to others", () => {
     ]);
   });
 
-  it("has the value unknown where there is none", () => {
+  it("has the value unknown if there is none", () => {
     expect([queue.append("", undefined), queue.append("", "")]).toEqual(["queue:unknown", "queue:unknown"]);
   });
 
-  it("is the same again when there was no more room to remember it", () => {
+  it("is the same again if there was no more room in the cache", () => {
     const forgetful = new TagAppender("queue", { after: ",z", maxCharacters: 40 });
     const values = ["A", "b", "c", "A"];
     expect(values.map((value) => forgetful.append("env:x", value))).toEqual([
@@ -50,7 +50,7 @@ describe("a tag that is added to others", () => {
     ]);
   });
 
-  it("is remembered within bounds, however many values clients make up", () => {
+  it("is cached within limits, however many values clients invent", () => {
     const worker = new TagAppender("worker");
     const before = liveHeapBytes();
     for (let index = 0; index < 20_000; index++) worker.append("env:x", String(index).padEnd(500, "é"));

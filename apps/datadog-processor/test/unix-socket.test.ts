@@ -16,7 +16,7 @@ interface BoundSocket {
 }
 type CreateSocket = (type: "unix_dgram", onMessage: (message: Buffer) => void) => BoundSocket;
 
-/** The package is optional: it needs a compiler. Both what happens with it and what happens without it is tested, where it can be. */
+/** The package is optional, because it needs a compiler. Each test runs if its condition, with or without the package, is met. */
 function findUnixDgram(): CreateSocket | undefined {
   try {
     return (createRequire(import.meta.url)("unix-dgram") as { createSocket: CreateSocket }).createSocket;
@@ -54,13 +54,13 @@ function problemsOf(attempt: () => unknown): readonly string[] {
 }
 
 describe.skipIf(createUnixSocket !== undefined)("a Unix domain socket without the package unix-dgram", () => {
-  it("is refused at start, with what to do about it", () => {
+  it("is refused at startup, with a remedy", () => {
     expect(problemsOf(() => clientFor("/run/dsd.socket")).join()).toMatch(/DD_DOGSTATSD_URL: .*unix-dgram.*use udp:\/\//);
   });
 });
 
 describe.runIf(createUnixSocket !== undefined)("sending over a Unix domain socket", () => {
-  it("loses nothing of 20,000 values, waits for a slow agent, and notices one that is not there", async () => {
+  it("loses nothing of 20,000 values, waits for a slow agent, and notices an absent one", async () => {
     const folder = mkdtempSync(join(tmpdir(), "cme-uds-"));
     const path = join(folder, "dsd.socket");
     const client = clientFor(path);
@@ -99,7 +99,7 @@ describe.runIf(createUnixSocket !== undefined)("sending over a Unix domain socke
     }
   });
 
-  it("counts what is in the agent's buffer as sent, and only what is not as failed", async () => {
+  it("counts packets in the agent's buffer as sent, and only the others as failed", async () => {
     const folder = mkdtempSync(join(tmpdir(), "cme-uds-"));
     const path = join(folder, "dsd.socket");
     const metrics = new Metrics();
@@ -107,7 +107,7 @@ describe.runIf(createUnixSocket !== undefined)("sending over a Unix domain socke
     const sizes: number[] = [];
     const agent = createUnixSocket?.("unix_dgram", (message) => {
       sizes.push(message.length);
-      // The second is the last that it reads.
+      // The second packet is the last one that it reads.
       if (sizes.length === 2) agent?.close();
     });
     agent?.bind(path);
@@ -124,13 +124,13 @@ describe.runIf(createUnixSocket !== undefined)("sending over a Unix domain socke
     }
   });
 
-  it("names the errors that the package has only the numbers of", async () => {
+  it("names the errors that the package reports only by number", async () => {
     const folder = mkdtempSync(join(tmpdir(), "cme-uds-"));
     const path = join(folder, "stream.socket");
     const client = clientFor(path);
     const series: Series[] = [{ name: "a", type: "c", tags: "", values: [1] }];
     try {
-      await expect(client.send(series)).rejects.toThrow(`No Datadog agent takes DogStatsD at unix://${path} (connect ENOENT).`);
+      await expect(client.send(series)).rejects.toThrow(`No Datadog agent accepts DogStatsD at unix://${path} (connect ENOENT).`);
       const server = createServer().listen(path);
       await once(server, "listening");
       await expect(client.send(series)).rejects.toThrow("(connect EPROTOTYPE)");

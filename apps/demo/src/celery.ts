@@ -19,28 +19,28 @@ export interface CeleryOptions {
   /** A Python that has Celery. */
   readonly python: string;
   readonly brokerUrl: string;
-  /** Only what any program needs of it reaches Celery. */
+  /** The environment for Celery: only variables that any program needs. */
   readonly env: Environment;
-  /** What its queues' names begin with: a worker throws away the tasks of other applications that it finds in its queues. */
+  /** Prefix of its queues' names: a worker discards other applications' tasks that it finds in its queues. */
   readonly queuePrefix: string;
-  /** How long to send; until `finish`, without. */
+  /** How long to send tasks; undefined means until `finish`. */
   readonly seconds: number | undefined;
 }
 
-/** Without `-Q` it consumes the queues that `shop.py` defines. On a broker with other workers, it does not talk to them. */
+/** Without `-Q` it consumes the queues that `shop.py` defines. It does not communicate with other workers on the broker. */
 const WORKER_ARGUMENTS = ["-m", "celery", "-A", "shop", "worker", "-c", "2", "--without-gossip", "--without-mingle"];
 const SWEEP_ARGUMENTS = ["-c", "import shop; shop.delete_queues()"];
 const TASKS_PER_SECOND = 12;
 const START_TIMEOUT_MS = 60_000;
 const SWEEP_TIMEOUT_MS = 10_000;
 
-/** Starts the worker, and the client once the worker is ready. @throws {UnavailableError} when the worker does not come up. */
+/** Starts the worker, and the client once the worker is ready. @throws {UnavailableError} if the worker does not become ready. */
 export async function startCelery(options: CeleryOptions): Promise<Workload> {
   const shop = new CeleryShop(options, celeryVersion(options.python));
   try {
     await shop.start();
   } catch (thrown) {
-    await shop.stop().catch(() => {}); // what went wrong first is what the user wants to know
+    await shop.stop().catch(() => {}); // the first error is the one that the user needs
     throw thrown;
   }
   return shop;
@@ -78,7 +78,7 @@ class CeleryShop implements Workload {
     void this.#worker.ended.then(() => this.#fail(this.#problem("worker", "has ended")));
     const pace = ["--rate", String(TASKS_PER_SECOND), "--seconds", String(seconds ?? 1e9), "--revoke"];
     this.#driver = this.#run("client", [join(CELERY_FOLDER, "drive.py"), ...pace, "--output", this.#report]);
-    void this.#driver.ended.then(() => existsSync(this.#report) || this.#fail(this.#problem("client", "has ended without a report")));
+    void this.#driver.ended.then(() => existsSync(this.#report) || this.#fail(this.#problem("client", "ended without a report")));
   }
 
   async finish(): Promise<void> {
@@ -92,7 +92,7 @@ class CeleryShop implements Workload {
   }
 
   async stop(): Promise<void> {
-    await this.#driver?.kill(); // it would wait until the worker has finished all tasks
+    await this.#driver?.kill(); // otherwise it would wait until the worker has finished all tasks
     await this.#worker?.stop();
     try {
       await this.#deleteQueues();
@@ -101,14 +101,14 @@ class CeleryShop implements Workload {
     }
   }
 
-  /** @throws {UnavailableError} when they may remain. RabbitMQ deletes them an hour later then. */
+  /** @throws {UnavailableError} if queues may remain; RabbitMQ then deletes them after an hour. */
   async #deleteQueues(): Promise<void> {
     if (this.#worker === undefined) return;
     this.#worker = undefined;
     const sweep = this.#run("sweep", SWEEP_ARGUMENTS);
     const exitCode = await Promise.race([sweep.ended, pause(SWEEP_TIMEOUT_MS)]);
     await sweep.kill();
-    if (exitCode !== 0) throw this.#problem("sweep", `has not deleted the queues ${this.#options.queuePrefix}*`);
+    if (exitCode !== 0) throw this.#problem("sweep", `did not delete the queues ${this.#options.queuePrefix}*`);
   }
 
   #run(name: string, args: readonly string[]): ChildProgram {
@@ -142,7 +142,7 @@ class CeleryShop implements Workload {
   }
 }
 
-/** Which Celery a Python has, such as `5.2.6`. @throws {UnavailableError} when it has none. */
+/** The version of Celery that this Python has, such as `5.2.6`. @throws {UnavailableError} if it has none. */
 function celeryVersion(python: string): string {
   try {
     return execFileSync(python, ["-c", "import celery; print(celery.__version__)"], {
@@ -156,12 +156,12 @@ function celeryVersion(python: string): string {
   }
 }
 
-/** What `drive.py` reports of the tasks: written from Celery's signals by the processes that ran them, not from events. */
+/** The report of `drive.py` about the tasks: written from Celery's signals by the processes that ran them, not from events. */
 export interface ShopReport {
   readonly tasks: Readonly<Record<string, Pick<ShopTask, "name" | "status">>>;
 }
 
-/** How the tasks ended. Those of `Ignore` never do, by Celery's own rules; nor do those that the report came too early for. */
+/** How the tasks ended. By Celery's rules, tasks that raise `Ignore` never end; others may end too late for the report. */
 export function outcomeOf({ tasks }: ShopReport): Outcome {
   const ended = new TaskCounts();
   const withoutEnd = new Map<string, number>();
@@ -175,7 +175,7 @@ export function outcomeOf({ tasks }: ShopReport): Outcome {
 
 const FIRST_SENDING = /"did": "sent".*"retries": 0\}/;
 
-/** Counts the tasks in the shop's log as it grows. */
+/** Counts the tasks in the shop's log as the log grows. */
 export class SentCounter {
   readonly #path: string;
   #offset = 0;
@@ -186,7 +186,7 @@ export class SentCounter {
     this.#path = path;
   }
 
-  /** Tasks sent so far, by the client or by other tasks; a retry is not a new one. */
+  /** Number of tasks sent so far, by the client or by other tasks; a retry is not a new task. */
   count(): number {
     const lines = (this.#rest + this.#readNew()).split("\n");
     this.#rest = lines.pop() ?? "";

@@ -19,23 +19,23 @@ import { runDemo } from "./run.ts";
 import { startSimulator } from "./simulator.ts";
 
 const Config = z.object({
-  DEMO_CELERY_PYTHON: z.string().optional().describe("A Python that has Celery. Without it the demo simulates Celery's events."),
+  DEMO_CELERY_PYTHON: z.string().optional().describe("A Python with Celery installed. Without it the demo simulates Celery's events."),
 });
 
 const demo: Command = {
   name: "demo",
   called: "npm run demo --",
-  summary: "Run everything on a real Celery application, and watch.",
+  summary: "Run everything with a real Celery application, and watch it.",
   description:
-    "Runs the receiver, the exporters and the dashboard in one process, with a real Celery worker and client to keep them busy, and shows what happens. " +
-    "`npm run demo` starts the servers it needs; metrics go to a port of its own, rows to a database in memory. " +
-    "Settings in the environment are ignored, unless you pass --use-environment: the servers named there then get the demo's tasks, metrics and rows. " +
-    "Even there it has queues of its own and leaves out the tasks of other applications. Ctrl-C ends it.",
+    "Runs the receiver, the exporters and the dashboard in one process, together with a real Celery worker and client, and shows what happens. " +
+    "`npm run demo` starts the servers that it needs. Metrics go to its own port, rows to a database in memory. " +
+    "It ignores settings in the environment, unless you pass --use-environment: then the servers named there get the demo's tasks, metrics and rows. " +
+    "Even there it uses its own queues and ignores the tasks of other applications. Press Ctrl-C to stop it.",
   options: [
     {
       name: "seconds",
       value: "n",
-      description: "Stop after n seconds, and exit 0 only if what Celery ran, what Datadog got and what Postgres has agree.",
+      description: "Stop after n seconds, and exit with 0 only if the counts of Celery, Datadog and Postgres agree.",
     },
     { name: "no-dashboard", description: "Run without the dashboard." },
     {
@@ -55,7 +55,7 @@ const demo: Command = {
     const brokerUrl = readSetting("CELERY_BROKER_URL", env) ?? "";
     if (brokerUrl === "")
       throw new ConfigError([
-        "CELERY_BROKER_URL: is required. `npm run demo` starts a broker; --use-environment takes the one in your environment.",
+        "CELERY_BROKER_URL: is required. `npm run demo` starts a broker; --use-environment uses the one in your environment.",
       ]);
     const agrees = await runDemo({
       env,
@@ -69,12 +69,12 @@ const demo: Command = {
   },
 };
 
-/** Runs the demo, and ends the process with its exit code. */
+/** Runs the demo, and exits with its exit code. */
 export function runDemoCommand(args: readonly string[], env: Environment): Promise<void> {
   return runAlone(demo, args, env);
 }
 
-/** Whether the demo would take these arguments: to be asked before servers are started for it. It says itself what is wrong. */
+/** Whether the demo would accept these arguments. Call it before starting servers for the demo, which reports itself what is wrong. */
 export function acceptsDemoArguments(args: readonly string[]): boolean {
   try {
     toSeconds(readArguments(demo, args, {}).options.get("seconds"));
@@ -87,7 +87,7 @@ export function acceptsDemoArguments(args: readonly string[]): boolean {
 
 const SERVERS = ["CELERY_BROKER_URL", "REDIS_URL", "DATABASE_URL", ...AGENT_SETTINGS];
 
-/** The demo's settings: those given as options, and the environment's only if asked for. It may name servers in production. */
+/** The demo's settings: those given as options, and the environment's only on request, because it may name production servers. */
 function environmentOf({ options, settings, environment, env, terminal }: Invocation): Environment {
   if (options.has("use-environment")) return env;
   const ignored = SERVERS.flatMap((name) => [name, `${name}_FILE`]).filter((name) => (environment[name] ?? "") !== "");
@@ -104,6 +104,6 @@ function withoutSettings(groups: readonly SettingsGroup[], names: ReadonlySet<st
 function toSeconds(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const seconds = Number(text);
-  if (!(seconds > 0)) throw new UsageError(`--seconds needs a number above 0, not ${JSON.stringify(text)}.`);
+  if (!(seconds > 0)) throw new UsageError(`--seconds requires a number above 0, not ${JSON.stringify(text)}.`);
   return seconds;
 }

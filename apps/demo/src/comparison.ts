@@ -1,11 +1,11 @@
-/** Whether what Celery did, what Datadog was told and what Postgres holds are the same: counted, compared, and shown as a table. */
+/** Compares the task counts of Celery, Datadog and Postgres, and shows them as a table. */
 import { renderColumns, type Terminal } from "cli";
 
 /** The states a task ends in. */
 export const FINAL_STATES = ["SUCCESS", "FAILURE", "REVOKED", "REJECTED"] as const;
 export type FinalState = (typeof FINAL_STATES)[number];
 
-/** How many tasks, by task name and state. */
+/** Number of tasks, by task name and state. */
 export class TaskCounts {
   readonly #counts = new Map<string, number>();
 
@@ -22,7 +22,7 @@ export class TaskCounts {
     return [...this.#counts.values()].reduce((sum, count) => sum + count, 0);
   }
 
-  /** Every name and state there is a count of. */
+  /** Every name and state with a count. */
   keys(): { name: string; state: FinalState }[] {
     return [...this.#counts.keys()].map((key) => {
       const [name = "", state = ""] = key.split("\n");
@@ -31,7 +31,7 @@ export class TaskCounts {
   }
 }
 
-/** One line of the comparison; a count is undefined where that side was not asked. */
+/** One line of the comparison; a count is undefined if that side was not asked. */
 interface ComparisonRow {
   readonly name: string;
   readonly state: FinalState;
@@ -43,7 +43,7 @@ interface ComparisonRow {
 
 export interface Comparison {
   readonly rows: readonly ComparisonRow[];
-  /** Whether every row agrees, and there is one. */
+  /** Whether every row agrees, and there is at least one. */
   readonly agrees: boolean;
 }
 
@@ -54,8 +54,8 @@ export interface Sides {
 }
 
 /**
- * A rejected task in the words of Celery's events. Some releases of Celery (5.6.2, but not 5.2 or 5.6.3) send `task-failed` besides
- * `task-rejected`, and the task counts as failed. Which of the two it is shows only in what was received; the number must be the same either way.
+ * Counts a rejected task as Celery's events show it. Some releases of Celery (5.6.2, but not 5.2 or 5.6.3) send `task-failed` besides
+ * `task-rejected`, and the task counts as failed. Only the received events show which of the two it is; the total must be the same either way.
  */
 function inWordsOfEvents(celery: TaskCounts, received: TaskCounts | undefined): TaskCounts {
   const counts = new TaskCounts();
@@ -66,7 +66,7 @@ function inWordsOfEvents(celery: TaskCounts, received: TaskCounts | undefined): 
   return counts;
 }
 
-/** One row for each name and state that any side has. */
+/** One row for each name and state of any side. */
 export function compare(sides: Sides): Comparison {
   const { datadog, postgres } = sides;
   const celery = inWordsOfEvents(sides.celery, postgres ?? datadog);
@@ -83,7 +83,7 @@ export function compare(sides: Sides): Comparison {
 
 export interface Result {
   readonly comparison: Comparison;
-  /** Tasks that came to no end that an event tells of, by what Celery says of them. */
+  /** Tasks without a final event, by the reason that Celery gives. */
   readonly withoutEnd: ReadonlyMap<string, number>;
 }
 
@@ -113,13 +113,13 @@ export function renderComparison({ rows, agrees }: Comparison, { bold, green, re
     .join("\n");
 }
 
-/** The table, and in words what it comes to. */
+/** The table, and the result in words. */
 export function renderResult({ comparison, withoutEnd }: Result, terminal: Terminal): string {
   const { rows, agrees } = comparison;
   const lines = [renderComparison(comparison, terminal), ""];
   for (const [status, tasks] of withoutEnd) lines.push(terminal.dim(`${tasks} more ${withoutEvent(status)}: they are not compared.`));
   const compared = sidesOf(rows);
-  if (!agrees) lines.push(terminal.red(`${compared} do not agree. The log may say more.`));
+  if (!agrees) lines.push(terminal.red(`${compared} do not agree. See the log.`));
   else lines.push(terminal.green(`${compared} agree on ${total(rows, "celery") ?? 0} tasks.`));
   return lines.join("\n");
 }

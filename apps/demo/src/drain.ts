@@ -1,4 +1,4 @@
-/** The end of a demo: waits until everything has gone through, and compares. */
+/** The end of a demo: waits until every event is processed, then compares. */
 import { pause } from "@celery-metrics-exporter/runtime";
 import { compare, type Result } from "./comparison.ts";
 import type { DemoSettings } from "./environment.ts";
@@ -9,23 +9,23 @@ export interface DrainOptions {
   readonly workload: Workload;
   /** Undefined without the postgres exporter. */
   readonly table: Pick<TasksInPostgres, "finished"> | undefined;
-  /** Undefined when metrics go elsewhere, or nowhere. */
+  /** Undefined if metrics go elsewhere or nowhere. */
   readonly sink: Pick<CountedMetrics, "sums"> | undefined;
   readonly settings: Pick<DemoSettings, "metricPrefix" | "queuePrefix">;
   readonly timing?: Timing;
 }
 
 interface Timing {
-  /** How long the tasks that were sent may take to end, and their events to go through. */
+  /** Time for the sent tasks to end, and for their events to be processed. */
   readonly deadlineMs: number;
-  /** How long agreement must last: what is counted twice is counted late. */
+  /** Time for which the counts must keep agreeing, because anything counted twice is counted late. */
   readonly settleMs: number;
 }
 
 const TIMING: Timing = { deadlineMs: 90_000, settleMs: 3_000 };
 const POLL_MS = 250;
 
-/** Resolves when all sides agree and go on to, or when the deadline has passed. Rejects when the workload has failed. */
+/** Resolves when all sides keep agreeing, or at the deadline. Rejects if the workload has failed. */
 export async function drain({ workload, table, sink, settings, timing = TIMING }: DrainOptions): Promise<Result> {
   const deadline = Date.now() + timing.deadlineMs;
   const look = async (): Promise<Result> => {

@@ -1,31 +1,31 @@
-/** The settings a demo runs with: the user's, and what a demo needs that they did not set. */
+/** The settings of a demo: the user's, and those that a demo needs and the user did not set. */
 import type { Environment } from "@celery-metrics-exporter/runtime";
 import { isSet, readIfPossible, withAgentSocket, withDashboardPort, withDatabase } from "cli";
 import { randomBytes } from "node:crypto";
 
-/** Rows go away with the process. */
+/** The rows are lost when the process exits. */
 export const DEMO_DATABASE_URL = "pglite:memory";
 
 export interface DemoSettings {
   readonly env: Environment;
-  /** Where the rows are, for the user. */
+  /** Describes the place of the rows, for the user. */
   readonly database: string;
-  /** Whether they outlive the demo. */
+  /** Whether the rows outlive the demo. */
   readonly keepsRows: boolean;
   readonly metricPrefix: string;
-  /** What the name of every queue of the demo's Celery tasks begins with. No other application's does. */
+  /** Prefix of the names of all queues of the demo's Celery tasks. No other application uses it. */
   readonly queuePrefix: string;
 }
 
 export interface DemoNeeds {
-  /** The port of our sink, when there is no agent. */
+  /** The port of our sink, if there is no agent. */
   readonly statsdPort: number | undefined;
   readonly withDashboard: boolean;
 }
 
 /**
- * What a demo decides itself, whatever the user's environment says: that may name what their own exporter works on. Queues of its own, in
- * whichever Redis and RabbitMQ, which go away after it; events as its own worker sends them; no tasks of other applications on the broker.
+ * Settings that a demo fixes, because the user's environment may name what their own exporter works on: its own queues in whichever Redis and
+ * RabbitMQ, deleted at the end; events as its own worker sends them; no tasks of other applications on the broker.
  */
 function ownSettings(id: string): Record<string, string> {
   return {
@@ -45,14 +45,14 @@ function ownSettings(id: string): Record<string, string> {
   };
 }
 
-/** The names of the settings that cannot be given to a demo. */
+/** The names of the settings that a demo does not accept. */
 export const OWN_SETTINGS: ReadonlySet<string> = new Set(Object.keys(ownSettings("")));
 
 function queuePrefix(id: string): string {
   return `cme-demo-${id}.`;
 }
 
-/** Besides `ownSettings`: quiet logs, rows in memory, and a free port for the dashboard, unless the user says otherwise. */
+/** Besides `ownSettings`: quiet logs, rows in memory and a free port for the dashboard, unless the user sets them. */
 export async function demoEnvironment(given: Environment, { statsdPort, withDashboard }: DemoNeeds): Promise<DemoSettings> {
   const id = randomBytes(4).toString("hex");
   const { env, note } = withDatabase(withAgentSocket(given), DEMO_DATABASE_URL);
@@ -71,11 +71,11 @@ export async function demoEnvironment(given: Environment, { statsdPort, withDash
   };
 }
 
-/** A list of what to keep: Celery, PostgreSQL's and Datadog's clients and the servers read more variables than anybody could list. */
+/** An allow-list, because nobody could list all variables that Celery, the servers and the clients of PostgreSQL and Datadog read. */
 const KEPT =
   /^(PATH|HOME|USER|LOGNAME|SHELL|TMPDIR|TMP|TEMP|TZ|LANG|LANGUAGE|LC_\w+|TERM|COLORTERM|NO_COLOR|FORCE_COLOR|CI|NODE_\w+|LD_LIBRARY_PATH|DYLD_\w+|PYTHONHOME|VIRTUAL_ENV)$/;
 
-/** An environment without settings: what any program needs to run and to write to its terminal. */
+/** An environment without settings: only what any program needs to run and to write to its terminal. */
 export function bareEnvironment(env: Environment): Environment {
   return Object.fromEntries(Object.entries(env).filter(([name]) => KEPT.test(name)));
 }

@@ -1,10 +1,10 @@
-/** The demo's live summary: redrawn in place on a terminal, a line now and then elsewhere. */
+/** The demo's live summary: redrawn in place on a terminal, otherwise a line at intervals. */
 import { pause } from "@celery-metrics-exporter/runtime";
 import { clip, type Terminal } from "cli";
 import type { Observer, Snapshot } from "./observer.ts";
 
 const REFRESH_MS = 1_000;
-/** Elsewhere than on a terminal, a line is written this often. */
+/** Interval of the lines if the output is not a terminal. */
 const LINE_EVERY_SECONDS = 3;
 const LABEL_WIDTH = 11;
 
@@ -25,7 +25,7 @@ export class LiveView {
     this.#running ??= this.#run();
   }
 
-  /** Resolves when nothing more is written. Safe twice. */
+  /** Resolves when nothing more will be written. Safe to call twice. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#running;
@@ -56,7 +56,7 @@ export class LiveView {
   }
 }
 
-/** The summary as lines, none longer than the terminal is wide. */
+/** The summary as lines, none wider than the terminal. */
 export function renderSummary(snapshot: Snapshot, terminal: Pick<Terminal, "columns" | "bold" | "dim">): string[] {
   const { bold, dim, columns } = terminal;
   const row = (label: string, value: string): string => `  ${dim(label.padEnd(LABEL_WIDTH))}${clip(value, columns - LABEL_WIDTH - 3)}`;
@@ -76,7 +76,7 @@ export function renderSummary(snapshot: Snapshot, terminal: Pick<Terminal, "colu
   if (snapshot.dashboardUrl !== undefined) lines.push(row("Dashboard", snapshot.dashboardUrl));
   lines.push(row("Health", `${snapshot.healthUrl}/readyz   ${snapshot.healthUrl}/metrics`), row("Log", snapshot.logFile));
   const isDraining = snapshot.phase === "draining";
-  const hint = isDraining ? "It stops once all has gone through. Ctrl-C: at once." : "Ctrl-C ends it, and compares.";
+  const hint = isDraining ? "It stops once everything is processed. Press Ctrl-C to stop now." : "Press Ctrl-C to stop and compare.";
   if (isDraining || snapshot.totalSeconds === undefined) lines.push("", dim(clip(`  ${hint}`, columns - 1)));
   return lines;
 }
@@ -93,12 +93,12 @@ export function renderLine(snapshot: Snapshot): string {
   return parts.join(", ");
 }
 
-/** Where to look, for logs and pipes. */
+/** The addresses to open, for logs and pipes. */
 function renderAddresses({ dashboardUrl, healthUrl, logFile }: Snapshot): string[] {
   return [...(dashboardUrl === undefined ? [] : [`Dashboard: ${dashboardUrl}`]), `Health: ${healthUrl}/readyz`, `Log: ${logFile}`];
 }
 
-/** The last of what the built-in sink was sent. */
+/** The last lines that the built-in sink received. */
 function renderDatagrams({ statsd }: Snapshot): string[] {
   return (statsd?.recentLines ?? []).map((line) => `    ${line}`);
 }

@@ -1,4 +1,4 @@
-/** The demo, without the servers that it needs: `npm run demo` starts those. */
+/** The demo without the servers that it needs: `npm run demo` starts those. */
 import { processEnvironment } from "@celery-metrics-exporter/runtime";
 import { runDemoCommand } from "./command.ts";
 

@@ -1,11 +1,11 @@
-/** Looks at the running demo from all sides. */
+/** Collects the state of the running demo from all sides. */
 import { toError, type Logger, type RunningRoles } from "@celery-metrics-exporter/runtime";
 import { readMetric } from "cli";
 import type { DemoSettings } from "./environment.ts";
 import type { CountedMetrics, TasksInPostgres } from "./sides.ts";
 import type { Workload } from "./workload.ts";
 
-/** What the demo shows of itself at one moment. */
+/** The state of the demo at one moment. */
 export interface Snapshot {
   readonly elapsedSeconds: number;
   /** When it stops by itself. */
@@ -15,13 +15,13 @@ export interface Snapshot {
   readonly tasksSent: number;
   readonly eventsReceived: number;
   readonly eventsPerSecond: number;
-  /** How old the events were that went through last; undefined before the first. */
+  /** Age of the last processed events; undefined before the first. */
   readonly lagSeconds: number | undefined;
   /** Tasks in Postgres by state; undefined without the postgres exporter. */
   readonly states: ReadonlyMap<string, number> | undefined;
-  /** Where the rows are. */
+  /** Describes the place of the rows. */
   readonly database: string;
-  /** What the sink got; undefined when metrics go to an agent of the user's, or without the datadog exporter. */
+  /** What the sink received; undefined if metrics go to the user's agent, or without the datadog exporter. */
   readonly statsd: { readonly samples: number; readonly datagrams: number; readonly recentLines: readonly string[] } | undefined;
   readonly metricsGoTo: string | undefined;
   readonly dashboardUrl: string | undefined;
@@ -53,12 +53,12 @@ export class Observer {
     this.#observed = observed;
   }
 
-  /** Undefined when a side cannot be asked right now; the log tells. */
+  /** Undefined if a side does not answer at the moment; the log says why. */
   async snapshot(): Promise<Snapshot | undefined> {
     try {
       return await this.#look();
     } catch (thrown) {
-      this.#observed.logger.warn({ err: toError(thrown) }, "cannot look at the demo");
+      this.#observed.logger.warn({ err: toError(thrown) }, "cannot read the state of the demo");
       return undefined;
     }
   }
@@ -90,5 +90,5 @@ export class Observer {
 }
 
 function metricsGoTo(sink: CountedMetrics | undefined): string {
-  return sink === undefined ? "your agent" : `udp://127.0.0.1:${sink.port}, where this demo counts them`;
+  return sink === undefined ? "your agent" : `udp://127.0.0.1:${sink.port}, where the demo counts them`;
 }

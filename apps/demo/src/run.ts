@@ -1,4 +1,4 @@
-/** Runs everything in this process, keeps it busy, shows what happens, and in the end compares what all sides say happened. */
+/** Runs everything in this process, keeps it busy, shows what happens, and finally compares the counts of all sides. */
 import { connectDatabase } from "@celery-metrics-exporter/db";
 import {
   BaseConfig,
@@ -31,20 +31,20 @@ import type { Workload } from "./workload.ts";
 
 export interface DemoOptions {
   readonly env: Environment;
-  /** When to stop; never, without. */
+  /** When to stop; undefined means never. */
   readonly seconds: number | undefined;
   readonly withDashboard: boolean;
   readonly terminal: Terminal;
-  /** Starts what sends tasks. Called once everything that receives is up. @param queuePrefix for the names of its queues. */
+  /** Starts the sender of tasks. Called once every receiving part is up. @param queuePrefix for the names of its queues. */
   startWorkload(queuePrefix: string): Promise<Workload>;
 }
 
 const FOREVER_MS = 2 ** 31 - 1;
-/** Within the time that a drain may take. */
+/** Time limit of a drain. */
 const INTERRUPTED = { deadlineMs: 15_000, settleMs: 500 };
-const NOT_WHOLE = "Stopped before everything that was sent had gone through: nothing to compare. With --seconds it waits.";
+const NOT_WHOLE = "Stopped before everything that was sent was processed, so there is nothing to compare. With --seconds it waits.";
 
-/** Resolves with whether all sides agree, having released all it has started. A signal ends it and the process. */
+/** Resolves with whether all sides agree, after releasing everything it started. A signal ends it and the process. */
 export async function runDemo(options: DemoOptions): Promise<boolean> {
   const { terminal } = options;
   const exporterNames = chosenExporters(options.env);
@@ -58,7 +58,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
   const logger = createLogger("demo", base.LOG_LEVEL, log);
   const lifecycle = new Lifecycle(logger);
   const stopping = new AbortController();
-  /** What a signal waits for: set once tasks are sent. */
+  /** What a signal waits for; set once tasks are being sent. */
   let comparing: Promise<boolean> | undefined;
 
   const run = async (): Promise<boolean> => {
@@ -70,7 +70,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     lifecycle.defer("roles", () => running.stop());
     const table = exporterNames.includes("postgres") ? await openTable(settings, lifecycle) : undefined;
     if (table !== undefined && settings.keepsRows)
-      terminal.write("Rows go to the PostgreSQL of your DATABASE_URL, and are kept there after the demo.\n");
+      terminal.write("Rows go to the PostgreSQL in your DATABASE_URL and stay there after the demo.\n");
     terminal.write("Starting the application that sends tasks …\n");
     const workload = await options.startWorkload(settings.queuePrefix);
     lifecycle.defer("workload", () => workload.stop());
@@ -94,12 +94,12 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     return comparing;
   };
 
-  /** At once while it starts; later after what was sent has gone through, if that does not take long. */
+  /** During startup it stops at once; later it first processes what was sent, if that does not take long. */
   const drainOnSignal = async (): Promise<void> => {
     stopping.abort();
     if (comparing === undefined) terminal.write("\nStopping …\n");
-    // The live summary says the same on a terminal.
-    else if (!terminal.isInteractive) terminal.write("\nStopping, once what was sent has gone through …\n");
+    // On a terminal the live summary shows the same.
+    else if (!terminal.isInteractive) terminal.write("\nStopping once everything that was sent is processed …\n");
     await Promise.race([comparing?.catch(() => {}), pause(INTERRUPTED.deadlineMs + INTERRUPTED.settleMs)]);
     await lifecycle.close();
   };
@@ -109,7 +109,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     // The signal ends the process.
     return stopping.signal.aborted ? await new Promise<never>(() => {}) : agrees;
   } catch (thrown) {
-    // What fails because everything is being closed is no failure.
+    // Errors caused by closing everything are not failures.
     if (stopping.signal.aborted) return await new Promise<never>(() => {});
     throw thrown;
   } finally {
@@ -126,7 +126,7 @@ async function openTable({ env, queuePrefix }: DemoSettings, lifecycle: Lifecycl
 
 const CLEANING_TIMEOUT_MS = 2_000;
 
-/** Deletes the keys of the demo's queues, `{prefix}:…`, and of its Store, `{prefix:shard}:…`. A Redis that is gone took them along. */
+/** Deletes the keys of the demo's queues, `{prefix}:…`, and of its Store, `{prefix:shard}:…`. If Redis is gone, so are the keys. */
 async function removeDemoKeys(target: RedisTarget, prefix: string): Promise<void> {
   const logger = createLogger("demo", "silent");
   const lifecycle = new Lifecycle(logger);
@@ -147,20 +147,20 @@ async function removeDemoKeys(target: RedisTarget, prefix: string): Promise<void
       }
     }
   } catch {
-    // Nothing is left to clean up, or nothing can be done.
+    // Nothing is left to clean up, or cleaning up is impossible.
   } finally {
     await lifecycle.close();
   }
 }
 
-/** Where the logs go, so that they do not run through the live summary. */
+/** The log goes to a file, so that it does not disturb the live summary. */
 interface LogFile {
   readonly path: string;
   write(line: string): void;
   close(): void;
 }
 
-/** An empty `./.data/demo.log`. Written at once, so that nothing is missing when the process ends. */
+/** An empty `./.data/demo.log`. Written synchronously, so that nothing is missing when the process ends. */
 function openLogFile(): LogFile {
   const path = "./.data/demo.log";
   mkdirSync(dirname(resolve(path)), { recursive: true });

@@ -1,22 +1,22 @@
-/** What the two exporters have made of the demo's tasks: the metrics that went to Datadog, and the rows in Postgres. */
+/** What the two exporters made of the demo's tasks: the metrics sent to Datadog and the rows in Postgres. */
 import { celeryTask, type Database } from "@celery-metrics-exporter/db";
 import { listenForStatsd, type DogstatsdMetric } from "@celery-metrics-exporter/testkit";
 import { and, count, gte, inArray, sql, type SQL } from "drizzle-orm";
 import { FINAL_STATES, TaskCounts, type FinalState } from "./comparison.ts";
 import type { DemoSettings } from "./environment.ts";
 
-/** The sum of a counter's values with these tags; a tag that is missing is empty. */
+/** The sum of a counter's values with these tags; a missing tag counts as empty. */
 interface CounterSum {
   readonly taskName: string;
   readonly queue: string;
   readonly sum: number;
 }
 
-/** What has arrived so far at a UDP port that takes what would go to a Datadog agent. */
+/** What has arrived so far at a UDP port that acts as a Datadog agent. */
 export interface CountedMetrics {
   readonly port: number;
   readonly datagrams: number;
-  /** Values, of which a line may pack several. */
+  /** Number of values; a line may contain several. */
   readonly samples: number;
   /** The last few lines, newest last. */
   readonly recentLines: readonly string[];
@@ -28,7 +28,7 @@ export interface CountedMetrics {
 const RECENT_LINES = 4;
 const MAX_DATAGRAM_BYTES = 65_535;
 
-/** Listens on a free port of 127.0.0.1, in a thread of its own: PGlite keeps this one busy. */
+/** Listens on a free port of 127.0.0.1, in its own thread because PGlite keeps this one busy. */
 export async function countMetrics(): Promise<CountedMetrics> {
   const sums = new Map<string, Map<string, CounterSum>>();
   const recentLines: string[] = [];
@@ -79,7 +79,7 @@ const COUNTERS: Readonly<Record<FinalState, string>> = {
 
 type Prefixes = Pick<DemoSettings, "metricPrefix" | "queuePrefix">;
 
-/** The demo's own tasks: those of its queues. */
+/** The demo's own tasks, which are those in its queues. */
 export function tasksInDatadog(sink: Pick<CountedMetrics, "sums">, { metricPrefix, queuePrefix }: Prefixes): TaskCounts {
   const counts = new TaskCounts();
   for (const [state, counter] of Object.entries(COUNTERS) as [FinalState, string][]) {
@@ -89,7 +89,7 @@ export function tasksInDatadog(sink: Pick<CountedMetrics, "sums">, { metricPrefi
   return counts;
 }
 
-/** Rows of the demo's queues made since it began, by the database's own clock: the table may hold others. */
+/** Rows of the demo's queues created since it began, by the database's clock: the table may contain others. */
 export class TasksInPostgres {
   readonly #drizzle: Database["drizzle"];
   readonly #isOurs: SQL | undefined;
@@ -105,7 +105,7 @@ export class TasksInPostgres {
     return new TasksInPostgres(database.drizzle, row?.now ?? "-infinity", queuePrefix);
   }
 
-  /** How many in each state. */
+  /** Number of tasks in each state. */
   async byState(): Promise<Map<string, number>> {
     const rows = await this.#drizzle
       .select({ state: celeryTask.status, tasks: count() })
@@ -116,7 +116,7 @@ export class TasksInPostgres {
     return new Map(rows.map(({ state, tasks }) => [state, tasks]));
   }
 
-  /** How many ended how, by name. */
+  /** Number of tasks by name and final state. */
   async finished(): Promise<TaskCounts> {
     const rows = await this.#drizzle
       .select({ name: celeryTask.name, state: celeryTask.status, tasks: count() })

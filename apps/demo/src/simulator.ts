@@ -1,4 +1,4 @@
-/** For demos without Celery: invents tasks, and publishes their events in real time. */
+/** For demos without Celery: simulates tasks and publishes their events in real time. */
 import { connectRabbitmq, parseBrokerUrl } from "@celery-metrics-exporter/broker";
 import { UnavailableError, backoffMs, pause, redactUrl, redisAddress, toError } from "@celery-metrics-exporter/runtime";
 import { publishToRabbitmq, publishToRedis, toFrames, type Publisher, type WireEvent } from "@celery-metrics-exporter/testkit";
@@ -7,7 +7,7 @@ import { randomUUID } from "node:crypto";
 import { TaskCounts, type FinalState } from "./comparison.ts";
 import type { Workload } from "./workload.ts";
 
-/** The life of an invented task, as the events Celery would send (celery/events, celery/worker/request.py). */
+/** A simulated task, as the events that Celery would send (celery/events, celery/worker/request.py). */
 export interface SimulatedTask {
   readonly name: string;
   /** The state it ends in. */
@@ -20,7 +20,7 @@ interface Kind {
   readonly name: string;
   readonly queue: string;
   readonly meanSeconds: number;
-  /** The share of tasks that fail, and of those that are tried once more first. */
+  /** The shares of tasks that fail, and of tasks that are retried first. */
   readonly fails: number;
   readonly retries: number;
   readonly args: string;
@@ -37,7 +37,7 @@ const WORKER = "celery@simulated";
 const CLIENT = "gen1@simulated";
 const REVOKED_SHARE = 0.02;
 
-/** One task sent at `startSeconds`, to a queue whose name begins with `queuePrefix`. `random` gives numbers from 0 to 1. */
+/** One task sent at `startSeconds` to a queue with the prefix `queuePrefix`. `random` returns numbers from 0 to 1. */
 export function simulateTask(startSeconds: number, random: () => number = Math.random, queuePrefix = ""): SimulatedTask {
   const kind = KINDS[Math.floor(random() * KINDS.length)] ?? KINDS[0];
   const queue = queuePrefix + kind.queue;
@@ -84,7 +84,7 @@ export function simulateTask(startSeconds: number, random: () => number = Math.r
 const TICK_MS = 50;
 const TASKS_PER_SECOND = 40;
 
-/** Starts to send. @throws {UnavailableError} when the broker cannot be reached. */
+/** Starts sending. @throws {UnavailableError} if the broker cannot be reached. */
 export async function startSimulator(brokerUrl: string, queuePrefix: string): Promise<Workload> {
   const publisher = await connectPublisher(brokerUrl);
   const counts = new TaskCounts();
@@ -112,7 +112,7 @@ export async function startSimulator(brokerUrl: string, queuePrefix: string): Pr
   const failed = new Promise<never>((_resolve, reject) => void running.catch(reject));
   failed.catch(() => {});
   return {
-    description: "by a simulator of Celery's events, since Celery was not found",
+    description: "by a simulator of Celery's events, because Celery was not found",
     get sent() {
       return counts.total;
     },
@@ -125,14 +125,14 @@ export async function startSimulator(brokerUrl: string, queuePrefix: string): Pr
     outcome: () => ({ ended: counts, withoutEnd: new Map() }),
     stop: async () => {
       stopping.abort();
-      // First: a publisher that waits for its broker to come back holds up the rest.
+      // Closed first: a publisher that waits for its broker to come back would delay the rest.
       await publisher.close().catch(() => {});
       await running.catch(() => {});
     },
   };
 }
 
-/** By way of what the receiver connects with: a broker's URL means the same to both. @throws {UnavailableError} when it cannot be reached. */
+/** Uses the receiver's connection code, so that a broker URL means the same to both. @throws {UnavailableError} if the broker cannot be reached. */
 async function connectPublisher(url: string): Promise<Publisher> {
   const parsed = parseBrokerUrl(url);
   if (!parsed.ok) throw new UnavailableError(`CELERY_BROKER_URL: ${parsed.problem}.`);
@@ -152,7 +152,7 @@ async function connectPublisher(url: string): Promise<Publisher> {
   } catch (thrown) {
     throw new UnavailableError(`Cannot publish to ${redactUrl(url)} (${toError(thrown).message}).`, { cause: thrown });
   }
-  throw new UnavailableError("The event simulator knows RabbitMQ and Redis only.");
+  throw new UnavailableError("The event simulator supports only RabbitMQ and Redis.");
 }
 
 function firstOf<T>([server]: readonly T[]): T {

@@ -47,13 +47,13 @@ describe("the comparison", () => {
     expect(compare({ celery, datadog: mixed, postgres: counts(["a", "FAILURE", 2]) }).agrees).toBe(false);
   });
 
-  it("leaves out a side that was not asked", () => {
+  it("leaves out a side without counts", () => {
     const { rows, agrees } = compare({ celery: counts(["a", "SUCCESS", 2]), datadog: undefined, postgres: counts(["a", "SUCCESS", 2]) });
     expect(agrees).toBe(true);
     expect(rows[0]?.datadog).toBeUndefined();
   });
 
-  it("does not call it agreement when nothing ran", () => {
+  it("does not report agreement if nothing ran", () => {
     expect(compare({ celery: counts(), datadog: counts(), postgres: counts() }).agrees).toBe(false);
   });
 

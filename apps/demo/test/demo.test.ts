@@ -54,7 +54,7 @@ function celery(): { DEMO_CELERY_PYTHON: string } {
 
 const FOREIGN_QUEUES = ["default", "payments", "mail"];
 
-/** Tasks that wait for a worker of their own: one that does not know them acknowledges and forgets them. */
+/** Tasks that wait for their own worker: a worker that does not know them acknowledges and discards them. */
 function sendForeignTasks(brokerUrl: string): void {
   const script = `
 import sys
@@ -70,7 +70,7 @@ function simulateTasks(): WireEvent[][] {
   return Array.from({ length: 20 }, () => [...simulateTask(Date.now() / 1000).events]);
 }
 
-/** Of tasks that tell their queue, only their name, or neither, and that are named like the demo's own or not. */
+/** Events of tasks that contain the queue, only the name, or neither, with names like the demo's own or not. */
 function foreignEvents(): WireEvent[][] {
   const without = (...types: string[]): WireEvent[][] =>
     simulateTasks().map((events) => events.filter(({ type }) => !types.includes(type)));
@@ -80,7 +80,7 @@ function foreignEvents(): WireEvent[][] {
   );
 }
 
-/** The processes below `pid`, and those below them. */
+/** The descendants of the process `pid`. */
 function descendants(pid: number): number[] {
   const { stdout } = spawnSync("ps", ["-A", "-o", "pid=,ppid="], { encoding: "utf8" });
   const pairs = stdout
@@ -99,7 +99,7 @@ function isAlive(pid: number): boolean {
 
 describe.concurrent("the demo", () => {
   it(
-    "stops by itself, exits 0 since all sides agree on what real Celery did, and touches nothing that the environment names",
+    "stops by itself, exits 0 because all sides agree on what real Celery did, and touches nothing that the environment names",
     {
       timeout: TIMEOUT_MS,
     },
@@ -159,7 +159,7 @@ describe.concurrent("the demo", () => {
     }
   });
 
-  it("says how it is called, in its help and of what it does not know", async () => {
+  it("says how to call it, in its help and for unknown options", async () => {
     const help = startDemo(["--help"]);
     expect(await help.exitCode).toBe(0);
     expect(help.output()).toContain("\n\nUsage: npm run demo -- [options]\n\n");
@@ -172,23 +172,23 @@ describe.concurrent("the demo", () => {
   it("needs a broker of its own, whatever the environment names", async () => {
     const demo = startDemo([], { CELERY_BROKER_URL: redis.url });
     expect(await demo.exitCode).toBe(78);
-    expect(demo.errors()).toContain("--use-environment takes the one in your environment");
+    expect(demo.errors()).toContain("--use-environment uses the one in your environment");
   });
 
-  it("simulates Celery's events where there is no Celery", { timeout: TIMEOUT_MS }, async () => {
+  it("simulates Celery's events if there is no Celery", { timeout: TIMEOUT_MS }, async () => {
     const demo = startDemoOnOurRedis(["--seconds", "3", "--no-dashboard", "--exporters", "postgres"]);
     expect(await demo.exitCode).toBe(0);
     expect(demo.output()).toMatch(/What Celery ran and what Postgres has agree on \d+ tasks\.\n$/);
   });
 
-  it("exits 69 when its worker does not come up, and says what it said", { timeout: TIMEOUT_MS }, async () => {
+  it("exits 69 if its worker does not start, with the worker's output", { timeout: TIMEOUT_MS }, async () => {
     const demo = startDemoOnOurRedis(["--exporters", "datadog", "--no-dashboard"], { DEMO_CELERY_PYTHON: "/bin/false" });
     expect(await demo.exitCode).toBe(69);
     expect(demo.errors()).toContain("DEMO_CELERY_PYTHON: /bin/false cannot import Celery");
   });
 });
 
-// A drain has 15 seconds for what was sent, so nothing runs beside it.
+// A drain has 15 seconds for everything sent, so nothing runs concurrently.
 describe("the demo at Ctrl-C", () => {
   it("compares as after --seconds", { timeout: TIMEOUT_MS }, async () => {
     const demo = startDemoOnOurRedis(["--no-dashboard", "--exporters", "postgres"]);
@@ -198,7 +198,7 @@ describe("the demo at Ctrl-C", () => {
     expect(demo.output()).toMatch(/What Celery ran and what Postgres has agree on \d+ tasks\.\n$/);
   });
 
-  it("compares, and ends with every process it has started, and takes its keys along", { timeout: TIMEOUT_MS }, async () => {
+  it("compares, ends every process that it started, and removes its keys", { timeout: TIMEOUT_MS }, async () => {
     const demo = startDemoOnOurRedis([], celery());
     await vi.waitFor(() => expect(demo.output()).toMatch(/[1-9]\d* events received/), { timeout: TIMEOUT_MS, interval: 200 });
     const children = descendants(demo.pid);

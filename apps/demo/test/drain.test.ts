@@ -24,7 +24,7 @@ function workload(overrides: Partial<Workload> = {}): Workload {
   };
 }
 
-/** Datadog's side, whose count of successes changes with time. */
+/** Datadog's side, with a count of successes that changes over time. */
 function sinkWith(successes: (elapsedMs: number) => number): Pick<CountedMetrics, "sums"> {
   const begunAt = Date.now();
   return {
@@ -52,7 +52,7 @@ describe("the drain", () => {
     expect(withoutEnd).toEqual(new Map([["IGNORED", 1]]));
   });
 
-  it("sees what is counted twice, and late", async () => {
+  it("notices what is counted twice, even late", async () => {
     const sink = sinkWith((elapsedMs) => (elapsedMs > 200 ? 3 : 2));
     const { comparison } = await drain({ ...options, workload: workload(), sink });
     expect(comparison.rows).toEqual([{ name: "shop.pay", state: "SUCCESS", celery: 2, datadog: 3, postgres: 2, agrees: false }]);

@@ -17,7 +17,7 @@ function file(name: string, text: string): string {
 const NEEDS = { statsdPort: undefined, withDashboard: true };
 
 describe("the settings of a demo", () => {
-  it("are the user's, also where files hold them", async () => {
+  it("are the user's, even from files", async () => {
     const given = {
       DATADOG_METRIC_PREFIX_FILE: file("prefix", "live."),
       DASHBOARD_PORT_FILE: file("port", "4000"),
@@ -30,7 +30,7 @@ describe("the settings of a demo", () => {
     expect({ metricPrefix, keepsRows }).toEqual({ metricPrefix: "live.", keepsRows: true });
   });
 
-  it("are its own where the user has none", async () => {
+  it("are its own if the user has none", async () => {
     const { env, metricPrefix, keepsRows } = await demoEnvironment({}, { ...NEEDS, statsdPort: 1234 });
     expect(env).toMatchObject({ LOG_LEVEL: "warn", DATABASE_URL: "pglite:memory", DD_DOGSTATSD_URL: "udp://127.0.0.1:1234" });
     expect({ metricPrefix, keepsRows }).toEqual({ metricPrefix: "celery.", keepsRows: false });
@@ -45,7 +45,7 @@ describe("the settings of a demo", () => {
     expect(namesAgent(env)).toBe(true);
   });
 
-  it("name none otherwise, and take Datadog's own name for a socket", async () => {
+  it("name none otherwise, and accept Datadog's own name for a socket", async () => {
     expect(namesAgent({ DD_AGENT_HOST: "", DATADOG_TAGS: "env:prod" })).toBe(false);
     expect((await demoEnvironment({ DD_DOGSTATSD_SOCKET: "/sockets/dsd" }, NEEDS)).env["DD_DOGSTATSD_URL"]).toBe("unix:///sockets/dsd");
   });
@@ -57,6 +57,6 @@ it.each([
   [["--seconds"], false],
   [["now"], false],
   [["--seconds", "3", "--no-dashboard", "--log-level", "debug"], true],
-])("knows before anything is started whether it takes %j", (args, accepted) => {
+])("knows before anything is started whether it accepts %j", (args, accepted) => {
   expect(acceptsDemoArguments(args)).toBe(accepted);
 });

@@ -18,7 +18,7 @@ const SNAPSHOT: Snapshot = {
   ]),
   database: "an embedded PostgreSQL, in memory",
   statsd: { samples: 3_000, datagrams: 120, recentLines: [`celery.task.run_time:0.1|d|#task_name:${"x".repeat(200)}`] },
-  metricsGoTo: "udp://127.0.0.1:9999, where this demo counts them",
+  metricsGoTo: "udp://127.0.0.1:9999, where the demo counts them",
   dashboardUrl: "http://127.0.0.1:3000/",
   healthUrl: "http://127.0.0.1:4000",
   logFile: "./.data/demo.log",
@@ -31,7 +31,7 @@ function terminal(isInteractive: boolean): Terminal & { readonly written: () => 
 }
 
 describe("the summary", () => {
-  it("tells all there is, in lines that fit the terminal", () => {
+  it("shows everything, in lines that fit the terminal", () => {
     const lines = renderSummary(SNAPSHOT, terminal(true));
     expect(lines.filter((line) => line.length >= 80)).toEqual([]);
     const narrow = renderSummary({ ...SNAPSHOT, phase: "draining" }, { ...terminal(true), columns: 40 });
@@ -43,7 +43,7 @@ describe("the summary", () => {
       expect(text).toContain(part);
   });
 
-  it("leaves out what there is not", () => {
+  it("leaves out missing parts", () => {
     const bare = {
       ...SNAPSHOT,
       states: undefined,
@@ -56,14 +56,14 @@ describe("the summary", () => {
     expect(renderLine(bare)).toBe("12 s of 20 s, 1,234 tasks sent, 5,678 events received");
   });
 
-  it("is one line elsewhere", () => {
+  it("is one line if the output is not a terminal", () => {
     const line =
       "12 s, draining, 1,234 tasks sent, 5,678 events received, lag 0.04 s, 3,000 metric values, 1,212 rows (FAILURE 12  SUCCESS 1,200)";
     expect(renderLine({ ...SNAPSHOT, phase: "draining" })).toBe(line);
   });
 });
 
-/** What the view writes while it looks at the demo, once a second, for so many seconds. */
+/** The output of the view while it shows the demo, once a second, for this many seconds. */
 async function shownFor(seconds: number, isInteractive: boolean): Promise<string> {
   const screen = terminal(isInteractive);
   let elapsedSeconds = 0;
@@ -75,14 +75,14 @@ async function shownFor(seconds: number, isInteractive: boolean): Promise<string
 }
 
 describe("the live view", () => {
-  it("draws over itself on a terminal", { timeout: 15_000 }, async () => {
+  it("redraws itself on a terminal", { timeout: 15_000 }, async () => {
     const written = await shownFor(1, true);
     const height = renderSummary(SNAPSHOT, terminal(true)).length;
     expect(written).toContain(`\u001b[${height}A`);
     expect(written.startsWith("\u001b[2Kcelery-metrics-exporter demo  0 s of 20 s\n")).toBe(true);
   });
 
-  it("writes plain lines elsewhere, where to look first, and not every second", { timeout: 15_000 }, async () => {
+  it("writes plain lines to other outputs, starting with the addresses, and not every second", { timeout: 15_000 }, async () => {
     const written = await shownFor(4, false);
     expect(written).not.toContain("\u001b");
     const datagram = `    ${SNAPSHOT.statsd?.recentLines[0] ?? ""}`;

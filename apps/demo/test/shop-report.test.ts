@@ -13,7 +13,7 @@ describe("the shop's report", () => {
     e: { name: "shop.slow", status: "STARTED" },
   } as const;
 
-  it("has what ended", () => {
+  it("contains what ended", () => {
     const { ended, withoutEnd } = outcomeOf({ tasks });
     expect(ended.get("shop.pay", "SUCCESS")).toBe(2);
     expect(ended.get("shop.feed", "REJECTED")).toBe(1);
@@ -28,7 +28,7 @@ function sent(retries: number): string {
 }
 
 describe("the counter of sent tasks", () => {
-  it("counts each task once, in whichever pieces the log grows", () => {
+  it("counts each task once, however the log grows", () => {
     const folder = mkdtempSync(join(tmpdir(), "sent-counter-"));
     try {
       const log = join(folder, "shop.log");

@@ -11,7 +11,7 @@ const LINES = [
   "celery.task.run_time:0.5:1.5|d|#task_name:shop.pay,queue:demo.payments",
 ];
 
-it("counts what the demo's tasks came to for Datadog, and shows the last lines", async () => {
+it("counts the demo's tasks in Datadog, and shows the last lines", async () => {
   const metrics = await countMetrics();
   const socket = createSocket("udp4");
   try {

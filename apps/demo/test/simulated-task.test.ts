@@ -17,7 +17,7 @@ describe("a simulated task", () => {
     expect(new Set(tasks.map(({ state }) => state))).toEqual(new Set(Object.keys(FINAL_EVENTS)));
   });
 
-  it("sends what the receiver reads as Celery's events", () => {
+  it("sends events that the receiver reads as Celery's", () => {
     for (const { name, events } of tasks) {
       const decoded = decodeEnvelope(encodeEnvelope({ body: JSON.stringify(events), routingKey: "task.multi" }));
       expect(decoded.rejected).toEqual([]);

@@ -10,16 +10,16 @@ export const Config = z.object({
       if (message !== undefined) context.addIssue({ code: "custom", message });
     }),
   ).describe(
-    "PostgreSQL that the rows go to, such as `postgres://user:password@host/database`; or `pglite:<folder>` for one embedded in the process.",
+    "PostgreSQL database for the rows, such as `postgres://user:password@host/database`, or `pglite:<folder>` for a database embedded in the process.",
   ),
   POSTGRES_POOL_SIZE: integer(5, 1, 1_000).describe(
-    "Most connections of one process. One more than `PROCESSOR_CONCURRENCY` lets every batch have its own, and retention too.",
+    "Maximum number of connections of one process. One more than `PROCESSOR_CONCURRENCY` is enough for a connection per batch and one for retention.",
   ),
   POSTGRES_STATEMENT_TIMEOUT_MS: duration("wait ms", 30_000, { min: 0 }).describe(
-    "How long a statement may take before it is given up and tried again, in the end row by row: a row that is locked then holds up no other. 0 sets no limit. Behind a connection pooler such as PgBouncer each statement sets it in a transaction of its own.",
+    "How long a statement may take. After that it is cancelled and retried, in the end row by row, so that a locked row does not delay other rows. 0 means no limit. Behind a connection pooler such as PgBouncer, each statement sets the limit in its own transaction.",
   ),
   POSTGRES_RETENTION_DAYS: integer(0, 0, 36_500).describe(
-    "Deletes a task, in small steps, once its row was made and its last event came longer ago than this; a task that has not finished also stays until its ETA is as old. 0 keeps all for ever.",
+    "Deletes a task, in small steps, when its row was created and its last event happened longer ago than this. A task that has not finished is kept until its ETA is that old too. 0 keeps all tasks forever.",
   ),
   STARTUP_TIMEOUT_SECONDS: BaseConfig.shape.STARTUP_TIMEOUT_SECONDS,
 });

@@ -1,4 +1,4 @@
-/** Tells `/readyz` whether PostgreSQL answers: asks it while no batch does, and notices when batches wait in vain. */
+/** Reports to `/readyz` whether PostgreSQL answers: pings it while no batch is running, and notices if batches get no answer. */
 import type { Database } from "@celery-metrics-exporter/db";
 import { type ComponentHealth, type Logger, Outage, backoffMs, toError } from "@celery-metrics-exporter/runtime";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -8,7 +8,7 @@ export interface DatabaseProbeOptions {
   readonly component: ComponentHealth;
   readonly logger: Logger;
   /**
-   * For how long statements of batches have run without an answer to any; undefined while none runs. A ping would only wait behind them for a
+   * How long statements of batches have been running without any answer; undefined if none is running. A ping would only wait behind them for a
    * connection.
    */
   readonly silentMs: () => number | undefined;
@@ -17,16 +17,16 @@ export interface DatabaseProbeOptions {
 
 const INTERVAL_MS = 10_000;
 const TICK_MS = 1_000;
-/** A batch takes tens of milliseconds: PostgreSQL hangs, or somebody has locked the table. */
+/** Silence after which PostgreSQL counts as hung, or the table as locked: a batch takes tens of milliseconds. */
 const PATIENCE_MS = 5_000;
 
-/** Works from its creation, where the database is taken to be up, until `stop`. */
+/** Works from its creation until `stop`. Assumes at first that the database is up. */
 export class DatabaseProbe {
   readonly #options: DatabaseProbeOptions;
   readonly #intervalMs: number;
   readonly #outage: Outage;
   readonly #done: Promise<void>;
-  /** Ends the wait between two looks early. */
+  /** Ends the wait between two checks early. */
   #waiting = new AbortController();
   #stopped = false;
   #askAt: number;
@@ -39,26 +39,26 @@ export class DatabaseProbe {
     this.#outage = new Outage({
       component: options.component,
       logger: options.logger,
-      began: "PostgreSQL does not answer, asking again until it does",
+      began: "PostgreSQL does not answer, retrying until it does",
       ended: "PostgreSQL answers again",
     });
     this.#done = this.#work();
   }
 
-  /** Asks at once: a connection was lost, which may be the only one. */
+  /** Checks at once: a connection was lost, perhaps the only one. */
   askNow(): void {
     this.#askAt = 0;
     this.#waiting.abort();
   }
 
-  /** The database has answered somebody else. */
+  /** Called when the database has answered a batch. */
   answered(): void {
     if (this.#failures === 0) return;
     this.#failures = 0;
     this.#outage.served();
   }
 
-  /** Waits for the ping that runs. Safe twice. */
+  /** Waits for a running ping. Safe to call twice. */
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#waiting.abort();
@@ -95,7 +95,7 @@ export class DatabaseProbe {
     const waitMs =
       this.#failures === 0 ? Math.min(this.#intervalMs, TICK_MS) : backoffMs(this.#failures - 1, { firstMs: 500, maxMs: 5_000 });
     const { signal } = this.#waiting;
-    // Only an abort ends it early.
+    // Only an abort ends the wait early.
     await sleep(waitMs, undefined, { signal, ref: false }).catch(() => {});
     if (signal.aborted) this.#waiting = new AbortController();
   }

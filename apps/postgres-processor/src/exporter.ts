@@ -1,4 +1,4 @@
-/** The postgres exporter: every event goes into its task's row of `celery_task`. */
+/** The postgres exporter: merges every event into its task's row in `celery_task`. */
 import {
   RefusedDataError,
   checkMayDelete,
@@ -25,9 +25,9 @@ class PostgresExporter implements Exporter {
   readonly #context: ExporterContext<Config>;
   #database: Database | undefined;
   #probe: DatabaseProbe | undefined;
-  /** Statements of batches that run. */
+  /** Number of running statements of batches. */
   #running = 0;
-  /** When the last of them was answered, or the first of them began. */
+  /** When the last of them was answered, or when the first of them began. */
   #answeredAt = 0;
   #retention: Repeat | undefined;
 
@@ -35,7 +35,7 @@ class PostgresExporter implements Exporter {
     this.#context = context;
   }
 
-  /** @throws {UnavailableError} when the database cannot be reached, does not let us in, or is not migrated; the message says what to do. */
+  /** @throws {UnavailableError} if the database cannot be reached, refuses the login or is not migrated; the message says what to do. */
   async start(): Promise<void> {
     const { config, logger, metrics, health } = this.#context;
     const component = health.component("database");
@@ -58,7 +58,7 @@ class PostgresExporter implements Exporter {
     }
   }
 
-  /** One statement per batch; it is stored as a whole or not at all. */
+  /** One statement per batch, which is stored as a whole or not at all. */
   async export(events: readonly CeleryEvent[], signal: AbortSignal): Promise<void> {
     await this.#run(signal, (database) => upsertTasks(database, events));
   }

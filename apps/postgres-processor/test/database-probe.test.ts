@@ -14,7 +14,7 @@ let health: Health;
 const state = (): string | undefined => health.report().components["database"];
 
 beforeEach(async () => {
-  // Durable, for a killed server must keep the migration.
+  // Durable, because a killed server must keep the migration.
   server = await startPostgres();
   health = new Health();
 });
@@ -50,7 +50,7 @@ describe("the readiness of an idle exporter", () => {
 });
 
 describe("a probe", () => {
-  test("finds by itself a loss that no connection tells of", () =>
+  test("notices by itself a loss that no connection reports", () =>
     withProbe(
       () => undefined,
       async () => {
@@ -59,7 +59,7 @@ describe("a probe", () => {
       },
     ));
 
-  test("asks nothing while batches run, and takes their success for an answer", async () => {
+  test("does not ping while batches run, and uses their success as an answer", async () => {
     let busy = true;
     await withProbe(
       () => (busy ? 100 : undefined),
@@ -76,7 +76,7 @@ describe("a probe", () => {
     );
   });
 
-  test("tells that batches wait in vain for an answer", async () => {
+  test("reports that batches get no answer", async () => {
     let silentMs = 4_000;
     await withProbe(
       () => silentMs,
@@ -91,7 +91,7 @@ describe("a probe", () => {
     );
   });
 
-  test("asks nothing more once stopped", () =>
+  test("does not ping after it was stopped", () =>
     withProbe(
       () => undefined,
       async (probe) => {

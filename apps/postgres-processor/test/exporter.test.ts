@@ -47,7 +47,7 @@ describe("the start", () => {
 });
 
 describe("export", () => {
-  test("says that data is at fault, so that the host finds the event, and stores nothing of the batch", async () => {
+  test("reports faulty data, so that the host finds the event, and stores nothing of the batch", async () => {
     const harness = await createPostgresHarness();
     releases.push(() => harness.close());
     await harness.exporter.start?.();
@@ -60,7 +60,7 @@ describe("export", () => {
     expect(await harness.observe()).toHaveLength(1);
   });
 
-  test("says that the table is gone as an outage, not as bad data", async () => {
+  test("reports a missing table as an outage, not as bad data", async () => {
     const harness = await createPostgresHarness();
     releases.push(() => harness.close());
     await harness.exporter.start?.();
@@ -85,7 +85,7 @@ describe("export", () => {
     }
   });
 
-  test("says that a statement took too long, such as one that waits for a lock", async () => {
+  test("reports that a statement took too long, such as one that waits for a lock", async () => {
     const harness = await createPostgresHarness({ POSTGRES_STATEMENT_TIMEOUT_MS: "300" });
     releases.push(() => harness.close());
     await harness.exporter.start?.();
@@ -128,7 +128,7 @@ async function dropTable(url: string): Promise<void> {
   await database.close();
 }
 
-/** Locks the whole table until the function it gives is called. */
+/** Locks the whole table until the returned function is called. */
 async function lockTable(url: string): Promise<() => Promise<void>> {
   const database = await connectDatabase({ url });
   const released = new AbortController();

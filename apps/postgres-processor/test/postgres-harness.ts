@@ -1,4 +1,4 @@
-/** The exporter on a migrated database of its own, which can be cut off. */
+/** The exporter on its own migrated database, which can be disconnected. */
 import { celeryTask, connectDatabase, migrate } from "@celery-metrics-exporter/db";
 import { createTestExporter, startMortal, type ExporterHarness } from "@celery-metrics-exporter/pipeline/testing";
 import type { Environment } from "@celery-metrics-exporter/runtime";
@@ -6,9 +6,9 @@ import { MortalLink, TcpProxy, createDatabase, setPostgresReadOnly } from "@cele
 import { postgres } from "../src/exporter.ts";
 
 export interface PostgresHarness extends Required<ExporterHarness> {
-  /** By the direct way. */
+  /** The direct connection. */
   readonly url: string;
-  /** By the way that `breakSink` closes. */
+  /** The connection that `breakSink` closes. */
   readonly breakableUrl: string;
 }
 

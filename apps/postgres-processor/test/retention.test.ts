@@ -34,7 +34,7 @@ describe("retention", () => {
     await retention.stop();
   });
 
-  test("goes on after the database was away", async () => {
+  test("continues after the database was away", async () => {
     const byProxy = await connectDatabase({ url: harness.breakableUrl });
     await harness.breakSink();
     const retention = startRetention({ database: byProxy, days: 7, logger, metrics: new Metrics(), intervalMs: 20 });

@@ -1,34 +1,34 @@
-/** Collects the events of messages into batches: a queue's job is far cheaper per event when it carries hundreds of them. */
+/** Collects events into batches, because a queue's job costs far less per event if it contains hundreds of them. */
 import type { RawMessage } from "@celery-metrics-exporter/broker";
 import type { CeleryEvent, Rejected } from "@celery-metrics-exporter/celery";
 
-/** Messages that are acknowledged together. The events of one message are never split over batches. */
+/** Messages that are acknowledged together. The events of one message always stay in one batch. */
 export interface Batch {
   readonly messages: RawMessage[];
   readonly events: CeleryEvent[];
   readonly rejected: Rejected[];
-  /** Events from the future, of every type: a batch decides for all of them whether they are taken. */
+  /** Events from the future, of every type: they are accepted or rejected per batch. */
   readonly future: CeleryEvent[];
-  /** Size of its messages, as they came from the broker. */
+  /** Total size of its messages as received from the broker. */
   bytes: number;
 }
 
-/** What a message holds. */
+/** The decoded content of a message. */
 export type Content = Readonly<Record<"events" | "future", readonly CeleryEvent[]>> & { readonly rejected: readonly Rejected[] };
 
 export interface BatcherOptions {
   readonly maxEvents: number;
-  /** Fewer than the broker sends ahead, or a batch waits in vain for messages that come only when its own are acknowledged. */
+  /** Must be less than the broker's prefetch. Otherwise a batch waits for messages that arrive only after its own are acknowledged. */
   readonly maxMessages: number;
   /** Age of the oldest message in it. */
   readonly maxMs: number;
-  /** As the messages came from the broker. */
+  /** Size of the messages as received from the broker. */
   readonly maxBytes: number;
-  /** Gets each batch once. Must not throw. */
+  /** Receives each batch once. Must not throw. */
   readonly onBatch: (batch: Batch) => void;
 }
 
-/** A batch is past a bound only when a single message is. */
+/** A batch exceeds a bound only if a single message does. */
 export class Batcher {
   readonly #options: BatcherOptions;
   #open: Batch = emptyBatch();
@@ -39,7 +39,7 @@ export class Batcher {
     this.#options = options;
   }
 
-  /** A message without events or rejects waits in a batch too: it is acknowledged in its turn. */
+  /** A message without events or rejects waits in a batch too, so that it is acknowledged in order. */
   add(message: RawMessage, { events, rejected, future }: Content): void {
     const { maxEvents, maxMessages, maxMs, maxBytes } = this.#options;
     const items = Math.max(1, events.length + rejected.length + future.length);
@@ -54,7 +54,7 @@ export class Batcher {
     else this.#timer ??= setTimeout(() => this.flush(), maxMs);
   }
 
-  /** Closes the open batch, if there is anything in it. */
+  /** Closes the open batch, if it contains anything. */
   flush(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;

@@ -28,52 +28,56 @@ const brokerUrl = z.string().superRefine((value, context) => {
 const exporters = list("datadog,postgres").superRefine((names, context) => {
   const unknown = names.filter((name) => !knownExporters.includes(name));
   const known = `known exporters, separated by commas: ${knownExporters.join(", ")}`;
-  if (unknown.length > 0) context.addIssue({ code: "custom", message: `there is no exporter ${unknown.join(", ")}; ${known}` });
+  if (unknown.length > 0) context.addIssue({ code: "custom", message: `unknown exporter ${unknown.join(", ")}; ${known}` });
   else if (names.length === 0) context.addIssue({ code: "custom", message: `must name an exporter; ${known}` });
 });
 
 const Settings = BaseConfig.extend({
   CELERY_BROKER_URL: secret(brokerUrl).describe(
-    "The broker of your Celery workers, as in their configuration: `amqp://`, `amqps://`, `pyamqp://`, `redis://`, `rediss://`, `redis+socket://`, `sentinel://`; several separated by `;`; `ssl_*` query settings for TLS; `login_method=EXTERNAL` to log in to RabbitMQ by client certificate.",
+    "The broker URL that your Celery workers use: `amqp://`, `amqps://`, `pyamqp://`, `redis://`, `rediss://`, `redis+socket://`, `sentinel://`; several separated by `;`; `ssl_*` query settings for TLS; `login_method=EXTERNAL` to log in to RabbitMQ by client certificate.",
   ),
   EXPORTERS: exporters.describe(
-    "Comma-separated names of the exporters to feed. Each named one must have processors running, or its queue grows.",
+    "Comma-separated names of the exporters to feed. Each of them needs a running processor, or its exporter queue grows.",
   ),
   EVENT_EXCHANGE: z
     .string()
     .min(1)
     .default("celeryev")
-    .describe("Celery's `event_exchange`. On RabbitMQ only `celeryev` is created if it is missing; one of another name is waited for."),
+    .describe(
+      "Celery's `event_exchange`. On RabbitMQ the receiver creates `celeryev` if it is missing, and waits for an exchange of any other name.",
+    ),
   RABBITMQ_QUEUE: z
     .string()
     .min(1)
     .default("celery-metrics-exporter")
-    .describe("Our queue on RabbitMQ. Receivers that name the same one share it, so give each deployment its own."),
+    .describe("The receiver's queue on RabbitMQ. Receivers with the same name share it, so give each deployment its own."),
   RABBITMQ_QUEUE_TYPE: z
     .enum(["quorum", "classic"])
     .default("quorum")
     .describe(
       "`quorum` keeps waiting events when the broker restarts. `classic` loses them: Celery publishes events as transient messages.",
     ),
-  RABBITMQ_QUEUE_MAX_BYTES: integer(1024 * MEBIBYTE, MEBIBYTE).describe("Size of our queue past which RabbitMQ drops its oldest events."),
+  RABBITMQ_QUEUE_MAX_BYTES: integer(1024 * MEBIBYTE, MEBIBYTE).describe(
+    "Maximum size of the receiver's queue. Beyond it RabbitMQ drops the oldest events.",
+  ),
   RABBITMQ_QUEUE_EXPIRES_SECONDS: duration("age seconds", 7 * 86_400, { min: 60, max: 4_294_967 }).describe(
-    "RabbitMQ deletes our queue when no receiver was there for this long.",
+    "RabbitMQ deletes the receiver's queue if no receiver was connected for this long.",
   ),
   RABBITMQ_PREFETCH: integer(8_000, 1, 65_535).describe(
-    "Most messages that RabbitMQ sends before it has an acknowledgement. A batch closes at half as many. A larger prefetch needs more memory.",
+    "Maximum number of messages that RabbitMQ sends without an acknowledgement. A batch closes at half as many. A larger prefetch needs more memory.",
   ),
   RABBITMQ_PREFETCH_BYTES: integer(4 * MEBIBYTE, MEBIBYTE).describe(
-    "Most bytes that RabbitMQ sends before it has an acknowledgement: the larger the messages, the fewer come. A batch closes at half as many. Bounds the receiver's memory while nothing can be stored.",
+    "Maximum number of bytes that RabbitMQ sends without an acknowledgement: the larger the messages, the fewer it sends. A batch closes at half as many. Limits the receiver's memory while nothing can be stored.",
   ),
   CELERY_GLOBAL_KEYPREFIX: z.string().default("").describe("Redis: the workers' transport option `global_keyprefix`."),
   CELERY_FANOUT_PREFIX: z
     .string()
     .default("true")
-    .describe("Redis: the workers' transport option `fanout_prefix`: `true`, `false`, or a text such as `/{db}.`."),
+    .describe("Redis: the workers' transport option `fanout_prefix`: `true`, `false`, or a prefix such as `/{db}.`."),
   CELERY_FANOUT_PATTERNS: z
     .enum(["both", "true", "false"])
     .default("both")
-    .describe("Redis: the workers' transport option `fanout_patterns`; `both` listens for either form."),
+    .describe("Redis: the workers' transport option `fanout_patterns`; `both` listens for both forms."),
   CELERY_SENTINEL_MASTER_NAME: z
     .string()
     .min(1)
@@ -83,22 +87,22 @@ const Settings = BaseConfig.extend({
     "Redis Sentinel: password of the sentinels themselves. The one in CELERY_BROKER_URL is for Redis.",
   ),
   CELERY_SENTINEL_TLS: flag(false).describe(
-    "Redis Sentinel: whether the sentinels speak TLS too, with the `ssl_*` settings of CELERY_BROKER_URL.",
+    "Redis Sentinel: whether the sentinels use TLS too, with the `ssl_*` settings of CELERY_BROKER_URL.",
   ),
   REDIS_BUFFER_MAX_BYTES: integer(128 * MEBIBYTE, MEBIBYTE).describe(
-    "Redis pub/sub: how much is kept while the receiver is behind or stands by. The default is enough for about 250,000 events. What does not fit is dropped and counted.",
+    "Redis pub/sub: size of the buffer while the receiver is behind or on standby. The default is enough for about 250,000 events. What does not fit is dropped and counted.",
   ),
   BATCH_MAX_EVENTS: integer(4_000, 1, 10_000).describe("A batch closes at this many events."),
   BATCH_MAX_MS: duration("wait ms", 500, { min: 1, max: 60_000 }).describe("A batch closes at this age, in milliseconds."),
-  BATCH_MAX_BYTES: integer(4 * MEBIBYTE, 1024).describe("A batch closes at this size, as its messages came from the broker."),
+  BATCH_MAX_BYTES: integer(4 * MEBIBYTE, 1024).describe("A batch closes at this size, counting its messages as received from the broker."),
   QUEUE_FULL: z
     .enum(["hold", "shed"])
     .default("hold")
     .describe(
-      "What to do when an exporter's queue is full. `hold`: stop taking, RabbitMQ keeps the backlog for all exporters. `shed`: drop that exporter's batches, counted. Redis pub/sub always sheds.",
+      "What to do when an exporter queue is full. `hold`: stop reading; RabbitMQ keeps the backlog for all exporters. `shed`: drop and count that exporter's batches. Redis pub/sub always sheds.",
     ),
   QUEUE_HIGH_WATER_EVENTS: integer(2_000_000, 1_000).describe(
-    "At how many events an exporter's queue is full; `QUEUE_FULL` says what happens then. It stays full until it is down to nine tenths. Finished tasks that wait for an absent Datadog agent count too, each as four events.",
+    "Number of events at which an exporter queue is full; see `QUEUE_FULL`. It stays full until it is down to nine tenths of this. Finished tasks that wait for an absent Datadog agent count too, each as four events.",
   ),
 })
   .extend(FilterConfig.shape)
@@ -107,12 +111,12 @@ const Settings = BaseConfig.extend({
 export const Config = withRedactionChecked(Settings);
 export type Config = z.output<typeof Config>;
 
-/** The exporters to feed, in the order registered. */
+/** The exporters to feed, in registration order. */
 export function chosenExporters({ EXPORTERS: names }: Config): readonly ExporterRegistration[] {
   return EXPORTERS.filter(({ name }) => names.includes(name));
 }
 
-/** @throws {ConfigError} never for a configuration that was loaded: `Config` has parsed the URL before. */
+/** @throws {ConfigError} never for a loaded configuration, because `Config` has parsed the URL before. */
 export function brokerOf(config: Config): BrokerUrl {
   const parsed = parseBrokerUrl(config.CELERY_BROKER_URL);
   if (!parsed.ok) throw new ConfigError([`CELERY_BROKER_URL: ${parsed.problem}`]);
@@ -146,7 +150,7 @@ export function sourceOptions(config: Config): SourceOptions {
   };
 }
 
-/** Names the deployment to whoever lists the queue's consumers: those that put events into the same queues have the same eight digits. */
+/** Shows the deployment in the list of the queue's consumers: consumers that feed the same exporter queues have the same eight digits. */
 export function consumerTag(config: Config): string {
   const { username: _username, password: _password, tls: _tls, ...place } = redisServerOf(redisTarget(config));
   const deployment = createHash("sha256")

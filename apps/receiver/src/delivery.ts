@@ -1,4 +1,4 @@
-/** Brings one batch to where it is safe: its events in the exporters' queues, what it refuses in the dead-letter queue. */
+/** Stores one batch: its events in the exporter queues, its rejects in the dead-letter queue. */
 import {
   admitAll,
   letterOf,
@@ -13,19 +13,19 @@ import type { Batch } from "./batcher.ts";
 import type { ReceiverMetrics } from "./receiver-metrics.ts";
 
 export interface DeliveryOptions {
-  /** The broker's name, as stored with each batch. */
+  /** The broker's name, stored with each batch. */
   readonly broker: string;
   readonly fanout: Fanout;
-  /** Undefined where none is set. */
+  /** Undefined if no filter is set. */
   readonly filter: BatchFilter | undefined;
   readonly deadLetters: DeadLetters;
   readonly metrics: ReceiverMetrics;
-  /** Whether batches can be stored right now. */
+  /** Whether batches can be stored at the moment. */
   readonly health: ComponentHealth;
   readonly logger: Logger;
 }
 
-/** Well under the grace that exporters give to events which are late: batches stored after an outage must not be. */
+/** Well under the grace that exporters give late events, so that batches stored after an outage are not late. */
 const BACKOFF = { firstMs: 100, maxMs: 250 };
 
 export class Delivery {
@@ -37,14 +37,14 @@ export class Delivery {
     this.#outage = new Outage({
       component: options.health,
       logger: options.logger,
-      began: "batches cannot be stored; they are kept and tried again",
+      began: "batches cannot be stored; they are kept and retried",
       ended: "batches are stored again",
     });
   }
 
   /**
-   * Tries each step until it succeeds, however long Redis is away. True when the batch is safe; false when `signal` was aborted before, as the
-   * broker still has the messages.
+   * Retries each step until it succeeds, however long Redis is away. Returns true when the batch is safe; false if `signal` was aborted first,
+   * because the broker still has the messages.
    */
   async deliver(batch: Batch, signal: AbortSignal): Promise<boolean> {
     for (const step of this.#steps(batch)) {
@@ -69,7 +69,7 @@ export class Delivery {
     const { broker, fanout, filter, deadLetters, metrics } = this.#options;
     let admitted: Admitted | undefined;
     const enqueue = async (): Promise<void> => {
-      // Redis is asked once, however often storing is tried.
+      // Redis is asked only once, however often storing is retried.
       admitted ??= filter === undefined ? admitAll(events) : await filter.admit(events);
       await fanout.enqueue({ broker, ...admitted });
       metrics.enqueued(events.length, admitted.events.length);

@@ -1,40 +1,41 @@
-/** Notices events that Celery has not been told to send: to a user that looks like "no tasks". */
+/** Warns about events that Celery is not configured to send: users would only see that there are no tasks. */
 import { ownText, type CeleryEvent, type WorkerEvent } from "@celery-metrics-exporter/celery";
 import type { Logger } from "@celery-metrics-exporter/runtime";
 
 const WINDOW_SECONDS = 60;
-/** Receivers share a queue, so each sees only some of the events: a few missing ones mean nothing. */
+/** Minimum number of tasks for a warning: receivers share a queue, so each sees only some events, and a few missing ones mean nothing. */
 const ENOUGH_TASKS = 10;
-/** A sender may use a new hostname for each heartbeat. These many workers are enough to notice. */
+/** Limit on the workers to remember, because a sender may use a new hostname for each heartbeat. */
 const MAX_WORKERS = 1_000;
 
-/** What one worker says it has run: `counted` of them have been counted here. */
+/** How many tasks a worker reports to have run: `counted` of them have been counted here. */
 interface Processed {
   counted: number;
   last: number;
-  /** Whether it has told in this window. */
+  /** Whether it sent a heartbeat in this window. */
   heard: boolean;
 }
 
 /**
- * Says each thing once:
+ * Gives each warning once:
  *
- * - Heartbeats tell that workers have run tasks (`processed` grows), but there was no task event: started without `-E`. Tasks are added up for
- *   as long as no task event has ever come, so that it is said of a few tasks a day too; after the first one, within a minute.
- * - Workers receive tasks, but no client has ever told that it sent one: `task_send_sent_event` is off.
+ * - Heartbeats show that workers have run tasks (`processed` grows), but no task event has arrived: the workers were started without `-E`.
+ *   Tasks are added up until the first task event, so that even a few tasks a day are noticed. After the first one, the count restarts every
+ *   minute.
+ * - Workers receive tasks, but no client has ever reported that it sent one: `task_send_sent_event` is off.
  */
 export class EventAdvice {
   readonly #logger: Logger;
   readonly #now: () => number;
   #windowEnd: number;
-  /** Since when tasks are added up. */
+  /** When adding up began. */
   #since: number;
   #done = 0;
   #taskEvents = 0;
   #everTaskEvent = false;
   #received = 0;
   #sent = 0;
-  /** What each worker tells. */
+  /** The last report of each worker. */
   readonly #processed = new Map<string, Processed>();
   #saidEventsOff = false;
   #saidSentOff = false;
@@ -78,7 +79,7 @@ export class EventAdvice {
     if (this.#sent === 0 && this.#received >= ENOUGH_TASKS && !this.#saidSentOff) {
       this.#saidSentOff = true;
       this.#logger.warn(
-        "no task-sent event has come: queue names and waiting times from sending are unknown; set task_send_sent_event = True in the clients",
+        "no task-sent event has arrived, so queues and send times are unknown: set task_send_sent_event = True in the clients",
       );
     }
     this.#windowEnd = this.#now() + WINDOW_SECONDS;
@@ -93,7 +94,7 @@ export class EventAdvice {
     const isFull = this.#processed.size >= MAX_WORKERS;
     for (const [hostname, worker] of this.#processed) {
       this.#done += Math.max(0, worker.last - worker.counted);
-      // A worker that is busy may be silent for many windows.
+      // A busy worker may be silent for many windows.
       if (isFull && !worker.heard) this.#processed.delete(hostname);
       Object.assign(worker, { counted: worker.last, heard: false });
     }

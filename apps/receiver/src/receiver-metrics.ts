@@ -1,11 +1,11 @@
-/** What the receiver counts. */
+/** The receiver's own metrics. */
 import type { Broker } from "@celery-metrics-exporter/broker";
 import { TASK_EVENT_TYPES, type CeleryEvent, type Rejected } from "@celery-metrics-exporter/celery";
 import { FUTURE } from "@celery-metrics-exporter/pipeline";
 import type { Metrics } from "@celery-metrics-exporter/runtime";
 import type { Sorted } from "./clocks/sender-clocks.ts";
 
-/** Custom events have any type their sender likes: they share a label, so that the number of series is bounded. */
+/** Custom events can have any type: they share a label, so that the number of series is bounded. */
 const OTHER = "other";
 const LABELS = [...TASK_EVENT_TYPES, "worker-online", "worker-heartbeat", "worker-offline", OTHER];
 
@@ -19,7 +19,7 @@ export class ReceiverMetrics {
   readonly #batches;
   readonly #retries;
   readonly #lag;
-  /** Collected between two `flush`: counting with labels is dear, compared with all else that is done for an event. */
+  /** Counts collected between two calls of `flush`: incrementing a counter with labels is expensive compared with the other work per event. */
   #messageCount = 0;
   readonly #eventCounts = new Map<string, number>(LABELS.map((label) => [label, 0]));
   #notTaken = 0;
@@ -30,16 +30,20 @@ export class ReceiverMetrics {
   constructor(metrics: Metrics, broker: Broker, now: () => number = () => Date.now() / 1_000) {
     this.#broker = broker;
     this.#now = now;
-    this.#messages = metrics.counter("messages_received_total", "Messages taken from the broker.", ["broker"]);
+    this.#messages = metrics.counter("messages_received_total", "Messages received from the broker.", ["broker"]);
     this.#events = metrics.counter("events_received_total", "Events decoded, by type.", ["broker", "type"]);
     this.#rejected = metrics.counter(
       "events_rejected_total",
-      "Messages and events that could not be read, or are from the future, by reason.",
+      "Messages and events that could not be read or are from the future, by reason.",
       ["reason"],
     );
-    this.#filtered = metrics.counter("events_filtered_total", "Events not passed on: no exporter takes the type, or a filter.", ["reason"]);
-    this.#batches = metrics.counter("batches_enqueued_total", "Batches stored in the exporters' queues.");
-    this.#retries = metrics.counter("enqueue_retries_total", "Times a batch could not be stored and was tried again.");
+    this.#filtered = metrics.counter(
+      "events_filtered_total",
+      "Events not passed on, by reason: no exporter takes the type, or a filter dropped them.",
+      ["reason"],
+    );
+    this.#batches = metrics.counter("batches_enqueued_total", "Batches stored in the exporter queues.");
+    this.#retries = metrics.counter("enqueue_retries_total", "Times that storing a batch failed and was retried.");
     this.#lag = metrics.gauge("receiver_lag_seconds", "Age of the newest event of the last batch when it was closed.", ["broker"]);
   }
 
@@ -48,7 +52,7 @@ export class ReceiverMetrics {
     return this.#eventsTaken;
   }
 
-  /** A message. Events from the future tell nothing about the lag. */
+  /** Counts a message. Events from the future do not affect the lag. */
   received({ inTime, future, rejected }: Sorted & { readonly rejected: readonly Rejected[] }): void {
     this.#messageCount += 1;
     this.#eventsTaken += inTime.length + future.length;
@@ -83,7 +87,7 @@ export class ReceiverMetrics {
     this.#retries.inc();
   }
 
-  /** Makes what was collected visible; called when a batch closes. */
+  /** Adds what was collected to the counters; called when a batch closes. */
   flush(): void {
     const broker = this.#broker;
     this.#messages.inc({ broker }, this.#messageCount);

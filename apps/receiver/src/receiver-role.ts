@@ -1,4 +1,4 @@
-/** The receiver as a role: takes Celery's events from the broker and puts them on each exporter's queue. */
+/** The receiver as a role: reads Celery's events from the broker and puts them into the exporter queues. */
 import { brokerUrlWarnings, createEventSource, describeSource, type EventSource } from "@celery-metrics-exporter/broker";
 import {
   DeadLetters,
@@ -40,7 +40,7 @@ export const receiver: Role<typeof Config> = defineRole({
     const from = describeSource(broker, options);
     logger.info(
       { broker: from, redis: redactUrl(config.REDIS_URL), queuePrefix: config.QUEUE_PREFIX, exporters: config.EXPORTERS },
-      "starting: from this broker, into the queues of these exporters",
+      "starting with this broker and these exporters",
     );
     const redis = await connectRedis({
       ...redisTarget(config),
@@ -60,7 +60,7 @@ export const receiver: Role<typeof Config> = defineRole({
     const fanout = new Fanout({
       ...queues,
       exporters: chosenExporters(config),
-      // What cannot be delivered again cannot be held back either.
+      // What cannot be redelivered cannot be held back either.
       whenFull: source.redelivers ? config.QUEUE_FULL : "shed",
       highWaterEvents: config.QUEUE_HIGH_WATER_EVENTS,
     });
@@ -110,7 +110,7 @@ export const receiver: Role<typeof Config> = defineRole({
         logger,
       });
     lifecycle.defer("receivers' lease", () => standby?.stop());
-    lifecycle.defer("events in hand", async () => {
+    lifecycle.defer("events in progress", async () => {
       standby?.drain();
       await flow.drain();
       logger.info({ eventsTaken: receiverMetrics.eventsTaken }, "drained");
@@ -120,7 +120,7 @@ export const receiver: Role<typeof Config> = defineRole({
     const others = new OtherSources({ ...queues, source: from });
     lifecycle.defer("other sources", () => others.close());
     await flow.start();
-    // A receiver that never connects feeds nothing.
+    // A receiver that never connected feeds nothing.
     await others.start();
     sharedQueue?.start();
     await standby?.start();
@@ -131,7 +131,7 @@ function watchSharedQueue(
   source: EventSource,
   { redis, config, logger }: { readonly redis: RedisConnection; readonly config: Config; readonly logger: Logger },
 ): SharedQueueWatch | undefined {
-  // On Redis nobody takes a message away from another.
+  // On Redis, receivers do not take messages from each other.
   if (source.consumers === undefined) return undefined;
   const queue = config.RABBITMQ_QUEUE;
   const register = new ReceiverRegister({ redis, prefix: config.QUEUE_PREFIX, stream: `rabbitmq ${queue}` });

@@ -1,4 +1,4 @@
-/** The receiver's flow: message → decode → filter → batch → exporters' queues → acknowledge, with bounded memory. */
+/** The receiver's flow with bounded memory: message → decode → filter → batch → exporter queues → acknowledge. */
 import type { EventSource, RawMessage } from "@celery-metrics-exporter/broker";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { type ComponentHealth, Repeat } from "@celery-metrics-exporter/runtime";
@@ -12,35 +12,35 @@ import type { SenderClocks } from "./clocks/sender-clocks.ts";
 export interface ReceiverOptions {
   readonly source: EventSource;
   readonly delivery: Pick<Delivery, "deliver">;
-  /** Whether an event is worth bringing to the filters and queues at all. */
+  /** Whether any exporter takes this event. */
   readonly takes: (event: CeleryEvent) => boolean;
-  /** Why to stop taking: what is full. Undefined where nothing is. Asked often. */
+  /** Names what is full, as the reason to pause; undefined if nothing is full. Called often. */
   readonly fullBecause: () => string | undefined;
   readonly batch: Omit<BatcherOptions, "onBatch">;
-  /** Hides what is not to be stored. */
+  /** Hides what must not be stored. */
   readonly redaction: Redaction | undefined;
   readonly metrics: ReceiverMetrics;
   readonly advice: EventAdvice;
   readonly clocks: SenderClocks;
-  /** Whether events are being taken. */
+  /** Whether the receiver is taking events. */
   readonly health: ComponentHealth;
 }
 
-/** Batches on their way to Redis at one time: enough to hide its latency; more would only be held in memory when it is away. */
+/** Maximum number of batches on their way to Redis: enough to hide its latency. More would only occupy memory while Redis is away. */
 const MAX_IN_FLIGHT = 4;
 const CHECK_MS = 500;
 
 /**
- * Memory is bounded by one rule: the source is paused while `MAX_IN_FLIGHT` batches, or as many bytes as one batch may have, wait to be
- * stored, whether Redis is slow or away, and while a queue is full. A message is acknowledged only when all of its batch is safe.
+ * One rule bounds the memory: the source is paused while `MAX_IN_FLIGHT` batches, or as many bytes as one batch may have, wait to be stored,
+ * whether Redis is slow or away, and while a queue is full. A message is acknowledged only when its whole batch is safe.
  */
 export class Receiver {
   readonly #options: ReceiverOptions;
   readonly #batcher: Batcher;
   readonly #inFlight = new Set<Promise<void>>();
-  /** Of the batches in flight, as they came from the broker. */
+  /** Size of the batches in flight, as received from the broker. */
   #bytesInFlight = 0;
-  /** Ends the retries, where the broker would deliver again what is not acknowledged. */
+  /** Ends the retries if the broker redelivers messages that are not acknowledged. */
   readonly #giveUp = new AbortController();
   #regulating: Repeat | undefined;
   #draining = false;
@@ -50,14 +50,14 @@ export class Receiver {
     this.#batcher = new Batcher({ ...options.batch, onBatch: (batch) => this.#send(batch) });
   }
 
-  /** @throws {UnavailableError} when the broker does not take us. */
+  /** @throws {UnavailableError} if the broker refuses us. */
   async start(): Promise<void> {
     this.#regulate();
     await this.#options.source.start((message) => this.#take(message));
     this.#regulating = new Repeat(() => this.#regulate(), { everyMs: CHECK_MS });
   }
 
-  /** Takes nothing more, and resolves when all that was taken is safe, or left to the broker. Safe without `start`. */
+  /** Stops taking messages. Resolves when everything taken is safe or left to the broker. Safe without `start`. */
   async drain(): Promise<void> {
     const { source } = this.#options;
     this.#draining = true;
@@ -87,7 +87,7 @@ export class Receiver {
     return taken;
   }
 
-  /** The batch with its events from the future among the others, or refused. Only those that were for an exporter become dead letters. */
+  /** The batch after its events from the future were accepted or rejected. Rejected ones become dead letters only if an exporter takes their type. */
   #judged(batch: Batch): Batch {
     const { clocks, metrics, takes } = this.#options;
     const { events, future } = batch;
@@ -117,7 +117,7 @@ export class Receiver {
 
   #regulate(): void {
     const { source, health, fullBecause } = this.#options;
-    // What is left at the end is little, and has nowhere else to go.
+    // During a drain little is left, and it has nowhere else to go.
     const full = this.#draining ? undefined : fullBecause();
     if (full === undefined) health.up();
     else health.down(`holding: ${full}`);

@@ -35,7 +35,7 @@ describe("Batcher", () => {
     expect(sizes()).toEqual([10, 10]);
   });
 
-  it("closes at the number of messages, whatever is in them", () => {
+  it("closes at the number of messages, whatever they contain", () => {
     const batcher = batcherOf({ maxMessages: 2 });
     for (const count of [1, 4, 0, 1, 1]) batcher.add(message(1), contentOf(events(count)));
     expect(sizes()).toEqual([5, 1]);
@@ -82,14 +82,14 @@ describe("Batcher", () => {
     expect(sizes()).toEqual([10, 1]);
   });
 
-  it("counts rejects and messages without events, which have to be acknowledged too", () => {
+  it("counts rejects and messages without events, because they must be acknowledged too", () => {
     const batcher = batcherOf();
     const messages = Array.from({ length: 10 }, () => message(1));
     for (const [index, each] of messages.entries()) batcher.add(each, { ...contentOf([]), rejected: index % 2 === 0 ? [REJECTED] : [] });
     expect(batches).toEqual([{ messages, events: [], future: [], rejected: Array.from({ length: 5 }, () => REJECTED), bytes: 10 }]);
   });
 
-  it("flushes nothing when there is nothing", () => {
+  it("flushes nothing if it is empty", () => {
     batcherOf().flush();
     expect(batches).toEqual([]);
   });

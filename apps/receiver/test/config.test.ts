@@ -6,7 +6,7 @@ const URL = "amqp://guest:secret@host//";
 const load = (env: Record<string, string> = {}) => loadConfig(Config, { CELERY_BROKER_URL: URL, ...env });
 
 describe("the receiver's configuration", () => {
-  it("feeds every exporter by default, and only those named otherwise", () => {
+  it("feeds every exporter by default, otherwise only those named", () => {
     expect(chosenExporters(load()).map(({ name }) => name)).toEqual(["datadog", "postgres"]);
     expect(chosenExporters(load({ EXPORTERS: " postgres , " })).map(({ name }) => name)).toEqual(["postgres"]);
   });
@@ -15,8 +15,8 @@ describe("the receiver's configuration", () => {
     [{ CELERY_BROKER_URL: "" }, /CELERY_BROKER_URL: is required/],
     [{ CELERY_BROKER_URL: "sqs://key:secret@" }, /CELERY_BROKER_URL: .*sqs carries no events.*supported: amqp/],
     [{ CELERY_BROKER_URL: "redis://:secret@h/shop" }, /CELERY_BROKER_URL: .*number of a database/],
-    [{ EXPORTERS: "datadog,kafka" }, /EXPORTERS: there is no exporter kafka; known exporters, separated by commas: datadog, postgres/],
-    [{ EXPORTERS: "postgres datadog" }, /EXPORTERS: there is no exporter postgres datadog; known exporters, separated by commas/],
+    [{ EXPORTERS: "datadog,kafka" }, /EXPORTERS: unknown exporter kafka; known exporters, separated by commas: datadog, postgres/],
+    [{ EXPORTERS: "postgres datadog" }, /EXPORTERS: unknown exporter postgres datadog; known exporters, separated by commas/],
     [{ EXPORTERS: "," }, /EXPORTERS: must name an exporter; known exporters, separated by commas: datadog, postgres/],
     [{ RABBITMQ_QUEUE_TYPE: "stream" }, /RABBITMQ_QUEUE_TYPE/],
     [{ QUEUE_FULL: "drop" }, /QUEUE_FULL/],

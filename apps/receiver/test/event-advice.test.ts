@@ -25,7 +25,7 @@ describe("EventAdvice", () => {
     advice = new EventAdvice(logger, () => now);
   });
 
-  /** Two minutes in which each second brings what `eventsAt` gives. */
+  /** Two minutes with the events that `eventsAt` returns for each second. */
   function live(eventsAt: (second: number) => CeleryEvent[]): void {
     for (let second = 1; second <= 120; second++) {
       now += 1;
@@ -33,23 +33,23 @@ describe("EventAdvice", () => {
     }
   }
 
-  it("says once that workers run tasks without telling", () => {
+  it("says once that workers run tasks without sending task events", () => {
     live((second) => [heartbeat(second * 5)]);
     expect(warnings).toEqual([expect.stringContaining("-E")]);
   });
 
   it.each<[string, (second: number) => CeleryEvent[]]>([
-    ["when workers idle", () => [heartbeat(70), heartbeat(9, "w2@host-b")]],
-    ["when a worker is restarted and counts from zero", (second) => [heartbeat(second < 30 ? 5_000 : 0)]],
-    ["when there are task events", (second) => [heartbeat(second * 5), taskStarted({})]],
-    ["for the few tasks that another receiver may have heard of", (second) => [heartbeat(Math.floor(second / 20))]],
-    ["when heartbeats do not tell how many tasks were done", () => [withoutCounts()]],
-  ])("says nothing of it %s", (_, eventsAt) => {
+    ["if workers are idle", () => [heartbeat(70), heartbeat(9, "w2@host-b")]],
+    ["if a worker is restarted and counts from zero", (second) => [heartbeat(second < 30 ? 5_000 : 0)]],
+    ["if there are task events", (second) => [heartbeat(second * 5), taskStarted({})]],
+    ["for a few tasks, whose events another receiver may have", (second) => [heartbeat(Math.floor(second / 20))]],
+    ["if heartbeats do not contain the number of tasks", () => [withoutCounts()]],
+  ])("gives no such warning %s", (_, eventsAt) => {
     live(eventsAt);
     expect(warnings).toEqual([]);
   });
 
-  it("says it of a system with few tasks too, once there were ten", () => {
+  it("gives it for a system with few tasks too, after ten tasks", () => {
     // One task in two minutes.
     for (let minute = 0; minute < 30; minute++) {
       now += 60;
@@ -58,7 +58,7 @@ describe("EventAdvice", () => {
     expect(warnings).toEqual([expect.stringContaining("-E")]);
   });
 
-  it("says it of a worker that is silent for minutes, between one window and the next", () => {
+  it("gives it for a worker that is silent for minutes, over several windows", () => {
     for (let minute = 0; minute < 30; minute++) {
       now += 60;
       advice.observe(minute % 2 === 0 ? [heartbeat(minute)] : [withoutCounts()]);
@@ -66,7 +66,7 @@ describe("EventAdvice", () => {
     expect(warnings).toEqual([expect.stringContaining("-E")]);
   });
 
-  it("does not add up the tasks of a system that tells of its tasks, but for now and then", () => {
+  it("does not add up the tasks of a system that sends task events most of the time", () => {
     for (let minute = 0; minute < 600; minute++) {
       now += 60;
       advice.observe([heartbeat(minute), ...(minute === 3 ? [taskStarted({})] : [])]);
@@ -74,24 +74,24 @@ describe("EventAdvice", () => {
     expect(warnings).toEqual([]);
   });
 
-  it("says once that clients do not tell what they send", () => {
+  it("says once that clients do not send task-sent", () => {
     live(() => some(3, () => taskReceived({})));
     expect(warnings).toEqual([expect.stringContaining("task_send_sent_event")]);
   });
 
-  it("says nothing of clients when one of them does tell", () => {
+  it("gives no warning about clients if one of them sends task-sent", () => {
     live((second) => [taskReceived({}), ...(second === 5 ? [taskSent({})] : [])]);
     expect(warnings).toEqual([]);
   });
 
-  it("keeps little of what senders write, however many hostnames they make up", () => {
+  it("uses little memory, however many hostnames senders invent", () => {
     const before = liveHeapBytes();
     for (let index = 0; index < 50_000; index++) advice.observe([heartbeat(index, String(index).padEnd(512, "h"))]);
     expect(liveHeapBytes() - before).toBeLessThan(5 * 2 ** 20);
   });
 
   // The YAML parser cuts texts out of the message, as msgpack's does with short ones.
-  it("keeps no message alive by a hostname in it", () => {
+  it("does not keep a message alive because of its hostname", () => {
     const before = liveHeapBytes();
     for (let index = 0; index < 300; index++) {
       const body = `{type: worker-heartbeat, hostname: celery@worker-number-${index}, timestamp: 1.5, processed: 1, x: ${"y".repeat(200_000)}}`;

@@ -1,4 +1,4 @@
-/** How much the receiver has in hand at one time: a source and a delivery that only the test moves on. */
+/** How much the receiver holds at one time, with a source and a delivery that only the test advances. */
 import type { EventSource, OnMessage, RawMessage } from "@celery-metrics-exporter/broker";
 import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Health, Metrics } from "@celery-metrics-exporter/runtime";
@@ -34,7 +34,7 @@ function message(bytes: number): RawMessage {
   return { bytes, decode: () => ({ events: [taskStarted()], rejected: [] }), ack: () => {} };
 }
 
-describe("what the receiver has in hand", () => {
+describe("the amount that the receiver holds", () => {
   const receivers: Receiver[] = [];
   const stored: (() => void)[] = [];
   afterEach(async () => {
@@ -44,7 +44,7 @@ describe("what the receiver has in hand", () => {
     await draining;
   });
 
-  /** A batch closes with each second message, or when it has `MAX_BYTES`. */
+  /** A batch closes at every second message, or at `MAX_BYTES`. */
   async function start(): Promise<ManualSource> {
     const source = new ManualSource();
     const health = new Health();

@@ -1,4 +1,4 @@
-/** Events from the future, through the receiver: refused, unless nearly all are. */
+/** Events from the future in the receiver: rejected, unless nearly all are from the future. */
 import { taskSent, taskStarted, workerHeartbeat } from "@celery-metrics-exporter/celery/testing";
 import { sharedRabbitmqUrl } from "@celery-metrics-exporter/testkit";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -6,12 +6,12 @@ import { Stage, metricOf } from "./running-receiver.ts";
 
 const WAIT = { timeout: 20_000, interval: 50 };
 const DAY_SECONDS = 86_400;
-/** The latest timestamp that the decoder takes is in 2096. */
+/** The latest timestamp that the decoder accepts is in 2096. */
 const FAR = 3_999_999_999;
 
 const now = (): number => Date.now() / 1_000;
 
-/** As a broken sender would send it: one event a message. */
+/** As a broken sender would send them: one event per message. */
 function started(uuid: string, timestamp: number, hostname = "w1@host-a"): string {
   return JSON.stringify(taskStarted({ uuid, timestamp, hostname }));
 }
@@ -30,7 +30,7 @@ describe("events from the future", { timeout: 60_000 }, () => {
     (await stage.events(exporter)).map((event) => String((event as { uuid?: string }).uuid)).sort();
   const warnings = (): string[] => stage.logs.filter(({ msg }) => msg.startsWith("nearly all events")).map(({ msg }) => msg);
 
-  it("are rejected, counted and kept as dead letters, whether they come first or last, and the others go on", async () => {
+  it("are rejected, counted and kept as dead letters, whether they arrive first or last, and the others go through", async () => {
     const running = await stage.startReceiver(sharedRabbitmqUrl());
     await stage.publish([started("first", FAR)]);
     await vi.waitFor(async () => expect(await stage.deadLetters()).toHaveLength(1), WAIT);
@@ -57,7 +57,7 @@ describe("events from the future", { timeout: 60_000 }, () => {
     await vi.waitFor(async () => expect(await stage.waiting()).toBe(0), WAIT);
   });
 
-  it("are kept without what redaction hides", async () => {
+  it("are kept without the values that redaction hides", async () => {
     await stage.startReceiver(sharedRabbitmqUrl(), { REDACT_MODE: "drop" });
     const event = taskSent({ uuid: "secret", args: "('hunter2',)", timestamp: FAR });
     await stage.publish([JSON.stringify(event)]);
@@ -66,7 +66,7 @@ describe("events from the future", { timeout: 60_000 }, () => {
     expect(JSON.stringify(await stage.deadLetters())).not.toContain("hunter2");
   });
 
-  it("are taken when nearly all events are: then it is our own clock, which one warning says, and the receiver stays ready", async () => {
+  it("are accepted if nearly all events are from the future: then our own clock is wrong, as one warning says, and the receiver stays ready", async () => {
     const running = await stage.startReceiver(sharedRabbitmqUrl());
     const events = Array.from({ length: 400 }, (_, index) => started(String(index), now() + 3 * DAY_SECONDS, `w1@host-${index % 4}`));
     await stage.publish([...events, started("in time", now(), "w1@host-1")]);

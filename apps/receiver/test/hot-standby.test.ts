@@ -10,13 +10,13 @@ import { Stage, metricOf } from "./running-receiver.ts";
 const WAIT = { timeout: 30_000, interval: 50 };
 const CHANNEL = "/0.celeryev/task.multi";
 
-/** What kombu publishes for a list of events. */
+/** The message that kombu publishes for a list of events. */
 function envelope(uuids: readonly string[]): string {
   return encodeEnvelope({ body: JSON.stringify(uuids.map((uuid) => taskStarted({ uuid }))), routingKey: "task.multi" });
 }
 
 const state = (running: RunningRoles): string | undefined => running.health.report().components["receiver"];
-/** Without what it stands by for. */
+/** Without the reason for the standby. */
 const role = (running: RunningRoles): string | undefined => state(running)?.split(":")[0];
 const becomes = (running: RunningRoles, expected: string): Promise<void> => expect.poll(() => role(running), WAIT).toBe(expected);
 
@@ -46,7 +46,7 @@ describe("two receivers on Redis pub/sub", { timeout: 120_000 }, () => {
     await queues.stop();
   });
 
-  /** Each behind a relay of its own, and both with the same broker by name. */
+  /** Each uses its own relay, and both use the same broker name. */
   async function start(own: 0 | 1, env: Readonly<Record<string, string>> = {}): Promise<RunningRoles> {
     const servers = [proxies[own], proxies[1 - own]].map((proxy) => `redis://127.0.0.1:${proxy?.port}/0`);
     return stage.startReceiver(servers.join(";"), { EVENT_EXCHANGE: "celeryev", EXPORTERS: "postgres", ...env });
@@ -57,7 +57,7 @@ describe("two receivers on Redis pub/sub", { timeout: 120_000 }, () => {
     await publisher.publish(stage.keyprefix + CHANNEL, envelope(ids));
   }
 
-  /** About 2,000 events a second, until it is stopped. */
+  /** Publishes about 2,000 events a second until it is stopped. */
   function startLoad(): void {
     load = setInterval(() => void publish(20), 10);
   }
@@ -76,7 +76,7 @@ describe("two receivers on Redis pub/sub", { timeout: 120_000 }, () => {
     await expect.poll(distinct, WAIT).toBe(published);
   }
 
-  it("only one enqueues, both are ready, and the other goes on without a gap when that one is drained", async () => {
+  it("only one enqueues, both are ready, and the other continues without a gap when that one is drained", async () => {
     const first = await start(0);
     await becomes(first, "active");
     const second = await start(1);
@@ -86,7 +86,7 @@ describe("two receivers on Redis pub/sub", { timeout: 120_000 }, () => {
     await expect.poll(distinct, WAIT).toBe(published);
     expect(await stage.events("postgres")).toHaveLength(published);
     expect([state(first), state(second)]).toEqual(["active", "standby: another receiver is active"]);
-    const lines = stage.logs.filter(({ msg }) => msg.startsWith("standing by: "));
+    const lines = stage.logs.filter(({ msg }) => msg.startsWith("on standby: "));
     expect(lines).toEqual([expect.objectContaining({ level: 30, reason: "another receiver is active" })]);
     expect(second.health.report().ready).toBe(true);
     expect([await metricOf(first, "receiver_active"), await metricOf(second, "receiver_active")]).toEqual([1, 0]);
@@ -104,11 +104,11 @@ describe("two receivers on Redis pub/sub", { timeout: 120_000 }, () => {
     expect(await metricOf(second, "standby_messages_dropped_total")).toBe(0);
   });
 
-  it("the standby takes over when the active one's link to the broker breaks, though that one is back sooner", async () => {
+  it("the standby takes over when the active one's link to the broker breaks, even if that one is back sooner", async () => {
     const first = await start(0);
     const second = await start(1);
     startLoad();
-    // Until the standby has heard longer than anything is unsafe.
+    // Until the standby has been listening for longer than any event is unsafe.
     await sleep(4_000);
     proxies[0]?.cut();
     await becomes(second, "active");
@@ -118,7 +118,7 @@ describe("two receivers on Redis pub/sub", { timeout: 120_000 }, () => {
     expect(await metricOf(second, "receiver_takeovers_total", { covered: "yes" })).toBe(1);
   });
 
-  it("a standby without a link to the broker does not take over; one that is alone again says that it may have missed something", async () => {
+  it("a standby without a link to the broker does not take over; one that is alone again reports that it may have missed something", async () => {
     const first = await start(0);
     const second = await start(1);
     await becomes(first, "active");
@@ -132,7 +132,7 @@ describe("two receivers on Redis pub/sub", { timeout: 120_000 }, () => {
     ).toBe(1);
   });
 
-  it("a receiver that is alone is active at once, also when it is started again", async () => {
+  it("a single receiver is active at once, even after a restart", async () => {
     const first = await start(0);
     expect(role(first)).toBe("active");
     await first.stop();
@@ -143,7 +143,7 @@ describe("two receivers on Redis pub/sub", { timeout: 120_000 }, () => {
     await nothingLost();
   });
 
-  it("what is published while both are stopped together, until the last one stops, is not lost", async () => {
+  it("events published while both are being stopped, until the last one stops, are not lost", async () => {
     const first = await start(0);
     const second = await start(1);
     startLoad();

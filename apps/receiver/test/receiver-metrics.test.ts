@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { ReceiverMetrics } from "../src/receiver-metrics.ts";
 
 describe("ReceiverMetrics", () => {
-  it("counts the events of types that senders make up under one label, and keeps no types", async () => {
+  it("counts the events of invented types under one label, and stores no types", async () => {
     const metrics = new Metrics();
     const receiverMetrics = new ReceiverMetrics(metrics, "rabbitmq");
     const before = liveHeapBytes();

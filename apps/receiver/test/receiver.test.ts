@@ -13,7 +13,7 @@ const frame = (events: readonly CeleryEvent[]): string => JSON.stringify(events)
 const started = (uuid: string): CeleryEvent => taskStarted({ uuid });
 const numbers = (from: number, to: number): string[] => Array.from({ length: to - from }, (_, index) => String(from + index));
 
-/** A quorum queue counts what was settled a moment before as still there. */
+/** A quorum queue still counts messages that were acknowledged a moment before. */
 async function waitingBecomes(stage: Stage, count: number): Promise<void> {
   await vi.waitFor(async () => expect(await stage.waiting()).toBe(count), WAIT);
 }
@@ -69,7 +69,7 @@ describe("the receiver", { timeout: 60_000 }, () => {
   it.each([
     ["RabbitMQ", sharedRabbitmqUrl, /^amqp:\/\/.*, queue celery-metrics-exporter-.*, exchange celeryev-/],
     ["Redis", sharedRedisUrl, /^redis:\/\/.*, exchange celeryev-/],
-  ])("says at start from where and into which queues it brings events, without passwords: %s", async (_, url, broker) => {
+  ])("logs its broker and its exporters at startup, without passwords: %s", async (_, url, broker) => {
     if (_ === "RabbitMQ") await stage.channel();
     await stage.startReceiver(url(), { EXPORTERS: "postgres", REDIS_URL: sharedRedisUrl().replace("//", "//:hunter2@") });
     expect(stage.logs[0]).toMatchObject({
@@ -82,7 +82,7 @@ describe("the receiver", { timeout: 60_000 }, () => {
     expect(JSON.stringify(stage.logs)).not.toMatch(/hunter2|guest/);
   });
 
-  it("does not tell other receivers of its broker before it is connected", async () => {
+  it("does not sign in before it is connected to its broker", async () => {
     const sources = (): Promise<string | null> => stage.redis.get(`${stage.prefix}:receiver:source`);
     await expect(stage.startReceiver("redis://127.0.0.1:1", { STARTUP_TIMEOUT_SECONDS: "1" })).rejects.toThrow(/Cannot reach Redis/);
     expect(await sources()).toBeNull();
@@ -90,7 +90,7 @@ describe("the receiver", { timeout: 60_000 }, () => {
     expect(await sources()).toMatch(/^redis:/);
   });
 
-  it("feeds only the exporters named", async () => {
+  it("feeds only the named exporters", async () => {
     await stage.channel();
     await stage.startReceiver(sharedRabbitmqUrl(), { EXPORTERS: "postgres" });
     await stage.publish([frame([started("1")])]);
@@ -113,7 +113,7 @@ describe("the receiver", { timeout: 60_000 }, () => {
     expect(await stage.batches("postgres")).toEqual([]);
   });
 
-  it("keeps what it cannot read as dead letters with their reason, acknowledges it, and goes on", async () => {
+  it("keeps messages that it cannot read as dead letters with their reason, acknowledges them, and continues", async () => {
     await stage.channel();
     const running = await stage.startReceiver(sharedRabbitmqUrl());
     const bad = [
@@ -137,7 +137,7 @@ describe("the receiver", { timeout: 60_000 }, () => {
     await waitingBecomes(stage, 0);
   });
 
-  it("survives a message of a million bad events: counts them, keeps few dead letters, and stays small and quick", async () => {
+  it("survives a message of a million bad events: counts them, keeps few dead letters, and stays small and fast", async () => {
     await stage.channel();
     const running = await stage.startReceiver(sharedRabbitmqUrl());
     const body = `[${"0,".repeat(999_999)}0]`;
@@ -156,7 +156,7 @@ describe("the receiver", { timeout: 60_000 }, () => {
     await waitingBecomes(stage, 0);
   });
 
-  it("loses nothing while Redis is away, is not ready meanwhile, and holds little in memory", async () => {
+  it("loses nothing while Redis is away, is not ready meanwhile, and uses little memory", async () => {
     const server = await startRedis({ args: ["--appendonly", "yes", "--appendfsync", "always"] });
     const place = new Stage(server.url);
     try {
@@ -190,7 +190,7 @@ describe("the receiver", { timeout: 60_000 }, () => {
     }
   });
 
-  it("leaves to RabbitMQ what it could not store when it is stopped while Redis is away", async () => {
+  it("leaves messages that it could not store to RabbitMQ if it is stopped while Redis is away", async () => {
     const server = await startRedis();
     const place = new Stage(server.url);
     try {
@@ -210,7 +210,7 @@ describe("the receiver", { timeout: 60_000 }, () => {
     }
   });
 
-  it("stores what it has in hand when it is stopped, and the next one takes the rest", async () => {
+  it("stores the messages it holds when it is stopped, and the next receiver gets the rest", async () => {
     await stage.channel();
     const first = await stage.startReceiver(sharedRabbitmqUrl(), { BATCH_MAX_MS: "60000", BATCH_MAX_EVENTS: "64" });
     const publishing = stage.publish(numbers(0, 3_000).map((id) => frame([started(id)])));
@@ -220,14 +220,14 @@ describe("the receiver", { timeout: 60_000 }, () => {
     });
     await first.stop();
     await publishing;
-    // Not equal: a busy quorum queue may lose the last acknowledgements of a channel that closes, and deliver those messages again.
+    // Not equal, because a busy quorum queue may lose the last acknowledgements of a closing channel, and redeliver those messages.
     expect(await stage.waiting()).toBeGreaterThanOrEqual(3_000 - (await ids("postgres")).length);
     await stage.startReceiver(sharedRabbitmqUrl());
     await vi.waitFor(async () => expect(new Set(await ids("postgres")).size).toBe(3_000), WAIT);
     await vi.waitFor(async () => expect(new Set(await ids("datadog")).size).toBe(3_000), WAIT);
   });
 
-  it("stores what Redis pub/sub had sent when it is stopped", async () => {
+  it("stores everything that Redis pub/sub had sent when it is stopped", async () => {
     const running = await stage.startReceiver(sharedRedisUrl(), { BATCH_MAX_MS: "60000", EVENT_EXCHANGE: "celeryev" });
     const { frames } = readCorpus("celery-5.6-redis");
     const corpus = readCorpus("celery-5.6-redis");
@@ -237,13 +237,13 @@ describe("the receiver", { timeout: 60_000 }, () => {
     expect(asSet(await stage.events("postgres"))).toEqual(asSet(takenBy("postgres", corpus.events)));
   });
 
-  it("stops taking when a queue is full, leaves the backlog to RabbitMQ, and goes on when there is room", async () => {
+  it("stops reading when a queue is full, leaves the backlog to RabbitMQ, and continues when there is room", async () => {
     await stage.channel();
     const running = await stage.startReceiver(sharedRabbitmqUrl(), {
       QUEUE_HIGH_WATER_EVENTS: "1000",
       EXPORTERS: "postgres",
       RABBITMQ_PREFETCH: "100",
-      // Were a batch to wait for more than is sent ahead, each would take this long.
+      // If a batch waited for more messages than the prefetch, each batch would take this long.
       BATCH_MAX_MS: "2000",
     });
     for (let from = 0; from < 12_000; from += 1_000) {
@@ -251,7 +251,7 @@ describe("the receiver", { timeout: 60_000 }, () => {
       await sleep(100);
     }
     await vi.waitFor(() => expect(running.health.report().components["taking"]).toContain("full"), WAIT);
-    // A pause that lasts gives back all that is held.
+    // A long pause returns everything that the receiver holds.
     await vi.waitFor(async () => expect(await metricOf(running, "broker_unacked_messages")).toBe(0), WAIT);
     const stored = await ids("postgres");
     expect(stored.length).toBeGreaterThanOrEqual(1_000);
@@ -267,7 +267,7 @@ describe("the receiver", { timeout: 60_000 }, () => {
     );
   }, 90_000);
 
-  it("drops event types and tasks that a filter excludes, also events that come later and carry no name", async () => {
+  it("drops event types and tasks that a filter excludes, including later events without a name", async () => {
     await stage.channel();
     const running = await stage.startReceiver(sharedRabbitmqUrl(), {
       FILTER_TASK_NAMES_EXCLUDE: "noise.*",
@@ -292,7 +292,7 @@ describe("the receiver", { timeout: 60_000 }, () => {
     await waitingBecomes(stage, 0);
   });
 
-  it("drops nothing of a task that is retried out of an excluded queue, though two receivers share its events", async () => {
+  it("drops no event of a task that is retried out of an excluded queue, although two receivers share its events", async () => {
     await stage.channel();
     for (let receivers = 0; receivers < 2; receivers++) await stage.startReceiver(sharedRabbitmqUrl(), { FILTER_QUEUES_EXCLUDE: "noisy" });
     const tasks = Array.from({ length: 100 }, (_, index) => `task-${index}`);

@@ -23,7 +23,7 @@ const HISTORY = [
 ];
 
 describe("redaction", () => {
-  it("leaves out the fields named, and nothing else, with drop", () => {
+  it("removes only the named fields, with drop", () => {
     const [sent, received, succeeded, failed] = HISTORY.map((event) => redact({ mode: "drop" }, event));
     expect(JSON.stringify([sent, received, succeeded, failed])).not.toMatch(/hunter2|4111/);
     const { args: _args, kwargs: _kwargs, ...rest } = HISTORY[0] as ReturnType<typeof taskSent>;
@@ -31,7 +31,7 @@ describe("redaction", () => {
     expect(redact({ mode: "drop" }, taskSent({ args: "(1,)", kwargs: "{}" }), ["kwargs"] as never)).toMatchObject({ args: "(1,)" });
   });
 
-  it("tells equal values by their hash, under one key and no other", () => {
+  it("gives equal values equal hashes, but only under the same key", () => {
     const hashed = HISTORY.map((event) => redact({ mode: "hash", key: KEY }, event));
     expect(JSON.stringify(hashed)).not.toMatch(/hunter2|4111/);
     expect(hashed[0]).toMatchObject({ args: expect.stringMatching(/^<hmac:[0-9a-f]{32}>$/) as string });
@@ -53,7 +53,7 @@ describe("redaction", () => {
     expect(redact({ mode: "patterns", patterns }, taskSent({ args })).args).toBe(shown);
   });
 
-  it("finds the same matches with the quick look for any as without it", () => {
+  it("finds the same matches with and without the quick check for any match", () => {
     const patterns = ["\\bfoo\\b", "(?i)Bar$", "^x+", "[^a-z0-9 ]{2,}", "ß|é", "a.{1,3}c"];
     const expressions = patterns.map((pattern) => RE2JS.compile(pattern));
     const redaction = createRedaction(["args"], { mode: "patterns", patterns });
@@ -67,15 +67,15 @@ describe("redaction", () => {
     }
   });
 
-  it("is not held up by a text made to exhaust an expression", () => {
+  it("is not blocked by a text made to exhaust an expression", () => {
     const patterns = ["(a+)+$", "(\\w|\\d)*!x"];
     const begun = performance.now();
     redact({ mode: "patterns", patterns }, taskSent({ args: "a".repeat(20_000) + "!" }));
-    // JavaScript's own would take longer than the universe has.
+    // JavaScript's own engine would take longer than the age of the universe.
     expect(performance.now() - begun).toBeLessThan(20_000);
   });
 
-  it.each(["drop", "hash", "patterns"] as const)("keeps nothing of what could not be read, with %s", (mode) => {
+  it.each(["drop", "hash", "patterns"] as const)("keeps nothing of unreadable messages, with %s", (mode) => {
     const redaction = createRedaction(
       ["result"],
       { drop: { mode: "drop" }, hash: { mode: "hash", key: KEY }, patterns: { mode: "patterns", patterns: ["x"] } }[mode] as RedactionRule,
@@ -103,7 +103,7 @@ function problems(env: Readonly<Record<string, string>>): string {
 }
 
 describe("the settings of the redaction", () => {
-  it("are off unless set, and then about every field", () => {
+  it("are off by default, and otherwise apply to every field by default", () => {
     expect(redactionOf(loadConfig(Config, BROKER))).toBeUndefined();
     const redaction = redactionOf(loadConfig(Config, { ...BROKER, REDACT_MODE: "drop" }));
     const events = HISTORY.map((event) => ({ ...event }));
@@ -112,23 +112,23 @@ describe("the settings of the redaction", () => {
   });
 
   it.each([
-    [{ REDACT_MODE: "hash" }, /REDACT_HASH_KEY: is required, since REDACT_MODE is hash/],
+    [{ REDACT_MODE: "hash" }, /REDACT_HASH_KEY: is required, because REDACT_MODE is hash/],
     [{ REDACT_MODE: "hash", REDACT_HASH_KEY: "hunter2" }, /REDACT_HASH_KEY: must be at least 16/],
-    [{ REDACT_MODE: "patterns" }, /REDACT_PATTERNS: is required, since REDACT_MODE is patterns/],
+    [{ REDACT_MODE: "patterns" }, /REDACT_PATTERNS: is required, because REDACT_MODE is patterns/],
     [{ REDACT_MODE: "patterns", REDACT_PATTERNS: "fine\n(?=look)" }, /REDACT_PATTERNS: expression 2 cannot be used: .*\(\?=/],
     [{ REDACT_MODE: "patterns", REDACT_PATTERNS: "x*" }, /REDACT_PATTERNS: expression 1 cannot be used: it matches everywhere/],
-    [{ REDACT_MODE: "drop", REDACT_FIELDS: "args,name" }, /REDACT_FIELDS: there is no field name; fields: args, kwargs/],
+    [{ REDACT_MODE: "drop", REDACT_FIELDS: "args,name" }, /REDACT_FIELDS: unknown field name; fields: args, kwargs/],
     [{ REDACT_MODE: "drop", REDACT_FIELDS: "," }, /REDACT_FIELDS: must name a field/],
-    [{ REDACT_FIELDS: "args" }, /REDACT_MODE: is required, since REDACT_FIELDS is set/],
+    [{ REDACT_FIELDS: "args" }, /REDACT_MODE: is required, because REDACT_FIELDS is set/],
     [{ REDACT_PATTERNS: "x" }, /REDACT_MODE: must be patterns/],
     [{ REDACT_HASH_KEY: KEY }, /REDACT_MODE: must be hash/],
     [{ REDACT_MODE: "mask" }, /REDACT_MODE: /],
-  ])("%j would hide less than someone thinks, and is refused", (env, message) => {
+  ])("%j would hide less than it seems, and is refused", (env, message) => {
     expect(problems(env)).toMatch(message);
     expect(problems(env)).not.toContain("hunter2");
   });
 
-  it("have a key that is never shown", () => {
+  it("never show the key", () => {
     const config = loadConfig(Config, { ...BROKER, REDACT_MODE: "hash", REDACT_HASH_KEY: KEY });
     expect(JSON.stringify(redactConfig(Config, config))).not.toContain(KEY);
     expect(describeConfig(Config).find(({ name }) => name === "REDACT_HASH_KEY")?.secret).toBe(true);

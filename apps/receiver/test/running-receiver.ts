@@ -1,4 +1,4 @@
-/** The receiver as it runs, on real servers, with queue names of its own. */
+/** A running receiver on real servers, with its own queue names. */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { EXPORTERS, decodeBatch, type DeadLetter, type EventBatch } from "@celery-metrics-exporter/pipeline";
 import { startRoles, type RunningRoles } from "@celery-metrics-exporter/runtime";
@@ -16,7 +16,7 @@ export interface LogLine {
   readonly reason?: string;
 }
 
-/** One test's place on the shared servers. */
+/** The resources of one test on the shared servers. */
 export class Stage {
   readonly id = randomUUID();
   readonly exchange = `celeryev-${this.id}`;
@@ -54,7 +54,7 @@ export class Stage {
     return running;
   }
 
-  /** A channel of our own; made at its first use. */
+  /** Our own channel, created at its first use. */
   async channel(): Promise<ConfirmChannel> {
     if (this.#rabbitmq === undefined) {
       const connection = await connect(sharedRabbitmqUrl());
@@ -71,7 +71,7 @@ export class Stage {
     await channel.waitForConfirms();
   }
 
-  /** Messages that RabbitMQ has for us and that nobody holds. */
+  /** Number of messages in our RabbitMQ queue that no consumer holds. */
   async waiting(): Promise<number> {
     const channel = await this.channel();
     return (await channel.checkQueue(this.rabbitmqQueue)).messageCount;
@@ -91,7 +91,7 @@ export class Stage {
     );
   }
 
-  /** Takes out of an exporter's queue what is in it, as a processor would. */
+  /** Removes and returns the content of an exporter queue, as a processor would. */
   async take(exporter: string): Promise<CeleryEvent[]> {
     return this.#withQueue(exporter, async (queue) => {
       const jobs = await queue.getJobs(["wait"]);
@@ -121,7 +121,7 @@ export class Stage {
   }
 }
 
-/** What an exporter's queue must hold of these events: the types it takes, without the fields it omits. */
+/** The expected content of an exporter queue for these events: the types that it takes, without the fields that it omits. */
 export function takenBy(exporter: string, events: readonly CeleryEvent[]): CeleryEvent[] {
   const { takes, omits = [] } = EXPORTERS.find(({ name }) => name === exporter) ?? { takes: [] };
   const types: ReadonlySet<string> = new Set(takes);
@@ -130,12 +130,12 @@ export function takenBy(exporter: string, events: readonly CeleryEvent[]): Celer
     .map((event) => Object.fromEntries(Object.entries(event).filter(([field]) => !omits.includes(field))) as unknown as CeleryEvent);
 }
 
-/** Events as sorted texts, to compare whatever order they came in. */
+/** Events as sorted texts, for comparison in any order. */
 export function asSet(events: readonly CeleryEvent[]): string[] {
   return events.map((event) => JSON.stringify(Object.entries(event).sort(([a], [b]) => (a < b ? -1 : 1)))).sort();
 }
 
-/** The sum of a metric over its labels, or over those that match. */
+/** The sum of a metric over its labels, or over the labels that match. */
 export async function metricOf({ metrics }: RunningRoles, name: string, labels: Readonly<Record<string, string>> = {}): Promise<number> {
   const metric = await metrics.registry.getSingleMetric(`celery_metrics_exporter_${name}`)?.get();
   return (metric?.values ?? [])

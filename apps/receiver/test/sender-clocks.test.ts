@@ -28,7 +28,7 @@ function start(): void {
 const from = (hostname: string, aheadSeconds = 0): CeleryEvent => taskStarted({ hostname, timestamp: now + aheadSeconds });
 const times = <E>(count: number, build: (index: number) => E): E[] => Array.from({ length: count }, (_, index) => build(index));
 
-/** What becomes of the events from the future among these, which are a batch of messages of one event each. */
+/** Whether the events from the future among these are accepted; they form a batch of messages with one event each. */
 function batch(events: readonly CeleryEvent[]): "taken" | "refused" | "none" {
   const future = events.flatMap((event) => clocks.sort([event]).future);
   if (future.length === 0) return "none";
@@ -56,31 +56,31 @@ describe("an event", () => {
     expect(clocks.sort(events)).toEqual({ inTime: events, future: [] });
   });
 
-  it("more than a day ahead is from the future, and the others of its message are not", () => {
+  it("an event more than a day ahead is from the future, and the others of its message are not", () => {
     const [timely, ahead, later] = [from("w1@host-a"), from("w1@host-a", DAY + 0.001), from("w1@host-a", 5)];
     expect(clocks.sort([timely, ahead, later])).toEqual({ inTime: [timely, later], future: [ahead] });
   });
 });
 
-describe("events from the future are refused", () => {
-  it("while too little is known: the first ones of all", () => {
+describe("events from the future are rejected", () => {
+  it("while too little is known: the very first ones", () => {
     expect(batch([from("w1@host-a", 2 * DAY)])).toBe("refused");
     expect(batch(times(8, (index) => from(`w${index}@host-${index}`, 2 * DAY)))).toBe("refused");
   });
 
-  it("if they are one machine's among two, however many it sends, from whatever workers and clients", () => {
+  it("if they come from one of two machines, however many it sends, and from any worker or client", () => {
     const flood = times(3_000, (index) => from(`${index % 2 ? "gen" : "w"}${index}@bad`, 9 * DAY));
     expect(batch([...flood, from("w1@good")])).toBe("refused");
     expect(batch(flood)).toBe("refused");
   });
 
-  it("if they are some of a sender's, or of a machine's", () => {
+  it("if they are only a part of a sender's or a machine's events", () => {
     expect(batch(times(100, (index) => from("w1@host-a", index % 5 === 0 ? 0 : 2 * DAY)))).toBe("refused");
     start();
     expect(batch([...times(100, () => from("w1@host-a", 2 * DAY)), ...times(3, () => from("w2@host-a"))])).toBe("refused");
   });
 
-  it("for as long as others were heard within ten minutes", () => {
+  it("as long as other machines sent events within ten minutes", () => {
     expect(batch([from("w1@good")])).toBe("none");
     now += 599;
     expect(batch(times(100, () => from("w1@bad", 9 * DAY)))).toBe("refused");
@@ -91,28 +91,28 @@ describe("events from the future are refused", () => {
   });
 });
 
-describe("events from the future are taken", () => {
+describe("events from the future are accepted", () => {
   it("if all are, from one sender or from many", () => {
     expect(batch(times(10, () => from("w1@host-a", 2 * DAY)))).toBe("taken");
     start();
     expect(batch(times(10, (index) => from(`w1@host-${index}`, 50 * 365 * DAY)))).toBe("taken");
   });
 
-  it("if nearly all machines are ahead, and nearly all events of each", () => {
+  it("if nearly all machines are ahead, and nearly all events of each of them", () => {
     const ahead = times(18, (index) => times(20, (turn) => from(`w1@host-${index}`, turn === 7 ? 0 : 2 * DAY)));
     expect(batch([...ahead.flat(), from("w1@good-1"), from("w1@good-2")])).toBe("taken");
     expect(batch(times(300, (index) => from(`w1@good-${index}`)))).toBe("none");
     expect(batch([from("w1@host-0", 2 * DAY)])).toBe("refused");
   });
 
-  it("again, soon after a sender that was in time has its clock ahead and no other is heard", () => {
+  it("soon after the clock of the only sender jumps ahead", () => {
     expect(batch(times(1_000, () => from("w1@host-a")))).toBe("none");
     const results = times(100, () => batch([from("w1@host-a", 2 * DAY)]));
     expect(results.indexOf("taken")).toBeGreaterThan(10);
     expect(results.indexOf("taken")).toBeLessThan(80);
   });
 
-  it("after ten minutes in which nothing came in time from their machine either", () => {
+  it("after ten minutes in which nothing in time arrived from their machine either", () => {
     expect(batch([from("gen1@host-a")])).toBe("none");
     const results = times(1_201, () => {
       now += 1;
@@ -122,7 +122,7 @@ describe("events from the future are taken", () => {
     expect(results.slice(results.indexOf("taken")).every((result) => result === "taken")).toBe(true);
   });
 
-  it("with a warning that says what to check, at growing intervals, and the receiver up", () => {
+  it("with a warning that says what to check, at growing intervals, while the receiver stays up", () => {
     for (let second = 0; second < 4 * 3_600; second++) {
       secondPasses();
       batch(times(10, () => from("w1@host-a", 2 * DAY)));
@@ -143,7 +143,7 @@ describe("events from the future are taken", () => {
 describe("whatever comes", () => {
   const machine = fc.constantFrom("a", "b", "c", "d", "e");
   const sender = fc.tuple(fc.constantFrom("w1", "w2", "gen7", "gen8"), machine).map(([name, host]) => `${name}@${host}`);
-  /** Up to 40 times the same, as a sender that floods. */
+  /** Up to 40 copies, as from a sender that floods. */
   const sendings = fc.array(
     fc.record({ hostname: sender, ahead: fc.double({ min: -50 * DAY, max: 50 * DAY, noNaN: true }), count: fc.nat(40) }),
     {
@@ -154,7 +154,7 @@ describe("whatever comes", () => {
   const eventsOf = (all: readonly Sending[]): CeleryEvent[] =>
     all.flatMap(({ hostname, ahead, count }) => times(count, () => from(hostname, ahead)));
 
-  it("no event is lost, and what is at most a day ahead is never refused", () => {
+  it("no event is lost, and events at most a day ahead are never rejected", () => {
     fc.assert(
       fc.property(sendings, (all) => {
         start();
@@ -166,7 +166,7 @@ describe("whatever comes", () => {
     );
   });
 
-  it("with one machine that is in time, none of up to eight that are ahead gets anything through, in any order", () => {
+  it("with one machine that is in time, no event from up to eight machines that are ahead gets through, in any order", () => {
     fc.assert(
       fc.property(sendings, fc.nat(59), (all, at) => {
         start();
@@ -179,7 +179,7 @@ describe("whatever comes", () => {
     );
   });
 
-  it("where all machines are ahead, everything gets through but the first few events", () => {
+  it("if all machines are ahead, everything except the first few events gets through", () => {
     fc.assert(
       fc.property(sendings, (all) => {
         start();
@@ -192,8 +192,8 @@ describe("whatever comes", () => {
   });
 });
 
-describe("little is kept", () => {
-  it("of senders that make up hostnames", () => {
+describe("little memory is used", () => {
+  it("for senders that invent hostnames", () => {
     const before = liveHeapBytes();
     for (let index = 0; index < 50_000; index++) {
       now += 0.1;
@@ -204,7 +204,7 @@ describe("little is kept", () => {
   });
 
   // The YAML parser cuts texts out of the message.
-  it("of the messages that a hostname came in", () => {
+  it("for messages whose hostnames are remembered", () => {
     const before = liveHeapBytes();
     for (let index = 0; index < 300; index++) {
       const body = `{type: worker-heartbeat, hostname: celery@worker-number-${index}, timestamp: 1.5, x: ${"y".repeat(200_000)}}`;

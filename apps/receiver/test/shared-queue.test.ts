@@ -1,4 +1,4 @@
-/** Two deployments on one queue of RabbitMQ: noticed by the consumers that have not signed in at our Redis. */
+/** Two deployments on one RabbitMQ queue, which are noticed because some consumers have not signed in at our Redis. */
 import { ReceiverRegister } from "@celery-metrics-exporter/pipeline";
 import { sharedRabbitmqUrl, sharedRedisUrl } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
@@ -48,7 +48,7 @@ describe("SharedQueueWatch", () => {
     return started;
   }
 
-  it("warns while a stranger reads the queue, and not at every look", async () => {
+  it("warns while another deployment reads the queue, and not at every check", async () => {
     let looks = 0;
     startWatch("strangers", () => {
       looks += 1;
@@ -64,7 +64,7 @@ describe("SharedQueueWatch", () => {
     expect(warnings).toHaveLength(1);
   });
 
-  it("says nothing of receivers of ours, of a consumer that is gone soon, nor of what is not known", async () => {
+  it("does not warn about our own receivers, about short-lived consumers, or without information", async () => {
     let looks = 0;
     const counts = [3, 3, 3, 2, undefined, 3, 3, 3, 1];
     await register("ours").signIn();
@@ -73,7 +73,7 @@ describe("SharedQueueWatch", () => {
     expect(warnings).toEqual([]);
   });
 
-  it("forgets a receiver that has stopped, or that has not signed in for long", async () => {
+  it("forgets a receiver that has stopped, or has not signed in for a long time", async () => {
     const [first, second] = [register("gone"), register("gone")];
     expect([await first.signIn(), await second.signIn()]).toEqual([1, 2]);
     await second.signOut();
@@ -101,7 +101,7 @@ describe("a receiver's consumer", () => {
     }
   });
 
-  it("has a name that differs by Redis, database and prefix, and holds no secret", () => {
+  it("has a name that differs by Redis, database and prefix, and contains no secret", () => {
     const ours = tagOf({ REDIS_URL: "redis://:secret@redis/0" });
     expect(ours).toMatch(/^celery-metrics-exporter [0-9a-f]{8} \S+ \d+$/);
     expect(tagOf({ REDIS_URL: "redis://:other@redis/0" })).toBe(ours);

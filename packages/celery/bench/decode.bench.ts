@@ -11,7 +11,7 @@ describe("decode: every frame of a recording", () => {
   }
 });
 
-describe("the same bytes, by JSON.parse alone", () => {
+describe("the same bytes, with JSON.parse alone", () => {
   const { frames } = readCorpus("celery-5.6-amqp");
   const bodies = frames.flatMap((frame) => (frame.transport === "amqp" ? [frame.body] : []));
   bench("celery-5.6-amqp", () => {

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { isTaskEvent, type TaskEvent } from "../src/model/event.ts";
 import { corpusNames, readCorpus, type CorpusFrame, type ExpectedRow } from "../src/testing/corpus.ts";
 
-/** Frames, events and tasks that name themselves as their parent, counted by a program that shares no code with ours. */
+/** Numbers of frames, events and tasks that name themselves as their parent, counted by a program that shares no code with ours. */
 const SIZES = {
   "celery-5.2-redis": { frames: 694, events: 879, selfParents: 88 },
   "celery-5.2-amqp": { frames: 649, events: 786, selfParents: 68 },
@@ -20,7 +20,7 @@ describe.each(corpusNames)("the recording %s", (name) => {
   const corpus = readCorpus(name);
   const taskEvents = corpus.events.filter((event) => isTaskEvent(event));
 
-  it("decodes without a reject, every event of it", () => {
+  it("decodes completely, without a reject", () => {
     expect(corpus.frames.flatMap((frame) => corpus.decode(frame).rejected)).toEqual([]);
     expect({ frames: corpus.frames.length, events: corpus.events.length }).toEqual({
       frames: SIZES[name].frames,
@@ -28,11 +28,11 @@ describe.each(corpusNames)("the recording %s", (name) => {
     });
   });
 
-  it("is of the tasks that its expected rows are of", () => {
+  it("contains the same tasks as its expected rows", () => {
     expect(new Set(taskEvents.map(({ uuid }) => uuid))).toEqual(new Set(Object.keys(corpus.expected)));
   });
 
-  it("has the fields that the expected rows have", () => {
+  it("contains the fields of the expected rows", () => {
     for (const [id, row] of Object.entries(corpus.expected)) {
       const events = taskEvents.filter(({ uuid }) => uuid === id);
       expect(row).toMatchObject(described(events));
@@ -42,7 +42,7 @@ describe.each(corpusNames)("the recording %s", (name) => {
     }
   });
 
-  it("has no task that is its own parent, though its frames say so", () => {
+  it("has no task that is its own parent, although its frames say so", () => {
     expect(
       corpus.frames.flatMap((frame) => rawEvents(frame)).filter((raw) => raw.parent_id === raw.uuid && raw.uuid !== undefined),
     ).toHaveLength(SIZES[name].selfParents);
@@ -50,7 +50,7 @@ describe.each(corpusNames)("the recording %s", (name) => {
   });
 });
 
-/** The first `task-sent` as a part of the row, and the name and queue of the latest; nothing where there is none. */
+/** The first `task-sent` as a part of the row, with the name and queue of the latest; nothing if there is none. */
 function described(events: readonly TaskEvent[]): Partial<ExpectedRow> {
   const sent = events.filter((event) => event.type === "task-sent").sort((a, b) => a.timestamp - b.timestamp);
   const [first] = sent;
@@ -71,7 +71,7 @@ interface RawEvent {
   readonly parent_id?: string | null;
 }
 
-/** The events of a frame without anything of ours. */
+/** The events of a frame, without fields that we add. */
 function rawEvents(frame: CorpusFrame): RawEvent[] {
   const body = frame.transport === "amqp" ? frame.body : Buffer.from((JSON.parse(frame.payload) as { body: string }).body, "base64");
   const isMsgpack = frame.transport === "amqp" && frame.properties.contentType === "application/x-msgpack";

@@ -1,9 +1,9 @@
-"""Sends the shop's tasks at a steady rate, waits until they are done, and writes what Celery really did with them.
+"""Sends the shop's tasks at a steady rate, waits until they end, and reports what Celery really did with them.
 
-The report is JSON: {"sent": <tasks this program sent>, "settled": <whether all came to an end>, "tasks": {<id>: {name, queue, status,
-retries, runtime, sent_at, started_at, finished_at}}}, also with the tasks that tasks sent. `status` is Celery's word for the last thing
-that happened: SUCCESS, FAILURE, REVOKED, REJECTED, IGNORED, or RETRY, STARTED, PENDING for what had not ended. It comes from SHOP_LOG (see shop.py).
-SIGTERM and SIGINT end the sending early.
+The report is JSON: {"sent": <tasks this program sent>, "settled": <whether all of them ended>, "tasks": {<id>: {name, queue, status,
+retries, runtime, sent_at, started_at, finished_at}}}. `tasks` includes the tasks that other tasks sent. `status` is Celery's word for the last
+thing that happened: SUCCESS, FAILURE, REVOKED, REJECTED, IGNORED, or RETRY, STARTED, PENDING if it has not ended. It comes from SHOP_LOG (see
+shop.py). SIGTERM and SIGINT stop the sending early.
 """
 
 import argparse
@@ -74,7 +74,7 @@ WEIGHTS = {
 
 
 class Sending:
-    """Sends tasks until the count, the time or a signal ends it."""
+    """Sends tasks until it reaches the count or the time, or gets a signal."""
 
     def __init__(self, options):
         self.options = options
@@ -90,7 +90,7 @@ class Sending:
         begin = time.monotonic()
         while not self.is_over(begin):
             if self.options.mix == "all" and self.sent < len(kinds):
-                kind = kinds[self.sent]  # one of each, however few are asked for
+                kind = kinds[self.sent]  # one of each first, even if the count is low
             else:
                 kind = self.rng.choices(kinds, weights)[0]
             kind(self.rng)
@@ -107,7 +107,7 @@ class Sending:
 
 
 def revoke_some(log):
-    """One task revoked before it may run, one while it runs; only pools of processes can do the latter."""
+    """Revokes one task before it runs and one while it runs. Only process pools can do the latter."""
     waiting = shop.send_reminder.apply_async(("late@shop.example",), countdown=1.5)
     shop.app.control.revoke(waiting.id)
     running = shop.import_catalogue.delay(1000)
@@ -119,7 +119,7 @@ def revoke_some(log):
 
 
 def read_tasks(log):
-    """The log's lines, put together by task."""
+    """The log's lines, grouped by task."""
     tasks = {}
     with open(log, encoding="utf-8") as file:
         lines = [json.loads(line) for line in file if line.endswith("\n")]
@@ -144,7 +144,7 @@ def read_tasks(log):
 
 
 def settle(log, seconds):
-    """Waits until every task has ended. A task that ended may still be sending others, hence the second look."""
+    """Waits until every task has ended. Checks twice, because a task that ended may have sent others."""
     deadline = time.monotonic() + seconds
     calm = 0
     while calm < 2 and time.monotonic() < deadline:
@@ -156,13 +156,13 @@ def settle(log, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rate", type=float, default=0, help="tasks per second; 0 is as fast as it goes")
-    parser.add_argument("--seconds", type=float, default=10, help="how long to send")
-    parser.add_argument("--count", type=int, help="how many to send, instead of how long")
+    parser.add_argument("--rate", type=float, default=0, help="tasks per second; 0 means as fast as possible")
+    parser.add_argument("--seconds", type=float, default=10, help="how long to send tasks")
+    parser.add_argument("--count", type=int, help="number of tasks to send, instead of --seconds")
     parser.add_argument("--mix", choices=("all", "quick"), default="all", help="quick: only tasks that succeed at once")
     parser.add_argument("--revoke", action="store_true", help="also revoke one waiting and one running task")
     parser.add_argument("--seed", type=int, default=None, help="the same seed sends the same tasks")
-    parser.add_argument("--settle-seconds", type=float, default=60, help="how long to wait for the end of what was sent")
+    parser.add_argument("--settle-seconds", type=float, default=60, help="how long to wait until the sent tasks end")
     parser.add_argument("--output", default="-", help="the report's file; - is standard output")
     options = parser.parse_args()
     log = os.environ.get("SHOP_LOG")

@@ -1,9 +1,9 @@
-"""Every way in which a task's life can end, one task for each. The end-to-end tests run it on each pool, against whichever Celery there is.
+"""Every way in which a task can end, with one task for each. The end-to-end tests run it on each pool, with any version of Celery.
 
-As a program it sends them all, revokes what is to be revoked, and writes {<task's label>: <id>} as JSON.
+As a program it sends all tasks, revokes some of them, and writes {<task's label>: <id>} as JSON.
 
-Environment: BROKER_URL, where the tasks go. No results are kept: Celery 5.6 does not send the end of a process that exits if its result cannot
-be stored, as with the JSON serializer.
+Environment: BROKER_URL, where the tasks go. No results are kept: if a process exits and its result cannot be stored, as with the JSON
+serializer, Celery 5.6 does not report its end.
 """
 
 import argparse
@@ -17,14 +17,14 @@ from celery import Celery, Task, signals
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from kombu import Producer, Queue
 
-# In a pool of threads Celery loses events that one thread sends while another publishes (celery/events/dispatcher.py, `flush`). So tasks are
-# sent one by one, and end a moment after they started; only their `task-started` may then be lost.
+# In a thread pool Celery loses events that one thread sends while another publishes (celery/events/dispatcher.py, `flush`). So tasks are
+# sent one by one, and end a moment after they start; then only their `task-started` may be lost.
 PAUSE_SECONDS = 0.1
 
 
 @signals.before_task_publish.connect
 def _keep_in_queue(properties=None, **_):
-    """RabbitMQ drops a message that expires in its queue, and then there is no event: a busy worker would be too late for some."""
+    """RabbitMQ drops a message that expires in its queue without any event, so a busy worker would miss some of them."""
     properties.pop("expiration", None)
 
 
@@ -153,7 +153,7 @@ def hard_limit():
 
 @app.task
 def run_on(seconds=30.0):
-    """Until it is terminated, or its worker is."""
+    """Runs until it or its worker is terminated."""
     time.sleep(seconds)
 
 
@@ -169,7 +169,7 @@ def exit_at_once():
 
 @app.task
 def killed():
-    """As by the kernel that is out of memory."""
+    """Is killed, as the kernel does when it is out of memory."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -237,7 +237,7 @@ def send_all(pool):
     ids["undecodable"] = "undecodable"
     send_undecodable(ids["undecodable"])
     if pool == "prefork":
-        # Last, as the process lives on, and Celery takes its next exit, whatever the reason, for a termination (billiard, `_job_terminated`).
+        # Last, because the process lives on, and Celery takes its next exit, whatever the reason, as a termination (billiard, `_job_terminated`).
         time.sleep(3)
         app.control.revoke(ids["terminate_SIGUSR1"], terminate=True, signal="SIGUSR1")
     return ids

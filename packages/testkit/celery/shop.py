@@ -1,12 +1,12 @@
-"""A small shop on Celery: one task for each way in which a task's life can go. The end-to-end tests and the demo run it.
+"""A small Celery shop: one task for each course that a task's life can take. The end-to-end tests and the demo run it.
 
 Environment:
   BROKER_URL       where the tasks go (required)
   RESULT_BACKEND   where results go; none are kept if it is not set
-  SHOP_QUEUE_PREFIX  put before every queue's name, and on Redis before the keys that a worker shares with others; nothing if it is not
-                   set. With it the shop takes no other application's tasks on a broker they share, and `delete_queues` removes it all.
-  SHOP_LOG         a file to which every process that uses this module appends what it did, as JSON lines: the truth that the
-                   exporter's rows and metrics are compared with. It is written from Celery's signals, not from its events.
+  SHOP_QUEUE_PREFIX  prefix of every queue's name and, on Redis, of the keys that a worker shares with others; empty by default. With it
+                   the shop takes no other application's tasks on a shared broker, and `delete_queues` removes everything.
+  SHOP_LOG         a file to which every process with this module appends what it did, as JSON lines: the truth with which the
+                   exporter's rows and metrics are compared. It is written from Celery's signals, not from its events.
 """
 
 import json
@@ -19,7 +19,7 @@ from kombu import Exchange, Queue
 
 PREFIX = os.environ.get("SHOP_QUEUE_PREFIX", "")
 QUEUES = tuple(PREFIX + name for name in ("default", "payments", "mail", "images"))
-# kombu's Redis transport keeps every worker's unacknowledged messages in these, and any worker gives back what it takes for lost.
+# kombu's Redis transport keeps every worker's unacknowledged messages under these keys, and any worker returns those it considers lost.
 UNACKED_KEYS = {f"{key}_key": PREFIX + key for key in ("unacked", "unacked_index", "unacked_mutex")}
 QUEUE_EXPIRES_SECONDS = 3600
 IS_ON_REDIS = os.environ["BROKER_URL"].startswith(("redis", "sentinel"))
@@ -40,7 +40,7 @@ app.conf.update(
     broker_connection_max_retries=None,
 )
 if PREFIX:
-    # RabbitMQ removes what a killed run has left.
+    # RabbitMQ removes the remains of a killed run.
     app.conf.task_queues = [
         Queue(name, Exchange(name, auto_delete=True), routing_key=name, expires=QUEUE_EXPIRES_SECONDS) for name in QUEUES
     ]
@@ -49,7 +49,7 @@ if PREFIX:
 
 
 def delete_queues():
-    """Deletes the shop's own queues with what is in them, once its workers have ended. Only with a prefix: else they may be another's."""
+    """Deletes the shop's own queues and their messages, once its workers have ended. Requires a prefix, since others may use the queues."""
     if not PREFIX:
         raise ValueError("SHOP_QUEUE_PREFIX is not set")
     with app.connection_for_write() as connection:
@@ -57,7 +57,7 @@ def delete_queues():
         channel = connection.default_channel
         for queue in app.conf.task_queues:
             bound = queue(channel)
-            bound.declare()  # kombu's Redis transport deletes no queue that this process has not declared
+            bound.declare()  # kombu's Redis transport deletes only queues that this process has declared
             bound.delete()
         if IS_ON_REDIS:
             channel.client.delete(*UNACKED_KEYS.values())
@@ -73,14 +73,14 @@ class GatewayDown(Exception):
 
 @app.task(name="shop.update_stock")
 def update_stock(sku, by=-1, seconds=0.0):
-    """Quick, and always succeeds."""
+    """Is quick, and always succeeds."""
     time.sleep(seconds)
     return {"sku": sku, "by": by}
 
 
 @app.task(name="shop.charge_card", bind=True, max_retries=2)
 def charge_card(self, order, amount, trouble=None, seconds=0.01):
-    """Succeeds; fails for a declined card; retries while the gateway is down, which ends well ("gateway") or not ("gateway_gone")."""
+    """Succeeds, fails for a declined card, or retries while the gateway is down, and then succeeds ("gateway") or fails ("gateway_gone")."""
     time.sleep(seconds)
     if trouble == "declined":
         raise CardDeclined(f"order {order}: declined – {amount} €")
@@ -91,14 +91,14 @@ def charge_card(self, order, amount, trouble=None, seconds=0.01):
 
 @app.task(name="shop.send_receipt")
 def send_receipt(*_previous, to, name="", seconds=0.01):
-    """Keyword arguments beyond ASCII."""
+    """Has keyword arguments beyond ASCII."""
     time.sleep(seconds)
     return f"Merci, {name}! 谢谢 🛒"
 
 
 @app.task(name="shop.send_reminder")
 def send_reminder(to):
-    """Sent with a countdown: waits in the worker until its ETA."""
+    """Is sent with a countdown, so that it waits in the worker until its ETA."""
     return to
 
 
@@ -118,19 +118,19 @@ def import_catalogue(rows, seconds=60.0):
 
 @app.task(name="shop.announce_sale")
 def announce_sale(item):
-    """Sent with an expiry before its ETA: revoked when its time comes."""
+    """Is sent with an expiry before its ETA, so that it is revoked at its ETA."""
     return item
 
 
 @app.task(name="shop.read_feed", acks_late=True)
 def read_feed(url):
-    """Rejected without requeue."""
+    """Is rejected without requeue."""
     raise Reject(f"cannot read {url}", requeue=False)
 
 
 @app.task(name="shop.skip_duplicate")
 def skip_duplicate(order):
-    """Ignored: it gets no final event."""
+    """Is ignored: it gets no final event."""
     raise Ignore(f"order {order} is known")
 
 
@@ -144,7 +144,7 @@ def sync_prices(self, items):
 
 @app.task(name="shop.place_order")
 def place_order(order, amount, to, name):
-    """Sends further tasks: one on its own and a chain."""
+    """Sends more tasks: a single one and a chain."""
     update_stock.delay(f"sku-{order}")
     chain(charge_card.si(order, amount), send_receipt.s(to=to, name=name)).delay()
     return order
@@ -167,7 +167,7 @@ def _log(**line):
 
 @signals.before_task_publish.connect
 def _keep_in_queue(properties=None, **_):
-    """RabbitMQ drops a message that expires in its queue, and then there is no event: a busy worker would be too late for some."""
+    """RabbitMQ drops a message that expires in its queue without any event, so a busy worker would miss some of them."""
     properties.pop("expiration", None)
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the certificates of the TLS tests anew, beside this script. Needs OpenSSL 3.
+# Recreates the certificates of the TLS tests in this folder. Needs OpenSSL 3.
 set -eu
 cd "$(dirname "$0")"
 days=36500
@@ -23,6 +23,6 @@ certificate server ca localhost "subjectAltName=DNS:localhost
 extendedKeyUsage=serverAuth"
 certificate client ca client "extendedKeyUsage=clientAuth"
 certificate stranger other-ca client "extendedKeyUsage=clientAuth"
-# Nobody can sign with them any more.
+# Deletes the keys of the authorities, so that nobody can sign with them any more.
 rm ca-key.pem other-ca-key.pem ./*.srl
 chmod 600 ./*-key.pem

@@ -1,4 +1,4 @@
-/** Programs that we start and never leave behind: the process group of each ends when this process does, even by SIGKILL. */
+/** Starts programs and never leaves them behind: when this process ends, even by SIGKILL, so does the process group of each. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, existsSync, openSync, readFileSync } from "node:fs";
@@ -10,28 +10,28 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export interface Program {
   readonly command: string;
   readonly args: readonly string[];
-  /** All of it: nothing of this process's environment is added. */
+  /** The complete environment: nothing of this process's environment is added. */
   readonly env: Environment;
   readonly folder: string;
-  /** Gets what it writes. */
+  /** The file for its output. */
   readonly outputFile: string;
-  /** How long `stop` waits before it kills; 10 s if not given. */
+  /** Time that `stop` waits before it kills; default 10 s. */
   readonly stopTimeoutMs?: number;
 }
 
 const STOP_TIMEOUT_MS = 10_000;
 const POLL_MS = 50;
-/** Becomes the program once it is told that the program is watched. If this process goes away before that, it ends. */
+/** Becomes the program once the program is being watched. If this process ends before that, so does it. */
 const ONCE_WATCHED = 'read -r _ && exec "$@" </dev/null';
 
-/** A program in a process group of its own: the terminal's Ctrl-C goes to us alone, and we end it and what it has started. */
+/** A program in its own process group: the terminal's Ctrl-C reaches only us, and we end the program and everything it started. */
 export class ChildProgram {
   readonly pid: number | undefined;
-  /** Resolves with the exit code when it has ended, 127 if there is no such program; with undefined when a signal ended it. */
+  /** Resolves with the exit code: 127 if there is no such program, undefined if a signal ended it. */
   readonly ended: Promise<number | undefined>;
   readonly #program: Program;
   readonly #child: ChildProcess;
-  /** Whether some of its group may be left. */
+  /** Whether processes of its group may be left. */
   #isWatched: boolean;
 
   constructor(program: Program) {
@@ -59,13 +59,13 @@ export class ChildProgram {
     return this.#child.exitCode !== null || this.#child.signalCode !== null || this.pid === undefined;
   }
 
-  /** All that it wrote. */
+  /** Everything that it wrote. */
   output(): string {
     const { outputFile } = this.#program;
     return existsSync(outputFile) ? readFileSync(outputFile, "utf8") : "";
   }
 
-  /** Resolves with whether its output came to match in time; false as soon as it has ended without. */
+  /** Resolves with whether its output matched in time; with false as soon as it ends without a match. */
   async hasWritten(pattern: RegExp, timeoutMs: number): Promise<boolean> {
     const deadline = Date.now() + timeoutMs;
     while (!pattern.test(this.output())) {
@@ -75,18 +75,18 @@ export class ChildProgram {
     return true;
   }
 
-  /** Asks it to end. */
+  /** Requests its end. */
   terminate(): void {
     if (!this.hasEnded) this.#child.kill("SIGTERM");
   }
 
-  /** Ends it at once, with all it has started. */
+  /** Kills it at once, with everything it started. */
   async kill(): Promise<void> {
     this.#killGroup();
     await this.stop();
   }
 
-  /** Asks it to end, and ends it with all it has started when it does not in time. What it leaves behind is ended too. Safe twice. */
+  /** Requests its end, and kills it with everything it started if it does not end in time. Also ends what it leaves behind. Safe to call twice. */
   async stop(): Promise<void> {
     this.#child.ref();
     this.terminate();
@@ -103,7 +103,7 @@ export class ChildProgram {
       if (this.pid !== undefined && !signalGroup(this.pid, 0)) this.#release();
       return exitCode ?? undefined;
     } catch {
-      return undefined; // there is no such folder
+      return undefined; // the folder does not exist
     }
   }
 
@@ -111,7 +111,7 @@ export class ChildProgram {
     if (this.pid !== undefined && this.#isWatched) signalGroup(this.pid, "SIGKILL");
   }
 
-  /** Its number may be given to another program. */
+  /** Called when it has ended, because its process id may be given to another program. */
   #release(): void {
     if (this.pid !== undefined && this.#isWatched) release(this.pid);
     this.#isWatched = false;
@@ -129,7 +129,7 @@ export interface RunningProgram {
   readonly exitCode: Promise<number | null>;
 }
 
-/** Runs a program in a process group of its own, with nothing in its environment but PATH and what is given. */
+/** Runs a program in its own process group. Its environment contains only PATH and the given variables. */
 export function startProgram(
   command: string,
   args: readonly string[],

@@ -3,14 +3,14 @@ import type { Browser } from "playwright-core";
 import { findChromium } from "./services/chromium.mjs";
 
 /**
- * Starts a browser without a window.
+ * Starts a headless browser.
  *
- * @throws {Error} when this machine has none.
+ * @throws {Error} if this machine has none.
  */
 export async function launchChromium(): Promise<Browser> {
   const executablePath = findChromium();
   if (executablePath === undefined) throw new Error("found no Chromium or Chrome on this machine");
-  // Only here: it takes half a second to load, which most tests and the demo would spend for nothing.
+  // Imported only here: loading takes half a second, which most tests and the demo would waste.
   const { chromium } = await import("playwright-core");
   const asRoot = process.getuid?.() === 0;
   return chromium.launch({ executablePath, args: [...(asRoot ? ["--no-sandbox"] : []), "--disable-dev-shm-usage"] });

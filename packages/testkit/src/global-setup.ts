@@ -1,4 +1,4 @@
-/** Vitest's global setup: starts a shared server when the first test asks for it (`shared-servers.ts`), and ends all after the last test. */
+/** Vitest's global setup: starts a shared server when the first test requests it (`shared-servers.ts`), and stops all after the last test. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { temporaryFolder } from "./services/folders.mjs";
@@ -17,7 +17,7 @@ import {
 
 const POLL_MS = 50;
 
-/** Runs once per run: every project names it, and the first sets the variable by which the others know. */
+/** Runs once per run: every project names it, and the first one sets the variable by which the others know. */
 export function setup(): (() => Promise<void>) | undefined {
   if (process.env[FOLDER_VARIABLE] !== undefined) return undefined;
   const folder = temporaryFolder("shared");

@@ -1,6 +1,6 @@
-/** Random numbers, orders and splits that a seed repeats. */
+/** Random numbers, orders and splits, reproducible by a seed. */
 
-/** Numbers from 0 to below 1 (mulberry32). */
+/** Numbers from 0 (inclusive) to 1 (exclusive) (mulberry32). */
 export function seededRandom(seed: number): () => number {
   let state = seed;
   return () => {

@@ -25,7 +25,7 @@ describe.each([
   ["Redis", redisBroker],
   ["RabbitMQ", rabbitmqBroker],
 ])("the shop on %s", (_name, start) => {
-  test("has every way a task can go, and reports it", { timeout: 120_000 }, async () => {
+  test("takes every course that a task can take, and reports it", { timeout: 120_000 }, async () => {
     const broker = await start();
     const folder = mkdtempSync(join(tmpdir(), "shop-"));
     const shopLog = join(folder, "shop.log");
@@ -58,7 +58,7 @@ describe.each([
   });
 });
 
-test("a worker sends events, ends in good order on stop, and at once on kill", { timeout: 60_000 }, async () => {
+test("a worker sends events, shuts down on stop, and ends at once on kill", { timeout: 60_000 }, async () => {
   const redis = await startRedis();
   const listener = new Redis(redis.url);
   const channels = new Set<string>();

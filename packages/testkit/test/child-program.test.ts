@@ -28,13 +28,13 @@ function output(): string {
   return existsSync(join(folder, "output")) ? readFileSync(join(folder, "output"), "utf8") : "";
 }
 
-/** A process that nobody has asked how it ended is dead, but still listed. */
+/** A dead process whose parent has not read its exit status is still listed. */
 function isAlive(pid: number): boolean {
   const { stdout } = spawnSync("ps", ["-o", "stat=", "-p", String(pid)], { encoding: "utf8" });
   return stdout.trim() !== "" && !stdout.startsWith("Z");
 }
 
-it("keeps what a program writes, and tells its exit code", async () => {
+it("keeps a program's output, and returns its exit code", async () => {
   const program = start("echo out; echo err >&2; exit 3");
   expect(await program.ended).toBe(3);
   expect(program.hasEnded).toBe(true);
@@ -42,7 +42,7 @@ it("keeps what a program writes, and tells its exit code", async () => {
   await program.stop();
 });
 
-it("ends a program with all it has started", async () => {
+it("ends a program and everything it started", async () => {
   const program = start('trap "exit 0" TERM; sleep 60 & echo $!; wait');
   await vi.waitFor(() => expect(output()).not.toBe(""), WAIT);
   const grandchild = Number(output());
@@ -51,7 +51,7 @@ it("ends a program with all it has started", async () => {
   await vi.waitFor(() => expect(isAlive(grandchild)).toBe(false), WAIT);
 });
 
-it("has ended, and says why, when there is no such program", async () => {
+it("ends, and says why, if there is no such program", async () => {
   const program = new ChildProgram({ command: "/nowhere/python", args: [], env: {}, folder, outputFile: join(folder, "output") });
   expect(await program.ended).toBe(127);
   expect(program.hasEnded).toBe(true);
@@ -60,7 +60,7 @@ it("has ended, and says why, when there is no such program", async () => {
 });
 
 it("leaves nothing behind when this process is killed", async () => {
-  // A second process, on the built sources, stands for this one.
+  // A second process, on the built sources, takes the place of this one.
   const source = new URL("../dist/child-program.js", import.meta.url).href;
   const script = join(folder, "parent.mjs");
   writeFileSync(
@@ -77,7 +77,7 @@ it("leaves nothing behind when this process is killed", async () => {
   await vi.waitFor(() => expect(isAlive(child)).toBe(false), WAIT);
 });
 
-it("waits for what a program writes, and not for one that has ended", async () => {
+it("waits for a program's output, but not for a program that has ended", async () => {
   const program = start("sleep 0.2; echo ready; sleep 60");
   expect(await program.hasWritten(/^ready$/m, 20_000)).toBe(true);
   await program.kill();

@@ -22,7 +22,7 @@ function event(type: string, hostname: string, uuid: string): WireEvent {
 
 const EVENTS = [event("task-sent", "client@a", "1"), event("task-started", "worker@a", "1"), event("task-started", "worker@b", "2")];
 
-test("clients' events are alone, and each worker's are one list, in ASCII", () => {
+test("clients' events are sent singly, and each worker's in one list, in ASCII", () => {
   const frames = toFrames([...EVENTS, event("task-started", "worker@a", "3")]);
   expect(frames.map(({ routingKey, hostname }) => [routingKey, hostname])).toEqual([
     ["task.sent", "client@a"],
@@ -38,13 +38,13 @@ test("a worker's list has at most 24 events", () => {
   expect(frames.map(({ body }) => (JSON.parse(body.toString()) as WireEvent[]).length)).toEqual([24, 1]);
 });
 
-test("on Redis a frame is kombu's envelope on its own channel, and one that nobody hears is an error if it must be heard", async () => {
+test("on Redis a frame is kombu's envelope on its own channel, and a frame without a subscriber is an error if it needs one", async () => {
   const redis: RedisServer = await startRedis();
   const subscriber = new Redis(redis.url);
   const publisher = await connectPublisher(`${redis.url}/3`);
   const careless = publishToRedis(new Redis(redis.url), 3, { mustBeHeard: false });
   try {
-    await expect(publisher.publish(toFrames(EVENTS))).rejects.toThrow("3 frames were heard by nobody");
+    await expect(publisher.publish(toFrames(EVENTS))).rejects.toThrow("3 frames had no subscriber");
     await careless.publish(toFrames(EVENTS));
     await subscriber.psubscribe("*");
     const heard: [string, string][] = [];
@@ -73,7 +73,7 @@ test("a RabbitMQ that cannot be reached at first is an error", async () => {
   await expect(publishToRabbitmq(() => amqp.connect("amqp://127.0.0.1:1"))).rejects.toThrow("ECONNREFUSED");
 });
 
-test("RabbitMQ has everything in the end, however often the connection is lost", async () => {
+test("RabbitMQ gets everything in the end, however often the connection is lost", async () => {
   const proxy = await TcpProxy.start(Number(new URL(vhost.url).port));
   const connection = await amqp.connect(vhost.url);
   const channel = await connection.createChannel();
@@ -99,7 +99,7 @@ test("RabbitMQ has everything in the end, however often the connection is lost",
   }
 });
 
-test("a publisher that is closed while its RabbitMQ is away waits no longer", async () => {
+test("a publisher that is closed while its RabbitMQ is away stops waiting", async () => {
   const proxy = await TcpProxy.start(Number(new URL(vhost.url).port));
   const publisher = await publishToRabbitmq(() => amqp.connect(proxy.inFrontOf(vhost.url)));
   await proxy.stop();

@@ -89,11 +89,11 @@ test("a Redis with an append-only file keeps its data over a SIGKILL", async () 
   await server.stop();
 });
 
-test("a server that cannot start is reported with what it said", async () => {
+test("a server that cannot start is reported with its output", async () => {
   await expect(startRedis({ args: ["--no-such-option", "1"] })).rejects.toThrow(/no-such-option/);
 });
 
-test("RabbitMQ's rabbitmqctl speaks to the private node", async () => {
+test("RabbitMQ's rabbitmqctl reaches the private node", async () => {
   const vhost = await createVhost();
   await openAmqp(vhost.url);
   await vhost.drop();
@@ -101,7 +101,7 @@ test("RabbitMQ's rabbitmqctl speaks to the private node", async () => {
   await openAmqp(sharedRabbitmqUrl());
 });
 
-test("servers and folders go away when their process is killed", async () => {
+test("servers and folders are removed when their process is killed", async () => {
   const redis = new URL("../src/services/redis.mjs", import.meta.url).href;
   const program = `import { startRedis } from ${JSON.stringify(redis)};
     const server = await startRedis();
@@ -118,7 +118,7 @@ test("servers and folders go away when their process is killed", async () => {
   expect(await listens(port)).toBe(false);
 });
 
-test("the shared Redis answers, and each database made on the shared PostgreSQL is empty and a separate one", async () => {
+test("the shared Redis answers, and each database created on the shared PostgreSQL is empty and separate", async () => {
   await pingRedis(sharedRedisUrl());
   const [one, two] = await Promise.all([createDatabase(), createDatabase()]);
   await queryPostgres(one.url, "CREATE TABLE here (id int)");

@@ -17,7 +17,7 @@ function lineOf(bytes: number): string {
   return `${"a".repeat(bytes - "x:1|c".length)}x:1|c`;
 }
 
-test("the sink gives metrics by name and tags, unpacked and scaled by their sample rate", async () => {
+test("the sink returns metrics by name and tags, unpacked and scaled by their sample rate", async () => {
   const sink = await startStatsdSink();
   await send(sink.port, "paid:1:2|d|#queue:a\norders:2|c|@0.5|#queue:a", "paid:4|d|#queue:b,eu", "_sc|up|0");
   await sink.waitFor(({ metrics, others }) => metrics.length + others.length === 4);
@@ -31,7 +31,7 @@ test("the sink gives metrics by name and tags, unpacked and scaled by their samp
   await sink.close();
 });
 
-test("a datagram with a fault is an error, and nothing of it counts", async () => {
+test("a datagram with an error is reported, and nothing of it counts", async () => {
   const sink = await startStatsdSink();
   await send(sink.port, "orders:1|c\norders:x|c", "orders:1|c|#a:b,a:b");
   await sink.waitFor(({ errors }) => errors.length === 2);
@@ -40,7 +40,7 @@ test("a datagram with a fault is an error, and nothing of it counts", async () =
   await sink.close();
 });
 
-test("a datagram over the limit is an error, one of just the limit is not", async () => {
+test("a datagram over the limit is an error, one at the limit is not", async () => {
   const sink = await startStatsdSink({ maxPacketBytes: 100 });
   await send(sink.port, lineOf(100), lineOf(101));
   await sink.waitFor(({ packets }) => packets.length === 2);
@@ -50,11 +50,11 @@ test("a datagram over the limit is an error, one of just the limit is not", asyn
   await sink.close();
 });
 
-test("waiting for what does not come ends with what came instead", async () => {
+test("waiting for a missing metric ends with what arrived instead", async () => {
   const sink = await startStatsdSink();
   await send(sink.port, "orders:1|c");
   await expect(sink.waitFor(({ metrics }) => metrics.length === 2, { timeoutMs: 200, what: "the second order" })).rejects.toThrow(
-    /the second order did not come within 200 ms; 1 metrics in 1 datagrams/,
+    /the second order did not arrive within 200 ms; received 1 metrics in 1 datagrams/,
   );
   await sink.close();
 });
@@ -69,7 +69,7 @@ test("a sink with a thread loses nothing while the test is busy", async () => {
       left -= 1;
       if (left === 0) { clearInterval(timer); setTimeout(() => socket.close(), 100); }
     }, 10);`;
-  // Blocks this process until all is sent: more datagrams than the system's default receive buffer holds.
+  // Blocks this process until everything is sent: more datagrams than the system's default receive buffer holds.
   execFileSync(process.execPath, ["-e", sender]);
   await sink.waitFor(() => sink.total("orders") >= 600);
   expect(sink.total("orders")).toBe(600);

@@ -1,4 +1,4 @@
-/** The naive Datadog processor: one write to Redis for each event, and one datagram for each metric of a task that ended. */
+/** The naive Datadog processor: one write to Redis per event, and one datagram per metric of an ended task. */
 import { createSocket } from "node:dgram";
 import { Worker } from "bullmq";
 import { Redis } from "ioredis";

@@ -1,22 +1,22 @@
-/** What the processes of the naive design share: one event per job, one write to Redis per event, one row per statement. */
+/** Shared code of the naive processes: one event per job, one write to Redis per event, one row per statement. */
 export const DATADOG_QUEUE = "naive-datadog";
 export const POSTGRES_QUEUE = "naive-postgres";
-/** How many jobs a naive processor has in hand at once. */
+/** Concurrent jobs of a naive processor. */
 export const CONCURRENCY = 20;
 
-/** What the naive processes are told by their environment. */
+/** Settings of the naive processes, from their environment. */
 export function setting(name: string): string {
   const value = process.env[name];
   if (value === undefined) throw new Error(`${name} is not set`);
   return value;
 }
 
-/** Tells the benchmark that there is something to measure. */
+/** Reports readiness to the benchmark. */
 export function ready(): void {
   process.stdout.write("ready\n");
 }
 
-/** An event, taken as it comes. */
+/** An event without any checks. */
 export interface NaiveEvent {
   readonly type: string;
   readonly uuid: string;

@@ -1,4 +1,4 @@
-/** The naive Postgres processor: one statement for each event. */
+/** The naive Postgres processor: one statement per event. */
 import { Worker } from "bullmq";
 import { Redis } from "ioredis";
 import { Pool } from "pg";

@@ -1,4 +1,4 @@
-/** The naive receiver: each event becomes a job of each exporter, and each message is acknowledged by itself. */
+/** The naive receiver: each event becomes a job for each exporter, and each message is acknowledged individually. */
 import amqp from "amqplib";
 import { Queue } from "bullmq";
 import { Redis } from "ioredis";

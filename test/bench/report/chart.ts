@@ -1,4 +1,4 @@
-/** The benchmark's main figures as a picture: CPU per event of each role, and of the whole beside the naive design. */
+/** Draws the benchmark's main figures: CPU per event of each role, and of the whole pipeline next to the naive design. */
 import { fileURLToPath } from "node:url";
 import { ROLES } from "../../fleet/fleet.ts";
 import { formatNumber, median } from "./figure.ts";
@@ -9,7 +9,7 @@ export const CHART_FILE = fileURLToPath(new URL("../../../docs/benchmark/chart.s
 interface Bar {
   readonly label: string;
   readonly value: number;
-  /** A mark on the bar's axis. */
+  /** A mark on the axis of the bars. */
   readonly goal?: number;
   readonly tone: "ours" | "other";
 }
@@ -26,10 +26,10 @@ const BAR_WIDTH = 400;
 const ROW = 26;
 const TITLE = 40;
 const MARGIN = 16;
-/** Both are read well on white and on black. */
+/** Colors that are legible on white and on black. */
 const COLOURS = { ours: "#2f9e6e", other: "#8a8f98", goal: "#d9480f", text: "#6b7280" } as const;
 
-/** Panels whose scenarios were not run are left out. */
+/** Omits panels whose scenarios were not run. */
 export function chart(results: Results): string {
   const panels = [cpuPanel(results), naivePanel(results), speedPanel(results)].filter(({ bars }) => bars.length > 0);
   let top = MARGIN;

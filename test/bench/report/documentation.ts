@@ -1,4 +1,4 @@
-/** Keeps the tables of docs/performance.md and docs/benchmark/results.md what the benchmark measured last. */
+/** Updates the tables of docs/performance.md and docs/benchmark/results.md with the latest results. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Machine } from "./machine.ts";
@@ -6,16 +6,16 @@ import type { Results } from "./results.ts";
 import { summaryOf } from "./summary.ts";
 import { table } from "./table.ts";
 
-/** Relative to the root. */
+/** Relative to the repository root. */
 export const BENCHMARK_PAGES = ["docs/performance.md", "docs/benchmark/results.md"] as const;
 
 /**
- * `<!-- bench cpu -->` to `<!-- /bench -->` holds the table of the scenario of that name, `<!-- summary cpu -->` to `<!-- /summary -->` its
- * most important figures.
+ * `<!-- bench cpu -->` to `<!-- /bench -->` contains the table of the scenario of that name; `<!-- summary cpu -->` to `<!-- /summary -->`
+ * contains its most important figures.
  */
 const BLOCK = /(<!-- (bench|summary) (\w+) -->\n).*?(<!-- \/\2 -->)/gs;
 
-/** The document with the tables of these results; blocks of scenarios that were not run stay as they are. */
+/** The document with the tables of these results; blocks of scenarios that were not run are unchanged. */
 export function withTables(document: string, results: Results): string {
   return document.replace(BLOCK, (block: string, ...groups: string[]) => {
     const [opening = "", kind = "", name = "", closing = ""] = groups;

@@ -1,7 +1,7 @@
-/** A measured figure: one value for each round, and what is wanted of it. */
+/** A measured figure: one value per round, and its goal. */
 
 export interface Figure {
-  /** What was measured, such as `receiver, RabbitMQ, task.multi`. */
+  /** Name of the figure, such as `receiver, RabbitMQ, task.multi`. */
   readonly name: string;
   readonly unit: string;
   /** At least one. */
@@ -9,13 +9,13 @@ export interface Figure {
   readonly goal?: Goal;
 }
 
-/** The median has to be at most, or at least, this much. */
+/** The goal: the median must be at most, or at least, this value. */
 export type Goal = { readonly atMost: number } | { readonly atLeast: number };
 
-/** Figures that belong together: one block of the table. */
+/** Related figures, shown as one block of the table. */
 export interface Section {
   readonly title: string;
-  /** What a reader has to know of how it was measured. */
+  /** How it was measured, as far as readers need to know. */
   readonly note: string;
   readonly figures: readonly Figure[];
 }
@@ -27,7 +27,7 @@ export function median(values: readonly number[]): number {
   return (low + high) / 2;
 }
 
-/** Undefined where nothing is wanted of it. */
+/** Undefined if the figure has no goal. */
 export function meetsGoal({ rounds, goal }: Figure): boolean | undefined {
   if (goal === undefined) return undefined;
   return "atMost" in goal ? median(rounds) <= goal.atMost : median(rounds) >= goal.atLeast;
@@ -37,7 +37,7 @@ export function describeGoal(goal: Goal): string {
   return "atMost" in goal ? `≤ ${formatNumber(goal.atMost)}` : `≥ ${formatNumber(goal.atLeast)}`;
 }
 
-/** Three digits that count, whole thousands with separators. */
+/** Three significant digits, with separators for thousands. */
 export function formatNumber(value: number): string {
   return value.toLocaleString("en", value >= 1_000 ? { maximumFractionDigits: 0 } : { maximumSignificantDigits: 3 });
 }
@@ -52,7 +52,7 @@ export class Rounds {
     this.#figures.set(name, figure);
   }
 
-  /** In the order in which they were first added. */
+  /** In the order of their first addition. */
   figures(): Figure[] {
     return [...this.#figures].map(([name, { unit, rounds, goal }]) => ({ name, unit, rounds, ...(goal !== undefined && { goal }) }));
   }

@@ -1,4 +1,4 @@
-/** On what it was measured. */
+/** Describes the machine of a measurement. */
 import { cpus, totalmem } from "node:os";
 
 export interface Machine {
@@ -6,7 +6,7 @@ export interface Machine {
   readonly cores: number;
   readonly memoryGiB: number;
   readonly node: string;
-  /** The day, in UTC. */
+  /** The date, in UTC. */
   readonly date: string;
 }
 

@@ -1,4 +1,4 @@
-/** What the benchmark measured last, of each scenario: read by the chart and by the test of the documentation. */
+/** The latest results of each scenario, for the chart and the test of the documentation. */
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Machine } from "./machine.ts";

@@ -1,4 +1,4 @@
-/** The few figures of the benchmark that docs/performance.md shows: medians, several figures on one line. */
+/** The few figures of the benchmark in docs/performance.md: medians, several figures on one line. */
 import { formatNumber, median } from "./figure.ts";
 import { renderTable } from "./table.ts";
 import type { Results } from "./results.ts";
@@ -6,7 +6,7 @@ import type { Results } from "./results.ts";
 interface Summary {
   readonly unit: string;
   readonly columns: readonly string[];
-  /** What each line is called, and the name of its figure in a column. */
+  /** The label of each line, and the name of its figure in a column. */
   readonly lines: Readonly<Record<string, (column: string) => string>>;
 }
 
@@ -17,12 +17,11 @@ const SUMMARIES: Readonly<Record<string, Summary>> = {
     columns: ["RabbitMQ, multi", "RabbitMQ, single", "Redis, multi", "Redis, single"],
     lines: {
       receiver: (column) => `receiver (${column})`,
-      "the broker, to deliver to it": (column) =>
-        `— ${column.startsWith("Redis") ? "broker Redis" : "RabbitMQ"}, for the receiver (${column})`,
+      "broker, for the receiver": (column) => `— ${column.startsWith("Redis") ? "broker Redis" : "RabbitMQ"}, for the receiver (${column})`,
       "datadog-processor": (column) => `datadog-processor (${column})`,
-      "Redis, for it": (column) => `— Redis, for the datadog-processor (${column})`,
+      "Redis, for the datadog-processor": (column) => `— Redis, for the datadog-processor (${column})`,
       "postgres-processor": (column) => `postgres-processor (${column})`,
-      "PostgreSQL, for it": (column) => `— PostgreSQL, for the postgres-processor (${column})`,
+      "PostgreSQL, for the postgres-processor": (column) => `— PostgreSQL, for the postgres-processor (${column})`,
     },
   },
   sustained: {

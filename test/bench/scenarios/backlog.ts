@@ -1,13 +1,13 @@
-/** What an event costs while a large backlog waits, beside what it costs without one; and what a queued event takes in Redis. */
+/** The cost of an event with and without a large backlog, and the size of a queued event in Redis. */
 import type { Expected } from "../expected.ts";
 import { Rounds, type Section } from "../report/figure.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { EXPORTER_NAMES, microsPerEvent, Stage, WARM_UP_EVENTS, type Consumer } from "../stage.ts";
 
 const BACKLOG_EVENTS = 1_000_000;
-/** What is compared with it, and put on it. */
+/** The number of events for the comparison, and the number added to the backlog. */
 const FEW_EVENTS = 200_000;
-/** Above it the receiver holds back. */
+/** Prevents the receiver from holding back. */
 const NO_HIGH_WATER = { QUEUE_HIGH_WATER_EVENTS: "10000000" };
 const ENQUEUING: readonly Consumer[] = ["receiver", "Redis"];
 const DRAINING: readonly Consumer[] = ["datadog-processor", "postgres-processor", "Redis", "PostgreSQL"];
@@ -23,7 +23,7 @@ export const backlog: Scenario = {
     const [few, many, warmUp] = [FEW_EVENTS, BACKLOG_EVENTS, WARM_UP_EVENTS].map((events) => events.toLocaleString("en"));
     return {
       title: `Backlog of ${many} events`,
-      note: `After ${warmUp} events to warm up. Enqueuing: ${few} events onto empty queues, and onto ${many}, while nobody takes any. Draining: ${few} events, and all of the backlog, until every row is committed and every metric sent; both exporters at once.`,
+      note: `After ${warmUp} events to warm up. Enqueuing: ${few} events onto empty queues, and ${few} onto ${many}, with all processors stopped. Draining: ${few} events, and the whole backlog, until every row is committed and every metric is sent; both exporters at the same time.`,
       figures: rounds.figures(),
     };
   },
@@ -60,7 +60,7 @@ function stopExporting(stage: Stage): void {
   for (const exporter of EXPORTER_NAMES) stage.signal("SIGSTOP", `${exporter}-processor`);
 }
 
-/** Lets the processors go on until all is delivered: what each of these events cost. */
+/** Lets the processors run until everything is delivered, and returns the cost per event. */
 async function measureDraining(stage: Stage, expected: Expected, events: number): Promise<Map<Consumer, number>> {
   const before = stage.usage();
   stage.signal("SIGCONT");

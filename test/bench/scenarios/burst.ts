@@ -1,4 +1,4 @@
-/** How long a burst takes to drain. */
+/** The time in which a burst drains. */
 import { Rounds, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
@@ -30,7 +30,7 @@ export const burst: Scenario = {
     }
     return {
       title: `Burst of ${EVENTS.toLocaleString("en")} events`,
-      note: "Published to RabbitMQ (quorum queue) as fast as it takes them; one process of each role, just started. Nothing lost.",
+      note: "Published to RabbitMQ (quorum queue) as fast as it accepts them; one process per role, just started. Nothing is lost.",
       figures: rounds.figures(),
     };
   },

@@ -1,4 +1,4 @@
-/** What the servers and the language give at best on this machine: the ceilings beside which the other figures stand. */
+/** The best that the servers and the language can do on this machine, for comparison with the other figures. */
 import { execFile } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -51,7 +51,7 @@ export const ceilings: Scenario = {
     }
     return {
       title: "Ceilings",
-      note: `Each server or step by itself on the same machine, with nothing else running. Batches of ${EVENTS_PER_BATCH} events; pgbench upserts ${ROWS_PER_STATEMENT} rows by each statement, about as many tasks as a batch has.`,
+      note: `Each server or step alone on the same machine, with nothing else running. Batches of ${EVENTS_PER_BATCH} events. Each pgbench statement upserts ${ROWS_PER_STATEMENT} rows, about the number of tasks in a batch.`,
       figures: rounds.figures(),
     };
   },
@@ -61,7 +61,7 @@ function decode({ frames }: PreparedBurst): CeleryEvent[] {
   return frames.flat().flatMap(({ body }) => decodeFrame({ body, contentType: "application/json", contentEncoding: "utf-8" }).events);
 }
 
-/** µs of CPU. */
+/** In µs of CPU. */
 function parseOnly({ frames }: PreparedBurst): number {
   const began = process.cpuUsage();
   for (const { body } of frames.flat()) JSON.parse(body.toString());
@@ -119,7 +119,7 @@ async function enqueueOnly(stage: Stage, batches: readonly (readonly CeleryEvent
   return (batches.length * EVENTS_PER_BATCH) / seconds;
 }
 
-/** Half of the rows are new, half are there, as tasks are when their later events come. */
+/** Half of the rows are new and half exist, as for tasks whose later events arrive. */
 async function plainUpsert({ servers }: Bench, stage: Stage): Promise<number> {
   const folder = findPostgres();
   const program = folder === undefined ? undefined : findProgram(["pgbench"], [folder]);

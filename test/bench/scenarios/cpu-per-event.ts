@@ -1,4 +1,4 @@
-/** What an event costs each process and each server, in CPU time: one role after the other works, while the others are stopped. */
+/** CPU time per event of each process and each server. The roles work one after the other, while the others are stopped. */
 import type { RoleName } from "../../fleet/fleet.ts";
 import type { Expected } from "../expected.ts";
 import { Rounds, type Goal, type Section } from "../report/figure.ts";
@@ -6,7 +6,7 @@ import { prepareBurst, publishBurst, type Framing } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 import { EXPORTER_NAMES, microsPerEvent, Stage, WARM_UP_EVENTS, type BrokerName, type Consumer } from "../stage.ts";
 
-/** No more: a receiver that is stopped for 10 s, while they are published, loses its connection. */
+/** No more than this: a receiver that is stopped for 10 s, while they are published, loses its connection. */
 const EVENTS = 100_000;
 
 const CASES: readonly { readonly broker: BrokerName; readonly framing: Framing; readonly receiver: Goal }[] = [
@@ -16,7 +16,7 @@ const CASES: readonly { readonly broker: BrokerName; readonly framing: Framing; 
   { broker: "Redis", framing: "single", receiver: { atMost: 18 } },
 ];
 
-/** Who works for which role. */
+/** The consumers that work for each role. */
 function serversOf(role: RoleName, broker: BrokerName): readonly Consumer[] {
   switch (role) {
     case "receiver":
@@ -50,7 +50,7 @@ export const cpuPerEvent: Scenario = {
     }
     return {
       title: "CPU per event",
-      note: `User and system time for ${EVENTS.toLocaleString("en")} events with two exporters, one process of each role, after ${WARM_UP_EVENTS.toLocaleString("en")} events to warm up. One role works at a time, so that nobody's time is that of waiting for a shared core; what its servers use meanwhile stands below it, RabbitMQ without the publishing. (Redis pub/sub keeps nothing: there the receiver works while events are published.) multi: workers' events in lists of up to 24, clients' alone; single: each alone.`,
+      note: `User and system time for ${EVENTS.toLocaleString("en")} events with two exporters and one process per role, after ${WARM_UP_EVENTS.toLocaleString("en")} events to warm up. Only one role works at a time, so no process waits for a shared core. The servers' usage during that time is listed below the role; for RabbitMQ it does not include publishing. (Redis pub/sub stores nothing, so there the receiver works while events are published.) multi: workers' events in lists of up to 24, clients' events single; single: every event single.`,
       figures: rounds.figures(),
     };
   },
@@ -71,7 +71,7 @@ async function measure({ servers }: Bench, broker: BrokerName, framing: Framing)
     };
     const ended = stage.agent.tasks + burst.expected.tasks;
     stage.signal("SIGSTOP");
-    // Redis keeps nothing for a subscriber that does not read.
+    // Redis stores nothing for a subscriber that does not read.
     if (broker === "Redis") stage.signal("SIGCONT", "receiver");
     const beforePublishing = stage.usage();
     await publishBurst(stage.publisher, burst.frames);

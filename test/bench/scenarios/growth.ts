@@ -1,4 +1,4 @@
-/** How costs grow: those of the receiver with the exporters it feeds, those of the Store with the tasks in flight. */
+/** How costs grow: the receiver's with the number of exporters, the Store's with the tasks in flight. */
 import { Expected } from "../expected.ts";
 import { Rounds, type Section } from "../report/figure.ts";
 import { prepareBurst, prepareOpenTasks, publishBurst } from "../prepared-load.ts";
@@ -20,8 +20,8 @@ export const growth: Scenario = {
       await fillStore(bench, rounds);
     }
     return {
-      title: "What costs grow with",
-      note: `${EVENTS.toLocaleString("en")} events in workers' lists, after ${WARM_UP_EVENTS.toLocaleString("en")} to warm up. Exporters: the receiver and the queues' Redis while nobody takes any from the queues. Tasks in flight: a datadog-processor and its Redis, the receiver's part of it included, without other tasks in flight and with ${OPEN_TASKS.toLocaleString("en")} of them in the Store. Redis' rewriting of its append-only file, once for each doubling of it, is not in these figures.`,
+      title: "Growth of costs",
+      note: `${EVENTS.toLocaleString("en")} events in workers' lists, after ${WARM_UP_EVENTS.toLocaleString("en")} to warm up. Exporters: the receiver and the Redis of the exporter queues, with all processors stopped. Tasks in flight: a datadog-processor and its Redis (including the receiver's part of it), without other tasks in flight and with ${OPEN_TASKS.toLocaleString("en")} of them in the Store. The figures exclude Redis' rewriting of its append-only file, which happens each time the file doubles.`,
       figures: rounds.figures(),
     };
   },
@@ -64,7 +64,7 @@ async function addStore(stage: Stage, name: string, rounds: Rounds): Promise<voi
   }
 }
 
-/** Resolves when the metrics of all these tasks are sent. */
+/** Resolves when the metrics of all these tasks have been sent. */
 async function measureStore(stage: Stage, events: number): Promise<Map<Consumer, number>> {
   const { frames, expected } = prepareBurst(events, "multi");
   const tasks = stage.agent.tasks + expected.tasks;

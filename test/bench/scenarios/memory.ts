@@ -1,4 +1,4 @@
-/** Whether memory stays flat over many events: of each process, of Redis, and of what each event and task takes in it. */
+/** Whether memory stays flat over many events: memory of each process and of Redis, and the size of each event and task in Redis. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { ROLES } from "../../fleet/fleet.ts";
 import { Expected } from "../expected.ts";
@@ -9,13 +9,13 @@ import { EXPORTER_NAMES, Stage, type UsageByConsumer } from "../stage.ts";
 
 const EVENTS = 2_000_000;
 const EVENTS_PER_STEP = 100_000;
-/** The events during which the first and the last samples are taken; what is before the first warms up. */
+/** The events during which the first and the last samples are taken; those before the first are the warm-up. */
 const FIRST = { from: 100_000, to: 500_000 };
 const LAST = { from: EVENTS - 400_000, to: EVENTS };
 const SAMPLE_MS = 500;
-/** So that memory in Redis is that of tasks in flight, and not of those that are done: they are kept for an hour by default. */
+/** Short, so that Redis contains only tasks in flight: tasks that are done are kept for an hour by default. */
 const SENT_EXPIRY_SECONDS = 60;
-/** What is weighed in Redis, before the first event and after the last: worked off well within the grace, during which its tasks are in flight. */
+/** Events whose size in Redis is measured at the beginning and the end. They are processed well within the grace, while their tasks are in flight. */
 const WEIGHED_EVENTS = 50_000;
 const GRACE_MS = 6_000;
 const ENV = { DATADOG_SENT_EXPIRY_SECONDS: String(SENT_EXPIRY_SECONDS), DATADOG_GRACE_MS: String(GRACE_MS) };
@@ -31,7 +31,7 @@ export const memory: Scenario = {
     for (let round = 1; round <= bench.rounds; round += 1) await measure(bench, rounds, round);
     return {
       title: `Memory over ${EVENTS.toLocaleString("en")} events`,
-      note: `Resident memory of one process of each role, seen every ${SAMPLE_MS / 1_000} s while events come in bursts of ${EVENTS_PER_STEP.toLocaleString("en")}: the median from ${describe(FIRST)}, from ${describe(LAST)}, and the most of all. Redis, by used_memory: what ${WEIGHED_EVENTS.toLocaleString("en")} events and their tasks take, before the rest and when all that was sent has expired (after ${SENT_EXPIRY_SECONDS} s here); and what is left in the end.`,
+      note: `Resident memory of one process per role, sampled every ${SAMPLE_MS / 1_000} s while events arrive in bursts of ${EVENTS_PER_STEP.toLocaleString("en")}: the median from ${describe(FIRST)}, the median from ${describe(LAST)}, and the maximum. Redis, by used_memory: the memory for ${WEIGHED_EVENTS.toLocaleString("en")} events and their tasks, measured at the beginning and again when everything sent has expired (here after ${SENT_EXPIRY_SECONDS} s); and the memory that is left at the end.`,
       figures: rounds.figures(),
     };
   },
@@ -46,7 +46,7 @@ function describe({ from, to }: Span): string {
   return `event ${from.toLocaleString("en")} to ${to.toLocaleString("en")}`;
 }
 
-/** What was seen while so many events had been published. */
+/** The samples taken while this many events had been published. */
 interface Sample {
   readonly events: number;
   readonly usage: UsageByConsumer;
@@ -97,12 +97,12 @@ function addGrowth(rounds: Rounds, name: string, unit: string, [first, last]: re
   rounds.add(`${name}, growth`, "ratio", last / first, { atMost: 1.1 });
 }
 
-/** Expiry is rounded up, and Redis takes a moment to find what has expired. */
+/** Extra time: expiry is rounded up, and Redis takes a moment to find expired keys. */
 async function untilExpired(): Promise<void> {
   await sleep(1.25 * SENT_EXPIRY_SECONDS * 1_000);
 }
 
-/** In bytes of Redis: an event in the queue of one exporter, and a task that has ended and is not sent. Resolves when all is delivered. */
+/** Bytes in Redis of an event in one exporter queue, and of a task that has ended and is not sent. Resolves when everything is delivered. */
 async function weigh(stage: Stage, expected: Expected): Promise<Record<Weighed, number>> {
   const burst = prepareBurst(WEIGHED_EVENTS, "multi");
   expected.addAll(burst.expected);
@@ -115,7 +115,7 @@ async function weigh(stage: Stage, expected: Expected): Promise<Record<Weighed, 
   stage.signal("SIGCONT");
   for (const exporter of EXPORTER_NAMES) await stage.untilExported(exporter, expected.takenBy(exporter));
   const inFlight = (await stage.redisBytes()) - before;
-  if (stage.agent.tasks !== sentBefore) throw new Error("tasks were sent before they were weighed");
+  if (stage.agent.tasks !== sentBefore) throw new Error("tasks were sent before their size was measured");
   await stage.delivered(expected);
   return {
     "queued event": queued / burst.expected.events / EXPORTER_NAMES.length,

@@ -1,4 +1,4 @@
-/** Ours beside the naive design, in one run: one event per job, one write to Redis per event, one row per statement. */
+/** Compares our design with the naive one in one run: one event per job, one write to Redis per event, one row per statement. */
 import { fileURLToPath } from "node:url";
 import { ROLES } from "../../fleet/fleet.ts";
 import { run, type Command } from "../../fleet/role-process.ts";
@@ -16,14 +16,14 @@ const NAIVE_TABLE = `create table naive_task (task_id text primary key, name tex
   exception text, runtime float8, status text, sent_at timestamptz, received_at timestamptz, started_at timestamptz,
   retried_at timestamptz, finished_at timestamptz)`;
 
-/** What the pipelines use, and how fast they are. */
+/** The CPU time of the pipelines, and their speed. */
 interface Cost {
   readonly nodeMicros: number;
   readonly serverMicros: number;
   readonly eventsPerSecond: number;
 }
 
-/** Far below what is measured, so that a noisy machine raises no alarm, and far above what a lost batching would leave. */
+/** Far below the measured ratio, so that a noisy machine causes no alarm, but far above the ratio without batching. */
 const MIN_CPU_RATIO: Goal = { atLeast: 6 };
 const MIN_SPEED_RATIO: Goal = { atLeast: 4 };
 
@@ -46,7 +46,7 @@ export const naiveBaseline: Scenario = {
     }
     return {
       title: "Beside the naive design",
-      note: `One event per job, one write to Redis per event, one row per statement, 20 jobs at once: ${NAIVE_EVENTS.toLocaleString("en")} events after as many to warm up; ours: ${OUR_EVENTS.toLocaleString("en")} after ${WARM_UP_EVENTS.toLocaleString("en")}; on the same servers, frames as from a busy Celery.`,
+      note: `Naive: one event per job, one write to Redis per event, one row per statement, 20 concurrent jobs; ${NAIVE_EVENTS.toLocaleString("en")} events after as many to warm up. Ours: ${OUR_EVENTS.toLocaleString("en")} events after ${WARM_UP_EVENTS.toLocaleString("en")}. Both on the same servers, with frames as from a busy Celery.`,
       figures: rounds.figures(),
     };
   },

@@ -1,4 +1,4 @@
-/** RabbitMQ's quorum queue beside the classic one, and how much to send ahead and to put in a batch. */
+/** Compares RabbitMQ's quorum and classic queues, prefetches and batch sizes. */
 import { Rounds, type Section } from "../report/figure.ts";
 import type { Framing } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
@@ -16,7 +16,7 @@ interface Case {
 const CASES: readonly Case[] = [
   { name: "quorum, prefetch 8000, batch 4000", env: {}, framings: ["multi", "single"] },
   { name: "classic, prefetch 8000, batch 4000", env: { RABBITMQ_QUEUE_TYPE: "classic" }, framings: ["multi", "single"] },
-  // Lists fill a batch long before the prefetch is used up.
+  // With lists, a batch is full long before the prefetch is used up.
   { name: "quorum, prefetch 1000, batch 4000", env: { RABBITMQ_PREFETCH: "1000" }, framings: ["single"] },
   { name: "quorum, prefetch 8000, batch 500", env: { BATCH_MAX_EVENTS: "500" }, framings: ["multi"] },
   { name: "quorum, prefetch 8000, batch 2000", env: { BATCH_MAX_EVENTS: "2000" }, framings: ["multi"] },
@@ -50,7 +50,7 @@ export const queueTypes: Scenario = {
     }
     return {
       title: "Broker queue, prefetch and batch size",
-      note: `${EVENTS.toLocaleString("en")} events as fast as RabbitMQ takes them, after a warm-up; its own CPU is that of publishing, routing, storing and delivering.`,
+      note: `${EVENTS.toLocaleString("en")} events as fast as RabbitMQ accepts them, after a warm-up. The CPU time of RabbitMQ covers publishing, routing, storing and delivering.`,
       figures: rounds.figures(),
     };
   },

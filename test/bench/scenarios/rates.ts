@@ -1,4 +1,4 @@
-/** What processes and servers use of a core at steady rates: where fewer events come, batches are smaller and cost more for each event. */
+/** CPU usage of processes and servers at steady rates: at lower rates, batches are smaller and cost more per event. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Rounds, type Section } from "../report/figure.ts";
 import { prepareStream, publishStream } from "../prepared-load.ts";
@@ -22,7 +22,7 @@ export const rates: Scenario = {
     }
     return {
       title: "Use of the CPU by rate",
-      note: `Share of one core over ${SECONDS} s at a steady rate, from nothing to do to near the limit of this machine; one process of each role, frames as from a busy Celery, a warm-up before. At 10,000 events/s 1 % of a core is 1 µs per event.`,
+      note: `Share of one core over ${SECONDS} s at a steady rate, from idle to near the limit of this machine; one process per role, frames as from a busy Celery, after a warm-up. At 10,000 events/s, 1 % of a core is 1 µs per event.`,
       figures: rounds.figures(),
     };
   },

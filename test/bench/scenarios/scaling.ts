@@ -1,4 +1,4 @@
-/** How fast one, two and four processors of a kind work off the same backlog. */
+/** How fast one, two and four processors of a kind process the same backlog. */
 import type { Expected } from "../expected.ts";
 import { Rounds, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
@@ -6,7 +6,7 @@ import type { Bench, Scenario } from "../scenario.ts";
 import { EXPORTER_NAMES, Stage, type ExporterName } from "../stage.ts";
 
 const EVENTS = 400_000;
-/** The shares of the backlog between which the clock runs: all processes have started, and none is short of work yet. */
+/** The measured part of the backlog: all processes have started, and none runs out of work yet. */
 const BEGIN = 0.25;
 const END = 0.9;
 const COUNTS = [1, 2, 4] as const;
@@ -25,7 +25,7 @@ export const scaling: Scenario = {
     }
     return {
       title: "Scaling",
-      note: `A backlog of ${EVENTS.toLocaleString("en")} events in the exporter's queue, worked off by so many processes until rows are committed or metrics sent, from ${BEGIN * 100} to ${END * 100} % of it. The servers run on the same cores.`,
+      note: `A backlog of ${EVENTS.toLocaleString("en")} events in the exporter queue, processed by this number of processes until rows are committed or metrics are sent; measured from ${BEGIN * 100} to ${END * 100} % of the backlog. The servers run on the same cores.`,
       figures: rounds.figures(),
     };
   },
@@ -46,7 +46,7 @@ async function eventsPerSecond({ servers }: Bench, exporter: ExporterName, count
   }
 }
 
-/** When this share of the backlog was done, and what share it was by then. */
+/** When this share of the backlog was done, and the exact share at that time. */
 async function reach(stage: Stage, exporter: ExporterName, expected: Expected, share: number): Promise<{ at: number; share: number }> {
   if (exporter === "datadog") {
     await stage.untilSent(share * expected.tasks);

@@ -1,4 +1,4 @@
-/** What a task takes in the Store: in flight, and after it was sent. */
+/** The size of a task in the Store: in flight, and after it was sent. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { Rounds, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
@@ -6,7 +6,7 @@ import type { Bench, Scenario } from "../scenario.ts";
 import { Stage } from "../stage.ts";
 
 const EVENTS = 100_000;
-/** Tasks that have ended stay in flight while they wait for this. */
+/** Keeps ended tasks in flight. */
 const LONG_GRACE = { EXPORTERS: "datadog", DATADOG_GRACE_MS: "25000" };
 
 export const store: Scenario = {
@@ -32,7 +32,7 @@ export const store: Scenario = {
     }
     return {
       title: "Redis bytes per task",
-      note: `By used_memory, for ${(EVENTS / 4).toLocaleString("en")} tasks of about four events, ids waiting for the second stage included. A task that was sent is kept for an hour (DATADOG_SENT_EXPIRY_SECONDS), so that repeated events count once.`,
+      note: `By used_memory, for ${(EVENTS / 4).toLocaleString("en")} tasks of about four events, including the ids that wait for the second stage. A task is kept for an hour after it was sent (DATADOG_SENT_EXPIRY_SECONDS), so that repeated events count only once.`,
       figures: rounds.figures(),
     };
   },

@@ -1,4 +1,4 @@
-/** The highest rate at which nothing piles up, and how far behind the rows and the metrics are then. */
+/** The highest rate without a growing backlog, and the lag of the rows and the metrics at that rate. */
 import { Rounds, type Figure, type Goal, type Section } from "../report/figure.ts";
 import { lagOfMetrics, lagOfRows, type Lag } from "../lag.ts";
 import { prepareStream, publishStream } from "../prepared-load.ts";
@@ -9,13 +9,13 @@ const BROKERS: readonly BrokerName[] = ["RabbitMQ", "Redis"];
 const SECONDS = 30;
 const TRIAL_SECONDS = 15;
 const FIRST_EVENTS_PER_SECOND = 10_000;
-/** Rates rise, or fall, by this until one is on the other side; what is between the two is halved until it is this close. */
+/** Rates rise or fall by this factor until one is on the other side; then the interval is halved until it is this small. */
 const STRIDE = 1.25;
 const CLOSE = 1.04;
 const EVENTS_PER_SECOND: Goal = { atLeast: 12_000 };
-/** What counts as keeping up. */
+/** The limit for keeping up. */
 const MAX_P99_MS = 2_000;
-/** DATADOG_GRACE_MS: a task is kept so long for events that are still on their way. */
+/** DATADOG_GRACE_MS: how long a task waits for events that are still on their way. */
 const GRACE_MS = 2_000;
 
 interface Trial {
@@ -31,7 +31,7 @@ export const sustained: Scenario = {
     for (const broker of BROKERS) figures.push(...(await measure(bench, broker)));
     return {
       title: "Sustained rate and lag",
-      note: `The highest rate (within ${Math.round((CLOSE - 1) * 100)} %) that all processes, all servers and the load generator together sustain on this machine for ${SECONDS} s in every round, with the p99 of both lags within 2 s (beyond the ${GRACE_MS / 1_000} s for which the Datadog exporter waits by default). Frames as from a busy Celery. Lag: from a task's last event until its row was committed (of every row) or its metrics came to the agent (of 10 tasks each second). Nothing lost.`,
+      note: `The highest rate (within ${Math.round((CLOSE - 1) * 100)} %) that all processes, all servers and the load generator together sustain on this machine for ${SECONDS} s in every round, with the p99 of both lags within 2 s (plus the ${GRACE_MS / 1_000} s that the Datadog exporter waits by default). Frames as from a busy Celery. Lag: the time from a task's last event until its row was committed (every row) or its metrics reached the agent (10 tasks per second). Nothing is lost.`,
       figures,
     };
   },

@@ -1,4 +1,4 @@
-/** Receiver and processors, each as a user that has what docs/permissions.md grants it, and nothing else. */
+/** Receiver and processors run as users with exactly the rights in docs/permissions.md. */
 import { connectDatabase, deleteOldTasks } from "@celery-metrics-exporter/db";
 import { readCorpus, type CorpusFrame } from "@celery-metrics-exporter/celery/testing";
 import type { RunningRoles } from "@celery-metrics-exporter/runtime";
@@ -9,7 +9,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { refusals } from "./refusals.ts";
 import { openScene, PREFIX, REDIS_USERS, ROLE_NAMES, type Scene } from "./scene.ts";
 
-/** So that excluded tasks have to be remembered, and what was stored of them before forgotten. */
+/** Makes it necessary to remember excluded tasks, and to forget what was stored about them before. */
 const EXCLUDED = "shop.mail.send";
 const SETTINGS = { FILTER_TASK_NAMES_EXCLUDE: EXCLUDED, BATCH_MAX_EVENTS: "20" };
 const POLL = { timeout: 60_000, interval: 100 };
@@ -88,14 +88,14 @@ async function isReady({ healthUrl }: RunningRoles): Promise<string> {
   return `${answer.status} ${await answer.text()}`;
 }
 
-it("is enough for events on their way: filters, delayed jobs, takeovers, dead letters and their trimming", async () => {
+it("is enough for processing events: filters, delayed jobs, takeovers, dead letters and their trimming", async () => {
   await scene.redis.lpush(`${PREFIX}:dead-letter:wait`, ...Array.from({ length: DEAD_LETTERS_KEPT }, (_, index) => `old-${index}`));
   await scene.start("receiver", SETTINGS);
   await scene.database.query("alter table celery_task add constraint no_poison check (task_id <> 'poison')");
-  // Backwards: what has no name comes first, and is stored before it can be known to be excluded.
+  // In reverse order: events without a name arrive first, and are stored before it is known that they are excluded.
   await publish([...corpus.frames.map(toMessage).reverse(), event("poison"), { body: Buffer.from("no event") }]);
   await expect.poll(() => scene.redis.llen(`${PREFIX}:postgres:wait`), POLL).toBeGreaterThan(5);
-  // One letter after the other: of processes that trim at the same moment each removes one, and the next has nothing to trim.
+  // One letter after the other: of processes that trim at the same moment, each removes one letter, and the next has nothing to trim.
   await expect.poll(lettersKept, POLL).toContain("body");
   for (const queue of ["datadog", "postgres"]) await takeAndDie(queue);
   await scene.queue("datadog").add("batch", { v: "of a later release" });
@@ -122,22 +122,22 @@ it("is enough for retention", async () => {
   expect(await hasRow(id)).toBe(false);
 });
 
-it("a right on the table that is taken away stops its events, loses none, and is named", async () => {
+it("a revoked right on the table stops its events, loses none, and is reported", async () => {
   await scene.database.query(scene.sql("REVOKE INSERT ON celery_task FROM cme_processor"));
   const before = await scene.queue("dead-letter").getJobCountByTypes("failed", "delayed");
   await publish([event("while-revoked")]);
   await expect.poll(() => isReady(postgres), POLL).toMatch(/^503 .*permission denied for table celery_task/);
-  // Gives back what it could not finish.
+  // Returns the jobs that it could not finish.
   await postgres.stop();
   await scene.database.query(scene.sql("GRANT INSERT ON celery_task TO cme_processor"));
-  // BullMQ has other scripts for a Redis whose version it may know.
+  // BullMQ uses other scripts if it may not read Redis' version.
   await scene.redis.call("ACL", "SETUSER", REDIS_USERS["postgres-processor"], "+info");
   postgres = await scene.start("postgres-processor", SETTINGS);
   await expect.poll(() => hasRow("while-revoked"), POLL).toBe(true);
   expect(await scene.queue("dead-letter").getJobCountByTypes("failed", "delayed")).toBe(before);
 });
 
-it.each(["evalsha", "hset"])("a command of Redis that is taken away stops events, loses none, and is named: %s", async (command) => {
+it.each(["evalsha", "hset"])("a revoked Redis command stops events, loses none, and is reported: %s", async (command) => {
   const id = `while-${command}`;
   scene.sink.clear();
   await scene.redis.call("ACL", "SETUSER", REDIS_USERS["datadog-processor"], `-${command}`);
@@ -153,7 +153,7 @@ it.each(["evalsha", "hset"])("a command of Redis that is taken away stops events
   expect(letters.filter(({ data }) => JSON.stringify(data).includes(id))).toEqual([]);
 });
 
-it.each(ROLE_NAMES)("is what %s needs, and no command more", async (name) => {
+it.each(ROLE_NAMES)("contains exactly the commands that %s needs", async (name) => {
   const used = await scene.record.commandsOf(REDIS_USERS[name]);
   expect([...documentedCommands(`redis ${name}`)].sort()).toEqual([...used].sort());
 });

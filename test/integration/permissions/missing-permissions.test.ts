@@ -1,4 +1,4 @@
-/** What the users of docs/permissions.md may not do, and what a role says that may not do what it has to. */
+/** What the users of docs/permissions.md may not do, and what a role reports if it lacks a permission. */
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { documentedCommands, documentedRabbitmqPermissions, grantDocumented } from "@celery-metrics-exporter/testkit";
 import amqp from "amqplib";
@@ -20,7 +20,7 @@ afterAll(async () => {
   await scene?.close();
 });
 
-/** The role does not start, and says this. */
+/** The role does not start, and reports this. */
 async function expectRefusal(name: RoleName, env: Readonly<Record<string, string>>, words: RegExp): Promise<void> {
   const starting = scene.start(name, { STARTUP_TIMEOUT_SECONDS: "60", ...env });
   await expect(starting).rejects.toThrow(words);
@@ -61,7 +61,7 @@ describe("in Redis", () => {
     "cme-events": ["{cme}:datadog:wait", "{cme:1}:datadog:task:x"],
   };
 
-  it.each(Object.keys(OTHERS_KEYS))("%s reaches nothing beyond its keys", async (user) => {
+  it.each(Object.keys(OTHERS_KEYS))("%s can access only its own keys", async (user) => {
     const redis = new Redis(scene.redisUrlOf(user), { retryStrategy: () => null, enableReadyCheck: false });
     const commands = [...NOBODY_MAY, ...(OTHERS_KEYS[user] ?? []).flatMap((key) => [`LRANGE ${key} 0 -1`, `HGETALL ${key}`, `DEL ${key}`])];
     const allowed: string[] = [];
@@ -77,7 +77,7 @@ describe("in Redis", () => {
     expect(allowed).toEqual([]);
   });
 
-  it("the dashboard's user, read-only, writes nothing to what it shows", async () => {
+  it("the read-only dashboard's user cannot write to what it shows", async () => {
     await scene.redis.lpush("{cme}:datadog:wait", "1");
     const redis = new Redis(scene.redisUrlOf("cme-dashboard"), { retryStrategy: () => null, enableReadyCheck: false });
     for (const command of ["LPUSH", "RPUSH", "HSET", "SET", "DEL", "UNLINK", "SADD", "HDEL", "SREM", "PFADD"]) {
@@ -111,7 +111,7 @@ describe("in PostgreSQL", () => {
     "CREATE ROLE x",
   ];
 
-  it("the processor's user may do nothing but its work", async () => {
+  it("the processor's user may only do its work", async () => {
     await scene.database.query("create table if not exists other ()");
     const client = new Client({ connectionString: scene.databaseUrlOf("cme_processor") });
     await client.connect();
@@ -166,12 +166,12 @@ describe("in RabbitMQ", () => {
     lacking = others;
   });
 
-  // In this order: the queue is not there yet.
-  it("the receiver does not start without the right to make its queue, and says so", async () => {
+  // In this order, because the queue does not exist yet.
+  it("the receiver does not start without the right to create its queue, and says so", async () => {
     await expectRefusal("receiver", finding, /refuses us: cannot declare queue celery-metrics-exporter \(ACCESS_REFUSED/);
   });
 
-  it("the receiver's user is enough to bind again when the exchange was deleted and declared again", async () => {
+  it("the receiver's user may bind again after the exchange was deleted and declared again", async () => {
     const receiver = await scene.start("receiver");
     const connection = await amqp.connect(scene.vhost.url);
     const channel = await connection.createConfirmChannel();
@@ -202,7 +202,7 @@ describe("in RabbitMQ", () => {
     await connection.close();
   });
 
-  it("the receiver takes the queue that an administrator made", async () => {
+  it("the receiver uses a queue that an administrator created", async () => {
     const connection = await amqp.connect(scene.vhost.url);
     const channel = await connection.createChannel();
     await channel.assertQueue("celery-metrics-exporter", { durable: true });
@@ -219,7 +219,7 @@ describe("in RabbitMQ", () => {
     },
   );
 
-  it("the receiver's user may not publish, nor make or empty other queues", async () => {
+  it("the receiver's user may not publish, or create or purge other queues", async () => {
     const connection = await amqp.connect(scene.brokerUrl);
     const steps: ((channel: amqp.Channel) => Promise<unknown>)[] = [
       (channel) => channel.assertQueue("other"),
@@ -244,7 +244,7 @@ describe("in RabbitMQ", () => {
 });
 
 describe("of Celery's Redis", () => {
-  it("the receiver hears the channels it is granted, and uses no more", async () => {
+  it("the receiver reads only the channels that it may use", async () => {
     const receiver = await scene.start("receiver", { CELERY_BROKER_URL: `${scene.redisUrlOf("cme-events")}/0` });
     const isReady = async (): Promise<number> => (await fetch(`${receiver.healthUrl}/readyz`)).status;
     await expect.poll(isReady, { timeout: 30_000 }).toBe(200);
@@ -253,7 +253,7 @@ describe("of Celery's Redis", () => {
     await receiver.stop();
 
     const heard = await scene.record.commandsOf("cme-events");
-    // It asks for an answer only now and then.
+    // It sends a probe only occasionally.
     expect([...documentedCommands("redis receiver's broker")].sort()).toEqual([...heard, "ping"].sort());
     const granted = documentedCommands("redis receiver");
     const used = await scene.record.commandsOf(REDIS_USERS.receiver);

@@ -1,7 +1,7 @@
-/** What Redis has refused its users. */
+/** Reads which commands Redis has refused its users. */
 import type { Redis } from "ioredis";
 
-/** What was refused since the last call, besides what a role asks for and does without. */
+/** The refusals since the last call, except those of commands that a role tries and can do without. */
 export async function refusals(redis: Redis): Promise<string[]> {
   const entries = (await redis.call("ACL", "LOG", "128")) as (readonly [string, string][] | Record<string, unknown>)[];
   await redis.call("ACL", "LOG", "RESET");

@@ -1,4 +1,4 @@
-/** `celery-metrics-exporter replay` as a user that has what docs/permissions.md grants it, and nothing else. */
+/** `celery-metrics-exporter replay` as a user with exactly the rights in docs/permissions.md. */
 import { taskReceived, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { DeadLetters, MAX_DEAD_LETTERS, RECEIVER, encodeBatch, type DeadLetter } from "@celery-metrics-exporter/pipeline";
 import { EXIT_UNAVAILABLE, Metrics, createLogger } from "@celery-metrics-exporter/runtime";
@@ -39,7 +39,7 @@ const REPLAYABLE: readonly DeadLetter[] = [
 const UNDECODABLE: DeadLetter = { ...message, raw: "{" };
 
 let server: RedisServer;
-/** May do everything. */
+/** A user with all rights. */
 let redis: Redis;
 let record: CommandRecord;
 let letters: DeadLetters;
@@ -52,7 +52,7 @@ beforeAll(async () => {
 });
 beforeEach(async () => {
   await redis.flushall();
-  // So that it has to send each script itself.
+  // Forces it to send each script itself.
   await redis.script("FLUSH");
   await grantDocumented(redis, BLOCK, PASSWORD);
   await redis.call("ACL", "LOG", "RESET");
@@ -70,7 +70,7 @@ interface Outcome {
   readonly errors: string;
 }
 
-/** Runs it to its end. Until the record knows whose its connection is, Redis holds back what it writes: it may be gone sooner. */
+/** Runs it to its end. Redis delays its output until the record knows the connection's user, because it may disconnect sooner. */
 async function replay(...args: string[]): Promise<Outcome> {
   const env = {
     PATH: process.env["PATH"],
@@ -97,13 +97,13 @@ async function waitingIn(queue: string): Promise<number> {
   return redis.llen(`${PREFIX}:${queue}:wait`);
 }
 
-/** Jobs waiting in the queues of the exporters. */
+/** Number of jobs waiting in the exporter queues. */
 async function replayed(): Promise<Record<string, number>> {
   const queues = ["datadog", "datadog-processing", "postgres"];
   return Object.fromEntries(await Promise.all(queues.map(async (queue) => [queue, await waitingIn(queue)] as const)));
 }
 
-/** As many letters as are kept: one more, and the oldest have to go. */
+/** The maximum number of letters: with one more, the oldest have to be removed. */
 async function fill(): Promise<void> {
   await redis.lpush(`${PREFIX}:dead-letter:wait`, ...Array.from({ length: MAX_DEAD_LETTERS }, (_, index) => `old-${index}`));
   await letters.add([...REPLAYABLE, UNDECODABLE]);
@@ -119,7 +119,7 @@ it("is enough for a dry run", async () => {
   expect(await refusals(redis)).toEqual([]);
 });
 
-// BullMQ has other scripts for a Redis whose version it may know.
+// BullMQ uses other scripts if it may not read Redis' version.
 it.each(["-info", "+info"])(
   "is enough for letters to every exporter, to one, to its second stage, and their trimming: %s",
   async (info) => {
@@ -135,12 +135,12 @@ it.each(["-info", "+info"])(
   },
 );
 
-it("is what it needs, and no command more", async () => {
+it("contains exactly the commands that it needs", async () => {
   const used = await record.commandsOf(USER);
   expect([...documentedCommands(BLOCK)].sort()).toEqual([...used].sort());
 });
 
-it("is what it needs, and no key more: without one it says so, and keeps the letters", async () => {
+it("contains exactly the keys that it needs: without one it says so, and keeps the letters", async () => {
   const rules = (await redis.call("ACL", "GETUSER", USER)) as unknown[];
   const keys = String(rules[rules.indexOf("keys") + 1]).split(" ");
   expect(keys.length).toBeGreaterThan(1);

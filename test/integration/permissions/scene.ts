@@ -1,4 +1,4 @@
-/** Servers on which each role has a user of its own, with exactly what docs/permissions.md grants it. */
+/** Servers on which each role has its own user, with exactly the rights in docs/permissions.md. */
 import { migrate } from "@celery-metrics-exporter/db";
 import { processorRole } from "@celery-metrics-exporter/pipeline";
 import { createLogger, startRoles, type Role, type RunningRoles } from "@celery-metrics-exporter/runtime";
@@ -28,7 +28,7 @@ import { receiver } from "receiver";
 export const PASSWORD = "opensesame";
 export const PREFIX = "{cme}";
 
-/** A block of the document, and the user it makes. */
+/** A block of the document, and the user that it creates. */
 export const REDIS_USERS = {
   receiver: "cme-receiver",
   "datadog-processor": "cme-datadog-processor",
@@ -44,23 +44,23 @@ const ROLES: Readonly<Record<RoleName, Role>> = {
 };
 
 export interface Scene {
-  /** May do everything. */
+  /** A user with all rights. */
   readonly redis: Redis;
   readonly record: CommandRecord;
   readonly vhost: TestVhost;
-  /** As the administrator, in the database of the table. */
+  /** Connected as the administrator, to the database with the table. */
   readonly database: Client;
   readonly sink: StatsdSink;
-  /** As the administrator. */
+  /** Connected as the administrator. */
   queue(name: string): Queue;
-  /** The database's roles of the document, by their names there. */
+  /** The document's database roles, by their names there. */
   sql(statement: string): string;
   databaseUrlOf(role: "cme_migrator" | "cme_processor"): string;
   redisUrlOf(user: string): string;
-  /** The receiver's user, who makes its queue. */
+  /** The URL for the receiver's user, who creates its queue. */
   readonly brokerUrl: string;
   start(name: RoleName, env?: Readonly<Record<string, string>>): Promise<RunningRoles>;
-  /** Starts nothing more, and ends all. */
+  /** Stops everything; nothing more can be started. */
   close(): Promise<void>;
 }
 
@@ -130,7 +130,7 @@ export async function openScene(): Promise<Scene> {
   };
 }
 
-/** As Celery does it before it sends its first event. */
+/** Declares the exchange, as Celery does before its first event. */
 async function declareExchange(url: string): Promise<void> {
   const connection = await amqp.connect(url);
   const channel = await connection.createChannel();
@@ -138,7 +138,7 @@ async function declareExchange(url: string): Promise<void> {
   await connection.close();
 }
 
-/** All the document says, in its order, with the migration in between. */
+/** Runs everything in the document in its order, with the migration in between. */
 async function grantDatabase({ database, sql, databaseUrlOf }: Pick<Scene, "database" | "sql" | "databaseUrlOf">): Promise<void> {
   for (const statement of documentedStatements("sql administrator")) await database.query(sql(statement));
   await migrate(databaseUrlOf("cme_migrator"));
@@ -150,7 +150,7 @@ async function grantDatabase({ database, sql, databaseUrlOf }: Pick<Scene, "data
   await owner.end();
 }
 
-/** They belong to the server, not to the database. */
+/** Roles belong to the server, not to the database. */
 async function dropRoles(sql: Scene["sql"]): Promise<void> {
   const client = new Client({ connectionString: sharedPostgresUrl() });
   await client.connect();

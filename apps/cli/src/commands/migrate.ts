@@ -1,4 +1,4 @@
-/** `migrate`: brings the table up to date. */
+/** `migrate`: creates the table or applies missing migrations. */
 import { isEmbedded, migrate as applyMigrations, readRows } from "@celery-metrics-exporter/db";
 import { loadConfig, redactUrl } from "@celery-metrics-exporter/runtime";
 import { existsSync } from "node:fs";
@@ -12,9 +12,9 @@ const Config = z.object({ DATABASE_URL: postgres.Config.shape.DATABASE_URL });
 
 export const migrate: Command = {
   name: "migrate",
-  summary: "Create the table celery_task, or bring it up to date.",
+  summary: "Create the table celery_task, or apply missing migrations.",
   description:
-    "Applies the migrations that the database lacks, one process at a time, in the first schema of search_path; does nothing when there are none. " +
+    "Applies the missing migrations in the first schema of search_path, one process at a time. Does nothing if none are missing. " +
     "`pnpm drizzle-kit migrate` does the same.",
   options: [],
   settings: groupSettings([{ name: "migrate", Config }]),
@@ -27,7 +27,7 @@ export const migrate: Command = {
   },
 };
 
-/** True also where nobody can tell: migrating then says why. */
+/** Also true if the check fails: the migration then reports the reason. */
 async function tableExists(url: string): Promise<boolean> {
   const folder = url.slice("pglite:".length);
   if (isEmbedded(url)) return existsSync(join(folder, "PG_VERSION"));

@@ -1,4 +1,4 @@
-/** `query`: reads the rows, also those of an embedded database that another process has open. */
+/** `query`: shows rows, even from an embedded database that another process has open. */
 import { StatementError, isEmbedded, readRows, type SelectedRows } from "@celery-metrics-exporter/db";
 import { UnavailableError, loadConfig } from "@celery-metrics-exporter/runtime";
 import { postgres } from "postgres-processor";
@@ -12,23 +12,23 @@ import { groupSettings } from "../settings.ts";
 
 const Config = z.object({ DATABASE_URL: postgres.Config.shape.DATABASE_URL });
 
-/** The id comes first, where no terminal is too narrow for it: it is what people copy. */
+/** The id comes first so that it fits any terminal: people copy it. */
 const LATEST = `select task_id, name, status, queue, started_at::timestamptz(0), round(duration::numeric, 3) as duration, exception
   from celery_task order by last_event_at desc limit 20`;
 
-/** A write in a read-only transaction. */
+/** SQLSTATE of a write in a read-only transaction. */
 const READ_ONLY = "25006";
-/** No such table, schema or column. */
+/** SQLSTATEs of a missing table, schema or column. */
 const NOT_THERE = /^(42P01|3F000|42703)$/;
 
 export const query: Command = {
   name: "query",
-  summary: "Show rows of celery_task: the latest, or what an SQL statement selects.",
+  summary: "Show rows of celery_task: the latest, or those that an SQL statement selects.",
   description:
-    "Runs one SQL statement in a read-only transaction and shows the rows it selects; without a statement, the latest 20 tasks. " +
-    `Without DATABASE_URL it reads the embedded PostgreSQL in ${EMBEDDED_DATABASE_URL.slice("pglite:".length)}, also while \`start\` is running: ` +
-    "it copies the files, so that no statement can hold up or change anything. On a real PostgreSQL, functions with side effects, such as " +
-    "pg_terminate_backend, are limited by the rights of the database user only; psql does the same and more.",
+    "Runs one SQL statement in a read-only transaction and shows the rows it selects. Without a statement it shows the latest 20 tasks. " +
+    `Without DATABASE_URL it reads the embedded PostgreSQL in ${EMBEDDED_DATABASE_URL.slice("pglite:".length)}, even while \`start\` is running: ` +
+    "it copies the files, so no statement can block or change anything. On a real PostgreSQL, only the rights of the database user limit " +
+    "functions with side effects, such as pg_terminate_backend. psql does the same and more.",
   argument: "statement",
   options: [{ name: "json", description: "Write each row as a line of JSON." }],
   settings: withDecidedDefaults(groupSettings([{ name: "query", Config }])),
@@ -44,7 +44,7 @@ export const query: Command = {
 
 /**
  * @param statement undefined for the latest tasks.
- * @throws {UsageError} with what the database says of a statement that fails.
+ * @throws {UsageError} with the database's message if the statement fails.
  */
 async function select(url: string, statement: string | undefined): Promise<SelectedRows> {
   try {

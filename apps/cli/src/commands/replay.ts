@@ -1,4 +1,4 @@
-/** `replay`: takes dead letters back to where they came from. */
+/** `replay`: puts dead letters back into their exporter queues. */
 import {
   DeadLetterReplay,
   DeadLetters,
@@ -44,7 +44,7 @@ const Config = withRedactionChecked(
 );
 type Config = z.output<typeof Config>;
 
-/** What `start` may take our Redis from. */
+/** The settings from which `start` may derive `REDIS_URL`. */
 const BROKER_SETTINGS = describeConfig(receiver.Config)
   .filter(({ name }) => /^CELERY_(BROKER_URL|SENTINEL_)/.test(name))
   .map((setting) => ({ ...setting, required: false }));
@@ -53,42 +53,42 @@ const SOURCES = [RECEIVER, ...EXPORTERS.map(({ name }) => name)];
 
 export const replay: Command = {
   name: "replay",
-  summary: "Put dead letters back into the queues, after what was wrong is mended.",
+  summary: "Put dead letters back into the exporter queues, after the cause is fixed.",
   description:
-    "Takes the letters of the dead-letter queue, the oldest first: events go back to the queue of the exporter that refused them, and what could not be decoded " +
-    "is decoded again and goes to every exporter. A letter is removed once that is done; one that fails again comes back as a new letter. " +
-    "Letters that cannot be replayed, such as those of which only a part was kept, stay; --discard removes them. " +
-    "May run while everything else runs, and may be stopped at any time. " +
-    "Use the settings (REDIS_URL or CELERY_BROKER_URL, QUEUE_PREFIX, EXPORTERS, FILTER_…, REDACT_…) of the receiver. " +
-    "Without REDIS_URL the queues are sought in the broker's Redis, as `start` does.",
+    "Replays the letters in the dead-letter queue, the oldest first. Events go back to the queue of the exporter that refused them. Messages that could not be decoded " +
+    "are decoded again and go to every exporter. A letter is removed once it is replayed. If it fails again, it comes back as a new letter. " +
+    "Letters that cannot be replayed, for example because only a part was kept, stay; --discard removes them. " +
+    "It may run while everything else runs, and you may stop it at any time. " +
+    "Use the same settings as the receiver (REDIS_URL or CELERY_BROKER_URL, QUEUE_PREFIX, EXPORTERS, FILTER_…, REDACT_…). " +
+    "Without REDIS_URL it looks for the exporter queues in the broker's Redis, like `start`.",
   options: [
-    { name: "source", value: "name", description: `Only letters of this source: ${SOURCES.join(", ")}.` },
+    { name: "source", value: "name", description: `Only letters from this source: ${SOURCES.join(", ")}.` },
     {
       name: "reason",
       value: "word",
-      description: "Only letters with this reason, such as refused or body; --dry-run tells which there are.",
+      description: "Only letters with this reason, such as refused or body; --dry-run lists the reasons.",
     },
     { name: "limit", value: "n", description: "At most n letters." },
     { name: "discard", description: "Also remove the letters that cannot be replayed." },
     {
       name: "discard-all",
-      description: "Remove every letter of --source and --reason, at least one of which it needs, and replay none.",
+      description: "Remove every letter that matches --source and --reason, and replay none. Requires at least one of the two.",
     },
-    { name: "dry-run", description: "Change nothing; count the letters by source and reason, and say what would become of them." },
+    { name: "dry-run", description: "Change nothing: count the letters by source and reason, and say what would happen to them." },
   ],
   settings: [
     ...withDecidedDefaults(groupSettings([{ name: "replay", Config }]), {
       REDIS_URL: DECIDED_DEFAULTS["REDIS_URL"] ?? "",
-      EXPORTERS: "those whose queues there are",
+      EXPORTERS: "the exporters whose queues exist",
     }),
-    { title: "the broker, where REDIS_URL is not set", settings: BROKER_SETTINGS },
+    { title: "the broker, if REDIS_URL is not set", settings: BROKER_SETTINGS },
   ],
   async run({ options, env, terminal }) {
     const selection = readSelection(options);
     const { env: decided, note } = withRedis(env);
     const config = loadConfig(Config, decided);
     const isChosen = isSet("EXPORTERS", env);
-    // What goes wrong is told by the error that ends it.
+    // The error that ends the run says what went wrong.
     const logger = createLogger("replay", "silent");
     const lifecycle = new Lifecycle(logger);
     const report = new ReplayReport(terminal, selection.dryRun === true);
@@ -111,7 +111,7 @@ function readSelection(options: ReadonlyMap<string, string>): Selection {
   if (source !== undefined && !SOURCES.includes(source)) throw new UsageError(unknown("source", source, SOURCES));
   const limit = options.get("limit");
   if (limit !== undefined && !/^[1-9]\d*$/.test(limit)) {
-    throw new UsageError(`--limit needs a whole number above 0, not ${JSON.stringify(limit)}.`);
+    throw new UsageError(`--limit requires a whole number above 0, not ${JSON.stringify(limit)}.`);
   }
   return {
     source,
@@ -125,12 +125,12 @@ function readSelection(options: ReadonlyMap<string, string>): Selection {
 function readDiscard(options: ReadonlyMap<string, string>): Selection["discard"] {
   if (!options.has("discard-all")) return options.has("discard") ? "unreplayable" : undefined;
   if (!options.has("source") && !options.has("reason")) {
-    throw new UsageError("--discard-all needs --source or --reason. To remove only what cannot be replayed, use --discard.");
+    throw new UsageError("--discard-all requires --source or --reason. To remove only letters that cannot be replayed, use --discard.");
   }
   return "all";
 }
 
-/** What the receiver has for its events, and the dead letters. */
+/** The receiver's way to the exporter queues, and the dead-letter queue. */
 async function openReplay(
   config: Config,
   { isChosen, lifecycle, logger }: { readonly isChosen: boolean; readonly lifecycle: Lifecycle; readonly logger: Logger },
@@ -147,7 +147,7 @@ async function openReplay(
   const prefix = config.QUEUE_PREFIX;
   const metrics = new Metrics();
   const inUse = isChosen ? [] : await exportersInUse(redis, prefix);
-  // Where there is no queue yet, the letters make the first ones.
+  // If there is no exporter queue yet, the replayed letters create the first ones.
   const names = inUse.length === 0 ? config.EXPORTERS : inUse;
   const exporters = EXPORTERS.filter(({ name }) => names.includes(name));
   const fanout = new Fanout({ redis, prefix, exporters, whenFull: "hold", highWaterEvents: Number.MAX_SAFE_INTEGER, logger, metrics });

@@ -28,10 +28,10 @@ import { ALL_ROLES, chosenExporters, rolesFor } from "../roles.ts";
 import { groupSettings, printConfig } from "../settings.ts";
 import type { Terminal } from "../terminal.ts";
 
-/** Settings of `start` itself. */
+/** Settings that only `start` has. */
 export const START = { name: "the single process", Config: SummaryConfig };
 
-/** @param find looks for an agent; tests look elsewhere. */
+/** @param find looks for an agent; tests replace it. */
 export function startCommand(find?: FindAgent): Command {
   return {
     name: "start",
@@ -39,7 +39,7 @@ export function startCommand(find?: FindAgent): Command {
     description:
       "Runs the receiver, the processors of the chosen exporters and the dashboard until SIGTERM or SIGINT. " +
       `Without DATABASE_URL the postgres exporter keeps its table in an embedded PostgreSQL in ${EMBEDDED_DATABASE_URL.slice("pglite:".length)}. ` +
-      "Without REDIS_URL the queues are in the broker's Redis, or at redis://127.0.0.1:6379 with RabbitMQ. " +
+      "Without REDIS_URL the exporter queues are in the broker's Redis or, with RabbitMQ, at redis://127.0.0.1:6379. " +
       "Without EXPORTERS metrics are sent to Datadog only if an agent is configured or answers on this machine.",
     startsWithExample: true,
     options: [
@@ -67,7 +67,7 @@ export function startCommand(find?: FindAgent): Command {
 
 export const start: Command = startCommand();
 
-/** Everything that a setting says and nothing heeds. The receiver logs the same of its broker's URL. */
+/** Warnings about settings without effect. The receiver logs the same warnings about its broker's URL. */
 function warningsOf(given: Environment): ConfigWarning[] {
   const ofBroker = brokerUrlWarnings(readIfPossible("CELERY_BROKER_URL", given) ?? "");
   return [...configWarnings(given), ...ofBroker.map((problem) => ({ setting: "CELERY_BROKER_URL", problem }))];
@@ -109,19 +109,19 @@ async function run({ env, notes, exporterNames, withDashboard, terminal }: Run):
   terminal.write(renderAddresses(addresses, terminal));
 }
 
-/** Where metrics go, and whether something listens there. */
+/** Where metrics go, and whether an agent answers there. */
 async function agentOf(env: Environment): Promise<{ address: string; answers: boolean }> {
   const { address, description } = datadogAgent(env);
   return { address: description, answers: (await findAgent([address])) !== undefined };
 }
 
-/** After the last log line. A terminal that has been closed takes nothing more. */
+/** Waits after the last log line. A closed terminal accepts no more output. */
 function writeAtExit(line: string): void {
   process.once("exit", () => {
     try {
       writeSync(1, `${line}\n`);
     } catch {
-      // Nobody is there to read it.
+      // Nobody is left to read it.
     }
   });
 }
@@ -144,7 +144,7 @@ function withRowsDatabase(env: Environment): Decision {
   return exportersIfKnown(env).includes("postgres") ? withDatabase(env) : { env };
 }
 
-/** None where `EXPORTERS` is wrong: the receiver's settings then say so, together with every other problem. */
+/** None if `EXPORTERS` is wrong: the receiver's settings then report it together with every other problem. */
 function exportersIfKnown(env: Environment): readonly string[] {
   try {
     return chosenExporters(env);

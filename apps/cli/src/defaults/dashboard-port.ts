@@ -1,4 +1,4 @@
-/** Which port the dashboard of the single process takes when none is named. */
+/** Chooses the dashboard's port in the single process if none is set. */
 import { describeConfig, type Environment } from "@celery-metrics-exporter/runtime";
 import { dashboard } from "dashboard";
 import { createServer } from "node:net";
@@ -6,7 +6,7 @@ import { isSet, readIfPossible, type Decision } from "./decision.ts";
 
 const DEFAULT_PORT = Number(describeConfig(dashboard.Config).find(({ name }) => name === "DASHBOARD_PORT")?.defaultValue);
 
-/** The environment with a `DASHBOARD_PORT`: the default one, or a free one where another program has it. */
+/** The environment with a `DASHBOARD_PORT`: the default port, or a free one if another program uses it. */
 export async function withDashboardPort(env: Environment): Promise<Decision> {
   if (isSet("DASHBOARD_PORT", env)) return { env };
   const port = await freePort(DEFAULT_PORT, readIfPossible("DASHBOARD_HOST", env));
@@ -16,13 +16,13 @@ export async function withDashboardPort(env: Environment): Promise<Decision> {
     env: chosen,
     note: {
       settings: ["DASHBOARD_PORT"],
-      message: "The dashboard's default port is taken: using a free one",
+      message: "the dashboard's default port is taken: using a free one",
       fields: { taken: DEFAULT_PORT, port },
     },
   };
 }
 
-/** `preferred` if nobody listens there, else any. */
+/** `preferred` if it is free, else any free port. */
 async function freePort(preferred: number, host = "127.0.0.1"): Promise<number> {
   return (await isFree(preferred, host)) ?? (await isFree(0, host)) ?? preferred;
 }

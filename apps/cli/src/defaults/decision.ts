@@ -1,35 +1,35 @@
-/** What the single process decided because a setting was not set, and how to decide otherwise. */
+/** What the single process chose because a setting was not set, and how to choose otherwise. */
 import { ConfigError, readSetting, type Environment } from "@celery-metrics-exporter/runtime";
 
 export interface Note {
-  /** What was not set: names, or how they begin. */
+  /** The settings that were not set: names or prefixes of names. */
   readonly settings: readonly string[];
-  /** Static, as every log message. */
+  /** A static log message. */
   readonly message: string;
   readonly fields: Readonly<Record<string, string | number>>;
-  /** Whether the addresses at the end of a start on a terminal say the same. */
+  /** Whether the addresses that a terminal shows at startup contain the same information. */
   readonly isInPanel?: boolean;
 }
 
-/** An environment in which that setting is set. */
+/** The environment after the decision. */
 export interface Decision {
   readonly env: Environment;
-  /** Undefined when the user decided. */
+  /** Undefined if the user set it. */
   readonly note?: Note;
 }
 
-/** The message of an error, and where it names a setting that was decided, that it was: the user would look for it in vain. */
+/** The error's message. If it names a setting that was chosen here, adds that: the user would look for the setting in vain. */
 export function explain(message: string, notes: readonly Note[]): string {
   const decided = notes.filter(({ settings }) => settings.some((name) => message.includes(name)));
   return [message, ...decided.map((note) => `${note.message}.`)].join(" ");
 }
 
-/** Whether a setting is set, be it by a file. An empty variable counts as not set. */
+/** Whether a setting is set, in a variable or in a file. An empty variable counts as not set. */
 export function isSet(name: string, env: Environment): boolean {
   return (env[name] ?? "") !== "" || (env[`${name}_FILE`] ?? "") !== "";
 }
 
-/** Undefined also where it cannot be read: the roles' settings say so, with every other problem. */
+/** Undefined also if it cannot be read: the roles' settings report that, with every other problem. */
 export function readIfPossible(name: string, env: Environment): string | undefined {
   try {
     return readSetting(name, env);

@@ -1,16 +1,16 @@
-/** Which exporters the single process runs when none are named: Datadog's only where there is an agent. */
+/** Chooses the exporters of the single process if none are set: Datadog's only if there is an agent. */
 import { describeConfig, type Environment } from "@celery-metrics-exporter/runtime";
 import { datadog, describeAddress, findAgent, type AgentAddress, type OnUnusable } from "datadog-processor";
 import { chosenExporters } from "../roles.ts";
 import { isSet, readIfPossible, type Decision } from "./decision.ts";
 
-/** Datadog's own name for the agent's socket (`DD_DOGSTATSD_URL` wins over it). */
+/** Datadog's own variable for the agent's socket (`DD_DOGSTATSD_URL` takes precedence). */
 const SOCKET = "DD_DOGSTATSD_SOCKET";
 
-/** Any of these names an agent. */
+/** Settings that name an agent. */
 export const AGENT_SETTINGS: readonly string[] = ["DD_AGENT_HOST", "DD_DOGSTATSD_URL", "DD_DOGSTATSD_PORT", SOCKET];
 
-/** Any of these means that metrics are wanted. The rest of its settings, such as `REDIS_URL`, are of every role. */
+/** Settings that show that metrics are wanted. The exporter's other settings, such as `REDIS_URL`, belong to every role. */
 const DATADOG_SETTINGS = [
   SOCKET,
   ...describeConfig(datadog.Config)
@@ -21,21 +21,21 @@ const DATADOG_SETTINGS = [
 /** Looks for an agent on this machine. */
 export type FindAgent = (onUnusable: OnUnusable) => Promise<AgentAddress | undefined>;
 
-/** Whether the user names an agent that metrics should go to. */
+/** Whether the user names an agent to send metrics to. */
 export function namesAgent(env: Environment): boolean {
   return AGENT_SETTINGS.some((name) => isSet(name, env));
 }
 
-/** The environment with the agent's socket as `DD_DOGSTATSD_URL`, where only Datadog's own name for it is set. */
+/** The environment with the agent's socket as `DD_DOGSTATSD_URL`, if only Datadog's own variable for it is set. */
 export function withAgentSocket(env: Environment): Environment {
   const socket = readIfPossible(SOCKET, env);
   return socket === undefined || isSet("DD_DOGSTATSD_URL", env) ? env : { ...env, DD_DOGSTATSD_URL: `unix://${socket}` };
 }
 
 /**
- * The environment with `EXPORTERS`. Nothing is sent for Datadog unless it is configured, or an agent takes datagrams at a default address.
+ * The environment with `EXPORTERS`. Datadog is included only if it is configured, or if an agent accepts datagrams at a default address.
  *
- * @param find looks for an agent; tests look elsewhere.
+ * @param find looks for an agent; tests replace it.
  */
 export async function withExporters(
   env: Environment,
@@ -51,7 +51,7 @@ export async function withExporters(
     note: {
       settings: ["EXPORTERS"],
       isInPanel: unusable.length === 0,
-      message: `Datadog is off: no agent answers on this machine. DD_AGENT_HOST=<host> or EXPORTERS=${all.join(",")} switches it on`,
+      message: `Datadog is off: no agent answers on this machine; to turn it on, set DD_AGENT_HOST=<host> or EXPORTERS=${all.join(",")}`,
       fields: unusable.length === 0 ? {} : { unusable: unusable.join("; ") },
     },
   };

@@ -1,17 +1,17 @@
-/** Which Redis the single process uses when none is named: that of a Redis broker. */
+/** Chooses the Redis of the single process if none is set: the broker's, if the broker is a Redis. */
 import { parseBrokerUrl } from "@celery-metrics-exporter/broker";
 import { BaseConfig, parseRedisUrl, redactUrl, withoutUnknownSettings, type Environment } from "@celery-metrics-exporter/runtime";
 import { isSet, readIfPossible, type Decision } from "./decision.ts";
 
 const DEFAULT_PREFIX = BaseConfig.shape.QUEUE_PREFIX.parse(undefined);
 
-/** Sentinels are reached as the broker's settings say. */
+/** The broker's settings for reaching sentinels. */
 const SENTINEL_SETTINGS = ["MASTER_NAME", "PASSWORD", "TLS"].flatMap((name) => [name, `${name}_FILE`]);
 
 /**
- * The environment with the broker's URL as `REDIS_URL`: same server, credentials, TLS and database, for the server may have no other. Settings
- * in its query that only Celery knows are left out. Left as it is with another kind of broker, or one of several masters: what belongs together
- * cannot be spread over them.
+ * The environment with the broker's URL as `REDIS_URL`: same server, credentials, TLS and database, because the server may allow no other
+ * database. Query settings that only Celery knows are removed. The environment is unchanged if the broker is not a Redis or has several
+ * masters: keys that belong together cannot be spread over several masters.
  */
 export function withRedis(env: Environment): Decision {
   const url = isSet("REDIS_URL", env) ? undefined : readIfPossible("CELERY_BROKER_URL", env);
@@ -26,7 +26,7 @@ export function withRedis(env: Environment): Decision {
     note: {
       settings: ["REDIS_URL", "REDIS_SENTINEL_"],
       isInPanel: true,
-      message: "REDIS_URL is not set: our queues are in the broker's Redis, in the same database",
+      message: "REDIS_URL is not set: the exporter queues are in the broker's Redis, in the same database",
       fields: { redis: redactUrl(url), database: parsed.server.db, keys: `${readIfPossible("QUEUE_PREFIX", env) ?? DEFAULT_PREFIX}:*` },
     },
   };

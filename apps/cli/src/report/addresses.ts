@@ -1,4 +1,4 @@
-/** Where to look once everything runs. */
+/** The addresses to open once everything is running. */
 import { isEmbedded } from "@celery-metrics-exporter/db";
 import { redactUrl } from "@celery-metrics-exporter/runtime";
 import type { Terminal } from "../terminal.ts";
@@ -9,14 +9,14 @@ export interface Addresses {
   readonly queuePrefix: string;
   /** Undefined without the postgres exporter. */
   readonly databaseUrl: string | undefined;
-  /** Where metrics go, and whether something listens there. Undefined without the datadog exporter. */
+  /** Where metrics go, and whether an agent answers there. Undefined without the datadog exporter. */
   readonly datadog: { readonly address: string; readonly answers: boolean } | undefined;
   /** Undefined without the dashboard. */
   readonly dashboardUrl: string | undefined;
   readonly healthUrl: string;
 }
 
-/** What a user runs to read the rows. */
+/** The command that shows the rows. */
 const QUERY_COMMAND = "pnpm celery-metrics-exporter query";
 
 const IN_MEMORY = "pglite:memory";
@@ -29,7 +29,7 @@ export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Termin
     `  ${dim(label.padEnd(LABEL_WIDTH))}${value}${remark === "" ? "" : `  ${dim(remark)}`}`;
   const rowsOf = (url: string): string[] =>
     url === IN_MEMORY
-      ? [row("Rows", "in memory", "gone when it stops, and no other process can read them")]
+      ? [row("Rows", "in memory", "lost when it stops; no other process can read them")]
       : [row("Rows", `in ${place(url)}`), row("", QUERY_COMMAND, "shows the latest")];
   return [
     "",
@@ -39,9 +39,9 @@ export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Termin
     row("Queues", `in ${redactUrl(redisUrl)}`, `keys ${queuePrefix}:*`),
     ...(databaseUrl === undefined ? [] : rowsOf(databaseUrl)),
     datadog === undefined
-      ? row("Datadog", "off", "DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres switches it on")
+      ? row("Datadog", "off", "to turn it on, set DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres")
       : row("Datadog", `to ${datadog.address}`, datadog.answers ? "" : "no agent answers there yet: metrics wait in the queue"),
-    ...(dashboardUrl === undefined ? [] : [row("Dashboard", dashboardUrl, "the queues between receiver and exporters")]),
+    ...(dashboardUrl === undefined ? [] : [row("Dashboard", dashboardUrl, "the exporter queues")]),
     row("Health", `${healthUrl}/readyz`, `${healthUrl}/metrics`),
     "",
     dim("  Ctrl-C stops it."),

@@ -1,13 +1,13 @@
-/** Text in columns. */
+/** Formats text in columns. */
 
 export interface ColumnsOptions {
-  /** Whether a line goes below the first row. */
+  /** Whether to draw a line below the first row. */
   readonly rule?: boolean;
-  /** Columns that are set to the right, by their place. */
+  /** Indexes of right-aligned columns. */
   readonly right?: ReadonlySet<number>;
 }
 
-/** One line a row, each column as wide as its widest cell. The first row is the header. */
+/** One line per row; each column is as wide as its widest cell. The first row is the header. */
 export function renderColumns(rows: readonly (readonly string[])[], { rule = false, right = new Set() }: ColumnsOptions = {}): string[] {
   const widths = (rows[0] ?? []).map((_, column) => rows.reduce((widest, row) => Math.max(widest, row[column]?.length ?? 0), 0));
   const toLine = (row: readonly string[]): string =>
@@ -19,7 +19,7 @@ export function renderColumns(rows: readonly (readonly string[])[], { rule = fal
   return [header, ...(rule ? [toLine(widths.map((width) => "-".repeat(width)))] : []), ...lines];
 }
 
-/** The text, no longer than `width`; undefined leaves it whole. */
+/** The text, cut to `width`; undefined leaves it whole. */
 export function clip(text: string, width: number | undefined): string {
   return width === undefined || text.length <= width ? text : `${text.slice(0, Math.max(0, width - 1))}…`;
 }

@@ -1,11 +1,11 @@
-/** What the table holds, for people. */
+/** Counts the rows of the table by status. */
 import type { Database } from "@celery-metrics-exporter/db";
 import { sql } from "drizzle-orm";
 
-/** Rows looked at: counting takes some 30 ms of this process for as many in an embedded database. */
+/** Limit on the rows to count: in an embedded database, counting this many takes some 30 ms of this process. */
 export const MAX_ROWS_COUNTED = 100_000;
 
-/** Tasks by status; undefined when there are more than `MAX_ROWS_COUNTED`. */
+/** Tasks by status; undefined if there are more than `MAX_ROWS_COUNTED`. */
 export async function countRows({ drizzle }: Pick<Database, "drizzle">): Promise<ReadonlyMap<string, number> | undefined> {
   const some = sql`select status from celery_task limit ${sql.raw(String(MAX_ROWS_COUNTED + 1))}`;
   const result: unknown = await drizzle.execute(

@@ -1,4 +1,4 @@
-/** What a replay prints: its progress, and at the end what became of the letters, and why. */
+/** Prints the progress of a replay and, at the end, what happened to the letters and why. */
 import type { ReplayedLetter } from "@celery-metrics-exporter/pipeline";
 import { renderColumns } from "./columns.ts";
 import type { Terminal } from "../terminal.ts";
@@ -23,7 +23,7 @@ export class ReplayReport {
   readonly #isDryRun: boolean;
   readonly #groups = new Map<string, Group>();
   readonly #counts: Record<Outcome, number> = { replayed: 0, discarded: 0, left: 0 };
-  /** Letters that cannot be replayed, by why. */
+  /** Counts of letters that cannot be replayed, by reason. */
   readonly #reasons = new Map<string, number>();
   #letters = 0;
 
@@ -43,14 +43,14 @@ export class ReplayReport {
     if (this.#letters === 0) return this.#terminal.write("No dead letters to replay.\n");
     if (this.#isDryRun) this.#terminal.write(this.#table());
     this.#terminal.write(`${this.#summary()}.\n`);
-    if (this.#counts.left > 0) this.#terminal.write("To remove letters that cannot be replayed: --discard.\n");
+    if (this.#counts.left > 0) this.#terminal.write("To remove the letters that cannot be replayed, use --discard.\n");
   }
 
-  /** What is printed when an error ends the run. */
+  /** Printed when an error ends the run. */
   interrupt(): void {
     if (this.#letters === 0) return;
     this.finish();
-    this.#terminal.write("Interrupted: run it again for the rest.\n");
+    this.#terminal.write("Interrupted: run it again to replay the rest.\n");
   }
 
   #count({ source, reason, outcome, because }: ReplayedLetter): void {
@@ -64,11 +64,11 @@ export class ReplayReport {
     this.#letters += 1;
   }
 
-  /** The letters that cannot be replayed are either all left or all discarded. */
+  /** Either all letters that cannot be replayed are left, or all are discarded. */
   #summary(): string {
     const words = this.#isDryRun ? POSSIBLE : DONE;
     const { replayed, discarded, left } = this.#counts;
-    // In a dry run nothing is rejected again.
+    // A dry run rejects nothing again.
     const tense = (because: string): string => (this.#isDryRun && because === "rejected again" ? "still not readable" : because);
     const reasons = [...this.#reasons].map(([because, count]) => `${count} ${tense(because)}`).join("; ");
     const why = reasons === "" ? "" : ` (${reasons})`;
@@ -79,7 +79,7 @@ export class ReplayReport {
     ].join(", ");
   }
 
-  /** One line for each source and reason. */
+  /** One line per source and reason. */
   #table(): string {
     const rows = [["source", "reason", "letters", "replayable"]];
     for (const { source, reason, letters, replayable } of this.#groups.values())

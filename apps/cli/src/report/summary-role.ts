@@ -1,4 +1,4 @@
-/** Reports now and then what the single process has done, and at its end. */
+/** Reports at intervals, and at the end, what the single process has done. */
 import { connectDatabase, isEmbedded, type Database } from "@celery-metrics-exporter/db";
 import { defineRole, duration, pause, toError, type Health, type Logger, type Metrics, type Role } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
@@ -8,7 +8,7 @@ import { isNews, renderEarlyEnd, renderEnd, renderSummary, toFields, type Summar
 
 export const SummaryConfig = z.object({
   SUMMARY_SECONDS: duration("wait seconds", 10, { min: 0, max: 86_400 }).describe(
-    "How often `start` logs what it has done so far, in seconds, unless nothing has changed; 0 never does. By default on a terminal only.",
+    "How often `start` logs what it has done so far, in seconds. Nothing is logged if nothing has changed; 0 turns the summary off. By default it appears only on a terminal.",
   ),
 });
 
@@ -19,9 +19,9 @@ export interface SummaryOptions {
   readonly inWords: boolean;
   /** Whether every role has started. */
   readonly hasStarted: () => boolean;
-  /** Gets the last line, when everything else has stopped. */
+  /** Receives the last line, after everything else has stopped. */
   readonly onEnd: (line: string) => void;
-  /** For tests, which do not wait. */
+  /** Interval for tests, which do not wait. */
   readonly wait?: typeof pause;
 }
 
@@ -30,7 +30,7 @@ const ASK_READY_EVERY_MS = 200;
 
 const NOTHING: SummaryOptions = { databaseUrl: undefined, inWords: false, hasStarted: () => false, onEnd: () => {} };
 
-/** To be started first, so that it ends last. Without options, for its settings only. */
+/** Start it first, so that it stops last. Without options it only describes its settings. */
 export function summaryRole(options: SummaryOptions = NOTHING): Role<typeof SummaryConfig> {
   return defineRole({
     name: "summary",
@@ -62,7 +62,7 @@ class Reporter {
   #database: Database | undefined;
   #before: Summary | undefined;
   #looked = { at: performance.now(), taskEvents: 0 };
-  /** What it still waits for, or waited for last; empty once everything was ready. */
+  /** What it is waiting for, or waited for last; empty once everything was ready. */
   #waitsFor: Readonly<Record<string, string>> = {};
   #wasReady = false;
 
@@ -74,10 +74,10 @@ class Reporter {
     this.#logger = logger;
   }
 
-  /** @throws {UnavailableError} when another process uses the embedded database. */
+  /** @throws {UnavailableError} if another process uses the embedded database. */
   async start(intervalSeconds: number): Promise<void> {
     const { databaseUrl } = this.#options;
-    // Opened before the exporter's, and closed after it: the last to close it would have to open it anew for the last line.
+    // Opened before the exporter opens it and closed afterwards. Otherwise the last line would have to open the database again.
     if (databaseUrl !== undefined && isEmbedded(databaseUrl)) this.#database = await connectDatabase({ url: databaseUrl });
     this.#running = this.#run(intervalSeconds);
   }
@@ -104,7 +104,7 @@ class Reporter {
     }
   }
 
-  /** Or events come without, as while no agent answers. Before that, zeros would only look as if everything worked. */
+  /** Resolves when every role is ready, or when events arrive anyway, for example without an agent. Before that, zeros would look as if everything worked. */
   async #untilReady(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       this.#wasReady = this.#options.hasStarted() && (this.#health.report().ready || (await this.#hasEvents()));
@@ -141,7 +141,7 @@ class Reporter {
     };
   }
 
-  /** Undefined while it does not answer: the postgres exporter's log says why. */
+  /** Undefined if the database does not answer: the postgres exporter logs why. */
   async #connected(): Promise<Database | undefined> {
     const { databaseUrl: url } = this.#options;
     if (url === undefined) return undefined;

@@ -1,28 +1,28 @@
-/** What the single process has done so far, in one line. */
+/** One line about what the single process has done so far. */
 import { MAX_ROWS_COUNTED } from "./count-rows.ts";
 
 export interface Summary {
-  /** All that were received since the start. */
+  /** All events received since the start. */
   readonly events: number;
-  /** Of these, what tells of tasks: heartbeats come all the time. */
+  /** How many of these are task events: heartbeats arrive all the time. */
   readonly taskEvents: number;
   /** Since the last summary. */
   readonly taskEventsPerSecond: number;
   /** Messages and events that could not be read, since the start. */
   readonly rejected: number;
-  /** Age of the oldest event that waits for its exporter. */
+  /** Age of the oldest event waiting for its exporter. */
   readonly lagSeconds: number;
-  /** The queue it waits in. Undefined while none does. */
+  /** The exporter queue in which it waits. Undefined if none waits. */
   readonly lagQueue: string | undefined;
-  /** In the table: by status, or more than can be counted. Undefined without the postgres exporter, or while its database does not answer. */
+  /** Rows in the table by status, or too many to count. Undefined without the postgres exporter, or if its database does not answer. */
   readonly rows: ReadonlyMap<string, number> | "many" | undefined;
   /** Runs of tasks sent to Datadog by state, since the start. Undefined without the datadog exporter. */
   readonly sent: ReadonlyMap<string, number> | undefined;
-  /** Estimate of the finished tasks that wait to be sent to Datadog. Undefined as `sent`. */
+  /** Estimated number of finished tasks waiting to be sent to Datadog. Undefined under the same conditions as `sent`. */
   readonly unsent: number | undefined;
 }
 
-/** Whether there is anything to say that `before` did not. */
+/** Whether there is anything new since `before`. */
 export function isNews(summary: Summary, before: Summary | undefined, intervalSeconds: number): boolean {
   if (before === undefined || summary.lagSeconds >= intervalSeconds) return true;
   const shown = ({ taskEvents, rejected, rows, sent }: Summary): string =>
@@ -44,7 +44,7 @@ export function renderEnd(summary: Summary, elapsedSeconds: number): string {
   return `Stopped after ${duration(elapsedSeconds)}: ${parts.join("; ")}.`;
 }
 
-/** The last line where it has never been ready. @param waitsFor why not, by component. */
+/** The last line if not everything was ever ready. @param waitsFor the reasons, by component. */
 export function renderEarlyEnd(waitsFor: Readonly<Record<string, string>>, elapsedSeconds: number): string {
   const all = Object.entries(waitsFor);
   const told = all.filter(([, state]) => state !== "starting");

@@ -1,24 +1,24 @@
-/** Rows of a query, for people and for programs. */
+/** Formats the rows of a query, for people and for programs. */
 import type { SelectedRows } from "@celery-metrics-exporter/db";
 import { clip, renderColumns } from "./columns.ts";
 
 type Row = Readonly<Record<string, unknown>>;
 
-/** No cell is wider on a terminal: tracebacks and arguments can be very long. Nor is a line wider than the terminal. */
+/** The widest cell on a terminal: tracebacks and arguments can be very long. Lines are never wider than the terminal. */
 const MAX_CELL = 40;
-/** People copy ids, so no cell may cut them. A uuid has 36 characters; only other kinds of ids are longer. */
+/** A column that is never cut, because people copy ids. A uuid has 36 characters; only other kinds of ids are longer. */
 const NEVER_CUT = "task_id";
-/** Of averages and the like: PostgreSQL writes sixteen and more. */
+/** Decimals of averages and similar values, for which PostgreSQL writes sixteen or more. */
 const MAX_DECIMALS = 6;
-/** Digits of numbers for which so few decimals would be nothing. */
+/** Digits of numbers that are too small for that many decimals. */
 const DIGITS_OF_SMALL = 4;
-/** What a double holds exactly. */
+/** The decimal digits that a double holds exactly. */
 const MAX_DIGITS = 15;
 
 /**
- * Columns as wide as what is in them, with a line that counts the rows. Decimal numbers are rounded.
+ * Columns as wide as their content, and a line with the number of rows. Decimal numbers are rounded.
  *
- * @param width of the terminal, where cells are cut; undefined shows them whole.
+ * @param width of the terminal, at which cells are cut; undefined shows them whole.
  */
 export function renderTable({ columns, rows }: SelectedRows, width?: number): string {
   const count = `(${rows.length.toLocaleString("en-US")} ${rows.length === 1 ? "row" : "rows"})\n`;
@@ -28,7 +28,7 @@ export function renderTable({ columns, rows }: SelectedRows, width?: number): st
   return `${lines.map((line) => clip(line, width)).join("\n")}\n${count}`;
 }
 
-/** One object a line. */
+/** One JSON object per line. */
 export function renderJson(rows: readonly Row[]): string {
   return rows.map((row) => `${JSON.stringify(plainRow(row), plain)}\n`).join("");
 }
@@ -36,7 +36,7 @@ export function renderJson(rows: readonly Row[]): string {
 function toCell(name: string, isDecimal: boolean, value: unknown, width: number | undefined): string {
   const known = plainValue(value);
   const text = known === null || known === undefined ? "" : typeof known === "string" ? known : JSON.stringify(known, plain);
-  // Control characters could do anything to a terminal.
+  // Control characters could change the state of the terminal.
   const line = (isDecimal ? rounded(text) : text).replace(/\p{Cc}+/gu, " ");
   return clip(line, width === undefined || name === NEVER_CUT ? undefined : MAX_CELL);
 }
@@ -54,7 +54,7 @@ function plainRow(row: Row): Row {
   return Object.fromEntries(Object.entries(row).map(([name, value]) => [name, plainValue(value)]));
 }
 
-/** Values that JSON does not know, as PostgreSQL writes them. */
+/** Values that JSON cannot represent, written as PostgreSQL writes them. */
 function plainValue(value: unknown): unknown {
   if (value instanceof Uint8Array) return `\\x${Buffer.from(value).toString("hex")}`;
   return plain("", value);

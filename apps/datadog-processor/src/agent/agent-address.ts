@@ -1,4 +1,4 @@
-/** Where the agent takes DogStatsD. */
+/** The address at which the agent accepts DogStatsD. */
 export type AgentAddress =
   | { readonly kind: "udp"; readonly host: string; readonly port: number }
   | { readonly kind: "unix"; readonly path: string };
@@ -9,7 +9,7 @@ export interface AgentAddressSettings {
   readonly DD_DOGSTATSD_URL?: string | undefined;
 }
 
-/** What is wrong with a `DD_DOGSTATSD_URL`, if anything. */
+/** What is wrong with a `DD_DOGSTATSD_URL`; undefined if it is valid. */
 export function agentUrlProblem(text: string): string | undefined {
   if (text.startsWith("unix://")) {
     return text.startsWith("unix:///") ? undefined : "a Unix domain socket needs an absolute path, as in unix:///path";
@@ -19,7 +19,7 @@ export function agentUrlProblem(text: string): string | undefined {
     : "must be udp://host:port or unix:///path";
 }
 
-/** The address: `DD_DOGSTATSD_URL` where it is set, which has to be one without a problem, else host and port. */
+/** The address: `DD_DOGSTATSD_URL`, which must be valid, if it is set, else host and port. */
 export function agentAddress(settings: AgentAddressSettings): AgentAddress {
   const { DD_DOGSTATSD_URL: text, DD_AGENT_HOST: host, DD_DOGSTATSD_PORT: port } = settings;
   if (text === undefined) return { kind: "udp", host, port };

@@ -1,30 +1,30 @@
 /**
  * Writes series as DogStatsD packets (docs.datadoghq.com/developers/dogstatsd/datagram_shell, protocol 1.1).
  *
- * hot-shots writes the lines and fills the packets; the values of a series are packed into a line here, and the packets leave through a
- * transport of ours (`docs/adr/0006-dogstatsd-transport.md` says why).
+ * hot-shots writes the lines and fills the packets. This file packs several values of a series into one line, and the packets leave through
+ * our own transport (see `docs/adr/0006-dogstatsd-transport.md`).
  */
 import { Writable } from "node:stream";
 import { StatsD } from "hot-shots";
 import type { MetricType, Series } from "../metrics/series.ts";
 
-/** Values are written with at most this many decimals: nanoseconds. */
+/** Maximum number of decimals of a value: nanoseconds. */
 const DECIMALS = 9;
 
-/** The longest timer there is: packets are flushed by hand. */
+/** The longest possible timer interval, because packets are flushed explicitly. */
 const NEVER_MS = 2 ** 31 - 1;
 
 type Client = InstanceType<typeof StatsD>;
 
-/** The calls of hot-shots that pass a text on as the value it is: several packed values. */
+/** The hot-shots calls that pass a text on as the value, so that it can contain several packed values. */
 type WriteLine = (name: string, values: string, tags: string[]) => void;
 
-/** What a value takes in a line at most, its colon included: 9 decimals, and 5 digits before them. */
+/** Maximum size of a value in a line, including its colon: 9 decimals, and 5 digits before them. */
 const VALUE_BYTES = 16;
-/** What a line has besides name, tags and values: `|ms|#` and its end. */
+/** Size of the rest of a line besides name, tags and values: `|ms|#` and the line end. */
 const LINE_BYTES = 8;
 
-/** For one caller at a time. */
+/** Not safe for concurrent calls. */
 export class DogstatsdPackets {
   readonly #maxPacketBytes: number;
   readonly #client: Client;
@@ -42,8 +42,8 @@ export class DogstatsdPackets {
   }
 
   /**
-   * Packets of at most `maxPacketBytes`. A line that is longer with a single value is a packet of its own: the agent's buffer (8,192 bytes)
-   * still takes it.
+   * Packets of at most `maxPacketBytes`. A line that is longer even with a single value gets a packet of its own; the agent's buffer
+   * (8,192 bytes) still accepts it.
    */
   encode(series: readonly Series[]): Buffer[] {
     for (const each of series) this.#writeSeries(each);
@@ -53,7 +53,7 @@ export class DogstatsdPackets {
     return packets;
   }
 
-  /** About how many packets `encode` would fill, on the high side. Fractions of packets add up. */
+  /** An upper estimate of the packets that `encode` would fill, in fractions of a packet so that estimates can be added up. */
   estimate(series: readonly Series[]): number {
     let packets = 0;
     for (const { name, tags, values } of series) {
@@ -75,7 +75,7 @@ export class DogstatsdPackets {
     for (const packed of packValues(values, this.#maxPacketBytes - frameBytes)) this.#write[type](name, packed, tagList);
   }
 
-  /** Nothing of this process's own `DD_*` environment may get into the metrics of Celery's tasks. */
+  /** Keeps this process's own `DD_*` environment out of the metrics of Celery's tasks. */
   #createClient(): Client {
     return new StatsD({
       protocol: "stream",
@@ -94,7 +94,7 @@ export class DogstatsdPackets {
     });
   }
 
-  /** Keeps each packet; hot-shots ends them with a line break, which a datagram does not need. */
+  /** Stores each packet. hot-shots ends packets with a line break, which a datagram does not need. */
   #collector(): Writable {
     return new Writable({
       write: (packet: Buffer, _encoding, written) => {
@@ -105,13 +105,13 @@ export class DogstatsdPackets {
   }
 }
 
-/** Texts `1:2:3` of at most `maxBytes` each, or of a single value. */
+/** Texts such as `1:2:3`, of at most `maxBytes` each, or with a single value if that value is longer. */
 function packValues(values: readonly number[], maxBytes: number): string[] {
   const lines: string[] = [];
   let packed = "";
   for (const value of values) {
     const text = formatNumber(value);
-    // One colon before the first value, and one before this.
+    // One colon before the first value, and one before this value.
     if (packed !== "" && packed.length + text.length + 2 > maxBytes) {
       lines.push(packed);
       packed = "";
@@ -122,7 +122,7 @@ function packValues(values: readonly number[], maxBytes: number): string[] {
   return lines;
 }
 
-/** Decimal, without an exponent: not every DogStatsD server reads one. */
+/** Decimal without an exponent, because some DogStatsD servers do not parse exponents. */
 function formatNumber(value: number): string {
   const text = String(value);
   if (text.length <= 12 && !text.includes("e")) return text;

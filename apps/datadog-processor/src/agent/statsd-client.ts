@@ -1,9 +1,9 @@
 /**
- * Sends series to the agent, at a pace its receive buffer can take.
+ * Sends series to the agent, at a rate that its receive buffer can take.
  *
- * One sending at a time: what is asked for meanwhile is gathered, merged by metric and tags, and goes out together as the next one. So the
- * busier it gets, the better the packets are filled. What would make a sending too long goes into another one after it: a sending that has
- * begun is never cut off, because nobody could say whose values were in the packets that are out already.
+ * Only one send runs at a time. Requests that arrive meanwhile are collected, merged by metric and tags, and sent together next, so packets are
+ * better filled under load. Requests that would make a send too long go into the one after it. A send that has begun is never cut off,
+ * because nobody could tell whose values the packets already sent contained.
  */
 import { type ComponentHealth, type Metrics, UnavailableError, toError } from "@celery-metrics-exporter/runtime";
 import { type AgentAddress, describeAddress } from "./agent-address.ts";
@@ -14,43 +14,43 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 export interface StatsdClientOptions {
   readonly address: AgentAddress;
-  /** 0: what the transport advises. */
+  /** 0 means the transport's default. */
   readonly maxPacketBytes: number;
-  /** Over UDP; a Unix domain socket has back-pressure instead. */
+  /** Applies to UDP; a Unix domain socket has back-pressure instead. */
   readonly maxPacketsPerSecond: number;
   readonly metrics: Metrics;
-  /** Whether the agent takes what is sent. Taken to be up until it refuses. */
+  /** Whether the agent accepts packets. Assumed to be up until it refuses one. */
   readonly health: ComponentHealth;
 }
 
-/** How long a sending may take over UDP, about: the end of a process waits for it. */
+/** Approximate limit on the duration of a send over UDP: the process waits for it before it exits. */
 const LONGEST_SENDING_SECONDS = 0.5;
-/** A Unix domain socket has no pace: about 100,000 values. */
+/** Limit for a Unix domain socket, which is not paced: about 100,000 values. */
 const LONGEST_SENDING_PACKETS = 150;
 
 interface Request {
   readonly series: readonly Series[];
   readonly signal: AbortSignal | undefined;
-  /** Whether it is part of what was sent. One that is aborted first is left out. */
+  /** Whether it is part of what was sent. A request that is aborted before its send begins is left out. */
   isTaken: boolean;
 }
 
-/** What goes out together, for all who wait for it. */
+/** Requests that are sent together. */
 interface Sending {
   readonly requests: Request[];
-  /** Estimated. */
+  /** An estimate. */
   packets: number;
   readonly done: Promise<void>;
 }
 
 /**
- * There is no acknowledgement in DogStatsD: sent means handed to the kernel, and not refused by it.
+ * DogStatsD has no acknowledgement: "sent" means that the kernel accepted the packet and reported no refusal.
  *
- * Its counters follow that. `datadog_packets_sent_total` counts a packet over UDP once the whole sending is out and no refusal has come within
- * 10 ms; over a Unix domain socket as soon as it is in the agent's buffer. A refusal over UDP does not say which packet it is about, so then all
- * packets of the sending up to there count in `datadog_packets_failed_total`, and all of them are sent again: some may have arrived. What the
- * counters cannot know: whether an agent on another machine got a packet, or lost it for want of buffer, and whose packet a refusal was about
- * that came too late.
+ * The counters follow that definition. `datadog_packets_sent_total` counts a packet over UDP once the whole send is out and no refusal has
+ * arrived within 10 ms; over a Unix domain socket, as soon as it is in the agent's buffer. A refusal over UDP does not say which packet it
+ * refers to. So all packets of the send up to that point count in `datadog_packets_failed_total`, and all of them are sent again; some may
+ * have arrived. The counters cannot show whether an agent on another machine received a packet, whether it lost one because its buffer was
+ * full, or which packet a late refusal referred to.
  */
 export class StatsdClient {
   readonly #address: AgentAddress;
@@ -64,10 +64,10 @@ export class StatsdClient {
   readonly #health: ComponentHealth;
   readonly #longestSending: number;
   #current: Promise<void> = Promise.resolve();
-  /** The last one that takes requests. */
+  /** The last send that still accepts requests. */
   #next: Sending | undefined;
 
-  /** Opens nothing yet. @throws {ConfigError} for a Unix domain socket where the package for it cannot be loaded. */
+  /** Opens nothing yet. @throws {ConfigError} for a Unix domain socket if the package for it cannot be loaded. */
   constructor({ address, maxPacketBytes, maxPacketsPerSecond, metrics, health }: StatsdClientOptions) {
     this.#address = address;
     this.#health = health;
@@ -79,22 +79,22 @@ export class StatsdClient {
     this.#encoder = new DogstatsdPackets(maxPacketBytes === 0 ? this.#transport.maxPacketBytes : maxPacketBytes);
     this.#packets = metrics.counter(
       "datadog_packets_sent_total",
-      "DogStatsD packets handed to the kernel and not refused, as far as it tells.",
+      "DogStatsD packets that the kernel accepted without reporting a refusal.",
     );
     this.#bytes = metrics.counter("datadog_bytes_sent_total", "Bytes of the packets in datadog_packets_sent_total.");
     this.#packetsFailed = metrics.counter(
       "datadog_packets_failed_total",
-      "DogStatsD packets whose sending failed; they are sent again, and some may have arrived.",
+      "DogStatsD packets that could not be sent; they are sent again, and some may have arrived.",
     );
     this.#failures = metrics.counter("datadog_send_failures_total", "Attempts to send that the agent or the kernel refused.");
   }
 
   /**
-   * Resolves when the kernel has taken all of it and refused none.
+   * Resolves when the kernel has accepted every packet and reported no refusal.
    *
-   * @param signal drops what has not begun to be sent, and only that: then nothing of it was sent.
-   * @throws {UnavailableError} when the agent is not there. Some of it may have been taken.
-   * @throws the signal's reason when it was dropped.
+   * @param signal cancels the request if its send has not begun; then nothing of it was sent.
+   * @throws {UnavailableError} if the agent is not there. Some packets may have been accepted.
+   * @throws the signal's reason if the request was cancelled.
    */
   async send(series: readonly Series[], signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
@@ -106,25 +106,25 @@ export class StatsdClient {
     if (!request.isTaken) signal?.throwIfAborted();
   }
 
-  /** Whether it is soon sent: within about half a second, from when it is its turn. */
+  /** Whether the series can be sent within about half a second once their send begins. */
   fitsOneSending(series: readonly Series[]): boolean {
     return this.#encoder.estimate(series) <= this.#longestSending;
   }
 
-  /** Lets what is being sent finish, and closes the socket. */
+  /** Waits for the current send, then closes the socket. */
   async close(): Promise<void> {
     await this.#current;
     this.#transport.close();
   }
 
-  /** The sending that so many packets go out with: the last one that has not begun, or a new one after it. */
+  /** The send for this many packets: the last one that has not begun, or a new one after it. */
   #openFor(packets: number): Sending {
     if (this.#next === undefined || this.#next.packets + packets > this.#longestSending) this.#next = this.#begin();
     this.#next.packets += packets;
     return this.#next;
   }
 
-  /** Opens another sending; it closes for what comes later, and starts, when those before it are over. */
+  /** Queues another send. When the earlier ones are done, it accepts no more requests and begins. */
   #begin(): Sending {
     const sending: Sending = {
       requests: [],
@@ -158,7 +158,7 @@ export class StatsdClient {
       this.#transport.close();
       this.#failures.inc();
       this.#packetsFailed.inc(unsure.length);
-      const message = `No Datadog agent takes DogStatsD at ${describeAddress(this.#address)} (${error.message}). Start the agent, set DD_AGENT_HOST or DD_DOGSTATSD_URL, or leave datadog out of EXPORTERS.`;
+      const message = `No Datadog agent accepts DogStatsD at ${describeAddress(this.#address)} (${error.message}). Start the agent, set DD_AGENT_HOST or DD_DOGSTATSD_URL, or leave datadog out of EXPORTERS.`;
       this.#health.down(message);
       throw new UnavailableError(message, { cause: error });
     }
@@ -181,22 +181,20 @@ function merge(requests: readonly Request[]): Series[] {
   return series.all();
 }
 
-// Evens out bursts.
-
-/** How many may go at once after a pause. */
+/** Maximum number of packets sent at once after a pause. */
 const BURST = 8;
 
-/** Lets so many through per second, a few of them at once. For one caller at a time. */
+/** Limits the number of packets per second, and evens out bursts. Not safe for concurrent calls. */
 export class Pace {
   readonly #intervalMs: number;
-  /** When the next would be due if all so far had been evenly spaced. */
+  /** When the next packet would be due if all earlier ones had been evenly spaced. */
   #dueAt = 0;
 
   constructor(perSecond: number) {
     this.#intervalMs = 1_000 / perSecond;
   }
 
-  /** Resolves when one more may go. */
+  /** Resolves when another packet may be sent. */
   async take(): Promise<void> {
     const aheadMs = this.#dueAt - BURST * this.#intervalMs - performance.now();
     if (aheadMs > 0) await sleep(Math.ceil(aheadMs));

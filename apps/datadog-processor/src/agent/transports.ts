@@ -1,4 +1,4 @@
-/** How packets leave the process. */
+/** Sends packets out of the process. */
 import { type Socket, createSocket } from "node:dgram";
 import { lookup } from "node:dns/promises";
 import { isIP } from "node:net";
@@ -8,46 +8,46 @@ import { ConfigError, toError } from "@celery-metrics-exporter/runtime";
 import type { EventEmitter } from "node:events";
 import { createRequire } from "node:module";
 
-/** One connected datagram socket, opened at the first packet and again after `close`. For one caller at a time. */
+/** One connected datagram socket, opened for the first packet and again after `close`. Not safe for concurrent calls. */
 export interface DatagramTransport {
-  /** What fits a packet, unless the settings say otherwise. */
+  /** Default size of a packet, unless the settings say otherwise. */
   readonly maxPacketBytes: number;
-  /** Whether a packet that `send` handed over may still be refused: until `confirm` resolves, nobody knows which were taken. */
+  /** Whether a packet that `send` handed over may still be refused, until `confirm` resolves. */
   readonly refusesLate: boolean;
 
   /**
    * Hands a packet to the kernel.
    *
-   * @throws {Error} when the kernel does not take it, or has reported that an earlier packet was refused.
+   * @throws {Error} if the kernel does not accept it, or has reported that an earlier packet was refused.
    */
   send(packet: Buffer): Promise<void>;
 
   /**
-   * Resolves when a refusal of what was sent would have arrived. One that arrives even later fails the next packet.
+   * Resolves when a refusal of the packets sent so far would have arrived. A refusal that arrives even later fails the next packet.
    *
-   * @throws {Error} when any of it was refused.
+   * @throws {Error} if any of them was refused.
    */
   confirm(): Promise<void>;
 
-  /** Closes the socket. Safe when it is not open. */
+  /** Closes the socket. Does nothing if it is not open. */
   close(): void;
 }
 
-// DogStatsD over UDP, with a *connected* socket: only such a socket is told by the kernel, through ICMP, that nobody listens
-// (`ECONNREFUSED`). On one machine that is certain and immediate; from another machine it comes if no firewall drops it.
+// DogStatsD over UDP, with a *connected* socket: only for such a socket does the kernel report, through ICMP, that nothing listens
+// (`ECONNREFUSED`). On one machine the report is certain and immediate; from another machine it arrives unless a firewall drops it.
 
 export interface UdpTransportOptions {
   readonly host: string;
   readonly port: number;
 }
 
-/** Ethernet's 1,500 bytes without the headers of IPv6 and UDP and some room for tunnels: Datadog's own advice. */
+/** Ethernet's 1,500 bytes minus the headers of IPv6 and UDP and some room for tunnels, as Datadog recommends. */
 const MAX_UDP_BYTES = 1_432;
 
-/** On loopback a refusal is there at once; on a busy machine the kernel may take a few milliseconds to pass it on. */
+/** Wait for a refusal: immediate on loopback, but a busy kernel may need a few milliseconds to report it. */
 const REFUSAL_MS = 10;
 
-/** A name is looked up again this often: an agent may move. */
+/** Interval for resolving the name again, because an agent may move. */
 const ADDRESS_MAX_AGE_MS = 60_000;
 
 export class UdpTransport implements DatagramTransport {
@@ -64,7 +64,7 @@ export class UdpTransport implements DatagramTransport {
 
   async send(packet: Buffer): Promise<void> {
     const socket = await this.#connected();
-    // Before the packet is handed over: it has to be sent again, and must not arrive twice.
+    // Checked before the packet is handed over: it has to be sent again, and must not arrive twice.
     if (this.#refusal !== undefined) throw this.#refusal;
     await new Promise<void>((resolve, reject) => {
       socket.send(packet, (error) => (error === null ? resolve() : reject(error)));
@@ -73,7 +73,7 @@ export class UdpTransport implements DatagramTransport {
 
   async confirm(): Promise<void> {
     await sleep(REFUSAL_MS);
-    // Timers come before sockets: a process that got no CPU meanwhile has not looked at its socket yet.
+    // Timers run before sockets: a process that got no CPU meanwhile has not looked at its socket yet.
     await setImmediate();
     if (this.#refusal !== undefined) throw this.#refusal;
   }
@@ -97,7 +97,7 @@ export class UdpTransport implements DatagramTransport {
     this.#openedAt = performance.now();
     await new Promise<void>((resolve, reject) => {
       socket.once("error", reject);
-      // Node passes an error of `connect` to the callback and emits none; its types do not have that argument.
+      // Node passes an error of `connect` to the callback and emits none; its types lack that argument.
       socket.connect(this.#options.port, address, (error?: Error) => {
         socket.off("error", reject);
         if (error === undefined) resolve();
@@ -113,7 +113,7 @@ export class UdpTransport implements DatagramTransport {
     return socket;
   }
 
-  /** An agent listens on IPv4 unless told otherwise, so of a name with both kinds of address that one is taken. */
+  /** Prefers IPv4 if the name has both kinds of address, because an agent listens on IPv4 by default. */
   async #resolve(): Promise<{ address: string; family: number }> {
     const { host } = this.#options;
     const addresses = await lookup(host, { all: true });
@@ -123,7 +123,7 @@ export class UdpTransport implements DatagramTransport {
   }
 }
 
-// DogStatsD over a Unix domain socket: the kernel says when nobody listens, and when the agent does not keep up.
+// DogStatsD over a Unix domain socket: the kernel reports when nothing listens and when the agent does not keep up.
 
 export interface UnixTransportOptions {
   readonly path: string;
@@ -133,7 +133,7 @@ export interface UnixTransportOptions {
 /** The agent's buffer (`dogstatsd_buffer_size`). */
 const MAX_UNIX_BYTES = 8_192;
 
-/** An agent that has not read for this long does not serve. */
+/** Time after which an agent that does not read counts as unavailable. */
 const MAX_CONGESTION_MS = 5_000;
 const CONGESTION_PAUSE_MS = 5;
 
@@ -160,7 +160,7 @@ export class UnixTransport implements DatagramTransport {
     }
   }
 
-  /** The kernel has already said all it knows. */
+  /** The kernel has already reported everything it knows. */
   async confirm(): Promise<void> {}
 
   close(): void {
@@ -179,7 +179,7 @@ export class UnixTransport implements DatagramTransport {
   }
 }
 
-/** False when the agent's buffer is full. */
+/** False if the agent's buffer is full. */
 function sendOnce(socket: UnixDatagramSocket, packet: Buffer): Promise<boolean> {
   return new Promise((resolve, reject) => {
     socket.send(packet, (error) => {
@@ -190,7 +190,7 @@ function sendOnce(socket: UnixDatagramSocket, packet: Buffer): Promise<boolean> 
   });
 }
 
-/** unix-dgram reports errors by number only (`connect -13`): names them as Node does (`connect EACCES`). */
+/** unix-dgram reports errors by number only (`connect -13`). This names them as Node does (`connect EACCES`). */
 function named(error: Error & { readonly errno?: unknown; readonly syscall?: unknown }): Error {
   const { errno, syscall } = error;
   if (typeof errno !== "number" || errno >= 0) return error;
@@ -198,13 +198,13 @@ function named(error: Error & { readonly errno?: unknown; readonly syscall?: unk
   return Object.assign(new Error(`${String(syscall)} ${code}`, { cause: error }), { code });
 }
 
-// The native package `unix-dgram`, where it is: Node has no datagram sockets of the Unix domain.
+// The optional native package `unix-dgram`: Node has no Unix domain datagram sockets.
 
-/** What we use of its socket; the package has no types. */
+/** The part of its socket that we use; the package has no types. */
 export interface UnixDatagramSocket extends EventEmitter {
   /** Emits `connect` or `error` before it returns. */
   connect(path: string): void;
-  /** Calls back before it returns; an error's code is 1 when the receiver's buffer is full. */
+  /** Calls back before it returns; an error has code 1 if the receiver's buffer is full. */
   send(packet: Buffer, callback: (error?: Error & { readonly code?: unknown }) => void): void;
   close(): void;
 }
@@ -216,7 +216,7 @@ interface UnixDgram {
 /** Opens sockets. */
 export type CreateUnixSocket = () => UnixDatagramSocket;
 
-/** @throws {ConfigError} where the package is not installed, or was not built for this Node. */
+/** @throws {ConfigError} if the package is not installed, or was not built for this Node. */
 export function loadUnixDatagrams(): CreateUnixSocket {
   try {
     const unixDgram = createRequire(import.meta.url)("unix-dgram") as UnixDgram;
@@ -224,7 +224,7 @@ export function loadUnixDatagrams(): CreateUnixSocket {
   } catch (thrown) {
     const reason = toError(thrown).message.split("\n")[0] ?? "";
     throw new ConfigError([
-      `DD_DOGSTATSD_URL: unix:// needs the optional package unix-dgram, which cannot be loaded (${reason}). Install it with a C++ compiler at hand, or use udp://.`,
+      `DD_DOGSTATSD_URL: unix:// needs the optional package unix-dgram, which cannot be loaded (${reason}). Install it on a machine with a C++ compiler, or use udp://.`,
     ]);
   }
 }

@@ -8,7 +8,7 @@
  *   task.revoked_count   count                  queue, task_name
  *   task.rejected_count  count                  queue, task_name
  *
- * and `worker` on each, opt-in. Never a task's id or arguments: every combination of tags is a custom metric that costs money.
+ * and `worker` on each (opt-in). A task's id or arguments are never a tag: every combination of tags is a custom metric that costs money.
  */
 import type { Completion, FinalState, Labels, Summary, Wait } from "@celery-metrics-exporter/task-store";
 import { type MetricType, type Series, SeriesCollector, TagAppender, normaliseTag } from "./series.ts";
@@ -17,24 +17,24 @@ type TimerType = "distribution" | "histogram" | "timing";
 
 export interface MetricOptions {
   readonly prefix: string;
-  /** For every metric. */
+  /** Added to every metric. */
   readonly tags: readonly string[];
   readonly timerType: TimerType;
   readonly tagWorker: boolean;
   readonly tagException: boolean;
 }
 
-/** What of a summary is sent. */
+/** The part of a summary that is sent. */
 export type TaskMetrics = Pick<Summary, "completions" | "waits">;
 
-/** DogStatsD's `ms` are milliseconds; the other types take seconds. */
+/** DogStatsD's `ms` are milliseconds; the other types use seconds. */
 const TIMERS: Readonly<Record<TimerType, { type: MetricType; perSecond: number }>> = {
   distribution: { type: "d", perSecond: 1 },
   histogram: { type: "h", perSecond: 1 },
   timing: { type: "ms", perSecond: 1_000 },
 };
 
-/** Turns what tasks did into series. */
+/** Converts completions and waits into series. */
 export class TaskMetricsMapper {
   readonly #options: MetricOptions;
   readonly #counts: Readonly<Record<FinalState, string>>;

@@ -1,6 +1,6 @@
-/** What DogStatsD takes: values of one metric with one set of tags. */
+/** The input of DogStatsD: values of one metric with one set of tags. */
 
-/** DogStatsD's letters: count, distribution, histogram, timing. */
+/** DogStatsD's type letters: count, distribution, histogram, timing. */
 export type MetricType = "c" | "d" | "h" | "ms";
 
 export interface Series {
@@ -8,7 +8,7 @@ export interface Series {
   readonly type: MetricType;
   /** Normalised and joined by commas. */
   readonly tags: string;
-  /** A count has one: the sum. */
+  /** A count has one value, the sum. */
   readonly values: readonly number[];
 }
 
@@ -16,7 +16,7 @@ interface OpenSeries extends Series {
   readonly values: number[];
 }
 
-/** Gathers values by metric and tags, so that each series is sent once. */
+/** Groups values by metric and tags, so that each series is sent once. */
 export class SeriesCollector {
   readonly #metrics = new Map<string, Map<string, OpenSeries>>();
 
@@ -31,7 +31,7 @@ export class SeriesCollector {
     this.#of(name, type, tags).values.push(value);
   }
 
-  /** Adds a whole series to the one with the same name and tags. */
+  /** Merges a series into the one with the same name and tags. */
   addAll({ name, type, tags, values }: Series): void {
     if (type === "c") for (const value of values) this.count(name, tags, value);
     else for (const value of values) this.sample(name, type, tags, value);
@@ -56,14 +56,14 @@ export class SeriesCollector {
   }
 }
 
-// Datadog's tags, normalised here as Datadog would do it, so that what is sent is what is shown.
+// Tags are normalised as Datadog does it, so that Datadog shows them as they were sent.
 
-/** Datadog cuts tags at 200 characters; bytes, so that a line's size is bounded. */
+/** Datadog cuts tags at 200 characters. This counts bytes, to bound the size of a line. */
 const MAX_TAG_BYTES = 200;
 
 /**
- * Lower case; what is not a letter, a digit or one of `_-:./` becomes `_`; at most 200 bytes;
- * begins with a letter and does not end in a colon (docs.datadoghq.com/getting_started/tagging). Returns an empty string where nothing is left.
+ * Converts to lower case; replaces everything except letters, digits and `_-:./` by `_`; cuts at 200 bytes; removes leading characters that
+ * are not letters and trailing colons (docs.datadoghq.com/getting_started/tagging). Returns an empty string if nothing is left.
  */
 export function normaliseTag(tag: string): string {
   const text = tag
@@ -85,13 +85,13 @@ function cut(text: string): string {
   return text.slice(0, end);
 }
 
-/** Enough for 10,000 combinations of usual names. */
+/** Enough for 10,000 combinations of typical names. */
 const MAX_CHARACTERS = 1_000_000;
 
 /**
- * Adds a tag to others, and remembers the outcome. There are few combinations and each is needed for every task; and a text that is the same
- * object each time, rather than put together anew, is found in a map without being read. Clients may make up ever new values, so what is
- * remembered is bounded by its size.
+ * Appends a tag to others, and caches the result. There are few combinations, and every task needs them. If a text is the same string object
+ * each time, and not built anew, the map finds it without reading its characters. The cache is bounded by its size, because clients may
+ * keep inventing new values.
  */
 export class TagAppender {
   readonly #key: string;
@@ -100,14 +100,14 @@ export class TagAppender {
   readonly #outcomes = new Map<string, Map<string, string>>();
   #characters = 0;
 
-  /** @param after what comes after the tag each time, comma included. */
+  /** @param after text after every tag, including the comma. */
   constructor(key: string, { after = "", maxCharacters = MAX_CHARACTERS } = {}) {
     this.#key = key;
     this.#after = after;
     this.#maxCharacters = maxCharacters;
   }
 
-  /** The tags with `key:value`, normalised, as the last of them; `unknown` where there is no value. */
+  /** The tags followed by `key:value`, normalised; `unknown` if there is no value. */
   append(tags: string, value = ""): string {
     const known = this.#outcomes.get(tags)?.get(value);
     if (known !== undefined) return known;

@@ -1,11 +1,11 @@
-/** Sorts out events from the future, and decides whether their senders' clocks are wrong or our own is. */
+/** Separates events from the future, and decides whether the senders' clocks or our own clock is wrong. */
 import { type CeleryEvent, isFuture, ownText } from "@celery-metrics-exporter/celery";
 import { type ComponentHealth, type Logger, Outage } from "@celery-metrics-exporter/runtime";
 
 export interface SenderClocksOptions {
   /** Unix time in seconds. */
   readonly now: () => number;
-  /** Always up: with a clock that is wrong the receiver works as well as it can. */
+  /** Always up: even with a wrong clock the receiver keeps working as well as it can. */
   readonly health: ComponentHealth;
   readonly logger: Logger;
 }
@@ -20,24 +20,24 @@ export interface Sorted {
 const NONE: readonly CeleryEvent[] = [];
 const PROBLEM = "nearly all events come from more than a day ahead of this host's clock";
 const ADVICE =
-  "set the clock of the receiver's host (`timedatectl` shows whether NTP does); if it is right, those of the hosts that run workers and clients";
+  "set the clock of the receiver's host (`timedatectl` shows whether NTP does); if it is right, set the clocks of the hosts that run workers and clients";
 
 export class SenderClocks {
   readonly #options: SenderClocksOptions;
   readonly #census: ClockCensus;
   readonly #log: Outage;
-  /** Events taken from the future in this window of the census. */
+  /** Events from the future that were accepted in this window of the census. */
   #taken = 0;
 
   constructor(options: SenderClocksOptions) {
     this.#options = options;
     this.#census = new ClockCensus(options.now());
-    const [began, ended] = [`${PROBLEM}: they are taken, as that clock must be wrong`, "events come from the present again"];
+    const [began, ended] = [`${PROBLEM}: accepting them, because that clock must be wrong`, "events come from the present again"];
     this.#log = new Outage({ logger: options.logger, began, ended });
     options.health.up();
   }
 
-  /** Called for every message: a comparison for each event, and one look-up for each sender. */
+  /** Called for every message. Costs a comparison per event and one look-up per sender. */
   sort(events: readonly CeleryEvent[]): Sorted {
     const now = this.#options.now();
     if (this.#census.turn(now)) this.#endWindow();
@@ -58,10 +58,10 @@ export class SenderClocks {
   }
 
   /**
-   * Whether these events are to be taken, since nearly all that come are from the future, so that it must be our own clock that is wrong. Asked
-   * of a whole batch and not of each message, so that more is known. Warns.
+   * Whether to accept these events: if nearly all events are from the future, our own clock must be wrong. Then it warns. Called once per batch
+   * and not per message, because more is known by then.
    *
-   * @param future what `sort` gave.
+   * @param future as returned by `sort`.
    */
   takes(future: readonly CeleryEvent[]): boolean {
     if (!this.#census.nearlyAllAhead) return false;
@@ -86,22 +86,22 @@ export class SenderClocks {
   }
 }
 
-// Whose clock agrees with ours: tells a few senders whose clocks are ahead from a clock of our own that is behind. Pure.
+// Compares senders' clocks with ours, to distinguish a few senders that are ahead from an own clock that is behind. Pure.
 
 const NEARLY_ALL = 0.9;
-/** With fewer events from the future nothing is concluded: a single one says more about its sender than about us. */
+/** Minimum number of events from the future for a decision: a single one says more about its sender than about us. */
 const ENOUGH_EVENTS = 10;
-/** A sender is judged by about so many of its last events. */
+/** Approximate number of recent events by which a sender is judged. */
 const RECENT_EVENTS = 32;
-/** What was silent for this long, or up to twice as long, is forgotten. Workers send a heartbeat every 2 s. */
+/** Silence after which a sender is forgotten, at the latest after twice as long. Workers send a heartbeat every 2 s. */
 const WINDOW_SECONDS = 600;
-/** Senders may make up hostnames, so there are bounds; what is past them counts as one. */
+/** Bounds, because senders may invent hostnames. All further ones count as one. */
 const MAX_MACHINES = 1_000;
 const MAX_SENDERS_OF_MACHINE = 4;
 const MAX_FOUND = 1_000;
 const OTHERS = "";
 
-/** What was heard in this window, or in the one before it and not since. */
+/** Entries used in this window or the previous one. */
 class Recent<T> {
   readonly #max: number;
   readonly #create: () => T;
@@ -134,7 +134,7 @@ class Recent<T> {
   }
 }
 
-/** The events of one sender, of late. */
+/** Counts the recent events of one sender. */
 export class Sender {
   #ahead = 0;
   #inTime = 0;
@@ -147,27 +147,27 @@ export class Sender {
     this.#inTime /= 2;
   }
 
-  /** Its events from the future, if nearly all are; else 0. */
+  /** The number of its events from the future if nearly all are; else 0. */
   get ahead(): number {
     return this.#ahead >= NEARLY_ALL * (this.#ahead + this.#inTime) ? this.#ahead : 0;
   }
 }
 
-/** Senders that share a clock. */
+/** The senders that share a clock. */
 class Machine {
   readonly senders = new Recent(MAX_SENDERS_OF_MACHINE, () => new Sender());
 
-  /** The events from the future of its senders, if each of them is ahead; else 0. */
+  /** The number of its senders' events from the future if every sender is ahead; else 0. */
   get ahead(): number {
     const each = this.senders.values().map(({ ahead }) => ahead);
     return each.includes(0) ? 0 : each.reduce((sum, ahead) => sum + ahead, 0);
   }
 }
 
-/** Counts machines, told by what is behind the `@` of the hostname, and not events: a sender that floods weighs no more than another. */
+/** Counts machines (the part of the hostname after the `@`) instead of events, so that a sender that floods weighs no more than another. */
 export class ClockCensus {
   readonly #machines = new Recent(MAX_MACHINES, () => new Machine());
-  /** What was looked up in this window: one look-up for nearly every event. */
+  /** Cache for this window, so that nearly every event needs only one look-up. */
   readonly #found = new Map<string, Sender>();
   #windowBegan: number;
 
@@ -176,7 +176,7 @@ export class ClockCensus {
     this.#windowBegan = now;
   }
 
-  /** Forgets what was silent for long. Also after the clock was set. @returns whether a window has ended. */
+  /** Starts a new window when it is due, and forgets silent senders. Also does so after the clock was set. @returns whether a window ended. */
   turn(now: number): boolean {
     if (Math.abs(now - this.#windowBegan) < WINDOW_SECONDS) return false;
     this.#windowBegan = now;
@@ -186,12 +186,12 @@ export class ClockCensus {
     return true;
   }
 
-  /** Where to count the events of this hostname. */
+  /** The counter for the events of this hostname. */
   sender(hostname: string): Sender {
     return this.#found.get(hostname) ?? this.#find(hostname);
   }
 
-  /** Whether nearly all machines are ahead of us. False while too little is known. */
+  /** Whether nearly all machines are ahead of us. False if too little is known. */
   get nearlyAllAhead(): boolean {
     const each = this.#machines.values().map(({ ahead }) => ahead);
     const events = each.reduce((sum, ahead) => sum + ahead, 0);

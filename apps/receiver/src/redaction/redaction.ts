@@ -1,4 +1,4 @@
-/** Hides what users put into their tasks, before anything is stored: `args`, `kwargs`, `result`, `exception`, `traceback`. */
+/** Hides what users put into their tasks before anything is stored: `args`, `kwargs`, `result`, `exception`, `traceback`. */
 import { createHmac } from "node:crypto";
 import type { CeleryEvent, Decoded, Rejected } from "@celery-metrics-exporter/celery";
 import { REDACTED } from "@celery-metrics-exporter/pipeline";
@@ -6,14 +6,14 @@ import { RE2JS } from "re2js";
 import { list, secret } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 
-/** The fields that hold values of users, as events name them. */
+/** The fields that contain users' values, with their names in events. */
 export const REDACTABLE_FIELDS = ["args", "kwargs", "result", "exception", "traceback"] as const;
 export type RedactableField = (typeof REDACTABLE_FIELDS)[number];
 
 /**
- * - `drop`: the field is as if Celery had not sent it.
- * - `hash`: `<hmac:…>` with 32 hexadecimal digits instead: equal values can be told, but not what they were. Without the key nobody can try.
- *   As Python shows what has no text of its own, it is taken for no value and no exception's class.
+ * - `drop`: the field is removed, as if Celery had not sent it.
+ * - `hash`: the value becomes `<hmac:…>` with 32 hexadecimal digits. Equal values have equal hashes, but the value cannot be guessed without
+ *   the key. The form `<…>` is how Python shows objects without a repr of their own, so it is not parsed as a value or an exception's class.
  * - `patterns`: each match of an expression becomes `[redacted]`.
  */
 export type RedactionRule =
@@ -23,7 +23,7 @@ export type RedactionRule =
 
 export type Redaction = (decoded: Decoded) => Decoded;
 
-/** 128 bits: two values that differ do not meet. */
+/** 128 bits, enough to make collisions practically impossible. */
 const HASH_DIGITS = 32;
 const HASHED = new RegExp(`^<hmac:[0-9a-f]{${HASH_DIGITS}}>$`);
 
@@ -34,9 +34,9 @@ const HASHED = new RegExp(`^<hmac:[0-9a-f]{${HASH_DIGITS}}>$`);
 export type RedactedInput = "sent" | "stored";
 
 /**
- * The events are changed in place: the caller must be their only owner.
+ * Changes the events in place: the caller must be their only owner.
  *
- * @throws {Error} when a pattern is not an expression of RE2.
+ * @throws {Error} if a pattern is not an RE2 expression.
  */
 export function createRedaction(fields: readonly RedactableField[], rule: RedactionRule, input: RedactedInput = "sent"): Redaction {
   const hide = hiderOf(rule, input);
@@ -46,7 +46,7 @@ export function createRedaction(fields: readonly RedactableField[], rule: Redact
   };
 }
 
-/** What takes the place of a text; undefined: nothing does. */
+/** The replacement of a text; undefined removes the field. */
 type Hide = (text: string) => string | undefined;
 
 function hiderOf(rule: RedactionRule, input: RedactedInput): Hide {
@@ -67,17 +67,17 @@ function hasher(key: string): (text: string) => string {
 }
 
 /**
- * RE2's engine takes time in proportion to the text, whatever expression and text are: what a task's sender writes cannot hold up the
- * receiver, as it could with the expressions of JavaScript.
+ * RE2 runs in linear time for every expression and text. Whatever a task's sender writes cannot block the receiver, as it could with
+ * JavaScript's expressions.
  */
 function replacer(patterns: readonly string[]): Hide {
   const each = patterns.map((pattern) => RE2JS.compile(pattern));
-  // To know that nothing matches is many times cheaper than to look for the matches.
+  // Testing for a match is many times cheaper than replacing.
   const any = RE2JS.compile(patterns.map((pattern) => `(?:${pattern})`).join("|"));
   return (text) => (any.test(text) ? each.reduce((rest, pattern) => pattern.matcher(rest).replaceAll(REDACTED), text) : text);
 }
 
-/** Texts, unless a stored event is of another release, or was edited by hand. */
+/** Fields are texts, unless a stored event is from another release or was edited by hand. */
 type Fields = Partial<Record<RedactableField, unknown>>;
 
 function redactEvent(event: CeleryEvent, fields: readonly RedactableField[], hide: Hide): void {
@@ -92,16 +92,14 @@ function redactEvent(event: CeleryEvent, fields: readonly RedactableField[], hid
 }
 
 /**
- * In what could not be read nobody can tell the fields, and a cut, escaped or binary excerpt hides its values from the patterns too. So none
- * of it is kept, and it cannot be read again either.
+ * Fields cannot be identified in a message that could not be read, and a cut, escaped or binary excerpt hides its values from the patterns
+ * too. So none of it is kept, and it cannot be decoded again.
  */
 function withoutInput({ reason, detail, count }: Rejected): Rejected {
   return { reason, detail, count, raw: REDACTED };
 }
 
-// The settings of the redaction.
-
-/** So that a hash cannot be undone by trying keys. */
+/** Minimum length that makes it impossible to find a hash's value by trying keys. */
 const MIN_KEY_CHARACTERS = 16;
 
 const known: ReadonlySet<string> = new Set(REDACTABLE_FIELDS);
@@ -109,7 +107,7 @@ const known: ReadonlySet<string> = new Set(REDACTABLE_FIELDS);
 const fields = list(REDACTABLE_FIELDS.join()).superRefine((names, context) => {
   const unknown = names.filter((name) => !known.has(name));
   if (unknown.length > 0) {
-    context.addIssue({ code: "custom", message: `there is no field ${unknown.join(", ")}; fields: ${REDACTABLE_FIELDS.join(", ")}` });
+    context.addIssue({ code: "custom", message: `unknown field ${unknown.join(", ")}; fields: ${REDACTABLE_FIELDS.join(", ")}` });
   }
 });
 
@@ -129,7 +127,7 @@ function linesOf(text: string): string[] {
 
 function patternProblem(pattern: string): string | undefined {
   try {
-    return RE2JS.compile(pattern).test("") ? "it matches everywhere, as it matches the empty text" : undefined;
+    return RE2JS.compile(pattern).test("") ? "it matches everywhere, because it matches the empty text" : undefined;
   } catch (thrown) {
     return thrown instanceof Error ? thrown.message : String(thrown);
   }
@@ -140,11 +138,11 @@ export const RedactionConfig = z.object({
     .enum(["off", "drop", "hash", "patterns"])
     .default("off")
     .describe(
-      "What the receiver does with what users put into tasks, before anything is stored. `drop`: leaves it out. `hash`: stores an HMAC-SHA-256 of it, so that equal values can still be recognised. `patterns`: replaces each match of REDACT_PATTERNS by `[redacted]`. With any of them, nothing is kept of messages that cannot be read.",
+      "How the receiver hides what users put into tasks, before anything is stored. `drop` removes it. `hash` stores an HMAC-SHA-256 instead, so that equal values can still be recognised. `patterns` replaces each match of REDACT_PATTERNS with `[redacted]`. With any of them, nothing is kept of messages that cannot be read.",
     ),
-  REDACT_FIELDS: fields.describe("Comma-separated names of the fields that REDACT_MODE applies to."),
+  REDACT_FIELDS: fields.describe("Comma-separated names of the fields to which REDACT_MODE applies."),
   REDACT_PATTERNS: patterns.describe(
-    "Regular expressions of RE2, one on each line (simplest in a file: `REDACT_PATTERNS_FILE`). They have no look-around and no back-references, so that no text takes long. Applied to values as Celery sends them: Python's repr, cut at about 1,024 characters.",
+    "RE2 regular expressions, one per line (easiest in a file: `REDACT_PATTERNS_FILE`). RE2 has no look-around and no back-references, so that no text takes long. They apply to values as Celery sends them: Python's repr, cut at about 1,024 characters.",
   ),
   REDACT_HASH_KEY: secret(z.string().min(MIN_KEY_CHARACTERS, `must be at least ${MIN_KEY_CHARACTERS} characters`).optional()).describe(
     "Key of the HMAC; all receivers need the same.",
@@ -153,33 +151,33 @@ export const RedactionConfig = z.object({
 export type RedactionConfig = z.output<typeof RedactionConfig>;
 
 /**
- * What is wrong with the settings together; undefined where nothing is. A setting without effect would look as if something were hidden.
+ * What is wrong with the settings in combination; undefined if they are valid. A setting without effect would look as if something were hidden.
  *
- * @param settings as loaded; where one of them is wrong by itself, that is told already.
+ * @param settings as loaded; a setting that is wrong by itself has already been reported.
  */
 function redactionProblem(settings: Readonly<Record<string, unknown>>): string | undefined {
   const { REDACT_MODE: mode, REDACT_FIELDS: names, REDACT_PATTERNS: text, REDACT_HASH_KEY: key } = settings;
   if (!Array.isArray(names) || typeof text !== "string") return undefined;
   const lines = linesOf(text);
-  if (mode === "patterns" && lines.length === 0) return "REDACT_PATTERNS: is required, since REDACT_MODE is patterns.";
-  if (mode === "hash" && key === undefined) return "REDACT_HASH_KEY: is required, since REDACT_MODE is hash.";
-  if (mode !== "off" && names.length === 0) return "REDACT_FIELDS: must name a field, since REDACT_MODE is set.";
-  if (mode !== "patterns" && lines.length > 0) return "REDACT_MODE: must be patterns, since REDACT_PATTERNS is set.";
-  if (mode !== "hash" && key !== undefined) return "REDACT_MODE: must be hash, since REDACT_HASH_KEY is set.";
-  if (mode === "off" && names.length < REDACTABLE_FIELDS.length) return "REDACT_MODE: is required, since REDACT_FIELDS is set.";
+  if (mode === "patterns" && lines.length === 0) return "REDACT_PATTERNS: is required, because REDACT_MODE is patterns.";
+  if (mode === "hash" && key === undefined) return "REDACT_HASH_KEY: is required, because REDACT_MODE is hash.";
+  if (mode !== "off" && names.length === 0) return "REDACT_FIELDS: must name a field, because REDACT_MODE is set.";
+  if (mode !== "patterns" && lines.length > 0) return "REDACT_MODE: must be patterns, because REDACT_PATTERNS is set.";
+  if (mode !== "hash" && key !== undefined) return "REDACT_MODE: must be hash, because REDACT_HASH_KEY is set.";
+  if (mode === "off" && names.length < REDACTABLE_FIELDS.length) return "REDACT_MODE: is required, because REDACT_FIELDS is set.";
   return undefined;
 }
 
-/** The schema, which then also refuses settings of redaction that do not go together. */
+/** The schema, which then also rejects combinations of redaction settings that do not fit together. */
 export function withRedactionChecked<S extends z.ZodObject>(settings: S): S {
   return settings.refine((input) => redactionProblem(input) === undefined, {
     error: ({ input }) => redactionProblem(input as Readonly<Record<string, unknown>>),
-    // Also when another setting is wrong, so that every problem is told at once.
+    // Runs even if another setting is wrong, so that every problem is reported at once.
     when: () => true,
   });
 }
 
-/** Undefined where nothing is to be hidden. */
+/** Undefined if nothing has to be hidden. */
 export function redactionOf(config: RedactionConfig, input: RedactedInput = "sent"): Redaction | undefined {
   const rule = ruleOf(config);
   return rule && createRedaction(config.REDACT_FIELDS as readonly RedactableField[], rule, input);

@@ -1,4 +1,4 @@
-/** One receiver's part among several that hear the same messages: active by a lease in Redis, or standing by with the messages of the last seconds. */
+/** One of several receivers that get the same messages: either active, by a lease in Redis, or on standby with the messages of the last seconds. */
 import type { Broadcast } from "@celery-metrics-exporter/broker";
 import type { LeaseAnswer, ReceiverLease } from "@celery-metrics-exporter/pipeline";
 import { type ComponentHealth, type Logger, type Metrics, Repeat, toError } from "@celery-metrics-exporter/runtime";
@@ -7,27 +7,27 @@ export interface HotStandbyOptions {
   readonly broadcast: Broadcast;
   readonly lease: ReceiverLease;
   readonly metrics: Metrics;
-  /** Up as `active`, or as `standby: ` and for what. */
+  /** Up as `active`, or as `standby: ` and the reason. */
   readonly health: ComponentHealth;
   readonly logger: Logger;
 }
 
 const ANOTHER = "another receiver is active";
 const TURN_MS = 1_000;
-/** A standby keeps this much more than it must: brokers with several nodes may answer a probe on another way than the messages take. */
+/** Extra time for which a standby keeps messages: a broker with several nodes may answer a probe on another route than its messages take. */
 const MARGIN_MS = 2_000;
 
 /**
- * Every second asks for the lease. Who holds it hands over; who does not keeps what comes, and lets go of what the holder has told to be safe.
- * A receiver that has missed something gives the lease up, as another may have heard it.
+ * Requests the lease every second. The receiver with the lease hands over its messages. The others keep theirs, and drop those that the lease
+ * holder reports as safe. A receiver that has missed messages gives the lease up, because another may have received them.
  */
 export class HotStandby {
   readonly #options: HotStandbyOptions;
   readonly #takeovers;
-  /** While active: since when nothing was missed, when it became that. */
+  /** While active: its `completeSince`, the time since which it has missed nothing, at the moment it became active. */
   #activeSince: number | undefined;
   #heldUntil = Number.NEGATIVE_INFINITY;
-  /** Why it stands by; undefined while active, and before it knows. */
+  /** Why it is on standby; undefined while it is active, and before it knows. */
   #standsBy: string | undefined;
   #turns: Repeat | undefined;
   #draining = false;
@@ -37,33 +37,33 @@ export class HotStandby {
     const { broadcast, metrics } = options;
     this.#takeovers = metrics.counter(
       "receiver_takeovers_total",
-      "Times this receiver became the active one after another; covered=no if some events may have reached neither.",
+      "Times this receiver took over from another; covered=no if some events may have reached neither.",
       ["covered"],
     );
     for (const covered of ["yes", "no"]) this.#takeovers.inc({ covered }, 0);
-    const active = metrics.gauge("receiver_active", "1 while this receiver hands events on, 0 while it stands by.");
+    const active = metrics.gauge("receiver_active", "1 while this receiver enqueues events, 0 while it is on standby.");
     Object.assign(active, { collect: () => active.set(this.#isActive ? 1 : 0) });
     broadcast.keep();
   }
 
-  /** Call once the source has started. Resolves when it has asked for the first time. */
+  /** Call once the source has started. Resolves after the first request for the lease. */
   async start(): Promise<void> {
-    this.#options.health.up("standby: not known yet which receiver is active");
+    this.#options.health.up("standby: it is not known yet which receiver is active");
     this.#turns = new Repeat(() => this.#turn(), {
       everyMs: TURN_MS,
       first: "now",
-      // Nothing can be enqueued either, and Redis' own component is down.
-      onError: (err) => this.#options.logger.debug({ err }, "role not known for now"),
+      // Nothing can be enqueued either, and the health component of Redis is down.
+      onError: (err) => this.#options.logger.debug({ err }, "cannot request the lease for now"),
     });
     await this.#turns.firstRun;
   }
 
-  /** Call before the source is drained: a standby no longer becomes active, an active one remains that until `stop`. */
+  /** Call before the source is drained: then a standby no longer becomes active, and an active receiver stays active until `stop`. */
   drain(): void {
     this.#draining = true;
   }
 
-  /** Call when everything in hand is safe: lets another receiver take over at once. Safe without `start`. */
+  /** Call when everything taken is safe: lets another receiver take over at once. Safe without `start`. */
   async stop(): Promise<void> {
     const { broadcast, lease } = this.#options;
     await this.#turns?.stop();
@@ -71,7 +71,7 @@ export class HotStandby {
     try {
       await lease.release(broadcast.completeSince === this.#activeSince ? broadcast.safeUntil : undefined);
     } catch (thrown) {
-      this.#options.logger.debug({ err: toError(thrown) }, "lease not given up: it will expire");
+      this.#options.logger.debug({ err: toError(thrown) }, "lease not released: it will expire");
     }
   }
 
@@ -84,7 +84,7 @@ export class HotStandby {
     const { completeSince, safeUntil } = broadcast;
     const wasActive = this.#activeSince !== undefined;
     if (this.#draining && !wasActive) return;
-    // What is safe now says nothing of what was missed: the lease must keep what was told last.
+    // What is safe now says nothing about what was missed, so the lease must keep the last reported value.
     if (completeSince === undefined || (wasActive && completeSince !== this.#activeSince)) {
       if (wasActive) await this.#giveUp();
       return;
@@ -102,7 +102,7 @@ export class HotStandby {
       health.up("active");
       const covered = takeover?.covered === false ? "no" : "yes";
       if (takeover !== undefined) this.#takeovers.inc({ covered });
-      logger.info(takeover === undefined ? {} : { covered: covered === "yes" }, "active: handing events on");
+      logger.info(takeover === undefined ? {} : { covered: covered === "yes" }, "active: enqueuing events");
     }
     this.#activeSince = completeSince;
     this.#heldUntil = heldUntil;
@@ -128,7 +128,7 @@ export class HotStandby {
     if (this.#standsBy === reason) return;
     this.#standsBy = reason;
     health.up(`standby: ${reason}`);
-    logger.info({ reason }, "standing by: keeping the last seconds of events, to take over if the active receiver fails");
+    logger.info({ reason }, "on standby: keeping the last seconds of events, to take over if the active receiver fails");
   }
 
   #forget(safeUntil: number | undefined): void {

@@ -1,11 +1,11 @@
-/** Notices that others read our queue on RabbitMQ: each consumer gets only a part of the events, and nobody reports an error. */
+/** Notices other consumers on our RabbitMQ queue. Each then gets only a part of the events, and no error is reported. */
 import type { ReceiverRegister } from "@celery-metrics-exporter/pipeline";
 import { type Logger, Outage, Repeat } from "@celery-metrics-exporter/runtime";
 
 export interface SharedQueueOptions {
-  /** How many consumers the queue has; undefined where that is not known now. */
+  /** Number of the queue's consumers; undefined if it is not known at the moment. */
   readonly consumers: () => Promise<number | undefined>;
-  /** Counts the receivers that put events into the same Redis. */
+  /** Counts the receivers that feed the same exporter queues. */
   readonly register: Pick<ReceiverRegister, "signIn" | "signOut">;
   /** The queue's name. */
   readonly queue: string;
@@ -14,18 +14,18 @@ export interface SharedQueueOptions {
 }
 
 const EVERY_MS = 30_000;
-/** So often in a row there must be strangers: a consumer whose connection broke is counted for some seconds more. */
+/** Number of checks in a row with other consumers before it warns: a consumer whose connection broke is still counted for some seconds. */
 const PATIENCE = 4;
 const MESSAGES = {
   began:
-    "others read our queue and take a part of the events: give each deployment its own RABBITMQ_QUEUE (other REDIS_URL or QUEUE_PREFIX, same queue); consumer tags name them",
-  ended: "nobody else reads our queue any more",
+    "other consumers take a part of the events from this queue: give each deployment its own RABBITMQ_QUEUE (they have another REDIS_URL or QUEUE_PREFIX; consumer tags name them)",
+  ended: "no other consumer reads this queue any more",
 };
 
 export class SharedQueueWatch {
   readonly #options: SharedQueueOptions;
   #repeat: Repeat | undefined;
-  /** Times in a row that there were strangers. */
+  /** Number of checks in a row with other consumers. */
   #seen = 0;
   readonly #log: Outage;
 
@@ -34,10 +34,10 @@ export class SharedQueueWatch {
     this.#log = new Outage({ logger: options.logger, ...MESSAGES });
   }
 
-  /** Signs in and looks from time to time, until `stop`. Never throws. */
+  /** Registers this receiver and checks at intervals, until `stop`. Never throws. */
   start(): void {
     const { logger, everyMs = EVERY_MS } = this.#options;
-    // Redis is away, which its own component says, or does not let us.
+    // Redis is away, which its health component reports, or refuses the command.
     const onError = (err: Error): void => logger.debug({ err }, "consumers of the queue not counted");
     this.#repeat = new Repeat(() => this.#look(), { everyMs, first: "now", onError });
   }

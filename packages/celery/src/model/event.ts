@@ -1,11 +1,11 @@
-/** The events we keep, with Celery's names and types made certain. */
+/** The events that we keep, with Celery's names and checked types. */
 import { Refusal, idField, normalise } from "./normalise.ts";
 
-/** What every event has. */
+/** Fields of every event. */
 interface EventBase {
   /** The worker (`name@host`) or client (`gen<pid>@host`) that sent it. */
   readonly hostname: string;
-  /** Unix time in seconds, UTC, as the sender's clock had it. `utcoffset` never corrects it (celery-exporter #262). */
+  /** Unix time in seconds, UTC, from the sender's clock. `utcoffset` never corrects it (celery-exporter #262). */
   readonly timestamp: number;
 }
 
@@ -14,29 +14,29 @@ interface TaskEventBase extends EventBase {
   readonly uuid: string;
 }
 
-/** What `task-sent` and `task-received` tell of a task (celery/app/amqp.py, celery/worker/strategy.py). A field that is absent was null or missing. */
+/** The description of a task in `task-sent` and `task-received` (celery/app/amqp.py, celery/worker/strategy.py). An absent field was null or missing. */
 export interface TaskDescription {
   readonly name?: string;
   /** Python `repr`, cut at about 1,024 characters by Celery. */
   readonly args?: string;
   readonly kwargs?: string;
   readonly root_id?: string;
-  /** Never the task's own id: a retry says so, and it is dropped. */
+  /** Never the task's own id: a retry contains that, and it is dropped. */
   readonly parent_id?: string;
   readonly retries?: number;
   /** Unix time in seconds; on the wire an ISO 8601 string. */
   readonly eta?: number;
   /** Unix time in seconds; on the wire an ISO 8601 string. */
   readonly expires?: number;
-  /** Whether the message was sent from within the task itself: a retry, or a replacement. Celery then names the task as its own parent. */
+  /** Whether the task itself sent the message, as for a retry or a replacement. Celery then names the task as its own parent. */
   readonly again?: boolean;
-  /** Set by the filters: this attempt is not wanted, though another one of the task is. */
+  /** Set by the filters: this attempt is not wanted, but another attempt of the task is. */
   readonly excluded?: boolean;
 }
 
 export interface TaskSent extends TaskEventBase, TaskDescription {
   readonly type: "task-sent";
-  /** Only this event has it. */
+  /** Only this event contains it. */
   readonly queue?: string;
 }
 
@@ -58,10 +58,10 @@ export interface TaskSucceeded extends TaskEventBase {
 
 export interface TaskFailed extends TaskEventBase {
   readonly type: "task-failed";
-  /** Python `repr`, such as `ValueError('x')`. Where Celery sent only a wrapper it comes from the traceback (`exception.ts`). */
+  /** Python `repr`, such as `ValueError('x')`. If Celery sent only a wrapper, it comes from the traceback (`exception.ts`). */
   readonly exception?: string;
   readonly traceback?: string;
-  /** Whether the run ended because its process got a signal and exited (`reportsExit`). Of its own, as redaction may hide the exception. Only ever true. */
+  /** True if the run ended because a signal made its process exit (`reportsExit`). A separate field, because redaction may hide the exception. */
   readonly exited?: boolean;
 }
 
@@ -91,13 +91,13 @@ export interface WorkerEvent extends EventBase {
   readonly processed?: number;
 }
 
-/** Any other type: custom events, `task-cancelled`, gossip. It neither creates nor changes a task. */
+/** Any other type: custom events, `task-cancelled`, gossip. It never creates or changes a task. */
 export interface OtherEvent extends EventBase {
   readonly type: string;
   readonly uuid?: string;
 }
 
-/** An event that says something about a task. */
+/** An event about a task. */
 export type TaskEvent = TaskSent | TaskReceived | TaskStarted | TaskSucceeded | TaskFailed | TaskRetried | TaskRevoked | TaskRejected;
 
 export type CeleryEvent = TaskEvent | WorkerEvent | OtherEvent;
@@ -122,16 +122,16 @@ export function isTaskEvent(event: CeleryEvent): event is TaskEvent {
   return taskEventTypes.has(event.type);
 }
 
-// Reads an event that we stored as JSON: another release may have written it, or somebody may have edited it.
+// Reads an event that we stored as JSON. It may come from another release, or may have been edited.
 
 /**
- * The event without fields that this release does not know; undefined where the value is no event, or a field that we do know is not as we
- * would have written it. Never throws for what JSON can hold.
+ * The event without fields that this release does not know. Undefined if the value is not an event, or if a known field differs from what we
+ * would have written. Never throws for JSON values.
  */
 export function readStoredEvent(value: unknown): CeleryEvent | undefined {
   if (typeof value !== "object" || value === null) return undefined;
   const stored = value as Readonly<Record<string, unknown>>;
-  // What decoding reads of it is what we know.
+  // The fields that decoding reads are the fields we know.
   const known = new Set<string>();
   const observed = new Proxy(stored, {
     get: (fields, name: string) => {
@@ -145,7 +145,7 @@ export function readStoredEvent(value: unknown): CeleryEvent | undefined {
   return [...known].every((name) => (stored[name] ?? undefined) === undefined || stored[name] === read[name]) ? event : undefined;
 }
 
-/** Whether a stored value is a task's id as we write it. */
+/** Whether a stored value is a valid task id in the form we write. */
 export function isTaskId(value: unknown): value is string {
   return typeof value === "string" && idField(value) === value;
 }

@@ -1,8 +1,8 @@
 /**
- * A decoded value to an event whose types are certain.
+ * Converts a decoded value to an event with checked types.
  *
- * Written by hand, field by field, because it runs for every event: a schema library costs several times as much. Fields we do not know are dropped,
- * null and unusable fields are absent, and only a missing type, task id or timestamp refuses the event.
+ * Written by hand, field by field, because it runs for every event: a schema library takes several times as long. Unknown fields are dropped,
+ * null and unusable fields are absent, and only a missing type, task id or timestamp makes it reject the event.
  */
 import type {
   CeleryEvent,
@@ -25,9 +25,9 @@ import { MAX_TIMESTAMP, parseIsoTime } from "./time.ts";
 type Source = Readonly<Record<string, unknown>>;
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** What one type of task event has beyond the fields of all. */
+/** The fields of one type of task event beyond those of all types. */
 type Own<T extends TaskEvent> = Partial<Mutable<Omit<T, "type" | "hostname" | "timestamp" | "uuid">>>;
-/** A task event while its fields are being filled in. */
+/** A task event under construction. */
 type TaskDraft = {
   readonly type: TaskEventType;
   readonly hostname: string;
@@ -39,7 +39,7 @@ type TaskDraft = {
   Own<TaskRevoked> &
   Own<TaskRejected>;
 
-/** Why a value is not an event. */
+/** The reason why a value is not an event. */
 export class Refusal {
   readonly reason: RejectReason;
   readonly detail: string;
@@ -55,13 +55,13 @@ const BAD_TYPE = new Refusal("type", "type must be 1 to 128 visible characters")
 const BAD_UUID = new Refusal("uuid", "a task event must have a uuid, a string of 1 to 512 characters without NUL");
 const BAD_TIMESTAMP = new Refusal("timestamp", "timestamp must be Unix seconds, from 1970 to 2096");
 
-/** Where an event does not tell its sender. Celery always does. */
+/** The hostname if an event has none. Celery always sends one. */
 const UNKNOWN_HOSTNAME = "unknown";
 
-/** Types become labels of metrics and subjects of globs: no spaces, no control characters. */
+/** Types become metric labels and are matched by globs, so spaces and control characters are not allowed. */
 const TYPE = /^[^\s\p{C}]{1,128}$/u;
 
-/** `sent`: as Celery writes an event. `stored`: as we do, with instants as numbers and with what is our own. */
+/** `sent`: an event as Celery writes it. `stored`: an event as we write it, with instants as numbers and with our own fields. */
 export type EventForm = "sent" | "stored";
 
 export function normalise(raw: unknown, form: EventForm = "sent"): CeleryEvent | Refusal {
@@ -166,7 +166,7 @@ function fillException(draft: TaskDraft, source: Source, form: EventForm): void 
   if (traceback !== undefined) draft.traceback = traceback;
 }
 
-/** @param traceback as it was sent: the end, which matters, may be cut off from ours. */
+/** @param traceback as it was sent: its end, which matters, may be cut off from ours. */
 function sentException(exception: string, traceback: unknown): string {
   return cleanText(realException(exception, typeof traceback === "string" ? traceback : ""), MAX_TEXT_LENGTH);
 }
@@ -196,9 +196,9 @@ function fillOther(draft: Mutable<OtherEvent>, source: Source): OtherEvent {
   return draft;
 }
 
-// One function per kind of field: from whatever a sender wrote to the type we promise, or `undefined` (null, missing or unusable).
+// One function per kind of field. Each converts what a sender wrote to the type we promise, or to `undefined` (null, missing or unusable).
 
-/** The longest task id accepted. Celery's own have 36 characters; a longer one is refused, as a cut one could be another task's. */
+/** The longest task id accepted. Celery's own have 36 characters. A longer id is rejected, because a cut id could be another task's. */
 export const MAX_ID_LENGTH = 512;
 
 const MAX_INT32 = 2_147_483_647;
@@ -213,8 +213,8 @@ function nameField(value: unknown): string | undefined {
 }
 
 /**
- * A task id: a string of 1 to 512 characters without NUL, a `uuid.UUID` as kombu 5.3 writes it, or a whole number, which Celery runs on Redis.
- * A number that JSON does not carry exactly could be another task's id, so it is refused.
+ * A task id: a string of 1 to 512 characters without NUL, a `uuid.UUID` as kombu 5.3 writes it, or a whole number, which Celery accepts on Redis.
+ * A number that JSON does not represent exactly could be another task's id, so it is rejected.
  */
 export function idField(value: unknown): string | undefined {
   const id = typeof value === "string" ? value : Number.isSafeInteger(value) ? String(value) : uuidText(unwrap(value));
@@ -222,12 +222,12 @@ export function idField(value: unknown): string | undefined {
   return cleanText(id, MAX_ID_LENGTH);
 }
 
-/** Seconds since the epoch within what we accept. */
+/** Seconds since the epoch, within the accepted range. */
 function timestampField(value: unknown): number | undefined {
   return typeof value === "number" && value >= 0 && value <= MAX_TIMESTAMP ? value : undefined;
 }
 
-/** `eta` and `expires`: ISO 8601. A number would be ambiguous (Celery also knows `expires` as seconds from now), so it is dropped. */
+/** `eta` and `expires`: ISO 8601. A number is dropped because it is ambiguous: Celery also accepts `expires` as seconds from now. */
 function instantField(value: unknown): number | undefined {
   if (value === null || value === undefined) return undefined;
   const text = unwrap(value);
@@ -239,7 +239,7 @@ function quantityField(value: unknown): number | undefined {
   return typeof value === "number" && value >= 0 && value < Infinity ? value : undefined;
 }
 
-/** A whole number that Postgres' `integer` holds. */
+/** A whole number that fits Postgres' `integer`. */
 function countField(value: unknown): number | undefined {
   return typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= MAX_INT32 ? value : undefined;
 }
@@ -260,7 +260,7 @@ function unwrap(value: unknown): unknown {
   return value.__value__;
 }
 
-/** `uuid.UUID` comes as `{"hex": "…"}`; Python shows it with hyphens, and so do the task's other events. */
+/** `uuid.UUID` arrives as `{"hex": "…"}`. The result has hyphens, as in Python and in the task's other events. */
 function uuidText(value: unknown): string | undefined {
   if (typeof value === "string") return value;
   if (typeof value !== "object" || value === null || !("hex" in value)) return undefined;
@@ -268,21 +268,21 @@ function uuidText(value: unknown): string | undefined {
   return match ? match.slice(1).join("-") : undefined;
 }
 
-// What one message may cost us. A body within these bounds is read in a few seconds and a few hundred megabytes at worst; without them 10 MB hold
-// up the process for half a minute. Celery sends at most 24 events in a message (celery/events/dispatcher.py, `buffer_limit`); these bounds leave
-// room for 100,000.
+// Limits on the cost of one message. A body within them takes at worst a few seconds and a few hundred megabytes; without them, 10 MB block the
+// process for half a minute. Celery sends at most 24 events in a message (celery/events/dispatcher.py, `buffer_limit`); these limits leave room
+// for 100,000.
 
-/** As it comes from the broker. RabbitMQ's own default limit is 16 MiB since 4.0 (`max_message_size`), 128 MiB before. */
+/** Size as received from the broker. RabbitMQ's own default limit is 16 MiB since 4.0 (`max_message_size`), 128 MiB before. */
 export const MAX_FRAME_BYTES = 64 * 2 ** 20;
 export const MAX_DEPTH = 100;
-/** A list of 100,000 events with all that Celery puts in has 1.9 million. */
+/** A list of 100,000 events with all of Celery's fields has 1.9 million values. */
 export const MAX_VALUES = 2_000_000;
-/** Objects without a key in common cost V8 ten times what alike ones do; Celery's events have 30 keys between them. */
+/** Objects without common keys cost V8 ten times as much as similar ones; Celery's events have 30 different keys. */
 export const MAX_KEYS = 10_000;
-/** Up to this size, in bytes or characters, a body is not looked through first: whatever it is takes milliseconds. */
+/** Up to this size, in bytes or characters, a body is not scanned first: parsing it takes milliseconds at most. */
 export const SMALL_BODY = 65_536;
 
-/** Thrown for a body past a bound. The message is a sentence for people, and holds nothing of the body. */
+/** Thrown if a body exceeds a limit. The message is a sentence for people, and contains nothing of the body. */
 export class TooLargeError extends Error {}
 
 /** @throws {TooLargeError} */
@@ -290,7 +290,7 @@ export function checkSize(body: Uint8Array | string): void {
   if (body.length > MAX_FRAME_BYTES) throw new TooLargeError(`the body is longer than ${MAX_FRAME_BYTES / 2 ** 20} MiB`);
 }
 
-/** Counts what a look through a body finds. Each method throws `TooLargeError` once there is too much. */
+/** Counts what a scan of a body finds. Each method throws `TooLargeError` at its limit. */
 export class Census {
   readonly #keys = new Set<string>();
   #values = 0;

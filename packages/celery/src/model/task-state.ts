@@ -1,20 +1,20 @@
 /**
- * Which event decides a task's state, in whatever order events arrive.
+ * Decides which event determines a task's state, in whatever order events arrive.
  *
- * A task's state is that of its greatest event, by
+ * A task's state is the state of its greatest event, by
  *
  *   1. precedence: final (SUCCESS, FAILURE, REVOKED) > REJECTED without requeue > any other event of a worker > `task-sent`;
- *   2. timestamp: the later wins, where a failure that only reports a signal to its process counts as 10 s earlier;
+ *   1. precedence: final (SUCCESS, FAILURE, REVOKED) > REJECTED without requeue > any other event of a worker > `task-sent`;
+ *   2. timestamp: the later wins, and a failure that only reports a signal to its process counts as 10 s earlier;
  *   3. rank of the state, for equal timestamps;
- *   4. hostname, so that two hosts' equal events have an order too.
  *
  * Hosts' clocks differ and events overtake each other, so a final always beats an event that is not final, regardless of timestamps.
  * REJECTED yields to the other finals because Celery 5.6 sends `task-failed` and `task-rejected` for one rejection.
  *
- * A running task that is revoked with `terminate=True` sends `task-revoked` and, since billiard 4.3, in the same moment `task-failed` with
- * `SystemExit(-241)`, because the signal ends its process. That is one end, and Celery's result backend says REVOKED. So such a failure yields to
- * another final of the same moment. A later run still wins, whichever way it ends. The order stays total, as each event's place in it depends
- * on that event alone.
+ * A running task that is revoked with `terminate=True` sends `task-revoked`. Since billiard 4.3 it also sends, at the same moment, `task-failed`
+ * with `SystemExit(-241)`, because the signal ends its process. Both report one end, and Celery's result backend says REVOKED. So such a failure
+ * yields to another final of the same moment. A later run still wins, whichever way it ends. The order stays total, because an event's place in
+ * it depends on that event alone.
  */
 import type { TaskEvent, TaskEventType } from "./event.ts";
 
@@ -32,7 +32,7 @@ const STATE_OF: Readonly<Record<TaskEventType, TaskState>> = {
   "task-succeeded": "SUCCESS",
 };
 
-/** Celery's own precedence (celery/states.py, PRECEDENCE), as a number that grows with strength. */
+/** Celery's own precedence (celery/states.py, PRECEDENCE), as a number: higher wins. */
 export const STATE_RANK: Readonly<Record<TaskState, number>> = {
   PENDING: 0,
   RETRY: 1,
@@ -48,7 +48,7 @@ export const STATE_RANK: Readonly<Record<TaskState, number>> = {
 export const PRECEDENCE = { sent: 0, worker: 1, rejected: 2, final: 3 } as const;
 export type Precedence = (typeof PRECEDENCE)[keyof typeof PRECEDENCE];
 
-/** The state Celery gives a task for this event (celery/events/state.py, `event_to_state`). */
+/** The state that Celery gives a task for this event (celery/events/state.py, `event_to_state`). */
 export function stateOf(event: TaskEvent): TaskState {
   return STATE_OF[event.type];
 }
@@ -72,20 +72,20 @@ export function precedenceOf(event: TaskEvent): Precedence {
   }
 }
 
-/** How much earlier a failure that reports an exit counts, in seconds. A task may clean up for a while before its process exits. */
+/** How much earlier a failure that reports an exit counts, in seconds: a task may clean up for a while before its process exits. */
 export const EXIT_YIELDS_SECONDS = 10;
 
 /** A pool process that gets a signal calls `sys.exit(-(256 - signum))` (billiard/common.py, `_shutdown_cleanup`). Signals are 1 to 64. */
 const EXIT = /^SystemExit\(['"]?-(?:19[2-9]|2[0-4]\d|25[0-5])\b/;
 
-/** Whether an exception's `repr` says that a signal made the process exit. */
+/** Whether an exception's `repr` shows that a signal made the process exit. */
 export function isExit(exception: string | undefined): boolean {
   return exception !== undefined && EXIT.test(exception);
 }
 
 /**
  * Whether this final only reports that a signal made the run's process exit. It may be the consequence of another final: a `task-revoked` of the
- * same run (same worker, no `task-started` between) beats it, as any other final beats REJECTED.
+ * same run (same worker, no `task-started` in between) beats it, as any other final beats REJECTED.
  */
 export function reportsExit(event: TaskEvent): boolean {
   return event.type === "task-failed" && (event.exited === true || isExit(event.exception));
@@ -96,7 +96,7 @@ export function orderingTimestamp(event: TaskEvent): number {
   return reportsExit(event) ? Math.max(0, event.timestamp - EXIT_YIELDS_SECONDS) : event.timestamp;
 }
 
-/** Whether nothing is expected after this event: SUCCESS, FAILURE, REVOKED, or REJECTED without requeue. RETRY is not final. */
+/** Whether no further event is expected after this one: SUCCESS, FAILURE, REVOKED, or REJECTED without requeue. RETRY is not final. */
 export function isFinal(event: TaskEvent): boolean {
   return precedenceOf(event) >= PRECEDENCE.rejected;
 }

@@ -1,7 +1,7 @@
-/** Instants as whole microseconds: exact in a double, in Redis and in Postgres alike, so that all three order events the same way. */
+/** Instants as whole microseconds: exact in a double, in Redis and in Postgres, so that all three order events the same way. */
 import type { CeleryEvent } from "./event.ts";
 
-/** Seconds since the epoch to whole microseconds. */
+/** Converts seconds since the epoch to whole microseconds. */
 export function toMicroseconds(seconds: number): number {
   return Math.round(seconds * 1e6);
 }
@@ -9,20 +9,20 @@ export function toMicroseconds(seconds: number): number {
 /** The latest instant accepted, in seconds: 2096-10-02. Twice its microseconds still fit a double. */
 export const MAX_TIMESTAMP = 4_000_000_000;
 
-// ISO 8601 instants as Python's `datetime.isoformat()` writes them, to Unix seconds with all their microseconds.
+// Converts ISO 8601 instants, as Python's `datetime.isoformat()` writes them, to Unix seconds with all their microseconds.
 
 const ISO = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?(?: ?(Z|z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?))?)?$/;
 
 /**
- * Unix seconds of an ISO 8601 text; `undefined` where it is none, or before 1970, or after `MAX_TIMESTAMP`.
- * A text without offset is UTC, as in Celery with `enable_utc`.
+ * Unix seconds of an ISO 8601 text; `undefined` if it is not one, or is before 1970 or after `MAX_TIMESTAMP`.
+ * A text without an offset is UTC, as in Celery with `enable_utc`.
  */
 export function parseIsoTime(text: string): number | undefined {
   const match = ISO.exec(text);
   if (match === null) return undefined;
   const [, year = "", month = "", day = "", hour = "0", minute = "0", second = "0", fraction = "", offset = ""] = match;
   if (Number(hour) > 23 || Number(minute) > 59 || Number(second) > 59) return undefined;
-  // Years below 100 would be taken for 19xx.
+  // Date.UTC takes years below 100 as 19xx.
   if (Number(year) < 1969) return undefined;
   const date = new Date(Date.UTC(Number(year), Number(month) - 1, Number(day), Number(hour), Number(minute), Number(second)));
   // Date.UTC turns 30 February into 2 March.
@@ -39,9 +39,9 @@ function offsetSeconds(offset: string): number {
   return offset.startsWith("-") ? -seconds : seconds;
 }
 
-// Events from the future: a sender's clock that is far ahead would beat all real events, and escape retention, for as long as it is ahead.
+// Events from the future: while a sender's clock is far ahead, its events would beat all real ones and escape retention.
 
-/** Seconds. Local time that was taken for UTC is at most 14 hours ahead, so that no time zone counts as the future. */
+/** In seconds. Local time that was mistaken for UTC is at most 14 hours ahead, so no time zone counts as the future. */
 export const MAX_AHEAD_SECONDS = 86_400;
 
 /** @param now Unix time in seconds. */

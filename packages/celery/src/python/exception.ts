@@ -1,25 +1,25 @@
 /**
- * The exception a task really failed with, as a Python `repr`.
+ * Finds the exception with which a task really failed, as a Python `repr`.
  *
- * For hard time limits, killed pool processes (the OOM killer) and, in Celery 5.2, every failure in a pool of threads, Celery sends billiard's
+ * For hard time limits, killed pool processes (the OOM killer) and, in Celery 5.2, every failure in a thread pool, Celery sends billiard's
  * wrapper `ExceptionWithTraceback()` instead (billiard/einfo.py). It contains neither class nor message. The traceback of the same event ends
  * with both, so they are read from there. The traceback itself stays as it was sent.
  *
- * For retries, pools of threads and solo pools send the `Retry` around the exception, which is taken off.
+ * For retries, thread pools and solo pools send a `Retry` that contains the exception; it is unwrapped.
  *
- * A message may quote a traceback, and a quoted one looks the same as a real one. What is indented, has no frames, or is between a wrapper's
- * quotes is part of a message. So is every traceback after a message that quotes one: the exception with that message may have been the cause of
- * another, but the text does not tell which, and the chain may as well be quoted.
+ * A message may quote a traceback, and a quoted one looks like a real one. Text that is indented, has no frames, or is between a wrapper's
+ * quotes is part of a message. So is every traceback after a message that quotes one: the exception with that message may have been the cause
+ * of another, but the text does not show which, and the chain may be quoted too.
  *
- * Everything here takes linear time: a task's sender decides what these texts are.
+ * Everything here takes linear time, because a task's sender controls these texts.
  */
 import { MAX_TEXT_LENGTH } from "./text.ts";
 
 const WRAPPER = "ExceptionWithTraceback";
-/** The wrapper prints the traceback of what it wraps, between quotes. */
+/** The wrapper prints the traceback of the wrapped exception between quotes. */
 const QUOTED = `${WRAPPER}: \n"""\n`;
 const QUOTES = '"""';
-/** A wrapper may wrap another; more than this is not Celery. */
+/** A wrapper may contain another; Celery never nests more than this. */
 const MAX_WRAPPERS = 8;
 
 const RETRY = "Retry(Retry(...), ";
@@ -27,24 +27,24 @@ const WHEN = /^, (?:None|[\d.e+-]+)\)$/;
 
 const HEADER = "Traceback (most recent call last):";
 const GROUP_HEADER = `  + Exception Group ${HEADER}`;
-/** What stands before each line of an exception group. */
+/** The prefix of each line of an exception group. */
 const GROUP_MARGIN = "  | ";
 const FRAME = '  File "';
-/** Between chained tracebacks; the last one is that of the exception that was raised (CPython's Lib/traceback.py). */
+/** The separators between chained tracebacks; the last traceback belongs to the raised exception (CPython's Lib/traceback.py). */
 const CHAINS = [
   "\nThe above exception was the direct cause of the following exception:\n\n",
   "\nDuring handling of the above exception, another exception occurred:\n\n",
 ];
 
-/** The class with its module, as `module.f.<locals>.Name` within a function, then the message. A module's name is that of its file. */
+/** The class with its module, as `module.f.<locals>.Name` within a function, then the message. A module is named after its file. */
 const ERROR_LINE = /^([\p{XIDC}.<>-]+)(?:: ?|$)/u;
-/** Python's identifiers. */
+/** Python identifiers. */
 const CLASS = /^[\p{XIDS}_]\p{XIDC}*$/u;
 const MAX_CLASS_LENGTH = 512;
 
 /**
- * `exception` as Celery sent it, or what the traceback says where that is only billiard's wrapper and the traceback can be read.
- * The message of the result is that of the last line, with the lines that follow it (more lines of the message, or notes).
+ * `exception` as Celery sent it, or the exception in the traceback if `exception` is only billiard's wrapper and the traceback can be read.
+ * The message of the result is the last line's, with the lines that follow it (more lines of the message, or notes).
  */
 export function realException(exception: string, traceback: string): string {
   if (exception.startsWith(RETRY)) return retriedException(exception);
@@ -54,14 +54,14 @@ export function realException(exception: string, traceback: string): string {
   return error === undefined ? exception : Buffer.from(error).toString();
 }
 
-/** Pools of threads and solo pools send the `Retry` itself, with what it retries and when; pools of processes send what it retries, or `None`. */
+/** Thread pools and solo pools send the `Retry` itself, with its exception and time; process pools send the exception, or `None`. */
 function retriedException(exception: string): string {
   const comma = exception.lastIndexOf(", ");
   const end = WHEN.test(exception.slice(comma)) ? comma : exception.lastIndexOf(", datetime.datetime(");
   return end < RETRY.length ? exception : Buffer.from(exception.slice(RETRY.length, end)).toString();
 }
 
-/** `ExceptionWithTraceback()`, or a text that quotes it, as `<MaybeEncodingError: …>` for an exception that cannot be pickled. */
+/** `ExceptionWithTraceback()`, or a text that quotes it, such as `<MaybeEncodingError: …>` for an exception that cannot be pickled. */
 function isWrapper(exception: string): boolean {
   return exception.startsWith(`${WRAPPER}(`) || (exception.startsWith("<") && exception.includes(`${WRAPPER}(`));
 }
@@ -80,7 +80,7 @@ function lastError(traceback: string): string | undefined {
   return undefined;
 }
 
-/** Without the tracebacks of causes and contexts. */
+/** Removes the tracebacks of causes and contexts. */
 function lastTraceback(text: string): string {
   let start = 0;
   let quotes = 0;
@@ -131,14 +131,14 @@ function errorText(traceback: string): string | undefined {
   return undefined;
 }
 
-/** After the header; where there is none (the beginning was cut), at the first frame; where there is neither, at the beginning. */
+/** Starts after the header. Without a header (its beginning was cut) starts at the first frame; without frames, at the beginning. */
 function firstFrame(text: string): number {
   const header = text.startsWith(HEADER) ? 0 : text.indexOf(`\n${HEADER}\n`);
   if (header !== -1) return text.indexOf("\n", header + 1) + 1 || text.length;
   return text.startsWith(FRAME) ? 0 : text.indexOf(`\n${FRAME}`) + 1;
 }
 
-/** An exception group as if it were a plain exception. The exceptions in it are left out. */
+/** Treats an exception group as a plain exception, and drops the exceptions in it. */
 function withoutMargin(group: string): string {
   const lines = [HEADER];
   for (let start = group.indexOf("\n") + 1; start > 0 && group.startsWith(GROUP_MARGIN, start);) {
@@ -157,7 +157,7 @@ function toRepr(error: string | undefined): string | undefined {
   if (!CLASS.test(name)) return undefined;
   const message = error.slice(start.length).replace(/\n$/, "");
   if (message === "") return `${name}()`;
-  // TimeLimitExceeded, among others, shows its `repr` as its text.
+  // Some classes, such as TimeLimitExceeded, have their `repr` as their text.
   if (message.startsWith(`${name}(`) && message.endsWith(")")) return message;
   // The text of a KeyError is the `repr` of its key.
   return name === "KeyError" ? `${name}(${message})` : `${name}(${pythonRepr(message)})`;
@@ -169,10 +169,10 @@ const ESCAPES = new Map([
   ["\r", "\\r"],
   ["\t", "\\t"],
 ]);
-/** What `str.isprintable` refuses, and what delimits or escapes. */
+/** Characters that `str.isprintable` rejects, and those that delimit or escape. */
 const TO_ESCAPE = /(?! )[\\'\p{C}\p{Z}]/gu;
 
-/** A text as Python's `repr` writes it. */
+/** Writes a text as Python's `repr` does. */
 function pythonRepr(text: string): string {
   const quote = text.includes("'") && !text.includes('"') ? '"' : "'";
   const escaped = text.replaceAll(TO_ESCAPE, (character) =>

@@ -1,16 +1,16 @@
 /// <reference lib="es2024.string" />
 /**
- * Python literals (`args`, `kwargs`, `result` are `repr`s) to JSON, where nothing is lost by it.
+ * Converts Python literals (`args`, `kwargs`, `result` are `repr`s) to JSON if nothing is lost.
  *
- * Either the JSON says exactly what the Python value was, or there is none and the text alone is kept. So not parsed are:
- * - what Celery has cut or hidden (`...`, `{...}`, a closing bracket that is missing; and strings that end in `...`, see python-string.ts);
+ * Either the JSON represents the Python value exactly, or there is no JSON and only the text is kept. So the following is not parsed:
+ * - text that Celery has cut or hidden (`...`, `{...}`, a missing closing bracket; and strings that end in `...`, see below);
  * - objects (`Decimal('1.0')`, `datetime.datetime(…)`, `<Foo object at 0x…>`), bytes, complex numbers, `Ellipsis`;
- * - nan, inf, and integers beyond 2^53 - 1, which JSON numbers do not hold exactly;
- * - dicts with two keys that are the same text (`{1: 'a', '1': 'b'}`), or with keys that are not scalars;
- * - commas where no `repr` writes them (Celery 4 did not escape quotes, so that `('a', 'b',)` may be one string);
+ * - nan, inf, and integers beyond 2^53 - 1, which JSON numbers do not represent exactly;
+ * - dicts with two keys that have the same text (`{1: 'a', '1': 'b'}`), or with keys that are not scalars;
+ * - commas where no `repr` writes them (Celery 4 did not escape quotes, so `('a', 'b',)` may be one string);
  * - anything nested more than 100 levels or longer than 65,536 characters.
  *
- * Tuples, lists, sets and frozensets become arrays. Keys of dicts become their `str`, as JSON knows only such keys.
+ * Tuples, lists, sets and frozensets become arrays. Keys of dicts become their `str`, because JSON has only text keys.
  */
 import { MAX_TEXT_LENGTH } from "./text.ts";
 
@@ -20,14 +20,14 @@ export type PythonLiteral = { readonly ok: true; readonly value: JsonValue } | {
 
 const MAX_DEPTH = 100;
 const NOT_OK: PythonLiteral = { ok: false };
-/** Instead of exceptions, which cost far more than the parsing. */
+/** Returned instead of an exception, which would cost far more than the parsing. */
 const UNREADABLE = Symbol("unreadable");
 type Parsed = JsonValue | typeof UNREADABLE;
 
 const NUMBER = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
 const SPACE = /[ \t\r\n]*/y;
 
-/** Parses a `repr`. Linear in the length of the text; never throws. */
+/** Parses a `repr` in linear time; never throws. */
 export function parsePythonLiteral(text: string): PythonLiteral {
   if (text.length > MAX_TEXT_LENGTH) return NOT_OK;
   const value = new LiteralParser(text).parse();
@@ -110,7 +110,7 @@ class LiteralParser {
     return this.#accept(":") ? this.#dict(key) : this.#set(first);
   }
 
-  /** After the first key and its colon. */
+  /** Continues after the first key and its colon. */
   #dict(firstKey: string | undefined): Parsed {
     const entries: Record<string, JsonValue> = {};
     let key = firstKey;
@@ -129,14 +129,14 @@ class LiteralParser {
     return UNREADABLE;
   }
 
-  /** The text of a key that was just read, from `start` on: a string as it is, another scalar as Python shows it. */
+  /** The text of a key that was just read, starting at `start`: a string unchanged, another scalar as Python shows it. */
   #key(value: JsonValue, start: number): string | undefined {
     if (typeof value === "string") return value;
     if (typeof value === "object" && value !== null) return undefined;
     return this.#text.slice(start, this.#position).trim();
   }
 
-  /** After the first item. */
+  /** Continues after the first item. */
   #set(first: JsonValue): Parsed {
     const items = [first];
     while (this.#accept(",")) {
@@ -201,12 +201,12 @@ function setOwn(entries: Record<string, JsonValue>, key: string, value: JsonValu
 }
 
 /**
- * Python string literals as they stand in Celery's `args`, `kwargs` and `result`.
+ * Python string literals in Celery's `args`, `kwargs` and `result`.
  *
- * Two writers, one look. Celery's `saferepr` (celery/utils/saferepr.py, `_format_chars`) writes the characters as they are, newlines and backslashes too,
- * between single quotes, and only `'` becomes `\'`. Python's own `repr` (of a user's `argsrepr`) escapes. In single quotes a backslash is therefore
- * ambiguous: `'C:\new'` is a path for the one and has a line break for the other. Only `\'`, which means the same to both, is read there. Double quotes are
- * always `repr`'s, so that all its escapes are read.
+ * Two writers produce the same form. Celery's `saferepr` (celery/utils/saferepr.py, `_format_chars`) writes all characters, even newlines and
+ * backslashes, unchanged between single quotes, and only `'` becomes `\'`. Python's own `repr` (of a user's `argsrepr`) escapes. So a backslash
+ * in single quotes is ambiguous: `'C:\new'` is a path in one and contains a line break in the other. There only `\'` is read, which means the
+ * same in both. Only `repr` writes double quotes, so all escapes in them are read.
  */
 
 interface PythonString {
@@ -215,7 +215,7 @@ interface PythonString {
   readonly end: number;
 }
 
-/** `saferepr` cuts long strings at the last space before its limit and ends them so; nothing tells such a string from one that ends so by itself. */
+/** `saferepr` cuts long strings at the last space before its limit and adds this; a string that ends like this by itself looks the same. */
 const CUT = "...";
 
 const SIMPLE_ESCAPES: Readonly<Record<string, string>> = {
@@ -234,8 +234,8 @@ const SIMPLE_ESCAPES: Readonly<Record<string, string>> = {
 const CODE_ESCAPE = /x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{1,3})/y;
 
 /**
- * Reads the string whose opening quote is at `start`. `undefined` where it does not end, is or may be cut, is ambiguous (see above), or holds a NUL or a
- * lone surrogate, which `jsonb` refuses.
+ * Reads the string whose opening quote is at `start`. `undefined` if it does not end, is or may be cut, is ambiguous (see above), or contains a
+ * NUL or a lone surrogate, which `jsonb` refuses.
  */
 function readPythonString(text: string, start: number): PythonString | undefined {
   const quote = text.charAt(start);
@@ -277,7 +277,7 @@ function readQuoteEscape(text: string, backslash: number): PythonString | undefi
   return text[backslash + 1] === "'" ? { value: "'", end: backslash + 2 } : undefined;
 }
 
-/** `\N{…}` is not read: `repr` never writes it. */
+/** `\N{…}` is not read, because `repr` never writes it. */
 function readEscape(text: string, backslash: number): PythonString | undefined {
   const simple = SIMPLE_ESCAPES[text.charAt(backslash + 1)];
   if (simple !== undefined) return { value: simple, end: backslash + 2 };

@@ -1,12 +1,12 @@
 /// <reference lib="es2024.string" />
 /**
- * Text made safe for every store behind us.
+ * Makes text safe for every store behind us.
  *
- * It happens here, once, and not in the exporters: Postgres refuses NUL in `text` and in `jsonb`, and lone surrogates are not UTF-8, so that Redis,
- * Postgres and Datadog would each see another value. Task ids are compared between all of them.
+ * This happens once, here, and not in the exporters. Postgres refuses NUL in `text` and `jsonb`, and lone surrogates are not valid UTF-8, so
+ * Redis, Postgres and Datadog would each store another value. Task ids are compared between all of them.
  */
 
-/** Celery cuts `repr`s at 1,024 characters, but tracebacks not at all. */
+/** Celery cuts `repr`s at 1,024 characters, but does not cut tracebacks. */
 export const MAX_TEXT_LENGTH = 65_536;
 /** For names of tasks, queues and hosts. 512 characters of 4 bytes still fit an index entry of Postgres (2,704 bytes). */
 export const MAX_NAME_LENGTH = 512;
@@ -23,8 +23,8 @@ export function cleanText(text: string, maxLength: number): string {
 }
 
 /**
- * A copy that shares no memory with other strings. V8 does not copy what `slice`, `split` or a regular expression cuts out of a string: the
- * part refers to the whole, and 20 characters can keep megabytes alive. So copy a part that outlives its whole. The text must be well-formed.
+ * A copy that shares no memory with other strings. V8 does not copy what `slice`, `split` or a regular expression extracts from a string: the
+ * part refers to the whole, so 20 characters can keep megabytes alive. Copy a part that outlives the whole. The text must be well-formed.
  */
 export function ownText(text: string): string {
   return Buffer.from(text).toString();
@@ -34,9 +34,9 @@ function isHighSurrogate(code: number): boolean {
   return code >= 0xd800 && code <= 0xdbff;
 }
 
-// The order of strings by their UTF-8 bytes: as PostgreSQL's `COLLATE "C"`, and the only one that Redis' Lua can follow (its `<` obeys the locale).
+// Orders strings by their UTF-8 bytes, like PostgreSQL's `COLLATE "C"`. Redis' Lua can follow no other order (its `<` depends on the locale).
 
-/** Negative where `a` comes first, 0 where they are equal. UTF-16 order, which is JavaScript's own, differs from it beyond U+FFFF. */
+/** Negative if `a` comes first, 0 if they are equal. UTF-16 order, which is JavaScript's own, differs beyond U+FFFF. */
 export function compareBytes(a: string, b: string): number {
   return a === b ? 0 : Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

@@ -1,4 +1,4 @@
-/** Builders of events with realistic defaults: one task's life on one worker, each event a little later than the one before. */
+/** Builders of events with realistic defaults: the life of one task on one worker, each event slightly later than the previous one. */
 import type {
   OtherEvent,
   TaskFailed,
@@ -12,12 +12,12 @@ import type {
   WorkerEvent,
 } from "../model/event.ts";
 
-/** What a test may set; the type is the builder's. */
+/** The fields that a test may set; the builder sets the type. */
 type Fields<T> = Omit<Partial<T>, "type">;
 
-/** The task that events belong to unless a test says otherwise. */
+/** The default task id. */
 export const TASK_ID = "3ce907e3-796a-4b51-97cf-7cef1b946f91";
-/** When its `task-sent` was, in Unix seconds. */
+/** The time of its `task-sent`, in Unix seconds. */
 export const SENT_AT = 1_795_328_900.25;
 
 const WORKER = "w1@host-a";
@@ -76,7 +76,7 @@ export function taskFailed(fields: Fields<TaskFailed> = {}): TaskFailed {
   return { type: "task-failed", hostname: WORKER, timestamp: SENT_AT + 1, uuid: TASK_ID, ...error("ValueError('no stock')"), ...fields };
 }
 
-/** The failure of a task that its worker does not know: without a traceback, as there was no run. */
+/** The failure of a task that its worker does not know. It has no traceback, because there was no run. */
 export function taskNotRegistered(fields: Fields<TaskFailed> = {}): TaskFailed {
   return {
     type: "task-failed",
@@ -111,12 +111,12 @@ export function workerHeartbeat(fields: Fields<WorkerEvent> = {}): WorkerEvent {
   return { type: "worker-heartbeat", hostname: WORKER, timestamp: SENT_AT, freq: 2, active: 0, processed: 12, ...fields };
 }
 
-/** `Task.send_event("task-progress")` of a user. */
+/** A user's `Task.send_event("task-progress")`. */
 export function customEvent(fields: Partial<OtherEvent> = {}): OtherEvent {
   return { type: "task-progress", hostname: WORKER, timestamp: SENT_AT + 0.75, uuid: TASK_ID, ...fields };
 }
 
-/** A task that is nobody's child is its own root. */
+/** A task without a parent is its own root. */
 function rootOf({ uuid }: { readonly uuid?: string }): { root_id?: string } {
   return uuid === undefined ? {} : { root_id: uuid };
 }

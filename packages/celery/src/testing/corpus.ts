@@ -1,4 +1,4 @@
-/** The recordings of real Celery in test/fixtures/corpus (see the README there), read as frames, as events, and with what must come of them. */
+/** Reads the recordings of real Celery in test/fixtures/corpus (see the README there) as frames and events, with the expected results. */
 import { readFileSync } from "node:fs";
 import { decodeFrame } from "../wire/decode.ts";
 import { decodeEnvelope } from "../wire/envelope.ts";
@@ -28,7 +28,7 @@ export interface RedisFrame {
 export interface AmqpFrame {
   readonly transport: "amqp";
   readonly routingKey: string;
-  /** In amqplib's words: `contentType`, `contentEncoding`, `headers`, `deliveryMode`, `priority`. */
+  /** Properties in amqplib's names: `contentType`, `contentEncoding`, `headers`, `deliveryMode`, `priority`. */
   readonly properties: {
     readonly contentType: string;
     readonly contentEncoding: string;
@@ -41,7 +41,7 @@ export interface AmqpFrame {
 
 export type CorpusFrame = RedisFrame | AmqpFrame;
 
-/** The row of `celery_task` that a task must end with, as far as the recordings tell it. Instants in Unix seconds. */
+/** The expected row of a task in `celery_task`, as far as the recordings determine it. Instants in Unix seconds. */
 export interface ExpectedRow {
   readonly status: string;
   readonly name: string | null;
@@ -55,21 +55,21 @@ export interface ExpectedRow {
   readonly received_at: number | null;
   readonly started_at: number | null;
   readonly finished_at: number | null;
-  /** With SUCCESS only, like `runtime`. */
+  /** Only for SUCCESS, like `runtime`. */
   readonly result?: string;
   readonly runtime?: number;
-  /** With FAILURE and RETRY only. */
+  /** Only for FAILURE and RETRY. */
   readonly exception?: string;
-  /** Only in the recordings of every ending, like those that follow. */
+  /** This and the following fields are only in the recordings of every ending. */
   readonly first_name?: string | null;
   readonly first_queue?: string | null;
-  /** With REVOKED only. */
+  /** Only for REVOKED. */
   readonly revoked_by?: string;
   /** Seconds. */
   readonly duration?: number | null;
 }
 
-/** What Datadog must be sent; keys are `task_name|queue`. */
+/** The expected metrics in Datadog; keys are `task_name|queue`. */
 export interface ExpectedMetrics {
   readonly success_count: Readonly<Record<string, number>>;
   readonly fail_count: Readonly<Record<string, number>>;

@@ -1,5 +1,5 @@
 /// <reference lib="es2024.string" />
-/** What every decoded event must hold, whatever it was decoded from: the promises of event.ts and text.ts, as one check. */
+/** Checks what every decoded event must satisfy, whatever it was decoded from: the promises of event.ts and text.ts. */
 import { TASK_EVENT_TYPES, type CeleryEvent } from "../model/event.ts";
 import { MAX_ID_LENGTH } from "../model/normalise.ts";
 import { MAX_TIMESTAMP } from "../model/time.ts";
@@ -46,7 +46,7 @@ const DESCRIPTION = {
 const FAILURE = { exception: text, traceback: text };
 const WORKER = { freq: quantity, active: quantity, processed: quantity };
 
-/** The fields that each type may have, besides those of all. */
+/** The fields that each type may have in addition to the common ones. */
 const FIELDS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
   "task-sent": { ...DESCRIPTION, queue: name },
   "task-received": DESCRIPTION,
@@ -61,7 +61,7 @@ const FIELDS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
   "worker-offline": WORKER,
 };
 
-/** Nothing for an event as it should be; otherwise the fields that are wrong, missing or too many. */
+/** The fields that are wrong, missing or unexpected; empty for a valid event. */
 export function eventProblems(event: CeleryEvent): string[] {
   const isTask = (TASK_EVENT_TYPES as readonly string[]).includes(event.type);
   const own = Object.hasOwn(FIELDS, event.type) ? FIELDS[event.type] : {};

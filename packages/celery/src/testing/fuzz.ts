@@ -1,4 +1,4 @@
-/** One fuzzing run over the decoders and the repr parser: mutants of the recorded frames, each checked against what must hold of any input. */
+/** One fuzzing run over the decoders and the repr parser: mutants of the recorded frames, each checked against the rules for any input. */
 import { isDeepStrictEqual } from "node:util";
 import { decodeAgain, decodeEnvelope } from "../wire/envelope.ts";
 import { decodeFrame } from "../wire/decode.ts";
@@ -12,7 +12,7 @@ import { type Mutant, mutantOf } from "./mutants.ts";
 import { mutateText } from "./mutations.ts";
 import { Random } from "./random.ts";
 
-/** Every reason there is: a new one fails to compile until it is here. */
+/** All reasons: a new one fails to compile until it is listed here. */
 const REASONS: Readonly<Record<RejectReason, true>> = {
   envelope: true,
   content_type: true,
@@ -26,7 +26,7 @@ const REASONS: Readonly<Record<RejectReason, true>> = {
   timestamp: true,
 };
 const MAX_RAW_LENGTH = 4_096;
-/** A frame that takes longer is tried again: the machine may have been busy. */
+/** A frame that takes longer is tried again, because the machine may have been busy. */
 const MAX_MS = 1_000;
 const TRIES = 3;
 
@@ -35,7 +35,7 @@ export interface FuzzTally {
   events: number;
   /** By reason. */
   readonly rejects: Record<string, number>;
-  /** Reprs that were JSON. */
+  /** Number of reprs that became JSON. */
   literals: number;
   slowestMs: number;
 }
@@ -52,8 +52,8 @@ export class Fuzzer {
   /**
    * Makes one mutant and decodes it.
    *
-   * @returns the events that came of it.
-   * @throws {Error} where something does not hold; the message has the mutant.
+   * @returns the events decoded from it.
+   * @throws {Error} if a rule is broken; the message contains the mutant.
    */
   next(): readonly CeleryEvent[] {
     const mutant = mutantOf(this.#samples, this.#random);
@@ -131,7 +131,7 @@ function isRejectedAlone({ events, rejected }: Decoded, reason: RejectReason): b
   return events.length === 0 && rejected.length === 1 && rejected[0]?.reason === reason;
 }
 
-/** Workers send those; whatever was in it is gone. */
+/** Workers send empty lists; nothing is left of the mutated events in them. */
 function isEmptyList(mutant: Mutant): boolean {
   const { events, rejected } = decode(mutant);
   return events.length === 0 && rejected.length === 0;
@@ -143,7 +143,7 @@ function describe({ input }: Mutant): string {
   return JSON.stringify({ ...rest, body: typeof body === "string" ? body : Buffer.from(body).toString("hex") });
 }
 
-/** As they came over the wire, each in JSON. */
+/** As sent over the wire, each in JSON. */
 function rawEvents(frame: CorpusFrame): string[] {
   const value = rawBody(frame);
   return (Array.isArray(value) ? value : [value]).map((event) => JSON.stringify(event));

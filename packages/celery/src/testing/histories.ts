@@ -1,8 +1,8 @@
 /**
- * Random task histories (fast-check), for what must hold whatever the order, the repetitions and the batches events arrive in.
+ * Random task histories (fast-check), for rules that hold regardless of order, repetition and batching.
  *
- * They are nastier than Celery: two or three hosts report on one task, clocks stand still, fields are missing, attempts overlap, a task fails twice,
- * and equal events differ in their fields.
+ * They are nastier than Celery: two or three hosts report on one task, clocks stand still, fields are missing, attempts overlap, a task fails
+ * twice, and equal events differ in their fields.
  */
 import * as fc from "fast-check";
 import type { TaskEvent } from "../model/event.ts";
@@ -21,16 +21,16 @@ import {
 const id = fc.constantFrom("task-a", "task-b", "task-c");
 const worker = fc.constantFrom("w1@host-a", "w2@host-b", "w3@host-c");
 const client = fc.constantFrom("gen1@client", "gen2@client");
-/** A coarse clock, so that many events share an instant, and some with microseconds. */
+/** A coarse clock, so that many events share an instant; some instants have microseconds. */
 const instant = fc.oneof(
   { weight: 4, arbitrary: fc.integer({ min: 0, max: 12 }).map((quarter) => SENT_AT + quarter / 4) },
   { weight: 1, arbitrary: fc.integer({ min: 0, max: 3_000_000 }).map((microseconds) => Math.round(SENT_AT * 1e6 + microseconds) / 1e6) },
 );
-/** What a run fails with whose process was told to exit. */
+/** The exception of a run whose process was told to exit. */
 const EXIT = "SystemExit(-241)";
 const text = fc.constantFrom("", "1", "'a'", "'été ✓'", "(1, 2)", "{'k': None}", "x".repeat(80));
 
-/** What an event says of its task; each field may be missing. */
+/** The description of a task in an event; each field may be missing. */
 const told = {
   name: fc.constantFrom("shop.cart.total", "shop.mail.send", "shop.billing.charge.with.a.name.that.is.longer.than.sixty.four.characters"),
   args: text,
@@ -67,7 +67,7 @@ function of<Fields>(
 
 const nothing = fc.constant({});
 
-/** One event on its own. Built without the builders' defaults, so that a field that is not drawn is missing. */
+/** One isolated event. Built without the builders' defaults, so that a field that is not drawn is missing. */
 const looseEvent: fc.Arbitrary<TaskEvent> = fc.oneof(
   of(sentDescription, (fields) => ({ type: "task-sent", ...fields }), client),
   of(description, (fields) => ({ type: "task-received", ...fields })),
@@ -79,7 +79,7 @@ const looseEvent: fc.Arbitrary<TaskEvent> = fc.oneof(
   of(rejection, (fields) => ({ type: "task-rejected", ...fields })),
 );
 
-/** How an attempt ends; some end twice, some not at all. */
+/** How an attempt ends; some end twice, some never. */
 const ending: fc.Arbitrary<(common: Where) => TaskEvent[]> = fc.constantFrom(
   (common: Where) => [taskSucceeded(common)],
   (common: Where) => [taskFailed(common)],
@@ -96,7 +96,7 @@ const ending: fc.Arbitrary<(common: Where) => TaskEvent[]> = fc.constantFrom(
   () => [],
 );
 
-/** One run of a task as Celery reports it, from `task-sent` on. */
+/** One run of a task as Celery reports it, starting with `task-sent`. */
 const attempt: fc.Arbitrary<TaskEvent[]> = fc
   .record({ where: where(worker), client, retries: fc.integer({ min: 0, max: 2 }), ending, isSent: fc.boolean() })
   .map(({ where: common, client: hostname, retries, ending: end, isSent }) => {
@@ -126,12 +126,12 @@ export function shuffled<T>(events: readonly T[]): fc.Arbitrary<T[]> {
   return fc.shuffledSubarray([...events], { minLength: events.length });
 }
 
-/** The same events with some of them again, after all of them. */
+/** The same events, followed by some of them again. */
 export function doubled<T>(events: readonly T[]): fc.Arbitrary<T[]> {
   return fc.subarray([...events]).map((again) => [...events, ...again]);
 }
 
-/** The same events in batches, in their order. */
+/** The same events in order, split into batches. */
 export function split<T>(events: readonly T[]): fc.Arbitrary<T[][]> {
   return fc.array(fc.boolean(), { minLength: events.length, maxLength: events.length }).map((starts) => {
     const batches: T[][] = [];
@@ -144,7 +144,7 @@ export function split<T>(events: readonly T[]): fc.Arbitrary<T[][]> {
   });
 }
 
-/** A history, and one way in which at-least-once delivery may bring it: repeated, out of order, in batches. */
+/** A history, and one possible at-least-once delivery of it: repeated, out of order, in batches. */
 export interface Delivery {
   readonly history: readonly TaskEvent[];
   readonly batches: readonly (readonly TaskEvent[])[];

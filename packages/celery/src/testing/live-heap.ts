@@ -1,8 +1,8 @@
-/** What is still in use of the heap, for tests of what keeps memory alive. */
+/** Measures the live heap, for tests of what keeps memory alive. */
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
-/** Bytes of the heap that are left after a full collection. */
+/** Bytes of heap left after a full collection. */
 export function liveHeapBytes(): number {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;

@@ -1,4 +1,4 @@
-/** Frames as no Celery sends them: recorded ones, changed at the level of bytes, text, structure, fields, and the wrapping around them. */
+/** Frames that no Celery sends: recorded frames with changed bytes, text, structure, fields or wrapping. */
 import { Packr } from "msgpackr";
 import { stringify } from "yaml";
 import { encodeEnvelope } from "../wire/envelope.ts";
@@ -8,14 +8,14 @@ import type { Random } from "./random.ts";
 
 type Level = (typeof LEVELS)[number] | "yaml";
 
-/** One frame to be decoded: a body, or kombu's envelope around one. */
+/** One frame to decode: a body, or kombu's envelope around one. */
 export interface Mutant {
   readonly level: Level;
   readonly input: { readonly envelope: string | Buffer } | { readonly frame: Frame };
 }
 
 const LEVELS = ["bytes", "text", "structure", "msgpack", "envelope", "random"] as const;
-/** A YAML frame takes as long as a hundred others. */
+/** A YAML frame takes a hundred times as long as the others. */
 const YAML_EVERY = 50;
 const CONTENT_TYPES = [
   "application/json",
@@ -32,7 +32,7 @@ const MSGPACK_TYPE = "application/x-msgpack";
 
 const packr = new Packr({ useRecords: false, variableMapSize: true });
 
-/** @param events as they came over the wire, each in JSON. */
+/** @param events as sent over the wire, each in JSON. */
 export function mutantOf(events: readonly string[], random: Random): Mutant {
   const level = random.below(YAML_EVERY) === 0 ? "yaml" : random.pick(LEVELS);
   const json = someOf(events, random);
@@ -76,7 +76,7 @@ function mutatedJson(json: string, random: Random): string {
   return JSON.stringify(mutateValue(JSON.parse(json), random)) ?? "null";
 }
 
-/** Well-formed of a changed value, or with changed bytes. */
+/** A well-formed msgpack body with a changed value, or one with changed bytes. */
 function msgpackOf(json: string, random: Random): Buffer {
   if (random.below(2) === 0) return mutateBytes(packr.pack(JSON.parse(json)), random);
   return packr.pack(JSON.parse(mutatedJson(json, random)));
@@ -86,7 +86,7 @@ function yamlOf(json: string, random: Random): string {
   return mutateText(stringify(JSON.parse(json)), random);
 }
 
-/** kombu's, changed outside, inside, or both. */
+/** kombu's envelope, changed outside, inside, or both. */
 function envelopeOf(json: string, random: Random): string | Buffer {
   const body = Buffer.from(random.below(2) === 0 ? mutatedJson(json, random) : json);
   const envelope = encodeEnvelope({
@@ -95,7 +95,7 @@ function envelopeOf(json: string, random: Random): string | Buffer {
     contentType: random.below(4) === 0 ? random.pick(CONTENT_TYPES) : JSON_TYPE,
     headers: { hostname: "w1@host-a" },
     routingKey: "task.multi",
-    deliveryTag: "1", // one seed gives one mutant
+    deliveryTag: "1", // fixed, so that a seed always gives the same mutant
   });
   const changed: unknown = random.below(3) === 0 ? mutateValue(JSON.parse(envelope), random) : JSON.parse(envelope);
   const text = JSON.stringify(changed) ?? "null";

@@ -1,4 +1,4 @@
-/** One to four random changes of bytes, of a text, or of a value. */
+/** Makes one to four random changes to bytes, a text, or a value. */
 import { NASTY_KEYS, NASTY_NUMBERS, NASTY_TEXTS, TOKENS, nastyContainers } from "./nasty-values.ts";
 import type { Random } from "./random.ts";
 
@@ -10,7 +10,7 @@ export function mutateText(text: string, random: Random): string {
   return repeatedly(text, random, changeText);
 }
 
-/** May change `value` itself, and give it back or another. */
+/** May change `value` itself. Returns it or another value. */
 export function mutateValue(value: unknown, random: Random): unknown {
   return repeatedly(value, random, changeValue);
 }
@@ -37,7 +37,7 @@ function changeBytes(bytes: Buffer, random: Random): Buffer {
     case 4:
       return before;
     default: {
-      // One bit: what turns a length or a type of msgpack into its neighbour.
+      // A single bit, which turns a length or a type of msgpack into its neighbor.
       const flipped = Buffer.from(bytes);
       if (position < flipped.length) flipped[position] = (flipped[position] ?? 0) ^ (1 << random.below(8));
       return flipped;
@@ -65,7 +65,7 @@ function changeText(text: string, random: Random): string {
 
 type Holder = Record<string, unknown>;
 
-/** At a random place: another value, another key, one less, one more, or one inside another. */
+/** Makes a change at a random place: another value, another key, one less, one more, or one nested in another. */
 function changeValue(value: unknown, random: Random): unknown {
   const holder = randomHolder(value, random);
   const key = holder === undefined ? undefined : random.pick(Object.keys(holder));
@@ -87,7 +87,7 @@ function changeValue(value: unknown, random: Random): unknown {
   return value;
 }
 
-/** An object or list inside the value, or the value itself. */
+/** An object or list within the value, or the value itself. */
 function randomHolder(value: unknown, random: Random): Holder | undefined {
   let holder: Holder | undefined;
   for (let candidate = value; typeof candidate === "object" && candidate !== null;) {

@@ -1,4 +1,4 @@
-/** Values that have broken somebody's decoder: of every type, at every edge, and of the wrong type for every field. */
+/** Values that have broken decoders: of every type, at every edge, and of the wrong type for every field. */
 
 export const NASTY_KEYS = [
   "__proto__",
@@ -60,7 +60,7 @@ export const NASTY_NUMBERS = [
   1_795_328_908.522675,
 ] as const;
 
-/** New at every call, since a mutant may go on changing it. */
+/** A new value on every call, because a mutant may change it further. */
 export function nastyContainers(): unknown[] {
   return [
     [],
@@ -83,7 +83,7 @@ function nest(levels: number): unknown {
   return value;
 }
 
-/** Spliced into texts of JSON, YAML and Python. */
+/** Fragments to insert into JSON, YAML and Python texts. */
 export const TOKENS = [
   ..."[]{}(),:\"'\\-?&*!|>%@`#~".split(""),
   "[[[[",

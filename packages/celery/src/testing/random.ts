@@ -1,4 +1,4 @@
-/** Random choices that are the same at every run of one seed (mulberry32). */
+/** Random choices that are the same in every run with the same seed (mulberry32). */
 
 export class Random {
   #state: number;
@@ -8,7 +8,7 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
-  /** From 0 to 1, without 1. */
+  /** From 0 (inclusive) to 1 (exclusive). */
   fraction(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
@@ -16,7 +16,7 @@ export class Random {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** A whole number from 0 to `below`, without `below`. */
+  /** A whole number from 0 (inclusive) to `below` (exclusive). */
   below(below: number): number {
     return Math.floor(this.fraction() * below);
   }

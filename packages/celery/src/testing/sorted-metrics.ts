@@ -1,4 +1,4 @@
-/** Metrics in an order of their own, so that two sets can be compared. */
+/** Sorts metrics, so that two sets can be compared. */
 import type { ExpectedMetrics } from "./corpus.ts";
 
 export interface Sample {

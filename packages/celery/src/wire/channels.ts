@@ -1,17 +1,17 @@
 /** The Redis pub/sub channels that events arrive on (kombu/transport/redis.py, `_get_publish_topic`). */
 
 export interface EventChannelsOptions {
-  /** The database number of the broker URL. Pub/sub crosses databases: only this part of the name tells them apart. */
+  /** The database number in the broker URL. Pub/sub crosses databases: only this part of the name distinguishes them. */
   readonly db: number;
   /** Celery's `event_exchange`. Default `celeryev`. */
   readonly exchange?: string;
-  /** Transport option `fanout_prefix` of the workers: true (default) is `/{db}.`, false is none, a text replaces it (`{db}` is filled in). */
+  /** The workers' transport option `fanout_prefix`: true (default) means `/{db}.`, false means none, a text replaces it (`{db}` is filled in). */
   readonly fanoutPrefix?: boolean | string;
-  /** Transport option `fanout_patterns` of the workers: whether the routing key is part of the name. Absent: listen to both forms, as no message comes on two. */
+  /** The workers' transport option `fanout_patterns`: whether the name contains the routing key. Absent: listen to both forms; no message arrives on both. */
   readonly fanoutPatterns?: boolean;
-  /** Transport option `global_keyprefix`: in front of channels too since kombu 5.2.4. */
+  /** The workers' transport option `global_keyprefix`, which precedes channels too since kombu 5.2.4. */
   readonly globalKeyprefix?: string;
-  /** Also listen to the name with a literal `{db}` that kombu before 5.4.0 uses behind Redis Sentinel. */
+  /** Also listen to the name with a literal `{db}`, which kombu before 5.4.0 uses behind Redis Sentinel. */
   readonly sentinel?: boolean;
 }
 
@@ -24,7 +24,7 @@ export interface EventChannels {
 
 const DEFAULT_PREFIX = "/{db}.";
 
-/** What to subscribe to. It must match the workers' options: Redis reports no error where it does not, there is only silence. */
+/** The channels to subscribe to. They must match the workers' options: if they do not, Redis reports no error, and nothing arrives. */
 export function eventChannels(options: EventChannelsOptions): EventChannels {
   const { db, exchange = "celeryev", fanoutPatterns, globalKeyprefix = "", sentinel = false } = options;
   const template = prefixTemplate(options.fanoutPrefix ?? true);
@@ -42,7 +42,7 @@ function prefixTemplate(fanoutPrefix: boolean | string): string {
   return fanoutPrefix ? DEFAULT_PREFIX : "";
 }
 
-/** Python's `template.format(db=db)`, in which `{{` and `}}` stand for braces. */
+/** Python's `template.format(db=db)`, in which `{{` and `}}` are escaped braces. */
 function formatDb(template: string, db: number): string {
   return template.replaceAll(/\{\{|\}\}|\{db\}/g, (match) => (match === "{db}" ? String(db) : match.slice(1)));
 }

@@ -1,4 +1,4 @@
-/** A broker's message to events. Pure; never throws, whatever the bytes are. */
+/** Decodes a broker's message into events. Pure; never throws, whatever the bytes are. */
 import { Refusal, TooLargeError, checkSize, normalise } from "../model/normalise.ts";
 import { Rejects, decodeText, excerptOfBytes, excerptOfEncoded, excerptOfText } from "./rejects.ts";
 import type { CeleryEvent } from "../model/event.ts";
@@ -7,12 +7,12 @@ import { parseMsgpack } from "./msgpack.ts";
 import { parsePythonJson } from "./json.ts";
 import { parseYaml } from "./yaml.ts";
 
-/** A content type or encoding that is longer is not kept. */
+/** A longer content type or encoding is not kept. */
 const MAX_WORD_LENGTH = 128;
 
 /**
  * Decodes a message: one event, or a list of them (`task.multi`, celery/events/dispatcher.py). A bad event in a list is rejected alone.
- * Every frame gives at least one event or one reject, except an empty list: workers send those now and then (recorded with Celery 5.2).
+ * Every frame gives at least one event or one reject, except an empty list, which workers send occasionally (recorded with Celery 5.2).
  */
 export function decodeFrame(frame: Frame): Decoded {
   switch (mediaType(frame.contentType)) {
@@ -29,7 +29,7 @@ export function decodeFrame(frame: Frame): Decoded {
   }
 }
 
-/** Without its parameters; absent means JSON. */
+/** The content type without its parameters; absent means JSON. */
 function mediaType(contentType: string | undefined): string {
   if (contentType === undefined || contentType === "" || contentType === "application/json") return "application/json";
   const [type = ""] = contentType.split(";", 1);
@@ -38,7 +38,7 @@ function mediaType(contentType: string | undefined): string {
 
 interface Format {
   readonly read: () => unknown;
-  /** What is wrong when it cannot be read. */
+  /** The reject's detail if the body cannot be read. */
   readonly complaint: string;
   readonly isText: boolean;
 }
@@ -69,7 +69,7 @@ function bytesOf({ body }: Frame): Uint8Array {
   return body;
 }
 
-/** A message that is rejected as a whole. Bytes that should be text are kept as text, for people to read. */
+/** Rejects a message as a whole. Bytes that should be text are kept as text, so that people can read them. */
 function reject(reason: RejectReason, detail: string, { body, contentType, contentEncoding }: Frame, isText = false): Decoded {
   const text = typeof body === "string" ? excerptOfText(body) : isText ? excerptOfEncoded(body, contentEncoding) : undefined;
   const { raw, isWhole } = text ?? excerptOfBytes(body as Uint8Array);

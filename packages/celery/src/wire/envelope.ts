@@ -1,4 +1,4 @@
-/** kombu's envelope around messages on Redis (kombu/transport/virtual/base.py): writes it, and reads it to events. */
+/** Writes kombu's envelope around messages on Redis (kombu/transport/virtual/base.py), and decodes it into events. */
 import { randomUUID } from "node:crypto";
 import { TooLargeError, checkSize } from "../model/normalise.ts";
 import { decodeFrame } from "./decode.ts";
@@ -8,20 +8,20 @@ import { checkJsonBounds } from "./json.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** A message with events, as kombu gets it from Celery. */
+/** A message with events, as Celery passes it to kombu. */
 export interface EventMessage {
-  /** One event or a list of them, in the notation that `contentType` names. */
+  /** One event or a list of them, serialized as `contentType` says. */
   readonly body: string | Uint8Array;
   /** Such as `task.multi`. */
   readonly routingKey: string;
-  /** `celeryev` if not given. */
+  /** Default `celeryev`. */
   readonly exchange?: string;
-  /** `application/json` if not given. */
+  /** Default `application/json`. */
   readonly contentType?: string;
-  /** `utf-8` if not given. */
+  /** Default `utf-8`. */
   readonly contentEncoding?: string;
   readonly headers?: Fields;
-  /** A new one if not given, as kombu makes it. */
+  /** Default a new one, as kombu creates it. */
   readonly deliveryTag?: string;
 }
 
@@ -50,7 +50,7 @@ export function encodeEnvelope({
   });
 }
 
-/** Decodes one pub/sub message: JSON with the body inside, in base64 or, where `properties.body_encoding` is absent, as text. Never throws. */
+/** Decodes one pub/sub message: JSON that contains the body, in base64 or, without `properties.body_encoding`, as text. Never throws. */
 export function decodeEnvelope(payload: string | Uint8Array): Decoded {
   let envelope: unknown;
   try {
@@ -96,16 +96,15 @@ function stringOf(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;
 }
 
-// Reads what was once rejected, with the decoder of today.
+// Decodes earlier rejects again, with the current decoder.
 
 /**
- * Decodes a reject from its `raw` and `readAs`, as they were stored. Undefined where they are not what a reject of this release has; never
- * throws.
+ * Decodes a reject from its stored `raw` and `readAs`. Undefined if they are not what a reject of this release contains; never throws.
  */
 export function decodeAgain(raw: unknown, readAs: unknown): Decoded | undefined {
   if (typeof raw !== "string") return undefined;
   if (readAs === "envelope") return decodeEnvelope(raw);
-  // As a list, which a list of its own would otherwise be taken for.
+  // Wrapped in a list, because otherwise an item that is a list would be read as a list of events.
   if (readAs === "event") return decodeFrame({ body: `[${raw}]`, contentType: "application/json" });
   if (typeof readAs !== "object" || readAs === null || Array.isArray(readAs)) return undefined;
   const { base64, contentType, contentEncoding } = readAs as Readonly<Record<string, unknown>>;

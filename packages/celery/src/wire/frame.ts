@@ -1,26 +1,26 @@
-/** What goes into the decoder and what comes out of it: every frame ends in events, rejects, or both, never in an exception. */
+/** The input and output of the decoder: every frame gives events, rejects, or both, and never an exception. */
 import type { CeleryEvent } from "../model/event.ts";
 
-/** One message as a broker delivered it. */
+/** One message as delivered by a broker. */
 export interface Frame {
   readonly body: Uint8Array | string;
-  /** `application/json` and the like; absent means JSON. */
+  /** A media type such as `application/json`; absent means JSON. */
   readonly contentType: string | undefined;
-  /** `utf-8`, `binary` or another character set; absent means UTF-8. Not looked at when the body is a string. */
+  /** `utf-8`, `binary` or another character set; absent means UTF-8. Ignored if the body is a string. */
   readonly contentEncoding?: string | undefined;
 }
 
 /**
- * Why something was not decoded. (`future` is the receiver's own, of an event that was: letter.ts.) These strings are stable: they label metrics and dead letters.
+ * Why something was not decoded. These strings are stable, because they label metrics and dead letters. (The receiver adds `future`, for decoded events: letter.ts.)
  *
  * - `envelope`: not kombu's Redis envelope.
  * - `content_type`: a serializer that is not JSON, msgpack or YAML.
- * - `content_encoding`: a character set we do not know.
- * - `pickle`: a pickled body. It is never loaded: a pickle is a program. Set `event_serializer = "json"` in Celery.
+ * - `content_encoding`: an unknown character set.
+ * - `pickle`: a pickled body. It is never loaded, because a pickle is a program. Set `event_serializer = "json"` in Celery.
  * - `body`: the body is not what its content type says.
- * - `too_large`: longer, more deeply nested, or of more values or different keys than we read (bounds.ts).
+ * - `too_large`: too long, too deeply nested, or with too many values or different keys (normalise.ts).
  * - `not_an_event`: a value that is not an object.
- * - `type`, `uuid`, `timestamp`: an event whose field of that name is missing or cannot be.
+ * - `type`, `uuid`, `timestamp`: an event in which the field of that name is missing or impossible.
  */
 export type RejectReason =
   | "envelope"
@@ -34,31 +34,31 @@ export type RejectReason =
   | "uuid"
   | "timestamp";
 
-/** kombu's envelope, one event (or what stood for one) as JSON, or a message's body. */
+/** kombu's envelope, one event (or the value in its place) as JSON, or a message's body. */
 export type ReadAs =
   | "envelope"
   | "event"
   | {
       readonly contentType?: string;
       readonly contentEncoding?: string;
-      /** The body is bytes, and `raw` has them in base64. */
+      /** Whether the body is bytes, which `raw` contains in base64. */
       readonly base64?: true;
     };
 
 export interface Rejected {
   readonly reason: RejectReason;
-  /** One sentence for people. It never holds anything of the input. */
+  /** One sentence for people. It never contains anything of the input. */
   readonly detail: string;
-  /** The beginning of what was rejected, at most 4,096 characters: text as it is, binary bodies in base64, an event of a list as JSON. */
+  /** The beginning of the rejected input, at most 4,096 characters: text unchanged, binary bodies in base64, an event of a list as JSON. */
   readonly raw: string;
-  /** What `decodeAgain` takes `raw` for. Absent where `raw` is not the whole of what was rejected. */
+  /** How `decodeAgain` reads `raw`. Absent if `raw` is only a part of the rejected input. */
   readonly readAs?: ReadAs;
-  /** How many were rejected alike: 1, or more where the rest of a frame is told in one entry; `raw` is then of the first of them. */
+  /** The number of rejects in this entry: usually 1, more if it summarizes the rest of a frame. `raw` then belongs to the first of them. */
   readonly count: number;
 }
 
 export interface Decoded {
   readonly events: CeleryEvent[];
-  /** One entry for each message or event rejected. From the 101st of a frame on, one for each reason, with its `count`. */
+  /** One entry per rejected message or event. From a frame's 101st on, one per reason, with its `count`. */
   readonly rejected: Rejected[];
 }

@@ -1,4 +1,4 @@
-/** A look through a large JSON body before it is parsed: linear, and nothing is built. `JSON.parse` has no bounds of its own. */
+/** Scans a large JSON body before it is parsed, in linear time and without building anything. `JSON.parse` has no limits of its own. */
 import { Census, SMALL_BODY } from "../model/normalise.ts";
 
 const QUOTE = 0x22;
@@ -11,9 +11,9 @@ const OPEN_OBJECT = 0x7b;
 const CLOSE_OBJECT = 0x7d;
 
 /**
- * Does not validate the JSON: what comes before the first mistake is counted right, and nothing after it is ever built.
+ * Does not validate the JSON: everything before the first error is counted correctly, and nothing after it is ever built.
  *
- * @throws {TooLargeError} where it is nested too deeply, or has too many values or different keys.
+ * @throws {TooLargeError} if it is nested too deeply, or has too many values or different keys.
  */
 export function checkJsonBounds(json: string): void {
   if (json.length <= SMALL_BODY) return;
@@ -48,7 +48,7 @@ export function checkJsonBounds(json: string): void {
   }
 }
 
-/** The position of the quote that ends the string whose characters begin at `start`; that of the end where none does. */
+/** The position of the quote that ends the string whose characters begin at `start`; the end of the text if there is none. */
 function closingQuote(json: string, start: number): number {
   for (let from = start; ;) {
     const quote = json.indexOf('"', from);
@@ -60,7 +60,7 @@ function closingQuote(json: string, start: number): number {
   }
 }
 
-// JSON as Python writes it: `json.dumps` lets NaN, Infinity and -Infinity through, which JSON does not have.
+// JSON as Python writes it: `json.dumps` allows NaN, Infinity and -Infinity, which JSON does not have.
 
 const WORD = /NaN|Infinity/g;
 const NOT_JSON = /-?\b(?:NaN|Infinity)\b/g;
@@ -69,8 +69,8 @@ const BYTE_ORDER_MARK = 0xfeff;
 /**
  * Parses JSON; NaN and the infinities become null, which here means absent. Takes linear time.
  *
- * @throws {TooLargeError} past a bound.
- * @throws {SyntaxError} where it is not JSON even so.
+ * @throws {TooLargeError} if it exceeds a limit.
+ * @throws {SyntaxError} if it is not JSON even so.
  */
 export function parsePythonJson(text: string): unknown {
   const json = text.charCodeAt(0) === BYTE_ORDER_MARK ? text.slice(1) : text;
@@ -83,7 +83,7 @@ export function parsePythonJson(text: string): unknown {
   }
 }
 
-/** Replaces what is outside of strings only. */
+/** Replaces them only outside strings. */
 function nullNonFinite(json: string): string {
   const parts: string[] = [];
   let copied = 0;
@@ -102,7 +102,7 @@ function nullNonFinite(json: string): string {
   return parts.join("");
 }
 
-/** The position of the next `NaN` or `Infinity`, in a string or not; that of the end where there is none. */
+/** The position of the next `NaN` or `Infinity`, in a string or not; the end of the text if there is none. */
 function wordAfter(json: string, position: number): number {
   WORD.lastIndex = position;
   return WORD.exec(json)?.index ?? json.length;

@@ -1,9 +1,9 @@
 /**
  * msgpack bodies (`event_serializer = "msgpack"`), checked before they are read.
  *
- * A reader believes the lengths it is told: five bytes can claim a list of 33 million and make it allocate that, and nesting can end its stack. msgpackr also
- * has extensions of its own (records compiled to code, regular expressions) that no Celery writes. So a body is walked once: every value it
- * claims must be there, nesting is bounded, and no extension passes.
+ * A reader trusts the lengths in the data: five bytes can claim a list of 33 million values and make it allocate that, and nesting can overflow its
+ * stack. msgpackr also has extensions of its own (records compiled to code, regular expressions) that no Celery writes. So a body is walked once:
+ * every value that it claims must be present, nesting is limited, and extensions are rejected.
  */
 import { Unpackr } from "msgpackr";
 import { Census, SMALL_BODY } from "../model/normalise.ts";
@@ -11,15 +11,15 @@ import { Census, SMALL_BODY } from "../model/normalise.ts";
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: "number" });
 
 /**
- * @throws {TooLargeError} past a bound.
- * @throws {Error} where the bytes are not exactly one msgpack value.
+ * @throws {TooLargeError} if it exceeds a limit.
+ * @throws {Error} if the bytes are not exactly one msgpack value.
  */
 export function parseMsgpack(bytes: Uint8Array): unknown {
   checkStructure(bytes);
   return unpackr.unpack(bytes);
 }
 
-/** Bytes of content after each head byte of fixed size from 0xc0 on: nil, booleans, floats, unsigned and signed integers. */
+/** Bytes of content after each fixed-size head byte, from 0xc0 on: nil, booleans, floats, unsigned and signed integers. */
 const FIXED_CONTENT: Readonly<Record<number, number>> = {
   0xc0: 0,
   0xc2: 0,
@@ -36,9 +36,9 @@ const FIXED_CONTENT: Readonly<Record<number, number>> = {
   0xd3: 8,
 };
 
-/** A list or map that is being walked. */
+/** A list or map during the walk. */
 interface Level {
-  /** Values still to come; a map's entry is two. */
+  /** Number of remaining values; an entry of a map counts as two. */
   left: number;
   readonly isMap: boolean;
 }
@@ -69,7 +69,7 @@ function checkStructure(bytes: Uint8Array): void {
 interface Head {
   readonly headBytes: number;
   readonly contentBytes: number;
-  /** Values inside; a map's entry is two. */
+  /** Number of values inside; an entry of a map counts as two. */
   readonly children: number;
   readonly isMap?: true;
 }

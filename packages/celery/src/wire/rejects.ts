@@ -1,10 +1,10 @@
 /// <reference lib="es2024.string" />
-/** The rejects of one frame: few entries, however many there are. */
+/** Collects the rejects of one frame in a limited number of entries. */
 import type { Rejected } from "./frame.ts";
 import type { Refusal } from "../model/normalise.ts";
 import { ownText } from "../python/text.ts";
 
-/** So many have an entry each; a frame of a million numbers must not become a million dead letters. */
+/** Number of rejects with an entry of their own, so that a frame of a million numbers does not become a million dead letters. */
 const MAX_DESCRIBED = 100;
 
 export class Rejects {
@@ -23,31 +23,31 @@ export class Rejects {
       this.entries.push({ reason, detail, raw, ...(isWhole && { readAs: "event" }), count: 1 });
       return;
     }
-    // It may come to stand for more than its `raw`.
+    // Without `readAs`, because the entry may come to count more than its `raw`.
     const entry = { reason, detail, raw, count: 1 };
     this.#folded.set(refusal, entry);
     this.entries.push(entry);
   }
 }
 
-// Excerpts of rejected input, so that people can see what it was, and so that what is whole can be read again.
+// Excerpts of rejected input, for people to look at, and for decoding again if they are whole.
 
-/** The dead-letter queue keeps 10,000 of them. */
+/** Maximum length: the dead-letter queue keeps 10,000 excerpts. */
 const MAX_LENGTH = 4_096;
 /** Base64 turns 3 bytes into 4 characters. */
 const MAX_BYTES = (MAX_LENGTH / 4) * 3;
 const MAX_CHARACTER_BYTES = 4;
-/** Stands for bytes that are no character. */
+/** The replacement for bytes that are not a character. */
 const REPLACEMENT = "\uFFFD";
 
 export interface Excerpt {
   /** At most 4,096 characters. */
   readonly raw: string;
-  /** Whether it is all there was. */
+  /** Whether it is the whole input. */
   readonly isWhole: boolean;
 }
 
-/** The beginning of a text. Keeps nothing of the rest alive. */
+/** The beginning of a text. Does not keep the rest in memory. */
 export function excerptOfText(text: string): Excerpt {
   const raw = text.slice(0, MAX_LENGTH).toWellFormed();
   const isWhole = raw === text;
@@ -59,7 +59,7 @@ export function excerptOfBytes(bytes: Uint8Array): Excerpt {
   return { raw: Buffer.from(bytes.subarray(0, MAX_BYTES)).toString("base64"), isWhole: bytes.length <= MAX_BYTES };
 }
 
-/** The beginning of bytes that should be text: `undefined` where the character set is unknown. */
+/** The beginning of bytes that should be text; `undefined` if the character set is unknown. */
 export function excerptOfEncoded(bytes: Uint8Array, characterSet: string | undefined): Excerpt | undefined {
   const text = decodeText(bytes.subarray(0, MAX_LENGTH * MAX_CHARACTER_BYTES + MAX_CHARACTER_BYTES), characterSet);
   if (text === undefined) return undefined;
@@ -78,13 +78,13 @@ function excerptOfValue(value: unknown): Excerpt {
   return json === undefined ? { raw: Object.prototype.toString.call(value), isWhole: false } : excerptOfText(json);
 }
 
-// Bytes to text by the character set a message names. Bytes that are not of it become U+FFFD: one bad byte must not cost a batch.
+// Converts bytes to text with the character set that a message names. Invalid bytes become U+FFFD: one bad byte must not cost a batch.
 
-/** What kombu calls an encoding that says nothing about text (kombu/serialization.py). */
+/** Kombu's names for encodings that are not about text (kombu/serialization.py). */
 const UTF8_NAMES: ReadonlySet<string> = new Set(["", "utf-8", "utf8", "binary", "ascii", "us-ascii"]);
 const LATIN1_NAMES: ReadonlySet<string> = new Set(["latin-1", "latin1", "iso-8859-1"]);
 
-/** The text of `bytes`; `undefined` where the character set is unknown. Absent means UTF-8. */
+/** The text of `bytes`; `undefined` if the character set is unknown. Absent means UTF-8. */
 export function decodeText(bytes: Uint8Array, characterSet: string | undefined): string | undefined {
   const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (characterSet === undefined || characterSet === "utf-8") return buffer.toString("utf8");

@@ -1,19 +1,19 @@
-/** YAML bodies (`event_serializer = "yaml"`): plain data only, and bounded, since this reader is slow, recurses, and aliases can multiply. */
+/** Reads YAML bodies (`event_serializer = "yaml"`): plain data only, and with limits, because this reader is slow and recursive, and aliases can multiply. */
 import { Composer, Lexer, Parser, type Document, type ScalarTag } from "yaml";
 import { MAX_DEPTH, TooLargeError } from "../model/normalise.ts";
 
-/** A frame of 24 events with everything Celery puts in is far below. */
+/** Far more than a frame of 24 events with all of Celery's fields. */
 export const MAX_YAML_LENGTH = 262_144;
-/** What stands in brackets or on a deeper line is two or three entries of the parser's stack. */
+/** A value in brackets or on a deeper line takes two or three entries of the parser's stack. */
 const MAX_STACK = 3 * MAX_DEPTH;
-/** Each is looked for among all nodes. PyYAML writes one where the same list or dict comes twice; Celery's events have neither. */
+/** Each alias costs a search among all nodes. PyYAML writes one if the same list or dict occurs twice; Celery's events have neither. */
 const MAX_ALIASES = 100;
 /** A frame of 24 events has 3,000; 25,000 take a fifth of a second. */
 const MAX_LEXEMES = 25_000;
 
 /**
- * Numbers as PyYAML writes them. What else YAML 1.1 takes for numbers and instants (`1e5`, `0189`, `1:30`, `2026-11-22`) PyYAML either quotes
- * or writes plain for a *string*, such as a task id; and a `Date` would lose an instant's microseconds.
+ * Numbers as PyYAML writes them. Other texts that YAML 1.1 reads as numbers or instants (`1e5`, `0189`, `1:30`, `2026-11-22`), PyYAML either
+ * quotes or writes plain for a *string*, such as a task id. Also, a `Date` would lose an instant's microseconds.
  */
 const PYYAML_NUMBER: ScalarTag = {
   tag: "tag:yaml.org,2002:float",
@@ -23,8 +23,8 @@ const PYYAML_NUMBER: ScalarTag = {
 };
 
 /**
- * @throws {TooLargeError} past a bound.
- * @throws {Error} where it is not one YAML document of plain data.
+ * @throws {TooLargeError} if it exceeds a limit.
+ * @throws {Error} if it is not one YAML document of plain data.
  */
 export function parseYaml(text: string): unknown {
   if (text.length > MAX_YAML_LENGTH) throw new TooLargeError(`a YAML body may have ${MAX_YAML_LENGTH} characters`);
@@ -33,7 +33,7 @@ export function parseYaml(text: string): unknown {
     schema: "failsafe",
     customTags: ["null", "bool", PYYAML_NUMBER],
     merge: false,
-    // The check compares every key with every other.
+    // The uniqueness check compares every key with every other.
     uniqueKeys: false,
     prettyErrors: false,
     logLevel: "error",
@@ -45,8 +45,8 @@ export function parseYaml(text: string): unknown {
 }
 
 /**
- * What `Parser.parse` does, with an eye on its stack: the composer and the conversion recurse as deep as the document is nested, and V8 ends the
- * process, without an exception, where a regular expression is first used near the end of the stack.
+ * Does what `Parser.parse` does, and watches its stack. The composer and the conversion recurse as deep as the document is nested, and V8 aborts
+ * the process without an exception if a regular expression is first used near the end of the stack.
  */
 function* tokensOf(text: string): ReturnType<Parser["parse"]> {
   const parser = new Parser();

@@ -16,7 +16,7 @@ function ofOneTask(history: readonly TaskEvent[]): readonly TaskEvent[] {
 }
 
 describe("taskHistories", () => {
-  it("are events as the decoder makes them", () => {
+  it("are events that the decoder could return", () => {
     for (const event of samples.flat()) expect(normalise(onTheWire(event))).toEqual(event);
   });
 
@@ -43,7 +43,7 @@ describe("taskHistories", () => {
 });
 
 describe("the ways of delivery", () => {
-  it("shuffles, doubles and splits without losing or inventing an event", () => {
+  it("shuffle, repeat and split without losing or inventing an event", () => {
     fc.assert(
       fc.property(
         taskHistories.chain((history) => fc.tuple(fc.constant(history), shuffled(history), doubled(history), split(history))),
@@ -59,7 +59,7 @@ describe("the ways of delivery", () => {
     );
   });
 
-  it("brings every event of a history at least once", () => {
+  it("deliver every event of a history at least once", () => {
     fc.assert(
       fc.property(deliveries, ({ history, batches }) => {
         expect(new Set(batches.flat())).toEqual(new Set(history));

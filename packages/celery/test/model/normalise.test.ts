@@ -43,11 +43,11 @@ describe("the fields of each type", () => {
     ["task-rejected", { requeue: true }, { requeue: true }],
     ["task-cancelled", failure, {}],
     ["task-progress", { ...sent, percent: 50 }, {}],
-  ])("%s has its own and no others", (type, fields, expected) => {
+  ])("%s has its own fields and no others", (type, fields, expected) => {
     expect(normalise({ ...base, ...fields, ...extra, type })).toEqual({ type, ...kept, ...expected });
   });
 
-  it.each(["worker-online", "worker-heartbeat", "worker-offline"])("%s has its own and no others", (type) => {
+  it.each(["worker-online", "worker-heartbeat", "worker-offline"])("%s has its own fields and no others", (type) => {
     expect(normalise({ ...base, type, freq: 2, active: 0, processed: 12, ...extra })).toEqual({
       type,
       hostname: base.hostname,
@@ -59,7 +59,7 @@ describe("the fields of each type", () => {
   });
 
   it.each(["task-sent", "task-received", "task-succeeded", "task-failed", "task-retried", "task-revoked", "task-rejected"])(
-    "%s has no field that was null",
+    "%s drops null fields",
     (type) => {
       const fields = [
         ...Object.keys(sent),
@@ -78,13 +78,13 @@ describe("the fields of each type", () => {
     },
   );
 
-  it.each(["worker-elect", "worker-elect-ack", "custom", "a/b.c:d-é"])("keeps %s as an event that concerns no task", (type) => {
+  it.each(["worker-elect", "worker-elect-ack", "custom", "a/b.c:d-é"])("keeps %s as an event without a task", (type) => {
     expect(normalise({ ...base, type })).toEqual({ type, ...kept });
     expect(normalise({ ...base, type, uuid: [5] })).toEqual({ type, hostname: kept.hostname, timestamp: kept.timestamp });
   });
 });
 
-describe("what refuses an event", () => {
+describe("an event is rejected", () => {
   it.each([
     ["not_an_event", null],
     ["not_an_event", undefined],
@@ -130,15 +130,15 @@ describe("what refuses an event", () => {
     expect(normalise(value)).toBeInstanceOf(Refusal);
   });
 
-  it.each(TASK_EVENT_TYPES)("%s needs a task", (type) => {
+  it.each(TASK_EVENT_TYPES)("%s without a task", (type) => {
     expect(normalise({ ...base, type, uuid: undefined })).toMatchObject({ reason: "uuid" });
   });
 
-  it.each([0, 1, MAX_TIMESTAMP])("accepts the timestamp %d", (timestamp) => {
+  it.each([0, 1, MAX_TIMESTAMP])("but not for the timestamp %d", (timestamp) => {
     expect(normalise({ ...base, type: "task-started", timestamp })).toEqual({ type: "task-started", ...kept, timestamp });
   });
 
-  it("accepts a task id of 512 characters that is no UUID", () => {
+  it("but not for a task id of 512 characters that is not a UUID", () => {
     expect(normaliseWith("task-started", "uuid", "é".repeat(512))).toBe("é".repeat(512));
   });
 });
@@ -163,30 +163,30 @@ describe("single fields", () => {
     ["an empty text is kept", "task-succeeded", "result", "", ""],
     ["text of 65,536 characters is kept", "task-failed", "traceback", "t".repeat(65_536), "t".repeat(65_536)],
     ["longer text is cut", "task-failed", "traceback", "t".repeat(65_537), "t".repeat(65_536)],
-    ["a cut halves no character", "task-failed", "traceback", `${"t".repeat(65_535)}😀`, "t".repeat(65_535)],
+    ["a cut splits no character", "task-failed", "traceback", `${"t".repeat(65_535)}😀`, "t".repeat(65_535)],
     ["NULs are removed", "task-failed", "exception", "a\0b\0", "ab"],
     ["NULs are removed from names", "task-sent", "name", "a\0b", "ab"],
-    ["NULs do not count for the cut", "task-failed", "traceback", `${"\0".repeat(10)}${"t".repeat(65_536)}`, "t".repeat(65_536)],
+    ["NULs do not count towards the limit", "task-failed", "traceback", `${"\0".repeat(10)}${"t".repeat(65_536)}`, "t".repeat(65_536)],
     ["lone surrogates become U+FFFD", "task-failed", "exception", "a\uD800b\uDC00", "a\uFFFDb\uFFFD"],
-    ["pairs of surrogates stay", "task-failed", "exception", "😀", "😀"],
+    ["pairs of surrogates are kept", "task-failed", "exception", "😀", "😀"],
     ["a number as text", "task-succeeded", "result", 3, "3"],
     ["a boolean as text", "task-succeeded", "result", true, "true"],
     ["a list is not text", "task-succeeded", "result", [1], undefined],
     ["an object is not text", "task-succeeded", "result", { a: 1 }, undefined],
     ["wrapped bytes are text", "task-succeeded", "result", { __type__: "bytes", __value__: "ab" }, "ab"],
-    ["retries are whole", "task-sent", "retries", 1.5, undefined],
-    ["retries are not negative", "task-sent", "retries", -1, undefined],
-    ["retries fit Postgres' integer", "task-sent", "retries", 2_147_483_648, undefined],
-    ["retries are a number", "task-sent", "retries", "3", undefined],
+    ["retries must be whole", "task-sent", "retries", 1.5, undefined],
+    ["retries must not be negative", "task-sent", "retries", -1, undefined],
+    ["retries must fit Postgres' integer", "task-sent", "retries", 2_147_483_648, undefined],
+    ["retries must be a number", "task-sent", "retries", "3", undefined],
     ["a runtime of 0 counts", "task-succeeded", "runtime", 0, 0],
-    ["a runtime is not negative", "task-succeeded", "runtime", -0.1, undefined],
-    ["a runtime is finite", "task-succeeded", "runtime", Infinity, undefined],
-    ["a runtime is a number", "task-succeeded", "runtime", "1", undefined],
-    ["terminated is a boolean", "task-revoked", "terminated", 1, undefined],
+    ["a runtime must not be negative", "task-succeeded", "runtime", -0.1, undefined],
+    ["a runtime must be finite", "task-succeeded", "runtime", Infinity, undefined],
+    ["a runtime must be a number", "task-succeeded", "runtime", "1", undefined],
+    ["terminated must be a boolean", "task-revoked", "terminated", 1, undefined],
     ["signum as an int", "task-revoked", "signum", 15, "15"],
     ["signum as a string", "task-revoked", "signum", "SIGKILL", "SIGKILL"],
     ["an ETA with an offset", "task-sent", "eta", "2026-11-22T13:30:00.000001+05:30", 1_795_334_400.000001],
-    ["an ETA without one is UTC", "task-sent", "eta", "2026-11-22T08:00:00", 1_795_334_400],
+    ["an ETA without an offset is UTC", "task-sent", "eta", "2026-11-22T08:00:00", 1_795_334_400],
     [
       "a wrapped datetime of kombu 5.3",
       "task-sent",
@@ -195,15 +195,15 @@ describe("single fields", () => {
       1_795_334_400,
     ],
     ["an ETA out of range", "task-sent", "eta", "9999-12-31T23:59:59+00:00", undefined],
-    ["an ETA that is a number, as that may be relative", "task-sent", "eta", 60, undefined],
-    ["expires that is a number, as that may be relative", "task-sent", "expires", 60, undefined],
-    ["expires that is no time", "task-sent", "expires", "soon", undefined],
+    ["an ETA that is a number, because it may be relative", "task-sent", "eta", 60, undefined],
+    ["expires that is a number, because it may be relative", "task-sent", "expires", 60, undefined],
+    ["expires that is not a time", "task-sent", "expires", "soon", undefined],
     ["expires as a wrapper of nothing", "task-sent", "expires", { __type__: "datetime", __value__: null }, undefined],
   ])("%s", (...[, type, field, value, expected]) => {
     expect(normaliseWith(type, field, value)).toEqual(expected);
   });
 
-  it.each(["task-sent", "task-received"])("a %s whose task is its own parent was sent by the task itself", (type) => {
+  it.each(["task-sent", "task-received"])("marks a %s whose task is its own parent as sent by the task itself", (type) => {
     expect(normalise({ ...base, type, parent_id: base.uuid })).toMatchObject({ again: true });
     expect(normalise({ ...base, type, parent_id: "task-2" })).not.toHaveProperty("again");
   });

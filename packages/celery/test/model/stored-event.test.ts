@@ -15,7 +15,7 @@ import { eventProblems } from "../../src/testing/event-problems.ts";
 
 const asStored = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
 
-/** One of each shape, with every field that there is. */
+/** One event of each shape, with every possible field. */
 const WHOLE = [
   taskSent({ parent_id: "parent", eta: 5, expires: 6.5, again: true, excluded: true }),
   taskReceived({ retries: 2 }),
@@ -25,19 +25,19 @@ const WHOLE = [
   workerHeartbeat(),
 ];
 
-describe("an event that was stored", () => {
-  it.each(corpusNames)("is read as it was, all of %s", (name) => {
+describe("a stored event", () => {
+  it.each(corpusNames)("is read unchanged: all of %s", (name) => {
     const { events } = readCorpus(name);
     expect(events.length).toBeGreaterThan(10);
     expect(events.map((event) => readStoredEvent(asStored(event)))).toEqual(events);
   });
 
-  it("is read with what is our own: instants, marks, and texts that were redacted", () => {
+  it("is read with the fields we add: instants, marks, and redacted texts", () => {
     const hidden = taskFailed({ exception: "ExceptionWithTraceback()", traceback: "Traceback\nValueError: x" });
     for (const event of [...WHOLE, hidden]) expect(readStoredEvent(asStored(event))).toEqual(event);
   });
 
-  it("is read without what only a newer release knows", () => {
+  it("is read without fields that only a newer release knows", () => {
     expect(readStoredEvent({ ...taskStarted(), clock: 5, "new-field": {} })).toEqual(taskStarted());
     expect(readStoredEvent({ ...taskReceived(), name: null })).not.toHaveProperty("name");
   });
@@ -48,18 +48,18 @@ describe("an event that was stored", () => {
     ["a list", [taskStarted()]],
     ["without any field", {}],
     ["without a timestamp and an id", { type: "task-failed" }],
-    ["with a number for an id", { ...taskStarted(), uuid: 5 }],
-    ["with an id that holds NUL", { ...taskStarted(), uuid: "a\0" }],
-    ["with a text for a timestamp", { ...taskStarted(), timestamp: "NaN" }],
-    ["with an object for a text", { ...taskFailed(), exception: { hidden: true } }],
-    ["with a text for an ETA", { ...taskSent(), eta: "2026-01-01T00:00:00Z" }],
-    ["with a number for a flag", { ...taskRevoked(), terminated: 1 }],
-    ["with a text for a mark", { ...taskSent(), again: "yes" }],
+    ["with a number as its id", { ...taskStarted(), uuid: 5 }],
+    ["with an id that contains NUL", { ...taskStarted(), uuid: "a\0" }],
+    ["with a text as its timestamp", { ...taskStarted(), timestamp: "NaN" }],
+    ["with an object as a text", { ...taskFailed(), exception: { hidden: true } }],
+    ["with a text as an ETA", { ...taskSent(), eta: "2026-01-01T00:00:00Z" }],
+    ["with a number as a flag", { ...taskRevoked(), terminated: 1 }],
+    ["with a text as a mark", { ...taskSent(), again: "yes" }],
   ])("is none: %s", (_given, value) => {
     expect(readStoredEvent(value)).toBeUndefined();
   });
 
-  it("is an event as decoding makes it, or none, whatever one of its fields holds", () => {
+  it("is either a valid event or none, whatever one of its fields contains", () => {
     const events = WHOLE.map(asStored) as Readonly<Record<string, unknown>>[];
     const tally = { read: 0, refused: 0 };
     const field = fc.constantFrom(...new Set(events.flatMap((event) => Object.keys(event))));
@@ -76,7 +76,7 @@ describe("an event that was stored", () => {
   });
 });
 
-it("knows the id of a task from what cannot be one", () => {
+it("distinguishes task ids from values that cannot be one", () => {
   expect(["task-1", "é"].map(isTaskId)).toEqual([true, true]);
   expect(["", "a\0", "x".repeat(513), 5, null, { hex: "a" }].map(isTaskId)).toEqual(Array(6).fill(false));
 });

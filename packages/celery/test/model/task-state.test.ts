@@ -47,7 +47,7 @@ describe("the state of an event", () => {
     ]);
   });
 
-  it("covers every type of task event, and no other event is one", () => {
+  it("covers every type of task event, and no other event", () => {
     expect(new Set(rows.map(([event]) => event.type))).toEqual(new Set(TASK_EVENT_TYPES));
     expect(rows.every(([event]) => isTaskEvent(event))).toBe(true);
     expect([customEvent(), workerHeartbeat(), customEvent({ type: "task-cancelled" })].some((event) => isTaskEvent(event))).toBe(false);
@@ -60,7 +60,7 @@ describe("a failure that reports an exit", () => {
     expect([reportsExit(event), orderingTimestamp(event)]).toEqual([true, 90]);
   });
 
-  it("is known by its mark where redaction hides the exception", () => {
+  it("is recognized by its mark if redaction hides the exception", () => {
     expect(reportsExit({ type: "task-failed", hostname: "h", timestamp: 1, uuid: "a", exited: true })).toBe(true);
   });
 
@@ -78,7 +78,7 @@ describe("a failure that reports an exit", () => {
     taskRetried({ timestamp: 100, exception: "SystemExit(-241)" }),
     taskRevoked({ timestamp: 100, terminated: true }),
     taskSucceeded({ timestamp: 100, result: "SystemExit(-241)" }),
-  ])("is no other event: $type $exception", (event) => {
+  ])("is not any other event: $type $exception", (event) => {
     expect([reportsExit(event), orderingTimestamp(event)]).toEqual([false, 100]);
   });
 });
@@ -93,7 +93,7 @@ describe("toMicroseconds", () => {
     expect(toMicroseconds(seconds)).toBe(microseconds);
   });
 
-  it("is exact, and twice it still is, up to the latest instant accepted", () => {
+  it("is exact, and so is its double, up to the latest instant accepted", () => {
     expect(Number.isSafeInteger(toMicroseconds(MAX_TIMESTAMP) * 2)).toBe(true);
   });
 });

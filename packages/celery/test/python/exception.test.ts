@@ -19,7 +19,7 @@ function quoted(traceback: string): string {
   return `${FRAMES}billiard.einfo.ExceptionWithTraceback: \n"""\n${traceback}"""\n`;
 }
 
-/** Of a text that has both line breaks and `"`. */
+/** The repr of a text with both line breaks and `"`. */
 function repr(text: string): string {
   return `'${text.replaceAll("\n", "\\n").replaceAll("'", "\\'")}'`;
 }
@@ -59,22 +59,22 @@ describe("the real exception", () => {
     ["with a context", `${FRAMES}KeyError: 'k'\n${CONTEXT}${FRAMES}RuntimeError: outer\n`, "RuntimeError('outer')"],
     ["with a cause and a context", `${FRAMES}A: a\n${CONTEXT}${FRAMES}B: b\n${CAUSE}${FRAMES}C: c\n`, "C('c')"],
     [
-      "whose message has a traceback",
+      "whose message contains a traceback",
       `${FRAMES}RuntimeError: child:\nTraceback (most recent call last):\n  File "x"\nKeyError: 1\n`,
       `RuntimeError('child:\\nTraceback (most recent call last):\\n  File "x"\\nKeyError: 1')`,
     ],
     [
-      "whose message has a chained traceback",
+      "whose message contains a chained traceback",
       `${FRAMES}shop.RemoteError: worker said: Traceback (most recent call last):\n  File "x"\nA: a\n${CONTEXT}${FRAMES}B: b\n`,
       `RemoteError(${repr(`worker said: Traceback (most recent call last):\n  File "x"\nA: a\n${CONTEXT}${FRAMES}B: b`)})`,
     ],
     [
-      "whose message has an indented traceback, and which caused another",
+      "whose message contains an indented traceback, and which caused another",
       `${FRAMES}A: said:\n  Traceback (most recent call last):\n    File "x"\n  B: b\n${CAUSE}${FRAMES}C: c\n`,
       "C('c')",
     ],
     [
-      "whose message speaks of a context",
+      "whose message mentions a context",
       `${FRAMES}A: a\n${CONTEXT}Traceback (most recent call last):\nnone\n`,
       "A('a\\n\\nDuring handling of the above exception, another exception occurred:\\n\\nTraceback (most recent call last):\\nnone')",
     ],
@@ -84,7 +84,7 @@ describe("the real exception", () => {
       "B('b')",
     ],
     [
-      "whose message has a chained traceback within quotes",
+      "whose message contains a chained traceback within quotes",
       `${FRAMES}A: \n"""\n${FRAMES}B: b\n${CAUSE}${FRAMES}C: c\n"""\n`,
       `A(${repr(`\n"""\n${FRAMES}B: b\n${CAUSE}${FRAMES}C: c\n"""`)})`,
     ],
@@ -103,13 +103,13 @@ describe("the real exception", () => {
     ["of a group", GROUP, "ExceptionGroup('several (2 sub-exceptions)')"],
     ["of a group with a cause", `${FRAMES}A: a\n${CAUSE}${GROUP}`, "ExceptionGroup('several (2 sub-exceptions)')"],
     ["caused by a group", `${GROUP}${CAUSE}${FRAMES}B: b\n`, "B('b')"],
-    ["where the traceback has no header", `  File "/srv/shop.py", line 1, in pay\n    pay()\nValueError: x\n`, "ValueError('x')"],
+    ["of a traceback without a header", `  File "/srv/shop.py", line 1, in pay\n    pay()\nValueError: x\n`, "ValueError('x')"],
     [
-      "where the beginning was cut",
+      "of a traceback whose beginning was cut",
       `op.py", line 2, in x\n    y\n  File "/srv/shop.py", line 1, in pay\n    pay()\nValueError: x\n`,
       "ValueError('x')",
     ],
-    ["where there are no frames", "shop.Declined: no\n  more\n", "Declined('no\\n  more')"],
+    ["of a traceback without frames", "shop.Declined: no\n  more\n", "Declined('no\\n  more')"],
   ])("%s", (_what, traceback, expected) => {
     expect(realException(WRAPPER, traceback)).toBe(expected);
   });
@@ -118,14 +118,14 @@ describe("the real exception", () => {
     ["is empty", ""],
     ["ends within the frames", FRAMES],
     ["ends within the wrapper's quotes", `${FRAMES}billiard.einfo.ExceptionWithTraceback: \n"""\n${FRAMES}`],
-    ["ends in no class", `${FRAMES}!! what: x\n`],
+    ["does not end in a class", `${FRAMES}!! what: x\n`],
     ["ends in a sentence", `${FRAMES}Something went wrong\n`],
     ["begins with a number", "1: x"],
-  ])("is unknown where the traceback %s", (_what, traceback) => {
+  ])("is unknown if the traceback %s", (_what, traceback) => {
     expect(realException(WRAPPER, traceback)).toBe(WRAPPER);
   });
 
-  it("is what Celery sent, unless that is the wrapper", () => {
+  it("is the one that Celery sent, unless that is the wrapper", () => {
     const traceback = `${FRAMES}RuntimeError: x\n`;
     for (const exception of ["ValueError('ExceptionWithTraceback()')", "<Odd object at 0x1>", "", "ExceptionWithTracebackOfOurs()"]) {
       expect(realException(exception, traceback)).toBe(exception);
@@ -141,7 +141,7 @@ describe("the real exception", () => {
     ["Retry(Retry(...), cut off", "Retry(Retry(...), cut off"],
     ["Retry(Retry(...), ", "Retry(Retry(...), "],
     ["RetryTaskError('x')", "RetryTaskError('x')"],
-  ])("is what is retried: %s", (sent, expected) => {
+  ])("of a retry is the exception that caused it: %s", (sent, expected) => {
     expect(realException(sent, `${FRAMES}celery.exceptions.Retry: Retry in 0.2s\n`)).toBe(expected);
   });
 
@@ -171,12 +171,12 @@ describe("the real exception", () => {
 describe("a decoded event", () => {
   const event = { hostname: "w1@host-a", timestamp: 1_795_328_900.25, uuid: "task-1", exception: WRAPPER };
 
-  it.each(["task-failed", "task-retried"])("%s has the real exception, and the traceback as it was sent", (type) => {
+  it.each(["task-failed", "task-retried"])("%s contains the real exception, and the traceback as it was sent", (type) => {
     const traceback = `${FRAMES}billiard.exceptions.TimeLimitExceeded: TimeLimitExceeded(1,)\n`;
     expect(normalise({ ...event, type, traceback })).toMatchObject({ exception: "TimeLimitExceeded(1,)", traceback });
   });
 
-  it("has the real exception of a traceback whose end is cut off, and it is cut and clean itself", () => {
+  it("contains the real exception of a traceback whose end is cut off, itself cut and cleaned", () => {
     const traceback = `${FRAMES}${'  File "x"\n'.repeat(MAX_TEXT_LENGTH / 10)}ValueError: \0${"x".repeat(2 * MAX_TEXT_LENGTH)}\n`;
     const failed = normalise({ ...event, type: "task-failed", traceback });
     if (failed instanceof Refusal || !("exception" in failed)) throw new Error("no event");

@@ -24,7 +24,7 @@ describe("what parses", () => {
     [String.raw`'it\'s'`, "it's"],
     [String.raw`'\'\''`, "''"],
     ["'été ✓ 😀'", "été ✓ 😀"],
-    // Celery writes line breaks as they are.
+    // Celery writes line breaks unchanged.
     ["'two\nlines\tand a tab'", "two\nlines\tand a tab"],
     [`'"quoted"'`, '"quoted"'],
     ["'...a'", "...a"],
@@ -65,16 +65,16 @@ describe("what parses", () => {
   });
 });
 
-describe("what does not, so that only its text is kept", () => {
+describe("what does not parse, so that only its text is kept", () => {
   it.each([
     ["nothing", ""],
     ["space", "  "],
-    ["what saferepr hid by depth", "{'a': {'b': {'c': {...}}}}"],
-    ["what saferepr hid by depth, in lists", "[[[[...]]]]"],
-    ["what saferepr cut, without its closing bracket", "('xxx...', ..."],
-    ["what saferepr cut, with it", "{'k': 'yyy...', ...}"],
+    ["a dict that saferepr hid by depth", "{'a': {'b': {'c': {...}}}}"],
+    ["a list that saferepr hid by depth", "[[[[...]]]]"],
+    ["a text that saferepr cut, without its closing bracket", "('xxx...', ..."],
+    ["a text that saferepr cut, with its closing bracket", "{'k': 'yyy...', ...}"],
     ["numbers cut in the middle", "(225, 226..., ...)"],
-    ["a string that saferepr cut at a space, though all brackets close", "('the first words...', 5)"],
+    ["a string that saferepr cut at a space, although all brackets close", "('the first words...', 5)"],
     ["a string that was cut, alone", "'xxx...'"],
     ["nothing but a cut", "'...'"],
     ["a list that does not close", "[1, 2"],
@@ -89,7 +89,7 @@ describe("what does not, so that only its text is kept", () => {
     ["an object", "<Foo object at 0x7f00>"],
     ["a recursion", "[<Recursion on list with id=140>]"],
     ["a range", "range(0, 3)"],
-    ["a set of a class of one's own", "MySet({1})"],
+    ["a set of a custom class", "MySet({1})"],
     ["OrderedDict", "OrderedDict([('a', 1)])"],
     ["bytes", "b'abc'"],
     ["bytes in a tuple", "(b'abc',)"],
@@ -97,7 +97,7 @@ describe("what does not, so that only its text is kept", () => {
     ["nan", "nan"],
     ["inf", "[inf]"],
     ["-inf", "-inf"],
-    ["an integer that a double does not hold", "9007199254740992"],
+    ["an integer that a double cannot represent", "9007199254740992"],
     ["a long id", "(1234567890123456789,)"],
     ["a float beyond a double", "1e999"],
     ["a complex number", "1j"],
@@ -109,42 +109,42 @@ describe("what does not, so that only its text is kept", () => {
     ["a float without digits", "1."],
     ["a bare word", "foo"],
     ["JSON's words", "[true, null]"],
-    ["a word that only begins as one", "Truest"],
+    ["a word that begins like one", "Truest"],
     ["two values", "1 2"],
     ["two strings side by side", "'a' 'b'"],
     ["one value in parentheses", "(1)"],
     ["a comma alone", "(,)"],
-    ["a comma too much in a list", "[1,]"],
-    ["a comma too much in a tuple", "('a', 'b',)"],
-    ["a comma too much in a dict", "{'a': 1,}"],
-    ["a comma too much in a set", "{1,}"],
+    ["an extra comma in a list", "[1,]"],
+    ["an extra comma in a tuple", "('a', 'b',)"],
+    ["an extra comma in a dict", "{'a': 1,}"],
+    ["an extra comma in a set", "{1,}"],
     ["brackets that do not match", "[1)"],
     ["a key without a value", "{'a': 1, 'b'}"],
     ["a value without a key", "{1, 'b': 2}"],
-    ["keys that are the same text", "{1: 'a', '1': 'b'}"],
+    ["keys with the same text", "{1: 'a', '1': 'b'}"],
     ["a key that is a tuple", "{('a', 1): 2}"],
     ["a frozenset of a list", "frozenset([1])"],
     ["a frozenset of a dict", "frozenset({1: 2})"],
-    ["a path that could hold a line break", String.raw`'C:\new'`],
+    ["a path that could contain a line break", String.raw`'C:\new'`],
     ["a line break that could be a path", String.raw`('a\nb', 1)`],
-    ["a backslash before the last quote, which could be the text's", String.raw`'a\\'`],
-    ["an escape of repr without meaning", String.raw`"\d"`],
-    ["an escape of a name", String.raw`"\N{BULLET}"`],
+    ["a backslash before the last quote, which could belong to the text", String.raw`'a\\'`],
+    ["an escape that repr does not have", String.raw`"\d"`],
+    ["an escape by name", String.raw`"\N{BULLET}"`],
     ["half an escape", String.raw`"\x4"`],
-    ["a code point that is none", String.raw`"\U00110000"`],
+    ["an invalid code point", String.raw`"\U00110000"`],
     ["NUL, which jsonb refuses", String.raw`"\x00"`],
-    ["NUL as it is", "'a\0'"],
+    ["an unescaped NUL", "'a\0'"],
     ["half a character, which jsonb refuses", String.raw`"\ud800"`],
-    ["half a character as it is", "'\uD800'"],
+    ["an unescaped half of a character", "'\uD800'"],
   ])("%s", (_what, text) => {
     expect(parsePythonLiteral(text)).toEqual({ ok: false });
   });
 
   it.each([
     ["101 levels", "[".repeat(101) + "]".repeat(101)],
-    ["levels without end", "[".repeat(60_000)],
-    ["frozensets without end", "frozenset({".repeat(5_000)],
-    ["dicts without end", "{1: ".repeat(15_000)],
+    ["too many levels", "[".repeat(60_000)],
+    ["too many frozensets", "frozenset({".repeat(5_000)],
+    ["too many dicts", "{1: ".repeat(15_000)],
     ["more than 65,536 characters", `'${"x".repeat(65_535)}'`],
   ])("%s", (_what, text) => {
     expect(parsePythonLiteral(text)).toEqual({ ok: false });
@@ -159,7 +159,7 @@ describe("what does not, so that only its text is kept", () => {
 describe("time", () => {
   it.each([
     ["quotes", "'".repeat(65_000)],
-    ["escaped quotes without an end", `'${String.raw`\'`.repeat(32_000)}`],
+    ["escaped quotes without a closing quote", `'${String.raw`\'`.repeat(32_000)}`],
     ["strings in a list", `[${"'a', ".repeat(13_000)}1]`],
     ["spaces", `[${" ".repeat(65_000)}`],
     ["keys", `{${Array.from({ length: 6_000 }, (_, index) => `'k${index}': 1`).join(", ")}}`],

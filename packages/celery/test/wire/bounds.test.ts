@@ -10,7 +10,7 @@ const JSON_TYPE = "application/json";
 const MSGPACK_TYPE = "application/x-msgpack";
 const YAML_TYPE = "application/x-yaml";
 const TEN_MB = 10_000_000;
-/** A busy machine takes longer than an idle one, but never the half minute that these take without bounds. */
+/** A busy machine is slower than an idle one, but never needs the half minute that these take without limits. */
 const SOON_MS = 5_000;
 
 const padding = " ".repeat(SMALL_BODY);
@@ -22,10 +22,10 @@ function soon(decode: () => Decoded): Decoded {
   return decoded;
 }
 
-/** What Celery sends besides. */
+/** Celery's other fields. */
 const REST = { clock: 1, pid: 1, utcoffset: 0, eta: null, expires: null, parent_id: null, queue: null, exchange: "", routing_key: "x" };
 
-/** A map of 32 bits' length with keys of six characters. */
+/** A map with a 32-bit length and keys of six characters. */
 function msgpackMap(keys: number): Buffer {
   const body = Buffer.alloc(5 + keys * 8, "a");
   body[0] = 0xdf;
@@ -63,7 +63,7 @@ describe("a body past a bound is rejected as too large, unread", () => {
     ["10 MB of keys in msgpack, all different", msgpackMap(TEN_MB / 8), MSGPACK_TYPE],
     ["10 MB of YAML", `a: ${"x".repeat(TEN_MB)}`, YAML_TYPE],
     ["nested lists in YAML", "[".repeat(262_000), YAML_TYPE],
-    // Without the bound V8 ends the process: "RegExpCompiler Allocation failed".
+    // Without the limit V8 aborts the process: "RegExpCompiler Allocation failed".
     ["nested maps in YAML", "{".repeat(262_000), YAML_TYPE],
     ["nested lists in one line of YAML", "- ".repeat(131_000), YAML_TYPE],
     ["nested keys in one line of YAML", "? ".repeat(131_000), YAML_TYPE],
@@ -91,7 +91,7 @@ describe("a body past a bound is rejected as too large, unread", () => {
     }
   });
 
-  it("where YAML's aliases multiply, without building what they stand for", () => {
+  it("whose YAML aliases multiply, without building the result", () => {
     const lines = Array.from("bcdefghij", (name, index) => `${name}: &${name} [${`*${"abcdefghij"[index]},`.repeat(9)}]`);
     const body = `a: &a [x,x,x,x,x,x,x,x,x]\n${lines.join("\n")}`;
     expect(soon(() => decodeFrame({ body, contentType: YAML_TYPE })).rejected).toMatchObject([{ reason: "body" }]);
@@ -104,7 +104,7 @@ describe("a body within the bounds is read", () => {
     ...REST,
   }));
 
-  it("a list of 100,000 events with all that Celery puts in", () => {
+  it("a list of 100,000 events with all of Celery's fields", () => {
     const { events, rejected } = decodeFrame({ body: JSON.stringify(list), contentType: JSON_TYPE });
     expect(rejected).toEqual([]);
     expect(events).toHaveLength(100_000);
@@ -123,9 +123,9 @@ describe("a body within the bounds is read", () => {
   });
 
   it.each([
-    ["nested one level more", `${padding}${"[".repeat(MAX_DEPTH + 1)}`],
-    ["with a value more", `[${"0,".repeat(MAX_VALUES)}0]`],
-    ["with a key more", `[${keysOf(101, MAX_KEYS / 100)}]`],
+    ["nested one level deeper", `${padding}${"[".repeat(MAX_DEPTH + 1)}`],
+    ["with one value more", `[${"0,".repeat(MAX_VALUES)}0]`],
+    ["with one key more", `[${keysOf(101, MAX_KEYS / 100)}]`],
   ])("but not JSON %s", (_given, json) => {
     expect(() => checkJsonBounds(json)).toThrow(TooLargeError);
   });

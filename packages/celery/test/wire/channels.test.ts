@@ -9,11 +9,7 @@ const rows: readonly (readonly [given: string, options: EventChannelsOptions, ex
   ["fanout_prefix on", { db: 1, fanoutPrefix: true, fanoutPatterns: true }, { patterns: ["/1.celeryev/*"], channels: [] }],
   ["fanout_prefix off", { db: 1, fanoutPrefix: false, fanoutPatterns: true }, { patterns: ["celeryev/*"], channels: [] }],
   ["an empty fanout_prefix, which is off", { db: 1, fanoutPrefix: "", fanoutPatterns: true }, { patterns: ["celeryev/*"], channels: [] }],
-  [
-    "a fanout_prefix of one's own",
-    { db: 2, fanoutPrefix: "app-{db}:", fanoutPatterns: true },
-    { patterns: ["app-2:celeryev/*"], channels: [] },
-  ],
+  ["a custom fanout_prefix", { db: 2, fanoutPrefix: "app-{db}:", fanoutPatterns: true }, { patterns: ["app-2:celeryev/*"], channels: [] }],
   ["braces in a fanout_prefix", { db: 2, fanoutPrefix: "{{{db}}}.", fanoutPatterns: true }, { patterns: ["{2}.celeryev/*"], channels: [] }],
   ["a global_keyprefix", { db: 0, globalKeyprefix: "shop:", fanoutPatterns: true }, { patterns: ["shop:/0.celeryev/*"], channels: [] }],
   [
@@ -22,12 +18,12 @@ const rows: readonly (readonly [given: string, options: EventChannelsOptions, ex
     { patterns: ["a\\*b\\?\\[c\\]^-\\\\:/0.ev\\*/*"], channels: ["a*b?[c]^-\\:/0.ev*"] },
   ],
   [
-    "Sentinel, where kombu before 5.4.0 leaves {db} in",
+    "Sentinel, for which kombu before 5.4.0 leaves {db} in",
     { db: 0, sentinel: true },
     { patterns: ["/0.celeryev/*", "/{db}.celeryev/*"], channels: ["/0.celeryev", "/{db}.celeryev"] },
   ],
   [
-    "Sentinel with a prefix of one's own and without a {db}",
+    "Sentinel with a custom prefix without {db}",
     { db: 0, sentinel: true, fanoutPrefix: "x.", fanoutPatterns: true },
     { patterns: ["x.celeryev/*"], channels: [] },
   ],

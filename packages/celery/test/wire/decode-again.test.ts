@@ -9,29 +9,29 @@ const event = taskStarted({ uuid: "é" });
 const json = JSON.stringify(event);
 const base64 = Buffer.from(json).toString("base64");
 
-describe("what was rejected is read again", () => {
+describe("a reject is decoded again", () => {
   it.each<[string, Decoded]>([
-    ["a body that is no JSON", decodeFrame({ body: Buffer.from("{é"), contentType: "application/json", contentEncoding: "utf-8" })],
+    ["a body that is not JSON", decodeFrame({ body: Buffer.from("{é"), contentType: "application/json", contentEncoding: "utf-8" })],
     [
       "a body in another character set",
       decodeFrame({ body: Buffer.from("{\xe9", "latin1"), contentType: "application/json", contentEncoding: "latin-1" }),
     ],
-    ["a body that is no YAML", decodeFrame({ body: "a: [1", contentType: "application/x-yaml" })],
-    ["a body that is no msgpack", decodeFrame({ body: Buffer.from([0xc1]), contentType: "application/x-msgpack" })],
-    ["a content type we do not know", decodeFrame({ body: Buffer.from([0xff, 0]), contentType: "application/x-new" })],
-    ["an encoding we do not know", decodeFrame({ body: Buffer.from(json), contentType: "application/json", contentEncoding: "rot13" })],
+    ["a body that is not YAML", decodeFrame({ body: "a: [1", contentType: "application/x-yaml" })],
+    ["a body that is not msgpack", decodeFrame({ body: Buffer.from([0xc1]), contentType: "application/x-msgpack" })],
+    ["an unknown content type", decodeFrame({ body: Buffer.from([0xff, 0]), contentType: "application/x-new" })],
+    ["an unknown encoding", decodeFrame({ body: Buffer.from(json), contentType: "application/json", contentEncoding: "rot13" })],
     ["a pickle", decodeFrame({ body: Buffer.from([0x80, 4]), contentType: "application/x-python-serialize" })],
     ["an envelope", decodeEnvelope('{"body": 5}')],
     ["an event in a list", decodeFrame({ body: '[{"type":"task-started","timestamp":1}]', contentType: undefined })],
     ["a list in a list", decodeFrame({ body: `[[${json}]]`, contentType: undefined })],
     ["a list in a list", decodeFrame({ body: "[[]]", contentType: undefined })],
-  ])("%s: by the same decoder, with the same result", (_given, { rejected }) => {
+  ])("%s: with the same result, by the same decoder", (_given, { rejected }) => {
     const [reject] = rejected;
     if (reject?.readAs === undefined) throw new Error("not to be read again");
     expect(decodeAgain(reject.raw, reject.readAs)).toEqual({ events: [], rejected });
   });
 
-  it("by a decoder that knows more, as the events it is", () => {
+  it("as events, by a decoder that knows more", () => {
     expect(decodeAgain(json, "event")?.events).toEqual([event]);
     expect(decodeAgain(json, { contentType: "application/json" })?.events).toEqual([event]);
     expect(decodeAgain(base64, { contentType: "application/json", base64: true })?.events).toEqual([event]);
@@ -44,7 +44,7 @@ describe("what was rejected is read again", () => {
     ["a long event", decodeFrame({ body: JSON.stringify({ ...event, timestamp: null, x: "x".repeat(5_000) }), contentType: undefined })],
     ["a long envelope", decodeEnvelope(" ".repeat(5_000))],
     ["bytes that are not the text they should be", decodeFrame({ body: Buffer.from([0x7b, 0xff]), contentType: undefined })],
-    ["a content type without end", decodeFrame({ body: "", contentType: "x".repeat(1_000) })],
+    ["a very long content type", decodeFrame({ body: "", contentType: "x".repeat(1_000) })],
   ])("but not %s, of which only a part is kept", (_given, { rejected }) => {
     expect(rejected).toHaveLength(1);
     expect(rejected[0]?.readAs).toBeUndefined();
@@ -53,11 +53,11 @@ describe("what was rejected is read again", () => {
   it.each<[string, unknown, unknown]>([
     ["a number", 5, { contentType: "application/json" }],
     ["nothing", null, "event"],
-    ["a text read as a word we do not know", "{}", "body"],
+    ["a text read as an unknown word", "{}", "body"],
     ["a text read as nothing", "{}", null],
     ["a text read as a list", "{}", []],
-    ["a text of a type that is no text", "{}", { contentType: 5 }],
-    ["bytes of an encoding that is no text", "e30=", { base64: true, contentEncoding: {} }],
+    ["a text whose type is not a text", "{}", { contentType: 5 }],
+    ["bytes whose encoding is not a text", "e30=", { base64: true, contentEncoding: {} }],
   ])("but not %s, which no release has stored", (_given, raw, readAs) => {
     expect(decodeAgain(raw, readAs)).toBeUndefined();
   });

@@ -9,7 +9,7 @@ const YAML_TYPE = "application/x-yaml";
 const MSGPACK_TYPE = "application/x-msgpack";
 const PICKLE_TYPE = "application/x-python-serialize";
 
-/** Two events as kombu 5.2's `dumps` wrote them, in each serializer. Ids and names are such that YAML 1.1 could take them for something else. */
+/** Two events as kombu 5.2's `dumps` wrote them, in each serializer. YAML 1.1 could misread their ids and names as other types. */
 const KOMBU = {
   json: String.raw`[{"hostname": "w1@host-a", "utcoffset": -6, "pid": 1, "clock": 3, "uuid": "1e5", "name": "yes", "args": "('\u00e9t\u00e9 \ud83d\ude00',)", "kwargs": "{'a: b': \"it's\"}", "root_id": "0x10", "parent_id": null, "retries": 0, "eta": "2026-11-22T08:00:00.123456+00:00", "expires": null, "timestamp": 1795328908.522675, "type": "task-received"}, {"hostname": "w1@host-a", "utcoffset": -6, "pid": 1, "clock": 3, "uuid": "2026-11-22", "exception": "ValueError('a\nb')", "traceback": "Traceback:\n  File \"x\"\n", "timestamp": 1795328909.0, "type": "task-failed"}]`,
   yaml: `- args: "('\\xE9t\\xE9 \\U0001F600',)"
@@ -64,7 +64,7 @@ describe("content types and encodings", () => {
     ["JSON in a Uint8Array that is a part of another", frame(new Uint8Array(Buffer.concat([Buffer.from("xx"), json(event)])).subarray(2))],
     ["no content type", frame(json(event), "")],
     ["neither content type nor encoding", { body: json(event), contentType: undefined }],
-    ["a content type with parameters, in capitals", frame(json(event), "Application/JSON; charset=utf-8")],
+    ["a content type in mixed case with parameters", frame(json(event), "Application/JSON; charset=utf-8")],
     ["UTF-8 by other names", frame(json(event), JSON_TYPE, "UTF8")],
     ["an encoding that is binary", frame(json(event), JSON_TYPE, "binary")],
     ["an empty encoding", frame(json(event), JSON_TYPE, "")],
@@ -82,7 +82,7 @@ describe("content types and encodings", () => {
     expect(decodeFrame(given)).toEqual({ events: [event], rejected: [] });
   });
 
-  it("reads what kombu's three serializers make of the same events alike", () => {
+  it("reads the same events from kombu's three serializers", () => {
     const [inJson, inYaml, inMsgpack] = [
       frame(KOMBU.json),
       frame(KOMBU.yaml, YAML_TYPE),
@@ -118,7 +118,7 @@ describe("content types and encodings", () => {
     expect(decodeFrame(inMsgpack)).toEqual(expected);
   });
 
-  it("keeps the events of a batch that has a byte which is no UTF-8", () => {
+  it("keeps the events of a batch with a byte that is not UTF-8", () => {
     const body = Buffer.concat([
       Buffer.from('[{"type":"task-started","uuid":"a'),
       Buffer.from([0xff]),
@@ -133,10 +133,10 @@ describe("rejected messages", () => {
 
   it.each([
     ["pickle", "a pickle", frame(pickle, PICKLE_TYPE, "binary"), pickle.toString("base64")],
-    ["pickle", "anything that says it is a pickle", frame(JSON.stringify(event), PICKLE_TYPE), JSON.stringify(event)],
-    ["body", "a pickle that does not say so", frame(pickle), expect.any(String)],
+    ["pickle", "anything declared as a pickle", frame(JSON.stringify(event), PICKLE_TYPE), JSON.stringify(event)],
+    ["body", "a pickle that is not declared as one", frame(pickle), expect.any(String)],
     ["content_type", "text", frame("hello", "text/plain"), "hello"],
-    ["content_type", "what kombu calls a body it does not know", frame(Buffer.from("hello"), "application/data"), "aGVsbG8="],
+    ["content_type", "kombu's type for unknown bodies", frame(Buffer.from("hello"), "application/data"), "aGVsbG8="],
     ["content_encoding", "an unknown character set", frame(json(event), JSON_TYPE, "rot13"), json(event).toString("base64")],
     ["content_encoding", "a compression", frame(json(event), JSON_TYPE, "gzip"), json(event).toString("base64")],
     ["body", "no bytes", frame(Buffer.alloc(0)), ""],
@@ -147,7 +147,7 @@ describe("rejected messages", () => {
     ["body", "msgpack in a string", frame("{}", MSGPACK_TYPE), "{}"],
     ["not_an_event", "null", frame("null"), "null"],
     ["not_an_event", "a number", frame("1795328900"), "1795328900"],
-    ["type", "an object that is no event", frame('{"a": 1}'), '{"a":1}'],
+    ["type", "an object that is not an event", frame('{"a": 1}'), '{"a":1}'],
     ["uuid", "a task event without a task", frame(json(bad)), JSON.stringify(bad)],
     ["timestamp", "an event without a time", frame(json({ ...event, timestamp: null })), JSON.stringify({ ...event, timestamp: null })],
     [
@@ -163,7 +163,7 @@ describe("rejected messages", () => {
     });
   });
 
-  it("keeps at most 4,096 characters of each, and no half of one", () => {
+  it("keeps at most 4,096 characters of each, and splits none", () => {
     const long = `${"x".repeat(4_095)}😀`;
     expect(decodeFrame(frame(long)).rejected[0]?.raw).toBe(`${"x".repeat(4_095)}\uFFFD`);
     expect(decodeFrame(frame(Buffer.alloc(9_999, "x"), "text/plain")).rejected[0]?.raw).toHaveLength(4_096);
@@ -181,11 +181,11 @@ describe("lists (task.multi)", () => {
     expect(rejected[0]?.raw).toBe(JSON.stringify(bad));
   });
 
-  it("takes an empty list, which workers send now and then, for nothing", () => {
+  it("ignores an empty list, which workers send occasionally", () => {
     expect(decodeFrame(frame("[]"))).toEqual({ events: [], rejected: [] });
   });
 
-  it("describes a hundred bad events one by one, and folds the others into an entry per reason", () => {
+  it("describes a hundred bad events individually, and the others in one entry per reason", () => {
     const list = [...Array.from({ length: 100 }, (_, index) => index), "first", {}, "second", bad, {}, event, null];
     const { events, rejected } = decodeFrame(frame(json(list)));
     expect(events).toEqual([event]);
@@ -211,8 +211,8 @@ describe("lists (task.multi)", () => {
   });
 });
 
-describe("bodies that mean harm", () => {
-  it("decodes an event of 10 MB, its text cut", () => {
+describe("malicious bodies", () => {
+  it("decodes an event of 10 MB, and cuts its text", () => {
     const { events } = decodeFrame(frame(json(taskFailed({ traceback: "é".repeat(5_000_000) }))));
     expect(events).toEqual([taskFailed({ traceback: "é".repeat(65_536) })]);
   });

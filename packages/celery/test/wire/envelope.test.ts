@@ -6,7 +6,7 @@ import { corpusNames, readCorpus } from "../../src/testing/corpus.ts";
 const event = taskStarted();
 const json = JSON.stringify(event);
 
-/** As kombu publishes it, with some of its fields changed. */
+/** An envelope as kombu publishes it, with some fields changed. */
 function envelope(changes: Readonly<Record<string, unknown>> = {}): string {
   const fields = JSON.parse(encodeEnvelope({ body: json, routingKey: "task.multi", headers: { hostname: "w1@host-a" } })) as object;
   return JSON.stringify({ ...fields, ...changes });
@@ -16,8 +16,8 @@ describe("decodeEnvelope", () => {
   it.each([
     ["a base64 body", envelope()],
     ["bytes", Buffer.from(envelope())],
-    ["a plain body where body_encoding is absent", envelope({ body: json, properties: {} })],
-    ["a plain body where body_encoding is null", envelope({ body: json, properties: { body_encoding: null } })],
+    ["a plain body if body_encoding is absent", envelope({ body: json, properties: {} })],
+    ["a plain body if body_encoding is null", envelope({ body: json, properties: { body_encoding: null } })],
     ["a plain body without properties", envelope({ body: json, properties: undefined })],
     ["no content type", envelope({ "content-type": undefined })],
     ["a list", envelope({ body: Buffer.from(`[${json}]`).toString("base64") })],
@@ -33,7 +33,7 @@ describe("decodeEnvelope", () => {
     ["a string", '"body"'],
     ["a list", "[]"],
     ["a bare event", json],
-    ["a body that is no string", envelope({ body: event })],
+    ["a body that is not a string", envelope({ body: event })],
     ["no body", envelope({ body: undefined })],
     ["an unknown body_encoding", envelope({ properties: { body_encoding: "base85" } })],
   ])("rejects %s as not an envelope", (_given, payload) => {
@@ -42,7 +42,7 @@ describe("decodeEnvelope", () => {
     expect(rejected).toEqual([{ reason: "envelope", detail: expect.any(String), raw: payload, readAs: "envelope", count: 1 }]);
   });
 
-  it("rejects invalid UTF-8 as not an envelope, and does not offer what is left of it to be read again", () => {
+  it("rejects invalid UTF-8 as not an envelope, and does not allow decoding the rest again", () => {
     const { rejected } = decodeEnvelope(Buffer.from([0xff, 0xfe]));
     expect(rejected).toEqual([{ reason: "envelope", detail: expect.any(String), raw: "\uFFFD\uFFFD", count: 1 }]);
   });
@@ -54,11 +54,11 @@ describe("decodeEnvelope", () => {
     ["body", { body: "!!!!" }],
     ["body", { body: "" }],
     ["type", { body: Buffer.from("{}").toString("base64") }],
-  ])("passes on the reason %s of what is inside", (reason, changes) => {
+  ])("reports the reason %s of the body inside", (reason, changes) => {
     expect(decodeEnvelope(envelope(changes)).rejected).toMatchObject([{ reason }]);
   });
 
-  it("takes no fields from the prototype", () => {
+  it("reads no fields from the prototype", () => {
     expect(decodeEnvelope(`{"__proto__": ${envelope()}}`).rejected).toMatchObject([{ reason: "envelope" }]);
   });
 });
@@ -68,7 +68,7 @@ describe("encodeEnvelope", () => {
     ["an event", [event], json],
     ["a list of events, with text that is not ASCII", [event, taskReceived({ args: "('é', '日本', '😀')" })], undefined],
     ["bytes", [event], Buffer.from(json)],
-  ])("writes %s as decodeEnvelope reads it", (_given, events, body) => {
+  ])("writes %s so that decodeEnvelope reads it", (_given, events, body) => {
     const encoded = encodeEnvelope({ body: body ?? JSON.stringify(events), routingKey: "task.multi" });
     expect(decodeEnvelope(encoded)).toEqual({ events, rejected: [] });
   });

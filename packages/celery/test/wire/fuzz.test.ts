@@ -29,10 +29,10 @@ const REASONS = [
   "timestamp",
 ];
 const packr = new Packr({ useRecords: false, variableMapSize: true });
-/** Seeded, so that a failure comes again; ended early on a busy machine. */
+/** Seeded, so that a failure can be reproduced; stops early on a busy machine. */
 const options = { seed: 20_261_122, numRuns: 2_000, interruptAfterTimeLimit: 5_000 };
 
-/** What must hold of any result. */
+/** Rules for any result. */
 function check({ events, rejected }: Decoded): void {
   for (const { reason, detail, raw, count } of rejected) {
     expect(count).toBeGreaterThanOrEqual(1);
@@ -43,7 +43,7 @@ function check({ events, rejected }: Decoded): void {
   for (const event of events) expect(eventProblems(event)).toEqual([]);
 }
 
-/** Everything gives events or rejects; only an empty list gives neither. */
+/** Every input gives events or rejects, except an empty list. */
 function checkCounted(decoded: Decoded, isEmptyList: boolean): void {
   check(decoded);
   expect(isEmptyList || decoded.events.length + decoded.rejected.length > 0).toBe(true);
@@ -80,12 +80,12 @@ const eventLike = fc.record(
   { requiredKeys: ["type", "timestamp"] },
 );
 
-/** How many events and messages these entries tell of. */
+/** The number of events and messages that these entries count. */
 function sumOf(rejected: readonly Rejected[]): number {
   return rejected.reduce((sum, { count }) => sum + count, 0);
 }
 
-/** How often a run ended in events, and in rejects: a fuzzer that reaches one side only proves little. */
+/** How often a run gave events, and how often rejects: a fuzzer that reaches only one of them proves little. */
 class Tally {
   events = 0;
   rejects = 0;
@@ -105,7 +105,7 @@ describe("whatever the bytes are, they become events or counted rejects", () => 
     expect(Object.keys(rejects).toSorted()).toEqual(REASONS.toSorted());
   });
 
-  it("random bytes of any content type and encoding", () => {
+  it("random bytes with any content type and encoding", () => {
     const tally = new Tally();
     fc.assert(
       fc.property(
@@ -124,7 +124,7 @@ describe("whatever the bytes are, they become events or counted rejects", () => 
     expect(tally.rejects).toBeGreaterThan(100);
   });
 
-  it("random values in JSON, msgpack and YAML, inside fields of events and as a whole", () => {
+  it("random values in JSON, msgpack and YAML, as fields of events and on their own", () => {
     const tally = new Tally();
     fc.assert(
       fc.property(fc.oneof(anything, eventLike, fc.array(eventLike)), (value) => {
@@ -145,7 +145,7 @@ describe("whatever the bytes are, they become events or counted rejects", () => 
     expect(Math.min(tally.events, tally.rejects)).toBeGreaterThan(10);
   });
 
-  it("lists of any length: every item is an event or counted once", () => {
+  it("lists of any length: every item becomes an event or is counted once", () => {
     const items = fc.array(fc.oneof(eventLike, fc.constantFrom(null, 1, "x", {}, { type: "task-sent", timestamp: 1 })), {
       maxLength: 400,
       size: "max",
@@ -164,7 +164,7 @@ describe("whatever the bytes are, they become events or counted rejects", () => 
     expect(folded).toBeGreaterThan(5);
   });
 
-  it("random strings as Python literals are JSON or not", () => {
+  it("random strings as Python literals become JSON or not", () => {
     let parsedCount = 0;
     fc.assert(
       fc.property(fc.array(fc.constantFrom(...LITERAL_PIECES), { maxLength: 16 }), (parts) => {

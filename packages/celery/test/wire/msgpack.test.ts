@@ -23,7 +23,7 @@ describe("parseMsgpack", () => {
     expect(parseMsgpack(packr.pack(value))).toEqual(value);
   });
 
-  it("reads a map of 32 bits' length", () => {
+  it("reads a map with a 32-bit length", () => {
     const bytes = Buffer.concat([Buffer.from("df00000002", "hex"), packr.pack("a"), packr.pack(1), packr.pack("b"), packr.pack([2])]);
     expect(parseMsgpack(bytes)).toEqual({ a: 1, b: [2] });
   });
@@ -40,29 +40,29 @@ describe("parseMsgpack", () => {
     ["a text that ends too early", "a3616"],
     ["a list that ends too early", "9201"],
     ["a map without its value", "81a161"],
-    ["a length that is not there", "dd0001"],
+    ["a truncated length", "dd0001"],
     ["a list of 33 million values in 5 bytes", "dd01ffffff"],
-    ["such lists in each other", "dd01ffffff".repeat(50)],
-    ["a list of four thousand million", "ddffffffff"],
-    ["a map of four thousand million", "dfffffffff"],
-    ["a text of four thousand million", "dbffffffff"],
-    ["bytes of four thousand million", "c6ffffffff"],
+    ["such lists nested in each other", "dd01ffffff".repeat(50)],
+    ["a list of four billion", "ddffffffff"],
+    ["a map of four billion", "dfffffffff"],
+    ["a text of four billion", "dbffffffff"],
+    ["four billion bytes", "c6ffffffff"],
     ["nesting", `${"91".repeat(100_000)}c0`],
-    ["nesting by one too many", `${"91".repeat(101)}c0`],
+    ["nesting one level too deep", `${"91".repeat(101)}c0`],
     ["msgpackr's records", "d4724091a161"],
     ["msgpackr's references", "d66900000001c0"],
     ["msgpackr's regular expressions", "c70078a161"],
     ["timestamps", "d6ff00000000"],
-    ["an extension of 8 bits", "c70100ff"],
+    ["an 8-bit extension", "c70100ff"],
   ])("refuses %s", (_given, hex) => {
     expect(() => parseMsgpack(Buffer.from(hex, "hex"))).toThrow(Error);
   });
 
-  it("reads the bytes that msgpackr has for records as the numbers they are", () => {
+  it("reads the bytes that msgpackr uses for records as numbers", () => {
     expect(parseMsgpack(Buffer.from("40", "hex"))).toBe(64);
   });
 
-  it("takes nesting up to its bound, and is whole after a refusal", () => {
+  it("reads nesting up to its limit, and still works after a refusal", () => {
     const bytes = Buffer.from(`${"91".repeat(100)}c0`, "hex");
     expect(() => parseMsgpack(bytes)).not.toThrow();
     expect(() => parseMsgpack(Buffer.from("9291", "hex"))).toThrow(Error);

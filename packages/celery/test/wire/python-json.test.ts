@@ -37,7 +37,7 @@ describe("parsePythonJson", () => {
     expect(() => parsePythonJson(text)).toThrow(SyntaxError);
   });
 
-  it("takes linear time for text that is not JSON even then", () => {
+  it("takes linear time for text that is not JSON even so", () => {
     const before = process.cpuUsage();
     expect(() => parsePythonJson('"NaN'.repeat(300_000))).toThrow(SyntaxError);
     expect(() => parsePythonJson(`["${'\\"'.repeat(600_000)}NaN`)).toThrow(SyntaxError);

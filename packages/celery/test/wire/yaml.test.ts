@@ -3,7 +3,7 @@ import { MAX_YAML_LENGTH, parseYaml } from "../../src/wire/yaml.ts";
 
 describe("parseYaml", () => {
   it.each([
-    // What PyYAML writes plain and means as text.
+    // Texts that PyYAML writes plain.
     ["1e5", "1e5"],
     ["12e34567", "12e34567"],
     ["0189", "0189"],
@@ -25,7 +25,7 @@ describe("parseYaml", () => {
     ["true", true],
     ["false", false],
     ["null", null],
-  ])("reads %s as PyYAML means it", (text, value) => {
+  ])("reads %s as PyYAML intends", (text, value) => {
     expect(parseYaml(`a: ${text}\n`)).toEqual({ a: value });
   });
 
@@ -35,11 +35,11 @@ describe("parseYaml", () => {
     expect(parseYaml(text)).toEqual([["ls"], [1], "aGk=", "2020-01-01", "x"]);
   });
 
-  it("follows aliases, as PyYAML writes an object twice", () => {
+  it("follows aliases, which PyYAML writes for repeated objects", () => {
     expect(parseYaml("- &id001 [1]\n- *id001\n")).toEqual([[1], [1]]);
   });
 
-  it("sets no prototype, and merges nothing in", () => {
+  it("sets no prototype, and does not merge", () => {
     const value = parseYaml("__proto__: {polluted: 1}\n<<: {merged: 1}\n");
     expect(Object.getPrototypeOf(value)).toBe(Object.prototype);
     expect("polluted" in Object(value)).toBe(false);
@@ -49,16 +49,16 @@ describe("parseYaml", () => {
   it.each([
     ["two documents", "a: 1\n---\na: 2\n"],
     ["no YAML", "a: [1"],
-    ["an alias of nothing", "*a"],
+    ["an alias without an anchor", "*a"],
     ["aliases that multiply", `a: &a [x,x,x,x,x,x,x,x,x]\n${multiply("abcdefgh")}`],
     ["deep nesting", "[".repeat(20_000)],
-    ["more than its bound", `a: ${"x".repeat(MAX_YAML_LENGTH)}`],
+    ["more than its limit", `a: ${"x".repeat(MAX_YAML_LENGTH)}`],
   ])("refuses %s", (_given, text) => {
     expect(() => parseYaml(text)).toThrow(Error);
   });
 });
 
-/** Each line a list of nine times the line before. */
+/** Each line is a list of nine times the previous line. */
 function multiply(names: string): string {
   const lines: string[] = [];
   for (let index = 1; index < names.length; index += 1)

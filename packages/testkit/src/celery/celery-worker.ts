@@ -6,17 +6,17 @@ import { removeFolder, temporaryFolder } from "../services/folders.mjs";
 
 export interface CeleryWorkerOptions {
   readonly brokerUrl: string;
-  /** Python module with the application, found in testkit's `celery` folder or by PYTHONPATH in `env`; `shop` if not given. */
+  /** Python module with the application, in testkit's `celery` folder or on the PYTHONPATH in `env`; default `shop`. */
   readonly app?: string;
   readonly queues?: readonly string[];
-  /** Tasks at a time; 2 if not given. */
+  /** Number of concurrent tasks; default 2. */
   readonly concurrency?: number;
-  /** The worker's node name; the part before `@` is enough. Workers that run at the same time need different ones. */
+  /** The worker's node name; the part before `@` is enough. Workers that run at the same time need different names. */
   readonly hostname?: string;
   readonly pool?: "prefork" | "threads" | "solo";
-  /** Further options of `celery worker`. */
+  /** More options for `celery worker`. */
   readonly args?: readonly string[];
-  /** Further environment, e.g. SHOP_LOG or TZ. */
+  /** More environment variables, such as SHOP_LOG or TZ. */
   readonly env?: Readonly<Record<string, string>>;
   readonly startTimeoutMs?: number;
 }
@@ -24,25 +24,25 @@ export interface CeleryWorkerOptions {
 export interface CeleryWorker {
   readonly pid: number;
   readonly hostname: string;
-  /** All that the worker wrote. */
+  /** Everything that the worker wrote. */
   log(): string;
-  /** Warm shutdown with SIGTERM: running tasks end first. By force after a minute. */
+  /** Warm shutdown with SIGTERM: lets running tasks end, and kills the worker after a minute. */
   stop(): Promise<void>;
   /** SIGKILL to the worker and its pool at once. */
   kill(): Promise<void>;
 }
 
 const SHOP_QUEUES = ["default", "payments", "mail", "images"];
-/** A worker says `celery@host ready.` when it takes tasks. */
+/** A worker prints `celery@host ready.` when it accepts tasks. */
 export const WORKER_IS_READY = / ready\.$/m;
 const STOP_TIMEOUT_MS = 60_000;
 
-/** The environment in which Python finds the shop and the broker. */
+/** An environment in which Python finds the shop and the broker. */
 export function celeryEnvironment(brokerUrl: string, env: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   return { ...process.env, PYTHONPATH: CELERY_FOLDER, PYTHONDONTWRITEBYTECODE: "1", PYTHONUNBUFFERED: "1", BROKER_URL: brokerUrl, ...env };
 }
 
-/** @throws {Error} when this machine has no Python with Celery. */
+/** @throws {Error} if this machine has no Python with Celery. */
 export function requireCeleryPython(): string {
   const python = findCeleryPython();
   if (python === undefined) throw new Error("found no Python with celery, redis and amqp on this machine (CELERY_PYTHON names one)");
@@ -50,9 +50,9 @@ export function requireCeleryPython(): string {
 }
 
 /**
- * Starts a worker and resolves when it takes tasks.
+ * Starts a worker and resolves when it accepts tasks.
  *
- * @throws {Error} with the end of its output when it does not come to that.
+ * @throws {Error} with the end of its output if it does not become ready.
  */
 export async function startCeleryWorker(options: CeleryWorkerOptions): Promise<CeleryWorker> {
   const { brokerUrl, hostname = "worker", env, startTimeoutMs = 60_000 } = options;

@@ -12,11 +12,11 @@ import { removeFolder, temporaryFolder } from "../services/folders.mjs";
 
 export interface ShopDriverOptions {
   readonly brokerUrl: string;
-  /** The file that the workers got as SHOP_LOG. */
+  /** The file that the workers use as SHOP_LOG. */
   readonly shopLog: string;
-  /** Tasks to send. */
+  /** Number of tasks to send. */
   readonly count: number;
-  /** Tasks per second; as fast as it goes if not given. */
+  /** Tasks per second; default as fast as possible. */
   readonly rate?: number;
   /** `quick`: only tasks that succeed at once. */
   readonly mix?: "all" | "quick";
@@ -24,15 +24,15 @@ export interface ShopDriverOptions {
   readonly revoke?: boolean;
   /** The same seed sends the same tasks. */
   readonly seed?: number;
-  /** How long to wait for the end of what was sent. */
+  /** How long to wait until the sent tasks end. */
   readonly settleSeconds?: number;
 }
 
-/** Times are Unix seconds, `runtime` seconds; what did not happen is not there. */
+/** Times are Unix seconds, `runtime` is in seconds; a field is absent if its event did not happen. */
 export interface ShopTask {
   readonly name: string;
   readonly queue: string;
-  /** Celery's words, and IGNORED. */
+  /** Celery's states, and IGNORED. */
   readonly status: "SUCCESS" | "FAILURE" | "REVOKED" | "REJECTED" | "IGNORED" | "RETRY" | "STARTED" | "PENDING";
   readonly retries: number;
   readonly runtime?: number;
@@ -43,14 +43,14 @@ export interface ShopTask {
 }
 
 export interface ShopReport {
-  /** Tasks the driver sent; `tasks` also has those that tasks sent. */
+  /** Number of tasks that the driver sent; `tasks` also contains those that tasks sent. */
   readonly sent: number;
-  /** Whether every task came to an end in time. */
+  /** Whether every task ended in time. */
   readonly settled: boolean;
   readonly tasks: Readonly<Record<string, ShopTask>>;
 }
 
-/** Sends the tasks, waits until they have ended, and returns the truth about each by its id. */
+/** Sends the tasks, waits until they end, and returns the truth about each, by id. */
 export async function driveShop({ brokerUrl, shopLog, ...options }: ShopDriverOptions): Promise<ShopReport> {
   const { count, rate = 0, mix = "all", revoke = false, seed, settleSeconds = 60 } = options;
   const folder = temporaryFolder("driver");
@@ -70,11 +70,11 @@ export async function driveShop({ brokerUrl, shopLog, ...options }: ShopDriverOp
   }
 }
 
-/** The queues that a worker of `endings` consumes. */
+/** The queues that a worker of `endings` must consume. */
 export const ENDINGS_QUEUES = ["first", "second"] as const;
 
 /**
- * Sends the tasks, and revokes those that end so. The worker must be ready.
+ * Sends the tasks, and revokes those that end in a revocation. The worker must be ready.
  *
  * @returns each task's id, by the name of its ending.
  */

@@ -1,10 +1,10 @@
-/** Publishes events as Celery does: what a client sends alone, what a worker sends in lists, to RabbitMQ or Redis pub/sub. */
+/** Publishes events as Celery does, to RabbitMQ or Redis pub/sub: a client's events singly, a worker's in lists. */
 import { encodeEnvelope } from "@celery-metrics-exporter/celery";
 import amqp, { type ChannelModel, type ConfirmChannel } from "amqplib";
 import { Redis } from "ioredis";
 import { once } from "node:events";
 
-/** An event as it is on the wire. */
+/** An event in its form on the wire. */
 export interface WireEvent {
   readonly type: string;
   readonly hostname: string;
@@ -22,26 +22,26 @@ export interface Frame {
 }
 
 export interface Publisher {
-  /** Resolves when the frames are on their way; `settled` tells when the broker has them. */
+  /** Resolves when the frames are on their way; `settled` resolves when the broker has them. */
   publish(frames: readonly Frame[]): Promise<void>;
-  /** Resolves when the broker has taken everything published, however often it was away, or when the publisher is closed. */
+  /** Resolves when the broker has everything published, however often it was away, or when the publisher is closed. */
   settled(): Promise<void>;
   close(): Promise<void>;
 }
 
 const EXCHANGE = "celeryev";
-/** celery/events/dispatcher.py, `buffer_limit`. */
+/** The `buffer_limit` of celery/events/dispatcher.py. */
 const MULTI_EVENTS = 24;
 const RECONNECT_MS = 200;
 
-/** To a broker of the tests. On Redis, which keeps nothing, `publish` rejects when nobody has heard a frame. */
+/** Connects to a broker of the tests. On Redis, which stores nothing, `publish` rejects if a frame reached no subscriber. */
 export async function connectPublisher(brokerUrl: string): Promise<Publisher> {
   if (!brokerUrl.startsWith("redis")) return publishToRabbitmq(() => amqp.connect(brokerUrl));
   const db = Number(new URL(brokerUrl).pathname.slice(1) || "0");
   return publishToRedis(new Redis(brokerUrl, { maxRetriesPerRequest: null }), db, { mustBeHeard: true });
 }
 
-/** @param connect called again whenever the connection is lost. @throws whatever it throws the first time. */
+/** @param connect called again whenever the connection is lost. @throws what it throws the first time. */
 export function publishToRabbitmq(connect: () => Promise<ChannelModel>): Promise<Publisher> {
   return RabbitmqPublisher.open(connect);
 }
@@ -51,7 +51,7 @@ export function publishToRedis(redis: Redis, db: number, { mustBeHeard }: { read
   return new RedisPublisher(redis, db, mustBeHeard);
 }
 
-/** Events of clients are single, those of each worker are lists of up to 24. */
+/** Events of clients are sent singly, those of each worker in lists of up to 24. */
 export function toFrames(events: readonly WireEvent[]): Frame[] {
   const single = events.filter(({ type }) => type === "task-sent").map((event) => frame("task.sent", event.hostname, event));
   const byWorker = new Map<string, WireEvent[]>();
@@ -64,7 +64,7 @@ export function toFrames(events: readonly WireEvent[]): Frame[] {
   return [...single, ...lists];
 }
 
-/** Each event alone, as brokers get them from workers that have little to do. */
+/** Each event singly, as workers with little to do send them. */
 export function toSingleFrames(events: readonly WireEvent[]): Frame[] {
   return events.map((event) => frame(event.type.replace("-", "."), event.hostname, event));
 }
@@ -78,12 +78,12 @@ function frame(routingKey: string, hostname: string, body: unknown): Frame {
   return { routingKey, hostname, body: Buffer.from(asciiJson(body)) };
 }
 
-/** As Celery's frames are (see the corpus): kombu's `json.dumps` escapes whatever is not ASCII. */
+/** Like Celery's frames (see the corpus): kombu's `json.dumps` escapes everything that is not ASCII. */
 function asciiJson(value: unknown): string {
   return JSON.stringify(value).replaceAll(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-/** What a lost connection leaves unconfirmed is published again: a test must know what the broker was given. */
+/** Publishes unconfirmed frames of a lost connection again, because a test must know what the broker received. */
 class RabbitmqPublisher implements Publisher {
   readonly #connect: () => Promise<ChannelModel>;
   readonly #unconfirmed = new Set<Frame>();
@@ -128,7 +128,7 @@ class RabbitmqPublisher implements Publisher {
     gone.catch(() => {});
   }
 
-  /** Whether the connection has room for more. */
+  /** Whether the connection can take more. */
   #send(channel: ConfirmChannel, one: Frame): boolean {
     const { routingKey, hostname, body } = one;
     const properties = { contentType: "application/json", contentEncoding: "utf-8", headers: { hostname }, deliveryMode: 1, priority: 0 };
@@ -137,7 +137,7 @@ class RabbitmqPublisher implements Publisher {
         if (error === null) this.#unconfirmed.delete(one);
       });
     } catch {
-      // Closed a moment ago: it goes with the rest when there is a connection again.
+      // It was closed a moment ago; the frame is sent with the others on the next connection.
       return true;
     }
   }
@@ -154,7 +154,7 @@ class RabbitmqPublisher implements Publisher {
     connection.once("close", () => {
       if (this.#closed) return;
       this.#channel = this.#reopen();
-      // `publish` tells of it.
+      // `publish` reports it.
       this.#channel.catch(() => {});
     });
     for (const one of this.#unconfirmed) this.#send(channel, one);
@@ -173,7 +173,7 @@ class RabbitmqPublisher implements Publisher {
   }
 }
 
-/** Resolves when the connection has room again, or is gone. */
+/** Resolves when the connection can take more, or is lost. */
 async function drained(channel: ConfirmChannel): Promise<void> {
   const done = new AbortController();
   const { signal } = done;
@@ -199,7 +199,7 @@ class RedisPublisher implements Publisher {
     const failure = answers.find(([error]) => error !== null)?.[0];
     if (failure instanceof Error) throw failure;
     const unheard = answers.filter(([, listeners]) => Number(listeners) === 0).length;
-    if (this.#mustBeHeard && unheard > 0) throw new Error(`${unheard} frames were heard by nobody`);
+    if (this.#mustBeHeard && unheard > 0) throw new Error(`${unheard} frames had no subscriber`);
   }
 
   settled(): Promise<void> {

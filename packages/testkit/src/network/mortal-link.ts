@@ -1,10 +1,10 @@
-/** A relay in front of a server that dies after a number of requests: to the server it looks as if the client had been killed between two of them. */
+/** A relay in front of a server that breaks after a number of requests: to the server it looks as if the client were killed between two of them. */
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
 export type RequestProtocol = "redis" | "postgres";
 
-/** Reads one request from the start of what has arrived: its size in bytes, and whether it counts. Undefined while it is not whole. */
+/** Reads one request from the start of the received bytes: its size in bytes, and whether it counts. Undefined if it is incomplete. */
 type ReadRequest = (bytes: Buffer, isFirst: boolean) => { readonly size: number; readonly counts: boolean } | undefined;
 
 const READERS: Readonly<Record<RequestProtocol, ReadRequest>> = { redis: readCommand, postgres: readMessage };
@@ -18,7 +18,7 @@ export class MortalLink {
   #left = Number.POSITIVE_INFINITY;
   #hasDied = false;
   #dies: () => void = () => {};
-  /** Resolves when it has died. */
+  /** Resolves when it has broken. */
   readonly death = new Promise<void>((resolve) => (this.#dies = resolve));
 
   private constructor(target: number, protocol: RequestProtocol) {
@@ -38,7 +38,7 @@ export class MortalLink {
     return link;
   }
 
-  /** The same URL by way of this relay. */
+  /** The same URL through this relay. */
   inFrontOf(url: string): string {
     const relayed = new URL(url);
     relayed.hostname = "127.0.0.1";
@@ -46,7 +46,7 @@ export class MortalLink {
     return relayed.href;
   }
 
-  /** From now on so many requests pass: commands of Redis, or statements of PostgreSQL. The next one does not, and every connection breaks. */
+  /** From now on lets this many requests pass: Redis commands or PostgreSQL statements. At the next one, every connection breaks. */
   dieAfter(requests: number): void {
     this.#left = requests;
   }
@@ -124,7 +124,7 @@ function readCommand(bytes: Buffer): ReturnType<ReadRequest> {
 const QUERY = 0x51;
 const EXECUTE = 0x45;
 
-/** A message is a letter and its length; the first of a connection has no letter (https://www.postgresql.org/docs/current/protocol-message-formats.html). */
+/** A message is a letter and its length; the first one of a connection has no letter (https://www.postgresql.org/docs/current/protocol-message-formats.html). */
 function readMessage(bytes: Buffer, isFirst: boolean): ReturnType<ReadRequest> {
   const lengthAt = isFirst ? 0 : 1;
   if (bytes.length < lengthAt + 4) return undefined;

@@ -1,4 +1,4 @@
-/** A TCP relay in front of a server on loopback, to cut connections, freeze them, mute one side of them, or refuse them. */
+/** A TCP relay in front of a server on loopback that can cut, freeze, mute (in one direction) or refuse connections. */
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
@@ -6,7 +6,7 @@ export class TcpProxy {
   #target: number;
   readonly #sockets = new Set<Socket>();
   readonly #clients = new Set<Socket>();
-  /** Clients that hear nothing more, not even that the server has hung up. */
+  /** Clients that receive nothing more, not even that the server has closed the connection. */
   readonly #deaf = new WeakSet<Socket>();
   #server: Server | undefined;
   #port = 0;
@@ -28,7 +28,7 @@ export class TcpProxy {
     return this.#port;
   }
 
-  /** The same URL by way of this relay. */
+  /** The same URL through this relay. */
   inFrontOf(url: string): string {
     const relayed = new URL(url);
     relayed.hostname = "127.0.0.1";
@@ -47,26 +47,26 @@ export class TcpProxy {
     for (const socket of this.#sockets) socket.destroy();
   }
 
-  /** From now on nothing passes, in either direction, on old connections and new ones: the other end just stays silent. */
+  /** From now on nothing passes in either direction, on old and new connections: the other end just stays silent. */
   freeze(): void {
     this.#frozen = true;
     for (const socket of this.#sockets) socket.unpipe();
     for (const client of this.#clients) this.#deaf.add(client);
   }
 
-  /** From now on the server hears nothing from its clients; they still hear it. */
+  /** From now on the server receives nothing from its clients; they still receive its data. */
   muteClients(): void {
     this.#muted = true;
     for (const client of this.#clients) client.unpipe();
   }
 
-  /** New connections are relayed again; those that were frozen or muted stay so. */
+  /** New connections are relayed again; frozen or muted ones stay as they are. */
   thaw(): void {
     this.#frozen = false;
     this.#muted = false;
   }
 
-  /** Ends every connection and refuses new ones. Safe twice. */
+  /** Ends every connection and refuses new ones. Safe to call twice. */
   async stop(): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
@@ -74,7 +74,7 @@ export class TcpProxy {
     if (server !== undefined) await new Promise((resolve) => server.close(resolve));
   }
 
-  /** Serves again after `stop`, at the same port. */
+  /** Serves again after `stop`, on the same port. */
   async restart(): Promise<void> {
     const server = createServer((client) => this.#relay(client));
     server.listen(this.#port, "127.0.0.1");

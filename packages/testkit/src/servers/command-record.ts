@@ -1,9 +1,9 @@
-/** Which commands each user of a Redis needs: those that it sends, and every command in the scripts that it runs. */
+/** Records which commands each user of a Redis needs: those that it sends, and all commands in the scripts that it runs. */
 import { createHash } from "node:crypto";
 import { Redis } from "ioredis";
 
 export interface CommandRecord {
-  /** In small letters, by user. Of a script also the commands that this run had no use for. */
+  /** In lower case, by user. Includes the commands of a script that this run did not execute. */
   commandsOf(user: string): Promise<ReadonlySet<string>>;
   stop(): void;
 }
@@ -11,16 +11,16 @@ export interface CommandRecord {
 interface Line {
   readonly source: string;
   readonly words: readonly string[];
-  /** Noted soon: another client may have the same address later. */
+  /** Looked up soon, because another client may get the same address later. */
   user?: string;
 }
 
 const SCRIPT_COMMANDS = new Set(["eval", "evalsha", "eval_ro", "evalsha_ro"]);
-/** How a client introduces and ends itself: allowed to everyone, or refused without harm. */
+/** The commands with which a client starts and ends a connection: allowed for every user, or refused without harm. */
 const HANDSHAKE = new Set(["hello", "auth", "quit", "client", "info", "config"]);
 const CLIENTS_MS = 100;
 
-/** Watches from now on. The URL is of a user who may do everything. */
+/** Starts recording. The URL must belong to a user with all rights. */
 export async function recordCommands(url: string): Promise<CommandRecord> {
   const redis = new Redis(url);
   const known = new Set(((await redis.call("COMMAND", "LIST")) as string[]).map((name) => name.toLowerCase()));
@@ -54,7 +54,7 @@ export async function recordCommands(url: string): Promise<CommandRecord> {
       await noteUsers();
       const scripts = scriptsOf(lines);
       const commands = new Set<string>();
-      // The last words of a client that has gone are its own.
+      // The last commands of a client that has disconnected can only be its own.
       for (const { source, user: sender = users.get(source), words } of lines) {
         const [name = "", text = ""] = [words[0]?.toLowerCase(), words[1]];
         if (sender !== user || HANDSHAKE.has(name)) continue;
@@ -74,7 +74,7 @@ export async function recordCommands(url: string): Promise<CommandRecord> {
   };
 }
 
-/** Each is sent as a whole at least once, when Redis does not know it yet. */
+/** Every script is sent as a whole at least once, when Redis does not know it yet. */
 function scriptsOf(lines: readonly Line[]): ReadonlyMap<string, string> {
   const texts = lines.flatMap(({ words: [name, second, third] }) => {
     if (name?.toLowerCase() === "eval") return [unescaped(second ?? "")];
@@ -83,13 +83,13 @@ function scriptsOf(lines: readonly Line[]): ReadonlyMap<string, string> {
   return new Map(texts.map((text) => [createHash("sha1").update(text).digest("hex"), text]));
 }
 
-/** MONITOR writes what cannot be printed as C would; ioredis has undone that for quotes only. */
+/** MONITOR escapes unprintable characters as in C; ioredis has undone that only for quotes. */
 function unescaped(text: string): string {
   const characters: Readonly<Record<string, string>> = { n: "\n", r: "\r", t: "\t" };
   return text.replace(/\\([nrt\\])/g, (_, letter: string) => characters[letter] ?? letter);
 }
 
-/** The names of commands among a script's texts: `redis.call("HSET", …)`, and those that BullMQ passes to functions of its own. */
+/** The command names among a script's texts: `redis.call("HSET", …)`, and those that BullMQ passes to its own functions. */
 function commandsIn(script: string, known: ReadonlySet<string>): string[] {
   const called = [...script.matchAll(/call\(\s*["']([a-z]+)["']/gi)].map(([, name = ""]) => name.toLowerCase());
   const passed = [...script.matchAll(/["']([A-Z]{3,})["']/g)].map(([, name = ""]) => name.toLowerCase());

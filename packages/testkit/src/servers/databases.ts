@@ -1,15 +1,15 @@
-/** Fresh databases on the shared PostgreSQL. */
+/** Creates databases on the shared PostgreSQL. */
 import { randomBytes } from "node:crypto";
 import { Client } from "pg";
 import { sharedPostgresUrl } from "./shared-servers.ts";
 
 export interface TestDatabase {
   readonly url: string;
-  /** Removes the database, with whoever is still connected to it. */
+  /** Removes the database and ends its connections. */
   drop(): Promise<void>;
 }
 
-/** An empty database of a name nobody else uses; `options` as CREATE DATABASE takes them. */
+/** An empty database with a unique name; `options` are those of CREATE DATABASE. */
 export async function createDatabase(options = ""): Promise<TestDatabase> {
   const name = `test_${randomBytes(8).toString("hex")}`;
   await administer(`CREATE DATABASE ${name} ${options}`);

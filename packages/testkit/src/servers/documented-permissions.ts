@@ -1,4 +1,4 @@
-/** The permissions that docs/permissions.md grants, read from its code blocks: tests run with exactly these, so that it stays right. */
+/** Reads the permissions from the code blocks of docs/permissions.md: tests run with exactly these, so that the document stays right. */
 import { readFileSync } from "node:fs";
 import type { Redis } from "ioredis";
 
@@ -12,9 +12,9 @@ export interface RabbitmqPermissions {
 }
 
 /**
- * The lines of one code block, comments left out.
+ * The lines of one code block, without comments.
  *
- * @param name what stands behind its opening fence, such as `redis receiver`.
+ * @param name the text after its opening fence, such as `redis receiver`.
  */
 function documentedLines(name: string): string[] {
   const block = new RegExp(`^\`\`\`${name}\\n(.*?)^\`\`\``, "ms").exec(readFileSync(DOCUMENT, "utf8"))?.[1];
@@ -37,7 +37,7 @@ export function documentedRabbitmqPermissions(name: string): RabbitmqPermissions
   return { configure, write, read };
 }
 
-/** Makes the Redis user of a block; its name is as in the document. */
+/** Creates the Redis user of a block, with the name in the document. */
 export async function grantDocumented(admin: Redis, name: string, password: string): Promise<void> {
   for (const line of documentedLines(name)) {
     const [command = "", ...words] = line.replace("PASSWORD", password).split(" ");
@@ -45,7 +45,7 @@ export async function grantDocumented(admin: Redis, name: string, password: stri
   }
 }
 
-/** The commands a block grants. */
+/** The commands that a block grants. */
 export function documentedCommands(name: string): Set<string> {
   return new Set(documentedLines(name).flatMap((line) => line.split(" ").flatMap((word) => (word.startsWith("+") ? [word.slice(1)] : []))));
 }

@@ -12,23 +12,23 @@ const POLL_MS = 50;
 export interface RedisClusterOptions {
   /** Default 3. */
   readonly masters?: number;
-  /** How many of the masters have a replica, the first ones. Default 0. */
+  /** Number of masters with a replica, starting with the first. Default 0. */
   readonly replicas?: number;
-  /** Further options of each `redis-server`. */
+  /** More options for each `redis-server`. */
   readonly args?: readonly string[];
-  /** Asked of clients, and of the nodes among themselves. */
+  /** Required of clients, and between the nodes. */
   readonly password?: string;
-  /** Whether the nodes speak TLS, to each other and to clients with a certificate. Needs Redis 7. */
+  /** Whether the nodes use TLS, between each other and with clients, which need a certificate. Needs Redis 7. */
   readonly tls?: boolean;
-  /** How long a node may be silent before the others take it to be dead. Default 1 s. */
+  /** Silence after which the other nodes consider a node dead. Default 1 s. */
   readonly nodeTimeoutMs?: number;
 }
 
-/** A Redis Cluster of our own, on loopback. */
+/** A private Redis Cluster on loopback. */
 export class RedisCluster {
-  /** With an equal share of the slots each. */
+  /** Each has an equal share of the slots. */
   readonly masters: readonly RedisServer[];
-  /** One for each of the first masters. */
+  /** One replica for each of the first masters. */
   readonly replicas: readonly RedisServer[];
   readonly #password: string | undefined;
 
@@ -42,20 +42,20 @@ export class RedisCluster {
     return [...this.masters, ...this.replicas];
   }
 
-  /** As our settings have it, without TLS. */
+  /** As our settings name it, without TLS. */
   get url(): string {
     const password = this.#password === undefined ? "" : `:${this.#password}@`;
     return `redis+cluster://${password}${this.masters.map(({ port }) => `127.0.0.1:${port}`).join(",")}`;
   }
 
-  /** Another connection to one node alone, as an administrator. */
+  /** Another connection to a single node, as an administrator. */
   admin(node: RedisServer): Redis {
     const admin = new Redis(node.url, this.#password === undefined ? {} : { password: this.#password });
     admin.on("error", () => {});
     return admin;
   }
 
-  /** Moves a slot with its keys to another master, as `redis-cli --cluster reshard` does. */
+  /** Moves a slot and its keys to another master, as `redis-cli --cluster reshard` does. */
   async moveSlot(slot: number, target: RedisServer): Promise<void> {
     const source = await this.#ownerOf(slot);
     const [from, to] = [this.admin(source), this.admin(target)];
@@ -72,9 +72,9 @@ export class RedisCluster {
     for (const admin of [from, to]) admin.disconnect();
   }
 
-  /** Ends every node in good order and removes its data. */
+  /** Shuts down every node and removes its data. */
   async stop(): Promise<void> {
-    // Nobody who comes back later is waited for.
+    // All at once, so that no node waits for another to come back.
     await Promise.all(this.nodes.map((node) => node.kill()));
     await Promise.all(this.nodes.map((node) => node.stop()));
   }
@@ -92,7 +92,7 @@ export class RedisCluster {
   }
 }
 
-/** Starts an empty cluster and resolves when every node takes part and all slots are served. */
+/** Starts an empty cluster. Resolves when every node has joined and all slots are served. */
 export async function startRedisCluster(options: RedisClusterOptions = {}): Promise<RedisCluster> {
   const { masters = 3, replicas = 0, password } = options;
   const ports = await freeBusPorts(masters + replicas);
@@ -107,7 +107,7 @@ export async function startRedisCluster(options: RedisClusterOptions = {}): Prom
   return cluster;
 }
 
-/** Of Redis 6 the port between nodes cannot be chosen: it is 10,000 above the clients'. */
+/** Redis 6 has no option for the port between nodes: it is 10,000 above the clients' port. */
 async function freeBusPorts(count: number): Promise<(number | undefined)[]> {
   const version = execFileSync(findRedis() ?? "redis-server", ["--version"], { encoding: "utf8" });
   const canChoose = Number(/v=(\d+)/.exec(version)?.[1]) >= 7;
@@ -115,7 +115,7 @@ async function freeBusPorts(count: number): Promise<(number | undefined)[]> {
 }
 
 function startNode({ args = [], password, tls = false, nodeTimeoutMs = 1_000 }: RedisClusterOptions, busPort: number | undefined) {
-  // A replica is told of once it has copied something, be it a ping.
+  // The cluster lists a replica once it has copied something, even a ping.
   const atOnce = ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"];
   const clusterArgs = ["--cluster-enabled", "yes", "--cluster-node-timeout", String(nodeTimeoutMs), ...atOnce];
   if (busPort !== undefined) clusterArgs.push("--cluster-port", String(busPort));
@@ -133,7 +133,7 @@ async function form(cluster: RedisCluster, busPorts: readonly (number | undefine
   try {
     await Promise.all(
       cluster.masters.map(async (_, index) => {
-        // Without an epoch of its own each would have to settle the conflict with the others first.
+        // Without its own epoch, each node would have to settle the conflict with the others first.
         await admins[index]?.cluster("SET-CONFIG-EPOCH", index + 1);
         await admins[index]?.cluster("ADDSLOTS", ...slotsOf(index, cluster.masters.length));
       }),
@@ -167,7 +167,7 @@ async function untilEach(admins: readonly Redis[], isSo: (admin: Redis) => Promi
   const deadline = Date.now() + FORMED_TIMEOUT_MS;
   for (const admin of admins) {
     while (!(await isSo(admin))) {
-      if (Date.now() > deadline) throw new Error(`the cluster did not come about: ${String(await admin.cluster("NODES"))}`);
+      if (Date.now() > deadline) throw new Error(`the cluster did not form: ${String(await admin.cluster("NODES"))}`);
       await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     }
   }

@@ -1,15 +1,15 @@
-/** Servers that answer, and refuse every write. */
+/** Makes servers answer, but refuse every write. */
 import { Redis } from "ioredis";
 import { Client, escapeIdentifier } from "pg";
 
-/** Without room Redis refuses every write, also within scripts (`OOM`). */
+/** A full Redis refuses every write, even in scripts (`OOM`). */
 export async function setRedisFull(url: string, isFull: boolean): Promise<void> {
   const redis = new Redis(url);
   await redis.config("SET", "maxmemory", isFull ? "1" : "0");
   redis.disconnect();
 }
 
-/** As a PostgreSQL that has become a standby does it. Connections to the database are ended, so that the next ones are refused. */
+/** Refuses writes like a PostgreSQL that has become a standby. Ends the connections to the database, so that the next ones are refused. */
 export async function setPostgresReadOnly(url: string, isReadOnly: boolean): Promise<void> {
   const client = new Client({ connectionString: url });
   await client.connect();

@@ -1,17 +1,17 @@
 /**
- * The servers that all tests of a run share. A worker asks for one by leaving a file in a folder that the global setup (`global-setup.ts`)
- * watches, and waits for the answer beside it: so a run starts only what its tests use. A URL in the environment wins over all this.
+ * The servers that all tests of a run share. A worker requests one by creating a file in a folder that the global setup (`global-setup.ts`)
+ * watches, and waits for the answer in the same folder. So a run starts only the servers that its tests use. A URL in the environment takes precedence.
  */
 import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** Environment variable by which the global setup tells its workers the folder. */
+/** Environment variable through which the global setup passes the folder to its workers. */
 export const FOLDER_VARIABLE = "TEST_SERVERS_FOLDER";
 
 export const sharedServerNames = ["redis", "rabbitmq", "postgres"] as const;
 export type SharedServerName = (typeof sharedServerNames)[number];
 
-/** What the global setup answers; `control` and `tlsPort` only for RabbitMQ. */
+/** The answer of the global setup; `control` and `tlsPort` only for RabbitMQ. */
 export interface SharedServer {
   readonly url: string;
   readonly control?: { readonly rabbitmqctl: string; readonly environment: Readonly<Record<string, string>> };
@@ -29,30 +29,30 @@ const POLL_MS = 20;
 const TIMEOUT_MS = 120_000;
 const known = new Map<SharedServerName, SharedServer>();
 
-/** A Redis shared by all test files: use keys of your own, and never `FLUSHALL`. */
+/** A Redis shared by all test files: use your own keys, and never `FLUSHALL`. */
 export function sharedRedisUrl(): string {
   return sharedServer("redis").url;
 }
 
-/** A RabbitMQ shared by all test files: use queues of your own, or a vhost of your own (`createVhost`). */
+/** A RabbitMQ shared by all test files: use your own queues or your own vhost (`createVhost`). */
 export function sharedRabbitmqUrl(): string {
   return sharedServer("rabbitmq").url;
 }
 
-/** Where the shared RabbitMQ speaks TLS, to clients with a certificate; undefined for one that the environment names. */
+/** The TLS port of the shared RabbitMQ, for clients with a certificate; undefined if the environment names the server. */
 export function sharedRabbitmqTlsPort(): number | undefined {
   return sharedServer("rabbitmq").tlsPort;
 }
 
-/** A PostgreSQL shared by all test files: use a database of your own (`createDatabase`). */
+/** A PostgreSQL shared by all test files: use your own database (`createDatabase`). */
 export function sharedPostgresUrl(): string {
   return sharedServer("postgres").url;
 }
 
 /**
- * The shared server of this name, started by the global setup if nobody asked for it before. Blocks this process until it is there.
+ * The shared server of this name, started by the global setup if it is the first request for it. Blocks this process until it is running.
  *
- * @throws {Error} when it cannot be started, or outside a vitest run with the global setup.
+ * @throws {Error} if it cannot be started, or outside a vitest run with the global setup.
  */
 export function sharedServer(name: SharedServerName): SharedServer {
   const server = known.get(name) ?? given(name) ?? askGlobalSetup(name);
@@ -83,7 +83,7 @@ export function wantedFile(name: SharedServerName): string {
   return `${name}.wanted`;
 }
 
-/** Leaves the answer where `sharedServer` finds it, whole from the first moment. */
+/** Writes the answer for `sharedServer` in one atomic step. */
 export function writeAnswer(folder: string, name: SharedServerName, answer: Answer): void {
   const path = join(folder, answerFile(name));
   writeFileSync(`${path}.new`, JSON.stringify(answer), { mode: 0o600 });

@@ -1,4 +1,4 @@
-/** Fresh vhosts on the shared RabbitMQ, for tests that use Celery's own exchange and queue names. */
+/** Creates vhosts on the shared RabbitMQ, for tests that use Celery's own exchange and queue names. */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { promisify } from "node:util";
@@ -8,16 +8,16 @@ import { sharedServer } from "./shared-servers.ts";
 export interface TestVhost {
   readonly url: string;
   readonly name: string;
-  /** Makes users, each with these permissions in this vhost and none elsewhere (one more `rabbitmqctl`); the vhost's URL for each. */
+  /** Creates users with these permissions in this vhost only (one more `rabbitmqctl`). Returns the vhost's URL for each. */
   createUsers(permissions: readonly RabbitmqPermissions[]): Promise<string[]>;
   /** Removes the vhost and its users. */
   drop(): Promise<void>;
 }
 
 /**
- * An empty vhost of a name nobody else uses (about a second: it takes one `rabbitmqctl`).
+ * An empty vhost with a unique name. Takes about a second, for one `rabbitmqctl`.
  *
- * @throws {Error} when the shared RabbitMQ is one that TEST_RABBITMQ_URL named: it cannot be administered.
+ * @throws {Error} if TEST_RABBITMQ_URL names the shared RabbitMQ: it cannot be administered.
  */
 export async function createVhost(): Promise<TestVhost> {
   const name = `test_${randomBytes(8).toString("hex")}`;
@@ -52,9 +52,9 @@ function setPermissions(user: string, vhost: string, { configure, write, read }:
   return `rabbit_auth_backend_internal:set_permissions(<<"${user}">>, <<"${vhost}">>, ${patterns}, <<"guest">>)`;
 }
 
-/** Runs Erlang on the node: one start of `rabbitmqctl` for several steps. */
+/** Runs Erlang code on the node, so that several steps need only one start of `rabbitmqctl`. */
 async function evaluate(expression: string): Promise<void> {
   const { control } = sharedServer("rabbitmq");
-  if (control === undefined) throw new Error("vhosts can only be made on a RabbitMQ that the tests started: unset TEST_RABBITMQ_URL");
+  if (control === undefined) throw new Error("vhosts can only be created on a RabbitMQ that the tests started: unset TEST_RABBITMQ_URL");
   await promisify(execFile)(control.rabbitmqctl, ["eval", expression], { env: { ...process.env, ...control.environment } });
 }

@@ -6,7 +6,7 @@ import { findPrograms } from "./programs.mjs";
 /** The folder of `shop.py` and `drive.py`. */
 export const CELERY_FOLDER = fileURLToPath(new URL("../../celery", import.meta.url));
 
-/** A Python environment of this checkout that the scripts make where the system has no package of Celery. */
+/** A Python environment in this checkout, which the scripts create if the system has no package of Celery. */
 export const CELERY_ENVIRONMENT_PYTHON = fileURLToPath(new URL("../../../../.data/celery/bin/python3", import.meta.url));
 
 const PROBE = "from celery import Celery; import redis, amqp";
@@ -16,7 +16,7 @@ const PROBE_TIMEOUT_MS = 20_000;
 let found;
 
 /**
- * The first Python that imports Celery and the clients of both brokers: `$CELERY_PYTHON`, each `python3` on the PATH, the system's own,
+ * The first Python that can import Celery and the clients of both brokers: `$CELERY_PYTHON`, each `python3` on the PATH, the system's own,
  * the checkout's own.
  *
  * @returns {string | undefined}

@@ -14,7 +14,7 @@ export function certificate(name) {
 }
 
 /**
- * Copies what a server needs into its folder: PostgreSQL refuses a key that others may read or that is not its own.
+ * Copies the files of a server into its folder: PostgreSQL refuses a key that others may read or that belongs to another user.
  *
  * @param {string} folder
  * @param {import("./folders.mjs").Owner} [owner]

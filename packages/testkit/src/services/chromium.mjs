@@ -7,7 +7,7 @@ const MAC_APPLICATIONS = [
   "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 ];
 
-/** @returns {string | undefined} its full path; `$CHROMIUM` wins. */
+/** @returns {string | undefined} its full path; `$CHROMIUM` takes precedence. */
 export function findChromium() {
   const given = process.env.CHROMIUM;
   if (given !== undefined && given !== "") return given;

@@ -1,11 +1,11 @@
-/** A UDP socket in a thread of its own: it is read while the test's own event loop is busy, as an agent's socket would be. */
+/** A UDP socket in its own thread: like an agent's socket, it is read even while the test's event loop is busy. */
 import { createSocket } from "node:dgram";
 import { EventEmitter, once } from "node:events";
 import { Worker, isMainThread, parentPort, workerData } from "node:worker_threads";
 
 const RECEIVE_BUFFER_BYTES = 4 * 2 ** 20;
 
-/** Tells of `message` and `close` as a socket of `node:dgram` does. */
+/** Emits `message` and `close`, like a socket of `node:dgram`. */
 export class DatagramThread extends EventEmitter {
   /** @type {Worker} */
   #worker;
@@ -46,7 +46,7 @@ if (!isMainThread && parentPort !== null && typeof workerData?.port === "number"
   const socket = createSocket("udp4");
   socket.on("message", (datagram) => parent.postMessage(datagram, []));
   socket.bind(workerData.port, "127.0.0.1", () => {
-    // As far as the system allows: a thread too may wait for a core.
+    // As large as the system allows, because a thread may have to wait for a core too.
     socket.setRecvBufferSize(RECEIVE_BUFFER_BYTES);
     parent.postMessage(socket.address().port, []);
   });

@@ -1,4 +1,4 @@
-/** Temporary folders that go away with this process, and the user that servers run as which refuse to run as root. */
+/** Creates temporary folders that are removed with this process, and chooses the user for servers that refuse to run as root. */
 import { execFileSync } from "node:child_process";
 import { chownSync, mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,10 +8,10 @@ import { removeAtEnd } from "./reaper.mjs";
 /** @typedef {{ uid: number, gid: number }} Owner */
 
 /**
- * A new empty folder under the system's folder for temporary files. It is removed when this process ends, if not before.
+ * A new empty folder in the system's temporary folder. It is removed when this process ends, if not before.
  *
  * @param {string} name
- * @param {Owner} [owner] the user who gets the folder; only root can give one away.
+ * @param {Owner} [owner] the owner of the folder; only root can set it.
  * @returns {string}
  */
 export function temporaryFolder(name, owner) {
@@ -31,7 +31,7 @@ export function removeFolder(folder) {
 }
 
 /**
- * The first of `users` that exists, if this process is root's: PostgreSQL refuses to run as root.
+ * The first of `users` that exists, if this process runs as root: PostgreSQL refuses to run as root.
  *
  * @param {readonly string[]} users
  * @returns {Owner | undefined}
@@ -60,7 +60,7 @@ function idOf(which, user) {
 }
 
 /**
- * Whether every user may pass through `folder` and all above it.
+ * Whether every user may enter `folder` and all its parents.
  *
  * @param {string} folder
  * @returns {boolean}

@@ -2,7 +2,7 @@
 import { createSocket } from "node:dgram";
 import { createServer } from "node:net";
 
-/** Below the range from which kernels take the local ports of outgoing connections, so that a stopped server finds its port free again. */
+/** Below the range from which kernels choose local ports of outgoing connections, so that a stopped server finds its port free again. */
 const FIRST = 15_000;
 const LAST = 32_000;
 const TRIES = 200;
@@ -11,7 +11,7 @@ const TRIES = 200;
 const given = new Set();
 
 /**
- * A port on 127.0.0.1 that nobody listens on, by TCP or UDP, and that this process has not been given before.
+ * A free port on 127.0.0.1, for TCP and UDP, that this process has not received before.
  *
  * @returns {Promise<number>}
  */

@@ -14,7 +14,7 @@ import { ServerProcess } from "./server-process.mjs";
 const STARTUP = Buffer.concat([Buffer.from([0, 0, 0, 41, 0, 3, 0, 0]), Buffer.from("user\0postgres\0database\0postgres\0\0")]);
 
 /**
- * The folder with `initdb` and `postgres`: distributions keep it off the PATH, one per version.
+ * The folder with `initdb` and `postgres`. Distributions install one per version, outside the PATH.
  *
  * @returns {string | undefined}
  */
@@ -30,7 +30,7 @@ export function findPostgres() {
     .find((folder) => isExecutable(join(folder, "postgres")));
 }
 
-/** A PostgreSQL of our own, with a superuser and a database both named `postgres`. */
+/** A private PostgreSQL, with a superuser and a database both named `postgres`. */
 export class PostgresServer extends ServerProcess {
   /** @type {string} */
   #password;
@@ -51,10 +51,10 @@ export class PostgresServer extends ServerProcess {
 }
 
 /**
- * Makes an empty cluster and starts it. Options for `postgres` in `args` win over these, e.g. `["-c", "max_connections=5"]`.
+ * Creates an empty cluster and starts it. Options for `postgres` in `args` override the defaults, e.g. `["-c", "max_connections=5"]`.
  *
  * @param {{ args?: readonly string[], durable?: boolean, tls?: boolean }} [options] `durable` (default true): survives a crash of the machine;
- *   false is faster. `tls`: also speaks it, and asks for a certificate of whoever connects to a database but `postgres`.
+ *   false is faster. `tls`: also accepts TLS, and requires a client certificate for every database except `postgres`.
  * @returns {Promise<PostgresServer>}
  */
 export async function startPostgres({ args = [], durable = true, tls = false } = {}) {
@@ -95,7 +95,7 @@ export async function startPostgres({ args = [], durable = true, tls = false } =
       folder,
       hello: STARTUP,
       isReady: (answer) => answer.toString("latin1", 0, 1) === "R",
-      // Its backends lead groups of their own, and end a moment after a server that was killed.
+      // Its backends lead their own process groups, and end a moment after a killed server.
       heldByOld: /pre-existing shared memory block/,
       stopSignal: "SIGINT",
       lastSignal: "SIGQUIT",

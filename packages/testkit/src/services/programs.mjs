@@ -1,8 +1,8 @@
-/** Finds programs on the PATH and in the folders where packages put servers without linking them there. */
+/** Finds programs on the PATH, and in folders where packages put servers without linking them there. */
 import { accessSync, constants, readdirSync, statSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
-/** Where Homebrew and distributions keep programs that a user's PATH may lack. */
+/** Folders of Homebrew and distributions that a user's PATH may lack. */
 const USUAL_FOLDERS = [
   "/usr/local/bin",
   "/usr/bin",
@@ -21,7 +21,7 @@ function searchPath() {
 }
 
 /**
- * The first of `names` that can be run.
+ * The first of `names` that is executable.
  *
  * @param {readonly string[]} names
  * @param {readonly string[]} [folders] searched before the PATH.
@@ -32,7 +32,7 @@ export function findProgram(names, folders = []) {
 }
 
 /**
- * Every program of these names, in the order of the search.
+ * All programs with these names, in search order.
  *
  * @param {readonly string[]} names
  * @param {readonly string[]} [folders]
@@ -56,7 +56,7 @@ export function isExecutable(path) {
 }
 
 /**
- * The folders `<parent>/<entry>/<child>` whose entry matches, the greatest version first.
+ * The folders `<parent>/<entry>/<child>` whose entry matches, the highest version first.
  *
  * @param {string} parent
  * @param {RegExp} entry

@@ -1,4 +1,4 @@
-/** Private RabbitMQ nodes, each with a port mapper (epmd) of its own. */
+/** Private RabbitMQ nodes, each with its own port mapper (epmd). */
 import { execFile, spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ const AMQP_HEADER = Buffer.from([0x41, 0x4d, 0x51, 0x50, 0, 0, 9, 1]);
 const METHOD_FRAME = 1;
 
 /**
- * The server's own script. On Debian the one on the PATH is a wrapper that runs only for root and `rabbitmq`, in a folder of theirs.
+ * The server's own script. On Debian, the one on the PATH is a wrapper that works only for root and `rabbitmq`, in their folder.
  *
  * @returns {string | undefined}
  */
@@ -33,7 +33,7 @@ function findEpmd() {
 
 /** @typedef {{ rabbitmqctl: string, environment: Readonly<Record<string, string>> }} Control how to run `rabbitmqctl` on a node. */
 
-/** A RabbitMQ of our own, with the user `guest` of the password `guest` and the vhost `/`. */
+/** A private RabbitMQ with the user `guest`, the password `guest` and the vhost `/`. */
 export class RabbitmqServer extends ServerProcess {
   /** @type {Control} */
   #control;
@@ -50,7 +50,7 @@ export class RabbitmqServer extends ServerProcess {
     this.#tlsPort = tlsPort;
   }
 
-  /** @returns {number} where it speaks TLS, to clients with a certificate. */
+  /** @returns {number} its TLS port, for clients with a certificate. */
   get tlsPort() {
     return this.#tlsPort;
   }
@@ -79,9 +79,9 @@ export class RabbitmqServer extends ServerProcess {
 }
 
 /**
- * Starts an empty node; it takes about 10 s.
+ * Starts an empty node; takes about 10 s.
  *
- * @param {{ config?: string, plugins?: readonly string[] }} [options] `config`: further lines for `rabbitmq.conf`.
+ * @param {{ config?: string, plugins?: readonly string[] }} [options] `config`: more lines for `rabbitmq.conf`.
  * @returns {Promise<RabbitmqServer>}
  */
 export async function startRabbitmq({ config = "", plugins = [] } = {}) {
@@ -123,7 +123,7 @@ export async function startRabbitmq({ config = "", plugins = [] } = {}) {
 }
 
 /**
- * Costs a node nothing, and saves the tests another.
+ * TLS settings for every node: they cost it nothing, and save the tests a second node.
  *
  * @param {number} port
  * @param {string} folder
@@ -142,8 +142,8 @@ function tlsListener(port, folder) {
 }
 
 /**
- * Everything that would otherwise be shared with another node on this machine. `ALLOW_INPUT` makes the script become the Erlang machine
- * instead of its parent, so that its process id is the one to signal; `-noinput` takes back that it would read commands.
+ * Separates a node from others on this machine. `ALLOW_INPUT` makes the script become the Erlang machine instead of its parent, so that its
+ * process id is the one to signal; `-noinput` stops it from reading commands.
  *
  * @param {string} folder
  * @returns {Promise<Record<string, string>>}
@@ -171,7 +171,7 @@ async function nodeEnvironment(folder) {
 
 /**
  * @param {Readonly<Record<string, string>>} environment
- * @returns {NodeJS.ProcessEnv} with what is set for another node of this user left out.
+ * @returns {NodeJS.ProcessEnv} without the settings for another node of this user.
  */
 function withoutOthers(environment) {
   const others = Object.entries(process.env).filter(([name]) => !/^(RABBITMQ|ERL)_/.test(name));
@@ -179,7 +179,7 @@ function withoutOthers(environment) {
 }
 
 /**
- * Starts the port mapper in the foreground: the one a node starts by itself outlives it.
+ * Starts the port mapper in the foreground, because one that a node starts by itself outlives the node.
  *
  * @param {string} command
  * @param {Readonly<Record<string, string>>} environment

@@ -1,6 +1,6 @@
 /**
- * A small process that ends what this process started and removes its temporary folders once this process is gone, however it ended:
- * it sees its standard input close, which SIGKILL cannot prevent. It runs in a process group of its own, out of reach of Ctrl-C.
+ * A small process that ends everything this process started, and removes its temporary folders, when this process ends for any reason. It
+ * notices when its standard input closes, which SIGKILL cannot prevent. It has its own process group, so that Ctrl-C does not reach it.
  */
 import { spawn } from "node:child_process";
 import { rmSync } from "node:fs";
@@ -40,7 +40,7 @@ function startReaper() {
 }
 
 /**
- * Has the process group of `pid` ended with `signal`, and after a moment with SIGKILL, if this process goes away first.
+ * If this process ends first, ends the process group of `pid` with `signal`, and a moment later with SIGKILL.
  *
  * @param {number} pid
  * @param {NodeJS.Signals} [signal]
@@ -51,7 +51,7 @@ export function watch(pid, signal = "SIGTERM") {
 }
 
 /**
- * Takes back `watch`; to be called as soon as the process has ended, since its number may be given to another.
+ * Cancels `watch`. Call it as soon as the process has ended, because another process may get its id.
  *
  * @param {number} pid
  * @returns {void}
@@ -61,7 +61,7 @@ export function release(pid) {
 }
 
 /**
- * Has a folder removed with all it holds when this process goes away.
+ * Removes a folder and its content when this process ends.
  *
  * @param {string} path
  * @returns {void}
@@ -108,7 +108,7 @@ function endAll(watched, folders) {
  * Signals the process group that `pid` leads.
  *
  * @param {number} pid
- * @param {NodeJS.Signals | 0} signal 0 only asks whether there is one.
+ * @param {NodeJS.Signals | 0} signal 0 only checks whether it exists.
  * @returns {boolean} false if it is gone.
  */
 export function signalGroup(pid, signal) {

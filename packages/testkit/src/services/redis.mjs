@@ -5,12 +5,12 @@ import { freePort } from "./ports.mjs";
 import { findProgram } from "./programs.mjs";
 import { ServerProcess } from "./server-process.mjs";
 
-/** @returns {string | undefined} the server's program: Redis, or Valkey which speaks the same. */
+/** @returns {string | undefined} the server program: Redis, or the compatible Valkey. */
 export function findRedis() {
   return findProgram(["redis-server", "valkey-server"]);
 }
 
-/** A Redis of our own. `url` stays the same over restarts. */
+/** A private Redis. `url` stays the same over restarts. */
 export class RedisServer extends ServerProcess {
   /** @type {number | undefined} */
   #tlsPort;
@@ -24,9 +24,9 @@ export class RedisServer extends ServerProcess {
     this.#tlsPort = tlsPort;
   }
 
-  /** @returns {number} where it speaks TLS and wants a client's certificate; throws if it was not started so. */
+  /** @returns {number} its TLS port, which requires a client certificate; throws if it was started without TLS. */
   get tlsPort() {
-    if (this.#tlsPort === undefined) throw new Error("this Redis speaks no TLS");
+    if (this.#tlsPort === undefined) throw new Error("this Redis was started without TLS");
     return this.#tlsPort;
   }
 
@@ -37,10 +37,10 @@ export class RedisServer extends ServerProcess {
 }
 
 /**
- * Starts an empty Redis that keeps its data in memory only. Options for `redis-server` in `args` win over these,
+ * Starts an empty Redis that keeps its data only in memory. Options for `redis-server` in `args` override the defaults,
  * e.g. `["--appendonly", "yes"]`.
  *
- * @param {{ args?: readonly string[], tls?: boolean }} [options] `tls`: also on a port that speaks it, to clients with a certificate.
+ * @param {{ args?: readonly string[], tls?: boolean }} [options] `tls`: also accepts TLS on another port, for clients with a certificate.
  * @returns {Promise<RedisServer>}
  */
 export async function startRedis({ args = [], tls = false } = {}) {

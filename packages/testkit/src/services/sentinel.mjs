@@ -7,7 +7,7 @@ import { freePort } from "./ports.mjs";
 import { findRedis } from "./redis.mjs";
 import { ServerProcess } from "./server-process.mjs";
 
-/** A Sentinel of our own. */
+/** A private Sentinel. */
 export class SentinelServer extends ServerProcess {
   /** @type {number} */
   #tlsPort;
@@ -21,17 +21,17 @@ export class SentinelServer extends ServerProcess {
     this.#tlsPort = tlsPort;
   }
 
-  /** @returns {number} where it speaks TLS, to clients with a certificate. */
+  /** @returns {number} its TLS port, for clients with a certificate. */
   get tlsPort() {
     return this.#tlsPort;
   }
 }
 
 /**
- * Starts a Sentinel that alone decides over one master named `mymaster` and its replicas.
+ * Starts a single Sentinel that decides alone over one master named `mymaster` and its replicas.
  *
- * @param {{ masterPort: number, downAfterMs?: number, password?: string, tls?: boolean }} options `downAfterMs`: how long the master may be
- *   silent before a replica takes its place. `password`: asked of clients. `tls`: the master's port speaks it.
+ * @param {{ masterPort: number, downAfterMs?: number, password?: string, tls?: boolean }} options `downAfterMs`: silence of the master after
+ *   which a replica replaces it. `password`: required of clients. `tls`: the master's port uses it.
  * @returns {Promise<SentinelServer>}
  */
 export async function startSentinel({ masterPort, downAfterMs = 500, password, tls = false }) {
@@ -57,7 +57,7 @@ export async function startSentinel({ masterPort, downAfterMs = 500, password, t
     `sentinel down-after-milliseconds mymaster ${downAfterMs}`,
     "sentinel failover-timeout mymaster 5000",
   ];
-  // Sentinel writes into its configuration file, and takes it from nowhere else.
+  // Sentinel writes into its configuration file, and accepts its configuration only from there.
   const file = join(folder, "sentinel.conf");
   writeFileSync(file, `${lines.join("\n")}\n`);
   const server = new SentinelServer(

@@ -1,4 +1,4 @@
-/** One private server: its process, its port, its temporary folder, and whether it answers. */
+/** One private server: its process, port and temporary folder, and a check whether it answers. */
 import { spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { connect } from "node:net";
@@ -8,30 +8,30 @@ import { removeFolder } from "./folders.mjs";
 import { release, signalGroup, watch } from "./reaper.mjs";
 
 const POLL_MS = 20;
-/** How long processes of a server that was killed may hold on to its data. */
+/** How long processes of a killed server may hold on to its data. */
 const OLD_PROCESSES_MS = 10_000;
 const LOG_TAIL_CHARACTERS = 2_000;
 
 /**
  * @typedef {object} ServerOptions
- * @property {string} name what messages call it.
+ * @property {string} name its name in messages.
  * @property {string} command
  * @property {readonly string[]} args
  * @property {number} port
  * @property {string} folder its data; removed by `stop`.
- * @property {Buffer} hello sent to the port to learn whether the server is ready.
- * @property {(answer: Buffer) => boolean} isReady judges the first bytes it answers.
- * @property {NodeJS.Signals} [stopSignal] ends it in good order; SIGTERM if not given.
- * @property {NodeJS.Signals} [lastSignal] ends it when this process is gone; `stopSignal` if not given.
+ * @property {Buffer} hello sent to the port to check whether the server is ready.
+ * @property {(answer: Buffer) => boolean} isReady checks the first bytes of the answer.
+ * @property {NodeJS.Signals} [stopSignal] shuts it down; default SIGTERM.
+ * @property {NodeJS.Signals} [lastSignal] ends it when this process is gone; default `stopSignal`.
  * @property {NodeJS.ProcessEnv} [env]
  * @property {import("./folders.mjs").Owner | undefined} [owner]
  * @property {number} [startTimeoutMs]
- * @property {RegExp} [heldByOld] what it says when it cannot start because processes of the killed one are not gone yet: it is tried again.
+ * @property {RegExp} [heldByOld] its output if it cannot start because processes of the killed one still exist: then it is retried.
  * @property {number} [stopTimeoutMs]
- * @property {(() => Promise<void>) | undefined} [afterStop] runs in `stop`, when the server has ended and before its folder goes.
+ * @property {(() => Promise<void>) | undefined} [afterStop] runs in `stop`, after the server has ended and before its folder is removed.
  */
 
-/** Starts, ends and restarts one server on one port. Everything is addressed by process id, never by name. */
+/** Starts, stops and restarts one server on one port. Uses process ids only, never names. */
 export class ServerProcess {
   /** @type {ServerOptions} */
   #options;
@@ -55,7 +55,7 @@ export class ServerProcess {
     return this.#options.folder;
   }
 
-  /** @returns {number} the running process; throws while there is none. */
+  /** @returns {number} the process id; throws if it is not running. */
   get pid() {
     const pid = this.#child?.pid;
     if (pid === undefined) throw new Error(`${this.#options.name} is not running`);
@@ -63,7 +63,7 @@ export class ServerProcess {
   }
 
   /**
-   * Starts the server and resolves when it answers on its port. If it does not come to that, it is ended again.
+   * Starts the server and resolves when it answers on its port. If it does not answer, it is ended again.
    *
    * @returns {Promise<void>}
    */
@@ -135,7 +135,7 @@ export class ServerProcess {
   }
 
   /**
-   * Ends the server in good order (by force after a while) and keeps its data: `restart` brings it back.
+   * Shuts the server down (by force after a while) and keeps its data, so that `restart` can start it again.
    *
    * @returns {Promise<void>}
    */
@@ -152,7 +152,7 @@ export class ServerProcess {
   }
 
   /**
-   * Ends the server and all its processes at once with SIGKILL, and keeps its data: `restart` brings it back.
+   * Kills the server and all its processes with SIGKILL, and keeps its data, so that `restart` can start it again.
    *
    * @returns {Promise<void>}
    */
@@ -164,7 +164,7 @@ export class ServerProcess {
   }
 
   /**
-   * Starts the server again on the same port and data; one that still runs is ended in good order first.
+   * Starts the server again on the same port and data; if it is still running, shuts it down first.
    *
    * @returns {Promise<void>}
    */
@@ -174,7 +174,7 @@ export class ServerProcess {
   }
 
   /**
-   * Ends the server in good order and removes its data.
+   * Shuts the server down and removes its data.
    *
    * @returns {Promise<void>}
    */
@@ -190,7 +190,7 @@ export class ServerProcess {
  *
  * @param {number} port
  * @param {Buffer} hello
- * @returns {Promise<Buffer | undefined>} the first bytes of the answer; undefined if there is none within a second.
+ * @returns {Promise<Buffer | undefined>} the first bytes of the answer; undefined if none arrives within a second.
  */
 function ask(port, hello) {
   return new Promise((resolve) => {

@@ -1,19 +1,19 @@
-/** A strict parser of DogStatsD datagrams, protocol versions 1.0 to 1.6: it refuses what an agent would silently drop, cut or rewrite. */
+/** A strict parser of DogStatsD datagrams, protocol versions 1.0 to 1.6: it refuses anything that an agent would silently drop, cut or rewrite. */
 
-/** The wire's `c`, `g`, `h`, `d`, `ms` and `s`. */
+/** The type codes on the wire: `c`, `g`, `h`, `d`, `ms` and `s`. */
 export type MetricType = "count" | "gauge" | "histogram" | "distribution" | "timing" | "set";
 
 export interface DogstatsdMetric {
   readonly kind: "metric";
   readonly name: string;
   readonly type: MetricType;
-  /** Several when packed (1.1). A set's members are not numbers: they are in `members`. */
+  /** Several values if packed (1.1). The members of a set are not numbers, and are in `members`. */
   readonly values: readonly number[];
   readonly members: readonly string[];
-  /** 1 when the line names none. */
+  /** 1 if the line contains none. */
   readonly sampleRate: number;
   readonly tags: readonly string[];
-  /** Unix seconds (1.3), only of counts and gauges. */
+  /** Unix seconds (1.3); only for counts and gauges. */
   readonly timestamp: number | undefined;
   readonly containerId: string | undefined;
   readonly externalData: string | undefined;
@@ -24,11 +24,11 @@ export interface DogstatsdMetric {
 /** An event (`_e`) or a service check (`_sc`). */
 interface ServiceEvent {
   readonly kind: "event" | "check";
-  /** An event's title, a check's name. */
+  /** An event's title or a check's name. */
   readonly name: string;
-  /** An event's text, a check's message. */
+  /** An event's text or a check's message. */
   readonly text: string;
-  /** A check's 0 (ok) to 3 (unknown). */
+  /** A check's status, from 0 (ok) to 3 (unknown). */
   readonly status: number | undefined;
   readonly tags: readonly string[];
   /** The other fields by their letter, such as `d` (Unix seconds), `h` (host), `k`, `p`, `s`, `t`. */
@@ -47,7 +47,7 @@ const DECIMAL = /^[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?$/;
 /**
  * Every message of one datagram, in order.
  *
- * @throws {DogstatsdSyntaxError} for the first thing wrong; then nothing of the datagram is given.
+ * @throws {DogstatsdSyntaxError} for the first error; then no message of the datagram is returned.
  */
 export function parseDatagram(datagram: Uint8Array): DogstatsdMessage[] {
   const lines = decodeUtf8(datagram).split("\n");
@@ -85,7 +85,7 @@ function parseMetric(line: string): DogstatsdMetric {
 
 type MetricFields = Pick<DogstatsdMetric, "sampleRate" | "tags" | "timestamp" | "containerId" | "externalData" | "cardinality">;
 
-/** What follows the type, in any order, each at most once. */
+/** The fields after the type, in any order, each at most once. */
 function parseFields(fields: readonly string[], line: string): MetricFields {
   const found = new Map<string, string>();
   for (const field of fields) {
@@ -152,7 +152,7 @@ function parseEvent(line: string): ServiceEvent {
   return { kind: "event", name, text: body.subarray(titleBytes + 1, textEnd).toString(), status: undefined, tags, fields, line };
 }
 
-/** `_sc|<name>|<status>|<fields>`, the message `m:` last. */
+/** `_sc|<name>|<status>|<fields>`, with the message `m:` last. */
 function parseCheck(line: string): ServiceEvent {
   const [, name = "", status = "", ...rest] = line.split("|");
   if (name === "") refuse("check without a name", line);
@@ -193,19 +193,19 @@ export class DogstatsdSyntaxError extends Error {
   }
 }
 
-/** Throws. Typed so that it can stand where a value is needed. */
+/** Throws. Typed so that it can be used as a value. */
 function refuse(reason: string, line: string): never {
   throw new DogstatsdSyntaxError(reason, line);
 }
 
 const MAX_TAG_CHARACTERS = 200;
-/** Datadog's rule: a letter first. White space and control characters would be rewritten. */
+/** Datadog's rule: a letter first. An agent would rewrite white space and control characters. */
 const TAG = /^\p{L}[^\s\p{Cc}|,]*$/u;
 
 /**
- * A list `key:value,key2:value2,key3`. A key may come again with another value, as Datadog allows.
+ * A list `key:value,key2:value2,key3`. A key may occur again with another value, as Datadog allows.
  *
- * @throws {DogstatsdSyntaxError} for tags that are empty, repeated, too long, without the value after their colon, or badly spelt.
+ * @throws {DogstatsdSyntaxError} for tags that are empty, repeated, too long, malformed, or without a value after their colon.
  */
 function parseTags(list: string, line: string): string[] {
   const tags = list.split(",");
@@ -219,7 +219,7 @@ function parseTags(list: string, line: string): string[] {
   return tags;
 }
 
-/** Unix seconds, whole and positive. @throws {DogstatsdSyntaxError} */
+/** Whole, positive Unix seconds. @throws {DogstatsdSyntaxError} */
 function parseTimestamp(text: string, line: string): number {
   return /^[1-9]\d*$/.test(text) ? Number(text) : refuse(`bad timestamp ${JSON.stringify(text)}`, line);
 }

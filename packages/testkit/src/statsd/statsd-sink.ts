@@ -1,4 +1,4 @@
-/** UDP servers that take DogStatsD datagrams as an agent would, and tell or remember what they took and what was wrong with it. */
+/** UDP servers that receive DogStatsD datagrams like an agent, and report or record their content and errors. */
 import { createSocket, type Socket } from "node:dgram";
 import { EventEmitter, once } from "node:events";
 import { type DogstatsdMessage, type DogstatsdMetric, parseDatagram } from "./dogstatsd.ts";
@@ -6,23 +6,23 @@ import { DatagramThread } from "../services/datagram-thread.mjs";
 import { freePort } from "../services/ports.mjs";
 
 export interface StatsdSinkOptions {
-  /** A free one if not given. */
+  /** Default: a free port. */
   readonly port?: number;
-  /** A larger datagram is an error. Datadog's advice for UDP is 1,432. */
+  /** A larger datagram is an error. Datadog recommends 1,432 for UDP. */
   readonly maxPacketBytes?: number;
-  /** Reads the socket in a thread: for tests whose own event loop is busy, which would lose what an agent does not. Default false. */
+  /** Reads the socket in a thread, for tests whose own event loop is busy and would lose datagrams that an agent does not. Default false. */
   readonly thread?: boolean;
 }
 
 export interface WaitOptions {
   readonly timeoutMs?: number;
-  /** What is waited for, to be named if it does not come. */
+  /** What it waits for, for the error message. */
   readonly what?: string;
 }
 
 const DEFAULT_MAX_PACKET_BYTES = 1_432;
 
-/** What one datagram held: its messages or, of one with a fault, what is wrong. */
+/** The content of one datagram: its messages or, if it has an error, a description of the error. */
 export interface StatsdDatagram {
   readonly bytes: number;
   readonly messages: readonly DogstatsdMessage[];
@@ -34,12 +34,12 @@ export interface StatsdListener {
   close(): Promise<void>;
 }
 
-/** Listens on loopback and remembers nothing: for programs that run for long. */
+/** Listens on loopback and records nothing, for programs that run for a long time. */
 export async function listenForStatsd(
   take: (datagram: StatsdDatagram) => void,
   { maxPacketBytes = DEFAULT_MAX_PACKET_BYTES, thread = false, ...options }: StatsdSinkOptions = {},
 ): Promise<StatsdListener> {
-  // Not one the system picks: once closed, that may be anyone's before the test opens it again.
+  // Not a port that the system picks: once closed, another program may get that before the test opens it again.
   const socket = await open(options.port ?? (await freePort()), thread);
   socket.on("message", (datagram: Buffer) => take(readDatagram(datagram, maxPacketBytes)));
   return {
@@ -70,15 +70,15 @@ function readDatagram(datagram: Buffer, maxPacketBytes: number): StatsdDatagram 
   }
 }
 
-/** The socket's receive buffer is the system's default: a sender that bursts loses datagrams here as it would with an agent. */
+/** The socket's receive buffer has the system's default size: as with an agent, a sender that bursts loses datagrams. */
 export class StatsdSink {
-  /** Every metric line of every datagram without fault, in the order of arrival. */
+  /** Every metric line of every valid datagram, in order of arrival. */
   readonly metrics: DogstatsdMetric[] = [];
   /** Events and service checks. */
   readonly others: DogstatsdMessage[] = [];
   /** Size of each datagram, in bytes. */
   readonly packets: number[] = [];
-  /** What was wrong with datagrams. A test of a sender ends with `expect(sink.errors).toEqual([])`. */
+  /** The errors in datagrams. A test of a sender ends with `expect(sink.errors).toEqual([])`. */
   readonly errors: string[] = [];
   readonly #taken = new EventEmitter();
   #listener: StatsdListener | undefined;
@@ -105,7 +105,7 @@ export class StatsdSink {
     this.#taken.emit("taken");
   }
 
-  /** The lines of one metric, with all of `tags` where given. */
+  /** The lines of one metric, with all of `tags` if given. */
   select(name: string, tags: readonly string[] = []): DogstatsdMetric[] {
     return this.metrics.filter((metric) => metric.name === name && tags.every((tag) => metric.tags.includes(tag)));
   }
@@ -115,7 +115,7 @@ export class StatsdSink {
     return this.select(name, tags).flatMap((metric) => metric.values);
   }
 
-  /** The total of a count, each value scaled up by its sample rate. */
+  /** The total of a count, with each value scaled up by its sample rate. */
   total(name: string, tags: readonly string[] = []): number {
     return this.select(name, tags)
       .flatMap(({ values, sampleRate }) => values.map((value) => value / sampleRate))
@@ -123,9 +123,9 @@ export class StatsdSink {
   }
 
   /**
-   * Resolves once `condition` holds; it is tried after each datagram.
+   * Resolves once `condition` holds; checks it after each datagram.
    *
-   * @throws {Error} when it does not hold in time (10 s unless said).
+   * @throws {Error} if it does not hold in time (default 10 s).
    */
   async waitFor(condition: (sink: StatsdSink) => boolean, { timeoutMs = 10_000, what = "the condition" }: WaitOptions = {}): Promise<void> {
     const signal = AbortSignal.timeout(timeoutMs);
@@ -135,14 +135,14 @@ export class StatsdSink {
       } catch (error) {
         if (!signal.aborted) throw error;
         throw new Error(
-          `${what} did not come within ${timeoutMs} ms; ${this.metrics.length} metrics in ${this.packets.length} datagrams did, errors: ${JSON.stringify(this.errors.slice(0, 5))}`,
+          `${what} did not arrive within ${timeoutMs} ms; received ${this.metrics.length} metrics in ${this.packets.length} datagrams, errors: ${JSON.stringify(this.errors.slice(0, 5))}`,
           { cause: error },
         );
       }
     }
   }
 
-  /** Forgets all that was taken. */
+  /** Forgets everything received so far. */
   clear(): void {
     for (const list of [this.metrics, this.others, this.packets, this.errors]) list.length = 0;
   }
