@@ -250,7 +250,7 @@ describe("advice for Redis", () => {
   });
 
   it.each<[string, RedisSubscription, string, string[]]>([
-    ["what Redis tells of its keys", {}, "__keyspace@0__:_kombu.binding.celeryev", []],
+    ["key events of Redis", {}, "__keyspace@0__:_kombu.binding.celeryev", []],
     ["the same by event", {}, "__keyevent@0__:sadd", []],
     ["a type of one word", {}, "/0.celeryev/custom", ["/0.celeryev"]],
     ["a type of one word without a prefix", {}, "celeryev/custom", ["celeryev"]],

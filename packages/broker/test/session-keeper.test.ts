@@ -78,7 +78,7 @@ describe("SessionKeeper", () => {
 
 const failure = (starting: Promise<unknown>): Promise<Error> =>
   starting.then(
-    () => new Error("it took us"),
+    () => new Error("unexpected connection"),
     (thrown: Error) => thrown,
   );
 
