@@ -132,7 +132,7 @@ describe("on PostgreSQL", { timeout: TIMEOUT_MS }, () => {
     await expect.poll(ended, { timeout: TIMEOUT_MS }).toBe(1);
     await database.close();
     expect(await running.exitCode).toBe(69);
-    expect(running.errors()).toMatch(/^celery-metrics-exporter: PostgreSQL at .* does not serve \(.*\)\. \[ERR_UNAVAILABLE\]\n$/);
+    expect(running.errors()).toMatch(/^celery-metrics-exporter: PostgreSQL at .* is unavailable \(.*\)\. \[ERR_UNAVAILABLE\]\n$/);
   });
 
   it("says what to do if the database is not migrated, and that any other missing table is missing", async () => {

@@ -66,5 +66,5 @@ it("says so when its port is taken", async () => {
   const env = { REDIS_URL: `redis://127.0.0.1:${harness.redis.options.port}`, DASHBOARD_PORT: port };
   const start = startRoles([dashboard], env, createLogger("dashboard", "silent"));
   await expect(start).rejects.toThrow(UnavailableError);
-  await expect(start).rejects.toThrow(`127.0.0.1:${port}: another program listens there. Choose another DASHBOARD_PORT`);
+  await expect(start).rejects.toThrow(`127.0.0.1:${port}: another program is listening there. Choose another DASHBOARD_PORT`);
 });

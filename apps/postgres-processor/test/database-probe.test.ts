@@ -37,7 +37,7 @@ describe("the readiness of an idle exporter", () => {
     try {
       expect(health.report()).toEqual({ ready: true, components: { database: "up" } });
       await server.kill();
-      await expect.poll(state, { timeout: 3_000 }).toMatch(/PostgreSQL does not serve: /);
+      await expect.poll(state, { timeout: 3_000 }).toMatch(/PostgreSQL is unavailable: /);
       expect(health.report().ready).toBe(false);
       await server.restart();
       await expect.poll(state, { timeout: 8_000 }).toBe("up");
@@ -55,7 +55,7 @@ describe("a probe", () => {
       () => undefined,
       async () => {
         await server.kill();
-        await expect.poll(state, { timeout: 3_000 }).toMatch(/does not serve/);
+        await expect.poll(state, { timeout: 3_000 }).toMatch(/is unavailable/);
       },
     ));
 
@@ -68,7 +68,7 @@ describe("a probe", () => {
         await new Promise((resolve) => setTimeout(resolve, 300));
         expect(state()).toBe("up");
         busy = false;
-        await expect.poll(state, { timeout: 3_000 }).toMatch(/does not serve/);
+        await expect.poll(state, { timeout: 3_000 }).toMatch(/is unavailable/);
         busy = true;
         probe.answered();
         expect(state()).toBe("up");

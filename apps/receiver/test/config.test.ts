@@ -13,7 +13,7 @@ describe("the receiver's configuration", () => {
 
   it.each([
     [{ CELERY_BROKER_URL: "" }, /CELERY_BROKER_URL: is required/],
-    [{ CELERY_BROKER_URL: "sqs://key:secret@" }, /CELERY_BROKER_URL: .*sqs carries no events.*supported: amqp/],
+    [{ CELERY_BROKER_URL: "sqs://key:secret@" }, /CELERY_BROKER_URL: .*scheme sqs do not carry events.*supported: amqp/],
     [{ CELERY_BROKER_URL: "redis://:secret@h/shop" }, /CELERY_BROKER_URL: .*number of a database/],
     [{ EXPORTERS: "datadog,kafka" }, /EXPORTERS: unknown exporter kafka; known exporters, separated by commas: datadog, postgres/],
     [{ EXPORTERS: "postgres datadog" }, /EXPORTERS: unknown exporter postgres datadog; known exporters, separated by commas/],

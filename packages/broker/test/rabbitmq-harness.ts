@@ -1,4 +1,4 @@
-/** A RabbitMQ source behind a relay, on an exchange and a queue of its own. */
+/** A RabbitMQ source behind a relay, with its own exchange and queue. */
 import { TcpProxy, sharedRabbitmqUrl } from "@celery-metrics-exporter/testkit";
 import type { HealthReport } from "@celery-metrics-exporter/runtime";
 import { connect, type Channel, type ChannelModel, type ConfirmChannel } from "amqplib";
@@ -43,7 +43,7 @@ export class RabbitmqHarness implements EventSourceHarness {
     const publisher = await connect(sharedRabbitmqUrl());
     const channel = await publisher.createConfirmChannel();
     const names = { exchange: `celeryev-${randomUUID()}`, queue: `celery-metrics-exporter-${randomUUID()}` };
-    // As the first worker does.
+    // Like the first worker.
     await channel.assertExchange(names.exchange, "topic", { durable: true });
     return new RabbitmqHarness(proxy, publisher, channel, { ...TOPOLOGY, ...names, prefetch: 2_000, prefetchBytes: 2 ** 25, ...options });
   }
@@ -58,7 +58,7 @@ export class RabbitmqHarness implements EventSourceHarness {
     await this.#channel.waitForConfirms();
   }
 
-  /** Does one thing that the broker may answer by closing the channel. */
+  /** Runs one operation that may make the broker close the channel. */
   async administer(step: (channel: Channel) => Promise<unknown>): Promise<void> {
     const channel = await this.publisher.createChannel();
     channel.on("error", () => {});
@@ -66,7 +66,7 @@ export class RabbitmqHarness implements EventSourceHarness {
     await channel.close();
   }
 
-  /** Messages of the queue that nobody holds. */
+  /** Messages in the queue that are not delivered to a consumer. */
   async waiting(): Promise<number> {
     return (await this.#channel.checkQueue(this.options.queue)).messageCount;
   }

@@ -1,4 +1,4 @@
-/** A Redis source behind a relay, on channels of its own. */
+/** A Redis source behind a relay, on separate channels. */
 import { encodeEnvelope } from "@celery-metrics-exporter/celery";
 import type { HealthReport, RedisServer } from "@celery-metrics-exporter/runtime";
 import { TcpProxy, sharedRedisUrl } from "@celery-metrics-exporter/testkit";
@@ -15,7 +15,7 @@ export function redisServers(url: string): readonly RedisServer[] {
   return parsed.url.servers;
 }
 
-/** What kombu publishes for an event's body. */
+/** The message that kombu publishes for an event's body. */
 export function envelope(body: string): string {
   return encodeEnvelope({ body, routingKey: "task.multi", headers: { hostname: "w1@host-a" } });
 }
@@ -25,7 +25,7 @@ export class RedisHarness implements EventSourceHarness {
   readonly source: RedisSource;
   readonly proxy: TcpProxy;
   readonly publisher = new Redis(sharedRedisUrl());
-  /** Keeps tests on one server apart: pub/sub knows no databases. */
+  /** Separates tests on one server: pub/sub ignores databases. */
   readonly keyprefix = `test-${randomUUID()}:`;
   readonly #options: Partial<RedisOptions>;
 
@@ -43,7 +43,7 @@ export class RedisHarness implements EventSourceHarness {
     return this.#create(Number(new URL(sharedRedisUrl()).port), testContext());
   }
 
-  /** Resolves with the number of subscribers that got it. */
+  /** Resolves with the number of subscribers that received it. */
   async publishTo(channel: string, body: string): Promise<number> {
     return this.publisher.publish(this.keyprefix + channel, envelope(body));
   }

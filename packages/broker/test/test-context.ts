@@ -1,4 +1,4 @@
-/** What a source needs of the process, with logs kept for assertions. */
+/** A source's context, with logs kept for assertions. */
 import { Health, Metrics, type Logger } from "@celery-metrics-exporter/runtime";
 import { pino } from "pino";
 import type { SourceContext } from "../src/source/source.ts";

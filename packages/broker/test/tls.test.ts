@@ -1,4 +1,4 @@
-/** TLS on both brokers, against the servers themselves: they want a client's certificate, and their own names `localhost` only. */
+/** TLS on both brokers, against real servers. They require a client certificate, and their own is valid only for `localhost`. */
 import {
   certificate,
   sharedRabbitmqTlsPort,
@@ -37,7 +37,7 @@ interface Broker {
 }
 
 async function rabbitmq(): Promise<Broker> {
-  // One that the environment names may speak no TLS.
+  // A server named by the environment may not support TLS.
   const own = sharedRabbitmqTlsPort() === undefined ? await startRabbitmq() : undefined;
   const plainUrl = own?.url ?? sharedRabbitmqUrl();
   const connection = await connect(plainUrl);
@@ -99,7 +99,7 @@ describe.each([
       rabbitmq: { ...TOPOLOGY, exchange: NAME, queue: NAME, queueType: "classic", queueExpiresMs: 60_000, prefetch: 10 },
       redis: { exchange: NAME, bufferMaxBytes: 2 ** 20 },
     } as const;
-    // A refusal is told at once, but for one whose words are lost in a reset.
+    // Refusals are reported at once, except when a reset loses the alert.
     const source = createEventSource(parsed.url, options, testContext(startupTimeoutMs));
     sources.push(source);
     const recorder = new Recorder();
@@ -107,7 +107,7 @@ describe.each([
     return recorder;
   }
 
-  it("carries events to a client that trusts the authority and shows its certificate", async () => {
+  it("carries events to a client that trusts the authority and sends its certificate", async () => {
     const recorder = await start("localhost", `${AUTHORITY}&${CLIENT}`);
     await broker.publish();
     await recorder.waitFor(1);
@@ -116,52 +116,57 @@ describe.each([
   });
 
   it.each([
-    ["another name that the server is known by", "127.0.0.1", `${AUTHORITY}&${CLIENT}&ssl_server_hostname=localhost`],
-    ["another host with that check off", "127.0.0.1", `${AUTHORITY}&${CLIENT}&ssl_check_hostname=false`],
-    ["anyone with all checks off", "127.0.0.1", `${CLIENT}&ssl_cert_reqs=CERT_NONE`],
+    ["another name of the server", "127.0.0.1", `${AUTHORITY}&${CLIENT}&ssl_server_hostname=localhost`],
+    ["another host with that check disabled", "127.0.0.1", `${AUTHORITY}&${CLIENT}&ssl_check_hostname=false`],
+    ["any server with all checks disabled", "127.0.0.1", `${CLIENT}&ssl_cert_reqs=CERT_NONE`],
   ])("connects to %s", async (_what, host, query) => {
     await expect(start(host, query)).resolves.toBeDefined();
   });
 
   it.each([
-    ["an authority that is not named", "localhost", CLIENT, /not trusted.*ssl_ca_certs/],
+    ["an unknown authority", "localhost", CLIENT, /not trusted.*ssl_ca_certs/],
     ["another authority", "localhost", `ssl_ca_certs=${certificate("other-ca")}&${CLIENT}`, /not trusted.*ssl_ca_certs/],
     ["a certificate for another host", "127.0.0.1", `${AUTHORITY}&${CLIENT}`, /for another host.*ssl_server_hostname/],
-    ["another name than was asked for", "localhost", `${AUTHORITY}&${CLIENT}&ssl_server_hostname=other.test`, /for another host/],
-    ["to go without a certificate", "localhost", AUTHORITY, /wants a certificate of ours.*ssl_certfile/],
     [
-      "a certificate of ours from another authority",
+      "a certificate for another name than requested",
+      "localhost",
+      `${AUTHORITY}&${CLIENT}&ssl_server_hostname=other.test`,
+      /for another host/,
+    ],
+    ["a connection without a client certificate", "localhost", AUTHORITY, /requires a client certificate.*ssl_certfile/],
+    [
+      "a client certificate from another authority",
       "localhost",
       `${AUTHORITY}&ssl_certfile=${certificate("stranger")}&ssl_keyfile=${certificate("stranger-key")}`,
-      /does not accept our certificate.*ssl_certfile/,
+      /does not accept our client certificate.*ssl_certfile/,
     ],
     [
-      "a key that belongs to another certificate",
+      "the key of another certificate",
       "localhost",
       `${AUTHORITY}&ssl_certfile=${certificate("client")}&ssl_keyfile=${certificate("stranger-key")}`,
-      /our certificate or its key cannot be used.*ssl_certfile/,
+      /our client certificate or its key is unusable.*ssl_certfile/,
     ],
-    ["a file that holds no certificate", "localhost", `${AUTHORITY}&ssl_certfile=${certificate("client-key")}`, /cannot be used/],
-  ])("refuses %s, and says what to set", async (_what, host, query, message) => {
+    ["a file without a certificate", "localhost", `${AUTHORITY}&ssl_certfile=${certificate("client-key")}`, /is unusable/],
+  ])("rejects %s, and says what to set", async (_what, host, query, message) => {
     await expect(start(host, query)).rejects.toMatchObject({ code: "ERR_UNAVAILABLE", message: expect.stringMatching(message) as string });
   });
 
-  it.each(["ssl_ca_certs=/nowhere/ca.pem", "ssl_certfile=/nowhere/client.pem"])("names a file that cannot be read: %s", async (query) => {
+  it.each(["ssl_ca_certs=/nowhere/ca.pem", "ssl_certfile=/nowhere/client.pem"])("names an unreadable file: %s", async (query) => {
     const path = query.split("=")[1] ?? "";
     const message = expect.stringMatching(new RegExp(`CELERY_BROKER_URL: ssl_.*ENOENT.*${path}`)) as string;
     await expect(start("localhost", query)).rejects.toMatchObject({ code: "ERR_CONFIG_INVALID", message });
   });
 
-  it("names the other scheme when only one end speaks TLS", async () => {
+  it("names the other scheme if only one end uses TLS", async () => {
     const { protocol, host } = new URL(broker.plainUrl);
     await expect(connectTo(`${protocol}//localhost:${broker.tlsPort}`, 1_000)).rejects.toThrow(
-      /perhaps it speaks TLS on this port \(use (amqps|rediss):/,
+      /perhaps it requires TLS on this port \(use (amqps|rediss):/,
     );
-    const mismatch = /perhaps it does not speak TLS on this port; use redis:|it does not speak TLS on this port/;
+    const mismatch = /perhaps it does not support TLS on this port; if so, use redis:|it does not support TLS on this port/;
     await expect(connectTo(`${protocol.replace(":", "s:")}//${host}`, 6_000)).rejects.toThrow(mismatch);
   });
 
-  it("uses a certificate that was renewed", async () => {
+  it("uses a renewed certificate", async () => {
     const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-tls-"));
     const file = join(folder, "authority.pem");
     const query = `ssl_ca_certs=${file}&${CLIENT}`;
@@ -189,8 +194,8 @@ describe("login_method=EXTERNAL", { timeout: 60_000 }, () => {
     for (const each of parsed.url.servers) await (await connectRabbitmq(each)).close();
   };
 
-  it("logs in as the user that our certificate names", async () => {
-    await expect(open("login_method=EXTERNAL")).rejects.toThrow(/no user has the name that our certificate holds/);
+  it("logs in as the user in our certificate", async () => {
+    await expect(open("login_method=EXTERNAL")).rejects.toThrow(/there is no user with the name in our client certificate/);
     await server.ctl("add_user", "client", "unused");
     await server.ctl("set_permissions", "client", ".*", ".*", ".*");
     await server.ctl("delete_user", "guest");
@@ -199,7 +204,7 @@ describe("login_method=EXTERNAL", { timeout: 60_000 }, () => {
     await open("login_method=AMQPLAIN", `amqps://client:unused@localhost:${server.tlsPort}//?${AUTHORITY}&${CLIENT}&`);
   });
 
-  it("says that the broker does not offer it", async () => {
+  it("reports that the broker does not offer it", async () => {
     await server.ctl("eval", "application:set_env(rabbit, auth_mechanisms, ['EXTERNAL']).");
     await expect(open("login_method=PLAIN")).rejects.toThrow(/does not offer the login method PLAIN; set another with \?login_method=/);
     await open("login_method=EXTERNAL");

@@ -1,6 +1,6 @@
 /**
- * A connection pooler, as far as it matters: like PgBouncer 1.18 in transaction mode, it takes only some parameters of a session, and keeps the
- * session when its client goes. What the tests expect here was tried with PgBouncer itself.
+ * A minimal connection pooler. Like PgBouncer 1.18 in transaction mode, it accepts only some parameters of a session, and keeps the session when its
+ * client disconnects. The behavior that the tests expect was verified with PgBouncer itself.
  */
 import { once } from "node:events";
 import { connect, createServer, type AddressInfo, type Socket } from "node:net";
@@ -10,9 +10,9 @@ const SSL_REQUEST = 80_877_103;
 const TERMINATE = Buffer.from("X\0\0\0\u0004", "latin1");
 
 export interface Pooler {
-  /** The server's URL, by way of the pooler. */
+  /** The server's URL through the pooler. */
   readonly url: string;
-  /** Asks each session that has lost its client. */
+  /** Queries each session that has lost its client. */
   ask(statement: string): Promise<string[]>;
   stop(): void;
 }
@@ -84,7 +84,7 @@ async function ask(session: Socket, statement: string): Promise<string> {
     const [data] = (await once(session, "data")) as [Buffer];
     answer = Buffer.concat([answer, data]);
     const row = answer.indexOf("D\0");
-    // A row, and the ReadyForQuery that ends the answer.
+    // A row, and the ReadyForQuery at the end of the answer.
     if (row !== -1 && answer.at(-6) === 0x5a) return answer.toString("utf8", row + 11, row + 11 + answer.readInt32BE(row + 7));
   }
 }

@@ -1,4 +1,4 @@
-/** A migrated database for a test file, and its rows in a form that compares with `TaskRow`. */
+/** A migrated database for a test file, and its rows in a form comparable to `TaskRow`. */
 import { createDatabase, type TestDatabase } from "@celery-metrics-exporter/testkit";
 import { getTableColumns, sql } from "drizzle-orm";
 import { afterAll, beforeAll, beforeEach } from "vitest";
@@ -8,7 +8,7 @@ import { migrate } from "../src/migrate/migrate.ts";
 import { celeryTask } from "../src/tables/schema.ts";
 import type { TaskRow } from "../src/merge/task-row.ts";
 
-/** Instants in microseconds, as in `TaskRow`; what is NULL is absent. */
+/** Instants are in microseconds, as in `TaskRow`. NULL is absent. */
 export interface StoredRow extends Partial<Omit<TaskRow, "task_id">> {
   readonly task_id: string;
   readonly finished_at?: number;
@@ -19,11 +19,11 @@ export interface StoredRow extends Partial<Omit<TaskRow, "task_id">> {
 export interface TaskTable {
   readonly database: Database;
   readonly url: string;
-  /** By task id, without `created_at` and `updated_at`. */
+  /** Rows by task id, without `created_at` and `updated_at`. */
   rows(): Promise<Record<string, StoredRow>>;
 }
 
-/** One database for the test file, its table emptied before each test. */
+/** Creates one database for the test file. Its table is emptied before each test. */
 export function useTaskTable(): TaskTable {
   let created: TestDatabase | undefined;
   let database: Database | undefined;
@@ -71,7 +71,7 @@ export async function readRows(database: Database): Promise<Record<string, Store
   return Object.fromEntries(rows.map((row) => [row.task_id, withoutAbsent(row)]));
 }
 
-/** So that a row of Postgres (NULL) and one in memory (undefined) are equal. */
+/** Makes a row from Postgres (NULL) equal to one in memory (undefined). */
 export function withoutAbsent<R extends object>(row: R): R {
   return Object.fromEntries(Object.entries(row).filter(([, value]) => value !== undefined && value !== null)) as R;
 }

@@ -1,6 +1,6 @@
-/** Waiting that an abort ends. */
+/** Abortable waits. */
 
-/** The promise's own outcome, or the signal's reason if that comes first. What the promise stands for goes on. */
+/** Settles like the promise, or rejects with the signal's reason if the abort comes first. Does not cancel the underlying work. */
 export async function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   const settled = new AbortController();
   const aborted = new Promise<never>((_resolve, reject) => {

@@ -1,9 +1,9 @@
-/** Errors with a stable code, and the exit codes a process ends with because of them (BSD `sysexits.h`). */
+/** Errors with a stable code, and the exit codes they cause (BSD `sysexits.h`). */
 
 export const EXIT_FAILURE = 1;
-/** A service that is needed cannot be reached (`EX_UNAVAILABLE`). */
+/** A required service is unavailable (`EX_UNAVAILABLE`). */
 export const EXIT_UNAVAILABLE = 69;
-/** The configuration is wrong (`EX_CONFIG`). */
+/** The configuration is invalid (`EX_CONFIG`). */
 export const EXIT_CONFIG = 78;
 
 /** An error a user may have to act on. `code` is stable and listed in `docs/errors.md`. */
@@ -19,7 +19,7 @@ export class CodedError extends Error {
   }
 }
 
-/** Thrown when the environment does not make a valid configuration; lists every problem at once. */
+/** Thrown when the configuration is invalid. Lists every problem. */
 export class ConfigError extends CodedError {
   readonly problems: readonly string[];
 
@@ -32,8 +32,8 @@ export class ConfigError extends CodedError {
 }
 
 /**
- * Thrown when something we depend on (broker, Redis, database, agent) cannot be reached or does not serve right now.
- * Never the fault of the data: whoever catches it waits and tries again, for ever once the process has started.
+ * Thrown when a dependency (broker, Redis, database, agent) is unreachable or temporarily unavailable. The data is never the cause: the
+ * caller waits and retries, without limit once the process has started.
  */
 export class UnavailableError extends CodedError {
   constructor(message: string, options: { cause?: unknown } = {}) {
@@ -41,12 +41,12 @@ export class UnavailableError extends CodedError {
   }
 }
 
-/** Thrown when something we depend on gave up what it was asked for after a time limit: it is overloaded, or what it was asked for is slow. */
+/** Thrown when a dependency aborts a request after a time limit: it is overloaded, or the request is slow. */
 export class TimedOutError extends UnavailableError {}
 
 /**
- * Thrown by an exporter when the data itself is at fault, so that no retry can help. The host splits the batch until the bad event is alone,
- * and puts that one into the dead-letter queue if there is evidence that the event is at fault: others like it got through since.
+ * Thrown by an exporter when the data is at fault, so retries cannot help. The host splits the batch until the bad event is alone. It moves
+ * that event to the dead-letter queue once similar events have got through, which is the evidence that the event is at fault.
  */
 export class PermanentError extends CodedError {
   constructor(message: string, options: { cause?: unknown } = {}) {
@@ -54,7 +54,7 @@ export class PermanentError extends CodedError {
   }
 }
 
-/** What was thrown, as an Error. */
+/** Converts a thrown value to an `Error`. */
 export function toError(thrown: unknown): Error {
   return thrown instanceof Error ? thrown : new Error(String(thrown));
 }

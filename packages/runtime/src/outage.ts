@@ -1,51 +1,53 @@
-/** Something we depend on does not serve: one component in `/readyz`, and one line in the log. */
+/** An outage of a dependency: one component in `/readyz`, and one log line. */
 import type { Logger } from "./log/logger.ts";
 import type { ComponentHealth } from "./process/health.ts";
 
 export interface OutageOptions {
   readonly logger: Logger;
-  /** Down while it lasts, and up from the start. */
+  /** Down during an outage; otherwise up, also initially. */
   readonly component?: ComponentHealth;
+  /** Logged when an outage begins. */
   readonly began: string;
-  /** Said while it lasts; `began` again if absent. */
+  /** Logged while it lasts. Default: `began`. */
   readonly lasts?: string;
+  /** Logged when it ends. */
   readonly ended: string;
   /** Default `warn`. */
   readonly level?: "info" | "warn";
-  /** The time until it is said again, doubled each time up to an hour, in milliseconds. Default one minute. */
+  /** Milliseconds until the first repetition of the log line. Doubles each time, up to an hour. Default: one minute. */
   readonly firstRepeatMs?: number;
 }
 
-/** What is wrong now. */
+/** Log fields of a failure. */
 export interface OutageFields {
   readonly reason?: string;
-  /** Logged with its stack and causes, where the reason alone does not explain it. */
+  /** Logged with its stack and causes if the reason alone does not explain the failure. */
   readonly err?: Error;
   readonly [field: string]: unknown;
 }
 
 const FIRST_REPEAT_MS = 60_000;
 const LAST_REPEAT_MS = 3_600_000;
-/** So many different reasons are logged at once: some have an id or an address in them. */
+/** Limit on distinct reasons logged immediately: some contain an id or an address. */
 const MOST_REASONS = 10;
-/** So often it is logged at once that it begins, if it was over for less than the first interval. */
+/** Limit on beginnings logged immediately if each follows the previous outage within the first interval. */
 const MOST_RETURNS = 5;
 
 /**
- * Logged when it begins, with each new reason, at growing intervals while it lasts or comes and goes, and when it is over. Keeps no timer:
- * whoever tries again reports each try.
+ * Logs when an outage begins, for each new reason, at growing intervals while it lasts or flaps, and when it ends. Has no timer: the caller
+ * reports every attempt.
  */
 export class Outage {
   readonly #options: OutageOptions;
   /** `performance.now()` */
   #since: number | undefined;
   #servedAt = Number.NEGATIVE_INFINITY;
-  /** Of outages that follow each other closely: when the first began, how many there were, and the reasons that were logged. */
+  /** For outages in close succession: when the first began, their number, and the reasons already logged. */
   #firstAt = 0;
   #returns = 0;
   readonly #reasons = new Set<string>();
   #repeatAt = 0;
-  /** Whether anything was logged of this one. */
+  /** Whether this outage has been logged. */
   #isTold = false;
 
   constructor(options: OutageOptions) {
@@ -57,7 +59,7 @@ export class Outage {
     return this.#since !== undefined;
   }
 
-  /** It does not serve. Logged if it is time for that, or if the reason is a new one. */
+  /** Reports a failure. Logs it if the reason is new or a repetition is due. */
   failed(fields: OutageFields): void {
     const { logger, component, began, lasts = began, level = "warn", firstRepeatMs = FIRST_REPEAT_MS } = this.#options;
     const { reason = "" } = fields;
@@ -75,7 +77,7 @@ export class Outage {
     this.#isTold = true;
   }
 
-  /** It serves. Logged if it did not, and that was logged. */
+  /** Reports success. Logs the end of an outage that was logged. */
   served(fields: Readonly<Record<string, unknown>> = {}): void {
     if (this.#since === undefined) return;
     const now = performance.now();

@@ -2,25 +2,25 @@
 import { toError } from "./errors.ts";
 
 export interface RepeatOptions {
-  /** From the end of one run to the next. */
+  /** From the end of one run to the start of the next. */
   readonly everyMs: number | (() => number);
-  /** When the first run begins. Default: after `everyMs`. */
+  /** When the first run starts. Default: after `everyMs`. */
   readonly first?: "now" | "later";
-  /** Called when a run fails, which does not end the repetition. */
+  /** Called when a run fails. Further runs follow. */
   readonly onError?: (error: Error) => void;
 }
 
-/** Does some work again and again, one run at a time, from its creation until `stop`. Does not keep the process alive. */
+/** Runs work periodically, one run at a time, from construction until `stop`. Does not keep the process alive. */
 export class Repeat {
   readonly #work: (signal: AbortSignal) => unknown;
   readonly #options: RepeatOptions;
   readonly #stopped = new AbortController();
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> = Promise.resolve();
-  /** Of `first: "now"`: resolves when that run is over, whatever came of it. */
+  /** With `first: "now"`: resolves when the first run ends, even if it fails. */
   readonly firstRun: Promise<void>;
 
-  /** @param work gets a signal that is aborted by `stop`. */
+  /** @param work receives a signal that `stop` aborts. */
   constructor(work: (signal: AbortSignal) => unknown, options: RepeatOptions) {
     this.#work = work;
     this.#options = options;
@@ -29,7 +29,7 @@ export class Repeat {
     this.firstRun = this.#running;
   }
 
-  /** Begins no further run, and resolves when the one under way is over. Safe twice. */
+  /** Starts no further run. Resolves when the current one ends. Idempotent. */
   async stop(): Promise<void> {
     this.#stopped.abort();
     clearTimeout(this.#timer);

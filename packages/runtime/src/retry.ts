@@ -1,19 +1,19 @@
-/** Trying again what fails. */
+/** Retries. */
 import { type BackoffOptions, backoffMs, pause } from "./backoff.ts";
 import { toError } from "./errors.ts";
 
 export interface RetryOptions<F> extends BackoffOptions {
-  /** Ends a wait between two tries early; what comes of that is for `decide` to say. */
+  /** Ends a delay between two attempts early. The next attempt still runs; `decide` decides what follows. */
   readonly signal?: AbortSignal | undefined;
   /**
-   * What a failed try comes to: undefined to try again, anything else to end with that. May throw instead.
+   * Decides about a failed attempt: undefined retries, any other value ends the retries with that value. May also throw.
    *
-   * @param tries how many have failed, this one included.
+   * @param tries the number of failed attempts, including this one.
    */
   readonly decide: (error: Error, tries: number) => F | undefined;
 }
 
-/** Resolves with what the task resolves with, or with what `decide` ends it with. Waits between two tries as `backoffMs` says. */
+/** Runs the task until it succeeds or `decide` ends the retries. Resolves with the result of either. `backoffMs` gives the delays. */
 export async function retry<T, F = never>(task: () => Promise<T>, { signal, decide, ...backoff }: RetryOptions<F>): Promise<T | F> {
   for (let tries = 1; ; tries++) {
     try {

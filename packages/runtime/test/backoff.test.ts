@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { backoffMs, pause } from "../src/index.ts";
 
 describe("backoffMs", () => {
-  it("doubles up to its cap, at least half of it certain", () => {
+  it("doubles up to its cap and waits at least half of it", () => {
     for (let attempt = 0; attempt < 100; attempt += 1) {
       const full = Math.min(10_000, 200 * 2 ** attempt);
       const wait = backoffMs(attempt);

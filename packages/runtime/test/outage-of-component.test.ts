@@ -47,7 +47,7 @@ describe("an outage of a component", () => {
     expect(lines.map(({ msg }) => msg)).toEqual(["began", "began", "ended", "began"]);
   });
 
-  it("is logged a few times, whatever is in its reasons", () => {
+  it("is logged a limited number of times, regardless of its reasons", () => {
     for (let id = 0; id < 1_000; id++) outage.failed({ reason: `task ${id}: refused` });
     expect(lines).toHaveLength(10);
   });

@@ -15,7 +15,7 @@ describe("Outage", () => {
   beforeEach(() => void vi.useFakeTimers({ toFake: ["performance"] }));
   afterEach(() => void vi.useRealTimers());
 
-  it("says at once what fails, then at growing intervals, however often it is told", () => {
+  it("logs a failure at once, then at growing intervals, however often it is reported", () => {
     const { log, lines } = make({ firstRepeatMs: 5 * SECOND });
     for (let second = 0; second <= 200; second += 1) {
       log.failed({ reason: "ECONNREFUSED" });
@@ -28,7 +28,7 @@ describe("Outage", () => {
     expect(lines[0]).toMatchObject({ level: 40, reason: "ECONNREFUSED" });
   });
 
-  it("says it every hour at least", () => {
+  it("logs it at least every hour", () => {
     const { log, lines } = make();
     for (let minute = 0; minute < 600; minute += 1) {
       log.failed({ reason: "ECONNREFUSED" });
@@ -39,7 +39,7 @@ describe("Outage", () => {
     ]);
   });
 
-  it("says it at growing intervals too where it comes and goes", () => {
+  it("also logs a flapping outage at growing intervals", () => {
     const { log, lines } = make();
     for (let second = 0; second < 3_600; second += 2) {
       log.failed({ reason: "deadlock" });
@@ -55,7 +55,7 @@ describe("Outage", () => {
     expect(lines.at(-1)).toMatchObject({ msg: "away", reason: "deadlock" });
   });
 
-  it("tells late of one that began untold, if it lasts", () => {
+  it("logs an outage late if its beginning was not logged and it lasts", () => {
     const { log, lines } = make();
     for (let times = 0; times < 20; times += 1) {
       log.failed({ reason: "deadlock" });
@@ -69,7 +69,7 @@ describe("Outage", () => {
     expect(lines.map(({ msg }) => msg)).toEqual(["away", "back"]);
   });
 
-  it("says once that it is over, and begins anew", () => {
+  it("logs once that it is over, and starts afresh", () => {
     const { log, lines } = make();
     log.served();
     log.failed({ reason: "one" });

@@ -9,7 +9,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-it("runs after each interval, and at once if told so", async () => {
+it("runs after each interval, and at once if requested", async () => {
   const runs: string[] = [];
   const later = new Repeat(() => runs.push("later"), { everyMs: 100 });
   const now = new Repeat(() => runs.push("now"), { everyMs: 150, first: "now" });
@@ -21,7 +21,7 @@ it("runs after each interval, and at once if told so", async () => {
   expect(runs).toHaveLength(4);
 });
 
-it("counts the interval from the end of a run, so that two never overlap", async () => {
+it("starts the interval at the end of a run, so that runs never overlap", async () => {
   let running = 0;
   const repeat = new Repeat(
     async () => {
@@ -39,7 +39,7 @@ it("counts the interval from the end of a run, so that two never overlap", async
   expect(running).toBe(0);
 });
 
-it("goes on after a run that failed, and reports it", async () => {
+it("reports a failed run and continues", async () => {
   const errors: string[] = [];
   let runs = 0;
   const work = (): void => {
@@ -52,7 +52,7 @@ it("goes on after a run that failed, and reports it", async () => {
   await repeat.stop();
 });
 
-it("tells a run under way that it is stopped, and waits for it", async () => {
+it("aborts the signal of a run in progress, and waits for the run", async () => {
   vi.useRealTimers();
   let ended = false;
   const repeat = new Repeat(

@@ -20,7 +20,7 @@ function refuse(error: Error): never {
 }
 
 describe("retry", () => {
-  it("tries until it works", async () => {
+  it("retries until success", async () => {
     const { task, tries } = failing(3);
     const seen: [string, number][] = [];
     const decide = ({ message }: Error, failed: number): undefined => void seen.push([message, failed]);
@@ -33,7 +33,7 @@ describe("retry", () => {
     expect(tries()).toBe(4);
   });
 
-  it("ends with what the policy says, or throws", async () => {
+  it("ends with the value or the error of `decide`", async () => {
     expect(await retry(failing(9).task, { ...FAST, decide: (_, tries) => (tries === 2 ? "given up" : undefined) })).toBe("given up");
     expect(await retry(failing(9).task, { ...FAST, decide: () => false })).toBe(false);
     await expect(retry(failing(9).task, { ...FAST, decide: refuse })).rejects.toThrow("try 1");

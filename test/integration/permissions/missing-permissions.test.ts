@@ -124,7 +124,7 @@ describe("in PostgreSQL", () => {
 
   it.each(["SELECT", "INSERT", "UPDATE"])("the processor does not start without %s, and says so", async (right) => {
     await scene.database.query(scene.sql(`REVOKE ${right} ON celery_task FROM cme_processor`));
-    await expectRefusal("postgres-processor", {}, /does not let us in: permission denied for table celery_task/);
+    await expectRefusal("postgres-processor", {}, /refused access: permission denied for table celery_task/);
     await scene.database.query(scene.sql(`GRANT ${right} ON celery_task TO cme_processor`));
   });
 
@@ -168,7 +168,7 @@ describe("in RabbitMQ", () => {
 
   // In this order, because the queue does not exist yet.
   it("the receiver does not start without the right to create its queue, and says so", async () => {
-    await expectRefusal("receiver", finding, /refuses us: cannot declare queue celery-metrics-exporter \(ACCESS_REFUSED/);
+    await expectRefusal("receiver", finding, /refused access: cannot declare queue celery-metrics-exporter \(ACCESS_REFUSED/);
   });
 
   it("the receiver's user may bind again after the exchange was deleted and declared again", async () => {

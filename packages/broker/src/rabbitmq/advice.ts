@@ -1,25 +1,25 @@
-/** What to check when nothing comes from RabbitMQ. */
+/** What to check if no message arrives from RabbitMQ. */
 import type { ChannelModel } from "amqplib";
 import { DEFAULT_EXCHANGE } from "../url/broker-url.ts";
 import { attempt, exchangeExists, otherTypeOfDefault, type RabbitmqTopology } from "./topology.ts";
 
-/** Of our queue, as the broker counts them. */
+/** Counts of our queue, from the broker. */
 export interface QueueCounts {
   readonly consumers?: number;
-  /** Messages that nobody holds. */
+  /** Messages not delivered to a consumer. */
   readonly waiting?: number;
 }
 
-/** What could be seen on the broker. */
+/** The findings on the broker. */
 export interface RabbitmqSight extends QueueCounts {
   readonly vhost: string;
   /** Whether Celery's exchange of the default name exists. */
   readonly defaultExchange: boolean;
-  /** Its type where that is not `topic`; undefined where it is, or where we may not ask. */
+  /** Its type if it is not `topic`; undefined if it is, or if we may not ask. */
   readonly otherType?: string | undefined;
 }
 
-/** Nothing if the broker does not say. */
+/** Empty if the broker does not answer. */
 export async function countQueue(connection: ChannelModel, queue: string): Promise<QueueCounts> {
   let counts = {};
   await attempt(connection, async (channel) => {
@@ -29,11 +29,11 @@ export async function countQueue(connection: ChannelModel, queue: string): Promi
   return counts;
 }
 
-/** Looks at what needs no permission, and at what we may. */
+/** Inspects the broker, as far as permissions allow. */
 export async function lookAround(connection: ChannelModel, topology: RabbitmqTopology, vhost: string): Promise<RabbitmqSight> {
   const counts = await countQueue(connection, topology.queue);
   const defaultExchange = await exchangeExists(connection, DEFAULT_EXCHANGE);
-  // One that is missing would be created, which only binding may decide.
+  // Not for a missing exchange: the check would create it, which is the decision of `bindQueue`.
   const otherType = defaultExchange ? await otherTypeOfDefault(connection) : undefined;
   return { vhost, ...counts, defaultExchange, otherType };
 }
@@ -44,13 +44,13 @@ export function rabbitmqAdvice(
 ): string {
   const found: string[] = [];
   if (exchange === DEFAULT_EXCHANGE && otherType !== undefined)
-    found.push(`The exchange ${exchange} is of type ${otherType}: delete it, so that the next worker makes it anew as topic.`);
+    found.push(`The exchange ${exchange} has the type ${otherType}: delete it, so that the next worker recreates it as a topic exchange.`);
   if (exchange !== DEFAULT_EXCHANGE && defaultExchange)
-    found.push(`There is an exchange ${DEFAULT_EXCHANGE}: if your workers use it, set EVENT_EXCHANGE.`);
+    found.push(`There is an exchange ${DEFAULT_EXCHANGE}: if your workers use it, change EVENT_EXCHANGE.`);
   if (consumers > 1) {
-    const held = waiting > 0 ? `, and ${waiting} messages wait in it` : "";
+    const held = waiting > 0 ? ` and ${waiting} waiting messages` : "";
     found.push(
-      `The queue ${queue} has ${consumers} consumers${held}: another one may get the events; give each deployment its own RABBITMQ_QUEUE.`,
+      `The queue ${queue} has ${consumers} consumers${held}: another consumer may get the events; give each deployment its own RABBITMQ_QUEUE.`,
     );
   }
   return [

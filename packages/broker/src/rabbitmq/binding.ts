@@ -1,4 +1,4 @@
-/** Repeats the binding of our queue for as long as a session lasts: an exchange that is deleted takes it away, and nobody is told. */
+/** Repeats the binding of our queue during a session: a deleted exchange removes the binding, and RabbitMQ does not notify us. */
 import { type Logger, backoffMs, toError } from "@celery-metrics-exporter/runtime";
 import type { Channel, ChannelModel } from "amqplib";
 import { countQueue } from "./advice.ts";
@@ -7,16 +7,16 @@ import { RefusedError } from "../source/source.ts";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
-/** A binding that brings nothing is repeated after this long; any other is looked at after twice as long. */
+/** Silence after which the binding is repeated. A binding that carries messages is checked after twice as long. */
 export const QUIET_MS = 8_000;
 const TICKS = 4;
-/** Of the time after which a binding is repeated: so long a silence is looked into before. Workers send a heartbeat every 2 s. */
+/** Length of a probe before the binding is repeated, as a fraction of the silence. Workers send a heartbeat every 2 s. */
 const PROBE = 0.75;
-/** So many times as long a binding is not repeated while messages show that it is there. */
+/** Limit on the time without repetition while messages prove the binding, as a multiple of the silence. */
 const TRUSTED = 20;
 /**
- * Without the exchange: soon at first, because what is published between its making and our binding is missed; then less often, because each
- * try leaves a line in RabbitMQ's log.
+ * Delays while the exchange is missing. Short at first, because messages published between its creation and our binding are lost. Then longer,
+ * because each attempt adds a line to RabbitMQ's log.
  */
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 5_000;
@@ -28,7 +28,7 @@ export interface BindingKeeperOptions {
   readonly quietMs: number;
   /** The queue is bound. */
   readonly onBound: (binding: Binding) => void;
-  /** It cannot be bound for this reason; tried again until it can. */
+  /** The queue cannot be bound, for this reason. Retried until it can. */
   readonly onUnbound: (reason: string, exchangeMissing: boolean) => void;
   /** Our queue is missing, or the connection is gone. */
   readonly onLost: (reason: Error) => void;
@@ -38,13 +38,13 @@ export class BindingKeeper {
   readonly #options: BindingKeeperOptions;
   #timer: NodeJS.Timeout | undefined;
   #repeatedAt = performance.now();
-  /** When the binding was repeated or seen to work. */
+  /** When the binding was last repeated or proven. */
   #knownAt = performance.now();
   #heard = false;
   #heardAt = this.#repeatedAt;
-  /** Whether the broker does not let us look into a silence. */
+  /** Whether the broker refuses probes. */
   #probeRefused = false;
-  /** Tries in vain since the queue was bound. */
+  /** Failed attempts since the queue was last bound. */
   #failures: number;
   #stopped = false;
 
@@ -54,7 +54,7 @@ export class BindingKeeper {
     this.#schedule();
   }
 
-  /** A message came that was published to this exchange. Called for each one. */
+  /** A message arrived that was published to this exchange. Called for each one. */
   heard(exchange: string): void {
     if (exchange === this.#options.topology.exchange) this.#heard = true;
   }
@@ -86,24 +86,24 @@ export class BindingKeeper {
     this.#schedule();
   }
 
-  /** Looks once into a silence. */
+  /** Probes the binding once per silence. Returns the time since which it is missing, if it is. */
   async #missingSince(): Promise<number | undefined> {
     const { connection, topology, quietMs, logger } = this.#options;
     if (this.#failures > 0 || this.#probeRefused || this.#heardAt <= this.#repeatedAt) return undefined;
-    // A message that came just before a tick counts as of that tick.
+    // `#heardAt` is the time of a tick, up to one tick after the message.
     const since = this.#heardAt - quietMs / TICKS;
     const found = await probeBinding({ connection, topology, heard: () => this.#heard, listenMs: PROBE * quietMs });
     if (found === "refused") {
       this.#probeRefused = true;
       logger.info(
         { queue: topology.queue },
-        "cannot tell whether our queue loses its binding: for that the broker would have to let us make queues named after it, with .probe. and more behind",
+        "cannot detect a lost binding of our queue: that requires the permission to create queues with its name followed by .probe. and an id",
       );
     }
     return found === "missing" ? since : undefined;
   }
 
-  /** Messages that come while none waits have just been published: the binding is there. */
+  /** Whether the binding is proven: messages that arrive while the queue is empty were published just now. */
   async #works(now: number): Promise<boolean> {
     const { connection, topology, quietMs } = this.#options;
     if (now - this.#repeatedAt >= TRUSTED * quietMs) return false;
@@ -127,35 +127,34 @@ export class BindingKeeper {
     } catch (thrown) {
       if (this.#stopped) return;
       this.#failures += 1;
-      // What is in the queue can still be read.
+      // A refused binding does not end the session: messages in the queue can still be read.
       if (thrown instanceof RefusedError) onUnbound(thrown.message, false);
       else onLost(toError(thrown));
     }
   }
 }
 
-// Finds out whether our queue is bound: RabbitMQ answers a repeated binding alike whether it was there or not.
+// The probe checks whether our queue is bound. Repeating the binding does not show that: RabbitMQ's answer is the same in both cases.
 
 export interface ProbeOptions {
   readonly connection: ChannelModel;
   readonly topology: RabbitmqTopology;
-  /** Whether our queue has brought a message of the exchange since the probe began. */
+  /** Whether a message of the exchange arrived through our queue since the probe began. */
   readonly heard: () => boolean;
-  /** How long to listen at most. */
+  /** Time limit for listening. */
   readonly listenMs: number;
 }
 
-/** What is published while consumers take turns reaches each of them within so many messages. */
+/** Number of rounds to observe: consumers take turns, so each gets one of this many messages per consumer. */
 const TURNS = 2;
-/** So long a message may take longer through our queue, which is written to disk, than through the probe. */
+/** Extra time for a message in our queue, which is written to disk, compared to the probe. */
 const GRACE_MS = 1_500;
 
 /**
- * Listens to the exchange with a queue of its own, which the broker deletes with its consumer. What the probe hears and our queue does not get
- * has passed us by. Whatever else explains a silence (a worker that is busy with a task, an alarm that holds up publishers, nobody there)
- * silences the probe as well.
+ * Listens to the exchange through a separate queue, which the broker deletes with its consumer. A message that reaches the probe but not our queue
+ * was lost to us. Every other cause of a silence (a worker busy with a task, an alarm that blocks publishers, no workers) silences the probe too.
  *
- * @returns `missing` if our queue is certainly not bound; `unknown` where nothing shows that; `refused` where we may not listen. Never throws.
+ * @returns `missing` if our queue is certainly not bound, `refused` if we may not listen, otherwise `unknown`. Never throws.
  */
 export async function probeBinding({ connection, topology, heard, listenMs }: ProbeOptions): Promise<"missing" | "unknown" | "refused"> {
   const { exchange, queue } = topology;
@@ -166,7 +165,7 @@ export async function probeBinding({ connection, topology, heard, listenMs }: Pr
     const probe = `${queue}.probe.${randomUUID()}`;
     await channel.assertQueue(probe, { exclusive: true, autoDelete: true, durable: false });
     await channel.bindQueue(probe, exchange, "#");
-    // No more than that is sent, however much is published.
+    // Limits how many messages are sent to the probe.
     await channel.prefetch(enough, false);
     await channel.consume(probe, () => (overheard += 1));
     const until = performance.now() + listenMs;

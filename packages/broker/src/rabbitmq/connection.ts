@@ -1,4 +1,4 @@
-/** Opens a connection to RabbitMQ, and tells what a failure means. */
+/** Opens a connection to RabbitMQ and explains failures. */
 import { CodedError, KOMBU_TLS_NAMES, tlsProblem, toError, toTlsOptions } from "@celery-metrics-exporter/runtime";
 import { connect, credentials, type ChannelModel } from "amqplib";
 import { connect as connectSocket } from "node:net";
@@ -7,25 +7,25 @@ import type { RabbitmqServer } from "../url/broker-url.ts";
 import { OtherServerError, RefusedError } from "../source/source.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
-/** Whoever listens takes a connection within this. */
+/** Time limit for a listening server to accept a connection. */
 const ACCEPT_TIMEOUT_MS = 1_000;
-/** A broker that does not answer a close has this long. */
+/** Time limit for the broker to answer a close. */
 const CLOSE_TIMEOUT_MS = 2_000;
 /**
- * A connection on which nothing came for two intervals is dead: half-open ones are noticed after 10 to 15 s. Both ends send a heartbeat each
- * half interval, so that an event loop or a broker that is busy for some seconds is not taken for a dead one.
+ * Heartbeat interval. A connection that is silent for two intervals is dead, so half-open ones are detected after 10 to 15 s. Both ends send a
+ * heartbeat every half interval, so that an event loop or a broker that is busy for some seconds does not count as dead.
  */
 const HEARTBEAT_SECONDS = 5;
 
 export interface RabbitmqConnectionOptions {
-  /** Shown by RabbitMQ in the connection's name. Default `receiver`. */
+  /** Part of the connection's name in RabbitMQ. Default: `receiver`. */
   readonly use?: string;
   readonly heartbeatSeconds?: number;
 }
 
 /**
- * @throws {RefusedError} when the broker refuses user, password or virtual host, its certificate is not trusted, or it is no RabbitMQ.
- * @throws {ConfigError} when a certificate file cannot be read.
+ * @throws {RefusedError} if the broker refuses the user, password or virtual host, its certificate is not trusted, or it is not RabbitMQ.
+ * @throws {ConfigError} if a certificate file cannot be read.
  */
 export async function connectRabbitmq(server: RabbitmqServer, options: RabbitmqConnectionOptions = {}): Promise<ChannelModel> {
   const { host, port, vhost, tls } = server;
@@ -54,18 +54,18 @@ export async function connectRabbitmq(server: RabbitmqServer, options: RabbitmqC
   }
 }
 
-/** User and password default to kombu's (kombu/transport/pyamqp.py). */
+/** User and password have kombu's defaults (kombu/transport/pyamqp.py). */
 function credentialsOf({ username = "guest", password = "guest", login }: RabbitmqServer): ReturnType<typeof credentials.external> {
   if (login === "EXTERNAL") return credentials.external();
   return login === "AMQPLAIN" ? credentials.amqplain(username, password) : credentials.plain(username, password);
 }
 
-/** Closes in bounded time, whether the broker answers or not, and never throws. */
+/** Closes in bounded time, whether or not the broker answers. Never throws. */
 export async function closeRabbitmq(connection: ChannelModel): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const silent = new Promise<void>((resolve) => {
     timer = setTimeout(() => {
-      // amqplib waits for the answer for ever, and so does every call that is under way; it has no public way to end that.
+      // amqplib and all pending calls wait for the answer forever. There is no public way to end that.
       (connection.connection as { stream?: Duplex }).stream?.destroy(new Error("no answer to close"));
       resolve();
     }, CLOSE_TIMEOUT_MS);
@@ -86,27 +86,27 @@ async function explain(error: Error, server: RabbitmqServer): Promise<Error> {
       { cause: error },
     );
   }
-  // The answer to `connection.open`, which asks for the virtual host; amqplib keeps the broker's reason to itself.
+  // The answer to `connection.open`, which names the virtual host. amqplib hides the broker's reason.
   if (error.message.startsWith("Expected ConnectionOpenOk; got <ConnectionClose")) {
     return new RefusedError(
       `virtual host ${JSON.stringify(vhost)} does not exist, the user may not use it, or a connection limit is reached`,
       { cause: error },
     );
   }
-  // It takes the first bytes of any other protocol for the size of a frame.
+  // amqplib reads the first bytes of any other protocol as the size of a frame.
   if (/Frame size \d+ exceeds/.test(error.message)) return new OtherServerError("RabbitMQ", { cause: error });
   if (error.message === "connect ETIMEDOUT" && (await accepts(server))) {
-    return new Error("it takes connections and does not answer: perhaps something else than RabbitMQ listens there", { cause: error });
+    return new Error("it accepts connections but does not answer: perhaps a server other than RabbitMQ listens there", { cause: error });
   }
   if (tls === undefined && /Socket closed abruptly during opening handshake|ECONNRESET|EPIPE/.test(error.message)) {
-    return new Error("it closed the connection at once: perhaps it speaks TLS on this port (use amqps://), or is no RabbitMQ", {
+    return new Error("it closed the connection at once: perhaps it requires TLS on this port (use amqps://), or is not RabbitMQ", {
       cause: error,
     });
   }
   return error;
 }
 
-/** Whether anybody listens there: a Redis waits for the end of what it takes for a command. */
+/** Whether a server accepts connections. A Redis would accept, read our bytes as a command and wait for its end. */
 async function accepts({ host, port }: RabbitmqServer): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connectSocket({ host, port, timeout: ACCEPT_TIMEOUT_MS });
@@ -119,5 +119,5 @@ async function accepts({ host, port }: RabbitmqServer): Promise<boolean> {
 }
 
 function refusedLogin(login: string): string {
-  return login === "EXTERNAL" ? "no user has the name that our certificate holds" : "wrong user or password";
+  return login === "EXTERNAL" ? "there is no user with the name in our client certificate" : "wrong user or password";
 }

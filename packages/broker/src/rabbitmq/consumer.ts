@@ -1,36 +1,36 @@
-/** One consumer on a channel of its own, and the acknowledgements of what it was sent. */
+/** One consumer on a separate channel, and the acknowledgements of its deliveries. */
 import type { Channel, ChannelModel, ConsumeMessage } from "amqplib";
 
 export interface RabbitmqConsumerOptions {
   readonly connection: ChannelModel;
   readonly queue: string;
-  /** How many messages the broker may send ahead of their acknowledgement. */
+  /** Limit on unacknowledged messages. */
   readonly prefetch: number;
-  /** RabbitMQ makes one if it is absent. */
+  /** If absent, RabbitMQ generates one. */
   readonly consumerTag?: string | undefined;
-  /** `null`: the broker has cancelled the consumer. */
+  /** `null`: the broker cancelled the consumer. */
   readonly onDelivery: (delivery: ConsumeMessage | null, consumer: RabbitmqConsumer) => void;
-  /** The channel failed or was closed, and not by us. */
+  /** The channel failed or was closed by the broker. */
   readonly onLost: (reason: Error) => void;
 }
 
-/** Without a consumer nobody waits for room in the prefetch: fewer acknowledgements do. */
+/** Delay of acknowledgements after the consumer is cancelled: nothing waits for room in the prefetch, so fewer acknowledgements suffice. */
 const IDLE_ACK_MS = 50;
 
 /**
- * A consumer that was cancelled is never started again on its channel. What a quorum queue has on the way to a consumer when it is cancelled
- * never arrives, and stays with the channel until that closes (seen with RabbitMQ 3.10). So the channel of a cancelled consumer closes as
- * soon as all that did arrive is settled, and the queue has the rest again.
+ * A cancelled consumer is never restarted on its channel. Messages that a quorum queue is sending to a consumer when it is cancelled never arrive, and
+ * stay assigned to the channel until it closes (seen with RabbitMQ 3.10). So the channel of a cancelled consumer closes as soon as all its deliveries
+ * are acknowledged or returned, which puts the other messages back into the queue.
  */
 export class RabbitmqConsumer {
-  /** Resolves when the channel is closed, whoever closed it. */
+  /** Resolves when the channel is closed, by either side. */
   readonly closed: Promise<void>;
   readonly #channel: Channel;
   readonly #options: RabbitmqConsumerOptions;
   readonly #window: AckWindow;
   #consumerTag: string | undefined;
   #open = true;
-  /** Acknowledgements and returns sent, and not known to be applied by the queue. */
+  /** Acknowledgements and returns that were sent, but that the queue is not known to have applied. */
   #underWay = 0;
   #closing: Promise<boolean> | undefined;
 
@@ -45,11 +45,11 @@ export class RabbitmqConsumer {
     const lost = (fallback: string) => (error?: Error) => this.#lose(error ?? new Error(fallback));
     channel.on("error", lost("channel failed"));
     channel.on("handler-error", lost("message handler failed"));
-    // When the connection goes, its channels close first: the connection has the better reason, told in the same turn.
+    // A lost connection closes its channels first. Its own event follows in the same turn, with a better reason.
     channel.on("close", () => setImmediate(lost("channel closed")));
   }
 
-  /** @throws {Error} when the broker does not let us consume. */
+  /** @throws {Error} if the broker refuses. */
   static async start(options: RabbitmqConsumerOptions): Promise<RabbitmqConsumer> {
     const { connection, queue, prefetch, consumerTag: wanted, onDelivery } = options;
     const channel = await connection.createChannel();
@@ -65,19 +65,19 @@ export class RabbitmqConsumer {
     return consumer;
   }
 
-  /** Messages delivered and neither done nor given back. */
+  /** Deliveries neither acknowledged nor returned. */
   get unacked(): number {
     return this.#open ? this.#window.open : 0;
   }
 
-  /** Marks a delivery for the next acknowledgement; nothing when the channel is gone. */
+  /** Marks a delivery for the next acknowledgement. Does nothing if the channel is gone. */
   done(deliveryTag: number): void {
     if (!this.#open) return;
     this.#window.done(deliveryTag);
     this.#closeIfIdle();
   }
 
-  /** Puts a delivery back into the queue, for whoever consumes next. */
+  /** Returns a delivery to the queue, for the next consumer. */
   giveBack(deliveryTag: number): void {
     if (!this.#open) return;
     this.#settle(() => this.#channel.nack(tagged(deliveryTag), false, true));
@@ -85,18 +85,18 @@ export class RabbitmqConsumer {
     this.#closeIfIdle();
   }
 
-  /** Resolves when nothing more arrives. The channel closes by itself when all that has arrived is settled. Not to be called twice. */
+  /** Resolves when nothing more arrives. The channel closes by itself once all deliveries are acknowledged or returned. Do not call twice. */
   async cancel(): Promise<void> {
     if (this.#consumerTag === undefined) return;
     const sentBefore = this.#underWay;
     await this.#channel.cancel(this.#consumerTag);
     this.#consumerTag = undefined;
-    // Answered when the queue has applied the cancellation, and so what was sent before it.
+    // The answer comes after the queue has applied the cancellation, and therefore everything sent before it.
     this.#underWay -= sentBefore;
     this.#closeIfIdle();
   }
 
-  /** Sends the last acknowledgements. Resolves with whether the queue took every one of them in. Safe twice. */
+  /** Sends the last acknowledgements. Resolves with whether the queue applied all of them. Idempotent. */
   async close(): Promise<boolean> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -119,7 +119,7 @@ export class RabbitmqConsumer {
     if (this.#consumerTag === undefined && this.#window.open === 0) void this.close();
   }
 
-  /** A channel that has just been closed throws: that ends the session, and the broker delivers again what was not acknowledged. */
+  /** A channel that was just closed throws. That ends the session, and the broker redelivers unacknowledged messages. */
   #settle(send: () => void): void {
     if (!this.#open) return;
     this.#underWay += 1;
@@ -137,23 +137,21 @@ export class RabbitmqConsumer {
   }
 }
 
-/** A message as far as amqplib looks at it to acknowledge it or give it back. */
+/** The part of a message that amqplib reads to acknowledge or return it. */
 function tagged(deliveryTag: number): ConsumeMessage {
   return { fields: { deliveryTag } } as ConsumeMessage;
 }
 
-// Waits until a queue has taken in the acknowledgements of a channel, so that closing the channel loses none.
-
 /**
- * Resolves when the queue has applied every acknowledgement sent on `channel` so far. Delivers at most one message, which nobody looks at:
- * the channel is to be closed next, and that puts it back, as one that was delivered before.
+ * Resolves when the queue has applied every acknowledgement sent on `channel` so far, so that closing the channel loses none. At most one message is
+ * delivered and ignored: closing the channel next returns it to the queue, marked as redelivered.
  *
- * AMQP has no answer to an acknowledgement, and a quorum queue takes them in behind the channel: while 32 are under way, the channel keeps
- * further ones to itself, and forgets those when it closes (RabbitMQ's rabbit_fifo_client.erl, `soft_limit` and `unsent_commands`; issue
- * 10327). Starting and cancelling a consumer, however, are commands in the same log, answered when they are applied. The first answer so
- * comes after all that was under way, whereupon the channel sends what it had kept; the second comes after that too.
+ * AMQP does not confirm acknowledgements, and a quorum queue applies them asynchronously. While 32 are pending, the channel holds back further ones,
+ * and it discards those when it closes (RabbitMQ's rabbit_fifo_client.erl, `soft_limit` and `unsent_commands`; issue 10327). Starting and cancelling a
+ * consumer, however, are commands in the same log, and RabbitMQ answers them once they are applied. The first answer therefore comes after all pending
+ * acknowledgements, and the channel then sends those it held back. The second answer comes after these.
  *
- * @throws {Error} when the channel closes meanwhile. A broker that does not answer is waited for.
+ * @throws {Error} if the channel closes meanwhile. Waits without limit for a broker that does not answer.
  */
 async function acknowledgementsApplied(channel: Channel, queue: string): Promise<void> {
   await channel.prefetch(1, false);
@@ -161,35 +159,33 @@ async function acknowledgementsApplied(channel: Channel, queue: string): Promise
   await channel.cancel(consumerTag);
 }
 
-// Which deliveries of one AMQP channel are settled, so that one `basic.ack` can acknowledge many.
-
 /**
- * Delivery tags of a channel count up from 1. A batch settles its deliveries when it is stored, in any order of batches; the broker is told
- * once per turn, of the highest tag below which all are settled (`multiple`). Frames are many, acknowledgements few.
+ * Combines the acknowledgements of a channel: one `basic.ack` per turn acknowledges all deliveries up to the highest tag below which all are settled
+ * (`multiple`). Delivery tags of a channel count up from 1. A batch settles its deliveries when it is stored, and batches may be stored in any order.
  */
 export class AckWindow {
   readonly #ack: (tag: number) => void;
   readonly #schedule: (flush: () => void) => void;
   /** Every tag up to this one is settled. */
   #settled = 0;
-  /** The highest tag at or below `#settled` that may be acknowledged: the broker refuses the tag of a message that was given back. */
+  /** The highest tag at or below `#settled` that may be acknowledged: the broker rejects the tag of a returned message. */
   #ackable = 0;
   #acked = 0;
   #delivered = 0;
   #scheduled = false;
-  /** Settled beyond a gap: true for done, false for given back. */
+  /** Settled tags beyond a gap: true for done, false for returned. */
   readonly #ahead = new Map<number, boolean>();
 
   /**
    * @param ack acknowledges every delivery up to this tag.
-   * @param schedule decides when to tell the broker of what is settled meanwhile. Default: at the end of the turn.
+   * @param schedule schedules the next acknowledgement. Default: at the end of the turn.
    */
   constructor(ack: (tag: number) => void, schedule: (flush: () => void) => void = queueMicrotask) {
     this.#ack = ack;
     this.#schedule = schedule;
   }
 
-  /** Deliveries that are not settled yet. */
+  /** Number of deliveries not settled yet. */
   get open(): number {
     return this.#delivered - this.#settled - this.#ahead.size;
   }
@@ -198,7 +194,7 @@ export class AckWindow {
     this.#delivered = tag;
   }
 
-  /** The delivery is dealt with: to be acknowledged. */
+  /** The delivery is processed and will be acknowledged. */
   done(tag: number): void {
     this.#settle(tag, true);
     if (this.#scheduled) return;
@@ -206,12 +202,12 @@ export class AckWindow {
     this.#schedule(() => this.flush());
   }
 
-  /** The delivery went back to its queue: the broker has been told already. */
+  /** The delivery was returned to its queue. The broker already knows. */
   givenBack(tag: number): void {
     this.#settle(tag, false);
   }
 
-  /** Tells the broker now. */
+  /** Sends the acknowledgement now. */
   flush(): void {
     this.#scheduled = false;
     if (this.#ackable <= this.#acked) return;
@@ -237,23 +233,21 @@ export class AckWindow {
   }
 }
 
-/** How many messages the broker may send ahead, so that their bytes stay bounded too. */
-
 export interface PrefetchOptions {
-  /** Most messages that the broker may send ahead of their acknowledgement. */
+  /** Limit on unacknowledged messages. */
   readonly messages: number;
-  /** Most bytes that these are to have, by the mean size of what came last. */
+  /** Limit on their bytes, estimated from the mean size of recent messages. */
   readonly bytes: number;
 }
 
-/** The mean is that of about this many messages. */
+/** Approximate number of messages in the mean. */
 const REMEMBERED = 64;
-/** A consumer gets this many messages before it is replaced by one with another prefetch: each change costs two round trips. */
+/** Minimum of messages before a consumer is replaced to change its prefetch: each change costs two round trips. */
 const WORTH_A_CHANGE = 256;
 
 /**
- * AMQP bounds a consumer by messages; RabbitMQ does not implement `prefetch_size`, and a consumer's prefetch cannot be changed. So a consumer
- * starts with the number of messages whose bytes fit, and another takes its place when that number would be twice or half as large by now.
+ * Chooses the prefetch in messages so that their bytes stay bounded too. AMQP limits only messages: RabbitMQ does not implement `prefetch_size`, and the
+ * prefetch of a consumer cannot be changed. So a consumer starts with the number of messages that fit, and is replaced once twice or half as many fit.
  */
 export class Prefetch {
   readonly #options: PrefetchOptions;
@@ -266,14 +260,14 @@ export class Prefetch {
     this.#current = options.messages;
   }
 
-  /** A consumer starts. @returns its prefetch, in messages. */
+  /** Starts counting for a new consumer. @returns its prefetch, in messages. */
   begin(): number {
     this.#current = this.#fitting();
     this.#arrived = 0;
     return this.#current;
   }
 
-  /** A message came. @returns whether another prefetch would fit much better. */
+  /** A message arrived. @returns whether another prefetch would fit much better. */
   arrived(bytes: number): boolean {
     this.#meanBytes += (bytes - this.#meanBytes) / REMEMBERED;
     this.#arrived += 1;
@@ -282,7 +276,7 @@ export class Prefetch {
     return fitting >= 2 * this.#current || this.#current >= 2 * fitting;
   }
 
-  /** So many messages of so many bytes in all were too much. */
+  /** These messages, with this total of bytes, did not fit. */
   overflowed(messages: number, bytes: number): void {
     this.#meanBytes = Math.max(this.#meanBytes, bytes / Math.max(1, messages));
   }

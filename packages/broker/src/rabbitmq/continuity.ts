@@ -1,4 +1,4 @@
-/** Knows, over all sessions, whether events may have passed our queue by: counts and logs each such gap once. */
+/** Detects gaps, across sessions: events that may have missed our queue. Counts and logs each gap once. */
 import type { Logger } from "@celery-metrics-exporter/runtime";
 import type { Arrival } from "../source/arrival.ts";
 import { QueueLostError, type Binding, type RabbitmqTopology } from "./topology.ts";
@@ -6,7 +6,7 @@ import { QueueLostError, type Binding, type RabbitmqTopology } from "./topology.
 export interface ContinuityOptions {
   readonly topology: RabbitmqTopology;
   readonly arrival: Arrival;
-  /** Counts a gap. */
+  /** Increments the gap counter. */
   readonly gap: () => void;
   readonly logger: Logger;
 }
@@ -16,7 +16,7 @@ export class Continuity {
   #hadQueue = false;
   #queueLost = false;
   #wasBound = false;
-  /** Why the queue could not be bound last time, if it could not. */
+  /** The reason the last binding failed, if it did. */
   #unbound: string | undefined;
   #exchangeMissing = false;
 
@@ -24,7 +24,7 @@ export class Continuity {
     this.#options = options;
   }
 
-  /** A message came. Called for each one. */
+  /** A message arrived. Called for each one. */
   heard(): void {
     this.#options.arrival.heard();
   }
@@ -33,21 +33,21 @@ export class Continuity {
     if (reason instanceof QueueLostError) this.#queueLost = true;
   }
 
-  /** @param created whether it was missing. */
+  /** @param created whether the queue was missing. */
   queueDeclared(created: boolean): void {
     const lost = this.#hadQueue && (created || this.#queueLost);
     this.#hadQueue = true;
     this.#queueLost = false;
     if (!lost) return;
     this.#wasBound = false;
-    this.#gap({}, "our queue was deleted: it is there again, and the events it held, or that were published meanwhile, are missing");
+    this.#gap({}, "our queue was deleted and has been recreated; the events in it, and those published meanwhile, are lost");
   }
 
-  /** The queue is bound, now or still. */
+  /** The queue is bound, newly or still. */
   bound({ exchangeCreated, missingSince }: Binding): void {
     const { arrival, logger, topology } = this.#options;
     const lost = this.#wasBound && (exchangeCreated || this.#exchangeMissing);
-    if (lost) this.#gap({}, "the exchange was deleted: our queue is bound again, and events published meanwhile are missing");
+    if (lost) this.#gap({}, "the exchange was deleted; our queue is bound again, but events published meanwhile are lost");
     else if (missingSince !== undefined && this.#expectedMessages(missingSince)) this.#bindingLost(missingSince);
     else if (this.#unbound !== undefined)
       logger.info({ exchange: topology.exchange, queue: topology.queue }, "our queue is bound to the exchange");
@@ -57,20 +57,17 @@ export class Continuity {
     arrival.unblock();
   }
 
-  /** The queue cannot be bound, for this reason. One that was bound before may still be, if it is a permission that is missing. */
+  /** The queue cannot be bound, for this reason. If only a permission is missing, an earlier binding may still exist. */
   unbound(reason: string, exchangeMissing: boolean): void {
     const { arrival, logger, topology } = this.#options;
     this.#exchangeMissing ||= exchangeMissing;
     arrival.block(reason);
     if (this.#unbound !== reason)
-      logger.warn(
-        { exchange: topology.exchange, queue: topology.queue, reason },
-        "our queue cannot be bound to the exchange; trying again",
-      );
+      logger.warn({ exchange: topology.exchange, queue: topology.queue, reason }, "our queue cannot be bound to the exchange, retrying");
     this.#unbound = reason;
   }
 
-  /** While we hold back, other receivers of the queue take what comes. */
+  /** Whether we were consuming since then. While we are paused, other receivers of the queue get the messages. */
   #expectedMessages(since: number): boolean {
     const { expectedSince } = this.#options.arrival;
     return expectedSince !== undefined && expectedSince <= since;
@@ -78,7 +75,7 @@ export class Continuity {
 
   #bindingLost(missingSince: number): void {
     const since = new Date(Date.now() - (performance.now() - missingSince)).toISOString();
-    this.#gap({ since }, "our queue had lost its binding to the exchange: bound again, and events published since may be missing");
+    this.#gap({ since }, "our queue had lost its binding to the exchange; it is bound again, but events published since then may be lost");
   }
 
   #gap(fields: object, message: string): void {

@@ -1,20 +1,20 @@
-/** Keeps our queue from expiring while we are there and do not consume: to RabbitMQ a queue without a consumer is unused. */
+/** Keeps our queue from expiring while we are connected but not consuming: RabbitMQ considers a queue without a consumer unused. */
 import { Repeat } from "@celery-metrics-exporter/runtime";
 import type { Channel, ChannelModel } from "amqplib";
 import { NOT_FOUND, QueueLostError, attempt, type RabbitmqTopology } from "./topology.ts";
 
-/** How often to look whether the queue is still there. */
+/** Limit on the interval of checks that the queue exists. */
 const MAX_CHECK_MS = 30_000;
 /**
- * How often to use it. Each time counts as a delivery of its first message, and RabbitMQ 4.0 to 4.2 drop a message after 20 deliveries from
- * a queue that was declared without our `x-delivery-limit`.
+ * Limit on the interval of uses. Each use counts as a delivery of the first message, and RabbitMQ 4.0 to 4.2 drop a message after 20 deliveries from a
+ * queue declared without our `x-delivery-limit`.
  */
 const MAX_USE_MS = 3_600_000;
 
 export interface QueueLeaseOptions {
   readonly connection: ChannelModel;
   readonly topology: RabbitmqTopology;
-  /** Whether there is a consumer, so that nothing needs to be done. */
+  /** Whether there is a consumer, which keeps the queue in use. */
   readonly isConsuming: () => boolean;
   /** The queue is missing, or the broker refuses something else. */
   readonly onLost: (reason: Error) => void;
@@ -24,12 +24,12 @@ export class QueueLease {
   readonly #options: QueueLeaseOptions;
   readonly #useMs: number;
   readonly #repeat: Repeat;
-  /** When the queue was in use for certain. */
+  /** When the queue was last known to be in use. */
   #usedAt = 0;
 
   constructor(options: QueueLeaseOptions) {
     this.#options = options;
-    // One renewal may come late.
+    // A third of the expiry, so that one renewal may be late.
     const { queueExpiresMs } = options.topology;
     this.#useMs = Math.min(queueExpiresMs / 3, MAX_USE_MS);
     this.#repeat = new Repeat(() => this.#renew(), { everyMs: Math.min(queueExpiresMs / 3, MAX_CHECK_MS), onError: options.onLost });
@@ -54,9 +54,9 @@ export class QueueLease {
   }
 
   /**
-   * Gets a message, if there is one, and puts it back where it was: that starts `x-expires` anew whatever the queue's arguments are. A
-   * declaration renews a classic queue but not a quorum queue, and would make a missing queue anew without its binding; a passive one
-   * renews neither (measured with RabbitMQ 3.10).
+   * Gets a message, if any, and returns it to its position. That restarts `x-expires` regardless of the queue's arguments. A declaration renews a
+   * classic queue but not a quorum queue, and would recreate a missing queue without its binding. A passive declaration renews neither (measured with
+   * RabbitMQ 3.10).
    */
   async #use(): Promise<void> {
     await this.#attempt(async (channel, queue) => {

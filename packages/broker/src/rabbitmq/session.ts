@@ -1,4 +1,4 @@
-/** One connection to RabbitMQ and, while wanted, one consumer. Whatever breaks ends the whole session. */
+/** One connection to RabbitMQ and, while needed, one consumer. Any failure ends the whole session. */
 import { toError, type Logger } from "@celery-metrics-exporter/runtime";
 import type { ChannelModel, ConsumeMessage } from "amqplib";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,25 +14,24 @@ import type { Session } from "../source/session-keeper.ts";
 
 export interface RabbitmqSessionOptions {
   readonly topology: RabbitmqTopology;
-  /** Asked whenever a consumer starts: how many messages the broker may send ahead of their acknowledgement. */
+  /** Called when a consumer starts. Returns the number of messages that may be unacknowledged. */
   readonly prefetch: () => number;
-  /** RabbitMQ makes one if it is absent. */
+  /** If absent, RabbitMQ generates one. */
   readonly consumerTag?: string | undefined;
-  /** A connection silent for two to three of these is given up. */
+  /** A connection that is silent for two to three intervals is closed. */
   readonly heartbeatSeconds?: number | undefined;
   readonly onDelivery: (delivery: ConsumeMessage, consumer: RabbitmqConsumer) => void;
   readonly continuity: Continuity;
-  /** How long a binding may bring nothing before it is repeated. */
+  /** Silence after which the binding is repeated. */
   readonly quietMs: number;
   readonly logger: Logger;
 }
 
-/** A broker that does not confirm acknowledgements, or does not answer the close of a channel, has this long. */
+/** Time limit for the broker to confirm acknowledgements and the close of a channel. */
 const CLOSE_TIMEOUT_MS = 5_000;
 
 /**
- * Connects and declares; consumes nothing yet. Aborting `signal` closes what is open, so that a broker which does not
- * answer cannot hold us.
+ * Connects and declares, but does not consume yet. Aborting `signal` closes the connection, so that an unresponsive broker cannot block us.
  */
 export async function openRabbitmqSession(
   server: RabbitmqServer,
@@ -41,7 +40,7 @@ export async function openRabbitmqSession(
 ): Promise<RabbitmqSession> {
   const { heartbeatSeconds } = options;
   const connection = await connectRabbitmq(server, heartbeatSeconds === undefined ? {} : { heartbeatSeconds });
-  // Every error of a connection is followed by its close, or fails the step under way.
+  // Every connection error is followed by a close, or fails the current step.
   connection.on("error", () => {});
   const abort = (): void => void closeRabbitmq(connection);
   signal.addEventListener("abort", abort, { once: true });
@@ -66,15 +65,15 @@ interface OpenedSession {
 }
 
 /**
- * amqplib's own recovery watches the connection only: a channel that the broker closes (delivery timeout, 406) or a consumer it cancels
- * (queue deleted, quorum lost) would stay silent for ever. Here each of them ends the session, and the next one starts from nothing.
+ * amqplib's recovery watches only the connection. A channel that the broker closes (delivery timeout, 406) or a consumer that it cancels (queue
+ * deleted, quorum lost) would stay silent forever. Here, each of these ends the session, and the next one starts from scratch.
  */
 export class RabbitmqSession implements Session {
   readonly ended: Promise<Error>;
   readonly #connection: ChannelModel;
   readonly #vhost: string;
   readonly #options: RabbitmqSessionOptions;
-  /** The one that consumes, and those cancelled before it that have deliveries in hand. */
+  /** The current consumer, and cancelled ones with unsettled deliveries. */
   readonly #consumers = new Set<RabbitmqConsumer>();
   #consumer: RabbitmqConsumer | undefined;
   #end: (reason: Error) => void = () => {};
@@ -107,33 +106,33 @@ export class RabbitmqSession implements Session {
     this.#watch();
   }
 
-  /** Messages delivered and neither done nor given back. */
+  /** Deliveries neither acknowledged nor returned. */
   get unacked(): number {
     let unacked = 0;
     for (const consumer of this.#consumers) unacked += consumer.unacked;
     return this.#open ? unacked : 0;
   }
 
-  /** Starts or cancels the consumer; the last call decides. Resolves when that is done or the session is over. */
+  /** Starts or cancels the consumer; the last call wins. Resolves when that is done or the session is over. */
   async setConsuming(wanted: boolean): Promise<void> {
     this.#consumingWanted = wanted;
     this.#switching ??= this.#switch().finally(() => (this.#switching = undefined));
     await this.#switching;
   }
 
-  /** Replaces the consumer, if there is one, by another with the prefetch of now. */
+  /** Replaces the consumer, if any, to apply the current prefetch. */
   async renewConsumer(): Promise<void> {
     if (this.#switching !== undefined || this.#consumer === undefined) return;
     void this.setConsuming(false);
     await this.setConsuming(true);
   }
 
-  /** How many consumers our queue has; undefined if the broker does not say. */
+  /** The number of consumers of our queue; undefined if unknown. */
   async consumers(): Promise<number | undefined> {
     return (await countQueue(this.#connection, this.#options.topology.queue)).consumers;
   }
 
-  /** What to check when nothing comes. */
+  /** What to check if no message arrives. */
   async advice(): Promise<string> {
     const { topology } = this.#options;
     return rabbitmqAdvice(topology, await lookAround(this.#connection, topology, this.#vhost));
@@ -147,11 +146,11 @@ export class RabbitmqSession implements Session {
   async #close(): Promise<void> {
     if (this.#open) {
       this.#open = false;
-      // Channels first: a connection's close may overtake acknowledgements that wait in a channel's buffer.
+      // Closes channels first: the close of a connection may overtake acknowledgements in a channel's buffer.
       const closing = Promise.all(Array.from(this.#consumers, (consumer) => consumer.close()));
       const applied = await Promise.race([closing, sleep(CLOSE_TIMEOUT_MS, [false], { ref: false })]);
       if (applied.includes(false)) {
-        this.#options.logger.warn("RabbitMQ has not confirmed the last acknowledgements: their messages may come again");
+        this.#options.logger.warn("RabbitMQ has not confirmed the last acknowledgements: their messages may be redelivered");
       }
     }
     this.#end(new Error("closed by us"));

@@ -1,4 +1,4 @@
-/** Celery events from RabbitMQ: a queue of our own on Celery's event exchange, acknowledged message by message. */
+/** Celery events from RabbitMQ, through our own queue on Celery's event exchange. Each message is acknowledged. */
 import { type Decoded, decodeFrame } from "@celery-metrics-exporter/celery";
 import type { ConsumeMessage } from "amqplib";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,28 +14,28 @@ import { SessionKeeper } from "../source/session-keeper.ts";
 import { type EventSource, type OnMessage, type RawMessage, type SourceContext, sourceMetrics } from "../source/source.ts";
 
 export interface RabbitmqOptions extends RabbitmqTopology {
-  /** How many messages the broker may send ahead of their acknowledgement. */
+  /** Limit on unacknowledged messages. */
   readonly prefetch: number;
   /**
-   * How many bytes it may send ahead, by the mean size of what came last. No more are kept while the receiver takes nothing: what comes on top
-   * is given back. Default: no bound.
+   * Limit on unacknowledged bytes, estimated from the mean size of recent messages. It also limits the buffer while the receiver is paused: messages
+   * beyond it are returned. Default: unlimited.
    */
   readonly prefetchBytes?: number;
-  /** Names our deployment to whoever lists the queue's consumers. */
+  /** Identifies our deployment in the list of the queue's consumers. */
   readonly consumerTag?: string;
-  /** A pause this long cancels the consumer and gives back what was not handed over, so that no message is held for minutes. */
+  /** Length of a pause after which the consumer is cancelled and buffered messages are returned, so that no message is held for minutes. */
   readonly longPauseMs?: number;
   readonly heartbeatSeconds?: number;
-  /** How long nothing may come before a warning says what to check. Default one minute. */
+  /** Silence before a warning says what to check. Default: one minute. */
   readonly silenceMs?: number;
-  /** How long our queue's binding may bring nothing before it is repeated; in any case after twice as long. Default 8 s. */
+  /** Silence after which our queue's binding is repeated. Default: 8 s. */
   readonly quietMs?: number;
 }
 
 const LONG_PAUSE_MS = 5_000;
-/** More than one reading of the socket brings (64 KiB, some hundred single events): what waits is better kept by RabbitMQ than in our heap. */
+/** More messages than one read of the socket (64 KiB, some hundred single events): the backlog should stay in RabbitMQ, not in our heap. */
 const MESSAGES_PER_TURN = 512;
-/** How long a drain lets the receiver take what has been delivered. Most of it has gone in a moment; what cannot go is given back. */
+/** Time limit for a drain to hand over the delivered messages, which usually takes a moment. The rest is returned. */
 const HAND_OVER_MS = 5_000;
 
 export class RabbitmqSource implements EventSource {
@@ -48,15 +48,15 @@ export class RabbitmqSource implements EventSource {
   readonly #longPauseMs: number;
   readonly #arrival: Arrival;
   readonly #continuity: Continuity;
-  /** The one being opened, or that works. */
+  /** The session that is opening or open. */
   #session: RabbitmqSession | undefined;
   #onMessage: OnMessage = () => {};
   #longPause: NodeJS.Timeout | undefined;
-  /** Whether a session is to consume. */
+  /** Whether a session should consume. */
   #consuming = true;
   #paused = false;
   #drained = false;
-  /** A message did not fit: nothing is consumed until there is room. */
+  /** Whether a message did not fit. Consuming stops until there is room. */
   #overflowed = false;
 
   constructor(servers: readonly RabbitmqServer[], options: RabbitmqOptions, context: SourceContext) {
@@ -113,11 +113,11 @@ export class RabbitmqSource implements EventSource {
       servers,
       open: async (server, signal) => {
         const session = await openRabbitmqSession(server, sessionOptions, signal);
-        // What was in hand when the last session was lost comes again. Until now it could still be taken, and was not late by the outage.
+        // The broker redelivers the messages of the lost session. Until now, the receiver could process them without the delay of the outage.
         this.#buffer.clear();
         this.#session = session;
         await session.setConsuming(this.#consuming);
-        // A session that is over already, without the right to read for one, has not been opened.
+        // A session that has already ended, for example because we may not read the queue, counts as not opened.
         const failure = await Promise.race([session.ended, Promise.resolve(undefined)]);
         if (failure === undefined) {
           if (this.#consuming && !this.#paused) this.#arrival.expect();
@@ -183,7 +183,7 @@ export class RabbitmqSource implements EventSource {
     await this.#keeper.stop();
   }
 
-  /** Whether what a consumer brings fits again. */
+  /** Whether the buffer has room for another consumer's messages. */
   get #hasRoom(): boolean {
     return this.#buffer.bytes <= this.#prefetchBytes / 2;
   }
@@ -195,7 +195,7 @@ export class RabbitmqSource implements EventSource {
     void this.#session?.setConsuming(true);
   }
 
-  /** Messages larger than those that the prefetch was made for may not all fit: these go back, and the next consumer gets fewer at a time. */
+  /** Buffers a message. Messages larger than the prefetch assumed may not fit: they are returned, and the next consumer gets a smaller prefetch. */
   #take(message: RabbitmqMessage): void {
     const renew = this.#prefetch.arrived(message.bytes);
     if (this.#buffer.push(message)) {
@@ -206,14 +206,14 @@ export class RabbitmqSource implements EventSource {
     this.#prefetch.overflowed(this.#buffer.size, this.#buffer.bytes);
     this.#consuming = false;
     message.letGoOfBody();
-    // Not before the consumer is gone: the broker would send the message again at once.
+    // Returns the message only after the cancellation: otherwise the broker would redeliver it at once.
     void this.#session?.setConsuming(false).then(() => message.giveBack());
   }
 
   async #stopConsuming(): Promise<void> {
     this.#consuming = false;
     await this.#session?.setConsuming(false);
-    // Messages were still arriving until the broker confirmed; meanwhile someone may have resumed.
+    // Messages arrived until the broker confirmed. Meanwhile the receiver may have resumed.
     if (this.#consuming) return;
     for (const message of this.#buffer.clear()) message.giveBack();
   }
@@ -221,7 +221,7 @@ export class RabbitmqSource implements EventSource {
 
 const NOTHING = Buffer.alloc(0);
 
-/** Keeps what is needed of a delivery: amqplib's object for it is as large as an event, and thousands of them wait for their acknowledgement. */
+/** The needed parts of a delivery. amqplib's object is as large as an event, and thousands of deliveries wait for their acknowledgement. */
 class RabbitmqMessage implements RawMessage {
   readonly bytes: number;
   readonly #deliveryTag: number;
@@ -249,12 +249,12 @@ class RabbitmqMessage implements RawMessage {
     this.#consumer.done(this.#deliveryTag);
   }
 
-  /** For one that is to be given back later. */
+  /** Frees the body of a message that will be returned. */
   letGoOfBody(): void {
     this.#body = NOTHING;
   }
 
-  /** Puts the message back into the queue. */
+  /** Returns the message to the queue. */
   giveBack(): void {
     this.#consumer.giveBack(this.#deliveryTag);
   }

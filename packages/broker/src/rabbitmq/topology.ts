@@ -1,4 +1,4 @@
-/** What must exist on RabbitMQ before we can consume: Celery's exchange, our queue, and the binding between them. */
+/** Declares what consuming requires on RabbitMQ: Celery's exchange, our queue, and the binding between them. */
 import { toError, type Logger } from "@celery-metrics-exporter/runtime";
 import type { Channel, ChannelModel, Options } from "amqplib";
 import { DEFAULT_EXCHANGE } from "../url/broker-url.ts";
@@ -9,13 +9,13 @@ export interface RabbitmqTopology {
   readonly exchange: string;
   readonly queue: string;
   /**
-   * Celery publishes events as transient messages: when the broker restarts, a classic queue has lost them all, a quorum queue none
-   * (measured: 0 and 1,000 of 1,000 left, also after SIGKILL).
+   * Celery publishes events as transient messages. If the broker restarts, a classic queue loses all of them and a quorum queue none (measured: 0 and
+   * 1,000 of 1,000 left, also after SIGKILL).
    */
   readonly queueType: "quorum" | "classic";
-  /** Past it the oldest messages are dropped, so that a receiver that never comes back cannot fill the broker's disk. */
+  /** Size limit, beyond which the oldest messages are dropped, so that a receiver that never returns cannot fill the broker's disk. */
   readonly queueMaxBytes: number;
-  /** The broker deletes a queue that was unused for this long (see rabbitmq-lease.ts). */
+  /** The broker deletes a queue that is unused for this long (see lease.ts). */
   readonly queueExpiresMs: number;
 }
 
@@ -24,32 +24,32 @@ export const NOT_FOUND = 404;
 const PRECONDITION_FAILED = 406;
 
 /**
- * RabbitMQ 4 drops a message that was delivered 20 times; each receiver that is killed counts as a delivery of all it held. We never refuse
- * a message, so none can be poison.
+ * Limit on deliveries of a message, practically unlimited. By default, RabbitMQ 4 drops a message after 20 deliveries, and every killed receiver
+ * counts as a delivery of all messages it held. We never reject a message, so there are no poison messages.
  */
 const DELIVERY_LIMIT = 1_000_000;
 
-/** What has come of binding our queue. */
+/** The result of binding our queue. */
 export interface Binding {
-  /** Why the queue is not bound, if it is not: the exchange does not exist. */
+  /** Set if the queue is not bound because the exchange does not exist: an explanation. */
   readonly missing?: string;
-  /** Whether the exchange was missing and has been created. */
+  /** Whether the exchange was missing and was created. */
   readonly exchangeCreated: boolean;
-  /** If the queue was certainly not bound: until when it had brought messages (`performance.now()`). */
+  /** Set if the queue was certainly not bound: the time of its last message (`performance.now()`). */
   readonly missingSince?: number;
 }
 
-/** The queue is not there, or is no longer the one it was: messages in it are gone. */
+/** The queue is missing or was replaced. Its messages are lost. */
 export class QueueLostError extends Error {
   override readonly name = "QueueLostError";
 }
 
 /**
- * Declares the queue if it is missing, and uses one that is there as it is. Each step has a channel of its own: the broker closes the channel
- * of a step that fails.
+ * Declares the queue if it is missing, and uses an existing one as it is. Each step uses a separate channel, because the broker closes the channel of
+ * a failed step.
  *
  * @returns whether it was missing.
- * @throws {RefusedError} when the broker does not let us, with the permission it misses.
+ * @throws {RefusedError} if the broker refuses, with the missing permission.
  */
 export async function declareQueue(connection: ChannelModel, topology: RabbitmqTopology, logger: Logger): Promise<boolean> {
   const { queue } = topology;
@@ -61,20 +61,20 @@ export async function declareQueue(connection: ChannelModel, topology: RabbitmqT
   if (failed.code === PRECONDITION_FAILED) {
     logger.warn(
       { queue, reason: failed.message },
-      "the queue exists with other arguments than configured and is used as it is; delete it to have it made anew",
+      "the queue exists with different arguments than configured and is used as it is; delete it to have it recreated",
     );
   }
   return false;
 }
 
 /**
- * Binds the queue to the exchange. Repeating it changes nothing. A missing exchange is created only under Celery's default name, exactly as
- * Celery does, so that events wait in our queue from the first one on. Under another name it may be a mistake, and creating it would hide
- * that: then the binding has to wait for the first worker.
+ * Binds the queue to the exchange. Idempotent. Creates a missing exchange only if it has Celery's default name, exactly as Celery does, so that the
+ * queue collects events from the first one on. Another name may be a mistake, which creating the exchange would hide. In that case, the binding must
+ * wait for the first worker.
  *
- * @throws {RefusedError} when a permission is missing.
- * @throws {QueueLostError} when the queue is missing.
- * @throws {Error} when the connection is gone.
+ * @throws {RefusedError} if a permission is missing.
+ * @throws {QueueLostError} if the queue is missing.
+ * @throws {Error} if the connection is gone.
  */
 export async function bindQueue(connection: ChannelModel, topology: RabbitmqTopology, logger: Logger): Promise<Binding> {
   const { exchange, queue } = topology;
@@ -91,7 +91,7 @@ export async function bindQueue(connection: ChannelModel, topology: RabbitmqTopo
   throw refusal(failed, `cannot bind queue ${queue} to exchange ${exchange}`);
 }
 
-/** As kombu declares it: celery/events/event.py, kombu/entity.py. False if we may not. */
+/** Creates the exchange as kombu does (celery/events/event.py, kombu/entity.py). False if it is not permitted. */
 async function createDefaultExchange(connection: ChannelModel, logger: Logger): Promise<boolean> {
   const failed = await attempt(connection, (channel) => channel.assertExchange(DEFAULT_EXCHANGE, "topic", { durable: true }));
   if (failed !== undefined) return false;
@@ -105,12 +105,12 @@ async function describeMissing(connection: ChannelModel, exchange: string): Prom
   return `waiting for the exchange ${exchange}, which does not exist: start a worker with -E, or check EVENT_EXCHANGE${hint} and the virtual host in CELERY_BROKER_URL`;
 }
 
-/** A passive declaration needs no permission. */
+/** Checks with a passive declaration, which requires no permission. */
 export async function exchangeExists(connection: ChannelModel, exchange: string): Promise<boolean> {
   return (await attempt(connection, (channel) => channel.checkExchange(exchange))) === undefined;
 }
 
-/** Of the exchange `celeryev`, if its type is not `topic`. Undefined also where we may not declare it: a passive declaration tells no type. */
+/** The type of the exchange `celeryev` if it is not `topic`. Undefined also if we may not declare it: a passive declaration does not reveal the type. */
 export async function otherTypeOfDefault(connection: ChannelModel): Promise<string | undefined> {
   const failed = await attempt(connection, (channel) => channel.assertExchange(DEFAULT_EXCHANGE, "topic", { durable: true }));
   return /inequivalent arg 'type'.* current is '([\w-]+)'/.exec(failed?.message ?? "")?.[1];
@@ -138,10 +138,10 @@ export interface AmqpError extends Error {
   readonly code?: number;
 }
 
-/** Takes a step on a channel of its own. What went wrong, or undefined. */
+/** Runs a step on a separate channel. Returns its error, if any. */
 export async function attempt(connection: ChannelModel, step: (channel: Channel) => Promise<unknown>): Promise<AmqpError | undefined> {
   const channel = await connection.createChannel();
-  // The failed step rejects with the same error.
+  // The step rejects with the same error.
   channel.on("error", () => {});
   try {
     await step(channel);
@@ -152,12 +152,12 @@ export async function attempt(connection: ChannelModel, step: (channel: Channel)
   return undefined;
 }
 
-/** What went wrong, as `RefusedError` where it is the broker that does not want it. */
+/** Returns a `RefusedError` if the broker refused, otherwise the error itself. */
 export function refusal(error: AmqpError, what: string): Error {
   return typeof error.code === "number" ? new RefusedError(`${what} (${brokerText(error)})`, { cause: error }) : error;
 }
 
-/** The broker's own words out of amqplib's message. */
+/** Extracts the broker's text from amqplib's message. */
 function brokerText(error: Error): string {
   return /with message "(.*)"$/s.exec(error.message)?.[1] ?? error.message;
 }

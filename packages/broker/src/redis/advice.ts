@@ -1,15 +1,15 @@
-/** What to check when nothing comes from Redis: a wrong database, prefix or exchange is no error there, only silence. */
+/** What to check if no message arrives from Redis. With a wrong database, prefix or exchange, Redis reports no error and stays silent. */
 import { eventChannels } from "@celery-metrics-exporter/celery";
 import { type RedisServer, toError } from "@celery-metrics-exporter/runtime";
 import { Redis } from "ioredis";
 import { DEFAULT_EXCHANGE, redisLabel } from "../url/broker-url.ts";
 import { type RedisSubscription, connectionOptions } from "./session.ts";
 
-/** What was heard on channels that look like Celery's. */
+/** The messages found on channels that look like Celery's. */
 export interface Overheard {
   /** Channels without their routing keys, such as `/1.celeryev`. */
   readonly channels: readonly string[];
-  /** Whether Redis let us listen at all. */
+  /** Whether Redis allowed us to listen. */
   readonly allowed: boolean;
 }
 
@@ -21,10 +21,10 @@ const MAX_MESSAGES = 2_000;
 const MAX_NAME = 200;
 
 /**
- * Listens for some seconds, on a connection of its own, to every channel that carries events of Celery's default exchange or ours, or
- * heartbeats of any. `PUBSUB CHANNELS` would not help: it lists channels that somebody listens to, not those that carry messages.
+ * Listens for some seconds, on a separate connection, to every channel with events of Celery's default exchange or ours, or with heartbeats of
+ * any exchange. `PUBSUB CHANNELS` does not help: it lists channels with subscribers, not channels with messages.
  *
- * @throws {Error} when Redis does not answer in time.
+ * @throws {Error} if Redis does not answer in time.
  */
 export async function listenAround(server: RedisServer, subscription: RedisSubscription, listenMs = LISTEN_MS): Promise<Overheard> {
   const options = { ...connectionOptions(server, subscription), enableReadyCheck: false, commandTimeout: ANSWER_TIMEOUT_MS };
@@ -57,10 +57,10 @@ export async function listenAround(server: RedisServer, subscription: RedisSubsc
   }
 }
 
-/** What Redis itself publishes of its keys where `notify-keyspace-events` is set: kombu keeps its bindings in keys named after the exchange. */
+/** Key events that Redis publishes if `notify-keyspace-events` is set. They match because kombu stores its bindings in keys named after the exchange. */
 const KEYSPACE = /^__key(space|event)@\d+__:/;
 
-/** One by one: Redis refuses a command whose patterns are not all granted. */
+/** Subscribes to each pattern separately: Redis rejects a command if any of its patterns is not permitted. */
 async function subscribeToAny(redis: Redis, exchanges: readonly string[], isEnough: () => boolean): Promise<boolean> {
   const names = exchanges.map((name) => `*${name.replaceAll(/[\\*?[\]]/g, "?")}*`);
   let allowed = false;
@@ -76,7 +76,7 @@ async function subscribeToAny(redis: Redis, exchanges: readonly string[], isEnou
   return allowed;
 }
 
-/** A routing key is an event's type with dots for hyphens: one word, where somebody has made up such a type. */
+/** Removes the routing key: the event's type with dots instead of hyphens. A custom type may be a single word. */
 function withoutRoutingKey(channel: string, exchanges: readonly string[]): string {
   const numbered = /^(.*?\/\d+\.[^/]+)\//s.exec(channel)?.[1];
   if (numbered !== undefined) return numbered;
@@ -95,8 +95,8 @@ export function redisAdvice(server: RedisServer, subscription: RedisSubscription
     return `events arrive on ${found}; we listen to ${ours}.`;
   }
   const nothing = allowed
-    ? `No channel of this Redis carries Celery's events (looked for *${DEFAULT_EXCHANGE}* and */worker.heartbeat).`
-    : "This Redis user may not look for other channels.";
+    ? `No channel of this Redis carries Celery's events (searched for *${DEFAULT_EXCHANGE}* and */worker.heartbeat).`
+    : "This Redis user is not permitted to search other channels.";
   return `check that a worker runs, with -E, on ${redisLabel(server)} (CELERY_BROKER_URL, with its database), and that its transport options match CELERY_GLOBAL_KEYPREFIX and CELERY_FANOUT_PREFIX, and its event_exchange EVENT_EXCHANGE; we listen to ${ours}. ${nothing}`;
 }
 
@@ -106,7 +106,7 @@ interface Ours {
   readonly db: number;
 }
 
-/** Which of our settings would have to change to hear this channel. */
+/** The settings to change in order to receive this channel. */
 function remedy(channel: string, { ours, subscription, db }: Ours): string {
   const { exchange = DEFAULT_EXCHANGE, globalKeyprefix = "", fanoutPrefix = true } = subscription;
   if (channel === ours) return "CELERY_FANOUT_PATTERNS=both";

@@ -1,22 +1,22 @@
-/** What one receiver of a broadcast hears: handed over while it is the active one, else kept for the moment when it becomes that. */
+/** The messages that one receiver gets from a broadcast: handed over while it is active, otherwise kept in case it becomes active. */
 import { type Decoded, decodeEnvelope } from "@celery-metrics-exporter/celery";
 import { MessageBuffer } from "../source/message-buffer.ts";
 import type { RawMessage } from "../source/source.ts";
 
 export interface BroadcastBufferOptions {
-  /** Gets each message in order. Must not throw. */
+  /** Receives each message in order. Must not throw. */
   readonly handOver: (message: RawMessage) => void;
   readonly maxBytes: number;
-  /** A message came that did not fit and is lost, as far as this receiver goes. */
+  /** A message did not fit. This receiver has lost it. */
   readonly onDropped: () => void;
-  /** Messages that were kept gave way to newer ones. */
+  /** Kept messages were dropped in favor of newer ones. */
   readonly onKeptDropped: (messages: number) => void;
 }
 
-/** Fewer than one reading of the socket brings: Redis disconnects slow subscribers and drops their buffered messages. */
+/** Fewer messages than one read of the socket, so that it is read soon: Redis disconnects slow subscribers and drops their buffered messages. */
 const MESSAGES_PER_TURN = 64;
 
-/** Active until told otherwise. Moments are `performance.now()`. */
+/** Starts as active. Times are `performance.now()`. */
 export class BroadcastBuffer {
   readonly #options: BroadcastBufferOptions;
   readonly #buffer: MessageBuffer<BroadcastMessage>;
@@ -35,30 +35,30 @@ export class BroadcastBuffer {
     return this.#buffer.bytes;
   }
 
-  /** Everything published before this moment has come, and is acknowledged or given up. */
+  /** All messages published before this time have arrived and are acknowledged or dropped. */
   get safeUntil(): number {
     return this.#watermark.safeUntil;
   }
 
-  /** Of what came after this moment nothing kept was dropped. */
+  /** No kept message that arrived after this time was dropped. */
   get completeSince(): number {
     return this.#completeSince;
   }
 
   arrived(payload: Buffer): void {
     const at = performance.now();
-    // The process was stopped or the loop stood still for so long that another receiver may be the active one by now.
+    // The process was paused or its event loop blocked for so long that another receiver may now be active.
     if (at > this.#handOverUntil) this.#buffer.hold();
     const message = new BroadcastMessage(payload, at, this.#watermark);
     if (!this.#buffer.push(message)) this.#squeeze(message);
   }
 
-  /** A probe that was sent at this moment has been answered on the connection that the messages come on. */
+  /** A probe sent at this time was answered on the connection that carries the messages. */
   heardUntil(moment: number): void {
     this.#watermark.heardUntil(moment);
   }
 
-  /** Hands over what was kept, and all that comes until this moment; what comes later is kept. */
+  /** Hands over the kept messages and all messages that arrive until this time. Keeps later ones. */
   handOverUntil(moment: number): void {
     if (this.#draining) return;
     this.#handOverUntil = moment;
@@ -66,12 +66,12 @@ export class BroadcastBuffer {
     else this.#buffer.hold();
   }
 
-  /** Keeps what comes from now on. */
+  /** Keeps messages from now on. */
   keep(): void {
     this.handOverUntil(Number.NEGATIVE_INFINITY);
   }
 
-  /** Lets go of what came before this moment and was only kept. */
+  /** Drops kept messages that arrived before this time. */
   forget(before: number): void {
     for (const message of this.#buffer.takeKept(({ at }) => at < before)) message.ack();
   }
@@ -84,7 +84,7 @@ export class BroadcastBuffer {
     this.#buffer.resume();
   }
 
-  /** Hands over whatever is in it, and resolves when nothing is left. Nothing new must be arriving for long. */
+  /** Hands over all messages and resolves when the buffer is empty. `unsubscribe` must stop new messages soon. */
   async drain(unsubscribe: () => Promise<void>): Promise<void> {
     this.#draining = true;
     this.#handOverUntil = Number.POSITIVE_INFINITY;
@@ -97,7 +97,7 @@ export class BroadcastBuffer {
     this.#buffer.clear();
   }
 
-  /** For the one who is to take over, the newest messages are the ones that count; for the active one, those it has begun with. */
+  /** A standby drops its oldest messages, because it needs the newest to take over. The active receiver drops the new message. */
   #squeeze(message: BroadcastMessage): void {
     const { onDropped, onKeptDropped } = this.#options;
     const dropped = this.#buffer.makeRoom(message.bytes);
@@ -135,7 +135,7 @@ class BroadcastMessage implements RawMessage {
     return decodeEnvelope(payload);
   }
 
-  /** The broker keeps nothing that could be acknowledged: this is for whoever stands by. */
+  /** Marks the message as safe, for the standby receivers. Redis itself has no acknowledgements. */
   ack(): void {
     if (this.#span === undefined) return;
     this.#watermark.settled(this.#span);
@@ -143,47 +143,46 @@ class BroadcastMessage implements RawMessage {
   }
 }
 
-// How far everything that was published is known to be safe. Moments are `performance.now()`, in milliseconds.
+// Watermark: the time up to which all published messages are safe. Times are `performance.now()`, in milliseconds.
 
-/** The messages that arrived between two answered probes: all were published after `since`. */
+/** The messages that arrived between two answered probes. All were published after `since`. */
 export interface Span {
   readonly since: number;
   unsafe: number;
 }
 
 /**
- * A probe is a PING on the connection that the messages come on. Its answer comes behind all that was published before, so that when it is there
- * nothing from before the probe is still on its way, in a socket that was not read, or in a process that was stopped. Arrival times alone would
- * claim too much.
+ * A probe is a PING on the connection that carries the messages. Its answer arrives after everything published before it. So once it arrives, no
+ * message from before the probe is still in transit, in an unread socket or in a paused process. Arrival times alone cannot guarantee that.
  */
 export class Watermark {
   #spans: readonly [Span, ...Span[]];
 
-  /** @param startedAt a moment before anything was subscribed to. */
+  /** @param startedAt a time before the first subscription. */
   constructor(startedAt: number) {
     this.#spans = [{ since: startedAt, unsafe: 0 }];
   }
 
-  /** A message has arrived. Hand the span back to `settled` once the message is safe, or given up. */
+  /** A message arrived. Pass the span to `settled` once the message is safe or dropped. */
   arrived(): Span {
     const span = this.#spans.at(-1) ?? this.#spans[0];
     span.unsafe += 1;
     return span;
   }
 
-  /** Once for each message. */
+  /** Call once per message. */
   settled(span: Span): void {
     span.unsafe -= 1;
   }
 
-  /** A probe that was sent at this moment has been answered. */
+  /** A probe sent at this time was answered. */
   heardUntil(moment: number): void {
     const next: Span = { since: moment, unsafe: 0 };
     const [first, ...others] = [...this.#spans.filter(({ unsafe }) => unsafe > 0), next];
     this.#spans = [first ?? next, ...others];
   }
 
-  /** All that was published before this moment has arrived and is settled. */
+  /** All messages published before this time have arrived and are settled. */
   get safeUntil(): number {
     const last = this.#spans.at(-1) ?? this.#spans[0];
     return (this.#spans.find(({ unsafe }) => unsafe > 0) ?? last).since;

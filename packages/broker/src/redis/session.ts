@@ -1,4 +1,4 @@
-/** One connection to Redis that is subscribed to Celery's event channels. */
+/** One Redis connection subscribed to Celery's event channels. */
 import { eventChannels, type EventChannels, type EventChannelsOptions } from "@celery-metrics-exporter/celery";
 import {
   KOMBU_TLS_NAMES,
@@ -23,29 +23,30 @@ export interface RedisSubscription extends Omit<EventChannelsOptions, "db" | "se
 export interface RedisSessionOptions {
   readonly subscription: RedisSubscription;
   readonly onPayload: (payload: Buffer) => void;
-  /** All that was published before this moment (`performance.now()`) has been handed to `onPayload`. Told with each PING's answer. */
+  /** All messages published before this time (`performance.now()`) were passed to `onPayload`. Called after each answered PING. */
   readonly onHeardUntil: (moment: number) => void;
-  /** How often to ask whether Redis is still there. Default 1 s. */
+  /** Interval of PINGs. Default: 1 s. */
   readonly pingMs?: number;
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const PING_MS = 1_000;
-/** So many periods without an answer end the session. */
+/** Limit on PING intervals without an answer, after which the session ends. */
 const PATIENCE = 10;
 
 /**
  * Connects and subscribes.
  *
- * @throws {RefusedError} when Redis refuses password or subscription, has no such database or is a Sentinel, or its certificate is not trusted.
- * @throws {ConfigError} when a certificate file cannot be read.
+ * @throws {RefusedError} if Redis refuses the password or subscription, does not have the database or is a Sentinel, or if its certificate is not
+ *   trusted.
+ * @throws {ConfigError} if a certificate file cannot be read.
  */
 export async function openRedisSession(server: RedisServer, options: RedisSessionOptions, signal: AbortSignal): Promise<RedisSession> {
   const redis = new Redis(connectionOptions(server, options.subscription));
   tellSentinelErrors(redis);
   let lastError: Error | undefined;
   redis.on("error", (error: Error) => (lastError = error));
-  // Of several sentinels one may know better than the last, whose error is the one that is thrown.
+  // ioredis throws the error of the last sentinel. An earlier one may be more informative.
   let fromSentinel: Error | undefined;
   redis.on("sentinelError", (error: Error) => (fromSentinel ??= sentinelProblem(error, options.subscription)));
   const abort = (): void => redis.disconnect();
@@ -60,7 +61,7 @@ export async function openRedisSession(server: RedisServer, options: RedisSessio
     return session;
   } catch (thrown) {
     redis.disconnect();
-    // "Connection is closed." only says that something was wrong before.
+    // "Connection is closed." is only the consequence of an earlier error.
     const error = lastError ?? toError(thrown);
     throw fromSentinel ?? sentinelProblem(error, options.subscription) ?? explain(error, redis.options.tls);
   } finally {
@@ -68,9 +69,9 @@ export async function openRedisSession(server: RedisServer, options: RedisSessio
   }
 }
 
-/** Nothing is repeated inside ioredis: whatever breaks ends the session, so that each interruption is seen and counted. */
+/** Disables all retries of ioredis: every failure ends the session, so that each interruption is noticed and counted. */
 export function connectionOptions(server: RedisServer, subscription: RedisSubscription): Omit<ConnectionOptions, "replyMapping"> {
-  // Pub/sub crosses databases: the number only is part of the channels' names.
+  // Pub/sub ignores databases: the number is only part of the channel names.
   const { db: _db, ...address } = redisAddress(server, "CELERY_BROKER_URL", subscription.sentinelOptions);
   return {
     ...address,
@@ -95,7 +96,7 @@ export class RedisSession implements Session {
   readonly #onHeardUntil: (moment: number) => void;
   #end: (reason: Error) => void = () => {};
   #subscribedAt = performance.now();
-  /** Periods since a PING that was not answered yet; undefined when none is on its way. */
+  /** Intervals since the unanswered PING; undefined if there is none. */
   #unanswered: number | undefined;
 
   constructor(redis: Redis, names: EventChannels, { onPayload, onHeardUntil, pingMs = PING_MS }: RedisSessionOptions) {
@@ -114,7 +115,7 @@ export class RedisSession implements Session {
     void this.ended.then(() => clearInterval(this.#ping));
   }
 
-  /** From when on everything is heard (`performance.now()`). */
+  /** Time since which every message is received (`performance.now()`). */
   get subscribedAt(): number {
     return this.#subscribedAt;
   }
@@ -126,19 +127,19 @@ export class RedisSession implements Session {
     this.#subscribedAt = performance.now();
   }
 
-  /** Redis sends nothing more; what it had sent has been handed over. */
+  /** Resolves when Redis sends nothing more and everything it sent was handed over. */
   async unsubscribe(): Promise<void> {
     const { patterns, channels } = this.#names;
-    // From here on an answered PING would not mean that all was heard.
+    // From here on, an answered PING no longer proves that all messages were received.
     clearInterval(this.#ping);
     const sentAt = performance.now();
     try {
-      // By name: without names ioredis waits for a count of zero, which the other kind of subscription keeps from coming.
+      // Names every subscription: without names, ioredis waits for a count of zero, which the other kind of subscription prevents.
       if (patterns.length > 0) await this.#redis.punsubscribe(...patterns);
       if (channels.length > 0) await this.#redis.unsubscribe(...channels);
       this.#onHeardUntil(sentAt);
     } catch {
-      // The connection is gone, and with it the subscription.
+      // The connection is gone, and the subscription with it.
     }
   }
 
@@ -149,14 +150,14 @@ export class RedisSession implements Session {
   }
 
   /**
-   * A connection whose other end is gone without a word would look like a quiet one for ever. Periods are counted, not timed: a process that was
-   * stopped for a while has its answer waiting.
+   * Detects a half-open connection, which otherwise looks like a quiet one forever. Counts intervals instead of measuring time: a process that was
+   * paused for a while finds the answer waiting in its socket.
    */
   #probe(): void {
     if (this.#unanswered !== undefined) {
       this.#unanswered += 1;
       if (this.#unanswered < PATIENCE) return;
-      // The socket would wait for the other end to close too.
+      // Does not wait for the socket, which waits for the other end to close too.
       this.#end(new Error("no answer to PING"));
       this.#redis.disconnect();
       return;
@@ -170,7 +171,7 @@ export class RedisSession implements Session {
     try {
       await this.#redis.ping();
     } catch {
-      // The connection is gone, and with it the session.
+      // The connection is gone, and the session with it.
       return;
     }
     this.#unanswered = undefined;
@@ -179,7 +180,7 @@ export class RedisSession implements Session {
 }
 
 /**
- * Subscribing works anywhere, so a wrong server would only be silent. What our user may not ask is taken for right.
+ * Checks the server, because subscribing succeeds on a wrong one too and then stays silent. Assumes that checks without permission pass.
  *
  * @throws {RefusedError}
  */
@@ -192,22 +193,24 @@ async function checkServer(redis: Redis, { sentinels, db }: RedisServer): Promis
   }
 }
 
-/** What a sentinel that was reached has against us, or may have; undefined for any other error. */
+/** Explains the error of a reachable sentinel. Undefined for any other error. */
 function sentinelProblem(error: Error, { sentinelOptions = {} }: RedisSubscription): Error | undefined {
   const { message } = error;
   if (!/sentinel/i.test(message)) return undefined;
   const { masterName = "mymaster" } = sentinelOptions;
-  // An unknown name is answered with nothing, or when ioredis asks for the other sentinels too, with this error.
+  // Sentinel returns null for an unknown name, or one of these errors if ioredis also queries the other sentinels.
   if (/No such master|invalid reply: null|retry is disabled\.$/.test(message)) {
-    const problem = `the sentinels are reachable and know no master named ${masterName}`;
+    const problem = `the sentinels are reachable but do not know a master named ${masterName}`;
     return new RefusedError(problem, { cause: error, setting: "CELERY_SENTINEL_MASTER_NAME" });
   }
   if (/NOAUTH|WRONGPASS|without any password|invalid (password|username-password)/i.test(message)) {
-    return new RefusedError("the sentinels are reachable and refuse the password", { cause: error, setting: "CELERY_SENTINEL_PASSWORD" });
+    return new RefusedError("the sentinels are reachable but rejected the password", { cause: error, setting: "CELERY_SENTINEL_PASSWORD" });
   }
-  if (/unknown command/i.test(message)) return new RefusedError("this is not a Sentinel but a Redis: use redis://", { cause: error });
+  if (/unknown command/i.test(message)) return new RefusedError("it is a Redis server, not a Sentinel: use redis://", { cause: error });
   if (sentinelOptions.tls !== true && /Connection is closed|ECONNRESET|EPIPE/.test(message)) {
-    return new Error("the sentinels close the connection: perhaps they speak TLS; then set CELERY_SENTINEL_TLS=true", { cause: error });
+    return new Error("the sentinels closed the connection: perhaps they require TLS; if so, set CELERY_SENTINEL_TLS=true", {
+      cause: error,
+    });
   }
   return undefined;
 }
@@ -217,22 +220,23 @@ function explain(error: Error, tls: object | undefined): Error {
   if (problem !== undefined) return new RefusedError(problem, { cause: error });
   if (isOtherProtocol(error)) return new OtherServerError("Redis", { cause: error });
   if (error.message.startsWith("NOAUTH")) {
-    return new RefusedError("it wants a password, and the URL has none (NOAUTH)", { cause: error });
+    return new RefusedError("it requires a password, and the URL contains none (NOAUTH)", { cause: error });
   }
   if (/^(WRONGPASS|NOPERM)|invalid (password|username-password)|without any password/i.test(error.message)) {
-    return new RefusedError(`user or password is wrong or may not subscribe (${error.message})`, { cause: error });
+    return new RefusedError(`the user name or password is wrong, or the user may not subscribe (${error.message})`, { cause: error });
   }
   const hint = resetHint(error, tls, KOMBU_TLS_NAMES) ?? tlsHint(error, tls);
   return hint === undefined ? error : new Error(hint, { cause: error });
 }
 
-/** A server that expects TLS closes a connection without it; one that does not waits for the end of what it takes for a command. */
+/** A server that expects TLS closes a plain connection. A server without TLS reads the handshake as a command and waits for its end. */
 function tlsHint(error: Error, tls: object | undefined): string | undefined {
   const text = `${(error as NodeJS.ErrnoException).code ?? ""} ${error.message}`;
   if (/sentinel/i.test(text)) return undefined;
   if (tls === undefined && /ECONNRESET|EPIPE|Connection is closed/.test(text)) {
-    return "it closed the connection at once: perhaps it speaks TLS on this port (use rediss://), or is no Redis";
+    return "it closed the connection at once: perhaps it requires TLS on this port (use rediss://), or is not a Redis server";
   }
-  if (tls !== undefined && /ETIMEDOUT/.test(text)) return "no answer to TLS: perhaps it does not speak TLS on this port; use redis://";
+  if (tls !== undefined && /ETIMEDOUT/.test(text))
+    return "no answer to the TLS handshake: perhaps it does not support TLS on this port; if so, use redis://";
   return undefined;
 }

@@ -1,4 +1,4 @@
-/** Celery events from Redis pub/sub, which stores nothing: what is not read in time, or sent while we are away, is gone. */
+/** Celery events from Redis pub/sub. Redis stores nothing: messages not read in time, or sent while we are disconnected, are lost. */
 import { eventChannels } from "@celery-metrics-exporter/celery";
 import type { RedisServer } from "@celery-metrics-exporter/runtime";
 import { Arrival } from "../source/arrival.ts";
@@ -11,12 +11,12 @@ import { type Broadcast, type EventSource, type OnMessage, type SourceContext, s
 
 export interface RedisOptions extends RedisSubscription {
   /**
-   * How much is kept of what the receiver has not worked on yet. Redis cuts off a subscriber that reads too slowly
-   * (`client-output-buffer-limit pubsub`), so the socket is read at once, whatever happens after.
+   * Limit on buffered messages that the receiver has not processed yet. The socket is always read at once, because Redis disconnects a subscriber
+   * that reads too slowly (`client-output-buffer-limit pubsub`).
    */
   readonly bufferMaxBytes: number;
   readonly pingMs?: number;
-  /** How long nothing may come before a warning says what to check. Default one minute. */
+  /** Silence before a warning says what to check. Default: one minute. */
   readonly silenceMs?: number;
 }
 
@@ -27,7 +27,7 @@ export class RedisSource implements EventSource {
   readonly #keeper: SessionKeeper<RedisServer, RedisSession>;
   readonly #buffer: BroadcastBuffer;
   readonly #arrival: Arrival;
-  /** The one connected last. */
+  /** The last connected server. */
   #server: RedisServer | undefined;
   #onMessage: OnMessage = () => {};
 
@@ -37,7 +37,7 @@ export class RedisSource implements EventSource {
     const metrics = sourceMetrics(context.metrics, this.broker, { bufferBytes: () => this.#buffer.bytes, unacked: () => 0 });
     const keptDropped = context.metrics.counter(
       "standby_messages_dropped_total",
-      "Messages that a standby could not keep for want of room.",
+      "Messages that a standby dropped because its buffer was full.",
     );
     this.#buffer = new BroadcastBuffer({
       handOver: (message) => this.#onMessage(message),
@@ -133,7 +133,7 @@ export class RedisSource implements EventSource {
   }
 }
 
-/** Receivers that hear the same name the same stream, in whatever order their failover lists are. */
+/** A name for the stream. Receivers of the same messages use the same name, regardless of the order of their failover lists. */
 function redisStream(servers: readonly RedisServer[], subscription: RedisSubscription): string {
   const heard = servers.map((server) => {
     const { patterns, channels } = eventChannels({ ...subscription, db: server.db, sentinel: server.sentinels !== undefined });

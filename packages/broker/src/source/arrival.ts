@@ -1,18 +1,18 @@
-/** Whether events arrive: warns when nothing has come for a minute, and says what to check. */
+/** Detects silence: warns if no message arrives for a minute, and says what to check. */
 import { type ComponentHealth, type Logger, Repeat, toError } from "@celery-metrics-exporter/runtime";
 
 export interface ArrivalOptions {
-  /** Looks around and says what to check: one or more sentences. Called only after a silence; may take some seconds. */
+  /** Inspects the broker and says what to check, in one or more sentences. Called only after a silence. May take some seconds. */
   readonly advise: () => Promise<string>;
-  /** Up while events can arrive: also during a silence, which is legitimate where no worker runs, but then with the advice. */
+  /** Up while events can arrive. During a silence it stays up, because perhaps no worker runs, but shows the advice. */
   readonly health: ComponentHealth;
   readonly logger: Logger;
-  /** The silence that leads to the first warning, in milliseconds. Default one minute: each worker sends a heartbeat every 2 s. */
+  /** Silence before the first warning, in milliseconds. Default: one minute. Each worker sends a heartbeat every 2 s. */
   readonly silenceMs?: number;
 }
 
 const SILENCE_MS = 60_000;
-/** Each warning comes after twice the silence of the one before, up to this. */
+/** Limit on the interval between warnings, which doubles each time. */
 const MAX_INTERVAL_MS = 3_600_000;
 
 interface Moment {
@@ -26,9 +26,9 @@ export class Arrival {
   readonly #silenceMs: number;
   #repeat: Repeat | undefined;
   #heard = false;
-  /** Since when we are connected and take what comes (`performance.now()`); undefined while we do not. */
+  /** Time since which we are connected and accept messages (`performance.now()`); undefined otherwise. */
   #expectedSince: number | undefined;
-  /** When the present silence began; undefined while nothing can be expected. */
+  /** When the current silence began; undefined while no message can be expected. */
   #silentSince: Moment | undefined;
   #nextWarningMs: number;
   #warned = false;
@@ -41,30 +41,30 @@ export class Arrival {
     this.#nextWarningMs = this.#silenceMs;
   }
 
-  /** A message has come. Called for each one, so it does next to nothing. */
+  /** A message arrived. Called for each one, so it must be cheap. */
   heard(): void {
     this.#heard = true;
   }
 
-  /** Since when we are connected and take what comes (`performance.now()`); undefined while we do not. */
+  /** Time since which we are connected and accept messages (`performance.now()`); undefined otherwise. */
   get expectedSince(): number | undefined {
     return this.#expectedSince;
   }
 
-  /** From now on messages can be expected, unless they are blocked. Does nothing if they already could. */
+  /** From now on, messages can be expected unless they are blocked. Idempotent. */
   expect(): void {
     if (this.#expectedSince !== undefined) return;
     this.#expectedSince = performance.now();
     if (!this.#blocked) this.#listen();
   }
 
-  /** From now on a silence means nothing: disconnected, or not consuming. */
+  /** From now on, silence is normal: we are disconnected or not consuming. */
   expectNothing(): void {
     this.#expectedSince = undefined;
     this.#silentSince = undefined;
   }
 
-  /** No event can arrive, for this reason: not ready. */
+  /** No event can arrive, for this reason. Makes the component unready. */
   block(reason: string): void {
     this.#blocked = true;
     this.#warned = false;
@@ -72,7 +72,7 @@ export class Arrival {
     this.#options.health.down(reason);
   }
 
-  /** Events can arrive again, if we take them. Does nothing if they could. */
+  /** Events can arrive again. Idempotent. */
   unblock(): void {
     if (!this.#blocked) return;
     this.#blocked = false;
@@ -95,7 +95,7 @@ export class Arrival {
   #look(): void {
     if (this.#heard) {
       this.#heard = false;
-      if (this.#warned) this.#options.logger.info("messages arrive");
+      if (this.#warned) this.#options.logger.info("messages are arriving");
       this.#warned = false;
       if (this.#silentSince === undefined) return;
       this.#options.health.up();
@@ -110,15 +110,15 @@ export class Arrival {
   async #warn(silence: Moment): Promise<void> {
     const { advise, health, logger } = this.#options;
     this.#looking = true;
-    const advice = await advise().catch((thrown: unknown) => `could not look further: ${toError(thrown).message}`);
+    const advice = await advise().catch((thrown: unknown) => `the broker could not be inspected: ${toError(thrown).message}`);
     this.#looking = false;
-    // Meanwhile a message came, or the connection was lost.
+    // Meanwhile a message arrived or the connection was lost.
     if (this.#heard || this.#silentSince !== silence) return;
     this.#nextWarningMs += Math.min(this.#nextWarningMs, MAX_INTERVAL_MS);
     this.#warned = true;
-    health.up(`up, but no message has come since ${silence.date.toISOString()}: ${advice}`);
+    health.up(`up, but no message has arrived since ${silence.date.toISOString()}: ${advice}`);
     const seconds = Math.round((performance.now() - silence.ms) / 1_000);
-    logger.warn({ seconds, advice }, "no message has come from Celery, not even a worker's heartbeat");
+    logger.warn({ seconds, advice }, "no message has arrived from Celery, not even a worker's heartbeat");
   }
 }
 

@@ -1,28 +1,28 @@
-/** What has come from the broker and is not handed over yet: first in, first out, bounded by bytes, with a valve. */
+/** Buffers messages until they are handed over: first in, first out, bounded by bytes, with pause and hold. */
 
 interface Sized {
   readonly bytes: number;
 }
 
 export interface MessageBufferOptions<M> {
-  /** Gets each message in order. Must not throw. */
+  /** Receives each message in order. Must not throw. */
   readonly handOver: (message: M) => void;
   readonly maxBytes?: number;
-  /** How many messages are handed over before the event loop gets a turn, and the socket is read again. */
+  /** Number of messages handed over before the event loop runs and the socket is read again. */
   readonly messagesPerTurn: number;
 }
 
-/** A message larger than the bound is taken when nothing else is in the buffer, so that it cannot be refused for ever. */
+/** An empty buffer accepts a message larger than the bound, so that it is not rejected forever. */
 export class MessageBuffer<M extends Sized> {
   readonly #handOver: (message: M) => void;
   readonly #maxBytes: number;
   readonly #messagesPerTurn: number;
-  /** Those before `#next` are gone, and undefined so that they are not kept alive. */
+  /** Entries before `#next` are handed over, and set to undefined to free them. */
   #messages: (M | undefined)[] = [];
   #next = 0;
   #bytes = 0;
   #paused = false;
-  /** How many more may be handed over before the rest is kept. */
+  /** Number of messages to hand over before keeping the rest. */
   #passing = Number.POSITIVE_INFINITY;
   #scheduled = false;
   #emptied: (() => void)[] = [];
@@ -41,12 +41,12 @@ export class MessageBuffer<M extends Sized> {
     return this.#bytes;
   }
 
-  /** Whether messages are being kept, since `hold`. */
+  /** Whether `hold` is in effect. */
   get isHolding(): boolean {
     return this.#passing !== Number.POSITIVE_INFINITY;
   }
 
-  /** False, and nothing kept, when the message does not fit. */
+  /** Adds a message. Returns false if it does not fit. */
   push(message: M): boolean {
     if (this.#bytes + message.bytes > this.#maxBytes && this.size > 0) return false;
     this.#messages.push(message);
@@ -64,18 +64,18 @@ export class MessageBuffer<M extends Sized> {
     this.#schedule();
   }
 
-  /** Hands over what is in it now, and keeps what comes from now on. Safe twice. */
+  /** Hands over the current messages and keeps later ones. Idempotent. */
   hold(): void {
     if (!this.isHolding) this.#passing = this.size;
   }
 
-  /** Ends `hold`: what was kept is handed over, and all that comes. */
+  /** Ends `hold`: hands over the kept messages and all later ones. */
   release(): void {
     this.#passing = Number.POSITIVE_INFINITY;
     this.#schedule();
   }
 
-  /** Takes out kept messages, the oldest first, as long as `which` holds; none before those that came before `hold` are handed over. */
+  /** Removes and returns kept messages, oldest first, while `which` is true. Removes none until the messages from before `hold` are handed over. */
   takeKept(which: (message: M) => boolean): M[] {
     const taken: M[] = [];
     if (this.#passing > 0) return taken;
@@ -87,12 +87,12 @@ export class MessageBuffer<M extends Sized> {
     return taken;
   }
 
-  /** Takes out kept messages, the oldest first, until so many bytes fit. */
+  /** Removes and returns kept messages, oldest first, until this many bytes fit. */
   makeRoom(bytes: number): M[] {
     return this.takeKept(() => this.#bytes + bytes > this.#maxBytes);
   }
 
-  /** Takes out all that is left. */
+  /** Removes and returns all messages. */
   clear(): M[] {
     const left = this.#messages.slice(this.#next).filter((message) => message !== undefined);
     if (this.isHolding) this.#passing = 0;
@@ -100,7 +100,7 @@ export class MessageBuffer<M extends Sized> {
     return left;
   }
 
-  /** Resolves once nothing is left. */
+  /** Resolves once the buffer is empty. */
   async empty(): Promise<void> {
     if (this.size === 0) return;
     await new Promise<void>((resolve) => this.#emptied.push(resolve));

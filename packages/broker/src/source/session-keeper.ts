@@ -1,4 +1,4 @@
-/** Keeps one session with a broker open: opens it, waits for its end, opens the next one, over a list of servers in turn. */
+/** Keeps one session with a broker open. When it ends, opens the next one, trying a list of servers in turn. */
 import {
   CodedError,
   Outage,
@@ -14,9 +14,9 @@ import { OtherServerError, RefusedError } from "./source.ts";
 
 /** A working connection. */
 export interface Session {
-  /** Resolves with the reason when the session is over, whoever ended it. Never rejects. */
+  /** Resolves with the reason when the session ends, on either side. Never rejects. */
   readonly ended: Promise<Error>;
-  /** Ends it, in bounded time. Safe twice, and after it has ended. */
+  /** Ends the session in bounded time. Idempotent, and safe after its end. */
   close(): Promise<void>;
 }
 
@@ -25,14 +25,14 @@ export interface SessionKeeperOptions<Server, S extends Session> {
   readonly name: string;
   readonly servers: readonly Server[];
   /**
-   * Opens a session, or throws what was in the way and leaves nothing open; gives up when `signal` aborts.
+   * Opens a session, or throws the reason and leaves nothing open. Gives up when `signal` aborts.
    *
-   * @throws {RefusedError} when the server answers and does not want us.
+   * @throws {RefusedError} if the server refuses access.
    */
   readonly open: (server: Server, signal: AbortSignal) => Promise<S>;
-  /** The server as it may be logged. */
+  /** A label for logs, without credentials. */
   readonly describe: (server: Server) => string;
-  /** A session was lost; the next one is being sought. */
+  /** A session was lost. The next one will be opened. */
   readonly onLost?: (reason: Error) => void;
   readonly startupTimeoutMs: number;
   readonly logger: Logger;
@@ -40,11 +40,11 @@ export interface SessionKeeperOptions<Server, S extends Session> {
 }
 
 const OPEN_TIMEOUT_MS = 15_000;
-/** Between two tries: a broker that is back is found within seconds. */
+/** Limit on the delay between attempts, so that a broker is found within seconds of its return. */
 const MAX_WAIT_MS = 4_000;
-/** At start somebody may be waiting with us. */
+/** Short, because at startup somebody may be watching the log. */
 const FIRST_REPEAT_MS = 5_000;
-/** A session that lasted this long was a good one: the next try comes soon. */
+/** Length after which a session counts as good, so that the next attempt follows soon. */
 const GOOD_SESSION_MS = 5_000;
 
 export class SessionKeeper<Server, S extends Session> {
@@ -52,7 +52,7 @@ export class SessionKeeper<Server, S extends Session> {
   readonly #stopping = new AbortController();
   #session: S | undefined;
   #running: Promise<void> = Promise.resolve();
-  /** Why each server could not be had last time. */
+  /** The last error of each server. */
   readonly #lastErrors = new Map<Server, Error>();
   #turn = 0;
   #failures = 0;
@@ -61,16 +61,16 @@ export class SessionKeeper<Server, S extends Session> {
     this.#options = options;
   }
 
-  /** The session that works now, if one does. */
+  /** The current session, if any. */
   get session(): S | undefined {
     return this.#session;
   }
 
   /**
-   * Resolves with the first session; from then on opens another whenever one ends, for ever.
+   * Resolves when the first session is open. From then on, opens another whenever one ends.
    *
-   * @throws {UnavailableError} when none could be opened within the startup timeout; at once when every server refused us.
-   * @throws {CodedError} what `open` threw, if it was one of ours: nothing a retry would help.
+   * @throws {UnavailableError} if no session opens within the startup timeout; at once if every server refused access.
+   * @throws {CodedError} from `open`, because a retry cannot help.
    */
   async start(): Promise<void> {
     const { name, servers, startupTimeoutMs, logger } = this.#options;
@@ -78,7 +78,7 @@ export class SessionKeeper<Server, S extends Session> {
     const waiting = new Outage({
       logger,
       began: `waiting for ${name}`,
-      ended: `${name} is there`,
+      ended: `${name} is available`,
       level: "info",
       firstRepeatMs: FIRST_REPEAT_MS,
     });
@@ -101,7 +101,7 @@ export class SessionKeeper<Server, S extends Session> {
     throw this.#unavailable(new Error("stopped while starting"));
   }
 
-  /** Ends the session and opens no other. */
+  /** Ends the session and opens no further ones. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#session?.close();
@@ -110,7 +110,7 @@ export class SessionKeeper<Server, S extends Session> {
 
   async #keep(first: S): Promise<void> {
     const { name, logger, health } = this.#options;
-    const outage = new Outage({ logger, began: "broker not reachable, trying again", ended: "broker connected again" });
+    const outage = new Outage({ logger, began: "broker unreachable, retrying", ended: "broker reconnected" });
     let session: S | undefined = first;
     while (!this.#stopping.signal.aborted) {
       if (session === undefined) {
@@ -124,7 +124,7 @@ export class SessionKeeper<Server, S extends Session> {
           continue;
         }
         if (outage.isOn) outage.served(fields);
-        else logger.info(fields, "broker connected again");
+        else logger.info(fields, "broker reconnected");
         session = opened;
       }
       session = await this.#endOf(session);
@@ -176,7 +176,7 @@ export class SessionKeeper<Server, S extends Session> {
     return servers[this.#turn % servers.length] as Server;
   }
 
-  /** The whole list is tried before the wait grows. */
+  /** The delay grows only after the whole list was tried. */
   #nextWaitMs(): number {
     return backoffMs(Math.floor(Math.max(0, this.#failures - 1) / this.#options.servers.length), { maxMs: MAX_WAIT_MS });
   }
@@ -188,7 +188,7 @@ export class SessionKeeper<Server, S extends Session> {
       return new UnavailableError(`Cannot use ${name} at ${where}: ${error.message}. Correct ${error.setting}.`, { cause: error });
     }
     if (error instanceof RefusedError) {
-      return new UnavailableError(`${name} at ${where} refuses us: ${error.message}. Check ${error.setting}.`, { cause: error });
+      return new UnavailableError(`${name} at ${where} refused access: ${error.message}. Check ${error.setting}.`, { cause: error });
     }
     return new UnavailableError(`Cannot reach ${name} at ${where} (${messageOf(error)}). Start it, or set CELERY_BROKER_URL.`, {
       cause: error,
@@ -196,7 +196,7 @@ export class SessionKeeper<Server, S extends Session> {
   }
 }
 
-/** Whatever a broker does not answer, we do not wait for it; a session that comes too late is closed. */
+/** Waits for the session until the abort, whether or not the broker answers. Closes a session that opens too late. */
 async function unlessAborted<S extends Session>(opening: Promise<S>, signal: AbortSignal): Promise<S> {
   try {
     return await abortable(opening, signal);
@@ -209,7 +209,7 @@ async function unlessAborted<S extends Session>(opening: Promise<S>, signal: Abo
   }
 }
 
-/** Node's error for a name with several addresses has no message of its own. */
+/** The error's message. For a name with several addresses, Node's error has none, so this uses the first address. */
 function messageOf(error: Error): string {
   if (error.message !== "") return error.message;
   if (error instanceof AggregateError && error.errors[0] instanceof Error) return error.errors[0].message;

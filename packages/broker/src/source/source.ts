@@ -11,11 +11,11 @@ export type Broker = "rabbitmq" | "redis";
 export interface RawMessage {
   /** Size on the wire. */
   readonly bytes: number;
-  /** Its events, and what could not be read. To be called once: the body is let go of, as many messages wait for their acknowledgement. Never throws. */
+  /** Returns its events and the parts that could not be decoded. Call once: it releases the body, because many messages wait for their acknowledgement. Never throws. */
   decode(): Decoded;
   /**
-   * Tells the broker that every event of the message is safe. Returns at once and never throws; messages may be acknowledged in any order.
-   * Does nothing for a message whose connection is gone (the broker delivers that one again) and for a broker that keeps nothing.
+   * Acknowledges the message: all its events are safe. Returns at once and never throws. Messages may be acknowledged in any order. Does nothing
+   * if the connection is gone (the broker then redelivers the message) or if the broker does not store messages.
    */
   ack(): void;
 }
@@ -23,83 +23,79 @@ export interface RawMessage {
 export type OnMessage = (message: RawMessage) => void;
 
 /**
- * For a broker that sends every message to every receiver: only one of them, the active one, is to hand over, and the others keep what they hear
- * in case it fails. Moments are `performance.now()`, in milliseconds.
+ * For a broker that sends every message to every receiver. Only one receiver, the active one, hands messages over. The others keep them in case it
+ * fails. Times are `performance.now()`, in milliseconds.
  */
 export interface Broadcast {
-  /** Names what is heard: the same for all receivers that hear the same. No secret in it. */
+  /** Name of the stream: equal for all receivers of the same messages. Contains no secret. */
   readonly stream: string;
-  /** Since when everything that is published has come, without interruption; undefined while disconnected. */
+  /** Time since which every published message has arrived without interruption; undefined while disconnected. */
   readonly completeSince: number | undefined;
-  /** Everything published before this moment has come to this receiver, and has been acknowledged or dropped. */
+  /** All messages published before this time have arrived at this receiver and are acknowledged or dropped. */
   readonly safeUntil: number;
-  /** Hands over what was kept, and what comes until this moment. What comes later is kept until the next call. `drain` ends all keeping. */
+  /** Hands over the kept messages and those that arrive until this time. Keeps later ones until the next call. `drain` hands over everything. */
   handOverUntil(moment: number): void;
-  /** From now on keeps the newest of what comes, as much as fits, instead of handing it over. */
+  /** From now on keeps the newest messages, as many as fit, instead of handing them over. */
   keep(): void;
-  /** Lets go of what came before this moment and was only kept. */
+  /** Drops kept messages that arrived before this time. */
   forget(before: number): void;
 }
 
-/** A broker's stream of Celery events. Created once per process; `start`, then `drain`, then `stop`, each once. */
+/** A broker's stream of Celery events. Created once per process. Call `start`, then `drain`, then `stop`, each once. */
 export interface EventSource {
   readonly broker: Broker;
 
-  /** Whether a message that is never acknowledged comes again. Where not, what the process drops or loses is gone. */
+  /** Whether the broker redelivers a message that was never acknowledged. If not, messages that the process drops or loses are gone. */
   readonly redelivers: boolean;
 
-  /** Where every receiver hears every message. Without a word from the receiver it hands over, as if it were alone. */
+  /** Set if every receiver gets every message. By default it hands messages over, as if it were the only receiver. */
   readonly broadcast?: Broadcast;
 
-  /** Where consumers share a queue: how many it has, ours included; undefined while that cannot be asked. Never throws. */
+  /** Set if consumers share a queue: returns their number, including ours; undefined if it is unknown. Never throws. */
   consumers?(): Promise<number | undefined>;
 
   /**
-   * Connects, then hands over messages until `drain`, never two at once and never during this call's own first turn; reconnects for ever.
+   * Connects, then hands over messages until `drain`, one at a time and never synchronously within this call. Reconnects indefinitely.
    * `onMessage` must not throw.
    *
-   * @throws {UnavailableError} when no server of the broker URL takes us within the startup timeout; at once when all of them refuse us.
-   * @throws {ConfigError} when a certificate file of the URL cannot be read.
+   * @throws {UnavailableError} if no server of the broker URL accepts us within the startup timeout; at once if all of them refuse access.
+   * @throws {ConfigError} if a certificate file of the URL cannot be read.
    */
   start(onMessage: OnMessage): Promise<void>;
 
   /**
-   * From now on hands nothing over. Safe twice. RabbitMQ goes on to hold the backlog: a short pause costs nothing, after a longer one the
-   * source gives back what it has not handed over. Redis pub/sub goes on sending: the source keeps what fits its buffer, and drops and
-   * counts the rest.
+   * Stops handing over messages. Idempotent. RabbitMQ keeps the backlog: a short pause costs nothing, and after a longer one the source returns
+   * the messages it has not handed over. Redis pub/sub keeps sending: the source keeps messages that fit its buffer, and drops and counts the rest.
    */
   pause(): void;
 
-  /** Hands over again. Safe twice. */
+  /** Resumes handing over. Idempotent. */
   resume(): void;
 
   /**
-   * Takes nothing more from the broker. Resolves when all it had taken is handed over or given back; on Redis that needs the receiver to
-   * keep up, or to `resume`. Acknowledging still works afterwards.
+   * Stops accepting messages from the broker. Resolves when all accepted messages are handed over or returned. On Redis, the receiver must keep
+   * up, or call `resume`. Acknowledging still works afterwards.
    */
   drain(): Promise<void>;
 
-  /** Sends the acknowledgements given so far and disconnects. Safe without `start`, without `drain`, and twice. */
+  /** Sends the pending acknowledgements and disconnects. Safe without `start` or `drain`. Idempotent. */
   stop(): Promise<void>;
 }
 
-// What a source is given by the process.
-
 export interface SourceContext {
   readonly logger: Logger;
-  /** Gets a component named `broker`. */
+  /** The source adds a component named `broker`. */
   readonly health: Health;
   readonly metrics: Metrics;
-  /** How long `start` tries. */
+  /** Time limit of `start`. */
   readonly startupTimeoutMs: number;
 }
-
-// What a receiver reads its events from, in words that are the same in every receiver of it.
 
 const LOOPBACK = /^(localhost|127\.[\d.]+|::1)$/;
 
 /**
- * Without credentials. The order of a failover list does not matter. A broker on the machine itself is not the one of another machine.
+ * Describes the source of events, identically in every receiver of it. Contains no credentials. Ignores the order of a failover list. Adds the
+ * machine if the broker is local, because another machine's local broker is a different one.
  *
  * @param machine as in `os.hostname()`.
  */
@@ -129,13 +125,13 @@ function on(servers: readonly { readonly host: string; readonly socketPath?: str
 export interface SourceState {
   /** Bytes received and not handed over yet. */
   readonly bufferBytes: () => number;
-  /** Messages the broker waits to hear of. */
+  /** Messages not acknowledged yet. */
   readonly unacked: () => number;
 }
 
 export interface SourceMetrics {
   reconnected(): void;
-  /** Events may have been missed, and nobody can know how many. */
+  /** An unknown number of events may have been missed. */
   gap(): void;
   dropped(): void;
   redelivered(): void;
@@ -143,12 +139,12 @@ export interface SourceMetrics {
 
 export function sourceMetrics(metrics: Metrics, broker: Broker, state: SourceState): SourceMetrics {
   const labels = { broker };
-  const reconnects = metrics.counter("broker_reconnects_total", "Connections to the broker that were lost.", ["broker"]);
+  const reconnects = metrics.counter("broker_reconnects_total", "Lost connections to the broker.", ["broker"]);
   const gaps = metrics.counter("broker_gaps_total", "Interruptions in which events may have been missed.", ["broker"]);
   const dropped = metrics.counter("messages_dropped_total", "Messages dropped because the buffer was full.", ["broker"]);
-  const again = metrics.counter("messages_redelivered_total", "Messages that RabbitMQ had sent to somebody before.", ["broker"]);
+  const again = metrics.counter("messages_redelivered_total", "Messages that RabbitMQ had already delivered before.", ["broker"]);
   for (const counter of [reconnects, gaps, dropped, again]) counter.inc(labels, 0);
-  const buffered = metrics.gauge("broker_buffer_bytes", "Bytes received and not worked on yet.", ["broker"]);
+  const buffered = metrics.gauge("broker_buffer_bytes", "Bytes received and not processed yet.", ["broker"]);
   const unacked = metrics.gauge("broker_unacked_messages", "Messages received and not acknowledged yet.", ["broker"]);
   Object.assign(buffered, { collect: () => buffered.set(labels, state.bufferBytes()) });
   Object.assign(unacked, { collect: () => unacked.set(labels, state.unacked()) });
@@ -160,10 +156,10 @@ export function sourceMetrics(metrics: Metrics, broker: Broker, state: SourceSta
   };
 }
 
-/** Thrown when a broker answers and does not want us: wrong user, password, virtual host, database, or a missing permission. */
+/** Thrown when a broker refuses access: wrong user, password, virtual host or database, or a missing permission. */
 export class RefusedError extends Error {
   override readonly name = "RefusedError";
-  /** The setting to look at. */
+  /** The setting to check. */
   readonly setting: string;
 
   constructor(message: string, { setting = "CELERY_BROKER_URL", ...options }: ErrorOptions & { readonly setting?: string } = {}) {
@@ -172,9 +168,9 @@ export class RefusedError extends Error {
   }
 }
 
-/** Thrown when what listens there is no such broker. */
+/** Thrown when a different kind of server answers. */
 export class OtherServerError extends RefusedError {
   constructor(name: string, options: ErrorOptions = {}) {
-    super(`something else than ${name} listens there`, options);
+    super(`a server other than ${name} listens there`, options);
   }
 }

@@ -1,4 +1,4 @@
-/** Which source serves which broker: one line each. */
+/** Maps each broker to its source. */
 import type { BrokerUrl } from "../url/broker-url.ts";
 import { type RabbitmqOptions, RabbitmqSource } from "../rabbitmq/source.ts";
 import { type RedisOptions, RedisSource } from "../redis/source.ts";
@@ -10,7 +10,7 @@ export interface SourceOptions {
   readonly redis: RedisOptions;
 }
 
-/** Builds the source of a broker URL; connects nothing. */
+/** Creates the source for a broker URL. Does not connect. */
 export function createEventSource(url: BrokerUrl, options: SourceOptions, context: SourceContext): EventSource {
   switch (url.broker) {
     case "rabbitmq":

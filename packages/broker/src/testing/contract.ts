@@ -1,21 +1,21 @@
-/** What every event source must do, whatever its broker. Runs against a real one. */
+/** The contract tests of event sources. They run against a real broker. */
 import type { HealthReport } from "@celery-metrics-exporter/runtime";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { EventSource } from "../source/source.ts";
 import { Recorder } from "./recorder.ts";
 
-/** One source on one real broker that nobody else uses. */
+/** One source on a real broker without other users. */
 export interface EventSourceHarness {
   readonly source: EventSource;
-  /** Builds another source on the same broker: a second process, or the next one. */
+  /** Creates another source on the same broker, as a second or a later process would. */
   another(): EventSource;
-  /** Publishes a message with this body as Celery would publish an event. Resolves when the broker has it. */
+  /** Publishes a message with this body the way Celery publishes an event. Resolves when the broker has it. */
   publish(body: string): Promise<void>;
   /** Cuts the source's connection. */
   cut(): void;
   readiness(): HealthReport;
-  /** The value of a metric, by its name without prefix. */
+  /** The value of a metric, by name without prefix. */
   metric(name: string): Promise<number>;
   release(): Promise<void>;
 }
@@ -42,7 +42,7 @@ export function describeEventSource(name: string, makeHarness: () => Promise<Eve
       for (const type of types) await harness.publish(JSON.stringify(event(type)));
     };
 
-    it("hands over messages in the order they were published, with their events", async () => {
+    it("hands over messages in order of publication, with their events", async () => {
       await source.start(recorder.onMessage);
       const types = Array.from({ length: 200 }, (_, index) => `task-custom${index}`);
       await publish(...types);
@@ -59,7 +59,7 @@ export function describeEventSource(name: string, makeHarness: () => Promise<Eve
       expect(recorder.types).toEqual(["task-received", "task-started"]);
     });
 
-    it("hands over what cannot be decoded with its reason, and goes on", async () => {
+    it("hands over an undecodable message with its reason, and continues", async () => {
       await source.start(recorder.onMessage);
       await harness.publish("{not json");
       await publish("task-started");
@@ -74,7 +74,7 @@ export function describeEventSource(name: string, makeHarness: () => Promise<Eve
       expect(harness.readiness().ready).toBe(true);
     });
 
-    it("hands over nothing while paused, and all that came meanwhile after it is resumed", async () => {
+    it("hands over nothing while paused, and everything received meanwhile once resumed", async () => {
       await source.start(recorder.onMessage);
       source.pause();
       source.pause();
@@ -87,7 +87,7 @@ export function describeEventSource(name: string, makeHarness: () => Promise<Eve
       expect(recorder.types).toEqual(["task-received", "task-started"]);
     });
 
-    it("can be paused from inside onMessage, and then hands over no further message", async () => {
+    it("can be paused inside onMessage, and then hands over no further message", async () => {
       await source.start((message) => {
         recorder.onMessage(message);
         source.pause();
@@ -98,7 +98,7 @@ export function describeEventSource(name: string, makeHarness: () => Promise<Eve
       expect(recorder.types).toEqual(["task-received"]);
     });
 
-    it("takes acknowledgements in any order, twice, and after it has stopped", async () => {
+    it("accepts acknowledgements in any order, twice, and after it has stopped", async () => {
       await source.start(recorder.onMessage);
       await publish("task-received", "task-started", "task-succeeded");
       await recorder.waitFor(3);
@@ -108,7 +108,7 @@ export function describeEventSource(name: string, makeHarness: () => Promise<Eve
       await sleep(QUIET_MS);
     });
 
-    it("reconnects after its connection was cut, tells readiness, and counts it", async () => {
+    it("reconnects after its connection was cut, reports readiness, and counts it", async () => {
       await source.start(recorder.onMessage);
       harness.cut();
       await vi.waitFor(() => expect(harness.readiness().ready).toBe(false), { timeout: 5_000, interval: 1 });
@@ -118,7 +118,7 @@ export function describeEventSource(name: string, makeHarness: () => Promise<Eve
       expect(await harness.metric("broker_reconnects_total")).toBe(1);
     });
 
-    it("reconnects again and again", async () => {
+    it("reconnects repeatedly", async () => {
       await source.start(recorder.onMessage);
       for (let round = 1; round <= 3; round++) {
         harness.cut();
@@ -129,7 +129,7 @@ export function describeEventSource(name: string, makeHarness: () => Promise<Eve
       await recorder.waitFor(1);
     });
 
-    it("stays paused over a reconnect", async () => {
+    it("stays paused across a reconnect", async () => {
       await source.start(recorder.onMessage);
       source.pause();
       harness.cut();
@@ -142,7 +142,7 @@ export function describeEventSource(name: string, makeHarness: () => Promise<Eve
       await recorder.waitFor(1);
     });
 
-    it("says rightly whether a message that was never acknowledged comes again", async () => {
+    it("redelivers unacknowledged messages as `redelivers` says", async () => {
       await source.start(recorder.onMessage);
       await publish("task-received", "task-started");
       await recorder.waitFor(2);
@@ -158,7 +158,7 @@ export function describeEventSource(name: string, makeHarness: () => Promise<Eve
       expect(nextRecorder.types).toEqual(source.redelivers ? ["task-started", "task-succeeded"] : ["task-succeeded"]);
     });
 
-    it("hands over nothing after drain, loses nothing it had taken, and still takes acknowledgements", async () => {
+    it("hands over nothing after drain, loses no message, and still accepts acknowledgements", async () => {
       await source.start(recorder.onMessage);
       const types = Array.from({ length: 300 }, (_, index) => `task-custom${index}`);
       await publish(...types);
@@ -177,7 +177,7 @@ export function describeEventSource(name: string, makeHarness: () => Promise<Eve
       expect([...handedOver, ...rest.types].toSorted()).toEqual(types.toSorted());
     });
 
-    it("hands over nothing that is published after drain, not even when it is resumed", async () => {
+    it("hands over nothing published after drain, even when resumed", async () => {
       await source.start(recorder.onMessage);
       await source.drain();
       source.resume();

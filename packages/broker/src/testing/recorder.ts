@@ -1,4 +1,4 @@
-/** An `onMessage` that keeps what it gets, for tests. */
+/** An `onMessage` that records messages, for tests. */
 import type { CeleryEvent, Decoded } from "@celery-metrics-exporter/celery";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RawMessage } from "../source/source.ts";
@@ -21,9 +21,9 @@ export class Recorder {
   }
 
   /**
-   * Resolves when so many messages have come.
+   * Resolves when this many messages have arrived.
    *
-   * @throws {Error} when they have not within `timeoutMs`.
+   * @throws {Error} if they do not arrive within `timeoutMs`.
    */
   async waitFor(count: number, timeoutMs = 10_000): Promise<void> {
     const deadline = Date.now() + timeoutMs;

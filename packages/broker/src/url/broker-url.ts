@@ -1,4 +1,4 @@
-/** Reads a broker URL as Celery users write it (kombu/utils/url.py, kombu/connection.py, kombu/transport/redis.py). */
+/** Parses a broker URL as Celery users write it (kombu/utils/url.py, kombu/connection.py, kombu/transport/redis.py). */
 import {
   type RedisServer,
   type TlsSettings,
@@ -14,19 +14,19 @@ export interface RabbitmqServer {
   readonly port: number;
   readonly username?: string;
   readonly password?: string;
-  /** Present when the connection is encrypted. */
+  /** Set if the connection is encrypted. */
   readonly tls?: TlsSettings;
   readonly vhost: string;
   /** Default PLAIN. */
   readonly login?: LoginMethod;
 }
 
-/** Where events come from. Servers are tried in turn. */
+/** The source of events. Servers are tried in turn. */
 export type BrokerUrl =
   | { readonly broker: "rabbitmq"; readonly servers: readonly RabbitmqServer[] }
   | { readonly broker: "redis"; readonly servers: readonly RedisServer[] };
 
-/** `problem` is for the user to read, and holds no password. */
+/** `problem` is a message for the user, without a password. */
 export type ParsedBrokerUrl = { readonly ok: true; readonly url: BrokerUrl } | { readonly ok: false; readonly problem: string };
 
 interface Scheme {
@@ -48,13 +48,13 @@ const BROKERS: Readonly<Record<string, BrokerUrl["broker"]>> = {
 
 const SUPPORTED = "amqp, amqps, pyamqp, redis, rediss, redis+socket, sentinel";
 
-/** Celery's other transports: their workers send events nowhere (Celery's documentation, "Broker Overview", column Monitoring). */
+/** Celery's other transports, which do not carry events (Celery's documentation, "Broker Overview", column Monitoring). */
 const WITHOUT_EVENTS =
   /^(sqs|kafka|confluentkafka|zookeeper|zk|mongodb|sqla|sqlalchemy|filesystem|memory|consul|etcd|azure.*|slmq|qpid)(\+|$)/i;
 
 class Problem extends Error {}
 
-/** With URLs of the kind that was written. */
+/** Advice for a failover list, with examples of the same scheme. */
 function separate(part: string): string {
   const isSentinel = /sentinel:\/\//i.test(part);
   const example = isSentinel
@@ -69,10 +69,10 @@ export function parseBrokerUrl(value: string): ParsedBrokerUrl {
     const parts = split(value);
     const first = parts[0];
     if (first === undefined) throw new Problem("is empty");
-    if (/^["'`]/.test(first)) throw new Problem("begins with a quotation mark: write the URL without it");
+    if (/^["'`]/.test(first)) throw new Problem("starts with a quotation mark: remove it");
     if (/^[[({]/.test(first)) throw new Problem(`is a list: ${separate(first)}`);
     const scheme = schemeOf(first);
-    if (parts.some((part) => ANOTHER_URL.test(part))) throw new Problem(`holds several URLs in one: ${separate(first)}`);
+    if (parts.some((part) => ANOTHER_URL.test(part))) throw new Problem(`contains several URLs in one entry: ${separate(first)}`);
     return { ok: true, url: scheme.broker === "rabbitmq" ? rabbitmqUrl(parts) : redisUrl(parts, scheme) };
   } catch (thrown) {
     if (thrown instanceof Problem) return { ok: false, problem: thrown.message };
@@ -80,9 +80,7 @@ export function parseBrokerUrl(value: string): ParsedBrokerUrl {
   }
 }
 
-/**
- * What is ignored in a URL although it may be meant to have an effect. None for a URL that cannot be read. No value is repeated.
- */
+/** Warnings about ignored query settings of a URL. None for an invalid URL. Never quotes a value. */
 export function brokerUrlWarnings(value: string): string[] {
   if (!parseBrokerUrl(value).ok) return [];
   const warnings = split(value).flatMap((part) => {
@@ -92,7 +90,7 @@ export function brokerUrlWarnings(value: string): string[] {
   return [...new Set(warnings)];
 }
 
-/** A second URL in the same entry, behind a comma or a blank. */
+/** A second URL in the same entry, after a comma or a blank. */
 const ANOTHER_URL = /[,\s]\s*[a-z][a-z0-9+.-]*:\/\//i;
 
 function split(value: string): string[] {
@@ -102,7 +100,7 @@ function split(value: string): string[] {
     .filter((part) => part !== "");
 }
 
-/** @throws {Problem} when it names several hosts, which kombu would take for one name. */
+/** @throws {Problem} if it names several hosts, which kombu would treat as one name. */
 function expectOneHost(part: string): void {
   const authority = /^[^:]*:\/\/([^/?#]*)/.exec(part)?.[1] ?? "";
   if (/[,\s]/.test(authority.slice(authority.lastIndexOf("@") + 1))) throw new Problem(`names several hosts in one URL: ${separate(part)}`);
@@ -114,7 +112,7 @@ function schemeOf(part: string): Scheme {
   const broker = Object.hasOwn(BROKERS, name) ? BROKERS[name] : undefined;
   if (broker !== undefined) return { name, broker };
   if (WITHOUT_EVENTS.test(name)) {
-    throw new Problem(`a broker of scheme ${name} carries no events, so there is nothing to receive from it; supported: ${SUPPORTED}`);
+    throw new Problem(`brokers with the scheme ${name} do not carry events, so there is nothing to receive; supported: ${SUPPORTED}`);
   }
   if (name.includes("cluster")) throw new Problem(`events from a Redis Cluster are not supported; supported: ${SUPPORTED}`);
   throw new Problem(`scheme ${name} is not supported; supported: ${SUPPORTED}`);
@@ -124,13 +122,13 @@ function rabbitmqUrl(parts: readonly string[]): BrokerUrl {
   return { broker: "rabbitmq", servers: failoverList(parts, toRabbitmq) };
 }
 
-/** kombu takes user, password and database of the first entry for the Redis that all sentinels watch. */
+/** In kombu, the first entry contains the user, password and database of the Redis that all sentinels watch. */
 function redisUrl(parts: readonly string[], { name }: Scheme): BrokerUrl {
   const servers = failoverList(parts, toRedis);
   return { broker: "redis", servers: name === "sentinel" ? [behindSentinels(servers)] : servers };
 }
 
-/** An entry without a scheme only names another host: the rest is that of the first entry (kombu, `Connection.switch`). */
+/** An entry without a scheme only changes the host. It shares the rest with the first entry (kombu, `Connection.switch`). */
 function failoverList<S extends { readonly host: string; readonly port: number }>(
   parts: readonly string[],
   toServer: (part: string) => S,
@@ -145,7 +143,7 @@ function failoverList<S extends { readonly host: string; readonly port: number }
     }
     const { broker, name } = schemeOf(part);
     if (broker !== scheme.broker || (name === "sentinel") !== (scheme.name === "sentinel")) {
-      throw new Problem("the entries of a failover list must be of one kind of broker");
+      throw new Problem("all entries of a failover list must name the same kind of broker");
     }
     return toServer(part);
   });
@@ -169,9 +167,7 @@ function toRabbitmq(part: string): RabbitmqServer {
   const login = parseLoginMethod(query.get("login_method"));
   if (login === undefined) throw new Problem(LOGIN_METHODS_TEXT);
   if (login === "EXTERNAL" && tls.settings?.certFile === undefined) {
-    throw new Problem(
-      "login_method=EXTERNAL logs in by certificate: write amqps:// and name the certificate with ssl_certfile and ssl_keyfile",
-    );
+    throw new Problem("login_method=EXTERNAL logs in with a client certificate: use amqps:// and set ssl_certfile and ssl_keyfile");
   }
   return {
     host: host ?? "127.0.0.1",
@@ -184,7 +180,7 @@ function toRabbitmq(part: string): RabbitmqServer {
   };
 }
 
-// A server of the broker URL as it may be logged: without credentials.
+// Labels of servers for logs, without credentials.
 
 export function rabbitmqLabel({ host, port, vhost, tls }: RabbitmqServer): string {
   return `${tls === undefined ? "amqp" : "amqps"}://${bracketed(host)}:${port}/${vhost === "/" ? "/" : encodeURIComponent(vhost)}`;
@@ -201,5 +197,5 @@ function bracketed(host: string): string {
   return host.includes(":") ? `[${host}]` : host;
 }
 
-/** Celery's own name for its `event_exchange`. */
+/** Celery's default `event_exchange`. */
 export const DEFAULT_EXCHANGE = "celeryev";

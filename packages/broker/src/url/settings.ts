@@ -1,19 +1,19 @@
-/** The settings after `?` in a broker URL, as kombu reads them: those that mean something here, and a word on the others. */
+/** The query settings of a broker URL, as kombu reads them, and warnings about unsupported ones. */
 import { KOMBU_TLS_NAMES, editDistance } from "@celery-metrics-exporter/runtime";
 
-/** How to log in to RabbitMQ: by user and password in one of two forms, or by our certificate. */
+/** Login method for RabbitMQ: with user and password in one of two forms, or with a client certificate. */
 export type LoginMethod = "PLAIN" | "AMQPLAIN" | "EXTERNAL";
 
 const LOGIN_METHODS: readonly LoginMethod[] = ["PLAIN", "AMQPLAIN", "EXTERNAL"];
 
-/** As py-amqp knows it (amqp/sasl.py); undefined for one that is not supported. */
+/** Parses py-amqp's login method (amqp/sasl.py). Undefined if it is not supported. */
 export function parseLoginMethod(name: string | null): LoginMethod | undefined {
   return name === null ? "PLAIN" : LOGIN_METHODS.find((method) => method === name.toUpperCase());
 }
 
 export const LOGIN_METHODS_TEXT = "login_method must be PLAIN, AMQPLAIN or EXTERNAL";
 
-/** Used here. */
+/** Supported settings. */
 const USED = [
   "ssl",
   "ssl_cert_reqs",
@@ -27,14 +27,14 @@ const USED = [
   "db",
 ];
 
-/** Settings of kombu, py-amqp and redis-py that change nothing for a receiver. */
+/** Settings of kombu, py-amqp and redis-py that do not matter to a receiver. */
 const HARMLESS =
   /^(heartbeat|connect_timeout|failover_strategy|insist|confirm_publish|(read|write)_timeout|socket_\w+|health_check_interval|max_connections|retry_on_timeout|visibility_timeout|client_name|protocol)$/;
 
-/** A name this close to one of ours is a misspelling of it. */
+/** Largest edit distance at which a name counts as a misspelling. */
 const MAX_TYPOS = 2;
 
-/** Transport options, which belong into Celery's `broker_transport_options` there, and into settings of their own here. */
+/** Transport options. Celery reads them from `broker_transport_options`; here they are separate settings. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
   master_name: "CELERY_SENTINEL_MASTER_NAME",
   global_keyprefix: "CELERY_GLOBAL_KEYPREFIX",
@@ -42,13 +42,13 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   fanout_patterns: "CELERY_FANOUT_PATTERNS",
 };
 
-/** TLS settings of kombu, py-amqp and redis-py that are not supported: they only narrow what is trusted or offered. */
+/** Unsupported TLS settings of kombu, py-amqp and redis-py. Ignoring them is safe: they only restrict what is trusted or offered. */
 const UNSUPPORTED_TLS =
   /^ssl_(version|min_version|ciphers|ca_path|ca_data|keyfile_password|validate_ocsp(_stapled)?|do_handshake_on_connect|suppress_ragged_eofs)$/;
 
 /**
- * What is ignored although it may be meant to have an effect. kombu ignores unknown settings too, so they are no reason to refuse a URL that
- * Celery takes; and a mistyped TLS setting leaves the checks on. Values are never repeated.
+ * Warnings about ignored settings. They are not errors: kombu ignores unknown settings too and Celery accepts such a URL, and a mistyped TLS
+ * setting leaves the checks on. Never quotes a value.
  */
 export function settingsWarnings(query: URLSearchParams): string[] {
   return [...new Set(query.keys())].flatMap((name) => {

@@ -11,7 +11,7 @@ function windowOf(deliveries: number): { readonly window: AckWindow; readonly ac
 }
 
 describe("AckWindow", () => {
-  it("acknowledges many deliveries at once, after the turn in which they were settled", async () => {
+  it("acknowledges many deliveries together, after the turn in which they were done", async () => {
     const { window, acks } = windowOf(5);
     for (const tag of [1, 2, 3]) window.done(tag);
     expect(acks).toEqual([]);
@@ -20,7 +20,7 @@ describe("AckWindow", () => {
     expect(window.open).toBe(2);
   });
 
-  it("waits for the gap before it acknowledges what lies behind", async () => {
+  it("waits until a gap is closed before it acknowledges later deliveries", async () => {
     const { window, acks } = windowOf(4);
     for (const tag of [2, 4, 3]) window.done(tag);
     await nextTurn();
@@ -30,7 +30,7 @@ describe("AckWindow", () => {
     expect(acks).toEqual([4]);
   });
 
-  it("never names a delivery that was given back, which the broker would refuse", async () => {
+  it("never acknowledges a returned delivery by its tag, which the broker would reject", async () => {
     const { window, acks } = windowOf(6);
     window.done(1);
     for (const tag of [2, 3]) window.givenBack(tag);
@@ -44,7 +44,7 @@ describe("AckWindow", () => {
     expect(window.open).toBe(0);
   });
 
-  it("counts a delivery once that is settled twice", async () => {
+  it("counts a delivery once even if it is done twice", async () => {
     const { window, acks } = windowOf(3);
     for (const tag of [1, 1, 3, 3]) window.done(tag);
     await nextTurn();
@@ -52,7 +52,7 @@ describe("AckWindow", () => {
     expect(window.open).toBe(1);
   });
 
-  it("in any order acknowledges everything in the end, and never beyond what is settled", () => {
+  it("in any order, acknowledges everything in the end and nothing too early", () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 40 }).chain(shuffledWithKinds), (steps) => {
         const { window, acks } = windowOf(steps.length);

@@ -10,14 +10,14 @@ function arrive(prefetch: Prefetch, bytes: number, messages: number): boolean {
 }
 
 describe("Prefetch", () => {
-  it("is the bound in messages while nothing has come, and while all of them fit", () => {
+  it("is the limit in messages before the first message, and while all of them fit", () => {
     const prefetch = new Prefetch(OPTIONS);
     expect(prefetch.begin()).toBe(8_000);
     expect(arrive(prefetch, 900, 5_000)).toBe(false);
     expect(prefetch.begin()).toBe(8_000);
   });
 
-  it("is as many messages as fit, by the size of the last ones", () => {
+  it("is the number of messages that fit, by the size of the last ones", () => {
     const prefetch = new Prefetch(OPTIONS);
     arrive(prefetch, 100, 10_000);
     arrive(prefetch, 100_000, 500);
@@ -26,7 +26,7 @@ describe("Prefetch", () => {
     expect(prefetch.begin()).toBeCloseTo(800, -1);
   });
 
-  it("is as many messages as fit, by those that were too many", () => {
+  it("is the number of messages that fit, by the size of those that did not", () => {
     const prefetch = new Prefetch(OPTIONS);
     arrive(prefetch, 100, 10_000);
     prefetch.overflowed(4, 400_000);
@@ -39,7 +39,7 @@ describe("Prefetch", () => {
     expect(prefetch.begin()).toBe(1);
   });
 
-  it("asks for a new consumer when twice or half as many messages would fit", () => {
+  it("requests a new consumer when twice or half as many messages would fit", () => {
     const prefetch = new Prefetch(OPTIONS);
     prefetch.begin();
     expect(arrive(prefetch, 1_500, 5_000)).toBe(false);
@@ -49,7 +49,7 @@ describe("Prefetch", () => {
     expect(arrive(prefetch, 1_000, 1_000)).toBe(true);
   });
 
-  it("asks for it only after a consumer was worth its start", () => {
+  it("requests it only after enough messages to be worth it", () => {
     const prefetch = new Prefetch(OPTIONS);
     prefetch.begin();
     expect(arrive(prefetch, 100_000, 200)).toBe(false);

@@ -1,4 +1,4 @@
-/** Exchange, binding and queue that disappear while we consume: noticed, mended, and counted as gaps. */
+/** Exchange, binding and queue that disappear while we consume: detected, repaired, and counted as gaps. */
 import { createVhost, sharedRabbitmqUrl, type TestVhost } from "@celery-metrics-exporter/testkit";
 import { connect, type Channel } from "amqplib";
 import { randomUUID } from "node:crypto";
@@ -14,7 +14,7 @@ const WAIT = { timeout: 10_000, interval: 20 };
 const QUIET_MS = 400;
 const HEARTBEAT = JSON.stringify({ type: "worker-heartbeat", hostname: "w1@host-a", timestamp: 1 });
 
-/** Publishes until something comes. */
+/** Publishes until a message arrives. */
 async function comesAgain(harness: RabbitmqHarness, recorder: Recorder): Promise<void> {
   const before = recorder.messages.length;
   await vi.waitFor(async () => {
@@ -46,7 +46,7 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     return { harness, recorder };
   }
 
-  /** As a worker sends them. Stops with the function that it returns, and with the test. */
+  /** Sends heartbeats like a worker. The returned function stops them, and so does the end of the test. */
   const beats = (harness: RabbitmqHarness): (() => void) => {
     const timer = setInterval(() => {
       void harness.administer(
@@ -73,7 +73,7 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     expect(await harness.metric("broker_reconnects_total")).toBe(0);
   });
 
-  it("binds again while it holds back, so that events wait", async () => {
+  it("binds again while paused, so that the queue collects events", async () => {
     const { harness } = await start({ longPauseMs: 50 });
     harness.source.pause();
     await harness.administer((channel) => channel.unbindQueue(harness.options.queue, harness.options.exchange, "#"));
@@ -83,7 +83,7 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     }, WAIT);
   });
 
-  it("counts a gap when events are published that do not reach our queue", async () => {
+  it("counts a gap when published events do not reach our queue", async () => {
     const { harness, recorder } = await start();
     beats(harness);
     await recorder.waitFor(10);
@@ -102,7 +102,7 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     expect(await gaps(harness)).toBe(1);
   });
 
-  it("still tells a lost binding after the exchange was missing for a while", async () => {
+  it("still detects a lost binding after the exchange was missing for a while", async () => {
     const { harness, recorder } = await start();
     const stop = beats(harness);
     await recorder.waitFor(10);
@@ -116,10 +116,10 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     await recorder.waitFor(recorder.messages.length + 10);
     await unbind(harness);
     await vi.waitFor(async () => expect(await gaps(harness)).toBe(2), WAIT);
-    expect(JSON.stringify(harness.context.logs)).not.toContain("cannot tell whether");
+    expect(JSON.stringify(harness.context.logs)).not.toContain("cannot detect a lost binding");
   });
 
-  it("is not refused the look into a silence by a connection that ends meanwhile", async () => {
+  it("does not treat a connection that ends during a probe as a refusal", async () => {
     const { harness } = await start();
     const connection = await connect(sharedRabbitmqUrl());
     const looking = probeBinding({ connection, topology: harness.options, heard: () => false, listenMs: 1_000 });
@@ -127,7 +127,7 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     expect(await looking).toBe("unknown");
   });
 
-  /** After heartbeats have stopped so many times as long as it takes to doubt the binding. */
+  /** Stops heartbeats for this multiple of the silence that triggers a probe, then returns the number of gaps. */
   async function gapsAfter(times: number): Promise<number> {
     const { harness, recorder } = await start();
     const stop = beats(harness);
@@ -137,16 +137,16 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     beats(harness);
     const before = recorder.messages.length;
     await recorder.waitFor(before + 20);
-    // As long as a verdict takes.
+    // As long as a probe takes.
     await sleep(2_500);
     return gaps(harness);
   }
 
-  it("counts no gap when heartbeats stop a little longer, as of a worker that is busy with a task", async () => {
+  it("counts no gap when heartbeats stop for a little longer, as with a worker busy with a task", async () => {
     expect(await Promise.all([1.1, 1.4, 1.7].map(gapsAfter))).toEqual([0, 0, 0]);
   });
 
-  it("counts no gap while it holds back and another receiver takes what comes", async () => {
+  it("counts no gap while paused and another receiver consumes", async () => {
     const { harness } = await start({ longPauseMs: 50 });
     const other = harness.another();
     releases.push(() => other.stop());
@@ -165,7 +165,7 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     expect(await gaps(harness)).toBe(0);
   });
 
-  it("binds again and counts nothing where it may not listen with another queue", async () => {
+  it("binds again and counts nothing if it may not listen through another queue", async () => {
     const created = await createVhost();
     releases.push(() => created.drop());
     const [url = ""] = await created.createUsers([{ configure: "^$", write: "^mine$", read: ".*" }]);
@@ -190,10 +190,12 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     await recorder.waitFor(before + 10);
     expect(await context.metric("broker_gaps_total")).toBe(0);
     expect(await context.metric("broker_reconnects_total")).toBe(0);
-    expect(context.logs).toContainEqual(expect.objectContaining({ msg: expect.stringContaining("cannot tell whether") as string }));
+    expect(context.logs).toContainEqual(
+      expect.objectContaining({ msg: expect.stringContaining("cannot detect a lost binding") as string }),
+    );
   });
 
-  it("is not ready while the exchange is missing, does not create it, and counts the gap when it is there again", async () => {
+  it("is not ready while the exchange is missing, does not create it, and counts the gap when it exists again", async () => {
     const { harness, recorder } = await start();
     const { exchange } = harness.options;
     await harness.administer((channel) => channel.deleteExchange(exchange));
@@ -220,7 +222,7 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     );
   });
 
-  it("counts one gap when our queue is deleted and somebody else declares it, unbound", async () => {
+  it("counts one gap when our queue is deleted and another client declares it, unbound", async () => {
     const { harness, recorder } = await start();
     await harness.administer(async (channel) => {
       await channel.deleteQueue(harness.options.queue);
@@ -231,7 +233,7 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     expect(await gaps(harness)).toBe(1);
   });
 
-  it("counts one gap when our queue is deleted while it holds back", async () => {
+  it("counts one gap when our queue is deleted while paused", async () => {
     const { harness } = await start({ longPauseMs: 50 });
     harness.source.pause();
     await vi.waitFor(
@@ -243,7 +245,7 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
     await vi.waitFor(() => expect(harness.readiness().components["broker"]).toBe("up"), WAIT);
   });
 
-  it("counts no gap for the first queue, nor for a connection that is lost", async () => {
+  it("counts no gap for the first queue or for a lost connection", async () => {
     const { harness, recorder } = await start();
     harness.cut();
     await vi.waitFor(async () => expect(await harness.metric("broker_reconnects_total")).toBe(1), WAIT);
@@ -253,7 +255,7 @@ describe("RabbitmqSource whose exchange, binding or queue disappears", () => {
 });
 
 describe("RabbitmqSource without an exchange", { timeout: 30_000 }, () => {
-  /** A user that may create what it likes, and one that may create its queue only. */
+  /** A user that may create everything, and one that may create only its queue. */
   const CONFIGURE = [".*", "^celery-metrics-exporter$"];
   let vhost: TestVhost;
   let urls: readonly string[];
@@ -277,7 +279,7 @@ describe("RabbitmqSource without an exchange", { timeout: 30_000 }, () => {
     return { context, recorder };
   }
 
-  /** On a virtual host that is empty, with or without the right to create the exchange. */
+  /** On an empty virtual host, with or without the right to create the exchange. */
   async function emptyVhost(configure: string): Promise<{ url: string; channel: Channel }> {
     const connection = await connect(vhost.url);
     const channel = await connection.createChannel();
@@ -290,7 +292,7 @@ describe("RabbitmqSource without an exchange", { timeout: 30_000 }, () => {
     return { url: urls[CONFIGURE.indexOf(configure)] ?? "", channel };
   }
 
-  it("creates the one of Celery's default name, and says so", async () => {
+  it("creates the exchange with Celery's default name, and logs that", async () => {
     const { url, channel } = await emptyVhost(".*");
     const { context, recorder } = await start(url, "celeryev");
     expect(context.health.report().ready).toBe(true);
@@ -304,7 +306,7 @@ describe("RabbitmqSource without an exchange", { timeout: 30_000 }, () => {
 
   it.each([
     [
-      "of another name, and names Celery's",
+      "with another name, and mentions Celery's",
       ".*",
       "celeryevents",
       /waiting for the exchange celeryevents.*EVENT_EXCHANGE \(the exchange celeryev exists\)/,
@@ -315,7 +317,7 @@ describe("RabbitmqSource without an exchange", { timeout: 30_000 }, () => {
       "celeryev",
       /waiting for the exchange celeryev, which does not exist: start a worker with -E/,
     ],
-  ])("waits for one %s", async (_, configure, exchange, words) => {
+  ])("waits for an exchange %s", async (_, configure, exchange, words) => {
     const { url, channel } = await emptyVhost(configure);
     if (exchange !== "celeryev") await channel.assertExchange("celeryev", "topic", { durable: true });
     const { context, recorder } = await start(url, exchange);
@@ -331,9 +333,9 @@ describe("RabbitmqSource without an exchange", { timeout: 30_000 }, () => {
   });
 
   it.each([
-    [".*", /The exchange celeryev is of type direct: delete it/],
+    [".*", /The exchange celeryev has the type direct: delete it/],
     ["^celery-metrics-exporter$", /^(?!.*type direct)/],
-  ])("tells after a silence that its type is wrong, where it may (configure %s)", async (configure, words) => {
+  ])("reports a wrong type of the exchange after a silence, if permitted (configure %s)", async (configure, words) => {
     const { url, channel } = await emptyVhost(configure);
     await channel.assertExchange("celeryev", "direct", { durable: true });
     const { context } = await start(url, "celeryev", { silenceMs: 100 });
@@ -341,7 +343,7 @@ describe("RabbitmqSource without an exchange", { timeout: 30_000 }, () => {
     await vi.waitFor(() => expect(context.logs).toContainEqual(expect.objectContaining({ advice })), WAIT);
   });
 
-  it("leaves no exchange of another name behind", async () => {
+  it("does not create an exchange with another name", async () => {
     const exchange = `celeryev-${randomUUID()}`;
     const { url, channel } = await emptyVhost(".*");
     await start(url, exchange);

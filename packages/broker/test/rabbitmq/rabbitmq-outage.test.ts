@@ -13,10 +13,10 @@ const permit = (pattern: string): string =>
 const ADD_VHOST = `rabbit_vhost:add(<<"shop">>, <<"test">>), ${permit(".*")}.`;
 const CLOSE_ALL = `rabbit_networking:close_connections([P || P <- rabbit_networking:connections()], "test").`;
 
-/** RabbitMQ 3.10 loses a quorum queue that is younger than some seconds when it is killed: its consumers then wait for ever. */
+/** RabbitMQ 3.10 loses a quorum queue that is only seconds old when it is killed. Its consumers then wait forever. */
 const outgrowYouth = (): Promise<void> => sleep(5_000);
 
-describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () => {
+describe("RabbitmqSource during outages of the broker", { timeout: OUTAGE }, () => {
   let server: RabbitmqServer;
   let source: RabbitmqSource;
   let context: TestContext;
@@ -59,8 +59,8 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
   const broker = (): string | undefined => context.health.report().components["broker"];
   const ready = (): boolean => context.health.report().ready;
 
-  it("comes back when the broker closes its channel, and gets the message again", async () => {
-    // The broker closes the channel of a consumer that does not acknowledge for so long; it looks every tick.
+  it("recovers when the broker closes its channel, and gets the message again", async () => {
+    // The broker closes the channel of a consumer that does not acknowledge for this long. It checks every tick.
     await setTimeouts(2_000, 500);
     await start("timeouts");
     await publish(1, "slow");
@@ -77,12 +77,12 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
   it.each([
     ["all at once", 0],
     ["one by one", 1],
-  ])("has everything acknowledged before it closes, although its queue is slow to take it in: %s", async (_, ticks) => {
+  ])("has everything acknowledged before it closes, although its queue is slow to apply it: %s", async (_, ticks) => {
     const queue = `slow-queue-${ticks}`;
     await start(queue);
     await publish(200, "slow");
     await recorder.waitFor(200);
-    // While 32 acknowledgements are under way to a quorum queue, the channel keeps further ones to itself.
+    // While 32 acknowledgements to a quorum queue are pending, the channel holds back further ones.
     await server.ctl(
       "eval",
       `Q = whereis('%2F_${queue}'), spawn(fun() -> sys:suspend(Q), timer:sleep(2500), sys:resume(Q) end), timer:sleep(100).`,
@@ -99,7 +99,7 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     recorder.messages[0]?.ack();
   });
 
-  it("hands over what it has in hand while the broker is away, and has it delivered again afterwards", async () => {
+  it("hands over buffered messages while the broker is away, and gets them again afterwards", async () => {
     await start("in-hand");
     await outgrowYouth();
     source.pause();
@@ -115,7 +115,7 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     for (const message of recorder.messages.slice(100)) message.ack();
   });
 
-  it("goes on, and connects, while an alarm keeps RabbitMQ from taking messages", async () => {
+  it("continues and connects while an alarm keeps RabbitMQ from accepting messages", async () => {
     await start("alarm");
     await publish(5, "before");
     await recorder.waitFor(5);
@@ -132,7 +132,7 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     recorder.messages[0]?.ack();
   });
 
-  it("tells that its virtual host is gone or closed to it, and comes back when it is there again", async () => {
+  it("reports that its virtual host is gone or forbidden, and recovers when it is available again", async () => {
     await server.ctl("eval", ADD_VHOST);
     await start("away", `${server.url}/shop`);
     await server.ctl("delete_vhost", "shop");
@@ -151,7 +151,7 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     expect(await context.metric("broker_gaps_total")).toBe(1);
   });
 
-  it("reads on and is not ready when the permission to bind is taken away", async () => {
+  it("continues to read but is not ready when the permission to bind is revoked", async () => {
     await start("binding");
     await source.stop();
     await server.ctl("add_user", "binder", "secret");
@@ -170,7 +170,7 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     expect(await context.metric("broker_gaps_total")).toBe(0);
   });
 
-  it("works without the permission to declare when the queue is there, and names the queue when it is not", async () => {
+  it("works without the permission to declare if the queue exists, and names the queue if it does not", async () => {
     await start("permissions");
     await source.stop();
     await server.ctl("add_user", "reader", "secret");
@@ -181,7 +181,7 @@ describe("RabbitmqSource over outages of the broker", { timeout: OUTAGE }, () =>
     await recorder.waitFor(1);
     recorder.messages[0]?.ack();
     await source.stop();
-    await expect(start("forbidden", url)).rejects.toThrow(/refuses us: cannot declare queue forbidden \(ACCESS_REFUSED.*reader/);
+    await expect(start("forbidden", url)).rejects.toThrow(/refused access: cannot declare queue forbidden \(ACCESS_REFUSED.*reader/);
   });
 
   it.each([

@@ -62,7 +62,7 @@ describe("RabbitmqSource", () => {
     await expect(exchange).resolves.toBeUndefined();
   });
 
-  it("declares a classic queue where that is wanted", async () => {
+  it("declares a classic queue if configured", async () => {
     const { harness, recorder } = await harnessOf({ queueType: "classic" });
     await harness.source.start(recorder.onMessage);
     await harness.publish(body(1));
@@ -70,7 +70,7 @@ describe("RabbitmqSource", () => {
     expect(harness.context.logs.filter(({ level }) => level >= 40)).toEqual([]);
   });
 
-  it("uses an exchange that exists with another type as it is", async () => {
+  it("uses an existing exchange of another type as it is", async () => {
     const { harness, recorder } = await harnessOf();
     await harness.administer((channel) => channel.deleteExchange(harness.options.exchange));
     await harness.administer((channel) => channel.assertExchange(harness.options.exchange, "fanout", { durable: false }));
@@ -80,7 +80,7 @@ describe("RabbitmqSource", () => {
     expect(recorder.types).toEqual(["task-custom1"]);
   });
 
-  it("uses a queue that exists with other arguments as it is, and warns", async () => {
+  it("uses an existing queue with other arguments as it is, and warns", async () => {
     const { harness, recorder } = await harnessOf();
     await harness.administer((channel) => channel.assertQueue(harness.options.queue, { durable: true }));
     await harness.source.start(recorder.onMessage);
@@ -91,12 +91,12 @@ describe("RabbitmqSource", () => {
     );
   });
 
-  it("says which queue the broker refuses to declare", async () => {
+  it("names the queue that the broker refuses to declare", async () => {
     const { harness, recorder } = await harnessOf({ queueType: "nonsense" as "quorum" });
     await expect(harness.source.start(recorder.onMessage)).rejects.toThrow(/cannot declare queue celery-metrics-exporter-.*x-queue-type/);
   });
 
-  it("makes its queue anew when someone deletes it", async () => {
+  it("recreates its queue when it is deleted", async () => {
     const { harness, recorder } = await harnessOf();
     await harness.source.start(recorder.onMessage);
     await harness.administer((channel) => channel.deleteQueue(harness.options.queue));
@@ -107,7 +107,7 @@ describe("RabbitmqSource", () => {
     expect(harness.context.logs).toContainEqual(expect.objectContaining({ reason: expect.stringContaining("cancelled") as string }));
   });
 
-  it("never holds more messages than the prefetch, and goes on as they are acknowledged", async () => {
+  it("never holds more messages than the prefetch, and continues as they are acknowledged", async () => {
     const { harness, recorder } = await harnessOf({ prefetch: 10 });
     await harness.source.start(recorder.onMessage);
     await publish(harness, 1, 25);
@@ -125,7 +125,7 @@ describe("RabbitmqSource", () => {
     await vi.waitFor(async () => expect(await harness.waiting()).toBe(0), { timeout: 10_000 });
   });
 
-  it("keeps no more bytes than fit, leaves the rest to the broker, and is sent fewer large messages at a time from then on", async () => {
+  it("keeps no more bytes than fit, leaves the rest to the broker, and then gets fewer large messages at a time", async () => {
     const large = `["${"x".repeat(100_000)}"]`;
     const { harness, recorder } = await harnessOf({ prefetch: 5_000, prefetchBytes: 1_000_000, longPauseMs: 60_000 });
     let acks = false;
@@ -141,14 +141,14 @@ describe("RabbitmqSource", () => {
     await vi.waitFor(async () => expect(await harness.waiting()).toBe(51), { timeout: 5_000 });
     expect(await harness.metric("broker_buffer_bytes")).toBeLessThan(1_000_000);
     harness.source.resume();
-    // What was kept, and as many as fit.
+    // The buffered messages, and as many more as fit.
     await recorder.waitFor(9 + 5);
     await sleep(300);
     expect(recorder.messages.length).toBeLessThan(9 + 15);
     acks = true;
     for (const message of recorder.messages) message.ack();
     await recorder.waitFor(60);
-    // Small ones again: soon as many at a time as before.
+    // Small messages again: soon as many at a time as before.
     await publishTimes(400, "[]");
     await recorder.waitFor(460);
     acks = false;
@@ -157,7 +157,7 @@ describe("RabbitmqSource", () => {
     expect(recorder.messages).toHaveLength(660);
   }, 30_000);
 
-  it("consumes nothing when a pause becomes a long one in the middle of a reconnection", async () => {
+  it("consumes nothing if a pause becomes a long one during a reconnection", async () => {
     const { harness, recorder } = await harnessOf({ prefetch: 10, longPauseMs: 1_500 });
     await harness.source.start(recorder.onMessage);
     const setConsuming = Object.getOwnPropertyDescriptor(RabbitmqSession.prototype, "setConsuming")?.value as (
@@ -165,7 +165,7 @@ describe("RabbitmqSource", () => {
       wanted: boolean,
     ) => Promise<void>;
     let isLong: Promise<void> = Promise.resolve();
-    // The new session consumes as it should, and is not known to work until the pause has become a long one.
+    // The new session consumes as it should, but counts as open only after the pause has become a long one.
     const spy = vi.spyOn(RabbitmqSession.prototype, "setConsuming").mockImplementationOnce(async function (this: RabbitmqSession, wanted) {
       await setConsuming.call(this, wanted);
       await isLong;
@@ -187,7 +187,7 @@ describe("RabbitmqSource", () => {
     await recorder.waitFor(1);
   });
 
-  it("gives back what it has not handed over when a pause lasts, and goes on after it", async () => {
+  it("returns buffered messages during a long pause, and continues after it", async () => {
     const { harness, recorder } = await harnessOf({ prefetch: 10, longPauseMs: 100 });
     await harness.source.start((message) => {
       recorder.onMessage(message);
@@ -198,7 +198,7 @@ describe("RabbitmqSource", () => {
     await publish(harness, 9, 9);
     await sleep(100);
     await vi.waitFor(async () => expect(await harness.waiting()).toBe(7), { timeout: 10_000 });
-    // The two in hand are acknowledged although the ones after them went back.
+    // The two messages handed over are acknowledged although later ones were returned.
     for (const message of recorder.messages) message.ack();
     harness.source.resume();
     await recorder.waitFor(9);
@@ -209,12 +209,12 @@ describe("RabbitmqSource", () => {
     expect(harness.context.logs.filter(({ level }) => level >= 40)).toEqual([]);
   });
 
-  describe("while a pause lasts longer than the queue's expiry", () => {
+  describe("during a pause longer than the queue's expiry", () => {
     const EXPIRES_MS = 3_000;
     const pausing = { queueExpiresMs: EXPIRES_MS, longPauseMs: 1 };
     const expires = { "x-expires": EXPIRES_MS };
 
-    it("keeps the queue and its messages, of either type, ours or with other arguments", async () => {
+    it("keeps the queue and its messages, for either type, with our or other arguments", async () => {
       const queues = [
         { what: "our quorum queue", options: { queueType: "quorum" }, foreign: undefined },
         { what: "our classic queue", options: { queueType: "classic" }, foreign: undefined },
@@ -239,7 +239,7 @@ describe("RabbitmqSource", () => {
       await Promise.all(queues.map(keeps));
     });
 
-    it("keeps it after a reconnection too", async () => {
+    it("also keeps it after a reconnection", async () => {
       const { harness, recorder } = await harnessOf(pausing);
       await harness.source.start(recorder.onMessage);
       harness.source.pause();
@@ -257,7 +257,7 @@ describe("RabbitmqSource", () => {
     it.each([
       ["our queue", undefined],
       ["a queue with other arguments", { "x-expires": 60_000 }],
-    ])("notices that %s was deleted, says so, and makes it anew with its binding", async (_, foreign) => {
+    ])("detects that %s was deleted, reports it, and recreates it with its binding", async (_, foreign) => {
       const { harness, recorder } = await harnessOf(pausing);
       if (foreign !== undefined) {
         await harness.administer((channel) => channel.assertQueue(harness.options.queue, { durable: true, arguments: foreign }));
@@ -275,7 +275,7 @@ describe("RabbitmqSource", () => {
     });
   });
 
-  it("bears pauses and resumes in any rhythm", async () => {
+  it("handles pauses and resumes in any rhythm", async () => {
     const { harness, recorder } = await harnessOf({ prefetch: 50, longPauseMs: 1 });
     await harness.source.start((message) => {
       recorder.onMessage(message);
@@ -295,7 +295,7 @@ describe("RabbitmqSource", () => {
     expect(await harness.metric("broker_reconnects_total")).toBe(0);
   });
 
-  it("gets again what was not acknowledged when the connection was cut, and ignores acknowledgements of the old one", async () => {
+  it("gets unacknowledged messages again after the connection was cut, and ignores acknowledgements of the old one", async () => {
     const { harness, recorder } = await harnessOf();
     await harness.source.start(recorder.onMessage);
     await publish(harness, 1, 3);
@@ -311,7 +311,7 @@ describe("RabbitmqSource", () => {
     expect(await harness.metric("broker_reconnects_total")).toBe(1);
   });
 
-  it("notices a connection that is dead without a word, and gets its messages again", async () => {
+  it("detects a half-open connection, and gets its messages again", async () => {
     const { harness, recorder } = await harnessOf({ heartbeatSeconds: 1 });
     await harness.source.start(recorder.onMessage);
     await publish(harness, 1, 2);
@@ -327,7 +327,7 @@ describe("RabbitmqSource", () => {
     expect(await harness.metric("broker_unacked_messages")).toBe(2);
   });
 
-  it("is not alarmed by an event loop that stands still longer than a heartbeat's interval", async () => {
+  it("survives an event loop that blocks for longer than a heartbeat's interval", async () => {
     const { harness, recorder } = await harnessOf({ heartbeatSeconds: 2 });
     await harness.source.start(recorder.onMessage);
     const until = performance.now() + 2_500;
@@ -338,7 +338,7 @@ describe("RabbitmqSource", () => {
     expect(await harness.metric("broker_reconnects_total")).toBe(0);
   });
 
-  it("lets two receivers share the queue, each message for one of them", async () => {
+  it("lets two receivers share the queue, with each message for one of them", async () => {
     const { harness, recorder } = await harnessOf({ prefetch: 5 });
     const other = harness.another();
     releases.push(() => other.stop());
@@ -353,9 +353,9 @@ describe("RabbitmqSource", () => {
 
   describe("at start", () => {
     it.each([
-      ["a wrong password", () => `amqp://guest:secret@127.0.0.1:${port()}//`, /refuses us: wrong user or password/],
-      ["an unknown vhost", () => `amqp://guest:guest@127.0.0.1:${port()}/nowhere`, /refuses us: virtual host "nowhere" does not exist/],
-      ["TLS on a plain port", () => `amqps://guest:secret@127.0.0.1:${port()}//`, /refuses us: it does not speak TLS on this port/],
+      ["a wrong password", () => `amqp://guest:secret@127.0.0.1:${port()}//`, /refused access: wrong user or password/],
+      ["an unknown vhost", () => `amqp://guest:guest@127.0.0.1:${port()}/nowhere`, /refused access: virtual host "nowhere" does not exist/],
+      ["TLS on a plain port", () => `amqps://guest:secret@127.0.0.1:${port()}//`, /refused access: it does not support TLS on this port/],
     ])("fails at once for %s, without the password", async (_, url, message) => {
       const startedAt = Date.now();
       const error = await start(url(), 20_000).catch((thrown: unknown) => thrown);
@@ -377,7 +377,7 @@ describe("RabbitmqSource", () => {
       expect(Date.now() - startedAt).toBeLessThan(3_000);
     });
 
-    it("gives up on a broker that accepts and stays silent", async () => {
+    it("gives up on a broker that accepts connections and stays silent", async () => {
       const proxy = await TcpProxy.start(Number(port()));
       proxy.freeze();
       releases.push(() => proxy.stop());

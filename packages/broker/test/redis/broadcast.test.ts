@@ -13,7 +13,7 @@ function stream(url: string, options: Partial<RedisOptions> = {}): string {
   return new RedisSource(redisServers(url), { bufferMaxBytes: 1, ...options }, testContext()).broadcast.stream;
 }
 
-describe("Redis pub/sub, heard by several receivers", () => {
+describe("Redis pub/sub with several receivers", () => {
   let harness: RedisHarness;
   let recorder: Recorder;
   afterEach(async () => {
@@ -33,7 +33,7 @@ describe("Redis pub/sub, heard by several receivers", () => {
   const keptBecomes = (messages: number, type: string): Promise<void> =>
     expect.poll(kept, WAIT).toBe(messages * envelope(body(type)).length);
 
-  it("keeps what comes, and hands it over before what comes after", async () => {
+  it("keeps messages, and hands them over before later ones", async () => {
     await start();
     const { broadcast } = harness.source;
     broadcast.keep();
@@ -46,7 +46,7 @@ describe("Redis pub/sub, heard by several receivers", () => {
     expect(recorder.types).toEqual(["task-a1", "task-a2", "task-a3"]);
   });
 
-  it("lets go of what is told to be safe, and of nothing newer", async () => {
+  it("drops messages reported as safe, and no newer ones", async () => {
     await start();
     const { broadcast } = harness.source;
     broadcast.keep();
@@ -63,7 +63,7 @@ describe("Redis pub/sub, heard by several receivers", () => {
     expect(broadcast.completeSince).toBeLessThan(between);
   });
 
-  it("keeps what comes after the moment until which it was to hand over: it may be another's turn", async () => {
+  it("keeps messages that arrive after its hand-over time: another receiver may be active", async () => {
     await start();
     const { broadcast } = harness.source;
     const moment = performance.now() + 100;
@@ -76,7 +76,7 @@ describe("Redis pub/sub, heard by several receivers", () => {
     await recorder.waitFor(1);
   });
 
-  it("drops the oldest it keeps where not all fits, counts them, and tells since when it has everything", async () => {
+  it("drops the oldest kept messages if not all fit, counts them, and reports since when it is complete", async () => {
     const bytes = envelope(body("task-a1")).length;
     await start({ bufferMaxBytes: 10 * bytes });
     const { broadcast } = harness.source;
@@ -91,14 +91,14 @@ describe("Redis pub/sub, heard by several receivers", () => {
     expect(recorder.types).toEqual(Array.from({ length: 10 }, (_, index) => `task-${25 + index}`));
   });
 
-  it("takes everything to be safe up to now only when it is acknowledged", async () => {
+  it("advances its safe time only when messages are acknowledged", async () => {
     await start();
     const { broadcast } = harness.source;
     await publish("task-a1", "task-a2");
     await recorder.waitFor(2);
     const arrived = performance.now();
     recorder.messages[1]?.ack();
-    // Meanwhile many PINGs are answered.
+    // Meanwhile, many PINGs are answered.
     await sleep(500);
     expect(broadcast.safeUntil).toBeLessThan(arrived);
     recorder.messages[0]?.ack();
@@ -106,7 +106,7 @@ describe("Redis pub/sub, heard by several receivers", () => {
     await expect.poll(() => broadcast.safeUntil > arrived, WAIT).toBe(true);
   });
 
-  it("does not take to be safe what was published and has not come, though it knows of nothing that is not safe", async () => {
+  it("does not count as safe what was published but has not arrived, although it holds no unsafe message", async () => {
     await start();
     const { broadcast } = harness.source;
     const begun = performance.now();
@@ -114,12 +114,12 @@ describe("Redis pub/sub, heard by several receivers", () => {
     harness.proxy.freeze();
     const frozen = performance.now();
     await publish("task-a1");
-    // PINGs go unanswered, not yet so many that the session ends.
+    // Some PINGs stay unanswered, but not enough to end the session.
     await sleep(500);
     expect(broadcast.safeUntil).toBeLessThanOrEqual(frozen);
   });
 
-  it("has everything since it subscribed, nothing while disconnected, and less after an interruption", async () => {
+  it("is complete since it subscribed, not while disconnected, and less far back after an interruption", async () => {
     await start();
     const { broadcast } = harness.source;
     const first = broadcast.completeSince ?? Number.NaN;
@@ -131,7 +131,7 @@ describe("Redis pub/sub, heard by several receivers", () => {
     expect(broadcast.completeSince).toBeGreaterThan(first);
   });
 
-  it("hands over what it kept when it is drained, whatever it is told, and then all of it may be safe", async () => {
+  it("when drained, hands over all kept messages regardless of later calls, and all of them can become safe", async () => {
     await start();
     const { broadcast } = harness.source;
     broadcast.keep();
@@ -150,7 +150,7 @@ describe("Redis pub/sub, heard by several receivers", () => {
     expect(broadcast.safeUntil).toBeLessThanOrEqual(drainedAt);
   });
 
-  it("is named alike for receivers that hear the same, whatever the order of their servers, without a password", async () => {
+  it("has the same name for receivers of the same messages, regardless of the order of their servers, without a password", async () => {
     await start();
     const one = stream("redis://:secret@a:1/0;redis://b:2/0");
     expect(stream("redis://b:2/0;redis://:other@a:1/0")).toBe(one);

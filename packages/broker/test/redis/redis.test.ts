@@ -42,7 +42,7 @@ describe("RedisSource", () => {
     ["with fanout_patterns off", { fanoutPatterns: false }, ["/0.celeryev"], ["/0.celeryev/task.multi"]],
     ["with fanout_patterns on", { fanoutPatterns: true }, ["/0.celeryev/task.multi"], ["/0.celeryev"]],
     ["with another exchange", { exchange: "shopev" }, ["/0.shopev/task.multi"], ["/0.celeryev/task.multi"]],
-  ])("hears the channels of workers %s, and no others", async (_, options, heard, unheard) => {
+  ])("receives only the channels of workers %s", async (_, options, heard, unheard) => {
     const { harness, recorder } = await started(options);
     for (const channel of heard) expect(await harness.publishTo(channel, BODY)).toBe(1);
     for (const channel of unheard) expect(await harness.publishTo(channel, BODY)).toBe(0);
@@ -50,7 +50,7 @@ describe("RedisSource", () => {
     expect(recorder.messages).toHaveLength(heard.length);
   });
 
-  it("takes a global_keyprefix with glob characters literally", async () => {
+  it("treats glob characters in a global_keyprefix literally", async () => {
     const { harness, recorder } = await started({ globalKeyprefix: "a*[b]?:" });
     expect(await harness.publisher.publish("a*[b]?:/0.celeryev/task.sent", envelope(BODY))).toBe(1);
     expect(await harness.publisher.publish("axxb?:/0.celeryev/task.sent", envelope(BODY))).toBe(0);
@@ -65,7 +65,7 @@ describe("RedisSource", () => {
     await vi.waitFor(() => expect(harness.readiness().ready).toBe(true), { timeout: 5_000 });
   });
 
-  it("drops and counts what does not fit its buffer, and keeps the rest", async () => {
+  it("drops and counts messages that do not fit its buffer, and keeps the rest", async () => {
     const bytes = envelope(BODY).length;
     const { harness, recorder } = await started({ bufferMaxBytes: 10 * bytes });
     harness.source.pause();
@@ -79,7 +79,7 @@ describe("RedisSource", () => {
     expect(await harness.metric("broker_buffer_bytes")).toBe(0);
   });
 
-  it("notices a connection that is dead without a word, and reconnects", async () => {
+  it("detects a half-open connection, and reconnects", async () => {
     const { harness, recorder } = await started({ pingMs: 100 });
     harness.proxy.freeze();
     await vi.waitFor(() => expect(harness.readiness().components["broker"]).toContain("PING"), { timeout: 20_000 });
@@ -89,7 +89,7 @@ describe("RedisSource", () => {
     await recorder.waitFor(1);
   });
 
-  it("lives through a restart of Redis", async () => {
+  it("survives a restart of Redis", async () => {
     const server = await startRedis();
     releases.push(() => server.stop());
     const context = testContext();
@@ -102,7 +102,7 @@ describe("RedisSource", () => {
     await server.restart();
     await vi.waitFor(() => expect(context.health.report().ready).toBe(true), { timeout: 15_000 });
     expect(context.logs.map(({ msg }) => msg)).toContain("broker connection lost, reconnecting");
-    expect(context.logs.map(({ msg }) => msg)).toContain("broker connected again");
+    expect(context.logs.map(({ msg }) => msg)).toContain("broker reconnected");
   });
 
   it("tries the next server of a failover list", async () => {
@@ -123,10 +123,10 @@ describe("RedisSource", () => {
   });
 
   it.each([
-    ["", "it wants a password, and the URL has none (NOAUTH)"],
-    [":wrong-secret@", "user or password is wrong or may not subscribe (WRONGPASS"],
-    ["nobody:wrong-secret@", "user or password is wrong or may not subscribe (WRONGPASS"],
-  ])("gives up at once when Redis refuses the credentials %j", async (userinfo, message) => {
+    ["", "it requires a password, and the URL contains none (NOAUTH)"],
+    [":wrong-secret@", "the user name or password is wrong, or the user may not subscribe (WRONGPASS"],
+    ["nobody:wrong-secret@", "the user name or password is wrong, or the user may not subscribe (WRONGPASS"],
+  ])("gives up at once if Redis rejects the credentials %j", async (userinfo, message) => {
     const server = await startRedis({ args: ["--requirepass", "right-secret"] });
     releases.push(() => server.stop());
     const startedAt = Date.now();
@@ -136,7 +136,7 @@ describe("RedisSource", () => {
     expect(Date.now() - startedAt).toBeLessThan(5_000);
   });
 
-  it("names the setting that Sentinel's answer is about", async () => {
+  it("names the setting that Sentinel's answer concerns", async () => {
     const master = await startRedis();
     releases.push(() => master.stop());
     const sentinels = await Promise.all([
@@ -146,24 +146,26 @@ describe("RedisSource", () => {
     for (const sentinel of sentinels) releases.push(() => sentinel.stop());
     const [open, locked] = sentinels.map(({ port }) => `sentinel://127.0.0.1:${port}/0`);
     await expect(starting(open, "shop")).rejects.toThrow(
-      /refuses us: the sentinels are reachable and know no master named shop\. Check CELERY_SENTINEL_MASTER_NAME\.$/,
+      /refused access: the sentinels are reachable but do not know a master named shop\. Check CELERY_SENTINEL_MASTER_NAME\.$/,
     );
-    await expect(starting(`${open};127.0.0.1:1`, "shop")).rejects.toThrow(/know no master named shop/);
-    await expect(starting(locked)).rejects.toThrow(/refuse the password\. Check CELERY_SENTINEL_PASSWORD\.$/);
-    await expect(starting(`sentinel://127.0.0.1:${master.port}/0`)).rejects.toThrow(/not a Sentinel but a Redis: use redis:\/\//);
+    await expect(starting(`${open};127.0.0.1:1`, "shop")).rejects.toThrow(/do not know a master named shop/);
+    await expect(starting(locked)).rejects.toThrow(/rejected the password\. Check CELERY_SENTINEL_PASSWORD\.$/);
+    await expect(starting(`sentinel://127.0.0.1:${master.port}/0`)).rejects.toThrow(/a Redis server, not a Sentinel: use redis:\/\//);
     const [{ port, tlsPort }] = sentinels;
     await expect(starting(`redis://127.0.0.1:${port}/0`)).rejects.toThrow(
       /it is a Sentinel: use sentinel:\/\/\. Check CELERY_BROKER_URL\.$/,
     );
-    await expect(start(`sentinel://127.0.0.1:${tlsPort}/0`)).rejects.toThrow(/perhaps they speak TLS; then set CELERY_SENTINEL_TLS=true/);
+    await expect(start(`sentinel://127.0.0.1:${tlsPort}/0`)).rejects.toThrow(
+      /perhaps they require TLS; if so, set CELERY_SENTINEL_TLS=true/,
+    );
     await expect(start("sentinel://127.0.0.1:1;sentinel://localhost:1")).rejects.toThrow(/ECONNREFUSED(?!.*TLS)/);
   });
 
-  it("gives up at once where the server has no such database, and where it may not ask does not mind", async () => {
+  it("gives up at once if the database does not exist, and continues if it may not check", async () => {
     const server = await startRedis({ args: ["--databases", "2"] });
     releases.push(() => server.stop());
     await expect(starting(`redis://127.0.0.1:${server.port}/7`)).rejects.toThrow(
-      /refuses us: it has no database 7 .*Check CELERY_BROKER_URL/,
+      /refused access: it has no database 7 .*Check CELERY_BROKER_URL/,
     );
     await expect(start(`redis://127.0.0.1:${server.port}/1`)).resolves.toBeUndefined();
     const admin = new Redis(server.url);
@@ -172,7 +174,7 @@ describe("RedisSource", () => {
     await expect(start(`redis://events:secret@127.0.0.1:${server.port}/1`)).resolves.toBeUndefined();
   });
 
-  it("follows Sentinel to the master, and hears what kombu before 5.4 publishes behind it", async () => {
+  it("follows Sentinel to the master, and receives what kombu before 5.4 publishes there", async () => {
     const master = await startRedis();
     releases.push(() => master.stop());
     const sentinel = await startSentinel({ masterPort: master.port });
@@ -189,7 +191,7 @@ describe("RedisSource", () => {
     await recorder.waitFor(2);
   });
 
-  it("speaks TLS to the sentinels and to the master they name", async () => {
+  it("uses TLS with the sentinels and with the master they name", async () => {
     const master = await startRedis({ tls: true });
     releases.push(() => master.stop());
     const sentinel = await startSentinel({ masterPort: master.tlsPort, password: "sentinel-secret", tls: true });

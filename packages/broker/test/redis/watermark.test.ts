@@ -2,13 +2,13 @@ import { describe, expect, it } from "vitest";
 import { Watermark } from "../../src/redis/broadcast-buffer.ts";
 
 describe("Watermark", () => {
-  it("vouches for nothing after its start until a probe is answered", () => {
+  it("guarantees nothing after its start until a probe is answered", () => {
     const watermark = new Watermark(100);
     watermark.settled(watermark.arrived());
     expect(watermark.safeUntil).toBe(100);
   });
 
-  it("moves on to the last probe that was answered when everything is settled", () => {
+  it("advances to the last answered probe when everything is settled", () => {
     const watermark = new Watermark(100);
     watermark.settled(watermark.arrived());
     watermark.heardUntil(200);
@@ -17,7 +17,7 @@ describe("Watermark", () => {
     expect(watermark.safeUntil).toBe(300);
   });
 
-  it("stays at the probe before the oldest message that is not settled, in whatever order the others are", () => {
+  it("stays at the probe before the oldest unsettled message, in any order of the others", () => {
     const watermark = new Watermark(0);
     watermark.heardUntil(100);
     const [first, second] = [watermark.arrived(), watermark.arrived()];
@@ -33,7 +33,7 @@ describe("Watermark", () => {
     expect(watermark.safeUntil).toBe(400);
   });
 
-  it("counts a message as published after the last probe that was answered before it came", () => {
+  it("counts a message as published after the last probe answered before its arrival", () => {
     const watermark = new Watermark(0);
     watermark.heardUntil(100);
     watermark.heardUntil(200);

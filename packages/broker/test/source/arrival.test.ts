@@ -1,4 +1,4 @@
-/** Nothing arrives: a warning says what to check, on either broker. */
+/** Nothing arrives: on either broker, a warning says what to check. */
 import { Health } from "@celery-metrics-exporter/runtime";
 import { sharedRedisUrl, startRedis } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
@@ -15,7 +15,7 @@ import { envelope, redisServers } from "../redis-harness.ts";
 import { testContext } from "../test-context.ts";
 
 const MINUTE = 60_000;
-const WARNING = "no message has come from Celery, not even a worker's heartbeat";
+const WARNING = "no message has arrived from Celery, not even a worker's heartbeat";
 
 function make() {
   const context = testContext();
@@ -43,10 +43,10 @@ describe("Arrival", () => {
     await pass(300 * MINUTE);
     expect(warnings().map((seconds) => Math.round(Number(seconds) / 60))).toEqual([1, 2, 4, 8, 16, 32, 64, 124, 184, 244]);
     expect(health.report().ready).toBe(true);
-    expect(state()).toMatch(/^up, but no message has come since \d{4}-.*Z: check the worker$/);
+    expect(state()).toMatch(/^up, but no message has arrived since \d{4}-.*Z: check the worker$/);
   });
 
-  it("starts anew with each message, and says so once after a warning", async () => {
+  it("restarts with each message, and after a warning logs once that messages arrive", async () => {
     const { arrival, context, warnings, state } = make();
     arrival.expect();
     for (let minute = 0; minute < 5; minute += 1) {
@@ -61,7 +61,7 @@ describe("Arrival", () => {
     arrival.heard();
     await pass(2_000);
     expect(state()).toBe("up");
-    expect(context.logs.filter(({ msg }) => msg === "messages arrive")).toHaveLength(1);
+    expect(context.logs.filter(({ msg }) => msg === "messages are arriving")).toHaveLength(1);
     await pass(MINUTE);
     expect(warnings()).toHaveLength(2);
   });
@@ -77,7 +77,7 @@ describe("Arrival", () => {
     expect(warnings()).toEqual([]);
   });
 
-  it("is not ready while it is known that nothing can arrive", async () => {
+  it("is not ready while nothing can arrive", async () => {
     const { arrival, health, warnings } = make();
     arrival.expect();
     arrival.block("the exchange is missing");
@@ -92,13 +92,13 @@ describe("Arrival", () => {
   });
 });
 
-describe("Arrival while the receiver takes nothing", () => {
+describe("Arrival while the receiver is paused", () => {
   beforeEach(() => void vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance", "Date"] }));
   afterEach(() => void vi.useRealTimers());
 
   it.each<[string, (arrival: Arrival) => void]>([
     [
-      "paused before the exchange was gone",
+      "paused before the exchange disappeared",
       (arrival) => {
         arrival.expect();
         arrival.expectNothing();
@@ -106,7 +106,7 @@ describe("Arrival while the receiver takes nothing", () => {
       },
     ],
     [
-      "paused while the exchange is gone",
+      "paused while the exchange is missing",
       (arrival) => {
         arrival.expect();
         arrival.block("the exchange is missing");
@@ -114,7 +114,7 @@ describe("Arrival while the receiver takes nothing", () => {
       },
     ],
     ["not connected yet", (arrival) => arrival.block("the exchange is missing")],
-  ])("expects nothing when it is bound again: %s", async (_, happens) => {
+  ])("expects nothing when the queue is bound again: %s", async (_, happens) => {
     const { arrival, warnings, state } = make();
     arrival.expect();
     arrival.expectNothing();
@@ -130,14 +130,14 @@ describe("Arrival while the receiver takes nothing", () => {
 });
 
 describe("advice for RabbitMQ", () => {
-  it("names what was found", () => {
+  it("names its findings", () => {
     const sight = { vhost: "shop", consumers: 2, waiting: 5, defaultExchange: true };
     const advice = rabbitmqAdvice({ ...TOPOLOGY, exchange: "events" }, sight);
     expect(advice).toMatch(/-E, on virtual host shop.*event_exchange is events \(EVENT_EXCHANGE\)/);
-    expect(advice).toMatch(/There is an exchange celeryev: .* set EVENT_EXCHANGE/);
+    expect(advice).toMatch(/There is an exchange celeryev: .* change EVENT_EXCHANGE/);
     const direct = rabbitmqAdvice(TOPOLOGY, { ...sight, otherType: "direct" });
-    expect(direct).toMatch(/The exchange celeryev is of type direct: delete it/);
-    expect(advice).toMatch(/has 2 consumers, and 5 messages wait in it: .* RABBITMQ_QUEUE/);
+    expect(direct).toMatch(/The exchange celeryev has the type direct: delete it/);
+    expect(advice).toMatch(/has 2 consumers and 5 waiting messages: .* RABBITMQ_QUEUE/);
   });
 
   it("comes after a silence, from a receiver that stays ready", async () => {
@@ -162,7 +162,7 @@ describe("advice for RabbitMQ", () => {
   });
 });
 
-describe("RabbitmqSource that holds back", () => {
+describe("RabbitmqSource while paused", () => {
   it("does not warn of a silence when the exchange is deleted and declared again", async () => {
     const harness = await RabbitmqHarness.create({ silenceMs: 100, quietMs: 200 });
     const { exchange } = harness.options;
@@ -198,15 +198,15 @@ describe("advice for Redis", () => {
     ["/0.shopevents", {}, "(EVENT_EXCHANGE=shopevents)"],
     ["/0.celeryev", { fanoutPatterns: true }, "(CELERY_FANOUT_PATTERNS=both)"],
     ["app:/2.shopevents", {}, "(database 2 in CELERY_BROKER_URL and CELERY_GLOBAL_KEYPREFIX=app: and EVENT_EXCHANGE=shopevents)"],
-  ])("says how to hear %s", (channel, subscription, words) => {
+  ])("says how to receive %s", (channel, subscription, words) => {
     expect(advice(channel, subscription)).toContain(words);
   });
 
-  it("says when there was nothing to hear, or no right to listen", () => {
+  it("reports that nothing was found, or that we may not listen", () => {
     expect(redisAdvice(server, {}, { channels: [], allowed: true })).toMatch(
       /-E, on redis:\/\/h:6379\/0.*listen to \/0\.celeryev.*No channel of this Redis/,
     );
-    expect(redisAdvice(server, {}, { channels: [], allowed: false })).toMatch(/may not look/);
+    expect(redisAdvice(server, {}, { channels: [], allowed: false })).toMatch(/not permitted/);
   });
 
   it("comes after a silence, and names the channels that carry events", async () => {
@@ -232,7 +232,7 @@ describe("advice for Redis", () => {
     }
   });
 
-  it("takes what it is granted, and no more", async () => {
+  it("subscribes only to what it is permitted", async () => {
     const own = await startRedis();
     const admin = new Redis(own.url);
     const publish = setInterval(() => void admin.publish("/3.celeryev/worker.heartbeat", "x"), 20);
@@ -250,7 +250,7 @@ describe("advice for Redis", () => {
   });
 
   it.each<[string, RedisSubscription, string, string[]]>([
-    ["what Redis tells of its keys", {}, "__keyspace@0__:_kombu.binding.celeryev", []],
+    ["key events of Redis", {}, "__keyspace@0__:_kombu.binding.celeryev", []],
     ["the same by event", {}, "__keyevent@0__:sadd", []],
     ["a type of one word", {}, "/0.celeryev/custom", ["/0.celeryev"]],
     ["a type of one word without a prefix", {}, "celeryev/custom", ["celeryev"]],

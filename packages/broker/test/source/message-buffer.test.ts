@@ -20,7 +20,7 @@ async function turns(count = 20): Promise<void> {
 }
 
 describe("MessageBuffer", () => {
-  it("hands over in order, never inside push", async () => {
+  it("hands over in order, never within push", async () => {
     const { buffer, got } = bufferOf();
     for (let id = 0; id < 500; id++) buffer.push(message(id));
     expect(got).toEqual([]);
@@ -30,7 +30,7 @@ describe("MessageBuffer", () => {
     expect(buffer.bytes).toBe(0);
   });
 
-  it("lets the event loop turn between portions, so that sockets are read", async () => {
+  it("lets the event loop run between portions, so that sockets are read", async () => {
     const { buffer, got } = bufferOf();
     for (let id = 0; id < 500; id++) buffer.push(message(id));
     await turns(2);
@@ -39,7 +39,7 @@ describe("MessageBuffer", () => {
     expect(got.length).toBeLessThan(500);
   });
 
-  it("refuses what does not fit, and takes again once there is room", async () => {
+  it("rejects messages that do not fit, and accepts them again once there is room", async () => {
     const { buffer, got } = bufferOf(25);
     expect([1, 2, 3].map((id) => buffer.push(message(id)))).toEqual([true, true, false]);
     await turns();
@@ -48,7 +48,7 @@ describe("MessageBuffer", () => {
     expect(got).toEqual([1, 2, 4]);
   });
 
-  it("takes a message larger than the bound when it is empty", async () => {
+  it("accepts a message larger than the bound if it is empty", async () => {
     const { buffer, got } = bufferOf(25);
     expect(buffer.push(message(1, 100))).toBe(true);
     expect(buffer.push(message(2))).toBe(false);
@@ -56,7 +56,7 @@ describe("MessageBuffer", () => {
     expect(got).toEqual([1]);
   });
 
-  it("hands over nothing while paused, and clear takes out the rest", async () => {
+  it("hands over nothing while paused, and clear removes the rest", async () => {
     const { buffer, got } = bufferOf();
     buffer.push(message(1));
     buffer.pause();
@@ -71,7 +71,7 @@ describe("MessageBuffer", () => {
     expect(buffer.bytes).toBe(0);
   });
 
-  it("tells when it is empty, at once if it is", async () => {
+  it("reports when it is empty, at once if it already is", async () => {
     const { buffer, got } = bufferOf();
     await buffer.empty();
     buffer.push(message(1));
@@ -89,7 +89,7 @@ describe("MessageBuffer", () => {
     expect(got).toEqual(Array.from({ length: 20_000 }, (_, id) => id));
   });
 
-  it("after hold hands over what it had, and keeps what comes until it is released", async () => {
+  it("after hold, hands over the messages it had and keeps later ones until released", async () => {
     const { buffer, got } = bufferOf();
     for (let id = 0; id < 200; id++) buffer.push(message(id));
     buffer.hold();
@@ -108,7 +108,7 @@ describe("MessageBuffer", () => {
     expect(got.at(-1)).toBe(202);
   });
 
-  it("lets go of kept messages only, the oldest first, and says that it is empty then", async () => {
+  it("removes only kept messages, oldest first, and then reports that it is empty", async () => {
     const { buffer, got } = bufferOf();
     buffer.pause();
     buffer.push(message(1));
@@ -126,7 +126,7 @@ describe("MessageBuffer", () => {
     expect(got).toEqual([1]);
   });
 
-  it("makes room for a new message by dropping the oldest kept ones", () => {
+  it("makes room for a new message by removing the oldest kept ones", () => {
     const { buffer } = bufferOf(35);
     buffer.hold();
     for (const id of [1, 2, 3]) buffer.push(message(id));
@@ -137,7 +137,7 @@ describe("MessageBuffer", () => {
     expect(buffer.bytes).toBe(0);
   });
 
-  it("keeps the newest while the oldest make room for them, however long", () => {
+  it("keeps the newest messages at any length, while the oldest make room", () => {
     const { buffer } = bufferOf(100);
     buffer.hold();
     let refused = 0;

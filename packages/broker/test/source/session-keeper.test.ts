@@ -17,7 +17,7 @@ class TestSession implements Session {
   }
 }
 
-/** A broker that is there for `open` while `away` is false. */
+/** A broker that accepts `open` while `away` is false. */
 class Broker {
   readonly context: TestContext = testContext();
   readonly sessions: TestSession[] = [];
@@ -50,35 +50,35 @@ class Broker {
 }
 
 describe("SessionKeeper", () => {
-  it("says at once what it waits for at start, and when it is there", async () => {
+  it("reports at once what it waits for at startup, and when it is available", async () => {
     const broker = new Broker();
     broker.away = true;
     const started = broker.keeper.start();
     await broker.triedAgain(3);
     broker.away = false;
     await started;
-    expect(broker.said).toEqual(["waiting for RabbitMQ", "RabbitMQ is there"]);
+    expect(broker.said).toEqual(["waiting for RabbitMQ", "RabbitMQ is available"]);
     expect(broker.context.logs[0]).toMatchObject({ server: "amqp://one", reason: "ECONNREFUSED" });
     await broker.keeper.stop();
   });
 
-  it("does not say of each try that the broker is away", async () => {
+  it("does not log every attempt while the broker is away", async () => {
     const broker = new Broker();
     await broker.keeper.start();
     broker.away = true;
     broker.sessions[0]?.end(new Error("connection closed"));
     await broker.triedAgain(4);
-    expect(broker.said).toEqual(["broker connection lost, reconnecting", "broker not reachable, trying again"]);
+    expect(broker.said).toEqual(["broker connection lost, reconnecting", "broker unreachable, retrying"]);
     expect(broker.context.logs[1]).toMatchObject({ broker: "RabbitMQ", server: "amqp://one", reason: "ECONNREFUSED" });
     broker.away = false;
-    await vi.waitFor(() => expect(broker.said.at(-1)).toBe("broker connected again"), 10_000);
+    await vi.waitFor(() => expect(broker.said.at(-1)).toBe("broker reconnected"), 10_000);
     await broker.keeper.stop();
   });
 });
 
 const failure = (starting: Promise<unknown>): Promise<Error> =>
   starting.then(
-    () => new Error("it took us"),
+    () => new Error("unexpected connection"),
     (thrown: Error) => thrown,
   );
 
@@ -92,7 +92,7 @@ describe("a server of another kind", () => {
     const server = createServer((socket) => {
       socket.on("error", () => {});
       handle(socket);
-      // It would not hear that the other end has gone.
+      // Without reading, it would not notice that the other end has closed.
       socket.resume();
     });
     servers.push(server);
@@ -103,31 +103,33 @@ describe("a server of another kind", () => {
   it.each<[string, (socket: Socket) => unknown]>([
     ["an HTTP server", (socket) => socket.once("data", () => socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"))],
     ["a mail server", (socket) => socket.write("220 mail.example.com ESMTP\r\n")],
-  ])("is named at once where RabbitMQ should be: %s", async (_, handle) => {
+  ])("is reported at once in place of RabbitMQ: %s", async (_, handle) => {
     const url = `amqp://127.0.0.1:${await listen(handle)}//`;
     const source = new RabbitmqSource(rabbitmqServers(url), { ...TOPOLOGY, prefetch: 1 }, testContext(60_000));
     const error = await failure(source.start(() => {}));
     await source.stop();
     expect(error).toBeInstanceOf(UnavailableError);
     expect(error.message).toMatch(
-      /^Cannot use RabbitMQ at amqp:.*: something else than RabbitMQ listens there\. Correct CELERY_BROKER_URL\.$/,
+      /^Cannot use RabbitMQ at amqp:.*: a server other than RabbitMQ listens there\. Correct CELERY_BROKER_URL\.$/,
     );
   });
 
-  it("is suspected where RabbitMQ should be and nobody answers, as a Redis does not", async () => {
+  it("is suspected in place of RabbitMQ if the server does not answer, like a Redis", async () => {
     const [server] = rabbitmqServers(`amqp://127.0.0.1:${await listen(() => {})}//`);
     if (server === undefined) throw new Error("no server");
-    expect((await failure(connectRabbitmq(server))).message).toMatch(/takes connections and does not answer.*something else than RabbitMQ/);
+    expect((await failure(connectRabbitmq(server))).message).toMatch(
+      /accepts connections but does not answer.*a server other than RabbitMQ/,
+    );
   });
 
   it.each<[string, (socket: Socket) => unknown]>([
     ["an HTTP server", (socket) => socket.once("data", () => socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"))],
     ["a RabbitMQ", (socket) => socket.once("data", () => socket.end("AMQP\0\0\x09\x01"))],
-  ])("is named at once where Redis should be: %s", async (_, handle) => {
+  ])("is reported at once in place of Redis: %s", async (_, handle) => {
     const url = `redis://127.0.0.1:${await listen(handle)}/0`;
     const source = new RedisSource(redisServers(url), { bufferMaxBytes: 1_000 }, testContext(60_000));
     const error = await failure(source.start(() => {}));
     await source.stop();
-    expect(error.message).toMatch(/^Cannot use Redis at redis:.*: something else than Redis listens there\. Correct CELERY_BROKER_URL\.$/);
+    expect(error.message).toMatch(/^Cannot use Redis at redis:.*: a server other than Redis listens there\. Correct CELERY_BROKER_URL\.$/);
   });
 });

@@ -19,7 +19,7 @@ it.each([
   ["amqp://127.0.0.1//", "amqp://127.0.0.1:5672//, queue cme, exchange celeryev (on host-a)"],
   ["redis://:secret@redis/3", "redis://redis:6379/3, exchange celeryev"],
   ["redis+socket:///run/redis.sock", "redis+socket:///run/redis.sock, exchange celeryev (on host-a)"],
-])("%s is the same for all receivers of it, without credentials", (url, expected) => {
+])("%s is the same for all its receivers, without credentials", (url, expected) => {
   expect(describeUrl(url)).toBe(expected);
 });
 

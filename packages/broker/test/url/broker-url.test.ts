@@ -41,7 +41,7 @@ describe("parseBrokerUrl", () => {
       { host: "host", port: 5671, vhost: "v", tls: { ...VERIFIED, certFile: "/c.pem" }, login: "EXTERNAL" },
     ],
     ["amqp://u:a,b@host/a,b", { host: "host", port: 5672, username: "u", password: "a,b", vhost: "a,b" }],
-  ])("reads %s as a RabbitMQ server", (url, server) => {
+  ])("parses %s as a RabbitMQ server", (url, server) => {
     expect(parseBrokerUrl(url)).toEqual({ ok: true, url: { broker: "rabbitmq", servers: [server] } });
   });
 
@@ -55,7 +55,7 @@ describe("parseBrokerUrl", () => {
     ["redis://user:pw@host", { host: "host", port: 6379, username: "user", password: "pw", db: 0 }],
     ["rediss://host/1", { host: "host", port: 6379, db: 1, tls: VERIFIED }],
     ["redis+socket:///run/redis.sock?virtual_host=2", { host: "127.0.0.1", port: 0, db: 2, socketPath: "/run/redis.sock" }],
-  ])("reads %s as a Redis server", (url, server) => {
+  ])("parses %s as a Redis server", (url, server) => {
     expect(parseBrokerUrl(url)).toEqual({ ok: true, url: { broker: "redis", servers: [server] } });
   });
 
@@ -71,7 +71,7 @@ describe("parseBrokerUrl", () => {
     ],
     ["redis://h?ssl_ca_certs=/ca.pem", { ...VERIFIED, caFile: "/ca.pem" }],
     ["amqp://h//?ssl=true", VERIFIED],
-  ])("takes the TLS settings of %s", (url, tls) => {
+  ])("accepts the TLS settings of %s", (url, tls) => {
     expect(servers(url)).toMatchObject([{ tls }]);
   });
 
@@ -79,7 +79,7 @@ describe("parseBrokerUrl", () => {
     expect(servers("amqp://h//?ssl=true")).toMatchObject([{ port: 5671 }]);
   });
 
-  it("reads a failover list, whose entries may be hosts alone", () => {
+  it("parses a failover list, whose entries may be only hosts", () => {
     expect(servers("amqp://u:p@a:1/v ; amqp://b//;c:3;")).toEqual([
       { host: "a", port: 1, username: "u", password: "p", vhost: "v" },
       { host: "b", port: 5672, vhost: "/" },
@@ -87,7 +87,7 @@ describe("parseBrokerUrl", () => {
     ]);
   });
 
-  it("reads the sentinels of a list as one server with the credentials of the first", () => {
+  it("parses a list of sentinels as one server with the credentials of the first", () => {
     expect(servers("sentinel://:pw@a:26379/2;sentinel://b;sentinel://c:26381")).toEqual([
       {
         host: "a",
@@ -109,10 +109,10 @@ describe("parseBrokerUrl", () => {
     ["redis+cluster://u:secret@h,i", /events from a Redis Cluster are not supported; supported: amqp/],
     ["http://u:secret@h", /scheme http is not supported; supported: amqp, amqps, pyamqp, redis, rediss/],
     ["constructor://h", /scheme constructor is not supported; supported: amqp/],
-    ["sqs://key:secret@", /scheme sqs carries no events/],
-    ["SQS://key:secret@", /carries no events/],
-    ["sqla+sqlite:///x.db", /carries no events/],
-    ["kafka://h", /carries no events/],
+    ["sqs://key:secret@", /scheme sqs do not carry events/],
+    ["SQS://key:secret@", /do not carry events/],
+    ["sqla+sqlite:///x.db", /do not carry events/],
+    ["kafka://h", /do not carry events/],
     ["amqp://u:secret@h:port", /port is not a number/],
     ["redis://:sec/ret@h", /must be escaped.*%2F/],
     ["amqp://u:12/secret@h", /must be escaped.*%2F/],
@@ -122,8 +122,8 @@ describe("parseBrokerUrl", () => {
     ["redis://:secret@h/shop", /number of a database/],
     ["redis+socket://", /path of a socket/],
     ["rediss://:secret@h?ssl_cert_reqs=maybe", /CERT_REQUIRED, CERT_OPTIONAL or CERT_NONE/],
-    ["amqp://u:secret@h;redis://h", /one kind/],
-    ["redis://:secret@h;sentinel://h", /one kind/],
+    ["amqp://u:secret@h;redis://h", /same kind/],
+    ["redis://:secret@h;sentinel://h", /same kind/],
     ["amqp://u:secret@h1:5672,h2:5672//", /several hosts.*separate several servers with ;/],
     ["amqp://u:secret@h1,h2//", /several hosts.*with ;/],
     ["amqp://u:secret@h1;h2,h3", /several hosts.*with ;/],
@@ -135,10 +135,10 @@ describe("parseBrokerUrl", () => {
     ["['amqp://u:secret@h1']", /is a list/],
     ['"amqp://u:secret@h1"', /quotation mark/],
     ["amqp://u:secret@h//?login_method=GSSAPI", /login_method must be PLAIN, AMQPLAIN or EXTERNAL/],
-    ["amqp://u:secret@h//?login_method=EXTERNAL", /logs in by certificate.*amqps.*ssl_certfile/],
+    ["amqp://u:secret@h//?login_method=EXTERNAL", /logs in with a client certificate.*amqps.*ssl_certfile/],
     ["amqps://u:secret@h//?login_method=EXTERNAL", /ssl_certfile and ssl_keyfile/],
     ["amqp://u:secret@h;amqps://h//?login_method=external", /ssl_certfile/],
-  ])("says what is wrong with %s, without the password", (url, text) => {
+  ])("reports the problem of %s, without the password", (url, text) => {
     expect(problem(url)).toMatch(text);
     expect(problem(url)).not.toMatch(/secret|sec\/ret/);
   });

@@ -1,4 +1,4 @@
-/** Opens the database that a URL names: PostgreSQL over a pool, or PGlite inside this process. */
+/** Opens the database of a URL: PostgreSQL through a pool, or PGlite inside this process. */
 import { type Logger, MAX_TIMER_MS, UnavailableError, backoffMs, pause, redactUrl } from "@celery-metrics-exporter/runtime";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { DatabaseError, Pool, type PoolClient, type QueryConfig } from "pg";
@@ -18,35 +18,35 @@ import type { Database } from "../tables/database.ts";
 export interface ConnectDatabaseOptions {
   /** `postgres://…`, `postgresql://…`, `pglite:memory` or `pglite:<folder>`. */
   readonly url: string;
-  /** Most connections at a time. */
+  /** Limit on concurrent connections. */
   readonly poolSize?: number;
-  /** How long to wait for a database that is not there yet. */
+  /** How long to wait for a database that is not available yet. */
   readonly startupTimeoutMs?: number;
-  /** How long a statement may take; 0 sets no limit. */
+  /** Time limit of a statement. 0 means no limit. */
   readonly statementTimeoutMs?: number;
   /** Shown in `pg_stat_activity`. */
   readonly applicationName?: string;
   readonly logger?: Logger;
-  /** Called when the server ends a connection that nobody uses; not for an embedded database. */
+  /** Called when the server closes an idle connection. Not for an embedded database. */
   readonly onConnectionLost?: () => void;
 }
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 30_000;
-/** Beyond the server's own limit: for an answer that never comes, because the network is gone. */
+/** Added to the server's time limit, for an answer that never arrives because the network is down. */
 const ANSWER_MARGIN_MS = 5_000;
 const CLOSE_TIMEOUT_MS = 5_000;
 const PING_TIMEOUT_MS = 5_000;
-/** Longer than between two pings, so that one connection stays and tells at once when the server goes. */
+/** Longer than the interval of pings, so that one connection stays open and reveals at once that the server is gone. */
 const IDLE_TIMEOUT_MS = 30_000;
-/** Connections are made anew now and then, so that a failed-over name is looked up again. */
+/** Limit on a connection's lifetime, so that after a failover the name is resolved again. */
 const CONNECTION_LIFETIME_SECONDS = 30 * 60;
 
 /**
- * Connects, and reconnects for ever afterwards. An embedded database is also migrated, for nobody else can do that.
+ * Connects, and afterwards reconnects indefinitely. Also migrates an embedded database, because no other process can.
  *
- * @throws {ConfigError} when the URL cannot be read, or a certificate file that it names.
- * @throws {UnavailableError} when PostgreSQL has not answered within `startupTimeoutMs`, or does not let us in.
+ * @throws {ConfigError} if the URL is invalid or names an unreadable certificate file.
+ * @throws {UnavailableError} if PostgreSQL does not answer within `startupTimeoutMs`, or refuses access.
  */
 export async function connectDatabase(options: ConnectDatabaseOptions): Promise<Database> {
   checkDatabaseUrl(options.url);
@@ -73,7 +73,7 @@ async function ping(pool: Pool): Promise<void> {
   }
 }
 
-/** Waits for the statements that run, but not for a server that no longer answers. */
+/** Waits for running statements, but not for a server that no longer answers. */
 async function endPool(pool: Pool): Promise<void> {
   const ended = new AbortController();
   await Promise.race([pool.end().finally(() => ended.abort()), pause(CLOSE_TIMEOUT_MS, ended.signal)]);
@@ -81,18 +81,18 @@ async function endPool(pool: Pool): Promise<void> {
 
 interface OpenPool {
   readonly pool: Pool;
-  /** Runs statements: the pool, or the pool with a time limit set around each. */
+  /** Runs statements: the pool, or the pool with a time limit for each statement. */
   readonly client: Pick<Pool, "query">;
 }
 
-/** A pooler such as PgBouncer takes no time limit for a session, since others use it too: then each statement gets its own. */
+/** Opens a pool. A pooler such as PgBouncer does not accept a time limit for a session, because clients share sessions: then each statement gets its own. */
 async function openPool(options: ConnectDatabaseOptions): Promise<OpenPool> {
   const { url, statementTimeoutMs = STATEMENT_TIMEOUT_MS, logger } = options;
   const connection = toDatabaseConnection(url);
   const limitMs = connection.statement_timeout ?? statementTimeoutMs;
   const pool = createPool({ ...connection, statement_timeout: limitMs }, options, limitMs);
   if (await becomesReady(pool, options)) return { pool, client: pool };
-  logger?.info("the connection pooler takes no statement_timeout for a session: it is set for each statement");
+  logger?.info("the connection pooler does not accept statement_timeout for a session; setting it for each statement");
   const unlimited = createPool({ ...connection, statement_timeout: 0 }, options, limitMs);
   await becomesReady(unlimited, options);
   return { pool: unlimited, client: withTimeLimit(unlimited, limitMs) };
@@ -110,7 +110,7 @@ function createPool(connection: DatabaseConnection, options: ConnectDatabaseOpti
     keepAlive: true,
     ...(limitMs > 0 && { query_timeout: Math.min(limitMs + ANSWER_MARGIN_MS, MAX_TIMER_MS) }),
   });
-  // Without a listener, an idle connection that the server ends would end the process.
+  // Without a listener, the process would end when the server closes an idle connection.
   pool.on("error", (error) => {
     logger?.warn({ reason: faultOf(error).reason }, "PostgreSQL connection lost");
     onConnectionLost?.();
@@ -119,10 +119,10 @@ function createPool(connection: DatabaseConnection, options: ConnectDatabaseOpti
 }
 
 /**
- * Waits for a server that is not there or starting.
+ * Waits for a server that is unavailable or starting.
  *
- * @returns false, with the pool ended, when all that stands in the way is the time limit.
- * @throws {UnavailableError} when it takes too long; at once when waiting cannot help, as with a wrong password.
+ * @returns false, with the pool closed, if the server rejects only the time limit.
+ * @throws {UnavailableError} if it takes too long; at once if waiting cannot help, as with a wrong password.
  */
 async function becomesReady(pool: Pool, { url, startupTimeoutMs = 15_000, logger }: ConnectDatabaseOptions): Promise<boolean> {
   const deadline = Date.now() + startupTimeoutMs;
@@ -147,19 +147,19 @@ async function becomesReady(pool: Pool, { url, startupTimeoutMs = 15_000, logger
   }
 }
 
-/** What to say of a database that does not answer or does not let us in. */
+/** The error for a database that does not answer or refuses access. */
 export function cannotConnect(url: string, { fault, reason, advice }: DatabaseFault): UnavailableError {
   const remedy = advice ?? (fault === "denied" ? "Correct DATABASE_URL" : "Start it, or set DATABASE_URL");
   return new UnavailableError(`Cannot use PostgreSQL at ${redactUrl(url)} (${reason}). ${remedy}.`);
 }
 
-// A time limit for each statement, where a connection pooler takes none for the session.
+// A time limit for each statement, if a connection pooler does not accept one for the session.
 
-/** Runs each statement in a transaction that limits it, so that nothing is left on a session that others use next. */
+/** Runs each statement in a transaction with the limit, so that no setting is left on a shared session. */
 function withTimeLimit(pool: Pool, limitMs: number): Pick<Pool, "query"> {
   const query = async (statement: QueryConfig, values?: unknown[]): Promise<unknown> => {
     const client = await pool.connect();
-    // Without a listener, a connection that is lost would end the process. The statement fails too, and says why.
+    // Without a listener, a lost connection would end the process. The statement fails too, with the reason.
     client.on("error", ignore);
     try {
       await client.query(`begin; set local statement_timeout = ${limitMs}`);
@@ -168,7 +168,7 @@ function withTimeLimit(pool: Pool, limitMs: number): Pick<Pool, "query"> {
       release(client);
       return result;
     } catch (thrown) {
-      // Where the server refused the statement, the connection can be kept; the transaction of a lost one ends with it.
+      // If the server rejected the statement, the connection is still usable. With a lost connection, the transaction ends too.
       const isUsable =
         thrown instanceof DatabaseError &&
         (await client.query("rollback").then(

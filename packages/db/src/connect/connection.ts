@@ -1,16 +1,16 @@
-/** A database's URL as node-postgres wants it: its TLS settings are libpq's, and mean what they say. */
+/** Converts a database URL to node-postgres' options. Its TLS settings are libpq's, with their literal meaning. */
 import { ConfigError, MAX_TIMER_MS, type TlsOptions, type TlsSettingNames, toTlsOptions } from "@celery-metrics-exporter/runtime";
 import { userInfo } from "node:os";
 import { Client } from "pg";
 
-/** What node-postgres is given. What is absent here, the driver looks up in the environment (`PGHOST`, `PGPASSWORD`, `PGPASSFILE` …). */
+/** Options for node-postgres. The driver reads absent ones from the environment (`PGHOST`, `PGPASSWORD`, `PGPASSFILE` …). */
 export interface DatabaseConnection {
   readonly host?: string;
   readonly port?: number;
   readonly user?: string;
   readonly password?: string;
   readonly database?: string;
-  /** False: not encrypted. Absent: the URL says nothing, and the driver looks at `PGSSLMODE`. */
+  /** False: not encrypted. Absent: the URL does not say, and the driver uses `PGSSLMODE`. */
   readonly ssl?: false | TlsOptions;
   readonly sslnegotiation?: "direct";
   readonly enableChannelBinding?: boolean;
@@ -23,7 +23,7 @@ export interface DatabaseConnection {
   readonly idle_in_transaction_session_timeout?: number;
 }
 
-/** How libpq's settings are called (PostgreSQL's documentation, 32.1.2 "Parameter Key Words"). */
+/** Names of libpq's settings (PostgreSQL's documentation, 32.1.2 "Parameter Key Words"). */
 export const LIBPQ_TLS_NAMES: TlsSettingNames = {
   ca: "sslrootcert",
   cert: "sslcert",
@@ -33,7 +33,7 @@ export const LIBPQ_TLS_NAMES: TlsSettingNames = {
   noCheck: "sslmode=no-verify",
 };
 
-/** What a mode checks of the server's certificate. */
+/** The checks of the server's certificate in a mode. */
 interface Check {
   readonly verify: boolean;
   readonly checkHostname: boolean;
@@ -43,20 +43,20 @@ const ALL: Check = { verify: true, checkHostname: true };
 const AUTHORITY: Check = { verify: true, checkHostname: false };
 const NOTHING: Check = { verify: false, checkHostname: false };
 
-/** What is wrong with the TLS settings of a database's URL; undefined where nothing is. Reads no files. */
+/** The problem of the TLS settings of a database URL; undefined if there is none. Reads no files. */
 export function tlsModeProblem(settings: URLSearchParams): string | undefined {
   const mode = modeOf(settings);
   return typeof mode === "string" ? mode : undefined;
 }
 
-/** @throws {ConfigError} when the URL cannot be read, asks for a TLS mode that does not exist, or names a certificate file that cannot be read. */
+/** @throws {ConfigError} if the URL is invalid, has an unknown TLS mode, or names an unreadable certificate file. */
 export function toDatabaseConnection(url: string): DatabaseConnection {
   const parsed = parseDatabaseUrl(url);
   if (!parsed.ok) throw new ConfigError([`DATABASE_URL: ${parsed.problem}`]);
   const { settings, ...parts } = parsed.parts;
   const mode = modeOf(settings);
   if (typeof mode === "string") throw new ConfigError([`DATABASE_URL: ${mode}`]);
-  // hostaddr is where to connect; the host is then only the name that the certificate is for.
+  // hostaddr is the address to connect to. The host is then only the name in the certificate.
   const address = settings.get("hostaddr") || undefined;
   const place = { ...parts, ...(address !== undefined && { host: address }) };
   const client = new Client(place);
@@ -65,7 +65,7 @@ export function toDatabaseConnection(url: string): DatabaseConnection {
   const ssl = mode === false || host.startsWith("/") ? false : mode && tlsOptions(settings, mode, parts.host ?? host);
   return {
     ...place,
-    // Of the operating system's user the driver knows only the variable USER, which services and containers often lack.
+    // For the operating system's user, the driver knows only the variable USER, which services and containers often lack.
     ...(user !== undefined && { user }),
     ...sessionSettings(settings),
     ...(mode !== undefined && ssl !== undefined && { ssl }),
@@ -95,7 +95,7 @@ function sessionSettings(settings: URLSearchParams): DatabaseConnection {
   };
 }
 
-/** The name of the operating system's user, as libpq; undefined where the system has no name for it. */
+/** The name of the operating system's user, as in libpq; undefined if it has none. */
 function systemUser(): string | undefined {
   try {
     return userInfo().username;
@@ -104,20 +104,20 @@ function systemUser(): string | undefined {
   }
 }
 
-/** False: no TLS; undefined: nothing is said; a text: what is wrong. */
+/** False: no TLS. Undefined: not set. A string: the problem. */
 function modeOf(query: URLSearchParams): Check | false | undefined | string {
   const named = query.get("sslmode") ?? fromShortForm(query.get("ssl"));
   const compatible = query.get("uselibpqcompat") === "true";
   switch (named) {
     case null:
-      // The driver's rule: who names certificates wants TLS.
+      // As in the driver, certificates imply TLS.
       return ["sslrootcert", "sslcert", "sslkey"].some((name) => query.has(name)) || query.get("sslnegotiation") === "direct"
         ? ALL
         : undefined;
     case "disable":
       return false;
     case "require":
-      // As strict as `verify-full`, as the driver has always been, unless libpq's own meaning is asked for.
+      // As strict as `verify-full`, like the driver, unless the URL requests libpq's meaning.
       return compatible ? (query.has("sslrootcert") ? AUTHORITY : NOTHING) : ALL;
     case "verify-full":
       return ALL;
@@ -127,7 +127,7 @@ function modeOf(query: URLSearchParams): Check | false | undefined | string {
       return NOTHING;
     case "allow":
     case "prefer":
-      return `sslmode=${named} may fall back to a connection that is not encrypted, which is not supported: say disable or verify-full`;
+      return `sslmode=${named} may fall back to an unencrypted connection, which is not supported: use disable or verify-full`;
     default:
       return "sslmode must be disable, require, verify-ca, verify-full or no-verify";
   }
@@ -146,7 +146,7 @@ function tlsOptions(settings: URLSearchParams, check: Check, host: string): TlsO
   const tls = {
     ...check,
     ...(settings.has("hostaddr") && host !== "" ? { serverName: host } : {}),
-    // `system` is libpq's word for the usual authorities.
+    // `system` is libpq's name for the default authorities.
     ...(caFile === null || caFile === "system" ? {} : { caFile }),
     ...(certFile === null ? {} : { certFile }),
     ...(keyFile === null ? {} : { keyFile }),
@@ -154,7 +154,7 @@ function tlsOptions(settings: URLSearchParams, check: Check, host: string): TlsO
   return toTlsOptions(tls, { variable: "DATABASE_URL", names: LIBPQ_TLS_NAMES, host });
 }
 
-// A database's URL in parts, for drizzle-kit: it refuses URLs of Unix sockets, and reads their TLS settings in its own way.
+// A database URL in parts, for drizzle-kit: it rejects URLs of Unix sockets, and interprets TLS settings differently.
 
 export interface DatabaseCredentials {
   readonly host: string;
@@ -163,14 +163,14 @@ export interface DatabaseCredentials {
   readonly database: string;
   readonly password?: string;
   readonly ssl: boolean | TlsOptions;
-  /** `-c name=value …` for the session; drizzle-kit does not pass them on. */
+  /** `-c name=value …` for the session. drizzle-kit does not pass them on. */
   readonly options?: string;
 }
 
-/** @throws {ConfigError} as `toDatabaseConnection` does. */
+/** @throws {ConfigError} like `toDatabaseConnection`. */
 export function toDatabaseCredentials(url: string): DatabaseCredentials {
   const { ssl, ...connection } = toDatabaseConnection(url);
-  // The driver looks up in the environment what the URL leaves out. Given the client's key too, it would hide it from drizzle-kit.
+  // The driver reads missing parts from the environment. `ssl` is left out, because the driver would hide the client's key from drizzle-kit.
   const client: unknown = new Client(connection);
   const { host, port, user, database, password, ssl: fromEnvironment, connectionParameters } = client as Parsed;
   return {
@@ -179,48 +179,47 @@ export function toDatabaseCredentials(url: string): DatabaseCredentials {
     user: user ?? "",
     database: database ?? "",
     ssl: ssl ?? fromEnvironment,
-    // The driver says null where there is none, and looks into PGPASSFILE later.
+    // Without a password, the driver returns null and reads PGPASSFILE later.
     ...(typeof password === "string" && password !== "" && { password }),
     ...(typeof connectionParameters.options === "string" && { options: connectionParameters.options }),
   };
 }
 
-/** What `Client` has and its types leave out. */
+/** Properties of `Client` that its types omit. */
 type Parsed = Pick<Client, "host" | "port" | "user" | "database" | "ssl"> & {
   readonly password?: unknown;
   readonly connectionParameters: { readonly options?: unknown };
 };
 
-/** Splits the URL of a PostgreSQL database as libpq does: only %XX is decoded, so a + is a plus. A setting's value may contain a = too. */
+// Splits a PostgreSQL URL like libpq: decodes only %XX, so a + is a plus. A setting's value may contain = too.
 
 interface DatabaseUrlParts {
-  /** A name, an address, or the folder of a Unix socket; absent where the URL names none. */
+  /** A name, an address, or the folder of a Unix socket; absent if the URL has none. */
   readonly host?: string;
   readonly port?: number;
   readonly user?: string;
   readonly password?: string;
   readonly database?: string;
-  /** The settings after `?`, without those above. */
+  /** The settings after `?`, except those above. */
   readonly settings: URLSearchParams;
 }
 
-/** `problem` never repeats the URL: it may contain a password. */
+/** `problem` never quotes the URL, which may contain a password. */
 export type ParsedDatabaseUrl = { readonly ok: true; readonly parts: DatabaseUrlParts } | { readonly ok: false; readonly problem: string };
 
-const UNREADABLE =
-  "is not a URL that can be read: write % / ? # : @ in a user name or password as %25 %2F %3F %23 %3A %40, and @ in a setting as %40";
+const UNREADABLE = "is not a valid URL: write % / ? # : @ in a user name or password as %25 %2F %3F %23 %3A %40, and @ in a setting as %40";
 const WRONG_PORT = "its port must be a number from 1 to 65535 (write / ? # : @ in a user name or password as %2F %3F %23 %3A %40)";
 const SEVERAL_HOSTS =
-  "names several hosts, which is not supported: name one address that always leads to the primary, such as a DNS name, a virtual IP or a proxy";
+  "names several hosts, which is not supported: use one address that always leads to the primary, such as a DNS name, a virtual IP or a proxy";
 
-/** Settings that say the same as a part of the URL, and win over it. */
+/** Settings that override a part of the URL. */
 const PART_SETTINGS = ["host", "port", "user", "password", "dbname"] as const;
 
-/** Splits `postgres://user:password@host:port/database?setting=value`, of which every part may be absent. */
+/** Splits `postgres://user:password@host:port/database?setting=value`. Every part may be absent. */
 export function parseDatabaseUrl(url: string): ParsedDatabaseUrl {
   const [, authority = "", path = "", query = "", fragment = ""] =
     /^[a-z]+:\/\/([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?(.*)$/s.exec(url) ?? [];
-  // What follows an unescaped / ? or # in a password looks like one of these, with the @ that ends the password.
+  // After an unescaped / ? or # in a password, the rest looks like one of these parts and contains the @ that ends the password.
   if (fragment !== "" || /@/.test(path + query)) return { ok: false, problem: UNREADABLE };
   const at = authority.lastIndexOf("@");
   const address = authority.slice(at + 1);
@@ -242,7 +241,7 @@ interface Text {
   readonly settings: URLSearchParams;
 }
 
-/** Of two with one name, the latter counts. @throws {Error} when one cannot be decoded. */
+/** The last setting of a name wins. @throws {Error} if one cannot be decoded. */
 function toSettings(query: string): URLSearchParams {
   const settings = new URLSearchParams();
   for (const setting of query.split("&").filter((text) => text !== "")) {
@@ -254,7 +253,7 @@ function toSettings(query: string): URLSearchParams {
 
 class PortError extends Error {}
 
-/** @throws {Error} when a part cannot be decoded. */
+/** @throws {Error} if a part cannot be decoded. */
 function toParts({ userinfo, address, path, settings }: Text): DatabaseUrlParts {
   const [, user = "", password = ""] = /^([^:]*)(?::(.*))?$/s.exec(userinfo) ?? [];
   const place = /^(\[[^\]]*\]|[^:]*)(?::([^:]*))?$/.exec(address);

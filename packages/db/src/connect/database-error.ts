@@ -1,54 +1,53 @@
-/** What a driver throws, as errors the exporter's host understands, without the rows: Drizzle puts every parameter into its message. */
+/** Converts driver errors to errors that the exporter's host understands. Removes the rows: Drizzle's message contains every parameter. */
 import { CodedError, TimedOutError, UnavailableError, tlsProblem, toError } from "@celery-metrics-exporter/runtime";
 import { DrizzleQueryError, getTableName } from "drizzle-orm";
 import { LIBPQ_TLS_NAMES } from "./connection.ts";
 import { celeryTask } from "../tables/schema.ts";
 
-/** How to migrate; part of every message that asks for it. */
+/** How to migrate. Part of every message that requires it. */
 const MIGRATE_ADVICE = "Run `pnpm drizzle-kit migrate` (or `pnpm celery-metrics-exporter migrate`) with the same DATABASE_URL.";
-/** A trigger may need something that does not exist. There is none where the table itself is missing. */
+/** Added unless the table itself is missing: a trigger may require something that does not exist. */
 const TRIGGER_ADVICE = " If it finds nothing to do, look at the triggers on celery_task.";
 const UNDEFINED_TABLE = "42P01";
-/** The table's own name, in the server's language, and not that of a table beside it. */
+/** Matches the table's name in a message in any language, but not the name of another table. */
 const NAMES_TABLE = new RegExp(`\\b${getTableName(celeryTask)}\\b`);
 
-/** Thrown when the rows of a statement are refused, so that trying again cannot help. */
+/** Thrown when the database rejects the rows of a statement, so that retries cannot help. */
 export class RefusedDataError extends CodedError {
   constructor(message: string, options: { cause?: unknown } = {}) {
     super("ERR_DATA_REFUSED", message, options);
   }
 }
 
-/** What is wrong, as far as the error says. */
+/** The meaning of an error. */
 export interface DatabaseFault {
   readonly fault: Fault;
-  /** One line: the server's or the driver's words, without the rows. */
+  /** One line: the message of the server or the driver, without the rows. */
   readonly reason: string;
   readonly sqlState?: string;
-  /** What to do, where it follows from the error: a sentence without its full stop. */
+  /** What to do, if the error shows it: a sentence without the full stop. */
   readonly advice?: string;
 }
 
-/** Users' triggers can say anything at any length. */
+/** Limit on a reason's length: triggers can raise arbitrarily long messages. */
 const MAX_REASON_LENGTH = 1_000;
 
-const PASSWORD_ADVICE =
-  "Write it into DATABASE_URL, set PGPASSWORD, or put it into ~/.pgpass (PGPASSFILE), which only you may read (mode 0600)";
+const PASSWORD_ADVICE = "Put it into DATABASE_URL, PGPASSWORD, or ~/.pgpass (PGPASSFILE), which only you may read (mode 0600)";
 
 /** What to do, by SQLSTATE or its class. */
 const ADVICE: Readonly<Record<string, string>> = {
-  "25006": "It is a read-only replica, or read-only for this user: name the primary in DATABASE_URL",
-  "28": "Correct user and password in DATABASE_URL, or the server's pg_hba.conf",
-  "2BP01": "Drop the views that use it, and create them again afterwards",
+  "25006": "It is a read-only replica, or read-only for this user: set DATABASE_URL to the primary",
+  "28": "Correct the user and password in DATABASE_URL, or the server's pg_hba.conf",
+  "2BP01": "Drop the views that use it, and recreate them afterwards",
   "3D": "Create it (CREATE DATABASE), or correct DATABASE_URL",
-  "42501": "Give this user the rights in docs/permissions.md; only a table's owner may migrate it",
+  "42501": "Grant this user the rights in docs/permissions.md; only the owner of a table may migrate it",
   "53300": "Raise max_connections, or lower POSTGRES_POOL_SIZE",
 };
 
 const SLOW_ADVICE =
-  "Look for transactions that keep rows of celery_task locked, for slow triggers, and for load; the limits are POSTGRES_STATEMENT_TIMEOUT_MS and the server's lock_timeout";
+  "Check for transactions that hold locks on rows of celery_task, slow triggers, and load; the limits are POSTGRES_STATEMENT_TIMEOUT_MS and the server's lock_timeout";
 
-/** What to do when a connection pooler refuses a parameter. */
+/** What to do if a connection pooler rejects a parameter. */
 const POOLER_ADVICE: ReadonlyMap<string, string> = new Map([
   ["search_path", "It is a connection pooler: leave search_path out of DATABASE_URL, and set it with ALTER ROLE … SET search_path = …"],
   [
@@ -61,22 +60,22 @@ const POOLER_ADVICE_ELSE =
 
 const SQLSTATE = /^[0-9A-Z]{5}$/;
 
-const TLS_MISSING_ADVICE = "Turn TLS on in the server (ssl = on), or write sslmode=disable into DATABASE_URL to go without";
+const TLS_MISSING_ADVICE = "Enable TLS in the server (ssl = on), or add sslmode=disable to DATABASE_URL to connect without it";
 
-/** Node's network errors that mean that nobody answers, or stopped to. */
+/** Node's errors for a server that does not answer, or stopped answering. */
 const NETWORK_ERROR =
   /^(ECONN(REFUSED|RESET|ABORTED)|EPIPE|ETIMEDOUT|E(HOST|NET)(UNREACH|DOWN)|ENOTFOUND|EAI_AGAIN|ENOENT|EACCES|EADDRNOTAVAIL|E[MN]FILE|ENOBUFS)$/;
 
-/** What pg says without a code when a connection is lost or not made in time (pg/lib/client.js, pg-pool/index.js). */
+/** pg's errors without a code for a connection that is lost or times out (pg/lib/client.js, pg-pool/index.js). */
 const CONNECTION_LOST = /Connection terminated|timeout exceeded when trying to connect|timeout expired|not queryable|Query read timeout/;
-/** What the server says to a client without a certificate, where `pg_hba.conf` asks for one. */
+/** The server's error for a client without a certificate, if `pg_hba.conf` requires one. */
 const CERTIFICATE_MISSING = /requires a valid client certificate/;
-/** What pg says when the server asks for a password and there is none (pg/lib/crypto/sasl.js, utils.js). */
+/** pg's error if the server requires a password and we have none (pg/lib/crypto/sasl.js, utils.js). */
 const PASSWORD_MISSING = /client password must be a (non-empty )?string|argument must be of type string.*Received null/;
-/** PgBouncer's words and those it passes on, which come as a protocol violation (08P01). */
+/** Errors from PgBouncer, and errors it forwards, which arrive as a protocol violation (08P01). */
 const POOLER_REFUSES_LOGIN = /^(no such (database|user)\b|(database|role) ".*" does not exist$|.*authentication failed)/i;
 const POOLER_WITHOUT_TRANSACTIONS = /transaction blocks not allowed in statement pooling mode/;
-/** TLS and SASL, when the two sides do not agree (pg/lib/connection.js, pg/lib/crypto/sasl.js, Node's tls). */
+/** Failed negotiation of TLS or SASL (pg/lib/connection.js, pg/lib/crypto/sasl.js, Node's tls). */
 const HANDSHAKE_FAILED = /SSL|SASL|SCRAM|certificate|client password/i;
 
 export function faultOf(thrown: unknown): DatabaseFault {
@@ -86,11 +85,11 @@ export function faultOf(thrown: unknown): DatabaseFault {
   const tls = tlsProblem(error, LIBPQ_TLS_NAMES);
   if (tls !== undefined) return { fault: "denied", reason: tls };
   if (NETWORK_ERROR.test(code)) return { fault: "unavailable", reason: message || code };
-  if (CERTIFICATE_MISSING.test(message)) return { fault: "denied", reason: `${message}; name one with sslcert and sslkey` };
+  if (CERTIFICATE_MISSING.test(message)) return { fault: "denied", reason: `${message}; set one with sslcert and sslkey` };
   if (SQLSTATE.test(code)) return { ...faultOfServer(code, message), reason: `${message} (SQLSTATE ${code})`, sqlState: code };
   if (CONNECTION_LOST.test(message)) return { fault: "unavailable", reason: message };
   if (PASSWORD_MISSING.test(message))
-    return { fault: "denied", reason: "it asks for a password, and we have none", advice: PASSWORD_ADVICE };
+    return { fault: "denied", reason: "it requires a password, and we have none", advice: PASSWORD_ADVICE };
   if (message.includes("does not support SSL")) return { fault: "denied", reason: message, advice: TLS_MISSING_ADVICE };
   if (HANDSHAKE_FAILED.test(message)) return { fault: "denied", reason: message };
   return { fault: "unknown", reason: message };
@@ -105,46 +104,46 @@ function faultOfServer(sqlState: string, message: string): Pick<DatabaseFault, "
   return advice === undefined ? { fault } : { fault, advice };
 }
 
-/** The parameter of the startup that a connection pooler does not take; undefined for any other error. */
+/** The startup parameter that a connection pooler rejects; undefined for any other error. */
 export function refusedParameter(message: string): string | undefined {
   return /unsupported startup parameter(?: in options)?: (\w+)/.exec(message)?.[1];
 }
 
-/** The error to throw on: `UnavailableError` (`TimedOutError` if it was a time limit), `RefusedDataError`, or a plain one, in every case without parameters and rows. */
+/** Converts an error to an `UnavailableError` (`TimedOutError` for a time limit), a `RefusedDataError`, or a plain error, without parameters and rows. */
 export function toDatabaseError(thrown: unknown): Error {
   const { fault, reason, advice, sqlState } = faultOf(thrown);
   const words = advice === undefined ? `${reason}.` : `${reason}. ${advice}.`;
   const isTableMissing = sqlState === UNDEFINED_TABLE && NAMES_TABLE.test(reason);
   switch (fault) {
     case "unavailable":
-      return new UnavailableError(`PostgreSQL does not serve: ${advice === undefined ? reason : words}`);
+      return new UnavailableError(`PostgreSQL is unavailable: ${advice === undefined ? reason : words}`);
     case "slow":
       return new TimedOutError(`PostgreSQL takes too long: ${reason}. ${SLOW_ADVICE}.`);
     case "denied":
       return new UnavailableError(
-        `PostgreSQL does not let us in: ${advice === undefined ? `${words} Check DATABASE_URL and the user's rights.` : words}`,
+        `PostgreSQL refused access: ${advice === undefined ? `${words} Check DATABASE_URL and the user's rights.` : words}`,
       );
     case "unmigrated":
       return new UnavailableError(`The database is not migrated: ${reason}. ${MIGRATE_ADVICE}${isTableMissing ? "" : TRIGGER_ADVICE}`);
     case "data":
-      return new RefusedDataError(`PostgreSQL refuses the data: ${reason}`);
+      return new RefusedDataError(`PostgreSQL rejected the data: ${reason}`);
     case "unknown":
-      return sqlState === undefined ? withoutDetail(rootOf(thrown)) : new Error(`PostgreSQL fails: ${reason}`);
+      return sqlState === undefined ? withoutDetail(rootOf(thrown)) : new Error(`PostgreSQL failed: ${reason}`);
     default:
       return fault satisfies never;
   }
 }
 
-/** The driver's error under Drizzle's. */
+/** The driver's error inside Drizzle's. */
 function rootOf(thrown: unknown): Error {
   let error = toError(thrown);
   while (error instanceof DrizzleQueryError && error.cause !== undefined) error = error.cause;
-  // Where a name has several addresses, Node tells one error for each.
+  // For a name with several addresses, Node's error contains one error per address.
   if (error instanceof AggregateError && error.message === "" && error.errors[0] instanceof Error) return error.errors[0];
   return error;
 }
 
-/** Postgres' `detail` shows the failing row, and loggers print all properties of an error. */
+/** Removes the `detail`, which contains the failing row: loggers print all properties of an error. */
 function withoutDetail(error: Error): Error {
   const plain = new Error(error.message);
   plain.name = error.name;
@@ -152,14 +151,14 @@ function withoutDetail(error: Error): Error {
   return plain;
 }
 
-// What an SQLSTATE means for a batch that was not stored (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+// The meaning of an SQLSTATE for a batch that was not stored (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 
 /**
- * - `unavailable`: the database does not serve right now; the same statement may work later.
- * - `slow`: it took longer than a time limit. The database is overloaded, or one of the rows takes too long.
- * - `unmigrated`: the table is not the one we know; works once somebody migrates.
- * - `denied`: the database, the user or its rights are wrong; works once somebody corrects that.
- * - `data`: the rows themselves are refused, and would be again.
+ * - `unavailable`: the database is temporarily unavailable. The same statement may work later.
+ * - `slow`: the statement exceeded a time limit. The database is overloaded, or one of the rows takes too long.
+ * - `unmigrated`: the table is not the expected one. Works after a migration.
+ * - `denied`: the database, the user or its rights are wrong. Works once that is corrected.
+ * - `data`: the rows themselves are rejected, and would be again.
  * - `unknown`: none of these.
  */
 export type Fault = "unavailable" | "slow" | "unmigrated" | "denied" | "data" | "unknown";
@@ -169,13 +168,13 @@ const BY_CODE: Readonly<Record<string, Fault>> = {
   "42501": "denied", // insufficient_privilege
   "55P03": "slow", // lock_not_available: lock_timeout
   "57014": "slow", // query_canceled: statement_timeout
-  XX001: "unavailable", // data_corrupted: works again once somebody repairs the table
+  XX001: "unavailable", // data_corrupted: works again once the table is repaired
   XX002: "unavailable", // index_corrupted
 };
 
 const BY_CLASS: Readonly<Record<string, Fault>> = {
   "08": "unavailable", // connection exception
-  "0A": "unavailable", // feature not supported: the table is a view that takes no rows, or there is something else in between
+  "0A": "unavailable", // feature not supported: the table is a view that does not accept rows, or a proxy is in between
   "22": "data", // data exception
   "23": "data", // integrity constraint violation
   "25": "unavailable", // invalid transaction state: read-only (25006), idle_in_transaction_session_timeout
@@ -188,22 +187,22 @@ const BY_CLASS: Readonly<Record<string, Fault>> = {
   "44": "data", // WITH CHECK OPTION violation
   "53": "unavailable", // insufficient resources: disk full, too many connections
   "54": "data", // program limit exceeded: an id too long for the index, JSON nested too deep
-  "55": "unavailable", // object not in prerequisite state: the database takes no connections (55000)
+  "55": "unavailable", // object not in prerequisite state: the database does not accept connections (55000)
   "57": "unavailable", // operator intervention: shutting down, starting up
   "58": "unavailable", // system error outside of PostgreSQL: I/O
   "72": "unavailable", // snapshot too old
   F0: "unavailable", // configuration file error
   HV: "unavailable", // the table is a foreign one, and the other server fails
-  // Unknown: P0 (raised by a trigger, over one row or all), 21, 38, 39, and XX000, which may be a bug that one row meets.
+  // Unknown: P0 (raised by a trigger, for one row or all), 21, 38, 39, and XX000, which may be a bug that one row triggers.
 };
 
 export function faultOfSqlState(sqlState: string): Fault {
   return BY_CODE[sqlState] ?? BY_CLASS[sqlState.slice(0, 2)] ?? "unknown";
 }
 
-// What makes a database unfit, whatever its tables: found before anything is stored in it.
+// Requirements of a database, checked before anything is stored.
 
-/** What a server says about itself. */
+/** Properties of a server. */
 export interface DatabaseFacts {
   /** `server_encoding` */
   readonly encoding: string;
@@ -211,17 +210,17 @@ export interface DatabaseFacts {
   readonly version: number;
 }
 
-/** Generated columns came with 12. */
+/** The first version with generated columns: 12. */
 const OLDEST_VERSION = 120_000;
 
 export const DATABASE_FACTS_STATEMENT =
   "select current_setting('server_encoding') as encoding, current_setting('server_version_num')::int as version";
 
-/** One sentence, with the remedy; undefined when the database will do. */
+/** The problem and its remedy as a clause; undefined if the database is suitable. */
 export function databaseProblem({ encoding, version }: DatabaseFacts): string | undefined {
-  if (version < OLDEST_VERSION) return `it is PostgreSQL ${Math.floor(version / 10_000)}, and 12 or later is needed`;
+  if (version < OLDEST_VERSION) return `it is PostgreSQL ${Math.floor(version / 10_000)}, but 12 or later is required`;
   if (encoding !== "UTF8") {
-    return `the database's encoding must be UTF8, and is ${encoding}: create another with CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0`;
+    return `the database's encoding must be UTF8, but is ${encoding}: create another one with CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0`;
   }
   return undefined;
 }

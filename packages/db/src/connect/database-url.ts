@@ -1,4 +1,4 @@
-/** Which URLs name a database. */
+/** Checks database URLs. */
 import { ConfigError } from "@celery-metrics-exporter/runtime";
 import { parseDatabaseUrl, tlsModeProblem } from "./connection.ts";
 
@@ -7,7 +7,7 @@ export function isEmbedded(value: string): boolean {
   return value.startsWith("pglite:");
 }
 
-/** What is wrong with a database's URL, without the password; undefined where nothing is. Reads no files. */
+/** The problem of a database URL, without the password; undefined if there is none. Reads no files. */
 export function databaseUrlProblem(value: string): string | undefined {
   if (isEmbedded(value)) return undefined;
   if (!/^postgres(ql)?:\/\//.test(value)) {
@@ -19,15 +19,15 @@ export function databaseUrlProblem(value: string): string | undefined {
   return settingsProblem(settings) ?? tlsModeProblem(settings);
 }
 
-/** @throws {ConfigError} when the URL names no database that we can use. */
+/** @throws {ConfigError} if the URL does not name a usable database. */
 export function checkDatabaseUrl(value: string): void {
   const problem = databaseUrlProblem(value);
   if (problem !== undefined) throw new ConfigError([`DATABASE_URL: ${problem}`]);
 }
 
-// The settings after `?` in a database's URL: which there are, and what is wrong with the others. libpq refuses unknown ones too.
+// The query settings of a database URL. Like libpq, rejects unknown ones.
 
-/** Settings that mean something here (PostgreSQL's documentation, 32.1.2 "Parameter Key Words", and node-postgres' own). */
+/** Supported settings (PostgreSQL's documentation, 32.1.2 "Parameter Key Words", and node-postgres' own). */
 const USED = [
   "application_name",
   "channel_binding",
@@ -54,13 +54,13 @@ const USED = [
   "user",
 ];
 
-/** Settings for other programs that hosting providers put into their URLs. They change nothing here. */
+/** Ignored settings for other programs, which hosting providers add to their URLs. */
 const HARMLESS =
   /^(keepalives(_idle|_interval|_count)?|tcp_user_timeout|gssencmode|sslsni|sslcompression|load_balance_hosts|pgbouncer|supa|connection_limit|pool_timeout|prepareThreshold|prepared_statements|prepared_statement_cache_size|statement_cache_size)$/;
 
-const SEARCH_PATH = "name the schema as ?options=-c search_path=NAME";
+const SEARCH_PATH = "set the schema with ?options=-c search_path=NAME";
 
-/** What other drivers and frameworks call a setting, and how to say it here. */
+/** Names of settings in other drivers and frameworks, and what to write here instead. */
 const REMEDIES: ReadonlyMap<string, string> = new Map([
   ["schema", SEARCH_PATH],
   ["search_path", SEARCH_PATH],
@@ -73,7 +73,7 @@ const REMEDIES: ReadonlyMap<string, string> = new Map([
   ["sslca", "write sslrootcert"],
   ["ssl_certfile", "write sslcert"],
   ["ssl_keyfile", "write sslkey"],
-  ["database", "write the database after the slash, or dbname"],
+  ["database", "write the database after the slash, or use dbname"],
   ["username", "write user"],
   ["passfile", "set the environment variable PGPASSFILE"],
   ["service", "write host, port, user and database into the URL"],
@@ -81,16 +81,16 @@ const REMEDIES: ReadonlyMap<string, string> = new Map([
   ["timezone", "leave it out: all times are stored with their time zone"],
 ]);
 
-/** What is wrong with the settings, without their values; undefined where nothing is. */
+/** The problem of the settings, without their values; undefined if there is none. */
 function settingsProblem(settings: URLSearchParams): string | undefined {
   for (const name of settings.keys()) {
-    if (!/^\w+$/.test(name)) return "has settings after the ? that cannot be read: write name=value, with & between two of them";
+    if (!/^\w+$/.test(name)) return "has invalid settings after the ?: write name=value, separated by &";
     if (!USED.includes(name) && !HARMLESS.test(name)) return `has an unknown setting ${name}: ${remedyFor(name)}`;
   }
   const encoding = settings.get("client_encoding");
   if (encoding !== null && !/^(utf-?8|unicode|auto)$/i.test(encoding)) return "client_encoding must be UTF8";
   if (/^(standby|read-only|prefer-standby)$/.test(settings.get("target_session_attrs") ?? "")) {
-    return "target_session_attrs must be read-write or primary: rows are written";
+    return "target_session_attrs must be read-write or primary, because rows are written";
   }
   const timeout = settings.get("connect_timeout");
   if (timeout !== null && !/^\d{1,5}$/.test(timeout)) return "connect_timeout must be a whole number of seconds";
@@ -108,7 +108,7 @@ function plain(name: string): string {
   return name.toLowerCase().replaceAll(/_/g, "");
 }
 
-/** Whether one character more, less, wrong or swapped makes one name of the other. */
+/** Whether the names differ only by one added, missing, wrong or swapped character. */
 function isNear(a: string, b: string): boolean {
   let start = 0;
   while (start < Math.min(a.length, b.length) && a[start] === b[start]) start++;

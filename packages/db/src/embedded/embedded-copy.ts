@@ -1,6 +1,6 @@
 /**
- * Copies of an embedded database for other processes to read. PGlite runs statements on the thread of this process and cannot be interrupted,
- * so that a statement of a user's must never run in it: another process copies the files while nothing is written, and opens the copy.
+ * Copies of an embedded database, for other processes to read. PGlite runs statements on this process's thread and cannot be interrupted, so a user's
+ * statement must never run in it. Instead, another process copies the files while writing is paused, and opens the copy.
  */
 import type { PGlite } from "@electric-sql/pglite";
 import { UnavailableError, toError } from "@celery-metrics-exporter/runtime";
@@ -10,15 +10,15 @@ import { connect, createServer, type Socket } from "node:net";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { LOCK_FILE, describeProcess, isRunning, lockForThisProcess } from "./private-folder.ts";
 
-/** In the database's folder, which only its owner may enter. */
+/** In the database's folder, which only its owner can access. */
 const SOCKET_FILE = "celery-metrics-exporter.sock";
-/** In a copy of ours: the copy's own name, and which process made it. What has none, or another's, is a user's. */
+/** Marks a copy of ours, with its name and the process that made it. A copy without a mark, or with another name in it, belongs to a user. */
 const MARK_FILE = "celery-metrics-exporter.copy";
-/** How long writing may be held up: a process that copies may hang. */
+/** Time limit for pausing writes: the copying process may hang. */
 const HOLD_MS = 60_000;
 const READY = "ready";
 
-/** Holds writing up while another process is connected and copies. @returns what ends it. */
+/** Pauses writing while another process is connected and copies. @returns a function that ends the offer. */
 export async function offerCopies(folder: string, client: PGlite): Promise<() => Promise<void>> {
   const path = socketPath(folder);
   const sockets = new Set<Socket>();
@@ -26,7 +26,7 @@ export async function offerCopies(folder: string, client: PGlite): Promise<() =>
     sockets.add(socket);
     socket.on("error", () => {});
     socket.once("close", () => sockets.delete(socket));
-    // Between two transactions everything that was committed is in the files.
+    // Between two transactions, the files contain everything committed.
     client.transaction(() => letCopy(socket)).catch(() => socket.destroy());
   });
   server.on("error", () => {});
@@ -42,7 +42,7 @@ export async function offerCopies(folder: string, client: PGlite): Promise<() =>
   };
 }
 
-/** Resolves when the other process is done, gone, or too slow. */
+/** Resolves when the other process is done or gone, or the time is up. */
 function letCopy(socket: Socket): Promise<void> {
   return new Promise((done) => {
     const timer = setTimeout(() => socket.destroy(), HOLD_MS);
@@ -65,7 +65,7 @@ export interface EmbeddedCopy {
 /**
  * Copies the embedded database of `url`, whether or not a process has it open.
  *
- * @throws {UnavailableError} when there is none, or the process that has it open does not let us.
+ * @throws {UnavailableError} if it does not exist, or the process that has it open does not respond.
  */
 export async function copyEmbeddedDatabase(url: string): Promise<EmbeddedCopy> {
   const folder = resolve(url.slice("pglite:".length));
@@ -91,19 +91,20 @@ function copyFiles(folder: string, copy: string): Promise<void> {
 async function whileNothingIsWritten(folder: string, work: () => Promise<void>): Promise<void> {
   const socket = await askForCopy(folder);
   if (socket === undefined) {
-    const inUse = (pid: number): string => `Process ${pid} has the embedded database in ${folder} open, and does not answer.`;
+    const inUse = (pid: number): string => `Process ${pid} has the embedded database in ${folder} open but does not answer.`;
     const unlock = await lockForThisProcess(join(folder, LOCK_FILE), inUse);
     return work().finally(unlock);
   }
   try {
     await work();
-    if (socket.destroyed) throw new UnavailableError(`The process that has the embedded database in ${folder} open went on writing.`);
+    if (socket.destroyed)
+      throw new UnavailableError(`The process that has the embedded database in ${folder} open resumed writing during the copy.`);
   } finally {
     socket.destroy();
   }
 }
 
-/** Undefined when no process listens. */
+/** Undefined if no process listens. */
 function askForCopy(folder: string): Promise<Socket | undefined> {
   return new Promise((done, fail) => {
     const socket = connect(socketPath(folder));
@@ -121,7 +122,7 @@ function askForCopy(folder: string): Promise<Socket | undefined> {
   });
 }
 
-/** Those of processes that were killed. */
+/** Removes copies of processes that were killed. */
 function removeOldCopies(folder: string): void {
   const parent = dirname(folder);
   for (const name of readdirSync(parent)) {
@@ -144,12 +145,12 @@ function isLeftBehind(copy: string): boolean {
   }
 }
 
-/** With its name, so that a copy that a user makes of a copy, or renames, is the user's. */
+/** Contains the copy's name, so that a copy renamed or copied by a user belongs to the user. */
 function markOf(copy: string, maker: string): string {
   return `${basename(copy)}\n${maker}`;
 }
 
-/** The shorter of two names: a socket's may have about 100 characters. */
+/** The shorter of the absolute and relative paths: a socket's path is limited to about 100 characters. */
 function socketPath(folder: string): string {
   const absolute = join(folder, SOCKET_FILE);
   const fromHere = relative(process.cwd(), absolute);

@@ -1,4 +1,4 @@
-/** PGlite: PostgreSQL inside this process, for trying things out on a bare machine. Loaded only when a URL asks for it. */
+/** PGlite: PostgreSQL inside this process, for trying things out on a bare machine. Loaded only if a URL requests it. */
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { PGlite } from "@electric-sql/pglite";
 import { sql } from "drizzle-orm";
@@ -19,15 +19,15 @@ interface Shared {
   users: number;
 }
 
-/** A folder can be open only once, and memory can be shared only within: who asks for the same gets the same database. */
+/** Databases by folder. A folder can be open only once, and an in-memory database exists only in this process, so users of the same URL share one. */
 const open = new Map<string, Shared>();
-/** What has no users any more, until it is closed. */
+/** Databases without users that are still closing. */
 const closing = new Map<string, Promise<void>>();
 
 /**
- * Opens, migrates, and shares the database of `pglite:memory` or `pglite:<folder>`. The last to close it ends it.
+ * Opens, migrates and shares the database of `pglite:memory` or `pglite:<folder>`. The last `close` shuts it down.
  *
- * @throws {UnavailableError} when another process has the folder open.
+ * @throws {UnavailableError} if another process has the folder open.
  */
 export async function openEmbeddedDatabase(url: string): Promise<Database> {
   const place = url.slice("pglite:".length);
@@ -69,7 +69,7 @@ async function start(folder: string | undefined, previous: Promise<void> | undef
   );
   try {
     const client = await PGlite.create({ dataDir: folder });
-    // PGlite makes its files readable and writable for everyone.
+    // PGlite creates files that everyone can read and write.
     makePrivateFolder(folder);
     const running = await startPglite(client, unlock);
     const stopCopies = await offerCopies(folder, client);

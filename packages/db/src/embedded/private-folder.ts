@@ -1,17 +1,17 @@
-/** The folder of an embedded database, whose contents are nobody else's business, whatever the umask. */
+/** The folder of an embedded database, private regardless of the umask. */
 import { UnavailableError, pause, toError } from "@celery-metrics-exporter/runtime";
 import { chmodSync, linkSync, lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 const OTHERS = 0o077;
-/** Every PostgreSQL has it in its folder. */
+/** A file in every PostgreSQL data folder. */
 const DATABASE_FILE = "PG_VERSION";
 
 /**
- * Makes the folder where it is missing, and takes everyone else's rights to it and all that is in it.
+ * Creates the folder if it is missing, and revokes other users' access to it and its contents.
  *
- * @throws {UnavailableError} when it contains anything but a database, which is left as it is; or when it belongs to another user and is open
- *   to others.
+ * @throws {UnavailableError} if it contains anything but a database, which is left unchanged, or if it belongs to another user and is open to
+ *   others.
  */
 export function makePrivateFolder(folder: string): void {
   refuseOthersFiles(folder);
@@ -19,10 +19,10 @@ export function makePrivateFolder(folder: string): void {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     close(folder);
   } catch (thrown) {
-    throw new UnavailableError(`Cannot keep ${folder} from other users (${toError(thrown).message}). Name a folder of your own.`);
+    throw new UnavailableError(`Cannot make ${folder} private (${toError(thrown).message}). Choose a folder that you own.`);
   }
   for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
-    // What is inside cannot be reached any more; this is for the day the folder is opened or copied.
+    // The contents are already inaccessible. This protects them if the folder is opened or copied later.
     if (!entry.isSymbolicLink()) closeIfPossible(join(entry.parentPath, entry.name));
   }
 }
@@ -30,11 +30,11 @@ export function makePrivateFolder(folder: string): void {
 function refuseOthersFiles(folder: string): void {
   const names = namesIn(folder);
   if (names.includes(DATABASE_FILE)) return;
-  // A process that was killed before it made the database leaves its lock.
+  // A process that was killed before it created the database leaves its lock.
   const other = names.find((name) => !name.startsWith(LOCK_FILE));
   if (other === undefined) return;
   throw new UnavailableError(
-    `${folder} contains ${other} and no embedded database. Name a folder that is empty or does not exist yet, such as pglite:${join(folder, "data")}.`,
+    `${folder} contains ${other} but no embedded database. Choose an empty folder or one that does not exist yet, such as pglite:${join(folder, "data")}.`,
   );
 }
 
@@ -43,7 +43,7 @@ function namesIn(folder: string): string[] {
     return readdirSync(folder);
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code === "ENOENT") return [];
-    throw new UnavailableError(`Cannot read ${folder} (${toError(thrown).message}). Name a folder of your own.`);
+    throw new UnavailableError(`Cannot read ${folder} (${toError(thrown).message}). Choose a folder that you own.`);
   }
 }
 
@@ -51,7 +51,7 @@ function closeIfPossible(path: string): void {
   try {
     close(path);
   } catch {
-    // Gone by now, or another user's.
+    // Deleted meanwhile, or owned by another user.
   }
 }
 
@@ -60,20 +60,20 @@ function close(path: string): void {
   if ((mode & OTHERS) !== 0 && process.platform !== "win32") chmodSync(path, mode & 0o700);
 }
 
-// A lock file that lets one process at a time use something, and that a crash does not leave locked.
+// A lock file for one process at a time, which a crash does not leave locked.
 
-/** Below the folder of an embedded database; PGlite itself lets several processes open it, and the last to write wins. */
+/** In the folder of an embedded database. Without it, PGlite lets several processes open the folder, and the last write wins. */
 export const LOCK_FILE = "celery-metrics-exporter.pid";
 
-/** Between its creation and its content a lock file is empty; one that stays so is of a process that crashed there. */
+/** Time after which an empty lock file counts as left by a crash. It is empty between its creation and the write of its content. */
 const EMPTY_FOR_MS = 500;
 
 /**
- * Takes the lock, over from a process that is no more if need be.
+ * Takes the lock, also from a process that no longer runs.
  *
- * @param inUse what to say when process `pid` has it.
- * @returns what gives it back.
- * @throws {UnavailableError} when another process has it.
+ * @param inUse the message if process `pid` holds it.
+ * @returns a function that releases the lock.
+ * @throws {UnavailableError} if another process holds it.
  */
 export async function lockForThisProcess(path: string, inUse: (pid: number) => string): Promise<() => void> {
   const ours = describeProcess(process.pid);
@@ -104,14 +104,14 @@ async function readHolder(path: string): Promise<string> {
   }
 }
 
-/** Moves the file before it removes it: somebody else may have taken the lock over since we read it, and then gets it back. */
+/** Moves the file before removing it: if another process has taken the lock since we read it, the file is put back. */
 function removeStale(path: string, holder: string): void {
   const aside = `${path}.${process.pid}`;
   try {
     renameSync(path, aside);
     if (readIfThere(aside) !== holder) linkSync(aside, path);
   } catch (thrown) {
-    // ENOENT: gone already. EEXIST: locked anew.
+    // ENOENT: already gone. EEXIST: locked again.
     if (!/^(ENOENT|EEXIST)$/.test((thrown as NodeJS.ErrnoException).code ?? "")) throw thrown;
   } finally {
     rmSync(aside, { force: true });
@@ -141,17 +141,17 @@ export function isRunning(holder: string): boolean {
     // EPERM: it runs, as another user.
     if ((thrown as NodeJS.ErrnoException).code !== "EPERM") return false;
   }
-  // Without the time, as written on another system, the pid alone must do.
+  // Without the start time, as on other systems, the pid alone must suffice.
   return holder.trim() === String(pid) || holder === describeProcess(pid);
 }
 
 /**
- * The pid, and on Linux when the process started (field 22 of proc(5)'s `stat`, in ticks since the boot): pids come again, in containers
- * the same one at every start.
+ * The pid, and on Linux the start time of the process (field 22 of proc(5)'s `stat`, in ticks since boot): pids are reused, in containers even the
+ * same one at every start.
  */
 export function describeProcess(pid: number): string {
   const stat = process.platform === "linux" ? readIfThere(`/proc/${pid}/stat`) : undefined;
-  // The second field is the program's name in parentheses, which may hold blanks.
+  // The second field is the program's name in parentheses, which may contain blanks.
   const startedAt = stat?.slice(stat.lastIndexOf(")") + 2).split(" ")[19];
   return startedAt === undefined ? `${pid}\n` : `${pid} ${startedAt}\n`;
 }

@@ -1,10 +1,9 @@
 /**
- * The merge of two rows of one task, as data: the merge in memory (below) and the upsert (`upsert.ts`) are both made
- * from it, so that they cannot drift apart.
+ * The rules for merging two rows of a task, as data. The merge in memory (below) and the upsert (`upsert.ts`) are both derived from them, so that they
+ * cannot diverge.
  *
- * Each group's columns move together, to the row that comes first by the group's total order. That makes the merge idempotent,
- * commutative and associative: any order, split or repetition of a task's events ends in the same row. docs/adr/0003-row-merge.md says why
- * the groups are these.
+ * The columns of a group move together. The row that comes first in the group's total order provides them. That makes the merge idempotent, commutative
+ * and associative: any order, split or repetition of a task's events leads to the same row. docs/adr/0003-row-merge.md explains the choice of groups.
  */
 import type { MutableTaskRow, TaskColumn, TaskRow } from "./task-row.ts";
 import { compareBytes } from "@celery-metrics-exporter/celery";
@@ -12,19 +11,19 @@ import { compareBytes } from "@celery-metrics-exporter/celery";
 /** One criterion of a group's order. A NULL never wins against a value. */
 export interface Criterion {
   readonly column: TaskColumn;
-  /** `present`: any value wins against NULL, and equals any other. */
+  /** `present`: any value beats NULL and equals any other value. */
   readonly wins: "greatest" | "least" | "present";
-  /** Looked at only where this column is NULL, in each row by itself. */
+  /** Ignored in a row in which this column is not NULL. */
   readonly without?: TaskColumn;
-  /** The first of these that is not NULL stands in for a NULL. */
+  /** Replacements for a NULL: the first that is not NULL. */
   readonly orElse?: readonly TaskColumn[];
 }
 
 export interface Group {
-  /** The first criterion that differs decides. Texts compare by UTF-8 bytes. */
+  /** The first criterion that differs decides. Text is compared by UTF-8 bytes. */
   readonly order: readonly Criterion[];
   readonly moves: readonly TaskColumn[];
-  /** The rows that can come first: all, those with a `task-sent` or `task-received`, or those with a `task-started`. */
+  /** Rows that can come first: all, those with a `task-sent` or `task-received`, or those with a `task-started`. */
   readonly of: RowKind;
 }
 
@@ -34,7 +33,7 @@ function greatest(...columns: TaskColumn[]): Criterion[] {
   return columns.map((column) => ({ column, wins: "greatest" }));
 }
 
-/** A column by itself. */
+/** A group of one column. */
 function single(wins: "greatest" | "least", column: TaskColumn, of: RowKind): Group {
   return { order: [{ column, wins }], moves: [column], of };
 }
@@ -47,7 +46,7 @@ const NAME = ["name", "queue"] as const;
 const RUN = ["run_started_at", "run_hostname"] as const;
 
 export const MERGE_GROUPS: readonly Group[] = [
-  // The state, as packages/celery/src/model/task-state.ts orders it.
+  // The state, in the order of packages/celery/src/model/task-state.ts.
   {
     order: [
       ...greatest("state_precedence"),
@@ -57,7 +56,7 @@ export const MERGE_GROUPS: readonly Group[] = [
     moves: ["state_precedence", "state_order_at", ...STATE_KEY, "status", ...STATE_VALUES],
     of: "any",
   },
-  // The latest worker event's worker.
+  // The worker of the latest worker event.
   { order: greatest(...WORKER), moves: WORKER, of: "any" },
   // The earliest task-sent as a whole; without any, the earliest task-received.
   {
@@ -69,7 +68,7 @@ export const MERGE_GROUPS: readonly Group[] = [
     moves: [...DESCRIPTION, "args_json", "kwargs_json"],
     of: "described",
   },
-  // The latest task-sent's; without any, the latest task-received's. Rows from before `name_at` existed have those of the earliest.
+  // From the latest task-sent; without any, from the latest task-received. Rows older than `name_at` have the earliest.
   {
     order: [
       { column: "sent_at", wins: "present" },
@@ -81,7 +80,7 @@ export const MERGE_GROUPS: readonly Group[] = [
   },
   // The latest start.
   { order: greatest(...RUN), moves: RUN, of: "started" },
-  // Every event that has these has the same; a task-sent of Celery's message protocol 1 has neither.
+  // All events that have these agree. A task-sent of Celery's message protocol 1 has neither `root_id` nor `parent_id`.
   single("greatest", "root_id", "described"),
   single("greatest", "parent_id", "described"),
   single("greatest", "retries", "described"),
@@ -91,7 +90,7 @@ export const MERGE_GROUPS: readonly Group[] = [
   single("greatest", "last_event_at", "any"),
 ];
 
-// Rows of one batch, merged by task in memory, for one statement must not touch a row twice.
+// Merge in memory: rows of a batch are merged by task, because one statement must not touch a row twice.
 
 const OTHER = MERGE_GROUPS.filter(({ of }) => of === "any");
 const DESCRIBED = MERGE_GROUPS.filter(({ of }) => of !== "started");
@@ -99,7 +98,7 @@ const STARTED = MERGE_GROUPS.filter(({ of }) => of !== "described");
 
 type Value = string | number | undefined;
 
-/** One row per task: the first given of it, changed to what all of them make together. A copy would be dropped in a moment, and is large. */
+/** Merges rows by task. Changes and returns the first row of each task, because a copy would be large and short-lived. */
 export function mergeRows(rows: Iterable<MutableTaskRow>): MutableTaskRow[] {
   const merged = new Map<string, MutableTaskRow>();
   for (const row of rows) {
@@ -112,7 +111,7 @@ export function mergeRows(rows: Iterable<MutableTaskRow>): MutableTaskRow[] {
 
 function mergeInto(target: MutableTaskRow, row: TaskRow): void {
   const groups = groupsOf(row);
-  // All groups are compared before any moves: some look at columns that others move.
+  // Compares all groups before moving any: some compare columns that others move.
   let winning = 0;
   for (let index = 0; index < groups.length; index += 1) if (comesFirst(groups[index] as Group, row, target)) winning |= 1 << index;
   for (let index = 0; winning !== 0; index += 1, winning >>>= 1) {
@@ -121,7 +120,7 @@ function mergeInto(target: MutableTaskRow, row: TaskRow): void {
   }
 }
 
-/** The groups in which a row can come first. Most rows of a batch are of one event, and say nothing about the others. */
+/** The groups in which a row can come first. Most rows of a batch come from one event and cannot win in the other groups. */
 function groupsOf(row: TaskRow): readonly Group[] {
   const isDescribed = row.name_at !== undefined;
   if (row.run_started_at === undefined) return isDescribed ? DESCRIBED : OTHER;
@@ -154,7 +153,7 @@ function firstOf(columns: readonly TaskColumn[], row: TaskRow): Value {
   return undefined;
 }
 
-/** Positive when `a` wins. */
+/** Positive if `a` wins. */
 function compare(a: Value, b: Value, wins: Criterion["wins"]): number {
   if (a === b) return 0;
   if (a === undefined) return -1;

@@ -1,4 +1,4 @@
-/** Runs one statement of a user's, so that it can read and nothing else. */
+/** Runs a user's statement, which can only read. */
 import { UnavailableError, redactUrl, toError } from "@celery-metrics-exporter/runtime";
 import { DrizzleQueryError, sql } from "drizzle-orm";
 import { Client, types, type QueryConfig } from "pg";
@@ -7,16 +7,16 @@ import { toDatabaseConnection } from "../connect/connection.ts";
 import { faultOf, toDatabaseError } from "../connect/database-error.ts";
 import { checkDatabaseUrl, isEmbedded } from "../connect/database-url.ts";
 
-/** What a statement selected. */
+/** The result of a statement. */
 export interface SelectedRows {
   readonly columns: readonly SelectedColumn[];
-  /** Values by column. Times are text, and so are numbers that JavaScript cannot hold. */
+  /** Values by column. Times are text, and so are numbers that JavaScript cannot represent. */
   readonly rows: readonly Readonly<Record<string, unknown>>[];
 }
 
 export interface SelectedColumn {
   readonly name: string;
-  /** Whether its values are numbers that may have many decimals. */
+  /** Whether its values are numbers with possibly many decimals. */
   readonly isDecimal: boolean;
 }
 
@@ -28,9 +28,9 @@ export interface ReadRowsOptions {
   readonly applicationName?: string;
 }
 
-/** The database refuses or cannot run the statement; the message is the database's. */
+/** Thrown when the database rejects or cannot run the statement, with the database's message. */
 export class StatementError extends Error {
-  /** Five letters and digits; undefined where the database gave none. */
+  /** Five letters and digits; undefined if the database returned none. */
   readonly sqlState: string | undefined;
 
   constructor(message: string, sqlState: string | undefined, cause: unknown) {
@@ -43,20 +43,20 @@ export class StatementError extends Error {
 /** `float4`, `float8` and `numeric`. */
 const DECIMAL_TYPES: ReadonlySet<number> = new Set([700, 701, 1700]);
 const INT8 = 20;
-/** Times and intervals, and lists of them: as the server writes them. The driver would make them dates without microseconds. */
+/** Times and intervals, and lists of them, kept as the server's text: the driver would convert them to dates without microseconds. */
 const AS_TEXT: ReadonlySet<number> = new Set([1082, 1114, 1184, 1186, 1115, 1182, 1185, 1187]);
-/** The server is going away, or has no room: not the statement's fault. */
+/** Errors of the server, not of the statement: it is shutting down or out of resources. */
 const SERVER_FAULT = /^(08|53|57P|58|F0|XX)/;
 
 const CONNECT_TIMEOUT_MS = 15_000;
 
 /**
- * Runs one statement in a read-only transaction that is rolled back, without a time limit. The extended protocol takes a single statement, so
- * that none can end the transaction for another. What functions do beyond the tables is up to the user's rights.
+ * Runs one statement in a read-only transaction that is rolled back, without a time limit. The extended protocol accepts only a single statement, so it
+ * cannot be followed by another outside the transaction. Only the user's rights limit side effects of functions beyond the tables.
  *
- * @throws {ConfigError} when the URL cannot be read.
- * @throws {UnavailableError} when the database does not answer, does not let us in, or goes away meanwhile.
- * @throws {StatementError} when the statement fails.
+ * @throws {ConfigError} if the URL is invalid.
+ * @throws {UnavailableError} if the database does not answer, refuses access, or goes away meanwhile.
+ * @throws {StatementError} if the statement fails.
  */
 export async function readRows(options: ReadRowsOptions): Promise<SelectedRows> {
   checkDatabaseUrl(options.url);
@@ -85,11 +85,11 @@ async function readPostgres({ url, statement, applicationName }: ReadRowsOptions
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
     ...connection,
-    // Set in the transaction instead: a pooler takes none for the session.
+    // Set in the transaction instead: a pooler does not accept it for the session.
     statement_timeout: 0,
     lock_timeout: 0,
   });
-  // Without a listener, a lost connection would end the process. The statement fails, and says why.
+  // Without a listener, a lost connection would end the process. The statement fails, with the reason.
   client.on("error", () => {});
   try {
     await client.connect().catch((thrown: unknown) => {
@@ -132,7 +132,7 @@ function toStatementError(thrown: unknown, url?: string): Error {
   const { fault, sqlState, reason } = faultOf(thrown);
   if (fault === "unavailable" && (sqlState === undefined || SERVER_FAULT.test(sqlState))) {
     const where = url === undefined ? "The embedded database" : `PostgreSQL at ${redactUrl(url)}`;
-    return new UnavailableError(`${where} does not serve (${reason}).`, { cause });
+    return new UnavailableError(`${where} is unavailable (${reason}).`, { cause });
   }
   if (fault === "denied") return toDatabaseError(thrown);
   const hint = typeof cause.hint === "string" ? ` (${cause.hint.replace(/\.$/, "")})` : "";

@@ -1,4 +1,4 @@
-/** What one event says about its task, in the columns of `celery_task`. */
+/** Converts an event to a row of `celery_task`. */
 import {
   type CeleryEvent,
   PRECEDENCE,
@@ -20,12 +20,12 @@ type Instant = number;
 type Optional<T> = T | undefined;
 
 /**
- * How much earlier a revocation counts that ended no run, in microseconds: 100 years, so that it yields to every REJECTED. The other ends have a
+ * Offset in microseconds by which a revocation that ended no run counts as earlier: 100 years, so that it loses to every REJECTED. Other ends have a
  * greater precedence.
  */
 const NO_RUN_YIELDS = 100 * 365.25 * 86_400 * 1e6;
 
-/** A row before Postgres: keys are column names, instants are microseconds, and undefined is NULL. */
+/** A row in memory: keys are column names, instants are microseconds, and undefined is NULL. */
 export interface TaskRow {
   readonly task_id: string;
   readonly name: Optional<string>;
@@ -68,7 +68,7 @@ export interface TaskRow {
 export type TaskColumn = keyof TaskRow;
 export type MutableTaskRow = { -readonly [column in TaskColumn]: TaskRow[column] };
 
-/** The row that this event alone makes; undefined for one that neither creates nor changes a task. `args_json` and `kwargs_json` are not filled in yet. */
+/** The row from this event alone; undefined for an event that neither creates nor changes a task. `args_json` and `kwargs_json` are not filled in yet. */
 export function toTaskRow(event: CeleryEvent): MutableTaskRow | undefined {
   return isTaskEvent(event) ? fromTaskEvent(event) : undefined;
 }
@@ -129,9 +129,9 @@ function microsecondsOf(seconds: number | undefined): Instant | undefined {
   return seconds === undefined ? undefined : toMicroseconds(seconds);
 }
 
-// Why a task was revoked, in words to filter and group by.
+// The reason for a revocation, in a form to filter and group by.
 
-/** Linux's numbers, as Celery sends them. */
+/** Linux's signal numbers, which Celery sends. */
 const SIGNALS: ReadonlyMap<string, string> = new Map([
   ["1", "SIGHUP"],
   ["2", "SIGINT"],
@@ -145,11 +145,12 @@ const SIGNALS: ReadonlyMap<string, string> = new Map([
 ]);
 
 /**
- * - `expired`: its time to start was over.
- * - `terminated (SIGTERM)`: it ran, and its process got a signal. `terminated` where none is known; what is no signal of ours as Celery sent it.
- * - `request`: somebody revoked it before it ran.
+ * - `expired`: the task expired before it started.
+ * - `terminated (SIGTERM)`: the task was running, and its process got a signal. `terminated` if the signal is unknown. A signal without a name here is
+ *   kept as Celery sent it.
+ * - `request`: the task was revoked before it ran.
  *
- * Undefined where the event does not say.
+ * Undefined if the event does not say.
  */
 function revokedBy({ terminated, expired, signum }: TaskRevoked): string | undefined {
   if (terminated === true) return signum === undefined ? "terminated" : `terminated (${SIGNALS.get(signum) ?? signum})`;
@@ -157,15 +158,15 @@ function revokedBy({ terminated, expired, signum }: TaskRevoked): string | undef
   return terminated === false || expired === false ? "request" : undefined;
 }
 
-// Text as Postgres can store it: without NUL, which neither `text` nor `jsonb` holds, and without lone surrogates, which are not UTF-8.
-// Events are decoded so. Here it is made sure of, for one NUL in whatever else fills the queue would cost a batch its retries.
+// Text that Postgres can store: without NUL, which neither `text` nor `jsonb` accepts, and without lone surrogates, which are not valid UTF-8. Decoded
+// events already comply. This makes sure of it, because one NUL from another producer of the queue would cost a batch its retries.
 
-/** Strips NUL, and replaces lone surrogates by U+FFFD. */
+/** Removes NUL and replaces lone surrogates with U+FFFD. */
 export function storableText(text: string): string {
   return cleanText(text, Number.POSITIVE_INFINITY);
 }
 
-/** As `storableText`; an empty text says nothing and counts as absent, so that SQL and JavaScript need not tell the two apart. */
+/** Like `storableText`. An empty text counts as absent, so that SQL and JavaScript need not distinguish the two. */
 export function storableOrAbsent(text: string | undefined): string | undefined {
   return text === undefined ? undefined : storableText(text) || undefined;
 }

@@ -1,4 +1,4 @@
-/** Stores events: merged by task in memory, then into the table by one statement. */
+/** Stores events: merges them by task in memory, then into the table with one statement. */
 import { type CeleryEvent, type JsonValue, parsePythonLiteral } from "@celery-metrics-exporter/celery";
 import { type SQL, getTableColumns, getTableName, sql } from "drizzle-orm";
 import { type Database, type Drizzle, query } from "../tables/database.ts";
@@ -7,11 +7,11 @@ import { type MutableTaskRow, type TaskColumn, type TaskRow, toTaskRow } from ".
 import { celeryTask } from "../tables/schema.ts";
 
 /**
- * Merges what the events tell into the table, in one statement. The same events again, in any order and company, end in the same rows.
+ * Merges the events into the table with one statement. Storing the same events again, in any order and with any others, leads to the same rows.
  *
- * @returns how many tasks the events were of.
- * @throws {UnavailableError} when the database does not serve, is not migrated or does not let us in.
- * @throws {RefusedDataError} when it refuses a row; none of the batch is then stored.
+ * @returns the number of tasks in the events.
+ * @throws {UnavailableError} if the database is unavailable, is not migrated or refuses access.
+ * @throws {RefusedDataError} if it rejects a row. Then none of the batch is stored.
  */
 export async function upsertTasks(database: Database, events: readonly CeleryEvent[]): Promise<number> {
   const rows = toTaskRows(events);
@@ -19,7 +19,7 @@ export async function upsertTasks(database: Database, events: readonly CeleryEve
   return rows.length;
 }
 
-/** The rows that these events alone make, one per task. */
+/** The rows from these events alone, one per task. */
 export function toTaskRows(events: readonly CeleryEvent[]): MutableTaskRow[] {
   const rows = mergeRows(rowsOf(events));
   for (const row of rows) {
@@ -29,7 +29,7 @@ export function toTaskRows(events: readonly CeleryEvent[]): MutableTaskRow[] {
   return rows;
 }
 
-/** The statement itself; rows have distinct ids, and are good for nothing afterwards. */
+/** Runs the statement. Rows must have distinct ids, and are unusable afterwards. */
 export async function upsertRows(database: Drizzle, rows: readonly MutableTaskRow[]): Promise<void> {
   await query(database, upsertStatement(rows));
 }
@@ -39,7 +39,7 @@ export function upsertStatement(rows: readonly MutableTaskRow[]): SQL {
   return sql`${sql.raw(beforeRows)}${JSON.stringify(rows.map(abbreviate))}${sql.raw(afterRows)}`;
 }
 
-/** One after the other, so that those that are merged into another are gone at once. */
+/** Generates rows one by one, so that merged rows can be freed at once. */
 function* rowsOf(events: readonly CeleryEvent[]): Generator<MutableTaskRow> {
   for (const event of events) {
     const row = toTaskRow(event);
@@ -52,29 +52,29 @@ function toJson(repr: string | undefined): JsonValue | undefined {
   return parsed?.ok === true ? parsed.value : undefined;
 }
 
-// The one statement that merges a batch into the table, made from the schema and the merge rule.
+// The statement that merges a batch into the table, generated from the schema and the merge rules.
 
 const TABLE = getTableName(celeryTask);
 const INSTANT = "timestamp with time zone";
 
-/** What a task's sender chose, and so may be centuries from now. */
+/** Instants chosen by the task's sender, which may be centuries from now. */
 const FAR: ReadonlySet<TaskColumn> = new Set(["eta", "expires"]);
 
 const sqlTypes: ReadonlyMap<string, string> = new Map(
   Object.values(getTableColumns(celeryTask)).map((column) => [column.name, column.getSQLType()]),
 );
 
-/** The columns we write: all that move, and the key. */
+/** The columns we write: the key and all columns of groups. */
 const columns: readonly TaskColumn[] = ["task_id", ...new Set(MERGE_GROUPS.flatMap(({ moves }) => moves))];
 
-/** Columns that are compared by themselves, and groups that move together. */
+/** Groups of a single column, and larger groups. */
 const singles: readonly Criterion[] = MERGE_GROUPS.flatMap(({ order }) => (order.length === 1 ? order : []));
 const groups: readonly Group[] = MERGE_GROUPS.filter(({ order }) => order.length > 1);
 const groupColumns: readonly TaskColumn[] = groups.flatMap(({ moves }) => moves);
 
 /**
- * Columns that nearly always equal others of their row. The parameter then leaves them out, which saves a quarter of its bytes. Where they have no
- * value though the others do, the parameter has an empty text.
+ * Columns that nearly always equal others of their row. If they do, the parameter omits them, which saves a quarter of its bytes. If they have no value
+ * but the others do, the parameter contains an empty text.
  */
 const ABBREVIATED: Readonly<Partial<Record<TaskColumn, string>>> = {
   first_name: "nullif(coalesce(first_name, name), '')",
@@ -87,10 +87,10 @@ const ABBREVIATED: Readonly<Partial<Record<TaskColumn, string>>> = {
   last_event_at: "coalesce(last_event_at, state_at)",
 };
 
-/** The row as it goes into the parameter: what the statement can fill in again is absent. */
+/** A row in the parameter, without values that the statement can restore. */
 type AbbreviatedRow = { -readonly [column in keyof TaskRow]: TaskRow[column] | undefined };
 
-/** Changes the row itself, as a copy would be large: it is good for nothing else afterwards. */
+/** Changes the row itself, because a copy would be large. The row is unusable afterwards. */
 function abbreviate(row: MutableTaskRow): AbbreviatedRow {
   const short: AbbreviatedRow = row;
   if (row.run_hostname === row.state_hostname) short.run_hostname = undefined;
@@ -109,11 +109,10 @@ function abbreviated(text: string | undefined, other: string | undefined): strin
 }
 
 /**
- * The rows between the two parts are one parameter: a JSON array of rows with distinct ids, whose keys are columns and whose instants are
- * microseconds since the epoch.
+ * The parameter between the two parts is a JSON array of rows with distinct ids. Keys are columns, and instants are microseconds since the epoch.
  *
- * Sorted by id, so that statements that overlap lock their rows in the same order. A row that would not change is not written. `OFFSET 0`
- * keeps the planner from copying each group's comparison into each of its columns.
+ * Rows are sorted by id, so that overlapping statements lock them in the same order. Unchanged rows are not written. `OFFSET 0` prevents the planner from
+ * copying a group's comparison into each of its columns.
  */
 const UPSERT_STATEMENT = {
   beforeRows: `
@@ -136,19 +135,19 @@ function jsonType(column: TaskColumn): string {
   return sqlTypes.get(column) === INSTANT ? "bigint" : (sqlTypes.get(column) ?? "text");
 }
 
-/** `to_timestamp` takes a third of the time, and is exact to the microsecond up to `MAX_TIMESTAMP`. */
+/** `to_timestamp` takes a third of the time of the alternative, and is exact to the microsecond up to `MAX_TIMESTAMP`. */
 function fromJson(column: TaskColumn): string {
   const value = ABBREVIATED[column] ?? column;
   if (sqlTypes.get(column) !== INSTANT) return value;
   return FAR.has(column) ? `timestamptz 'epoch' + ${value} * interval '1 microsecond'` : `to_timestamp(${value} / 1e6::float8)`;
 }
 
-/** What `least` and `greatest` do by themselves: they ignore NULL. */
+/** `least` and `greatest` ignore NULL, as required. */
 function assignment({ column, wins }: Criterion): string {
   return `${column} = ${wins}(${operand("task", column)}, ${operand("excluded", column)})`;
 }
 
-/** Whether the incoming row comes first in this group: one row comparison, with the sides exchanged where the least wins. */
+/** Whether the incoming row comes first in this group: one row comparison, with swapped sides if the least value wins. */
 function comesFirst({ order }: Group): string {
   const sides = (side: "task" | "excluded"): string =>
     order
@@ -157,7 +156,7 @@ function comesFirst({ order }: Group): string {
   return `(${sides("excluded")}) > (${sides("task")})`;
 }
 
-/** The value of a criterion, with what never wins in the place of NULL. */
+/** The value of a criterion, with a value that never wins in place of NULL. */
 function comparable(row: string, { column, wins, without, orElse = [] }: Criterion): string {
   if (wins === "present") return `${row}.${column} IS NOT NULL`;
   const value = operand(row, column);
@@ -172,7 +171,7 @@ function operand(row: string, column: TaskColumn): string {
   return sqlTypes.get(column) === "text" ? `${row}.${column} COLLATE "C"` : `${row}.${column}`;
 }
 
-/** Values that no row has: texts are never empty here, ranks and retries never negative. */
+/** A value that never wins and that no row has: text is never empty here, and ranks and retries are never negative. */
 function loser(column: TaskColumn, wins: Criterion["wins"]): string {
   switch (sqlTypes.get(column)) {
     case "text":

@@ -1,6 +1,6 @@
 /**
- * Applies the migrations within a transaction, and checks that the tables are there afterwards. Drizzle's own migrator keeps one list of
- * migrations for the whole database, which a second schema and other programs share, and looks at nothing else.
+ * Applies the migrations in a transaction, and then checks the tables. Drizzle's own migrator keeps one list of migrations for the whole database,
+ * which a second schema and other programs share, and checks nothing else.
  */
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { type SQL, getTableName, is, sql } from "drizzle-orm";
@@ -18,21 +18,21 @@ const TABLES = Object.values<unknown>(schemaModule)
 
 const TABLE_NAMES = TABLES.map(({ name }) => name);
 
-/** A table, a column or another object that a migration makes is there already. */
+/** A table, a column or another object of a migration already exists. */
 const DUPLICATE = /^(42P07|42701|42710)$/;
-/** A column is missing, or it is no table: what a later migration meets where an earlier one found another table of the same name. */
+/** A column is missing, or the object is not a table: errors of a later migration if an earlier one found another table of the same name. */
 const OTHER_TABLE = /^(42703|42809|22023)$/;
-/** Of a table that is not ours at all, more columns would say no more. */
+/** Limit on listed columns: a table that is not ours lacks most of them. */
 const MAX_MISSING_SHOWN = 5;
 
-/** Thrown when the tables are not what the migrations make of them. The message is a clause that says what to do. */
+/** Thrown if the tables do not match the migrations. The message is a clause that says what to do. */
 export class MigrationProblem extends UnavailableError {}
 
 /**
  * Brings the tables up to date, in the first schema of `search_path`.
  *
  * @returns that schema.
- * @throws {MigrationProblem} when success would not be true. Roll the transaction back, as for any other error.
+ * @throws {MigrationProblem} if the tables do not match afterwards. Roll the transaction back, as for any other error.
  */
 export async function applyMigrations(transaction: Drizzle): Promise<string> {
   await checkServer(transaction);
@@ -51,11 +51,11 @@ export async function applyMigrations(transaction: Drizzle): Promise<string> {
 }
 
 /**
- * A migration that is not noted may have been applied all the same: somebody restored the table alone. So if what it makes is there, it counts
- * as applied, and the check at the end finds out whether that is true.
+ * Applies a migration, or finds that it was applied. A migration that is not in the list may have been applied, if only the table was restored. So if
+ * its objects exist, it counts as applied, and the check at the end verifies that.
  *
- * @param isBlocked whether an earlier one has found something in its way.
- * @returns what is there already, in the server's words.
+ * @param isBlocked whether an earlier migration found existing objects.
+ * @returns the existing objects, as the server reports them.
  */
 async function applyOrFind(transaction: Drizzle, migration: MigrationMeta, isBlocked: boolean): Promise<string[]> {
   await execute(transaction, sql.raw("savepoint migration"));
@@ -78,7 +78,7 @@ async function checkServer(transaction: Drizzle): Promise<void> {
   if (problem !== undefined) throw new MigrationProblem(problem);
 }
 
-/** Where a new table goes; refuses where the roles would use another schema's. */
+/** The schema for new tables. Throws if the roles would use a table in another schema. */
 async function findSchema(transaction: Drizzle): Promise<string> {
   const [place] = await execute<{ schema: string | null; path: string; used: string | null }>(
     transaction,
@@ -87,18 +87,18 @@ async function findSchema(transaction: Drizzle): Promise<string> {
            where pg_class.oid = to_regclass(${TABLE_NAMES[0]}::text)) as used`,
   );
   if (place?.schema == null) {
-    throw new MigrationProblem(`search_path (${place?.path ?? ""}) names no schema that exists and that we may use; create it first`);
+    throw new MigrationProblem(`search_path (${place?.path ?? ""}) contains no existing schema that we may use; create one first`);
   }
   const { schema, path, used } = place;
   if (used !== null && used !== schema) {
     throw new MigrationProblem(
-      `search_path (${path}) leads to the table in schema ${used}, but would put a new one into ${schema}; name one of the two, such as ?options=-c search_path=${inSetting(used)}`,
+      `search_path (${path}) leads to the table in schema ${used}, but would put a new one into ${schema}; choose one of the two, for example with ?options=-c search_path=${inSetting(used)}`,
     );
   }
   return schema;
 }
 
-/** A schema's name as the value of a setting in a URL: quoted, with blanks escaped for `options`, and encoded. */
+/** A schema's name as the value of a URL setting: quoted, with blanks escaped for `options`, and encoded. */
 function inSetting(schema: string): string {
   if (/^[a-z_][a-z0-9_]*$/.test(schema)) return schema;
   return encodeURIComponent(`"${schema.replaceAll('"', '""')}"`.replaceAll(/[\s\\]/g, String.raw`\$&`));
@@ -106,7 +106,7 @@ function inSetting(schema: string): string {
 
 type Columns = ReadonlyMap<string, string>;
 
-/** The columns of those of our tables that are in the schema, each with what is to be compared. */
+/** The columns of our tables in the schema, with their comparable properties. */
 async function columnsOf(transaction: Drizzle, schema: string): Promise<ReadonlyMap<string, Columns>> {
   const rows = await execute<{ table: string; column: string } & ColumnFacts>(
     transaction,
@@ -140,7 +140,7 @@ function describeColumn({ type, collation, isRequired, isGenerated, hasDefault }
 
 function expectedColumn(column: PgColumn): string {
   const isGenerated = column.generated !== undefined;
-  // The type may have its collation with it, as it is written in the schema.
+  // The type may include its collation, as in the schema.
   return describeColumn({
     type: column.getSQLType(),
     collation: null,
@@ -160,12 +160,12 @@ async function checkTables(transaction: Drizzle, schema: string, inTheWay: reado
     if (faults.length > 0) throw new MigrationProblem(incomplete(schema, table.name, faults, inTheWay));
   }
   try {
-    // PostgreSQL checks the key.
+    // Makes PostgreSQL check the key.
     await execute(transaction, upsertStatement([]));
   } catch (thrown) {
     const { fault, reason } = faultOf(thrown);
     if (fault !== "unmigrated") throw thrown;
-    const faults = [`does not take our statement (${reason})`];
+    const faults = [`does not accept our statement (${reason})`];
     throw new MigrationProblem(incomplete(schema, getTableName(schemaModule.celeryTask), faults, inTheWay));
   }
 }
@@ -183,7 +183,7 @@ function columnFaults(columns: readonly PgColumn[], present: Columns): string[] 
   return [`lacks ${shown.join(", ")}${more > 0 ? ` and ${more} more columns` : ""}`, ...others];
 }
 
-/** An index of any name will do. */
+/** Describes the missing indexes. The name of an index does not matter. */
 async function missingIndexes(transaction: Drizzle, schema: string, { name, indexes }: (typeof TABLES)[number]): Promise<string[]> {
   const present = await execute<{ columns: string[] }>(
     transaction,
@@ -201,17 +201,17 @@ async function missingIndexes(transaction: Drizzle, schema: string, { name, inde
 function incomplete(schema: string, table: string, faults: readonly string[], inTheWay: readonly string[]): string {
   const cause =
     inTheWay.length === 0
-      ? "although all migrations are applied; somebody changed it, or restored another one"
-      : `and migrations were not applied, as what they make is there already (${inTheWay.join("; ")})`;
+      ? "although all migrations are applied; it was changed, or another one was restored"
+      : `and migrations were not applied, because their objects already exist (${inTheWay.join("; ")})`;
   return (
-    `the table ${table} in schema ${schema} ${faults.join(", ")}, ${cause}. Repair it, and rename or drop what is not ours; ` +
+    `the table ${table} in schema ${schema} ${faults.join(", ")}, ${cause}. Repair it, and rename or drop objects that are not ours; ` +
     `or move it out of the way (CREATE SCHEMA aside; ALTER TABLE ${table} SET SCHEMA aside). Then migrate again`
   );
 }
 
-// Which migrations a schema's tables have had: a table of our own beside them, in the form of Drizzle's.
+// The list of migrations applied to a schema: a table of our own in it, in Drizzle's format.
 
-/** A migration's time, which is how Drizzle knows it, and its hash. */
+/** A migration's time, by which Drizzle identifies it, and its hash. */
 interface Noted {
   readonly folderMillis: number;
   readonly hash: string;
@@ -231,12 +231,12 @@ class MigrationJournal {
   }
 
   /**
-   * What has been applied, as far as it is noted.
+   * The applied migrations, according to the list.
    *
-   * @param isEmpty whether none of the tables is here: then nothing has been applied, whatever the notes say.
+   * @param isEmpty whether none of the tables exists: then no migration is applied, regardless of the list.
    */
   async read(isEmpty: boolean): Promise<ReadonlySet<number>> {
-    // Not `if not exists`, which needs the right to create tables even where there is one.
+    // Not `if not exists`, which requires the right to create tables even if the table exists.
     if (!(await this.#exists())) {
       await execute(this.#transaction, sql`create table ${this.#name} (id serial primary key, hash text not null, created_at bigint)`);
     }
@@ -258,6 +258,5 @@ class MigrationJournal {
   }
 }
 
-// Where the migrations are: `drizzle/` at the root of the repository, seen from `src` as from `dist`.
-
+/** `drizzle/` at the root of the repository, from `src` as well as from `dist`. */
 export const MIGRATIONS_FOLDER = fileURLToPath(new URL("../../../../drizzle", import.meta.url));

@@ -1,15 +1,15 @@
-/** Our advisory locks in the user's database: any numbers, as long as nobody else there takes them. */
+/** Our advisory locks in the user's database. The numbers are arbitrary, but no other program there may use them. */
 import { pause } from "@celery-metrics-exporter/runtime";
 import { type SQL, sql } from "drizzle-orm";
 import { type Drizzle, execute, query } from "../tables/database.ts";
 
-/** ASCII "cme" and a counter. */
+/** Keys: ASCII "cme" and a counter. */
 export const ADVISORY_LOCKS = { migrate: 0x636d6501, retention: 0x636d6502 } as const;
 
-// Which sessions hold a lock that we wait for, for messages.
+// For messages: the sessions that hold a lock we wait for.
 
 interface Session {
-  /** 0 is that of a prepared transaction. */
+  /** 0 for a prepared transaction. */
   readonly pid: number;
   readonly application: string | null;
   readonly user: string | null;
@@ -17,7 +17,7 @@ interface Session {
   readonly since: string | null;
 }
 
-/** Sessions that hold the advisory lock `key` of this database; empty where there are none. */
+/** Describes the sessions that hold the advisory lock `key` of this database; empty if there are none. */
 export async function describeAdvisoryHolders(database: Drizzle, key: number): Promise<string> {
   const holders = sql`select pid from pg_locks l
     where l.granted and l.database = (select oid from pg_database where datname = current_database()) and l.pid <> pg_backend_pid()
@@ -26,10 +26,10 @@ export async function describeAdvisoryHolders(database: Drizzle, key: number): P
 }
 
 /**
- * Notes, from a connection of its own, which sessions block session `pid`. It must be asked while that one waits: when it has given up, the
- * sessions that waited behind it have locks too.
+ * Watches, on a separate connection, which sessions block session `pid`. It must poll while that session waits: once it gives up, the sessions that
+ * waited behind it hold locks too.
  *
- * @returns those of the last time that it was blocked; empty where it never was.
+ * @returns the blockers of the last time it was blocked; empty if it never was.
  */
 export async function watchBlockers(database: Drizzle, pid: number, everyMs: number, signal: AbortSignal): Promise<string> {
   let blockers: readonly Session[] = [];
@@ -51,7 +51,7 @@ function describeSessions(found: readonly Session[]): string {
   return found.map(describe).join("; ");
 }
 
-/** Another user's state and times are shown only to members of `pg_read_all_stats`. */
+/** PostgreSQL shows another user's state and times only to members of `pg_read_all_stats`. */
 function describe({ pid, application, user, state, since }: Session): string {
   if (pid === 0) return "a prepared transaction (see pg_prepared_xacts)";
   const parts = [application ?? "no application_name", `user ${user ?? "unknown"}`, state, since === null ? null : `since ${since}`];

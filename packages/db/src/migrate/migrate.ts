@@ -1,4 +1,4 @@
-/** Applies the migrations, one process at a time. Works through a transaction pooler too: nothing is left on the session. */
+/** Applies the migrations, one process at a time. Also works through a transaction pooler, because it leaves nothing on the session. */
 import { UnavailableError, pause, redactUrl } from "@celery-metrics-exporter/runtime";
 import { sql } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/node-postgres";
@@ -14,11 +14,11 @@ import { celeryTask } from "../tables/schema.ts";
 import { upsertRows } from "../merge/upsert.ts";
 
 export interface MigrateOptions {
-  /** Called with a sentence now and then while another migration is waited for. */
+  /** Called with a message at intervals while waiting for another migration. */
   readonly onWait?: (message: string) => void;
   /** How long to wait for another migration. */
   readonly waitMs?: number;
-  /** How long a change to a table waits for others who use it: everyone behind it waits too. */
+  /** How long a change to a table waits for other users of the table. All statements behind it wait too. */
   readonly tableWaitMs?: number;
 }
 
@@ -31,12 +31,12 @@ const LOCK_NOT_AVAILABLE = "55P03";
 const BLOCKERS_EVERY_MS = 1_000;
 
 /**
- * Brings the database up to date; does nothing when it is.
+ * Brings the database up to date. Idempotent.
  *
- * @returns the schema that has the tables.
- * @throws {ConfigError} when the URL cannot be read, or a certificate file that it names.
- * @throws {UnavailableError} when the database cannot be reached, does not let us in or is locked, or when the tables are not as they should
- *   be; the message says what to do.
+ * @returns the schema that contains the tables.
+ * @throws {ConfigError} if the URL is invalid or names an unreadable certificate file.
+ * @throws {UnavailableError} if the database is unreachable, refuses access or is locked, or if the tables are not as expected. The message says what to
+ *   do.
  */
 export async function migrate(url: string, options: MigrateOptions = {}): Promise<string> {
   checkDatabaseUrl(url);
@@ -50,12 +50,12 @@ export async function migrate(url: string, options: MigrateOptions = {}): Promis
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
     ...toDatabaseConnection(url),
-    // Set in the transaction instead: a pooler takes none for the session.
+    // Set in the transaction instead: a pooler does not accept it for the session.
     statement_timeout: 0,
     lock_timeout: 0,
   } satisfies ClientConfig;
   const client = new Client(settings);
-  client.on("error", () => {}); // the statement that runs fails, and says why
+  client.on("error", () => {}); // the running statement fails, with the reason
   try {
     await client.connect();
     return await migrateInTurn({ drizzle: drizzle({ client }) }, settings, options);
@@ -66,7 +66,7 @@ export async function migrate(url: string, options: MigrateOptions = {}): Promis
   }
 }
 
-/** The lock belongs to the transaction, so it is tried for anew with each. */
+/** Migrates once the lock is free. The lock belongs to the transaction, so each attempt uses a new one. */
 async function migrateInTurn(
   database: Drizzle,
   settings: ClientConfig,
@@ -89,7 +89,7 @@ async function migrateInTurn(
     const isOver = Date.now() - startedAt >= waitMs;
     if (isOver || Date.now() - reportedAt >= REPORT_EVERY_MS) {
       reportedAt = Date.now();
-      const holders = (await describeAdvisoryHolders(database, ADVISORY_LOCKS.migrate)) || "a session that PostgreSQL does not name";
+      const holders = (await describeAdvisoryHolders(database, ADVISORY_LOCKS.migrate)) || "an unknown PostgreSQL session";
       if (isOver) throw new MigrationProblem(stillLocked(holders, waitMs));
       onWait?.(`Waiting for another migration, run by ${holders}.`);
     }
@@ -104,9 +104,9 @@ interface Watch {
   readonly everyMs: number;
 }
 
-/** @throws {MigrationProblem} when a lock on a table is not to be had in time, with who blocked us. */
+/** @throws {MigrationProblem} if a lock on a table times out, with the sessions that blocked us. */
 async function namingBlockers<T>({ settings, pid, everyMs }: Watch, work: () => Promise<T>): Promise<T> {
-  // Connects with its first statement: most migrations have ended by then.
+  // Connects with its first statement. Most migrations end before that.
   const pool = new Pool({ ...settings, max: 1 });
   pool.on("error", () => {});
   const watching = new AbortController();
@@ -127,13 +127,13 @@ async function namingBlockers<T>({ settings, pid, everyMs }: Watch, work: () => 
 
 function inUse(reason: string, blockers: string): string {
   const users = blockers === "" ? "" : `: we waited for ${blockers}`;
-  return `${reason}. The table is in use${users}. End that, or try again when it is done`;
+  return `${reason}. The table is in use${users}. End that session, or try again when it is done`;
 }
 
 function stillLocked(holders: string, waitMs: number): string {
   return (
-    `another migration has not ended after ${Math.round(waitMs / 1_000)} s. It is run by ${holders}. Try again when it is done. ` +
-    "If it is idle, it is a session that an earlier version left behind a connection pooler: end it with SELECT pg_terminate_backend(its number)"
+    `another migration has not finished after ${Math.round(waitMs / 1_000)} s. It is run by ${holders}. Try again when it is done. ` +
+    "If it is idle, an earlier version left it behind a connection pooler: end it with SELECT pg_terminate_backend(its number)"
   );
 }
 
@@ -154,7 +154,7 @@ async function inTransaction<T>(database: Drizzle, work: (transaction: Drizzle) 
   }
 }
 
-/** A clause: what happened, and what to do. */
+/** A clause with the problem and what to do. */
 function explain(thrown: unknown): string {
   if (thrown instanceof MigrationProblem) return thrown.message;
   const { fault, reason, sqlState, advice } = faultOf(thrown);
@@ -162,21 +162,21 @@ function explain(thrown: unknown): string {
   return remedy === undefined ? reason : `${reason}. ${remedy}`;
 }
 
-// Tells before the first batch what would stop every batch.
+// Checks before the first batch that find problems of every batch.
 
 /**
- * Runs the upsert without rows: Postgres then checks the table, its columns and key, our rights, and that it is not read-only.
+ * Runs the upsert without rows. Postgres then checks the table, its columns and key, our rights, and that it is not read-only.
  *
- * @throws {UnavailableError} naming the command that migrates, or what else is wrong.
+ * @throws {UnavailableError} with the command that migrates, or another problem.
  */
 export async function checkMigrated(database: Database): Promise<void> {
   await upsertRows(database, []);
 }
 
 /**
- * Deletes no row, for Postgres to check that we might.
+ * Runs a deletion of no rows, so that Postgres checks our rights.
  *
- * @throws {UnavailableError} when we may not.
+ * @throws {UnavailableError} if we may not delete.
  */
 export async function checkMayDelete(database: Database): Promise<void> {
   await query(database, sql`delete from ${celeryTask} where false`);

@@ -1,4 +1,4 @@
-/** Deletes what came of tasks that turn out to be excluded. */
+/** Deletes tasks: those found to be excluded, and old ones. */
 import { getTableName, sql } from "drizzle-orm";
 import { type Database, query } from "./database.ts";
 import { celeryTask } from "./schema.ts";
@@ -7,10 +7,11 @@ import { pause } from "@celery-metrics-exporter/runtime";
 import { ADVISORY_LOCKS } from "../migrate/locks.ts";
 
 /**
- * Deletes these tasks, but for those of which a `task-sent` is known; ids that are not there do not matter. Locks in the order of the upsert, so that the two do not deadlock.
+ * Deletes these tasks, except those with a known `task-sent`. Ignores unknown ids. Locks rows in the order of the upsert, so that the two do not
+ * deadlock.
  *
- * @returns how many there were.
- * @throws {UnavailableError} when the database does not serve.
+ * @returns the number of deleted tasks.
+ * @throws {UnavailableError} if the database is unavailable.
  */
 export async function deleteTasks(database: Database, ids: readonly string[]): Promise<number> {
   if (ids.length === 0) return 0;
@@ -27,22 +28,22 @@ export async function deleteTasks(database: Database, ids: readonly string[]): P
   return deleted.length;
 }
 
-// Retention: deletes old tasks in small statements, so that nobody waits for it.
+// Retention: deletes old tasks in small statements, so that no other statement waits long.
 
 export interface DeleteOldTasksOptions {
-  /** A task goes when its last event, its row's creation and, unless it has finished, its ETA are all longer ago than this. */
+  /** Deletes a task if its last event, the creation of its row and, unless it has finished, its ETA are all older than this. */
   readonly olderThanDays: number;
   readonly batchSize?: number;
   readonly pauseMs?: number;
-  /** Ends the work after the statement that runs. */
+  /** Stops after the current statement. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Deletes until nothing old is left. Only one process at a time does it: a statement that finds another at work deletes nothing.
+ * Deletes all old tasks. Only one process at a time deletes: while another one does, a statement deletes nothing.
  *
- * @returns how many were deleted.
- * @throws {UnavailableError} when the database does not serve.
+ * @returns the number of deleted tasks.
+ * @throws {UnavailableError} if the database is unavailable.
  */
 export async function deleteOldTasks(database: Database, options: DeleteOldTasksOptions): Promise<number> {
   const { olderThanDays, batchSize = 2_000, pauseMs = 50, signal } = options;
@@ -56,8 +57,8 @@ export async function deleteOldTasks(database: Database, options: DeleteOldTasks
 }
 
 /**
- * `created_at` has the index; a row that a batch is writing right now is left for later. The lock is the transaction's, so that a connection
- * pooler keeps none, and the table's, so that two schemas of a database do not wait for each other.
+ * Searches by `created_at`, which has the index. Skips rows that a batch is writing. The lock belongs to the transaction, so that none is left on a
+ * pooled connection, and to the table, so that two schemas of a database do not block each other.
  */
 async function deleteBatch(database: Database, days: number, limit: number): Promise<number> {
   const rows = await query<{ task_id: string }>(

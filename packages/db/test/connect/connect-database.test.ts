@@ -31,7 +31,7 @@ async function withDatabase(work: (database: Database, url: string) => Promise<v
 }
 
 describe("connectDatabase", () => {
-  test("waits for a server that is not there, up to the startup timeout, then says what to do", async () => {
+  test("waits for an unavailable server up to the startup timeout, then says what to do", async () => {
     const begun = Date.now();
     const error = await failureOf(connectDatabase({ url: "postgres://someone:hunter2@127.0.0.1:9/celery", startupTimeoutMs: 700 }));
     expect(error).toBeInstanceOf(UnavailableError);
@@ -42,7 +42,7 @@ describe("connectDatabase", () => {
     expect(Date.now() - begun).toBeLessThan(5_000);
   });
 
-  test("takes a server that comes late", async () => {
+  test("connects to a server that starts late", async () => {
     const server = await startPostgres({ durable: false });
     await server.kill();
     const connecting = connectDatabase({ url: server.url, startupTimeoutMs: 30_000 });
@@ -53,7 +53,7 @@ describe("connectDatabase", () => {
     await server.stop();
   });
 
-  test("tells a name that does not exist at once", async () => {
+  test("reports a name that does not exist at once", async () => {
     const created = await createDatabase();
     const wrong = new URL(created.url);
     wrong.pathname = "/no_such_database";
@@ -66,31 +66,31 @@ describe("connectDatabase", () => {
     await created.drop();
   });
 
-  test.each([["LATIN1"], ["SQL_ASCII"]])("refuses a database in %s, in which many events could not be stored", async (encoding) => {
+  test.each([["LATIN1"], ["SQL_ASCII"]])("rejects a database in %s, which could not store many events", async (encoding) => {
     const created = await createDatabase(`ENCODING '${encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'`);
     for (const work of [connectDatabase({ url: created.url }), migrate(created.url)]) {
       await expect(work).rejects.toMatchObject({
         code: "ERR_UNAVAILABLE",
-        message: expect.stringMatching(`encoding must be UTF8, and is ${encoding}: create another with CREATE DATABASE`) as string,
+        message: expect.stringMatching(`encoding must be UTF8, but is ${encoding}: create another one with CREATE DATABASE`) as string,
       });
     }
     await created.drop();
   });
 
-  test("names itself in pg_stat_activity", () =>
+  test("shows its name in pg_stat_activity", () =>
     withDatabase(async (database) => {
       const [row] = await query<{ name: string }>(database, sql`select current_setting('application_name') as name`);
       expect(row?.name).toBe("celery-metrics-exporter");
     }));
 
-  test("gives up a statement that takes too long, as unavailable", () =>
+  test("cancels a statement that takes too long, as unavailable", () =>
     withDatabase(async (database) => {
       const error = await failureOf(query(database, sql`select pg_sleep(20)`));
       expect(error).toBeInstanceOf(TimedOutError);
       expect(error.message).toContain("57014");
     }));
 
-  test("survives that the server ends its connections, and closes twice", () =>
+  test("survives when the server closes its connections, and closes twice", () =>
     withDatabase(async (database, url) => {
       await migrate(url);
       await upsertTasks(database, [taskSent()]);
@@ -105,8 +105,8 @@ describe("connectDatabase", () => {
       await database.close();
     }));
 
-  test("does not hang at the close because a server has stopped answering", async () => {
-    // Accepts, and never says a word: what a frozen server looks like.
+  test("does not hang when closing because a server has stopped answering", async () => {
+    // Accepts connections and never answers, like a frozen server.
     const sockets: { destroy(): void }[] = [];
     const silent = createServer((socket) => sockets.push(socket));
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
@@ -120,7 +120,7 @@ describe("connectDatabase", () => {
 });
 
 describe("PGlite", () => {
-  test("is migrated by itself, shared within the process, and kept in its folder", async () => {
+  test("is migrated automatically, shared within the process, and kept in its folder", async () => {
     const folder = await mkdtemp(join(tmpdir(), "cme-pglite-"));
     const url = `pglite:${join(folder, "below/data")}`;
     try {
@@ -139,7 +139,7 @@ describe("PGlite", () => {
   }, 120_000);
 
   test.runIf(process.platform !== "win32")(
-    "keeps its folder from other users, whatever the umask, and repairs one that was open",
+    "keeps its folder private regardless of the umask, and repairs one that was open",
     async () => {
       const folder = await mkdtemp(join(tmpdir(), "cme-pglite-"));
       const data = join(folder, "data");
@@ -167,7 +167,7 @@ describe("PGlite", () => {
   );
 
   test.runIf(process.platform !== "win32")(
-    "refuses a folder that has something else in it, and leaves it as it is",
+    "rejects a folder with other contents, and leaves it unchanged",
     async () => {
       const folder = await mkdtemp(join(tmpdir(), "cme-pglite-"));
       const notes = join(folder, "notes.txt");
@@ -177,13 +177,13 @@ describe("PGlite", () => {
         const error = await failureOf(connectDatabase({ url: `pglite:${folder}` }));
         expect(error).toBeInstanceOf(UnavailableError);
         expect(error.message).toBe(
-          `${folder} contains notes.txt and no embedded database. Name a folder that is empty or does not exist yet, such as pglite:${folder}/data.`,
+          `${folder} contains notes.txt but no embedded database. Choose an empty folder or one that does not exist yet, such as pglite:${folder}/data.`,
         );
         for (const path of [folder, notes]) expect((await stat(path)).mode & 0o777).toBe(0o755);
         expect(await readdir(folder)).toEqual(["notes.txt"]);
         const file = await failureOf(connectDatabase({ url: `pglite:${notes}` }));
-        expect(file.message).toMatch(/Cannot read .*notes\.txt \(.*ENOTDIR.*Name a folder of your own\.$/);
-        // A process that was killed before it made the database leaves its lock.
+        expect(file.message).toMatch(/Cannot read .*notes\.txt \(.*ENOTDIR.*Choose a folder that you own\.$/);
+        // A process that was killed before it created the database leaves its lock.
         await rm(notes);
         await writeFile(join(folder, "celery-metrics-exporter.pid"), "4194304\n");
         await connectDatabase({ url: `pglite:${folder}` }).then((database) => database.close());
@@ -194,7 +194,7 @@ describe("PGlite", () => {
     120_000,
   );
 
-  test("is loaded only when a URL asks for it, for it takes hundreds of megabytes", async () => {
+  test("is loaded only if a URL requests it, because it takes hundreds of megabytes", async () => {
     const folder = new URL("../../src/", import.meta.url);
     const mentions: Record<string, string[]> = {};
     for (const file of await readdir(folder, { recursive: true })) {

@@ -1,12 +1,12 @@
 import { describe, expect, test } from "vitest";
 import { toDatabaseCredentials } from "../../src/connect/connection.ts";
 
-describe("what drizzle-kit is given", () => {
-  test("has no password where the URL has none, because it takes no other value for that", () => {
+describe("drizzle-kit's credentials", () => {
+  test("have no password if the URL has none, because drizzle-kit accepts no other value for that", () => {
     expect(toDatabaseCredentials("postgres://u@h:5433/d")).toEqual({ host: "h", port: 5433, user: "u", database: "d", ssl: false });
   });
 
-  test("has every part, decoded", () => {
+  test("have every part, decoded", () => {
     expect(toDatabaseCredentials("postgres://me:p%40ss@/my%2Fdb?host=/run/postgresql&options=-c search_path=mon")).toEqual({
       host: "/run/postgresql",
       port: 5432,

@@ -42,14 +42,14 @@ describe("an error of the driver", () => {
   });
 
   test.each([
-    ["a parameter that a pooler refuses", "unsupported startup parameter: application_name", "08P01", /ignore_startup_parameters/],
+    ["a parameter that a pooler rejects", "unsupported startup parameter: application_name", "08P01", /ignore_startup_parameters/],
     ["search_path", "unsupported startup parameter in options: search_path", "08P01", /ALTER ROLE … SET search_path/],
-    ["a name that the pooler does not know", "no such database: celery", "08P01", /Check DATABASE_URL/],
+    ["a name unknown to the pooler", "no such database: celery", "08P01", /Check DATABASE_URL/],
     ["a pooler without transactions", "transaction blocks not allowed in statement pooling mode", "08P01", /pool_mode to transaction/],
     ["a missing database", 'database "x" does not exist', "3D000", /CREATE DATABASE/],
-    ["a replica", "cannot execute INSERT in a read-only transaction", "25006", /read-only replica.*name the primary/],
+    ["a replica", "cannot execute INSERT in a read-only transaction", "25006", /read-only replica.*set DATABASE_URL to the primary/],
     ["missing rights", "permission denied for table celery_task", "42501", /docs\/permissions\.md/],
-    ["a wrong password", 'password authentication failed for user "x"', "28P01", /Correct user and password/],
+    ["a wrong password", 'password authentication failed for user "x"', "28P01", /Correct the user and password/],
   ])("says what to do about %s", (_what, message, code, remedy) => {
     const error = toDatabaseError(coded(message, code));
     expect(error).toBeInstanceOf(UnavailableError);
@@ -63,32 +63,32 @@ describe("an error of the driver", () => {
     ['relation "celery_task_audit" does not exist', "42P01", true],
     ['column "audit" of relation "celery_task" does not exist', "42703", true],
     ["function audit() does not exist", "42883", true],
-  ])("names the triggers only where there is a table that may have some: %s", (message, code, names) => {
+  ])("mentions triggers only if there is a table that may have some: %s", (message, code, names) => {
     const error = toDatabaseError(coded(message, code));
     expect(error.message).toMatch(/^The database is not migrated: .* Run `pnpm drizzle-kit migrate`/);
     expect(error.message.includes("triggers")).toBe(names);
   });
 
-  test("says what to do where a pooler refuses a parameter of any name", () => {
+  test("says what to do if a pooler rejects any parameter", () => {
     for (const name of ["constructor", "__proto__"]) {
       expect(toDatabaseError(coded(`unsupported startup parameter: ${name}`, "08P01")).message).toMatch(/ignore_startup_parameters/);
     }
   });
 
-  test("says where to put a password that is asked for", () => {
+  test("says where to put a required password", () => {
     expect(toDatabaseError(new Error("SASL: SCRAM-SERVER-FIRST-MESSAGE: client password must be a string")).message).toMatch(/PGPASSFILE/);
   });
 
-  test("says what to do about a server without TLS", () => {
+  test("says what to do if the server does not support TLS", () => {
     const { message } = toDatabaseError(new Error("The server does not support SSL connections"));
     expect(message).toMatch(/ssl = on.*sslmode=disable/);
   });
 
-  test("is cut where a trigger says too much", () => {
+  test("is truncated if a trigger's message is too long", () => {
     expect(toDatabaseError(coded("x".repeat(1e6), "P0001")).message.length).toBeLessThan(1_100);
   });
 
-  test("tells the address that refused, where a name has several", () => {
+  test("contains the address that refused, if a name has several", () => {
     const error = new AggregateError([coded("connect ECONNREFUSED ::1:5432", "ECONNREFUSED")], "");
     expect(toDatabaseError(error).message).toContain("connect ECONNREFUSED ::1:5432");
   });
@@ -99,19 +99,19 @@ describe("an error of PostgreSQL", () => {
   const [row] = toTaskRows([taskSent({ args: "('hunter2',)" })]);
   if (row === undefined) throw new Error("no row");
 
-  test("over the data is a RefusedDataError that shows no arguments", async () => {
+  test("about the data is a RefusedDataError without arguments", async () => {
     const error = await failure(upsertRows(table.database, [{ ...row, retries: 2 ** 40 }]));
     expect(error).toBeInstanceOf(RefusedDataError);
     expect(error.message).toMatch(/SQLSTATE 22003/);
     expect(JSON.stringify([error.message, error.stack, error])).not.toContain("hunter2");
   });
 
-  test("over an id too long for the index is a RefusedDataError", async () => {
+  test("about an id too long for the index is a RefusedDataError", async () => {
     const id = Array.from({ length: 4_000 }, (_, index) => String.fromCodePoint(0x4e00 + ((index * 7_919) % 20_000))).join("");
     expect(await failure(upsertRows(table.database, [{ ...row, task_id: id }]))).toBeInstanceOf(RefusedDataError);
   });
 
-  test("over a missing table says how to migrate, and is not the data's fault", async () => {
+  test("about a missing table says how to migrate, and is not the data's fault", async () => {
     const error = await failure(query(table.database, sql`select * from celery_tusk`));
     expect(error).toBeInstanceOf(UnavailableError);
     expect(error.message).toContain("pnpm drizzle-kit migrate");
@@ -128,13 +128,13 @@ describe("an error of PostgreSQL", () => {
       "a trigger",
       "create function boom() returns trigger language plpgsql as $$ begin raise exception 'boom'; end $$; create trigger boom before insert on celery_task for each row execute function boom()",
       Error,
-      /^PostgreSQL fails: boom \(SQLSTATE P0001\)$/,
+      /^PostgreSQL failed: boom \(SQLSTATE P0001\)$/,
     ],
     [
       "a trigger that sleeps",
       "create function boom() returns trigger language plpgsql as $$ begin raise exception 'canceling statement due to statement timeout' using errcode = '57014'; end $$; create trigger boom before insert on celery_task for each row execute function boom()",
       TimedOutError,
-      /SQLSTATE 57014.*rows of celery_task locked.*POSTGRES_STATEMENT_TIMEOUT_MS/,
+      /SQLSTATE 57014.*rows of celery_task.*POSTGRES_STATEMENT_TIMEOUT_MS/,
     ],
     [
       "a broken index",
@@ -142,7 +142,7 @@ describe("an error of PostgreSQL", () => {
       UnavailableError,
       /zero page \(SQLSTATE XX002\)/,
     ],
-  ])("from %s has PostgreSQL's words and the SQLSTATE, and no row", async (_what, change, kind, message) => {
+  ])("from %s contains PostgreSQL's message and the SQLSTATE, but no row", async (_what, change, kind, message) => {
     await query(table.database, sql.raw(change));
     try {
       const error = await failure(upsertRows(table.database, [row]));
@@ -156,7 +156,7 @@ describe("an error of PostgreSQL", () => {
     }
   });
 
-  test("that is none of these shows no arguments either", async () => {
+  test("of any other kind contains no arguments either", async () => {
     const error = await failure(upsertRows(table.database, [row, row]));
     expect(error.message).toContain("cannot affect row a second time (SQLSTATE 21000)");
     expect(error).not.toBeInstanceOf(RefusedDataError);

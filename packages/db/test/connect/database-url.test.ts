@@ -43,7 +43,7 @@ describe("the URL of a database", () => {
     expect(databaseUrlProblem(value)).toBeUndefined();
   });
 
-  test.each(UNREADABLE)("that cannot be read is a fault of the configuration: %s", async (value) => {
+  test.each(UNREADABLE)("is a configuration error if it is invalid: %s", async (value) => {
     for (const work of [migrate(value), connectDatabase({ url: value })]) {
       const error: unknown = await work.catch((thrown: unknown) => thrown);
       expect(error).toBeInstanceOf(ConfigError);
@@ -53,7 +53,7 @@ describe("the URL of a database", () => {
   });
 
   test.each(["postgres://u:hunter2@h:54a/db", "postgres://u:hunter2@h:99999/db", "postgres://h/d?port=0"])(
-    "must have a port that is one: %s",
+    "must have a valid port: %s",
     (value) => {
       expect(databaseUrlProblem(value)).toMatch(/^its port must be a number from 1 to 65535 \(.*%2F/);
       expect(databaseUrlProblem(value)).not.toContain("hunter2");
@@ -68,17 +68,17 @@ describe("the URL of a database", () => {
     "postgres://h/db?port=5432,5433",
   ])("may not name several hosts: %s", (value) => {
     expect(databaseUrlProblem(value)).toMatch(
-      /^names several hosts, which is not supported: name one address that always leads to the primary/,
+      /^names several hosts, which is not supported: use one address that always leads to the primary/,
     );
   });
 
   test.each([
-    ["schema=mon", /unknown setting schema: name the schema as \?options=-c search_path=NAME/],
+    ["schema=mon", /unknown setting schema: set the schema with \?options=-c search_path=NAME/],
     ["search_path=mon", /unknown setting search_path: .*options=-c search_path/],
     ["currentSchema=mon", /unknown setting currentSchema: .*options=-c search_path/],
     ["option=-c", /unknown setting option: did you mean options\?/],
     ["sslMode=require", /unknown setting sslMode: did you mean sslmode\?/],
-    ["ssl-mode=require", /settings after the \? that cannot be read/],
+    ["ssl-mode=require", /invalid settings after the \?/],
     ["ssl_mode=require", /unknown setting ssl_mode: write sslmode/],
     ["sslrootcrt=/ca.pem", /did you mean sslrootcert\?/],
     ["sslkye=/key.pem", /did you mean sslkey\?/],
@@ -94,7 +94,7 @@ describe("the URL of a database", () => {
     expect(databaseUrlProblem(`postgres://u:hunter2@h/d?${setting}`)).toMatch(message);
   });
 
-  test("is decoded as libpq does: %XX and nothing else, and the latter of two settings counts", () => {
+  test("is decoded as in libpq: only %XX, and the last of two equal settings wins", () => {
     const url = "postgres://u+v:a+b%2Bc@h/d+e?application_name=x&password=a+b%2Bc%20d&options=-c a=b&application_name=p+q";
     expect(parseDatabaseUrl(url)).toMatchObject({ ok: true, parts: { user: "u+v", password: "a+b+c d", database: "d+e" } });
     const { settings } = (parseDatabaseUrl(url) as { readonly parts: { readonly settings: URLSearchParams } }).parts;
@@ -104,7 +104,7 @@ describe("the URL of a database", () => {
     ]);
   });
 
-  test("says which there are", () => {
+  test("lists the supported schemes", () => {
     expect(databaseUrlProblem("mysql://root:hunter2@h/d")).toMatch(/^must be a URL that starts with postgres:\/\/.*pglite:<folder>$/);
   });
 });

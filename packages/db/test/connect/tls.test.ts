@@ -1,4 +1,4 @@
-/** TLS to PostgreSQL itself, which is known as `localhost` only and wants a client's certificate: in each way the URL is used. */
+/** TLS to a real PostgreSQL, in each way the URL is used. Its certificate is valid only for `localhost`, and it requires a client certificate. */
 import { type PostgresServer, certificate, startPostgres } from "@celery-metrics-exporter/testkit";
 import { sql } from "drizzle-orm";
 import { execFile } from "node:child_process";
@@ -35,7 +35,7 @@ function url(host: string, settings: string, database = "celery"): string {
   return `postgres://postgres:${password}@${host}:${server.port}/${database}?${settings}`;
 }
 
-/** How the connection is encrypted, by the server's word. */
+/** The encryption of the connection, according to the server. */
 async function connect(value: string): Promise<unknown> {
   const database = await connectDatabase({ url: value, startupTimeoutMs: 20_000 });
   try {
@@ -49,7 +49,7 @@ describe("PostgreSQL over TLS", () => {
   test.each([
     ["verify-full", "localhost", `sslmode=verify-full&${AUTHORITY}&${CLIENT}`],
     ["require, which is as strict", "localhost", `sslmode=require&${AUTHORITY}&${CLIENT}`],
-    ["certificates alone", "localhost", `${AUTHORITY}&${CLIENT}`],
+    ["only certificates", "localhost", `${AUTHORITY}&${CLIENT}`],
     ["verify-ca under another name", "127.0.0.1", `sslmode=verify-ca&${AUTHORITY}&${CLIENT}`],
     ["a name at another's address", "localhost", `hostaddr=127.0.0.1&sslmode=verify-full&${AUTHORITY}&${CLIENT}`],
     ["no-verify", "127.0.0.1", `sslmode=no-verify&${CLIENT}`],
@@ -63,19 +63,24 @@ describe("PostgreSQL over TLS", () => {
   });
 
   test.each([
-    ["an authority that is not named", "localhost", `sslmode=verify-full&${CLIENT}`, /not trusted.*sslrootcert/],
+    ["an unknown authority", "localhost", `sslmode=verify-full&${CLIENT}`, /not trusted.*sslrootcert/],
     ["another authority", "localhost", `sslmode=verify-ca&sslrootcert=${certificate("other-ca")}&${CLIENT}`, /not trusted.*sslrootcert/],
     ["a certificate for another host", "127.0.0.1", `sslmode=verify-full&${AUTHORITY}&${CLIENT}`, /for another host.*sslmode=verify-ca/],
     ["the same with require", "127.0.0.1", `sslmode=require&${AUTHORITY}&${CLIENT}`, /for another host.*hostaddr/],
-    ["to go without a certificate", "localhost", `sslmode=verify-full&${AUTHORITY}`, /requires a valid client certificate.*sslcert/],
     [
-      "a certificate of ours from another authority",
+      "a connection without a client certificate",
+      "localhost",
+      `sslmode=verify-full&${AUTHORITY}`,
+      /requires a valid client certificate.*sslcert/,
+    ],
+    [
+      "a client certificate from another authority",
       "localhost",
       `sslmode=verify-full&${AUTHORITY}&sslcert=${certificate("stranger")}&sslkey=${certificate("stranger-key")}`,
-      /does not accept our certificate.*sslcert/,
+      /does not accept our client certificate.*sslcert/,
     ],
-    ["to go unencrypted", "localhost", "sslmode=disable", /no pg_hba.conf entry.*no encryption/],
-  ])("refuses %s at once, and says what to set", async (_what, host, settings, message) => {
+    ["an unencrypted connection", "localhost", "sslmode=disable", /no pg_hba.conf entry.*no encryption/],
+  ])("rejects %s at once, and says what to set", async (_what, host, settings, message) => {
     const { password } = new URL(server.url);
     const error = await connect(url(host, settings)).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: "ERR_UNAVAILABLE", message: expect.stringMatching(message) as string });
@@ -87,8 +92,8 @@ describe("PostgreSQL over TLS", () => {
     ["sslmode=full", /DATABASE_URL: sslmode must be disable, require/],
     ["sslrootcert=/nowhere/ca.pem", /DATABASE_URL: sslrootcert names a file that cannot be read \(ENOENT\): \/nowhere\/ca\.pem/],
     [`sslcert=${certificate("client")}&sslkey=/nowhere/key.pem`, /DATABASE_URL: sslkey names a file.*\/nowhere\/key\.pem/],
-    [`sslkey=${certificate("client-key")}`, /DATABASE_URL: sslkey needs sslcert/],
-  ])("takes %s as a fault of the configuration", async (settings, message) => {
+    [`sslkey=${certificate("client-key")}`, /DATABASE_URL: sslkey requires sslcert/],
+  ])("treats %s as a configuration error", async (settings, message) => {
     await expect(connect(url("localhost", settings))).rejects.toMatchObject({
       code: "ERR_CONFIG_INVALID",
       message: expect.stringMatching(message) as string,
@@ -106,7 +111,7 @@ describe("the migrations over TLS, and over a Unix socket", () => {
     },
   };
 
-  test.each(Object.entries(ways))("%s takes the same URLs", { timeout: 120_000 }, async (_name, apply) => {
+  test.each(Object.entries(ways))("%s accepts the same URLs", { timeout: 120_000 }, async (_name, apply) => {
     const database = `migrated_${Object.values(ways).indexOf(apply)}`;
     await administer(`create database ${database}`);
     const { password } = new URL(server.url);

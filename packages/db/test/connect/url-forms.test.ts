@@ -1,4 +1,4 @@
-/** Every way in that PostgreSQL offers, by each of the three that use the URL: a role, and the two commands that migrate. */
+/** Every kind of connection that PostgreSQL offers, with each of the three users of the URL: a role, and the two commands that migrate. */
 import { certificate, startPostgres, type PostgresServer } from "@celery-metrics-exporter/testkit";
 import { execFile } from "node:child_process";
 import { chmod, chown, stat, writeFile } from "node:fs/promises";
@@ -48,7 +48,7 @@ beforeAll(async () => {
 afterAll(() => server.stop());
 afterEach(() => vi.unstubAllEnvs());
 
-/** Keeps the file's owner: the server runs as another user when the tests run as root. */
+/** Keeps the file's owner: the server runs as another user if the tests run as root. */
 async function write(path: string, text: string): Promise<void> {
   const { uid, gid } = await stat(path);
   await writeFile(path, text);

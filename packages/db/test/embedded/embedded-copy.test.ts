@@ -35,7 +35,7 @@ async function insert(n: number): Promise<void> {
   await database.drizzle.execute(sql`insert into numbers values (${n})`);
 }
 
-/** @returns where the copy is. */
+/** @returns the folder of the copy. */
 async function copyOfKilledProcess(): Promise<string> {
   const program = `import { copyEmbeddedDatabase } from ${JSON.stringify(new URL("../../dist/index.js", import.meta.url).href)};
     console.log((await copyEmbeddedDatabase(${JSON.stringify(`pglite:${folder}`)})).url); process.kill(process.pid, "SIGKILL");`;
@@ -48,11 +48,11 @@ describe("a copy of an embedded database", () => {
   let writing = new AbortController();
   afterEach(() => writing.abort());
 
-  it("holds everything that was committed, while the database is written to", async () => {
+  it("contains everything committed, while the database is being written", async () => {
     writing = new AbortController();
     const written = (async () => {
       let n = 0;
-      // PGlite itself never lets other work of the process have its turn.
+      // PGlite itself never yields to other work of the process.
       for (; !writing.signal.aborted; n++) await insert(n).then(() => setImmediate());
       return n;
     })();
@@ -61,7 +61,7 @@ describe("a copy of an embedded database", () => {
     const { url, remove } = await copyEmbeddedDatabase(`pglite:${folder}`);
     const copy = await connectDatabase({ url });
     const copied = await numbersIn(copy);
-    // Whatever happens to a copy stays there.
+    // Changes to a copy stay in the copy.
     await copy.drizzle.execute(sql`delete from numbers`);
     await copy.close();
     writing.abort();
@@ -74,7 +74,7 @@ describe("a copy of an embedded database", () => {
     expect(readdirSync(parent)).toEqual(["pglite"]);
   });
 
-  it("waits for a statement that runs, and lets the next one run when it is done or gone", async () => {
+  it("waits for a running statement, and lets the next one run when the copying is done or its process is gone", async () => {
     const socket = connect(join(folder, "celery-metrics-exporter.sock"));
     await once(socket, "data");
     let inserted = false;
@@ -87,7 +87,7 @@ describe("a copy of an embedded database", () => {
     (await copying).remove();
   });
 
-  it("is made of a database that nobody has open", async () => {
+  it("can be made of a database that no process has open", async () => {
     const closed = join(parent, "closed");
     const writer = await connectDatabase({ url: `pglite:${closed}` });
     await writer.drizzle.execute(sql`create table numbers as select 7 as n`);
@@ -97,11 +97,11 @@ describe("a copy of an embedded database", () => {
     expect(await numbersIn(copy)).toEqual([7]);
     await copy.close();
     remove();
-    // It was not left locked.
+    // The copy did not leave it locked.
     await (await connectDatabase({ url: `pglite:${closed}` })).close();
   }, 120_000);
 
-  it("of a process that was killed is removed by the next, and nothing else is", async () => {
+  it("of a killed process is removed by the next copy, and nothing else is", async () => {
     const { url, remove } = await copyEmbeddedDatabase(`pglite:${folder}`);
     const left = await copyOfKilledProcess();
     const users = ["20261128", "4194304", "4194304-copy-4194304", basename(left).replace("pglite-copy-", "x")].map(
@@ -117,7 +117,7 @@ describe("a copy of an embedded database", () => {
     remove();
   }, 120_000);
 
-  it("cannot be made where there is no database", async () => {
+  it("cannot be made without a database", async () => {
     await expect(copyEmbeddedDatabase(`pglite:${join(parent, "nothing")}`)).rejects.toThrow(
       /There is no embedded database in .*nothing yet/,
     );

@@ -35,7 +35,7 @@ async function lock(): Promise<() => void> {
 }
 
 describe("the lock of a process", () => {
-  test("names its process, keeps everyone else out, and leaves nothing behind", async () => {
+  test("names its process, excludes all others, and leaves nothing behind", async () => {
     const unlock = await lock();
     expect(await readFile(path, "utf8")).toMatch(new RegExp(`^${process.pid}\\b`));
     await expect(lock()).rejects.toThrow(`in use by ${process.pid}`);
@@ -45,12 +45,12 @@ describe("the lock of a process", () => {
     (await lock())();
   });
 
-  test("goes to one of those who ask at the same moment", async () => {
+  test("goes to one of several concurrent requests", async () => {
     const outcomes = await Promise.allSettled(Array.from({ length: 20 }, lock));
     expect(outcomes.filter(({ status }) => status === "fulfilled")).toHaveLength(1);
   });
 
-  test("is respected while the other process lives, and taken over when it is gone", async () => {
+  test("is respected while the other process runs, and taken over when it is gone", async () => {
     await writeFile(path, `${other.pid}\n`);
     await expect(lock()).rejects.toThrow(`in use by ${other.pid}`);
     await expect(lock()).rejects.toBeInstanceOf(UnavailableError);
@@ -62,21 +62,21 @@ describe("the lock of a process", () => {
 
   test.each([
     ["is empty, because its process crashed there", ""],
-    ["is not one of ours", "no pid\n"],
-  ])("is taken over where the file %s", async (_what, content) => {
+    ["is not ours", "no pid\n"],
+  ])("is taken over if the file %s", async (_what, content) => {
     await writeFile(path, content);
     (await lock())();
     expect(await readdir(folder)).toEqual([]);
   });
 
-  test.runIf(process.platform === "linux")("is taken over where another process has the pid by now", async () => {
+  test.runIf(process.platform === "linux")("is taken over if another process now has the pid", async () => {
     await writeFile(path, `${other.pid} 1\n`);
     const unlock = await lock();
     expect(await readFile(path, "utf8")).toMatch(new RegExp(`^${process.pid}\\b`));
     unlock();
   });
 
-  test("is not given back by one who has lost it", async () => {
+  test("is not released by a process that has lost it", async () => {
     const unlock = await lock();
     await writeFile(path, `${other.pid}\n`);
     unlock();
@@ -85,7 +85,7 @@ describe("the lock of a process", () => {
 });
 
 describe("an embedded database", () => {
-  test("is refused while another process has its folder, and free again afterwards", async () => {
+  test("is refused while another process has its folder, and available afterwards", async () => {
     const url = `pglite:${folder}`;
     const lockFile = join(folder, "celery-metrics-exporter.pid");
     await writeFile(lockFile, `${other.pid}\n`);
@@ -97,7 +97,7 @@ describe("an embedded database", () => {
     await endOther();
     const database = await connectDatabase({ url });
     expect(await readFile(lockFile, "utf8")).toMatch(new RegExp(`^${process.pid}\\b`));
-    // By another name, and while the first is about to close.
+    // Under another name, and while the first is about to close.
     const again = await connectDatabase({ url: `pglite:${folder}/../${folder.split("/").at(-1) ?? ""}` });
     await Promise.all([database.close(), again.close(), connectDatabase({ url }).then((third) => third.close())]);
     expect(await readdir(folder)).not.toContain("celery-metrics-exporter.pid");

@@ -11,7 +11,7 @@ const INSTANTS: ReadonlySet<string> = new Set(["eta", "expires", "sent_at", "rec
 
 type Fields = Record<string, Record<string, unknown>>;
 
-/** Of every row the fields that the file names for it; of a row it does not name, all. */
+/** For each row, the fields listed in the file; all fields of an unlisted row. */
 function namedFields(rows: Readonly<Record<string, StoredRow>>, expected: Corpus["expected"]): Fields {
   const missing = Object.keys(expected).filter((id) => rows[id] === undefined);
   expect(missing).toEqual([]);
@@ -22,7 +22,7 @@ function namedFields(rows: Readonly<Record<string, StoredRow>>, expected: Corpus
   });
 }
 
-/** As the table has them: instants to the microsecond. */
+/** The rows as in the table: instants with microseconds. */
 function inMicroseconds(expected: Corpus["expected"]): Fields {
   return mapValues(expected, (row) =>
     mapValues({ ...row }, (value, field) => (INSTANTS.has(field) && typeof value === "number" ? toMicroseconds(value) : value)),
@@ -33,7 +33,7 @@ function mapValues<V, W>(object: Readonly<Record<string, V>>, change: (value: V,
   return Object.fromEntries(Object.entries(object).map(([key, value]) => [key, change(value, key)]));
 }
 
-/** Batches at the same time over several connections. */
+/** Stores batches concurrently over several connections. */
 async function storeConcurrently(database: Database, batches: readonly (readonly CeleryEvent[])[]): Promise<void> {
   const waiting = [...batches];
   const lane = async (): Promise<void> => {
@@ -47,12 +47,12 @@ describe.each(corpusNames)("the rows of %s", (name) => {
   const corpus = readCorpus(name);
   const { frames, events, expected } = corpus;
 
-  test("are as expected when every frame is stored as it was recorded", async () => {
+  test("are as expected when every frame is stored as recorded", async () => {
     for (const frame of frames) await upsertTasks(table.database, corpus.decode(frame).events);
     expect(namedFields(await table.rows(), expected)).toEqual(inMicroseconds(expected));
   });
 
-  test("are as expected when all is one batch", async () => {
+  test("are as expected when everything is one batch", async () => {
     await upsertTasks(table.database, events);
     expect(namedFields(await table.rows(), expected)).toEqual(inMicroseconds(expected));
   });
@@ -65,7 +65,7 @@ describe.each(corpusNames)("the rows of %s", (name) => {
   });
 });
 
-test("PGlite keeps the same rows", async () => {
+test("PGlite stores the same rows", async () => {
   const { events, expected } = readCorpus("celery-5.6-redis");
   const database = await connectDatabase({ url: "pglite:memory" });
   try {

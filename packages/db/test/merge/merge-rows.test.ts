@@ -19,7 +19,7 @@ import { mergeRows } from "../../src/merge/merge-rows.ts";
 import { toTaskRow, type TaskRow } from "../../src/merge/task-row.ts";
 import { toTaskRows } from "../../src/merge/upsert.ts";
 
-/** The row of one task, the same in every order of its events. */
+/** The row of one task, which must be the same in every order of its events. */
 function rowOf(...events: TaskEvent[]): Partial<TaskRow> {
   const [row] = toTaskRows(events);
   for (const order of permutations(events)) expect(toTaskRows(order)).toEqual([row]);
@@ -43,32 +43,32 @@ const at = (seconds: number) => ({ timestamp: SENT_AT + seconds });
 const micros = (seconds: number) => Math.round((SENT_AT + seconds) * 1e6);
 
 describe("the state", () => {
-  test("is that of the latest worker event while none is final", () => {
+  test("comes from the latest worker event while none is final", () => {
     expect(rowOf(taskSent(), taskReceived(), taskStarted())).toMatchObject({ status: "STARTED", state_precedence: 1 });
     expect(rowOf(taskReceived(at(1)), taskRetried(at(2)), taskReceived(at(3)))).toMatchObject({ status: "RECEIVED" });
   });
 
-  test("is PENDING only where nothing but task-sent is known, however late the client's clock puts it", () => {
+  test("is PENDING only if nothing but task-sent is known, however far ahead the client's clock is", () => {
     expect(rowOf(taskSent())).toMatchObject({ status: "PENDING", worker: undefined });
     expect(rowOf(taskSent(at(99)), taskReceived())).toMatchObject({ status: "RECEIVED" });
   });
 
-  test("is final against every event that is not, whatever the timestamps say", () => {
+  test("stays final after any non-final event, regardless of timestamps", () => {
     expect(rowOf(taskSucceeded(at(1)), taskStarted(at(5)), taskRetried(at(9)))).toMatchObject({ status: "SUCCESS" });
   });
 
-  test("is that of the later of two finals, with all that belongs to it", () => {
+  test("comes from the later of two final events, with all its values", () => {
     const row = rowOf(taskSucceeded(at(1)), taskFailed({ ...at(2), exception: "E()" }));
     expect(row).toMatchObject({ status: "FAILURE", exception: "E()", result: undefined, runtime: undefined });
   });
 
-  test("is REJECTED only if there is no other final", () => {
+  test("is REJECTED only if there is no other final state", () => {
     expect(rowOf(taskStarted(), taskRejected(at(1)))).toMatchObject({ status: "REJECTED", state_precedence: 2 });
     expect(rowOf(taskFailed(at(1)), taskRejected(at(2)))).toMatchObject({ status: "FAILURE" });
     expect(rowOf(taskRejected({ ...at(1), requeue: true }), taskStarted(at(2)))).toMatchObject({ status: "STARTED" });
   });
 
-  test("is REVOKED where a running task is terminated, as its process then exits, and keeps its instant", () => {
+  test("is REVOKED if a running task is terminated, although its process then exits, and keeps its instant", () => {
     const revoked = taskRevoked({ ...at(1), terminated: true, signum: "15" });
     const exit = taskFailed({ ...at(1.005), exception: "SystemExit(-241)" });
     expect(rowOf(taskStarted(), revoked, exit)).toMatchObject({
@@ -81,7 +81,7 @@ describe("the state", () => {
     expect(rowOf(taskStarted(), revoked, redacted)).toMatchObject({ status: "REVOKED" });
   });
 
-  test("is that of a later run than the one that was terminated, whichever way it ends", () => {
+  test("comes from a run after the terminated one, however it ends", () => {
     const terminated = [taskRevoked({ ...at(1), terminated: true }), taskFailed({ ...at(1.005), exception: "SystemExit(-241)" })];
     expect(rowOf(...terminated, taskSucceeded(at(3)))).toMatchObject({ status: "SUCCESS" });
     expect(rowOf(...terminated, taskFailed(at(3)))).toMatchObject({ status: "FAILURE", exception: "ValueError('no stock')" });
@@ -95,7 +95,7 @@ describe("the state", () => {
     const revoked = taskRevoked({ ...at(5), expired: true, terminated: false, hostname: "w2@b" });
     const { terminated: _terminated, ...unknown } = revoked;
 
-    test("is REVOKED where no end is known, also between two attempts", () => {
+    test("is REVOKED if no end is known, also between two attempts", () => {
       const state = { status: "REVOKED", revoked_by: "expired", state_at: micros(5) };
       expect(rowOf(taskSent(), revoked)).toMatchObject(state);
       expect(rowOf(taskSent(), taskReceived(at(9)), revoked)).toMatchObject(state);
@@ -113,7 +113,7 @@ describe("the state", () => {
       ["REJECTED", taskRejected(at(2)), {}],
       ["REJECTED", taskRejected(at(9)), {}],
       ["REVOKED", taskRevoked({ ...at(2), terminated: true, signum: "9" }), { revoked_by: "terminated (SIGKILL)" }],
-    ])("is %s where a run ends so, before or after", (status, end, values) => {
+    ])("is %s if a run ends so, before or after", (status, end, values) => {
       for (const revocation of [revoked, unknown]) {
         expect(rowOf(taskStarted(at(1)), end, revocation)).toMatchObject({
           status,
@@ -125,7 +125,7 @@ describe("the state", () => {
     });
   });
 
-  test("is FAILURE where nobody revoked a task whose process gets a signal", () => {
+  test("is FAILURE if the process of an unrevoked task gets a signal", () => {
     expect(rowOf(taskStarted(), taskFailed({ ...at(2), exception: "SystemExit(-241)" }))).toMatchObject({
       status: "FAILURE",
       state_at: micros(2),
@@ -141,13 +141,13 @@ describe("the state", () => {
     [{ terminated: true }, "terminated"],
     [{ terminated: true, signum: "constructor" }, "terminated (constructor)"],
     [{ terminated: true, signum: "__proto__" }, "terminated (__proto__)"],
-  ])("says why it is REVOKED: %o", (fields, reason) => {
+  ])("contains the reason for REVOKED: %o", (fields, reason) => {
     const { terminated: _terminated, expired: _expired, ...revoked } = taskRevoked();
     expect(rowOf(taskSent(), { ...revoked, ...fields })).toMatchObject({ status: "REVOKED", revoked_by: reason });
     expect(rowOf({ ...revoked, ...fields }, taskSucceeded(at(9)))).toMatchObject({ status: "SUCCESS", revoked_by: undefined });
   });
 
-  test("keeps the exception of a retry until the next attempt begins", () => {
+  test("keeps the exception of a retry until the next attempt starts", () => {
     expect(rowOf(taskStarted(at(1)), taskRetried({ ...at(2), exception: "E()" }))).toMatchObject({ status: "RETRY", exception: "E()" });
     expect(rowOf(taskRetried({ ...at(2), exception: "E()" }), taskStarted(at(3)))).toMatchObject({
       status: "STARTED",
@@ -155,7 +155,7 @@ describe("the state", () => {
     });
   });
 
-  test("goes by rank, then hostname, then the greater value, where timestamps are equal", () => {
+  test("is decided by rank, then hostname, then the greater value, if timestamps are equal", () => {
     expect(rowOf(taskRevoked(at(1)), taskFailed(at(1)))).toMatchObject({ status: "FAILURE" });
     expect(rowOf(taskFailed({ ...at(1), hostname: "w1@a" }), taskFailed({ ...at(1), hostname: "w2@a" }))).toMatchObject({
       state_hostname: "w2@a",
@@ -163,7 +163,7 @@ describe("the state", () => {
     expect(rowOf(taskFailed({ ...at(1), exception: "A" }), taskFailed({ ...at(1), exception: "B" }))).toMatchObject({ exception: "B" });
   });
 
-  test("compares texts as Postgres does, by UTF-8 bytes", () => {
+  test("compares text by UTF-8 bytes, like Postgres", () => {
     const low = taskFailed({ ...at(1), exception: "\uff5e" });
     const high = taskFailed({ ...at(1), exception: "🎉" }); // lower than U+FF5E in UTF-16
     expect(rowOf(low, high)).toMatchObject({ exception: "🎉" });
@@ -171,7 +171,7 @@ describe("the state", () => {
 });
 
 describe("the description", () => {
-  test("is that of the earliest task-sent as a whole: a later attempt's ETA is not the first's", () => {
+  test("comes from the earliest task-sent as a whole: a later attempt's ETA is not the first's", () => {
     const first = taskSent(at(0));
     const retry = taskSent({ ...at(5), retries: 1, eta: SENT_AT + 8, args: "(2,)" });
     const received = taskReceived({ ...at(6), retries: 1, eta: SENT_AT + 8, expires: SENT_AT + 9 });
@@ -184,7 +184,7 @@ describe("the description", () => {
     });
   });
 
-  test("is that of the earliest task-received where nobody sent task-sent", () => {
+  test("comes from the earliest task-received if there is no task-sent", () => {
     expect(rowOf(taskReceived({ ...at(1), name: "a", eta: SENT_AT + 9 }), taskReceived({ ...at(2), name: "b" }))).toMatchObject({
       first_name: "a",
       eta: micros(9),
@@ -192,11 +192,11 @@ describe("the description", () => {
     });
   });
 
-  test("does not depend on a task-received where two task-sent tell different things at one instant", () => {
+  test("does not depend on a task-received if two task-sent at the same instant differ", () => {
     expect(rowOf(taskSent({ name: "a" }), taskSent({ name: "b" }), taskReceived({ name: "c" }))).toMatchObject({ name: "b" });
   });
 
-  test("takes root and parent from whichever event has them", () => {
+  test("takes root and parent from any event that has them", () => {
     const { root_id: _root, ...protocol1 } = taskSent();
     expect(rowOf(protocol1, taskReceived({ root_id: "root", parent_id: "parent" }))).toMatchObject({
       root_id: "root",
@@ -204,7 +204,7 @@ describe("the description", () => {
     });
   });
 
-  test("has args and kwargs as JSON where they are whole literals", () => {
+  test("has args and kwargs as JSON if they are complete literals", () => {
     expect(rowOf(taskSent({ args: "(1, 'a')", kwargs: "{'k': [None, True]}" }))).toMatchObject({
       args_json: [1, "a"],
       kwargs_json: { k: [null, true] },
@@ -216,32 +216,32 @@ describe("the description", () => {
 describe("name and queue", () => {
   const first = [taskSent({ ...at(0), name: "wrapper", queue: "q1" }), taskReceived({ ...at(1), name: "wrapper" })];
 
-  test("are those of the latest attempt, and the first ones are kept, where a task is replaced", () => {
+  test("belong to the latest attempt if a task is replaced, and the first ones are kept", () => {
     const replaced = [taskSent({ ...at(3), name: "real", queue: "q2" }), taskReceived({ ...at(4), name: "real" })];
     expect(rowOf(...first, ...replaced)).toMatchObject({ name: "real", queue: "q2", first_name: "wrapper", first_queue: "q1" });
   });
 
-  test("are those of the latest attempt where a task is retried into another queue", () => {
+  test("belong to the latest attempt if a task is retried into another queue", () => {
     const retry = taskSent({ ...at(3), name: "wrapper", queue: "q2", retries: 1 });
     expect(rowOf(...first, retry)).toMatchObject({ name: "wrapper", queue: "q2", first_name: "wrapper", first_queue: "q1" });
   });
 
-  test("are the same as the first ones where there is one attempt", () => {
+  test("equal the first ones if there is one attempt", () => {
     expect(rowOf(...first)).toMatchObject({ name: "wrapper", queue: "q1", first_name: "wrapper", first_queue: "q1" });
   });
 
-  test("come from task-sent, as a task-received shows a shadow name, however late it is", () => {
+  test("come from task-sent, because a task-received contains a shadow name, however late it is", () => {
     expect(rowOf(...first, taskReceived({ ...at(9), name: "My Report" }))).toMatchObject({ name: "wrapper", queue: "q1" });
   });
 
-  test("come from the latest task-received where nobody sent task-sent", () => {
+  test("come from the latest task-received if there is no task-sent", () => {
     const events = [taskReceived({ ...at(1), name: "wrapper" }), taskReceived({ ...at(2), name: "real" })];
     expect(rowOf(...events)).toMatchObject({ name: "real", queue: undefined, first_name: "wrapper", first_queue: undefined });
   });
 });
 
 describe("the other columns", () => {
-  test("hold the first send, receipt and start, the last event, and the worker of the latest worker event", () => {
+  test("contain the first sending, receipt and start, the last event, and the worker of the latest worker event", () => {
     const row = rowOf(
       taskSent(at(0)),
       taskReceived({ ...at(1), hostname: "w1@a" }),
@@ -261,7 +261,7 @@ describe("the other columns", () => {
   });
 });
 
-describe("events that say nothing of a task's state", () => {
+describe("events without a task's state", () => {
   test.each([
     ["custom", customEvent()],
     ["cancelled", { ...customEvent(), type: "task-cancelled" }],
@@ -273,7 +273,7 @@ describe("events that say nothing of a task's state", () => {
   });
 });
 
-test("any order, split or repetition of any history merges into the same rows", () => {
+test("any order, split or repetition of a history merges into the same rows", () => {
   fc.assert(
     fc.property(deliveries, ({ history, batches }) => {
       const merged = mergeRows(batches.flatMap((batch) => mergeRows(rowsOf(batch))));

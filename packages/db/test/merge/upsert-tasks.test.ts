@@ -38,14 +38,14 @@ function without<E extends TaskEvent>(event: E, field: keyof E): TaskEvent {
   return Object.fromEntries(Object.entries(event).filter(([name]) => name !== field)) as unknown as TaskEvent;
 }
 
-/** Which version of each row is there. */
+/** The version of each row. */
 const version = () => query(table.database, sql`select ctid::text, xmin::text, updated_at::text from ${celeryTask}`);
 
 function times(): Promise<readonly { created: string; updated: string }[]> {
   return query(table.database, sql`select created_at::text as created, updated_at::text as updated from ${celeryTask}`);
 }
 
-/** As it should be stored: from the merge in memory, with what Postgres computes. */
+/** The expected row: from the merge in memory, with the columns that Postgres computes. */
 function expectedRows(events: readonly CeleryEvent[]): Record<string, unknown> {
   return Object.fromEntries(
     toTaskRows(events).map((row) => {
@@ -75,7 +75,7 @@ function durationOf(row: TaskRow): number | undefined {
   return start <= row.state_at ? (row.state_at - start) / 1e6 : undefined;
 }
 
-test("any order, split and repetition of any history ends in the same rows, and they are those of the merge in memory", async () => {
+test("any order, split and repetition of a history leads to the same rows as the merge in memory", async () => {
   await fc.assert(
     fc.asyncProperty(deliveries, async ({ history, batches }) => {
       await clear(table.database);
@@ -105,8 +105,8 @@ test("concurrent batches of the same tasks do not deadlock, and none is lost", a
 test.each([
   ["capitals before small letters", "B('')", "a('')"],
   ["accents after z", "z", "é"],
-  ["what lies beyond U+FFFF last", "\uff5e", "🎉"],
-])("texts decide between equal keys by their UTF-8 bytes, whatever the database's collation: %s", async (_name, lesser, greater) => {
+  ["characters beyond U+FFFF last", "\uff5e", "🎉"],
+])("text decides between equal keys by its UTF-8 bytes, regardless of the database's collation: %s", async (_name, lesser, greater) => {
   const events = [lesser, greater].map((text) => taskFailed({ exception: text }));
   for (const order of [events, events.toReversed()]) {
     await clear(table.database);
@@ -122,7 +122,7 @@ describe("an upsert that changes nothing", () => {
   test.each([
     ["the same batch", history],
     ["each event alone", [history[1], history[3], history[0], history[2]]],
-    ["a late event that loses everywhere", [taskReceived(at(0.75))]],
+    ["a late event that loses in every group", [taskReceived(at(0.75))]],
   ])("writes no row: %s", async (_name, again) => {
     await store(...history);
     const before = await version();
@@ -131,7 +131,7 @@ describe("an upsert that changes nothing", () => {
     expect(await version()).toEqual(before);
   });
 
-  test("leaves updated_at, and one that changes something moves it", async () => {
+  test("keeps updated_at, and one that changes something updates it", async () => {
     await store(...history);
     const [before] = await times();
     await store(...history);
@@ -143,8 +143,8 @@ describe("an upsert that changes nothing", () => {
   });
 });
 
-describe("what is stored", () => {
-  test("has timestamps to the microsecond, far ETAs too", async () => {
+describe("the stored row", () => {
+  test("has timestamps with microseconds, also for distant ETAs", async () => {
     const timestamp = 1_795_328_913.763_817;
     await store(taskReceived({ timestamp, eta: 32_503_680_000.25 }), taskStarted({ timestamp: 3_999_999_999.999_999 }));
     expect(await onlyRow()).toMatchObject({
@@ -161,21 +161,17 @@ describe("what is stored", () => {
 
   test.each([
     ["from sent to started", [taskSent(at(0)), taskStarted(at(1.5))], 1.5],
-    ["from the ETA, where that is later", [taskSent({ ...at(0), eta: SENT_AT + 1 }), taskStarted(at(1.5))], 0.5],
-    ["never below 0, where clocks differ", [taskSent(at(0)), taskStarted(at(-3))], 0],
-    ["unknown where only a later attempt's sending is known", [taskStarted(at(1)), taskSent(at(5)), taskStarted(at(6))], undefined],
+    ["from the ETA, if that is later", [taskSent({ ...at(0), eta: SENT_AT + 1 }), taskStarted(at(1.5))], 0.5],
+    ["never below 0, if clocks differ", [taskSent(at(0)), taskStarted(at(-3))], 0],
+    ["unknown if only a later attempt's sending is known", [taskStarted(at(1)), taskSent(at(5)), taskStarted(at(6))], undefined],
+    ["unknown if only a retry's sending is known", [taskStarted(at(1)), taskSent({ ...at(5), retries: 1, eta: SENT_AT + 9 })], undefined],
     [
-      "unknown where only a retry's sending is known",
-      [taskStarted(at(1)), taskSent({ ...at(5), retries: 1, eta: SENT_AT + 9 })],
-      undefined,
-    ],
-    [
-      "unknown where only a later attempt's ETA is known",
+      "unknown if only a later attempt's ETA is known",
       [taskStarted(at(1)), taskReceived({ ...at(5), retries: 1, eta: SENT_AT + 9 })],
       undefined,
     ],
     [
-      "never below 0, where both attempts' sendings are known",
+      "never below 0, if both attempts' sendings are known",
       [taskSent(at(0)), taskStarted(at(-1)), taskSent({ ...at(5), retries: 1 }), taskStarted(at(6))],
       0,
     ],
@@ -188,31 +184,31 @@ describe("what is stored", () => {
 
   const other = { hostname: "w2@host-b" };
   test.each<readonly [string, TaskEvent[], number | undefined]>([
-    ["what the worker measured, for a success", [taskStarted(at(1)), taskSucceeded({ ...at(9), runtime: 2 })], 2],
-    ["from start to end, for a success without", [taskStarted(at(1)), without(taskSucceeded(at(9)), "runtime")], 8],
+    ["measured by the worker, for a success", [taskStarted(at(1)), taskSucceeded({ ...at(9), runtime: 2 })], 2],
+    ["from start to end, for a success without a measurement", [taskStarted(at(1)), without(taskSucceeded(at(9)), "runtime")], 8],
     ["from start to end, for a failure", [taskSent(at(0)), taskReceived(at(0)), taskStarted(at(1)), taskFailed(at(3.5))], 2.5],
     ["of the last attempt", [taskStarted(at(1)), taskRetried(at(2)), taskStarted(at(60)), taskFailed(at(61))], 1],
     ["of the run that ended", [taskStarted(at(1)), taskStarted({ ...at(60), ...other }), taskFailed({ ...at(61), ...other })], 1],
-    ["of a rejection", [taskStarted(at(1)), taskRejected(at(3))], 2],
-    ["until it was terminated", [taskStarted(at(1)), taskRevoked({ ...at(3), terminated: true })], 2],
-    ["unknown where it was revoked before its next attempt", [taskStarted(at(1)), taskRetried(at(2)), taskRevoked(at(3))], undefined],
+    ["until a rejection", [taskStarted(at(1)), taskRejected(at(3))], 2],
+    ["until its termination", [taskStarted(at(1)), taskRevoked({ ...at(3), terminated: true })], 2],
+    ["unknown if it was revoked before its next attempt", [taskStarted(at(1)), taskRetried(at(2)), taskRevoked(at(3))], undefined],
     [
-      "unknown where it failed before its next attempt started",
+      "unknown if it failed before its next attempt started",
       [taskSent(at(0)), taskStarted(at(1)), taskRetried(at(2)), taskSent({ ...at(3), retries: 1 }), taskFailed(at(9))],
       undefined,
     ],
     [
-      "unknown where it failed before it was started again, as only task-received says",
+      "unknown if it failed before it started again, as only task-received shows",
       [taskReceived(at(0)), taskStarted(at(1)), taskReceived({ ...at(3), retries: 1 }), taskFailed(at(9))],
       undefined,
     ],
     [
-      "unknown where it is not registered",
+      "unknown if it is not registered",
       [taskSent(at(0)), taskStarted(at(1)), taskFailed({ ...at(1.99), exception: "NotRegistered('a')" })],
       undefined,
     ],
     [
-      "of the only attempt, though its client's clock is ahead",
+      "of the only attempt, although its client's clock is ahead",
       [taskSent(at(60)), taskReceived(at(1)), taskStarted(at(1)), taskFailed(at(3))],
       2,
     ],
@@ -223,14 +219,14 @@ describe("what is stored", () => {
     ],
     ["unknown before its end", [taskStarted(at(1))], undefined],
     ["unknown without a start", [taskReceived(at(1)), taskFailed(at(3))], undefined],
-    ["unknown where the start is another worker's", [taskStarted({ ...at(1), ...other }), taskFailed(at(3))], undefined],
+    ["unknown if the start is on another worker", [taskStarted({ ...at(1), ...other }), taskFailed(at(3))], undefined],
     ["never below 0", [taskStarted(at(3)), taskFailed(at(1))], undefined],
   ])("has the duration %s", async (_name, events, seconds) => {
     await store(...events);
     expect((await onlyRow()).duration).toBe(seconds);
   });
 
-  test("has the latest name and queue in rows that were written before these had an instant of their own", async () => {
+  test("has the latest name and queue in rows older than `name_at`", async () => {
     await store(taskSent({ ...at(0), name: "a", queue: "q1" }));
     await query(table.database, sql`update ${celeryTask} set name_at = null, first_name = null, first_queue = null`);
     await store(taskReceived({ ...at(1), name: "shadow" }));
@@ -239,7 +235,7 @@ describe("what is stored", () => {
     expect(await onlyRow()).toMatchObject({ name: "b", queue: "q2" });
   });
 
-  test("has no NUL and no half characters, wherever they hide", async () => {
+  test("has no NUL and no half characters in any field", async () => {
     await store(
       taskSent({ args: '("a\\x00b",)', kwargs: "{'k\0': '\ud83c'}", name: "shop\0.cart", queue: "\0", uuid: "id\0" }),
       taskFailed({ exception: "E('\0')", traceback: "\0", hostname: "w\0@h", uuid: "id" }),
@@ -263,27 +259,27 @@ describe("what is stored", () => {
     expect(await onlyRow()).toMatchObject({ ...texts, result: "{'\u2028': \"\\\\\"}", args_json: [`it's "quoted"`, "日本語 🎉 ✓"] });
   });
 
-  test("has a NULL where args are not a literal", async () => {
+  test("has a NULL if args are not a literal", async () => {
     await store(taskSent({ args: "(<Order 7>,)", kwargs: "{...}" }));
     const row = await onlyRow();
     expect([row.args, row.args_json, row.kwargs_json]).toEqual(["(<Order 7>,)", undefined, undefined]);
   });
 
-  test("is nothing for custom events and task-cancelled, alone or beside others", async () => {
+  test("does not exist for custom events and task-cancelled, alone or with others", async () => {
     await store(customEvent(), { ...customEvent(), type: "task-cancelled" });
     expect(await table.rows()).toEqual({});
     await store(taskSent(), customEvent({ uuid: TASK_ID, ...at(50) }));
     expect(await table.rows()).toEqual(expectedRows([taskSent()]));
   });
 
-  test("can be ids of any kind", async () => {
+  test("can have any kind of id", async () => {
     const ids = ["3ce907e3-796a-4b51-97cf-7cef1b946f91", "not a uuid", "'; drop table celery_task; --", "ünï✓🎉", "$1", "\\"];
     await store(...ids.map((uuid) => taskSent({ uuid })));
     expect(Object.keys(await table.rows()).sort()).toEqual([...ids].sort());
   });
 });
 
-test("every column is either moved by the merge, or Postgres' own", () => {
+test("every column is either written by the merge or computed by Postgres", () => {
   const moved = new Set<string>(MERGE_GROUPS.flatMap(({ moves }) => moves));
   const others = Object.values(getTableColumns(celeryTask))
     .map(({ name }) => name)

@@ -38,7 +38,7 @@ async function connect(applicationName: string): Promise<Client> {
   return client;
 }
 
-/** As a release did that had only this many migrations. */
+/** Migrates like a release that had only this many migrations. */
 async function migrateUpTo(count: number, schema = "public"): Promise<void> {
   const earlier = await mkdtemp(join(tmpdir(), "cme-earlier-"));
   await cp(MIGRATIONS_FOLDER, earlier, { recursive: true });
@@ -61,14 +61,14 @@ async function ask(statement: string): Promise<Record<string, unknown>[]> {
 }
 
 describe("migrate", () => {
-  test("makes the table, and does nothing the second time", async () => {
+  test("creates the table, and does nothing the second time", async () => {
     await migrate(url);
     await upsertTasks(database, [taskSent()]);
     await migrate(url);
     expect(await ask("select count(*)::int as rows from celery_task")).toEqual([{ rows: 1 }]);
   });
 
-  test("is done once when several processes start it at the same moment", async () => {
+  test("runs once when several processes start it at the same time", async () => {
     await Promise.all(Array.from({ length: 5 }, () => migrate(url)));
     const [applied] = await ask(`select count(*)::int as applied, count(distinct hash)::int as distinct from ${JOURNAL}`);
     expect(applied).toEqual({ applied: MIGRATIONS.length, distinct: MIGRATIONS.length });
@@ -81,7 +81,7 @@ describe("migrate", () => {
     expect(row?.["reloptions"]).toContain("fillfactor=60");
   });
 
-  test("says what is wrong when there is no server, without the password", async () => {
+  test("reports an unreachable server, without the password", async () => {
     const failure = migrate("postgres://someone:hunter2@127.0.0.1:9/celery").catch((thrown: unknown) => thrown);
     expect(await failure).toBeInstanceOf(UnavailableError);
     expect(String(await failure)).toMatch(/127\.0\.0\.1:9\/celery.*ECONNREFUSED/);
@@ -89,8 +89,8 @@ describe("migrate", () => {
   });
 });
 
-describe("a migration that is not the only one", () => {
-  test("waits while another runs, says which, and goes on when it has ended", async () => {
+describe("a concurrent migration", () => {
+  test("waits while another runs, reports which, and continues when that ends", async () => {
     const other = await connect("other migration");
     await other.query("select pg_advisory_lock($1)", [ADVISORY_LOCKS.migrate]);
     const waits: string[] = [];
@@ -106,7 +106,7 @@ describe("a migration that is not the only one", () => {
     ]);
   });
 
-  test("gives up after a while, and says who holds the lock", async () => {
+  test("gives up after a while, and names the holder of the lock", async () => {
     const other = await connect("left behind");
     await other.query("select pg_advisory_lock($1)", [ADVISORY_LOCKS.migrate]);
     const [{ pid }] = (await other.query<{ pid: number }>("select pg_backend_pid() as pid")).rows as [{ pid: number }];
@@ -116,7 +116,7 @@ describe("a migration that is not the only one", () => {
     });
   });
 
-  test("does not wait for long for a table that is in use, and says who uses it", async () => {
+  test("does not wait long for a table in use, and names its user", async () => {
     await migrate(url);
     await ask(`delete from ${JOURNAL} where created_at > ${MIGRATIONS[0]?.folderMillis ?? 0}`);
     const other = await connect("long report");
@@ -126,7 +126,7 @@ describe("a migration that is not the only one", () => {
     );
   });
 
-  test("does not name those who waited behind it", async () => {
+  test("does not name sessions that waited behind it", async () => {
     await migrate(url);
     await ask(`delete from ${JOURNAL} where created_at > ${MIGRATIONS[1]?.folderMillis ?? 0}`);
     await ask("alter table celery_task drop column duration");
@@ -146,7 +146,7 @@ describe("a migration that is not the only one", () => {
   });
 });
 
-describe("after migrate, the table is there", () => {
+describe("after migrate, the table exists", () => {
   test("in each of two schemas", async () => {
     await ask("create schema a; create schema b");
     const inSchema = (schema: string): string => `${url}?options=-c%20search_path%3D${schema}`;
@@ -164,11 +164,11 @@ describe("after migrate, the table is there", () => {
   });
 
   test.each([
-    ["somebody dropped it", "drop table celery_task"],
+    ["it was dropped", "drop table celery_task"],
     ["it was moved away", "create schema aside; alter table celery_task set schema aside"],
     ["its list of migrations was dropped", `drop table ${JOURNAL}`],
     ["its list of migrations was emptied", `delete from ${JOURNAL}`],
-  ])("though %s", async (_what, change) => {
+  ])("although %s", async (_what, change) => {
     await migrate(url);
     await ask(change);
     await migrate(url);
@@ -176,7 +176,7 @@ describe("after migrate, the table is there", () => {
     expect(await ask(`select count(*)::int as noted from ${JOURNAL}`)).toEqual([{ noted: MIGRATIONS.length }]);
   });
 
-  test("though another program keeps its own migrations where Drizzle does", async () => {
+  test("although another program uses Drizzle's table for its own migrations", async () => {
     await ask(
       "create schema drizzle; create table drizzle.__drizzle_migrations (id serial primary key, hash text not null, created_at bigint)",
     );
@@ -186,7 +186,7 @@ describe("after migrate, the table is there", () => {
     expect(await ask("select hash from drizzle.__drizzle_migrations")).toEqual([{ hash: "theirs" }]);
   });
 
-  test.each([["public"], ["mon"]])("where an earlier version made it, in the schema %s", async (schema) => {
+  test.each([["public"], ["mon"]])("if an earlier version created it, in the schema %s", async (schema) => {
     await ask(`create schema if not exists ${schema}`);
     await migrateUpTo(1, schema);
     const upgraded = `${url}?options=-c%20search_path%3D${schema}`;
@@ -207,7 +207,7 @@ describe("after migrate, the table is there", () => {
       /has args_json as text instead of jsonb, although all migrations are applied;.*SET SCHEMA aside/,
     ],
     [
-      "a column is not generated any more",
+      "a column is no longer generated",
       "alter table celery_task alter column duration drop expression",
       /has duration as double precision instead of double precision GENERATED, although/,
     ],
@@ -236,20 +236,20 @@ describe("after migrate, the table is there", () => {
     [
       "the key is gone",
       "alter table celery_task drop constraint celery_task_pkey",
-      /does not take our statement \(.*SQLSTATE 42P10\).*SET SCHEMA aside/,
+      /does not accept our statement \(.*SQLSTATE 42P10\).*SET SCHEMA aside/,
     ],
     [
       "a damaged table was restored",
       `drop table ${JOURNAL}; alter table celery_task drop column worker_rank`,
-      /lacks worker_rank, and migrations were not applied, as what they make is there already \(relation "celery_task" already exists \(SQLSTATE 42P07\);/,
+      /lacks worker_rank, and migrations were not applied, because their objects already exist \(relation "celery_task" already exists \(SQLSTATE 42P07\);/,
     ],
-  ])("or it says what is wrong: %s", async (_what, change, message) => {
+  ])("or it reports the problem: %s", async (_what, change, message) => {
     await migrate(url);
     await ask(change);
     await expect(migrate(url)).rejects.toThrow(message);
   });
 
-  test("though an older table was restored without its list: it is brought up to date", async () => {
+  test("although an older table was restored without its list: it is brought up to date", async () => {
     await migrateUpTo(2);
     await ask(`drop table if exists ${JOURNAL}; drop schema if exists drizzle cascade`);
     await migrate(url);
@@ -257,24 +257,24 @@ describe("after migrate, the table is there", () => {
     expect(await ask(`select count(*)::int as noted from ${JOURNAL}`)).toEqual([{ noted: MIGRATIONS.length }]);
   });
 
-  test("though its list lacks a migration", async () => {
+  test("although its list lacks a migration", async () => {
     await migrate(url);
     await ask(`delete from ${JOURNAL} where created_at = ${MIGRATIONS[0]?.folderMillis ?? 0}`);
     await migrate(url);
     expect(await ask(`select count(*)::int as noted from ${JOURNAL}`)).toEqual([{ noted: MIGRATIONS.length }]);
   });
 
-  test("and an index of another name will do", async () => {
+  test("and an index with another name suffices", async () => {
     await migrate(url);
     await ask("drop index celery_task_created_at_idx; create index mine on celery_task (created_at, status)");
     await expect(migrate(url)).resolves.toBe("public");
   });
 
-  test("or it says what is in its way, and succeeds when that is gone", async () => {
+  test("or it names the existing objects, and succeeds when they are gone", async () => {
     await migrateUpTo(2);
     await ask("alter table celery_task add duration interval");
     const message =
-      /lacks first_name, first_queue, .*has duration as interval instead of double precision GENERATED, and migrations were not applied, as what they make is there already \((relation "celery_task" already exists \(SQLSTATE 42P07\); )?column "duration" of relation "celery_task" already exists \(SQLSTATE 42701\)\)\. .*rename or drop what is not ours/;
+      /lacks first_name, first_queue, .*has duration as interval instead of double precision GENERATED, and migrations were not applied, because their objects already exist \((relation "celery_task" already exists \(SQLSTATE 42P07\); )?column "duration" of relation "celery_task" already exists \(SQLSTATE 42701\)\)\. .*rename or drop objects that are not ours/;
     await expect(migrate(url)).rejects.toThrow(message);
     await ask(`drop table if exists ${JOURNAL}`);
     await expect(migrate(url)).rejects.toThrow(message);
@@ -286,10 +286,10 @@ describe("after migrate, the table is there", () => {
   test.each([
     ["table", "create table celery_task (id int)"],
     ["view", "create view celery_task as select 1 as id"],
-  ])("or it says that a %s of another program has the name", async (_kind, statement) => {
+  ])("or it reports that a %s of another program has the name", async (_kind, statement) => {
     await ask(statement);
     const message =
-      /the table celery_task in schema public lacks task_id, name, queue, first_name and \d+ more columns, .*and migrations were not applied, as what they make is there already \(relation "celery_task" already exists \(SQLSTATE 42P07\)\)\. .*move it out of the way/;
+      /the table celery_task in schema public lacks task_id, name, queue, first_name and \d+ more columns, .*and migrations were not applied, because their objects already exist \(relation "celery_task" already exists \(SQLSTATE 42P07\)\)\. .*move it out of the way/;
     await expect(migrate(url)).rejects.toThrow(message);
     expect(await ask(`select to_regclass('${JOURNAL}') as journal`)).toEqual([{ journal: null }]);
     await ask("create schema aside");
@@ -297,28 +297,28 @@ describe("after migrate, the table is there", () => {
     await expect(migrate(url)).resolves.toBe("public");
   });
 
-  test("or it says that a view is in its way", async () => {
+  test("or it reports that a view depends on the table", async () => {
     await migrateUpTo(2);
     await ask("create view waits as select wait_time from celery_task");
     await expect(migrate(url)).rejects.toThrow(
-      /cannot drop column wait_time .* \(SQLSTATE 2BP01\)\. Drop the views that use it, and create/,
+      /cannot drop column wait_time .* \(SQLSTATE 2BP01\)\. Drop the views that use it, and recreate/,
     );
   });
 
   test.each([
     ["My Schema", "%22My%5C%20Schema%22"],
     ['a"\\&b', "%22a%22%22%5C%5C%26b%22"],
-  ])("or it says which of two schemas to name, as a URL needs it: %s", async (schema, setting) => {
+  ])("or it says which of two schemas to set, in the form for a URL: %s", async (schema, setting) => {
     const quoted = `"${schema.replaceAll('"', '""')}"`;
     await ask(`create schema ${quoted}`);
     const given = `${url}?options=-c search_path=${setting}`;
     expect(await migrate(given)).toBe(schema);
     const [{ name } = { name: "" }] = await ask("select current_database() as name");
     await ask(`alter database ${String(name)} set search_path = public, ${quoted}`);
-    await expect(migrate(url)).rejects.toThrow(`such as ?options=-c search_path=${setting}`);
+    await expect(migrate(url)).rejects.toThrow(`for example with ?options=-c search_path=${setting}`);
   });
 
-  test("or it says that a search path leads to two places", async () => {
+  test("or it reports that a search path leads to two schemas", async () => {
     await migrate(url);
     await ask("create schema b");
     await expect(migrate(`${url}?options=-c%20search_path%3Db,public`)).rejects.toThrow(
@@ -327,13 +327,13 @@ describe("after migrate, the table is there", () => {
   });
 
   test.each([
-    ["a schema that does not exist", "search_path%3Dnowhere", /search_path \(nowhere\) names no schema that exists/],
-    ["a user who may only read", "default_transaction_read_only%3Don", /SQLSTATE 25006\).*name the primary/],
-  ])("or it says what the session lacks: %s", async (_what, options, message) => {
+    ["a schema that does not exist", "search_path%3Dnowhere", /search_path \(nowhere\) contains no existing schema/],
+    ["a user who may only read", "default_transaction_read_only%3Don", /SQLSTATE 25006\).*set DATABASE_URL to the primary/],
+  ])("or it reports a problem of the session: %s", async (_what, options, message) => {
     await expect(migrate(`${url}?options=-c%20${options}`)).rejects.toThrow(message);
   });
 
-  test("or it says whose rights are missing", async () => {
+  test("or it reports missing rights", async () => {
     await migrate(url);
     await ask(`delete from ${JOURNAL} where created_at > ${MIGRATIONS[0]?.folderMillis ?? 0}`);
     const role = `guest_${process.pid}`;
@@ -342,7 +342,7 @@ describe("after migrate, the table is there", () => {
     );
     try {
       await expect(migrate(`${url}?options=-c%20role%3D${role}`)).rejects.toThrow(
-        /must be owner of table celery_task \(SQLSTATE 42501\).*owner may migrate/,
+        /must be owner of table celery_task \(SQLSTATE 42501\).*owner of a table may migrate/,
       );
     } finally {
       await ask(`drop owned by ${role}; drop role ${role}`);
@@ -351,7 +351,7 @@ describe("after migrate, the table is there", () => {
 });
 
 describe("checkMigrated", () => {
-  test("names the commands to run where there is no table", async () => {
+  test("names the commands to run if there is no table", async () => {
     const failure = checkMigrated(database);
     await expect(failure).rejects.toBeInstanceOf(UnavailableError);
     await expect(failure).rejects.toThrow(/not migrated.*pnpm drizzle-kit migrate.*celery-metrics-exporter migrate/s);
@@ -360,16 +360,16 @@ describe("checkMigrated", () => {
   test.each([
     ["a column", "alter table celery_task drop column worker_rank"],
     ["the key", "alter table celery_task drop constraint celery_task_pkey"],
-  ])("finds that %s is missing", async (_what, change) => {
+  ])("detects that %s is missing", async (_what, change) => {
     await migrate(url);
     await ask(change);
     await expect(checkMigrated(database)).rejects.toThrow(/not migrated.*pnpm drizzle-kit migrate/s);
   });
 
   test.each([
-    ["the right to write", "alter role current_user set role = 'pg_monitor'", /does not let us in.*permission denied/s],
-    ["a database that can be written", "alter role current_user set default_transaction_read_only = on", /does not serve.*read-only/s],
-  ])("finds that we lack %s", async (_what, change, message) => {
+    ["the right to write", "alter role current_user set role = 'pg_monitor'", /refused access.*permission denied/s],
+    ["a writable database", "alter role current_user set default_transaction_read_only = on", /is unavailable.*read-only/s],
+  ])("detects that we lack %s", async (_what, change, message) => {
     await migrate(url);
     const [{ name } = { name: "" }] = await ask("select current_database() as name");
     await ask(change.replace("current_user", `current_user in database ${String(name)}`));

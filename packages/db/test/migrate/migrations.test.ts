@@ -29,8 +29,8 @@ let copy = "";
 afterEach(() => rm(copy, { recursive: true, force: true }));
 
 describe("the migrations", () => {
-  test("are what the schema needs: drizzle-kit finds nothing to add", async () => {
-    // drizzle-kit takes only a path below the folder it runs in.
+  test("match the schema: drizzle-kit finds nothing to add", async () => {
+    // drizzle-kit accepts only a path below its working directory.
     copy = await mkdtemp(join(root, "drizzle-test-"));
     await cp(MIGRATIONS_FOLDER, copy, { recursive: true });
     const before = await readdir(copy);
@@ -40,12 +40,12 @@ describe("the migrations", () => {
     expect(await readdir(copy)).toEqual(before);
   });
 
-  test("name no schema, so that the table may be in any", async () => {
+  test("name no schema, so that the table can be in any", async () => {
     const { entries } = await readJournal(MIGRATIONS_FOLDER);
     for (const { tag } of entries) expect(await readFile(join(MIGRATIONS_FOLDER, `${tag}.sql`), "utf8")).not.toMatch(/\bpublic\b/);
   });
 
-  test("are in the order of their time, for the migrator skips one that is older than the last applied", async () => {
+  test("are in order of time, because the migrator skips one older than the last applied", async () => {
     const { entries } = await readJournal(MIGRATIONS_FOLDER);
     const times = entries.map(({ when }) => when);
     expect(times).toEqual([...new Set(times)].sort((a, b) => a - b));
@@ -59,10 +59,10 @@ describe("the migrations", () => {
   });
 });
 
-describe("a table with rows of an earlier release", () => {
+describe("a table with rows from an earlier release", () => {
   test("gets the later columns, and the duration of its successes", async () => {
     const created = await createDatabase();
-    // No pool: it ends before its connections do, which dropping the database would then end with an error.
+    // No pool: it ends before its connections do, and dropping the database would then break them with an error.
     const client = new Client({ connectionString: created.url });
     await client.connect();
     try {
@@ -82,7 +82,7 @@ describe("a table with rows of an earlier release", () => {
   });
 });
 
-/** As a release applied them whose last migration this was. */
+/** Applies the migrations like the release whose last migration this was. */
 async function migrateUpTo(tag: string, client: Client): Promise<void> {
   copy = await mkdtemp(join(tmpdir(), "cme-migrations-"));
   await cp(MIGRATIONS_FOLDER, copy, { recursive: true });
@@ -96,21 +96,21 @@ describe("pnpm drizzle-kit migrate", () => {
   test.each([
     ["is not set", "", 78, /DATABASE_URL: is required, such as postgres:/],
     [
-      "names a server that is not there",
+      "names an unavailable server",
       "postgres://someone:hunter2@127.0.0.1:9/celery",
       69,
       /Cannot migrate PostgreSQL at postgres:\/\/\*\*\*@127\.0\.0\.1:9\/celery: connect ECONNREFUSED .* Start it, or set DATABASE_URL\./,
     ],
     ["names an embedded database", "pglite:./data", 78, /DATABASE_URL: must be a URL that starts with postgres:/],
-    ["cannot be read", "postgres://someone:hunter2/x@127.0.0.1/celery", 78, /DATABASE_URL: .*password.*%2F/],
-  ])("says so, without a stack, when DATABASE_URL %s", async (_what, url, code, message) => {
+    ["is invalid", "postgres://someone:hunter2/x@127.0.0.1/celery", 78, /DATABASE_URL: .*password.*%2F/],
+  ])("reports, without a stack, that DATABASE_URL %s", async (_what, url, code, message) => {
     const failure = await migrateWith({ DATABASE_URL: url });
     expect(failure.output).toMatch(message);
     expect(failure.output).not.toMatch(/hunter2|^\s+at /m);
     expect(failure.code).toBe(code);
   });
 
-  test("takes the URL from the file that DATABASE_URL_FILE names", async () => {
+  test("reads the URL from the file in DATABASE_URL_FILE", async () => {
     const created = await createDatabase();
     copy = await mkdtemp(join(tmpdir(), "cme-url-"));
     const file = join(copy, "url");

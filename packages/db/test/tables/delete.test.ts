@@ -14,13 +14,13 @@ const ids = async () => Object.keys(await table.rows()).sort();
 const DAY = 86_400;
 const daysAgo = (days: number) => Date.now() / 1_000 - days * DAY;
 
-/** As if the rows had been created when their first event was. */
+/** Makes rows look as if created at the time of their first event. */
 async function ageRows(): Promise<void> {
   await query(table.database, sql`update ${celeryTask} set created_at = least(coalesce(sent_at, received_at), now())`);
 }
 
 describe("deleteTasks", () => {
-  test("deletes these and no others, whatever their ids are, and again", async () => {
+  test("deletes exactly these tasks, for any ids, and repeatedly", async () => {
     const odd = ["a", "b'; --", "ünï🎉", 'quote"', "back\\slash", "nul\0"];
     await upsertTasks(
       table.database,
@@ -32,19 +32,19 @@ describe("deleteTasks", () => {
     expect(await ids()).toEqual(["keep"]);
   });
 
-  test("leaves those of which there is a task-sent, which is none of an excluded task", async () => {
+  test("keeps tasks with a task-sent, which an excluded task does not have", async () => {
     await upsertTasks(table.database, [taskSent({ uuid: "sent" }), taskStarted({ uuid: "sent" }), taskStarted({ uuid: "started" })]);
     await deleteTasks(table.database, ["sent", "started"]);
     expect(await ids()).toEqual(["sent"]);
   });
 
-  test("does not deadlock with upserts of the same tasks, however the rows lie in the table", async () => {
+  test("does not deadlock with upserts of the same tasks, in any physical order of the rows", async () => {
     const many = Array.from({ length: 400 }, (_, index) => `task-${String(index).padStart(3, "0")}`);
     const events = many.map((uuid) => taskReceived({ uuid }));
     for (let round = 1; round <= 4; round++) {
       // The last id first.
       for (const group of chunks(events, 10).toReversed()) await upsertTasks(table.database, group);
-      await query(table.database, sql`analyze ${celeryTask}`); // so that Postgres reads them as they lie
+      await query(table.database, sql`analyze ${celeryTask}`); // so that Postgres reads them in physical order
       const newer = events.map((event) => ({ ...event, timestamp: SENT_AT + round }));
       await Promise.all([newer, newer].flatMap((batch) => [upsertTasks(table.database, batch), deleteTasks(table.database, many)]));
       await deleteTasks(table.database, many);
@@ -58,7 +58,7 @@ function chunks<T>(items: readonly T[], size: number): T[][] {
 }
 
 describe("deleteOldTasks", () => {
-  test("deletes, in batches, what is old by its last event, its row, and its ETA unless it has finished", async () => {
+  test("deletes in batches the tasks whose last event, row and, unless finished, ETA are old", async () => {
     const old = Array.from({ length: 25 }, (_, index) => `old-${index}`);
     await upsertTasks(table.database, [
       ...old.map((uuid) => taskSent({ uuid, timestamp: daysAgo(9) })),
@@ -76,7 +76,7 @@ describe("deleteOldTasks", () => {
     expect(await ids()).toEqual(["eta-to-come", "late-arrival", "still-running", "young"]);
   });
 
-  test("deletes each once when several processes try at the same time", async () => {
+  test("deletes each task once when several processes delete concurrently", async () => {
     await upsertTasks(
       table.database,
       Array.from({ length: 40 }, (_, index) => taskSent({ uuid: `old-${index}`, timestamp: daysAgo(9) })),
@@ -90,7 +90,7 @@ describe("deleteOldTasks", () => {
     expect(await ids()).toEqual([]);
   });
 
-  test("leaves the work to another process that is at it, and rows that are being written to later", async () => {
+  test("leaves the work to a process that is already deleting, and skips rows being written", async () => {
     await upsertTasks(
       table.database,
       ["locked", "free"].map((uuid) => taskSent({ uuid, timestamp: daysAgo(9) })),
@@ -113,7 +113,7 @@ describe("deleteOldTasks", () => {
     }
   });
 
-  test("ends between two statements when aborted", async () => {
+  test("stops between two statements when aborted", async () => {
     await upsertTasks(
       table.database,
       Array.from({ length: 20 }, (_, index) => taskSent({ uuid: `old-${index}`, timestamp: daysAgo(9) })),

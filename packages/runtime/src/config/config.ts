@@ -1,4 +1,4 @@
-/** Configuration from environment variables: one zod object per role, keyed by the variables' own names. */
+/** Configuration from environment variables: one zod object per role, keyed by variable name. */
 import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { ConfigError, toError } from "../errors.ts";
@@ -6,7 +6,7 @@ import { isMisspelt } from "./misspelling.ts";
 import { redactUrl } from "./url.ts";
 import { parseRedisUrl } from "../redis/redis-url.ts";
 
-/** A role's settings. Keys are environment variables; each has `.describe()`, and secrets are wrapped in `secret()`. */
+/** A role's settings. Keys are environment variables. Each setting has `.describe()`, and secrets are wrapped in `secret()`. */
 export type ConfigSchema = z.ZodObject;
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -18,7 +18,7 @@ export function secret<T extends z.ZodType>(schema: T): T {
   return schema;
 }
 
-/** A URL that may hold a password: shown without it. */
+/** A URL that may contain a password, which is redacted when shown. */
 export function url(protocols: readonly string[]): z.ZodType<string, string> {
   return secret(
     z
@@ -27,11 +27,11 @@ export function url(protocols: readonly string[]): z.ZodType<string, string> {
         error: `must be a URL that starts with ${protocols.map((protocol) => `${protocol}://`).join(" or ")}`,
         abort: true,
       })
-      .refine(isReadable, { error: "is not a URL that can be read: write / ? # : @ in a user name or password as %2F %3F %23 %3A %40" }),
+      .refine(isReadable, { error: "is not a valid URL: write / ? # : @ in a user name or password as %2F %3F %23 %3A %40" }),
   );
 }
 
-/** Whether every part can be told from the others. One that holds an unescaped `/` or `#` often parses, with the password cut short. */
+/** Whether the parts of a URL are unambiguous. A URL with an unescaped `/` or `#` often parses, but with a truncated password. */
 function isReadable(value: string): boolean {
   if (!URL.canParse(value)) return false;
   const { username, password, pathname, hash } = new URL(value);
@@ -44,18 +44,18 @@ function isReadable(value: string): boolean {
   }
 }
 
-/** The longest that Node's timers wait: one that is set to more fires at once. */
+/** The longest delay of Node's timers. A longer one fires at once. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;
-/** A third of that, so that what is added or doubled still fits; nobody waits for longer. */
+/** The longest setting for a wait: less than a third of a timer's limit, so that sums and multiples still fit. */
 const MAX_WAIT_SECONDS = 7 * 86_400;
-/** Stores take far more, but not everything. */
+/** The longest setting for an age. Databases accept far more, but not any number. */
 const MAX_AGE_SECONDS = 10 * 365 * 86_400;
 
 const MAX_DURATION = { "wait ms": MAX_WAIT_SECONDS * 1_000, "wait seconds": MAX_WAIT_SECONDS, "age seconds": MAX_AGE_SECONDS } as const;
 
 /**
- * A time in the unit that the variable's name ends with, `_MS` or `_SECONDS`: one that a process waits for is at most a week, one that data is
- * old or kept at most ten years, unless `max` says less.
+ * A duration in the unit at the end of the variable's name, `_MS` or `_SECONDS`. A wait is at most a week, an age of data at most ten years;
+ * `max` can lower the limit.
  */
 export function duration(
   kind: keyof typeof MAX_DURATION,
@@ -65,7 +65,7 @@ export function duration(
   return integer(defaultValue, min, Math.min(max, MAX_DURATION[kind]));
 }
 
-/** A whole number within bounds, such as a size; the unit belongs in the variable's name. For times see `duration`. */
+/** A whole number within bounds, such as a size. The variable's name contains the unit. For times, see `duration`. */
 export function integer(defaultValue: number, min: number, max = Number.MAX_SAFE_INTEGER): z.ZodType<number, string | undefined> {
   return wholeNumber(min, max).default(defaultValue) as z.ZodType<number, string | undefined>;
 }
@@ -83,7 +83,7 @@ export function flag(defaultValue: boolean): z.ZodType<boolean, string | undefin
   return z.stringbool({ error: "must be true or false" }).default(defaultValue);
 }
 
-/** A comma-separated list; blanks around and empty parts are dropped. */
+/** A comma-separated list. Trims blanks and drops empty parts. */
 export function list(defaultValue = ""): z.ZodType<string[], string | undefined> {
   return z
     .string()
@@ -96,7 +96,7 @@ export function list(defaultValue = ""): z.ZodType<string[], string | undefined>
     );
 }
 
-/** Python's and Datadog's words for pino's levels. */
+/** Python's and Datadog's names for pino's levels. */
 const LEVELS: ReadonlyMap<unknown, string> = new Map([
   ["warning", "warn"],
   ["critical", "fatal"],
@@ -116,21 +116,21 @@ const redisUrl = z.string().superRefine((value, context) => {
   if (!parsed.ok) context.addIssue({ code: "custom", message: parsed.problem });
 });
 
-/** Two addresses, each with its port. */
+/** Two addresses, each with a port. */
 const NAT_ENTRY = /^[^=]+:\d+=[^=]+:\d+$/;
 
-/** The settings every role has. */
+/** The settings of every role. */
 export const BaseConfig = z.object({
   REDIS_URL: secret(redisUrl)
     .default("redis://127.0.0.1:6379")
     .describe(
-      "Redis that holds the queues and the Store: `redis://`, `rediss://`, `redis+socket://`, or `sentinel://` of several hosts separated by `;`, `redis+cluster://` or `rediss+cluster://` of some nodes of a Redis Cluster separated by `,`; `ssl_*` query settings for TLS, as in CELERY_BROKER_URL.",
+      "Redis that holds the queues and the Store: `redis://`, `rediss://` or `redis+socket://`; `sentinel://` with several hosts separated by `;`; `redis+cluster://` or `rediss+cluster://` with some nodes of a Redis Cluster separated by `,`. `ssl_*` query settings for TLS, as in CELERY_BROKER_URL.",
     ),
   REDIS_SENTINEL_MASTER_NAME: z.string().min(1).default("mymaster").describe("Sentinel's name of the master of REDIS_URL."),
   REDIS_SENTINEL_PASSWORD: secret(z.string().optional()).describe(
     "Password of the sentinels themselves. The one in REDIS_URL is for Redis.",
   ),
-  REDIS_SENTINEL_TLS: flag(false).describe("Whether the sentinels speak TLS too, with the `ssl_*` settings of REDIS_URL."),
+  REDIS_SENTINEL_TLS: flag(false).describe("Whether the sentinels use TLS too, with the `ssl_*` settings of REDIS_URL."),
   REDIS_CLUSTER_NAT_MAP: list()
     .refine((entries) => entries.every((entry) => NAT_ENTRY.test(entry)), "must be host:port=host:port, separated by commas")
     .describe(
@@ -140,36 +140,33 @@ export const BaseConfig = z.object({
     .string()
     .min(1)
     .default("{cme}")
-    .describe("Prefix of every queue key. The braces keep the queues in one slot of a Redis Cluster, which needs them."),
+    .describe("Prefix of every queue key. The braces keep the queues in one slot of a Redis Cluster, which requires them."),
   LOG_LEVEL: z
     .preprocess(toLevel, z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"], { error: LEVEL_PROBLEM }))
     .default("info")
-    .describe("Least severe level that is logged. Python's names (`WARNING`, `CRITICAL`) work too."),
+    .describe("Lowest level that is logged. Python's names (`WARNING`, `CRITICAL`) work too."),
   LOG_FORMAT: z
     .enum(["auto", "json", "text"])
     .default("auto")
-    .describe("How log lines look: `json`, `text` for people, or `auto`: text on a terminal and JSON elsewhere."),
-  HEALTH_HOST: z
-    .string()
-    .default("127.0.0.1")
-    .describe("Address that `/healthz`, `/readyz` and `/metrics` listen on. Beyond loopback only if you say so."),
+    .describe("Format of log lines: `json`, `text` for people, or `auto` (text on a terminal, otherwise JSON)."),
+  HEALTH_HOST: z.string().default("127.0.0.1").describe("Address of `/healthz`, `/readyz` and `/metrics`. Loopback by default."),
   HEALTH_PORT: wholeNumber(0, 65535)
     .optional()
     .describe(
-      "Port of the health endpoints; 0 takes a free one and logs it. If not set: 9801 for the receiver, 9802 datadog-processor, 9803 postgres-processor, 9804 dashboard, 9800 for all in one process; a free one, with a warning, if that is taken.",
+      "Port of the health endpoints. 0 picks a free port and logs it. Default: 9801 for the receiver, 9802 for the datadog-processor, 9803 for the postgres-processor, 9804 for the dashboard, 9800 for several roles in one process; if that port is taken, a free one, with a warning.",
     ),
   STARTUP_TIMEOUT_SECONDS: duration("wait seconds", 15, { min: 1 }).describe(
-    "How long a role waits at start for what it needs before it gives up.",
+    "How long a role waits for its dependencies at startup before it gives up.",
   ),
   SHUTDOWN_TIMEOUT_SECONDS: duration("wait seconds", 30, { min: 1 }).describe(
-    "How long a drain may take after the first SIGTERM, SIGINT or SIGHUP.",
+    "Time limit of a drain after the first SIGTERM, SIGINT or SIGHUP.",
   ),
 });
 
 /**
- * Reads the settings of `schema` from `env`. `NAME_FILE` names a file that holds the value of `NAME`; an empty variable counts as not set.
+ * Reads the settings of `schema` from `env`. `NAME_FILE` names a file that contains the value of `NAME`. An empty variable counts as unset.
  *
- * @throws {ConfigError} with every problem by name, never with a value that may be a secret.
+ * @throws {ConfigError} with every problem, by setting. Never contains a secret value.
  */
 export function loadConfig<S extends ConfigSchema>(schema: S, env: Environment): z.output<S> {
   const problems: string[] = [];
@@ -188,14 +185,14 @@ export function loadConfig<S extends ConfigSchema>(schema: S, env: Environment):
   const parsed = schema.safeParse(values);
   if (!parsed.success) {
     const described = parsed.error.issues.map((issue) => describeProblem(schema, { values, env }, issue));
-    // That it is missing follows from its file.
+    // The setting is missing only because its file cannot be read.
     problems.push(...described.filter((problem) => !unreadable.has(problem.split(":", 1)[0] ?? "")));
   }
   if (problems.length > 0 || !parsed.success) throw new ConfigError([...new Set(problems)]);
   return parsed.data;
 }
 
-/** A word that a setting knows, in the case it knows it in: `QUORUM` is as good as `quorum`. */
+/** Normalizes the case of an enum value: `QUORUM` means `quorum`. */
 function inKnownCase(schema: z.ZodType, value: string): string {
   for (let current: unknown = schema; current instanceof z.ZodType; current = innerType(current)) {
     if (!(current instanceof z.ZodEnum)) continue;
@@ -206,10 +203,10 @@ function inKnownCase(schema: z.ZodType, value: string): string {
 }
 
 /**
- * One variable as `loadConfig` reads it: itself or the content of the file that `NAME_FILE` names, without the line ends after it; undefined
- * where both are empty or not set. The message does not name the file: it may be the secret itself, put into the wrong variable.
+ * Reads one variable as `loadConfig` does: its value, or the content of the file named by `NAME_FILE` without trailing line ends. Undefined if
+ * both are empty or unset. The error does not name the file, because the "path" may be a secret in the wrong variable.
  *
- * @throws {ConfigError} when the file cannot be read.
+ * @throws {ConfigError} if the file cannot be read.
  */
 export function readSetting(name: string, env: Environment): string | undefined {
   const value = env[name];
@@ -225,7 +222,7 @@ export function readSetting(name: string, env: Environment): string | undefined 
 }
 
 interface Given {
-  /** Of the settings that are set. */
+  /** Values of the settings that are set. */
   readonly values: Readonly<Record<string, string>>;
   readonly env: Environment;
 }
@@ -242,10 +239,10 @@ function describeProblem(schema: ConfigSchema, { values, env }: Given, issue: z.
 
 function misspeltHint(name: string, env: Environment): string {
   const misspelt = Object.keys(env).find((variable) => (env[variable] ?? "") !== "" && isMisspelt(variable, name));
-  return misspelt === undefined ? "" : ` (${misspelt} is set, which is no setting: a misspelling?)`;
+  return misspelt === undefined ? "" : ` (${misspelt} is set but is not a setting: a misspelling?)`;
 }
 
-/** zod's own words are for programmers. */
+/** Rewrites zod's messages, which address programmers. */
 function inPlainWords(issue: z.core.$ZodIssue): string {
   if (issue.code === "invalid_value" && issue.message.startsWith("Invalid")) return `must be one of ${issue.values.join(", ")}`;
   if (issue.code === "too_small" && issue.message.startsWith("Too small")) return `must have at least ${issue.minimum} characters`;
@@ -259,7 +256,7 @@ function isSecret(schema: z.ZodType): boolean {
   return false;
 }
 
-/** The schema under `.default()`, `.optional()` and the like; `.describe()` also makes a copy, whose parent zod keeps in the definition. */
+/** The schema inside `.default()`, `.optional()` and similar. `.describe()` makes a copy, and zod keeps the original as its parent. */
 function innerType(schema: z.ZodType): unknown {
   const zod = schema._zod as unknown as { def: { innerType?: unknown; in?: unknown }; parent?: unknown };
   return zod.parent ?? zod.def.innerType ?? zod.def.in;
@@ -269,7 +266,7 @@ function innerType(schema: z.ZodType): unknown {
 export interface SettingDescription {
   readonly name: string;
   readonly description: string;
-  /** As the variable would be written; undefined where there is none. */
+  /** Written like the variable's value; undefined without a default. */
   readonly defaultValue: string | undefined;
   readonly required: boolean;
   readonly secret: boolean;
@@ -291,13 +288,13 @@ export function describeConfig(schema: ConfigSchema): SettingDescription[] {
   });
 }
 
-/** A configuration that may be printed: secrets replaced, passwords cut from URLs. */
+/** The configuration in printable form: secrets are redacted, and URLs have no password. */
 export function redactConfig(schema: ConfigSchema, config: Readonly<Record<string, unknown>>): Record<string, unknown> {
   return Object.fromEntries(
     describeConfig(schema).map(({ name, secret: hidden }) => {
       const value = config[name];
       if (!hidden || value === undefined) return [name, value];
-      // A password may look like anything, also like a URL.
+      // Decides by the name: a password may look like a URL.
       return [name, name.endsWith("_URL") && typeof value === "string" ? redactUrl(value) : "[redacted]"];
     }),
   );

@@ -1,4 +1,4 @@
-/** The environment of this process: the one place that reads it. */
+/** The only place that reads the environment of this process. */
 import type { Environment } from "./config.ts";
 
 export function processEnvironment(): Environment {

@@ -1,12 +1,12 @@
-/** Which of our settings a variable may be meant for. */
+/** Finds misspelt settings. */
 import { SETTING_NAMES } from "./setting-names.ts";
 
-/** A name this close to one of ours is a misspelling of it. */
+/** Largest edit distance at which a name counts as a misspelling. */
 const MAX_TYPOS = 2;
 
 const KNOWN: ReadonlySet<string> = new Set(SETTING_NAMES);
 
-/** The setting's name in a variable's: `NAME_FILE` stands for `NAME`. */
+/** The setting that a variable sets: `NAME` for `NAME_FILE`. */
 export function settingOf(variable: string): string {
   return variable.replace(/_FILE$/i, "");
 }
@@ -16,16 +16,14 @@ export function isSetting(variable: string): boolean {
   return KNOWN.has(settingOf(variable));
 }
 
-/** Whether a variable that is no setting looks like this one. Short names are too easily alike. */
+/** Whether a variable is not a setting but looks like this one. Ignores short names, which are too similar. */
 export function isMisspelt(variable: string, known: string): boolean {
   if (known.length < 8 || isSetting(variable)) return false;
   const name = settingOf(variable).toUpperCase();
   return Math.abs(name.length - known.length) <= MAX_TYPOS && editDistance(name, known) <= MAX_TYPOS;
 }
 
-// Which known name was meant.
-
-/** Letters to change, insert or leave out, to make one of the other. */
+/** The number of letters to change, insert or remove to turn one name into the other. */
 export function editDistance(one: string, other: string): number {
   let row = Array.from({ length: other.length + 1 }, (_, index) => index);
   for (let index = 0; index < one.length; index += 1) {
@@ -39,7 +37,7 @@ export function editDistance(one: string, other: string): number {
   return row[other.length] ?? 0;
 }
 
-/** How many words two names have in common. Words are separated by `_`, `-` or `.`. */
+/** The number of words that two names share. `_`, `-` and `.` separate words. */
 export function sharedWords(one: string, other: string): number {
   const words = new Set(one.split(SEPARATORS));
   return other.split(SEPARATORS).filter((word) => words.has(word)).length;
@@ -47,12 +45,12 @@ export function sharedWords(one: string, other: string): number {
 
 const SEPARATORS = /[_.-]/;
 
-/** The known name that shares most words with this one; among those, the one spelt most like it. */
+/** The known name that shares the most words with this one. Ties go to the most similar spelling. */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   const rated = known.map((each) => ({
     each,
     shared: sharedWords(name, each),
-    // What is only cut off costs nothing.
+    // A truncated name counts as exact.
     distance: each.startsWith(name) ? 0 : editDistance(name, each),
   }));
   return rated.toSorted((a, b) => b.shared - a.shared || a.distance - b.distance)[0]?.each;

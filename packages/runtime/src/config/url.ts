@@ -1,16 +1,16 @@
-/** Splits a URL the way Python's `urllib.parse` does: a password may hold `@` and `:`, and an undecodable `%` stays as it is. */
+/** Splits a URL like Python's `urllib.parse`: a password may contain `@` and `:`, and an undecodable `%` is kept. */
 
 export interface UrlParts {
   readonly host: string | undefined;
   readonly port: number | undefined;
   readonly username: string | undefined;
   readonly password: string | undefined;
-  /** Without the first slash, decoded; undefined when nothing is left. */
+  /** Decoded, without the first slash; undefined if empty. */
   readonly path: string | undefined;
   readonly query: URLSearchParams;
 }
 
-/** `problem` never repeats the URL: it may hold a password. */
+/** `problem` never quotes the URL, which may contain a password. */
 export type ParsedUrlParts = { readonly ok: true; readonly parts: UrlParts } | { readonly ok: false; readonly problem: string };
 
 const ESCAPES = "write / ? # : @ ; in a user name or password as %2F %3F %23 %3A %40 %3B";
@@ -19,9 +19,9 @@ export function parseUrlParts(url: string): ParsedUrlParts {
   const match = /^[a-z][a-z0-9+.-]*:\/\/([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?(.*)$/is.exec(url);
   if (match === null) return { ok: false, problem: "is not a URL" };
   const [, authority = "", path = "", query = "", fragment = ""] = match;
-  // What comes after an unescaped / ? or # of a password looks like a path, and what comes before it like a host.
+  // If a password contains an unescaped / ? or #, the text after it looks like a path and the text before it like a host.
   if (fragment !== "" || path.includes("@") || query.includes("@"))
-    return { ok: false, problem: `holds a character that must be escaped (${ESCAPES})` };
+    return { ok: false, problem: `contains a character that must be escaped (${ESCAPES})` };
   const at = authority.lastIndexOf("@");
   const userinfo = at === -1 ? "" : authority.slice(0, at);
   const colon = userinfo.indexOf(":");
@@ -55,11 +55,11 @@ function nonEmpty(text: string): string | undefined {
   return text === "" ? undefined : text;
 }
 
-// URLs fit for logs and messages.
+// Redaction for logs and messages.
 
 /**
- * A URL, or a `;`-separated list of them, without user, password and query: fit for a log. What looks like a password is one, and where
- * nobody can tell where it ends nothing is shown.
+ * Removes user, password and query from a URL or a `;`-separated list of URLs. Anything that looks like a password counts as one. If its end
+ * is ambiguous, nothing after it is shown.
  */
 export function redactUrl(value: string): string {
   return value
@@ -68,13 +68,13 @@ export function redactUrl(value: string): string {
     .join(";");
 }
 
-/** The last `@` ends the password, whatever comes before: also a `;` that looks like the end of the URL. */
+/** The last `@` ends the password, even after a `;` that looks like the end of the URL. */
 function redactOne(text: string): string {
   const [, scheme = "", secrets, rest = ""] = /^([a-z][a-z0-9+.-]*:\/\/)?(?:(.*)@)?(.*)$/is.exec(text) ?? [];
   if (secrets === undefined) return scheme + withoutQuery(rest);
-  // A query before the last `@` may be a part of the password, and what comes after a part of a query.
+  // A query before the last `@` may be part of the password, and the text after the `@` may be part of the query.
   if (/[?#]/.test(secrets)) return `${scheme}***`;
-  // Another entry of a list without a scheme, or a part of the password: then it is only said that there is something.
+  // Either another list entry without a scheme or part of the password: shows only that something was there.
   return `${scheme}${/@[^@]*;/.test(secrets) ? "***;***" : "***"}@${withoutQuery(rest)}`;
 }
 

@@ -1,4 +1,4 @@
-/** Settings that have no effect although somebody meant them to. Only warnings: the environment may be shared with other programs. */
+/** Warnings about variables that look like settings but have no effect. Not errors, because other programs may share the environment. */
 import { type Environment, readSetting } from "./config.ts";
 import { isMisspelt, isSetting, nearest, settingOf, sharedWords } from "./misspelling.ts";
 import { redisUrlWarnings } from "../redis/redis-url.ts";
@@ -6,19 +6,19 @@ import { SETTING_NAMES } from "./setting-names.ts";
 
 export interface ConfigWarning {
   readonly setting: string;
-  /** Without the value, which may be a secret. */
+  /** Does not contain the value, which may be a secret. */
   readonly problem: string;
 }
 
-/** Variables with these prefixes are meant for us. */
+/** Prefixes used only by our settings. */
 const OWN_PREFIX = /^(BATCH|DASHBOARD|FILTER|HEALTH|PROCESSOR|REDACT|SHUTDOWN|STARTUP|SUMMARY)_/;
-/** Other programs use these prefixes too, so a second word must be ours. (`CELERY_` and `DD_` are mostly theirs.) */
+/** Prefixes that other programs use too: a second word must match one of our settings. (`CELERY_` and `DD_` mostly belong to others.) */
 const SHARED_PREFIX = /^(DATADOG|EVENT|POSTGRES|QUEUE|RABBITMQ|REDIS)_/;
-/** What Kubernetes sets for a service that happens to have such a name. */
+/** Variables that Kubernetes sets for a service with such a name. */
 const OF_KUBERNETES = /_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)$/;
 /**
- * Sorted by setting: variables that look like a setting but are none of any role, files beside the variable itself, and unknown query settings
- * of `REDIS_URL`.
+ * Warns about variables that look like a setting but belong to no role, about `NAME_FILE` if `NAME` is set too, and about unknown query
+ * settings of `REDIS_URL`. Sorted by setting.
  */
 export function configWarnings(env: Environment): ConfigWarning[] {
   const variables = Object.keys(env)

@@ -1,11 +1,11 @@
-/** Structured logs on standard output. Messages are static; what varies is in the fields. */
+/** Structured logs on standard output. Messages are static; fields carry the variable parts. */
 import { type Logger as PinoLogger, type LoggerOptions, pino, stdSerializers } from "pino";
 import { fstatSync, writeSync } from "node:fs";
 import { readableLine } from "./readable-line.ts";
 
 export type Logger = PinoLogger;
 
-/** Fields that hold user data or secrets, wherever someone logs them by mistake. */
+/** Fields that contain user data or secrets, in case they are logged by mistake. */
 const REDACTED = [
   "args",
   "kwargs",
@@ -22,8 +22,8 @@ const REDACTED = [
 ];
 
 /**
- * An error without what it was doing: ioredis keeps the command and its arguments in it, which may be a password or what users put into
- * their tasks. An error of a cluster holds those of its nodes.
+ * Omits the command from an error: ioredis attaches it with its arguments, which may contain a password or task data. A cluster's error
+ * contains the errors of its nodes.
  */
 function serializeError(error: unknown): unknown {
   return error instanceof Error ? withoutCommands(stdSerializers.err(error)) : error;
@@ -31,7 +31,7 @@ function serializeError(error: unknown): unknown {
 
 const WITH_ARGUMENTS: ReadonlySet<string> = new Set(["command", "previousErrors"]);
 
-/** Leaves what is not JSON, and so what could hold itself, to pino. */
+/** Descends only into plain JSON values. pino handles the rest, which may be circular. */
 function withoutCommands(shown: object): Record<string, unknown> {
   const fields = Object.entries(shown).filter(([field]) => !WITH_ARGUMENTS.has(field));
   return Object.fromEntries(fields.map(([field, value]) => [field, Array.isArray(value) ? value.map(shownWithin) : shownWithin(value)]));
@@ -41,12 +41,12 @@ function shownWithin(value: unknown): unknown {
   return isError(value) ? withoutCommands(value) : value;
 }
 
-/** As pino's serializer leaves an error within an error. */
+/** Matches the form in which pino's serializer leaves a nested error. */
 function isError(value: unknown): value is object {
   return typeof value === "object" && value !== null && "message" in value && "stack" in value;
 }
 
-/** A logger of JSON lines; `role`, if given, is in every line. */
+/** Creates a logger of JSON lines. Every line contains `role`, if given. */
 export function createLogger(role: string | undefined, level: string, output: LogOutput = standardOutput("json")): Logger {
   const options: LoggerOptions = {
     level,
@@ -59,25 +59,25 @@ export function createLogger(role: string | undefined, level: string, output: Lo
   return pino(options, output);
 }
 
-// Where log lines go: standard output, which may be full, closed or blocked. Lines are lost then; the process goes on.
+// Log output. If standard output is full, closed or blocked, lines are lost and the process keeps running.
 
 /** `auto` is `text` on a terminal and `json` elsewhere. */
 export type LogFormat = "auto" | "json" | "text";
 
-/** Whether log lines are for people: key=value text instead of JSON. */
+/** Whether log lines are key=value text for people instead of JSON. */
 export function isTextFormat(format: LogFormat): boolean {
   return format === "text" || (format === "auto" && process.stdout.isTTY);
 }
 
 export interface LogOutput {
-  /** Never throws, never waits. */
+  /** Never throws and never blocks. */
   write(line: string): void;
 }
 
-/** What may wait for a reader. Past it, lines are lost: a reader that has stopped must not cost memory without end. */
+/** Limit on buffered output. Beyond it, lines are dropped: a stalled reader must not cost unbounded memory. */
 const MAX_WAITING_BYTES = 1_024 * 1_024;
 
-/** Standard output. When lines can be written again after some were lost, a line says how many. */
+/** Writes to standard output. After lost lines, the first line that can be written says how many. */
 export function standardOutput(format: LogFormat): LogOutput {
   const { stdout } = process;
   const inColor = stdout.isTTY && stdout.hasColors();
@@ -98,15 +98,15 @@ export function standardOutput(format: LogFormat): LogOutput {
   };
 }
 
-/** Returns whether all of the text has been taken. */
+/** Returns whether all of the text was accepted. */
 type Writer = (text: string) => boolean;
 
-/** Of a pipe, a socket or a terminal, which may have a reader that is slow, has stopped, or is gone. */
+/** For a pipe, socket or terminal, whose reader may be slow, stalled or gone. */
 function createStreamWriter(): Writer {
   const { stdout } = process;
-  // An error without a listener would end the process.
+  // Without a listener, an error would end the process.
   if (stdout.listenerCount("error") === 0) stdout.on("error", () => {});
-  // Node waits for a terminal, which Ctrl-S stops for as long as one likes.
+  // Node blocks on a terminal, and Ctrl-S can pause a terminal indefinitely.
   (stdout as { readonly _handle?: { setBlocking?(blocking: boolean): void } })._handle?.setBlocking?.(false);
   return (text) => {
     if (stdout.errored !== null || stdout.writableLength > MAX_WAITING_BYTES) return false;
@@ -115,11 +115,11 @@ function createStreamWriter(): Writer {
   };
 }
 
-/** Of a file or a device. Node's own stream would never write again after an error, such as a full disk. */
+/** For a file or a device. Node's own stream stops writing for good after an error such as a full disk. */
 function createFileWriter(): Writer {
   let isTorn = false;
   return (text) => {
-    // What was cut off in the middle of a line ends there.
+    // Ends a line that was cut off.
     const bytes = Buffer.from(isTorn ? `\n${text}` : text);
     let written = 0;
     try {

@@ -11,8 +11,8 @@ interface Entry {
 const COLORS: Readonly<Record<string, number>> = { trace: 90, debug: 90, info: 32, warn: 33, error: 31, fatal: 31 };
 
 /**
- * One of our JSON log lines as text: time of day, level, role, message, fields, and the stack of an error below. A line that is not JSON stays
- * as it is.
+ * Formats one of our JSON log lines as text: time of day, level, role, message and fields, with an error's stack below. Returns a line that is
+ * not JSON unchanged.
  */
 export function readableLine(line: string, inColor: boolean): string {
   let entry: Entry;
@@ -39,12 +39,12 @@ function timeOfDay(iso: string): string {
   return [time.getHours(), time.getMinutes(), time.getSeconds()].map((part) => String(part).padStart(2, "0")).join(":");
 }
 
-/** Quoted only where it could be taken for several fields. */
+/** Quotes a value only if it could be read as several fields. */
 function shown(value: unknown): string {
   return typeof value === "string" && /^[^\s"=]+$/.test(value) ? printable(value) : printable(JSON.stringify(value));
 }
 
-/** Values come from task senders, who must not control the terminal. */
+/** Escapes control characters: values come from task senders, which must not control the terminal. */
 function printable(text: string): string {
   return text.replace(/[^\P{Cc}\n\t]/gu, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }

@@ -1,23 +1,23 @@
-/** What a process knows of its own health: its components, each up or down with a reason. */
+/** The health of a process: its components, each up or down with a reason. */
 import type { Role } from "./role.ts";
 import type { FastifyInstance } from "fastify";
 import type { Metrics } from "./metrics.ts";
 import { createWebServer } from "../web/web-server.ts";
 
-/** The readiness of one component, told by the code that owns it. */
+/** The readiness of one component, reported by the code that owns it. */
 export interface ComponentHealth {
-  /** @param as a word of its own for what it is, instead of `up`: `standby`. */
+  /** @param as a state to show instead of `up`, such as `standby`. */
   up(as?: string): void;
   down(reason: string): void;
 }
 
 export interface HealthReport {
   readonly ready: boolean;
-  /** `"up"` or its own word for that, or why it is down. */
+  /** `"up"` or the component's own word for it, or the reason it is down. */
   readonly components: Readonly<Record<string, string>>;
 }
 
-/** Ready when every component is up and no drain has begun. A component is down until it first says otherwise. */
+/** Ready if every component is up and no drain has begun. A component is down until it first reports up. */
 export class Health {
   readonly #components = new Map<string, { readonly up: boolean; readonly state: string }>();
   #draining = false;
@@ -31,12 +31,12 @@ export class Health {
     };
   }
 
-  /** From now on not ready, whatever the components say. */
+  /** From now on not ready, regardless of the components. */
   drain(): void {
     this.#draining = true;
   }
 
-  /** The components that are down, each with its reason. */
+  /** The components that are down, with their reasons. */
   whatIsDown(): Readonly<Record<string, string>> {
     return Object.fromEntries([...this.#components].filter(([, { up }]) => !up).map(([name, { state }]) => [name, state]));
   }
@@ -48,36 +48,34 @@ export class Health {
   }
 }
 
-/** Anyone may ask for `/readyz`, and reasons are often a library's own words, which may quote a URL. */
+/** Removes passwords: `/readyz` is public, and a reason is often a library's message that may quote a URL. */
 function withoutPasswords(reason: string): string {
   return reason.replace(/:\/\/\S*@/g, "://***@");
 }
 
-// Where the health endpoints are unless the settings say otherwise.
-
-/** Of a process with this one role. 9090, 9100 and 9808 are Prometheus' ports. */
+/** Default health ports of single-role processes. Avoids 9090, 9100 and 9808, which Prometheus uses. */
 const PORTS: Readonly<Record<string, number>> = {
   receiver: 9801,
   "datadog-processor": 9802,
   "postgres-processor": 9803,
   dashboard: 9804,
 };
-/** Of a process with several. */
+/** Default health port of a process with several roles. */
 const SHARED_PORT = 9800;
 
-/** A fixed port for each role, so that people and probes know it. 0, any free one, for a role without. */
+/** A fixed port per role, so that people and probes know it. 0, meaning any free port, for a role without one. */
 export function defaultHealthPort(roles: readonly Pick<Role, "name">[]): number {
   const [first, ...others] = roles;
   return others.length > 0 ? SHARED_PORT : (PORTS[first?.name ?? ""] ?? 0);
 }
 
-// The health port: `/healthz`, `/readyz`, `/metrics`, and what a pull exporter adds.
+// The health port: `/healthz`, `/readyz`, `/metrics`, and the routes of pull exporters.
 
 export type HttpServer = FastifyInstance;
 
 /**
- * Builds the server without listening. `/healthz` answers 200 as long as the event loop turns; `/readyz` 200 or 503 with each component's
- * state; `/metrics` our own metrics. It answers GET and HEAD only, and keeps errors to itself.
+ * Creates the server without listening. `/healthz` answers 200 while the event loop runs, `/readyz` answers 200 or 503 with the state of each
+ * component, and `/metrics` contains our own metrics. Answers only GET and HEAD, and does not expose errors.
  */
 export function createHttpServer(health: Health, metrics: Metrics): HttpServer {
   const server = createWebServer();
@@ -85,7 +83,7 @@ export function createHttpServer(health: Health, metrics: Metrics): HttpServer {
     reply.headers({ "cache-control": "no-store", "x-content-type-options": "nosniff" });
     if (method !== "GET" && method !== "HEAD") return reply.code(405).header("allow", "GET, HEAD").send({ error: "Only GET and HEAD." });
   });
-  server.setErrorHandler((_error, _request, reply) => reply.code(500).send({ error: "This could not be answered." }));
+  server.setErrorHandler((_error, _request, reply) => reply.code(500).send({ error: "Internal error." }));
   server.get("/healthz", () => ({ status: "ok" }));
   server.get("/readyz", (_request, reply) => {
     const report = health.report();

@@ -1,12 +1,12 @@
-/** What a process has acquired, released in reverse order, once. */
+/** Releases the resources of a process once, in reverse order. */
 import { toError } from "../errors.ts";
 import type { Logger } from "../log/logger.ts";
 
 type Release = () => unknown;
 
 /**
- * Whoever acquires something registers its release on the next line. `close()` releases the newest first, each exactly once, goes on past
- * failures, and rejects with the first of them.
+ * Code that acquires a resource registers its release on the next line. `close()` releases the newest first, each exactly once. It continues
+ * after failures, and rejects with the first.
  */
 export class Lifecycle {
   readonly #releases: { name: string; release: Release }[] = [];
@@ -17,12 +17,12 @@ export class Lifecycle {
     this.#logger = logger;
   }
 
-  /** Registers a release. Registered while closing, it runs in the same close. */
+  /** Registers a release. If closing has begun, the same close runs it. */
   defer(name: string, release: Release): void {
     this.#releases.push({ name, release });
   }
 
-  /** Releases everything; safe to call again. */
+  /** Releases everything. Idempotent. */
   close(): Promise<void> {
     this.#closing ??= this.#releaseAll();
     return this.#closing;

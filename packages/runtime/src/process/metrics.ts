@@ -4,8 +4,8 @@ import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom
 export const METRIC_PREFIX = "celery_metrics_exporter_";
 
 /**
- * The metrics of this process. Names are given without the prefix, end in their unit or `total`, and may be asked for twice: roles that
- * share a process share the metric.
+ * The metrics of this process. Pass names without the prefix, ending in the unit or `total`. A second call with the same name returns the same
+ * metric: roles that share a process share it.
  */
 export class Metrics {
   readonly registry = new Registry();

@@ -1,4 +1,4 @@
-/** A role is what a process runs: receiver, one exporter's processor, dashboard. Several may share a process. */
+/** A process runs one or more roles: receiver, an exporter's processor, dashboard. */
 import type { z } from "zod";
 import { type ConfigSchema, type Environment, loadConfig } from "../config/config.ts";
 import type { Health, HttpServer } from "./health.ts";
@@ -7,39 +7,37 @@ import type { Logger } from "../log/logger.ts";
 import type { Metrics } from "./metrics.ts";
 import { ConfigError } from "../errors.ts";
 
-/** What the process gives a role. */
+/** What a process provides to a role. */
 export interface RoleContext<C> {
   readonly config: C;
   readonly logger: Logger;
-  /** Components named here decide `/readyz`. */
+  /** Components registered here determine `/readyz`. */
   readonly health: Health;
   readonly metrics: Metrics;
   /** Routes may be added until `start` resolves. */
   readonly http: HttpServer;
-  /** Everything `start` acquires is registered here for release. */
+  /** `start` registers the release of everything it acquires here. */
   readonly lifecycle: Lifecycle;
 }
 
 export interface Role<S extends ConfigSchema = ConfigSchema> {
   readonly name: string;
-  /** Whether it is no part that users know, so that its start is not worth a line. */
+  /** Whether users do not know the role, so that its start is not logged. */
   readonly isInternal?: boolean;
   readonly Config: S;
-  /** Connects and begins work; resolves when the role works. A rejection aborts the start of the process. */
+  /** Connects and starts work. Resolves once the role works. A rejection aborts the start of the process. */
   start(context: RoleContext<z.output<S>>): Promise<void>;
 }
 
-/** Declares a role, so that `start` knows the type of its configuration. */
+/** Declares a role. Infers the type of `start`'s configuration. */
 export function defineRole<S extends ConfigSchema>(role: Role<S>): Role<S> {
   return role;
 }
 
-// The settings of several roles, which are wrong together.
-
 /**
- * What each role makes of the environment.
+ * Loads the configuration of each role.
  *
- * @throws {ConfigError} with the problems of all of them, each once.
+ * @throws {ConfigError} with the problems of all roles, without duplicates.
  */
 export function loadConfigs(roles: readonly Role[], env: Environment): Map<Role, Record<string, unknown>> {
   const configs = new Map<Role, Record<string, unknown>>();

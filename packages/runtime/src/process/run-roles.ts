@@ -18,21 +18,21 @@ import { setFlagsFromString } from "node:v8";
 export interface RunningRoles {
   readonly health: Health;
   readonly metrics: Metrics;
-  /** Where `/healthz`, `/readyz` and `/metrics` answer. */
+  /** Base URL of `/healthz`, `/readyz` and `/metrics`. */
   readonly healthUrl: string;
-  /** Drains and releases everything, the role started last first. */
+  /** Drains and releases everything, starting with the role started last. */
   stop(): Promise<void>;
 }
 
-/** Runs one role as this process, until a signal; `main.ts` calls nothing else. */
+/** Runs one role as this process until a signal. `main.ts` calls nothing else. */
 export async function runRole<S extends ConfigSchema>(role: Role<S>): Promise<void> {
   await runRoles(role.name, [role]);
 }
 
 /**
- * Runs several roles in this process, until a signal. Roles start in the order given and stop in reverse.
+ * Runs several roles in this process until a signal. Roles start in the given order and stop in reverse.
  *
- * @param explain adds to the message of the error that ends the process what its user could not know.
+ * @param explain adds missing context to the message of the error that ends the process.
  */
 export async function runRoles(
   name: string,
@@ -41,13 +41,13 @@ export async function runRoles(
   explain: (message: string) => string = (message) => message,
 ): Promise<RunningRoles> {
   boundHeapGrowth();
-  // What libraries print is not worth the process.
+  // An error while a library prints to standard error must not end the process.
   process.stderr.on("error", () => {});
   try {
-    // Every problem at once: the roles' own settings before any is used.
+    // Checks the settings of all roles before using any, to report all problems together.
     loadConfigs(roles, env);
     const config = loadConfig(BaseConfig, env);
-    // Where there are several, each names itself.
+    // With several roles, each logger adds its own role.
     const logger = createLogger(roles.length === 1 ? name : undefined, config.LOG_LEVEL, standardOutput(config.LOG_FORMAT));
     for (const { setting, problem } of configWarnings(env)) logger.warn({ setting, problem }, "a setting has no effect");
     const stopping = new AbortController();
@@ -63,7 +63,7 @@ export async function runRoles(
     });
     starting = startRoles(roles, env, logger, stopping.signal);
     return await starting.catch((thrown: unknown) => {
-      // The drain ends the process.
+      // The drain exits.
       if (stopping.signal.aborted) return new Promise<never>(() => {});
       throw thrown;
     });
@@ -75,7 +75,7 @@ export async function runRoles(
   }
 }
 
-/** Beside what is wrong, what has no effect: it may be the cause. Each setting once. */
+/** Adds variables without effect, which may be the cause. Lists each setting once. */
 function withWarnings(message: string, env: Environment): string {
   const others = configWarnings(env).filter(({ setting }) => !message.includes(setting));
   return [message, ...others.map(({ setting, problem }) => `Warning: ${setting}: ${problem}`)].join("\n");
@@ -92,8 +92,8 @@ async function openHealthPort(
   const healthUrl = await listen(http, { host, port, settings: "HEALTH_PORT or HEALTH_HOST", orFree: chosen === undefined });
   const isFallback = port !== 0 && new URL(healthUrl).port !== String(port);
   if (isFallback) {
-    const advice = "a probe of that port asks another process: stop it, or set HEALTH_PORT";
-    logger.warn({ healthUrl, taken: port, advice }, "health port taken, using another one");
+    const advice = "probes of that port reach another process: stop that process, or set HEALTH_PORT";
+    logger.warn({ healthUrl, taken: port, advice }, "health port in use, using another one");
   }
   logger.info({ healthUrl }, "health port open");
   return healthUrl;
@@ -102,8 +102,8 @@ async function openHealthPort(
 /**
  * Starts roles without touching the process: no signal handlers, no exit.
  *
- * @param stopping aborted when the start is to be given up: what is acquired is released at once.
- * @throws {ConfigError} with the problems of every role; otherwise what the first role that failed threw, after releasing the others.
+ * @param stopping aborts the start: everything acquired so far is released at once.
+ * @throws {ConfigError} with the problems of every role; otherwise rethrows the error of the first role that failed, after releasing the others.
  */
 export async function startRoles(roles: readonly Role[], env: Environment, logger: Logger, stopping?: AbortSignal): Promise<RunningRoles> {
   const configs = loadConfigs(roles, env);
@@ -133,16 +133,15 @@ export async function startRoles(roles: readonly Role[], env: Environment, logge
   }
 }
 
-// How much memory a process takes before it looks for what it can give back.
-
 /**
- * V8 lets the heap of a busy process grow up to fourfold between two full collections: events that wait half a second for their batch outlive
- * the collections of the young, so that processes took 220 to 340 MB in a burst, of which they needed 60. A limit (`--max-old-space-size`)
- * would end the process where it once needs more; this does not. It costs about 5 % more CPU (`docs/performance.md`).
+ * Growth of the heap that triggers a full collection. By default, V8 lets the heap of a busy process grow up to fourfold between two full
+ * collections. Events that wait half a second for their batch survive the young collections, so processes took 220 to 340 MB in a burst but
+ * needed only 60. A limit (`--max-old-space-size`) would crash a process that needs more. This does not, and costs about 5 % more CPU
+ * (`docs/performance.md`).
  */
 const GROWTH_PERCENT = 60;
 
-/** From now on the heap is collected whenever it has grown by 60 % since it was last. For the whole process, whatever runs in it. */
+/** Makes V8 collect the heap whenever it has grown by 60 % since the last collection. Applies to the whole process. */
 function boundHeapGrowth(): void {
   setFlagsFromString(`--heap-growing-percent=${GROWTH_PERCENT}`);
 }

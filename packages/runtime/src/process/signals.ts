@@ -1,23 +1,23 @@
-/** How a process ends: the only place that calls `process.exit`. */
+/** Process exit. The only place that calls `process.exit`. */
 import { EXIT_FAILURE, toError } from "../errors.ts";
 import type { Logger } from "../log/logger.ts";
 
-/** Signals this soon after the first are the same one: Ctrl-C through `npx pnpm` delivers SIGINT twice, milliseconds apart. */
+/** Window in which further signals count as the first: Ctrl-C through `npx pnpm` delivers SIGINT twice, milliseconds apart. */
 const SAME_SIGNAL_MS = 1_000;
 
-/** How long a reader of our logs may take for the last lines. */
+/** Time limit for flushing the last log lines. */
 const LAST_LINES_MS = 500;
 
 export interface Shutdown {
-  /** Stops taking work and finishes what was begun. */
+  /** Stops accepting work and finishes the work in progress. */
   readonly drain: () => Promise<void>;
   readonly timeoutMs: number;
   readonly logger: Logger;
 }
 
 /**
- * Ends the process on SIGTERM, SIGINT, SIGHUP (its terminal was closed) or an error nobody caught: the first of them drains and exits 0 (1 past the deadline, and after an
- * error, be it during the drain), a second signal exits 1 at once.
+ * Exits on SIGTERM, SIGINT, SIGHUP (terminal closed) or an uncaught error. The first of these drains and exits with 0, or with 1 if the drain
+ * exceeds the deadline or an uncaught error occurred, also during the drain. A second signal exits with 1 at once.
  */
 export function exitOnSignals({ drain, timeoutMs, logger }: Shutdown): void {
   let draining = false;
@@ -69,19 +69,19 @@ export function exitOnSignals({ drain, timeoutMs, logger }: Shutdown): void {
   });
 }
 
-/** A pipe that is read slowly may still hold the last lines. */
+/** Exits once the last log lines are written: a slow pipe may still hold them back. */
 function exitAfterLogs(exitCode: number): void {
   setTimeout(() => process.exit(exitCode), LAST_LINES_MS);
   process.stdout.write("", () => process.exit(exitCode));
 }
 
-/** Ends the process now, with what it could not do on standard error and nothing else. */
+/** Exits immediately, with only this message on standard error. */
 export function exitWith(exitCode: number, message?: string): never {
   if (message !== undefined) process.stderr.write(`${message}\n`);
   process.exit(exitCode);
 }
 
-/** Has the process exit with a failure once it has nothing left to do. */
+/** Makes the process exit with a failure once it has nothing left to do. */
 export function failAtEnd(): void {
   process.exitCode = EXIT_FAILURE;
 }

@@ -1,4 +1,4 @@
-/** What may be wrong with the address of our Redis, by the error that connecting ends with. */
+/** Advice about the address and settings of our Redis. */
 import { KOMBU_TLS_NAMES, resetHint } from "../tls/tls.ts";
 import { Cluster, type Redis } from "ioredis";
 import { toError } from "../errors.ts";
@@ -7,17 +7,17 @@ import { type RedisConnection, mastersOf } from "./connection.ts";
 
 export interface Connecting {
   readonly tls: object | undefined;
-  /** The name that sentinels are asked for; undefined without sentinels. */
+  /** The master's name at the sentinels; undefined without sentinels. */
   readonly masterName: string | undefined;
 }
 
 export interface Advice {
   readonly text: string;
-  /** Whether waiting does not help. */
+  /** Whether waiting cannot help. */
   readonly isFinal: boolean;
 }
 
-/** Undefined for an error that speaks for itself. */
+/** Explains a connection error. Undefined if the error explains itself. */
 export function redisAdvice(error: Error, { tls, masterName }: Connecting): Advice | undefined {
   if (masterName !== undefined && /sentinel|No such master/i.test(error.message)) return sentinelAdvice(error.message, masterName);
   if (masterName !== undefined) return undefined;
@@ -26,46 +26,48 @@ export function redisAdvice(error: Error, { tls, masterName }: Connecting): Advi
   return text === undefined ? undefined : { text, isFinal: false };
 }
 
-/** A server that expects TLS resets a connection without it. One without TLS waits for the end of what it takes for a command. */
+/** A server that expects TLS resets a plain connection. A server without TLS reads the handshake as a command and waits for its end. */
 function tlsAdvice(code: string, tls: object | undefined): string | undefined {
-  if (tls === undefined && ["ECONNRESET", "EPIPE"].includes(code)) return `${code}: perhaps it speaks TLS on this port; then use rediss://`;
-  if (tls !== undefined && code === "ETIMEDOUT") return "no answer to TLS: perhaps it does not speak TLS on this port; then use redis://";
+  if (tls === undefined && ["ECONNRESET", "EPIPE"].includes(code))
+    return `${code}: perhaps it requires TLS on this port; if so, use rediss://`;
+  if (tls !== undefined && code === "ETIMEDOUT")
+    return "no answer to the TLS handshake: perhaps it does not support TLS on this port; if so, use redis://";
   return undefined;
 }
 
 function sentinelAdvice(message: string, masterName: string): Advice | undefined {
   if (/No such master|invalid reply: null/.test(message)) {
-    return { text: `the sentinels know no master named ${masterName}; set REDIS_SENTINEL_MASTER_NAME`, isFinal: true };
+    return { text: `the sentinels do not know a master named ${masterName}; set REDIS_SENTINEL_MASTER_NAME`, isFinal: true };
   }
   if (/sentinels.*(NOAUTH|WRONGPASS|without any password|invalid password)/i.test(message)) {
-    return { text: "the sentinels refuse the password; set REDIS_SENTINEL_PASSWORD", isFinal: true };
+    return { text: "the sentinels rejected the password; set REDIS_SENTINEL_PASSWORD", isFinal: true };
   }
-  if (/sentinels.*unknown command/i.test(message)) return { text: "it is a Redis and not a Sentinel; use redis://", isFinal: true };
+  if (/sentinels.*unknown command/i.test(message)) return { text: "it is a Redis server, not a Sentinel; use redis://", isFinal: true };
   if (/sentinels.*(ECONNREFUSED|EHOSTUNREACH|ENOTFOUND|EAI_AGAIN|ETIMEDOUT)/i.test(message)) {
     const reason = /Last error: (.*)$/s.exec(message)?.[1] ?? message;
     return { text: `no sentinel can be reached: ${reason}`, isFinal: false };
   }
   if (/sentinels.*(Connection is closed|ECONNRESET|EPIPE)/i.test(message)) {
-    return { text: "the sentinels close the connection: perhaps they speak TLS; then set REDIS_SENTINEL_TLS=true", isFinal: false };
+    return { text: "the sentinels closed the connection: perhaps they require TLS; if so, set REDIS_SENTINEL_TLS=true", isFinal: false };
   }
   return undefined;
 }
 
-// Whether Redis keeps what it has accepted.
+// Durability of Redis.
 
-/** Logs a warning for each setting that lets Redis lose what it has accepted, on any of its nodes. A server that hides its settings is not asked twice. */
+/** Logs a warning for each setting with which Redis, or a node of a cluster, can lose accepted data. Skips the check if `CONFIG` is not permitted. */
 export async function warnIfNotDurable(redis: RedisConnection, logger: Logger): Promise<void> {
   try {
     const masters = mastersOf(redis);
     const appendonly = await Promise.all(masters.map((master) => readSetting(master, "appendonly")));
     const policies = await Promise.all(masters.map((master) => readSetting(master, "maxmemory-policy")));
-    if (appendonly.includes("no")) logger.warn("Redis has appendonly off: what waits in the queues is lost when it restarts");
+    if (appendonly.includes("no")) logger.warn("Redis has appendonly off: queued events are lost if it restarts");
     const policy = policies.find((value) => value !== undefined && value !== "noeviction");
     if (policy !== undefined) {
-      logger.warn({ policy }, "Redis may evict keys: set maxmemory-policy to noeviction, or queued events can vanish");
+      logger.warn({ policy }, "Redis may evict keys: set maxmemory-policy to noeviction, or queued events can be lost");
     }
   } catch (thrown) {
-    logger.debug({ err: toError(thrown) }, "Redis does not tell its settings");
+    logger.debug({ err: toError(thrown) }, "cannot read the settings of Redis");
   }
 }
 
@@ -74,12 +76,12 @@ async function readSetting(redis: Redis, name: string): Promise<string | undefin
   return Array.isArray(answer) ? (answer[1] as string | undefined) : (answer as Record<string, string>)[name];
 }
 
-// What Redis tells of itself, where our user may ask.
+// Server information.
 
 /**
- * What `INFO` tells of the server, or of one node of a cluster; nothing where it is refused. That is noted: BullMQ asks for the version on
- * every connection, and does not start without an answer, unless the connection's options say that it need not know; it then takes the oldest
- * it works with, and waits in whole seconds.
+ * `INFO` of the server, or of one node of a cluster; empty if it is not permitted. In that case it sets `skipVersionCheck`: BullMQ queries the
+ * version on every connection and does not start without an answer. With that option BullMQ assumes the oldest version it supports, and its
+ * waits are in whole seconds.
  */
 export async function serverInfo(redis: RedisConnection, logger: Logger): Promise<string> {
   try {
@@ -87,7 +89,7 @@ export async function serverInfo(redis: RedisConnection, logger: Logger): Promis
   } catch (thrown) {
     const error = toError(thrown);
     if (error.message.startsWith("NOPERM")) {
-      logger.debug({ reason: error.message }, "Redis does not tell its version and memory");
+      logger.debug({ reason: error.message }, "cannot read the version and memory of Redis");
       const options = redis instanceof Cluster ? redis.options.redisOptions : redis.options;
       Object.assign(options ?? {}, { skipVersionCheck: true });
     }

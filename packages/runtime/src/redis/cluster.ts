@@ -1,22 +1,22 @@
-/** A connection to a Redis Cluster, and what it tells of its nodes. */
+/** A connection to a Redis Cluster, and the state of its nodes. */
 import { Cluster, type ClusterOptions, type Redis } from "ioredis";
 import type { ConnectionOptions } from "./policy.ts";
 import type { RedisServer } from "./redis-url.ts";
 import { toTlsOptions, type TlsContext, type TlsOptions } from "../tls/tls.ts";
 
-/** Whoever watches a connection. */
+/** Receives state changes of a connection. */
 export interface ConnectionListener {
-  /** All of it is there. May be called again and again. */
+  /** The connection is complete. May be called repeatedly. */
   up(): void;
-  /** It, or a part of it, is not. */
+  /** The connection, or a part of it, is lost. */
   down(what: string): void;
-  /** What has gone wrong, be it gone by then. */
+  /** An error occurred. It may be over by the time of the call. */
   failed(error: Error): void;
 }
 
 export interface CreateClusterOptions {
   readonly cluster: ClusterOptions;
-  /** Of each connection to a node. */
+  /** Options of each connection to a node. */
   readonly connection: ConnectionOptions;
   /** `announced=reachable`, each `host:port`. */
   readonly natMap?: readonly string[] | undefined;
@@ -31,9 +31,9 @@ interface Node {
 }
 
 /**
- * Connects nothing yet.
+ * Does not connect yet.
  *
- * @throws {ConfigError} when a certificate file cannot be read.
+ * @throws {ConfigError} if a certificate file cannot be read.
  */
 export function createCluster(
   { nodes = [], tls, username, password }: RedisServer,
@@ -51,7 +51,7 @@ export function createCluster(
     nodes.map(({ host, port }) => nodeAt(host, port)),
     {
       ...cluster,
-      // Certificates are for names: ioredis would only keep the address.
+      // Keeps the host name, which the certificate must match. By default, ioredis keeps only the address.
       dnsLookup: (host, done) => done(null, host),
       natMap: (announced) => {
         const address = reachable.get(announced) ?? announced;
@@ -67,7 +67,7 @@ export function createCluster(
   );
 }
 
-/** Connects to every master as soon as it is known, not only when there is a command for it, and tells whether all are there. */
+/** Connects to every master as soon as it is known, not only for its first command, and reports whether all are connected. */
 export function watchCluster(cluster: Cluster, listener: ConnectionListener): void {
   const look = (): void => {
     if (cluster.status !== "ready") return;
@@ -82,7 +82,7 @@ export function watchCluster(cluster: Cluster, listener: ConnectionListener): vo
   cluster.on("+node", (node: Redis) => {
     node.on("ready", look);
     node.on("close", look);
-    // A command that was redirected there comes first: it would be refused by a connection that is being made.
+    // Lets a redirected command go first: it would fail on a connection that is still being opened.
     setImmediate(connect, node);
   });
   cluster.on("refresh", () => {
@@ -98,7 +98,7 @@ export function watchCluster(cluster: Cluster, listener: ConnectionListener): vo
   });
 }
 
-/** ioredis asks for the slots on connections of their own, and keeps to itself what becomes of them: one more tells why there is none. */
+/** ioredis queries the slots on internal connections and hides their errors. One more connection reveals the reason. */
 function tellWhy(node: Redis, listener: ConnectionListener): void {
   const probe = node.duplicate();
   probe.on("error", (error: Error) => listener.failed(error));
@@ -108,7 +108,7 @@ function tellWhy(node: Redis, listener: ConnectionListener): void {
     .finally(() => probe.disconnect());
 }
 
-/** The addresses of masters that have slots and no connection. */
+/** The addresses of masters with slots but without a connection. */
 function missingMasters(cluster: Cluster): string[] {
   const ready = cluster.nodes("master").filter(({ status }) => status === "ready");
   const there = new Set(ready.map(({ options: { host, port } }) => `${host}:${port}`));

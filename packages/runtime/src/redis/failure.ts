@@ -1,95 +1,95 @@
-/** What is said when Redis cannot be had at start. */
+/** Error messages for Redis failures. */
 import { UnavailableError } from "../errors.ts";
 
-/** Where user, password or address are not welcome. */
+/** Errors that reject the user, password or address. */
 const LOGIN = /WRONGPASS|NOAUTH|NOPERM|DENIED|ERR invalid password/;
-/** What only a Redis says that was reached. */
+/** Errors that only a reachable Redis can send. */
 const ANSWERS = /^(ERR |READONLY|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN)/;
 
-/** Another setting than the URL is wrong. */
+/** Reasons that name a setting other than the URL. */
 const NAMES_SETTING = /; set REDIS_[A-Z_]+$/;
 
-/** Whether Redis does not let us in. */
+/** Whether Redis refuses the login. */
 export function isLoginRefusal({ message }: Error): boolean {
   return LOGIN.test(message);
 }
 
 /**
- * After waiting in vain.
+ * The error after the startup timeout.
  *
- * @param server the URL as it may be shown.
+ * @param server the redacted URL.
  */
 export function notServing(server: string, reason: string, isLoading: boolean): UnavailableError {
   if (isLoading) return new UnavailableError(`Redis at ${server} is still loading its data. Wait, or set STARTUP_TIMEOUT_SECONDS.`);
-  if (ANSWERS.test(reason)) return new UnavailableError(`Redis at ${server} does not serve: ${reason}. Check REDIS_URL.`);
+  if (ANSWERS.test(reason)) return new UnavailableError(`Redis at ${server} is not ready: ${reason}. Check REDIS_URL.`);
   return new UnavailableError(`Cannot reach Redis at ${server} (${reason}). Start it, or set REDIS_URL.`);
 }
 
-/** Where waiting does not help. `error` is what was said, `reason` what that means. */
+/** The error if waiting cannot help. `error` is Redis' answer, `reason` its explanation. */
 export function notUsable(server: string, reason: string, error?: Error): UnavailableError {
   if (NAMES_SETTING.test(reason)) return new UnavailableError(`Cannot use Redis at ${server}: ${reason}.`);
   return error !== undefined && isLoginRefusal(error)
-    ? new UnavailableError(`Redis at ${server} refuses us: ${reason}. Check REDIS_URL.`)
+    ? new UnavailableError(`Redis at ${server} refused access: ${reason}. Check REDIS_URL.`)
     : new UnavailableError(`Cannot use Redis at ${server}: ${reason}. Correct REDIS_URL.`);
 }
 
-// What Redis answers, in words that tell what to do.
+// Explanations of Redis' answers.
 
-/** The error's own message; where the settings are at fault, with what to set. */
+/** The error's message. If the settings are wrong, an explanation of what to set. */
 export function redisProblem(error: Error): string {
   const { message } = error;
-  if (isOtherProtocol(error)) return "something else than Redis listens there";
-  if (message.startsWith("NOAUTH")) return `it wants a password, and REDIS_URL has none (${message})`;
-  // Redis 5 has its own words for it.
-  if (/^WRONGPASS|^ERR invalid password/.test(message)) return `user or password is wrong (${message})`;
+  if (isOtherProtocol(error)) return "a server other than Redis listens there";
+  if (message.startsWith("NOAUTH")) return `it requires a password, and REDIS_URL contains none (${message})`;
+  // Redis 5 words it differently.
+  if (/^WRONGPASS|^ERR invalid password/.test(message)) return `the user name or password is wrong (${message})`;
   if (/^(MOVED|CROSSSLOT)\b|not allowed in cluster mode/.test(message)) return `${message}; ${IS_CLUSTER}`;
   if (/DB index/.test(message))
-    return `${message}: it has no database with the number in REDIS_URL; \`databases\` in its configuration says how many there are`;
-  if (message.includes("cluster support disabled")) return "it is not in cluster mode; its REDIS_URL begins with redis:// or rediss://";
+    return `${message}: REDIS_URL names a database that does not exist; \`databases\` in the configuration of Redis limits them`;
+  if (message.includes("cluster support disabled")) return "it is not in cluster mode; REDIS_URL must start with redis:// or rediss://";
   return message;
 }
 
-/** Whether what answers does not speak Redis' protocol, in ioredis' words. */
+/** Whether the server does not speak the Redis protocol, according to ioredis' error. */
 export function isOtherProtocol({ message }: Error): boolean {
   return message.includes("Unknown RESP type");
 }
 
-/** Whether this is Redis' answer to the SELECT that ioredis sends while connecting. */
+/** Whether the error answers the SELECT that ioredis sends while connecting. */
 export function isSelectError(error: Error & { readonly command?: { readonly name: string } }): boolean {
   return error.command?.name === "select";
 }
 
-/** What Redis replied, from its code on: before Redis 7 the error of a script only quotes the reply of the command (src/scripting.c). */
+/** Redis' reply, starting with its error code. Before Redis 7, a script's error only quotes the command's reply (src/scripting.c). */
 function redisReply({ message }: Error): string {
   return message.replace(/^ERR Error running script .*: -/, "");
 }
 
-/** A node of a cluster that was taken for the only one. */
-export const IS_CLUSTER = "it is a node of a cluster, whose REDIS_URL begins with redis+cluster:// or rediss+cluster://";
+/** The problem if the URL of a single server names a cluster node. */
+export const IS_CLUSTER = "it is a node of a cluster; REDIS_URL must start with redis+cluster:// or rediss+cluster://";
 
-// What an error of a command means to whoever holds the data.
+// What a command's error means for the caller's data.
 
-/** Replies of a server that cannot serve now: loading, failing over, full, busy with a script, refusing to write, not the one with this key. */
+/** Temporary errors: loading, failing over, out of memory, busy with a script, refusing writes, not the owner of this key. */
 const PASSING =
   /^(LOADING|BUSY|OOM|READONLY|MASTERDOWN|NOREPLICAS|MISCONF|CLUSTERDOWN|TRYAGAIN|UNBLOCKED|NOAUTH|NOPERM|WRONGPASS|EXECABORT|MOVED|ASK|CROSSSLOT)\b/;
 
-/** What a script of ours may not do, in the words of Redis before 7.2 (src/script.c, src/scripting.c). */
+/** A missing permission inside a script, as worded before Redis 7.2 (src/script.c, src/scripting.c). */
 const FORBIDDEN_IN_SCRIPT = /The user executing the script can't/;
 
 /**
- * Whether an error of a command has nothing to do with the command: there is no connection, or Redis cannot serve now. What is left is a reply
- * about the command and its data, such as WRONGTYPE.
+ * Whether a command failed for reasons unrelated to it: no connection, or Redis is temporarily unavailable. Other errors concern the command
+ * and its data, such as WRONGTYPE.
  */
 export function isRedisAway(error: Error): boolean {
   return error.name !== "ReplyError" || PASSING.test(redisReply(error)) || FORBIDDEN_IN_SCRIPT.test(error.message);
 }
 
-/** Whether Redis refused a write because it is at `maxmemory`. */
+/** Whether Redis refused a write because it reached `maxmemory`. */
 export function isOutOfMemory(error: Error): boolean {
   return redisReply(error).startsWith("OOM ");
 }
 
-/** An error of a command as one that passes: the caller keeps its data and calls again. @param what was being done. */
+/** Converts a command's error to a temporary one: the caller keeps its data and retries. @param what the operation that failed. */
 export function redisUnavailable(what: string, error: Error): UnavailableError {
   return new UnavailableError(`Redis: ${what} failed (${redisProblem(error)})`, { cause: error });
 }

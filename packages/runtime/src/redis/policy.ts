@@ -1,4 +1,4 @@
-/** How connections to Redis behave when it is away, by what they are for. */
+/** How each use of a Redis connection behaves while Redis is unavailable. */
 import type { ClusterOptions, RedisOptions } from "ioredis";
 import { backoffMs } from "../backoff.ts";
 import type { z } from "zod";
@@ -7,18 +7,18 @@ import { ConfigError } from "../errors.ts";
 import { type RedisTarget, redisServerOf } from "./address.ts";
 
 /**
- * What a connection is for. `producer` fails a command at once when Redis is away, so that whoever holds the data keeps it; `worker` waits
- * for Redis for ever, as BullMQ's Worker demands; `viewer` gives up after a few tries.
+ * What a connection is for. While Redis is unavailable, `producer` fails a command at once so that the caller keeps its data, `worker` waits
+ * indefinitely as BullMQ's Worker requires, and `viewer` gives up after a few attempts.
  */
 export type RedisUse = "producer" | "worker" | "viewer";
 
 export type ConnectionOptions = Omit<RedisOptions, "replyMapping">;
 
-/** A Redis that hangs, or whose host has vanished, closes nothing: this is how long an answer may take before the connection is given up. */
+/** Time limit for an answer: a hung Redis or a vanished host does not close the connection. */
 const ANSWER_TIMEOUT_MS = 5_000;
-/** The same where BullMQ waits for jobs: it blocks for up to 10 s. */
+/** The same for a connection on which BullMQ waits for jobs: it blocks for up to 10 s. */
 const BLOCKED_TIMEOUT_MS = 13_000;
-/** The same for people: a large queue takes its time to look through. */
+/** The same for views: reading a large queue takes time. */
 const VIEW_TIMEOUT_MS = 10_000;
 
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -29,18 +29,18 @@ const ANSWERS: Record<RedisUse, ConnectionOptions> = {
   viewer: { maxRetriesPerRequest: 3, commandTimeout: VIEW_TIMEOUT_MS, socketTimeout: VIEW_TIMEOUT_MS },
 };
 
-/** Of every connection, be it to one server or to a node of a cluster. `name` is shown by `CLIENT LIST`. */
+/** Options of every connection, to one server or to a node of a cluster. `CLIENT LIST` shows `name`. */
 export function connectionOptions(use: RedisUse, name: string): ConnectionOptions {
   return {
     ...ANSWERS[use],
-    // Redis takes no name with a space in it.
+    // Redis does not accept spaces in a name.
     connectionName: `celery-metrics-exporter:${name.replaceAll(" ", "-")}`,
     connectTimeout: CONNECT_TIMEOUT_MS,
     keepAlive: 10_000,
   };
 }
 
-/** Of a connection to one server, which comes back by itself. */
+/** Options of a connection to one server. It reconnects by itself. */
 export function serverOptions(use: RedisUse): ConnectionOptions {
   return {
     lazyConnect: true,
@@ -48,25 +48,25 @@ export function serverOptions(use: RedisUse): ConnectionOptions {
     sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
     retryStrategy: reconnectDelayMs,
     sentinelRetryStrategy: reconnectDelayMs,
-    // A failed-over primary answers READONLY until the connection is made anew; before Redis 7 a script's answer only quotes that.
+    // After a failover, the former primary answers READONLY until we reconnect. Before Redis 7, a script's error only quotes that reply.
     reconnectOnError: (error) => (error.message.includes("READONLY") ? 2 : false),
   };
 }
 
-/** What one process has in hand comes late by as much as it is connected later than the others: that must stay well below any grace. */
+/** If one process reconnects later than the others, its events are late by the difference, which must stay well below any grace period. */
 function reconnectDelayMs(attempt: number): number {
   return backoffMs(attempt - 1, { firstMs: 100, maxMs: 1_000 });
 }
 
-/** So often the nodes are asked who has which slots: a master that is asked for nothing may have been replaced. */
+/** Interval of slot refreshes: without commands, nothing else reveals that a master was replaced. */
 const REFRESH_MS = 5_000;
 
-/** Of a connection to a cluster, whose connections to nodes do not come back: another node may have their slots by then. */
+/** Options of a connection to a cluster. Lost connections to nodes are not reopened: another node may have their slots by then. */
 export function clusterOptions(use: RedisUse): ClusterOptions {
   return {
     ...REDIRECTIONS[use],
     lazyConnect: true,
-    // It would ask one node, which a producer may not do while the connection is being made: `watchCluster` looks at all.
+    // The check would query one node, which fails for a producer while it is connecting. `watchCluster` checks all nodes.
     enableReadyCheck: false,
     slotsRefreshInterval: REFRESH_MS,
     slotsRefreshTimeout: CONNECT_TIMEOUT_MS,
@@ -74,14 +74,12 @@ export function clusterOptions(use: RedisUse): ClusterOptions {
   };
 }
 
-/** How often, and how fast, a command whose node is gone is tried on others, who know where its key is by now. */
+/** How often and how fast a command is retried on other nodes if its node is gone: they know the new owner of its key. */
 const REDIRECTIONS: Record<RedisUse, ClusterOptions> = {
   producer: { enableOfflineQueue: false, retryDelayOnFailover: 0, retryDelayOnClusterDown: 0 },
   worker: { maxRedirections: Number.POSITIVE_INFINITY, retryDelayOnMoved: 100 },
   viewer: { enableOfflineQueue: false },
 };
-
-// Where our Redis is, as the settings say it.
 
 /** The settings of a connection to our Redis: a part of `BaseConfig`. */
 export const RedisConfig = BaseConfig.pick({
@@ -93,18 +91,18 @@ export const RedisConfig = BaseConfig.pick({
   QUEUE_PREFIX: true,
 });
 
-/** What Redis takes a key's slot from (cluster-spec, "Hash tags"). */
+/** A hash tag, which determines a key's slot (Redis cluster specification, "Hash tags"). */
 const HASH_TAG = /^[^{]*\{[^}]+\}/;
 
 /**
- * Where our Redis is, from the settings.
+ * The address of our Redis, from the settings.
  *
- * @throws {ConfigError} when it is a cluster, and the prefix would put the keys of a queue onto several nodes.
+ * @throws {ConfigError} if it is a cluster and the prefix would spread the keys of a queue over several nodes.
  */
 export function redisTarget(config: z.output<typeof RedisConfig>): RedisTarget {
   const { REDIS_URL, REDIS_SENTINEL_MASTER_NAME, REDIS_SENTINEL_PASSWORD, REDIS_SENTINEL_TLS } = config;
   if (redisServerOf({ url: REDIS_URL }).nodes !== undefined && !HASH_TAG.test(config.QUEUE_PREFIX)) {
-    throw new ConfigError(["QUEUE_PREFIX: on a Redis Cluster it needs braces, as in {cme}: the keys of a queue have to be in one slot"]);
+    throw new ConfigError(["QUEUE_PREFIX: a Redis Cluster requires braces, as in {cme}: the keys of a queue must be in one slot"]);
   }
   return {
     url: REDIS_URL,

@@ -1,4 +1,4 @@
-/** Reads the URL of a Redis, of the sentinels that know where one is (kombu/transport/redis.py, redis/connection.py), or of a Redis Cluster. */
+/** Parses the URL of a Redis server, of sentinels (kombu/transport/redis.py, redis/connection.py), or of a Redis Cluster. */
 import { editDistance } from "../config/misspelling.ts";
 import { TLS_QUERY, parseTlsSettings, type TlsSettings } from "../tls/tls.ts";
 import { parseUrlParts, type UrlParts } from "../config/url.ts";
@@ -9,13 +9,13 @@ export interface RedisServer {
   readonly username?: string;
   readonly password?: string;
   readonly db: number;
-  /** Present when the connection is encrypted. */
+  /** Set if the connection is encrypted. */
   readonly tls?: TlsSettings;
   /** A Unix socket, instead of host and port. */
   readonly socketPath?: string;
-  /** Who knows the address of the master, instead of host and port. */
+  /** The sentinels that know the master's address, instead of host and port. */
   readonly sentinels?: readonly Place[];
-  /** Some nodes of a cluster, who know all others, instead of host and port. */
+  /** Some nodes of a cluster, which know all others, instead of host and port. */
   readonly nodes?: readonly Place[];
 }
 
@@ -24,7 +24,7 @@ interface Place {
   readonly port: number;
 }
 
-/** `problem` is for the user to read, and holds no password. */
+/** `problem` is a message for the user, without a password. */
 export type ParsedRedisUrl = { readonly ok: true; readonly server: RedisServer } | { readonly ok: false; readonly problem: string };
 
 const SCHEMES: Readonly<Record<string, { readonly tls: boolean; readonly port: number }>> = {
@@ -37,11 +37,11 @@ const SCHEMES: Readonly<Record<string, { readonly tls: boolean; readonly port: n
 };
 
 /**
- * One server, several sentinels separated by `;`, or nodes of a cluster separated by `,`: a failover list of two masters would spread what
- * belongs together. Never throws.
+ * Accepts one server, several sentinels separated by `;`, or nodes of a cluster separated by `,`. Rejects a failover list of two masters: it
+ * would spread related data over both. Never throws.
  */
 export function parseRedisUrl(value: string): ParsedRedisUrl {
-  if (/^\s*[[({"'`]/.test(value)) return { ok: false, problem: "must be a plain URL, without brackets or quotation marks around it" };
+  if (/^\s*[[({"'`]/.test(value)) return { ok: false, problem: "must be a plain URL, without surrounding brackets or quotation marks" };
   const [first = "", ...others] = splitUrls(value);
   const parsed = isCluster(first) ? parseCluster(first) : parseRedisServer(first);
   if (!parsed.ok || !isSentinel(first)) {
@@ -57,7 +57,7 @@ export function parseRedisUrl(value: string): ParsedRedisUrl {
   return { ok: true, server: behindSentinels(servers) };
 }
 
-/** Only sentinels are listed without a scheme: elsewhere such a `;` is a part of the password. */
+/** Only sentinels may be listed without a scheme. Elsewhere, such a `;` belongs to the password. */
 function splitUrls(value: string): string[] {
   return value
     .split(isSentinel(value.trim()) ? ";" : /;(?=\s*[a-z+]+:\/\/)/i)
@@ -65,12 +65,12 @@ function splitUrls(value: string): string[] {
     .filter((part) => part !== "");
 }
 
-const SEVERAL = "must name one Redis; only sentinel:// URLs may be several, and a cluster's nodes are separated by commas in one URL";
+const SEVERAL = "must name one Redis; only sentinel:// URLs may be listed, and the nodes of a cluster are separated by commas in one URL";
 
 const COMMAS =
-  "names several hosts: separate sentinels with ; such as sentinel://a:26379;sentinel://b:26379, and begin the URL of a cluster with redis+cluster://";
+  "names several hosts: separate sentinels with ; as in sentinel://a:26379;sentinel://b:26379, and start the URL of a cluster with redis+cluster://";
 
-/** Everything but host and port is the same for all nodes. */
+/** All nodes share everything except host and port. */
 function parseCluster(url: string): ParsedRedisUrl {
   const [, before = "", hosts = "", after = ""] = /^([^:]*:\/\/(?:[^/?#]*@)?)([^/?#]*)(.*)$/s.exec(url) ?? [];
   const nodes: RedisServer[] = [];
@@ -78,7 +78,7 @@ function parseCluster(url: string): ParsedRedisUrl {
     if (host === "") continue;
     const parsed = parseRedisServer(before + host + after);
     if (!parsed.ok) return parsed;
-    if (parsed.server.db !== 0) return { ok: false, problem: "a Redis Cluster has no database but 0: leave the path of the URL empty" };
+    if (parsed.server.db !== 0) return { ok: false, problem: "a Redis Cluster has only database 0: leave the path of the URL empty" };
     nodes.push(parsed.server);
   }
   const [first] = nodes;
@@ -94,16 +94,16 @@ function isSentinel(url: string): boolean {
   return /^sentinel:/i.test(url);
 }
 
-/** User, password, database and TLS are those of the Redis that all of the sentinels watch: whichever entry has them. */
+/** User, password, database and TLS belong to the Redis that all the sentinels watch. Any entry may contain them. */
 export function behindSentinels(servers: readonly RedisServer[]): RedisServer {
   const all = servers.reduce((known, server) => ({ ...server, ...known, db: known.db === 0 ? server.db : known.db }));
   return { ...all, sentinels: servers.map(({ host, port }) => ({ host, port })) };
 }
 
-/** Query settings that mean something here. */
+/** Supported query settings. */
 const QUERY = ["db", "virtual_host", ...TLS_QUERY];
 
-/** What a URL says in its query and is ignored. Nothing about a URL that cannot be read. */
+/** Warnings about ignored query settings of a URL. None for an invalid URL. */
 export function redisUrlWarnings(value: string): string[] {
   const [, query = ""] = /^[^?#]*\?([^#]*)/.exec(value) ?? [];
   if (!parseRedisUrl(value).ok) return [];
@@ -112,7 +112,7 @@ export function redisUrlWarnings(value: string): string[] {
     .map((name) => `the query setting ${/^\w{1,40}$/.test(name) ? name : "after the ?"} is unknown and ignored; ${suggestion(name)}`);
 }
 
-/** A name this close to a known one is a misspelling of it. */
+/** Largest edit distance at which a name counts as a misspelling. */
 const MAX_TYPOS = 2;
 
 function suggestion(name: string): string {
@@ -120,7 +120,7 @@ function suggestion(name: string): string {
   return meant === undefined ? `known are ${QUERY.join(", ")}` : `did you mean ${meant}?`;
 }
 
-/** The same URL without query settings that mean nothing here, such as those that only Celery knows. */
+/** The same URL without unsupported query settings, such as those only Celery knows. */
 export function withoutUnknownSettings(value: string): string {
   return value.replaceAll(/\?([^#;]*)/g, (_query, settings: string) => {
     const known = settings.split("&").filter((setting) => QUERY.includes(setting.split("=")[0] ?? ""));
@@ -128,7 +128,7 @@ export function withoutUnknownSettings(value: string): string {
   });
 }
 
-/** A single URL that names one host. Never throws. */
+/** Parses a single URL that names one host. Never throws. */
 export function parseRedisServer(url: string): ParsedRedisUrl {
   const name = /^([a-z+]+):\/\//i.exec(url)?.[1]?.toLowerCase() ?? "";
   const scheme = Object.hasOwn(SCHEMES, name) ? SCHEMES[name] : undefined;
@@ -165,10 +165,10 @@ function databaseOf({ path, query }: UrlParts): Database | string {
   const named = databaseIn(query);
   const db = toDatabase(path ?? named);
   if (typeof db === "string") return db;
-  // redis-py would take the second, other clients the first.
+  // redis-py would use the second, other clients the first.
   const other = toDatabase(named);
   if (path !== undefined && named !== undefined && other !== db)
-    return `names two databases: ${path} in its path, and ${named} in a query setting`;
+    return `names two databases: ${path} in its path and ${named} in a query setting`;
   return { db };
 }
 

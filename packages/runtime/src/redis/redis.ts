@@ -1,4 +1,4 @@
-/** Redis connections as BullMQ and our scripts need them. */
+/** Opens Redis connections for BullMQ and our scripts. */
 import { Cluster, type Redis } from "ioredis";
 import { redactUrl } from "../config/url.ts";
 import type { Health } from "../process/health.ts";
@@ -16,24 +16,24 @@ import { KOMBU_TLS_NAMES, tlsProblem, toTlsOptions } from "../tls/tls.ts";
 
 export interface ConnectRedisOptions extends RedisTarget {
   readonly use: RedisUse;
-  /** Shown by `CLIENT LIST`, and the component's name in `/readyz`. */
+  /** Name of the connection in `CLIENT LIST` and of the component in `/readyz`. */
   readonly name: string;
   readonly startupTimeoutMs: number;
   readonly logger: Logger;
   readonly lifecycle: Lifecycle;
   readonly health: Health;
-  /** Called at the first connection, and whenever it is there again. */
+  /** Called after the first connect and after every reconnect. */
   readonly onConnected?: () => void;
-  /** Called whenever it was lost. */
+  /** Called whenever the connection is lost. */
   readonly onLost?: () => void;
 }
 
 /**
- * Connects, reconnects for ever afterwards, tells `/readyz`, and is released with the process.
+ * Connects, and afterwards reconnects indefinitely. Reports to `/readyz`. Closes with the process.
  *
- * @throws {UnavailableError} when Redis has not answered within `startupTimeoutMs`, refuses us, or is a cluster where the URL says it is none
- *   and the other way round.
- * @throws {ConfigError} when a certificate file cannot be read.
+ * @throws {UnavailableError} if Redis does not answer within `startupTimeoutMs`, refuses access, or is a cluster although the URL says it
+ *   is not (or the reverse).
+ * @throws {ConfigError} if a certificate file cannot be read.
  */
 export async function connectRedis(options: ConnectRedisOptions): Promise<RedisConnection> {
   const { url, name, logger, lifecycle, startupTimeoutMs } = options;
@@ -47,13 +47,13 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<RedisC
   let closing = false;
   const loads = (): boolean => lastError === NO_ANSWER && isLoading(redis);
   const wait = (): void => {
-    if (starting) waiting.failed({ server, reason: loads() ? "it is loading its data" : lastError });
+    if (starting) waiting.failed({ server, reason: loads() ? "it is still loading its data" : lastError });
   };
   lifecycle.defer(`${name} connection`, async () => {
     closing = true;
     await quit(redis);
   });
-  // A Redis that loads its data, or takes connections and is silent, tells no error.
+  // A Redis that is loading its data, or accepts connections without answering, causes no error.
   const silence = setTimeout(wait, SILENT_MS);
   const inVain = (): Error => notServing(server, lastError, loads());
   await withTimeout(startupTimeoutMs, inVain, (resolve, reject) => {
@@ -100,7 +100,7 @@ export async function connectRedis(options: ConnectRedisOptions): Promise<RedisC
 interface Created {
   readonly redis: RedisConnection;
   readonly tls: object | undefined;
-  /** With sentinels. */
+  /** Set if the URL names sentinels. */
   readonly masterName: string | undefined;
   readonly watch: (listener: ConnectionListener) => void;
 }
@@ -130,17 +130,17 @@ function watchServer(redis: Redis, listener: ConnectionListener): void {
 }
 
 const NO_ANSWER = "no answer";
-/** At start somebody may be waiting with us. */
-const WAITING = { began: "waiting for Redis", ended: "Redis is there", level: "info", firstRepeatMs: 5_000 } as const;
+/** Repeats soon: at startup, somebody may be watching. */
+const WAITING = { began: "waiting for Redis", ended: "Redis is available", level: "info", firstRepeatMs: 5_000 } as const;
 const SILENT_MS = 2_000;
 
-/** What ioredis says of every command when a connection is gone, whatever ended it. */
+/** Errors that ioredis reports for every command on a closed connection. They do not contain the cause. */
 const CONSEQUENCES: ReadonlySet<string> = new Set([
   "Connection is closed.",
   "Stream isn't writeable and enableOfflineQueue options is false",
 ]);
 
-/** It has answered our greeting, and is asked again and again whether it is ready. */
+/** Redis has answered the handshake, and ioredis polls it until it is ready. */
 function isLoading(redis: RedisConnection): boolean {
   return !(redis instanceof Cluster) && redis.status === "connect" && redis.commandQueue.length === 0;
 }
@@ -149,7 +149,7 @@ function describe(error: Error): string {
   return tlsProblem(error, KOMBU_TLS_NAMES) ?? (redisProblem(error) || (error as NodeJS.ErrnoException).code || "connection failed");
 }
 
-/** What does not go away by waiting. A script that runs for too long makes Redis answer BUSY to SELECT too. */
+/** Whether waiting cannot help. BUSY can pass: Redis also answers SELECT with it while a script runs for too long. */
 function isRefusal(error: Error): boolean {
   if (isSelectError(error)) return !/^(BUSY|LOADING|MASTERDOWN)\b/.test(error.message);
   return (
@@ -160,7 +160,7 @@ function isRefusal(error: Error): boolean {
   );
 }
 
-/** Whether this node of a cluster does not have all slots. Where we may not ask, the first key that is elsewhere tells. */
+/** Whether the cluster has more nodes than this one. If we lack the permission to ask, the first MOVED error reveals it. */
 async function isOneOfSeveral(redis: Redis): Promise<boolean> {
   const info = await redis.cluster("INFO").then(String, () => "");
   return Number(/cluster_size:(\d+)/.exec(info)?.[1] ?? 0) > 1;

@@ -1,14 +1,14 @@
-/** HTTP servers as we open them: how much of this process one client may take, and what is said when an address cannot be had. */
+/** HTTP servers with limits per client, and clear errors for unavailable addresses. */
 import Fastify, { type FastifyInstance } from "fastify";
 import { type AddressInfo, type Socket, isIPv6 } from "node:net";
 import { UnavailableError, toError } from "../errors.ts";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 
-/** No reverse proxies by default: whoever asks could then name any address as its own (`X-Forwarded-For`). */
+/** Trusts no reverse proxy by default: otherwise a client could claim any address (`X-Forwarded-For`). */
 export interface WebServerOptions {
-  /** Addresses and networks of reverse proxies that tell the client's address. */
+  /** Addresses and networks of reverse proxies whose `X-Forwarded-For` is trusted. */
   readonly trustedProxies?: readonly string[];
-  /** For tests, which have less patience. */
+  /** Shorter limits for tests. */
   readonly limits?: HttpLimits;
 }
 
@@ -17,15 +17,15 @@ export interface HttpLimits extends ConnectionLimits {
   readonly headersTimeoutMs: number;
   /** From the first byte of a request to its last. */
   readonly requestTimeoutMs: number;
-  /** A connection on which nothing moves; longer than any answer takes. */
+  /** Limit for a connection without traffic. Longer than any answer takes. */
   readonly idleTimeoutMs: number;
-  /** How often the first two are looked at. */
+  /** How often the first two limits are checked. */
   readonly checkIntervalMs: number;
   readonly maxHeaderBytes: number;
   readonly maxBodyBytes: number;
 }
 
-/** People and probes ask little, one at a time; Node's own limits are 60 s, 300 s and no end of connections. */
+/** Strict limits: people and probes send few requests, one at a time. Node's defaults are 60 s, 300 s and unlimited connections. */
 const LIMITS: HttpLimits = {
   headersTimeoutMs: 5_000,
   requestTimeoutMs: 15_000,
@@ -37,7 +37,7 @@ const LIMITS: HttpLimits = {
   maxConnectionsPerAddress: 100,
 };
 
-/** A server without routes that takes JSON only: a form or plain text of another site's page needs no permission to be sent. */
+/** Creates a server without routes. It accepts only JSON: browsers let another site's page send forms and plain text without permission. */
 export function createWebServer({ trustedProxies = [], limits = LIMITS }: WebServerOptions = {}): FastifyInstance {
   const server = Fastify({
     forceCloseConnections: true,
@@ -59,18 +59,18 @@ export function createWebServer({ trustedProxies = [], limits = LIMITS }: WebSer
 
 export interface ListenOptions {
   readonly host: string;
-  /** 0 takes a free one. */
+  /** 0 picks a free port. */
   readonly port: number;
-  /** What to change where the address cannot be had. */
+  /** Settings to name in the error if the address is unavailable. */
   readonly settings: string;
-  /** Whether to take a free port where this one is taken. */
+  /** Whether to use a free port if this one is taken. */
   readonly orFree?: boolean;
 }
 
 /**
- * Listens and returns the URL, without a slash at its end.
+ * Listens and returns the URL without a trailing slash.
  *
- * @throws {UnavailableError} when the address is taken or not ours.
+ * @throws {UnavailableError} if the address is in use or does not belong to this machine.
  */
 export async function listen(server: FastifyInstance, { host, port, settings, orFree = false }: ListenOptions): Promise<string> {
   const shownHost = host.includes(":") ? `[${host}]` : host;
@@ -80,23 +80,23 @@ export async function listen(server: FastifyInstance, { host, port, settings, or
     const cause = toError(thrown);
     const isTaken = (cause as NodeJS.ErrnoException).code === "EADDRINUSE";
     if (isTaken && orFree) return listen(server, { host, port: 0, settings });
-    const reason = isTaken ? "another program listens there" : cause.message;
+    const reason = isTaken ? "another program is listening there" : cause.message;
     throw new UnavailableError(`Cannot listen on ${shownHost}:${port}: ${reason}. Choose another ${settings}.`, { cause });
   }
   return `http://${shownHost}:${(server.server.address() as AddressInfo).port}`;
 }
 
-// How many connections a server holds, in all and of one address.
+// Connection limits, in total and per address.
 
 interface ConnectionLimits {
   readonly maxConnections: number;
-  /** Of one address; of IPv6, of one /64 network, which one host may have all to itself. */
+  /** For IPv6, the limit applies to a /64 network, because one host may own all of it. */
   readonly maxConnectionsPerAddress: number;
 }
 
 /**
- * Past a limit the oldest connection makes room, preferably one without a request: a newcomer always gets through, be it a health check from
- * the address that fills the server.
+ * At a limit, drops the oldest connection, preferably one without a request. New connections always succeed, even a health check from the
+ * address that fills the server.
  */
 function limitConnections(server: Server, { maxConnections, maxConnectionsPerAddress }: ConnectionLimits): void {
   /** Oldest first. */
@@ -134,7 +134,7 @@ function limitConnections(server: Server, { maxConnections, maxConnectionsPerAdd
   });
 }
 
-/** An address as one client counts: of IPv6 the first 64 bits. */
+/** The part of an address that identifies a client: for IPv6, the first 64 bits. */
 function networkOf(address: string): string {
   const v4 = /^::ffff:([\d.]+)$/.exec(address)?.[1];
   if (v4 !== undefined) return v4;

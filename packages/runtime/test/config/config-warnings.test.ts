@@ -21,12 +21,12 @@ describe("configWarnings", () => {
     ["DATABASE_URI", "DATABASE_URL"],
     ["LOGLEVEL", "LOG_LEVEL"],
     ["log_level", "LOG_LEVEL"],
-  ])("names the setting that %s may be meant for", (variable, setting) => {
+  ])("suggests a setting for %s", (variable, setting) => {
     expect(warned({ [variable]: "hunter2" })).toEqual({ [variable]: expect.stringContaining(`did you mean ${setting}?`) as string });
     expect(JSON.stringify(warned({ [variable]: "hunter2" }))).not.toContain("hunter2");
   });
 
-  it("is silent about settings of any role, variables of other programs, and those that are empty", () => {
+  it("ignores settings of any role, variables of other programs, and empty variables", () => {
     const others = {
       PATH: "/bin",
       HOSTNAME: "h",
@@ -51,14 +51,14 @@ describe("configWarnings", () => {
     expect(warned({ POSTGRES_POOL_SIZE: "5", DATABASE_URL_FILE: "/run/x", DASHBOARD_PASSWORD: "x", FILTER_TASK_NAME: "" })).toEqual({});
   });
 
-  it("says which of a variable and its file has an effect", () => {
+  it("reports that a file is ignored if the variable is set too", () => {
     expect(warned({ DATABASE_URL: "postgres://h/d", DATABASE_URL_FILE: "/run/hunter2" })).toEqual({
       DATABASE_URL_FILE: "is ignored, because DATABASE_URL is set too",
     });
     expect(warned({ DATABASE_URL: "", DATABASE_URL_FILE: "/run/x" })).toEqual({});
   });
 
-  it("names query settings of REDIS_URL that are unknown, and says nothing about those that are known", () => {
+  it("reports unknown query settings of REDIS_URL and accepts known ones", () => {
     expect(warned({ REDIS_URL: "rediss://h/1?ssl_ca_cert=/ca.pem&ssl_cert_reqs=CERT_NONE" })).toEqual({
       REDIS_URL: expect.stringMatching(/ssl_ca_cert is unknown.*did you mean ssl_ca_certs\?/) as string,
     });

@@ -60,11 +60,11 @@ describe("loadConfig", () => {
     ["CRITICAL", "fatal"],
     ["Debug", "debug"],
     ["silent", "silent"],
-  ])("takes the log level %s", (LOG_LEVEL, level) => {
+  ])("accepts the log level %s", (LOG_LEVEL, level) => {
     expect(loadConfig(BaseConfig, { LOG_LEVEL }).LOG_LEVEL).toBe(level);
   });
 
-  it.each(["True", "TRUE", "1", "yes", "On"])("takes %s as true, and words in any case", (value) => {
+  it.each(["True", "TRUE", "1", "yes", "On"])("accepts %s as true, and words in any case", (value) => {
     const config = loadConfig(z.object({ ON: flag(false), KIND: z.enum(["quorum", "classic"]).default("quorum") }), {
       ON: value,
       KIND: "Classic",
@@ -72,13 +72,13 @@ describe("loadConfig", () => {
     expect(config).toEqual({ ON: true, KIND: "classic" });
   });
 
-  it.each(["loud", "constructor", "__proto__"])("says which log levels there are instead of %s", (LOG_LEVEL) => {
+  it.each(["loud", "constructor", "__proto__"])("lists the log levels if given %s", (LOG_LEVEL) => {
     expect(problemsOf({ BROKER_URL: "amqp://broker", LOG_LEVEL })).toEqual([
       expect.stringMatching(new RegExp(`^LOG_LEVEL: must be .*fatal.* \\(got "${LOG_LEVEL}"\\)$`)),
     ]);
   });
 
-  it("names every problem at once", () => {
+  it("reports every problem at once", () => {
     const problems = problemsOf({ GRACE_MS: "soon", READ_ONLY: "perhaps", LOG_LEVEL: "loud" });
     expect(problems).toEqual(
       expect.arrayContaining([
@@ -99,7 +99,7 @@ describe("loadConfig", () => {
     expect(problems).not.toContain("hunter2");
   });
 
-  it("takes an empty variable as not set", () => {
+  it("treats an empty variable as unset", () => {
     expect(loadConfig(Config, { BROKER_URL: "amqp://broker", GRACE_MS: "" }).GRACE_MS).toBe(2000);
   });
 
@@ -108,29 +108,29 @@ describe("loadConfig", () => {
     ["from a file\r\n\n", "from a file"],
     [" with blanks \n", " with blanks "],
     ["two\nlines, then\n", "two\nlines, then"],
-  ])("reads a value from the file that NAME_FILE names, without the line ends after it: %j", (content, value) => {
+  ])("reads a value from the file in NAME_FILE, without trailing line ends: %j", (content, value) => {
     expect(loadConfig(Config, { BROKER_URL: "amqp://broker", PASSWORD_FILE: fileOf(content) }).PASSWORD).toBe(value);
   });
 
-  it("takes an empty file as not set, and the variable itself before a file", () => {
+  it("treats an empty file as unset and prefers the variable to a file", () => {
     expect(loadConfig(Config, { BROKER_URL: "amqp://broker", PASSWORD_FILE: fileOf("\n") }).PASSWORD).toBeUndefined();
     const both = { BROKER_URL: "amqp://broker", PASSWORD: "the variable", PASSWORD_FILE: fileOf("from a file") };
     expect(loadConfig(Config, both).PASSWORD).toBe("the variable");
   });
 
-  it("reports a file that cannot be read by the variable that names it", () => {
+  it("reports an unreadable file by its variable", () => {
     expect(problemsOf({ BROKER_URL: "amqp://broker", PASSWORD_FILE: "/nonexistent" })).toEqual(["PASSWORD_FILE: cannot be read (ENOENT)"]);
   });
 
-  it("says once that the file of a required setting cannot be read", () => {
+  it("reports the unreadable file of a required setting once", () => {
     expect(problemsOf({ BROKER_URL_FILE: "/nonexistent" })).toEqual(["BROKER_URL_FILE: cannot be read (ENOENT)"]);
   });
 
-  it("names the variable that a required setting may be misspelt as, without its value", () => {
+  it("suggests a misspelt variable for a missing required setting, without its value", () => {
     const Required = z.object({ CELERY_BROKER_URL: url(["amqp"]).describe("The broker.") });
     for (const variable of ["CELERY_BROKR_URL", "CELERY_BROKER_URI", "celery_broker_url", "CELERY_BROKR_URL_FILE"]) {
       expect(() => loadConfig(Required, { [variable]: "amqp://hunter2" })).toThrow(
-        new RegExp(`- CELERY_BROKER_URL: is required \\(${variable} is set, which is no setting: a misspelling\\?\\)\\. The broker\\.$`),
+        new RegExp(`- CELERY_BROKER_URL: is required \\(${variable} is set but is not a setting: a misspelling\\?\\)\\. The broker\\.$`),
       );
     }
     expect(() => loadConfig(Required, { CELERY_RESULT_BACKEND: "x", CELERY_BROKR_URL: "" })).toThrow(/is required\. The broker/);
@@ -140,16 +140,19 @@ describe("loadConfig", () => {
     ["LOG_FORMAT", "pretty", /^LOG_FORMAT: must be one of auto, json, text \(got "pretty"\)$/],
     ["LOG_LEVEL", "loud", /^LOG_LEVEL: must be one of trace, .*silent, or of Python's DEBUG, .*WARNING.* \(got "loud"\)$/],
     ["PASSWORD", "short", /^PASSWORD: must have at least 8 characters$/],
-  ])("says in plain words what %s=%s could be", (name, value, problem) => {
+  ])("reports in plain words which values are valid instead of %s=%s", (name, value, problem) => {
     expect(problemsOf({ BROKER_URL: "amqp://broker", [name]: value })).toEqual([expect.stringMatching(problem)]);
   });
 
-  it.each(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NOTSET"])("takes Python's level %s, as that problem says", (LOG_LEVEL) => {
-    expect(() => loadConfig(BaseConfig, { LOG_LEVEL })).not.toThrow();
-  });
+  it.each(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NOTSET"])(
+    "accepts Python's level %s, which the error message lists",
+    (LOG_LEVEL) => {
+      expect(() => loadConfig(BaseConfig, { LOG_LEVEL })).not.toThrow();
+    },
+  );
 
   it.each(["amqp://u:pa/ss@host", "amqp://u:12/34@host", "amqp://u:pa#ss@host", "amqp://u:p%zz@host", "amqp://host:99999"])(
-    "refuses a URL that cannot be read, and says what may be wrong with it: %s",
+    "rejects an invalid URL and suggests the cause: %s",
     (broker) => {
       const [problem] = problemsOf({ BROKER_URL: broker });
       expect(problem).toMatch(/^BROKER_URL: .*%2F/);
@@ -161,13 +164,13 @@ describe("loadConfig", () => {
     ["GRACE_MS", "-1", "at least 0"],
     ["GRACE_MS", "60001", "at most 60000"],
     ["GRACE_MS", "1.5", "whole number"],
-  ])("refuses %s=%s: %s", (name, value, reason) => {
+  ])("rejects %s=%s: %s", (name, value, reason) => {
     expect(problemsOf({ BROKER_URL: "amqp://broker", [name]: value }).join()).toContain(reason);
   });
 });
 
 describe("describeConfig", () => {
-  it("tells default, requirement and secrecy of each setting", () => {
+  it("reports for each setting its default and whether it is required or secret", () => {
     const settings = new Map(describeConfig(Config).map((setting) => [setting.name, setting]));
     expect(settings.get("BROKER_URL")).toEqual({
       name: "BROKER_URL",
@@ -197,7 +200,7 @@ describe("redaction", () => {
     ["redis://:p%40ss@host/0?password=x", "redis://***@host/0"],
     ["amqp://u:p@a;amqp://u:p@b", "amqp://***@a;amqp://***@b"],
     ["redis://127.0.0.1:6379", "redis://127.0.0.1:6379"],
-    // Nobody can tell the second entry from the end of a password.
+    // The second entry could be the end of a password.
     ["amqp://u:p@a;u:p@b", "amqp://***;***@b"],
     ["postgres://u:pa;ss@host/db", "postgres://***@host/db"],
     ["redis://:pa;s;s@host;host2:6380/0?x=y", "redis://***@host;host2:6380/0"],
@@ -206,7 +209,7 @@ describe("redaction", () => {
     ["postgres://u:pa/ss@host/db", "postgres://***@host/db"],
     ["postgres://u:pa#ss?x@host/db", "postgres://***"],
     ["redis://:pa/ss@host", "redis://***@host"],
-  ])("cuts user, password and query from %s", (value, shown) => {
+  ])("removes user, password and query from %s", (value, shown) => {
     expect(redactUrl(value)).toBe(shown);
   });
 });

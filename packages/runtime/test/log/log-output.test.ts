@@ -1,4 +1,4 @@
-/** Logs that go nowhere: the process must serve, stay small and end in good order all the same. */
+/** Log lines that cannot be written: the process must still serve, stay small and exit cleanly. */
 import { freePort } from "@celery-metrics-exporter/testkit";
 import { execFileSync, spawn, type ChildProcess } from "node:child_process";
 import { closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -28,7 +28,7 @@ interface Running {
   readonly get: (path: string) => Promise<unknown>;
 }
 
-/** Starts the fixture (built code, as in production) with its standard output there. `undefined`: closed. */
+/** Starts the fixture (built code, as in production) with this standard output. `undefined`: closed. */
 async function start(stdout: number | undefined, argument = "10"): Promise<Running> {
   const port = await freePort();
   const run = `exec '${process.execPath}' '${FIXTURE}' ${argument}`;
@@ -63,7 +63,7 @@ function fifo(): string {
   return path;
 }
 
-/** A disk of 64 KiB; undefined where we may not make one. */
+/** A disk of 64 KiB; undefined if we lack the permission to create one. */
 function smallDisk(): string | undefined {
   const folder = temporaryFolder();
   try {
@@ -76,11 +76,11 @@ function smallDisk(): string | undefined {
 }
 
 describe("a process whose log lines cannot be written", () => {
-  it("bears a full disk", async () => {
+  it("survives a full disk", async () => {
     await expectToServeAndEnd(await start(opened("/dev/full", constants.O_WRONLY)));
   });
 
-  it("bears a disk that fills, and says how many lines are lost once there is room", async ({ skip }) => {
+  it("survives a disk that fills up, and reports the number of lost lines once there is room", async ({ skip }) => {
     const disk = smallDisk();
     if (disk === undefined) return skip("may not mount");
     const filler = join(disk, "filler");
@@ -96,7 +96,7 @@ describe("a process whose log lines cannot be written", () => {
     expect(readable.at(-1)?.msg).toBe("stopped");
   });
 
-  it("bears a pipe whose reader is gone", async () => {
+  it("survives a pipe whose reader is gone", async () => {
     const path = fifo();
     const reader = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const running = await start(opened(path, constants.O_WRONLY), "chatter");
@@ -105,7 +105,7 @@ describe("a process whose log lines cannot be written", () => {
     await expectToServeAndEnd(running);
   });
 
-  it("bears a pipe whose reader has stopped, without growing", async () => {
+  it("survives a pipe whose reader stalls, without growing", async () => {
     const running = await start(opened(fifo(), constants.O_RDWR), "chatter");
     await vi.waitFor(async () => expect(await running.get("/chattered")).toEqual({ done: true }), WAIT);
     const status = readFileSync(`/proc/${running.child.pid}/status`, "utf8");
@@ -113,7 +113,7 @@ describe("a process whose log lines cannot be written", () => {
     await expectToServeAndEnd(running);
   });
 
-  it("bears a terminal that is held", async () => {
+  it("survives a paused terminal", async () => {
     const script = `import os, pty, sys, time
 pid, fd = pty.fork()
 if pid == 0: os.execv("/bin/sh", ["sh", "-c", sys.argv[1]])
@@ -134,7 +134,7 @@ time.sleep(60)`;
     await vi.waitFor(async () => expect(await answer("/healthz").catch(() => "gone")).toBe("gone"), WAIT);
   });
 
-  it("bears a closed standard output", async () => {
+  it("survives a closed standard output", async () => {
     await expectToServeAndEnd(await start(undefined));
   });
 });
@@ -152,7 +152,7 @@ describe("log lines for people", () => {
     expect(text).toMatch(/^\d\d:20:30 WARN {2}receiver: queue full queue="a b" count=3\n {4}Error: no\n {8}at x\n$/);
   });
 
-  it("leave alone what is not JSON", () => {
+  it("leave lines that are not JSON unchanged", () => {
     expect(readableLine("plain\n", true)).toBe("plain\n");
   });
 

@@ -8,7 +8,7 @@ function logged(write: (logger: ReturnType<typeof createLogger>) => void, role?:
 }
 
 describe("the logger", () => {
-  it("shows an error, but not the command that Redis refused", () => {
+  it("logs an error, but not the command that Redis refused", () => {
     const error = Object.assign(new Error("WRONGPASS invalid password"), {
       code: "ERR",
       command: { name: "hello", args: ["3", "AUTH", "default", "hunter2"] },
@@ -19,7 +19,7 @@ describe("the logger", () => {
     expect(line).not.toContain("hunter2");
   });
 
-  it("shows an error of a cluster, but not the command that its node refused", () => {
+  it("logs an error of a cluster, but not the command that its node refused", () => {
     const refused = Object.assign(new Error("WRONGPASS invalid password"), { command: { name: "auth", args: ["hunter2"] } });
     const error = Object.assign(new Error("Failed to refresh slots cache."), { lastNodeError: refused });
     const line = logged((logger) => logger.debug({ err: error }, "queue lengths unknown"));
@@ -31,7 +31,7 @@ describe("the logger", () => {
     expect(line + ofSeveral).not.toContain("hunter2");
   });
 
-  it("hides what users put into tasks, wherever it is logged by mistake", () => {
+  it("hides task data that is logged by mistake", () => {
     const line = logged((logger) => logger.info({ args: "hunter2", event: { kwargs: "hunter2", result: "hunter2" } }, "event"));
     expect(line).not.toContain("hunter2");
   });

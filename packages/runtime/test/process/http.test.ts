@@ -8,13 +8,13 @@ function createServer() {
 }
 
 describe("health port", () => {
-  it("is alive whatever the components say", async () => {
+  it("is alive regardless of the components", async () => {
     const { health, server } = createServer();
     health.component("broker").down("connection refused");
     expect((await server.inject("/healthz")).statusCode).toBe(200);
   });
 
-  it("is ready only when every component is up, and tells which is not and why", async () => {
+  it("is ready only when every component is up, and reports which is down and why", async () => {
     const { health, server } = createServer();
     const broker = health.component("broker");
     const redis = health.component("redis");
@@ -28,21 +28,21 @@ describe("health port", () => {
     expect(answer.json()).toEqual({ ready: false, components: { broker: "connection refused", redis: "up" } });
   });
 
-  it("is not ready while it drains", async () => {
+  it("is not ready while draining", async () => {
     const { health, server } = createServer();
     health.component("broker").up();
     health.drain();
     expect((await server.inject("/readyz")).statusCode).toBe(503);
   });
 
-  it("serves our metrics, and a metric asked for twice is one", async () => {
+  it("serves our metrics and returns the same metric for the same name", async () => {
     const { metrics, server } = createServer();
     metrics.counter("events_received_total", "Events received.").inc();
     metrics.counter("events_received_total", "Events received.").inc();
     expect((await server.inject("/metrics")).body).toContain("celery_metrics_exporter_events_received_total 2");
   });
 
-  it("tells no password of a reason", async () => {
+  it("hides passwords in reasons", async () => {
     const { health, server } = createServer();
     health.component("database").down("connect to postgres://u:hunter2@db/x failed, as did redis://:hunt/er2@cache:6379");
     const { body } = await server.inject("/readyz");
@@ -50,7 +50,7 @@ describe("health port", () => {
     expect(body).toContain("connect to postgres://***@db/x failed, as did redis://***@cache:6379");
   });
 
-  it.each(["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const)("refuses %s, also where there is nothing", async (method) => {
+  it.each(["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const)("rejects %s, even for unknown paths", async (method) => {
     const { server } = createServer();
     for (const url of ["/readyz", "/metrics", "/nowhere"]) {
       const answer = await server.inject({ method, url });
@@ -59,7 +59,7 @@ describe("health port", () => {
     }
   });
 
-  it("lets nobody keep its answers, and keeps its errors to itself", async () => {
+  it("forbids caching of its responses and does not expose errors", async () => {
     const { metrics, server } = createServer();
     metrics.registry.metrics = () => Promise.reject(new Error("hunter2"));
     const answer = await server.inject("/metrics");

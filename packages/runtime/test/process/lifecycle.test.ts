@@ -12,7 +12,7 @@ describe("Lifecycle", () => {
     expect(released).toEqual(["c", "b", "a"]);
   });
 
-  it("waits for one release before it begins the next", async () => {
+  it("waits for one release before it starts the next", async () => {
     const lifecycle = new Lifecycle(logger);
     const released: string[] = [];
     lifecycle.defer("first", () => released.push("first"));
@@ -24,7 +24,7 @@ describe("Lifecycle", () => {
     expect(released).toEqual(["slow", "first"]);
   });
 
-  it("goes on past a failure and rejects with the first", async () => {
+  it("continues after a failure and rejects with the first", async () => {
     const lifecycle = new Lifecycle(logger);
     const released: string[] = [];
     lifecycle.defer("a", () => released.push("a"));
@@ -36,7 +36,7 @@ describe("Lifecycle", () => {
     expect(released).toEqual(["a"]);
   });
 
-  it("releases in the same close what is registered while closing", async () => {
+  it("releases resources registered while closing in the same close", async () => {
     const lifecycle = new Lifecycle(logger);
     const released: string[] = [];
     lifecycle.defer("outer", () => lifecycle.defer("inner", () => released.push("inner")));

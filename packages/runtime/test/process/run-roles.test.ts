@@ -36,7 +36,7 @@ describe("a role's process", () => {
     expect(output()).toContain("drained");
   });
 
-  it("takes signals within a second of the first as the same one", async () => {
+  it("treats signals within a second of the first as the same one", async () => {
     const { child, exited, printed, output } = run("500");
     await printed("health port open");
     child.kill("SIGINT");
@@ -63,7 +63,7 @@ describe("a role's process", () => {
     expect(await exited).toBe(1);
   });
 
-  it("gives up a start that hangs on SIGTERM, releases what it has, and exits 0", async () => {
+  it("on SIGTERM gives up a start that hangs, releases what it acquired, and exits 0", async () => {
     const { child, exited, printed, output } = run("hang");
     await printed("hanging");
     child.kill("SIGTERM");
@@ -79,20 +79,20 @@ describe("a role's process", () => {
     expect(output()).toContain("HEALTH_PORT: must be at most 65535");
   });
 
-  it("names misspelt settings beside the problems of the others, each once", async () => {
+  it("reports misspelt settings next to the problems of others, each once", async () => {
     const { exited, output } = run("0", { HEALTH_PORT: "99999", HEALTH_HOTS: "0.0.0.0" });
     expect(await exited).toBe(78);
     expect(output()).toContain("Warning: HEALTH_HOTS: is not a setting and is ignored; did you mean HEALTH_HOST?");
     expect(output().match(/HEALTH_HOTS/g)).toHaveLength(1);
   });
 
-  it("exits 69 with one clear line when something it needs cannot be reached", async () => {
+  it("exits 69 with one clear line when a dependency is unreachable", async () => {
     const { exited, output } = run("refuse");
     expect(await exited).toBe(69);
     expect(output().trim().split("\n").at(-1)).toBe("fixture: Cannot reach the sink. Start it. [ERR_UNAVAILABLE]");
   });
 
-  it("goes on draining after a rejection that nobody caught, and exits 1", async () => {
+  it("continues to drain after an unhandled rejection, and exits 1", async () => {
     const { child, exited, printed, output } = run("crash late");
     await printed("health port open");
     child.kill("SIGTERM");
@@ -101,7 +101,7 @@ describe("a role's process", () => {
     expect(output()).toContain("drained");
   });
 
-  it("drains and exits 1 after a rejection that nobody caught", async () => {
+  it("drains and exits 1 after an unhandled rejection", async () => {
     const { exited, output } = run("crash");
     expect(await exited).toBe(1);
     expect(output()).toContain("unhandled rejection");
@@ -114,7 +114,7 @@ function role(name: string): Role {
 
 describe("the health port", () => {
   const logger = createLogger("test", "silent");
-  /** An address of loopback on which nobody else listens. */
+  /** A loopback address on which no other program listens. */
   const HEALTH_HOST = `127.${process.pid % 250}.7.7`;
 
   it.each([
@@ -123,7 +123,7 @@ describe("the health port", () => {
     [["postgres-processor"], 9803],
     [["dashboard"], 9804],
     [["receiver", "dashboard"], 9800],
-  ])("of %s is fixed, and a free one where that is taken", async (names, port) => {
+  ])("of %s is fixed, or a free one if that is in use", async (names, port) => {
     const first = await startRoles(names.map(role), { HEALTH_HOST }, logger);
     const second = await startRoles(names.map(role), { HEALTH_HOST }, logger);
     expect(first.healthUrl).toBe(`http://${HEALTH_HOST}:${port}`);
@@ -134,7 +134,7 @@ describe("the health port", () => {
     }
   });
 
-  it("that was taken is warned of, since its probes ask another process", async () => {
+  it("causes a warning if it is in use, because its probes reach another process", async () => {
     const lines: Record<string, unknown>[] = [];
     const own = createLogger("test", "warn", { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) });
     const first = await startRoles([role("receiver")], { HEALTH_HOST }, own);
@@ -152,7 +152,7 @@ describe("the health port", () => {
     await second.stop();
   });
 
-  it("that was chosen is not exchanged for another", async () => {
+  it("is not replaced if it was set", async () => {
     const first = await startRoles([role("receiver")], { HEALTH_PORT: "0" }, logger);
     const { port } = new URL(first.healthUrl);
     await expect(startRoles([role("receiver")], { HEALTH_PORT: port }, logger)).rejects.toThrow(/Choose another HEALTH_PORT/);

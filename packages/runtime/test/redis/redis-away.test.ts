@@ -5,7 +5,7 @@ function reply(message: string): Error {
   return Object.assign(new Error(message), { name: "ReplyError" });
 }
 
-describe("an error of a command", () => {
+describe("a command's error", () => {
   it.each([
     "OOM command not allowed when used memory > 'maxmemory'. script: 4c1f, on @user_script:86.",
     // Redis 6, src/scripting.c.
@@ -13,18 +13,18 @@ describe("an error of a command", () => {
     "ERR Error running script (call to f_4c1f): @user_script:86: @user_script: 86: -MISCONF Redis is configured to save RDB snapshots",
     "NOPERM this user has no permissions to run the 'hgetall' command",
     "LOADING Redis is loading the dataset in memory",
-  ])("passes: %s", (message) => {
+  ])("is temporary: %s", (message) => {
     expect(isRedisAway(reply(message))).toBe(true);
   });
 
   it.each([
     "WRONGTYPE Operation against a key holding the wrong kind of value",
     "ERR Error running script (call to f_4c1f): @user_script:86: user_script:86: attempt to index a nil value",
-  ])("does not pass: %s", (message) => {
+  ])("is not temporary: %s", (message) => {
     expect(isRedisAway(reply(message))).toBe(false);
   });
 
-  it("passes where nothing answered", () => {
+  it("is temporary if nothing answered", () => {
     expect(isRedisAway(new Error("connect ECONNREFUSED 127.0.0.1:6379"))).toBe(true);
   });
 });

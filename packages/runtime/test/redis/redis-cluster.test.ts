@@ -1,4 +1,4 @@
-/** Connections to a Redis Cluster: that they get to every node, and what they tell of those they cannot get to. */
+/** Connections to a Redis Cluster: they reach every node and report the nodes they cannot reach. */
 import { certificate, startRedis, startRedisCluster, type RedisCluster, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import {
@@ -15,9 +15,9 @@ import {
 
 const logger = createLogger("test", "silent");
 const WAIT = { timeout: 20_000, interval: 50 };
-/** Of every node, with three. */
+/** Keys on each of the three nodes. */
 const KEYS = ["{a}", "{b}", "{c}"];
-/** Of all connections to a cluster. Closed after it: none of them is in the middle of a TLS handshake then. */
+/** All connections to a cluster. Closed after the cluster, so that none of them is in a TLS handshake. */
 let lifecycle: Lifecycle;
 
 function connect(target: string | RedisTarget, use: RedisUse = "producer", startupTimeoutMs = 15_000) {
@@ -27,7 +27,7 @@ function connect(target: string | RedisTarget, use: RedisUse = "producer", start
   return { health, connecting };
 }
 
-/** The message of what ends a start, which must come at once and without the password. */
+/** The message of a startup failure, which must come at once and without the password. */
 async function refusal(target: string | RedisTarget, startupTimeoutMs = 60_000): Promise<string> {
   const error: unknown = await connect(target, "producer", startupTimeoutMs).connecting.catch((thrown: unknown) => thrown);
   expect(error).toMatchObject({ code: "ERR_UNAVAILABLE" });
@@ -48,11 +48,11 @@ describe("connectRedis on a cluster", () => {
     await lifecycle.close();
   });
 
-  it.each(["producer", "worker", "viewer"] as const)("has every node at hand when it resolves, as a %s", async (use) => {
+  it.each(["producer", "worker", "viewer"] as const)("is connected to every node when it resolves, as a %s", async (use) => {
     const { health, connecting } = connect(`redis+cluster://:hunter2@127.0.0.1:${cluster.masters[2]?.port}`, use);
     const redis = await connecting;
     expect(health.report().ready).toBe(true);
-    // Without a queue of commands that wait for a connection, all of them have to be there.
+    // Without a queue for commands that wait for a connection, every node must be connected.
     expect(await sendTogether(redis, [...KEYS.map((key) => ["set", key, key]), ...KEYS.map((key) => ["get", key])])).toEqual([
       ...KEYS.map(() => "OK"),
       ...KEYS,
@@ -62,7 +62,7 @@ describe("connectRedis on a cluster", () => {
     expect(await redis.client("GETNAME")).toBe("celery-metrics-exporter:Redis");
   });
 
-  it("tells of the node that is away, fails at once there and only there, and has it back", async () => {
+  it("reports an unavailable node, fails at once only for its keys, and recovers", async () => {
     const { health, connecting } = connect(cluster.url);
     const redis = await connecting;
     const [victim] = cluster.masters;
@@ -91,7 +91,7 @@ describe("connectRedis on a cluster", () => {
     );
   });
 
-  it("fails a producer at once and keeps a worker waiting while all nodes are away, and has all back", async () => {
+  it("fails a producer at once and lets a worker wait while all nodes are away, and recovers", async () => {
     const producer = connect(cluster.url);
     const worker = connect(cluster.url, "worker");
     const [failing, waiting] = await Promise.all([producer.connecting, worker.connecting]);
@@ -106,7 +106,7 @@ describe("connectRedis on a cluster", () => {
     await vi.waitFor(async () => expect(await failing.get("{a}")).toBe("later"), WAIT);
   });
 
-  it("follows slots to another node while they move and afterwards", async () => {
+  it("follows slots to another node during and after a move", async () => {
     const redis = await connect(cluster.url).connecting;
     const slot = await redis.cluster("KEYSLOT", "{moving}");
     const keys = Array.from({ length: 300 }, (_, index) => `{moving}${index}`);
@@ -142,7 +142,7 @@ describe("connectRedis on a cluster", () => {
     return other;
   }
 
-  it("warns of a setting that loses what was accepted, on whichever node", async () => {
+  it("warns of a setting that can lose accepted data, on any node", async () => {
     const redis = await connect(cluster.url).connecting;
     const [, second, third] = mastersOf(redis);
     await second?.config("SET", "maxmemory-policy", "allkeys-lru");
@@ -155,12 +155,12 @@ describe("connectRedis on a cluster", () => {
     ]);
   });
 
-  it("says so where the server is in no cluster, and where one server is a node of a cluster", async () => {
+  it("reports a server that is not in a cluster, and a single server that is a cluster node", async () => {
     expect(await refusal(`redis+cluster://:hunter2@127.0.0.1:${single.port}`)).toMatch(/not in cluster mode.*redis:\/\//);
     expect(await refusal(`redis://:hunter2@127.0.0.1:${cluster.masters[1]?.port}`)).toMatch(/node of a cluster.*redis\+cluster:\/\//);
   });
 
-  it("says so where it is refused, and where nobody answers", async () => {
+  it("reports a refused login and unreachable nodes", async () => {
     expect(await refusal(`redis+cluster://127.0.0.1:${cluster.masters[0]?.port}`)).toMatch(/NOAUTH/);
     expect(await refusal(`redis+cluster://:wrong@127.0.0.1:${cluster.masters[0]?.port}`)).toMatch(/WRONGPASS/);
     expect(await refusal("redis+cluster://:hunter2@127.0.0.1:1,127.0.0.1:2", 500)).toMatch(
@@ -169,7 +169,7 @@ describe("connectRedis on a cluster", () => {
   });
 });
 
-describe("connectRedis on a cluster that speaks TLS", () => {
+describe("connectRedis on a cluster with TLS", () => {
   const AUTHORITY = `ssl_ca_certs=${certificate("ca")}`;
   const CLIENT = `ssl_certfile=${certificate("client")}&ssl_keyfile=${certificate("client-key")}`;
   let cluster: RedisCluster;
@@ -188,7 +188,7 @@ describe("connectRedis on a cluster that speaks TLS", () => {
     await lifecycle.close();
   });
 
-  it("reaches every node where the map of addresses says, by the name in its certificate", async () => {
+  it("reaches every node through the address map, by the name in its certificate", async () => {
     const redis = await connect({ url: `rediss+cluster://:hunter2@${hosts}?${AUTHORITY}&${CLIENT}`, clusterNatMap }).connecting;
     expect(
       await sendTogether(
@@ -201,7 +201,7 @@ describe("connectRedis on a cluster that speaks TLS", () => {
     );
   });
 
-  it("reaches every node by the one name that the URL gives for all of them", async () => {
+  it("reaches every node by the certificate name in the URL", async () => {
     const { connecting } = connect(`rediss+cluster://:hunter2@${hosts}?${AUTHORITY}&${CLIENT}&ssl_server_hostname=localhost`);
     expect(
       await sendTogether(
@@ -211,15 +211,15 @@ describe("connectRedis on a cluster that speaks TLS", () => {
     ).toEqual(["OK", "OK", "OK"]);
   });
 
-  it("refuses a node that announces what its certificate is not for, and says what to set", async () => {
+  it("rejects a node whose announced address is not in its certificate, and says what to set", async () => {
     expect(await refusal(`rediss+cluster://:hunter2@${hosts}?${AUTHORITY}&${CLIENT}`)).toMatch(/for another host.*ssl_server_hostname/);
   });
 
   it.each([
-    ["an authority that is not named", CLIENT, /not trusted.*ssl_ca_certs/],
-    ["to go without a certificate", AUTHORITY, /wants a certificate of ours.*ssl_certfile/],
-  ])("refuses %s, and says what to set", async (_what, query, message) => {
-    // Whether the server's words arrive before it closes is a matter of luck; at the end of the start the guess is told.
+    ["an unknown authority", CLIENT, /not trusted.*ssl_ca_certs/],
+    ["a connection without a client certificate", AUTHORITY, /requires a client certificate.*ssl_certfile/],
+  ])("rejects %s, and says what to set", async (_what, query, message) => {
+    // The server's alert may be lost when it closes. The hint is reported when the startup timeout ends.
     expect(await refusal({ url: `rediss+cluster://:hunter2@${hosts}?${query}`, clusterNatMap }, 6_000)).toMatch(message);
   });
 });

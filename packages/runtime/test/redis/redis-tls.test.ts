@@ -1,4 +1,4 @@
-/** Our own Redis over TLS: it wants a client's certificate, and its own names `localhost` only. */
+/** Our Redis over TLS. The server requires a client certificate, and its own is valid only for `localhost`. */
 import { certificate, startRedis, startSentinel, temporaryFolder, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { copyFileSync, writeFileSync } from "node:fs";
@@ -30,26 +30,26 @@ function connect(host: string, query: string) {
 
 describe("connectRedis over TLS", () => {
   it.each([
-    ["an authority that is not named", "localhost", CLIENT, /not trusted.*ssl_ca_certs/],
+    ["an unknown authority", "localhost", CLIENT, /not trusted.*ssl_ca_certs/],
     ["a certificate for another host", "127.0.0.1", `${AUTHORITY}&${CLIENT}`, /for another host.*ssl_server_hostname/],
-    ["to go without a certificate", "localhost", AUTHORITY, /wants a certificate of ours.*ssl_certfile/],
-  ])("refuses %s, and says what to set", async (_what, host, query, message) => {
+    ["a connection without a client certificate", "localhost", AUTHORITY, /requires a client certificate.*ssl_certfile/],
+  ])("rejects %s, and says what to set", async (_what, host, query, message) => {
     const error: unknown = await connect(host, query).connecting.catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ code: "ERR_UNAVAILABLE", message: expect.stringMatching(message) as string });
     expect(String(error)).toMatch(/REDIS_URL/);
     expect(String(error)).not.toContain("hunter2");
   });
 
-  it("names a file that cannot be read", async () => {
+  it("names an unreadable file", async () => {
     await expect(connect("localhost", `${AUTHORITY}&ssl_certfile=/nowhere/client.pem`).connecting).rejects.toMatchObject({
       code: "ERR_CONFIG_INVALID",
       message: expect.stringMatching(/REDIS_URL: ssl_certfile.*ENOENT.*\/nowhere\/client\.pem/) as string,
     });
   });
 
-  it("reads the certificates anew each time it reconnects, and bears one that is missing for a moment", async () => {
+  it("rereads the certificates at each reconnect, and tolerates one that is missing for a moment", async () => {
     const admin = new Redis(server.url);
-    // The server does not know the password that comes with the URL.
+    // The password in the URL is not set on the server yet.
     await admin.config("SET", "requirepass", "hunter2");
     await admin.auth("hunter2");
     const file = join(temporaryFolder("tls"), "authority.pem");
@@ -83,30 +83,30 @@ async function refusal(url: string, sentinel?: SentinelOptions, startupTimeoutMs
 }
 
 describe("connectRedis at the wrong port", () => {
-  it("says that it may speak TLS, or may not", async () => {
+  it("suggests that the port requires TLS, or does not support it", async () => {
     const [plain, encrypted] = await Promise.all([
       refusal(`redis://127.0.0.1:${server.tlsPort}`),
-      // It takes five seconds until silence counts as no answer.
+      // Silence counts as no answer only after five seconds.
       refusal(`rediss://127.0.0.1:${server.port}`, undefined, 8_000),
     ]);
-    expect(plain).toMatch(/perhaps it speaks TLS.*rediss:\/\//);
-    expect(encrypted).toMatch(/perhaps it does not speak TLS.*redis:\/\//);
+    expect(plain).toMatch(/perhaps it requires TLS.*rediss:\/\//);
+    expect(encrypted).toMatch(/perhaps it does not support TLS.*redis:\/\//);
   });
 
-  it("says which setting of Sentinel is wrong", async () => {
+  it("names the Sentinel setting that is wrong", async () => {
     const sentinel = await startSentinel({ masterPort: server.port, password: "hunter2" });
     const url = `sentinel://127.0.0.1:1;sentinel://127.0.0.1:${sentinel.port}`;
     expect(await refusal(url, { masterName: "nobody", password: "hunter2" })).toMatch(
-      /no master named nobody; set REDIS_SENTINEL_MASTER_NAME\.$/,
+      /do not know a master named nobody; set REDIS_SENTINEL_MASTER_NAME\.$/,
     );
-    expect(await refusal(url)).toMatch(/refuse the password.*REDIS_SENTINEL_PASSWORD/);
+    expect(await refusal(url)).toMatch(/rejected the password.*REDIS_SENTINEL_PASSWORD/);
     expect(await refusal(`sentinel://127.0.0.1:${sentinel.tlsPort}`, { password: "hunter2" })).toMatch(/REDIS_SENTINEL_TLS/);
     expect(await refusal(`sentinel://127.0.0.1:${server.port}`)).toMatch(/not a Sentinel.*redis:\/\//);
     expect(await refusal(`redis://:hunter2@127.0.0.1:${sentinel.port}`)).toMatch(/is a Sentinel.*sentinel:\/\//);
     await sentinel.stop();
   });
 
-  it("says that sentinels are down, and does not take that for TLS", async () => {
+  it("reports that sentinels are down, and does not suspect TLS", async () => {
     const down = await refusal("sentinel://127.0.0.1:1;sentinel://localhost:1");
     expect(down).toMatch(/no sentinel can be reached: .*ECONNREFUSED/);
     expect(down).not.toMatch(/TLS/);

@@ -20,7 +20,7 @@ describe("the URL of a Redis", () => {
     ["rediss://h?ssl_cert_reqs=none", { host: "h", port: 6379, db: 0, tls: { verify: false, checkHostname: true } }],
     ["redis+socket:///run/redis.sock?virtual_host=1", { ...LOCAL, port: 0, db: 1, socketPath: "/run/redis.sock" }],
     ["sentinel://a", { host: "a", port: 26379, db: 0, sentinels: [{ host: "a", port: 26379 }] }],
-  ])("%s is read as kombu does", (url, server) => {
+  ])("%s is parsed as in kombu", (url, server) => {
     expect(parseRedisUrl(url)).toEqual({ ok: true, server });
   });
 
@@ -28,7 +28,7 @@ describe("the URL of a Redis", () => {
     "sentinel://:pw@a:1;sentinel://b:2/5?ssl_ca_certs=/ca.pem",
     "sentinel://:pw@a:1/5?ssl_ca_certs=/ca.pem; b:2",
     "sentinel://a:1/5;sentinel://:pw@b:2?ssl_ca_certs=/ca.pem",
-  ])("%s names several sentinels of one master, whichever of them tells what is for Redis", (url) => {
+  ])("%s names several sentinels of one master, in whichever entry the settings for Redis are", (url) => {
     expect(parseRedisUrl(url)).toMatchObject({
       ok: true,
       server: {
@@ -52,18 +52,18 @@ describe("the URL of a Redis", () => {
     ["redis://:12#secret@h", /%23/],
     ["redis://h/secret", /number of a database/],
     ["rediss://:secret@h?ssl_cert_reqs=maybe", /CERT_REQUIRED/],
-  ])("says what is wrong with %s, without the password", (url, text) => {
+  ])("reports the problem of %s, without the password", (url, text) => {
     const parsed = parseRedisUrl(url);
     expect(parsed.ok ? "nothing" : parsed.problem).toMatch(text);
     expect(JSON.stringify(parsed)).not.toMatch(/secret|sec\/ret/);
   });
 
-  it("encrypts the way to the master that sentinels name, and to the sentinels where told so", () => {
+  it("encrypts the connection to the master behind sentinels, and to the sentinels if set", () => {
     const url = "sentinel://a?ssl_cert_reqs=none";
     expect(addressOf(url)).toMatchObject({ enableTLSForSentinelMode: true, tls: { rejectUnauthorized: false } });
     expect(addressOf(url)).not.toHaveProperty("sentinelTLS");
     expect(addressOf(url, { tls: true })).toMatchObject({ sentinelTLS: { rejectUnauthorized: false } });
-    expect(() => addressOf("sentinel://a", { tls: true })).toThrow(/REDIS_URL: sentinels that speak TLS need/);
+    expect(() => addressOf("sentinel://a", { tls: true })).toThrow(/REDIS_URL: sentinels with TLS require/);
   });
 });
 
@@ -86,16 +86,16 @@ describe("the URL of a Redis Cluster", () => {
   it.each([
     ["redis://:secret@a,b/1", /several hosts.*redis\+cluster/],
     ["sentinel://:secret@a:26379,b:26379/0", /separate sentinels with ;/],
-    ['["redis://:secret@a"]', /without brackets/],
-    ["'redis://:secret@a'", /without brackets or quotation marks/],
-    ["redis+cluster://:secret@a,b/1", /no database but 0/],
-    ["redis+cluster://:secret@a,b?db=1", /no database but 0/],
-    ["redis://:secret@a/0?db=1", /two databases: 0 in its path, and 1 in a query setting/],
+    ['["redis://:secret@a"]', /without surrounding brackets/],
+    ["'redis://:secret@a'", /without surrounding brackets or quotation marks/],
+    ["redis+cluster://:secret@a,b/1", /has only database 0/],
+    ["redis+cluster://:secret@a,b?db=1", /has only database 0/],
+    ["redis://:secret@a/0?db=1", /two databases: 0 in its path and 1 in a query setting/],
     ["redis+cluster://:secret@a:1,b:x", /port is not a number/],
     ["redis+cluster://:sec/ret@a,b", /%2F/],
     ["redis+cluster://:secret@", /names no node/],
     ["redis+cluster://:secret@a;redis+cluster://b", /separated by commas/],
-  ])("says what is wrong with %s, without the password", (url, text) => {
+  ])("reports the problem of %s, without the password", (url, text) => {
     const parsed = parseRedisUrl(url);
     expect(parsed.ok ? "nothing" : parsed.problem).toMatch(text);
     expect(JSON.stringify(parsed)).not.toMatch(/secret|sec\/ret/);

@@ -3,7 +3,7 @@ import { createServer, type AddressInfo } from "node:net";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { Health, Lifecycle, UnavailableError, connectRedis, createLogger, warnIfNotDurable, type RedisUse } from "../../src/index.ts";
 
-/** Its `maximumBlockTimeout`. */
+/** BullMQ's `maximumBlockTimeout`. */
 const BULLMQ_BLOCKS_SECONDS = 10;
 
 const logger = createLogger("test", "silent");
@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  // Redis does not end in good order while it writes its first append-only file, which a test below begins.
+  // Redis does not stop cleanly while it writes its first append-only file, which a test below starts.
   await server.kill();
   await server.stop();
 });
@@ -29,7 +29,7 @@ function connect(url: string, startupTimeoutMs = 5_000, use: RedisUse = "produce
 }
 
 describe("connectRedis", () => {
-  it("is ready when it resolves, and closes with the process", async () => {
+  it("is connected when it resolves, and closes with the process", async () => {
     const { lifecycle, health, connecting } = connect(server.url);
     const redis = await connecting;
     expect(health.report().ready).toBe(true);
@@ -37,7 +37,7 @@ describe("connectRedis", () => {
     await expect.poll(() => redis.status).toBe("end");
   });
 
-  it("tells while Redis is away, and recovers by itself", async () => {
+  it("reports that Redis is unavailable, and recovers by itself", async () => {
     const { lifecycle, health, connecting } = connect(server.url);
     const redis = await connecting;
     await server.kill();
@@ -49,8 +49,8 @@ describe("connectRedis", () => {
     await lifecycle.close();
   });
 
-  // Long, so together with the next; that one has a Redis that does not hang.
-  it.concurrent("gives up a Redis that hangs without closing anything, and recovers by itself", async () => {
+  // Slow, so it runs together with the next, which uses a Redis that does not hang.
+  it.concurrent("gives up a connection to a hung Redis, and recovers by itself", async () => {
     const producer = connect(server.url);
     const worker = connect(server.url, 5_000, "worker");
     const redis = await producer.connecting;
@@ -65,12 +65,12 @@ describe("connectRedis", () => {
     }
     for (const { health } of [producer, worker]) await vi.waitFor(() => expect(health.report().ready).toBe(true), { timeout: 10_000 });
     expect(await redis.ping()).toBe("PONG");
-    // Asked again on the new connection.
+    // Sent again on the new connection.
     expect(await waiting).toBeNull();
     for (const { lifecycle } of [producer, worker]) await lifecycle.close();
   });
 
-  it.concurrent("is not alarmed by the longest wait that BullMQ asks for, nor by an event loop that stands still", async () => {
+  it.concurrent("survives the longest wait that BullMQ requests, and a blocked event loop", async () => {
     const { lifecycle, connecting } = connect(sharedRedisUrl(), 5_000, "worker");
     const redis = await connecting;
     let lost = 0;
@@ -84,7 +84,7 @@ describe("connectRedis", () => {
     await lifecycle.close();
   });
 
-  it("says where it looked and what to set when nobody answers, without the password", async () => {
+  it("names the address and the setting when nothing answers, without the password", async () => {
     const { lifecycle, connecting } = connect("redis://:hunter2@127.0.0.1:1", 500);
     const error = await connecting.catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(UnavailableError);
@@ -93,14 +93,17 @@ describe("connectRedis", () => {
     await lifecycle.close();
   });
 
-  it("does not wait when it is refused, and says what is wrong", async () => {
+  it("does not wait when access is refused, and says what is wrong", async () => {
     const admin = connect(server.url);
     const redis = await admin.connecting;
     await redis.config("SET", "requirepass", "correct");
     const wrong = server.url.replace("redis://", "redis://:hunter2@");
     for (const [url, reason] of [
-      [server.url, /Redis at redis:.* refuses us: it wants a password, and REDIS_URL has none \(NOAUTH.*\)\. Check REDIS_URL\.$/],
-      [wrong, /Redis at redis:.* refuses us: user or password is wrong \(WRONGPASS.*\)\. Check REDIS_URL\.$/],
+      [
+        server.url,
+        /Redis at redis:.* refused access: it requires a password, and REDIS_URL contains none \(NOAUTH.*\)\. Check REDIS_URL\.$/,
+      ],
+      [wrong, /Redis at redis:.* refused access: the user name or password is wrong \(WRONGPASS.*\)\. Check REDIS_URL\.$/],
     ] as const) {
       const { lifecycle, connecting } = connect(url, 60_000);
       await expect(connecting).rejects.toThrow(reason);
@@ -113,16 +116,16 @@ describe("connectRedis", () => {
   it.each([
     ["a RabbitMQ", "AMQP\0\0\x09\x01"],
     ["an HTTP server", "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"],
-  ])("says at once that it is %s", async (_, answer) => {
+  ])("reports at once that it is %s", async (_, answer) => {
     const other = createServer((socket) => socket.on("error", () => {}).once("data", () => socket.end(answer)));
     await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
     const { lifecycle, connecting } = connect(`redis://127.0.0.1:${(other.address() as AddressInfo).port}`, 60_000);
-    await expect(connecting).rejects.toThrow(/^Cannot use Redis at .*: something else than Redis listens there\. Correct REDIS_URL\.$/);
+    await expect(connecting).rejects.toThrow(/^Cannot use Redis at .*: a server other than Redis listens there\. Correct REDIS_URL\.$/);
     await lifecycle.close();
     other.close();
   });
 
-  it("says at once what it waits for, and when that is there", async () => {
+  it("reports at once what it waits for, and when that is available", async () => {
     const late = await startRedis();
     await late.kill();
     const { lifecycle, connecting, logs } = connect(late.url, 20_000);
@@ -135,12 +138,12 @@ describe("connectRedis", () => {
     });
     await late.restart();
     await connecting;
-    expect(logs.map(({ msg }) => msg)).toEqual(["waiting for Redis", "Redis is there"]);
+    expect(logs.map(({ msg }) => msg)).toEqual(["waiting for Redis", "Redis is available"]);
     await lifecycle.close();
     await late.stop();
   });
 
-  it("says that it waits where Redis takes the connection and does not answer", async () => {
+  it("reports that it waits if Redis accepts the connection and does not answer", async () => {
     const silent = createServer((socket) => void socket.on("error", () => {}).resume());
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
     const { lifecycle, connecting, logs } = connect(`redis://127.0.0.1:${(silent.address() as AddressInfo).port}`, 4_000);
@@ -152,7 +155,7 @@ describe("connectRedis", () => {
 });
 
 describe("warnIfNotDurable", () => {
-  it("warns of settings that lose what was accepted, and of nothing else", async () => {
+  it("warns only of settings that can lose accepted data", async () => {
     const { lifecycle, connecting } = connect(server.url);
     const redis = await connecting;
     const warn = vi.spyOn(logger, "warn");

@@ -1,4 +1,4 @@
-/** What Redis may refuse while we connect: none of it may leave a connection that works in the wrong place. */
+/** Refusals by Redis while connecting: none may leave a connection that works in the wrong place. */
 import { TcpProxy, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { once } from "node:events";
 import { createServer, type AddressInfo } from "node:net";
@@ -27,7 +27,7 @@ function connect(url: string, { startupTimeoutMs = 60_000, use = "producer" }: S
   return { health, connecting: connectRedis({ url, use, name: "Redis", startupTimeoutMs, logger, lifecycle, health }) };
 }
 
-/** The message that ends the start. */
+/** The message of the startup failure. */
 async function refusal(url: string, options?: Start): Promise<string> {
   const error: unknown = await connect(url, options).connecting.catch((thrown: unknown) => thrown);
   expect(error).toBeInstanceOf(UnavailableError);
@@ -57,25 +57,25 @@ describe("at start", () => {
   });
   afterAll(() => single.stop());
 
-  it.each(USES)("ends at once where the server does not have the database, as a %s", async (use) => {
+  it.each(USES)("fails at once if the database does not exist, as a %s", async (use) => {
     expect(await refusal(`${single.url}/1`, { use })).toMatch(
       /Cannot use Redis at redis:\/\/.*\/1: ERR DB index is out of range.*`databases`/,
     );
     expect(await keysOf(single)).toBe("");
   });
 
-  it("ends at once where SELECT does not exist", async () => {
+  it("fails at once if SELECT does not exist", async () => {
     const server = await redisServer("--rename-command", "SELECT", "");
     expect(await refusal(`${server.url}/1`)).toMatch(/unknown command .*SELECT/i);
     await expect(connect(server.url).connecting).resolves.toBeDefined();
   });
 
-  it("ends at once where our user may not SELECT", async () => {
+  it("fails at once if our user may not SELECT", async () => {
     const server = await redisServer("--user", "default", "on", "nopass", "~*", "&*", "+@all", "-select");
     expect(await refusal(`${server.url}/1`)).toMatch(/NOPERM.*select/);
   });
 
-  it("ends at once where Redis denies other hosts", async () => {
+  it("fails at once if Redis denies other hosts", async () => {
     const denying = createServer((socket) => socket.on("error", () => {}).end("-DENIED Redis is running in protected mode because …\r\n"));
     denying.listen(0, "127.0.0.1");
     await once(denying, "listening");
@@ -83,7 +83,7 @@ describe("at start", () => {
     expect(await refusal(`redis://127.0.0.1:${(denying.address() as AddressInfo).port}`)).toMatch(/DENIED.*protected mode/);
   });
 
-  it("waits for a replica to become the master, and ends if it does not", async () => {
+  it("waits for a replica to become the master, and fails if it does not", async () => {
     const master = await redisServer();
     const replica = await redisServer("--replicaof", `127.0.0.1 ${master.port}`, "--replica-read-only", "no");
     expect(await refusal(replica.url, { startupTimeoutMs: 500 })).toMatch(/READONLY it is a replica/);
@@ -92,8 +92,8 @@ describe("at start", () => {
     expect(await (await connecting).set("key", "value")).toBe("OK");
   });
 
-  // The server itself may still count a client that has just left, such as the one that waited for its start.
-  it("waits for a client to leave, and says so where none does", { retry: 2, timeout: 20_000 }, async () => {
+  // The server may still count a client that has just disconnected, such as the one that waited for its start.
+  it("waits for a client to leave, and reports the limit if none does", { retry: 2, timeout: 20_000 }, async () => {
     const server = await redisServer("--maxclients", "1");
     const admin = adminOf(server);
     await admin.ping();
@@ -103,7 +103,7 @@ describe("at start", () => {
     expect(await (await connecting).ping()).toBe("PONG");
   });
 
-  it("says that Redis is loading its data", async () => {
+  it("reports that Redis is loading its data", async () => {
     const server = await redisServer(
       "--key-load-delay",
       "10000",
@@ -123,7 +123,7 @@ describe("at start", () => {
     await loaded;
   });
 
-  it("is not misled by names and versions that Redis does not take from us", async () => {
+  it("ignores that Redis rejects our client name and version", async () => {
     const server = await redisServer("--rename-command", "CLIENT", "", "--rename-command", "HELLO", "");
     const redis = await connect(`${server.url}/3`).connecting;
     await redis.set("key", "value");
@@ -132,7 +132,7 @@ describe("at start", () => {
 });
 
 describe("after a reconnect", () => {
-  it.each(USES)("writes nothing into another database, tells, and goes on when its own is back, as a %s", async (use) => {
+  it.each(USES)("writes nothing to another database, reports it, and continues when its own is back, as a %s", async (use) => {
     const home = await redisServer();
     const other = await redisServer("--databases", "1");
     const proxy = await TcpProxy.start(home.port);
@@ -147,7 +147,7 @@ describe("after a reconnect", () => {
     await copy.set("before", 1);
     proxy.redirect(other.port);
     await expect.poll(() => JSON.stringify(health.report()), WAIT).toMatch(/DB index is out of range/);
-    // A producer is refused, a worker waits.
+    // A producer's command fails; a worker waits.
     const written = Promise.allSettled([redis, copy].map((connection) => connection.set("during", 1)));
     // Long enough for several reconnects.
     await new Promise((resolve) => setTimeout(resolve, 1_500));
@@ -166,7 +166,7 @@ describe("after a reconnect", () => {
   it.each([
     ["SELECT", (admin: Redis) => admin.acl("SETUSER", "default", "-select"), (admin: Redis) => admin.acl("SETUSER", "default", "+select")],
     [
-      "writes to what is a replica by now",
+      "writes to a server that has become a replica",
       (admin: Redis) => admin.replicaof("127.0.0.1", 1),
       (admin: Redis) => admin.replicaof("NO", "ONE"),
     ],

@@ -17,7 +17,6 @@ const LIMITS: HttpLimits = {
 let server: ReturnType<typeof createWebServer>;
 let url: string;
 const sockets: Socket[] = [];
-/** Of `/slow`, which answers after `finish`. */
 let requests: number;
 let finish: () => void;
 
@@ -39,7 +38,7 @@ afterEach(async () => {
   await server.close();
 });
 
-/** A connection from there with half a request. */
+/** Opens a connection from this address with half a request. */
 function hold(localAddress: string): { readonly socket: Socket; readonly connected: Promise<unknown> } {
   const socket = connect({ port: Number(new URL(url).port), host: "127.0.0.1", localAddress });
   sockets.push(socket);
@@ -49,7 +48,7 @@ function hold(localAddress: string): { readonly socket: Socket; readonly connect
   return { socket, connected: once(socket, "connect") };
 }
 
-/** What is answered to a request from there. */
+/** The response to a request from this address. */
 async function ask(localAddress: string, path = "/"): Promise<string> {
   const socket = connect({ port: Number(new URL(url).port), host: "127.0.0.1", localAddress });
   sockets.push(socket);
@@ -60,7 +59,7 @@ async function ask(localAddress: string, path = "/"): Promise<string> {
   return answer;
 }
 
-/** What comes back until the server hangs up. */
+/** Everything received until the server closes the connection. */
 function talk(...parts: readonly string[]): Promise<string> {
   const socket = connect(Number(new URL(url).port), "127.0.0.1");
   sockets.push(socket);
@@ -78,25 +77,25 @@ function post(contentType: string | undefined, body: string): Promise<Response> 
 }
 
 describe("a web server", () => {
-  it("hangs up on a client that is slow with its headers", async () => {
+  it("closes the connection of a client that is slow with its headers", async () => {
     expect(await talk("GET / HTTP/1.1\r\nhost: a\r\n")).toMatch(/^(HTTP\/1.1 408|$)/);
   });
 
-  it("hangs up on a client that is slow with its body", async () => {
+  it("closes the connection of a client that is slow with its body", async () => {
     const head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 10\r\n\r\n{";
     expect(await talk(head)).toMatch(/^(HTTP\/1.1 408|$)/);
   });
 
-  it("hangs up on a client that says nothing", async () => {
+  it("closes the connection of a silent client", async () => {
     expect(await talk()).toMatch(/^(HTTP\/1.1 408|$)/);
   });
 
-  it("refuses headers and bodies that are too large", async () => {
+  it("rejects headers and bodies that are too large", async () => {
     expect(await talk(`GET / HTTP/1.1\r\nhost: a\r\nx: ${"a".repeat(5_000)}\r\n\r\n`)).toContain("HTTP/1.1 431");
     expect((await post("application/json", JSON.stringify("a".repeat(2_000)))).status).toBe(413);
   });
 
-  it("lets everybody through past its limits, and drops the oldest idle connections of whoever has most", async () => {
+  it("accepts every connection beyond its limits, and drops the oldest idle one of the address with the most", async () => {
     const idle = Array.from({ length: 20 }, (_, index) => hold(`127.0.0.${2 + (index % 4)}`));
     await Promise.all(idle.map(({ connected }) => connected));
     for (const address of ["127.0.0.1", "127.0.0.2", "127.0.0.9"]) expect(await ask(address)).toContain("HTTP/1.1 200");
@@ -105,7 +104,7 @@ describe("a web server", () => {
     });
   });
 
-  it("drops a connection that is being answered only when there is no other", async () => {
+  it("drops a connection with a request in progress only if there is no other", async () => {
     const answered = ask("127.0.0.1", "/slow");
     await vi.waitUntil(() => requests > 0);
     const idle = Array.from({ length: 10 }, () => hold("127.0.0.1"));
@@ -115,32 +114,32 @@ describe("a web server", () => {
   });
 
   it.each(["text/plain", "text/plain; application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"])(
-    "takes no %s, as any page's form could send it",
+    "rejects %s, which a form on any page could send",
     async (contentType) => {
       expect((await post(contentType, "{}")).status).toBe(415);
     },
   );
 
-  it("takes JSON", async () => {
+  it("accepts JSON", async () => {
     expect(await (await post("application/json", '{"a":1}')).json()).toEqual({ body: { a: 1 } });
   });
 
-  it("believes nobody that they ask for another address", async () => {
+  it("does not trust a client's claim about its address", async () => {
     const headers = { "x-forwarded-for": "203.0.113.9" };
     expect(await (await fetch(url, { headers })).json()).toEqual({ ip: "127.0.0.1" });
   });
 
-  it("says what to do when its port is taken, or its address is not this machine's", async () => {
+  it("says what to do if its port is in use or its address does not belong to this machine", async () => {
     const port = Number(new URL(url).port);
     const again = listen(createWebServer(), { host: "127.0.0.1", port, settings: "TEST_PORT" });
     await expect(again).rejects.toThrow(UnavailableError);
-    await expect(again).rejects.toThrow(`127.0.0.1:${port}: another program listens there. Choose another TEST_PORT.`);
+    await expect(again).rejects.toThrow(`127.0.0.1:${port}: another program is listening there. Choose another TEST_PORT.`);
     const foreign = listen(createWebServer(), { host: "2001:db8::1", port: 0, settings: "TEST_HOST" });
     await expect(foreign).rejects.toThrow(/\[2001:db8::1\]:0: .*Choose another TEST_HOST/);
   });
 });
 
-it("a web server believes the proxies it is told to trust", async () => {
+it("a web server believes trusted proxies about the client's address", async () => {
   const behind = createWebServer({ trustedProxies: ["127.0.0.0/8"] });
   behind.get("/", ({ ip }) => ({ ip }));
   const answer = await behind.inject({ url: "/", headers: { "x-forwarded-for": "198.51.100.1, 203.0.113.9" } });
