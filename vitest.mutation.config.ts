@@ -4,7 +4,7 @@ import { defineConfig } from "vitest/config";
 const conditions = ["source"];
 /** What needs a server, measures memory or takes long. */
 const UNFIT = {
-  celery: ["memory"],
+  celery: ["fuzz", "memory"],
   "task-store": ["claim", "cluster", "corpus", "looks", "many-attempts", "memory", "merge", "open-tasks", "sweep"],
 };
 
