@@ -198,17 +198,6 @@ describe("what is sent of a task", () => {
       [FIRST_WAIT, "app.first|q1 FAILURE 8", "app.first|q2 FAILURE "],
     ],
     [
-      "whose process exits in the instant of its start, before its termination is told, while another is sent in its place",
-      [
-        ...first,
-        taskFailed({ ...at(2), exception: "SystemExit(-241)" }),
-        taskSent({ ...at(3), ...OTHER }),
-        taskRevoked({ ...at(10), terminated: true }),
-      ],
-      undefined,
-      [FIRST_WAIT, "app.other|q2 REVOKED "],
-    ],
-    [
       "whose retry comes at once to a worker that does not know it, and whose clock is behind",
       [...first, taskSent({ ...at(2.01), ...RETRY }), taskNotRegistered({ ...at(0.99), hostname: HOSTS[1] })],
       undefined,

@@ -373,11 +373,4 @@ describe("what a summary lacks", () => {
   ])("%s", (_, events, lacks) => {
     expect(summaryOf(events).lacks).toBe(lacks);
   });
-
-  it("certainty, where a final may be a repeat, also with a new completion", () => {
-    const repeated = [received, started, taskFailed(at(4)), taskFailed(at(4.002))];
-    const other = [taskReceived({ ...at(2), ...B }), taskStarted({ ...at(3), ...B }), taskFailed({ ...at(6), ...B })];
-    expect(summaryOf([...repeated, ...other], [taskFailed(at(4))])).toMatchObject({ completions: [{ runTime: 3 }], lacks: "certainty" });
-    expect(summaryOf([...repeated, ...other])).toMatchObject({ completions: [{}, {}], lacks: undefined });
-  });
 });
