@@ -1,25 +1,24 @@
-/** The tests that `pnpm test:mutation` runs for each mutant (docs/mutation.md): of the pure core, fast, and without servers. */
+/** The tests that `pnpm test:mutation` runs (docs/mutation.md): of one package's pure core, fast, and without servers. */
 import { defineConfig } from "vitest/config";
 
 const conditions = ["source"];
-/** What needs a server, measures memory or takes long. */
-const UNFIT = {
-  celery: ["fuzz", "memory"],
-  "task-store": ["claim", "cluster", "corpus", "looks", "many-attempts", "memory", "merge", "open-tasks", "sweep"],
+const TESTS: Readonly<Record<string, string>> = {
+  "apps/receiver": "redaction",
+  "packages/celery": "!(fuzz|memory)",
+  "packages/db": "{merge-rows,storable-text}",
+  "packages/pipeline": "{batch,ids-batch,payloads,task-filter}",
+  "packages/task-store": "{base36,completions,fact,forget,keys,looks-in-memory,pairing,short-histories,stored-form,summarise,triage}",
 };
+const only = process.env["MUTATION_PACKAGE"];
 
 export default defineConfig({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   test: {
     isolate: false,
-    include: [
-      "packages/{celery,task-store}/test/*.test.ts",
-      "packages/db/test/{merge-rows,storable-text}.test.ts",
-      "packages/pipeline/test/{batch,ids-batch,payloads,task-filter}.test.ts",
-      "apps/receiver/test/redaction.test.ts",
-    ],
-    exclude: Object.entries(UNFIT).flatMap(([name, tests]) => tests.map((test) => `packages/${name}/test/${test}.test.ts`)),
+    include: Object.entries(TESTS)
+      .filter(([folder]) => only === undefined || folder === only)
+      .map(([folder, names]) => `${folder}/test/${names}.test.ts`),
     // A mutant must meet the same examples each time.
     setupFiles: ["test/mutation/same-examples.ts"],
   },

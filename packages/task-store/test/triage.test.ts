@@ -38,6 +38,11 @@ describe("a task that lacks something", () => {
     expect(becomes(200, 200, 300).ready.has(TASK_ID)).toBe(true);
   });
 
+  it("does not wait where it lacks nothing", () => {
+    expect(after([...RUN, taskSucceeded()])(0)).toMatchObject({ incomplete: new Map(), busy: [], busyForMs: 0 });
+    expect(after([...RUN, taskSucceeded()])(0).ready.has(TASK_ID)).toBe(true);
+  });
+
   it("waits for its start as long as it may", () => {
     const becomes = after([taskSent(), taskReceived(), taskSucceeded()]);
     expect(becomes(59_999).incomplete.get(TASK_ID)).toBe("start");
