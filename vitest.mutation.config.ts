@@ -16,6 +16,8 @@ export default defineConfig({
   ssr: { resolve: { conditions } },
   test: {
     isolate: false,
+    // Stryker has its own limits.
+    testTimeout: 60_000,
     include: Object.entries(TESTS)
       .filter(([folder]) => only === undefined || folder === only)
       .map(([folder, names]) => `${folder}/test/${names}.test.ts`),

@@ -201,6 +201,7 @@ describe("a text by its bytes", () => {
     ["abcdefg", 2, 2, ["ab", "cd"]],
     ["abcd", 2, 2, ["ab", "cd"]],
     ["ééééé", 10, 1, ["ééééé"]],
+    ["ééé", 5, 1, ["éé"]],
   ])("%s in parts of %i, at most %i", (text, maxBytes, maxParts, parts) => {
     expect(splitUtf8(text, maxBytes, maxParts)).toEqual(parts);
   });
@@ -243,7 +244,7 @@ describe("what a batch adds", () => {
   it("to a task: each fact and text once, and the latest ETA, rounded up", () => {
     const sent = taskSent({ ...AT, ...NAMED, eta: 2e9 + 0.5 });
     const received = taskReceived({ ...AT, name: "celery", eta: 2e9 });
-    const events = [sent, received, sent, taskRetried(AT), taskStarted(AT), customEvent()];
+    const events = [sent, sent, received, taskRetried(AT), taskStarted(AT), customEvent()];
     expect(collectChanges(events, PLAIN)).toEqual(
       new Map([
         [
@@ -277,6 +278,12 @@ describe("what a batch adds", () => {
       expect(change?.facts).toEqual(once.map((event) => factOf(event)));
       expect(change?.details).toEqual(once.map(({ hostname }) => (options.keepWorker ? `|${hostname}` : "")));
     }
+  });
+
+  it("has no details of a fact that comes again", () => {
+    const started = taskStarted({ ...AT, hostname: "w1@a" });
+    const [change] = collectChanges([started, started], DETAILED).values();
+    expect(change).toMatchObject({ facts: [factOf(started)], details: ["|w1@a"] });
   });
 
   it("is apart for each task", () => {
