@@ -128,7 +128,51 @@ describe("the settings of the redaction", () => {
     expect(problems(env)).not.toContain("hunter2");
   });
 
-  it("never show the key", () => {
+  it.each([
+    [{ REDACT_MODE: "drop" }, undefined],
+    [{ REDACT_MODE: "hash", REDACT_HASH_KEY: KEY }, expect.stringMatching(/^<hmac:[0-9a-f]{32}>$/)],
+    [{ REDACT_MODE: "patterns", REDACT_PATTERNS: "hun\r\n\nter2" }, "('[redacted][redacted]',)"],
+  ])("%j say what is done", (env, shown) => {
+    const event = { ...taskSent({ args: "('hunter2',)" }) };
+    redactionOf(loadConfig(Config, { ...BROKER, ...env }))?.({ events: [event], rejected: [] });
+    expect(event.args).toEqual(shown);
+    expect("args" in event).toBe(shown !== undefined);
+    expect(problems(env)).toBe("");
+  });
+
+  it("leave a hash alone in what was stored, and hash what is sent though it looks like one", () => {
+    const config = loadConfig(Config, { ...BROKER, REDACT_MODE: "hash", REDACT_HASH_KEY: KEY });
+    const hashed = (args: string, input?: "sent" | "stored"): unknown => {
+      const event = { ...taskSent({ args }) };
+      redactionOf(config, input)?.({ events: [event], rejected: [] });
+      return event.args;
+    };
+    const hash = hashed("('hunter2',)") as string;
+    expect(hashed("('hunter2',)", "stored")).toBe(hash);
+    expect(hashed(hash, "stored")).toBe(hash);
+    expect(hashed(hash)).not.toBe(hash);
+    expect(hashed(hash, "sent")).toBe(hashed(hash));
+  });
+
+  it("hide what is no text as JSON", () => {
+    const event = { ...taskSent(), args: ["hunter2"] };
+    createRedaction(["args"], { mode: "patterns", patterns: ["hunter2"] }, "stored")({ events: [event], rejected: [] });
+    expect(event.args).toBe('["[redacted]"]');
+  });
+
+  it.each([
+    [
+      { REDACT_MODE: "drop", REDACT_FIELDS: "args,name,other" },
+      "there is no field name, other; fields: args, kwargs, result, exception, traceback",
+    ],
+    [{ REDACT_MODE: "drop", REDACT_PATTERNS: "x" }, "REDACT_MODE: must be patterns, since REDACT_PATTERNS is set."],
+    [{ REDACT_MODE: "patterns", REDACT_PATTERNS: "x\n(" }, "expression 2 cannot be used"],
+    [{ REDACT_MODE: "patterns", REDACT_PATTERNS: "x", REDACT_HASH_KEY: KEY }, "REDACT_MODE: must be hash, since REDACT_HASH_KEY is set."],
+  ])("%j are refused in these words", (env, message) => {
+    expect(problems(env)).toContain(message);
+  });
+
+  it("have a key that is never shown", () => {
     const config = loadConfig(Config, { ...BROKER, REDACT_MODE: "hash", REDACT_HASH_KEY: KEY });
     expect(JSON.stringify(redactConfig(Config, config))).not.toContain(KEY);
     expect(describeConfig(Config).find(({ name }) => name === "REDACT_HASH_KEY")?.secret).toBe(true);

@@ -135,6 +135,9 @@ describe("the state", () => {
   test.each([
     [{ expired: true, terminated: false }, "expired"],
     [{ expired: false, terminated: false }, "request"],
+    [{ terminated: false }, "request"],
+    [{ expired: false }, "request"],
+    [{}, undefined],
     [{ terminated: true, signum: "9" }, "terminated (SIGKILL)"],
     [{ terminated: true, signum: "SIGUSR1" }, "terminated (SIGUSR1)"],
     [{ terminated: true, signum: "-3" }, "terminated (-3)"],

@@ -1,6 +1,7 @@
 import { loadConfig } from "@celery-metrics-exporter/runtime";
 import { customEvent, taskReceived, taskSent, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
+import { isDescription } from "../../src/filter/task-filter.ts";
 import { EventFilter, FilterConfig, eventTypeWarnings } from "../../src/index.ts";
 
 function filterOf(env: Record<string, string>): EventFilter {
@@ -36,6 +37,13 @@ describe("a filter by event type that cannot be intended", () => {
     ["INCLUDE", "task-sent task-failed", /separate event types with commas/],
     ["EXCLUDE", "*", /\* drops every event of a task/],
     ["EXCLUDE", "worker-*,task-*", /drops every event of a task/],
+    ["EXCLUDE", "task-*,worker-*", /: task-\*,worker-\* drops every event of a task: nothing would be exported/],
+    [
+      "INCLUDE",
+      "my-event,other",
+      /: my-event,other includes no event type of Celery; did you mean [a-z]+-[a-z]+\? Known: task-sent, task-received, /,
+    ],
+    ["INCLUDE", "task-sent task-failed", /: "task-sent task-failed" contains a blank/],
   ])("is refused: %s %s", (which, value, message) => {
     expect(() => filterOf({ [`FILTER_EVENT_TYPES_${which}`]: value })).toThrow(message);
   });
@@ -57,6 +65,9 @@ describe("what exporters do not know because of filters by event type", () => {
     [{}, []],
     [{ FILTER_EVENT_TYPES_EXCLUDE: "task-received,worker-*" }, []],
     [{ FILTER_EVENT_TYPES_INCLUDE: "worker-*" }, []],
+    [{ FILTER_EVENT_TYPES_EXCLUDE: "task-succeeded,task-started" }, [/task-started, .*waiting times/]],
+    [{ FILTER_EVENT_TYPES_EXCLUDE: "task-failed,task-started" }, [/task-started, .*waiting times/]],
+    [{ FILTER_EVENT_TYPES_EXCLUDE: "task-succeeded,task-failed,task-started" }, []],
     [{ FILTER_EVENT_TYPES_EXCLUDE: "task-sent" }, [/task-sent, .*queues/]],
     [{ FILTER_EVENT_TYPES_EXCLUDE: "task-started" }, [/task-started, .*waiting times/]],
     [
@@ -81,6 +92,7 @@ describe("the filter by name", () => {
     ["shop", "shop.cart", false],
     ["Shop.*", "shop.cart", false],
     ["!shop.cart", "shop.cart", false],
+    ["!shop.cart", "other", false],
     ["shop.cart+", "shop.cart+", true],
     ["shop.*", "été.shop", false],
     ["ét?.shop", "été.shop", true],
@@ -109,6 +121,16 @@ describe("the filter by queue", () => {
     expect(filter.verdictOn(taskReceived())).toBe("included");
   });
 
+  it("judges by whichever of name and queue an event has", () => {
+    const { name: _name, ...nameless } = taskSent({ queue: "celery" });
+    const { queue: _queue, ...neither } = nameless;
+    const filter = filterOf({ FILTER_QUEUES_EXCLUDE: "celery", FILTER_TASK_NAMES_INCLUDE: "shop.*" });
+    expect(filter.verdictOn(nameless)).toBe("excluded");
+    expect(filter.verdictOn({ ...nameless, queue: "mail" })).toBe("included");
+    expect(filter.verdictOn(neither)).toBeUndefined();
+    expect([taskSent(), taskReceived(), taskStarted(), customEvent()].map(isDescription)).toEqual([true, true, false, false]);
+  });
+
   it("excludes a task whose name is wanted but whose queue is not", () => {
     const filter = filterOf({ FILTER_TASK_NAMES_INCLUDE: "shop.*", FILTER_QUEUES_INCLUDE: "mail" });
     expect(filter.verdictOn(taskSent({ name: "shop.cart", queue: "celery" }))).toBe("excluded");
@@ -125,5 +147,17 @@ describe("the need to remember tasks", () => {
     [{ FILTER_QUEUES_EXCLUDE: "a" }, true],
   ])("%o: %s", (env, needed) => {
     expect(filterOf(env).filtersTasks).toBe(needed);
+  });
+
+  it.each([
+    [{}, false, false],
+    [{ FILTER_EVENT_TYPES_INCLUDE: "task-*" }, true, false],
+    [{ FILTER_EVENT_TYPES_EXCLUDE: "task-sent" }, true, false],
+    [{ FILTER_QUEUES_INCLUDE: "a" }, false, true],
+    [{ FILTER_QUEUES_EXCLUDE: "a" }, false, true],
+    [{ FILTER_TASK_NAMES_EXCLUDE: "a" }, false, false],
+  ])("%o: filters by type %s, by queue %s", (env, types, queues) => {
+    const { filtersTypes, filtersQueues } = filterOf(env);
+    expect([filtersTypes, filtersQueues]).toEqual([types, queues]);
   });
 });

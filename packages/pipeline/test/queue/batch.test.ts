@@ -54,6 +54,7 @@ describe("a batch's payload", () => {
 
   it("rejects a newer version as newer", () => {
     expect(() => decodeBatch({ v: 4, batches: [] })).toThrow(NewerPayloadError);
+    expect(() => decodeBatch({ v: 4, batches: [] })).toThrow("a batch");
   });
 
   it("is newer than what older releases read, because they would count marked attempts; reads what they wrote", () => {
@@ -87,25 +88,45 @@ describe("a batch's payload", () => {
   const good = throughJson(encodeBatch({ broker: "redis", events: [taskSent()] })) as Record<string, unknown>;
   const values = good["events"] as unknown[];
   it.each([
-    ["null", null],
-    ["a text", "batch"],
-    ["a list", [1]],
-    ["no version", { ...good, v: undefined }],
-    ["the first version, a list for each event", { ...good, v: 1, events: [values] }],
-    ["no broker", { ...good, broker: 1 }],
-    ["no texts", { ...good, texts: undefined }],
-    ["no events", { ...good, events: {} }],
-    ["an event that is an object", { ...good, events: [{}] }],
-    ["an event that is a list", { ...good, events: [values] }],
-    ["an event without bits", { ...good, events: ["x", 0] }],
-    ["bits without an end", { ...good, events: [0.5, 0] }],
-    ["a text out of range", { ...good, texts: [] }],
-    ["an event that ends too soon", { ...good, events: values.slice(0, 3) }],
-    ["a value too many", { ...good, events: [...values, 1] }],
-    ["an object for a value", { ...good, events: [...values.slice(0, 3), {}, ...values.slice(4)] }],
-    ["an event without hostname", { ...good, events: [0, 0] }],
-    ["ids that are numbers", { ...good, told: [1] }],
-  ])("refuses %s", (_, payload) => {
-    expect(() => decodeBatch(payload)).toThrow(PermanentError);
+    ["null", null, "batch payload is not an object"],
+    ["a text", "batch", "batch payload is not an object"],
+    ["a list", [1], "batch payload is not an object"],
+    ["no version", { ...good, v: undefined }, "batch payload of unknown version (none)"],
+    ["a version that is a text", { ...good, v: "4" }, 'batch payload of unknown version "4"'],
+    ["the first version, a list for each event", { ...good, v: 1, events: [values] }, "batch payload of unknown version 1"],
+    ["no broker", { ...good, broker: 1 }, "batch payload is malformed"],
+    ["no texts", { ...good, texts: undefined }, "batch payload is malformed"],
+    ["no events", { ...good, events: {} }, "batch payload is malformed"],
+    ["an event that is an object", { ...good, events: [{}] }, "batch payload has an event without its fields"],
+    ["an event that is a list", { ...good, events: [values] }, "batch payload has an event without its fields"],
+    ["an event without bits", { ...good, events: ["x", 0] }, "batch payload has an event without its fields"],
+    ["bits without an end", { ...good, events: [0.5, 0] }, "batch payload has an event without hostname or timestamp"],
+    ["a text out of range", { ...good, texts: [] }, "batch payload refers to a text it does not have"],
+    ["a text's place that is no number", { ...good, events: [0, "length"] }, "batch payload refers to a text it does not have"],
+    ["an event that ends too soon", { ...good, events: values.slice(0, 3) }, "batch payload lacks a value"],
+    ["a value too many", { ...good, events: [...values, 1] }, "batch payload refers to a text it does not have"],
+    ["an object for a value", { ...good, events: [...values.slice(0, 3), {}, ...values.slice(4)] }, "batch payload lacks a value"],
+    ["an event without hostname", { ...good, events: [0, 0] }, "batch payload has an event without hostname or timestamp"],
+    ["an event without timestamp", { ...good, events: [1, 0, 1] }, "batch payload has an event without hostname or timestamp"],
+    ["an event with a timestamp alone", { ...good, events: [2, 0, 1] }, "batch payload has an event without hostname or timestamp"],
+    ["ids that are numbers", { ...good, told: [1] }, "batch payload has ids that are no texts"],
+    ["ids that are no list", { ...good, told: "x" }, "batch payload has ids that are no texts"],
+    ["ids of which one is a number", { ...good, told: ["x", 1] }, "batch payload has ids that are no texts"],
+  ])("refuses %s", (_, payload, message) => {
+    expect(() => decodeBatch(payload)).toThrow(new PermanentError(message));
+  });
+
+  it("tells only what it is told: no ids of the form before, nor doubts that are not true", () => {
+    const batch = { broker: "redis", events: [taskSent()] };
+    expect(decodeBatch({ ...encodeBatch(batch), excluded: ["x"], doubtful: 1 })).toEqual(batch);
+    expect(decodeBatch({ ...encodeBatch(batch), v: 2 })).toEqual(batch);
+  });
+
+  it("reads an id without marks, and marks between blanks", () => {
+    const { told } = decodeBatch({ ...good, told: ["x", " -s0  +s1 ", "y"] });
+    expect(told).toEqual([
+      { id: "x", marks: ["-s0", "+s1"] },
+      { id: "y", marks: [] },
+    ]);
   });
 });

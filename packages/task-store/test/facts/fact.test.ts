@@ -91,6 +91,7 @@ describe("an exception's class", () => {
     ["SoftTimeLimitExceeded()", "SoftTimeLimitExceeded"],
     ["<ExceptionInfo: X('y')>", undefined],
     ["", undefined],
+    ["E".repeat(150), "E".repeat(100)],
   ])("%s is %s", (repr, name) => {
     expect(exceptionClass(repr)).toBe(name);
   });

@@ -1,0 +1,80 @@
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import { LONG_FIELDS } from "../src/completions/forget.ts";
+import type { Settlement } from "../src/completions/summarise.ts";
+import { collectChanges } from "../src/facts/task-changes.ts";
+import { parseTaskEntry } from "../src/facts/task-entry.ts";
+import type { Claim } from "../src/task-store.ts";
+import { expectedHash } from "./expected-hash.ts";
+
+const PLAIN = { keepWorker: false, keepException: false };
+
+/** The entry of a task, and the size at which it is reported next as too long. */
+interface Held {
+  readonly hash: Map<string, string>;
+  limit: number;
+}
+
+/**
+ * What the Store's scripts do to entries, in memory and at once: for tests of what is sent. It has no leases and no expiry, and no entry is ever
+ * full. `looks.ts` has cases that hold of both.
+ */
+export class MemoryStore {
+  readonly #tasks = new Map<string, Held>();
+
+  clear(): void {
+    this.#tasks.clear();
+  }
+
+  /** The fields of a task's entry. */
+  fields(id: string): string[] {
+    return [...(this.#tasks.get(id)?.hash.keys() ?? [])];
+  }
+
+  async apply(events: readonly CeleryEvent[]): Promise<string[]> {
+    const reported: string[] = [];
+    for (const [id, change] of collectChanges(events, PLAIN)) {
+      const held = this.#tasks.get(id) ?? { hash: new Map<string, string>(), limit: LONG_FIELDS };
+      this.#tasks.set(id, held);
+      let isPending = false;
+      for (const [field, value] of expectedHash(change)) {
+        if (!held.hash.has(field) && !isForgotten(held, field)) held.hash.set(field, value);
+        if (field.startsWith("f") && held.hash.get(field) === "") isPending = true;
+      }
+      if (!isPending && held.hash.size >= held.limit) {
+        held.limit = 2 * held.hash.size;
+        isPending = true;
+      }
+      if (isPending) reported.push(id);
+    }
+    return reported;
+  }
+
+  async claim(_job: string, ids: readonly string[]): Promise<Map<string, Claim>> {
+    return new Map(ids.map((id) => [id, this.#claim(this.#tasks.get(id)?.hash ?? new Map())]));
+  }
+
+  async settle(_job: string, sent: ReadonlyMap<string, Settlement>): Promise<void> {
+    for (const [id, { fields, forgotten }] of sent) {
+      const hash = this.#tasks.get(id)?.hash;
+      for (const field of fields) hash?.set(field, "1");
+      for (const field of forgotten.fields) hash?.delete(field);
+      for (let index = 0; index < forgotten.until.length; index += 2) {
+        const [host, instant = ""] = forgotten.until.slice(index);
+        const before = hash?.get(`w${host}`) ?? "";
+        hash?.set(`w${host}`, Number.parseInt(before, 36) > Number.parseInt(instant, 36) ? before : instant);
+      }
+    }
+  }
+
+  #claim(hash: ReadonlyMap<string, string>): Claim {
+    const isPending = hash.size >= LONG_FIELDS || [...hash].some(([field, value]) => field.startsWith("f") && value === "");
+    return isPending ? { outcome: "claimed", entry: parseTaskEntry([...hash].flat()), waitedMs: 0 } : { outcome: "sent" };
+  }
+}
+
+/** Whether it is a fact, and the entry has forgotten what its host reported until then. */
+function isForgotten({ hash }: Held, field: string): boolean {
+  const [, kind, at = "", host = ""] = /^([srbf])([^.]*)\.?([^.]*)/.exec(field) ?? [];
+  if (kind === undefined) return false;
+  return Number.parseInt(at, 36) <= Number.parseInt(hash.get(kind === "s" ? "w" : `w${host}`) ?? "", 36);
+}
