@@ -20,7 +20,7 @@ export default defineConfig({
     testTimeout: 60_000,
     include: Object.entries(TESTS)
       .filter(([folder]) => only === undefined || folder === only)
-      .map(([folder, names]) => `${folder}/test/${names}.test.ts`),
+      .map(([folder, names]) => `${folder}/test/**/${names}.test.ts`),
     // A mutant must meet the same examples each time.
     setupFiles: ["test/mutation/same-examples.ts"],
   },

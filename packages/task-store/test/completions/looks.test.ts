@@ -1,5 +1,5 @@
 import { afterAll, beforeAll } from "vitest";
-import { describeLooks } from "../looks.ts";
+import { describeLooks } from "./looks.ts";
 import { StoreHarness } from "../store-harness.ts";
 
 let harness: StoreHarness;

@@ -2,12 +2,12 @@
 import { toMicroseconds, type TaskEvent } from "@celery-metrics-exporter/celery";
 import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
-import { LONG_FIELDS, NOTHING_TO_FORGET, isLong, type Forgotten } from "../src/completions/forget.ts";
-import { summarise } from "../src/completions/summarise.ts";
-import { hostHash } from "../src/facts/encoding.ts";
-import { factOf } from "../src/facts/fact.ts";
-import { parseTaskEntry, type TaskEntry } from "../src/facts/task-entry.ts";
-import { entryOf } from "./summary-of.ts";
+import { LONG_FIELDS, NOTHING_TO_FORGET, isLong, type Forgotten } from "../../src/completions/forget.ts";
+import { summarise } from "../../src/completions/summarise.ts";
+import { hostHash } from "../../src/facts/encoding.ts";
+import { factOf } from "../../src/facts/fact.ts";
+import { parseTaskEntry, type TaskEntry } from "../../src/facts/task-entry.ts";
+import { entryOf } from "../summary-of.ts";
 
 const START = 1_795_328_900;
 const HOST = hostHash(taskStarted().hostname);

@@ -21,10 +21,10 @@ import {
   taskStarted,
   taskSucceeded,
 } from "@celery-metrics-exporter/celery/testing";
-import { summarise, type Completion, type Summary } from "../src/completions/summarise.ts";
-import type { Wait } from "../src/completions/attempts.ts";
-import type { TaskEntry } from "../src/facts/task-entry.ts";
-import { entryOf } from "./summary-of.ts";
+import { summarise, type Completion, type Summary } from "../../src/completions/summarise.ts";
+import type { Wait } from "../../src/completions/attempts.ts";
+import type { TaskEntry } from "../../src/facts/task-entry.ts";
+import { entryOf } from "../summary-of.ts";
 
 const START = 1_000;
 const EVENT = /^(=?)([a-z]+?)([\d.]+)(B?)(m?)(?:\+(\d))?(?:@([\d.]+))?(x?)(?:\/([\d.]+))?$/;

@@ -12,10 +12,10 @@ import {
 } from "@celery-metrics-exporter/celery/testing";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { Labels } from "../src/completions/attempts.ts";
-import { summarise } from "../src/completions/summarise.ts";
-import type { TaskStore } from "../src/task-store.ts";
-import { ID, START, histories, type History } from "./lives.ts";
+import type { Labels } from "../../src/completions/attempts.ts";
+import { summarise } from "../../src/completions/summarise.ts";
+import type { TaskStore } from "../../src/task-store.ts";
+import { ID, START, histories, type History } from "../lives.ts";
 
 /** What these tests need of the Store. */
 export type LookedAt = Pick<TaskStore, "apply" | "claim" | "settle">;

@@ -13,12 +13,12 @@ import {
   taskSucceeded,
 } from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
-import { hash32, hostHash, splitUtf8 } from "../src/facts/encoding.ts";
-import { detailsOf, factOf } from "../src/facts/fact.ts";
-import { byInstant, countNotAfter, groupBy, inOrder, latestNotAfter } from "../src/facts/order.ts";
-import { collectChanges } from "../src/facts/task-changes.ts";
-import { parseTaskEntry } from "../src/facts/task-entry.ts";
-import { TextCollector, storedText } from "../src/facts/texts.ts";
+import { hash32, hostHash, splitUtf8 } from "../../src/facts/encoding.ts";
+import { detailsOf, factOf } from "../../src/facts/fact.ts";
+import { byInstant, countNotAfter, groupBy, inOrder, latestNotAfter } from "../../src/facts/order.ts";
+import { collectChanges } from "../../src/facts/task-changes.ts";
+import { parseTaskEntry } from "../../src/facts/task-entry.ts";
+import { TextCollector, storedText } from "../../src/facts/texts.ts";
 
 const AT = { timestamp: 1_795_328_900.123456 };
 const PLAIN = { keepWorker: false, keepException: false };

@@ -2,10 +2,10 @@
 import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import { taskFailed, taskReceived, taskRevoked, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
-import { summarise } from "../src/completions/summarise.ts";
-import { parseTaskEntry } from "../src/facts/task-entry.ts";
-import { factOf } from "../src/facts/fact.ts";
-import { summaryOf } from "./summary-of.ts";
+import { summarise } from "../../src/completions/summarise.ts";
+import { parseTaskEntry } from "../../src/facts/task-entry.ts";
+import { factOf } from "../../src/facts/fact.ts";
+import { summaryOf } from "../summary-of.ts";
 
 const B = { hostname: "w2@host-b" };
 const FIRST = { name: "app.first", queue: "q1" };
