@@ -163,11 +163,11 @@ describe("the settings of the redaction", () => {
   it.each([
     [
       { REDACT_MODE: "drop", REDACT_FIELDS: "args,name,other" },
-      "there is no field name, other; fields: args, kwargs, result, exception, traceback",
+      "unknown field name, other; fields: args, kwargs, result, exception, traceback",
     ],
-    [{ REDACT_MODE: "drop", REDACT_PATTERNS: "x" }, "REDACT_MODE: must be patterns, since REDACT_PATTERNS is set."],
+    [{ REDACT_MODE: "drop", REDACT_PATTERNS: "x" }, "REDACT_MODE: must be patterns, because REDACT_PATTERNS is set."],
     [{ REDACT_MODE: "patterns", REDACT_PATTERNS: "x\n(" }, "expression 2 cannot be used"],
-    [{ REDACT_MODE: "patterns", REDACT_PATTERNS: "x", REDACT_HASH_KEY: KEY }, "REDACT_MODE: must be hash, since REDACT_HASH_KEY is set."],
+    [{ REDACT_MODE: "patterns", REDACT_PATTERNS: "x", REDACT_HASH_KEY: KEY }, "REDACT_MODE: must be hash, because REDACT_HASH_KEY is set."],
   ])("%j are refused in these words", (env, message) => {
     expect(problems(env)).toContain(message);
   });

@@ -109,9 +109,9 @@ describe("a batch's payload", () => {
     ["an event without hostname", { ...good, events: [0, 0] }, "batch payload has an event without hostname or timestamp"],
     ["an event without timestamp", { ...good, events: [1, 0, 1] }, "batch payload has an event without hostname or timestamp"],
     ["an event with a timestamp alone", { ...good, events: [2, 0, 1] }, "batch payload has an event without hostname or timestamp"],
-    ["ids that are numbers", { ...good, told: [1] }, "batch payload has ids that are no texts"],
-    ["ids that are no list", { ...good, told: "x" }, "batch payload has ids that are no texts"],
-    ["ids of which one is a number", { ...good, told: ["x", 1] }, "batch payload has ids that are no texts"],
+    ["ids that are numbers", { ...good, told: [1] }, "batch payload has ids that are not texts"],
+    ["ids that are no list", { ...good, told: "x" }, "batch payload has ids that are not texts"],
+    ["ids of which one is a number", { ...good, told: ["x", 1] }, "batch payload has ids that are not texts"],
   ])("refuses %s", (_, payload, message) => {
     expect(() => decodeBatch(payload)).toThrow(new PermanentError(message));
   });
