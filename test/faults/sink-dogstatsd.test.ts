@@ -14,7 +14,7 @@ const PATIENCE = { timeout: scaled(60_000, 300_000), interval: 250 };
 const WITHIN = { timeoutMs: scaled(60_000, 300_000) };
 
 /** Of both processors. */
-const ABSENT = /^{.*No Datadog agent takes DogStatsD.*\n{.*No Datadog agent takes DogStatsD/;
+const ABSENT = /^{.*No Datadog agent accepts DogStatsD.*\n{.*No Datadog agent accepts DogStatsD/;
 
 let vhost: TestVhost;
 let scene: Scene | undefined;
