@@ -1,5 +1,5 @@
 /** Sends finished tasks: converts summaries into metrics and sends these over DogStatsD. */
-import type { FinishedTaskSink, Sent, Summary } from "@celery-metrics-exporter/task-store";
+import type { FinishedTaskSink, Reported, Summary } from "@celery-metrics-exporter/task-store";
 import type { StatsdClient } from "./agent/statsd-client.ts";
 import type { ExporterMetrics } from "./exporter-metrics.ts";
 import type { TaskMetrics, TaskMetricsMapper } from "./metrics/metrics.ts";
@@ -30,7 +30,7 @@ export class DatadogSink implements FinishedTaskSink {
     this.#options = options;
   }
 
-  async send(tasks: readonly Summary[], signal: AbortSignal): Promise<Sent> {
+  async send(tasks: readonly Summary[], signal: AbortSignal): Promise<Reported> {
     const part = this.#firstPart(tasks);
     await this.#options.statsd.send(part.series, signal);
     return { tasks: part.tasks.length, marked: () => this.#count(part) };

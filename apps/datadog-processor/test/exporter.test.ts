@@ -305,7 +305,7 @@ describe("a process that is killed", () => {
     await deliver(harness, [taskRejected({ uuid: "other" })]);
     const merging = await dyingAt(harness, "merged");
     await expect(merging.export(DONE, NEVER)).rejects.toThrow("killed");
-    const sending = await dyingAt(harness, "sent", "queue");
+    const sending = await dyingAt(harness, "reported", "queue");
     await expect(sending.process?.([TASK_ID], NEVER, { id: "1" })).rejects.toThrow("killed");
     const next = await harness.processor({ jobOwner: "queue" });
     await next.exporter.process?.([TASK_ID, "other"], NEVER, { id: "1" });

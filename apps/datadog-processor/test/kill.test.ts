@@ -18,7 +18,7 @@ describe("a process killed", () => {
     ["merged", 1],
     ["scheduled", 1],
     ["claimed", 1],
-    ["sent", 2],
+    ["reported", 2],
     ["settled", 1],
   ])(
     "after it %s a batch or a job is replaced, and each task is sent %i time(s)",

@@ -6,7 +6,7 @@ import {
   Fanout,
   OtherSources,
   openFilter,
-  ReceiverLease,
+  Leadership,
   ReceiverRegister,
 } from "@celery-metrics-exporter/pipeline";
 import {
@@ -104,12 +104,12 @@ export const receiver: Role<typeof Config> = defineRole({
       broadcast &&
       new HotStandby({
         broadcast,
-        lease: new ReceiverLease({ redis, prefix: config.QUEUE_PREFIX, stream: broadcast.stream }),
+        leadership: new Leadership({ redis, prefix: config.QUEUE_PREFIX, stream: broadcast.stream }),
         metrics,
         health: health.component("receiver"),
         logger,
       });
-    lifecycle.defer("receivers' lease", () => standby?.stop());
+    lifecycle.defer("receivers' leadership", () => standby?.stop());
     lifecycle.defer("events in progress", async () => {
       standby?.drain();
       await flow.drain();

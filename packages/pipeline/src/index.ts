@@ -22,6 +22,6 @@ export { OtherSources, type OtherSourcesOptions } from "./produce/other-sources.
 export { processorRole, runProcessor } from "./host/processor-role.ts";
 export { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue/names.ts";
 export { ReceiverRegister, type ReceiverRegisterOptions } from "./produce/receiver-register.ts";
-export { ReceiverLease, type Claim, type LeaseAnswer, type ReceiverLeaseOptions } from "./produce/receiver-lease.ts";
+export { Leadership, type LeadershipClaim, type LeadershipAnswer, type LeadershipOptions } from "./produce/leadership.ts";
 export type { ReplayRedaction } from "./dead-letter/replayed-letter.ts";
 export { EventFilter, FilterConfig } from "./filter/task-filter.ts";

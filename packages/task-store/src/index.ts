@@ -7,7 +7,7 @@ export {
   type FinishedTaskSink,
   type FinishedTasksOptions,
   type PutOffReason,
-  type Sent,
+  type Reported,
   type Step,
 } from "./feed/finished-tasks.ts";
 export type { TaskEntry } from "./facts/task-entry.ts";

@@ -56,7 +56,7 @@ export type DropReason = "full" | "past" | "unused";
 
 /** The result of claiming one task. */
 export type Claim =
-  | { readonly outcome: "sent" }
+  | { readonly outcome: "reported" }
   | { readonly outcome: "busy"; /** Until the other job's lease ends. */ readonly freeInMs: number }
   | { readonly outcome: "claimed"; readonly entry: TaskEntry; /** Since the first claim. */ readonly waitedMs: number };
 
@@ -198,6 +198,6 @@ function writeSettlement(settlement: Settlement | undefined): unknown {
 type ClaimReply = number | readonly [waitedMs: number, ...hash: string[]];
 
 function toClaim(reply: ClaimReply): Claim {
-  if (typeof reply === "number") return reply === 0 ? { outcome: "sent" } : { outcome: "busy", freeInMs: reply };
+  if (typeof reply === "number") return reply === 0 ? { outcome: "reported" } : { outcome: "busy", freeInMs: reply };
   return { outcome: "claimed", entry: parseTaskEntry(reply, 1), waitedMs: reply[0] };
 }

@@ -68,7 +68,7 @@ export class MemoryStore {
 
   #claim(hash: ReadonlyMap<string, string>): Claim {
     const isPending = hash.size >= LONG_FIELDS || [...hash].some(([field, value]) => field.startsWith("f") && value === "");
-    return isPending ? { outcome: "claimed", entry: parseTaskEntry([...hash].flat()), waitedMs: 0 } : { outcome: "sent" };
+    return isPending ? { outcome: "claimed", entry: parseTaskEntry([...hash].flat()), waitedMs: 0 } : { outcome: "reported" };
   }
 }
 

@@ -1,11 +1,11 @@
-/** One of several receivers that get the same messages: either active, by a lease in Redis, or on standby with the messages of the last seconds. */
+/** One of several receivers that get the same messages: either active, by its leadership in Redis, or on standby with the messages of the last seconds. */
 import type { Broadcast } from "@celery-metrics-exporter/broker";
-import type { LeaseAnswer, ReceiverLease } from "@celery-metrics-exporter/pipeline";
+import type { LeadershipAnswer, Leadership } from "@celery-metrics-exporter/pipeline";
 import { type ComponentHealth, type Logger, type Metrics, Repeat, toError } from "@celery-metrics-exporter/runtime";
 
 export interface HotStandbyOptions {
   readonly broadcast: Broadcast;
-  readonly lease: ReceiverLease;
+  readonly leadership: Leadership;
   readonly metrics: Metrics;
   /** Up as `active`, or as `standby: ` and the reason. */
   readonly health: ComponentHealth;
@@ -18,8 +18,8 @@ const TURN_MS = 1_000;
 const MARGIN_MS = 2_000;
 
 /**
- * Requests the lease every second. The receiver with the lease hands over its messages. The others keep theirs, and drop those that the lease
- * holder reports as safe. A receiver that has missed messages gives the lease up, because another may have received them.
+ * Requests the leadership every second. The leader hands over its messages. The others keep theirs, and drop those that the leadership
+ * holder reports as safe. A receiver that has missed messages gives the leadership up, because another may have received them.
  */
 export class HotStandby {
   readonly #options: HotStandbyOptions;
@@ -46,14 +46,14 @@ export class HotStandby {
     broadcast.keep();
   }
 
-  /** Call once the source has started. Resolves after the first request for the lease. */
+  /** Call once the source has started. Resolves after the first request for the leadership. */
   async start(): Promise<void> {
     this.#options.health.up("standby: it is not known yet which receiver is active");
     this.#turns = new Repeat(() => this.#turn(), {
       everyMs: TURN_MS,
       first: "now",
       // Nothing can be enqueued either, and the health component of Redis is down.
-      onError: (err) => this.#options.logger.debug({ err }, "cannot request the lease for now"),
+      onError: (err) => this.#options.logger.debug({ err }, "cannot request the leadership for now"),
     });
     await this.#turns.firstRun;
   }
@@ -65,11 +65,11 @@ export class HotStandby {
 
   /** Call when everything taken is safe: lets another receiver take over at once. Safe without `start`. */
   async stop(): Promise<void> {
-    const { broadcast, lease } = this.#options;
+    const { broadcast, leadership } = this.#options;
     await this.#turns?.stop();
     if (this.#activeSince === undefined) return;
     try {
-      await lease.release(broadcast.completeSince === this.#activeSince ? broadcast.safeUntil : undefined);
+      await leadership.release(broadcast.completeSince === this.#activeSince ? broadcast.safeUntil : undefined);
     } catch (thrown) {
       this.#options.logger.debug({ err: toError(thrown) }, "lease not released: it will expire");
     }
@@ -80,21 +80,21 @@ export class HotStandby {
   }
 
   async #turn(): Promise<void> {
-    const { broadcast, lease } = this.#options;
+    const { broadcast, leadership } = this.#options;
     const { completeSince, safeUntil } = broadcast;
     const wasActive = this.#activeSince !== undefined;
     if (this.#draining && !wasActive) return;
-    // What is safe now says nothing about what was missed, so the lease must keep the last reported value.
+    // What is safe now says nothing about what was missed, so the leadership must keep the last reported value.
     if (completeSince === undefined || (wasActive && completeSince !== this.#activeSince)) {
       if (wasActive) await this.#giveUp();
       return;
     }
-    const answer = await lease.claim(wasActive ? { completeSince, safeUntil } : { completeSince });
+    const answer = await leadership.claim(wasActive ? { completeSince, safeUntil } : { completeSince });
     if (answer.held) this.#lead(answer, completeSince);
     else this.#standBy(answer);
   }
 
-  #lead({ heldUntil, safeUntil, takeover }: LeaseAnswer, completeSince: number): void {
+  #lead({ heldUntil, safeUntil, takeover }: LeadershipAnswer, completeSince: number): void {
     const { broadcast, health, logger } = this.#options;
     if (this.#activeSince === undefined) {
       this.#forget(safeUntil);
@@ -109,7 +109,7 @@ export class HotStandby {
     broadcast.handOverUntil(heldUntil);
   }
 
-  #standBy({ safeUntil }: LeaseAnswer): void {
+  #standBy({ safeUntil }: LeadershipAnswer): void {
     this.#becomeStandby(ANOTHER);
     this.#activeSince = undefined;
     this.#forget(safeUntil);
@@ -117,7 +117,7 @@ export class HotStandby {
 
   async #giveUp(): Promise<void> {
     this.#becomeStandby("the broker's messages were interrupted");
-    await this.#options.lease.release();
+    await this.#options.leadership.release();
     this.#activeSince = undefined;
   }
 

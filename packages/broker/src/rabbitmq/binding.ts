@@ -3,7 +3,7 @@ import { type Logger, backoffMs, toError } from "@celery-metrics-exporter/runtim
 import type { Channel, ChannelModel } from "amqplib";
 import { countQueue } from "./advice.ts";
 import { ACCESS_REFUSED, type AmqpError, type Binding, type RabbitmqTopology, attempt, bindQueue } from "./topology.ts";
-import { RefusedError } from "../source/source.ts";
+import { DeniedError } from "../source/source.ts";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -128,7 +128,7 @@ export class BindingKeeper {
       if (this.#stopped) return;
       this.#failures += 1;
       // A refused binding does not end the session: messages in the queue can still be read.
-      if (thrown instanceof RefusedError) onUnbound(thrown.message, false);
+      if (thrown instanceof DeniedError) onUnbound(thrown.message, false);
       else onLost(toError(thrown));
     }
   }

@@ -4,7 +4,7 @@ import { connect, credentials, type ChannelModel } from "amqplib";
 import { connect as connectSocket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { RabbitmqServer } from "../url/broker-url.ts";
-import { OtherServerError, RefusedError } from "../source/source.ts";
+import { OtherServerError, DeniedError } from "../source/source.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
 /** Time limit for a listening server to accept a connection. */
@@ -24,7 +24,7 @@ export interface RabbitmqConnectionOptions {
 }
 
 /**
- * @throws {RefusedError} if the broker refuses the user, password or virtual host, its certificate is not trusted, or it is not RabbitMQ.
+ * @throws {DeniedError} if the broker refuses the user, password or virtual host, its certificate is not trusted, or it is not RabbitMQ.
  * @throws {ConfigError} if a certificate file cannot be read.
  */
 export async function connectRabbitmq(server: RabbitmqServer, options: RabbitmqConnectionOptions = {}): Promise<ChannelModel> {
@@ -78,17 +78,17 @@ async function explain(error: Error, server: RabbitmqServer): Promise<Error> {
   const { vhost, tls, login = "PLAIN" } = server;
   if (error instanceof CodedError) return error;
   const problem = tlsProblem(error, KOMBU_TLS_NAMES);
-  if (problem !== undefined) return new RefusedError(problem, { cause: error });
-  if (/ACCESS[-_]REFUSED/.test(error.message)) return new RefusedError(refusedLogin(login), { cause: error });
+  if (problem !== undefined) return new DeniedError(problem, { cause: error });
+  if (/ACCESS[-_]REFUSED/.test(error.message)) return new DeniedError(refusedLogin(login), { cause: error });
   if (/SASL mechanism \S+ is not provided/.test(error.message)) {
-    return new RefusedError(
+    return new DeniedError(
       `it does not offer the login method ${login}; set another with ?login_method= (PLAIN, AMQPLAIN, or EXTERNAL with a certificate)`,
       { cause: error },
     );
   }
   // The answer to `connection.open`, which names the virtual host. amqplib hides the broker's reason.
   if (error.message.startsWith("Expected ConnectionOpenOk; got <ConnectionClose")) {
-    return new RefusedError(
+    return new DeniedError(
       `virtual host ${JSON.stringify(vhost)} does not exist, the user may not use it, or a connection limit is reached`,
       { cause: error },
     );

@@ -4,7 +4,7 @@ import type { ChannelModel, ConsumeMessage } from "amqplib";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { RabbitmqServer } from "../url/broker-url.ts";
 import { closeRabbitmq, connectRabbitmq } from "./connection.ts";
-import { QueueLease } from "./lease.ts";
+import { KeepAlive } from "./keep-alive.ts";
 import { RabbitmqConsumer } from "./consumer.ts";
 import { countQueue, lookAround, rabbitmqAdvice } from "./advice.ts";
 import { BindingKeeper } from "./binding.ts";
@@ -81,7 +81,7 @@ export class RabbitmqSession implements Session {
   #consumingWanted = false;
   #switching: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
-  readonly #lease: QueueLease;
+  readonly #keepAlive: KeepAlive;
   readonly #binding: BindingKeeper;
 
   constructor({ connection, binding, vhost }: OpenedSession, options: RabbitmqSessionOptions) {
@@ -91,12 +91,12 @@ export class RabbitmqSession implements Session {
     this.ended = new Promise((resolve) => {
       this.#end = (reason) => {
         this.#open = false;
-        this.#lease.stop();
+        this.#keepAlive.stop();
         this.#binding.stop();
         resolve(reason);
       };
     });
-    this.#lease = new QueueLease({
+    this.#keepAlive = new KeepAlive({
       connection,
       topology: options.topology,
       isConsuming: () => this.#consumer !== undefined,

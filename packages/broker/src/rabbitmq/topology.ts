@@ -2,7 +2,7 @@
 import { toError, type Logger } from "@celery-metrics-exporter/runtime";
 import type { Channel, ChannelModel, Options } from "amqplib";
 import { DEFAULT_EXCHANGE } from "../url/broker-url.ts";
-import { RefusedError } from "../source/source.ts";
+import { DeniedError } from "../source/source.ts";
 
 export interface RabbitmqTopology {
   /** Celery's `event_exchange`. */
@@ -49,7 +49,7 @@ export class QueueLostError extends Error {
  * a failed step.
  *
  * @returns whether it was missing.
- * @throws {RefusedError} if the broker refuses, with the missing permission.
+ * @throws {DeniedError} if the broker refuses, with the missing permission.
  */
 export async function declareQueue(connection: ChannelModel, topology: RabbitmqTopology, logger: Logger): Promise<boolean> {
   const { queue } = topology;
@@ -72,7 +72,7 @@ export async function declareQueue(connection: ChannelModel, topology: RabbitmqT
  * queue collects events from the first one on. Another name may be a mistake, which creating the exchange would hide. In that case, the binding must
  * wait for the first worker.
  *
- * @throws {RefusedError} if a permission is missing.
+ * @throws {DeniedError} if a permission is missing.
  * @throws {QueueLostError} if the queue is missing.
  * @throws {Error} if the connection is gone.
  */
@@ -152,9 +152,9 @@ export async function attempt(connection: ChannelModel, step: (channel: Channel)
   return undefined;
 }
 
-/** Returns a `RefusedError` if the broker refused, otherwise the error itself. */
+/** Returns a `DeniedError` if the broker refused, otherwise the error itself. */
 export function refusal(error: AmqpError, what: string): Error {
-  return typeof error.code === "number" ? new RefusedError(`${what} (${brokerText(error)})`, { cause: error }) : error;
+  return typeof error.code === "number" ? new DeniedError(`${what} (${brokerText(error)})`, { cause: error }) : error;
 }
 
 /** Extracts the broker's text from amqplib's message. */

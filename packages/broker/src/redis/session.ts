@@ -12,7 +12,7 @@ import {
   type SentinelOptions,
 } from "@celery-metrics-exporter/runtime";
 import { Redis, type RedisOptions as ConnectionOptions } from "ioredis";
-import { OtherServerError, RefusedError } from "../source/source.ts";
+import { OtherServerError, DeniedError } from "../source/source.ts";
 import type { Session } from "../source/session-keeper.ts";
 
 export interface RedisSubscription extends Omit<EventChannelsOptions, "db" | "sentinel"> {
@@ -37,7 +37,7 @@ const PATIENCE = 10;
 /**
  * Connects and subscribes.
  *
- * @throws {RefusedError} if Redis refuses the password or subscription, does not have the database or is a Sentinel, or if its certificate is not
+ * @throws {DeniedError} if Redis refuses the password or subscription, does not have the database or is a Sentinel, or if its certificate is not
  *   trusted.
  * @throws {ConfigError} if a certificate file cannot be read.
  */
@@ -182,14 +182,14 @@ export class RedisSession implements Session {
 /**
  * Checks the server, because subscribing succeeds on a wrong one too and then stays silent. Assumes that checks without permission pass.
  *
- * @throws {RefusedError}
+ * @throws {DeniedError}
  */
 async function checkServer(redis: Redis, { sentinels, db }: RedisServer): Promise<void> {
   const info = sentinels === undefined ? await redis.info("server").catch(() => "") : "";
-  if (info.includes("redis_mode:sentinel")) throw new RefusedError("it is a Sentinel: use sentinel://");
+  if (info.includes("redis_mode:sentinel")) throw new DeniedError("it is a Sentinel: use sentinel://");
   const refused = db === 0 ? undefined : await redis.select(db).then(() => undefined, toError);
   if (refused !== undefined && /DB index/.test(refused.message)) {
-    throw new RefusedError(`it has no database ${db} (${refused.message})`, { cause: refused });
+    throw new DeniedError(`it has no database ${db} (${refused.message})`, { cause: refused });
   }
 }
 
@@ -201,12 +201,12 @@ function sentinelProblem(error: Error, { sentinelOptions = {} }: RedisSubscripti
   // Sentinel returns null for an unknown name, or one of these errors if ioredis also queries the other sentinels.
   if (/No such master|invalid reply: null|retry is disabled\.$/.test(message)) {
     const problem = `the sentinels are reachable but do not know a master named ${masterName}`;
-    return new RefusedError(problem, { cause: error, setting: "CELERY_SENTINEL_MASTER_NAME" });
+    return new DeniedError(problem, { cause: error, setting: "CELERY_SENTINEL_MASTER_NAME" });
   }
   if (/NOAUTH|WRONGPASS|without any password|invalid (password|username-password)/i.test(message)) {
-    return new RefusedError("the sentinels are reachable but rejected the password", { cause: error, setting: "CELERY_SENTINEL_PASSWORD" });
+    return new DeniedError("the sentinels are reachable but rejected the password", { cause: error, setting: "CELERY_SENTINEL_PASSWORD" });
   }
-  if (/unknown command/i.test(message)) return new RefusedError("it is a Redis server, not a Sentinel: use redis://", { cause: error });
+  if (/unknown command/i.test(message)) return new DeniedError("it is a Redis server, not a Sentinel: use redis://", { cause: error });
   if (sentinelOptions.tls !== true && /Connection is closed|ECONNRESET|EPIPE/.test(message)) {
     return new Error("the sentinels closed the connection: perhaps they require TLS; if so, set CELERY_SENTINEL_TLS=true", {
       cause: error,
@@ -217,13 +217,13 @@ function sentinelProblem(error: Error, { sentinelOptions = {} }: RedisSubscripti
 
 function explain(error: Error, tls: object | undefined): Error {
   const problem = tlsProblem(error, KOMBU_TLS_NAMES);
-  if (problem !== undefined) return new RefusedError(problem, { cause: error });
+  if (problem !== undefined) return new DeniedError(problem, { cause: error });
   if (isOtherProtocol(error)) return new OtherServerError("Redis", { cause: error });
   if (error.message.startsWith("NOAUTH")) {
-    return new RefusedError("it requires a password, and the URL contains none (NOAUTH)", { cause: error });
+    return new DeniedError("it requires a password, and the URL contains none (NOAUTH)", { cause: error });
   }
   if (/^(WRONGPASS|NOPERM)|invalid (password|username-password)|without any password/i.test(error.message)) {
-    return new RefusedError(`the user name or password is wrong, or the user may not subscribe (${error.message})`, { cause: error });
+    return new DeniedError(`the user name or password is wrong, or the user may not subscribe (${error.message})`, { cause: error });
   }
   const hint = resetHint(error, tls, KOMBU_TLS_NAMES) ?? tlsHint(error, tls);
   return hint === undefined ? error : new Error(hint, { cause: error });

@@ -10,7 +10,7 @@ import {
   type ComponentHealth,
   type Logger,
 } from "@celery-metrics-exporter/runtime";
-import { OtherServerError, RefusedError } from "./source.ts";
+import { OtherServerError, DeniedError } from "./source.ts";
 
 /** A working connection. */
 export interface Session {
@@ -27,7 +27,7 @@ export interface SessionKeeperOptions<Server, S extends Session> {
   /**
    * Opens a session, or throws the reason and leaves nothing open. Gives up when `signal` aborts.
    *
-   * @throws {RefusedError} if the server refuses access.
+   * @throws {DeniedError} if the server refuses access.
    */
   readonly open: (server: Server, signal: AbortSignal) => Promise<S>;
   /** A label for logs, without credentials. */
@@ -92,7 +92,7 @@ export class SessionKeeper<Server, S extends Session> {
         return;
       }
       if (opened instanceof CodedError) throw opened;
-      if (opened instanceof RefusedError) refusedBy.add(server);
+      if (opened instanceof DeniedError) refusedBy.add(server);
       const waitMs = this.#nextWaitMs();
       if (refusedBy.size === servers.length || Date.now() + waitMs >= deadline) throw this.#unavailable(opened);
       waiting.failed({ server: this.#options.describe(server), reason: messageOf(opened) });
@@ -187,7 +187,7 @@ export class SessionKeeper<Server, S extends Session> {
     if (error instanceof OtherServerError) {
       return new UnavailableError(`Cannot use ${name} at ${where}: ${error.message}. Correct ${error.setting}.`, { cause: error });
     }
-    if (error instanceof RefusedError) {
+    if (error instanceof DeniedError) {
       return new UnavailableError(`${name} at ${where} refused access: ${error.message}. Check ${error.setting}.`, { cause: error });
     }
     return new UnavailableError(`Cannot reach ${name} at ${where} (${messageOf(error)}). Start it, or set CELERY_BROKER_URL.`, {

@@ -157,8 +157,8 @@ export function sourceMetrics(metrics: Metrics, broker: Broker, state: SourceSta
 }
 
 /** Thrown when a broker refuses access: wrong user, password, virtual host or database, or a missing permission. */
-export class RefusedError extends Error {
-  override readonly name = "RefusedError";
+export class DeniedError extends Error {
+  override readonly name = "DeniedError";
   /** The setting to check. */
   readonly setting: string;
 
@@ -169,7 +169,7 @@ export class RefusedError extends Error {
 }
 
 /** Thrown when a different kind of server answers. */
-export class OtherServerError extends RefusedError {
+export class OtherServerError extends DeniedError {
   constructor(name: string, options: ErrorOptions = {}) {
     super(`a server other than ${name} listens there`, options);
   }

@@ -1,5 +1,5 @@
 /** The events that we keep, with Celery's names and checked types. */
-import { Refusal, idField, normalise } from "./normalise.ts";
+import { Reject, idField, normalise } from "./normalise.ts";
 
 /** Fields of every event. */
 interface EventBase {
@@ -140,7 +140,7 @@ export function readStoredEvent(value: unknown): CeleryEvent | undefined {
     },
   });
   const event = normalise(observed, "stored");
-  if (event instanceof Refusal) return undefined;
+  if (event instanceof Reject) return undefined;
   const read = event as unknown as Readonly<Record<string, unknown>>;
   return [...known].every((name) => (stored[name] ?? undefined) === undefined || stored[name] === read[name]) ? event : undefined;
 }

@@ -40,7 +40,7 @@ type TaskDraft = {
   Own<TaskRejected>;
 
 /** The reason why a value is not an event. */
-export class Refusal {
+export class Reject {
   readonly reason: RejectReason;
   readonly detail: string;
 
@@ -50,10 +50,10 @@ export class Refusal {
   }
 }
 
-const NOT_AN_OBJECT = new Refusal("not_an_event", "an event must be an object");
-const BAD_TYPE = new Refusal("type", "type must be 1 to 128 visible characters");
-const BAD_UUID = new Refusal("uuid", "a task event must have a uuid, a string of 1 to 512 characters without NUL");
-const BAD_TIMESTAMP = new Refusal("timestamp", "timestamp must be Unix seconds, from 1970 to 2096");
+const NOT_AN_OBJECT = new Reject("not_an_event", "an event must be an object");
+const BAD_TYPE = new Reject("type", "type must be 1 to 128 visible characters");
+const BAD_UUID = new Reject("uuid", "a task event must have a uuid, a string of 1 to 512 characters without NUL");
+const BAD_TIMESTAMP = new Reject("timestamp", "timestamp must be Unix seconds, from 1970 to 2096");
 
 /** The hostname if an event has none. Celery always sends one. */
 const UNKNOWN_HOSTNAME = "unknown";
@@ -64,7 +64,7 @@ const TYPE = /^[^\s\p{C}]{1,128}$/u;
 /** `sent`: an event as Celery writes it. `stored`: an event as we write it, with instants as numbers and with our own fields. */
 export type EventForm = "sent" | "stored";
 
-export function normalise(raw: unknown, form: EventForm = "sent"): CeleryEvent | Refusal {
+export function normalise(raw: unknown, form: EventForm = "sent"): CeleryEvent | Reject {
   if (typeof raw !== "object" || raw === null || Array.isArray(raw)) return NOT_AN_OBJECT;
   const source = raw as Source;
   const type = source["type"];

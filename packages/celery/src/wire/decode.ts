@@ -1,5 +1,5 @@
 /** Decodes a broker's message into events. Pure; never throws, whatever the bytes are. */
-import { Refusal, TooLargeError, checkSize, normalise } from "../model/normalise.ts";
+import { Reject, TooLargeError, checkSize, normalise } from "../model/normalise.ts";
 import { Rejects, decodeText, excerptOfBytes, excerptOfEncoded, excerptOfText } from "./rejects.ts";
 import type { CeleryEvent } from "../model/event.ts";
 import type { Decoded, Frame, ReadAs, RejectReason } from "./frame.ts";
@@ -86,7 +86,7 @@ function toDecoded(value: unknown): Decoded {
   const rejects = new Rejects();
   for (const item of Array.isArray(value) ? (value as readonly unknown[]) : [value]) {
     const event = normalise(item);
-    if (event instanceof Refusal) rejects.add(event, item);
+    if (event instanceof Reject) rejects.add(event, item);
     else events.push(event);
   }
   return { events, rejected: rejects.entries };

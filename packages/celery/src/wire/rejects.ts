@@ -1,7 +1,7 @@
 /// <reference lib="es2024.string" />
 /** Collects the rejects of one frame in a limited number of entries. */
 import type { Rejected } from "./frame.ts";
-import type { Refusal } from "../model/normalise.ts";
+import type { Reject } from "../model/normalise.ts";
 import { ownText } from "../python/text.ts";
 
 /** Number of rejects with an entry of their own, so that a frame of a million numbers does not become a million dead letters. */
@@ -9,9 +9,9 @@ const MAX_DESCRIBED = 100;
 
 export class Rejects {
   readonly entries: Rejected[] = [];
-  readonly #folded = new Map<Refusal, { count: number }>();
+  readonly #folded = new Map<Reject, { count: number }>();
 
-  add(refusal: Refusal, item: unknown): void {
+  add(refusal: Reject, item: unknown): void {
     const folded = this.#folded.get(refusal);
     if (folded !== undefined) {
       folded.count += 1;

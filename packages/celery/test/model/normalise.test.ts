@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { TASK_EVENT_TYPES } from "../../src/model/event.ts";
 import { MAX_TIMESTAMP } from "../../src/model/time.ts";
-import { Refusal, normalise } from "../../src/model/normalise.ts";
+import { Reject, normalise } from "../../src/model/normalise.ts";
 
 const base = { hostname: "w1@host-a", timestamp: 1_795_328_900.25, uuid: "task-1", pid: 12, clock: 3, utcoffset: -6 };
 const kept = { hostname: "w1@host-a", timestamp: 1_795_328_900.25, uuid: "task-1" };
@@ -12,7 +12,7 @@ const uuidObject = { __type__: "uuid", __value__: { hex: "3ce907e3796a4b5197cf7c
 /** The event of type `type` with one field. */
 function normaliseWith(type: string, field: string, value: unknown): unknown {
   const event = normalise({ ...base, type, [field]: value });
-  if (event instanceof Refusal) throw new Error(event.detail);
+  if (event instanceof Reject) throw new Error(event.detail);
   return event[field as keyof typeof event];
 }
 
@@ -127,7 +127,7 @@ describe("an event is rejected", () => {
     ["uuid", { ...base, type: "task-started", uuid: { __type__: "uuid", __value__: { hex: "short" } } }],
   ])("%s: %o", (reason, value) => {
     expect(normalise(value)).toMatchObject({ reason });
-    expect(normalise(value)).toBeInstanceOf(Refusal);
+    expect(normalise(value)).toBeInstanceOf(Reject);
   });
 
   it.each(TASK_EVENT_TYPES)("%s without a task", (type) => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { realException } from "../../src/python/exception.ts";
-import { Refusal, normalise } from "../../src/model/normalise.ts";
+import { Reject, normalise } from "../../src/model/normalise.ts";
 import { MAX_TEXT_LENGTH } from "../../src/python/text.ts";
 
 const WRAPPER = "ExceptionWithTraceback()";
@@ -179,7 +179,7 @@ describe("a decoded event", () => {
   it("contains the real exception of a traceback whose end is cut off, itself cut and cleaned", () => {
     const traceback = `${FRAMES}${'  File "x"\n'.repeat(MAX_TEXT_LENGTH / 10)}ValueError: \0${"x".repeat(2 * MAX_TEXT_LENGTH)}\n`;
     const failed = normalise({ ...event, type: "task-failed", traceback });
-    if (failed instanceof Refusal || !("exception" in failed)) throw new Error("no event");
+    if (failed instanceof Reject || !("exception" in failed)) throw new Error("no event");
     expect(failed.exception).toHaveLength(MAX_TEXT_LENGTH);
     expect(failed.exception?.startsWith("ValueError('\\x00xxx")).toBe(true);
   });

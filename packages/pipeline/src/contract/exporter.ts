@@ -10,7 +10,8 @@ export interface Exporter {
 
   /**
    * Exports a batch. Its events may come again, in the same batch or in another one, and batches come in any order: so exporting must be
-   * idempotent and commutative. Must not modify the events.
+   * idempotent and commutative. A task can end more than once: the order of `packages/celery/src/model/task-state.ts` decides between two
+   * ends, not the order of arrival. Must not modify the events.
    *
    * - Throw `PermanentError` if the data is at fault. The host splits the batch, and dead-letters an event that is refused again after
    *   others like it got through for the first time.
@@ -36,7 +37,8 @@ export interface Exporter {
   /**
    * Removes what it has stored for these tasks, because a name or queue that arrived late shows that a filter excludes them. It keeps tasks
    * for which it has a `task-sent`: the host passes on no `task-sent` of an excluded task, so this one belongs to an earlier life of the id
-   * that was wanted. Called after `export`, with ids that the exporter may never have seen. The rules and errors are the same as for
+   * that was wanted. Leave this method out only if nothing is stored by task; otherwise an excluded task whose name arrives late stays in the
+   * sink. Called after `export`, with ids that the exporter may never have seen. The rules and errors are the same as for
    * `export`.
    *
    * @param signal also aborted if it takes longer than 20 s.

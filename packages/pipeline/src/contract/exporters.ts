@@ -5,7 +5,10 @@ import type { EventType } from "@celery-metrics-exporter/celery";
 export interface ExporterRegistration {
   /** Names its queue, its app and its entry in `EXPORTERS`. */
   readonly name: string;
-  /** The event types it wants. Events that no exporter takes are not enqueued. */
+  /**
+   * The event types it wants. Events that no exporter takes are not enqueued. Names and queues are only in `task-sent` and `task-received`; the
+   * filters see these even if no exporter takes them. An exporter with `forget` takes `task-sent`.
+   */
   readonly takes: readonly EventType[];
   /** Fields that it does not use. They are not written to its queue. */
   readonly omits?: readonly string[];

@@ -5,7 +5,7 @@ import { type ComponentHealth, type Logger, type RedisConnection, pause, redisPr
 import { type Job, WaitingError, Worker } from "bullmq";
 import { LOCK_OPTIONS, REDIS_RETRY_MS } from "./bullmq.ts";
 import { withRedis } from "./redis-errors.ts";
-import { RedisRefusal } from "./redis-refusal.ts";
+import { RedisDenial } from "./redis-denial.ts";
 import { type Fate, TakenJob } from "./taken-job.ts";
 
 export interface QueueWorkerOptions {
@@ -28,7 +28,7 @@ const RECONNECT_POLL_MS = 50;
 export class QueueWorker {
   readonly #options: QueueWorkerOptions;
   readonly #worker: Worker;
-  readonly #refusal: RedisRefusal;
+  readonly #refusal: RedisDenial;
   readonly #abandoned = new AbortController();
   /** BullMQ's own connection, on which it waits for jobs. It is a duplicate of ours, and reconnects at a different time. */
   #blocking: { readonly status: string } | undefined;
@@ -38,7 +38,7 @@ export class QueueWorker {
     this.#options = options;
     const { queueName, redis, prefix, concurrency, component, onStalled } = options;
     const logger = options.logger.child({ queue: queueName });
-    this.#refusal = new RedisRefusal(component, logger);
+    this.#refusal = new RedisDenial(component, logger);
     this.#worker = new Worker(queueName, (job, token) => this.#process(job, token), {
       connection: redis,
       prefix,

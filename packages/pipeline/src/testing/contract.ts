@@ -4,6 +4,8 @@ import { customEvent } from "@celery-metrics-exporter/celery/testing";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Exporter } from "../contract/exporter.ts";
+import { EXPORTERS } from "../contract/exporters.ts";
+import { decodeBatch, encodeBatch } from "../queue/batch.ts";
 import { SAMPLE_IDS, sampleHistory } from "./sample-history.ts";
 import type { TestExporter } from "./test-exporter.ts";
 
@@ -18,7 +20,7 @@ export interface ExporterHarness {
   /** Makes the sink unreachable. Omit both if that is not possible (UDP). */
   breakSink?(): Promise<void>;
   mendSink?(): Promise<void>;
-  /** Makes the sink refuse writes although it answers: each command of a pipeline, each statement. */
+  /** Makes the sink refuse writes although it answers: each command of a pipeline, each statement. Omit both if that is not possible. */
   refuseWrites?(): Promise<void>;
   allowWrites?(): Promise<void>;
   /** Creates another process on the same sink, which can be killed. */
@@ -125,6 +127,16 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         await send(history);
         await harness.observe();
         await send(shuffle(history, 6));
+        expect(await harness.observe()).toEqual(whole);
+      });
+
+      it("needs no more than what the receiver enqueues for it", async ({ skip }) => {
+        const registration = EXPORTERS.find((exporter) => exporter.name === name);
+        if (registration === undefined) skip("it is not registered");
+        const { harness, send } = await make();
+        const { takes = [], omits = [] } = registration ?? {};
+        const taken = history.filter(({ type }) => (takes as readonly string[]).includes(type));
+        await send(decodeBatch(encodeBatch({ broker: "test", events: taken }, new Set(omits))).events);
         expect(await harness.observe()).toEqual(whole);
       });
 

@@ -20,13 +20,14 @@ export const SAMPLE_IDS = {
   rejected: "55555555-5555-4555-8555-555555555555",
   unsent: "66666666-6666-4666-8666-666666666666",
   running: "77777777-7777-4777-8777-777777777777",
+  twice: "99999999-0000-4999-8999-999999999999",
   orphan: "88888888-8888-4888-8888-888888888888",
 } as const;
 
 /** @param start Unix seconds; the history takes about five. */
 export function sampleHistory(start: number): TaskEvent[] {
   const at = (uuid: string, seconds: number): { uuid: string; timestamp: number } => ({ uuid, timestamp: start + seconds });
-  const { succeeded, failed, retried, revoked, rejected, unsent, running, orphan } = SAMPLE_IDS;
+  const { succeeded, failed, retried, revoked, rejected, unsent, running, twice, orphan } = SAMPLE_IDS;
   const mail = { name: "shop.mail.send" };
   return [
     taskSent(at(succeeded, 0)),
@@ -55,6 +56,13 @@ export function sampleHistory(start: number): TaskEvent[] {
     taskReceived(at(unsent, 0.25)),
     taskStarted(at(unsent, 0.5)),
     taskSucceeded({ ...at(unsent, 1), runtime: 0.4375 }),
+    taskSent(at(twice, 0)),
+    taskReceived(at(twice, 0.25)),
+    taskStarted(at(twice, 0.5)),
+    taskFailed(at(twice, 1)),
+    taskReceived({ ...at(twice, 1.25), hostname: "w2@host-b" }),
+    taskStarted({ ...at(twice, 1.5), hostname: "w2@host-b" }),
+    taskSucceeded({ ...at(twice, 2.5), runtime: 0.875, hostname: "w2@host-b" }),
     taskSent(at(running, 0)),
     taskReceived(at(running, 0.25)),
     taskStarted(at(running, 0.5)),

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { BegunBatches } from "../../src/hold/begun-batches.ts";
 import { DeadLetterReplay } from "../../src/dead-letter/replay.ts";
 import { BatchFilter } from "../../src/filter/batch-filter.ts";
-import { DeadLetters, EventFilter, AttemptMemory, FilterConfig, ReceiverLease } from "../../src/index.ts";
+import { DeadLetters, EventFilter, AttemptMemory, FilterConfig, Leadership } from "../../src/index.ts";
 import { openQueue } from "../../src/queue/bullmq.ts";
 import { QueueGauges } from "../../src/host/queue-gauges.ts";
 import { RedisMemory } from "../../src/queue/redis-memory.ts";
@@ -53,8 +53,8 @@ it("remembers attempts", async () => {
   expect(await redis.ttl(`${prefix}:excluded:receiver:b`)).toBeLessThan(await redis.ttl(`${prefix}:excluded:receiver:a`));
 });
 
-it("gives the receivers' lease to one of them", async () => {
-  const [one, other] = [0, 1].map(() => new ReceiverLease({ redis, prefix, stream: "amqp" }));
+it("gives the receivers' leadership to one of them", async () => {
+  const [one, other] = [0, 1].map(() => new Leadership({ redis, prefix, stream: "amqp" }));
   const [long, longer] = [{ completeSince: performance.now() - 60_000 }, { completeSince: performance.now() - 120_000 }];
   expect(await one?.claim(long)).toMatchObject({ held: true });
   expect(await other?.claim(longer)).toMatchObject({ held: false });

@@ -10,7 +10,7 @@ const ANSWERS = /^(ERR |READONLY|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN)/;
 const NAMES_SETTING = /; set REDIS_[A-Z_]+$/;
 
 /** Whether Redis refuses the login. */
-export function isLoginRefusal({ message }: Error): boolean {
+export function isLoginDenied({ message }: Error): boolean {
   return LOGIN.test(message);
 }
 
@@ -28,7 +28,7 @@ export function notServing(server: string, reason: string, isLoading: boolean): 
 /** The error if waiting cannot help. `error` is Redis' answer, `reason` its explanation. */
 export function notUsable(server: string, reason: string, error?: Error): UnavailableError {
   if (NAMES_SETTING.test(reason)) return new UnavailableError(`Cannot use Redis at ${server}: ${reason}.`);
-  return error !== undefined && isLoginRefusal(error)
+  return error !== undefined && isLoginDenied(error)
     ? new UnavailableError(`Redis at ${server} refused access: ${reason}. Check REDIS_URL.`)
     : new UnavailableError(`Cannot use Redis at ${server}: ${reason}. Correct REDIS_URL.`);
 }

@@ -9,7 +9,7 @@ import { type RedisTarget, redisAddress, redisServerOf } from "./address.ts";
 import { type ConnectionListener, createCluster, watchCluster } from "./cluster.ts";
 import type { RedisConnection } from "./connection.ts";
 import { type RedisUse, clusterOptions, connectionOptions, serverOptions } from "./policy.ts";
-import { IS_CLUSTER, isLoginRefusal, isOtherProtocol, isSelectError, notServing, notUsable, redisProblem } from "./failure.ts";
+import { IS_CLUSTER, isLoginDenied, isOtherProtocol, isSelectError, notServing, notUsable, redisProblem } from "./failure.ts";
 import { Outage } from "../outage.ts";
 import { createStrictRedis } from "./strict-redis.ts";
 import { KOMBU_TLS_NAMES, tlsProblem, toTlsOptions } from "../tls/tls.ts";
@@ -153,7 +153,7 @@ function describe(error: Error): string {
 function isRefusal(error: Error): boolean {
   if (isSelectError(error)) return !/^(BUSY|LOADING|MASTERDOWN)\b/.test(error.message);
   return (
-    isLoginRefusal(error) ||
+    isLoginDenied(error) ||
     error.message.includes("cluster support disabled") ||
     isOtherProtocol(error) ||
     tlsProblem(error, KOMBU_TLS_NAMES) !== undefined

@@ -67,7 +67,7 @@ export function toForget(entry: TaskEntry, { runs, attempts, marks, unused }: Wo
   const { sent, received, started } = entry.facts;
   const marked = new Set(marks);
   const units = unitsOf(started, runs, attempts);
-  const done = units.filter(({ facts }) => facts.every((fact) => fact.sent || marked.has(fact.field))).sort((a, b) => a.at - b.at);
+  const done = units.filter(({ facts }) => facts.every((fact) => fact.reported || marked.has(fact.field))).sort((a, b) => a.at - b.at);
   const past = new Set(done.slice(0, -KEPT));
   const kept = units.filter((unit) => !past.has(unit));
   const needed = messagesOf(kept);

@@ -313,7 +313,7 @@ class HostRuns {
   /** Ends a terminated run. */
   #endDying(dying: MutableRun, final: FinalFact): void {
     this.#dying = this.#dying.filter((run) => run !== dying);
-    const isTold = !final.sent && dying.finals.some(({ sent }) => sent);
+    const isTold = !final.reported && dying.finals.some(({ reported }) => reported);
     const isReplaced = isExit(final) || (final.at - terminatedAt(dying) <= CLEANS_UP_WITHIN && !isTold);
     if (isReplaced) this.#join(dying, final);
     else this.#end(final, dying.start && this.#endsLaterRun(final, dying.start) ? undefined : dying.start);

@@ -61,8 +61,8 @@ export function summarise(entry: TaskEntry): Summary {
   let ended = false;
   for (const run of runs) {
     const { finals, isDoubtful } = run;
-    const wasSent = isSent(run);
-    if (wasSent && finals.every(({ sent }) => sent)) continue;
+    const wasSent = isReported(run);
+    if (wasSent && finals.every(({ reported }) => reported)) continue;
     if (wasSent || isDoubtful) isUncertain = true;
     for (const { field } of finals) fields.push(field);
     if (wasSent) continue;
@@ -74,7 +74,7 @@ export function summarise(entry: TaskEntry): Summary {
   const isTooLong = isLong(entry);
   if (!ended && !isTooLong) return { completions, waits: [], lacks: certain, fields, forgotten: NOTHING_TO_FORGET };
 
-  const starts = unsentStarts(facts, runs, attempts);
+  const starts = unreportedStarts(facts, runs, attempts);
   const { waits, unknown, lacksMessage } = waitsOf(ended ? starts : starts.slice(0, -KEPT_STARTS), attempts, fields);
   const givenUp = ended ? unknown : unknown.slice(0, -KEPT_UNKNOWN);
   for (const { field } of givenUp) fields.push(field);
@@ -118,8 +118,8 @@ function lackOf(completions: readonly Completion[], lacksMessage: boolean): Lack
  * The unreported starts in order, except those of a further run that is still going on. A start later than every end belongs to such a run,
  * unless an attempt that came after it has ended. (If a worker's clock is behind, a retry there can end before the task's first start.)
  */
-function unsentStarts({ started, finals }: Facts, runs: readonly Run[], attempts: Attempts): readonly StartedFact[] {
-  const unsent = inOrder(started.filter(({ sent }) => !sent));
+function unreportedStarts({ started, finals }: Facts, runs: readonly Run[], attempts: Attempts): readonly StartedFact[] {
+  const unsent = inOrder(started.filter(({ reported }) => !reported));
   const last = unsent.at(-1);
   if (last === undefined || finals.length === 0) return unsent;
   let end = 0;
@@ -168,8 +168,8 @@ export interface Completion extends Labels {
   readonly exception: string | undefined;
 }
 
-function isSent({ finals }: Run): boolean {
-  return finals.some(({ sent }) => sent);
+function isReported({ finals }: Run): boolean {
+  return finals.some(({ reported }) => reported);
 }
 
 function completionOf(run: Run, attempts: Attempts): Completion {

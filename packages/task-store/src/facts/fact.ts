@@ -29,7 +29,7 @@ interface FactBase {
   /** Microseconds since the epoch, by the sender's clock. */
   readonly at: number;
   /** Whether the metrics that follow from it were reported. */
-  readonly sent: boolean;
+  readonly reported: boolean;
 }
 
 /** What `task-sent` and `task-received` both say about an attempt's message. */
@@ -101,7 +101,7 @@ const UNKNOWN_TASK = "0";
 export const EXCLUDED = "!";
 
 /** The first character of a fact's value once its metrics were reported. */
-const SENT = "1";
+const REPORTED = "1";
 
 /** Precedes each value that an opt-in tag needs. */
 const DETAIL = "|";
@@ -211,25 +211,25 @@ export class FactCollector implements Facts {
 
   /** Adds the fact that a field holds. Ignores other fields, including those that a later version may add. */
   add(field: string, value: string): void {
-    const sent = value[0] === SENT;
+    const reported = value[0] === REPORTED;
     switch (field[0]) {
       case "s":
-        this.#addSent(field, sent);
+        this.#addSent(field, reported);
         break;
       case "r":
-        this.#addReceived(field, sent);
+        this.#addReceived(field, reported);
         break;
       case "b":
-        this.#addStart(field, sent, value);
+        this.#addStart(field, reported, value);
         break;
       case "f":
-        this.#addFinal(field, sent, value);
+        this.#addFinal(field, reported, value);
         break;
       default:
     }
   }
 
-  #addSent(field: string, sent: boolean): void {
+  #addSent(field: string, reported: boolean): void {
     const nameAt = afterDot(field, 1);
     const queueAt = afterDot(field, nameAt);
     const retriesAt = afterDot(field, queueAt);
@@ -238,7 +238,7 @@ export class FactCollector implements Facts {
     this.sent.push({
       field,
       at: instantAt(field),
-      sent,
+      reported,
       name: excluded ? name.slice(0, -1) : name,
       excluded,
       queue: partAt(field, queueAt),
@@ -247,7 +247,7 @@ export class FactCollector implements Facts {
     });
   }
 
-  #addReceived(field: string, sent: boolean): void {
+  #addReceived(field: string, reported: boolean): void {
     const hostAt = afterDot(field, 1);
     const nameAt = afterDot(field, hostAt);
     const retriesAt = afterDot(field, nameAt);
@@ -256,7 +256,7 @@ export class FactCollector implements Facts {
     this.received.push({
       field,
       at: instantAt(field),
-      sent,
+      reported,
       name: excluded ? name.slice(0, -1) : name,
       excluded,
       host: partAt(field, hostAt),
@@ -265,12 +265,12 @@ export class FactCollector implements Facts {
     });
   }
 
-  #addStart(field: string, sent: boolean, value: string): void {
+  #addStart(field: string, reported: boolean, value: string): void {
     const [worker] = readDetails(value);
-    this.started.push({ field, at: instantAt(field), sent, host: partAt(field, afterDot(field, 1)), worker });
+    this.started.push({ field, at: instantAt(field), reported, host: partAt(field, afterDot(field, 1)), worker });
   }
 
-  #addFinal(field: string, sent: boolean, value: string): void {
+  #addFinal(field: string, reported: boolean, value: string): void {
     const host = afterDot(field, 1);
     const outcomeAt = afterDot(field, host);
     const state = STATES.get(field.charAt(outcomeAt));
@@ -283,7 +283,7 @@ export class FactCollector implements Facts {
     this.finals.push({
       field,
       at: instantAt(field),
-      sent,
+      reported,
       host: partAt(field, host),
       state,
       runtime,

@@ -26,10 +26,10 @@ export interface FinishedTaskSink {
    *
    * @throws the signal's reason if it is aborted first; `UnavailableError` if the sink is unavailable.
    */
-  send(tasks: readonly Summary[], signal: AbortSignal): Promise<Sent>;
+  send(tasks: readonly Summary[], signal: AbortSignal): Promise<Reported>;
 }
 
-export interface Sent {
+export interface Reported {
   /** How many of the tasks, counted from the first. */
   readonly tasks: number;
   /** Called once they are settled, so that a part that is reported again after a failure counts once. */
@@ -37,7 +37,7 @@ export interface Sent {
 }
 
 /** Steps after which a process may be killed without loss. Tests do so. */
-export type Step = "merged" | "scheduled" | "claimed" | "sent" | "settled";
+export type Step = "merged" | "scheduled" | "claimed" | "reported" | "settled";
 
 /** Why a task is put off: what it lacks, or `busy` if another job has a lease on it. */
 export type PutOffReason = Lack | "busy";
@@ -154,7 +154,7 @@ export class FinishedTasks {
       if (rest.length === 0) return left;
       const { tasks, marked } = await sink.send(summariesOf(rest), signal);
       const part = rest.slice(0, tasks);
-      await this.#reached("sent");
+      await this.#reached("reported");
       await this.#settle(job, new Map(part), signal);
       marked();
       onIncomplete?.(summariesOf(part).flatMap(({ lacks }) => lacks ?? []));

@@ -42,7 +42,7 @@ export function triage(claims: ReadonlyMap<string, Claim>, options: TriageOption
   let busyForMs = 0;
   for (const [id, claim] of claims) {
     switch (claim.outcome) {
-      case "sent":
+      case "reported":
         break;
       case "busy":
         busy.push(id);

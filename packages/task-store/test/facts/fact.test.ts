@@ -57,8 +57,8 @@ describe("a fact", () => {
     const field = required(factOf(event));
     const value = detailsOf(event, DETAILED);
     const told = { worker: "w_1@host", exception: "ValueError" };
-    expect(parseTaskEntry([field, value]).facts.finals).toMatchObject([{ ...told, sent: false }]);
-    expect(parseTaskEntry([field, `1${value}`]).facts.finals).toMatchObject([{ ...told, sent: true }]);
+    expect(parseTaskEntry([field, value]).facts.finals).toMatchObject([{ ...told, reported: false }]);
+    expect(parseTaskEntry([field, `1${value}`]).facts.finals).toMatchObject([{ ...told, reported: true }]);
     expect(detailsOf(taskSent(), DETAILED)).toBe("");
   });
 

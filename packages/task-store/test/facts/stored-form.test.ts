@@ -67,12 +67,12 @@ describe("a fact is written as", () => {
 describe("a fact is read", () => {
   it("with all that it holds", () => {
     const at = 1_795_328_900_123_456;
-    const message = { at, sent: false, name: "ctod", excluded: false };
+    const message = { at, reported: false, name: "ctod", excluded: false };
     expect(read("shoe2pl44zk.ctod.e96t.3.joxvbdj37k").sent).toEqual([
       { field: "shoe2pl44zk.ctod.e96t.3.joxvbdj37k", ...message, queue: "e96t", retries: 3, eta: 2e15 },
     ]);
     expect(read("shoe2pl44zk.ctod!.e96t", "1").sent).toEqual([
-      { field: "shoe2pl44zk.ctod!.e96t", ...message, sent: true, excluded: true, queue: "e96t", retries: 0, eta: undefined },
+      { field: "shoe2pl44zk.ctod!.e96t", ...message, reported: true, excluded: true, queue: "e96t", retries: 0, eta: undefined },
     ]);
     expect(read("rhoe2pl44zk.fkx18.ctod.1.joxvbdj37k").received).toEqual([
       { field: "rhoe2pl44zk.fkx18.ctod.1.joxvbdj37k", ...message, host: "fkx18", retries: 1, eta: 2e15 },
@@ -81,7 +81,7 @@ describe("a fact is read", () => {
       { field: "rhoe2pl44zk.fkx18.ctod!", ...message, excluded: true, host: "fkx18", retries: 0, eta: undefined },
     ]);
     expect(read("bhoe2pl44zk.fkx18", "1|w1@a").started).toEqual([
-      { field: "bhoe2pl44zk.fkx18", at, sent: true, host: "fkx18", worker: "w1@a" },
+      { field: "bhoe2pl44zk.fkx18", at, reported: true, host: "fkx18", worker: "w1@a" },
     ]);
   });
 
@@ -101,7 +101,7 @@ describe("a fact is read", () => {
     expect(final).toEqual({
       field: `fa.h.${outcome}`,
       at: 10,
-      sent: false,
+      reported: false,
       host: "h",
       worker: undefined,
       exception: undefined,

@@ -56,7 +56,7 @@ describe("a task that another job holds", () => {
       ["a", { outcome: "busy", freeInMs: 10 }],
       ["b", { outcome: "busy", freeInMs: 30 }],
       ["c", { outcome: "busy", freeInMs: 20 }],
-      ["d", { outcome: "sent" }],
+      ["d", { outcome: "reported" }],
     ]);
     const expected = { ready: new Map(), incomplete: new Map(), busy: ["a", "b", "c"], busyForMs: 30 };
     expect(triage(claims, { graceMs: 0, incompleteWaitMs: 0 })).toEqual(expected);

@@ -72,7 +72,7 @@ describe("claim", () => {
     await harness.store.apply([...DONE, taskStarted({ uuid: "running" })]);
     await sendAs("1");
     const claims = await harness.store.claim("2", ["nobody", "running", "t"]);
-    expect([...claims.values()].map(({ outcome }) => outcome)).toEqual(["sent", "sent", "sent"]);
+    expect([...claims.values()].map(({ outcome }) => outcome)).toEqual(["reported", "reported", "reported"]);
     expect(await harness.redis.keys("*:task:*")).toHaveLength(2);
   });
 
@@ -192,7 +192,7 @@ describe("a tombstone", () => {
     const summary = await sendAs("2");
     expect(summary.completions).toEqual([]);
     expect(summary.waits).toEqual([]);
-    expect(await claim("3")).toEqual({ outcome: "sent" });
+    expect(await claim("3")).toEqual({ outcome: "reported" });
   });
 });
 
@@ -204,7 +204,7 @@ describe("everything sent", () => {
         const ids = await harness.store.apply(history);
         for (const id of ids) await sendAs("1", id);
         for (const batch of batches) expect(await harness.store.apply(batch)).toEqual([]);
-        for (const claimed of (await harness.store.claim("2", ids)).values()) expect(claimed).toEqual({ outcome: "sent" });
+        for (const claimed of (await harness.store.claim("2", ids)).values()) expect(claimed).toEqual({ outcome: "reported" });
       }),
       { numRuns: 60 },
     );
@@ -243,7 +243,7 @@ describe("the opt-in tags", () => {
     expect(summary.waits).toMatchObject([{ worker: "w1@host-a", seconds: 0.25 }]);
     expect(await detailed.apply(events)).toEqual([]);
     expect(await harness.store.apply(events)).toEqual([]);
-    expect(await claim("2")).toEqual({ outcome: "sent" });
+    expect(await claim("2")).toEqual({ outcome: "reported" });
   });
 });
 
@@ -254,7 +254,7 @@ describe("a change of the opt-in tags", () => {
     await before.apply(DONE);
     await sendAs("1");
     expect(await after.apply(DONE)).toEqual([]);
-    expect(await claim("2")).toEqual({ outcome: "sent" });
+    expect(await claim("2")).toEqual({ outcome: "reported" });
   });
 });
 

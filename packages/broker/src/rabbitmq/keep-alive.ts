@@ -11,7 +11,7 @@ const MAX_CHECK_MS = 30_000;
  */
 const MAX_USE_MS = 3_600_000;
 
-export interface QueueLeaseOptions {
+export interface KeepAliveOptions {
   readonly connection: ChannelModel;
   readonly topology: RabbitmqTopology;
   /** Whether there is a consumer, which keeps the queue in use. */
@@ -20,14 +20,14 @@ export interface QueueLeaseOptions {
   readonly onLost: (reason: Error) => void;
 }
 
-export class QueueLease {
-  readonly #options: QueueLeaseOptions;
+export class KeepAlive {
+  readonly #options: KeepAliveOptions;
   readonly #useMs: number;
   readonly #repeat: Repeat;
   /** When the queue was last known to be in use. */
   #usedAt = 0;
 
-  constructor(options: QueueLeaseOptions) {
+  constructor(options: KeepAliveOptions) {
     this.#options = options;
     // A third of the expiry, so that one renewal may be late.
     const { queueExpiresMs } = options.topology;

@@ -1,21 +1,21 @@
-/** A lease in Redis. Of several receivers that hear the same messages, only its holder enqueues them. */
+/** The leadership among receivers, in Redis. Of several receivers that hear the same messages, only its holder enqueues them. */
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { randomUUID } from "node:crypto";
 import { receiversKey } from "../queue/names.ts";
 import { withRedis } from "../queue/redis-errors.ts";
 
-export interface ReceiverLeaseOptions {
+export interface LeadershipOptions {
   /** A `producer` connection: a command fails at once if Redis is unavailable. */
   readonly redis: RedisConnection;
   readonly prefix: string;
-  /** Names what the receivers hear. Receivers that hear something else have their own lease. */
+  /** Names what the receivers hear. Receivers that hear something else have their own leader. */
   readonly stream: string;
   /** How long the holder may be silent before another receiver takes over. Default 5 s. */
   readonly ttlMs?: number;
 }
 
-/** What a receiver states when it claims the lease. Instants are `performance.now()`, in milliseconds. */
-export interface Claim {
+/** What a receiver states when it claims the leadership. Instants are `performance.now()`, in milliseconds. */
+export interface LeadershipClaim {
   /** Since when it has received everything that was published. */
   readonly completeSince: number;
   /** Stated by the holder: everything published before this instant is in the queues. */
@@ -23,14 +23,14 @@ export interface Claim {
 }
 
 /** Instants are `performance.now()`, in milliseconds. */
-export interface LeaseAnswer {
+export interface LeadershipAnswer {
   readonly held: boolean;
-  /** When the holder must assume that it has lost the lease, if Redis does not answer any more. */
+  /** When the holder must assume that it has lost the leadership, if Redis does not answer any more. */
   readonly heldUntil: number;
   /** Everything published before this instant is in the queues; undefined if no holder has stated it yet. */
   readonly safeUntil: number | undefined;
   /**
-   * Set if this call took the lease over from another holder, or from this process's predecessor. `covered` is whether this receiver has
+   * Set if this call took the leadership over from another holder, or from this process's predecessor. `covered` is whether this receiver has
    * received everything published since that holder's `safeUntil`. If neither it nor another receiver has, events may have been missed.
    */
   readonly takeover?: { readonly covered: boolean };
@@ -44,7 +44,7 @@ const RECORD_EXPIRY_MS = 86_400_000;
  * The clocks of different hosts are never compared. Receivers exchange instants in Redis' time. Each maps them to its own
  * `performance.now()` through the time of its request and of the reply, and uses the one of the two that lets it keep more events.
  */
-export class ReceiverLease {
+export class Leadership {
   readonly #redis: RedisConnection;
   readonly #key: string;
   readonly #ttlMs: number;
@@ -52,23 +52,23 @@ export class ReceiverLease {
   /** The lower bound of Redis' time minus ours; known from the first reply on. */
   #offsetMs: number | undefined;
 
-  constructor({ redis, prefix, stream, ttlMs = TTL_MS }: ReceiverLeaseOptions) {
+  constructor({ redis, prefix, stream, ttlMs = TTL_MS }: LeadershipOptions) {
     this.#redis = redis;
     this.#key = receiversKey(prefix, stream);
     this.#ttlMs = ttlMs;
   }
 
   /**
-   * Renews the lease, takes it if it is free, or finds that another receiver has it. A free lease is left to a receiver that has received
-   * everything published since `safeUntil`, if such a receiver has asked within the duration of a lease.
+   * Renews the leadership, takes it if it is free, or finds that another receiver has it. Free leadership is left to a receiver that has received
+   * everything published since `safeUntil`, if such a receiver has asked within its duration.
    *
-   * @throws {UnavailableError} if Redis is unavailable. The lease may have been renewed or taken nevertheless.
+   * @throws {UnavailableError} if Redis is unavailable. The leadership may have been renewed or taken nevertheless.
    */
-  async claim({ completeSince, safeUntil }: Claim): Promise<LeaseAnswer> {
+  async claim({ completeSince, safeUntil }: LeadershipClaim): Promise<LeadershipAnswer> {
     const askedAt = performance.now();
     const completeForMs = Math.max(0, Math.floor(askedAt - completeSince) - 1);
     const args = [this.#id, this.#ttlMs, RECORD_EXPIRY_MS, completeForMs, this.#inRedisTime(safeUntil)];
-    const reply = await withRedis("renewing the receivers' lease", () => this.#redis.eval(CLAIM_LEASE, 1, this.#key, ...args));
+    const reply = await withRedis("renewing the receivers' leadership", () => this.#redis.eval(CLAIM_LEADERSHIP, 1, this.#key, ...args));
     const [now = 0, held, tookOver, covered, safeInRedis = -1] = reply as number[];
     this.#offsetMs = now - performance.now();
     return {
@@ -81,14 +81,14 @@ export class ReceiverLease {
   }
 
   /**
-   * Gives the lease up, if this receiver holds it. Another receiver can take it at once.
+   * Gives the leadership up, if this receiver holds it. Another receiver can take it at once.
    *
    * @param safeUntil as in a claim; without it, the last stated value stays.
    * @throws {UnavailableError} if Redis is unavailable.
    */
   async release(safeUntil?: number): Promise<void> {
     const args = [this.#id, this.#inRedisTime(safeUntil)];
-    await withRedis("giving up the receivers' lease", () => this.#redis.eval(RELEASE_LEASE, 1, this.#key, ...args));
+    await withRedis("giving up the receivers' leadership", () => this.#redis.eval(RELEASE_LEADERSHIP, 1, this.#key, ...args));
   }
 
   #inRedisTime(moment: number | undefined): string {
@@ -96,17 +96,17 @@ export class ReceiverLease {
   }
 }
 
-// The scripts behind the receivers' lease. They use one key, and Redis' own clock in milliseconds.
+// The scripts behind the receivers' leadership. They use one key, and Redis' own clock in milliseconds.
 
 /**
- * KEYS: the lease. ARGV: the receiver; the time to live; the expiry of the record; for how long the receiver has received everything;
- * `safeUntil` or an empty text. Replies with the current time; whether the receiver holds the lease; whether it took it over; whether it
+ * KEYS: the leadership. ARGV: the receiver; the time to live; the expiry of the record; for how long the receiver has received everything;
+ * `safeUntil` or an empty text. Replies with the current time; whether the receiver holds the leadership; whether it took it over; whether it
  * has received everything since `safeUntil`; and `safeUntil` (or -1).
  *
- * - An expired lease that no other receiver took still belongs to its holder.
+ * - Expired leadership that no other receiver took still belongs to its holder.
  * - An end that is further in the future than the time to live was stored before Redis' clock was set back. It counts as past.
  */
-const CLAIM_LEASE = `
+const CLAIM_LEADERSHIP = `
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local id, ttl, expiry, completeFor = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
@@ -140,8 +140,8 @@ if covers then store('coveredUntil', text(now + ttl)) end
 return answer(false, false, covers)
 `;
 
-/** KEYS: the lease. ARGV: the receiver; `safeUntil` or an empty text, which keeps the last value. */
-const RELEASE_LEASE = `
+/** KEYS: the leadership. ARGV: the receiver; `safeUntil` or an empty text, which keeps the last value. */
+const RELEASE_LEADERSHIP = `
 if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'holder', '')
 if tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], 'safeUntil', ARGV[2]) end

@@ -11,7 +11,7 @@ import { LOCK_OPTIONS, REDIS_RETRY_MS } from "./bullmq.ts";
  */
 const QUIET_MS = 3 * (LOCK_OPTIONS.stalledInterval + REDIS_RETRY_MS);
 
-export class RedisRefusal {
+export class RedisDenial {
   readonly #outage: Outage;
   #quiet: NodeJS.Timeout | undefined;
 

@@ -1,23 +1,23 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { randomUUID } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { ReceiverLease, type Claim, type LeaseAnswer } from "../../src/index.ts";
+import { Leadership, type LeadershipClaim, type LeadershipAnswer } from "../../src/index.ts";
 import { privateRedis } from "../support/redis.ts";
 
 const redis = privateRedis();
 const WAIT = { timeout: 20_000, interval: 20 };
 
 /** Receivers of one stream. A lease that is to expire within a test lasts 400 ms. */
-function place(ttlMs = 60_000): () => ReceiverLease {
+function place(ttlMs = 60_000): () => Leadership {
   const options = { prefix: `{${randomUUID()}}`, stream: "redis://broker:6379/0 celeryev", ttlMs };
-  return () => new ReceiverLease({ redis: redis.producer, ...options });
+  return () => new Leadership({ redis: redis.producer, ...options });
 }
 
 /** The claims of a receiver that has heard everything, and of one that has just started. */
-const complete = (): Claim => ({ completeSince: 0 });
-const lately = (): Claim => ({ completeSince: performance.now() });
+const complete = (): LeadershipClaim => ({ completeSince: 0 });
+const lately = (): LeadershipClaim => ({ completeSince: performance.now() });
 
-describe("the receivers' lease", () => {
+describe("the receivers' leadership", () => {
   it("is held by the first receiver that claims it, as long as it claims again, and by no other", async () => {
     const another = place(1_000);
     const [first, second] = [another(), another()];
@@ -64,7 +64,7 @@ describe("the receivers' lease", () => {
   it("is separate for each stream and prefix", async () => {
     const options = { redis: redis.producer, prefix: "{a}", stream: "redis://broker:6379/0" };
     const others = [options, { ...options, stream: "redis://broker:6379/1" }, { ...options, prefix: "{b}" }];
-    for (const each of others) expect((await new ReceiverLease(each).claim(complete())).held).toBe(true);
+    for (const each of others) expect((await new Leadership(each).claim(complete())).held).toBe(true);
     expect(await redis.producer.keys("{a}:receiver:*")).toHaveLength(2);
   });
 
@@ -126,15 +126,15 @@ describe("the receivers' lease", () => {
     await standby.claim(complete());
     await first.release();
     const missed = lately();
-    let last: LeaseAnswer | undefined;
+    let last: LeadershipAnswer | undefined;
     await expect.poll(async () => (last = await restarted.claim(missed)).held, WAIT).toBe(true);
     expect(last?.takeover).toEqual({ covered: false });
   });
 
   it("survives a Redis clock that is set back: ends that are too far ahead count as past", async () => {
     const prefix = `{${randomUUID()}}`;
-    const lease = new ReceiverLease({ redis: redis.producer, prefix, stream: "s", ttlMs: 400 });
-    const another = new ReceiverLease({ redis: redis.producer, prefix, stream: "s", ttlMs: 400 });
+    const lease = new Leadership({ redis: redis.producer, prefix, stream: "s", ttlMs: 400 });
+    const another = new Leadership({ redis: redis.producer, prefix, stream: "s", ttlMs: 400 });
     await another.claim(complete());
     const [key = ""] = await redis.producer.keys(`${prefix}:receiver:*`);
     const ahead = Date.now() + 3_600_000;
