@@ -1,6 +1,6 @@
 /** A relay in front of a server that breaks after a number of requests: to the server it looks as if the client were killed between two of them. */
-import { once } from "node:events";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import type { Socket } from "node:net";
+import { TcpProxy } from "./tcp-proxy.ts";
 
 export type RequestProtocol = "redis" | "postgres";
 
@@ -10,40 +10,28 @@ type ReadRequest = (bytes: Buffer, isFirst: boolean) => { readonly size: number;
 const READERS: Readonly<Record<RequestProtocol, ReadRequest>> = { redis: readCommand, postgres: readMessage };
 
 export class MortalLink {
-  readonly #target: number;
   readonly #read: ReadRequest;
-  readonly #sockets = new Set<Socket>();
-  #server: Server | undefined;
-  #port = 0;
+  #proxy: TcpProxy | undefined;
   #left = Number.POSITIVE_INFINITY;
-  #hasDied = false;
   #dies: () => void = () => {};
   /** Resolves when it has broken. */
   readonly death = new Promise<void>((resolve) => (this.#dies = resolve));
 
-  private constructor(target: number, protocol: RequestProtocol) {
-    this.#target = target;
+  private constructor(protocol: RequestProtocol) {
     this.#read = READERS[protocol];
   }
 
   /** @param target the server's port. */
   static async start(target: number, protocol: RequestProtocol): Promise<MortalLink> {
-    const link = new MortalLink(target, protocol);
-    const server = createServer((client) => link.#relay(client));
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const address = server.address();
-    if (typeof address === "object" && address !== null) link.#port = address.port;
-    link.#server = server;
+    const link = new MortalLink(protocol);
+    link.#proxy = await TcpProxy.start(target, (client, server) => link.#forward(client, server));
     return link;
   }
 
   /** The same URL through this relay. */
   inFrontOf(url: string): string {
-    const relayed = new URL(url);
-    relayed.hostname = "127.0.0.1";
-    relayed.port = String(this.#port);
-    return relayed.href;
+    if (this.#proxy === undefined) throw new Error("the relay is not started");
+    return this.#proxy.inFrontOf(url);
   }
 
   /** From now on lets this many requests pass: Redis commands or PostgreSQL statements. At the next one, every connection breaks. */
@@ -51,43 +39,20 @@ export class MortalLink {
     this.#left = requests;
   }
 
+  /** Breaks every connection and refuses new ones. Safe to call twice. */
   async stop(): Promise<void> {
-    this.#die();
-    const server = this.#server;
-    if (server !== undefined) await new Promise((resolve) => server.close(resolve));
-  }
-
-  #die(): void {
-    this.#hasDied = true;
     this.#dies();
-    for (const socket of this.#sockets) socket.destroy();
+    await this.#proxy?.stop();
   }
 
-  #relay(client: Socket): void {
-    if (this.#hasDied) {
-      client.destroy();
-      return;
-    }
-    const server = connect(this.#target, "127.0.0.1");
-    for (const [socket, other] of [
-      [client, server],
-      [server, client],
-    ] as const) {
-      this.#sockets.add(socket);
-      socket.on("error", () => {});
-      socket.on("close", () => {
-        this.#sockets.delete(socket);
-        other.destroy();
-      });
-    }
-    server.pipe(client);
+  #forward(client: Socket, server: Socket): void {
     let arrived = Buffer.alloc(0);
     let isFirst = true;
     client.on("data", (chunk: Buffer) => {
       arrived = Buffer.concat([arrived, chunk]);
       for (let request = this.#read(arrived, isFirst); request !== undefined; request = this.#read(arrived, isFirst)) {
         if (request.counts && this.#left-- <= 0) {
-          this.#die();
+          void this.stop();
           return;
         }
         server.write(arrived.subarray(0, request.size));

@@ -2,8 +2,12 @@
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
+/** Passes what a client sends on to the server. */
+export type Forward = (client: Socket, server: Socket) => void;
+
 export class TcpProxy {
   #target: number;
+  readonly #forward: Forward;
   readonly #sockets = new Set<Socket>();
   readonly #clients = new Set<Socket>();
   /** Clients that receive nothing more, not even that the server has closed the connection. */
@@ -13,13 +17,17 @@ export class TcpProxy {
   #frozen = false;
   #muted = false;
 
-  private constructor(target: number) {
+  private constructor(target: number, forward: Forward) {
     this.#target = target;
+    this.#forward = forward;
   }
 
-  /** @param target the server's port. */
-  static async start(target: number): Promise<TcpProxy> {
-    const proxy = new TcpProxy(target);
+  /**
+   * @param target the server's port.
+   * @param forward default: passes everything on.
+   */
+  static async start(target: number, forward: Forward = (client, server) => client.pipe(server)): Promise<TcpProxy> {
+    const proxy = new TcpProxy(target, forward);
     await proxy.restart();
     return proxy;
   }
@@ -89,7 +97,7 @@ export class TcpProxy {
     this.#clients.add(client);
     if (this.#frozen) this.#deaf.add(client);
     else server.pipe(client);
-    if (!this.#frozen && !this.#muted) client.pipe(server);
+    if (!this.#frozen && !this.#muted) this.#forward(client, server);
     for (const [socket, other] of [
       [client, server],
       [server, client],
