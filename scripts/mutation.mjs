@@ -1,6 +1,6 @@
 /**
- * `pnpm test:mutation [paths]`: changes the pure core in small ways, and tells which of the changes no test notices (docs/mutation.md). A path is
- * a package or a file; without any, all that `stryker.config.json` names. Each package is run by itself, with its own tests.
+ * `pnpm test:mutation [paths]`: makes small changes to the pure core, and reports those that no test notices (docs/mutation.md). A path is a
+ * package or a file. Default: all that `stryker.config.json` lists. Each package runs separately, with its own tests.
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";

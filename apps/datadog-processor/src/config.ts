@@ -46,7 +46,7 @@ export const Config = z.object({
     "How long after its end a task is sent. Meanwhile its late events can arrive.",
   ),
   DATADOG_INCOMPLETE_WAIT_MS: duration("wait ms", 60_000, { min: 0 }).describe(
-    "How long a task that ended is postponed while its name or its start is missing; then it is sent as it is. For the end of a terminated or rejected run it waits at most 10 s.",
+    "How long a task that ended is postponed while its name or its start is missing; then it is sent as it is. For the end of a terminated run it waits at most 10 s.",
   ),
   DATADOG_MAX_AGE_SECONDS: duration("age seconds", 0, { min: 0 }).describe(
     "Tasks that ended longer ago than this are counted but not sent, because Datadog would show them at the current time. 0 sends all tasks.",

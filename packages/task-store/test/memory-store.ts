@@ -8,15 +8,15 @@ import { expectedHash } from "./expected-hash.ts";
 
 const PLAIN = { keepWorker: false, keepException: false };
 
-/** The entry of a task, and the size at which it is reported next as too long. */
+/** The entry of a task, and the size at which it counts as too long the next time. */
 interface Held {
   readonly hash: Map<string, string>;
   limit: number;
 }
 
 /**
- * What the Store's scripts do to entries, in memory and at once: for tests of what is sent. It has no leases and no expiry, and no entry is ever
- * full. `looks.ts` has cases that hold of both.
+ * The Store's scripts, in memory, for tests of what is reported. It has no leases and no expiry, and no entry is ever full. The cases in
+ * `completions/looks.ts` run on both.
  */
 export class MemoryStore {
   readonly #tasks = new Map<string, Held>();
