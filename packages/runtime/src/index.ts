@@ -1,69 +1,73 @@
 export { abortable } from "./abortable.ts";
-export { Repeat } from "./repeat.ts";
-export { retry } from "./retry.ts";
-export { backoffMs, pause, type BackoffOptions } from "./backoff.ts";
+export { backoffMs, type BackoffOptions, pause } from "./backoff.ts";
 export {
   BaseConfig,
+  type ConfigSchema,
   describeConfig,
-  MAX_TIMER_MS,
   duration,
+  type Environment,
   flag,
   integer,
   list,
   loadConfig,
+  MAX_TIMER_MS,
   readSetting,
   redactConfig,
   secret,
-  url,
-  type ConfigSchema,
-  type Environment,
   type SettingDescription,
+  url,
 } from "./config/config.ts";
-export { configWarnings, type ConfigWarning } from "./config/warnings.ts";
 export { processEnvironment } from "./config/environment.ts";
+export { editDistance, nearest } from "./config/misspelling.ts";
+export { SETTING_NAMES } from "./config/setting-names.ts";
+export { type ParsedUrlParts, parseUrlParts, redactUrl, type UrlParts } from "./config/url.ts";
+export { type ConfigWarning, configWarnings } from "./config/warnings.ts";
 export {
   CodedError,
   ConfigError,
-  PermanentError,
   EXIT_CONFIG,
   EXIT_FAILURE,
   EXIT_UNAVAILABLE,
+  PermanentError,
   TimedOutError,
-  UnavailableError,
   toError,
+  UnavailableError,
 } from "./errors.ts";
-export { Health, type ComponentHealth, type HealthReport } from "./process/health.ts";
-export { createHttpServer, type HttpServer } from "./process/health.ts";
-export { Lifecycle } from "./process/lifecycle.ts";
-export { isTextFormat, standardOutput, type LogFormat, type LogOutput } from "./log/logger.ts";
-export { createLogger, type Logger } from "./log/logger.ts";
-export { editDistance, nearest } from "./config/misspelling.ts";
-export { METRIC_PREFIX, Metrics } from "./process/metrics.ts";
+export { createLogger, isTextFormat, type LogFormat, type Logger, type LogOutput, standardOutput } from "./log/logger.ts";
 export { Outage } from "./outage.ts";
-export { connectRedis, type ConnectRedisOptions } from "./redis/redis.ts";
-export { mastersOf, type RedisConnection } from "./redis/connection.ts";
-export { warnIfNotDurable } from "./redis/advice.ts";
-export type { RedisUse } from "./redis/policy.ts";
-export { isOtherProtocol, isOutOfMemory, isRedisAway, redisProblem, redisUnavailable } from "./redis/failure.ts";
-export { redactUrl } from "./config/url.ts";
-export { RedisConfig, redisTarget } from "./redis/policy.ts";
+export { type ComponentHealth, createHttpServer, Health, type HealthReport, type HttpServer } from "./process/health.ts";
+export { Lifecycle } from "./process/lifecycle.ts";
+export { METRIC_PREFIX, Metrics } from "./process/metrics.ts";
+export { defineRole, loadConfigs, type Role, type RoleContext } from "./process/role.ts";
+export { type RunningRoles, runRole, runRoles, startRoles } from "./process/run-roles.ts";
+export { exitOnSignals, exitWith, failAtEnd } from "./process/signals.ts";
 export { redisAddress, redisServerOf, type RedisTarget, type SentinelOptions } from "./redis/address.ts";
-export { tellSentinelErrors } from "./redis/strict-redis.ts";
+export { warnIfNotDurable } from "./redis/advice.ts";
+export { mastersOf, type RedisConnection, sendTogether } from "./redis/connection.ts";
+export { isOtherProtocol, isOutOfMemory, isRedisAway, redisProblem, redisUnavailable } from "./redis/failure.ts";
+export { RedisConfig, redisTarget, type RedisUse } from "./redis/policy.ts";
 export {
   behindSentinels,
+  type ParsedRedisUrl,
   parseRedisServer,
   parseRedisUrl,
-  withoutUnknownSettings,
-  type ParsedRedisUrl,
   type RedisServer,
+  withoutUnknownSettings,
 } from "./redis/redis-url.ts";
-export { defineRole, type Role, type RoleContext } from "./process/role.ts";
-export { loadConfigs } from "./process/role.ts";
-export { runRole, runRoles, startRoles, type RunningRoles } from "./process/run-roles.ts";
-export { sendTogether } from "./redis/connection.ts";
-export { exitOnSignals, exitWith, failAtEnd } from "./process/signals.ts";
-export { resetHint, tlsProblem, toTlsOptions, type TlsContext, type TlsOptions } from "./tls/tls.ts";
-export { KOMBU_TLS_NAMES, parseTlsSettings, type ParsedTlsSettings, type TlsSettingNames, type TlsSettings } from "./tls/tls.ts";
-export { SETTING_NAMES } from "./config/setting-names.ts";
-export { parseUrlParts, type ParsedUrlParts, type UrlParts } from "./config/url.ts";
-export { createWebServer, listen, type HttpLimits, type ListenOptions, type WebServerOptions } from "./web/web-server.ts";
+export { connectRedis, type ConnectRedisOptions } from "./redis/redis.ts";
+export { tellSentinelErrors } from "./redis/strict-redis.ts";
+export { Repeat } from "./repeat.ts";
+export { retry } from "./retry.ts";
+export {
+  KOMBU_TLS_NAMES,
+  type ParsedTlsSettings,
+  parseTlsSettings,
+  resetHint,
+  type TlsContext,
+  type TlsOptions,
+  tlsProblem,
+  type TlsSettingNames,
+  type TlsSettings,
+  toTlsOptions,
+} from "./tls/tls.ts";
+export { createWebServer, type HttpLimits, listen, type ListenOptions, type WebServerOptions } from "./web/web-server.ts";
