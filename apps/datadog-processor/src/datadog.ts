@@ -58,7 +58,6 @@ export function defineDatadog({ onStep }: Pick<FinishedTasksOptions, "onStep"> =
         schedule,
         graceMs: config.DATADOG_GRACE_MS,
         incompleteWaitMs: config.DATADOG_INCOMPLETE_WAIT_MS,
-        leaseMs: config.DATADOG_LEASE_MS,
         logger,
         onSwept: (tasks) => exporterMetrics.swept(tasks),
         onPutOff: (reasons) => exporterMetrics.putOff(reasons),

@@ -33,7 +33,7 @@ export class DatadogSink implements FinishedTaskSink {
   async send(tasks: readonly Summary[], signal: AbortSignal): Promise<Reported> {
     const part = this.#firstPart(tasks);
     await this.#options.statsd.send(part.series, signal);
-    return { tasks: part.tasks.length, marked: () => this.#count(part) };
+    return { tasks: part.tasks.length, settled: () => this.#count(part) };
   }
 
   #firstPart(tasks: readonly Summary[]): Part {

@@ -91,6 +91,11 @@ export class TaskStore {
     this.#sweep = new StoreScript(options.redis, SWEEP_SCRIPT);
   }
 
+  /** How long a lease lasts, in milliseconds. */
+  get leaseMs(): number {
+    return this.#options.leaseMs;
+  }
+
   /**
    * Merges events into their tasks. Returns the ids of the tasks to claim: those for which the batch contains an unreported final, and
    * those with so many attempts that the past ones should be reported before the task ends.

@@ -1,5 +1,5 @@
 /** Repeats the binding of our queue during a session: a deleted exchange removes the binding, and RabbitMQ does not notify us. */
-import { type Logger, backoffMs, toError } from "@celery-metrics-exporter/runtime";
+import { type Logger, Repeat, backoffMs, toError } from "@celery-metrics-exporter/runtime";
 import type { Channel, ChannelModel } from "amqplib";
 import { countQueue } from "./advice.ts";
 import { ACCESS_REFUSED, type AmqpError, type Binding, type RabbitmqTopology, attempt, bindQueue } from "./topology.ts";
@@ -36,7 +36,7 @@ export interface BindingKeeperOptions {
 
 export class BindingKeeper {
   readonly #options: BindingKeeperOptions;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #checks: Repeat;
   #repeatedAt = performance.now();
   /** When the binding was last repeated or proven. */
   #knownAt = performance.now();
@@ -46,12 +46,12 @@ export class BindingKeeper {
   #probeRefused = false;
   /** Failed attempts since the queue was last bound. */
   #failures: number;
-  #stopped = false;
 
   constructor(options: BindingKeeperOptions, binding: Binding) {
     this.#options = options;
     this.#failures = binding.missing === undefined ? 0 : 1;
-    this.#schedule();
+    const everyMs = (): number => this.#waitMs();
+    this.#checks = new Repeat((signal) => this.#check(signal), { everyMs, onError: options.onLost });
   }
 
   /** A message arrived that was published to this exchange. Called for each one. */
@@ -60,20 +60,15 @@ export class BindingKeeper {
   }
 
   stop(): void {
-    this.#stopped = true;
-    clearTimeout(this.#timer);
+    void this.#checks.stop();
   }
 
-  #schedule(): void {
-    if (this.#stopped) return;
-    const waitMs =
-      this.#failures === 0
-        ? this.#options.quietMs / TICKS
-        : backoffMs(this.#failures - 1, { firstMs: FIRST_RETRY_MS, maxMs: MAX_RETRY_MS });
-    this.#timer = setTimeout(() => void this.#tick(), waitMs);
+  #waitMs(): number {
+    if (this.#failures === 0) return this.#options.quietMs / TICKS;
+    return backoffMs(this.#failures - 1, { firstMs: FIRST_RETRY_MS, maxMs: MAX_RETRY_MS });
   }
 
-  async #tick(): Promise<void> {
+  async #check(signal: AbortSignal): Promise<void> {
     const now = performance.now();
     if (this.#heard) this.#heardAt = now;
     this.#heard = false;
@@ -81,9 +76,8 @@ export class BindingKeeper {
     const isQuiet = now - this.#heardAt >= quietMs;
     const knownFor = now - this.#knownAt;
     if (this.#failures > 0 || (isQuiet ? knownFor >= quietMs : knownFor >= 2 * quietMs && !(await this.#works(now)))) {
-      await this.#repeat(isQuiet ? await this.#missingSince() : undefined);
+      await this.#bind(isQuiet ? await this.#missingSince() : undefined, signal);
     }
-    this.#schedule();
   }
 
   /** Probes the binding once per silence. Returns the time since which it is missing, if it is. */
@@ -113,19 +107,19 @@ export class BindingKeeper {
     return isEmpty;
   }
 
-  async #repeat(missingSince: number | undefined): Promise<void> {
+  async #bind(missingSince: number | undefined, signal: AbortSignal): Promise<void> {
     const { connection, topology, logger, onBound, onUnbound, onLost } = this.#options;
-    if (this.#stopped) return;
+    if (signal.aborted) return;
     try {
       const binding = await bindQueue(connection, topology, logger);
-      if (this.#stopped) return;
+      if (signal.aborted) return;
       this.#repeatedAt = performance.now();
       this.#knownAt = this.#repeatedAt;
       this.#failures = binding.missing === undefined ? 0 : this.#failures + 1;
       if (binding.missing === undefined) onBound(missingSince === undefined ? binding : { ...binding, missingSince });
       else onUnbound(binding.missing, true);
     } catch (thrown) {
-      if (this.#stopped) return;
+      if (signal.aborted) return;
       this.#failures += 1;
       // A refused binding does not end the session: messages in the queue can still be read.
       if (thrown instanceof DeniedError) onUnbound(thrown.message, false);

@@ -2,14 +2,15 @@
 import { eventChannels, type EventChannels, type EventChannelsOptions } from "@celery-metrics-exporter/celery";
 import {
   KOMBU_TLS_NAMES,
+  type RedisServer,
+  Repeat,
+  type SentinelOptions,
   isOtherProtocol,
   redisAddress,
   resetHint,
   tellSentinelErrors,
   tlsProblem,
   toError,
-  type RedisServer,
-  type SentinelOptions,
 } from "@celery-metrics-exporter/runtime";
 import { Redis, type RedisOptions as ConnectionOptions } from "ioredis";
 import { OtherServerError, DeniedError } from "../source/source.ts";
@@ -92,7 +93,7 @@ export class RedisSession implements Session {
   readonly ended: Promise<Error>;
   readonly #redis: Redis;
   readonly #names: EventChannels;
-  readonly #ping: NodeJS.Timeout;
+  readonly #pings: Repeat;
   readonly #onHeardUntil: (moment: number) => void;
   #end: (reason: Error) => void = () => {};
   #subscribedAt = performance.now();
@@ -111,8 +112,8 @@ export class RedisSession implements Session {
       redis.once("end", () => resolve(reason));
       this.#end = resolve;
     });
-    this.#ping = setInterval(() => this.#probe(), pingMs);
-    void this.ended.then(() => clearInterval(this.#ping));
+    this.#pings = new Repeat(() => this.#probe(), { everyMs: pingMs });
+    void this.ended.then(() => this.#pings.stop());
   }
 
   /** Time since which every message is received (`performance.now()`). */
@@ -131,7 +132,7 @@ export class RedisSession implements Session {
   async unsubscribe(): Promise<void> {
     const { patterns, channels } = this.#names;
     // From here on, an answered PING no longer proves that all messages were received.
-    clearInterval(this.#ping);
+    void this.#pings.stop();
     const sentAt = performance.now();
     try {
       // Names every subscription: without names, ioredis waits for a count of zero, which the other kind of subscription prevents.
@@ -144,7 +145,7 @@ export class RedisSession implements Session {
   }
 
   close(): Promise<void> {
-    clearInterval(this.#ping);
+    void this.#pings.stop();
     this.#redis.disconnect();
     return Promise.resolve();
   }

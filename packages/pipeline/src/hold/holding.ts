@@ -3,11 +3,11 @@ import {
   type ComponentHealth,
   type Logger,
   Outage,
+  Repeat,
   type RedisConnection,
   backoffMs,
   pause,
   sendTogether,
-  toError,
 } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import type { TakenJob } from "../queue/taken-job.ts";
@@ -37,20 +37,17 @@ export interface HoldingOptions {
 export class Holding {
   readonly #outage: Outage;
   readonly #held: Pick<HeldJobs, "missing">;
-  readonly #logger: Logger;
+  readonly #looks: Repeat;
   readonly #onEnd: () => void;
   /** The ids of held jobs. */
   readonly #jobs = new Set<string>();
   #isReportedElsewhere = false;
-  #timer: NodeJS.Timeout | undefined;
-  #isClosed = false;
   /** Waits since the sink last took something. */
   #times = 0;
   #servedAt = Number.NEGATIVE_INFINITY;
 
   constructor({ component, logger, held, onEnd }: HoldingOptions) {
     this.#held = held;
-    this.#logger = logger;
     this.#onEnd = onEnd;
     this.#outage = new Outage({
       component,
@@ -58,6 +55,8 @@ export class Holding {
       began: "batches are held: they stay in the queue and are retried",
       ended: "batches go through again",
     });
+    const onError = (err: Error): void => logger.debug({ err }, "held jobs unknown");
+    this.#looks = new Repeat(() => this.#forgetMissing(), { everyMs: LOOK_MS, onError });
   }
 
   /** Notes that a job is held. */
@@ -103,35 +102,20 @@ export class Holding {
 
   /** Stops watching and reporting. */
   close(): void {
-    this.#isClosed = true;
-    clearTimeout(this.#timer);
+    void this.#looks.stop();
   }
 
   #add(jobId: string): void {
     if (this.#jobs.size < MOST_JOBS) this.#jobs.add(jobId);
-    this.#watch();
-  }
-
-  /** Checks regularly, as long as any job is held. */
-  #watch(): void {
-    if (this.#isClosed || this.#timer !== undefined) return;
-    this.#timer = setTimeout(() => {
-      this.#forgetMissing()
-        .catch((thrown: unknown) => this.#logger.debug({ err: toError(thrown) }, "held jobs unknown"))
-        .finally(() => {
-          this.#timer = undefined;
-          if (this.#jobs.size > 0) this.#watch();
-        });
-    }, LOOK_MS).unref();
   }
 
   /** Forgets jobs that are no longer in the queue, until it finds one that is. */
   async #forgetMissing(): Promise<void> {
-    for (;;) {
+    while (this.#jobs.size > 0) {
       const ids = [...this.#jobs].slice(0, LOOKED_AT);
       const missing = await this.#held.missing(ids);
       for (const id of missing) this.#jobs.delete(id);
-      if (missing.length < ids.length || ids.length === 0) break;
+      if (missing.length < ids.length) break;
     }
     this.#endIfNone();
   }

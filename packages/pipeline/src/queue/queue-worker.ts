@@ -28,7 +28,7 @@ const RECONNECT_POLL_MS = 50;
 export class QueueWorker {
   readonly #options: QueueWorkerOptions;
   readonly #worker: Worker;
-  readonly #refusal: RedisDenial;
+  readonly #denial: RedisDenial;
   readonly #abandoned = new AbortController();
   /** BullMQ's own connection, on which it waits for jobs. It is a duplicate of ours, and reconnects at a different time. */
   #blocking: { readonly status: string } | undefined;
@@ -38,7 +38,7 @@ export class QueueWorker {
     this.#options = options;
     const { queueName, redis, prefix, concurrency, component, onStalled } = options;
     const logger = options.logger.child({ queue: queueName });
-    this.#refusal = new RedisDenial(component, logger);
+    this.#denial = new RedisDenial(component, logger);
     this.#worker = new Worker(queueName, (job, token) => this.#process(job, token), {
       connection: redis,
       prefix,
@@ -57,11 +57,11 @@ export class QueueWorker {
       // The connection logs outages itself. Other errors are a refusal, or a lock that was lost during an outage of Redis.
       logger.debug({ err }, "worker error");
       if (err.name !== "ReplyError" || this.#worker.closing !== undefined) return;
-      this.#refusal.refused(redisProblem(err));
+      this.#denial.refused(redisProblem(err));
       this.#rest();
     });
-    this.#worker.on("active", () => this.#refusal.served());
-    this.#worker.on("drained", () => this.#refusal.served());
+    this.#worker.on("active", () => this.#denial.served());
+    this.#worker.on("drained", () => this.#denial.served());
   }
 
   /**
@@ -86,7 +86,7 @@ export class QueueWorker {
    */
   async close(): Promise<void> {
     clearTimeout(this.#resting);
-    this.#refusal.close();
+    this.#denial.close();
     await this.#worker.pause(true);
     while (!this.#isBlockingSettled && !this.#abandoned.signal.aborted) await pause(RECONNECT_POLL_MS, this.#abandoned.signal);
     await this.#worker.close();

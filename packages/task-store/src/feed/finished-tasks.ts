@@ -33,7 +33,7 @@ export interface Reported {
   /** How many of the tasks, counted from the first. */
   readonly tasks: number;
   /** Called once they are settled, so that a part that is reported again after a failure counts once. */
-  readonly marked: () => void;
+  readonly settled: () => void;
 }
 
 /** Steps after which a process may be killed without loss. Tests do so. */
@@ -57,8 +57,6 @@ export interface FinishedTasksOptions {
   readonly graceMs: number;
   /** How long a task that lacks something is put off, counted from its first claim. */
   readonly incompleteWaitMs: number;
-  /** The same as the Store's. */
-  readonly leaseMs: number;
   readonly logger: Logger;
   /** Called every minute, in every process. The Store counts each expired task once. */
   readonly onSwept?: (tasks: OpenTasks) => void;
@@ -111,17 +109,17 @@ export class FinishedTasks {
   }
 
   async process(ids: readonly string[], signal: AbortSignal, job: Job): Promise<number> {
-    const { store, leaseMs } = this.#options;
+    const { store } = this.#options;
     const askedAt = performance.now();
     const claims = await store.claim(job.id, ids);
     await this.#reached("claimed");
 
     const decided = triage(claims, this.#options);
     const { ready, incomplete } = decided;
-    const leases = new Leases({ store, jobId: job.id, ids: [...ready.keys(), ...incomplete.keys()], leaseMs, askedAt });
+    const leases = new Leases({ store, jobId: job.id, ids: [...ready.keys(), ...incomplete.keys()], askedAt });
     try {
       const left = await this.#sendInParts([...ready], leases, job, signal);
-      await this.#putOff(withBusy(decided, left, leaseMs), job);
+      await this.#putOff(withBusy(decided, left, store.leaseMs), job);
       return ready.size;
     } finally {
       await leases.stop();
@@ -152,11 +150,11 @@ export class FinishedTasks {
       left.push(...idsOf(rest).filter((id) => lost.has(id)));
       rest = rest.filter(([id]) => !lost.has(id));
       if (rest.length === 0) return left;
-      const { tasks, marked } = await sink.send(summariesOf(rest), signal);
+      const { tasks, settled } = await sink.send(summariesOf(rest), signal);
       const part = rest.slice(0, tasks);
       await this.#reached("reported");
       await this.#settle(job, new Map(part), signal);
-      marked();
+      settled();
       onIncomplete?.(summariesOf(part).flatMap(({ lacks }) => lacks ?? []));
       await this.#reached("settled");
       rest = rest.slice(tasks);
@@ -164,21 +162,21 @@ export class FinishedTasks {
   }
 
   /** Retried here and not by the host, which would report everything again first. */
-  async #settle(job: Job, sent: ReadonlyMap<string, Summary>, signal: AbortSignal): Promise<void> {
+  async #settle(job: Job, reported: ReadonlyMap<string, Summary>, signal: AbortSignal): Promise<void> {
     const decide = (error: Error): undefined => {
       if (!(error instanceof UnavailableError) || signal.aborted) throw error;
     };
-    await retry(() => this.#options.store.settle(job.id, sent), { ...SETTLE_RETRY, signal, decide });
+    await retry(() => this.#options.store.settle(job.id, reported), { ...SETTLE_RETRY, signal, decide });
   }
 
   /** Runs last, so that a job which is retried because the sink is unavailable does not put its tasks off each time. */
   async #putOff({ incomplete, busy, busyForMs }: Triage, job: Job): Promise<void> {
-    const { store, schedule, onPutOff, incompleteWaitMs, leaseMs } = this.#options;
+    const { store, schedule, onPutOff, incompleteWaitMs } = this.#options;
     if (incomplete.size > 0) {
       await schedule([...incomplete.keys()], { delayMs: Math.ceil(incompleteWaitMs / LOOKS), putOffBy: job });
       await store.release(job.id, [...incomplete.keys()]);
     }
-    await schedule(busy, { delayMs: busyDelayMs(busyForMs, leaseMs), putOffBy: job });
+    await schedule(busy, { delayMs: busyDelayMs(busyForMs, store.leaseMs), putOffBy: job });
     onPutOff?.([...incomplete.values(), ...busy.map(() => "busy" as const)]);
   }
 

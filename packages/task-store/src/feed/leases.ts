@@ -1,12 +1,11 @@
 /** Renews the leases of a job while its tasks are being reported, however long that takes. */
-import { pause } from "@celery-metrics-exporter/runtime";
+import { Repeat } from "@celery-metrics-exporter/runtime";
 import type { TaskStore } from "../task-store.ts";
 
 export interface LeasesOptions {
-  readonly store: Pick<TaskStore, "renew">;
+  readonly store: Pick<TaskStore, "renew" | "leaseMs">;
   readonly jobId: string;
   readonly ids: readonly string[];
-  readonly leaseMs: number;
   /** When the leases were requested, by `performance.now()`. */
   readonly askedAt: number;
 }
@@ -17,8 +16,7 @@ const TRIES = 3;
 /** Renews from its creation until `stop`. */
 export class Leases {
   readonly #options: LeasesOptions;
-  readonly #stopped = new AbortController();
-  readonly #done: Promise<void>;
+  readonly #renewals: Repeat;
   readonly #lost = new Set<string>();
   /** When they were last requested. They last at least `leaseMs` from then. */
   #askedAt: number;
@@ -26,7 +24,8 @@ export class Leases {
   constructor(options: LeasesOptions) {
     this.#options = options;
     this.#askedAt = options.askedAt;
-    this.#done = this.#keep();
+    // A failure is not reported here: the next call to the Store reports the outage.
+    this.#renewals = new Repeat(() => this.#renew(), { everyMs: options.store.leaseMs / TRIES });
   }
 
   /**
@@ -36,24 +35,13 @@ export class Leases {
    * @throws {UnavailableError} if Redis is unavailable.
    */
   async lost(): Promise<ReadonlySet<string>> {
-    if (performance.now() - this.#askedAt > this.#options.leaseMs / 2) await this.#renew();
+    if (performance.now() - this.#askedAt > this.#options.store.leaseMs / 2) await this.#renew();
     return this.#lost;
   }
 
   /** Resolves when the last try is over. Never rejects. */
   async stop(): Promise<void> {
-    this.#stopped.abort();
-    await this.#done;
-  }
-
-  async #keep(): Promise<void> {
-    const { signal } = this.#stopped;
-    for (;;) {
-      await pause(this.#options.leaseMs / TRIES, signal);
-      if (signal.aborted) return;
-      // The next call to the Store reports the outage.
-      await this.#renew().catch(() => {});
-    }
+    await this.#renewals.stop();
   }
 
   async #renew(): Promise<void> {

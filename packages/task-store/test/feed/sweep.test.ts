@@ -17,7 +17,7 @@ it("counts tasks that never finish when the Store gives them up", async () => {
   const store = new TaskStore({ redis, queuePrefix: "{cme}", owner: "test", ...expiries, keepWorker: false, keepException: false });
   await store.apply([taskStarted({ uuid: "a" }), taskStarted({ uuid: "b" })]);
   const swept: OpenTasks[] = [];
-  const waits = { graceMs: 0, incompleteWaitMs: 0, leaseMs: 1_000 };
+  const waits = { graceMs: 0, incompleteWaitMs: 0 };
   const finished = new FinishedTasks({
     store,
     sink: { send: never },
