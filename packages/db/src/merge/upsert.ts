@@ -57,8 +57,11 @@ function toJson(repr: string | undefined): JsonValue | undefined {
 const TABLE = getTableName(celeryTask);
 const INSTANT = "timestamp with time zone";
 
-/** Instants chosen by the task's sender, which may be centuries from now. */
-const FAR: ReadonlySet<TaskColumn> = new Set(["eta", "expires"]);
+/**
+ * Instants that can be outside of the range that `to_timestamp` converts exactly: the task's sender chooses an ETA and an expiry, and a revocation that
+ * ended no run counts as 100 years earlier.
+ */
+const FAR: ReadonlySet<TaskColumn> = new Set(["eta", "expires", "state_order_at"]);
 
 const sqlTypes: ReadonlyMap<string, string> = new Map(
   Object.values(getTableColumns(celeryTask)).map((column) => [column.name, column.getSQLType()]),
@@ -135,7 +138,7 @@ function jsonType(column: TaskColumn): string {
   return sqlTypes.get(column) === INSTANT ? "bigint" : (sqlTypes.get(column) ?? "text");
 }
 
-/** `to_timestamp` takes a third of the time of the alternative, and is exact to the microsecond up to `MAX_TIMESTAMP`. */
+/** `to_timestamp` takes a third of the time of the alternative, and is exact to the microsecond from 1970 to `MAX_TIMESTAMP`. */
 function fromJson(column: TaskColumn): string {
   const value = ABBREVIATED[column] ?? column;
   if (sqlTypes.get(column) !== INSTANT) return value;

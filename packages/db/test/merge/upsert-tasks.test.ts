@@ -159,6 +159,17 @@ describe("the stored row", () => {
     expect(row?.text).toBe("2026-11-22 06:28:33.763817");
   });
 
+  test("has the exact instant of every revocation, so that storing one again writes nothing", async () => {
+    const revocations = Array.from({ length: 1_000 }, (_, index) =>
+      taskRevoked({ uuid: `task-${index}`, timestamp: 1_795_328_900 + index * 1_000_000.000_371 }),
+    );
+    await store(...revocations);
+    const before = await version();
+    await store(...revocations);
+    expect(await version()).toEqual(before);
+    expect(await table.rows()).toEqual(expectedRows(revocations));
+  });
+
   test.each([
     ["from sent to started", [taskSent(at(0)), taskStarted(at(1.5))], 1.5],
     ["from the ETA, if that is later", [taskSent({ ...at(0), eta: SENT_AT + 1 }), taskStarted(at(1.5))], 0.5],
