@@ -130,6 +130,11 @@ export class Deliverer<T, C = undefined> {
     }
   }
 
+  /** Notes that a job was put off before anything of it was tried. It then counts as evidence as if it had not been begun. */
+  putOff(job: Pick<DeliveryJob, "id" | "begun">): void {
+    this.#evidence.putOff(job);
+  }
+
   async #search(search: Search<T>, slow: readonly T[]): Promise<Held<T> | undefined> {
     const { job } = search;
     for (let part: Part<T> | undefined; (part = search.open.pop()) !== undefined;) await this.#try(part, search);

@@ -17,7 +17,7 @@ interface HeldItem {
   readonly takenBefore: number;
 }
 
-/** A job that is held in its queue. */
+/** A job that is held in its queue, or was put off. */
 interface HeldJob {
   /** Increases with each job that is newly held. */
   readonly order: number;
@@ -119,10 +119,19 @@ export class Evidence<T> {
       if (item !== undefined) known.set(key, item);
     }
     for (const [item, takenBefore] of suspects) known.set(keyOf(item), { kind: kindOf(item), subject: subjectOf?.(item), takenBefore });
+    this.#remember({ id, begun }, known);
+  }
+
+  /** The job was begun, but nothing of it was tried. */
+  putOff(job: { readonly id: string; readonly begun: number }): void {
+    if (this.isFresh(job)) this.#remember(job, this.#held.get(job.id)?.suspects ?? new Map());
+  }
+
+  #remember({ id, begun }: { readonly id: string; readonly begun: number }, suspects: HeldJob["suspects"]): void {
     const order = this.#held.get(id)?.order ?? ++this.#jobs;
     // Removed and added again, so that the jobs not seen for the longest time come first.
     this.release(id);
-    this.#held.set(id, { order, begun, at: this.#now(), suspects: known });
+    this.#held.set(id, { order, begun, at: this.#now(), suspects });
     for (const [oldest, { at }] of this.#held) {
       if (this.#held.size <= MOST_JOBS && this.#now() - at < FORGOTTEN_AFTER_MS) break;
       this.#held.delete(oldest);

@@ -39,8 +39,12 @@ export function idsStage(host: Host, process: NonNullable<Exporter["process"]>, 
     decode: decodeIds,
     size: (ids) => ids.length,
     split: (ids) => halves(ids).map((half) => encodeIds(half)),
-    mustWait: async (payload) =>
-      redisReturn.isRecent || withRedis("looking for batches under way", () => batches.areUnfinished(begunBefore(payload))),
+    mustWait: async (job) => {
+      const waits =
+        redisReturn.isRecent || (await withRedis("looking for batches under way", () => batches.areUnfinished(begunBefore(job.payload))));
+      if (waits) processes.putOff(job);
+      return waits;
+    },
     run: async (ids, job) => {
       const held = await processes.deliver(ids, job, job);
       return (

@@ -69,9 +69,7 @@ export class JobHandler<P> {
       tries += 1;
       return step(task);
     };
-    // A suspect is part of a job that was begun before.
-    const begun = job.starts + (job.name === JOB_NAMES.suspect ? 1 : 0);
-    const rest = await stage.run(batch, { id: job.id, payload: job.payload, begun, attempt, step });
+    const rest = await stage.run(batch, { id: job.id, payload: job.payload, begun: timesBegun(job), attempt, step });
     if (rest === undefined) return { tries };
     const payload = await this.#read(step, () => rest.rest());
     return { tries, rest: { ...rest, rest: () => payload } };
@@ -130,6 +128,11 @@ export class JobHandler<P> {
     const letter = { source: host.name, reason, detail, payload: job.payload };
     await tryUntilDecided(() => host.deadLetters.add([letter]), host.rules);
   }
+}
+
+/** How often the contents of a job have been begun. A suspect is part of a job that was begun before. */
+export function timesBegun({ name, starts }: Pick<TakenJob, "name" | "starts">): number {
+  return starts + (name === JOB_NAMES.suspect ? 1 : 0);
 }
 
 function unread(payload: unknown, error: Error): HeldBatch {

@@ -7,7 +7,7 @@ import { QueueWorker } from "../queue/queue-worker.ts";
 import { withRedis } from "../queue/redis-errors.ts";
 import type { Fate, TakenJob } from "../queue/taken-job.ts";
 import { GivenBack } from "./drain.ts";
-import { JobHandler, type JobHandlerOptions } from "./job-handler.ts";
+import { JobHandler, type JobHandlerOptions, timesBegun } from "./job-handler.ts";
 import type { HeldBatch } from "./stage.ts";
 
 /** Delay until a job that must wait is checked again. */
@@ -82,7 +82,7 @@ class StageJobs<P> {
     const { stage, host } = this.#options;
     if (stage.mustWait === undefined || host.rules.drain.begun.aborted || job.starts > MAX_LOOKS) return false;
     try {
-      return await stage.mustWait(job.payload);
+      return await stage.mustWait({ id: job.id, payload: job.payload, begun: timesBegun(job) });
     } catch (thrown) {
       if (!(thrown instanceof UnavailableError)) throw thrown;
       return false;

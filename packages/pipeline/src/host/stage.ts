@@ -35,7 +35,7 @@ export interface Stage<P> {
    *
    * @throws {UnavailableError} if Redis is unavailable.
    */
-  mustWait?(payload: unknown): Promise<boolean>;
+  mustWait?(job: Pick<StageJob, "id" | "payload" | "begun">): Promise<boolean>;
   /**
    * Delivers or buries the contents of the batch, and returns what has to be held.
    *

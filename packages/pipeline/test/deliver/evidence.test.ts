@@ -38,6 +38,18 @@ describe("evidence", () => {
     expect(evidence.isFresh(job("a", 4))).toBe(false);
   });
 
+  it("counts a job as fresh if it was only put off since, and remembers its suspects", () => {
+    const evidence = new Evidence<string>({ kindOf: () => "" });
+    evidence.putOff(job("a", 1));
+    expect(evidence.isFresh(job("a", 2))).toBe(true);
+    evidence.hold(job("a", 2), [["x", 1]]);
+    evidence.putOff(job("a", 3));
+    expect(evidence.isFresh(job("a", 4))).toBe(true);
+    expect(evidence.takenBefore("a", "x")).toBe(1);
+    evidence.putOff(job("b", 2));
+    expect(evidence.isFresh(job("b", 3))).toBe(false);
+  });
+
   it("does not grow: it forgets jobs not seen for long, and the oldest of too many", () => {
     let now = 0;
     const evidence = new Evidence<string>({ kindOf: () => "" }, () => now);

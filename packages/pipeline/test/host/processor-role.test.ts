@@ -407,10 +407,16 @@ describe("the second stage", () => {
     await untilEmpty(processing);
   });
 
-  it("isolates the id at fault", async () => {
+  it.each([
+    ["", 0],
+    [" of a job that had to wait before its first try", 500],
+  ])("isolates the id at fault%s", async (_name, batchTakesMs) => {
     const processed: string[] = [];
     const create: Create = ({ schedule }) => ({
-      export: (events) => schedule(uuids(events) as string[], { delayMs: 0 }),
+      export: async (events) => {
+        await schedule(uuids(events) as string[], { delayMs: 0 });
+        await new Promise((resolve) => setTimeout(resolve, batchTakesMs));
+      },
       process: async (ids) => {
         if (ids.includes("task-5")) throw new PermanentError("no such state");
         processed.push(...ids);
