@@ -33,3 +33,13 @@ export class StoreKeys {
 function shardOf(id: string): number {
   return hash32(id) % SHARDS;
 }
+
+/** The keys of an exporter that counts: its tasks, and for each shard `{cme:<shard>}:<owner>:counts` with `:floors` and `:reads` beside it. */
+export class CountKeys extends StoreKeys {
+  readonly counts: readonly (readonly string[])[];
+
+  constructor(queuePrefix: string, owner: string) {
+    super(queuePrefix, owner);
+    this.counts = this.open.map((open) => ["counts", "floors", "reads"].map((name) => open.replace(/open$/, name)));
+  }
+}

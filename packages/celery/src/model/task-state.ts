@@ -4,7 +4,6 @@
  * A task's state is the state of its greatest event, by
  *
  *   1. precedence: final (SUCCESS, FAILURE, REVOKED) > REJECTED without requeue > any other event of a worker > `task-sent`;
- *   1. precedence: final (SUCCESS, FAILURE, REVOKED) > REJECTED without requeue > any other event of a worker > `task-sent`;
  *   2. timestamp: the later wins, and a failure that only reports a signal to its process counts as 10 s earlier;
  *   3. rank of the state, for equal timestamps;
  *

@@ -24,4 +24,9 @@ export const EXPORTERS: readonly ExporterRegistration[] = [
     name: "postgres",
     takes: ["task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-retried", "task-revoked", "task-rejected"],
   },
+  {
+    name: "prometheus",
+    takes: ["task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-retried", "task-revoked", "task-rejected"],
+    omits: ["args", "kwargs", "result", "traceback", "root_id", "parent_id", "expires"],
+  },
 ];

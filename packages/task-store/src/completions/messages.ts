@@ -31,7 +31,7 @@ export type Beginning = StartedFact | FinalFact;
 /** How long after the next attempt is received a `task-started` may still come. Microseconds. */
 const STARTS_LATE_WITHIN = 2e6;
 
-const NO_MESSAGE: Message = { received: undefined, sent: undefined };
+export const NO_MESSAGE: Message = { received: undefined, sent: undefined };
 
 /** Assigns the messages of one task. Must be called in order of time. */
 export class Messages {
@@ -41,6 +41,7 @@ export class Messages {
   readonly #begun = new Set<SentFact>();
   readonly #messages = new Map<Beginning, Message>();
   readonly #borrowers = new Set<Beginning>();
+  readonly #sentFor = new Map<ReceivedFact, SentFact | undefined>();
   readonly #started: readonly StartedFact[];
   #startedBy: ReadonlyMap<string, readonly StartedFact[]> | undefined;
   #receivedBy: ReadonlyMap<string, readonly ReceivedFact[]> | undefined;
@@ -73,6 +74,12 @@ export class Messages {
     return this.#borrowers.has(beginning);
   }
 
+  /** What brought a received message, once everything has begun. Undefined for the twin of a receipt that is marked as excluded. */
+  ofReceived(received: ReceivedFact): Message | undefined {
+    this.#receive(Number.POSITIVE_INFINITY);
+    return this.#sentFor.has(received) ? { received, sent: this.#sentFor.get(received) } : undefined;
+  }
+
   /** The message that this worker would begin now, if one is due that nothing has begun. */
   waitingFor(now: Beginning): Message | undefined {
     const message = this.#inboxOf(now).waiting(now.at) ?? orphan(this.#sending.nextAt(now.at));
@@ -81,11 +88,17 @@ export class Messages {
 
   /** Its worker's inbox, filled with everything received up to then. */
   #inboxOf({ host, at }: Beginning): Inbox {
-    for (let next = this.#received[this.#arrived]; next !== undefined && next.at <= at; next = this.#received[this.#arrived]) {
-      this.#inbox(next.host).add({ received: next, sent: this.#sending.takeFor(next) });
+    this.#receive(at);
+    return this.#inbox(host);
+  }
+
+  #receive(until: number): void {
+    for (let next = this.#received[this.#arrived]; next !== undefined && next.at <= until; next = this.#received[this.#arrived]) {
+      const sent = this.#sending.takeFor(next);
+      this.#sentFor.set(next, sent);
+      this.#inbox(next.host).add({ received: next, sent });
       this.#arrived += 1;
     }
-    return this.#inbox(host);
   }
 
   #inbox(host: string): Inbox {

@@ -6,6 +6,8 @@
  *   r<at>.<host>.<name>.<retries>.<eta>    task-received
  *   b<at>.<host>                           task-started ("begun")
  *   f<at>.<host>.<state><detail>           a final
+ *   y<at>.<host>                           task-retried            only if `everyEvent` is on
+ *   j<at>.<host>                           task-rejected, requeued only if `everyEvent` is on
  *
  * Instants are in microseconds and runtimes in nanoseconds, both in base 36. Hosts are hashes. Empty parts at the end are omitted. Names
  * and queues are keys of texts in the same hash (`texts.ts`). A `!` after the name marks an attempt that a filter excludes. The detail of a
@@ -50,6 +52,8 @@ export interface SentFact extends Message {
 
 export interface ReceivedFact extends Message {
   readonly host: string;
+  /** Only if `keepWorker` and `everyEvent` are on. */
+  readonly worker: string | undefined;
 }
 
 export interface StartedFact extends FactBase {
@@ -74,10 +78,20 @@ export interface FinalFact extends FactBase {
   readonly exception: string | undefined;
 }
 
-/** What to keep for the opt-in tags. Both cost memory. */
+/** An event after which the task's message comes again: a retry, or a rejection that puts the message back into its queue. */
+export interface RepeatFact extends FactBase {
+  readonly host: string;
+  readonly kind: "retried" | "requeued";
+  readonly worker: string | undefined;
+}
+
+/** What to keep beyond the facts that decide how a task ends. All of it costs memory. */
 export interface FactOptions {
+  /** For the opt-in tags and labels. */
   readonly keepWorker: boolean;
   readonly keepException: boolean;
+  /** Whether every event is counted. Then retries and requeued rejections are facts too, and a receipt keeps its worker. Default: false. */
+  readonly everyEvent?: boolean;
 }
 
 /** A task's facts by kind. */
@@ -86,6 +100,8 @@ export interface Facts {
   readonly received: readonly ReceivedFact[];
   readonly started: readonly StartedFact[];
   readonly finals: readonly FinalFact[];
+  /** Empty unless `everyEvent` is on. */
+  readonly repeats: readonly RepeatFact[];
 }
 
 /** The letter for each final state. */
@@ -114,7 +130,7 @@ const MAX_WORKER_LENGTH = 200;
 type Final = Extract<TaskEvent, { readonly type: "task-succeeded" | "task-failed" | "task-revoked" | "task-rejected" }>;
 
 /** The field for an event; undefined for an event that the Store does not use. */
-export function factOf(event: TaskEvent): string | undefined {
+export function factOf(event: TaskEvent, { everyEvent = false }: Pick<FactOptions, "everyEvent"> = {}): string | undefined {
   switch (event.type) {
     case "task-sent":
       return trimEnd(`s${instant(event.timestamp)}.${nameKey(event)}.${textKey(event.queue)}${attempt(event)}`);
@@ -126,17 +142,18 @@ export function factOf(event: TaskEvent): string | undefined {
     case "task-failed":
     case "task-revoked":
     case "task-rejected":
-      return isFinal(event) ? finalOf(event) : undefined;
+      if (isFinal(event)) return finalOf(event);
+      return everyEvent ? `j${instant(event.timestamp)}.${hostHash(event.hostname)}` : undefined;
     case "task-retried":
-      return undefined;
+      return everyEvent ? `y${instant(event.timestamp)}.${hostHash(event.hostname)}` : undefined;
     default:
       return event satisfies never;
   }
 }
 
 /** What the opt-in tags need from an event, as part of its fact's value; may be empty. */
-export function detailsOf(event: TaskEvent, { keepWorker, keepException }: FactOptions): string {
-  if (event.type === "task-sent" || event.type === "task-received") return "";
+export function detailsOf(event: TaskEvent, { keepWorker, keepException, everyEvent = false }: FactOptions): string {
+  if (event.type === "task-sent" || (event.type === "task-received" && !everyEvent)) return "";
   const worker = keepWorker ? event.hostname.replace(/[|\p{Surrogate}]/gu, "_").slice(0, MAX_WORKER_LENGTH) : "";
   const exception = keepException && event.type === "task-failed" ? (exceptionClass(event.exception ?? "") ?? "") : "";
   if (exception !== "") return `${DETAIL}${worker}${DETAIL}${exception}`;
@@ -208,6 +225,7 @@ export class FactCollector implements Facts {
   readonly received: ReceivedFact[] = [];
   readonly started: StartedFact[] = [];
   readonly finals: FinalFact[] = [];
+  readonly repeats: RepeatFact[] = [];
 
   /** Adds the fact that a field holds. Ignores other fields, including those that a later version may add. */
   add(field: string, value: string): void {
@@ -217,13 +235,17 @@ export class FactCollector implements Facts {
         this.#addSent(field, reported);
         break;
       case "r":
-        this.#addReceived(field, reported);
+        this.#addReceived(field, reported, value);
         break;
       case "b":
         this.#addStart(field, reported, value);
         break;
       case "f":
         this.#addFinal(field, reported, value);
+        break;
+      case "y":
+      case "j":
+        this.#addRepeat(field, reported, value);
         break;
       default:
     }
@@ -247,7 +269,8 @@ export class FactCollector implements Facts {
     });
   }
 
-  #addReceived(field: string, reported: boolean): void {
+  #addReceived(field: string, reported: boolean, value: string): void {
+    const [worker] = readDetails(value);
     const hostAt = afterDot(field, 1);
     const nameAt = afterDot(field, hostAt);
     const retriesAt = afterDot(field, nameAt);
@@ -262,12 +285,19 @@ export class FactCollector implements Facts {
       host: partAt(field, hostAt),
       retries: readBase36(field, retriesAt),
       eta: etaAt(field, afterDot(field, retriesAt)),
+      worker,
     });
   }
 
   #addStart(field: string, reported: boolean, value: string): void {
     const [worker] = readDetails(value);
     this.started.push({ field, at: instantAt(field), reported, host: partAt(field, afterDot(field, 1)), worker });
+  }
+
+  #addRepeat(field: string, reported: boolean, value: string): void {
+    const [worker] = readDetails(value);
+    const kind = field[0] === "y" ? "retried" : "requeued";
+    this.repeats.push({ field, at: instantAt(field), reported, host: partAt(field, afterDot(field, 1)), kind, worker });
   }
 
   #addFinal(field: string, reported: boolean, value: string): void {

@@ -35,7 +35,7 @@ export function collectChanges(events: readonly CeleryEvent[], options: FactOpti
   const hasDetails = options.keepWorker || options.keepException;
   for (const event of events) {
     if (!isTaskEvent(event)) continue;
-    const fact = factOf(event);
+    const fact = factOf(event, options);
     if (fact === undefined) continue;
     let change = changes.get(event.uuid);
     if (change === undefined) {

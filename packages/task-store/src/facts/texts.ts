@@ -45,6 +45,11 @@ function store(text: string): StoredText {
   return { key, fields: parts.flatMap((part, index) => [`n${key}${index === 0 ? "" : index}`, part]) };
 }
 
+/** The key of the text that a field contains or continues. */
+export function textKeyOf(field: string): string {
+  return field.slice(1, KEY_LENGTH + 1);
+}
+
 /** Reassembles texts from their fields, which may come in any order. */
 export class TextCollector {
   readonly #texts = new Map<string, string>();
@@ -59,7 +64,7 @@ export class TextCollector {
   /** The texts by key. */
   all(): ReadonlyMap<string, string> {
     for (const [field, value] of this.#rest.sort(([a], [b]) => (a < b ? -1 : 1))) {
-      const key = field.slice(1, KEY_LENGTH + 1);
+      const key = textKeyOf(field);
       this.#texts.set(key, (this.#texts.get(key) ?? "") + value);
     }
     this.#rest.length = 0;
