@@ -10,8 +10,8 @@ export interface HarnessOptions {
 }
 
 export interface Processor extends TestExporter {
-  /** The address of `/metrics`. */
-  readonly url: string;
+  /** The address of `/metrics`, once it is started. */
+  readonly url: () => string;
 }
 
 /** By series, as written: `name{label="value",…}`. */
@@ -34,14 +34,20 @@ export class PrometheusHarness {
     return new PrometheusHarness(redis, options);
   }
 
+  async started(env: Readonly<Record<string, string>> = {}): Promise<Processor> {
+    const processor = await this.processor(env);
+    await processor.exporter.start?.();
+    return processor;
+  }
+
+  /** Created but not started. */
   async processor(env: Readonly<Record<string, string>> = {}): Promise<Processor> {
     let url = "";
     const exporter = await createTestExporter(
       definePrometheus((opened) => void (url = opened)),
       { ...this.env, ...env },
     );
-    await exporter.exporter.start?.();
-    const processor = { ...exporter, url };
+    const processor = { ...exporter, url: () => url };
     this.#processors.push(processor);
     return processor;
   }

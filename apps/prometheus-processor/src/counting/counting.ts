@@ -95,16 +95,18 @@ export class Counting {
     for (let tasks = read; tasks.length > 0;) {
       const looked = tasks.map((task) => look(task, isFinalLook));
       const contributionOf = await this.#contributions(looked);
-      const others = await counts.add(looked.map((each): CountChange => {
-        const { task, whole, kept } = each;
-        return {
-          task,
-          contribution: contributionOf(whole, each.isFinalLook),
-          keptContribution: kept && contributionOf(kept, each.isFinalLook),
-          isFinalLook: each.isFinalLook,
-          ended: whole.ended,
-        };
-      }));
+      const others = await counts.add(
+        looked.map((each): CountChange => {
+          const { task, whole, kept } = each;
+          return {
+            task,
+            contribution: contributionOf(whole, each.isFinalLook),
+            keptContribution: kept && contributionOf(kept, each.isFinalLook),
+            isFinalLook: each.isFinalLook,
+            ended: whole.ended,
+          };
+        }),
+      );
       const changed = new Set(others);
       for (const { task, whole, isFinalLook: isFinal } of looked) {
         if (!isFinal && !changed.has(task.id) && whole.events.some((event) => this.#lacksLabel(event))) incomplete.push(task.id);

@@ -22,7 +22,13 @@ const WORTH_COMPRESSING = 1_024;
 const START_PAGE = `<!doctype html><title>celery-metrics-exporter</title><p><a href="metrics">Metrics</a>`;
 
 /** Creates the server without listening: `/metrics`, `/health`, and `/` with a link. Answers GET and HEAD. */
-export function expositionServer({ families, staticLabels, bearerToken, tls, logger }: ExpositionOptions): ReturnType<typeof createWebServer> {
+export function expositionServer({
+  families,
+  staticLabels,
+  bearerToken,
+  tls,
+  logger,
+}: ExpositionOptions): ReturnType<typeof createWebServer> {
   const server = createWebServer(tls === undefined ? {} : { tls });
   server.addHook("onRequest", async ({ method, headers, url }, reply) => {
     reply.headers({ "cache-control": "no-store", "x-content-type-options": "nosniff" });

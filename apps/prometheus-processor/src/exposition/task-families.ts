@@ -49,7 +49,12 @@ export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOpti
   });
   const families: Family[] = [
     ...counters,
-    { name: `${prefix}task_failed`, type: "counter", help: "Sent if the execution of the task failed.", samples: failures(series, snapshot, options) },
+    {
+      name: `${prefix}task_failed`,
+      type: "counter",
+      help: "Sent if the execution of the task failed.",
+      samples: failures(series, snapshot, options),
+    },
     histogram(`${prefix}task_runtime`, "Histogram of task runtime measurements.", series, runtime),
     histogram(`${prefix}task_failed_runtime`, "Run times of failed tasks, from start to failure.", series, failedRuntime),
     histogram(`${prefix}task_queue_wait_time`, "Time between a task's sending, or its ETA if that is later, and its start.", series, wait),

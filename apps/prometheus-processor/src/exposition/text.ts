@@ -43,7 +43,8 @@ export function writeText(families: readonly Family[], format: Format, more: Rea
   for (const { name, type, help, samples } of families) {
     const shown = type === "counter" && format === "text" ? `${name}_total` : name;
     lines.push(`# HELP ${shown} ${escapeHelp(help, format)}`, `# TYPE ${shown} ${type}`);
-    for (const { suffix, labels, value } of samples) lines.push(`${name}${suffix}${writeLabels({ ...more, ...labels })} ${writeNumber(value)}`);
+    for (const { suffix, labels, value } of samples)
+      lines.push(`${name}${suffix}${writeLabels({ ...more, ...labels })} ${writeNumber(value)}`);
   }
   if (format === "openmetrics") lines.push("# EOF");
   return `${lines.join("\n")}\n`;

@@ -38,7 +38,12 @@ export interface Tally {
   readonly ended: boolean;
 }
 
-const KINDS: Readonly<Record<FinalState, TalliedKind>> = { SUCCESS: "succeeded", FAILURE: "failed", REVOKED: "revoked", REJECTED: "rejected" };
+const KINDS: Readonly<Record<FinalState, TalliedKind>> = {
+  SUCCESS: "succeeded",
+  FAILURE: "failed",
+  REVOKED: "revoked",
+  REJECTED: "rejected",
+};
 
 export function tally(entry: TaskEntry): Tally {
   const { sent, received, started, finals, repeats } = entry.facts;
@@ -66,7 +71,9 @@ export function tally(entry: TaskEntry): Tally {
   }
   for (const run of runs) addEnds(run, attempts, started, add);
   for (const repeat of repeats) {
-    add(repeat.kind === "retried" ? "retried" : "rejected", attempts.ofRepeat(repeat, startBefore(repeat, started)), { worker: repeat.worker });
+    add(repeat.kind === "retried" ? "retried" : "rejected", attempts.ofRepeat(repeat, startBefore(repeat, started)), {
+      worker: repeat.worker,
+    });
   }
   for (const run of runs) {
     const begun = attempts.ofRun(run).sent;

@@ -143,7 +143,10 @@ export class TaskCounts {
         const { facts, details, texts } = changes.get(id) ?? NO_CHANGE;
         return [facts, details, texts.flatMap(({ fields }) => fields)];
       });
-      return { keys: ids.map((id) => this.#keys.keyOf(id, shard)), args: [String(this.#options.taskExpirySeconds), JSON.stringify(written)] };
+      return {
+        keys: ids.map((id) => this.#keys.keyOf(id, shard)),
+        args: [String(this.#options.taskExpirySeconds), JSON.stringify(written)],
+      };
     });
     const replies = (await this.#merge.run(calls)) as string[];
     return shards.flatMap(([, ids], call) => {
@@ -153,7 +156,10 @@ export class TaskCounts {
   }
 
   /** @param write a change in the format of `COUNT_SCRIPT`; undefined if there is nothing to do. */
-  async #change<C extends { readonly task: CountedTask }>(changes: readonly C[], write: (change: C) => unknown[] | undefined): Promise<string[]> {
+  async #change<C extends { readonly task: CountedTask }>(
+    changes: readonly C[],
+    write: (change: C) => unknown[] | undefined,
+  ): Promise<string[]> {
     const written = new Map<string, unknown[]>();
     for (const change of changes) {
       const line = write(change);
@@ -190,7 +196,9 @@ function keptPart({ sent, received, started, finals, repeats }: Facts, hash: rea
   const past = facts.map(({ at }) => at).toSorted((a, b) => b - a)[KEPT];
   if (past === undefined) return undefined;
   const removed = new Set(facts.filter(({ at }) => at <= past).map(({ field }) => field));
-  const used = new Set([...sent, ...received].filter(({ at }) => at > past).flatMap((fact) => ("queue" in fact ? [fact.name, fact.queue] : [fact.name])));
+  const used = new Set(
+    [...sent, ...received].filter(({ at }) => at > past).flatMap((fact) => ("queue" in fact ? [fact.name, fact.queue] : [fact.name])),
+  );
   for (let index = 0; index < hash.length; index += 2) {
     const field = hash[index] ?? "";
     if (field[0] === "n" && !used.has(textKeyOf(field))) removed.add(field);
