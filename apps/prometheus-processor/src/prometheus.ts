@@ -29,16 +29,6 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         lifecycle,
         health,
       });
-      const counts = new TaskCounts({
-        redis,
-        queuePrefix: config.QUEUE_PREFIX,
-        owner: OWNER,
-        taskExpirySeconds: config.PROMETHEUS_TASK_EXPIRY_SECONDS,
-        endedExpirySeconds: config.PROMETHEUS_ENDED_EXPIRY_SECONDS,
-        keepWorker: config.PROMETHEUS_HOSTNAME_LABEL !== "generic",
-        keepException: config.PROMETHEUS_EXCEPTION_LABEL,
-        everyEvent: true,
-      });
       const registry = (name: string, max: number, ...other: string[]): LabelRegistry => {
         const key = `${config.QUEUE_PREFIX}:${OWNER}:${name}`;
         return new LabelRegistry({ redis, keys: { values: key, used: `${key}-used` }, max, other });
@@ -52,16 +42,25 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         wait: new HistogramFields("w", config.PROMETHEUS_QUEUE_WAIT_BUCKETS),
       };
       const counting = new Counting({
-        counts,
         labels,
         exceptions,
         hostnames: registry("hostnames", config.PROMETHEUS_MAX_HOSTNAMES, OTHER),
         hostnameLabel: config.PROMETHEUS_HOSTNAME_LABEL,
         defaultQueue: config.PROMETHEUS_DEFAULT_QUEUE,
         ...histograms,
-        schedule,
-        incompleteWaitMs: config.PROMETHEUS_INCOMPLETE_WAIT_MS,
       });
+      const counts = new TaskCounts({
+        redis,
+        queuePrefix: config.QUEUE_PREFIX,
+        owner: OWNER,
+        taskExpirySeconds: config.PROMETHEUS_TASK_EXPIRY_SECONDS,
+        endedExpirySeconds: config.PROMETHEUS_ENDED_EXPIRY_SECONDS,
+        keepWorker: config.PROMETHEUS_HOSTNAME_LABEL !== "generic",
+        keepException: config.PROMETHEUS_EXCEPTION_LABEL,
+        everyEvent: true,
+        lookAt: counting.lookAt,
+      });
+
       const snapshots = new Snapshots<CountsSnapshot>({
         read: async () => ({ totals: await counts.totals(), labels: await labels.all(), exceptions: await exceptions.all() }),
       });
@@ -89,9 +88,12 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
           logger.info({ metricsUrl }, "listening for Prometheus");
           onOpen(metricsUrl);
         },
-        export: (events) => counting.export(events),
-        process: (ids) => counting.process(ids),
-        forget: (ids) => counting.forget(ids),
+        export: async (events) => {
+          counting.notice(events);
+          await schedule(await counts.add(events), { delayMs: config.PROMETHEUS_INCOMPLETE_WAIT_MS });
+        },
+        process: (ids) => counts.giveUpWaiting(ids),
+        forget: (ids) => counts.forget(ids),
       };
     },
   });

@@ -14,4 +14,4 @@ export type { TaskEntry } from "./facts/task-entry.ts";
 export { TaskStore, type Claim, type DropReason, type OpenTasks, type TaskStoreOptions } from "./task-store.ts";
 export type { Contribution } from "./counts/contribution.ts";
 export { tally, type Tally, type TalliedEvent, type TalliedKind, type WaitingMessage } from "./counts/tally.ts";
-export { TaskCounts, type CountChange, type CountedTask, type TaskCountsOptions } from "./counts/task-counts.ts";
+export { TaskCounts, type Look, type LookedAt, type TaskCountsOptions } from "./counts/task-counts.ts";

@@ -1,21 +1,12 @@
-/** Counts tasks: from batches of events to the counts in Redis. */
+/** What tasks count as: from the events of a task to fields of the counts. */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import type { Schedule } from "@celery-metrics-exporter/pipeline";
-import {
-  type CountChange,
-  type CountedTask,
-  type Tally,
-  type TalliedEvent,
-  type TaskCounts,
-  tally,
-} from "@celery-metrics-exporter/task-store";
+import { type Look, type LookedAt, type Tally, type TalliedEvent, tally } from "@celery-metrics-exporter/task-store";
 import { CODES, type HistogramFields, WAITING, WAITING_MINUTE_SECONDS } from "./fields.ts";
 import { type LabelRegistry, labelSet } from "./label-registry.ts";
 
 export type HostnameLabel = "generic" | "host" | "worker";
 
 export interface CountingOptions {
-  readonly counts: TaskCounts;
   /** Sets of name, queue and hostname. */
   readonly labels: LabelRegistry;
   readonly exceptions: LabelRegistry;
@@ -26,9 +17,6 @@ export interface CountingOptions {
   readonly runtime: HistogramFields;
   readonly failedRuntime: HistogramFields;
   readonly wait: HistogramFields;
-  readonly schedule: Schedule;
-  /** How long to wait for a name or queue that is missing, in milliseconds. */
-  readonly incompleteWaitMs: number;
   /** Milliseconds, monotonic. */
   readonly now?: () => number;
 }
@@ -43,10 +31,7 @@ export const UNKNOWN_EXCEPTION = "UnknownException";
 /** Without any `task-sent` for this long, none is waited for: then clients do not send them. */
 const UNSENT_AFTER_MS = 60_000;
 
-interface Looked {
-  readonly task: CountedTask;
-  readonly whole: Tally;
-  readonly kept: Tally | undefined;
+interface Tallied extends Tally {
   readonly isFinalLook: boolean;
 }
 
@@ -61,82 +46,43 @@ export class Counting {
     this.#sentAt = this.#now();
   }
 
-  /** Counts events whose labels are known, and schedules the tasks of the others. */
-  async export(events: readonly CeleryEvent[]): Promise<void> {
+  /** Notes whether clients send `task-sent`. */
+  notice(events: readonly CeleryEvent[]): void {
     if (events.some(({ type }) => type === "task-sent")) this.#sentAt = this.#now();
-    const incomplete = await this.#count(await this.#options.counts.merge(events), false);
-    await this.#options.schedule(incomplete, { delayMs: this.#options.incompleteWaitMs });
   }
 
-  /** Counts everything of these tasks, whatever is missing. Returns how many are known. */
-  async process(ids: readonly string[]): Promise<number> {
-    const tasks = await this.#options.counts.read(ids);
-    const known = tasks.filter(({ entry }) => entry.size > 0);
-    await this.#count(known, true);
-    return known.length;
-  }
+  /** What each task contributes. An event whose name or queue is missing contributes nothing, until it is not waited for any longer. */
+  readonly lookAt = async (tasks: readonly LookedAt[]): Promise<Look[]> => {
+    const tallied = tasks.map((task): Tallied => ({ ...tally(task), isFinalLook: task.isFinalLook }));
+    const contributionOf = await this.#contributions(tallied);
+    return tallied.map((each) => ({
+      contribution: contributionOf(each),
+      isIncomplete: each.events.some((event) => this.#isOpen(event, each)),
+      ended: each.ended,
+    }));
+  };
 
-  /** Removes tasks that have no `task-sent`, and what was counted of them. Returns how many. */
-  async forget(ids: readonly string[]): Promise<number> {
-    const { counts } = this.#options;
-    let forgotten = 0;
-    for (let left = ids; left.length > 0;) {
-      const tasks = (await counts.read(left)).filter(({ entry }) => entry.size > 0 && entry.facts.sent.length === 0);
-      left = await counts.remove(tasks);
-      forgotten += tasks.length - left.length;
-    }
-    return forgotten;
-  }
-
-  /** Returns the ids of tasks that lack a name or queue. */
-  async #count(read: readonly CountedTask[], isFinalLook: boolean): Promise<string[]> {
-    const { counts } = this.#options;
-    const incomplete: string[] = [];
-    for (let tasks = read; tasks.length > 0;) {
-      const looked = tasks.map((task) => look(task, isFinalLook));
-      const contributionOf = await this.#contributions(looked);
-      const others = await counts.add(
-        looked.map((each): CountChange => {
-          const { task, whole, kept } = each;
-          return {
-            task,
-            contribution: contributionOf(whole, each.isFinalLook),
-            keptContribution: kept && contributionOf(kept, each.isFinalLook),
-            isFinalLook: each.isFinalLook,
-            ended: whole.ended,
-          };
-        }),
-      );
-      const changed = new Set(others);
-      for (const { task, whole, isFinalLook: isFinal } of looked) {
-        if (!isFinal && !changed.has(task.id) && whole.events.some((event) => this.#lacksLabel(event))) incomplete.push(task.id);
-      }
-      tasks = others.length === 0 ? [] : await counts.read(others);
-    }
-    return incomplete;
-  }
-
-  /** What each task contributes, once all labels are resolved. */
-  async #contributions(looked: readonly Looked[]): Promise<(tally: Tally, isFinalLook: boolean) => Map<string, number>> {
+  /** Resolves the labels of all tasks at once. */
+  async #contributions(tallied: readonly Tallied[]): Promise<(task: Tallied) => Map<string, number>> {
     const { labels, exceptions } = this.#options;
-    const hostnameOf = await this.#hostnames(looked);
+    const hostnameOf = await this.#hostnames(tallied);
     const sets = new Set<string>();
     const classes = new Set<string>();
-    for (const { whole, isFinalLook } of looked) {
-      for (const event of whole.events) {
-        if (!isFinalLook && this.#lacksLabel(event)) continue;
+    for (const task of tallied) {
+      for (const event of task.events) {
+        if (this.#isOpen(event, task)) continue;
         sets.add(this.#setOf(event, hostnameOf(event)));
         if (event.kind === "failed") classes.add(exceptionOf(event));
       }
-      for (const message of whole.waiting) sets.add(this.#setOf(message, GENERIC_HOSTNAME));
+      for (const message of task.waiting) sets.add(this.#setOf(message, GENERIC_HOSTNAME));
     }
     const ids = await labels.resolve(sets);
     const exceptionIds = await exceptions.resolve(classes);
-    return ({ events, waiting }, isFinalLook) => {
+    return (task) => {
       const contribution = new Map<string, number>();
       const add = (field: string, by: number): void => void contribution.set(field, (contribution.get(field) ?? 0) + by);
-      for (const event of events) {
-        if (!isFinalLook && this.#lacksLabel(event)) continue;
+      for (const event of task.events) {
+        if (this.#isOpen(event, task)) continue;
         const id = ids.get(this.#setOf(event, hostnameOf(event))) ?? labels.otherId;
         const exception = event.kind === "failed" ? (exceptionIds.get(exceptionOf(event)) ?? exceptions.otherId) : "";
         add(`${id}.${CODES[event.kind]}${exception}`, 1);
@@ -146,7 +92,7 @@ export class Counting {
         const microseconds = Math.round(seconds * 1e6);
         if (microseconds !== 0) add(`${id}.${histogram.sum}`, microseconds);
       }
-      for (const message of waiting) {
+      for (const message of task.waiting) {
         const id = ids.get(this.#setOf(message, GENERIC_HOSTNAME)) ?? labels.otherId;
         add(`${id}.${WAITING}${Math.floor(message.since / WAITING_MINUTE_SECONDS).toString(36)}`, 1);
       }
@@ -160,11 +106,11 @@ export class Counting {
   }
 
   /** The value of the label `hostname` for each event. Never a client's: each client process has its own. */
-  async #hostnames(looked: readonly Looked[]): Promise<(event: TalliedEvent) => string> {
+  async #hostnames(tallied: readonly Tallied[]): Promise<(event: TalliedEvent) => string> {
     const { hostnames, hostnameLabel } = this.#options;
     if (hostnameLabel === "generic") return () => GENERIC_HOSTNAME;
     const nameOf = ({ worker = "" }: TalliedEvent): string => (hostnameLabel === "host" ? worker.slice(worker.indexOf("@") + 1) : worker);
-    const events = looked.flatMap(({ whole }) => whole.events.filter(({ kind }) => kind !== "sent"));
+    const events = tallied.flatMap((task) => task.events.filter(({ kind }) => kind !== "sent"));
     const ids = await hostnames.resolve(new Set(events.map(nameOf)));
     return (event) => {
       if (event.kind === "sent") return GENERIC_HOSTNAME;
@@ -173,22 +119,15 @@ export class Counting {
     };
   }
 
+  /** Whether the event cannot be counted yet. */
+  #isOpen({ name, queue }: TalliedEvent, { isFinalLook }: Tallied): boolean {
+    if (isFinalLook) return false;
+    return name === undefined || (queue === undefined && this.#now() - this.#sentAt < UNSENT_AFTER_MS);
+  }
+
   #setOf({ name, queue }: Pick<TalliedEvent, "name" | "queue">, hostname: string): string {
     return labelSet(name ?? UNKNOWN_NAME, queue ?? this.#options.defaultQueue, hostname);
   }
-
-  #lacksLabel({ name, queue }: TalliedEvent): boolean {
-    return name === undefined || (queue === undefined && this.#now() - this.#sentAt < UNSENT_AFTER_MS);
-  }
-}
-
-function look(task: CountedTask, isFinalLook: boolean): Looked {
-  return {
-    task,
-    whole: tally(task.entry),
-    kept: task.kept && tally(task.kept.entry),
-    isFinalLook: isFinalLook || task.isFinalLook,
-  };
 }
 
 function exceptionOf({ exception }: TalliedEvent): string {

@@ -221,11 +221,20 @@ const STATES: ReadonlyMap<string, FinalState> = new Map(
 
 /** Gathers the facts of one task. */
 export class FactCollector implements Facts {
-  readonly sent: SentFact[] = [];
-  readonly received: ReceivedFact[] = [];
-  readonly started: StartedFact[] = [];
-  readonly finals: FinalFact[] = [];
-  readonly repeats: RepeatFact[] = [];
+  readonly sent: SentFact[];
+  readonly received: ReceivedFact[];
+  readonly started: StartedFact[];
+  readonly finals: FinalFact[];
+  readonly repeats: RepeatFact[];
+
+  /** @param from facts to begin with. */
+  constructor(from?: Facts) {
+    this.sent = from === undefined ? [] : [...from.sent];
+    this.received = from === undefined ? [] : [...from.received];
+    this.started = from === undefined ? [] : [...from.started];
+    this.finals = from === undefined ? [] : [...from.finals];
+    this.repeats = from === undefined ? [] : [...from.repeats];
+  }
 
   /** Adds the fact that a field holds. Ignores other fields, including those that a later version may add. */
   add(field: string, value: string): void {
