@@ -1,6 +1,6 @@
 /** Metrics about the exporter's own work. */
 import type { Metrics } from "@celery-metrics-exporter/runtime";
-import type { DropReason, FinalState, Lack, OpenTasks, PutOffReason, Wait } from "@celery-metrics-exporter/task-store";
+import type { DropReason, FinalState, Missing, OpenTasks, PutOffReason, Wait } from "@celery-metrics-exporter/task-store";
 import type { TaskMetrics } from "./metrics/metrics.ts";
 
 export class ExporterMetrics {
@@ -20,7 +20,9 @@ export class ExporterMetrics {
       "basis",
     ]);
     this.#skewed = metrics.counter("datadog_negative_waits_total", "Waits sent as 0 because the clocks of client and worker differ.");
-    this.#putOff = metrics.counter("datadog_tasks_put_off_total", "Times a task was postponed, by what was missing.", ["reason"]);
+    this.#putOff = metrics.counter("datadog_tasks_put_off_total", "Times a task was postponed, by what was missing or might still come.", [
+      "reason",
+    ]);
     this.#incomplete = metrics.counter("datadog_tasks_incomplete_total", "Tasks sent although something was still missing.", ["reason"]);
     this.#expired = metrics.counter("datadog_completions_expired_total", "Runs not sent because they ended too long ago.");
     this.#dropped = metrics.counter("datadog_events_dropped_total", "Events dropped because their task has very many attempts.", [
@@ -50,7 +52,7 @@ export class ExporterMetrics {
     for (const [reason, count] of tally(reasons).counts) this.#putOff.inc({ reason }, count);
   }
 
-  incomplete(reasons: readonly Lack[]): void {
+  incomplete(reasons: readonly Missing[]): void {
     for (const [reason, count] of tally(reasons).counts) this.#incomplete.inc({ reason }, count);
   }
 

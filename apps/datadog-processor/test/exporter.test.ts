@@ -207,6 +207,23 @@ describe("a task", () => {
   });
 });
 
+describe("a task that is sent although something was missing", () => {
+  it("is counted by what was missing, which an event that most tasks never have is not", async () => {
+    const processor = await (await start()).processor();
+    const end = { ...at(1_003), ...A };
+    const whole = [taskRejected(end), taskRevoked({ ...end, terminated: true }), taskFailed({ ...end, exited: true })];
+    const histories = [...whole.map((final) => [...RUN, final]), [taskSent(at(1_000)), taskSucceeded(end)], [taskRejected(end)]];
+    await processor.exporter.export(
+      histories.flatMap((events, task) => events.map((event) => ({ ...event, uuid: `task-${task}` }))),
+      NEVER,
+    );
+    await processor.settled();
+    const counted = await processor.metrics.registry.getSingleMetric("celery_metrics_exporter_datadog_tasks_incomplete_total")?.get();
+    const counts = counted?.values.filter(({ value }) => value > 0).map(({ labels, value }) => [labels["reason"], value]);
+    expect(Object.fromEntries(counts ?? [])).toEqual({ name: 1, start: 1 });
+  });
+});
+
 describe("a task whose end arrives before its other events", () => {
   it("is postponed until its start and name have arrived", async () => {
     const harness = await start({ DATADOG_INCOMPLETE_WAIT_MS: "6000" });

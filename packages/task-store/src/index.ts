@@ -1,7 +1,7 @@
 export type { Labels, Wait } from "./completions/attempts.ts";
 export type { Completion } from "./completions/summarise.ts";
 export type { FactOptions, Facts, FinalState } from "./facts/fact.ts";
-export { summarise, type Lack, type Settlement, type Summary } from "./completions/summarise.ts";
+export { LACKS, MISSING, summarise, type Lack, type Missing, type Settlement, type Summary } from "./completions/summarise.ts";
 export {
   FinishedTasks,
   type FinishedTaskSink,
