@@ -52,7 +52,8 @@ export interface TaskStoreOptions extends FactOptions {
  *   past     the entry has forgotten this worker's (or the clients') events up to that time: the event is nearly always a repeat
  *   unused   the task has thousands of events of which nothing could be reported yet
  */
-export type DropReason = "full" | "past" | "unused";
+export const DROP_REASONS = ["full", "past", "unused"] as const;
+export type DropReason = (typeof DROP_REASONS)[number];
 
 /** The result of claiming one task. */
 export type Claim =

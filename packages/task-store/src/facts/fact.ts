@@ -21,7 +21,8 @@ import { exceptionClass } from "./exception-class.ts";
 import { storedText } from "./texts.ts";
 
 /** The states that end a task, or one run of it. */
-export type FinalState = "SUCCESS" | "FAILURE" | "REVOKED" | "REJECTED";
+export const FINAL_STATES = ["SUCCESS", "FAILURE", "REVOKED", "REJECTED"] as const;
+export type FinalState = (typeof FINAL_STATES)[number];
 
 interface FactBase {
   /** The hash field. */

@@ -14,7 +14,7 @@
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { type Logger, Repeat, UnavailableError, retry } from "@celery-metrics-exporter/runtime";
-import { type Lack, type Missing, type Summary, missingFrom } from "../completions/summarise.ts";
+import { LACKS, type Missing, type Summary, missingFrom } from "../completions/summarise.ts";
 import type { OpenTasks, TaskStore } from "../task-store.ts";
 import { Leases } from "./leases.ts";
 import { type Triage, busyDelayMs, triage } from "./triage.ts";
@@ -40,7 +40,8 @@ export interface Reported {
 export type Step = "merged" | "scheduled" | "claimed" | "reported" | "settled";
 
 /** Why a task is put off: what it lacks, or `busy` if another job has a lease on it. */
-export type PutOffReason = Lack | "busy";
+export const PUT_OFF_REASONS = [...LACKS, "busy"] as const;
+export type PutOffReason = (typeof PUT_OFF_REASONS)[number];
 
 /** As in the host's contract with exporters. */
 type Schedule = (ids: readonly string[], options: { readonly delayMs: number; readonly putOffBy?: Job }) => Promise<void>;
