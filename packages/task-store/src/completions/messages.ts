@@ -80,29 +80,29 @@ export class Messages {
   }
 
   /** Its worker's inbox, filled with everything received up to then. */
-  #inboxOf({ host, at }: Beginning): Inbox {
+  #inboxOf({ hostname, at }: Beginning): Inbox {
     for (let next = this.#received[this.#arrived]; next !== undefined && next.at <= at; next = this.#received[this.#arrived]) {
-      this.#inbox(next.host).add({ received: next, sent: this.#sending.takeFor(next) });
+      this.#inbox(next.hostname).add({ received: next, sent: this.#sending.takeFor(next) });
       this.#arrived += 1;
     }
-    return this.#inbox(host);
+    return this.#inbox(hostname);
   }
 
-  #inbox(host: string): Inbox {
-    let inbox = this.#inboxes.get(host);
+  #inbox(hostname: string): Inbox {
+    let inbox = this.#inboxes.get(hostname);
     if (inbox === undefined) {
-      inbox = new Inbox(this.#begun, (at, waiting) => this.#startSoon(host, at, waiting));
-      this.#inboxes.set(host, inbox);
+      inbox = new Inbox(this.#begun, (at, waiting) => this.#startSoon(hostname, at, waiting));
+      this.#inboxes.set(hostname, inbox);
     }
     return inbox;
   }
 
   /** Whether the worker's starts soon after this instant catch up with all waiting messages, including those that arrive meanwhile. */
-  #startSoon(host: string, at: number, waiting: number): boolean {
-    this.#startedBy ??= groupBy(inOrder(this.#started), (start) => start.host);
-    this.#receivedBy ??= groupBy(this.#received, (receipt) => receipt.host);
-    const started = this.#startedBy.get(host) ?? [];
-    const received = this.#receivedBy.get(host) ?? [];
+  #startSoon(hostname: string, at: number, waiting: number): boolean {
+    this.#startedBy ??= groupBy(inOrder(this.#started), (start) => start.hostname);
+    this.#receivedBy ??= groupBy(this.#received, (receipt) => receipt.hostname);
+    const started = this.#startedBy.get(hostname) ?? [];
+    const received = this.#receivedBy.get(hostname) ?? [];
     let left = waiting;
     let arrived = countNotAfter(received, at);
     for (const start of started.slice(countNotAfter(started, at), countNotAfter(started, at + STARTS_LATE_WITHIN))) {

@@ -32,13 +32,13 @@ function pairPlain({ sent, received, started, finals }: Facts): Pairing | undefi
   const [sending] = sent;
   if (final === undefined || (start !== undefined && !isEndOf(final, start))) return undefined;
   const beginning = start ?? final;
-  if (receipt !== undefined && (receipt.host !== beginning.host || receipt.at > beginning.at)) return undefined;
+  if (receipt !== undefined && (receipt.hostname !== beginning.hostname || receipt.at > beginning.at)) return undefined;
   if (sending !== undefined && !isSendingOf(sending, receipt, beginning)) return undefined;
   return { runs: [endAlone(final, start)], messages: new OneMessage({ received: receipt, sent: sending }) };
 }
 
-function isEndOf(final: FinalFact, { host, at }: StartedFact): boolean {
-  return final.host === host && final.at >= at && !final.unbegun;
+function isEndOf(final: FinalFact, { hostname, at }: StartedFact): boolean {
+  return final.hostname === hostname && final.at >= at && !final.unbegun;
 }
 
 function isSendingOf(sending: SentFact, receipt: ReceivedFact | undefined, beginning: Beginning): boolean {
@@ -123,17 +123,17 @@ const CLEANS_UP_WITHIN = EXIT_YIELDS_SECONDS * 1e6;
 
 /** Each worker's runs in the order in which they ended. Assigns a message to each start, and to each end without one. */
 function runsOf({ finals, started }: Facts, messages: Messages): readonly Run[] {
-  const hosts = new Map<string, HostRuns>();
+  const hostnames = new Map<string, HostnameRuns>();
   for (const fact of inOrder<Beginning>([...started, ...finals])) {
-    let runs = hosts.get(fact.host);
+    let runs = hostnames.get(fact.hostname);
     if (runs === undefined) {
-      runs = new HostRuns(messages);
-      hosts.set(fact.host, runs);
+      runs = new HostnameRuns(messages);
+      hostnames.set(fact.hostname, runs);
     }
     if ("state" in fact) runs.end(fact);
     else runs.start(fact);
   }
-  return [...hosts.values()].flatMap((runs) => runs.all());
+  return [...hostnames.values()].flatMap((runs) => runs.all());
 }
 
 /** Whether this final only says that a signal made the run's process exit. */
@@ -151,7 +151,7 @@ function endAlone(final: FinalFact, start: StartedFact | undefined): Run {
   return { start, finals: [final], isDoubtful: false, mayEndOtherwise };
 }
 
-class HostRuns {
+class HostnameRuns {
   readonly #messages: Messages;
   readonly #runs: MutableRun[] = [];
   /** Starts that no run has taken, in order. */

@@ -2,12 +2,12 @@
  * A fact is what one event says about a task. The Store keeps it as the NAME of a hash field. Adding a fact is adding to a set, so it does
  * not matter how often or in which order facts arrive.
  *
- *   s<at>.<name>.<queue>.<retries>.<eta>   task-sent
- *   r<at>.<host>.<name>.<retries>.<eta>    task-received
- *   b<at>.<host>                           task-started ("begun")
- *   f<at>.<host>.<state><detail>           a final
+ *   s<at>.<name>.<queue>.<retries>.<eta>       task-sent
+ *   r<at>.<hostname>.<name>.<retries>.<eta>    task-received
+ *   b<at>.<hostname>                           task-started ("begun")
+ *   f<at>.<hostname>.<state><detail>           a final
  *
- * Instants are in microseconds and runtimes in nanoseconds, both in base 36. Hosts are hashes. Empty parts at the end are omitted. Names
+ * Instants are in microseconds and runtimes in nanoseconds, both in base 36. Hostnames are hashed. Empty parts at the end are omitted. Names
  * and queues are keys of texts in the same hash (`texts.ts`). A `!` after the name marks an attempt that a filter excludes. The detail of a
  * success is its runtime. The detail of other finals is `1` if they belong to a termination (the revocation of a running task, or the
  * failure of a task whose process got a signal), and `0` for the failure of a task that its worker does not know.
@@ -16,7 +16,7 @@
  * metrics that follow from the fact were reported; then come `|<worker>|<exception>`, if the opt-in tags need them.
  */
 import { MAX_TIMESTAMP, type TaskEvent, isFinal, reportsExit, stateOf, toMicroseconds } from "@celery-metrics-exporter/celery";
-import { hostHash, readBase36, toBase36 } from "./encoding.ts";
+import { hostnameHash, readBase36, toBase36 } from "./encoding.ts";
 import { exceptionClass } from "./exception-class.ts";
 import { storedText } from "./texts.ts";
 
@@ -50,17 +50,17 @@ export interface SentFact extends Message {
 }
 
 export interface ReceivedFact extends Message {
-  readonly host: string;
+  readonly hostname: string;
 }
 
 export interface StartedFact extends FactBase {
-  readonly host: string;
+  readonly hostname: string;
   /** Only if `keepWorker` is on. */
   readonly worker: string | undefined;
 }
 
 export interface FinalFact extends FactBase {
-  readonly host: string;
+  readonly hostname: string;
   readonly state: FinalState;
   /** Seconds; only for SUCCESS. */
   readonly runtime: number | undefined;
@@ -120,9 +120,9 @@ export function factOf(event: TaskEvent): string | undefined {
     case "task-sent":
       return trimEnd(`s${instant(event.timestamp)}.${nameKey(event)}.${textKey(event.queue)}${attempt(event)}`);
     case "task-received":
-      return trimEnd(`r${instant(event.timestamp)}.${hostHash(event.hostname)}.${nameKey(event)}${attempt(event)}`);
+      return trimEnd(`r${instant(event.timestamp)}.${hostnameHash(event.hostname)}.${nameKey(event)}${attempt(event)}`);
     case "task-started":
-      return `b${instant(event.timestamp)}.${hostHash(event.hostname)}`;
+      return `b${instant(event.timestamp)}.${hostnameHash(event.hostname)}`;
     case "task-succeeded":
     case "task-failed":
     case "task-revoked":
@@ -145,7 +145,7 @@ export function detailsOf(event: TaskEvent, { keepWorker, keepException }: FactO
 }
 
 function finalOf(event: Final): string {
-  return `f${instant(event.timestamp)}.${hostHash(event.hostname)}.${STATE_LETTERS[stateOf(event) as FinalState]}${outcome(event)}`;
+  return `f${instant(event.timestamp)}.${hostnameHash(event.hostname)}.${STATE_LETTERS[stateOf(event) as FinalState]}${outcome(event)}`;
 }
 
 function outcome(event: Final): string {
@@ -249,8 +249,8 @@ export class FactCollector implements Facts {
   }
 
   #addReceived(field: string, reported: boolean): void {
-    const hostAt = afterDot(field, 1);
-    const nameAt = afterDot(field, hostAt);
+    const hostnameAt = afterDot(field, 1);
+    const nameAt = afterDot(field, hostnameAt);
     const retriesAt = afterDot(field, nameAt);
     const name = partAt(field, nameAt);
     const excluded = name.endsWith(EXCLUDED);
@@ -260,7 +260,7 @@ export class FactCollector implements Facts {
       reported,
       name: excluded ? name.slice(0, -1) : name,
       excluded,
-      host: partAt(field, hostAt),
+      hostname: partAt(field, hostnameAt),
       retries: readBase36(field, retriesAt),
       eta: etaAt(field, afterDot(field, retriesAt)),
     });
@@ -268,12 +268,12 @@ export class FactCollector implements Facts {
 
   #addStart(field: string, reported: boolean, value: string): void {
     const [worker] = readDetails(value);
-    this.started.push({ field, at: instantAt(field), reported, host: partAt(field, afterDot(field, 1)), worker });
+    this.started.push({ field, at: instantAt(field), reported, hostname: partAt(field, afterDot(field, 1)), worker });
   }
 
   #addFinal(field: string, reported: boolean, value: string): void {
-    const host = afterDot(field, 1);
-    const outcomeAt = afterDot(field, host);
+    const hostname = afterDot(field, 1);
+    const outcomeAt = afterDot(field, hostname);
     const state = STATES.get(field.charAt(outcomeAt));
     if (state === undefined) return;
     const [worker, exception] = readDetails(value);
@@ -285,7 +285,7 @@ export class FactCollector implements Facts {
       field,
       at: instantAt(field),
       reported,
-      host: partAt(field, host),
+      hostname: partAt(field, hostname),
       state,
       runtime,
       terminated,
