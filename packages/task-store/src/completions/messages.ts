@@ -49,7 +49,7 @@ export class Messages {
   constructor(facts: Facts) {
     this.#started = facts.started;
     this.#received = inOrder(withoutTwins(facts.received));
-    this.#sending = new SentMessages(inOrder(facts.sent), this.#received, lastTold(facts));
+    this.#sending = new SentMessages(inOrder(facts.sent), this.#received, lastWorkerEventAt(facts));
   }
 
   /** Assigns a message to it. */
@@ -154,7 +154,7 @@ function orphan(sent: SentFact | undefined): Message | undefined {
 }
 
 /** The time of the latest worker event. */
-function lastTold({ received, started, finals }: Facts): number {
+function lastWorkerEventAt({ received, started, finals }: Facts): number {
   let last = 0;
   for (const facts of [received, started, finals]) for (const { at } of facts) if (at > last) last = at;
   return last;
