@@ -12,7 +12,7 @@ describeExporter("datadog", async () => {
   return {
     exporter: processor.exporter,
     observe: async () => {
-      await processor.settled();
+      await processor.idle();
       await harness.quiet();
       return { ...sortedMetrics(harness.received()), errors: harness.sink.errors };
     },

@@ -5,6 +5,7 @@ import {
   eventTypeWarnings,
   Fanout,
   OtherSources,
+  RECEIVER,
   openFilter,
   Leadership,
   ReceiverRegister,
@@ -65,7 +66,7 @@ export const receiver: Role<typeof Config> = defineRole({
       highWaterEvents: config.QUEUE_HIGH_WATER_EVENTS,
     });
     lifecycle.defer("exporters' queues", () => fanout.close());
-    const deadLetters = new DeadLetters(queues);
+    const deadLetters = new DeadLetters({ ...queues, source: RECEIVER });
     lifecycle.defer("dead-letter queue", () => deadLetters.close());
     await deadLetters.start();
     await fanout.start();

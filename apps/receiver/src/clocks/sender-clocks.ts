@@ -18,9 +18,9 @@ export interface Sorted {
 }
 
 const NONE: readonly CeleryEvent[] = [];
-const PROBLEM = "nearly all events come from more than a day ahead of this host's clock";
+const PROBLEM = "nearly all events come from more than a day ahead of this machine's clock";
 const ADVICE =
-  "set the clock of the receiver's host (`timedatectl` shows whether NTP does); if it is right, set the clocks of the hosts that run workers and clients";
+  "set the clock of the receiver's machine (`timedatectl` shows whether NTP does); if it is right, set the clocks of the machines that run workers and clients";
 
 export class SenderClocks {
   readonly #options: SenderClocksOptions;

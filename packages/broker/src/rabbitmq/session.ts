@@ -73,7 +73,7 @@ export class RabbitmqSession implements Session {
   readonly #connection: ChannelModel;
   readonly #vhost: string;
   readonly #options: RabbitmqSessionOptions;
-  /** The current consumer, and cancelled ones with unsettled deliveries. */
+  /** The current consumer, and cancelled ones with deliveries that are not done. */
   readonly #consumers = new Set<RabbitmqConsumer>();
   #consumer: RabbitmqConsumer | undefined;
   #end: (reason: Error) => void = () => {};

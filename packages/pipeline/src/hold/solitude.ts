@@ -124,12 +124,12 @@ export class Solitude {
 
   async #run<T>(task: () => Promise<T>): Promise<T> {
     const result = task();
-    const settled = result.catch(() => {});
-    this.#running.add(settled);
+    const ended = result.catch(() => {});
+    this.#running.add(ended);
     try {
       return await result;
     } finally {
-      this.#running.delete(settled);
+      this.#running.delete(ended);
     }
   }
 

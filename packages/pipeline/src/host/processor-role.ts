@@ -63,7 +63,11 @@ async function startProcessor(definition: ExporterDefinition, context: Context):
   const queues = openQueues(definition.name, connections.producer, context);
   const exporter = await startExporter(definition, queues, context);
   const used = exporter.process === undefined ? [queues.events] : [queues.events, queues.processing()];
-  const stages = createStages({ name: definition.name, exporter, queues }, connections.producer, context);
+  const stages = createStages(
+    { name: definition.name, exporter, queues, queueNames: used.map(({ name }) => name) },
+    connections.producer,
+    context,
+  );
   await Promise.all([...used.map((queue) => queueIsReady(queue)), stages.deadLetters.start()]);
   const workers = createWorkers(stages, queues, connections, context);
   const graceMs = (context.config.SHUTDOWN_TIMEOUT_SECONDS * 1_000) / 2;
@@ -135,6 +139,7 @@ interface StagesOptions {
   readonly name: string;
   readonly exporter: Exporter;
   readonly queues: Queues;
+  readonly queueNames: readonly string[];
 }
 
 interface Stages {
@@ -144,12 +149,12 @@ interface Stages {
   readonly deadLetters: DeadLetters;
 }
 
-function createStages({ name, exporter, queues }: StagesOptions, redis: RedisConnection, context: Context): Stages {
+function createStages({ name, exporter, queues, queueNames }: StagesOptions, redis: RedisConnection, context: Context): Stages {
   const { config, logger, lifecycle, health, metrics } = context;
   const prefix = config.QUEUE_PREFIX;
-  const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
+  const deadLetters = new DeadLetters({ redis, prefix, logger, metrics, source: name });
   lifecycle.defer("dead letters", () => deadLetters.close());
-  const hostMetrics = new HostMetrics(name, metrics);
+  const hostMetrics = new HostMetrics(name, queueNames, metrics);
   const burials = new BurialLimit();
   const errors = new ErrorLog(logger.child({ exporter: name }));
   const told = new AttemptMemory({ redis, prefix, owner: name });

@@ -77,7 +77,7 @@ export class QueueWorker {
 
   /** Whether both connections are ready (BullMQ's own may also be closed). */
   get isConnected(): boolean {
-    return this.#options.redis.status === "ready" && this.#isBlockingSettled;
+    return this.#options.redis.status === "ready" && !this.#isReconnecting;
   }
 
   /**
@@ -88,7 +88,7 @@ export class QueueWorker {
     clearTimeout(this.#resting);
     this.#denial.close();
     await this.#worker.pause(true);
-    while (!this.#isBlockingSettled && !this.#abandoned.signal.aborted) await pause(RECONNECT_POLL_MS, this.#abandoned.signal);
+    while (this.#isReconnecting && !this.#abandoned.signal.aborted) await pause(RECONNECT_POLL_MS, this.#abandoned.signal);
     await this.#worker.close();
   }
 
@@ -99,8 +99,8 @@ export class QueueWorker {
     this.#worker.close(true).catch(failed);
   }
 
-  get #isBlockingSettled(): boolean {
-    return this.#blocking === undefined || this.#blocking.status === "ready" || this.#blocking.status === "end";
+  get #isReconnecting(): boolean {
+    return this.#blocking !== undefined && this.#blocking.status !== "ready" && this.#blocking.status !== "end";
   }
 
   /** Pauses, because Redis refuses commands for lack of memory or permission. BullMQ would retry at once, thousands of times a second. */

@@ -5,7 +5,7 @@
  * note it only once it is connected again; by then, its job may have been given to another process. The same goes for receivers with events
  * in memory. The time covers the reconnections (at most 1 s apart), the next try, and the work that has piled up before it.
  */
-const SETTLING_MS = 5_000;
+const CATCH_UP_MS = 5_000;
 
 /** Follows one connection. The code that opens the connection calls `onLost` and `onConnected`. */
 export class RedisReturn {
@@ -25,6 +25,6 @@ export class RedisReturn {
    * sooner.
    */
   get isRecent(): boolean {
-    return performance.now() - this.#at < SETTLING_MS;
+    return performance.now() - this.#at < CATCH_UP_MS;
   }
 }

@@ -122,7 +122,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         expect(await harness.observe()).toEqual(whole);
       });
 
-      it("leaves the same when the history comes again after all has settled", async () => {
+      it("leaves the same when the history comes again after all of it was processed", async () => {
         const { harness, send } = await make();
         await send(history);
         await harness.observe();

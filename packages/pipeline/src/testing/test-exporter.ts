@@ -27,7 +27,7 @@ export interface TestExporter {
    *
    * @throws {Error} the first error of `process` that is not an `UnavailableError`.
    */
-  settled(): Promise<void>;
+  idle(): Promise<void>;
   /** Stops the exporter and releases what it acquired. */
   close(): Promise<void>;
 }
@@ -71,7 +71,7 @@ export async function createTestExporter(definition: ExporterDefinition, env: En
   return {
     exporter,
     metrics,
-    settled: async () => {
+    idle: async () => {
       while (pending.size > 0) await Promise.all(pending);
       if (failure !== undefined) throw failure;
     },

@@ -10,7 +10,7 @@ describeExporter("an exporter into a Redis hash", async () => {
   return {
     exporter: test.exporter,
     observe: async () => {
-      await test.settled();
+      await test.idle();
       const redis = new Redis(server.url);
       const stored = Object.keys(await redis.hgetall("events")).toSorted();
       redis.disconnect();

@@ -41,7 +41,7 @@ afterEach(async () => {
 
 function start(env: Partial<FilterConfig> = {}, redaction?: ReplayRedaction): void {
   const common = { redis: redis.producer, prefix, logger: createLogger("test", "silent"), metrics: new Metrics() };
-  letters = new DeadLetters(common);
+  letters = new DeadLetters({ ...common, source: undefined });
   const fanout = new Fanout({ ...common, exporters: EXPORTERS, whenFull: "hold", highWaterEvents: 1_000_000 });
   const filter = new EventFilter({ ...FilterConfig.parse({}), ...env });
   const memory = new AttemptMemory({ ...common, owner: RECEIVER });

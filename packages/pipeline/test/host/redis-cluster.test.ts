@@ -81,7 +81,7 @@ it("lists the jobs of a queue, and those that are not done", async () => {
 
 it("keeps dead letters and replays them", async () => {
   const common = { redis, prefix, logger };
-  const deadLetters = new DeadLetters({ ...common, metrics: new Metrics() });
+  const deadLetters = new DeadLetters({ ...common, metrics: new Metrics(), source: undefined });
   await deadLetters.start();
   await deadLetters.add([{ source: "postgres", reason: "refused", detail: "", event: taskStarted({ uuid: "t" }) }]);
   const filter = new BatchFilter(new EventFilter(FilterConfig.parse({})), new AttemptMemory({ redis, prefix, owner: "receiver" }));

@@ -34,7 +34,7 @@ it("loses no job when BullMQ's counter is set back: events, ids, and letters", a
   await fanout.start();
   const processing = openOurs("datadog-processing");
   const schedule = createSchedule(() => processing, new BegunBatches(redis.producer, openOurs("datadog")));
-  const letters = new DeadLetters({ ...common, metrics: new Metrics(), redis: redis.producer });
+  const letters = new DeadLetters({ ...common, metrics: new Metrics(), redis: redis.producer, source: undefined });
   closers.push(() => letters.close());
   const letter = { source: "postgres", reason: "refused", detail: "", event: taskStarted() };
   for (let round = 0; round < 3; round++) {

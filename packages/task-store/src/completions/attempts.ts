@@ -18,11 +18,13 @@ export interface Labels {
   readonly queue: string | undefined;
 }
 
+/** Which event a wait is counted from. */
+export const BASES = ["sent", "received"] as const;
+
 /** One attempt's wait. */
 export interface Wait extends Labels {
   readonly seconds: number;
-  /** Which event the wait is counted from. */
-  readonly basis: "sent" | "received";
+  readonly basis: (typeof BASES)[number];
   /** Whether it was negative, because the clocks of client and worker differ. */
   readonly skewed: boolean;
   /** Seconds since the epoch, by the worker's clock. */

@@ -50,7 +50,7 @@ export class Messages {
   constructor(facts: Facts) {
     this.#started = facts.started;
     this.#received = inOrder(withoutTwins(facts.received));
-    this.#sending = new SentMessages(inOrder(facts.sent), this.#received, lastTold(facts));
+    this.#sending = new SentMessages(inOrder(facts.sent), this.#received, lastWorkerEventAt(facts));
   }
 
   /** Assigns a message to it. */
@@ -87,35 +87,35 @@ export class Messages {
   }
 
   /** Its worker's inbox, filled with everything received up to then. */
-  #inboxOf({ host, at }: Beginning): Inbox {
+  #inboxOf({ hostname, at }: Beginning): Inbox {
     this.#receive(at);
-    return this.#inbox(host);
+    return this.#inbox(hostname);
   }
 
   #receive(until: number): void {
     for (let next = this.#received[this.#arrived]; next !== undefined && next.at <= until; next = this.#received[this.#arrived]) {
       const sent = this.#sending.takeFor(next);
       this.#sentFor.set(next, sent);
-      this.#inbox(next.host).add({ received: next, sent });
+      this.#inbox(next.hostname).add({ received: next, sent });
       this.#arrived += 1;
     }
   }
 
-  #inbox(host: string): Inbox {
-    let inbox = this.#inboxes.get(host);
+  #inbox(hostname: string): Inbox {
+    let inbox = this.#inboxes.get(hostname);
     if (inbox === undefined) {
-      inbox = new Inbox(this.#begun, (at, waiting) => this.#startSoon(host, at, waiting));
-      this.#inboxes.set(host, inbox);
+      inbox = new Inbox(this.#begun, (at, waiting) => this.#startSoon(hostname, at, waiting));
+      this.#inboxes.set(hostname, inbox);
     }
     return inbox;
   }
 
   /** Whether the worker's starts soon after this instant catch up with all waiting messages, including those that arrive meanwhile. */
-  #startSoon(host: string, at: number, waiting: number): boolean {
-    this.#startedBy ??= groupBy(inOrder(this.#started), (start) => start.host);
-    this.#receivedBy ??= groupBy(this.#received, (receipt) => receipt.host);
-    const started = this.#startedBy.get(host) ?? [];
-    const received = this.#receivedBy.get(host) ?? [];
+  #startSoon(hostname: string, at: number, waiting: number): boolean {
+    this.#startedBy ??= groupBy(inOrder(this.#started), (start) => start.hostname);
+    this.#receivedBy ??= groupBy(this.#received, (receipt) => receipt.hostname);
+    const started = this.#startedBy.get(hostname) ?? [];
+    const received = this.#receivedBy.get(hostname) ?? [];
     let left = waiting;
     let arrived = countNotAfter(received, at);
     for (const start of started.slice(countNotAfter(started, at), countNotAfter(started, at + STARTS_LATE_WITHIN))) {
@@ -167,7 +167,7 @@ function orphan(sent: SentFact | undefined): Message | undefined {
 }
 
 /** The time of the latest worker event. */
-function lastTold({ received, started, finals }: Facts): number {
+function lastWorkerEventAt({ received, started, finals }: Facts): number {
   let last = 0;
   for (const facts of [received, started, finals]) for (const { at } of facts) if (at > last) last = at;
   return last;

@@ -35,13 +35,13 @@ function pairPlain({ sent, received, started, finals }: Facts): Pairing | undefi
   if (final !== undefined && start !== undefined && !isEndOf(final, start)) return undefined;
   const beginning = start ?? final ?? receipt ?? sending;
   if (beginning === undefined) return undefined;
-  if (receipt !== undefined && "host" in beginning && (receipt.host !== beginning.host || receipt.at > beginning.at)) return undefined;
+  if (receipt !== undefined && "hostname" in beginning && (receipt.hostname !== beginning.hostname || receipt.at > beginning.at)) return undefined;
   if (sending !== undefined && !isSendingOf(sending, receipt, beginning)) return undefined;
   return { runs: final === undefined ? [] : [endAlone(final, start)], messages: new OneMessage({ received: receipt, sent: sending }) };
 }
 
-function isEndOf(final: FinalFact, { host, at }: StartedFact): boolean {
-  return final.host === host && final.at >= at && !final.unbegun;
+function isEndOf(final: FinalFact, { hostname, at }: StartedFact): boolean {
+  return final.hostname === hostname && final.at >= at && !final.unbegun;
 }
 
 function isSendingOf(sending: SentFact, receipt: ReceivedFact | undefined, beginning: { readonly at: number }): boolean {
@@ -130,17 +130,17 @@ const CLEANS_UP_WITHIN = EXIT_YIELDS_SECONDS * 1e6;
 
 /** Each worker's runs in the order in which they ended. Assigns a message to each start, and to each end without one. */
 function runsOf({ finals, started }: Facts, messages: Messages): readonly Run[] {
-  const hosts = new Map<string, HostRuns>();
+  const hostnames = new Map<string, HostnameRuns>();
   for (const fact of inOrder<Beginning>([...started, ...finals])) {
-    let runs = hosts.get(fact.host);
+    let runs = hostnames.get(fact.hostname);
     if (runs === undefined) {
-      runs = new HostRuns(messages);
-      hosts.set(fact.host, runs);
+      runs = new HostnameRuns(messages);
+      hostnames.set(fact.hostname, runs);
     }
     if ("state" in fact) runs.end(fact);
     else runs.start(fact);
   }
-  return [...hosts.values()].flatMap((runs) => runs.all());
+  return [...hostnames.values()].flatMap((runs) => runs.all());
 }
 
 /** Whether this final only says that a signal made the run's process exit. */
@@ -158,7 +158,7 @@ function endAlone(final: FinalFact, start: StartedFact | undefined): Run {
   return { start, finals: [final], isDoubtful: false, mayEndOtherwise };
 }
 
-class HostRuns {
+class HostnameRuns {
   readonly #messages: Messages;
   readonly #runs: MutableRun[] = [];
   /** Starts that no run has taken, in order. */

@@ -97,20 +97,20 @@ function addEnds(
   let failedAt: number | undefined;
   for (const final of run.finals.toSorted(byInstant)) {
     const kind = KINDS[final.state];
-    const { worker, exception, at, host } = final;
+    const { worker, exception, at, hostname } = final;
     if (kind !== "failed") {
       add(kind, attempt, { worker, runtime: final.runtime });
       continue;
     }
     const since = failedAt;
     failedAt = at;
-    if (since !== undefined && !started.some((start) => start.host === host && start.at > since && start.at <= at)) continue;
+    if (since !== undefined && !started.some((start) => start.hostname === hostname && start.at > since && start.at <= at)) continue;
     const runtime = run.start === undefined || final.unbegun ? undefined : Math.max(at - run.start.at, 0) / 1e6;
     add(kind, attempt, { worker, exception, runtime });
   }
 }
 
 /** The start that a retry or requeueing ended. */
-function startBefore({ at, host }: RepeatFact, started: readonly StartedFact[]): StartedFact | undefined {
-  return latestNotAfter(inOrder(started.filter((start) => start.host === host)), at);
+function startBefore({ at, hostname }: RepeatFact, started: readonly StartedFact[]): StartedFact | undefined {
+  return latestNotAfter(inOrder(started.filter((start) => start.hostname === hostname)), at);
 }

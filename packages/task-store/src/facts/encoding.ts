@@ -36,7 +36,7 @@ function digitOf(code: number): number | undefined {
   return code >= 0x61 && code <= 0x7a ? code - 0x61 + 10 : undefined;
 }
 
-// Short, stable hashes, for spreading keys and distinguishing hosts. Not for secrets.
+// Short, stable hashes, for spreading keys and distinguishing hostnames. Not for secrets.
 
 /** FNV-1a over UTF-16 code units, with MurmurHash3's final mix so that every bit depends on every other. An unsigned 32-bit number. */
 export function hash32(text: string): number {
@@ -50,20 +50,20 @@ export function hash32(text: string): number {
 }
 
 const HOST_HASHES = 36 ** 5;
-const MAX_KNOWN_HOSTS = 10_000;
-/** A cache: there are few hosts, and every kind of fact but one names one. */
-const knownHosts = new Map<string, string>();
+const MAX_KNOWN_HOSTNAMES = 10_000;
+/** A cache: there are few hostnames, and every kind of fact but one names one. */
+const knownHostnames = new Map<string, string>();
 
 /**
  * Shortens a hostname to at most 5 characters. Only workers of the same task are ever compared. Two workers get the same hash once in 60
  * million tasks; a second run then counts as the first.
  */
-export function hostHash(hostname: string): string {
-  const known = knownHosts.get(hostname);
+export function hostnameHash(hostname: string): string {
+  const known = knownHostnames.get(hostname);
   if (known !== undefined) return known;
   const hash = (hash32(hostname) % HOST_HASHES).toString(36);
-  if (knownHosts.size >= MAX_KNOWN_HOSTS) knownHosts.clear();
-  knownHosts.set(hostname, hash);
+  if (knownHostnames.size >= MAX_KNOWN_HOSTNAMES) knownHostnames.clear();
+  knownHostnames.set(hostname, hash);
   return hash;
 }
 

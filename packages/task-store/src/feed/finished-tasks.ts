@@ -14,7 +14,7 @@
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { type Logger, Repeat, UnavailableError, retry } from "@celery-metrics-exporter/runtime";
-import type { Lack, Summary } from "../completions/summarise.ts";
+import { LACKS, type Missing, type Summary, missingFrom } from "../completions/summarise.ts";
 import type { OpenTasks, TaskStore } from "../task-store.ts";
 import { Leases } from "./leases.ts";
 import { type Triage, busyDelayMs, triage } from "./triage.ts";
@@ -40,7 +40,8 @@ export interface Reported {
 export type Step = "merged" | "scheduled" | "claimed" | "reported" | "settled";
 
 /** Why a task is put off: what it lacks, or `busy` if another job has a lease on it. */
-export type PutOffReason = Lack | "busy";
+export const PUT_OFF_REASONS = [...LACKS, "busy"] as const;
+export type PutOffReason = (typeof PUT_OFF_REASONS)[number];
 
 /** As in the host's contract with exporters. */
 type Schedule = (ids: readonly string[], options: { readonly delayMs: number; readonly putOffBy?: Job }) => Promise<void>;
@@ -62,8 +63,8 @@ export interface FinishedTasksOptions {
   readonly onSwept?: (tasks: OpenTasks) => void;
   readonly sweepEveryMs?: number;
   readonly onPutOff?: (reasons: readonly PutOffReason[]) => void;
-  /** Called with what reported tasks still lacked. */
-  readonly onIncomplete?: (reasons: readonly Lack[]) => void;
+  /** Called with what was missing from reported tasks. What might have come, and did not, is not missing. */
+  readonly onIncomplete?: (reasons: readonly Missing[]) => void;
   /** Called after each step. Only tests set it. */
   readonly onStep?: (step: Step) => void | Promise<void>;
 }
@@ -155,7 +156,7 @@ export class FinishedTasks {
       await this.#reached("reported");
       await this.#settle(job, new Map(part), signal);
       settled();
-      onIncomplete?.(summariesOf(part).flatMap(({ lacks }) => lacks ?? []));
+      onIncomplete?.(summariesOf(part).flatMap((summary) => missingFrom(summary) ?? []));
       await this.#reached("settled");
       rest = rest.slice(tasks);
     }

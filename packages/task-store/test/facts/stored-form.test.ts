@@ -13,7 +13,7 @@ import {
   taskSucceeded,
 } from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
-import { hash32, hostHash, splitUtf8 } from "../../src/facts/encoding.ts";
+import { hash32, hostnameHash, splitUtf8 } from "../../src/facts/encoding.ts";
 import { detailsOf, factOf } from "../../src/facts/fact.ts";
 import { byInstant, countNotAfter, groupBy, inOrder, latestNotAfter } from "../../src/facts/order.ts";
 import { collectChanges } from "../../src/facts/task-changes.ts";
@@ -75,13 +75,13 @@ describe("a fact is read", () => {
       { field: "shoe2pl44zk.ctod!.e96t", ...message, reported: true, excluded: true, queue: "e96t", retries: 0, eta: undefined },
     ]);
     expect(read("rhoe2pl44zk.fkx18.ctod.1.joxvbdj37k").received).toEqual([
-      { field: "rhoe2pl44zk.fkx18.ctod.1.joxvbdj37k", ...message, host: "fkx18", retries: 1, eta: 2e15 },
+      { field: "rhoe2pl44zk.fkx18.ctod.1.joxvbdj37k", ...message, hostname: "fkx18", retries: 1, eta: 2e15 },
     ]);
     expect(read("rhoe2pl44zk.fkx18.ctod!").received).toEqual([
-      { field: "rhoe2pl44zk.fkx18.ctod!", ...message, excluded: true, host: "fkx18", retries: 0, eta: undefined },
+      { field: "rhoe2pl44zk.fkx18.ctod!", ...message, excluded: true, hostname: "fkx18", retries: 0, eta: undefined },
     ]);
     expect(read("bhoe2pl44zk.fkx18", "1|w1@a").started).toEqual([
-      { field: "bhoe2pl44zk.fkx18", at, reported: true, host: "fkx18", worker: "w1@a" },
+      { field: "bhoe2pl44zk.fkx18", at, reported: true, hostname: "fkx18", worker: "w1@a" },
     ]);
   });
 
@@ -102,7 +102,7 @@ describe("a fact is read", () => {
       field: `fa.h.${outcome}`,
       at: 10,
       reported: false,
-      host: "h",
+      hostname: "h",
       worker: undefined,
       exception: undefined,
       ...expected,
@@ -185,9 +185,9 @@ describe("a hash", () => {
     ["a", 444_641_715, "cq7qr"],
     ["celery@worker-1", 1_393_412_829, "1lo7x"],
     ["é", 3_136_788_073, "vk961"],
-  ])("of %j is the same for all releases", (text, hash, host) => {
+  ])("of %j is the same for all releases", (text, hash, hostname) => {
     expect(hash32(text)).toBe(hash);
-    expect(hostHash(text)).toBe(host);
+    expect(hostnameHash(text)).toBe(hostname);
   });
 });
 
