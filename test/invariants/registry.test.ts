@@ -49,7 +49,11 @@ function codeOf(name: string): Need[] {
       what: "the whole file",
       isThere: existsSync(join(ROOT, app, path)),
     })),
-    needsText(`${app}/test/contract.test.ts`, `describeExporter("${name}"`, "the contract suite"),
+    {
+      file: `${app}/test/contract.test.ts`,
+      what: "the contract suite",
+      isThere: new RegExp(`describeExporter\\(\\s*"${name}"`).test(textOf(`${app}/test/contract.test.ts`)),
+    },
     {
       file: "packages/pipeline/src/contract/exporters.ts",
       what: `an entry with the name "${name}"`,

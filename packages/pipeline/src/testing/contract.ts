@@ -86,14 +86,14 @@ const DELIVERIES: readonly (readonly [name: string, deliver: (history: Events, s
   ["three times at the same time", (history, send) => atOnce([history, shuffle(history, 5), history.toReversed()], send)],
 ];
 
-/** What an exporter or its sink may lack. The tests that need it are then replaced by one that says so. */
+/** What an exporter or its sink may lack. The tests that need it are then skipped, and one says why. */
 type Part = "process" | "forget" | "breakSink" | "refuseWrites";
 
-const PARTS: Readonly<Record<Part, (harness: ExporterHarness) => unknown>> = {
-  process: ({ exporter }) => exporter.process,
-  forget: ({ exporter }) => exporter.forget,
-  breakSink: ({ breakSink, mendSink }) => breakSink && mendSink,
-  refuseWrites: ({ refuseWrites, allowWrites }) => refuseWrites && allowWrites,
+const PARTS: Readonly<Record<Part, (harness: ExporterHarness) => boolean>> = {
+  process: ({ exporter }) => exporter.process !== undefined,
+  forget: ({ exporter }) => exporter.forget !== undefined,
+  breakSink: (harness) => harness.breakSink !== undefined && harness.mendSink !== undefined,
+  refuseWrites: (harness) => harness.refuseWrites !== undefined && harness.allowWrites !== undefined,
 };
 
 /** What a process does until it is killed, and what another one does afterwards. */
@@ -116,10 +116,11 @@ export function describeExporter(
   makeHarness: () => Promise<ExporterHarness>,
   lacks: Readonly<Partial<Record<Part, string>>> = {},
 ): void {
-  /** Declares a test that needs these parts, unless one is lacking. */
-  const itWith = (parts: readonly Part[], title: string, test: () => Promise<void>, timeoutMs?: number): void => {
-    if (parts.every((part) => lacks[part] === undefined)) it(title, test, timeoutMs);
-  };
+  const has = (...parts: readonly Part[]): boolean => parts.every((part) => lacks[part] === undefined);
+  const parts = (Object.keys(PARTS) as Part[]).map((part): [title: string, part: Part] => [
+    has(part) ? `has \`${part}\`` : `has no \`${part}\`: ${lacks[part]}`,
+    part,
+  ]);
 
   describe(`${name} keeps the contract of an exporter`, () => {
     const history = sampleHistory(Math.floor(Date.now() / 1_000) - 10);
@@ -146,6 +147,31 @@ export function describeExporter(
       const { harness, send } = await make();
       if (events.length > 0) await send(events);
       return harness.observe();
+    };
+
+    /** Kills a process before its first effect, another before its second, and so on, until one does all its work. */
+    const expectNoLoss = async ({ before, work, afterwards, wanted, mayRepeat = false }: Killing): Promise<void> => {
+      let hasDied = true;
+      let effects = 0;
+      for (; hasDied; effects++) {
+        const { harness } = await make();
+        const victim = await harness.mortal();
+        const jobs = victim.holdJobs();
+        await before?.(victim);
+        victim.dieAfter(effects);
+        const died = victim.death.then(() => true);
+        const worked = work(victim).then(() => false);
+        // The work of a dead process may never end.
+        hasDied = await Promise.race([died, worked.catch(() => died)]);
+        const left = [...jobs];
+        await victim.close();
+        await afterwards(harness, left);
+        const contents = await harness.observe();
+        const isFine = mayRepeat && harness.hasAll?.(contents, wanted) === true;
+        if (!isFine) expect(contents, `killed after ${effects} effects`).toEqual(wanted);
+        await closeAll();
+      }
+      expect(effects, "it dies at least once").toBeGreaterThan(1);
     };
 
     beforeAll(async () => {
@@ -205,34 +231,29 @@ export function describeExporter(
       });
     });
 
-    describe("parts", () => {
-      for (const [part, get] of Object.entries(PARTS) as [Part, (typeof PARTS)[Part]][]) {
-        const reason = lacks[part];
-        it(reason === undefined ? `has \`${part}\`` : `has no \`${part}\`: ${reason}`, async () => {
-          const isThere = get(await makeNew()) !== undefined;
-          expect(isThere, "the argument `lacks` of describeExporter names what is missing, and only that").toBe(reason === undefined);
-        });
-      }
+    it.each(parts)("%s", async (_, part) => {
+      const isThere = PARTS[part](await makeNew());
+      expect(isThere, "the argument `lacks` of describeExporter names what is missing, and only that").toBe(has(part));
     });
 
     describe("forgetting", () => {
       const { failed, unsent, orphan } = SAMPLE_IDS;
 
-      itWith(["forget"], "removes all of a task, and nothing of the others", async () => {
+      it.runIf(has("forget"))("removes all of a task, and nothing of the others", async () => {
         const { harness, send } = await make();
         await send(history);
         await forget(harness, [unsent, orphan]);
         expect(await harness.observe()).toEqual(await pictureOf(without(history, unsent, orphan)));
       });
 
-      itWith(["forget"], "keeps a task that has a task-sent, because an excluded task has none", async () => {
+      it.runIf(has("forget"))("keeps a task that has a task-sent, because an excluded task has none", async () => {
         const { harness, send } = await make();
         await send(history);
         await forget(harness, [failed]);
         expect(await harness.observe()).toEqual(whole);
       });
 
-      itWith(["forget"], "can be repeated, and accepts tasks that it never saw", async () => {
+      it.runIf(has("forget"))("can be repeated, and accepts tasks that it never saw", async () => {
         const { harness, send } = await make();
         await forget(harness, [unsent, "never-seen"]);
         await send(history);
@@ -244,7 +265,7 @@ export function describeExporter(
     });
 
     describe("trouble", () => {
-      itWith(["breakSink"], "throws while its sink is unavailable, and delivers when it is back", async () => {
+      it.runIf(has("breakSink"))("throws while its sink is unavailable, and delivers when it is back", async () => {
         const { harness, send } = await make();
         await send(history.slice(0, 5));
         await harness.breakSink?.();
@@ -254,7 +275,7 @@ export function describeExporter(
         expect(await harness.observe()).toEqual(whole);
       });
 
-      itWith(["breakSink", "forget"], "throws from `forget` too while its sink is unavailable", async () => {
+      it.runIf(has("breakSink", "forget"))("throws from `forget` too while its sink is unavailable", async () => {
         const { harness, send } = await make();
         const { unsent } = SAMPLE_IDS;
         await send(history);
@@ -265,7 +286,7 @@ export function describeExporter(
         expect(await harness.observe()).toEqual(await pictureOf(without(history, unsent)));
       });
 
-      itWith(["refuseWrites"], "says that its sink refuses writes, and delivers when it takes them again", async () => {
+      it.runIf(has("refuseWrites"))("says that its sink refuses writes, and delivers when it takes them again", async () => {
         const { harness, send } = await make();
         await send(history.slice(0, 5));
         await harness.refuseWrites?.();
@@ -275,31 +296,6 @@ export function describeExporter(
         expect(await harness.observe()).toEqual(whole);
       });
 
-      /** Kills a process before its first effect, another before its second, and so on, until one does all its work. */
-      const expectNoLoss = async ({ before, work, afterwards, wanted, mayRepeat = false }: Killing): Promise<void> => {
-        let hasDied = true;
-        let effects = 0;
-        for (; hasDied; effects++) {
-          const { harness } = await make();
-          const victim = await harness.mortal();
-          const jobs = victim.holdJobs();
-          await before?.(victim);
-          victim.dieAfter(effects);
-          const died = victim.death.then(() => true);
-          const worked = work(victim).then(() => false);
-          // The work of a dead process may never end.
-          hasDied = await Promise.race([died, worked.catch(() => died)]);
-          const left = [...jobs];
-          await victim.close();
-          await afterwards(harness, left);
-          const contents = await harness.observe();
-          const isFine = mayRepeat && harness.hasAll?.(contents, wanted) === true;
-          if (!isFine) expect(contents, `killed after ${effects} effects`).toEqual(wanted);
-          await closeAll();
-        }
-        expect(effects, "it dies at least once").toBeGreaterThan(1);
-      };
-
       it("loses nothing when it is killed between any two effects of an export", async () => {
         await expectNoLoss({
           work: ({ exporter }) => exporter.export(history, new AbortController().signal),
@@ -308,8 +304,7 @@ export function describeExporter(
         });
       }, 120_000);
 
-      itWith(
-        ["process"],
+      it.runIf(has("process"))(
         "loses nothing when it is killed between any two effects of `process`",
         async () => {
           let first: readonly ScheduledJob[] = [];
@@ -328,8 +323,7 @@ export function describeExporter(
         120_000,
       );
 
-      itWith(
-        ["forget"],
+      it.runIf(has("forget"))(
         "loses nothing of other tasks, and keeps nothing of these, when it is killed between any two effects of `forget`",
         async () => {
           const ids = [SAMPLE_IDS.unsent, SAMPLE_IDS.orphan];

@@ -98,15 +98,14 @@ function exporterInto(url: string, kind: Kind): ExporterDefinition {
       const redis = new Redis(url, { maxRetriesPerRequest: 1, retryStrategy: () => 50 });
       redis.on("error", () => {});
       lifecycle.defer("fixture Redis", () => redis.disconnect());
-      const { process, forget } = kind;
       return {
         start: async () => void (await redis.ping()),
         export: async (events) => {
           const ofTasks = events.filter(isTaskEvent);
           if (ofTasks.length > 0) await serving(() => kind.write(redis, ofTasks, schedule));
         },
-        ...(process && { process: (ids) => serving(() => process(redis, ids)) }),
-        ...(forget && { forget: (ids) => serving(() => forget(redis, ids)) }),
+        ...(kind.process !== undefined && { process: (ids) => serving(async () => kind.process?.(redis, ids)) }),
+        ...(kind.forget !== undefined && { forget: (ids) => serving(async () => kind.forget?.(redis, ids)) }),
         stop: () => Promise.resolve(redis.disconnect()),
       } satisfies Exporter;
     },
