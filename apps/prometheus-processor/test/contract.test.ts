@@ -8,7 +8,7 @@ describeExporter("prometheus", async () => {
   return {
     exporter: processor.exporter,
     observe: async () => {
-      await processor.settled();
+      await processor.idle();
       return byTask(parse(await scrape(processor.url())));
     },
     refuseWrites: () => setRedisFull(harness.redis.url, true),

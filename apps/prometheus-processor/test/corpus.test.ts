@@ -60,7 +60,7 @@ describe.each(NAMES)("%s", (name) => {
       for (let next = 0; next < batches.length; next += processors.length) {
         await Promise.all(processors.map(({ exporter }, index) => exporter.export(batches[next + index] ?? [], signal)));
       }
-      await Promise.all(processors.map((processor) => processor.settled()));
+      await Promise.all(processors.map((processor) => processor.idle()));
       const shown = byTask(parse(await scrape(processors[0]?.url() ?? "")));
       for (const [metric, values] of Object.entries(expectedOf(name))) {
         expect(roundedTo(values, positive(shown[metric])), metric).toEqual(positive(values));

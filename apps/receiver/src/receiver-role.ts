@@ -33,6 +33,7 @@ import { SharedQueueWatch } from "./standby/shared-queue.ts";
 
 export const receiver: Role<typeof Config> = defineRole({
   name: "receiver",
+  healthPort: 9801,
   Config,
   async start(context) {
     const { config, logger, health, metrics, lifecycle } = context;

@@ -27,6 +27,7 @@ import { Drain } from "./drain.ts";
 import { ErrorLog } from "./error-log.ts";
 import { eventsStage } from "./events-stage.ts";
 import type { Exporter, ExporterDefinition } from "../contract/exporter.ts";
+import { EXPORTERS } from "../contract/exporters.ts";
 import { HeldJobs, Holding } from "../hold/holding.ts";
 import { type Host, HostConfig, HostMetrics } from "./host.ts";
 import { HostFilter } from "../filter/host-filter.ts";
@@ -45,8 +46,10 @@ type Context = RoleContext<ProcessorConfig>;
 
 /** The role that runs this exporter. Several roles may share a process. */
 export function processorRole(definition: ExporterDefinition): Role {
+  const healthPort = EXPORTERS.find(({ name }) => name === definition.name)?.healthPort;
   return {
     name: `${definition.name}-processor`,
+    ...(healthPort === undefined ? {} : { healthPort }),
     Config: z.object({ ...ProcessorConfig.shape, ...definition.Config.shape }),
     start: (context) => startProcessor(definition, context as unknown as Context),
   };

@@ -35,7 +35,8 @@ function pairPlain({ sent, received, started, finals }: Facts): Pairing | undefi
   if (final !== undefined && start !== undefined && !isEndOf(final, start)) return undefined;
   const beginning = start ?? final ?? receipt ?? sending;
   if (beginning === undefined) return undefined;
-  if (receipt !== undefined && "hostname" in beginning && (receipt.hostname !== beginning.hostname || receipt.at > beginning.at)) return undefined;
+  if (receipt !== undefined && "hostname" in beginning && (receipt.hostname !== beginning.hostname || receipt.at > beginning.at))
+    return undefined;
   if (sending !== undefined && !isSendingOf(sending, receipt, beginning)) return undefined;
   return { runs: final === undefined ? [] : [endAlone(final, start)], messages: new OneMessage({ received: receipt, sent: sending }) };
 }
