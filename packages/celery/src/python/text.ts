@@ -15,11 +15,10 @@ const NUL = "\0";
 
 /** A string without NULs and lone surrogates (which become U+FFFD), cut at `maxLength` without halving a character. */
 export function cleanText(text: string, maxLength: number): string {
-  if (text.length <= maxLength && text.isWellFormed() && !text.includes(NUL)) return text;
-  const clean = (text.includes(NUL) ? text.replaceAll(NUL, "") : text).toWellFormed();
+  const clean = text.replaceAll(NUL, "").toWellFormed();
   if (clean.length <= maxLength) return clean;
-  const end = isHighSurrogate(clean.charCodeAt(maxLength - 1)) ? maxLength - 1 : maxLength;
-  return ownText(clean.slice(0, end));
+  const cut = clean.slice(0, maxLength);
+  return ownText(cut.isWellFormed() ? cut : cut.slice(0, -1));
 }
 
 /**
@@ -28,10 +27,6 @@ export function cleanText(text: string, maxLength: number): string {
  */
 export function ownText(text: string): string {
   return Buffer.from(text).toString();
-}
-
-function isHighSurrogate(code: number): boolean {
-  return code >= 0xd800 && code <= 0xdbff;
 }
 
 // Orders strings by their UTF-8 bytes, like PostgreSQL's `COLLATE "C"`. Redis' Lua can follow no other order (its `<` depends on the locale).
