@@ -33,5 +33,5 @@ export function ownText(text: string): string {
 
 /** Negative if `a` comes first, 0 if they are equal. UTF-16 order, which is JavaScript's own, differs beyond U+FFFF. */
 export function compareBytes(a: string, b: string): number {
-  return a === b ? 0 : Buffer.compare(Buffer.from(a), Buffer.from(b));
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { cleanText, compareBytes } from "../../src/python/text.ts";
 
 describe("a text that is cut", () => {
@@ -12,6 +12,13 @@ describe("a text that is cut", () => {
   ])("%s", (_what, text, maxLength, expected) => {
     expect(cleanText(text, maxLength)).toBe(expected);
   });
+});
+
+it("a text within the limit is not copied", () => {
+  const copy = vi.spyOn(Buffer, "from");
+  expect(cleanText("abcd", 4)).toBe("abcd");
+  expect(copy).not.toHaveBeenCalled();
+  copy.mockRestore();
 });
 
 describe("the order of texts", () => {

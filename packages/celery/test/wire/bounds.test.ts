@@ -141,6 +141,11 @@ describe("a body within the bounds is read", () => {
     expect(() => checkJsonBounds(json)).toThrow(TooLargeError);
   });
 
+  it("a small body is not scanned", () => {
+    expect(() => checkJsonBounds("[".repeat(SMALL_BODY))).not.toThrow();
+    expect(() => checkJsonBounds("[".repeat(SMALL_BODY + 1))).toThrow(TooLargeError);
+  });
+
   it.each([
     ["nested up to the bound", `${"[".repeat(MAX_DEPTH)}${"]".repeat(MAX_DEPTH)}`],
     ["nested line by line", Array.from({ length: 90 }, (_, depth) => `${" ".repeat(depth)}a:`).join("\n")],
