@@ -86,7 +86,7 @@ export function parsePythonJson(text: string): unknown {
 function nullNonFinite(json: string): string {
   const parts: string[] = [];
   let copied = 0;
-  let nextWord = -1;
+  let nextWord = wordAfter(json, 0);
   for (let outside = 0; outside < json.length;) {
     const quote = json.indexOf('"', outside);
     const inside = quote === -1 ? json.length : quote;

@@ -80,6 +80,11 @@ describe("the fields of each type", () => {
     },
   );
 
+  it("a worker's event has no fields that are absent", () => {
+    const { uuid: _uuid, ...worker } = kept;
+    expect(normalise({ ...base, type: "worker-online", freq: null })).toStrictEqual({ ...worker, type: "worker-online" });
+  });
+
   it.each(["worker-elect", "worker-elect-ack", "custom", "a/b.c:d-é"])("keeps %s as an event without a task", (type) => {
     expect(normalise({ ...base, type })).toEqual({ type, ...kept });
     expect(normalise({ ...base, type, uuid: [5] })).toStrictEqual({ type, hostname: kept.hostname, timestamp: kept.timestamp });
@@ -127,6 +132,9 @@ describe("an event is rejected", () => {
     ["uuid", { ...base, type: "task-started", uuid: "a\0b" }],
     ["uuid", { ...base, type: "task-started", uuid: "x".repeat(513) }],
     ["uuid", { ...base, type: "task-started", uuid: { __type__: "uuid", __value__: { hex: "short" } } }],
+    ["uuid", { ...base, type: "task-started", uuid: { __type__: "uuid", __value__: { hex: `0${uuidObject.__value__.hex}` } } }],
+    ["uuid", { ...base, type: "task-started", uuid: { __type__: "uuid", __value__: { hex: `${uuidObject.__value__.hex}0` } } }],
+    ["uuid", { ...base, type: "task-started", uuid: { __type__: "uuid", __value__: { hex: [uuidObject.__value__.hex] } } }],
   ])("%s: %o", (reason, value) => {
     expect(normalise(value)).toMatchObject({ reason });
     expect(normalise(value)).toBeInstanceOf(Reject);

@@ -59,12 +59,12 @@ describe("parseMsgpack", () => {
     expect(() => parseMsgpack(Buffer.from(hex, "hex"))).toThrow(complaint);
   });
 
-  it.each([
-    ...[127, 255, 65_535, 4_294_967_295, -33, -129, -32_769, 1.5].map((value) => ["a number", value]),
-    ...[1, 31, 32, 256, 65_536].map((length) => [`a text of ${length}`, "x".repeat(length)]),
-    ...[1, 300, 65_536].map((length) => [`${length} bytes`, Buffer.alloc(length)]),
-    ...[1, 15, 16, 65_536].map((length) => [`a list of ${length}`, Array.from({ length }, () => 1)]),
-    ...[1, 15, 16, 5_000].map((size) => [`a map of ${size}`, map(size)]),
+  it.each<[string, unknown]>([
+    ...[127, 255, 65_535, 4_294_967_295, -33, -129, -32_769, 1.5].map((value): [string, unknown] => ["a number", value]),
+    ...[1, 31, 32, 256, 65_536].map((length): [string, unknown] => [`a text of ${length}`, "x".repeat(length)]),
+    ...[1, 300, 65_536].map((length): [string, unknown] => [`${length} bytes`, Buffer.alloc(length)]),
+    ...[1, 15, 16, 65_536].map((length): [string, unknown] => [`a list of ${length}`, Array.from({ length }, () => 1)]),
+    ...[1, 15, 16, 5_000].map((size): [string, unknown] => [`a map of ${size}`, map(size)]),
   ])("reads %s, and refuses it without its last byte, before msgpackr sees it", (_given, value) => {
     const bytes = packr.pack(value);
     expect(parseMsgpack(bytes)).toEqual(value);
