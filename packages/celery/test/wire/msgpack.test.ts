@@ -72,7 +72,6 @@ describe("parseMsgpack", () => {
   });
 
   describe("counts the keys of a large body", () => {
-    const key = (index: number): string => `"${String(index).padStart(8, "0")}`;
     const maps = (perMap: number, keys: number): unknown =>
       Array.from({ length: keys / perMap }, (_, nth) =>
         Object.fromEntries(Array.from({ length: perMap }, (_k, index) => [key(nth * perMap + index), 1])),
@@ -133,6 +132,10 @@ function in32Bits(list: unknown): Buffer {
   const length = Buffer.alloc(5, 0xdf);
   length.writeUInt32BE(bytes.readUInt16BE(1), 1);
   return Buffer.concat([length, bytes.subarray(3)]);
+}
+
+function key(index: number): string {
+  return `k${String(index).padStart(8, "0")}`;
 }
 
 function map(size: number): Record<string, number> {

@@ -74,10 +74,16 @@ describe("parseYaml", () => {
   });
 });
 
+function list(items: number, end: string): string {
+  return `[${"0,".repeat(items)}0]${end}`;
+}
+
+function tokens(text: string): number {
+  return [...new Lexer().lex(text)].length;
+}
+
 /** A list that the lexer divides into `count` tokens. */
 function listOfTokens(count: number): string {
-  const list = (items: number, end: string): string => `[${"0,".repeat(items)}0]${end}`;
-  const tokens = (text: string): number => [...new Lexer().lex(text)].length;
   const end = (count - tokens(list(0, ""))) % 2 === 0 ? "" : "\n";
   const perItem = tokens(list(1, end)) - tokens(list(0, end));
   return list((count - tokens(list(0, end))) / perItem, end);

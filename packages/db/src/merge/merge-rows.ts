@@ -158,6 +158,6 @@ function compare(a: Value, b: Value, wins: Criterion["wins"]): number {
   if (a === undefined) return -1;
   if (b === undefined) return 1;
   if (wins === "present") return 0;
-  const order = typeof a === "number" ? a - Number(b) : compareBytes(String(a), String(b));
+  const order = typeof a === "number" ? a - Number(b) : compareBytes(a, String(b));
   return wins === "greatest" ? order : -order;
 }

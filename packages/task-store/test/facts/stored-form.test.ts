@@ -166,7 +166,7 @@ describe("a text is stored", () => {
   });
 
   it("and put together in whatever order its parts come", () => {
-    const fields = ["nnsgl2", "c", "nnsgl", "a", "nctod", "celery", "nnsgl1", "b", "nother9", "z"];
+    const fields = ["nnsgl2", "c", "nnsgl", "a", "nctod", "celery", "nnsgl1", "b", "nothe3", "z"];
     const texts = new TextCollector();
     for (let index = 0; index < fields.length; index += 2) texts.add(fields[index] ?? "", fields[index + 1] ?? "");
     const expected = new Map([
