@@ -72,11 +72,6 @@ describe("parseMsgpack", () => {
   });
 
   describe("counts the keys of a large body", () => {
-    const maps = (perMap: number, keys: number): unknown =>
-      Array.from({ length: keys / perMap }, (_, nth) =>
-        Object.fromEntries(Array.from({ length: perMap }, (_k, index) => [key(nth * perMap + index), 1])),
-      );
-
     it.each([
       ["small maps", packr.pack(maps(10, MAX_KEYS)), packr.pack(maps(10, MAX_KEYS + 10))],
       ["maps with a 16-bit length", packr.pack(maps(100, MAX_KEYS)), packr.pack(maps(100, MAX_KEYS + 100))],
@@ -127,11 +122,18 @@ describe("parseMsgpack", () => {
 });
 
 /** The one map of a list, with its length in 32 bits. */
-function in32Bits(list: unknown): Buffer {
-  const bytes = packr.pack((list as readonly unknown[])[0]);
+function in32Bits(list: readonly unknown[]): Buffer {
+  const bytes = packr.pack(list[0]);
   const length = Buffer.alloc(5, 0xdf);
   length.writeUInt32BE(bytes.readUInt16BE(1), 1);
   return Buffer.concat([length, bytes.subarray(3)]);
+}
+
+/** A list of maps that have `keys` different keys together. */
+function maps(perMap: number, keys: number): readonly unknown[] {
+  return Array.from({ length: keys / perMap }, (_, nth) =>
+    Object.fromEntries(Array.from({ length: perMap }, (_k, index) => [key(nth * perMap + index), 1])),
+  );
 }
 
 function key(index: number): string {
