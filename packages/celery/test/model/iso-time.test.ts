@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { MAX_AHEAD_SECONDS, MAX_TIMESTAMP, isFuture, parseIsoTime } from "../../src/model/time.ts";
+import { MAX_AHEAD_SECONDS, MAX_TIMESTAMP, isFuture, parseIsoTime, toMicroseconds } from "../../src/model/time.ts";
 import { taskStarted } from "../../src/testing/builders.ts";
 
 describe("parseIsoTime", () => {
@@ -59,4 +59,8 @@ it("an event is from the future if its clock is more than a day ahead of ours", 
   const now = 1_795_334_400;
   const ahead = [-1, 0, 1, MAX_AHEAD_SECONDS, MAX_AHEAD_SECONDS + 1];
   expect(ahead.map((seconds) => isFuture(taskStarted({ timestamp: now + seconds }), now))).toEqual([false, false, false, false, true]);
+});
+
+it("an instant has all its microseconds", () => {
+  expect(toMicroseconds(1_795_328_908.522675)).toBe(1_795_328_908_522_675);
 });

@@ -94,7 +94,7 @@ describe("a body past a bound is rejected as too large, unread", () => {
     expect(rejected[0]?.readAs).toBeUndefined();
   });
 
-  it.each<[string, string | Buffer, number]>([
+  it.each<[string, string | Uint8Array, number]>([
     ["around the body", "[".repeat(TEN_MB), 0],
     ["in its headers", `{"body":"W10=","headers":${"[".repeat(TEN_MB / 2)}${"]".repeat(TEN_MB / 2)}}`, 0],
     ["inside the body, once the envelope is read", encodeEnvelope({ body: "[".repeat((TEN_MB / 4) * 3), routingKey: "task.multi" }), 1],

@@ -209,6 +209,9 @@ describe("rejected messages", () => {
   it("keeps at most 4,096 characters of each, and splits none", () => {
     const long = `${"x".repeat(4_095)}😀`;
     expect(decodeFrame(frame(long)).rejected[0]?.raw).toBe(`${"x".repeat(4_095)}\uFFFD`);
+    const [inBytes] = decodeFrame(frame(Buffer.alloc(9_999, "x"))).rejected;
+    expect(inBytes?.raw).toBe("x".repeat(4_096));
+    expect(inBytes?.readAs).toBeUndefined();
     expect(decodeFrame(frame(Buffer.alloc(9_999, "x"), "text/plain")).rejected[0]?.raw).toHaveLength(4_096);
     expect(decodeFrame(frame(json({ type: long }))).rejected[0]?.raw).toHaveLength(4_096);
   });

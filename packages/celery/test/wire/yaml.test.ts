@@ -84,9 +84,11 @@ function tokens(text: string): number {
 
 /** A list that the lexer divides into `count` tokens. */
 function listOfTokens(count: number): string {
-  const end = (count - tokens(list(0, ""))) % 2 === 0 ? "" : "\n";
-  const perItem = tokens(list(1, end)) - tokens(list(0, end));
-  return list((count - tokens(list(0, end))) / perItem, end);
+  const perItem = tokens(list(1, "")) - tokens(list(0, ""));
+  const end = ["", "\n", " \n", " #\n"].find((ending) => (count - tokens(list(0, ending))) % perItem === 0) ?? "";
+  const text = list(Math.floor((count - tokens(list(0, end))) / perItem), end);
+  expect(tokens(text)).toBe(count);
+  return text;
 }
 
 /** Each line is a list of nine times the previous line. */
