@@ -6,6 +6,7 @@ export { DeadLetters, MAX_DEAD_LETTERS, type DeadLettersOptions } from "./dead-l
 
 export {
   defineExporter,
+  type ExportedBatch,
   type Exporter,
   type ExporterContext,
   type ExporterDefinition,

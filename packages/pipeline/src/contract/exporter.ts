@@ -23,8 +23,9 @@ export interface Exporter {
    * Without evidence that an event is at fault, the host holds it.
    *
    * @param signal aborted if the process must exit before the batch is delivered. The batch then goes back to its queue.
+   * @param batch the batch to which the events belong. The host always passes it.
    */
-  export(events: readonly CeleryEvent[], signal: AbortSignal): Promise<void>;
+  export(events: readonly CeleryEvent[], signal: AbortSignal, batch?: ExportedBatch): Promise<void>;
 
   /**
    * The second stage: processes the ids of one `schedule` call after their delay. The rules and errors are the same as for `export`.
@@ -48,6 +49,15 @@ export interface Exporter {
 
   /** Flushes and disconnects. Safe to call without `start`, and twice. */
   stop?(): Promise<void>;
+}
+
+/** What the host knows of a batch, or of the batch that was split. */
+export interface ExportedBatch {
+  /**
+   * When the receiver closed it: seconds since the epoch, by the receiver's clock. Undefined if that is not known: an older release has
+   * received it, or dead letters are replayed.
+   */
+  readonly receivedAt: number | undefined;
 }
 
 /** The job that `process` works for. After a crash or a retry, the same job comes again with the same id. */

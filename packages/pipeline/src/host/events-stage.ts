@@ -3,6 +3,7 @@ import { type CeleryEvent, isTaskEvent } from "@celery-metrics-exporter/celery";
 import { isFurtherAttempt, standingOf } from "../filter/attempt-memory.ts";
 import { type EventBatch, batchHalves, decodeBatch, encodeBatch } from "../queue/batch.ts";
 import { Deliverer, type Held } from "../deliver/deliver.ts";
+import type { ExportedBatch } from "../contract/exporter.ts";
 import type { Host } from "./host.ts";
 import type { Screened } from "../filter/host-filter.ts";
 import { eventsQueueName } from "../queue/names.ts";
@@ -38,7 +39,7 @@ function exportWith(host: Host): Stage<EventBatch>["run"] {
     await tryUntilDecided(() => step(async () => void (screened = await filter.screen(batch))), rules);
     if (screened === undefined) return undefined;
     const { events } = screened;
-    const held = events.length === 0 ? undefined : await exports.deliver(events, undefined, job);
+    const held = events.length === 0 ? undefined : await exports.deliver(events, { receivedAt: batch.receivedAt }, job);
     const unforgotten = exporter.forget === undefined ? undefined : await forgetLeftovers(screened, job);
     if (held === undefined && unforgotten === undefined) return undefined;
     return heldBatch(batch, screened, held, unforgotten);
@@ -68,10 +69,10 @@ function heldBatch(
   return { ...first, rest, tookSome };
 }
 
-function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): Deliverer<CeleryEvent> {
-  return new Deliverer<CeleryEvent>(
+function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): Deliverer<CeleryEvent, ExportedBatch> {
+  return new Deliverer<CeleryEvent, ExportedBatch>(
     {
-      send: (events, signal) => metrics.time("export", () => exporter.export(events, signal)),
+      send: (events, signal, batch) => metrics.time("export", () => exporter.export(events, signal, batch)),
       onDelivered: (events) => metrics.exported(events.length),
       bury: (event, { reason, error }) => deadLetters.add([{ source: name, reason, detail: error.message, event }]),
       kindOf,
