@@ -1,9 +1,9 @@
 /** The contract between an exporter and its host. The host owns queues, batching, retry, concurrency, drain and self-metrics. */
-import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import type { CeleryEvent, Observation } from "@celery-metrics-exporter/celery";
 import type { ConfigSchema, RoleContext } from "@celery-metrics-exporter/runtime";
 import type { z } from "zod";
 
-/** A destination for Celery events. Created once per process; `export` and `process` are called concurrently. */
+/** A destination for Celery events. Created once per process; its methods are called concurrently. */
 export interface Exporter {
   /** Connects. If it rejects, the process does not start. */
   start?(): Promise<void>;
@@ -46,6 +46,18 @@ export interface Exporter {
    * @returns the number of ids for which there was something to remove, if not all.
    */
   forget?(ids: readonly string[], signal: AbortSignal): Promise<number | void>;
+
+  /**
+   * Takes what a monitor observed of queues and workers. Only for an exporter that is registered with `observes`. Observations may come
+   * again and in any order: of each type, the newest timestamp counts. They are state and not events, so a lost one does not matter. Must
+   * not modify them.
+   *
+   * The errors mean the same as for `export`, with one difference: what is refused, or times out three times, is dropped and counted. It is
+   * neither held nor a dead letter, because the next observation replaces it.
+   *
+   * @param signal aborted if the process must exit first. The observations then go back to their queue.
+   */
+  observe?(observations: readonly Observation[], signal: AbortSignal): Promise<void>;
 
   /** Flushes and disconnects. Safe to call without `start`, and twice. */
   stop?(): Promise<void>;

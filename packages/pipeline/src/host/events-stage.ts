@@ -1,8 +1,13 @@
-/** The first stage: passes batches of events to `export`, and tasks that a filter excludes only now to `forget`. */
-import { type CeleryEvent, isTaskEvent } from "@celery-metrics-exporter/celery";
+/**
+ * The first stage: passes batches of events to `export`, tasks that a filter excludes only now to `forget`, and observations, which wait in the
+ * same queue, to `observe`.
+ */
+import { type CeleryEvent, type Observation, isTaskEvent } from "@celery-metrics-exporter/celery";
 import { isFurtherAttempt, standingOf } from "../filter/attempt-memory.ts";
 import { type EventBatch, batchHalves, decodeBatch, encodeBatch } from "../queue/batch.ts";
 import { Deliverer, type Held } from "../deliver/deliver.ts";
+import { deliverObservations } from "./observations.ts";
+import { decodeObservations, encodeObservations, isOfObservations } from "../queue/observations.ts";
 import type { ExportedBatch } from "../contract/exporter.ts";
 import type { Host } from "./host.ts";
 import type { Screened } from "../filter/host-filter.ts";
@@ -10,16 +15,30 @@ import { eventsQueueName } from "../queue/names.ts";
 import type { HeldBatch, Stage, StageJob } from "./stage.ts";
 import { tryUntilDecided } from "../deliver/tries.ts";
 
-export function eventsStage(host: Host): Stage<EventBatch> {
-  const { name, deadLetters } = host;
-  const run = exportWith(host);
+/** The contents of a job in an exporter's queue. */
+export type EventsJob = EventBatch | Observed;
+
+interface Observed {
+  readonly observations: readonly Observation[];
+}
+
+export function eventsStage(host: Host): Stage<EventsJob> {
+  const { name, deadLetters, metrics } = host;
+  const exportBatch = exportWith(host);
   return {
     queueName: eventsQueueName(name),
-    decode: decodeBatch,
-    size: ({ events }) => events.length,
-    split: (batch) => batchHalves(batch).map((half) => encodeBatch(half)),
-    run,
-    bury: ({ events, told = [] }, reason, detail) => {
+    decode: (payload) => (isOfObservations(payload) ? { observations: decodeObservations(payload) } : decodeBatch(payload)),
+    // Observations are not worth splitting.
+    size: (job) => (isObserved(job) ? 1 : job.events.length),
+    split: (job) => (isObserved(job) ? [encodeObservations(job.observations)] : batchHalves(job).map((half) => encodeBatch(half))),
+    run: async (contents, job) => {
+      if (!isObserved(contents)) return exportBatch(contents, job);
+      await deliverObservations(host, contents.observations, job.step);
+      return undefined;
+    },
+    bury: async (job, reason, detail) => {
+      if (isObserved(job)) return metrics.droppedObservations(job.observations.length);
+      const { events, told = [] } = job;
       const excluded = told.filter(({ marks }) => standingOf(marks) === "excluded");
       return deadLetters.add([
         ...events.map((event) => ({ source: name, reason, detail, event })),
@@ -27,6 +46,10 @@ export function eventsStage(host: Host): Stage<EventBatch> {
       ]);
     },
   };
+}
+
+function isObserved(job: EventsJob): job is Observed {
+  return "observations" in job;
 }
 
 function exportWith(host: Host): Stage<EventBatch>["run"] {
