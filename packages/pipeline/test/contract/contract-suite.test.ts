@@ -23,4 +23,4 @@ it("fails exporters that lose data between two effects, ignore an error, or keep
     "an exporter that ignores errors of a pipeline keeps the contract of an exporter trouble says that its sink refuses writes, and delivers when it takes them again",
     "an exporter that keeps the observation that comes last keeps the contract of an exporter observing keeps the newest observation of each type, in any order and repeated",
   ]);
-}, 120_000);
+}, 240_000);
