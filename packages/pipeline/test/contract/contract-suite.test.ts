@@ -10,7 +10,7 @@ interface Report {
   readonly testResults: readonly { readonly assertionResults: readonly { readonly fullName: string; readonly status: string }[] }[];
 }
 
-it("fails exporters that lose data between two effects, or ignore an error, only in the test for that", async () => {
+it("fails exporters that lose data between two effects, ignore an error, or keep old news, only in the test for that", async () => {
   const output = await new Promise<string>((resolve) => {
     const args = ["node_modules/vitest/vitest.mjs", "run", "--config", CONFIG, "--reporter=json"];
     // It exits with 1, because tests fail.
@@ -23,5 +23,6 @@ it("fails exporters that lose data between two effects, or ignore an error, only
     "an exporter that ignores errors of a pipeline keeps the contract of an exporter trouble says that its sink refuses writes, and delivers when it takes them again",
     "an exporter that takes events out of its first stage before they are in the second keeps the contract of an exporter trouble loses nothing when it is killed between any two effects of `process`",
     "an exporter that empties its sink to forget, and writes the rest back keeps the contract of an exporter trouble loses nothing of other tasks, and keeps nothing of these, when it is killed between any two effects of `forget`",
+    "an exporter that keeps the observation that comes last keeps the contract of an exporter observing keeps the newest observation of each type, in any order and repeated",
   ]);
 }, 240_000);

@@ -14,7 +14,7 @@ describeExporter(
       observe: async () => {
         await test.idle();
         const redis = new Redis(server.url);
-        const stored = Object.keys(await redis.hgetall("events")).toSorted();
+        const stored = [...(await redis.hkeys("events")), ...(await redis.hvals("events:observed"))].toSorted();
         redis.disconnect();
         return stored;
       },

@@ -2,7 +2,7 @@
  * Exporters with one fault each, which the contract suite has to find, and one without. Run by `contract-suite.test.ts`, with a Vitest of
  * its own.
  */
-import { isTaskEvent, type TaskEvent } from "@celery-metrics-exporter/celery";
+import { isTaskEvent, type Observation, type TaskEvent } from "@celery-metrics-exporter/celery";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { MortalLink, setRedisFull, startRedis } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
@@ -15,6 +15,7 @@ interface Kind {
   write(redis: Redis, events: readonly TaskEvent[], schedule: Schedule): Promise<unknown>;
   process?(redis: Redis, ids: readonly string[]): Promise<unknown>;
   forget?(redis: Redis, ids: readonly string[]): Promise<unknown>;
+  observe?(redis: Redis, observation: Observation): Promise<unknown>;
 }
 
 const toField = (event: TaskEvent): string => JSON.stringify(event);
@@ -55,6 +56,10 @@ const KINDS: Readonly<Record<string, Kind>> = {
       await redis.del("events");
       await redis.sadd("events", ...stored.filter((field) => !gone.includes(field)));
     },
+  },
+  "keeps the observation that comes last": {
+    write: (redis, events) => redis.sadd("events", ...events.map(toField)),
+    observe: (redis, observation) => redis.hset("observed", observation.type, JSON.stringify(observation)),
   },
   "has no fault": {
     write: writeFirstStage,
@@ -106,6 +111,11 @@ function exporterInto(url: string, kind: Kind): ExporterDefinition {
         },
         ...(kind.process !== undefined && { process: (ids) => serving(async () => kind.process?.(redis, ids)) }),
         ...(kind.forget !== undefined && { forget: (ids) => serving(async () => kind.forget?.(redis, ids)) }),
+        ...(kind.observe !== undefined && {
+          observe: async (observations) => {
+            for (const observation of observations) await kind.observe?.(redis, observation);
+          },
+        }),
         stop: () => Promise.resolve(redis.disconnect()),
       } satisfies Exporter;
     },
@@ -131,7 +141,7 @@ for (const [name, kind] of Object.entries(KINDS)) {
         observe: async () => {
           await test.idle();
           const redis = new Redis(server.url);
-          const stored = (await redis.smembers("events")).toSorted();
+          const stored = [...(await redis.smembers("events")), ...(await redis.hvals("observed"))].toSorted();
           redis.disconnect();
           return stored;
         },
