@@ -3,7 +3,7 @@ import type { Broker } from "@celery-metrics-exporter/broker";
 import { REJECT_REASONS, TASK_EVENT_TYPES, type CeleryEvent, type Rejected } from "@celery-metrics-exporter/celery";
 import { FUTURE } from "@celery-metrics-exporter/pipeline";
 import type { Metrics } from "@celery-metrics-exporter/runtime";
-import type { Sorted } from "./clocks/sender-clocks.ts";
+import type { Sorted } from "./clocks.ts";
 
 /** Custom events can have any type: they share a label, so that the number of series is bounded. */
 const OTHER = "other";

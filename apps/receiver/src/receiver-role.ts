@@ -21,14 +21,13 @@ import {
   type Role,
 } from "@celery-metrics-exporter/runtime";
 import { Config, brokerOf, chosenExporters, sourceOptions } from "./config.ts";
-import { Delivery } from "./delivery.ts";
+import { Delivery } from "./batches.ts";
 import { EventAdvice } from "./event-advice.ts";
 import { HotStandby } from "./standby/hot-standby.ts";
 import { ReceiverMetrics } from "./receiver-metrics.ts";
-import { receiverClock } from "./clocks/receiver-clock.ts";
+import { receiverClock, SenderClocks } from "./clocks.ts";
 import { Receiver } from "./receiver.ts";
 import { redactionOf } from "./redaction/redaction.ts";
-import { SenderClocks } from "./clocks/sender-clocks.ts";
 import { SharedQueueWatch } from "./standby/shared-queue.ts";
 
 export const receiver: Role<typeof Config> = defineRole({

@@ -1,6 +1,6 @@
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { receiverClock } from "../src/clocks/receiver-clock.ts";
+import { receiverClock } from "../src/clocks.ts";
 
 const DAY = 86_400;
 const OURS = 1_795_000_000;

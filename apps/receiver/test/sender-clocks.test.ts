@@ -4,7 +4,7 @@ import { liveHeapBytes, taskStarted } from "@celery-metrics-exporter/celery/test
 import * as fc from "fast-check";
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { SenderClocks } from "../src/clocks/sender-clocks.ts";
+import { SenderClocks } from "../src/clocks.ts";
 
 const DAY = 86_400;
 const START = 1_795_000_000;

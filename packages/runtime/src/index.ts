@@ -1,5 +1,5 @@
-export { abortable } from "./abortable.ts";
-export { backoffMs, type BackoffOptions, pause } from "./backoff.ts";
+export { abortable } from "./retry.ts";
+export { backoffMs, type BackoffOptions, pause } from "./retry.ts";
 export {
   BaseConfig,
   type ConfigSchema,

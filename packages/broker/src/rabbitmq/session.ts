@@ -7,8 +7,7 @@ import { closeRabbitmq, connectRabbitmq } from "./connection.ts";
 import { KeepAlive } from "./keep-alive.ts";
 import { RabbitmqConsumer } from "./consumer.ts";
 import { countQueue, lookAround, rabbitmqAdvice } from "./advice.ts";
-import { BindingKeeper } from "./binding.ts";
-import type { Continuity } from "./continuity.ts";
+import { BindingKeeper, type Continuity } from "./binding.ts";
 import { QueueLostError, bindQueue, declareQueue, type Binding, type RabbitmqTopology } from "./topology.ts";
 import type { Session } from "../source/session-keeper.ts";
 

@@ -14,10 +14,8 @@
  */
 import { PermanentError, TimedOutError, UnavailableError, backoffMs, pause } from "@celery-metrics-exporter/runtime";
 import { type BurialLimit, Evidence, type Likeness, halves } from "./evidence.ts";
-import { GivenBack } from "../host/drain.ts";
-
+import { GivenBack, type Attempt, type Failure, ONCE, type RetryRules, type Tries, tryUntilDecided } from "./tries.ts";
 import { type Part, type RefusedPart, type Search, type Suspect, addLeft, inParts, refusedIn, spread } from "./search.ts";
-import { type Attempt, type Failure, ONCE, type RetryRules, type Tries, tryUntilDecided } from "./tries.ts";
 import { SlowItems } from "./slow-items.ts";
 
 /** A sink for the items of one stage. `C` is what `send` needs to know about their job. */

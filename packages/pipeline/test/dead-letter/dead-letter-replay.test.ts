@@ -24,7 +24,7 @@ import {
   type ReplayedLetter,
   type Selection,
 } from "../../src/index.ts";
-import { encodeIds } from "../../src/queue/ids-batch.ts";
+import { encodeIds } from "../../src/queue/scheduled-ids.ts";
 import { privateRedis } from "../support/redis.ts";
 
 const redis = privateRedis();

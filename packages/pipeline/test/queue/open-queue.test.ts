@@ -1,10 +1,9 @@
 import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import { afterEach, expect, it } from "vitest";
-import { BegunBatches } from "../../src/hold/begun-batches.ts";
+import { BegunBatches, createSchedule } from "../../src/queue/scheduled-ids.ts";
 import { DEAD_LETTER_QUEUE, DeadLetters, EXPORTERS, Fanout } from "../../src/index.ts";
 import { openQueue } from "../../src/queue/bullmq.ts";
-import { createSchedule } from "../../src/produce/schedule.ts";
 import { privateRedis } from "../support/redis.ts";
 
 const redis = privateRedis();
