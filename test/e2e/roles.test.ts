@@ -14,7 +14,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { REPOSITORY, run, type Environment } from "../fleet/role-process.ts";
 
 const { packageManager } = JSON.parse(readFileSync(`${REPOSITORY}/package.json`, "utf8")) as { packageManager: string };
-const ROLES = ["receiver", "datadog-processor", "postgres-processor", "dashboard"];
+const ROLES = ["receiver", "datadog-processor", "postgres-processor", "dashboard", "monitor"];
 
 let redis: RedisServer;
 let vhost: TestVhost;

@@ -59,6 +59,7 @@ const PORTS: Readonly<Record<string, number>> = {
   "datadog-processor": 9802,
   "postgres-processor": 9803,
   dashboard: 9804,
+  monitor: 9806,
 };
 /** Default health port of a process with several roles. */
 const SHARED_PORT = 9800;
