@@ -11,6 +11,8 @@ export interface Batch {
   readonly future: CeleryEvent[];
   /** Total size of its messages as received from the broker. */
   bytes: number;
+  /** Seconds since the epoch. */
+  readonly closedAt: number;
 }
 
 /** The decoded content of a message. */
@@ -31,7 +33,7 @@ export interface BatcherOptions {
 /** A batch exceeds a bound only if a single message does. */
 export class Batcher {
   readonly #options: BatcherOptions;
-  #open: Batch = emptyBatch();
+  #open = emptyBatch();
   #items = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -59,13 +61,13 @@ export class Batcher {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     if (this.#items === 0) return;
-    const batch = this.#open;
+    const batch = { ...this.#open, closedAt: Date.now() / 1_000 };
     this.#open = emptyBatch();
     this.#items = 0;
     this.#options.onBatch(batch);
   }
 }
 
-function emptyBatch(): Batch {
+function emptyBatch(): Omit<Batch, "closedAt"> {
   return { messages: [], events: [], rejected: [], future: [], bytes: 0 };
 }

@@ -65,13 +65,13 @@ export class Delivery {
     return true;
   }
 
-  #steps({ events, rejected, future }: Batch): (() => Promise<void>)[] {
+  #steps({ events, rejected, future, closedAt }: Batch): (() => Promise<void>)[] {
     const { broker, fanout, filter, deadLetters, metrics } = this.#options;
     let admitted: Admitted | undefined;
     const enqueue = async (): Promise<void> => {
       // Redis is asked only once, however often storing is retried.
       admitted ??= filter === undefined ? admitAll(events) : await filter.admit(events);
-      await fanout.enqueue({ broker, ...admitted });
+      await fanout.enqueue({ broker, receivedAt: closedAt, ...admitted });
       metrics.enqueued(events.length, admitted.events.length);
     };
     const bury = async (): Promise<void> => {

@@ -86,7 +86,10 @@ describe("Batcher", () => {
     const batcher = batcherOf();
     const messages = Array.from({ length: 10 }, () => message(1));
     for (const [index, each] of messages.entries()) batcher.add(each, { ...contentOf([]), rejected: index % 2 === 0 ? [REJECTED] : [] });
-    expect(batches).toEqual([{ messages, events: [], future: [], rejected: Array.from({ length: 5 }, () => REJECTED), bytes: 10 }]);
+    const closedAt = Date.now() / 1_000;
+    expect(batches).toEqual([
+      { messages, events: [], future: [], rejected: Array.from({ length: 5 }, () => REJECTED), bytes: 10, closedAt },
+    ]);
   });
 
   it("flushes nothing if it is empty", () => {

@@ -45,6 +45,7 @@ describe("the receiver", { timeout: 60_000 }, () => {
       const expected = takenBy(exporter, corpus.events);
       await vi.waitFor(async () => expect(await stage.events(exporter)).toHaveLength(expected.length), WAIT);
       expect(asSet(await stage.events(exporter))).toEqual(asSet(expected));
+      for (const { receivedAt = 0 } of await stage.batches(exporter)) expect(Math.abs(receivedAt - Date.now() / 1_000)).toBeLessThan(60);
       expect(new Set((await stage.batches(exporter)).map(({ broker }) => broker))).toEqual(new Set([overRedis ? "redis" : "rabbitmq"]));
     }
     // The last events may be for no exporter: they are counted when their batch closes.

@@ -6,6 +6,7 @@ export { DeadLetters, MAX_DEAD_LETTERS, type DeadLettersOptions } from "./dead-l
 
 export {
   defineExporter,
+  type ExportedBatch,
   type Exporter,
   type ExporterContext,
   type ExporterDefinition,
@@ -18,6 +19,7 @@ export { EXPORTERS, type ExporterRegistration } from "./contract/exporters.ts";
 export { Fanout, type FanoutOptions } from "./produce/fanout.ts";
 export { HostConfig } from "./host/host.ts";
 export { FUTURE, RECEIVER, REDACTED, letterOf, lettersOfFuture, type DeadLetter } from "./dead-letter/letter.ts";
+export { ObservationOutlet, type ObservationOutletOptions } from "./produce/observation-outlet.ts";
 export { OtherSources, type OtherSourcesOptions } from "./produce/other-sources.ts";
 export { processorRole, runProcessor } from "./host/processor-role.ts";
 export { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue/names.ts";

@@ -1,4 +1,5 @@
 /** The events that we keep, with Celery's names and checked types. */
+import { isDeepStrictEqual } from "node:util";
 import { Reject, idField, normalise } from "./normalise.ts";
 
 /** Fields of every event. */
@@ -87,8 +88,20 @@ export interface WorkerEvent extends EventBase {
   readonly type: "worker-online" | "worker-heartbeat" | "worker-offline";
   /** Seconds between heartbeats. */
   readonly freq?: number;
+  /** Tasks that it is running. Absent, like `processed` and `loadavg`, in a heartbeat that answers a broadcast (celery/worker/control.py). */
   readonly active?: number;
+  /** Tasks since the worker started. */
   readonly processed?: number;
+  /** The worker's main process. */
+  readonly pid?: number;
+  /** Load averages of its host over 1, 5 and 15 minutes: one to three numbers. */
+  readonly loadavg?: readonly number[];
+  /** Name of the worker's software: `py-celery`. */
+  readonly sw_ident?: string;
+  /** Its version. */
+  readonly sw_ver?: string;
+  /** Its operating system, such as `Linux`. */
+  readonly sw_sys?: string;
 }
 
 /** Any other type: custom events, `task-cancelled`, gossip. It never creates or changes a task. */
@@ -142,7 +155,9 @@ export function readStoredEvent(value: unknown): CeleryEvent | undefined {
   const event = normalise(observed, "stored");
   if (event instanceof Reject) return undefined;
   const read = event as unknown as Readonly<Record<string, unknown>>;
-  return [...known].every((name) => (stored[name] ?? undefined) === undefined || stored[name] === read[name]) ? event : undefined;
+  return [...known].every((name) => (stored[name] ?? undefined) === undefined || isDeepStrictEqual(stored[name], read[name]))
+    ? event
+    : undefined;
 }
 
 /** Whether a stored value is a valid task id in the form we write. */

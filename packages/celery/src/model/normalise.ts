@@ -187,6 +187,16 @@ function fillWorker(draft: Mutable<WorkerEvent>, source: Source): WorkerEvent {
   if (active !== undefined) draft.active = active;
   const processed = quantityField(source["processed"]);
   if (processed !== undefined) draft.processed = processed;
+  const pid = countField(source["pid"]);
+  if (pid !== undefined) draft.pid = pid;
+  const loadavg = loadField(source["loadavg"]);
+  if (loadavg !== undefined) draft.loadavg = loadavg;
+  const ident = nameField(source["sw_ident"]);
+  if (ident !== undefined) draft.sw_ident = ident;
+  const version = nameField(source["sw_ver"]);
+  if (version !== undefined) draft.sw_ver = version;
+  const system = nameField(source["sw_sys"]);
+  if (system !== undefined) draft.sw_sys = system;
   return draft;
 }
 
@@ -237,6 +247,15 @@ function instantField(value: unknown): number | undefined {
 /** A finite number that is not negative, such as seconds or a count. */
 function quantityField(value: unknown): number | undefined {
   return typeof value === "number" && value >= 0 && value < Infinity ? value : undefined;
+}
+
+const MAX_LOADS = 3;
+
+/** Load averages. The place of each number is its meaning, so a list with one bad number is dropped. */
+function loadField(value: unknown): readonly number[] | undefined {
+  if (!Array.isArray(value) || value.length === 0 || value.length > MAX_LOADS) return undefined;
+  const loads = value.map(quantityField);
+  return loads.every((load) => load !== undefined) ? loads : undefined;
 }
 
 /** A whole number that fits Postgres' `integer`. */

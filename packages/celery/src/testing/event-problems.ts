@@ -44,7 +44,17 @@ const DESCRIPTION = {
   excluded: isTrue,
 };
 const FAILURE = { exception: text, traceback: text };
-const WORKER = { freq: quantity, active: quantity, processed: quantity };
+const isLoad: Check = (value) => Array.isArray(value) && value.length >= 1 && value.length <= 3 && value.every(quantity);
+const WORKER = {
+  freq: quantity,
+  active: quantity,
+  processed: quantity,
+  pid: isCount,
+  loadavg: isLoad,
+  sw_ident: name,
+  sw_ver: name,
+  sw_sys: name,
+};
 
 /** The fields that each type may have in addition to the common ones. */
 const FIELDS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {

@@ -47,15 +47,34 @@ describe("the fields of each type", () => {
     expect(normalise({ ...base, ...fields, ...extra, type })).toEqual({ type, ...kept, ...expected });
   });
 
+  const worker = { ...base, freq: 2, active: 0, processed: 12, sw_ident: "py-celery", sw_ver: "5.6.3", sw_sys: "Linux" };
+
   it.each(["worker-online", "worker-heartbeat", "worker-offline"])("%s has its own fields and no others", (type) => {
-    expect(normalise({ ...base, type, freq: 2, active: 0, processed: 12, ...extra })).toEqual({
+    expect(normalise({ ...worker, type, ...extra })).toEqual({
       type,
       hostname: base.hostname,
       timestamp: base.timestamp,
       freq: 2,
       active: 0,
       processed: 12,
+      pid: 12,
+      loadavg: [1, 2, 3],
+      sw_ident: "py-celery",
+      sw_ver: "5.6.3",
+      sw_sys: "Linux",
     });
+  });
+
+  it("a heartbeat that answers a broadcast has no figures", () => {
+    expect(normalise({ hostname: base.hostname, timestamp: base.timestamp, type: "worker-heartbeat", pid: 12, clock: 3, freq: 5 })).toEqual(
+      {
+        type: "worker-heartbeat",
+        hostname: base.hostname,
+        timestamp: base.timestamp,
+        freq: 5,
+        pid: 12,
+      },
+    );
   });
 
   it.each(["task-sent", "task-received", "task-succeeded", "task-failed", "task-retried", "task-revoked", "task-rejected"])(
@@ -198,6 +217,27 @@ describe("single fields", () => {
     ["an ETA that is a number, because it may be relative", "task-sent", "eta", 60, undefined],
     ["expires that is a number, because it may be relative", "task-sent", "expires", 60, undefined],
     ["expires that is not a time", "task-sent", "expires", "soon", undefined],
+    ["a pid must be whole", "worker-online", "pid", 1.5, undefined],
+    ["a pid must be a number", "worker-online", "pid", "12", undefined],
+    ["a pid must not be negative", "worker-online", "pid", -1, undefined],
+    ["a pid of 32 bits", "worker-online", "pid", 4_294_967_295, undefined],
+    ["a load of one number", "worker-heartbeat", "loadavg", [0.25], [0.25]],
+    ["no load at all", "worker-heartbeat", "loadavg", [0, 0, 0], [0, 0, 0]],
+    ["an empty load is none", "worker-heartbeat", "loadavg", [], undefined],
+    ["a load of four numbers", "worker-heartbeat", "loadavg", [1, 2, 3, 4], undefined],
+    ["a load that is a number", "worker-heartbeat", "loadavg", 1.5, undefined],
+    ["a load that is a text", "worker-heartbeat", "loadavg", "1.5", undefined],
+    ["a load that is an object", "worker-heartbeat", "loadavg", { length: 1, 0: 1 }, undefined],
+    ["a load with a text in it", "worker-heartbeat", "loadavg", [1, "2", 3], undefined],
+    ["a load with nothing in it", "worker-heartbeat", "loadavg", [1, null, 3], undefined],
+    ["a load with a list in it", "worker-heartbeat", "loadavg", [[1], 2, 3], undefined],
+    ["a load that is negative", "worker-heartbeat", "loadavg", [1, -0.5, 3], undefined],
+    ["a load that is not finite", "worker-heartbeat", "loadavg", [1, Infinity, 3], undefined],
+    ["a load that is not a number", "worker-heartbeat", "loadavg", [Number.NaN], undefined],
+    ["software's texts are cut", "worker-online", "sw_ident", "s".repeat(600), "s".repeat(512)],
+    ["software's texts lose NULs", "worker-online", "sw_ver", "5.6\0", "5.6"],
+    ["an empty version is none", "worker-online", "sw_ver", "", undefined],
+    ["a system that is a list", "worker-online", "sw_sys", ["Linux"], undefined],
     ["expires as a wrapper of nothing", "task-sent", "expires", { __type__: "datetime", __value__: null }, undefined],
   ])("%s", (...[, type, field, value, expected]) => {
     expect(normaliseWith(type, field, value)).toEqual(expected);
@@ -206,6 +246,13 @@ describe("single fields", () => {
   it.each(["task-sent", "task-received"])("marks a %s whose task is its own parent as sent by the task itself", (type) => {
     expect(normalise({ ...base, type, parent_id: base.uuid })).toMatchObject({ again: true });
     expect(normalise({ ...base, type, parent_id: "task-2" })).not.toHaveProperty("again");
+  });
+
+  it("copies a load, so that it keeps nothing of the message in memory, nor anything else that a list can have", () => {
+    const loadavg = Object.assign([1, 2], { extra: "x" });
+    const event = normalise({ ...base, type: "worker-heartbeat", loadavg }) as { loadavg?: unknown };
+    expect(event.loadavg).not.toBe(loadavg);
+    expect(event.loadavg).toStrictEqual([1, 2]);
   });
 
   it("reads no field from the prototype", () => {

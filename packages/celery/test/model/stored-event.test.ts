@@ -22,7 +22,7 @@ const WHOLE = [
   taskSucceeded(),
   taskFailed({ exited: true }),
   taskRevoked({ signum: "15" }),
-  workerHeartbeat(),
+  workerHeartbeat({ pid: 12, loadavg: [0.5, 0.25, 1], sw_ident: "py-celery", sw_ver: "5.6.3", sw_sys: "Linux" }),
 ];
 
 describe("a stored event", () => {
@@ -54,6 +54,8 @@ describe("a stored event", () => {
     ["with an object as a text", { ...taskFailed(), exception: { hidden: true } }],
     ["with a text as an ETA", { ...taskSent(), eta: "2026-01-01T00:00:00Z" }],
     ["with a number as a flag", { ...taskRevoked(), terminated: 1 }],
+    ["with a text as a load", { ...workerHeartbeat(), loadavg: "1 2" }],
+    ["with a text in a load", { ...workerHeartbeat(), loadavg: [1, "2"] }],
     ["with a text as a mark", { ...taskSent(), again: "yes" }],
   ])("is none: %s", (_given, value) => {
     expect(readStoredEvent(value)).toBeUndefined();

@@ -1,9 +1,9 @@
 /** The contract between an exporter and its host. The host owns queues, batching, retry, concurrency, drain and self-metrics. */
-import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import type { CeleryEvent, Observation } from "@celery-metrics-exporter/celery";
 import type { ConfigSchema, RoleContext } from "@celery-metrics-exporter/runtime";
 import type { z } from "zod";
 
-/** A destination for Celery events. Created once per process; `export` and `process` are called concurrently. */
+/** A destination for Celery events. Created once per process; its methods are called concurrently. */
 export interface Exporter {
   /** Connects. If it rejects, the process does not start. */
   start?(): Promise<void>;
@@ -23,8 +23,9 @@ export interface Exporter {
    * Without evidence that an event is at fault, the host holds it.
    *
    * @param signal aborted if the process must exit before the batch is delivered. The batch then goes back to its queue.
+   * @param batch the batch to which the events belong. The host always passes it.
    */
-  export(events: readonly CeleryEvent[], signal: AbortSignal): Promise<void>;
+  export(events: readonly CeleryEvent[], signal: AbortSignal, batch?: ExportedBatch): Promise<void>;
 
   /**
    * The second stage: processes the ids of one `schedule` call after their delay. The rules and errors are the same as for `export`.
@@ -46,8 +47,29 @@ export interface Exporter {
    */
   forget?(ids: readonly string[], signal: AbortSignal): Promise<number | void>;
 
+  /**
+   * Takes what a monitor observed of queues and workers. Only for an exporter that is registered with `observes`. Observations may come
+   * again and in any order: of each type, the newest timestamp counts. They are state and not events, so a lost one does not matter. Must
+   * not modify them.
+   *
+   * The errors mean the same as for `export`, with one difference: what is refused, or times out three times, is dropped and counted. It is
+   * neither held nor a dead letter, because the next observation replaces it.
+   *
+   * @param signal aborted if the process must exit first. The observations then go back to their queue.
+   */
+  observe?(observations: readonly Observation[], signal: AbortSignal): Promise<void>;
+
   /** Flushes and disconnects. Safe to call without `start`, and twice. */
   stop?(): Promise<void>;
+}
+
+/** What the host knows of a batch, or of the batch that was split. */
+export interface ExportedBatch {
+  /**
+   * When the receiver closed it: seconds since the epoch, by the receiver's clock. Undefined if that is not known: an older release has
+   * received it, or dead letters are replayed.
+   */
+  readonly receivedAt: number | undefined;
 }
 
 /** The job that `process` works for. After a crash or a retry, the same job comes again with the same id. */

@@ -12,6 +12,8 @@ export interface ExporterRegistration {
   readonly takes: readonly EventType[];
   /** Fields that it does not use. They are not written to its queue. */
   readonly omits?: readonly string[];
+  /** Whether it has `observe`, and so gets what a monitor observes. */
+  readonly observes?: boolean;
 }
 
 export const EXPORTERS: readonly ExporterRegistration[] = [

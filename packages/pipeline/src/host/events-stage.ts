@@ -1,24 +1,44 @@
-/** The first stage: passes batches of events to `export`, and tasks that a filter excludes only now to `forget`. */
-import { type CeleryEvent, isTaskEvent } from "@celery-metrics-exporter/celery";
+/**
+ * The first stage: passes batches of events to `export`, tasks that a filter excludes only now to `forget`, and observations, which wait in the
+ * same queue, to `observe`.
+ */
+import { type CeleryEvent, type Observation, isTaskEvent } from "@celery-metrics-exporter/celery";
 import { isFurtherAttempt, standingOf } from "../filter/attempt-memory.ts";
 import { type EventBatch, batchHalves, decodeBatch, encodeBatch } from "../queue/batch.ts";
 import { Deliverer, type Held } from "../deliver/deliver.ts";
+import { deliverObservations } from "./observations.ts";
+import { decodeObservations, encodeObservations, isOfObservations } from "../queue/observations.ts";
+import type { ExportedBatch } from "../contract/exporter.ts";
 import type { Host } from "./host.ts";
 import type { Screened } from "../filter/host-filter.ts";
 import { eventsQueueName } from "../queue/names.ts";
 import type { HeldBatch, Stage, StageJob } from "./stage.ts";
 import { tryUntilDecided } from "../deliver/tries.ts";
 
-export function eventsStage(host: Host): Stage<EventBatch> {
-  const { name, deadLetters } = host;
-  const run = exportWith(host);
+/** The contents of a job in an exporter's queue. */
+export type EventsJob = EventBatch | Observed;
+
+interface Observed {
+  readonly observations: readonly Observation[];
+}
+
+export function eventsStage(host: Host): Stage<EventsJob> {
+  const { name, deadLetters, metrics } = host;
+  const exportBatch = exportWith(host);
   return {
     queueName: eventsQueueName(name),
-    decode: decodeBatch,
-    size: ({ events }) => events.length,
-    split: (batch) => batchHalves(batch).map((half) => encodeBatch(half)),
-    run,
-    bury: ({ events, told = [] }, reason, detail) => {
+    decode: (payload) => (isOfObservations(payload) ? { observations: decodeObservations(payload) } : decodeBatch(payload)),
+    // Observations are not worth splitting.
+    size: (job) => (isObserved(job) ? 1 : job.events.length),
+    split: (job) => (isObserved(job) ? [encodeObservations(job.observations)] : batchHalves(job).map((half) => encodeBatch(half))),
+    run: async (contents, job) => {
+      if (!isObserved(contents)) return exportBatch(contents, job);
+      await deliverObservations(host, contents.observations, job.step);
+      return undefined;
+    },
+    bury: async (job, reason, detail) => {
+      if (isObserved(job)) return metrics.droppedObservations(job.observations.length);
+      const { events, told = [] } = job;
       const excluded = told.filter(({ marks }) => standingOf(marks) === "excluded");
       return deadLetters.add([
         ...events.map((event) => ({ source: name, reason, detail, event })),
@@ -26,6 +46,10 @@ export function eventsStage(host: Host): Stage<EventBatch> {
       ]);
     },
   };
+}
+
+function isObserved(job: EventsJob): job is Observed {
+  return "observations" in job;
 }
 
 function exportWith(host: Host): Stage<EventBatch>["run"] {
@@ -38,7 +62,7 @@ function exportWith(host: Host): Stage<EventBatch>["run"] {
     await tryUntilDecided(() => step(async () => void (screened = await filter.screen(batch))), rules);
     if (screened === undefined) return undefined;
     const { events } = screened;
-    const held = events.length === 0 ? undefined : await exports.deliver(events, undefined, job);
+    const held = events.length === 0 ? undefined : await exports.deliver(events, { receivedAt: batch.receivedAt }, job);
     const unforgotten = exporter.forget === undefined ? undefined : await forgetLeftovers(screened, job);
     if (held === undefined && unforgotten === undefined) return undefined;
     return heldBatch(batch, screened, held, unforgotten);
@@ -68,10 +92,10 @@ function heldBatch(
   return { ...first, rest, tookSome };
 }
 
-function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): Deliverer<CeleryEvent> {
-  return new Deliverer<CeleryEvent>(
+function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): Deliverer<CeleryEvent, ExportedBatch> {
+  return new Deliverer<CeleryEvent, ExportedBatch>(
     {
-      send: (events, signal) => metrics.time("export", () => exporter.export(events, signal)),
+      send: (events, signal, batch) => metrics.time("export", () => exporter.export(events, signal, batch)),
       onDelivered: (events) => metrics.exported(events.length),
       bury: (event, { reason, error }) => deadLetters.add([{ source: name, reason, detail: error.message, event }]),
       kindOf,

@@ -37,6 +37,7 @@ export class HostMetrics {
   readonly #splits;
   readonly #stalled;
   readonly #forgotten;
+  readonly #droppedObservations;
 
   constructor(exporter: string, metrics: Metrics) {
     this.#exporter = exporter;
@@ -54,6 +55,7 @@ export class HostMetrics {
     this.#forgotten = metrics.counter("tasks_forgotten_total", "Tasks removed from an exporter's sink because a filter excludes them.", [
       "exporter",
     ]);
+    this.#droppedObservations = metrics.counter("observations_dropped_total", "Observations that an exporter did not take.", ["exporter"]);
   }
 
   exported(events: number): void {
@@ -76,8 +78,12 @@ export class HostMetrics {
     this.#forgotten.inc({ exporter: this.#exporter }, tasks);
   }
 
+  droppedObservations(observations: number): void {
+    this.#droppedObservations.inc({ exporter: this.#exporter }, observations);
+  }
+
   /** Runs one try of a stage and measures it, however it ends. */
-  async time<T>(stage: "export" | "process" | "forget", attempt: () => Promise<T>): Promise<T> {
+  async time<T>(stage: "export" | "process" | "forget" | "observe", attempt: () => Promise<T>): Promise<T> {
     const stop = this.#duration.startTimer({ exporter: this.#exporter, stage });
     try {
       return await attempt();

@@ -12,7 +12,7 @@ import {
 import type { Queue } from "bullmq";
 import { type BatchPayload, type EventBatch, decodeBatch, payloadsOf } from "../queue/batch.ts";
 import type { ExporterRegistration } from "../contract/exporters.ts";
-import { JOB_NAMES, eventsQueueName } from "../queue/names.ts";
+import { JOB_NAMES, MOST_OBSERVATION_JOBS, eventsQueueName } from "../queue/names.ts";
 import { openQueue, queueIsReady } from "../queue/bullmq.ts";
 import { QueueGaugesOfReceiver, QueueWatch } from "./queue-watch.ts";
 import { withRedis } from "../queue/redis-errors.ts";
@@ -166,10 +166,11 @@ export class Fanout {
   }
 }
 
-/** Events per job among the oldest jobs of a queue; 1 if it has none. */
+/** Events per batch among the oldest batches of a queue; 1 if it has none. Observations may be in front of them. */
 async function meanBatch(queue: Queue): Promise<number> {
-  const jobs = await queue.getJobs(["wait"], 0, SAMPLED_JOBS - 1, true);
-  const sizes = jobs.map((job) => sizeOf(job.data));
+  const jobs = await queue.getJobs(["wait"], 0, SAMPLED_JOBS + MOST_OBSERVATION_JOBS - 1, true);
+  const batches = jobs.filter(({ name }) => name !== JOB_NAMES.observations).slice(0, SAMPLED_JOBS);
+  const sizes = batches.map((job) => sizeOf(job.data));
   return sizes.length === 0 ? 1 : sizes.reduce((sum, size) => sum + size, 0) / sizes.length;
 }
 

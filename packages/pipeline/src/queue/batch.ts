@@ -17,6 +17,11 @@ import { halves } from "../deliver/evidence.ts";
 export interface EventBatch {
   /** `rabbitmq` or `redis`. */
   readonly broker: string;
+  /**
+   * When the receiver closed the batch: seconds since the epoch, by the receiver's clock. Absent from batches of an older release, and from
+   * replayed ones.
+   */
+  readonly receivedAt?: number;
   readonly events: readonly CeleryEvent[];
   /**
    * Announced tasks: those that the receiver's filters exclude after events of them may have passed; and those with events here that are
@@ -41,6 +46,7 @@ const UNMARKED_VERSION = 2;
 export interface BatchPayload {
   readonly v: typeof VERSION;
   readonly broker: string;
+  readonly receivedAt?: number;
   readonly texts: readonly string[];
   readonly events: readonly FieldValue[];
   /** Alternating ids and marks. */
@@ -48,17 +54,21 @@ export interface BatchPayload {
   readonly doubtful?: true;
 }
 
+/** As it is written. */
 type FieldValue = string | number | boolean;
 type FieldsOf<E> = E extends unknown ? Exclude<keyof E, "type"> : never;
 type Field = FieldsOf<CeleryEvent>;
 /** The event with a known type. Events whose type can be any text are left out. */
 type EventOf<T, E = CeleryEvent> = E extends { readonly type: infer U } ? (string extends U ? never : T extends U ? E : never) : never;
 
+/** How a field's values are written: in `texts`, as they are, or as numbers with blanks between them, in `texts`. */
+type FieldKind = "text" | "value" | "numbers";
+
 /**
- * Every field that an event can have, and whether its values are stored in `texts`. Only append: the position is the field's bit in the
- * payload. Increase `VERSION` if a process that ignores the field would get numbers or rows wrong.
+ * Every field that an event can have, and how its values are written. Only append: the position is the field's bit in the payload, of which
+ * there are 32. Increase `VERSION` if a process that ignores the field would get numbers or rows wrong.
  */
-const FIELD_KINDS: Readonly<Record<Field, "text" | "value">> = {
+const FIELD_KINDS: Readonly<Record<Field, FieldKind>> = {
   hostname: "text",
   timestamp: "value",
   uuid: "text",
@@ -85,16 +95,21 @@ const FIELD_KINDS: Readonly<Record<Field, "text" | "value">> = {
   exited: "value",
   again: "value",
   excluded: "value",
+  pid: "value",
+  loadavg: "numbers",
+  sw_ident: "text",
+  sw_ver: "text",
+  sw_sys: "text",
 };
 
 interface Column {
   readonly field: Field;
   readonly bit: number;
-  readonly isText: boolean;
+  readonly kind: FieldKind;
 }
 
 const COLUMNS: readonly Column[] = (Object.keys(FIELD_KINDS) as Field[]).map((field, index) => {
-  return { field, bit: 1 << index, isText: FIELD_KINDS[field] === "text" };
+  return { field, bit: 1 << index, kind: FIELD_KINDS[field] };
 });
 
 const TASK = { hostname: true, timestamp: true, uuid: true } as const;
@@ -112,7 +127,18 @@ const DESCRIPTION = {
   excluded: true,
 } as const;
 const EXCEPTION = { ...TASK, exception: true, traceback: true } as const;
-const WORKER = { hostname: true, timestamp: true, freq: true, active: true, processed: true } as const;
+const WORKER = {
+  hostname: true,
+  timestamp: true,
+  freq: true,
+  active: true,
+  processed: true,
+  pid: true,
+  loadavg: true,
+  sw_ident: true,
+  sw_ver: true,
+  sw_sys: true,
+} as const;
 
 /** The fields that events of each type can have. Most have few, and checking for all others takes longer than writing these. */
 const FIELDS_BY_TYPE: { readonly [T in EventType]: Readonly<Record<FieldsOf<EventOf<T>>, true>> } = {
@@ -132,7 +158,8 @@ const FIELDS_BY_TYPE: { readonly [T in EventType]: Readonly<Record<FieldsOf<Even
 const NONE: ReadonlySet<string> = new Set();
 
 /** Writes events as a payload, without the fields in `omits`. */
-export function encodeBatch({ broker, events, told = [], doubtful = false }: EventBatch, omits: ReadonlySet<string> = NONE): BatchPayload {
+export function encodeBatch(batch: EventBatch, omits: ReadonlySet<string> = NONE): BatchPayload {
+  const { broker, receivedAt, events, told = [], doubtful = false } = batch;
   const columns = COLUMNS.filter(({ field }) => !omits.has(field));
   const columnsByType = new Map(
     Object.entries(FIELDS_BY_TYPE).map(([type, fields]) => [type, columns.filter(({ field }) => field in fields)]),
@@ -149,20 +176,29 @@ export function encodeBatch({ broker, events, told = [], doubtful = false }: Eve
   };
   const values: FieldValue[] = [];
   for (const event of events) {
-    const fields = event as Partial<Record<Field, FieldValue>>;
+    const fields = event as Partial<Record<Field, FieldValue | readonly number[]>>;
     const start = values.length;
     values.push(0, refer(event.type));
     let bits = 0;
-    for (const { field, bit, isText } of columnsByType.get(event.type) ?? columns) {
+    for (const { field, bit, kind } of columnsByType.get(event.type) ?? columns) {
       const value = fields[field];
       if (value === undefined) continue;
       bits |= bit;
-      values.push(isText ? refer(String(value)) : value);
+      if (kind === "value") values.push(value as FieldValue);
+      else values.push(refer(kind === "text" ? String(value) : (value as readonly number[]).join(" ")));
     }
     values[start] = bits;
   }
   const pairs = told.flatMap(({ id, marks }) => [id, marks.join(" ")]);
-  return { v: VERSION, broker, texts, events: values, ...(pairs.length > 0 && { told: pairs }), ...(doubtful && { doubtful }) };
+  return {
+    v: VERSION,
+    broker,
+    ...(receivedAt !== undefined && { receivedAt }),
+    texts,
+    events: values,
+    ...(pairs.length > 0 && { told: pairs }),
+    ...(doubtful && { doubtful }),
+  };
 }
 
 /**
@@ -172,13 +208,14 @@ export function encodeBatch({ broker, events, told = [], doubtful = false }: Eve
  * @throws {PermanentError} for an older version, or anything that `encodeBatch` did not write.
  */
 export function decodeBatch(payload: unknown): EventBatch {
-  const { v, broker, texts, events, told, doubtful, excluded } = asRecord(payload);
+  const { v, broker, receivedAt, texts, events, told, doubtful, excluded } = asRecord(payload);
   if (typeof v === "number" && v > VERSION) throw new NewerPayloadError("a batch", v);
   if (v !== VERSION && v !== UNMARKED_VERSION)
     throw new PermanentError(`batch payload of unknown version ${JSON.stringify(v) ?? "(none)"}`);
   if (typeof broker !== "string" || !Array.isArray(texts) || !Array.isArray(events)) throw new PermanentError("batch payload is malformed");
   return {
     broker,
+    ...(isQuantity(receivedAt) && { receivedAt }),
     events: decodeEvents(events, texts),
     ...(told !== undefined && { told: asTold(told) }),
     ...(v === UNMARKED_VERSION && excluded !== undefined && { told: asExcluded(excluded) }),
@@ -212,7 +249,7 @@ function decodeEvents(values: readonly unknown[], texts: readonly unknown[]): Ce
     for (let left = bits; left !== 0; left &= left - 1) {
       const column = COLUMNS[31 - Math.clz32(left & -left)];
       const value = values[position++];
-      if (column !== undefined) event[column.field] = column.isText ? textAt(texts, value) : scalar(value);
+      if (column !== undefined) event[column.field] = read(column.kind, value, texts);
     }
     if (typeof event["hostname"] !== "string" || typeof event["timestamp"] !== "number") {
       throw new PermanentError("batch payload has an event without hostname or timestamp");
@@ -220,6 +257,12 @@ function decodeEvents(values: readonly unknown[], texts: readonly unknown[]): Ce
     events.push(event as unknown as CeleryEvent);
   }
   return events;
+}
+
+function read(kind: FieldKind, value: unknown, texts: readonly unknown[]): unknown {
+  if (kind === "value") return scalar(value);
+  const text = textAt(texts, value);
+  return kind === "text" ? text : numbersIn(text);
 }
 
 function textAt(texts: readonly unknown[], position: unknown): string {
@@ -231,6 +274,17 @@ function textAt(texts: readonly unknown[], position: unknown): string {
 function scalar(value: unknown): number | boolean {
   if (typeof value !== "number" && typeof value !== "boolean") throw new PermanentError("batch payload lacks a value");
   return value;
+}
+
+function numbersIn(text: string): readonly number[] {
+  const numbers = text.split(" ").map((part) => (part === "" ? Number.NaN : Number(part)));
+  if (!numbers.every(isQuantity)) throw new PermanentError("batch payload has loads that are not numbers");
+  return numbers;
+}
+
+/** A finite number that is not negative. */
+function isQuantity(value: unknown): value is number {
+  return typeof value === "number" && value >= 0 && value < Infinity;
 }
 
 function asRecord(payload: unknown): Readonly<Record<string, unknown>> {

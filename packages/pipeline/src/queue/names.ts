@@ -33,10 +33,18 @@ export function knownQueuesKey(prefix: string): string {
  */
 export const UNDELIVERED_KEY = "undelivered";
 
+/** The key within an exporter's queue with the ids of its jobs with observations. Some of them may be done. */
+export const OBSERVATIONS_KEY = "observations";
+
+/** The number of jobs with observations that a queue may have. More would be old news by the time they are processed. */
+export const MOST_OBSERVATION_JOBS = 10;
+
 /** The names of our jobs, as shown by BullMQ and its dashboards. */
 export const JOB_NAMES = {
   /** A batch of events. */
   batch: "batch",
+  /** What a monitor observed. */
+  observations: "observations",
   /** The ids of one `schedule` call. */
   ids: "ids",
   /** Part of a job that may have killed its process. It runs alone. */

@@ -1,12 +1,12 @@
 /** The contract of `Exporter`, as tests that every exporter runs with its real sink. */
-import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/celery";
+import type { CeleryEvent, Observation, TaskEvent } from "@celery-metrics-exporter/celery";
 import { customEvent } from "@celery-metrics-exporter/celery/testing";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeAll, describe, expect, it } from "vitest";
 import type { Exporter } from "../contract/exporter.ts";
 import { EXPORTERS } from "../contract/exporters.ts";
 import { decodeBatch, encodeBatch } from "../queue/batch.ts";
-import { SAMPLE_IDS, sampleHistory } from "./sample-history.ts";
+import { SAMPLE_IDS, sampleHistory, sampleObservations } from "./sample-history.ts";
 import type { TestExporter } from "./test-exporter.ts";
 
 export interface ExporterHarness {
@@ -61,6 +61,7 @@ export async function startMortal({ exporter, close }: Pick<TestExporter, "expor
 }
 
 type Events = readonly CeleryEvent[];
+type Observed = readonly Observation[];
 type Export = (events: Events) => Promise<void>;
 
 /** Ways to deliver the same history. Each must leave the same in the sink as a single batch. */
@@ -101,6 +102,14 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
     const pictureOf = async (events: Events): Promise<unknown> => {
       const { harness, send } = await make();
       if (events.length > 0) await send(events);
+      return harness.observe();
+    };
+
+    /** The contents of a new harness's sink after it has observed these one after the other; undefined if it does not observe. */
+    const pictureAfter = async (...parts: readonly Observed[]): Promise<unknown> => {
+      const { harness } = await make();
+      if (harness.exporter.observe === undefined) return undefined;
+      for (const part of parts) await observe(harness, part);
       return harness.observe();
     };
 
@@ -192,6 +201,43 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
       });
     });
 
+    describe("observing", () => {
+      const now = Math.floor(Date.now() / 1_000);
+      const [older, newer] = [sampleObservations(now - 20), sampleObservations(now - 10)];
+
+      it("keeps the newest observation of each type, in any order and repeated", async ({ skip }) => {
+        const expected = await pictureAfter(newer);
+        if (expected === undefined) skip();
+        expect(await pictureAfter(older)).not.toEqual(expected);
+        expect(await pictureAfter(older, newer), "in order").toEqual(expected);
+        expect(await pictureAfter(newer, older, newer, older), "twice, ending with the older ones").toEqual(expected);
+        expect(await pictureAfter([...newer, ...older]), "together").toEqual(expected);
+        expect(await pictureAfter(...[...newer, ...older].map((observation) => [observation])), "one by one").toEqual(expected);
+      });
+
+      it("observes nothing, and does not modify observations", async ({ skip }) => {
+        const { harness } = await make();
+        if (harness.exporter.observe === undefined) skip();
+        await observe(harness, []);
+        expect(await harness.observe()).toEqual(empty);
+        const observations = structuredClone(newer).map((observation) => Object.freeze(observation));
+        await observe(harness, Object.freeze(observations));
+        expect(observations).toEqual(newer);
+      });
+
+      it("throws while its sink is unavailable, and takes the observations when it is back", async ({ skip }) => {
+        const { harness } = await make();
+        if (harness.breakSink === undefined || harness.mendSink === undefined || harness.exporter.observe === undefined) skip();
+        const expected = await pictureAfter(newer);
+        await observe(harness, older);
+        await harness.breakSink?.();
+        await expect(observe(harness, newer)).rejects.toBeInstanceOf(UnavailableError);
+        await harness.mendSink?.();
+        await untilServed(() => observe(harness, newer));
+        expect(await harness.observe()).toEqual(expected);
+      });
+    });
+
     describe("trouble", () => {
       it("throws while its sink is unavailable, and delivers when it is back", async ({ skip }) => {
         const { harness, send } = await make();
@@ -278,6 +324,10 @@ function without(history: readonly TaskEvent[], ...ids: string[]): Events {
 
 async function forget({ exporter }: ExporterHarness, ids: readonly string[]): Promise<void> {
   await exporter.forget?.(ids, new AbortController().signal);
+}
+
+async function observe({ exporter }: ExporterHarness, observations: Observed): Promise<void> {
+  await exporter.observe?.(observations, new AbortController().signal);
 }
 
 async function stopTwice({ exporter }: ExporterHarness): Promise<void> {

@@ -1,6 +1,7 @@
-/** Events of a few tasks of every kind, for the contract suite. They are recent, so that no exporter finds them too old. */
-import type { TaskEvent } from "@celery-metrics-exporter/celery";
+/** Events of a few tasks of every kind, and observations, for the contract suite. They are recent, so that no exporter finds them too old. */
+import type { Observation, TaskEvent } from "@celery-metrics-exporter/celery";
 import {
+  queuesObserved,
   taskFailed,
   taskReceived,
   taskRejected,
@@ -9,6 +10,7 @@ import {
   taskSent,
   taskStarted,
   taskSucceeded,
+  workersObserved,
 } from "@celery-metrics-exporter/celery/testing";
 
 /** Ids of the tasks in the history. `orphan` has only one event, which carries neither name nor queue. */
@@ -67,5 +69,20 @@ export function sampleHistory(start: number): TaskEvent[] {
     taskReceived(at(running, 0.25)),
     taskStarted(at(running, 0.5)),
     taskStarted(at(orphan, 0.5)),
+  ];
+}
+
+/**
+ * One observation of each type. Observations of another time name the same queues and workers, with other figures.
+ *
+ * @param timestamp Unix seconds.
+ */
+export function sampleObservations(timestamp: number): Observation[] {
+  const figure = timestamp % 1_000;
+  const unacked = { messages: figure + 2, oldestAt: timestamp - 30 };
+  const worker = { hostname: "w1@host-a", queues: ["celery"], pid: 12, pool: "celery.concurrency.prefork:TaskPool", concurrency: 4 };
+  return [
+    queuesObserved({ timestamp, queues: [{ name: "celery", messages: figure + 1 }], unacked }),
+    workersObserved({ timestamp, workers: [{ ...worker, uptime: figure + 60, prefetchCount: figure + 16 }] }),
   ];
 }

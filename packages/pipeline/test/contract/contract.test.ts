@@ -12,7 +12,7 @@ describeExporter("an exporter into a Redis hash", async () => {
     observe: async () => {
       await test.settled();
       const redis = new Redis(server.url);
-      const stored = Object.keys(await redis.hgetall("events")).toSorted();
+      const stored = [...(await redis.hkeys("events")), ...(await redis.hvals("events:observed"))].toSorted();
       redis.disconnect();
       return stored;
     },

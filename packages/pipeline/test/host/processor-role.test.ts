@@ -96,6 +96,31 @@ describe("the host of an exporter", () => {
     expect(host.health.report().ready).toBe(true);
   });
 
+  it("tells the exporter when the receiver had the events, also of a batch that was split or held", async () => {
+    const received = new Map<string | undefined, number | undefined>();
+    let isRefusing = true;
+    await start(
+      exporting(async (events, _signal, batch) => {
+        if (isRefusing && events.some((event) => "uuid" in event && event.uuid === "held")) throw new PermanentError("no");
+        for (const uuid of uuids(events)) received.set(uuid, batch?.receivedAt);
+      }),
+    );
+    const events = [taskStarted({ uuid: "split" }), taskSent({ uuid: "held" })];
+    await queue.add("batch", encodeBatch({ broker: "redis", receivedAt: 5.25, events }));
+    await enqueue([taskStarted({ uuid: "older" })]);
+    await vi.waitUntil(() => received.size === 2, { timeout: 10_000 });
+    await vi.waitFor(async () => expect(await queue.getJobCounts("delayed")).toEqual({ delayed: 1 }), { timeout: 10_000 });
+    isRefusing = false;
+    await untilEmpty(queue);
+    expect(received).toEqual(
+      new Map([
+        ["held", 5.25],
+        ["older", undefined],
+        ["split", 5.25],
+      ]),
+    );
+  });
+
   it("exports several batches at the same time, as many as set", async () => {
     let running = 0;
     let most = 0;

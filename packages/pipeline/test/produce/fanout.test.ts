@@ -1,8 +1,16 @@
-import { taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded, workerHeartbeat } from "@celery-metrics-exporter/celery/testing";
+import {
+  queuesObserved,
+  taskReceived,
+  taskRetried,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+  workerHeartbeat,
+} from "@celery-metrics-exporter/celery/testing";
 import { Metrics, UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { EXPORTERS, Fanout, decodeBatch, type EventBatch, type FanoutOptions } from "../../src/index.ts";
+import { EXPORTERS, Fanout, ObservationOutlet, decodeBatch, type EventBatch, type FanoutOptions } from "../../src/index.ts";
 import { privateRedis } from "../support/redis.ts";
 import { shopEvents } from "../support/shop-events.ts";
 
@@ -228,6 +236,21 @@ describe("the memory of Redis", () => {
     await vi.waitUntil(() => fanout.fullBecause() === undefined, { timeout: 5_000 });
     await fanout.enqueue({ broker: "redis", events: [taskSent()] });
     expect(await batchesIn("postgres")).toHaveLength(1);
+  });
+});
+
+describe("the estimate of a queue's events at the start", () => {
+  it("is not misled by observations, which are next in the queue", async () => {
+    const { fanout } = await startFanout();
+    for (let batch = 0; batch < 3; batch++) await fanout.enqueue({ broker: "redis", events: Array.from({ length: 50 }, () => taskSent()) });
+    const exporters = EXPORTERS.map((exporter) => ({ ...exporter, observes: exporter.name === "postgres" }));
+    const options = { redis: redis.producer, prefix: PREFIX, logger: createLogger("monitor", "silent"), metrics: new Metrics() };
+    const outlet = new ObservationOutlet({ ...options, exporters });
+    closers.push(() => outlet.close());
+    for (let job = 0; job < 10; job++) await outlet.publish([queuesObserved()]);
+    const { metrics } = await startFanout();
+    expect(await queueOf("postgres").getWaitingCount()).toBe(13);
+    expect(await counterOf(metrics, "queue_events", "postgres")).toBe(13 * 50);
   });
 });
 

@@ -13,6 +13,7 @@ import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { NewerPayloadError } from "../../src/contract/errors.ts";
 import { EXPORTERS, decodeBatch, encodeBatch } from "../../src/index.ts";
+import { batchHalves, payloadsOf } from "../../src/queue/batch.ts";
 
 /** The data of a job, as read from Redis. */
 function throughJson(payload: unknown): unknown {
@@ -35,6 +36,28 @@ describe("a batch's payload", () => {
         expect(roundTrip(events)).toEqual(events);
       }),
     );
+  });
+
+  it("keeps all fields of worker events", () => {
+    const software = { pid: 12, sw_ident: "py-celery", sw_ver: "5.6.3", sw_sys: "Linux" };
+    const events = [
+      workerHeartbeat({ ...software, loadavg: [0.5, 12.25, 1e21] }),
+      workerHeartbeat({ ...software, loadavg: [0] }),
+      workerHeartbeat({ pid: 0 }),
+      { ...workerHeartbeat(software), type: "worker-online" },
+    ];
+    expect(roundTrip(events)).toStrictEqual(events);
+  });
+
+  it("keeps when the receiver had it, in each half too; an older release does not know", () => {
+    const batch = { broker: "redis", receivedAt: 1_795_328_900.25, events: [taskSent(), taskReceived()] };
+    const payload = throughJson(encodeBatch(batch)) as Record<string, unknown>;
+    expect(decodeBatch(payload)).toEqual(batch);
+    expect(batchHalves(batch).map(({ receivedAt }) => receivedAt)).toEqual([batch.receivedAt, batch.receivedAt]);
+    expect([...payloadsOf(batch, new Set())].map(({ receivedAt }) => receivedAt)).toEqual([batch.receivedAt]);
+    for (const unusable of [undefined, null, "5", -1, Infinity]) {
+      expect(decodeBatch({ ...payload, receivedAt: unusable })).toStrictEqual({ broker: "redis", events: batch.events });
+    }
   });
 
   it("keeps worker and custom events, the broker and announced tasks", () => {
@@ -81,7 +104,7 @@ describe("a batch's payload", () => {
     const event = taskSent();
     const payload = encodeBatch({ broker: "redis", events: [event] });
     const [bits, ...values] = payload.events;
-    const appended = [Number(bits) | (1 << 29), ...values, "new"];
+    const appended = [Number(bits) | (1 << 31), ...values, "new"];
     expect(decodeBatch({ ...payload, events: [...appended, ...appended] }).events).toEqual([event, event]);
   });
 
@@ -114,6 +137,12 @@ describe("a batch's payload", () => {
     ["ids of which one is a number", { ...good, told: ["x", 1] }, "batch payload has ids that are not texts"],
   ])("refuses %s", (_, payload, message) => {
     expect(() => decodeBatch(payload)).toThrow(new PermanentError(message));
+  });
+
+  it.each(["", "1 x", "-1", "Infinity"])("refuses the loads %j", (loads) => {
+    const payload = encodeBatch({ broker: "redis", events: [workerHeartbeat({ loadavg: [0.5] })] });
+    const texts = payload.texts.map((text) => (text === "0.5" ? loads : text));
+    expect(() => decodeBatch({ ...payload, texts })).toThrow(new PermanentError("batch payload has loads that are not numbers"));
   });
 
   it("tells only what it is told: no ids of the form before, nor doubts that are not true", () => {
