@@ -2,7 +2,7 @@
 import { BrokerLink, brokerOf, brokerUrlWarnings, queueLengths, sentinelOptionsOf } from "@celery-metrics-exporter/broker";
 import type { Observation } from "@celery-metrics-exporter/celery";
 import { Control } from "@celery-metrics-exporter/control";
-import { KnownQueues, Leader, Leadership } from "@celery-metrics-exporter/pipeline";
+import { EXPORTERS, KnownQueues, Leader, Leadership, ObservationOutlet } from "@celery-metrics-exporter/pipeline";
 import {
   connectRedis,
   defineRole,
@@ -19,10 +19,11 @@ import { Polling } from "./polling.ts";
 /** Passes observations to the exporters. */
 export type Publish = (observations: readonly Observation[]) => Promise<void>;
 
-/** Opens what publishes, for a started role. */
+/** Opens what publishes. The role's lifecycle closes it. */
 export type OpenPublish = (redis: RedisConnection, context: RoleContext<Config>) => Publish;
 
-export function monitorRole(openPublish: OpenPublish): Role<typeof Config> {
+/** @param openPublish tests replace it. */
+export function monitorRole(openPublish: OpenPublish = toExporters): Role<typeof Config> {
   return defineRole({
     name: "monitor",
     Config,
@@ -97,7 +98,11 @@ export function monitorRole(openPublish: OpenPublish): Role<typeof Config> {
   });
 }
 
-/**
- * WIRING POINT: the producer of observations. Until there is one, nothing reaches the exporters.
- */
-export const monitor = monitorRole(() => () => Promise.resolve());
+/** Publishes to the queues of the exporters that observe. */
+function toExporters(redis: RedisConnection, { config, logger, metrics, lifecycle }: RoleContext<Config>): Publish {
+  const outlet = new ObservationOutlet({ redis, prefix: config.QUEUE_PREFIX, exporters: EXPORTERS, logger, metrics });
+  lifecycle.defer("exporters' queues", () => outlet.close());
+  return (observations) => outlet.publish(observations);
+}
+
+export const monitor = monitorRole();

@@ -1,5 +1,6 @@
 /** The monitor runs as users with exactly the rights in docs/permissions.md. */
 import type { Observation } from "@celery-metrics-exporter/celery";
+import { ObservationOutlet } from "@celery-metrics-exporter/pipeline";
 import { createLogger, startRoles, type HealthReport, type RunningRoles } from "@celery-metrics-exporter/runtime";
 import {
   createVhost,
@@ -15,8 +16,9 @@ import {
   type TestVhost,
 } from "@celery-metrics-exporter/testkit";
 import amqp from "amqplib";
+import { Queue } from "bullmq";
 import { Redis } from "ioredis";
-import { monitorRole } from "monitor";
+import { monitorRole, type monitor } from "monitor";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { refusals } from "./refusals.ts";
 
@@ -52,9 +54,9 @@ interface Running {
   readonly roles: RunningRoles;
 }
 
-async function start(brokerUrl: string, env: Readonly<Record<string, string>> = {}): Promise<Running> {
+async function start(brokerUrl: string, env: Readonly<Record<string, string>> = {}, publishing?: typeof monitor): Promise<Running> {
   const observations: Observation[] = [];
-  const role = monitorRole(() => (published) => {
+  const noting = monitorRole(() => (published) => {
     observations.push(...published);
     return Promise.resolve();
   });
@@ -66,7 +68,7 @@ async function start(brokerUrl: string, env: Readonly<Record<string, string>> = 
     MONITOR_INSPECT_INTERVAL_SECONDS: "1",
     ...env,
   };
-  const roles = await startRoles([role], settings, createLogger("monitor", "silent"));
+  const roles = await startRoles([publishing ?? noting], settings, createLogger("monitor", "silent"));
   releases.push(() => roles.stop());
   return { observations, roles };
 }
@@ -113,6 +115,31 @@ describe("on Redis", () => {
   ])("contains exactly the commands that are needed: %s", async (block, user) => {
     const used = await record.commandsOf(user);
     expect([...documentedCommands(block)].sort()).toEqual([...used].sort());
+  });
+
+  it("is enough to publish to an exporter that observes, and contains exactly the commands that it needs besides", async () => {
+    const block = "redis monitor, for an exporter that observes";
+    await grantDocumented(redis, block, PASSWORD);
+    await redis.call("ACL", "SETUSER", "cme-monitor", "~{cme}:observing:*");
+    const queue = new Queue("observing", { connection: redis, prefix: "{cme}" });
+    releases.push(() => queue.close());
+    await queue.waitUntilReady();
+    const role = monitorRole((connection, { config, logger, metrics, lifecycle }) => {
+      const exporters = [{ name: "observing", takes: [], observes: true }];
+      const outlet = new ObservationOutlet({ redis: connection, prefix: config.QUEUE_PREFIX, exporters, logger, metrics });
+      lifecycle.defer("outlet", () => outlet.close());
+      return (observations) => outlet.publish(observations);
+    });
+    const running = await start(urlOf("cme-monitor-broker"), {}, role);
+    await expect.poll(() => queue.getWaitingCount(), POLL).toBeGreaterThan(3);
+    const [job] = await queue.getWaiting();
+    await job?.remove();
+    const { length } = await queue.getWaiting();
+    await expect.poll(() => queue.getWaitingCount(), POLL).toBeGreaterThan(length);
+    await running.roles.stop();
+    expect(await refusals(redis)).toEqual([]);
+    const documented = [...documentedCommands("redis monitor"), ...documentedCommands(block)];
+    expect(documented.sort()).toEqual([...(await record.commandsOf("cme-monitor"))].sort());
   });
 
   it.each([
