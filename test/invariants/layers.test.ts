@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { readText, sourcesOf, workspacePackages, type WorkspacePackage } from "./workspace.ts";
 
-type Layer = "base" | "core" | "app" | "top" | "demo" | "testkit";
+type Layer = "base" | "core" | "control" | "app" | "top" | "demo" | "testkit";
 
 /** The layers of docs/architecture.md: a package may use the layers below its own, but not its neighbors. */
 const LAYERS: Readonly<Record<string, Layer>> = {
@@ -11,8 +11,10 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   "packages/pipeline": "core",
   "packages/task-store": "core",
   "packages/db": "core",
+  "packages/control": "control",
   "packages/testkit": "testkit",
   "apps/receiver": "app",
+  "apps/monitor": "app",
   "apps/dashboard": "app",
   "apps/cli": "top",
   "apps/demo": "demo",
@@ -20,10 +22,12 @@ const LAYERS: Readonly<Record<string, Layer>> = {
 const MAY_USE: Readonly<Record<Layer, readonly Layer[]>> = {
   base: [],
   core: ["base"],
-  app: ["base", "core"],
-  top: ["base", "core", "app"],
+  // It talks to the workers over the connections of `packages/broker`.
+  control: ["base", "core"],
+  app: ["base", "core", "control"],
+  top: ["base", "core", "control", "app"],
   // Never part of an image: it runs what the cli runs, with the Celery, the agent and the publishers of the tests.
-  demo: ["base", "core", "app", "top", "testkit"],
+  demo: ["base", "core", "control", "app", "top", "testkit"],
   // It publishes in Celery's wire format, which `packages/celery` writes. Our other packages use it in their own tests.
   testkit: ["base"],
 };
@@ -62,6 +66,14 @@ describe.each(packages)("$folder", (entry) => {
       .flatMap((file) => importsOf(file).map((name) => ({ file, name })))
       .filter(({ name }) => !entry.dependencies.includes(name));
     expect(undeclared).toEqual([]);
+  });
+});
+
+describe("packages/control", () => {
+  it("uses only the broker's package of the layer below", () => {
+    const { dependencies = [] } = packages.find(({ folder }) => folder === "packages/control") ?? {};
+    const used = internal(dependencies).filter((other) => layerOf(other) === "core");
+    expect(used.map(({ folder }) => folder)).toEqual(["packages/broker"]);
   });
 });
 

@@ -2,6 +2,7 @@
 import { processorRole } from "@celery-metrics-exporter/pipeline";
 import { loadConfig, type Environment, type Role } from "@celery-metrics-exporter/runtime";
 import { dashboard, dashboardRole } from "dashboard";
+import { monitor } from "monitor";
 import { receiver } from "receiver";
 import { z } from "zod";
 import { exporters } from "./exporters.ts";
@@ -10,7 +11,7 @@ import { exporters } from "./exporters.ts";
 const processors: ReadonlyMap<string, Role> = new Map([...exporters].map(([name, definition]) => [name, processorRole(definition)]));
 
 /** All roles. */
-export const ALL_ROLES: readonly Role[] = [receiver, ...processors.values(), dashboard];
+export const ALL_ROLES: readonly Role[] = [receiver, ...processors.values(), dashboard, monitor];
 
 const Choice = z.object({ EXPORTERS: receiver.Config.shape.EXPORTERS });
 
@@ -28,5 +29,5 @@ export interface RolesOptions {
 /** The roles for these exporters, in start order: consumers of a queue before its producers. */
 export function rolesFor(exporterNames: readonly string[], { withDashboard, onDashboard }: RolesOptions): Role[] {
   const chosen = exporterNames.flatMap((name) => processors.get(name) ?? []);
-  return [...chosen, ...(withDashboard ? [dashboardRole(onDashboard)] : []), receiver];
+  return [...chosen, ...(withDashboard ? [dashboardRole(onDashboard)] : []), monitor, receiver];
 }

@@ -1,29 +1,13 @@
 /** The receiver's settings. */
-import { parseBrokerUrl, type BrokerUrl, type SourceOptions } from "@celery-metrics-exporter/broker";
+import { BrokerConfig, fanoutPrefixOf, sentinelOptionsOf, type SourceOptions } from "@celery-metrics-exporter/broker";
 import { EXPORTERS, FilterConfig, type ExporterRegistration } from "@celery-metrics-exporter/pipeline";
-import {
-  BaseConfig,
-  ConfigError,
-  duration,
-  flag,
-  integer,
-  list,
-  redisServerOf,
-  redisTarget,
-  secret,
-} from "@celery-metrics-exporter/runtime";
-import { createHash } from "node:crypto";
+import { BaseConfig, deploymentId, duration, integer, list } from "@celery-metrics-exporter/runtime";
 import { hostname } from "node:os";
 import { z } from "zod";
 import { RedactionConfig, withRedactionChecked } from "./redaction/redaction.ts";
 
 const MEBIBYTE = 2 ** 20;
 const knownExporters = EXPORTERS.map(({ name }) => name);
-
-const brokerUrl = z.string().superRefine((value, context) => {
-  const parsed = parseBrokerUrl(value);
-  if (!parsed.ok) context.addIssue({ code: "custom", message: parsed.problem });
-});
 
 const exporters = list("datadog,postgres").superRefine((names, context) => {
   const unknown = names.filter((name) => !knownExporters.includes(name));
@@ -33,9 +17,7 @@ const exporters = list("datadog,postgres").superRefine((names, context) => {
 });
 
 const Settings = BaseConfig.extend({
-  CELERY_BROKER_URL: secret(brokerUrl).describe(
-    "The broker URL that your Celery workers use: `amqp://`, `amqps://`, `pyamqp://`, `redis://`, `rediss://`, `redis+socket://`, `sentinel://`; several separated by `;`; `ssl_*` query settings for TLS; `login_method=EXTERNAL` to log in to RabbitMQ by client certificate.",
-  ),
+  ...BrokerConfig.shape,
   EXPORTERS: exporters.describe(
     "Comma-separated names of the exporters to feed. Each of them needs a running processor, or its exporter queue grows.",
   ),
@@ -69,26 +51,10 @@ const Settings = BaseConfig.extend({
   RABBITMQ_PREFETCH_BYTES: integer(4 * MEBIBYTE, MEBIBYTE).describe(
     "Maximum number of bytes that RabbitMQ sends without an acknowledgement: the larger the messages, the fewer it sends. A batch closes at half as many. Limits the receiver's memory while nothing can be stored.",
   ),
-  CELERY_GLOBAL_KEYPREFIX: z.string().default("").describe("Redis: the workers' transport option `global_keyprefix`."),
-  CELERY_FANOUT_PREFIX: z
-    .string()
-    .default("true")
-    .describe("Redis: the workers' transport option `fanout_prefix`: `true`, `false`, or a prefix such as `/{db}.`."),
   CELERY_FANOUT_PATTERNS: z
     .enum(["both", "true", "false"])
     .default("both")
     .describe("Redis: the workers' transport option `fanout_patterns`; `both` listens for both forms."),
-  CELERY_SENTINEL_MASTER_NAME: z
-    .string()
-    .min(1)
-    .default("mymaster")
-    .describe("Redis Sentinel: the workers' transport option `master_name`."),
-  CELERY_SENTINEL_PASSWORD: secret(z.string().optional()).describe(
-    "Redis Sentinel: password of the sentinels themselves. The one in CELERY_BROKER_URL is for Redis.",
-  ),
-  CELERY_SENTINEL_TLS: flag(false).describe(
-    "Redis Sentinel: whether the sentinels use TLS too, with the `ssl_*` settings of CELERY_BROKER_URL.",
-  ),
   REDIS_BUFFER_MAX_BYTES: integer(128 * MEBIBYTE, MEBIBYTE).describe(
     "Redis pub/sub: size of the buffer while the receiver is behind or on standby. The default is enough for about 250,000 events. What does not fit is dropped and counted.",
   ),
@@ -116,13 +82,6 @@ export function chosenExporters({ EXPORTERS: names }: Config): readonly Exporter
   return EXPORTERS.filter(({ name }) => names.includes(name));
 }
 
-/** @throws {ConfigError} never for a loaded configuration, because `Config` has parsed the URL before. */
-export function brokerOf(config: Config): BrokerUrl {
-  const parsed = parseBrokerUrl(config.CELERY_BROKER_URL);
-  if (!parsed.ok) throw new ConfigError([`CELERY_BROKER_URL: ${parsed.problem}`]);
-  return parsed.url;
-}
-
 export function sourceOptions(config: Config): SourceOptions {
   return {
     rabbitmq: {
@@ -138,13 +97,9 @@ export function sourceOptions(config: Config): SourceOptions {
     redis: {
       exchange: config.EVENT_EXCHANGE,
       globalKeyprefix: config.CELERY_GLOBAL_KEYPREFIX,
-      fanoutPrefix: toBooleanOrText(config.CELERY_FANOUT_PREFIX),
+      fanoutPrefix: fanoutPrefixOf(config),
       ...(config.CELERY_FANOUT_PATTERNS === "both" ? {} : { fanoutPatterns: config.CELERY_FANOUT_PATTERNS === "true" }),
-      sentinelOptions: {
-        masterName: config.CELERY_SENTINEL_MASTER_NAME,
-        ...(config.CELERY_SENTINEL_PASSWORD === undefined ? {} : { password: config.CELERY_SENTINEL_PASSWORD }),
-        tls: config.CELERY_SENTINEL_TLS,
-      },
+      sentinelOptions: sentinelOptionsOf(config),
       bufferMaxBytes: config.REDIS_BUFFER_MAX_BYTES,
     },
   };
@@ -152,15 +107,5 @@ export function sourceOptions(config: Config): SourceOptions {
 
 /** Shows the deployment in the list of the queue's consumers: consumers that feed the same exporter queues have the same eight digits. */
 export function consumerTag(config: Config): string {
-  const { username: _username, password: _password, tls: _tls, ...place } = redisServerOf(redisTarget(config));
-  const deployment = createHash("sha256")
-    .update(JSON.stringify([place, config.QUEUE_PREFIX]))
-    .digest("hex")
-    .slice(0, 8);
-  return `celery-metrics-exporter ${deployment} ${hostname()} ${process.pid}`;
-}
-
-function toBooleanOrText(text: string): boolean | string {
-  if (/^true$/i.test(text)) return true;
-  return /^false$/i.test(text) ? false : text;
+  return `celery-metrics-exporter ${deploymentId(config)} ${hostname()} ${process.pid}`;
 }

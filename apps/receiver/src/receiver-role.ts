@@ -1,5 +1,5 @@
 /** The receiver as a role: reads Celery's events from the broker and puts them into the exporter queues. */
-import { brokerUrlWarnings, createEventSource, describeSource, type EventSource } from "@celery-metrics-exporter/broker";
+import { brokerOf, brokerUrlWarnings, createEventSource, describeSource, type EventSource } from "@celery-metrics-exporter/broker";
 import {
   DeadLetters,
   eventTypeWarnings,
@@ -20,7 +20,7 @@ import {
   type RedisConnection,
   type Role,
 } from "@celery-metrics-exporter/runtime";
-import { Config, brokerOf, chosenExporters, sourceOptions } from "./config.ts";
+import { Config, chosenExporters, sourceOptions } from "./config.ts";
 import { Delivery } from "./batches.ts";
 import { EventAdvice } from "./event-advice.ts";
 import { HotStandby } from "./standby/hot-standby.ts";

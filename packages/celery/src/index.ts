@@ -1,8 +1,9 @@
 export { eventChannels, type EventChannels, type EventChannelsOptions } from "./wire/channels.ts";
 export { decodeAgain } from "./wire/envelope.ts";
 export { compareBytes } from "./python/text.ts";
-export { decodeFrame } from "./wire/decode.ts";
-export { decodeEnvelope, encodeEnvelope, type EventMessage } from "./wire/envelope.ts";
+export { decodeFrame, readBody } from "./wire/decode.ts";
+export { decodeEnvelope, encodeEnvelope, openEnvelope, type EventMessage, type OpenedEnvelope } from "./wire/envelope.ts";
+export { writeMsgpack } from "./wire/msgpack.ts";
 export {
   TASK_EVENT_TYPES,
   isTaskEvent,
@@ -24,7 +25,16 @@ export {
 } from "./model/event.ts";
 export { MAX_ID_LENGTH } from "./model/normalise.ts";
 export { MAX_AHEAD_SECONDS, isFuture } from "./model/time.ts";
-export { REJECT_REASONS, type Decoded, type Frame, type ReadAs, type RejectReason, type Rejected } from "./wire/frame.ts";
+export {
+  REJECT_REASONS,
+  type Decoded,
+  type Frame,
+  type ReadAs,
+  type ReadBody,
+  type RejectReason,
+  type Rejected,
+  type UnreadableBody,
+} from "./wire/frame.ts";
 export { MAX_TIMESTAMP, toMicroseconds } from "./model/time.ts";
 export { parsePythonLiteral, type JsonValue, type PythonLiteral } from "./python/literal.ts";
 export { isTaskId, readStoredEvent } from "./model/event.ts";

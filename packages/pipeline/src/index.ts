@@ -25,5 +25,7 @@ export { processorRole, runProcessor } from "./host/processor-role.ts";
 export { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue/names.ts";
 export { ReceiverRegister, type ReceiverRegisterOptions } from "./produce/receiver-register.ts";
 export { Leadership, type LeadershipClaim, type LeadershipAnswer, type LeadershipOptions } from "./produce/leadership.ts";
+export { Leader, type LeaderOptions } from "./produce/leader.ts";
+export { KnownQueues, type KnownQueuesOptions } from "./produce/known-queues.ts";
 export type { ReplayRedaction } from "./dead-letter/replayed-letter.ts";
 export { EventFilter, FilterConfig } from "./filter/task-filter.ts";

@@ -52,7 +52,7 @@ export { redisAddress, redisServerOf, type RedisTarget, type SentinelOptions } f
 export { warnIfNotDurable } from "./redis/advice.ts";
 export { mastersOf, type RedisConnection, sendTogether } from "./redis/connection.ts";
 export { isOtherProtocol, isOutOfMemory, isRedisAway, redisProblem, redisUnavailable } from "./redis/failure.ts";
-export { RedisConfig, redisTarget, type RedisUse } from "./redis/policy.ts";
+export { deploymentId, RedisConfig, redisTarget, type RedisUse } from "./redis/policy.ts";
 export {
   behindSentinels,
   type ParsedRedisUrl,

@@ -46,7 +46,15 @@ export { TcpProxy } from "./network/tcp-proxy.ts";
 export { MortalLink } from "./network/mortal-link.ts";
 export { setPostgresReadOnly, setRedisFull } from "./servers/refusing-servers.ts";
 export { randomBatches, seededRandom, shuffled } from "./seeded-random.ts";
-export { driveShop, ENDINGS_QUEUES, sendEndings, type ShopDriverOptions, type ShopReport, type ShopTask } from "./celery/drivers.ts";
+export {
+  driveShop,
+  ENDINGS_QUEUES,
+  sendEndings,
+  sendPrioritized,
+  type ShopDriverOptions,
+  type ShopReport,
+  type ShopTask,
+} from "./celery/drivers.ts";
 export { type CommandRecord, recordCommands } from "./servers/command-record.ts";
 export {
   documentedCommands,

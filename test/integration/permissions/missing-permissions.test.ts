@@ -261,6 +261,6 @@ describe("of Celery's Redis", () => {
   });
 
   it("the receiver does not start without them, and says so", async () => {
-    await expectRefusal("receiver", { CELERY_BROKER_URL: `${scene.redisUrlOf("cme-events")}/1` }, /may not subscribe \(NOPERM.*channels/);
+    await expectRefusal("receiver", { CELERY_BROKER_URL: `${scene.redisUrlOf("cme-events")}/1` }, /lacks a permission \(NOPERM.*channels/);
   });
 });

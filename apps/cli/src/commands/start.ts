@@ -1,4 +1,4 @@
-/** `start`: receiver, processors and dashboard in one process. */
+/** `start`: receiver, processors, monitor and dashboard in one process. */
 import { brokerUrlWarnings } from "@celery-metrics-exporter/broker";
 import {
   BaseConfig,
@@ -36,9 +36,9 @@ export const START = { name: "the single process", Config: SummaryConfig };
 export function startCommand(find?: FindAgent): Command {
   return {
     name: "start",
-    summary: "Run the receiver, the exporters and the dashboard in one process.",
+    summary: "Run the receiver, the exporters, the monitor and the dashboard in one process.",
     description:
-      "Runs the receiver, the processors of the chosen exporters and the dashboard until SIGTERM or SIGINT. " +
+      "Runs the receiver, the processors of the chosen exporters, the monitor and the dashboard until SIGTERM or SIGINT. " +
       `Without DATABASE_URL the postgres exporter keeps its table in an embedded PostgreSQL in ${EMBEDDED_DATABASE_URL.slice("pglite:".length)}. ` +
       "Without REDIS_URL the exporter queues are in the broker's Redis or, with RabbitMQ, at redis://127.0.0.1:6379. " +
       "Without EXPORTERS metrics are sent to Datadog only if an agent is configured or answers on this machine.",

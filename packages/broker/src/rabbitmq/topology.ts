@@ -158,6 +158,6 @@ export function refusal(error: AmqpError, what: string): Error {
 }
 
 /** Extracts the broker's text from amqplib's message. */
-function brokerText(error: Error): string {
+export function brokerText(error: Error): string {
   return /with message "(.*)"$/s.exec(error.message)?.[1] ?? error.message;
 }

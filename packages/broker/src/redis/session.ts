@@ -43,43 +43,61 @@ const PATIENCE = 10;
  * @throws {ConfigError} if a certificate file cannot be read.
  */
 export async function openRedisSession(server: RedisServer, options: RedisSessionOptions, signal: AbortSignal): Promise<RedisSession> {
-  const redis = new Redis(connectionOptions(server, options.subscription));
+  const { subscription } = options;
+  const redis = new Redis(connectionOptions(server, subscription));
+  return openOn(redis, { sentinelOptions: subscription.sentinelOptions, signal }, async () => {
+    await checkServer(redis, server);
+    const sentinel = server.sentinels !== undefined;
+    const session = new RedisSession(redis, eventChannels({ ...subscription, db: server.db, sentinel }), options);
+    await session.subscribe();
+    return session;
+  });
+}
+
+interface OpenOptions {
+  readonly sentinelOptions: SentinelOptions | undefined;
+  /** Its abort disconnects. */
+  readonly signal: AbortSignal;
+}
+
+/** Connects and opens something on the connection. Disconnects and explains the error if either fails. */
+export async function openOn<T>(redis: Redis, { sentinelOptions, signal }: OpenOptions, open: () => Promise<T>): Promise<T> {
   tellSentinelErrors(redis);
   let lastError: Error | undefined;
   redis.on("error", (error: Error) => (lastError = error));
   // ioredis throws the error of the last sentinel. An earlier one may be more informative.
   let fromSentinel: Error | undefined;
-  redis.on("sentinelError", (error: Error) => (fromSentinel ??= sentinelProblem(error, options.subscription)));
+  redis.on("sentinelError", (error: Error) => (fromSentinel ??= sentinelProblem(error, sentinelOptions)));
   const abort = (): void => redis.disconnect();
   signal.addEventListener("abort", abort, { once: true });
   try {
     if (signal.aborted) throw new Error("no answer in time");
     await redis.connect();
-    await checkServer(redis, server);
-    const sentinel = server.sentinels !== undefined;
-    const session = new RedisSession(redis, eventChannels({ ...options.subscription, db: server.db, sentinel }), options);
-    await session.subscribe();
-    return session;
+    return await open();
   } catch (thrown) {
     redis.disconnect();
     // "Connection is closed." is only the consequence of an earlier error.
     const error = lastError ?? toError(thrown);
-    throw fromSentinel ?? sentinelProblem(error, options.subscription) ?? explain(error, redis.options.tls);
+    throw fromSentinel ?? sentinelProblem(error, sentinelOptions) ?? explain(error, redis.options.tls);
   } finally {
     signal.removeEventListener("abort", abort);
   }
 }
 
 /** Disables all retries of ioredis: every failure ends the session, so that each interruption is noticed and counted. */
-export function connectionOptions(server: RedisServer, subscription: RedisSubscription): Omit<ConnectionOptions, "replyMapping"> {
+export function connectionOptions(
+  server: RedisServer,
+  { sentinelOptions }: Pick<RedisSubscription, "sentinelOptions">,
+  use = "receiver",
+): Omit<ConnectionOptions, "replyMapping"> {
   // Pub/sub ignores databases: the number is only part of the channel names.
-  const { db: _db, ...address } = redisAddress(server, "CELERY_BROKER_URL", subscription.sentinelOptions);
+  const { db: _db, ...address } = redisAddress(server, "CELERY_BROKER_URL", sentinelOptions);
   return {
     ...address,
     sentinelRetryStrategy: () => null,
     sentinelCommandTimeout: CONNECT_TIMEOUT_MS,
     lazyConnect: true,
-    connectionName: "celery-metrics-exporter:receiver",
+    connectionName: `celery-metrics-exporter:${use}`,
     connectTimeout: CONNECT_TIMEOUT_MS,
     keepAlive: 10_000,
     retryStrategy: () => null,
@@ -185,7 +203,7 @@ export class RedisSession implements Session {
  *
  * @throws {DeniedError}
  */
-async function checkServer(redis: Redis, { sentinels, db }: RedisServer): Promise<void> {
+export async function checkServer(redis: Redis, { sentinels, db }: RedisServer): Promise<void> {
   const info = sentinels === undefined ? await redis.info("server").catch(() => "") : "";
   if (info.includes("redis_mode:sentinel")) throw new DeniedError("it is a Sentinel: use sentinel://");
   const refused = db === 0 ? undefined : await redis.select(db).then(() => undefined, toError);
@@ -195,7 +213,7 @@ async function checkServer(redis: Redis, { sentinels, db }: RedisServer): Promis
 }
 
 /** Explains the error of a reachable sentinel. Undefined for any other error. */
-function sentinelProblem(error: Error, { sentinelOptions = {} }: RedisSubscription): Error | undefined {
+function sentinelProblem(error: Error, sentinelOptions: SentinelOptions = {}): Error | undefined {
   const { message } = error;
   if (!/sentinel/i.test(message)) return undefined;
   const { masterName = "mymaster" } = sentinelOptions;
@@ -224,7 +242,7 @@ function explain(error: Error, tls: object | undefined): Error {
     return new DeniedError("it requires a password, and the URL contains none (NOAUTH)", { cause: error });
   }
   if (/^(WRONGPASS|NOPERM)|invalid (password|username-password)|without any password/i.test(error.message)) {
-    return new DeniedError(`the user name or password is wrong, or the user may not subscribe (${error.message})`, { cause: error });
+    return new DeniedError(`the user name or password is wrong, or the user lacks a permission (${error.message})`, { cause: error });
   }
   const hint = resetHint(error, tls, KOMBU_TLS_NAMES) ?? tlsHint(error, tls);
   return hint === undefined ? error : new Error(hint, { cause: error });

@@ -112,6 +112,11 @@ export function describeSource(
   return `${listed(url.servers.map(redisLabel))}, exchange ${redis.exchange}${prefix}${on(url.servers, machine)}`;
 }
 
+/** Describes the broker alone, by the same rules. */
+export function describeBroker(url: BrokerUrl, machine = hostname()): string {
+  return `${listed(url.broker === "rabbitmq" ? url.servers.map(rabbitmqLabel) : url.servers.map(redisLabel))}${on(url.servers, machine)}`;
+}
+
 function listed(servers: readonly string[]): string {
   return servers.toSorted().join(";");
 }

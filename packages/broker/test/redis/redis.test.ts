@@ -124,8 +124,8 @@ describe("RedisSource", () => {
 
   it.each([
     ["", "it requires a password, and the URL contains none (NOAUTH)"],
-    [":wrong-secret@", "the user name or password is wrong, or the user may not subscribe (WRONGPASS"],
-    ["nobody:wrong-secret@", "the user name or password is wrong, or the user may not subscribe (WRONGPASS"],
+    [":wrong-secret@", "the user name or password is wrong, or the user lacks a permission (WRONGPASS"],
+    ["nobody:wrong-secret@", "the user name or password is wrong, or the user lacks a permission (WRONGPASS"],
   ])("gives up at once if Redis rejects the credentials %j", async (userinfo, message) => {
     const server = await startRedis({ args: ["--requirepass", "right-secret"] });
     releases.push(() => server.stop());

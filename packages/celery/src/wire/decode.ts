@@ -2,7 +2,7 @@
 import { Reject, TooLargeError, checkSize, normalise } from "../model/normalise.ts";
 import { Rejects, decodeText, excerptOfBytes, excerptOfEncoded, excerptOfText } from "./rejects.ts";
 import type { CeleryEvent } from "../model/event.ts";
-import type { Decoded, Frame, ReadAs, RejectReason } from "./frame.ts";
+import type { Decoded, Frame, ReadAs, ReadBody, UnreadableBody } from "./frame.ts";
 import { parseMsgpack } from "./msgpack.ts";
 import { parsePythonJson } from "./json.ts";
 import { parseYaml } from "./yaml.ts";
@@ -15,17 +15,23 @@ const MAX_WORD_LENGTH = 128;
  * Every frame gives at least one event or one reject, except an empty list, which workers send occasionally (recorded with Celery 5.2).
  */
 export function decodeFrame(frame: Frame): Decoded {
+  const read = readBody(frame);
+  return "value" in read ? toDecoded(read.value) : reject(read, frame);
+}
+
+/** Reads a message's body as plain data. Never throws. */
+export function readBody(frame: Frame): ReadBody {
   switch (mediaType(frame.contentType)) {
     case "application/json":
-      return decodeBody(frame, { read: () => parsePythonJson(textOf(frame)), complaint: "the body is not JSON", isText: true });
+      return parseBody(frame, { read: () => parsePythonJson(textOf(frame)), complaint: "the body is not JSON", isText: true });
     case "application/x-yaml":
-      return decodeBody(frame, { read: () => parseYaml(textOf(frame)), complaint: "the body is not plain YAML", isText: true });
+      return parseBody(frame, { read: () => parseYaml(textOf(frame)), complaint: "the body is not plain YAML", isText: true });
     case "application/x-msgpack":
-      return decodeBody(frame, { read: () => parseMsgpack(bytesOf(frame)), complaint: "the body is not msgpack in bytes", isText: false });
+      return parseBody(frame, { read: () => parseMsgpack(bytesOf(frame)), complaint: "the body is not msgpack in bytes", isText: false });
     case "application/x-python-serialize":
-      return reject("pickle", 'pickled events are never loaded; set event_serializer = "json" in Celery', frame);
+      return { reason: "pickle", detail: 'pickled events are never loaded; set event_serializer = "json" in Celery', isText: false };
     default:
-      return reject("content_type", "the content type is not JSON, msgpack or YAML", frame);
+      return { reason: "content_type", detail: "the content type is not JSON, msgpack or YAML", isText: false };
   }
 }
 
@@ -42,17 +48,15 @@ interface Format {
   readonly isText: boolean;
 }
 
-function decodeBody(frame: Frame, { read, complaint, isText }: Format): Decoded {
-  let value: unknown;
+function parseBody(frame: Frame, { read, complaint, isText }: Format): ReadBody {
   try {
     checkSize(frame.body);
-    value = read();
+    return { value: read() };
   } catch (thrown) {
-    if (thrown instanceof TooLargeError) return reject("too_large", thrown.message, frame, isText);
-    if (thrown instanceof UnknownEncoding) return reject("content_encoding", "the content encoding is unknown", frame);
-    return reject("body", complaint, frame, isText);
+    if (thrown instanceof TooLargeError) return { reason: "too_large", detail: thrown.message, isText };
+    if (thrown instanceof UnknownEncoding) return { reason: "content_encoding", detail: "the content encoding is unknown", isText: false };
+    return { reason: "body", detail: complaint, isText };
   }
-  return toDecoded(value);
 }
 
 class UnknownEncoding extends Error {}
@@ -69,7 +73,7 @@ function bytesOf({ body }: Frame): Uint8Array {
 }
 
 /** Rejects a message as a whole. Bytes that should be text are kept as text, so that people can read them. */
-function reject(reason: RejectReason, detail: string, { body, contentType, contentEncoding }: Frame, isText = false): Decoded {
+function reject({ reason, detail, isText }: UnreadableBody, { body, contentType, contentEncoding }: Frame): Decoded {
   const text = typeof body === "string" ? excerptOfText(body) : isText ? excerptOfEncoded(body, contentEncoding) : undefined;
   const { raw, isWhole } = text ?? excerptOfBytes(body as Uint8Array);
   const readAs: ReadAs = {

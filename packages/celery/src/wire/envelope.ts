@@ -8,9 +8,9 @@ import { checkJsonBounds } from "./json.ts";
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** A message with events, as Celery passes it to kombu. */
+/** A message as Celery passes it to kombu: with events, unless `exchange` says otherwise. */
 export interface EventMessage {
-  /** One event or a list of them, serialized as `contentType` says. */
+  /** Serialized as `contentType` says. */
   readonly body: string | Uint8Array;
   /** Such as `task.multi`. */
   readonly routingKey: string;
@@ -50,8 +50,19 @@ export function encodeEnvelope({
   });
 }
 
-/** Decodes one pub/sub message: JSON that contains the body, in base64 or, without `properties.body_encoding`, as text. Never throws. */
+/** Decodes one pub/sub message into events. Never throws. */
 export function decodeEnvelope(payload: string | Uint8Array): Decoded {
+  const opened = openEnvelope(payload);
+  return "frame" in opened ? decodeFrame(opened.frame) : reject(opened, payload);
+}
+
+/** The message in an envelope, or why there is none. */
+export type OpenedEnvelope =
+  | { readonly frame: Frame; readonly headers: Fields }
+  | { readonly reason: "envelope" | "too_large"; readonly detail: string };
+
+/** Opens an envelope: JSON that contains the body, in base64 or, without `properties.body_encoding`, as text. Never throws. */
+export function openEnvelope(payload: string | Uint8Array): OpenedEnvelope {
   let envelope: unknown;
   try {
     checkSize(payload);
@@ -59,14 +70,16 @@ export function decodeEnvelope(payload: string | Uint8Array): Decoded {
     checkJsonBounds(text);
     envelope = JSON.parse(text);
   } catch (thrown) {
-    if (thrown instanceof TooLargeError) return reject("too_large", thrown.message, payload);
-    return reject("envelope", "the message is not JSON", payload);
+    if (thrown instanceof TooLargeError) return { reason: "too_large", detail: thrown.message };
+    return { reason: "envelope", detail: "the message is not JSON" };
   }
   const frame = isFields(envelope) ? frameOf(envelope) : undefined;
-  return frame === undefined ? reject("envelope", "the message is not an envelope of kombu", payload) : decodeFrame(frame);
+  if (frame === undefined) return { reason: "envelope", detail: "the message is not an envelope of kombu" };
+  const { headers } = envelope as Fields;
+  return { frame, headers: isFields(headers) ? headers : {} };
 }
 
-function reject(reason: RejectReason, detail: string, payload: string | Uint8Array): Decoded {
+function reject({ reason, detail }: { readonly reason: RejectReason; readonly detail: string }, payload: string | Uint8Array): Decoded {
   const text = typeof payload === "string" ? excerptOfText(payload) : excerptOfEncoded(payload, undefined);
   const { raw, isWhole } = text ?? excerptOfBytes(payload as Uint8Array);
   return { events: [], rejected: [{ reason, detail, raw, ...(isWhole && { readAs: "envelope" }), count: 1 }] };

@@ -36,6 +36,17 @@ export const REJECT_REASONS = [
 ] as const;
 export type RejectReason = (typeof REJECT_REASONS)[number];
 
+/** Why a body could not be read as plain data. */
+export interface UnreadableBody {
+  readonly reason: RejectReason;
+  /** One sentence for people. It never contains anything of the body. */
+  readonly detail: string;
+  /** Whether the body should be text. */
+  readonly isText: boolean;
+}
+
+export type ReadBody = { readonly value: unknown } | UnreadableBody;
+
 /** kombu's envelope, one event (or the value in its place) as JSON, or a message's body. */
 export type ReadAs =
   | "envelope"

@@ -5,7 +5,7 @@
  * stack. msgpackr also has extensions of its own (records compiled to code, regular expressions) that no Celery writes. So a body is walked once:
  * every value that it claims must be present, nesting is limited, and extensions are rejected.
  */
-import { Unpackr } from "msgpackr";
+import { Packr, Unpackr } from "msgpackr";
 import { Census, SMALL_BODY } from "../model/normalise.ts";
 
 const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsType: "number" });
@@ -17,6 +17,13 @@ const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true, int64AsTyp
 export function parseMsgpack(bytes: Uint8Array): unknown {
   checkStructure(bytes);
   return unpackr.unpack(bytes);
+}
+
+const packr = new Packr({ useRecords: false });
+
+/** Writes plain data as kombu's `msgpack` serializer does. */
+export function writeMsgpack(value: unknown): Uint8Array {
+  return packr.pack(value);
 }
 
 /** Bytes of content after each fixed-size head byte, from 0xc0 on: nil, booleans, floats, unsigned and signed integers. */

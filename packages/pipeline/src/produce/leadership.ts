@@ -1,4 +1,7 @@
-/** The leadership among receivers, in Redis. Of several receivers that hear the same messages, only its holder enqueues them. */
+/**
+ * The leadership among receivers, in Redis. Of several receivers that hear the same messages, only its holder enqueues them. Monitors, which hear
+ * nothing, have one too (leader.ts).
+ */
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { randomUUID } from "node:crypto";
 import { receiversKey } from "../queue/names.ts";
@@ -10,6 +13,8 @@ export interface LeadershipOptions {
   readonly prefix: string;
   /** Names what the receivers hear. Receivers that hear something else have their own leader. */
   readonly stream: string;
+  /** Whose leadership it is. Default: the receivers'. */
+  readonly role?: "receiver" | "monitor";
   /** How long the holder may be silent before another receiver takes over. Default 5 s. */
   readonly ttlMs?: number;
 }
@@ -52,9 +57,9 @@ export class Leadership {
   /** The lower bound of Redis' time minus ours; known from the first reply on. */
   #offsetMs: number | undefined;
 
-  constructor({ redis, prefix, stream, ttlMs = TTL_MS }: LeadershipOptions) {
+  constructor({ redis, prefix, stream, role, ttlMs = TTL_MS }: LeadershipOptions) {
     this.#redis = redis;
-    this.#key = receiversKey(prefix, stream);
+    this.#key = receiversKey(prefix, stream, role);
     this.#ttlMs = ttlMs;
   }
 
@@ -68,7 +73,7 @@ export class Leadership {
     const askedAt = performance.now();
     const completeForMs = Math.max(0, Math.floor(askedAt - completeSince) - 1);
     const args = [this.#id, this.#ttlMs, RECORD_EXPIRY_MS, completeForMs, this.#inRedisTime(safeUntil)];
-    const reply = await withRedis("renewing the receivers' leadership", () => this.#redis.eval(CLAIM_LEADERSHIP, 1, this.#key, ...args));
+    const reply = await withRedis("renewing the leadership", () => this.#redis.eval(CLAIM_LEADERSHIP, 1, this.#key, ...args));
     const [now = 0, held, tookOver, covered, safeInRedis = -1] = reply as number[];
     this.#offsetMs = now - performance.now();
     return {
@@ -88,7 +93,7 @@ export class Leadership {
    */
   async release(safeUntil?: number): Promise<void> {
     const args = [this.#id, this.#inRedisTime(safeUntil)];
-    await withRedis("giving up the receivers' leadership", () => this.#redis.eval(RELEASE_LEADERSHIP, 1, this.#key, ...args));
+    await withRedis("giving up the leadership", () => this.#redis.eval(RELEASE_LEADERSHIP, 1, this.#key, ...args));
   }
 
   #inRedisTime(moment: number | undefined): string {

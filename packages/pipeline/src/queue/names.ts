@@ -15,12 +15,17 @@ export function processingQueueName(exporter: string): string {
 export const DEAD_LETTER_QUEUE = "dead-letter";
 
 /**
- * The key shared by the receivers that read the same.
+ * The key shared by the receivers, or the monitors, that read the same.
  *
  * @param stream names what they read.
  */
-export function receiversKey(prefix: string, stream: string): string {
-  return `${prefix}:receiver:${createHash("sha256").update(stream).digest("hex").slice(0, 16)}`;
+export function receiversKey(prefix: string, stream: string, role: "receiver" | "monitor" = "receiver"): string {
+  return `${prefix}:${role}:${createHash("sha256").update(stream).digest("hex").slice(0, 16)}`;
+}
+
+/** The key of the names of Celery's queues that the monitor knows. */
+export function knownQueuesKey(prefix: string): string {
+  return `${prefix}:monitor:queues`;
 }
 
 /**

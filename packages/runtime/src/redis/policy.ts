@@ -2,6 +2,7 @@
 import type { ClusterOptions, RedisOptions } from "ioredis";
 import { backoffMs } from "../retry.ts";
 import type { z } from "zod";
+import { createHash } from "node:crypto";
 import { BaseConfig } from "../config/config.ts";
 import { ConfigError } from "../errors.ts";
 import { type RedisTarget, redisServerOf } from "./address.ts";
@@ -113,4 +114,13 @@ export function redisTarget(config: z.output<typeof RedisConfig>): RedisTarget {
     },
     clusterNatMap: config.REDIS_CLUSTER_NAT_MAP,
   };
+}
+
+/** Eight digits that distinguish deployments: processes with the same exporter queues have the same. */
+export function deploymentId(config: z.output<typeof RedisConfig>): string {
+  const { username: _username, password: _password, tls: _tls, ...place } = redisServerOf(redisTarget(config));
+  return createHash("sha256")
+    .update(JSON.stringify([place, config.QUEUE_PREFIX]))
+    .digest("hex")
+    .slice(0, 8);
 }

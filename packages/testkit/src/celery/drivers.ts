@@ -87,3 +87,15 @@ export async function sendEndings(
   });
   return JSON.parse(stdout) as Record<string, string>;
 }
+
+/** Sends one task of `inspected` with each priority to a queue. `env` as for its workers. */
+export async function sendPrioritized(
+  brokerUrl: string,
+  queue: string,
+  priorities: readonly number[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  await promisify(execFile)(requireCeleryPython(), [join(CELERY_FOLDER, "inspected.py"), queue, ...priorities.map(String)], {
+    env: celeryEnvironment(brokerUrl, env),
+  });
+}

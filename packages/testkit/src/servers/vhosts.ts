@@ -10,6 +10,8 @@ export interface TestVhost {
   readonly name: string;
   /** Creates users with these permissions in this vhost only (one more `rabbitmqctl`). Returns the vhost's URL for each. */
   createUsers(permissions: readonly RabbitmqPermissions[]): Promise<string[]>;
+  /** What the vhost has, one line each, sorted. */
+  list(what: "queues" | "bindings"): Promise<string[]>;
   /** Removes the vhost and its users. */
   drop(): Promise<void>;
 }
@@ -35,6 +37,14 @@ export async function createVhost(): Promise<TestVhost> {
       users.push(...created.map(({ user }) => user));
       return created.map(({ user }) => Object.assign(new URL(url), { username: user, password: user }).href);
     },
+    list: async (what) => {
+      const columns = what === "queues" ? ["name"] : ["source_name", "destination_name"];
+      const text = await control([`list_${what}`, "--silent", "--no-table-headers", "-p", name, ...columns]);
+      return text
+        .split("\n")
+        .filter((line) => line !== "")
+        .sort();
+    },
     drop: async () => {
       const removals = users.map((user) => `rabbit_auth_backend_internal:delete_user(<<"${user}">>, <<"guest">>), `);
       await evaluate(`${removals.join("")}rabbit_vhost:delete(<<"${name}">>, <<"guest">>).`);
@@ -54,7 +64,13 @@ function setPermissions(user: string, vhost: string, { configure, write, read }:
 
 /** Runs Erlang code on the node, so that several steps need only one start of `rabbitmqctl`. */
 async function evaluate(expression: string): Promise<void> {
-  const { control } = sharedServer("rabbitmq");
-  if (control === undefined) throw new Error("vhosts can only be created on a RabbitMQ that the tests started: unset TEST_RABBITMQ_URL");
-  await promisify(execFile)(control.rabbitmqctl, ["eval", expression], { env: { ...process.env, ...control.environment } });
+  await control(["eval", expression]);
+}
+
+/** Runs `rabbitmqctl`, and returns what it prints. */
+async function control(args: readonly string[]): Promise<string> {
+  const { control: node } = sharedServer("rabbitmq");
+  if (node === undefined) throw new Error("vhosts can only be created on a RabbitMQ that the tests started: unset TEST_RABBITMQ_URL");
+  const { stdout } = await promisify(execFile)(node.rabbitmqctl, args, { env: { ...process.env, ...node.environment } });
+  return stdout;
 }

@@ -1,0 +1,77 @@
+/** The monitor's settings. */
+import { BrokerConfig, describeBroker, fanoutPrefixOf, brokerOf, type RedisQueueOptions } from "@celery-metrics-exporter/broker";
+import type { ControlOptions } from "@celery-metrics-exporter/control";
+import { BaseConfig, deploymentId, duration, flag, list } from "@celery-metrics-exporter/runtime";
+import { z } from "zod";
+
+const steps = list("0,3,6,9")
+  .refine((values) => values.length > 0 && values.every((value) => /^\d{1,3}$/.test(value)), "must be whole numbers, separated by commas")
+  .transform((values) => values.map(Number));
+
+/** `\x06` and the like, because a variable cannot contain every character. */
+const separator = z
+  .string()
+  .min(1)
+  .default(String.raw`\x06\x16`)
+  .transform((text) => text.replaceAll(/\\x([\da-f]{2})/gi, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16))));
+
+export const Config = BaseConfig.extend({
+  ...BrokerConfig.shape,
+  MONITOR_QUEUES: list().describe(
+    "Comma-separated names of Celery's queues. The monitor finds queues from which a worker consumes by itself, and remembers them for 30 days, but not if `MONITOR_INSPECT=false`.",
+  ),
+  MONITOR_INTERVAL_SECONDS: duration("wait seconds", 15, { min: 1 }).describe("Interval at which the lengths of the queues are read."),
+  MONITOR_INSPECT: flag(true).describe(
+    "Ask the workers for their queues and processes, by Celery's remote control. `false`: the monitor never publishes to the broker.",
+  ),
+  MONITOR_INSPECT_INTERVAL_SECONDS: duration("wait seconds", 60, { min: 1 }).describe("Interval at which the workers are asked."),
+  MONITOR_INSPECT_TIMEOUT_MS: duration("wait ms", 1_000, { min: 10, max: 60_000 }).describe(
+    "How long the monitor waits for the replies of workers. With Redis only if some do not reply.",
+  ),
+  CELERY_CONTROL_EXCHANGE: z.string().min(1).default("celery").describe("Celery's `control_exchange`."),
+  CELERY_CONTROL_SERIALIZER: z
+    .enum(["json", "msgpack"])
+    .default("json")
+    .describe("How the monitor writes its questions. The workers must accept it (`accept_content`)."),
+  CELERY_PRIORITY_STEPS: steps.describe("Redis: the workers' transport option `priority_steps`."),
+  CELERY_PRIORITY_SEPARATOR: separator.describe(
+    String.raw`Redis: the workers' transport option ${"`sep`"}, with ${"`\\x06`"} for the character of that code.`,
+  ),
+  CELERY_UNACKED_KEY: z.string().min(1).default("unacked").describe("Redis: the workers' transport option `unacked_key`."),
+  CELERY_UNACKED_INDEX_KEY: z
+    .string()
+    .min(1)
+    .default("unacked_index")
+    .describe("Redis: the workers' transport option `unacked_index_key`."),
+});
+export type Config = z.output<typeof Config>;
+
+export function redisQueueOptions(config: Config): RedisQueueOptions {
+  return {
+    keyPrefix: config.CELERY_GLOBAL_KEYPREFIX,
+    prioritySteps: config.CELERY_PRIORITY_STEPS,
+    prioritySeparator: config.CELERY_PRIORITY_SEPARATOR,
+    unackedKey: config.CELERY_UNACKED_KEY,
+    unackedIndexKey: config.CELERY_UNACKED_INDEX_KEY,
+  };
+}
+
+/** Names of what the monitor creates on the broker begin with this, for permissions. */
+const OWN_NAMES = "cme-monitor";
+
+export function controlOptions(config: Config): ControlOptions {
+  return {
+    controlExchange: config.CELERY_CONTROL_EXCHANGE,
+    serializer: config.CELERY_CONTROL_SERIALIZER,
+    deployment: `${OWN_NAMES}-${deploymentId(config)}`,
+    keyPrefix: config.CELERY_GLOBAL_KEYPREFIX,
+    fanoutPrefix: fanoutPrefixOf(config),
+    replyQueuePrefix: OWN_NAMES,
+  };
+}
+
+/** Names what the monitor watches, equally in every monitor of it. */
+export function watched(config: Config): string {
+  const { CELERY_GLOBAL_KEYPREFIX: prefix, CELERY_CONTROL_EXCHANGE: exchange } = config;
+  return `${describeBroker(brokerOf(config))}, exchange ${exchange}${prefix === "" ? "" : `, prefix ${prefix}`}`;
+}

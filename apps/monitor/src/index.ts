@@ -1,0 +1,1 @@
+export { monitor, monitorRole, type OpenPublish, type Publish } from "./monitor-role.ts";

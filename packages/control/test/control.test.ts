@@ -1,0 +1,185 @@
+/** Remote control of real Celery workers, on both brokers. */
+import type { BrokerLink } from "@celery-metrics-exporter/broker";
+import { startCeleryWorker, type CeleryWorker } from "@celery-metrics-exporter/testkit";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import type { Control } from "../src/index.ts";
+import { BROKERS, openControl, type TestBroker } from "./broker.ts";
+
+const WAIT = { timeoutMs: 5_000 };
+const anything: unknown = expect.anything();
+const aString: unknown = expect.any(String);
+const aNumber: unknown = expect.any(Number);
+
+interface Row {
+  readonly method: string;
+  readonly args?: Readonly<Record<string, unknown>>;
+  readonly reply: unknown;
+}
+
+/** What `worker@…` (prefork, two processes, queue `default`) answers, in the order in which it is asked. */
+const COMMANDS: readonly Row[] = [
+  { method: "ping", reply: { ok: "pong" } },
+  { method: "active_queues", reply: [expect.objectContaining({ name: "default", routing_key: "default", exchange: anything })] },
+  {
+    method: "stats",
+    reply: expect.objectContaining({
+      pid: aNumber,
+      uptime: aNumber,
+      prefetch_count: aNumber,
+      pool: expect.objectContaining({ "max-concurrency": 2, processes: [aNumber, aNumber] }) as unknown,
+    }),
+  },
+  { method: "active", args: { safe: null }, reply: [] },
+  { method: "reserved", reply: [] },
+  { method: "scheduled", reply: [] },
+  { method: "revoked", reply: [] },
+  { method: "registered", args: { taskinfoitems: [] }, reply: expect.arrayContaining(["inspected.rest"]) },
+  { method: "conf", args: { with_defaults: false }, reply: expect.objectContaining({ task_ignore_result: true }) },
+  { method: "query_task", args: { ids: ["of-no-task"] }, reply: {} },
+  { method: "report", reply: { ok: aString } },
+  { method: "clock", reply: { clock: aNumber } },
+  { method: "revoke", args: { task_id: "of-no-task", terminate: false, signal: "SIGTERM" }, reply: { ok: aString } },
+  { method: "terminate", args: { signal: "TERM", task_id: "of-no-task" }, reply: { ok: aString } },
+  { method: "rate_limit", args: { task_name: "inspected.rest", rate_limit: "100/m" }, reply: { ok: aString } },
+  { method: "time_limit", args: { task_name: "inspected.rest", soft: 60, hard: 120 }, reply: { ok: aString } },
+  { method: "pool_grow", args: { n: 1 }, reply: { ok: "pool will grow" } },
+  { method: "pool_shrink", args: { n: 1 }, reply: { ok: "pool will shrink" } },
+  { method: "pool_restart", args: { modules: null, reload: false, reloader: null }, reply: { ok: aString } },
+  {
+    method: "add_consumer",
+    args: { queue: "second", exchange: null, exchange_type: "direct", routing_key: null },
+    reply: { ok: "add consumer second" },
+  },
+  { method: "cancel_consumer", args: { queue: "second" }, reply: { ok: "no longer consuming from second" } },
+  { method: "enable_events", reply: { ok: aString } },
+  { method: "disable_events", reply: { ok: aString } },
+  { method: "heartbeat", reply: null },
+];
+
+const ERRORS: readonly (Row & { readonly error: RegExp })[] = [
+  { method: "no_such_command", reply: undefined, error: /KeyError/ },
+  { method: "active_queues", args: { queue: "default" }, reply: undefined, error: /TypeError/ },
+  { method: "rate_limit", args: { task_name: "no.task", rate_limit: "1/s" }, reply: undefined, error: /unknown task/ },
+  { method: "autoscale", args: { max: 3, min: 1 }, reply: undefined, error: /Autoscale not enabled/ },
+];
+
+describe.each(Object.entries(BROKERS))("on %s", (name, startBroker) => {
+  let broker: TestBroker;
+  let control: Control;
+  let link: BrokerLink;
+  let worker: CeleryWorker;
+  const others: CeleryWorker[] = [];
+
+  const start = (hostname: string, env: Record<string, string> = {}, more: object = {}): Promise<CeleryWorker> =>
+    startCeleryWorker({ brokerUrl: broker.url, app: "inspected", queues: ["default"], hostname, env, ...more });
+
+  beforeAll(async () => {
+    broker = await startBroker();
+    ({ control, link } = await openControl(broker.url));
+    worker = await start("worker@host");
+  });
+  afterEach(async () => {
+    await Promise.all(others.splice(0).map((other) => other.kill()));
+  });
+  afterAll(async () => {
+    await worker?.kill();
+    await link?.stop();
+    await broker?.stop();
+  });
+
+  const expected = { ...WAIT, expected: 1 };
+
+  it.each(COMMANDS)("$method $args is answered", async ({ method, args = {}, reply }) => {
+    const { replies, errors, unreadable } = await control.ask(method, args, expected);
+    expect({ replies: Object.fromEntries(replies), errors: errors.size, unreadable }).toEqual({
+      replies: { "worker@host": [reply] },
+      errors: 0,
+      unreadable: [],
+    });
+  });
+
+  it.each(ERRORS)("$method $args is answered with an error", async ({ method, args = {}, error }) => {
+    const answers = await control.ask(method, args, expected);
+    expect(answers.replies.size).toBe(0);
+    expect(answers.errors.get("worker@host")).toEqual([expect.stringMatching(error)]);
+  });
+
+  it("asks only the nodes that it is told to", async () => {
+    others.push(await start("other@host"));
+    const both = await control.ask("ping", {}, { ...WAIT, expected: 2 });
+    expect([...both.replies.keys()].sort()).toEqual(["other@host", "worker@host"]);
+    const one = await control.ask("ping", {}, { ...WAIT, expected: 1, destination: ["other@host"] });
+    expect([...one.replies.keys()]).toEqual(["other@host"]);
+    expect((await control.ask("ping", {}, { ...WAIT, destination: [] })).replies.size).toBe(0);
+  });
+
+  it("keeps the replies of two nodes of one name, and says so", async () => {
+    others.push(await start("worker@host"));
+    // On RabbitMQ they share a queue, so that each question reaches only one of them.
+    const answering = name === "Redis" ? 2 : 1;
+    const { replies, duplicates } = await control.ask("stats", {}, { ...WAIT, expected: answering });
+    const pids = replies.get("worker@host")?.map((value) => (value as { pid: number }).pid);
+    expect(new Set(pids).size).toBe(answering);
+    expect(duplicates).toEqual(answering === 2 ? ["worker@host"] : []);
+  });
+
+  it.each([
+    ["msgpack", "stats", expect.objectContaining({ pid: aNumber }) as unknown],
+    // Celery itself cannot write `stats` as YAML.
+    ["yaml", "ping", { ok: "pong" }],
+  ])("reads replies in %s: to %s", async (serializer, method, reply) => {
+    others.push(await start("other@host", { TASK_SERIALIZER: serializer }));
+    const { replies } = await control.ask(method, {}, { ...WAIT, expected: 1, destination: ["other@host"] });
+    expect(replies.get("other@host")).toEqual([reply]);
+  });
+
+  it("asks in msgpack", async () => {
+    const inMsgpack = await openControl(broker.url, { serializer: "msgpack", deployment: "msgpack" });
+    others.push(await start("other@host", { TASK_SERIALIZER: "msgpack" }));
+    const { replies } = await inMsgpack.control.ask("ping", {}, { ...WAIT, expected: 1, destination: ["other@host"] });
+    await inMsgpack.link.stop();
+    expect(replies.get("other@host")).toEqual([{ ok: "pong" }]);
+  });
+
+  it("never loads a pickled reply, and reports it", async () => {
+    others.push(await start("other@host", { TASK_SERIALIZER: "pickle", C_FORCE_ROOT: "1" }));
+    const { replies, unreadable } = await control.ask("ping", {}, { ...WAIT, expected: 1, destination: ["other@host"] });
+    expect(replies.size).toBe(0);
+    expect(unreadable).toEqual([{ reason: "pickle", detail: expect.stringContaining("task_serializer") as string }]);
+  });
+
+  it("gets no answer from a worker without remote control, without an error", async () => {
+    others.push(await start("other@host", { REMOTE_CONTROL: "0" }));
+    const { replies, errors } = await control.ask("ping", {}, { timeoutMs: 500 });
+    expect([...replies.keys(), ...errors.keys()]).toEqual(["worker@host"]);
+  });
+
+  it("drops the replies to questions that are no longer open", async () => {
+    const before = control.strays;
+    process.kill(worker.pid, "SIGSTOP");
+    const { replies: none } = await control.ask("ping", {}, { timeoutMs: 50 });
+    process.kill(worker.pid, "SIGCONT");
+    expect(none.size).toBe(0);
+    const { replies } = await control.ask("clock", {}, expected);
+    expect(replies.get("worker@host")).toEqual([{ clock: aNumber }]);
+    expect(control.strays).toBe(before + 1);
+  });
+
+  it("collects the answers to two questions at once", async () => {
+    const [ping, clock] = await Promise.all([control.ask("ping", {}, expected), control.ask("clock", {}, expected)]);
+    expect(ping.replies.get("worker@host")).toEqual([{ ok: "pong" }]);
+    expect(clock.replies.get("worker@host")).toEqual([{ clock: aNumber }]);
+  });
+
+  it(`says how many workers got the question: ${name}`, async () => {
+    const { asked } = await control.ask("ping", {}, expected);
+    expect(asked).toBe(name === "Redis" ? 1 : undefined);
+  });
+
+  it("has no reply to shutdown, which ends the worker", async () => {
+    others.push(await start("other@host"));
+    const { replies } = await control.ask("shutdown", {}, { timeoutMs: 300, destination: ["other@host"] });
+    expect(replies.size).toBe(0);
+    await expect.poll(async () => (await control.ask("ping", {}, { timeoutMs: 200 })).replies.has("other@host")).toBe(false);
+  });
+});

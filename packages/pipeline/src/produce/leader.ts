@@ -1,0 +1,66 @@
+/** One of several processes of a role does its work, by the leadership in Redis. The others stand by. */
+import { type ComponentHealth, type Logger, Repeat, toError } from "@celery-metrics-exporter/runtime";
+import type { Leadership } from "./leadership.ts";
+
+export interface LeaderOptions {
+  readonly leadership: Leadership;
+  /** Name of the role, for people. */
+  readonly role: string;
+  /** Up as `active` or `standby: …`. */
+  readonly health: ComponentHealth;
+  readonly logger: Logger;
+  /** Interval of the requests for the leadership. Default 1 s. */
+  readonly everyMs?: number;
+}
+
+const EVERY_MS = 1_000;
+
+export class Leader {
+  readonly #options: LeaderOptions;
+  #heldUntil = Number.NEGATIVE_INFINITY;
+  #wasActive: boolean | undefined;
+  #turns: Repeat | undefined;
+
+  constructor(options: LeaderOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves after the first request for the leadership. Never throws. */
+  async start(): Promise<void> {
+    const { health, logger, everyMs = EVERY_MS } = this.#options;
+    health.up("standby: it is not known yet which one is active");
+    this.#turns = new Repeat(() => this.#turn(), {
+      everyMs,
+      first: "now",
+      // The health component of Redis is down.
+      onError: (err) => logger.debug({ err }, "cannot request the leadership for now"),
+    });
+    await this.#turns.firstRun;
+  }
+
+  /** Whether this process is to do the work now. False also if Redis has not confirmed it for some seconds. */
+  get isActive(): boolean {
+    return performance.now() <= this.#heldUntil;
+  }
+
+  /** Lets another process take over at once. Safe without `start`. */
+  async stop(): Promise<void> {
+    await this.#turns?.stop();
+    if (!this.isActive) return;
+    this.#heldUntil = Number.NEGATIVE_INFINITY;
+    try {
+      await this.#options.leadership.release();
+    } catch (thrown) {
+      this.#options.logger.debug({ err: toError(thrown) }, "leadership not given up: it will expire");
+    }
+  }
+
+  async #turn(): Promise<void> {
+    const { leadership, role, health, logger } = this.#options;
+    const { held, heldUntil } = await leadership.claim({ completeSince: performance.now() });
+    this.#heldUntil = held ? heldUntil : Number.NEGATIVE_INFINITY;
+    health.up(held ? "active" : `standby: another ${role} is active`);
+    if (held !== this.#wasActive) logger.info(held ? `active ${role}` : `on standby: another ${role} is active`);
+    this.#wasActive = held;
+  }
+}
