@@ -88,6 +88,15 @@ export const Config = z
     PROMETHEUS_INCOMPLETE_WAIT_MS: duration("wait ms", 10_000, { min: 0 }).describe(
       "How long an event waits for its task's name or queue; then it counts under `unknown`, or the default queue.",
     ),
+    PROMETHEUS_WORKER_TIMEOUT_SECONDS: duration("age seconds", 300, { min: 1 }).describe(
+      "How long a worker that is not heard counts as up. A worker with a solo pool is silent while it runs a task.",
+    ),
+    PROMETHEUS_WORKER_PURGE_SECONDS: duration("age seconds", 3_600, { min: 1 }).describe(
+      "How long a worker that is not heard is shown as down; then its series disappear.",
+    ),
+    PROMETHEUS_OBSERVATION_MAX_AGE_SECONDS: duration("age seconds", 300, { min: 1 }).describe(
+      "The age from which an observation of the monitor (queue lengths, workers) is not shown any more.",
+    ),
     PROMETHEUS_TASK_EXPIRY_SECONDS: duration("age seconds", 7 * DAY_SECONDS, { min: 60 }).describe(
       "How long a task is kept in Redis after its last event.",
     ),

@@ -1,17 +1,21 @@
 /** Defines the Prometheus exporter: its settings and how it is put together. */
+import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { type ExporterDefinition, defineExporter } from "@celery-metrics-exporter/pipeline";
-import { ConfigError, connectRedis, listen, redisTarget, toError } from "@celery-metrics-exporter/runtime";
+import { type ExporterDefinition, KnownQueues, Leader, Leadership, defineExporter } from "@celery-metrics-exporter/pipeline";
+import { ConfigError, type RedisConnection, connectRedis, listen, redisTarget, toError } from "@celery-metrics-exporter/runtime";
 import { TaskCounts } from "@celery-metrics-exporter/task-store";
 import { Config } from "./config.ts";
 import { Counting, GENERIC_HOSTNAME, OTHER } from "./counting/counting.ts";
 import { HistogramFields } from "./counting/fields.ts";
-import { LabelRegistry } from "./counting/label-registry.ts";
+import { LabelRegistry, type LabelRegistryOptions } from "./counting/label-registry.ts";
+import { Exposition } from "./exposition/exposition.ts";
 import { expositionServer } from "./exposition/server.ts";
-import { Snapshots } from "./exposition/snapshots.ts";
-import { type CountsSnapshot, taskFamilies } from "./exposition/task-families.ts";
+import { Observations } from "./watching/observations.ts";
+import { Workers } from "./watching/workers.ts";
 
 const OWNER = "prometheus";
+/** Within the queues' prefix. The keys under the exporter's own name belong to its queue. */
+const KEYS = "prometheus-metrics";
 
 /** @param onOpen receives the address of `/metrics`, once it answers. */
 export function definePrometheus(onOpen: (url: string) => void = () => {}): ExporterDefinition<typeof Config> {
@@ -29,13 +33,22 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         lifecycle,
         health,
       });
-      const registry = (name: string, max: number, ...other: string[]): LabelRegistry => {
-        const key = `${config.QUEUE_PREFIX}:${OWNER}:${name}`;
-        return new LabelRegistry({ redis, keys: { values: key, used: `${key}-used` }, max, other });
+      const registry = (name: string, max: number, other: readonly string[], onUsed?: LabelRegistryOptions["onUsed"]): LabelRegistry => {
+        const key = `${config.QUEUE_PREFIX}:${KEYS}:${name}`;
+        return new LabelRegistry({
+          redis,
+          keys: { values: key, used: `${key}-used` },
+          max,
+          other,
+          ...(onUsed !== undefined && { onUsed }),
+        });
       };
       const otherHostname = config.PROMETHEUS_HOSTNAME_LABEL === "generic" ? GENERIC_HOSTNAME : OTHER;
-      const labels = registry("labels", config.PROMETHEUS_MAX_LABEL_SETS, OTHER, OTHER, otherHostname);
-      const exceptions = registry("exceptions", config.PROMETHEUS_MAX_EXCEPTIONS, OTHER);
+      // The monitor looks for the queues to which tasks are sent.
+      const knownQueues = new KnownQueues({ redis, prefix: config.QUEUE_PREFIX });
+      const remember: LabelRegistryOptions["onUsed"] = (sets) => knownQueues.remember(sets.flatMap(([, queue]) => queue ?? []));
+      const labels = registry("labels", config.PROMETHEUS_MAX_LABEL_SETS, [OTHER, OTHER, otherHostname], remember);
+      const exceptions = registry("exceptions", config.PROMETHEUS_MAX_EXCEPTIONS, [OTHER]);
       const histograms = {
         runtime: new HistogramFields("t", config.PROMETHEUS_BUCKETS),
         failedRuntime: new HistogramFields("u", config.PROMETHEUS_BUCKETS),
@@ -44,7 +57,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
       const counting = new Counting({
         labels,
         exceptions,
-        hostnames: registry("hostnames", config.PROMETHEUS_MAX_HOSTNAMES, OTHER),
+        hostnames: registry("hostnames", config.PROMETHEUS_MAX_HOSTNAMES, [OTHER]),
         hostnameLabel: config.PROMETHEUS_HOSTNAME_LABEL,
         defaultQueue: config.PROMETHEUS_DEFAULT_QUEUE,
         ...histograms,
@@ -61,17 +74,38 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         lookAt: counting.lookAt,
       });
 
-      const snapshots = new Snapshots<CountsSnapshot>({
-        read: async () => ({ totals: await counts.totals(), labels: await labels.all(), exceptions: await exceptions.all() }),
+      const workers = new Workers({
+        redis,
+        key: `${config.QUEUE_PREFIX}:${KEYS}:workers`,
+        purgeSeconds: config.PROMETHEUS_WORKER_PURGE_SECONDS,
       });
-      const families = async () => {
-        const { content } = await snapshots.get();
-        return taskFamilies(content, {
-          prefix: config.PROMETHEUS_METRIC_PREFIX,
-          exceptionLabel: config.PROMETHEUS_EXCEPTION_LABEL,
-          ...histograms,
-        });
-      };
+      const observations = new Observations({
+        redis,
+        key: `${config.QUEUE_PREFIX}:${KEYS}:observations`,
+        maxAgeSeconds: config.PROMETHEUS_OBSERVATION_MAX_AGE_SECONDS,
+      });
+      const leadership = new Leadership({ redis, prefix: config.QUEUE_PREFIX, stream: KEYS, role: KEYS });
+      const leader = new Leader({ leadership, role: "prometheus-processor", health: health.component("prometheus exposition"), logger });
+      lifecycle.defer("prometheus leadership", () => leader.stop());
+      const { families } = new Exposition({
+        prefix: config.PROMETHEUS_METRIC_PREFIX,
+        exceptionLabel: config.PROMETHEUS_EXCEPTION_LABEL,
+        workerTimeoutSeconds: config.PROMETHEUS_WORKER_TIMEOUT_SECONDS,
+        ...histograms,
+        isActive: () => leader.isActive,
+        read: async () => {
+          const [epoch, totals, labelSets, classes, states, observed] = await Promise.all([
+            epochOf(redis, `${config.QUEUE_PREFIX}:${KEYS}:epoch`),
+            counts.totals(),
+            labels.all(),
+            exceptions.all(),
+            workers.all(),
+            observations.newest(),
+          ]);
+          return { epoch, totals, labels: labelSets, exceptions: classes, states, ...observed };
+        },
+        logger,
+      });
       const server = expositionServer({
         families,
         bearerToken: config.PROMETHEUS_BEARER_TOKEN,
@@ -87,19 +121,28 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
           const metricsUrl = `${tls === undefined ? url : url.replace("http:", "https:")}/metrics`;
           logger.info({ metricsUrl }, "listening for Prometheus");
           onOpen(metricsUrl);
+          await leader.start();
         },
-        export: async (events) => {
+        export: async (events, _signal, batch) => {
           counting.notice(events);
+          await workers.merge(events, batch?.receivedAt);
           await schedule(await counts.add(events), { delayMs: config.PROMETHEUS_INCOMPLETE_WAIT_MS });
         },
         process: (ids) => counts.giveUpWaiting(ids),
         forget: (ids) => counts.forget(ids),
+        observe: (observed) => observations.store(observed),
       };
     },
   });
 }
 
 export const prometheus = definePrometheus();
+
+/** Redis' own mark of these counts. It is created when it is missing: at first, and after Redis has lost everything. */
+async function epochOf(redis: RedisConnection, key: string): Promise<string> {
+  await redis.setnx(key, randomUUID());
+  return (await redis.get(key)) ?? "";
+}
 
 /** @throws {ConfigError} if a file cannot be read. */
 function readTls({ PROMETHEUS_TLS_CERT: cert, PROMETHEUS_TLS_KEY: key }: Config): { cert: Buffer; key: Buffer } | undefined {

@@ -14,6 +14,8 @@ export interface LabelRegistryOptions {
   readonly max: number;
   /** The values that stand for those past the limit. They do not count. */
   readonly other: readonly string[];
+  /** Called with sets that are in use, about once a minute for each. */
+  readonly onUsed?: (sets: readonly (readonly string[])[]) => Promise<void>;
   /** How long an answer of Redis is remembered. Also how exactly the last use is known. */
   readonly rememberedMs?: number;
 }
@@ -115,6 +117,8 @@ export class LabelRegistry {
         this.#remembered.set(set, { id, until });
         ids.set(set, id);
       }
+      const used = page.filter((_, index) => known[index] === 1);
+      if (used.length > 0) await this.#options.onUsed?.(used.map((set) => set.split(SEPARATOR)));
     }
   }
 

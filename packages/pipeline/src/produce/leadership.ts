@@ -1,10 +1,10 @@
 /**
- * The leadership among receivers, in Redis. Of several receivers that hear the same messages, only its holder enqueues them. Monitors, which hear
- * nothing, have one too (leader.ts).
+ * The leadership among receivers, in Redis. Of several receivers that hear the same messages, only its holder enqueues them. Roles that hear
+ * nothing, such as monitors, have one too (leader.ts).
  */
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { randomUUID } from "node:crypto";
-import { receiversKey } from "../queue/names.ts";
+import { type LeadingRole, receiversKey } from "../queue/names.ts";
 import { withRedis } from "../queue/redis-errors.ts";
 
 export interface LeadershipOptions {
@@ -14,7 +14,7 @@ export interface LeadershipOptions {
   /** Names what the receivers hear. Receivers that hear something else have their own leader. */
   readonly stream: string;
   /** Whose leadership it is. Default: the receivers'. */
-  readonly role?: "receiver" | "monitor";
+  readonly role?: LeadingRole;
   /** How long the holder may be silent before another receiver takes over. Default 5 s. */
   readonly ttlMs?: number;
 }

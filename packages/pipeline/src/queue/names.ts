@@ -14,12 +14,15 @@ export function processingQueueName(exporter: string): string {
 /** What could not be decoded or exported, with the reason. */
 export const DEAD_LETTER_QUEUE = "dead-letter";
 
+/** Roles of which one process leads. */
+export type LeadingRole = "receiver" | "monitor" | "prometheus-metrics";
+
 /**
  * The key shared by the receivers, or the monitors, that read the same.
  *
  * @param stream names what they read.
  */
-export function receiversKey(prefix: string, stream: string, role: "receiver" | "monitor" = "receiver"): string {
+export function receiversKey(prefix: string, stream: string, role: LeadingRole = "receiver"): string {
   return `${prefix}:${role}:${createHash("sha256").update(stream).digest("hex").slice(0, 16)}`;
 }
 

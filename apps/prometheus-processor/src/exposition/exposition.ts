@@ -1,0 +1,72 @@
+/** What a scrape shows: everything in the active process, and only that it is on standby in the others. So a sum over all targets counts nothing twice. */
+import type { Logger } from "@celery-metrics-exporter/runtime";
+import { WAITING } from "../counting/fields.ts";
+import type { Observed } from "../watching/observations.ts";
+import type { WorkerState } from "../watching/workers.ts";
+import { Snapshots } from "./snapshots.ts";
+import { type CountsSnapshot, type TaskFamiliesOptions, oldestWaiting, taskFamilies } from "./task-families.ts";
+import type { Family } from "./text.ts";
+import { type WatchedFamiliesOptions, watchedFamilies } from "./watched-families.ts";
+
+export interface ExpositionOptions extends TaskFamiliesOptions, WatchedFamiliesOptions {
+  /** Whether this process shows the series. */
+  readonly isActive: () => boolean;
+  /** Reads everything from Redis, at one time. */
+  readonly read: () => Promise<Read>;
+  readonly logger: Logger;
+}
+
+export interface Read extends CountsSnapshot, Observed {
+  readonly states: readonly WorkerState[];
+  /** Changes when Redis has lost everything. */
+  readonly epoch: string;
+}
+
+export class Exposition {
+  readonly #options: ExpositionOptions;
+  readonly #snapshots: Snapshots<Read>;
+  #epoch: string | undefined;
+  /** The largest totals that were shown. Redis may lose its last writes in a failover, and Prometheus would take a smaller value for a restart from 0. */
+  #shown = new Map<string, number>();
+
+  constructor(options: ExpositionOptions) {
+    this.#options = options;
+    this.#snapshots = new Snapshots({ read: async () => this.#neverLess(await options.read()) });
+  }
+
+  /** @throws {UnavailableError} if the series cannot be shown completely. */
+  readonly families = async (): Promise<readonly Family[]> => {
+    const { isActive, prefix } = this.#options;
+    if (!isActive()) {
+      this.#snapshots.clear();
+      this.#shown.clear();
+      return [ownGauge(`${prefix}exporter_active`, ACTIVE_HELP, 0)];
+    }
+    const { content, ageMs } = await this.#snapshots.get();
+    const now = Date.now() / 1_000;
+    return [
+      ...taskFamilies(content, this.#options),
+      ...watchedFamilies({ ...content, waitingSince: oldestWaiting(content) }, this.#options, now),
+      ownGauge(`${prefix}exporter_active`, ACTIVE_HELP, 1),
+      ownGauge(`${prefix}exporter_snapshot_age_seconds`, "Age of what is shown. Over 1 s only if Redis does not answer.", ageMs / 1_000),
+    ];
+  };
+
+  #neverLess(read: Read): Read {
+    if (this.#epoch !== undefined && this.#epoch !== read.epoch) {
+      this.#options.logger.warn("Redis has lost the counts: they start anew");
+      this.#shown = new Map();
+    }
+    this.#epoch = read.epoch;
+    const totals = new Map(read.totals);
+    for (const [field, shown] of this.#shown) if (shown > (totals.get(field) ?? 0)) totals.set(field, shown);
+    this.#shown = new Map([...totals].filter(([field]) => !field.includes(`.${WAITING}`)));
+    return { ...read, totals };
+  }
+}
+
+const ACTIVE_HELP = "1 if this process shows the series, 0 if it is on standby.";
+
+function ownGauge(name: string, help: string, value: number): Family {
+  return { name, type: "gauge", help, samples: [{ suffix: "", labels: {}, value }] };
+}

@@ -1,0 +1,135 @@
+/** The families of workers and queues: celery-exporter's, and what it does not have. */
+import type { ObservedWorker } from "@celery-metrics-exporter/celery";
+import type { Observed } from "../watching/observations.ts";
+import type { WorkerState } from "../watching/workers.ts";
+import type { Family, Sample } from "./text.ts";
+
+export interface WatchedFamiliesOptions {
+  /** Replaces `celery_`. */
+  readonly prefix: string;
+  /** How long a worker that is not heard counts as up, in seconds. */
+  readonly workerTimeoutSeconds: number;
+}
+
+export interface Watched extends Observed {
+  readonly states: readonly WorkerState[];
+  /** Since when the oldest message of each queue waits, in seconds since the epoch. */
+  readonly waitingSince: ReadonlyMap<string, number>;
+}
+
+type Labels = Readonly<Record<string, string>>;
+type Value = readonly [labels: Labels, value: number | undefined];
+
+/** @param now in seconds since the epoch. */
+export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds }: WatchedFamiliesOptions, now: number): Family[] {
+  const { queues, workers: observed, states, waitingSince } = watched;
+  const gauge = (name: string, help: string, values: readonly Value[]): Family => ({
+    name: `${prefix}${name}`,
+    type: "gauge",
+    help,
+    samples: samplesOf("", values),
+  });
+  const ofStates = (valueOf: (state: WorkerState) => number | undefined): Value[] =>
+    states.map((state) => [labelsOf(state.worker), valueOf(state)]);
+  const ofObserved = (valueOf: (worker: ObservedWorker) => number | undefined): Value[] =>
+    (observed?.workers ?? []).map((worker) => [labelsOf(worker.hostname), valueOf(worker)]);
+  const isUp = ({ isOnline, heardAt }: WorkerState): boolean => isOnline && now - heardAt <= workerTimeoutSeconds;
+  const consumers = consumersByQueue(observed?.workers ?? []);
+  const lengths = queues?.queues ?? [];
+  const waiting = [...waitingSince].filter(([name]) => lengths.find((queue) => queue.name === name)?.messages !== 0);
+  return [
+    gauge(
+      "worker_up",
+      "Whether the worker is online and was heard recently.",
+      ofStates((state) => (isUp(state) ? 1 : 0)),
+    ),
+    gauge(
+      "worker_tasks_active",
+      "Tasks that the worker is running.",
+      ofStates((state) => (isUp(state) ? (state.active ?? 0) : 0)),
+    ),
+    {
+      name: `${prefix}worker_processed`,
+      type: "counter",
+      help: "Tasks that the worker has processed since it started.",
+      samples: samplesOf(
+        "_total",
+        ofStates(({ processed }) => processed),
+      ),
+    },
+    gauge(
+      "worker_last_heartbeat_timestamp_seconds",
+      "When the worker sent its last heartbeat, by its own clock.",
+      ofStates(({ heartbeatAt }) => heartbeatAt),
+    ),
+    gauge(
+      "worker_info",
+      "The worker's version of Celery.",
+      states.flatMap(({ worker, version }): Value[] => (version === undefined ? [] : [[{ ...labelsOf(worker), version }, 1]])),
+    ),
+    gauge(
+      "worker_concurrency",
+      "Processes or threads that run the worker's tasks.",
+      ofObserved(({ concurrency }) => concurrency),
+    ),
+    gauge(
+      "worker_prefetch_count",
+      "Messages that the worker takes from the broker ahead of acknowledging them.",
+      ofObserved(({ prefetchCount }) => prefetchCount),
+    ),
+    gauge(
+      "worker_uptime_seconds",
+      "Time since the worker started.",
+      ofObserved(({ uptime }) => uptime),
+    ),
+    gauge(
+      "queue_length",
+      "Messages in the queue that no worker has taken.",
+      lengths.map(({ name, messages }) => [{ queue_name: name }, messages]),
+    ),
+    gauge(
+      "active_consumer_count",
+      "Consumers of the queue, as the broker counts them.",
+      lengths.map(({ name, consumers: count }) => [{ queue_name: name }, count]),
+    ),
+    gauge(
+      "active_worker_count",
+      "Workers that consume from the queue.",
+      [...consumers].map(([name, { workers }]) => [{ queue_name: name }, workers]),
+    ),
+    gauge(
+      "active_process_count",
+      "Processes or threads of the workers that consume from the queue.",
+      [...consumers].map(([name, { processes }]) => [{ queue_name: name }, processes]),
+    ),
+    gauge(
+      "queue_oldest_waiting_seconds",
+      "How long the oldest message of the queue has waited for a worker, exact to a minute.",
+      waiting.map(([name, since]) => [{ queue_name: name }, Math.max(now - since, 0)]),
+    ),
+    gauge("broker_unacked", "Messages that workers have taken and not acknowledged (Redis only).", [[{}, queues?.unacked?.messages]]),
+    gauge("broker_unacked_oldest_age_seconds", "Time since a worker took the oldest message that is not acknowledged (Redis only).", [
+      [{}, queues?.unacked?.oldestAt === undefined ? undefined : Math.max(now - queues.unacked.oldestAt, 0)],
+    ]),
+  ];
+}
+
+function samplesOf(suffix: string, values: readonly Value[]): Sample[] {
+  return values.flatMap(([labels, value]) => (value === undefined ? [] : [{ suffix, labels, value }]));
+}
+
+/** The host alone, as in celery-exporter, and the whole name, because a host may have several workers. */
+function labelsOf(worker: string): Labels {
+  return { hostname: worker.slice(worker.indexOf("@") + 1), worker };
+}
+
+function consumersByQueue(workers: readonly ObservedWorker[]): Map<string, { workers: number; processes: number }> {
+  const byQueue = new Map<string, { workers: number; processes: number }>();
+  for (const { queues = [], concurrency = 0 } of workers) {
+    for (const name of new Set(queues)) {
+      const { workers: count, processes } = byQueue.get(name) ?? { workers: 0, processes: 0 };
+      byQueue.set(name, { workers: count + 1, processes: processes + concurrency });
+    }
+  }
+  return new Map([...byQueue].toSorted(([a], [b]) => (a < b ? -1 : 1)));
+}

@@ -1,0 +1,72 @@
+/** The newest observations of the monitor, in Redis. */
+import type { Observation, QueuesObserved, WorkersObserved } from "@celery-metrics-exporter/celery";
+import { type RedisConnection, isRedisAway, redisUnavailable, toError } from "@celery-metrics-exporter/runtime";
+
+export interface ObservationsOptions {
+  readonly redis: RedisConnection;
+  /** The key of a hash. */
+  readonly key: string;
+  /** The age from which an observation is not shown any more, in seconds. */
+  readonly maxAgeSeconds: number;
+}
+
+export interface Observed {
+  readonly queues: QueuesObserved | undefined;
+  readonly workers: WorkersObserved | undefined;
+}
+
+/**
+ *   KEYS  the observations
+ *   ARGV  expiry in seconds; then for each: type, timestamp, the observation as JSON
+ */
+const STORE_SCRIPT = `
+for i = 2, #ARGV, 3 do
+  local stored = redis.call('HGET', KEYS[1], ARGV[i])
+  if not stored or cjson.decode(stored).timestamp < tonumber(ARGV[i + 1]) then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2]) end
+end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+`;
+
+export class Observations {
+  readonly #options: ObservationsOptions;
+
+  constructor(options: ObservationsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Keeps the newest observation of each type.
+   *
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async store(observations: readonly Observation[]): Promise<void> {
+    const { redis, key, maxAgeSeconds } = this.#options;
+    const args = observations.flatMap((each) => [each.type, each.timestamp, JSON.stringify(each)]);
+    if (args.length > 0) await available(() => redis.eval(STORE_SCRIPT, 1, key, Math.ceil(maxAgeSeconds), ...args));
+  }
+
+  /**
+   * What is not too old to be shown.
+   *
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async newest(now = Date.now() / 1_000): Promise<Observed> {
+    const { redis, key, maxAgeSeconds } = this.#options;
+    const stored = await available(() => redis.hgetall(key));
+    const read = <O extends Observation>(type: O["type"]): O | undefined => {
+      const text = stored[type];
+      const observation = text === undefined ? undefined : (JSON.parse(text) as O);
+      return observation !== undefined && now - observation.timestamp <= maxAgeSeconds ? observation : undefined;
+    };
+    return { queues: read<QueuesObserved>("queues-observed"), workers: read<WorkersObserved>("workers-observed") };
+  }
+}
+
+async function available<T>(command: () => Promise<T>): Promise<T> {
+  try {
+    return await command();
+  } catch (thrown) {
+    const error = toError(thrown);
+    throw isRedisAway(error) ? redisUnavailable("the monitor's observations", error) : error;
+  }
+}
