@@ -85,6 +85,9 @@ export const Config = z
     PROMETHEUS_MAX_HOSTNAMES: integer(200, 1, 10_000).describe(
       "Largest number of values of the label `hostname`. Further ones count as `other`.",
     ),
+    PROMETHEUS_UNUSED_EXPIRY_SECONDS: duration("age seconds", 30 * DAY_SECONDS, { min: 8 * DAY_SECONDS }).describe(
+      "How long after its last event a combination of name, queue and hostname is shown. Then its series disappear.",
+    ),
     PROMETHEUS_INCOMPLETE_WAIT_MS: duration("wait ms", 10_000, { min: 0 }).describe(
       "How long an event waits for its task's name or queue; then it counts under `unknown`, or the default queue.",
     ),

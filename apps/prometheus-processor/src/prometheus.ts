@@ -6,6 +6,7 @@ import { ConfigError, type RedisConnection, connectRedis, listen, redisTarget, t
 import { TaskCounts } from "@celery-metrics-exporter/task-store";
 import { Config } from "./config.ts";
 import { Counting, GENERIC_HOSTNAME, OTHER } from "./counting/counting.ts";
+import { Expiry } from "./counting/expiry.ts";
 import { HistogramFields } from "./counting/fields.ts";
 import { LabelRegistry, type LabelRegistryOptions } from "./counting/label-registry.ts";
 import { Exposition } from "./exposition/exposition.ts";
@@ -106,6 +107,14 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         },
         logger,
       });
+      const expiry = new Expiry({
+        counts,
+        labels,
+        unusedSeconds: config.PROMETHEUS_UNUSED_EXPIRY_SECONDS,
+        isActive: () => leader.isActive,
+        logger,
+      });
+      lifecycle.defer("expiry of unused labels", () => expiry.stop());
       const server = expositionServer({
         families,
         bearerToken: config.PROMETHEUS_BEARER_TOKEN,
@@ -122,6 +131,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
           logger.info({ metricsUrl }, "listening for Prometheus");
           onOpen(metricsUrl);
           await leader.start();
+          expiry.start();
         },
         export: async (events, _signal, batch) => {
           counting.notice(events);

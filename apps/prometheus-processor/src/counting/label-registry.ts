@@ -44,6 +44,20 @@ end
 return known
 `;
 
+/**
+ *   KEYS  the values; the last uses
+ *   ARGV  how long unused, in seconds
+ *
+ * Removes the sets that have not been used for that long.
+ */
+const EXPIRE_SCRIPT = `
+local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', redis.call('TIME')[1] - ARGV[1], 'LIMIT', 0, 1000)
+for _, id in ipairs(ids) do
+  redis.call('HDEL', KEYS[1], id)
+  redis.call('ZREM', KEYS[2], id)
+end
+`;
+
 /** Separates the values of a set. No value contains it. */
 const SEPARATOR = "\0";
 const REMEMBERED_MS = 60_000;
@@ -104,6 +118,16 @@ export class LabelRegistry {
     const { redis, keys } = this.#options;
     const values = await available("reading labels", () => redis.hgetall(keys.values));
     return new Map(Object.entries(values).map(([id, set]) => [id, set.split(SEPARATOR)]));
+  }
+
+  /**
+   * Forgets the sets that nobody has used for that long, so that others can take their place.
+   *
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async expire(unusedSeconds: number): Promise<void> {
+    const { redis, keys } = this.#options;
+    await available("forgetting unused labels", () => redis.eval(EXPIRE_SCRIPT, 2, keys.values, keys.used, unusedSeconds));
   }
 
   async #ask(sets: readonly string[], ids: Map<string, string>): Promise<void> {

@@ -60,7 +60,8 @@ export class Exposition {
     this.#epoch = read.epoch;
     const totals = new Map(read.totals);
     for (const [field, shown] of this.#shown) if (shown > (totals.get(field) ?? 0)) totals.set(field, shown);
-    this.#shown = new Map([...totals].filter(([field]) => !field.includes(`.${WAITING}`)));
+    const isShown = (field: string): boolean => read.labels.has(field.slice(0, field.indexOf("."))) && !field.includes(`.${WAITING}`);
+    this.#shown = new Map([...totals].filter(([field]) => isShown(field)));
     return { ...read, totals };
   }
 }

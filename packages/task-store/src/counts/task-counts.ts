@@ -9,7 +9,7 @@
  * nothing is stored, and the reply says what Redis knows. So in the usual case a batch costs one call for each shard.
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import type { RedisConnection } from "@celery-metrics-exporter/runtime";
+import { type RedisConnection, isRedisAway, redisUnavailable, toError } from "@celery-metrics-exporter/runtime";
 import { toBase36 } from "../facts/encoding.ts";
 import type { FactOptions } from "../facts/fact.ts";
 import { type TaskChange, collectChanges } from "../facts/task-changes.ts";
@@ -52,6 +52,9 @@ export interface LookedAt extends TaskEntry {
 const MOST_REMEMBERED = 20_000;
 /** By which part of it an expiry may be wrong before it is set again. */
 const EXPIRY_TOLERANCE = 1 / 7;
+
+/** Fields that one command removes. */
+const PAGE = 1_000;
 
 const NO_CHANGE: TaskChange = { facts: [], details: [], texts: [], etaSeconds: 0 };
 
@@ -156,6 +159,23 @@ export class TaskCounts {
     return totals;
   }
 
+  /**
+   * Removes the counts of label sets. Nothing may count under them any more.
+   *
+   * @param isGone decides by the part of a field before the dot.
+   * @throws {UnavailableError} if a shard is unavailable.
+   */
+  async drop(isGone: (labels: string) => boolean): Promise<void> {
+    const fields = await Promise.all(this.#keys.counts.map(([counts = ""]) => available(() => this.#options.redis.hkeys(counts))));
+    for (const [shard, own] of fields.entries()) {
+      const gone = own.filter((field) => isGone(field.slice(0, field.indexOf("."))));
+      for (let from = 0; from < gone.length; from += PAGE) {
+        const page = gone.slice(from, from + PAGE);
+        for (const key of (this.#keys.counts[shard] ?? []).slice(0, 2)) await available(() => this.#options.redis.hdel(key, ...page));
+      }
+    }
+  }
+
   async #change(changes: ReadonlyMap<string, TaskChange>, isFinalLook: boolean): Promise<Computed[]> {
     const done: Computed[] = [];
     for (let left: Iterable<string> = changes.keys(), refusedAny = true; refusedAny;) {
@@ -258,6 +278,15 @@ export class TaskCounts {
       }
     }
     return { refused, others };
+  }
+}
+
+async function available<T>(command: () => Promise<T>): Promise<T> {
+  try {
+    return await command();
+  } catch (thrown) {
+    const error = toError(thrown);
+    throw isRedisAway(error) ? redisUnavailable("the counts", error) : error;
   }
 }
 

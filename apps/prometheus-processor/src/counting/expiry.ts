@@ -1,0 +1,54 @@
+/** Forgets label sets that are not used any more: first their labels, so that nobody shows them, and their counts the next time. */
+import { Repeat, type Logger } from "@celery-metrics-exporter/runtime";
+import type { TaskCounts } from "@celery-metrics-exporter/task-store";
+import type { LabelRegistry } from "./label-registry.ts";
+
+export interface ExpiryOptions {
+  readonly counts: TaskCounts;
+  readonly labels: LabelRegistry;
+  readonly unusedSeconds: number;
+  /** Only one process does it. */
+  readonly isActive: () => boolean;
+  readonly logger: Logger;
+  readonly everyMs?: number;
+}
+
+/** Longer than a process remembers that a label set is registered. */
+const EVERY_MS = 600_000;
+
+export class Expiry {
+  readonly #options: ExpiryOptions;
+  #turns: Repeat | undefined;
+  /** Sets without labels, the last time. */
+  #orphans: ReadonlySet<string> = new Set();
+
+  constructor(options: ExpiryOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    const { everyMs = EVERY_MS, logger } = this.#options;
+    const onError = (err: Error): void => logger.debug({ err }, "cannot forget unused label sets for now");
+    this.#turns = new Repeat(() => this.turn(), { everyMs, onError });
+  }
+
+  /** Safe without `start`. */
+  async stop(): Promise<void> {
+    await this.#turns?.stop();
+  }
+
+  /** @throws {UnavailableError} if Redis is unavailable. */
+  async turn(): Promise<void> {
+    const { counts, labels, unusedSeconds, isActive } = this.#options;
+    if (!isActive()) return;
+    await labels.expire(unusedSeconds);
+    const known = await labels.all();
+    const orphans = new Set<string>();
+    await counts.drop((id) => {
+      if (known.has(id)) return false;
+      orphans.add(id);
+      return this.#orphans.has(id);
+    });
+    this.#orphans = orphans;
+  }
+}
