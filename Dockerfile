@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# One role per image: docker build --build-arg APP=receiver|monitor|datadog-processor|postgres-processor|dashboard|cli .
+# One role per image: docker build --build-arg APP=<role> . (the folder of a role in apps/, such as receiver)
 # `cli` holds all of them: its commands are `start` (everything in one process), `query`, `migrate` and `replay`.
 
 FROM node:24-bookworm-slim AS build

@@ -6,7 +6,7 @@ const TESTS: Readonly<Record<string, string>> = {
   "apps/receiver": "redaction",
   "packages/celery": "!(fuzz|memory)",
   "packages/db": "{merge-rows,storable-text}",
-  "packages/pipeline": "{batch,ids-batch,payloads,task-filter}",
+  "packages/pipeline": "{batch,scheduled-ids,payloads,task-filter}",
   "packages/task-store": "{base36,completions,fact,forget,keys,looks-in-memory,pairing,short-histories,stored-form,summarise,triage}",
 };
 const only = process.env["MUTATION_PACKAGE"];

@@ -17,13 +17,13 @@ export function run(command, args, { cwd, env = process.env } = {}) {
     const terminate = () => child.kill("SIGTERM");
     const interrupt = () => process.stdin.isTTY || child.kill("SIGINT");
     process.on("SIGTERM", terminate).on("SIGINT", interrupt);
-    const settle = () => process.off("SIGTERM", terminate).off("SIGINT", interrupt);
+    const removeListeners = () => process.off("SIGTERM", terminate).off("SIGINT", interrupt);
     child.once("error", (error) => {
-      settle();
+      removeListeners();
       reject(new Failure(`${command} could not be run: ${error.message}`));
     });
     child.once("exit", (code, signal) => {
-      settle();
+      removeListeners();
       resolve(code ?? 128 + constants.signals[/** @type {NodeJS.Signals} */ (signal)]);
     });
   });

@@ -52,7 +52,7 @@ export function prepareOpenTasks(tasks: number): PreparedBurst["frames"] {
 /** Resolves when the broker has all of them. */
 export async function publishBurst(publisher: Publisher, frames: PreparedBurst["frames"]): Promise<void> {
   for (const some of frames) await publisher.publish(some);
-  await publisher.settled();
+  await publisher.confirmed();
 }
 
 export interface PreparedStream {
@@ -98,7 +98,7 @@ export async function publishStream(publisher: Publisher, { startsAt, ticks }: P
     if (Date.now() < due) await sleep(due - Date.now());
     await publisher.publish(frames);
   }
-  await publisher.settled();
+  await publisher.confirmed();
   return Date.now() - (startsAt + ticks.length * TICK_MS);
 }
 

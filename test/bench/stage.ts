@@ -5,7 +5,7 @@ import { eventsQueueName } from "@celery-metrics-exporter/pipeline";
 import { connectPublisher, type Publisher } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { Client } from "pg";
-import { Fleet, ROLES, type RoleName } from "../fleet/fleet.ts";
+import { Fleet } from "../fleet/fleet.ts";
 import { sumOf } from "../fleet/own-metrics.ts";
 import type { Environment } from "../fleet/role-process.ts";
 import { Agent } from "./agent.ts";
@@ -13,6 +13,10 @@ import type { Expected, Status } from "./expected.ts";
 import { usageOf, type Usage } from "./process-usage.ts";
 import { prepareBurst, publishBurst, type Framing } from "./prepared-load.ts";
 import type { Servers } from "./servers.ts";
+
+/** The roles that are measured: those that `EXPORTERS` starts by default. */
+export const ROLES = ["receiver", "datadog-processor", "postgres-processor"] as const;
+export type RoleName = (typeof ROLES)[number];
 
 export const EXPORTER_NAMES = ["datadog", "postgres"] as const;
 export type ExporterName = (typeof EXPORTER_NAMES)[number];

@@ -15,7 +15,7 @@ import { expect } from "vitest";
 import { Fleet } from "../fleet/fleet.ts";
 
 /** Longer than a terminated task waits for the end of its run (`packages/task-store/src/feed/triage.ts`). */
-const SETTLE_MS = 25_000;
+const WAIT_MS = 25_000;
 
 export interface Deployment {
   readonly brokerUrl: string;
@@ -101,10 +101,10 @@ const COUNTERS: Readonly<Record<string, string>> = {
 };
 
 /** Waits until every row and every count is there, and compares them with the truth. */
-export async function expectTruth(deployment: Deployment, { settled, tasks }: ShopReport): Promise<void> {
+export async function expectTruth(deployment: Deployment, { ended, tasks }: ShopReport): Promise<void> {
   const unfinished = Object.values(tasks).filter(({ status }) => ["PENDING", "STARTED", "RETRY"].includes(status));
   expect(unfinished).toEqual([]);
-  expect(settled).toBe(true);
+  expect(ended).toBe(true);
   const states = async (): Promise<Record<string, Told>> => {
     const { rows } = await deployment.database.query<Told & { task_id: string }>(
       "select task_id, status, name, queue, retries from celery_task",
@@ -116,13 +116,13 @@ export async function expectTruth(deployment: Deployment, { settled, tasks }: Sh
   const wanted = Object.fromEntries(
     Object.entries(tasks).map(([id, { name, queue, status, retries }]) => [id, { status, name, queue, retries }]),
   );
-  await expect.poll(states, { timeout: SETTLE_MS, interval: 250 }).toEqual(wanted);
+  await expect.poll(states, { timeout: WAIT_MS, interval: 250 }).toEqual(wanted);
 
   const { rows: finished } = await deployment.database.query<Told>(
     "select status, name, queue from celery_task where finished_at is not null",
   );
   const total = (): number => Object.values(COUNTERS).reduce((sum, counter) => sum + deployment.sink.total(`celery.task.${counter}`), 0);
-  await expect.poll(total, { timeout: SETTLE_MS, interval: 250 }).toBeGreaterThanOrEqual(finished.length);
+  await expect.poll(total, { timeout: WAIT_MS, interval: 250 }).toBeGreaterThanOrEqual(finished.length);
   await new Promise((resolve) => setTimeout(resolve, 1_000));
   expectCounts(deployment.sink, finished);
   expect(deployment.sink.errors).toEqual([]);

@@ -11,7 +11,7 @@ import {
 import { afterEach, describe, expect, it } from "vitest";
 import { startWholePipeline, type WholePipeline } from "../integration/whole-pipeline.ts";
 
-const SETTLE_MS = 30_000;
+const WAIT_MS = 30_000;
 
 /** The expected row; a text that varies between releases is a regular expression. */
 interface Ending {
@@ -104,10 +104,10 @@ afterEach(async () => {
 describe.each(POOLS)("in a pool of %s", (pool, endings) => {
   it("every task results in its row and one completion", async () => {
     const { ids, rows } = await runAll(pool);
-    await expect.poll(async () => differences(endings, ids, await rows(), pool), { timeout: SETTLE_MS, interval: 250 }).toEqual([]);
+    await expect.poll(async () => differences(endings, ids, await rows(), pool), { timeout: WAIT_MS, interval: 250 }).toEqual([]);
 
     const ended = (await rows()).filter((row) => row["finished_at"] !== null);
-    await expect.poll(() => counted(ended), { timeout: SETTLE_MS, interval: 250 }).toEqual(expectedCounts(ended));
+    await expect.poll(() => counted(ended), { timeout: WAIT_MS, interval: 250 }).toEqual(expectedCounts(ended));
     expect(pipeline?.sink.errors).toEqual([]);
   });
 });

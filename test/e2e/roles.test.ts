@@ -10,11 +10,12 @@ import {
   type TestDatabase,
   type TestVhost,
 } from "@celery-metrics-exporter/testkit";
+import { ALL_ROLES } from "cli";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { REPOSITORY, run, type Environment } from "../fleet/role-process.ts";
 
 const { packageManager } = JSON.parse(readFileSync(`${REPOSITORY}/package.json`, "utf8")) as { packageManager: string };
-const ROLES = ["receiver", "datadog-processor", "postgres-processor", "dashboard", "monitor"];
+const ROLES = ALL_ROLES.map(({ name }) => name);
 
 let redis: RedisServer;
 let vhost: TestVhost;

@@ -2,7 +2,7 @@
 import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, it } from "vitest";
-import { ROLES } from "../fleet/fleet.ts";
+import type { RoleName } from "../fleet/fleet.ts";
 import type { RoleProcess } from "../fleet/role-process.ts";
 import { Load, prepareBurst, publishBurst, together, type Truth } from "../load/load.ts";
 import { sumOf } from "../fleet/own-metrics.ts";
@@ -12,6 +12,7 @@ import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
 
 const ROUNDS = scaled(1, 10);
+const PROCESSES = { receiver: 2, "datadog-processor": 2, "postgres-processor": 2 };
 const EVENTS_PER_SECOND = 2_000;
 /** Events published while a receiver drains: it then has as many messages as its prefetch allows. */
 const FLOOD_EVENTS = 8_000;
@@ -48,14 +49,14 @@ function eventsTaken(receiver: RoleProcess): number {
 
 it("drains within the deadline, takes no event twice, and leaves every row and every count exact", async () => {
   vhost = await createVhost();
-  scene = await startScene({ brokerUrl: vhost.url, processes: { receiver: 2, "datadog-processor": 2, "postgres-processor": 2 } });
+  scene = await startScene({ brokerUrl: vhost.url, processes: PROCESSES });
   const { fleet, publisher, database, sink, queues } = scene;
   const load = Load.start({ publisher, eventsPerSecond: EVENTS_PER_SECOND, maxEvents: MAX_EVENTS });
   const floods: Truth[] = [];
   const receivers: RoleProcess[] = [];
   let slowestMs = 0;
   for (let round = 0; round < ROUNDS; round += 1) {
-    for (const role of ROLES.flatMap((name) => [name, name])) {
+    for (const role of Object.keys(PROCESSES).flatMap((name) => [name, name] as RoleName[])) {
       const [victim] = fleet.processes(role);
       if (victim !== undefined) await expectNoRepeats([victim]);
       const flood = prepareBurst(role === "receiver" ? FLOOD_EVENTS : 0, 100 + floods.length);

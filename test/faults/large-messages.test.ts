@@ -63,7 +63,7 @@ it.each(KINDS.filter(({ everyRun }) => everyRun || SOAK))(
       events += list.length;
       await scene.publisher.publish([{ routingKey: "task.multi", hostname: "w1@host-a", body: Buffer.from(JSON.stringify(list)) }]);
     }
-    await scene.publisher.settled();
+    await scene.publisher.confirmed();
     await new Promise((resolve) => setTimeout(resolve, Math.max(0, thawAt - Date.now())));
     thaw();
     const rows = async (): Promise<number | undefined> =>

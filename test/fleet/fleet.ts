@@ -1,13 +1,12 @@
 /** Several processes of every role, as in a deployment: started together, killed and replaced by a test, drained at the end. */
 import { isReady, startRole, type Environment, type RoleProcess } from "./role-process.ts";
 
-export const ROLES = ["receiver", "datadog-processor", "postgres-processor"] as const;
-export type RoleName = (typeof ROLES)[number];
+export type RoleName = "receiver" | `${string}-processor`;
 
 export interface FleetOptions {
   readonly env: Environment;
   /** Number of processes per role; default 0. */
-  readonly processes: Readonly<Partial<Record<RoleName, number>>>;
+  readonly processes: Readonly<{ [role in RoleName]?: number }>;
 }
 
 export class Fleet {
@@ -21,7 +20,7 @@ export class Fleet {
   /** Resolves when every process is ready. */
   static async start({ env, processes }: FleetOptions): Promise<Fleet> {
     const fleet = new Fleet(env);
-    const roles = ROLES.flatMap((role) => Array.from({ length: processes[role] ?? 0 }, () => role));
+    const roles = Object.entries(processes).flatMap(([role, count]) => Array.from({ length: count ?? 0 }, () => role as RoleName));
     await Promise.all(roles.map((role) => fleet.add(role)));
     await fleet.whenReady();
     return fleet;

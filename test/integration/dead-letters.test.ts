@@ -64,7 +64,7 @@ it(
     try {
       await pool.query(`ALTER TABLE celery_task ADD CONSTRAINT poison CHECK (task_id <> '${POISON}')`);
       await pipeline.publish(corpus.frames);
-      await pipeline.settled(corpus.events.length);
+      await pipeline.handled(corpus.events.length);
       const { [POISON]: poisonStatus, ...others } = expectedStatuses;
       expect(await statusesIn(pipeline)).toEqual(others);
       const kept = await letters();
@@ -80,7 +80,7 @@ it(
       await pool.query("ALTER TABLE celery_task DROP CONSTRAINT poison");
       expect(await replay()).toBe(`${poisonous.length} replayed.\n`);
       await expect.poll(async () => (await statusesIn(pipeline))[POISON], { timeout: TIMEOUT_MS }).toBe(poisonStatus);
-      await pipeline.settled(0);
+      await pipeline.handled(0);
       expect(await letters()).toEqual([]);
       expect(await statusesIn(pipeline)).toEqual(expectedStatuses);
       const row = (await pipeline.rows()).find((found) => found["task_id"] === POISON);

@@ -55,7 +55,7 @@ it("the Store stores every accepted event of 4,000 mutated frames, and its metri
   try {
     await harness.exporter.start?.();
     await exportAll("datadog", (batch) => harness.exporter.export(batch, new AbortController().signal));
-    await harness.settled();
+    await harness.idle();
     await expect.poll(() => sink.metrics.length, { timeout: 30_000 }).toBeGreaterThan(10);
     expect(sink.errors).toEqual([]);
   } finally {

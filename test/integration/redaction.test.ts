@@ -93,7 +93,7 @@ async function search(mode: string, env: Readonly<Record<string, string>>): Prom
   try {
     const { readable, unreadable, events } = frames();
     await pipeline.publish([...readable, ...unreadable]);
-    await pipeline.settled(events);
+    await pipeline.handled(events);
     // `expect.poll` does not know to which of several concurrent tests it belongs.
     await vi.waitFor(async () => expect(await pipeline.deadLetters()).toBe(unreadable.length + 1), { timeout: 30_000 });
     return await searchAll(pipeline, redis, commands);

@@ -93,7 +93,7 @@ async function startFaulty(name: string): Promise<{ readonly pipeline: Pipeline;
 
 /** Waits until every task of the corpus has its row; no event may be a dead letter. */
 async function expectWhole(pipeline: Pipeline): Promise<void> {
-  await pipeline.settled(corpus.events.filter(isTaskEvent).length);
+  await pipeline.handled(corpus.events.filter(isTaskEvent).length);
   const rows = await pipeline.rows();
   expect(Object.fromEntries(rows.map((row) => [String(row["task_id"]), row["status"]]))).toEqual(expectedStatuses);
   expect(await pipeline.deadLetters()).toBe(0);
@@ -134,7 +134,7 @@ describe("a fault that begins later", () => {
         const half = Math.floor(corpus.frames.length / 2);
         await pipeline.publish(corpus.frames.slice(0, half));
         await vi.waitUntil(async () => (await pipeline.rows()).length > 0, { timeout: 120_000 });
-        await pipeline.settled(1);
+        await pipeline.handled(1);
         for (const statement of begin) await pool.query(statement);
         await pipeline.publish(corpus.frames.slice(half));
         const report = (): string => JSON.stringify(pipeline.running.health.report());
@@ -162,7 +162,7 @@ describe("a fault that begins later", () => {
       const queue = new Queue(eventsQueueName("postgres"), { connection: redis, prefix: `{${name}}` });
       try {
         await pipeline.publish(corpus.frames);
-        await pipeline.settled(corpus.events.filter(isTaskEvent).length);
+        await pipeline.handled(corpus.events.filter(isTaskEvent).length);
         const stored = Object.keys(corpus.expected).slice(0, 8);
         // Excluded tasks have no stored `task-sent`, and rows with one are spared.
         await pool.query("update celery_task set sent_at = null");
@@ -179,7 +179,7 @@ describe("a fault that begins later", () => {
         expect(report()).toMatch(/id to forget.*refused by a trigger/);
         expect(await pipeline.deadLetters()).toBe(0);
         await pool.query("drop trigger refuse on celery_task");
-        await pipeline.settled(0);
+        await pipeline.handled(0);
         const rows = new Set((await pipeline.rows()).map((row) => String(row["task_id"])));
         expect(stored.filter((id) => rows.has(id))).toEqual([]);
         expect(await pipeline.deadLetters()).toBe(0);

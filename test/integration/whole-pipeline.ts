@@ -36,7 +36,7 @@ export interface WholePipeline {
   readonly databaseUrl: string;
   publish(frames: readonly CorpusFrame[]): Promise<void>;
   /** Resolves once the receiver has taken this many events and every queue is empty. */
-  settled(events: number): Promise<void>;
+  handled(events: number): Promise<void>;
   rows(): Promise<readonly Record<string, unknown>[]>;
   /** Number of jobs in the dead-letter queue. */
   deadLetters(): Promise<number>;
@@ -74,7 +74,7 @@ export async function startWholePipeline({ redisUrl, brokerUrl, name, env = {} }
     running,
     databaseUrl: database.url,
     publish: publisher.publish,
-    settled: async (events) => {
+    handled: async (events) => {
       while ((await received(running)) < events) await pause();
       for (let quiet = 0; quiet < 3; await pause()) {
         const counts = await Promise.all(queues.map((queue) => queue.getJobCounts("wait", "active", "delayed", "failed")));

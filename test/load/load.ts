@@ -67,7 +67,7 @@ export class Load implements Truth {
   async stop(): Promise<Truth> {
     this.#stopping = true;
     await this.#running;
-    await this.#publisher.settled();
+    await this.#publisher.confirmed();
     return this;
   }
 
@@ -129,5 +129,5 @@ export function prepareBurst(events: number, seed = 1): PreparedBurst {
 /** Publishes as fast as the broker accepts it. Resolves when the broker has everything. */
 export async function publishBurst(publisher: Publisher, { frames }: PreparedBurst): Promise<void> {
   for (const some of frames) await publisher.publish(some);
-  await publisher.settled();
+  await publisher.confirmed();
 }

@@ -1,5 +1,5 @@
 /** Generates `docs/configuration.md` from the settings of the roles. */
-import type { SettingDescription } from "@celery-metrics-exporter/runtime";
+import { SHARED_HEALTH_PORT, type SettingDescription } from "@celery-metrics-exporter/runtime";
 import { START } from "./commands/start.ts";
 import { ALL_ROLES } from "./roles.ts";
 import { groupSettings } from "./settings.ts";
@@ -18,7 +18,7 @@ The single process chooses some settings itself if they are not set:
 
 - \`DATABASE_URL\`: an embedded PostgreSQL in \`./.data/pglite\`.
 - \`REDIS_URL\`: if the broker is a single Redis server (or one behind sentinels), that server and database, with the same credentials, TLS and \`CELERY_SENTINEL_…\` settings, but without the query settings that only Celery knows. \`replay\` chooses the same.
-- \`EXPORTERS\`: every exporter, but \`datadog\` only if a \`DD_…\` or \`DATADOG_…\` setting or \`DD_DOGSTATSD_SOCKET\` is set, or if an agent listens on UDP port 8125 of this machine or on \`/var/run/datadog/dsd.socket\`. \`DD_DOGSTATSD_SOCKET\`, the path of a socket, works like a \`unix://\` URL.
+- \`EXPORTERS\`: those of its default, but \`datadog\` only if a \`DD_…\` or \`DATADOG_…\` setting or \`DD_DOGSTATSD_SOCKET\` is set, or if an agent listens on UDP port 8125 of this machine or on \`/var/run/datadog/dsd.socket\`. \`DD_DOGSTATSD_SOCKET\`, the path of a socket, works like a \`unix://\` URL.
 - \`DASHBOARD_PORT\`: a free port if the default port is taken.`;
 
 /** The whole document: one table of settings for each set of roles that share them. */
@@ -26,12 +26,23 @@ export function configurationDocument(): string {
   const sections = [...groupSettings(ALL_ROLES), ...groupSettings([START])].map(
     ({ title, settings }) => `## Settings of ${title}\n\n${toTable(settings)}`,
   );
-  return `${[INTRODUCTION, ...sections].join("\n\n")}\n`;
+  return `${[INTRODUCTION, healthPorts(), ...sections].join("\n\n")}\n`;
+}
+
+/** The default of `HEALTH_PORT` for each role. */
+function healthPorts(): string {
+  const ofRoles = ALL_ROLES.map(({ name, healthPort }) => [`\`${name}\``, String(healthPort)]);
+  const rows = [["process", "default"], ...ofRoles, ["several roles in one process", String(SHARED_HEALTH_PORT)], ["an image", "8080"]];
+  return `## Health ports\n\n${render(rows)}`;
 }
 
 function toTable(settings: readonly SettingDescription[]): string {
-  const rows = [["variable", "default", "description"], ...settings.map(toRow)];
-  const widths = [0, 1, 2].map((column) => Math.max(3, ...rows.map((row) => row[column]?.length ?? 0)));
+  return render([["variable", "default", "description"], ...settings.map(toRow)]);
+}
+
+/** A Markdown table; the first row is its head. */
+function render(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(3, ...rows.map((row) => row[column]?.length ?? 0)));
   const lines = rows.map((row) => `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(" | ")} |`);
   lines.splice(1, 0, `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`);
   return lines.join("\n");

@@ -3,6 +3,7 @@ import type { SettingDescription } from "@celery-metrics-exporter/runtime";
 import { HELP_OPTION } from "./arguments.ts";
 import { PROGRAM, callOf, type Command, type CommandOption } from "./command.ts";
 import { DECIDED_DEFAULTS } from "./defaults/shown-defaults.ts";
+import { exporters } from "./exporters.ts";
 import { ALIASES, toOption } from "./settings.ts";
 
 const SETTINGS_NOTE =
@@ -19,7 +20,7 @@ const FIRST_SETTINGS: readonly { readonly name: string; readonly description: st
   { name: "CELERY_BROKER_URL", description: "The broker URL that your Celery workers use. Required." },
   { name: "REDIS_URL", description: `Redis for the exporter queues. Default: ${DECIDED_DEFAULTS["REDIS_URL"]}` },
   { name: "DATABASE_URL", description: "PostgreSQL for the rows. Default: an embedded one in ./.data/pglite" },
-  { name: "EXPORTERS", description: `datadog, postgres or both. Default: ${DECIDED_DEFAULTS["EXPORTERS"]}` },
+  { name: "EXPORTERS", description: `Comma-separated: ${[...exporters.keys()].join(", ")}. Default: ${DECIDED_DEFAULTS["EXPORTERS"]}` },
   { name: "DD_AGENT_HOST", description: "Host of the Datadog agent. Default: 127.0.0.1" },
 ];
 
@@ -27,7 +28,7 @@ const FIRST_SETTINGS: readonly { readonly name: string; readonly description: st
 export function programHelp(commands: readonly Command[], width: number): string {
   const longest = Math.max(...commands.map(({ name }) => name.length));
   return [
-    "Turns Celery's events from RabbitMQ or Redis into Datadog metrics and Postgres rows.",
+    "Turns Celery's task events from RabbitMQ or Redis into metrics and rows.",
     ...firstSteps(width),
     `Usage: ${PROGRAM} <command> [options]`,
     [

@@ -7,6 +7,7 @@ const ADDRESSES = {
   queuePrefix: "{cme}",
   databaseUrl: "pglite:./.data/pglite",
   datadog: undefined,
+  others: [],
   dashboardUrl: "http://127.0.0.1:3000/",
   healthUrl: "http://127.0.0.1:8080",
 };
@@ -29,6 +30,16 @@ it("shows only what is running", () => {
   const text = renderAddresses({ ...ADDRESSES, databaseUrl: undefined, dashboardUrl: undefined, datadog }, plain);
   expect(text).not.toMatch(/Rows|Dashboard|DD_AGENT_HOST/);
   expect(text).toMatch(/^ {2}Datadog {4}to udp:\/\/agent:8125$/m);
+});
+
+it("shows every other exporter that runs, with its sink if it names one", () => {
+  const others = [
+    { name: "otlp", sink: "http://collector:4318" },
+    { name: "long-named-exporter", sink: undefined },
+  ];
+  const text = renderAddresses({ ...ADDRESSES, others }, plain);
+  expect(text).toMatch(/^ {2}otlp {7}to http:\/\/collector:4318$/m);
+  expect(text).toMatch(/^ {2}long-named-exporter on$/m);
 });
 
 it("does not suggest a query for rows that no other process can read", () => {

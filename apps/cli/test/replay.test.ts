@@ -20,7 +20,7 @@ beforeAll(async () => {
   server = await startRedis();
   env = { REDIS_URL: server.url, QUEUE_PREFIX: PREFIX };
   redis = new Redis(server.url, { maxRetriesPerRequest: null });
-  letters = new DeadLetters({ redis, prefix: PREFIX, logger: createLogger("test", "silent"), metrics: new Metrics() });
+  letters = new DeadLetters({ redis, prefix: PREFIX, logger: createLogger("test", "silent"), metrics: new Metrics(), source: undefined });
 });
 afterEach(() => redis.flushall());
 afterAll(async () => {

@@ -146,7 +146,9 @@ describe("the summary of a process", () => {
     health.component("datadog agent").down("nobody listens");
     hasStarted = true;
     expect(await nextWait()).toBeLessThan(1_000);
-    metrics.counter("events_received_total", "Events.", ["broker", "type"]).inc({ broker: "redis", type: "task-sent" });
+    metrics
+      .counter("events_received_total", "Events.", { broker: ["redis"], type: ["task-sent"] })
+      .inc({ broker: "redis", type: "task-sent" });
     expect(await nextWait()).toBe(7_000);
     await lifecycle.close();
     expect(ends).toEqual(["Stopped after 0 s: 1 task events; 0 rejected."]);

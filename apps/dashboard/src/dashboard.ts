@@ -9,6 +9,7 @@ import { createServer } from "./server.ts";
 export function dashboardRole(onOpen: (url: string) => void = () => {}): Role<typeof Config> {
   return defineRole({
     name: "dashboard",
+    healthPort: 9804,
     Config,
     async start({ config, logger, health, lifecycle }) {
       const redis = await connectRedis({

@@ -28,6 +28,7 @@ async function shownLetter(settings: Readonly<Record<string, string>>, letter: D
     prefix: "{cme}",
     logger: createLogger("test", "silent"),
     metrics: new Metrics(),
+    source: undefined,
   });
   await letters.add([letter]);
   await letters.close();

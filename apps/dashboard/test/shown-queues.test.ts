@@ -1,3 +1,4 @@
+import { EXPORTERS } from "@celery-metrics-exporter/pipeline";
 import { Worker } from "bullmq";
 import { afterAll, afterEach, beforeEach, expect, it } from "vitest";
 import { startDashboard, stopRedis, type Harness } from "./harness.ts";
@@ -24,7 +25,7 @@ async function shown(): Promise<Map<string, ShownQueue>> {
 }
 
 it("shows the queues that receivers and processors have created, and every exporter's until then", async () => {
-  expect([...(await shown()).keys()]).toEqual(["datadog", "postgres", "dead-letter"]);
+  expect([...(await shown()).keys()]).toEqual([...EXPORTERS.map(({ name }) => name), "dead-letter"]);
   await harness.queue("postgres").waitUntilReady();
   expect([...(await shown()).keys()]).toEqual(["postgres", "dead-letter"]);
   await harness.queue("datadog-processing").waitUntilReady();

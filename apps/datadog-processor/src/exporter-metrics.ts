@@ -1,6 +1,18 @@
 /** Metrics about the exporter's own work. */
 import type { Metrics } from "@celery-metrics-exporter/runtime";
-import type { DropReason, FinalState, Lack, OpenTasks, PutOffReason, Wait } from "@celery-metrics-exporter/task-store";
+import {
+  BASES,
+  DROP_REASONS,
+  FINAL_STATES,
+  MISSING,
+  PUT_OFF_REASONS,
+  type DropReason,
+  type FinalState,
+  type Missing,
+  type OpenTasks,
+  type PutOffReason,
+  type Wait,
+} from "@celery-metrics-exporter/task-store";
 import type { TaskMetrics } from "./metrics/metrics.ts";
 
 export class ExporterMetrics {
@@ -15,17 +27,23 @@ export class ExporterMetrics {
   readonly #openTasks;
 
   constructor(metrics: Metrics) {
-    this.#completions = metrics.counter("datadog_completions_sent_total", "Runs of tasks sent, by final state.", ["state"]);
-    this.#waits = metrics.counter("datadog_waits_sent_total", "Waits of attempts sent, by the event from which the wait is measured.", [
-      "basis",
-    ]);
+    this.#completions = metrics.counter("datadog_completions_sent_total", "Runs of tasks sent, by final state.", {
+      state: FINAL_STATES.map(labelOf),
+    });
+    this.#waits = metrics.counter("datadog_waits_sent_total", "Waits of attempts sent, by the event from which the wait is measured.", {
+      basis: BASES,
+    });
     this.#skewed = metrics.counter("datadog_negative_waits_total", "Waits sent as 0 because the clocks of client and worker differ.");
-    this.#putOff = metrics.counter("datadog_tasks_put_off_total", "Times a task was postponed, by what was missing.", ["reason"]);
-    this.#incomplete = metrics.counter("datadog_tasks_incomplete_total", "Tasks sent although something was still missing.", ["reason"]);
+    this.#putOff = metrics.counter("datadog_tasks_put_off_total", "Times a task was postponed, by what was missing or might still come.", {
+      reason: PUT_OFF_REASONS,
+    });
+    this.#incomplete = metrics.counter("datadog_tasks_incomplete_total", "Tasks sent although something was still missing.", {
+      reason: MISSING,
+    });
     this.#expired = metrics.counter("datadog_completions_expired_total", "Runs not sent because they ended too long ago.");
-    this.#dropped = metrics.counter("datadog_events_dropped_total", "Events dropped because their task has very many attempts.", [
-      "reason",
-    ]);
+    this.#dropped = metrics.counter("datadog_events_dropped_total", "Events dropped because their task has very many attempts.", {
+      reason: DROP_REASONS,
+    });
     this.#expiredTasks = metrics.counter("datadog_tasks_expired_total", "Tasks that expired in the Store before they ended and were sent.");
     this.#openTasks = metrics.gauge("datadog_tasks_open", "Tasks in the Store that are not sent yet, over all processes.");
   }
@@ -41,7 +59,7 @@ export class ExporterMetrics {
         if (wait.skewed) skewed += 1;
       }
     }
-    for (const [state, count] of completions.counts) this.#completions.inc({ state: state.toLowerCase() }, count);
+    for (const [state, count] of completions.counts) this.#completions.inc({ state: labelOf(state) }, count);
     for (const [basis, count] of waits.counts) this.#waits.inc({ basis }, count);
     this.#skewed.inc(skewed);
   }
@@ -50,7 +68,7 @@ export class ExporterMetrics {
     for (const [reason, count] of tally(reasons).counts) this.#putOff.inc({ reason }, count);
   }
 
-  incomplete(reasons: readonly Lack[]): void {
+  incomplete(reasons: readonly Missing[]): void {
     for (const [reason, count] of tally(reasons).counts) this.#incomplete.inc({ reason }, count);
   }
 
@@ -66,6 +84,10 @@ export class ExporterMetrics {
   dropped(reason: DropReason, events: number): void {
     this.#dropped.inc({ reason }, events);
   }
+}
+
+function labelOf(state: FinalState): string {
+  return state.toLowerCase();
 }
 
 /** Counts how many there are of each kind first, because incrementing a counter with labels one by one is too slow. */

@@ -2,8 +2,7 @@
 import type { FinishedTaskSink, Reported, Summary } from "@celery-metrics-exporter/task-store";
 import type { StatsdClient } from "./agent/statsd-client.ts";
 import type { ExporterMetrics } from "./exporter-metrics.ts";
-import type { TaskMetrics, TaskMetricsMapper } from "./metrics/metrics.ts";
-import type { Series } from "./metrics/series.ts";
+import type { TaskMetrics, TaskMetricsMapper, Series } from "./metrics/metrics.ts";
 
 export interface DatadogSinkOptions {
   readonly statsd: StatsdClient;

@@ -51,7 +51,7 @@ describe.each(corpusNames)("%s", (name) => {
           await Promise.all(processors.map(({ exporter }, index) => exporter.export(batches[next + index] ?? [], signal)));
         }
         allDelivered.abort();
-        await Promise.all(processors.map((processor) => processor.settled()));
+        await Promise.all(processors.map((processor) => processor.idle()));
         await harness.quiet();
 
         const expected = sortedMetrics(corpus.metrics);

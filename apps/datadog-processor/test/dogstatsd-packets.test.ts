@@ -1,8 +1,8 @@
-import { parseDatagram } from "@celery-metrics-exporter/testkit";
 import * as fc from "fast-check";
+import { parseDatagram } from "@celery-metrics-exporter/testkit";
 import { describe, expect, it, vi } from "vitest";
 import { DogstatsdPackets } from "../src/agent/dogstatsd-packets.ts";
-import type { Series } from "../src/metrics/series.ts";
+import type { Series } from "../src/metrics/metrics.ts";
 
 function encodePackets(series: readonly Series[], maxPacketBytes: number): Buffer[] {
   return new DogstatsdPackets(maxPacketBytes).encode(series);

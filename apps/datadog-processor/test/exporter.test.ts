@@ -56,7 +56,7 @@ async function deliver(harness: DatadogHarness, ...batches: readonly (readonly T
   const processor = await harness.processor();
   for (const batch of batches) {
     await processor.exporter.export(batch, NEVER);
-    await processor.settled();
+    await processor.idle();
   }
   await harness.quiet();
   expect(harness.sink.errors).toEqual([]);
@@ -207,6 +207,23 @@ describe("a task", () => {
   });
 });
 
+describe("a task that is sent although something was missing", () => {
+  it("is counted by what was missing, which an event that most tasks never have is not", async () => {
+    const processor = await (await start()).processor();
+    const end = { ...at(1_003), ...A };
+    const whole = [taskRejected(end), taskRevoked({ ...end, terminated: true }), taskFailed({ ...end, exited: true })];
+    const histories = [...whole.map((final) => [...RUN, final]), [taskSent(at(1_000)), taskSucceeded(end)], [taskRejected(end)]];
+    await processor.exporter.export(
+      histories.flatMap((events, task) => events.map((event) => ({ ...event, uuid: `task-${task}` }))),
+      NEVER,
+    );
+    await processor.idle();
+    const counted = await processor.metrics.registry.getSingleMetric("celery_metrics_exporter_datadog_tasks_incomplete_total")?.get();
+    const counts = counted?.values.filter(({ value }) => value > 0).map(({ labels, value }) => [labels["reason"], value]);
+    expect(Object.fromEntries(counts ?? [])).toEqual({ name: 1, start: 1 });
+  });
+});
+
 describe("a task whose end arrives before its other events", () => {
   it("is postponed until its start and name have arrived", async () => {
     const harness = await start({ DATADOG_INCOMPLETE_WAIT_MS: "6000" });
@@ -215,7 +232,7 @@ describe("a task whose end arrives before its other events", () => {
     await sleep(400);
     expect(harness.sink.metrics).toEqual([]);
     await processor.exporter.export(RUN, NEVER);
-    await processor.settled();
+    await processor.idle();
     await harness.quiet();
     expect(harness.received()).toMatchObject({
       run_time: [["shop.cart.total|celery", "failure", 1]],
@@ -252,7 +269,7 @@ describe("the agent", () => {
     await processor.exporter.export(DONE, NEVER);
     await sleep(400);
     const back = await startStatsdSink({ port });
-    await processor.settled();
+    await processor.idle();
     await back.waitFor(() => back.total("celery.task.success_count") === 1);
     expect(back.values("celery.task.run_time")).toEqual([0.875]);
     await back.close();
@@ -294,7 +311,7 @@ describe("a process that is killed", () => {
     const startedAt = performance.now();
     const next = await harness.processor({ jobOwner });
     await next.exporter.process?.([TASK_ID], NEVER, { id: "1" });
-    await next.settled();
+    await next.idle();
     expect(performance.now() - startedAt).toBeGreaterThan(atLeastMs);
     await harness.quiet();
     expect(harness.received()).toMatchObject(EXPECTED);
@@ -395,7 +412,7 @@ describe("a long send", () => {
     await processing;
     // 20 a second, after 8 at once: at least three leases.
     expect(harness.sink.packets.length).toBeGreaterThan(40);
-    await twin.settled();
+    await twin.idle();
     await harness.quiet();
     const { success_count, run_time, wait_time } = harness.received();
     expect(Object.values(success_count)).toEqual(tasks.map(() => 1));
@@ -422,7 +439,7 @@ describe("a long send", () => {
     expect(held).toBeGreaterThanOrEqual(atLeast);
     expect(Object.keys(harness.received().success_count)).toHaveLength(tasks.length - held);
     // That job died, so its tasks are processed again.
-    await holder.settled();
+    await holder.idle();
     await harness.quiet();
     expectOnce(harness, tasks);
   });
@@ -448,7 +465,7 @@ describe("a task that another job holds", () => {
     await twin.exporter.process?.([TASK_ID], NEVER, { id: "1" });
     gate.abort();
     await holding;
-    await twin.settled();
+    await twin.idle();
     await harness.quiet();
     expect(harness.received().success_count).toEqual({ "shop.cart.total|celery": 1 });
   });
@@ -476,7 +493,7 @@ describe("a task that ended too long ago", () => {
       (await processor.metrics.registry.getSingleMetric(`celery_metrics_exporter_datadog_${name}_total`)?.get())?.values[0]?.value;
     await expect.poll(() => counted("send_failures")).toBeGreaterThan(2);
     const back = await startStatsdSink({ port });
-    await processor.settled();
+    await processor.idle();
     await back.waitFor(() => back.total("celery.task.rejected_count") === 1);
     expect(await counted("completions_expired")).toBe(1);
     await back.close();

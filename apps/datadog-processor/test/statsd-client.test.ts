@@ -1,7 +1,7 @@
 import { Health, Metrics, UnavailableError } from "@celery-metrics-exporter/runtime";
 import { freePort, startStatsdSink } from "@celery-metrics-exporter/testkit";
 import { describe, expect, it } from "vitest";
-import type { Series } from "../src/metrics/series.ts";
+import type { Series } from "../src/metrics/metrics.ts";
 import { StatsdClient } from "../src/agent/statsd-client.ts";
 import { UdpTransport } from "../src/agent/transports.ts";
 

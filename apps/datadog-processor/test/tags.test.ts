@@ -1,6 +1,6 @@
 import { liveHeapBytes } from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
-import { TagAppender, normaliseTag } from "../src/metrics/series.ts";
+import { TagAppender, normaliseTag } from "../src/metrics/metrics.ts";
 
 describe("a tag", () => {
   it.each([

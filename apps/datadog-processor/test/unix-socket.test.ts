@@ -7,7 +7,7 @@ import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { Series } from "../src/metrics/series.ts";
+import type { Series } from "../src/metrics/metrics.ts";
 import { StatsdClient } from "../src/agent/statsd-client.ts";
 
 interface BoundSocket {

@@ -19,10 +19,10 @@ interface Timing {
   /** Time for the sent tasks to end, and for their events to be processed. */
   readonly deadlineMs: number;
   /** Time for which the counts must keep agreeing, because anything counted twice is counted late. */
-  readonly settleMs: number;
+  readonly lastLookMs: number;
 }
 
-const TIMING: Timing = { deadlineMs: 90_000, settleMs: 3_000 };
+const TIMING: Timing = { deadlineMs: 90_000, lastLookMs: 3_000 };
 const POLL_MS = 250;
 
 /** Resolves when all sides keep agreeing, or at the deadline. Rejects if the workload has failed. */
@@ -36,9 +36,9 @@ export async function drain({ workload, table, sink, settings, timing = TIMING }
   await Promise.race([workload.finish(), workload.failed, pause(timing.deadlineMs)]);
   for (;;) {
     if ((await look()).comparison.agrees) {
-      await pause(timing.settleMs);
-      const settled = await look();
-      if (settled.comparison.agrees) return settled;
+      await pause(timing.lastLookMs);
+      const later = await look();
+      if (later.comparison.agrees) return later;
     }
     if (Date.now() > deadline) return look();
     await pause(POLL_MS);

@@ -41,7 +41,7 @@ export interface DemoOptions {
 
 const FOREVER_MS = 2 ** 31 - 1;
 /** Time limit of a drain. */
-const INTERRUPTED = { deadlineMs: 15_000, settleMs: 500 };
+const INTERRUPTED = { deadlineMs: 15_000, lastLookMs: 500 };
 const NOT_WHOLE = "Stopped before everything that was sent was processed, so there is nothing to compare. With --seconds it waits.";
 
 /** Resolves with whether all sides agree, after releasing everything it started. A signal ends it and the process. */
@@ -100,7 +100,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     if (comparing === undefined) terminal.write("\nStopping …\n");
     // On a terminal the live summary shows the same.
     else if (!terminal.isInteractive) terminal.write("\nStopping once everything that was sent is processed …\n");
-    await Promise.race([comparing?.catch(() => {}), pause(INTERRUPTED.deadlineMs + INTERRUPTED.settleMs)]);
+    await Promise.race([comparing?.catch(() => {}), pause(INTERRUPTED.deadlineMs + INTERRUPTED.lastLookMs)]);
     await lifecycle.close();
   };
   exitOnSignals({ logger, timeoutMs: base.SHUTDOWN_TIMEOUT_SECONDS * 1000, drain: drainOnSignal });

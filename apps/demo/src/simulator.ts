@@ -120,7 +120,7 @@ export async function startSimulator(brokerUrl: string, queuePrefix: string): Pr
     finish: async () => {
       sending.isOn = false;
       await running;
-      await publisher.settled();
+      await publisher.confirmed();
     },
     outcome: () => ({ ended: counts, withoutEnd: new Map() }),
     stop: async () => {

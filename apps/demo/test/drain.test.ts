@@ -4,7 +4,7 @@ import { drain } from "../src/drain.ts";
 import type { CountedMetrics } from "../src/sides.ts";
 import type { Workload } from "../src/workload.ts";
 
-const TIMING = { deadlineMs: 1_500, settleMs: 300 };
+const TIMING = { deadlineMs: 1_500, lastLookMs: 300 };
 
 function counts(tasks: number): TaskCounts {
   const result = new TaskCounts();

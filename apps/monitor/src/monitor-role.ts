@@ -26,6 +26,7 @@ export type OpenPublish = (redis: RedisConnection, context: RoleContext<Config>)
 export function monitorRole(openPublish: OpenPublish = toExporters): Role<typeof Config> {
   return defineRole({
     name: "monitor",
+    healthPort: 9806,
     Config,
     async start(context) {
       const { config, logger, health, metrics, lifecycle } = context;

@@ -40,11 +40,12 @@ export class Monitor {
     this.#known = metrics.gauge("monitor_queues", "Celery's queues that the monitor looks for.");
     this.#refused = metrics.gauge("monitor_queues_refused", "Queues that the broker did not let the monitor count the last time.");
     this.#answered = metrics.gauge("monitor_workers", "Workers that answered the last time.");
-    this.#unreadable = metrics.counter("monitor_replies_unreadable_total", "Replies of workers that could not be read, by reason.", [
-      "reason",
-    ]);
-    this.#errors = metrics.counter("monitor_replies_errors_total", "Questions that workers answered with an error.", ["method"]);
-    for (const method of ["stats", "active_queues"]) this.#errors.inc({ method }, 0);
+    this.#unreadable = metrics.counter("monitor_replies_unreadable_total", "Replies of workers that could not be read, by reason.", {
+      reason: ["body", "content_encoding", "content_type", "not_a_reply", "pickle", "too_large"],
+    });
+    this.#errors = metrics.counter("monitor_replies_errors_total", "Questions that workers answered with an error.", {
+      method: ["stats", "active_queues"],
+    });
     this.#duplicates = metrics.gauge("monitor_workers_duplicate", "Node names that several workers used the last time.");
   }
 

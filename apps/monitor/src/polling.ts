@@ -34,11 +34,10 @@ export class Polling {
   constructor(options: PollingOptions) {
     this.#options = options;
     const { kind, what, metrics, health, logger } = options;
-    this.#polls = metrics.counter("monitor_polls_total", "Times the monitor looked, by what it looked at and how that ended.", [
-      "kind",
-      "outcome",
-    ]);
-    for (const outcome of ["ok", "failed", "denied"]) this.#polls.inc({ kind, outcome }, 0);
+    this.#polls = metrics.counter("monitor_polls_total", "Times the monitor looked, by what it looked at and how that ended.", {
+      kind: [kind],
+      outcome: ["ok", "failed", "denied"],
+    });
     this.#lastSuccess = metrics.gauge(
       "monitor_last_success_timestamp_seconds",
       "When the monitor last looked successfully; 0 before the first time.",

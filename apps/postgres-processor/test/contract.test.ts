@@ -1,4 +1,4 @@
 import { describeExporter } from "@celery-metrics-exporter/pipeline/testing";
 import { createPostgresHarness } from "./postgres-harness.ts";
 
-describeExporter("postgres", () => createPostgresHarness());
+describeExporter("postgres", () => createPostgresHarness(), { process: "a row is written by `export`" });

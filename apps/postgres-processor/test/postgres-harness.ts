@@ -5,7 +5,7 @@ import type { Environment } from "@celery-metrics-exporter/runtime";
 import { MortalLink, TcpProxy, createDatabase, setPostgresReadOnly } from "@celery-metrics-exporter/testkit";
 import { postgres } from "../src/exporter.ts";
 
-export interface PostgresHarness extends Required<ExporterHarness> {
+export interface PostgresHarness extends Required<Omit<ExporterHarness, "hasAll">> {
   /** The direct connection. */
   readonly url: string;
   /** The connection that `breakSink` closes. */

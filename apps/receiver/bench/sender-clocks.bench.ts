@@ -1,7 +1,7 @@
 import { corpusNames, readCorpus } from "@celery-metrics-exporter/celery/testing";
 import { pino } from "pino";
 import { bench, describe } from "vitest";
-import { SenderClocks } from "../src/clocks/sender-clocks.ts";
+import { SenderClocks } from "../src/clocks.ts";
 
 const clocks = new SenderClocks({
   now: () => Date.now() / 1_000,

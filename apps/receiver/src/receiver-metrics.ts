@@ -1,9 +1,9 @@
 /** The receiver's own metrics. */
 import type { Broker } from "@celery-metrics-exporter/broker";
-import { TASK_EVENT_TYPES, type CeleryEvent, type Rejected } from "@celery-metrics-exporter/celery";
+import { REJECT_REASONS, TASK_EVENT_TYPES, type CeleryEvent, type Rejected } from "@celery-metrics-exporter/celery";
 import { FUTURE } from "@celery-metrics-exporter/pipeline";
 import type { Metrics } from "@celery-metrics-exporter/runtime";
-import type { Sorted } from "./clocks/sender-clocks.ts";
+import type { Sorted } from "./clocks.ts";
 
 /** Custom events can have any type: they share a label, so that the number of series is bounded. */
 const OTHER = "other";
@@ -30,17 +30,17 @@ export class ReceiverMetrics {
   constructor(metrics: Metrics, broker: Broker, now: () => number = () => Date.now() / 1_000) {
     this.#broker = broker;
     this.#now = now;
-    this.#messages = metrics.counter("messages_received_total", "Messages received from the broker.", ["broker"]);
-    this.#events = metrics.counter("events_received_total", "Events decoded, by type.", ["broker", "type"]);
+    this.#messages = metrics.counter("messages_received_total", "Messages received from the broker.", { broker: [broker] });
+    this.#events = metrics.counter("events_received_total", "Events decoded, by type.", { broker: [broker], type: LABELS });
     this.#rejected = metrics.counter(
       "events_rejected_total",
       "Messages and events that could not be read or are from the future, by reason.",
-      ["reason"],
+      { reason: [...REJECT_REASONS, FUTURE] },
     );
     this.#filtered = metrics.counter(
       "events_filtered_total",
       "Events not passed on, by reason: no exporter takes the type, or a filter dropped them.",
-      ["reason"],
+      { reason: ["not_taken", "filter"] },
     );
     this.#batches = metrics.counter("batches_enqueued_total", "Batches stored in the exporter queues.");
     this.#retries = metrics.counter("enqueue_retries_total", "Times that storing a batch failed and was retried.");

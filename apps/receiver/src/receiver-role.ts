@@ -5,6 +5,7 @@ import {
   eventTypeWarnings,
   Fanout,
   OtherSources,
+  RECEIVER,
   openFilter,
   Leadership,
   ReceiverRegister,
@@ -20,18 +21,18 @@ import {
   type Role,
 } from "@celery-metrics-exporter/runtime";
 import { Config, chosenExporters, sourceOptions } from "./config.ts";
-import { Delivery } from "./delivery.ts";
+import { Delivery } from "./batches.ts";
 import { EventAdvice } from "./event-advice.ts";
 import { HotStandby } from "./standby/hot-standby.ts";
 import { ReceiverMetrics } from "./receiver-metrics.ts";
-import { receiverClock } from "./clocks/receiver-clock.ts";
+import { receiverClock, SenderClocks } from "./clocks.ts";
 import { Receiver } from "./receiver.ts";
 import { redactionOf } from "./redaction/redaction.ts";
-import { SenderClocks } from "./clocks/sender-clocks.ts";
 import { SharedQueueWatch } from "./standby/shared-queue.ts";
 
 export const receiver: Role<typeof Config> = defineRole({
   name: "receiver",
+  healthPort: 9801,
   Config,
   async start(context) {
     const { config, logger, health, metrics, lifecycle } = context;
@@ -65,7 +66,7 @@ export const receiver: Role<typeof Config> = defineRole({
       highWaterEvents: config.QUEUE_HIGH_WATER_EVENTS,
     });
     lifecycle.defer("exporters' queues", () => fanout.close());
-    const deadLetters = new DeadLetters(queues);
+    const deadLetters = new DeadLetters({ ...queues, source: RECEIVER });
     lifecycle.defer("dead-letter queue", () => deadLetters.close());
     await deadLetters.start();
     await fanout.start();

@@ -2,12 +2,11 @@
 import type { EventSource, RawMessage } from "@celery-metrics-exporter/broker";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { type ComponentHealth, Repeat } from "@celery-metrics-exporter/runtime";
-import { Batcher, type Batch, type BatcherOptions } from "./batcher.ts";
-import type { Delivery } from "./delivery.ts";
+import { Batcher, type Batch, type BatcherOptions, type Delivery } from "./batches.ts";
 import type { EventAdvice } from "./event-advice.ts";
 import type { ReceiverMetrics } from "./receiver-metrics.ts";
 import type { Redaction } from "./redaction/redaction.ts";
-import type { SenderClocks } from "./clocks/sender-clocks.ts";
+import type { SenderClocks } from "./clocks.ts";
 
 export interface ReceiverOptions {
   readonly source: EventSource;

@@ -2,7 +2,7 @@ import type { RawMessage } from "@celery-metrics-exporter/broker";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { Batcher, type Batch, type BatcherOptions } from "../src/batcher.ts";
+import { Batcher, type Batch, type BatcherOptions } from "../src/batches.ts";
 
 const REJECTED = { reason: "body", detail: "", raw: "", count: 1 } as const;
 

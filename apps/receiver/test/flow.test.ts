@@ -7,7 +7,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { EventAdvice } from "../src/event-advice.ts";
 import { ReceiverMetrics } from "../src/receiver-metrics.ts";
 import { Receiver } from "../src/receiver.ts";
-import { SenderClocks } from "../src/clocks/sender-clocks.ts";
+import { SenderClocks } from "../src/clocks.ts";
 
 const MAX_BYTES = 1_000;
 const logger = pino({ level: "silent" });

@@ -4,7 +4,7 @@ import { liveHeapBytes, taskStarted } from "@celery-metrics-exporter/celery/test
 import * as fc from "fast-check";
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { SenderClocks } from "../src/clocks/sender-clocks.ts";
+import { SenderClocks } from "../src/clocks.ts";
 
 const DAY = 86_400;
 const START = 1_795_000_000;
@@ -129,8 +129,8 @@ describe("events from the future are accepted", () => {
     }
     // Now, and after 1, 2, 4, 8, 16, 32, 64, 124 and 184 minutes.
     expect(warnings).toHaveLength(10);
-    expect(warnings[0]).toMatch(/^nearly all events come from more than a day ahead of this host's clock/);
-    expect(health).toMatch(/^up, but nearly all events .* set the clock of the receiver's host/);
+    expect(warnings[0]).toMatch(/^nearly all events come from more than a day ahead of this machine's clock/);
+    expect(health).toMatch(/^up, but nearly all events .* set the clock of the receiver's machine/);
     for (let second = 0; second < 1_300; second++) {
       secondPasses();
       batch([from("w1@host-a")]);

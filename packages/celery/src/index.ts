@@ -25,7 +25,16 @@ export {
 } from "./model/event.ts";
 export { MAX_ID_LENGTH } from "./model/normalise.ts";
 export { MAX_AHEAD_SECONDS, isFuture } from "./model/time.ts";
-export type { Decoded, Frame, ReadAs, ReadBody, RejectReason, Rejected, UnreadableBody } from "./wire/frame.ts";
+export {
+  REJECT_REASONS,
+  type Decoded,
+  type Frame,
+  type ReadAs,
+  type ReadBody,
+  type RejectReason,
+  type Rejected,
+  type UnreadableBody,
+} from "./wire/frame.ts";
 export { MAX_TIMESTAMP, toMicroseconds } from "./model/time.ts";
 export { parsePythonLiteral, type JsonValue, type PythonLiteral } from "./python/literal.ts";
 export { isTaskId, readStoredEvent } from "./model/event.ts";

@@ -1,5 +1,5 @@
-export { abortable } from "./abortable.ts";
-export { backoffMs, type BackoffOptions, pause } from "./backoff.ts";
+export { abortable } from "./retry.ts";
+export { backoffMs, type BackoffOptions, pause } from "./retry.ts";
 export {
   BaseConfig,
   type ConfigSchema,
@@ -35,7 +35,14 @@ export {
 } from "./errors.ts";
 export { createLogger, isTextFormat, type LogFormat, type Logger, type LogOutput, standardOutput } from "./log/logger.ts";
 export { Outage } from "./outage.ts";
-export { type ComponentHealth, createHttpServer, Health, type HealthReport, type HttpServer } from "./process/health.ts";
+export {
+  type ComponentHealth,
+  createHttpServer,
+  Health,
+  type HealthReport,
+  type HttpServer,
+  SHARED_HEALTH_PORT,
+} from "./process/health.ts";
 export { Lifecycle } from "./process/lifecycle.ts";
 export { METRIC_PREFIX, Metrics } from "./process/metrics.ts";
 export { defineRole, loadConfigs, type Role, type RoleContext } from "./process/role.ts";

@@ -48,7 +48,7 @@ export class Outage {
   readonly #reasons = new Set<string>();
   #repeatAt = 0;
   /** Whether this outage has been logged. */
-  #isTold = false;
+  #isLogged = false;
 
   constructor(options: OutageOptions) {
     this.#options = options;
@@ -68,13 +68,13 @@ export class Outage {
     if (this.#since === undefined) this.#begin(now, firstRepeatMs);
     this.#since ??= now;
     const isNew = this.#reasons.size < MOST_REASONS && !this.#reasons.has(reason);
-    const isReturn = !this.#isTold && this.#returns <= MOST_RETURNS;
+    const isReturn = !this.#isLogged && this.#returns <= MOST_RETURNS;
     if (!isNew && !isReturn && now < this.#repeatAt) return;
     if (isNew) this.#reasons.add(reason);
     this.#repeatAt = now + Math.min(LAST_REPEAT_MS, Math.max(firstRepeatMs, now - this.#firstAt));
     const seconds = Math.round((now - this.#since) / 1_000);
-    logger[level]({ ...fields, ...(this.#isTold && { seconds }) }, this.#isTold ? lasts : began);
-    this.#isTold = true;
+    logger[level]({ ...fields, ...(this.#isLogged && { seconds }) }, this.#isLogged ? lasts : began);
+    this.#isLogged = true;
   }
 
   /** Reports success. Logs the end of an outage that was logged. */
@@ -84,8 +84,8 @@ export class Outage {
     const seconds = Math.round((now - this.#since) / 1_000);
     this.#since = undefined;
     this.#servedAt = now;
-    if (this.#isTold) this.#options.logger.info({ ...fields, seconds }, this.#options.ended);
-    this.#isTold = false;
+    if (this.#isLogged) this.#options.logger.info({ ...fields, seconds }, this.#options.ended);
+    this.#isLogged = false;
     this.#options.component?.up();
   }
 

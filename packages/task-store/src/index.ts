@@ -1,14 +1,18 @@
-export type { Labels, Wait } from "./completions/attempts.ts";
+export { BASES, type Labels, type Wait } from "./completions/attempts.ts";
 export type { Completion } from "./completions/summarise.ts";
-export type { FactOptions, Facts, FinalState } from "./facts/fact.ts";
-export { summarise, type Lack, type Settlement, type Summary } from "./completions/summarise.ts";
+export { FINAL_STATES, type FactOptions, type Facts, type FinalState } from "./facts/fact.ts";
+export { MISSING, summarise, type Lack, type Missing, type Settlement, type Summary } from "./completions/summarise.ts";
 export {
   FinishedTasks,
   type FinishedTaskSink,
   type FinishedTasksOptions,
+  PUT_OFF_REASONS,
   type PutOffReason,
   type Reported,
   type Step,
 } from "./feed/finished-tasks.ts";
 export type { TaskEntry } from "./facts/task-entry.ts";
-export { TaskStore, type Claim, type DropReason, type OpenTasks, type TaskStoreOptions } from "./task-store.ts";
+export { DROP_REASONS, TaskStore, type Claim, type DropReason, type OpenTasks, type TaskStoreOptions } from "./task-store.ts";
+export type { Contribution } from "./counts/contribution.ts";
+export { tally, type Tally, type TalliedEvent, type TalliedKind, type WaitingMessage } from "./counts/tally.ts";
+export { TaskCounts, type Look, type LookedAt, type TaskCountsOptions } from "./counts/task-counts.ts";

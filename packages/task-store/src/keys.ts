@@ -9,27 +9,42 @@ export const SHARDS = 16;
 
 /** Builds keys under a prefix: `QUEUE_PREFIX` without its braces, because a key has only one hash tag and ours also contains the shard. */
 export class StoreKeys {
+  readonly #shardCount: number;
   readonly #beforeId: readonly string[];
   /** The key of each shard's count of open tasks. */
   readonly open: readonly string[];
 
-  constructor(queuePrefix: string, owner: string) {
+  constructor(queuePrefix: string, owner: string, shardCount = SHARDS) {
+    this.#shardCount = shardCount;
     const prefix = queuePrefix.replace(/[{}]/g, "");
-    const shards = Array.from({ length: SHARDS }, (_, shard) => `{${prefix}:${shard}}:${owner}`);
+    const shards = Array.from({ length: shardCount }, (_, shard) => `{${prefix}:${shard}}:${owner}`);
     this.#beforeId = shards.map((shard) => `${shard}:task:`);
     this.open = shards.map((shard) => `${shard}:open`);
   }
 
   /** Groups ids by their shard. Keeps the order within a shard. */
   byShard(ids: Iterable<string>): Map<number, string[]> {
-    return groupBy(ids, shardOf);
+    return groupBy(ids, (id) => this.#shardOf(id));
   }
 
-  keyOf(id: string, shard = shardOf(id)): string {
+  keyOf(id: string, shard = this.#shardOf(id)): string {
     return `${this.#beforeId[shard]}${id}`;
+  }
+
+  #shardOf(id: string): number {
+    return hash32(id) % this.#shardCount;
   }
 }
 
-function shardOf(id: string): number {
-  return hash32(id) % SHARDS;
+/** Fewer, because every look at the counts reads all of them, and a call costs the same for one task and for many. */
+const COUNT_SHARDS = 4;
+
+/** The keys of an exporter that counts: its tasks, and for each shard `{cme:<shard>}:<owner>:counts` with `:floors` and `:reads` beside it. */
+export class CountKeys extends StoreKeys {
+  readonly counts: readonly (readonly string[])[];
+
+  constructor(queuePrefix: string, owner: string) {
+    super(queuePrefix, owner, COUNT_SHARDS);
+    this.counts = this.open.map((open) => ["counts", "floors", "reads"].map((name) => open.replace(/open$/, name)));
+  }
 }

@@ -52,7 +52,8 @@ export interface TaskStoreOptions extends FactOptions {
  *   past     the entry has forgotten this worker's (or the clients') events up to that time: the event is nearly always a repeat
  *   unused   the task has thousands of events of which nothing could be reported yet
  */
-export type DropReason = "full" | "past" | "unused";
+export const DROP_REASONS = ["full", "past", "unused"] as const;
+export type DropReason = (typeof DROP_REASONS)[number];
 
 /** The result of claiming one task. */
 export type Claim =
@@ -109,8 +110,8 @@ export class TaskStore {
       return { keys: this.#openAndTasks(shard, ids), args: [...head, written] };
     });
     const replies = (await this.#apply.run(calls)) as ApplyReply[];
-    this.#tellDropped("full", replies, ([full]) => full);
-    this.#tellDropped("past", replies, ([, past]) => past);
+    this.#reportDropped("full", replies, ([full]) => full);
+    this.#reportDropped("past", replies, ([, past]) => past);
     return shards.flatMap(([, ids], call) => (replies[call] ?? NO_REPLY).slice(2).map((index) => ids[index - 1] ?? ""));
   }
 
@@ -142,7 +143,7 @@ export class TaskStore {
       return { keys: this.#openAndTasks(shard, ids), args: [...head, changes] };
     });
     await this.#settle.run(calls);
-    this.#tellDropped("unused", sent.values(), ({ forgotten }) => forgotten.unused);
+    this.#reportDropped("unused", sent.values(), ({ forgotten }) => forgotten.unused);
   }
 
   /** Gives up the job's leases on tasks whose metrics cannot be reported yet. */
@@ -163,7 +164,7 @@ export class TaskStore {
     return { expired: sum(0), open: sum(1) };
   }
 
-  #tellDropped<T>(reason: DropReason, items: Iterable<T>, eventsOf: (item: T) => number): void {
+  #reportDropped<T>(reason: DropReason, items: Iterable<T>, eventsOf: (item: T) => number): void {
     let events = 0;
     for (const item of items) events += eventsOf(item);
     if (events > 0) this.#options.onDropped?.(reason, events);

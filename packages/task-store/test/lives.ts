@@ -17,7 +17,7 @@ import type { FinalState } from "../src/facts/fact.ts";
 export const START = 1_795_328_900;
 export const ID = "t";
 
-const HOSTS = ["w1@host-a", "w2@host-b"] as const;
+const HOSTNAMES = ["w1@host-a", "w2@host-b"] as const;
 const QUEUES = ["celery", "mail", "reports"] as const;
 const EXIT = { exception: "SystemExit(-241)", exited: true };
 
@@ -54,14 +54,14 @@ interface Life {
   readonly queue: number;
   /** The attempt that is received under a shadow name, if the life has it. */
   readonly shadowed: number | undefined;
-  readonly host: number;
+  readonly hostname: number;
   readonly queued: number;
   readonly runs: number;
   readonly cleansUp: number;
   readonly ending: Ending;
   /** A copy of the last attempt's message, some time after its start: it expires, is revoked, or runs during or after the original. */
   readonly copy:
-    | { readonly after: number; readonly host: number; readonly is: "expired" | "revoked" | "run"; readonly fails: boolean }
+    | { readonly after: number; readonly hostname: number; readonly is: "expired" | "revoked" | "run"; readonly fails: boolean }
     | undefined;
   /** Until the next life. */
   readonly pause: number;
@@ -73,7 +73,7 @@ const anyLife: fc.Arbitrary<Life> = fc.record({
   retries: fc.constantFrom(0, 0, 0, 1, 2),
   queue: fc.nat({ max: 2 }),
   shadowed: fc.option(fc.nat({ max: 2 }), { nil: undefined }),
-  host: fc.constantFrom(0, 1),
+  hostname: fc.constantFrom(0, 1),
   queued: quarters(400),
   runs: fc.oneof(quarters(40), quarters(800)),
   cleansUp: quarters(36),
@@ -81,7 +81,7 @@ const anyLife: fc.Arbitrary<Life> = fc.record({
   copy: fc.option(
     fc.record({
       after: fc.oneof(quarters(40), quarters(2_000)),
-      host: fc.constantFrom(0, 1),
+      hostname: fc.constantFrom(0, 1),
       is: fc.constantFrom("expired", "revoked", "run"),
       fails: fc.boolean(),
     }),
@@ -102,7 +102,7 @@ export const histories: fc.Arbitrary<History> = fc
 
 /** Where and when something happens, and the event's further fields. */
 interface Where {
-  readonly host: number;
+  readonly hostname: number;
   /** Unix time in seconds. */
   readonly at: number;
   readonly [field: string]: unknown;
@@ -132,7 +132,7 @@ class Writer {
       this.#send(life, retries, last);
       const started = this.#start(life, retries, last);
       last = started + life.runs / 4;
-      this.#tell(taskRetried, { host: life.host, at: last });
+      this.#tell(taskRetried, { hostname: life.hostname, at: last });
     }
     this.#send(life, life.retries, last);
     const end = this.#lastAttempt(life, last);
@@ -143,49 +143,49 @@ class Writer {
   }
 
   #lastAttempt(life: Life, sent: number): number {
-    const { ending, host, retries } = life;
+    const { ending, hostname, retries } = life;
     const at = sent + life.queued / 4;
     if (ending === "is revoked at once" || ending === "is revoked") {
-      if (ending === "is revoked") this.#receive(life, retries, { host, at });
-      return this.#end("REVOKED", taskRevoked, { host, at: at + 0.125, terminated: false });
+      if (ending === "is revoked") this.#receive(life, retries, { hostname, at });
+      return this.#end("REVOKED", taskRevoked, { hostname, at: at + 0.125, terminated: false });
     }
     // Without a `task-sent`, no other event would carry its name.
-    if (ending === "fails before it starts") return this.#isReported(retries) ? this.#end("FAILURE", taskFailed, { host, at }) : at;
+    if (ending === "fails before it starts") return this.#isReported(retries) ? this.#end("FAILURE", taskFailed, { hostname, at }) : at;
     const started = this.#start(life, retries, sent);
     const end = started + life.runs / 4;
     const cleanedUp = end + life.cleansUp / 4;
-    const terminate = (): number => this.#tell(taskRevoked, { host, at: end, terminated: true });
+    const terminate = (): number => this.#tell(taskRevoked, { hostname, at: end, terminated: true });
     switch (ending) {
       case "succeeds":
-        return this.#succeed(host, started, end);
+        return this.#succeed(hostname, started, end);
       case "fails":
-        return this.#end("FAILURE", taskFailed, { host, at: end });
+        return this.#end("FAILURE", taskFailed, { hostname, at: end });
       case "fails twice":
-        this.#tell(taskFailed, { host, at: end + 0.002 });
-        return this.#end("FAILURE", taskFailed, { host, at: end });
+        this.#tell(taskFailed, { hostname, at: end + 0.002 });
+        return this.#end("FAILURE", taskFailed, { hostname, at: end });
       case "is rejected":
-        return this.#end("REJECTED", taskRejected, { host, at: end });
+        return this.#end("REJECTED", taskRejected, { hostname, at: end });
       case "is rejected and fails":
-        this.#tell(taskRejected, { host, at: end });
-        return this.#end("FAILURE", taskFailed, { host, at: end + 0.002 });
+        this.#tell(taskRejected, { hostname, at: end });
+        return this.#end("FAILURE", taskFailed, { hostname, at: end + 0.002 });
       case "exits":
-        return this.#end("FAILURE", taskFailed, { host, at: end, ...EXIT });
+        return this.#end("FAILURE", taskFailed, { hostname, at: end, ...EXIT });
       case "is terminated":
-        return this.#end("REVOKED", taskRevoked, { host, at: end, terminated: true });
+        return this.#end("REVOKED", taskRevoked, { hostname, at: end, terminated: true });
       case "is terminated and exits":
         terminate();
-        this.#end("REVOKED", taskFailed, { host, at: cleanedUp, ...EXIT });
+        this.#end("REVOKED", taskFailed, { hostname, at: cleanedUp, ...EXIT });
         return cleanedUp;
       case "is terminated and succeeds":
         terminate();
-        return this.#succeed(host, started, cleanedUp);
+        return this.#succeed(hostname, started, cleanedUp);
       case "is terminated and fails":
         terminate();
-        return this.#end("FAILURE", taskFailed, { host, at: cleanedUp });
+        return this.#end("FAILURE", taskFailed, { hostname, at: cleanedUp });
       case "is terminated and succeeds much later":
         this.#ends.push("REVOKED");
         terminate();
-        return this.#succeed(host, started, cleanedUp + 60);
+        return this.#succeed(hostname, started, cleanedUp + 60);
       case "is lost":
         return end;
       default:
@@ -198,14 +198,14 @@ class Writer {
     // Not at the same time as any event of the run itself.
     const at = sent + life.queued / 4 + copy.after / 4 + 0.0625;
     // If two runs are on one worker, no event shows which of them was terminated.
-    const host = copy.is === "run" && life.ending.includes("terminated") ? 1 - life.host : copy.host;
-    this.#receive(life, life.retries, { host, at });
+    const hostname = copy.is === "run" && life.ending.includes("terminated") ? 1 - life.hostname : copy.hostname;
+    this.#receive(life, life.retries, { hostname, at });
     if (copy.is !== "run") {
-      return this.#end("REVOKED", taskRevoked, { host, at: at + 0.03125, terminated: false, expired: copy.is === "expired" });
+      return this.#end("REVOKED", taskRevoked, { hostname, at: at + 0.03125, terminated: false, expired: copy.is === "expired" });
     }
-    this.#tell(taskStarted, { host, at: at + 0.015625 });
+    this.#tell(taskStarted, { hostname, at: at + 0.015625 });
     const done = Math.max(end, at) + 20.03125;
-    return copy.fails ? this.#end("FAILURE", taskFailed, { host, at: done }) : this.#succeed(host, at + 0.015625, done);
+    return copy.fails ? this.#end("FAILURE", taskFailed, { hostname, at: done }) : this.#succeed(hostname, at + 0.015625, done);
   }
 
   #send({ queue }: Life, retries: number, at: number): void {
@@ -222,15 +222,15 @@ class Writer {
   }
 
   #start(life: Life, retries: number, sent: number): number {
-    const { queued, host } = life;
+    const { queued, hostname } = life;
     const at = sent + queued / 4;
-    this.#receive(life, retries, { host, at });
-    this.#tell(taskStarted, { host, at: at + 0.125 });
+    this.#receive(life, retries, { hostname, at });
+    this.#tell(taskStarted, { hostname, at: at + 0.125 });
     return at + 0.125;
   }
 
-  #succeed(host: number, started: number, at: number): number {
-    return this.#end("SUCCESS", taskSucceeded, { host, at, runtime: at - started - 0.001 });
+  #succeed(hostname: number, started: number, at: number): number {
+    return this.#end("SUCCESS", taskSucceeded, { hostname, at, runtime: at - started - 0.001 });
   }
 
   #end<F>(state: FinalState, build: (fields: F) => TaskEvent, fields: Where): number {
@@ -238,8 +238,8 @@ class Writer {
     return this.#tell(build, fields);
   }
 
-  #tell<F>(build: (fields: F) => TaskEvent, { host, at, ...fields }: Where): number {
-    this.#events.push(build({ uuid: ID, hostname: HOSTS[host], timestamp: at, ...fields } as F));
+  #tell<F>(build: (fields: F) => TaskEvent, { hostname, at, ...fields }: Where): number {
+    this.#events.push(build({ uuid: ID, hostname: HOSTNAMES[hostname], timestamp: at, ...fields } as F));
     return at;
   }
 }

@@ -59,9 +59,9 @@ export class MemoryStore {
       for (const field of fields) hash?.set(field, "1");
       for (const field of forgotten.fields) hash?.delete(field);
       for (let index = 0; index < forgotten.until.length; index += 2) {
-        const [host, instant = ""] = forgotten.until.slice(index);
-        const before = hash?.get(`w${host}`) ?? "";
-        hash?.set(`w${host}`, Number.parseInt(before, 36) > Number.parseInt(instant, 36) ? before : instant);
+        const [hostname, instant = ""] = forgotten.until.slice(index);
+        const before = hash?.get(`w${hostname}`) ?? "";
+        hash?.set(`w${hostname}`, Number.parseInt(before, 36) > Number.parseInt(instant, 36) ? before : instant);
       }
     }
   }
@@ -72,9 +72,9 @@ export class MemoryStore {
   }
 }
 
-/** Whether it is a fact, and the entry has forgotten what its host reported until then. */
+/** Whether it is a fact, and the entry has forgotten what its hostname reported until then. */
 function isForgotten({ hash }: Held, field: string): boolean {
-  const [, kind, at = "", host = ""] = /^([srbf])([^.]*)\.?([^.]*)/.exec(field) ?? [];
+  const [, kind, at = "", hostname = ""] = /^([srbf])([^.]*)\.?([^.]*)/.exec(field) ?? [];
   if (kind === undefined) return false;
-  return Number.parseInt(at, 36) <= Number.parseInt(hash.get(kind === "s" ? "w" : `w${host}`) ?? "", 36);
+  return Number.parseInt(at, 36) <= Number.parseInt(hash.get(kind === "s" ? "w" : `w${hostname}`) ?? "", 36);
 }

@@ -1,6 +1,6 @@
 """Sends the shop's tasks at a steady rate, waits until they end, and reports what Celery really did with them.
 
-The report is JSON: {"sent": <tasks this program sent>, "settled": <whether all of them ended>, "tasks": {<id>: {name, queue, status,
+The report is JSON: {"sent": <tasks this program sent>, "ended": <whether all of them ended>, "tasks": {<id>: {name, queue, status,
 retries, runtime, sent_at, started_at, finished_at}}}. `tasks` includes the tasks that other tasks sent. `status` is Celery's word for the last
 thing that happened: SUCCESS, FAILURE, REVOKED, REJECTED, IGNORED, or RETRY, STARTED, PENDING if it has not ended. It comes from SHOP_LOG (see
 shop.py). SIGTERM and SIGINT stop the sending early.
@@ -143,7 +143,7 @@ def read_tasks(log):
     return tasks
 
 
-def settle(log, seconds):
+def wait_for_ends(log, seconds):
     """Waits until every task has ended. Checks twice, because a task that ended may have sent others."""
     deadline = time.monotonic() + seconds
     calm = 0
@@ -162,7 +162,7 @@ def main():
     parser.add_argument("--mix", choices=("all", "quick"), default="all", help="quick: only tasks that succeed at once")
     parser.add_argument("--revoke", action="store_true", help="also revoke one waiting and one running task")
     parser.add_argument("--seed", type=int, default=None, help="the same seed sends the same tasks")
-    parser.add_argument("--settle-seconds", type=float, default=60, help="how long to wait until the sent tasks end")
+    parser.add_argument("--wait-seconds", type=float, default=60, help="how long to wait until the sent tasks end")
     parser.add_argument("--output", default="-", help="the report's file; - is standard output")
     options = parser.parse_args()
     log = os.environ.get("SHOP_LOG")
@@ -175,15 +175,15 @@ def main():
     signal.signal(signal.SIGINT, sending.stop)
     sending.run()
     sent = sending.sent + (revoke_some(log) if options.revoke and not sending.stopped else 0)
-    settled = settle(log, options.settle_seconds)
-    report = json.dumps({"sent": sent, "settled": settled, "tasks": read_tasks(log)}, ensure_ascii=False)
+    ended = wait_for_ends(log, options.wait_seconds)
+    report = json.dumps({"sent": sent, "ended": ended, "tasks": read_tasks(log)}, ensure_ascii=False)
     if options.output == "-":
         print(report)
     else:
         with open(options.output + ".new", "w", encoding="utf-8") as file:
             file.write(report)
         os.replace(options.output + ".new", options.output)
-    return 0 if settled else 1
+    return 0 if ended else 1
 
 
 if __name__ == "__main__":

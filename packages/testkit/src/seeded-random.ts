@@ -1,14 +1,10 @@
 /** Random numbers, orders and splits, reproducible by a seed. */
+import { Random } from "@celery-metrics-exporter/celery/testing/random";
 
-/** Numbers from 0 (inclusive) to 1 (exclusive) (mulberry32). */
+/** Numbers from 0 (inclusive) to 1 (exclusive). */
 export function seededRandom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
+  const random = new Random(seed);
+  return () => random.fraction();
 }
 
 export function shuffled<T>(items: readonly T[], random: () => number): T[] {

@@ -37,7 +37,7 @@ describe.each([
     await broker.close();
     rmSync(folder, { recursive: true });
 
-    expect(report).toMatchObject({ sent: 62, settled: true });
+    expect(report).toMatchObject({ sent: 62, ended: true });
     expect(counts).toMatchObject({
       "shop.update_stock SUCCESS": expect.any(Number),
       "shop.charge_card SUCCESS": expect.any(Number),

@@ -88,7 +88,7 @@ test("RabbitMQ gets everything in the end, however often the connection is lost"
       if (index % 100 === 50) proxy.cut();
       await publisher.publish(some);
     }
-    await publisher.settled();
+    await publisher.confirmed();
     await vi.waitFor(() => expect(keys.size).toBe(300));
   } finally {
     await publisher.close();
@@ -104,7 +104,7 @@ test("a publisher that is closed while its RabbitMQ is away stops waiting", asyn
   const publisher = await publishToRabbitmq(() => amqp.connect(proxy.inFrontOf(vhost.url)));
   await proxy.stop();
   const publishing = publisher.publish(toFrames(EVENTS)).then(
-    () => publisher.settled(),
+    () => publisher.confirmed(),
     () => {},
   );
   await publisher.close();

@@ -1,6 +1,6 @@
 /** Draws the benchmark's main figures: CPU per event of each role, and of the whole pipeline next to the naive design. */
 import { fileURLToPath } from "node:url";
-import { ROLES } from "../../fleet/fleet.ts";
+import { ROLES } from "../stage.ts";
 import { formatNumber, median } from "./figure.ts";
 import type { Results } from "./results.ts";
 

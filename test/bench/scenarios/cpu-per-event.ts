@@ -1,10 +1,9 @@
 /** CPU time per event of each process and each server. The roles work one after the other, while the others are stopped. */
-import type { RoleName } from "../../fleet/fleet.ts";
 import type { Expected } from "../expected.ts";
 import { Rounds, type Goal, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst, type Framing } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { EXPORTER_NAMES, microsPerEvent, Stage, WARM_UP_EVENTS, type BrokerName, type Consumer } from "../stage.ts";
+import { EXPORTER_NAMES, microsPerEvent, Stage, WARM_UP_EVENTS, type BrokerName, type Consumer, type RoleName } from "../stage.ts";
 
 /** No more than this: a receiver that is stopped for 10 s, while they are published, loses its connection. */
 const EVENTS = 100_000;

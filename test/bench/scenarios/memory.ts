@@ -1,11 +1,10 @@
 /** Whether memory stays flat over many events: memory of each process and of Redis, and the size of each event and task in Redis. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { ROLES } from "../../fleet/fleet.ts";
 import { Expected } from "../expected.ts";
 import { median, Rounds, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { EXPORTER_NAMES, Stage, type UsageByConsumer } from "../stage.ts";
+import { EXPORTER_NAMES, ROLES, Stage, type UsageByConsumer } from "../stage.ts";
 
 const EVENTS = 2_000_000;
 const EVENTS_PER_STEP = 100_000;

@@ -1,12 +1,11 @@
 /** Compares our design with the naive one in one run: one event per job, one write to Redis per event, one row per statement. */
 import { fileURLToPath } from "node:url";
-import { ROLES } from "../../fleet/fleet.ts";
 import { run, type Command } from "../../fleet/role-process.ts";
 import { Rounds, type Goal, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst } from "../prepared-load.ts";
 import { usageOf } from "../process-usage.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { microsPerEvent, Stage, until, WARM_UP_EVENTS, type Consumer } from "../stage.ts";
+import { microsPerEvent, ROLES, Stage, until, WARM_UP_EVENTS, type Consumer } from "../stage.ts";
 
 const NAIVE_EVENTS = 20_000;
 const OUR_EVENTS = 100_000;

@@ -1,13 +1,14 @@
 /** Receiver and processors run as users with exactly the rights in docs/permissions.md. */
 import { connectDatabase, deleteOldTasks } from "@celery-metrics-exporter/db";
 import { readCorpus, type CorpusFrame } from "@celery-metrics-exporter/celery/testing";
+import { EXPORTERS } from "@celery-metrics-exporter/pipeline";
 import type { RunningRoles } from "@celery-metrics-exporter/runtime";
 import { documentedCommands } from "@celery-metrics-exporter/testkit";
 import amqp, { type Options } from "amqplib";
 import { Worker } from "bullmq";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { refusals } from "./refusals.ts";
-import { openScene, PREFIX, REDIS_USERS, ROLE_NAMES, type Scene } from "./scene.ts";
+import { openScene, PREFIX, ROLE_NAMES, userOf, type Scene } from "./scene.ts";
 
 /** Makes it necessary to remember excluded tasks, and to forget what was stored about them before. */
 const EXCLUDED = "shop.mail.send";
@@ -15,6 +16,7 @@ const SETTINGS = { FILTER_TASK_NAMES_EXCLUDE: EXCLUDED, BATCH_MAX_EVENTS: "20" }
 const POLL = { timeout: 60_000, interval: 100 };
 const DEAD_LETTERS_KEPT = 10_000;
 
+const exporterNames = EXPORTERS.map(({ name }) => name);
 const corpus = readCorpus("celery-5.6-amqp");
 const kept = Object.entries(corpus.expected).filter(([, { name }]) => name !== EXCLUDED);
 
@@ -78,6 +80,11 @@ async function hasRow(id: string): Promise<boolean> {
   return (await statuses())[id] !== undefined;
 }
 
+/** Where the latest letters come from. */
+async function sourcesOfLetters(): Promise<string[]> {
+  return (await scene.queue("dead-letter").getJobs(["wait"], 0, 9)).map(({ data }) => (data as { source: string }).source);
+}
+
 /** The reasons of the latest letters. */
 async function lettersKept(): Promise<string[]> {
   return (await scene.queue("dead-letter").getJobs(["wait"], 0, 9)).map(({ name }) => name).sort();
@@ -90,18 +97,26 @@ async function isReady({ healthUrl }: RunningRoles): Promise<string> {
 
 it("is enough for processing events: filters, delayed jobs, takeovers, dead letters and their trimming", async () => {
   await scene.redis.lpush(`${PREFIX}:dead-letter:wait`, ...Array.from({ length: DEAD_LETTERS_KEPT }, (_, index) => `old-${index}`));
-  await scene.start("receiver", SETTINGS);
+  await scene.start("receiver", { ...SETTINGS, EXPORTERS: exporterNames.join() });
   await scene.database.query("alter table celery_task add constraint no_poison check (task_id <> 'poison')");
   // In reverse order: events without a name arrive first, and are stored before it is known that they are excluded.
   await publish([...corpus.frames.map(toMessage).reverse(), event("poison"), { body: Buffer.from("no event") }]);
   await expect.poll(() => scene.redis.llen(`${PREFIX}:postgres:wait`), POLL).toBeGreaterThan(5);
   // One letter after the other: of processes that trim at the same moment, each removes one letter, and the next has nothing to trim.
   await expect.poll(lettersKept, POLL).toContain("body");
-  for (const queue of ["datadog", "postgres"]) await takeAndDie(queue);
+  for (const queue of exporterNames) await takeAndDie(queue);
   await scene.queue("datadog").add("batch", { v: "of a later release" });
   datadog = await scene.start("datadog-processor", SETTINGS);
   await expect.poll(lettersKept, POLL).toContain("payload");
   postgres = await scene.start("postgres-processor", { ...SETTINGS, POSTGRES_RETENTION_DAYS: "1" });
+
+  for (const name of exporterNames.filter((other) => other !== "datadog" && other !== "postgres")) {
+    await scene.queue(name).add("batch", { v: "of a later release" });
+    const roles = await scene.start(`${name}-processor`, SETTINGS);
+    await expect.poll(sourcesOfLetters, POLL).toContain(name);
+    await expect.poll(() => scene.redis.llen(`${PREFIX}:${name}:wait`), POLL).toBe(0);
+    expect(await isReady(roles)).toContain("200");
+  }
 
   const wanted = Object.fromEntries(kept.map(([id, { status }]) => [id, status]));
   await expect.poll(statuses, POLL).toEqual(wanted);
@@ -131,7 +146,7 @@ it("a revoked right on the table stops its events, loses none, and is reported",
   await postgres.stop();
   await scene.database.query(scene.sql("GRANT INSERT ON celery_task TO cme_processor"));
   // BullMQ uses other scripts if it may not read Redis' version.
-  await scene.redis.call("ACL", "SETUSER", REDIS_USERS["postgres-processor"], "+info");
+  await scene.redis.call("ACL", "SETUSER", userOf("postgres-processor"), "+info");
   postgres = await scene.start("postgres-processor", SETTINGS);
   await expect.poll(() => hasRow("while-revoked"), POLL).toBe(true);
   expect(await scene.queue("dead-letter").getJobCountByTypes("failed", "delayed")).toBe(before);
@@ -140,12 +155,12 @@ it("a revoked right on the table stops its events, loses none, and is reported",
 it.each(["evalsha", "hset"])("a revoked Redis command stops events, loses none, and is reported: %s", async (command) => {
   const id = `while-${command}`;
   scene.sink.clear();
-  await scene.redis.call("ACL", "SETUSER", REDIS_USERS["datadog-processor"], `-${command}`);
+  await scene.redis.call("ACL", "SETUSER", userOf("datadog-processor"), `-${command}`);
   try {
     await publish([event(id), event(id, "task-started"), event(id, "task-succeeded")]);
     await expect.poll(() => isReady(datadog), POLL).toMatch(/^503 .*(NOPERM|The user executing the script can't run this command)/);
   } finally {
-    await scene.redis.call("ACL", "SETUSER", REDIS_USERS["datadog-processor"], `+${command}`);
+    await scene.redis.call("ACL", "SETUSER", userOf("datadog-processor"), `+${command}`);
   }
   await expect.poll(() => scene.sink.total("celery.task.success_count"), POLL).toBe(1);
   await expect.poll(() => isReady(datadog), POLL).toMatch(/^200/);
@@ -154,6 +169,6 @@ it.each(["evalsha", "hset"])("a revoked Redis command stops events, loses none, 
 });
 
 it.each(ROLE_NAMES)("contains exactly the commands that %s needs", async (name) => {
-  const used = await scene.record.commandsOf(REDIS_USERS[name]);
+  const used = await scene.record.commandsOf(userOf(name));
   expect([...documentedCommands(`redis ${name}`)].sort()).toEqual([...used].sort());
 });

@@ -5,7 +5,7 @@ import amqp from "amqplib";
 import { Redis } from "ioredis";
 import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openScene, PASSWORD, REDIS_USERS, type RoleName, type Scene } from "./scene.ts";
+import { openScene, PASSWORD, userOf, type Scene } from "./scene.ts";
 
 let scene: Scene;
 
@@ -21,7 +21,7 @@ afterAll(async () => {
 });
 
 /** The role does not start, and reports this. */
-async function expectRefusal(name: RoleName, env: Readonly<Record<string, string>>, words: RegExp): Promise<void> {
+async function expectRefusal(name: string, env: Readonly<Record<string, string>>, words: RegExp): Promise<void> {
   const starting = scene.start(name, { STARTUP_TIMEOUT_SECONDS: "60", ...env });
   await expect(starting).rejects.toThrow(words);
   await expect(starting).rejects.toBeInstanceOf(UnavailableError);
@@ -89,7 +89,7 @@ describe("in Redis", () => {
   });
 
   it("the receiver does not start without its commands or its keys, and says so", async () => {
-    const user = REDIS_USERS.receiver;
+    const user = userOf("receiver");
     await scene.redis.call("ACL", "SETUSER", user, "-evalsha");
     await expectRefusal("receiver", {}, /NOPERM.*evalsha/);
     await scene.redis.call("ACL", "SETUSER", user, "+evalsha");
@@ -256,7 +256,7 @@ describe("of Celery's Redis", () => {
     // It sends a probe only occasionally.
     expect([...documentedCommands("redis receiver's broker")].sort()).toEqual([...heard, "ping"].sort());
     const granted = documentedCommands("redis receiver");
-    const used = await scene.record.commandsOf(REDIS_USERS.receiver);
+    const used = await scene.record.commandsOf(userOf("receiver"));
     expect([...used].filter((command) => !granted.has(command))).toEqual([]);
   });
 

@@ -48,7 +48,7 @@ beforeAll(async () => {
   server = await startRedis();
   record = await recordCommands(server.url);
   redis = new Redis(server.url, { maxRetriesPerRequest: null });
-  letters = new DeadLetters({ redis, prefix: PREFIX, logger: createLogger("test", "silent"), metrics: new Metrics() });
+  letters = new DeadLetters({ redis, prefix: PREFIX, logger: createLogger("test", "silent"), metrics: new Metrics(), source: undefined });
 });
 beforeEach(async () => {
   await redis.flushall();

@@ -1,6 +1,5 @@
 /** Servers on which each role has its own user, with exactly the rights in docs/permissions.md. */
 import { migrate } from "@celery-metrics-exporter/db";
-import { processorRole } from "@celery-metrics-exporter/pipeline";
 import { createLogger, startRoles, type Role, type RunningRoles } from "@celery-metrics-exporter/runtime";
 import {
   createDatabase,
@@ -18,30 +17,22 @@ import {
 } from "@celery-metrics-exporter/testkit";
 import amqp from "amqplib";
 import { Queue } from "bullmq";
-import { datadog } from "datadog-processor";
+import { ALL_ROLES } from "cli";
 import { randomBytes } from "node:crypto";
 import { Redis } from "ioredis";
 import { Client } from "pg";
-import { postgres } from "postgres-processor";
-import { receiver } from "receiver";
 
 export const PASSWORD = "opensesame";
 export const PREFIX = "{cme}";
 
-/** A block of the document, and the user that it creates. */
-export const REDIS_USERS = {
-  receiver: "cme-receiver",
-  "datadog-processor": "cme-datadog-processor",
-  "postgres-processor": "cme-postgres-processor",
-} as const;
-export type RoleName = keyof typeof REDIS_USERS;
-export const ROLE_NAMES = Object.keys(REDIS_USERS) as readonly RoleName[];
+/** The dashboard has two users, and a test of its own. */
+const ROLES: readonly Role[] = ALL_ROLES.filter(({ name }) => name !== "dashboard");
+export const ROLE_NAMES: readonly string[] = ROLES.map(({ name }) => name);
 
-const ROLES: Readonly<Record<RoleName, Role>> = {
-  receiver,
-  "datadog-processor": processorRole(datadog),
-  "postgres-processor": processorRole(postgres),
-};
+/** The user that the role's block of the document creates. */
+export function userOf(role: string): string {
+  return `cme-${role}`;
+}
 
 export interface Scene {
   /** A user with all rights. */
@@ -59,7 +50,7 @@ export interface Scene {
   redisUrlOf(user: string): string;
   /** The URL for the receiver's user, who creates its queue. */
   readonly brokerUrl: string;
-  start(name: RoleName, env?: Readonly<Record<string, string>>): Promise<RunningRoles>;
+  start(name: string, env?: Readonly<Record<string, string>>): Promise<RunningRoles>;
   /** Stops everything; nothing more can be started. */
   close(): Promise<void>;
 }
@@ -104,7 +95,7 @@ export async function openScene(): Promise<Scene> {
     brokerUrl,
     start: async (name, env = {}) => {
       const settings = {
-        REDIS_URL: redisUrlOf(REDIS_USERS[name]),
+        REDIS_URL: redisUrlOf(userOf(name)),
         QUEUE_PREFIX: PREFIX,
         CELERY_BROKER_URL: brokerUrl,
         DATABASE_URL: databaseUrlOf("cme_processor"),
@@ -113,7 +104,11 @@ export async function openScene(): Promise<Scene> {
         DATADOG_INCOMPLETE_WAIT_MS: "1500",
         ...env,
       };
-      const started = await startRoles([ROLES[name]], settings, createLogger(name, "silent"));
+      const started = await startRoles(
+        ROLES.filter((role) => role.name === name),
+        settings,
+        createLogger(name, "silent"),
+      );
       running.push(started);
       return started;
     },

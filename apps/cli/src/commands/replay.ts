@@ -151,7 +151,7 @@ async function openReplay(
   const names = inUse.length === 0 ? config.EXPORTERS : inUse;
   const exporters = EXPORTERS.filter(({ name }) => names.includes(name));
   const fanout = new Fanout({ redis, prefix, exporters, whenFull: "hold", highWaterEvents: Number.MAX_SAFE_INTEGER, logger, metrics });
-  const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
+  const deadLetters = new DeadLetters({ redis, prefix, logger, metrics, source: undefined });
   const filter = openFilter(config, { redis, prefix, owner: RECEIVER });
   const redaction = replayRedaction(config);
   const letters = new DeadLetterReplay({ redis, prefix, logger, exporters: names, filter, fanout, deadLetters, redaction });

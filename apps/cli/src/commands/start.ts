@@ -22,6 +22,7 @@ import { withExporters, type FindAgent } from "../defaults/exporters.ts";
 import { explain, isSet, readIfPossible, type Decision, type Note } from "../defaults/decision.ts";
 import { withRedis } from "../defaults/redis.ts";
 import { withDecidedDefaults } from "../defaults/shown-defaults.ts";
+import { exporters } from "../exporters.ts";
 import { renderAddresses } from "../report/addresses.ts";
 import { SummaryConfig, summaryRole } from "../report/summary-role.ts";
 import { ALL_ROLES, chosenExporters, rolesFor } from "../roles.ts";
@@ -103,10 +104,16 @@ async function run({ env, notes, exporterNames, withDashboard, terminal }: Run):
     queuePrefix: base.QUEUE_PREFIX,
     databaseUrl,
     datadog: exporterNames.includes("datadog") ? await agentOf(env) : undefined,
+    others: exporterNames.filter((name) => !["datadog", "postgres"].includes(name)).map((name) => ({ name, sink: sinkOf(name, env) })),
     dashboardUrl,
     healthUrl: running.healthUrl,
   };
   terminal.write(renderAddresses(addresses, terminal));
+}
+
+function sinkOf(exporterName: string, env: Environment): string | undefined {
+  const definition = exporters.get(exporterName);
+  return definition?.sinkAddress?.(loadConfig(definition.Config, env));
 }
 
 /** Where metrics go, and whether an agent answers there. */

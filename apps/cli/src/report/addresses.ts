@@ -11,6 +11,8 @@ export interface Addresses {
   readonly databaseUrl: string | undefined;
   /** Where metrics go, and whether an agent answers there. Undefined without the datadog exporter. */
   readonly datadog: { readonly address: string; readonly answers: boolean } | undefined;
+  /** The other exporters that run. */
+  readonly others: readonly { readonly name: string; readonly sink: string | undefined }[];
   /** Undefined without the dashboard. */
   readonly dashboardUrl: string | undefined;
   readonly healthUrl: string;
@@ -24,9 +26,9 @@ const IN_MEMORY = "pglite:memory";
 const LABEL_WIDTH = 11;
 
 export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Terminal, "bold" | "dim">): string {
-  const { brokerUrl, redisUrl, queuePrefix, databaseUrl, datadog, dashboardUrl, healthUrl } = addresses;
+  const { brokerUrl, redisUrl, queuePrefix, databaseUrl, datadog, others, dashboardUrl, healthUrl } = addresses;
   const row = (label: string, value: string, remark = ""): string =>
-    `  ${dim(label.padEnd(LABEL_WIDTH))}${value}${remark === "" ? "" : `  ${dim(remark)}`}`;
+    `  ${dim(label.padEnd(LABEL_WIDTH - 1))} ${value}${remark === "" ? "" : `  ${dim(remark)}`}`;
   const rowsOf = (url: string): string[] =>
     url === IN_MEMORY
       ? [row("Rows", "in memory", "lost when it stops; no other process can read them")]
@@ -41,6 +43,7 @@ export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Termin
     datadog === undefined
       ? row("Datadog", "off", "to turn it on, set DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres")
       : row("Datadog", `to ${datadog.address}`, datadog.answers ? "" : "no agent answers there yet: metrics wait in the queue"),
+    ...others.map(({ name, sink }) => row(name, sink === undefined ? "on" : `to ${sink}`)),
     ...(dashboardUrl === undefined ? [] : [row("Dashboard", dashboardUrl, "the exporter queues")]),
     row("Health", `${healthUrl}/readyz`, `${healthUrl}/metrics`),
     "",

@@ -6,7 +6,7 @@
  */
 import { Writable } from "node:stream";
 import { StatsD } from "hot-shots";
-import type { MetricType, Series } from "../metrics/series.ts";
+import type { MetricType, Series } from "../metrics/metrics.ts";
 
 /** Maximum number of decimals of a value: nanoseconds. */
 const DECIMALS = 9;

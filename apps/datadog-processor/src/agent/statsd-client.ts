@@ -9,7 +9,7 @@ import { type ComponentHealth, type Metrics, UnavailableError, toError } from "@
 import { type AgentAddress, describeAddress } from "./agent-address.ts";
 import { type DatagramTransport, UdpTransport, UnixTransport, loadUnixDatagrams } from "./transports.ts";
 import { DogstatsdPackets } from "./dogstatsd-packets.ts";
-import { type Series, SeriesCollector } from "../metrics/series.ts";
+import { type Series, SeriesCollector } from "../metrics/metrics.ts";
 import { setTimeout as sleep } from "node:timers/promises";
 
 export interface StatsdClientOptions {

@@ -11,7 +11,6 @@
  * and `worker` on each (opt-in). A task's id or arguments are never a tag: every combination of tags is a custom metric that costs money.
  */
 import type { Completion, FinalState, Labels, Summary, Wait } from "@celery-metrics-exporter/task-store";
-import { type MetricType, type Series, SeriesCollector, TagAppender, normaliseTag } from "./series.ts";
 
 type TimerType = "distribution" | "histogram" | "timing";
 
@@ -91,5 +90,136 @@ export class TaskMetricsMapper {
   #tagsOf({ name, queue, worker }: Labels & { readonly worker: string | undefined }): string {
     const tags = this.#nameTag.append(this.#queueTag.append("", queue), name);
     return this.#options.tagWorker ? this.#workerTag.append(tags, worker) : tags;
+  }
+}
+
+// The input of DogStatsD: values of one metric with one set of tags.
+
+/** DogStatsD's type letters: count, distribution, histogram, timing. */
+export type MetricType = "c" | "d" | "h" | "ms";
+
+export interface Series {
+  readonly name: string;
+  readonly type: MetricType;
+  /** Normalised and joined by commas. */
+  readonly tags: string;
+  /** A count has one value, the sum. */
+  readonly values: readonly number[];
+}
+
+interface OpenSeries extends Series {
+  readonly values: number[];
+}
+
+/** Groups values by metric and tags, so that each series is sent once. */
+export class SeriesCollector {
+  readonly #metrics = new Map<string, Map<string, OpenSeries>>();
+
+  /** Adds to a count. */
+  count(name: string, tags: string, by: number): void {
+    const { values } = this.#of(name, "c", tags);
+    values[0] = (values[0] ?? 0) + by;
+  }
+
+  /** Adds a sample. */
+  sample(name: string, type: MetricType, tags: string, value: number): void {
+    this.#of(name, type, tags).values.push(value);
+  }
+
+  /** Merges a series into the one with the same name and tags. */
+  addAll({ name, type, tags, values }: Series): void {
+    if (type === "c") for (const value of values) this.count(name, tags, value);
+    else for (const value of values) this.sample(name, type, tags, value);
+  }
+
+  all(): Series[] {
+    return [...this.#metrics.values()].flatMap((series) => [...series.values()]);
+  }
+
+  #of(name: string, type: MetricType, tags: string): OpenSeries {
+    let metric = this.#metrics.get(name);
+    if (metric === undefined) {
+      metric = new Map();
+      this.#metrics.set(name, metric);
+    }
+    let series = metric.get(tags);
+    if (series === undefined) {
+      series = { name, type, tags, values: [] };
+      metric.set(tags, series);
+    }
+    return series;
+  }
+}
+
+// Tags are normalised as Datadog does it, so that Datadog shows them as they were sent.
+
+/** Datadog cuts tags at 200 characters. This counts bytes, to bound the size of a line. */
+const MAX_TAG_BYTES = 200;
+
+/**
+ * Converts to lower case; replaces everything except letters, digits and `_-:./` by `_`; cuts at 200 bytes; removes leading characters that
+ * are not letters and trailing colons (docs.datadoghq.com/getting_started/tagging). Returns an empty string if nothing is left.
+ */
+export function normaliseTag(tag: string): string {
+  const text = tag
+    .toLowerCase()
+    .replace(/[^\p{L}\p{N}_\-:./]/gu, "_")
+    .replace(/^[^\p{L}]+/u, "")
+    .replace(/:+$/, "_");
+  return Buffer.byteLength(text) <= MAX_TAG_BYTES ? text : cut(text);
+}
+
+function cut(text: string): string {
+  let size = 0;
+  let end = 0;
+  for (const character of text) {
+    size += Buffer.byteLength(character);
+    if (size > MAX_TAG_BYTES) break;
+    end += character.length;
+  }
+  return text.slice(0, end);
+}
+
+/** Enough for 10,000 combinations of typical names. */
+const MAX_CHARACTERS = 1_000_000;
+
+/**
+ * Appends a tag to others, and caches the result. There are few combinations, and every task needs them. If a text is the same string object
+ * each time, and not built anew, the map finds it without reading its characters. The cache is bounded by its size, because clients may
+ * keep inventing new values.
+ */
+export class TagAppender {
+  readonly #key: string;
+  readonly #after: string;
+  readonly #maxCharacters: number;
+  readonly #outcomes = new Map<string, Map<string, string>>();
+  #characters = 0;
+
+  /** @param after text after every tag, including the comma. */
+  constructor(key: string, { after = "", maxCharacters = MAX_CHARACTERS } = {}) {
+    this.#key = key;
+    this.#after = after;
+    this.#maxCharacters = maxCharacters;
+  }
+
+  /** The tags followed by `key:value`, normalised; `unknown` if there is no value. */
+  append(tags: string, value = ""): string {
+    const known = this.#outcomes.get(tags)?.get(value);
+    if (known !== undefined) return known;
+    const tag = normaliseTag(`${this.#key}:${value === "" ? "unknown" : value}`);
+    const outcome = `${tags === "" ? "" : `${tags},`}${tag}${this.#after}`;
+    this.#remember(tags, value, outcome);
+    return outcome;
+  }
+
+  #remember(tags: string, value: string, outcome: string): void {
+    if (this.#characters >= this.#maxCharacters) {
+      this.#outcomes.clear();
+      this.#characters = 0;
+    }
+    this.#characters += tags.length + value.length + outcome.length;
+    const others = this.#outcomes.get(tags);
+    if (others === undefined) this.#outcomes.set(tags, new Map([[value, outcome]]));
+    else others.set(value, outcome);
   }
 }

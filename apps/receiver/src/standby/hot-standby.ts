@@ -38,9 +38,8 @@ export class HotStandby {
     this.#takeovers = metrics.counter(
       "receiver_takeovers_total",
       "Times this receiver took over from another; covered=no if some events may have reached neither.",
-      ["covered"],
+      { covered: ["yes", "no"] },
     );
-    for (const covered of ["yes", "no"]) this.#takeovers.inc({ covered }, 0);
     const active = metrics.gauge("receiver_active", "1 while this receiver enqueues events, 0 while it is on standby.");
     Object.assign(active, { collect: () => active.set(this.#isActive ? 1 : 0) });
     broadcast.keep();

@@ -2,10 +2,11 @@
 import { type Logger, Repeat, backoffMs, toError } from "@celery-metrics-exporter/runtime";
 import type { Channel, ChannelModel } from "amqplib";
 import { countQueue } from "./advice.ts";
-import { ACCESS_REFUSED, type AmqpError, type Binding, type RabbitmqTopology, attempt, bindQueue } from "./topology.ts";
+import { ACCESS_REFUSED, type AmqpError, type Binding, type RabbitmqTopology, attempt, bindQueue, QueueLostError } from "./topology.ts";
 import { DeniedError } from "../source/source.ts";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { Arrival } from "../source/arrival.ts";
 
 /** Silence after which the binding is repeated. A binding that carries messages is checked after twice as long. */
 export const QUIET_MS = 8_000;
@@ -173,4 +174,88 @@ export async function probeBinding({ connection, topology, heard, listenMs }: Pr
   await sleep(GRACE_MS);
   const { waiting } = await countQueue(connection, queue).catch(() => ({ waiting: undefined }));
   return !heard() && waiting === 0 ? "missing" : "unknown";
+}
+
+// Detects gaps, across sessions: events that may have missed our queue. Counts and logs each gap once.
+
+export interface ContinuityOptions {
+  readonly topology: RabbitmqTopology;
+  readonly arrival: Arrival;
+  /** Increments the gap counter. */
+  readonly gap: () => void;
+  readonly logger: Logger;
+}
+
+export class Continuity {
+  readonly #options: ContinuityOptions;
+  #hadQueue = false;
+  #queueLost = false;
+  #wasBound = false;
+  /** The reason the last binding failed, if it did. */
+  #unbound: string | undefined;
+  #exchangeMissing = false;
+
+  constructor(options: ContinuityOptions) {
+    this.#options = options;
+  }
+
+  /** A message arrived. Called for each one. */
+  heard(): void {
+    this.#options.arrival.heard();
+  }
+
+  sessionLost(reason: Error): void {
+    if (reason instanceof QueueLostError) this.#queueLost = true;
+  }
+
+  /** @param created whether the queue was missing. */
+  queueDeclared(created: boolean): void {
+    const lost = this.#hadQueue && (created || this.#queueLost);
+    this.#hadQueue = true;
+    this.#queueLost = false;
+    if (!lost) return;
+    this.#wasBound = false;
+    this.#gap({}, "our queue was deleted and has been recreated; the events in it, and those published meanwhile, are lost");
+  }
+
+  /** The queue is bound, newly or still. */
+  bound({ exchangeCreated, missingSince }: Binding): void {
+    const { arrival, logger, topology } = this.#options;
+    const lost = this.#wasBound && (exchangeCreated || this.#exchangeMissing);
+    if (lost) this.#gap({}, "the exchange was deleted; our queue is bound again, but events published meanwhile are lost");
+    else if (missingSince !== undefined && this.#expectedMessages(missingSince)) this.#bindingLost(missingSince);
+    else if (this.#unbound !== undefined)
+      logger.info({ exchange: topology.exchange, queue: topology.queue }, "our queue is bound to the exchange");
+    this.#wasBound = true;
+    this.#unbound = undefined;
+    this.#exchangeMissing = false;
+    arrival.unblock();
+  }
+
+  /** The queue cannot be bound, for this reason. If only a permission is missing, an earlier binding may still exist. */
+  unbound(reason: string, exchangeMissing: boolean): void {
+    const { arrival, logger, topology } = this.#options;
+    this.#exchangeMissing ||= exchangeMissing;
+    arrival.block(reason);
+    if (this.#unbound !== reason)
+      logger.warn({ exchange: topology.exchange, queue: topology.queue, reason }, "our queue cannot be bound to the exchange, retrying");
+    this.#unbound = reason;
+  }
+
+  /** Whether we were consuming since then. While we are paused, other receivers of the queue get the messages. */
+  #expectedMessages(since: number): boolean {
+    const { expectedSince } = this.#options.arrival;
+    return expectedSince !== undefined && expectedSince <= since;
+  }
+
+  #bindingLost(missingSince: number): void {
+    const since = new Date(Date.now() - (performance.now() - missingSince)).toISOString();
+    this.#gap({ since }, "our queue had lost its binding to the exchange; it is bound again, but events published since then may be lost");
+  }
+
+  #gap(fields: object, message: string): void {
+    const { gap, logger, topology } = this.#options;
+    gap();
+    logger.warn({ exchange: topology.exchange, queue: topology.queue, ...fields }, message);
+  }
 }

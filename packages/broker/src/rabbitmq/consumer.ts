@@ -38,7 +38,7 @@ export class RabbitmqConsumer {
     this.#channel = channel;
     this.#options = options;
     this.#window = new AckWindow(
-      (tag) => this.#settle(() => channel.ack(tagged(tag), true)),
+      (tag) => this.#answer(() => channel.ack(tagged(tag), true)),
       (flush) => (this.#consumerTag === undefined ? setTimeout(flush, IDLE_ACK_MS).unref() : queueMicrotask(flush)),
     );
     this.closed = new Promise((resolve) => channel.once("close", resolve));
@@ -80,7 +80,7 @@ export class RabbitmqConsumer {
   /** Returns a delivery to the queue, for the next consumer. */
   giveBack(deliveryTag: number): void {
     if (!this.#open) return;
-    this.#settle(() => this.#channel.nack(tagged(deliveryTag), false, true));
+    this.#answer(() => this.#channel.nack(tagged(deliveryTag), false, true));
     this.#window.givenBack(deliveryTag);
     this.#closeIfIdle();
   }
@@ -120,7 +120,7 @@ export class RabbitmqConsumer {
   }
 
   /** A channel that was just closed throws. That ends the session, and the broker redelivers unacknowledged messages. */
-  #settle(send: () => void): void {
+  #answer(send: () => void): void {
     if (!this.#open) return;
     this.#underWay += 1;
     try {
@@ -160,20 +160,20 @@ async function acknowledgementsApplied(channel: Channel, queue: string): Promise
 }
 
 /**
- * Combines the acknowledgements of a channel: one `basic.ack` per turn acknowledges all deliveries up to the highest tag below which all are settled
- * (`multiple`). Delivery tags of a channel count up from 1. A batch settles its deliveries when it is stored, and batches may be stored in any order.
+ * Combines the acknowledgements of a channel: one `basic.ack` per turn acknowledges all deliveries up to the highest tag below which all are done
+ * (`multiple`). Delivery tags of a channel count up from 1. The deliveries of a batch are done when it is stored, and batches may be stored in any order.
  */
 export class AckWindow {
   readonly #ack: (tag: number) => void;
   readonly #schedule: (flush: () => void) => void;
-  /** Every tag up to this one is settled. */
-  #settled = 0;
-  /** The highest tag at or below `#settled` that may be acknowledged: the broker rejects the tag of a returned message. */
+  /** Every tag up to this one is done: its delivery was stored, or returned. */
+  #doneUpTo = 0;
+  /** The highest tag at or below `#doneUpTo` that may be acknowledged: the broker rejects the tag of a returned message. */
   #ackable = 0;
   #acked = 0;
   #delivered = 0;
   #scheduled = false;
-  /** Settled tags beyond a gap: true for done, false for returned. */
+  /** Done tags beyond a gap: true for stored, false for returned. */
   readonly #ahead = new Map<number, boolean>();
 
   /**
@@ -185,9 +185,9 @@ export class AckWindow {
     this.#schedule = schedule;
   }
 
-  /** Number of deliveries not settled yet. */
+  /** Number of deliveries not done yet. */
   get open(): number {
-    return this.#delivered - this.#settled - this.#ahead.size;
+    return this.#delivered - this.#doneUpTo - this.#ahead.size;
   }
 
   delivered(tag: number): void {
@@ -196,7 +196,7 @@ export class AckWindow {
 
   /** The delivery is processed and will be acknowledged. */
   done(tag: number): void {
-    this.#settle(tag, true);
+    this.#conclude(tag, true);
     if (this.#scheduled) return;
     this.#scheduled = true;
     this.#schedule(() => this.flush());
@@ -204,7 +204,7 @@ export class AckWindow {
 
   /** The delivery was returned to its queue. The broker already knows. */
   givenBack(tag: number): void {
-    this.#settle(tag, false);
+    this.#conclude(tag, false);
   }
 
   /** Sends the acknowledgement now. */
@@ -215,20 +215,20 @@ export class AckWindow {
     this.#ack(this.#ackable);
   }
 
-  #settle(tag: number, done: boolean): void {
-    if (tag !== this.#settled + 1) {
-      if (tag > this.#settled) this.#ahead.set(tag, done);
+  #conclude(tag: number, done: boolean): void {
+    if (tag !== this.#doneUpTo + 1) {
+      if (tag > this.#doneUpTo) this.#ahead.set(tag, done);
       return;
     }
     this.#advance(tag, done);
-    for (let next = this.#ahead.get(tag + 1); next !== undefined; next = this.#ahead.get(this.#settled + 1)) {
-      this.#ahead.delete(this.#settled + 1);
-      this.#advance(this.#settled + 1, next);
+    for (let next = this.#ahead.get(tag + 1); next !== undefined; next = this.#ahead.get(this.#doneUpTo + 1)) {
+      this.#ahead.delete(this.#doneUpTo + 1);
+      this.#advance(this.#doneUpTo + 1, next);
     }
   }
 
   #advance(tag: number, done: boolean): void {
-    this.#settled = tag;
+    this.#doneUpTo = tag;
     if (done) this.#ackable = tag;
   }
 }

@@ -7,8 +7,7 @@ import { closeRabbitmq, connectRabbitmq } from "./connection.ts";
 import { KeepAlive } from "./keep-alive.ts";
 import { RabbitmqConsumer } from "./consumer.ts";
 import { countQueue, lookAround, rabbitmqAdvice } from "./advice.ts";
-import { BindingKeeper } from "./binding.ts";
-import type { Continuity } from "./continuity.ts";
+import { BindingKeeper, type Continuity } from "./binding.ts";
 import { QueueLostError, bindQueue, declareQueue, type Binding, type RabbitmqTopology } from "./topology.ts";
 import type { Session } from "../source/session-keeper.ts";
 
@@ -73,7 +72,7 @@ export class RabbitmqSession implements Session {
   readonly #connection: ChannelModel;
   readonly #vhost: string;
   readonly #options: RabbitmqSessionOptions;
-  /** The current consumer, and cancelled ones with unsettled deliveries. */
+  /** The current consumer, and cancelled ones with deliveries that are not done. */
   readonly #consumers = new Set<RabbitmqConsumer>();
   #consumer: RabbitmqConsumer | undefined;
   #end: (reason: Error) => void = () => {};

@@ -138,7 +138,7 @@ class BroadcastMessage implements RawMessage {
   /** Marks the message as safe, for the standby receivers. Redis itself has no acknowledgements. */
   ack(): void {
     if (this.#span === undefined) return;
-    this.#watermark.settled(this.#span);
+    this.#watermark.done(this.#span);
     this.#span = undefined;
   }
 }
@@ -163,7 +163,7 @@ export class Watermark {
     this.#spans = [{ since: startedAt, unsafe: 0 }];
   }
 
-  /** A message arrived. Pass the span to `settled` once the message is safe or dropped. */
+  /** A message arrived. Pass the span to `done` once the message is safe or dropped. */
   arrived(): Span {
     const span = this.#spans.at(-1) ?? this.#spans[0];
     span.unsafe += 1;
@@ -171,7 +171,7 @@ export class Watermark {
   }
 
   /** Call once per message. */
-  settled(span: Span): void {
+  done(span: Span): void {
     span.unsafe -= 1;
   }
 
@@ -182,7 +182,7 @@ export class Watermark {
     this.#spans = [first ?? next, ...others];
   }
 
-  /** All messages published before this time have arrived and are settled. */
+  /** All messages published before this time have arrived and are safe or dropped. */
   get safeUntil(): number {
     const last = this.#spans.at(-1) ?? this.#spans[0];
     return (this.#spans.find(({ unsafe }) => unsafe > 0) ?? last).since;

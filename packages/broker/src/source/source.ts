@@ -144,11 +144,11 @@ export interface SourceMetrics {
 
 export function sourceMetrics(metrics: Metrics, broker: Broker, state: SourceState): SourceMetrics {
   const labels = { broker };
-  const reconnects = metrics.counter("broker_reconnects_total", "Lost connections to the broker.", ["broker"]);
-  const gaps = metrics.counter("broker_gaps_total", "Interruptions in which events may have been missed.", ["broker"]);
-  const dropped = metrics.counter("messages_dropped_total", "Messages dropped because the buffer was full.", ["broker"]);
-  const again = metrics.counter("messages_redelivered_total", "Messages that RabbitMQ had already delivered before.", ["broker"]);
-  for (const counter of [reconnects, gaps, dropped, again]) counter.inc(labels, 0);
+  const known = { broker: [broker] };
+  const reconnects = metrics.counter("broker_reconnects_total", "Lost connections to the broker.", known);
+  const gaps = metrics.counter("broker_gaps_total", "Interruptions in which events may have been missed.", known);
+  const dropped = metrics.counter("messages_dropped_total", "Messages dropped because the buffer was full.", known);
+  const again = metrics.counter("messages_redelivered_total", "Messages that RabbitMQ had already delivered before.", known);
   const buffered = metrics.gauge("broker_buffer_bytes", "Bytes received and not processed yet.", ["broker"]);
   const unacked = metrics.gauge("broker_unacked_messages", "Messages received and not acknowledged yet.", ["broker"]);
   Object.assign(buffered, { collect: () => buffered.set(labels, state.bufferBytes()) });

@@ -56,14 +56,14 @@ describe("AckWindow", () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 40 }).chain(shuffledWithKinds), (steps) => {
         const { window, acks } = windowOf(steps.length);
-        const settled = new Set<number>();
+        const concluded = new Set<number>();
         for (const { tag, done } of steps) {
-          settled.add(tag);
+          concluded.add(tag);
           if (done) window.done(tag);
           else window.givenBack(tag);
           window.flush();
           const last = acks.at(-1) ?? 0;
-          for (let below = 1; below <= last; below++) expect(settled.has(below)).toBe(true);
+          for (let below = 1; below <= last; below++) expect(concluded.has(below)).toBe(true);
         }
         const doneTags = steps.filter(({ done }) => done).map(({ tag }) => tag);
         expect(acks.at(-1) ?? 0).toBe(Math.max(0, ...doneTags));

@@ -162,5 +162,5 @@ export function readStoredEvent(value: unknown): CeleryEvent | undefined {
 
 /** Whether a stored value is a valid task id in the form we write. */
 export function isTaskId(value: unknown): value is string {
-  return typeof value === "string" && idField(value) === value;
+  return idField(value) === value;
 }

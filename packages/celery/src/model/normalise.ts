@@ -214,11 +214,11 @@ export const MAX_ID_LENGTH = 512;
 const MAX_INT32 = 2_147_483_647;
 
 function textField(value: unknown): string | undefined {
-  return typeof value === "string" ? cleanText(value, MAX_TEXT_LENGTH) : scalarText(unwrap(value), MAX_TEXT_LENGTH);
+  return scalarText(unwrap(value), MAX_TEXT_LENGTH);
 }
 
 function nameField(value: unknown): string | undefined {
-  const name = typeof value === "string" ? cleanText(value, MAX_NAME_LENGTH) : scalarText(unwrap(value), MAX_NAME_LENGTH);
+  const name = scalarText(unwrap(value), MAX_NAME_LENGTH);
   return name === "" ? undefined : name;
 }
 
@@ -227,7 +227,7 @@ function nameField(value: unknown): string | undefined {
  * A number that JSON does not represent exactly could be another task's id, so it is rejected.
  */
 export function idField(value: unknown): string | undefined {
-  const id = typeof value === "string" ? value : Number.isSafeInteger(value) ? String(value) : uuidText(unwrap(value));
+  const id = Number.isSafeInteger(value) ? String(value) : uuidText(unwrap(value));
   if (id === undefined || id === "" || id.length > MAX_ID_LENGTH || id.includes("\0")) return undefined;
   return cleanText(id, MAX_ID_LENGTH);
 }
@@ -239,7 +239,6 @@ function timestampField(value: unknown): number | undefined {
 
 /** `eta` and `expires`: ISO 8601. A number is dropped because it is ambiguous: Celery also accepts `expires` as seconds from now. */
 function instantField(value: unknown): number | undefined {
-  if (value === null || value === undefined) return undefined;
   const text = unwrap(value);
   return typeof text === "string" ? parseIsoTime(text) : undefined;
 }

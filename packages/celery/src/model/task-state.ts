@@ -4,11 +4,10 @@
  * A task's state is the state of its greatest event, by
  *
  *   1. precedence: final (SUCCESS, FAILURE, REVOKED) > REJECTED without requeue > any other event of a worker > `task-sent`;
- *   1. precedence: final (SUCCESS, FAILURE, REVOKED) > REJECTED without requeue > any other event of a worker > `task-sent`;
  *   2. timestamp: the later wins, and a failure that only reports a signal to its process counts as 10 s earlier;
  *   3. rank of the state, for equal timestamps;
  *
- * Hosts' clocks differ and events overtake each other, so a final always beats an event that is not final, regardless of timestamps.
+ * The machines' clocks differ and events overtake each other, so a final always beats an event that is not final, regardless of timestamps.
  * REJECTED yields to the other finals because Celery 5.6 sends `task-failed` and `task-rejected` for one rejection.
  *
  * A running task that is revoked with `terminate=True` sends `task-revoked`. Since billiard 4.3 it also sends, at the same moment, `task-failed`

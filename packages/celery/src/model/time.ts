@@ -20,7 +20,7 @@ const ISO = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}
 export function parseIsoTime(text: string): number | undefined {
   const match = ISO.exec(text);
   if (match === null) return undefined;
-  const [, year = "", month = "", day = "", hour = "0", minute = "0", second = "0", fraction = "", offset = ""] = match;
+  const [, year, month, day, hour = 0, minute = 0, second = 0, fraction = "", offset = ""] = match;
   if (Number(hour) > 23 || Number(minute) > 59 || Number(second) > 59) return undefined;
   // Date.UTC takes years below 100 as 19xx.
   if (Number(year) < 1969) return undefined;
@@ -34,7 +34,6 @@ export function parseIsoTime(text: string): number | undefined {
 
 function offsetSeconds(offset: string): number {
   const digits = offset.replaceAll(/\D/g, "");
-  if (digits === "") return 0;
   const seconds = Number(digits.slice(0, 2)) * 3_600 + Number(digits.slice(2, 4)) * 60 + Number(digits.slice(4, 6));
   return offset.startsWith("-") ? -seconds : seconds;
 }

@@ -58,7 +58,7 @@ export function realException(exception: string, traceback: string): string {
 function retriedException(exception: string): string {
   const comma = exception.lastIndexOf(", ");
   const end = WHEN.test(exception.slice(comma)) ? comma : exception.lastIndexOf(", datetime.datetime(");
-  return end < RETRY.length ? exception : Buffer.from(exception.slice(RETRY.length, end)).toString();
+  return end <= RETRY.length ? exception : Buffer.from(exception.slice(RETRY.length, end)).toString();
 }
 
 /** `ExceptionWithTraceback()`, or a text that quotes it, such as `<MaybeEncodingError: …>` for an exception that cannot be pickled. */
@@ -86,9 +86,9 @@ function lastTraceback(text: string): string {
   let quotes = 0;
   let isMessage = false;
   for (let position = 0, before = ""; position < text.length;) {
-    const end = text.indexOf("\n", position);
-    const next = end === -1 ? text.length : end + 1;
-    const line = text.slice(position, end === -1 ? undefined : end);
+    const end = endOfLine(text, position);
+    const next = end + 1;
+    const line = text.slice(position, end);
     if (line === QUOTES) {
       if (/: ?$/.test(before)) quotes += 1;
       else if (quotes > 0) quotes -= 1;
@@ -97,7 +97,7 @@ function lastTraceback(text: string): string {
       if (chained !== undefined) {
         start = position - 1 + chained.length;
         isMessage = false;
-        position = text.indexOf("\n", start) + 1 || text.length;
+        position = endOfLine(text, start) + 1;
         continue;
       }
       const isIndented = line.startsWith(" ");
@@ -122,11 +122,10 @@ function errorText(traceback: string): string | undefined {
   const text = isGroup ? withoutMargin(traceback) : traceback;
   let position = firstFrame(text);
   while (position < text.length) {
-    const end = text.indexOf("\n", position);
-    const next = end === -1 ? text.length : end + 1;
+    const end = endOfLine(text, position);
     const isFrame = text[position] === " " || end === position;
     if (!isFrame) return text.slice(position, position + MAX_CLASS_LENGTH + MAX_TEXT_LENGTH);
-    position = next;
+    position = end + 1;
   }
   return undefined;
 }
@@ -134,19 +133,25 @@ function errorText(traceback: string): string | undefined {
 /** Starts after the header. Without a header (its beginning was cut) starts at the first frame; without frames, at the beginning. */
 function firstFrame(text: string): number {
   const header = text.startsWith(HEADER) ? 0 : text.indexOf(`\n${HEADER}\n`);
-  if (header !== -1) return text.indexOf("\n", header + 1) + 1 || text.length;
+  if (header !== -1) return endOfLine(text, header + 1) + 1;
   return text.startsWith(FRAME) ? 0 : text.indexOf(`\n${FRAME}`) + 1;
 }
 
 /** Treats an exception group as a plain exception, and drops the exceptions in it. */
 function withoutMargin(group: string): string {
   const lines = [HEADER];
-  for (let start = group.indexOf("\n") + 1; start > 0 && group.startsWith(GROUP_MARGIN, start);) {
-    const end = group.indexOf("\n", start);
-    lines.push(group.slice(start + GROUP_MARGIN.length, end === -1 ? undefined : end));
+  for (let start = endOfLine(group, 0) + 1; group.startsWith(GROUP_MARGIN, start);) {
+    const end = endOfLine(group, start);
+    lines.push(group.slice(start + GROUP_MARGIN.length, end));
     start = end + 1;
   }
   return lines.join("\n");
+}
+
+/** The position of the line break after `start`, or the end of the text. */
+function endOfLine(text: string, start: number): number {
+  const end = text.indexOf("\n", start);
+  return end === -1 ? text.length : end;
 }
 
 function toRepr(error: string | undefined): string | undefined {

@@ -1,7 +1,7 @@
 /**
  * Random task histories (fast-check), for rules that hold regardless of order, repetition and batching.
  *
- * They are nastier than Celery: two or three hosts report on one task, clocks stand still, fields are missing, attempts overlap, a task fails
+ * They are nastier than Celery: two or three workers report on one task, clocks stand still, fields are missing, attempts overlap, a task fails
  * twice, and equal events differ in their fields.
  */
 import * as fc from "fast-check";

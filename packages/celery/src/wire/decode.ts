@@ -37,9 +37,8 @@ export function readBody(frame: Frame): ReadBody {
 
 /** The content type without its parameters; absent means JSON. */
 function mediaType(contentType: string | undefined): string {
-  if (contentType === undefined || contentType === "" || contentType === "application/json") return "application/json";
-  const [type = ""] = contentType.split(";", 1);
-  return type.trim().toLowerCase();
+  if (contentType === undefined || contentType === "") return "application/json";
+  return contentType.replace(/;.*/s, "").trim().toLowerCase();
 }
 
 interface Format {

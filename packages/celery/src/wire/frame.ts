@@ -22,17 +22,19 @@ export interface Frame {
  * - `not_an_event`: a value that is not an object.
  * - `type`, `uuid`, `timestamp`: an event in which the field of that name is missing or impossible.
  */
-export type RejectReason =
-  | "envelope"
-  | "content_type"
-  | "content_encoding"
-  | "pickle"
-  | "body"
-  | "too_large"
-  | "not_an_event"
-  | "type"
-  | "uuid"
-  | "timestamp";
+export const REJECT_REASONS = [
+  "envelope",
+  "content_type",
+  "content_encoding",
+  "pickle",
+  "body",
+  "too_large",
+  "not_an_event",
+  "type",
+  "uuid",
+  "timestamp",
+] as const;
+export type RejectReason = (typeof REJECT_REASONS)[number];
 
 /** Why a body could not be read as plain data. */
 export interface UnreadableBody {

@@ -48,13 +48,13 @@ export function checkJsonBounds(json: string): void {
   }
 }
 
-/** The position of the quote that ends the string whose characters begin at `start`; the end of the text if there is none. */
+/** The position of the quote that ends the string whose characters begin at `start`, after its opening quote; the end of the text if there is none. */
 function closingQuote(json: string, start: number): number {
   for (let from = start; ;) {
     const quote = json.indexOf('"', from);
     if (quote === -1) return json.length;
     let backslashes = 0;
-    while (quote - backslashes > start && json.charCodeAt(quote - 1 - backslashes) === BACKSLASH) backslashes += 1;
+    while (json.charCodeAt(quote - 1 - backslashes) === BACKSLASH) backslashes += 1;
     if (backslashes % 2 === 0) return quote;
     from = quote + 1;
   }
@@ -77,8 +77,7 @@ export function parsePythonJson(text: string): unknown {
   checkJsonBounds(json);
   try {
     return JSON.parse(json);
-  } catch (error) {
-    if (!json.includes("NaN") && !json.includes("Infinity")) throw error;
+  } catch {
     return JSON.parse(nullNonFinite(json));
   }
 }
@@ -87,7 +86,7 @@ export function parsePythonJson(text: string): unknown {
 function nullNonFinite(json: string): string {
   const parts: string[] = [];
   let copied = 0;
-  let nextWord = -1;
+  let nextWord = wordAfter(json, 0);
   for (let outside = 0; outside < json.length;) {
     const quote = json.indexOf('"', outside);
     const inside = quote === -1 ? json.length : quote;

@@ -87,8 +87,7 @@ const LATIN1_NAMES: ReadonlySet<string> = new Set(["latin-1", "latin1", "iso-885
 /** The text of `bytes`; `undefined` if the character set is unknown. Absent means UTF-8. */
 export function decodeText(bytes: Uint8Array, characterSet: string | undefined): string | undefined {
   const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  if (characterSet === undefined || characterSet === "utf-8") return buffer.toString("utf8");
-  const name = characterSet.toLowerCase().replaceAll("_", "-");
+  const name = (characterSet ?? "").toLowerCase().replaceAll("_", "-");
   if (UTF8_NAMES.has(name)) return buffer.toString("utf8");
   if (LATIN1_NAMES.has(name)) return buffer.toString("latin1");
   try {

@@ -41,7 +41,8 @@ export function parseYaml(text: string): unknown {
   const [document, ...others] = documents;
   if (document === undefined || others.length > 0) throw new Error("yaml: not one document");
   if (document.errors[0] !== undefined) throw document.errors[0];
-  return document.toJS({ maxAliasCount: MAX_ALIASES });
+  // The anchor counts too.
+  return document.toJS({ maxAliasCount: MAX_ALIASES + 1 });
 }
 
 /**

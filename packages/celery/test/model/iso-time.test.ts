@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { MAX_TIMESTAMP, parseIsoTime } from "../../src/model/time.ts";
+import { MAX_AHEAD_SECONDS, MAX_TIMESTAMP, isFuture, parseIsoTime, toMicroseconds } from "../../src/model/time.ts";
+import { taskStarted } from "../../src/testing/builders.ts";
 
 describe("parseIsoTime", () => {
   it.each([
@@ -19,6 +20,7 @@ describe("parseIsoTime", () => {
     ["2026-11-22T03:00:00-0500", 1_795_334_400],
     ["2026-11-22T03:00:00 -05:00", 1_795_334_400],
     ["2026-11-22T08:00:01+00:00:01", 1_795_334_400],
+    ["2026-11-22T23:59:59Z", 1_795_391_999],
     ["2024-02-29T00:00:00Z", 1_709_164_800],
     ["1970-01-01T00:00:00Z", 0],
     ["1969-12-31T19:00:00-05:00", 0],
@@ -51,4 +53,14 @@ describe("parseIsoTime", () => {
   ])("refuses %o", (text) => {
     expect(parseIsoTime(text)).toBeUndefined();
   });
+});
+
+it("an event is from the future if its clock is more than a day ahead of ours", () => {
+  const now = 1_795_334_400;
+  const ahead = [-1, 0, 1, MAX_AHEAD_SECONDS, MAX_AHEAD_SECONDS + 1];
+  expect(ahead.map((seconds) => isFuture(taskStarted({ timestamp: now + seconds }), now))).toEqual([false, false, false, false, true]);
+});
+
+it("an instant has all its microseconds", () => {
+  expect(toMicroseconds(1_795_328_908.522675)).toBe(1_795_328_908_522_675);
 });

@@ -33,11 +33,13 @@ describe("the fields of each type", () => {
 
   it.each([
     ["task-sent", { ...sent, queue: "celery" }, { ...described, queue: "celery" }],
+    ["task-sent", { ...sent, again: true, excluded: true }, described],
     ["task-received", { ...sent, queue: "not a field of this type" }, described],
     ["task-started", sent, {}],
     ["task-succeeded", { result: "3", runtime: 0.5, exception: "no" }, { result: "3", runtime: 0.5 }],
     ["task-failed", { ...failure, runtime: 3 }, failure],
     ["task-failed", { exception: "SystemExit(-241)", exited: "not from the wire" }, { exception: "SystemExit(-241)", exited: true }],
+    ["task-failed", { ...failure, exited: true }, failure],
     ["task-retried", failure, failure],
     ["task-revoked", { terminated: true, expired: false, signum: 15 }, { terminated: true, expired: false, signum: "15" }],
     ["task-rejected", { requeue: true }, { requeue: true }],
@@ -97,9 +99,14 @@ describe("the fields of each type", () => {
     },
   );
 
+  it("a worker's event has no fields that are absent", () => {
+    const { uuid: _uuid, ...worker } = kept;
+    expect(normalise({ ...base, type: "worker-online", freq: null })).toStrictEqual({ ...worker, type: "worker-online" });
+  });
+
   it.each(["worker-elect", "worker-elect-ack", "custom", "a/b.c:d-é"])("keeps %s as an event without a task", (type) => {
     expect(normalise({ ...base, type })).toEqual({ type, ...kept });
-    expect(normalise({ ...base, type, uuid: [5] })).toEqual({ type, hostname: kept.hostname, timestamp: kept.timestamp });
+    expect(normalise({ ...base, type, uuid: [5] })).toStrictEqual({ type, hostname: kept.hostname, timestamp: kept.timestamp });
   });
 });
 
@@ -144,6 +151,9 @@ describe("an event is rejected", () => {
     ["uuid", { ...base, type: "task-started", uuid: "a\0b" }],
     ["uuid", { ...base, type: "task-started", uuid: "x".repeat(513) }],
     ["uuid", { ...base, type: "task-started", uuid: { __type__: "uuid", __value__: { hex: "short" } } }],
+    ["uuid", { ...base, type: "task-started", uuid: { __type__: "uuid", __value__: { hex: `0${uuidObject.__value__.hex}` } } }],
+    ["uuid", { ...base, type: "task-started", uuid: { __type__: "uuid", __value__: { hex: `${uuidObject.__value__.hex}0` } } }],
+    ["uuid", { ...base, type: "task-started", uuid: { __type__: "uuid", __value__: { hex: [uuidObject.__value__.hex] } } }],
   ])("%s: %o", (reason, value) => {
     expect(normalise(value)).toMatchObject({ reason });
     expect(normalise(value)).toBeInstanceOf(Reject);
@@ -196,6 +206,7 @@ describe("single fields", () => {
     ["retries must be whole", "task-sent", "retries", 1.5, undefined],
     ["retries must not be negative", "task-sent", "retries", -1, undefined],
     ["retries must fit Postgres' integer", "task-sent", "retries", 2_147_483_648, undefined],
+    ["retries of Postgres' greatest integer", "task-sent", "retries", 2_147_483_647, 2_147_483_647],
     ["retries must be a number", "task-sent", "retries", "3", undefined],
     ["a runtime of 0 counts", "task-succeeded", "runtime", 0, 0],
     ["a runtime must not be negative", "task-succeeded", "runtime", -0.1, undefined],
@@ -216,6 +227,7 @@ describe("single fields", () => {
     ["an ETA out of range", "task-sent", "eta", "9999-12-31T23:59:59+00:00", undefined],
     ["an ETA that is a number, because it may be relative", "task-sent", "eta", 60, undefined],
     ["expires that is a number, because it may be relative", "task-sent", "expires", 60, undefined],
+    ["an ETA in a list", "task-sent", "eta", ["2026-11-22T08:00:00"], undefined],
     ["expires that is not a time", "task-sent", "expires", "soon", undefined],
     ["a pid must be whole", "worker-online", "pid", 1.5, undefined],
     ["a pid must be a number", "worker-online", "pid", "12", undefined],
@@ -246,6 +258,11 @@ describe("single fields", () => {
   it.each(["task-sent", "task-received"])("marks a %s whose task is its own parent as sent by the task itself", (type) => {
     expect(normalise({ ...base, type, parent_id: base.uuid })).toMatchObject({ again: true });
     expect(normalise({ ...base, type, parent_id: "task-2" })).not.toHaveProperty("again");
+  });
+
+  it.each([undefined, null, 5, ["Traceback"]])("keeps billiard's wrapper if the traceback is %o", (traceback) => {
+    const exception = "ExceptionWithTraceback()";
+    expect(normalise({ ...base, type: "task-failed", exception, traceback })).toMatchObject({ exception });
   });
 
   it("copies a load, so that it keeps nothing of the message in memory, nor anything else that a list can have", () => {

@@ -88,6 +88,31 @@ describe("the real exception", () => {
       `${FRAMES}A: \n"""\n${FRAMES}B: b\n${CAUSE}${FRAMES}C: c\n"""\n`,
       `A(${repr(`\n"""\n${FRAMES}B: b\n${CAUSE}${FRAMES}C: c\n"""`)})`,
     ],
+    [
+      "whose message contains a traceback on lines of its own, and which caused another",
+      `${FRAMES}A: said:\nTraceback (most recent call last):\n  File "x"\nB: b\n${CAUSE}${FRAMES}C: c\n`,
+      `A(${repr(`said:\nTraceback (most recent call last):\n  File "x"\nB: b\n${CAUSE}${FRAMES}C: c`)})`,
+    ],
+    [
+      "whose message contains a traceback with an indented header, and which caused another",
+      `${FRAMES}A: said:\n  Traceback (most recent call last):\n  File "x"\n  B: b\n${CAUSE}${FRAMES}C: c\n`,
+      "C('c')",
+    ],
+    ["after a blank line and a cause", `\n${FRAMES}A: a\n${CAUSE}${FRAMES}B: b\n`, "B('b')"],
+    ["after other text", `[pool]\n${FRAMES}A: a\n`, "A('a')"],
+    ["after a blank line below the frames", `${FRAMES}\nA: a\n`, "A('a')"],
+    ["after a header without frames", "Traceback (most recent call last):\nA: a\n", "A('a')"],
+    ["after quotes whose line above lost its last space", `R:\n"""\n${FRAMES}A: a\n"""\n${CAUSE}${FRAMES}B: b\n`, "B('b')"],
+    ["after a message with quotes on a line of their own", `${FRAMES}A: a\n"""\n${CAUSE}${FRAMES}B: b\n`, "B('b')"],
+    ["whose message begins like its class's repr", `${FRAMES}A: A(1) and more\n`, "A('A(1) and more')"],
+    ["with unassigned characters", `${FRAMES}A: \u061c\uffff\n`, "A('\\u061c\\uffff')"],
+    ["without a header, whose message contains a frame", `  File "x"\n    y\nA: a:\n  File "z"\nb\n`, `A('a:\\n  File "z"\\nb')`],
+    [
+      "of a group whose message contains a traceback",
+      `  + Exception Group Traceback (most recent call last):\n  |   File "x"\n  | G: a:\n  | Traceback (most recent call last):\n  | B: b\n`,
+      "G('a:\\nTraceback (most recent call last):\\nB: b')",
+    ],
+    ["within seven wrappers", Array.from({ length: 7 }).reduce<string>(quoted, `${FRAMES}A: a\n`), "A('a')"],
     ["of a module whose name has a hyphen", `${FRAMES}my-app.sub-module.MyError: no\n`, "MyError('no')"],
     ["of a class with combining marks", `${FRAMES}shop.\u0928\u093f\u092f\u092e: no\n`, "\u0928\u093f\u092f\u092e('no')"],
     [
@@ -121,6 +146,7 @@ describe("the real exception", () => {
     ["does not end in a class", `${FRAMES}!! what: x\n`],
     ["ends in a sentence", `${FRAMES}Something went wrong\n`],
     ["begins with a number", "1: x"],
+    ["is within more wrappers than Celery nests", Array.from({ length: 8 }).reduce<string>(quoted, `${FRAMES}A: a\n`)],
   ])("is unknown if the traceback %s", (_what, traceback) => {
     expect(realException(WRAPPER, traceback)).toBe(WRAPPER);
   });
@@ -140,6 +166,7 @@ describe("the real exception", () => {
     ["Retry(Retry(...), E(1, 2), datetime.datetime(2026, 11, 29, 3, 0, tzinfo=datetime.timezone.utc))", "E(1, 2)"],
     ["Retry(Retry(...), cut off", "Retry(Retry(...), cut off"],
     ["Retry(Retry(...), ", "Retry(Retry(...), "],
+    ["Retry(Retry(...), , 3)", "Retry(Retry(...), , 3)"],
     ["RetryTaskError('x')", "RetryTaskError('x')"],
   ])("of a retry is the exception that caused it: %s", (sent, expected) => {
     expect(realException(sent, `${FRAMES}celery.exceptions.Retry: Retry in 0.2s\n`)).toBe(expected);

@@ -1,6 +1,7 @@
 import { Packr } from "msgpackr";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { decodeFrame } from "../../src/wire/decode.ts";
+import { MAX_FRAME_BYTES } from "../../src/model/normalise.ts";
 import type { Frame } from "../../src/wire/frame.ts";
 import { taskFailed, taskReceived, taskStarted, workerHeartbeat } from "../../src/testing/builders.ts";
 
@@ -65,6 +66,7 @@ describe("content types and encodings", () => {
     ["no content type", frame(json(event), "")],
     ["neither content type nor encoding", { body: json(event), contentType: undefined }],
     ["a content type in mixed case with parameters", frame(json(event), "Application/JSON; charset=utf-8")],
+    ["a content type with spaces around it", frame(json(event), " application/json ; charset=utf-8")],
     ["UTF-8 by other names", frame(json(event), JSON_TYPE, "UTF8")],
     ["an encoding that is binary", frame(json(event), JSON_TYPE, "binary")],
     ["an empty encoding", frame(json(event), JSON_TYPE, "")],
@@ -118,6 +120,16 @@ describe("content types and encodings", () => {
     expect(decodeFrame(inMsgpack)).toEqual(expected);
   });
 
+  it("reads Latin-1, by each of its names, as the bytes' own numbers", () => {
+    const text = Buffer.concat([
+      Buffer.from('{"type":"task-started","uuid":"'),
+      Buffer.from([0x80, 0xff]),
+      Buffer.from('","timestamp":1}'),
+    ]);
+    for (const name of ["latin1", "Latin_1", "ISO_8859_1"])
+      expect(decodeFrame(frame(text, JSON_TYPE, name)).events).toMatchObject([{ uuid: "\x80\xff" }]);
+  });
+
   it("keeps the events of a batch with a byte that is not UTF-8", () => {
     const body = Buffer.concat([
       Buffer.from('[{"type":"task-started","uuid":"a'),
@@ -163,9 +175,43 @@ describe("rejected messages", () => {
     });
   });
 
+  it.each([
+    ["JSON", JSON_TYPE],
+    ["YAML", YAML_TYPE],
+  ])("keeps bytes that should be %s as the text that they are", (_type, contentType) => {
+    const { rejected } = decodeFrame({ body: Buffer.from("[é"), contentType });
+    expect(rejected).toMatchObject([{ reason: "body", raw: "[é" }]);
+    expect(rejected[0]?.readAs).toStrictEqual({ contentType });
+  });
+
+  it("keeps text in an unknown character set as bytes", () => {
+    const body = Buffer.alloc(MAX_FRAME_BYTES + 1, "x");
+    expect(decodeFrame(frame(body, JSON_TYPE, "rot13")).rejected).toMatchObject([
+      { reason: "too_large", raw: body.subarray(0, 3_072).toString("base64") },
+    ]);
+  });
+
+  it("says how to read a body again only if all of it is kept", () => {
+    const readAs = (size: number): unknown =>
+      decodeFrame({ body: Buffer.alloc(size, 0xc1), contentType: MSGPACK_TYPE }).rejected[0]?.readAs;
+    expect(readAs(3_072)).toStrictEqual({ contentType: MSGPACK_TYPE, base64: true });
+    expect(readAs(3_073)).toBeUndefined();
+  });
+
+  it.each([
+    ["the content type", (word: string) => frame("hello", word)],
+    ["the content encoding", (word: string) => frame("hello", "text/plain", word)],
+  ])("says how to read it again only if %s is kept too: up to 128 characters", (_word, given) => {
+    expect(decodeFrame(given("w".repeat(128))).rejected[0]?.readAs).toBeDefined();
+    expect(decodeFrame(given("w".repeat(129))).rejected[0]?.readAs).toBeUndefined();
+  });
+
   it("keeps at most 4,096 characters of each, and splits none", () => {
     const long = `${"x".repeat(4_095)}😀`;
     expect(decodeFrame(frame(long)).rejected[0]?.raw).toBe(`${"x".repeat(4_095)}\uFFFD`);
+    const [inBytes] = decodeFrame(frame(Buffer.alloc(9_999, "x"))).rejected;
+    expect(inBytes?.raw).toBe("x".repeat(4_096));
+    expect(inBytes?.readAs).toBeUndefined();
     expect(decodeFrame(frame(Buffer.alloc(9_999, "x"), "text/plain")).rejected[0]?.raw).toHaveLength(4_096);
     expect(decodeFrame(frame(json({ type: long }))).rejected[0]?.raw).toHaveLength(4_096);
   });
@@ -200,11 +246,12 @@ describe("lists (task.multi)", () => {
     ]);
   });
 
-  it("counts a million bad events in few entries, quickly", () => {
+  it("counts a million bad events in few entries, and writes only theirs", () => {
     const given = frame(`[${"1,{},".repeat(500_000)}${JSON.stringify(event)}]`);
-    const startedAt = performance.now();
+    const stringify = vi.spyOn(JSON, "stringify");
     const { events, rejected } = decodeFrame(given);
-    expect(performance.now() - startedAt).toBeLessThan(3_000);
+    expect(stringify).toHaveBeenCalledTimes(102);
+    stringify.mockRestore();
     expect(events).toEqual([event]);
     expect(rejected).toHaveLength(102);
     expect(rejected.reduce((sum, { count }) => sum + count, 0)).toBe(1_000_000);

@@ -12,6 +12,15 @@ function envelope(changes: Readonly<Record<string, unknown>> = {}): string {
   return JSON.stringify({ ...fields, ...changes });
 }
 
+it("encodeEnvelope writes what kombu writes for Celery's events", () => {
+  expect(JSON.parse(encodeEnvelope({ body: "[]", routingKey: "task.multi" }))).toMatchObject({
+    body: "W10=",
+    "content-encoding": "utf-8",
+    "content-type": "application/json",
+    properties: { delivery_info: { exchange: "celeryev", routing_key: "task.multi" } },
+  });
+});
+
 describe("decodeEnvelope", () => {
   it.each([
     ["a base64 body", envelope()],

@@ -41,6 +41,7 @@ describe("parsePythonJson", () => {
     const before = process.cpuUsage();
     expect(() => parsePythonJson('"NaN'.repeat(300_000))).toThrow(SyntaxError);
     expect(() => parsePythonJson(`["${'\\"'.repeat(600_000)}NaN`)).toThrow(SyntaxError);
+    expect(() => parsePythonJson(`[${'"",'.repeat(300_000)}NaN`)).toThrow(SyntaxError);
     expect(process.cpuUsage(before).user / 1_000).toBeLessThan(6_000);
   });
 });

@@ -1,4 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { Lexer } from "yaml";
+import { TooLargeError } from "../../src/model/normalise.ts";
 import { MAX_YAML_LENGTH, parseYaml } from "../../src/wire/yaml.ts";
 
 describe("parseYaml", () => {
@@ -46,17 +48,48 @@ describe("parseYaml", () => {
     expect("merged" in Object(value)).toBe(false);
   });
 
+  it("reads an empty body as null, and the last of equal keys, as PyYAML does", () => {
+    expect(parseYaml("")).toBeNull();
+    expect(parseYaml("a: 1\na: 2\n")).toEqual({ a: 2 });
+  });
+
   it.each([
-    ["two documents", "a: 1\n---\na: 2\n"],
-    ["no YAML", "a: [1"],
-    ["an alias without an anchor", "*a"],
-    ["aliases that multiply", `a: &a [x,x,x,x,x,x,x,x,x]\n${multiply("abcdefgh")}`],
-    ["deep nesting", "[".repeat(20_000)],
-    ["more than its limit", `a: ${"x".repeat(MAX_YAML_LENGTH)}`],
-  ])("refuses %s", (_given, text) => {
-    expect(() => parseYaml(text)).toThrow(Error);
+    ["two documents", "a: 1\n---\na: 2\n", "not one document"],
+    ["no YAML", "a: [1", "Flow sequence"],
+    ["an alias without an anchor", "*a", "Unresolved alias"],
+    ["aliases that multiply", `a: &a [x,x,x,x,x,x,x,x,x]\n${multiply("abcdefgh")}`, "Excessive alias count"],
+    ["deep nesting", "[".repeat(20_000), "nested more than 100 levels"],
+  ])("refuses %s", (_given, text, complaint) => {
+    expect(() => parseYaml(text)).toThrow(complaint);
+  });
+
+  it.each<[string, number, (count: number) => string]>([
+    ["262144 characters", MAX_YAML_LENGTH, (count) => `'${"x".repeat(count - 2)}'`],
+    ["25000 tokens", 25_000, listOfTokens],
+    ["100 aliases", 100, (count) => `- &a 1\n${"- *a\n".repeat(count)}`],
+  ])("reads up to %s, and not one more", (limit, count, text) => {
+    expect(() => parseYaml(text(count))).not.toThrow();
+    expect(() => parseYaml(text(count + 1))).toThrow(TooLargeError);
+    expect(() => parseYaml(text(count + 1))).toThrow(limit);
   });
 });
+
+function list(items: number, end: string): string {
+  return `[${"0,".repeat(items)}0]${end}`;
+}
+
+function tokens(text: string): number {
+  return [...new Lexer().lex(text)].length;
+}
+
+/** A list that the lexer divides into `count` tokens. */
+function listOfTokens(count: number): string {
+  const perItem = tokens(list(1, "")) - tokens(list(0, ""));
+  const end = ["", "\n", " \n", " #\n"].find((ending) => (count - tokens(list(0, ending))) % perItem === 0) ?? "";
+  const text = list(Math.floor((count - tokens(list(0, end))) / perItem), end);
+  expect(tokens(text)).toBe(count);
+  return text;
+}
 
 /** Each line is a list of nine times the previous line. */
 function multiply(names: string): string {

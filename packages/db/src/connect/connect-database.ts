@@ -1,5 +1,5 @@
 /** Opens the database of a URL: PostgreSQL through a pool, or PGlite inside this process. */
-import { type Logger, MAX_TIMER_MS, UnavailableError, backoffMs, pause, redactUrl } from "@celery-metrics-exporter/runtime";
+import { type Logger, MAX_TIMER_MS, UnavailableError, pause, redactUrl, retry } from "@celery-metrics-exporter/runtime";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { DatabaseError, Pool, type PoolClient, type QueryConfig } from "pg";
 import { type DatabaseConnection, toDatabaseConnection } from "./connection.ts";
@@ -35,6 +35,7 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const STATEMENT_TIMEOUT_MS = 30_000;
 /** Added to the server's time limit, for an answer that never arrives because the network is down. */
 const ANSWER_MARGIN_MS = 5_000;
+const STARTUP_BACKOFF = { firstMs: 200, maxMs: 2_000 };
 const CLOSE_TIMEOUT_MS = 5_000;
 const PING_TIMEOUT_MS = 5_000;
 /** Longer than the interval of pings, so that one connection stays open and reveals at once that the server is gone. */
@@ -126,25 +127,30 @@ function createPool(connection: DatabaseConnection, options: ConnectDatabaseOpti
  */
 async function becomesReady(pool: Pool, { url, startupTimeoutMs = 15_000, logger }: ConnectDatabaseOptions): Promise<boolean> {
   const deadline = Date.now() + startupTimeoutMs;
-  for (let attempt = 0; ; attempt++) {
-    try {
-      const { rows } = await pool.query<DatabaseFacts>(DATABASE_FACTS_STATEMENT);
-      const problem = rows[0] && databaseProblem(rows[0]);
-      if (problem === undefined) return true;
-      throw new UnavailableError(`Cannot use PostgreSQL at ${redactUrl(url)}: ${problem}.`);
-    } catch (thrown) {
-      const fault = faultOf(thrown);
-      const waitMs = backoffMs(attempt, { firstMs: 200, maxMs: 2_000 });
-      if ((fault.fault === "unavailable" || fault.fault === "slow") && Date.now() + waitMs <= deadline) {
-        if (attempt === 0) logger?.info({ reason: fault.reason }, "waiting for PostgreSQL");
-        await pause(waitMs);
-        continue;
-      }
-      await pool.end();
-      if (refusedParameter(fault.reason) === "statement_timeout") return false;
-      throw thrown instanceof UnavailableError ? thrown : cannotConnect(url, fault);
+  const decide = (thrown: Error, tries: number): false | undefined => {
+    const fault = faultOf(thrown);
+    if ((fault.fault === "unavailable" || fault.fault === "slow") && Date.now() < deadline) {
+      if (tries === 1) logger?.info({ reason: fault.reason }, "waiting for PostgreSQL");
+      return undefined;
     }
+    if (refusedParameter(fault.reason) === "statement_timeout") return false;
+    throw thrown instanceof UnavailableError ? thrown : cannotConnect(url, fault);
+  };
+  let isReady = false;
+  try {
+    isReady = await retry(() => isUsable(pool, url), { ...STARTUP_BACKOFF, decide });
+    return isReady;
+  } finally {
+    if (!isReady) await pool.end();
   }
+}
+
+/** @throws {UnavailableError} if the database cannot be used as it is; otherwise the pool's error. */
+async function isUsable(pool: Pool, url: string): Promise<true> {
+  const { rows } = await pool.query<DatabaseFacts>(DATABASE_FACTS_STATEMENT);
+  const problem = rows[0] && databaseProblem(rows[0]);
+  if (problem === undefined) return true;
+  throw new UnavailableError(`Cannot use PostgreSQL at ${redactUrl(url)}: ${problem}.`);
 }
 
 /** The error for a database that does not answer or refuses access. */

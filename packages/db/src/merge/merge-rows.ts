@@ -146,19 +146,18 @@ function valueOf({ column, without, orElse }: Criterion, row: TaskRow): Value {
 }
 
 function firstOf(columns: readonly TaskColumn[], row: TaskRow): Value {
-  for (let index = 0; index < columns.length; index += 1) {
-    const value = row[columns[index] as TaskColumn] as Value;
+  for (const column of columns) {
+    const value = row[column] as Value;
     if (value !== undefined) return value;
   }
   return undefined;
 }
 
-/** Positive if `a` wins. */
+/** Positive if `a` wins, of two different values. */
 function compare(a: Value, b: Value, wins: Criterion["wins"]): number {
-  if (a === b) return 0;
   if (a === undefined) return -1;
   if (b === undefined) return 1;
   if (wins === "present") return 0;
-  const order = typeof a === "number" && typeof b === "number" ? a - b : compareBytes(String(a), String(b));
+  const order = typeof a === "number" ? a - Number(b) : compareBytes(a, String(b));
   return wins === "greatest" ? order : -order;
 }

@@ -264,6 +264,11 @@ describe("the other columns", () => {
   });
 });
 
+test("only the events that describe a task have the time of its name", () => {
+  expect([taskSent(), taskReceived()].map((event) => toTaskRow(event)?.name_at)).not.toContain(undefined);
+  expect([taskStarted(), taskSucceeded()].map((event) => toTaskRow(event)?.name_at)).toEqual([undefined, undefined]);
+});
+
 describe("events without a task's state", () => {
   test.each([
     ["custom", customEvent()],

@@ -95,6 +95,8 @@ export interface ExporterDefinition<S extends ConfigSchema = ConfigSchema> {
   readonly name: string;
   /** The exporter's own settings; the host adds its own. */
   readonly Config: S;
+  /** Where it exports to, in a few words and without a password. `start` shows it once everything runs. */
+  sinkAddress?(config: z.output<S>): string;
   /** Creates the exporter. It may acquire resources, if it registers their release with `context.lifecycle`. */
   create(context: ExporterContext<z.output<S>>): Exporter | Promise<Exporter>;
 }

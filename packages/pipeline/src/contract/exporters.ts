@@ -5,6 +5,8 @@ import type { EventType } from "@celery-metrics-exporter/celery";
 export interface ExporterRegistration {
   /** Names its queue, its app and its entry in `EXPORTERS`. */
   readonly name: string;
+  /** Default health port of its processor. No other role may have it, and no program that is likely to run beside it. */
+  readonly healthPort: number;
   /**
    * The event types it wants. Events that no exporter takes are not enqueued. Names and queues are only in `task-sent` and `task-received`; the
    * filters see these even if no exporter takes them. An exporter with `forget` takes `task-sent`.
@@ -19,11 +21,19 @@ export interface ExporterRegistration {
 export const EXPORTERS: readonly ExporterRegistration[] = [
   {
     name: "datadog",
+    healthPort: 9802,
     takes: ["task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-revoked", "task-rejected"],
     omits: ["args", "kwargs", "result", "traceback", "root_id", "parent_id", "expires"],
   },
   {
     name: "postgres",
+    healthPort: 9803,
     takes: ["task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-retried", "task-revoked", "task-rejected"],
+  },
+  {
+    name: "prometheus",
+    healthPort: 9805,
+    takes: ["task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-retried", "task-revoked", "task-rejected"],
+    omits: ["args", "kwargs", "result", "traceback", "root_id", "parent_id", "expires"],
   },
 ];

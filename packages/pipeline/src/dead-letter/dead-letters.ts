@@ -1,7 +1,7 @@
 /** The dead-letter queue: what could not be decoded or exported, kept for inspection. */
 import type { Logger, Metrics, RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
-import { type DeadLetter, FUTURE, RECEIVER, cut, shorten } from "./letter.ts";
+import { type DeadLetter, EXPORTER_REASONS, FUTURE, RECEIVER, RECEIVER_REASONS, cut, shorten } from "./letter.ts";
 import { openQueue, queueIsReady } from "../queue/bullmq.ts";
 import { DEAD_LETTER_QUEUE } from "../queue/names.ts";
 import { withRedis } from "../queue/redis-errors.ts";
@@ -14,6 +14,8 @@ export interface DeadLettersOptions {
   readonly prefix: string;
   readonly logger: Logger;
   readonly metrics: Metrics;
+  /** Who adds letters: `RECEIVER` or an exporter. Undefined for a replay, which only puts back what others added. */
+  readonly source: string | undefined;
 }
 
 /** Size of the queue, which no worker empties. Beyond it, the oldest letters are removed. */
@@ -28,10 +30,13 @@ export class DeadLetters {
   readonly #log: DeadLetterLog;
   readonly #counter;
 
-  constructor({ redis, prefix, logger, metrics }: DeadLettersOptions) {
+  constructor({ redis, prefix, logger, metrics, source }: DeadLettersOptions) {
     this.#queue = openQueue(DEAD_LETTER_QUEUE, { redis, prefix, logger });
     this.#log = new DeadLetterLog(logger);
-    this.#counter = metrics.counter("dead_letters_total", "Events and messages put into the dead-letter queue.", ["source", "reason"]);
+    this.#counter = metrics.counter("dead_letters_total", "Events and messages put into the dead-letter queue.", {
+      source: source === undefined ? [] : [source],
+      reason: source === RECEIVER ? RECEIVER_REASONS : EXPORTER_REASONS,
+    });
   }
 
   /**

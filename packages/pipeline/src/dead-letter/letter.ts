@@ -1,5 +1,5 @@
 /** A dead letter: what could not be decoded or exported, and why. */
-import type { CeleryEvent, ReadAs, Rejected } from "@celery-metrics-exporter/celery";
+import { REJECT_REASONS, type CeleryEvent, type ReadAs, type Rejected } from "@celery-metrics-exporter/celery";
 
 export interface DeadLetter {
   /** `RECEIVER`, or the exporter's name. */
@@ -35,6 +35,14 @@ export function letterOf({ reason, detail, raw, readAs, count }: Rejected): Dead
 
 /** The receiver's reason for not passing on an event that it could decode: its timestamp is more than a day ahead. */
 export const FUTURE = "future";
+
+export const RECEIVER_REASONS = [...REJECT_REASONS, FUTURE];
+
+/**
+ * Why an exporter's host gives something up: the exporter refused it, or failed with every try; each process that ran it alone died; or the
+ * payload of a job could not be read.
+ */
+export const EXPORTER_REASONS = ["refused", "failed", "crash", "payload"];
 
 /** Future events of a batch that get a letter each. More would let one worker with a wrong clock push everything else out of the queue. */
 const MAX_FUTURE_LETTERS = 100;

@@ -8,7 +8,7 @@ import { type EventBatch, encodeBatch } from "../queue/batch.ts";
 import { type DeadLetter, type StoredLetter, cut, letterOf, lettersOfFuture } from "./letter.ts";
 import type { DeadLetters } from "./dead-letters.ts";
 import type { Fanout } from "../produce/fanout.ts";
-import { encodeIds } from "../queue/ids-batch.ts";
+import { encodeIds } from "../queue/scheduled-ids.ts";
 import { DEAD_LETTER_QUEUE, JOB_NAMES, eventsQueueName, processingQueueName } from "../queue/names.ts";
 import { openQueue } from "../queue/bullmq.ts";
 import { withRedis } from "../queue/redis-errors.ts";
@@ -153,7 +153,7 @@ export class DeadLetterReplay {
     });
   }
 
-  /** Does the same as the receiver (apps/receiver/src/delivery.ts), and returns letters for what it still does not accept. */
+  /** Does the same as the receiver (apps/receiver/src/batches.ts), and returns letters for what it still does not accept. */
   async #toEveryExporter(replays: readonly Replayed[]): Promise<DeadLetter[]> {
     const inputs = replays.filter((replay) => replay.to === "every exporter");
     if (inputs.length === 0) return [];

@@ -13,7 +13,7 @@ import { decodeBatch, encodeBatch } from "../queue/batch.ts";
 import { RECEIVER, REDACTED, type StoredLetter } from "./letter.ts";
 import { NewerPayloadError } from "../contract/errors.ts";
 import { EXPORTERS } from "../contract/exporters.ts";
-import { decodeIds } from "../queue/ids-batch.ts";
+import { decodeIds } from "../queue/scheduled-ids.ts";
 import { JOB_NAMES, eventsQueueName, processingQueueName } from "../queue/names.ts";
 
 /** Why a letter is left where it is. Shown to users as it is. */

@@ -14,10 +14,8 @@
  */
 import { PermanentError, TimedOutError, UnavailableError, backoffMs, pause } from "@celery-metrics-exporter/runtime";
 import { type BurialLimit, Evidence, type Likeness, halves } from "./evidence.ts";
-import { GivenBack } from "../host/drain.ts";
-
+import { GivenBack, type Attempt, type Failure, ONCE, type RetryRules, type Tries, tryUntilDecided } from "./tries.ts";
 import { type Part, type RefusedPart, type Search, type Suspect, addLeft, inParts, refusedIn, spread } from "./search.ts";
-import { type Attempt, type Failure, ONCE, type RetryRules, type Tries, tryUntilDecided } from "./tries.ts";
 import { SlowItems } from "./slow-items.ts";
 
 /** A sink for the items of one stage. `C` is what `send` needs to know about their job. */
@@ -322,7 +320,7 @@ export class Deliverer<T, C = undefined> {
       const count = counts.get(kind) ?? 0;
       // Since it was refused, at least as many of its kind must have got through as are refused.
       const taken = (this.#evidence.taken.get(kind) ?? 0) - this.#takenBefore(suspect, job);
-      if (!doubted.has(subject) && taken >= count && (await this.#isSettled(suspect, search))) {
+      if (!doubted.has(subject) && taken >= count && (await this.#isDecided(suspect, search))) {
         counts.set(kind, count - 1);
       } else {
         left.push(suspect);
@@ -340,7 +338,7 @@ export class Deliverer<T, C = undefined> {
   }
 
   /** Tries the item one last time, and buries it unless it gets through. */
-  async #isSettled({ item }: Suspect<T>, search: Search<T>): Promise<boolean> {
+  async #isDecided({ item }: Suspect<T>, search: Search<T>): Promise<boolean> {
     if (!this.#rules.burials.take()) {
       search.limited = true;
       return false;

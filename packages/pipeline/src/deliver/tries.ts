@@ -1,7 +1,6 @@
-/** Retries a failing operation as long as that makes sense. */
+/** Retries a failing operation as long as that makes sense: until the process drains. */
 import { PermanentError, TimedOutError, UnavailableError, retry } from "@celery-metrics-exporter/runtime";
 import { LetGo } from "../contract/errors.ts";
-import { type Drain, GivenBack } from "../host/drain.ts";
 
 /** Why an item could not be delivered. */
 export interface Failure {
@@ -58,4 +57,42 @@ export async function tryUntilDecided(
     return undefined;
   };
   return retry(task, { signal: drain.begun, decide });
+}
+
+// The shutdown of a host: it finishes the jobs that it can, and gives the others back to their queue.
+
+/** Thrown in place of any result if a job cannot be finished before the process exits. */
+export class GivenBack extends LetGo {
+  constructor() {
+    super("the process is exiting: the job goes back to its queue");
+    this.name = "GivenBack";
+  }
+}
+
+export class Drain {
+  readonly #begun = new AbortController();
+  readonly #overdue = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+
+  /** Aborted when the drain begins. From then on, nothing waits or retries. */
+  get begun(): AbortSignal {
+    return this.#begun.signal;
+  }
+
+  /** Aborted when tries under way have to stop. Exporters get this signal. */
+  get overdue(): AbortSignal {
+    return this.#overdue.signal;
+  }
+
+  /** @param graceMs how long tries under way may still take; 0 during an outage. */
+  begin(graceMs: number): void {
+    this.#begun.abort();
+    if (graceMs === 0) this.#overdue.abort();
+    else this.#timer = setTimeout(() => this.#overdue.abort(), graceMs).unref();
+  }
+
+  /** Ends the drain: nothing is under way any more. */
+  finish(): void {
+    clearTimeout(this.#timer);
+  }
 }

@@ -115,8 +115,8 @@ export class BatchFilter {
       idsWhere(gathered, ({ marks }) => standingOf(marks) === "excluded"),
     );
     const known = await this.#memory.note(new Map(Array.from(gathered, ([id, task]) => [id, this.#noteOf(task, excluded.get(id))])));
-    const unsettled = idsWhere(known, ({ marks }, id) => !excluded.has(id) && !this.#isSettled(marks));
-    const setAside = await this.#setAside(this.#byTask(events, unsettled), known);
+    const undecided = idsWhere(known, ({ marks }, id) => !excluded.has(id) && !this.#isDecided(marks));
+    const setAside = await this.#setAside(this.#byTask(events, undecided), known);
 
     const exceptions = new Map<string, Exception>();
     const released: CeleryEvent[] = [];
@@ -179,14 +179,14 @@ export class BatchFilter {
 
   #keeps(marks: readonly string[]): Note["keeps"] {
     if (!marks.some((mark) => mark.startsWith("+"))) return undefined;
-    return this.#isSettled(marks) ? "for good" : "for now";
+    return this.#isDecided(marks) ? "for good" : "for now";
   }
 
   /**
-   * Whether a task is kept and none of its events has to be set aside. A `task-received` alone does not settle that if clients send
+   * Whether a task is kept and none of its events has to be set aside. A `task-received` alone does not decide that if clients send
    * `task-sent`, which may differ: a `task-received` has no queue, and may have a shadow name. Many clients send no `task-sent`.
    */
-  #isSettled(marks: readonly string[]): boolean {
+  #isDecided(marks: readonly string[]): boolean {
     if (isKeptForGood(marks)) return true;
     return !this.#seesSent && !this.#filter.filtersQueues && standingOf(marks) === "kept" && !hasUnwanted(marks);
   }

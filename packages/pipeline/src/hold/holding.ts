@@ -10,7 +10,7 @@ import {
   sendTogether,
 } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
-import type { TakenJob } from "../queue/taken-job.ts";
+import type { TakenJob } from "../queue/queue-worker.ts";
 
 const BACKOFF = { firstMs: 500, maxMs: 30_000 };
 /** Limit of a wait, per try of the sink: a batch of one event needs one try, a large batch about 45. */

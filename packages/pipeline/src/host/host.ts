@@ -39,23 +39,27 @@ export class HostMetrics {
   readonly #forgotten;
   readonly #droppedObservations;
 
-  constructor(exporter: string, metrics: Metrics) {
-    this.#exporter = exporter;
-    this.#exported = metrics.counter("events_exported_total", "Events that an exporter took.", ["exporter"]);
+  /** @param queues the names of the exporter's queues. */
+  constructor(name: string, queues: readonly string[], metrics: Metrics) {
+    this.#exporter = name;
+    const exporter = [name];
+    this.#exported = metrics.counter("events_exported_total", "Events that an exporter took.", { exporter });
     this.#duration = metrics.histogram("export_duration_seconds", "Time of one try to export or process a batch.", DURATION_BUCKETS, [
       "exporter",
       "stage",
     ]);
-    this.#retries = metrics.counter("export_retries_total", "Tries that failed and are repeated, by reason: unavailable or error.", [
-      "exporter",
-      "reason",
-    ]);
-    this.#splits = metrics.counter("batches_split_total", "Batches split to find the event that is refused or slow.", ["exporter"]);
-    this.#stalled = metrics.counter("jobs_stalled_total", "Jobs taken over from a process that was killed or lost Redis.", ["queue"]);
-    this.#forgotten = metrics.counter("tasks_forgotten_total", "Tasks removed from an exporter's sink because a filter excludes them.", [
-      "exporter",
-    ]);
-    this.#droppedObservations = metrics.counter("observations_dropped_total", "Observations that an exporter did not take.", ["exporter"]);
+    this.#retries = metrics.counter("export_retries_total", "Tries that failed and are repeated, by reason: unavailable or error.", {
+      exporter,
+      reason: ["unavailable", "error"],
+    });
+    this.#splits = metrics.counter("batches_split_total", "Batches split to find the event that is refused or slow.", { exporter });
+    this.#stalled = metrics.counter("jobs_stalled_total", "Jobs taken over from a process that was killed or lost Redis.", {
+      queue: queues,
+    });
+    this.#forgotten = metrics.counter("tasks_forgotten_total", "Tasks removed from an exporter's sink because a filter excludes them.", {
+      exporter,
+    });
+    this.#droppedObservations = metrics.counter("observations_dropped_total", "Observations that an exporter did not take.", { exporter });
   }
 
   exported(events: number): void {

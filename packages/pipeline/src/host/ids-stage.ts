@@ -1,13 +1,11 @@
 /** The second stage: passes the ids of one `schedule` call to `process` after their delay. */
-import type { BegunBatches } from "../hold/begun-batches.ts";
+import { type BegunBatches, begunBefore, decodeIds, encodeIds, type IdsPayload } from "../queue/scheduled-ids.ts";
 import { Deliverer } from "../deliver/deliver.ts";
 import type { Exporter } from "../contract/exporter.ts";
 import type { Host } from "./host.ts";
-import { begunBefore, decodeIds, encodeIds, type IdsPayload } from "../queue/ids-batch.ts";
 import { halves } from "../deliver/evidence.ts";
 import { processingQueueName } from "../queue/names.ts";
-import { withRedis } from "../queue/redis-errors.ts";
-import type { RedisReturn } from "../queue/redis-return.ts";
+import { withRedis, type RedisReturn } from "../queue/redis-errors.ts";
 import type { Stage, StageJob } from "./stage.ts";
 
 /** What a job may have to wait for: see `idsStage`. */

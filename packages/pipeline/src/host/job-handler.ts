@@ -1,16 +1,14 @@
 /** Handles a job of one stage: delivers its batch, or finds out whether the job kills processes. */
 import type { Logger } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
-import type { TakenJob } from "../queue/taken-job.ts";
-import { GivenBack } from "./drain.ts";
+import type { TakenJob } from "../queue/queue-worker.ts";
+import { GivenBack, ONCE, tryUntilDecided, type Attempt } from "../deliver/tries.ts";
 import type { Host } from "./host.ts";
 import { JOB_NAMES } from "../queue/names.ts";
-import { JobNotes, deathsOf, type Deaths } from "../hold/job-notes.ts";
+import { JobNotes, deathsOf, type Deaths, type Solitude } from "../hold/solitude.ts";
 import { judge, judgeSuspect } from "../deliver/evidence.ts";
 import { withRedis } from "../queue/redis-errors.ts";
-import type { Solitude } from "../hold/solitude.ts";
 import type { HeldBatch, Stage } from "./stage.ts";
-import { ONCE, tryUntilDecided, type Attempt } from "../deliver/tries.ts";
 
 export interface JobHandlerOptions<P> {
   readonly stage: Stage<P>;

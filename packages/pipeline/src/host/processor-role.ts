@@ -18,24 +18,24 @@ import type { Queue } from "bullmq";
 import { z } from "zod";
 import { AttemptMemory } from "../filter/attempt-memory.ts";
 import { openFilter } from "../filter/batch-filter.ts";
-import { BegunBatches } from "../hold/begun-batches.ts";
+import { BegunBatches, createSchedule } from "../queue/scheduled-ids.ts";
 import { BurialLimit } from "../deliver/evidence.ts";
 import { stageWorker } from "./stage-worker.ts";
 import { type QueueWorker, closeWorker } from "../queue/queue-worker.ts";
 import { DeadLetters } from "../dead-letter/dead-letters.ts";
-import { Drain } from "./drain.ts";
+import { Drain } from "../deliver/tries.ts";
 import { ErrorLog } from "./error-log.ts";
 import { eventsStage } from "./events-stage.ts";
 import type { Exporter, ExporterDefinition } from "../contract/exporter.ts";
+import { EXPORTERS } from "../contract/exporters.ts";
 import { HeldJobs, Holding } from "../hold/holding.ts";
 import { type Host, HostConfig, HostMetrics } from "./host.ts";
 import { HostFilter } from "../filter/host-filter.ts";
 import { idsStage } from "./ids-stage.ts";
 import { openQueue, queueIsReady } from "../queue/bullmq.ts";
-import { RedisReturn } from "../queue/redis-return.ts";
+import { RedisReturn } from "../queue/redis-errors.ts";
 import { QueueGauges } from "./queue-gauges.ts";
 import { eventsQueueName, processingQueueName } from "../queue/names.ts";
-import { createSchedule } from "../produce/schedule.ts";
 import { processSolitude } from "../hold/solitude.ts";
 import { FilterConfig } from "../filter/task-filter.ts";
 
@@ -45,8 +45,10 @@ type Context = RoleContext<ProcessorConfig>;
 
 /** The role that runs this exporter. Several roles may share a process. */
 export function processorRole(definition: ExporterDefinition): Role {
+  const healthPort = EXPORTERS.find(({ name }) => name === definition.name)?.healthPort;
   return {
     name: `${definition.name}-processor`,
+    ...(healthPort === undefined ? {} : { healthPort }),
     Config: z.object({ ...ProcessorConfig.shape, ...definition.Config.shape }),
     start: (context) => startProcessor(definition, context as unknown as Context),
   };
@@ -63,7 +65,11 @@ async function startProcessor(definition: ExporterDefinition, context: Context):
   const queues = openQueues(definition.name, connections.producer, context);
   const exporter = await startExporter(definition, queues, context);
   const used = exporter.process === undefined ? [queues.events] : [queues.events, queues.processing()];
-  const stages = createStages({ name: definition.name, exporter, queues }, connections.producer, context);
+  const stages = createStages(
+    { name: definition.name, exporter, queues, queueNames: used.map(({ name }) => name) },
+    connections.producer,
+    context,
+  );
   await Promise.all([...used.map((queue) => queueIsReady(queue)), stages.deadLetters.start()]);
   const workers = createWorkers(stages, queues, connections, context);
   const graceMs = (context.config.SHUTDOWN_TIMEOUT_SECONDS * 1_000) / 2;
@@ -135,6 +141,7 @@ interface StagesOptions {
   readonly name: string;
   readonly exporter: Exporter;
   readonly queues: Queues;
+  readonly queueNames: readonly string[];
 }
 
 interface Stages {
@@ -144,12 +151,12 @@ interface Stages {
   readonly deadLetters: DeadLetters;
 }
 
-function createStages({ name, exporter, queues }: StagesOptions, redis: RedisConnection, context: Context): Stages {
+function createStages({ name, exporter, queues, queueNames }: StagesOptions, redis: RedisConnection, context: Context): Stages {
   const { config, logger, lifecycle, health, metrics } = context;
   const prefix = config.QUEUE_PREFIX;
-  const deadLetters = new DeadLetters({ redis, prefix, logger, metrics });
+  const deadLetters = new DeadLetters({ redis, prefix, logger, metrics, source: name });
   lifecycle.defer("dead letters", () => deadLetters.close());
-  const hostMetrics = new HostMetrics(name, metrics);
+  const hostMetrics = new HostMetrics(name, queueNames, metrics);
   const burials = new BurialLimit();
   const errors = new ErrorLog(logger.child({ exporter: name }));
   const told = new AttemptMemory({ redis, prefix, owner: name });

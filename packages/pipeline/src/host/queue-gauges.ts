@@ -5,7 +5,7 @@
 import { type Logger, type Metrics, type RedisConnection, Repeat, sendTogether } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
 import { HeldJobs } from "../hold/holding.ts";
-import { idsIn } from "../queue/ids-batch.ts";
+import { idsIn } from "../queue/scheduled-ids.ts";
 import { UNDELIVERED_KEY } from "../queue/names.ts";
 
 const INTERVAL_MS = 5_000;

@@ -1,12 +1,10 @@
 /** Runs one stage of an exporter: takes the jobs of its queue, delivers their contents, and holds, puts off or gives back the rest. */
 import { type Health, type RedisConnection, UnavailableError, backoffMs, toError } from "@celery-metrics-exporter/runtime";
 import { LetGo, LostJobError, NewerPayloadError } from "../contract/errors.ts";
-import { tryUntilDecided } from "../deliver/tries.ts";
+import { tryUntilDecided, GivenBack } from "../deliver/tries.ts";
 import type { HeldJobs } from "../hold/holding.ts";
-import { QueueWorker } from "../queue/queue-worker.ts";
+import { QueueWorker, type Fate, type TakenJob } from "../queue/queue-worker.ts";
 import { withRedis } from "../queue/redis-errors.ts";
-import type { Fate, TakenJob } from "../queue/taken-job.ts";
-import { GivenBack } from "./drain.ts";
 import { JobHandler, type JobHandlerOptions, timesBegun } from "./job-handler.ts";
 import type { HeldBatch } from "./stage.ts";
 

@@ -70,8 +70,9 @@ export class Fanout {
     });
     this.#taken = new Set(this.#outlets.flatMap(({ takes }) => [...takes]));
     const { metrics } = options;
-    this.#enqueued = metrics.counter("events_enqueued_total", "Events put on an exporter's queue.", ["exporter"]);
-    this.#shed = metrics.counter("events_shed_total", "Events dropped because an exporter's queue was full.", ["exporter"]);
+    const labels = { exporter: this.#outlets.map(({ name }) => name) };
+    this.#enqueued = metrics.counter("events_enqueued_total", "Events put on an exporter's queue.", labels);
+    this.#shed = metrics.counter("events_shed_total", "Events dropped because an exporter's queue was full.", labels);
   }
 
   /**

@@ -30,7 +30,7 @@ export class ObservationOutlet {
     this.#shed = options.metrics.counter(
       "observations_shed_total",
       "Observations dropped because too many of them waited in an exporter's queue.",
-      ["exporter"],
+      { exporter: options.exporters.filter(({ observes = false }) => observes).map(({ name }) => name) },
     );
   }
 

@@ -1,12 +1,19 @@
 /**
  * A wrapper around BullMQ's worker: it takes jobs while Redis is available, stops with or without Redis, and lets no job end in `failed`.
  */
-import { type ComponentHealth, type Logger, type RedisConnection, pause, redisProblem, toError } from "@celery-metrics-exporter/runtime";
+import {
+  type ComponentHealth,
+  type Logger,
+  type RedisConnection,
+  pause,
+  redisProblem,
+  toError,
+  Outage,
+} from "@celery-metrics-exporter/runtime";
 import { type Job, WaitingError, Worker } from "bullmq";
 import { LOCK_OPTIONS, REDIS_RETRY_MS } from "./bullmq.ts";
 import { withRedis } from "./redis-errors.ts";
-import { RedisDenial } from "./redis-denial.ts";
-import { type Fate, TakenJob } from "./taken-job.ts";
+import { LostJobError } from "../contract/errors.ts";
 
 export interface QueueWorkerOptions {
   readonly queueName: string;
@@ -77,7 +84,7 @@ export class QueueWorker {
 
   /** Whether both connections are ready (BullMQ's own may also be closed). */
   get isConnected(): boolean {
-    return this.#options.redis.status === "ready" && this.#isBlockingSettled;
+    return this.#options.redis.status === "ready" && !this.#isReconnecting;
   }
 
   /**
@@ -88,7 +95,7 @@ export class QueueWorker {
     clearTimeout(this.#resting);
     this.#denial.close();
     await this.#worker.pause(true);
-    while (!this.#isBlockingSettled && !this.#abandoned.signal.aborted) await pause(RECONNECT_POLL_MS, this.#abandoned.signal);
+    while (this.#isReconnecting && !this.#abandoned.signal.aborted) await pause(RECONNECT_POLL_MS, this.#abandoned.signal);
     await this.#worker.close();
   }
 
@@ -99,8 +106,8 @@ export class QueueWorker {
     this.#worker.close(true).catch(failed);
   }
 
-  get #isBlockingSettled(): boolean {
-    return this.#blocking === undefined || this.#blocking.status === "ready" || this.#blocking.status === "end";
+  get #isReconnecting(): boolean {
+    return this.#blocking !== undefined && this.#blocking.status !== "ready" && this.#blocking.status !== "end";
   }
 
   /** Pauses, because Redis refuses commands for lack of memory or permission. BullMQ would retry at once, thousands of times a second. */
@@ -170,5 +177,144 @@ class Stopwatch {
     if (isSo) this.#since ??= performance.now();
     else this.#since = undefined;
     return this.#since === undefined ? 0 : performance.now() - this.#since;
+  }
+}
+
+// A job that this process has taken from a queue.
+
+/** What happens to a job: it is completed (`done`), or it was put off, given back or left to be taken over (`elsewhere`). */
+export type Fate = "done" | "elsewhere";
+
+export class TakenJob {
+  readonly #job: Job;
+  readonly #token: string;
+  readonly #logger: Logger;
+
+  /** @param token the token of the job's lock. */
+  constructor(job: Job, token: string, logger: Logger) {
+    this.#job = job;
+    this.#token = token;
+    this.#logger = logger;
+  }
+
+  get id(): string {
+    return String(this.#job.id);
+  }
+
+  /** See `JOB_NAMES`. */
+  get name(): string {
+    return this.#job.name;
+  }
+
+  get payload(): unknown {
+    return this.#job.data;
+  }
+
+  /** When its contents were first put on the queue, in milliseconds since 1970. */
+  get timestamp(): number {
+    return this.#job.timestamp;
+  }
+
+  /** How often it was taken, including this time. */
+  get starts(): number {
+    return this.#job.attemptsStarted;
+  }
+
+  /** How often it was taken over from a process that died. */
+  get stalls(): number {
+    return this.#job.stalledCounter;
+  }
+
+  /** The note last written with `writeNote`. */
+  get note(): unknown {
+    return this.#job.progress;
+  }
+
+  /**
+   * Replaces the payload.
+   *
+   * @throws {LostJobError} if another process has the job.
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async write(payload: unknown): Promise<void> {
+    await this.#write("holding a batch", () => this.#job.updateData(payload));
+  }
+
+  /**
+   * Writes a note on the job, for the process that takes it next.
+   *
+   * @throws {LostJobError} if another process has the job.
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async writeNote(note: object): Promise<void> {
+    await this.#write("noting a step", () => this.#job.updateProgress(note));
+  }
+
+  /** Puts the job back for later. If that fails, it is taken over once its lock expires. */
+  async putOff(delayMs: number): Promise<Fate> {
+    return this.#move("job not put off: it will be taken over", () => this.#job.moveToDelayed(Date.now() + delayMs, this.#token));
+  }
+
+  /** Puts the job back at once. If that fails, it is taken over once its lock expires. */
+  async giveBack(): Promise<Fate> {
+    return this.#move("job not given back: it will be taken over", () => this.#job.moveToWait(this.#token));
+  }
+
+  async #move(failed: string, move: () => Promise<unknown>): Promise<Fate> {
+    try {
+      await move();
+    } catch (thrown) {
+      this.#logger.debug({ job: this.id, err: toError(thrown) }, failed);
+    }
+    return "elsewhere";
+  }
+
+  /** Extends the lock first, because BullMQ would also write to a job that another process has by now. */
+  async #write(what: string, write: () => Promise<void>): Promise<void> {
+    await withRedis(what, async () => {
+      if ((await this.#job.extendLock(this.#token, LOCK_OPTIONS.lockDuration)) !== 1) throw new LostJobError("keeping a job");
+      await write();
+    });
+  }
+}
+
+// The outage in which Redis answers a worker but refuses its commands: at `maxmemory` (OOM), without permission (NOPERM), unable to save
+// (MISCONF).
+
+/**
+ * How long without a refusal until Redis counts as available again. A worker with an empty queue gets no sign of success, but during a
+ * refusal its check for stalled jobs fails at least this often.
+ */
+const QUIET_MS = 3 * (LOCK_OPTIONS.stalledInterval + REDIS_RETRY_MS);
+
+export class RedisDenial {
+  readonly #outage: Outage;
+  #quiet: NodeJS.Timeout | undefined;
+
+  /** @param component up until the first refusal. */
+  constructor(component: ComponentHealth, logger: Logger) {
+    this.#outage = new Outage({
+      component,
+      logger,
+      began: "Redis refuses to hand out jobs: they stay in the queue",
+      ended: "Redis hands out jobs again",
+    });
+  }
+
+  /** @param reason in Redis' words. */
+  refused(reason: string): void {
+    this.#outage.failed({ reason });
+    clearTimeout(this.#quiet);
+    this.#quiet = setTimeout(() => this.served(), QUIET_MS).unref();
+  }
+
+  served(): void {
+    clearTimeout(this.#quiet);
+    this.#outage.served();
+  }
+
+  /** Stops reporting. */
+  close(): void {
+    clearTimeout(this.#quiet);
   }
 }

@@ -7,7 +7,7 @@ import type { Exporter } from "../contract/exporter.ts";
 import { EXPORTERS } from "../contract/exporters.ts";
 import { decodeBatch, encodeBatch } from "../queue/batch.ts";
 import { SAMPLE_IDS, sampleHistory, sampleObservations } from "./sample-history.ts";
-import type { TestExporter } from "./test-exporter.ts";
+import type { ScheduledJob, TestExporter } from "./test-exporter.ts";
 
 export interface ExporterHarness {
   /** Created but not started (see `createTestExporter`), with its own empty sink. */
@@ -17,6 +17,11 @@ export interface ExporterHarness {
    * means nothing, and without values that differ from run to run (`created_at`).
    */
   observe(): Promise<unknown>;
+  /**
+   * For a sink that cannot tell what it got before: whether `contents` contain all of `whole`, and nothing else except what a second stage
+   * that was killed has reported twice. Without this, both must be equal.
+   */
+  hasAll?(contents: unknown, whole: unknown): boolean;
   /** Makes the sink unreachable. Omit both if that is not possible (UDP). */
   breakSink?(): Promise<void>;
   mendSink?(): Promise<void>;
@@ -32,6 +37,8 @@ export interface ExporterHarness {
 /** A started exporter, as if in a process that can be killed between two of its effects (see the testkit's `MortalLink`). */
 export interface MortalProcess {
   readonly exporter: Exporter;
+  /** See `TestExporter`: what it schedules stays in the queue, for another process. */
+  holdJobs(): readonly ScheduledJob[];
   /** Allows so many effects from now on. The process dies before the next one. */
   dieAfter(effects: number): void;
   /** Resolves when the process has died. */
@@ -47,10 +54,14 @@ interface Killer {
 }
 
 /** Starts an exporter as a process that can be killed. */
-export async function startMortal({ exporter, close }: Pick<TestExporter, "exporter" | "close">, link: Killer): Promise<MortalProcess> {
+export async function startMortal(
+  { exporter, holdJobs, close }: Pick<TestExporter, "exporter" | "holdJobs" | "close">,
+  link: Killer,
+): Promise<MortalProcess> {
   await exporter.start?.();
   return {
     exporter,
+    holdJobs,
     dieAfter: (effects) => link.dieAfter(effects),
     death: link.death,
     close: async () => {
@@ -76,8 +87,42 @@ const DELIVERIES: readonly (readonly [name: string, deliver: (history: Events, s
   ["three times at the same time", (history, send) => atOnce([history, shuffle(history, 5), history.toReversed()], send)],
 ];
 
-/** Declares the suite. `makeHarness` is called at least once in each test. */
-export function describeExporter(name: string, makeHarness: () => Promise<ExporterHarness>): void {
+/** What an exporter or its sink may lack. The tests that need it are then skipped, and one says why. */
+type Part = "process" | "forget" | "breakSink" | "refuseWrites";
+
+const PARTS: Readonly<Record<Part, (harness: ExporterHarness) => boolean>> = {
+  process: ({ exporter }) => exporter.process !== undefined,
+  forget: ({ exporter }) => exporter.forget !== undefined,
+  breakSink: (harness) => harness.breakSink !== undefined && harness.mendSink !== undefined,
+  refuseWrites: (harness) => harness.refuseWrites !== undefined && harness.allowWrites !== undefined,
+};
+
+/** What a process does until it is killed, and what another one does afterwards. */
+interface Killing {
+  readonly before?: (victim: MortalProcess) => Promise<void>;
+  readonly work: (victim: MortalProcess) => Promise<unknown>;
+  readonly afterwards: (harness: ExporterHarness, jobs: readonly ScheduledJob[]) => Promise<void>;
+  readonly wanted: unknown;
+  /** Whether the harness may accept repetitions, with `hasAll`. */
+  readonly mayRepeat?: boolean;
+}
+
+/**
+ * Declares the suite. `makeHarness` is called at least once in each test.
+ *
+ * @param lacks the parts that this exporter or its sink does not have, with the reason. A part that is missing and not named here fails.
+ */
+export function describeExporter(
+  name: string,
+  makeHarness: () => Promise<ExporterHarness>,
+  lacks: Readonly<Partial<Record<Part, string>>> = {},
+): void {
+  const has = (...parts: readonly Part[]): boolean => parts.every((part) => lacks[part] === undefined);
+  const parts = (Object.keys(PARTS) as Part[]).map((part): [title: string, part: Part] => [
+    has(part) ? `has \`${part}\`` : `has no \`${part}\`: ${lacks[part]}`,
+    part,
+  ]);
+
   describe(`${name} keeps the contract of an exporter`, () => {
     const history = sampleHistory(Math.floor(Date.now() / 1_000) - 10);
     const open: ExporterHarness[] = [];
@@ -103,6 +148,31 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
       const { harness, send } = await make();
       if (events.length > 0) await send(events);
       return harness.observe();
+    };
+
+    /** Kills a process before its first effect, another before its second, and so on, until one does all its work. */
+    const expectNoLoss = async ({ before, work, afterwards, wanted, mayRepeat = false }: Killing): Promise<void> => {
+      let hasDied = true;
+      let effects = 0;
+      for (; hasDied; effects++) {
+        const { harness } = await make();
+        const victim = await harness.mortal();
+        const jobs = victim.holdJobs();
+        await before?.(victim);
+        victim.dieAfter(effects);
+        const died = victim.death.then(() => true);
+        const worked = work(victim).then(() => false);
+        // The work of a dead process may never end.
+        hasDied = await Promise.race([died, worked.catch(() => died)]);
+        const left = [...jobs];
+        await victim.close();
+        await afterwards(harness, left);
+        const contents = await harness.observe();
+        const isFine = mayRepeat && harness.hasAll?.(contents, wanted) === true;
+        if (!isFine) expect(contents, `killed after ${effects} effects`).toEqual(wanted);
+        await closeAll();
+      }
+      expect(effects, "it dies at least once").toBeGreaterThan(1);
     };
 
     /** The contents of a new harness's sink after it has observed these one after the other; undefined if it does not observe. */
@@ -131,7 +201,7 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         expect(await harness.observe()).toEqual(whole);
       });
 
-      it("leaves the same when the history comes again after all has settled", async () => {
+      it("leaves the same when the history comes again after all of it was processed", async () => {
         const { harness, send } = await make();
         await send(history);
         await harness.observe();
@@ -170,28 +240,30 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
       });
     });
 
+    it.each(parts)("%s", async (_, part) => {
+      const isThere = PARTS[part](await makeNew());
+      expect(isThere, "the argument `lacks` of describeExporter names what is missing, and only that").toBe(has(part));
+    });
+
     describe("forgetting", () => {
       const { failed, unsent, orphan } = SAMPLE_IDS;
 
-      it("removes all of a task, and nothing of the others", async ({ skip }) => {
+      it.runIf(has("forget"))("removes all of a task, and nothing of the others", async () => {
         const { harness, send } = await make();
-        if (harness.exporter.forget === undefined) skip();
         await send(history);
         await forget(harness, [unsent, orphan]);
         expect(await harness.observe()).toEqual(await pictureOf(without(history, unsent, orphan)));
       });
 
-      it("keeps a task that has a task-sent, because an excluded task has none", async ({ skip }) => {
+      it.runIf(has("forget"))("keeps a task that has a task-sent, because an excluded task has none", async () => {
         const { harness, send } = await make();
-        if (harness.exporter.forget === undefined) skip();
         await send(history);
         await forget(harness, [failed]);
         expect(await harness.observe()).toEqual(whole);
       });
 
-      it("can be repeated, and accepts tasks that it never saw", async ({ skip }) => {
+      it.runIf(has("forget"))("can be repeated, and accepts tasks that it never saw", async () => {
         const { harness, send } = await make();
-        if (harness.exporter.forget === undefined) skip();
         await forget(harness, [unsent, "never-seen"]);
         await send(history);
         await forget(harness, [unsent]);
@@ -239,9 +311,8 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
     });
 
     describe("trouble", () => {
-      it("throws while its sink is unavailable, and delivers when it is back", async ({ skip }) => {
+      it.runIf(has("breakSink"))("throws while its sink is unavailable, and delivers when it is back", async () => {
         const { harness, send } = await make();
-        if (harness.breakSink === undefined || harness.mendSink === undefined) skip();
         await send(history.slice(0, 5));
         await harness.breakSink?.();
         await expect(send(history)).rejects.toBeInstanceOf(UnavailableError);
@@ -250,9 +321,8 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         expect(await harness.observe()).toEqual(whole);
       });
 
-      it("throws from `forget` too while its sink is unavailable", async ({ skip }) => {
+      it.runIf(has("breakSink", "forget"))("throws from `forget` too while its sink is unavailable", async () => {
         const { harness, send } = await make();
-        if (harness.breakSink === undefined || harness.mendSink === undefined || harness.exporter.forget === undefined) skip();
         const { unsent } = SAMPLE_IDS;
         await send(history);
         await harness.breakSink?.();
@@ -262,9 +332,8 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
         expect(await harness.observe()).toEqual(await pictureOf(without(history, unsent)));
       });
 
-      it("says that its sink refuses writes, and delivers when it takes them again", async ({ skip }) => {
+      it.runIf(has("refuseWrites"))("says that its sink refuses writes, and delivers when it takes them again", async () => {
         const { harness, send } = await make();
-        if (harness.refuseWrites === undefined || harness.allowWrites === undefined) skip();
         await send(history.slice(0, 5));
         await harness.refuseWrites?.();
         await expect(send(history)).rejects.toBeInstanceOf(UnavailableError);
@@ -274,23 +343,49 @@ export function describeExporter(name: string, makeHarness: () => Promise<Export
       });
 
       it("loses nothing when it is killed between any two effects of an export", async () => {
-        let hasDied = true;
-        let effects = 0;
-        for (; hasDied; effects++) {
-          const { harness, send } = await make();
-          const victim = await harness.mortal();
-          victim.dieAfter(effects);
-          const died = victim.death.then(() => true);
-          const exported = victim.exporter.export(history, new AbortController().signal).then(() => false);
-          // The export of a dead process may never end.
-          hasDied = await Promise.race([died, exported.catch(() => died)]);
-          await victim.close();
-          await send(history);
-          expect(await harness.observe(), `killed after ${effects} effects`).toEqual(whole);
-          await closeAll();
-        }
-        expect(effects, "it dies at least once").toBeGreaterThan(1);
+        await expectNoLoss({
+          work: ({ exporter }) => exporter.export(history, new AbortController().signal),
+          afterwards: ({ exporter }) => exporter.export(history, new AbortController().signal),
+          wanted: whole,
+        });
       }, 120_000);
+
+      it.runIf(has("process"))(
+        "loses nothing when it is killed between any two effects of `process`",
+        async () => {
+          let first: readonly ScheduledJob[] = [];
+          await expectNoLoss({
+            before: async (victim) => {
+              await victim.exporter.export(history, new AbortController().signal);
+              first = [...victim.holdJobs()];
+            },
+            work: ({ exporter }) => processInTurn(exporter, first),
+            // The batch is done and does not come again: only its jobs do.
+            afterwards: ({ exporter }, jobs) => processInTurn(exporter, jobs),
+            wanted: whole,
+            mayRepeat: true,
+          });
+        },
+        120_000,
+      );
+
+      it.runIf(has("forget"))(
+        "loses nothing of other tasks, and keeps nothing of these, when it is killed between any two effects of `forget`",
+        async () => {
+          const ids = [SAMPLE_IDS.unsent, SAMPLE_IDS.orphan];
+          const wanted = await pictureOf(without(history, ...ids));
+          await expectNoLoss({
+            before: ({ exporter }) => exporter.export(history, new AbortController().signal),
+            work: async ({ exporter }) => exporter.forget?.(ids, new AbortController().signal),
+            afterwards: async (harness, jobs) => {
+              await forget(harness, ids);
+              await processInTurn(harness.exporter, jobs);
+            },
+            wanted,
+          });
+        },
+        120_000,
+      );
 
       it("can be aborted, and takes the same batch again", async () => {
         const { harness, send } = await make();
@@ -324,6 +419,10 @@ function without(history: readonly TaskEvent[], ...ids: string[]): Events {
 
 async function forget({ exporter }: ExporterHarness, ids: readonly string[]): Promise<void> {
   await exporter.forget?.(ids, new AbortController().signal);
+}
+
+async function processInTurn(exporter: Exporter, jobs: readonly ScheduledJob[]): Promise<void> {
+  for (const job of jobs) await exporter.process?.(job.ids, new AbortController().signal, job);
 }
 
 async function observe({ exporter }: ExporterHarness, observations: Observed): Promise<void> {

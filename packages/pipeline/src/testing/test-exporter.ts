@@ -11,11 +11,17 @@ import {
   toError,
   type Environment,
 } from "@celery-metrics-exporter/runtime";
+import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
-import type { Exporter, ExporterDefinition, Schedule } from "../contract/exporter.ts";
+import type { Exporter, ExporterDefinition, ProcessingJob, Schedule } from "../contract/exporter.ts";
 
 const RETRY_MS = 50;
+
+/** The ids of one `schedule` call. */
+export interface ScheduledJob extends ProcessingJob {
+  readonly ids: readonly string[];
+}
 
 export interface TestExporter {
   /** Created but not started. */
@@ -27,7 +33,13 @@ export interface TestExporter {
    *
    * @throws {Error} the first error of `process` that is not an `UnavailableError`.
    */
-  settled(): Promise<void>;
+  idle(): Promise<void>;
+  /**
+   * From now on keeps the scheduled jobs instead of running them, as a queue would.
+   *
+   * @returns the kept jobs. Those that are scheduled later are added.
+   */
+  holdJobs(): readonly ScheduledJob[];
   /** Stops the exporter and releases what it acquired. */
   close(): Promise<void>;
 }
@@ -43,10 +55,11 @@ export async function createTestExporter(definition: ExporterDefinition, env: En
   const config = loadConfig(z.object({ ...BaseConfig.shape, ...definition.Config.shape }), env);
   const closed = new AbortController();
   const pending = new Set<Promise<void>>();
+  const held: ScheduledJob[] = [];
+  let isHolding = false;
   let failure: Error | undefined;
-  let jobs = 0;
 
-  const run = async (ids: readonly string[], delayMs: number, id: string): Promise<void> => {
+  const run = async ({ id, ids }: ScheduledJob, delayMs: number): Promise<void> => {
     await sleep(delayMs);
     while (!closed.signal.aborted) {
       try {
@@ -63,17 +76,26 @@ export async function createTestExporter(definition: ExporterDefinition, env: En
   };
   const schedule: Schedule = async (ids, { delayMs }) => {
     if (ids.length === 0) return;
-    const job = run([...ids], delayMs, String(++jobs)).finally(() => pending.delete(job));
-    pending.add(job);
+    const job = { id: randomUUID(), ids: [...ids] };
+    if (isHolding) {
+      held.push(job);
+      return;
+    }
+    const running = run(job, delayMs).finally(() => pending.delete(running));
+    pending.add(running);
   };
   const exporter = await definition.create({ config, logger, lifecycle, health, metrics, http, schedule });
 
   return {
     exporter,
     metrics,
-    settled: async () => {
+    idle: async () => {
       while (pending.size > 0) await Promise.all(pending);
       if (failure !== undefined) throw failure;
+    },
+    holdJobs: () => {
+      isHolding = true;
+      return held;
     },
     close: async () => {
       closed.abort();

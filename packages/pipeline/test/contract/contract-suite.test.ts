@@ -21,6 +21,8 @@ it("fails exporters that lose data between two effects, ignore an error, or keep
   expect(failed.map(({ fullName }) => fullName)).toEqual([
     "an exporter that marks events as done before it stores them keeps the contract of an exporter trouble loses nothing when it is killed between any two effects of an export",
     "an exporter that ignores errors of a pipeline keeps the contract of an exporter trouble says that its sink refuses writes, and delivers when it takes them again",
+    "an exporter that takes events out of its first stage before they are in the second keeps the contract of an exporter trouble loses nothing when it is killed between any two effects of `process`",
+    "an exporter that empties its sink to forget, and writes the rest back keeps the contract of an exporter trouble loses nothing of other tasks, and keeps nothing of these, when it is killed between any two effects of `forget`",
     "an exporter that keeps the observation that comes last keeps the contract of an exporter observing keeps the newest observation of each type, in any order and repeated",
   ]);
 }, 240_000);

@@ -24,7 +24,7 @@ import {
   type ReplayedLetter,
   type Selection,
 } from "../../src/index.ts";
-import { encodeIds } from "../../src/queue/ids-batch.ts";
+import { encodeIds } from "../../src/queue/scheduled-ids.ts";
 import { privateRedis } from "../support/redis.ts";
 
 const redis = privateRedis();
@@ -41,7 +41,7 @@ afterEach(async () => {
 
 function start(env: Partial<FilterConfig> = {}, redaction?: ReplayRedaction): void {
   const common = { redis: redis.producer, prefix, logger: createLogger("test", "silent"), metrics: new Metrics() };
-  letters = new DeadLetters(common);
+  letters = new DeadLetters({ ...common, source: undefined });
   const fanout = new Fanout({ ...common, exporters: EXPORTERS, whenFull: "hold", highWaterEvents: 1_000_000 });
   const filter = new EventFilter({ ...FilterConfig.parse({}), ...env });
   const memory = new AttemptMemory({ ...common, owner: RECEIVER });

@@ -15,7 +15,7 @@ let queue: Queue;
 
 beforeEach(async () => {
   metrics = new Metrics();
-  letters = new DeadLetters({ redis: redis.producer, prefix, logger: createLogger("test", "silent"), metrics });
+  letters = new DeadLetters({ redis: redis.producer, prefix, logger: createLogger("test", "silent"), metrics, source: undefined });
   await letters.start();
   queue = new Queue(DEAD_LETTER_QUEUE, { connection: redis.producer, prefix });
   queue.on("error", () => {});
@@ -97,7 +97,7 @@ describe("the dead-letter queue", () => {
     cut.on("error", () => {});
     await cut.connect();
     proxy.muteClients();
-    const unlucky = new DeadLetters({ redis: cut, prefix, logger: createLogger("test", "silent"), metrics });
+    const unlucky = new DeadLetters({ redis: cut, prefix, logger: createLogger("test", "silent"), metrics, source: undefined });
     const starting = unlucky.start();
     await Promise.all([expect(starting).rejects.toBeInstanceOf(UnavailableError), proxy.stop()]);
     await unlucky.close();

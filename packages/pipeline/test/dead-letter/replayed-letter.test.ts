@@ -12,7 +12,7 @@ import {
   lettersOfFuture,
   shorten,
 } from "../../src/dead-letter/letter.ts";
-import { encodeIds } from "../../src/queue/ids-batch.ts";
+import { encodeIds } from "../../src/queue/scheduled-ids.ts";
 import { type Replayed, replayed as replayedIn } from "../../src/dead-letter/replayed-letter.ts";
 
 const event = taskFailed({ traceback: "x".repeat(20_000) });

@@ -10,10 +10,8 @@ import {
   type DeliveryRules,
   type Held,
 } from "../../src/deliver/deliver.ts";
-import { Drain, GivenBack } from "../../src/host/drain.ts";
+import { Drain, GivenBack, tryUntilDecided, type Failure } from "../../src/deliver/tries.ts";
 import { LostJobError } from "../../src/contract/errors.ts";
-
-import { tryUntilDecided, type Failure } from "../../src/deliver/tries.ts";
 
 /** Decides about a try by throwing. */
 type Fail = (items: readonly number[], tryNumber: number) => void;

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { GivenBack } from "../../src/host/drain.ts";
+import { GivenBack } from "../../src/deliver/tries.ts";
 import { Solitude, type Notes } from "../../src/hold/solitude.ts";
 
 /** A pause on the fake clock. */

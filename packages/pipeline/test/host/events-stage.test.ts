@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { DeadLetter } from "../../src/dead-letter/dead-letters.ts";
 import { decodeBatch, type EventBatch } from "../../src/queue/batch.ts";
 import { BurialLimit } from "../../src/deliver/evidence.ts";
-import { Drain } from "../../src/host/drain.ts";
+import { Drain } from "../../src/deliver/tries.ts";
 import { eventsStage } from "../../src/host/events-stage.ts";
 import type { Host } from "../../src/host/host.ts";
 import { BatchFilter } from "../../src/filter/batch-filter.ts";

@@ -20,7 +20,7 @@ let outlet: ObservationOutlet;
 beforeEach(async () => {
   exported.length = 0;
   const options = { redis: redis.producer, prefix: PREFIX, logger: createLogger("monitor", "silent"), metrics: new Metrics() };
-  outlet = new ObservationOutlet({ ...options, exporters: [{ name: "sink", takes: [], observes: true }] });
+  outlet = new ObservationOutlet({ ...options, exporters: [{ name: "sink", healthPort: 0, takes: [], observes: true }] });
   queue = await open("sink");
   closers.push(() => outlet.close());
 });

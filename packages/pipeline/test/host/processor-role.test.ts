@@ -629,6 +629,21 @@ describe("several exporters in one process", () => {
   });
 });
 
+describe("counters", () => {
+  it("are there from the start, at 0", async () => {
+    const host = await start(exporterOf("sink", () => ({ export: () => Promise.resolve(), process: () => Promise.resolve(0) })));
+    const text = await host.metrics.registry.metrics();
+    for (const reason of ["refused", "failed", "crash", "payload"]) {
+      expect(text).toContain(`dead_letters_total{source="sink",reason="${reason}"} 0\n`);
+    }
+    for (const name of ["sink", "sink-processing"]) expect(text).toContain(`jobs_stalled_total{queue="${name}"} 0\n`);
+    for (const reason of ["unavailable", "error"]) expect(text).toContain(`export_retries_total{exporter="sink",reason="${reason}"} 0\n`);
+    for (const name of ["events_exported", "batches_split", "tasks_forgotten"]) {
+      expect(text).toContain(`${name}_total{exporter="sink"} 0\n`);
+    }
+  });
+});
+
 describe("gauges", () => {
   it("show the length and the lag of the queue", async () => {
     await queue.pause();

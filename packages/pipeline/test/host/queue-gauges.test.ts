@@ -1,12 +1,10 @@
 import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import { Worker, type Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { BegunBatches } from "../../src/hold/begun-batches.ts";
+import { BegunBatches, encodeIds, createSchedule } from "../../src/queue/scheduled-ids.ts";
 import { HeldJobs } from "../../src/hold/holding.ts";
-import { encodeIds } from "../../src/queue/ids-batch.ts";
 import { openQueue } from "../../src/queue/bullmq.ts";
 import { QueueGauges } from "../../src/host/queue-gauges.ts";
-import { createSchedule } from "../../src/produce/schedule.ts";
 import { privateRedis } from "../support/redis.ts";
 
 const redis = privateRedis();

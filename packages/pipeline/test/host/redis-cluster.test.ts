@@ -3,7 +3,7 @@ import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger, mastersOf, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import { startRedisCluster, type RedisCluster } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { BegunBatches } from "../../src/hold/begun-batches.ts";
+import { BegunBatches } from "../../src/queue/scheduled-ids.ts";
 import { DeadLetterReplay } from "../../src/dead-letter/replay.ts";
 import { BatchFilter } from "../../src/filter/batch-filter.ts";
 import { DeadLetters, EventFilter, AttemptMemory, FilterConfig, Leadership } from "../../src/index.ts";
@@ -81,7 +81,7 @@ it("lists the jobs of a queue, and those that are not done", async () => {
 
 it("keeps dead letters and replays them", async () => {
   const common = { redis, prefix, logger };
-  const deadLetters = new DeadLetters({ ...common, metrics: new Metrics() });
+  const deadLetters = new DeadLetters({ ...common, metrics: new Metrics(), source: undefined });
   await deadLetters.start();
   await deadLetters.add([{ source: "postgres", reason: "refused", detail: "", event: taskStarted({ uuid: "t" }) }]);
   const filter = new BatchFilter(new EventFilter(FilterConfig.parse({})), new AttemptMemory({ redis, prefix, owner: "receiver" }));

@@ -63,6 +63,12 @@ async function counterOf(metrics: Metrics, name: string, exporter: string): Prom
 }
 
 describe("the fan-out", () => {
+  it("counts shed events from 0, for each exporter", async () => {
+    const { metrics } = await startFanout();
+    const text = await metrics.registry.metrics();
+    for (const exporter of ["datadog", "postgres"]) expect(text).toContain(`events_shed_total{exporter="${exporter}"} 0\n`);
+  });
+
   it("puts one job per batch on every exporter's queue", async () => {
     const { fanout, metrics } = await startFanout();
     const events = [taskSent(), taskStarted(), taskSucceeded()];

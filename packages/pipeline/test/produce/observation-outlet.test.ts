@@ -7,10 +7,10 @@ import { privateRedis } from "../support/redis.ts";
 
 const PREFIX = "{cme}";
 const EXPORTERS: readonly ExporterRegistration[] = [
-  { name: "watcher", takes: [], observes: true },
-  { name: "other", takes: [], observes: true },
-  { name: "blind", takes: [] },
-  { name: "unused", takes: [], observes: true },
+  { name: "watcher", healthPort: 0, takes: [], observes: true },
+  { name: "other", healthPort: 0, takes: [], observes: true },
+  { name: "blind", healthPort: 0, takes: [] },
+  { name: "unused", healthPort: 0, takes: [], observes: true },
 ];
 const redis = privateRedis();
 const closers: (() => Promise<unknown>)[] = [];

@@ -1,10 +1,9 @@
 import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import { afterEach, expect, it } from "vitest";
-import { BegunBatches } from "../../src/hold/begun-batches.ts";
+import { BegunBatches, createSchedule } from "../../src/queue/scheduled-ids.ts";
 import { DEAD_LETTER_QUEUE, DeadLetters, EXPORTERS, Fanout } from "../../src/index.ts";
 import { openQueue } from "../../src/queue/bullmq.ts";
-import { createSchedule } from "../../src/produce/schedule.ts";
 import { privateRedis } from "../support/redis.ts";
 
 const redis = privateRedis();
@@ -34,7 +33,7 @@ it("loses no job when BullMQ's counter is set back: events, ids, and letters", a
   await fanout.start();
   const processing = openOurs("datadog-processing");
   const schedule = createSchedule(() => processing, new BegunBatches(redis.producer, openOurs("datadog")));
-  const letters = new DeadLetters({ ...common, metrics: new Metrics(), redis: redis.producer });
+  const letters = new DeadLetters({ ...common, metrics: new Metrics(), redis: redis.producer, source: undefined });
   closers.push(() => letters.close());
   const letter = { source: "postgres", reason: "refused", detail: "", event: taskStarted() };
   for (let round = 0; round < 3; round++) {

@@ -32,7 +32,7 @@ async function startFlow(target: RedisTarget, env: Readonly<Record<string, strin
   const fanout = new Fanout({
     redis: await connecting,
     prefix: "{cme}",
-    exporters: [{ name: "sink", takes: ["task-started"] }],
+    exporters: [{ name: "sink", healthPort: 0, takes: ["task-started"] }],
     whenFull: "hold",
     highWaterEvents: 2_000_000,
     logger,

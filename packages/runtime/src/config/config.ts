@@ -153,7 +153,7 @@ export const BaseConfig = z.object({
   HEALTH_PORT: wholeNumber(0, 65535)
     .optional()
     .describe(
-      "Port of the health endpoints. 0 picks a free port and logs it. Default: 9801 for the receiver, 9802 for the datadog-processor, 9803 for the postgres-processor, 9804 for the dashboard, 9806 for the monitor, 9800 for several roles in one process; if that port is taken, a free one, with a warning.",
+      "Port of the health endpoints. 0 picks a free port and logs it. Default: the port of the role, or 9800 for several roles in one process; if that port is taken, a free one, with a warning.",
     ),
   STARTUP_TIMEOUT_SECONDS: duration("wait seconds", 15, { min: 1 }).describe(
     "How long a role waits for its dependencies at startup before it gives up.",

@@ -53,21 +53,13 @@ function withoutPasswords(reason: string): string {
   return reason.replace(/:\/\/\S*@/g, "://***@");
 }
 
-/** Default health ports of single-role processes. Avoids 9090, 9100 and 9808, which Prometheus uses. */
-const PORTS: Readonly<Record<string, number>> = {
-  receiver: 9801,
-  "datadog-processor": 9802,
-  "postgres-processor": 9803,
-  dashboard: 9804,
-  monitor: 9806,
-};
 /** Default health port of a process with several roles. */
-const SHARED_PORT = 9800;
+export const SHARED_HEALTH_PORT = 9800;
 
-/** A fixed port per role, so that people and probes know it. 0, meaning any free port, for a role without one. */
-export function defaultHealthPort(roles: readonly Pick<Role, "name">[]): number {
+/** The role's own port, so that people and probes know it. 0, meaning any free port, for a role without one. */
+export function defaultHealthPort(roles: readonly Pick<Role, "healthPort">[]): number {
   const [first, ...others] = roles;
-  return others.length > 0 ? SHARED_PORT : (PORTS[first?.name ?? ""] ?? 0);
+  return others.length > 0 ? SHARED_HEALTH_PORT : (first?.healthPort ?? 0);
 }
 
 // The health port: `/healthz`, `/readyz`, `/metrics`, and the routes of pull exporters.

@@ -3,6 +3,10 @@ import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom
 
 export const METRIC_PREFIX = "celery_metrics_exporter_";
 
+type LabelValues<L extends string> = Readonly<Record<L, readonly string[]>>;
+
+const NO_LABELS = {};
+
 /**
  * The metrics of this process. Pass names without the prefix, ending in the unit or `total`. A second call with the same name returns the same
  * metric: roles that share a process share it.
@@ -14,8 +18,16 @@ export class Metrics {
     collectDefaultMetrics({ register: this.registry });
   }
 
-  counter<L extends string = never>(name: string, help: string, labelNames: readonly L[] = []): Counter<L> {
-    return this.#existing<Counter<L>>(name) ?? new Counter({ name: METRIC_PREFIX + name, help, labelNames, registers: [this.registry] });
+  /**
+   * @param labels the values of each label that can occur here. All combinations are there from the start, at 0: `increase()` does not see
+   * a series' first value.
+   */
+  counter<L extends string = never>(name: string, help: string, labels: LabelValues<L> = NO_LABELS as LabelValues<L>): Counter<L> {
+    const labelNames = Object.keys(labels) as L[];
+    const counter =
+      this.#existing<Counter<L>>(name) ?? new Counter({ name: METRIC_PREFIX + name, help, labelNames, registers: [this.registry] });
+    if (labelNames.length > 0) for (const combination of combinationsOf(labels)) counter.inc(combination, 0);
+    return counter;
   }
 
   gauge<L extends string = never>(name: string, help: string, labelNames: readonly L[] = []): Gauge<L> {
@@ -32,4 +44,12 @@ export class Metrics {
   #existing<M>(name: string): M | undefined {
     return this.registry.getSingleMetric(METRIC_PREFIX + name) as M | undefined;
   }
+}
+
+function combinationsOf<L extends string>(labels: LabelValues<L>): Partial<Record<L, string>>[] {
+  let combinations: Partial<Record<L, string>>[] = [{}];
+  for (const [label, values] of Object.entries(labels) as [L, readonly string[]][]) {
+    combinations = combinations.flatMap((combination) => values.map((value) => ({ ...combination, [label]: value })));
+  }
+  return combinations;
 }

@@ -24,6 +24,8 @@ export interface Role<S extends ConfigSchema = ConfigSchema> {
   readonly name: string;
   /** Whether users do not know the role, so that its start is not logged. */
   readonly isInternal?: boolean;
+  /** Default of `HEALTH_PORT` for a process with only this role. Without it, any free port. */
+  readonly healthPort?: number;
   readonly Config: S;
   /** Connects and starts work. Resolves once the role works. A rejection aborts the start of the process. */
   start(context: RoleContext<z.output<S>>): Promise<void>;

@@ -1,6 +1,6 @@
 /** Runs roles as a process: configuration, logs, health port, signals, drain, exit code. */
 import type { z } from "zod";
-import { abortable } from "../abortable.ts";
+import { abortable } from "../retry.ts";
 import { BaseConfig, type ConfigSchema, type Environment, loadConfig } from "../config/config.ts";
 import { configWarnings } from "../config/warnings.ts";
 import { processEnvironment } from "../config/environment.ts";

@@ -1,6 +1,6 @@
 /** How each use of a Redis connection behaves while Redis is unavailable. */
 import type { ClusterOptions, RedisOptions } from "ioredis";
-import { backoffMs } from "../backoff.ts";
+import { backoffMs } from "../retry.ts";
 import type { z } from "zod";
 import { createHash } from "node:crypto";
 import { BaseConfig } from "../config/config.ts";

@@ -8,6 +8,8 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http";
 export interface WebServerOptions {
   /** Addresses and networks of reverse proxies whose `X-Forwarded-For` is trusted. */
   readonly trustedProxies?: readonly string[];
+  /** Certificate and key in PEM. With them, the server answers HTTPS only. */
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer };
   /** Shorter limits for tests. */
   readonly limits?: HttpLimits;
 }
@@ -38,7 +40,12 @@ const LIMITS: HttpLimits = {
 };
 
 /** Creates a server without routes. It accepts only JSON: browsers let another site's page send forms and plain text without permission. */
-export function createWebServer({ trustedProxies = [], limits = LIMITS }: WebServerOptions = {}): FastifyInstance {
+export function createWebServer({ trustedProxies = [], tls, limits = LIMITS }: WebServerOptions = {}): FastifyInstance {
+  const timeouts = {
+    headersTimeout: limits.headersTimeoutMs,
+    connectionsCheckingInterval: limits.checkIntervalMs,
+    maxHeaderSize: limits.maxHeaderBytes,
+  };
   const server = Fastify({
     forceCloseConnections: true,
     trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false,
@@ -46,12 +53,8 @@ export function createWebServer({ trustedProxies = [], limits = LIMITS }: WebSer
     connectionTimeout: limits.idleTimeoutMs,
     keepAliveTimeout: limits.idleTimeoutMs,
     bodyLimit: limits.maxBodyBytes,
-    http: {
-      headersTimeout: limits.headersTimeoutMs,
-      connectionsCheckingInterval: limits.checkIntervalMs,
-      maxHeaderSize: limits.maxHeaderBytes,
-    },
-  });
+    ...(tls === undefined ? { http: timeouts } : { https: { ...timeouts, ...tls } }),
+  }) as FastifyInstance;
   limitConnections(server.server, limits);
   server.removeContentTypeParser("text/plain");
   return server;

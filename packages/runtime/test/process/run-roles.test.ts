@@ -108,8 +108,8 @@ describe("a role's process", () => {
   });
 });
 
-function role(name: string): Role {
-  return defineRole({ name, Config: BaseConfig, start: async () => {} });
+function role(name: string, healthPort?: number): Role {
+  return defineRole({ name, ...(healthPort === undefined ? {} : { healthPort }), Config: BaseConfig, start: async () => {} });
 }
 
 describe("the health port", () => {
@@ -118,14 +118,11 @@ describe("the health port", () => {
   const HEALTH_HOST = `127.${process.pid % 250}.7.7`;
 
   it.each([
-    [["receiver"], 9801],
-    [["datadog-processor"], 9802],
-    [["postgres-processor"], 9803],
-    [["dashboard"], 9804],
-    [["receiver", "dashboard"], 9800],
-  ])("of %s is fixed, or a free one if that is in use", async (names, port) => {
-    const first = await startRoles(names.map(role), { HEALTH_HOST }, logger);
-    const second = await startRoles(names.map(role), { HEALTH_HOST }, logger);
+    ["one role", [role("receiver", 9801)], 9801],
+    ["several roles", [role("receiver", 9801), role("dashboard", 9804)], 9800],
+  ])("of %s is fixed, or a free one if that is in use", async (_, roles, port) => {
+    const first = await startRoles(roles, { HEALTH_HOST }, logger);
+    const second = await startRoles(roles, { HEALTH_HOST }, logger);
     expect(first.healthUrl).toBe(`http://${HEALTH_HOST}:${port}`);
     expect(second.healthUrl).not.toBe(first.healthUrl);
     for (const running of [first, second]) {
@@ -137,9 +134,9 @@ describe("the health port", () => {
   it("causes a warning if it is in use, because its probes reach another process", async () => {
     const lines: Record<string, unknown>[] = [];
     const own = createLogger("test", "warn", { write: (line) => void lines.push(JSON.parse(line) as Record<string, unknown>) });
-    const first = await startRoles([role("receiver")], { HEALTH_HOST }, own);
+    const first = await startRoles([role("receiver", 9801)], { HEALTH_HOST }, own);
     expect(lines).toEqual([]);
-    const second = await startRoles([role("receiver")], { HEALTH_HOST }, own);
+    const second = await startRoles([role("receiver", 9801)], { HEALTH_HOST }, own);
     expect(lines).toEqual([
       expect.objectContaining({
         level: "warn",

@@ -6,9 +6,9 @@
  *
  * A negative wait (clocks differ) counts as 0.
  */
-import type { ReceivedFact, SentFact, StartedFact } from "../facts/fact.ts";
+import type { ReceivedFact, RepeatFact, SentFact, StartedFact } from "../facts/fact.ts";
 import { groupBy, inOrder, latestNotAfter } from "../facts/order.ts";
-import type { Beginning, Message } from "./messages.ts";
+import { type Beginning, type Message, NO_MESSAGE } from "./messages.ts";
 import type { MessagesOf, Run } from "./runs.ts";
 import type { TaskEntry } from "../facts/task-entry.ts";
 
@@ -18,11 +18,13 @@ export interface Labels {
   readonly queue: string | undefined;
 }
 
+/** Which event a wait is counted from. */
+export const BASES = ["sent", "received"] as const;
+
 /** One attempt's wait. */
 export interface Wait extends Labels {
   readonly seconds: number;
-  /** Which event the wait is counted from. */
-  readonly basis: "sent" | "received";
+  readonly basis: (typeof BASES)[number];
   /** Whether it was negative, because the clocks of client and worker differ. */
   readonly skewed: boolean;
   /** Seconds since the epoch, by the worker's clock. */
@@ -61,6 +63,20 @@ export class Attempts {
     return this.#of(start ?? finals[0]);
   }
 
+  ofSent(sent: SentFact): Attempt {
+    return this.#describe(sent, { received: undefined, sent });
+  }
+
+  /** @param message what brought it; see `Messages.ofReceived`. */
+  ofReceived(received: ReceivedFact, message: Message): Attempt {
+    return this.#describe(received, message);
+  }
+
+  /** The attempt that a retry or requeueing ended; `start` is its start, if known. */
+  ofRepeat(repeat: RepeatFact, start: StartedFact | undefined): Attempt {
+    return start === undefined ? this.#describe(repeat, NO_MESSAGE) : this.#of(start);
+  }
+
   /** Whether its own message is not known (yet). Until then it counts as another run of its worker's latest attempt. */
   lacksMessage(beginning: Beginning): boolean {
     return this.#messages.isBorrower(beginning);
@@ -94,7 +110,7 @@ export class Attempts {
    * An attempt without its own `task-sent` gets the queue of the previous attempt with the same name: by default, Celery sends a retry to
    * the queue it came from.
    */
-  #describe({ at }: Beginning, { received, sent }: Message): Attempt {
+  #describe({ at }: { readonly at: number }, { received, sent }: Message): Attempt {
     const described = received ?? latestNotAfter(this.#received, at) ?? this.#received[0];
     const routed = sent ?? (received && latestNotAfter(this.#sentWithName(received.name), at));
     return {

@@ -16,7 +16,7 @@ import type { TaskEntry } from "../facts/task-entry.ts";
 /** What to remove from an entry. */
 export interface Forgotten {
   readonly fields: readonly string[];
-  /** Alternating hosts (empty for all clients) and instants in base 36: events up to that instant are forgotten. */
+  /** Alternating hostnames (empty for all clients) and instants in base 36: events up to that instant are forgotten. */
   readonly until: readonly string[];
   /** How many events are given up without having been used for a metric. */
   readonly unused: number;
@@ -38,7 +38,7 @@ const KEPT = 512;
 const KEPT_UNUSED = 4_096;
 
 /** Workers for which an entry keeps the instant up to which it has forgotten their events. */
-const KEPT_HOSTS = 512;
+const KEPT_HOSTNAMES = 512;
 
 export const NOTHING_TO_FORGET: Forgotten = { fields: [], until: [], unused: 0 };
 
@@ -82,11 +82,11 @@ export function toForget(entry: TaskEntry, { runs, attempts, marks, unused }: Wo
   goneSent.push(...unusedSent);
 
   const until = new Map<string, number>();
-  for (const { host, at } of gone) raise(until, host, at);
+  for (const { hostname, at } of gone) raise(until, hostname, at);
   for (const { at } of goneSent) raise(until, "", at);
   return {
     fields: [...gone, ...goneSent].map(({ field }) => field).concat(oldest(entry.forgottenUntil, until)),
-    until: [...until].flatMap(([host, at]) => [host, at.toString(36)]),
+    until: [...until].flatMap(([hostname, at]) => [hostname, at.toString(36)]),
     unused: unused + unusedSent.length + unusedReceived.length,
   };
 }
@@ -115,17 +115,17 @@ function earlier<F extends { readonly at: number; readonly field: string }>(fact
   return facts.length <= KEPT_UNUSED ? [] : inOrder(facts).slice(0, -KEPT_UNUSED);
 }
 
-function raise(until: Map<string, number>, host: string, at: number): void {
-  if (at > (until.get(host) ?? -1)) until.set(host, at);
+function raise(until: Map<string, number>, hostname: string, at: number): void {
+  if (at > (until.get(hostname) ?? -1)) until.set(hostname, at);
 }
 
-/** The fields of the hosts to forget entirely: beyond `KEPT_HOSTS`, those with the oldest instants. */
+/** The fields of the hostnames to forget entirely: beyond `KEPT_HOSTNAMES`, those with the oldest instants. */
 function oldest(before: ReadonlyMap<string, number>, now: ReadonlyMap<string, number>): string[] {
-  const others = [...before].filter(([host]) => !now.has(host));
-  const tooMany = others.length + now.size - KEPT_HOSTS;
+  const others = [...before].filter(([hostname]) => !now.has(hostname));
+  const tooMany = others.length + now.size - KEPT_HOSTNAMES;
   if (tooMany <= 0) return [];
   return others
     .sort(([, a], [, b]) => a - b)
     .slice(0, tooMany)
-    .map(([host]) => `w${host}`);
+    .map(([hostname]) => `w${hostname}`);
 }

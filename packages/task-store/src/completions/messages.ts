@@ -31,7 +31,7 @@ export type Beginning = StartedFact | FinalFact;
 /** How long after the next attempt is received a `task-started` may still come. Microseconds. */
 const STARTS_LATE_WITHIN = 2e6;
 
-const NO_MESSAGE: Message = { received: undefined, sent: undefined };
+export const NO_MESSAGE: Message = { received: undefined, sent: undefined };
 
 /** Assigns the messages of one task. Must be called in order of time. */
 export class Messages {
@@ -41,6 +41,7 @@ export class Messages {
   readonly #begun = new Set<SentFact>();
   readonly #messages = new Map<Beginning, Message>();
   readonly #borrowers = new Set<Beginning>();
+  readonly #sentFor = new Map<ReceivedFact, SentFact | undefined>();
   readonly #started: readonly StartedFact[];
   #startedBy: ReadonlyMap<string, readonly StartedFact[]> | undefined;
   #receivedBy: ReadonlyMap<string, readonly ReceivedFact[]> | undefined;
@@ -49,7 +50,7 @@ export class Messages {
   constructor(facts: Facts) {
     this.#started = facts.started;
     this.#received = inOrder(withoutTwins(facts.received));
-    this.#sending = new SentMessages(inOrder(facts.sent), this.#received, lastTold(facts));
+    this.#sending = new SentMessages(inOrder(facts.sent), this.#received, lastWorkerEventAt(facts));
   }
 
   /** Assigns a message to it. */
@@ -73,6 +74,12 @@ export class Messages {
     return this.#borrowers.has(beginning);
   }
 
+  /** What brought a received message, once everything has begun. Undefined for the twin of a receipt that is marked as excluded. */
+  ofReceived(received: ReceivedFact): Message | undefined {
+    this.#receive(Number.POSITIVE_INFINITY);
+    return this.#sentFor.has(received) ? { received, sent: this.#sentFor.get(received) } : undefined;
+  }
+
   /** The message that this worker would begin now, if one is due that nothing has begun. */
   waitingFor(now: Beginning): Message | undefined {
     const message = this.#inboxOf(now).waiting(now.at) ?? orphan(this.#sending.nextAt(now.at));
@@ -80,29 +87,35 @@ export class Messages {
   }
 
   /** Its worker's inbox, filled with everything received up to then. */
-  #inboxOf({ host, at }: Beginning): Inbox {
-    for (let next = this.#received[this.#arrived]; next !== undefined && next.at <= at; next = this.#received[this.#arrived]) {
-      this.#inbox(next.host).add({ received: next, sent: this.#sending.takeFor(next) });
-      this.#arrived += 1;
-    }
-    return this.#inbox(host);
+  #inboxOf({ hostname, at }: Beginning): Inbox {
+    this.#receive(at);
+    return this.#inbox(hostname);
   }
 
-  #inbox(host: string): Inbox {
-    let inbox = this.#inboxes.get(host);
+  #receive(until: number): void {
+    for (let next = this.#received[this.#arrived]; next !== undefined && next.at <= until; next = this.#received[this.#arrived]) {
+      const sent = this.#sending.takeFor(next);
+      this.#sentFor.set(next, sent);
+      this.#inbox(next.hostname).add({ received: next, sent });
+      this.#arrived += 1;
+    }
+  }
+
+  #inbox(hostname: string): Inbox {
+    let inbox = this.#inboxes.get(hostname);
     if (inbox === undefined) {
-      inbox = new Inbox(this.#begun, (at, waiting) => this.#startSoon(host, at, waiting));
-      this.#inboxes.set(host, inbox);
+      inbox = new Inbox(this.#begun, (at, waiting) => this.#startSoon(hostname, at, waiting));
+      this.#inboxes.set(hostname, inbox);
     }
     return inbox;
   }
 
   /** Whether the worker's starts soon after this instant catch up with all waiting messages, including those that arrive meanwhile. */
-  #startSoon(host: string, at: number, waiting: number): boolean {
-    this.#startedBy ??= groupBy(inOrder(this.#started), (start) => start.host);
-    this.#receivedBy ??= groupBy(this.#received, (receipt) => receipt.host);
-    const started = this.#startedBy.get(host) ?? [];
-    const received = this.#receivedBy.get(host) ?? [];
+  #startSoon(hostname: string, at: number, waiting: number): boolean {
+    this.#startedBy ??= groupBy(inOrder(this.#started), (start) => start.hostname);
+    this.#receivedBy ??= groupBy(this.#received, (receipt) => receipt.hostname);
+    const started = this.#startedBy.get(hostname) ?? [];
+    const received = this.#receivedBy.get(hostname) ?? [];
     let left = waiting;
     let arrived = countNotAfter(received, at);
     for (const start of started.slice(countNotAfter(started, at), countNotAfter(started, at + STARTS_LATE_WITHIN))) {
@@ -154,7 +167,7 @@ function orphan(sent: SentFact | undefined): Message | undefined {
 }
 
 /** The time of the latest worker event. */
-function lastTold({ received, started, finals }: Facts): number {
+function lastWorkerEventAt({ received, started, finals }: Facts): number {
   let last = 0;
   for (const facts of [received, started, finals]) for (const { at } of facts) if (at > last) last = at;
   return last;

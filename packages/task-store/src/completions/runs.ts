@@ -14,6 +14,8 @@ export interface MessagesOf {
   of(beginning: Beginning): Message;
   /** Whether it has no message of its own and borrows another's, if any. */
   isBorrower(beginning: Beginning): boolean;
+  /** What brought a received message. Undefined for the twin of a receipt that is marked as excluded. */
+  ofReceived(received: ReceivedFact): Message | undefined;
 }
 
 export function pair(facts: Facts): Pairing {
@@ -25,23 +27,25 @@ export function pair(facts: Facts): Pairing {
 
 /** The shortcut for nearly every task: each kind of event came at most once, and they fit together. Undefined for other tasks. */
 function pairPlain({ sent, received, started, finals }: Facts): Pairing | undefined {
-  if (finals.length !== 1 || started.length > 1 || received.length > 1 || sent.length > 1) return undefined;
+  if (finals.length > 1 || started.length > 1 || received.length > 1 || sent.length > 1) return undefined;
   const [final] = finals;
   const [start] = started;
   const [receipt] = received;
   const [sending] = sent;
-  if (final === undefined || (start !== undefined && !isEndOf(final, start))) return undefined;
-  const beginning = start ?? final;
-  if (receipt !== undefined && (receipt.host !== beginning.host || receipt.at > beginning.at)) return undefined;
+  if (final !== undefined && start !== undefined && !isEndOf(final, start)) return undefined;
+  const beginning = start ?? final ?? receipt ?? sending;
+  if (beginning === undefined) return undefined;
+  if (receipt !== undefined && "hostname" in beginning && (receipt.hostname !== beginning.hostname || receipt.at > beginning.at))
+    return undefined;
   if (sending !== undefined && !isSendingOf(sending, receipt, beginning)) return undefined;
-  return { runs: [endAlone(final, start)], messages: new OneMessage({ received: receipt, sent: sending }) };
+  return { runs: final === undefined ? [] : [endAlone(final, start)], messages: new OneMessage({ received: receipt, sent: sending }) };
 }
 
-function isEndOf(final: FinalFact, { host, at }: StartedFact): boolean {
-  return final.host === host && final.at >= at && !final.unbegun;
+function isEndOf(final: FinalFact, { hostname, at }: StartedFact): boolean {
+  return final.hostname === hostname && final.at >= at && !final.unbegun;
 }
 
-function isSendingOf(sending: SentFact, receipt: ReceivedFact | undefined, beginning: Beginning): boolean {
+function isSendingOf(sending: SentFact, receipt: ReceivedFact | undefined, beginning: { readonly at: number }): boolean {
   if (receipt === undefined) return sending.at <= beginning.at;
   return sending.retries === receipt.retries && (sending.name === receipt.name || sending.at <= receipt.at);
 }
@@ -54,6 +58,10 @@ class OneMessage implements MessagesOf {
   }
 
   of(): Message {
+    return this.#message;
+  }
+
+  ofReceived(): Message {
     return this.#message;
   }
 
@@ -123,17 +131,17 @@ const CLEANS_UP_WITHIN = EXIT_YIELDS_SECONDS * 1e6;
 
 /** Each worker's runs in the order in which they ended. Assigns a message to each start, and to each end without one. */
 function runsOf({ finals, started }: Facts, messages: Messages): readonly Run[] {
-  const hosts = new Map<string, HostRuns>();
+  const hostnames = new Map<string, HostnameRuns>();
   for (const fact of inOrder<Beginning>([...started, ...finals])) {
-    let runs = hosts.get(fact.host);
+    let runs = hostnames.get(fact.hostname);
     if (runs === undefined) {
-      runs = new HostRuns(messages);
-      hosts.set(fact.host, runs);
+      runs = new HostnameRuns(messages);
+      hostnames.set(fact.hostname, runs);
     }
     if ("state" in fact) runs.end(fact);
     else runs.start(fact);
   }
-  return [...hosts.values()].flatMap((runs) => runs.all());
+  return [...hostnames.values()].flatMap((runs) => runs.all());
 }
 
 /** Whether this final only says that a signal made the run's process exit. */
@@ -151,7 +159,7 @@ function endAlone(final: FinalFact, start: StartedFact | undefined): Run {
   return { start, finals: [final], isDoubtful: false, mayEndOtherwise };
 }
 
-class HostRuns {
+class HostnameRuns {
   readonly #messages: Messages;
   readonly #runs: MutableRun[] = [];
   /** Starts that no run has taken, in order. */

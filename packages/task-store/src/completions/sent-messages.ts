@@ -44,11 +44,11 @@ export class SentMessages {
   /**
    * @param sent in order.
    * @param received in order.
-   * @param lastTold the time of the latest worker event.
+   * @param lastWorkerEventAt the time of the latest worker event.
    */
-  constructor(sent: readonly SentFact[], received: readonly ReceivedFact[], lastTold: number) {
+  constructor(sent: readonly SentFact[], received: readonly ReceivedFact[], lastWorkerEventAt: number) {
     this.#sent = sent;
-    this.#sendings = sendingsOf(sent, lastTold);
+    this.#sendings = sendingsOf(sent, lastWorkerEventAt);
     this.#all = new Queue(this.#sendings, this.#taken);
     const receivedByRetries = groupBy(received, ({ retries }) => retries);
     const sentByRetries = groupBy(this.#sendings, ({ fact }) => fact.retries);
@@ -184,12 +184,12 @@ function isOpenAt({ fact, isReceived }: Sending, at: number, lateWithin = LATE_W
   return fact.at <= (isReceived ? at : at + lateWithin);
 }
 
-function sendingsOf(sent: readonly SentFact[], lastTold: number): readonly Sending[] {
+function sendingsOf(sent: readonly SentFact[], lastWorkerEventAt: number): readonly Sending[] {
   const sendings = sent.map((fact): Sending => ({
     fact,
     supersededAt: Number.POSITIVE_INFINITY,
     isReceived: false,
-    isAhead: fact.at > lastTold + LATE_WITHIN,
+    isAhead: fact.at > lastWorkerEventAt + LATE_WITHIN,
   }));
   let later: Sending | undefined;
   for (const sending of sendings.toReversed()) {

@@ -17,7 +17,8 @@
  *   failure    a task was rejected, and the failure that caused this may still come
  *   certainty  a final looks like a repeat of another one, but a start that shows it to be another run may still come
  *
- * The caller decides how long to wait. A missing `task-sent` is not a lack: many tasks have none.
+ * The caller decides how long to wait. Most tasks never have what the last four lines mean. A missing `task-sent` is not a lack: many tasks
+ * have none.
  */
 import { type Attempt, Attempts, type Labels, type Wait } from "./attempts.ts";
 import type { Facts, FinalFact, FinalState, StartedFact } from "../facts/fact.ts";
@@ -28,7 +29,20 @@ import { type Run, isExit, isTermination, pair } from "./runs.ts";
 import type { TaskEntry } from "../facts/task-entry.ts";
 import { STATE_RANK } from "@celery-metrics-exporter/celery";
 
-export type Lack = "name" | "start" | "received" | "revocation" | "end" | "failure" | "certainty";
+/** What every task has: if it is still lacking when the task is reported, an event was lost or is very late. */
+export const MISSING = ["name", "start", "received"] as const;
+export type Missing = (typeof MISSING)[number];
+
+/** What only some tasks have: most often it never comes, and nothing is missing then. */
+const POSSIBLE = ["revocation", "end", "failure", "certainty"] as const;
+
+export const LACKS = [...MISSING, ...POSSIBLE] as const;
+export type Lack = (typeof LACKS)[number];
+
+/** What is missing from a task that is reported now, if anything. */
+export function missingFrom({ lacks }: Summary): Missing | undefined {
+  return MISSING.find((missing) => missing === lacks);
+}
 
 /** What changes in the task's entry once a summary was reported. */
 export interface Settlement {

@@ -23,12 +23,11 @@ export function toBase36(number: number): string {
 /** The number at `from`: all digits up to the first other character; 0 if there are none. */
 export function readBase36(text: string, from: number): number {
   let number = 0;
-  for (let index = from; index < text.length; index += 1) {
+  for (let index = from; ; index += 1) {
     const digit = digitOf(text.charCodeAt(index));
-    if (digit === undefined) break;
+    if (digit === undefined) return number;
     number = number * 36 + digit;
   }
-  return number;
 }
 
 function digitOf(code: number): number | undefined {
@@ -36,7 +35,7 @@ function digitOf(code: number): number | undefined {
   return code >= 0x61 && code <= 0x7a ? code - 0x61 + 10 : undefined;
 }
 
-// Short, stable hashes, for spreading keys and distinguishing hosts. Not for secrets.
+// Short, stable hashes, for spreading keys and distinguishing hostnames. Not for secrets.
 
 /** FNV-1a over UTF-16 code units, with MurmurHash3's final mix so that every bit depends on every other. An unsigned 32-bit number. */
 export function hash32(text: string): number {
@@ -49,27 +48,30 @@ export function hash32(text: string): number {
   return (hash ^ (hash >>> 16)) >>> 0;
 }
 
+/** Remembers what was worked out from a text, and forgets all of it when it is more than `most` texts. */
+export function remembering<T>(most: number, workOut: (text: string) => T): (text: string) => T {
+  const known = new Map<string, T>();
+  return (text) => {
+    const before = known.get(text);
+    if (before !== undefined) return before;
+    const value = workOut(text);
+    if (known.size >= most) known.clear();
+    known.set(text, value);
+    return value;
+  };
+}
+
 const HOST_HASHES = 36 ** 5;
-const MAX_KNOWN_HOSTS = 10_000;
-/** A cache: there are few hosts, and every kind of fact but one names one. */
-const knownHosts = new Map<string, string>();
+const MAX_KNOWN_HOSTNAMES = 10_000;
 
 /**
  * Shortens a hostname to at most 5 characters. Only workers of the same task are ever compared. Two workers get the same hash once in 60
- * million tasks; a second run then counts as the first.
+ * million tasks; a second run then counts as the first. There are few hostnames, and every kind of fact but one names one.
  */
-export function hostHash(hostname: string): string {
-  const known = knownHosts.get(hostname);
-  if (known !== undefined) return known;
-  const hash = (hash32(hostname) % HOST_HASHES).toString(36);
-  if (knownHosts.size >= MAX_KNOWN_HOSTS) knownHosts.clear();
-  knownHosts.set(hostname, hash);
-  return hash;
-}
+export const hostnameHash = remembering(MAX_KNOWN_HOSTNAMES, (hostname) => (hash32(hostname) % HOST_HASHES).toString(36));
 
 /** Splits a string into at most `maxParts` pieces of at most `maxBytes` UTF-8 bytes, never within a character. Drops the rest. */
 export function splitUtf8(text: string, maxBytes: number, maxParts: number): string[] {
-  if (text.length * 3 <= maxBytes || Buffer.byteLength(text) <= maxBytes) return [text];
   const parts: string[] = [];
   let part = "";
   let size = 0;

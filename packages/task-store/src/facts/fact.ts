@@ -2,12 +2,14 @@
  * A fact is what one event says about a task. The Store keeps it as the NAME of a hash field. Adding a fact is adding to a set, so it does
  * not matter how often or in which order facts arrive.
  *
- *   s<at>.<name>.<queue>.<retries>.<eta>   task-sent
- *   r<at>.<host>.<name>.<retries>.<eta>    task-received
- *   b<at>.<host>                           task-started ("begun")
- *   f<at>.<host>.<state><detail>           a final
+ *   s<at>.<name>.<queue>.<retries>.<eta>       task-sent
+ *   r<at>.<hostname>.<name>.<retries>.<eta>    task-received
+ *   b<at>.<hostname>                           task-started ("begun")
+ *   f<at>.<hostname>.<state><detail>           a final
+ *   y<at>.<hostname>                           task-retried, if `everyEvent` is on
+ *   j<at>.<hostname>                           task-rejected and requeued, if `everyEvent` is on
  *
- * Instants are in microseconds and runtimes in nanoseconds, both in base 36. Hosts are hashes. Empty parts at the end are omitted. Names
+ * Instants are in microseconds and runtimes in nanoseconds, both in base 36. Hostnames are hashed. Empty parts at the end are omitted. Names
  * and queues are keys of texts in the same hash (`texts.ts`). A `!` after the name marks an attempt that a filter excludes. The detail of a
  * success is its runtime. The detail of other finals is `1` if they belong to a termination (the revocation of a running task, or the
  * failure of a task whose process got a signal), and `0` for the failure of a task that its worker does not know.
@@ -16,12 +18,13 @@
  * metrics that follow from the fact were reported; then come `|<worker>|<exception>`, if the opt-in tags need them.
  */
 import { MAX_TIMESTAMP, type TaskEvent, isFinal, reportsExit, stateOf, toMicroseconds } from "@celery-metrics-exporter/celery";
-import { hostHash, readBase36, toBase36 } from "./encoding.ts";
+import { hostnameHash, readBase36, toBase36 } from "./encoding.ts";
 import { exceptionClass } from "./exception-class.ts";
 import { storedText } from "./texts.ts";
 
 /** The states that end a task, or one run of it. */
-export type FinalState = "SUCCESS" | "FAILURE" | "REVOKED" | "REJECTED";
+export const FINAL_STATES = ["SUCCESS", "FAILURE", "REVOKED", "REJECTED"] as const;
+export type FinalState = (typeof FINAL_STATES)[number];
 
 interface FactBase {
   /** The hash field. */
@@ -49,17 +52,19 @@ export interface SentFact extends Message {
 }
 
 export interface ReceivedFact extends Message {
-  readonly host: string;
+  readonly hostname: string;
+  /** Only if `keepWorker` and `everyEvent` are on. */
+  readonly worker: string | undefined;
 }
 
 export interface StartedFact extends FactBase {
-  readonly host: string;
+  readonly hostname: string;
   /** Only if `keepWorker` is on. */
   readonly worker: string | undefined;
 }
 
 export interface FinalFact extends FactBase {
-  readonly host: string;
+  readonly hostname: string;
   readonly state: FinalState;
   /** Seconds; only for SUCCESS. */
   readonly runtime: number | undefined;
@@ -74,10 +79,20 @@ export interface FinalFact extends FactBase {
   readonly exception: string | undefined;
 }
 
-/** What to keep for the opt-in tags. Both cost memory. */
+/** An event after which the task's message comes again: a retry, or a rejection that puts the message back into its queue. */
+export interface RepeatFact extends FactBase {
+  readonly hostname: string;
+  readonly kind: "retried" | "requeued";
+  readonly worker: string | undefined;
+}
+
+/** What to keep beyond the facts that decide how a task ends. All of it costs memory. */
 export interface FactOptions {
+  /** For the opt-in tags and labels. */
   readonly keepWorker: boolean;
   readonly keepException: boolean;
+  /** Whether every event is counted. Then retries and requeued rejections are facts too, and a receipt keeps its worker. Default: false. */
+  readonly everyEvent?: boolean;
 }
 
 /** A task's facts by kind. */
@@ -86,6 +101,8 @@ export interface Facts {
   readonly received: readonly ReceivedFact[];
   readonly started: readonly StartedFact[];
   readonly finals: readonly FinalFact[];
+  /** Empty unless `everyEvent` is on. */
+  readonly repeats: readonly RepeatFact[];
 }
 
 /** The letter for each final state. */
@@ -114,29 +131,30 @@ const MAX_WORKER_LENGTH = 200;
 type Final = Extract<TaskEvent, { readonly type: "task-succeeded" | "task-failed" | "task-revoked" | "task-rejected" }>;
 
 /** The field for an event; undefined for an event that the Store does not use. */
-export function factOf(event: TaskEvent): string | undefined {
+export function factOf(event: TaskEvent, { everyEvent = false }: Pick<FactOptions, "everyEvent"> = {}): string | undefined {
   switch (event.type) {
     case "task-sent":
       return trimEnd(`s${instant(event.timestamp)}.${nameKey(event)}.${textKey(event.queue)}${attempt(event)}`);
     case "task-received":
-      return trimEnd(`r${instant(event.timestamp)}.${hostHash(event.hostname)}.${nameKey(event)}${attempt(event)}`);
+      return trimEnd(`r${instant(event.timestamp)}.${hostnameHash(event.hostname)}.${nameKey(event)}${attempt(event)}`);
     case "task-started":
-      return `b${instant(event.timestamp)}.${hostHash(event.hostname)}`;
+      return `b${instant(event.timestamp)}.${hostnameHash(event.hostname)}`;
     case "task-succeeded":
     case "task-failed":
     case "task-revoked":
     case "task-rejected":
-      return isFinal(event) ? finalOf(event) : undefined;
+      if (isFinal(event)) return finalOf(event);
+      return everyEvent ? `j${instant(event.timestamp)}.${hostnameHash(event.hostname)}` : undefined;
     case "task-retried":
-      return undefined;
+      return everyEvent ? `y${instant(event.timestamp)}.${hostnameHash(event.hostname)}` : undefined;
     default:
       return event satisfies never;
   }
 }
 
 /** What the opt-in tags need from an event, as part of its fact's value; may be empty. */
-export function detailsOf(event: TaskEvent, { keepWorker, keepException }: FactOptions): string {
-  if (event.type === "task-sent" || event.type === "task-received") return "";
+export function detailsOf(event: TaskEvent, { keepWorker, keepException, everyEvent = false }: FactOptions): string {
+  if (event.type === "task-sent" || (event.type === "task-received" && !everyEvent)) return "";
   const worker = keepWorker ? event.hostname.replace(/[|\p{Surrogate}]/gu, "_").slice(0, MAX_WORKER_LENGTH) : "";
   const exception = keepException && event.type === "task-failed" ? (exceptionClass(event.exception ?? "") ?? "") : "";
   if (exception !== "") return `${DETAIL}${worker}${DETAIL}${exception}`;
@@ -144,7 +162,7 @@ export function detailsOf(event: TaskEvent, { keepWorker, keepException }: FactO
 }
 
 function finalOf(event: Final): string {
-  return `f${instant(event.timestamp)}.${hostHash(event.hostname)}.${STATE_LETTERS[stateOf(event) as FinalState]}${outcome(event)}`;
+  return `f${instant(event.timestamp)}.${hostnameHash(event.hostname)}.${STATE_LETTERS[stateOf(event) as FinalState]}${outcome(event)}`;
 }
 
 function outcome(event: Final): string {
@@ -204,10 +222,20 @@ const STATES: ReadonlyMap<string, FinalState> = new Map(
 
 /** Gathers the facts of one task. */
 export class FactCollector implements Facts {
-  readonly sent: SentFact[] = [];
-  readonly received: ReceivedFact[] = [];
-  readonly started: StartedFact[] = [];
-  readonly finals: FinalFact[] = [];
+  readonly sent: SentFact[];
+  readonly received: ReceivedFact[];
+  readonly started: StartedFact[];
+  readonly finals: FinalFact[];
+  readonly repeats: RepeatFact[];
+
+  /** @param from facts to begin with. */
+  constructor(from?: Facts) {
+    this.sent = from === undefined ? [] : [...from.sent];
+    this.received = from === undefined ? [] : [...from.received];
+    this.started = from === undefined ? [] : [...from.started];
+    this.finals = from === undefined ? [] : [...from.finals];
+    this.repeats = from === undefined ? [] : [...from.repeats];
+  }
 
   /** Adds the fact that a field holds. Ignores other fields, including those that a later version may add. */
   add(field: string, value: string): void {
@@ -217,13 +245,17 @@ export class FactCollector implements Facts {
         this.#addSent(field, reported);
         break;
       case "r":
-        this.#addReceived(field, reported);
+        this.#addReceived(field, reported, value);
         break;
       case "b":
         this.#addStart(field, reported, value);
         break;
       case "f":
         this.#addFinal(field, reported, value);
+        break;
+      case "y":
+      case "j":
+        this.#addRepeat(field, reported, value);
         break;
       default:
     }
@@ -247,9 +279,10 @@ export class FactCollector implements Facts {
     });
   }
 
-  #addReceived(field: string, reported: boolean): void {
-    const hostAt = afterDot(field, 1);
-    const nameAt = afterDot(field, hostAt);
+  #addReceived(field: string, reported: boolean, value: string): void {
+    const [worker] = readDetails(value);
+    const hostnameAt = afterDot(field, 1);
+    const nameAt = afterDot(field, hostnameAt);
     const retriesAt = afterDot(field, nameAt);
     const name = partAt(field, nameAt);
     const excluded = name.endsWith(EXCLUDED);
@@ -259,20 +292,27 @@ export class FactCollector implements Facts {
       reported,
       name: excluded ? name.slice(0, -1) : name,
       excluded,
-      host: partAt(field, hostAt),
+      hostname: partAt(field, hostnameAt),
       retries: readBase36(field, retriesAt),
       eta: etaAt(field, afterDot(field, retriesAt)),
+      worker,
     });
   }
 
   #addStart(field: string, reported: boolean, value: string): void {
     const [worker] = readDetails(value);
-    this.started.push({ field, at: instantAt(field), reported, host: partAt(field, afterDot(field, 1)), worker });
+    this.started.push({ field, at: instantAt(field), reported, hostname: partAt(field, afterDot(field, 1)), worker });
+  }
+
+  #addRepeat(field: string, reported: boolean, value: string): void {
+    const [worker] = readDetails(value);
+    const kind = field[0] === "y" ? "retried" : "requeued";
+    this.repeats.push({ field, at: instantAt(field), reported, hostname: partAt(field, afterDot(field, 1)), kind, worker });
   }
 
   #addFinal(field: string, reported: boolean, value: string): void {
-    const host = afterDot(field, 1);
-    const outcomeAt = afterDot(field, host);
+    const hostname = afterDot(field, 1);
+    const outcomeAt = afterDot(field, hostname);
     const state = STATES.get(field.charAt(outcomeAt));
     if (state === undefined) return;
     const [worker, exception] = readDetails(value);
@@ -284,7 +324,7 @@ export class FactCollector implements Facts {
       field,
       at: instantAt(field),
       reported,
-      host: partAt(field, host),
+      hostname: partAt(field, hostname),
       state,
       runtime,
       terminated,

@@ -25,56 +25,40 @@ interface MutableChange extends TaskChange {
   etaSeconds: number;
 }
 
-/** Number of facts up to which searching the list is faster than building a set. */
-const FEW_FACTS = 16;
-
 /** Merges events by task id. Ignores events that are not about a task, or contain nothing that the Store needs. */
 export function collectChanges(events: readonly CeleryEvent[], options: FactOptions): Map<string, TaskChange> {
   const changes = new Map<string, MutableChange>();
-  const known = new Map<MutableChange, Set<string>>();
+  /** Facts with their tasks. A fact contains no space. */
+  const known = new Set<string>();
   const hasDetails = options.keepWorker || options.keepException;
   for (const event of events) {
     if (!isTaskEvent(event)) continue;
-    const fact = factOf(event);
+    const fact = factOf(event, options);
     if (fact === undefined) continue;
     let change = changes.get(event.uuid);
     if (change === undefined) {
       change = { facts: [], details: [], texts: [], etaSeconds: 0 };
       changes.set(event.uuid, change);
     }
-    if (addFact(change, fact, known) && hasDetails) change.details.push(detailsOf(event, options));
+    const ofTask = `${fact} ${event.uuid}`;
+    if (!known.has(ofTask)) {
+      known.add(ofTask);
+      change.facts.push(fact);
+      if (hasDetails) change.details.push(detailsOf(event, options));
+    }
     if (event.type === "task-sent" || event.type === "task-received") describe(change, event);
   }
   return changes;
 }
 
-/** Whether the fact is new. */
-function addFact(change: MutableChange, fact: string, known: Map<MutableChange, Set<string>>): boolean {
-  const { facts } = change;
-  if (facts.length < FEW_FACTS) {
-    if (facts.includes(fact)) return false;
-    facts.push(fact);
-    return true;
-  }
-  let all = known.get(change);
-  if (all === undefined) {
-    all = new Set(facts);
-    known.set(change, all);
-  }
-  if (all.has(fact)) return false;
-  all.add(fact);
-  facts.push(fact);
-  return true;
-}
-
 function describe(change: MutableChange, event: Extract<TaskEvent, { readonly type: "task-sent" | "task-received" }>): void {
-  const { name, eta } = event;
+  const { name, eta = 0 } = event;
   // Nothing is reported of an excluded attempt, so its texts are not needed.
   if (event.excluded !== true) {
     addText(change, name);
     if (event.type === "task-sent") addText(change, event.queue);
   }
-  if (eta !== undefined && eta > change.etaSeconds) change.etaSeconds = Math.ceil(eta);
+  change.etaSeconds = Math.max(change.etaSeconds, Math.ceil(eta));
 }
 
 function addText({ texts }: MutableChange, text: string | undefined): void {

@@ -9,7 +9,7 @@ export interface TaskEntry {
   readonly facts: Facts;
   /** How many fields the hash has. */
   readonly size: number;
-  /** By host, the instant in microseconds up to which its facts are forgotten (see `forget.ts`). The key for all clients is empty. */
+  /** By hostname, the instant in microseconds up to which its facts are forgotten (see `forget.ts`). The key for all clients is empty. */
   readonly forgottenUntil: ReadonlyMap<string, number>;
 }
 

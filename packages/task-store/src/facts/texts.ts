@@ -6,7 +6,7 @@
  * Redis hash from a listpack into a table and triples its size. The rest is cut off: Datadog keeps 200 characters of a tag.
  */
 /// <reference lib="es2024.string" />
-import { hash32, splitUtf8 } from "./encoding.ts";
+import { hash32, remembering, splitUtf8 } from "./encoding.ts";
 
 /** A name or queue as it is stored. */
 export interface StoredText {
@@ -22,47 +22,37 @@ const KEY_LENGTH = 4;
 const KEYS = 36 ** KEY_LENGTH;
 
 const MAX_KNOWN_TEXTS = 10_000;
-/** A cache: there are few names and queues, and every attempt has both. */
-const knownTexts = new Map<string, StoredText>();
 
 /**
  * How a text is stored. A key only has to be unique within one task. Two different texts get the same key once in 1.7 million tasks; either
- * of them may then be shown.
+ * of them may then be shown. There are few names and queues, and every attempt has both.
  */
-export function storedText(text: string): StoredText {
-  const known = knownTexts.get(text);
-  if (known !== undefined) return known;
-  const stored = store(text);
-  if (knownTexts.size >= MAX_KNOWN_TEXTS) knownTexts.clear();
-  knownTexts.set(text, stored);
-  return stored;
-}
-
-function store(text: string): StoredText {
+export const storedText = remembering(MAX_KNOWN_TEXTS, (text): StoredText => {
   // UTF-8 cannot encode half of a surrogate pair.
   const parts = splitUtf8(text.toWellFormed(), MAX_PART_BYTES, MAX_PARTS);
   const key = (hash32(parts.join("")) % KEYS).toString(36).padStart(KEY_LENGTH, "0");
   return { key, fields: parts.flatMap((part, index) => [`n${key}${index === 0 ? "" : index}`, part]) };
+});
+
+/** The key of the text that a field contains or continues. */
+export function textKeyOf(field: string): string {
+  return field.slice(1, KEY_LENGTH + 1);
 }
 
 /** Reassembles texts from their fields, which may come in any order. */
 export class TextCollector {
-  readonly #texts = new Map<string, string>();
-  readonly #rest: [field: string, value: string][] = [];
+  readonly #parts = new Map<string, string[]>();
 
   /** Adds a field that begins with `n`. */
   add(field: string, value: string): void {
-    if (field.length > KEY_LENGTH + 1) this.#rest.push([field, value]);
-    else this.#texts.set(field.slice(1), value);
+    const key = field.slice(1, KEY_LENGTH + 1);
+    const parts = this.#parts.get(key) ?? [];
+    parts[Number(field.charAt(KEY_LENGTH + 1))] = value;
+    this.#parts.set(key, parts);
   }
 
   /** The texts by key. */
   all(): ReadonlyMap<string, string> {
-    for (const [field, value] of this.#rest.sort(([a], [b]) => (a < b ? -1 : 1))) {
-      const key = field.slice(1, KEY_LENGTH + 1);
-      this.#texts.set(key, (this.#texts.get(key) ?? "") + value);
-    }
-    this.#rest.length = 0;
-    return this.#texts;
+    return new Map([...this.#parts].map(([key, parts]) => [key, parts.join("")]));
   }
 }

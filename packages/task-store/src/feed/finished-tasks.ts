@@ -14,9 +14,8 @@
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { type Logger, Repeat, UnavailableError, retry } from "@celery-metrics-exporter/runtime";
-import type { Lack, Summary } from "../completions/summarise.ts";
+import { LACKS, type Missing, type Summary, missingFrom } from "../completions/summarise.ts";
 import type { OpenTasks, TaskStore } from "../task-store.ts";
-import { Leases } from "./leases.ts";
 import { type Triage, busyDelayMs, triage } from "./triage.ts";
 
 /** The destination of finished tasks. */
@@ -40,7 +39,8 @@ export interface Reported {
 export type Step = "merged" | "scheduled" | "claimed" | "reported" | "settled";
 
 /** Why a task is put off: what it lacks, or `busy` if another job has a lease on it. */
-export type PutOffReason = Lack | "busy";
+export const PUT_OFF_REASONS = [...LACKS, "busy"] as const;
+export type PutOffReason = (typeof PUT_OFF_REASONS)[number];
 
 /** As in the host's contract with exporters. */
 type Schedule = (ids: readonly string[], options: { readonly delayMs: number; readonly putOffBy?: Job }) => Promise<void>;
@@ -62,8 +62,8 @@ export interface FinishedTasksOptions {
   readonly onSwept?: (tasks: OpenTasks) => void;
   readonly sweepEveryMs?: number;
   readonly onPutOff?: (reasons: readonly PutOffReason[]) => void;
-  /** Called with what reported tasks still lacked. */
-  readonly onIncomplete?: (reasons: readonly Lack[]) => void;
+  /** Called with what was missing from reported tasks. What might have come, and did not, is not missing. */
+  readonly onIncomplete?: (reasons: readonly Missing[]) => void;
   /** Called after each step. Only tests set it. */
   readonly onStep?: (step: Step) => void | Promise<void>;
 }
@@ -155,7 +155,7 @@ export class FinishedTasks {
       await this.#reached("reported");
       await this.#settle(job, new Map(part), signal);
       settled();
-      onIncomplete?.(summariesOf(part).flatMap(({ lacks }) => lacks ?? []));
+      onIncomplete?.(summariesOf(part).flatMap((summary) => missingFrom(summary) ?? []));
       await this.#reached("settled");
       rest = rest.slice(tasks);
     }
@@ -197,4 +197,56 @@ function summariesOf(tasks: Tasks): Summary[] {
 function withBusy(decided: Triage, ids: readonly string[], leaseMs: number): Triage {
   if (ids.length === 0) return decided;
   return { ...decided, busy: [...decided.busy, ...ids], busyForMs: leaseMs };
+}
+
+// Renews the leases of a job while its tasks are being reported, however long that takes.
+
+export interface LeasesOptions {
+  readonly store: Pick<TaskStore, "renew" | "leaseMs">;
+  readonly jobId: string;
+  readonly ids: readonly string[];
+  /** When the leases were requested, by `performance.now()`. */
+  readonly askedAt: number;
+}
+
+/** How often a lease is renewed before it would expire, because a try may fail or come late. */
+const TRIES = 3;
+
+/** Renews from its creation until `stop`. */
+export class Leases {
+  readonly #options: LeasesOptions;
+  readonly #renewals: Repeat;
+  readonly #lost = new Set<string>();
+  /** When they were last requested. They last at least `leaseMs` from then. */
+  #askedAt: number;
+
+  constructor(options: LeasesOptions) {
+    this.#options = options;
+    this.#askedAt = options.askedAt;
+    // A failure is not reported here: the next call to the Store reports the outage.
+    this.#renewals = new Repeat(() => this.#renew(), { everyMs: options.store.leaseMs / TRIES });
+  }
+
+  /**
+   * Resolves with the ids of lost leases, once the others are certain to last for a while. Asks the Store only if the last answer is old,
+   * for example after an outage of Redis or if the process got no CPU. Settled and released tasks count as lost.
+   *
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async lost(): Promise<ReadonlySet<string>> {
+    if (performance.now() - this.#askedAt > this.#options.store.leaseMs / 2) await this.#renew();
+    return this.#lost;
+  }
+
+  /** Resolves when the last try is over. Never rejects. */
+  async stop(): Promise<void> {
+    await this.#renewals.stop();
+  }
+
+  async #renew(): Promise<void> {
+    const { store, jobId, ids } = this.#options;
+    const askedAt = performance.now();
+    for (const id of await store.renew(jobId, ids)) this.#lost.add(id);
+    this.#askedAt = askedAt;
+  }
 }

@@ -49,21 +49,21 @@ local function sentEnds(key)
   local ends, hash = {}, redis.call('HGETALL', key)
   for i = 1, #hash, 2 do
     if hash[i]:byte(1) == 102 and hash[i + 1]:byte(1) == 49 then
-      local at, host = hash[i]:match('^f([^.]*)%.([^.]*)')
+      local at, hostname = hash[i]:match('^f([^.]*)%.([^.]*)')
       at = tonumber(at, 36)
-      if at > (ends[host] or 0) then ends[host] = at end
+      if at > (ends[hostname] or 0) then ends[hostname] = at end
     end
   end
   return ends
 end
 
--- The instant up to which the entry has forgotten events of this host, or of all clients.
-local function forgottenUntil(key, host, known)
-  if known[host] == nil then
-    local till = redis.call('HGET', key, 'w' .. host)
-    known[host] = till and tonumber(till, 36) or -1
+-- The instant up to which the entry has forgotten events of this hostname, or of all clients.
+local function forgottenUntil(key, hostname, known)
+  if known[hostname] == nil then
+    local till = redis.call('HGET', key, 'w' .. hostname)
+    known[hostname] = till and tonumber(till, 36) or -1
   end
-  return known[host]
+  return known[hostname]
 end
 
 local step = math.max(1, math.floor(ttl / 64))
@@ -96,8 +96,8 @@ for index = 1, #KEYS - 1 do
           isNew = false
         elseif limit then
           known = known or {}
-          local at, host = fact:match('^.([^.]*)%.?([^.]*)')
-          if tonumber(at, 36) <= forgottenUntil(key, kind == 115 and '' or host, known) then
+          local at, hostname = fact:match('^.([^.]*)%.?([^.]*)')
+          if tonumber(at, 36) <= forgottenUntil(key, kind == 115 and '' or hostname, known) then
             reported[2] = reported[2] + 1
             isNew = false
           end
@@ -110,8 +110,8 @@ for index = 1, #KEYS - 1 do
           goesOn, pending = true, true
         elseif kind == 98 and tombstone and not goesOn then
           ends = ends or sentEnds(key)
-          local at, host = fact:match('^b([^.]*)%.([^.]*)')
-          goesOn = tonumber(at, 36) > (ends[host] or -1)
+          local at, hostname = fact:match('^b([^.]*)%.([^.]*)')
+          goesOn = tonumber(at, 36) > (ends[hostname] or -1)
         end
       end
     elseif isFinal and value:byte(1) ~= 49 then

@@ -3,7 +3,7 @@
  *
  *   KEYS  the shard's count of open tasks (see `open-tasks.ts`); the tasks
  *   ARGV  the job's id; the tombstone's expiry in seconds; the number of fields from which an entry is long; the change of each task as
- *         JSON: a list of facts to mark, or {marks, removed: fields to remove, till: alternating hosts and the instants up to which their
+ *         JSON: a list of facts to mark, or {marks, removed: fields to remove, till: alternating hostnames and the instants up to which their
  *         facts are removed}
  *
  * Facts are marked by name, so a fact that arrived after the claim stays unreported. Once every final is reported and no run has started

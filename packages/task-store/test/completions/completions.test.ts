@@ -30,6 +30,28 @@ describe("a summary", () => {
     expect(lacks).toBeUndefined();
   });
 
+  it("gives each of two terminated runs on one worker its own end, by when that began", () => {
+    const terminated = (timestamp: number): TaskEvent => taskRevoked({ ...at(timestamp), terminated: true });
+    const started = [
+      taskReceived({ ...at(0.5), name: FIRST.name }),
+      taskStarted(at(1)),
+      taskReceived({ ...at(1.5), name: FIRST.name }),
+      taskStarted(at(2)),
+    ];
+    const ends = [terminated(3), terminated(14), taskSucceeded({ ...at(15), runtime: 13 }), taskSucceeded({ ...at(16), runtime: 15 })];
+    expect(summaryOf([...started, ...ends]).completions).toMatchObject([
+      { state: "REVOKED", finishedAt: 3 },
+      { state: "SUCCESS", finishedAt: 16, runTime: 15 },
+      { state: "SUCCESS", finishedAt: 15, runTime: 13 },
+    ]);
+    const swapped = [terminated(3), terminated(14), taskSucceeded({ ...at(15), runtime: 14 }), taskSucceeded({ ...at(16), runtime: 14 })];
+    expect(summaryOf([...started, ...swapped]).completions).toMatchObject([
+      { state: "REVOKED", finishedAt: 3 },
+      { state: "SUCCESS", finishedAt: 15, runTime: 14 },
+      { state: "SUCCESS", finishedAt: 16, runTime: 14 },
+    ]);
+  });
+
   it("tells all of a wait and of a completion", () => {
     const facts: TaskEvent[] = [...run, taskSucceeded({ ...at(5), runtime: 1.5 })];
     const hash = facts.flatMap((event) => [factOf(event) ?? "", "|w1@a"]);

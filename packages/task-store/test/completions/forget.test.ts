@@ -4,13 +4,13 @@ import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metr
 import { describe, expect, it } from "vitest";
 import { LONG_FIELDS, NOTHING_TO_FORGET, isLong, type Forgotten } from "../../src/completions/forget.ts";
 import { summarise } from "../../src/completions/summarise.ts";
-import { hostHash } from "../../src/facts/encoding.ts";
+import { hostnameHash } from "../../src/facts/encoding.ts";
 import { factOf } from "../../src/facts/fact.ts";
 import { parseTaskEntry, type TaskEntry } from "../../src/facts/task-entry.ts";
 import { entryOf } from "../summary-of.ts";
 
 const START = 1_795_328_900;
-const HOST = hostHash(taskStarted().hostname);
+const HOSTNAME = hostnameHash(taskStarted().hostname);
 const KEPT = 512;
 const KEPT_STARTS = 256;
 const KEPT_UNUSED = 4_096;
@@ -50,7 +50,7 @@ describe("a task with very many attempts", () => {
     expect(sorted(forgotten)).toEqual(factsOf(upTo(1_000 - KEPT).flatMap((number) => life(number))));
     expect(untilOf(forgotten)).toEqual(
       new Map([
-        [HOST, instant(999 - KEPT + 0.5)],
+        [HOSTNAME, instant(999 - KEPT + 0.5)],
         ["", instant(999 - KEPT)],
       ]),
     );
@@ -62,7 +62,7 @@ describe("a task with very many attempts", () => {
     const sent = 1_100 - KEPT_STARTS;
     expect([...fields].sort()).toEqual(factsOf(upTo(sent).flatMap((number) => attempt(number, number).slice(2))));
     expect(sorted(forgotten)).toEqual(factsOf(upTo(sent - KEPT).flatMap((number) => attempt(number, number))));
-    expect(untilOf(forgotten).get(HOST)).toBe(instant(sent - KEPT - 1 + 0.25));
+    expect(untilOf(forgotten).get(HOSTNAME)).toBe(instant(sent - KEPT - 1 + 0.25));
   });
 
   it("forgets what was sent before, too", () => {
@@ -91,7 +91,7 @@ describe("a task with very many attempts", () => {
     const ends = upTo(LONG_FIELDS).map((number) => end(number));
     const { forgotten } = summarise(entryOf(ends));
     expect(sorted(forgotten)).toEqual(factsOf(ends.slice(0, -KEPT)));
-    expect(untilOf(forgotten)).toEqual(new Map([[HOST, instant(LONG_FIELDS - KEPT - 0.5)]]));
+    expect(untilOf(forgotten)).toEqual(new Map([[HOSTNAME, instant(LONG_FIELDS - KEPT - 0.5)]]));
   });
 
   it("forgets the oldest messages that nothing has used, and counts them", () => {
@@ -102,7 +102,7 @@ describe("a task with very many attempts", () => {
     expect(untilOf(forgotten)).toEqual(
       new Map([
         ["", instant(3)],
-        [HOST, instant(99)],
+        [HOSTNAME, instant(99)],
       ]),
     );
     expect(forgotten.unused).toBe(104);
@@ -120,14 +120,14 @@ describe("a task with very many attempts", () => {
     expect(ended).toMatchObject({ lacks: "name", forgotten: { unused: 0 } });
   });
 
-  it("forgets the hosts that ended longest ago, beyond 512", () => {
+  it("forgets the hostnames that ended longest ago, beyond 512", () => {
     const hash = upTo(600).flatMap((number) => [`wpod${number}`, ((number * 7) % 600).toString(36)]);
     const facts = upTo(1_000).flatMap((number) => factsOf(life(number)).flatMap((field) => [field, ""]));
-    const { forgotten } = summarise(parseTaskEntry([...hash, `w${HOST}`, "0", ...facts]));
-    const hosts = forgotten.fields.filter((field) => field.startsWith("w"));
-    // The task's host and all clients are kept too.
+    const { forgotten } = summarise(parseTaskEntry([...hash, `w${HOSTNAME}`, "0", ...facts]));
+    const hostnames = forgotten.fields.filter((field) => field.startsWith("w"));
+    // The task's hostname and all clients are kept too.
     const expected = upTo(600).filter((number) => (number * 7) % 600 < 600 + 2 - 512);
-    expect(hosts.sort()).toEqual(expected.map((number) => `wpod${number}`).sort());
+    expect(hostnames.sort()).toEqual(expected.map((number) => `wpod${number}`).sort());
     const few = summarise(parseTaskEntry([...hash.slice(0, 2 * 510), ...facts])).forgotten.fields;
     expect(few.filter((field) => field.startsWith("w"))).toEqual([]);
     const many = summarise(parseTaskEntry([...hash.slice(0, 2 * 511), ...facts])).forgotten.fields;

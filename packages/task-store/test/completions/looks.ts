@@ -129,8 +129,8 @@ const told: fc.Arbitrary<{ history: History; batches: TaskEvent[][] }> = histori
   split(history.events).map((batches) => ({ history, batches: batches.flatMap(inTime) })),
 );
 
-const HOST = { uuid: ID, hostname: "w1@host-a" };
-const at = (seconds: number): { uuid: string; hostname: string; timestamp: number } => ({ ...HOST, timestamp: START + seconds });
+const WHERE = { uuid: ID, hostname: "w1@host-a" };
+const at = (seconds: number): { uuid: string; hostname: string; timestamp: number } => ({ ...WHERE, timestamp: START + seconds });
 const sentAt = (seconds: number): TaskEvent => taskSent({ uuid: ID, timestamp: START + seconds });
 const EXIT = { exception: "SystemExit(-241)", exited: true };
 const run = [sentAt(0), taskReceived(at(1)), taskStarted(at(2))];

@@ -15,7 +15,7 @@ import type { Summary } from "../../src/completions/summarise.ts";
 import { summaryOf } from "../summary-of.ts";
 
 const START = 1_795_328_900;
-const HOSTS = ["w1@host-a", "w2@host-b"] as const;
+const HOSTNAMES = ["w1@host-a", "w2@host-b"] as const;
 
 /** The random values of one attempt. All times are in seconds. */
 interface Attempt {
@@ -24,7 +24,7 @@ interface Attempt {
   readonly queue: string;
   /** Only a first attempt or a retry has one. */
   readonly hasShadow: boolean;
-  readonly host: 0 | 1;
+  readonly hostname: 0 | 1;
   /** How late its `task-sent` is. */
   readonly late: number;
   readonly queued: number;
@@ -65,7 +65,7 @@ const anyDraws: fc.Arbitrary<Draws> = fc
         by: fc.constantFrom("retry" as const, "replacement" as const),
         queue: fc.constantFrom("q1", "q2", "q3"),
         hasShadow: fc.boolean(),
-        host: fc.constantFrom(0 as const, 1 as const),
+        hostname: fc.constantFrom(0 as const, 1 as const),
         late: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, even(0.25)),
         queued: fc.oneof(even(0.125), even(100)),
         runs: fc.oneof(even(0.125), even(4_000)),
@@ -91,14 +91,14 @@ function historyOf(drawn: Draws): History {
   let expectedWithoutStart: readonly string[] = [];
   const queues = new Map<string, string>();
   let [now, retries, name] = [START, 0, "app.task-0"];
-  for (const [index, { by, queue, hasShadow, host, late, queued, ...attempt }] of attempts.entries()) {
+  for (const [index, { by, queue, hasShadow, hostname, late, queued, ...attempt }] of attempts.entries()) {
     if (index > 0 && by === "retry") retries += 1;
     else if (index > 0) [retries, name] = [0, `app.task-${index}`];
     const received = hasShadow && (index === 0 || by === "retry") ? `shadow ${index}` : name;
     const hasSent = isReported(drawn, index);
     // A `task-sent` within two seconds after a `task-received` may belong to it, if that has a shadow name.
     const runs = attempt.runs + (hasSent ? 0 : 2);
-    const common = { hostname: HOSTS[host] };
+    const common = { hostname: HOSTNAMES[hostname] };
     const [receivedAt, startedAt, endedAt] = [now + TICK, now + queued, now + queued + runs];
     // Not later than the attempt ends.
     const sentAt = now + Math.min(late, queued + runs / 2);
@@ -199,7 +199,7 @@ describe("what is reported of a task", () => {
     ],
     [
       "whose retry comes at once to a worker that does not know it, and whose clock is behind",
-      [...first, taskSent({ ...at(2.01), ...RETRY }), taskNotRegistered({ ...at(0.99), hostname: HOSTS[1] })],
+      [...first, taskSent({ ...at(2.01), ...RETRY }), taskNotRegistered({ ...at(0.99), hostname: HOSTNAMES[1] })],
       undefined,
       [FIRST_WAIT, "app.first|q2 FAILURE "],
     ],
@@ -271,12 +271,12 @@ describe("what is reported of a task", () => {
       [
         ...first,
         taskSent({ ...at(3), ...RETRY }),
-        taskReceived({ ...at(5 - 3_600), hostname: HOSTS[1], name: FIRST.name, retries: 1 }),
-        taskStarted({ ...at(6 - 3_600), hostname: HOSTS[1] }),
+        taskReceived({ ...at(5 - 3_600), hostname: HOSTNAMES[1], name: FIRST.name, retries: 1 }),
+        taskStarted({ ...at(6 - 3_600), hostname: HOSTNAMES[1] }),
         taskSent({ ...at(7 - 3_600), ...RETRY, retries: 2, queue: "q3" }),
-        taskReceived({ ...at(8 - 3_600), hostname: HOSTS[1], name: FIRST.name, retries: 2 }),
-        taskStarted({ ...at(9 - 3_600), hostname: HOSTS[1] }),
-        taskFailed({ ...at(19 - 3_600), hostname: HOSTS[1] }),
+        taskReceived({ ...at(8 - 3_600), hostname: HOSTNAMES[1], name: FIRST.name, retries: 2 }),
+        taskStarted({ ...at(9 - 3_600), hostname: HOSTNAMES[1] }),
+        taskFailed({ ...at(19 - 3_600), hostname: HOSTNAMES[1] }),
       ],
       undefined,
       [FIRST_WAIT, "app.first|q2 waits 0", "app.first|q3 waits 2", "app.first|q3 FAILURE 10"],
@@ -377,9 +377,9 @@ describe("what is reported of a task", () => {
         taskSent({ ...at(20), ...RETRY }),
         taskReceived({ ...at(21), name: SHADOW, retries: 1 }),
         taskStarted(at(22)),
-        taskReceived({ ...at(31), hostname: HOSTS[1], name: SHADOW, retries: 1 }),
-        taskStarted({ ...at(32), hostname: HOSTS[1] }),
-        taskSucceeded({ ...at(33), hostname: HOSTS[1], runtime: 1 }),
+        taskReceived({ ...at(31), hostname: HOSTNAMES[1], name: SHADOW, retries: 1 }),
+        taskStarted({ ...at(32), hostname: HOSTNAMES[1] }),
+        taskSucceeded({ ...at(33), hostname: HOSTNAMES[1], runtime: 1 }),
       ],
       undefined,
       [FIRST_WAIT, "app.first|q2 waits 2", "app.first|q2 waits 12", "app.first|q2 SUCCESS 1"],

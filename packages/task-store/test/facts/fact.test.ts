@@ -62,9 +62,9 @@ describe("a fact", () => {
     expect(detailsOf(taskSent(), DETAILED)).toBe("");
   });
 
-  it("is the same for the same host, and differs for other hosts", () => {
-    const hosts = Array.from({ length: 500 }, (_, index) => taskStarted({ hostname: `celery@worker-${index}` }));
-    expect(new Set(hosts.map((event) => factOf(event))).size).toBe(500);
+  it("is the same for the same hostname, and differs for other hostnames", () => {
+    const hostnames = Array.from({ length: 500 }, (_, index) => taskStarted({ hostname: `celery@worker-${index}` }));
+    expect(new Set(hostnames.map((event) => factOf(event))).size).toBe(500);
     expect(factOf(taskStarted())).toBe(factOf(taskStarted()));
   });
 

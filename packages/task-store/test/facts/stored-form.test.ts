@@ -13,7 +13,7 @@ import {
   taskSucceeded,
 } from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
-import { hash32, hostHash, splitUtf8 } from "../../src/facts/encoding.ts";
+import { hash32, hostnameHash, remembering, splitUtf8 } from "../../src/facts/encoding.ts";
 import { detailsOf, factOf } from "../../src/facts/fact.ts";
 import { byInstant, countNotAfter, groupBy, inOrder, latestNotAfter } from "../../src/facts/order.ts";
 import { collectChanges } from "../../src/facts/task-changes.ts";
@@ -75,13 +75,13 @@ describe("a fact is read", () => {
       { field: "shoe2pl44zk.ctod!.e96t", ...message, reported: true, excluded: true, queue: "e96t", retries: 0, eta: undefined },
     ]);
     expect(read("rhoe2pl44zk.fkx18.ctod.1.joxvbdj37k").received).toEqual([
-      { field: "rhoe2pl44zk.fkx18.ctod.1.joxvbdj37k", ...message, host: "fkx18", retries: 1, eta: 2e15 },
+      { field: "rhoe2pl44zk.fkx18.ctod.1.joxvbdj37k", ...message, hostname: "fkx18", retries: 1, eta: 2e15 },
     ]);
     expect(read("rhoe2pl44zk.fkx18.ctod!").received).toEqual([
-      { field: "rhoe2pl44zk.fkx18.ctod!", ...message, excluded: true, host: "fkx18", retries: 0, eta: undefined },
+      { field: "rhoe2pl44zk.fkx18.ctod!", ...message, excluded: true, hostname: "fkx18", retries: 0, eta: undefined },
     ]);
     expect(read("bhoe2pl44zk.fkx18", "1|w1@a").started).toEqual([
-      { field: "bhoe2pl44zk.fkx18", at, reported: true, host: "fkx18", worker: "w1@a" },
+      { field: "bhoe2pl44zk.fkx18", at, reported: true, hostname: "fkx18", worker: "w1@a" },
     ]);
   });
 
@@ -102,7 +102,7 @@ describe("a fact is read", () => {
       field: `fa.h.${outcome}`,
       at: 10,
       reported: false,
-      host: "h",
+      hostname: "h",
       worker: undefined,
       exception: undefined,
       ...expected,
@@ -166,7 +166,7 @@ describe("a text is stored", () => {
   });
 
   it("and put together in whatever order its parts come", () => {
-    const fields = ["nnsgl2", "c", "nnsgl", "a", "nctod", "celery", "nnsgl1", "b", "nother9", "z"];
+    const fields = ["nnsgl2", "c", "nnsgl", "a", "nctod", "celery", "nnsgl1", "b", "nothe3", "z"];
     const texts = new TextCollector();
     for (let index = 0; index < fields.length; index += 2) texts.add(fields[index] ?? "", fields[index + 1] ?? "");
     const expected = new Map([
@@ -185,13 +185,42 @@ describe("a hash", () => {
     ["a", 444_641_715, "cq7qr"],
     ["celery@worker-1", 1_393_412_829, "1lo7x"],
     ["é", 3_136_788_073, "vk961"],
-  ])("of %j is the same for all releases", (text, hash, host) => {
+  ])("of %j is the same for all releases", (text, hash, hostname) => {
     expect(hash32(text)).toBe(hash);
-    expect(hostHash(text)).toBe(host);
+    expect(hostnameHash(text)).toBe(hostname);
   });
 });
 
+it("what is remembered of a text is worked out once, until there are too many texts", () => {
+  const workedOut: string[] = [];
+  const length = remembering(2, (text) => workedOut.push(text) && text.length);
+  expect(["a", "bb", "a", "bb"].map(length)).toEqual([1, 2, 1, 2]);
+  expect(workedOut).toEqual(["a", "bb"]);
+  expect(["ccc", "ccc", "a"].map(length)).toEqual([3, 3, 1]);
+  expect(workedOut).toEqual(["a", "bb", "ccc", "a"]);
+});
+
 describe("a text by its bytes", () => {
+  it("is one part, if it is empty or fits", () => {
+    expect(splitUtf8("", 3, 4)).toEqual([""]);
+    expect(splitUtf8("€", 3, 4)).toEqual(["€"]);
+  });
+
+  it("comes together again from its parts in any order", () => {
+    const text = Array.from({ length: 60 }, (_, index) => `é${index}`).join("");
+    const { key, fields } = storedText(text);
+    const orders = [
+      [0, 1, 2, 3],
+      [3, 2, 1, 0],
+      [1, 3, 0, 2],
+    ];
+    for (const order of orders) {
+      const collector = new TextCollector();
+      for (const part of order) collector.add(fields[2 * part] ?? "", fields[2 * part + 1] ?? "");
+      expect(collector.all()).toEqual(new Map([[key, text]]));
+    }
+  });
+
   it.each([
     ["abc", 3, 4, ["abc"]],
     ["abcd", 3, 4, ["abc", "d"]],
@@ -260,11 +289,19 @@ describe("what a batch adds", () => {
     );
   });
 
+  it("to a task: each text once, also if another comes in between", () => {
+    const events = ["app.one", "app.two", "app.one"].map((name, index) => taskReceived({ timestamp: index, name }));
+    const [change] = collectChanges(events, PLAIN).values();
+    expect(change?.texts).toEqual([storedText("app.one"), storedText("app.two")]);
+  });
+
+  const UNNAMED: TaskEvent = { type: "task-received", hostname: "w1@a", uuid: taskSent().uuid, ...AT };
+
   it("of an excluded attempt: no texts; of one without name and queue: none either", () => {
-    const events = [taskSent({ ...AT, ...NAMED, excluded: true }), taskSent({ ...AT, name: "", queue: "" })];
+    const events = [taskSent({ ...AT, ...NAMED, excluded: true }), taskSent({ ...AT, name: "", queue: "" }), UNNAMED];
     const [change] = collectChanges(events, PLAIN).values();
     expect(change).toMatchObject({ texts: [], etaSeconds: 0 });
-    expect(change?.facts).toHaveLength(2);
+    expect(change?.facts).toHaveLength(3);
   });
 
   it("has the details of each fact, in the order of the facts, where a tag needs them", () => {

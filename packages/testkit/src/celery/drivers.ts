@@ -25,7 +25,7 @@ export interface ShopDriverOptions {
   /** The same seed sends the same tasks. */
   readonly seed?: number;
   /** How long to wait until the sent tasks end. */
-  readonly settleSeconds?: number;
+  readonly waitSeconds?: number;
 }
 
 /** Times are Unix seconds, `runtime` is in seconds; a field is absent if its event did not happen. */
@@ -46,16 +46,16 @@ export interface ShopReport {
   /** Number of tasks that the driver sent; `tasks` also contains those that tasks sent. */
   readonly sent: number;
   /** Whether every task ended in time. */
-  readonly settled: boolean;
+  readonly ended: boolean;
   readonly tasks: Readonly<Record<string, ShopTask>>;
 }
 
 /** Sends the tasks, waits until they end, and returns the truth about each, by id. */
 export async function driveShop({ brokerUrl, shopLog, ...options }: ShopDriverOptions): Promise<ShopReport> {
-  const { count, rate = 0, mix = "all", revoke = false, seed, settleSeconds = 60 } = options;
+  const { count, rate = 0, mix = "all", revoke = false, seed, waitSeconds = 60 } = options;
   const folder = temporaryFolder("driver");
   const output = join(folder, "report.json");
-  const args = ["--count", count, "--rate", rate, "--mix", mix, "--settle-seconds", settleSeconds, "--output", output].map(String);
+  const args = ["--count", count, "--rate", rate, "--mix", mix, "--wait-seconds", waitSeconds, "--output", output].map(String);
   if (seed !== undefined) args.push("--seed", String(seed));
   if (revoke) args.push("--revoke");
   try {

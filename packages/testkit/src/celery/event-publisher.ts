@@ -22,10 +22,10 @@ export interface Frame {
 }
 
 export interface Publisher {
-  /** Resolves when the frames are on their way; `settled` resolves when the broker has them. */
+  /** Resolves when the frames are on their way; `confirmed` resolves when the broker has them. */
   publish(frames: readonly Frame[]): Promise<void>;
   /** Resolves when the broker has everything published, however often it was away, or when the publisher is closed. */
-  settled(): Promise<void>;
+  confirmed(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -112,7 +112,7 @@ class RabbitmqPublisher implements Publisher {
     }
   }
 
-  async settled(): Promise<void> {
+  async confirmed(): Promise<void> {
     while (this.#unconfirmed.size > 0 && !this.#closed) await new Promise((resolve) => setTimeout(resolve, 20));
   }
 
@@ -202,7 +202,7 @@ class RedisPublisher implements Publisher {
     if (this.#mustBeHeard && unheard > 0) throw new Error(`${unheard} frames had no subscriber`);
   }
 
-  settled(): Promise<void> {
+  confirmed(): Promise<void> {
     return Promise.resolve();
   }
 

@@ -133,7 +133,7 @@ async function form(cluster: RedisCluster, busPorts: readonly (number | undefine
   try {
     await Promise.all(
       cluster.masters.map(async (_, index) => {
-        // Without its own epoch, each node would have to settle the conflict with the others first.
+        // Without its own epoch, each node would have to resolve the conflict with the others first.
         await admins[index]?.cluster("SET-CONFIG-EPOCH", index + 1);
         await admins[index]?.cluster("ADDSLOTS", ...slotsOf(index, cluster.masters.length));
       }),

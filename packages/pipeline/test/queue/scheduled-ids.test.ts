@@ -1,7 +1,7 @@
 import { PermanentError } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it } from "vitest";
 import { NewerPayloadError } from "../../src/contract/errors.ts";
-import { begunBefore, decodeIds, encodeIds, idsIn } from "../../src/queue/ids-batch.ts";
+import { begunBefore, decodeIds, encodeIds, idsIn } from "../../src/queue/scheduled-ids.ts";
 
 describe("the payload of a list of ids", () => {
   it("gives back the ids, and the jobs that were begun before", () => {

@@ -1,0 +1,102 @@
+/** Settings of the Prometheus exporter. */
+import { BaseConfig, RedisConfig, duration, flag, integer, list, secret } from "@celery-metrics-exporter/runtime";
+import { z } from "zod";
+
+/** The Python client's default, as celery-exporter uses it. */
+const RUNTIME_BUCKETS = "0.005,0.01,0.025,0.05,0.075,0.1,0.25,0.5,0.75,1,2.5,5,7.5,10";
+/** As in celery-exporter. */
+const WAIT_BUCKETS = "0.05,0.1,0.25,0.5,1,2.5,5,10,30,60,120,300,600,1800";
+const MOST_BUCKETS = 40;
+const DAY_SECONDS = 86_400;
+
+/** Label names that the metrics use themselves. */
+const OWN_LABELS: ReadonlySet<string> = new Set(["name", "queue_name", "hostname", "exception", "worker", "le"]);
+
+function buckets(defaults: string): z.ZodType<readonly number[], unknown> {
+  return z
+    .string()
+    .default(defaults)
+    .transform((text, context): readonly number[] => {
+      const limits = text.split(",").map((part) => (part.trim() === "" ? Number.NaN : Number(part)));
+      const isRising = limits.every((limit, index) => limit > 0 && limit < 1e12 && limit > (limits[index - 1] ?? 0));
+      if (isRising && limits.length <= MOST_BUCKETS) return limits;
+      context.addIssue(`must be up to ${MOST_BUCKETS} rising numbers of seconds, such as 0.1,1,10`);
+      return z.NEVER;
+    });
+}
+
+export const Config = z
+  .object({
+    ...RedisConfig.shape,
+    ...BaseConfig.pick({ QUEUE_PREFIX: true, STARTUP_TIMEOUT_SECONDS: true }).shape,
+    PROMETHEUS_HOST: z
+      .string()
+      .min(1)
+      .default("127.0.0.1")
+      .describe("Address on which Prometheus can scrape. Anyone who can reach it can read task names; see PROMETHEUS_BEARER_TOKEN."),
+    PROMETHEUS_PORT: integer(9808, 0, 65_535).describe("Port for Prometheus; 0 uses a free port and logs it."),
+    PROMETHEUS_BEARER_TOKEN: secret(z.string().min(8, "must be at least 8 characters"))
+      .optional()
+      .describe("Token that Prometheus has to send (`authorization: credentials` in its scrape settings)."),
+    PROMETHEUS_TLS_CERT: z.string().min(1).optional().describe("File with the certificate for HTTPS, in PEM. Requires PROMETHEUS_TLS_KEY."),
+    PROMETHEUS_TLS_KEY: z.string().min(1).optional().describe("File with the certificate's key, in PEM."),
+    PROMETHEUS_METRIC_PREFIX: z
+      .string()
+      .max(50, "must be at most 50 characters")
+      .regex(/^([A-Za-z_:][A-Za-z0-9_:]*)?$/, "must begin with a letter and contain only letters, digits, underscores and colons")
+      .default("celery_")
+      .describe("Prefix of every metric's name, in place of `celery_`."),
+    PROMETHEUS_STATIC_LABELS: list()
+      .transform((pairs, context): Readonly<Record<string, string>> => {
+        const labels: Record<string, string> = {};
+        for (const pair of pairs) {
+          const [, name, value] = /^([A-Za-z_][A-Za-z0-9_]*)=(.*)$/.exec(pair) ?? [];
+          if (name === undefined || value === undefined || name.startsWith("__") || OWN_LABELS.has(name)) {
+            context.addIssue(
+              `must be pairs such as env=prod; ${JSON.stringify(pair)} is not one, or its name is used by the metrics themselves`,
+            );
+            return z.NEVER;
+          }
+          labels[name] = value;
+        }
+        return labels;
+      })
+      .describe("Labels for every metric, such as `env=prod,region=eu`."),
+    PROMETHEUS_BUCKETS: buckets(RUNTIME_BUCKETS).describe(
+      "Upper limits of the run time buckets in seconds. With other limits, the histogram starts anew.",
+    ),
+    PROMETHEUS_QUEUE_WAIT_BUCKETS: buckets(WAIT_BUCKETS).describe("Upper limits of the queue wait time buckets in seconds."),
+    PROMETHEUS_DEFAULT_QUEUE: z
+      .string()
+      .min(1)
+      .default("celery")
+      .describe("The queue of tasks of which no event tells it (`task_send_sent_event` is off)."),
+    PROMETHEUS_HOSTNAME_LABEL: z
+      .enum(["generic", "host", "worker"])
+      .default("generic")
+      .describe(
+        "Value of the label `hostname` of task metrics: always `generic`, the worker's host, or its full name. Multiplies the number of series by the number of hosts or workers.",
+      ),
+    PROMETHEUS_EXCEPTION_LABEL: flag(true).describe("Whether failures carry the exception's class."),
+    PROMETHEUS_MAX_LABEL_SETS: integer(5_000, 1, 100_000).describe(
+      "Largest number of combinations of task name, queue and hostname. Further ones count as `other`.",
+    ),
+    PROMETHEUS_MAX_EXCEPTIONS: integer(200, 1, 10_000).describe("Largest number of exception classes. Further ones count as `other`."),
+    PROMETHEUS_MAX_HOSTNAMES: integer(200, 1, 10_000).describe(
+      "Largest number of values of the label `hostname`. Further ones count as `other`.",
+    ),
+    PROMETHEUS_INCOMPLETE_WAIT_MS: duration("wait ms", 10_000, { min: 0 }).describe(
+      "How long an event waits for its task's name or queue; then it counts under `unknown`, or the default queue.",
+    ),
+    PROMETHEUS_TASK_EXPIRY_SECONDS: duration("age seconds", 7 * DAY_SECONDS, { min: 60 }).describe(
+      "How long a task is kept in Redis after its last event.",
+    ),
+    PROMETHEUS_ENDED_EXPIRY_SECONDS: duration("age seconds", 3_600, { min: 60 }).describe(
+      "How long a task is kept in Redis after it has ended, so that repeated events count only once.",
+    ),
+  })
+  .refine(({ PROMETHEUS_TLS_CERT: cert, PROMETHEUS_TLS_KEY: key }) => (cert === undefined) === (key === undefined), {
+    error: "PROMETHEUS_TLS_CERT: PROMETHEUS_TLS_CERT and PROMETHEUS_TLS_KEY are required together.",
+  });
+
+export type Config = z.output<typeof Config>;

@@ -1,0 +1,135 @@
+/** What tasks count as: from the events of a task to fields of the counts. */
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import { type Look, type LookedAt, type Tally, type TalliedEvent, tally } from "@celery-metrics-exporter/task-store";
+import { CODES, type HistogramFields, WAITING, WAITING_MINUTE_SECONDS } from "./fields.ts";
+import { type LabelRegistry, labelSet } from "./label-registry.ts";
+
+export type HostnameLabel = "generic" | "host" | "worker";
+
+export interface CountingOptions {
+  /** Sets of name, queue and hostname. */
+  readonly labels: LabelRegistry;
+  readonly exceptions: LabelRegistry;
+  readonly hostnames: LabelRegistry;
+  readonly hostnameLabel: HostnameLabel;
+  /** The queue of attempts of which no event tells it. */
+  readonly defaultQueue: string;
+  readonly runtime: HistogramFields;
+  readonly failedRuntime: HistogramFields;
+  readonly wait: HistogramFields;
+  /** Milliseconds, monotonic. */
+  readonly now?: () => number;
+}
+
+export const UNKNOWN_NAME = "unknown";
+/** The label value of what is past a limit. */
+export const OTHER = "other";
+export const GENERIC_HOSTNAME = "generic";
+/** As in celery-exporter. */
+export const UNKNOWN_EXCEPTION = "UnknownException";
+
+/** Without any `task-sent` for this long, none is waited for: then clients do not send them. */
+const UNSENT_AFTER_MS = 60_000;
+
+interface Tallied extends Tally {
+  readonly isFinalLook: boolean;
+}
+
+export class Counting {
+  readonly #options: CountingOptions;
+  readonly #now: () => number;
+  #sentAt: number;
+
+  constructor(options: CountingOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+    this.#sentAt = this.#now();
+  }
+
+  /** Notes whether clients send `task-sent`. */
+  notice(events: readonly CeleryEvent[]): void {
+    if (events.some(({ type }) => type === "task-sent")) this.#sentAt = this.#now();
+  }
+
+  /** What each task contributes. An event whose name or queue is missing contributes nothing, until it is not waited for any longer. */
+  readonly lookAt = async (tasks: readonly LookedAt[]): Promise<Look[]> => {
+    const tallied = tasks.map((task): Tallied => ({ ...tally(task), isFinalLook: task.isFinalLook }));
+    const contributionOf = await this.#contributions(tallied);
+    return tallied.map((each) => ({
+      contribution: contributionOf(each),
+      isIncomplete: each.events.some((event) => this.#isOpen(event, each)),
+      ended: each.ended,
+    }));
+  };
+
+  /** Resolves the labels of all tasks at once. */
+  async #contributions(tallied: readonly Tallied[]): Promise<(task: Tallied) => Map<string, number>> {
+    const { labels, exceptions } = this.#options;
+    const hostnameOf = await this.#hostnames(tallied);
+    const sets = new Set<string>();
+    const classes = new Set<string>();
+    for (const task of tallied) {
+      for (const event of task.events) {
+        if (this.#isOpen(event, task)) continue;
+        sets.add(this.#setOf(event, hostnameOf(event)));
+        if (event.kind === "failed") classes.add(exceptionOf(event));
+      }
+      for (const message of task.waiting) sets.add(this.#setOf(message, GENERIC_HOSTNAME));
+    }
+    const ids = await labels.resolve(sets);
+    const exceptionIds = await exceptions.resolve(classes);
+    return (task) => {
+      const contribution = new Map<string, number>();
+      const add = (field: string, by: number): void => void contribution.set(field, (contribution.get(field) ?? 0) + by);
+      for (const event of task.events) {
+        if (this.#isOpen(event, task)) continue;
+        const id = ids.get(this.#setOf(event, hostnameOf(event))) ?? labels.otherId;
+        const exception = event.kind === "failed" ? (exceptionIds.get(exceptionOf(event)) ?? exceptions.otherId) : "";
+        add(`${id}.${CODES[event.kind]}${exception}`, 1);
+        const [histogram, seconds] = this.#observed(event);
+        if (seconds === undefined) continue;
+        add(`${id}.${histogram.bucketOf(seconds)}`, 1);
+        const microseconds = Math.round(seconds * 1e6);
+        if (microseconds !== 0) add(`${id}.${histogram.sum}`, microseconds);
+      }
+      for (const message of task.waiting) {
+        const id = ids.get(this.#setOf(message, GENERIC_HOSTNAME)) ?? labels.otherId;
+        add(`${id}.${WAITING}${Math.floor(message.since / WAITING_MINUTE_SECONDS).toString(36)}`, 1);
+      }
+      return contribution;
+    };
+  }
+
+  #observed({ kind, runtime, wait }: TalliedEvent): readonly [HistogramFields, number | undefined] {
+    if (kind === "started") return [this.#options.wait, wait];
+    return kind === "failed" ? [this.#options.failedRuntime, runtime] : [this.#options.runtime, runtime];
+  }
+
+  /** The value of the label `hostname` for each event. Never a client's: each client process has its own. */
+  async #hostnames(tallied: readonly Tallied[]): Promise<(event: TalliedEvent) => string> {
+    const { hostnames, hostnameLabel } = this.#options;
+    if (hostnameLabel === "generic") return () => GENERIC_HOSTNAME;
+    const nameOf = ({ worker = "" }: TalliedEvent): string => (hostnameLabel === "host" ? worker.slice(worker.indexOf("@") + 1) : worker);
+    const events = tallied.flatMap((task) => task.events.filter(({ kind }) => kind !== "sent"));
+    const ids = await hostnames.resolve(new Set(events.map(nameOf)));
+    return (event) => {
+      if (event.kind === "sent") return GENERIC_HOSTNAME;
+      const name = nameOf(event);
+      return ids.get(name) === hostnames.otherId ? OTHER : name;
+    };
+  }
+
+  /** Whether the event cannot be counted yet. */
+  #isOpen({ name, queue }: TalliedEvent, { isFinalLook }: Tallied): boolean {
+    if (isFinalLook) return false;
+    return name === undefined || (queue === undefined && this.#now() - this.#sentAt < UNSENT_AFTER_MS);
+  }
+
+  #setOf({ name, queue }: Pick<TalliedEvent, "name" | "queue">, hostname: string): string {
+    return labelSet(name ?? UNKNOWN_NAME, queue ?? this.#options.defaultQueue, hostname);
+  }
+}
+
+function exceptionOf({ exception }: TalliedEvent): string {
+  return exception ?? UNKNOWN_EXCEPTION;
+}

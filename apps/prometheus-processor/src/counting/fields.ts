@@ -1,0 +1,52 @@
+/**
+ * The fields of the counts. A field is `<label set>.<code>`:
+ *
+ *   s r b S V J y   sent, received, started ("begun"), succeeded, revoked, rejected, retried
+ *   F<exception>    failed, by the id of the exception's class
+ *   t u w           histograms: `t` run times of successes, `u` of failures, `w` waits. `t<limits>:<bucket>` counts the values of one bucket (not those
+ *                   below it), and `T<limits>` is their sum in microseconds
+ *   q<minute>       messages that have waited since that minute, in base 36. A gauge
+ *
+ * `<limits>` is a hash of the buckets' limits. With other limits, a histogram starts anew.
+ */
+import { createHash } from "node:crypto";
+import type { TalliedKind } from "@celery-metrics-exporter/task-store";
+
+export const CODES = {
+  sent: "s",
+  received: "r",
+  started: "b",
+  succeeded: "S",
+  failed: "F",
+  revoked: "V",
+  rejected: "J",
+  retried: "y",
+} as const satisfies Readonly<Record<TalliedKind, string>>;
+
+export const WAITING = "q";
+export const WAITING_MINUTE_SECONDS = 60;
+
+/** A histogram's fields. */
+export class HistogramFields {
+  /** Upper limits in seconds, in order, without infinity. */
+  readonly limits: readonly number[];
+  readonly sum: string;
+  readonly #bucket: string;
+
+  constructor(letter: "t" | "u" | "w", limits: readonly number[]) {
+    this.limits = limits;
+    const tag = createHash("sha1").update(limits.join()).digest("hex").slice(0, 3);
+    this.sum = `${letter.toUpperCase()}${tag}`;
+    this.#bucket = `${letter}${tag}:`;
+  }
+
+  /** @param index from 0; the number of limits for the bucket up to infinity. */
+  bucket(index: number): string {
+    return `${this.#bucket}${index.toString(36)}`;
+  }
+
+  bucketOf(seconds: number): string {
+    const index = this.limits.findIndex((limit) => seconds <= limit);
+    return this.bucket(index === -1 ? this.limits.length : index);
+  }
+}

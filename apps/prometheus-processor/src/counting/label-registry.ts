@@ -1,0 +1,143 @@
+/**
+ * The label values in use, with a limit. Whatever senders put into names, there are never more than so many series.
+ *
+ * A set of label values has an id that follows from the values, so all processes and shards agree on it, also after Redis lost everything. Redis holds the
+ * values by id, and when each was last used. Past the limit, a new set gets the id of `other`.
+ */
+import { createHash } from "node:crypto";
+import { type RedisConnection, isRedisAway, redisUnavailable, toError } from "@celery-metrics-exporter/runtime";
+
+export interface LabelRegistryOptions {
+  readonly redis: RedisConnection;
+  /** Redis keys: a hash from id to values, and a sorted set of ids by their last use in seconds. Both have the same hash tag. */
+  readonly keys: { readonly values: string; readonly used: string };
+  readonly max: number;
+  /** The values that stand for those past the limit. They do not count. */
+  readonly other: readonly string[];
+  /** How long an answer of Redis is remembered. Also how exactly the last use is known. */
+  readonly rememberedMs?: number;
+}
+
+/**
+ *   KEYS  the values; the last uses
+ *   ARGV  the limit; the id of `other`; alternating ids and values
+ *
+ * Notes that the ids are used, and adds new ones up to the limit. Replies with 1 or 0 for each: whether it is in the registry.
+ */
+const REGISTER_SCRIPT = `
+local now = redis.call('TIME')[1]
+local size = redis.call('HLEN', KEYS[1]) - redis.call('HEXISTS', KEYS[1], ARGV[2])
+local known = {}
+for i = 3, #ARGV, 2 do
+  local id = ARGV[i]
+  local isKnown = redis.call('HEXISTS', KEYS[1], id)
+  if isKnown == 0 and (size < tonumber(ARGV[1]) or id == ARGV[2]) then
+    redis.call('HSET', KEYS[1], id, ARGV[i + 1])
+    isKnown = 1
+    if id ~= ARGV[2] then size = size + 1 end
+  end
+  if isKnown == 1 then redis.call('ZADD', KEYS[2], now, id) end
+  known[#known + 1] = isKnown
+end
+return known
+`;
+
+/** Separates the values of a set. No value contains it. */
+const SEPARATOR = "\0";
+const REMEMBERED_MS = 60_000;
+/** Sets that a process remembers. A flood of others is asked for again. */
+const MOST_REMEMBERED = 20_000;
+/** Sets that one call of the script registers. */
+const PAGE = 500;
+
+/** A set of label values, as one text. */
+export function labelSet(...values: readonly string[]): string {
+  return values.join(SEPARATOR);
+}
+
+interface Remembered {
+  readonly id: string;
+  readonly until: number;
+}
+
+export class LabelRegistry {
+  /** The id of the sets past the limit. */
+  readonly otherId: string;
+  readonly #options: LabelRegistryOptions;
+  readonly #other: string;
+  readonly #remembered = new Map<string, Remembered>();
+
+  constructor(options: LabelRegistryOptions) {
+    this.#options = options;
+    this.#other = labelSet(...options.other);
+    this.otherId = idOf(this.#other);
+  }
+
+  /**
+   * Finds or assigns the ids of sets of values.
+   *
+   * @param sets from `labelSet`.
+   * @returns the ids by set.
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async resolve(sets: ReadonlySet<string>): Promise<ReadonlyMap<string, string>> {
+    const now = performance.now();
+    const ids = new Map<string, string>();
+    const asked: string[] = [];
+    for (const set of sets) {
+      const remembered = this.#remembered.get(set);
+      if (remembered === undefined || remembered.until < now) asked.push(set);
+      else ids.set(set, remembered.id);
+    }
+    if (asked.length > 0) await this.#ask(asked, ids);
+    return ids;
+  }
+
+  /**
+   * All sets of values by id.
+   *
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async all(): Promise<ReadonlyMap<string, readonly string[]>> {
+    const { redis, keys } = this.#options;
+    const values = await available("reading labels", () => redis.hgetall(keys.values));
+    return new Map(Object.entries(values).map(([id, set]) => [id, set.split(SEPARATOR)]));
+  }
+
+  async #ask(sets: readonly string[], ids: Map<string, string>): Promise<void> {
+    const until = performance.now() + (this.#options.rememberedMs ?? REMEMBERED_MS);
+    if (this.#remembered.size > MOST_REMEMBERED) this.#remembered.clear();
+    for (let from = 0; from < sets.length; from += PAGE) {
+      const page = sets.slice(from, from + PAGE);
+      const known = await this.#register(page);
+      for (const [index, set] of page.entries()) {
+        const id = known[index] === 1 ? idOf(set) : this.otherId;
+        this.#remembered.set(set, { id, until });
+        ids.set(set, id);
+      }
+    }
+  }
+
+  #register(sets: readonly string[]): Promise<readonly number[]> {
+    const { redis, max, keys } = this.#options;
+    const pairs = [...sets, this.#other].flatMap((set) => [idOf(set), set]);
+    return available(
+      "registering labels",
+      () => redis.eval(REGISTER_SCRIPT, 2, keys.values, keys.used, max, this.otherId, ...pairs) as Promise<number[]>,
+    );
+  }
+}
+
+async function available<T>(what: string, command: () => Promise<T>): Promise<T> {
+  try {
+    return await command();
+  } catch (thrown) {
+    const error = toError(thrown);
+    throw isRedisAway(error) ? redisUnavailable(what, error) : error;
+  }
+}
+
+/** 46 bits: among 5,000 sets, two get the same id once in five million deployments. */
+function idOf(set: string): string {
+  return (createHash("sha1").update(set).digest().readUIntBE(0, 6) % 2 ** 46).toString(36);
+}

@@ -1,0 +1,66 @@
+/** The HTTP server that Prometheus scrapes. */
+import { createHash, timingSafeEqual } from "node:crypto";
+import { promisify } from "node:util";
+import { gzip } from "node:zlib";
+import { UnavailableError, createWebServer, toError, type Logger } from "@celery-metrics-exporter/runtime";
+import { CONTENT_TYPES, type Family, type Format, formatFor, writeText } from "./text.ts";
+
+export interface ExpositionOptions {
+  /** @throws {UnavailableError} if they cannot be shown completely. */
+  readonly families: () => Promise<readonly Family[]>;
+  /** Added to every series. */
+  readonly staticLabels: Readonly<Record<string, string>>;
+  readonly bearerToken: string | undefined;
+  readonly tls: { readonly cert: Buffer; readonly key: Buffer } | undefined;
+  readonly logger: Logger;
+}
+
+const compress = promisify(gzip);
+/** Shorter answers fit a packet. */
+const WORTH_COMPRESSING = 1_024;
+
+const START_PAGE = `<!doctype html><title>celery-metrics-exporter</title><p><a href="metrics">Metrics</a>`;
+
+/** Creates the server without listening: `/metrics`, `/health`, and `/` with a link. Answers GET and HEAD. */
+export function expositionServer({
+  families,
+  staticLabels,
+  bearerToken,
+  tls,
+  logger,
+}: ExpositionOptions): ReturnType<typeof createWebServer> {
+  const server = createWebServer(tls === undefined ? {} : { tls });
+  server.addHook("onRequest", async ({ method, headers, url }, reply) => {
+    reply.headers({ "cache-control": "no-store", "x-content-type-options": "nosniff" });
+    if (method !== "GET" && method !== "HEAD") return reply.code(405).header("allow", "GET, HEAD").send("Only GET and HEAD.\n");
+    const isPublic = url === "/health";
+    if (bearerToken === undefined || isPublic || isEqual(headers.authorization ?? "", `Bearer ${bearerToken}`)) return;
+    return reply.code(401).header("www-authenticate", "Bearer").send("The bearer token is missing or wrong.\n");
+  });
+  server.setErrorHandler((thrown, _request, reply) => {
+    const error = toError(thrown);
+    if (error instanceof UnavailableError) return reply.code(503).type("text/plain; charset=utf-8").send(`${error.message}\n`);
+    logger.error({ err: error }, "could not answer a scrape");
+    return reply.code(500).type("text/plain; charset=utf-8").send("Internal error.\n");
+  });
+  server.get("/", (_request, reply) => reply.type("text/html; charset=utf-8").send(START_PAGE));
+  server.get("/health", async (_request, reply) => {
+    await families();
+    return reply.type("text/plain; charset=utf-8").send("ok\n");
+  });
+  server.get("/metrics", async ({ headers }, reply) => {
+    const format: Format = formatFor(headers.accept);
+    const text = writeText(await families(), format, staticLabels);
+    reply.type(CONTENT_TYPES[format]).header("vary", "accept, accept-encoding");
+    const takesGzip = /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(headers["accept-encoding"] ?? "");
+    if (!takesGzip || text.length < WORTH_COMPRESSING) return reply.send(text);
+    return reply.header("content-encoding", "gzip").send(await compress(text, { level: 1 }));
+  });
+  return server;
+}
+
+/** In a time that does not depend on where they differ. */
+function isEqual(one: string, other: string): boolean {
+  const [a, b] = [one, other].map((text) => createHash("sha256").update(text).digest()) as [Buffer, Buffer];
+  return timingSafeEqual(a, b);
+}

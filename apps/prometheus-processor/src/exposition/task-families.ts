@@ -1,0 +1,136 @@
+/** The families of tasks, under celery-exporter's names, from the counts in Redis. */
+import { CODES, type HistogramFields, WAITING, WAITING_MINUTE_SECONDS } from "../counting/fields.ts";
+import { type Family, type Sample, writeNumber } from "./text.ts";
+
+export interface TaskFamiliesOptions {
+  /** Replaces `celery_`. */
+  readonly prefix: string;
+  readonly runtime: HistogramFields;
+  readonly failedRuntime: HistogramFields;
+  readonly wait: HistogramFields;
+  /** Whether failures carry their exception. */
+  readonly exceptionLabel: boolean;
+}
+
+/** What was read from Redis at one time. */
+export interface CountsSnapshot {
+  /** By field; see `fields.ts`. */
+  readonly totals: ReadonlyMap<string, number>;
+  /** Name, queue and hostname by id. */
+  readonly labels: ReadonlyMap<string, readonly string[]>;
+  readonly exceptions: ReadonlyMap<string, readonly string[]>;
+}
+
+type Labels = Readonly<Record<string, string>>;
+
+/** The counts of one set of labels. */
+interface Series {
+  readonly labels: Labels;
+  readonly counts: ReadonlyMap<string, number>;
+}
+
+const COUNTERS: readonly (readonly [state: Exclude<keyof typeof CODES, "failed">, help: string])[] = [
+  ["sent", "Sent when a task message is published."],
+  ["received", "Sent when the worker receives a task."],
+  ["started", "Sent just before the worker executes the task."],
+  ["succeeded", "Sent if the task executed successfully."],
+  ["rejected", "The task was rejected by the worker, possibly to be re-queued or moved to a dead letter queue."],
+  ["revoked", "Sent if the task has been revoked."],
+  ["retried", "Sent if the task failed, but will be retried in the future."],
+];
+
+/** In the order of their names. Every state of a label set is shown as soon as a worker told anything of it, so that rates see the first one. */
+export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOptions): Family[] {
+  const { prefix, runtime, failedRuntime, wait } = options;
+  const series = seriesOf(snapshot);
+  const counters = COUNTERS.map(([state, help]): Family => {
+    const samples = series.map(({ labels, counts }) => ({ suffix: "_total", labels, value: counts.get(CODES[state]) ?? 0 }));
+    return { name: `${prefix}task_${state}`, type: "counter", help, samples };
+  });
+  const families: Family[] = [
+    ...counters,
+    {
+      name: `${prefix}task_failed`,
+      type: "counter",
+      help: "Sent if the execution of the task failed.",
+      samples: failures(series, snapshot, options),
+    },
+    histogram(`${prefix}task_runtime`, "Histogram of task runtime measurements.", series, runtime),
+    histogram(`${prefix}task_failed_runtime`, "Run times of failed tasks, from start to failure.", series, failedRuntime),
+    histogram(`${prefix}task_queue_wait_time`, "Time between a task's sending, or its ETA if that is later, and its start.", series, wait),
+  ];
+  return families.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+function seriesOf({ totals, labels }: CountsSnapshot): Series[] {
+  const bySet = new Map<string, Map<string, number>>();
+  for (const [field, count] of totals) {
+    const dot = field.indexOf(".");
+    const code = field.slice(dot + 1);
+    if (code.startsWith(WAITING)) continue;
+    const id = field.slice(0, dot);
+    const counts = bySet.get(id);
+    if (counts === undefined) bySet.set(id, new Map([[code, count]]));
+    else counts.set(code, count);
+  }
+  const series: Series[] = [];
+  for (const [id, counts] of bySet) {
+    const [name, queue, hostname] = labels.get(id) ?? [];
+    if (name === undefined || queue === undefined || hostname === undefined) continue;
+    series.push({ labels: { name, hostname, queue_name: queue }, counts });
+  }
+  const keyOf = ({ labels: { name = "", queue_name = "", hostname = "" } }: Series): string => `${name}\0${queue_name}\0${hostname}`;
+  return series.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+}
+
+/** With an exception of `""` at 0, as celery-exporter has it: so the family exists before the first failure. */
+function failures(series: readonly Series[], { exceptions }: CountsSnapshot, { exceptionLabel }: TaskFamiliesOptions): Sample[] {
+  return series.flatMap(({ labels, counts }) => {
+    const byException = new Map<string, number>([["", 0]]);
+    for (const [code, value] of counts) {
+      if (!code.startsWith(CODES.failed)) continue;
+      const exception = exceptionLabel ? (exceptions.get(code.slice(CODES.failed.length))?.[0] ?? "") : "";
+      byException.set(exception, (byException.get(exception) ?? 0) + value);
+    }
+    const sorted = [...byException].toSorted(([a], [b]) => (a < b ? -1 : 1));
+    return sorted.map(([exception, value]) => ({ suffix: "_total", labels: { ...labels, exception }, value }));
+  });
+}
+
+function histogram(name: string, help: string, series: readonly Series[], fields: HistogramFields): Family {
+  const samples: Sample[] = [];
+  const limits = [...fields.limits, Number.POSITIVE_INFINITY];
+  for (const { labels, counts } of series) {
+    let below = 0;
+    const buckets = limits.map((limit, index) => {
+      below += counts.get(fields.bucket(index)) ?? 0;
+      return { suffix: "_bucket", labels: { ...labels, le: leOf(limit) }, value: below };
+    });
+    if (below === 0) continue;
+    samples.push(
+      ...buckets,
+      { suffix: "_count", labels, value: below },
+      { suffix: "_sum", labels, value: (counts.get(fields.sum) ?? 0) / 1e6 },
+    );
+  }
+  return { name, type: "histogram", help, samples };
+}
+
+/** A limit as the Python client writes it. */
+function leOf(limit: number): string {
+  return limit === Number.POSITIVE_INFINITY ? "+Inf" : writeNumber(limit);
+}
+
+/** The oldest message that waits in each queue, in seconds since the epoch, exact to a minute. */
+export function oldestWaiting({ totals, labels }: CountsSnapshot): Map<string, number> {
+  const oldest = new Map<string, number>();
+  for (const [field, count] of totals) {
+    const dot = field.indexOf(".");
+    if (count <= 0 || !field.startsWith(WAITING, dot + 1)) continue;
+    const [, queue] = labels.get(field.slice(0, dot)) ?? [];
+    if (queue === undefined) continue;
+    const since = Number.parseInt(field.slice(dot + 1 + WAITING.length), 36) * WAITING_MINUTE_SECONDS;
+    if (since < (oldest.get(queue) ?? Number.POSITIVE_INFINITY)) oldest.set(queue, since);
+  }
+  return oldest;
+}

@@ -1,0 +1,78 @@
+/** The text formats of Prometheus, written as its Python client writes them: celery-exporter's users have these very texts in their queries. */
+
+export type Format = "text" | "openmetrics";
+
+export interface Family {
+  /** Without `_total`. */
+  readonly name: string;
+  readonly type: "counter" | "gauge" | "histogram";
+  readonly help: string;
+  readonly samples: readonly Sample[];
+}
+
+export interface Sample {
+  /** What follows the family's name, such as `_bucket`. */
+  readonly suffix: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+export const CONTENT_TYPES: Readonly<Record<Format, string>> = {
+  text: "text/plain; version=0.0.4; charset=utf-8",
+  openmetrics: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+};
+
+/** The format that a client prefers; text unless it names OpenMetrics, as Prometheus does. */
+export function formatFor(accept = ""): Format {
+  const wanted = accept.split(",").map((part) => part.trim());
+  const qualityOf = (type: string): number => {
+    const part = wanted.find((each) => each.split(";")[0]?.trim() === type);
+    return part === undefined ? 0 : Number(/;\s*q=([\d.]+)/.exec(part)?.[1] ?? 1);
+  };
+  const openmetrics = qualityOf("application/openmetrics-text");
+  return openmetrics > 0 && openmetrics >= qualityOf("text/plain") ? "openmetrics" : "text";
+}
+
+/**
+ * Writes families in the given order.
+ *
+ * @param more labels to add to every series.
+ */
+export function writeText(families: readonly Family[], format: Format, more: Readonly<Record<string, string>> = {}): string {
+  const lines: string[] = [];
+  for (const { name, type, help, samples } of families) {
+    const shown = type === "counter" && format === "text" ? `${name}_total` : name;
+    lines.push(`# HELP ${shown} ${escapeHelp(help, format)}`, `# TYPE ${shown} ${type}`);
+    for (const { suffix, labels, value } of samples)
+      lines.push(`${name}${suffix}${writeLabels({ ...more, ...labels })} ${writeNumber(value)}`);
+  }
+  if (format === "openmetrics") lines.push("# EOF");
+  return `${lines.join("\n")}\n`;
+}
+
+function writeLabels(labels: Readonly<Record<string, string>>): string {
+  const names = Object.keys(labels).toSorted();
+  return names.length === 0 ? "" : `{${names.map((name) => `${name}="${escapeValue(labels[name] ?? "")}"`).join(",")}}`;
+}
+
+function escapeValue(value: string): string {
+  return /[\\"\n]/.test(value) ? value.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll('"', '\\"') : value;
+}
+
+function escapeHelp(help: string, format: Format): string {
+  const escaped = help.replaceAll("\\", "\\\\").replaceAll("\n", "\\n");
+  return format === "openmetrics" ? escaped.replaceAll('"', '\\"') : escaped;
+}
+
+/** A number as Python writes a float: `1.0`, `0.005`, `1e-05`, `1e+16`, `+Inf`. */
+export function writeNumber(value: number): string {
+  if (value === Number.POSITIVE_INFINITY) return "+Inf";
+  if (value === Number.NEGATIVE_INFINITY) return "-Inf";
+  if (Number.isNaN(value)) return "NaN";
+  if (Number.isInteger(value) && Math.abs(value) < 1e16) return `${Object.is(value, -0) ? "-0" : value}.0`;
+  const size = Math.abs(value);
+  if (size >= 1e-4 && size < 1e16) return String(value);
+  const [digits = "", exponent = ""] = value.toExponential().split("e");
+  const [sign, power] = [exponent[0] ?? "+", exponent.slice(1)];
+  return `${digits}e${sign}${power.padStart(2, "0")}`;
+}

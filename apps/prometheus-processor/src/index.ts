@@ -1,0 +1,2 @@
+export { Config } from "./config.ts";
+export { definePrometheus, prometheus } from "./prometheus.ts";

@@ -1,0 +1,24 @@
+import { describeExporter, startMortal } from "@celery-metrics-exporter/pipeline/testing";
+import { MortalLink, setRedisFull } from "@celery-metrics-exporter/testkit";
+import { PrometheusHarness, byTask, parse, scrape } from "./prometheus-harness.ts";
+
+describeExporter("prometheus", async () => {
+  const harness = await PrometheusHarness.start({ redisArgs: ["--appendonly", "yes", "--appendfsync", "always"] });
+  const processor = await harness.processor();
+  return {
+    exporter: processor.exporter,
+    observe: async () => {
+      await processor.idle();
+      return byTask(parse(await scrape(processor.url())));
+    },
+    refuseWrites: () => setRedisFull(harness.redis.url, true),
+    allowWrites: () => setRedisFull(harness.redis.url, false),
+    mortal: async () => {
+      const link = await MortalLink.start(harness.redis.port, "redis");
+      return startMortal(await harness.processor({ REDIS_URL: link.inFrontOf(harness.redis.url) }), link);
+    },
+    breakSink: () => harness.redis.kill(),
+    mendSink: () => harness.redis.restart(),
+    close: () => harness.close(),
+  };
+});

@@ -1,0 +1,88 @@
+/** The Prometheus exporter as its host runs it, with its own Redis, and what a scrape of it shows. */
+import { createTestExporter, type TestExporter } from "@celery-metrics-exporter/pipeline/testing";
+import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { definePrometheus } from "../src/prometheus.ts";
+
+export interface HarnessOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly redis?: RedisServer;
+  readonly redisArgs?: readonly string[];
+}
+
+export interface Processor extends TestExporter {
+  /** The address of `/metrics`, once it is started. */
+  readonly url: () => string;
+}
+
+/** By series, as written: `name{label="value",…}`. */
+export type Scrape = ReadonlyMap<string, number>;
+
+export class PrometheusHarness {
+  readonly redis: RedisServer;
+  readonly env: Readonly<Record<string, string>>;
+  readonly #ownsRedis: boolean;
+  readonly #processors: Processor[] = [];
+
+  private constructor(redis: RedisServer, { env = {}, redis: shared }: HarnessOptions) {
+    this.redis = redis;
+    this.#ownsRedis = shared === undefined;
+    this.env = { REDIS_URL: redis.url, PROMETHEUS_PORT: "0", PROMETHEUS_INCOMPLETE_WAIT_MS: "100", ...env };
+  }
+
+  static async start(options: HarnessOptions = {}): Promise<PrometheusHarness> {
+    const redis = options.redis ?? (await startRedis(options.redisArgs === undefined ? {} : { args: options.redisArgs }));
+    return new PrometheusHarness(redis, options);
+  }
+
+  async started(env: Readonly<Record<string, string>> = {}): Promise<Processor> {
+    const processor = await this.processor(env);
+    await processor.exporter.start?.();
+    return processor;
+  }
+
+  /** Created but not started. */
+  async processor(env: Readonly<Record<string, string>> = {}): Promise<Processor> {
+    let url = "";
+    const exporter = await createTestExporter(
+      definePrometheus((opened) => void (url = opened)),
+      { ...this.env, ...env },
+    );
+    const processor = { ...exporter, url: () => url };
+    this.#processors.push(processor);
+    return processor;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#processors.map((processor) => processor.close()));
+    if (this.#ownsRedis) await this.redis.stop();
+  }
+}
+
+export async function scrape(url: string, headers: Readonly<Record<string, string>> = {}): Promise<string> {
+  const response = await fetch(url, { headers });
+  if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
+  return response.text();
+}
+
+export function parse(text: string): Scrape {
+  const series = new Map<string, number>();
+  for (const line of text.split("\n")) {
+    const space = line.lastIndexOf(" ");
+    if (line !== "" && !line.startsWith("#")) series.set(line.slice(0, space), Number(line.slice(space + 1).replace("+Inf", "Infinity")));
+  }
+  return series;
+}
+
+/** The series that are not 0, by metric and by `name|queue_name` with the exception or bucket, as in the corpus. Without the buckets up to infinity. */
+export function byTask(series: Scrape): Record<string, Record<string, number>> {
+  const metrics: Record<string, Record<string, number>> = {};
+  for (const [written, value] of series) {
+    const [, metric = "", labels = ""] = /^(\w+)\{(.*)\}$/.exec(written) ?? [];
+    const values = Object.fromEntries([...labels.matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)].map(([, label = "", text = ""]) => [label, text]));
+    if (value === 0 || values["name"] === undefined || values["le"] === "+Inf") continue;
+    const last = values["exception"] ?? (values["le"] === undefined ? undefined : String(Number(values["le"])));
+    const key = [values["name"], values["queue_name"], last].filter((part) => part !== undefined).join("|");
+    (metrics[metric] ??= {})[key] = value;
+  }
+  return metrics;
+}

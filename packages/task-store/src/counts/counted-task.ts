@@ -1,0 +1,135 @@
+/** A task whose events are counted, as a process knows it. Redis may know more; then its version differs. */
+import { FactCollector } from "../facts/fact.ts";
+import { readBase36 } from "../facts/encoding.ts";
+import type { TaskChange } from "../facts/task-changes.ts";
+import type { TaskEntry } from "../facts/task-entry.ts";
+import { TextCollector, textKeyOf } from "../facts/texts.ts";
+import { type Contribution, NOTHING, readContribution } from "./contribution.ts";
+
+export interface CountedTask extends TaskEntry {
+  readonly facts: FactCollector;
+  /** Empty if Redis does not know the task. */
+  readonly version: string;
+  /** The fields of its facts and texts. */
+  readonly fields: ReadonlySet<string>;
+  /** What it contributes to the counts. */
+  readonly contribution: Contribution;
+  /** Whether its missing events are not waited for any longer. */
+  readonly isFinalLook: boolean;
+  /** Until when its events are forgotten, in microseconds; undefined if none are. */
+  readonly past: number | undefined;
+  /** When it expires in Redis, in milliseconds since the epoch; 0 if that is not known. */
+  readonly expiresAt: number;
+}
+
+const NOTHING_FORGOTTEN: ReadonlyMap<string, number> = new Map();
+
+export const UNKNOWN_TASK: CountedTask = {
+  facts: new FactCollector(),
+  texts: new Map(),
+  size: 0,
+  forgottenUntil: NOTHING_FORGOTTEN,
+  version: "",
+  fields: new Set(),
+  contribution: NOTHING,
+  isFinalLook: false,
+  past: undefined,
+  expiresAt: 0,
+};
+
+/** Reads a task from its hash: alternating fields and values. */
+export function readCountedTask(hash: readonly string[]): CountedTask {
+  const facts = new FactCollector();
+  const texts = new TextCollector();
+  const fields = new Set<string>();
+  const own = new Map<string, string>();
+  for (let index = 0; index + 1 < hash.length; index += 2) {
+    const field = hash[index] as string;
+    const value = hash[index + 1] as string;
+    if (field.length === 1) {
+      own.set(field, value);
+      continue;
+    }
+    fields.add(field);
+    if (field[0] === "n") texts.add(field, value);
+    else facts.add(field, value);
+  }
+  const past = own.get("p");
+  return {
+    facts,
+    texts: texts.all(),
+    size: fields.size,
+    forgottenUntil: NOTHING_FORGOTTEN,
+    version: own.get("v") ?? "",
+    fields,
+    contribution: readContribution(own.get("x") ?? ""),
+    isFinalLook: own.has("d"),
+    past: past === undefined ? undefined : readBase36(past, 0),
+    expiresAt: 0,
+  };
+}
+
+export interface Merged {
+  readonly task: CountedTask;
+  /** Alternating fields and values that are new. */
+  readonly added: readonly string[];
+}
+
+/** Adds what a batch contains of it. Does not change `task`. */
+export function merge(task: CountedTask, { facts, details, texts }: TaskChange): Merged {
+  const added: string[] = [];
+  const past = task.past ?? -1;
+  for (const [index, fact] of facts.entries()) {
+    if (!task.fields.has(fact) && readBase36(fact, 1) > past) added.push(fact, details[index] ?? "");
+  }
+  const ownTexts = new Map(task.texts);
+  for (const { key, fields } of texts) {
+    if (ownTexts.has(key)) continue;
+    added.push(...fields);
+    ownTexts.set(key, fields.filter((_, index) => index % 2 === 1).join(""));
+  }
+  if (added.length === 0) return { task, added };
+  const collected = new FactCollector(task.facts);
+  const fields = new Set(task.fields);
+  for (let index = 0; index < added.length; index += 2) {
+    const field = added[index] as string;
+    fields.add(field);
+    if (field[0] !== "n") collected.add(field, added[index + 1] as string);
+  }
+  return { task: { ...task, facts: collected, texts: ownTexts, fields, size: fields.size }, added };
+}
+
+/** The latest facts of a task with very many, and the texts that they refer to. */
+export interface KeptPart {
+  readonly task: CountedTask;
+  readonly removed: readonly string[];
+}
+
+/** Fields from which a task is long, and how many of its latest facts are then kept. */
+const LONG = 128;
+const KEPT = 64;
+
+/** What to keep of a task that has become long. The other events are counted for good, and are not recognized if they come again. */
+export function keptPart(task: CountedTask): KeptPart | undefined {
+  if (task.size <= LONG) return undefined;
+  const { sent, received, started, finals, repeats } = task.facts;
+  const facts = [...sent, ...received, ...started, ...finals, ...repeats];
+  const past = facts.map(({ at }) => at).toSorted((a, b) => b - a)[KEPT];
+  if (past === undefined) return undefined;
+  const removed = new Set(facts.filter(({ at }) => at <= past).map(({ field }) => field));
+  const used = new Set(
+    [...sent, ...received].filter(({ at }) => at > past).flatMap((fact) => ("queue" in fact ? [fact.name, fact.queue] : [fact.name])),
+  );
+  for (const field of task.fields) if (field[0] === "n" && !used.has(textKeyOf(field))) removed.add(field);
+  const isKept = ({ at }: { readonly at: number }): boolean => at > past;
+  const kept = new FactCollector({
+    sent: sent.filter(isKept),
+    received: received.filter(isKept),
+    started: started.filter(isKept),
+    finals: finals.filter(isKept),
+    repeats: repeats.filter(isKept),
+  });
+  const fields = new Set([...task.fields].filter((field) => !removed.has(field)));
+  const texts = new Map([...task.texts].filter(([key]) => used.has(key)));
+  return { task: { ...task, facts: kept, texts, fields, size: fields.size, past }, removed: [...removed] };
+}

@@ -1,0 +1,116 @@
+/**
+ * What a task's events count as: one item per event, with the name and queue of the event's own attempt. It follows from the task's facts alone, so it does
+ * not matter in which order or how often they arrived.
+ *
+ * An event of another event's message has its labels: a start and an end those of the message that the worker ran, a retry those of the start before it.
+ * Two `task-failed` of one run count once: a hard time limit sends two.
+ */
+import type { FinalState, RepeatFact, StartedFact } from "../facts/fact.ts";
+import { byInstant, inOrder, latestNotAfter } from "../facts/order.ts";
+import type { TaskEntry } from "../facts/task-entry.ts";
+import { type Attempt, Attempts, type Labels } from "../completions/attempts.ts";
+import { pair, type Run } from "../completions/runs.ts";
+
+export type TalliedKind = "sent" | "received" | "started" | "succeeded" | "failed" | "revoked" | "rejected" | "retried";
+
+export interface TalliedEvent extends Labels {
+  readonly kind: TalliedKind;
+  /** The worker's full name, if `keepWorker` is on. Always undefined for `sent`. */
+  readonly worker: string | undefined;
+  /** The exception's class, of a failure, if `keepException` is on. */
+  readonly exception: string | undefined;
+  /** Of a success, as Celery measured it; of a failure, from its start. In seconds. */
+  readonly runtime: number | undefined;
+  /** Of a start whose `task-sent` is known: how long it waited after that, or after its ETA if that is later. In seconds, at least 0. */
+  readonly wait: number | undefined;
+}
+
+/** A message that no worker has received. */
+export interface WaitingMessage extends Labels {
+  /** When it was sent, or its ETA if that is later. Seconds since the epoch, by the client's clock. */
+  readonly since: number;
+}
+
+export interface Tally {
+  readonly events: readonly TalliedEvent[];
+  readonly waiting: readonly WaitingMessage[];
+  /** Whether the task has ended, as far as is known. */
+  readonly ended: boolean;
+}
+
+const KINDS: Readonly<Record<FinalState, TalliedKind>> = {
+  SUCCESS: "succeeded",
+  FAILURE: "failed",
+  REVOKED: "revoked",
+  REJECTED: "rejected",
+};
+
+export function tally(entry: TaskEntry): Tally {
+  const { sent, received, started, finals, repeats } = entry.facts;
+  const { runs, messages } = pair(entry.facts);
+  const attempts = new Attempts(entry, messages);
+  const events: TalliedEvent[] = [];
+  const add = (kind: TalliedKind, attempt: Attempt, rest: Partial<TalliedEvent> = {}): void => {
+    if (attempt.excluded) return;
+    const { name, queue } = attempt;
+    events.push({ kind, name, queue, worker: undefined, exception: undefined, runtime: undefined, wait: undefined, ...rest });
+  };
+  for (const fact of sent) add("sent", attempts.ofSent(fact));
+  const delivered = new Set<unknown>();
+  for (const fact of received) {
+    const message = messages.ofReceived(fact);
+    if (message === undefined) continue;
+    if (message.sent !== undefined) delivered.add(message.sent);
+    add("received", attempts.ofReceived(fact, message), { worker: fact.worker });
+  }
+  for (const start of started) {
+    const { sent: begun } = attempts.ofStart(start);
+    if (begun !== undefined) delivered.add(begun);
+    const wait = begun === undefined ? undefined : attempts.waitBefore(start)?.seconds;
+    add("started", attempts.ofStart(start), { worker: start.worker, wait });
+  }
+  for (const run of runs) addEnds(run, attempts, started, add);
+  for (const repeat of repeats) {
+    add(repeat.kind === "retried" ? "retried" : "rejected", attempts.ofRepeat(repeat, startBefore(repeat, started)), {
+      worker: repeat.worker,
+    });
+  }
+  for (const run of runs) {
+    const begun = attempts.ofRun(run).sent;
+    if (begun !== undefined) delivered.add(begun);
+  }
+  const waiting = sent.flatMap((fact) => {
+    const attempt = attempts.ofSent(fact);
+    if (delivered.has(fact) || attempt.excluded) return [];
+    return [{ name: attempt.name, queue: attempt.queue, since: Math.max(fact.at, fact.eta ?? 0) / 1e6 }];
+  });
+  return { events, waiting, ended: finals.length > 0 };
+}
+
+function addEnds(
+  run: Run,
+  attempts: Attempts,
+  started: readonly StartedFact[],
+  add: (kind: TalliedKind, attempt: Attempt, rest: Partial<TalliedEvent>) => void,
+): void {
+  const attempt = attempts.ofRun(run);
+  let failedAt: number | undefined;
+  for (const final of run.finals.toSorted(byInstant)) {
+    const kind = KINDS[final.state];
+    const { worker, exception, at, hostname } = final;
+    if (kind !== "failed") {
+      add(kind, attempt, { worker, runtime: final.runtime });
+      continue;
+    }
+    const since = failedAt;
+    failedAt = at;
+    if (since !== undefined && !started.some((start) => start.hostname === hostname && start.at > since && start.at <= at)) continue;
+    const runtime = run.start === undefined || final.unbegun ? undefined : Math.max(at - run.start.at, 0) / 1e6;
+    add(kind, attempt, { worker, exception, runtime });
+  }
+}
+
+/** The start that a retry or requeueing ended. */
+function startBefore({ at, hostname }: RepeatFact, started: readonly StartedFact[]): StartedFact | undefined {
+  return latestNotAfter(inOrder(started.filter((start) => start.hostname === hostname)), at);
+}

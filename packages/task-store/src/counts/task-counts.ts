@@ -1,0 +1,285 @@
+/**
+ * Counts over all tasks, kept in Redis, exact whatever happens to the processes that count.
+ *
+ * Each task's facts are merged as in the Store. What the task contributes to the counts follows from its facts alone, and is stored with the task. When it
+ * changes, one script stores the new contribution and adds the difference. So the counts are always the sum of what the tasks contribute: an event that
+ * comes twice changes nothing, and an event that comes late moves what was counted without it. docs/adr/0013-counts.md explains this.
+ *
+ * A process computes a change from what it knows of the task: what it stored last, or else that the task is new. If another process has changed the task,
+ * nothing is stored, and the reply says what Redis knows. So in the usual case a batch costs one call for each shard.
+ */
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import type { RedisConnection } from "@celery-metrics-exporter/runtime";
+import { toBase36 } from "../facts/encoding.ts";
+import type { FactOptions } from "../facts/fact.ts";
+import { type TaskChange, collectChanges } from "../facts/task-changes.ts";
+import type { TaskEntry } from "../facts/task-entry.ts";
+import { CountKeys } from "../keys.ts";
+import { type ScriptCall, StoreScript } from "../scripts/store-script.ts";
+import { type Contribution, NOTHING, difference, writeContribution } from "./contribution.ts";
+import { COUNT_SCRIPT, READ_SCRIPT } from "./count-scripts.ts";
+import { type CountedTask, type KeptPart, UNKNOWN_TASK, keptPart, merge, readCountedTask } from "./counted-task.ts";
+
+export interface TaskCountsOptions extends FactOptions {
+  readonly redis: RedisConnection;
+  /** The queues' prefix. The keys use it without its braces. */
+  readonly queuePrefix: string;
+  /** The exporter that counts. */
+  readonly owner: string;
+  /** How long a task is kept after it was last changed, in seconds, exact to a seventh. */
+  readonly taskExpirySeconds: number;
+  /** How long a task is kept after it was last changed once it has ended. A repeated event that comes later counts again. */
+  readonly endedExpirySeconds: number;
+  /** Looks at tasks. The answers are in the same order. */
+  readonly lookAt: (tasks: readonly LookedAt[]) => Promise<readonly Look[]>;
+}
+
+/** What the counting code says of a task. */
+export interface Look {
+  readonly contribution: Contribution;
+  /** Whether something of it could not be counted yet, because a name or queue is missing. */
+  readonly isIncomplete: boolean;
+  readonly ended: boolean;
+}
+
+/** A task to look at. */
+export interface LookedAt extends TaskEntry {
+  /** Whether its missing events are not waited for any longer. */
+  readonly isFinalLook: boolean;
+}
+
+/** Tasks that a process remembers until they end, so that their next change costs one call. */
+const MOST_REMEMBERED = 20_000;
+/** By which part of it an expiry may be wrong before it is set again. */
+const EXPIRY_TOLERANCE = 1 / 7;
+
+const NO_CHANGE: TaskChange = { facts: [], details: [], texts: [], etaSeconds: 0 };
+
+/** A task with what a batch adds to it. */
+interface Change {
+  readonly id: string;
+  /** What it is computed from. */
+  readonly from: CountedTask;
+  readonly task: CountedTask;
+  readonly added: readonly string[];
+  readonly kept: KeptPart | undefined;
+}
+
+/** A change, and what follows from it. */
+interface Computed extends Change {
+  readonly look: Look;
+  /** What it contributes from now on. Less than what was counted, if only a part of it is kept. */
+  readonly contribution: Contribution;
+}
+
+/** One task in a call of `COUNT_SCRIPT`. */
+interface Line {
+  readonly id: string;
+  readonly written: readonly [version: string, ttl: number, set: readonly string[], removed?: readonly string[]];
+  /** Alternating fields of the counts and what to add to them. */
+  readonly difference: readonly (string | number)[];
+}
+
+interface Stored {
+  /** The tasks of all calls in which some task had another version. Nothing of them was stored. */
+  readonly refused: ReadonlySet<string>;
+  /** Those that had another version. */
+  readonly others: ReadonlyMap<string, CountedTask>;
+}
+
+/** Every method throws `UnavailableError` if Redis is unavailable. Calling it again with the same arguments is always safe. */
+export class TaskCounts {
+  readonly #options: TaskCountsOptions;
+  readonly #keys: CountKeys;
+  readonly #count: StoreScript;
+  readonly #read: StoreScript;
+  readonly #remembered = new Map<string, CountedTask>();
+
+  constructor(options: TaskCountsOptions) {
+    this.#options = options;
+    this.#keys = new CountKeys(options.queuePrefix, options.owner);
+    this.#count = new StoreScript(options.redis, COUNT_SCRIPT);
+    this.#read = new StoreScript(options.redis, READ_SCRIPT);
+  }
+
+  /** Merges events into their tasks, and counts them. Returns the ids of the tasks that are incomplete. */
+  async add(events: readonly CeleryEvent[]): Promise<string[]> {
+    const computed = await this.#change(collectChanges(events, this.#options), false);
+    return computed.filter(({ look }) => look.isIncomplete).map(({ id }) => id);
+  }
+
+  /** Counts everything of these tasks, whatever is missing. Returns how many of them are known. */
+  async giveUpWaiting(ids: Iterable<string>): Promise<number> {
+    const computed = await this.#change(new Map([...ids].map((id) => [id, NO_CHANGE])), true);
+    return computed.filter(({ task }) => task.size > 0).length;
+  }
+
+  /** Removes tasks that have no `task-sent`, with what they contributed. Returns how many. */
+  async forget(ids: Iterable<string>): Promise<number> {
+    let forgotten = 0;
+    let left: ReadonlyMap<string, CountedTask> = new Map([...ids].map((id) => [id, UNKNOWN_TASK]));
+    while (left.size > 0) {
+      const lines = [...left].map(([id, { version, contribution }]): Line => ({
+        id,
+        written: [version, -1, []],
+        difference: difference(contribution, NOTHING),
+      }));
+      const { refused, others } = await this.#store(lines);
+      for (const [id, { version }] of left) {
+        this.#remembered.delete(id);
+        if (version !== "" && !refused.has(id)) forgotten += 1;
+      }
+      const again = [...refused].map((id) => [id, others.get(id) ?? left.get(id) ?? UNKNOWN_TASK] as const);
+      left = new Map(again.filter(([, { facts }]) => facts.sent.length === 0));
+    }
+    return forgotten;
+  }
+
+  /**
+   * The sum of all shards. A count never falls below what an earlier call returned, even if late events moved what was counted, unless Redis lost it.
+   *
+   * @throws {UnavailableError} if a shard cannot be read.
+   */
+  async totals(): Promise<Map<string, number>> {
+    const totals = new Map<string, number>();
+    for (const reply of await this.#read.run(this.#keys.counts.map((keys) => ({ keys, args: [] })))) {
+      const [counts, floors] = reply as [string[], string[]];
+      const lowest = new Map<string, number>();
+      for (let index = 0; index < floors.length; index += 2) lowest.set(floors[index] as string, Number(floors[index + 1]));
+      for (let index = 0; index < counts.length; index += 2) {
+        const field = counts[index] as string;
+        totals.set(field, (totals.get(field) ?? 0) + Math.max(Number(counts[index + 1]), lowest.get(field) ?? 0));
+        lowest.delete(field);
+      }
+      for (const [field, floor] of lowest) totals.set(field, (totals.get(field) ?? 0) + floor);
+    }
+    return totals;
+  }
+
+  async #change(changes: ReadonlyMap<string, TaskChange>, isFinalLook: boolean): Promise<Computed[]> {
+    const done: Computed[] = [];
+    for (let left: Iterable<string> = changes.keys(), refusedAny = true; refusedAny;) {
+      const merged = [...left].map((id) => this.#merge(id, changes.get(id) ?? NO_CHANGE, isFinalLook));
+      const computed = await this.#compute(merged);
+      const now = Date.now();
+      const changed = computed.filter(isChange);
+      const { refused, others } = await this.#store(changed.map((each) => this.#toLine(each, now)));
+      for (const [id, task] of others) this.#remember(id, task);
+      for (const each of changed) if (!refused.has(each.id)) this.#rememberChanged(each, now);
+      for (const each of computed) if (!refused.has(each.id)) done.push(each);
+      left = refused;
+      refusedAny = refused.size > 0;
+    }
+    return done;
+  }
+
+  #merge(id: string, change: TaskChange, isFinalLook: boolean): Change {
+    const from = this.#remembered.get(id) ?? UNKNOWN_TASK;
+    const { task, added } = merge(from, change);
+    const looked = isFinalLook && !task.isFinalLook ? { ...task, isFinalLook } : task;
+    return { id, from, task: looked, added, kept: keptPart(looked) };
+  }
+
+  async #compute(changes: readonly Change[]): Promise<Computed[]> {
+    const parts = changes.flatMap(({ kept }) => (kept === undefined ? [] : [kept.task]));
+    const looks = (await this.#options.lookAt([...changes.map(({ task }) => task), ...parts])).values();
+    const whole = changes.map((change) => ({ ...change, look: looks.next().value as Look }));
+    return whole.map((change) => ({
+      ...change,
+      contribution: (change.kept === undefined ? change.look : (looks.next().value as Look)).contribution,
+    }));
+  }
+
+  #toLine(computed: Computed, now: number): Line {
+    const { id, from, task, added, kept, look, contribution } = computed;
+    // Only to learn whether Redis knows it.
+    if (task.size === 0) return { id, written: [from.version, -1, []], difference: [] };
+    const set = [...added, "v", nextVersion(from), "x", writeContribution(contribution)];
+    if (task.isFinalLook && !from.isFinalLook) set.push("d", "1");
+    if (kept !== undefined) set.push("p", toBase36(kept.task.past ?? 0));
+    const ttl = this.#renews(computed, now) ? this.#ttlOf(look) : 0;
+    return {
+      id,
+      written: kept === undefined ? [from.version, ttl, set] : [from.version, ttl, set, kept.removed],
+      difference: difference(from.contribution, look.contribution),
+    };
+  }
+
+  /** The task once the change is stored. */
+  #afterwards(computed: Computed, now: number): CountedTask {
+    const { from, task, kept, look, contribution } = computed;
+    const expiresAt = this.#renews(computed, now) ? now + this.#ttlOf(look) * 1_000 : from.expiresAt;
+    return { ...(kept?.task ?? task), version: nextVersion(from), contribution, expiresAt };
+  }
+
+  #renews({ from, look }: Computed, now: number): boolean {
+    const ttlMs = this.#ttlOf(look) * 1_000;
+    return Math.abs(now + ttlMs - from.expiresAt) > ttlMs * EXPIRY_TOLERANCE;
+  }
+
+  #ttlOf({ ended }: Look): number {
+    return ended ? this.#options.endedExpirySeconds : this.#options.taskExpirySeconds;
+  }
+
+  /** Nothing is expected of a task that has ended. If something comes, Redis knows the task. */
+  #rememberChanged(computed: Computed, now: number): void {
+    if (computed.look.ended) this.#remembered.delete(computed.id);
+    else if (computed.task.size > 0) this.#remember(computed.id, this.#afterwards(computed, now));
+  }
+
+  #remember(id: string, task: CountedTask): void {
+    // Removed and added again, so that those not changed for the longest time come first.
+    this.#remembered.delete(id);
+    this.#remembered.set(id, task);
+    if (this.#remembered.size <= MOST_REMEMBERED) return;
+    for (const oldest of this.#remembered.keys()) {
+      this.#remembered.delete(oldest);
+      break;
+    }
+  }
+
+  async #store(lines: readonly Line[]): Promise<Stored> {
+    const byId = new Map(lines.map((line) => [line.id, line]));
+    const shards = [...this.#keys.byShard(byId.keys())];
+    const calls = shards.map(([shard, ids]): ScriptCall => {
+      const keys = [...(this.#keys.counts[shard] ?? []), ...ids.map((id) => this.#keys.keyOf(id, shard))];
+      const own = ids.flatMap((id) => byId.get(id) ?? []);
+      return { keys, args: [JSON.stringify(own.map(({ written }) => written)), ...sumUp(own)] };
+    });
+    const replies = (await this.#count.run(calls)) as (number | readonly string[])[][];
+    const refused = new Set<string>();
+    const others = new Map<string, CountedTask>();
+    for (const [call, [, ids]] of shards.entries()) {
+      const reply = replies[call] ?? [];
+      if (reply.length === 0) continue;
+      for (const id of ids) refused.add(id);
+      for (let index = 0; index < reply.length; index += 2) {
+        others.set(ids[(reply[index] as number) - 1] ?? "", readCountedTask(reply[index + 1] as readonly string[]));
+      }
+    }
+    return { refused, others };
+  }
+}
+
+function isChange({ from, task, added, look }: Computed): boolean {
+  return added.length > 0 || task.isFinalLook !== from.isFinalLook || difference(from.contribution, look.contribution).length > 0;
+}
+
+function nextVersion({ version }: CountedTask): string {
+  return String(Number(version) + 1);
+}
+
+/** What to add to the counts and what to subtract, in the format of `COUNT_SCRIPT`. */
+function sumUp(lines: readonly Line[]): [added: string, subtracted: string] {
+  const added = new Map<string, number>();
+  const subtracted: (string | number)[] = [];
+  for (const [index, line] of lines.entries()) {
+    for (let at = 0; at < line.difference.length; at += 2) {
+      const field = line.difference[at] as string;
+      const by = line.difference[at + 1] as number;
+      if (by > 0) added.set(field, (added.get(field) ?? 0) + by);
+      else subtracted.push(index + 1, field, -by);
+    }
+  }
+  return [JSON.stringify([...added].flat()), JSON.stringify(subtracted)];
+}
