@@ -1,6 +1,6 @@
 /** What the active monitor does: counts Celery's queues, asks the workers, and publishes what it observes. */
 import type { Broker, QueueLengths } from "@celery-metrics-exporter/broker";
-import { REJECT_REASONS, type Observation } from "@celery-metrics-exporter/celery";
+import type { Observation } from "@celery-metrics-exporter/celery";
 import type { Answers } from "@celery-metrics-exporter/control";
 import type { KnownQueues } from "@celery-metrics-exporter/pipeline";
 import type { Logger, Metrics } from "@celery-metrics-exporter/runtime";
@@ -41,7 +41,7 @@ export class Monitor {
     this.#refused = metrics.gauge("monitor_queues_refused", "Queues that the broker did not let the monitor count the last time.");
     this.#answered = metrics.gauge("monitor_workers", "Workers that answered the last time.");
     this.#unreadable = metrics.counter("monitor_replies_unreadable_total", "Replies of workers that could not be read, by reason.", {
-      reason: REJECT_REASONS,
+      reason: ["body", "content_encoding", "content_type", "not_a_reply", "pickle", "too_large"],
     });
     this.#errors = metrics.counter("monitor_replies_errors_total", "Questions that workers answered with an error.", {
       method: ["stats", "active_queues"],

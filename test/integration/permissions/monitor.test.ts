@@ -125,7 +125,7 @@ describe("on Redis", () => {
     releases.push(() => queue.close());
     await queue.waitUntilReady();
     const role = monitorRole((connection, { config, logger, metrics, lifecycle }) => {
-      const exporters = [{ name: "observing", healthPort: 0, takes: [], observes: true }];
+      const exporters = [{ name: "observing", takes: [], observes: true, healthPort: 0 }];
       const outlet = new ObservationOutlet({ redis: connection, prefix: config.QUEUE_PREFIX, exporters, logger, metrics });
       lifecycle.defer("outlet", () => outlet.close());
       return (observations) => outlet.publish(observations);
