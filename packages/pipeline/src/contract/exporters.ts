@@ -33,7 +33,20 @@ export const EXPORTERS: readonly ExporterRegistration[] = [
   {
     name: "prometheus",
     healthPort: 9805,
-    takes: ["task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-retried", "task-revoked", "task-rejected"],
+    takes: [
+      "task-sent",
+      "task-received",
+      "task-started",
+      "task-succeeded",
+      "task-failed",
+      "task-retried",
+      "task-revoked",
+      "task-rejected",
+      "worker-online",
+      "worker-heartbeat",
+      "worker-offline",
+    ],
+    observes: true,
     omits: ["args", "kwargs", "result", "traceback", "root_id", "parent_id", "expires"],
   },
 ];
