@@ -33,6 +33,8 @@ const UNSENT_AFTER_MS = 60_000;
 
 interface Tallied extends Tally {
   readonly isFinalLook: boolean;
+  /** Whether a missing queue may still be told. */
+  readonly mayTellQueue: boolean;
 }
 
 export class Counting {
@@ -53,11 +55,12 @@ export class Counting {
 
   /** What each task contributes. An event whose name or queue is missing contributes nothing, until it is not waited for any longer. */
   readonly lookAt = async (tasks: readonly LookedAt[]): Promise<Look[]> => {
-    const tallied = tasks.map((task): Tallied => ({ ...tally(task), isFinalLook: task.isFinalLook }));
+    const mayTellQueue = this.#now() - this.#sentAt < UNSENT_AFTER_MS;
+    const tallied = tasks.map((task): Tallied => ({ ...tally(task), isFinalLook: task.isFinalLook, mayTellQueue }));
     const contributionOf = await this.#contributions(tallied);
     return tallied.map((each) => ({
       contribution: contributionOf(each),
-      isIncomplete: each.events.some((event) => this.#isOpen(event, each)),
+      isIncomplete: each.events.some((event) => isOpen(event, each)),
       ended: each.ended,
     }));
   };
@@ -68,22 +71,29 @@ export class Counting {
     const hostnameOf = await this.#hostnames(tallied);
     const sets = new Set<string>();
     const classes = new Set<string>();
+    /** The set of each event that counts and of each waiting message, in order. */
+    const setsOf = new Map<Tallied, string[]>();
     for (const task of tallied) {
+      const own: string[] = [];
       for (const event of task.events) {
-        if (this.#isOpen(event, task)) continue;
-        sets.add(this.#setOf(event, hostnameOf(event)));
+        if (isOpen(event, task)) continue;
+        own.push(this.#setOf(event, hostnameOf(event)));
         if (event.kind === "failed") classes.add(exceptionOf(event));
       }
-      for (const message of task.waiting) sets.add(this.#setOf(message, GENERIC_HOSTNAME));
+      for (const message of task.waiting) own.push(this.#setOf(message, GENERIC_HOSTNAME));
+      for (const set of own) sets.add(set);
+      setsOf.set(task, own);
     }
     const ids = await labels.resolve(sets);
-    const exceptionIds = await exceptions.resolve(classes);
+    const exceptionIds = classes.size === 0 ? ids : await exceptions.resolve(classes);
     return (task) => {
       const contribution = new Map<string, number>();
       const add = (field: string, by: number): void => void contribution.set(field, (contribution.get(field) ?? 0) + by);
+      const own = setsOf.get(task) ?? [];
+      let next = 0;
       for (const event of task.events) {
-        if (this.#isOpen(event, task)) continue;
-        const id = ids.get(this.#setOf(event, hostnameOf(event))) ?? labels.otherId;
+        if (isOpen(event, task)) continue;
+        const id = ids.get(own[next++] ?? "") ?? labels.otherId;
         const exception = event.kind === "failed" ? (exceptionIds.get(exceptionOf(event)) ?? exceptions.otherId) : "";
         add(`${id}.${CODES[event.kind]}${exception}`, 1);
         const [histogram, seconds] = this.#observed(event);
@@ -93,7 +103,7 @@ export class Counting {
         if (microseconds !== 0) add(`${id}.${histogram.sum}`, microseconds);
       }
       for (const message of task.waiting) {
-        const id = ids.get(this.#setOf(message, GENERIC_HOSTNAME)) ?? labels.otherId;
+        const id = ids.get(own[next++] ?? "") ?? labels.otherId;
         add(`${id}.${WAITING}${Math.floor(message.since / WAITING_MINUTE_SECONDS).toString(36)}`, 1);
       }
       return contribution;
@@ -119,15 +129,14 @@ export class Counting {
     };
   }
 
-  /** Whether the event cannot be counted yet. */
-  #isOpen({ name, queue }: TalliedEvent, { isFinalLook }: Tallied): boolean {
-    if (isFinalLook) return false;
-    return name === undefined || (queue === undefined && this.#now() - this.#sentAt < UNSENT_AFTER_MS);
-  }
-
   #setOf({ name, queue }: Pick<TalliedEvent, "name" | "queue">, hostname: string): string {
     return labelSet(name ?? UNKNOWN_NAME, queue ?? this.#options.defaultQueue, hostname);
   }
+}
+
+/** Whether the event cannot be counted yet. */
+function isOpen({ name, queue }: TalliedEvent, { isFinalLook, mayTellQueue }: Tallied): boolean {
+  return !isFinalLook && (name === undefined || (queue === undefined && mayTellQueue));
 }
 
 function exceptionOf({ exception }: TalliedEvent): string {
