@@ -21,6 +21,8 @@ import { IN_PARTS } from "../scripts/in-parts.ts";
  * Makes all changes, or none: if a task has another version, replies with such tasks, as alternating indices and whole hashes. Changing tasks and adding
  * what this changes in the counts is one call, so a difference is added exactly once.
  *
+ * A count is never negative: if its field was removed, there is nothing to subtract from.
+ *
  * If a count that was read becomes smaller, its floor is what it was; see `READ_SCRIPT`. A count cannot have been read with what a task contributes if the
  * counts were not read since the task was new. Fields whose code begins with `q` are gauges and have no floor.
  */
@@ -51,7 +53,7 @@ local subtracted = cjson.decode(ARGV[3])
 for i = 1, #subtracted, 3 do
   local field = subtracted[i + 1]
   local old = tonumber(redis.call('HGET', KEYS[1], field) or '0')
-  if increase(field, -subtracted[i + 2]) == 0 then redis.call('HDEL', KEYS[1], field) end
+  if old <= subtracted[i + 2] or increase(field, -subtracted[i + 2]) == 0 then redis.call('HDEL', KEYS[1], field) end
   if not field:find('.q', 1, true) and redis.call('HGET', KEYS[subtracted[i] + 3], 'g') ~= reads then
     local floor = tonumber(redis.call('HGET', KEYS[2], field) or '0')
     if old > floor then redis.call('HSET', KEYS[2], field, string.format('%.0f', old)) end
