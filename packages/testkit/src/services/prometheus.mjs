@@ -38,7 +38,8 @@ export class PrometheusServer extends ServerProcess {
    * @returns {Promise<Sample[]>}
    */
   async query(expression, at = Date.now()) {
-    const response = await fetch(`${this.url}/api/v1/query?${new URLSearchParams({ query: expression, time: String(at / 1_000) })}`);
+    const parameters = new URLSearchParams({ query: expression, time: String(at / 1_000) }).toString();
+    const response = await fetch(`${this.url}/api/v1/query?${parameters}`);
     /** @type {{ status: string, error?: string, data: { result: { metric: Record<string, string>, value: [number, string] }[] } }} */
     const answer = /** @type {any} */ (await response.json());
     if (answer.status !== "success") throw new Error(`${expression}: ${answer.error}`);
