@@ -65,15 +65,22 @@ function add(port: number): Promise<RoleProcess> {
   return fleet.add("prometheus-processor", { PROMETHEUS_PORT: String(port) });
 }
 
+/** What the process shows that shows the most: others may be on standby. */
 async function scrape(accept: string): Promise<string> {
-  const response = await fetch(`http://127.0.0.1:${ports[0]}/metrics`, { headers: { accept, authorization: "Bearer secret-token" } });
-  return response.text();
+  const headers = { accept, authorization: "Bearer secret-token" };
+  const texts = await Promise.all(ports.map(async (port) => (await fetch(`http://127.0.0.1:${port}/metrics`, { headers })).text()));
+  return texts.toSorted((a, b) => b.length - a.length)[0] ?? "";
 }
 
-/** The sum over all series, as each of the two targets shows it. */
-async function shown(metric: string, at?: number): Promise<number[]> {
-  const samples = await prometheus.query(`sum by (instance) (celery_task_${metric})`, at);
-  return samples.map(({ value }) => value);
+/** Each series once, whichever of the processes shows it. */
+function series(metric: string): string {
+  return `max without (instance) (${metric})`;
+}
+
+/** The sum over all series. */
+async function shown(metric: string): Promise<number | undefined> {
+  const [sum] = await prometheus.query(`sum(${series(`celery_task_${metric}`)})`);
+  return sum?.value;
 }
 
 /** How many tasks ended in each way. */
@@ -83,10 +90,10 @@ function endsOf({ tasks }: Truth): Record<string, number> {
   );
 }
 
-/** Waits until both targets show so many more ends, and then for a scrape after that. */
+/** Waits until so many ends are shown, and then for a scrape after that. */
 async function untilShown(ends: Readonly<Record<string, number>>): Promise<void> {
   for (const [metric, count] of Object.entries(ends)) {
-    await expect.poll(() => shown(metric), { timeout: 30_000, interval: 300, message: metric }).toEqual([count, count]);
+    await expect.poll(() => shown(metric), { timeout: 30_000, interval: 300, message: metric }).toBe(count);
   }
   await sleep(2_500);
 }
@@ -110,11 +117,10 @@ describe("with a load, kills and a loss of everything", () => {
     await untilShown(Object.fromEntries(Object.entries(second).map(([metric, count]) => [metric, count + (first[metric] ?? 0)])));
 
     const to = Date.now();
-    const range = `[${Math.round((to - from) / 1_000)}s]`;
+    const range = `[${Math.round((to - from) / 1_000)}s:1s]`;
     for (const [metric, count] of Object.entries(second)) {
-      for (const { value } of await prometheus.query(`sum by (instance) (increase(celery_task_${metric}${range}))`, to)) {
-        expect(Math.abs(value / count - 1), `${metric}: ${value} instead of ${count}`).toBeLessThan(EXTRAPOLATION);
-      }
+      const [increase] = await prometheus.query(`sum(increase(${series(`celery_task_${metric}`)}${range}))`, to);
+      expect(Math.abs((increase?.value ?? 0) / count - 1), `${metric}: ${increase?.value} instead of ${count}`).toBeLessThan(EXTRAPOLATION);
     }
     const names = (await prometheus.query(`count by (__name__) ({__name__=~"celery_task_.*"})`, to)).map(
       ({ metric }) => metric["__name__"],
@@ -122,7 +128,8 @@ describe("with a load, kills and a loss of everything", () => {
     expect(names).toEqual(
       expect.arrayContaining(["celery_task_runtime_sum", "celery_task_queue_wait_time_bucket", "celery_task_sent_total"]),
     );
-    for (const name of names) expect(await prometheus.query(`sum(resets(${name}${range})) > 0`, to), name).toEqual([]);
+    for (const name of names.filter((each) => /_(total|bucket|count|sum)$/.test(each ?? "")))
+      expect(await prometheus.query(`sum(resets(${series(name ?? "")}${range})) > 0`, to), name).toEqual([]);
 
     const client = new Redis(redis.url);
     await client.flushall();
@@ -141,8 +148,8 @@ describe("with a load, kills and a loss of everything", () => {
 
   it("shows Prometheus everything as OpenMetrics, which it prefers", async () => {
     const lines = (await scrape("application/openmetrics-text")).split("\n").filter((line) => line !== "" && !line.startsWith("#"));
-    const scraped = await prometheus.query("scrape_samples_scraped");
-    expect(scraped.map(({ value }) => value)).toEqual([lines.length, lines.length]);
+    const [scraped] = await prometheus.query("max(scrape_samples_scraped)");
+    expect(scraped?.value).toBe(lines.length);
     expect((await prometheus.query("up")).map(({ value }) => value)).toEqual([1, 1]);
   });
 });
