@@ -10,7 +10,7 @@ import { prepareWorkspace, ROOT } from "./lib/workspace.mjs";
 
 await runScript(async () => {
   const args = process.argv.slice(2);
-  const missing = await provide(["redis", "rabbitmq", "postgres", "celery", "chromium"]);
+  const missing = await provide(["redis", "rabbitmq", "postgres", "celery", "chromium", "prometheus"]);
   if (missing.length > 0) {
     if (DockerCompose.isAvailable()) return testInContainer(args);
     throw new Failure(`The tests need ${titles(missing)}, which this machine lacks. Run:\n\n  ${remedy(missing)}\n`, EXIT_UNAVAILABLE);

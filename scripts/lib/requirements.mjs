@@ -2,10 +2,12 @@
 import { findCeleryPython } from "../../packages/testkit/src/services/celery.mjs";
 import { findChromium } from "../../packages/testkit/src/services/chromium.mjs";
 import { findPostgres } from "../../packages/testkit/src/services/postgres.mjs";
+import { findPrometheus } from "../../packages/testkit/src/services/prometheus.mjs";
 import { findRabbitmq } from "../../packages/testkit/src/services/rabbitmq.mjs";
 import { findRedis } from "../../packages/testkit/src/services/redis.mjs";
 import { installCelery } from "./celery-environment.mjs";
 import { step } from "./console.mjs";
+import { unpackPrometheus } from "./prometheus-package.mjs";
 import { packageManager } from "./system-packages.mjs";
 
 /**
@@ -16,7 +18,7 @@ import { packageManager } from "./system-packages.mjs";
  * @property {readonly string[]} brew
  */
 
-/** @typedef {"redis" | "rabbitmq" | "postgres" | "celery" | "chromium"} RequirementName */
+/** @typedef {"redis" | "rabbitmq" | "postgres" | "celery" | "chromium" | "prometheus"} RequirementName */
 
 /** @type {Readonly<Record<RequirementName, Requirement>>} */
 const REQUIREMENTS = {
@@ -30,6 +32,7 @@ const REQUIREMENTS = {
     brew: [],
   },
   chromium: { title: "Chromium", find: findChromium, apt: ["chromium"], brew: ["chromium"] },
+  prometheus: { title: "Prometheus", find: findPrometheus, apt: ["prometheus"], brew: ["prometheus"] },
 };
 
 /**
@@ -40,6 +43,7 @@ const REQUIREMENTS = {
  */
 export async function provide(names) {
   let missing = findMissing(names);
+  if (missing.includes("prometheus") && (await unpackPrometheus())) missing = findMissing(missing);
   const manager = missing.length === 0 ? undefined : packageManager();
   if (manager !== undefined) {
     const packages = missing.flatMap((name) => REQUIREMENTS[name][manager.name]);

@@ -12,7 +12,7 @@ set -u
 export DEBIAN_FRONTEND=noninteractive
 trap 'exit 130' INT TERM HUP
 present=" "
-for unit in redis-server rabbitmq-server postgresql epmd; do
+for unit in redis-server rabbitmq-server postgresql epmd prometheus; do
   if [ -e "/lib/systemd/system/$unit.service" ]; then present="$present$unit "; fi
 done
 if [ ! -e /usr/sbin/policy-rc.d ]; then
@@ -25,7 +25,7 @@ status=0
 apt-get -q install -y --no-install-recommends "$@" || for package in "$@"; do
   apt-get -q install -y --no-install-recommends "$package" || status=1
 done
-for unit in redis-server rabbitmq-server postgresql epmd; do
+for unit in redis-server rabbitmq-server postgresql epmd prometheus; do
   case $present in
     *" $unit "*) ;;
     *) systemctl disable "$unit" >/dev/null 2>&1 || true ;;

@@ -55,10 +55,11 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         failedRuntime: new HistogramFields("u", config.PROMETHEUS_BUCKETS),
         wait: new HistogramFields("w", config.PROMETHEUS_QUEUE_WAIT_BUCKETS),
       };
+      const hostnames = registry("hostnames", config.PROMETHEUS_MAX_HOSTNAMES, [OTHER]);
       const counting = new Counting({
         labels,
         exceptions,
-        hostnames: registry("hostnames", config.PROMETHEUS_MAX_HOSTNAMES, [OTHER]),
+        hostnames,
         hostnameLabel: config.PROMETHEUS_HOSTNAME_LABEL,
         defaultQueue: config.PROMETHEUS_DEFAULT_QUEUE,
         ...histograms,
@@ -73,6 +74,9 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         keepException: config.PROMETHEUS_EXCEPTION_LABEL,
         everyEvent: true,
         lookAt: counting.lookAt,
+        onLoss: () => {
+          for (const each of [labels, exceptions, hostnames]) each.forget();
+        },
       });
 
       const workers = new Workers({

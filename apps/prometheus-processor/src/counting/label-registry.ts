@@ -109,6 +109,11 @@ export class LabelRegistry {
     return ids;
   }
 
+  /** Registers all sets again when they are next used: Redis may have lost them. */
+  forget(): void {
+    this.#remembered.clear();
+  }
+
   /**
    * All sets of values by id.
    *
@@ -117,6 +122,7 @@ export class LabelRegistry {
   async all(): Promise<ReadonlyMap<string, readonly string[]>> {
     const { redis, keys } = this.#options;
     const values = await available("reading labels", () => redis.hgetall(keys.values));
+    for (const [set, { id }] of this.#remembered) if (!(id in values)) this.#remembered.delete(set);
     return new Map(Object.entries(values).map(([id, set]) => [id, set.split(SEPARATOR)]));
   }
 

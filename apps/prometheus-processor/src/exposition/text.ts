@@ -64,15 +64,16 @@ function escapeHelp(help: string, format: Format): string {
   return format === "openmetrics" ? escaped.replaceAll('"', '\\"') : escaped;
 }
 
-/** A number as Python writes a float: `1.0`, `0.005`, `1e-05`, `1e+16`, `+Inf`. */
+/** A number as the Python client writes a float: `1.0`, `0.005`, `1e-05`, `1e+06`, `+Inf`. From a million on, it imitates Go: `1e+06`, but `1e+010`. */
 export function writeNumber(value: number): string {
   if (value === Number.POSITIVE_INFINITY) return "+Inf";
   if (value === Number.NEGATIVE_INFINITY) return "-Inf";
   if (Number.isNaN(value)) return "NaN";
+  const [digits = "", exponent = ""] = value.toExponential().split("e");
+  const [sign, power] = [exponent[0] ?? "+", exponent.slice(1)];
+  if (value >= 1e6 && value < 1e16) return `${digits}e+0${power}`;
   if (Number.isInteger(value) && Math.abs(value) < 1e16) return `${Object.is(value, -0) ? "-0" : value}.0`;
   const size = Math.abs(value);
   if (size >= 1e-4 && size < 1e16) return String(value);
-  const [digits = "", exponent = ""] = value.toExponential().split("e");
-  const [sign, power] = [exponent[0] ?? "+", exponent.slice(1)];
   return `${digits}e${sign}${power.padStart(2, "0")}`;
 }

@@ -3,7 +3,7 @@
  *
  * A task's hash contains its facts and texts (`fact.ts`, `texts.ts`) and
  *
- *   v  its version: how often it was changed
+ *   v  its version: another number after each change
  *   x  what it contributes to the shard's counts (`contribution.ts`)
  *   g  how often the counts had been read when it was new
  *   d  `1` once its missing events are not waited for any longer
@@ -21,11 +21,22 @@ import { IN_PARTS } from "../scripts/in-parts.ts";
  * Makes all changes, or none: if a task has another version, replies with such tasks, as alternating indices and whole hashes. Changing tasks and adding
  * what this changes in the counts is one call, so a difference is added exactly once.
  *
+ * A count is never negative: if its field was removed, there is nothing to subtract from.
+ *
  * If a count that was read becomes smaller, its floor is what it was; see `READ_SCRIPT`. A count cannot have been read with what a task contributes if the
  * counts were not read since the task was new. Fields whose code begins with `q` are gauges and have no floor.
  */
 export const COUNT_SCRIPT = `
 ${IN_PARTS}
+-- A sum that would not fit any more begins anew, as any counter may. An error here would leave half of the changes.
+local function increase(field, by)
+  local text = string.format('%.0f', by)
+  local reply = redis.pcall('HINCRBY', KEYS[1], field, text)
+  if type(reply) == 'number' then return reply end
+  redis.call('HSET', KEYS[1], field, text)
+  return by
+end
+
 local changes = cjson.decode(ARGV[1])
 local others = {}
 for index, change in ipairs(changes) do
@@ -42,7 +53,7 @@ local subtracted = cjson.decode(ARGV[3])
 for i = 1, #subtracted, 3 do
   local field = subtracted[i + 1]
   local old = tonumber(redis.call('HGET', KEYS[1], field) or '0')
-  if redis.call('HINCRBY', KEYS[1], field, string.format('%.0f', -subtracted[i + 2])) == 0 then redis.call('HDEL', KEYS[1], field) end
+  if old <= subtracted[i + 2] or increase(field, -subtracted[i + 2]) == 0 then redis.call('HDEL', KEYS[1], field) end
   if not field:find('.q', 1, true) and redis.call('HGET', KEYS[subtracted[i] + 3], 'g') ~= reads then
     local floor = tonumber(redis.call('HGET', KEYS[2], field) or '0')
     if old > floor then redis.call('HSET', KEYS[2], field, string.format('%.0f', old)) end
@@ -63,7 +74,7 @@ for index, change in ipairs(changes) do
   end
 end
 local added = cjson.decode(ARGV[2])
-for i = 1, #added, 2 do redis.call('HINCRBY', KEYS[1], added[i], string.format('%.0f', added[i + 1])) end
+for i = 1, #added, 2 do increase(added[i], added[i + 1]) end
 return others
 `;
 

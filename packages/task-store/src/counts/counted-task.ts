@@ -105,17 +105,27 @@ export interface KeptPart {
   readonly removed: readonly string[];
 }
 
-/** Fields from which a task is long, and how many of its latest facts are then kept. */
+/** Fields from which a task is long, and how many of its latest facts are then kept at least. */
 const LONG = 128;
 const KEPT = 64;
+/** By how much its events may come late without being ignored, in microseconds, unless it has so many fields that it is full. */
+const LATE_WITHIN = 60e6;
+const FULL = 1_024;
 
-/** What to keep of a task that has become long. The other events are counted for good, and are not recognized if they come again. */
+/**
+ * What to keep of a task that has become long; undefined if that is too little less. The other events are counted for good, and whatever comes from their
+ * time is ignored.
+ */
 export function keptPart(task: CountedTask): KeptPart | undefined {
   if (task.size <= LONG) return undefined;
   const { sent, received, started, finals, repeats } = task.facts;
   const facts = [...sent, ...received, ...started, ...finals, ...repeats];
-  const past = facts.map(({ at }) => at).toSorted((a, b) => b - a)[KEPT];
-  if (past === undefined) return undefined;
+  const instants = facts.map(({ at }) => at).toSorted((a, b) => b - a);
+  const [latest = 0] = instants;
+  const [last = 0] = instants.slice(KEPT);
+  const past = task.size > FULL ? last : Math.min(last, latest - LATE_WITHIN);
+  // In large steps, because each costs another look.
+  if (instants.filter((at) => at <= past).length < KEPT) return undefined;
   const removed = new Set(facts.filter(({ at }) => at <= past).map(({ field }) => field));
   const used = new Set(
     [...sent, ...received].filter(({ at }) => at > past).flatMap((fact) => ("queue" in fact ? [fact.name, fact.queue] : [fact.name])),

@@ -5,7 +5,7 @@
  * An event of another event's message has its labels: a start and an end those of the message that the worker ran, a retry those of the start before it.
  * Two `task-failed` of one run count once: a hard time limit sends two.
  */
-import type { FinalState, RepeatFact, StartedFact } from "../facts/fact.ts";
+import type { Facts, FinalState, RepeatFact, StartedFact } from "../facts/fact.ts";
 import { byInstant, inOrder, latestNotAfter } from "../facts/order.ts";
 import type { TaskEntry } from "../facts/task-entry.ts";
 import { type Attempt, Attempts, type Labels } from "../completions/attempts.ts";
@@ -34,7 +34,7 @@ export interface WaitingMessage extends Labels {
 export interface Tally {
   readonly events: readonly TalliedEvent[];
   readonly waiting: readonly WaitingMessage[];
-  /** Whether the task has ended, as far as is known. */
+  /** Whether the task has ended and nothing of it is under way, as far as is known. */
   readonly ended: boolean;
 }
 
@@ -84,7 +84,17 @@ export function tally(entry: TaskEntry): Tally {
     if (delivered.has(fact) || attempt.excluded) return [];
     return [{ name: attempt.name, queue: attempt.queue, since: Math.max(fact.at, fact.eta ?? 0) / 1e6 }];
   });
-  return { events, waiting, ended: finals.length > 0 };
+  const ended = finals.length > 0 && waiting.length === 0 && !isUnderWay(entry.facts, runs);
+  return { events, waiting, ended };
+}
+
+/** Whether another message than those that ended was received or started. */
+function isUnderWay({ received, started, finals, repeats }: Facts, runs: readonly Run[]): boolean {
+  const lastEnd = Math.max(...finals.map(({ at }) => at));
+  if (received.some(({ at }) => at > lastEnd)) return true;
+  const ended = new Set(runs.map(({ start }) => start));
+  const goesOn = ({ hostname, at }: StartedFact): boolean => !repeats.some((repeat) => repeat.hostname === hostname && repeat.at >= at);
+  return started.some((start) => !ended.has(start) && goesOn(start));
 }
 
 function addEnds(

@@ -8,6 +8,7 @@
  * A process computes a change from what it knows of the task: what it stored last, or else that the task is new. If another process has changed the task,
  * nothing is stored, and the reply says what Redis knows. So in the usual case a batch costs one call for each shard.
  */
+import { randomInt } from "node:crypto";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { type RedisConnection, isRedisAway, redisUnavailable, toError } from "@celery-metrics-exporter/runtime";
 import { toBase36 } from "../facts/encoding.ts";
@@ -32,6 +33,8 @@ export interface TaskCountsOptions extends FactOptions {
   readonly endedExpirySeconds: number;
   /** Looks at tasks. The answers are in the same order. */
   readonly lookAt: (tasks: readonly LookedAt[]) => Promise<readonly Look[]>;
+  /** Called when Redis does not have a task any more that this process remembers: it may have lost everything. */
+  readonly onLoss?: () => void;
 }
 
 /** What the counting code says of a task. */
@@ -50,6 +53,8 @@ export interface LookedAt extends TaskEntry {
 
 /** Tasks that a process remembers until they end, so that their next change costs one call. */
 const MOST_REMEMBERED = 20_000;
+/** A task's first version is any number below this. */
+const FIRST_VERSIONS = 2 ** 31 - 1;
 /** By which part of it an expiry may be wrong before it is set again. */
 const EXPIRY_TOLERANCE = 1 / 7;
 
@@ -178,13 +183,21 @@ export class TaskCounts {
 
   async #change(changes: ReadonlyMap<string, TaskChange>, isFinalLook: boolean): Promise<Computed[]> {
     const done: Computed[] = [];
+    /** What Redis said. Not only remembered, because a large batch has more tasks than a process remembers. */
+    const read = new Map<string, CountedTask>();
     for (let left: Iterable<string> = changes.keys(), refusedAny = true; refusedAny;) {
-      const merged = [...left].map((id) => this.#merge(id, changes.get(id) ?? NO_CHANGE, isFinalLook));
+      const merged = [...left].map((id) => this.#merge(id, read.get(id), changes.get(id) ?? NO_CHANGE, isFinalLook));
       const computed = await this.#compute(merged);
       const now = Date.now();
       const changed = computed.filter(isChange);
       const { refused, others } = await this.#store(changed.map((each) => this.#toLine(each, now)));
-      for (const [id, task] of others) this.#remember(id, task);
+      for (const { id, from } of changed) {
+        const other = others.get(id);
+        if (other === undefined) continue;
+        if (other.version === "" && from.version !== "") this.#options.onLoss?.();
+        read.set(id, other);
+        this.#remember(id, other);
+      }
       for (const each of changed) if (!refused.has(each.id)) this.#rememberChanged(each, now);
       for (const each of computed) if (!refused.has(each.id)) done.push(each);
       left = refused;
@@ -193,11 +206,15 @@ export class TaskCounts {
     return done;
   }
 
-  #merge(id: string, change: TaskChange, isFinalLook: boolean): Change {
-    const from = this.#remembered.get(id) ?? UNKNOWN_TASK;
+  #merge(id: string, read: CountedTask | undefined, change: TaskChange, isFinalLook: boolean): Change {
+    const from = read ?? this.#remembered.get(id) ?? UNKNOWN_TASK;
     const { task, added } = merge(from, change);
     const looked = isFinalLook && !task.isFinalLook ? { ...task, isFinalLook } : task;
-    return { id, from, task: looked, added, kept: keptPart(looked) };
+    const kept = keptPart(looked);
+    // What is missing of the kept part will not come, and its events must not be counted again once that is given up.
+    return kept === undefined || looked.isFinalLook
+      ? { id, from, task: looked, added, kept }
+      : { id, from, task: { ...looked, isFinalLook: true }, added, kept: { ...kept, task: { ...kept.task, isFinalLook: true } } };
   }
 
   async #compute(changes: readonly Change[]): Promise<Computed[]> {
@@ -217,7 +234,7 @@ export class TaskCounts {
     const set = [...added, "v", nextVersion(from), "x", writeContribution(contribution)];
     if (task.isFinalLook && !from.isFinalLook) set.push("d", "1");
     if (kept !== undefined) set.push("p", toBase36(kept.task.past ?? 0));
-    const ttl = this.#renews(computed, now) ? this.#ttlOf(look) : 0;
+    const ttl = this.#renews(computed, now) ? this.#ttlOf(computed, now) : 0;
     return {
       id,
       written: kept === undefined ? [from.version, ttl, set] : [from.version, ttl, set, kept.removed],
@@ -227,18 +244,23 @@ export class TaskCounts {
 
   /** The task once the change is stored. */
   #afterwards(computed: Computed, now: number): CountedTask {
-    const { from, task, kept, look, contribution } = computed;
-    const expiresAt = this.#renews(computed, now) ? now + this.#ttlOf(look) * 1_000 : from.expiresAt;
+    const { from, task, kept, contribution } = computed;
+    const expiresAt = this.#renews(computed, now) ? now + this.#ttlOf(computed, now) * 1_000 : from.expiresAt;
     return { ...(kept?.task ?? task), version: nextVersion(from), contribution, expiresAt };
   }
 
-  #renews({ from, look }: Computed, now: number): boolean {
-    const ttlMs = this.#ttlOf(look) * 1_000;
-    return Math.abs(now + ttlMs - from.expiresAt) > ttlMs * EXPIRY_TOLERANCE;
+  #renews(computed: Computed, now: number): boolean {
+    const ttlMs = this.#ttlOf(computed, now) * 1_000;
+    return Math.abs(now + ttlMs - computed.from.expiresAt) > ttlMs * EXPIRY_TOLERANCE;
   }
 
-  #ttlOf({ ended }: Look): number {
-    return ended ? this.#options.endedExpirySeconds : this.#options.taskExpirySeconds;
+  /** In seconds. A task must not expire before its ETA. */
+  #ttlOf({ look, task }: Computed, now: number): number {
+    if (look.ended) return this.#options.endedExpirySeconds;
+    let begins = now;
+    for (const { eta = 0 } of task.facts.sent) begins = Math.max(begins, eta / 1_000);
+    for (const { eta = 0 } of task.facts.received) begins = Math.max(begins, eta / 1_000);
+    return Math.ceil((begins - now) / 1_000) + this.#options.taskExpirySeconds;
   }
 
   /** Nothing is expected of a task that has ended. If something comes, Redis knows the task. */
@@ -294,8 +316,12 @@ function isChange({ from, task, added, look }: Computed): boolean {
   return added.length > 0 || task.isFinalLook !== from.isFinalLook || difference(from.contribution, look.contribution).length > 0;
 }
 
+/**
+ * Begins anywhere: a process may remember a task that Redis lost, and another process may have counted it anew since. If both began at 1, the first would
+ * take the new one for its own.
+ */
 function nextVersion({ version }: CountedTask): string {
-  return String(Number(version) + 1);
+  return String(version === "" ? randomInt(FIRST_VERSIONS) : Number(version) + 1);
 }
 
 /** What to add to the counts and what to subtract, in the format of `COUNT_SCRIPT`. */

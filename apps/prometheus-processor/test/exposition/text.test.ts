@@ -1,0 +1,110 @@
+import { expect, it } from "vitest";
+import { type Family, formatFor, writeNumber, writeText } from "../../src/exposition/text.ts";
+
+const NASTY = 'a "quoted" \\ back\\slash,\nnew line, é ✓ 🐇 {x="y"}';
+
+const FAMILIES: readonly Family[] = [
+  {
+    name: "celery_task_sent",
+    type: "counter",
+    help: 'Sent when "it" is\npublished \\o/.',
+    samples: [
+      { suffix: "_total", labels: { name: NASTY, queue_name: "celery", hostname: "generic" }, value: 3 },
+      { suffix: "_total", labels: { queue_name: "", hostname: "", name: "" }, value: 0 },
+    ],
+  },
+  { name: "celery_queue_length", type: "gauge", help: "How long.", samples: [{ suffix: "", labels: {}, value: 1.5 }] },
+  {
+    name: "celery_task_runtime",
+    type: "histogram",
+    help: "Seconds.",
+    samples: [
+      { suffix: "_bucket", labels: { name: "a", le: "10.0" }, value: 1 },
+      { suffix: "_bucket", labels: { name: "a", le: "+Inf" }, value: 2 },
+      { suffix: "_count", labels: { name: "a" }, value: 2 },
+      { suffix: "_sum", labels: { name: "a" }, value: 1e-5 },
+    ],
+  },
+  { name: "celery_task_empty", type: "histogram", help: "None yet.", samples: [] },
+];
+
+it("writes the text format 0.0.4 as Prometheus' Python client does", () => {
+  expect(writeText(FAMILIES, "text")).toBe(`# HELP celery_task_sent_total Sent when "it" is\\npublished \\\\o/.
+# TYPE celery_task_sent_total counter
+celery_task_sent_total{hostname="generic",name="a \\"quoted\\" \\\\ back\\\\slash,\\nnew line, é ✓ 🐇 {x=\\"y\\"}",queue_name="celery"} 3.0
+celery_task_sent_total{hostname="",name="",queue_name=""} 0.0
+# HELP celery_queue_length How long.
+# TYPE celery_queue_length gauge
+celery_queue_length 1.5
+# HELP celery_task_runtime Seconds.
+# TYPE celery_task_runtime histogram
+celery_task_runtime_bucket{le="10.0",name="a"} 1.0
+celery_task_runtime_bucket{le="+Inf",name="a"} 2.0
+celery_task_runtime_count{name="a"} 2.0
+celery_task_runtime_sum{name="a"} 1e-05
+# HELP celery_task_empty None yet.
+# TYPE celery_task_empty histogram
+`);
+});
+
+it("writes OpenMetrics 1.0: a counter's family without _total, quotes of a help text escaped, and an end", () => {
+  expect(writeText(FAMILIES.slice(0, 2), "openmetrics", { env: "prod", queue_name: "of the sample" }))
+    .toBe(`# HELP celery_task_sent Sent when \\"it\\" is\\npublished \\\\o/.
+# TYPE celery_task_sent counter
+celery_task_sent_total{env="prod",hostname="generic",name="a \\"quoted\\" \\\\ back\\\\slash,\\nnew line, é ✓ 🐇 {x=\\"y\\"}",queue_name="celery"} 3.0
+celery_task_sent_total{env="prod",hostname="",name="",queue_name=""} 0.0
+# HELP celery_queue_length How long.
+# TYPE celery_queue_length gauge
+celery_queue_length{env="prod",queue_name="of the sample"} 1.5
+# EOF
+`);
+});
+
+it.each([
+  [0, "0.0"],
+  [1, "1.0"],
+  [-3, "-3.0"],
+  [0.1, "0.1"],
+  [0.005, "0.005"],
+  [0.000_1, "0.0001"],
+  [0.000_01, "1e-05"],
+  [1.5e-7, "1.5e-07"],
+  [123_456.75, "123456.75"],
+  [999_999, "999999.0"],
+  [1e6, "1e+06"],
+  [1_234_567.5, "1.2345675e+06"],
+  [12_000_000, "1.2e+07"],
+  [1e10, "1e+010"],
+  [-1_234_567.5, "-1234567.5"],
+  [1e16, "1e+16"],
+  [1e22, "1e+22"],
+  [1e100, "1e+100"],
+  [Number.POSITIVE_INFINITY, "+Inf"],
+  [Number.NEGATIVE_INFINITY, "-Inf"],
+  [Number.NaN, "NaN"],
+])("writes %d as the Python client does", (number, text) => {
+  expect(writeNumber(number)).toBe(text);
+});
+
+it.each([
+  [undefined, "text"],
+  ["*/*", "text"],
+  ["text/plain", "text"],
+  ["application/openmetrics-text", "openmetrics"],
+  ["application/openmetrics-text; version=1.0.0", "openmetrics"],
+  ["application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.6", "text"],
+  ["text/plain;version=0.0.4;q=0.3, application/openmetrics-text;version=1.0.0;q=0.6, */*;q=0.2", "openmetrics"],
+  ["application/openmetrics-text; q=0", "text"],
+  ["application/openmetrics-text;q=0,*/*;q=0.1", "text"],
+  // Prometheus 3.
+  [
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+    "openmetrics",
+  ],
+  [
+    "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.8,text/plain;version=0.0.4;q=0.7",
+    "text",
+  ],
+])("answers Accept: %s with %s", (accept, format) => {
+  expect(formatFor(accept)).toBe(format);
+});

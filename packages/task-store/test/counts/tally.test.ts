@@ -1,0 +1,231 @@
+/** What each kind of event counts as, and under which labels. */
+import type { TaskEvent, TaskSent } from "@celery-metrics-exporter/celery";
+import {
+  SENT_AT,
+  taskFailed,
+  taskNotRegistered,
+  taskReceived,
+  taskRejected,
+  taskRetried,
+  taskRevoked,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+} from "@celery-metrics-exporter/celery/testing";
+import * as fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { UNKNOWN_TASK, merge } from "../../src/counts/counted-task.ts";
+import { type Tally, type TalliedEvent, type TalliedKind, tally } from "../../src/counts/tally.ts";
+import { collectChanges } from "../../src/facts/task-changes.ts";
+import { histories } from "../lives.ts";
+
+/** The tally of one task. */
+function tallyOf(...events: readonly TaskEvent[]): Tally {
+  const [change] = collectChanges(events, { keepWorker: true, keepException: true, everyEvent: true }).values();
+  return tally(change === undefined ? UNKNOWN_TASK : merge(UNKNOWN_TASK, change).task);
+}
+
+/** `kind name queue`, in order. */
+function shown({ events }: Tally): string[] {
+  return events.map(({ kind, name = "?", queue = "?" }) => `${kind} ${name} ${queue}`).toSorted();
+}
+
+function only(kind: TalliedKind, { events }: Tally): TalliedEvent {
+  const [event, ...others] = events.filter((each) => each.kind === kind);
+  if (event === undefined || others.length > 0) throw new Error(`${others.length} more, or none`);
+  return event;
+}
+
+const at = (seconds: number): { timestamp: number } => ({ timestamp: SENT_AT + seconds });
+const BEGUN = [taskSent(), taskReceived(), taskStarted()];
+const OTHER_HOST = { hostname: "w2@host-b" };
+const TASK = "shop.cart.total celery";
+
+function endsAfterStart(...events: readonly TaskEvent[]): TalliedKind[] {
+  return tallyOf(...BEGUN, ...events)
+    .events.slice(BEGUN.length)
+    .map(({ kind }) => kind);
+}
+
+describe("each kind of event", () => {
+  it.each([
+    ["succeeded", taskSucceeded()],
+    ["failed", taskFailed()],
+    ["revoked", taskRevoked({ terminated: true, signum: "15" })],
+    ["rejected", taskRejected()],
+    ["rejected", taskRejected({ requeue: true })],
+    ["retried", taskRetried()],
+  ] as const)("counts once: %s", (kind, event) => {
+    const task = tallyOf(...BEGUN, event);
+    expect(shown(task)).toEqual([`received ${TASK}`, `${kind} ${TASK}`, `sent ${TASK}`, `started ${TASK}`].toSorted());
+    expect(only(kind, task).worker).toBe("w1@host-a");
+    expect(only("received", task).worker).toBe("w1@host-a");
+    expect(only("sent", task).worker).toBeUndefined();
+    expect(task.ended).toBe(!["retried", "requeued"].includes(kind) && !("requeue" in event && event.requeue === true));
+  });
+
+  it("counts without any other, under what is known", () => {
+    expect(shown(tallyOf(taskSent()))).toEqual([`sent ${TASK}`]);
+    expect(shown(tallyOf(taskReceived()))).toEqual(["received shop.cart.total ?"]);
+    for (const event of [
+      taskStarted(),
+      taskSucceeded(),
+      taskFailed(),
+      taskRevoked(),
+      taskRejected(),
+      taskRejected({ requeue: true }),
+      taskRetried(),
+    ]) {
+      expect(shown(tallyOf(event))).toEqual([expect.stringMatching(/^\w+ \? \?$/)]);
+    }
+  });
+
+  it("has the worker's runtime, or the time from start to failure", () => {
+    expect(only("succeeded", tallyOf(...BEGUN, taskSucceeded({ runtime: 0.25 }))).runtime).toBe(0.25);
+    expect(only("failed", tallyOf(...BEGUN, taskFailed(at(3)))).runtime).toBe(2.5);
+    expect(only("failed", tallyOf(...BEGUN, taskFailed())).exception).toBe("ValueError");
+    expect(only("failed", tallyOf(taskSent(), taskReceived(), taskNotRegistered())).runtime).toBeUndefined();
+    expect(only("revoked", tallyOf(...BEGUN, taskRevoked({ terminated: true }))).runtime).toBeUndefined();
+  });
+
+  it("has the wait from its task-sent or its ETA, never below 0, and none without a task-sent", () => {
+    expect(only("started", tallyOf(...BEGUN)).wait).toBe(0.5);
+    const eta = SENT_AT + 10;
+    expect(only("started", tallyOf(taskSent({ eta }), taskReceived({ eta }), taskStarted(at(10.75)))).wait).toBe(0.75);
+    expect(only("started", tallyOf(taskSent(), taskReceived(at(-2)), taskStarted(at(-1)))).wait).toBe(0);
+    expect(only("started", tallyOf(taskReceived(), taskStarted())).wait).toBeUndefined();
+  });
+});
+
+describe("events that are not what they seem", () => {
+  it("counts two task-failed of one run once, as a hard time limit sends them", () => {
+    expect(only("failed", tallyOf(...BEGUN, taskFailed(), taskFailed(at(1.002)))).runtime).toBe(0.5);
+  });
+
+  it("counts two failures of two runs", () => {
+    const again = [taskReceived(at(2)), taskStarted(at(2.25)), taskFailed(at(3))];
+    expect(shown(tallyOf(...BEGUN, taskFailed(), ...again)).filter((event) => event.startsWith("failed"))).toHaveLength(2);
+  });
+
+  it("counts both of a rejection with a failure, and of a termination with its exit", () => {
+    expect(endsAfterStart(taskRejected(), taskFailed(at(1.002)))).toEqual(["rejected", "failed"]);
+    const exit = taskFailed({ ...at(1.01), exception: "SystemExit(-241)", exited: true });
+    expect(endsAfterStart(taskRevoked({ terminated: true, signum: "15" }), exit)).toEqual(["revoked", "failed"]);
+  });
+
+  it("counts each attempt under its own queue, and a retry under that of the attempt that it ended", () => {
+    const task = tallyOf(
+      ...BEGUN,
+      taskSent({ ...at(0.9), retries: 1, queue: "slow" }),
+      taskRetried(),
+      taskReceived({ ...at(2), retries: 1, ...OTHER_HOST }),
+      taskStarted({ ...at(2.5), ...OTHER_HOST }),
+      taskSucceeded({ ...at(3), ...OTHER_HOST }),
+    );
+    const [first, second] = ["shop.cart.total celery", "shop.cart.total slow"];
+    expect(shown(task)).toEqual(
+      [
+        `sent ${first}`,
+        `received ${first}`,
+        `started ${first}`,
+        `retried ${first}`,
+        `sent ${second}`,
+        `received ${second}`,
+        `started ${second}`,
+        `succeeded ${second}`,
+      ].toSorted(),
+    );
+    expect(only("succeeded", task).worker).toBe("w2@host-b");
+  });
+
+  it("counts what a redelivery brings again", () => {
+    const again = [
+      taskReceived({ ...at(2), ...OTHER_HOST }),
+      taskStarted({ ...at(2.5), ...OTHER_HOST }),
+      taskSucceeded({ ...at(3), ...OTHER_HOST }),
+    ];
+    const task = tallyOf(...BEGUN, ...again);
+    expect(shown(task)).toEqual([...BEGUN, ...again].map(({ type }) => `${type.slice(5)} ${TASK}`).toSorted());
+  });
+
+  it("counts nothing of an attempt that a filter excludes, but the others", () => {
+    const excluded = tallyOf(taskSent({ excluded: true }), taskReceived({ excluded: true }), taskStarted(), taskSucceeded());
+    expect(excluded).toMatchObject({ events: [], waiting: [] });
+    const task = tallyOf(
+      taskSent({ excluded: true, queue: "private" }),
+      taskReceived(),
+      taskStarted(),
+      taskRetried(),
+      taskSent({ ...at(0.9), retries: 1 }),
+      taskReceived({ ...at(2), retries: 1 }),
+    );
+    expect(shown(task)).toEqual([`received ${TASK}`, `sent ${TASK}`]);
+  });
+
+  it("has a waiting message until a worker gets it", () => {
+    expect(tallyOf(taskSent()).waiting).toEqual([{ name: "shop.cart.total", queue: "celery", since: SENT_AT }]);
+    expect(tallyOf(taskSent({ eta: SENT_AT + 60 })).waiting).toMatchObject([{ since: SENT_AT + 60 }]);
+    for (const event of [taskReceived(), taskStarted(), taskSucceeded(), taskFailed()]) {
+      expect(tallyOf(taskSent(), event).waiting).toEqual([]);
+    }
+    expect(tallyOf(...BEGUN, taskSent({ ...at(0.9), retries: 1, queue: "slow" }), taskRetried()).waiting).toMatchObject([
+      { queue: "slow" },
+    ]);
+  });
+
+  it("has not ended while a message waits, was received or runs", () => {
+    expect(tallyOf(...BEGUN, taskSucceeded()).ended).toBe(true);
+    expect(tallyOf(...BEGUN, taskSucceeded(), taskSent(at(2))).ended).toBe(false);
+    expect(tallyOf(...BEGUN, taskSucceeded(), taskReceived({ ...at(2), ...OTHER_HOST })).ended).toBe(false);
+    expect(tallyOf(...BEGUN, taskStarted({ ...at(0.7), ...OTHER_HOST }), taskSucceeded()).ended).toBe(false);
+    const first = [...BEGUN, taskSent({ ...at(0.9), retries: 1 }), taskRetried(), taskReceived({ ...at(2), retries: 1 })];
+    expect(tallyOf(...first, taskStarted(at(2.5)), taskSucceeded(at(3))).ended).toBe(true);
+  });
+});
+
+/** The last `task-sent` before it, or itself. */
+function sentBefore(event: TaskEvent, events: readonly TaskEvent[]): TaskSent | undefined {
+  return events.filter((each) => each.type === "task-sent").findLast((each) => each === event || each.timestamp < event.timestamp);
+}
+
+/** Whether every message has a `task-sent`, and everything that a worker reports of it comes after its `task-received`. */
+function isComplete(events: readonly TaskEvent[]): boolean {
+  return events.every((event) => {
+    const sent = sentBefore(event, events);
+    if (event.type === "task-sent") return true;
+    if (event.type === "task-received") return sent?.retries === event.retries;
+    return events.some(
+      ({ type, hostname, timestamp }) =>
+        type === "task-received" &&
+        hostname === event.hostname &&
+        timestamp <= event.timestamp &&
+        timestamp > (sent?.timestamp ?? Infinity),
+    );
+  });
+}
+
+/** Counts complete events by their type alone, under the queue of the last message sent before. Of two failures within a second, the first. */
+function counted(events: readonly TaskEvent[]): string[] {
+  const isRepeated = ({ type, hostname, timestamp }: TaskEvent): boolean =>
+    type === "task-failed" &&
+    events.some(
+      (other) => other.type === type && other.hostname === hostname && other.timestamp < timestamp && timestamp - other.timestamp < 1,
+    );
+  return events
+    .filter((event) => !isRepeated(event))
+    .map((event) => `${event.type.slice(5)} shop.cart.total ${sentBefore(event, events)?.queue}`)
+    .toSorted();
+}
+
+it("agrees with counting one by one, if the events are complete", () => {
+  let compared = 0;
+  fc.assert(
+    fc.property(histories, ({ events }) => {
+      fc.pre(isComplete(events));
+      compared += 1;
+      expect(shown(tallyOf(...events))).toEqual(counted(events));
+    }),
+    { numRuns: 1_000, maxSkipsPerRun: 1_000 },
+  );
+  expect(compared).toBe(1_000);
+});

@@ -1,0 +1,155 @@
+/** A real Prometheus scrapes two processors that count a load, are killed and replaced: its queries tell the truth. */
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  checkMetrics,
+  connectPublisher,
+  freePort,
+  startPrometheus,
+  startRedis,
+  type PrometheusServer,
+  type Publisher,
+  type RedisServer,
+} from "@celery-metrics-exporter/testkit";
+import { Redis } from "ioredis";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Fleet } from "../fleet/fleet.ts";
+import type { RoleProcess } from "../fleet/role-process.ts";
+import { Load, type Truth } from "../load/load.ts";
+
+const EVENTS_PER_SECOND = 800;
+const LOAD_MS = 12_000;
+const FINALS = { SUCCESS: "succeeded", FAILURE: "failed", REVOKED: "revoked", REJECTED: "rejected" } as const;
+/** By how much `increase` may differ: it extrapolates to both ends of its range, by up to about a scrape each. */
+const EXTRAPOLATION = 0.1;
+
+let redis: RedisServer;
+let broker: RedisServer;
+let fleet: Fleet;
+let publisher: Publisher;
+let prometheus: PrometheusServer;
+let ports: readonly [number, number];
+
+beforeAll(async () => {
+  [redis, broker] = await Promise.all([startRedis(), startRedis()]);
+  ports = [await freePort(), await freePort()];
+  fleet = await Fleet.start({
+    env: {
+      CELERY_BROKER_URL: broker.url,
+      REDIS_URL: redis.url,
+      EXPORTERS: "prometheus",
+      PROMETHEUS_INCOMPLETE_WAIT_MS: "1000",
+      PROMETHEUS_BEARER_TOKEN: "secret-token",
+    },
+    processes: { receiver: 1 },
+  });
+  for (const port of ports) await add(port);
+  await fleet.whenReady();
+  publisher = await connectPublisher(broker.url);
+  prometheus = await startPrometheus({
+    scrapes: [
+      {
+        job_name: "celery",
+        authorization: { credentials: "secret-token" },
+        static_configs: [{ targets: ports.map((port) => `127.0.0.1:${port}`) }],
+      },
+    ],
+  });
+});
+afterAll(async () => {
+  await publisher?.close();
+  await fleet?.stop();
+  await Promise.all([prometheus?.stop(), redis?.stop(), broker?.stop()]);
+});
+
+function add(port: number): Promise<RoleProcess> {
+  return fleet.add("prometheus-processor", { PROMETHEUS_PORT: String(port) });
+}
+
+/** What the process shows that shows the most: others may be on standby. */
+async function scrape(accept: string): Promise<string> {
+  const headers = { accept, authorization: "Bearer secret-token" };
+  const texts = await Promise.all(ports.map(async (port) => (await fetch(`http://127.0.0.1:${port}/metrics`, { headers })).text()));
+  return texts.toSorted((a, b) => b.length - a.length)[0] ?? "";
+}
+
+/** Each series once, whichever of the processes shows it. */
+function series(metric: string): string {
+  return `max without (instance) (${metric})`;
+}
+
+/** The sum over all series. */
+async function shown(metric: string): Promise<number | undefined> {
+  const [sum] = await prometheus.query(`sum(${series(`celery_task_${metric}`)})`);
+  return sum?.value;
+}
+
+/** How many tasks ended in each way. */
+function endsOf({ tasks }: Truth): Record<string, number> {
+  return Object.fromEntries(
+    Object.entries(FINALS).map(([status, kind]) => [`${kind}_total`, tasks.filter((task) => task.status === status).length]),
+  );
+}
+
+/** Waits until so many ends are shown, and then for a scrape after that. */
+async function untilShown(ends: Readonly<Record<string, number>>): Promise<void> {
+  for (const [metric, count] of Object.entries(ends)) {
+    await expect.poll(() => shown(metric), { timeout: 30_000, interval: 300, message: metric }).toBe(count);
+  }
+  await sleep(2_500);
+}
+
+describe("with a load, kills and a loss of everything", () => {
+  it("counts exactly, without a reset, and from 0 after a FLUSHALL", async () => {
+    const before = Load.start({ publisher, eventsPerSecond: EVENTS_PER_SECOND, seed: 1 });
+    await sleep(2_500);
+    const first = endsOf(await before.stop());
+    await untilShown(first);
+
+    const from = Date.now();
+    const load = Load.start({ publisher, eventsPerSecond: EVENTS_PER_SECOND, seed: 2 });
+    for (let round = 0; round < 3; round += 1) {
+      await sleep(LOAD_MS / 4);
+      await fleet.kill("prometheus-processor");
+      await add(ports[round % 2] ?? 0);
+    }
+    await sleep(LOAD_MS / 4);
+    const second = endsOf(await load.stop());
+    await untilShown(Object.fromEntries(Object.entries(second).map(([metric, count]) => [metric, count + (first[metric] ?? 0)])));
+
+    const to = Date.now();
+    const range = `[${Math.round((to - from) / 1_000)}s:1s]`;
+    for (const [metric, count] of Object.entries(second)) {
+      const [increase] = await prometheus.query(`sum(increase(${series(`celery_task_${metric}`)}${range}))`, to);
+      expect(Math.abs((increase?.value ?? 0) / count - 1), `${metric}: ${increase?.value} instead of ${count}`).toBeLessThan(EXTRAPOLATION);
+    }
+    const names = (await prometheus.query(`count by (__name__) ({__name__=~"celery_task_.*"})`, to)).map(
+      ({ metric }) => metric["__name__"],
+    );
+    expect(names).toEqual(
+      expect.arrayContaining(["celery_task_runtime_sum", "celery_task_queue_wait_time_bucket", "celery_task_sent_total"]),
+    );
+    for (const name of names.filter((each) => /_(total|bucket|count|sum)$/.test(each ?? "")))
+      expect(await prometheus.query(`sum(resets(${series(name ?? "")}${range})) > 0`, to), name).toEqual([]);
+
+    const client = new Redis(redis.url);
+    await client.flushall();
+    await client.quit();
+    await sleep(2_500);
+    const after = Load.start({ publisher, eventsPerSecond: EVENTS_PER_SECOND, seed: 3 });
+    await sleep(2_000);
+    await untilShown(endsOf(await after.stop()));
+  });
+
+  it("shows promtool nothing to complain of", async () => {
+    const text = await scrape("text/plain");
+    expect(text).toContain("celery_task_succeeded_total{");
+    expect(await checkMetrics(text)).toBe("");
+  });
+
+  it("shows Prometheus everything as OpenMetrics, which it prefers", async () => {
+    const lines = (await scrape("application/openmetrics-text")).split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+    const [scraped] = await prometheus.query("max(scrape_samples_scraped)");
+    expect(scraped?.value).toBe(lines.length);
+    expect((await prometheus.query("up")).map(({ value }) => value)).toEqual([1, 1]);
+  });
+});
