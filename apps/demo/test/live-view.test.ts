@@ -95,6 +95,7 @@ describe("the live view", () => {
     expect(written).not.toContain("\u001b");
     const datagram = `    ${SNAPSHOT.statsd?.recentLines[0] ?? ""}`;
     expect(written.split("\n").map((line) => line.split(",")[0])).toEqual([
+      "Prometheus: http://127.0.0.1:9808/metrics",
       "Dashboard: http://127.0.0.1:3000/",
       "Health: http://127.0.0.1:4000/readyz",
       "Log: ./.data/demo.log",
