@@ -71,7 +71,7 @@ it("uses the broker's Redis, leaves Datadog out and feeds the others if nothing 
   const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-start-"));
   const redis = await startRedis();
   const client = new Redis(redis.url);
-  const env = { CELERY_BROKER_URL: redis.url, SUMMARY_SECONDS: "1", HEALTH_PORT: "0" };
+  const env = { CELERY_BROKER_URL: redis.url, SUMMARY_SECONDS: "1", HEALTH_PORT: "0", PROMETHEUS_PORT: "0" };
   const program = startProgram(["start", "--no-dashboard"], { env, folder, program: WITHOUT_AGENT });
   const publisher = await connectPublisher(redis.url);
   try {

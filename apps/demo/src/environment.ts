@@ -1,6 +1,6 @@
 /** The settings of a demo: the user's, and those that a demo needs and the user did not set. */
 import type { Environment } from "@celery-metrics-exporter/runtime";
-import { isSet, readIfPossible, withAgentSocket, withDashboardPort, withDatabase, withPrometheusPort } from "cli";
+import { isSet, readIfPossible, withAgentSocket, withDashboardPort, withDatabase } from "cli";
 import { randomBytes } from "node:crypto";
 
 /** The rows are lost when the process exits. */
@@ -61,8 +61,8 @@ export async function demoEnvironment(given: Environment, { statsdPort, withDash
   const id = randomBytes(4).toString("hex");
   const { env, note } = withDatabase(withAgentSocket(given), DEMO_DATABASE_URL);
   const keepsRows = note === undefined && readIfPossible("DATABASE_URL", env) !== DEMO_DATABASE_URL;
-  const { env: withPort } = await withPrometheusPort(env);
-  const settings: Record<string, string | undefined> = withDashboard ? { ...(await withDashboardPort(withPort)).env } : { ...withPort };
+  const settings: Record<string, string | undefined> = withDashboard ? { ...(await withDashboardPort(env)).env } : { ...env };
+  if (!isSet("PROMETHEUS_PORT", env)) settings["PROMETHEUS_PORT"] = "0";
   if (!isSet("LOG_LEVEL", env)) settings["LOG_LEVEL"] = "warn";
   if (statsdPort !== undefined) settings["DD_DOGSTATSD_URL"] = `udp://127.0.0.1:${statsdPort}`;
   Object.assign(settings, ownSettings(id));
