@@ -37,12 +37,20 @@ beforeAll(async () => {
   const fanout = new Fanout({ redis, prefix: PREFIX, exporters, whenFull: "hold", highWaterEvents: 1_000, logger, metrics: new Metrics() });
   lifecycle.defer("fanout", () => fanout.close());
   await fanout.start();
-  const life = (uuid: string) => [taskSent({ uuid }), taskReceived({ uuid }), taskStarted({ uuid })];
   const events = [...life("one"), taskSucceeded({ uuid: "one" }), ...life("two"), taskFailed({ uuid: "two" })];
   await fanout.enqueue({ broker: "redis", events });
   address = `http://127.0.0.1:${port}/metrics`;
 });
 afterAll(() => lifecycle.close());
+
+/** The events of a task up to its end. */
+function life(uuid: string) {
+  return [taskSent({ uuid }), taskReceived({ uuid }), taskStarted({ uuid })];
+}
+
+async function look(): Promise<string> {
+  return (await fetch(address)).text();
+}
 
 /** Rows of the table: name, type, labels. */
 function documented(): string[] {
@@ -67,7 +75,6 @@ function shownIn(scraped: string): string[] {
 }
 
 it("has the name, type and labels of every metric", async () => {
-  const look = async (): Promise<string> => (await fetch(address)).text();
   await expect.poll(look, { timeout: 30_000, interval: 200 }).toMatch(/_failed_runtime_count\{.*\} 1\.0/);
   const shown = shownIn(await look());
   expect(shown.length).toBeGreaterThan(10);

@@ -83,11 +83,8 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
 
     const totalSeconds = options.seconds;
     const sides = { table, sink, scrapedUrl };
-    const observer = new Observer({
-      ...{ running, workload, ...sides, settings, exporterNames, totalSeconds, dashboardUrl },
-      logFile: log.path,
-      logger,
-    });
+    const shown = { settings, exporterNames, totalSeconds, dashboardUrl, logFile: log.path };
+    const observer = new Observer({ running, workload, ...sides, ...shown, logger });
     const view = new LiveView(terminal, observer);
     lifecycle.defer("live view", () => view.stop());
     view.start();
