@@ -34,6 +34,7 @@ beforeAll(async () => {
     CELERY_BROKER_URL: vhost.url,
     DATABASE_URL: database.url,
     DASHBOARD_PORT: "0",
+    PROMETHEUS_PORT: "0",
     STARTUP_TIMEOUT_SECONDS: "5",
   };
 });

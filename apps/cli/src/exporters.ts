@@ -2,7 +2,8 @@
 import type { ExporterDefinition } from "@celery-metrics-exporter/pipeline";
 import { datadog } from "datadog-processor";
 import { postgres } from "postgres-processor";
+import { prometheus } from "prometheus-processor";
 
 export const exporters: ReadonlyMap<string, ExporterDefinition> = new Map(
-  [datadog, postgres].map((definition) => [definition.name, definition as ExporterDefinition]),
+  [datadog, postgres, prometheus].map((definition) => [definition.name, definition as ExporterDefinition]),
 );

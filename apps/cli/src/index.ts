@@ -1,10 +1,10 @@
 export { readArguments } from "./arguments.ts";
 export { UsageError, type Command, type Invocation } from "./command.ts";
 export { configurationDocument } from "./configuration-document.ts";
-export { withDashboardPort } from "./defaults/dashboard-port.ts";
 export { withDatabase } from "./defaults/database.ts";
 export { isSet, readIfPossible } from "./defaults/decision.ts";
-export { AGENT_SETTINGS, namesAgent, withAgentSocket } from "./defaults/exporters.ts";
+export { AGENT_SETTINGS, namesAgent, withAgentSocket, withEveryExporter } from "./defaults/exporters.ts";
+export { withDashboardPort } from "./defaults/ports.ts";
 export { withDecidedDefaults } from "./defaults/shown-defaults.ts";
 export { exporters } from "./exporters.ts";
 export { runAlone } from "./program.ts";

@@ -3,6 +3,7 @@ import { processorRole } from "@celery-metrics-exporter/pipeline";
 import { loadConfig, type Environment, type Role } from "@celery-metrics-exporter/runtime";
 import { dashboard, dashboardRole } from "dashboard";
 import { monitor } from "monitor";
+import { definePrometheus, prometheus } from "prometheus-processor";
 import { receiver } from "receiver";
 import { z } from "zod";
 import { exporters } from "./exporters.ts";
@@ -24,10 +25,14 @@ export interface RolesOptions {
   readonly withDashboard: boolean;
   /** Receives the address of the dashboard's page, once it answers. */
   readonly onDashboard?: (url: string) => void;
+  /** Receives the address that Prometheus scrapes, once it answers. */
+  readonly onScrapable?: (url: string) => void;
 }
 
 /** The roles for these exporters, in start order: consumers of a queue before its producers. */
-export function rolesFor(exporterNames: readonly string[], { withDashboard, onDashboard }: RolesOptions): Role[] {
-  const chosen = exporterNames.flatMap((name) => processors.get(name) ?? []);
+export function rolesFor(exporterNames: readonly string[], { withDashboard, onDashboard, onScrapable }: RolesOptions): Role[] {
+  const roleOf = (name: string): Role | undefined =>
+    name === prometheus.name ? processorRole(definePrometheus(onScrapable)) : processors.get(name);
+  const chosen = exporterNames.flatMap((name) => roleOf(name) ?? []);
   return [...chosen, ...(withDashboard ? [dashboardRole(onDashboard)] : []), monitor, receiver];
 }

@@ -7,6 +7,7 @@ const ADDRESSES = {
   queuePrefix: "{cme}",
   databaseUrl: "pglite:./.data/pglite",
   datadog: undefined,
+  scrapedUrl: undefined,
   others: [],
   dashboardUrl: "http://127.0.0.1:3000/",
   healthUrl: "http://127.0.0.1:8080",
@@ -28,8 +29,13 @@ it("shows the addresses to open and how to read the rows, without a password", (
 it("shows only what is running", () => {
   const datadog = { address: "udp://agent:8125", answers: true };
   const text = renderAddresses({ ...ADDRESSES, databaseUrl: undefined, dashboardUrl: undefined, datadog }, plain);
-  expect(text).not.toMatch(/Rows|Dashboard|DD_AGENT_HOST/);
+  expect(text).not.toMatch(/Rows|Dashboard|DD_AGENT_HOST|Prometheus/);
   expect(text).toMatch(/^ {2}Datadog {4}to udp:\/\/agent:8125$/m);
+});
+
+it("shows what Prometheus scrapes", () => {
+  const text = renderAddresses({ ...ADDRESSES, scrapedUrl: "http://127.0.0.1:9808/metrics" }, plain);
+  expect(text).toMatch(/^ {2}Prometheus http:\/\/127\.0\.0\.1:9808\/metrics {2}to scrape$/m);
 });
 
 it("shows every other exporter that runs, with its sink if it names one", () => {

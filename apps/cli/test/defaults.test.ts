@@ -1,11 +1,13 @@
 import { configWarnings } from "@celery-metrics-exporter/runtime";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { withDatabase } from "../src/defaults/database.ts";
 import { explain } from "../src/defaults/decision.ts";
 import { withExporters } from "../src/defaults/exporters.ts";
+import { withPrometheusPort } from "../src/defaults/ports.ts";
 import { withRedis } from "../src/defaults/redis.ts";
 
 const nobody = async (): Promise<undefined> => undefined;
@@ -15,9 +17,9 @@ const unix = { kind: "unix", path: "/var/run/datadog/dsd.socket" } as const;
 describe("the exporters of the single process", () => {
   it("leave Datadog out if no agent is configured or answers, and say how to turn it on", async () => {
     const { env, note } = await withExporters({}, nobody);
-    expect(env["EXPORTERS"]).toBe("postgres");
+    expect(env["EXPORTERS"]).toBe("postgres,prometheus");
     expect(note?.message).toContain("Datadog is off");
-    expect(note?.message).toContain("to turn it on, set DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres");
+    expect(note?.message).toContain("to turn it on, set DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres,prometheus");
   });
 
   it("say which agent cannot be used, and why", async () => {
@@ -30,7 +32,7 @@ describe("the exporters of the single process", () => {
 
   it("include Datadog if an agent answers, at its address", async () => {
     expect(await withExporters({}, async () => udp)).toEqual({
-      env: { EXPORTERS: "datadog,postgres", DD_DOGSTATSD_URL: "udp://127.0.0.1:8125" },
+      env: { EXPORTERS: "datadog,postgres,prometheus", DD_DOGSTATSD_URL: "udp://127.0.0.1:8125" },
     });
     expect((await withExporters({}, async () => unix)).env["DD_DOGSTATSD_URL"]).toBe("unix:///var/run/datadog/dsd.socket");
   });
@@ -41,23 +43,28 @@ describe("the exporters of the single process", () => {
     { DD_DOGSTATSD_URL: "udp://agent:8125" },
     { DD_DOGSTATSD_URL_FILE: "/run/secrets/url" },
     { DATADOG_TAGS: "env:prod" },
-    { EXPORTERS: "datadog" },
-    { EXPORTERS_FILE: "/run/secrets/exporters" },
-  ])("are left to the user with %j", async (env) => {
-    expect(await withExporters(env, nobody)).toEqual({ env });
+  ])("are all of them with %j", async (env) => {
+    expect(await withExporters(env, nobody)).toEqual({ env: { ...env, EXPORTERS: "datadog,postgres,prometheus" } });
   });
+
+  it.each([{ EXPORTERS: "datadog" }, { EXPORTERS_FILE: "/run/secrets/exporters" }, { EXPORTERS: "postgres", DD_AGENT_HOST: "agent" }])(
+    "are left to the user with %j",
+    async (env) => {
+      expect(await withExporters(env, nobody)).toEqual({ env });
+    },
+  );
 
   it("accept Datadog's own name for the agent's socket", async () => {
     const { env } = await withExporters({ DD_DOGSTATSD_SOCKET: "/sockets/dsd" }, nobody);
     expect(env["DD_DOGSTATSD_URL"]).toBe("unix:///sockets/dsd");
-    expect(env["EXPORTERS"]).toBeUndefined();
+    expect(env["EXPORTERS"]).toBe("datadog,postgres,prometheus");
     expect(
       (await withExporters({ DD_DOGSTATSD_SOCKET: "/sockets/dsd", DD_DOGSTATSD_URL: "udp://agent" }, nobody)).env["DD_DOGSTATSD_URL"],
     ).toBe("udp://agent");
   });
 
   it("are chosen if the variables are empty", async () => {
-    expect((await withExporters({ EXPORTERS: "", DD_AGENT_HOST: "" }, nobody)).env["EXPORTERS"]).toBe("postgres");
+    expect((await withExporters({ EXPORTERS: "", DD_AGENT_HOST: "" }, nobody)).env["EXPORTERS"]).toBe("postgres,prometheus");
   });
 });
 
@@ -72,6 +79,23 @@ describe("the database of the single process", () => {
     expect(before.note).toMatchObject({ isInPanel: false, message: expect.stringContaining("creating an embedded PostgreSQL") as string });
     expect(after.note).toMatchObject({ isInPanel: true, message: expect.stringContaining("using the embedded PostgreSQL") as string });
     expect(withDatabase({ DATABASE_URL: "postgres://h/d" }, `pglite:${folder}`)).toEqual({ env: { DATABASE_URL: "postgres://h/d" } });
+  });
+});
+
+describe("the port for Prometheus of the single process", () => {
+  it("is a free one if the default one is taken, and says so", async () => {
+    const other = createServer();
+    // Whoever has the port already takes it just as well.
+    await new Promise<void>((resolve) => other.once("error", () => resolve()).listen(9_808, "127.0.0.1", resolve));
+    const { env, note } = await withPrometheusPort({});
+    other.close();
+    expect(Number(env["PROMETHEUS_PORT"])).toBeGreaterThan(0);
+    expect(env["PROMETHEUS_PORT"]).not.toBe("9808");
+    expect(note).toMatchObject({ message: expect.stringContaining("is taken") as string, fields: { taken: 9_808 } });
+  });
+
+  it("is left to the user", async () => {
+    expect(await withPrometheusPort({ PROMETHEUS_PORT: "9" })).toEqual({ env: { PROMETHEUS_PORT: "9" } });
   });
 });
 

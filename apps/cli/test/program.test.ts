@@ -137,7 +137,7 @@ describe("start", () => {
   it("shows the chosen defaults in its help", async () => {
     const help = (await outputOf(["start", "--help"])).replaceAll(/\s+/g, " ");
     expect(help).not.toMatch(/Default: datadog,postgres|Default: redis:/);
-    expect(help).toContain("Default: postgres, and datadog if an agent is configured or answers --");
+    expect(help).toContain("Default: postgres,prometheus, and datadog if an agent is configured or answers --");
     expect(help).toContain("Default: the broker, if it is a Redis; with RabbitMQ redis://127.0.0.1:6379 --");
   });
 

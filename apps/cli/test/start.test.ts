@@ -20,13 +20,16 @@ function lifeOf(state: "SUCCESS" | "FAILURE"): { readonly state: string; readonl
 }
 
 it(
-  "runs everything in one process: events of Redis become metrics and rows of an embedded database",
+  "runs everything in one process: events of Redis become metrics, for a scrape too, and rows of an embedded database",
   { timeout: 2 * TIMEOUT_MS },
   async () => {
     const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-start-"));
     const [redis, sink] = await Promise.all([startRedis(), startStatsdSink()]);
-    const args = ["start", "--broker", redis.url, "--redis", redis.url, "--dashboard-port", "0", "--dd-dogstatsd-port", String(sink.port)];
-    const program = startProgram([...args, "--datadog-grace-ms", "100"], { folder });
+    const args = ["start", "--broker", redis.url, "--redis", redis.url, "--dashboard-port", "0"];
+    const program = startProgram(
+      [...args, "--prometheus-port", "0", "--dd-dogstatsd-port", String(sink.port), "--datadog-grace-ms", "100"],
+      { folder },
+    );
     const publisher = await connectPublisher(redis.url);
     try {
       await vi.waitFor(() => expect(program.output()).toContain("health port open"), { timeout: TIMEOUT_MS, interval: 100 });
@@ -44,6 +47,11 @@ it(
           .reduce((sum, { values }) => sum + values.reduce((one, other) => one + other, 0), 0);
       await vi.waitFor(() => expect(sent()).toBe(20), { timeout: TIMEOUT_MS, interval: 100 });
       await vi.waitFor(async () => expect(await jobsIn(dashboardUrl, "postgres")).toBe(0), { timeout: TIMEOUT_MS, interval: 100 });
+      const metricsUrl = /"metricsUrl":"([^"]+)"/.exec(program.output())?.[1] ?? "";
+      await vi.waitFor(async () => expect(await scraped(metricsUrl)).toEqual({ succeeded: 15, failed: 5 }), {
+        timeout: TIMEOUT_MS,
+        interval: 500,
+      });
 
       const states = tasks.reduce<Record<string, number>>((counts, { state }) => ({ ...counts, [state]: (counts[state] ?? 0) + 1 }), {});
       expect(await query("select status, count(*)::int as tasks from celery_task group by status", folder)).toEqual(states);
@@ -59,36 +67,34 @@ it(
   },
 );
 
-it(
-  "uses the broker's Redis, leaves Datadog out and feeds only Postgres if nothing is configured",
-  { timeout: 2 * TIMEOUT_MS },
-  async () => {
-    const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-start-"));
-    const redis = await startRedis();
-    const client = new Redis(redis.url);
-    const env = { CELERY_BROKER_URL: redis.url, SUMMARY_SECONDS: "1", HEALTH_PORT: "0" };
-    const program = startProgram(["start", "--no-dashboard"], { env, folder, program: WITHOUT_AGENT });
-    const publisher = await connectPublisher(redis.url);
-    try {
-      await vi.waitFor(() => expect(program.output()).toContain("health port open"), { timeout: TIMEOUT_MS, interval: 100 });
-      expect(program.output()).toContain("REDIS_URL is not set: the exporter queues are in the broker's Redis");
-      expect(program.output()).toContain("Datadog is off");
-      for (const { events } of Array.from({ length: 5 }, () => lifeOf("SUCCESS"))) await publisher.publish(toFrames(events));
-      await vi.waitFor(() => expect(program.output()).toMatch(/"rows":\{"[A-Z].*"msg":"summary"/), { timeout: TIMEOUT_MS, interval: 100 });
-      const healthUrl = /"healthUrl":"([^"]+)"/.exec(program.output())?.[1] ?? "";
-      expect((await fetch(`${healthUrl}/readyz`)).status).toBe(200);
-      expect((await client.keys("{cme}:*")).filter((key) => key.includes("datadog"))).toEqual([]);
-      program.signal("SIGTERM");
-      expect(await program.exitCode).toBe(0);
-    } finally {
-      program.signal("SIGKILL");
-      await client.quit();
-      await publisher.close();
-      await redis.stop();
-      rmSync(folder, { recursive: true, force: true });
-    }
-  },
-);
+it("uses the broker's Redis, leaves Datadog out and feeds the others if nothing is configured", { timeout: 2 * TIMEOUT_MS }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-start-"));
+  const redis = await startRedis();
+  const client = new Redis(redis.url);
+  const env = { CELERY_BROKER_URL: redis.url, SUMMARY_SECONDS: "1", HEALTH_PORT: "0", PROMETHEUS_PORT: "0" };
+  const program = startProgram(["start", "--no-dashboard"], { env, folder, program: WITHOUT_AGENT });
+  const publisher = await connectPublisher(redis.url);
+  try {
+    await vi.waitFor(() => expect(program.output()).toContain("health port open"), { timeout: TIMEOUT_MS, interval: 100 });
+    expect(program.output()).toContain("REDIS_URL is not set: the exporter queues are in the broker's Redis");
+    expect(program.output()).toContain("Datadog is off");
+    for (const { events } of Array.from({ length: 5 }, () => lifeOf("SUCCESS"))) await publisher.publish(toFrames(events));
+    await vi.waitFor(() => expect(program.output()).toMatch(/"rows":\{"[A-Z].*"msg":"summary"/), { timeout: TIMEOUT_MS, interval: 100 });
+    const healthUrl = /"healthUrl":"([^"]+)"/.exec(program.output())?.[1] ?? "";
+    expect((await fetch(`${healthUrl}/readyz`)).status).toBe(200);
+    const keys = await client.keys("{cme}:*");
+    expect(keys.filter((key) => key.includes("datadog"))).toEqual([]);
+    expect(keys).toEqual(expect.arrayContaining(["{cme}:postgres:meta", "{cme}:prometheus:meta"]));
+    program.signal("SIGTERM");
+    expect(await program.exitCode).toBe(0);
+  } finally {
+    program.signal("SIGKILL");
+    await client.quit();
+    await publisher.close();
+    await redis.stop();
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
 
 it("logs the summary in words if its log lines are text", { timeout: TIMEOUT_MS }, async () => {
   const redis = await startRedis();
@@ -122,6 +128,16 @@ async function query(statement: string, folder: string): Promise<Record<string, 
   return Object.fromEntries(
     rows.map((line) => JSON.parse(line) as { status: string; tasks: number }).map(({ status, tasks }) => [status, tasks]),
   );
+}
+
+/** The tasks by state, as Prometheus scrapes them. */
+async function scraped(metricsUrl: string): Promise<Record<string, number>> {
+  const text = await (await fetch(metricsUrl)).text();
+  const counts: Record<string, number> = {};
+  for (const [, state = "", value] of text.matchAll(/^celery_task_(succeeded|failed)_total\{.*\} (.*)$/gm)) {
+    counts[state] = (counts[state] ?? 0) + Number(value);
+  }
+  return counts;
 }
 
 /** Number of jobs in a queue that are not done yet, as the dashboard shows it. */

@@ -35,7 +35,7 @@ const demo: Command = {
     {
       name: "seconds",
       value: "n",
-      description: "Stop after n seconds, and exit with 0 only if the counts of Celery, Datadog and Postgres agree.",
+      description: "Stop after n seconds, and exit with 0 only if the counts of Celery, Datadog, Postgres and Prometheus agree.",
     },
     { name: "no-dashboard", description: "Run without the dashboard." },
     {

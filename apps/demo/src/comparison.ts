@@ -1,4 +1,4 @@
-/** Compares the task counts of Celery, Datadog and Postgres, and shows them as a table. */
+/** Compares the task counts of Celery and of each exporter, and shows them as a table. */
 import { renderColumns, type Terminal } from "cli";
 
 /** The states a task ends in. */
@@ -31,13 +31,15 @@ export class TaskCounts {
   }
 }
 
+/** The sides that are compared with Celery, in the order of the columns. */
+const EXPORTERS = ["datadog", "postgres", "prometheus"] as const;
+type ExporterName = (typeof EXPORTERS)[number];
+
 /** One line of the comparison; a count is undefined if that side was not asked. */
-interface ComparisonRow {
+interface ComparisonRow extends Readonly<Record<ExporterName, number | undefined>> {
   readonly name: string;
   readonly state: FinalState;
   readonly celery: number;
-  readonly datadog: number | undefined;
-  readonly postgres: number | undefined;
   readonly agrees: boolean;
 }
 
@@ -47,10 +49,8 @@ export interface Comparison {
   readonly agrees: boolean;
 }
 
-export interface Sides {
+export interface Sides extends Readonly<Record<ExporterName, TaskCounts | undefined>> {
   readonly celery: TaskCounts;
-  readonly datadog: TaskCounts | undefined;
-  readonly postgres: TaskCounts | undefined;
 }
 
 /**
@@ -66,15 +66,37 @@ function inWordsOfEvents(celery: TaskCounts, received: TaskCounts | undefined): 
   return counts;
 }
 
+/**
+ * Counts each task once. Prometheus counts each event: a rejected task for which Celery sends `task-failed` too is both rejected and failed there, and only
+ * failed for the others.
+ */
+function endsOf(events: TaskCounts, celery: TaskCounts): TaskCounts {
+  const counts = new TaskCounts();
+  for (const { name, state } of events.keys()) {
+    const rejected = events.get(name, "REJECTED");
+    const failsToo = rejected > 0 && events.get(name, "FAILURE") === celery.get(name, "FAILURE") + rejected;
+    if (state !== "REJECTED" || !failsToo) counts.add(name, state, events.get(name, state));
+  }
+  return counts;
+}
+
 /** One row for each name and state of any side. */
 export function compare(sides: Sides): Comparison {
   const { datadog, postgres } = sides;
-  const celery = inWordsOfEvents(sides.celery, postgres ?? datadog);
-  const keys = new Map([celery, datadog, postgres].flatMap((side) => side?.keys() ?? []).map((key) => [`${key.name}\n${key.state}`, key]));
+  const prometheus = sides.prometheus && endsOf(sides.prometheus, sides.celery);
+  const celery = inWordsOfEvents(sides.celery, postgres ?? datadog ?? prometheus);
+  const keys = new Map(
+    [celery, datadog, postgres, prometheus].flatMap((side) => side?.keys() ?? []).map((key) => [`${key.name}\n${key.state}`, key]),
+  );
   const rows = [...keys.values()]
     .map(({ name, state }) => {
-      const counts = { celery: celery.get(name, state), datadog: datadog?.get(name, state), postgres: postgres?.get(name, state) };
-      const agrees = [counts.datadog, counts.postgres].every((count) => count === undefined || count === counts.celery);
+      const counts = {
+        celery: celery.get(name, state),
+        datadog: datadog?.get(name, state),
+        postgres: postgres?.get(name, state),
+        prometheus: prometheus?.get(name, state),
+      };
+      const agrees = EXPORTERS.every((side) => counts[side] === undefined || counts[side] === counts.celery);
       return { name, state, ...counts, agrees };
     })
     .sort((one, other) => one.name.localeCompare(other.name) || FINAL_STATES.indexOf(one.state) - FINAL_STATES.indexOf(other.state));
@@ -87,23 +109,18 @@ export interface Result {
   readonly withoutEnd: ReadonlyMap<string, number>;
 }
 
-const HEADER = ["task", "state", "Celery ran", "Datadog got", "Postgres has", ""] as const;
+const HEADER = ["task", "state", "Celery ran", "Datadog got", "Postgres has", "Prometheus reads", ""] as const;
 const NOT_ASKED = "-";
 
 export function renderComparison({ rows, agrees }: Comparison, { bold, green, red }: Pick<Terminal, "bold" | "green" | "red">): string {
   const cells = rows.map((row) => [
     row.name,
     row.state,
-    ...[row.celery, row.datadog, row.postgres].map(toCell),
+    ...[row.celery, ...EXPORTERS.map((side) => row[side])].map(toCell),
     row.agrees ? "" : "differs",
   ]);
-  const totals = [
-    "all",
-    "",
-    ...(["celery", "datadog", "postgres"] as const).map((side) => toCell(total(rows, side))),
-    agrees ? "" : "differs",
-  ];
-  const table = renderColumns([[...HEADER], ...cells, totals], { right: new Set([2, 3, 4]) });
+  const totals = ["all", "", ...(["celery", ...EXPORTERS] as const).map((side) => toCell(total(rows, side))), agrees ? "" : "differs"];
+  const table = renderColumns([[...HEADER], ...cells, totals], { right: new Set([2, 3, 4, 5]) });
   return table
     .map((line, index) => {
       if (index === 0) return bold(line);
@@ -132,11 +149,12 @@ function sidesOf(rows: readonly ComparisonRow[]): string {
   const sides = ["What Celery ran"];
   if (rows.some(({ datadog }) => datadog !== undefined)) sides.push("what Datadog got");
   if (rows.some(({ postgres }) => postgres !== undefined)) sides.push("what Postgres has");
+  if (rows.some(({ prometheus }) => prometheus !== undefined)) sides.push("what Prometheus reads");
   const last = sides.pop() ?? "";
   return sides.length === 0 ? last : `${sides.join(", ")} and ${last}`;
 }
 
-function total(rows: readonly ComparisonRow[], side: "celery" | "datadog" | "postgres"): number | undefined {
+function total(rows: readonly ComparisonRow[], side: "celery" | ExporterName): number | undefined {
   return rows.reduce<number | undefined>((sum, row) => (row[side] === undefined ? sum : (sum ?? 0) + row[side]), undefined);
 }
 

@@ -2,7 +2,7 @@
 import { pause } from "@celery-metrics-exporter/runtime";
 import { compare, type Result } from "./comparison.ts";
 import type { DemoSettings } from "./environment.ts";
-import { tasksInDatadog, type CountedMetrics, type TasksInPostgres } from "./sides.ts";
+import { scrape, tasksInDatadog, tasksInScrape, type CountedMetrics, type TasksInPostgres } from "./sides.ts";
 import type { Workload } from "./workload.ts";
 
 export interface DrainOptions {
@@ -11,6 +11,8 @@ export interface DrainOptions {
   readonly table: Pick<TasksInPostgres, "finished"> | undefined;
   /** Undefined if metrics go elsewhere or nowhere. */
   readonly sink: Pick<CountedMetrics, "sums"> | undefined;
+  /** The address that Prometheus scrapes. Undefined without the prometheus exporter. */
+  readonly scrapedUrl: string | undefined;
   readonly settings: Pick<DemoSettings, "metricPrefix" | "queuePrefix">;
   readonly timing?: Timing;
 }
@@ -26,12 +28,13 @@ const TIMING: Timing = { deadlineMs: 90_000, lastLookMs: 3_000 };
 const POLL_MS = 250;
 
 /** Resolves when all sides keep agreeing, or at the deadline. Rejects if the workload has failed. */
-export async function drain({ workload, table, sink, settings, timing = TIMING }: DrainOptions): Promise<Result> {
+export async function drain({ workload, table, sink, scrapedUrl, settings, timing = TIMING }: DrainOptions): Promise<Result> {
   const deadline = Date.now() + timing.deadlineMs;
   const look = async (): Promise<Result> => {
     const { ended, withoutEnd } = workload.outcome();
     const datadog = sink === undefined ? undefined : tasksInDatadog(sink, settings);
-    return { comparison: compare({ celery: ended, datadog, postgres: await table?.finished() }), withoutEnd };
+    const prometheus = scrapedUrl === undefined ? undefined : tasksInScrape(await scrape(scrapedUrl), settings.queuePrefix);
+    return { comparison: compare({ celery: ended, datadog, postgres: await table?.finished(), prometheus }), withoutEnd };
   };
   await Promise.race([workload.finish(), workload.failed, pause(timing.deadlineMs)]);
   for (;;) {

@@ -25,7 +25,7 @@ export interface DemoNeeds {
 
 /**
  * Settings that a demo fixes, because the user's environment may name what their own exporter works on: its own queues in whichever Redis and
- * RabbitMQ, deleted at the end; events as its own worker sends them; no tasks of other applications on the broker.
+ * RabbitMQ, deleted at the end; events as its own worker sends them; a scrape that it can read; no tasks of other applications on the broker.
  */
 function ownSettings(id: string): Record<string, string> {
   return {
@@ -33,6 +33,10 @@ function ownSettings(id: string): Record<string, string> {
     RABBITMQ_QUEUE: `celery-metrics-exporter-demo-${id}`,
     RABBITMQ_QUEUE_EXPIRES_SECONDS: "60",
     EVENT_EXCHANGE: "celeryev",
+    PROMETHEUS_METRIC_PREFIX: "",
+    PROMETHEUS_BEARER_TOKEN: "",
+    PROMETHEUS_TLS_CERT: "",
+    PROMETHEUS_TLS_KEY: "",
     CELERY_GLOBAL_KEYPREFIX: "",
     CELERY_FANOUT_PREFIX: "true",
     CELERY_FANOUT_PATTERNS: "both",
@@ -52,12 +56,13 @@ function queuePrefix(id: string): string {
   return `cme-demo-${id}.`;
 }
 
-/** Besides `ownSettings`: quiet logs, rows in memory and a free port for the dashboard, unless the user sets them. */
+/** Besides `ownSettings`: quiet logs, rows in memory, and free ports for the dashboard and for Prometheus, unless the user sets them. */
 export async function demoEnvironment(given: Environment, { statsdPort, withDashboard }: DemoNeeds): Promise<DemoSettings> {
   const id = randomBytes(4).toString("hex");
   const { env, note } = withDatabase(withAgentSocket(given), DEMO_DATABASE_URL);
   const keepsRows = note === undefined && readIfPossible("DATABASE_URL", env) !== DEMO_DATABASE_URL;
   const settings: Record<string, string | undefined> = withDashboard ? { ...(await withDashboardPort(env)).env } : { ...env };
+  if (!isSet("PROMETHEUS_PORT", env)) settings["PROMETHEUS_PORT"] = "0";
   if (!isSet("LOG_LEVEL", env)) settings["LOG_LEVEL"] = "warn";
   if (statsdPort !== undefined) settings["DD_DOGSTATSD_URL"] = `udp://127.0.0.1:${statsdPort}`;
   Object.assign(settings, ownSettings(id));

@@ -73,6 +73,7 @@ export function renderSummary(snapshot: Snapshot, terminal: Pick<Terminal, "colu
     lines.push(row("Datadog", `${sent}to ${snapshot.metricsGoTo}`));
   }
   for (const line of snapshot.statsd?.recentLines ?? []) lines.push(row("", line));
+  if (snapshot.scrapedUrl !== undefined) lines.push(row("Prometheus", snapshot.scrapedUrl));
   if (snapshot.dashboardUrl !== undefined) lines.push(row("Dashboard", snapshot.dashboardUrl));
   lines.push(row("Health", `${snapshot.healthUrl}/readyz   ${snapshot.healthUrl}/metrics`), row("Log", snapshot.logFile));
   const isDraining = snapshot.phase === "draining";
@@ -94,8 +95,13 @@ export function renderLine(snapshot: Snapshot): string {
 }
 
 /** The addresses to open, for logs and pipes. */
-function renderAddresses({ dashboardUrl, healthUrl, logFile }: Snapshot): string[] {
-  return [...(dashboardUrl === undefined ? [] : [`Dashboard: ${dashboardUrl}`]), `Health: ${healthUrl}/readyz`, `Log: ${logFile}`];
+function renderAddresses({ scrapedUrl, dashboardUrl, healthUrl, logFile }: Snapshot): string[] {
+  return [
+    ...(scrapedUrl === undefined ? [] : [`Prometheus: ${scrapedUrl}`]),
+    ...(dashboardUrl === undefined ? [] : [`Dashboard: ${dashboardUrl}`]),
+    `Health: ${healthUrl}/readyz`,
+    `Log: ${logFile}`,
+  ];
 }
 
 /** The last lines that the built-in sink received. */

@@ -24,6 +24,8 @@ export interface Snapshot {
   /** What the sink received; undefined if metrics go to the user's agent, or without the datadog exporter. */
   readonly statsd: { readonly samples: number; readonly datagrams: number; readonly recentLines: readonly string[] } | undefined;
   readonly metricsGoTo: string | undefined;
+  /** What Prometheus can scrape; undefined without the prometheus exporter. */
+  readonly scrapedUrl: string | undefined;
   readonly dashboardUrl: string | undefined;
   readonly healthUrl: string;
   readonly logFile: string;
@@ -37,6 +39,8 @@ export interface Observed {
   readonly settings: DemoSettings;
   readonly exporterNames: readonly string[];
   readonly totalSeconds: number | undefined;
+  /** Undefined without the prometheus exporter. */
+  readonly scrapedUrl: string | undefined;
   /** Undefined without the dashboard. */
   readonly dashboardUrl: string | undefined;
   readonly logFile: string;
@@ -64,7 +68,7 @@ export class Observer {
   }
 
   async #look(): Promise<Snapshot> {
-    const { running, workload, table, sink, settings, exporterNames, totalSeconds, dashboardUrl, logFile } = this.#observed;
+    const { running, workload, table, sink, settings, exporterNames, totalSeconds, scrapedUrl, dashboardUrl, logFile } = this.#observed;
     const elapsedSeconds = (performance.now() - this.#startedAt) / 1000;
     const eventsReceived = (await readMetric(running.metrics, "events_received_total")) ?? 0;
     const eventsPerSecond = (eventsReceived - this.#before.events) / Math.max(0.001, elapsedSeconds - this.#before.seconds);
@@ -82,6 +86,7 @@ export class Observer {
       database: settings.database,
       statsd: sink,
       metricsGoTo: exporterNames.includes("datadog") ? metricsGoTo(sink) : undefined,
+      scrapedUrl,
       dashboardUrl,
       healthUrl: running.healthUrl,
       logFile,

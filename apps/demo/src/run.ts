@@ -18,7 +18,7 @@ import {
   type Environment,
   type RedisTarget,
 } from "@celery-metrics-exporter/runtime";
-import { chosenExporters, namesAgent, rolesFor, type Terminal } from "cli";
+import { chosenExporters, namesAgent, rolesFor, withEveryExporter, type Terminal } from "cli";
 import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { renderResult } from "./comparison.ts";
@@ -47,11 +47,17 @@ const NOT_WHOLE = "Stopped before everything that was sent was processed, so the
 /** Resolves with whether all sides agree, after releasing everything it started. A signal ends it and the process. */
 export async function runDemo(options: DemoOptions): Promise<boolean> {
   const { terminal } = options;
-  const exporterNames = chosenExporters(options.env);
-  const sink = exporterNames.includes("datadog") && !namesAgent(options.env) ? await countMetrics() : undefined;
-  const settings = await demoEnvironment(options.env, { statsdPort: sink?.port, withDashboard: options.withDashboard });
+  const env = withEveryExporter(options.env);
+  const exporterNames = chosenExporters(env);
+  const sink = exporterNames.includes("datadog") && !namesAgent(env) ? await countMetrics() : undefined;
+  const settings = await demoEnvironment(env, { statsdPort: sink?.port, withDashboard: options.withDashboard });
   let dashboardUrl: string | undefined;
-  const roles = rolesFor(exporterNames, { withDashboard: options.withDashboard, onDashboard: (url) => (dashboardUrl = url) });
+  let scrapedUrl: string | undefined;
+  const roles = rolesFor(exporterNames, {
+    withDashboard: options.withDashboard,
+    onDashboard: (url) => (dashboardUrl = url),
+    onScrapable: (url) => (scrapedUrl = url),
+  });
   loadConfigs(roles, settings.env);
   const base = loadConfig(BaseConfig, settings.env);
   const log = openLogFile();
@@ -76,15 +82,16 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
     lifecycle.defer("workload", () => workload.stop());
 
     const totalSeconds = options.seconds;
-    const observed = { running, workload, table, sink, settings, exporterNames, totalSeconds, dashboardUrl, logFile: log.path, logger };
-    const observer = new Observer(observed);
+    const sides = { table, sink, scrapedUrl };
+    const shown = { settings, exporterNames, totalSeconds, dashboardUrl, logFile: log.path };
+    const observer = new Observer({ running, workload, ...sides, ...shown, logger });
     const view = new LiveView(terminal, observer);
     lifecycle.defer("live view", () => view.stop());
     view.start();
     const compare = async (): Promise<boolean> => {
       await Promise.race([pause(totalSeconds === undefined ? FOREVER_MS : totalSeconds * 1000, stopping.signal), workload.failed]);
       observer.phase = "draining";
-      const result = await drain({ workload, table, sink, settings, ...(stopping.signal.aborted && { timing: INTERRUPTED }) });
+      const result = await drain({ workload, ...sides, settings, ...(stopping.signal.aborted && { timing: INTERRUPTED }) });
       await view.stop();
       const isWhole = result.comparison.agrees || !stopping.signal.aborted;
       terminal.write(`\n${isWhole ? renderResult(result, terminal) : NOT_WHOLE}\n`);

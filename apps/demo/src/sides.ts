@@ -1,4 +1,4 @@
-/** What the two exporters made of the demo's tasks: the metrics sent to Datadog and the rows in Postgres. */
+/** What the exporters made of the demo's tasks: the metrics sent to Datadog, the rows in Postgres, and what Prometheus can scrape. */
 import { celeryTask, type Database } from "@celery-metrics-exporter/db";
 import { listenForStatsd, type DogstatsdMetric } from "@celery-metrics-exporter/testkit";
 import { and, count, gte, inArray, sql, type SQL } from "drizzle-orm";
@@ -127,4 +127,30 @@ export class TasksInPostgres {
     for (const { name, state, tasks } of rows) counts.add(name ?? "unknown", state as FinalState, tasks);
     return counts;
   }
+}
+
+const SCRAPED: ReadonlyMap<string, FinalState> = new Map([
+  ["celery_task_succeeded_total", "SUCCESS"],
+  ["celery_task_failed_total", "FAILURE"],
+  ["celery_task_revoked_total", "REVOKED"],
+  ["celery_task_rejected_total", "REJECTED"],
+]);
+
+/** The demo's own tasks in an answer for Prometheus, in the text format. Each event counts. */
+export function tasksInScrape(text: string, queuePrefix: string): TaskCounts {
+  const counts = new TaskCounts();
+  for (const [, metric = "", labels = "", value] of text.matchAll(/^(\w+)\{(.*)\} (\S+)$/gm)) {
+    const state = SCRAPED.get(metric);
+    const valueOf = (label: string): string => new RegExp(`\\b${label}="((?:[^"\\\\]|\\\\.)*)"`).exec(labels)?.[1] ?? "";
+    if (state !== undefined && Number(value) > 0 && valueOf("queue_name").startsWith(queuePrefix))
+      counts.add(valueOf("name"), state, Number(value));
+  }
+  return counts;
+}
+
+/** Scrapes like Prometheus. Rejects if there is no answer. */
+export async function scrape(url: string): Promise<string> {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`${url} answered ${answer.status}: ${await answer.text()}`);
+  return answer.text();
 }

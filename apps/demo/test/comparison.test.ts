@@ -12,7 +12,7 @@ const twoOfA = (): TaskCounts => counts(["a", "SUCCESS", 2]);
 
 describe("the comparison", () => {
   it("agrees when every side has the same counts", () => {
-    const { rows, agrees } = compare({ celery: everything(), datadog: everything(), postgres: everything() });
+    const { rows, agrees } = compare({ celery: everything(), datadog: everything(), postgres: everything(), prometheus: everything() });
     expect(agrees).toBe(true);
     expect(rows.map(({ name, state, celery }) => [name, state, celery])).toEqual([
       ["shop.mail", "SUCCESS", 2],
@@ -27,34 +27,50 @@ describe("the comparison", () => {
     ["a side has another state", { postgres: counts(["a", "SUCCESS", 2], ["a", "REVOKED", 1]) }],
     ["a side has another name", { datadog: counts(["a", "SUCCESS", 2], ["unknown", "FAILURE", 1]) }],
     ["a side has nothing", { datadog: counts() }],
+    ["Prometheus reads one more", { prometheus: counts(["a", "SUCCESS", 3]) }],
   ])("disagrees when %s", (_, sides) => {
-    expect(compare({ celery: twoOfA(), datadog: twoOfA(), postgres: twoOfA(), ...sides }).agrees).toBe(false);
+    expect(compare({ celery: twoOfA(), datadog: twoOfA(), postgres: twoOfA(), prometheus: twoOfA(), ...sides }).agrees).toBe(false);
   });
 
   it.each(["REJECTED", "FAILURE"] as const)("agrees when Celery's events call rejected tasks %s", (state) => {
     const received = (): TaskCounts => counts(["a", state, 2]);
     const celery = counts(["a", "REJECTED", 2]);
-    expect(compare({ celery, datadog: received(), postgres: received() }).agrees).toBe(true);
-    expect(compare({ celery, datadog: counts(["a", state, 1]), postgres: received() }).agrees).toBe(false);
-    expect(compare({ celery, datadog: received(), postgres: counts(["a", state, 3]) }).agrees).toBe(false);
-    expect(compare({ celery, datadog: received(), postgres: counts() }).agrees).toBe(false);
+    const agrees = (datadog: TaskCounts, postgres: TaskCounts): boolean =>
+      compare({ celery, datadog, postgres, prometheus: undefined }).agrees;
+    expect(agrees(received(), received())).toBe(true);
+    expect(agrees(counts(["a", state, 1]), received())).toBe(false);
+    expect(agrees(received(), counts(["a", state, 3]))).toBe(false);
+    expect(agrees(received(), counts())).toBe(false);
+  });
+
+  it("agrees when Prometheus counts both events of a rejected task, and the others only its failure", () => {
+    const celery = counts(["a", "REJECTED", 2], ["a", "FAILURE", 1]);
+    const failed = counts(["a", "FAILURE", 3]);
+    const agrees = (prometheus: TaskCounts, postgres?: TaskCounts): boolean =>
+      compare({ celery, datadog: postgres, postgres, prometheus }).agrees;
+    expect(agrees(counts(["a", "REJECTED", 2], ["a", "FAILURE", 3]), failed)).toBe(true);
+    expect(agrees(counts(["a", "REJECTED", 2], ["a", "FAILURE", 3]))).toBe(true);
+    expect(agrees(counts(["a", "REJECTED", 2], ["a", "FAILURE", 1]))).toBe(true);
+    expect(agrees(counts(["a", "REJECTED", 2], ["a", "FAILURE", 2]), failed)).toBe(false);
+    expect(agrees(counts(["a", "REJECTED", 1], ["a", "FAILURE", 3]), failed)).toBe(false);
   });
 
   it("disagrees when a side calls some rejected tasks something else", () => {
     const celery = counts(["a", "REJECTED", 2]);
     const mixed = counts(["a", "REJECTED", 1], ["a", "FAILURE", 1]);
-    expect(compare({ celery, datadog: counts(["a", "REJECTED", 2]), postgres: mixed }).agrees).toBe(false);
-    expect(compare({ celery, datadog: mixed, postgres: counts(["a", "FAILURE", 2]) }).agrees).toBe(false);
+    const prometheus = undefined;
+    expect(compare({ celery, datadog: counts(["a", "REJECTED", 2]), postgres: mixed, prometheus }).agrees).toBe(false);
+    expect(compare({ celery, datadog: mixed, postgres: counts(["a", "FAILURE", 2]), prometheus }).agrees).toBe(false);
   });
 
   it("leaves out a side without counts", () => {
-    const { rows, agrees } = compare({ celery: counts(["a", "SUCCESS", 2]), datadog: undefined, postgres: counts(["a", "SUCCESS", 2]) });
+    const { rows, agrees } = compare({ celery: twoOfA(), datadog: undefined, postgres: twoOfA(), prometheus: twoOfA() });
     expect(agrees).toBe(true);
     expect(rows[0]?.datadog).toBeUndefined();
   });
 
   it("does not report agreement if nothing ran", () => {
-    expect(compare({ celery: counts(), datadog: counts(), postgres: counts() }).agrees).toBe(false);
+    expect(compare({ celery: counts(), datadog: counts(), postgres: counts(), prometheus: counts() }).agrees).toBe(false);
   });
 
   it("is shown as a table with totals", () => {
@@ -63,12 +79,13 @@ describe("the comparison", () => {
       celery: counts(["shop.pay", "SUCCESS", 12]),
       datadog: counts(["shop.pay", "SUCCESS", 11]),
       postgres: undefined,
+      prometheus: counts(["shop.pay", "SUCCESS", 12]),
     });
     expect(renderComparison(comparison, plain).split("\n")).toEqual([
-      "task      state    Celery ran  Datadog got  Postgres has",
-      "shop.pay  SUCCESS          12           11             -  differs",
-      "-----------------------------------------------------------------",
-      "all                        12           11             -  differs",
+      "task      state    Celery ran  Datadog got  Postgres has  Prometheus reads",
+      "shop.pay  SUCCESS          12           11             -                12  differs",
+      "-----------------------------------------------------------------------------------",
+      "all                        12           11             -                12  differs",
     ]);
   });
 
@@ -87,7 +104,12 @@ describe("the comparison", () => {
       ["IGNORED", 8],
       ["STARTED", 1],
     ]);
-    const comparison = compare({ celery: counts(["shop.pay", "SUCCESS", 1]), datadog: undefined, postgres: undefined });
+    const comparison = compare({
+      celery: counts(["shop.pay", "SUCCESS", 1]),
+      datadog: undefined,
+      postgres: undefined,
+      prometheus: undefined,
+    });
     expect(renderResult({ comparison, withoutEnd }, plain).split("\n").slice(-3, -1)).toEqual([
       "8 more were ignored (celery.exceptions.Ignore), for which Celery sends no event: they are not compared.",
       "1 more had not ended (STARTED): they are not compared.",

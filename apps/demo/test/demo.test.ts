@@ -118,8 +118,10 @@ describe.concurrent("the demo", () => {
           "Ignoring CELERY_BROKER_URL, REDIS_URL, DATABASE_URL, DD_AGENT_HOST, DD_DOGSTATSD_URL in the environment",
         );
         expect(demo.output()).toMatch(/tasks sent to a worker of Celery \d|\d+ tasks sent, /);
-        expect(demo.output()).toMatch(/^shop\.read_feed +(REJECTED|FAILURE) +\d+ +\d+ +\d+$/m);
-        expect(demo.output()).toMatch(/What Celery ran, what Datadog got and what Postgres has agree on \d+ tasks\.\n$/);
+        expect(demo.output()).toMatch(/^shop\.read_feed +(REJECTED|FAILURE) +\d+ +\d+ +\d+ +\d+$/m);
+        expect(demo.output()).toMatch(
+          /What Celery ran, what Datadog got, what Postgres has and what Prometheus reads agree on \d+ tasks\.\n$/,
+        );
         expect(demo.output()).not.toContain("secret");
         expect(exitCode).toBe(0);
         expect(await client.keys("*")).toEqual([]);

@@ -41,6 +41,7 @@ function sinkWith(successes: (elapsedMs: number) => number): Pick<CountedMetrics
 describe("the drain", () => {
   const options = {
     table: { finished: async () => counts(2) },
+    scrapedUrl: undefined,
     settings: { metricPrefix: "celery.", queuePrefix: "demo." },
     timing: TIMING,
   };
@@ -55,7 +56,9 @@ describe("the drain", () => {
   it("notices what is counted twice, even late", async () => {
     const sink = sinkWith((elapsedMs) => (elapsedMs > 200 ? 3 : 2));
     const { comparison } = await drain({ ...options, workload: workload(), sink });
-    expect(comparison.rows).toEqual([{ name: "shop.pay", state: "SUCCESS", celery: 2, datadog: 3, postgres: 2, agrees: false }]);
+    expect(comparison.rows).toEqual([
+      { name: "shop.pay", state: "SUCCESS", celery: 2, datadog: 3, postgres: 2, prometheus: undefined, agrees: false },
+    ]);
   });
 
   it("ends at the deadline when something is missing", async () => {

@@ -19,6 +19,7 @@ const SNAPSHOT: Snapshot = {
   database: "an embedded PostgreSQL, in memory",
   statsd: { samples: 3_000, datagrams: 120, recentLines: [`celery.task.run_time:0.1|d|#task_name:${"x".repeat(200)}`] },
   metricsGoTo: "udp://127.0.0.1:9999, where the demo counts them",
+  scrapedUrl: "http://127.0.0.1:9808/metrics",
   dashboardUrl: "http://127.0.0.1:3000/",
   healthUrl: "http://127.0.0.1:4000",
   logFile: "./.data/demo.log",
@@ -39,7 +40,13 @@ describe("the summary", () => {
     const text = lines.join("\n");
     for (const part of ["12 s of 20 s", "1,234 tasks sent", "5,678 events, 98/s, lag 0.04 s", "1,212 rows", "FAILURE 12  SUCCESS 1,200"])
       expect(text).toContain(part);
-    for (const part of ["3,000 values in 120 datagrams", "http://127.0.0.1:3000/", "http://127.0.0.1:4000/readyz", "demo.log"])
+    for (const part of [
+      "3,000 values in 120 datagrams",
+      "http://127.0.0.1:9808/metrics",
+      "http://127.0.0.1:3000/",
+      "http://127.0.0.1:4000/readyz",
+      "demo.log",
+    ])
       expect(text).toContain(part);
   });
 
@@ -49,10 +56,11 @@ describe("the summary", () => {
       states: undefined,
       statsd: undefined,
       metricsGoTo: undefined,
+      scrapedUrl: undefined,
       dashboardUrl: undefined,
       lagSeconds: undefined,
     };
-    expect(renderSummary(bare, terminal(true)).join("\n")).not.toMatch(/Postgres|Datadog|Dashboard|lag/);
+    expect(renderSummary(bare, terminal(true)).join("\n")).not.toMatch(/Postgres|Datadog|Prometheus|Dashboard|lag/);
     expect(renderLine(bare)).toBe("12 s of 20 s, 1,234 tasks sent, 5,678 events received");
   });
 
@@ -87,6 +95,7 @@ describe("the live view", () => {
     expect(written).not.toContain("\u001b");
     const datagram = `    ${SNAPSHOT.statsd?.recentLines[0] ?? ""}`;
     expect(written.split("\n").map((line) => line.split(",")[0])).toEqual([
+      "Prometheus: http://127.0.0.1:9808/metrics",
       "Dashboard: http://127.0.0.1:3000/",
       "Health: http://127.0.0.1:4000/readyz",
       "Log: ./.data/demo.log",

@@ -1,6 +1,6 @@
 import { createSocket } from "node:dgram";
 import { expect, it, vi } from "vitest";
-import { countMetrics, tasksInDatadog } from "../src/sides.ts";
+import { countMetrics, tasksInDatadog, tasksInScrape } from "../src/sides.ts";
 
 const PREFIXES = { metricPrefix: "celery.", queuePrefix: "demo." };
 const LINES = [
@@ -28,4 +28,22 @@ it("counts the demo's tasks in Datadog, and shows the last lines", async () => {
     socket.close();
     await metrics.close();
   }
+});
+
+it("counts the demo's tasks in what Prometheus scrapes", () => {
+  const counts = tasksInScrape(
+    [
+      "# TYPE celery_task_failed_total counter",
+      'celery_task_failed_total{exception="",hostname="generic",name="shop.pay",queue_name="demo.payments"} 0.0',
+      'celery_task_failed_total{exception="CardDeclined",hostname="generic",name="shop.pay",queue_name="demo.payments"} 2.0',
+      'celery_task_failed_total{exception="GatewayDown",hostname="generic",name="shop.pay",queue_name="demo.payments"} 1.0',
+      'celery_task_succeeded_total{hostname="generic",name="shop.pay",queue_name="demo.payments"} 4.0',
+      'celery_task_succeeded_total{hostname="generic",name="shop.pay",queue_name="payments"} 7.0',
+      'celery_task_started_total{hostname="generic",name="shop.pay",queue_name="demo.payments"} 9.0',
+    ].join("\n"),
+    "demo.",
+  );
+  expect(counts.get("shop.pay", "FAILURE")).toBe(3);
+  expect(counts.get("shop.pay", "SUCCESS")).toBe(4);
+  expect(counts.keys()).toHaveLength(2);
 });

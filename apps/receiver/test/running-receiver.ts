@@ -42,6 +42,7 @@ export class Stage {
         CELERY_BROKER_URL: brokerUrl,
         REDIS_URL: this.#redisUrl,
         QUEUE_PREFIX: this.prefix,
+        EXPORTERS: EXPORTERS.map(({ name }) => name).join(),
         EVENT_EXCHANGE: this.exchange,
         RABBITMQ_QUEUE: this.rabbitmqQueue,
         RABBITMQ_QUEUE_EXPIRES_SECONDS: "60",

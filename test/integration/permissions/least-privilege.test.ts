@@ -3,7 +3,7 @@ import { connectDatabase, deleteOldTasks } from "@celery-metrics-exporter/db";
 import { readCorpus, type CorpusFrame } from "@celery-metrics-exporter/celery/testing";
 import { EXPORTERS } from "@celery-metrics-exporter/pipeline";
 import type { RunningRoles } from "@celery-metrics-exporter/runtime";
-import { documentedCommands } from "@celery-metrics-exporter/testkit";
+import { documentedCommands, freePort } from "@celery-metrics-exporter/testkit";
 import amqp, { type Options } from "amqplib";
 import { Worker } from "bullmq";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -23,9 +23,11 @@ const kept = Object.entries(corpus.expected).filter(([, { name }]) => name !== E
 let scene: Scene;
 let datadog: RunningRoles;
 let postgres: RunningRoles;
+let prometheusPort: number;
 
 beforeAll(async () => {
   scene = await openScene();
+  prometheusPort = await freePort();
 });
 afterAll(async () => {
   await scene?.close();
@@ -95,6 +97,12 @@ async function isReady({ healthUrl }: RunningRoles): Promise<string> {
   return `${answer.status} ${await answer.text()}`;
 }
 
+/** The sum of a metric's series, as Prometheus scrapes them. */
+async function scraped(metric: string): Promise<number> {
+  const text = await (await fetch(`http://127.0.0.1:${prometheusPort}/metrics`)).text();
+  return [...text.matchAll(new RegExp(`^${metric}\\{.*\\} (.*)$`, "gm"))].reduce((sum, [, value]) => sum + Number(value), 0);
+}
+
 it("is enough for processing events: filters, delayed jobs, takeovers, dead letters and their trimming", async () => {
   await scene.redis.lpush(`${PREFIX}:dead-letter:wait`, ...Array.from({ length: DEAD_LETTERS_KEPT }, (_, index) => `old-${index}`));
   await scene.start("receiver", { ...SETTINGS, EXPORTERS: exporterNames.join() });
@@ -112,7 +120,7 @@ it("is enough for processing events: filters, delayed jobs, takeovers, dead lett
 
   for (const name of exporterNames.filter((other) => other !== "datadog" && other !== "postgres")) {
     await scene.queue(name).add("batch", { v: "of a later release" });
-    const roles = await scene.start(`${name}-processor`, SETTINGS);
+    const roles = await scene.start(`${name}-processor`, { ...SETTINGS, PROMETHEUS_PORT: String(prometheusPort) });
     await expect.poll(sourcesOfLetters, POLL).toContain(name);
     await expect.poll(() => scene.redis.llen(`${PREFIX}:${name}:wait`), POLL).toBe(0);
     expect(await isReady(roles)).toContain("200");
@@ -121,6 +129,7 @@ it("is enough for processing events: filters, delayed jobs, takeovers, dead lett
   const wanted = Object.fromEntries(kept.map(([id, { status }]) => [id, status]));
   await expect.poll(statuses, POLL).toEqual(wanted);
   const successes = kept.filter(([, { status }]) => status === "SUCCESS").length;
+  await expect.poll(() => scraped("celery_task_succeeded_total"), POLL).toBe(successes);
   await expect.poll(() => scene.sink.total("celery.task.success_count"), POLL).toBe(successes);
   await expect.poll(lettersKept, POLL).toEqual(expect.arrayContaining(["body", "payload", "refused"]));
   expect(await scene.queue("dead-letter").getWaitingCount()).toBe(DEAD_LETTERS_KEPT);

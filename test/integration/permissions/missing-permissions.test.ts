@@ -54,8 +54,14 @@ describe("in Redis", () => {
   ];
   const OTHERS_KEYS: Readonly<Record<string, readonly string[]>> = {
     "cme-receiver": ["{cme:1}:datadog:task:x", "{cme}:datadog-processing:wait", "{cme}:excluded:datadog:x"],
-    "cme-datadog-processor": ["{cme}:postgres:wait", "{cme}:excluded:receiver:x", "{other:1}:datadog:task:x"],
+    "cme-datadog-processor": ["{cme}:postgres:wait", "{cme:1}:prometheus:counts", "{cme}:excluded:receiver:x", "{other:1}:datadog:task:x"],
     "cme-postgres-processor": ["{cme}:datadog:wait", "{cme}:datadog-processing:wait", "{cme:1}:datadog:task:x"],
+    "cme-prometheus-processor": [
+      "{cme}:datadog:wait",
+      "{cme:1}:datadog:task:x",
+      "{cme}:excluded:receiver:x",
+      "{other:1}:prometheus:counts",
+    ],
     "cme-dashboard": ["{cme:1}:datadog:task:x", "{cme}:excluded:receiver:x"],
     "cme-replay": ["{cme}:postgres-processing:wait", "{cme}:excluded:datadog:x", "{cme}:excluded:postgres:x", "{cme:1}:datadog:task:x"],
     "cme-events": ["{cme}:datadog:wait", "{cme:1}:datadog:task:x"],

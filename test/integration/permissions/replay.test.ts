@@ -1,6 +1,6 @@
 /** `celery-metrics-exporter replay` as a user with exactly the rights in docs/permissions.md. */
 import { taskReceived, taskStarted } from "@celery-metrics-exporter/celery/testing";
-import { DeadLetters, MAX_DEAD_LETTERS, RECEIVER, encodeBatch, type DeadLetter } from "@celery-metrics-exporter/pipeline";
+import { DeadLetters, EXPORTERS, MAX_DEAD_LETTERS, RECEIVER, encodeBatch, type DeadLetter } from "@celery-metrics-exporter/pipeline";
 import { EXIT_UNAVAILABLE, Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import {
   documentedCommands,
@@ -25,6 +25,7 @@ const EXCLUDED = taskReceived({ uuid: "excluded", name: "shop.mail.send" });
 const message = { source: RECEIVER, reason: "content_type", detail: "", readAs: { contentType: "application/json" } };
 const ofDatadog = { source: "datadog", reason: "refused", detail: "" };
 const ofPostgres = { source: "postgres", reason: "refused", detail: "" };
+const ofPrometheus = { source: "prometheus", reason: "refused", detail: "" };
 /** The `5` comes back as a new letter. */
 const TO_EVERY_EXPORTER: DeadLetter = { ...message, raw: JSON.stringify([taskStarted({ uuid: "sent" }), EXCLUDED, 5]) };
 const REPLAYABLE: readonly DeadLetter[] = [
@@ -35,6 +36,7 @@ const REPLAYABLE: readonly DeadLetter[] = [
   { ...ofDatadog, payload: { v: 1, ids: ["two"] } },
   { ...ofPostgres, event: taskStarted({ uuid: "refused" }) },
   { ...ofPostgres, raw: "excluded", readAs: "id to forget" },
+  { ...ofPrometheus, raw: "one", readAs: "id to process" },
 ];
 const UNDECODABLE: DeadLetter = { ...message, raw: "{" };
 
@@ -76,6 +78,7 @@ async function replay(...args: string[]): Promise<Outcome> {
     PATH: process.env["PATH"],
     REDIS_URL: Object.assign(new URL(server.url), { username: USER, password: PASSWORD }).href,
     QUEUE_PREFIX: PREFIX,
+    EXPORTERS: EXPORTERS.map(({ name }) => name).join(),
     FILTER_TASK_NAMES_EXCLUDE: EXCLUDED.name,
   };
   await redis.call("CLIENT", "PAUSE", "60000", "WRITE");
@@ -99,7 +102,7 @@ async function waitingIn(queue: string): Promise<number> {
 
 /** Number of jobs waiting in the exporter queues. */
 async function replayed(): Promise<Record<string, number>> {
-  const queues = ["datadog", "datadog-processing", "postgres"];
+  const queues = ["datadog", "datadog-processing", "postgres", "prometheus", "prometheus-processing"];
   return Object.fromEntries(await Promise.all(queues.map(async (queue) => [queue, await waitingIn(queue)] as const)));
 }
 
@@ -115,7 +118,7 @@ it("is enough for a dry run", async () => {
   const { exitCode, output } = await replay("--dry-run");
   expect(output).toContain(`${REPLAYABLE.length} could be replayed, 1 left (1 still not readable).`);
   expect(exitCode).toBe(0);
-  expect(await replayed()).toEqual({ datadog: 0, "datadog-processing": 0, postgres: 0 });
+  expect(await replayed()).toEqual({ datadog: 0, "datadog-processing": 0, postgres: 0, prometheus: 0, "prometheus-processing": 0 });
   expect(await refusals(redis)).toEqual([]);
 });
 
@@ -128,7 +131,7 @@ it.each(["-info", "+info"])(
     const { exitCode, output, errors } = await replay();
     expect(output, errors).toContain(`${REPLAYABLE.length} replayed, 1 left (1 rejected again).\n`);
     expect(exitCode).toBe(0);
-    expect(await replayed()).toEqual({ datadog: 3, "datadog-processing": 2, postgres: 2 });
+    expect(await replayed()).toEqual({ datadog: 3, "datadog-processing": 2, postgres: 2, prometheus: 1, "prometheus-processing": 1 });
     expect(await redis.exists(`${PREFIX}:excluded:${RECEIVER}:${EXCLUDED.uuid}`)).toBe(1);
     expect(await waitingIn("dead-letter")).toBe(MAX_DEAD_LETTERS - REPLAYABLE.length);
     expect(await refusals(redis)).toEqual([]);

@@ -102,6 +102,8 @@ export async function openScene(): Promise<Scene> {
         DD_AGENT_HOST: "127.0.0.1",
         DD_DOGSTATSD_PORT: String(sink.port),
         DATADOG_INCOMPLETE_WAIT_MS: "1500",
+        PROMETHEUS_PORT: "0",
+        PROMETHEUS_INCOMPLETE_WAIT_MS: "1500",
         ...env,
       };
       const started = await startRoles(

@@ -15,11 +15,12 @@ import {
 } from "@celery-metrics-exporter/runtime";
 import { datadogAgent, findAgent } from "datadog-processor";
 import { writeSync } from "node:fs";
+import { prometheus } from "prometheus-processor";
 import { PROGRAM, type Command } from "../command.ts";
-import { withDashboardPort } from "../defaults/dashboard-port.ts";
 import { EMBEDDED_DATABASE_URL, withDatabase } from "../defaults/database.ts";
 import { withExporters, type FindAgent } from "../defaults/exporters.ts";
 import { explain, isSet, readIfPossible, type Decision, type Note } from "../defaults/decision.ts";
+import { withDashboardPort, withPrometheusPort } from "../defaults/ports.ts";
 import { withRedis } from "../defaults/redis.ts";
 import { withDecidedDefaults } from "../defaults/shown-defaults.ts";
 import { exporters } from "../exporters.ts";
@@ -41,7 +42,7 @@ export function startCommand(find?: FindAgent): Command {
       "Runs the receiver, the processors of the chosen exporters, the monitor and the dashboard until SIGTERM or SIGINT. " +
       `Without DATABASE_URL the postgres exporter keeps its table in an embedded PostgreSQL in ${EMBEDDED_DATABASE_URL.slice("pglite:".length)}. ` +
       "Without REDIS_URL the exporter queues are in the broker's Redis or, with RabbitMQ, at redis://127.0.0.1:6379. " +
-      "Without EXPORTERS metrics are sent to Datadog only if an agent is configured or answers on this machine.",
+      "Without EXPORTERS it runs every exporter, but Datadog's only if an agent is configured or answers on this machine.",
     startsWithExample: true,
     options: [
       { name: "no-dashboard", description: "Run without the dashboard." },
@@ -60,8 +61,11 @@ export function startCommand(find?: FindAgent): Command {
         for (const { setting, problem } of warningsOf(given)) terminal.write(`Warning: ${setting}: ${problem}\n`);
         return terminal.write("The settings are valid.\n");
       }
-      const port = await decide(env, withDashboard ? [withDashboardPort] : []);
-      await run({ env: port.env, notes: [...notes, ...port.notes], exporterNames, withDashboard, terminal });
+      const ports = await decide(env, [
+        ...(withDashboard ? [withDashboardPort] : []),
+        ...(exporterNames.includes(prometheus.name) ? [withPrometheusPort] : []),
+      ]);
+      await run({ env: ports.env, notes: [...notes, ...ports.notes], exporterNames, withDashboard, terminal });
     },
   };
 }
@@ -90,7 +94,12 @@ async function run({ env, notes, exporterNames, withDashboard, terminal }: Run):
   for (const { message, fields, isInPanel = false } of notes) logger[forPeople && isInPanel ? "debug" : "info"](fields, message);
 
   let dashboardUrl: string | undefined;
-  const roles = rolesFor(exporterNames, { withDashboard, onDashboard: (url) => (dashboardUrl = url) });
+  let scrapedUrl: string | undefined;
+  const roles = rolesFor(exporterNames, {
+    withDashboard,
+    onDashboard: (url) => (dashboardUrl = url),
+    onScrapable: (url) => (scrapedUrl = url),
+  });
   const databaseUrl = exporterNames.includes("postgres") ? readIfPossible("DATABASE_URL", env) : undefined;
   let hasStarted = false;
   const summary = summaryRole({ databaseUrl, inWords, hasStarted: () => hasStarted, onEnd: (line) => forPeople && writeAtExit(line) });
@@ -104,7 +113,10 @@ async function run({ env, notes, exporterNames, withDashboard, terminal }: Run):
     queuePrefix: base.QUEUE_PREFIX,
     databaseUrl,
     datadog: exporterNames.includes("datadog") ? await agentOf(env) : undefined,
-    others: exporterNames.filter((name) => !["datadog", "postgres"].includes(name)).map((name) => ({ name, sink: sinkOf(name, env) })),
+    scrapedUrl,
+    others: exporterNames
+      .filter((name) => !["datadog", "postgres", "prometheus"].includes(name))
+      .map((name) => ({ name, sink: sinkOf(name, env) })),
     dashboardUrl,
     healthUrl: running.healthUrl,
   };

@@ -1,7 +1,7 @@
-/** Chooses the exporters of the single process if none are set: Datadog's only if there is an agent. */
+/** Chooses the exporters of the single process if none are set: all, but Datadog's only if there is an agent. */
 import { describeConfig, type Environment } from "@celery-metrics-exporter/runtime";
 import { datadog, describeAddress, findAgent, type AgentAddress, type OnUnusable } from "datadog-processor";
-import { chosenExporters } from "../roles.ts";
+import { exporters } from "../exporters.ts";
 import { isSet, readIfPossible, type Decision } from "./decision.ts";
 
 /** Datadog's own variable for the agent's socket (`DD_DOGSTATSD_URL` takes precedence). */
@@ -32,6 +32,11 @@ export function withAgentSocket(env: Environment): Environment {
   return socket === undefined || isSet("DD_DOGSTATSD_URL", env) ? env : { ...env, DD_DOGSTATSD_URL: `unix://${socket}` };
 }
 
+/** The environment with every exporter in `EXPORTERS`, if none are set. A receiver alone has fewer by default: it cannot know that their processors run. */
+export function withEveryExporter(env: Environment): Environment {
+  return isSet("EXPORTERS", env) ? env : { ...env, EXPORTERS: [...exporters.keys()].join(",") };
+}
+
 /**
  * The environment with `EXPORTERS`. Datadog is included only if it is configured, or if an agent accepts datagrams at a default address.
  *
@@ -41,11 +46,11 @@ export async function withExporters(
   env: Environment,
   find: FindAgent = (onUnusable) => findAgent(undefined, onUnusable),
 ): Promise<Decision> {
-  if (isSet("EXPORTERS", env) || DATADOG_SETTINGS.some((name) => isSet(name, env))) return { env: withAgentSocket(env) };
-  const all = chosenExporters(env);
+  if (isSet("EXPORTERS", env) || DATADOG_SETTINGS.some((name) => isSet(name, env))) return { env: withAgentSocket(withEveryExporter(env)) };
   const unusable: string[] = [];
   const agent = await find((address, error) => unusable.push(`${describeAddress(address)}: ${error.message}`));
-  if (agent !== undefined) return { env: { ...env, EXPORTERS: all.join(","), DD_DOGSTATSD_URL: describeAddress(agent) } };
+  if (agent !== undefined) return { env: { ...withEveryExporter(env), DD_DOGSTATSD_URL: describeAddress(agent) } };
+  const all = [...exporters.keys()];
   return {
     env: { ...env, EXPORTERS: all.filter((name) => name !== datadog.name).join(",") },
     note: {

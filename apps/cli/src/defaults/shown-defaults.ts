@@ -6,8 +6,9 @@ import { EMBEDDED_DATABASE_URL } from "./database.ts";
 export const DECIDED_DEFAULTS: Readonly<Record<string, string>> = {
   REDIS_URL: "the broker, if it is a Redis; with RabbitMQ redis://127.0.0.1:6379",
   DATABASE_URL: EMBEDDED_DATABASE_URL,
-  EXPORTERS: "postgres, and datadog if an agent is configured or answers",
+  EXPORTERS: "postgres,prometheus, and datadog if an agent is configured or answers",
   DASHBOARD_PORT: "3000, or a free port if that is taken",
+  PROMETHEUS_PORT: "9808, or a free port if that is taken",
 };
 
 /** The settings with these defaults. Outside the single process, roles have other defaults or none. */

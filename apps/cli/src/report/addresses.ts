@@ -1,6 +1,7 @@
 /** The addresses to open once everything is running. */
 import { isEmbedded } from "@celery-metrics-exporter/db";
 import { redactUrl } from "@celery-metrics-exporter/runtime";
+import { exporters } from "../exporters.ts";
 import type { Terminal } from "../terminal.ts";
 
 export interface Addresses {
@@ -11,6 +12,8 @@ export interface Addresses {
   readonly databaseUrl: string | undefined;
   /** Where metrics go, and whether an agent answers there. Undefined without the datadog exporter. */
   readonly datadog: { readonly address: string; readonly answers: boolean } | undefined;
+  /** What Prometheus scrapes. Undefined without the prometheus exporter. */
+  readonly scrapedUrl: string | undefined;
   /** The other exporters that run. */
   readonly others: readonly { readonly name: string; readonly sink: string | undefined }[];
   /** Undefined without the dashboard. */
@@ -26,7 +29,7 @@ const IN_MEMORY = "pglite:memory";
 const LABEL_WIDTH = 11;
 
 export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Terminal, "bold" | "dim">): string {
-  const { brokerUrl, redisUrl, queuePrefix, databaseUrl, datadog, others, dashboardUrl, healthUrl } = addresses;
+  const { brokerUrl, redisUrl, queuePrefix, databaseUrl, datadog, scrapedUrl, others, dashboardUrl, healthUrl } = addresses;
   const row = (label: string, value: string, remark = ""): string =>
     `  ${dim(label.padEnd(LABEL_WIDTH - 1))} ${value}${remark === "" ? "" : `  ${dim(remark)}`}`;
   const rowsOf = (url: string): string[] =>
@@ -41,8 +44,9 @@ export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Termin
     row("Queues", `in ${redactUrl(redisUrl)}`, `keys ${queuePrefix}:*`),
     ...(databaseUrl === undefined ? [] : rowsOf(databaseUrl)),
     datadog === undefined
-      ? row("Datadog", "off", "to turn it on, set DD_AGENT_HOST=<host> or EXPORTERS=datadog,postgres")
+      ? row("Datadog", "off", `to turn it on, set DD_AGENT_HOST=<host> or EXPORTERS=${[...exporters.keys()].join(",")}`)
       : row("Datadog", `to ${datadog.address}`, datadog.answers ? "" : "no agent answers there yet: metrics wait in the queue"),
+    ...(scrapedUrl === undefined ? [] : [row("Prometheus", scrapedUrl, "to scrape")]),
     ...others.map(({ name, sink }) => row(name, sink === undefined ? "on" : `to ${sink}`)),
     ...(dashboardUrl === undefined ? [] : [row("Dashboard", dashboardUrl, "the exporter queues")]),
     row("Health", `${healthUrl}/readyz`, `${healthUrl}/metrics`),

@@ -281,11 +281,21 @@ export function describeConfig(schema: ConfigSchema): SettingDescription[] {
     return {
       name,
       description: type.description ?? "",
-      defaultValue: value === undefined ? undefined : Array.isArray(value) ? value.join(",") : JSON.stringify(value).replace(/^"|"$/g, ""),
+      defaultValue: value === undefined ? undefined : writtenValue(value),
       required: !unset.success,
       secret: isSecret(type),
     };
   });
+}
+
+/** A value as its variable has it: lists and pairs are separated by commas. */
+function writtenValue(value: unknown): string {
+  if (Array.isArray(value)) return value.join(",");
+  if (typeof value === "object" && value !== null)
+    return Object.entries(value)
+      .map((pair) => pair.join("="))
+      .join(",");
+  return JSON.stringify(value).replace(/^"|"$/g, "");
 }
 
 /** The configuration in printable form: secrets are redacted, and URLs have no password. */

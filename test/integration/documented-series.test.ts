@@ -1,0 +1,82 @@
+/** docs/prometheus.md has a row for every metric that Prometheus scrapes, with its type and labels, and for no other. */
+import { ALL_ROLES } from "cli";
+import { taskFailed, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
+import { EXPORTERS, Fanout } from "@celery-metrics-exporter/pipeline";
+import { Health, Lifecycle, Metrics, connectRedis, createLogger, startRoles } from "@celery-metrics-exporter/runtime";
+import { freePort, startRedis } from "@celery-metrics-exporter/testkit";
+import { readFileSync } from "node:fs";
+import { afterAll, beforeAll, expect, it } from "vitest";
+
+const DOCUMENT = readFileSync(new URL("../../docs/prometheus.md", import.meta.url), "utf8");
+const PREFIX = "{cme}";
+
+let address: string;
+const logger = createLogger("test", "silent");
+const lifecycle = new Lifecycle(logger);
+
+beforeAll(async () => {
+  const [server, port] = await Promise.all([startRedis(), freePort()]);
+  lifecycle.defer("redis", () => server.stop());
+  const settings = { REDIS_URL: server.url, QUEUE_PREFIX: PREFIX, PROMETHEUS_PORT: String(port), HEALTH_PORT: "0" };
+  const roles = await startRoles(
+    ALL_ROLES.filter(({ name }) => name === "prometheus-processor"),
+    settings,
+    logger,
+  );
+  lifecycle.defer("processor", () => roles.stop());
+  const redis = await connectRedis({
+    url: server.url,
+    use: "producer",
+    name: "test",
+    startupTimeoutMs: 10_000,
+    logger,
+    lifecycle,
+    health: new Health(),
+  });
+  const exporters = EXPORTERS.filter(({ name }) => name === "prometheus");
+  const fanout = new Fanout({ redis, prefix: PREFIX, exporters, whenFull: "hold", highWaterEvents: 1_000, logger, metrics: new Metrics() });
+  lifecycle.defer("fanout", () => fanout.close());
+  await fanout.start();
+  const events = [...life("one"), taskSucceeded({ uuid: "one" }), ...life("two"), taskFailed({ uuid: "two" })];
+  await fanout.enqueue({ broker: "redis", events });
+  address = `http://127.0.0.1:${port}/metrics`;
+});
+afterAll(() => lifecycle.close());
+
+/** The events of a task up to its end. */
+function life(uuid: string) {
+  return [taskSent({ uuid }), taskReceived({ uuid }), taskStarted({ uuid })];
+}
+
+async function look(): Promise<string> {
+  return (await fetch(address)).text();
+}
+
+/** Rows of the table: name, type, labels. */
+function documented(): string[] {
+  return [...DOCUMENT.matchAll(/^\| `(\w+)` +\| (counter|gauge|histogram) +\| (.*?) +\|/gm)].map(
+    ([, name = "", type = "", labels = ""]) =>
+      `${name} ${type} ${[...labels.matchAll(/\w+/g)]
+        .map(([label]) => label)
+        .toSorted()
+        .join()}`,
+  );
+}
+
+/** The families of a scrape, in the same form. */
+function shownIn(scraped: string): string[] {
+  return [...scraped.matchAll(/^# TYPE (\w+) (\w+)$/gm)].map(([, name = "", type = ""]) => {
+    const series = new RegExp(`^${name}(?:_count)?\\{(.*)\\} `, "m").exec(scraped)?.[1] ?? "";
+    return `${name} ${type} ${[...series.matchAll(/(\w+)="/g)]
+      .map(([, label]) => label)
+      .toSorted()
+      .join()}`;
+  });
+}
+
+it("has the name, type and labels of every metric", async () => {
+  await expect.poll(look, { timeout: 30_000, interval: 200 }).toMatch(/_failed_runtime_count\{.*\} 1\.0/);
+  const shown = shownIn(await look());
+  expect(shown.length).toBeGreaterThan(10);
+  expect(documented().toSorted()).toEqual(shown.toSorted());
+});
