@@ -171,7 +171,9 @@ export class TaskCounts {
    * @throws {UnavailableError} if a shard is unavailable.
    */
   async drop(isGone: (labels: string) => boolean): Promise<void> {
-    const fields = await Promise.all(this.#keys.counts.map(([counts = ""]) => available(() => this.#options.redis.hkeys(counts))));
+    const fields = await Promise.all(
+      this.#keys.counts.map(([counts = ""]) => available(async () => Object.keys(await this.#options.redis.hgetall(counts)))),
+    );
     for (const [shard, own] of fields.entries()) {
       const gone = own.filter((field) => isGone(field.slice(0, field.indexOf("."))));
       for (let from = 0; from < gone.length; from += PAGE) {
