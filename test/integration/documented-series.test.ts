@@ -1,7 +1,7 @@
 /** docs/prometheus.md has a row for every metric that Prometheus scrapes, with its type and labels, and for no other. */
 import { ALL_ROLES } from "cli";
 import { taskFailed, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
-import { EXPORTERS, Fanout } from "@celery-metrics-exporter/pipeline";
+import { EXPORTERS, Fanout, ObservationOutlet } from "@celery-metrics-exporter/pipeline";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger, startRoles } from "@celery-metrics-exporter/runtime";
 import { freePort, startRedis } from "@celery-metrics-exporter/testkit";
 import { readFileSync } from "node:fs";
@@ -37,8 +37,32 @@ beforeAll(async () => {
   const fanout = new Fanout({ redis, prefix: PREFIX, exporters, whenFull: "hold", highWaterEvents: 1_000, logger, metrics: new Metrics() });
   lifecycle.defer("fanout", () => fanout.close());
   await fanout.start();
-  const events = [...life("one"), taskSucceeded({ uuid: "one" }), ...life("two"), taskFailed({ uuid: "two" })];
-  await fanout.enqueue({ broker: "redis", events });
+  const events = [
+    ...life("one"),
+    taskSucceeded({ uuid: "one" }),
+    ...life("two"),
+    taskFailed({ uuid: "two" }),
+    taskSent({ uuid: "waiting" }),
+  ];
+  const now = Date.now() / 1_000;
+  const heartbeat = { type: "worker-heartbeat", hostname: "w1@host-a", timestamp: now, active: 1, processed: 2, sw_ver: "5.6.3" } as const;
+  await fanout.enqueue({ broker: "redis", events: [...events, heartbeat], receivedAt: now });
+  const outlet = new ObservationOutlet({ redis, prefix: PREFIX, exporters, logger, metrics: new Metrics() });
+  lifecycle.defer("outlet", () => outlet.close());
+  await outlet.publish([
+    {
+      type: "queues-observed",
+      timestamp: now,
+      broker: "redis",
+      queues: [{ name: "default", messages: 3, consumers: 1 }],
+      unacked: { messages: 1, oldestAt: now - 10 },
+    },
+    {
+      type: "workers-observed",
+      timestamp: now,
+      workers: [{ hostname: "w1@host-a", queues: ["default"], concurrency: 4, prefetchCount: 16, uptime: 60 }],
+    },
+  ]);
   address = `http://127.0.0.1:${port}/metrics`;
 });
 afterAll(() => lifecycle.close());
@@ -75,7 +99,8 @@ function shownIn(scraped: string): string[] {
 }
 
 it("has the name, type and labels of every metric", async () => {
-  await expect.poll(look, { timeout: 30_000, interval: 200 }).toMatch(/_failed_runtime_count\{.*\} 1\.0/);
+  const isComplete = /_failed_runtime_count\{.*\} 1\.0[^]*worker_concurrency\{.*\} 4\.0/;
+  await expect.poll(look, { timeout: 30_000, interval: 200 }).toMatch(isComplete);
   const shown = shownIn(await look());
   expect(shown.length).toBeGreaterThan(10);
   expect(documented().toSorted()).toEqual(shown.toSorted());

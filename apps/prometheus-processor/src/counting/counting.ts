@@ -4,7 +4,7 @@ import { type Look, type LookedAt, type Tally, type TalliedEvent, tally } from "
 import { CODES, type HistogramFields, WAITING, WAITING_MINUTE_SECONDS } from "./fields.ts";
 import { type LabelRegistry, labelSet } from "./label-registry.ts";
 
-export type HostnameLabel = "generic" | "host" | "worker";
+type HostnameLabel = "generic" | "host" | "worker";
 
 export interface CountingOptions {
   /** Sets of name, queue and hostname. */
@@ -21,12 +21,12 @@ export interface CountingOptions {
   readonly now?: () => number;
 }
 
-export const UNKNOWN_NAME = "unknown";
+const UNKNOWN_NAME = "unknown";
 /** The label value of what is past a limit. */
 export const OTHER = "other";
 export const GENERIC_HOSTNAME = "generic";
 /** As in celery-exporter. */
-export const UNKNOWN_EXCEPTION = "UnknownException";
+const UNKNOWN_EXCEPTION = "UnknownException";
 
 /** Without any `task-sent` for this long, none is waited for: then clients do not send them. */
 const UNSENT_AFTER_MS = 60_000;

@@ -100,8 +100,8 @@ describe("the fields of each type", () => {
   );
 
   it("a worker's event has no fields that are absent", () => {
-    const { uuid: _uuid, ...worker } = kept;
-    expect(normalise({ ...base, type: "worker-online", freq: null })).toStrictEqual({ ...worker, type: "worker-online" });
+    const { uuid: _uuid, ...rest } = kept;
+    expect(normalise({ ...base, type: "worker-online", freq: null })).toStrictEqual({ ...rest, type: "worker-online" });
   });
 
   it.each(["worker-elect", "worker-elect-ack", "custom", "a/b.c:d-é"])("keeps %s as an event without a task", (type) => {

@@ -138,7 +138,7 @@ async function becomesReady(pool: Pool, { url, startupTimeoutMs = 15_000, logger
   };
   let isReady = false;
   try {
-    isReady = await retry(() => isUsable(pool, url), { ...STARTUP_BACKOFF, decide });
+    isReady = await retry(() => checkUsable(pool, url), { ...STARTUP_BACKOFF, decide });
     return isReady;
   } finally {
     if (!isReady) await pool.end();
@@ -146,7 +146,7 @@ async function becomesReady(pool: Pool, { url, startupTimeoutMs = 15_000, logger
 }
 
 /** @throws {UnavailableError} if the database cannot be used as it is; otherwise the pool's error. */
-async function isUsable(pool: Pool, url: string): Promise<true> {
+async function checkUsable(pool: Pool, url: string): Promise<true> {
   const { rows } = await pool.query<DatabaseFacts>(DATABASE_FACTS_STATEMENT);
   const problem = rows[0] && databaseProblem(rows[0]);
   if (problem === undefined) return true;

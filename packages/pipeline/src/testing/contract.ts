@@ -117,7 +117,7 @@ export function describeExporter(
   makeHarness: () => Promise<ExporterHarness>,
   lacks: Readonly<Partial<Record<Part, string>>> = {},
 ): void {
-  const has = (...parts: readonly Part[]): boolean => parts.every((part) => lacks[part] === undefined);
+  const has = (...needed: readonly Part[]): boolean => needed.every((part) => lacks[part] === undefined);
   const parts = (Object.keys(PARTS) as Part[]).map((part): [title: string, part: Part] => [
     has(part) ? `has \`${part}\`` : `has no \`${part}\`: ${lacks[part]}`,
     part,
@@ -176,10 +176,10 @@ export function describeExporter(
     };
 
     /** The contents of a new harness's sink after it has observed these one after the other; undefined if it does not observe. */
-    const pictureAfter = async (...parts: readonly Observed[]): Promise<unknown> => {
+    const pictureAfter = async (...groups: readonly Observed[]): Promise<unknown> => {
       const { harness } = await make();
       if (harness.exporter.observe === undefined) return undefined;
-      for (const part of parts) await observe(harness, part);
+      for (const group of groups) await observe(harness, group);
       return harness.observe();
     };
 
