@@ -115,6 +115,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         counts,
         labels,
         unusedSeconds: config.PROMETHEUS_UNUSED_EXPIRY_SECONDS,
+        taskExpirySeconds: config.PROMETHEUS_TASK_EXPIRY_SECONDS,
         isActive: () => leader.isActive,
         logger,
       });

@@ -47,12 +47,19 @@ it("forgets the labels of a set that nobody uses, then its counts, and counts an
     lookAt: counting.lookAt,
   });
   let active = false;
-  const expiry = new Expiry({ counts, labels, unusedSeconds: 1_000, isActive: () => active, logger: createLogger("test", "silent") });
+  const expiry = new Expiry({
+    counts,
+    labels,
+    unusedSeconds: 1_000,
+    taskExpirySeconds: 100,
+    isActive: () => active,
+    logger: createLogger("test", "silent"),
+  });
   const [old, used] = [taskSent({ uuid: "old", name: "old" }), taskSent({ uuid: "used", name: "used" })];
   await counts.add([old, used]);
   const namesOf = async (): Promise<string[]> => [...(await labels.all()).values()].map(([name = ""]) => name).toSorted();
   const sentOf = async (): Promise<number[]> =>
-    [...(await counts.totals())].flatMap(([field, count]) => (field.endsWith(".s") ? [count] : []));
+    [...(await counts.totals())].flatMap(([field, count]) => (field.endsWith(".s") ? [count] : [])).toSorted();
   expect(await namesOf()).toEqual(["old", "other", "used"]);
 
   const id = [...(await labels.all())].find(([, [name]]) => name === "old")?.[0] ?? "";
@@ -66,8 +73,14 @@ it("forgets the labels of a set that nobody uses, then its counts, and counts an
   await expiry.turn();
   expect(await sentOf()).toEqual([1]);
 
+  const waitingOf = async (): Promise<string[]> => [...(await counts.totals()).keys()].filter((field) => field.includes(".q"));
+  expect(await waitingOf(), "these messages are from the past").toEqual([]);
+  await counts.add([taskSent({ uuid: "waiting", name: "used", timestamp: Date.now() / 1_000 - 60 })]);
+  await expiry.turn();
+  expect(await waitingOf()).toHaveLength(1);
+
   await counts.add([taskSent({ uuid: "new", name: "old" })]);
   await expiry.turn();
-  expect(await sentOf()).toEqual([1, 1]);
+  expect(await sentOf()).toEqual([1, 2]);
   expect(await namesOf()).toEqual(["old", "other", "used"]);
 });

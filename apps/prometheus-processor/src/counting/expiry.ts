@@ -1,12 +1,18 @@
-/** Forgets label sets that are not used any more: first their labels, so that nobody shows them, and their counts the next time. */
+/**
+ * Forgets label sets that are not used any more: first their labels, so that nobody shows them, and their counts the next time. Also forgets messages that
+ * wait for longer than their tasks are remembered: their queue was emptied, or no worker sends events.
+ */
 import { Repeat, type Logger } from "@celery-metrics-exporter/runtime";
 import type { TaskCounts } from "@celery-metrics-exporter/task-store";
+import { waitingSince } from "./fields.ts";
 import type { LabelRegistry } from "./label-registry.ts";
 
 export interface ExpiryOptions {
   readonly counts: TaskCounts;
   readonly labels: LabelRegistry;
   readonly unusedSeconds: number;
+  /** How long a task is remembered after its message was due. */
+  readonly taskExpirySeconds: number;
   /** Only one process does it. */
   readonly isActive: () => boolean;
   readonly logger: Logger;
@@ -15,6 +21,9 @@ export interface ExpiryOptions {
 
 /** Longer than a process remembers that a label set is registered. */
 const EVERY_MS = 600_000;
+
+/** A task's expiry is not exact. */
+const MARGIN = 1.5;
 
 export class Expiry {
   readonly #options: ExpiryOptions;
@@ -39,12 +48,16 @@ export class Expiry {
 
   /** @throws {UnavailableError} if Redis is unavailable. */
   async turn(): Promise<void> {
-    const { counts, labels, unusedSeconds, isActive } = this.#options;
+    const { counts, labels, unusedSeconds, taskExpirySeconds, isActive } = this.#options;
     if (!isActive()) return;
     await labels.expire(unusedSeconds);
     const known = await labels.all();
     const orphans = new Set<string>();
-    await counts.drop((id) => {
+    const oldest = Date.now() / 1_000 - taskExpirySeconds * MARGIN;
+    await counts.drop((field) => {
+      const since = waitingSince(field);
+      if (since !== undefined && since < oldest) return true;
+      const id = field.slice(0, field.indexOf("."));
       if (known.has(id)) return false;
       orphans.add(id);
       return this.#orphans.has(id);

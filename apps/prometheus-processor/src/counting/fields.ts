@@ -26,6 +26,13 @@ export const CODES = {
 export const WAITING = "q";
 export const WAITING_MINUTE_SECONDS = 60;
 
+/** Since when the messages of a field wait, in seconds since the epoch; undefined for any other field. */
+export function waitingSince(field: string): number | undefined {
+  const code = field.indexOf(".") + 1;
+  if (!field.startsWith(WAITING, code)) return undefined;
+  return Number.parseInt(field.slice(code + WAITING.length), 36) * WAITING_MINUTE_SECONDS;
+}
+
 /** A histogram's fields. */
 export class HistogramFields {
   /** Upper limits in seconds, in order, without infinity. */

@@ -1,5 +1,5 @@
 /** The families of tasks, under celery-exporter's names, from the counts in Redis. */
-import { CODES, type HistogramFields, WAITING, WAITING_MINUTE_SECONDS } from "../counting/fields.ts";
+import { CODES, type HistogramFields, WAITING, waitingSince } from "../counting/fields.ts";
 import { type Family, type Sample, writeNumber } from "./text.ts";
 
 export interface TaskFamiliesOptions {
@@ -125,12 +125,10 @@ function leOf(limit: number): string {
 export function oldestWaiting({ totals, labels }: CountsSnapshot): Map<string, number> {
   const oldest = new Map<string, number>();
   for (const [field, count] of totals) {
-    const dot = field.indexOf(".");
-    if (count <= 0 || !field.startsWith(WAITING, dot + 1)) continue;
-    const [, queue] = labels.get(field.slice(0, dot)) ?? [];
-    if (queue === undefined) continue;
-    const since = Number.parseInt(field.slice(dot + 1 + WAITING.length), 36) * WAITING_MINUTE_SECONDS;
-    if (since < (oldest.get(queue) ?? Number.POSITIVE_INFINITY)) oldest.set(queue, since);
+    const since = count > 0 ? waitingSince(field) : undefined;
+    if (since === undefined) continue;
+    const [, queue] = labels.get(field.slice(0, field.indexOf("."))) ?? [];
+    if (queue !== undefined && since < (oldest.get(queue) ?? Number.POSITIVE_INFINITY)) oldest.set(queue, since);
   }
   return oldest;
 }

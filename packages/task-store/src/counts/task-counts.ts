@@ -165,17 +165,17 @@ export class TaskCounts {
   }
 
   /**
-   * Removes the counts of label sets. Nothing may count under them any more.
+   * Removes fields. Nothing may count in them any more.
    *
-   * @param isGone decides by the part of a field before the dot.
+   * @param isGone decides for each field.
    * @throws {UnavailableError} if a shard is unavailable.
    */
-  async drop(isGone: (labels: string) => boolean): Promise<void> {
+  async drop(isGone: (field: string) => boolean): Promise<void> {
     const fields = await Promise.all(
       this.#keys.counts.map(([counts = ""]) => available(async () => Object.keys(await this.#options.redis.hgetall(counts)))),
     );
     for (const [shard, own] of fields.entries()) {
-      const gone = own.filter((field) => isGone(field.slice(0, field.indexOf("."))));
+      const gone = own.filter(isGone);
       for (let from = 0; from < gone.length; from += PAGE) {
         const page = gone.slice(from, from + PAGE);
         for (const key of (this.#keys.counts[shard] ?? []).slice(0, 2)) await available(() => this.#options.redis.hdel(key, ...page));
