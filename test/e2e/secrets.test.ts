@@ -38,6 +38,7 @@ const plain: Environment = {
   STARTUP_TIMEOUT_SECONDS: "10",
   SHUTDOWN_TIMEOUT_SECONDS: "5",
   DASHBOARD_PORT: "0",
+  PROMETHEUS_PORT: "0",
   DASHBOARD_USERNAME: "admin",
   REDACT_MODE: "hash",
 };
@@ -56,6 +57,7 @@ beforeAll(async () => {
     DATABASE_URL: databaseUrl(SECRET),
     DASHBOARD_PASSWORD: SECRET,
     REDACT_HASH_KEY: SECRET,
+    PROMETHEUS_BEARER_TOKEN: SECRET,
   };
 });
 
@@ -108,6 +110,10 @@ describe("secrets", () => {
     expect((await fetch(dashboardUrl, { headers: wrong })).status).toBe(401);
     const right = { authorization: `Basic ${Buffer.from(`admin:${SECRET}`).toString("base64")}` };
     expect((await fetch(dashboardUrl, { headers: right })).status).toBe(200);
+    const metricsUrl = await command.printed(/"metricsUrl":"([^"]+)"/);
+    const tokens = { authorization: `Bearer ${SECRET}-wrong` };
+    expect((await fetch(metricsUrl, { headers: tokens })).status).toBe(401);
+    expect((await fetch(metricsUrl, { headers: { authorization: `Bearer ${SECRET}` } })).status).toBe(200);
     const publisher = new Redis(redis.url, { password: SECRET });
     const heard = publisher.publish("/0.celeryev/task.sent", `{"body": "${MARK}"`);
     await expect(heard).resolves.toBe(1);
