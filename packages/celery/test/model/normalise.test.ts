@@ -101,7 +101,7 @@ describe("the fields of each type", () => {
 
   it("a worker's event has no fields that are absent", () => {
     const { uuid: _uuid, ...rest } = kept;
-    expect(normalise({ ...base, type: "worker-online", freq: null })).toStrictEqual({ ...rest, type: "worker-online" });
+    expect(normalise({ ...base, type: "worker-online", freq: null })).toStrictEqual({ ...rest, pid: base.pid, type: "worker-online" });
   });
 
   it.each(["worker-elect", "worker-elect-ack", "custom", "a/b.c:d-é"])("keeps %s as an event without a task", (type) => {
