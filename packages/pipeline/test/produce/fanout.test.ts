@@ -113,12 +113,8 @@ describe("the fan-out", () => {
 
   it("knows which types any exporter takes", async () => {
     const { fanout } = await startFanout();
-    expect(["task-retried", "task-sent", "worker-heartbeat", "task-progress"].map((type) => fanout.takes(type))).toEqual([
-      true,
-      true,
-      false,
-      false,
-    ]);
+    const types = ["task-retried", "task-sent", "worker-heartbeat", "task-progress"];
+    expect(types.filter((type) => fanout.takes(type))).toEqual(["task-retried", "task-sent", "worker-heartbeat"]);
   });
 
   it("rejects while Redis is away, and takes the same batch when it is back", async () => {
