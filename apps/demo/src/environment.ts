@@ -25,7 +25,8 @@ export interface DemoNeeds {
 
 /**
  * Settings that a demo fixes, because the user's environment may name what their own exporter works on: its own queues in whichever Redis and
- * RabbitMQ, deleted at the end; events as its own worker sends them; a scrape that it can read; no tasks of other applications on the broker.
+ * RabbitMQ, deleted at the end; events as its own worker sends them; a scrape that it can read; no tasks of other applications on the broker, and
+ * no questions to their workers.
  */
 function ownSettings(id: string): Record<string, string> {
   return {
@@ -40,6 +41,7 @@ function ownSettings(id: string): Record<string, string> {
     CELERY_GLOBAL_KEYPREFIX: "",
     CELERY_FANOUT_PREFIX: "true",
     CELERY_FANOUT_PATTERNS: "both",
+    MONITOR_INSPECT: "false",
     FILTER_EVENT_TYPES_INCLUDE: "",
     FILTER_EVENT_TYPES_EXCLUDE: "",
     FILTER_TASK_NAMES_INCLUDE: "shop.*",

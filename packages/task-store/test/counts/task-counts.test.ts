@@ -118,7 +118,7 @@ describe("counts are the sum of what each task contributes", () => {
     await counts.add(begun);
     await counts.add(all);
     expect(await harness.counts()).toEqual(await expectedOf(all));
-  });
+  }, 300_000);
 });
 
 describe("what Redis lost", () => {
