@@ -85,13 +85,13 @@ export const Config = z
     PROMETHEUS_MAX_HOSTNAMES: integer(200, 1, 10_000).describe(
       "Largest number of values of the label `hostname`. Further ones count as `other`.",
     ),
-    PROMETHEUS_UNUSED_EXPIRY_SECONDS: duration("age seconds", 30 * DAY_SECONDS, { min: 8 * DAY_SECONDS }).describe(
+    PROMETHEUS_UNUSED_EXPIRY_SECONDS: duration("age seconds", 30 * DAY_SECONDS, { min: 600 }).describe(
       "How long after its last event a combination of name, queue and hostname is shown. Then its series disappear.",
     ),
     PROMETHEUS_INCOMPLETE_WAIT_MS: duration("wait ms", 10_000, { min: 0 }).describe(
       "How long an event waits for its task's name or queue; then it counts under `unknown`, or the default queue.",
     ),
-    PROMETHEUS_WORKER_TIMEOUT_SECONDS: duration("age seconds", 300, { min: 1 }).describe(
+    PROMETHEUS_WORKER_TIMEOUT_SECONDS: duration("wait seconds", 300, { min: 1 }).describe(
       "How long a worker that is not heard counts as up. A worker with a solo pool is silent while it runs a task.",
     ),
     PROMETHEUS_WORKER_PURGE_SECONDS: duration("age seconds", 3_600, { min: 1 }).describe(

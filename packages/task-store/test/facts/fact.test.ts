@@ -79,6 +79,7 @@ describe("a fact", () => {
       received: [],
       started: [],
       finals: [],
+      repeats: [],
     });
   });
 });
