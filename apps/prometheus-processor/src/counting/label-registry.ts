@@ -5,7 +5,7 @@
  * values by id, and when each was last used. Past the limit, a new set gets the id of `other`.
  */
 import { createHash } from "node:crypto";
-import { type RedisConnection, isRedisAway, redisUnavailable, toError } from "@celery-metrics-exporter/runtime";
+import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
 
 export interface LabelRegistryOptions {
   readonly redis: RedisConnection;
@@ -121,7 +121,7 @@ export class LabelRegistry {
    */
   async all(): Promise<ReadonlyMap<string, readonly string[]>> {
     const { redis, keys } = this.#options;
-    const values = await available("reading labels", () => redis.hgetall(keys.values));
+    const values = await onRedis("reading labels", () => redis.hgetall(keys.values));
     for (const [set, { id }] of this.#remembered) if (!(id in values)) this.#remembered.delete(set);
     return new Map(Object.entries(values).map(([id, set]) => [id, set.split(SEPARATOR)]));
   }
@@ -133,7 +133,7 @@ export class LabelRegistry {
    */
   async expire(unusedSeconds: number): Promise<void> {
     const { redis, keys } = this.#options;
-    await available("forgetting unused labels", () => redis.eval(EXPIRE_SCRIPT, 2, keys.values, keys.used, unusedSeconds));
+    await onRedis("forgetting unused labels", () => redis.eval(EXPIRE_SCRIPT, 2, keys.values, keys.used, unusedSeconds));
   }
 
   async #ask(sets: readonly string[], ids: Map<string, string>): Promise<void> {
@@ -155,19 +155,10 @@ export class LabelRegistry {
   #register(sets: readonly string[]): Promise<readonly number[]> {
     const { redis, max, keys } = this.#options;
     const pairs = [...sets, this.#other].flatMap((set) => [idOf(set), set]);
-    return available(
+    return onRedis(
       "registering labels",
       () => redis.eval(REGISTER_SCRIPT, 2, keys.values, keys.used, max, this.otherId, ...pairs) as Promise<number[]>,
     );
-  }
-}
-
-async function available<T>(what: string, command: () => Promise<T>): Promise<T> {
-  try {
-    return await command();
-  } catch (thrown) {
-    const error = toError(thrown);
-    throw isRedisAway(error) ? redisUnavailable(what, error) : error;
   }
 }
 

@@ -1,6 +1,6 @@
 /** The newest observations of the monitor, in Redis. */
 import type { Observation, QueuesObserved, WorkersObserved } from "@celery-metrics-exporter/celery";
-import { type RedisConnection, isRedisAway, redisUnavailable, toError } from "@celery-metrics-exporter/runtime";
+import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
 
 export interface ObservationsOptions {
   readonly redis: RedisConnection;
@@ -42,7 +42,8 @@ export class Observations {
   async store(observations: readonly Observation[]): Promise<void> {
     const { redis, key, maxAgeSeconds } = this.#options;
     const args = observations.flatMap((each) => [each.type, each.timestamp, JSON.stringify(each)]);
-    if (args.length > 0) await available(() => redis.eval(STORE_SCRIPT, 1, key, Math.ceil(maxAgeSeconds), ...args));
+    if (args.length > 0)
+      await onRedis("the monitor's observations", () => redis.eval(STORE_SCRIPT, 1, key, Math.ceil(maxAgeSeconds), ...args));
   }
 
   /**
@@ -52,21 +53,12 @@ export class Observations {
    */
   async newest(now = Date.now() / 1_000): Promise<Observed> {
     const { redis, key, maxAgeSeconds } = this.#options;
-    const stored = await available(() => redis.hgetall(key));
+    const stored = await onRedis("the monitor's observations", () => redis.hgetall(key));
     const read = <O extends Observation>(type: O["type"]): O | undefined => {
       const text = stored[type];
       const observation = text === undefined ? undefined : (JSON.parse(text) as O);
       return observation !== undefined && now - observation.timestamp <= maxAgeSeconds ? observation : undefined;
     };
     return { queues: read<QueuesObserved>("queues-observed"), workers: read<WorkersObserved>("workers-observed") };
-  }
-}
-
-async function available<T>(command: () => Promise<T>): Promise<T> {
-  try {
-    return await command();
-  } catch (thrown) {
-    const error = toError(thrown);
-    throw isRedisAway(error) ? redisUnavailable("the monitor's observations", error) : error;
   }
 }

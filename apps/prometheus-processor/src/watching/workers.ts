@@ -5,7 +5,7 @@
  * event of a worker that is not known creates nothing, and a field that an event lacks changes nothing: a heartbeat that answers a broadcast has no `active`.
  */
 import type { CeleryEvent, WorkerEvent } from "@celery-metrics-exporter/celery";
-import { type RedisConnection, isRedisAway, redisUnavailable, toError } from "@celery-metrics-exporter/runtime";
+import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
 
 export interface WorkerState {
   /** The node's name, `name@host`. */
@@ -76,7 +76,8 @@ export class Workers {
       const { active: a, processed: p, sw_ver: v } = event;
       return [event.hostname, JSON.stringify({ t: event.timestamp, k: RANKS[event.type], s: receivedAt, a, p, v })];
     });
-    if (args.length > 0) await this.#available(() => this.#options.redis.eval(MERGE_SCRIPT, 1, this.#options.key, MOST_WORKERS, ...args));
+    if (args.length > 0)
+      await onRedis("the state of workers", () => this.#options.redis.eval(MERGE_SCRIPT, 1, this.#options.key, MOST_WORKERS, ...args));
   }
 
   /**
@@ -86,7 +87,7 @@ export class Workers {
    */
   async all(now = Date.now() / 1_000): Promise<WorkerState[]> {
     const { redis, key, purgeSeconds } = this.#options;
-    const stored = await this.#available(() => redis.hgetall(key));
+    const stored = await onRedis("the state of workers", () => redis.hgetall(key));
     const workers: WorkerState[] = [];
     const gone: string[] = [];
     for (const [worker, text] of Object.entries(stored)) {
@@ -103,17 +104,8 @@ export class Workers {
           version: state.v,
         });
     }
-    if (gone.length > 0) await this.#available(() => redis.hdel(key, ...gone));
+    if (gone.length > 0) await onRedis("the state of workers", () => redis.hdel(key, ...gone));
     return workers.toSorted((a, b) => (a.worker < b.worker ? -1 : 1));
-  }
-
-  async #available<T>(command: () => Promise<T>): Promise<T> {
-    try {
-      return await command();
-    } catch (thrown) {
-      const error = toError(thrown);
-      throw isRedisAway(error) ? redisUnavailable("the state of workers", error) : error;
-    }
   }
 }
 

@@ -1,5 +1,5 @@
 /** Error messages for Redis failures. */
-import { UnavailableError } from "../errors.ts";
+import { UnavailableError, toError } from "../errors.ts";
 
 /** Errors that reject the user, password or address. */
 const LOGIN = /WRONGPASS|NOAUTH|NOPERM|DENIED|ERR invalid password/;
@@ -92,4 +92,19 @@ export function isOutOfMemory(error: Error): boolean {
 /** Converts a command's error to a temporary one: the caller keeps its data and retries. @param what the operation that failed. */
 export function redisUnavailable(what: string, error: Error): UnavailableError {
   return new UnavailableError(`Redis: ${what} failed (${redisProblem(error)})`, { cause: error });
+}
+
+/**
+ * Runs commands on Redis.
+ *
+ * @param what names them, for the message.
+ * @throws {UnavailableError} if Redis is unavailable, or refuses them for now. Any other error stays as it is.
+ */
+export async function onRedis<T>(what: string, commands: () => Promise<T>): Promise<T> {
+  try {
+    return await commands();
+  } catch (thrown) {
+    const error = toError(thrown);
+    throw isRedisAway(error) ? redisUnavailable(what, error) : error;
+  }
 }

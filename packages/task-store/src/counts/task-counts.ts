@@ -10,7 +10,7 @@
  */
 import { randomInt } from "node:crypto";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import { type RedisConnection, isRedisAway, redisUnavailable, toError } from "@celery-metrics-exporter/runtime";
+import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
 import { toBase36 } from "../facts/encoding.ts";
 import type { FactOptions } from "../facts/fact.ts";
 import { type TaskChange, collectChanges } from "../facts/task-changes.ts";
@@ -172,13 +172,14 @@ export class TaskCounts {
    */
   async drop(isGone: (field: string) => boolean): Promise<void> {
     const fields = await Promise.all(
-      this.#keys.counts.map(([counts = ""]) => available(async () => Object.keys(await this.#options.redis.hgetall(counts)))),
+      this.#keys.counts.map(([counts = ""]) => onRedis("the counts", async () => Object.keys(await this.#options.redis.hgetall(counts)))),
     );
     for (const [shard, own] of fields.entries()) {
       const gone = own.filter(isGone);
       for (let from = 0; from < gone.length; from += PAGE) {
         const page = gone.slice(from, from + PAGE);
-        for (const key of (this.#keys.counts[shard] ?? []).slice(0, 2)) await available(() => this.#options.redis.hdel(key, ...page));
+        for (const key of (this.#keys.counts[shard] ?? []).slice(0, 2))
+          await onRedis("the counts", () => this.#options.redis.hdel(key, ...page));
       }
     }
   }
@@ -302,15 +303,6 @@ export class TaskCounts {
       }
     }
     return { refused, others };
-  }
-}
-
-async function available<T>(command: () => Promise<T>): Promise<T> {
-  try {
-    return await command();
-  } catch (thrown) {
-    const error = toError(thrown);
-    throw isRedisAway(error) ? redisUnavailable("the counts", error) : error;
   }
 }
 
