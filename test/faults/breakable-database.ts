@@ -156,6 +156,8 @@ export class BreakableDatabase {
     const client = new Client({ connectionString: url.href });
     client.on("error", () => {});
     await client.connect();
+    // A timeout that a test sets for the whole database is meant for the exporter.
+    await client.query("set lock_timeout = 0");
     return client;
   }
 }

@@ -20,7 +20,7 @@ const MEBIBYTE = 2 ** 20;
 const MAX_MEMORY_BYTES = 250 * MEBIBYTE;
 const EMPTY = { waiting: 0, active: 0, delayed: 0, failed: 0 };
 const PATIENCE = { timeout: 60_000, interval: 200 };
-const WITHIN = { timeoutMs: scaled(60_000, 300_000) };
+const WITHIN = { timeoutMs: scaled(120_000, 300_000) };
 
 let vhost: TestVhost;
 let scene: Scene | undefined;

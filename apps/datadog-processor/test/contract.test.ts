@@ -6,7 +6,8 @@ import { sortedMetrics } from "@celery-metrics-exporter/celery/testing";
 describeExporter("datadog", async () => {
   const harness = await DatadogHarness.start({
     redisArgs: ["--appendonly", "yes", "--appendfsync", "always"],
-    env: { DATADOG_GRACE_MS: "400" },
+    // Longer than a busy machine takes between two steps of a test: a task that is forgotten must not have been reported yet.
+    env: { DATADOG_GRACE_MS: "1500" },
   });
   // After a kill, the same job comes to another process.
   const jobOwner = "queue";
