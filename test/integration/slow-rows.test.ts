@@ -192,8 +192,8 @@ describe("a locked row to forget", () => {
     // Excluded tasks have no stored `task-sent`, and rows with one are spared.
     await pool.query("update celery_task set sent_at = null");
     const unlock = await inTransaction("select 1 from celery_task where task_id = $1 for update", [SLOW]);
-    const told = [...sent(10).map((event) => ("uuid" in event ? event.uuid : "")), SLOW].map((id) => ({ id, marks: ["-s0"] }));
-    await queue.add("batch", encodeBatch({ broker: "rabbitmq", events: [], told }));
+    const marked = [...sent(10).map((event) => ("uuid" in event ? event.uuid : "")), SLOW].map((id) => ({ id, marks: ["-s0"] }));
+    await queue.add("batch", encodeBatch({ broker: "rabbitmq", events: [], marked }));
     await expect.poll(rows, PATIENCE).toBe(10);
     await expect.poll(() => running?.health.report().components[HELD], PATIENCE).toMatch(/id to forget.*57014/);
     await enqueue(...sent(10, 20));

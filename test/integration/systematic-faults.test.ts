@@ -170,8 +170,8 @@ describe("a fault that begins later", () => {
         await pool.query("create trigger refuse before delete on celery_task for each row execute function refuse()");
         for (const [index, id] of stored.entries()) {
           const unknown = Array.from({ length: 8 }, (_, number) => `unknown-${index}-${number}`);
-          const told = [...unknown, id, `${id}-unknown`].map((task) => ({ id: task, marks: ["-s0"] }));
-          await queue.add("batch", encodeBatch({ broker: "redis", events: [], told }));
+          const marked = [...unknown, id, `${id}-unknown`].map((task) => ({ id: task, marks: ["-s0"] }));
+          await queue.add("batch", encodeBatch({ broker: "redis", events: [], marked }));
         }
         const report = (): string => JSON.stringify(pipeline.running.health.report());
         await vi.waitFor(() => expect(report()).toMatch(/refused by a trigger/), { timeout: 120_000 });

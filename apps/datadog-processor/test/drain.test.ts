@@ -21,7 +21,7 @@ it("the next process continues a paced send that a drain interrupted, and each t
   const tasks = Array.from({ length: TASKS }, (_, index) => ({ uuid: `task-${index}`, name: `${"n".repeat(150)}${index}` }));
   await processors.enqueue(env.QUEUE_PREFIX, tasks);
   const first = processors.spawn({ ...env, DATADOG_MAX_PACKETS_PER_SECOND: "20", SHUTDOWN_TIMEOUT_SECONDS: "6" });
-  await sink.waitFor(() => sink.packets.length > 10, { timeoutMs: 40_000, what: "the first packets" });
+  await sink.waitFor(() => sink.packets.length > 10, { timeoutMs: 90_000, what: "the first packets" });
   first.kill("SIGTERM");
   const [code] = (await once(first, "exit")) as [number | null];
   expect(code).toBe(0);
@@ -30,7 +30,7 @@ it("the next process continues a paced send that a drain interrupted, and each t
   expect(sentByFirst).toBeLessThan(TASKS);
 
   const second = processors.spawn({ ...env, DATADOG_MAX_PACKETS_PER_SECOND: "1000" });
-  await sink.waitFor(() => sink.total("celery.task.success_count") >= TASKS, { timeoutMs: 40_000, what: "every task" });
+  await sink.waitFor(() => sink.total("celery.task.success_count") >= TASKS, { timeoutMs: 90_000, what: "every task" });
   second.kill("SIGTERM");
   expect(await once(second, "exit")).toEqual([0, null]);
   expect(sink.total("celery.task.success_count")).toBe(TASKS);
@@ -38,4 +38,4 @@ it("the next process continues a paced send that a drain interrupted, and each t
   expect(sink.values("celery.task.run_time")).toHaveLength(TASKS);
   expect(sink.errors).toEqual([]);
   await sink.close();
-}, 90_000);
+}, 240_000);

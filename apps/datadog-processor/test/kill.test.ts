@@ -34,7 +34,7 @@ describe("a process killed", () => {
       expect(signal).toBe("SIGKILL");
 
       const child = processors.spawn(env);
-      await sink.waitFor(() => sink.total("celery.task.success_count") >= TASKS * times, { timeoutMs: 40_000, what: "every task" });
+      await sink.waitFor(() => sink.total("celery.task.success_count") >= TASKS * times, { timeoutMs: 90_000, what: "every task" });
       // Long enough for a batch of the killed process to be taken over and run again.
       await new Promise((resolve) => setTimeout(resolve, 15_000));
       expect(sink.total("celery.task.success_count")).toBe(TASKS * times);
@@ -45,6 +45,6 @@ describe("a process killed", () => {
       expect(code).toBe(0);
       await sink.close();
     },
-    90_000,
+    180_000,
   );
 });

@@ -286,8 +286,8 @@ describe("the receiver", { timeout: 60_000 }, () => {
     await sleep(200);
     await stage.publish([frame([started("noisy"), started("slow"), started("kept"), taskSucceeded({ uuid: "kept" })])]);
     await vi.waitFor(async () => expect(await ids("postgres")).toEqual(["kept", "kept"]), WAIT);
-    const told = (await stage.batches("postgres")).flatMap((batch) => batch.told ?? []);
-    expect(told.map(({ id }) => id).sort()).toEqual(["noisy", "slow"]);
+    const marked = (await stage.batches("postgres")).flatMap((batch) => batch.marked ?? []);
+    expect(marked.map(({ id }) => id).sort()).toEqual(["noisy", "slow"]);
     expect(await metricOf(running, "events_filtered_total", { reason: "filter" })).toBe(5);
     await running.stop();
     await waitingBecomes(stage, 0);

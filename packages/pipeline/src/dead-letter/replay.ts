@@ -3,7 +3,7 @@ import { isFuture } from "@celery-metrics-exporter/celery";
 import { type Logger, type RedisConnection, toError } from "@celery-metrics-exporter/runtime";
 import type { Job, Queue } from "bullmq";
 import { UNWANTED } from "../filter/attempt-memory.ts";
-import { type BatchFilter, type ToldTask, admitAll } from "../filter/batch-filter.ts";
+import { type BatchFilter, type MarkedTask, admitAll } from "../filter/batch-filter.ts";
 import { type EventBatch, encodeBatch } from "../queue/batch.ts";
 import { type DeadLetter, type StoredLetter, cut, letterOf, lettersOfFuture } from "./letter.ts";
 import type { DeadLetters } from "./dead-letters.ts";
@@ -207,9 +207,9 @@ interface QueuedJob {
 
 /** One job for all events of an exporter, one for all its ids, and one for each payload. A bad event is found by splitting. */
 function jobsOf(replays: readonly Replayed[]): QueuedJob[] {
-  const batches = new Map<string, EventBatch & { events: EventBatch["events"][number][]; told: ToldTask[] }>();
+  const batches = new Map<string, EventBatch & { events: EventBatch["events"][number][]; marked: MarkedTask[] }>();
   const batchOf = (exporter: string) => {
-    const batch = batches.get(exporter) ?? { broker: BROKER, events: [], told: [] };
+    const batch = batches.get(exporter) ?? { broker: BROKER, events: [], marked: [] };
     batches.set(exporter, batch);
     return batch;
   };
@@ -217,7 +217,7 @@ function jobsOf(replays: readonly Replayed[]): QueuedJob[] {
   const jobs: QueuedJob[] = [];
   for (const replay of replays) {
     if (replay.to === "exporter") batchOf(replay.exporter).events.push(replay.event);
-    if (replay.to === "forget") batchOf(replay.exporter).told.push({ id: replay.id, marks: [UNWANTED] });
+    if (replay.to === "forget") batchOf(replay.exporter).marked.push({ id: replay.id, marks: [UNWANTED] });
     if (replay.to === "process") ids.set(replay.exporter, [...(ids.get(replay.exporter) ?? []), replay.id]);
     if (replay.to === "queue") jobs.push({ queueName: replay.queueName, name: replay.jobName, data: replay.payload });
   }

@@ -20,8 +20,8 @@ import {
 } from "./attempt-memory.ts";
 import { EventFilter, type FilterConfig, isDescription } from "./task-filter.ts";
 
-/** A task that must be announced to the exporters, and what is known of its attempts (`attempt-memory.ts`). */
-export interface ToldTask {
+/** A task of which the exporters must know what is known of its attempts (`attempt-memory.ts`). */
+export interface MarkedTask {
   readonly id: string;
   readonly marks: readonly string[];
 }
@@ -30,14 +30,14 @@ export interface ToldTask {
 export interface Admitted {
   readonly events: readonly CeleryEvent[];
   /** Tasks that are excluded after events of theirs may have passed; and tasks with events here that are kept after they were excluded. */
-  readonly told: readonly ToldTask[];
+  readonly marked: readonly MarkedTask[];
   /** Whether some tasks with events here may still turn out to be excluded. */
   readonly doubtful: boolean;
 }
 
 /** The result without a filter: the whole batch. */
 export function admitAll(events: readonly CeleryEvent[]): Admitted {
-  return { events, told: [], doubtful: false };
+  return { events, marked: [], doubtful: false };
 }
 
 /** The filter for the settings; undefined if none is set. */
@@ -77,7 +77,7 @@ const LATE_MS = (DOUBTFUL_EXPIRY_SECONDS / 2) * 1_000;
  *             excluded
  *
  * The memory is written before the batch is stored. If the process is killed in between, the same batch comes again, with the same result
- * and the same announcements.
+ * and the same marked tasks.
  */
 export class BatchFilter {
   readonly #filter: EventFilter;
@@ -120,7 +120,7 @@ export class BatchFilter {
 
     const exceptions = new Map<string, Exception>();
     const released: CeleryEvent[] = [];
-    const told: ToldTask[] = [];
+    const marked: MarkedTask[] = [];
     let doubtful = false;
     for (const [id, task] of gathered) {
       const { marks, isLocked } = setAside.get(id) ?? known.get(id) ?? NOTHING;
@@ -128,13 +128,13 @@ export class BatchFilter {
       doubtful ||= !isExcluded && !isKeptForGood(marks);
       if (!hasUnwanted(marks)) continue;
       exceptions.set(id, { isExcluded, marks });
-      if (isExcluded && !mustBeTold(task, marks)) continue;
-      told.push({ id, marks });
+      if (isExcluded && !mustBeMarked(task, marks)) continue;
+      marked.push({ id, marks });
       if (isExcluded) continue;
       if (isLocked) throw new UnavailableError(`task ${id} is being forgotten`);
       for (const event of known.get(id)?.aside ?? []) released.push(event);
     }
-    return { events: this.#passing(released.length === 0 ? events : [...released, ...events], exceptions), told, doubtful };
+    return { events: this.#passing(released.length === 0 ? events : [...released, ...events], exceptions), marked, doubtful };
   }
 
   /**
@@ -260,10 +260,10 @@ const NO_MARKS: readonly string[] = [];
 const NOTHING: Pick<Remembered, "marks" | "isLocked"> = { marks: [], isLocked: false };
 
 /**
- * Whether an excluded task must be announced. Only a batch that itself shows the exclusion announces it: if the announcement was lost, this
- * batch comes again. A task of which nothing passed is not announced at all.
+ * Whether an excluded task must be marked. Only a batch that itself shows the exclusion marks it: if that batch was lost, the same
+ * batch comes again. A task of which nothing passed is not marked at all.
  */
-function mustBeTold({ marks, describedAt }: Gathered, known: readonly string[]): boolean {
+function mustBeMarked({ marks, describedAt }: Gathered, known: readonly string[]): boolean {
   return hasUnwanted(marks) && (hasPassed(known) || Date.now() - describedAt > LATE_MS);
 }
 

@@ -9,8 +9,8 @@ import type { EventBatch } from "../queue/batch.ts";
 /** What a host exports of a batch. */
 export interface Screened {
   readonly events: readonly CeleryEvent[];
-  /** Announced tasks. They may have to be forgotten, whatever was exported of them before. */
-  readonly told: readonly string[];
+  /** Marked tasks. They may have to be forgotten, whatever was exported of them before. */
+  readonly marked: readonly string[];
   /** Whether tasks with events here may turn out to be excluded while they are exported. */
   readonly doubtful: boolean;
 }
@@ -18,8 +18,8 @@ export interface Screened {
 export interface HostFilterOptions {
   /** The host's own filter, if any is set. */
   readonly own: BatchFilter | undefined;
-  /** What the receiver has announced. It may have other filters. */
-  readonly told: AttemptMemory;
+  /** The marks of the receiver, which may have other filters. */
+  readonly attempts: AttemptMemory;
 }
 
 /** Time limit for forgetting. It must end well before the locks expire (60 s), because other processes go on then. */
@@ -29,7 +29,7 @@ const FORGETTING_MS = 20_000;
  * Proof that nothing remains of an excluded task, and nothing of a kept task is deleted, although batches come in any order and at the same
  * time, and some wait for hours.
  *
- * Let B be a batch that announces task X as excluded, and A any batch with events of X that passed before. B's steps are: note this; forget
+ * Let B be a batch that marks task X as excluded, and A any batch with events of X that passed before. B's steps are: note this; forget
  * X. A's steps are: export; look X up; forget X if it is excluded. There are two cases:
  *
  *   - A's look-up comes after B's note. Then A itself forgets X after its export.
@@ -47,11 +47,11 @@ const FORGETTING_MS = 20_000;
  */
 export class HostFilter {
   readonly #own: BatchFilter | undefined;
-  readonly #told: AttemptMemory;
+  readonly #attempts: AttemptMemory;
 
-  constructor({ own, told }: HostFilterOptions) {
+  constructor({ own, attempts }: HostFilterOptions) {
     this.#own = own;
-    this.#told = told;
+    this.#attempts = attempts;
   }
 
   /**
@@ -59,8 +59,8 @@ export class HostFilter {
    *
    * @throws {UnavailableError} if Redis is unavailable, or if a task of the batch is being forgotten now. Call again.
    */
-  async screen({ events, told = [], doubtful = false }: EventBatch): Promise<Screened> {
-    const known = await this.#told.note(new Map(told.map(({ id, marks }) => [id, { marks }])));
+  async screen({ events, marked = [], doubtful = false }: EventBatch): Promise<Screened> {
+    const known = await this.#attempts.note(new Map(marked.map(({ id, marks }) => [id, { marks }])));
     for (const [id, { marks, isLocked }] of known) {
       if (isLocked && standingOf(marks) === "kept" && hasUnwanted(marks)) throw beingForgotten(id);
     }
@@ -68,7 +68,7 @@ export class HostFilter {
     const admitted = this.#own === undefined ? admitAll(left) : await this.#own.admit(left);
     return {
       events: admitted.events,
-      told: [...told, ...admitted.told].map(({ id }) => id),
+      marked: [...marked, ...admitted.marked].map(({ id }) => id),
       doubtful: doubtful || admitted.doubtful,
     };
   }
@@ -78,10 +78,10 @@ export class HostFilter {
    *
    * @throws {UnavailableError} if Redis is unavailable.
    */
-  async leftovers({ events, told, doubtful }: Screened): Promise<string[]> {
-    const ids = new Set([...told, ...(doubtful ? idsOf(events) : [])]);
+  async leftovers({ events, marked, doubtful }: Screened): Promise<string[]> {
+    const ids = new Set([...marked, ...(doubtful ? idsOf(events) : [])]);
     if (ids.size === 0) return [];
-    const excluded = excludedIn(await this.#told.note(new Map([...ids].map((id) => [id, undefined]))));
+    const excluded = excludedIn(await this.#attempts.note(new Map([...ids].map((id) => [id, undefined]))));
     return [...new Set([...excluded, ...((await this.#own?.excludedAmong(ids)) ?? [])])];
   }
 
@@ -113,7 +113,7 @@ export class HostFilter {
   async #tryToForget(ids: readonly string[], forget: Forget, signal: AbortSignal): Promise<number | undefined> {
     const holder = randomUUID();
     const own = this.#own?.memory;
-    const memories = own === undefined ? [this.#told] : [this.#told, own];
+    const memories = own === undefined ? [this.#attempts] : [this.#attempts, own];
     try {
       const excluded = new Set<string>();
       for (const memory of memories) {

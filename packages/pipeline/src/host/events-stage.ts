@@ -38,8 +38,8 @@ export function eventsStage(host: Host): Stage<EventsJob> {
     },
     bury: async (job, reason, detail) => {
       if (isObserved(job)) return metrics.droppedObservations(job.observations.length);
-      const { events, told = [] } = job;
-      const excluded = told.filter(({ marks }) => standingOf(marks) === "excluded");
+      const { events, marked = [] } = job;
+      const excluded = marked.filter(({ marks }) => standingOf(marks) === "excluded");
       return deadLetters.add([
         ...events.map((event) => ({ source: name, reason, detail, event })),
         ...excluded.map(({ id }) => ({ source: name, reason, detail, raw: id, readAs: "id to forget" as const })),
@@ -76,7 +76,7 @@ function exportWith(host: Host): Stage<EventBatch>["run"] {
   }
 }
 
-/** The events and ids that are held, without those that got through or were buried. What the receiver announced stays with them. */
+/** The events and ids that are held, without those that got through or were buried. The marked tasks stay with them. */
 function heldBatch(
   batch: EventBatch,
   { events }: Screened,
@@ -85,9 +85,9 @@ function heldBatch(
 ): HeldBatch | undefined {
   const first = held ?? unforgotten;
   if (first === undefined) return undefined;
-  const { told = [] } = batch;
-  const others = (unforgotten?.items ?? []).filter((id) => !told.some((task) => task.id === id)).map((id) => ({ id, marks: [] }));
-  const rest = (): unknown => encodeBatch({ ...batch, events: held?.items ?? [], told: [...told, ...others] });
+  const { marked = [] } = batch;
+  const others = (unforgotten?.items ?? []).filter((id) => !marked.some((task) => task.id === id)).map((id) => ({ id, marks: [] }));
+  const rest = (): unknown => encodeBatch({ ...batch, events: held?.items ?? [], marked: [...marked, ...others] });
   const tookSome = events.length > (held?.items.length ?? 0);
   return { ...first, rest, tookSome };
 }

@@ -159,8 +159,8 @@ function createStages({ name, exporter, queues, queueNames }: StagesOptions, red
   const hostMetrics = new HostMetrics(name, queueNames, metrics);
   const burials = new BurialLimit();
   const errors = new ErrorLog(logger.child({ exporter: name }));
-  const told = new AttemptMemory({ redis, prefix, owner: name });
-  const filter = new HostFilter({ own: openFilter(config, { redis, prefix, owner: `${name}:own` }), told });
+  const attempts = new AttemptMemory({ redis, prefix, owner: name });
+  const filter = new HostFilter({ own: openFilter(config, { redis, prefix, owner: `${name}:own` }), attempts });
   const partsOf = (component: string, queue: Queue): StageParts => {
     const outage = new Outage({ component: health.component(component), logger: logger.child({ component }), ...OUTAGE_MESSAGES });
     const heldBatches = `${component}: held batches`;

@@ -131,13 +131,13 @@ export class Fanout {
   /** Returns the number of shed events. The caller counts them once all outlets have succeeded, because otherwise the batch comes again. */
   async #put(outlet: Outlet, batch: EventBatch): Promise<{ exporter: string; shed: number }> {
     const events = batch.events.filter(({ type }) => outlet.takes.has(type));
-    const told = batch.told ?? [];
+    const marked = batch.marked ?? [];
     const isShed = outlet.watch.isFull && this.#options.whenFull === "shed";
     const stored = isShed ? [] : events;
     let jobs = 0;
-    // Announcements are never shed. An exclusion is announced only once and takes few bytes; without it, the exporter would keep the task
+    // Marked tasks are never shed. An exclusion is marked only once and takes few bytes; without it, the exporter would keep the task
     // forever.
-    if (stored.length > 0 || told.length > 0) {
+    if (stored.length > 0 || marked.length > 0) {
       for (const payload of payloadsOf({ ...batch, events: stored }, outlet.omits)) {
         await this.#store(outlet, payload);
         jobs += 1;

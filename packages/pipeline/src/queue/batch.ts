@@ -9,7 +9,7 @@
 import { PermanentError } from "@celery-metrics-exporter/runtime";
 import type { CeleryEvent, EventType } from "@celery-metrics-exporter/celery";
 import { UNWANTED } from "../filter/attempt-memory.ts";
-import type { ToldTask } from "../filter/batch-filter.ts";
+import type { MarkedTask } from "../filter/batch-filter.ts";
 import { NewerPayloadError } from "../contract/errors.ts";
 import { halves } from "../deliver/evidence.ts";
 
@@ -24,10 +24,10 @@ export interface EventBatch {
   readonly receivedAt?: number;
   readonly events: readonly CeleryEvent[];
   /**
-   * Announced tasks: those that the receiver's filters exclude after events of them may have passed; and those with events here that are
+   * Marked tasks: those that the receiver's filters exclude after events of them may have passed; and those with events here that are
    * kept after they were excluded (`HostFilter`).
    */
-  readonly told?: readonly ToldTask[];
+  readonly marked?: readonly MarkedTask[];
   /** Whether tasks with events here may still turn out to be excluded. Hosts then have to look for leftovers. */
   readonly doubtful?: boolean;
 }
@@ -49,7 +49,7 @@ export interface BatchPayload {
   readonly receivedAt?: number;
   readonly texts: readonly string[];
   readonly events: readonly FieldValue[];
-  /** Alternating ids and marks. */
+  /** The marked tasks: alternating ids and marks. */
   readonly told?: readonly string[];
   readonly doubtful?: true;
 }
@@ -159,7 +159,7 @@ const NONE: ReadonlySet<string> = new Set();
 
 /** Writes events as a payload, without the fields in `omits`. */
 export function encodeBatch(batch: EventBatch, omits: ReadonlySet<string> = NONE): BatchPayload {
-  const { broker, receivedAt, events, told = [], doubtful = false } = batch;
+  const { broker, receivedAt, events, marked = [], doubtful = false } = batch;
   const columns = COLUMNS.filter(({ field }) => !omits.has(field));
   const columnsByType = new Map(
     Object.entries(FIELDS_BY_TYPE).map(([type, fields]) => [type, columns.filter(({ field }) => field in fields)]),
@@ -189,7 +189,7 @@ export function encodeBatch(batch: EventBatch, omits: ReadonlySet<string> = NONE
     }
     values[start] = bits;
   }
-  const pairs = told.flatMap(({ id, marks }) => [id, marks.join(" ")]);
+  const pairs = marked.flatMap(({ id, marks }) => [id, marks.join(" ")]);
   return {
     v: VERSION,
     broker,
@@ -217,8 +217,8 @@ export function decodeBatch(payload: unknown): EventBatch {
     broker,
     ...(isQuantity(receivedAt) && { receivedAt }),
     events: decodeEvents(events, texts),
-    ...(told !== undefined && { told: asTold(told) }),
-    ...(v === UNMARKED_VERSION && excluded !== undefined && { told: asExcluded(excluded) }),
+    ...(told !== undefined && { marked: asMarked(told) }),
+    ...(v === UNMARKED_VERSION && excluded !== undefined && { marked: asExcluded(excluded) }),
     ...(doubtful === true && { doubtful }),
   };
 }
@@ -228,11 +228,11 @@ function asTexts(value: unknown): readonly string[] {
   throw new PermanentError("batch payload has ids that are not texts");
 }
 
-function asExcluded(value: unknown): ToldTask[] {
+function asExcluded(value: unknown): MarkedTask[] {
   return asTexts(value).map((id) => ({ id, marks: [UNWANTED] }));
 }
 
-function asTold(value: unknown): ToldTask[] {
+function asMarked(value: unknown): MarkedTask[] {
   const texts = asTexts(value);
   return texts.flatMap((id, index) =>
     index % 2 === 0 ? [{ id, marks: (texts[index + 1] ?? "").split(" ").filter((mark) => mark !== "") }] : [],
@@ -292,7 +292,7 @@ function asRecord(payload: unknown): Readonly<Record<string, unknown>> {
   return payload as Record<string, unknown>;
 }
 
-/** Splits a batch. Both halves keep the announced tasks, because either half may contain their events, or be processed first. */
+/** Splits a batch. Both halves keep the marked tasks, because either half may contain their events, or be processed first. */
 export function batchHalves(batch: EventBatch): EventBatch[] {
   return halves(batch.events).map((events) => ({ ...batch, events }));
 }
@@ -304,7 +304,7 @@ export const MAX_PAYLOAD_CHARACTERS = 4_194_304;
 
 /**
  * Writes a batch as payloads of limited size, usually one. A single message may contain a list of 100,000 events, or a few that are
- * megabytes long. Each payload has all announced tasks. A single event is never cut.
+ * megabytes long. Each payload has all marked tasks. A single event is never cut.
  */
 export function* payloadsOf(batch: EventBatch, omits: ReadonlySet<string>): Generator<BatchPayload> {
   const { events } = batch;

@@ -182,7 +182,7 @@ describe("a replay of dead letters", () => {
       ["ids", encodeIds(["three"])],
       ["ids", encodeIds(["one", "two"])],
     ]);
-    expect(await batchesIn("datadog")).toEqual([{ broker: "dead-letter", events: [], told: [{ id: "gone", marks: ["-s"] }] }]);
+    expect(await batchesIn("datadog")).toEqual([{ broker: "dead-letter", events: [], marked: [{ id: "gone", marks: ["-s"] }] }]);
     expect(await lettersLeft()).toEqual([]);
   });
 

@@ -137,7 +137,7 @@ describe("the receiver's part", () => {
   it("asks Redis nothing without a filter by name or queue", async () => {
     const before = await scriptCalls();
     const admitted = await receiver({ FILTER_EVENT_TYPES_EXCLUDE: "task-started" }).admit([sent, received, started]);
-    expect(admitted).toEqual({ events: [sent, received], told: [], doubtful: false });
+    expect(admitted).toEqual({ events: [sent, received], marked: [], doubtful: false });
     expect(await scriptCalls()).toBe(before);
   });
 
@@ -148,22 +148,22 @@ describe("the receiver's part", () => {
     expect(await scriptCalls()).toBe(before + 1);
   });
 
-  it("drops an excluded task's events, and does not announce it if none of them can have passed", async () => {
+  it("drops an excluded task's events, and does not mark it if none of them can have passed", async () => {
     const filter = receiver(byQueue);
-    expect(await filter.admit([received, sent, started])).toEqual({ events: [], told: [], doubtful: false });
-    expect(await filter.admit([taskSucceeded(at(1)), sent])).toEqual({ events: [], told: [], doubtful: false });
+    expect(await filter.admit([received, sent, started])).toEqual({ events: [], marked: [], doubtful: false });
+    expect(await filter.admit([taskSucceeded(at(1)), sent])).toEqual({ events: [], marked: [], doubtful: false });
   });
 
-  it("announces it if events have passed, and again if the batch comes again", async () => {
+  it("marks it if events have passed, and again if the batch comes again", async () => {
     const filter = receiver(byQueue);
-    expect(await filter.admit([received, started])).toEqual({ events: [received, started], told: [], doubtful: true });
+    expect(await filter.admit([received, started])).toEqual({ events: [received, started], marked: [], doubtful: true });
     for (let time = 0; time < 2; time++) {
-      expect(await filter.admit([sent])).toMatchObject({ events: [], told: [{ id: sent.uuid }] });
+      expect(await filter.admit([sent])).toMatchObject({ events: [], marked: [{ id: sent.uuid }] });
     }
   });
 
-  it("announces late tasks: it may have been forgotten that events have passed", async () => {
-    expect(await receiver(byQueue).admit([{ ...sent, ...at(-300) }])).toMatchObject({ told: [{ id: sent.uuid }] });
+  it("marks late tasks: it may have been forgotten that events have passed", async () => {
+    expect(await receiver(byQueue).admit([{ ...sent, ...at(-300) }])).toMatchObject({ marked: [{ id: sent.uuid }] });
   });
 
   it("learns the name and the queue from types that are not wanted", async () => {
@@ -173,8 +173,11 @@ describe("the receiver's part", () => {
       FILTER_QUEUES_EXCLUDE: "noisy",
     });
     const excluded = ["by-name", "by-queue"];
-    const told = [taskReceived({ ...at(0), uuid: "by-name", name: "noisy.a" }), taskSent({ ...at(0), uuid: "by-queue", queue: "noisy" })];
-    expect(await filter.admit(told)).toEqual({ events: [], told: [], doubtful: false });
+    const described = [
+      taskReceived({ ...at(0), uuid: "by-name", name: "noisy.a" }),
+      taskSent({ ...at(0), uuid: "by-queue", queue: "noisy" }),
+    ];
+    expect(await filter.admit(described)).toEqual({ events: [], marked: [], doubtful: false });
     const wanted = [taskReceived({ uuid: "wanted" }), taskSucceeded({ uuid: "wanted" })];
     const rest = excluded.flatMap((uuid) => [taskStarted({ uuid }), taskSucceeded({ uuid, ...at(9) })]);
     expect((await filter.admit([...wanted, ...rest])).events).toEqual([wanted[1]]);
@@ -232,14 +235,14 @@ describe("attempts", () => {
     const last = taskSent({ name: "app.noise", parent_id: "the chain's first", ...at(3) });
     const filter = receiver({ FILTER_TASK_NAMES_EXCLUDE: "app.noise" });
     await filter.admit(first);
-    const { events, told } = await filter.admit([last, taskSucceeded(at(4))]);
-    expect(events).toEqual([marked(last), taskSucceeded(at(4))]);
-    expect(told).toMatchObject([{ marks: expect.arrayContaining(["+s0"]) as string[] }]);
+    const admitted = await filter.admit([last, taskSucceeded(at(4))]);
+    expect(admitted.events).toEqual([marked(last), taskSucceeded(at(4))]);
+    expect(admitted.marked).toMatchObject([{ marks: expect.arrayContaining(["+s0"]) as string[] }]);
   });
 
   it("sent again by hand into an excluded queue, long after: no exporter has to forget the earlier life", async () => {
     const again = [taskSent({ queue: "noisy", ...at(0) }), taskReceived(at(1)), taskSucceeded(at(2))];
-    expect(await receiver({ FILTER_QUEUES_EXCLUDE: "noisy" }).admit(again)).toEqual({ events: [], told: [], doubtful: false });
+    expect(await receiver({ FILTER_QUEUES_EXCLUDE: "noisy" }).admit(again)).toEqual({ events: [], marked: [], doubtful: false });
   });
 
   it.each([
@@ -256,7 +259,7 @@ describe("attempts", () => {
       await redis.producer.flushall();
       const filter = receiver(env);
       const batches = [await filter.admit(events.slice(0, cut)), await filter.admit(events.slice(cut))];
-      const forgotten = batches.some(({ told }) => told.some(({ marks }) => !marks.includes("+s0")));
+      const forgotten = batches.some(({ marked }) => marked.some(({ marks }) => !marks.includes("+s0")));
       const passed = forgotten ? [] : batches.flatMap((batch) => batch.events);
       expect(passed).toHaveLength(passing);
       for (const event of passed) expect(event).not.toHaveProperty("excluded");

@@ -25,7 +25,7 @@ function receiverOf(env: Env, prefix: string): BatchFilter {
 
 function hostOf(env: Env, prefix: string): HostFilter {
   const own = openFilter(loadConfig(FilterConfig, env), { redis: redis.producer, prefix, owner: "sink:own" });
-  return new HostFilter({ own, told: new AttemptMemory({ redis: redis.producer, prefix, owner: "sink" }) });
+  return new HostFilter({ own, attempts: new AttemptMemory({ redis: redis.producer, prefix, owner: "sink" }) });
 }
 
 /** What an exporter stores, with the delays of a real one. */

@@ -14,22 +14,22 @@ import { AttemptMemory, EventFilter, FilterConfig, encodeBatch } from "../../src
 import { exporterOf, startHost, type RunningHost } from "../support/host.ts";
 import { privateRedis } from "../support/redis.ts";
 
-const TOLD = [
+const MARKED = [
   { id: "x", marks: ["-s0"] },
   { id: "y", marks: ["-s0", "-s1"] },
   { id: "kept", marks: ["-s0", "+s1"] },
 ];
-const BATCH: EventBatch = { broker: "rabbitmq", events: ["a", "b", "c"].map((uuid) => taskSent({ uuid })), told: TOLD };
+const BATCH: EventBatch = { broker: "rabbitmq", events: ["a", "b", "c"].map((uuid) => taskSent({ uuid })), marked: MARKED };
 
 describe("a batch that is suspected of having killed its process", () => {
   const buried: DeadLetter[] = [];
   const deadLetters = { add: (letters: readonly DeadLetter[]) => Promise.resolve(void buried.push(...letters)) };
   const stage = eventsStage({ name: "postgres", deadLetters } as unknown as Host);
 
-  it("is split into halves that both have the announced tasks", () => {
+  it("is split into halves that both have the marked tasks", () => {
     const halves = stage.split(BATCH).map(decodeBatch);
     expect(halves.map(({ events }) => events.length)).toEqual([2, 1]);
-    expect(halves.map(({ told }) => told)).toEqual([TOLD, TOLD]);
+    expect(halves.map(({ marked }) => marked)).toEqual([MARKED, MARKED]);
   });
 
   it("is buried with its events and the ids to forget", async () => {
@@ -41,15 +41,15 @@ describe("a batch that is suspected of having killed its process", () => {
 
 describe("an action that can kill a process", () => {
   const entries: string[] = [];
-  const told = (entry: string): void => void entries.push(entry);
+  const note = (entry: string): void => void entries.push(entry);
   const within =
     (kind: string) =>
     async (task: () => Promise<void>): Promise<void> => {
-      told(`+${kind}`);
-      await task().finally(() => told(`-${kind}`));
+      note(`+${kind}`);
+      await task().finally(() => note(`-${kind}`));
     };
   const job = { id: "1", payload: {}, begun: 1, attempt: within("attempt"), step: within("step") };
-  const screened = { events: BATCH.events, told: [], doubtful: true };
+  const screened = { events: BATCH.events, marked: [], doubtful: true };
   const rules = {
     drain: new Drain(),
     maxTries: 1,
@@ -69,11 +69,11 @@ describe("an action that can kill a process", () => {
       metrics: { time: (_: string, task: () => Promise<void>) => task(), exported: () => {}, forgot: () => {} },
       filter: {
         screen: async () => {
-          told("screen");
+          note("screen");
           return screened;
         },
         leftovers: async () => {
-          told("leftovers");
+          note("leftovers");
           return ["x"];
         },
         forget: async (
@@ -82,13 +82,13 @@ describe("an action that can kill a process", () => {
           forget: (ids: readonly string[], signal: AbortSignal) => Promise<void>,
         ) => forget(ids, signal),
       },
-      exporter: { export: send, forget: async () => told("forget") },
+      exporter: { export: send, forget: async () => note("forget") },
     };
     return eventsStage(host as unknown as Host);
   }
 
   it("runs as a step of its job: filtering, exporting, forgetting", async () => {
-    await stageOf(async () => told("export")).run(BATCH, job);
+    await stageOf(async () => note("export")).run(BATCH, job);
     expect(entries.join(" ")).toBe("+step screen -step +attempt export -attempt +step leftovers -step +attempt forget -attempt");
   });
 

@@ -106,9 +106,9 @@ describe("the fan-out", () => {
 
   it("brings excluded ids to every exporter, even without events", async () => {
     const { fanout } = await startFanout();
-    await fanout.enqueue({ broker: "redis", events: [], told: [{ id: "x", marks: ["-s0"] }] });
+    await fanout.enqueue({ broker: "redis", events: [], marked: [{ id: "x", marks: ["-s0"] }] });
     for (const name of ["datadog", "postgres"])
-      expect(await batchesIn(name)).toEqual([{ broker: "redis", events: [], told: [{ id: "x", marks: ["-s0"] }] }]);
+      expect(await batchesIn(name)).toEqual([{ broker: "redis", events: [], marked: [{ id: "x", marks: ["-s0"] }] }]);
   });
 
   it("knows which types any exporter takes", async () => {
@@ -183,14 +183,16 @@ describe("the high-water mark", () => {
     expect(await batchesIn("postgres")).toHaveLength(stored);
   });
 
-  it("sheds events, but not the announcement of an exclusion", async () => {
+  it("sheds events, but not the mark of an exclusion", async () => {
     await (await startFanout()).fanout.enqueue({ broker: "rabbitmq", events });
     const { fanout, metrics } = await startFanout({ highWaterEvents: 10, whenFull: "shed" });
     const before = (await batchesIn("postgres")).length;
     await fanout.enqueue({ broker: "rabbitmq", events: [taskSent()] });
     expect(await batchesIn("postgres")).toHaveLength(before);
-    await fanout.enqueue({ broker: "rabbitmq", events: [taskSent()], told: [{ id: "x", marks: ["-s0"] }] });
-    expect((await batchesIn("postgres")).slice(before)).toEqual([{ broker: "rabbitmq", events: [], told: [{ id: "x", marks: ["-s0"] }] }]);
+    await fanout.enqueue({ broker: "rabbitmq", events: [taskSent()], marked: [{ id: "x", marks: ["-s0"] }] });
+    expect((await batchesIn("postgres")).slice(before)).toEqual([
+      { broker: "rabbitmq", events: [], marked: [{ id: "x", marks: ["-s0"] }] },
+    ]);
     expect(await counterOf(metrics, "events_shed_total", "postgres")).toBe(2);
     expect(await counterOf(metrics, "events_enqueued_total", "postgres")).toBe(0);
   });

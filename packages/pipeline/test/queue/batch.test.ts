@@ -60,19 +60,19 @@ describe("a batch's payload", () => {
     }
   });
 
-  it("keeps worker and custom events, the broker and announced tasks", () => {
-    const told = [
+  it("keeps worker and custom events, the broker and marked tasks", () => {
+    const marked = [
       { id: "x y", marks: ["-s0", "+s1"] },
       { id: "z", marks: [] },
     ];
-    const batch = { broker: "redis", events: [workerHeartbeat(), customEvent()], told, doubtful: true };
+    const batch = { broker: "redis", events: [workerHeartbeat(), customEvent()], marked, doubtful: true };
     expect(decodeBatch(throughJson(encodeBatch(batch)))).toEqual(batch);
   });
 
   it("keeps which attempts are marked, and adds nothing if none is", () => {
     const events = [taskSent({ again: true, excluded: true }), taskReceived({ again: true })];
     const batch = { broker: "redis", events };
-    expect(decodeBatch(throughJson(encodeBatch({ ...batch, told: [], doubtful: false })))).toEqual(batch);
+    expect(decodeBatch(throughJson(encodeBatch({ ...batch, marked: [], doubtful: false })))).toEqual(batch);
   });
 
   it("rejects a newer version as newer", () => {
@@ -84,7 +84,7 @@ describe("a batch's payload", () => {
     const batch = { broker: "redis", events: [taskSent(), taskReceived()] };
     const payload = encodeBatch(batch);
     expect(payload.v).toBe(3);
-    expect(decodeBatch({ ...payload, v: 2, excluded: ["x"] })).toEqual({ ...batch, told: [{ id: "x", marks: ["-s"] }] });
+    expect(decodeBatch({ ...payload, v: 2, excluded: ["x"] })).toEqual({ ...batch, marked: [{ id: "x", marks: ["-s"] }] });
   });
 
   it("leaves out omitted fields, and nothing else", () => {
@@ -145,15 +145,15 @@ describe("a batch's payload", () => {
     expect(() => decodeBatch({ ...payload, texts })).toThrow(new PermanentError("batch payload has loads that are not numbers"));
   });
 
-  it("tells only what it is told: no ids of the form before, nor doubts that are not true", () => {
+  it("contains only what was written: no ids of the form before, nor doubts that are not true", () => {
     const batch = { broker: "redis", events: [taskSent()] };
     expect(decodeBatch({ ...encodeBatch(batch), excluded: ["x"], doubtful: 1 })).toEqual(batch);
     expect(decodeBatch({ ...encodeBatch(batch), v: 2 })).toEqual(batch);
   });
 
   it("reads an id without marks, and marks between blanks", () => {
-    const { told } = decodeBatch({ ...good, told: ["x", " -s0  +s1 ", "y"] });
-    expect(told).toEqual([
+    const { marked } = decodeBatch({ ...good, told: ["x", " -s0  +s1 ", "y"] });
+    expect(marked).toEqual([
       { id: "x", marks: ["-s0", "+s1"] },
       { id: "y", marks: [] },
     ]);

@@ -3,21 +3,21 @@ import { describe, expect, it } from "vitest";
 import { MAX_PAYLOAD_CHARACTERS, MAX_PAYLOAD_EVENTS, decodeBatch, payloadsOf } from "../../src/queue/batch.ts";
 
 const NOTHING = new Set<string>();
-const TOLD = [{ id: "x", marks: ["-s0"] }];
+const MARKED = [{ id: "x", marks: ["-s0"] }];
 const numbered = (count: number) => Array.from({ length: count }, (_, index) => taskStarted({ uuid: `task-${index}` }));
 
 describe("payloadsOf", () => {
   it.each([0, 1, MAX_PAYLOAD_EVENTS])("makes one of %i events", (count) => {
-    const batch = { broker: "redis", events: numbered(count), told: TOLD };
+    const batch = { broker: "redis", events: numbered(count), marked: MARKED };
     expect([...payloadsOf(batch, NOTHING)].map(decodeBatch)).toEqual([batch]);
   });
 
-  it("splits a list of 100,000 events, keeps their order, and announces excluded tasks in each part", () => {
+  it("splits a list of 100,000 events, keeps their order, and has the marked tasks in each part", () => {
     const events = numbered(100_000);
-    const batches = [...payloadsOf({ broker: "redis", events, told: TOLD }, NOTHING)].map(decodeBatch);
+    const batches = [...payloadsOf({ broker: "redis", events, marked: MARKED }, NOTHING)].map(decodeBatch);
     expect(Math.max(...batches.map((batch) => batch.events.length))).toBeLessThanOrEqual(MAX_PAYLOAD_EVENTS);
     expect(batches.flatMap((batch) => batch.events)).toEqual(events);
-    expect(batches.map(({ told }) => told)).toEqual(batches.map(() => TOLD));
+    expect(batches.map(({ marked }) => marked)).toEqual(batches.map(() => MARKED));
   });
 
   it("splits long batches, but never an event", () => {
