@@ -159,7 +159,7 @@ describe("a start that cannot succeed exits with one clear error", () => {
   ];
 
   it.each(cases)("$what", async ({ role, wrong, exitCode, says }) => {
-    const command = run(process.execPath, [`apps/${role}/dist/main.js`], {
+    const command = run(process.execPath, [`apps/${role}/dist/bundle.js`], {
       ...env,
       LOG_LEVEL: "trace",
       STARTUP_TIMEOUT_SECONDS: "2",
@@ -178,7 +178,7 @@ describe("a start that cannot succeed exits with one clear error", () => {
 
   it("a database that is not migrated", async () => {
     const empty = await createDatabase();
-    const command = run(process.execPath, ["apps/postgres-processor/dist/main.js"], { ...env, DATABASE_URL: empty.url });
+    const command = run(process.execPath, ["apps/postgres-processor/dist/bundle.js"], { ...env, DATABASE_URL: empty.url });
     expect(await command.exited).toBe(69);
     expect(command.output()).toMatch(/drizzle-kit migrate/);
     await empty.drop();

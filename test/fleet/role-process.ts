@@ -56,7 +56,7 @@ export function run(file: string, args: readonly string[], env: Environment, cwd
 /** Starts a role with its `start` script, like `pnpm --filter <role> start`, and waits until it is running. */
 export async function startRole(role: string, env: Environment): Promise<RoleProcess> {
   const app = `${REPOSITORY}/apps/${role}`;
-  if (!existsSync(`${app}/dist/main.js`)) throw new Error(`${role} is not built: pnpm build`);
+  if (!existsSync(`${app}/dist/bundle.js`)) throw new Error(`${role} is not built: pnpm build`);
   const { scripts } = JSON.parse(readFileSync(`${app}/package.json`, "utf8")) as { scripts: { start: string } };
   const command = run("sh", ["-c", scripts.start], env, app);
   const healthUrl = await command.printed(/"healthUrl":"([^"]+)"/);

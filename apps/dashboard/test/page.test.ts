@@ -24,6 +24,11 @@ afterAll(async () => {
   await stopRedis();
 });
 
+/** Chromium's advice about preloaded files depends on how fast the machine is. */
+function isComplaint(type: string, text: string): boolean {
+  return ["error", "warning"].includes(type) && !text.includes("preloaded using link preload");
+}
+
 /** The dashboard with some jobs, and a browser that knows the login. */
 async function open(settings: Readonly<Record<string, string>> = {}, { withLogin = true } = {}): Promise<void> {
   harness = await startDashboard({ ...CREDENTIALS, ...settings });
@@ -37,9 +42,6 @@ async function open(settings: Readonly<Record<string, string>> = {}, { withLogin
   page.setDefaultTimeout(15_000);
   complaints = [];
   requested = new Set();
-  // Chromium's advice about preloaded files depends on how fast the machine is.
-  const isComplaint = (type: string, text: string): boolean =>
-    ["error", "warning"].includes(type) && !text.includes("preloaded using link preload");
   page.on("console", (message) => isComplaint(message.type(), message.text()) && complaints.push(message.text()));
   page.on("pageerror", (error) => complaints.push(String(error)));
   page.on("request", (request) => requested.add(new URL(request.url()).origin));

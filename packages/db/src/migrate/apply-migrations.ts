@@ -10,7 +10,8 @@ import { DATABASE_FACTS_STATEMENT, type DatabaseFacts, databaseProblem, faultOf 
 import { type Drizzle, execute } from "../tables/database.ts";
 import * as schemaModule from "../tables/schema.ts";
 import { upsertStatement } from "../merge/upsert.ts";
-import { fileURLToPath } from "node:url";
+import { createRequire } from "node:module";
+import { join } from "node:path";
 
 const TABLES = Object.values<unknown>(schemaModule)
   .filter((value) => is(value, PgTable))
@@ -258,5 +259,8 @@ class MigrationJournal {
   }
 }
 
-/** `drizzle/` at the root of the repository, from `src` as well as from `dist`. */
-export const MIGRATIONS_FOLDER = fileURLToPath(new URL("../../../../drizzle", import.meta.url));
+/** `drizzle/` at the root of the repository. Found by the package, because an app's bundle contains this module in another place. */
+export const MIGRATIONS_FOLDER = join(
+  createRequire(import.meta.url).resolve("@celery-metrics-exporter/db/package.json"),
+  "../../../drizzle",
+);

@@ -35,7 +35,7 @@ async function scriptCalls(): Promise<number> {
   return Number(/cmdstat_eval:calls=(\d+)/.exec(await redis.producer.info("commandstats"))?.[1] ?? 0);
 }
 
-function marked(event: CeleryEvent): CeleryEvent {
+function excluding(event: CeleryEvent): CeleryEvent {
   return { ...event, excluded: true } as CeleryEvent;
 }
 
@@ -214,7 +214,7 @@ describe("attempts", () => {
     "replaced by one that is wanted: all of it passes, and the unwanted one is marked (%o)",
     async (env) => {
       const [sent, received, started] = first as [CeleryEvent, CeleryEvent, CeleryEvent];
-      const whole = [marked(sent), marked(received), started, ...second];
+      const whole = [excluding(sent), excluding(received), started, ...second];
       expect(await through(env, [...first, ...second])).toEqual(whole);
       await redis.producer.flushall();
       expect(await through(env, first, second)).toEqual(whole);
@@ -223,7 +223,7 @@ describe("attempts", () => {
 
   it("retried into a queue that is not wanted: that one is marked", async () => {
     const [sent, received, ended] = retry as [CeleryEvent, CeleryEvent, CeleryEvent];
-    expect(await through({ FILTER_QUEUES_EXCLUDE: "q2" }, first, retry)).toEqual([...first, marked(sent), marked(received), ended]);
+    expect(await through({ FILTER_QUEUES_EXCLUDE: "q2" }, first, retry)).toEqual([...first, excluding(sent), excluding(received), ended]);
   });
 
   it("is dropped as a whole if that goes for every attempt", async () => {
@@ -236,7 +236,7 @@ describe("attempts", () => {
     const filter = receiver({ FILTER_TASK_NAMES_EXCLUDE: "app.noise" });
     await filter.admit(first);
     const admitted = await filter.admit([last, taskSucceeded(at(4))]);
-    expect(admitted.events).toEqual([marked(last), taskSucceeded(at(4))]);
+    expect(admitted.events).toEqual([excluding(last), taskSucceeded(at(4))]);
     expect(admitted.marked).toMatchObject([{ marks: expect.arrayContaining(["+s0"]) as string[] }]);
   });
 
