@@ -2,7 +2,7 @@
 import { SHARED_HEALTH_PORT, type SettingDescription } from "@celery-metrics-exporter/runtime";
 import { START } from "./commands/start.ts";
 import { ALL_ROLES } from "./roles.ts";
-import { groupSettings } from "./settings.ts";
+import { descriptionOf, groupSettings } from "./settings.ts";
 
 const INTRODUCTION = `# Configuration
 
@@ -11,6 +11,8 @@ const INTRODUCTION = `# Configuration
 Every setting is an environment variable. \`NAME_FILE\` may name a file that contains the value of \`NAME\`, such as a container secret. An empty variable counts as not set. If settings are wrong or missing, the process lists every problem and exits with code 78.
 
 Times have upper limits: a week for a wait, ten years for the age of data.
+
+Where a setting has an alias, a variable of [celery-exporter](prometheus.md#coming-from-celery-exporter), the alias counts if the setting is not set, and is logged at start.
 
 \`pnpm celery-metrics-exporter start\` also accepts each setting as an option (\`LOG_LEVEL\` as \`--log-level\`), and \`--print-config\` shows the settings in use. Other users of the machine can see options: put passwords into variables or files.
 
@@ -48,7 +50,8 @@ function render(rows: readonly (readonly string[])[]): string {
   return lines.join("\n");
 }
 
-function toRow({ name, description, defaultValue, required }: SettingDescription): string[] {
+function toRow(setting: SettingDescription): string[] {
+  const { name, defaultValue, required } = setting;
   const value = required ? "required" : defaultValue === undefined || defaultValue === "" ? "" : `\`${defaultValue}\``;
-  return [`\`${name}\``, value, description].map((cell) => cell.replaceAll("|", "\\|"));
+  return [`\`${name}\``, value, descriptionOf(setting)].map((cell) => cell.replaceAll("|", "\\|"));
 }

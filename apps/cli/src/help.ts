@@ -4,7 +4,7 @@ import { HELP_OPTION } from "./arguments.ts";
 import { PROGRAM, callOf, type Command, type CommandOption } from "./command.ts";
 import { DECIDED_DEFAULTS } from "./defaults/shown-defaults.ts";
 import { exporters } from "./exporters.ts";
-import { ALIASES, toOption } from "./settings.ts";
+import { ALIASES, descriptionOf, toOption } from "./settings.ts";
 
 const SETTINGS_NOTE =
   "Each setting is an environment variable and an option: LOG_LEVEL is --log-level, and the option takes precedence. NAME_FILE may name a file that contains the value of NAME. " +
@@ -68,11 +68,12 @@ function optionHelp({ name, value, description }: CommandOption, width: number):
   return `  --${name}${value === undefined ? "" : ` <${value}>`}\n${wrap(description, width, { indent: 6 })}`;
 }
 
-function settingHelp({ name, description, defaultValue, required }: SettingDescription, width: number): string {
-  const alias = Object.entries(ALIASES).find(([, setting]) => setting === name)?.[0];
+function settingHelp(setting: SettingDescription, width: number): string {
+  const { name, defaultValue, required } = setting;
+  const alias = Object.entries(ALIASES).find(([, known]) => known === name)?.[0];
   const options = [...(alias === undefined ? [] : [alias]), toOption(name)].map((option) => `--${option}`).join(", ");
   const state = required ? " Required." : defaultValue === undefined || defaultValue === "" ? "" : ` Default: ${defaultValue}`;
-  return `  ${options} <value>\n${wrap(description + state, width, { indent: 6 })}`;
+  return `  ${options} <value>\n${wrap(descriptionOf(setting) + state, width, { indent: 6 })}`;
 }
 
 /** Breaks lines at spaces; `hang` indents every line after the first. */

@@ -1,5 +1,5 @@
 /** Runs the command that the command line names. */
-import { CodedError, ConfigError, EXIT_FAILURE, exitWith, toError, type Environment } from "@celery-metrics-exporter/runtime";
+import { CodedError, ConfigError, EXIT_FAILURE, exitWith, toError, withAliases, type Environment } from "@celery-metrics-exporter/runtime";
 import { readFileSync } from "node:fs";
 import { readArguments, unknown } from "./arguments.ts";
 import { PROGRAM, UsageError, callOf, type Command } from "./command.ts";
@@ -54,10 +54,15 @@ export async function runCommand(
   await runWith(command, args, env, terminal);
 }
 
-async function runWith(command: Command, args: readonly string[], env: Environment, terminal: Terminal): Promise<void> {
-  const invocation = readArguments(command, args, env);
+async function runWith(command: Command, args: readonly string[], environment: Environment, terminal: Terminal): Promise<void> {
+  const invocation = readArguments(command, args, environment);
   if (invocation.options.has("help")) return terminal.write(`${commandHelp(command, widthOf(terminal))}\n`);
-  await command.run({ ...invocation, terminal });
+  // What commands decide depends on which settings are set.
+  const env = withAliases(
+    command.settings.flatMap(({ settings }) => settings),
+    invocation.env,
+  );
+  await command.run({ ...invocation, env, terminal });
 }
 
 function widthOf({ columns }: Terminal): number {

@@ -13,6 +13,12 @@ export interface SettingsGroup {
   readonly settings: readonly SettingDescription[];
 }
 
+/** Its description, with its aliases. */
+export function descriptionOf({ description, aliases }: SettingDescription): string {
+  const names = aliases.flatMap((alias) => ("advice" in alias ? [] : [`\`${alias.variable}\``]));
+  return names.length === 0 ? description : `${description} Alias: ${names.join(", ")}.`;
+}
+
 /** Short names of options. */
 export const ALIASES: Readonly<Record<string, string>> = {
   broker: "CELERY_BROKER_URL",

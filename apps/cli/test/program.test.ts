@@ -156,4 +156,44 @@ describe("start", () => {
     expect(lines).toContain("# DD_DOGSTATSD_URL is not set");
     expect(output).not.toContain("hunter2");
   });
+
+  it("reads celery-exporter's variables, and decides as if they were its own settings", async () => {
+    const env = {
+      CE_BROKER_URL: "redis://:hunter2@localhost/3",
+      CE_PORT: "9999",
+      CE_QUEUES: "mail,shop",
+      CE_LOG_LEVEL: "WARNING",
+      CE_RETRY_INTERVAL: "5",
+      CE_BROKER_TRANSPORT_OPTION: "sentinel_password=hunter2",
+      EXPORTERS: "prometheus",
+    };
+    const printed = await outputOf(["start", "--prometheus-buckets", "1,2", "--print-config"], { ...env, CE_BUCKETS: "3" });
+    for (const line of [
+      "CELERY_BROKER_URL=redis://***@localhost/3",
+      "REDIS_URL=redis://***@localhost/3",
+      "PROMETHEUS_PORT=9999",
+      "PROMETHEUS_BUCKETS=1,2",
+      "MONITOR_QUEUES=mail,shop",
+      "LOG_LEVEL=warn",
+    ]) {
+      expect(printed.split("\n")).toContain(line);
+    }
+    const checked = await outputOf(["start", "--check-config"], { ...env, PROMETHEUS_PORT: "1", PROMETHEUS_HOST: "h", CE_HOST: "h" });
+    const lines = checked.split("\n");
+    for (const line of [
+      "CE_BROKER_URL is read as CELERY_BROKER_URL.",
+      "CE_QUEUES is read as MONITOR_QUEUES.",
+      "CE_LOG_LEVEL is read as LOG_LEVEL.",
+      "Warning: CE_PORT: is ignored, because PROMETHEUS_PORT is set too",
+      expect.stringMatching(/^Warning: CE_RETRY_INTERVAL: it is not needed/) as string,
+      expect.stringMatching(/^Warning: CE_BROKER_TRANSPORT_OPTION: set CELERY_GLOBAL_KEYPREFIX/) as string,
+    ]) {
+      expect(lines).toContainEqual(line);
+    }
+    expect(new Set(lines).size, "each once").toBe(lines.length);
+    expect(printed + checked).not.toContain("hunter2");
+    expect(await problemsOf(["start", "--check-config"], { ...env, CE_PORT: "many" })).toEqual([
+      'PROMETHEUS_PORT: must be a number (got "many"); it is set by CE_PORT',
+    ]);
+  });
 });

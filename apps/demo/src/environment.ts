@@ -34,7 +34,7 @@ function ownSettings(id: string): Record<string, string> {
     RABBITMQ_QUEUE: `celery-metrics-exporter-demo-${id}`,
     RABBITMQ_QUEUE_EXPIRES_SECONDS: "60",
     EVENT_EXCHANGE: "celeryev",
-    PROMETHEUS_METRIC_PREFIX: "",
+    PROMETHEUS_METRIC_PREFIX: "celery_",
     PROMETHEUS_BEARER_TOKEN: "",
     PROMETHEUS_TLS_CERT: "",
     PROMETHEUS_TLS_KEY: "",

@@ -1,7 +1,7 @@
 /** The monitor's settings. */
 import { BrokerConfig, describeBroker, fanoutPrefixOf, brokerOf, type RedisQueueOptions } from "@celery-metrics-exporter/broker";
 import type { ControlOptions } from "@celery-metrics-exporter/control";
-import { BaseConfig, deploymentId, duration, flag, list } from "@celery-metrics-exporter/runtime";
+import { BaseConfig, aliased, deploymentId, duration, flag, list } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 
 const steps = list("0,3,6,9")
@@ -17,8 +17,11 @@ const separator = z
 
 export const Config = BaseConfig.extend({
   ...BrokerConfig.shape,
-  MONITOR_QUEUES: list().describe(
-    "Comma-separated names of Celery's queues. The monitor finds queues from which a worker consumes by itself, and remembers them for 30 days, but not if `MONITOR_INSPECT=false`.",
+  MONITOR_QUEUES: aliased(
+    list().describe(
+      "Comma-separated names of Celery's queues. The monitor finds queues from which a worker consumes by itself, and remembers them for 30 days, but not if `MONITOR_INSPECT=false`.",
+    ),
+    { variable: "CE_QUEUES" },
   ),
   MONITOR_INTERVAL_SECONDS: duration("wait seconds", 15, { min: 1 }).describe("Interval at which the lengths of the queues are read."),
   MONITOR_INSPECT: flag(true).describe(

@@ -46,6 +46,10 @@ describe("the monitor's configuration", () => {
     expect(watched(load({ CELERY_GLOBAL_KEYPREFIX: "shop:" }))).toBe("redis://host:6379/1, exchange celery, prefix shop:");
   });
 
+  it("takes celery-exporter's list of queues", () => {
+    expect(load({ CE_QUEUES: "mail, shop" }).MONITOR_QUEUES).toEqual(["mail", "shop"]);
+  });
+
   it("describes every setting", () => {
     expect(describeConfig(Config).filter(({ description }) => description === "")).toEqual([]);
   });

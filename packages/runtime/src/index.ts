@@ -1,5 +1,6 @@
 export { abortable } from "./retry.ts";
 export { backoffMs, type BackoffOptions, pause } from "./retry.ts";
+export { type Alias, type Aliased, aliased, type AliasReport, isSet, type Obsolete, reportAliases, withAliases } from "./config/aliases.ts";
 export {
   BaseConfig,
   type ConfigSchema,
@@ -10,7 +11,9 @@ export {
   integer,
   list,
   loadConfig,
+  MAX_AGE_SECONDS,
   MAX_TIMER_MS,
+  MAX_WAIT_SECONDS,
   readSetting,
   redactConfig,
   secret,

@@ -5,9 +5,11 @@ import {
   ConfigError,
   configWarnings,
   createLogger,
+  describeConfig,
   isTextFormat,
   loadConfig,
   loadConfigs,
+  reportAliases,
   runRoles,
   standardOutput,
   type ConfigWarning,
@@ -58,7 +60,12 @@ export function startCommand(find?: FindAgent): Command {
       const configs = loadConfigs([...roles, summaryRole()], env);
       if (options.has("print-config")) return terminal.write(printConfig(configs));
       if (options.has("check-config")) {
-        for (const { setting, problem } of warningsOf(given)) terminal.write(`Warning: ${setting}: ${problem}\n`);
+        const aliases = reportAliases(
+          roles.flatMap(({ Config }) => describeConfig(Config)),
+          given,
+        );
+        for (const { alias, setting } of aliases.used) terminal.write(`${alias} is read as ${setting}.\n`);
+        for (const { setting, problem } of [...warningsOf(given), ...aliases.warnings]) terminal.write(`Warning: ${setting}: ${problem}\n`);
         return terminal.write("The settings are valid.\n");
       }
       const ports = await decide(env, [

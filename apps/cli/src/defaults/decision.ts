@@ -1,6 +1,8 @@
 /** What the single process chose because a setting was not set, and how to choose otherwise. */
 import { ConfigError, readSetting, type Environment } from "@celery-metrics-exporter/runtime";
 
+export { isSet } from "@celery-metrics-exporter/runtime";
+
 export interface Note {
   /** The settings that were not set: names or prefixes of names. */
   readonly settings: readonly string[];
@@ -22,11 +24,6 @@ export interface Decision {
 export function explain(message: string, notes: readonly Note[]): string {
   const decided = notes.filter(({ settings }) => settings.some((name) => message.includes(name)));
   return [message, ...decided.map((note) => `${note.message}.`)].join(" ");
-}
-
-/** Whether a setting is set, in a variable or in a file. An empty variable counts as not set. */
-export function isSet(name: string, env: Environment): boolean {
-  return (env[name] ?? "") !== "" || (env[`${name}_FILE`] ?? "") !== "";
 }
 
 /** Undefined also if it cannot be read: the roles' settings report that, with every other problem. */

@@ -1,5 +1,5 @@
 /** Settings of every role that connects to Celery's broker. */
-import { ConfigError, flag, secret, type SentinelOptions } from "@celery-metrics-exporter/runtime";
+import { ConfigError, aliased, flag, secret, type SentinelOptions } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 import { type BrokerUrl, parseBrokerUrl } from "./broker-url.ts";
 
@@ -9,8 +9,22 @@ const brokerUrl = z.string().superRefine((value, context) => {
 });
 
 export const BrokerConfig = z.object({
-  CELERY_BROKER_URL: secret(brokerUrl).describe(
-    "The broker URL that your Celery workers use: `amqp://`, `amqps://`, `pyamqp://`, `redis://`, `rediss://`, `redis+socket://`, `sentinel://`; several separated by `;`; `ssl_*` query settings for TLS; `login_method=EXTERNAL` to log in to RabbitMQ by client certificate.",
+  CELERY_BROKER_URL: aliased(
+    secret(brokerUrl).describe(
+      "The broker URL that your Celery workers use: `amqp://`, `amqps://`, `pyamqp://`, `redis://`, `rediss://`, `redis+socket://`, `sentinel://`; several separated by `;`; `ssl_*` query settings for TLS; `login_method=EXTERNAL` to log in to RabbitMQ by client certificate.",
+    ),
+    { variable: "CE_BROKER_URL" },
+    {
+      variable: "CE_BROKER_TRANSPORT_OPTION",
+      advice:
+        "set CELERY_GLOBAL_KEYPREFIX, CELERY_FANOUT_PREFIX, CELERY_FANOUT_PATTERNS, CELERY_SENTINEL_MASTER_NAME, CELERY_SENTINEL_PASSWORD and CELERY_PRIORITY_STEPS instead, for those of the options that your workers have",
+    },
+    {
+      variable: "CE_BROKER_SSL_OPTION",
+      advice: "write these options into CELERY_BROKER_URL, as in ?ssl_ca_certs=/ca.pem&ssl_certfile=/client.pem",
+    },
+    { variable: "CE_ACCEPT_CONTENT", advice: "it is not needed, because json, msgpack and yaml are read, and pickle never is" },
+    { variable: "CE_RETRY_INTERVAL", advice: "it is not needed, because a lost connection is opened again for as long as it takes" },
   ),
   CELERY_GLOBAL_KEYPREFIX: z.string().default("").describe("Redis: the workers' transport option `global_keyprefix`."),
   CELERY_FANOUT_PREFIX: z

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { z } from "zod";
 import { ConfigError, toError } from "../errors.ts";
+import { type Alias, type Obsolete, aliased, aliasesOf, readAlias, reportAliases } from "./aliases.ts";
 import { isMisspelt } from "./misspelling.ts";
 import { redactUrl } from "./url.ts";
 import { parseRedisUrl } from "../redis/redis-url.ts";
@@ -47,9 +48,9 @@ function isReadable(value: string): boolean {
 /** The longest delay of Node's timers. A longer one fires at once. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;
 /** The longest setting for a wait: less than a third of a timer's limit, so that sums and multiples still fit. */
-const MAX_WAIT_SECONDS = 7 * 86_400;
+export const MAX_WAIT_SECONDS = 7 * 86_400;
 /** The longest setting for an age. Databases accept far more, but not any number. */
-const MAX_AGE_SECONDS = 10 * 365 * 86_400;
+export const MAX_AGE_SECONDS = 10 * 365 * 86_400;
 
 const MAX_DURATION = { "wait ms": MAX_WAIT_SECONDS * 1_000, "wait seconds": MAX_WAIT_SECONDS, "age seconds": MAX_AGE_SECONDS } as const;
 
@@ -141,10 +142,13 @@ export const BaseConfig = z.object({
     .min(1)
     .default("{cme}")
     .describe("Prefix of every queue key. The braces keep the queues in one slot of a Redis Cluster, which requires them."),
-  LOG_LEVEL: z
-    .preprocess(toLevel, z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"], { error: LEVEL_PROBLEM }))
-    .default("info")
-    .describe("Lowest level that is logged. Python's names (`WARNING`, `CRITICAL`) work too."),
+  LOG_LEVEL: aliased(
+    z
+      .preprocess(toLevel, z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"], { error: LEVEL_PROBLEM }))
+      .default("info")
+      .describe("Lowest level that is logged. Python's names (`WARNING`, `CRITICAL`) work too."),
+    { variable: "CE_LOG_LEVEL" },
+  ),
   LOG_FORMAT: z
     .enum(["auto", "json", "text"])
     .default("auto")
@@ -164,7 +168,8 @@ export const BaseConfig = z.object({
 });
 
 /**
- * Reads the settings of `schema` from `env`. `NAME_FILE` names a file that contains the value of `NAME`. An empty variable counts as unset.
+ * Reads the settings of `schema` from `env`. `NAME_FILE` names a file that contains the value of `NAME`. An empty variable counts as unset. An
+ * alias counts if the setting is unset.
  *
  * @throws {ConfigError} with every problem, by setting. Never contains a secret value.
  */
@@ -173,9 +178,10 @@ export function loadConfig<S extends ConfigSchema>(schema: S, env: Environment):
   const unreadable = new Set<string>();
   const values: Record<string, string> = {};
   for (const name of Object.keys(schema.shape)) {
+    const field = schema.shape[name] as z.ZodType;
     try {
-      const value = readSetting(name, env);
-      if (value !== undefined) values[name] = inKnownCase(schema.shape[name] as z.ZodType, value);
+      const value = readSetting(name, env) ?? readAlias({ name, aliases: aliasesOf(field) }, env)?.value;
+      if (value !== undefined) values[name] = inKnownCase(field, value);
     } catch (thrown) {
       if (!(thrown instanceof ConfigError)) throw thrown;
       problems.push(...thrown.problems);
@@ -233,8 +239,9 @@ function describeProblem(schema: ConfigSchema, { values, env }: Given, issue: z.
   if (field === undefined) return issue.message;
   const value = values[name];
   if (value === undefined) return `${name}: is required${misspeltHint(name, env)}. ${field.description ?? ""}`.trim();
-  const problem = inPlainWords(issue);
-  return isSecret(field) ? `${name}: ${problem}` : `${name}: ${problem} (got ${JSON.stringify(value)})`;
+  const [alias] = reportAliases([{ name, aliases: aliasesOf(field) }], env).used;
+  const problem = `${inPlainWords(issue)}${isSecret(field) ? "" : ` (got ${JSON.stringify(value)})`}`;
+  return `${name}: ${problem}${alias === undefined ? "" : `; it is set by ${alias.alias}`}`;
 }
 
 function misspeltHint(name: string, env: Environment): string {
@@ -270,6 +277,7 @@ export interface SettingDescription {
   readonly defaultValue: string | undefined;
   readonly required: boolean;
   readonly secret: boolean;
+  readonly aliases: readonly (Alias | Obsolete)[];
 }
 
 /** The settings of a role, for documentation, `--help` and `--print-config`. */
@@ -284,6 +292,7 @@ export function describeConfig(schema: ConfigSchema): SettingDescription[] {
       defaultValue: value === undefined ? undefined : writtenValue(value),
       required: !unset.success,
       secret: isSecret(type),
+      aliases: aliasesOf(type),
     };
   });
 }

@@ -1,8 +1,9 @@
 /** Runs roles as a process: configuration, logs, health port, signals, drain, exit code. */
 import type { z } from "zod";
 import { abortable } from "../retry.ts";
-import { BaseConfig, type ConfigSchema, type Environment, loadConfig } from "../config/config.ts";
-import { configWarnings } from "../config/warnings.ts";
+import { type AliasReport, reportAliases } from "../config/aliases.ts";
+import { BaseConfig, type ConfigSchema, type Environment, describeConfig, loadConfig } from "../config/config.ts";
+import { type ConfigWarning, configWarnings } from "../config/warnings.ts";
 import { processEnvironment } from "../config/environment.ts";
 import { CodedError, ConfigError, EXIT_FAILURE, toError } from "../errors.ts";
 import { Health, type HttpServer, createHttpServer, defaultHealthPort } from "./health.ts";
@@ -49,7 +50,8 @@ export async function runRoles(
     const config = loadConfig(BaseConfig, env);
     // With several roles, each logger adds its own role.
     const logger = createLogger(roles.length === 1 ? name : undefined, config.LOG_LEVEL, standardOutput(config.LOG_FORMAT));
-    for (const { setting, problem } of configWarnings(env)) logger.warn({ setting, problem }, "a setting has no effect");
+    for (const each of aliasesOf(roles, env).used) logger.info(each, "a setting is read from its alias");
+    for (const { setting, problem } of warningsOf(roles, env)) logger.warn({ setting, problem }, "a setting has no effect");
     const stopping = new AbortController();
     let starting: Promise<RunningRoles> | undefined;
     exitOnSignals({
@@ -69,15 +71,23 @@ export async function runRoles(
     });
   } catch (thrown) {
     const error = toError(thrown);
-    if (error instanceof ConfigError) exitWith(error.exitCode, withWarnings(explain(error.message), env));
+    if (error instanceof ConfigError) exitWith(error.exitCode, withWarnings(explain(error.message), warningsOf(roles, env)));
     if (error instanceof CodedError) exitWith(error.exitCode, `${name}: ${explain(error.message)} [${error.code}]`);
     exitWith(EXIT_FAILURE, `${name}: ${error.stack ?? error.message}`);
   }
 }
 
+function aliasesOf(roles: readonly Role[], env: Environment): AliasReport {
+  return reportAliases([BaseConfig, ...roles.map(({ Config }) => Config)].flatMap(describeConfig), env);
+}
+
+function warningsOf(roles: readonly Role[], env: Environment): ConfigWarning[] {
+  return [...configWarnings(env), ...aliasesOf(roles, env).warnings];
+}
+
 /** Adds variables without effect, which may be the cause. Lists each setting once. */
-function withWarnings(message: string, env: Environment): string {
-  const others = configWarnings(env).filter(({ setting }) => !message.includes(setting));
+function withWarnings(message: string, warnings: readonly ConfigWarning[]): string {
+  const others = warnings.filter(({ setting }) => !message.includes(setting));
   return [message, ...others.map(({ setting, problem }) => `Warning: ${setting}: ${problem}`)].join("\n");
 }
 

@@ -178,6 +178,7 @@ describe("describeConfig", () => {
       defaultValue: undefined,
       required: true,
       secret: true,
+      aliases: [],
     });
     expect(settings.get("EXPORTERS")?.defaultValue).toBe("datadog,postgres");
     expect(settings.get("LOG_LEVEL")?.defaultValue).toBe("info");

@@ -36,6 +36,15 @@ describe("a role's process", () => {
     expect(output()).toContain("drained");
   });
 
+  it("logs which aliases set which settings", async () => {
+    const { child, exited, printed, output } = run("50", { NEEDED: "yes", CE_LOG_LEVEL: "INFO" });
+    await printed("health port open");
+    child.kill("SIGTERM");
+    await exited;
+    const lines = output().match(/.*a setting is read from its alias.*/g);
+    expect(lines).toEqual([expect.stringMatching(/"alias":"CE_LOG_LEVEL","setting":"LOG_LEVEL"/)]);
+  });
+
   it("treats signals within a second of the first as the same one", async () => {
     const { child, exited, printed, output } = run("500");
     await printed("health port open");
