@@ -17,7 +17,13 @@ const lifecycle = new Lifecycle(logger);
 beforeAll(async () => {
   const [server, port] = await Promise.all([startRedis(), freePort()]);
   lifecycle.defer("redis", () => server.stop());
-  const settings = { REDIS_URL: server.url, QUEUE_PREFIX: PREFIX, PROMETHEUS_PORT: String(port), HEALTH_PORT: "0" };
+  const settings = {
+    REDIS_URL: server.url,
+    QUEUE_PREFIX: PREFIX,
+    PROMETHEUS_PORT: String(port),
+    PROMETHEUS_FLOWER_METRICS: "true",
+    HEALTH_PORT: "0",
+  };
   const roles = await startRoles(
     ALL_ROLES.filter(({ name }) => name === "prometheus-processor"),
     settings,
@@ -63,7 +69,7 @@ beforeAll(async () => {
       workers: [{ hostname: "w1@host-a", queues: ["default"], concurrency: 4, prefetchCount: 16, uptime: 60 }],
     },
   ]);
-  address = `http://127.0.0.1:${port}/metrics`;
+  address = `http://127.0.0.1:${port}`;
 });
 afterAll(() => lifecycle.close());
 
@@ -72,8 +78,8 @@ function life(uuid: string) {
   return [taskSent({ uuid }), taskReceived({ uuid }), taskStarted({ uuid })];
 }
 
-async function look(): Promise<string> {
-  return (await fetch(address)).text();
+async function look(path = "/metrics"): Promise<string> {
+  return (await fetch(address + path)).text();
 }
 
 /** Rows of the table: name, type, labels. */
@@ -100,8 +106,11 @@ function shownIn(scraped: string): string[] {
 
 it("has the name, type and labels of every metric", async () => {
   const isComplete = /_failed_runtime_count\{.*\} 1\.0[^]*worker_concurrency\{.*\} 4\.0/;
-  await expect.poll(look, { timeout: 30_000, interval: 200 }).toMatch(isComplete);
-  const shown = shownIn(await look());
+  await expect.poll(() => look(), { timeout: 30_000, interval: 200 }).toMatch(isComplete);
+  // Shown since the second scrape.
+  const flower = (): Promise<string> => look("/flower/metrics");
+  await expect.poll(flower, { timeout: 10_000, interval: 200 }).toContain("flower_task_prefetch_time_seconds{");
+  const shown = [...shownIn(await look()), ...shownIn(await flower())];
   expect(shown.length).toBeGreaterThan(10);
   expect(documented().toSorted()).toEqual(shown.toSorted());
 });

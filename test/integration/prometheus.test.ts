@@ -39,6 +39,8 @@ beforeAll(async () => {
       EXPORTERS: "prometheus",
       PROMETHEUS_INCOMPLETE_WAIT_MS: "1000",
       PROMETHEUS_BEARER_TOKEN: "secret-token",
+      PROMETHEUS_FLOWER_METRICS: "true",
+      PROMETHEUS_CREATED: "true",
     },
     processes: { receiver: 1 },
   });
@@ -66,9 +68,9 @@ function add(port: number): Promise<RoleProcess> {
 }
 
 /** What the process shows that shows the most: others may be on standby. */
-async function scrape(accept: string): Promise<string> {
+async function scrape(accept: string, path = "metrics"): Promise<string> {
   const headers = { accept, authorization: "Bearer secret-token" };
-  const texts = await Promise.all(ports.map(async (port) => (await fetch(`http://127.0.0.1:${port}/metrics`, { headers })).text()));
+  const texts = await Promise.all(ports.map(async (port) => (await fetch(`http://127.0.0.1:${port}/${path}`, { headers })).text()));
   return texts.toSorted((a, b) => b.length - a.length)[0] ?? "";
 }
 
@@ -144,6 +146,9 @@ describe("with a load, kills and a loss of everything", () => {
     const text = await scrape("text/plain");
     expect(text).toContain("celery_task_succeeded_total{");
     expect(await checkMetrics(text)).toBe("");
+    const flower = await scrape("text/plain", "flower/metrics");
+    expect(flower).toMatch(/^flower_events_total\{.*type="task-succeeded".*\} [1-9]/m);
+    expect(await checkMetrics(flower)).toBe("");
   });
 
   it("shows Prometheus everything as OpenMetrics, which it prefers", async () => {

@@ -18,6 +18,8 @@ const OWNER = "prometheus";
 /** Within the queues' prefix. The keys under the exporter's own name belong to its queue. */
 const KEYS = "prometheus-metrics";
 
+const NOT_SHOWN: ReadonlyMap<string, number> = new Map();
+
 /** @param onOpen receives the address of `/metrics`, once it answers. */
 export function definePrometheus(onOpen: (url: string) => void = () => {}): ExporterDefinition<typeof Config> {
   return defineExporter({
@@ -38,7 +40,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         const key = `${config.QUEUE_PREFIX}:${KEYS}:${name}`;
         return new LabelRegistry({
           redis,
-          keys: { values: key, used: `${key}-used` },
+          keys: { values: key, used: `${key}-used`, created: `${key}-created` },
           max,
           other,
           ...(onUsed !== undefined && { onUsed }),
@@ -62,6 +64,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         hostnames,
         hostnameLabel: config.PROMETHEUS_HOSTNAME_LABEL,
         defaultQueue: config.PROMETHEUS_DEFAULT_QUEUE,
+        countsPrefetched: config.PROMETHEUS_FLOWER_METRICS,
         ...histograms,
       });
       const counts = new TaskCounts({
@@ -92,22 +95,24 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
       const leadership = new Leadership({ redis, prefix: config.QUEUE_PREFIX, stream: KEYS, role: KEYS });
       const leader = new Leader({ leadership, role: "prometheus-processor", health: health.component("prometheus exposition"), logger });
       lifecycle.defer("prometheus leadership", () => leader.stop());
-      const { families } = new Exposition({
+      const { families, flowerFamilies } = new Exposition({
         prefix: config.PROMETHEUS_METRIC_PREFIX,
         exceptionLabel: config.PROMETHEUS_EXCEPTION_LABEL,
+        hostnameLabel: config.PROMETHEUS_HOSTNAME_LABEL,
         workerTimeoutSeconds: config.PROMETHEUS_WORKER_TIMEOUT_SECONDS,
         ...histograms,
         isActive: () => leader.isActive,
         read: async () => {
-          const [epoch, totals, labelSets, classes, states, observed] = await Promise.all([
+          const [epoch, totals, labelSets, created, classes, states, observed] = await Promise.all([
             epochOf(redis, `${config.QUEUE_PREFIX}:${KEYS}:epoch`),
             counts.totals(),
             labels.all(),
+            config.PROMETHEUS_CREATED ? labels.created() : NOT_SHOWN,
             exceptions.all(),
             workers.all(),
             observations.newest(),
           ]);
-          return { epoch, totals, labels: labelSets, exceptions: classes, states, ...observed };
+          return { epoch, totals, labels: labelSets, created, exceptions: classes, states, ...observed };
         },
         logger,
       });
@@ -122,6 +127,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
       lifecycle.defer("expiry of unused labels", () => expiry.stop());
       const server = expositionServer({
         families,
+        flowerFamilies: config.PROMETHEUS_FLOWER_METRICS ? flowerFamilies : undefined,
         bearerToken: config.PROMETHEUS_BEARER_TOKEN,
         tls,
         staticLabels: config.PROMETHEUS_STATIC_LABELS,

@@ -22,7 +22,13 @@ afterAll(async () => {
 
 it("forgets the labels of a set that nobody uses, then its counts, and counts anew when it is used again", async () => {
   const registry = (name: string): LabelRegistry =>
-    new LabelRegistry({ redis, keys: { values: name, used: `${name}-used` }, max: 10, other: ["other"], rememberedMs: 0 });
+    new LabelRegistry({
+      redis,
+      keys: { values: name, used: `${name}-used`, created: `${name}-created` },
+      max: 10,
+      other: ["other"],
+      rememberedMs: 0,
+    });
   const [labels, exceptions] = [registry("{x}:labels"), registry("{x}:exceptions")];
   const histogram = new HistogramFields("t", [1]);
   const counting = new Counting({
@@ -62,16 +68,21 @@ it("forgets the labels of a set that nobody uses, then its counts, and counts an
     [...(await counts.totals())].flatMap(([field, count]) => (field.endsWith(".s") ? [count] : [])).toSorted((a, b) => a - b);
   expect(await namesOf()).toEqual(["old", "other", "used"]);
 
+  const createdOf = async (): Promise<number | undefined> => (await labels.created()).get(id);
   const id = [...(await labels.all())].find(([, [name]]) => name === "old")?.[0] ?? "";
   await redis.zincrby("{x}:labels-used", -2_000, id);
+  const created = await createdOf();
+  expect(created).toBeGreaterThan(Date.now() / 1_000 - 60);
   await expiry.turn();
   expect(await namesOf(), "another process is active").toEqual(["old", "other", "used"]);
   active = true;
   await expiry.turn();
   expect(await namesOf()).toEqual(["other", "used"]);
   expect(await sentOf(), "still there for scrapes under way").toEqual([1, 1]);
+  expect(await createdOf(), "the counts would continue").toBe(created);
   await expiry.turn();
   expect(await sentOf()).toEqual([1]);
+  expect(await createdOf()).toBeUndefined();
 
   const waitingOf = async (): Promise<string[]> => [...(await counts.totals()).keys()].filter((field) => field.includes(".q"));
   expect(await waitingOf(), "these messages are from the past").toEqual([]);
@@ -82,5 +93,6 @@ it("forgets the labels of a set that nobody uses, then its counts, and counts an
   await counts.add([taskSent({ uuid: "new", name: "old" })]);
   await expiry.turn();
   expect(await sentOf()).toEqual([1, 2]);
+  expect(await createdOf()).toBeGreaterThanOrEqual(created ?? Infinity);
   expect(await namesOf()).toEqual(["old", "other", "used"]);
 });

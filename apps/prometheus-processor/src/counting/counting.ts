@@ -1,10 +1,10 @@
 /** What tasks count as: from the events of a task to fields of the counts. */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { type Look, type LookedAt, type Tally, type TalliedEvent, tally } from "@celery-metrics-exporter/task-store";
-import { CODES, type HistogramFields, WAITING, WAITING_MINUTE_SECONDS } from "./fields.ts";
+import { CODES, type HistogramFields, PREFETCH, gaugeCode } from "./fields.ts";
 import { type LabelRegistry, labelSet } from "./label-registry.ts";
 
-type HostnameLabel = "generic" | "host" | "worker";
+export type HostnameLabel = "generic" | "host" | "worker";
 
 export interface CountingOptions {
   /** Sets of name, queue and hostname. */
@@ -14,6 +14,8 @@ export interface CountingOptions {
   readonly hostnameLabel: HostnameLabel;
   /** The queue of attempts of which no event tells it. */
   readonly defaultQueue: string;
+  /** Whether to count what is in workers' memory before it starts. */
+  readonly countsPrefetched?: boolean;
   readonly runtime: HistogramFields;
   readonly failedRuntime: HistogramFields;
   readonly wait: HistogramFields;
@@ -37,6 +39,8 @@ interface Tallied extends Tally {
   readonly mayTellQueue: boolean;
 }
 
+type OfWorker = Pick<TalliedEvent, "worker"> & Partial<Pick<TalliedEvent, "kind">>;
+
 export class Counting {
   readonly #options: CountingOptions;
   readonly #now: () => number;
@@ -56,7 +60,11 @@ export class Counting {
   /** What each task contributes. An event whose name or queue is missing contributes nothing, until it is not waited for any longer. */
   readonly lookAt = async (tasks: readonly LookedAt[]): Promise<Look[]> => {
     const mayTellQueue = this.#now() - this.#sentAt < UNSENT_AFTER_MS;
-    const tallied = tasks.map((task): Tallied => ({ ...tally(task), isFinalLook: task.isFinalLook, mayTellQueue }));
+    const tallied = tasks.map((task): Tallied => {
+      const { prefetched, ...told } = tally(task);
+      const isCounted = this.#options.countsPrefetched === true;
+      return { ...told, prefetched: isCounted ? prefetched : undefined, isFinalLook: task.isFinalLook, mayTellQueue };
+    });
     const contributionOf = await this.#contributions(tallied);
     return tallied.map((each) => ({
       contribution: contributionOf(each),
@@ -81,6 +89,8 @@ export class Counting {
         if (event.kind === "failed") classes.add(exceptionOf(event));
       }
       for (const message of task.waiting) own.push(this.#setOf(message, GENERIC_HOSTNAME));
+      const { prefetched } = task;
+      if (prefetched !== undefined && !isOpen(prefetched, task)) own.push(this.#setOf(prefetched, hostnameOf(prefetched)));
       for (const set of own) sets.add(set);
       setsOf.set(task, own);
     }
@@ -96,6 +106,10 @@ export class Counting {
         const id = ids.get(own[next++] ?? "") ?? labels.otherId;
         const exception = event.kind === "failed" ? (exceptionIds.get(exceptionOf(event)) ?? exceptions.otherId) : "";
         add(`${id}.${CODES[event.kind]}${exception}`, 1);
+        if (event.prefetch !== undefined && this.#options.countsPrefetched === true) {
+          add(`${id}.${PREFETCH.count}`, 1);
+          add(`${id}.${PREFETCH.sum}`, Math.round(event.prefetch * 1e6));
+        }
         const [histogram, seconds] = this.#observed(event);
         if (seconds === undefined) continue;
         add(`${id}.${histogram.bucketOf(seconds)}`, 1);
@@ -104,8 +118,11 @@ export class Counting {
       }
       for (const message of task.waiting) {
         const id = ids.get(own[next++] ?? "") ?? labels.otherId;
-        add(`${id}.${WAITING}${Math.floor(message.since / WAITING_MINUTE_SECONDS).toString(36)}`, 1);
+        add(`${id}.${gaugeCode("waiting", message.since)}`, 1);
       }
+      const { prefetched } = task;
+      if (prefetched !== undefined && !isOpen(prefetched, task))
+        add(`${ids.get(own[next] ?? "") ?? labels.otherId}.${gaugeCode("prefetched", prefetched.since)}`, 1);
       return contribution;
     };
   }
@@ -115,12 +132,15 @@ export class Counting {
     return kind === "failed" ? [this.#options.failedRuntime, runtime] : [this.#options.runtime, runtime];
   }
 
-  /** The value of the label `hostname` for each event. Never a client's: each client process has its own. */
-  async #hostnames(tallied: readonly Tallied[]): Promise<(event: TalliedEvent) => string> {
+  /** The value of the label `hostname` for each event and prefetched message. Never a client's: each client process has its own. */
+  async #hostnames(tallied: readonly Tallied[]): Promise<(event: OfWorker) => string> {
     const { hostnames, hostnameLabel } = this.#options;
     if (hostnameLabel === "generic") return () => GENERIC_HOSTNAME;
-    const nameOf = ({ worker = "" }: TalliedEvent): string => (hostnameLabel === "host" ? worker.slice(worker.indexOf("@") + 1) : worker);
-    const events = tallied.flatMap((task) => task.events.filter(({ kind }) => kind !== "sent"));
+    const nameOf = ({ worker = "" }: OfWorker): string => hostnameValue(worker, hostnameLabel);
+    const events = tallied.flatMap(({ events: own, prefetched }): OfWorker[] => [
+      ...own.filter(({ kind }) => kind !== "sent"),
+      ...(prefetched === undefined ? [] : [prefetched]),
+    ]);
     const ids = await hostnames.resolve(new Set(events.map(nameOf)));
     return (event) => {
       if (event.kind === "sent") return GENERIC_HOSTNAME;
@@ -134,8 +154,13 @@ export class Counting {
   }
 }
 
+/** @param worker its full name. */
+export function hostnameValue(worker: string, label: Exclude<HostnameLabel, "generic">): string {
+  return label === "host" ? worker.slice(worker.indexOf("@") + 1) : worker;
+}
+
 /** Whether the event cannot be counted yet. */
-function isOpen({ name, queue }: TalliedEvent, { isFinalLook, mayTellQueue }: Tallied): boolean {
+function isOpen({ name, queue }: Pick<TalliedEvent, "name" | "queue">, { isFinalLook, mayTellQueue }: Tallied): boolean {
   return !isFinalLook && (name === undefined || (queue === undefined && mayTellQueue));
 }
 

@@ -1,10 +1,10 @@
 /**
- * Forgets label sets that are not used any more: first their labels, so that nobody shows them, and their counts the next time. Also forgets messages that
- * wait for longer than their tasks are remembered: their queue was emptied, or no worker sends events.
+ * Forgets label sets that are not used any more: first their labels, so that nobody shows them, and their counts, with when these began, the next time. Also forgets messages that
+ * wait, or are in workers' memory, for longer than their tasks are remembered: their queue was emptied, or no worker sends events.
  */
 import { Repeat, type Logger } from "@celery-metrics-exporter/runtime";
 import type { TaskCounts } from "@celery-metrics-exporter/task-store";
-import { waitingSince } from "./fields.ts";
+import { readGauge } from "./fields.ts";
 import type { LabelRegistry } from "./label-registry.ts";
 
 export interface ExpiryOptions {
@@ -53,15 +53,19 @@ export class Expiry {
     await labels.expire(unusedSeconds);
     const known = await labels.all();
     const orphans = new Set<string>();
+    const dropped = new Set<string>();
     const oldest = Date.now() / 1_000 - taskExpirySeconds * MARGIN;
     await counts.drop((field) => {
-      const since = waitingSince(field);
-      if (since !== undefined && since < oldest) return true;
+      const gauge = readGauge(field);
+      if (gauge !== undefined && gauge.since < oldest) return true;
       const id = field.slice(0, field.indexOf("."));
       if (known.has(id)) return false;
       orphans.add(id);
-      return this.#orphans.has(id);
+      if (!this.#orphans.has(id)) return false;
+      dropped.add(id);
+      return true;
     });
     this.#orphans = orphans;
+    await labels.forgetCreated((id) => orphans.has(id) && !dropped.has(id));
   }
 }

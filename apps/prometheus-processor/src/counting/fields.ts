@@ -5,7 +5,9 @@
  *   F<exception>    failed, by the id of the exception's class
  *   t u w           histograms: `t` run times of successes, `u` of failures, `w` waits. `t<limits>:<bucket>` counts the values of one bucket (not those
  *                   below it), and `T<limits>` is their sum in microseconds
+ *   m M             time in workers' memory before the start: the number of starts, and their sum in microseconds. Only for Flower's metrics
  *   q<minute>       messages that have waited since that minute, in base 36. A gauge
+ *   qP<minute>      messages in workers' memory since that minute. A gauge, only for Flower's metrics
  *
  * `<limits>` is a hash of the buckets' limits. With other limits, a histogram starts anew.
  */
@@ -23,14 +25,25 @@ export const CODES = {
   retried: "y",
 } as const satisfies Readonly<Record<TalliedKind, string>>;
 
-export const WAITING = "q";
-export const WAITING_MINUTE_SECONDS = 60;
+export const PREFETCH = { count: "m", sum: "M" } as const;
 
-/** Since when the messages of a field wait, in seconds since the epoch; undefined for any other field. */
-export function waitingSince(field: string): number | undefined {
+/** With what the codes of gauges begin. */
+export const GAUGE = "q";
+const PREFETCHED = `${GAUGE}P`;
+const MINUTE_SECONDS = 60;
+
+/** The code of messages that wait, or are in workers' memory, since then. In seconds since the epoch. */
+export function gaugeCode(state: "waiting" | "prefetched", since: number): string {
+  return (state === "waiting" ? GAUGE : PREFETCHED) + Math.floor(since / MINUTE_SECONDS).toString(36);
+}
+
+/** What the messages of a field do, and since when in seconds since the epoch; undefined for any other field. */
+export function readGauge(field: string): { readonly state: "waiting" | "prefetched"; readonly since: number } | undefined {
   const code = field.indexOf(".") + 1;
-  if (!field.startsWith(WAITING, code)) return undefined;
-  return Number.parseInt(field.slice(code + WAITING.length), 36) * WAITING_MINUTE_SECONDS;
+  if (!field.startsWith(GAUGE, code)) return undefined;
+  const state = field.startsWith(PREFETCHED, code) ? "prefetched" : "waiting";
+  const minute = field.slice(code + (state === "waiting" ? GAUGE : PREFETCHED).length);
+  return { state, since: Number.parseInt(minute, 36) * MINUTE_SECONDS };
 }
 
 /** A histogram's fields. */

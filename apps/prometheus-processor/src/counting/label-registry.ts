@@ -9,8 +9,11 @@ import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime"
 
 export interface LabelRegistryOptions {
   readonly redis: RedisConnection;
-  /** Redis keys: a hash from id to values, and a sorted set of ids by their last use in seconds. Both have the same hash tag. */
-  readonly keys: { readonly values: string; readonly used: string };
+  /**
+   * Redis keys with the same hash tag: a hash from id to values; a sorted set of ids by their last use in seconds; a hash from id to when it was registered,
+   * in seconds, which outlives the values (see `forgetCreated`).
+   */
+  readonly keys: { readonly values: string; readonly used: string; readonly created: string };
   readonly max: number;
   /** The values that stand for those past the limit. They do not count. */
   readonly other: readonly string[];
@@ -21,7 +24,7 @@ export interface LabelRegistryOptions {
 }
 
 /**
- *   KEYS  the values; the last uses
+ *   KEYS  the values; the last uses; when they were registered
  *   ARGV  the limit; the id of `other`; alternating ids and values
  *
  * Notes that the ids are used, and adds new ones up to the limit. Replies with 1 or 0 for each: whether it is in the registry.
@@ -35,6 +38,7 @@ for i = 3, #ARGV, 2 do
   local isKnown = redis.call('HEXISTS', KEYS[1], id)
   if isKnown == 0 and (size < tonumber(ARGV[1]) or id == ARGV[2]) then
     redis.call('HSET', KEYS[1], id, ARGV[i + 1])
+    if redis.call('HEXISTS', KEYS[3], id) == 0 then redis.call('HSET', KEYS[3], id, now) end
     isKnown = 1
     if id ~= ARGV[2] then size = size + 1 end
   end
@@ -55,6 +59,18 @@ local ids = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', redis.call('TIME')[1] -
 for _, id in ipairs(ids) do
   redis.call('HDEL', KEYS[1], id)
   redis.call('ZREM', KEYS[2], id)
+end
+`;
+
+/**
+ *   KEYS  the values; when they were registered
+ *   ARGV  ids
+ *
+ * Forgets when these were registered, except for those that are again.
+ */
+const FORGET_CREATED_SCRIPT = `
+for _, id in ipairs(ARGV) do
+  if redis.call('HEXISTS', KEYS[1], id) == 0 then redis.call('HDEL', KEYS[2], id) end
 end
 `;
 
@@ -136,6 +152,31 @@ export class LabelRegistry {
     await onRedis("forgetting unused labels", () => redis.eval(EXPIRE_SCRIPT, 2, keys.values, keys.used, unusedSeconds));
   }
 
+  /**
+   * When each set was registered, in seconds since the epoch. Its counts were 0 then.
+   *
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async created(): Promise<ReadonlyMap<string, number>> {
+    const { redis, keys } = this.#options;
+    const created = await onRedis("reading labels", () => redis.hgetall(keys.created));
+    return new Map(Object.entries(created).map(([id, at]) => [id, Number(at)]));
+  }
+
+  /**
+   * Forgets when sets were registered that are not known any more.
+   *
+   * @param isKept whether a set may become known again and continue where it was, because its counts are still there.
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async forgetCreated(isKept: (id: string) => boolean): Promise<void> {
+    const { redis, keys } = this.#options;
+    const [created, known] = [await this.created(), await this.all()];
+    const gone = [...created.keys()].filter((id) => !known.has(id) && !isKept(id));
+    if (gone.length === 0) return;
+    await onRedis("forgetting unused labels", () => redis.eval(FORGET_CREATED_SCRIPT, 2, keys.values, keys.created, ...gone));
+  }
+
   async #ask(sets: readonly string[], ids: Map<string, string>): Promise<void> {
     const until = performance.now() + (this.#options.rememberedMs ?? REMEMBERED_MS);
     if (this.#remembered.size > MOST_REMEMBERED) this.#remembered.clear();
@@ -157,7 +198,7 @@ export class LabelRegistry {
     const pairs = [...sets, this.#other].flatMap((set) => [idOf(set), set]);
     return onRedis(
       "registering labels",
-      () => redis.eval(REGISTER_SCRIPT, 2, keys.values, keys.used, max, this.otherId, ...pairs) as Promise<number[]>,
+      () => redis.eval(REGISTER_SCRIPT, 3, keys.values, keys.used, keys.created, max, this.otherId, ...pairs) as Promise<number[]>,
     );
   }
 }

@@ -1,14 +1,17 @@
 /** What a scrape shows: everything in the active process, and only that it is on standby in the others. So a sum over all targets counts nothing twice. */
 import type { Logger } from "@celery-metrics-exporter/runtime";
-import { WAITING } from "../counting/fields.ts";
+import type { HostnameLabel } from "../counting/counting.ts";
+import { GAUGE } from "../counting/fields.ts";
 import type { Observed } from "../watching/observations.ts";
 import type { WorkerState } from "../watching/workers.ts";
-import { Snapshots } from "./snapshots.ts";
+import { FlowerFamilies } from "./flower-families.ts";
+import { type Snapshot, Snapshots } from "./snapshots.ts";
 import { type CountsSnapshot, type TaskFamiliesOptions, oldestWaiting, taskFamilies } from "./task-families.ts";
 import type { Family } from "./text.ts";
 import { type WatchedFamiliesOptions, watchedFamilies } from "./watched-families.ts";
 
 export interface ExpositionOptions extends TaskFamiliesOptions, WatchedFamiliesOptions {
+  readonly hostnameLabel: HostnameLabel;
   /** Whether this process shows the series. */
   readonly isActive: () => boolean;
   /** Reads everything from Redis, at one time. */
@@ -25,24 +28,23 @@ export interface Read extends CountsSnapshot, Observed {
 export class Exposition {
   readonly #options: ExpositionOptions;
   readonly #snapshots: Snapshots<Read>;
+  readonly #flower: FlowerFamilies;
   #epoch: string | undefined;
   /** The largest totals that were shown. Redis may lose its last writes in a failover, and Prometheus would take a smaller value for a restart from 0. */
   #shown = new Map<string, number>();
 
   constructor(options: ExpositionOptions) {
     this.#options = options;
+    this.#flower = new FlowerFamilies(options);
     this.#snapshots = new Snapshots({ read: async () => this.#neverLess(await options.read()) });
   }
 
   /** @throws {UnavailableError} if the series cannot be shown completely. */
   readonly families = async (): Promise<readonly Family[]> => {
-    const { isActive, prefix } = this.#options;
-    if (!isActive()) {
-      this.#snapshots.clear();
-      this.#shown.clear();
-      return [ownGauge(`${prefix}exporter_active`, ACTIVE_HELP, 0)];
-    }
-    const { content, ageMs } = await this.#snapshots.get();
+    const { prefix } = this.#options;
+    const snapshot = await this.#snapshot();
+    if (snapshot === undefined) return [ownGauge(`${prefix}exporter_active`, ACTIVE_HELP, 0)];
+    const { content, ageMs } = snapshot;
     const now = Date.now() / 1_000;
     return [
       ...taskFamilies(content, this.#options),
@@ -52,6 +54,25 @@ export class Exposition {
     ];
   };
 
+  /**
+   * Those of Flower.
+   *
+   * @throws {UnavailableError} if the series cannot be shown completely.
+   */
+  readonly flowerFamilies = async (): Promise<readonly Family[]> => {
+    const snapshot = await this.#snapshot();
+    return snapshot === undefined ? [] : this.#flower.families(snapshot.content, Date.now() / 1_000);
+  };
+
+  /** Undefined on standby. */
+  async #snapshot(): Promise<Snapshot<Read> | undefined> {
+    if (this.#options.isActive()) return this.#snapshots.get();
+    this.#snapshots.clear();
+    this.#shown.clear();
+    this.#flower.clear();
+    return undefined;
+  }
+
   #neverLess(read: Read): Read {
     if (this.#epoch !== undefined && this.#epoch !== read.epoch) {
       this.#options.logger.warn("Redis has lost the counts: they start anew");
@@ -60,7 +81,7 @@ export class Exposition {
     this.#epoch = read.epoch;
     const totals = new Map(read.totals);
     for (const [field, shown] of this.#shown) if (shown > (totals.get(field) ?? 0)) totals.set(field, shown);
-    const isShown = (field: string): boolean => read.labels.has(field.slice(0, field.indexOf("."))) && !field.includes(`.${WAITING}`);
+    const isShown = (field: string): boolean => read.labels.has(field.slice(0, field.indexOf("."))) && !field.includes(`.${GAUGE}`);
     this.#shown = new Map([...totals].filter(([field]) => isShown(field)));
     return { ...read, totals };
   }

@@ -8,6 +8,8 @@ import { CONTENT_TYPES, type Family, type Format, formatFor, writeText } from ".
 export interface ExpositionOptions {
   /** @throws {UnavailableError} if they cannot be shown completely. */
   readonly families: () => Promise<readonly Family[]>;
+  /** Those of `/flower/metrics`; undefined if there are none. Throws the same. */
+  readonly flowerFamilies?: (() => Promise<readonly Family[]>) | undefined;
   /** Added to every series. */
   readonly staticLabels: Readonly<Record<string, string>>;
   readonly bearerToken: string | undefined;
@@ -21,9 +23,10 @@ const WORTH_COMPRESSING = 1_024;
 
 const START_PAGE = `<!doctype html><title>celery-metrics-exporter</title><p><a href="metrics">Metrics</a>`;
 
-/** Creates the server without listening: `/metrics`, `/health`, and `/` with a link. Answers GET and HEAD. */
+/** Creates the server without listening: `/metrics`, `/flower/metrics` if there are such families, `/health`, and `/` with a link. Answers GET and HEAD. */
 export function expositionServer({
   families,
+  flowerFamilies,
   staticLabels,
   bearerToken,
   tls,
@@ -48,14 +51,18 @@ export function expositionServer({
     await families();
     return reply.type("text/plain; charset=utf-8").send("ok\n");
   });
-  server.get("/metrics", async ({ headers }, reply) => {
-    const format: Format = formatFor(headers.accept);
-    const text = writeText(await families(), format, staticLabels);
-    reply.type(CONTENT_TYPES[format]).header("vary", "accept, accept-encoding");
-    const takesGzip = /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(headers["accept-encoding"] ?? "");
-    if (!takesGzip || text.length < WORTH_COMPRESSING) return reply.send(text);
-    return reply.header("content-encoding", "gzip").send(await compress(text, { level: 1 }));
-  });
+  const show = (path: string, shown: () => Promise<readonly Family[]>): void => {
+    server.get(path, async ({ headers }, reply) => {
+      const format: Format = formatFor(headers.accept);
+      const text = writeText(await shown(), format, staticLabels);
+      reply.type(CONTENT_TYPES[format]).header("vary", "accept, accept-encoding");
+      const takesGzip = /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(headers["accept-encoding"] ?? "");
+      if (!takesGzip || text.length < WORTH_COMPRESSING) return reply.send(text);
+      return reply.header("content-encoding", "gzip").send(await compress(text, { level: 1 }));
+    });
+  };
+  show("/metrics", families);
+  if (flowerFamilies !== undefined) show("/flower/metrics", flowerFamilies);
   return server;
 }
 

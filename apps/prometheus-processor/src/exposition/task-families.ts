@@ -1,6 +1,6 @@
 /** The families of tasks, under celery-exporter's names, from the counts in Redis. */
-import { CODES, type HistogramFields, WAITING, waitingSince } from "../counting/fields.ts";
-import { type Family, type Sample, writeNumber } from "./text.ts";
+import { CODES, GAUGE, type HistogramFields, readGauge } from "../counting/fields.ts";
+import { CREATED, type Family, type Sample, writeNumber } from "./text.ts";
 
 export interface TaskFamiliesOptions {
   /** Replaces `celery_`. */
@@ -19,14 +19,18 @@ export interface CountsSnapshot {
   /** Name, queue and hostname by id. */
   readonly labels: ReadonlyMap<string, readonly string[]>;
   readonly exceptions: ReadonlyMap<string, readonly string[]>;
+  /** When the counts of each id began, in seconds since the epoch; empty if that is not shown. */
+  readonly created: ReadonlyMap<string, number>;
 }
 
-type Labels = Readonly<Record<string, string>>;
+export type Labels = Readonly<Record<string, string>>;
 
 /** The counts of one set of labels. */
-interface Series {
+export interface Series {
   readonly labels: Labels;
   readonly counts: ReadonlyMap<string, number>;
+  /** When they began, if that is shown. */
+  readonly created: number | undefined;
 }
 
 const COUNTERS: readonly (readonly [state: Exclude<keyof typeof CODES, "failed">, help: string])[] = [
@@ -44,7 +48,10 @@ export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOpti
   const { prefix, runtime, failedRuntime, wait } = options;
   const series = seriesOf(snapshot);
   const counters = COUNTERS.map(([state, help]): Family => {
-    const samples = series.map(({ labels, counts }) => ({ suffix: "_total", labels, value: counts.get(CODES[state]) ?? 0 }));
+    const samples = series.flatMap(({ labels, counts, created }) => [
+      { suffix: "_total", labels, value: counts.get(CODES[state]) ?? 0 },
+      ...createdSample(labels, created),
+    ]);
     return { name: `${prefix}task_${state}`, type: "counter", help, samples };
   });
   const families: Family[] = [
@@ -62,12 +69,17 @@ export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOpti
   return families.toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-function seriesOf({ totals, labels }: CountsSnapshot): Series[] {
+/** None if it is not shown. */
+export function createdSample(labels: Labels, created: number | undefined): Sample[] {
+  return created === undefined ? [] : [{ suffix: CREATED, labels, value: created }];
+}
+
+function seriesOf({ totals, labels, created }: CountsSnapshot): Series[] {
   const bySet = new Map<string, Map<string, number>>();
   for (const [field, count] of totals) {
     const dot = field.indexOf(".");
     const code = field.slice(dot + 1);
-    if (code.startsWith(WAITING)) continue;
+    if (code.startsWith(GAUGE)) continue;
     const id = field.slice(0, dot);
     const counts = bySet.get(id);
     if (counts === undefined) bySet.set(id, new Map([[code, count]]));
@@ -77,7 +89,7 @@ function seriesOf({ totals, labels }: CountsSnapshot): Series[] {
   for (const [id, counts] of bySet) {
     const [name, queue, hostname] = labels.get(id) ?? [];
     if (name === undefined || queue === undefined || hostname === undefined) continue;
-    series.push({ labels: { name, hostname, queue_name: queue }, counts });
+    series.push({ labels: { name, hostname, queue_name: queue }, counts, created: created.get(id) });
   }
   const keyOf = ({ labels: { name = "", queue_name = "", hostname = "" } }: Series): string => `${name}\0${queue_name}\0${hostname}`;
   return series.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
@@ -85,7 +97,7 @@ function seriesOf({ totals, labels }: CountsSnapshot): Series[] {
 
 /** With an exception of `""` at 0, as celery-exporter has it: so the family exists before the first failure. */
 function failures(series: readonly Series[], { exceptions }: CountsSnapshot, { exceptionLabel }: TaskFamiliesOptions): Sample[] {
-  return series.flatMap(({ labels, counts }) => {
+  return series.flatMap(({ labels, counts, created }) => {
     const byException = new Map<string, number>([["", 0]]);
     for (const [code, value] of counts) {
       if (!code.startsWith(CODES.failed)) continue;
@@ -93,14 +105,17 @@ function failures(series: readonly Series[], { exceptions }: CountsSnapshot, { e
       byException.set(exception, (byException.get(exception) ?? 0) + value);
     }
     const sorted = [...byException].toSorted(([a], [b]) => (a < b ? -1 : 1));
-    return sorted.map(([exception, value]) => ({ suffix: "_total", labels: { ...labels, exception }, value }));
+    return sorted.flatMap(([exception, value]) => {
+      const own = { ...labels, exception };
+      return [{ suffix: "_total", labels: own, value }, ...createdSample(own, created)];
+    });
   });
 }
 
-function histogram(name: string, help: string, series: readonly Series[], fields: HistogramFields): Family {
+export function histogram(name: string, help: string, series: readonly Series[], fields: HistogramFields): Family {
   const samples: Sample[] = [];
   const limits = [...fields.limits, Number.POSITIVE_INFINITY];
-  for (const { labels, counts } of series) {
+  for (const { labels, counts, created } of series) {
     let below = 0;
     const buckets = limits.map((limit, index) => {
       below += counts.get(fields.bucket(index)) ?? 0;
@@ -111,6 +126,7 @@ function histogram(name: string, help: string, series: readonly Series[], fields
       ...buckets,
       { suffix: "_count", labels, value: below },
       { suffix: "_sum", labels, value: (counts.get(fields.sum) ?? 0) / 1e6 },
+      ...createdSample(labels, created),
     );
   }
   return { name, type: "histogram", help, samples };
@@ -125,8 +141,9 @@ function leOf(limit: number): string {
 export function oldestWaiting({ totals, labels }: CountsSnapshot): Map<string, number> {
   const oldest = new Map<string, number>();
   for (const [field, count] of totals) {
-    const since = count > 0 ? waitingSince(field) : undefined;
-    if (since === undefined) continue;
+    const gauge = count > 0 ? readGauge(field) : undefined;
+    if (gauge?.state !== "waiting") continue;
+    const { since } = gauge;
     const [, queue] = labels.get(field.slice(0, field.indexOf("."))) ?? [];
     if (queue !== undefined && since < (oldest.get(queue) ?? Number.POSITIVE_INFINITY)) oldest.set(queue, since);
   }

@@ -17,6 +17,9 @@ export interface Sample {
   readonly value: number;
 }
 
+/** The suffix of samples that say when a counter or histogram began, in seconds since the epoch. */
+export const CREATED = "_created";
+
 export const CONTENT_TYPES: Readonly<Record<Format, string>> = {
   text: "text/plain; version=0.0.4; charset=utf-8",
   openmetrics: "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -34,20 +37,33 @@ export function formatFor(accept = ""): Format {
 }
 
 /**
- * Writes families in the given order.
+ * Writes families in the given order. The text format 0.0.4 has no samples with the suffix `_created`: there they are a gauge after the family.
  *
  * @param more labels to add to every series.
  */
 export function writeText(families: readonly Family[], format: Format, more: Readonly<Record<string, string>> = {}): string {
   const lines: string[] = [];
-  for (const { name, type, help, samples } of families) {
-    const shown = type === "counter" && format === "text" ? `${name}_total` : name;
+  const write = (shown: string, type: Family["type"], { name, help, samples }: Family): void => {
     lines.push(`# HELP ${shown} ${escapeHelp(help, format)}`, `# TYPE ${shown} ${type}`);
     for (const { suffix, labels, value } of samples)
       lines.push(`${name}${suffix}${writeLabels({ ...more, ...labels })} ${writeNumber(value)}`);
+  };
+  for (const family of families) {
+    const { name, type, samples } = family;
+    if (format === "openmetrics") {
+      write(name, type, family);
+      continue;
+    }
+    const created = samples.filter(isCreated);
+    write(type === "counter" ? `${name}_total` : name, type, { ...family, samples: samples.filter((sample) => !isCreated(sample)) });
+    if (created.length > 0) write(`${name}${CREATED}`, "gauge", { ...family, samples: created });
   }
   if (format === "openmetrics") lines.push("# EOF");
   return `${lines.join("\n")}\n`;
+}
+
+function isCreated({ suffix }: Sample): boolean {
+  return suffix === CREATED;
 }
 
 function writeLabels(labels: Readonly<Record<string, string>>): string {

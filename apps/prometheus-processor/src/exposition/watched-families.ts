@@ -33,7 +33,7 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
     states.map((state) => [labelsOf(state.worker), valueOf(state)]);
   const ofObserved = (valueOf: (worker: ObservedWorker) => number | undefined): Value[] =>
     (observed?.workers ?? []).map((worker) => [labelsOf(worker.hostname), valueOf(worker)]);
-  const isUp = ({ isOnline, heardAt }: WorkerState): boolean => isOnline && now - heardAt <= workerTimeoutSeconds;
+  const isUpNow = (state: WorkerState): boolean => isUp(state, workerTimeoutSeconds, now);
   const consumers = consumersByQueue(observed?.workers ?? []);
   const lengths = queues?.queues ?? [];
   const waiting = [...waitingSince].filter(([name]) => lengths.find((queue) => queue.name === name)?.messages !== 0);
@@ -41,12 +41,12 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
     gauge(
       "worker_up",
       "Whether the worker is online and was heard recently.",
-      ofStates((state) => (isUp(state) ? 1 : 0)),
+      ofStates((state) => (isUpNow(state) ? 1 : 0)),
     ),
     gauge(
       "worker_tasks_active",
       "Tasks that the worker is running.",
-      ofStates((state) => (isUp(state) ? (state.active ?? 0) : 0)),
+      ofStates((state) => (isUpNow(state) ? (state.active ?? 0) : 0)),
     ),
     {
       name: `${prefix}worker_processed`,
@@ -112,6 +112,11 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
       [{}, queues?.unacked?.oldestAt === undefined ? undefined : Math.max(now - queues.unacked.oldestAt, 0)],
     ]),
   ];
+}
+
+/** @param now in seconds since the epoch. */
+export function isUp({ isOnline, heardAt }: WorkerState, timeoutSeconds: number, now: number): boolean {
+  return isOnline && now - heardAt <= timeoutSeconds;
 }
 
 function samplesOf(suffix: string, values: readonly Value[]): Sample[] {

@@ -5,7 +5,11 @@ import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { LabelRegistry, labelSet } from "../../src/counting/label-registry.ts";
 
-const KEYS = { values: "{cme}:prometheus:labels", used: "{cme}:prometheus:labels-used" };
+const KEYS = {
+  values: "{cme}:prometheus:labels",
+  used: "{cme}:prometheus:labels-used",
+  created: "{cme}:prometheus:labels-created",
+};
 const MAX = 50;
 
 let server: RedisServer;
@@ -43,6 +47,29 @@ it("gives each set an id that all processes agree on, also after Redis lost ever
   expect(await registry().resolve(sets(10))).toEqual(before);
   const known = await registry().all();
   for (const [set, id] of before) expect(known.get(id)).toEqual(set.split("\0"));
+});
+
+it("knows when each set was registered first", async () => {
+  const before = Math.floor(Date.now() / 1_000);
+  const one = registry({ rememberedMs: 0 });
+  const ids = await one.resolve(sets(3));
+  const created = await one.created();
+  expect([...created.keys()].toSorted()).toEqual([...ids.values(), one.otherId].toSorted());
+  for (const at of created.values()) expect(at).toBeGreaterThanOrEqual(before);
+  for (const at of created.values()) expect(at).toBeLessThanOrEqual(Date.now() / 1_000);
+  await redis.hset(KEYS.created, [...ids.values()][0] ?? "", 5);
+  await registry().resolve(sets(3));
+  expect((await one.created()).get([...ids.values()][0] ?? "")).toBe(5);
+});
+
+it("forgets when sets were registered only if they are not known, and not kept", async () => {
+  const one = registry({ rememberedMs: 0 });
+  const [first = "", second = "", third = ""] = [...(await one.resolve(sets(3))).values()];
+  await redis.hdel(KEYS.values, first, second);
+  await one.forgetCreated((id) => id === second);
+  expect([...(await one.created()).keys()].toSorted()).toEqual([second, third, one.otherId].toSorted());
+  await one.forgetCreated(() => false);
+  expect([...(await one.created()).keys()].toSorted()).toEqual([third, one.otherId].toSorted());
 });
 
 it("never registers more than the limit, with many processes at once", async () => {
@@ -104,7 +131,8 @@ it("stays bounded in a flood of 100,000 names", async () => {
   for (let batch = 0; batch < 200; batch += 1) await one.resolve(sets(500, `flood-${batch}`));
   expect(await redis.hlen(KEYS.values)).toBe(MAX + 1);
   expect(await redis.zcard(KEYS.used)).toBe(MAX + 1);
-  expect(await redis.dbsize()).toBe(2);
+  expect(await redis.hlen(KEYS.created)).toBe(MAX + 1);
+  expect(await redis.dbsize()).toBe(3);
 });
 
 it("throws UnavailableError without Redis", async () => {

@@ -92,6 +92,50 @@ describe("/metrics", () => {
   });
 });
 
+describe("/flower/metrics", () => {
+  const flower = FAMILIES.map((family) => ({ ...family, name: "flower_events" }));
+  const flowerFamilies = async (): Promise<readonly Family[]> => flower;
+
+  it("is not there unless it is switched on", async () => {
+    const url = await serve();
+    expect((await fetch(`${url}/flower/metrics`)).status).toBe(404);
+  });
+
+  it("answers as /metrics does", async () => {
+    const url = await serve({ flowerFamilies, staticLabels: { env: "prod" } });
+    const get = async (path: string, headers: Record<string, string>): Promise<[Record<string, string>, string]> => {
+      const { headers: answered, ...response } = await fetch(`${url}${path}`, { headers }).then(async (got) => ({
+        headers: Object.fromEntries(got.headers),
+        text: await got.text(),
+      }));
+      const { date: _date, "content-length": _length, "transfer-encoding": _encoding, ...rest } = answered;
+      return [rest, response.text];
+    };
+    for (const headers of [
+      { "accept-encoding": "gzip" },
+      { "accept-encoding": "identity", accept: "application/openmetrics-text" },
+    ] as Record<string, string>[]) {
+      const [own, text] = await get("/flower/metrics", headers);
+      const [others, othersText] = await get("/metrics", headers);
+      expect(own).toEqual(others);
+      expect(text).toBe(othersText.replaceAll("celery_task_sent", "flower_events"));
+    }
+    const head = await fetch(`${url}/flower/metrics`, { method: "HEAD" });
+    expect([head.status, await head.text()]).toEqual([200, ""]);
+    expect((await fetch(`${url}/flower/metrics`, { method: "POST" })).status).toBe(405);
+  });
+
+  it("needs the token, and says when the counts cannot be read", async () => {
+    const url = await serve({
+      flowerFamilies: () => Promise.reject(new UnavailableError("The counts cannot be read.")),
+      bearerToken: "a-long-token",
+    });
+    expect((await fetch(`${url}/flower/metrics`)).status).toBe(401);
+    const response = await fetch(`${url}/flower/metrics`, { headers: { authorization: "Bearer a-long-token" } });
+    expect([response.status, await response.text()]).toEqual([503, "The counts cannot be read.\n"]);
+  });
+});
+
 describe("with a token", () => {
   const bearerToken = "a-long-token";
 

@@ -1,5 +1,5 @@
-import { expect, it } from "vitest";
-import { type Family, formatFor, writeNumber, writeText } from "../../src/exposition/text.ts";
+import { describe, expect, it } from "vitest";
+import { type Family, type Sample, formatFor, writeNumber, writeText } from "../../src/exposition/text.ts";
 
 const NASTY = 'a "quoted" \\ back\\slash,\nnew line, é ✓ 🐇 {x="y"}';
 
@@ -58,6 +58,54 @@ celery_task_sent_total{env="prod",hostname="",name="",queue_name=""} 0.0
 celery_queue_length{env="prod",queue_name="of the sample"} 1.5
 # EOF
 `);
+});
+
+/** Says when these labels' counter began. */
+function created(labels: Sample["labels"]): Sample {
+  return { suffix: "_created", labels, value: 1_764_447_000 };
+}
+
+describe("samples that say when a counter began", () => {
+  const families: readonly Family[] = [
+    {
+      name: "celery_task_sent",
+      type: "counter",
+      help: "Sent.",
+      samples: [
+        { suffix: "_total", labels: { name: "a" }, value: 1 },
+        created({ name: "a" }),
+        { suffix: "_total", labels: { name: "b" }, value: 2 },
+        created({ name: "b" }),
+      ],
+    },
+    { name: "celery_queue_length", type: "gauge", help: "How long.", samples: [{ suffix: "", labels: {}, value: 1 }] },
+  ];
+
+  it("are a gauge after the family in the text format", () => {
+    expect(writeText(families, "text", { env: "x" })).toBe(`# HELP celery_task_sent_total Sent.
+# TYPE celery_task_sent_total counter
+celery_task_sent_total{env="x",name="a"} 1.0
+celery_task_sent_total{env="x",name="b"} 2.0
+# HELP celery_task_sent_created Sent.
+# TYPE celery_task_sent_created gauge
+celery_task_sent_created{env="x",name="a"} 1.764447e+09
+celery_task_sent_created{env="x",name="b"} 1.764447e+09
+# HELP celery_queue_length How long.
+# TYPE celery_queue_length gauge
+celery_queue_length{env="x"} 1.0
+`);
+  });
+
+  it("are in the family in OpenMetrics, each after its counter", () => {
+    expect(writeText(families.slice(0, 1), "openmetrics")).toBe(`# HELP celery_task_sent Sent.
+# TYPE celery_task_sent counter
+celery_task_sent_total{name="a"} 1.0
+celery_task_sent_created{name="a"} 1.764447e+09
+celery_task_sent_total{name="b"} 2.0
+celery_task_sent_created{name="b"} 1.764447e+09
+# EOF
+`);
+  });
 });
 
 it.each([

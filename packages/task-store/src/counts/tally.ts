@@ -5,11 +5,11 @@
  * An event of another event's message has its labels: a start and an end those of the message that the worker ran, a retry those of the start before it.
  * Two `task-failed` of one run count once: a hard time limit sends two.
  */
-import type { Facts, FinalState, RepeatFact, StartedFact } from "../facts/fact.ts";
+import type { Facts, FinalState, ReceivedFact, RepeatFact, StartedFact } from "../facts/fact.ts";
 import { byInstant, inOrder, latestNotAfter } from "../facts/order.ts";
 import type { TaskEntry } from "../facts/task-entry.ts";
 import { type Attempt, Attempts, type Labels } from "../completions/attempts.ts";
-import { pair, type Run } from "../completions/runs.ts";
+import { type MessagesOf, pair, type Run } from "../completions/runs.ts";
 
 export type TalliedKind = "sent" | "received" | "started" | "succeeded" | "failed" | "revoked" | "rejected" | "retried";
 
@@ -23,6 +23,8 @@ export interface TalliedEvent extends Labels {
   readonly runtime: number | undefined;
   /** Of a start whose `task-sent` is known: how long it waited after that, or after its ETA if that is later. In seconds, at least 0. */
   readonly wait: number | undefined;
+  /** Of a start whose `task-received` is known and has no ETA: how long it was in the worker's memory. In seconds, at least 0. */
+  readonly prefetch: number | undefined;
 }
 
 /** A message that no worker has received. */
@@ -31,9 +33,18 @@ export interface WaitingMessage extends Labels {
   readonly since: number;
 }
 
+/** A message without an ETA that a worker has received and not begun. */
+interface PrefetchedMessage extends Labels {
+  /** When it was received. Seconds since the epoch, by the worker's clock. */
+  readonly since: number;
+  /** The worker's full name, if `keepWorker` is on. */
+  readonly worker: string | undefined;
+}
+
 export interface Tally {
   readonly events: readonly TalliedEvent[];
   readonly waiting: readonly WaitingMessage[];
+  readonly prefetched: PrefetchedMessage | undefined;
   /** Whether the task has ended and nothing of it is under way, as far as is known. */
   readonly ended: boolean;
 }
@@ -53,21 +64,36 @@ export function tally(entry: TaskEntry): Tally {
   const add = (kind: TalliedKind, attempt: Attempt, rest: Partial<TalliedEvent> = {}): void => {
     if (attempt.excluded) return;
     const { name, queue } = attempt;
-    events.push({ kind, name, queue, worker: undefined, exception: undefined, runtime: undefined, wait: undefined, ...rest });
+    events.push({
+      kind,
+      name,
+      queue,
+      worker: undefined,
+      exception: undefined,
+      runtime: undefined,
+      wait: undefined,
+      prefetch: undefined,
+      ...rest,
+    });
   };
   for (const fact of sent) add("sent", attempts.ofSent(fact));
   const delivered = new Set<unknown>();
+  let prefetched: ReceivedFact | undefined;
   for (const fact of received) {
     const message = messages.ofReceived(fact);
     if (message === undefined) continue;
     if (message.sent !== undefined) delivered.add(message.sent);
     add("received", attempts.ofReceived(fact, message), { worker: fact.worker });
+    if (prefetched === undefined || fact.at > prefetched.at) prefetched = fact;
   }
   for (const start of started) {
-    const { sent: begun } = attempts.ofStart(start);
+    const attempt = attempts.ofStart(start);
+    const { sent: begun, received: receipt } = attempt;
     if (begun !== undefined) delivered.add(begun);
     const wait = begun === undefined ? undefined : attempts.waitBefore(start)?.seconds;
-    add("started", attempts.ofStart(start), { worker: start.worker, wait });
+    const isOwn = receipt !== undefined && receipt.eta === undefined && !attempts.lacksMessage(start);
+    const prefetch = isOwn ? Math.max(start.at - receipt.at, 0) / 1e6 : undefined;
+    add("started", attempt, { worker: start.worker, wait, prefetch });
   }
   for (const run of runs) addEnds(run, attempts, started, add);
   for (const repeat of repeats) {
@@ -85,7 +111,24 @@ export function tally(entry: TaskEntry): Tally {
     return [{ name: attempt.name, queue: attempt.queue, since: Math.max(fact.at, fact.eta ?? 0) / 1e6 }];
   });
   const ended = finals.length > 0 && waiting.length === 0 && !isUnderWay(entry.facts, runs);
-  return { events, waiting, ended };
+  return { events, waiting, prefetched: prefetched && prefetchedMessage(prefetched, entry.facts, attempts, messages), ended };
+}
+
+/**
+ * At most one of a task: its latest, if that is the last that a worker told of the task. So a lost event, a redelivery or a worker that died is forgotten with
+ * the next event.
+ */
+function prefetchedMessage(
+  latest: ReceivedFact,
+  { started, finals, repeats }: Facts,
+  attempts: Attempts,
+  messages: MessagesOf,
+): PrefetchedMessage | undefined {
+  const isLast = [started, finals, repeats].every((facts) => facts.every(({ at }) => at < latest.at));
+  const message = messages.ofReceived(latest);
+  if (!isLast || latest.eta !== undefined || message === undefined) return undefined;
+  const { name, queue, excluded } = attempts.ofReceived(latest, message);
+  return excluded ? undefined : { name, queue, worker: latest.worker, since: latest.at / 1e6 };
 }
 
 /** Whether another message than those that ended was received or started. */

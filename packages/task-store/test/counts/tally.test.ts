@@ -25,6 +25,15 @@ function tallyOf(...events: readonly TaskEvent[]): Tally {
   return tally(change === undefined ? UNKNOWN_TASK : merge(UNKNOWN_TASK, change).task);
 }
 
+function prefetchedOf(...events: readonly TaskEvent[]): Tally["prefetched"] {
+  return tallyOf(...events).prefetched;
+}
+
+/** How long the task's only start had been in its worker's memory. */
+function prefetchOf(...events: readonly TaskEvent[]): number | undefined {
+  return only("started", tallyOf(...events)).prefetch;
+}
+
 /** `kind name queue`, in order. */
 function shown({ events }: Tally): string[] {
   return events.map(({ kind, name = "?", queue = "?" }) => `${kind} ${name} ${queue}`).toSorted();
@@ -46,6 +55,38 @@ function endsAfterStart(...events: readonly TaskEvent[]): TalliedKind[] {
     .events.slice(BEGUN.length)
     .map(({ kind }) => kind);
 }
+
+describe("a message in a worker's memory", () => {
+  const received = { name: "shop.cart.total", queue: "celery", worker: "w1@host-a", since: SENT_AT + 0.25 };
+
+  it("is there from its receipt until its start or its end, in whatever order they come", () => {
+    expect(prefetchedOf(taskSent())).toBeUndefined();
+    expect(prefetchedOf(taskSent(), taskReceived())).toEqual(received);
+    expect(prefetchedOf(taskReceived(), taskSent())).toEqual(received);
+    for (const next of [taskStarted(), taskRevoked(), taskRejected(), taskRejected({ requeue: true }), taskSucceeded(), taskRetried()]) {
+      expect(prefetchedOf(taskSent(), taskReceived(), next), next.type).toBeUndefined();
+      expect(prefetchedOf(next, taskReceived(), taskSent()), next.type).toBeUndefined();
+    }
+  });
+
+  it("is the latest, if a message is received again", () => {
+    const again = taskReceived({ ...OTHER_HOST, ...at(5) });
+    expect(prefetchedOf(taskSent(), taskReceived(), again)).toMatchObject({ worker: "w2@host-b", since: SENT_AT + 5 });
+    expect(prefetchedOf(...BEGUN, again)).toMatchObject({ worker: "w2@host-b" });
+    expect(prefetchedOf(...BEGUN, again, taskStarted({ ...OTHER_HOST, ...at(6) }))).toBeUndefined();
+  });
+
+  it("is not one that waits for its ETA", () => {
+    expect(prefetchedOf(taskSent(), taskReceived({ eta: SENT_AT + 100 }))).toBeUndefined();
+  });
+
+  it("was there until the start, without an ETA and if its receipt is known", () => {
+    expect(prefetchOf(...BEGUN)).toBeCloseTo(0.25, 6);
+    expect(prefetchOf(taskSent(), taskStarted())).toBeUndefined();
+    expect(prefetchOf(taskReceived({ ...OTHER_HOST }), taskStarted())).toBeUndefined();
+    expect(prefetchOf(taskReceived({ eta: SENT_AT - 100 }), taskStarted())).toBeUndefined();
+  });
+});
 
 describe("each kind of event", () => {
   it.each([
