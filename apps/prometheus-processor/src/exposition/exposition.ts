@@ -1,8 +1,7 @@
 /** What a scrape shows: everything in the active process, and only that it is on standby in the others. So a sum over all targets counts nothing twice. */
 import type { Logger } from "@celery-metrics-exporter/runtime";
 import { WAITING } from "../counting/fields.ts";
-import type { Observed } from "../watching/observations.ts";
-import type { WorkerState } from "../watching/workers.ts";
+import type { Observed, WorkerState } from "@celery-metrics-exporter/task-store";
 import { Snapshots } from "./snapshots.ts";
 import { type CountsSnapshot, type TaskFamiliesOptions, oldestWaiting, taskFamilies } from "./task-families.ts";
 import type { Family } from "./text.ts";

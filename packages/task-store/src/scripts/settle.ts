@@ -63,7 +63,7 @@ for index = 1, #KEYS - 1 do
   for i = 1, #hash, 2 do
     local field, value = hash[i], hash[i + 1]
     local kind = field:byte(1)
-    if kind == 102 or kind == 98 then
+    if kind == 102 or kind == 98 or kind == 121 then
       local isSent = value:byte(1) == 49
       if not isSent and sent[field] then
         set[#set + 1] = field
@@ -72,7 +72,7 @@ for index = 1, #KEYS - 1 do
       end
       if kind == 98 then
         if not isSent then starts[#starts + 1] = field end
-      else
+      elseif kind == 102 then
         finals = finals + 1
         if not isSent then pending = pending + 1 end
       end
