@@ -150,7 +150,7 @@ export class TaskStore {
   async settle(jobId: string, sent: ReadonlyMap<string, Settlement>): Promise<void> {
     const head = [jobId, String(this.#options.sentExpirySeconds), String(LONG_FIELDS)];
     const calls = [...this.#keys.byShard(sent.keys())].map(([shard, ids]): ScriptCall => {
-      const changes = JSON.stringify(ids.map((id) => writeSettlement(sent.get(id))));
+      const changes = JSON.stringify(ids.map((id) => writeSettlement(id, sent.get(id))));
       return { keys: this.#openAndTasks(shard, ids), args: [...head, changes] };
     });
     await this.#settle.run(calls);
@@ -219,8 +219,9 @@ function writeChange(change: TaskChange | undefined): unknown[] {
 }
 
 /** In the format of `SETTLE_SCRIPT`. */
-function writeSettlement(settlement: Settlement | undefined): unknown {
+function writeSettlement(id: string, settlement: Settlement | undefined): unknown {
   const { fields = [], forgotten = NOTHING_TO_FORGET } = settlement ?? {};
+  if (isOfRetries(id)) return { retries: fields };
   if (forgotten.fields.length === 0) return fields;
   return { marks: fields, removed: forgotten.fields, till: forgotten.until };
 }

@@ -75,14 +75,12 @@ export class Attempts {
     return this.#describe(received, message);
   }
 
-  /** The attempt that a retry or requeueing ended. */
+  /** The attempt that a retry or requeueing ended. If its start is not known, it is the first that its worker received and, as far as is known, did not begin. */
   ofRepeat(repeat: RepeatFact): Attempt {
     const start = this.startOf(repeat);
     if (start !== undefined) return this.#of(start);
-    const received = latestNotAfter(
-      this.#received.filter(({ hostname }) => hostname === repeat.hostname),
-      repeat.at,
-    );
+    const begun = new Set(this.#started.map((other) => this.#of(other).received));
+    const received = this.#received.find((fact) => fact.hostname === repeat.hostname && fact.at <= repeat.at && !begun.has(fact));
     return this.#describe(repeat, (received && this.#messages.ofReceived(received)) ?? NO_MESSAGE);
   }
 

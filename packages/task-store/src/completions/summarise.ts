@@ -117,8 +117,7 @@ function unreportedRetries({ repeats }: Facts, attempts: Attempts): { retries: R
   const retries: Retry[] = [];
   const fields: string[] = [];
   const missing = new Set<Missing>();
-  for (const repeat of repeats) {
-    if (repeat.reported) continue;
+  for (const repeat of inOrder(repeats.filter(({ reported }) => !reported))) {
     fields.push(repeat.field);
     const { name, queue, excluded } = attempts.ofRepeat(repeat);
     if (excluded) continue;
