@@ -113,7 +113,9 @@ describe("a stopped exporter", () => {
     const truths: Truth[] = [];
     while ((await shedOf("postgres")) < HIGH_WATER_EVENTS) {
       truths.push(await publish(played, HIGH_WATER_EVENTS / 4));
-      await expect.poll(() => sumOf(receivers, "events_enqueued_total", { exporter: "datadog" }), PATIENCE).toBe(together(...truths).events);
+      await expect
+        .poll(() => sumOf(receivers, "events_enqueued_total", { exporter: "datadog" }), PATIENCE)
+        .toBe(together(...truths).events);
       await expect.poll(() => played.queues.contents("datadog"), PATIENCE).toEqual(EMPTY);
     }
     const truth = together(...truths);

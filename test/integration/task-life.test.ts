@@ -126,7 +126,8 @@ function sentLike(wanted: Readonly<Record<string, Sent>>): Record<string, Requir
 function expectedSent(wanted: Readonly<Record<string, Sent>>): Record<string, Required<Sent>> {
   const each = Object.entries(wanted).map(([key, sent]) => [key, { ...NOTHING, ...sent }] as const);
   const ascending = (kind: "runs" | "waits"): number[] => each.flatMap(([, sent]) => sent[kind]).toSorted((one, other) => one - other);
-  const sum = (kind: "successes" | "failures" | "revocations" | "retries"): number => each.reduce((total, [, sent]) => total + sent[kind], 0);
+  const sum = (kind: "successes" | "failures" | "revocations" | "retries"): number =>
+    each.reduce((total, [, sent]) => total + sent[kind], 0);
   const all = {
     successes: sum("successes"),
     failures: sum("failures"),

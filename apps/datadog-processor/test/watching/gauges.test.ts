@@ -156,7 +156,8 @@ describe("of several processors", () => {
       const env = { QUEUE_PREFIX: "{one-sends}", DATADOG_GAUGE_INTERVAL_MS: "200" };
       const children = sinks.map(({ port }) => processors.spawn({ ...env, DD_DOGSTATSD_PORT: String(port) }));
       await processors.enqueueEvents(env.QUEUE_PREFIX, [heartbeat(W1, { active: 2 }), heartbeat(W2, { active: 3 })]);
-      const online = (sink: (typeof sinks)[0]): number => sink.select("celery.worker.online").filter(({ values }) => values[0] === 1).length;
+      const online = (sink: (typeof sinks)[0]): number =>
+        sink.select("celery.worker.online").filter(({ values }) => values[0] === 1).length;
       await expect.poll(() => Math.max(...sinks.map(online)), { timeout: 30_000 }).toBeGreaterThan(10);
       const sender = sinks.findIndex((sink) => online(sink) > 0);
       const other = sinks[1 - sender];

@@ -1,4 +1,12 @@
-import { deliveries, taskFailed, taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
+import {
+  deliveries,
+  taskFailed,
+  taskReceived,
+  taskRetried,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+} from "@celery-metrics-exporter/celery/testing";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as fc from "fast-check";
@@ -77,7 +85,12 @@ describe("a retry", () => {
     expect(await harness.store.apply(RETRIED)).toEqual([id]);
     expect(await harness.store.apply(RETRIED.slice(0, 3))).toEqual([]);
     const summary = summariseRetries(entryOf(await claim("1", id)));
-    expect(summary).toMatchObject({ completions: [], waits: [], retries: [{ name: "shop.cart.total", queue: "celery" }], lacks: undefined });
+    expect(summary).toMatchObject({
+      completions: [],
+      waits: [],
+      retries: [{ name: "shop.cart.total", queue: "celery" }],
+      lacks: undefined,
+    });
     await harness.store.settle("1", new Map([[id, summary]]));
     expect(await harness.store.apply(RETRIED)).toEqual([]);
     expect(await claim("1", id)).toEqual({ outcome: "reported" });
@@ -90,7 +103,9 @@ describe("a retry", () => {
     expect((await sendAs("1")).retries).toHaveLength(1);
     const late = [taskRetried({ uuid: "t", timestamp: 1_000 })];
     expect(await harness.store.apply(late)).toEqual([retriesOf("t")]);
-    expect(await harness.store.claim("2", [retriesOf("t"), "t"])).toEqual(new Map([["t", expect.objectContaining({ outcome: "claimed" })]]));
+    expect(await harness.store.claim("2", [retriesOf("t"), "t"])).toEqual(
+      new Map([["t", expect.objectContaining({ outcome: "claimed" })]]),
+    );
     expect((await sendAs("2")).retries).toHaveLength(1);
     expect(await harness.store.apply(late)).toEqual([]);
     expect(await harness.ttlSeconds("t")).toBeLessThanOrEqual(SENT_EXPIRY_SECONDS);

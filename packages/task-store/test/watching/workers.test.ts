@@ -47,7 +47,8 @@ it("is the same whatever the order of the events, however often they come, and w
     fc.asyncProperty(orders, async (events) => {
       await redis.flushall();
       const another = new Workers({ redis, key: "workers", purgeSeconds: PURGE_SECONDS });
-      for (const [index, each] of [...events, ...history.slice(5)].entries()) await (index % 2 === 0 ? workers : another).merge([each], NOW);
+      for (const [index, each] of [...events, ...history.slice(5)].entries())
+        await (index % 2 === 0 ? workers : another).merge([each], NOW);
       expect((await workers.all(NOW)).map((state) => ({ ...state, version: undefined }))).toEqual(
         expected.map((state) => ({ ...state, version: undefined })),
       );
