@@ -220,7 +220,8 @@ describe("a retry", () => {
   it("is counted once while the task goes on, with the name and queue of the attempt that ended, whatever is repeated", async () => {
     const harness = await start();
     await deliver(harness, [...RUN, ...NEXT], NEXT, [...RUN, ...NEXT].toReversed());
-    expect(harness.received()).toMatchObject({ retry_count: { [FIRST]: 1 }, success_count: {}, wait_time: [] });
+    const { retry_count, success_count, wait_time } = harness.received();
+    expect({ retry_count, success_count, wait_time }).toEqual({ retry_count: { [FIRST]: 1 }, success_count: {}, wait_time: [] });
     await deliver(harness, LAST, NEXT, [...RUN, ...NEXT, ...LAST]);
     expect(harness.received()).toMatchObject({ retry_count: { [FIRST]: 1 }, success_count: { "shop.cart.total|q2": 1 } });
     expect(harness.received().wait_time).toHaveLength(2);
@@ -284,7 +285,8 @@ describe("a retry", () => {
     const excluded = await start();
     const [sent, ...rest] = RUN;
     await deliver(excluded, [{ ...sent, excluded: true } as TaskEvent, ...rest, ...NEXT, ...LAST]);
-    expect(excluded.received()).toMatchObject({ retry_count: {}, success_count: { "shop.cart.total|q2": 1 } });
+    const { retry_count, success_count } = excluded.received();
+    expect({ retry_count, success_count }).toEqual({ retry_count: {}, success_count: { "shop.cart.total|q2": 1 } });
     const young = await start({ DATADOG_MAX_AGE_SECONDS: "60" });
     await deliver(young, [...RUN, ...NEXT]);
     expect(young.received().retry_count).toEqual({});

@@ -31,6 +31,10 @@ function attempt(number: number, retries = number): CeleryEvent[] {
   return [taskSent({ ...common, timestamp: sent }), taskReceived({ ...common, timestamp: sent + 0.125 }), started];
 }
 
+function retried(number: number): CeleryEvent[] {
+  return [...attempt(number), taskRetried({ uuid: "t", timestamp: START + number + 0.5 + number / 1e6 })];
+}
+
 function polls(count: number): CeleryEvent[] {
   return Array.from({ length: count }, (_, number) => attempt(number)).flat();
 }
@@ -129,19 +133,16 @@ describe("a task with thousands of attempts", () => {
 });
 
 describe("a task with thousands of retries", () => {
-  const retried = (number: number): CeleryEvent[] => [
-    ...attempt(number),
-    taskRetried({ uuid: "t", timestamp: START + number + 0.5 + number / 1e6 }),
-  ];
-
   it("has each counted once, soon as long as they are few, and its entry stays bounded", async () => {
     const sent = new Sent();
     let most = 0;
+    let soon = 0;
     for (const number of upTo(3_000)) {
       await sent.deliver([retried(number).slice(0, 3), retried(number).slice(3)]);
-      if (number === 10) expect(sent.retries).toBe(11);
+      if (number === 10) soon = sent.retries;
       most = Math.max(most, await harness.size("t"));
     }
+    expect(soon).toBe(11);
     // Its whole entry is read each time.
     expect(sent.claims).toBeLessThan(500);
     expect(sent.retries).toBeGreaterThan(2_000);
