@@ -4,6 +4,8 @@ import { DatagramThread, freePort, parseDatagram, type DogstatsdMetric } from "@
 /** Name prefix of the tasks whose metrics are timed; each such task has a unique name. */
 export const PROBE = "probe.";
 
+const RETRIES = "celery.task.retry_count";
+
 export class Agent {
   /** Number of ended tasks, by metric, such as `celery.task.success_count`. */
   readonly counts = new Map<string, number>();
@@ -41,6 +43,7 @@ export class Agent {
   }
 
   #take({ name, type, values, tags }: DogstatsdMetric): void {
+    if (type === "gauge" || name === RETRIES) return;
     if (type !== "count") {
       this.#samples += values.length;
       return;

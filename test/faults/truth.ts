@@ -117,8 +117,9 @@ function describeTotals(keys: readonly string[], sent: Totals, wanted: Totals): 
 
 function wantedTotals(tasks: readonly ExpectedTask[]): Totals {
   const totals: Totals = {};
-  for (const { name, queue, status, waits, runs } of tasks) {
+  for (const { name, queue, status, retries, waits, runs } of tasks) {
     const task = `${name} ${queue ?? "unknown"}`;
+    if (retries > 0) add(totals, `count retry_count ${task}`, retries);
     add(totals, `count ${COUNTERS[status]} ${task}`, 1);
     for (const { seconds, basis } of waits) add(totals, `wait_time ${task} ${basis}`, seconds);
     for (const { seconds, state } of runs) add(totals, `run_time ${task} ${state}`, seconds);
@@ -128,7 +129,8 @@ function wantedTotals(tasks: readonly ExpectedTask[]): Totals {
 
 function sentTotals(sink: StatsdSink): Totals {
   const totals: Totals = {};
-  for (const { name, tags, values } of sink.metrics) {
+  for (const { name, type, tags, values } of sink.metrics) {
+    if (type === "gauge") continue;
     const tag = (key: string): string => tags.find((candidate) => candidate.startsWith(`${key}:`))?.slice(key.length + 1) ?? "";
     const metric = name.replace("celery.task.", "");
     const task = `${tag("task_name")} ${tag("queue")}`;

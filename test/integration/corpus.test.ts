@@ -78,7 +78,7 @@ function isSame(actual: unknown, wanted: unknown): boolean {
   return (actual ?? null) === (wanted ?? null);
 }
 
-const COUNTS = ["success_count", "fail_count", "revoked_count", "rejected_count"] as const;
+const COUNTS = ["success_count", "fail_count", "revoked_count", "rejected_count", "retry_count"] as const;
 
 /** `task_name|queue`, the form in the recordings. */
 function taskOf(tags: readonly string[]): string {

@@ -99,7 +99,7 @@ async function rowOf(id: string): Promise<ExpectedRow | undefined> {
   return (await pool.query<ExpectedRow>(statement, [id])).rows[0];
 }
 
-const NOTHING: Required<Sent> = { successes: 0, failures: 0, revocations: 0, runs: [], waits: [] };
+const NOTHING: Required<Sent> = { successes: 0, failures: 0, revocations: 0, retries: 0, runs: [], waits: [] };
 
 /** The metrics that were sent with these tags, or with any tags if there are none. */
 function sentWith(tags: readonly string[]): Required<Sent> {
@@ -108,6 +108,7 @@ function sentWith(tags: readonly string[]): Required<Sent> {
     successes: sink.total("celery.task.success_count", tags),
     failures: sink.total("celery.task.fail_count", tags),
     revocations: sink.total("celery.task.revoked_count", tags),
+    retries: sink.total("celery.task.retry_count", tags),
     runs: ascending("celery.task.run_time"),
     waits: ascending("celery.task.wait_time"),
   };
@@ -125,11 +126,13 @@ function sentLike(wanted: Readonly<Record<string, Sent>>): Record<string, Requir
 function expectedSent(wanted: Readonly<Record<string, Sent>>): Record<string, Required<Sent>> {
   const each = Object.entries(wanted).map(([key, sent]) => [key, { ...NOTHING, ...sent }] as const);
   const ascending = (kind: "runs" | "waits"): number[] => each.flatMap(([, sent]) => sent[kind]).toSorted((one, other) => one - other);
-  const sum = (kind: "successes" | "failures" | "revocations"): number => each.reduce((total, [, sent]) => total + sent[kind], 0);
+  const sum = (kind: "successes" | "failures" | "revocations" | "retries"): number =>
+    each.reduce((total, [, sent]) => total + sent[kind], 0);
   const all = {
     successes: sum("successes"),
     failures: sum("failures"),
     revocations: sum("revocations"),
+    retries: sum("retries"),
     runs: ascending("runs"),
     waits: ascending("waits"),
   };

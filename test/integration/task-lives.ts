@@ -36,6 +36,7 @@ export interface Sent {
   readonly successes?: number;
   readonly failures?: number;
   readonly revocations?: number;
+  readonly retries?: number;
   /** In seconds, ascending. */
   readonly runs: readonly number[];
   readonly waits: readonly number[];
@@ -182,7 +183,7 @@ export const TASK_LIVES: readonly TaskLife[] = [
     name: "Retried on a worker whose clock is an hour ahead",
     events: retriedOnB(HOUR),
     row: { ...FIRST_ROW, status: "SUCCESS", worker: B.hostname, retries: 1, finished_at: HOUR + 8, runtime: 2, duration: 2 },
-    sent: { [TASK]: { successes: 1, runs: [2], waits: [2, HOUR + 3] } },
+    sent: { [TASK]: { successes: 1, retries: 1, runs: [2], waits: [2, HOUR + 3] } },
   },
   {
     name: "Retried on a worker whose clock is an hour behind",
@@ -200,7 +201,7 @@ export const TASK_LIVES: readonly TaskLife[] = [
       duration: 2,
       wait_time: 0,
     },
-    sent: { [TASK]: { successes: 1, runs: [2], waits: [0, 2] } },
+    sent: { [TASK]: { successes: 1, retries: 1, runs: [2], waits: [0, 2] } },
   },
   {
     name: "Never finished",
@@ -249,7 +250,7 @@ export const TASK_LIVES: readonly TaskLife[] = [
       runtime: null,
       duration: 1,
     },
-    sent: { [TASK]: { runs: [], waits: [2] }, "shop.cart.total|slow": { failures: 1, runs: [1], waits: [4] } },
+    sent: { [TASK]: { retries: 1, runs: [], waits: [2] }, "shop.cart.total|slow": { failures: 1, runs: [1], waits: [4] } },
   },
   {
     name: "Retried where its worker does not know it",
@@ -269,7 +270,7 @@ export const TASK_LIVES: readonly TaskLife[] = [
       runtime: null,
       duration: null,
     },
-    sent: { [TASK]: { runs: [], waits: [2] }, "shop.cart.total|slow": { failures: 1, runs: [], waits: [] } },
+    sent: { [TASK]: { retries: 1, runs: [], waits: [2] }, "shop.cart.total|slow": { failures: 1, runs: [], waits: [] } },
   },
   {
     name: "Retried under a shadow name",
@@ -282,7 +283,7 @@ export const TASK_LIVES: readonly TaskLife[] = [
       taskSucceeded({ ...at(8), ...A, runtime: 1 }),
     ],
     row: { ...FIRST_ROW, queue: "slow", status: "SUCCESS", worker: A.hostname, retries: 1, finished_at: 8, runtime: 1, duration: 1 },
-    sent: { [TASK]: { runs: [], waits: [2] }, "shop.cart.total|slow": { successes: 1, runs: [1], waits: [4] } },
+    sent: { [TASK]: { retries: 1, runs: [], waits: [2] }, "shop.cart.total|slow": { successes: 1, runs: [1], waits: [4] } },
   },
   {
     name: "Replaced, where only workers report what is sent",

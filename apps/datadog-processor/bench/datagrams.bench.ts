@@ -10,6 +10,7 @@ const tasks = Array.from({ length: TASKS }, (_, index): TaskMetrics => {
   const known = { exception: undefined, lacksStart: false, lacksRevocation: false, lacksEnd: false, lacksFailure: false, excluded: false };
   return {
     completions: [{ ...labels, ...known, state: "SUCCESS", runTime: index / 1_000, worker, finishedAt }],
+    retries: [],
     waits: [{ ...labels, seconds: index / 997, basis: "sent", skewed: false, startedAt: finishedAt - 1, worker }],
   };
 });

@@ -19,6 +19,7 @@ export class ExporterMetrics {
   readonly #completions;
   readonly #waits;
   readonly #skewed;
+  readonly #retries;
   readonly #putOff;
   readonly #incomplete;
   readonly #expired;
@@ -34,6 +35,7 @@ export class ExporterMetrics {
       basis: BASES,
     });
     this.#skewed = metrics.counter("datadog_negative_waits_total", "Waits sent as 0 because the clocks of client and worker differ.");
+    this.#retries = metrics.counter("datadog_retries_sent_total", "Retries sent.");
     this.#putOff = metrics.counter("datadog_tasks_put_off_total", "Times a task was postponed, by what was missing or might still come.", {
       reason: PUT_OFF_REASONS,
     });
@@ -52,7 +54,9 @@ export class ExporterMetrics {
     const completions = new Tally<FinalState>();
     const waits = new Tally<Wait["basis"]>();
     let skewed = 0;
+    let retries = 0;
     for (const task of tasks) {
+      retries += task.retries.length;
       for (const { state } of task.completions) completions.add(state);
       for (const wait of task.waits) {
         waits.add(wait.basis);
@@ -62,6 +66,7 @@ export class ExporterMetrics {
     for (const [state, count] of completions.counts) this.#completions.inc({ state: labelOf(state) }, count);
     for (const [basis, count] of waits.counts) this.#waits.inc({ basis }, count);
     this.#skewed.inc(skewed);
+    this.#retries.inc(retries);
   }
 
   putOff(reasons: readonly PutOffReason[]): void {

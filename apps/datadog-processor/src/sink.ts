@@ -47,14 +47,16 @@ export class DatadogSink implements FinishedTaskSink {
     }
   }
 
-  /** Drops completions that are too old, and old waits of a task that has not ended: Datadog would show them at the current time. */
+  /** Drops completions and retries that are too old, and old waits of a task that has not ended: Datadog would show them at the current time. */
   #recent(summary: Summary): TaskMetrics {
     const { maxAgeSeconds } = this.#options;
     if (maxAgeSeconds === 0) return summary;
     const oldest = Date.now() / 1_000 - maxAgeSeconds;
-    if (summary.completions.length === 0) return { completions: [], waits: summary.waits.filter(({ startedAt }) => startedAt >= oldest) };
+    const retries = summary.retries.filter(({ retriedAt }) => retriedAt >= oldest);
+    if (summary.completions.length === 0)
+      return { completions: [], waits: summary.waits.filter(({ startedAt }) => startedAt >= oldest), retries };
     const completions = summary.completions.filter(({ finishedAt }) => finishedAt >= oldest);
-    return { completions, waits: completions.length === 0 ? [] : summary.waits };
+    return { completions, waits: completions.length === 0 ? [] : summary.waits, retries };
   }
 
   #count({ tasks, metrics: sent }: Part): void {

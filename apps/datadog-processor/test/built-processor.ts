@@ -1,4 +1,5 @@
 /** Runs the built processor in separate processes, on real queues. */
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { EXPORTERS, Fanout } from "@celery-metrics-exporter/pipeline";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger } from "@celery-metrics-exporter/runtime";
@@ -34,8 +35,20 @@ export class BuiltProcessors {
     return child;
   }
 
-  /** Adds a batch of finished tasks to the exporter queue, as the receiver does. */
+  /** Adds a batch of finished tasks to the exporter queue. */
   async enqueue(prefix: string, tasks: readonly { readonly uuid: string; readonly name?: string }[]): Promise<void> {
+    const now = Math.floor(Date.now() / 1_000) - 10;
+    const events = tasks.flatMap((task) => [
+      taskSent({ ...task, timestamp: now }),
+      taskReceived({ ...task, timestamp: now + 1 }),
+      taskStarted({ uuid: task.uuid, timestamp: now + 2 }),
+      taskSucceeded({ uuid: task.uuid, timestamp: now + 3 }),
+    ]);
+    await this.enqueueEvents(prefix, events);
+  }
+
+  /** Adds a batch to the exporter queue, as the receiver does. */
+  async enqueueEvents(prefix: string, events: readonly CeleryEvent[]): Promise<void> {
     const logger = createLogger("test", "silent");
     const lifecycle = new Lifecycle(logger);
     const common = { url: this.#redis.url, startupTimeoutMs: 5_000, logger, lifecycle, health: new Health() };
@@ -49,14 +62,7 @@ export class BuiltProcessors {
       metrics: new Metrics(),
     });
     await fanout.start();
-    const now = Math.floor(Date.now() / 1_000) - 10;
-    const events = tasks.flatMap((task) => [
-      taskSent({ ...task, timestamp: now }),
-      taskReceived({ ...task, timestamp: now + 1 }),
-      taskStarted({ uuid: task.uuid, timestamp: now + 2 }),
-      taskSucceeded({ uuid: task.uuid, timestamp: now + 3 }),
-    ]);
-    await fanout.enqueue({ broker: "rabbitmq", events });
+    await fanout.enqueue({ broker: "rabbitmq", events, receivedAt: Date.now() / 1_000 });
     await fanout.close();
     await lifecycle.close();
   }

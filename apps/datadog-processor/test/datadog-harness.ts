@@ -22,7 +22,7 @@ export interface ProcessorOptions {
   readonly notBefore?: Promise<unknown>;
 }
 
-const COUNTS = ["success_count", "fail_count", "revoked_count", "rejected_count"] as const;
+const COUNTS = ["success_count", "fail_count", "revoked_count", "rejected_count", "retry_count"] as const;
 
 export class DatadogHarness {
   readonly redis: RedisServer;
@@ -59,9 +59,21 @@ export class DatadogHarness {
     return exporter;
   }
 
-  /** Resolves when no datagram has arrived for a while. */
+  /** Resolves when no metric of a task has arrived for a while. */
   async quiet(): Promise<void> {
-    for (let packets = -1; packets !== this.sink.packets.length; await sleep(40)) packets = this.sink.packets.length;
+    const received = (): number => this.sink.metrics.filter(({ type }) => type !== "gauge").length + this.sink.errors.length;
+    for (let metrics = -1; metrics !== received(); await sleep(40)) metrics = received();
+  }
+
+  /** The gauges of one turn, by name and tags, read later than now. */
+  async gauges(): Promise<Readonly<Record<string, number>>> {
+    const turns = (): number[] => this.sink.metrics.flatMap(({ name }, index) => (name === "celery.workers.up" ? [index] : []));
+    const begun = turns().length;
+    // The next turn may have been read before now, and the last one may still be arriving.
+    await this.sink.waitFor(() => turns().length >= begun + 3, { timeoutMs: 20_000, what: "the gauges" });
+    const [first, last] = turns().slice(begun + 1);
+    const gauges = this.sink.metrics.slice(first, last).filter(({ type }) => type === "gauge");
+    return Object.fromEntries(gauges.map(({ name, tags, values }) => [`${name}{${tags.join()}}`, values[0] ?? Number.NaN]));
   }
 
   /** The metrics that the sink received, in the corpus' form. */

@@ -3,6 +3,7 @@ import {
   taskFailed,
   taskReceived,
   taskRejected,
+  taskRetried,
   taskRevoked,
   taskSent,
   taskStarted,
@@ -204,6 +205,91 @@ describe("a task", () => {
     const harness = await start();
     await deliver(harness, DONE, [taskStarted({ ...at(1_010), ...A }), taskSucceeded({ ...at(1_011), ...A, runtime: 1 })]);
     expect(harness.received().success_count).toEqual({ "shop.cart.total|celery": 2 });
+  });
+});
+
+describe("a retry", () => {
+  const FIRST = "shop.cart.total|celery";
+  const NEXT = [taskSent({ ...at(1_003), queue: "q2", retries: 1 }), taskRetried({ ...at(1_003), ...A })];
+  const LAST = [
+    taskReceived({ ...at(1_004), ...B, retries: 1 }),
+    taskStarted({ ...at(1_005), ...B }),
+    taskSucceeded({ ...at(1_006), ...B, runtime: 0.75 }),
+  ];
+
+  it("is counted once while the task goes on, with the name and queue of the attempt that ended, whatever is repeated", async () => {
+    const harness = await start();
+    await deliver(harness, [...RUN, ...NEXT], NEXT, [...RUN, ...NEXT].toReversed());
+    const { retry_count, success_count, wait_time } = harness.received();
+    expect({ retry_count, success_count, wait_time }).toEqual({ retry_count: { [FIRST]: 1 }, success_count: {}, wait_time: [] });
+    await deliver(harness, LAST, NEXT, [...RUN, ...NEXT, ...LAST]);
+    expect(harness.received()).toMatchObject({ retry_count: { [FIRST]: 1 }, success_count: { "shop.cart.total|q2": 1 } });
+    expect(harness.received().wait_time).toHaveLength(2);
+  });
+
+  it("is counted once if it arrives with the end, or after the end was sent", async () => {
+    for (const batches of [[[...RUN, ...NEXT, ...LAST]], [[...RUN, ...NEXT.slice(0, 1), ...LAST], NEXT, NEXT]]) {
+      const harness = await start();
+      await deliver(harness, ...batches);
+      expect(harness.received()).toMatchObject({ retry_count: { [FIRST]: 1 }, success_count: { "shop.cart.total|q2": 1 } });
+      expect(harness.received().wait_time).toHaveLength(2);
+    }
+  });
+
+  it("is counted once for each attempt, by several processors that get everything twice at the same time", async () => {
+    const harness = await start();
+    const attempts = Array.from({ length: 20 }, (_, retries) => [
+      taskSent({ ...at(1_000 + retries), retries }),
+      taskReceived({ ...at(1_000.25 + retries), ...A, retries }),
+      taskStarted({ ...at(1_000.5 + retries), ...A }),
+      taskRetried({ ...at(1_000.75 + retries), ...A }),
+    ]).flat();
+    const processors = [await harness.processor(), await harness.processor()];
+    await Promise.all(
+      processors.map(async ({ exporter }, index) => {
+        const events = index === 0 ? attempts : attempts.toReversed();
+        for (let from = 0; from < events.length; from += 10) await exporter.export(events.slice(from, from + 10), NEVER);
+      }),
+    );
+    await Promise.all(processors.map((processor) => processor.idle()));
+    await deliver(harness, [taskFailed({ ...at(1_021), ...A })]);
+    expect(harness.received().retry_count).toEqual({ [FIRST]: 20 });
+  });
+
+  it("waits for its start, which names its attempt", async () => {
+    const harness = await start({ DATADOG_INCOMPLETE_WAIT_MS: "6000" });
+    const processor = await harness.processor();
+    await processor.exporter.export([taskRetried({ ...at(1_003), ...A })], NEVER);
+    await sleep(400);
+    expect(harness.sink.metrics).toEqual([]);
+    await processor.exporter.export(RUN, NEVER);
+    await processor.idle();
+    await harness.quiet();
+    expect(harness.received().retry_count).toEqual({ [FIRST]: 1 });
+  });
+
+  it("leaves the grace of the task's end alone", async () => {
+    const harness = await start({ DATADOG_GRACE_MS: "1500" });
+    const processor = await harness.processor();
+    await processor.exporter.export([...RUN, ...NEXT.slice(1)], NEVER);
+    await sleep(1_000);
+    await processor.exporter.export(LAST, NEVER);
+    await harness.sink.waitFor((sink) => sink.total("celery.task.retry_count") === 1);
+    await processor.exporter.export(NEXT, NEVER);
+    await processor.idle();
+    await harness.quiet();
+    expect(harness.received()).toMatchObject({ retry_count: { [FIRST]: 1 }, success_count: { "shop.cart.total|q2": 1 } });
+  });
+
+  it("of an attempt that a filter excludes is not counted, and one that is too old is not sent", async () => {
+    const excluded = await start();
+    const [sent, ...rest] = RUN;
+    await deliver(excluded, [{ ...sent, excluded: true } as TaskEvent, ...rest, ...NEXT, ...LAST]);
+    const { retry_count, success_count } = excluded.received();
+    expect({ retry_count, success_count }).toEqual({ retry_count: {}, success_count: { "shop.cart.total|q2": 1 } });
+    const young = await start({ DATADOG_MAX_AGE_SECONDS: "60" });
+    await deliver(young, [...RUN, ...NEXT]);
+    expect(young.received().retry_count).toEqual({});
   });
 });
 

@@ -13,6 +13,7 @@ function failed(queue: string): TaskMetrics {
       { ...labels, seconds: 1.5, basis: "sent", skewed: false, startedAt: 0.75, worker: "w1@host-a" },
       { ...labels, seconds: 0.5, basis: "received", skewed: false, startedAt: 0.5, worker: "w2@host-b" },
     ],
+    retries: [],
   };
 }
 
@@ -40,8 +41,17 @@ describe("the metrics of a task", () => {
     ["REJECTED", "celery.task.rejected_count"],
   ] as const)("count %s as %s, with unknown if no event contained the value", (state, name) => {
     const unknown = { name: undefined, queue: undefined, runTime: undefined, worker: undefined, exception: undefined };
-    const task: TaskMetrics = { completions: [{ ...unknown, ...KNOWN, state, finishedAt: 1 }], waits: [] };
+    const task: TaskMetrics = { completions: [{ ...unknown, ...KNOWN, state, finishedAt: 1 }], waits: [], retries: [] };
     expect(lines([task])).toEqual([`${name} c 1 queue:unknown,task_name:unknown`]);
+  });
+
+  it("count retries under the attempt that was retried", () => {
+    const retry = { name: "shop.cart.total", queue: "celery", retriedAt: 1, worker: "w1@host-a" };
+    const task: TaskMetrics = { completions: [], waits: [], retries: [retry, { ...retry, queue: undefined }, retry] };
+    expect(lines([task], { tagWorker: true })).toEqual([
+      "celery.task.retry_count c 2 queue:celery,task_name:shop.cart.total,worker:w1_host-a",
+      "celery.task.retry_count c 1 queue:unknown,task_name:shop.cart.total,worker:w1_host-a",
+    ]);
   });
 
   it("add up counts and collect values with the same tags", () => {

@@ -34,6 +34,7 @@ export async function countMetrics(): Promise<CountedMetrics> {
   const recentLines: string[] = [];
   const totals = { datagrams: 0, samples: 0 };
   const add = ({ name, type, values, sampleRate, tags, line }: DogstatsdMetric): void => {
+    if (type === "gauge") return;
     totals.samples += values.length;
     recentLines.push(line);
     if (recentLines.length > RECENT_LINES) recentLines.shift();

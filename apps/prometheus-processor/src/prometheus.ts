@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { type ExporterDefinition, KnownQueues, Leader, Leadership, defineExporter } from "@celery-metrics-exporter/pipeline";
 import { ConfigError, type RedisConnection, connectRedis, listen, redisTarget, toError } from "@celery-metrics-exporter/runtime";
-import { TaskCounts } from "@celery-metrics-exporter/task-store";
+import { Observations, TaskCounts, Workers } from "@celery-metrics-exporter/task-store";
 import { Config } from "./config.ts";
 import { Counting, GENERIC_HOSTNAME, OTHER } from "./counting/counting.ts";
 import { Expiry } from "./counting/expiry.ts";
@@ -11,8 +11,6 @@ import { HistogramFields } from "./counting/fields.ts";
 import { LabelRegistry, type LabelRegistryOptions } from "./counting/label-registry.ts";
 import { Exposition } from "./exposition/exposition.ts";
 import { expositionServer } from "./exposition/server.ts";
-import { Observations } from "./watching/observations.ts";
-import { Workers } from "./watching/workers.ts";
 
 const OWNER = "prometheus";
 /** Within the queues' prefix. The keys under the exporter's own name belong to its queue. */

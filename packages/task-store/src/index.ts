@@ -1,7 +1,7 @@
 export { BASES, type Labels, type Wait } from "./completions/attempts.ts";
 export type { Completion } from "./completions/summarise.ts";
 export { FINAL_STATES, type FactOptions, type Facts, type FinalState } from "./facts/fact.ts";
-export { MISSING, summarise, type Lack, type Missing, type Settlement, type Summary } from "./completions/summarise.ts";
+export { MISSING, summarise, type Lack, type Missing, type Retry, type Settlement, type Summary } from "./completions/summarise.ts";
 export {
   FinishedTasks,
   type FinishedTaskSink,
@@ -15,4 +15,6 @@ export type { TaskEntry } from "./facts/task-entry.ts";
 export { DROP_REASONS, TaskStore, type Claim, type DropReason, type OpenTasks, type TaskStoreOptions } from "./task-store.ts";
 export type { Contribution } from "./counts/contribution.ts";
 export { tally, type Tally, type TalliedEvent, type TalliedKind, type WaitingMessage } from "./counts/tally.ts";
+export { Observations, consumersByQueue, type Observed, type ObservationsOptions } from "./watching/observations.ts";
+export { Workers, isUp, type WorkerState, type WorkersOptions } from "./watching/workers.ts";
 export { TaskCounts, type Look, type LookedAt, type TaskCountsOptions } from "./counts/task-counts.ts";

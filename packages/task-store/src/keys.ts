@@ -7,6 +7,22 @@ import { hash32 } from "./facts/encoding.ts";
 
 export const SHARDS = 16;
 
+/** Precedes a task's id where only its retries are to be reported. No id contains a NUL. */
+const RETRIES_OF = "\0";
+
+export function retriesOf(id: string): string {
+  return `${RETRIES_OF}${id}`;
+}
+
+export function isOfRetries(id: string): boolean {
+  return id.startsWith(RETRIES_OF);
+}
+
+/** The task's id alone. */
+export function taskIdOf(id: string): string {
+  return isOfRetries(id) ? id.slice(RETRIES_OF.length) : id;
+}
+
 /** Builds keys under a prefix: `QUEUE_PREFIX` without its braces, because a key has only one hash tag and ours also contains the shard. */
 export class StoreKeys {
   readonly #shardCount: number;
@@ -28,11 +44,11 @@ export class StoreKeys {
   }
 
   keyOf(id: string, shard = this.#shardOf(id)): string {
-    return `${this.#beforeId[shard]}${id}`;
+    return `${this.#beforeId[shard]}${taskIdOf(id)}`;
   }
 
   #shardOf(id: string): number {
-    return hash32(id) % this.#shardCount;
+    return hash32(taskIdOf(id)) % this.#shardCount;
   }
 }
 

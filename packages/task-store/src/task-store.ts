@@ -14,6 +14,9 @@
  * a processing job. A final is in the entry only because some batch added it. Either that batch was completed, and its job is scheduled; or
  * the batch runs again, and finds its final unreported again. Batches with other events of the task need not return it, and so do not
  * schedule it over and over.
+ *
+ * For an unreported retry, it returns the task's id marked by `retriesOf`. A task is usually retried long before it ends, and a job for its
+ * retries must leave its end alone: the end's own grace may not be over. All methods take marked ids.
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
@@ -21,8 +24,8 @@ import { APPLY_SCRIPT } from "./scripts/apply.ts";
 import { CLAIM_SCRIPT, RELEASE_SCRIPT, RENEW_SCRIPT } from "./scripts/leases.ts";
 import type { FactOptions } from "./facts/fact.ts";
 import { FULL_FIELDS, LONG_FIELDS, NOTHING_TO_FORGET } from "./completions/forget.ts";
-import { StoreKeys } from "./keys.ts";
-import { FORGET_SCRIPT, SWEEP_SCRIPT } from "./scripts/open-tasks.ts";
+import { StoreKeys, isOfRetries, retriesOf, taskIdOf } from "./keys.ts";
+import { FORGET_SCRIPT, LOOK_SCRIPT, SWEEP_SCRIPT } from "./scripts/open-tasks.ts";
 import { SETTLE_SCRIPT } from "./scripts/settle.ts";
 import { type ScriptCall, StoreScript } from "./scripts/store-script.ts";
 import type { Settlement } from "./completions/summarise.ts";
@@ -79,6 +82,7 @@ export class TaskStore {
   readonly #renew: StoreScript;
   readonly #forget: StoreScript;
   readonly #sweep: StoreScript;
+  readonly #look: StoreScript;
 
   constructor(options: TaskStoreOptions) {
     this.#options = options;
@@ -90,6 +94,7 @@ export class TaskStore {
     this.#renew = new StoreScript(options.redis, RENEW_SCRIPT);
     this.#forget = new StoreScript(options.redis, FORGET_SCRIPT);
     this.#sweep = new StoreScript(options.redis, SWEEP_SCRIPT);
+    this.#look = new StoreScript(options.redis, LOOK_SCRIPT);
   }
 
   /** How long a lease lasts, in milliseconds. */
@@ -99,7 +104,7 @@ export class TaskStore {
 
   /**
    * Merges events into their tasks. Returns the ids of the tasks to claim: those for which the batch contains an unreported final, and
-   * those with so many attempts that the past ones should be reported before the task ends.
+   * those with so many attempts that the past ones should be reported before the task ends. Those with only an unreported retry are marked.
    */
   async apply(events: readonly CeleryEvent[]): Promise<string[]> {
     const changes = collectChanges(events, this.#options);
@@ -112,12 +117,18 @@ export class TaskStore {
     const replies = (await this.#apply.run(calls)) as ApplyReply[];
     this.#reportDropped("full", replies, ([full]) => full);
     this.#reportDropped("past", replies, ([, past]) => past);
-    return shards.flatMap(([, ids], call) => (replies[call] ?? NO_REPLY).slice(2).map((index) => ids[index - 1] ?? ""));
+    return shards.flatMap(([, ids], call) =>
+      (replies[call] ?? NO_REPLY).slice(2).map((index) => (index > 0 ? (ids[index - 1] ?? "") : retriesOf(ids[-index - 1] ?? ""))),
+    );
   }
 
-  /** Takes a lease for a job on each of these tasks that has something to report and on which no other job has a lease. */
+  /**
+   * Takes a lease for a job on each of these tasks that has something to report and on which no other job has a lease. A task whose retries
+   * are all that is asked for has no claim if it is asked for as a whole too.
+   */
   async claim(jobId: string, ids: readonly string[]): Promise<Map<string, Claim>> {
-    const shards = [...this.#keys.byShard(new Set(ids))];
+    const all = new Set(ids);
+    const shards = [...this.#keys.byShard([...all].filter((id) => !isOfRetries(id) || !all.has(taskIdOf(id))))];
     const args = [jobId, String(this.#options.leaseMs), String(LONG_FIELDS)];
     const replies = (await this.#claim.run(this.#calls(shards, args))) as string[];
     const claims = new Map<string, Claim>();
@@ -139,7 +150,7 @@ export class TaskStore {
   async settle(jobId: string, sent: ReadonlyMap<string, Settlement>): Promise<void> {
     const head = [jobId, String(this.#options.sentExpirySeconds), String(LONG_FIELDS)];
     const calls = [...this.#keys.byShard(sent.keys())].map(([shard, ids]): ScriptCall => {
-      const changes = JSON.stringify(ids.map((id) => writeSettlement(sent.get(id))));
+      const changes = JSON.stringify(ids.map((id) => writeSettlement(id, sent.get(id))));
       return { keys: this.#openAndTasks(shard, ids), args: [...head, changes] };
     });
     await this.#settle.run(calls);
@@ -155,6 +166,20 @@ export class TaskStore {
   async forget(ids: readonly string[]): Promise<void> {
     const shards = [...this.#keys.byShard(new Set(ids))];
     await this.#forget.run(shards.map(([shard, own]) => ({ keys: this.#openAndTasks(shard, own), args: [] })));
+  }
+
+  /** What is known of these tasks, except of those that are not known. */
+  async look(ids: readonly string[]): Promise<Map<string, TaskEntry>> {
+    const shards = [...this.#keys.byShard(new Set(ids))];
+    const replies = (await this.#look.run(this.#calls(shards, []))) as string[][][];
+    const entries = new Map<string, TaskEntry>();
+    for (const [call, [, shardIds]] of shards.entries()) {
+      for (const [index, id] of shardIds.entries()) {
+        const hash = replies[call]?.[index] ?? [];
+        if (hash.length > 0) entries.set(id, parseTaskEntry(hash));
+      }
+    }
+    return entries;
   }
 
   /** Counts the unreported tasks. Each expired task is counted once, by the first call after it expired. */
@@ -194,8 +219,9 @@ function writeChange(change: TaskChange | undefined): unknown[] {
 }
 
 /** In the format of `SETTLE_SCRIPT`. */
-function writeSettlement(settlement: Settlement | undefined): unknown {
+function writeSettlement(id: string, settlement: Settlement | undefined): unknown {
   const { fields = [], forgotten = NOTHING_TO_FORGET } = settlement ?? {};
+  if (isOfRetries(id)) return { retries: fields };
   if (forgotten.fields.length === 0) return fields;
   return { marks: fields, removed: forgotten.fields, till: forgotten.until };
 }

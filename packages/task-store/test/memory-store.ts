@@ -74,7 +74,7 @@ export class MemoryStore {
 
 /** Whether it is a fact, and the entry has forgotten what its hostname reported until then. */
 function isForgotten({ hash }: Held, field: string): boolean {
-  const [, kind, at = "", hostname = ""] = /^([srbf])([^.]*)\.?([^.]*)/.exec(field) ?? [];
+  const [, kind, at = "", hostname = ""] = /^([srbfy])([^.]*)\.?([^.]*)/.exec(field) ?? [];
   if (kind === undefined) return false;
   return Number.parseInt(at, 36) <= Number.parseInt(hash.get(kind === "s" ? "w" : `w${hostname}`) ?? "", 36);
 }

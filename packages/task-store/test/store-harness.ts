@@ -47,6 +47,10 @@ export class StoreHarness {
     return new Map(fields.filter(([field]) => field !== "o"));
   }
 
+  size(id: string): Promise<number> {
+    return this.redis.hlen(this.#keys.keyOf(id));
+  }
+
   ttlSeconds(id: string): Promise<number> {
     return this.redis.ttl(this.#keys.keyOf(id));
   }

@@ -12,7 +12,7 @@ import { openScene, PREFIX, ROLE_NAMES, userOf, type Scene } from "./scene.ts";
 
 /** Makes it necessary to remember excluded tasks, and to forget what was stored about them before. */
 const EXCLUDED = "shop.mail.send";
-const SETTINGS = { FILTER_TASK_NAMES_EXCLUDE: EXCLUDED, BATCH_MAX_EVENTS: "20" };
+const SETTINGS = { FILTER_TASK_NAMES_EXCLUDE: EXCLUDED, BATCH_MAX_EVENTS: "20", DATADOG_GAUGE_INTERVAL_MS: "100" };
 const POLL = { timeout: 60_000, interval: 100 };
 const DEAD_LETTERS_KEPT = 10_000;
 

@@ -37,6 +37,7 @@ export class DogstatsdPackets {
     this.#write = {
       d: this.#client.distribution.bind(this.#client) as unknown as WriteLine,
       h: this.#client.histogram.bind(this.#client) as unknown as WriteLine,
+      g: this.#client.gauge.bind(this.#client) as unknown as WriteLine,
       ms: this.#client.timing.bind(this.#client) as unknown as WriteLine,
     };
   }

@@ -7,6 +7,7 @@
  *   task.fail_count      count                  queue, task_name, exception (opt-in)
  *   task.revoked_count   count                  queue, task_name
  *   task.rejected_count  count                  queue, task_name
+ *   task.retry_count     count                  queue, task_name                                one for each retry
  *
  * and `worker` on each (opt-in). A task's id or arguments are never a tag: every combination of tags is a custom metric that costs money.
  */
@@ -24,21 +25,22 @@ export interface MetricOptions {
 }
 
 /** The part of a summary that is sent. */
-export type TaskMetrics = Pick<Summary, "completions" | "waits">;
+export type TaskMetrics = Pick<Summary, "completions" | "waits" | "retries">;
 
 /** DogStatsD's `ms` are milliseconds; the other types use seconds. */
-const TIMERS: Readonly<Record<TimerType, { type: MetricType; perSecond: number }>> = {
+const TIMERS: Readonly<Record<TimerType, { type: SampleType; perSecond: number }>> = {
   distribution: { type: "d", perSecond: 1 },
   histogram: { type: "h", perSecond: 1 },
   timing: { type: "ms", perSecond: 1_000 },
 };
 
-/** Converts completions and waits into series. */
+/** Converts completions, waits and retries into series. */
 export class TaskMetricsMapper {
   readonly #options: MetricOptions;
   readonly #counts: Readonly<Record<FinalState, string>>;
   readonly #runTime: string;
   readonly #waitTime: string;
+  readonly #retryCount: string;
   readonly #queueTag = new TagAppender("queue");
   readonly #nameTag: TagAppender;
   readonly #workerTag = new TagAppender("worker");
@@ -57,15 +59,17 @@ export class TaskMetricsMapper {
     };
     this.#runTime = `${prefix}task.run_time`;
     this.#waitTime = `${prefix}task.wait_time`;
-    const commonTags = [...new Set(options.tags.map(normaliseTag))].filter((tag) => tag !== "");
-    this.#nameTag = new TagAppender("task_name", { after: commonTags.map((tag) => `,${tag}`).join("") });
+    this.#retryCount = `${prefix}task.retry_count`;
+    const common = commonTags(options.tags);
+    this.#nameTag = new TagAppender("task_name", { after: common === "" ? "" : `,${common}` });
   }
 
   seriesOf(tasks: readonly TaskMetrics[]): Series[] {
     const series = new SeriesCollector();
-    for (const { completions, waits } of tasks) {
+    for (const { completions, waits, retries } of tasks) {
       for (const completion of completions) this.#addCompletion(series, completion);
       for (const wait of waits) this.#addWait(series, wait);
+      for (const retry of retries) series.count(this.#retryCount, this.#tagsOf(retry), 1);
     }
     return series.all();
   }
@@ -95,15 +99,17 @@ export class TaskMetricsMapper {
 
 // The input of DogStatsD: values of one metric with one set of tags.
 
-/** DogStatsD's type letters: count, distribution, histogram, timing. */
-export type MetricType = "c" | "d" | "h" | "ms";
+/** DogStatsD's type letters: distribution, histogram, timing. */
+type SampleType = "d" | "h" | "ms";
+/** Also count and gauge. */
+export type MetricType = SampleType | "c" | "g";
 
 export interface Series {
   readonly name: string;
   readonly type: MetricType;
   /** Normalised and joined by commas. */
   readonly tags: string;
-  /** A count has one value, the sum. */
+  /** A count has one value, the sum; a gauge has one too. */
   readonly values: readonly number[];
 }
 
@@ -121,14 +127,20 @@ export class SeriesCollector {
     values[0] = (values[0] ?? 0) + by;
   }
 
+  /** Sets a gauge. */
+  gauge(name: string, tags: string, value: number): void {
+    this.#of(name, "g", tags).values[0] = value;
+  }
+
   /** Adds a sample. */
-  sample(name: string, type: MetricType, tags: string, value: number): void {
+  sample(name: string, type: SampleType, tags: string, value: number): void {
     this.#of(name, type, tags).values.push(value);
   }
 
   /** Merges a series into the one with the same name and tags. */
   addAll({ name, type, tags, values }: Series): void {
     if (type === "c") for (const value of values) this.count(name, tags, value);
+    else if (type === "g") for (const value of values) this.gauge(name, tags, value);
     else for (const value of values) this.sample(name, type, tags, value);
   }
 
@@ -167,6 +179,11 @@ export function normaliseTag(tag: string): string {
     .replace(/^[^\p{L}]+/u, "")
     .replace(/:+$/, "_");
   return Buffer.byteLength(text) <= MAX_TAG_BYTES ? text : cut(text);
+}
+
+/** The tags of the settings, normalised, each once, joined by commas. */
+export function commonTags(tags: readonly string[]): string {
+  return [...new Set(tags.map(normaliseTag))].filter((tag) => tag !== "").join(",");
 }
 
 function cut(text: string): string {

@@ -1,9 +1,8 @@
 /** What a scrape shows: everything in the active process, and only that it is on standby in the others. So a sum over all targets counts nothing twice. */
 import type { Logger } from "@celery-metrics-exporter/runtime";
+import type { Observed, WorkerState } from "@celery-metrics-exporter/task-store";
 import type { HostnameLabel } from "../counting/counting.ts";
 import { GAUGE } from "../counting/fields.ts";
-import type { Observed } from "../watching/observations.ts";
-import type { WorkerState } from "../watching/workers.ts";
 import { FlowerFamilies } from "./flower-families.ts";
 import { type Snapshot, Snapshots } from "./snapshots.ts";
 import { type CountsSnapshot, type TaskFamiliesOptions, oldestWaiting, taskFamilies } from "./task-families.ts";

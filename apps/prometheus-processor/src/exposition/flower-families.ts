@@ -2,10 +2,9 @@
 import { type HostnameLabel, OTHER, hostnameValue } from "../counting/counting.ts";
 import { CODES, GAUGE, PREFETCH, readGauge } from "../counting/fields.ts";
 import type { HistogramFields } from "../counting/fields.ts";
-import type { WorkerState } from "../watching/workers.ts";
+import { type WorkerState, isUp } from "@celery-metrics-exporter/task-store";
 import { type CountsSnapshot, type Labels, type Series, createdSample, histogram } from "./task-families.ts";
 import type { Family, Sample } from "./text.ts";
-import { isUp } from "./watched-families.ts";
 
 export interface FlowerFamiliesOptions {
   readonly runtime: HistogramFields;

@@ -1,7 +1,6 @@
 /** The families of workers and queues: celery-exporter's, and what it does not have. */
 import type { ObservedWorker } from "@celery-metrics-exporter/celery";
-import type { Observed } from "../watching/observations.ts";
-import type { WorkerState } from "../watching/workers.ts";
+import { type Observed, type WorkerState, consumersByQueue, isUp } from "@celery-metrics-exporter/task-store";
 import type { Family, Sample } from "./text.ts";
 
 export interface WatchedFamiliesOptions {
@@ -33,7 +32,7 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
     states.map((state) => [labelsOf(state.worker), valueOf(state)]);
   const ofObserved = (valueOf: (worker: ObservedWorker) => number | undefined): Value[] =>
     (observed?.workers ?? []).map((worker) => [labelsOf(worker.hostname), valueOf(worker)]);
-  const isUpNow = (state: WorkerState): boolean => isUp(state, workerTimeoutSeconds, now);
+  const isHeard = (state: WorkerState): boolean => isUp(state, workerTimeoutSeconds, now);
   const consumers = consumersByQueue(observed?.workers ?? []);
   const lengths = queues?.queues ?? [];
   const waiting = [...waitingSince].filter(([name]) => lengths.find((queue) => queue.name === name)?.messages !== 0);
@@ -41,12 +40,12 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
     gauge(
       "worker_up",
       "Whether the worker is online and was heard recently.",
-      ofStates((state) => (isUpNow(state) ? 1 : 0)),
+      ofStates((state) => (isHeard(state) ? 1 : 0)),
     ),
     gauge(
       "worker_tasks_active",
       "Tasks that the worker is running.",
-      ofStates((state) => (isUpNow(state) ? (state.active ?? 0) : 0)),
+      ofStates((state) => (isHeard(state) ? (state.active ?? 0) : 0)),
     ),
     {
       name: `${prefix}worker_processed`,
@@ -114,11 +113,6 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
   ];
 }
 
-/** @param now in seconds since the epoch. */
-export function isUp({ isOnline, heardAt }: WorkerState, timeoutSeconds: number, now: number): boolean {
-  return isOnline && now - heardAt <= timeoutSeconds;
-}
-
 function samplesOf(suffix: string, values: readonly Value[]): Sample[] {
   return values.flatMap(([labels, value]) => (value === undefined ? [] : [{ suffix, labels, value }]));
 }
@@ -126,15 +120,4 @@ function samplesOf(suffix: string, values: readonly Value[]): Sample[] {
 /** The host alone, as in celery-exporter, and the whole name, because a host may have several workers. */
 function labelsOf(worker: string): Labels {
   return { hostname: worker.slice(worker.indexOf("@") + 1), worker };
-}
-
-function consumersByQueue(workers: readonly ObservedWorker[]): Map<string, { workers: number; processes: number }> {
-  const byQueue = new Map<string, { workers: number; processes: number }>();
-  for (const { queues = [], concurrency = 0 } of workers) {
-    for (const name of new Set(queues)) {
-      const { workers: count, processes } = byQueue.get(name) ?? { workers: 0, processes: 0 };
-      byQueue.set(name, { workers: count + 1, processes: processes + concurrency });
-    }
-  }
-  return new Map([...byQueue].toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }

@@ -75,6 +75,7 @@ export interface ExpectedMetrics {
   readonly fail_count: Readonly<Record<string, number>>;
   readonly revoked_count: Readonly<Record<string, number>>;
   readonly rejected_count: Readonly<Record<string, number>>;
+  readonly retry_count: Readonly<Record<string, number>>;
   readonly run_time: readonly (readonly [task: string, state: "success" | "failure", seconds: number])[];
   readonly wait_time: readonly (readonly [task: string, seconds: number, basis: "sent" | "received"])[];
 }

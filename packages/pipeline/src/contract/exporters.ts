@@ -1,5 +1,5 @@
 /** The registered exporters. One entry registers an exporter; its folder is `apps/<name>-processor`. */
-import type { EventType } from "@celery-metrics-exporter/celery";
+import { type EventType, TASK_EVENT_TYPES } from "@celery-metrics-exporter/celery";
 
 /** What the receiver needs to know of an exporter. */
 export interface ExporterRegistration {
@@ -18,35 +18,12 @@ export interface ExporterRegistration {
   readonly observes?: boolean;
 }
 
+const EVERY_TYPE: readonly EventType[] = [...TASK_EVENT_TYPES, "worker-online", "worker-heartbeat", "worker-offline"];
+/** What metrics do not need. */
+const DETAILS = ["args", "kwargs", "result", "traceback", "root_id", "parent_id", "expires"];
+
 export const EXPORTERS: readonly ExporterRegistration[] = [
-  {
-    name: "datadog",
-    healthPort: 9802,
-    takes: ["task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-revoked", "task-rejected"],
-    omits: ["args", "kwargs", "result", "traceback", "root_id", "parent_id", "expires"],
-  },
-  {
-    name: "postgres",
-    healthPort: 9803,
-    takes: ["task-sent", "task-received", "task-started", "task-succeeded", "task-failed", "task-retried", "task-revoked", "task-rejected"],
-  },
-  {
-    name: "prometheus",
-    healthPort: 9805,
-    takes: [
-      "task-sent",
-      "task-received",
-      "task-started",
-      "task-succeeded",
-      "task-failed",
-      "task-retried",
-      "task-revoked",
-      "task-rejected",
-      "worker-online",
-      "worker-heartbeat",
-      "worker-offline",
-    ],
-    observes: true,
-    omits: ["args", "kwargs", "result", "traceback", "root_id", "parent_id", "expires"],
-  },
+  { name: "datadog", healthPort: 9802, takes: EVERY_TYPE, observes: true, omits: DETAILS },
+  { name: "postgres", healthPort: 9803, takes: TASK_EVENT_TYPES },
+  { name: "prometheus", healthPort: 9805, takes: EVERY_TYPE, observes: true, omits: DETAILS },
 ];

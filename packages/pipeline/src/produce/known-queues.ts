@@ -1,4 +1,5 @@
 /** The names of Celery's queues that have been seen, in Redis: workers that are gone do not name their queues any more, but messages still wait in them. */
+import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { type RedisConnection, sendTogether, toError } from "@celery-metrics-exporter/runtime";
 import { knownQueuesKey } from "../queue/names.ts";
 import { withRedis } from "../queue/redis-errors.ts";
@@ -15,6 +16,7 @@ export interface KnownQueuesOptions {
 const FORGET_AFTER_SECONDS = 30 * 86_400;
 /** Of more names, those seen last are kept. */
 const MAX_NAMES = 1_000;
+const NOTICE_EVERY_SECONDS = 3_600;
 /** AMQP's limit on the bytes of a name. */
 const MAX_BYTES = 255;
 
@@ -22,6 +24,8 @@ export class KnownQueues {
   readonly #redis: RedisConnection;
   readonly #key: string;
   readonly #now: () => number;
+  /** When each name was last noticed. */
+  readonly #noticed = new Map<string, number>();
 
   constructor({ redis, prefix, now = () => Date.now() / 1_000 }: KnownQueuesOptions) {
     this.#redis = redis;
@@ -45,6 +49,25 @@ export class KnownQueues {
       ["zremrangebyrank", this.#key, 0, -MAX_NAMES - 1],
       ["expire", this.#key, FORGET_AFTER_SECONDS],
     ]);
+  }
+
+  /**
+   * Remembers the queues to which tasks were sent. Asks Redis only once an hour for each name.
+   *
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async notice(events: readonly CeleryEvent[]): Promise<void> {
+    const now = this.#now();
+    const names = new Set<string>();
+    for (const event of events) {
+      if (event.type !== "task-sent" || !("queue" in event) || event.excluded === true) continue;
+      const { queue } = event;
+      if (queue !== undefined && now - (this.#noticed.get(queue) ?? 0) > NOTICE_EVERY_SECONDS) names.add(queue);
+    }
+    if (names.size === 0) return;
+    await this.remember(names);
+    if (this.#noticed.size > MAX_NAMES) this.#noticed.clear();
+    for (const name of names) this.#noticed.set(name, now);
   }
 
   /**

@@ -15,7 +15,7 @@ export function processingQueueName(exporter: string): string {
 export const DEAD_LETTER_QUEUE = "dead-letter";
 
 /** Roles of which one process leads. */
-export type LeadingRole = "receiver" | "monitor" | "prometheus-metrics";
+export type LeadingRole = "receiver" | "monitor" | "prometheus-metrics" | "datadog-metrics";
 
 /**
  * The key shared by the receivers, or the monitors, that read the same.

@@ -1,3 +1,4 @@
+import { taskReceived, taskSent } from "@celery-metrics-exporter/celery/testing";
 import { describe, expect, it } from "vitest";
 import { KnownQueues } from "../../src/index.ts";
 import { privateRedis } from "../support/redis.ts";
@@ -42,6 +43,21 @@ describe("the known queues", () => {
     expect(names.filter((name) => name.startsWith("new-"))).toHaveLength(800);
     await queues.remember(Array.from({ length: 5_000 }, (_, index) => `more-${index}`));
     expect(await queues.names()).toHaveLength(1_000);
+  });
+
+  it("are those to which tasks are sent, noticed once an hour", async () => {
+    const clock = { now: 1_796_000_000 };
+    const queues = known("{noticed}", clock);
+    const events = [taskSent({ queue: "mail" }), taskSent({ queue: "hidden", excluded: true }), taskReceived()];
+    await queues.notice(events);
+    expect(await queues.names()).toEqual(["mail"]);
+    await redis.producer.del("{noticed}:monitor:queues");
+    clock.now += 3_599;
+    await queues.notice([...events, taskSent({ queue: "images" })]);
+    expect(await queues.names()).toEqual(["images"]);
+    clock.now += 2;
+    await queues.notice(events);
+    expect(await queues.names()).toEqual(["images", "mail"]);
   });
 
   it("have names that a broker accepts", async () => {

@@ -44,12 +44,15 @@ export class Attempts {
   readonly #sent: readonly SentFact[];
   readonly #received: readonly ReceivedFact[];
   readonly #messages: MessagesOf;
+  readonly #started: readonly StartedFact[];
+  #startsByHostname: ReadonlyMap<string, readonly StartedFact[]> | undefined;
   #sentByName: ReadonlyMap<string, readonly SentFact[]> | undefined;
   /** Cached, because a run's start is described twice: for its wait and for its completion. */
   #last: readonly [Beginning, Attempt] | undefined;
 
-  constructor({ texts, facts: { sent, received } }: TaskEntry, messages: MessagesOf) {
+  constructor({ texts, facts: { sent, received, started } }: TaskEntry, messages: MessagesOf) {
     this.#texts = texts;
+    this.#started = started;
     this.#sent = inOrder(sent);
     this.#received = inOrder(received);
     this.#messages = messages;
@@ -72,9 +75,19 @@ export class Attempts {
     return this.#describe(received, message);
   }
 
-  /** The attempt that a retry or requeueing ended; `start` is its start, if known. */
-  ofRepeat(repeat: RepeatFact, start: StartedFact | undefined): Attempt {
-    return start === undefined ? this.#describe(repeat, NO_MESSAGE) : this.#of(start);
+  /** The attempt that a retry or requeueing ended. If its start is not known, it is the first that its worker received and, as far as is known, did not begin. */
+  ofRepeat(repeat: RepeatFact): Attempt {
+    const start = this.startOf(repeat);
+    if (start !== undefined) return this.#of(start);
+    const begun = new Set(this.#started.map((other) => this.#of(other).received));
+    const received = this.#received.find((fact) => fact.hostname === repeat.hostname && fact.at <= repeat.at && !begun.has(fact));
+    return this.#describe(repeat, (received && this.#messages.ofReceived(received)) ?? NO_MESSAGE);
+  }
+
+  /** The start of the attempt that a retry or requeueing ended, if it is known. */
+  startOf({ hostname, at }: RepeatFact): StartedFact | undefined {
+    this.#startsByHostname ??= groupBy(inOrder(this.#started), (start) => start.hostname);
+    return latestNotAfter(this.#startsByHostname.get(hostname) ?? [], at);
   }
 
   /** Whether its own message is not known (yet). Until then it counts as another run of its worker's latest attempt. */

@@ -7,7 +7,7 @@
  * attempt has used are kept too. Those forgotten beyond that are counted as unused.
  */
 import type { Attempts } from "./attempts.ts";
-import type { FinalFact, ReceivedFact, SentFact, StartedFact } from "../facts/fact.ts";
+import type { FinalFact, ReceivedFact, RepeatFact, SentFact, StartedFact } from "../facts/fact.ts";
 import type { Message } from "./messages.ts";
 import { inOrder } from "../facts/order.ts";
 import type { Run } from "./runs.ts";
@@ -64,7 +64,7 @@ export interface Work {
 }
 
 export function toForget(entry: TaskEntry, { runs, attempts, marks, unused }: Work): Forgotten {
-  const { sent, received, started } = entry.facts;
+  const { sent, received, started, repeats } = entry.facts;
   const marked = new Set(marks);
   const units = unitsOf(started, runs, attempts);
   const done = units.filter(({ facts }) => facts.every((fact) => fact.reported || marked.has(fact.field))).sort((a, b) => a.at - b.at);
@@ -84,8 +84,10 @@ export function toForget(entry: TaskEntry, { runs, attempts, marks, unused }: Wo
   const until = new Map<string, number>();
   for (const { hostname, at } of gone) raise(until, hostname, at);
   for (const { at } of goneSent) raise(until, "", at);
+  const isGone = ({ hostname, at }: RepeatFact): boolean => at <= (until.get(hostname) ?? -1);
+  const goneRepeats = repeats.filter((repeat) => isGone(repeat) && (repeat.reported || marked.has(repeat.field)));
   return {
-    fields: [...gone, ...goneSent].map(({ field }) => field).concat(oldest(entry.forgottenUntil, until)),
+    fields: [...gone, ...goneSent, ...goneRepeats].map(({ field }) => field).concat(oldest(entry.forgottenUntil, until)),
     until: [...until].flatMap(([hostname, at]) => [hostname, at.toString(36)]),
     unused: unused + unusedSent.length + unusedReceived.length,
   };

@@ -6,11 +6,13 @@
  * still going on is reported with its end. Only for a task with very many attempts are past waits reported before it ends, so that its
  * entry stays bounded (see `forget.ts`). Attempts that a filter excludes count as reported.
  *
+ * Retries are reported without waiting for a completion: a task may be retried for hours.
+ *
  * Events may still be on their way, in a batch that another process holds, or that it left behind when it was killed. So a summary states
  * what it lacks:
  *
  *   name       no event carried the task's name
- *   start      a success or failure has no start
+ *   start      a success, failure or retry has no start
  *   received   a start has no message of its own
  *   revocation a task failed because its process got a signal, and the `task-revoked` of a termination may still come
  *   end        a task was terminated, and the end of its run may still come: an exit, a failure, or even a success
@@ -55,8 +57,16 @@ export interface Settlement {
 export interface Summary extends Settlement {
   readonly completions: readonly Completion[];
   readonly waits: readonly Wait[];
+  readonly retries: readonly Retry[];
   /** The first thing that is missing, if any. */
   readonly lacks: Lack | undefined;
+}
+
+/** An attempt that ended with `task-retried`. */
+export interface Retry extends Labels {
+  /** Seconds since the epoch, by the worker's clock. */
+  readonly retriedAt: number;
+  readonly worker: string | undefined;
 }
 
 /** Latest starts of a long task whose waits are not reported before it ends: more of their events may still come. */
@@ -70,7 +80,7 @@ export function summarise(entry: TaskEntry): Summary {
   const { runs, messages } = pair(facts);
   const attempts = new Attempts(entry, messages);
   const completions: Completion[] = [];
-  const fields: string[] = [];
+  const { retries, fields, lacks: retriesLack } = unreportedRetries(facts, attempts);
   let isUncertain = false;
   let ended = false;
   for (const run of runs) {
@@ -86,15 +96,38 @@ export function summarise(entry: TaskEntry): Summary {
   }
   const certain = isUncertain ? "certainty" : undefined;
   const isTooLong = isLong(entry);
-  if (!ended && !isTooLong) return { completions, waits: [], lacks: certain, fields, forgotten: NOTHING_TO_FORGET };
+  if (!ended && !isTooLong) return { completions, waits: [], retries, lacks: retriesLack ?? certain, fields, forgotten: NOTHING_TO_FORGET };
 
   const starts = unreportedStarts(facts, runs, attempts);
   const { waits, unknown, lacksMessage } = waitsOf(ended ? starts : starts.slice(0, -KEPT_STARTS), attempts, fields);
   const givenUp = ended ? unknown : unknown.slice(0, -KEPT_UNKNOWN);
   for (const { field } of givenUp) fields.push(field);
-  const lacks = ended ? (lackOf(completions, lacksMessage) ?? certain) : certain;
+  const lacks = (ended ? lackOf(completions, lacksMessage) : undefined) ?? retriesLack ?? certain;
   const forgotten = isTooLong ? toForget(entry, { runs, attempts, marks: fields, unused: ended ? 0 : givenUp.length }) : NOTHING_TO_FORGET;
-  return { completions, waits, lacks, fields, forgotten };
+  return { completions, waits, retries, lacks, fields, forgotten };
+}
+
+/** What to report of a task's retries alone. */
+export function summariseRetries(entry: TaskEntry): Summary {
+  const attempts = new Attempts(entry, pair(entry.facts).messages);
+  return { completions: [], waits: [], ...unreportedRetries(entry.facts, attempts), forgotten: NOTHING_TO_FORGET };
+}
+
+function unreportedRetries({ repeats }: Facts, attempts: Attempts): { retries: Retry[]; fields: string[]; lacks: Missing | undefined } {
+  const retries: Retry[] = [];
+  const fields: string[] = [];
+  const missing = new Set<Missing>();
+  for (const repeat of inOrder(repeats.filter(({ reported }) => !reported))) {
+    fields.push(repeat.field);
+    const { name, queue, excluded } = attempts.ofRepeat(repeat);
+    if (excluded) continue;
+    const start = attempts.startOf(repeat);
+    if (name === undefined) missing.add("name");
+    if (start === undefined) missing.add("start");
+    else if (attempts.lacksMessage(start)) missing.add("received");
+    retries.push({ name, queue, retriedAt: repeat.at / 1e6, worker: repeat.worker });
+  }
+  return { retries, fields, lacks: MISSING.find((each) => missing.has(each)) };
 }
 
 /** @param fields receives the fields of the starts whose waits are known. */

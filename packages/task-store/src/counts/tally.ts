@@ -5,8 +5,8 @@
  * An event of another event's message has its labels: a start and an end those of the message that the worker ran, a retry those of the start before it.
  * Two `task-failed` of one run count once: a hard time limit sends two.
  */
-import type { Facts, FinalState, ReceivedFact, RepeatFact, StartedFact } from "../facts/fact.ts";
-import { byInstant, inOrder, latestNotAfter } from "../facts/order.ts";
+import type { Facts, FinalState, ReceivedFact, StartedFact } from "../facts/fact.ts";
+import { byInstant } from "../facts/order.ts";
 import type { TaskEntry } from "../facts/task-entry.ts";
 import { type Attempt, Attempts, type Labels } from "../completions/attempts.ts";
 import { type MessagesOf, pair, type Run } from "../completions/runs.ts";
@@ -97,9 +97,7 @@ export function tally(entry: TaskEntry): Tally {
   }
   for (const run of runs) addEnds(run, attempts, started, add);
   for (const repeat of repeats) {
-    add(repeat.kind === "retried" ? "retried" : "rejected", attempts.ofRepeat(repeat, startBefore(repeat, started)), {
-      worker: repeat.worker,
-    });
+    add(repeat.kind === "retried" ? "retried" : "rejected", attempts.ofRepeat(repeat), { worker: repeat.worker });
   }
   for (const run of runs) {
     const begun = attempts.ofRun(run).sent;
@@ -161,9 +159,4 @@ function addEnds(
     const runtime = run.start === undefined || final.unbegun ? undefined : Math.max(at - run.start.at, 0) / 1e6;
     add(kind, attempt, { worker, exception, runtime });
   }
-}
-
-/** The start that a retry or requeueing ended. */
-function startBefore({ at, hostname }: RepeatFact, started: readonly StartedFact[]): StartedFact | undefined {
-  return latestNotAfter(inOrder(started.filter((start) => start.hostname === hostname)), at);
 }

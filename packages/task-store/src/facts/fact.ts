@@ -6,7 +6,7 @@
  *   r<at>.<hostname>.<name>.<retries>.<eta>    task-received
  *   b<at>.<hostname>                           task-started ("begun")
  *   f<at>.<hostname>.<state><detail>           a final
- *   y<at>.<hostname>                           task-retried, if `everyEvent` is on
+ *   y<at>.<hostname>                           task-retried
  *   j<at>.<hostname>                           task-rejected and requeued, if `everyEvent` is on
  *
  * Instants are in microseconds and runtimes in nanoseconds, both in base 36. Hostnames are hashed. Empty parts at the end are omitted. Names
@@ -91,7 +91,7 @@ export interface FactOptions {
   /** For the opt-in tags and labels. */
   readonly keepWorker: boolean;
   readonly keepException: boolean;
-  /** Whether every event is counted. Then retries and requeued rejections are facts too, and a receipt keeps its worker. Default: false. */
+  /** Whether every event is counted. Then requeued rejections are facts too, and a receipt keeps its worker. Default: false. */
   readonly everyEvent?: boolean;
 }
 
@@ -101,7 +101,7 @@ export interface Facts {
   readonly received: readonly ReceivedFact[];
   readonly started: readonly StartedFact[];
   readonly finals: readonly FinalFact[];
-  /** Empty unless `everyEvent` is on. */
+  /** Requeued rejections only if `everyEvent` is on. */
   readonly repeats: readonly RepeatFact[];
 }
 
@@ -146,7 +146,7 @@ export function factOf(event: TaskEvent, { everyEvent = false }: Pick<FactOption
       if (isFinal(event)) return finalOf(event);
       return everyEvent ? `j${instant(event.timestamp)}.${hostnameHash(event.hostname)}` : undefined;
     case "task-retried":
-      return everyEvent ? `y${instant(event.timestamp)}.${hostnameHash(event.hostname)}` : undefined;
+      return `y${instant(event.timestamp)}.${hostnameHash(event.hostname)}`;
     default:
       return event satisfies never;
   }

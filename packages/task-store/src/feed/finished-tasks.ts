@@ -2,7 +2,7 @@
  * Feeds a sink with summaries of finished tasks: events → Store → summaries → sink. An exporter of finished tasks consists of this and a
  * sink.
  *
- *   export    merges a batch into the Store, then schedules the tasks that it ended for processing after the grace
+ *   export    merges a batch into the Store, then schedules the tasks that it ended or retried for processing after the grace
  *   process   claims those tasks, reports the complete ones, and only then settles them; puts the others off
  *
  * Many tasks are reported and settled in parts. A process that has to exit stops between two parts, and the job goes back to its queue.
@@ -120,7 +120,8 @@ export class FinishedTasks {
     try {
       const left = await this.#sendInParts([...ready], leases, job, signal);
       await this.#putOff(withBusy(decided, left, store.leaseMs), job);
-      return ready.size;
+      // Another job may have reported the retries meanwhile.
+      return [...ready.values()].filter(({ fields }) => fields.length > 0).length;
     } finally {
       await leases.stop();
     }

@@ -1,5 +1,6 @@
 /** Decides what happens to the tasks that a job has claimed. Pure. */
-import { type Lack, type Summary, summarise } from "../completions/summarise.ts";
+import { type Lack, type Summary, summarise, summariseRetries } from "../completions/summarise.ts";
+import { isOfRetries } from "../keys.ts";
 import type { Claim } from "../task-store.ts";
 
 export interface TriageOptions {
@@ -49,7 +50,7 @@ export function triage(claims: ReadonlyMap<string, Claim>, options: TriageOption
         busyForMs = Math.max(busyForMs, claim.freeInMs);
         break;
       case "claimed": {
-        const summary = summarise(claim.entry);
+        const summary = isOfRetries(id) ? summariseRetries(claim.entry) : summarise(claim.entry);
         if (summary.lacks !== undefined && claim.waitedMs < patienceMs(summary.lacks, options)) incomplete.set(id, summary.lacks);
         else ready.set(id, summary);
         break;

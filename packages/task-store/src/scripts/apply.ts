@@ -13,11 +13,14 @@
  *
  * Replies with the number of events dropped because the entry was full, the number dropped because the entry had forgotten everything up to
  * their time, and the indices (from 1) of the tasks to claim: those for which one of these facts is an unreported final, and those that
- * have become long (see `forget.ts`). `l` holds the size at which a task becomes long next. It doubles each time, so that tasks which
+ * have become long (see `forget.ts`). If one of the facts is an unreported retry, and there is no other reason, the index is negative. `l` holds the size at which a task becomes long next. It doubles each time, so that tasks which
  * cannot be reported now are not returned over and over.
  *
- * The size is read only when it matters: for entries that have been long, for large changes, and in one of 16 calls at random, so that
- * growth in small steps is noticed too.
+ * The size is read only when it matters: for entries that have been long, for large changes, for retries, and in one of 16 calls at random, so
+ * that growth in small steps is noticed too.
+ *
+ * A new retry of a task with more than 64 fields (16 attempts) makes the script return the task only at random, the more seldom the larger it is,
+ * because its whole entry is read then. Its other retries are reported together with that one, or with its end.
  *
  * Expiries are rounded up to a 64th of the expiry time (two and a half hours of a week). So there are few distinct instants: most changes
  * of a task find its expiry renewed already, and the count of open tasks by expiry is short.
@@ -82,7 +85,7 @@ for index = 1, #KEYS - 1 do
   local isSized = limit or #facts > 16 or sample
   local size = isSized and redis.call('HLEN', key) or 0
   local set = {}
-  local goesOn, pending = false, false
+  local goesOn, pending, retried = false, false, false
   local ends, known
   for i = 1, #facts do
     local fact, value = facts[i], values[i + 3]
@@ -108,14 +111,17 @@ for index = 1, #KEYS - 1 do
         set[#set + 1] = details and details[i] or ''
         if isFinal then
           goesOn, pending = true, true
+        elseif kind == 121 then
+          local fieldCount = redis.call('HLEN', key)
+          retried = retried or fieldCount <= 64 or time[2] % math.ceil(fieldCount / 64) == 0
         elseif kind == 98 and tombstone and not goesOn then
           ends = ends or sentEnds(key)
           local at, hostname = fact:match('^b([^.]*)%.([^.]*)')
           goesOn = tonumber(at, 36) > (ends[hostname] or -1)
         end
       end
-    elseif isFinal and value:byte(1) ~= 49 then
-      pending = true
+    elseif value:byte(1) ~= 49 then
+      if isFinal then pending = true elseif kind == 121 then retried = true end
     end
   end
   if texts and not (isSized and size + #set / 2 >= full * 1.25) then
@@ -147,7 +153,8 @@ for index = 1, #KEYS - 1 do
       pending = true
     end
   end
-  if pending then reported[#reported + 1] = index end
+  if pending then reported[#reported + 1] = index
+  elseif retried then reported[#reported + 1] = -index end
 end
 storeCounts()
 return reported

@@ -5,7 +5,7 @@
  *   ARGV  the job's id; the lease in milliseconds; the number of fields from which an entry is long (see `forget.ts`)
  *
  * Replies with JSON (one reply is read faster than thousands), for each task:
- *   0                        nothing to report: every final was reported and the entry is not long, or the task is not known
+ *   0                        nothing to report: every final and retry was reported and the entry is not long, or the task is not known
  *   milliseconds             another job has a lease on it for this long
  *   [milliseconds, hash…]    the job has the lease: how long ago the task was first claimed, and its alternating fields and values
  *
@@ -24,7 +24,10 @@ for index, key in ipairs(KEYS) do
     local field, value = hash[i], hash[i + 1]
     if field == 'c' then held = value
     elseif field == 'p' then since = tonumber(value)
-    elseif field:byte(1) == 102 and value:byte(1) ~= 49 then pending = true end
+    elseif not pending and value:byte(1) ~= 49 then
+      local kind = field:byte(1)
+      pending = kind == 102 or kind == 121
+    end
   end
   local left = 0
   if held then

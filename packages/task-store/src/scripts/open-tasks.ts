@@ -53,3 +53,10 @@ end
 if #past > 0 then redis.call('HDEL', KEYS[1], unpack(past)) end
 return {expired, open}
 `;
+
+/** KEYS the tasks. Replies with the hash of each. */
+export const LOOK_SCRIPT = `
+local hashes = {}
+for index, key in ipairs(KEYS) do hashes[index] = redis.call('HGETALL', key) end
+return hashes
+`;

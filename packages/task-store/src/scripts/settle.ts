@@ -4,7 +4,7 @@
  *   KEYS  the shard's count of open tasks (see `open-tasks.ts`); the tasks
  *   ARGV  the job's id; the tombstone's expiry in seconds; the number of fields from which an entry is long; the change of each task as
  *         JSON: a list of facts to mark, or {marks, removed: fields to remove, till: alternating hostnames and the instants up to which their
- *         facts are removed}
+ *         facts are removed}, or {retries: facts to mark}, if nothing else of the task was looked at
  *
  * Facts are marked by name, so a fact that arrived after the claim stays unreported. Once every final is reported and no run has started
  * after the last one, the task becomes a tombstone: the same hash, with `t` and a short expiry. Late and repeated events then find their
@@ -57,13 +57,13 @@ for index = 1, #KEYS - 1 do
   local sent = {}
   local change = changes[index]
   local removed, till = change.removed or {}, change.till or {}
-  for _, fact in ipairs(change.marks or change) do sent[fact] = true end
+  for _, fact in ipairs(change.retries or change.marks or change) do sent[fact] = true end
   local set, starts, finals, pending, ours, due, limit = {}, {}, 0, 0, false, nil, nil
   local hash = redis.call('HGETALL', key)
   for i = 1, #hash, 2 do
     local field, value = hash[i], hash[i + 1]
     local kind = field:byte(1)
-    if kind == 102 or kind == 98 then
+    if kind == 102 or kind == 98 or kind == 121 then
       local isSent = value:byte(1) == 49
       if not isSent and sent[field] then
         set[#set + 1] = field
@@ -72,7 +72,7 @@ for index = 1, #KEYS - 1 do
       end
       if kind == 98 then
         if not isSent then starts[#starts + 1] = field end
-      else
+      elseif kind == 102 then
         finals = finals + 1
         if not isSent then pending = pending + 1 end
       end
@@ -106,7 +106,7 @@ for index = 1, #KEYS - 1 do
       end
     end
   end
-  if limit or #removed > 0 then
+  if (limit and not change.retries) or #removed > 0 then
     set[#set + 1] = 'l'
     set[#set + 1] = #hash / 2 - #gone + long
   end

@@ -16,6 +16,7 @@ const COUNTS = { SUCCESS: "success_count", FAILURE: "fail_count", REVOKED: "revo
 
 /** What the Store says to report, in the corpus's form. */
 async function metricsFrom(ids: readonly string[]): Promise<ExpectedMetrics> {
+  const retry_count: Record<string, number> = {};
   const counts: Record<(typeof COUNTS)[keyof typeof COUNTS], Record<string, number>> = {
     success_count: {},
     fail_count: {},
@@ -27,7 +28,8 @@ async function metricsFrom(ids: readonly string[]): Promise<ExpectedMetrics> {
   const claims = await harness.store.claim("job", ids);
   for (const claim of claims.values()) {
     if (claim.outcome !== "claimed") throw new Error(`claim is ${claim.outcome}`);
-    const { completions, waits } = summarise(claim.entry);
+    const { completions, waits, retries } = summarise(claim.entry);
+    for (const retry of retries) retry_count[labelsOf(retry)] = (retry_count[labelsOf(retry)] ?? 0) + 1;
     for (const completion of completions) {
       const { state, runTime } = completion;
       const task = labelsOf(completion);
@@ -36,7 +38,7 @@ async function metricsFrom(ids: readonly string[]): Promise<ExpectedMetrics> {
     }
     for (const wait of waits) wait_time.push([labelsOf(wait), wait.seconds, wait.basis]);
   }
-  return { ...counts, run_time, wait_time };
+  return { ...counts, retry_count, run_time, wait_time };
 }
 
 function labelsOf({ name, queue }: Labels): string {

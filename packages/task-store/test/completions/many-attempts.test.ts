@@ -1,12 +1,13 @@
 /** Tasks with very many attempts: nothing is forgotten before it is reported, and reported attempts may be forgotten. */
 import type { CeleryEvent, TaskReceived, TaskSent, TaskStarted } from "@celery-metrics-exporter/celery";
-import { taskFailed, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
+import { taskFailed, taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { FULL_FIELDS, LONG_FIELDS } from "../../src/completions/forget.ts";
-import { summarise, type Summary } from "../../src/completions/summarise.ts";
+import { summarise, summariseRetries, type Summary } from "../../src/completions/summarise.ts";
 import { collectChanges } from "../../src/facts/task-changes.ts";
 import { parseTaskEntry } from "../../src/facts/task-entry.ts";
+import { isOfRetries } from "../../src/keys.ts";
 import type { TaskStore } from "../../src/task-store.ts";
 import { storedText } from "../../src/facts/texts.ts";
 import { expectedHash } from "../expected-hash.ts";
@@ -30,6 +31,10 @@ function attempt(number: number, retries = number): CeleryEvent[] {
   return [taskSent({ ...common, timestamp: sent }), taskReceived({ ...common, timestamp: sent + 0.125 }), started];
 }
 
+function retried(number: number): CeleryEvent[] {
+  return [...attempt(number), taskRetried({ uuid: "t", timestamp: START + number + 0.5 + number / 1e6 })];
+}
+
 function polls(count: number): CeleryEvent[] {
   return Array.from({ length: count }, (_, number) => attempt(number)).flat();
 }
@@ -50,11 +55,15 @@ function inBatches(events: readonly CeleryEvent[], size: number): CeleryEvent[][
 class Sent {
   readonly waits: number[] = [];
   readonly runs: number[] = [];
+  retries = 0;
+  claims = 0;
 
   async send(ids: readonly string[]): Promise<void> {
     for (const [id, claim] of await harness.store.claim("1", ids)) {
       if (claim.outcome !== "claimed") continue;
-      const summary = summarise(claim.entry);
+      this.claims += 1;
+      const summary = isOfRetries(id) ? summariseRetries(claim.entry) : summarise(claim.entry);
+      this.retries += summary.retries.length;
       for (const { seconds } of summary.waits) this.waits.push(Math.round((seconds - 0.25) * 1e6));
       for (const { runTime = 0 } of summary.completions) this.runs.push(Math.round((runTime - 0.1) * 1e6));
       await harness.store.settle("1", new Map([[id, summary]]));
@@ -120,6 +129,26 @@ describe("a task with thousands of attempts", () => {
     await sent.send(["t"]);
     await sent.deliver([[end(4_999)]]);
     expect(sent.sorted()).toEqual({ waits: upTo(5_000), runs: [4_999] });
+  });
+});
+
+describe("a task with thousands of retries", () => {
+  it("has each counted once, soon as long as they are few, and its entry stays bounded", async () => {
+    const sent = new Sent();
+    let most = 0;
+    let soon = 0;
+    for (const number of upTo(3_000)) {
+      await sent.deliver([retried(number).slice(0, 3), retried(number).slice(3)]);
+      if (number === 10) soon = sent.retries;
+      most = Math.max(most, await harness.size("t"));
+    }
+    expect(soon).toBe(11);
+    // Its whole entry is read each time.
+    expect(sent.claims).toBeLessThan(500);
+    expect(sent.retries).toBeGreaterThan(2_000);
+    expect(most).toBeLessThan(3 * LONG_FIELDS);
+    await sent.deliver([[end(2_999)], upTo(3_000).flatMap(retried), [end(2_999)]]);
+    expect(sent.retries).toBe(3_000);
   });
 });
 

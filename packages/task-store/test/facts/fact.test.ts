@@ -4,7 +4,6 @@ import {
   taskNotRegistered,
   taskReceived,
   taskRejected,
-  taskRetried,
   taskRevoked,
   taskSent,
   taskStarted,
@@ -69,7 +68,6 @@ describe("a fact", () => {
   });
 
   it("does not exist for events that neither begin nor end an attempt", () => {
-    expect(factOf(taskRetried())).toBeUndefined();
     expect(factOf(taskRejected({ requeue: true }))).toBeUndefined();
   });
 

@@ -58,7 +58,7 @@ describe("a fact is written as", () => {
     ["fhoe2pl44zk.fkx18.V", taskRevoked({ ...AT, terminated: false })],
     ["fhoe2pl44zk.fkx18.J", taskRejected(AT)],
     [undefined, taskRejected({ ...AT, requeue: true })],
-    [undefined, taskRetried(AT)],
+    ["yhoe2pl44zk.fkx18", taskRetried(AT)],
   ])("%s", (field, event) => {
     expect(factOf(event)).toBe(field);
   });
@@ -279,7 +279,7 @@ describe("what a batch adds", () => {
         [
           sent.uuid,
           {
-            facts: [factOf(sent), factOf(received), factOf(taskStarted(AT))],
+            facts: [factOf(sent), factOf(received), factOf(taskRetried(AT)), factOf(taskStarted(AT))],
             details: [],
             texts: [storedText("celery"), storedText("mail")],
             etaSeconds: 2_000_000_001,

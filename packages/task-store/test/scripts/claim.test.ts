@@ -1,10 +1,19 @@
-import { deliveries, taskFailed, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
+import {
+  deliveries,
+  taskFailed,
+  taskReceived,
+  taskRetried,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+} from "@celery-metrics-exporter/celery/testing";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { NOTHING_TO_FORGET } from "../../src/completions/forget.ts";
-import { summarise, type Settlement } from "../../src/completions/summarise.ts";
+import { summarise, summariseRetries, type Settlement } from "../../src/completions/summarise.ts";
+import { retriesOf } from "../../src/keys.ts";
 import type { TaskEntry } from "../../src/facts/task-entry.ts";
 import type { Claim } from "../../src/task-store.ts";
 import { required } from "../required.ts";
@@ -64,6 +73,42 @@ describe("apply", () => {
     await expectExpiry(TASK_EXPIRY_SECONDS + 50_000);
     await harness.store.apply([taskReceived({ uuid: "t" }), taskSent({ uuid: "t", eta: 1_000, timestamp: 900 })]);
     await expectExpiry(TASK_EXPIRY_SECONDS + 50_000);
+  });
+});
+
+describe("a retry", () => {
+  const RETRIED = [...DONE.slice(0, 3), taskRetried({ uuid: "t" })];
+
+  it("is reported by itself, for each batch that holds it until it was sent", async () => {
+    const id = retriesOf("t");
+    expect(await harness.store.apply(RETRIED)).toEqual([id]);
+    expect(await harness.store.apply(RETRIED)).toEqual([id]);
+    expect(await harness.store.apply(RETRIED.slice(0, 3))).toEqual([]);
+    const summary = summariseRetries(entryOf(await claim("1", id)));
+    expect(summary).toMatchObject({
+      completions: [],
+      waits: [],
+      retries: [{ name: "shop.cart.total", queue: "celery" }],
+      lacks: undefined,
+    });
+    await harness.store.settle("1", new Map([[id, summary]]));
+    expect(await harness.store.apply(RETRIED)).toEqual([]);
+    expect(await claim("1", id)).toEqual({ outcome: "reported" });
+    expect(await harness.store.apply(DONE)).toEqual(["t"]);
+    expect(await sendAs("2")).toMatchObject({ completions: [{}], waits: [{}], retries: [] });
+  });
+
+  it("is reported with the task's end, and alone where it comes after that", async () => {
+    expect(await harness.store.apply([...RETRIED, ...DONE])).toEqual(["t"]);
+    expect((await sendAs("1")).retries).toHaveLength(1);
+    const late = [taskRetried({ uuid: "t", timestamp: 1_000 })];
+    expect(await harness.store.apply(late)).toEqual([retriesOf("t")]);
+    expect(await harness.store.claim("2", [retriesOf("t"), "t"])).toEqual(
+      new Map([["t", expect.objectContaining({ outcome: "claimed" })]]),
+    );
+    expect((await sendAs("2")).retries).toHaveLength(1);
+    expect(await harness.store.apply(late)).toEqual([]);
+    expect(await harness.ttlSeconds("t")).toBeLessThanOrEqual(SENT_EXPIRY_SECONDS);
   });
 });
 

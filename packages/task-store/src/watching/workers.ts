@@ -30,6 +30,11 @@ export interface WorkersOptions {
   readonly purgeSeconds: number;
 }
 
+/** Whether it is online, and a receiver has heard it within the timeout. Both in seconds; `now` is since the epoch. */
+export function isUp({ isOnline, heardAt }: WorkerState, timeoutSeconds: number, now: number): boolean {
+  return isOnline && now - heardAt <= timeoutSeconds;
+}
+
 /** Bounds the memory, because clients may invent workers. */
 const MOST_WORKERS = 5_000;
 

@@ -1,5 +1,5 @@
 /** The newest observations of the monitor, in Redis. */
-import type { Observation, QueuesObserved, WorkersObserved } from "@celery-metrics-exporter/celery";
+import type { Observation, ObservedWorker, QueuesObserved, WorkersObserved } from "@celery-metrics-exporter/celery";
 import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
 
 export interface ObservationsOptions {
@@ -61,4 +61,16 @@ export class Observations {
     };
     return { queues: read<QueuesObserved>("queues-observed"), workers: read<WorkersObserved>("workers-observed") };
   }
+}
+
+/** The workers that consume from each queue, and their processes or threads, by the queue's name and in its order. */
+export function consumersByQueue(workers: readonly ObservedWorker[]): Map<string, { workers: number; processes: number }> {
+  const byQueue = new Map<string, { workers: number; processes: number }>();
+  for (const { queues = [], concurrency = 0 } of workers) {
+    for (const name of new Set(queues)) {
+      const { workers: count, processes } = byQueue.get(name) ?? { workers: 0, processes: 0 };
+      byQueue.set(name, { workers: count + 1, processes: processes + concurrency });
+    }
+  }
+  return new Map([...byQueue].toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }

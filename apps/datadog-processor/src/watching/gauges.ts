@@ -1,0 +1,109 @@
+/**
+ * The gauges of workers and queues. Every name begins with the prefix, `celery.` by default.
+ *
+ *   workers.up                 how many workers are online; sent even if none was ever heard
+ *   worker.online     worker   1 if the worker is online and was heard recently, otherwise 0, until it is forgotten
+ *   worker.active     worker   tasks that it is running; 0 if it is not online
+ *   queue.length      queue    messages that no worker has taken
+ *   queue.consumers   queue    as RabbitMQ counts them; with Redis, the workers that say they consume from the queue
+ *   queue.oldest_age  queue    seconds that the oldest of the messages has waited
+ */
+import { type Logger, Repeat } from "@celery-metrics-exporter/runtime";
+import { type Observed, type WorkerState, consumersByQueue, isUp } from "@celery-metrics-exporter/task-store";
+import type { StatsdClient } from "../agent/statsd-client.ts";
+import { type MetricOptions, type Series, SeriesCollector, TagAppender, commonTags } from "../metrics/metrics.ts";
+
+export interface Watched extends Observed {
+  readonly states: readonly WorkerState[];
+  /** Since when the oldest message of each queue waits. Seconds since the epoch. */
+  readonly waitingSince: ReadonlyMap<string, number>;
+}
+
+export interface GaugeOptions extends Pick<MetricOptions, "prefix" | "tags"> {
+  /** How long a worker that is not heard counts as online, in seconds. */
+  readonly workerTimeoutSeconds: number;
+}
+
+export class GaugeMapper {
+  readonly #options: GaugeOptions;
+  readonly #common: string;
+  readonly #workerTag: TagAppender;
+  readonly #queueTag: TagAppender;
+
+  constructor(options: GaugeOptions) {
+    this.#options = options;
+    this.#common = commonTags(options.tags);
+    const after = this.#common === "" ? "" : `,${this.#common}`;
+    this.#workerTag = new TagAppender("worker", { after });
+    this.#queueTag = new TagAppender("queue", { after });
+  }
+
+  /** @param now seconds since the epoch. */
+  seriesOf({ states, queues, workers, waitingSince }: Watched, now: number): Series[] {
+    const { workerTimeoutSeconds } = this.#options;
+    const series = new SeriesCollector();
+    const gauge = (name: string, tags: string, value: number): void => series.gauge(`${this.#options.prefix}${name}`, tags, value);
+    gauge("workers.up", this.#common, states.filter((state) => isUp(state, workerTimeoutSeconds, now)).length);
+    for (const state of states) {
+      const tags = this.#workerTag.append("", state.worker);
+      const isOnline = isUp(state, workerTimeoutSeconds, now);
+      gauge("worker.online", tags, isOnline ? 1 : 0);
+      gauge("worker.active", tags, isOnline ? (state.active ?? 0) : 0);
+    }
+
+    const consuming = workers && consumersByQueue(workers.workers);
+    const observed = new Map((queues?.queues ?? []).map((queue) => [queue.name, queue]));
+    for (const name of new Set([...observed.keys(), ...(consuming?.keys() ?? [])])) {
+      const tags = this.#queueTag.append("", name);
+      const { messages, consumers = consuming && (consuming.get(name)?.workers ?? 0) } = observed.get(name) ?? {};
+      if (messages !== undefined) gauge("queue.length", tags, messages);
+      if (consumers !== undefined) gauge("queue.consumers", tags, consumers);
+      if (messages === 0) gauge("queue.oldest_age", tags, 0);
+    }
+    for (const [name, since] of waitingSince) {
+      if (observed.get(name)?.messages !== 0) gauge("queue.oldest_age", this.#queueTag.append("", name), Math.max(now - since, 0));
+    }
+    return series.all();
+  }
+}
+
+export interface GaugesOptions {
+  readonly mapper: GaugeMapper;
+  readonly statsd: StatsdClient;
+  /** Reads what is known now, from Redis. */
+  readonly read: () => Promise<Watched>;
+  /** Whether this process is the one that sends. Agents on several machines would each report the values as their own, and sums would be wrong. */
+  readonly isActive: () => boolean;
+  readonly everyMs: number;
+  readonly logger: Logger;
+}
+
+/** Sends the gauges periodically, from `start` to `stop`. */
+export class Gauges {
+  readonly #options: GaugesOptions;
+  #turns: Repeat | undefined;
+
+  constructor(options: GaugesOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    const { everyMs, logger } = this.#options;
+    // The health components of Redis and of the agent are down.
+    const onError = (err: Error): void => logger.debug({ err }, "cannot send the gauges for now");
+    this.#turns = new Repeat((signal) => this.#turn(signal), { everyMs, onError });
+  }
+
+  /** Safe without `start`, and twice. */
+  async stop(): Promise<void> {
+    await this.#turns?.stop();
+  }
+
+  async #turn(signal: AbortSignal): Promise<void> {
+    const { mapper, statsd, read, isActive } = this.#options;
+    if (!isActive()) return;
+    const watched = await read();
+    // Reading may take long if Redis is slow, and another process may send by now.
+    if (isActive()) await statsd.send(mapper.seriesOf(watched, Date.now() / 1_000), signal);
+  }
+}

@@ -1,0 +1,185 @@
+/** The gauges of workers and queues, from real Redis to the sink. */
+import type { CeleryEvent, WorkerEvent } from "@celery-metrics-exporter/celery";
+import { queuesObserved, workersObserved } from "@celery-metrics-exporter/celery/testing";
+import type { TestExporter } from "@celery-metrics-exporter/pipeline/testing";
+import { startRedis, startStatsdSink, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { BuiltProcessors } from "../built-processor.ts";
+import { DatadogHarness } from "../datadog-harness.ts";
+
+const NEVER = new AbortController().signal;
+const W1 = "w1@host-a";
+const W2 = "w2@host-a";
+
+let redis: RedisServer;
+let prefixes = 0;
+const harnesses: DatadogHarness[] = [];
+beforeAll(async () => {
+  redis = await startRedis();
+});
+afterEach(async () => {
+  await Promise.all(harnesses.splice(0).map((harness) => harness.close()));
+});
+afterAll(() => redis.stop());
+
+async function start(env: Readonly<Record<string, string>> = {}): Promise<[DatadogHarness, TestExporter]> {
+  const prefix = `{gauges-${++prefixes}}`;
+  const harness = await DatadogHarness.start({ redis, env: { QUEUE_PREFIX: prefix, DATADOG_GAUGE_INTERVAL_MS: "100", ...env } });
+  harnesses.push(harness);
+  const processor = await harness.processor();
+  await processor.exporter.start?.();
+  return [harness, processor];
+}
+
+function heartbeat(hostname: string, fields: Partial<WorkerEvent> = {}): WorkerEvent {
+  return { type: "worker-heartbeat", hostname, timestamp: now(), ...fields };
+}
+
+function now(): number {
+  return Date.now() / 1_000;
+}
+
+async function send({ exporter }: TestExporter, events: readonly CeleryEvent[]): Promise<void> {
+  await exporter.export(events, NEVER, { receivedAt: now() });
+}
+
+describe("workers", () => {
+  it("are one gauge each, also two on one host, whichever process took their events", async () => {
+    const [harness, first] = await start({ DATADOG_TAGS: "env:prod" });
+    const second = await harness.processor();
+    await send(first, [heartbeat(W1, { active: 2 })]);
+    await send(second, [heartbeat(W2, { active: 3 }), { type: "worker-online", hostname: "w1@host-b", timestamp: now() }]);
+    expect(await harness.gauges()).toEqual({
+      "celery.workers.up{env:prod}": 3,
+      "celery.worker.online{worker:w1_host-a,env:prod}": 1,
+      "celery.worker.online{worker:w1_host-b,env:prod}": 1,
+      "celery.worker.online{worker:w2_host-a,env:prod}": 1,
+      "celery.worker.active{worker:w1_host-a,env:prod}": 2,
+      "celery.worker.active{worker:w1_host-b,env:prod}": 0,
+      "celery.worker.active{worker:w2_host-a,env:prod}": 3,
+    });
+    expect(harness.sink.errors).toEqual([]);
+  });
+
+  it("are 0 once they are not heard, and disappear later", async () => {
+    const [harness, processor] = await start({ DATADOG_WORKER_TIMEOUT_SECONDS: "1", DATADOG_WORKER_PURGE_SECONDS: "5" });
+    await send(processor, [heartbeat(W1, { active: 2 })]);
+    const online = { "celery.workers.up{}": 1, "celery.worker.online{worker:w1_host-a}": 1, "celery.worker.active{worker:w1_host-a}": 2 };
+    await harness.sink.waitFor((sink) => sink.total("celery.workers.up") > 0);
+    const silent = { "celery.workers.up{}": 0, "celery.worker.online{worker:w1_host-a}": 0, "celery.worker.active{worker:w1_host-a}": 0 };
+    const seen: string[] = [];
+    for (const deadline = Date.now() + 15_000; Date.now() < deadline;) {
+      const gauges = JSON.stringify(sorted(await harness.gauges()));
+      if (seen.at(-1) !== gauges) seen.push(gauges);
+      if (gauges === JSON.stringify({ "celery.workers.up{}": 0 })) break;
+    }
+    const allowed = [online, silent, { "celery.workers.up{}": 0 }].map((gauges) => JSON.stringify(sorted(gauges)));
+    // A busy machine may be late to see it online.
+    expect(seen.length === 3 ? seen : [allowed[0], ...seen]).toEqual(allowed);
+  });
+
+  it("go offline when they say so; a late goodbye creates none, and an answer to a broadcast resets nothing", async () => {
+    const [harness, processor] = await start();
+    const at = now();
+    await send(processor, [
+      heartbeat(W1, { timestamp: at, active: 2, processed: 7 }),
+      heartbeat(W1, { timestamp: at + 1 }),
+      heartbeat(W2, { timestamp: at, active: 1 }),
+      { type: "worker-offline", hostname: W2, timestamp: at + 1 },
+      { type: "worker-offline", hostname: "gone@host-a", timestamp: at },
+    ]);
+    expect(await harness.gauges()).toEqual({
+      "celery.workers.up{}": 1,
+      "celery.worker.online{worker:w1_host-a}": 1,
+      "celery.worker.online{worker:w2_host-a}": 0,
+      "celery.worker.active{worker:w1_host-a}": 2,
+      "celery.worker.active{worker:w2_host-a}": 0,
+    });
+  });
+
+  it("are 0 together where none was ever heard", async () => {
+    const [harness] = await start();
+    expect(await harness.gauges()).toEqual({ "celery.workers.up{}": 0 });
+  });
+});
+
+describe("queues", () => {
+  it("have the length and the consumers that the broker counts", async () => {
+    const [harness, { exporter }] = await start();
+    const queues = [
+      { name: "celery", messages: 12, consumers: 2 },
+      { name: "mail", messages: 0, consumers: 0 },
+    ];
+    await exporter.observe?.([queuesObserved({ timestamp: now(), broker: "rabbitmq", queues })], NEVER);
+    expect(await harness.gauges()).toEqual({
+      "celery.workers.up{}": 0,
+      "celery.queue.length{queue:celery}": 12,
+      "celery.queue.length{queue:mail}": 0,
+      "celery.queue.consumers{queue:celery}": 2,
+      "celery.queue.consumers{queue:mail}": 0,
+      "celery.queue.oldest_age{queue:mail}": 0,
+    });
+  });
+
+  it("have as many consumers as workers say that they consume from it, where the broker does not count", async () => {
+    const [harness, { exporter }] = await start();
+    const timestamp = now();
+    const queues = ["celery", "mail"].map((name) => ({ name, messages: 1 }));
+    const workers = [
+      { hostname: W1, queues: ["celery"] },
+      { hostname: W2, queues: ["celery", "slow"] },
+    ];
+    await exporter.observe?.([queuesObserved({ timestamp, queues })], NEVER);
+    expect(consumersIn(await harness.gauges())).toEqual({});
+    await exporter.observe?.([workersObserved({ timestamp, workers })], NEVER);
+    expect(consumersIn(await harness.gauges())).toEqual({
+      "celery.queue.consumers{queue:celery}": 2,
+      "celery.queue.consumers{queue:mail}": 0,
+      "celery.queue.consumers{queue:slow}": 1,
+    });
+  });
+
+  it("end when the monitor is silent", async () => {
+    const [harness, { exporter }] = await start({ DATADOG_OBSERVATION_MAX_AGE_SECONDS: "60" });
+    await exporter.observe?.([queuesObserved({ timestamp: now() - 61 }), workersObserved({ timestamp: now() - 61 })], NEVER);
+    expect(await harness.gauges()).toEqual({ "celery.workers.up{}": 0 });
+  });
+});
+
+describe("of several processors", () => {
+  it("one sends; when it is killed, another goes on with what both have heard", async () => {
+    const processors = await BuiltProcessors.start();
+    const sinks = await Promise.all([startStatsdSink(), startStatsdSink()]);
+    try {
+      const env = { QUEUE_PREFIX: "{one-sends}", DATADOG_GAUGE_INTERVAL_MS: "200" };
+      const children = sinks.map(({ port }) => processors.spawn({ ...env, DD_DOGSTATSD_PORT: String(port) }));
+      await processors.enqueueEvents(env.QUEUE_PREFIX, [heartbeat(W1, { active: 2 }), heartbeat(W2, { active: 3 })]);
+      const online = (sink: (typeof sinks)[0]): number =>
+        sink.select("celery.worker.online").filter(({ values }) => values[0] === 1).length;
+      await expect.poll(() => Math.max(...sinks.map(online)), { timeout: 30_000 }).toBeGreaterThan(10);
+      const sender = sinks.findIndex((sink) => online(sink) > 0);
+      const other = sinks[1 - sender];
+      await sleep(1_000);
+      expect(other?.metrics).toEqual([]);
+
+      const victim = children[sender];
+      victim?.kill("SIGKILL");
+      await Promise.all([victim && once(victim, "exit"), other?.waitFor((sink) => online(sink as never) > 3, { timeoutMs: 30_000 })]);
+      expect(other?.values("celery.worker.active", ["worker:w1_host-a"])).toContain(2);
+      expect(other?.values("celery.worker.active", ["worker:w2_host-a"])).toContain(3);
+    } finally {
+      await Promise.all(sinks.map((sink) => sink.close()));
+      await processors.close();
+    }
+  }, 120_000);
+});
+
+function sorted(gauges: Readonly<Record<string, number>>): Readonly<Record<string, number>> {
+  return Object.fromEntries(Object.entries(gauges).toSorted(([one], [other]) => (one < other ? -1 : 1)));
+}
+
+function consumersIn(gauges: Readonly<Record<string, number>>): Readonly<Record<string, number>> {
+  return Object.fromEntries(Object.entries(gauges).filter(([gauge]) => gauge.includes("consumers")));
+}
