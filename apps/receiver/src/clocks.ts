@@ -219,7 +219,8 @@ export async function receiverClock(redis: Pick<RedisConnection, "time">, logger
     const offset = Number(seconds) - elapsed();
     const behind = Number(seconds) - own();
     if (behind > MAX_AHEAD_SECONDS) {
-      const advice = "correct this machine's clock (`timedatectl` shows whether NTP is running); if it is right, correct the clock of Redis' machine";
+      const advice =
+        "correct this machine's clock (`timedatectl` shows whether NTP is running); if it is right, correct the clock of Redis' machine";
       logger.warn(
         { hoursBehind: Math.round(behind / 3_600), advice },
         "the clock of this machine is behind the clock of Redis: using the clock of Redis",

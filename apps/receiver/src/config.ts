@@ -32,7 +32,9 @@ const Settings = BaseConfig.extend({
     .string()
     .min(1)
     .default("celery-metrics-exporter")
-    .describe("Name of the receiver's RabbitMQ queue. Receivers that use the same name share the queue, so give each deployment its own name."),
+    .describe(
+      "Name of the receiver's RabbitMQ queue. Receivers that use the same name share the queue, so give each deployment its own name.",
+    ),
   RABBITMQ_QUEUE_TYPE: z
     .enum(["quorum", "classic"])
     .default("quorum")

@@ -136,7 +136,8 @@ export class QueueWatch {
     if (isUnattended === this.#isUnattended) return;
     this.#isUnattended = isUnattended;
     const fields = { exporter, events: Math.round(this.#backlog.events) };
-    if (isUnattended) logger.warn({ ...fields, advice: this.#remedy() }, `no processor works on the queue \`${exporter}\`, which only grows`);
+    if (isUnattended)
+      logger.warn({ ...fields, advice: this.#remedy() }, `no processor works on the queue \`${exporter}\`, which only grows`);
     else logger.info(fields, `the queue \`${exporter}\` has a processor again, or is empty`);
   }
 

@@ -127,9 +127,7 @@ export const BaseConfig = z.object({
       "Redis that holds the exporter queues and the Store: `redis://`, `rediss://` or `redis+socket://`; `sentinel://` with several hosts separated by `;`; `redis+cluster://` or `rediss+cluster://` with some nodes of a Redis Cluster separated by `,`. For TLS, `ssl_*` query settings, as in CELERY_BROKER_URL.",
     ),
   REDIS_SENTINEL_MASTER_NAME: z.string().min(1).default("mymaster").describe("Sentinel's name of the master of REDIS_URL."),
-  REDIS_SENTINEL_PASSWORD: secret(z.string().optional()).describe(
-    "Password of the sentinels. The password in REDIS_URL is for Redis.",
-  ),
+  REDIS_SENTINEL_PASSWORD: secret(z.string().optional()).describe("Password of the sentinels. The password in REDIS_URL is for Redis."),
   REDIS_SENTINEL_TLS: flag(false).describe("Whether the sentinels use TLS too, with the `ssl_*` settings of REDIS_URL."),
   REDIS_CLUSTER_NAT_MAP: list()
     .refine((entries) => entries.every((entry) => NAT_ENTRY.test(entry)), "must be host:port=host:port, separated by commas")
