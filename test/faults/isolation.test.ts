@@ -92,7 +92,7 @@ describe("a stopped exporter", () => {
     // The other exporter has no backlog any more, so it is this queue that holds.
     await expect.poll(() => played.queues.contents("datadog"), PATIENCE).toEqual(EMPTY);
     await expect.poll(() => sumOf(receivers, "queue_events", { exporter: "postgres" }), PATIENCE).toBeGreaterThanOrEqual(HIGH_WATER_EVENTS);
-    await expect.poll(() => receiverSays(played), PATIENCE).toContain("holding: a queue is full");
+    await expect.poll(() => receiverSays(played), PATIENCE).toContain("holding: an exporter queue is full");
     const stored = await sumOf(receivers, "events_enqueued_total");
     const truth = together(before, await play(played, 3 * EVENTS_PER_SECOND));
     await expect.poll(() => messagesIn(vhost.url), PATIENCE).toBeGreaterThan(0);
@@ -150,7 +150,7 @@ describe("a Redis that has no more memory", () => {
     const limit = (await usedMemory(played)) + ROOM_BYTES;
     await limitMemory(played, limit);
     const load = Load.start({ publisher: played.publisher, eventsPerSecond: FILLING_EVENTS_PER_SECOND });
-    await expect.poll(() => receiverSays(played), { ...PATIENCE, timeout: 600_000 }).toContain("holding: a queue is full");
+    await expect.poll(() => receiverSays(played), { ...PATIENCE, timeout: 600_000 }).toContain("holding: an exporter queue is full");
     await new Promise((resolve) => setTimeout(resolve, 10_000));
     const truth = await load.stop();
     await expect.poll(() => played.queues.contents("datadog"), PATIENCE).toEqual(EMPTY);

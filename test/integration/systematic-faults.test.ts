@@ -37,7 +37,7 @@ const FAULTS: readonly { readonly what: string; readonly begin: readonly string[
     what: "a constraint on one status",
     begin: ["alter table celery_task add constraint none_revoked check (status <> 'REVOKED')"],
     end: "alter table celery_task drop constraint none_revoked",
-    reason: /too few others of their kind get through to blame them: task-revoked.*none_revoked/,
+    reason: /too few others of this type are accepted to prove these at fault: task-revoked.*none_revoked/,
   },
 ];
 

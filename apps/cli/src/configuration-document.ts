@@ -10,17 +10,17 @@ const INTRODUCTION = `# Configuration
 
 Every setting is an environment variable. \`NAME_FILE\` may name a file that contains the value of \`NAME\`, such as a container secret. An empty variable counts as not set. If settings are wrong or missing, the process lists every problem and exits with code 78.
 
-Times have upper limits: a week for a wait, ten years for the age of data.
+Settings that are times have an upper limit: a week for waits and intervals, ten years for the age of data.
 
-Where a setting has an alias, a variable of [celery-exporter](prometheus.md#coming-from-celery-exporter), the alias counts if the setting is not set, and is logged at start.
+Some settings have an alias, which is a variable of [celery-exporter](prometheus.md#coming-from-celery-exporter). It counts if the setting itself is not set, and the log names it at startup.
 
-\`pnpm celery-metrics-exporter start\` also accepts each setting as an option (\`LOG_LEVEL\` as \`--log-level\`), and \`--print-config\` shows the settings in use. Other users of the machine can see options: put passwords into variables or files.
+\`pnpm celery-metrics-exporter start\` also accepts each setting as an option (\`LOG_LEVEL\` as \`--log-level\`), and \`--print-config\` shows the settings in use. Other users of the machine can see options, so put passwords into variables or files.
 
 The single process chooses some settings itself if they are not set:
 
 - \`DATABASE_URL\`: an embedded PostgreSQL in \`./.data/pglite\`.
-- \`REDIS_URL\`: if the broker is a single Redis server (or one behind sentinels), that server and database, with the same credentials, TLS and \`CELERY_SENTINEL_…\` settings, but without the query settings that only Celery knows. \`replay\` chooses the same.
-- \`EXPORTERS\`: all of them, but \`datadog\` only if a \`DD_…\` or \`DATADOG_…\` setting or \`DD_DOGSTATSD_SOCKET\` is set, or if an agent listens on UDP port 8125 of this machine or on \`/var/run/datadog/dsd.socket\`. \`DD_DOGSTATSD_SOCKET\`, the path of a socket, works like a \`unix://\` URL.
+- \`REDIS_URL\`: if the broker is a single Redis server (or one behind sentinels), the same server and database, with the same credentials, TLS settings and \`CELERY_SENTINEL_…\` settings. Query settings that only Celery knows are left out. \`replay\` chooses the same.
+- \`EXPORTERS\`: all exporters, but \`datadog\` only if a \`DD_…\` or \`DATADOG_…\` setting or \`DD_DOGSTATSD_SOCKET\` is set, or if an agent listens on UDP port 8125 of this machine or on \`/var/run/datadog/dsd.socket\`. \`DD_DOGSTATSD_SOCKET\`, the path of a socket, works like a \`unix://\` URL.
 - \`DASHBOARD_PORT\` and \`PROMETHEUS_PORT\`: a free port if the default port is taken.`;
 
 /** The whole document: one table of settings for each set of roles that share them. */

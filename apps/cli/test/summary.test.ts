@@ -29,13 +29,13 @@ describe("a summary", () => {
     );
     const waiting = { rows: "many", sent: new Map([["SUCCESS", 7]]), unsent: 17, lagSeconds: 83.9, lagQueue: "datadog" } as const;
     expect(renderSummary({ ...SUMMARY, ...waiting })).toBe(
-      "900 task events since the start (12.6/s); table: more than 100,000 rows; 7 tasks sent to Datadog (SUCCESS 7), about 17 wait; lag 83.9 s (datadog); 0 rejected",
+      "900 task events since the start (12.6/s); table: more than 100,000 rows; 7 tasks sent to Datadog (SUCCESS 7), about 17 waiting; lag 83.9 s (datadog); 0 rejected",
     );
     expect(renderEnd(SUMMARY, 125.7)).toBe(
       "Stopped after 2 min 5 s: 900 task events; table: 1,315 rows (FAILURE 5, SUCCESS 1,310); 0 rejected.",
     );
     expect(renderEnd({ ...SUMMARY, rows: undefined, sent: new Map(), unsent: 17 }, 7_260)).toBe(
-      "Stopped after 2 h 1 min: 900 task events; 0 tasks sent to Datadog, about 17 wait; 0 rejected.",
+      "Stopped after 2 h 1 min: 900 task events; 0 tasks sent to Datadog, about 17 waiting; 0 rejected.",
     );
     expect(renderEarlyEnd({ broker: "connect ECONNREFUSED 127.0.0.1:5672" }, 3)).toBe(
       "Stopped after 3 s, before everything was ready: no event was received. It waited for broker: connect ECONNREFUSED 127.0.0.1:5672.",

@@ -15,17 +15,17 @@ const Settings = BaseConfig.extend({
     .optional()
     .describe("User name of the dashboard's login. Requires `DASHBOARD_PASSWORD`."),
   DASHBOARD_PASSWORD: secret(z.string().optional()).describe("Password of the dashboard's login. Requires `DASHBOARD_USERNAME`."),
-  DASHBOARD_READ_ONLY: flag(true).describe("Only show the queues; `false` lets users retry, promote, pause and remove."),
+  DASHBOARD_READ_ONLY: flag(true).describe("Only show the exporter queues. `false` allows users to retry, promote, pause and remove jobs."),
   DASHBOARD_SHOW_TASK_DATA: flag(false).describe(
-    "Show what users put into tasks: arguments, results, exceptions, tracebacks, messages that could not be decoded.",
+    "Show the data of tasks: arguments, results, exceptions, tracebacks, messages that could not be decoded.",
   ),
   DASHBOARD_ALLOWED_HOSTS: list().describe(
-    "Without credentials: host names besides `localhost` for which requests are answered, such as the name of a proxy that asks for the login.",
+    "If no credentials are set: host names, in addition to `localhost`, for which the dashboard answers, such as the name of a proxy that handles the login.",
   ),
   DASHBOARD_TRUSTED_PROXIES: list()
     .refine((networks) => networks.every(isNetwork), "must be addresses or networks, such as 10.0.0.5 or 10.0.0.0/8")
     .describe(
-      "Addresses or networks of reverse proxies. The limit of wrong logins then applies to the client in their `X-Forwarded-For`, otherwise to the address that connects.",
+      "Addresses or networks of reverse proxies. For requests from them, the limit of wrong logins applies to the client address in `X-Forwarded-For` instead of the proxy's address.",
     ),
 });
 

@@ -43,13 +43,13 @@ export const Config = z.object({
   ),
   DATADOG_TAG_EXCEPTION: flag(false).describe("Tag fail_count with the exception's class."),
   DATADOG_GRACE_MS: duration("wait ms", 2_000, { min: 0 }).describe(
-    "How long after its end a task is sent. Meanwhile its late events can arrive.",
+    "How long after a task's end its metrics are sent, so that late events can still arrive.",
   ),
   DATADOG_INCOMPLETE_WAIT_MS: duration("wait ms", 60_000, { min: 0 }).describe(
-    "How long a task that ended is postponed while its name or its start is missing; then it is sent as it is. For the end of a terminated run it waits at most 10 s.",
+    "How long a finished task is postponed while its name or its start is missing. After that it is sent without them. If only the end of a terminated run is missing, it is postponed for at most 10 s.",
   ),
   DATADOG_MAX_AGE_SECONDS: duration("age seconds", 0, { min: 0 }).describe(
-    "Tasks that ended longer ago than this are counted but not sent, because Datadog would show them at the current time. 0 sends all tasks.",
+    "Tasks that ended longer ago than this are not sent, only counted in `datadog_completions_expired_total`, because Datadog would show them at the current time. 0 sends all tasks.",
   ),
   DATADOG_LEASE_MS: duration("wait ms", 30_000, { min: 100 }).describe(
     "How long a job owns the tasks that it has claimed. It renews this lease while it sends them.",

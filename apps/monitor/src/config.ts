@@ -23,22 +23,22 @@ export const Config = BaseConfig.extend({
     ),
     { variable: "CE_QUEUES" },
   ),
-  MONITOR_INTERVAL_SECONDS: duration("wait seconds", 15, { min: 1 }).describe("Interval at which the lengths of the queues are read."),
+  MONITOR_INTERVAL_SECONDS: duration("wait seconds", 15, { min: 1 }).describe("Interval at which the lengths of Celery's queues are read."),
   MONITOR_INSPECT: flag(true).describe(
     "Ask the workers for their queues and processes, by Celery's remote control. `false`: the monitor never publishes to the broker.",
   ),
   MONITOR_INSPECT_INTERVAL_SECONDS: duration("wait seconds", 60, { min: 1 }).describe("Interval at which the workers are asked."),
   MONITOR_INSPECT_TIMEOUT_MS: duration("wait ms", 1_000, { min: 10, max: 60_000 }).describe(
-    "How long the monitor waits for the replies of workers. With Redis only if some do not reply.",
+    "How long the monitor waits for replies from the workers. With Redis, it stops waiting as soon as all have replied.",
   ),
   CELERY_CONTROL_EXCHANGE: z.string().min(1).default("celery").describe("Celery's `control_exchange`."),
   CELERY_CONTROL_SERIALIZER: z
     .enum(["json", "msgpack"])
     .default("json")
-    .describe("How the monitor writes its questions. The workers must accept it (`accept_content`)."),
+    .describe("Serializer of the monitor's requests. The workers must accept it (`accept_content`)."),
   CELERY_PRIORITY_STEPS: steps.describe("Redis: the workers' transport option `priority_steps`."),
   CELERY_PRIORITY_SEPARATOR: separator.describe(
-    String.raw`Redis: the workers' transport option ${"`sep`"}, with ${"`\\x06`"} for the character of that code.`,
+    String.raw`Redis: the workers' transport option ${"`sep`"}, with ${"`\\x06`"} for the character with that code.`,
   ),
   CELERY_UNACKED_KEY: z.string().min(1).default("unacked").describe("Redis: the workers' transport option `unacked_key`."),
   CELERY_UNACKED_INDEX_KEY: z

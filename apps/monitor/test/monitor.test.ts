@@ -187,7 +187,7 @@ it("retries while the broker is away, is not ready meanwhile, and continues", as
   });
   await expect.poll(() => observations.length, POLL).toBeGreaterThan(1);
   await proxy.stop();
-  await expect.poll(async () => (await health()).components["monitor-queues"], POLL).toMatch(/broker is away/);
+  await expect.poll(async () => (await health()).components["monitor-queues"], POLL).toMatch(/broker is unavailable/);
   expect((await health()).ready).toBe(false);
   expect(await metric(/monitor_polls_total\{kind="queues",outcome="failed"\}/)).toBeGreaterThan(2);
   const before = observations.length;

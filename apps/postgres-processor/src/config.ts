@@ -16,10 +16,10 @@ export const Config = z.object({
     "Maximum number of connections of one process. One more than `PROCESSOR_CONCURRENCY` is enough for a connection per batch and one for retention.",
   ),
   POSTGRES_STATEMENT_TIMEOUT_MS: duration("wait ms", 30_000, { min: 0 }).describe(
-    "How long a statement may take. After that it is cancelled and retried, in the end row by row, so that a locked row does not delay other rows. 0 means no limit. Behind a connection pooler such as PgBouncer, each statement sets the limit in its own transaction.",
+    "How long a statement may take. After that it is cancelled and retried, finally row by row, so that a locked row does not delay other rows. 0 means no limit. Behind a connection pooler such as PgBouncer, each statement sets the limit in its own transaction.",
   ),
   POSTGRES_RETENTION_DAYS: integer(0, 0, 36_500).describe(
-    "Deletes a task, in small steps, when its row was created and its last event happened longer ago than this. A task that has not finished is kept until its ETA is that old too. 0 keeps all tasks forever.",
+    "Deletes a row if it was created, and its task's last event happened, more days ago than this. For an unfinished task, its ETA must be that old too. 0 keeps all rows forever.",
   ),
   STARTUP_TIMEOUT_SECONDS: BaseConfig.shape.STARTUP_TIMEOUT_SECONDS,
 });

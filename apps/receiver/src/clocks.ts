@@ -20,7 +20,7 @@ export interface Sorted {
 const NONE: readonly CeleryEvent[] = [];
 const PROBLEM = "nearly all events come from more than a day ahead of this machine's clock";
 const ADVICE =
-  "set the clock of the receiver's machine (`timedatectl` shows whether NTP does); if it is right, set the clocks of the machines that run workers and clients";
+  "correct the clock of the receiver's machine (`timedatectl` shows whether NTP is running); if it is right, correct the clocks of the machines that run workers and clients";
 
 export class SenderClocks {
   readonly #options: SenderClocksOptions;
@@ -219,7 +219,8 @@ export async function receiverClock(redis: Pick<RedisConnection, "time">, logger
     const offset = Number(seconds) - elapsed();
     const behind = Number(seconds) - own();
     if (behind > MAX_AHEAD_SECONDS) {
-      const advice = "set this machine's clock (`timedatectl` shows whether NTP does); if it is right, set the clock of Redis' machine";
+      const advice =
+        "correct this machine's clock (`timedatectl` shows whether NTP is running); if it is right, correct the clock of Redis' machine";
       logger.warn(
         { hoursBehind: Math.round(behind / 3_600), advice },
         "the clock of this machine is behind the clock of Redis: using the clock of Redis",

@@ -32,24 +32,26 @@ const Settings = BaseConfig.extend({
     .string()
     .min(1)
     .default("celery-metrics-exporter")
-    .describe("The receiver's queue on RabbitMQ. Receivers with the same name share it, so give each deployment its own."),
+    .describe(
+      "Name of the receiver's RabbitMQ queue. Receivers that use the same name share the queue, so give each deployment its own name.",
+    ),
   RABBITMQ_QUEUE_TYPE: z
     .enum(["quorum", "classic"])
     .default("quorum")
     .describe(
-      "`quorum` keeps waiting events when the broker restarts. `classic` loses them: Celery publishes events as transient messages.",
+      "With `quorum`, waiting events survive a restart of the broker. With `classic` they are lost, because Celery publishes events as transient messages.",
     ),
   RABBITMQ_QUEUE_MAX_BYTES: integer(1024 * MEBIBYTE, MEBIBYTE).describe(
-    "Maximum size of the receiver's queue. Beyond it RabbitMQ drops the oldest events.",
+    "Maximum size of the receiver's RabbitMQ queue. Beyond it, RabbitMQ drops the oldest events.",
   ),
   RABBITMQ_QUEUE_EXPIRES_SECONDS: duration("age seconds", 7 * 86_400, { min: 60, max: 4_294_967 }).describe(
-    "RabbitMQ deletes the receiver's queue if no receiver was connected for this long.",
+    "RabbitMQ deletes the receiver's RabbitMQ queue if no receiver has been connected for this long.",
   ),
   RABBITMQ_PREFETCH: integer(8_000, 1, 65_535).describe(
-    "Maximum number of messages that RabbitMQ sends without an acknowledgement. A batch closes at half as many. A larger prefetch needs more memory.",
+    "Maximum number of messages that RabbitMQ sends ahead of their acknowledgement. A batch closes at half as many. A larger prefetch needs more memory.",
   ),
   RABBITMQ_PREFETCH_BYTES: integer(4 * MEBIBYTE, MEBIBYTE).describe(
-    "Maximum number of bytes that RabbitMQ sends without an acknowledgement: the larger the messages, the fewer it sends. A batch closes at half as many. Limits the receiver's memory while nothing can be stored.",
+    "Maximum number of bytes that RabbitMQ sends ahead of their acknowledgement. It limits the receiver's memory while nothing can be stored. A batch closes at half as many.",
   ),
   CELERY_FANOUT_PATTERNS: z
     .enum(["both", "true", "false"])
@@ -65,10 +67,10 @@ const Settings = BaseConfig.extend({
     .enum(["hold", "shed"])
     .default("hold")
     .describe(
-      "What to do when an exporter queue is full. `hold`: stop reading; RabbitMQ keeps the backlog for all exporters. `shed`: drop and count that exporter's batches. Redis pub/sub always sheds.",
+      "What to do when an exporter queue is full. `hold`: stop reading, so that RabbitMQ keeps the backlog of all exporters. `shed`: drop and count that exporter's batches. Redis pub/sub always sheds.",
     ),
   QUEUE_HIGH_WATER_EVENTS: integer(2_000_000, 1_000).describe(
-    "Number of events at which an exporter queue is full; see `QUEUE_FULL`. It stays full until it is down to nine tenths of this. Finished tasks that wait for an absent Datadog agent count too, each as four events.",
+    "Number of events at which an exporter queue counts as full; see `QUEUE_FULL`. It counts as full until it is down to nine tenths of this. Finished tasks that wait for an absent Datadog agent count too, each as four events.",
   ),
 })
   .extend(FilterConfig.shape)

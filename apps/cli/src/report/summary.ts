@@ -65,7 +65,7 @@ export function toFields({ rows, sent, unsent, lagQueue, ...numbers }: Summary):
 
 function totals({ rows, sent, unsent = 0 }: Summary): string[] {
   const table = rows === "many" ? [`more than ${count(MAX_ROWS_COUNTED)} rows`] : rows === undefined ? [] : [byState(rows, "rows")];
-  const waiting = unsent > 0 ? `, about ${count(unsent)} wait` : "";
+  const waiting = unsent > 0 ? `, about ${count(unsent)} waiting` : "";
   return [...table.map((text) => `table: ${text}`), ...(sent === undefined ? [] : [`${byState(sent, "tasks sent to Datadog")}${waiting}`])];
 }
 

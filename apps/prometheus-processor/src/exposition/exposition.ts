@@ -74,7 +74,7 @@ export class Exposition {
 
   #neverLess(read: Read): Read {
     if (this.#epoch !== undefined && this.#epoch !== read.epoch) {
-      this.#options.logger.warn("Redis has lost the counts: they start anew");
+      this.#options.logger.warn("Redis has lost the counts: they start again at 0");
       this.#shown = new Map();
     }
     this.#epoch = read.epoch;

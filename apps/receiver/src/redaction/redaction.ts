@@ -138,14 +138,14 @@ export const RedactionConfig = z.object({
     .enum(["off", "drop", "hash", "patterns"])
     .default("off")
     .describe(
-      "How the receiver hides what users put into tasks, before anything is stored. `drop` removes it. `hash` stores an HMAC-SHA-256 instead, so that equal values can still be recognised. `patterns` replaces each match of REDACT_PATTERNS with `[redacted]`. With any of them, nothing is kept of messages that cannot be read.",
+      "How the receiver hides arguments, results and errors of tasks before anything is stored. `drop` removes them. `hash` stores an HMAC-SHA-256 instead, so that equal values can still be recognised. `patterns` replaces each match of REDACT_PATTERNS with `[redacted]`. In each of these modes, messages that cannot be read are not kept.",
     ),
   REDACT_FIELDS: fields.describe("Comma-separated names of the fields to which REDACT_MODE applies."),
   REDACT_PATTERNS: patterns.describe(
-    "RE2 regular expressions, one per line (easiest in a file: `REDACT_PATTERNS_FILE`). RE2 has no look-around and no back-references, so that no text takes long. They apply to values as Celery sends them: Python's repr, cut at about 1,024 characters.",
+    "RE2 regular expressions, one per line (easiest in a file: `REDACT_PATTERNS_FILE`). RE2 has no look-around and no back-references, so no text takes long to check. The expressions apply to values as Celery sends them: Python's repr, cut at about 1,024 characters.",
   ),
   REDACT_HASH_KEY: secret(z.string().min(MIN_KEY_CHARACTERS, `must be at least ${MIN_KEY_CHARACTERS} characters`).optional()).describe(
-    "Key of the HMAC; all receivers need the same.",
+    "Key of the HMAC. All receivers need the same key.",
   ),
 });
 export type RedactionConfig = z.output<typeof RedactionConfig>;

@@ -18,7 +18,7 @@ const EVERY_MS = 30_000;
 const PATIENCE = 4;
 const MESSAGES = {
   began:
-    "other consumers take a part of the events from this queue: give each deployment its own RABBITMQ_QUEUE (they have another REDIS_URL or QUEUE_PREFIX; consumer tags name them)",
+    "other consumers get some of the events from this RabbitMQ queue: give each deployment its own RABBITMQ_QUEUE (their REDIS_URL or QUEUE_PREFIX differs from ours, and their consumer tags name them)",
   ended: "no other consumer reads this queue any more",
 };
 

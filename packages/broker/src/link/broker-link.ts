@@ -66,7 +66,7 @@ export class BrokerLink {
   /** @throws {UnavailableError} while the broker is away. */
   get connection(): BrokerConnection {
     const { session } = this.#keeper;
-    if (session === undefined) throw new UnavailableError("the broker is away");
+    if (session === undefined) throw new UnavailableError("the broker is unavailable");
     return session.connection;
   }
 

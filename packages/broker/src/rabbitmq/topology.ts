@@ -61,7 +61,7 @@ export async function declareQueue(connection: ChannelModel, topology: RabbitmqT
   if (failed.code === PRECONDITION_FAILED) {
     logger.warn(
       { queue, reason: failed.message },
-      "the queue exists with different arguments than configured and is used as it is; delete it to have it recreated",
+      "the receiver's RabbitMQ queue exists with other arguments than configured, and is used as it is; to change them, stop the receivers and delete the queue",
     );
   }
   return false;

@@ -97,7 +97,7 @@ export function redisAdvice(server: RedisServer, subscription: RedisSubscription
   const nothing = allowed
     ? `No channel of this Redis carries Celery's events (searched for *${DEFAULT_EXCHANGE}* and */worker.heartbeat).`
     : "This Redis user is not permitted to search other channels.";
-  return `check that a worker runs, with -E, on ${redisLabel(server)} (CELERY_BROKER_URL, with its database), and that its transport options match CELERY_GLOBAL_KEYPREFIX and CELERY_FANOUT_PREFIX, and its event_exchange EVENT_EXCHANGE; we listen to ${ours}. ${nothing}`;
+  return `check that a worker runs, with -E, on ${redisLabel(server)} (CELERY_BROKER_URL, with its database), and that its transport options match CELERY_GLOBAL_KEYPREFIX and CELERY_FANOUT_PREFIX, and that its event_exchange is EVENT_EXCHANGE; we listen to ${ours}. ${nothing}`;
 }
 
 interface Ours {

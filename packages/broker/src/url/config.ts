@@ -37,7 +37,7 @@ export const BrokerConfig = z.object({
     .default("mymaster")
     .describe("Redis Sentinel: the workers' transport option `master_name`."),
   CELERY_SENTINEL_PASSWORD: secret(z.string().optional()).describe(
-    "Redis Sentinel: password of the sentinels themselves. The one in CELERY_BROKER_URL is for Redis.",
+    "Redis Sentinel: password of the sentinels. The password in CELERY_BROKER_URL is for Redis.",
   ),
   CELERY_SENTINEL_TLS: flag(false).describe(
     "Redis Sentinel: whether the sentinels use TLS too, with the `ssl_*` settings of CELERY_BROKER_URL.",

@@ -66,7 +66,7 @@ function shown(name: string): string {
 
 function suggestion(name: string): string {
   const nearest = [...USED, ...Object.keys(ELSEWHERE), "heartbeat"].find((known) => editDistance(plain(known), plain(name)) <= MAX_TYPOS);
-  return nearest === undefined ? `known are ${USED.join(", ")}` : `did you mean ${nearest}?`;
+  return nearest === undefined ? `known settings: ${USED.join(", ")}` : `did you mean ${nearest}?`;
 }
 
 function plain(name: string): string {

@@ -143,7 +143,7 @@ describe("on Redis", () => {
     const { connection } = link;
     proxy.cut();
     await expect.poll(() => context.health.report().ready).toBe(false);
-    expect(() => link.connection).toThrow("the broker is away");
+    expect(() => link.connection).toThrow("the broker is unavailable");
     await expect.poll(() => context.health.report().ready).toBe(true);
     expect(link.connection).not.toBe(connection);
     expect((await queueLengths(link.connection, ["mail"], { redis: DEFAULTS })).queues).toHaveLength(1);

@@ -152,7 +152,7 @@ const OF_RECEIVER: Readonly<Record<string, string>> = {
   not_an_event: FOREIGN,
   type: FOREIGN,
   timestamp: `check the clock of the sender; otherwise ${FOREIGN}`,
-  [FUTURE]: `set the sender's clock by NTP; if the receiver's clock was wrong instead, set that one and run \`celery-metrics-exporter replay --source ${RECEIVER} --reason ${FUTURE}\``,
+  [FUTURE]: `correct the sender's clock (run NTP); if the receiver's clock was wrong instead, correct that one and run \`celery-metrics-exporter replay --source ${RECEIVER} --reason ${FUTURE}\``,
   too_large: "send less in one event, or fewer events in one message",
 };
 const DEFAULT_OF_RECEIVER =

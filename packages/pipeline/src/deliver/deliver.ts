@@ -65,7 +65,7 @@ export interface HeldReason {
 }
 
 export const NOTHING_GETS_THROUGH = "nothing gets through";
-export const NOT_PROVEN = "too few others of their kind get through to blame them";
+export const NOT_PROVEN = "too few others of this type are accepted to prove these at fault";
 export const TOO_MANY_BURIALS = "too many events are refused";
 export const TOO_SLOW = "others get through, but this takes too long";
 

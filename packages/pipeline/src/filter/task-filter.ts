@@ -13,20 +13,20 @@ function eventTypes({ isInclude }: { readonly isInclude: boolean }): ReturnType<
   });
 }
 
-const TYPES = "Types of your own events can be anything, but one of Celery's in another spelling, such as `succeeded`, is rejected.";
-const QUEUES = "Only `task-sent` carries the queue: a task without one is kept.";
+const TYPES = "Types of your own custom events are allowed, but a misspelt type of Celery, such as `succeeded`, is an error.";
+const QUEUES = "Only `task-sent` contains the queue, so a task without `task-sent` is kept.";
 const ATTEMPTS =
-  "Each attempt of a task that is retried or replaced is judged by its own name and queue. The task is dropped if none is wanted; otherwise all of it is kept, and metrics leave out the attempts that are not wanted.";
+  "Each attempt of a retried or replaced task is checked by its own name and queue. The task is dropped if all its attempts are excluded. Otherwise all of its events are kept, but metrics leave the excluded attempts out.";
 
 export const FilterConfig = z.object({
   FILTER_EVENT_TYPES_INCLUDE: eventTypes({ isInclude: true }).describe(
-    `Only events of these types are passed on. ${GLOBS} Empty: all. Names, queues and times come from \`task-sent\`, \`task-received\` and \`task-started\`: without them Datadog's metrics come a minute late and without names. ${TYPES} So is a list that includes none of Celery's types.`,
+    `Only events of these types are passed on. ${GLOBS} Empty: all. Names, queues and times come from \`task-sent\`, \`task-received\` and \`task-started\`: without these types, Datadog's metrics arrive a minute late and without names. ${TYPES} A list that includes none of Celery's types is an error too.`,
   ),
   FILTER_EVENT_TYPES_EXCLUDE: eventTypes({ isInclude: false }).describe(`Events of these types are dropped. ${GLOBS} ${TYPES}`),
   FILTER_TASK_NAMES_INCLUDE: list().describe(`Only tasks with these names are kept. ${GLOBS} Empty: all. ${ATTEMPTS}`),
   FILTER_TASK_NAMES_EXCLUDE: list().describe(`Tasks with these names are dropped. ${GLOBS} ${ATTEMPTS}`),
-  FILTER_QUEUES_INCLUDE: list().describe(`Only tasks sent to these queues are kept. ${GLOBS} Empty: all. ${QUEUES} ${ATTEMPTS}`),
-  FILTER_QUEUES_EXCLUDE: list().describe(`Tasks sent to these queues are dropped. ${GLOBS} ${QUEUES} ${ATTEMPTS}`),
+  FILTER_QUEUES_INCLUDE: list().describe(`Only tasks sent to these Celery queues are kept. ${GLOBS} Empty: all. ${QUEUES} ${ATTEMPTS}`),
+  FILTER_QUEUES_EXCLUDE: list().describe(`Tasks sent to these Celery queues are dropped. ${GLOBS} ${QUEUES} ${ATTEMPTS}`),
 });
 export type FilterConfig = z.output<typeof FilterConfig>;
 

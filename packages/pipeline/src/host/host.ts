@@ -21,7 +21,7 @@ export interface Host {
 export const HostConfig = z.object({
   PROCESSOR_CONCURRENCY: integer(4, 1, 1_000).describe("Batches that one process exports at the same time."),
   PROCESSOR_MAX_TRIES: integer(5, 1).describe(
-    "How often a batch is tried after an error that is neither a refusal of the data nor an outage. Then it is split to find the event at fault, which is tried as often before it becomes a dead letter. Outages are retried forever.",
+    "How often a batch is tried if the error is neither a refusal of the data nor an outage. After that, the batch is split to find the event at fault. That event is tried as often, and then becomes a dead letter. Outages are retried forever.",
   ),
 });
 export type HostConfig = z.output<typeof HostConfig>;

@@ -119,7 +119,7 @@ export class Fanout {
     const memory = this.#memory.problem;
     if (memory !== undefined || this.#options.whenFull !== "hold") return memory;
     const full = this.#outlets.filter(({ watch }) => watch.isFull).map(({ watch }) => watch.description);
-    return full.length === 0 ? undefined : `a queue is full: ${full.join("; ")}`;
+    return full.length === 0 ? undefined : `an exporter queue is full: ${full.join("; ")}`;
   }
 
   /** Stops watching. Safe to call without `start`, and twice. */

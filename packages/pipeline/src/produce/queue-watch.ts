@@ -85,7 +85,7 @@ export class QueueWatch {
 
   /** For `/readyz`. */
   get description(): string {
-    return `\`${this.#options.exporter}\`${this.#isUnattended ? `, which has no worker: ${this.#remedy()}` : ""}`;
+    return `\`${this.#options.exporter}\`${this.#isUnattended ? `, which has no processor: ${this.#remedy()}` : ""}`;
   }
 
   /** @param meanBatch events per job that is already in the queue. */
@@ -124,8 +124,8 @@ export class QueueWatch {
     if (isFull === this.#isFull) return;
     this.#isFull = isFull;
     const fields = { exporter, events: Math.round(this.#backlog.events), undeliveredTasks: undelivered, whenFull };
-    if (isFull) logger.warn({ ...fields, advice: this.#advice(undelivered) }, "queue past its high-water mark");
-    else logger.info(fields, "queue below its high-water mark again");
+    if (isFull) logger.warn({ ...fields, advice: this.#advice(undelivered) }, "exporter queue past its high-water mark");
+    else logger.info(fields, "exporter queue below its high-water mark again");
   }
 
   #judgeAttendance(jobs: number, isAttended: boolean): void {
@@ -136,8 +136,9 @@ export class QueueWatch {
     if (isUnattended === this.#isUnattended) return;
     this.#isUnattended = isUnattended;
     const fields = { exporter, events: Math.round(this.#backlog.events) };
-    if (isUnattended) logger.warn({ ...fields, advice: this.#remedy() }, `no worker on \`${exporter}\`: its queue only grows`);
-    else logger.info(fields, `the queue \`${exporter}\` has a worker again, or is empty`);
+    if (isUnattended)
+      logger.warn({ ...fields, advice: this.#remedy() }, `no processor works on the queue \`${exporter}\`, which only grows`);
+    else logger.info(fields, `the queue \`${exporter}\` has a processor again, or is empty`);
   }
 
   #advice(undelivered: number): string {
@@ -145,9 +146,9 @@ export class QueueWatch {
     if (this.#isUnattended) return this.#remedy();
     const waitsForSink = undelivered * EVENTS_PER_TASK > highWaterEvents / 2;
     const cause = waitsForSink
-      ? `the sink of ${exporter} takes nothing: see /readyz of the ${exporter}-processor`
+      ? `the sink of ${exporter} accepts nothing: see /readyz of the ${exporter}-processor`
       : `see /readyz of the ${exporter}-processor, or start more of them`;
-    return whenFull === "hold" ? `${cause}; with QUEUE_FULL=shed the other exporters go on` : cause;
+    return whenFull === "hold" ? `${cause}; with QUEUE_FULL=shed the other exporters continue` : cause;
   }
 
   #remedy(): string {

@@ -159,7 +159,7 @@ export async function closeWorker(
       const awayMs = away.measure(!worker.isConnected);
       const lateMs = late.measure(overdue.aborted);
       if (awayMs >= REDIS_PATIENCE_MS || lateMs >= OVERDUE_PATIENCE_MS) {
-        logger.warn({ awayMs, lateMs }, "a worker does not stop: its jobs will be taken over");
+        logger.warn({ awayMs, lateMs }, "jobs do not finish in time: another process will take them over");
         worker.abandon();
         return;
       }

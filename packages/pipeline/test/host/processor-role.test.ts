@@ -288,7 +288,7 @@ describe("bad data", () => {
     await enqueue([...numbered(20), bad, ...numbered(20)]);
     const held = (): string => host.health.report().components["sink exporter: held batches"] ?? "";
     await vi.waitUntil(() => held() !== "up", { timeout: 10_000 });
-    expect(held()).toBe("too few others of their kind get through to blame them: task-failed (invalid byte sequence)");
+    expect(held()).toBe("too few others of this type are accepted to prove these at fault: task-failed (invalid byte sequence)");
     await enqueue(numbered(20));
     await vi.waitUntil(async () => (await queue.getDelayedCount()) === 1, { timeout: 10_000 });
     expect(await lettersIn()).toEqual([]);

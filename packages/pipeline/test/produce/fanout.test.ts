@@ -135,7 +135,7 @@ describe("the high-water mark", () => {
     for (let batch = 0; batch < 3; batch++) await fanout.enqueue({ broker: "rabbitmq", events });
     expect(fanout.fullBecause()).toBeUndefined();
     await vi.waitUntil(() => fanout.fullBecause() !== undefined, { timeout: 5_000 });
-    expect(fanout.fullBecause()).toMatch(/^a queue is full: `(datadog|postgres|prometheus)`/);
+    expect(fanout.fullBecause()).toMatch(/^an exporter queue is full: `(datadog|postgres|prometheus)`/);
     await fanout.enqueue({ broker: "rabbitmq", events });
     expect(await batchesIn("postgres")).toHaveLength(4);
     for (const { name } of EXPORTERS) await queueOf(name).drain();
@@ -214,7 +214,7 @@ describe("the high-water mark", () => {
     const first = await startFanout();
     for (let batch = 0; batch < 3; batch++) await first.fanout.enqueue({ broker: "rabbitmq", events });
     const { fanout } = await startFanout({ highWaterEvents: 150 });
-    expect(fanout.fullBecause()).toBe("a queue is full: `datadog`; `postgres`; `prometheus`");
+    expect(fanout.fullBecause()).toBe("an exporter queue is full: `datadog`; `postgres`; `prometheus`");
   });
 });
 

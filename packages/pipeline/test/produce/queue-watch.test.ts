@@ -63,9 +63,9 @@ describe("the high-water mark", () => {
     }
     expect(full).toEqual([false, true, true, true, true, true, false, false, true]);
     expect(messages()).toEqual([
-      "queue past its high-water mark",
-      "queue below its high-water mark again",
-      "queue past its high-water mark",
+      "exporter queue past its high-water mark",
+      "exporter queue below its high-water mark again",
+      "exporter queue past its high-water mark",
     ]);
     expect(String(lines[0]?.["advice"])).toMatch(/\/readyz of the datadog-processor.*QUEUE_FULL=shed/);
   });
@@ -79,7 +79,7 @@ describe("the high-water mark", () => {
     await redis.producer.set(`${prefix}:datadog:undelivered`, "20");
     await watch.refresh(true);
     expect(watch.isFull).toBe(true);
-    expect(lines[0]).toMatchObject({ events: 20, undeliveredTasks: 20, advice: expect.stringContaining("takes nothing") as string });
+    expect(lines[0]).toMatchObject({ events: 20, undeliveredTasks: 20, advice: expect.stringContaining("accepts nothing") as string });
   });
 });
 
@@ -91,15 +91,15 @@ describe("a queue that is fed", () => {
     for (now = 0; now < 60_000; now += 10_000) await watch.refresh(true);
     expect(messages()).toEqual([]);
     for (; now < 300_000; now += 10_000) await watch.refresh(true);
-    expect(messages()).toEqual(["no worker on `datadog`: its queue only grows"]);
+    expect(messages()).toEqual(["no processor works on the queue `datadog`, which only grows"]);
     expect(lines[0]?.["advice"]).toBe("start a datadog-processor, or leave datadog out with EXPORTERS=postgres");
     await hold(1_000);
     await watch.refresh(true);
-    expect(lines[1]).toMatchObject({ msg: "queue past its high-water mark", advice: lines[0]?.["advice"] });
+    expect(lines[1]).toMatchObject({ msg: "exporter queue past its high-water mark", advice: lines[0]?.["advice"] });
     expect(watch.description).toContain("EXPORTERS=postgres");
     await redis.producer.set(`${prefix}:datadog:stalled-check`, "1");
     await watch.refresh(true);
-    expect(messages()[2]).toBe("the queue `datadog` has a worker again, or is empty");
+    expect(messages()[2]).toBe("the queue `datadog` has a processor again, or is empty");
   });
 
   it("is not reported while it is empty, while Redis takes no writes, nor while a worker is busy or its queue is paused", async () => {

@@ -125,12 +125,10 @@ export const BaseConfig = z.object({
   REDIS_URL: secret(redisUrl)
     .default("redis://127.0.0.1:6379")
     .describe(
-      "Redis that holds the queues and the Store: `redis://`, `rediss://` or `redis+socket://`; `sentinel://` with several hosts separated by `;`; `redis+cluster://` or `rediss+cluster://` with some nodes of a Redis Cluster separated by `,`. `ssl_*` query settings for TLS, as in CELERY_BROKER_URL.",
+      "Redis that holds the exporter queues and the Store: `redis://`, `rediss://` or `redis+socket://`; `sentinel://` with several hosts separated by `;`; `redis+cluster://` or `rediss+cluster://` with some nodes of a Redis Cluster separated by `,`. For TLS, `ssl_*` query settings, as in CELERY_BROKER_URL.",
     ),
   REDIS_SENTINEL_MASTER_NAME: z.string().min(1).default("mymaster").describe("Sentinel's name of the master of REDIS_URL."),
-  REDIS_SENTINEL_PASSWORD: secret(z.string().optional()).describe(
-    "Password of the sentinels themselves. The one in REDIS_URL is for Redis.",
-  ),
+  REDIS_SENTINEL_PASSWORD: secret(z.string().optional()).describe("Password of the sentinels. The password in REDIS_URL is for Redis."),
   REDIS_SENTINEL_TLS: flag(false).describe("Whether the sentinels use TLS too, with the `ssl_*` settings of REDIS_URL."),
   REDIS_CLUSTER_NAT_MAP: list()
     .refine((entries) => entries.every((entry) => NAT_ENTRY.test(entry)), "must be host:port=host:port, separated by commas")
@@ -141,7 +139,7 @@ export const BaseConfig = z.object({
     .string()
     .min(1)
     .default("{cme}")
-    .describe("Prefix of every queue key. The braces keep the queues in one slot of a Redis Cluster, which requires them."),
+    .describe("Prefix of the keys of all exporter queues. The braces keep these keys in one slot; a Redis Cluster requires them."),
   LOG_LEVEL: aliased(
     z
       .preprocess(toLevel, z.enum(["trace", "debug", "info", "warn", "error", "fatal", "silent"], { error: LEVEL_PROBLEM }))
@@ -157,7 +155,7 @@ export const BaseConfig = z.object({
   HEALTH_PORT: wholeNumber(0, 65535)
     .optional()
     .describe(
-      "Port of the health endpoints. 0 picks a free port and logs it. Default: the port of the role, or 9800 for several roles in one process; if that port is taken, a free one, with a warning.",
+      "Port of the health endpoints. 0 picks a free port and logs it. Default: the role's own port, or 9800 if one process runs several roles. If the default port is taken, the process uses a free one and logs a warning.",
     ),
   STARTUP_TIMEOUT_SECONDS: duration("wait seconds", 15, { min: 1 }).describe(
     "How long a role waits for its dependencies at startup before it gives up.",

@@ -117,7 +117,7 @@ const MAX_TYPOS = 2;
 
 function suggestion(name: string): string {
   const meant = QUERY.find((known) => known.length > MAX_TYPOS && editDistance(known, name.toLowerCase()) <= MAX_TYPOS);
-  return meant === undefined ? `known are ${QUERY.join(", ")}` : `did you mean ${meant}?`;
+  return meant === undefined ? `known settings: ${QUERY.join(", ")}` : `did you mean ${meant}?`;
 }
 
 /** The same URL without unsupported query settings, such as those only Celery knows. */

@@ -63,7 +63,7 @@ describe("configWarnings", () => {
       REDIS_URL: expect.stringMatching(/ssl_ca_cert is unknown.*did you mean ssl_ca_certs\?/) as string,
     });
     expect(warned({ REDIS_URL: "redis+cluster://a:1,b:2?foo=x" })).toEqual({
-      REDIS_URL: expect.stringMatching(/^the query setting foo is unknown and ignored; known are db, virtual_host, ssl, /) as string,
+      REDIS_URL: expect.stringMatching(/^the query setting foo is unknown and ignored; known settings: db, virtual_host, ssl, /) as string,
     });
     expect(warned({ REDIS_URL: "redis://h?db=1" })).toEqual({});
     expect(warned({ REDIS_URL: "sentinel://a:26379;sentinel://b:26379/0" })).toEqual({});
