@@ -57,7 +57,8 @@ export const CELERY_EXPORTER_PANELS: Readonly<Record<string, readonly string[]>>
     `sum(rate(celery_task_succeeded_total{${OF_TASK}}[$__rate_interval])) by (name) / (sum(rate(celery_task_succeeded_total{${OF_TASK}}[$__rate_interval])) by (name) + sum(rate(celery_task_failed_total{${OF_TASK}}[$__rate_interval])) by (name))`,
   ],
   "17508 Tasks Runtime": [0.5, 0.95, 0.99].map(
-    (quantile) => `histogram_quantile(${quantile}, sum(irate(celery_task_runtime_bucket{${OF_TASK}}[$__rate_interval])) by (name, job, le))`,
+    (quantile) =>
+      `histogram_quantile(${quantile}, sum(irate(celery_task_runtime_bucket{${OF_TASK}}[$__rate_interval])) by (name, job, le))`,
   ),
 };
 

@@ -13,9 +13,17 @@ import {
   type Publisher,
 } from "@celery-metrics-exporter/testkit";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { CELERY_EXPORTER_PANELS, CELERY_EXPORTER_VARIABLES } from "../dashboards/celery-exporter.ts";
-import { RULES, RULE_TESTS, grafanaDashboards, labelValues, panelExpressions, ruleExpressions, withoutVariables } from "../dashboards/grafana.ts";
+import {
+  RULES,
+  RULE_TESTS,
+  grafanaDashboards,
+  labelValues,
+  panelExpressions,
+  ruleExpressions,
+  withoutVariables,
+} from "../dashboards/grafana.ts";
 import { prepareBurst, publishBurst } from "../load/load.ts";
 
 const PREFIX = "{cme}";
@@ -34,7 +42,12 @@ beforeAll(async () => {
   lifecycle.defer("redis", () => redis.stop());
   lifecycle.defer("sink", () => sink.close());
   const start = async (names: readonly string[], settings: Readonly<Record<string, string>>): Promise<string> => {
-    const servers = { CELERY_BROKER_URL: redis.url, REDIS_URL: redis.url, DD_AGENT_HOST: "127.0.0.1", DD_DOGSTATSD_PORT: String(sink.port) };
+    const servers = {
+      CELERY_BROKER_URL: redis.url,
+      REDIS_URL: redis.url,
+      DD_AGENT_HOST: "127.0.0.1",
+      DD_DOGSTATSD_PORT: String(sink.port),
+    };
     const roles = ALL_ROLES.filter(({ name }) => names.includes(name));
     const running = await startRoles(roles, { ...servers, HEALTH_PORT: String(await freePort()), ...settings }, logger);
     lifecycle.defer(names.join(), () => running.stop());
@@ -60,9 +73,9 @@ beforeAll(async () => {
   const publisher = await connectPublisher(redis.url);
   lifecycle.defer("publisher", () => publisher.close());
   await observe(redis.url);
-  await publisher.publish([{ routingKey: "task.sent", hostname: "gen1@client", body: Buffer.from("{") }]);
   // What is there before the first scrape of a series increases nothing.
   await load(publisher, 1);
+  await publisher.publish([{ routingKey: "task.sent", hostname: "gen1@client", body: Buffer.from("{") }]);
   await load(publisher, 2);
 });
 afterAll(() => lifecycle.close());
@@ -76,7 +89,11 @@ async function load(publisher: Publisher, seed: number): Promise<void> {
   const waiting = { type: "task-sent", uuid: `waiting-${seed}`, name: TASK, queue: "celery", retries: 0, args: "()", kwargs: "{}" };
   const beat = { type: "worker-heartbeat", freq: 2, active: 1, processed: 100 * seed, sw_ident: "py-celery", sw_ver: "5.6.3" };
   await publisher.publish([
-    { routingKey: "task.sent", hostname: "gen1@client", body: Buffer.from(JSON.stringify({ ...waiting, hostname: "gen1@client", timestamp: now })) },
+    {
+      routingKey: "task.sent",
+      hostname: "gen1@client",
+      body: Buffer.from(JSON.stringify({ ...waiting, hostname: "gen1@client", timestamp: now })),
+    },
     ...WORKERS.map((hostname) => ({
       routingKey: "worker.heartbeat",
       hostname,
@@ -84,7 +101,7 @@ async function load(publisher: Publisher, seed: number): Promise<void> {
     })),
   ]);
   const ended = burst.tasks.filter(({ status }) => status === "SUCCESS" || status === "FAILURE").length;
-  await expect.poll(count, { timeout: 60_000, interval: 300 }).toBe(before + ended);
+  await vi.waitFor(async () => expect(await count()).toBe(before + ended), { timeout: 60_000, interval: 300 });
 }
 
 async function count(): Promise<number> {
@@ -153,13 +170,17 @@ describe("with the series of a load", () => {
     const expressions = panelExpressions(dashboards);
     expect(expressions.length).toBeGreaterThan(80);
     expect(await withoutData(expressions)).toEqual([]);
-    const queries = dashboards.flatMap(({ templating }) => templating.list.filter(({ type }) => type === "query").map(({ query }) => query));
+    const queries = dashboards.flatMap(({ templating }) =>
+      templating.list.filter(({ type }) => type === "query").map(({ query }) => query),
+    );
     expect(await withoutChoice(queries)).toEqual([]);
   });
 
   it("every panel of celery-exporter's dashboards shows data", async () => {
     const values = { ...CLUSTER, job: "celery" };
-    const expressions = Object.entries(CELERY_EXPORTER_PANELS).flatMap(([panel, list]) => list.map((expression) => [panel, expression] as const));
+    const expressions = Object.entries(CELERY_EXPORTER_PANELS).flatMap(([panel, list]) =>
+      list.map((expression) => [panel, expression] as const),
+    );
     expect(await withoutData(expressions, values)).toEqual([]);
     expect(await withoutChoice(CELERY_EXPORTER_VARIABLES, values)).toEqual([]);
   });

@@ -1,9 +1,10 @@
 /** The dashboards and alerts show only what is documented, and all of it that is about Celery. */
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { describe, expect, it } from "vitest";
 import { CELERY_EXPORTER_PANELS, CELERY_EXPORTER_SERIES } from "../dashboards/celery-exporter.ts";
+import { datadogFiles, queriesIn, readDatadog, readsOf } from "../dashboards/datadog.ts";
 import { celeryMetrics, datadogMetrics, ownMetrics, seriesOf } from "../dashboards/documented.ts";
 import {
   RULE_TESTS,
@@ -37,11 +38,14 @@ function seriesNamed(name: string): string[] {
   return [...documented.keys()].filter((each) => pattern.test(each));
 }
 
+/** The labels that any of the series may have. */
+function labelsOf(names: readonly string[]): string[] {
+  return names.flatMap(seriesNamed).flatMap((name) => [...(documented.get(name) ?? []), ...TARGET_LABELS]);
+}
+
 /** What an expression uses that is not documented. */
 function undocumented([place, expression]: Located): string[] {
   const { selectors, groupings } = parseExpression(withoutVariables(expression));
-  const labelsOf = (names: readonly string[]): string[] =>
-    names.flatMap(seriesNamed).flatMap((name) => [...(documented.get(name) ?? []), ...TARGET_LABELS]);
   return [
     ...selectors.filter(({ name }) => seriesNamed(name).length === 0).map(({ name }) => name),
     ...[...selectors.map(({ name, labels }) => ({ names: [name], labels })), ...groupings].flatMap(({ names, labels }) =>
@@ -70,7 +74,9 @@ describe("expressions of dashboards and alerts", () => {
   });
 
   it("of celery-exporter's dashboards use series that we document", () => {
-    const theirs = Object.entries(CELERY_EXPORTER_PANELS).flatMap(([panel, list]) => list.map((expression) => [panel, expression] as const));
+    const theirs = Object.entries(CELERY_EXPORTER_PANELS).flatMap(([panel, list]) =>
+      list.map((expression) => [panel, expression] as const),
+    );
     const names = theirs.flatMap(([, expression]) => parseExpression(withoutVariables(expression)).selectors.map(({ name }) => name));
     expect([...CELERY_EXPORTER_SERIES, ...names].filter((name) => !celerySeries.has(name))).toEqual([]);
   });
@@ -113,7 +119,10 @@ describe("dashboards for Grafana", () => {
   });
 
   it("have a unit and a description in every panel", () => {
-    const bare = panels.filter(({ type, description, fieldConfig }) => description === "" || (type !== "heatmap" && type !== "state-timeline" && !fieldConfig.defaults.unit));
+    const bare = panels.filter(
+      ({ type, description, fieldConfig }) =>
+        description === "" || (type !== "heatmap" && type !== "state-timeline" && !fieldConfig.defaults.unit),
+    );
     expect(bare.map(({ place }) => place)).toEqual([]);
   });
 
@@ -121,7 +130,10 @@ describe("dashboards for Grafana", () => {
     const wrong = panels.flatMap(({ place, targets }) =>
       targets.flatMap(({ expr, legendFormat = "" }) => {
         const { selectors, groupings } = parseExpression(withoutVariables(expr));
-        const kept = groupings.length > 0 ? groupings.flatMap(({ labels }) => labels) : [...TARGET_LABELS, ...selectors.flatMap(({ name }) => documented.get(name) ?? [])];
+        const kept =
+          groupings.length > 0
+            ? groupings.flatMap(({ labels }) => labels)
+            : [...TARGET_LABELS, ...selectors.flatMap(({ name }) => documented.get(name) ?? [])];
         const used = [...legendFormat.matchAll(/\{\{(\w+)\}\}/g)].map(([, label = ""]) => label);
         return used.filter((label) => !kept.includes(label)).map((label) => `${place}: ${label}`);
       }),
@@ -164,7 +176,9 @@ describe("alert rules", () => {
     };
     const cases = (isFiring: boolean): string[] =>
       tests.flatMap(({ name, promql_expr_test: list }) =>
-        list.some(({ expr, exp_samples: samples }) => expr.includes(`alertname="${name}"`) && samples.length > 0 === isFiring) ? [name] : [],
+        list.some(({ expr, exp_samples: samples }) => expr.includes(`alertname="${name}"`) && samples.length > 0 === isFiring)
+          ? [name]
+          : [],
       );
     const names = rules().map(({ alert }) => alert);
     expect(new Set(names).size).toBe(names.length);
@@ -174,81 +188,78 @@ describe("alert rules", () => {
 });
 
 describe("dashboard and monitors for Datadog", () => {
-  const folder = "dashboards/datadog";
-  const files = readdirSync(join(ROOT, folder));
-  const monitors = files.filter((file) => file.startsWith("monitor-"));
-  const read = (file: string): Record<string, unknown> => JSON.parse(readText(`${folder}/${file}`)) as Record<string, unknown>;
-  /** Datadog's template variables are written as tags, and `env` comes from DATADOG_TAGS. */
-  const anyTags = ["env"];
-
-  /** Every part of a query that reads a metric. */
-  const readsOf = (query: string) =>
-    [...query.matchAll(/(\w+):(celery\.[\w.]+)\{([^}]*)\}(?: by \{([^}]*)\})?(\.as_count\(\))?/g)].map(
-      ([, aggregation = "", metric = "", scope = "", by = "", asCount]) => ({
-        aggregation,
-        metric,
-        tags: [...scope.split(","), ...by.split(",")].map((tag) => tag.trim().replace(/^\$/, "").replace(/:.*$/, "")).filter((tag) => !["", "*"].includes(tag)),
-        asCount: asCount !== undefined,
-      }),
-    );
-
-  /** Every string at the key `query`. */
-  const queriesIn = (value: unknown): string[] =>
-    typeof value !== "object" || value === null
-      ? []
-      : Object.entries(value).flatMap(([key, inner]) => (key === "query" && typeof inner === "string" ? [inner] : queriesIn(inner)));
+  const files = datadogFiles();
+  const metrics = datadogMetrics();
+  /** Aggregations that make sense for each type. */
+  const aggregations: Readonly<Record<string, readonly string[]>> = {
+    distribution: ["p50", "p95", "p99"],
+    count: ["sum"],
+    gauge: ["sum", "max", "avg"],
+  };
 
   it.each(files)("%s reads only metrics and tags that are documented, in the way of their type", (file) => {
-    const queries = queriesIn(read(file));
+    const queries = queriesIn(readDatadog(file));
     expect(queries.length).toBeGreaterThan(0);
     for (const query of queries) {
-      expect(readsOf(query).length, query).toBe([...query.matchAll(/celery\./g)].length);
-      for (const { aggregation, metric, tags, asCount } of readsOf(query)) {
-        const found = datadogMetrics().get(metric);
-        expect(found, `${query}: ${metric}`).toBeDefined();
-        expect([...anyTags, ...(found?.tags ?? [])], query).toEqual(expect.arrayContaining(tags));
-        expect(aggregation, query).toMatch({ distribution: /^p\d\d$/, count: /^sum$/, gauge: /^(sum|max|avg)$/ }[found?.type ?? ""] ?? /^$/);
-        expect(asCount, query).toBe(found?.type === "count");
+      for (const { aggregation, metric, tags, isAsCount } of readsOf(query)) {
+        const { type = "", tags: documentedTags = [] } = metrics.get(metric) ?? {};
+        expect(aggregations[type], query).toContain(aggregation);
+        expect(isAsCount, query).toBe(type === "count");
+        // `env` comes from DATADOG_TAGS, or from the agent.
+        expect(["env", ...documentedTags], query).toEqual(expect.arrayContaining(tags));
       }
     }
   });
 
   it("show every metric", () => {
-    const shown = queriesIn(read("dashboard.json")).flatMap((query) => readsOf(query).map(({ metric }) => metric));
-    expect([...datadogMetrics().keys()].filter((name) => !shown.includes(name))).toEqual([]);
+    const shown = queriesIn(readDatadog("dashboard.json")).flatMap((query) => readsOf(query).map(({ metric }) => metric));
+    expect([...metrics.keys()].filter((name) => !shown.includes(name))).toEqual([]);
   });
 
-  it("have the fields that POST /api/v1/dashboard requires, and queries for every name in a formula", () => {
-    const { title, layout_type: layout, widgets } = read("dashboard.json") as {
+  it("have the fields that POST /api/v1/dashboard requires, and a query for every name in a formula", () => {
+    const {
+      title,
+      layout_type: layout,
+      widgets,
+    } = readDatadog<{
       title: string;
       layout_type: string;
-      widgets: { definition: { type: string; title: string; requests: { queries: { name: string }[]; formulas: { formula: string }[] }[] } }[];
-    };
+      widgets: {
+        definition: { type: string; title: string; requests: { queries: { name: string }[]; formulas: { formula: string }[] }[] };
+      }[];
+    }>("dashboard.json");
     expect([typeof title, layout]).toEqual(["string", "ordered"]);
     for (const { definition } of widgets) {
       expect(["query_value", "timeseries", "query_table"]).toContain(definition.type);
       for (const { queries, formulas } of definition.requests) {
-        const names = formulas.flatMap(({ formula }) => [...formula.replaceAll(/'[^']*'|[a-z_]+\(/g, "").matchAll(/[a-z]\w*/g)].map(([name]) => name));
+        const names = formulas.flatMap(({ formula }) =>
+          [...formula.replaceAll(/'[^']*'|[a-z_]+\(/g, "").matchAll(/[a-z]\w*/g)].map(([name]) => name),
+        );
         expect(new Set(names), definition.title).toEqual(new Set(queries.map(({ name }) => name)));
       }
     }
   });
 
-  it.each(monitors)("%s has the fields that POST /api/v1/monitor requires, and the limit of its query", (file) => {
-    const { name, type, query, message, options } = read(file) as {
-      name: string;
-      type: string;
-      query: string;
-      message: string;
-      options: { thresholds: { critical: number; warning?: number } };
-    };
-    expect([name, message].every((text) => text.length > 10)).toBe(true);
-    expect(type).toBe("query alert");
-    const [, comparison, limit] = /^(?:(?:sum|min|max|avg|percentile)\(last_\d+m\)|change\(avg\(last_\d+m\),last_\d+m\)):.+ ([<>]) (\d+)$/.exec(query) ?? [];
-    expect(Number(limit)).toBe(options.thresholds.critical);
-    const { warning, critical } = options.thresholds;
-    if (warning !== undefined) expect(comparison === ">" ? warning < critical : warning > critical).toBe(true);
-    const tags = [...`${name} ${message}`.matchAll(/\{\{(\w+)\.name\}\}/g)].map(([, tag = ""]) => tag);
-    expect(readsOf(query).flatMap((part) => part.tags)).toEqual(expect.arrayContaining(tags));
-  });
+  it.each(files.filter((file) => file !== "dashboard.json"))(
+    "%s has the fields that POST /api/v1/monitor requires, and the limit of its query",
+    (file) => {
+      const { name, type, query, message, options } = readDatadog<{
+        name: string;
+        type: string;
+        query: string;
+        message: string;
+        options: { thresholds: { critical: number; warning?: number } };
+      }>(file);
+      expect([name, message].every((text) => text.length > 10)).toBe(true);
+      expect(type).toBe("query alert");
+      const [, comparison, limit] =
+        /^(?:(?:sum|min|max|percentile)\(last_\d+m\)|change\(avg\(last_\d+m\),last_\d+m\)):.+ ([<>]) (\d+)$/.exec(query) ?? [];
+      const { critical, warning } = options.thresholds;
+      expect(Number(limit)).toBe(critical);
+      const distance = critical - (warning ?? (comparison === ">" ? 0 : Number.POSITIVE_INFINITY));
+      expect(Math.sign(distance)).toBe(comparison === ">" ? 1 : -1);
+      const named = [...`${name} ${message}`.matchAll(/\{\{(\w+)\.name\}\}/g)].map(([, tag = ""]) => tag);
+      expect(readsOf(query).flatMap(({ tags }) => tags)).toEqual(expect.arrayContaining(named));
+    },
+  );
 });
