@@ -12,7 +12,7 @@ import {
   type PrometheusServer,
   type Publisher,
 } from "@celery-metrics-exporter/testkit";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { CELERY_EXPORTER_PANELS, CELERY_EXPORTER_VARIABLES } from "../dashboards/celery-exporter.ts";
 import {
@@ -24,6 +24,7 @@ import {
   ruleExpressions,
   withoutVariables,
 } from "../dashboards/grafana.ts";
+import { ROOT } from "../invariants/workspace.ts";
 import { prepareBurst, publishBurst } from "../load/load.ts";
 
 const PREFIX = "{cme}";
@@ -63,7 +64,6 @@ beforeAll(async () => {
   // By itself, because it would find no queues and no workers where the test says that there are some.
   const monitor = await start(["monitor"], { QUEUE_PREFIX: "{cme-monitor}", MONITOR_INTERVAL_SECONDS: "1" });
 
-  const target = (job: string, targets: string[]) => ({ job_name: job, static_configs: [{ targets, labels: CLUSTER }] });
   prometheus = await startPrometheus({
     scrapes: [target("celery", [`127.0.0.1:${port}`]), target("celery-metrics-exporter", [pipeline, monitor])],
   });
@@ -79,6 +79,10 @@ beforeAll(async () => {
   await load(publisher, 2);
 });
 afterAll(() => lifecycle.close());
+
+function target(job: string, targets: readonly string[]): object {
+  return { job_name: job, static_configs: [{ targets, labels: CLUSTER }] };
+}
 
 /** Publishes tasks with every end, one that waits, and the heartbeats of their workers, and waits until Prometheus has them. */
 async function load(publisher: Publisher, seed: number): Promise<void> {
@@ -193,14 +197,12 @@ describe("with the series of a load", () => {
 });
 
 describe("promtool", () => {
-  const path = (file: string): string => fileURLToPath(new URL(`../../${file}`, import.meta.url));
-
   it("finds no fault with the rules", async () => {
-    expect(await promtool(["check", "rules", path(RULES)])).toMatchObject({ ok: true });
+    expect(await promtool(["check", "rules", join(ROOT, RULES)])).toMatchObject({ ok: true });
   });
 
   it("sees every alert fire and stay silent", async () => {
-    const { ok, output } = await promtool(["test", "rules", path(RULE_TESTS)]);
+    const { ok, output } = await promtool(["test", "rules", join(ROOT, RULE_TESTS)]);
     expect(ok, output).toBe(true);
   });
 });

@@ -206,7 +206,7 @@ describe("dashboard and monitors for Datadog", () => {
         expect(aggregations[type], query).toContain(aggregation);
         expect(isAsCount, query).toBe(type === "count");
         // `env` comes from DATADOG_TAGS, or from the agent.
-        expect(["env", ...documentedTags], query).toEqual(expect.arrayContaining(tags));
+        expect(["env", ...documentedTags], query).toEqual(expect.arrayContaining([...tags]));
       }
     }
   });
