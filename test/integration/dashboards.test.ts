@@ -14,7 +14,7 @@ import {
 } from "@celery-metrics-exporter/testkit";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { CELERY_EXPORTER_PANELS, CELERY_EXPORTER_VARIABLES } from "../dashboards/celery-exporter.ts";
+import { CELERY_EXPORTER_PANELS, CELERY_EXPORTER_SERIES, CELERY_EXPORTER_VARIABLES } from "../dashboards/celery-exporter.ts";
 import {
   RULES,
   RULE_TESTS,
@@ -24,6 +24,7 @@ import {
   ruleExpressions,
   withoutVariables,
 } from "../dashboards/grafana.ts";
+import { parseExpression } from "../dashboards/promql.ts";
 import { ROOT } from "../invariants/workspace.ts";
 import { prepareBurst, publishBurst } from "../load/load.ts";
 
@@ -31,7 +32,7 @@ const PREFIX = "{cme}";
 const CLUSTER = { cluster: "c1", namespace: "n1" };
 /** The load has tasks of this name with every end. */
 const TASK = "shop.charge";
-const WORKERS = ["w1@host-a", "w2@host-a"];
+const WORKERS = ["w1@host-a", "w1@host-b"];
 
 const logger = createLogger("test", "silent");
 const lifecycle = new Lifecycle(logger);
@@ -65,7 +66,18 @@ beforeAll(async () => {
   const monitor = await start(["monitor"], { QUEUE_PREFIX: "{cme-monitor}", MONITOR_INTERVAL_SECONDS: "1" });
 
   prometheus = await startPrometheus({
-    scrapes: [target("celery", [`127.0.0.1:${port}`]), target("celery-metrics-exporter", [pipeline, monitor])],
+    scrapes: [
+      target("celery", [`127.0.0.1:${port}`]),
+      target("celery-metrics-exporter", [pipeline, monitor]),
+      // What celery-exporter would show.
+      {
+        ...target("celery-exporter", [`127.0.0.1:${port}`]),
+        metric_relabel_configs: [
+          { source_labels: ["__name__"], regex: CELERY_EXPORTER_SERIES.join("|"), action: "keep" },
+          { regex: "worker", action: "labeldrop" },
+        ],
+      },
+    ],
   });
   lifecycle.defer("prometheus", () => prometheus.stop());
   began = Date.now();
@@ -109,7 +121,7 @@ async function load(publisher: Publisher, seed: number): Promise<void> {
 }
 
 async function count(): Promise<number> {
-  const [sum] = await prometheus.query("sum({__name__=~'celery_task_(succeeded|failed)_total'})");
+  const [sum] = await prometheus.query("sum({__name__=~'celery_task_(succeeded|failed)_total', job='celery'})");
   return sum?.value ?? 0;
 }
 
@@ -178,6 +190,14 @@ describe("with the series of a load", () => {
       templating.list.filter(({ type }) => type === "query").map(({ query }) => query),
     );
     expect(await withoutChoice(queries)).toEqual([]);
+  });
+
+  it("every panel of our dashboards that needs nothing new shows data of celery-exporter", async () => {
+    const expressions = panelExpressions(grafanaDashboards()).filter(([, expression]) =>
+      parseExpression(withoutVariables(expression)).selectors.every(({ name }) => CELERY_EXPORTER_SERIES.includes(name)),
+    );
+    expect(expressions.length).toBeGreaterThan(60);
+    expect(await withoutData(expressions, { job: "celery-exporter" })).toEqual([]);
   });
 
   it("every panel of celery-exporter's dashboards shows data", async () => {

@@ -73,6 +73,12 @@ describe("expressions of dashboards and alerts", () => {
     expect(names.filter((name) => !shown.has(name.replace(/_(bucket|sum|count)$/, "")))).toEqual([]);
   });
 
+  it("of the overview use only series of celery-exporter", () => {
+    const overview = panelExpressions(dashboards.filter(({ file }) => file === "overview.json"));
+    const names = overview.flatMap(([, expression]) => parseExpression(withoutVariables(expression)).selectors.map(({ name }) => name));
+    expect(names.filter((name) => !CELERY_EXPORTER_SERIES.includes(name))).toEqual([]);
+  });
+
   it("of celery-exporter's dashboards use series that we document", () => {
     const theirs = Object.entries(CELERY_EXPORTER_PANELS).flatMap(([panel, list]) =>
       list.map((expression) => [panel, expression] as const),
