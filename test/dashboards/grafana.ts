@@ -73,7 +73,7 @@ export function ruleExpressions(): Located[] {
 
 /** As Grafana replaces its variables; those not given are “All”. */
 export function withoutVariables(expression: string, values: Readonly<Record<string, string>> = {}): string {
-  const replaced = { __rate_interval: "1m", __range: "5m", ...values };
+  const replaced = { __rate_interval: "5m", __range: "5m", ...values };
   return expression.replaceAll(/\$(\w+)/g, (_, name: string) => (replaced as Record<string, string>)[name] ?? ".*");
 }
 
