@@ -42,6 +42,7 @@ interface DatadogMetric {
 /** Names that are fixed, of metrics that the README does not have yet. When it has them, this can go. */
 const ANNOUNCED: readonly (readonly [name: string, metric: DatadogMetric])[] = [
   ["celery.task.retry_count", { type: "count", tags: ["queue", "task_name"] }],
+  ["celery.workers.up", { type: "gauge", tags: [] }],
   ["celery.worker.online", { type: "gauge", tags: ["worker"] }],
   ["celery.worker.active", { type: "gauge", tags: ["worker"] }],
   ["celery.queue.length", { type: "gauge", tags: ["queue"] }],
