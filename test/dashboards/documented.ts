@@ -9,9 +9,9 @@ export interface DocumentedMetric {
   readonly labels: readonly string[];
 }
 
-/** The tables of docs/prometheus.md. */
+/** The tables of docs/prometheus.md, without Flower's metrics: they are for Flower's dashboards. */
 export function celeryMetrics(): DocumentedMetric[] {
-  return rowsOf("docs/prometheus.md");
+  return rowsOf("docs/prometheus.md").filter(({ name }) => !name.startsWith("flower_"));
 }
 
 /** The tables of docs/metrics.md. */
