@@ -39,25 +39,13 @@ interface DatadogMetric {
   readonly tags: readonly string[];
 }
 
-/** Names that are fixed, of metrics that the README does not have yet. When it has them, this can go. */
-const ANNOUNCED: readonly (readonly [name: string, metric: DatadogMetric])[] = [
-  ["celery.task.retry_count", { type: "count", tags: ["queue", "task_name"] }],
-  ["celery.workers.up", { type: "gauge", tags: [] }],
-  ["celery.worker.online", { type: "gauge", tags: ["worker"] }],
-  ["celery.worker.active", { type: "gauge", tags: ["worker"] }],
-  ["celery.queue.length", { type: "gauge", tags: ["queue"] }],
-  ["celery.queue.consumers", { type: "gauge", tags: ["queue"] }],
-  ["celery.queue.oldest_age", { type: "gauge", tags: ["queue"] }],
-];
-
 /** The metrics that Datadog gets, by name. */
 export function datadogMetrics(): Map<string, DatadogMetric> {
   const rows = readText("apps/datadog-processor/README.md").matchAll(/^\| `(celery\.[\w.]+)` +\| (\w+) +\|[^|]*\| (.*?) +\|/gm);
   // `basis` (`sent`, `received`): what is in parentheses are values.
-  const documented = [...rows].map(
-    ([, name = "", type = "", tags = ""]) => [name, { type, tags: wordsIn(tags.replaceAll(/\([^)]*\)/g, "")) }] as const,
+  return new Map(
+    [...rows].map(([, name = "", type = "", tags = ""]) => [name, { type, tags: wordsIn(tags.replaceAll(/\([^)]*\)/g, "")) }] as const),
   );
-  return new Map([...ANNOUNCED, ...documented]);
 }
 
 function rowsOf(page: string): DocumentedMetric[] {
