@@ -1,12 +1,13 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { dirname, join, normalize } from "node:path";
 import { describe, expect, it } from "vitest";
-import { ROOT, readText } from "./workspace.ts";
+import { ROOT, headingsOf, proseOf } from "./workspace.ts";
 
 /** Every page for readers, relative to the root. */
 const PAGES = [
   ...markdownIn("."),
   ...markdownIn("docs"),
+  ...markdownIn("dashboards"),
   ...["adr", "benchmark"].flatMap((folder) => markdownIn(`docs/${folder}`)),
   ...["apps", "packages"].flatMap((parent) => readdirSync(join(ROOT, parent)).flatMap((name) => markdownIn(`${parent}/${name}`))),
 ];
@@ -28,7 +29,7 @@ function markdownIn(folder: string): string[] {
 
 /** Targets of links and pictures, except those on other sites. */
 function linksOf(page: string): string[] {
-  return [...prose(page).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = ""]) => target).filter((target) => !/^[a-z]+:/.test(target));
+  return [...proseOf(page).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = ""]) => target).filter((target) => !/^[a-z]+:/.test(target));
 }
 
 function isGood(page: string, link: string): boolean {
@@ -36,19 +37,4 @@ function isGood(page: string, link: string): boolean {
   const target = path === "" ? page : normalize(join(dirname(page), path));
   if (!existsSync(join(ROOT, target))) return false;
   return anchor === undefined || headingsOf(target).includes(anchor);
-}
-
-/** The anchors that GitHub gives the headings of a page; for equal headings, only the first one. */
-function headingsOf(page: string): string[] {
-  return [...prose(page).matchAll(/^#{1,6} (.+)$/gm)].map(([, title = ""]) =>
-    title
-      .toLowerCase()
-      .replace(/[^\p{L}\p{N}\s_-]/gu, "")
-      .replaceAll(" ", "-"),
-  );
-}
-
-/** A page without its code blocks, in which `#` and brackets mean something else. */
-function prose(page: string): string {
-  return readText(page).replace(/^ *```.*?^ *```/gms, "");
 }

@@ -48,3 +48,18 @@ export function sourcesOf(folder: string): string[] {
 export function readText(path: string): string {
   return readFileSync(join(ROOT, path), "utf8");
 }
+
+/** The anchors that GitHub gives the headings of a page; for equal headings, only the first one. */
+export function headingsOf(page: string): string[] {
+  return [...proseOf(page).matchAll(/^#{1,6} (.+)$/gm)].map(([, title = ""]) =>
+    title
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}\s_-]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+}
+
+/** A page without its code blocks, in which `#` and brackets mean something else. */
+export function proseOf(page: string): string {
+  return readText(page).replace(/^ *```.*?^ *```/gms, "");
+}

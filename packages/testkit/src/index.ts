@@ -4,7 +4,7 @@ export { sharedPostgresUrl, sharedRabbitmqTlsPort, sharedRabbitmqUrl, sharedRedi
 export { createVhost, type TestVhost } from "./servers/vhosts.ts";
 export { certificate } from "./services/certificates.mjs";
 export { findPostgres, PostgresServer, startPostgres } from "./services/postgres.mjs";
-export { checkMetrics, PrometheusServer, startPrometheus } from "./services/prometheus.mjs";
+export { checkMetrics, PrometheusServer, promtool, startPrometheus } from "./services/prometheus.mjs";
 export { RabbitmqServer, startRabbitmq } from "./services/rabbitmq.mjs";
 export { RedisServer, startRedis } from "./services/redis.mjs";
 export { RedisCluster, startRedisCluster, type RedisClusterOptions } from "./servers/redis-cluster.ts";

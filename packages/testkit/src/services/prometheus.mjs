@@ -38,12 +38,36 @@ export class PrometheusServer extends ServerProcess {
    * @returns {Promise<Sample[]>}
    */
   async query(expression, at = Date.now()) {
-    const parameters = new URLSearchParams({ query: expression, time: String(at / 1_000) }).toString();
-    const response = await fetch(`${this.url}/api/v1/query?${parameters}`);
-    /** @type {{ status: string, error?: string, data: { result: { metric: Record<string, string>, value: [number, string] }[] } }} */
+    /** @type {{ metric: Record<string, string>, value: [number, string] }[]} */
+    const result = await this.#ask("query", { query: expression, time: String(at / 1_000) });
+    return result.map(({ metric, value }) => ({ metric, value: Number(value[1]) }));
+  }
+
+  /**
+   * Evaluates an expression for every second of a time, as a panel does.
+   *
+   * @param {string} expression
+   * @param {number} from milliseconds since the epoch.
+   * @param {number} [to]
+   * @returns {Promise<{ metric: Readonly<Record<string, string>>, values: number[] }[]>}
+   */
+  async queryRange(expression, from, to = Date.now()) {
+    /** @type {{ metric: Record<string, string>, values: [number, string][] }[]} */
+    const result = await this.#ask("query_range", { query: expression, start: String(from / 1_000), end: String(to / 1_000), step: "1" });
+    return result.map(({ metric, values }) => ({ metric, values: values.map(([, value]) => Number(value)) }));
+  }
+
+  /**
+   * @param {string} path
+   * @param {Record<string, string>} parameters
+   * @returns {Promise<any[]>}
+   */
+  async #ask(path, parameters) {
+    const response = await fetch(`${this.url}/api/v1/${path}?${new URLSearchParams(parameters).toString()}`);
+    /** @type {{ status: string, error?: string, data: { result: unknown[] } }} */
     const answer = /** @type {any} */ (await response.json());
-    if (answer.status !== "success") throw new Error(`${expression}: ${answer.error}`);
-    return answer.data.result.map(({ metric, value }) => ({ metric, value: Number(value[1]) }));
+    if (answer.status !== "success") throw new Error(`${parameters["query"]}: ${answer.error}`);
+    return answer.data.result;
   }
 }
 
@@ -80,18 +104,30 @@ export async function startPrometheus({ scrapes }) {
 }
 
 /**
+ * Runs promtool.
+ *
+ * @param {readonly string[]} args
+ * @param {string} [input]
+ * @returns {Promise<{ ok: boolean, output: string }>} `output`: what it printed, errors too.
+ */
+export function promtool(args, input = "") {
+  const command = findPromtool();
+  if (command === undefined) throw new Error("found no promtool on this machine");
+  return new Promise((resolve) => {
+    const child = execFile(command, args, (error, stdout, stderr) => {
+      resolve({ ok: error === null, output: `${stdout}${stderr}` });
+    });
+    child.stdin?.end(input);
+  });
+}
+
+/**
  * Runs `promtool check metrics`.
  *
  * @param {string} text what a scrape shows.
  * @returns {Promise<string>} what it finds fault with; empty if nothing.
  */
-export function checkMetrics(text) {
-  const promtool = findPromtool();
-  if (promtool === undefined) throw new Error("found no promtool on this machine");
-  return new Promise((resolve) => {
-    const child = execFile(promtool, ["check", "metrics"], (error, stdout, stderr) => {
-      resolve(`${error === null ? "" : `${error.message}\n`}${stdout}${stderr}`);
-    });
-    child.stdin?.end(text);
-  });
+export async function checkMetrics(text) {
+  const { ok, output } = await promtool(["check", "metrics"], text);
+  return ok ? output : `promtool failed\n${output}`;
 }
