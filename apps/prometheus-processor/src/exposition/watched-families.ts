@@ -33,8 +33,10 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
   const ofObserved = (valueOf: (worker: ObservedWorker) => number | undefined): Value[] =>
     (observed?.workers ?? []).map((worker) => [labelsOf(worker.hostname), valueOf(worker)]);
   const isHeard = (state: WorkerState): boolean => isUp(state, workerTimeoutSeconds, now);
-  const consumers = consumersByQueue(observed?.workers ?? []);
   const lengths = queues?.queues ?? [];
+  const consumers = consumersByQueue(observed?.workers ?? []);
+  // As in celery-exporter: a queue that no worker consumes from is 0, so that an autoscaler sees it.
+  if (observed !== undefined) for (const { name } of lengths) if (!consumers.has(name)) consumers.set(name, { workers: 0, processes: 0 });
   const waiting = [...waitingSince].filter(([name]) => lengths.find((queue) => queue.name === name)?.messages !== 0);
   return [
     gauge(

@@ -1,0 +1,77 @@
+/** The families of workers and queues, from what is known of them. */
+import type { QueuesObserved, WorkersObserved } from "@celery-metrics-exporter/celery";
+import type { WorkerState } from "@celery-metrics-exporter/task-store";
+import { describe, expect, it } from "vitest";
+import { type Watched, watchedFamilies } from "../../src/exposition/watched-families.ts";
+
+const NOW = 1_000_000;
+const OPTIONS = { prefix: "celery_", workerTimeoutSeconds: 300 };
+const QUEUES: QueuesObserved = {
+  type: "queues-observed",
+  timestamp: NOW,
+  broker: "redis",
+  queues: [
+    { name: "celery", messages: 3 },
+    { name: "idle", messages: 0 },
+  ],
+  unacked: { messages: 2, oldestAt: NOW - 60 },
+};
+const WORKERS: WorkersObserved = {
+  type: "workers-observed",
+  timestamp: NOW,
+  workers: [
+    { hostname: "a@host", queues: ["celery", "celery"], concurrency: 4 },
+    { hostname: "b@host", queues: ["celery", "other"] },
+  ],
+};
+
+/** `labels value` of a family, with the values of the labels only. */
+function shown(family: string, watched: Partial<Watched>): string[] {
+  const nothing = { queues: undefined, workers: undefined, states: [], waitingSince: new Map<string, number>() };
+  const found = watchedFamilies({ ...nothing, ...watched }, OPTIONS, NOW).find(({ name }) => name === `celery_${family}`);
+  return (found?.samples ?? []).map(({ labels, value }) => `${Object.values(labels).join(" ")} ${value}`.trim());
+}
+
+function worker(name: string, state: Partial<WorkerState>): WorkerState {
+  return { worker: name, isOnline: true, heardAt: NOW, ...state };
+}
+
+describe("workers", () => {
+  it("of one host stay apart", () => {
+    const states = [worker("a@host", { active: 1 }), worker("b@host", { active: 2 })];
+    expect(shown("worker_tasks_active", { states })).toEqual(["host a@host 1", "host b@host 2"]);
+  });
+
+  it("are down after `worker-offline`, or without a heartbeat for the time limit, and then run nothing", () => {
+    const states = [
+      worker("up@x", { active: 1, heardAt: NOW - 300 }),
+      worker("silent@x", { active: 1, heardAt: NOW - 301 }),
+      worker("off@x", { active: 1, isOnline: false }),
+    ];
+    expect(shown("worker_up", { states })).toEqual(["x up@x 1", "x silent@x 0", "x off@x 0"]);
+    expect(shown("worker_tasks_active", { states })).toEqual(["x up@x 1", "x silent@x 0", "x off@x 0"]);
+  });
+});
+
+describe("queues", () => {
+  it("show 0 workers and processes if none consumes from them, and count a worker once", () => {
+    const watched = { queues: QUEUES, workers: WORKERS };
+    expect(shown("active_worker_count", watched).sort()).toEqual(["celery 2", "idle 0", "other 1"]);
+    expect(shown("active_process_count", watched).sort()).toEqual(["celery 4", "idle 0", "other 0"]);
+  });
+
+  it("show no workers if nobody asked them", () => {
+    expect(shown("active_worker_count", { queues: QUEUES })).toEqual([]);
+    expect(shown("queue_length", { queues: QUEUES })).toEqual(["celery 3", "idle 0"]);
+  });
+
+  it("show the age of the oldest message, except where the broker has none", () => {
+    const waitingSince = new Map([
+      ["celery", NOW - 120],
+      ["idle", NOW - 120],
+      ["unseen", NOW + 5],
+    ]);
+    expect(shown("queue_oldest_waiting_seconds", { queues: QUEUES, waitingSince })).toEqual(["celery 120", "unseen 0"]);
+    expect(shown("broker_unacked_oldest_age_seconds", { queues: QUEUES })).toEqual(["60"]);
+  });
+});
