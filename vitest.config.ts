@@ -12,7 +12,7 @@ export default defineConfig({
   test: {
     pool: "forks",
     // Most tests wait for servers and clocks most of the time: two processors are busy with four files.
-    maxWorkers: soak ? 1 : 4,
+    maxWorkers: 4,
     // Vitest's second is too short where four files share two processors.
     expect: { poll: { timeout: 10_000 } },
     // Loading our modules anew for each file takes a third of the run; none keeps anything between files.
@@ -49,6 +49,9 @@ export default defineConfig({
         test: {
           name: "faults",
           globalSetup,
+          // Alone, at the end: each starts a whole deployment, which has to keep up with its load.
+          sequence: { groupOrder: 1 },
+          maxWorkers: soak ? 1 : 2,
           include: ["test/faults/**/*.test.ts"],
           testTimeout: soak ? 1_800_000 : 300_000,
           hookTimeout: 120_000,

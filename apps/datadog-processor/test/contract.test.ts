@@ -7,7 +7,7 @@ describeExporter("datadog", async () => {
   const harness = await DatadogHarness.start({
     redisArgs: ["--appendonly", "yes", "--appendfsync", "always"],
     // Longer than a busy machine takes between two steps of a test: a task that is forgotten must not have been reported yet.
-    env: { DATADOG_GRACE_MS: "1500", DATADOG_GAUGE_INTERVAL_MS: "100" },
+    env: { DATADOG_GRACE_MS: "1000", DATADOG_GAUGE_INTERVAL_MS: "100" },
   });
   // After a kill, the same job comes to another process.
   const jobOwner = "queue";
