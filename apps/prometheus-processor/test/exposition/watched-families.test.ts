@@ -33,7 +33,7 @@ function shown(family: string, watched: Partial<Watched>): string[] {
 }
 
 function worker(name: string, state: Partial<WorkerState>): WorkerState {
-  return { worker: name, isOnline: true, heardAt: NOW, ...state };
+  return { worker: name, isOnline: true, heardAt: NOW, heartbeatAt: NOW, ...state };
 }
 
 describe("workers", () => {
