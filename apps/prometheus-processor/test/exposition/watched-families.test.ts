@@ -33,7 +33,16 @@ function shown(family: string, watched: Partial<Watched>): string[] {
 }
 
 function worker(name: string, state: Partial<WorkerState>): WorkerState {
-  return { worker: name, isOnline: true, heardAt: NOW, heartbeatAt: NOW, ...state };
+  const base = {
+    worker: name,
+    isOnline: true,
+    heardAt: NOW,
+    heartbeatAt: NOW,
+    active: undefined,
+    processed: undefined,
+    version: undefined,
+  };
+  return { ...base, ...state };
 }
 
 describe("workers", () => {
