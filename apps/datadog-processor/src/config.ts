@@ -58,13 +58,13 @@ export const Config = z.object({
     "How often one of the processors sends the gauges of workers and queues. An agent shows the last value of every 10 s.",
   ),
   DATADOG_WORKER_TIMEOUT_SECONDS: duration("wait seconds", 300, { min: 1 }).describe(
-    "How long a worker that is not heard counts as online. A worker with a solo pool is silent while it runs a task.",
+    "How long a worker without a heartbeat counts as online. A worker with a solo pool is silent while it runs a task.",
   ),
   DATADOG_WORKER_PURGE_SECONDS: duration("age seconds", 3_600, { min: 1 }).describe(
-    "How long a worker that is not heard is sent as 0; then its gauges end.",
+    "How long a worker without a heartbeat is sent as 0; then its gauges are no longer sent.",
   ),
   DATADOG_OBSERVATION_MAX_AGE_SECONDS: duration("age seconds", 300, { min: 1 }).describe(
-    "The age from which an observation of the monitor (queue lengths, consumers) is not sent any more.",
+    "The age from which an observation of the monitor (queue lengths, consumers) is no longer sent.",
   ),
   DATADOG_TASK_EXPIRY_SECONDS: duration("age seconds", 7 * DAY_SECONDS, { min: 60 }).describe(
     "How long a task is kept in Redis after its last event, or its ETA.",

@@ -19,7 +19,7 @@ export const Config = BaseConfig.extend({
   ...BrokerConfig.shape,
   MONITOR_QUEUES: aliased(
     list().describe(
-      "Comma-separated names of Celery's queues. The monitor finds queues from which a worker consumes by itself, and remembers them for 30 days, but not if `MONITOR_INSPECT=false`.",
+      "Comma-separated names of Celery's queues. Unless `MONITOR_INSPECT=false`, the monitor also finds the queues from which workers consume, and remembers them for 30 days.",
     ),
     { variable: "CE_QUEUES" },
   ),

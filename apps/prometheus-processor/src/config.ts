@@ -118,7 +118,9 @@ export const Config = z
       STATIC_LABEL,
     ),
     PROMETHEUS_BUCKETS: aliased(
-      buckets(RUNTIME_BUCKETS).describe("Upper limits of the run time buckets in seconds. With other limits, the histogram starts anew."),
+      buckets(RUNTIME_BUCKETS).describe(
+        "Upper limits of the run time buckets in seconds. With other limits, the histogram starts again at 0.",
+      ),
       bucketsAlias("CE_BUCKETS"),
     ),
     PROMETHEUS_QUEUE_WAIT_BUCKETS: aliased(
@@ -126,7 +128,7 @@ export const Config = z
       bucketsAlias("CE_QUEUE_WAIT_BUCKETS"),
     ),
     PROMETHEUS_DEFAULT_QUEUE: aliased(
-      z.string().min(1).default("celery").describe("The queue of tasks of which no event tells it (`task_send_sent_event` is off)."),
+      z.string().min(1).default("celery").describe("Queue name for tasks whose queue no event contains (`task_send_sent_event` is off)."),
       { variable: "CE_DEFAULT_QUEUE_NAME" },
     ),
     PROMETHEUS_HOSTNAME_LABEL: aliased(
@@ -154,25 +156,25 @@ export const Config = z
       "Largest number of values of the label `hostname`. Further ones count as `other`.",
     ),
     PROMETHEUS_UNUSED_EXPIRY_SECONDS: duration("age seconds", 30 * DAY_SECONDS, { min: 600 }).describe(
-      "How long after its last event a combination of name, queue and hostname is shown. Then its series disappear.",
+      "How long a combination of name, queue and hostname is shown after its last event. Then its series disappear.",
     ),
     PROMETHEUS_INCOMPLETE_WAIT_MS: duration("wait ms", 10_000, { min: 0 }).describe(
       "How long an event waits for its task's name or queue; then it counts under `unknown`, or the default queue.",
     ),
     PROMETHEUS_WORKER_TIMEOUT_SECONDS: aliased(
       duration("wait seconds", 300, { min: 1 }).describe(
-        "How long a worker that is not heard counts as up. A worker with a solo pool is silent while it runs a task.",
+        "How long a worker without a heartbeat counts as up. A worker with a solo pool is silent while it runs a task.",
       ),
       orNever("CE_WORKER_TIMEOUT", MAX_WAIT_SECONDS),
     ),
     PROMETHEUS_WORKER_PURGE_SECONDS: aliased(
       duration("age seconds", 3_600, { min: 1 }).describe(
-        "How long a worker that is not heard is shown as down; then its series disappear.",
+        "How long a worker without a heartbeat is shown as down; then its series disappear.",
       ),
       orNever("CE_PURGE_OFFLINE_WORKER_METRICS", MAX_AGE_SECONDS),
     ),
     PROMETHEUS_OBSERVATION_MAX_AGE_SECONDS: duration("age seconds", 300, { min: 1 }).describe(
-      "The age from which an observation of the monitor (queue lengths, workers) is not shown any more.",
+      "The age from which an observation of the monitor (queue lengths, workers) is no longer shown.",
     ),
     PROMETHEUS_TASK_EXPIRY_SECONDS: duration("age seconds", 7 * DAY_SECONDS, { min: 60 }).describe(
       "How long a task is kept in Redis after its last event.",

@@ -41,7 +41,7 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
   return [
     gauge(
       "worker_up",
-      "Whether the worker is online and was heard recently.",
+      "Whether the worker is online and has sent a heartbeat recently.",
       ofStates((state) => (isHeard(state) ? 1 : 0)),
     ),
     gauge(
@@ -75,7 +75,7 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
     ),
     gauge(
       "worker_prefetch_count",
-      "Messages that the worker takes from the broker ahead of acknowledging them.",
+      "Messages that the worker may prefetch.",
       ofObserved(({ prefetchCount }) => prefetchCount),
     ),
     gauge(
@@ -105,7 +105,7 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
     ),
     gauge(
       "queue_oldest_waiting_seconds",
-      "How long the oldest message of the queue has waited for a worker, exact to a minute.",
+      "How long the oldest message of the queue has waited for a worker, to within a minute.",
       waiting.map(([name, since]) => [{ queue_name: name }, Math.max(now - since, 0)]),
     ),
     gauge("broker_unacked", "Messages that workers have taken and not acknowledged (Redis only).", [[{}, queues?.unacked?.messages]]),
