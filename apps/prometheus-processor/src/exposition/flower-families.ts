@@ -74,7 +74,7 @@ export class FlowerFamilies {
       ),
       gauge(
         "worker_online",
-        "Whether the worker is online and was heard recently.",
+        "Whether the worker is online and has sent a heartbeat recently.",
         workers.map((state) => [{ worker: state.worker }, state.isUp ? 1 : 0]),
       ),
       gauge(
