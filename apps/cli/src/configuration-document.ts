@@ -12,7 +12,7 @@ Every setting is an environment variable. \`NAME_FILE\` may name a file that con
 
 Settings that are times have an upper limit: a week for waits and intervals, ten years for the age of data.
 
-Some settings have an alias, which is a variable of [celery-exporter](prometheus.md#coming-from-celery-exporter). It counts if the setting itself is not set, and the log names it at startup.
+Some settings have an alias, which is a variable of [celery-exporter](prometheus.md#coming-from-celery-exporter). The alias is used only if the setting itself is not set; the log then names the alias at startup.
 
 \`pnpm celery-metrics-exporter start\` also accepts each setting as an option (\`LOG_LEVEL\` as \`--log-level\`), and \`--print-config\` shows the settings in use. Other users of the machine can see options, so put passwords into variables or files.
 

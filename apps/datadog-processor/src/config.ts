@@ -49,16 +49,16 @@ export const Config = z.object({
     "How long a finished task is postponed while its name or its start is missing. After that it is sent without them. If only the end of a terminated run is missing, it is postponed for at most 10 s.",
   ),
   DATADOG_MAX_AGE_SECONDS: duration("age seconds", 0, { min: 0 }).describe(
-    "Tasks that ended longer ago than this are not sent, only counted in `datadog_completions_expired_total`, because Datadog would show them at the current time. 0 sends all tasks.",
+    "Tasks that ended longer ago than this are not sent, because Datadog would show them at the current time. They are only counted, in `datadog_completions_expired_total`. 0 sends all tasks.",
   ),
   DATADOG_LEASE_MS: duration("wait ms", 30_000, { min: 100 }).describe(
     "How long a job owns the tasks that it has claimed. It renews this lease while it sends them.",
   ),
   DATADOG_GAUGE_INTERVAL_MS: duration("wait ms", 10_000, { min: 100 }).describe(
-    "How often one of the processors sends the gauges of workers and queues. An agent shows the last value of every 10 s.",
+    "Interval at which one of the processors sends the gauges of workers and queues. An agent keeps only the last value in each 10 s.",
   ),
   DATADOG_WORKER_TIMEOUT_SECONDS: duration("wait seconds", 300, { min: 1 }).describe(
-    "How long a worker without a heartbeat counts as online. A worker with a solo pool is silent while it runs a task.",
+    "How long a worker without a heartbeat counts as online. A worker with a solo pool sends no heartbeat while it runs a task.",
   ),
   DATADOG_WORKER_PURGE_SECONDS: duration("age seconds", 3_600, { min: 1 }).describe(
     "How long a worker without a heartbeat is sent as 0; then its gauges are no longer sent.",

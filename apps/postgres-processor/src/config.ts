@@ -19,7 +19,7 @@ export const Config = z.object({
     "How long a statement may take. After that it is cancelled and retried, finally row by row, so that a locked row does not delay other rows. 0 means no limit. Behind a connection pooler such as PgBouncer, each statement sets the limit in its own transaction.",
   ),
   POSTGRES_RETENTION_DAYS: integer(0, 0, 36_500).describe(
-    "Deletes a row if it was created, and its task's last event happened, more days ago than this. For an unfinished task, its ETA must be that old too. 0 keeps all rows forever.",
+    "Deletes a row once its creation and its task's last event are both more than this many days ago. For an unfinished task, its ETA must be that old too. 0 keeps all rows forever.",
   ),
   STARTUP_TIMEOUT_SECONDS: BaseConfig.shape.STARTUP_TIMEOUT_SECONDS,
 });

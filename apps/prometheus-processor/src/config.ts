@@ -136,17 +136,17 @@ export const Config = z
         .enum(["generic", "host", "worker"])
         .default("generic")
         .describe(
-          "Value of the label `hostname` of task metrics: always `generic`, the worker's host, or its full name. Multiplies the number of series by the number of hosts or workers.",
+          "Value of the label `hostname` of task metrics: always `generic`, the worker's host, or its full name. `host` and `worker` multiply the number of series by the number of hosts or workers.",
         ),
       GENERIC_HOSTNAME,
       { variable: "CE_GENERIC_HOSTNAME_TASK_SENT_METRIC", advice: "the label hostname of celery_task_sent_total is always generic" },
     ),
-    PROMETHEUS_EXCEPTION_LABEL: flag(true).describe("Whether failures carry the exception's class."),
+    PROMETHEUS_EXCEPTION_LABEL: flag(true).describe("Whether the label `exception` of failures contains the exception's class."),
     PROMETHEUS_CREATED: flag(false).describe(
       "Show when each counter and histogram began, as series whose names end in `_created`, like Prometheus' Python client. Doubles the number of series of counters.",
     ),
     PROMETHEUS_FLOWER_METRICS: flag(false).describe(
-      "Show Flower's metrics at `/flower/metrics`. For Flower's label `worker` they need `PROMETHEUS_HOSTNAME_LABEL=worker`.",
+      "Show Flower's metrics at `/flower/metrics`. Set `PROMETHEUS_HOSTNAME_LABEL=worker` too, so that their label `worker` contains the worker.",
     ),
     PROMETHEUS_MAX_LABEL_SETS: integer(5_000, 1, 100_000).describe(
       "Largest number of combinations of task name, queue and hostname. Further ones count as `other`.",
@@ -163,7 +163,7 @@ export const Config = z
     ),
     PROMETHEUS_WORKER_TIMEOUT_SECONDS: aliased(
       duration("wait seconds", 300, { min: 1 }).describe(
-        "How long a worker without a heartbeat counts as up. A worker with a solo pool is silent while it runs a task.",
+        "How long a worker without a heartbeat counts as up. A worker with a solo pool sends no heartbeat while it runs a task.",
       ),
       orNever("CE_WORKER_TIMEOUT", MAX_WAIT_SECONDS),
     ),

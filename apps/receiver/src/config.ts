@@ -48,15 +48,15 @@ const Settings = BaseConfig.extend({
     "RabbitMQ deletes the receiver's RabbitMQ queue if no receiver has been connected for this long.",
   ),
   RABBITMQ_PREFETCH: integer(8_000, 1, 65_535).describe(
-    "Maximum number of messages that RabbitMQ sends ahead of their acknowledgement. A batch closes at half as many. A larger prefetch needs more memory.",
+    "Maximum number of messages that RabbitMQ sends ahead of their acknowledgement. A batch closes at half this number. A larger prefetch needs more memory.",
   ),
   RABBITMQ_PREFETCH_BYTES: integer(4 * MEBIBYTE, MEBIBYTE).describe(
-    "Maximum number of bytes that RabbitMQ sends ahead of their acknowledgement. It limits the receiver's memory while nothing can be stored. A batch closes at half as many.",
+    "Maximum number of bytes that RabbitMQ sends ahead of their acknowledgement. It limits the receiver's memory while nothing can be stored. A batch closes at half this size.",
   ),
   CELERY_FANOUT_PATTERNS: z
     .enum(["both", "true", "false"])
     .default("both")
-    .describe("Redis: the workers' transport option `fanout_patterns`; `both` listens for both forms."),
+    .describe("Redis: the workers' transport option `fanout_patterns`; `both` works with either."),
   REDIS_BUFFER_MAX_BYTES: integer(128 * MEBIBYTE, MEBIBYTE).describe(
     "Redis pub/sub: size of the buffer while the receiver is behind or on standby. The default is enough for about 250,000 events. What does not fit is dropped and counted.",
   ),
