@@ -53,7 +53,7 @@ export { type RunningRoles, runRole, runRoles, startRoles } from "./process/run-
 export { exitOnSignals, exitWith, failAtEnd } from "./process/signals.ts";
 export { redisAddress, redisServerOf, type RedisTarget, type SentinelOptions } from "./redis/address.ts";
 export { warnIfNotDurable } from "./redis/advice.ts";
-export { mastersOf, type RedisConnection, sendTogether } from "./redis/connection.ts";
+export { isCluster, mastersOf, type RedisConnection, sendTogether } from "./redis/connection.ts";
 export { isOtherProtocol, isOutOfMemory, isRedisAway, onRedis, redisProblem, redisUnavailable } from "./redis/failure.ts";
 export { deploymentId, RedisConfig, redisTarget, type RedisUse } from "./redis/policy.ts";
 export {

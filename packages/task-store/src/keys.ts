@@ -64,3 +64,33 @@ export class CountKeys extends StoreKeys {
     this.counts = this.open.map((open) => ["counts", "floors", "reads"].map((name) => open.replace(/open$/, name)));
   }
 }
+
+/** The tasks of one script call, by shard. */
+export type Part = readonly (readonly [shard: number, ids: readonly string[]])[];
+
+/** Tasks from which a call is large enough, so that Redis can serve others in between. */
+const TASKS_PER_CALL = 250;
+
+/**
+ * A call costs as much as several tasks, and a small batch has few of each shard. So it is best to have several shards in one call, which
+ * a cluster does not permit.
+ */
+export function inCalls(shards: Part, isClustered: boolean): readonly Part[] {
+  if (isClustered) return shards.map((shard) => [shard]);
+  const parts: (readonly [number, readonly string[]])[][] = [];
+  let tasks = TASKS_PER_CALL;
+  for (const shard of shards) {
+    if (tasks >= TASKS_PER_CALL) {
+      parts.push([]);
+      tasks = 0;
+    }
+    parts.at(-1)?.push(shard);
+    tasks += shard[1].length;
+  }
+  return parts;
+}
+
+/** How many tasks each shard of a call has, as the scripts take it. */
+export function sizesOf(part: Part): string[] {
+  return part.map(([, ids]) => String(ids.length));
+}

@@ -19,12 +19,12 @@
  * retries must leave its end alone: the end's own grace may not be over. All methods take marked ids.
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import type { RedisConnection } from "@celery-metrics-exporter/runtime";
+import { type RedisConnection, isCluster } from "@celery-metrics-exporter/runtime";
 import { APPLY_SCRIPT } from "./scripts/apply.ts";
 import { CLAIM_SCRIPT, RELEASE_SCRIPT, RENEW_SCRIPT } from "./scripts/leases.ts";
 import type { FactOptions } from "./facts/fact.ts";
 import { FULL_FIELDS, LONG_FIELDS, NOTHING_TO_FORGET } from "./completions/forget.ts";
-import { StoreKeys, isOfRetries, retriesOf, taskIdOf } from "./keys.ts";
+import { type Part, StoreKeys, inCalls, isOfRetries, retriesOf, sizesOf, taskIdOf } from "./keys.ts";
 import { FORGET_SCRIPT, LOOK_SCRIPT, SWEEP_SCRIPT } from "./scripts/open-tasks.ts";
 import { SETTLE_SCRIPT } from "./scripts/settle.ts";
 import { type ScriptCall, StoreScript } from "./scripts/store-script.ts";
@@ -108,18 +108,16 @@ export class TaskStore {
    */
   async apply(events: readonly CeleryEvent[]): Promise<string[]> {
     const changes = collectChanges(events, this.#options);
-    const shards = [...this.#keys.byShard(changes.keys())];
+    const parts = this.#inCalls(changes.keys());
     const head = [String(this.#options.taskExpirySeconds), String(LONG_FIELDS), String(FULL_FIELDS)];
-    const calls = shards.map(([shard, ids]): ScriptCall => {
-      const written = JSON.stringify(ids.map((id) => writeChange(changes.get(id))));
-      return { keys: this.#openAndTasks(shard, ids), args: [...head, written] };
-    });
+    const calls = parts.map((part): ScriptCall => ({
+      keys: this.#openAndTasks(part),
+      args: [...head, ...writeChanges(part, changes), ...sizesOf(part)],
+    }));
     const replies = (await this.#apply.run(calls)) as ApplyReply[];
     this.#reportDropped("full", replies, ([full]) => full);
     this.#reportDropped("past", replies, ([, past]) => past);
-    return shards.flatMap(([, ids], call) =>
-      (replies[call] ?? NO_REPLY).slice(2).map((index) => (index > 0 ? (ids[index - 1] ?? "") : retriesOf(ids[-index - 1] ?? ""))),
-    );
+    return parts.flatMap((part, call) => atIndices(part, (replies[call] ?? NO_REPLY).slice(2)));
   }
 
   /**
@@ -128,53 +126,49 @@ export class TaskStore {
    */
   async claim(jobId: string, ids: readonly string[]): Promise<Map<string, Claim>> {
     const all = new Set(ids);
-    const shards = [...this.#keys.byShard([...all].filter((id) => !isOfRetries(id) || !all.has(taskIdOf(id))))];
+    const parts = this.#inCalls([...all].filter((id) => !isOfRetries(id) || !all.has(taskIdOf(id))));
     const args = [jobId, String(this.#options.leaseMs), String(LONG_FIELDS)];
-    const replies = (await this.#claim.run(this.#calls(shards, args))) as string[];
+    const replies = (await this.#claim.run(this.#onTasks(parts, args))) as string[];
     const claims = new Map<string, Claim>();
-    for (const [call, [, shardIds]] of shards.entries()) {
-      const answers = JSON.parse(replies[call] ?? "[]") as ClaimReply[];
-      for (const [index, id] of shardIds.entries()) claims.set(id, toClaim(answers[index] ?? 0));
-    }
+    for (const [call, part] of parts.entries()) readClaims(idsOf(part), replies[call] ?? "", claims);
     return claims;
   }
 
   /** Extends the job's leases on these tasks to a whole lease from now. Returns the ids of the tasks on which it no longer has a lease. */
   async renew(jobId: string, ids: readonly string[]): Promise<string[]> {
-    const shards = [...this.#keys.byShard(new Set(ids))];
-    const replies = (await this.#renew.run(this.#calls(shards, [jobId, String(this.#options.leaseMs)]))) as number[][];
-    return shards.flatMap(([, shardIds], call) => (replies[call] ?? []).map((index) => shardIds[index - 1] ?? ""));
+    const parts = this.#inCalls(new Set(ids));
+    const replies = (await this.#renew.run(this.#onTasks(parts, [jobId, String(this.#options.leaseMs)]))) as number[][];
+    return parts.flatMap((part, call) => atIndices(part, replies[call] ?? []));
   }
 
   /** Marks the given facts of each task as reported, removes what can be forgotten, and gives up the job's leases. */
   async settle(jobId: string, sent: ReadonlyMap<string, Settlement>): Promise<void> {
     const head = [jobId, String(this.#options.sentExpirySeconds), String(LONG_FIELDS)];
-    const calls = [...this.#keys.byShard(sent.keys())].map(([shard, ids]): ScriptCall => {
-      const changes = JSON.stringify(ids.map((id) => writeSettlement(id, sent.get(id))));
-      return { keys: this.#openAndTasks(shard, ids), args: [...head, changes] };
-    });
-    await this.#settle.run(calls);
+    const parts = this.#inCalls(sent.keys());
+    await this.#settle.run(
+      parts.map((part) => ({ keys: this.#openAndTasks(part), args: [...head, writeSettlements(part, sent), ...sizesOf(part)] })),
+    );
     this.#reportDropped("unused", sent.values(), ({ forgotten }) => forgotten.unused);
   }
 
   /** Gives up the job's leases on tasks whose metrics cannot be reported yet. */
   async release(jobId: string, ids: readonly string[]): Promise<void> {
-    await this.#release.run(this.#calls([...this.#keys.byShard(new Set(ids))], [jobId]));
+    await this.#release.run(this.#onTasks(this.#inCalls(new Set(ids)), [jobId, String(this.#options.leaseMs)]));
   }
 
   /** Removes everything known of these tasks, except of those that have a `task-sent`. */
   async forget(ids: readonly string[]): Promise<void> {
-    const shards = [...this.#keys.byShard(new Set(ids))];
-    await this.#forget.run(shards.map(([shard, own]) => ({ keys: this.#openAndTasks(shard, own), args: [] })));
+    const parts = this.#inCalls(new Set(ids));
+    await this.#forget.run(parts.map((part) => ({ keys: this.#openAndTasks(part), args: sizesOf(part) })));
   }
 
   /** What is known of these tasks, except of those that are not known. */
   async look(ids: readonly string[]): Promise<Map<string, TaskEntry>> {
-    const shards = [...this.#keys.byShard(new Set(ids))];
-    const replies = (await this.#look.run(this.#calls(shards, []))) as string[][][];
+    const parts = this.#inCalls(new Set(ids));
+    const replies = (await this.#look.run(this.#onTasks(parts, []))) as string[][][];
     const entries = new Map<string, TaskEntry>();
-    for (const [call, [, shardIds]] of shards.entries()) {
-      for (const [index, id] of shardIds.entries()) {
+    for (const [call, part] of parts.entries()) {
+      for (const [index, id] of idsOf(part).entries()) {
         const hash = replies[call]?.[index] ?? [];
         if (hash.length > 0) entries.set(id, parseTaskEntry(hash));
       }
@@ -195,14 +189,34 @@ export class TaskStore {
     if (events > 0) this.#options.onDropped?.(reason, events);
   }
 
-  /** The keys for the scripts that count open tasks. */
-  #openAndTasks(shard: number, ids: readonly string[]): string[] {
-    return [this.#keys.open[shard] ?? "", ...ids.map((id) => this.#keys.keyOf(id, shard))];
+  #inCalls(ids: Iterable<string>): readonly Part[] {
+    return inCalls([...this.#keys.byShard(ids)], isCluster(this.#options.redis));
   }
 
-  #calls(shards: readonly (readonly [number, readonly string[]])[], args: readonly string[]): ScriptCall[] {
-    return shards.map(([shard, ids]) => ({ keys: ids.map((id) => this.#keys.keyOf(id, shard)), args }));
+  /** The keys for the scripts that count open tasks. */
+  #openAndTasks(part: Part): string[] {
+    const keys: string[] = [];
+    for (const [shard, ids] of part) {
+      keys.push(this.#keys.open[shard] ?? "");
+      for (const id of ids) keys.push(this.#keys.keyOf(id, shard));
+    }
+    return keys;
   }
+
+  #onTasks(parts: readonly Part[], args: readonly string[]): ScriptCall[] {
+    return parts.map((part) => ({ keys: part.flatMap(([shard, ids]) => ids.map((id) => this.#keys.keyOf(id, shard))), args }));
+  }
+}
+
+function idsOf(part: Part): string[] {
+  return part.flatMap(([, ids]) => ids);
+}
+
+/** The ids with these indices, from 1. A negative index stands for the task's retries alone. */
+function atIndices(part: Part, indices: readonly number[]): string[] {
+  if (indices.length === 0) return [];
+  const ids = idsOf(part);
+  return indices.map((index) => (index > 0 ? (ids[index - 1] ?? "") : retriesOf(ids[-index - 1] ?? "")));
 }
 
 /** See `apply.ts`. */
@@ -210,26 +224,46 @@ type ApplyReply = readonly [full: number, past: number, ...reported: number[]];
 
 const NO_REPLY: ApplyReply = [0, 0];
 
-/** In the format of `APPLY_SCRIPT`. */
-function writeChange(change: TaskChange | undefined): unknown[] {
-  const { facts = [], details = [], texts = [], etaSeconds = 0 } = change ?? {};
-  if (details.length > 0) return [facts, etaSeconds, texts.flatMap(({ fields }) => fields), details];
-  if (texts.length > 0) return [facts, etaSeconds, texts.flatMap(({ fields }) => fields)];
-  return etaSeconds === 0 ? [facts] : [facts, etaSeconds];
+/** In the format of `APPLY_SCRIPT`: the changes and the ETAs. */
+function writeChanges(part: Part, changes: ReadonlyMap<string, TaskChange>): [string, string] {
+  const written: (string | number)[] = [];
+  const etas: number[] = [];
+  for (const [index, id] of idsOf(part).entries()) {
+    const { facts, details, texts, etaSeconds } = changes.get(id) ?? NO_CHANGE;
+    if (etaSeconds !== 0) etas.push(index + 1, etaSeconds);
+    const start = written.push(0);
+    for (const [at, fact] of facts.entries()) written.push(fact, details[at] ?? "");
+    for (const { fields } of texts) written.push(...fields);
+    written[start - 1] = written.length - start;
+  }
+  return [JSON.stringify(written), JSON.stringify(etas)];
 }
+
+const NO_CHANGE: TaskChange = { facts: [], details: [], texts: [], etaSeconds: 0 };
 
 /** In the format of `SETTLE_SCRIPT`. */
-function writeSettlement(id: string, settlement: Settlement | undefined): unknown {
-  const { fields = [], forgotten = NOTHING_TO_FORGET } = settlement ?? {};
-  if (isOfRetries(id)) return { retries: fields };
-  if (forgotten.fields.length === 0) return fields;
-  return { marks: fields, removed: forgotten.fields, till: forgotten.until };
+function writeSettlements(part: Part, sent: ReadonlyMap<string, Settlement>): string {
+  const written: unknown[] = [];
+  for (const id of idsOf(part)) {
+    const { fields = [], forgotten = NOTHING_TO_FORGET, lastOf = 0 } = sent.get(id) ?? {};
+    written.push(fields.length);
+    if (isOfRetries(id)) written.push({ retries: true });
+    else written.push(forgotten.fields.length > 0 ? { removed: forgotten.fields, till: forgotten.until } : lastOf);
+    written.push(...fields);
+  }
+  return JSON.stringify(written);
 }
 
-/** See `leases.ts`. */
-type ClaimReply = number | readonly [waitedMs: number, ...hash: string[]];
-
-function toClaim(reply: ClaimReply): Claim {
-  if (typeof reply === "number") return reply === 0 ? { outcome: "reported" } : { outcome: "busy", freeInMs: reply };
-  return { outcome: "claimed", entry: parseTaskEntry(reply, 1), waitedMs: reply[0] };
+/** Reads the reply of `CLAIM_SCRIPT`. */
+function readClaims(ids: readonly string[], reply: string, claims: Map<string, Claim>): void {
+  const parts = reply.split("\0");
+  let at = 0;
+  for (const id of ids) {
+    const size = Number(parts[at]);
+    const ms = Number(parts[at + 1]);
+    at += 2;
+    if (size > 0) claims.set(id, { outcome: "claimed", entry: parseTaskEntry(parts, at, at + size), waitedMs: ms });
+    else claims.set(id, ms > 0 ? { outcome: "busy", freeInMs: ms } : { outcome: "reported" });
+    at += size;
+  }
 }

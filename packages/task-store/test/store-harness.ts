@@ -21,7 +21,6 @@ export class StoreHarness {
   readonly server: RedisServer;
   readonly redis: Redis;
   readonly store: TaskStore;
-  readonly #keys = new StoreKeys("{cme}", "test");
 
   private constructor(server: RedisServer, redis: Redis, options: Partial<TaskStoreOptions>) {
     this.server = server;
@@ -42,26 +41,26 @@ export class StoreHarness {
   }
 
   /** Without `o`, which depends on the time of the test. */
-  async hash(id: string): Promise<Map<string, string>> {
-    const fields = Object.entries(await this.redis.hgetall(this.#keys.keyOf(id)));
+  async hash(id: string, owner?: string): Promise<Map<string, string>> {
+    const fields = Object.entries(await this.redis.hgetall(keyOf(id, owner)));
     return new Map(fields.filter(([field]) => field !== "o"));
   }
 
   size(id: string): Promise<number> {
-    return this.redis.hlen(this.#keys.keyOf(id));
+    return this.redis.hlen(keyOf(id));
   }
 
-  ttlSeconds(id: string): Promise<number> {
-    return this.redis.ttl(this.#keys.keyOf(id));
+  ttlSeconds(id: string, owner?: string): Promise<number> {
+    return this.redis.ttl(keyOf(id, owner));
   }
 
   async memoryBytes(id: string): Promise<number | null> {
-    return this.redis.memory("USAGE", this.#keys.keyOf(id));
+    return this.redis.memory("USAGE", keyOf(id));
   }
 
   /** `listpack` is the compact form; `hashtable` takes three times the memory. */
   async encoding(id: string): Promise<unknown> {
-    return this.redis.object("ENCODING", this.#keys.keyOf(id));
+    return this.redis.object("ENCODING", keyOf(id));
   }
 
   async clear(): Promise<void> {
@@ -72,4 +71,8 @@ export class StoreHarness {
     this.redis.disconnect();
     await this.server.stop();
   }
+}
+
+function keyOf(id: string, owner = "test"): string {
+  return new StoreKeys("{cme}", owner).keyOf(id);
 }

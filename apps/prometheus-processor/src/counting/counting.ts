@@ -2,7 +2,7 @@
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { type Look, type LookedAt, type Tally, type TalliedEvent, tally } from "@celery-metrics-exporter/task-store";
 import { CODES, type HistogramFields, PREFETCH, gaugeCode } from "./fields.ts";
-import { type LabelRegistry, labelSet } from "./label-registry.ts";
+import { type LabelRegistry, SEPARATOR } from "./label-registry.ts";
 
 export type HostnameLabel = "generic" | "host" | "worker";
 
@@ -44,6 +44,10 @@ type OfWorker = Pick<TalliedEvent, "worker"> & Partial<Pick<TalliedEvent, "kind"
 export class Counting {
   readonly #options: CountingOptions;
   readonly #now: () => number;
+  /** Of name, queue and hostname. */
+  readonly #sets = new ComposedTexts(SEPARATOR);
+  /** Of a label set's id and a code. */
+  readonly #fields = new ComposedTexts(".");
   #sentAt: number;
 
   constructor(options: CountingOptions) {
@@ -98,31 +102,32 @@ export class Counting {
     const exceptionIds = classes.size === 0 ? ids : await exceptions.resolve(classes);
     return (task) => {
       const contribution = new Map<string, number>();
-      const add = (field: string, by: number): void => void contribution.set(field, (contribution.get(field) ?? 0) + by);
+      const add = (set: string, code: string, by: number): void => {
+        const field = this.#fields.of(ids.get(set) ?? labels.otherId, code);
+        contribution.set(field, (contribution.get(field) ?? 0) + by);
+      };
       const own = setsOf.get(task) ?? [];
       let next = 0;
       for (const event of task.events) {
         if (isOpen(event, task)) continue;
-        const id = ids.get(own[next++] ?? "") ?? labels.otherId;
+        const set = own[next++] ?? "";
         const exception = event.kind === "failed" ? (exceptionIds.get(exceptionOf(event)) ?? exceptions.otherId) : "";
-        add(`${id}.${CODES[event.kind]}${exception}`, 1);
+        add(set, exception === "" ? CODES[event.kind] : `${CODES[event.kind]}${exception}`, 1);
         if (event.prefetch !== undefined && this.#options.countsPrefetched === true) {
-          add(`${id}.${PREFETCH.count}`, 1);
-          add(`${id}.${PREFETCH.sum}`, Math.round(event.prefetch * 1e6));
+          add(set, PREFETCH.count, 1);
+          add(set, PREFETCH.sum, Math.round(event.prefetch * 1e6));
         }
         const [histogram, seconds] = this.#observed(event);
         if (seconds === undefined) continue;
-        add(`${id}.${histogram.bucketOf(seconds)}`, 1);
+        add(set, histogram.bucketOf(seconds), 1);
         const microseconds = Math.round(seconds * 1e6);
-        if (microseconds !== 0) add(`${id}.${histogram.sum}`, microseconds);
+        if (microseconds !== 0) add(set, histogram.sum, microseconds);
       }
       for (const message of task.waiting) {
-        const id = ids.get(own[next++] ?? "") ?? labels.otherId;
-        add(`${id}.${gaugeCode("waiting", message.since)}`, 1);
+        add(own[next++] ?? "", gaugeCode("waiting", message.since), 1);
       }
       const { prefetched } = task;
-      if (prefetched !== undefined && !isOpen(prefetched, task))
-        add(`${ids.get(own[next] ?? "") ?? labels.otherId}.${gaugeCode("prefetched", prefetched.since)}`, 1);
+      if (prefetched !== undefined && !isOpen(prefetched, task)) add(own[next] ?? "", gaugeCode("prefetched", prefetched.since), 1);
       return contribution;
     };
   }
@@ -150,7 +155,36 @@ export class Counting {
   }
 
   #setOf({ name, queue }: Pick<TalliedEvent, "name" | "queue">, hostname: string): string {
-    return labelSet(name ?? UNKNOWN_NAME, queue ?? this.#options.defaultQueue, hostname);
+    return this.#sets.of(this.#sets.of(name ?? UNKNOWN_NAME, queue ?? this.#options.defaultQueue), hostname);
+  }
+}
+
+const MOST_COMPOSED = 20_000;
+
+/** Texts composed of two, the same text each time: one that is built anew is hashed anew by each map that it is looked up in. */
+class ComposedTexts {
+  readonly #separator: string;
+  readonly #texts = new Map<string, Map<string, string>>();
+  #size = 0;
+
+  constructor(separator: string) {
+    this.#separator = separator;
+  }
+
+  of(first: string, second: string): string {
+    const texts = this.#texts.get(first);
+    const known = texts?.get(second);
+    if (known !== undefined) return known;
+    const text = `${first}${this.#separator}${second}`;
+    if (this.#size >= MOST_COMPOSED) {
+      this.#texts.clear();
+      this.#size = 0;
+    }
+    this.#size += 1;
+    const own = this.#texts.get(first);
+    if (own === undefined) this.#texts.set(first, new Map([[second, text]]));
+    else own.set(second, text);
+    return text;
   }
 }
 

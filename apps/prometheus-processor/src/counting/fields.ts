@@ -51,18 +51,18 @@ export class HistogramFields {
   /** Upper limits in seconds, in order, without infinity. */
   readonly limits: readonly number[];
   readonly sum: string;
-  readonly #bucket: string;
+  readonly #buckets: readonly string[];
 
   constructor(letter: "t" | "u" | "w", limits: readonly number[]) {
     this.limits = limits;
     const tag = createHash("sha1").update(limits.join()).digest("hex").slice(0, 3);
     this.sum = `${letter.toUpperCase()}${tag}`;
-    this.#bucket = `${letter}${tag}:`;
+    this.#buckets = [...limits, Infinity].map((_, index) => `${letter}${tag}:${index.toString(36)}`);
   }
 
   /** @param index from 0; the number of limits for the bucket up to infinity. */
   bucket(index: number): string {
-    return `${this.#bucket}${index.toString(36)}`;
+    return this.#buckets[index] ?? "";
   }
 
   bucketOf(seconds: number): string {

@@ -75,7 +75,7 @@ end
 `;
 
 /** Separates the values of a set. No value contains it. */
-const SEPARATOR = "\0";
+export const SEPARATOR = "\0";
 const REMEMBERED_MS = 60_000;
 /** Sets that a process remembers. A flood of others is asked for again. */
 const MOST_REMEMBERED = 20_000;

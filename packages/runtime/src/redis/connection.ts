@@ -5,9 +5,14 @@ import { toError } from "../errors.ts";
 /** Both have the same commands. All keys of a command must have the same hash tag. For several commands, see `sendTogether`. */
 export type RedisConnection = Redis | Cluster;
 
+/** Whether all keys of a script call, too, must have the same hash tag. */
+export function isCluster(redis: RedisConnection): redis is Cluster {
+  return redis instanceof Cluster;
+}
+
 /** Each server that accepts writes, for commands about a server: `INFO`, `CONFIG`. */
 export function mastersOf(redis: RedisConnection): readonly Redis[] {
-  return redis instanceof Cluster ? redis.nodes("master") : [redis];
+  return isCluster(redis) ? redis.nodes("master") : [redis];
 }
 
 /** A command's name and arguments. */
@@ -20,7 +25,7 @@ export type RedisCommand = (string | number)[];
  * fails as soon as its commands get different redirections.
  */
 export async function sendTogether(redis: RedisConnection, commands: RedisCommand[]): Promise<unknown[]> {
-  if (redis instanceof Cluster) return Promise.all(commands.map(([name = "", ...args]) => redis.call(String(name), args).catch(toError)));
+  if (isCluster(redis)) return Promise.all(commands.map(([name = "", ...args]) => redis.call(String(name), args).catch(toError)));
   const results = (await redis.pipeline(commands).exec()) ?? [];
   return results.map(([error, reply]) => error ?? reply);
 }

@@ -34,6 +34,9 @@ export const FULL_FIELDS = 32_768;
 /** Reported attempts that an entry keeps. */
 const KEPT = 512;
 
+/** An entry with fewer fields has never been long, because what it forgets leaves more than these. So it has forgotten nothing. */
+export const FEW_FIELDS = 64;
+
 /** Messages of each kind (sent, received) that an entry keeps although no attempt has used them. */
 const KEPT_UNUSED = 4_096;
 

@@ -5,17 +5,26 @@
  *
  * Numbers are in base 36. Without histograms of many attempts it is shorter than 64 bytes, so that the hash stays a listpack.
  */
+import { remembering } from "../facts/encoding.ts";
+
 export type Contribution = ReadonlyMap<string, number>;
 
 export const NOTHING: Contribution = new Map();
+
+const MAX_KNOWN_FIELDS = 20_000;
+
+/** A field's label set, and its code with the dot. */
+const partsOf = remembering(MAX_KNOWN_FIELDS, (field): readonly [labels: string, code: string] => {
+  const dot = field.indexOf(".");
+  return [field.slice(0, dot), field.slice(dot)];
+});
 
 export function writeContribution(contribution: Contribution): string {
   let text = "";
   let last = "";
   for (const [field, number] of contribution) {
-    const dot = field.indexOf(".");
-    const labels = field.slice(0, dot);
-    text += `${text === "" ? "" : ";"}${labels === last ? "" : labels}${field.slice(dot)}${number === 1 ? "" : `=${number.toString(36)}`}`;
+    const [labels, code] = partsOf(field);
+    text += `${text === "" ? "" : ";"}${labels === last ? "" : labels}${code}${number === 1 ? "" : `=${number.toString(36)}`}`;
     last = labels;
   }
   return text;

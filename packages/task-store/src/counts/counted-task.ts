@@ -10,8 +10,8 @@ export interface CountedTask extends TaskEntry {
   readonly facts: FactCollector;
   /** Empty if Redis does not know the task. */
   readonly version: string;
-  /** The fields of its facts and texts. */
-  readonly fields: ReadonlySet<string>;
+  /** The fields of its facts and texts. Mostly few, and a list is copied faster than a set. */
+  readonly fields: readonly string[];
   /** What it contributes to the counts. */
   readonly contribution: Contribution;
   /** Whether its missing events are not waited for any longer. */
@@ -30,7 +30,7 @@ export const UNKNOWN_TASK: CountedTask = {
   size: 0,
   forgottenUntil: NOTHING_FORGOTTEN,
   version: "",
-  fields: new Set(),
+  fields: [],
   contribution: NOTHING,
   isFinalLook: false,
   past: undefined,
@@ -41,7 +41,7 @@ export const UNKNOWN_TASK: CountedTask = {
 export function readCountedTask(hash: readonly string[]): CountedTask {
   const facts = new FactCollector();
   const texts = new TextCollector();
-  const fields = new Set<string>();
+  const fields: string[] = [];
   const own = new Map<string, string>();
   for (let index = 0; index + 1 < hash.length; index += 2) {
     const field = hash[index] as string;
@@ -50,7 +50,7 @@ export function readCountedTask(hash: readonly string[]): CountedTask {
       own.set(field, value);
       continue;
     }
-    fields.add(field);
+    fields.push(field);
     if (field[0] === "n") texts.add(field, value);
     else facts.add(field, value);
   }
@@ -58,7 +58,7 @@ export function readCountedTask(hash: readonly string[]): CountedTask {
   return {
     facts,
     texts: texts.all(),
-    size: fields.size,
+    size: fields.length,
     forgottenUntil: NOTHING_FORGOTTEN,
     version: own.get("v") ?? "",
     fields,
@@ -80,23 +80,24 @@ export function merge(task: CountedTask, { facts, details, texts }: TaskChange):
   const added: string[] = [];
   const past = task.past ?? -1;
   for (const [index, fact] of facts.entries()) {
-    if (!task.fields.has(fact) && readBase36(fact, 1) > past) added.push(fact, details[index] ?? "");
+    if (!task.fields.includes(fact) && readBase36(fact, 1) > past) added.push(fact, details[index] ?? "");
   }
-  const ownTexts = new Map(task.texts);
+  let ownTexts: Map<string, string> | undefined;
   for (const { key, fields } of texts) {
-    if (ownTexts.has(key)) continue;
+    if ((ownTexts ?? task.texts).has(key)) continue;
     added.push(...fields);
-    ownTexts.set(key, fields.filter((_, index) => index % 2 === 1).join(""));
+    ownTexts ??= new Map(task.texts);
+    ownTexts.set(key, fields.length === 2 ? (fields[1] ?? "") : fields.filter((_, index) => index % 2 === 1).join(""));
   }
   if (added.length === 0) return { task, added };
   const collected = new FactCollector(task.facts);
-  const fields = new Set(task.fields);
+  const fields = [...task.fields];
   for (let index = 0; index < added.length; index += 2) {
     const field = added[index] as string;
-    fields.add(field);
+    fields.push(field);
     if (field[0] !== "n") collected.add(field, added[index + 1] as string);
   }
-  return { task: { ...task, facts: collected, texts: ownTexts, fields, size: fields.size }, added };
+  return { task: { ...task, facts: collected, texts: ownTexts ?? task.texts, fields, size: fields.length }, added };
 }
 
 /** The latest facts of a task with very many, and the texts that they refer to. */
@@ -139,7 +140,7 @@ export function keptPart(task: CountedTask): KeptPart | undefined {
     finals: finals.filter(isKept),
     repeats: repeats.filter(isKept),
   });
-  const fields = new Set([...task.fields].filter((field) => !removed.has(field)));
+  const fields = task.fields.filter((field) => !removed.has(field));
   const texts = new Map([...task.texts].filter(([key]) => used.has(key)));
-  return { task: { ...task, facts: kept, texts, fields, size: fields.size, past }, removed: [...removed] };
+  return { task: { ...task, facts: kept, texts, fields, size: fields.length, past }, removed: [...removed] };
 }

@@ -6,16 +6,16 @@
  * comes twice changes nothing, and an event that comes late moves what was counted without it. docs/adr/0013-counts.md explains this.
  *
  * A process computes a change from what it knows of the task: what it stored last, or else that the task is new. If another process has changed the task,
- * nothing is stored, and the reply says what Redis knows. So in the usual case a batch costs one call for each shard.
+ * nothing is stored, and the reply says what Redis knows. So in the usual case a batch costs one call, on a cluster one for each shard.
  */
 import { randomInt } from "node:crypto";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
+import { type RedisConnection, isCluster, onRedis } from "@celery-metrics-exporter/runtime";
 import { toBase36 } from "../facts/encoding.ts";
 import type { FactOptions } from "../facts/fact.ts";
 import { type TaskChange, collectChanges } from "../facts/task-changes.ts";
 import type { TaskEntry } from "../facts/task-entry.ts";
-import { CountKeys } from "../keys.ts";
+import { CountKeys, type Part, inCalls, sizesOf } from "../keys.ts";
 import { type ScriptCall, StoreScript } from "../scripts/store-script.ts";
 import { type Contribution, NOTHING, difference, writeContribution } from "./contribution.ts";
 import { COUNT_SCRIPT, READ_SCRIPT } from "./count-scripts.ts";
@@ -76,6 +76,8 @@ interface Change {
 /** A change, and what follows from it. */
 interface Computed extends Change {
   readonly look: Look;
+  /** Its next version. */
+  readonly version: string;
   /** What it contributes from now on. Less than what was counted, if only a part of it is kept. */
   readonly contribution: Contribution;
 }
@@ -221,20 +223,21 @@ export class TaskCounts {
   }
 
   async #compute(changes: readonly Change[]): Promise<Computed[]> {
-    const parts = changes.flatMap(({ kept }) => (kept === undefined ? [] : [kept.task]));
-    const looks = (await this.#options.lookAt([...changes.map(({ task }) => task), ...parts])).values();
-    const whole = changes.map((change) => ({ ...change, look: looks.next().value as Look }));
-    return whole.map((change) => ({
-      ...change,
-      contribution: (change.kept === undefined ? change.look : (looks.next().value as Look)).contribution,
-    }));
+    const parts = changes.flatMap(({ kept }) => kept?.task ?? []);
+    const looks = await this.#options.lookAt([...changes.map(({ task }) => task), ...parts]);
+    const ofParts = looks.slice(changes.length).values();
+    return changes.map(({ id, from, task, added, kept }, index) => {
+      const look = looks[index] as Look;
+      const { contribution } = kept === undefined ? look : (ofParts.next().value as Look);
+      return { id, from, task, added, kept, look, version: nextVersion(from), contribution };
+    });
   }
 
   #toLine(computed: Computed, now: number): Line {
-    const { id, from, task, added, kept, look, contribution } = computed;
+    const { id, from, task, added, kept, look, version, contribution } = computed;
     // Only to learn whether Redis knows it.
     if (task.size === 0) return { id, written: [from.version, -1, []], difference: [] };
-    const set = [...added, "v", nextVersion(from), "x", writeContribution(contribution)];
+    const set = [...added, "v", version, "x", writeContribution(contribution)];
     if (task.isFinalLook && !from.isFinalLook) set.push("d", "1");
     if (kept !== undefined) set.push("p", toBase36(kept.task.past ?? 0));
     const ttl = this.#renews(computed, now) ? this.#ttlOf(computed, now) : 0;
@@ -247,9 +250,9 @@ export class TaskCounts {
 
   /** The task once the change is stored. */
   #afterwards(computed: Computed, now: number): CountedTask {
-    const { from, task, kept, contribution } = computed;
+    const { from, task, kept, version, contribution } = computed;
     const expiresAt = this.#renews(computed, now) ? now + this.#ttlOf(computed, now) * 1_000 : from.expiresAt;
-    return { ...(kept?.task ?? task), version: nextVersion(from), contribution, expiresAt };
+    return { ...(kept?.task ?? task), version, contribution, expiresAt };
   }
 
   #renews(computed: Computed, now: number): boolean {
@@ -285,24 +288,44 @@ export class TaskCounts {
 
   async #store(lines: readonly Line[]): Promise<Stored> {
     const byId = new Map(lines.map((line) => [line.id, line]));
-    const shards = [...this.#keys.byShard(byId.keys())];
-    const calls = shards.map(([shard, ids]): ScriptCall => {
-      const keys = [...(this.#keys.counts[shard] ?? []), ...ids.map((id) => this.#keys.keyOf(id, shard))];
-      const own = ids.flatMap((id) => byId.get(id) ?? []);
-      return { keys, args: [JSON.stringify(own.map(({ written }) => written)), ...sumUp(own)] };
-    });
-    const replies = (await this.#count.run(calls)) as (number | readonly string[])[][];
+    const parts = inCalls([...this.#keys.byShard(byId.keys())], isCluster(this.#options.redis));
+    const calls = parts.map((part) => this.#toCall(part, byId));
+    const replies = (await this.#count.run(calls)) as (number | readonly string[])[][][];
     const refused = new Set<string>();
     const others = new Map<string, CountedTask>();
-    for (const [call, [, ids]] of shards.entries()) {
-      const reply = replies[call] ?? [];
-      if (reply.length === 0) continue;
-      for (const id of ids) refused.add(id);
-      for (let index = 0; index < reply.length; index += 2) {
-        others.set(ids[(reply[index] as number) - 1] ?? "", readCountedTask(reply[index + 1] as readonly string[]));
+    for (const [call, part] of parts.entries()) {
+      for (const [index, [, ids]] of part.entries()) {
+        const reply = replies[call]?.[index] ?? [];
+        if (reply.length === 0) continue;
+        for (const id of ids) refused.add(id);
+        for (let at = 0; at < reply.length; at += 2) {
+          others.set(ids[(reply[at] as number) - 1] ?? "", readCountedTask(reply[at + 1] as readonly string[]));
+        }
       }
     }
     return { refused, others };
+  }
+
+  /** In the format of `COUNT_SCRIPT`. */
+  #toCall(part: Part, lines: ReadonlyMap<string, Line>): ScriptCall {
+    const keys: string[] = [];
+    const changes: (string | number)[] = [];
+    const sums: Sums[] = [];
+    for (const [shard, ids] of part) {
+      keys.push(...(this.#keys.counts[shard] ?? []));
+      const own: Line[] = [];
+      for (const id of ids) {
+        const line = lines.get(id);
+        if (line === undefined) continue;
+        own.push(line);
+        keys.push(this.#keys.keyOf(id, shard));
+        const [version, ttl, set, removed = []] = line.written;
+        changes.push(version, ttl, set.length, ...set, removed.length, ...removed);
+      }
+      sums.push(sumUp(own));
+    }
+    const args = [changes, sums.map(({ added }) => added), sums.map(({ subtracted }) => subtracted)];
+    return { keys, args: [...args.map((arg) => JSON.stringify(arg)), ...sizesOf(part)] };
   }
 }
 
@@ -318,17 +341,31 @@ function nextVersion({ version }: CountedTask): string {
   return String(version === "" ? randomInt(FIRST_VERSIONS) : Number(version) + 1);
 }
 
+/** Follows the label set in the field of a gauge. */
+const GAUGE = ".q";
+
 /** What to add to the counts and what to subtract, in the format of `COUNT_SCRIPT`. */
-function sumUp(lines: readonly Line[]): [added: string, subtracted: string] {
+interface Sums {
+  readonly added: readonly [fields: readonly string[], numbers: readonly number[]];
+  readonly subtracted: readonly (string | number)[];
+}
+
+function sumUp(lines: readonly Line[]): Sums {
   const added = new Map<string, number>();
   const subtracted: (string | number)[] = [];
-  for (const [index, line] of lines.entries()) {
-    for (let at = 0; at < line.difference.length; at += 2) {
-      const field = line.difference[at] as string;
-      const by = line.difference[at + 1] as number;
-      if (by > 0) added.set(field, (added.get(field) ?? 0) + by);
+  for (const [index, { difference: changed }] of lines.entries()) {
+    for (let at = 0; at < changed.length; at += 2) {
+      const field = changed[at] as string;
+      const by = changed[at + 1] as number;
+      // Whose floor may rise follows from the task, except for gauges, which have none.
+      if (by > 0 || field.includes(GAUGE)) added.set(field, (added.get(field) ?? 0) + by);
       else subtracted.push(index + 1, field, -by);
     }
   }
-  return [JSON.stringify([...added].flat()), JSON.stringify(subtracted)];
+  for (const [field, by] of added) {
+    if (by > 0) continue;
+    added.delete(field);
+    if (by < 0) subtracted.push(0, field, -by);
+  }
+  return { added: [[...added.keys()], [...added.values()]], subtracted };
 }

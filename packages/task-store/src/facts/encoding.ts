@@ -1,4 +1,5 @@
 /** Whole numbers in base 36, hashes, and texts by size. */
+import { ownText } from "@celery-metrics-exporter/celery";
 
 const PAIRS_OF_DIGITS = 36 ** 2;
 const PAIRS = Array.from({ length: PAIRS_OF_DIGITS }, (_, number) => number.toString(36).padStart(2, "0"));
@@ -59,6 +60,22 @@ export function remembering<T>(most: number, workOut: (text: string) => T): (tex
     known.set(text, value);
     return value;
   };
+}
+
+const MAX_KNOWN_COPIES = 10_000;
+const copies = new Map<string, string>();
+
+/**
+ * The same text, without the memory of a larger one that it was cut out of; see `ownText`. For texts that are kept: there are few of them,
+ * so each is copied once.
+ */
+export function ownCopy(text: string): string {
+  const known = copies.get(text);
+  if (known !== undefined) return known;
+  const copy = ownText(text);
+  if (copies.size >= MAX_KNOWN_COPIES) copies.clear();
+  copies.set(copy, copy);
+  return copy;
 }
 
 const HOST_HASHES = 36 ** 5;

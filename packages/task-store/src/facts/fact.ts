@@ -18,7 +18,7 @@
  * metrics that follow from the fact were reported; then come `|<worker>|<exception>`, if the opt-in tags need them.
  */
 import { MAX_TIMESTAMP, type TaskEvent, isFinal, reportsExit, stateOf, toMicroseconds } from "@celery-metrics-exporter/celery";
-import { hostnameHash, readBase36, toBase36 } from "./encoding.ts";
+import { hostnameHash, ownCopy, readBase36, toBase36 } from "./encoding.ts";
 import { exceptionClass } from "./exception-class.ts";
 import { storedText } from "./texts.ts";
 
@@ -361,5 +361,5 @@ function readDetails(value: string): readonly [worker: string | undefined, excep
   // The usual case.
   if (value.length < 2) return NO_DETAILS;
   const [, worker = "", exception = ""] = value.split(DETAIL);
-  return [worker || undefined, exception || undefined];
+  return [worker === "" ? undefined : ownCopy(worker), exception === "" ? undefined : ownCopy(exception)];
 }

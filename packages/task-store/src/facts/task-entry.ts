@@ -20,17 +20,18 @@ const NOTHING_FORGOTTEN: ReadonlyMap<string, number> = new Map();
  *
  * @param reply alternating fields and values, as in Redis' reply.
  * @param from the index of the first field.
+ * @param to the index after the last value.
  */
-export function parseTaskEntry(reply: readonly unknown[], from = 0): TaskEntry {
+export function parseTaskEntry(reply: readonly unknown[], from = 0, to = reply.length): TaskEntry {
   const facts = new FactCollector();
   const texts = new TextCollector();
   let forgottenUntil: Map<string, number> | undefined;
-  for (let index = from; index + 1 < reply.length; index += 2) {
+  for (let index = from; index + 1 < to; index += 2) {
     const field = reply[index] as string;
     const value = reply[index + 1] as string;
     if (field[0] === "n") texts.add(field, value);
     else if (field[0] === "w") (forgottenUntil ??= new Map()).set(field.slice(1), readBase36(value, 0));
     else facts.add(field, value);
   }
-  return { texts: texts.all(), facts, size: (reply.length - from) / 2, forgottenUntil: forgottenUntil ?? NOTHING_FORGOTTEN };
+  return { texts: texts.all(), facts, size: (to - from) / 2, forgottenUntil: forgottenUntil ?? NOTHING_FORGOTTEN };
 }

@@ -6,7 +6,7 @@
  * Redis hash from a listpack into a table and triples its size. The rest is cut off: Datadog keeps 200 characters of a tag.
  */
 /// <reference lib="es2024.string" />
-import { hash32, remembering, splitUtf8 } from "./encoding.ts";
+import { hash32, ownCopy, remembering, splitUtf8 } from "./encoding.ts";
 
 /** A name or queue as it is stored. */
 export interface StoredText {
@@ -53,6 +53,6 @@ export class TextCollector {
 
   /** The texts by key. */
   all(): ReadonlyMap<string, string> {
-    return new Map([...this.#parts].map(([key, parts]) => [key, parts.join("")]));
+    return new Map([...this.#parts].map(([key, parts]) => [key, ownCopy(parts.join(""))]));
   }
 }

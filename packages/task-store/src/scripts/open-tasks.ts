@@ -7,33 +7,43 @@
  * expired.
  */
 
-/** Lua: `count(due, by)` collects, `storeCounts()` writes. `KEYS[1]` is the shard's hash. */
+/** Lua: `count(due, by)` collects, `storeCounts(key)` writes what was collected into the hash of a shard, and begins anew. */
 export const COUNT_OPEN_TASKS = `
 local counts = {}
 local function count(due, by) counts[due] = (counts[due] or 0) + by end
-local function storeCounts()
+local function storeCounts(key)
   for due, by in pairs(counts) do
-    if by ~= 0 and redis.call('HINCRBY', KEYS[1], due, by) == 0 then redis.call('HDEL', KEYS[1], due) end
+    if by ~= 0 and redis.call('HINCRBY', key, due, by) == 0 then redis.call('HDEL', key, due) end
   end
+  counts = {}
 end
 `;
 
-/** KEYS the shard's count; the tasks. Removes the tasks, except those that have a `task-sent` (`s`, see `fact.ts`). */
+/**
+ *   KEYS  for each shard: its count; its tasks
+ *   ARGV  how many tasks of each shard
+ *
+ * Removes the tasks, except those that have a `task-sent` (`s`, see `fact.ts`).
+ */
 export const FORGET_SCRIPT = `
 ${COUNT_OPEN_TASKS}
-for index = 2, #KEYS do
-  local due, isSent = nil, false
-  local hash = redis.call('HGETALL', KEYS[index])
-  for i = 1, #hash, 2 do
-    if hash[i] == 'o' then due = hash[i + 1] end
-    if string.byte(hash[i]) == 115 then isSent = true end
+local at = 1
+for _, tasks in ipairs(ARGV) do
+  for index = at + 1, at + tasks do
+    local due, isSent = nil, false
+    local hash = redis.call('HGETALL', KEYS[index])
+    for i = 1, #hash, 2 do
+      if hash[i] == 'o' then due = hash[i + 1] end
+      if string.byte(hash[i]) == 115 then isSent = true end
+    end
+    if not isSent then
+      if due then count(due, -1) end
+      redis.call('UNLINK', KEYS[index])
+    end
   end
-  if not isSent then
-    if due then count(due, -1) end
-    redis.call('UNLINK', KEYS[index])
-  end
+  storeCounts(KEYS[at])
+  at = at + 1 + tasks
 end
-storeCounts()
 `;
 
 /** KEYS the shard's count. Replies with how many tasks have expired since the last call (by any process), and how many are open. */

@@ -121,6 +121,17 @@ describe("counts are the sum of what each task contributes", () => {
   }, 300_000);
 });
 
+it("reads no task that it remembers", async () => {
+  await harness.redis.config("RESETSTAT");
+  const counts = harness.process();
+  const all = ["a", "b", "c"].flatMap((uuid) => life(uuid));
+  for (const event of all) await counts.add([event]);
+  const stats = await harness.redis.info("commandstats");
+  expect(await harness.counts()).toEqual(await expectedOf(all));
+  expect(stats).toContain("cmdstat_hset:");
+  expect(stats).not.toContain("cmdstat_hgetall:");
+});
+
 describe("what Redis lost", () => {
   it("is counted anew: only what comes after a FLUSHALL, whatever a process remembers", async () => {
     const [one, other] = [harness.process(), harness.process()];

@@ -215,6 +215,61 @@ describe("settle", () => {
   });
 });
 
+/** What two jobs do between two batches: claim everything that was reported, and then settle what they claimed, perhaps too late. */
+const doings = fc.array(
+  fc.record({ job: fc.constantFrom("1", "2"), does: fc.constantFrom("claim", "claim", "settle", "settle", "renew", "release") }),
+  { minLength: 1, maxLength: 4 },
+);
+
+/** What an entry holds, and whether it expires late, without what depends on the time of the test. */
+async function stateOf(id: string, owner: string): Promise<unknown[]> {
+  const [{ c, p, ...hash }, ttl] = await Promise.all([
+    harness.hash(id, owner).then((fields) => Object.fromEntries(fields)),
+    harness.ttlSeconds(id, owner),
+  ]);
+  return [id, hash, c === undefined, p === undefined, ttl > SENT_EXPIRY_SECONDS];
+}
+
+describe("settling an entry as the job has read it", () => {
+  it("leaves what reading it again leaves, whatever has happened since the claim", async () => {
+    let shortcuts = 0;
+    await fc.assert(
+      fc.asyncProperty(deliveries, fc.array(doings, { minLength: 8, maxLength: 8 }), async ({ history, batches }, done) => {
+        await harness.clear();
+        const ids = new Set(history.map(({ uuid }) => uuid));
+        /** What the entries hold after each step. */
+        const states = async (owner: string, isWhole: boolean): Promise<unknown[]> => {
+          const store = harness.another({ owner, leaseMs: 60_000 });
+          const claimed = new Map<string, Map<string, Settlement>>();
+          const seen: unknown[] = [];
+          for (const [index, batch] of batches.entries()) {
+            await store.apply(batch);
+            for (const { job, does } of done[index % done.length] ?? []) {
+              if (does === "claim") {
+                const summaries = new Map<string, Settlement>();
+                for (const [id, answer] of await store.claim(job, [...ids])) {
+                  if (answer.outcome !== "claimed") continue;
+                  const { lastOf, ...rest } = summarise(answer.entry);
+                  if (isWhole && lastOf !== undefined) shortcuts += 1;
+                  summaries.set(id, isWhole ? { ...rest, lastOf } : rest);
+                }
+                claimed.set(job, summaries);
+              } else if (does === "settle") await store.settle(job, claimed.get(job) ?? new Map());
+              else await store[does](job, [...ids]);
+              seen.push(does, await store.sweep(), await Promise.all([...ids].map((id) => stateOf(id, owner))));
+            }
+          }
+          return seen;
+        };
+        const [whole, again] = await Promise.all([states("whole", true), states("again", false)]);
+        expect(whole).toEqual(again);
+      }),
+      { numRuns: 20 },
+    );
+    expect(shortcuts).toBeGreaterThan(10);
+  });
+});
+
 describe("a tombstone", () => {
   it("lives on for a further run: its start or its final keeps it again for 7 days", async () => {
     await harness.store.apply(DONE);
