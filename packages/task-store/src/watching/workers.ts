@@ -37,6 +37,8 @@ export function isUp({ isOnline, heardAt }: WorkerState, timeoutSeconds: number,
 
 /** Bounds the memory, because clients may invent workers. */
 const MOST_WORKERS = 5_000;
+/** How long a worker is remembered at most while there are so many, because new ones are refused meanwhile. */
+const PURGE_SECONDS_WHEN_FULL = 300;
 
 const RANKS: Readonly<Record<WorkerEvent["type"], number>> = { "worker-online": 0, "worker-heartbeat": 1, "worker-offline": 2 };
 
@@ -86,7 +88,7 @@ export class Workers {
   }
 
   /**
-   * The workers in the order of their names, without those that have not been heard for `purgeSeconds`.
+   * The workers in the order of their names, without those that have not been heard for `purgeSeconds`, or for 5 minutes if there are 5,000.
    *
    * @throws {UnavailableError} if Redis is unavailable.
    */
@@ -95,9 +97,11 @@ export class Workers {
     const stored = await onRedis("the state of workers", () => redis.hgetall(key));
     const workers: WorkerState[] = [];
     const gone: string[] = [];
+    const isFull = Object.keys(stored).length >= MOST_WORKERS;
+    const longestSilence = isFull ? Math.min(purgeSeconds, PURGE_SECONDS_WHEN_FULL) : purgeSeconds;
     for (const [worker, text] of Object.entries(stored)) {
       const state = JSON.parse(text) as { k: number; s: number; h: number; a?: number; p?: number; v?: string };
-      if (now - state.s > purgeSeconds) gone.push(worker);
+      if (now - state.s > longestSilence) gone.push(worker);
       else
         workers.push({
           worker,

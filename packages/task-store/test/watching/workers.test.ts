@@ -69,6 +69,16 @@ it("does not begin with a goodbye, and ends when a worker was not heard for long
   expect(await redis.hkeys("workers")).toEqual([W2]);
 });
 
+it("refuses workers past its limit until those that are silent for minutes have made room", async () => {
+  const invented = Array.from({ length: 5_000 }, (_, index) => event("worker-online", `w${index}@host-b`, 0));
+  await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 }), ...invented], NOW);
+  await workers.merge([event("worker-heartbeat", W2, 1, { active: 0 }), event("worker-heartbeat", W1, 200)], NOW + 200);
+  expect(await workers.all(NOW + 200)).toHaveLength(5_000);
+  expect((await workers.all(NOW + 400)).map(({ worker }) => worker)).toEqual([W1]);
+  await workers.merge([event("worker-heartbeat", W2, 401, { active: 0 })], NOW + 401);
+  expect((await workers.all(NOW + 800)).map(({ worker }) => worker)).toEqual([W1, W2]);
+});
+
 it("tells who is up: online, and heard within the timeout by the receiver's clock", async () => {
   // Its own clock is an hour behind.
   await workers.merge([event("worker-heartbeat", W1, -3_600, { active: 0 })], NOW);
