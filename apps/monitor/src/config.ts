@@ -19,7 +19,7 @@ export const Config = BaseConfig.extend({
   ...BrokerConfig.shape,
   MONITOR_QUEUES: aliased(
     list().describe(
-      "Comma-separated names of Celery's queues. The monitor finds queues from which a worker consumes by itself, and remembers them for 30 days, but not if `MONITOR_INSPECT=false`.",
+      "Comma-separated names of Celery's queues. Queues from which a worker consumes (unless `MONITOR_INSPECT=false`), and queues of `task-sent` events, need not be named: they are counted for 30 days after they were last seen.",
     ),
     { variable: "CE_QUEUES" },
   ),

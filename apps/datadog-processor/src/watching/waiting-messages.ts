@@ -38,7 +38,8 @@ const MARGIN_SECONDS = 5;
  */
 const MERGE_SCRIPT = `
 local ofQueue, all, queues = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local function isKept(queue) return redis.call('SISMEMBER', KEYS[3], queue) == 1 or redis.call('SCARD', KEYS[3]) < queues end
+local counts = {}
+local function isKept(queue) return counts[queue] > 0 or redis.call('SCARD', KEYS[3]) < queues end
 for _, message in ipairs(cjson.decode(ARGV[6])) do
   local place = redis.call('HGET', KEYS[2], message)
   if place then
@@ -46,7 +47,6 @@ for _, message in ipairs(cjson.decode(ARGV[6])) do
     redis.call('HDEL', KEYS[2], message)
   end
 end
-local counts = {}
 for _, added in ipairs(cjson.decode(ARGV[5])) do
   local message, queue, time, isSampled = added[1], added[2], added[3], added[4]
   if redis.call('HEXISTS', KEYS[2], message) == 0 then
