@@ -79,9 +79,11 @@ export class Workers {
    * @throws {UnavailableError} if Redis is unavailable.
    */
   async merge(events: readonly CeleryEvent[], receivedAt = Date.now() / 1_000): Promise<void> {
+    // If the receiver's clock was ahead, a worker that is gone would count as alive until then.
+    const heardAt = Math.min(receivedAt, Date.now() / 1_000);
     const args = events.filter(isWorkerEvent).flatMap((event) => {
       const { active: a, processed: p, sw_ver: v } = event;
-      return [event.hostname, JSON.stringify({ t: event.timestamp, k: RANKS[event.type], s: receivedAt, a, p, v })];
+      return [event.hostname, JSON.stringify({ t: event.timestamp, k: RANKS[event.type], s: heardAt, a, p, v })];
     });
     if (args.length > 0)
       await onRedis("the state of workers", () => this.#options.redis.eval(MERGE_SCRIPT, 1, this.#options.key, MOST_WORKERS, ...args));

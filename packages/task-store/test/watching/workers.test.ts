@@ -7,7 +7,7 @@ import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { Workers, isUp } from "../../src/watching/workers.ts";
 
 const PURGE_SECONDS = 3_600;
-const NOW = 1_795_328_900;
+const NOW = Math.floor(Date.now() / 1_000) - 1_000;
 const W1 = "w1@host-a";
 const W2 = "w2@host-a";
 
@@ -89,4 +89,12 @@ it("tells who is up: online, and heard within the timeout by the receiver's cloc
     false,
     false,
   ]);
+});
+
+it("were heard now at the latest, even if the receiver's clock is ahead", async () => {
+  await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], NOW + 86_400);
+  const [state] = await workers.all();
+  if (state === undefined) throw new Error("no worker");
+  expect(isUp(state, 300, Date.now() / 1_000)).toBe(true);
+  expect(isUp(state, 300, Date.now() / 1_000 + 301)).toBe(false);
 });
