@@ -14,7 +14,7 @@ export interface WorkerState {
   readonly isOnline: boolean;
   /** When a receiver last heard it. Seconds since the epoch. */
   readonly heardAt: number;
-  /** From its latest heartbeat, by its own clock. Seconds since the epoch. */
+  /** From its latest heartbeat, by its own clock, but at most a minute after it was heard. Seconds since the epoch. */
   readonly heartbeatAt: number | undefined;
   readonly active: number | undefined;
   readonly processed: number | undefined;
@@ -39,6 +39,9 @@ export function isUp({ isOnline, heardAt }: WorkerState, timeoutSeconds: number,
 const MOST_WORKERS = 5_000;
 /** How long a worker is remembered at most while there are so many, because new ones are refused meanwhile. */
 const PURGE_SECONDS_WHEN_FULL = 300;
+
+/** How far a worker's clock may be ahead. Otherwise nothing that it says once its clock is right would count for as long as it was ahead. */
+const MOST_AHEAD_SECONDS = 60;
 
 const RANKS: Readonly<Record<WorkerEvent["type"], number>> = { "worker-online": 0, "worker-heartbeat": 1, "worker-offline": 2 };
 
@@ -83,7 +86,8 @@ export class Workers {
     const heardAt = Math.min(receivedAt, Date.now() / 1_000);
     const args = events.filter(isWorkerEvent).flatMap((event) => {
       const { active: a, processed: p, sw_ver: v } = event;
-      return [event.hostname, JSON.stringify({ t: event.timestamp, k: RANKS[event.type], s: heardAt, a, p, v })];
+      const t = Math.min(event.timestamp, heardAt + MOST_AHEAD_SECONDS);
+      return [event.hostname, JSON.stringify({ t, k: RANKS[event.type], s: heardAt, a, p, v })];
     });
     if (args.length > 0)
       await onRedis("the state of workers", () => this.#options.redis.eval(MERGE_SCRIPT, 1, this.#options.key, MOST_WORKERS, ...args));

@@ -98,3 +98,10 @@ it("were heard now at the latest, even if the receiver's clock is ahead", async 
   expect(isUp(state, 300, Date.now() / 1_000)).toBe(true);
   expect(isUp(state, 300, Date.now() / 1_000 + 301)).toBe(false);
 });
+
+it("are known again soon after their own clock was ahead", async () => {
+  await workers.merge([event("worker-heartbeat", W1, 7_200, { active: 3 }), event("worker-offline", W1, 7_200)], NOW);
+  expect(await workers.all(NOW)).toMatchObject([{ isOnline: false, active: 3 }]);
+  await workers.merge([event("worker-online", W1, 100), event("worker-heartbeat", W1, 102, { active: 1 })], NOW + 102);
+  expect(await workers.all(NOW)).toMatchObject([{ isOnline: true, active: 1 }]);
+});
