@@ -81,8 +81,14 @@ export function defineDatadog({ onStep }: Pick<FinishedTasksOptions, "onStep"> =
       // The monitor looks for the queues to which tasks are sent.
       const knownQueues = new KnownQueues({ redis, prefix: config.QUEUE_PREFIX });
       const leadership = new Leadership({ redis, prefix: config.QUEUE_PREFIX, stream: KEYS, role: KEYS });
-      const leader = new Leader({ leadership, role: "datadog-processor", health: health.component("datadog gauges"), logger });
-      const gauges = new Gauges({
+      const leader = new Leader({
+        leadership,
+        role: "datadog-processor",
+        health: health.component("datadog gauges"),
+        isAble: () => gauges.isAble,
+        logger,
+      });
+      const gauges: Gauges = new Gauges({
         mapper: new GaugeMapper({
           prefix: config.DATADOG_METRIC_PREFIX,
           tags: config.DATADOG_TAGS,

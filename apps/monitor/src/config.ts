@@ -19,7 +19,7 @@ export const Config = BaseConfig.extend({
   ...BrokerConfig.shape,
   MONITOR_QUEUES: aliased(
     list().describe(
-      "Comma-separated names of Celery's queues. Unless `MONITOR_INSPECT=false`, the monitor also finds the queues from which workers consume, and remembers them for 30 days.",
+      "Comma-separated names of Celery's queues. The monitor also finds the queues of `task-sent` events and, unless `MONITOR_INSPECT=false`, those from which workers consume. It remembers them for 30 days.",
     ),
     { variable: "CE_QUEUES" },
   ),

@@ -78,13 +78,22 @@ export interface GaugesOptions {
   readonly logger: Logger;
 }
 
+/** How long a process whose agent did not take the gauges leaves them to the others. */
+const UNABLE_MS = 10_000;
+
 /** Sends the gauges periodically, from `start` to `stop`. */
 export class Gauges {
   readonly #options: GaugesOptions;
   #turns: Repeat | undefined;
+  #unableUntil = Number.NEGATIVE_INFINITY;
 
   constructor(options: GaugesOptions) {
     this.#options = options;
+  }
+
+  /** False for a while after its agent did not take the gauges: another process may have another agent. */
+  get isAble(): boolean {
+    return performance.now() > this.#unableUntil;
   }
 
   start(): void {
@@ -104,6 +113,12 @@ export class Gauges {
     if (!isActive()) return;
     const watched = await read();
     // Reading may take long if Redis is slow, and another process may send by now.
-    if (isActive()) await statsd.send(mapper.seriesOf(watched, Date.now() / 1_000), signal);
+    if (!isActive()) return;
+    try {
+      await statsd.send(mapper.seriesOf(watched, Date.now() / 1_000), signal);
+    } catch (thrown) {
+      this.#unableUntil = performance.now() + UNABLE_MS;
+      throw thrown;
+    }
   }
 }

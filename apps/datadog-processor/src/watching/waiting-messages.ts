@@ -21,6 +21,8 @@ export interface WaitingMessagesOptions {
 /** Messages of a queue that are all kept, and of all queues together. */
 const MOST_OF_QUEUE = 10_000;
 const MOST = 200_000;
+/** Clients may invent queues, and each is looked at every time. Messages of further queues are not kept. */
+const MOST_QUEUES = 1_000;
 /** Of further messages of a queue, one in so many is kept. */
 const SAMPLED = 64;
 /** Messages of a queue that are looked up in the Store at a time. */
@@ -28,44 +30,47 @@ const LOOKED_UP = 20;
 /** A queue that the monitor found empty may have had messages until a moment before, by clocks that differ. */
 const MARGIN_SECONDS = 5;
 
-/** Keys and ARGV of each script begin with: KEYS messages, a sorted set of `queue NUL time NUL message` without scores; places, a hash from message to `queue NUL time`. */
+/**
+ * KEYS of each script: messages, a sorted set of `queue NUL time NUL message` without scores; places, a hash from message to `queue NUL time`; the set of
+ * the queues that have messages, and of some that had.
+ *
+ * ARGV: expiry in seconds; the limits of a queue's messages, of all messages, of queues; what was sent and what was received, as JSON.
+ */
 const MERGE_SCRIPT = `
-local ofQueue, all = tonumber(ARGV[2]), tonumber(ARGV[3])
-for _, message in ipairs(cjson.decode(ARGV[5])) do
+local ofQueue, all, queues = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local counts = {}
+local function isKept(queue) return counts[queue] > 0 or redis.call('SCARD', KEYS[3]) < queues end
+for _, message in ipairs(cjson.decode(ARGV[6])) do
   local place = redis.call('HGET', KEYS[2], message)
   if place then
     redis.call('ZREM', KEYS[1], place .. '\\0' .. message)
     redis.call('HDEL', KEYS[2], message)
   end
 end
-local counts = {}
-for _, added in ipairs(cjson.decode(ARGV[4])) do
+for _, added in ipairs(cjson.decode(ARGV[5])) do
   local message, queue, time, isSampled = added[1], added[2], added[3], added[4]
   if redis.call('HEXISTS', KEYS[2], message) == 0 then
     counts[queue] = counts[queue] or redis.call('ZLEXCOUNT', KEYS[1], '[' .. queue .. '\\0', '(' .. queue .. '\\1')
-    if (counts[queue] < ofQueue or isSampled) and redis.call('HLEN', KEYS[2]) < all then
+    if (counts[queue] < ofQueue or isSampled) and redis.call('HLEN', KEYS[2]) < all and isKept(queue) then
+      redis.call('SADD', KEYS[3], queue)
       redis.call('ZADD', KEYS[1], 0, queue .. '\\0' .. time .. '\\0' .. message)
       redis.call('HSET', KEYS[2], message, queue .. '\\0' .. time)
       counts[queue] = counts[queue] + 1
     end
   end
 end
-redis.call('EXPIRE', KEYS[1], ARGV[1])
-redis.call('EXPIRE', KEYS[2], ARGV[1])
+for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ARGV[1]) end
 `;
 
 /** ARGV: messages of each queue. Replies with the oldest ones. */
 const OLDEST_SCRIPT = `
-local oldest, from = {}, '-'
-while true do
-  local first = redis.call('ZRANGEBYLEX', KEYS[1], from, '+', 'LIMIT', 0, 1)[1]
-  if not first then return oldest end
-  local queue = first:match('^[^%z]*')
-  for _, member in ipairs(redis.call('ZRANGEBYLEX', KEYS[1], '[' .. queue .. '\\0', '(' .. queue .. '\\1', 'LIMIT', 0, ARGV[1])) do
-    oldest[#oldest + 1] = member
-  end
-  from = '[' .. queue .. '\\1'
+local oldest = {}
+for _, queue in ipairs(redis.call('SMEMBERS', KEYS[3])) do
+  local members = redis.call('ZRANGEBYLEX', KEYS[1], '[' .. queue .. '\\0', '(' .. queue .. '\\1', 'LIMIT', 0, ARGV[1])
+  if #members == 0 then redis.call('SREM', KEYS[3], queue) end
+  for _, member in ipairs(members) do oldest[#oldest + 1] = member end
 end
+return oldest
 `;
 
 /** ARGV: queue; time. Removes the messages of the queue up to that time. */
@@ -88,11 +93,11 @@ interface Candidate {
 
 export class WaitingMessages {
   readonly #options: WaitingMessagesOptions;
-  readonly #keys: readonly [string, string];
+  readonly #keys: readonly string[];
 
   constructor(options: WaitingMessagesOptions) {
     this.#options = options;
-    this.#keys = [`${options.key}:messages`, `${options.key}:places`];
+    this.#keys = ["messages", "places", "queues"].map((name) => `${options.key}:${name}`);
   }
 
   /** @throws {UnavailableError} if Redis is unavailable. */
@@ -149,11 +154,12 @@ export class WaitingMessages {
   async #change(sent: readonly unknown[], received: readonly string[]): Promise<void> {
     if (sent.length + received.length === 0) return;
     const { expirySeconds } = this.#options;
-    await this.#eval(MERGE_SCRIPT, expirySeconds, MOST_OF_QUEUE, MOST, JSON.stringify(sent), JSON.stringify(received));
+    const limits = [MOST_OF_QUEUE, MOST, MOST_QUEUES];
+    await this.#eval(MERGE_SCRIPT, expirySeconds, ...limits, JSON.stringify(sent), JSON.stringify(received));
   }
 
   async #eval(script: string, ...args: readonly (string | number)[]): Promise<unknown> {
-    return onRedis("the waiting messages", () => this.#options.redis.eval(script, 2, ...this.#keys, ...args));
+    return onRedis("the waiting messages", () => this.#options.redis.eval(script, this.#keys.length, ...this.#keys, ...args));
   }
 }
 

@@ -149,6 +149,20 @@ describe("queues", () => {
 });
 
 describe("of several processors", () => {
+  it("another one sends while the agent of the first is away", async () => {
+    const away = await startStatsdSink();
+    await away.close();
+    const prefix = `{gauges-${++prefixes}}`;
+    const harness = await DatadogHarness.start({ redis, env: { QUEUE_PREFIX: prefix, DATADOG_GAUGE_INTERVAL_MS: "100" } });
+    harnesses.push(harness);
+    const first = await harness.processor({ env: { DD_DOGSTATSD_PORT: String(away.port) } });
+    const second = await harness.processor();
+    await first.exporter.start?.();
+    await second.exporter.start?.();
+    await send(first, [heartbeat(W1, { active: 2 })]);
+    expect(await harness.gauges()).toMatchObject({ "celery.worker.active{worker:w1_host-a}": 2 });
+  });
+
   it("one sends; when it is killed, another goes on with what both have heard", async () => {
     const processors = await BuiltProcessors.start();
     const sinks = await Promise.all([startStatsdSink(), startStatsdSink()]);

@@ -102,6 +102,19 @@ it("forgets the messages of a queue that the monitor finds empty", async () => {
   expect(await waitingSince()).toEqual({ celery: 1_000 });
 });
 
+it("keeps messages of a bounded number of queues, and of others once these have none", async () => {
+  const processor = await start();
+  const first = Array.from({ length: 1_000 }, (_, index) => taskSent({ uuid: `t${index}`, ...at(100), queue: `q${index}` }));
+  await deliver(processor, first, [taskSent({ ...A, ...at(200), queue: "later" }), taskSent({ ...B, ...at(50), queue: "q1" })]);
+  const full = await waitingSince();
+  expect(Object.keys(full)).toHaveLength(1_000);
+  expect(full).toMatchObject({ q0: 100, q1: 50 });
+  await deliver(processor, [taskReceived({ uuid: "t0", ...at(300) })]);
+  expect(await waitingSince()).not.toHaveProperty("q0");
+  await deliver(processor, [taskSent({ uuid: "c", ...at(300), queue: "later" })]);
+  expect(await waitingSince()).toMatchObject({ later: 300 });
+});
+
 it("keeps a bounded number of messages of a long queue", async () => {
   const processor = await start();
   for (let from = 0; from < 24_000; from += 4_000) {

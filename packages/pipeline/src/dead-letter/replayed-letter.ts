@@ -69,7 +69,8 @@ export function replayed(letter: StoredLetter, { exporters, now }: ReplayContext
     case "id to forget":
       return source !== RECEIVER && isTaskId(raw) ? { to: "forget", exporter: source, id: raw } : left(NOT_OURS);
     case "id to process":
-      return source !== RECEIVER && isTaskId(raw) ? { to: "process", exporter: source, id: raw } : left(NOT_OURS);
+      // As the exporter has scheduled it, perhaps with a mark that no task's id contains.
+      return source !== RECEIVER && typeof raw === "string" && raw !== "" ? { to: "process", exporter: source, id: raw } : left(NOT_OURS);
     default:
       return source === RECEIVER ? replayedInput(raw, readAs, now) : left(NOT_OURS);
   }

@@ -34,7 +34,7 @@ export class KnownQueues {
   }
 
   /**
-   * Notes that queues of these names exist now. Whoever learns of a queue may call it: the monitor from the replies of workers, a receiver from
+   * Notes that queues of these names exist now. Whoever learns of a queue may call it: the monitor from the replies of workers, an exporter from
    * `task-sent`. Names that no broker accepts are ignored.
    *
    * @throws {UnavailableError} if Redis is unavailable.

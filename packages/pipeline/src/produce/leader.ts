@@ -9,6 +9,8 @@ export interface LeaderOptions {
   /** Up as `active` or `standby: …`. */
   readonly health: ComponentHealth;
   readonly logger: Logger;
+  /** Whether this process can do the work now. If not, another one may. Default: always. */
+  readonly isAble?: () => boolean;
   /** Interval of the requests for the leadership. Default 1 s. */
   readonly everyMs?: number;
 }
@@ -46,6 +48,10 @@ export class Leader {
   /** Lets another process take over at once. Safe without `start`. */
   async stop(): Promise<void> {
     await this.#turns?.stop();
+    await this.#release();
+  }
+
+  async #release(): Promise<void> {
     if (!this.isActive) return;
     this.#heldUntil = Number.NEGATIVE_INFINITY;
     try {
@@ -56,7 +62,12 @@ export class Leader {
   }
 
   async #turn(): Promise<void> {
-    const { leadership, role, health, logger } = this.#options;
+    const { leadership, role, health, logger, isAble = () => true } = this.#options;
+    if (!isAble()) {
+      await this.#release();
+      health.up("standby: this process cannot do the work now");
+      return;
+    }
     const { held, heldUntil } = await leadership.claim({ completeSince: performance.now() });
     this.#heldUntil = held ? heldUntil : Number.NEGATIVE_INFINITY;
     health.up(held ? "active" : `standby: another ${role} is active`);

@@ -44,6 +44,11 @@ describe("a replayed letter", () => {
       { to: "process", exporter: "datadog", id: "task-1" },
     ],
     [
+      "of an id to process that the exporter has marked is the same",
+      { ...refused, source: "datadog", raw: "\0task-1", readAs: "id to process" },
+      { to: "process", exporter: "datadog", id: "\0task-1" },
+    ],
+    [
       "of an id to forget is that id",
       { ...refused, raw: "task-1", readAs: "id to forget" },
       { to: "forget", exporter: "postgres", id: "task-1" },
@@ -119,6 +124,7 @@ describe("a replayed letter", () => {
       { source: RECEIVER, raw: "task-1", readAs: "id to forget" },
       { source: RECEIVER, payload: encodeIds(["task-1"]) },
       { source: "datadog", raw: { a: 1 }, readAs: "id to process" },
+      { source: "datadog", raw: "", readAs: "id to process" },
       { source: "postgres", raw: "", readAs: "id to forget" },
       { source: "postgres", raw: "{}", readAs: "event" },
     ].map((stored): [string, StoredLetter, unknown] => [

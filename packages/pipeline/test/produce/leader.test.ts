@@ -11,7 +11,11 @@ afterEach(async () => {
   await Promise.all(leaders.splice(0).map((leader) => leader.stop()));
 });
 
-function create(stream: string, role: "receiver" | "monitor" = "monitor"): { leader: Leader; health: Health } {
+function create(
+  stream: string,
+  role: "receiver" | "monitor" = "monitor",
+  isAble: () => boolean = () => true,
+): { leader: Leader; health: Health } {
   const leadership = new Leadership({ redis: redis.producer, prefix: "{cme}", stream, role, ttlMs: TTL_MS });
   const health = new Health();
   const leader = new Leader({
@@ -20,6 +24,7 @@ function create(stream: string, role: "receiver" | "monitor" = "monitor"): { lea
     health: health.component("monitor"),
     logger: createLogger("test", "silent"),
     everyMs: 100,
+    isAble,
   });
   leaders.push(leader);
   return { leader, health };
@@ -52,6 +57,19 @@ describe("the leader", () => {
     await third.leader.start();
     expect(third.leader.isActive).toBe(false);
     await expect.poll(() => third.leader.isActive, { timeout: 4 * TTL_MS, interval: 20 }).toBe(true);
+  });
+
+  it("is another one while it cannot do the work", async () => {
+    let isAble = true;
+    const [first, second] = [create("seven", "monitor", () => isAble), create("seven")];
+    await first.leader.start();
+    await second.leader.start();
+    isAble = false;
+    await expect.poll(() => [first.leader.isActive, second.leader.isActive], { interval: 20 }).toEqual([false, true]);
+    expect(first.health.report()).toMatchObject({ ready: true, components: { monitor: "standby: this process cannot do the work now" } });
+    isAble = true;
+    await second.leader.stop();
+    await expect.poll(() => first.leader.isActive, { interval: 20 }).toBe(true);
   });
 
   it("is another one for each stream and role", async () => {

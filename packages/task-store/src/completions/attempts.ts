@@ -46,6 +46,7 @@ export class Attempts {
   readonly #messages: MessagesOf;
   readonly #started: readonly StartedFact[];
   #startsByHostname: ReadonlyMap<string, readonly StartedFact[]> | undefined;
+  #notBegun: ReadonlyMap<string, readonly ReceivedFact[]> | undefined;
   #sentByName: ReadonlyMap<string, readonly SentFact[]> | undefined;
   /** Cached, because a run's start is described twice: for its wait and for its completion. */
   #last: readonly [Beginning, Attempt] | undefined;
@@ -79,9 +80,19 @@ export class Attempts {
   ofRepeat(repeat: RepeatFact): Attempt {
     const start = this.startOf(repeat);
     if (start !== undefined) return this.#of(start);
-    const begun = new Set(this.#started.map((other) => this.#of(other).received));
-    const received = this.#received.find((fact) => fact.hostname === repeat.hostname && fact.at <= repeat.at && !begun.has(fact));
-    return this.#describe(repeat, (received && this.#messages.ofReceived(received)) ?? NO_MESSAGE);
+    const [received] = this.#notBegunBy(repeat.hostname);
+    const message = received !== undefined && received.at <= repeat.at ? this.#messages.ofReceived(received) : undefined;
+    return this.#describe(repeat, message ?? NO_MESSAGE);
+  }
+
+  /** What a worker received and, as far as is known, did not begin; in order. */
+  #notBegunBy(hostname: string): readonly ReceivedFact[] {
+    if (this.#notBegun === undefined) {
+      const begun = new Set(this.#started.map((start) => this.#of(start).received));
+      const notBegun = this.#received.filter((fact) => !begun.has(fact));
+      this.#notBegun = groupBy(notBegun, (fact) => fact.hostname);
+    }
+    return this.#notBegun.get(hostname) ?? [];
   }
 
   /** The start of the attempt that a retry or requeueing ended, if it is known. */

@@ -18,11 +18,15 @@ export interface Observed {
 /**
  *   KEYS  the observations
  *   ARGV  expiry in seconds; then for each: type, timestamp, the observation as JSON
+ *
+ * An observation from further ahead than the expiry is replaced by any other: the clock of the monitor's machine was wrong, and may be right by now.
  */
 const STORE_SCRIPT = `
+local latest = redis.call('TIME')[1] + ARGV[1]
 for i = 2, #ARGV, 3 do
   local stored = redis.call('HGET', KEYS[1], ARGV[i])
-  if not stored or cjson.decode(stored).timestamp < tonumber(ARGV[i + 1]) then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2]) end
+  local since = stored and cjson.decode(stored).timestamp
+  if not stored or since < tonumber(ARGV[i + 1]) or since > latest then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2]) end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 `;

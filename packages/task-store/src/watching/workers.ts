@@ -14,7 +14,7 @@ export interface WorkerState {
   readonly isOnline: boolean;
   /** When a receiver last heard it. Seconds since the epoch. */
   readonly heardAt: number;
-  /** From its latest heartbeat, by its own clock. Seconds since the epoch. */
+  /** From its latest heartbeat, by its own clock, but at most a minute after it was heard. Seconds since the epoch. */
   readonly heartbeatAt: number | undefined;
   readonly active: number | undefined;
   readonly processed: number | undefined;
@@ -37,6 +37,11 @@ export function isUp({ isOnline, heardAt }: WorkerState, timeoutSeconds: number,
 
 /** Bounds the memory, because clients may invent workers. */
 const MOST_WORKERS = 5_000;
+/** How long a worker is remembered at most while there are so many, because new ones are refused meanwhile. */
+const PURGE_SECONDS_WHEN_FULL = 300;
+
+/** How far a worker's clock may be ahead. Otherwise nothing that it says once its clock is right would count for as long as it was ahead. */
+const MOST_AHEAD_SECONDS = 60;
 
 const RANKS: Readonly<Record<WorkerEvent["type"], number>> = { "worker-online": 0, "worker-heartbeat": 1, "worker-offline": 2 };
 
@@ -77,16 +82,19 @@ export class Workers {
    * @throws {UnavailableError} if Redis is unavailable.
    */
   async merge(events: readonly CeleryEvent[], receivedAt = Date.now() / 1_000): Promise<void> {
+    // If the receiver's clock was ahead, a worker that is gone would count as alive until then.
+    const heardAt = Math.min(receivedAt, Date.now() / 1_000);
     const args = events.filter(isWorkerEvent).flatMap((event) => {
       const { active: a, processed: p, sw_ver: v } = event;
-      return [event.hostname, JSON.stringify({ t: event.timestamp, k: RANKS[event.type], s: receivedAt, a, p, v })];
+      const t = Math.min(event.timestamp, heardAt + MOST_AHEAD_SECONDS);
+      return [event.hostname, JSON.stringify({ t, k: RANKS[event.type], s: heardAt, a, p, v })];
     });
     if (args.length > 0)
       await onRedis("the state of workers", () => this.#options.redis.eval(MERGE_SCRIPT, 1, this.#options.key, MOST_WORKERS, ...args));
   }
 
   /**
-   * The workers in the order of their names, without those that have not been heard for `purgeSeconds`.
+   * The workers in the order of their names, without those that have not been heard for `purgeSeconds`, or for 5 minutes if there are 5,000.
    *
    * @throws {UnavailableError} if Redis is unavailable.
    */
@@ -95,9 +103,11 @@ export class Workers {
     const stored = await onRedis("the state of workers", () => redis.hgetall(key));
     const workers: WorkerState[] = [];
     const gone: string[] = [];
+    const isFull = Object.keys(stored).length >= MOST_WORKERS;
+    const longestSilence = isFull ? Math.min(purgeSeconds, PURGE_SECONDS_WHEN_FULL) : purgeSeconds;
     for (const [worker, text] of Object.entries(stored)) {
       const state = JSON.parse(text) as { k: number; s: number; h: number; a?: number; p?: number; v?: string };
-      if (now - state.s > purgeSeconds) gone.push(worker);
+      if (now - state.s > longestSilence) gone.push(worker);
       else
         workers.push({
           worker,

@@ -152,6 +152,18 @@ describe("a task with thousands of retries", () => {
   });
 });
 
+describe("retries without a start", () => {
+  it("are described without a look at every start for each", () => {
+    const elsewhere = upTo(1_000).map((number) => taskRetried({ uuid: "t", hostname: "other@host-b", timestamp: START + 5_000 + number }));
+    const [change] = collectChanges([...polls(1_000), ...elsewhere], { keepWorker: false, keepException: false }).values();
+    const entry = parseTaskEntry([...expectedHash(required(change))].flat());
+    let reads = 0;
+    const counted = entry.facts.started.map((fact) => new Proxy(fact, { get: (target, key) => ((reads += 1), Reflect.get(target, key)) }));
+    expect(summariseRetries({ ...entry, facts: { ...entry.facts, started: counted } }).retries).toHaveLength(1_000);
+    expect(reads).toBeLessThan(200_000);
+  });
+});
+
 describe("an id that is used again and again", () => {
   it.each([
     ["in one backlog", 12_000],

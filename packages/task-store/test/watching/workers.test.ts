@@ -7,7 +7,7 @@ import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { Workers, isUp } from "../../src/watching/workers.ts";
 
 const PURGE_SECONDS = 3_600;
-const NOW = 1_795_328_900;
+const NOW = Math.floor(Date.now() / 1_000) - 1_000;
 const W1 = "w1@host-a";
 const W2 = "w2@host-a";
 
@@ -69,6 +69,16 @@ it("does not begin with a goodbye, and ends when a worker was not heard for long
   expect(await redis.hkeys("workers")).toEqual([W2]);
 });
 
+it("refuses workers past its limit until those that are silent for minutes have made room", async () => {
+  const invented = Array.from({ length: 5_000 }, (_, index) => event("worker-online", `w${index}@host-b`, 0));
+  await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 }), ...invented], NOW);
+  await workers.merge([event("worker-heartbeat", W2, 1, { active: 0 }), event("worker-heartbeat", W1, 200)], NOW + 200);
+  expect(await workers.all(NOW + 200)).toHaveLength(5_000);
+  expect((await workers.all(NOW + 400)).map(({ worker }) => worker)).toEqual([W1]);
+  await workers.merge([event("worker-heartbeat", W2, 401, { active: 0 })], NOW + 401);
+  expect((await workers.all(NOW + 800)).map(({ worker }) => worker)).toEqual([W1, W2]);
+});
+
 it("tells who is up: online, and heard within the timeout by the receiver's clock", async () => {
   // Its own clock is an hour behind.
   await workers.merge([event("worker-heartbeat", W1, -3_600, { active: 0 })], NOW);
@@ -79,4 +89,19 @@ it("tells who is up: online, and heard within the timeout by the receiver's cloc
     false,
     false,
   ]);
+});
+
+it("were heard now at the latest, even if the receiver's clock is ahead", async () => {
+  await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], NOW + 86_400);
+  const [state] = await workers.all();
+  if (state === undefined) throw new Error("no worker");
+  expect(isUp(state, 300, Date.now() / 1_000)).toBe(true);
+  expect(isUp(state, 300, Date.now() / 1_000 + 301)).toBe(false);
+});
+
+it("are known again soon after their own clock was ahead", async () => {
+  await workers.merge([event("worker-heartbeat", W1, 7_200, { active: 3 }), event("worker-offline", W1, 7_200)], NOW);
+  expect(await workers.all(NOW)).toMatchObject([{ isOnline: false, active: 3 }]);
+  await workers.merge([event("worker-online", W1, 100), event("worker-heartbeat", W1, 102, { active: 1 })], NOW + 102);
+  expect(await workers.all(NOW)).toMatchObject([{ isOnline: true, active: 1 }]);
 });
