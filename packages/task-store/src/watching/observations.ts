@@ -35,13 +35,17 @@ export class Observations {
   }
 
   /**
-   * Keeps the newest observation of each type.
+   * Keeps the newest observation of each type. One from the future is from now: otherwise, a monitor whose clock is ahead would hide what the next one
+   * observes.
    *
    * @throws {UnavailableError} if Redis is unavailable.
    */
-  async store(observations: readonly Observation[]): Promise<void> {
+  async store(observations: readonly Observation[], now = Date.now() / 1_000): Promise<void> {
     const { redis, key, maxAgeSeconds } = this.#options;
-    const args = observations.flatMap((each) => [each.type, each.timestamp, JSON.stringify(each)]);
+    const args = observations.flatMap((each) => {
+      const timestamp = Math.min(each.timestamp, now);
+      return [each.type, timestamp, JSON.stringify({ ...each, timestamp })];
+    });
     if (args.length > 0)
       await onRedis("the monitor's observations", () => redis.eval(STORE_SCRIPT, 1, key, Math.ceil(maxAgeSeconds), ...args));
   }
