@@ -30,7 +30,7 @@ export class Exposition {
   readonly #flower: FlowerFamilies;
   #epoch: string | undefined;
   /** The largest totals that were shown. Redis may lose its last writes in a failover, and Prometheus would take a smaller value for a restart from 0. */
-  #shown = new Map<string, number>();
+  #shown: Pick<Read, "totals" | "labels"> = NOTHING;
 
   constructor(options: ExpositionOptions) {
     this.#options = options;
@@ -65,9 +65,13 @@ export class Exposition {
 
   /** Undefined on standby. */
   async #snapshot(): Promise<Snapshot<Read> | undefined> {
-    if (this.#options.isActive()) return this.#snapshots.get();
+    if (this.#options.isActive()) {
+      const snapshot = await this.#snapshots.get();
+      // Redis may have answered late, and another process may show the series by now.
+      if (this.#options.isActive()) return snapshot;
+    }
     this.#snapshots.clear();
-    this.#shown.clear();
+    this.#shown = NOTHING;
     this.#flower.clear();
     return undefined;
   }
@@ -75,17 +79,22 @@ export class Exposition {
   #neverLess(read: Read): Read {
     if (this.#epoch !== undefined && this.#epoch !== read.epoch) {
       this.#options.logger.warn("Redis has lost the counts: they start again at 0");
-      this.#shown = new Map();
+      this.#shown = NOTHING;
     }
     this.#epoch = read.epoch;
-    const totals = new Map(read.totals);
-    for (const [field, shown] of this.#shown) if (shown > (totals.get(field) ?? 0)) totals.set(field, shown);
-    const isShown = (field: string): boolean => read.labels.has(field.slice(0, field.indexOf("."))) && !field.includes(`.${GAUGE}`);
-    this.#shown = new Map([...totals].filter(([field]) => isShown(field)));
-    return { ...read, totals };
+    const { totals: before, labels } = this.#shown;
+    const wasShown = (field: string): boolean => labels.has(field.slice(0, field.indexOf("."))) && !field.includes(`.${GAUGE}`);
+    // Copied only if it changes, because it is large.
+    let totals: Map<string, number> | undefined;
+    for (const [field, shown] of before)
+      if (shown > (read.totals.get(field) ?? 0) && wasShown(field)) (totals ??= new Map(read.totals)).set(field, shown);
+    const all = totals === undefined ? read : { ...read, totals };
+    this.#shown = all;
+    return all;
   }
 }
 
+const NOTHING: Pick<Read, "totals" | "labels"> = { totals: new Map(), labels: new Map() };
 const ACTIVE_HELP = "1 if this process shows the series, 0 if it is on standby.";
 
 function ownGauge(name: string, help: string, value: number): Family {

@@ -58,7 +58,14 @@ export class FlowerFamilies {
     const isGone = this.#isGone(workers.flatMap((state) => (state.isUp ? [state.worker] : [])));
     const prefetched = prefetchedMessages(snapshot);
     return [
-      { name: "flower_events", type: "counter", help: "Number of events.", samples: series.flatMap(events) },
+      {
+        name: "flower_events",
+        type: "counter",
+        help: "Number of events.",
+        get samples() {
+          return series.flatMap(events);
+        },
+      },
       histogram("flower_task_runtime_seconds", "Run times of successful tasks.", series, runtime),
       gauge(
         "task_prefetch_time_seconds",
@@ -149,9 +156,9 @@ function earliest(one: number | undefined, other: number | undefined): number | 
 /** All types of a worker and task appear together, so that rates see the first event of each. */
 function events({ labels, counts, created }: WorkerTask): Sample[] {
   return KINDS.flatMap((kind) => {
-    const own = { ...labels, type: `task-${kind}` };
+    const own = ["type", `task-${kind}`] as const;
     const value = kind === "failed" ? failures(counts) : (counts.get(CODES[kind]) ?? 0);
-    return [{ suffix: "_total", labels: own, value }, ...createdSample(own, created)];
+    return [{ suffix: "_total", labels, own, value }, ...createdSample(labels, created, own)];
   });
 }
 

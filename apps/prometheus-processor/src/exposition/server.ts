@@ -1,9 +1,10 @@
 /** The HTTP server that Prometheus scrapes. */
 import { createHash, timingSafeEqual } from "node:crypto";
+import { setImmediate as othersTurn } from "node:timers/promises";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import { UnavailableError, createWebServer, toError, type Logger } from "@celery-metrics-exporter/runtime";
-import { CONTENT_TYPES, type Family, type Format, formatFor, writeText } from "./text.ts";
+import { CONTENT_TYPES, type Family, type Format, formatFor, writeFamilies } from "./text.ts";
 
 export interface ExpositionOptions {
   /** @throws {UnavailableError} if they cannot be shown completely. */
@@ -52,9 +53,18 @@ export function expositionServer({
     return reply.type("text/plain; charset=utf-8").send("ok\n");
   });
   const show = (path: string, shown: () => Promise<readonly Family[]>): void => {
+    const write = async (format: Format): Promise<Buffer> => {
+      const parts: Buffer[] = [];
+      for (const text of writeFamilies(await shown(), format, staticLabels)) {
+        parts.push(Buffer.from(text));
+        await othersTurn();
+      }
+      return Buffer.concat(parts);
+    };
+    const texts = { text: shared(() => write("text")), openmetrics: shared(() => write("openmetrics")) };
     server.get(path, async ({ headers }, reply) => {
-      const format: Format = formatFor(headers.accept);
-      const text = writeText(await shown(), format, staticLabels);
+      const format = formatFor(headers.accept);
+      const text = await texts[format]();
       reply.type(CONTENT_TYPES[format]).header("vary", "accept, accept-encoding");
       const takesGzip = /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(headers["accept-encoding"] ?? "");
       if (!takesGzip || text.length < WORTH_COMPRESSING) return reply.send(text);
@@ -64,6 +74,12 @@ export function expositionServer({
   show("/metrics", families);
   if (flowerFamilies !== undefined) show("/flower/metrics", flowerFamilies);
   return server;
+}
+
+/** Callers that come while it is made get the same. Many scrapes at once cost no more than one. */
+function shared<T>(make: () => Promise<T>): () => Promise<T> {
+  let making: Promise<T> | undefined;
+  return () => (making ??= make().finally(() => void (making = undefined)));
 }
 
 /** In a time that does not depend on where they differ. */

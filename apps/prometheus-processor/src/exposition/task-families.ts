@@ -47,20 +47,23 @@ const COUNTERS: readonly (readonly [state: Exclude<keyof typeof CODES, "failed">
 export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOptions): Family[] {
   const { prefix, runtime, failedRuntime, wait } = options;
   const series = seriesOf(snapshot);
-  const counters = COUNTERS.map(([state, help]): Family => {
-    const samples = series.flatMap(({ labels, counts, created }) => [
-      { suffix: "_total", labels, value: counts.get(CODES[state]) ?? 0 },
-      ...createdSample(labels, created),
-    ]);
-    return { name: `${prefix}task_${state}`, type: "counter", help, samples };
-  });
+  const counters = COUNTERS.map(([state, help]): Family => ({
+    name: `${prefix}task_${state}`,
+    type: "counter",
+    help,
+    get samples() {
+      return counted(series, CODES[state]);
+    },
+  }));
   const families: Family[] = [
     ...counters,
     {
       name: `${prefix}task_failed`,
       type: "counter",
       help: "Sent if the execution of the task failed.",
-      samples: failures(series, snapshot, options),
+      get samples() {
+        return failures(series, snapshot, options);
+      },
     },
     histogram(`${prefix}task_runtime`, "Histogram of task runtime measurements.", series, runtime),
     histogram(`${prefix}task_failed_runtime`, "Run times of failed tasks, from start to failure.", series, failedRuntime),
@@ -69,9 +72,16 @@ export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOpti
   return families.toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
+function* counted(series: readonly Series[], code: string): Generator<Sample> {
+  for (const { labels, counts, created } of series) {
+    yield { suffix: "_total", labels, value: counts.get(code) ?? 0 };
+    yield* createdSample(labels, created);
+  }
+}
+
 /** None if it is not shown. */
-export function createdSample(labels: Labels, created: number | undefined): Sample[] {
-  return created === undefined ? [] : [{ suffix: CREATED, labels, value: created }];
+export function createdSample(labels: Labels, created: number | undefined, own?: Sample["own"]): Sample[] {
+  return created === undefined ? [] : [{ suffix: CREATED, labels, value: created, ...(own !== undefined && { own }) }];
 }
 
 function seriesOf({ totals, labels, created }: CountsSnapshot): Series[] {
@@ -92,44 +102,58 @@ function seriesOf({ totals, labels, created }: CountsSnapshot): Series[] {
     series.push({ labels: { name, hostname, queue_name: queue }, counts, created: created.get(id) });
   }
   const keyOf = ({ labels: { name = "", queue_name = "", hostname = "" } }: Series): string => `${name}\0${queue_name}\0${hostname}`;
-  return series.toSorted((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+  const keyed = series.map((each) => [keyOf(each), each] as const);
+  return keyed.toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, each]) => each);
 }
 
 /** With an exception of `""` at 0, as celery-exporter has it: so the family exists before the first failure. */
-function failures(series: readonly Series[], { exceptions }: CountsSnapshot, { exceptionLabel }: TaskFamiliesOptions): Sample[] {
-  return series.flatMap(({ labels, counts, created }) => {
+function* failures(series: readonly Series[], { exceptions }: CountsSnapshot, { exceptionLabel }: TaskFamiliesOptions): Generator<Sample> {
+  for (const { labels, counts, created } of series) {
     const byException = new Map<string, number>([["", 0]]);
     for (const [code, value] of counts) {
       if (!code.startsWith(CODES.failed)) continue;
       const exception = exceptionLabel ? (exceptions.get(code.slice(CODES.failed.length))?.[0] ?? "") : "";
       byException.set(exception, (byException.get(exception) ?? 0) + value);
     }
-    const sorted = [...byException].toSorted(([a], [b]) => (a < b ? -1 : 1));
-    return sorted.flatMap(([exception, value]) => {
-      const own = { ...labels, exception };
-      return [{ suffix: "_total", labels: own, value }, ...createdSample(own, created)];
-    });
-  });
+    for (const [exception, value] of [...byException].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
+      const own = ["exception", exception] as const;
+      yield { suffix: "_total", labels, own, value };
+      yield* createdSample(labels, created, own);
+    }
+  }
 }
 
 export function histogram(name: string, help: string, series: readonly Series[], fields: HistogramFields): Family {
-  const samples: Sample[] = [];
-  const limits = [...fields.limits, Number.POSITIVE_INFINITY];
+  const buckets = [...fields.limits, Number.POSITIVE_INFINITY].map((limit, index) => {
+    return { code: fields.bucket(index), own: ["le", leOf(limit)] as const };
+  });
+  return {
+    name,
+    type: "histogram",
+    help,
+    get samples() {
+      return observed(series, buckets, fields.sum);
+    },
+  };
+}
+
+interface Bucket {
+  readonly code: string;
+  readonly own: readonly [name: string, value: string];
+}
+
+function* observed(series: readonly Series[], buckets: readonly Bucket[], sum: string): Generator<Sample> {
   for (const { labels, counts, created } of series) {
+    if (!buckets.some(({ code }) => (counts.get(code) ?? 0) > 0)) continue;
     let below = 0;
-    const buckets = limits.map((limit, index) => {
-      below += counts.get(fields.bucket(index)) ?? 0;
-      return { suffix: "_bucket", labels: { ...labels, le: leOf(limit) }, value: below };
-    });
-    if (below === 0) continue;
-    samples.push(
-      ...buckets,
-      { suffix: "_count", labels, value: below },
-      { suffix: "_sum", labels, value: (counts.get(fields.sum) ?? 0) / 1e6 },
-      ...createdSample(labels, created),
-    );
+    for (const { code, own } of buckets) {
+      below += counts.get(code) ?? 0;
+      yield { suffix: "_bucket", labels, own, value: below };
+    }
+    yield { suffix: "_count", labels, value: below };
+    yield { suffix: "_sum", labels, value: (counts.get(sum) ?? 0) / 1e6 };
+    yield* createdSample(labels, created);
   }
-  return { name, type: "histogram", help, samples };
 }
 
 /** A limit as the Python client writes it. */

@@ -7,13 +7,17 @@ export interface Family {
   readonly name: string;
   readonly type: "counter" | "gauge" | "histogram";
   readonly help: string;
-  readonly samples: readonly Sample[];
+  /** Made when they are written, where there are very many. */
+  readonly samples: Iterable<Sample>;
 }
 
 export interface Sample {
   /** What follows the family's name, such as `_bucket`. */
   readonly suffix: string;
+  /** Samples that share this object are written faster. */
   readonly labels: Readonly<Record<string, string>>;
+  /** One more label, which differs between samples of the same labels, such as `le`. */
+  readonly own?: readonly [name: string, value: string];
   readonly value: number;
 }
 
@@ -42,33 +46,67 @@ export function formatFor(accept = ""): Format {
  * @param more labels to add to every series.
  */
 export function writeText(families: readonly Family[], format: Format, more: Readonly<Record<string, string>> = {}): string {
-  const lines: string[] = [];
-  const write = (shown: string, type: Family["type"], { name, help, samples }: Family): void => {
-    lines.push(`# HELP ${shown} ${escapeHelp(help, format)}`, `# TYPE ${shown} ${type}`);
-    for (const { suffix, labels, value } of samples)
-      lines.push(`${name}${suffix}${writeLabels({ ...more, ...labels })} ${writeNumber(value)}`);
-  };
-  for (const family of families) {
-    const { name, type, samples } = family;
-    if (format === "openmetrics") {
-      write(name, type, family);
-      continue;
+  return [...writeFamilies(families, format, more)].join("");
+}
+
+/** Characters that are written at a time. */
+const PART = 65_536;
+
+/** Writes a part at a time, so that other work gets its turn, and samples need not all be in memory. */
+export function* writeFamilies(
+  families: readonly Family[],
+  format: Format,
+  more: Readonly<Record<string, string>> = {},
+): Generator<string, void, void> {
+  const labels = new LabelWriter(more);
+  for (const { name, type, help, samples } of families) {
+    const header = (shown: string, ofType: Family["type"]): string =>
+      `# HELP ${shown} ${escapeHelp(help, format)}\n# TYPE ${shown} ${ofType}\n`;
+    let lines = header(format === "text" && type === "counter" ? `${name}_total` : name, type);
+    let created = "";
+    for (const sample of samples) {
+      const line = `${name}${sample.suffix}${labels.write(sample)} ${writeNumber(sample.value)}\n`;
+      if (format === "text" && sample.suffix === CREATED) created += line;
+      else lines += line;
+      if (lines.length < PART) continue;
+      yield lines;
+      lines = "";
     }
-    const created = samples.filter(isCreated);
-    write(type === "counter" ? `${name}_total` : name, type, { ...family, samples: samples.filter((sample) => !isCreated(sample)) });
-    if (created.length > 0) write(`${name}${CREATED}`, "gauge", { ...family, samples: created });
+    yield created === "" ? lines : `${lines}${header(`${name}${CREATED}`, "gauge")}${created}`;
   }
-  if (format === "openmetrics") lines.push("# EOF");
-  return `${lines.join("\n")}\n`;
+  if (format === "openmetrics") yield "# EOF\n";
 }
 
-function isCreated({ suffix }: Sample): boolean {
-  return suffix === CREATED;
-}
+type Written = readonly [before: string, after: string];
 
-function writeLabels(labels: Readonly<Record<string, string>>): string {
-  const names = Object.keys(labels).toSorted();
-  return names.length === 0 ? "" : `{${names.map((name) => `${name}="${escapeValue(labels[name] ?? "")}"`).join(",")}}`;
+/** Writes each object of labels only once, as what comes before and after a sample's own label: there are about 40 samples of each. */
+class LabelWriter {
+  readonly #more: Readonly<Record<string, string>>;
+  /** By the name of the sample's own label. */
+  readonly #written = new Map<string, Map<Sample["labels"], Written>>();
+
+  constructor(more: Readonly<Record<string, string>>) {
+    this.#more = more;
+  }
+
+  write({ labels, own: [name, value] = ["", ""] }: Sample): string {
+    let written = this.#written.get(name);
+    if (written === undefined) this.#written.set(name, (written = new Map<Sample["labels"], Written>()));
+    let parts = written.get(labels);
+    if (parts === undefined) written.set(labels, (parts = this.#parts(labels, name)));
+    return name === "" ? parts[0] : `${parts[0]}${escapeValue(value)}${parts[1]}`;
+  }
+
+  #parts(labels: Sample["labels"], own: string): Written {
+    const all: Readonly<Record<string, string>> = { ...this.#more, ...labels };
+    const pairs = (names: readonly string[]): string[] => names.map((name) => `${name}="${escapeValue(all[name] ?? "")}"`);
+    const names = Object.keys(all)
+      .filter((name) => name !== own)
+      .toSorted();
+    if (own === "") return [names.length === 0 ? "" : `{${pairs(names).join(",")}}`, ""];
+    const [before, after] = [names.filter((name) => name < own), names.filter((name) => name > own)];
+    return [`{${[...pairs(before), `${own}="`].join(",")}`, `${['"', ...pairs(after)].join(",")}}`];
+  }
 }
 
 function escapeValue(value: string): string {
@@ -82,6 +120,8 @@ function escapeHelp(help: string, format: Format): string {
 
 /** A number as the Python client writes a float: `1.0`, `0.005`, `1e-05`, `1e+06`, `+Inf`. From a million on, it imitates Go: `1e+06`, but `1e+010`. */
 export function writeNumber(value: number): string {
+  // Nearly every number.
+  if (Number.isInteger(value) && (value > 0 || Object.is(value, 0)) && value < 1e6) return `${value}.0`;
   if (value === Number.POSITIVE_INFINITY) return "+Inf";
   if (value === Number.NEGATIVE_INFINITY) return "-Inf";
   if (Number.isNaN(value)) return "NaN";

@@ -30,8 +30,15 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
   });
   const ofStates = (valueOf: (state: WorkerState) => number | undefined): Value[] =>
     states.map((state) => [labelsOf(state.worker), valueOf(state)]);
-  const ofObserved = (valueOf: (worker: ObservedWorker) => number | undefined): Value[] =>
-    (observed?.workers ?? []).map((worker) => [labelsOf(worker.hostname), valueOf(worker)]);
+  // Workers may share a name, which Celery forbids but does not prevent. Prometheus takes a series only once.
+  const ofObserved = (valueOf: (worker: ObservedWorker) => number | undefined, combine: (a: number, b: number) => number): Value[] => {
+    const byName = new Map<string, number>();
+    for (const worker of observed?.workers ?? []) {
+      const [value, before] = [valueOf(worker), byName.get(worker.hostname)];
+      if (value !== undefined) byName.set(worker.hostname, before === undefined ? value : combine(before, value));
+    }
+    return [...byName].map(([name, value]) => [labelsOf(name), value]);
+  };
   const isHeard = (state: WorkerState): boolean => isUp(state, workerTimeoutSeconds, now);
   const lengths = queues?.queues ?? [];
   const consumers = consumersByQueue(observed?.workers ?? []);
@@ -71,17 +78,20 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
     gauge(
       "worker_concurrency",
       "Processes or threads that run the worker's tasks.",
-      ofObserved(({ concurrency }) => concurrency),
+      ofObserved(({ concurrency }) => concurrency, sum),
     ),
     gauge(
       "worker_prefetch_count",
       "Messages that the worker may prefetch.",
-      ofObserved(({ prefetchCount }) => prefetchCount),
+      ofObserved(({ prefetchCount }) => prefetchCount, sum),
     ),
     gauge(
       "worker_uptime_seconds",
       "Time since the worker started.",
-      ofObserved(({ uptime }) => uptime),
+      ofObserved(
+        ({ uptime }) => uptime,
+        (a, b) => Math.min(a, b),
+      ),
     ),
     gauge(
       "queue_length",
@@ -113,6 +123,10 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
       [{}, queues?.unacked?.oldestAt === undefined ? undefined : Math.max(now - queues.unacked.oldestAt, 0)],
     ]),
   ];
+}
+
+function sum(a: number, b: number): number {
+  return a + b;
 }
 
 function samplesOf(suffix: string, values: readonly Value[]): Sample[] {

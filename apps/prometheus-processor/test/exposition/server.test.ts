@@ -63,6 +63,22 @@ describe("/metrics", () => {
     expect(await response.text()).toBe(plain);
   });
 
+  it("writes the answer once for scrapes that come at the same time", async () => {
+    let looks = 0;
+    const url = await serve({
+      families: async () => {
+        looks += 1;
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        return FAMILIES;
+      },
+    });
+    const answers = await Promise.all(Array.from({ length: 50 }, async () => (await fetch(`${url}/metrics`)).text()));
+    expect(new Set(answers).size).toBe(1);
+    expect(looks).toBeLessThan(10);
+    await fetch(`${url}/metrics`);
+    expect(looks).toBeGreaterThan(1);
+  });
+
   it("sends a short answer as it is", async () => {
     const url = await serve({ families: async () => [] });
     expect((await fetch(`${url}/metrics`, { headers: { "accept-encoding": "gzip" } })).headers.get("content-encoding")).toBeNull();

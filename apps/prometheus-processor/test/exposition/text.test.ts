@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type Family, type Sample, formatFor, writeNumber, writeText } from "../../src/exposition/text.ts";
+import { type Family, type Sample, formatFor, writeFamilies, writeNumber, writeText } from "../../src/exposition/text.ts";
 
 const NASTY = 'a "quoted" \\ back\\slash,\nnew line, é ✓ 🐇 {x="y"}';
 
@@ -155,4 +155,35 @@ it.each([
   ],
 ])("answers Accept: %s with %s", (accept, format) => {
   expect(formatFor(accept)).toBe(format);
+});
+
+it("takes samples as it writes them, so that a large family is never in memory as a whole", () => {
+  let taken = 0;
+  const labels = { name: "a".repeat(1_000) };
+  function* samples(): Generator<Sample> {
+    for (; taken < 1_000; taken += 1) yield { suffix: "_total", labels, own: ["exception", `E${taken}`], value: taken };
+  }
+  const parts = writeFamilies([{ name: "celery_task_failed", type: "counter", help: "Failed.", samples: samples() }], "text");
+  expect(parts.next().value?.length).toBeLessThan(70_000);
+  expect(taken).toBeLessThan(70);
+  expect([...parts].join("").split("\n").at(-2)).toMatch(/^celery_task_failed_total.*exception="E999".* 999\.0$/);
+});
+
+it("writes a label of the sample's own in its place, whatever labels it has besides", () => {
+  const lines = writeText(
+    [
+      {
+        name: "m",
+        type: "histogram",
+        help: "",
+        samples: [
+          { suffix: "_bucket", labels: {}, own: ["le", "1.0"], value: 1 },
+          { suffix: "_bucket", labels: { a: '"', z: "\n" }, own: ["le", '\\"'], value: 1 },
+        ],
+      },
+    ],
+    "text",
+    { k: "v" },
+  ).split("\n");
+  expect(lines.slice(2, 4)).toEqual(['m_bucket{k="v",le="1.0"} 1.0', 'm_bucket{a="\\"",k="v",le="\\\\\\"",z="\\n"} 1.0']);
 });

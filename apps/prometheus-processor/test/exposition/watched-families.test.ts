@@ -29,7 +29,7 @@ const WORKERS: WorkersObserved = {
 function shown(family: string, watched: Partial<Watched>): string[] {
   const nothing = { queues: undefined, workers: undefined, states: [], waitingSince: new Map<string, number>() };
   const found = watchedFamilies({ ...nothing, ...watched }, OPTIONS, NOW).find(({ name }) => name === `celery_${family}`);
-  return (found?.samples ?? []).map(({ labels, value }) => `${Object.values(labels).join(" ")} ${value}`.trim());
+  return [...(found?.samples ?? [])].map(({ labels, value }) => `${Object.values(labels).join(" ")} ${value}`.trim());
 }
 
 function worker(name: string, state: Partial<WorkerState>): WorkerState {
@@ -60,6 +60,18 @@ describe("workers", () => {
     expect(shown("worker_up", { states })).toEqual(["x up@x 1", "x silent@x 0", "x off@x 0"]);
     expect(shown("worker_tasks_active", { states })).toEqual(["x up@x 1", "x silent@x 0", "x off@x 0"]);
   });
+});
+
+it("shows each series once if two workers share a name", () => {
+  const twins = [
+    { hostname: "a@host", concurrency: 4, prefetchCount: 16, uptime: 100 },
+    { hostname: "a@host", concurrency: 2, uptime: 7 },
+    { hostname: "b@host", concurrency: 1 },
+  ];
+  const workers = { ...WORKERS, workers: twins };
+  expect(shown("worker_concurrency", { workers })).toEqual(["host a@host 6", "host b@host 1"]);
+  expect(shown("worker_prefetch_count", { workers })).toEqual(["host a@host 16"]);
+  expect(shown("worker_uptime_seconds", { workers })).toEqual(["host a@host 7"]);
 });
 
 describe("queues", () => {

@@ -18,15 +18,11 @@ export interface Observed {
 /**
  *   KEYS  the observations
  *   ARGV  expiry in seconds; then for each: type, timestamp, the observation as JSON
- *
- * An observation from further ahead than the expiry is replaced by any other: the clock of the monitor's machine was wrong, and may be right by now.
  */
 const STORE_SCRIPT = `
-local latest = redis.call('TIME')[1] + ARGV[1]
 for i = 2, #ARGV, 3 do
   local stored = redis.call('HGET', KEYS[1], ARGV[i])
-  local since = stored and cjson.decode(stored).timestamp
-  if not stored or since < tonumber(ARGV[i + 1]) or since > latest then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2]) end
+  if not stored or cjson.decode(stored).timestamp < tonumber(ARGV[i + 1]) then redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2]) end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 `;
@@ -39,13 +35,17 @@ export class Observations {
   }
 
   /**
-   * Keeps the newest observation of each type.
+   * Keeps the newest observation of each type. One from the future counts as one from now. Otherwise a monitor whose clock is ahead would hide what
+   * the next one observes.
    *
    * @throws {UnavailableError} if Redis is unavailable.
    */
-  async store(observations: readonly Observation[]): Promise<void> {
+  async store(observations: readonly Observation[], now = Date.now() / 1_000): Promise<void> {
     const { redis, key, maxAgeSeconds } = this.#options;
-    const args = observations.flatMap((each) => [each.type, each.timestamp, JSON.stringify(each)]);
+    const args = observations.flatMap((each) => {
+      const timestamp = Math.min(each.timestamp, now);
+      return [each.type, timestamp, JSON.stringify({ ...each, timestamp })];
+    });
     if (args.length > 0)
       await onRedis("the monitor's observations", () => redis.eval(STORE_SCRIPT, 1, key, Math.ceil(maxAgeSeconds), ...args));
   }

@@ -1,12 +1,11 @@
-/** The newest observations, in Redis. */
-import { queuesObserved, workersObserved } from "@celery-metrics-exporter/celery/testing";
+/** The newest observations, in Redis, of monitors whose clocks differ. */
+import type { QueuesObserved } from "@celery-metrics-exporter/celery";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
 import { Observations } from "../../src/watching/observations.ts";
 
-const MAX_AGE_SECONDS = 300;
-const NOW = Math.floor(Date.now() / 1_000);
+const NOW = 1_795_328_900;
 
 let server: RedisServer;
 let redis: Redis;
@@ -14,7 +13,7 @@ let observations: Observations;
 beforeAll(async () => {
   server = await startRedis();
   redis = new Redis(server.url);
-  observations = new Observations({ redis, key: "observations", maxAgeSeconds: MAX_AGE_SECONDS });
+  observations = new Observations({ redis, key: "observations", maxAgeSeconds: 300 });
 });
 beforeEach(() => redis.flushall());
 afterAll(async () => {
@@ -22,18 +21,25 @@ afterAll(async () => {
   await server.stop();
 });
 
-it("are the newest of each type, in whatever order they come, and end when they are old", async () => {
-  const [queues, workers] = [queuesObserved({ timestamp: NOW }), workersObserved({ timestamp: NOW - 60 })];
-  await observations.store([queues, queuesObserved({ timestamp: NOW - 15 })]);
-  await observations.store([workers, queuesObserved({ timestamp: NOW - 30 })]);
-  expect(await observations.newest(NOW)).toEqual({ queues, workers });
-  expect(await observations.newest(NOW + MAX_AGE_SECONDS)).toEqual({ queues, workers: undefined });
-  expect(await observations.newest(NOW + MAX_AGE_SECONDS + 1)).toEqual({ queues: undefined, workers: undefined });
+function queues(timestamp: number, messages: number): QueuesObserved {
+  return { type: "queues-observed", timestamp, broker: "redis", queues: [{ name: "celery", messages }] };
+}
+
+async function shown(now: number): Promise<number | undefined> {
+  return (await observations.newest(now)).queues?.queues[0]?.messages;
+}
+
+it("keeps the newest one, whatever the order in which they come, until it is too old", async () => {
+  await observations.store([queues(NOW, 1)], NOW);
+  await observations.store([queues(NOW - 15, 2)], NOW);
+  expect(await shown(NOW + 300)).toBe(1);
+  expect(await shown(NOW + 301)).toBeUndefined();
 });
 
-it("are not those of a clock that was ahead, once it is right", async () => {
-  await observations.store([queuesObserved({ timestamp: NOW + 86_400 })]);
-  const queues = queuesObserved({ timestamp: NOW });
-  await observations.store([queues]);
-  expect(await observations.newest(NOW)).toEqual({ queues, workers: undefined });
+it("is not held up by a monitor whose clock was ahead", async () => {
+  await observations.store([queues(NOW + 3_600, 1)], NOW);
+  expect(await shown(NOW)).toBe(1);
+  await observations.store([queues(NOW + 15, 2)], NOW + 16);
+  expect(await shown(NOW + 16)).toBe(2);
+  expect(await shown(NOW + 400)).toBeUndefined();
 });

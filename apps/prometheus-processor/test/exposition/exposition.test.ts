@@ -1,0 +1,49 @@
+/** What the exposition shows while the leadership changes. */
+import { createLogger } from "@celery-metrics-exporter/runtime";
+import { expect, it } from "vitest";
+import { HistogramFields } from "../../src/counting/fields.ts";
+import { Exposition, type Read } from "../../src/exposition/exposition.ts";
+import { writeText } from "../../src/exposition/text.ts";
+
+const READ: Read = {
+  epoch: "1",
+  totals: new Map([["x.r", 5]]),
+  labels: new Map([["x", ["shop.charge", "celery", "generic"]]]),
+  exceptions: new Map(),
+  created: new Map(),
+  states: [],
+  queues: undefined,
+  workers: undefined,
+};
+
+it("shows nothing if another process has taken over while Redis was slow", async () => {
+  let isActive = true;
+  let answer: ((read: Read) => void) | undefined;
+  const exposition = new Exposition({
+    prefix: "celery_",
+    exceptionLabel: true,
+    hostnameLabel: "generic",
+    workerTimeoutSeconds: 300,
+    runtime: new HistogramFields("t", [1]),
+    failedRuntime: new HistogramFields("u", [1]),
+    wait: new HistogramFields("w", [1]),
+    isActive: () => isActive,
+    read: () => new Promise<Read>((resolve) => (answer = resolve)),
+    logger: createLogger("prometheus", "silent"),
+  });
+  const shown = async (): Promise<string> => {
+    const families = exposition.families();
+    answer?.(READ);
+    return writeText(await families, "text");
+  };
+  expect(await shown()).toContain('celery_task_received_total{hostname="generic",name="shop.charge",queue_name="celery"} 5.0');
+  isActive = false;
+  expect(await shown()).toMatch(/^celery_exporter_active 0\.0$/m);
+  isActive = true;
+  const late = exposition.families();
+  isActive = false;
+  answer?.(READ);
+  const text = writeText(await late, "text");
+  expect(text).toMatch(/^celery_exporter_active 0\.0$/m);
+  expect(text).not.toContain("celery_task_received");
+});
