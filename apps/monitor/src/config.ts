@@ -4,7 +4,8 @@ import type { ControlOptions } from "@celery-metrics-exporter/control";
 import { BaseConfig, aliased, deploymentId, duration, flag, list } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 
-const steps = list("0,3,6,9")
+/** Celery's own default is 0,3,6,9. A list that does not exist costs almost nothing, so any steps up to 9 are counted. */
+const steps = list("0,1,2,3,4,5,6,7,8,9")
   .refine((values) => values.length > 0 && values.every((value) => /^\d{1,3}$/.test(value)), "must be whole numbers, separated by commas")
   .transform((values) => values.map(Number));
 
@@ -36,7 +37,9 @@ export const Config = BaseConfig.extend({
     .enum(["json", "msgpack"])
     .default("json")
     .describe("Serializer of the monitor's requests. The workers must accept it (`accept_content`)."),
-  CELERY_PRIORITY_STEPS: steps.describe("Redis: the workers' transport option `priority_steps`."),
+  CELERY_PRIORITY_STEPS: steps.describe(
+    "Redis: the priorities whose lists are counted. Set it only if your transport option `priority_steps` has steps above 9.",
+  ),
   CELERY_PRIORITY_SEPARATOR: separator.describe(
     String.raw`Redis: the workers' transport option ${"`sep`"}, with ${"`\\x06`"} for the character with that code.`,
   ),

@@ -8,7 +8,7 @@ describe("the monitor's configuration", () => {
   it("has Celery's defaults", () => {
     expect(redisQueueOptions(load())).toEqual({
       keyPrefix: "",
-      prioritySteps: [0, 3, 6, 9],
+      prioritySteps: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
       prioritySeparator: "\u0006\u0016",
       unackedKey: "unacked",
       unackedIndexKey: "unacked_index",

@@ -30,7 +30,8 @@ export const PREFETCH = { count: "m", sum: "M" } as const;
 /** With what the codes of gauges begin. */
 export const GAUGE = "q";
 const PREFETCHED = `${GAUGE}P`;
-const MINUTE_SECONDS = 60;
+/** How exact gauges are. */
+export const MINUTE_SECONDS = 60;
 
 /** The code of messages that wait, or are in workers' memory, since then. In seconds since the epoch. */
 export function gaugeCode(state: "waiting" | "prefetched", since: number): string {

@@ -22,6 +22,7 @@ const compress = promisify(gzip);
 /** Shorter answers fit a packet. */
 const WORTH_COMPRESSING = 1_024;
 
+const FLOWER_IS_OFF = "Flower's metrics are off. Set PROMETHEUS_FLOWER_METRICS=true.\n";
 const START_PAGE = `<!doctype html><title>celery-metrics-exporter</title><p><a href="metrics">Metrics</a>`;
 
 /** Creates the server without listening: `/metrics`, `/flower/metrics` if there are such families, `/health`, and `/` with a link. Answers GET and HEAD. */
@@ -73,6 +74,7 @@ export function expositionServer({
   };
   show("/metrics", families);
   if (flowerFamilies !== undefined) show("/flower/metrics", flowerFamilies);
+  else server.get("/flower/metrics", (_request, reply) => reply.code(404).type("text/plain; charset=utf-8").send(FLOWER_IS_OFF));
   return server;
 }
 

@@ -1,5 +1,5 @@
 /** The families of tasks, under celery-exporter's names, from the counts in Redis. */
-import { CODES, GAUGE, type HistogramFields, readGauge } from "../counting/fields.ts";
+import { CODES, GAUGE, type HistogramFields, MINUTE_SECONDS, readGauge } from "../counting/fields.ts";
 import { CREATED, type Family, type Sample, writeNumber } from "./text.ts";
 
 export interface TaskFamiliesOptions {
@@ -161,13 +161,13 @@ function leOf(limit: number): string {
   return limit === Number.POSITIVE_INFINITY ? "+Inf" : writeNumber(limit);
 }
 
-/** The oldest message that waits in each queue, in seconds since the epoch, exact to a minute. */
+/** Since when the oldest message of each queue waits, in seconds since the epoch: the middle of the minute that is known. */
 export function oldestWaiting({ totals, labels }: CountsSnapshot): Map<string, number> {
   const oldest = new Map<string, number>();
   for (const [field, count] of totals) {
     const gauge = count > 0 ? readGauge(field) : undefined;
     if (gauge?.state !== "waiting") continue;
-    const { since } = gauge;
+    const since = gauge.since + MINUTE_SECONDS / 2;
     const [, queue] = labels.get(field.slice(0, field.indexOf("."))) ?? [];
     if (queue !== undefined && since < (oldest.get(queue) ?? Number.POSITIVE_INFINITY)) oldest.set(queue, since);
   }

@@ -115,7 +115,7 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
     ),
     gauge(
       "queue_oldest_waiting_seconds",
-      "How long the oldest message of the queue has waited for a worker, to within a minute.",
+      "How long the oldest message of the queue has waited for a worker, to within half a minute.",
       waiting.map(([name, since]) => [{ queue_name: name }, Math.max(now - since, 0)]),
     ),
     gauge("broker_unacked", "Messages that workers have taken and not acknowledged (Redis only).", [[{}, queues?.unacked?.messages]]),

@@ -62,7 +62,7 @@ function refusalAmong(replies: readonly Reply[]): string | undefined {
 function toQueue(name: string, lengths: ReadonlyMap<number, number>): ObservedQueue {
   const messages = [...lengths.values()].reduce((sum, length) => sum + length, 0);
   const usesPriorities = messages > (lengths.get(0) ?? 0);
-  return { name, messages, ...(usesPriorities && { byPriority: Object.fromEntries(lengths) }) };
+  return { name, messages, ...(usesPriorities && { byPriority: Object.fromEntries([...lengths].filter(([, length]) => length > 0)) }) };
 }
 
 function toUnacked([length, oldest]: readonly Reply[]): ObservedUnacked {

@@ -18,7 +18,7 @@ export interface ObservedQueue {
   readonly name: string;
   /** Messages that no worker has taken. */
   readonly messages: number;
-  /** Those messages by priority step, if the queue uses more than one. Only Redis tells. */
+  /** Those messages by priority, if any has another than 0. Priorities without messages are missing. Only Redis tells. */
   readonly byPriority?: Readonly<Record<string, number>>;
   /** Consumers, as the broker counts them. Only RabbitMQ tells. */
   readonly consumers?: number;
