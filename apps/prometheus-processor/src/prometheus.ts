@@ -1,6 +1,7 @@
 /** Defines the Prometheus exporter: its settings and how it is put together. */
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { createSecureContext } from "node:tls";
 import { type ExporterDefinition, KnownQueues, Leader, Leadership, defineExporter } from "@celery-metrics-exporter/pipeline";
 import { ConfigError, type RedisConnection, connectRedis, listen, redisTarget, toError } from "@celery-metrics-exporter/runtime";
 import { Observations, TaskCounts, Workers } from "@celery-metrics-exporter/task-store";
@@ -163,10 +164,16 @@ async function epochOf(redis: RedisConnection, key: string): Promise<string> {
   return (await redis.get(key)) ?? "";
 }
 
-/** @throws {ConfigError} if a file cannot be read. */
+/** @throws {ConfigError} if a file cannot be read or used. */
 function readTls({ PROMETHEUS_TLS_CERT: cert, PROMETHEUS_TLS_KEY: key }: Config): { cert: Buffer; key: Buffer } | undefined {
   if (cert === undefined || key === undefined) return undefined;
-  return { cert: readPem("PROMETHEUS_TLS_CERT", cert), key: readPem("PROMETHEUS_TLS_KEY", key) };
+  const pem = { cert: readPem("PROMETHEUS_TLS_CERT", cert), key: readPem("PROMETHEUS_TLS_KEY", key) };
+  try {
+    createSecureContext(pem);
+  } catch (thrown) {
+    throw new ConfigError([`PROMETHEUS_TLS_CERT and PROMETHEUS_TLS_KEY are not a certificate and its key: ${toError(thrown).message}`]);
+  }
+  return pem;
 }
 
 function readPem(setting: string, path: string): Buffer {

@@ -1,7 +1,10 @@
+import { processorRole } from "@celery-metrics-exporter/pipeline";
+import { createTestExporter } from "@celery-metrics-exporter/pipeline/testing";
 import { ConfigError, describeConfig, loadConfig, reportAliases } from "@celery-metrics-exporter/runtime";
 import { certificate } from "@celery-metrics-exporter/testkit";
 import { describe, expect, it } from "vitest";
 import { Config } from "../src/config.ts";
+import { prometheus } from "../src/prometheus.ts";
 import { PrometheusHarness } from "./prometheus-harness.ts";
 
 /** The names of the settings at fault. */
@@ -59,6 +62,20 @@ describe("settings", () => {
 
   it.each(["PROMETHEUS_TLS_CERT", "PROMETHEUS_TLS_KEY"])("refuse %s alone", (name) => {
     expect(problems({ [name]: certificate("server") })).toEqual([expect.stringContaining("are required together")]);
+  });
+
+  it.each(["PROMETHEUS_TLS_CERT", "PROMETHEUS_TLS_KEY"])("refuse %s alone also together with the settings of every processor", (name) => {
+    const env = { REDIS_URL: "redis://127.0.0.1:6379", [name]: certificate("server") };
+    expect(() => loadConfig(processorRole(prometheus).Config, env)).toThrow("are required together");
+  });
+
+  it("refuse files that are not a certificate and its key", async () => {
+    const env = {
+      REDIS_URL: "redis://127.0.0.1:1",
+      PROMETHEUS_TLS_CERT: certificate("server"),
+      PROMETHEUS_TLS_KEY: certificate("client-key"),
+    };
+    await expect(createTestExporter(prometheus, env)).rejects.toThrow("are not a certificate and its key");
   });
 
   it("refuse a metric prefix that Prometheus would, and a short token", () => {

@@ -49,7 +49,8 @@ export function processorRole(definition: ExporterDefinition): Role {
   return {
     name: `${definition.name}-processor`,
     ...(healthPort === undefined ? {} : { healthPort }),
-    Config: z.object({ ...ProcessorConfig.shape, ...definition.Config.shape }),
+    // Keeps the rules about several settings at once, which the shape lacks.
+    Config: definition.Config.safeExtend({ ...ProcessorConfig.shape, ...definition.Config.shape }),
     start: (context) => startProcessor(definition, context as unknown as Context),
   };
 }

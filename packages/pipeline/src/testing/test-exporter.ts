@@ -13,7 +13,6 @@ import {
 } from "@celery-metrics-exporter/runtime";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { z } from "zod";
 import type { Exporter, ExporterDefinition, ProcessingJob, Schedule } from "../contract/exporter.ts";
 
 const RETRY_MS = 50;
@@ -52,7 +51,7 @@ export async function createTestExporter(definition: ExporterDefinition, env: En
   const metrics = new Metrics();
   const http = createHttpServer(health, metrics);
   lifecycle.defer("http", () => http.close());
-  const config = loadConfig(z.object({ ...BaseConfig.shape, ...definition.Config.shape }), env);
+  const config = loadConfig(definition.Config.safeExtend({ ...BaseConfig.shape, ...definition.Config.shape }), env);
   const closed = new AbortController();
   const pending = new Set<Promise<void>>();
   const held: ScheduledJob[] = [];
