@@ -127,9 +127,10 @@ export class SeriesCollector {
     values[0] = (values[0] ?? 0) + by;
   }
 
-  /** Sets a gauge. */
-  gauge(name: string, tags: string, value: number): void {
-    this.#of(name, "g", tags).values[0] = value;
+  /** Sets a gauge. If it is set already, `combine` decides; by default, the last value counts. */
+  gauge(name: string, tags: string, value: number, combine: (before: number, value: number) => number = (_, last) => last): void {
+    const { values } = this.#of(name, "g", tags);
+    values[0] = values[0] === undefined ? value : combine(values[0], value);
   }
 
   /** Adds a sample. */

@@ -42,12 +42,14 @@ export class GaugeMapper {
   seriesOf({ states, queues, workers, waitingSince }: Watched, now: number): Series[] {
     const { workerTimeoutSeconds } = this.#options;
     const series = new SeriesCollector();
-    const gauge = (name: string, tags: string, value: number): void => series.gauge(`${this.#options.prefix}${name}`, tags, value);
+    // Names that differ only in what a tag cannot contain, such as capitals, have one gauge.
+    const gauge = (name: string, tags: string, value: number, combine = sum): void =>
+      series.gauge(`${this.#options.prefix}${name}`, tags, value, combine);
     gauge("workers.up", this.#common, states.filter((state) => isUp(state, workerTimeoutSeconds, now)).length);
     for (const state of states) {
       const tags = this.#workerTag.append("", state.worker);
       const isOnline = isUp(state, workerTimeoutSeconds, now);
-      gauge("worker.online", tags, isOnline ? 1 : 0);
+      gauge("worker.online", tags, isOnline ? 1 : 0, Math.max);
       gauge("worker.active", tags, isOnline ? (state.active ?? 0) : 0);
     }
 
@@ -58,13 +60,18 @@ export class GaugeMapper {
       const { messages, consumers = consuming && (consuming.get(name)?.workers ?? 0) } = observed.get(name) ?? {};
       if (messages !== undefined) gauge("queue.length", tags, messages);
       if (consumers !== undefined) gauge("queue.consumers", tags, consumers);
-      if (messages === 0) gauge("queue.oldest_age", tags, 0);
+      if (messages === 0) gauge("queue.oldest_age", tags, 0, Math.max);
     }
     for (const [name, since] of waitingSince) {
-      if (observed.get(name)?.messages !== 0) gauge("queue.oldest_age", this.#queueTag.append("", name), Math.max(now - since, 0));
+      if (observed.get(name)?.messages === 0) continue;
+      gauge("queue.oldest_age", this.#queueTag.append("", name), Math.max(now - since, 0), Math.max);
     }
     return series.all();
   }
+}
+
+function sum(one: number, other: number): number {
+  return one + other;
 }
 
 export interface GaugesOptions {

@@ -6,6 +6,7 @@ import { startRedis, startStatsdSink, type RedisServer } from "@celery-metrics-e
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { GaugeMapper } from "../../src/watching/gauges.ts";
 import { BuiltProcessors } from "../built-processor.ts";
 import { DatadogHarness } from "../datadog-harness.ts";
 
@@ -197,3 +198,25 @@ function sorted(gauges: Readonly<Record<string, number>>): Readonly<Record<strin
 function consumersIn(gauges: Readonly<Record<string, number>>): Readonly<Record<string, number>> {
   return Object.fromEntries(Object.entries(gauges).filter(([gauge]) => gauge.includes("consumers")));
 }
+
+it("names that become the same tag are one gauge: sums, and the oldest age", () => {
+  const mapper = new GaugeMapper({ prefix: "celery.", tags: [], workerTimeoutSeconds: 300 });
+  const state = { isOnline: true, heardAt: 1_000, heartbeatAt: 1_000, active: 2, processed: undefined, version: undefined };
+  const queues = queuesObserved({
+    queues: ["Mail", "mail"].map((name, index) => ({ name, messages: index + 1, consumers: 1 })),
+  });
+  const waitingSince = new Map([
+    ["Mail", 900],
+    ["mail", 990],
+  ]);
+  const states = ["W1@host", "w1@host"].map((worker) => ({ ...state, worker }));
+  const series = mapper.seriesOf({ states, queues, workers: undefined, waitingSince }, 1_000);
+  expect(Object.fromEntries(series.map(({ name, tags, values }) => [`${name}{${tags}}`, values]))).toEqual({
+    "celery.workers.up{}": [2],
+    "celery.worker.online{worker:w1_host}": [1],
+    "celery.worker.active{worker:w1_host}": [4],
+    "celery.queue.length{queue:mail}": [3],
+    "celery.queue.consumers{queue:mail}": [2],
+    "celery.queue.oldest_age{queue:mail}": [100],
+  });
+});
