@@ -130,7 +130,7 @@ describe("events from the future are accepted", () => {
     // Now, and after 1, 2, 4, 8, 16, 32, 64, 124 and 184 minutes.
     expect(warnings).toHaveLength(10);
     expect(warnings[0]).toMatch(/^nearly all events come from more than a day ahead of this machine's clock/);
-    expect(health).toMatch(/^up, but nearly all events .* set the clock of the receiver's machine/);
+    expect(health).toMatch(/^up, but nearly all events .* correct the clock of the receiver's machine/);
     for (let second = 0; second < 1_300; second++) {
       secondPasses();
       batch([from("w1@host-a")]);
