@@ -67,15 +67,19 @@ function inWordsOfEvents(celery: TaskCounts, received: TaskCounts | undefined): 
 }
 
 /**
- * Counts each task once. Prometheus counts each event: a rejected task for which Celery sends `task-failed` too is both rejected and failed there, and only
- * failed for the others.
+ * Counts each task once. Prometheus counts each event. A rejected task for which Celery sends `task-failed` too is both rejected and failed there, and only
+ * failed for the others. A terminated one for which Celery 5.6 sends `task-failed` too is both revoked and failed there, and only revoked for the others.
  */
 function endsOf(events: TaskCounts, celery: TaskCounts): TaskCounts {
   const counts = new TaskCounts();
   for (const { name, state } of events.keys()) {
     const rejected = events.get(name, "REJECTED");
-    const failsToo = rejected > 0 && events.get(name, "FAILURE") === celery.get(name, "FAILURE") + rejected;
-    if (state !== "REJECTED" || !failsToo) counts.add(name, state, events.get(name, state));
+    const surplus = events.get(name, "FAILURE") - celery.get(name, "FAILURE");
+    const failsToo = rejected > 0 && surplus === rejected;
+    const isTerminatedToo = surplus > 0 && rejected === 0 && surplus <= events.get(name, "REVOKED");
+    if (state === "REJECTED" && failsToo) continue;
+    const tasks = events.get(name, state) - (state === "FAILURE" && isTerminatedToo ? surplus : 0);
+    if (tasks > 0) counts.add(name, state, tasks);
   }
   return counts;
 }

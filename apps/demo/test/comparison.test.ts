@@ -43,6 +43,15 @@ describe("the comparison", () => {
     expect(agrees(received(), counts())).toBe(false);
   });
 
+  it("agrees if Celery sends a failure for a terminated task too, which Prometheus counts as both", () => {
+    const [celery, other] = [counts(["a", "REVOKED", 2]), counts(["a", "REVOKED", 2])];
+    const agrees = (prometheus: TaskCounts): boolean => compare({ celery, datadog: other, postgres: other, prometheus }).agrees;
+    expect(agrees(counts(["a", "REVOKED", 2]))).toBe(true);
+    expect(agrees(counts(["a", "REVOKED", 2], ["a", "FAILURE", 1]))).toBe(true);
+    expect(agrees(counts(["a", "REVOKED", 2], ["a", "FAILURE", 3]))).toBe(false);
+    expect(agrees(counts(["a", "REVOKED", 1], ["a", "FAILURE", 1]))).toBe(false);
+  });
+
   it("agrees when Prometheus counts both events of a rejected task, and the others only its failure", () => {
     const celery = counts(["a", "REJECTED", 2], ["a", "FAILURE", 1]);
     const failed = counts(["a", "FAILURE", 3]);
