@@ -2,6 +2,8 @@
 import type { QueuesObserved, WorkersObserved } from "@celery-metrics-exporter/celery";
 import type { WorkerState } from "@celery-metrics-exporter/task-store";
 import { describe, expect, it } from "vitest";
+import { gaugeCode } from "../../src/counting/fields.ts";
+import { type CountsSnapshot, oldestWaiting } from "../../src/exposition/task-families.ts";
 import { type Watched, watchedFamilies } from "../../src/exposition/watched-families.ts";
 
 const NOW = 1_000_000;
@@ -95,4 +97,11 @@ describe("queues", () => {
     expect(shown("queue_oldest_waiting_seconds", { queues: QUEUES, waitingSince })).toEqual(["celery 120", "unseen 0"]);
     expect(shown("broker_unacked_oldest_age_seconds", { queues: QUEUES })).toEqual(["60"]);
   });
+});
+
+it("takes the oldest message to be from the middle of its minute, so that its age is half a minute off at most", () => {
+  const sentAt = [120, 150, 179, 240];
+  const totals = new Map(sentAt.map((at) => [`l1.${gaugeCode("waiting", at)}`, 1]));
+  const counts = { totals, labels: new Map([["l1", ["shop.pay", "mail", "generic"]]]) } as unknown as CountsSnapshot;
+  expect(oldestWaiting(counts)).toEqual(new Map([["mail", 150]]));
 });
