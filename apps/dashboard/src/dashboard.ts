@@ -1,5 +1,5 @@
 /** The dashboard role: bull-board over all our queues. */
-import { connectRedis, defineRole, listen, redisTarget, type Role } from "@celery-metrics-exporter/runtime";
+import { defineRole, listen, openRedis, type Role } from "@celery-metrics-exporter/runtime";
 import { registerBoard } from "./board.ts";
 import { Config } from "./config.ts";
 import { openQueues } from "./queues.ts";
@@ -11,16 +11,9 @@ export function dashboardRole(onOpen: (url: string) => void = () => {}): Role<ty
     name: "dashboard",
     healthPort: 9804,
     Config,
-    async start({ config, logger, health, lifecycle }) {
-      const redis = await connectRedis({
-        ...redisTarget(config),
-        use: "viewer",
-        name: "dashboard-redis",
-        startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1000,
-        logger,
-        lifecycle,
-        health,
-      });
+    async start(context) {
+      const { config, logger, lifecycle } = context;
+      const redis = await openRedis(context, { use: "viewer", name: "dashboard-redis" });
       const queues = await openQueues({ redis, prefix: config.QUEUE_PREFIX, logger, lifecycle });
       const server = await createServer(config, logger);
       lifecycle.defer("dashboard port", () => server.close());

@@ -1,6 +1,6 @@
 /** Defines the Datadog exporter: its settings and how it is put together. */
 import { type ExporterDefinition, KnownQueues, Leader, Leadership, defineExporter } from "@celery-metrics-exporter/pipeline";
-import { connectRedis, redisTarget } from "@celery-metrics-exporter/runtime";
+import { openRedis } from "@celery-metrics-exporter/runtime";
 import { FinishedTasks, type FinishedTasksOptions, Observations, TaskStore, Workers } from "@celery-metrics-exporter/task-store";
 import { agentAddress, describeAddress } from "./agent/agent-address.ts";
 import { Config } from "./config.ts";
@@ -19,7 +19,8 @@ export function defineDatadog({ onStep }: Pick<FinishedTasksOptions, "onStep"> =
   return defineExporter({
     name: "datadog",
     Config,
-    create: async ({ config, logger, lifecycle, health, metrics, schedule }) => {
+    create: async (context) => {
+      const { config, logger, health, metrics, schedule } = context;
       const address = agentAddress(config);
       const statsd = new StatsdClient({
         address,
@@ -29,15 +30,7 @@ export function defineDatadog({ onStep }: Pick<FinishedTasksOptions, "onStep"> =
         health: health.component("datadog agent"),
       });
       logger.info({ agent: describeAddress(address) }, "sending DogStatsD");
-      const redis = await connectRedis({
-        ...redisTarget(config),
-        use: "producer",
-        name: "datadog Store",
-        startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000,
-        logger,
-        lifecycle,
-        health,
-      });
+      const redis = await openRedis(context, { use: "producer", name: "datadog Store" });
       const exporterMetrics = new ExporterMetrics(metrics);
       const store = new TaskStore({
         redis,

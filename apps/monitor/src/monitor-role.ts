@@ -3,15 +3,7 @@ import { BrokerLink, brokerOf, brokerUrlWarnings, queueLengths, sentinelOptionsO
 import type { Observation } from "@celery-metrics-exporter/celery";
 import { Control } from "@celery-metrics-exporter/control";
 import { EXPORTERS, KnownQueues, Leader, Leadership, ObservationOutlet } from "@celery-metrics-exporter/pipeline";
-import {
-  connectRedis,
-  defineRole,
-  redactUrl,
-  redisTarget,
-  type Role,
-  type RoleContext,
-  type RedisConnection,
-} from "@celery-metrics-exporter/runtime";
+import { defineRole, openRedis, redactUrl, type Role, type RoleContext, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import { Config, controlOptions, redisQueueOptions, watched } from "./config.ts";
 import { Monitor } from "./monitor.ts";
 import { Polling } from "./polling.ts";
@@ -34,15 +26,7 @@ export function monitorRole(openPublish: OpenPublish = toExporters): Role<typeof
       const [url, watches] = [brokerOf(config), watched(config)];
       logger.info({ broker: watches, redis: redactUrl(config.REDIS_URL), queuePrefix: config.QUEUE_PREFIX }, "starting with this broker");
       for (const warning of brokerUrlWarnings(config.CELERY_BROKER_URL)) logger.warn(`CELERY_BROKER_URL: ${warning}`);
-      const redis = await connectRedis({
-        ...redisTarget(config),
-        use: "producer",
-        name: "monitor-redis",
-        startupTimeoutMs,
-        logger,
-        lifecycle,
-        health,
-      });
+      const redis = await openRedis(context, { use: "producer", name: "monitor-redis" });
       const openLink = async (use: string): Promise<BrokerLink> => {
         const link = new BrokerLink(url, {
           use,

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 import { type ExporterDefinition, KnownQueues, Leader, Leadership, defineExporter } from "@celery-metrics-exporter/pipeline";
-import { ConfigError, type RedisConnection, connectRedis, listen, redisTarget, toError } from "@celery-metrics-exporter/runtime";
+import { ConfigError, type RedisConnection, listen, openRedis, toError } from "@celery-metrics-exporter/runtime";
 import { Observations, TaskCounts, Workers } from "@celery-metrics-exporter/task-store";
 import { Config } from "./config.ts";
 import { Counting, GENERIC_HOSTNAME, OTHER } from "./counting/counting.ts";
@@ -24,17 +24,10 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
   return defineExporter({
     name: "prometheus",
     Config,
-    create: async ({ config, logger, lifecycle, health, schedule }) => {
+    create: async (context) => {
+      const { config, logger, lifecycle, health, schedule } = context;
       const tls = readTls(config);
-      const redis = await connectRedis({
-        ...redisTarget(config),
-        use: "producer",
-        name: "prometheus counts",
-        startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000,
-        logger,
-        lifecycle,
-        health,
-      });
+      const redis = await openRedis(context, { use: "producer", name: "prometheus counts" });
       const registry = (name: string, max: number, other: readonly string[], onUsed?: LabelRegistryOptions["onUsed"]): LabelRegistry => {
         const key = `${config.QUEUE_PREFIX}:${KEYS}:${name}`;
         return new LabelRegistry({

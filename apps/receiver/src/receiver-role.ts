@@ -11,10 +11,9 @@ import {
   ReceiverRegister,
 } from "@celery-metrics-exporter/pipeline";
 import {
-  connectRedis,
   defineRole,
   redactUrl,
-  redisTarget,
+  openRedis,
   warnIfNotDurable,
   type Logger,
   type RedisConnection,
@@ -43,15 +42,7 @@ export const receiver: Role<typeof Config> = defineRole({
       { broker: from, redis: redactUrl(config.REDIS_URL), queuePrefix: config.QUEUE_PREFIX, exporters: config.EXPORTERS },
       "starting with this broker and these exporters",
     );
-    const redis = await connectRedis({
-      ...redisTarget(config),
-      use: "producer",
-      name: "redis",
-      startupTimeoutMs,
-      logger,
-      lifecycle,
-      health,
-    });
+    const redis = await openRedis(context, { use: "producer", name: "redis" });
     await warnIfNotDurable(redis, logger);
 
     for (const warning of brokerUrlWarnings(config.CELERY_BROKER_URL)) logger.warn(`CELERY_BROKER_URL: ${warning}`);

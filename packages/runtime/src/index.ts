@@ -64,7 +64,7 @@ export {
   type RedisServer,
   withoutUnknownSettings,
 } from "./redis/redis-url.ts";
-export { connectRedis, type ConnectRedisOptions } from "./redis/redis.ts";
+export { connectRedis, openRedis, type ConnectRedisOptions } from "./redis/redis.ts";
 export { tellSentinelErrors } from "./redis/strict-redis.ts";
 export { Repeat } from "./repeat.ts";
 export { retry } from "./retry.ts";

@@ -15,6 +15,6 @@ export type { TaskEntry } from "./facts/task-entry.ts";
 export { DROP_REASONS, TaskStore, type Claim, type DropReason, type OpenTasks, type TaskStoreOptions } from "./task-store.ts";
 export type { Contribution } from "./counts/contribution.ts";
 export { tally, type Tally, type TalliedEvent, type TalliedKind, type WaitingMessage } from "./counts/tally.ts";
-export { Observations, consumersByQueue, type Observed, type ObservationsOptions } from "./watching/observations.ts";
+export { Observations, consumersByQueue, type Observed, type ObservationsOptions, type Watched } from "./watching/observations.ts";
 export { Workers, isUp, type WorkerState, type WorkersOptions } from "./watching/workers.ts";
 export { TaskCounts, type Look, type LookedAt, type TaskCountsOptions } from "./counts/task-counts.ts";

@@ -17,11 +17,10 @@ import {
   Lifecycle,
   Metrics,
   UnavailableError,
-  connectRedis,
   createLogger,
   describeConfig,
   loadConfig,
-  redisTarget,
+  openRedis,
   type Logger,
 } from "@celery-metrics-exporter/runtime";
 import { RedactionConfig, receiver, redactionOf, withRedactionChecked } from "receiver";
@@ -135,15 +134,7 @@ async function openReplay(
   config: Config,
   { isChosen, lifecycle, logger }: { readonly isChosen: boolean; readonly lifecycle: Lifecycle; readonly logger: Logger },
 ): Promise<DeadLetterReplay> {
-  const redis = await connectRedis({
-    ...redisTarget(config),
-    use: "producer",
-    name: "replay",
-    startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000,
-    logger,
-    lifecycle,
-    health: new Health(),
-  });
+  const redis = await openRedis({ config, logger, lifecycle, health: new Health() }, { use: "producer", name: "replay" });
   const prefix = config.QUEUE_PREFIX;
   const metrics = new Metrics();
   const inUse = isChosen ? [] : await exportersInUse(redis, prefix);

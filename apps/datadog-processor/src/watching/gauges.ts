@@ -9,15 +9,9 @@
  *   queue.oldest_age  queue    seconds that the oldest of the messages has waited
  */
 import { type Logger, Repeat } from "@celery-metrics-exporter/runtime";
-import { type Observed, type WorkerState, consumersByQueue, isUp } from "@celery-metrics-exporter/task-store";
+import { type Watched, consumersByQueue, isUp } from "@celery-metrics-exporter/task-store";
 import type { StatsdClient } from "../agent/statsd-client.ts";
 import { type MetricOptions, type Series, SeriesCollector, TagAppender, commonTags } from "../metrics/metrics.ts";
-
-export interface Watched extends Observed {
-  readonly states: readonly WorkerState[];
-  /** Since when the oldest message of each queue waits. Seconds since the epoch. */
-  readonly waitingSince: ReadonlyMap<string, number>;
-}
 
 export interface GaugeOptions extends Pick<MetricOptions, "prefix" | "tags"> {
   /** How long a worker that is not heard counts as online, in seconds. */

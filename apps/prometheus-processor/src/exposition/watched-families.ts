@@ -1,6 +1,6 @@
 /** The families of workers and queues: celery-exporter's, and what it does not have. */
 import type { ObservedWorker } from "@celery-metrics-exporter/celery";
-import { type Observed, type WorkerState, consumersByQueue, isUp } from "@celery-metrics-exporter/task-store";
+import { type Watched, type WorkerState, consumersByQueue, isUp } from "@celery-metrics-exporter/task-store";
 import type { Family, Sample } from "./text.ts";
 
 export interface WatchedFamiliesOptions {
@@ -8,12 +8,6 @@ export interface WatchedFamiliesOptions {
   readonly prefix: string;
   /** How long a worker that is not heard counts as up, in seconds. */
   readonly workerTimeoutSeconds: number;
-}
-
-export interface Watched extends Observed {
-  readonly states: readonly WorkerState[];
-  /** Since when the oldest message of each queue waits, in seconds since the epoch. */
-  readonly waitingSince: ReadonlyMap<string, number>;
 }
 
 type Labels = Readonly<Record<string, string>>;

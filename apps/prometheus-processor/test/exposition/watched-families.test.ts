@@ -1,10 +1,10 @@
 /** The families of workers and queues, from what is known of them. */
 import type { QueuesObserved, WorkersObserved } from "@celery-metrics-exporter/celery";
-import type { WorkerState } from "@celery-metrics-exporter/task-store";
+import type { Watched, WorkerState } from "@celery-metrics-exporter/task-store";
 import { describe, expect, it } from "vitest";
 import { gaugeCode } from "../../src/counting/fields.ts";
 import { type CountsSnapshot, oldestWaiting } from "../../src/exposition/task-families.ts";
-import { type Watched, watchedFamilies } from "../../src/exposition/watched-families.ts";
+import { watchedFamilies } from "../../src/exposition/watched-families.ts";
 
 const NOW = 1_000_000;
 const OPTIONS = { prefix: "celery_", workerTimeoutSeconds: 300 };

@@ -9,8 +9,7 @@ import {
   type RedisConnection,
   type Role,
   type RoleContext,
-  connectRedis,
-  redisTarget,
+  openRedis,
   runRole,
   warnIfNotDurable,
 } from "@celery-metrics-exporter/runtime";
@@ -90,13 +89,12 @@ interface Connections {
   readonly redisReturn: RedisReturn;
 }
 
-async function connect(name: string, { config, logger, lifecycle, health }: Context): Promise<Connections> {
-  const common = { ...redisTarget(config), startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000, logger, lifecycle, health };
+async function connect(name: string, context: Context): Promise<Connections> {
   const redisReturn = new RedisReturn();
   const { onConnected, onLost } = redisReturn;
   return {
-    producer: await connectRedis({ ...common, use: "producer", name: `${name} Redis`, onConnected, onLost }),
-    worker: await connectRedis({ ...common, use: "worker", name: `${name} queue` }),
+    producer: await openRedis(context, { use: "producer", name: `${name} Redis`, onConnected, onLost }),
+    worker: await openRedis(context, { use: "worker", name: `${name} queue` }),
     redisReturn,
   };
 }

@@ -1,5 +1,7 @@
 /** Opens Redis connections for BullMQ and our scripts. */
 import { Cluster, type Redis } from "ioredis";
+import type { z } from "zod";
+import type { BaseConfig } from "../config/config.ts";
 import { redactUrl } from "../config/url.ts";
 import type { Health } from "../process/health.ts";
 import { redisAdvice, serverInfo } from "./advice.ts";
@@ -8,7 +10,7 @@ import type { Logger } from "../log/logger.ts";
 import { type RedisTarget, redisAddress, redisServerOf } from "./address.ts";
 import { type ConnectionListener, createCluster, watchCluster } from "./cluster.ts";
 import type { RedisConnection } from "./connection.ts";
-import { type RedisUse, clusterOptions, connectionOptions, serverOptions } from "./policy.ts";
+import { type RedisConfig, type RedisUse, clusterOptions, connectionOptions, redisTarget, serverOptions } from "./policy.ts";
 import { IS_CLUSTER, isLoginDenied, isOtherProtocol, isSelectError, notServing, notUsable, redisProblem } from "./failure.ts";
 import { Outage } from "../outage.ts";
 import { createStrictRedis } from "./strict-redis.ts";
@@ -26,6 +28,24 @@ export interface ConnectRedisOptions extends RedisTarget {
   readonly onConnected?: () => void;
   /** Called whenever the connection is lost. */
   readonly onLost?: () => void;
+}
+
+/** The parts of a role's context that a connection needs. */
+export interface RedisContext extends Pick<ConnectRedisOptions, "logger" | "lifecycle" | "health"> {
+  readonly config: z.output<typeof RedisConfig> & Pick<z.output<typeof BaseConfig>, "STARTUP_TIMEOUT_SECONDS">;
+}
+
+/**
+ * Connects to the Redis of a role's settings, as `connectRedis` does.
+ *
+ * @throws {ConfigError} also if it is a cluster and the prefix would spread the keys of a queue over several nodes.
+ */
+export function openRedis(
+  { config, logger, lifecycle, health }: RedisContext,
+  options: Pick<ConnectRedisOptions, "use" | "name" | "onConnected" | "onLost">,
+): Promise<RedisConnection> {
+  const startupTimeoutMs = config.STARTUP_TIMEOUT_SECONDS * 1_000;
+  return connectRedis({ ...redisTarget(config), ...options, startupTimeoutMs, logger, lifecycle, health });
 }
 
 /**

@@ -1,8 +1,8 @@
 /** Runs one Lua script for many shards in one round trip. */
-import { type RedisConnection, isRedisAway, redisUnavailable, sendTogether, toError } from "@celery-metrics-exporter/runtime";
+import { type RedisConnection, onRedis, sendTogether } from "@celery-metrics-exporter/runtime";
 import { createHash } from "node:crypto";
 
-/** A call of the script. All its keys belong to one shard. */
+/** A call of the script. In a cluster, all its keys belong to one shard. */
 export interface ScriptCall {
   readonly keys: readonly string[];
   readonly args: readonly string[];
@@ -27,7 +27,7 @@ export class StoreScript {
    */
   async run(calls: readonly ScriptCall[]): Promise<unknown[]> {
     if (calls.length === 0) return [];
-    try {
+    return onRedis("a script of the Store", async () => {
       const replies = await this.#send("evalsha", this.#sha, calls);
       const unknown = calls.filter((_, index) => isNotLoaded(replies[index]));
       if (unknown.length > 0) {
@@ -36,10 +36,7 @@ export class StoreScript {
       }
       for (const reply of replies) if (reply instanceof Error) throw reply;
       return replies;
-    } catch (thrown) {
-      const error = toError(thrown);
-      throw isRedisAway(error) ? redisUnavailable("a script of the Store", error) : error;
-    }
+    });
   }
 
   #send(command: "eval" | "evalsha", script: string, calls: readonly ScriptCall[]): Promise<unknown[]> {

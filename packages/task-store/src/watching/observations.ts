@@ -1,6 +1,7 @@
 /** The newest observations of the monitor, in Redis. */
 import type { Observation, ObservedWorker, QueuesObserved, WorkersObserved } from "@celery-metrics-exporter/celery";
 import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
+import type { WorkerState } from "./workers.ts";
 
 export interface ObservationsOptions {
   readonly redis: RedisConnection;
@@ -13,6 +14,13 @@ export interface ObservationsOptions {
 export interface Observed {
   readonly queues: QueuesObserved | undefined;
   readonly workers: WorkersObserved | undefined;
+}
+
+/** All that is known of workers and queues. */
+export interface Watched extends Observed {
+  readonly states: readonly WorkerState[];
+  /** Since when the oldest message of each queue waits, in seconds since the epoch. */
+  readonly waitingSince: ReadonlyMap<string, number>;
 }
 
 /**
