@@ -20,27 +20,34 @@ export function envelope(body: string): string {
   return encodeEnvelope({ body, routingKey: "task.multi", headers: { hostname: "w1@host-a" } });
 }
 
+function portOf(url: string): number {
+  return Number(new URL(url).port);
+}
+
 export class RedisHarness implements EventSourceHarness {
   readonly context: TestContext = testContext();
   readonly source: RedisSource;
   readonly proxy: TcpProxy;
-  readonly publisher = new Redis(sharedRedisUrl());
+  readonly publisher: Redis;
   /** Separates tests on one server: pub/sub ignores databases. */
   readonly keyprefix = `test-${randomUUID()}:`;
   readonly #options: Partial<RedisOptions>;
+  readonly #redisPort: number;
 
-  private constructor(proxy: TcpProxy, options: Partial<RedisOptions>) {
+  private constructor(proxy: TcpProxy, options: Partial<RedisOptions>, redisUrl: string) {
+    this.publisher = new Redis(redisUrl);
+    this.#redisPort = portOf(redisUrl);
     this.proxy = proxy;
     this.#options = options;
     this.source = this.#create(proxy.port, this.context);
   }
 
-  static async create(options: Partial<RedisOptions> = {}): Promise<RedisHarness> {
-    return new RedisHarness(await TcpProxy.start(Number(new URL(sharedRedisUrl()).port)), options);
+  static async create(options: Partial<RedisOptions> = {}, redisUrl = sharedRedisUrl()): Promise<RedisHarness> {
+    return new RedisHarness(await TcpProxy.start(portOf(redisUrl)), options, redisUrl);
   }
 
   another(): RedisSource {
-    return this.#create(Number(new URL(sharedRedisUrl()).port), testContext());
+    return this.#create(this.#redisPort, testContext());
   }
 
   /** Resolves with the number of subscribers that received it. */

@@ -21,8 +21,8 @@ describe("RedisSource", () => {
     for (const release of releases.splice(0).reverse()) await release();
   });
 
-  async function started(options: Partial<RedisOptions> = {}): Promise<{ harness: RedisHarness; recorder: Recorder }> {
-    const harness = await RedisHarness.create(options);
+  async function started(options: Partial<RedisOptions> = {}, redisUrl?: string): Promise<{ harness: RedisHarness; recorder: Recorder }> {
+    const harness = await RedisHarness.create(options, redisUrl);
     releases.push(() => harness.release());
     const recorder = new Recorder();
     await harness.source.start(recorder.onMessage);
@@ -43,7 +43,10 @@ describe("RedisSource", () => {
     ["with fanout_patterns on", { fanoutPatterns: true }, ["/0.celeryev/task.multi"], ["/0.celeryev"]],
     ["with another exchange", { exchange: "shopev" }, ["/0.shopev/task.multi"], ["/0.celeryev/task.multi"]],
   ])("receives only the channels of workers %s", async (_, options, heard, unheard) => {
-    const { harness, recorder } = await started(options);
+    // Its own server: on the shared one another test may listen to every channel, and PUBLISH counts that.
+    const redis = await startRedis();
+    releases.push(() => redis.stop());
+    const { harness, recorder } = await started(options, redis.url);
     for (const channel of heard) expect(await harness.publishTo(channel, BODY)).toBe(1);
     for (const channel of unheard) expect(await harness.publishTo(channel, BODY)).toBe(0);
     await recorder.waitFor(heard.length);
@@ -51,7 +54,9 @@ describe("RedisSource", () => {
   });
 
   it("treats glob characters in a global_keyprefix literally", async () => {
-    const { harness, recorder } = await started({ globalKeyprefix: "a*[b]?:" });
+    const redis = await startRedis();
+    releases.push(() => redis.stop());
+    const { harness, recorder } = await started({ globalKeyprefix: "a*[b]?:" }, redis.url);
     expect(await harness.publisher.publish("a*[b]?:/0.celeryev/task.sent", envelope(BODY))).toBe(1);
     expect(await harness.publisher.publish("axxb?:/0.celeryev/task.sent", envelope(BODY))).toBe(0);
     await recorder.waitFor(1);
