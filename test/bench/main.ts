@@ -13,6 +13,7 @@ import { cpuPerEvent } from "./scenarios/cpu-per-event.ts";
 import { growth } from "./scenarios/growth.ts";
 import { memory } from "./scenarios/memory.ts";
 import { naiveBaseline } from "./scenarios/naive-baseline.ts";
+import { prometheus } from "./scenarios/prometheus.ts";
 import { queueTypes } from "./scenarios/queue-types.ts";
 import { rates } from "./scenarios/rates.ts";
 import { scaling } from "./scenarios/scaling.ts";
@@ -31,6 +32,7 @@ const SCENARIOS: readonly Scenario[] = [
   rates,
   growth,
   store,
+  prometheus,
   memory,
   queueTypes,
   naiveBaseline,

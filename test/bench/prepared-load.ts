@@ -21,8 +21,12 @@ export interface PreparedBurst {
   readonly frames: readonly (readonly Frame[])[];
 }
 
-/** At least this many events, published as fast as the broker accepts them. */
-export function prepareBurst(events: number, framing: Framing): PreparedBurst {
+/**
+ * At least this many events, published as fast as the broker accepts them.
+ *
+ * @param names how many tasks have different names; default: a few.
+ */
+export function prepareBurst(events: number, framing: Framing, names?: number): PreparedBurst {
   const random = seededRandom(events);
   const expected = new Expected();
   const frames: Frame[][] = [];
@@ -31,6 +35,7 @@ export function prepareBurst(events: number, framing: Framing): PreparedBurst {
     for (let task = 0; task < TASKS_PER_PUBLISH; task += 1) {
       const life = syntheticTask(randomUUID(), Date.now() * MICROSECONDS_PER_MS, random);
       expected.add(life);
+      if (names !== undefined) rename(life.events, `shop.task-${Math.floor(random() * names)}`);
       lives.push(...life.events);
     }
     frames.push(FRAMERS[framing](lives.sort((one, other) => one.timestamp - other.timestamp)));
@@ -105,6 +110,10 @@ export async function publishStream(publisher: Publisher, { startsAt, ticks }: P
 /** Gives the task a unique name. */
 function asProbe(events: readonly WireEvent[], number: number): [name: string, endsAt: number] {
   const name = `${PROBE}${number}`;
-  for (const event of events) if ("name" in event) Object.assign(event, { name });
+  rename(events, name);
   return [name, Math.max(...events.map(({ timestamp }) => timestamp)) * 1_000];
+}
+
+function rename(events: readonly WireEvent[], name: string): void {
+  for (const event of events) if ("name" in event) Object.assign(event, { name });
 }

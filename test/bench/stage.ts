@@ -14,12 +14,12 @@ import { usageOf, type Usage } from "./process-usage.ts";
 import { prepareBurst, publishBurst, type Framing } from "./prepared-load.ts";
 import type { Servers } from "./servers.ts";
 
-/** The roles that are measured: those that `EXPORTERS` starts by default. */
+/** The roles that most scenarios measure: those that `EXPORTERS` starts by default. */
 export const ROLES = ["receiver", "datadog-processor", "postgres-processor"] as const;
-export type RoleName = (typeof ROLES)[number];
+export type RoleName = (typeof ROLES)[number] | "prometheus-processor";
 
 export const EXPORTER_NAMES = ["datadog", "postgres"] as const;
-export type ExporterName = (typeof EXPORTER_NAMES)[number];
+export type ExporterName = (typeof EXPORTER_NAMES)[number] | "prometheus";
 export type BrokerName = "RabbitMQ" | "Redis";
 
 export interface StageOptions {
@@ -122,7 +122,7 @@ export class Stage {
   usage(): UsageByConsumer {
     const { rabbitmq, brokerRedis, redis, postgres } = this.#servers;
     const usage = new Map<Consumer, Usage>();
-    for (const role of ROLES) usage.set(role, sum(this.fleet.processes(role).map(({ child }) => usageOf(child.pid ?? 0))));
+    for (const role of [...ROLES, "prometheus-processor"] as const) usage.set(role, sum(this.fleet.processes(role).map(({ child }) => usageOf(child.pid ?? 0))));
     usage.set("RabbitMQ", usageOf(rabbitmq.pid));
     usage.set("broker Redis", usageOf(brokerRedis.pid));
     usage.set("Redis", usageOf(redis.pid));

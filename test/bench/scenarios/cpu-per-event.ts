@@ -3,7 +3,9 @@ import type { Expected } from "../expected.ts";
 import { Rounds, type Goal, type Section } from "../report/figure.ts";
 import { prepareBurst, publishBurst, type Framing } from "../prepared-load.ts";
 import type { Bench, Scenario } from "../scenario.ts";
-import { EXPORTER_NAMES, microsPerEvent, Stage, WARM_UP_EVENTS, type BrokerName, type Consumer, type RoleName } from "../stage.ts";
+import { EXPORTER_NAMES, microsPerEvent, type ROLES, Stage, WARM_UP_EVENTS, type BrokerName, type Consumer } from "../stage.ts";
+
+type Role = (typeof ROLES)[number];
 
 /** No more than this: a receiver that is stopped for 10 s, while they are published, loses its connection. */
 const EVENTS = 100_000;
@@ -16,7 +18,7 @@ const CASES: readonly { readonly broker: BrokerName; readonly framing: Framing; 
 ];
 
 /** The consumers that work for each role. */
-function serversOf(role: RoleName, broker: BrokerName): readonly Consumer[] {
+function serversOf(role: Role, broker: BrokerName): readonly Consumer[] {
   switch (role) {
     case "receiver":
       return [broker === "Redis" ? "broker Redis" : broker, "Redis"];
@@ -32,7 +34,7 @@ export const cpuPerEvent: Scenario = {
   async run(bench: Bench): Promise<Section> {
     const rounds = new Rounds();
     for (const { broker, framing, receiver } of CASES) {
-      const goals: Readonly<Record<RoleName, Goal>> = {
+      const goals: Readonly<Record<Role, Goal>> = {
         receiver,
         "datadog-processor": { atMost: 15 },
         "postgres-processor": { atMost: 12 },
@@ -55,14 +57,14 @@ export const cpuPerEvent: Scenario = {
   },
 };
 
-async function measure({ servers }: Bench, broker: BrokerName, framing: Framing): Promise<Map<RoleName, Map<Consumer, number>>> {
+async function measure({ servers }: Bench, broker: BrokerName, framing: Framing): Promise<Map<Role, Map<Consumer, number>>> {
   const stage = await Stage.open(servers, { broker });
   try {
     const expected = await stage.warmUp(framing);
     const burst = prepareBurst(EVENTS, framing);
     expected.addAll(burst.expected);
-    const used = new Map<RoleName, Map<Consumer, number>>();
-    const alone = async (role: RoleName, done: () => Promise<void>, before = stage.usage()): Promise<void> => {
+    const used = new Map<Role, Map<Consumer, number>>();
+    const alone = async (role: Role, done: () => Promise<void>, before = stage.usage()): Promise<void> => {
       stage.signal("SIGCONT", role);
       await done();
       used.set(role, microsPerEvent(before, stage.usage(), burst.expected.events));
