@@ -69,6 +69,8 @@ export const celeryTask = pgTable(
     stateOrderAt: instant("state_order_at"),
     /** When the attempt of `name` and `queue` was sent, or received if no sending is known. */
     nameAt: instant("name_at"),
+    /** The worker of the first start. NULL in rows older than this column. */
+    startedHostname: text("started_hostname"),
     /** The latest start and its worker. */
     runStartedAt: instant("run_started_at"),
     runHostname: text("run_hostname"),
@@ -81,7 +83,24 @@ export const celeryTask = pgTable(
     duration: doublePrecision("duration").generatedAlwaysAs(
       sql`case when runtime is not null then runtime when state_precedence >= 2 and run_hostname = state_hostname and run_started_at <= state_at and (status <> 'REVOKED' or revoked_by like 'terminated%') and (name_at is null or name_at <= coalesce(sent_at, received_at) or name_at <= run_started_at) and coalesce(exception, '') not like 'NotRegistered(%' then date_part('epoch', state_at - run_started_at) end`,
     ),
+
+    /** When the task was first seen, by the clock of its events. Changes only if an event of an earlier kind comes late, so updates stay HOT. */
+    seenAt: instant("seen_at")
+      .notNull()
+      .generatedAlwaysAs(sql`coalesce(sent_at, received_at, started_at, state_at)`),
+    /** `seen_at` before the last update. Roll-ups need it, because a task can leave the minute in which it was counted. */
+    seenBefore: instant("seen_before"),
+    /** The status, if it is one that people look for and few tasks have. Stays NULL in most updates, so they stay HOT. */
+    problem: text("problem").generatedAlwaysAs(sql`case when status in ('FAILURE', 'RETRY', 'REVOKED', 'REJECTED') then status end`),
   },
-  // The only index besides the key, for retention and for queries about recent tasks. Its column never changes, so updates stay HOT.
-  (table) => [index("celery_task_created_at_idx").on(table.createdAt)],
+  // An update is HOT only if no indexed column changes. So no index may contain `status`, `finished_at` or anything else that most updates change.
+  (table) => [
+    // For retention.
+    index("celery_task_created_at_idx").on(table.createdAt),
+    index("celery_task_seen_at_idx").on(table.seenAt, table.taskId),
+    index("celery_task_name_idx").on(table.name, table.seenAt, table.taskId),
+    index("celery_task_problem_idx").on(table.problem, table.seenAt, table.taskId).where(sql`problem is not null`),
+    index("celery_task_problem_name_idx").on(table.problem, table.name, table.seenAt, table.taskId).where(sql`problem is not null`),
+    index("celery_task_root_id_idx").on(table.rootId).where(sql`root_id <> task_id`),
+  ],
 );
