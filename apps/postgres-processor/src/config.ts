@@ -1,17 +1,10 @@
 /** The postgres exporter's settings. */
-import { databaseUrlProblem } from "@celery-metrics-exporter/db";
-import { BaseConfig, duration, integer, secret } from "@celery-metrics-exporter/runtime";
+import { DATABASE_URL } from "@celery-metrics-exporter/db";
+import { BaseConfig, duration, integer } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 
 export const Config = z.object({
-  DATABASE_URL: secret(
-    z.string().superRefine((value, context) => {
-      const message = databaseUrlProblem(value);
-      if (message !== undefined) context.addIssue({ code: "custom", message });
-    }),
-  ).describe(
-    "PostgreSQL database for the rows, such as `postgres://user:password@host/database`, or `pglite:<folder>` for a database embedded in the process.",
-  ),
+  DATABASE_URL,
   POSTGRES_POOL_SIZE: integer(5, 1, 1_000).describe(
     "Maximum number of connections of one process. One more than `PROCESSOR_CONCURRENCY` is enough for a connection per batch and one for retention.",
   ),

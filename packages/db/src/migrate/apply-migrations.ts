@@ -186,17 +186,24 @@ function columnFaults(columns: readonly PgColumn[], present: Columns): string[] 
 
 /** Describes the missing indexes. The name of an index does not matter. */
 async function missingIndexes(transaction: Drizzle, schema: string, { name, indexes }: (typeof TABLES)[number]): Promise<string[]> {
-  const present = await execute<{ columns: string[] }>(
+  const present = await execute<{ columns: string[]; isPartial: boolean }>(
     transaction,
-    sql`select array(select attname::text from unnest(indkey) with ordinality k(number, place)
+    sql`select indpred is not null as "isPartial", array(select attname::text from unnest(indkey) with ordinality k(number, place)
                      join pg_attribute on attrelid = indrelid and attnum = number order by place) as columns
         from pg_index join pg_class c on c.oid = indrelid join pg_namespace n on n.oid = relnamespace
-        where nspname = ${schema} and relname = ${name} and indisvalid and indpred is null`,
+        where nspname = ${schema} and relname = ${name} and indisvalid`,
   );
   return indexes
-    .map(({ config }) => config.columns.map((column) => ("name" in column ? String(column.name) : "")))
-    .filter((columns) => !present.some((index) => columns.every((column, place) => index.columns[place] === column)))
-    .map((columns) => `lacks an index on ${columns.join(", ")}`);
+    .map(({ config }) => ({
+      columns: config.columns.map((column) => ("name" in column ? String(column.name) : "")),
+      isPartial: config.where !== undefined,
+    }))
+    .filter(({ columns, isPartial }) => !present.some((index) => isIndexOn(index, columns) && (isPartial || !index.isPartial)))
+    .map(({ columns, isPartial }) => `lacks ${isPartial ? "a partial" : "an"} index on ${columns.join(", ")}`);
+}
+
+function isIndexOn(index: { readonly columns: readonly string[] }, columns: readonly string[]): boolean {
+  return columns.every((column, place) => index.columns[place] === column);
 }
 
 function incomplete(schema: string, table: string, faults: readonly string[], inTheWay: readonly string[]): string {
