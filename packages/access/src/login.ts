@@ -1,13 +1,26 @@
-/** Checks a user name and password in constant time, and limits the wrong ones per minute. */
+/** Asks for a login, and limits the wrong ones per minute. */
 import basicAuth from "@fastify/basic-auth";
 import rateLimit from "@fastify/rate-limit";
 import type { Logger } from "@celery-metrics-exporter/runtime";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { createHash, timingSafeEqual } from "node:crypto";
+import { refusal } from "./admission.ts";
 
 export interface Credentials {
   readonly username: string;
   readonly password: string;
+}
+
+export interface LoginOptions<U> {
+  /** The user with these credentials; undefined if they are wrong. Must take as long for a wrong user name as for a wrong password. */
+  readonly identify: (credentials: Credentials) => Promise<U | undefined>;
+  /** The user with this API token (`Authorization: Bearer …`). Without it, tokens are not accepted. */
+  readonly identifyToken?: (token: string) => U | undefined;
+  /** Called for each request with a right login. */
+  readonly onUser?: (request: FastifyRequest, user: U) => void;
+  /** What the login is for, in the log: `the dashboard`. */
+  readonly site: string;
+  readonly logger: Logger;
 }
 
 type RateLimiter = ReturnType<FastifyInstance["createRateLimit"]>;
@@ -19,44 +32,59 @@ const WINDOW_MS = 60_000;
 /** Number of addresses to remember; the least recently used ones are forgotten first. */
 const MAX_ADDRESSES = 5_000;
 
+const BEARER = /^Bearer +([\w.~+/-]+=*) *$/i;
+
 /** Requires the login for every later request, even if nothing exists at the address. */
-export async function addLogin(server: FastifyInstance, expected: Credentials, logger: Logger): Promise<void> {
+export async function addLogin<U>(server: FastifyInstance, options: LoginOptions<U>): Promise<void> {
   await server.register(rateLimit, { global: false, timeWindow: WINDOW_MS, cache: MAX_ADDRESSES, ipv6Subnet: 64 });
   const byAddress = server.createRateLimit({ max: MAX_WRONG_PER_ADDRESS });
   const together = server.createRateLimit({ max: MAX_WRONG, keyGenerator: () => "together" });
-  const login = new Login(expected, [byAddress, together], logger);
+  const login = new Login(options, [byAddress, together]);
   await server.register(basicAuth, {
-    validate: (username, password, request, reply) => login.check({ username, password }, request, reply),
+    validate: (username, password, request, reply) => login.check(() => options.identify({ username, password }), request, reply),
     authenticate: { realm: "celery-metrics-exporter" },
   });
-  server.addHook("onRequest", server.basicAuth);
+  const { identifyToken } = options;
+  server.addHook("onRequest", function (request, reply, done) {
+    const token = BEARER.exec(request.headers.authorization ?? "")?.[1];
+    if (token === undefined || identifyToken === undefined) return server.basicAuth(request, reply, done);
+    login.check(async () => identifyToken(token), request, reply).then(() => done(), done);
+  });
 }
 
-class Login {
-  readonly #expected: Credentials;
+class Login<U> {
+  readonly #options: LoginOptions<U>;
   readonly #limiters: readonly RateLimiter[];
-  readonly #logger: Logger;
   /** Addresses with a right login before, so that another client's guesses do not lock them out. */
   readonly #known = new Set<string>();
+  #turn: Promise<void> = Promise.resolve();
 
-  constructor(expected: Credentials, limiters: readonly RateLimiter[], logger: Logger) {
-    this.#expected = expected;
+  constructor(options: LoginOptions<U>, limiters: readonly RateLimiter[]) {
+    this.#options = options;
     this.#limiters = limiters;
-    this.#logger = logger;
+  }
+
+  /** Checks one login after the other: otherwise guesses that arrive together would all be checked before the first is counted. */
+  check(identify: () => Promise<U | undefined>, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+    const checked = this.#turn.then(() => this.#checkInTurn(identify, request, reply));
+    this.#turn = checked.catch(() => {});
+    return checked;
   }
 
   /** Beyond a limit no login is checked, so that ignoring the refusals does not speed up guessing. */
-  async check({ username, password }: Credentials, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  async #checkInTurn(identify: () => Promise<U | undefined>, request: FastifyRequest, reply: FastifyReply): Promise<void> {
     await this.#limit(request, reply);
-    // Compares both, whatever the first result is.
-    const isUser = isEqual(username, this.#expected.username);
-    const isPassword = isEqual(password, this.#expected.password);
-    if (isUser && isPassword) return this.#remember(request.ip);
+    const user = await identify();
+    if (user !== undefined) {
+      this.#remember(request.ip);
+      this.#options.onUser?.(request, user);
+      return;
+    }
     this.#known.delete(request.ip);
     for (const limiter of this.#limiters) await limiter(request);
     // Logs not even the user name: people type their password there.
-    this.#logger.warn({ address: request.ip }, "wrong login for the dashboard");
-    throw Object.assign(new Error("Wrong user name or password."), { statusCode: 401 });
+    this.#options.logger.warn({ address: request.ip }, `wrong login for ${this.#options.site}`);
+    throw refusal(401, "Wrong user name or password.");
   }
 
   async #limit(request: FastifyRequest, reply: FastifyReply): Promise<void> {
@@ -65,7 +93,7 @@ class Login {
       const limit = await limiter(request, { increment: false });
       if (limit.isAllowed || limit.remaining > 0) continue;
       reply.header("retry-after", limit.ttlInSeconds);
-      throw Object.assign(new Error(`Too many wrong logins, try again in ${limit.ttlInSeconds} s.`), { statusCode: 429 });
+      throw refusal(429, `Too many wrong logins, try again in ${limit.ttlInSeconds} s.`);
     }
   }
 
@@ -77,8 +105,8 @@ class Login {
   }
 }
 
-/** Hashed first, because `timingSafeEqual` requires equal lengths and the length is secret too. */
-function isEqual(given: string, expected: string): boolean {
+/** Compares in constant time. Hashes first, because `timingSafeEqual` requires equal lengths and the length is secret too. */
+export function isEqual(given: string, expected: string): boolean {
   return timingSafeEqual(sha256(given), sha256(expected));
 }
 
