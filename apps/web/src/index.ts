@@ -1,0 +1,2 @@
+export { createToken, hashPassword, USER_ROLES, type UserRole } from "./access/user.ts";
+export { web, webRole } from "./web.ts";
