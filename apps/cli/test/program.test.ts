@@ -25,7 +25,7 @@ async function problemsOf(args: readonly string[], env: Environment): Promise<re
 describe("the program", () => {
   it("shows its commands and its version", async () => {
     const help = await outputOf(["--help"]);
-    for (const command of ["start", "query", "migrate", "replay"]) expect(help).toMatch(new RegExp(`^  ${command} `, "m"));
+    for (const command of ["start", "query", "migrate", "replay", "user"]) expect(help).toMatch(new RegExp(`^  ${command} `, "m"));
     expect(await outputOf(["--version"])).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 

@@ -1,5 +1,6 @@
 /** The users of the API, what they may do, and how their passwords and tokens are stored. */
 import { isEqual, type Credentials } from "@celery-metrics-exporter/access";
+import { toError } from "@celery-metrics-exporter/runtime";
 import { createHash, createHmac, randomBytes, scrypt, timingSafeEqual, type ScryptOptions } from "node:crypto";
 
 /**
@@ -36,41 +37,44 @@ export interface StoredToken extends User {
   readonly expiresAt: number;
 }
 
-const NAME = /^[^\s:,]+$/;
 const SCRYPT = /^scrypt\$(\d+)\$(\d+)\$(\d+)\$([\w-]+)\$([\w-]+)$/;
 const TOKEN_HASH = /^sha256\$[\w-]{43}$/;
 
-/** `name:role:scrypt$…`, separated by commas or blanks. @throws {Error} with the problem, without the hash. */
+/** `name:role:scrypt$…`, separated by commas or blanks. @throws {Error} with the problem, without anything of the entry. */
 export function parseUsers(text: string): StoredUser[] {
-  return entriesOf(text).map(([name = "", role = "", passwordHash = ""]) => {
+  return entriesOf(text, ([name = "", role = "", passwordHash = ""]) => {
     const user = toUser(name, role);
-    if (!SCRYPT.test(passwordHash)) throw new Error(`the password of ${name} must be a hash: run celery-metrics-exporter user`);
+    if (!SCRYPT.test(passwordHash)) throw new Error("must end with the hash of a password: run celery-metrics-exporter user");
     return { ...user, passwordHash };
   });
 }
 
-/** `name:role:expiry:sha256$…`, separated by commas or blanks; the expiry is a day such as `2027-01-31`. @throws {Error} with the problem. */
+/** `name:role:expiry:sha256$…`, separated by commas or blanks; the expiry is a day. @throws {Error} with the problem, without anything of the entry. */
 export function parseTokens(text: string): StoredToken[] {
-  return entriesOf(text).map(([name = "", role = "", expiry = "", tokenHash = ""]) => {
+  return entriesOf(text, ([name = "", role = "", expiry = "", tokenHash = ""]) => {
     const user = toUser(name, role);
     const expiresAt = /^\d{4}-\d\d-\d\d$/.test(expiry) ? Date.parse(`${expiry}T00:00:00Z`) : Number.NaN;
-    if (Number.isNaN(expiresAt)) throw new Error(`the token of ${name} must have a day on which it expires, such as 2027-01-31`);
-    if (!TOKEN_HASH.test(tokenHash)) throw new Error(`the token of ${name} must be a hash: run celery-metrics-exporter user --token`);
+    if (Number.isNaN(expiresAt)) throw new Error("must have a day on which it expires after the role, such as 2027-01-31");
+    if (!TOKEN_HASH.test(tokenHash)) throw new Error("must end with the hash of a token: run celery-metrics-exporter user --token");
     return { ...user, tokenHash, expiresAt };
   });
 }
 
-function entriesOf(text: string): string[][] {
-  return text
-    .split(/[\s,]+/)
-    .filter((entry) => entry !== "")
-    .map((entry) => entry.split(":"));
+function entriesOf<T>(text: string, parse: (parts: readonly string[]) => T): T[] {
+  const entries = text.split(/[\s,]+/).filter((entry) => entry !== "");
+  return entries.map((entry, index) => {
+    try {
+      return parse(entry.split(":"));
+    } catch (thrown) {
+      throw new Error(`entry ${index + 1} ${toError(thrown).message}`, { cause: thrown });
+    }
+  });
 }
 
 function toUser(name: string, role: string): User {
-  if (!NAME.test(name)) throw new Error("each entry must begin with name:role:");
   const known = USER_ROLES.find((one) => one === role);
-  if (known === undefined) throw new Error(`the role of ${name} must be one of ${USER_ROLES.join(", ")}`);
+  if (name === "" || known === undefined)
+    throw new Error(`must begin with a name and a role: name:role:… with one of ${USER_ROLES.join(", ")}`);
   return { name, role: known };
 }
 

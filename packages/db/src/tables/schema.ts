@@ -99,14 +99,8 @@ export const celeryTask = pgTable(
     index("celery_task_created_at_idx").on(table.createdAt),
     index("celery_task_seen_at_idx").on(table.seenAt, table.taskId),
     index("celery_task_name_idx").on(table.name, table.seenAt, table.taskId),
-    index("celery_task_problem_idx")
-      .on(table.problem, table.seenAt, table.taskId)
-      .where(sql`problem is not null`),
-    index("celery_task_problem_name_idx")
-      .on(table.problem, table.name, table.seenAt, table.taskId)
-      .where(sql`problem is not null`),
-    index("celery_task_root_id_idx")
-      .on(table.rootId)
-      .where(sql`root_id <> task_id`),
+    index("celery_task_problem_idx").on(table.problem, table.seenAt, table.taskId).where(sql`problem is not null`),
+    index("celery_task_problem_name_idx").on(table.problem, table.name, table.seenAt, table.taskId).where(sql`problem is not null`),
+    index("celery_task_root_id_idx").on(table.rootId).where(sql`root_id <> task_id`),
   ],
 );
