@@ -12,7 +12,7 @@ import type { Reader } from "@celery-metrics-exporter/db";
 import { createWebServer, type Logger } from "@celery-metrics-exporter/runtime";
 import swagger from "@fastify/swagger";
 import type { FastifyInstance, FastifyRequest } from "fastify";
-import { jsonSchemaTransform, jsonSchemaTransformObject, validatorCompiler } from "fastify-type-provider-zod";
+import { validatorCompiler } from "fastify-type-provider-zod";
 import { z } from "zod";
 import { Directory, includesRole, type User } from "./access/user.ts";
 import type { Config } from "./config.ts";
@@ -20,6 +20,8 @@ import { Places, Shared } from "./load/shared.ts";
 import { stringify } from "./queries/exact-json.ts";
 import { PREFIX, type Api, type ApiContext } from "./routes/api.ts";
 import { addExports } from "./routes/export.ts";
+import { DESCRIPTION } from "./openapi.ts";
+import { addLive } from "./routes/live.ts";
 import { addOverview } from "./routes/overview.ts";
 import { addProblems } from "./routes/problem.ts";
 import { addTask } from "./routes/task.ts";
@@ -31,6 +33,8 @@ export interface ServerOptions {
   readonly logger: Logger;
 }
 
+/** An id may have 1,000 characters, each of which may be written as twelve. */
+const MAX_ID_LENGTH = 12_000;
 const MAX_SEARCHES = 4;
 const MAX_EXPORTS = 2;
 const RECENT_MS = 1_000;
@@ -41,7 +45,7 @@ const ANYONE: User = { name: "anyone", role: "admin" };
 
 /** Builds the server without listening. Every request passes the same checks. */
 export async function createServer({ config, reader, logger }: ServerOptions): Promise<FastifyInstance> {
-  const server = createWebServer({ trustedProxies: config.WEB_TRUSTED_PROXIES });
+  const server = createWebServer({ trustedProxies: config.WEB_TRUSTED_PROXIES, maxParamLength: MAX_ID_LENGTH });
   server.setValidatorCompiler(validatorCompiler);
   // Only fields of the schema leave, and a wrong answer is an error here instead of at the client.
   server.setSerializerCompiler(({ schema }) => {
@@ -56,21 +60,7 @@ export async function createServer({ config, reader, logger }: ServerOptions): P
   addProblems(server, logger);
   await addSecurityHeaders(server, { directives: {}, isStatic: () => false });
   await addAccess(server, config, logger);
-  await server.register(swagger, {
-    openapi: {
-      openapi: "3.1.0",
-      info: {
-        title: "celery-metrics-exporter",
-        version: "1",
-        description:
-          "Ask anything of the tasks that Celery ran. Times are ISO 8601 in UTC, durations are seconds. Failed requests get a problem document.",
-      },
-      components: { securitySchemes: { password: { type: "http", scheme: "basic" }, token: { type: "http", scheme: "bearer" } } },
-      security: [{ password: [] }, { token: [] }, {}],
-    },
-    transform: jsonSchemaTransform,
-    transformObject: jsonSchemaTransformObject,
-  });
+  await server.register(swagger, DESCRIPTION);
   const context: ApiContext = {
     reader,
     logger,
@@ -85,6 +75,7 @@ export async function createServer({ config, reader, logger }: ServerOptions): P
     addExports(api, context);
     addTask(api, context);
     addOverview(api, context);
+    addLive(api, context);
     scope.get(`${PREFIX}/openapi.json`, { config: { role: "viewer" }, schema: { hide: true } }, (_request, reply) =>
       reply.type("application/json; charset=utf-8").serializer(JSON.stringify).send(server.swagger()),
     );

@@ -1,5 +1,5 @@
 /** The filters of lists: how a client writes them, and what they are in SQL. */
-import { storableText } from "@celery-metrics-exporter/db";
+import { type Reader, storableText } from "@celery-metrics-exporter/db";
 import { sql, type SQL } from "drizzle-orm";
 import { z } from "zod";
 import { PROBLEMS, STATUSES, TASK, type Status } from "./columns.ts";
@@ -110,8 +110,8 @@ export interface Plan {
   readonly branches: readonly SQL[];
   /** Other conditions. */
   readonly rest: readonly SQL[];
-  /** A short list of candidates, if it has at most `MAX_CANDIDATES` rows. */
-  readonly candidates: SQL | undefined;
+  /** Finds the statement that selects the only candidates, if there are at most `MAX_CANDIDATES`. */
+  readonly candidates: ((reader: Reader) => Promise<SQL>) | undefined;
   /** Conditions of the candidates, if they are too many for a list. */
   readonly candidate: readonly SQL[];
 }
@@ -157,21 +157,28 @@ function candidatesOf({ id, root, parent }: Filters): Pick<Plan, "candidates" | 
     ...(root === undefined ? [] : [sql`(root_id = ${root} or task_id = ${root})`]),
     ...(parent === undefined ? [] : [sql`parent_id = ${parent}`]),
   ];
+  const ofTree = (tree: string): SQL =>
+    sql`select * from ${TASK} where root_id = ${tree} and root_id <> task_id union all select * from ${TASK} where task_id = ${tree}`;
   if (id !== undefined) {
-    return { candidate, candidates: sql`select * from ${TASK} where task_id >= ${id} and task_id < ${id + LAST_CHARACTER}` };
+    const ofId = sql`select * from ${TASK} where task_id >= ${id} and task_id < ${id + LAST_CHARACTER}`;
+    return { candidate, candidates: async () => ofId };
   }
-  const tree = root === undefined ? parent && rootOf(parent) : sql`${root}`;
-  if (tree === undefined || tree === "") return { candidate, candidates: undefined };
-  const members = sql`select * from ${TASK} where root_id = ${tree} and root_id <> task_id`;
-  return { candidate, candidates: sql`${members} union all select * from ${TASK} where task_id = ${tree}` };
+  if (root !== undefined) return { candidate, candidates: async () => ofTree(root) };
+  if (parent !== undefined) return { candidate, candidates: async (reader) => ofTree((await rootOf(reader, parent)) ?? parent) };
+  return { candidate, candidates: undefined };
 }
 
 /** In the byte order of `task_id`, after every other character. */
 const LAST_CHARACTER = "\u{10FFFF}";
 
-/** `parent_id` has no index, but parent and child are in the same tree. */
-export function rootOf(id: string): SQL {
-  return sql`coalesce((select coalesce(root_id, task_id) from ${TASK} where task_id = ${id}), ${id})`;
+/**
+ * The first task of the tree that contains a task: `parent_id` has no index, but parent and child are in the same tree.
+ *
+ * @returns undefined if the task is unknown.
+ */
+export async function rootOf(reader: Reader, id: string): Promise<string | undefined> {
+  const [row] = await reader.read<{ root: string }>(sql`select coalesce(root_id, task_id) as root from ${TASK} where task_id = ${id}`);
+  return row?.root;
 }
 
 const TEXTS = ["name", "task_id", "queue", "worker"];

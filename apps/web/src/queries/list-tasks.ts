@@ -47,7 +47,7 @@ export function isSearch({ rest, candidates }: Plan): boolean {
 /** @throws {UnavailableError} as the reader. */
 export async function listTasks(reader: Reader, options: ListOptions): Promise<Page> {
   const { plan, after, from, to } = options;
-  const source = plan.candidates === undefined ? undefined : await fewCandidates(reader, plan.candidates);
+  const source = plan.candidates === undefined ? undefined : await fewCandidates(reader, await plan.candidates(reader));
   const list = new List(reader, options, source);
   const upper = after ?? (to === undefined ? undefined : { seenAt: to, taskId: "" });
   if (source !== undefined || !isSearch(plan)) return list.whole(upper, from);
@@ -138,7 +138,8 @@ class List {
 
   async #read(upper: Place | undefined, from: string | undefined, limit: number, timeoutMs?: number): Promise<readonly Row[]> {
     const { plan, withData, columns = TaskItem } = this.#options;
-    const source = this.#source === undefined ? TASK : sql`(${this.#source}) celery_task`;
+    const source =
+      this.#source === undefined ? TASK : sql`(with candidate as materialized (${this.#source}) select * from candidate) celery_task`;
     const common = [
       ...(from === undefined ? [] : [sql`seen_at >= ${from}`]),
       ...(upper === undefined ? [] : [sql`(seen_at, task_id) < (${upper.seenAt}, ${upper.taskId})`]),

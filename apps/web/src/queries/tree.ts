@@ -43,16 +43,16 @@ export async function readTree(
   { readonly root: string; readonly nodes: readonly (Node & Record<string, unknown>)[]; readonly truncated: boolean } | undefined
 > {
   const list = selectList(TreeNode, false);
-  const [known] = await reader.read<{ root: string }>(sql`select ${rootOf(id)} as root from ${TASK} where task_id = ${id}`);
-  if (known === undefined) return undefined;
+  const root = await rootOf(reader, id);
+  if (root === undefined) return undefined;
   const rows = await reader.read<Node & Record<string, unknown>>(
     sql`select ${list} from (
-          (select * from ${TASK} where task_id in (${id}, ${known.root}))
+          (select * from ${TASK} where task_id in (${id}, ${root}))
           union all
-          (select * from ${TASK} where root_id = ${known.root} and root_id <> task_id and task_id <> ${id} limit ${MAX_NODES + 1})
+          (select * from ${TASK} where root_id = ${root} and root_id <> task_id and task_id <> ${id} limit ${MAX_NODES + 1})
         ) celery_task limit ${MAX_NODES + 1}`,
   );
-  return { root: known.root, nodes: withoutCycles(rows.slice(0, MAX_NODES)), truncated: rows.length > MAX_NODES };
+  return { root, nodes: withoutCycles(rows.slice(0, MAX_NODES)), truncated: rows.length > MAX_NODES };
 }
 
 /**

@@ -68,7 +68,7 @@ function problemWith(status: number, detail: string, field?: string): Problem {
 }
 
 /** Only messages that were written for clients are shown: others may contain data. */
-function problemOf(thrown: unknown): Problem {
+export function problemOf(thrown: unknown): Problem {
   if (hasZodFastifySchemaValidationErrors(thrown)) {
     const [first] = thrown.validation;
     // Without the position in a list of values.
