@@ -18,7 +18,7 @@ ARG APP=cli
 # What runs: the compiled packages, and of the dependencies those of this role. The layout stays, since the migrations are found by it.
 RUN npm pkg delete scripts.prepare \
  && find . -name node_modules -type d -prune -exec rm -rf {} + \
- && rm -rf apps/*/src apps/*/test packages/*/src packages/*/test packages/testkit apps/demo test scripts docs .turbo \
+ && rm -rf apps/*/src apps/*/client apps/*/test packages/*/src packages/*/test packages/testkit apps/demo test scripts docs .turbo \
  && pnpm --filter-prod "${APP}..." install --prod --frozen-lockfile --offline
 
 FROM node:24-bookworm-slim

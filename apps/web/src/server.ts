@@ -18,6 +18,7 @@ import { Directory, includesRole, type User } from "./access/user.ts";
 import type { Config } from "./config.ts";
 import { Places, Shared } from "./load/shared.ts";
 import { stringify } from "./queries/exact-json.ts";
+import { SECURITY_HEADERS, addPage, withoutPrefix } from "./page.ts";
 import { PREFIX, type Api, type ApiContext } from "./routes/api.ts";
 import { addExports } from "./routes/export.ts";
 import { DESCRIPTION } from "./openapi.ts";
@@ -45,7 +46,7 @@ const ANYONE: User = { name: "anyone", role: "admin" };
 
 /** Builds the server without listening. Every request passes the same checks. */
 export async function createServer({ config, reader, logger }: ServerOptions): Promise<FastifyInstance> {
-  const server = createWebServer({ trustedProxies: config.WEB_TRUSTED_PROXIES, maxParamLength: MAX_ID_LENGTH });
+  const server = createWebServer({ trustedProxies: config.WEB_TRUSTED_PROXIES, maxParamLength: MAX_ID_LENGTH, rewriteUrl: withoutPrefix });
   server.setValidatorCompiler(validatorCompiler);
   // Only fields of the schema leave, and a wrong answer is an error here instead of at the client.
   server.setSerializerCompiler(({ schema }) => {
@@ -58,7 +59,7 @@ export async function createServer({ config, reader, logger }: ServerOptions): P
     messageOf: (body) => (body as { readonly detail?: unknown }).detail,
   });
   addProblems(server, logger);
-  await addSecurityHeaders(server, { directives: {}, isStatic: () => false });
+  await addSecurityHeaders(server, SECURITY_HEADERS);
   await addAccess(server, config, logger);
   await server.register(swagger, DESCRIPTION);
   const context: ApiContext = {
@@ -80,6 +81,7 @@ export async function createServer({ config, reader, logger }: ServerOptions): P
       reply.type("application/json; charset=utf-8").serializer(JSON.stringify).send(server.swagger()),
     );
   });
+  await addPage(server, logger);
   return server;
 }
 

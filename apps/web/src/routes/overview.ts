@@ -26,12 +26,12 @@ const FailuresQuery = RangeQuery.extend({
   name: z.string().min(1, "must not be empty").max(1_000, "must have at most 1000 characters").transform(storableText).optional(),
 }).strict();
 
-const FailuresAnswer = z.object({
+export const FailuresAnswer = z.object({
   items: z.array(FailureGroup),
   truncated: z.boolean().describe("Whether there are more than 20,000 in the range; then only the newest are counted."),
 });
 
-const NamesAnswer = z.object({
+export const NamesAnswer = z.object({
   names: z.array(z.string()).describe("Names of tasks, in alphabetical order."),
   queues: z.array(z.string()).describe("Queues of the newest 5,000 tasks."),
   workers: z.array(z.string()).describe("Workers of the newest 5,000 tasks."),

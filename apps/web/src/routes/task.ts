@@ -10,13 +10,13 @@ import { PROBLEMS, notFound } from "./problem.ts";
 
 const params = z.object({ id: z.string().min(1).max(1_000).transform(storableText) });
 
-const Task = TaskDetail.extend({
+export const Task = TaskDetail.extend({
   parent: TaskLink.nullable().describe("The task that sent it; null if it is not known."),
   children: z.array(TaskLink).describe("The tasks that it sent, up to 100."),
   more_children: z.boolean(),
 }).meta({ id: "Task" });
 
-const Tree = z
+export const Tree = z
   .object({
     root: z.string().describe("The id of the first task. Its row may be unknown."),
     nodes: z.array(TreeNode).describe("The tasks, earliest first. A `parent_id` may be unknown; following parents always ends."),

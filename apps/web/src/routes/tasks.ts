@@ -7,7 +7,7 @@ import { PREFIX, type Api, type ApiContext } from "./api.ts";
 import { PageQuery, readPage, toListOptions } from "./list.ts";
 import { PROBLEMS } from "./problem.ts";
 
-const TaskPage = z
+export const TaskPage = z
   .object({
     items: z.array(TaskItem),
     next: z.string().nullable().describe("The cursor of the next page; null at the end."),

@@ -12,6 +12,8 @@ export interface WebServerOptions {
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer };
   /** The longest part of an address that a route takes as a parameter, as it is written in the address. */
   readonly maxParamLength?: number;
+  /** Changes the address of a request before it is routed. */
+  readonly rewriteUrl?: (url: string) => string;
   /** Shorter limits for tests. */
   readonly limits?: HttpLimits;
 }
@@ -46,6 +48,7 @@ export function createWebServer({
   trustedProxies = [],
   tls,
   maxParamLength = 100,
+  rewriteUrl,
   limits = LIMITS,
 }: WebServerOptions = {}): FastifyInstance {
   const timeouts = {
@@ -61,6 +64,7 @@ export function createWebServer({
     keepAliveTimeout: limits.idleTimeoutMs,
     bodyLimit: limits.maxBodyBytes,
     routerOptions: { maxParamLength },
+    ...(rewriteUrl !== undefined && { rewriteUrl: ({ url }: IncomingMessage) => rewriteUrl(url ?? "/") }),
     ...(tls === undefined ? { http: timeouts } : { https: { ...timeouts, ...tls } }),
   }) as FastifyInstance;
   limitConnections(server.server, limits);

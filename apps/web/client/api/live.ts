@@ -1,0 +1,60 @@
+/** Tasks as they change, by server-sent events. */
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { TaskItem } from "./types.ts";
+
+export interface Live {
+  /** The latest version of each task that was sent, by id. */
+  readonly tasks: ReadonlyMap<string, TaskItem>;
+  /** Why nothing comes. */
+  readonly problem: string | undefined;
+}
+
+const NOTHING: Live = { tasks: new Map(), problem: undefined };
+const MAX_TASKS = 1_000;
+/** Frequent messages are shown together. */
+const SHOW_MS = 500;
+
+/** Watches a list while the tab is visible. Undefined watches nothing. */
+export function useLive(path: string | undefined): Live {
+  const [live, setLive] = useState(NOTHING);
+  const shownPath = useRef(path);
+  useEffect(() => {
+    setLive(NOTHING);
+    shownPath.current = path;
+    if (path === undefined) return;
+    const tasks = new Map<string, TaskItem>();
+    let source: EventSource | undefined;
+    let timer: number | undefined;
+    const show = (problem?: string): void => {
+      clearTimeout(timer);
+      timer = window.setTimeout(() => setLive({ tasks: new Map(tasks), problem }), SHOW_MS);
+    };
+    const open = (): void => {
+      source?.close();
+      source = undefined;
+      if (document.hidden) return;
+      source = new EventSource(`./api/v1/${path}`);
+      source.addEventListener("tasks", ({ data }: MessageEvent<string>) => {
+        for (const task of (JSON.parse(data) as { readonly items: readonly TaskItem[] }).items) {
+          tasks.delete(task.task_id);
+          tasks.set(task.task_id, task);
+        }
+        for (const id of [...tasks.keys()].slice(0, -MAX_TASKS)) tasks.delete(id);
+        show();
+      });
+      source.addEventListener("problem", ({ data }: MessageEvent<string>) =>
+        show((JSON.parse(data) as { readonly detail: string }).detail),
+      );
+      // The browser connects again by itself, unless the server refused.
+      source.addEventListener("error", () => source?.readyState === EventSource.CLOSED && show("Live updates are not available."));
+    };
+    open();
+    document.addEventListener("visibilitychange", open);
+    return () => {
+      clearTimeout(timer);
+      source?.close();
+      document.removeEventListener("visibilitychange", open);
+    };
+  }, [path]);
+  return shownPath.current === path ? live : NOTHING;
+}

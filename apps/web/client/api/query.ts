@@ -1,0 +1,136 @@
+/** Questions to the API, and a small cache of its answers. */
+import { useEffect, useReducer, useRef } from "preact/hooks";
+import { parseExact } from "./exact.ts";
+
+/** A failed request, with a sentence for people. */
+export class ApiError extends Error {
+  /** 0 if there was no answer. */
+  readonly status: number;
+  readonly field: string | undefined;
+
+  constructor(status: number, message: string, field?: string) {
+    super(message);
+    this.status = status;
+    this.field = field;
+  }
+}
+
+const ANSWER_MS = 20_000;
+
+/** Asks `api/v1/<path>`. @throws {ApiError} */
+export async function ask<T>(path: string, signal?: AbortSignal): Promise<T> {
+  const timeout = AbortSignal.timeout(ANSWER_MS);
+  try {
+    const answer = await fetch(`./api/v1/${path}`, { signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]) });
+    const text = await answer.text();
+    if (answer.ok) return parseAnswer(path, text) as T;
+    const problem = parseProblem(text);
+    throw new ApiError(answer.status, problem.detail ?? `The server answered with the status ${answer.status}.`, problem.field);
+  } catch (thrown) {
+    if (thrown instanceof ApiError || signal?.aborted === true) throw thrown;
+    throw new ApiError(0, timeout.aborted ? `The server did not answer within ${ANSWER_MS / 1_000} s.` : "The server does not answer.");
+  }
+}
+
+/** Only a task has numbers of users. */
+function parseAnswer(path: string, text: string): unknown {
+  if (!/^tasks\/[^/?]+$/.test(path)) return JSON.parse(text);
+  const { args_json, kwargs_json } = parseExact(text) as { args_json?: unknown; kwargs_json?: unknown };
+  return { ...(JSON.parse(text) as object), args_json, kwargs_json };
+}
+
+function parseProblem(text: string): { readonly detail?: string; readonly field?: string } {
+  try {
+    return JSON.parse(text) as { detail?: string; field?: string };
+  } catch {
+    return {};
+  }
+}
+
+interface Cached {
+  readonly data: unknown;
+  readonly at: number;
+}
+
+const cache = new Map<string, Cached>();
+const MAX_CACHED = 40;
+
+export function remember(path: string, data: unknown): void {
+  cache.delete(path);
+  cache.set(path, { data, at: Date.now() });
+  for (const oldest of [...cache.keys()].slice(0, -MAX_CACHED)) cache.delete(oldest);
+}
+
+export interface Query<T> {
+  /** The answer, perhaps of the question before: old rows stay while new ones load. */
+  readonly data: T | undefined;
+  /** When the data came; milliseconds since 1970. */
+  readonly at: number;
+  /** Why there is no newer answer. */
+  readonly error: ApiError | undefined;
+  /** Whether the data is the answer to an earlier question. */
+  readonly isPrevious: boolean;
+  readonly ask: () => void;
+}
+
+export interface QueryOptions {
+  /** Asks again while the tab is visible. */
+  readonly everyMs?: number | undefined;
+}
+
+const RETRY_MS = 5_000;
+
+/** Asks while it is shown, and again when the tab becomes visible. Undefined asks nothing. */
+export function useQuery<T>(path: string | undefined, { everyMs }: QueryOptions = {}): Query<T> {
+  const [, redraw] = useReducer((count: number) => count + 1, 0);
+  const state = useRef<{ path: string | undefined; cached: Cached | undefined; error: ApiError | undefined }>(undefined);
+  state.current ??= { path: undefined, cached: undefined, error: undefined };
+  const now = state.current;
+  const known = path === undefined ? undefined : cache.get(path);
+  if (known !== undefined && now.path !== path) Object.assign(now, { path, cached: known, error: undefined });
+  const again = useRef(() => {});
+
+  useEffect(() => {
+    if (path === undefined) return;
+    let controller: AbortController | undefined;
+    let timer: number | undefined;
+    const run = (): void => {
+      controller?.abort();
+      clearTimeout(timer);
+      if (document.hidden) return;
+      const mine = new AbortController();
+      controller = mine;
+      ask<T>(path, mine.signal).then(
+        (data) => {
+          if (mine.signal.aborted) return;
+          remember(path, data);
+          Object.assign(now, { path, cached: { data, at: Date.now() }, error: undefined });
+          redraw(0);
+          if (everyMs !== undefined) timer = window.setTimeout(run, everyMs);
+        },
+        (thrown: unknown) => {
+          if (mine.signal.aborted) return;
+          now.error = thrown instanceof ApiError ? thrown : new ApiError(0, String(thrown));
+          redraw(0);
+          if (now.error.status === 0 || now.error.status >= 500) timer = window.setTimeout(run, RETRY_MS);
+        },
+      );
+    };
+    again.current = run;
+    run();
+    document.addEventListener("visibilitychange", run);
+    return () => {
+      controller?.abort();
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", run);
+    };
+  }, [path, everyMs, now]);
+
+  return {
+    data: now.cached?.data as T | undefined,
+    at: now.cached?.at ?? 0,
+    error: now.error,
+    isPrevious: now.path !== path,
+    ask: () => again.current(),
+  };
+}

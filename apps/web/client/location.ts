@@ -1,0 +1,73 @@
+/** The address is the state of a page: what it shows can be shared, and back and forward work. */
+import { computed, signal } from "@preact/signals";
+
+/** Each page has one segment, so the folder never changes. */
+const FOLDER = new URL(".", document.baseURI);
+
+export interface Place {
+  /** The last segment; empty for the overview. */
+  readonly page: string;
+  readonly query: URLSearchParams;
+}
+
+function read(): Place {
+  return { page: window.location.pathname.slice(FOLDER.pathname.length), query: new URLSearchParams(window.location.search) };
+}
+
+const place = signal(read());
+export const page = computed(() => place.value.page);
+export const query = computed(() => place.value.query);
+
+export type QueryInput = URLSearchParams | Readonly<Record<string, string | number | readonly string[] | null | undefined>>;
+
+/** A query without empty values. */
+export function toQuery(input: QueryInput): URLSearchParams {
+  if (input instanceof URLSearchParams) return input;
+  const entries = Object.entries(input).flatMap(([name, value]) => [value ?? []].flat().map((each) => [name, String(each)]));
+  return new URLSearchParams(entries.filter(([, value]) => value !== ""));
+}
+
+/** The address of a page, for a link. */
+export function href(to: string, input: QueryInput = {}): string {
+  // These are legal in a query, and addresses are easier to read with them.
+  const text = toQuery(input).toString().replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%40", "@");
+  return `./${to}${text === "" ? "" : `?${text}`}`;
+}
+
+/** The present query with changes; null takes a parameter away. The cursor belongs to the query before. */
+export function changed(changes: Readonly<Record<string, string | readonly string[] | null>>): URLSearchParams {
+  const result = new URLSearchParams(query.value);
+  for (const [name, value] of Object.entries({ cursor: null, ...changes })) {
+    result.delete(name);
+    for (const each of [value ?? []].flat()) result.append(name, each);
+  }
+  return result;
+}
+
+export function navigate(to: string, { replace = false }: { readonly replace?: boolean } = {}): void {
+  const url = new URL(to, FOLDER);
+  if (url.href === window.location.href) return;
+  const isOtherPage = url.pathname !== window.location.pathname;
+  if (replace) history.replaceState(null, "", url);
+  else history.pushState(null, "", url);
+  place.value = read();
+  if (isOtherPage) window.scrollTo(0, 0);
+}
+
+function isOurs(url: URL): boolean {
+  const rest = url.pathname.slice(FOLDER.pathname.length);
+  return url.origin === FOLDER.origin && url.pathname.startsWith(FOLDER.pathname) && /^[a-z-]*$/.test(rest);
+}
+
+/** Follows links to our pages without loading anything. */
+export function followLinks(): void {
+  addEventListener("popstate", () => (place.value = read()));
+  document.addEventListener("click", (event) => {
+    const link = event.target instanceof Element ? event.target.closest("a") : null;
+    const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
+    if (link === null || !isPlain || event.defaultPrevented || link.target !== "" || link.hasAttribute("download")) return;
+    if (!isOurs(new URL(link.href)) || link.getAttribute("href")?.startsWith("#") === true) return;
+    event.preventDefault();
+    navigate(link.href);
+  });
+}

@@ -1,0 +1,402 @@
+/** One task with everything that is known of it. */
+import type { ComponentChildren, JSX } from "preact";
+import { useState } from "preact/hooks";
+import { useQuery } from "../api/query.ts";
+import type { FailureList, Me, TaskAnswer, TaskLink, TreeAnswer } from "../api/types.ts";
+import { href, query } from "../location.ts";
+import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
+import { Action, WhyOff } from "../parts/control.tsx";
+import { Icon } from "../parts/icon.tsx";
+import { Arguments, Traceback } from "../parts/python.tsx";
+import { Call, Copy, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
+import { Badge, IdLink, TaskName, WorkerName, shortId, stateOf, taskHref } from "../parts/task.tsx";
+import { Duration, Time, duration, number } from "../parts/time.tsx";
+import { Timeline } from "../parts/timeline.tsx";
+import { Tree } from "../parts/tree.tsx";
+
+const RUNNING_MS = 2_000;
+const FINAL = /^(?:SUCCESS|FAILURE|REVOKED|REJECTED)$/;
+
+export function Task(): JSX.Element {
+  const id = query.value.get("id") ?? "";
+  const path = `tasks/${encodeURIComponent(id)}`;
+  const [isFinal, setFinal] = useState(false);
+  const asked = useQuery<TaskAnswer>(id === "" ? undefined : path, { everyMs: isLive.value && !isFinal ? RUNNING_MS : undefined });
+  const tree = useQuery<TreeAnswer>(id === "" ? undefined : `${path}/tree`);
+  const { data: me } = useQuery<Me>("me");
+  const task = asked.isPrevious ? undefined : asked.data;
+  if (task !== undefined && FINAL.test(task.status) !== isFinal) setFinal(!isFinal);
+  const root = tree.isPrevious ? undefined : tree.data?.root;
+
+  return (
+    <>
+      <Bar
+        title={`${task?.name ?? "Task"} ${shortId(id)}`}
+        above={{ page: "tasks", title: "Tasks" }}
+        sub={
+          <>
+            {task?.name} <span class="mono">{shortId(id)}</span>
+          </>
+        }
+      >
+        {task !== undefined && task.parent_id !== null && task.parent_id !== id && (
+          <a class="btn sm" href={taskHref(task.parent_id)} data-key="p">
+            <Icon name="up" />
+            Parent <kbd aria-hidden="true">p</kbd>
+          </a>
+        )}
+        {root !== undefined && root !== id && (
+          <a class="btn sm" href={taskHref(root)} data-key="r">
+            Root <kbd aria-hidden="true">r</kbd>
+          </a>
+        )}
+        {!isFinal && <LiveButton />}
+      </Bar>
+      <div class="body">
+        {asked.error?.status === 404 || id === "" ? <Unknown id={id} /> : <Failing query={asked} />}
+        {task === undefined && asked.error === undefined && id !== "" && (
+          <section class="panel">
+            <Loading />
+          </section>
+        )}
+        {task !== undefined && (
+          <>
+            <Head task={task} />
+            {task.exception !== null && <Failure task={task} />}
+            <div class="cols">
+              <div class="stack">
+                <Panel title="Timeline">
+                  <Timeline task={task} />
+                </Panel>
+                {task.traceback !== null && (
+                  <Panel title="Traceback" sub={`of attempt ${(task.retries ?? 0) + 1}`}>
+                    <div class="pad stack">
+                      <Traceback text={task.traceback} />
+                    </div>
+                  </Panel>
+                )}
+                {(task.retries ?? 0) > 0 && (
+                  <Panel title="Attempts" sub={`${(task.retries ?? 0) + 1}`}>
+                    <p class="pad small soft">
+                      A row keeps the latest attempt: its exception, traceback, worker and times. What happened in the{" "}
+                      {task.retries === 1 ? "attempt" : `${task.retries} attempts`} before is not stored.
+                    </p>
+                  </Panel>
+                )}
+                {!tree.isPrevious && tree.data !== undefined && (
+                  <Panel title="Tree" sub={`${number(tree.data.nodes.length)} ${tree.data.nodes.length === 1 ? "task" : "tasks"}`}>
+                    <Tree tree={tree.data} here={id} />
+                  </Panel>
+                )}
+              </div>
+              <div class="stack">
+                <ArgumentsPanel task={task} isHidden={me?.role === "viewer"} />
+                <Result task={task} isHidden={me?.role === "viewer"} />
+                <Details task={task} />
+              </div>
+            </div>
+          </>
+        )}
+      </div>
+    </>
+  );
+}
+
+interface PanelProps {
+  readonly title: string;
+  readonly sub?: string;
+  readonly tools?: ComponentChildren;
+  readonly children: ComponentChildren;
+}
+
+function Panel({ title, sub, tools, children }: PanelProps): JSX.Element {
+  return (
+    <section class="panel" aria-label={title}>
+      <header>
+        <h2>{title}</h2>
+        {sub !== undefined && <p>{sub}</p>}
+        {tools !== undefined && <span class="push row">{tools}</span>}
+      </header>
+      {children}
+    </section>
+  );
+}
+
+function Unknown({ id }: { readonly id: string }): JSX.Element {
+  return (
+    <section class="panel">
+      <Empty icon="search" title="This task is not known">
+        <p>
+          <code>{id}</code> has no row. It may have been deleted after the time that tasks are kept (<code>POSTGRES_RETENTION_DAYS</code>),
+          or its events never came.
+        </p>
+        <a class="btn" href={href("tasks", { id: id.slice(0, 8), range: "all" })}>
+          Look for ids that begin like it
+        </a>
+      </Empty>
+    </section>
+  );
+}
+
+function Head({ task }: { readonly task: TaskAnswer }): JSX.Element {
+  const ended = task.finished_at ?? task.last_event_at;
+  return (
+    <div class="head">
+      <div>
+        <div class="row">
+          <Badge state={stateOf(task)} big />
+          <h1>
+            <TaskName name={task.name} />
+          </h1>
+        </div>
+        <div class="row num">
+          <span class="row idrow">
+            <code>{task.task_id}</code>
+            <Copy text={task.task_id} label="Copy the id" />
+          </span>
+          <span>
+            <Time at={ended} />
+          </span>
+          {(task.retries ?? 0) > 0 && <span>attempt {(task.retries ?? 0) + 1}</span>}
+          {task.duration !== null && <span>ran {duration(task.duration)}</span>}
+          {task.worker !== null && (
+            <span>
+              on{" "}
+              <a class="link" href={href("worker", { name: task.worker })}>
+                {task.worker}
+              </a>
+            </span>
+          )}
+        </div>
+      </div>
+      <div class="acts">
+        <div class="row">
+          <Action icon="revoked" name="Revoke" />
+          <Action icon="retry" name="Send again" />
+        </div>
+        <WhyOff />
+      </div>
+    </div>
+  );
+}
+
+/** The exception, and how many failed like this. */
+function Failure({ task }: { readonly task: TaskAnswer }): JSX.Element {
+  const kind = /^([A-Za-z_][\w.]*)\(/.exec(task.exception ?? "")?.[1];
+  const list = task.name === null ? undefined : `failures?${new URLSearchParams({ name: task.name, range: "24h" }).toString()}`;
+  const { data } = useQuery<FailureList>(list);
+  const alike = data?.items.filter(({ exception }) => exception === (kind ?? null)).reduce((sum, { count }) => sum + count, 0) ?? 0;
+  return (
+    <div class={`call ${task.status === "FAILURE" ? "fail" : "retry"}`}>
+      <Icon name={task.status === "FAILURE" ? "failure" : "retry"} />
+      <span class="exc">{task.exception}</span>
+      {alike > 1 && kind !== undefined && (
+        <p>
+          {number(alike)} of these tasks failed with {kind} in the last 24 hours.{" "}
+          <a class="link" href={href("tasks", { name: task.name, status: "FAILURE", exception: kind })}>
+            Show them
+          </a>
+        </p>
+      )}
+    </div>
+  );
+}
+
+const CUT = /\.\.\.\W*$/;
+
+function ArgumentsPanel({ task, isHidden }: { readonly task: TaskAnswer; readonly isHidden: boolean }): JSX.Element {
+  const isRead = task.args_json !== null || task.kwargs_json !== null;
+  const [asSent, setAsSent] = useState(false);
+  const isParsed = isRead && !asSent;
+  const isCut = CUT.test(task.args ?? "") || CUT.test(task.kwargs ?? "");
+  const copied = `${task.args ?? "()"}\n${task.kwargs ?? "{}"}`;
+  const views = (
+    <>
+      {isRead && (
+        <button class="btn sm" type="button" aria-pressed={asSent} onClick={() => setAsSent(!asSent)}>
+          As sent
+        </button>
+      )}
+      <Copy text={copied} label="Copy the arguments as sent" />
+    </>
+  );
+  return (
+    <Panel title="Arguments" tools={isHidden ? undefined : views}>
+      <div class="pad stack">
+        {isHidden ? (
+          <Hidden />
+        ) : (
+          (["args", "kwargs"] as const).map((name) => (
+            <div key={name}>
+              <h3 class="muted">{name}</h3>
+              {isParsed && task[`${name}_json`] !== null ? (
+                <Arguments value={task[`${name}_json`]} label={name} />
+              ) : task[name] === null ? (
+                <p class="small soft">Not known: no event with arguments came for this task.</p>
+              ) : (
+                <pre class="wrap" tabIndex={0} role="group" aria-label={name}>
+                  {task[name]}
+                </pre>
+              )}
+            </div>
+          ))
+        )}
+        {isCut && (
+          <Call tone="retry" icon="warn" title="Cut by Celery">
+            The rest was never sent to us. To see all of it, set <Setting>app.amqp.argsrepr_maxsize = 8192</Setting> and{" "}
+            <Setting>app.amqp.kwargsrepr_maxsize = 8192</Setting> where the task is sent.
+          </Call>
+        )}
+      </div>
+    </Panel>
+  );
+}
+
+function Hidden(): JSX.Element {
+  return <p class="small soft">Your role, viewer, does not see the data of tasks. A reader does.</p>;
+}
+
+function Result({ task, isHidden }: { readonly task: TaskAnswer; readonly isHidden: boolean }): JSX.Element {
+  const why =
+    task.status === "FAILURE" || task.status === "RETRY"
+      ? "None: the task failed. Its exception is kept instead."
+      : task.status === "SUCCESS"
+        ? "None came with the event."
+        : "None yet.";
+  return (
+    <Panel title="Result" tools={task.result === null ? undefined : <Copy text={task.result} label="Copy the result" />}>
+      <div class="pad">
+        {task.result !== null ? (
+          <pre class="wrap" tabIndex={0} role="group" aria-label="Result">
+            {task.result}
+          </pre>
+        ) : isHidden ? (
+          <Hidden />
+        ) : (
+          <p class="small soft">{why}</p>
+        )}
+      </div>
+    </Panel>
+  );
+}
+
+const MOST_CHILDREN = 10;
+
+function Details({ task }: { readonly task: TaskAnswer }): JSX.Element {
+  return (
+    <Panel title="Details">
+      <div class="pad stack">
+        <dl class="kv">
+          <dt>Queue</dt>
+          <dd>
+            {task.queue === null ? (
+              <span class="muted">unknown</span>
+            ) : (
+              <a class="link" href={href("tasks", { queue: task.queue })}>
+                {task.queue}
+              </a>
+            )}
+          </dd>
+          <dt>Worker</dt>
+          <dd>
+            {task.worker === null ? (
+              <span class="muted">none yet</span>
+            ) : (
+              <a class="link" href={href("worker", { name: task.worker })}>
+                <WorkerName name={task.worker} />
+              </a>
+            )}
+          </dd>
+          {task.root_id !== null && task.root_id !== task.task_id && (
+            <>
+              <dt>Root</dt>
+              <dd>
+                <IdLink id={task.root_id} />
+              </dd>
+            </>
+          )}
+          {task.parent_id !== null && (
+            <>
+              <dt>Parent</dt>
+              <dd>
+                {task.parent !== null && (
+                  <>
+                    <TaskName name={task.parent.name} />{" "}
+                  </>
+                )}
+                <IdLink id={task.parent_id} />
+              </dd>
+            </>
+          )}
+          <dt>Retries</dt>
+          <dd>{task.retries ?? <span class="muted">unknown</span>}</dd>
+          {task.first_name !== null && task.first_name !== task.name && (
+            <>
+              <dt>First name</dt>
+              <dd>{task.first_name}</dd>
+            </>
+          )}
+          {task.revoked_by !== null && (
+            <>
+              <dt>Revoked by</dt>
+              <dd>{task.revoked_by}</dd>
+            </>
+          )}
+          <dt>ETA</dt>
+          <dd>{task.eta === null ? <span class="muted">none</span> : <Time at={task.eta} />}</dd>
+          <dt>Expires</dt>
+          <dd>{task.expires === null ? <span class="muted">never</span> : <Time at={task.expires} />}</dd>
+          <dt>Wait</dt>
+          <dd>
+            <Duration seconds={task.wait_time} />
+          </dd>
+          <dt>Runtime</dt>
+          <dd>
+            <Duration seconds={task.runtime} />
+          </dd>
+          <dt>Stored</dt>
+          <dd>
+            <Time at={task.created_at} />
+          </dd>
+        </dl>
+        {task.queue === null && (
+          <Call tone="retry" icon="info" title="No queue">
+            No task-sent event came. Set <Setting>task_send_sent_event = True</Setting> where tasks are sent.
+          </Call>
+        )}
+        {task.children.length > 0 && <Children tasks={task.children} hasMore={task.more_children} of={task.task_id} />}
+      </div>
+    </Panel>
+  );
+}
+
+function Children({
+  tasks,
+  hasMore,
+  of,
+}: {
+  readonly tasks: readonly TaskLink[];
+  readonly hasMore: boolean;
+  readonly of: string;
+}): JSX.Element {
+  return (
+    <div>
+      <h3 class="muted">It sent</h3>
+      <ul>
+        {tasks.slice(0, MOST_CHILDREN).map((task) => (
+          <li class="row nowrap small" key={task.task_id}>
+            <Badge state={task.status} glyph />
+            <a class="cut" href={taskHref(task.task_id)} title={task.name ?? task.task_id}>
+              <TaskName name={task.name} />
+            </a>
+          </li>
+        ))}
+      </ul>
+      {(tasks.length > MOST_CHILDREN || hasMore) && (
+        <a class="link small" href={href("tasks", { parent: of, range: "all" })}>
+          All tasks that it sent
+        </a>
+      )}
+    </div>
+  );
+}

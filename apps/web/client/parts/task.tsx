@@ -1,0 +1,101 @@
+/** How tasks, workers and their states look everywhere. */
+import type { JSX } from "preact";
+import type { Status, TaskItem } from "../api/types.ts";
+import { href } from "../location.ts";
+import { Icon, type IconName } from "./icon.tsx";
+
+/** The states that people know. A task is PENDING until a worker has it; if it was sent, we know that it waits. */
+export type State = Exclude<Status, "PENDING"> | "PENDING" | "SENT" | "LOST";
+
+const ICONS: Readonly<Record<State, IconName>> = {
+  PENDING: "pending",
+  SENT: "sent",
+  RECEIVED: "received",
+  STARTED: "started",
+  RETRY: "retry",
+  REJECTED: "rejected",
+  REVOKED: "revoked",
+  FAILURE: "failure",
+  SUCCESS: "success",
+  LOST: "lost",
+};
+
+export function stateOf({ status, sent_at }: { readonly status: Status; readonly sent_at?: string | null }): State {
+  return status === "PENDING" && sent_at !== null && sent_at !== undefined ? "SENT" : status;
+}
+
+export interface BadgeProps {
+  readonly state: State;
+  readonly big?: boolean;
+  /** Only the glyph, which then carries the word as its name. */
+  readonly glyph?: boolean;
+}
+
+export function Badge({ state, big = false, glyph = false }: BadgeProps): JSX.Element {
+  const name = `badge s-${state.toLowerCase()}`;
+  if (glyph)
+    return (
+      <span class={`${name} gl`}>
+        <Icon name={ICONS[state]} label={state} />
+      </span>
+    );
+  return (
+    <span class={big ? `${name} big` : name}>
+      <Icon name={ICONS[state]} />
+      {state}
+    </span>
+  );
+}
+
+export function StateIcon({ state }: { readonly state: State }): JSX.Element {
+  return <Icon name={ICONS[state]} label={state} />;
+}
+
+/** A quiet module and a strong last part. */
+export function TaskName({ name }: { readonly name: string | null }): JSX.Element {
+  if (name === null) return <span class="nil">name not known</span>;
+  const end = name.lastIndexOf(".") + 1;
+  return (
+    <>
+      <span class="mod">{name.slice(0, end)}</span>
+      <span class="fn">{name.slice(end)}</span>
+    </>
+  );
+}
+
+export function WorkerName({ name }: { readonly name: string }): JSX.Element {
+  const at = name.indexOf("@");
+  if (at < 0) return <>{name}</>;
+  return (
+    <>
+      {name.slice(0, at)}
+      <span class="mod">{name.slice(at)}</span>
+    </>
+  );
+}
+
+export function shortId(id: string): string {
+  return id.length > 12 ? id.slice(0, 8) : id;
+}
+
+export function taskHref(id: string): string {
+  return href("task", { id });
+}
+
+export function IdLink({ id }: { readonly id: string }): JSX.Element {
+  return (
+    <a class="link mono" href={taskHref(id)} title={id}>
+      {shortId(id)}
+    </a>
+  );
+}
+
+/** What a task was called with, in one line. */
+export function argumentsLine({ args, kwargs }: Pick<TaskItem, "args" | "kwargs">): string {
+  const inner = (text: string | null, open: string, close: string): string => {
+    const trimmed = text?.trim() ?? "";
+    return trimmed.startsWith(open) && trimmed.endsWith(close) ? trimmed.slice(1, -1).replace(/,$/, "") : trimmed;
+  };
+  const named = inner(kwargs, "{", "}").replace(/(^|, )'([A-Za-z_]\w*)': /g, "$1$2=");
+  return [inner(args, "(", ")"), named].filter((part) => part !== "").join(", ");
+}

@@ -1,0 +1,55 @@
+/** Serves the web page: one HTML file for every address of a page, and files whose names change with their content. */
+import fastifyStatic from "@fastify/static";
+import type { Logger } from "@celery-metrics-exporter/runtime";
+import type { SecurityHeadersOptions } from "@celery-metrics-exporter/access";
+import type { FastifyInstance } from "fastify";
+import { readFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+
+/** The same from `src`, from `dist`, and from the bundle of an app that contains this role. */
+const CLIENT = resolve(import.meta.dirname, "../../web/dist/client");
+
+/** The addresses of pages, besides that of the overview. Each is one segment, so that relative addresses of files and of the API fit all of them. */
+const PAGES = ["tasks", "task", "failures", "types", "workers", "worker", "queues", "about"];
+
+const OURS = `(?:api/v1/|assets/|(?:${PAGES.join("|")})?(?:[?]|$))`;
+const PREFIX = new RegExp(`^/(?:[^?]*?/)??(?=${OURS})`);
+
+/** The address without the prefix of a reverse proxy that keeps it: `/celery/tasks` is `/tasks`. So a prefix needs no setting. */
+export function withoutPrefix(url: string): string {
+  return url.replace(PREFIX, "/");
+}
+
+export const SECURITY_HEADERS: SecurityHeadersOptions = {
+  directives: {
+    scriptSrc: ["'self'"],
+    styleSrc: ["'self'"],
+    imgSrc: ["'self'", "data:"],
+    connectSrc: ["'self'"],
+    requireTrustedTypesFor: ["'script'"],
+    trustedTypes: ["'none'"],
+  },
+  isStatic: (url) => url.startsWith("/assets/"),
+};
+
+const YEAR_MS = 365 * 86_400_000;
+
+/** Adds the page, if it was built. */
+export async function addPage(server: FastifyInstance, logger: Logger): Promise<void> {
+  const html = await readFile(join(CLIENT, "index.html"), "utf8").catch(() => undefined);
+  if (html === undefined) {
+    logger.warn({ folder: CLIENT }, "there is no web page, because it was not built: run pnpm build");
+    return;
+  }
+  await server.register(fastifyStatic, { root: CLIENT, serve: false, preCompressed: true, immutable: true, maxAge: YEAR_MS });
+  for (const page of ["", ...PAGES]) {
+    server.get(`/${page}`, { config: { role: "viewer" }, schema: { hide: true } }, (_request, reply) =>
+      reply.type("text/html; charset=utf-8").send(html),
+    );
+  }
+  server.get<{ Params: { readonly "*": string } }>(
+    "/assets/*",
+    { config: { role: "viewer" }, schema: { hide: true } },
+    ({ params }, reply) => reply.sendFile(`assets/${params["*"]}`),
+  );
+}
