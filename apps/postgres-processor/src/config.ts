@@ -21,6 +21,12 @@ export const Config = z.object({
   POSTGRES_RETENTION_DAYS: integer(0, 0, 36_500).describe(
     "Deletes a row once its creation and its task's last event are both more than this many days ago. For an unfinished task, its ETA must be that old too. 0 keeps all rows forever.",
   ),
+  POSTGRES_STATISTICS_DAYS: integer(400, 0, 36_500).describe(
+    "Deletes counts in `celery_task_minute` and lengths in `celery_queue_minute` after this many days. They stay when their tasks are deleted. 0 keeps them forever.",
+  ),
+  POSTGRES_WORKER_EXPIRY_DAYS: integer(30, 0, 36_500).describe(
+    "Forgets a worker that has been silent for this many days. Its unfinished tasks are then no longer found as lost. 0 keeps all workers.",
+  ),
   STARTUP_TIMEOUT_SECONDS: BaseConfig.shape.STARTUP_TIMEOUT_SECONDS,
 });
 export type Config = z.output<typeof Config>;

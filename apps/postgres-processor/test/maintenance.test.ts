@@ -2,7 +2,7 @@ import { celeryTask, connectDatabase, upsertTasks, type Database } from "@celery
 import { taskSent } from "@celery-metrics-exporter/celery/testing";
 import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { startRetention } from "../src/retention.ts";
+import { type MaintenanceOptions, startMaintenance } from "../src/maintenance.ts";
 import { createPostgresHarness, type PostgresHarness } from "./postgres-harness.ts";
 
 const logger = createLogger("test", "silent");
@@ -18,6 +18,20 @@ beforeEach(async () => {
   ]);
   await database.drizzle.update(celeryTask).set({ createdAt: "2020-01-01" });
 });
+/** Works every few milliseconds. */
+const start = (options: Partial<MaintenanceOptions> = {}) =>
+  startMaintenance({
+    database,
+    days: 7,
+    statisticsDays: 400,
+    workerExpiryDays: 30,
+    logger,
+    metrics: new Metrics(),
+    rollUpEveryMs: 20,
+    cleanEveryMs: 20,
+    ...options,
+  });
+
 afterEach(async () => {
   await database.close();
   await harness.close();
@@ -26,7 +40,7 @@ afterEach(async () => {
 describe("retention", () => {
   test("deletes old tasks at every interval, counts them, and stops", async () => {
     const metrics = new Metrics();
-    const retention = startRetention({ database, days: 7, logger, metrics, intervalMs: 20 });
+    const retention = start({ metrics });
     const left = async () => (await database.drizzle.select({ id: celeryTask.taskId }).from(celeryTask)).map(({ id }) => id);
     await expect.poll(left).toEqual(["young"]);
     await expect.poll(() => metrics.registry.metrics()).toMatch(/celery_metrics_exporter_postgres_rows_deleted_total 1\b/);
@@ -37,7 +51,7 @@ describe("retention", () => {
   test("continues after the database was away", async () => {
     const byProxy = await connectDatabase({ url: harness.breakableUrl });
     await harness.breakSink();
-    const retention = startRetention({ database: byProxy, days: 7, logger, metrics: new Metrics(), intervalMs: 20 });
+    const retention = start({ database: byProxy });
     await new Promise((resolve) => setTimeout(resolve, 200));
     expect(await harness.observe()).toHaveLength(2);
     await harness.mendSink();
