@@ -161,8 +161,8 @@ export function stuckTasksStatement(options: StuckTasksOptions = {}): SQL {
       from ${runningTasks(options)} task
       where task.status = 'STARTED' and task.run_started_at < now() - ${atLeastSeconds}::float8 * interval '1 second'
     ), counts as (
-      select name, bucket, sum(n) as n
-      from (select distinct name from started) names join ${celeryTaskMinute} using (name) cross join lateral unnest(runtime_hist) with ordinality histogram(n, bucket)
+      select name, bucket, sum(tasks) as n
+      from (select distinct name from started) names join ${celeryTaskMinute} using (name) cross join lateral unnest(runtime_hist) with ordinality histogram(tasks, bucket)
       where minute >= now() - ${days}::int * interval '1 day'
       group by name, bucket
     ), sums as (
