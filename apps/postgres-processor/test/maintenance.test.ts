@@ -1,5 +1,15 @@
-import { celeryTask, connectDatabase, upsertTasks, type Database } from "@celery-metrics-exporter/db";
-import { taskSent } from "@celery-metrics-exporter/celery/testing";
+import {
+  celeryQueueMinute,
+  celeryTask,
+  celeryTaskMinute,
+  celeryWorker,
+  connectDatabase,
+  mergeQueueMinutes,
+  mergeWorkerEvents,
+  upsertTasks,
+  type Database,
+} from "@celery-metrics-exporter/db";
+import { queuesObserved, taskSent, workerHeartbeat } from "@celery-metrics-exporter/celery/testing";
 import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type MaintenanceOptions, startMaintenance } from "../src/maintenance.ts";
@@ -35,6 +45,40 @@ const start = (options: Partial<MaintenanceOptions> = {}) =>
 afterEach(async () => {
   await database.close();
   await harness.close();
+});
+
+describe("roll-ups", () => {
+  test("count what is stored, and retention deletes no task before it is counted", async () => {
+    const counted = async () =>
+      (await database.drizzle.select().from(celeryTaskMinute).orderBy(celeryTaskMinute.minute)).map(({ status, n }) => ({ status, n }));
+    const maintenance = start();
+    const rows = async () => (await database.drizzle.select().from(celeryTask)).length;
+    await expect.poll(rows).toBe(1);
+    await upsertTasks(database, [taskSent({ uuid: "new", timestamp: Date.now() / 1_000 })]);
+    const sum = async () => (await counted()).reduce((total, { n }) => total + n, 0);
+    await expect.poll(sum).toBe(3);
+    await maintenance.stop();
+    await maintenance.stop();
+    expect(await rows()).toBe(2);
+  });
+
+  test("and workers are deleted after their own number of days, and queues too", async () => {
+    const old = Date.now() / 1_000 - 40 * 86_400;
+    await mergeWorkerEvents(database, [workerHeartbeat({ timestamp: old })], old);
+    await mergeQueueMinutes(database, [queuesObserved({ timestamp: old })]);
+    const left = async () => [
+      (await database.drizzle.select().from(celeryWorker)).length,
+      (await database.drizzle.select().from(celeryQueueMinute)).length,
+      (await database.drizzle.select().from(celeryTaskMinute)).length,
+    ];
+    const never = start({ days: 0, statisticsDays: 0, workerExpiryDays: 0 });
+    await expect.poll(left).toEqual([1, 3, 2]);
+    await never.stop();
+    expect(await left()).toEqual([1, 3, 2]);
+    const maintenance = start({ days: 0, statisticsDays: 7, workerExpiryDays: 39 });
+    await expect.poll(left).toEqual([0, 0, 1]);
+    await maintenance.stop();
+  });
 });
 
 describe("retention", () => {
