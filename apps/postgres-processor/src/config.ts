@@ -12,8 +12,8 @@ export const Config = z.object({
   ).describe(
     "PostgreSQL database for the rows, such as `postgres://user:password@host/database`, or `pglite:<folder>` for a database embedded in the process.",
   ),
-  POSTGRES_POOL_SIZE: integer(5, 1, 1_000).describe(
-    "Maximum number of connections of one process. One more than `PROCESSOR_CONCURRENCY` is enough for a connection per batch and one for retention.",
+  POSTGRES_POOL_SIZE: integer(6, 1, 1_000).describe(
+    "Maximum number of connections of one process. Two more than `PROCESSOR_CONCURRENCY` is enough for a connection per batch, one for counting and one for retention.",
   ),
   POSTGRES_STATEMENT_TIMEOUT_MS: duration("wait ms", 30_000, { min: 0 }).describe(
     "How long a statement may take. After that it is cancelled and retried, finally row by row, so that a locked row does not delay other rows. 0 means no limit. Behind a connection pooler such as PgBouncer, each statement sets the limit in its own transaction.",

@@ -33,8 +33,8 @@ export interface Maintenance {
 
 const ROLL_UP_EVERY_MS = 5_000;
 const CLEAN_EVERY_MS = 10 * 60_000;
-/** Rolling up pauses for this many times as long as it took, so that it never takes more than 2 % of a core. */
-const PAUSE_FACTOR = 50;
+/** Rolling up pauses for this many times as long as it took, so that it never takes more than 1 % of a core. */
+const PAUSE_FACTOR = 100;
 
 /** Works from its creation until `stop`. What fails is logged and retried at the next interval. */
 export function startMaintenance(options: MaintenanceOptions): Maintenance {

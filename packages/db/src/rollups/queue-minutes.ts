@@ -29,12 +29,13 @@ export async function mergeQueueMinutes(database: Database, observations: readon
 }
 
 /**
- * Runs the statement without rows, so that PostgreSQL checks the table and our rights.
+ * Runs the statements without rows, so that PostgreSQL checks the table and our rights.
  *
  * @throws {UnavailableError} if it could not work.
  */
 export async function checkQueueMinutes(database: Drizzle): Promise<void> {
   await query(database, queuesStatement([]));
+  await query(database, sql`delete from ${celeryQueueMinute} where false`);
 }
 
 /** Of two observations at the same instant, the one with the greater values counts. */

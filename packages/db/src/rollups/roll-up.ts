@@ -75,15 +75,20 @@ async function onePass({ drizzle }: Database, most: number, all: boolean): Promi
   }
 }
 
-/** The lock belongs to the transaction, and to the table, because two schemas of a database are independent. */
+/**
+ * Whether no other process rolls up. The lock belongs to the transaction, and to the table, because two schemas of a database are independent. The planner
+ * could read a large part of a table for a minute with many tasks, in several processes and with compiled code, which all costs more than the index.
+ */
 async function isOurTurn(transaction: Drizzle, waits: boolean): Promise<boolean> {
   const key = sql`${ADVISORY_LOCKS.rollUp}, ${NAME}::regclass::oid::int`;
-  if (!waits) {
-    const [turn] = await execute<{ ours: boolean }>(transaction, sql`select pg_try_advisory_xact_lock(${key}) as ours`);
-    return turn?.ours === true;
-  }
-  await execute(transaction, sql`select pg_advisory_xact_lock(${key})`);
-  return true;
+  const lock = waits ? sql`pg_advisory_xact_lock(${key}) is not null` : sql`pg_try_advisory_xact_lock(${key})`;
+  const settings = [
+    ["enable_seqscan", "off"],
+    ["jit", "off"],
+    ["max_parallel_workers_per_gather", "0"],
+  ].map(([name, value]) => sql`, set_config(${name}, ${value}, true)`);
+  const [turn] = await execute<{ ours: boolean }>(transaction, sql`select ${lock} as ours ${sql.join(settings)}`);
+  return turn?.ours === true;
 }
 
 /** Deletes the notes of minutes whose turn it is, the newest first, and returns these minutes. */
@@ -102,10 +107,15 @@ function takeStatement(most: number, all: boolean): SQL {
 
 const BOUNDS = `'{${BOUNDS_SECONDS.join(",")}}'::double precision[]`;
 
-/** The counts by bucket as an array. It ends with the last bucket that is not empty. */
-function histogram(bucket: string): string {
-  const counts = Array.from({ length: BUCKETS }, (_, index) => `coalesce(sum(n) FILTER (WHERE ${bucket} = ${index}), 0)::int`);
-  return `coalesce((ARRAY[${counts.join(", ")}])[:max(${bucket}) + 1], '{}')`;
+/** One count per bucket, as columns `runtime0`, `runtime1`, …: faster than a group per bucket. */
+function countsByBucket(of: string): string {
+  return Array.from({ length: BUCKETS }, (_, index) => `count(*) FILTER (WHERE ${of}_bucket = ${index}) AS ${of}${index}`).join(", ");
+}
+
+/** Their sums as an array, which ends with the last bucket that is not empty. */
+function histogram(of: string): string {
+  const counts = Array.from({ length: BUCKETS }, (_, index) => `sum(${of}${index})::int`);
+  return `coalesce((ARRAY[${counts.join(", ")}])[:max(${of}_last) + 1], '{}')`;
 }
 
 /** A double's bytes as text, which sorts like the number if that is not negative. With an id behind, `max` finds the id of the greatest. */
@@ -125,16 +135,15 @@ WITH due AS MATERIALIZED (
   SELECT minute FROM json_array_elements_text(`)}${JSON.stringify(minutes)}${sql.raw(`::json) AS given (value) CROSS JOIN LATERAL (SELECT value::timestamptz AS minute) AS read
   WHERE minute >= coalesce((SELECT sealed_before FROM ${getTableName(celeryRollup)} WHERE name = '${table}'), '-infinity')
 ), cells AS MATERIALIZED (
-  SELECT due.minute, coalesce(task.name, '') COLLATE "C" AS name, coalesce(task.queue, '') COLLATE "C" AS queue, task.status COLLATE "C" AS status,
-    width_bucket(duration, ${BOUNDS}) AS runtime_bucket, width_bucket(wait_time, ${BOUNDS}) AS wait_bucket,
-    count(*) AS n, sum(duration) AS runtime_sum, sum(wait_time) AS wait_sum, max(duration) AS runtime_max,
-    ${keyed("duration")} AS slowest,
-    ${keyed("date_part('epoch', state_at)")} FILTER (WHERE status = 'FAILURE') AS last_failed
+  SELECT minute, name, queue, status, count(*) AS n, sum(duration) AS runtime_sum, sum(wait_time) AS wait_sum, max(duration) AS runtime_max,
+    max(runtime_bucket) AS runtime_last, max(wait_bucket) AS wait_last, ${countsByBucket("runtime")}, ${countsByBucket("wait")},
+    ${keyed("duration")} AS slowest, ${keyed("date_part('epoch', state_at)")} FILTER (WHERE status = 'FAILURE') AS last_failed
   FROM due CROSS JOIN LATERAL (
-    SELECT name, queue, status, duration, wait_time, task_id, state_at FROM ${getTableName(celeryTask)}
-    WHERE seen_at >= due.minute AND seen_at < due.minute + interval '1 minute' OFFSET 0
+    SELECT coalesce(name, '') COLLATE "C" AS name, coalesce(queue, '') COLLATE "C" AS queue, status COLLATE "C" AS status, duration, wait_time,
+      width_bucket(duration, ${BOUNDS}) AS runtime_bucket, width_bucket(wait_time, ${BOUNDS}) AS wait_bucket, task_id, state_at
+    FROM ${getTableName(celeryTask)} WHERE seen_at >= due.minute AND seen_at < due.minute + interval '1 minute' OFFSET 0
   ) AS task
-  GROUP BY 1, 2, 3, 4, 5, 6
+  GROUP BY minute, name, queue, status
 ), names AS (
   SELECT minute, name, row_number() OVER (PARTITION BY minute ORDER BY sum(n) DESC, name) AS place FROM cells GROUP BY minute, name
 ), queues AS (
@@ -143,8 +152,8 @@ WITH due AS MATERIALIZED (
   SELECT minute, CASE WHEN names.place <= ${MOST_NAMES} THEN name ELSE '${OTHER}' END AS name,
     CASE WHEN queues.place <= ${MOST_QUEUES} THEN queue ELSE '${OTHER}' END AS queue, status,
     sum(n)::int AS n,
-    coalesce(sum(runtime_sum), 0) AS runtime_sum, ${histogram("runtime_bucket")} AS runtime_hist,
-    coalesce(sum(wait_sum), 0) AS wait_sum, ${histogram("wait_bucket")} AS wait_hist,
+    coalesce(sum(runtime_sum), 0) AS runtime_sum, ${histogram("runtime")} AS runtime_hist,
+    coalesce(sum(wait_sum), 0) AS wait_sum, ${histogram("wait")} AS wait_hist,
     max(runtime_max) AS runtime_max, substr(max(slowest), ${KEY_LENGTH + 1}) AS slowest_id, substr(max(last_failed), ${KEY_LENGTH + 1}) AS last_failed_id
   FROM cells JOIN names USING (minute, name) JOIN queues USING (minute, queue)
   GROUP BY 1, 2, 3, 4

@@ -46,13 +46,14 @@ export async function mergeObservedWorkers(database: Database, observations: rea
 }
 
 /**
- * Runs both statements without rows, so that PostgreSQL checks the table and our rights.
+ * Runs the statements without rows, so that PostgreSQL checks the table and our rights.
  *
  * @throws {UnavailableError} if they could not work.
  */
 export async function checkWorkers(database: Drizzle): Promise<void> {
   await query(database, eventsStatement([]));
   await query(database, observationsStatement([]));
+  await query(database, sql`delete from ${celeryWorker} where false`);
 }
 
 function isWorkerEvent(event: CeleryEvent): event is WorkerEvent {

@@ -64,7 +64,11 @@ test("any order, split and repetition of observations leads to the same rows", a
 describe("a minute of a queue", () => {
   test("has the latest length and the largest", async () => {
     const at = (offset: number, messages: number) =>
-      queuesObserved({ timestamp: MINUTE + offset, broker: "rabbitmq", queues: [{ name: "celery", messages, consumers: Math.floor(offset) }] });
+      queuesObserved({
+        timestamp: MINUTE + offset,
+        broker: "rabbitmq",
+        queues: [{ name: "celery", messages, consumers: Math.floor(offset) }],
+      });
     await mergeQueueMinutes(table.database, [at(10, 5), at(20, 9)]);
     await mergeQueueMinutes(table.database, [at(59.9, 2), at(60, 1)]);
     expect((await stored()).filter(({ queue }) => queue === "celery")).toEqual([
