@@ -33,8 +33,9 @@ export interface Maintenance {
 
 const ROLL_UP_EVERY_MS = 5_000;
 const CLEAN_EVERY_MS = 10 * 60_000;
-/** Rolling up pauses for this many times as long as it took, so that it never takes more than 1 % of a core. */
+/** Rolling up pauses for this many times as long as it took, so that it takes 1 % of a core at most, unless the pause would be longer than a minute. */
 const PAUSE_FACTOR = 100;
+const LONGEST_PAUSE_MS = 60_000;
 
 /** Works from its creation until `stop`. What fails is logged and retried at the next interval. */
 export function startMaintenance(options: MaintenanceOptions): Maintenance {
@@ -46,7 +47,7 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
       await rollUp(options.database, { signal }).finally(() => (tookMs = performance.now() - startedAt));
     },
     {
-      everyMs: () => Math.max(spread(rollUpEveryMs), tookMs * PAUSE_FACTOR),
+      everyMs: () => Math.max(spread(rollUpEveryMs), Math.min(tookMs * PAUSE_FACTOR, LONGEST_PAUSE_MS)),
       onError: ({ message }) => logger.warn({ reason: message }, "tasks could not be counted for statistics, retrying later"),
     },
   );

@@ -76,17 +76,21 @@ async function onePass({ drizzle }: Database, most: number, all: boolean): Promi
 }
 
 /**
- * Whether no other process rolls up. The lock belongs to the transaction, and to the table, because two schemas of a database are independent. The planner
- * could read a large part of a table for a minute with many tasks, in several processes and with compiled code, which all costs more than the index.
+ * Makes the planner use the index and group in memory. For a minute with many tasks it might read much of the table, sort on disk, use several processes or compile
+ * code, which all cost several times as much.
  */
+const PLAN = {
+  enable_seqscan: "off",
+  jit: "off",
+  max_parallel_workers_per_gather: "0",
+  work_mem: "32MB",
+};
+
+/** Whether no other process rolls up. The lock belongs to the transaction, and to the table, because two schemas of a database are independent. */
 async function isOurTurn(transaction: Drizzle, waits: boolean): Promise<boolean> {
   const key = sql`${ADVISORY_LOCKS.rollUp}, ${NAME}::regclass::oid::int`;
   const lock = waits ? sql`pg_advisory_xact_lock(${key}) is not null` : sql`pg_try_advisory_xact_lock(${key})`;
-  const settings = [
-    ["enable_seqscan", "off"],
-    ["jit", "off"],
-    ["max_parallel_workers_per_gather", "0"],
-  ].map(([name, value]) => sql`, set_config(${name}, ${value}, true)`);
+  const settings = Object.entries(PLAN).map(([name, value]) => sql`, set_config(${name}, ${value}, true)`);
   const [turn] = await execute<{ ours: boolean }>(transaction, sql`select ${lock} as ours ${sql.join(settings)}`);
   return turn?.ours === true;
 }
@@ -107,15 +111,17 @@ function takeStatement(most: number, all: boolean): SQL {
 
 const BOUNDS = `'{${BOUNDS_SECONDS.join(",")}}'::double precision[]`;
 
-/** One count per bucket, as columns `runtime0`, `runtime1`, …: faster than a group per bucket. */
-function countsByBucket(of: string): string {
-  return Array.from({ length: BUCKETS }, (_, index) => `count(*) FILTER (WHERE ${of}_bucket = ${index}) AS ${of}${index}`).join(", ");
+const PLACES = Array.from({ length: BUCKETS }, (_, index) => index);
+
+/** How many rows are in each bucket. The array ends with the last bucket that is not empty. */
+function histogram(bucket: string): string {
+  const counts = PLACES.map((index) => `(count(*) FILTER (WHERE ${bucket} = ${index}))::int`);
+  return `coalesce((ARRAY[${counts.join(", ")}])[:max(${bucket}) + 1], '{}')`;
 }
 
-/** Their sums as an array, which ends with the last bucket that is not empty. */
-function histogram(of: string): string {
-  const counts = Array.from({ length: BUCKETS }, (_, index) => `sum(${of}${index})::int`);
-  return `coalesce((ARRAY[${counts.join(", ")}])[:max(${of}_last) + 1], '{}')`;
+function sumOfHistograms(column: string): string {
+  const sums = PLACES.map((index) => `coalesce(sum(${column}[${index + 1}]), 0)::int`);
+  return `coalesce((ARRAY[${sums.join(", ")}])[:max(cardinality(${column}))], '{}')`;
 }
 
 /** A double's bytes as text, which sorts like the number if that is not negative. With an id behind, `max` finds the id of the greatest. */
@@ -135,9 +141,11 @@ WITH due AS MATERIALIZED (
   SELECT minute FROM json_array_elements_text(`)}${JSON.stringify(minutes)}${sql.raw(`::json) AS given (value) CROSS JOIN LATERAL (SELECT value::timestamptz AS minute) AS read
   WHERE minute >= coalesce((SELECT sealed_before FROM ${getTableName(celeryRollup)} WHERE name = '${table}'), '-infinity')
 ), cells AS MATERIALIZED (
-  SELECT minute, name, queue, status, count(*) AS n, sum(duration) AS runtime_sum, sum(wait_time) AS wait_sum, max(duration) AS runtime_max,
-    max(runtime_bucket) AS runtime_last, max(wait_bucket) AS wait_last, ${countsByBucket("runtime")}, ${countsByBucket("wait")},
-    ${keyed("duration")} AS slowest, ${keyed("date_part('epoch', state_at)")} FILTER (WHERE status = 'FAILURE') AS last_failed
+  SELECT minute, name, queue, status, count(*)::int AS n,
+    coalesce(sum(duration), 0) AS runtime_sum, ${histogram("runtime_bucket")} AS runtime_hist,
+    coalesce(sum(wait_time), 0) AS wait_sum, ${histogram("wait_bucket")} AS wait_hist,
+    max(duration) AS runtime_max, ${keyed("duration")} AS slowest,
+    ${keyed("date_part('epoch', state_at)")} FILTER (WHERE status = 'FAILURE') AS last_failed
   FROM due CROSS JOIN LATERAL (
     SELECT coalesce(name, '') COLLATE "C" AS name, coalesce(queue, '') COLLATE "C" AS queue, status COLLATE "C" AS status, duration, wait_time,
       width_bucket(duration, ${BOUNDS}) AS runtime_bucket, width_bucket(wait_time, ${BOUNDS}) AS wait_bucket, task_id, state_at
@@ -148,14 +156,18 @@ WITH due AS MATERIALIZED (
   SELECT minute, name, row_number() OVER (PARTITION BY minute ORDER BY sum(n) DESC, name) AS place FROM cells GROUP BY minute, name
 ), queues AS (
   SELECT minute, queue, row_number() OVER (PARTITION BY minute ORDER BY sum(n) DESC, queue) AS place FROM cells GROUP BY minute, queue
-), fresh AS MATERIALIZED (
-  SELECT minute, CASE WHEN names.place <= ${MOST_NAMES} THEN name ELSE '${OTHER}' END AS name,
-    CASE WHEN queues.place <= ${MOST_QUEUES} THEN queue ELSE '${OTHER}' END AS queue, status,
-    sum(n)::int AS n,
-    coalesce(sum(runtime_sum), 0) AS runtime_sum, ${histogram("runtime")} AS runtime_hist,
-    coalesce(sum(wait_sum), 0) AS wait_sum, ${histogram("wait")} AS wait_hist,
-    max(runtime_max) AS runtime_max, substr(max(slowest), ${KEY_LENGTH + 1}) AS slowest_id, substr(max(last_failed), ${KEY_LENGTH + 1}) AS last_failed_id
+), ranked AS MATERIALIZED (
+  SELECT cells.*, names.place <= ${MOST_NAMES} AND name <> '${OTHER}' AS is_kept_name, queues.place <= ${MOST_QUEUES} AND queue <> '${OTHER}' AS is_kept_queue
   FROM cells JOIN names USING (minute, name) JOIN queues USING (minute, queue)
+), fresh AS MATERIALIZED (
+  SELECT minute, name, queue, status, n, runtime_sum, runtime_hist, wait_sum, wait_hist, runtime_max,
+    substr(slowest, ${KEY_LENGTH + 1}) AS slowest_id, substr(last_failed, ${KEY_LENGTH + 1}) AS last_failed_id
+  FROM ranked WHERE is_kept_name AND is_kept_queue
+  UNION ALL
+  SELECT minute, CASE WHEN is_kept_name THEN name ELSE '${OTHER}' END, CASE WHEN is_kept_queue THEN queue ELSE '${OTHER}' END, status, sum(n)::int,
+    sum(runtime_sum), ${sumOfHistograms("runtime_hist")}, sum(wait_sum), ${sumOfHistograms("wait_hist")}, max(runtime_max),
+    substr(max(slowest), ${KEY_LENGTH + 1}), substr(max(last_failed), ${KEY_LENGTH + 1})
+  FROM ranked WHERE NOT (is_kept_name AND is_kept_queue)
   GROUP BY 1, 2, 3, 4
 ), vanished AS (
   DELETE FROM ${table} AS old USING due
