@@ -1,19 +1,25 @@
-/** The postgres exporter: merges every event into its task's row in `celery_task`. */
+/** The postgres exporter: merges every event into its task's row in `celery_task`, or its worker's in `celery_worker`. */
 import {
   RefusedDataError,
   checkMayDelete,
   checkMigrated,
+  checkQueueMinutes,
+  checkRollUps,
+  checkWorkers,
   connectDatabase,
   deleteTasks,
+  mergeObservedWorkers,
+  mergeQueueMinutes,
+  mergeWorkerEvents,
   upsertTasks,
   type Database,
 } from "@celery-metrics-exporter/db";
-import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import { defineExporter, type Exporter, type ExporterContext } from "@celery-metrics-exporter/pipeline";
-import { PermanentError, type Repeat, abortable } from "@celery-metrics-exporter/runtime";
+import type { CeleryEvent, Observation } from "@celery-metrics-exporter/celery";
+import { defineExporter, type ExportedBatch, type Exporter, type ExporterContext } from "@celery-metrics-exporter/pipeline";
+import { PermanentError, abortable } from "@celery-metrics-exporter/runtime";
 import { Config } from "./config.ts";
 import { DatabaseProbe } from "./database-probe.ts";
-import { startRetention } from "./retention.ts";
+import { type Maintenance, startMaintenance } from "./maintenance.ts";
 
 export const postgres = defineExporter({
   name: "postgres",
@@ -29,7 +35,7 @@ class PostgresExporter implements Exporter {
   #running = 0;
   /** When the last of them was answered, or when the first of them began. */
   #answeredAt = 0;
-  #retention: Repeat | undefined;
+  #maintenance: Maintenance | undefined;
 
   constructor(context: ExporterContext<Config>) {
     this.#context = context;
@@ -50,17 +56,39 @@ class PostgresExporter implements Exporter {
     });
     this.#database = database;
     await checkMigrated(database);
+    for (const check of [checkWorkers, checkQueueMinutes, checkRollUps]) await check(database);
+    if (config.POSTGRES_RETENTION_DAYS > 0) await checkMayDelete(database);
     logger.info({ database: database.address }, "connected to PostgreSQL");
     this.#probe = new DatabaseProbe({ database, component, logger, silentMs: () => this.#silentMs() });
-    if (config.POSTGRES_RETENTION_DAYS > 0) {
-      await checkMayDelete(database);
-      this.#retention = startRetention({ database, days: config.POSTGRES_RETENTION_DAYS, logger, metrics });
-    }
+    this.#maintenance = startMaintenance({
+      database,
+      days: config.POSTGRES_RETENTION_DAYS,
+      statisticsDays: config.POSTGRES_STATISTICS_DAYS,
+      workerExpiryDays: config.POSTGRES_WORKER_EXPIRY_DAYS,
+      logger,
+      metrics,
+    });
   }
 
-  /** One statement per batch, which is stored as a whole or not at all. */
-  async export(events: readonly CeleryEvent[], signal: AbortSignal): Promise<void> {
-    await this.#run(signal, (database) => upsertTasks(database, events));
+  /** One statement for the tasks of a batch, and one for its workers. Each is stored as a whole or not at all. */
+  async export(events: readonly CeleryEvent[], signal: AbortSignal, batch?: ExportedBatch): Promise<void> {
+    await this.#run(signal, async (database) => {
+      await upsertTasks(database, events);
+      await mergeWorkerEvents(database, events, batch?.receivedAt);
+    });
+  }
+
+  async observe(observations: readonly Observation[], signal: AbortSignal): Promise<void> {
+    await this.#run(signal, async (database) => {
+      await mergeObservedWorkers(
+        database,
+        observations.filter((observation) => observation.type === "workers-observed"),
+      );
+      await mergeQueueMinutes(
+        database,
+        observations.filter((observation) => observation.type === "queues-observed"),
+      );
+    });
   }
 
   async forget(ids: readonly string[], signal: AbortSignal): Promise<number> {
@@ -68,7 +96,7 @@ class PostgresExporter implements Exporter {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([this.#probe?.stop(), this.#retention?.stop()]);
+    await Promise.all([this.#probe?.stop(), this.#maintenance?.stop()]);
     await this.#database?.close();
   }
 

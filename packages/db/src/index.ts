@@ -10,6 +10,23 @@ export { deleteOldTasks, type DeleteOldTasksOptions } from "./tables/delete-task
 export { deleteTasks } from "./tables/delete-tasks.ts";
 export { migrate } from "./migrate/migrate.ts";
 export { StatementError, readRows, type ReadRowsOptions, type SelectedColumn, type SelectedRows } from "./merge/read-rows.ts";
-export { celeryTask } from "./tables/schema.ts";
+export { celeryQueueMinute, celeryTask, celeryTaskMinute, celeryWorker } from "./tables/schema.ts";
+export { checkQueueMinutes, deleteOldQueueMinutes, mergeQueueMinutes } from "./rollups/queue-minutes.ts";
+export { checkRollUps, deleteOldRollUps, rollUp, sealRollUps } from "./rollups/roll-up.ts";
+export { percentile } from "./rollups/histogram.ts";
+export { readStatistics, type Durations, type Statistics, type StatisticsGroup, type StatisticsOptions } from "./rollups/statistics.ts";
+export { checkWorkers, deleteSilentWorkers, mergeObservedWorkers, mergeWorkerEvents } from "./workers/merge-workers.ts";
+export {
+  WORKER_LOST_AFTER_SECONDS,
+  isLost,
+  lostTasks,
+  minutesWithRunningTasks,
+  stuckTasks,
+  workerState,
+  type LostTask,
+  type StuckTask,
+  type WorkerSigns,
+  type WorkerState,
+} from "./workers/worker-state.ts";
 export { upsertTasks } from "./merge/upsert.ts";
 export { copyEmbeddedDatabase, type EmbeddedCopy } from "./embedded/embedded-copy.ts";

@@ -107,6 +107,10 @@ describe("in PostgreSQL", () => {
   const NOT_ALLOWED = [
     "DROP TABLE celery_task",
     "TRUNCATE celery_task",
+    "DROP TABLE celery_worker",
+    "TRUNCATE celery_task_minute",
+    "UPDATE celery_task_minute_dirty SET minute = now()",
+    "DELETE FROM celery_rollup",
     "ALTER TABLE celery_task ADD COLUMN x int",
     "CREATE TABLE x ()",
     "CREATE SCHEMA x",
@@ -132,6 +136,27 @@ describe("in PostgreSQL", () => {
     await scene.database.query(scene.sql(`REVOKE ${right} ON celery_task FROM cme_processor`));
     await expectRefusal("postgres-processor", {}, /refused access: permission denied for table celery_task/);
     await scene.database.query(scene.sql(`GRANT ${right} ON celery_task TO cme_processor`));
+  });
+
+  it.each([
+    ["SELECT", "celery_worker"],
+    ["INSERT", "celery_worker"],
+    ["UPDATE", "celery_worker"],
+    ["DELETE", "celery_worker"],
+    ["INSERT", "celery_queue_minute"],
+    ["UPDATE", "celery_queue_minute"],
+    ["DELETE", "celery_queue_minute"],
+    ["INSERT", "celery_task_minute"],
+    ["UPDATE", "celery_task_minute"],
+    ["DELETE", "celery_task_minute"],
+    ["INSERT", "celery_task_minute_dirty"],
+    ["DELETE", "celery_task_minute_dirty"],
+    ["INSERT", "celery_rollup"],
+    ["UPDATE", "celery_rollup"],
+  ])("the processor does not start without %s on %s, and says so", async (right, table) => {
+    await scene.database.query(scene.sql(`REVOKE ${right} ON ${table} FROM cme_processor`));
+    await expectRefusal("postgres-processor", {}, new RegExp(`refused access: permission denied for table ${table}\\b`));
+    await scene.database.query(scene.sql(`GRANT ${right} ON ${table} TO cme_processor`));
   });
 
   it("the processor does not start with retention and without DELETE, and says so", async () => {

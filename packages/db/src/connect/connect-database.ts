@@ -113,7 +113,7 @@ async function openPool(options: ConnectDatabaseOptions): Promise<OpenPool> {
   logger?.info("the connection pooler does not accept statement_timeout for a session; setting it for each statement");
   const unlimited = createPool({ ...connection, statement_timeout: 0 }, options, limitMs);
   await becomesReady(unlimited, options);
-  return { pool: unlimited, client: withTimeLimit(unlimited, limitMs) };
+  return { pool: unlimited, client: new TimeLimitingPool(unlimited, limitMs) as unknown as Pool };
 }
 
 function createPool(connection: DatabaseConnection, options: ConnectDatabaseOptions, limitMs: number): Pool {
@@ -133,6 +133,8 @@ function createPool(connection: DatabaseConnection, options: ConnectDatabaseOpti
     logger?.warn({ reason: faultOf(error).reason }, "PostgreSQL connection lost");
     onConnectionLost?.();
   });
+  // The same for one that is in a transaction. The running or the next statement fails, with the reason.
+  pool.on("connect", (client) => client.on("error", ignore));
   return pool;
 }
 
@@ -178,12 +180,26 @@ export function cannotConnect(url: string, { fault, reason, advice }: DatabaseFa
 
 // A time limit for each statement, if a connection pooler does not accept one for the session.
 
-/** Runs each statement in a transaction with the limit, so that no setting is left on a shared session. */
-function withTimeLimit(pool: Pool, limitMs: number): Pick<Pool, "query"> {
-  const begin = `begin; set local statement_timeout = ${limitMs}`;
-  const query = (statement: QueryConfig, values?: unknown[]): Promise<unknown> =>
-    inTransaction(pool, begin, (client) => client.query(statement, values));
-  return { query: query as Pool["query"] };
+/**
+ * Runs each statement in a transaction with the limit, so that no setting is left on a shared session. Drizzle recognises a pool by its name, and
+ * connects for a transaction of several statements; these have only the client's own limit.
+ */
+class TimeLimitingPool {
+  readonly #pool: Pool;
+  readonly #begin: string;
+
+  constructor(pool: Pool, limitMs: number) {
+    this.#pool = pool;
+    this.#begin = `begin; set local statement_timeout = ${limitMs}`;
+  }
+
+  connect(): Promise<PoolClient> {
+    return this.#pool.connect();
+  }
+
+  query(statement: QueryConfig, values?: unknown[]): Promise<unknown> {
+    return inTransaction(this.#pool, this.#begin, (client) => client.query(statement, values));
+  }
 }
 
 /** @param begin the statements that begin the transaction. */

@@ -4,7 +4,7 @@ import { type SQL, getTableColumns, getTableName, sql } from "drizzle-orm";
 import { type Database, type Drizzle, query } from "../tables/database.ts";
 import { type Criterion, type Group, MERGE_GROUPS, mergeRows } from "./merge-rows.ts";
 import { type MutableTaskRow, type TaskColumn, type TaskRow, toTaskRow } from "./task-row.ts";
-import { celeryTask } from "../tables/schema.ts";
+import { celeryTask, celeryTaskMinuteDirty } from "../tables/schema.ts";
 
 /**
  * Merges the events into the table with one statement. Storing the same events again, in any order and with any others, leads to the same rows.
@@ -119,6 +119,7 @@ function abbreviated(text: string | undefined, other: string | undefined): strin
  */
 const UPSERT_STATEMENT = {
   beforeRows: `
+WITH written AS (
 INSERT INTO ${TABLE} AS task (${columns.join(", ")})
 SELECT ${columns.map(fromJson).join(", ")}
 FROM json_to_recordset(`,
@@ -130,8 +131,14 @@ ON CONFLICT (task_id) DO UPDATE SET
   FROM (SELECT ${groups.map((group, index) => `${comesFirst(group)} AS wins${index}`).join(", ")} OFFSET 0) AS comparison
 ),
 ${singles.map(assignment).join(",\n")},
+seen_before = task.seen_at,
 updated_at = now()
-WHERE ${MERGE_GROUPS.map(comesFirst).join("\nOR ")}`,
+WHERE ${MERGE_GROUPS.map(comesFirst).join("\nOR ")}
+RETURNING seen_at, seen_before
+), noted AS (INSERT INTO ${getTableName(celeryTaskMinuteDirty)} (minute) SELECT DISTINCT minute FROM (
+  SELECT date_trunc('minute', seen_at, 'UTC') AS minute FROM written UNION ALL SELECT date_trunc('minute', seen_before, 'UTC') FROM written
+) AS touched WHERE minute IS NOT NULL)
+SELECT`,
 };
 
 function jsonType(column: TaskColumn): string {

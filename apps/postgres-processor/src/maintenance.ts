@@ -1,0 +1,82 @@
+/**
+ * The periodic work on the database: roll-ups, retention, and forgetting workers. Every process tries; where two would be in each other's way, the
+ * database lets one of them work.
+ */
+import {
+  type Database,
+  deleteOldQueueMinutes,
+  deleteOldRollUps,
+  deleteOldTasks,
+  deleteSilentWorkers,
+  rollUp,
+  sealRollUps,
+} from "@celery-metrics-exporter/db";
+import { type Logger, type Metrics, Repeat } from "@celery-metrics-exporter/runtime";
+
+export interface MaintenanceOptions {
+  readonly database: Database;
+  /** After how many days tasks are deleted. 0: never. */
+  readonly days: number;
+  /** The same for roll-ups. */
+  readonly statisticsDays: number;
+  readonly workerExpiryDays: number;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly rollUpEveryMs?: number;
+  readonly cleanEveryMs?: number;
+}
+
+export interface Maintenance {
+  /** Waits for running statements. Idempotent. */
+  stop(): Promise<void>;
+}
+
+const ROLL_UP_EVERY_MS = 5_000;
+const CLEAN_EVERY_MS = 10 * 60_000;
+/** Rolling up pauses for this many times as long as it took, so that it takes 1 % of a core at most, unless the pause would be longer than a minute. */
+const PAUSE_FACTOR = 100;
+const LONGEST_PAUSE_MS = 60_000;
+
+/** Works from its creation until `stop`. What fails is logged and retried at the next interval. */
+export function startMaintenance(options: MaintenanceOptions): Maintenance {
+  const { logger, rollUpEveryMs = ROLL_UP_EVERY_MS, cleanEveryMs = CLEAN_EVERY_MS } = options;
+  let tookMs = 0;
+  const rollingUp = new Repeat(
+    async (signal) => {
+      const startedAt = performance.now();
+      await rollUp(options.database, { signal }).finally(() => (tookMs = performance.now() - startedAt));
+    },
+    {
+      everyMs: () => Math.max(spread(rollUpEveryMs), Math.min(tookMs * PAUSE_FACTOR, LONGEST_PAUSE_MS)),
+      onError: ({ message }) => logger.warn({ reason: message }, "tasks could not be counted for statistics, retrying later"),
+    },
+  );
+  const cleaning = new Repeat(cleanerOf(options), {
+    everyMs: () => spread(cleanEveryMs),
+    onError: ({ message }) => logger.warn({ reason: message }, "old rows could not be deleted, retrying later"),
+  });
+  return { stop: async () => void (await Promise.all([rollingUp.stop(), cleaning.stop()])) };
+}
+
+/** Spreads the processes out, even if they were started together. */
+function spread(intervalMs: number): number {
+  return intervalMs * (0.5 + Math.random() / 2);
+}
+
+/** Deletes what is old. Roll-ups go on counting the tasks that are deleted. */
+function cleanerOf({ database, days, statisticsDays, workerExpiryDays, logger, metrics }: MaintenanceOptions) {
+  const deletedTotal = metrics.counter("postgres_rows_deleted_total", "Rows of celery_task that retention deleted.");
+  return async (signal: AbortSignal): Promise<void> => {
+    if (days > 0) {
+      await sealRollUps(database, days, signal);
+      const deleted = await deleteOldTasks(database, { olderThanDays: days, signal });
+      deletedTotal.inc(deleted);
+      if (deleted > 0) logger.info({ deleted, days }, "old tasks deleted");
+    }
+    if (statisticsDays > 0) {
+      await deleteOldRollUps(database, statisticsDays, signal);
+      await deleteOldQueueMinutes(database, statisticsDays, signal);
+    }
+    if (workerExpiryDays > 0) await deleteSilentWorkers(database, workerExpiryDays);
+  };
+}
