@@ -197,3 +197,29 @@ describe("start", () => {
     ]);
   });
 });
+
+describe("user", () => {
+  it("makes an entry for WEB_USERS with the hash of a new password, or of the one in WEB_PASSWORD", async () => {
+    const made = await outputOf(["user", "ann"], {});
+    expect(made).toMatch(/^Password: [\w-]{24}\n\nFor WEB_USERS:\nann:reader:scrypt\$16384\$8\$1\$[\w-]+\$[\w-]+\n$/);
+    const given = await outputOf(["user", "ann", "--role", "viewer"], { WEB_PASSWORD: "hunter2" });
+    expect(given).toMatch(/^For WEB_USERS:\nann:viewer:scrypt\$/);
+    expect(given).not.toContain("hunter2");
+  });
+
+  it("makes an entry for WEB_TOKENS with the hash of a new token that expires", async () => {
+    const day = new Date(Date.now() + 30 * 86_400_000).toISOString().slice(0, 10);
+    expect(await outputOf(["user", "ci", "--token", "--role", "operator", "--days", "30"], {})).toMatch(
+      new RegExp(`^Token, until ${day}: cme_[\\w-]{43}\n\nFor WEB_TOKENS:\nci:operator:${day}:sha256\\$[\\w-]{43}\n$`),
+    );
+  });
+
+  it.each([
+    [["user"], "A name"],
+    [["user", "a:b"], "A name"],
+    [["user", "ann", "--role", "root"], "viewer, reader, operator, admin"],
+    [["user", "ann", "--token", "--days", "0"], "from 1 to 3650"],
+  ])("refuses %j", async (args, message) => {
+    expect(await runProgram(args)).toMatchObject({ exitCode: 64, errors: expect.stringContaining(message) as string });
+  });
+});

@@ -28,7 +28,7 @@ export const DESCRIPTION: FastifyDynamicSwaggerOptions = {
     security: [{ password: [] }, { token: [] }, {}],
   },
   transform: createJsonSchemaTransform(options),
-  transformObject: (document) => withoutInputs(toComponents(document) as Document),
+  transformObject: (document) => withoutInputs(toComponents(document)),
 };
 
 type Document = ReturnType<NonNullable<FastifyDynamicSwaggerOptions["transformObject"]>> & {

@@ -13,7 +13,7 @@ import { createWebServer, type Logger } from "@celery-metrics-exporter/runtime";
 import swagger from "@fastify/swagger";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { validatorCompiler } from "fastify-type-provider-zod";
-import { z } from "zod";
+import type { z } from "zod";
 import { Directory, includesRole, type User } from "./access/user.ts";
 import type { Config } from "./config.ts";
 import { Places, Shared } from "./load/shared.ts";
@@ -99,9 +99,6 @@ async function addAccess(server: FastifyInstance, config: Config, logger: Logger
       throw refusal(403, "Requests for this host are not answered without users (see WEB_ALLOWED_HOSTS).");
     }
   });
-  const setUser = (request: FastifyRequest, user: User): void => {
-    request.user = user;
-  };
   if (directory.isEmpty) server.addHook("onRequest", async (request) => setUser(request, ANYONE));
   else {
     await addLogin(server, {
@@ -120,4 +117,8 @@ async function addAccess(server: FastifyInstance, config: Config, logger: Logger
     if ((ofRoute as { readonly role?: unknown } | undefined)?.role === undefined)
       throw new Error(`the route ${url} does not say which role may use it`);
   });
+}
+
+function setUser(request: FastifyRequest, user: User): void {
+  request.user = user;
 }

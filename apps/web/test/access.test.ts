@@ -7,7 +7,14 @@ import { useApi } from "./harness.ts";
 const PASSWORD = "correct horse: battery";
 /** The hash of `PASSWORD`. */
 const HASH = "scrypt$1024$8$1$c2FsdHNhbHQ$Z8g2W8FNk5G1yvK4Jp0g8mXbZq3vC1sB9p5wJ8uYt0k";
-const SECRETS = ["'card 4242'", "result of 4242", "Declined('card 4242')", "Traceback of 4242", '["card 4242"]', '{"card":4242}'];
+const SECRETS = [
+  "'card 4242'",
+  "result of 4242",
+  "Declined('card 4242')",
+  "Traceback of 4242",
+  '"args_json":["card 4242"]',
+  '"kwargs_json":{"card": 4242}',
+];
 
 /** The least role for each route. */
 const ROUTES: Readonly<Record<string, UserRole>> = {
@@ -65,6 +72,16 @@ async function ask(route: string, headers: Record<string, string>): Promise<{ st
   return { status: answer.status, text };
 }
 
+/** How many tasks a search finds. */
+async function countOf(text: string, role: UserRole): Promise<number> {
+  const { text: body } = await ask(`/api/v1/tasks?text=${text}`, bearer(role));
+  return (JSON.parse(body) as { items: unknown[] }).items.length;
+}
+
+async function me(headers: Record<string, string>): Promise<unknown> {
+  return JSON.parse((await ask("/api/v1/me", headers)).text);
+}
+
 it("is decided for every route", async () => {
   const { paths } = JSON.parse(await openApiDocument()) as { paths: object };
   expect([...Object.keys(paths), "/api/v1/openapi.json"].toSorted()).toEqual(Object.keys(ROUTES).toSorted());
@@ -85,14 +102,16 @@ describe.each(Object.entries(ROUTES))("%s", (route, least) => {
     expect((await ask(route, bearer(role))).status).toBe(includesRole(role, least) ? 200 : 403);
   });
 
-  it("shows a viewer nothing of a task's data, and a reader all that it has", async () => {
+  it("shows a viewer nothing of a task's data", async () => {
     const { text: seen } = await ask(route, bearer("viewer"));
     expect(seen).not.toMatch(/4242/);
-    const { text: all } = await ask(route, bearer("reader"));
-    if (route === "/api/v1/tasks/{id}")
-      for (const secret of SECRETS) expect(all).toContain(secret.startsWith("[") || secret.startsWith("{") ? secret.slice(0, 5) : secret);
-    if (route === "/api/v1/failures") expect(all).toContain("card #");
   });
+});
+
+it("a reader sees all the data of a task", async () => {
+  const { text } = await ask("/api/v1/tasks/{id}", bearer("reader"));
+  for (const secret of SECRETS) expect(text).toContain(secret);
+  expect((await ask("/api/v1/failures", bearer("reader"))).text).toContain("card #");
 });
 
 /** A server with the same user and new tokens, on which no login was wrong yet. */
@@ -124,17 +143,14 @@ describe("a viewer", () => {
   });
 
   it("finds text only where they may look", async () => {
-    const idsOf = async (text: string, role: UserRole): Promise<number> =>
-      (JSON.parse((await ask(`/api/v1/tasks?text=${text}`, bearer(role))).text) as { items: unknown[] }).items.length;
-    expect(await idsOf("4242", "viewer")).toBe(0);
-    expect(await idsOf("4242", "reader")).toBe(1);
-    expect(await idsOf("SECRET", "viewer")).toBe(1);
+    expect(await countOf("4242", "viewer")).toBe(0);
+    expect(await countOf("4242", "reader")).toBe(1);
+    expect(await countOf("SECRET", "viewer")).toBe(1);
   });
 });
 
 describe("a login", () => {
   it("is a user's, or that of the one admin", async () => {
-    const me = async (headers: Record<string, string>): Promise<unknown> => JSON.parse((await ask("/api/v1/me", headers)).text);
     expect(await me(basic("ann", PASSWORD))).toEqual({ name: "ann", role: "reader" });
     // From memory.
     expect(await me(basic("ann", PASSWORD))).toEqual({ name: "ann", role: "reader" });

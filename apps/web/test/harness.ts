@@ -21,7 +21,7 @@ export interface Harness {
 }
 
 /** Fields of a row. The others have values of a task that succeeded a minute ago. */
-export interface TaskFields {
+interface TaskFields {
   readonly id: string;
   readonly name?: string | null;
   readonly queue?: string | null;
@@ -56,7 +56,7 @@ export function minutesAgo(minutes: number): Date {
   return new Date(Date.now() - minutes * 60_000);
 }
 
-export async function insertTasks(client: Client, tasks: readonly TaskFields[]): Promise<void> {
+async function insertTasks(client: Client, tasks: readonly TaskFields[]): Promise<void> {
   const rows = tasks.map((task) => ({
     name: "shop.cart.total",
     queue: "celery",

@@ -153,16 +153,15 @@ describe("a live view", () => {
   });
 });
 
-describe("live views", () => {
-  const row = (id: string, status = "SUCCESS"): LiveRow => ({ task_id: id, status });
-  const source = (key: string, list: () => Promise<readonly LiveRow[]> = async () => [row("a")]): LiveSource => ({
-    key,
-    everyMs: 20,
-    list,
-    byId: async () => [],
-    toProblem: ({ message }) => ({ message }),
-  });
+function row(id: string, status = "SUCCESS"): LiveRow {
+  return { task_id: id, status };
+}
 
+function source(key: string, list: () => Promise<readonly LiveRow[]> = async () => [row("a")]): LiveSource {
+  return { key, everyMs: 20, list, byId: async () => [], toProblem: ({ message }) => ({ message }) };
+}
+
+describe("live views", () => {
   it("are limited in their number and in that of their clients", async () => {
     const views = new LiveViews({ clients: 3, views: 2 });
     views.open(source("a"), undefined);

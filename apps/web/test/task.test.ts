@@ -13,6 +13,20 @@ async function get<T>(path: string): Promise<T> {
   return body;
 }
 
+interface Failures {
+  readonly items: readonly { readonly [column: string]: unknown }[];
+}
+
+/** The newest task of each group. */
+async function failuresOf(query: string): Promise<unknown[]> {
+  return (await get<Failures>(`failures?${query}`)).items.map((group) => group["last_task_id"]);
+}
+
+/** Seen in the order of the ids. */
+function node(id: string, parent: string | null): { task_id: string; parent_id: string | null; seen_at: string } {
+  return { task_id: id, parent_id: parent, seen_at: id };
+}
+
 const ROOT = {
   id: "order",
   name: "shop.order",
@@ -128,11 +142,6 @@ describe("a tree", () => {
   });
 
   it("has no cycle, so that following parents ends", () => {
-    const node = (id: string, parent: string | null): { task_id: string; parent_id: string | null; seen_at: string } => ({
-      task_id: id,
-      parent_id: parent,
-      seen_at: id,
-    });
     const nodes = withoutCycles([node("d", "c"), node("a", "b"), node("b", "c"), node("c", "a"), node("e", "e"), node("f", "gone")]);
     expect(nodes.map(({ task_id, parent_id }) => [task_id, parent_id])).toEqual([
       ["a", null],
@@ -146,10 +155,6 @@ describe("a tree", () => {
 });
 
 describe("failures", () => {
-  interface Failures {
-    readonly items: readonly { readonly [column: string]: unknown }[];
-  }
-
   it("are grouped by task, exception and first line, whatever numbers and ids it contains", async () => {
     const { items } = await get<Failures>("failures");
     expect(items.map(({ name, exception, message, count, last_task_id: last }) => ({ name, exception, message, count, last }))).toEqual([
@@ -160,11 +165,9 @@ describe("failures", () => {
   });
 
   it("are chosen by status, task and range", async () => {
-    const idsOf = async (query: string): Promise<unknown[]> =>
-      (await get<Failures>(`failures?${query}`)).items.map((group) => group["last_task_id"]);
-    expect(await idsOf("status=RETRY")).toEqual(["again"]);
-    expect(await idsOf("status=FAILURE,retry&name=shop.pay&range=2m")).toEqual(["again"]);
-    expect(await idsOf("name=shop.mail")).toEqual(["mail"]);
+    expect(await failuresOf("status=RETRY")).toEqual(["again"]);
+    expect(await failuresOf("status=FAILURE,retry&name=shop.pay&range=2m")).toEqual(["again"]);
+    expect(await failuresOf("name=shop.mail")).toEqual(["mail"]);
     const answer = await fetch(`${api.url}/failures?status=SUCCESS`);
     expect(await answer.json()).toMatchObject({ status: 400, field: "status" });
     expect(await (await fetch(`${api.url}/failures?nmae=x`)).json()).toMatchObject({ status: 400 });

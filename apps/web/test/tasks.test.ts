@@ -170,14 +170,14 @@ describe("pages", () => {
   it.each(["", "status=FAILURE,RETRY", "name=a&name=b", "worker=w1@host", "text=shop"])(
     "contain each row once, and all that existed at the start, while rows arrive: %s",
     async (filter) => {
-      // Several rows in each instant, so that the id decides.
-      const at = (index: number): Date => new Date(Date.now() - 1_000 - Math.floor(index / 7) * 60_000);
+      const startedAt = Date.now() - 1_000;
       const rows = Array.from({ length: 500 }, (_, index) => ({
         id: `task-${(index * 7919) % 500}`,
         name: ["a", "b"][index % 2] ?? "a",
         queue: "shop",
         status: ["FAILURE", "RETRY"][index % 2] ?? "",
-        at: at(index),
+        // Several rows in each instant, so that the id decides.
+        at: new Date(startedAt - Math.floor(index / 7) * 60_000),
       }));
       await api.insert(rows);
       let arrived = 0;

@@ -45,10 +45,12 @@ export async function addLogin<U>(server: FastifyInstance, options: LoginOptions
     authenticate: { realm: "celery-metrics-exporter" },
   });
   const { identifyToken } = options;
-  server.addHook("onRequest", function (request, reply, done) {
+  const byPassword = (request: FastifyRequest, reply: FastifyReply): Promise<void> =>
+    new Promise((resolve, reject) => server.basicAuth(request, reply, (error) => (error === undefined ? resolve() : reject(error))));
+  server.addHook("onRequest", async (request, reply) => {
     const token = BEARER.exec(request.headers.authorization ?? "")?.[1];
-    if (token === undefined || identifyToken === undefined) return server.basicAuth(request, reply, done);
-    login.check(async () => identifyToken(token), request, reply).then(() => done(), done);
+    if (token === undefined || identifyToken === undefined) await byPassword(request, reply);
+    else await login.check(async () => identifyToken(token), request, reply);
   });
 }
 

@@ -26,7 +26,7 @@ export class Shared {
     );
     const [oldest] = this.#answers;
     if (this.#answers.size > MAX_KEPT && oldest !== undefined) this.#answers.delete(oldest[0]);
-    return entry.answer as Promise<T>;
+    return entry.answer;
   }
 }
 

@@ -2,7 +2,7 @@
 import type { Reader } from "@celery-metrics-exporter/db";
 import { sql } from "drizzle-orm";
 import { z } from "zod";
-import { PROBLEMS, STATUSES, TASK, isoOf } from "./columns.ts";
+import { STATUSES, TASK, isoOf } from "./columns.ts";
 
 export const FailureGroup = z
   .object({
@@ -17,8 +17,6 @@ export const FailureGroup = z
   })
   .meta({ id: "FailureGroup" });
 export type FailureGroup = z.output<typeof FailureGroup>;
-
-export type Problem = (typeof PROBLEMS)[number];
 
 export interface FailuresOptions {
   readonly statuses: readonly string[];

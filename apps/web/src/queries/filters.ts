@@ -65,7 +65,7 @@ export const TaskFilters = RangeQuery.extend({
 const ARGUMENT = /^(?:kwargs\.(.+)|args\.(\d{1,4}))$/s;
 
 /** One of the arguments that a task was called with. */
-export interface ArgumentFilter {
+interface ArgumentFilter {
   /** A position in `args`, or a name in `kwargs`. */
   readonly key: number | string;
   readonly value: string;
@@ -157,8 +157,6 @@ function candidatesOf({ id, root, parent }: Filters): Pick<Plan, "candidates" | 
     ...(root === undefined ? [] : [sql`(root_id = ${root} or task_id = ${root})`]),
     ...(parent === undefined ? [] : [sql`parent_id = ${parent}`]),
   ];
-  const ofTree = (tree: string): SQL =>
-    sql`select * from ${TASK} where root_id = ${tree} and root_id <> task_id union all select * from ${TASK} where task_id = ${tree}`;
   if (id !== undefined) {
     const ofId = sql`select * from ${TASK} where task_id >= ${id} and task_id < ${id + LAST_CHARACTER}`;
     return { candidate, candidates: async () => ofId };
@@ -166,6 +164,10 @@ function candidatesOf({ id, root, parent }: Filters): Pick<Plan, "candidates" | 
   if (root !== undefined) return { candidate, candidates: async () => ofTree(root) };
   if (parent !== undefined) return { candidate, candidates: async (reader) => ofTree((await rootOf(reader, parent)) ?? parent) };
   return { candidate, candidates: undefined };
+}
+
+function ofTree(root: string): SQL {
+  return sql`select * from ${TASK} where root_id = ${root} and root_id <> task_id union all select * from ${TASK} where task_id = ${root}`;
 }
 
 /** In the byte order of `task_id`, after every other character. */

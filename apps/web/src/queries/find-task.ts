@@ -16,7 +16,7 @@ export interface FoundTask {
   readonly more_children: boolean;
 }
 
-export const MAX_CHILDREN = 100;
+const MAX_CHILDREN = 100;
 
 /** @returns undefined if no task has this id. */
 export async function findTask(reader: Reader, id: string, withData: boolean): Promise<FoundTask | undefined> {

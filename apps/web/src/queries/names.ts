@@ -31,8 +31,11 @@ export async function readNames(reader: Reader): Promise<Names> {
       sql`select distinct worker as name from ${newest} where worker is not null order by 1 limit ${MAX_NAMES}`,
     ),
   ]);
-  const toNames = (rows: readonly { readonly name: string }[]): string[] => rows.map(({ name }) => name);
   return { names: toNames(names), queues: toNames(queues), workers: toNames(workers) };
+}
+
+function toNames(rows: readonly { readonly name: string }[]): string[] {
+  return rows.map(({ name }) => name);
 }
 
 export const TaskType = z

@@ -29,7 +29,7 @@ export interface Node {
   readonly seen_at: string;
 }
 
-export const MAX_NODES = 5_000;
+const MAX_NODES = 5_000;
 
 /**
  * The tasks of the tree that contains `id`, with the root if it is known.

@@ -43,8 +43,8 @@ function exact(json: unknown): unknown {
 
 /** A spreadsheet would run a text that begins like a formula, so an apostrophe is put before it. */
 function toCell(value: unknown): string {
-  if (value === null || value === undefined) return "";
-  if (typeof value !== "string") return String(value as number);
+  if (typeof value === "number") return String(value);
+  if (typeof value !== "string") return "";
   const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
