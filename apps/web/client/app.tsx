@@ -1,6 +1,6 @@
 /** The frame around every page: where one can go, the theme, the keyboard. */
 import type { ComponentType, JSX } from "preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { useQuery } from "./api/query.ts";
 import type { Me } from "./api/types.ts";
 import { href, page } from "./location.ts";
@@ -8,20 +8,25 @@ import { Bar } from "./parts/bar.tsx";
 import { Icon, type IconName } from "./parts/icon.tsx";
 import { KeyHelp, useKeys } from "./parts/keys.tsx";
 import { Empty } from "./parts/say.tsx";
-import { About } from "./pages/about.tsx";
-import { Failures } from "./pages/failures.tsx";
-import { Task } from "./pages/task.tsx";
 import { Tasks } from "./pages/tasks.tsx";
-import { Types } from "./pages/types.tsx";
 import { switchTheme } from "./theme.ts";
 
-const PAGES: Readonly<Record<string, ComponentType>> = {
-  tasks: Tasks,
-  task: Task,
-  failures: Failures,
-  types: Types,
-  about: About,
+type Load = () => Promise<ComponentType>;
+
+/** Only the page that is shown is loaded. */
+const PAGES: Readonly<Record<string, Load>> = {
+  "": async () => (await import("./pages/overview.tsx")).Overview,
+  tasks: async () => Tasks,
+  task: async () => (await import("./pages/task.tsx")).Task,
+  failures: async () => (await import("./pages/failures.tsx")).Failures,
+  types: async () => (await import("./pages/types.tsx")).Types,
+  workers: async () => (await import("./pages/workers.tsx")).Workers,
+  worker: async () => (await import("./pages/worker.tsx")).Worker,
+  queues: async () => (await import("./pages/queues.tsx")).Queues,
+  about: async () => (await import("./pages/about.tsx")).About,
 };
+
+const loaded = new Map<string, ComponentType>([["tasks", Tasks]]);
 
 const LINKS: readonly {
   readonly to: string;
@@ -40,9 +45,9 @@ const LINKS: readonly {
 
 export function App(): JSX.Element {
   useKeys();
-  const Page = PAGES[page.value] ?? Unknown;
+  const name = page.value;
   // Screen readers begin at the top of a new page.
-  useEffect(() => document.getElementById("main")?.focus({ preventScroll: true }), [page.value]);
+  useEffect(() => document.getElementById("main")?.focus({ preventScroll: true }), [name]);
   return (
     <>
       <a class="skip" href="#main">
@@ -50,10 +55,45 @@ export function App(): JSX.Element {
       </a>
       <Side />
       <main id="main" tabIndex={-1}>
-        <Page key={page.value} />
+        <Page key={name} name={name} />
       </main>
       <KeyHelp />
     </>
+  );
+}
+
+function Page({ name }: { readonly name: string }): JSX.Element | null {
+  const [hasFailed, setFailed] = useState(false);
+  const [, setLoaded] = useState(false);
+  const load = PAGES[name];
+  const Shown = load === undefined ? Unknown : loaded.get(name);
+  useEffect(() => {
+    if (Shown !== undefined || load === undefined) return;
+    load().then(
+      (component) => {
+        loaded.set(name, component);
+        return setLoaded(true);
+      },
+      () => setFailed(true),
+    );
+  }, [name]);
+  if (Shown !== undefined) return <Shown />;
+  return hasFailed ? <Reload /> : null;
+}
+
+/** After an update of the server, the files of the page before are gone. */
+function Reload(): JSX.Element {
+  return (
+    <div class="body">
+      <section class="panel">
+        <Empty icon="warn" title="This page could not be loaded">
+          <p>The server does not answer, or it was updated meanwhile.</p>
+          <button class="btn" type="button" onClick={() => window.location.reload()}>
+            Reload
+          </button>
+        </Empty>
+      </section>
+    </div>
   );
 }
 

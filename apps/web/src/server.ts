@@ -25,6 +25,7 @@ import { DESCRIPTION } from "./openapi.ts";
 import { addLive } from "./routes/live.ts";
 import { addOverview } from "./routes/overview.ts";
 import { addProblems } from "./routes/problem.ts";
+import { addStatistics } from "./routes/statistics.ts";
 import { addTask } from "./routes/task.ts";
 import { addTasks } from "./routes/tasks.ts";
 
@@ -77,6 +78,7 @@ export async function createServer({ config, reader, logger }: ServerOptions): P
     addTask(api, context);
     addOverview(api, context);
     addLive(api, context);
+    addStatistics(api, context);
     scope.get(`${PREFIX}/openapi.json`, { config: { role: "viewer" }, schema: { hide: true } }, (_request, reply) =>
       reply.type("application/json; charset=utf-8").serializer(JSON.stringify).send(server.swagger()),
     );

@@ -10,11 +10,20 @@ export { deleteOldTasks, type DeleteOldTasksOptions } from "./tables/delete-task
 export { deleteTasks } from "./tables/delete-tasks.ts";
 export { migrate } from "./migrate/migrate.ts";
 export { StatementError, readRows, type ReadRowsOptions, type SelectedColumn, type SelectedRows } from "./merge/read-rows.ts";
-export { celeryQueueMinute, celeryTask, celeryTaskMinute, celeryWorker } from "./tables/schema.ts";
+export { celeryQueueMinute, celeryRollup, celeryTask, celeryTaskMinute, celeryWorker } from "./tables/schema.ts";
 export { checkQueueMinutes, deleteOldQueueMinutes, mergeQueueMinutes } from "./rollups/queue-minutes.ts";
 export { checkRollUps, deleteOldRollUps, rollUp, sealRollUps } from "./rollups/roll-up.ts";
 export { percentile } from "./rollups/histogram.ts";
-export { readStatistics, type Durations, type Statistics, type StatisticsGroup, type StatisticsOptions } from "./rollups/statistics.ts";
+export {
+  readStatistics,
+  statisticsStatement,
+  toStatistics,
+  type Durations,
+  type Statistics,
+  type StatisticsGroup,
+  type StatisticsOptions,
+  type StatisticsRow,
+} from "./rollups/statistics.ts";
 export { checkWorkers, deleteSilentWorkers, mergeObservedWorkers, mergeWorkerEvents } from "./workers/merge-workers.ts";
 export {
   WORKER_LOST_AFTER_SECONDS,

@@ -94,35 +94,32 @@ export function useQuery<T>(path: string | undefined, { everyMs }: QueryOptions 
     if (path === undefined) return;
     let controller: AbortController | undefined;
     let timer: number | undefined;
-    const run = (): void => {
+    const run = async (): Promise<void> => {
       controller?.abort();
       clearTimeout(timer);
       if (document.hidden) return;
-      const mine = new AbortController();
-      controller = mine;
-      ask<T>(path, mine.signal).then(
-        (data) => {
-          if (mine.signal.aborted) return;
-          remember(path, data);
-          Object.assign(now, { path, cached: { data, at: Date.now() }, error: undefined });
-          redraw(0);
-          if (everyMs !== undefined) timer = window.setTimeout(run, everyMs);
-        },
-        (thrown: unknown) => {
-          if (mine.signal.aborted) return;
-          now.error = thrown instanceof ApiError ? thrown : new ApiError(0, String(thrown));
-          redraw(0);
-          if (now.error.status === 0 || now.error.status >= 500) timer = window.setTimeout(run, RETRY_MS);
-        },
-      );
+      const { signal } = (controller = new AbortController());
+      try {
+        const data = await ask<T>(path, signal);
+        if (signal.aborted) return;
+        remember(path, data);
+        Object.assign(now, { path, cached: { data, at: Date.now() }, error: undefined });
+        if (everyMs !== undefined) timer = window.setTimeout(start, everyMs);
+      } catch (thrown) {
+        if (signal.aborted) return;
+        now.error = thrown instanceof ApiError ? thrown : new ApiError(0, String(thrown));
+        if (now.error.status === 0 || now.error.status >= 500) timer = window.setTimeout(start, RETRY_MS);
+      }
+      redraw(0);
     };
-    again.current = run;
-    run();
-    document.addEventListener("visibilitychange", run);
+    const start = (): void => void run();
+    again.current = start;
+    start();
+    document.addEventListener("visibilitychange", start);
     return () => {
       controller?.abort();
       clearTimeout(timer);
-      document.removeEventListener("visibilitychange", run);
+      document.removeEventListener("visibilitychange", start);
     };
   }, [path, everyMs, now]);
 

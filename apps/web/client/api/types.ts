@@ -1,23 +1,31 @@
 /** What the API answers: the types of its schemas. Nothing of them gets into the browser. */
 import type { z } from "zod";
 import type { STATUSES, TaskItem } from "../../src/queries/columns.ts";
+import type { DataHealth } from "../../src/queries/data-health.ts";
 import type { FailureGroup } from "../../src/queries/failures.ts";
 import type { TaskLink } from "../../src/queries/find-task.ts";
 import type { TaskType } from "../../src/queries/names.ts";
+import type { Queue } from "../../src/queries/queues.ts";
+import type { StatisticsItem } from "../../src/queries/statistics.ts";
 import type { TreeNode } from "../../src/queries/tree.ts";
+import type { Worker } from "../../src/queries/workers.ts";
 import type { FailuresAnswer, NamesAnswer } from "../../src/routes/overview.ts";
+import type { QueuesAnswer, StatisticsAnswer, WorkersAnswer } from "../../src/routes/statistics.ts";
 import type { Task, Tree } from "../../src/routes/task.ts";
 import type { TaskPage } from "../../src/routes/tasks.ts";
 import type { UserRole } from "../../src/access/user.ts";
 
 export type Status = (typeof STATUSES)[number];
-export type { FailureGroup, TaskItem, TaskLink, TaskType };
+export type { DataHealth, FailureGroup, Queue, StatisticsItem, Worker, TaskItem, TaskLink, TaskType };
 export type TaskAnswer = z.output<typeof Task>;
 export type TreeAnswer = z.output<typeof Tree>;
 export type TreeTask = z.output<typeof TreeNode>;
 export type TaskPageAnswer = z.output<typeof TaskPage>;
 export type FailureList = z.output<typeof FailuresAnswer>;
 export type Names = z.output<typeof NamesAnswer>;
+export type Statistics = z.output<typeof StatisticsAnswer>;
+export type WorkerList = z.output<typeof WorkersAnswer>;
+export type QueueList = z.output<typeof QueuesAnswer>;
 export interface Me {
   readonly name: string;
   readonly role: UserRole;

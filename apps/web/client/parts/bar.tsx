@@ -99,20 +99,21 @@ function toLocal(at: Date): string {
   return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
+function applyRange(event: SubmitEvent): void {
+  event.preventDefault();
+  const form = new FormData(event.currentTarget as HTMLFormElement);
+  const read = (name: string): string | null => {
+    const value = form.get(name);
+    return typeof value === "string" && value !== "" ? new Date(value).toISOString() : null;
+  };
+  document.getElementById("range")?.hidePopover();
+  navigate(href(page.value, changed({ range: null, from: read("from"), to: read("to") })));
+}
+
 /** Ranges in a menu, with a beginning and an end of one's own. */
 export function RangeMenu({ standard }: { readonly standard: string }): JSX.Element {
   const from = query.value.get("from");
   const to = query.value.get("to");
-  const apply = (event: SubmitEvent): void => {
-    event.preventDefault();
-    const form = new FormData(event.currentTarget as HTMLFormElement);
-    const read = (name: string): string | null => {
-      const value = form.get(name);
-      return typeof value === "string" && value !== "" ? new Date(value).toISOString() : null;
-    };
-    document.getElementById("range")?.hidePopover();
-    navigate(href(page.value, changed({ range: null, from: read("from"), to: read("to") })));
-  };
   return (
     <>
       <button class="btn" type="button" popovertarget="range">
@@ -133,7 +134,7 @@ export function RangeMenu({ standard }: { readonly standard: string }): JSX.Elem
             </a>
           ))}
         </div>
-        <form class="stack" onSubmit={apply}>
+        <form class="stack" onSubmit={applyRange}>
           <label class="f">
             From
             <input class="field" type="datetime-local" name="from" required value={from === null ? "" : toLocal(new Date(from))} />

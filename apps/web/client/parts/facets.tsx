@@ -21,11 +21,16 @@ interface Choice {
   readonly label: JSX.Element;
 }
 
+function valuesOf(parameter: string): string[] {
+  return parameter === "status" ? (query.value.get("status") ?? "").split(",").filter((one) => one !== "") : query.value.getAll(parameter);
+}
+
+function shorten(value: string, label: JSX.Element): Choice {
+  return { value, label: <span title={value}>{label}</span> };
+}
+
 export function Facets({ names }: { readonly names: Names | undefined }): JSX.Element {
-  const chosen = (parameter: string): string[] =>
-    parameter === "status" ? (query.value.get("status") ?? "").split(",").filter((one) => one !== "") : query.value.getAll(parameter);
-  const withWildcards = (parameter: string, known: readonly string[] = []): string[] => [...new Set([...chosen(parameter), ...known])];
-  const shorten = (value: string, label: JSX.Element): Choice => ({ value, label: <span title={value}>{label}</span> });
+  const withWildcards = (parameter: string, known: readonly string[] = []): string[] => [...new Set([...valuesOf(parameter), ...known])];
   return (
     <aside class="facets" id="facets" popover="auto" aria-label="Filters">
       <div class="row only-narrow">
@@ -37,25 +42,25 @@ export function Facets({ names }: { readonly names: Names | undefined }): JSX.El
       <Facet
         title="State"
         parameter="status"
-        chosen={chosen("status")}
+        chosen={valuesOf("status")}
         choices={STATES.map(([value, state]) => ({ value, label: <Badge state={state} /> }))}
       />
       <Facet
         title="Task"
         parameter="name"
-        chosen={chosen("name")}
+        chosen={valuesOf("name")}
         choices={withWildcards("name", names?.names).map((value) => shorten(value, <TaskName name={value} />))}
       />
       <Facet
         title="Queue"
         parameter="queue"
-        chosen={chosen("queue")}
+        chosen={valuesOf("queue")}
         choices={withWildcards("queue", names?.queues).map((value) => shorten(value, <>{value}</>))}
       />
       <Facet
         title="Worker"
         parameter="worker"
-        chosen={chosen("worker")}
+        chosen={valuesOf("worker")}
         choices={withWildcards("worker", names?.workers).map((value) => shorten(value, <WorkerName name={value} />))}
       />
     </aside>

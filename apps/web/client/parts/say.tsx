@@ -94,18 +94,17 @@ export interface CopyProps {
 
 export function Copy({ text, label, word }: CopyProps): JSX.Element {
   const [isDone, setDone] = useState(false);
-  const copy = (): void => {
-    void copyText(text).then(() => {
-      setDone(true);
-      setTimeout(() => setDone(false), 1_500);
-    });
+  const copy = async (): Promise<void> => {
+    await copyText(text);
+    setDone(true);
+    setTimeout(() => setDone(false), 1_500);
   };
   return (
     <button
       class={word === undefined ? "btn ghost sm icon" : "btn sm"}
       type="button"
       aria-label={word === undefined ? (isDone ? "Copied" : label) : undefined}
-      onClick={copy}
+      onClick={() => void copy()}
     >
       <Icon name={isDone ? "success" : "copy"} />
       {word !== undefined && (isDone ? "Copied" : word)}

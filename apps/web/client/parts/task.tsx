@@ -90,12 +90,14 @@ export function IdLink({ id }: { readonly id: string }): JSX.Element {
   );
 }
 
+/** Without the brackets around it. */
+function inner(text: string | null, open: string, close: string): string {
+  const trimmed = text?.trim() ?? "";
+  return trimmed.startsWith(open) && trimmed.endsWith(close) ? trimmed.slice(1, -1).replace(/,$/, "") : trimmed;
+}
+
 /** What a task was called with, in one line. */
 export function argumentsLine({ args, kwargs }: Pick<TaskItem, "args" | "kwargs">): string {
-  const inner = (text: string | null, open: string, close: string): string => {
-    const trimmed = text?.trim() ?? "";
-    return trimmed.startsWith(open) && trimmed.endsWith(close) ? trimmed.slice(1, -1).replace(/,$/, "") : trimmed;
-  };
   const named = inner(kwargs, "{", "}").replace(/(^|, )'([A-Za-z_]\w*)': /g, "$1$2=");
   return [inner(args, "(", ")"), named].filter((part) => part !== "").join(", ");
 }

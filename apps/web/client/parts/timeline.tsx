@@ -101,6 +101,10 @@ export function Timeline({ task }: { readonly task: TaskAnswer }): JSX.Element {
   );
 }
 
+function seconds(from: number, to: number): string {
+  return duration(Math.max(0, to - from) / 1_000);
+}
+
 /** One line for the whole life: waited, tried before, ran. */
 function Life({ task }: { readonly task: TaskAnswer }): JSX.Element | null {
   const { sent_at, received_at, started_at, run_started_at, finished_at, status } = task;
@@ -113,7 +117,6 @@ function Life({ task }: { readonly task: TaskAnswer }): JSX.Element | null {
   const lastStart = run_started_at === null ? start : Date.parse(run_started_at);
   const x = (at: number): string => `${Math.min(100, Math.max(0, ((at - from) / (to - from)) * 100)).toFixed(2)}%`;
   const width = (a: number, b: number): string => `${Math.max(0, (Math.max(0, b - a) / (to - from)) * 100).toFixed(2)}%`;
-  const seconds = (a: number, b: number): string => duration(Math.max(0, b - a) / 1_000);
   const says = [
     `waited ${seconds(from, start)}`,
     ...(lastStart > start ? [`was tried before for ${seconds(start, lastStart)}`] : []),

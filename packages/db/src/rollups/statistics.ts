@@ -11,8 +11,8 @@ export interface StatisticsOptions {
   /** Both are instants, as PostgreSQL reads them. The minute of `from` is included. */
   readonly from: string;
   readonly to: string;
-  /** The width of the steps, in UTC. Without it, the result is of the whole time. */
-  readonly step?: "minute" | "hour" | "day" | undefined;
+  /** The width of the steps, in UTC; a number is minutes. Without it, the result is of the whole time. */
+  readonly step?: "minute" | "hour" | "day" | number | undefined;
   /** Separate figures for each. */
   readonly by?: readonly StatisticsGroup[];
   /** Only these. '' stands for an unknown name or queue. */
@@ -54,8 +54,12 @@ export interface Statistics {
  * @throws {UnavailableError} if the database is unavailable.
  */
 export async function readStatistics(database: Drizzle, options: StatisticsOptions): Promise<readonly Statistics[]> {
-  const rows = await query<StatisticsRow>(database, statisticsStatement(options));
-  return rows.map((row) => ({
+  return (await query<StatisticsRow>(database, statisticsStatement(options))).map(toStatistics);
+}
+
+/** A row of `statisticsStatement`. */
+export function toStatistics(row: StatisticsRow): Statistics {
+  return {
     at: row.at ?? undefined,
     ...Object.fromEntries(GROUPS.flatMap((group) => (row[group] === undefined ? [] : [[group, row[group]]]))),
     n: Number(row.n),
@@ -64,10 +68,10 @@ export async function readStatistics(database: Drizzle, options: StatisticsOptio
     slowest: row.runtime_max ?? undefined,
     slowestId: row.slowest_id ?? undefined,
     lastFailedId: row.last_failed_id ?? undefined,
-  }));
+  };
 }
 
-interface StatisticsRow {
+export interface StatisticsRow {
   readonly at: string | null;
   readonly name?: string;
   readonly queue?: string;
@@ -93,7 +97,7 @@ function durationsOf(histogram: readonly number[], sum: number): Durations {
 }
 
 export function statisticsStatement({ from, to, step, by = [], names, queues, statuses, limit = 10_000 }: StatisticsOptions): SQL {
-  const at = step === undefined ? sql`null::text` : sql`date_trunc(${step}::text, minute, 'UTC')::text`;
+  const at = step === undefined ? sql`null::text` : sql`${beginningOfStep(step)}::text`;
   const groups = GROUPS.filter((group) => by.includes(group));
   const columns = groups.map((group) => sql`, ${sql.identifier(group)}`);
   return sql`select ${at} as at ${sql.join(columns)}, sum(n)::float8 as n,
@@ -106,6 +110,13 @@ export function statisticsStatement({ from, to, step, by = [], names, queues, st
     group by 1 ${sql.join(columns)}
     order by 1, n desc ${sql.join(columns)}
     limit ${limit}::int`;
+}
+
+/** Of the row's minute. */
+function beginningOfStep(step: "minute" | "hour" | "day" | number): SQL {
+  return typeof step === "number"
+    ? sql`date_bin(make_interval(mins => ${step}::int), minute, timestamptz '2000-01-01 00:00Z')`
+    : sql`date_trunc(${step}::text, minute, 'UTC')`;
 }
 
 function isOneOf(column: StatisticsGroup, values: readonly string[] | undefined): SQL {

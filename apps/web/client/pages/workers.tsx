@@ -1,0 +1,215 @@
+/** Workers: which are alive, and what they do. */
+import type { JSX } from "preact";
+import { useState } from "preact/hooks";
+import { useQuery } from "../api/query.ts";
+import type { Worker, WorkerList } from "../api/types.ts";
+import { changed, href, page, query } from "../location.ts";
+import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
+import { Call, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
+import { Time, number } from "../parts/time.tsx";
+import { Busy, WorkerBadge, poolName, version } from "../parts/worker.tsx";
+
+export const WORKERS_EVERY_MS = 5_000;
+
+const STATES = [
+  ["", "All"],
+  ["up", "Up"],
+  ["lost", "Lost"],
+  ["offline", "Offline"],
+] as const;
+
+export function Workers(): JSX.Element {
+  const [text, setText] = useState("");
+  const asked = useQuery<WorkerList>("workers", { everyMs: isLive.value ? WORKERS_EVERY_MS : undefined });
+  const state = query.value.get("state") ?? "";
+  const all = asked.data?.items ?? [];
+  const counts = (wanted: string): number => all.filter((worker) => wanted === "" || worker.state === wanted).length;
+  const found = text.trim().toLowerCase();
+  const shown = all.filter(
+    (worker) =>
+      (state === "" || worker.state === state) && `${worker.name} ${worker.queues?.join(" ")} ${worker.pool}`.toLowerCase().includes(found),
+  );
+  const lost = all.filter((worker) => worker.state === "lost");
+
+  return (
+    <>
+      <Bar
+        title="Workers"
+        sub={asked.data === undefined ? undefined : `${counts("up")} up, ${counts("lost")} lost, ${counts("offline")} offline`}
+      >
+        <label class="sr" for="workers-search">
+          Filter workers
+        </label>
+        <input
+          class="field"
+          id="workers-search"
+          type="search"
+          placeholder="Name, queue or pool"
+          value={text}
+          onInput={({ currentTarget }) => setText(currentTarget.value)}
+        />
+        <LiveButton />
+      </Bar>
+      <div class="body">
+        <Failing query={asked} />
+        {lost.slice(0, 3).map((worker) => (
+          <Lost key={worker.name} worker={worker} />
+        ))}
+        <section class="panel" aria-labelledby="workers-all">
+          <header>
+            <h2 id="workers-all">All workers</h2>
+            <p>that were heard in the last 24 hours</p>
+            <span class="push row">
+              <div class="seg" role="group" aria-label="Show">
+                {STATES.map(([value, name]) => (
+                  <a
+                    key={value}
+                    href={href(page.value, changed({ state: value === "" ? null : value }))}
+                    aria-current={value === state ? "true" : undefined}
+                  >
+                    {name} {counts(value)}
+                  </a>
+                ))}
+              </div>
+            </span>
+          </header>
+          {asked.data === undefined ? (
+            asked.error === undefined && <Loading />
+          ) : shown.length > 0 ? (
+            <Table workers={shown} />
+          ) : all.length > 0 ? (
+            <Empty icon="search" title="Nothing found" />
+          ) : (
+            <Empty icon="workers" title="No worker was heard">
+              <p>
+                Workers send heartbeats as events. Start them with <Setting>celery worker -E</Setting>, without{" "}
+                <code>--without-heartbeat</code> and <code>--without-gossip</code>.
+              </p>
+            </Empty>
+          )}
+          {shown.length > 0 && (
+            <footer>
+              {shown.every(({ concurrency }) => concurrency === null) && (
+                <span>
+                  Pools, slots and queues are not known: the role monitor asks workers for them, unless <code>MONITOR_INSPECT=false</code>.
+                  Is it running?
+                </span>
+              )}
+              <span class="push muted">Processed: since each worker started</span>
+            </footer>
+          )}
+        </section>
+      </div>
+    </>
+  );
+}
+
+function Lost({ worker }: { readonly worker: Worker }): JSX.Element {
+  return (
+    <Call tone="lost" icon="lost" title={`${worker.name} is lost`}>
+      {worker.heard_at !== null && (
+        <>
+          Its last heartbeat came <Time at={worker.heard_at} />
+          {worker.freq !== null && `, one was due every ${worker.freq} s`}.{" "}
+        </>
+      )}
+      {(worker.active ?? 0) > 0 && (
+        <>
+          It had {number(worker.active ?? 0)} {worker.active === 1 ? "task" : "tasks"}. With <code>acks_late</code> the broker hands them to
+          another worker, otherwise they are gone.{" "}
+        </>
+      )}
+      <a class="link" href={href("tasks", { worker: worker.name, status: "STARTED,RECEIVED", range: "7d" })}>
+        Show its unfinished tasks
+      </a>
+    </Call>
+  );
+}
+
+function Table({ workers }: { readonly workers: readonly Worker[] }): JSX.Element {
+  return (
+    <table>
+      <thead>
+        <tr>
+          <th scope="col" class="p3">
+            State
+          </th>
+          <th scope="col">Worker and queues</th>
+          <th scope="col" class="p1">
+            Celery
+          </th>
+          <th scope="col" class="p2">
+            Pool
+          </th>
+          <th scope="col">Busy</th>
+          <th scope="col" class="n p3">
+            Processed
+          </th>
+          <th scope="col" class="n p2">
+            <abbr title="Load of the host over 1, 5 and 15 minutes">Load</abbr>
+          </th>
+          <th scope="col" class="n">
+            Heartbeat
+          </th>
+        </tr>
+      </thead>
+      <tbody>
+        {workers.map((worker) => (
+          <Row key={worker.name} worker={worker} />
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function Row({ worker }: { readonly worker: Worker }): JSX.Element {
+  const at = worker.name.indexOf("@");
+  const split = at < 0 ? worker.name.length : at;
+  return (
+    <tr class={worker.state === "lost" ? "lostrow" : undefined} data-row={worker.name}>
+      <td class="nowrap p3">
+        <WorkerBadge state={worker.state} />
+      </td>
+      <th scope="row" class="w">
+        <span class="tk">
+          <span class="on-s">
+            <WorkerBadge state={worker.state} glyph />
+          </span>
+          <span class="tkn">
+            <a class="cut" href={href("worker", { name: worker.name })} title={worker.name} data-open>
+              <b class="fn">{worker.name.slice(0, split)}</b>
+              <span class="mod">{worker.name.slice(split)}</span>
+            </a>
+            {worker.queues !== null && <span class="sub cut">{worker.queues.join(", ")}</span>}
+          </span>
+        </span>
+      </th>
+      <td class="p1 num">{worker.software === null ? <span class="nil">–</span> : version(worker.software)}</td>
+      <td class="p2">{worker.pool === null ? <span class="nil">–</span> : poolName(worker.pool)}</td>
+      <td class="nowrap">
+        <Busy worker={worker} />
+      </td>
+      <td class="n p3">{worker.processed === null ? <span class="nil">–</span> : number(worker.processed)}</td>
+      <td class="n p2">
+        <Load worker={worker} />
+      </td>
+      <td class={worker.state === "lost" ? "n lostt" : "n"}>
+        {worker.heard_at === null ? <span class="nil">–</span> : <Time at={worker.heard_at} />}
+      </td>
+    </tr>
+  );
+}
+
+export function Load({ worker: { loadavg, state } }: { readonly worker: Worker }): JSX.Element {
+  if (loadavg === null || state === "offline") return <span class="nil">–</span>;
+  return (
+    <>
+      {loadavg.map((load, index) => (
+        <span key={index} class={index === 0 ? undefined : "muted"}>
+          {index > 0 && " "}
+          {load.toFixed(1)}
+        </span>
+      ))}
+    </>
+  );
+}

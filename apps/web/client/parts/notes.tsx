@@ -1,0 +1,108 @@
+/** What is missing in the data, with the setting that cures it. */
+import type { ComponentChildren, JSX } from "preact";
+import { useQuery } from "../api/query.ts";
+import type { DataHealth } from "../api/types.ts";
+import { isLive } from "./bar.tsx";
+import { Icon } from "./icon.tsx";
+import { Setting } from "./say.tsx";
+import { Time, duration, now, number } from "./time.tsx";
+
+const EVERY_MS = 15_000;
+/** Shorter lags are those of a batch. */
+const LATE_SECONDS = 10;
+const ROLLED_UP_MS = 60_000;
+/** A few tasks always come without: those whose sender was not restarted. */
+const MANY = 0.05;
+
+interface Note {
+  readonly tone: "warn" | "ok";
+  readonly title: string;
+  readonly text: ComponentChildren;
+}
+
+export function useDataHealth(): { readonly health: DataHealth | undefined; readonly notes: readonly Note[] } {
+  const { data } = useQuery<DataHealth>("health-of-data", { everyMs: isLive.value ? EVERY_MS : undefined });
+  return { health: data, notes: data === undefined ? [] : notesOf(data) };
+}
+
+function notesOf(health: DataHealth): Note[] {
+  const { tasks, without_queue, cut, silent_workers, lag, rolled_up_at } = health;
+  const notes: (Note | undefined)[] = [
+    lag !== null && lag > LATE_SECONDS
+      ? {
+          tone: "warn",
+          title: `${duration(lag)} behind`,
+          text: "Events wait in our own queue: the postgres-processor is slower than they come in, or it was stopped.",
+        }
+      : undefined,
+    silent_workers.length > 0
+      ? {
+          tone: "warn",
+          title: `${silent_workers.join(", ")} ${silent_workers.length === 1 ? "sends" : "send"} no task events`,
+          text: (
+            <>
+              Heartbeats tell how much they do, but not what: their tasks are missing from every list. Start them with{" "}
+              <Setting>celery worker -E</Setting> or set <Setting>worker_send_task_events = True</Setting>.
+            </>
+          ),
+        }
+      : undefined,
+    tasks > 0 && without_queue > tasks * MANY
+      ? {
+          tone: "warn",
+          title: `${number(without_queue)} of the newest ${number(tasks)} tasks have no queue`,
+          text: (
+            <>
+              Nobody told when they were sent, so their waiting time is not known either. Set <Setting>task_send_sent_event = True</Setting>{" "}
+              where tasks are sent.
+            </>
+          ),
+        }
+      : undefined,
+    cut > 0
+      ? {
+          tone: "warn",
+          title: `${number(cut)} of the newest ${number(tasks)} tasks have arguments that Celery cut`,
+          text: (
+            <>
+              Set <Setting>app.amqp.argsrepr_maxsize = 8192</Setting> and <Setting>app.amqp.kwargsrepr_maxsize = 8192</Setting> where tasks
+              are sent.
+            </>
+          ),
+        }
+      : undefined,
+    tasks > 0 && (rolled_up_at === null || now.value - Date.parse(rolled_up_at) > ROLLED_UP_MS)
+      ? {
+          tone: "warn",
+          title: "The charts are old",
+          text:
+            rolled_up_at === null ? (
+              "Nobody counts the tasks. The role postgres-processor does it: is it running, in this version?"
+            ) : (
+              <>
+                Tasks were last counted <Time at={rolled_up_at} />. The role postgres-processor does it: is it running?
+              </>
+            ),
+        }
+      : undefined,
+  ];
+  return notes.filter((note) => note !== undefined);
+}
+
+export function Notes(): JSX.Element | null {
+  const { health, notes } = useDataHealth();
+  if (health === undefined) return null;
+  const all: readonly Note[] =
+    notes.length > 0 ? notes : [{ tone: "ok", title: "Nothing is missing", text: `In the newest ${number(health.tasks)} tasks.` }];
+  return (
+    <div class="notes">
+      {all.map(({ tone, title, text }) => (
+        <div class={`note ${tone}`} key={title}>
+          <Icon name={tone === "ok" ? "success" : "warn"} />
+          <strong>{title}</strong>
+          <p>{text}</p>
+        </div>
+      ))}
+    </div>
+  );
+}

@@ -1,0 +1,165 @@
+/** Counts and percentiles over time, workers, queues, and what is missing in the data. */
+import { storableText } from "@celery-metrics-exporter/db";
+import { z } from "zod";
+import { DataHealth, readDataHealth } from "../queries/data-health.ts";
+import { RangeQuery, beginningOf } from "../queries/filters.ts";
+import { Queue, Unacked, readQueues } from "../queries/queues.ts";
+import { StatisticsItem, readStatistics, rolledUpAt } from "../queries/statistics.ts";
+import { Worker, readWorkers } from "../queries/workers.ts";
+import { PREFIX, type Api, type ApiContext } from "./api.ts";
+import { PROBLEMS, wrongParameter } from "./problem.ts";
+
+const STEP = /^([1-9]\d{0,3})([mhd])$/;
+const UNIT_MINUTES = { m: 1, h: 60, d: 1_440 };
+
+const step = z.string().regex(STEP, "must be a number of minutes, hours or days, such as 5m, 1h or 1d");
+
+/** @throws {Error} with the status 400 if there are too many steps. */
+function toMinutes(
+  value: string,
+  { from, to }: { readonly from: Date; readonly to: Date },
+): { readonly minutes: number; readonly steps: number } {
+  const [, count, unit] = STEP.exec(value) ?? [];
+  const minutes = Number(count) * UNIT_MINUTES[unit as keyof typeof UNIT_MINUTES];
+  const steps = Math.ceil((to.getTime() - from.getTime()) / 60_000 / minutes);
+  if (steps > MAX_STEPS) throw wrongParameter("step", `The range has ${steps} of these steps; at most ${MAX_STEPS} are answered.`);
+  return { minutes, steps };
+}
+
+const MAX_STEPS = 1_500;
+const MAX_DAYS = 400;
+
+const text = z.string().max(1_000, "must have at most 1000 characters").transform(storableText);
+const texts = z.union([text, z.array(text).max(20)], "must be at most 20 texts").transform((value) => [value].flat());
+const GROUPS = ["name", "queue", "status"] as const;
+
+const StatisticsQuery = RangeQuery.extend({
+  step: step.optional().describe("The width of the steps, such as `5m`, `1h` or `1d`. Without it, one result for the whole range."),
+  by: z
+    .string()
+    .transform((value) => value.split(",").map((group) => group.trim()))
+    .pipe(z.array(z.enum(GROUPS, { error: `must be one or more of ${GROUPS.join(", ")}, separated by commas` })))
+    .default([])
+    .describe("Separate results for each `name`, `queue` or `status`; several are separated by commas."),
+  name: texts.optional(),
+  queue: texts.optional(),
+  status: texts.optional(),
+}).strict();
+
+export const StatisticsAnswer = z.object({
+  from: z.iso.datetime(),
+  to: z.iso.datetime(),
+  rolled_up_at: z.iso.datetime().nullable().describe("When the counts were last brought up to date; null if never."),
+  items: z.array(StatisticsItem).describe("In the order of time; within a step, the most frequent first. At most 10,000."),
+});
+
+const WorkersQuery = z
+  .object({
+    name: text.optional().describe("Only this one, however long it has been silent."),
+    silent_hours: z.coerce
+      .number({ error: "must be a number" })
+      .min(0, "must be at least 0")
+      .max(100_000, "must be at most 100000")
+      .default(24)
+      .describe("Workers that were silent for longer are left out."),
+  })
+  .strict();
+
+export const WorkersAnswer = z.object({ items: z.array(Worker).describe("At most 1,000: lost ones first.") });
+
+const QueuesQuery = RangeQuery.pick({ range: true })
+  .extend({ range: RangeQuery.shape.range.unwrap().default("3h"), step: step.default("3m") })
+  .strict();
+
+export const QueuesAnswer = z.object({
+  from: z.iso.datetime().describe("The beginning of the first step of `lengths`."),
+  step_seconds: z.number().int(),
+  items: z.array(Queue).describe("Queues that were observed in the range, the longest first."),
+  unacked: Unacked.nullable().describe("Of all queues together; null if it is not known."),
+});
+
+function rangeOf(query: RangeQuery): { readonly from: Date; readonly to: Date } {
+  const to = query.to === undefined ? new Date() : new Date(query.to);
+  const earliest = new Date(to.getTime() - MAX_DAYS * 86_400_000);
+  const from = new Date(beginningOf(query) ?? earliest);
+  return { from: from < earliest ? earliest : from, to };
+}
+
+export function addStatistics(api: Api, { reader, recent, lasting }: ApiContext): void {
+  api.get(
+    `${PREFIX}/statistics`,
+    {
+      config: { role: "viewer" },
+      schema: {
+        operationId: "getStatistics",
+        summary: "Counts tasks, with percentiles of run and wait times",
+        description: "Tasks are counted in the minute in which they were first seen. The counts outlive the rows of the tasks.",
+        querystring: StatisticsQuery,
+        response: { 200: StatisticsAnswer, ...PROBLEMS },
+      },
+    },
+    ({ query }) => {
+      const { by, name: names, queue: queues, status: statuses } = query;
+      const { from, to } = rangeOf(query);
+      const minutes = query.step === undefined ? undefined : toMinutes(query.step, { from, to }).minutes;
+      return recent.get(["statistics", query], async () => {
+        const options = { from: from.toISOString(), to: to.toISOString(), step: minutes, by, names, queues, statuses };
+        const [items, rolled_up_at] = await Promise.all([readStatistics(reader, options), rolledUpAt(reader)]);
+        return { from: options.from, to: options.to, rolled_up_at, items };
+      });
+    },
+  );
+  api.get(
+    `${PREFIX}/workers`,
+    {
+      config: { role: "viewer" },
+      schema: {
+        operationId: "listWorkers",
+        summary: "Lists workers and whether they are alive",
+        querystring: WorkersQuery,
+        response: { 200: WorkersAnswer, ...PROBLEMS },
+      },
+    },
+    ({ query }) =>
+      recent.get(["workers", query], async () => ({
+        items: await readWorkers(reader, { name: query.name, silentHours: query.silent_hours }),
+      })),
+  );
+  api.get(
+    `${PREFIX}/queues`,
+    {
+      config: { role: "viewer" },
+      schema: {
+        operationId: "listQueues",
+        summary: "Lists queues with their lengths over time",
+        description: "The role `monitor` asks the broker. Without it, there are none.",
+        querystring: QueuesQuery,
+        response: { 200: QueuesAnswer, ...PROBLEMS },
+      },
+    },
+    ({ query }) => {
+      const range = rangeOf({ ...query, from: undefined, to: undefined });
+      const { minutes, steps } = toMinutes(query.step, range);
+      // Steps begin at whole ones, so that they stay the same as time goes on.
+      const stepMs = minutes * 60_000;
+      const from = new Date(Math.ceil(range.from.getTime() / stepMs) * stepMs);
+      return recent.get(["queues", query], async () => ({
+        from: from.toISOString(),
+        step_seconds: minutes * 60,
+        ...(await readQueues(reader, { from, stepMinutes: minutes, steps })),
+      }));
+    },
+  );
+  api.get(
+    `${PREFIX}/health-of-data`,
+    {
+      config: { role: "viewer" },
+      schema: {
+        operationId: "getHealthOfData",
+        summary: "Says what is missing in the data",
+        response: { 200: DataHealth, ...PROBLEMS },
+      },
+    },
+    () => lasting.get(["health-of-data"], () => readDataHealth(reader)),
+  );
+}
