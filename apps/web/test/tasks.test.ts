@@ -193,4 +193,16 @@ describe("pages", () => {
     await api.insert([1, 10, 1_000, 100_000].map((minutes) => ({ id: `at-${minutes}`, queue: "rare", at: minutesAgo(minutes) })));
     expect(await walk("queue=rare&range=all&limit=1")).toEqual(["at-1", "at-10", "at-1000", "at-100000"]);
   });
+
+  it("of a search miss nothing where one slice ends and the next begins", async () => {
+    const startedAt = Date.now();
+    // A slice is a multiple of the distance, so it ends exactly at a row.
+    const rows = Array.from({ length: 1_500 }, (_, index) => ({
+      id: `row-${index}`,
+      queue: "dense",
+      at: new Date(startedAt - index * 5_000),
+    }));
+    await api.insert(rows);
+    expect((await walk("queue=dense&limit=200")).toSorted()).toEqual(rows.map(({ id }) => id).toSorted());
+  });
 });

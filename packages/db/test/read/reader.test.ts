@@ -28,9 +28,7 @@ describe.each(["PostgreSQL", "an embedded database"])("a reader of %s", (kind) =
   });
 
   it("does not read the whole table where an index serves", async () => {
-    const rows = await reader.read<{ "QUERY PLAN": string }>(
-      sql`explain select * from celery_task order by seen_at desc, task_id desc limit 1`,
-    );
+    const rows = await reader.read<{ "QUERY PLAN": string }>(sql`explain select * from celery_task where seen_at > now()`);
     expect(rows.map((row) => row["QUERY PLAN"]).join("\n")).toContain("celery_task_seen_at_idx");
   });
 });
