@@ -5,7 +5,7 @@ import type { Me, Names } from "../api/types.ts";
 import { Bar } from "../parts/bar.tsx";
 import { CONTROL_IS_OFF } from "../parts/control.tsx";
 import { Failing } from "../parts/say.tsx";
-import { number, zone } from "../parts/time.tsx";
+import { number, zone } from "../parts/format.ts";
 
 const MAY: Readonly<Record<Me["role"], string>> = {
   viewer: "sees tasks, without arguments, results, exceptions and tracebacks",

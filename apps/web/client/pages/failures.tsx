@@ -10,7 +10,8 @@ import { Icon } from "../parts/icon.tsx";
 import { Traceback } from "../parts/python.tsx";
 import { Empty, Failing, Loading } from "../parts/say.tsx";
 import { Badge, IdLink, TaskName, argumentsLine } from "../parts/task.tsx";
-import { Time, number } from "../parts/time.tsx";
+import { number } from "../parts/format.ts";
+import { Time } from "../parts/time.tsx";
 
 const STANDARD_RANGE = "24h";
 const EVERY_MS = 10_000;

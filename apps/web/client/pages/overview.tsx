@@ -8,7 +8,7 @@ import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx"
 import { Chart, Spark } from "../parts/chart.tsx";
 import { Notes } from "../parts/notes.tsx";
 import { Empty, Failing, Loading, Setting } from "../parts/say.tsx";
-import { duration, number, zone } from "../parts/time.tsx";
+import { duration, number, zone } from "../parts/format.ts";
 import { Busy, WorkerBadge } from "../parts/worker.tsx";
 import { Groups } from "./failures.tsx";
 import { WORKERS_EVERY_MS } from "./workers.tsx";

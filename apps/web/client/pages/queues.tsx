@@ -8,7 +8,8 @@ import { Bar, LiveButton, RangeTabs, isLive } from "../parts/bar.tsx";
 import { Chart, Spark } from "../parts/chart.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Call, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
-import { Time, number } from "../parts/time.tsx";
+import { number } from "../parts/format.ts";
+import { Time } from "../parts/time.tsx";
 import { WorkerBadge } from "../parts/worker.tsx";
 import { WORKERS_EVERY_MS } from "./workers.tsx";
 

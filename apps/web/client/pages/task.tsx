@@ -10,7 +10,8 @@ import { Icon } from "../parts/icon.tsx";
 import { Arguments, Traceback } from "../parts/python.tsx";
 import { Call, Copy, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { Badge, IdLink, TaskName, WorkerName, shortId, stateOf, taskHref } from "../parts/task.tsx";
-import { Duration, Time, duration, number } from "../parts/time.tsx";
+import { duration, number } from "../parts/format.ts";
+import { Duration, Time } from "../parts/time.tsx";
 import { Timeline } from "../parts/timeline.tsx";
 import { Tree } from "../parts/tree.tsx";
 

@@ -14,7 +14,7 @@ import { Copy, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { SearchBar } from "../parts/search-bar.tsx";
 import { filtersOf } from "../parts/search.ts";
 import { TaskTable } from "../parts/task-table.tsx";
-import { number, shortTime, zone } from "../parts/time.tsx";
+import { number, shortTime, zone } from "../parts/format.ts";
 import { Views } from "../parts/views.tsx";
 
 const STANDARD_RANGE = "24h";

@@ -9,7 +9,8 @@ import { Bar, LiveButton, RangeTabs, isLive } from "../parts/bar.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { TaskName, taskHref } from "../parts/task.tsx";
-import { Duration, Time, duration, number } from "../parts/time.tsx";
+import { duration, number } from "../parts/format.ts";
+import { Duration, Time } from "../parts/time.tsx";
 
 const STANDARD_RANGE = "24h";
 const EVERY_MS = 10_000;

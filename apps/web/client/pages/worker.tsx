@@ -8,7 +8,8 @@ import { Action, WhyOff } from "../parts/control.tsx";
 import { Call, Empty, Failing, Loading } from "../parts/say.tsx";
 import { IdLink, TaskName, argumentsLine, taskHref } from "../parts/task.tsx";
 import { TaskTable } from "../parts/task-table.tsx";
-import { Time, duration, now, number } from "../parts/time.tsx";
+import { duration, number } from "../parts/format.ts";
+import { Time, now } from "../parts/time.tsx";
 import { Busy, WorkerBadge, poolName, version } from "../parts/worker.tsx";
 import { Load, WORKERS_EVERY_MS } from "./workers.tsx";
 

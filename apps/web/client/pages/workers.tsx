@@ -6,7 +6,8 @@ import type { Worker, WorkerList } from "../api/types.ts";
 import { changed, href, page, query } from "../location.ts";
 import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
 import { Call, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
-import { Time, number } from "../parts/time.tsx";
+import { number } from "../parts/format.ts";
+import { Time } from "../parts/time.tsx";
 import { Busy, WorkerBadge, poolName, version } from "../parts/worker.tsx";
 
 export const WORKERS_EVERY_MS = 5_000;

@@ -4,7 +4,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import { changed, href, navigate, page, query } from "../location.ts";
 import { Icon } from "./icon.tsx";
-import { shortTime } from "./time.tsx";
+import { shortTime } from "./format.ts";
 
 export interface BarProps {
   readonly title: string;

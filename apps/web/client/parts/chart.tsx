@@ -3,7 +3,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
 import { changed, href, navigate, page } from "../location.ts";
 import { Icon } from "./icon.tsx";
-import { number, shortTime } from "./time.tsx";
+import { number, shortTime } from "./format.ts";
 
 const HEIGHT = 200;
 const STEP = 10;

@@ -5,7 +5,8 @@ import type { DataHealth } from "../api/types.ts";
 import { isLive } from "./bar.tsx";
 import { Icon } from "./icon.tsx";
 import { Setting } from "./say.tsx";
-import { Time, duration, now, number } from "./time.tsx";
+import { duration, number } from "./format.ts";
+import { Time, now } from "./time.tsx";
 
 const EVERY_MS = 15_000;
 /** Shorter lags are those of a batch. */

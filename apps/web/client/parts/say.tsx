@@ -3,7 +3,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { Query } from "../api/query.ts";
 import { Icon, type IconName } from "./icon.tsx";
-import { shortTime } from "./time.tsx";
+import { shortTime } from "./format.ts";
 
 export interface EmptyProps {
   readonly icon: IconName;

@@ -1,5 +1,5 @@
 /** The language of the search bar: qualifiers such as `state:failure`, and any other text. */
-import { duration } from "./time.tsx";
+import { duration } from "./format.ts";
 
 /** A filter as it is written and shown. `parameter` is its name in the API. */
 export interface Filter {

@@ -2,7 +2,8 @@
 import type { JSX } from "preact";
 import type { TaskItem } from "../api/types.ts";
 import { Badge, TaskName, argumentsLine, shortId, stateOf, taskHref } from "./task.tsx";
-import { Duration, Time, duration, now } from "./time.tsx";
+import { duration } from "./format.ts";
+import { Duration, Time, now } from "./time.tsx";
 
 export interface TaskTableProps {
   readonly tasks: readonly TaskItem[];

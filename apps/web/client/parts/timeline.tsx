@@ -2,7 +2,8 @@
 import type { ComponentChildren, JSX } from "preact";
 import type { TaskAnswer } from "../api/types.ts";
 import { Icon, type IconName } from "./icon.tsx";
-import { Time, duration, now } from "./time.tsx";
+import { duration } from "./format.ts";
+import { Time, now } from "./time.tsx";
 
 interface Step {
   readonly at: string;

@@ -4,7 +4,8 @@ import type { TreeAnswer, TreeTask } from "../api/types.ts";
 import { href } from "../location.ts";
 import { Icon } from "./icon.tsx";
 import { StateIcon, TaskName, stateOf, taskHref } from "./task.tsx";
-import { duration, now } from "./time.tsx";
+import { duration } from "./format.ts";
+import { now } from "./time.tsx";
 
 /** More tasks of one name below one task become one line. */
 const MOST_SIBLINGS = 20;

@@ -65,7 +65,7 @@ export const TaskFilters = RangeQuery.extend({
 const ARGUMENT = /^(?:kwargs\.(.+)|args\.(\d{1,4}))$/s;
 
 /** One of the arguments that a task was called with. */
-interface ArgumentFilter {
+export interface ArgumentFilter {
   /** A position in `args`, or a name in `kwargs`. */
   readonly key: number | string;
   readonly value: string;

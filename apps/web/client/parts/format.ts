@@ -1,0 +1,65 @@
+/** Times, durations and numbers as people read them. */
+
+const EXACT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+const MINUTE = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
+const DAY = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short" });
+const NUMBER = new Intl.NumberFormat("en-US");
+
+/** Such as UTC+1. */
+export function zone(at = new Date()): string {
+  const minutes = -at.getTimezoneOffset();
+  if (minutes === 0) return "UTC";
+  const rest = Math.abs(minutes) % 60;
+  return `UTC${minutes < 0 ? "−" : "+"}${Math.floor(Math.abs(minutes) / 60)}${rest === 0 ? "" : `:${String(rest).padStart(2, "0")}`}`;
+}
+
+function milliseconds(at: Date): string {
+  return String(at.getMilliseconds()).padStart(3, "0");
+}
+
+export function exactTime(at: Date): string {
+  return `${EXACT.format(at)}.${milliseconds(at)} ${zone(at)}`;
+}
+
+/** Such as 14:31:24.190. */
+export function clockTime(at: Date): string {
+  return `${CLOCK.format(at)}.${milliseconds(at)}`;
+}
+
+/** The time of today, or the day and the time. */
+export function shortTime(at: Date): string {
+  return at.toDateString() === new Date().toDateString() ? MINUTE.format(at) : `${DAY.format(at)}, ${MINUTE.format(at)}`;
+}
+
+/** A length of time with the precision that people need: 18 ms, 2.9 s, 6 min 12 s, 1 h 30 min, 3 d. */
+export function duration(seconds: number): string {
+  const size = Math.abs(seconds);
+  const minus = seconds < 0 ? "−" : "";
+  if (size < 0.9995) return `${minus}${size < 0.01 ? Number((size * 1_000).toFixed(1)) : Math.round(size * 1_000)} ms`;
+  if (size < 59.95) return `${minus}${size < 10 ? Number(size.toFixed(1)) : Math.round(size)} s`;
+  const whole = Math.round(size);
+  const parts = (large: number, first: string, small: number, second: string): string =>
+    small === 0 ? `${minus}${large} ${first}` : `${minus}${large} ${first} ${small} ${second}`;
+  if (whole < 3_600) return parts(Math.floor(whole / 60), "min", whole % 60, "s");
+  if (whole < 86_400) return parts(Math.floor(whole / 3_600), "h", Math.floor((whole % 3_600) / 60), "min");
+  return parts(Math.floor(whole / 86_400), "d", Math.floor((whole % 86_400) / 3_600), "h");
+}
+
+export function number(value: number): string {
+  return NUMBER.format(value);
+}
+
+/** Such as 5 min. */
+export function ago(lengthMs: number): string {
+  const seconds = lengthMs / 1_000;
+  const [value, unit] =
+    seconds < 60
+      ? [seconds, "s"]
+      : seconds < 5_400
+        ? [seconds / 60, "min"]
+        : seconds < 129_600
+          ? [seconds / 3_600, "h"]
+          : [seconds / 86_400, "d"];
+  return `${Math.round(value)} ${unit}`;
+}

@@ -1,0 +1,84 @@
+import { readFileSync, readdirSync } from "node:fs";
+import { expect, it } from "vitest";
+import { useApi } from "./harness.ts";
+
+const api = useApi();
+const ASSETS = new URL("../dist/client/assets/", import.meta.url);
+const KIB = 1_024;
+
+function page(path: string): Promise<Response> {
+  return fetch(new URL(path, api.url));
+}
+
+/** The files that a page needs before it can show anything, following imports that are not lazy. */
+function firstLoad(): { readonly script: string[]; readonly style: string[] } {
+  const html = readFileSync(new URL("../index.html", ASSETS), "utf8");
+  const found = (pattern: RegExp, text: string): string[] => [...text.matchAll(pattern)].map(([, name = ""]) => name);
+  const script = new Set<string>();
+  const add = (name: string): void => {
+    if (script.has(name)) return;
+    script.add(name);
+    for (const each of found(/(?:from|import)\s*"\.\/([\w-]+\.js)"/g, readFileSync(new URL(name, ASSETS), "utf8"))) add(each);
+  };
+  for (const name of found(/<script[^>]* src="\.\/assets\/([^"]+)"/g, html)) add(name);
+  return { script: [...script], style: found(/<link rel="stylesheet"[^>]* href="\.\/assets\/([^"]+)"/g, html) };
+}
+
+function compressedSize(names: readonly string[]): number {
+  return names.reduce((sum, name) => sum + readFileSync(new URL(`${name}.gz`, ASSETS)).length, 0);
+}
+
+it("loads at most 40 KiB of scripts and 10 KiB of styles at first, and at most 25 KiB for any other page", () => {
+  const { script, style } = firstLoad();
+  expect(script.length).toBeGreaterThan(0);
+  expect(compressedSize(script)).toBeLessThanOrEqual(40 * KIB);
+  expect(style).toHaveLength(1);
+  expect(compressedSize(style)).toBeLessThanOrEqual(10 * KIB);
+  const others = readdirSync(ASSETS).filter((name) => name.endsWith(".js") && !script.includes(name));
+  expect(compressedSize(others)).toBeLessThanOrEqual(25 * KIB);
+});
+
+it("serves every page with a policy that allows only our own files", async () => {
+  for (const path of ["/", "/tasks", "/task?id=x", "/failures", "/types", "/workers", "/worker?name=x", "/queues", "/about"]) {
+    const answer = await page(path);
+    expect([path, answer.status]).toEqual([path, 200]);
+    expect(answer.headers.get("content-type")).toBe("text/html; charset=utf-8");
+    expect(answer.headers.get("cache-control")).toBe("no-store");
+    const policy = (answer.headers.get("content-security-policy") ?? "").split(";");
+    expect(policy).toEqual(
+      expect.arrayContaining([
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+      ]),
+    );
+    expect(await answer.text()).not.toMatch(/<style|style=|<script>|\son\w+=|(?:src|href)="\//);
+  }
+});
+
+it("serves files compressed, to be kept for ever", async () => {
+  const [name = ""] = firstLoad().script;
+  const answer = await page(`/assets/${name}`);
+  expect(answer.status).toBe(200);
+  expect(answer.headers.get("content-encoding")).toBe("br");
+  expect(answer.headers.get("cache-control")).toContain("immutable");
+  expect(await answer.text()).toBe(readFileSync(new URL(name, ASSETS), "utf8"));
+});
+
+it("serves nothing else", async () => {
+  for (const path of ["/assets/none.js", "/assets/..%2f..%2fbundle.js", "/index.html", "/tasks.html"]) {
+    expect([path, (await page(path)).status]).toEqual([path, expect.toBeOneOf([403, 404])]);
+  }
+  expect((await page("/api/v1/none")).headers.get("content-type")).toContain("application/problem+json");
+});
+
+it("answers below any prefix that a proxy keeps", async () => {
+  expect((await page("/celery/prod/tasks?status=FAILURE")).headers.get("content-type")).toBe("text/html; charset=utf-8");
+  expect(await (await page("/celery/prod/api/v1/me")).json()).toEqual({ name: "anyone", role: "admin" });
+  const [name = ""] = firstLoad().script;
+  expect((await page(`/celery/prod/assets/${name}`)).status).toBe(200);
+});
