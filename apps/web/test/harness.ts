@@ -21,7 +21,7 @@ export interface Harness {
 }
 
 /** Fields of a row. The others have values of a task that succeeded a minute ago. */
-interface TaskFields {
+export interface TaskFields {
   readonly id: string;
   readonly name?: string | null;
   readonly queue?: string | null;

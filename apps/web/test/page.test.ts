@@ -1,0 +1,272 @@
+import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
+import { beforeAll, describe, expect, it } from "vitest";
+import { minutesAgo, useApi } from "./harness.ts";
+import { startProxy } from "./proxy.ts";
+import { FAILED, ROOT, insertScene, keepScreenshot, useBrowser, type Page, type Theme } from "./scene.ts";
+
+const api = useApi();
+const viewer = useBrowser();
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+beforeAll(() => insertScene(api));
+
+function site(): string {
+  return new URL("/", api.url).href;
+}
+
+/** A text on each page that only comes from the database. */
+const PAGES: readonly (readonly [name: string, path: string, text: string])[] = [
+  ["overview", "", "StockConflict"],
+  ["tasks", "tasks", "customer_id=1234"],
+  ["tasks-filtered", "tasks?status=FAILURE&name=shop.charge_card&kwargs.order_id=12345678901234567890123&range=7d", ""],
+  ["task", `task?id=${FAILED}`, "PaymentGatewayTimeout"],
+  ["failures", "failures", "StockConflict"],
+  ["types", "types", "send_order_mail"],
+  ["workers", "workers", "img-3@delos is lost"],
+  ["worker", "worker?name=pay-1@atlas", "184,212"],
+  ["queues", "queues?queue=images", "grows by 4 a minute"],
+  ["about", "about", "everyone on this machine"],
+];
+
+const LOOKS: readonly (readonly [Theme, number])[] = [
+  ["light", 1_440],
+  ["dark", 390],
+  ["dark", 1_440],
+  ["light", 390],
+];
+
+async function violationsOf(page: Page): Promise<string[]> {
+  await page.evaluate(AXE);
+  const rules =
+    "axe.run(document, { resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] })";
+  return page.evaluate<string[]>(
+    `${rules}.then(({ violations }) => violations.flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) => id + ' ' + target + ' ' + failureSummary)))`,
+  );
+}
+
+/** Elements that are wider than the window. */
+async function overflowOf(page: Page): Promise<number> {
+  return page.evaluate<number>("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+}
+
+describe.each(LOOKS)("in the %s theme, %i px wide", (theme, width) => {
+  it.each(PAGES)("%s shows its data, for everyone, and reports nothing", async (name, path, text) => {
+    const page = await viewer.open(site(), { theme, width, path });
+    if (name !== "tasks-filtered") await page.getByText(text).filter({ visible: true }).first().waitFor();
+    await page.waitForLoadState("networkidle", { timeout: 3_000 }).catch(() => {});
+    await keepScreenshot(page, `${name}-${theme}-${width}`);
+    expect(await violationsOf(page)).toEqual([]);
+    expect(await overflowOf(page)).toBeLessThanOrEqual(0);
+    expect(viewer.complaints).toEqual([]);
+    expect(viewer.origins).toEqual(new Set([new URL(site()).origin]));
+  });
+});
+
+it("is usable at 320 px", async () => {
+  for (const [, path] of PAGES) {
+    const page = await viewer.open(site(), { width: 320, path });
+    await page.waitForLoadState("networkidle", { timeout: 3_000 }).catch(() => {});
+    expect([path, await overflowOf(page)]).toEqual([path, 0]);
+  }
+});
+
+describe("Tasks", () => {
+  it("keeps filters in the address: back restores them", async () => {
+    const page = await viewer.open(site(), { path: "tasks" });
+    await page.getByRole("row").nth(1).waitFor();
+    await page.getByRole("combobox", { name: "Search tasks" }).fill("state:failure name:shop.charge_card ");
+    await page.keyboard.press("Enter");
+    await page
+      .getByText("PaymentGatewayTimeout")
+      .or(page.locator("tr", { hasText: FAILED.slice(0, 8) }))
+      .first()
+      .waitFor();
+    expect(new URL(page.url()).search).toBe("?status=FAILURE&name=shop.charge_card");
+    await page.getByRole("button", { name: "Remove name:shop.charge_card" }).click();
+    expect(new URL(page.url()).search).toBe("?status=FAILURE");
+    await page.goBack();
+    expect(new URL(page.url()).search).toBe("?status=FAILURE&name=shop.charge_card");
+    expect(await page.getByRole("checkbox", { name: "FAILURE" }).isChecked()).toBe(true);
+    await page.getByRole("button", { name: "Remove name:shop.charge_card" }).waitFor();
+  });
+
+  it("says at which character a search is wrong, and that nothing was found", async () => {
+    const page = await viewer.open(site(), { path: "tasks" });
+    const field = page.getByRole("combobox", { name: "Search tasks" });
+    await field.fill("runtime:>10x");
+    await field.press("Enter");
+    await page.getByText("At character 9: “x” is no unit").waitFor();
+    await field.fill("id:none");
+    await field.press("Enter");
+    await page.getByText("Nothing found").waitFor();
+  });
+
+  it("is searched, read and left with the keyboard alone", async () => {
+    const page = await viewer.open(site(), { path: "tasks" });
+    await page.getByRole("row").nth(1).waitFor();
+    await page.keyboard.press("/");
+    await page.keyboard.type(`id:${FAILED.slice(0, 8)}`);
+    await page.keyboard.press("Enter");
+    await page.getByText("in all.").waitFor();
+    await page.keyboard.press("Escape");
+    await page.keyboard.press("j");
+    await page.keyboard.press("x");
+    await page.getByText("1 selected").waitFor();
+    await page.keyboard.press("o");
+    await page.getByRole("heading", { name: "shop.charge_card" }).waitFor();
+    await page.keyboard.press("p");
+    await page.getByRole("heading", { name: "shop.place_order" }).waitFor();
+    await page.keyboard.press("g");
+    await page.keyboard.press("f");
+    await page.getByRole("heading", { name: "Failures" }).waitFor();
+    await page.keyboard.press("?");
+    await page.getByRole("dialog", { name: "Keyboard" }).waitFor();
+  });
+
+  it("shows older pages by address", async () => {
+    const page = await viewer.open(site(), { path: "tasks" });
+    const first = await page.locator("[data-row]").first().getAttribute("data-row");
+    await page.getByRole("link", { name: "Older" }).click();
+    await page.getByRole("link", { name: "Newest" }).waitFor();
+    const shared = await viewer.open(page.url());
+    await shared.getByRole("link", { name: "Newest" }).waitFor();
+    const rows = (of: Page): Promise<(string | null)[]> =>
+      of.locator("[data-row]").evaluateAll((all) => all.map((row) => (row as unknown as { dataset: { row: string } }).dataset.row));
+    expect(await rows(shared)).toEqual(await rows(page));
+    expect(await rows(shared)).not.toContain(first);
+  });
+
+  it("changes rows as they change, and lets new ones wait", async () => {
+    const id = "cccccccc-0000-4000-8000-000000000000";
+    await api.insert([{ id, name: "shop.live", status: "STARTED", at: minutesAgo(0.2) }]);
+    const page = await viewer.open(site(), { path: "tasks" });
+    await page.locator(`[data-row="${id}"]`).getByText("STARTED").first().waitFor();
+    await api.client.query("update celery_task set status = 'SUCCESS', last_event_at = now() where task_id = $1", [id]);
+    await page.locator(`[data-row="${id}"]`).getByText("SUCCESS").first().waitFor();
+    await api.insert([{ id: "dddddddd-0000-4000-8000-000000000000", name: "shop.live", at: new Date() }]);
+    await page.getByRole("button", { name: "Show 1 new task" }).click();
+    await page.locator('[data-row^="dddddddd"]').waitFor();
+    await api.client.query("delete from celery_task where name = 'shop.live'");
+  });
+
+  it("asks nothing while the tab is hidden", async () => {
+    const page = await viewer.open(site(), { path: "tasks" });
+    await page.locator("[data-row]").first().waitFor();
+    await page.evaluate(
+      "Object.defineProperty(document, 'hidden', { value: true }); document.dispatchEvent(new Event('visibilitychange'))",
+    );
+    const asked: string[] = [];
+    page.on("request", (request) => asked.push(request.url()));
+    await page.waitForTimeout(6_000);
+    expect(asked).toEqual([]);
+  });
+});
+
+describe("Task", () => {
+  it("shows arguments with all digits, the end of the traceback, its tree, and why actions are off", async () => {
+    const page = await viewer.open(site(), { path: `task?id=${FAILED}` });
+    await page.getByText("12345678901234567890123").first().waitFor();
+    await page.getByText("True", { exact: true }).waitFor();
+    expect(await page.getByLabel("Traceback").last().innerText()).not.toContain("site-packages");
+    await page.getByRole("button", { name: "Show 1 frame of libraries" }).click();
+    expect(await page.getByLabel("Traceback").last().innerText()).toContain("site-packages");
+    await page.getByText("30 ×").waitFor();
+    await page.getByText("3 failed").waitFor();
+    await page.getByText("app.amqp.kwargsrepr_maxsize = 8192").waitFor();
+    const revoke = page.getByRole("button", { name: "Revoke" });
+    expect(await revoke.getAttribute("aria-disabled")).toBe("true");
+    await page.getByText("This version only reads").waitFor();
+    await page.getByRole("link", { name: "Root" }).click();
+    expect(new URL(page.url()).searchParams.get("id")).toBe(ROOT);
+  });
+
+  it("says that a task is not known", async () => {
+    const page = await viewer.open(site(), { path: "task?id=none" });
+    await page.getByText("This task is not known").waitFor();
+  });
+});
+
+it("zooms into a range of time by dragging over the chart", async () => {
+  const page = await viewer.open(site());
+  const chart = page.getByRole("img", { name: /^Tasks a minute/ });
+  await chart.waitFor();
+  const { x, y, width } = (await chart.boundingBox()) ?? { x: 0, y: 0, width: 0 };
+  await page.mouse.move(x + width * 0.5, y + 50);
+  await page.mouse.down();
+  await page.mouse.move(x + width * 0.8, y + 50);
+  await page.mouse.up();
+  await page.waitForURL(/from=.*to=/);
+  await chart.waitFor();
+});
+
+it("keeps the chosen theme", async () => {
+  const page = await viewer.open(site());
+  await page.getByRole("button", { name: "Switch between light and dark" }).click();
+  await page.reload();
+  expect(await page.evaluate("document.documentElement.dataset.theme")).toBe("dark");
+});
+
+describe.each(["keeps", "strips"] as const)("behind a proxy that %s its prefix", (what) => {
+  it("works without a setting", async () => {
+    const proxy = await startProxy(site(), { prefix: "/celery/prod", strips: what === "strips" });
+    try {
+      const page = await viewer.open(`${proxy.url}/celery/prod/`);
+      await page.getByText("StockConflict").first().waitFor();
+      await page.getByRole("link", { name: "Tasks", exact: true }).click();
+      await page.locator("[data-row]").first().waitFor();
+      await page.reload();
+      await page.locator("[data-open]").first().click();
+      await page.getByRole("heading", { name: "Timeline" }).waitFor();
+      expect(new URL(page.url()).pathname).toBe("/celery/prod/task");
+      expect(viewer.complaints).toEqual([]);
+    } finally {
+      await proxy.stop();
+    }
+  });
+});
+
+describe("hostile data", () => {
+  const HOSTILE = `<img src=x onerror=alert(1)>"'\u202Egnp.exe {{7*7}} </script><script>alert(1)</script> ${"🦀".repeat(20)}${"W".repeat(300)}`;
+  const ID = "<svg/onload=alert(1)>/../__proto__?#%00";
+
+  it("executes nothing and breaks no layout", async () => {
+    await api.insert([
+      {
+        id: ID,
+        name: HOSTILE,
+        queue: HOSTILE,
+        worker: HOSTILE,
+        status: "FAILURE",
+        args: `('${HOSTILE}',)`,
+        kwargs: "{'__proto__': 1}",
+        args_json: JSON.stringify([HOSTILE]),
+        kwargs_json: '{"__proto__": {"x": 1}, "constructor": "<b>"}',
+        exception: `Evil("${HOSTILE}")`,
+        traceback: `Traceback\n  File "${HOSTILE}", line 1, in ${HOSTILE}\n    ${HOSTILE}\nEvil: ${HOSTILE.repeat(50)}`,
+        at: new Date(),
+      },
+    ]);
+    try {
+      for (const path of [
+        "tasks",
+        `task?id=${encodeURIComponent(ID)}`,
+        "failures",
+        "types",
+        `worker?name=${encodeURIComponent(HOSTILE)}`,
+      ]) {
+        for (const width of [1_440, 390]) {
+          const page = await viewer.open(site(), { path, width });
+          await page.getByText("onerror=alert(1)").first().waitFor({ state: "attached" });
+          if (path === "failures") await page.locator("summary").first().click();
+          await page.waitForLoadState("networkidle", { timeout: 3_000 }).catch(() => {});
+          expect([path, width, await overflowOf(page)]).toEqual([path, width, 0]);
+          expect(await page.locator("img, script:not([src])").count()).toBe(0);
+        }
+      }
+      expect(viewer.complaints).toEqual([]);
+    } finally {
+      await api.client.query("delete from celery_task where task_id = $1", [ID]);
+    }
+  });
+});

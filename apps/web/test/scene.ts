@@ -1,0 +1,186 @@
+/** A database with tasks, workers and queues, and a browser that looks at them. */
+import { connectDatabase, rollUp } from "@celery-metrics-exporter/db";
+import { launchChromium } from "@celery-metrics-exporter/testkit";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll } from "vitest";
+import { minutesAgo, type Harness, type TaskFields } from "./harness.ts";
+
+export type Browser = Awaited<ReturnType<typeof launchChromium>>;
+export type Page = Awaited<ReturnType<Browser["newPage"]>>;
+export type Theme = "light" | "dark";
+
+export interface Look {
+  readonly theme?: Theme;
+  readonly width?: number;
+  readonly path?: string;
+}
+
+export interface Viewer {
+  /** Opens a page of the web page, in a context of its own. */
+  open(url: string, look?: Look): Promise<Page>;
+  /** Errors on the console, exceptions and refused files. */
+  readonly complaints: readonly string[];
+  /** Origins that were asked. */
+  readonly origins: ReadonlySet<string>;
+}
+
+const HEIGHT = 900;
+
+export function useBrowser(): Viewer {
+  let browser: Browser;
+  const complaints: string[] = [];
+  const origins = new Set<string>();
+  beforeAll(async () => {
+    browser = await launchChromium();
+  });
+  afterEach(async () => {
+    for (const context of browser.contexts()) await context.close();
+    complaints.length = 0;
+    origins.clear();
+  });
+  afterAll(() => browser?.close());
+  return {
+    complaints,
+    origins,
+    open: async (url, { theme = "light", width = 1_440, path = "" } = {}) => {
+      const context = await browser.newContext({ colorScheme: theme, viewport: { width, height: HEIGHT } });
+      const page = await context.newPage();
+      page.setDefaultTimeout(15_000);
+      page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
+      page.on("pageerror", (error) => complaints.push(String(error)));
+      page.on("dialog", (dialog) => complaints.push(`a dialog: ${dialog.message()}`));
+      page.on("request", (request) => origins.add(new URL(request.url()).origin));
+      await page.goto(`${url}${path}`);
+      await page.locator("main h1, main .crumb").first().waitFor();
+      return page;
+    },
+  };
+}
+
+const SCREENSHOTS = new URL("../../../.data/screenshots/", import.meta.url).pathname;
+
+export async function keepScreenshot(page: Page, name: string): Promise<void> {
+  await mkdir(SCREENSHOTS, { recursive: true });
+  await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true });
+}
+
+export const TRACEBACK = `Traceback (most recent call last):
+  File "/srv/venv/lib/python3.12/site-packages/celery/app/trace.py", line 585, in trace_task
+    R = retval = fun(*args, **kwargs)
+  File "/srv/shop/tasks.py", line 88, in charge_card
+    receipt = gateway.charge(order)
+  File "/srv/shop/gateway.py", line 41, in charge
+    response = self.http.post("/v2/charges")
+shop.errors.PaymentGatewayTimeout: read timed out after 10 s
+`;
+
+export const FAILED = "7d0b3c1e-52fa-4b0e-9a6c-f3c1d08e9b27";
+export const ROOT = "f2a61b90-0000-4000-8000-000000000001";
+const BIG = "12345678901234567890123";
+
+const STATUSES = ["SUCCESS", "SUCCESS", "SUCCESS", "SUCCESS", "FAILURE", "STARTED", "RECEIVED", "PENDING", "RETRY", "REVOKED", "REJECTED"];
+const NAMES = ["shop.charge_card", "shop.resize_image", "shop.send_order_mail", "shop.deliver_webhook"];
+const QUEUES = ["payments", "images", "mail", null];
+
+function isFailed(status: string): boolean {
+  return status === "FAILURE" || status === "RETRY";
+}
+
+/** Tasks of every status, a tree with a task that failed on its third attempt, and many siblings. */
+export function sceneTasks(): TaskFields[] {
+  const many = Array.from({ length: 120 }, (_, index): TaskFields => {
+    const status = STATUSES[index % STATUSES.length] ?? "SUCCESS";
+    return {
+      id: `${index.toString(16).padStart(8, "0")}-1111-4000-8000-000000000000`,
+      name: NAMES[index % NAMES.length] ?? null,
+      queue: QUEUES[index % QUEUES.length] ?? null,
+      worker: status === "PENDING" ? null : index % 2 === 0 ? "pay-1@atlas" : "img-1@corvo",
+      status,
+      at: minutesAgo(index * 1.3 + 0.5),
+      args: "('upload/48216/IMG_0142.jpg', 1600)",
+      kwargs: `{'order_id': ${48_000 + index}, 'customer_id': 1234}`,
+      runtime: 0.05 + (index % 9) / 4,
+      ...(isFailed(status) && { exception: `StockConflict('SKU ${index}: expected 4, found 3')`, traceback: TRACEBACK }),
+    };
+  });
+  const root: TaskFields = { id: ROOT, name: "shop.place_order", queue: "payments", worker: "pay-1@atlas", at: minutesAgo(3), root: ROOT };
+  const failed: TaskFields = {
+    id: FAILED,
+    name: "shop.charge_card",
+    queue: "payments",
+    worker: "pay-1@atlas",
+    status: "FAILURE",
+    at: minutesAgo(2.5),
+    retries: 2,
+    root: ROOT,
+    parent: ROOT,
+    args: "()",
+    kwargs: `{'order_id': ${BIG}, 'currency': 'EUR', 'items': [{'sku': 88213, 'qty': 1, 'price': '89.90'}, {'sku': 50417, 'qty': 2, 'price': '30.00'}], 'shipping': '...`,
+    args_json: "[]",
+    kwargs_json: `{"order_id": ${BIG}, "currency": "EUR", "express": true, "note": null, "items": [{"sku": 88213, "qty": 1, "price": "89.90"}, {"sku": 50417, "qty": 2, "price": "30.00"}]}`,
+    exception: "PaymentGatewayTimeout('read timed out after 10 s')",
+    traceback: TRACEBACK,
+  };
+  const siblings = Array.from({ length: 30 }, (_, index): TaskFields => ({
+    id: `0a0a0a0a-${index.toString().padStart(4, "0")}-4000-8000-000000000000`,
+    name: "shop.resize_image",
+    queue: "images",
+    worker: "img-1@corvo",
+    status: index < 3 ? "FAILURE" : "SUCCESS",
+    at: minutesAgo(2.8),
+    root: ROOT,
+    parent: ROOT,
+    ...(index < 3 && { exception: "UnidentifiedImageError('cannot identify image file')", traceback: TRACEBACK }),
+  }));
+  return [...many, root, failed, ...siblings];
+}
+
+const INSERT_WORKER = `
+  insert into celery_worker (hostname, heard_at, last_event_at, last_event_type, online_at, heartbeat_at, freq, active, processed, loadavg, pid,
+    sw_ident, sw_ver, sw_sys, first_seen_at, queues, queues_at, pool, concurrency, stats_at)
+  select name, now() - silent * interval '1 second', now(), type, now() - interval '2 days', now(), 2, active, processed, '{3.1,2.9,2.7}', 4402, 'py-celery',
+    '5.6.3', 'Linux', now() - interval '3 days', queues, observed, pool, concurrency, observed
+  from json_to_recordset($1) as t (name text, silent float8, type text, active int, processed bigint, queues text[], pool text, concurrency int, observed timestamptz)`;
+
+const PREFORK = "celery.concurrency.prefork:TaskPool";
+
+/** One that is up and answers the monitor, one that is lost, one that said goodbye, and one without events of tasks. */
+export async function insertScene(harness: Harness): Promise<void> {
+  const { client } = harness;
+  await harness.insert(sceneTasks());
+  const observed = new Date().toISOString();
+  const workers = [
+    {
+      name: "pay-1@atlas",
+      silent: 0,
+      type: "worker-heartbeat",
+      active: 7,
+      processed: 184_212,
+      queues: ["payments"],
+      pool: PREFORK,
+      concurrency: 8,
+      observed,
+    },
+    { name: "img-1@corvo", silent: 0, type: "worker-heartbeat", active: 3, processed: 4_212 },
+    { name: "img-3@delos", silent: 720, type: "worker-heartbeat", active: 4, processed: 88_120 },
+    { name: "export-1@delos", silent: 5_400, type: "worker-offline", active: 0, processed: 412 },
+    { name: "search-1@delos", silent: 0, type: "worker-heartbeat", active: 2, processed: 9_120 },
+  ];
+  await client.query(INSERT_WORKER, [JSON.stringify(workers)]);
+  await client.query(`
+    insert into celery_queue_minute (minute, queue, observed_at, messages, messages_max, consumers, unacked, oldest_at)
+    select date_trunc('minute', now()) - age * interval '1 minute', queue, now() - age * interval '1 minute',
+      case when queue <> '' then 400 - age * growth end, case when queue <> '' then 400 - age * growth end, null,
+      case when queue = '' then 31 end, case when queue = '' then now() - interval '5 minutes' end
+    from generate_series(0, 90) age, (values ('payments', 0), ('images', 4), ('exports', 0), ('', 0)) queues (queue, growth)`);
+  await countTasks(harness);
+}
+
+/** What the postgres-processor does every few seconds. */
+async function countTasks({ client, databaseUrl }: Harness): Promise<void> {
+  // Rows of tests are inserted without the notes that the processor writes.
+  await client.query("insert into celery_task_minute_dirty (minute) select distinct date_trunc('minute', seen_at) from celery_task");
+  const database = await connectDatabase({ url: databaseUrl, poolSize: 2 });
+  await rollUp(database, { all: true }).finally(() => database.close());
+}
