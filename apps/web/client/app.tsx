@@ -1,6 +1,6 @@
 /** The frame around every page: where one can go, the theme, the keyboard. */
 import type { ComponentType, JSX } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { useQuery } from "./api/query.ts";
 import type { Me } from "./api/types.ts";
 import { href, page } from "./location.ts";
@@ -46,8 +46,12 @@ const LINKS: readonly {
 export function App(): JSX.Element {
   useKeys();
   const name = page.value;
+  const shown = useRef(name);
   // Screen readers begin at the top of a new page.
-  useEffect(() => document.getElementById("main")?.focus({ preventScroll: true }), [name]);
+  useEffect(() => {
+    if (shown.current !== name) document.getElementById("main")?.focus({ preventScroll: true });
+    shown.current = name;
+  }, [name]);
   return (
     <>
       <a class="skip" href="#main">

@@ -10,10 +10,13 @@ function page(path: string, headers: Readonly<Record<string, string>> = {}): Pro
   return fetch(new URL(path, api.url), { headers });
 }
 
+function found(pattern: RegExp, text: string): string[] {
+  return [...text.matchAll(pattern)].map(([, name = ""]) => name);
+}
+
 /** The files that a page needs before it can show anything, following imports that are not lazy. */
 function firstLoad(): { readonly script: string[]; readonly style: string[] } {
   const html = readFileSync(new URL("../index.html", ASSETS), "utf8");
-  const found = (pattern: RegExp, text: string): string[] => [...text.matchAll(pattern)].map(([, name = ""]) => name);
   const script = new Set<string>();
   const add = (name: string): void => {
     if (script.has(name)) return;

@@ -1,15 +1,16 @@
 import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
-import { beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { minutesAgo, useApi } from "./harness.ts";
 import { startProxy } from "./proxy.ts";
-import { FAILED, ROOT, insertScene, keepScreenshot, useBrowser, type Page, type Theme } from "./scene.ts";
+import { FAILED, ROOT, beatHearts, insertScene, keepScreenshot, useBrowser, type Page, type Theme } from "./scene.ts";
 
 const api = useApi();
 const viewer = useBrowser();
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 beforeAll(() => insertScene(api));
+beforeEach(() => beatHearts(api));
 
 function site(): string {
   return new URL("/", api.url).href;
@@ -35,6 +36,10 @@ const LOOKS: readonly (readonly [Theme, number])[] = [
   ["dark", 1_440],
   ["light", 390],
 ];
+
+async function expectText(page: Page, text: string): Promise<void> {
+  await page.getByText(text).filter({ visible: true }).first().waitFor();
+}
 
 async function violationsOf(page: Page): Promise<string[]> {
   await page.evaluate(AXE);
@@ -71,6 +76,10 @@ it("is usable at 320 px", async () => {
   }
 });
 
+function rows(page: Page): Promise<string[]> {
+  return page.locator("[data-row]").evaluateAll((all) => all.map((row) => (row as unknown as { dataset: { row: string } }).dataset.row));
+}
+
 describe("Tasks", () => {
   it("keeps filters in the address: back restores them", async () => {
     const page = await viewer.open(site(), { path: "tasks" });
@@ -96,10 +105,10 @@ describe("Tasks", () => {
     const field = page.getByRole("combobox", { name: "Search tasks" });
     await field.fill("runtime:>10x");
     await field.press("Enter");
-    await page.getByText("At character 9: “x” is no unit").waitFor();
+    await expectText(page, "At character 9: “x” is no unit");
     await field.fill("id:none");
     await field.press("Enter");
-    await page.getByText("Nothing found").waitFor();
+    await expectText(page, "Nothing found");
   });
 
   it("is searched, read and left with the keyboard alone", async () => {
@@ -108,11 +117,11 @@ describe("Tasks", () => {
     await page.keyboard.press("/");
     await page.keyboard.type(`id:${FAILED.slice(0, 8)}`);
     await page.keyboard.press("Enter");
-    await page.getByText("in all.").waitFor();
+    await expectText(page, "in all.");
     await page.keyboard.press("Escape");
     await page.keyboard.press("j");
     await page.keyboard.press("x");
-    await page.getByText("1 selected").waitFor();
+    await expectText(page, "1 selected");
     await page.keyboard.press("o");
     await page.getByRole("heading", { name: "shop.charge_card" }).waitFor();
     await page.keyboard.press("p");
@@ -131,8 +140,6 @@ describe("Tasks", () => {
     await page.getByRole("link", { name: "Newest" }).waitFor();
     const shared = await viewer.open(page.url());
     await shared.getByRole("link", { name: "Newest" }).waitFor();
-    const rows = (of: Page): Promise<(string | null)[]> =>
-      of.locator("[data-row]").evaluateAll((all) => all.map((row) => (row as unknown as { dataset: { row: string } }).dataset.row));
     expect(await rows(shared)).toEqual(await rows(page));
     expect(await rows(shared)).not.toContain(first);
   });
@@ -147,6 +154,7 @@ describe("Tasks", () => {
     await api.insert([{ id: "dddddddd-0000-4000-8000-000000000000", name: "shop.live", at: new Date() }]);
     await page.getByRole("button", { name: "Show 1 new task" }).click();
     await page.locator('[data-row^="dddddddd"]').waitFor();
+    expect(viewer.complaints).toEqual([]);
     await api.client.query("delete from celery_task where name = 'shop.live'");
   });
 
@@ -171,19 +179,19 @@ describe("Task", () => {
     expect(await page.getByLabel("Traceback").last().innerText()).not.toContain("site-packages");
     await page.getByRole("button", { name: "Show 1 frame of libraries" }).click();
     expect(await page.getByLabel("Traceback").last().innerText()).toContain("site-packages");
-    await page.getByText("30 ×").waitFor();
-    await page.getByText("3 failed").waitFor();
-    await page.getByText("app.amqp.kwargsrepr_maxsize = 8192").waitFor();
+    await expectText(page, "30 ×");
+    await expectText(page, "3 failed");
+    await expectText(page, "app.amqp.kwargsrepr_maxsize = 8192");
     const revoke = page.getByRole("button", { name: "Revoke" });
     expect(await revoke.getAttribute("aria-disabled")).toBe("true");
-    await page.getByText("This version only reads").waitFor();
+    await expectText(page, "This version only reads");
     await page.getByRole("link", { name: "Root" }).click();
     expect(new URL(page.url()).searchParams.get("id")).toBe(ROOT);
   });
 
   it("says that a task is not known", async () => {
     const page = await viewer.open(site(), { path: "task?id=none" });
-    await page.getByText("This task is not known").waitFor();
+    await expectText(page, "This task is not known");
   });
 });
 

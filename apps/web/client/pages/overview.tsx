@@ -8,7 +8,7 @@ import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx"
 import { Chart, Spark } from "../parts/chart.tsx";
 import { Notes } from "../parts/notes.tsx";
 import { Empty, Failing, Loading, Setting } from "../parts/say.tsx";
-import { duration, number, zone } from "../parts/format.ts";
+import { duration, number, rate, zone } from "../parts/format.ts";
 import { Busy, WorkerBadge } from "../parts/worker.tsx";
 import { Groups } from "./failures.tsx";
 import { WORKERS_EVERY_MS } from "./workers.tsx";
@@ -121,7 +121,7 @@ function Figures({ byStatus, durations, whole, step, workers, queues }: FiguresP
       <Figure
         name="Finished"
         unit="a minute"
-        value={number(Math.round(totalOf(finished) / minutes))}
+        value={rate(totalOf(finished) / minutes)}
         sub={`${number(totalOf(finished))} in this range`}
         spark={<Spark wide values={finished} tone="ok" label="Finished" />}
       />
@@ -219,7 +219,7 @@ function Throughput({ data, step }: { readonly data: Statistics; readonly step: 
         series={series}
         kind="bars"
         canZoom
-        format={(value) => number(value < 10 ? Number(value.toFixed(1)) : Math.round(value))}
+        format={rate}
         label="Tasks a minute, by how they ended. Drag to choose a range of time."
       />
     </div>

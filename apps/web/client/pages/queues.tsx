@@ -87,8 +87,10 @@ export function Queues(): JSX.Element {
 /** How many take from it; undefined if nobody tells. */
 function takersOf({ name, consumers }: Queue, workers: readonly Worker[] | undefined): number | undefined {
   if (consumers !== null) return consumers;
-  const asked = workers?.filter(({ queues }) => queues !== null) ?? [];
-  return asked.length === 0 ? undefined : asked.filter(({ state, queues }) => state === "up" && queues?.includes(name) === true).length;
+  const up = workers?.filter(({ state }) => state === "up") ?? [];
+  const takers = up.filter(({ queues }) => queues?.includes(name) === true).length;
+  // A worker that nobody asked may take from it too.
+  return takers === 0 && (workers === undefined || up.some(({ queues }) => queues === null)) ? undefined : takers;
 }
 
 interface TableProps {
@@ -138,6 +140,9 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
                       {queue.name}
                     </b>
                   </button>
+                  <span class="on-s sub">
+                    <Balance queue={queue} step={step} />
+                  </span>
                 </th>
                 <td class="n">{queue.messages === null ? <span class="nil">–</span> : number(queue.messages)}</td>
                 <td class="p3">

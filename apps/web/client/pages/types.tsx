@@ -9,7 +9,7 @@ import { Bar, LiveButton, RangeTabs, isLive } from "../parts/bar.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { TaskName, taskHref } from "../parts/task.tsx";
-import { duration, number } from "../parts/format.ts";
+import { duration, number, rate } from "../parts/format.ts";
 import { Duration, Time } from "../parts/time.tsx";
 
 const STANDARD_RANGE = "24h";
@@ -134,7 +134,7 @@ function Table({ rows, range }: { readonly rows: readonly Row[]; readonly range:
                 <TaskName name={name} />
               </a>
             </th>
-            <td class="n">{counted === undefined ? <span class="nil">0</span> : perMinute(counted.count / minutes)}</td>
+            <td class="n">{counted === undefined ? <span class="nil">0</span> : rate(counted.count / minutes)}</td>
             <td class="n">
               {failed === 0 ? (
                 <span class="nil">0</span>
@@ -171,10 +171,6 @@ function Table({ rows, range }: { readonly rows: readonly Row[]; readonly range:
       </tbody>
     </table>
   );
-}
-
-function perMinute(count: number): string {
-  return count < 10 ? String(Number(count.toFixed(count < 1 ? 2 : 1))) : number(Math.round(count));
 }
 
 interface Scale {

@@ -38,11 +38,11 @@ export function Worker(): JSX.Element {
             </Call>
           </>
         )}
-        <Running name={name} everyMs={everyMs} />
         <div class="cols">
-          <Recent name={name} everyMs={everyMs} title="Recent failures" status="FAILURE" none="None in the last 24 hours." />
+          <Running name={name} everyMs={everyMs} />
           {worker !== undefined && <Facts worker={worker} />}
         </div>
+        <Recent name={name} everyMs={everyMs} title="Recent failures" status="FAILURE" none="None in the last 24 hours." />
         <Recent name={name} everyMs={everyMs} title="Recent tasks" none="None in the last 24 hours." />
       </div>
     </>

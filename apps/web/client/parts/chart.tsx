@@ -3,7 +3,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
 import { changed, href, navigate, page } from "../location.ts";
 import { Icon } from "./icon.tsx";
-import { number, shortTime } from "./format.ts";
+import { axisTime, number, shortTime } from "./format.ts";
 
 const HEIGHT = 200;
 const STEP = 10;
@@ -116,7 +116,7 @@ export function Chart(props: ChartProps): JSX.Element {
         </svg>
         <div class="x" aria-hidden="true">
           {[0, Math.floor((steps - 1) / 2), steps - 1].map((step, index) => (
-            <span key={index}>{shortTime(new Date(times[step] ?? 0))}</span>
+            <span key={index}>{axisTime(new Date(times[step] ?? 0), steps * stepMs)}</span>
           ))}
         </div>
       </div>

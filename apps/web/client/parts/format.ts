@@ -32,6 +32,11 @@ export function shortTime(at: Date): string {
   return at.toDateString() === new Date().toDateString() ? MINUTE.format(at) : `${DAY.format(at)}, ${MINUTE.format(at)}`;
 }
 
+/** For the axis of a chart: the time, or the day if it shows several. */
+export function axisTime(at: Date, spanMs: number): string {
+  return spanMs <= 86_400_000 ? MINUTE.format(at) : DAY.format(at);
+}
+
 /** A length of time with the precision that people need: 18 ms, 2.9 s, 6 min 12 s, 1 h 30 min, 3 d. */
 export function duration(seconds: number): string {
   const size = Math.abs(seconds);
@@ -48,6 +53,11 @@ export function duration(seconds: number): string {
 
 export function number(value: number): string {
   return NUMBER.format(value);
+}
+
+/** With decimals only where they tell something. */
+export function rate(value: number): string {
+  return number(value < 10 ? Number(value.toFixed(value < 1 ? 2 : 1)) : Math.round(value));
 }
 
 /** Such as 5 min. */

@@ -123,7 +123,7 @@ function Level({ branches, level, ...rest }: LevelProps): JSX.Element | null {
       })
     ),
   );
-  return <ul>{items}</ul>;
+  return <ul class={level === 0 ? "tree-top" : undefined}>{items}</ul>;
 }
 
 /** Many tasks of one name: how they ended, and those that need a person. */

@@ -17,13 +17,14 @@ export const DataHealth = z
     silent_workers: z.array(z.string()).describe("Workers that work but send no events of tasks. `celery worker -E` brings them."),
     last_event_at: z.iso.datetime().nullable().describe("The newest event of a task."),
     last_write_at: z.iso.datetime().nullable().describe("When the newest of these rows was written."),
-    lag: z.number().nullable().describe("Seconds from the newest event to its row."),
+    lag: z.number().nullable().describe("Seconds from an event to its row, in the latest rows."),
     rolled_up_at: z.iso.datetime().nullable().describe("When statistics were last brought up to date; null if never."),
   })
   .meta({ id: "DataHealth" });
 export type DataHealth = z.output<typeof DataHealth>;
 
 const NEWEST = 1_000;
+const LATEST_WRITES = 20;
 const MOST_SILENT = 20;
 const LATELY = 20_000;
 const SILENT_MS = 1_000;
@@ -35,7 +36,9 @@ export async function readDataHealth(reader: Reader): Promise<DataHealth> {
       sql`select count(*)::int as tasks, (count(*) filter (where queue is null))::int as without_queue,
                  (count(*) filter (where args ~ ${CUT} or kwargs ~ ${CUT}))::int as cut,
                  ${isoOf(sql`max(last_event_at)`)} as last_event_at, ${isoOf(sql`max(updated_at)`)} as last_write_at,
-                 date_part('epoch', max(updated_at) - max(last_event_at)) as lag
+                 -- Of several rows, because a late event of one task says nothing about the others.
+                 (select date_part('epoch', min(updated_at - last_event_at))
+                  from (select * from ${newest} order by updated_at desc limit ${LATEST_WRITES}) latest) as lag
           from ${newest}`,
     ),
     silentWorkers(reader),
