@@ -47,12 +47,17 @@ function totalsOf(series: readonly Series[], kind: ChartProps["kind"], steps: nu
   );
 }
 
+function lastKnown(series: readonly Series[], steps: number): number {
+  const known = series.map(({ values }) => values.findLastIndex((value) => value !== null)).filter((step) => step >= 0);
+  return known.length === 0 ? steps - 1 : Math.max(...known);
+}
+
 export function Chart(props: ChartProps): JSX.Element {
   const { times, stepMs, series, kind, label, format = number, height, canZoom = false, more } = props;
   const steps = times.length;
   const [at, setAt] = useState<number>();
   const [from, setFrom] = useState<number>();
-  const shown = at === undefined || at >= steps ? steps - 1 : at;
+  const shown = at === undefined || at >= steps ? lastKnown(series, steps) : at;
   const top = roundUp(totalsOf(series, kind, steps).reduce((most, each) => Math.max(most, each), 0));
   const stepAt = ({ currentTarget, clientX }: PointerEvent): number => {
     const { left, width } = (currentTarget as Element).getBoundingClientRect();
