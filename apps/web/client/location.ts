@@ -4,7 +4,7 @@ import { computed, signal } from "@preact/signals";
 /** Each page has one segment, so the folder never changes. */
 const FOLDER = new URL(".", document.baseURI);
 
-export interface Place {
+interface Place {
   /** The last segment; empty for the overview. */
   readonly page: string;
   readonly query: URLSearchParams;
@@ -21,7 +21,7 @@ export const query = computed(() => place.value.query);
 export type QueryInput = URLSearchParams | Readonly<Record<string, string | number | readonly string[] | null | undefined>>;
 
 /** A query without empty values. */
-export function toQuery(input: QueryInput): URLSearchParams {
+function toQuery(input: QueryInput): URLSearchParams {
   if (input instanceof URLSearchParams) return input;
   const entries = Object.entries(input).flatMap(([name, value]) => [value ?? []].flat().map((each) => [name, String(each)]));
   return new URLSearchParams(entries.filter(([, value]) => value !== ""));

@@ -28,6 +28,10 @@ const ROUTES: Readonly<Record<string, UserRole>> = {
   "/api/v1/names": "viewer",
   "/api/v1/me": "viewer",
   "/api/v1/live": "viewer",
+  "/api/v1/statistics": "viewer",
+  "/api/v1/workers": "viewer",
+  "/api/v1/queues": "viewer",
+  "/api/v1/health-of-data": "viewer",
   "/api/v1/openapi.json": "viewer",
 };
 
@@ -85,6 +89,11 @@ async function me(headers: Record<string, string>): Promise<unknown> {
 it("is decided for every route", async () => {
   const { paths } = JSON.parse(await openApiDocument()) as { paths: object };
   expect([...Object.keys(paths), "/api/v1/openapi.json"].toSorted()).toEqual(Object.keys(ROUTES).toSorted());
+});
+
+it.each(["/", "/tasks", "/assets/none.js"])("%s of the web page asks for a login too", async (route) => {
+  expect((await ask(route, {})).status).toBe(401);
+  expect((await ask(route, bearer("viewer"))).status).toBe(route.startsWith("/assets") ? 404 : 200);
 });
 
 describe.each(Object.entries(ROUTES))("%s", (route, least) => {

@@ -1,5 +1,4 @@
-import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
+import axe from "axe-core";
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { minutesAgo, useApi } from "./harness.ts";
 import { startProxy } from "./proxy.ts";
@@ -7,7 +6,6 @@ import { FAILED, ROOT, beatHearts, insertScene, keepScreenshot, useBrowser, type
 
 const api = useApi();
 const viewer = useBrowser();
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 beforeAll(() => insertScene(api));
 beforeEach(() => beatHearts(api));
@@ -42,7 +40,7 @@ async function expectText(page: Page, text: string): Promise<void> {
 }
 
 async function violationsOf(page: Page): Promise<string[]> {
-  await page.evaluate(AXE);
+  await page.evaluate(axe.source);
   const rules =
     "axe.run(document, { resultTypes: ['violations'], runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] })";
   return page.evaluate<string[]>(

@@ -6,11 +6,11 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll } from "vitest";
 import { minutesAgo, type Harness, type TaskFields } from "./harness.ts";
 
-export type Browser = Awaited<ReturnType<typeof launchChromium>>;
+type Browser = Awaited<ReturnType<typeof launchChromium>>;
 export type Page = Awaited<ReturnType<Browser["newPage"]>>;
 export type Theme = "light" | "dark";
 
-export interface Look {
+interface Look {
   readonly theme?: Theme;
   readonly width?: number;
   readonly path?: string;
@@ -65,7 +65,7 @@ export async function keepScreenshot(page: Page, name: string): Promise<void> {
   await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true });
 }
 
-export const TRACEBACK = `Traceback (most recent call last):
+const TRACEBACK = `Traceback (most recent call last):
   File "/srv/venv/lib/python3.12/site-packages/celery/app/trace.py", line 585, in trace_task
     R = retval = fun(*args, **kwargs)
   File "/srv/shop/tasks.py", line 88, in charge_card
@@ -88,7 +88,7 @@ function isFailed(status: string): boolean {
 }
 
 /** Tasks of every status, a tree with a task that failed on its third attempt, and many siblings. */
-export function sceneTasks(): TaskFields[] {
+function sceneTasks(): TaskFields[] {
   const many = Array.from({ length: 120 }, (_, index): TaskFields => {
     const status = STATUSES[index % STATUSES.length] ?? "SUCCESS";
     return {

@@ -55,7 +55,7 @@ interface Cached {
 const cache = new Map<string, Cached>();
 const MAX_CACHED = 40;
 
-export function remember(path: string, data: unknown): void {
+function remember(path: string, data: unknown): void {
   cache.delete(path);
   cache.set(path, { data, at: Date.now() });
   for (const oldest of [...cache.keys()].slice(0, -MAX_CACHED)) cache.delete(oldest);

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { useLive } from "../api/live.ts";
 import { useQuery } from "../api/query.ts";
-import { useTaskList, type TaskList } from "../api/task-list.ts";
+import { PAGE_SIZE, useTaskList, type TaskList } from "../api/task-list.ts";
 import type { Names, TaskItem } from "../api/types.ts";
 import { changed, href, query } from "../location.ts";
 import { Bar, LiveButton, RangeMenu, isLive, rangeName } from "../parts/bar.tsx";
@@ -18,7 +18,6 @@ import { number, shortTime, zone } from "../parts/format.ts";
 import { Views } from "../parts/views.tsx";
 
 const STANDARD_RANGE = "24h";
-const LIVE_ROWS = 50;
 
 export function Tasks(): JSX.Element {
   const list = useTaskList(query.value);
@@ -77,7 +76,7 @@ export function Tasks(): JSX.Element {
 
 function withLimit(filters: URLSearchParams): string {
   const result = new URLSearchParams(filters);
-  result.set("limit", String(LIVE_ROWS));
+  result.set("limit", String(PAGE_SIZE));
   return result.toString();
 }
 
@@ -117,7 +116,7 @@ function NewRows({ count, onShow }: { readonly count: number; readonly onShow: (
 
 function Foot({ list: { items, next, searchedTo, isSearching, searchFurther } }: { readonly list: TaskList }): JSX.Element {
   const isLater = query.value.has("cursor");
-  const isFull = items.length >= LIVE_ROWS;
+  const isFull = items.length >= PAGE_SIZE;
   const exported = changed({});
   return (
     <footer>

@@ -139,7 +139,7 @@ function Table({ rows, range }: { readonly rows: readonly Row[]; readonly range:
               {failed === 0 ? (
                 <span class="nil">0</span>
               ) : (
-                <a class="link bad" href={href("failures", { name, ...here })} title={`${number(failed)} tasks`}>
+                <a class="bad" href={href("failures", { name, ...here })} title={`${number(failed)} tasks`}>
                   {((failed / Math.max(1, failed + succeeded)) * 100).toFixed(1)} %
                 </a>
               )}

@@ -9,7 +9,7 @@ const HEIGHT = 200;
 const STEP = 10;
 const GAP = 2;
 
-export interface Series {
+interface Series {
   readonly name: string;
   /** The last part of the classes that colour it: `fail`, `ok`, `run`, … */
   readonly tone: string;

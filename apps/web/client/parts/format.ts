@@ -57,6 +57,7 @@ export function number(value: number): string {
 
 /** With decimals only where they tell something. */
 export function rate(value: number): string {
+  if (value > 0 && value < 0.005) return "< 0.01";
   return number(value < 10 ? Number(value.toFixed(value < 1 ? 2 : 1)) : Math.round(value));
 }
 

@@ -21,7 +21,7 @@ interface Note {
   readonly text: ComponentChildren;
 }
 
-export function useDataHealth(): { readonly health: DataHealth | undefined; readonly notes: readonly Note[] } {
+function useDataHealth(): { readonly health: DataHealth | undefined; readonly notes: readonly Note[] } {
   const { data } = useQuery<DataHealth>("health-of-data", { everyMs: isLive.value ? EVERY_MS : undefined });
   return { health: data, notes: data === undefined ? [] : notesOf(data) };
 }

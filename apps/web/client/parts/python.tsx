@@ -8,7 +8,7 @@ import { Copy } from "./say.tsx";
 const LINE = 64;
 
 /** A value as Python writes it. */
-export function toPython(value: unknown): string {
+function toPython(value: unknown): string {
   if (value === null || value === undefined) return "None";
   if (value === true) return "True";
   if (value === false) return "False";

@@ -16,7 +16,7 @@ export interface Problem {
   readonly message: string;
 }
 
-export const STATES = ["failure", "retry", "started", "received", "sent", "success", "revoked", "rejected"] as const;
+const STATES = ["failure", "retry", "started", "received", "sent", "success", "revoked", "rejected"] as const;
 
 /** Qualifiers by what is known of their values. */
 const PARAMETERS: ReadonlyMap<string, string> = new Map([
@@ -33,7 +33,7 @@ const PARAMETERS: ReadonlyMap<string, string> = new Map([
   ["parent", "parent"],
   ["text", "text"],
 ]);
-export const QUALIFIERS: readonly { readonly name: string; readonly hint: string }[] = [
+const QUALIFIERS: readonly { readonly name: string; readonly hint: string }[] = [
   { name: "state", hint: "such as failure" },
   { name: "name", hint: "such as shop.*" },
   { name: "queue", hint: "such as celery" },
@@ -192,6 +192,6 @@ export function accept(typed: string, { text }: Suggestion): string {
   return typed.replace(/\S*$/, () => text);
 }
 
-export function quote(value: string): string {
+function quote(value: string): string {
   return /[\s"]/.test(value) ? `"${value.replace(/["\\]/g, "\\$&")}"` : value;
 }

@@ -25,7 +25,7 @@ interface Scale {
 }
 
 /** Tasks below the task that sent them. A task whose sender is unknown stands at the beginning. */
-export function toBranches(tasks: readonly TreeTask[]): Branch[] {
+function toBranches(tasks: readonly TreeTask[]): Branch[] {
   const branches = new Map(tasks.map((task) => [task.task_id, { task, children: [] as Branch[] }]));
   const tops: Branch[] = [];
   for (const branch of branches.values()) {

@@ -64,7 +64,11 @@ export const TaskFilters = RangeQuery.extend({
 
 const ARGUMENT = /^(?:kwargs\.(.+)|args\.(\d{1,4}))$/s;
 
-/** One of the arguments that a task was called with. */
+/**
+ * One of the arguments that a task was called with.
+ *
+ * @public because the schemas of routes contain it.
+ */
 export interface ArgumentFilter {
   /** A position in `args`, or a name in `kwargs`. */
   readonly key: number | string;
