@@ -34,6 +34,6 @@ export default defineConfig({
   // Relative addresses work below any path.
   base: "./",
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
-  build: { outDir: OUT, emptyOutDir: true, target: "es2023", modulePreload: false, assetsInlineLimit: 0, sourcemap: false },
+  build: { outDir: OUT, emptyOutDir: true, target: "es2023", modulePreload: { polyfill: false }, assetsInlineLimit: 0, sourcemap: false },
   plugins: [blockRendering, compressed],
 });

@@ -203,7 +203,10 @@ it("zooms into a range of time by dragging over the chart", async () => {
   await page.mouse.move(x + width * 0.8, y + 50);
   await page.mouse.up();
   await page.waitForURL(/from=.*to=/);
-  await chart.waitFor();
+  const { searchParams } = new URL(page.url());
+  const chosenMs = Date.parse(searchParams.get("to") ?? "") - Date.parse(searchParams.get("from") ?? "");
+  // Three tenths of three hours, in whole steps.
+  expect(chosenMs / 60_000).toBeCloseTo(54, -1);
 });
 
 it("keeps the chosen theme", async () => {

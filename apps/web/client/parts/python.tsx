@@ -19,7 +19,7 @@ function toPython(value: unknown): string {
     return `{${Object.entries(value)
       .map(([key, each]) => `${toPython(key)}: ${toPython(each)}`)
       .join(", ")}}`;
-  return String(value as number);
+  return String(value);
 }
 
 const ESCAPES: Readonly<Record<string, string>> = { "\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t" };
@@ -68,9 +68,7 @@ function lines(parts: readonly (readonly [string, unknown])[], indent: string, f
 
 /** Arguments, one a line. */
 export function Arguments({ value, label }: { readonly value: unknown; readonly label: string }): JSX.Element {
-  const parts = Array.isArray(value)
-    ? value.map((each, index) => [String(index), each as unknown] as const)
-    : Object.entries((value ?? {}) as object);
+  const parts = Array.isArray(value) ? value.map((each, index) => [String(index), each as unknown] as const) : Object.entries(value ?? {});
   return (
     <pre class="wrap" tabIndex={0} role="group" aria-label={label}>
       {parts.length === 0 ? (Array.isArray(value) ? "()" : "{}") : lines(parts, "", "")}
