@@ -2,9 +2,9 @@
 import type { ComponentType, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useQuery } from "./api/query.ts";
-import type { Me } from "./api/types.ts";
+import type { Me, WorkerList } from "./api/types.ts";
 import { href, page } from "./location.ts";
-import { Bar } from "./parts/bar.tsx";
+import { Bar, isLive } from "./parts/bar.tsx";
 import { Icon, type IconName } from "./parts/icon.tsx";
 import { KeyHelp, useKeys } from "./parts/keys.tsx";
 import { Empty } from "./parts/say.tsx";
@@ -27,6 +27,8 @@ const PAGES: Readonly<Record<string, Load>> = {
 };
 
 const loaded = new Map<string, ComponentType>([["tasks", Tasks]]);
+
+const WORKERS_EVERY_MS = 15_000;
 
 const LINKS: readonly {
   readonly to: string;
@@ -103,6 +105,8 @@ function Reload(): JSX.Element {
 
 function Side(): JSX.Element {
   const { data: me } = useQuery<Me>("me");
+  const { data: workers } = useQuery<WorkerList>("workers", { everyMs: isLive.value ? WORKERS_EVERY_MS : undefined });
+  const lost = workers?.items.filter(({ state }) => state === "lost").length ?? 0;
   return (
     <header class="side">
       <a class="brand" href={href("")}>
@@ -120,6 +124,12 @@ function Side(): JSX.Element {
                 {before !== undefined && <i>{before}</i>}
                 {name}
               </span>
+              {to === "workers" && lost > 0 && (
+                <span class="c bad">
+                  {lost}
+                  <span class="on-l"> lost</span>
+                </span>
+              )}
             </a>
           ))}
         </div>

@@ -51,7 +51,7 @@ export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Termin
     ...(scrapedUrl === undefined ? [] : [row("Prometheus", scrapedUrl, "to scrape")]),
     ...others.map(({ name, sink }) => row(name, sink === undefined ? "on" : `to ${sink}`)),
     ...(dashboardUrl === undefined ? [] : [row("Dashboard", dashboardUrl, "the exporter queues")]),
-    ...(webUrl === undefined ? [] : [row("API", `${webUrl}/api/v1/tasks`, "the tasks, as JSON")]),
+    ...(webUrl === undefined ? [] : [row("Web page", `${webUrl}/`, "your tasks")]),
     row("Health", `${healthUrl}/readyz`, `${healthUrl}/metrics`),
     "",
     dim("  Ctrl-C stops it."),

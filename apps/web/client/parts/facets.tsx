@@ -1,7 +1,10 @@
 /** Filters to tick beside a list of tasks. */
 import type { JSX } from "preact";
-import type { Names, Status } from "../api/types.ts";
+import { useQuery } from "../api/query.ts";
+import type { Names, Statistics, Status } from "../api/types.ts";
 import { changed, href, navigate, query } from "../location.ts";
+import { isLive } from "./bar.tsx";
+import { compact } from "./format.ts";
 import { Badge, TaskName, WorkerName, type State } from "./task.tsx";
 
 const STATES: readonly (readonly [Status, State])[] = [
@@ -15,6 +18,40 @@ const STATES: readonly (readonly [Status, State])[] = [
   ["REJECTED", "REJECTED"],
 ];
 const FEW = 6;
+
+/** Counts change slowly in comparison with a range of a day. */
+const COUNTS_EVERY_MS = 10_000;
+/** Parameters by which tasks are counted. */
+const COUNTED = ["status", "name", "queue"] as const;
+const RANGE = ["range", "from", "to"] as const;
+
+type Counted = (typeof COUNTED)[number];
+
+/** How many tasks each choice would show, with the other filters by which tasks are counted. */
+function useCounts(by: Counted): ReadonlyMap<string, number> | undefined {
+  const asked = new URLSearchParams({ by });
+  for (const parameter of RANGE) {
+    const value = query.value.get(parameter);
+    if (value !== null) asked.set(parameter, value);
+  }
+  for (const parameter of COUNTED) {
+    if (parameter === by) continue;
+    const values = valuesOf(parameter);
+    // Wildcards are not counted.
+    if (!values.some((value) => value.includes("*"))) for (const value of values) asked.append(parameter, value);
+  }
+  const { data, isPrevious } = useQuery<Statistics>(`statistics?${asked.toString()}`, {
+    everyMs: isLive.value ? COUNTS_EVERY_MS : undefined,
+  });
+  if (data === undefined || isPrevious) return undefined;
+  return new Map(data.items.map((item) => [item[by] ?? "", item.count]));
+}
+
+/** Whether the list has filters that the counts leave out. */
+function hasOtherFilters(): boolean {
+  const known: readonly string[] = [...COUNTED, ...RANGE, "cursor"];
+  return [...query.value].some(([name, value]) => !known.includes(name) || (name !== "status" && value.includes("*")));
+}
 
 interface Choice {
   readonly value: string;
@@ -39,21 +76,25 @@ export function Facets({ names }: { readonly names: Names | undefined }): JSX.El
           Done
         </button>
       </div>
+      {hasOtherFilters() && <p class="small muted">Counts leave out other filters than these.</p>}
       <Facet
         title="State"
         parameter="status"
+        counts={useCounts("status")}
         chosen={valuesOf("status")}
         choices={STATES.map(([value, state]) => ({ value, label: <Badge state={state} /> }))}
       />
       <Facet
         title="Task"
         parameter="name"
+        counts={useCounts("name")}
         chosen={valuesOf("name")}
         choices={withWildcards("name", names?.names).map((value) => shorten(value, <TaskName name={value} />))}
       />
       <Facet
         title="Queue"
         parameter="queue"
+        counts={useCounts("queue")}
         chosen={valuesOf("queue")}
         choices={withWildcards("queue", names?.queues).map((value) => shorten(value, <>{value}</>))}
       />
@@ -72,9 +113,10 @@ interface FacetProps {
   readonly parameter: string;
   readonly chosen: readonly string[];
   readonly choices: readonly Choice[];
+  readonly counts?: ReadonlyMap<string, number> | undefined;
 }
 
-function Facet({ title, parameter, chosen, choices }: FacetProps): JSX.Element | null {
+function Facet({ title, parameter, chosen, choices, counts }: FacetProps): JSX.Element | null {
   if (choices.length === 0) return null;
   const set = (values: readonly string[]): void => {
     const value = parameter === "status" ? values.join(",") : values;
@@ -86,6 +128,7 @@ function Facet({ title, parameter, chosen, choices }: FacetProps): JSX.Element |
     <label key={value}>
       <input type="checkbox" checked={chosen.includes(value)} onChange={() => toggle(value)} />
       <span class="cut">{label}</span>
+      {counts !== undefined && <span class="count">{compact(counts.get(value) ?? 0)}</span>}
     </label>
   );
   return (

@@ -51,6 +51,13 @@ export function duration(seconds: number): string {
   return parts(Math.floor(whole / 86_400), "d", Math.floor((whole % 86_400) / 3_600), "h");
 }
 
+const COMPACT = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+
+/** Such as 2.1M. */
+export function compact(value: number): string {
+  return COMPACT.format(value);
+}
+
 export function number(value: number): string {
   return NUMBER.format(value);
 }

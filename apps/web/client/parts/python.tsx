@@ -19,7 +19,7 @@ function toPython(value: unknown): string {
     return `{${Object.entries(value)
       .map(([key, each]) => `${toPython(key)}: ${toPython(each)}`)
       .join(", ")}}`;
-  return String(value);
+  return JSON.stringify(value);
 }
 
 const ESCAPES: Readonly<Record<string, string>> = { "\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r", "\t": "\\t" };
