@@ -57,7 +57,7 @@ describe.each(LOOKS)("in the %s theme, %i px wide", (theme, width) => {
   it.each(PAGES)("%s shows its data, for everyone, and reports nothing", async (name, path, text) => {
     const page = await viewer.open(site(), { theme, width, path });
     if (name !== "tasks-filtered") await page.getByText(text).filter({ visible: true }).first().waitFor();
-    await page.waitForLoadState("networkidle", { timeout: 3_000 }).catch(() => {});
+    await page.waitForLoadState("networkidle", { timeout: 1_000 }).catch(() => {});
     await keepScreenshot(page, `${name}-${theme}-${width}`);
     expect(await violationsOf(page)).toEqual([]);
     expect(await overflowOf(page)).toBeLessThanOrEqual(0);
@@ -69,7 +69,7 @@ describe.each(LOOKS)("in the %s theme, %i px wide", (theme, width) => {
 it("is usable at 320 px", async () => {
   for (const [, path] of PAGES) {
     const page = await viewer.open(site(), { width: 320, path });
-    await page.waitForLoadState("networkidle", { timeout: 3_000 }).catch(() => {});
+    await page.waitForLoadState("networkidle", { timeout: 1_000 }).catch(() => {});
     expect([path, await overflowOf(page)]).toEqual([path, 0]);
   }
 });
@@ -268,7 +268,7 @@ describe("hostile data", () => {
           const page = await viewer.open(site(), { path, width });
           await page.getByText("onerror=alert(1)").first().waitFor({ state: "attached" });
           if (path === "failures") await page.locator("summary").first().click();
-          await page.waitForLoadState("networkidle", { timeout: 3_000 }).catch(() => {});
+          await page.waitForLoadState("networkidle", { timeout: 1_000 }).catch(() => {});
           expect([path, width, await overflowOf(page)]).toEqual([path, width, 0]);
           expect(await page.locator("img, script:not([src])").count()).toBe(0);
         }
