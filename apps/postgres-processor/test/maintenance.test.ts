@@ -81,28 +81,3 @@ describe("roll-ups", () => {
     await maintenance.stop();
   });
 });
-
-const ids = async () => (await database.drizzle.select({ id: celeryTask.taskId }).from(celeryTask)).map(({ id }) => id);
-
-describe("retention", () => {
-  test("deletes old tasks at every interval, counts them, and stops", async () => {
-    const metrics = new Metrics();
-    const retention = start({ metrics });
-    await expect.poll(ids).toEqual(["young"]);
-    await expect.poll(() => metrics.registry.metrics()).toMatch(/celery_metrics_exporter_postgres_rows_deleted_total 1\b/);
-    await retention.stop();
-    await retention.stop();
-  });
-
-  test("continues after the database was away", async () => {
-    const byProxy = await connectDatabase({ url: harness.breakableUrl });
-    await harness.breakSink();
-    const retention = start({ database: byProxy });
-    await new Promise((resolve) => setTimeout(resolve, 200));
-    expect(await harness.observe()).toHaveLength(2);
-    await harness.mendSink();
-    await expect.poll(() => harness.observe()).toHaveLength(1);
-    await retention.stop();
-    await byProxy.close();
-  });
-});
