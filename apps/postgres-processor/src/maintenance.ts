@@ -2,16 +2,9 @@
  * The periodic work on the database: roll-ups, retention, and forgetting workers. Every process tries; where two would be in each other's way, the
  * database lets one of them work.
  */
-import {
-  type Database,
-  deleteOldQueueMinutes,
-  deleteOldRollUps,
-  deleteOldTasks,
-  deleteSilentWorkers,
-  rollUp,
-  sealRollUps,
-} from "@celery-metrics-exporter/db";
+import { type Database, deleteOldQueueMinutes, deleteOldRollUps, deleteSilentWorkers, rollUp } from "@celery-metrics-exporter/db";
 import { type Logger, type Metrics, Repeat } from "@celery-metrics-exporter/runtime";
+import { startRetention } from "./retention.ts";
 
 export interface MaintenanceOptions {
   readonly database: Database;
@@ -51,11 +44,13 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
       onError: ({ message }) => logger.warn({ reason: message }, "tasks could not be counted for statistics, retrying later"),
     },
   );
-  const cleaning = new Repeat(cleanerOf(options), {
+  const cleaning = new Repeat((signal) => clean(options, signal), {
     everyMs: () => spread(cleanEveryMs),
     onError: ({ message }) => logger.warn({ reason: message }, "old rows could not be deleted, retrying later"),
   });
-  return { stop: async () => void (await Promise.all([rollingUp.stop(), cleaning.stop()])) };
+  const { database, days, metrics } = options;
+  const retention = days > 0 ? startRetention({ database, days, logger, metrics, intervalMs: cleanEveryMs }) : undefined;
+  return { stop: async () => void (await Promise.all([rollingUp.stop(), cleaning.stop(), retention?.stop()])) };
 }
 
 /** Spreads the processes out, even if they were started together. */
@@ -63,20 +58,10 @@ function spread(intervalMs: number): number {
   return intervalMs * (0.5 + Math.random() / 2);
 }
 
-/** Deletes what is old. Roll-ups go on counting the tasks that are deleted. */
-function cleanerOf({ database, days, statisticsDays, workerExpiryDays, logger, metrics }: MaintenanceOptions) {
-  const deletedTotal = metrics.counter("postgres_rows_deleted_total", "Rows of celery_task that retention deleted.");
-  return async (signal: AbortSignal): Promise<void> => {
-    if (days > 0) {
-      await sealRollUps(database, days, signal);
-      const deleted = await deleteOldTasks(database, { olderThanDays: days, signal });
-      deletedTotal.inc(deleted);
-      if (deleted > 0) logger.info({ deleted, days }, "old tasks deleted");
-    }
-    if (statisticsDays > 0) {
-      await deleteOldRollUps(database, statisticsDays, signal);
-      await deleteOldQueueMinutes(database, statisticsDays, signal);
-    }
-    if (workerExpiryDays > 0) await deleteSilentWorkers(database, workerExpiryDays);
-  };
+async function clean({ database, statisticsDays, workerExpiryDays }: MaintenanceOptions, signal: AbortSignal): Promise<void> {
+  if (statisticsDays > 0) {
+    await deleteOldRollUps(database, statisticsDays, signal);
+    await deleteOldQueueMinutes(database, statisticsDays, signal);
+  }
+  if (workerExpiryDays > 0) await deleteSilentWorkers(database, workerExpiryDays);
 }

@@ -112,10 +112,10 @@ export function statisticsStatement({ from, to, step, by = [], names, queues, st
     limit ${limit}::int`;
 }
 
-/** Of the row's minute. */
+/** Of the row's minute. PostgreSQL knows `date_bin` only from 14 on. */
 function beginningOfStep(step: "minute" | "hour" | "day" | number): SQL {
   return typeof step === "number"
-    ? sql`date_bin(make_interval(mins => ${step}::int), minute, timestamptz '2000-01-01 00:00Z')`
+    ? sql`to_timestamp(floor(date_part('epoch', minute) / (${step}::int * 60)) * (${step}::int * 60))`
     : sql`date_trunc(${step}::text, minute, 'UTC')`;
 }
 
