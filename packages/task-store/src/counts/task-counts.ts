@@ -104,6 +104,8 @@ export class TaskCounts {
   readonly #count: StoreScript;
   readonly #read: StoreScript;
   readonly #remembered = new Map<string, CountedTask>();
+  /** The changes under way: their tasks, and when they are over. */
+  readonly #underWay = new Set<{ readonly ids: ReadonlyMap<string, unknown>; readonly over: Promise<unknown> }>();
 
   constructor(options: TaskCountsOptions) {
     this.#options = options;
@@ -114,20 +116,27 @@ export class TaskCounts {
 
   /** Merges events into their tasks, and counts them. Returns the ids of the tasks that are incomplete. */
   async add(events: readonly CeleryEvent[]): Promise<string[]> {
-    const computed = await this.#change(collectChanges(events, this.#options), false);
+    const changes = collectChanges(events, this.#options);
+    const computed = await this.#inTurn(changes, () => this.#change(changes, false));
     return computed.filter(({ look }) => look.isIncomplete).map(({ id }) => id);
   }
 
   /** Counts everything of these tasks, whatever is missing. Returns how many of them are known. */
   async giveUpWaiting(ids: Iterable<string>): Promise<number> {
-    const computed = await this.#change(new Map([...ids].map((id) => [id, NO_CHANGE])), true);
+    const changes = new Map([...ids].map((id) => [id, NO_CHANGE]));
+    const computed = await this.#inTurn(changes, () => this.#change(changes, true));
     return computed.filter(({ task }) => task.size > 0).length;
   }
 
   /** Removes tasks that have no `task-sent`, with what they contributed. Returns how many. */
   async forget(ids: Iterable<string>): Promise<number> {
+    const tasks = new Map([...ids].map((id) => [id, UNKNOWN_TASK]));
+    return this.#inTurn(tasks, () => this.#forget(tasks));
+  }
+
+  async #forget(tasks: ReadonlyMap<string, CountedTask>): Promise<number> {
     let forgotten = 0;
-    let left: ReadonlyMap<string, CountedTask> = new Map([...ids].map((id) => [id, UNKNOWN_TASK]));
+    let left = tasks;
     while (left.size > 0) {
       const lines = [...left].map(([id, { version, contribution }]): Line => ({
         id,
@@ -183,6 +192,22 @@ export class TaskCounts {
         for (const key of (this.#keys.counts[shard] ?? []).slice(0, 2))
           await onRedis("the counts", () => this.#options.redis.hdel(key, ...page));
       }
+    }
+  }
+
+  /**
+   * Waits for the changes under way that share a task with this one. Otherwise it would be computed from what they are about to change, and refused: a
+   * process works on several batches at once, and the events of a task are often in two that follow each other.
+   */
+  async #inTurn<T>(ids: ReadonlyMap<string, unknown>, work: () => Promise<T>): Promise<T> {
+    const before = [...this.#underWay].filter((other) => shareAny(ids, other.ids)).map(({ over }) => over);
+    const result = before.length === 0 ? work() : Promise.allSettled(before).then(work);
+    const own = { ids, over: result };
+    this.#underWay.add(own);
+    try {
+      return await result;
+    } finally {
+      this.#underWay.delete(own);
     }
   }
 
@@ -327,6 +352,11 @@ export class TaskCounts {
     const args = [changes, sums.map(({ added }) => added), sums.map(({ subtracted }) => subtracted)];
     return { keys, args: [...args.map((arg) => JSON.stringify(arg)), ...sizesOf(part)] };
   }
+}
+
+function shareAny(some: ReadonlyMap<string, unknown>, others: ReadonlyMap<string, unknown>): boolean {
+  for (const id of some.keys()) if (others.has(id)) return true;
+  return false;
 }
 
 function isChange({ from, task, added, look }: Computed): boolean {
