@@ -162,12 +162,13 @@ export class TaskCounts {
   async totals(): Promise<Map<string, number>> {
     const totals = new Map<string, number>();
     for (const reply of await this.#read.run(this.#keys.counts.map((keys) => ({ keys, args: [] })))) {
-      const [counts, floors] = reply as [string[], string[]];
+      const [counts, floors] = (reply as [string, string]).map((text) => (text === "" ? [] : text.split(" "))) as [string[], string[]];
       const lowest = new Map<string, number>();
       for (let index = 0; index < floors.length; index += 2) lowest.set(floors[index] as string, Number(floors[index + 1]));
       for (let index = 0; index < counts.length; index += 2) {
         const field = counts[index] as string;
-        totals.set(field, (totals.get(field) ?? 0) + Math.max(Number(counts[index + 1]), lowest.get(field) ?? 0));
+        const count = Number(counts[index + 1]);
+        totals.set(field, (totals.get(field) ?? 0) + (lowest.size === 0 ? count : Math.max(count, lowest.get(field) ?? 0)));
         lowest.delete(field);
       }
       for (const [field, floor] of lowest) totals.set(field, (totals.get(field) ?? 0) + floor);
