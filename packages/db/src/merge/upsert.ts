@@ -1,22 +1,32 @@
-/** Stores events: merges them by task in memory, then into the table with one statement. */
+/** Stores events: merges them by task in memory, then into the tables with one statement. */
 import { type CeleryEvent, type JsonValue, parsePythonLiteral } from "@celery-metrics-exporter/celery";
 import { type SQL, getTableColumns, getTableName, sql } from "drizzle-orm";
+import { type HistoryMode, type TaskEventRow, toTaskEventRows } from "../history/task-events.ts";
 import { type Database, type Drizzle, query } from "../tables/database.ts";
 import { type Criterion, type Group, MERGE_GROUPS, mergeRows } from "./merge-rows.ts";
 import { type MutableTaskRow, type TaskColumn, type TaskRow, toTaskRow } from "./task-row.ts";
-import { celeryTask } from "../tables/schema.ts";
+import { celeryTask, celeryTaskEvent } from "../tables/schema.ts";
+
+/** What a batch has changed. */
+export interface Stored {
+  /** Number of tasks in the events. */
+  readonly tasks: number;
+  /** The minutes, as Unix seconds, of `seen_at` of the rows that were written, before and after. */
+  readonly minutes: readonly number[];
+}
 
 /**
- * Merges the events into the table with one statement. Storing the same events again, in any order and with any others, leads to the same rows.
+ * Merges the events into the table with one statement, which also stores what rows cannot show. Storing the same events again, in any order and with any
+ * others, leads to the same rows and attempts.
  *
- * @returns the number of tasks in the events.
  * @throws {UnavailableError} if the database is unavailable, is not migrated or refuses access.
  * @throws {RefusedDataError} if it rejects a row. Then none of the batch is stored.
  */
-export async function upsertTasks(database: Database, events: readonly CeleryEvent[]): Promise<number> {
+export async function upsertTasks(database: Database, events: readonly CeleryEvent[], history: HistoryMode = "unusual"): Promise<Stored> {
   const rows = toTaskRows(events);
-  if (rows.length > 0) await upsertRows(database, rows);
-  return rows.length;
+  if (rows.length === 0) return { tasks: 0, minutes: [] };
+  const minutes = await upsertRows(database, rows, history, toTaskEventRows(events, history));
+  return { tasks: rows.length, minutes };
 }
 
 /** The rows from these events alone, one per task. */
@@ -29,14 +39,27 @@ export function toTaskRows(events: readonly CeleryEvent[]): MutableTaskRow[] {
   return rows;
 }
 
-/** Runs the statement. Rows must have distinct ids, and are unusable afterwards. */
-export async function upsertRows(database: Drizzle, rows: readonly MutableTaskRow[]): Promise<void> {
-  await query(database, upsertStatement(rows));
+/**
+ * Runs the statement. Rows must have distinct ids, and are unusable afterwards. Events must be of tasks among the rows: their locks also order the
+ * writers of an event.
+ *
+ * @returns the minutes of `seen_at` of the written rows, before and after, as Unix seconds.
+ */
+export async function upsertRows(
+  database: Drizzle,
+  rows: readonly MutableTaskRow[],
+  history: HistoryMode = "unusual",
+  events: readonly TaskEventRow[] = [],
+): Promise<number[]> {
+  const minutes = await query<{ minute: number }>(database, upsertStatement(rows, history, events));
+  return minutes.map(({ minute }) => minute);
 }
 
-export function upsertStatement(rows: readonly MutableTaskRow[]): SQL {
-  const { beforeRows, afterRows } = UPSERT_STATEMENT;
-  return sql`${sql.raw(beforeRows)}${JSON.stringify(rows.map(abbreviate))}${sql.raw(afterRows)}`;
+export function upsertStatement(rows: readonly MutableTaskRow[], history: HistoryMode, events: readonly TaskEventRow[] = []): SQL {
+  const { beforeRows, afterRows, beforeEvents, afterEvents, result } = UPSERT_STATEMENT;
+  const upsert = sql`${sql.raw(beforeRows)}${JSON.stringify(rows.map(abbreviate))}${sql.raw(afterRows)}`;
+  const keep = history === "off" ? sql`` : sql`${sql.raw(beforeEvents)}${JSON.stringify(events)}${sql.raw(afterEvents)}`;
+  return sql`${upsert}${keep}${sql.raw(result)}`;
 }
 
 /** Generates rows one by one, so that merged rows can be freed at once. */
@@ -86,6 +109,7 @@ const ABBREVIATED: Readonly<Partial<Record<TaskColumn, string>>> = {
   name_at: "coalesce(name_at, sent_at, received_at)",
   run_started_at: "coalesce(run_started_at, started_at)",
   run_hostname: "CASE WHEN started_at IS NOT NULL THEN coalesce(run_hostname, state_hostname) END",
+  started_hostname: "CASE WHEN started_at IS NOT NULL THEN coalesce(started_hostname, run_hostname, state_hostname) END",
   worker: "CASE WHEN worker_at IS NOT NULL THEN coalesce(worker, state_hostname) END",
   last_event_at: "coalesce(last_event_at, state_at)",
 };
@@ -96,6 +120,7 @@ type AbbreviatedRow = { -readonly [column in keyof TaskRow]: TaskRow[column] | u
 /** Changes the row itself, because a copy would be large. The row is unusable afterwards. */
 function abbreviate(row: MutableTaskRow): AbbreviatedRow {
   const short: AbbreviatedRow = row;
+  if (row.started_hostname === row.run_hostname) short.started_hostname = undefined;
   if (row.run_hostname === row.state_hostname) short.run_hostname = undefined;
   if (row.run_started_at === row.started_at) short.run_started_at = undefined;
   if (row.name_at === (row.sent_at ?? row.received_at)) short.name_at = undefined;
@@ -111,27 +136,112 @@ function abbreviated(text: string | undefined, other: string | undefined): strin
   return text === other ? undefined : (text ?? "");
 }
 
+const START = ["started_at", "started_hostname"] as const;
+const RUN = ["run_started_at", "run_hostname"] as const;
+/** Identifies an end, together with its task. */
+const END = ["status", "state_at", "state_hostname"] as const;
+
+function tuple(row: string, names: readonly TaskColumn[]): string {
+  return `(${names.map((column) => operand(row, column)).join(", ")})`;
+}
+
+/** An incoming start that would be neither the first nor the latest. */
+const INCOMING_START_IS_BETWEEN = `${tuple("task", START)} < ${tuple("excluded", START)} AND ${tuple("excluded", START)} < ${tuple("task", RUN)}`;
+/** The row's only start, if starts on both sides of it come in. */
+const OWN_START_IS_BETWEEN = `${tuple("excluded", START)} < ${tuple("task", START)} AND ${tuple("task", START)} < ${tuple("excluded", RUN)}`;
+const TWO_ENDS = `task.state_precedence >= 2 AND excluded.state_precedence >= 2 AND ${tuple("task", END)} <> ${tuple("excluded", END)}`;
+
+/** A start or an end that this update would lose, as a list of events. The condition comes first, because nearly all updates lose nothing. */
+function leftOut(): string {
+  const state = groups.findIndex(({ moves }) => moves.includes("status"));
+  const lesser = (column: TaskColumn): string => `CASE WHEN wins${state} THEN task.${column} ELSE excluded.${column} END`;
+  const start = (row: string): string =>
+    `jsonb_build_array(jsonb_build_object('type', 'task-started', 'at', ${row}.started_at, 'hostname', ${row}.started_hostname))`;
+  const type = `CASE ${lesser("status")} WHEN 'SUCCESS' THEN 'task-succeeded' WHEN 'FAILURE' THEN 'task-failed' WHEN 'REVOKED' THEN 'task-revoked' ELSE 'task-rejected' END`;
+  const values = (["runtime", "exception", "traceback", "revoked_by"] as const).map((column) => `'${column}', ${lesser(column)}`);
+  return `CASE WHEN (${INCOMING_START_IS_BETWEEN}) OR (${OWN_START_IS_BETWEEN}) OR (${TWO_ENDS}) THEN
+    CASE WHEN ${INCOMING_START_IS_BETWEEN} THEN ${start("excluded")} WHEN ${OWN_START_IS_BETWEEN} THEN ${start("task")} ELSE '[]' END
+    || CASE WHEN ${TWO_ENDS} THEN jsonb_build_array(jsonb_build_object(
+      'type', ${type}, 'at', ${lesser("state_at")}, 'hostname', ${lesser("state_hostname")}, ${values.join(", ")},
+      'exited', CASE WHEN ${lesser("status")} = 'FAILURE' AND ${lesser("state_order_at")} IS NOT NULL THEN true END
+    )) ELSE '[]' END
+  END`;
+}
+
+const EVENT_TABLE = getTableName(celeryTaskEvent);
+const eventColumns = Object.values(getTableColumns(celeryTaskEvent));
+const EVENT_KEY = ["task_id", "at", "type", "hostname"];
+const eventNames = eventColumns.map(({ name }) => name);
+const eventValues = eventColumns.filter(({ name }) => !EVENT_KEY.includes(name));
+const eventTypes = eventColumns.map((column) => `${column.name} ${column.getSQLType()}`);
+
+/** The values of an event as a comparable tuple. Of two different events with the same key, the greater one is stored. */
+function eventValuesOf(prefix: string): string {
+  const present = eventValues.map((column) => {
+    const type = column.getSQLType();
+    if (type === "text") return `coalesce(${prefix}${column.name} COLLATE "C", '')`;
+    return `coalesce(${prefix}${column.name}, ${type === "boolean" ? "false" : "-1"})`;
+  });
+  return `(${present.join(", ")})`;
+}
+
 /**
- * The parameter between the two parts is a JSON array of rows with distinct ids. Keys are columns, and instants are microseconds since the epoch.
+ * The parameters are two JSON arrays: rows with distinct ids, and events. Keys are columns, and instants are microseconds since the epoch.
  *
  * Rows are sorted by id, so that overlapping statements lock them in the same order. Unchanged rows are not written. `OFFSET 0` prevents the planner from
- * copying a group's comparison into each of its columns.
+ * copying a group's comparison into each of its columns. A row is also written if it would lose a start or an end, which `left_out` then contains:
+ * `RETURNING` has no other access to the row before the update.
+ *
+ * Sorting the events makes PostgreSQL lock all rows before it inserts the first event.
+ *
+ * To write something else in the same transaction, such as a log of the minutes, add a CTE before the final SELECT.
  */
 const UPSERT_STATEMENT = {
   beforeRows: `
+WITH written AS (
 INSERT INTO ${TABLE} AS task (${columns.join(", ")})
 SELECT ${columns.map(fromJson).join(", ")}
 FROM json_to_recordset(`,
   afterRows: `::json) AS incoming (${columns.map((column) => `${column} ${jsonType(column)}`).join(", ")})
 ORDER BY task_id COLLATE "C"
 ON CONFLICT (task_id) DO UPDATE SET
-(${groupColumns.join(", ")}) = (
-  SELECT ${groups.flatMap(({ moves }, index) => moves.map((column) => `CASE WHEN wins${index} THEN excluded.${column} ELSE task.${column} END`)).join(", ")}
+(${groupColumns.join(", ")}, left_out) = (
+  SELECT ${groups.flatMap(({ moves }, index) => moves.map((column) => `CASE WHEN wins${index} THEN excluded.${column} ELSE task.${column} END`)).join(", ")},
+  ${leftOut()}
   FROM (SELECT ${groups.map((group, index) => `${comesFirst(group)} AS wins${index}`).join(", ")} OFFSET 0) AS comparison
 ),
 ${singles.map(assignment).join(",\n")},
+seen_before = task.seen_at,
 updated_at = now()
-WHERE ${MERGE_GROUPS.map(comesFirst).join("\nOR ")}`,
+WHERE ${MERGE_GROUPS.map(comesFirst).join("\nOR ")}
+OR (${INCOMING_START_IS_BETWEEN})
+OR (${TWO_ENDS})
+RETURNING task_id, seen_at, seen_before, started_at, started_hostname, run_started_at, run_hostname, left_out
+)`,
+  beforeEvents: `, kept AS (
+INSERT INTO ${EVENT_TABLE} AS event (${eventNames.join(", ")})
+SELECT DISTINCT ON (${EVENT_KEY.join(", ")}) ${eventNames.join(", ")}
+FROM (
+  SELECT task_id, run.*${", NULL".repeat(eventValues.length)}
+  FROM written, LATERAL (VALUES (started_at, 'task-started', started_hostname), (run_started_at, 'task-started', run_hostname)) AS run
+  WHERE ${tuple("written", START)} <> ${tuple("written", RUN)}
+  UNION ALL
+  SELECT task_id, lost.*
+  FROM written, LATERAL jsonb_to_recordset(left_out) AS lost (${eventTypes.slice(1).join(", ")})
+  WHERE left_out IS NOT NULL
+  UNION ALL
+  SELECT ${eventNames.map((name) => (name === "at" ? "to_timestamp(at / 1e6::float8)" : name)).join(", ")}
+  FROM json_to_recordset(`,
+  afterEvents: `::json) AS incoming (${eventTypes.map((column) => column.replace(/^at .*/, "at bigint")).join(", ")})
+) AS found (${eventNames.join(", ")})
+ORDER BY ${EVENT_KEY.join(", ")}, ${eventValuesOf("found.")} DESC
+ON CONFLICT (${EVENT_KEY.join(", ")}) DO UPDATE SET ${eventValues.map(({ name }) => `${name} = excluded.${name}`).join(", ")}
+WHERE ${eventValuesOf("excluded.")} > ${eventValuesOf("event.")}
+)`,
+  result: `
+SELECT DISTINCT extract(epoch FROM date_trunc('minute', at))::float8 AS minute
+FROM written, LATERAL (VALUES (seen_at), (seen_before)) AS seen (at)
+WHERE at IS NOT NULL`,
 };
 
 function jsonType(column: TaskColumn): string {
@@ -178,7 +288,8 @@ function operand(row: string, column: TaskColumn): string {
 function loser(column: TaskColumn, wins: Criterion["wins"]): string {
   switch (sqlTypes.get(column)) {
     case "text":
-      return "''";
+      // The greatest character.
+      return wins === "greatest" ? "''" : "chr(1114111)";
     case "smallint":
     case "integer":
       return "-1";
