@@ -145,27 +145,35 @@ function tuple(row: string, names: readonly TaskColumn[]): string {
   return `(${names.map((column) => operand(row, column)).join(", ")})`;
 }
 
+/** Not all starts that meet here are the same. */
+const TWO_STARTS = `excluded.started_at IS NOT NULL AND (${tuple("task", START)} <> ${tuple("excluded", START)} OR ${tuple("task", RUN)} <> ${tuple("excluded", RUN)})`;
 /** An incoming start that would be neither the first nor the latest. */
-const INCOMING_START_IS_BETWEEN = `${tuple("task", START)} < ${tuple("excluded", START)} AND ${tuple("excluded", START)} < ${tuple("task", RUN)}`;
-/** The row's only start, if starts on both sides of it come in. */
-const OWN_START_IS_BETWEEN = `${tuple("excluded", START)} < ${tuple("task", START)} AND ${tuple("task", START)} < ${tuple("excluded", RUN)}`;
+const START_IS_BETWEEN = `${tuple("task", START)} < ${tuple("excluded", START)} AND ${tuple("excluded", START)} < ${tuple("task", RUN)}`;
 const TWO_ENDS = `task.state_precedence >= 2 AND excluded.state_precedence >= 2 AND ${tuple("task", END)} <> ${tuple("excluded", END)}`;
 
-/** A start or an end that this update would lose, as a list of events. The condition comes first, because nearly all updates lose nothing. */
+/** The starts that meet in this update, and the lesser of two ends, as a list of events. NULL if there is only one start and one end. */
 function leftOut(): string {
-  const state = groups.findIndex(({ moves }) => moves.includes("status"));
-  const lesser = (column: TaskColumn): string => `CASE WHEN wins${state} THEN task.${column} ELSE excluded.${column} END`;
-  const start = (row: string): string =>
-    `jsonb_build_array(jsonb_build_object('type', 'task-started', 'at', ${row}.started_at, 'hostname', ${row}.started_hostname))`;
-  const type = `CASE ${lesser("status")} WHEN 'SUCCESS' THEN 'task-succeeded' WHEN 'FAILURE' THEN 'task-failed' WHEN 'REVOKED' THEN 'task-revoked' ELSE 'task-rejected' END`;
-  const values = (["runtime", "exception", "traceback", "revoked_by"] as const).map((column) => `'${column}', ${lesser(column)}`);
-  return `CASE WHEN (${INCOMING_START_IS_BETWEEN}) OR (${OWN_START_IS_BETWEEN}) OR (${TWO_ENDS}) THEN
-    CASE WHEN ${INCOMING_START_IS_BETWEEN} THEN ${start("excluded")} WHEN ${OWN_START_IS_BETWEEN} THEN ${start("task")} ELSE '[]' END
-    || CASE WHEN ${TWO_ENDS} THEN jsonb_build_array(jsonb_build_object(
-      'type', ${type}, 'at', ${lesser("state_at")}, 'hostname', ${lesser("state_hostname")}, ${values.join(", ")},
-      'exited', CASE WHEN ${lesser("status")} = 'FAILURE' AND ${lesser("state_order_at")} IS NOT NULL THEN true END
-    )) ELSE '[]' END
+  const state = MERGE_GROUPS.find(({ moves }) => moves.includes("status")) as Group;
+  const start = (row: string, [at, hostname]: typeof START | typeof RUN): string =>
+    `jsonb_build_object('type', 'task-started', 'at', ${row}.${at}, 'hostname', ${row}.${hostname})`;
+  const end = (row: string): string => {
+    const values = (["runtime", "exception", "traceback", "revoked_by"] as const).map((column) => `'${column}', ${row}.${column}`);
+    return `jsonb_build_object(
+      'type', CASE ${row}.status WHEN 'SUCCESS' THEN 'task-succeeded' WHEN 'FAILURE' THEN 'task-failed' WHEN 'REVOKED' THEN 'task-revoked' ELSE 'task-rejected' END,
+      'at', ${row}.state_at, 'hostname', ${row}.state_hostname, ${values.join(", ")},
+      'exited', CASE WHEN ${row}.status = 'FAILURE' AND ${row}.state_order_at IS NOT NULL THEN true END
+    )`;
+  };
+  const starts = [start("task", START), start("task", RUN), start("excluded", START), start("excluded", RUN)];
+  return `CASE WHEN (${TWO_STARTS}) OR (${TWO_ENDS}) THEN
+    CASE WHEN ${TWO_STARTS} THEN jsonb_build_array(${starts.join(", ")}) ELSE '[]' END
+    || CASE WHEN ${TWO_ENDS} THEN CASE WHEN ${comesFirst(state)} THEN ${end("task")} ELSE ${end("excluded")} END ELSE '[]' END
   END`;
+}
+
+/** Minutes since the epoch. Several times as fast as `date_trunc`. */
+function minuteOf(column: string): string {
+  return `floor(date_part('epoch', ${column}) / 60)::int`;
 }
 
 const EVENT_TABLE = getTableName(celeryTaskEvent);
@@ -190,7 +198,7 @@ function eventValuesOf(prefix: string): string {
  *
  * Rows are sorted by id, so that overlapping statements lock them in the same order. Unchanged rows are not written. `OFFSET 0` prevents the planner from
  * copying a group's comparison into each of its columns. A row is also written if it would lose a start or an end, which `left_out` then contains:
- * `RETURNING` has no other access to the row before the update.
+ * `RETURNING` sees neither the row before the update nor the incoming one.
  *
  * Sorting the events makes PostgreSQL lock all rows before it inserts the first event.
  *
@@ -205,27 +213,23 @@ FROM json_to_recordset(`,
   afterRows: `::json) AS incoming (${columns.map((column) => `${column} ${jsonType(column)}`).join(", ")})
 ORDER BY task_id COLLATE "C"
 ON CONFLICT (task_id) DO UPDATE SET
-(${groupColumns.join(", ")}, left_out) = (
-  SELECT ${groups.flatMap(({ moves }, index) => moves.map((column) => `CASE WHEN wins${index} THEN excluded.${column} ELSE task.${column} END`)).join(", ")},
-  ${leftOut()}
+(${groupColumns.join(", ")}) = (
+  SELECT ${groups.flatMap(({ moves }, index) => moves.map((column) => `CASE WHEN wins${index} THEN excluded.${column} ELSE task.${column} END`)).join(", ")}
   FROM (SELECT ${groups.map((group, index) => `${comesFirst(group)} AS wins${index}`).join(", ")} OFFSET 0) AS comparison
 ),
 ${singles.map(assignment).join(",\n")},
 seen_before = task.seen_at,
+left_out = ${leftOut()},
 updated_at = now()
 WHERE ${MERGE_GROUPS.map(comesFirst).join("\nOR ")}
-OR (${INCOMING_START_IS_BETWEEN})
+OR (${START_IS_BETWEEN})
 OR (${TWO_ENDS})
-RETURNING task_id, seen_at, seen_before, started_at, started_hostname, run_started_at, run_hostname, left_out
+RETURNING CASE WHEN left_out IS NOT NULL THEN task_id END AS task_id, left_out, ${minuteOf("seen_at")} AS minute, CASE WHEN seen_before <> seen_at THEN ${minuteOf("seen_before")} END AS minute_before
 )`,
   beforeEvents: `, kept AS (
 INSERT INTO ${EVENT_TABLE} AS event (${eventNames.join(", ")})
 SELECT DISTINCT ON (${EVENT_KEY.join(", ")}) ${eventNames.join(", ")}
 FROM (
-  SELECT task_id, run.*${", NULL".repeat(eventValues.length)}
-  FROM written, LATERAL (VALUES (started_at, 'task-started', started_hostname), (run_started_at, 'task-started', run_hostname)) AS run
-  WHERE ${tuple("written", START)} <> ${tuple("written", RUN)}
-  UNION ALL
   SELECT task_id, lost.*
   FROM written, LATERAL jsonb_to_recordset(left_out) AS lost (${eventTypes.slice(1).join(", ")})
   WHERE left_out IS NOT NULL
@@ -239,9 +243,9 @@ ON CONFLICT (${EVENT_KEY.join(", ")}) DO UPDATE SET ${eventValues.map(({ name })
 WHERE ${eventValuesOf("excluded.")} > ${eventValuesOf("event.")}
 )`,
   result: `
-SELECT DISTINCT extract(epoch FROM date_trunc('minute', at))::float8 AS minute
-FROM written, LATERAL (VALUES (seen_at), (seen_before)) AS seen (at)
-WHERE at IS NOT NULL`,
+SELECT minute * 60::float8 AS minute FROM written
+UNION
+SELECT minute_before * 60::float8 FROM written WHERE minute_before IS NOT NULL`,
 };
 
 function jsonType(column: TaskColumn): string {

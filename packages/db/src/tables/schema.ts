@@ -112,8 +112,7 @@ export const celeryTask = pgTable(
   },
   // An update is HOT only if no indexed column changes. So no index may contain `status`, `finished_at` or anything else that most updates change.
   (table) => [
-    // For retention.
-    index("celery_task_created_at_idx").on(table.createdAt),
+    // Also for retention.
     index("celery_task_seen_at_idx").on(table.seenAt, table.taskId),
     index("celery_task_name_idx").on(table.name, table.seenAt, table.taskId),
     index("celery_task_problem_idx")
