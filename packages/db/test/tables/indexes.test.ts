@@ -25,6 +25,8 @@ function load(count: number): TaskEvent[][] {
     uuid: `${(index * 7919) % count}-of-${count}`,
     name: `shop.task_${index % 20}`,
     timestamp: FIRST + index,
+    args: `(${index}, 'a text of the usual length', [1, 2, 3])`,
+    kwargs: "{'customer_id': 12345, 'locale': 'de_DE', 'channel': 'mail'}",
     root_id: index % 4 === 0 ? `root-${index % 100}` : `${(index * 7919) % count}-of-${count}`,
   }));
   const end = (task: (typeof tasks)[number], index: number): TaskEvent => {
@@ -50,7 +52,7 @@ test("at least 70 % of updates are HOT with three writes per task", async () => 
     const waves = load(1_000).map((events) =>
       events.map((event) => ({ ...event, uuid: `${group}-${event.uuid}`, timestamp: event.timestamp + group * 1_000 })),
     );
-    for (const events of waves) await storeInBatches(events, 1_000);
+    for (const events of waves) await storeInBatches(events, 500);
   }
   const counts = sql`select n_tup_upd::int as updates, n_tup_hot_upd::int as hot from pg_stat_user_tables where relname = 'celery_task'`;
   // The server publishes its counts once a second at most.
