@@ -2,6 +2,7 @@
 import {
   RefusedDataError,
   checkMayDelete,
+  checkMayMaintainPartitions,
   checkMigrated,
   connectDatabase,
   deleteTasks,
@@ -13,7 +14,7 @@ import { defineExporter, type Exporter, type ExporterContext } from "@celery-met
 import { PermanentError, type Repeat, abortable } from "@celery-metrics-exporter/runtime";
 import { Config } from "./config.ts";
 import { DatabaseProbe } from "./database-probe.ts";
-import { startRetention } from "./retention.ts";
+import { startRetention, toRetentionLimits } from "./retention.ts";
 
 export const postgres = defineExporter({
   name: "postgres",
@@ -49,22 +50,24 @@ class PostgresExporter implements Exporter {
       onConnectionLost: () => this.#probe?.askNow(),
     });
     this.#database = database;
-    await checkMigrated(database);
+    await checkMigrated(database, config.POSTGRES_HISTORY);
     logger.info({ database: database.address }, "connected to PostgreSQL");
     this.#probe = new DatabaseProbe({ database, component, logger, silentMs: () => this.#silentMs() });
-    if (config.POSTGRES_RETENTION_DAYS > 0) {
-      await checkMayDelete(database);
-      this.#retention = startRetention({ database, days: config.POSTGRES_RETENTION_DAYS, logger, metrics });
-    }
+    const limits = toRetentionLimits(config);
+    if (limits !== undefined) await checkMayDelete(database);
+    const keepsHistory = config.POSTGRES_HISTORY !== "off";
+    if (keepsHistory) await checkMayMaintainPartitions(database);
+    const historyDays = keepsHistory ? config.POSTGRES_HISTORY_DAYS : undefined;
+    this.#retention = startRetention({ database, limits, historyDays, logger, metrics });
   }
 
   /** One statement per batch, which is stored as a whole or not at all. */
   async export(events: readonly CeleryEvent[], signal: AbortSignal): Promise<void> {
-    await this.#run(signal, (database) => upsertTasks(database, events));
+    await this.#run(signal, (database) => upsertTasks(database, events, this.#context.config.POSTGRES_HISTORY));
   }
 
   async forget(ids: readonly string[], signal: AbortSignal): Promise<number> {
-    return this.#run(signal, (database) => deleteTasks(database, ids));
+    return this.#run(signal, (database) => deleteTasks(database, ids, this.#context.config.POSTGRES_HISTORY));
   }
 
   async stop(): Promise<void> {

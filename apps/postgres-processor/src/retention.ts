@@ -1,10 +1,31 @@
-/** Deletes old tasks at intervals. Every process tries; the database allows one at a time (see `deleteOldTasks`). */
-import { deleteOldTasks, type Database } from "@celery-metrics-exporter/db";
-import { type Logger, type Metrics, Repeat } from "@celery-metrics-exporter/runtime";
+/**
+ * Deletes old tasks, and creates and drops the partitions of their events, at intervals. Every process tries; the database allows one at a time (see
+ * `deleteOldTasks` and `maintainPartitions`).
+ */
+import { type Database, type DeleteOldTasksOptions, deleteOldTasks, maintainPartitions } from "@celery-metrics-exporter/db";
+import { type Logger, type Metrics, Repeat, toError } from "@celery-metrics-exporter/runtime";
+import type { Config } from "./config.ts";
+
+export type RetentionLimits = Pick<DeleteOldTasksOptions, "olderThanDays" | "byState">;
+
+/** Undefined if all tasks are kept. */
+export function toRetentionLimits(config: Config): RetentionLimits | undefined {
+  const { POSTGRES_RETENTION_DAYS: olderThanDays } = config;
+  const byState = {
+    ...(config.POSTGRES_RETENTION_DAYS_SUCCESS !== undefined && { SUCCESS: config.POSTGRES_RETENTION_DAYS_SUCCESS }),
+    ...(config.POSTGRES_RETENTION_DAYS_FAILURE !== undefined && { FAILURE: config.POSTGRES_RETENTION_DAYS_FAILURE }),
+    ...(config.POSTGRES_RETENTION_DAYS_REVOKED !== undefined && { REVOKED: config.POSTGRES_RETENTION_DAYS_REVOKED }),
+    ...(config.POSTGRES_RETENTION_DAYS_REJECTED !== undefined && { REJECTED: config.POSTGRES_RETENTION_DAYS_REJECTED }),
+  };
+  return [olderThanDays, ...Object.values(byState)].some((days) => days > 0) ? { olderThanDays, byState } : undefined;
+}
 
 export interface RetentionOptions {
   readonly database: Database;
-  readonly days: number;
+  /** Undefined: no task is deleted. */
+  readonly limits: RetentionLimits | undefined;
+  /** Days for which events are kept, 0 for ever. Undefined: no events are stored. */
+  readonly historyDays: number | undefined;
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly intervalMs?: number;
@@ -13,12 +34,25 @@ export interface RetentionOptions {
 const INTERVAL_MS = 10 * 60_000;
 
 /** Works from its creation until `stop`, which waits for a running statement. A failure is logged and retried at the next interval. */
-export function startRetention({ database, days, logger, metrics, intervalMs = INTERVAL_MS }: RetentionOptions): Repeat {
+export function startRetention({ database, limits, historyDays, logger, metrics, intervalMs = INTERVAL_MS }: RetentionOptions): Repeat {
   const deletedTotal = metrics.counter("postgres_rows_deleted_total", "Rows of celery_task that retention deleted.");
-  const work = async (signal: AbortSignal): Promise<void> => {
-    const deleted = await deleteOldTasks(database, { olderThanDays: days, signal });
+  const deleteTasks = async (signal: AbortSignal): Promise<void> => {
+    if (limits === undefined) return;
+    const deleted = await deleteOldTasks(database, { ...limits, signal });
     deletedTotal.inc(deleted);
-    if (deleted > 0) logger.info({ deleted, days }, "old tasks deleted");
+    if (deleted > 0) logger.info({ deleted, days: limits.olderThanDays, ...limits.byState }, "old tasks deleted");
+  };
+  const maintainEvents = async (): Promise<void> => {
+    if (historyDays === undefined) return;
+    const { created, dropped } = await maintainPartitions(database, historyDays);
+    if (created + dropped > 0) logger.info({ created, dropped, days: historyDays }, "partitions of celery_task_event changed");
+  };
+  const work = async (signal: AbortSignal): Promise<void> => {
+    // Neither depends on the other.
+    await maintainEvents().catch((thrown: unknown) => {
+      logger.warn({ reason: toError(thrown).message }, "partitions of celery_task_event could not be changed, retrying later");
+    });
+    await deleteTasks(signal);
   };
   return new Repeat(work, {
     // Spreads the processes out, even if they were started together.

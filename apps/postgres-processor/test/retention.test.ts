@@ -26,7 +26,7 @@ afterEach(async () => {
 describe("retention", () => {
   test("deletes old tasks at every interval, counts them, and stops", async () => {
     const metrics = new Metrics();
-    const retention = startRetention({ database, days: 7, logger, metrics, intervalMs: 20 });
+    const retention = startRetention({ database, limits: { olderThanDays: 7 }, historyDays: undefined, logger, metrics, intervalMs: 20 });
     const left = async () => (await database.drizzle.select({ id: celeryTask.taskId }).from(celeryTask)).map(({ id }) => id);
     await expect.poll(left).toEqual(["young"]);
     await expect.poll(() => metrics.registry.metrics()).toMatch(/celery_metrics_exporter_postgres_rows_deleted_total 1\b/);
@@ -37,7 +37,14 @@ describe("retention", () => {
   test("continues after the database was away", async () => {
     const byProxy = await connectDatabase({ url: harness.breakableUrl });
     await harness.breakSink();
-    const retention = startRetention({ database: byProxy, days: 7, logger, metrics: new Metrics(), intervalMs: 20 });
+    const retention = startRetention({
+      database: byProxy,
+      limits: { olderThanDays: 7 },
+      historyDays: undefined,
+      logger,
+      metrics: new Metrics(),
+      intervalMs: 20,
+    });
     await new Promise((resolve) => setTimeout(resolve, 200));
     expect(await harness.observe()).toHaveLength(2);
     await harness.mendSink();

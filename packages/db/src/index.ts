@@ -3,10 +3,11 @@ export { connectDatabase, type ConnectDatabaseOptions } from "./connect/connect-
 export { RefusedDataError } from "./connect/database-error.ts";
 export type { Database } from "./tables/database.ts";
 export { databaseUrlProblem, isEmbedded } from "./connect/database-url.ts";
-export { deleteOldTasks, type DeleteOldTasksOptions } from "./tables/delete-tasks.ts";
-export { deleteTasks } from "./tables/delete-tasks.ts";
+export { deleteOldTasks, deleteTasks, type DeleteOldTasksOptions } from "./tables/delete-tasks.ts";
+export { HISTORY_MODES, type HistoryMode } from "./history/task-events.ts";
+export { checkMayMaintainPartitions, maintainPartitions } from "./history/partitions.ts";
 export { migrate } from "./migrate/migrate.ts";
 export { StatementError, readRows, type ReadRowsOptions, type SelectedColumn, type SelectedRows } from "./merge/read-rows.ts";
-export { celeryTask } from "./tables/schema.ts";
+export { celeryTask, celeryTaskEvent } from "./tables/schema.ts";
 export { upsertTasks } from "./merge/upsert.ts";
 export { copyEmbeddedDatabase, type EmbeddedCopy } from "./embedded/embedded-copy.ts";

@@ -19,6 +19,8 @@ const TABLES = Object.values<unknown>(schemaModule)
 
 const TABLE_NAMES = TABLES.map(({ name }) => name);
 
+const PARTITIONS_FUNCTION = "celery_task_event_partitions(integer, integer)";
+
 /** A table, a column or another object of a migration already exists. */
 const DUPLICATE = /^(42P07|42701|42710)$/;
 /** A column is missing, or the object is not a table: errors of a later migration if an earlier one found another table of the same name. */
@@ -40,7 +42,7 @@ export async function applyMigrations(transaction: Drizzle): Promise<string> {
   const schema = await findSchema(transaction);
   const all = readMigrationFiles({ migrationsFolder: MIGRATIONS_FOLDER });
   const journal = new MigrationJournal(transaction, schema);
-  const applied = await journal.read((await columnsOf(transaction, schema)).size === 0);
+  const applied = await journal.read(!(await columnsOf(transaction, schema)).has(getTableName(schemaModule.celeryTask)));
   const inTheWay: string[] = [];
   for (const migration of all) {
     if (applied.has(migration.folderMillis)) continue;
@@ -160,9 +162,17 @@ async function checkTables(transaction: Drizzle, schema: string, inTheWay: reado
     ];
     if (faults.length > 0) throw new MigrationProblem(incomplete(schema, table.name, faults, inTheWay));
   }
+  const functions = await execute<{ exists: boolean }>(
+    transaction,
+    sql`select to_regprocedure(quote_ident(${schema}) || ${`.${PARTITIONS_FUNCTION}`}) is not null as exists`,
+  );
+  if (functions[0]?.exists !== true) {
+    const { name } = getTableConfig(schemaModule.celeryTaskEvent);
+    throw new MigrationProblem(incomplete(schema, name, [`lacks its function ${PARTITIONS_FUNCTION}`], inTheWay));
+  }
   try {
     // Makes PostgreSQL check the key.
-    await execute(transaction, upsertStatement([]));
+    await execute(transaction, upsertStatement([], "all"));
   } catch (thrown) {
     const { fault, reason } = faultOf(thrown);
     if (fault !== "unmigrated") throw thrown;
@@ -186,17 +196,24 @@ function columnFaults(columns: readonly PgColumn[], present: Columns): string[] 
 
 /** Describes the missing indexes. The name of an index does not matter. */
 async function missingIndexes(transaction: Drizzle, schema: string, { name, indexes }: (typeof TABLES)[number]): Promise<string[]> {
-  const present = await execute<{ columns: string[] }>(
+  const present = await execute<{ columns: string[]; isPartial: boolean }>(
     transaction,
-    sql`select array(select attname::text from unnest(indkey) with ordinality k(number, place)
+    sql`select indpred is not null as "isPartial", array(select attname::text from unnest(indkey) with ordinality k(number, place)
                      join pg_attribute on attrelid = indrelid and attnum = number order by place) as columns
         from pg_index join pg_class c on c.oid = indrelid join pg_namespace n on n.oid = relnamespace
-        where nspname = ${schema} and relname = ${name} and indisvalid and indpred is null`,
+        where nspname = ${schema} and relname = ${name} and indisvalid`,
   );
   return indexes
-    .map(({ config }) => config.columns.map((column) => ("name" in column ? String(column.name) : "")))
-    .filter((columns) => !present.some((index) => columns.every((column, place) => index.columns[place] === column)))
-    .map((columns) => `lacks an index on ${columns.join(", ")}`);
+    .map(({ config }) => ({
+      columns: config.columns.map((column) => ("name" in column ? String(column.name) : "")),
+      isPartial: config.where !== undefined,
+    }))
+    .filter(({ columns, isPartial }) => !present.some((index) => isIndexOn(index, columns) && (isPartial || !index.isPartial)))
+    .map(({ columns, isPartial }) => `lacks ${isPartial ? "a partial" : "an"} index on ${columns.join(", ")}`);
+}
+
+function isIndexOn(index: { readonly columns: readonly string[] }, columns: readonly string[]): boolean {
+  return columns.every((column, place) => index.columns[place] === column);
 }
 
 function incomplete(schema: string, table: string, faults: readonly string[], inTheWay: readonly string[]): string {
@@ -234,7 +251,7 @@ class MigrationJournal {
   /**
    * The applied migrations, according to the list.
    *
-   * @param isEmpty whether none of the tables exists: then no migration is applied, regardless of the list.
+   * @param isEmpty whether the first table is missing: then no migration is applied, regardless of the list.
    */
   async read(isEmpty: boolean): Promise<ReadonlySet<number>> {
     // Not `if not exists`, which requires the right to create tables even if the table exists.

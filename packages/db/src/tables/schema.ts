@@ -1,6 +1,18 @@
-/** The table: one row per task, with the data from its events so far. */
+/** The tables: one row per task, with the data from its events so far, and the events that a row cannot show. */
 import { sql } from "drizzle-orm";
-import { customType, doublePrecision, index, integer, jsonb, pgTable, smallint, text, timestamp } from "drizzle-orm/pg-core";
+import {
+  boolean,
+  customType,
+  doublePrecision,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  smallint,
+  text,
+  timestamp,
+} from "drizzle-orm/pg-core";
 
 /** Text in UTF-8 byte order, which JavaScript can reproduce and which is the cheapest order for a key. */
 const byteOrderedText = customType<{ data: string }>({ dataType: () => `text COLLATE "C"` });
@@ -69,6 +81,8 @@ export const celeryTask = pgTable(
     stateOrderAt: instant("state_order_at"),
     /** When the attempt of `name` and `queue` was sent, or received if no sending is known. */
     nameAt: instant("name_at"),
+    /** The worker of the first start. NULL in rows older than this column. */
+    startedHostname: text("started_hostname"),
     /** The latest start and its worker. */
     runStartedAt: instant("run_started_at"),
     runHostname: text("run_hostname"),
@@ -81,7 +95,69 @@ export const celeryTask = pgTable(
     duration: doublePrecision("duration").generatedAlwaysAs(
       sql`case when runtime is not null then runtime when state_precedence >= 2 and run_hostname = state_hostname and run_started_at <= state_at and (status <> 'REVOKED' or revoked_by like 'terminated%') and (name_at is null or name_at <= coalesce(sent_at, received_at) or name_at <= run_started_at) and coalesce(exception, '') not like 'NotRegistered(%' then date_part('epoch', state_at - run_started_at) end`,
     ),
+
+    /** When the task was first seen, by the clock of its events. Changes only if an event of an earlier kind comes late, so updates stay HOT. */
+    seenAt: instant("seen_at")
+      .notNull()
+      .generatedAlwaysAs(sql`coalesce(sent_at, received_at, started_at, state_at)`),
+    /** `seen_at` before the last update. Roll-ups need it, because a task can leave the minute in which it was counted. */
+    seenBefore: instant("seen_before"),
+    /**
+     * A start or an end that the last update would have lost: a start between the first and the latest, or the lesser of two ends. The same statement
+     * stores it in `celery_task_event`.
+     */
+    leftOut: jsonb("left_out"),
+    /** The status, if it is one that people look for and few tasks have. Stays NULL in most updates, so they stay HOT. */
+    problem: text("problem").generatedAlwaysAs(sql`case when status in ('FAILURE', 'RETRY', 'REVOKED', 'REJECTED') then status end`),
   },
-  // The only index besides the key, for retention and for queries about recent tasks. Its column never changes, so updates stay HOT.
-  (table) => [index("celery_task_created_at_idx").on(table.createdAt)],
+  // An update is HOT only if no indexed column changes. So no index may contain `status`, `finished_at` or anything else that most updates change.
+  (table) => [
+    // Also for retention.
+    index("celery_task_seen_at_idx").on(table.seenAt, table.taskId),
+    index("celery_task_name_idx").on(table.name, table.seenAt, table.taskId),
+    index("celery_task_problem_idx")
+      .on(table.problem, table.seenAt, table.taskId)
+      .where(sql`problem is not null`),
+    index("celery_task_problem_name_idx")
+      .on(table.problem, table.name, table.seenAt, table.taskId)
+      .where(sql`problem is not null`),
+    index("celery_task_root_id_idx")
+      .on(table.rootId)
+      .where(sql`root_id <> task_id`),
+  ],
+);
+
+/**
+ * What happened to a task, as far as its row cannot show it: see docs/adr/0015-task-events.md. Partitioned by the day of `at`, which Drizzle does not
+ * know about.
+ */
+export const celeryTaskEvent = pgTable(
+  "celery_task_event",
+  {
+    taskId: byteOrderedText("task_id").notNull(),
+    /** By the clock of the event's sender. */
+    at: instant("at").notNull(),
+    /** Celery's: `task-started`, `task-retried`, … */
+    type: byteOrderedText("type").notNull(),
+    /** The worker, or the client for `task-sent`. */
+    hostname: byteOrderedText("hostname").notNull(),
+    /** `name` and `retries` only for `task-sent` and `task-received`, `queue` only for `task-sent`. */
+    name: text("name"),
+    queue: text("queue"),
+    retries: integer("retries"),
+    /** Whether the task itself sent the message, as for a retry or a replacement. True or NULL, like `requeue` and `exited`. */
+    again: boolean("again"),
+    /** Only for `task-succeeded`. Seconds. */
+    runtime: doublePrecision("runtime"),
+    /** Only for `task-failed` and `task-retried`, like `traceback`. */
+    exception: text("exception"),
+    traceback: text("traceback"),
+    /** Only for `task-revoked`: as in `celery_task`. */
+    revokedBy: text("revoked_by"),
+    /** Only for `task-rejected`: whether the message went back to the broker. */
+    requeue: boolean("requeue"),
+    /** Only for `task-failed`: whether a signal made the process exit. */
+    exited: boolean("exited"),
+  },
+  (table) => [primaryKey({ columns: [table.taskId, table.at, table.type, table.hostname] })],
 );
