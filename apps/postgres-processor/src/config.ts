@@ -18,8 +18,8 @@ export const Config = z.object({
   ).describe(
     "PostgreSQL database for the rows, such as `postgres://user:password@host/database`, or `pglite:<folder>` for a database embedded in the process.",
   ),
-  POSTGRES_POOL_SIZE: integer(5, 1, 1_000).describe(
-    "Maximum number of connections of one process. One more than `PROCESSOR_CONCURRENCY` is enough for a connection per batch and one for retention.",
+  POSTGRES_POOL_SIZE: integer(6, 1, 1_000).describe(
+    "Maximum number of connections of one process. Two more than `PROCESSOR_CONCURRENCY` is enough for a connection per batch, one for counting and one for retention.",
   ),
   POSTGRES_STATEMENT_TIMEOUT_MS: duration("wait ms", 30_000, { min: 0 }).describe(
     "How long a statement may take. After that it is cancelled and retried, finally row by row, so that a locked row does not delay other rows. 0 means no limit. Behind a connection pooler such as PgBouncer, each statement sets the limit in its own transaction.",
@@ -39,6 +39,12 @@ export const Config = z.object({
     ),
   POSTGRES_HISTORY_DAYS: integer(30, 0, 36_500).describe(
     "Drops events from `celery_task_event` after this many days, a day at a time. 0 keeps them forever.",
+  ),
+  POSTGRES_STATISTICS_DAYS: integer(400, 0, 36_500).describe(
+    "Deletes counts in `celery_task_minute` and lengths in `celery_queue_minute` after this many days. They stay when their tasks are deleted. 0 keeps them forever.",
+  ),
+  POSTGRES_WORKER_EXPIRY_DAYS: integer(30, 0, 36_500).describe(
+    "Forgets a worker that has been silent for this many days. Its unfinished tasks are then no longer found as lost. 0 keeps all workers.",
   ),
   STARTUP_TIMEOUT_SECONDS: BaseConfig.shape.STARTUP_TIMEOUT_SECONDS,
 });

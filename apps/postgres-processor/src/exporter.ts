@@ -1,20 +1,26 @@
-/** The postgres exporter: merges every event into its task's row in `celery_task`. */
+/** The postgres exporter: merges every event into its task's row in `celery_task`, or its worker's in `celery_worker`. */
 import {
   RefusedDataError,
   checkMayDelete,
   checkMayMaintainPartitions,
   checkMigrated,
+  checkQueueMinutes,
+  checkRollUps,
+  checkWorkers,
   connectDatabase,
   deleteTasks,
+  mergeObservedWorkers,
+  mergeQueueMinutes,
+  mergeWorkerEvents,
   upsertTasks,
   type Database,
 } from "@celery-metrics-exporter/db";
-import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import { defineExporter, type Exporter, type ExporterContext } from "@celery-metrics-exporter/pipeline";
-import { PermanentError, type Repeat, abortable } from "@celery-metrics-exporter/runtime";
+import type { CeleryEvent, Observation } from "@celery-metrics-exporter/celery";
+import { defineExporter, type ExportedBatch, type Exporter, type ExporterContext } from "@celery-metrics-exporter/pipeline";
+import { PermanentError, abortable } from "@celery-metrics-exporter/runtime";
 import { Config } from "./config.ts";
 import { DatabaseProbe } from "./database-probe.ts";
-import { startRetention, toRetentionLimits } from "./retention.ts";
+import { type Maintenance, startMaintenance, toRetentionLimits } from "./maintenance.ts";
 
 export const postgres = defineExporter({
   name: "postgres",
@@ -30,7 +36,7 @@ class PostgresExporter implements Exporter {
   #running = 0;
   /** When the last of them was answered, or when the first of them began. */
   #answeredAt = 0;
-  #retention: Repeat | undefined;
+  #maintenance: Maintenance | undefined;
 
   constructor(context: ExporterContext<Config>) {
     this.#context = context;
@@ -50,20 +56,44 @@ class PostgresExporter implements Exporter {
       onConnectionLost: () => this.#probe?.askNow(),
     });
     this.#database = database;
-    await checkMigrated(database, config.POSTGRES_HISTORY);
-    logger.info({ database: database.address }, "connected to PostgreSQL");
-    this.#probe = new DatabaseProbe({ database, component, logger, silentMs: () => this.#silentMs() });
+    const { POSTGRES_HISTORY: history } = config;
+    await checkMigrated(database, history);
+    for (const check of [checkWorkers, checkQueueMinutes, checkRollUps]) await check(database);
     const limits = toRetentionLimits(config);
     if (limits !== undefined) await checkMayDelete(database);
-    const keepsHistory = config.POSTGRES_HISTORY !== "off";
-    if (keepsHistory) await checkMayMaintainPartitions(database);
-    const historyDays = keepsHistory ? config.POSTGRES_HISTORY_DAYS : undefined;
-    this.#retention = startRetention({ database, limits, historyDays, logger, metrics });
+    if (history !== "off") await checkMayMaintainPartitions(database);
+    logger.info({ database: database.address }, "connected to PostgreSQL");
+    this.#probe = new DatabaseProbe({ database, component, logger, silentMs: () => this.#silentMs() });
+    this.#maintenance = startMaintenance({
+      database,
+      limits,
+      historyDays: history === "off" ? undefined : config.POSTGRES_HISTORY_DAYS,
+      statisticsDays: config.POSTGRES_STATISTICS_DAYS,
+      workerExpiryDays: config.POSTGRES_WORKER_EXPIRY_DAYS,
+      logger,
+      metrics,
+    });
   }
 
-  /** One statement per batch, which is stored as a whole or not at all. */
-  async export(events: readonly CeleryEvent[], signal: AbortSignal): Promise<void> {
-    await this.#run(signal, (database) => upsertTasks(database, events, this.#context.config.POSTGRES_HISTORY));
+  /** One statement for the tasks of a batch, and one for its workers. Each is stored as a whole or not at all. */
+  async export(events: readonly CeleryEvent[], signal: AbortSignal, batch?: ExportedBatch): Promise<void> {
+    await this.#run(signal, async (database) => {
+      await upsertTasks(database, events, this.#context.config.POSTGRES_HISTORY);
+      await mergeWorkerEvents(database, events, batch?.receivedAt);
+    });
+  }
+
+  async observe(observations: readonly Observation[], signal: AbortSignal): Promise<void> {
+    await this.#run(signal, async (database) => {
+      await mergeObservedWorkers(
+        database,
+        observations.filter((observation) => observation.type === "workers-observed"),
+      );
+      await mergeQueueMinutes(
+        database,
+        observations.filter((observation) => observation.type === "queues-observed"),
+      );
+    });
   }
 
   async forget(ids: readonly string[], signal: AbortSignal): Promise<number> {
@@ -71,7 +101,7 @@ class PostgresExporter implements Exporter {
   }
 
   async stop(): Promise<void> {
-    await Promise.all([this.#probe?.stop(), this.#retention?.stop()]);
+    await Promise.all([this.#probe?.stop(), this.#maintenance?.stop()]);
     await this.#database?.close();
   }
 

@@ -1,5 +1,5 @@
 import { connectDatabase, migrate } from "@celery-metrics-exporter/db";
-import { taskReceived, taskSent } from "@celery-metrics-exporter/celery/testing";
+import { SENT_AT, queuesObserved, taskReceived, taskSent, workerHeartbeat, workersObserved } from "@celery-metrics-exporter/celery/testing";
 
 import { createTestExporter } from "@celery-metrics-exporter/pipeline/testing";
 import { PermanentError, TimedOutError, UnavailableError, loadConfig, pause, redactConfig } from "@celery-metrics-exporter/runtime";
@@ -94,6 +94,35 @@ describe("export", () => {
     await release();
     await harness.exporter.export([taskSent()], new AbortController().signal);
     expect(await harness.observe()).toHaveLength(1);
+  });
+});
+
+describe("workers and queues", () => {
+  test("are stored: a worker was heard when the receiver got its event", async () => {
+    const harness = await createPostgresHarness();
+    releases.push(() => harness.close());
+    const { exporter } = harness;
+    const { signal } = new AbortController();
+    await exporter.start?.();
+    await exporter.export([taskSent(), workerHeartbeat({ timestamp: SENT_AT })], signal, { receivedAt: SENT_AT + 1 });
+    await exporter.observe?.([workersObserved(), queuesObserved()], signal);
+    expect(await harness.observe()).toMatchObject([
+      { status: "PENDING" },
+      { hostname: "w1@host-a", heardAt: expect.stringContaining(":21.25") as string, active: 0, concurrency: 4, queues: ["celery"] },
+      { hostname: "w2@host-b", heardAt: null },
+      { queue: "", unacked: 8 },
+      { queue: "celery", messages: 12 },
+      { queue: "mail", messages: 0 },
+    ]);
+  });
+
+  test("are bad data if a value cannot be stored, and then nothing of the workers is stored", async () => {
+    const harness = await createPostgresHarness();
+    releases.push(() => harness.close());
+    await harness.exporter.start?.();
+    const events = [workerHeartbeat(), workerHeartbeat({ hostname: "w2@host-b", pid: 2 ** 40 })];
+    await expect(harness.exporter.export(events, new AbortController().signal)).rejects.toBeInstanceOf(PermanentError);
+    expect(await harness.observe()).toEqual([]);
   });
 });
 

@@ -1,5 +1,5 @@
 /** The exporter on its own migrated database, which can be disconnected. */
-import { celeryTask, connectDatabase, migrate } from "@celery-metrics-exporter/db";
+import { celeryQueueMinute, celeryTask, celeryWorker, connectDatabase, migrate } from "@celery-metrics-exporter/db";
 import { createTestExporter, startMortal, type ExporterHarness } from "@celery-metrics-exporter/pipeline/testing";
 import type { Environment } from "@celery-metrics-exporter/runtime";
 import { MortalLink, TcpProxy, createDatabase, setPostgresReadOnly } from "@celery-metrics-exporter/testkit";
@@ -39,11 +39,20 @@ export async function createPostgresHarness(env: Environment = {}): Promise<Post
   };
 }
 
+/** Everything that does not depend on when it was stored. Of queues, what was observed last. */
 async function readRows(url: string): Promise<unknown> {
   const database = await connectDatabase({ url, poolSize: 1 });
   try {
-    const rows = await database.drizzle.select().from(celeryTask).orderBy(celeryTask.taskId);
-    return rows.map(({ createdAt: _created, updatedAt: _updated, ...row }) => row);
+    const { drizzle } = database;
+    const tasks = await drizzle.select().from(celeryTask).orderBy(celeryTask.taskId);
+    const workers = await drizzle.select().from(celeryWorker).orderBy(celeryWorker.hostname);
+    const minutes = await drizzle.select().from(celeryQueueMinute).orderBy(celeryQueueMinute.queue, celeryQueueMinute.minute);
+    const queues = new Map(minutes.map(({ minute: _minute, messagesMax: _messages, unackedMax: _unacked, ...row }) => [row.queue, row]));
+    return [
+      ...tasks.map(({ createdAt: _created, updatedAt: _updated, seenBefore: _before, ...row }) => row),
+      ...workers.map(({ firstSeenAt: _first, ...row }) => row),
+      ...queues.values(),
+    ];
   } finally {
     await database.close();
   }

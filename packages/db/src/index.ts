@@ -8,6 +8,23 @@ export { HISTORY_MODES, type HistoryMode } from "./history/task-events.ts";
 export { checkMayMaintainPartitions, maintainPartitions } from "./history/partitions.ts";
 export { migrate } from "./migrate/migrate.ts";
 export { StatementError, readRows, type ReadRowsOptions, type SelectedColumn, type SelectedRows } from "./merge/read-rows.ts";
-export { celeryTask, celeryTaskEvent } from "./tables/schema.ts";
+export { celeryQueueMinute, celeryTask, celeryTaskEvent, celeryTaskMinute, celeryWorker } from "./tables/schema.ts";
+export { checkQueueMinutes, deleteOldQueueMinutes, mergeQueueMinutes } from "./rollups/queue-minutes.ts";
+export { checkRollUps, deleteOldRollUps, rollUp, sealRollUps } from "./rollups/roll-up.ts";
+export { percentile } from "./rollups/histogram.ts";
+export { readStatistics, type Durations, type Statistics, type StatisticsGroup, type StatisticsOptions } from "./rollups/statistics.ts";
+export { checkWorkers, deleteSilentWorkers, mergeObservedWorkers, mergeWorkerEvents } from "./workers/merge-workers.ts";
+export {
+  WORKER_LOST_AFTER_SECONDS,
+  isLost,
+  lostTasks,
+  minutesWithRunningTasks,
+  stuckTasks,
+  workerState,
+  type LostTask,
+  type StuckTask,
+  type WorkerSigns,
+  type WorkerState,
+} from "./workers/worker-state.ts";
 export { upsertTasks } from "./merge/upsert.ts";
 export { copyEmbeddedDatabase, type EmbeddedCopy } from "./embedded/embedded-copy.ts";

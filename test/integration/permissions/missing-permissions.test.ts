@@ -109,6 +109,10 @@ describe("in PostgreSQL", () => {
     "TRUNCATE celery_task",
     "DROP TABLE celery_task_event_default",
     "SELECT * FROM celery_task_event_default",
+    "DROP TABLE celery_worker",
+    "TRUNCATE celery_task_minute",
+    "UPDATE celery_task_minute_dirty SET minute = now()",
+    "DELETE FROM celery_rollup",
     "ALTER TABLE celery_task ADD COLUMN x int",
     "CREATE TABLE x ()",
     "CREATE SCHEMA x",
@@ -148,6 +152,27 @@ describe("in PostgreSQL", () => {
     const withoutHistory = await scene.start("postgres-processor", { POSTGRES_HISTORY: "off" });
     await withoutHistory.stop();
     await scene.database.query(scene.sql(`GRANT ${right} TO cme_processor`));
+  });
+
+  it.each([
+    ["SELECT", "celery_worker"],
+    ["INSERT", "celery_worker"],
+    ["UPDATE", "celery_worker"],
+    ["DELETE", "celery_worker"],
+    ["INSERT", "celery_queue_minute"],
+    ["UPDATE", "celery_queue_minute"],
+    ["DELETE", "celery_queue_minute"],
+    ["INSERT", "celery_task_minute"],
+    ["UPDATE", "celery_task_minute"],
+    ["DELETE", "celery_task_minute"],
+    ["INSERT", "celery_task_minute_dirty"],
+    ["DELETE", "celery_task_minute_dirty"],
+    ["INSERT", "celery_rollup"],
+    ["UPDATE", "celery_rollup"],
+  ])("the processor does not start without %s on %s, and says so", async (right, table) => {
+    await scene.database.query(scene.sql(`REVOKE ${right} ON ${table} FROM cme_processor`));
+    await expectRefusal("postgres-processor", {}, new RegExp(`refused access: permission denied for table ${table}\\b`));
+    await scene.database.query(scene.sql(`GRANT ${right} ON ${table} TO cme_processor`));
   });
 
   it("the processor does not start with retention and without DELETE, and says so", async () => {

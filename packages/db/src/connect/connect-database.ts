@@ -96,7 +96,7 @@ async function openPool(options: ConnectDatabaseOptions): Promise<OpenPool> {
   logger?.info("the connection pooler does not accept statement_timeout for a session; setting it for each statement");
   const unlimited = createPool({ ...connection, statement_timeout: 0 }, options, limitMs);
   await becomesReady(unlimited, options);
-  return { pool: unlimited, client: withTimeLimit(unlimited, limitMs) };
+  return { pool: unlimited, client: new TimeLimitingPool(unlimited, limitMs) as unknown as Pool };
 }
 
 function createPool(connection: DatabaseConnection, options: ConnectDatabaseOptions, limitMs: number): Pool {
@@ -116,6 +116,8 @@ function createPool(connection: DatabaseConnection, options: ConnectDatabaseOpti
     logger?.warn({ reason: faultOf(error).reason }, "PostgreSQL connection lost");
     onConnectionLost?.();
   });
+  // The same for one that is in a transaction. The running or the next statement fails, with the reason.
+  pool.on("connect", (client) => client.on("error", ignore));
   return pool;
 }
 
@@ -161,17 +163,30 @@ export function cannotConnect(url: string, { fault, reason, advice }: DatabaseFa
 
 // A time limit for each statement, if a connection pooler does not accept one for the session.
 
-/** Runs each statement in a transaction with the limit, so that no setting is left on a shared session. */
-function withTimeLimit(pool: Pool, limitMs: number): Pick<Pool, "query"> {
-  const query = async (statement: QueryConfig, values?: unknown[]): Promise<unknown> => {
-    const client = await pool.connect();
-    // Without a listener, a lost connection would end the process. The statement fails too, with the reason.
-    client.on("error", ignore);
+/**
+ * Runs each statement in a transaction with the limit, so that no setting is left on a shared session. Drizzle recognises a pool by its name, and
+ * connects for a transaction of several statements; these have only the client's own limit.
+ */
+class TimeLimitingPool {
+  readonly #pool: Pool;
+  readonly #limitMs: number;
+
+  constructor(pool: Pool, limitMs: number) {
+    this.#pool = pool;
+    this.#limitMs = limitMs;
+  }
+
+  connect(): Promise<PoolClient> {
+    return this.#pool.connect();
+  }
+
+  async query(statement: QueryConfig, values?: unknown[]): Promise<unknown> {
+    const client = await this.#pool.connect();
     try {
-      await client.query(`begin; set local statement_timeout = ${limitMs}`);
+      await client.query(`begin; set local statement_timeout = ${this.#limitMs}`);
       const result: unknown = await client.query(statement, values);
       await client.query("commit");
-      release(client);
+      client.release();
       return result;
     } catch (thrown) {
       // If the server rejected the statement, the connection is still usable. With a lost connection, the transaction ends too.
@@ -181,16 +196,10 @@ function withTimeLimit(pool: Pool, limitMs: number): Pick<Pool, "query"> {
           () => true,
           () => false,
         ));
-      release(client, !isUsable);
+      client.release(!isUsable);
       throw thrown;
     }
-  };
-  return { query: query as Pool["query"] };
-}
-
-function release(client: PoolClient, isBroken = false): void {
-  client.release(isBroken);
-  if (!isBroken) client.off("error", ignore);
+  }
 }
 
 function ignore(): void {}

@@ -5,28 +5,20 @@ import { type HistoryMode, type TaskEventRow, toTaskEventRows } from "../history
 import { type Database, type Drizzle, query } from "../tables/database.ts";
 import { type Criterion, type Group, MERGE_GROUPS, mergeRows } from "./merge-rows.ts";
 import { type MutableTaskRow, type TaskColumn, type TaskRow, toTaskRow } from "./task-row.ts";
-import { celeryTask, celeryTaskEvent } from "../tables/schema.ts";
-
-/** What a batch has changed. */
-export interface Stored {
-  /** Number of tasks in the events. */
-  readonly tasks: number;
-  /** The minutes, as Unix seconds, of `seen_at` of the rows that were written, before and after. */
-  readonly minutes: readonly number[];
-}
+import { celeryTask, celeryTaskEvent, celeryTaskMinuteDirty } from "../tables/schema.ts";
 
 /**
  * Merges the events into the table with one statement, which also stores what rows cannot show. Storing the same events again, in any order and with any
  * others, leads to the same rows and attempts.
  *
+ * @returns the number of tasks in the events.
  * @throws {UnavailableError} if the database is unavailable, is not migrated or refuses access.
  * @throws {RefusedDataError} if it rejects a row. Then none of the batch is stored.
  */
-export async function upsertTasks(database: Database, events: readonly CeleryEvent[], history: HistoryMode = "unusual"): Promise<Stored> {
+export async function upsertTasks(database: Database, events: readonly CeleryEvent[], history: HistoryMode = "unusual"): Promise<number> {
   const rows = toTaskRows(events);
-  if (rows.length === 0) return { tasks: 0, minutes: [] };
-  const minutes = await upsertRows(database, rows, history, toTaskEventRows(events, history));
-  return { tasks: rows.length, minutes };
+  if (rows.length > 0) await upsertRows(database, rows, history, toTaskEventRows(events, history));
+  return rows.length;
 }
 
 /** The rows from these events alone, one per task. */
@@ -42,17 +34,14 @@ export function toTaskRows(events: readonly CeleryEvent[]): MutableTaskRow[] {
 /**
  * Runs the statement. Rows must have distinct ids, and are unusable afterwards. Events must be of tasks among the rows: their locks also order the
  * writers of an event.
- *
- * @returns the minutes of `seen_at` of the written rows, before and after, as Unix seconds.
  */
 export async function upsertRows(
   database: Drizzle,
   rows: readonly MutableTaskRow[],
   history: HistoryMode = "unusual",
   events: readonly TaskEventRow[] = [],
-): Promise<number[]> {
-  const minutes = await query<{ minute: number }>(database, upsertStatement(rows, history, events));
-  return minutes.map(({ minute }) => minute);
+): Promise<void> {
+  await query(database, upsertStatement(rows, history, events));
 }
 
 export function upsertStatement(rows: readonly MutableTaskRow[], history: HistoryMode, events: readonly TaskEventRow[] = []): SQL {
@@ -202,7 +191,7 @@ function eventValuesOf(prefix: string): string {
  *
  * Sorting the events makes PostgreSQL lock all rows before it inserts the first event.
  *
- * To write something else in the same transaction, such as a log of the minutes, add a CTE before the final SELECT.
+ * The minutes of `seen_at` of the written rows, before and after, are noted for the roll-up (`rollups/roll-up.ts`).
  */
 const UPSERT_STATEMENT = {
   beforeRows: `
@@ -242,10 +231,11 @@ ORDER BY ${EVENT_KEY.join(", ")}, ${eventValuesOf("found.")} DESC
 ON CONFLICT (${EVENT_KEY.join(", ")}) DO UPDATE SET ${eventValues.map(({ name }) => `${name} = excluded.${name}`).join(", ")}
 WHERE ${eventValuesOf("excluded.")} > ${eventValuesOf("event.")}
 )`,
-  result: `
-SELECT minute * 60::float8 AS minute FROM written
-UNION
-SELECT minute_before * 60::float8 FROM written WHERE minute_before IS NOT NULL`,
+  result: `, noted AS (
+INSERT INTO ${getTableName(celeryTaskMinuteDirty)} (minute)
+SELECT to_timestamp(minute * 60::float8) FROM (SELECT minute FROM written UNION SELECT minute_before FROM written) AS touched WHERE minute IS NOT NULL
+)
+SELECT`,
 };
 
 function jsonType(column: TaskColumn): string {

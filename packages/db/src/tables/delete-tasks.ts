@@ -6,6 +6,7 @@ import type { HistoryMode } from "../history/task-events.ts";
 import { storableText } from "../merge/task-row.ts";
 import { pause } from "@celery-metrics-exporter/runtime";
 import { ADVISORY_LOCKS } from "../migrate/locks.ts";
+import { SEALED_BEFORE, noteMinutes } from "../rollups/roll-up.ts";
 
 /**
  * Deletes these tasks and, unless no history is kept, their events, except tasks with a known `task-sent`. Ignores unknown ids. Locks rows in the order
@@ -24,8 +25,10 @@ export async function deleteTasks(database: Database, ids: readonly string[], hi
           where task_id in (select value from json_array_elements_text(${JSON.stringify(ids.map(storableText))}::json))
             and sent_at is null
           order by task_id for update
-        )${history === "off" ? sql`` : events}
-        delete from ${celeryTask} where task_id in (select task_id from doomed) returning 1`,
+        )${history === "off" ? sql`` : events},
+        deleted as (delete from ${celeryTask} where task_id in (select task_id from doomed) returning task_id, seen_at),
+        noted as (${noteMinutes(sql`select date_trunc('minute', seen_at, 'UTC') as minute from deleted`)})
+        select task_id from deleted`,
   );
   return deleted.length;
 }
@@ -98,7 +101,7 @@ async function deleteBatch(database: Database, days: number, condition: SQL, sin
   const [batch] = await query<DeletedBatch>(
     database,
     sql`with turn as materialized (select pg_try_advisory_xact_lock(${ADVISORY_LOCKS.retention}, ${getTableName(celeryTask)}::regclass::oid::int) as ours),
-             cutoff as materialized (select now() - ${days}::int * interval '1 day' as at),
+             cutoff as materialized (select least(now() - ${days}::int * interval '1 day', ${SEALED_BEFORE}) as at),
              deleted as (
                delete from ${celeryTask} where ctid = any(array(
                  select task.ctid from ${celeryTask} task

@@ -1,6 +1,10 @@
-/** The tables: one row per task, with the data from its events so far, and the events that a row cannot show. */
+/**
+ * The tables: one row per task, with the data from its events so far, and the events that a row cannot show; workers; and counts of tasks and queues by
+ * minute.
+ */
 import { sql } from "drizzle-orm";
 import {
+  bigint,
   boolean,
   customType,
   doublePrecision,
@@ -161,3 +165,117 @@ export const celeryTaskEvent = pgTable(
   },
   (table) => [primaryKey({ columns: [table.taskId, table.at, table.type, table.hostname] })],
 );
+
+/**
+ * Workers, one row per node, from their own events and from what the monitor observed. Text is byte-ordered, as in a task's id. A row with neither
+ * `heard_at` nor `observed_at` only notes a `worker-offline` that came before everything else, and is not a worker to show.
+ */
+export const celeryWorker = pgTable("celery_worker", {
+  /** The node's name, `name@host`. */
+  hostname: byteOrderedText("hostname").primaryKey(),
+  /** When a receiver last got a `worker-online` or `worker-heartbeat`, by the receiver's clock. */
+  heardAt: instant("heard_at"),
+  /** The latest event, by the worker's clock: `worker-online`, `worker-heartbeat` or `worker-offline`. */
+  lastEventAt: instant("last_event_at"),
+  lastEventType: text("last_event_type"),
+  /** The latest `worker-online`, by the worker's clock: it has restarted since every earlier event. */
+  onlineAt: instant("online_at"),
+  /** When these values are from, by the worker's clock. */
+  heartbeatAt: instant("heartbeat_at"),
+  /** Seconds between heartbeats. */
+  freq: doublePrecision("freq"),
+  /** Tasks that it is running. */
+  active: integer("active"),
+  /** Tasks since it started. */
+  processed: bigint("processed", { mode: "number" }),
+  /** Load averages of its host over 1, 5 and 15 minutes. */
+  loadavg: doublePrecision("loadavg").array(),
+  pid: integer("pid"),
+  swIdent: text("sw_ident"),
+  swVer: text("sw_ver"),
+  swSys: text("sw_sys"),
+  firstSeenAt: instant("first_seen_at").notNull(),
+  /** The Celery queues that it consumes from, as of `queues_at`. */
+  queues: text("queues").array(),
+  queuesAt: instant("queues_at"),
+  /** The pool's implementation, such as `celery.concurrency.prefork:TaskPool`. */
+  pool: text("pool"),
+  concurrency: integer("concurrency"),
+  prefetchCount: integer("prefetch_count"),
+  startedAt: instant("started_at"),
+  statsAt: instant("stats_at"),
+  /** When it last answered a monitor, by the monitor's clock. */
+  observedAt: instant("observed_at").generatedAlwaysAs(sql`greatest(queues_at, stats_at)`),
+});
+
+/** Lengths of Celery's queues by minute, from what the monitor observed. */
+export const celeryQueueMinute = pgTable(
+  "celery_queue_minute",
+  {
+    minute: instant("minute").notNull(),
+    /** '' for what is known only of all queues together: `unacked` and `oldest_at`, which only Redis tells. */
+    queue: byteOrderedText("queue").notNull(),
+    /** When the latest observation of this minute was made, by the monitor's clock. */
+    observedAt: instant("observed_at").notNull(),
+    /** Messages that no worker has taken: the latest number, and the largest of this minute. */
+    messages: bigint("messages", { mode: "number" }),
+    messagesMax: bigint("messages_max", { mode: "number" }),
+    /** Only RabbitMQ tells. */
+    consumers: integer("consumers"),
+    /** Messages that workers have taken and not acknowledged. */
+    unacked: bigint("unacked", { mode: "number" }),
+    unackedMax: bigint("unacked_max", { mode: "number" }),
+    /** When a worker took the oldest of them. */
+    oldestAt: instant("oldest_at"),
+  },
+  (table) => [primaryKey({ columns: [table.minute, table.queue] }), index("celery_queue_minute_queue_idx").on(table.queue, table.minute)],
+);
+
+/** Tasks counted by the minute of `seen_at`, name, queue and status. Recomputed from `celery_task`, never added to. */
+export const celeryTaskMinute = pgTable(
+  "celery_task_minute",
+  {
+    minute: instant("minute").notNull(),
+    /** '' if it is not known, `(other)` for the names beyond the 200 most frequent of the minute. The same is true of 100 queues. */
+    name: byteOrderedText("name").notNull(),
+    queue: byteOrderedText("queue").notNull(),
+    status: byteOrderedText("status").notNull(),
+    /** Tasks. */
+    n: integer("n").notNull(),
+    /** Sum of `duration` in seconds, and how many tasks have which: the histogram's sum is the number of tasks that have one. */
+    runtimeSum: doublePrecision("runtime_sum").notNull(),
+    runtimeHist: integer("runtime_hist").array().notNull(),
+    /** The same of `wait_time`. */
+    waitSum: doublePrecision("wait_sum").notNull(),
+    waitHist: integer("wait_hist").array().notNull(),
+    /** The greatest `duration`, and its task. */
+    runtimeMax: doublePrecision("runtime_max"),
+    slowestId: text("slowest_id"),
+    /** The task that failed last. Only for FAILURE. */
+    lastFailedId: text("last_failed_id"),
+  },
+  (table) => [
+    primaryKey({ columns: [table.minute, table.name, table.queue, table.status] }),
+    index("celery_task_minute_name_idx").on(table.name, table.minute),
+    // Finds the minutes of tasks that a worker has, of which there are few.
+    index("celery_task_minute_running_idx")
+      .on(table.minute)
+      .where(sql`status in ('RECEIVED', 'STARTED')`),
+  ],
+);
+
+/** Minutes whose tasks have changed since they were counted. Without a key, so that batches never wait for each other. */
+export const celeryTaskMinuteDirty = pgTable("celery_task_minute_dirty", {
+  minute: instant("minute").notNull(),
+  notedAt: instant("noted_at").notNull().defaultNow(),
+});
+
+/** One row per roll-up, written by the process that does the periodic work. */
+export const celeryRollup = pgTable("celery_rollup", {
+  /** The table of the roll-up. */
+  name: text("name").primaryKey(),
+  /** When it was last brought up to date. */
+  rolledUpAt: instant("rolled_up_at"),
+  /** Earlier minutes are never recomputed, because retention may have deleted some of their tasks. */
+  sealedBefore: instant("sealed_before"),
+});

@@ -1,5 +1,5 @@
 import { type PostgresServer, startPostgres } from "@celery-metrics-exporter/testkit";
-import { taskSent } from "@celery-metrics-exporter/celery/testing";
+import { taskReceived, taskSent } from "@celery-metrics-exporter/celery/testing";
 import { sql } from "drizzle-orm";
 import { Client } from "pg";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
@@ -7,6 +7,7 @@ import { checkMigrated, migrate } from "../../src/migrate/migrate.ts";
 import { connectDatabase } from "../../src/connect/connect-database.ts";
 import { query } from "../../src/tables/database.ts";
 import { upsertTasks } from "../../src/merge/upsert.ts";
+import { rollUp } from "../../src/rollups/roll-up.ts";
 import { type Pooler, startPooler } from "../pooler.ts";
 
 let server: PostgresServer;
@@ -53,6 +54,22 @@ describe("behind a connection pooler", () => {
       await expect(query(database, sql`select pg_sleep(20)`)).rejects.toThrow(/57014/);
       expect(await upsertTasks(database, [taskSent()])).toMatchObject({ tasks: 1 });
       expect(await query(database, sql`select count(*)::int as rows from celery_task`)).toEqual([{ rows: 1 }]);
+    } finally {
+      await database.close();
+    }
+    expect(new Set(await pooler.ask(LEFT))).toEqual(new Set(["0|0|0"]));
+  });
+
+  test("a transaction of several statements is one, and leaves no lock", async () => {
+    await migrate(databaseUrl());
+    const database = await connectDatabase({ url: pooler.url, poolSize: 2, statementTimeoutMs: 3_000 });
+    try {
+      await upsertTasks(database, [taskSent()]);
+      expect(await rollUp(database)).toBe(1);
+      await upsertTasks(database, [taskReceived()]);
+      await query(database, sql`alter table celery_rollup rename to moved`);
+      await expect(rollUp(database, { all: true })).rejects.toThrow(/celery_rollup/);
+      expect(await query(database, sql`select count(*)::int as kept from celery_task_minute_dirty`), "rolled back").toEqual([{ kept: 1 }]);
     } finally {
       await database.close();
     }

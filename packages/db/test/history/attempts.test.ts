@@ -23,7 +23,7 @@ import { type Attempt, readAttempts, toAttempts } from "../../src/history/attemp
 import { type HistoryMode, toTaskEventRows } from "../../src/history/task-events.ts";
 import { toTaskRows, upsertTasks } from "../../src/merge/upsert.ts";
 import { type Database, query } from "../../src/tables/database.ts";
-import { celeryTaskEvent } from "../../src/tables/schema.ts";
+import { celeryTaskEvent, celeryTaskMinuteDirty } from "../../src/tables/schema.ts";
 import { clear, useTaskTable } from "../task-table.ts";
 
 const table = useTaskTable();
@@ -286,9 +286,16 @@ describe("celery_task_event", () => {
 describe("the minutes of a batch", () => {
   const minute = (seconds: number): number => Math.floor((SENT_AT + seconds) / 60) * 60;
 
-  test("are those in which the written tasks were and are seen", async () => {
-    const store = async (...events: TaskEvent[]): Promise<readonly number[]> =>
-      (await upsertTasks(table.database, events)).minutes.toSorted((a, b) => a - b);
+  test("that are noted for the roll-up are those in which the written tasks were and are seen", async () => {
+    const store = async (...events: TaskEvent[]): Promise<readonly number[]> => {
+      await query(table.database, sql`delete from ${celeryTaskMinuteDirty}`);
+      await upsertTasks(table.database, events);
+      const noted = await query<{ minute: number }>(
+        table.database,
+        sql`select extract(epoch from minute)::float8 as minute from ${celeryTaskMinuteDirty} order by 1`,
+      );
+      return noted.map((row) => row.minute);
+    };
     expect(await store(taskStarted(at(600)), taskStarted({ ...at(601), uuid: "b" }))).toEqual([minute(600)]);
     expect(await store(taskStarted(at(600)))).toEqual([]);
     expect(await store(taskSent(at(0)), taskSent({ ...at(1), uuid: "c" }))).toEqual([minute(0), minute(600)]);

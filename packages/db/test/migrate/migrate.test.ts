@@ -81,6 +81,16 @@ describe("migrate", () => {
     expect(row?.["reloptions"]).toContain("fillfactor=60");
   });
 
+  test("notes the minutes of the tasks that are there, so that they are counted", async () => {
+    await migrateUpTo(MIGRATIONS.length - 1);
+    await ask(`insert into celery_task (task_id, status, sent_at, last_event_at, state_precedence, state_rank, state_at, state_hostname)
+      select i::text, 'PENDING', at, at, 0, 0, at, 'w' from generate_series(1, 600) i cross join lateral (select timestamptz '2026-01-01 00:00:10+00' + i * interval '17 minutes 30 seconds' as at) x`);
+    await migrate(url);
+    const minutes = await ask("select minute::text from celery_task_minute_dirty order by 1");
+    expect(minutes).toEqual(await ask("select distinct date_trunc('minute', seen_at, 'UTC')::text as minute from celery_task order by 1"));
+    expect(minutes.length).toBe(600);
+  });
+
   test("reports an unreachable server, without the password", async () => {
     const failure = migrate("postgres://someone:hunter2@127.0.0.1:9/celery").catch((thrown: unknown) => thrown);
     expect(await failure).toBeInstanceOf(UnavailableError);
@@ -167,6 +177,7 @@ describe("after migrate, the table exists", () => {
     ["it was dropped", "drop table celery_task"],
     ["that of the events was not restored", `drop table celery_task_event, ${JOURNAL}`],
     ["it was moved away", "create schema aside; alter table celery_task set schema aside"],
+    ["another table of ours was dropped", "drop table celery_worker, celery_rollup"],
     ["its list of migrations was dropped", `drop table ${JOURNAL}`],
     ["its list of migrations was emptied", `delete from ${JOURNAL}`],
   ])("although %s", async (_what, change) => {

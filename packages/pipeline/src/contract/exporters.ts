@@ -24,6 +24,6 @@ const DETAILS = ["args", "kwargs", "result", "traceback", "root_id", "parent_id"
 
 export const EXPORTERS: readonly ExporterRegistration[] = [
   { name: "datadog", healthPort: 9802, takes: EVERY_TYPE, observes: true, omits: DETAILS },
-  { name: "postgres", healthPort: 9803, takes: TASK_EVENT_TYPES },
+  { name: "postgres", healthPort: 9803, takes: EVERY_TYPE, observes: true },
   { name: "prometheus", healthPort: 9805, takes: EVERY_TYPE, observes: true, omits: DETAILS },
 ];

@@ -1,0 +1,390 @@
+import { type CeleryEvent, type WorkerEvent, type WorkersObserved } from "@celery-metrics-exporter/celery";
+import {
+  SENT_AT,
+  doubled,
+  shuffled,
+  split,
+  taskReceived,
+  taskStarted,
+  taskSucceeded,
+  workerHeartbeat,
+  workersObserved,
+} from "@celery-metrics-exporter/celery/testing";
+import { sql } from "drizzle-orm";
+import * as fc from "fast-check";
+import { beforeEach, describe, expect, test } from "vitest";
+import { upsertTasks } from "../../src/merge/upsert.ts";
+import { rollUp } from "../../src/rollups/roll-up.ts";
+import { query } from "../../src/tables/database.ts";
+import { celeryTaskMinute, celeryTaskMinuteDirty, celeryWorker } from "../../src/tables/schema.ts";
+import { MOST_WORKERS, deleteSilentWorkers, mergeObservedWorkers, mergeWorkerEvents } from "../../src/workers/merge-workers.ts";
+import { lostTasks, lostTasksStatement, stuckTasks, workerState } from "../../src/workers/worker-state.ts";
+import { useTaskTable } from "../task-table.ts";
+
+const table = useTaskTable();
+beforeEach(() => query(table.database, sql`truncate ${celeryWorker}, ${celeryTaskMinute}, ${celeryTaskMinuteDirty}`));
+
+const HOSTNAME = "w1@host-a";
+const online = (fields: Partial<WorkerEvent> = {}) => workerHeartbeat({ ...fields, type: "worker-online" } as WorkerEvent);
+const offline = (fields: Partial<WorkerEvent> = {}) => workerHeartbeat({ ...fields, type: "worker-offline" } as WorkerEvent);
+const heartbeat = workerHeartbeat;
+/** An answer to a broadcast. */
+const answer = (fields: Partial<WorkerEvent> = {}): WorkerEvent => {
+  const { active: _active, processed: _processed, ...rest } = workerHeartbeat({ ...fields, freq: 5 });
+  return rest;
+};
+const merge = (events: readonly CeleryEvent[], heardAt?: number) => mergeWorkerEvents(table.database, events, heardAt);
+const seconds = (column: string) => sql.raw(`date_part('epoch', ${column}) as ${column}`);
+
+interface StoredWorker {
+  readonly [column: string]: unknown;
+}
+
+async function workers(): Promise<readonly StoredWorker[]> {
+  return query<StoredWorker>(
+    table.database,
+    sql`select hostname, last_event_type, freq, active, processed::float8, loadavg, pid, sw_ver, queues, pool, concurrency, prefetch_count,
+          ${sql.join(["heard_at", "last_event_at", "online_at", "heartbeat_at", "first_seen_at", "queues_at", "stats_at", "started_at", "observed_at"].map(seconds), sql`, `)}
+        from ${celeryWorker} order by hostname`,
+  );
+}
+
+async function onlyWorker(): Promise<StoredWorker> {
+  const [worker, ...others] = await workers();
+  expect(others).toEqual([]);
+  return worker ?? {};
+}
+
+// Whatever arrives, in whatever order.
+
+type Delivered = { readonly event: WorkerEvent; readonly heardAt: number } | { readonly observation: WorkersObserved };
+
+const moment = fc.integer({ min: 0, max: 5 }).map((step) => SENT_AT - 1_000_000 + step * 20);
+const hostname = fc.constantFrom("w1@host-a", "w2@host-b");
+const values = fc.record(
+  {
+    active: fc.integer({ min: 0, max: 3 }),
+    processed: fc.integer({ min: 0, max: 3 }),
+    freq: fc.constantFrom(2, 5),
+    pid: fc.constantFrom(1, 2),
+    loadavg: fc.constantFrom([1], [1, 2, 3], [0.5, 2]),
+    sw_ver: fc.constantFrom("5.6.3", "5.3.0", "B", "a"),
+    sw_ident: fc.constantFrom("py-celery", "other"),
+    sw_sys: fc.constantFrom("Linux", "Darwin"),
+  },
+  { requiredKeys: [] },
+);
+const deliveredEvent = fc
+  .record({
+    type: fc.constantFrom("worker-online", "worker-heartbeat", "worker-offline"),
+    hostname,
+    timestamp: moment,
+    values,
+    heardAt: moment,
+  })
+  .map(({ values: told, heardAt, ...event }): Delivered => ({ event: { ...event, ...told } as WorkerEvent, heardAt }));
+const observedWorker = fc.record(
+  {
+    hostname,
+    queues: fc.constantFrom(["celery"], ["mail", "celery"], []),
+    uptime: fc.integer({ min: 0, max: 3 }),
+    pool: fc.constantFrom("prefork", "threads"),
+    concurrency: fc.integer({ min: 1, max: 3 }),
+    prefetchCount: fc.integer({ min: 1, max: 3 }),
+  },
+  { requiredKeys: ["hostname"] },
+);
+const deliveredObservation = fc
+  .record({ timestamp: moment, workers: fc.array(observedWorker, { maxLength: 2 }) })
+  .map((fields): Delivered => ({ observation: { type: "workers-observed", ...fields } }));
+const histories = fc.array(fc.oneof(deliveredEvent, deliveredObservation), { minLength: 1, maxLength: 15 });
+const twice = histories.chain((history) =>
+  fc.tuple(
+    fc.constant(history.map((one) => [one])),
+    doubled(history)
+      .chain((all) => shuffled(all))
+      .chain((all) => split(all)),
+  ),
+);
+
+/** A batch has one time of receipt, so events with the same one go together. */
+async function deliver(batch: readonly Delivered[]): Promise<void> {
+  const byTime = new Map<number, WorkerEvent[]>();
+  for (const one of batch) if ("event" in one) byTime.set(one.heardAt, [...(byTime.get(one.heardAt) ?? []), one.event]);
+  for (const [heardAt, events] of byTime) await merge(events, heardAt);
+  await mergeObservedWorkers(
+    table.database,
+    batch.flatMap((one) => ("observation" in one ? [one.observation] : [])),
+  );
+}
+
+test("any order, split and repetition of events and observations leads to the same rows", async () => {
+  await fc.assert(
+    fc.asyncProperty(twice, async (deliveries) => {
+      const pictures: unknown[] = [];
+      for (const batches of deliveries) {
+        await query(table.database, sql`truncate ${celeryWorker}`);
+        for (const batch of batches) await deliver(batch);
+        pictures.push(await workers());
+      }
+      expect(pictures[1]).toEqual(pictures[0]);
+    }),
+    { numRuns: 150 },
+  );
+}, 120_000);
+
+describe("a worker's row", () => {
+  test.each<Partial<WorkerEvent>>([
+    { sw_ver: "5.6.3" },
+    { sw_ident: "a" },
+    { sw_sys: "Linux" },
+    { loadavg: [2] },
+    { pid: 3 },
+    { freq: 9 },
+    { processed: 99 },
+    { active: 9 },
+  ])("is the same in any order if two heartbeats of one instant differ only in %o", async (fields) => {
+    const events = [{}, fields].map((own) => heartbeat({ loadavg: [1], pid: 1, sw_ver: "5", sw_sys: "", ...own }));
+    const pictures: unknown[] = [];
+    for (const order of [events, events.toReversed()]) {
+      await query(table.database, sql`truncate ${celeryWorker}`);
+      for (const event of order) await merge([event], SENT_AT);
+      pictures.push(await query(table.database, sql`select * from ${celeryWorker}`));
+    }
+    expect(pictures[1]).toEqual(pictures[0]);
+  });
+
+  test("has the values of its latest heartbeat, and when a receiver heard it", async () => {
+    const late = SENT_AT - 50_000;
+    await merge(
+      [
+        online({ timestamp: late, sw_ver: "5.6.3" }),
+        heartbeat({ timestamp: late + 2, active: 3, processed: 40, loadavg: [1, 2, 3], sw_ver: "5.6.3", pid: 7 }),
+      ],
+      late + 5,
+    );
+    expect(await onlyWorker()).toMatchObject({
+      hostname: HOSTNAME,
+      heard_at: late + 5,
+      first_seen_at: late + 5,
+      online_at: late,
+      last_event_type: "worker-heartbeat",
+      last_event_at: late + 2,
+      heartbeat_at: late + 2,
+      active: 3,
+      processed: 40,
+      loadavg: [1, 2, 3],
+      sw_ver: "5.6.3",
+      pid: 7,
+    });
+  });
+
+  test("keeps what an answer to a broadcast lacks", async () => {
+    await merge([heartbeat({ timestamp: SENT_AT - 100, active: 3, processed: 40 })], SENT_AT - 100);
+    await merge([answer({ timestamp: SENT_AT - 90 })], SENT_AT - 90);
+    expect(await onlyWorker()).toMatchObject({ active: 3, processed: 40, freq: 2, last_event_at: SENT_AT - 90, heard_at: SENT_AT - 90 });
+  });
+
+  test("is not written by heartbeats that come again", async () => {
+    const version = () => query(table.database, sql`select ctid::text, xmin::text from ${celeryWorker}`);
+    await merge([online({ timestamp: SENT_AT - 9 }), heartbeat({ timestamp: SENT_AT - 8 })], SENT_AT - 8);
+    await mergeObservedWorkers(table.database, [workersObserved({ timestamp: SENT_AT - 5 })]);
+    const before = await version();
+    await merge([heartbeat({ timestamp: SENT_AT - 8 })], SENT_AT - 8);
+    await mergeObservedWorkers(table.database, [workersObserved({ timestamp: SENT_AT - 5 })]);
+    expect(await version()).toEqual(before);
+  });
+
+  test("cannot be ahead of its time by more than a minute", async () => {
+    const now = Date.now() / 1_000;
+    await merge([heartbeat({ timestamp: now + 40_000 })], now);
+    await merge([offline({ timestamp: now + 61 })], now);
+    expect(await onlyWorker()).toMatchObject({ last_event_type: "worker-offline" });
+    await merge([heartbeat({ hostname: "w2", timestamp: now })], now + 9_999);
+    const [, second] = await workers();
+    expect(second?.["heard_at"]).toBeLessThan(now + 60);
+  });
+
+  test("does not come alive if only its offline event is known, or comes first", async () => {
+    await merge([offline({ timestamp: SENT_AT })], SENT_AT);
+    expect(await onlyWorker()).toMatchObject({ heard_at: null, observed_at: null });
+    await merge([heartbeat({ timestamp: SENT_AT - 2 })], SENT_AT);
+    expect(await onlyWorker()).toMatchObject({ last_event_type: "worker-offline" });
+  });
+
+  test("can have any name, and any numbers that an event can have", async () => {
+    const names = ["'; drop table celery_worker; --", "ünï✓🎉", "<b>w</b>", "__proto__", "nul\0", "x".repeat(512)];
+    await merge(names.map((name) => heartbeat({ hostname: name, active: 1.5, processed: 4e9, pid: 2_147_483_647 })));
+    expect((await workers()).map((worker) => worker["hostname"]).sort()).toEqual([...names.map((name) => name.replace("\0", ""))].sort());
+    expect((await workers())[0]).toMatchObject({ active: 1, processed: 4e9 });
+  });
+
+  test("says what the worker answered, each from its latest answer", async () => {
+    const worker = { hostname: HOSTNAME, queues: ["mail", "celery"], pool: "prefork", concurrency: 4, prefetchCount: 16, uptime: 100 };
+    await mergeObservedWorkers(table.database, [
+      { type: "workers-observed", timestamp: 1_700_000_000, workers: [worker] },
+      {
+        type: "workers-observed",
+        timestamp: 1_700_000_060,
+        workers: [{ hostname: HOSTNAME, queues: ["celery"] }, { hostname: "silent@host" }],
+      },
+    ]);
+    expect((await workers())[1]).toMatchObject({
+      queues: ["celery"],
+      pool: "prefork",
+      concurrency: 4,
+      prefetch_count: 16,
+      started_at: 1_699_999_900,
+      stats_at: 1_700_000_000,
+      observed_at: 1_700_000_060,
+    });
+  });
+});
+
+describe("the number of workers", () => {
+  test("is bounded, and old ones make room", async () => {
+    await query(
+      table.database,
+      sql`insert into ${celeryWorker} (hostname, heard_at, first_seen_at) select 'old-' || i, now() - interval '2 hours', now() from generate_series(1, ${MOST_WORKERS - 1}) i`,
+    );
+    await merge([
+      heartbeat({ hostname: "a@new", timestamp: Date.now() / 1_000 }),
+      heartbeat({ hostname: "b@new" }),
+      heartbeat({ hostname: "old-1", timestamp: Date.now() / 1_000 }),
+    ]);
+    const count = async () => (await query(table.database, sql`select 1 from ${celeryWorker}`)).length;
+    expect(await count()).toBe(MOST_WORKERS);
+    expect(await deleteSilentWorkers(table.database, 30)).toBe(MOST_WORKERS - 2);
+    expect((await workers()).map((worker) => worker["hostname"])).toEqual(["a@new", "old-1"]);
+  });
+
+  test("shrinks when workers have been silent for days", async () => {
+    const now = Date.now() / 1_000;
+    await merge([heartbeat({ hostname: "recent" })], now - 2 * 86_400);
+    await merge([heartbeat({ hostname: "gone" })], now - 4 * 86_400);
+    await merge([offline({ hostname: "never heard" })], now - 4 * 86_400);
+    await merge([heartbeat({ hostname: "answers" })], now - 4 * 86_400);
+    await mergeObservedWorkers(table.database, [workersObserved({ timestamp: now - 60, workers: [{ hostname: "answers", queues: [] }] })]);
+    expect(await deleteSilentWorkers(table.database, 3)).toBe(2);
+    expect((await workers()).map((worker) => worker["hostname"])).toEqual(["answers", "recent"]);
+  });
+});
+
+describe("the state of a worker", () => {
+  test.each([
+    ["up", { lastEventType: "worker-heartbeat", heardAt: 970, observedAt: undefined }],
+    ["lost", { lastEventType: "worker-heartbeat", heardAt: 969, observedAt: undefined }],
+    ["up", { lastEventType: "worker-online", heardAt: 1, observedAt: 980 }],
+    ["offline", { lastEventType: "worker-offline", heardAt: 999, observedAt: 999 }],
+    ["up", { lastEventType: undefined, heardAt: undefined, observedAt: 980 }],
+    ["lost", { lastEventType: undefined, heardAt: undefined, observedAt: undefined }],
+  ] as const)("is %s", (state, signs) => {
+    expect(workerState(signs, 1_000)).toBe(state);
+  });
+});
+
+describe("lost tasks", () => {
+  const now = () => Date.now() / 1_000;
+  const ids = async (options = {}) => (await lostTasks(table.database, options)).map(({ task_id }) => task_id);
+
+  test("are those of a silent worker, until another worker finishes them", async () => {
+    const [w1, w2] = ["w1@host-a", "w2@host-b"].map((name) => ({ hostname: name }));
+    await merge([heartbeat(w1), heartbeat(w2)], now() - 40);
+    await merge([heartbeat({ ...w2, timestamp: now() - 1 })], now() - 1);
+    await upsertTasks(table.database, [
+      taskReceived({ uuid: "running", ...w1, timestamp: now() - 60 }),
+      taskStarted({ uuid: "running", ...w1, timestamp: now() - 59 }),
+      taskReceived({ uuid: "waiting", ...w1, timestamp: now() - 58 }),
+      taskStarted({ uuid: "done", ...w1, timestamp: now() - 57 }),
+      taskSucceeded({ uuid: "done", ...w1, timestamp: now() - 56 }),
+      taskStarted({ uuid: "elsewhere", ...w2, timestamp: now() - 55 }),
+      taskStarted({ uuid: "unknown worker", hostname: "w3@host-c", timestamp: now() - 55 }),
+    ]);
+    expect(await ids()).toEqual(["waiting", "running"]);
+    await rollUp(table.database);
+    expect(await ids()).toEqual(["waiting", "running"]);
+    expect(await ids({ lostAfterSeconds: 60 })).toEqual([]);
+    expect(await ids({ lagSeconds: 60 })).toEqual([]);
+    await upsertTasks(table.database, [taskSucceeded({ uuid: "running", ...w2, timestamp: now() })]);
+    expect(await ids()).toEqual(["waiting"]);
+    await rollUp(table.database, { all: true });
+    await upsertTasks(table.database, [taskReceived({ uuid: "waiting", ...w2, timestamp: now() })]);
+    expect(await ids()).toEqual([]);
+  });
+
+  test("are those of a worker that has restarted since, and not those that it took afterwards", async () => {
+    await merge([heartbeat({ timestamp: now() - 100 }), online({ timestamp: now() - 20 })], now());
+    await upsertTasks(table.database, [
+      taskStarted({ uuid: "before", timestamp: now() - 50 }),
+      taskStarted({ uuid: "after", timestamp: now() - 10 }),
+    ]);
+    expect(await lostTasks(table.database)).toMatchObject([{ task_id: "before", reason: "restarted", status: "STARTED" }]);
+  });
+
+  test("come in pages", async () => {
+    await merge([heartbeat()], now() - 40);
+    const all = Array.from({ length: 7 }, (_, index) => `task-${index}`);
+    await upsertTasks(
+      table.database,
+      all.map((uuid, index) => taskStarted({ uuid, timestamp: now() - 100 * index })),
+    );
+    const pages: string[][] = [];
+    for (let after: { seenAt: string; taskId: string } | undefined; ;) {
+      const page = await lostTasks(table.database, { limit: 3, after });
+      pages.push(page.map(({ task_id }) => task_id));
+      const last = page.at(-1);
+      if (last === undefined) break;
+      after = { seenAt: last.seen_at, taskId: last.task_id };
+    }
+    expect(pages).toEqual([all.slice(0, 3), all.slice(3, 6), all.slice(6), []]);
+  });
+
+  test("are found by the index, without reading the table", async () => {
+    await query(
+      table.database,
+      sql`insert into celery_task (task_id, name, status, sent_at, last_event_at, state_precedence, state_rank, state_at, state_hostname)
+          select 'task-' || i, 'a', 'SUCCESS', at, at, 3, 7, at, 'w' from generate_series(1, 20000) i cross join lateral (select now() - i * interval '10 seconds' as at) x`,
+    );
+    await query(
+      table.database,
+      sql`insert into ${celeryTaskMinuteDirty} select distinct date_trunc('minute', seen_at, 'UTC') from celery_task`,
+    );
+    await merge([heartbeat()], now() - 40);
+    await upsertTasks(table.database, [taskStarted({ uuid: "lost", timestamp: now() - 50_000 })]);
+    await rollUp(table.database, { all: true });
+    await query(table.database, sql`analyze`);
+    const plan = await query<{ "QUERY PLAN": string }>(
+      table.database,
+      sql`explain (analyze, costs off, timing off) ${lostTasksStatement()}`,
+    );
+    const text = plan.map((line) => line["QUERY PLAN"]).join("\n");
+    expect(text).toContain("celery_task_seen_at_idx");
+    expect(text).toContain("celery_task_minute_running_idx");
+    expect(text).not.toMatch(/Seq Scan on celery_task\b(?!_)/);
+    expect(await ids()).toEqual(["lost"]);
+  });
+});
+
+describe("stuck tasks", () => {
+  test("run for several times as long as tasks of their name usually do", async () => {
+    const now = Date.now() / 1_000;
+    const finished = Array.from({ length: 30 }, (_, index) => {
+      const common = { uuid: `done-${index}`, timestamp: now - 3_600 };
+      return [taskReceived({ ...common, name: "quick" }), taskSucceeded({ ...common, runtime: 2 + index / 30 })];
+    });
+    const running = ["quick", "rare"].flatMap((name) => [
+      taskReceived({ uuid: `${name}-old`, name, timestamp: now - 300 }),
+      taskStarted({ uuid: `${name}-old`, timestamp: now - 300 }),
+    ]);
+    const young = [taskReceived({ uuid: "young", name: "quick", timestamp: now - 61 }), taskStarted({ uuid: "young", timestamp: now - 5 })];
+    await upsertTasks(table.database, [...finished.flat(), ...running, ...young]);
+    await rollUp(table.database, { all: true });
+    const stuck = await stuckTasks(table.database);
+    expect(stuck.map(({ task_id }) => task_id)).toEqual(["quick-old"]);
+    expect(stuck[0]?.running_for).toBeGreaterThan(299);
+    expect(stuck[0]?.usually).toBeGreaterThan(2.9);
+    expect(stuck[0]?.usually).toBeLessThan(5);
+    expect(await stuckTasks(table.database, { samples: 31 })).toEqual([]);
+    expect(await stuckTasks(table.database, { times: 200 })).toEqual([]);
+  });
+});
