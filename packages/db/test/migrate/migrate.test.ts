@@ -164,7 +164,7 @@ describe("after migrate, the table exists", () => {
     expect(await migrate(url)).toBe("public");
     for (const schema of ["a", "b", "public"]) {
       const connected = await connectDatabase({ url: inSchema(schema) });
-      await expect(upsertTasks(connected, [taskSent()]).finally(() => connected.close())).resolves.toMatchObject({ tasks: 1 });
+      await expect(upsertTasks(connected, [taskSent()]).finally(() => connected.close())).resolves.toBe(1);
     }
     expect(await ask("select schemaname from pg_tables where tablename = 'celery_task' order by 1")).toEqual([
       { schemaname: "a" },
