@@ -122,7 +122,8 @@ export class Stage {
   usage(): UsageByConsumer {
     const { rabbitmq, brokerRedis, redis, postgres } = this.#servers;
     const usage = new Map<Consumer, Usage>();
-    for (const role of [...ROLES, "prometheus-processor"] as const) usage.set(role, sum(this.fleet.processes(role).map(({ child }) => usageOf(child.pid ?? 0))));
+    for (const role of [...ROLES, "prometheus-processor"] as const)
+      usage.set(role, sum(this.fleet.processes(role).map(({ child }) => usageOf(child.pid ?? 0))));
     usage.set("RabbitMQ", usageOf(rabbitmq.pid));
     usage.set("broker Redis", usageOf(brokerRedis.pid));
     usage.set("Redis", usageOf(redis.pid));

@@ -24,6 +24,8 @@ afterEach(async () => {
   await harness.close();
 });
 
+const limitsOf = (env: Record<string, string>) => toRetentionLimits(loadConfig(Config, { DATABASE_URL: "pglite:memory", ...env }));
+
 describe("retention", () => {
   test("deletes old tasks at every interval, counts them, and stops", async () => {
     const metrics = new Metrics();
@@ -51,7 +53,6 @@ describe("retention", () => {
   });
 
   test("has a limit for each end, if one is set", () => {
-    const limitsOf = (env: Record<string, string>) => toRetentionLimits(loadConfig(Config, { DATABASE_URL: "pglite:memory", ...env }));
     expect(limitsOf({})).toBeUndefined();
     expect(limitsOf({ POSTGRES_RETENTION_DAYS_FAILURE: "0" })).toBeUndefined();
     expect(limitsOf({ POSTGRES_RETENTION_DAYS_SUCCESS: "3" })).toEqual({ olderThanDays: 0, byState: { SUCCESS: 3 } });
