@@ -4,6 +4,7 @@ export { RefusedDataError } from "./connect/database-error.ts";
 export type { Database } from "./tables/database.ts";
 export { databaseUrlProblem, isEmbedded } from "./connect/database-url.ts";
 export { deleteOldTasks, deleteTasks, type DeleteOldTasksOptions } from "./tables/delete-tasks.ts";
+export { readAttempts, type Attempt, type AttemptOptions, type Outcome } from "./history/attempts.ts";
 export { HISTORY_MODES, type HistoryMode } from "./history/task-events.ts";
 export { checkMayMaintainPartitions, maintainPartitions } from "./history/partitions.ts";
 export { migrate } from "./migrate/migrate.ts";

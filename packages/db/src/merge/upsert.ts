@@ -140,23 +140,25 @@ const TWO_STARTS = `excluded.started_at IS NOT NULL AND (${tuple("task", START)}
 const START_IS_BETWEEN = `${tuple("task", START)} < ${tuple("excluded", START)} AND ${tuple("excluded", START)} < ${tuple("task", RUN)}`;
 const TWO_ENDS = `task.state_precedence >= 2 AND excluded.state_precedence >= 2 AND ${tuple("task", END)} <> ${tuple("excluded", END)}`;
 
+/** The end of this row as an event. */
+function endOf(row: string): string {
+  const values = (["runtime", "exception", "traceback", "revoked_by"] as const).map((column) => `'${column}', ${row}.${column}`);
+  return `jsonb_build_object(
+    'type', CASE ${row}.status WHEN 'SUCCESS' THEN 'task-succeeded' WHEN 'FAILURE' THEN 'task-failed' WHEN 'REVOKED' THEN 'task-revoked' ELSE 'task-rejected' END,
+    'at', ${row}.state_at, 'hostname', ${row}.state_hostname, ${values.join(", ")},
+    'exited', CASE WHEN ${row}.status = 'FAILURE' AND ${row}.state_order_at IS NOT NULL THEN true END
+  )`;
+}
+
 /** The starts that meet in this update, and the lesser of two ends, as a list of events. NULL if there is only one start and one end. */
 function leftOut(): string {
   const state = MERGE_GROUPS.find(({ moves }) => moves.includes("status")) as Group;
   const start = (row: string, [at, hostname]: typeof START | typeof RUN): string =>
     `jsonb_build_object('type', 'task-started', 'at', ${row}.${at}, 'hostname', ${row}.${hostname})`;
-  const end = (row: string): string => {
-    const values = (["runtime", "exception", "traceback", "revoked_by"] as const).map((column) => `'${column}', ${row}.${column}`);
-    return `jsonb_build_object(
-      'type', CASE ${row}.status WHEN 'SUCCESS' THEN 'task-succeeded' WHEN 'FAILURE' THEN 'task-failed' WHEN 'REVOKED' THEN 'task-revoked' ELSE 'task-rejected' END,
-      'at', ${row}.state_at, 'hostname', ${row}.state_hostname, ${values.join(", ")},
-      'exited', CASE WHEN ${row}.status = 'FAILURE' AND ${row}.state_order_at IS NOT NULL THEN true END
-    )`;
-  };
   const starts = [start("task", START), start("task", RUN), start("excluded", START), start("excluded", RUN)];
   return `CASE WHEN (${TWO_STARTS}) OR (${TWO_ENDS}) THEN
     CASE WHEN ${TWO_STARTS} THEN jsonb_build_array(${starts.join(", ")}) ELSE '[]' END
-    || CASE WHEN ${TWO_ENDS} THEN CASE WHEN ${comesFirst(state)} THEN ${end("task")} ELSE ${end("excluded")} END ELSE '[]' END
+    || CASE WHEN ${TWO_ENDS} THEN CASE WHEN ${comesFirst(state)} THEN ${endOf("task")} ELSE ${endOf("excluded")} END ELSE '[]' END
   END`;
 }
 

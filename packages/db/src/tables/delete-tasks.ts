@@ -36,8 +36,8 @@ export async function deleteTasks(database: Database, ids: readonly string[], hi
 // Retention: deletes old tasks in small statements, so that no other statement waits long.
 
 /** States that can have a limit of their own. */
-export const RETENTION_STATES = ["SUCCESS", "FAILURE", "REVOKED", "REJECTED"] as const;
-export type RetentionState = (typeof RETENTION_STATES)[number];
+const RETENTION_STATES = ["SUCCESS", "FAILURE", "REVOKED", "REJECTED"] as const;
+type RetentionState = (typeof RETENTION_STATES)[number];
 
 export interface DeleteOldTasksOptions {
   /** Deletes a task if its last event, the creation of its row and, unless it has finished, its ETA are all older than this. 0 keeps all. */
@@ -74,17 +74,25 @@ function isIn(state: RetentionState): SQL {
 }
 
 async function deleteMatching(database: Database, days: number, condition: SQL, options: DeleteOldTasksOptions): Promise<number> {
-  const { batchSize = 2_000, pauseMs = 50, signal } = options;
+  const { batchSize: limit = 2_000, pauseMs = 50, signal } = options;
   if (days === 0) return 0;
   let since = "-infinity";
   for (let total = 0; ;) {
     if (signal?.aborted === true) return total;
-    const { deleted, last } = await deleteBatch(database, days, condition, since, batchSize);
+    const { deleted, last } = await deleteBatch(database, { days, condition, since, limit });
     total += deleted;
-    if (deleted < batchSize) return total;
+    if (deleted < limit) return total;
     since = last ?? since;
     await pause(pauseMs, signal);
   }
+}
+
+interface BatchOptions {
+  readonly days: number;
+  readonly condition: SQL;
+  /** The least `seen_at`. */
+  readonly since: string;
+  readonly limit: number;
 }
 
 interface DeletedBatch {
@@ -97,7 +105,7 @@ interface DeletedBatch {
  * Searches by `seen_at`, which has an index and is never later than a task's last event. Skips rows that a batch is writing. The lock belongs to the
  * transaction, so that none is left on a pooled connection, and to the table, so that two schemas of a database do not block each other.
  */
-async function deleteBatch(database: Database, days: number, condition: SQL, since: string, limit: number): Promise<DeletedBatch> {
+async function deleteBatch(database: Database, { days, condition, since, limit }: BatchOptions): Promise<DeletedBatch> {
   const [batch] = await query<DeletedBatch>(
     database,
     sql`with turn as materialized (select pg_try_advisory_xact_lock(${ADVISORY_LOCKS.retention}, ${getTableName(celeryTask)}::regclass::oid::int) as ours),

@@ -116,14 +116,14 @@ test("PGlite leads to the same attempts", async () => {
   }
 }, 120_000);
 
-describe("the recorded attempts of a task that", () => {
-  const attempts = async (corpus: (typeof corpusNames)[number], id: string): Promise<string[]> => {
-    await upsertTasks(table.database, readCorpus(corpus).events);
-    return ((await readAttempts(table.database, id)) ?? []).map(brief);
-  };
+const recorded = async (corpus: (typeof corpusNames)[number], id: string): Promise<string[]> => {
+  await upsertTasks(table.database, readCorpus(corpus).events);
+  return ((await readAttempts(table.database, id)) ?? []).map(brief);
+};
 
+describe("the recorded attempts of a task that", () => {
   test("was retried three times and failed", async () => {
-    expect(await attempts("celery-5.6-amqp", "2b021914-ac9e-4a76-86ab-1f0ce7e7fce9")).toEqual([
+    expect(await recorded("celery-5.6-amqp", "2b021914-ac9e-4a76-86ab-1f0ce7e7fce9")).toEqual([
       "w2@host-b mail retry 19.982815 19.989230 20.018254 ConnectionError('smtp down 0')",
       "w1@host-a mail retry 20.011959 20.103101 20.133033 ConnectionError('smtp down 1')",
       "w2@host-b mail retry 20.110857 20.239076 20.265548 ConnectionError('smtp down 2')",
@@ -132,21 +132,21 @@ describe("the recorded attempts of a task that", () => {
   });
 
   test("was retried into another queue", async () => {
-    expect(await attempts("celery-5.6-endings-amqp", "1558b971-265e-4323-849d-677ae073aa80")).toEqual([
+    expect(await recorded("celery-5.6-endings-amqp", "1558b971-265e-4323-849d-677ae073aa80")).toEqual([
       "w1@host-a first retry 33.585383 33.651055 33.835364 ValueError('again')",
       "w1@host-a second success 33.836121 33.953004 34.053739",
     ]);
   });
 
   test("was replaced", async () => {
-    expect(await attempts("celery-5.6-endings-amqp", "cf0e4a94-7451-4685-b1c3-cc21959e1fd0")).toEqual([
+    expect(await recorded("celery-5.6-endings-amqp", "cf0e4a94-7451-4685-b1c3-cc21959e1fd0")).toEqual([
       "w1@host-a first replaced 33.393340 33.528897 -",
       "w1@host-a second success 33.647933 33.837691 34.138523",
     ]);
   });
 
   test("was put back by the worker whose process was killed", async () => {
-    expect(await attempts("celery-5.6-endings-amqp", "dcc1a86d-0641-4c4d-b7f4-9ce8076a2e9f")).toEqual([
+    expect(await recorded("celery-5.6-endings-amqp", "dcc1a86d-0641-4c4d-b7f4-9ce8076a2e9f")).toEqual([
       "w1@host-a first rejected 33.531539 33.640111 33.774027",
       "w1@host-a first success - 33.838270 33.938947",
     ]);
@@ -159,11 +159,11 @@ describe("the recorded attempts of a task that", () => {
     ["is not registered", "63b35b39-d233-40ef-b011-8a1bd8a7c2d6", "w1@host-a first failure - - 33.636314 NotRegistered('endings.nothing')"],
     ["was ignored", "85a24061-606c-49b1-9146-62af76c126b5", "w1@host-a first running 33.394054 33.529904 -"],
   ])("%s", async (_what, id, attempt) => {
-    expect(await attempts("celery-5.6-endings-amqp", id)).toEqual([attempt]);
+    expect(await recorded("celery-5.6-endings-amqp", id)).toEqual([attempt]);
   });
 
   test("was retried, and lost the start of an attempt", async () => {
-    expect(await attempts("celery-5.6-threads-redis", "377cfdfc-14e8-4630-82c8-e39e085ec317")).toEqual([
+    expect(await recorded("celery-5.6-threads-redis", "377cfdfc-14e8-4630-82c8-e39e085ec317")).toEqual([
       "w1@host-a first retry 53.113576 - 53.216732 ValueError('in vain')",
       "w1@host-a first failure 53.215759 53.415964 53.517168 ValueError('in vain')",
     ]);
@@ -228,8 +228,8 @@ describe("the attempts of a task that", () => {
 
   test("is lost, if its worker is known to be gone", async () => {
     await upsertTasks(table.database, second([]));
-    const isGone = (worker: string): boolean => worker === taskStarted().hostname;
-    expect((await readAttempts(table.database, TASK_ID, { isGone }))?.map(({ outcome }) => outcome)).toEqual(["lost", "running"]);
+    const options = { isGone: (worker: string) => worker === taskStarted().hostname };
+    expect((await readAttempts(table.database, TASK_ID, options))?.map(({ outcome }) => outcome)).toEqual(["lost", "running"]);
   });
 
   test("does not exist", async () => {
@@ -254,9 +254,10 @@ describe("the attempts of a task that", () => {
   });
 });
 
+const stored = () =>
+  query<{ type: string; n: number }>(table.database, sql`select type, count(*)::int as n from ${celeryTaskEvent} group by 1 order by 1`);
+
 describe("celery_task_event", () => {
-  const stored = () =>
-    query<{ type: string; n: number }>(table.database, sql`select type, count(*)::int as n from ${celeryTaskEvent} group by 1 order by 1`);
   const ordinary = [taskSent(at(0)), taskReceived(at(1)), taskStarted(at(2)), taskSucceeded(at(3))];
 
   test("contains nothing of an ordinary task, whatever its end, in any order", async () => {
@@ -276,26 +277,28 @@ describe("celery_task_event", () => {
   });
 
   test("has text without NUL and half characters, and the greater of two events with the same key", async () => {
-    const retried = (exception: string): TaskEvent => taskRetried({ ...at(3), uuid: "id\0", hostname: "w\0@h", exception });
-    for (const exception of ["a('\0')", "b('\ud83c')", "a('z')"]) await upsertTasks(table.database, [retried(exception), ...ordinary]);
+    for (const exception of ["a('\0')", "b('\ud83c')", "a('z')"]) {
+      await upsertTasks(table.database, [taskRetried({ ...at(3), uuid: "id\0", hostname: "w\0@h", exception }), ...ordinary]);
+    }
     const rows = await query(table.database, sql`select task_id, hostname, exception from ${celeryTaskEvent}`);
     expect(rows).toEqual([{ task_id: "id", hostname: "w@h", exception: "b('\ufffd')" }]);
   });
 });
 
-describe("the minutes of a batch", () => {
-  const minute = (seconds: number): number => Math.floor((SENT_AT + seconds) / 60) * 60;
+const minute = (seconds: number): number => Math.floor((SENT_AT + seconds) / 60) * 60;
+/** Stores the events, and returns the minutes that are noted for the roll-up. */
+async function store(...events: TaskEvent[]): Promise<readonly number[]> {
+  await query(table.database, sql`delete from ${celeryTaskMinuteDirty}`);
+  await upsertTasks(table.database, events);
+  const noted = await query<{ minute: number }>(
+    table.database,
+    sql`select extract(epoch from minute)::float8 as minute from ${celeryTaskMinuteDirty} order by 1`,
+  );
+  return noted.map((row) => row.minute);
+}
 
-  test("that are noted for the roll-up are those in which the written tasks were and are seen", async () => {
-    const store = async (...events: TaskEvent[]): Promise<readonly number[]> => {
-      await query(table.database, sql`delete from ${celeryTaskMinuteDirty}`);
-      await upsertTasks(table.database, events);
-      const noted = await query<{ minute: number }>(
-        table.database,
-        sql`select extract(epoch from minute)::float8 as minute from ${celeryTaskMinuteDirty} order by 1`,
-      );
-      return noted.map((row) => row.minute);
-    };
+describe("the minutes of a batch", () => {
+  test("are those in which the written tasks were and are seen", async () => {
     expect(await store(taskStarted(at(600)), taskStarted({ ...at(601), uuid: "b" }))).toEqual([minute(600)]);
     expect(await store(taskStarted(at(600)))).toEqual([]);
     expect(await store(taskSent(at(0)), taskSent({ ...at(1), uuid: "c" }))).toEqual([minute(0), minute(600)]);

@@ -91,15 +91,15 @@ describe("the partitions of celery_task_event", () => {
   });
 
   test("can be created while batches are stored", async () => {
-    let stopped = false;
+    const stop = new AbortController();
     const storing = (async (): Promise<void> => {
-      while (!stopped) await store(0);
+      while (!stop.signal.aborted) await store(0);
     })();
     for (let round = 0; round < 5; round++) {
       await client.query(`drop table ${nameOf(3)}`);
       expect(await maintainPartitions(database, 30)).toEqual({ created: 1, dropped: 0 });
     }
-    stopped = true;
+    stop.abort();
     await expect(storing).resolves.toBeUndefined();
   });
 
