@@ -20,7 +20,8 @@ import { defineExporter, type ExportedBatch, type Exporter, type ExporterContext
 import { PermanentError, abortable } from "@celery-metrics-exporter/runtime";
 import { Config } from "./config.ts";
 import { DatabaseProbe } from "./database-probe.ts";
-import { type Maintenance, startMaintenance, toRetentionLimits } from "./maintenance.ts";
+import { type Maintenance, startMaintenance } from "./maintenance.ts";
+import { toRetentionLimits } from "./retention.ts";
 
 export const postgres = defineExporter({
   name: "postgres",

@@ -48,6 +48,12 @@ afterEach(async () => {
   await harness.close();
 });
 
+const left = async () => [
+  (await database.drizzle.select().from(celeryWorker)).length,
+  (await database.drizzle.select().from(celeryQueueMinute)).length,
+  (await database.drizzle.select().from(celeryTaskMinute)).length,
+];
+
 describe("roll-ups", () => {
   test("count what is stored, and retention deletes no task before it is counted", async () => {
     const counted = async () =>
@@ -67,11 +73,6 @@ describe("roll-ups", () => {
     const old = Date.now() / 1_000 - 40 * 86_400;
     await mergeWorkerEvents(database, [workerHeartbeat({ timestamp: old })], old);
     await mergeQueueMinutes(database, [queuesObserved({ timestamp: old })]);
-    const left = async () => [
-      (await database.drizzle.select().from(celeryWorker)).length,
-      (await database.drizzle.select().from(celeryQueueMinute)).length,
-      (await database.drizzle.select().from(celeryTaskMinute)).length,
-    ];
     const never = start({ limits: undefined, statisticsDays: 0, workerExpiryDays: 0 });
     await expect.poll(left).toEqual([1, 3, 2]);
     await never.stop();
@@ -79,29 +80,5 @@ describe("roll-ups", () => {
     const maintenance = start({ limits: undefined, statisticsDays: 7, workerExpiryDays: 39 });
     await expect.poll(left).toEqual([0, 0, 1]);
     await maintenance.stop();
-  });
-});
-
-describe("retention", () => {
-  test("deletes old tasks at every interval, counts them, and stops", async () => {
-    const metrics = new Metrics();
-    const retention = start({ metrics });
-    const left = async () => (await database.drizzle.select({ id: celeryTask.taskId }).from(celeryTask)).map(({ id }) => id);
-    await expect.poll(left).toEqual(["young"]);
-    await expect.poll(() => metrics.registry.metrics()).toMatch(/celery_metrics_exporter_postgres_rows_deleted_total 1\b/);
-    await retention.stop();
-    await retention.stop();
-  });
-
-  test("continues after the database was away", async () => {
-    const byProxy = await connectDatabase({ url: harness.breakableUrl });
-    await harness.breakSink();
-    const retention = start({ database: byProxy });
-    await new Promise((resolve) => setTimeout(resolve, 200));
-    expect(await harness.observe()).toHaveLength(2);
-    await harness.mendSink();
-    await expect.poll(() => harness.observe()).toHaveLength(1);
-    await retention.stop();
-    await byProxy.close();
   });
 });

@@ -18,8 +18,6 @@ const TABLES = Object.values<unknown>(schemaModule)
   .map(getTableConfig);
 
 const TABLE_NAMES = TABLES.map(({ name }) => name);
-/** The first table. All others came later. */
-const FIRST_TABLE = getTableName(schemaModule.celeryTask);
 
 const PARTITIONS_FUNCTION = "celery_task_event_partitions(integer, integer)";
 
@@ -44,11 +42,12 @@ export async function applyMigrations(transaction: Drizzle): Promise<string> {
   const schema = await findSchema(transaction);
   const all = readMigrationFiles({ migrationsFolder: MIGRATIONS_FOLDER });
   const journal = new MigrationJournal(transaction, schema);
-  const present = await columnsOf(transaction, schema);
-  const applied = await journal.read(all, { hasFirst: present.has(FIRST_TABLE), hasAll: present.size === TABLES.length });
+  const applied = await journal.read(!(await columnsOf(transaction, schema)).has(getTableName(schemaModule.celeryTask)));
   const inTheWay: string[] = [];
+  const isListWrong = all.every(({ folderMillis }) => applied.has(folderMillis)) && (await lacksTable(transaction, schema));
+  if (isListWrong) await journal.forget();
   for (const migration of all) {
-    if (applied.has(migration.folderMillis)) continue;
+    if (!isListWrong && applied.has(migration.folderMillis)) continue;
     inTheWay.push(...(await applyOrFind(transaction, migration, inTheWay.length > 0)));
     await journal.add(migration);
   }
@@ -90,7 +89,7 @@ async function findSchema(transaction: Drizzle): Promise<string> {
     transaction,
     sql`select current_schema()::text as schema, current_setting('search_path') as path,
           (select nspname::text from pg_class join pg_namespace n on n.oid = relnamespace
-           where pg_class.oid = to_regclass(${FIRST_TABLE}::text)) as used`,
+           where pg_class.oid = to_regclass(${getTableName(schemaModule.celeryTask)}::text)) as used`,
   );
   if (place?.schema == null) {
     throw new MigrationProblem(`search_path (${place?.path ?? ""}) contains no existing schema that we may use; create one first`);
@@ -154,6 +153,11 @@ function expectedColumn(column: PgColumn): string {
     isGenerated,
     hasDefault: column.hasDefault,
   });
+}
+
+/** Whether a table is missing. If all migrations are in the list, the list is then wrong: each is applied, or found. */
+async function lacksTable(transaction: Drizzle, schema: string): Promise<boolean> {
+  return (await columnsOf(transaction, schema)).size < TABLES.length;
 }
 
 async function checkTables(transaction: Drizzle, schema: string, inTheWay: readonly string[]): Promise<void> {
@@ -252,20 +256,22 @@ class MigrationJournal {
   }
 
   /**
-   * The applied migrations, according to the list. If a table is missing although its migration is in the list, the list is wrong, and is emptied:
-   * then each migration is applied, or found.
+   * The applied migrations, according to the list.
+   *
+   * @param isEmpty whether the first table is missing: then no migration is applied, regardless of the list.
    */
-  async read(all: readonly Noted[], { hasFirst, hasAll }: { hasFirst: boolean; hasAll: boolean }): Promise<ReadonlySet<number>> {
+  async read(isEmpty: boolean): Promise<ReadonlySet<number>> {
     // Not `if not exists`, which requires the right to create tables even if the table exists.
     if (!(await this.#exists())) {
       await execute(this.#transaction, sql`create table ${this.#name} (id serial primary key, hash text not null, created_at bigint)`);
     }
+    if (isEmpty) await this.forget();
     const rows = await execute<{ at: string }>(this.#transaction, sql`select created_at::text as at from ${this.#name}`);
-    const noted = new Set(rows.map(({ at }) => Number(at)));
-    const isRight = hasFirst && (hasAll || all.some(({ folderMillis }) => !noted.has(folderMillis)));
-    if (isRight) return noted;
+    return new Set(rows.map(({ at }) => Number(at)));
+  }
+
+  async forget(): Promise<void> {
     await execute(this.#transaction, sql`delete from ${this.#name}`);
-    return new Set();
   }
 
   async add({ hash, folderMillis }: Noted): Promise<void> {

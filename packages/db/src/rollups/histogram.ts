@@ -1,7 +1,7 @@
 /** Histograms of durations with logarithmic buckets, and percentiles of them. */
 
 /** Each bucket is this many times as wide as the one before. */
-export const GROWTH = 1.6;
+const GROWTH = 1.6;
 const FIRST_SECONDS = 0.001;
 /** The last bucket begins at 16 hours. */
 export const BUCKETS = 40;

@@ -15,7 +15,7 @@ import { BOUNDS_SECONDS, BUCKETS } from "./histogram.ts";
 /** The most frequent names and queues of a minute are kept; the others are counted together. Some applications generate names. */
 const MOST_NAMES = 200;
 const MOST_QUEUES = 100;
-export const OTHER = "(other)";
+const OTHER = "(other)";
 
 /** Minutes of one transaction, at first. It takes more while that is quick. */
 const FIRST_MINUTES = 20;
@@ -134,7 +134,7 @@ const VALUES = ["n", "runtime_sum", "runtime_hist", "wait_sum", "wait_hist", "ru
  * Counts these minutes anew, unless they are sealed. Looks for the seal in the statement that counts: one that sees retention's deletions sees the seal
  * too, which was written before.
  */
-export function recomputeStatement(minutes: readonly string[]): SQL {
+function recomputeStatement(minutes: readonly string[]): SQL {
   const table = NAME;
   return sql`${sql.raw(`
 WITH due AS MATERIALIZED (

@@ -92,7 +92,7 @@ function durationsOf(histogram: readonly number[], sum: number): Durations {
   };
 }
 
-export function statisticsStatement({ from, to, step, by = [], names, queues, statuses, limit = 10_000 }: StatisticsOptions): SQL {
+function statisticsStatement({ from, to, step, by = [], names, queues, statuses, limit = 10_000 }: StatisticsOptions): SQL {
   const at = step === undefined ? sql`null::text` : sql`date_trunc(${step}::text, minute, 'UTC')::text`;
   const groups = GROUPS.filter((group) => by.includes(group));
   const columns = groups.map((group) => sql`, ${sql.identifier(group)}`);

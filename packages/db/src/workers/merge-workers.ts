@@ -188,7 +188,6 @@ interface Parts {
 function statementOf({ groups, greatest }: Parts): (rows: readonly Row[]) => SQL {
   const grouped = groups.flatMap(({ columns }) => columns);
   const columns = ["hostname", ...grouped, ...greatest, "first_seen_at"];
-  const read = (column: string): string => (column.endsWith("_at") ? `to_timestamp(${column}) AS ${column}` : column);
   const best = groups.map(
     ({ columns: moved, order }, index) =>
       `best${index} AS (SELECT DISTINCT ON (hostname) hostname, ${moved.join(", ")} FROM incoming ORDER BY hostname, ${order.map((part) => `${of("incoming", part)} DESC`).join(", ")})`,
@@ -227,6 +226,10 @@ ON CONFLICT (hostname) DO UPDATE SET
 ${changes.join(",\n")}
 WHERE ${isNews.join("\nOR ")}`;
   return (rows) => sql`${sql.raw(before)}${JSON.stringify(rows)}${sql.raw(after)}`;
+}
+
+function read(column: string): string {
+  return column.endsWith("_at") ? `to_timestamp(${column}) AS ${column}` : column;
 }
 
 function of(row: string, expression: string): string {

@@ -48,7 +48,7 @@ export function isLost({ lostAfterSeconds = WORKER_LOST_AFTER_SECONDS, lagSecond
   )`;
 }
 
-export interface UnfinishedRange {
+interface UnfinishedRange {
   /** Both are instants, as PostgreSQL reads them. `from` is included. */
   readonly from?: string | undefined;
   readonly to?: string | undefined;
@@ -154,7 +154,7 @@ export async function stuckTasks(database: Drizzle, options: StuckTasksOptions =
   return query<StuckTask>(database, stuckTasksStatement(options));
 }
 
-export function stuckTasksStatement(options: StuckTasksOptions = {}): SQL {
+function stuckTasksStatement(options: StuckTasksOptions = {}): SQL {
   const { times = 3, atLeastSeconds = 60, samples = 20, days = 7 } = options;
   return sql`with started as materialized (
       select task.task_id, task.seen_at, task.name, task.worker, task.run_started_at, date_part('epoch', now() - task.run_started_at) as running_for

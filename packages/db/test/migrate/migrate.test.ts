@@ -252,6 +252,12 @@ describe("after migrate, the table exists", () => {
       /celery_task_event in schema public lacks its function celery_task_event_partitions\(integer, integer\), although/,
     ],
     [
+      "an index of another table was dropped",
+      "drop index celery_task_minute_name_idx",
+      /celery_task_minute .*lacks an index on name, minute, although/,
+    ],
+    ["a partial index was dropped", "drop index celery_task_problem_idx", /lacks a partial index on problem, seen_at, task_id, although/],
+    [
       "the key is gone",
       "alter table celery_task drop constraint celery_task_pkey",
       /does not accept our statement \(.*SQLSTATE 42P10\).*SET SCHEMA aside/,
