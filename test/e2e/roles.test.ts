@@ -34,6 +34,7 @@ beforeAll(async () => {
     CELERY_BROKER_URL: vhost.url,
     DATABASE_URL: database.url,
     DASHBOARD_PORT: "0",
+    WEB_PORT: "0",
     PROMETHEUS_PORT: "0",
     STARTUP_TIMEOUT_SECONDS: "5",
   };
@@ -155,6 +156,13 @@ describe("a start that cannot succeed exits with one clear error", () => {
       wrong: () => ({ DASHBOARD_HOST: "0.0.0.0" }),
       exitCode: 78,
       says: /DASHBOARD_PASSWORD|DASHBOARD_USERNAME/,
+    },
+    {
+      what: "an HTTP API outside loopback without users",
+      role: "web",
+      wrong: () => ({ WEB_HOST: "0.0.0.0" }),
+      exitCode: 78,
+      says: /WEB_HOST.*WEB_USERS/,
     },
   ];
 

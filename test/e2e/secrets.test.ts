@@ -38,8 +38,10 @@ const plain: Environment = {
   STARTUP_TIMEOUT_SECONDS: "10",
   SHUTDOWN_TIMEOUT_SECONDS: "5",
   DASHBOARD_PORT: "0",
+  WEB_PORT: "0",
   PROMETHEUS_PORT: "0",
   DASHBOARD_USERNAME: "admin",
+  WEB_USERNAME: "admin",
   REDACT_MODE: "hash",
 };
 
@@ -56,6 +58,10 @@ beforeAll(async () => {
     CELERY_SENTINEL_PASSWORD: SECRET,
     DATABASE_URL: databaseUrl(SECRET),
     DASHBOARD_PASSWORD: SECRET,
+    DATABASE_READ_URL: databaseUrl(SECRET),
+    WEB_PASSWORD: SECRET,
+    WEB_USERS: `${MARK}:reader:scrypt$16384$8$1$c2FsdA$aGFzaA`,
+    WEB_TOKENS: `${MARK}:reader:2099-01-31:sha256$${"a".repeat(43)}`,
     REDACT_HASH_KEY: SECRET,
     PROMETHEUS_BEARER_TOKEN: SECRET,
   };

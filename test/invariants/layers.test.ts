@@ -11,11 +11,13 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   "packages/pipeline": "core",
   "packages/task-store": "core",
   "packages/db": "core",
+  "packages/access": "core",
   "packages/control": "control",
   "packages/testkit": "testkit",
   "apps/receiver": "app",
   "apps/monitor": "app",
   "apps/dashboard": "app",
+  "apps/web": "app",
   "apps/cli": "top",
   "apps/demo": "demo",
 };

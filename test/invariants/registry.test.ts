@@ -77,6 +77,9 @@ function permits(block: string, words: string): Need {
   return { file: "docs/permissions.md", what: `${words} in the block "redis ${block}"`, isThere: permissionsIn(block).includes(words) };
 }
 
+/** The roles that only read the rows. */
+const WITHOUT_REDIS: ReadonlySet<string> = new Set(["web"]);
+
 /** The rights of an exporter, and of the others to its queues. A test with real users proves the commands. */
 function permissionsOf(name: string): Need[] {
   const role = roleOf(name);
@@ -111,13 +114,16 @@ const composeUp = jobs.compose.steps.find(({ run }) => run?.startsWith("docker c
 /** What every role needs, whether it belongs to an exporter or not. */
 function placesOf(role: string): Need[] {
   const isProcessor = exporterNames.some((name) => roleOf(name) === role);
-  return [
+  const rightsInRedis = [
     {
       file: "docs/permissions.md",
       what: `a block for ${role}, which begins with \`\`\`redis ${role}`,
       isThere: permissionsIn(role) !== "",
     },
     permits("on a cluster, besides", `ACL SETUSER cme-${role} `),
+  ];
+  return [
+    ...(WITHOUT_REDIS.has(role) ? [] : rightsInRedis),
     { file: "compose.yaml", what: `a service ${role}, built with APP: ${role}`, isThere: services[role]?.build?.args?.APP === role },
     { file: ".github/workflows/ci.yml", what: `${role} in the matrix of images`, isThere: jobs.images.strategy.matrix.app.includes(role) },
     { file: ".github/workflows/ci.yml", what: `${role} among the services of "docker compose up"`, isThere: composeUp.includes(role) },

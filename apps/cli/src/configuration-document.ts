@@ -21,7 +21,7 @@ The single process chooses some settings itself if they are not set:
 - \`DATABASE_URL\`: an embedded PostgreSQL in \`./.data/pglite\`.
 - \`REDIS_URL\`: if the broker is a single Redis server (or one behind sentinels), the same server and database, with the same credentials, TLS settings and \`CELERY_SENTINEL_…\` settings. Query settings that only Celery knows are left out. \`replay\` chooses the same.
 - \`EXPORTERS\`: all exporters, but \`datadog\` only if a \`DD_…\` or \`DATADOG_…\` setting or \`DD_DOGSTATSD_SOCKET\` is set, or if an agent listens on UDP port 8125 of this machine or on \`/var/run/datadog/dsd.socket\`. \`DD_DOGSTATSD_SOCKET\`, the path of a socket, works like a \`unix://\` URL.
-- \`DASHBOARD_PORT\` and \`PROMETHEUS_PORT\`: a free port if the default port is taken.`;
+- \`DASHBOARD_PORT\`, \`WEB_PORT\` and \`PROMETHEUS_PORT\`: a free port if the default port is taken.`;
 
 /** The whole document: one table of settings for each set of roles that share them. */
 export function configurationDocument(): string {

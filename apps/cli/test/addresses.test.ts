@@ -10,6 +10,7 @@ const ADDRESSES = {
   scrapedUrl: undefined,
   others: [],
   dashboardUrl: "http://127.0.0.1:3000/",
+  webUrl: "http://127.0.0.1:5555",
   healthUrl: "http://127.0.0.1:8080",
 };
 const plain = { bold: String, dim: String };

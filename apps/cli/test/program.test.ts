@@ -25,7 +25,7 @@ async function problemsOf(args: readonly string[], env: Environment): Promise<re
 describe("the program", () => {
   it("shows its commands and its version", async () => {
     const help = await outputOf(["--help"]);
-    for (const command of ["start", "query", "migrate", "replay"]) expect(help).toMatch(new RegExp(`^  ${command} `, "m"));
+    for (const command of ["start", "query", "migrate", "replay", "user"]) expect(help).toMatch(new RegExp(`^  ${command} `, "m"));
     expect(await outputOf(["--version"])).toMatch(/^\d+\.\d+\.\d+\n$/);
   });
 
@@ -195,5 +195,31 @@ describe("start", () => {
     expect(await problemsOf(["start", "--check-config"], { ...env, CE_PORT: "many" })).toEqual([
       'PROMETHEUS_PORT: must be a number (got "many"); it is set by CE_PORT',
     ]);
+  });
+});
+
+describe("user", () => {
+  it("makes an entry for WEB_USERS with the hash of a new password, or of the one in WEB_PASSWORD", async () => {
+    const made = await outputOf(["user", "ann"], {});
+    expect(made).toMatch(/^Password: [\w-]{24}\n\nFor WEB_USERS:\nann:reader:scrypt\$16384\$8\$1\$[\w-]+\$[\w-]+\n$/);
+    const given = await outputOf(["user", "ann", "--role", "viewer"], { WEB_PASSWORD: "hunter2" });
+    expect(given).toMatch(/^For WEB_USERS:\nann:viewer:scrypt\$/);
+    expect(given).not.toContain("hunter2");
+  });
+
+  it("makes an entry for WEB_TOKENS with the hash of a new token that expires", async () => {
+    const day = new Date(Date.now() + 30 * 86_400_000).toISOString().slice(0, 10);
+    expect(await outputOf(["user", "ci", "--token", "--role", "operator", "--days", "30"], {})).toMatch(
+      new RegExp(`^Token, until ${day}: cme_[\\w-]{43}\n\nFor WEB_TOKENS:\nci:operator:${day}:sha256\\$[\\w-]{43}\n$`),
+    );
+  });
+
+  it.each([
+    [["user"], "A name"],
+    [["user", "a:b"], "A name"],
+    [["user", "ann", "--role", "root"], "viewer, reader, operator, admin"],
+    [["user", "ann", "--token", "--days", "0"], "from 1 to 3650"],
+  ])("refuses %j", async (args, message) => {
+    expect(await runProgram(args)).toMatchObject({ exitCode: 64, errors: expect.stringContaining(message) as string });
   });
 });

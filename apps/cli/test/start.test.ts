@@ -25,7 +25,7 @@ it(
   async () => {
     const folder = mkdtempSync(join(tmpdir(), "celery-metrics-exporter-start-"));
     const [redis, sink] = await Promise.all([startRedis(), startStatsdSink()]);
-    const args = ["start", "--broker", redis.url, "--redis", redis.url, "--dashboard-port", "0"];
+    const args = ["start", "--broker", redis.url, "--redis", redis.url, "--dashboard-port", "0", "--web-port", "0"];
     const program = startProgram(
       [...args, "--prometheus-port", "0", "--dd-dogstatsd-port", String(sink.port), "--datadog-grace-ms", "100"],
       { folder },
@@ -36,6 +36,12 @@ it(
       expect(program.output()).toContain("DATABASE_URL is not set: creating an embedded PostgreSQL");
       const dashboardUrl = /"dashboardUrl":"([^"]+)"/.exec(program.output())?.[1] ?? "";
       expect((await fetch(dashboardUrl)).status).toBe(200);
+      const webUrl = /"webUrl":"([^"]+)"/.exec(program.output())?.[1] ?? "";
+      expect(await (await fetch(`${webUrl}/api/v1/tasks`)).json()).toEqual({
+        items: [],
+        next: null,
+        searched_to: expect.any(String) as string,
+      });
       const healthUrl = /"healthUrl":"([^"]+)"/.exec(program.output())?.[1] ?? "";
       expect((await fetch(`${healthUrl}/readyz`)).status).toBe(200);
 

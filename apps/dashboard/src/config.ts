@@ -1,7 +1,7 @@
 /** The dashboard's settings. */
+import { isLoopback, isNetwork } from "@celery-metrics-exporter/access";
 import { BaseConfig, flag, integer, list, secret } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
-import { isLoopback, isNetwork } from "./addresses.ts";
 
 const Settings = BaseConfig.extend({
   DASHBOARD_HOST: z

@@ -1,7 +1,6 @@
 import { ConfigError, loadConfig, redactConfig, type Environment } from "@celery-metrics-exporter/runtime";
 import { describe, expect, it } from "vitest";
 import { Config } from "../src/config.ts";
-import { isLoopback } from "../src/addresses.ts";
 
 function problemsOf(env: Environment): readonly string[] {
   try {
@@ -48,12 +47,4 @@ describe("the dashboard's settings", () => {
     const config = loadConfig(Config, { DASHBOARD_USERNAME: "ops", DASHBOARD_PASSWORD: "hunter2" });
     expect(JSON.stringify(redactConfig(Config, config))).not.toContain("hunter2");
   });
-});
-
-describe("loopback", () => {
-  it.each(["127.0.0.1", "127.8.9.10", "::1", "[::1]", "localhost", "LOCALHOST"])("is %s", (host) => expect(isLoopback(host)).toBe(true));
-
-  it.each(["0.0.0.0", "::", "10.0.0.1", "localhost.example.com", "127.0.0.1.example.com", ""])("is not %j", (host) =>
-    expect(isLoopback(host)).toBe(false),
-  );
 });

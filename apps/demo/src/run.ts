@@ -55,6 +55,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
   let scrapedUrl: string | undefined;
   const roles = rolesFor(exporterNames, {
     withDashboard: options.withDashboard,
+    withWeb: false,
     onDashboard: (url) => (dashboardUrl = url),
     onScrapable: (url) => (scrapedUrl = url),
   });

@@ -1,6 +1,6 @@
 /** The postgres exporter's settings. */
-import { HISTORY_MODES, databaseUrlProblem } from "@celery-metrics-exporter/db";
-import { BaseConfig, duration, integer, secret, wholeNumber } from "@celery-metrics-exporter/runtime";
+import { DATABASE_URL, HISTORY_MODES } from "@celery-metrics-exporter/db";
+import { BaseConfig, duration, integer, wholeNumber } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 
 function retentionDays(which: string): z.ZodOptional<z.ZodType<number>> {
@@ -10,14 +10,7 @@ function retentionDays(which: string): z.ZodOptional<z.ZodType<number>> {
 }
 
 export const Config = z.object({
-  DATABASE_URL: secret(
-    z.string().superRefine((value, context) => {
-      const message = databaseUrlProblem(value);
-      if (message !== undefined) context.addIssue({ code: "custom", message });
-    }),
-  ).describe(
-    "PostgreSQL database for the rows, such as `postgres://user:password@host/database`, or `pglite:<folder>` for a database embedded in the process.",
-  ),
+  DATABASE_URL,
   POSTGRES_POOL_SIZE: integer(6, 1, 1_000).describe(
     "Maximum number of connections of one process. Two more than `PROCESSOR_CONCURRENCY` is enough for a connection per batch, one for counting and one for retention.",
   ),

@@ -3,6 +3,9 @@ export { connectDatabase, type ConnectDatabaseOptions } from "./connect/connect-
 export { RefusedDataError } from "./connect/database-error.ts";
 export type { Database } from "./tables/database.ts";
 export { databaseUrlProblem, isEmbedded } from "./connect/database-url.ts";
+export { DATABASE_URL, databaseUrl } from "./connect/settings.ts";
+export { connectReader, type ConnectReaderOptions, type Reader } from "./read/reader.ts";
+export { storableText } from "./merge/task-row.ts";
 export { deleteOldTasks, deleteTasks, type DeleteOldTasksOptions } from "./tables/delete-tasks.ts";
 export { readAttempts, type Attempt, type AttemptOptions, type Outcome } from "./history/attempts.ts";
 export { HISTORY_MODES, type HistoryMode } from "./history/task-events.ts";

@@ -25,8 +25,9 @@ import { Client } from "pg";
 export const PASSWORD = "opensesame";
 export const PREFIX = "{cme}";
 
-/** Others have tests of their own: the dashboard, which has two users, and the monitor, which has rights on the broker's Redis too. */
-const ROLES: readonly Role[] = ALL_ROLES.filter(({ name }) => name !== "dashboard" && name !== "monitor");
+/** Others have tests of their own: the dashboard, which has two users, the monitor, which has rights on the broker's Redis too, and `web`, which has none in Redis. */
+const OTHERS: ReadonlySet<string> = new Set(["dashboard", "monitor", "web"]);
+const ROLES: readonly Role[] = ALL_ROLES.filter(({ name }) => !OTHERS.has(name));
 export const ROLE_NAMES: readonly string[] = ROLES.map(({ name }) => name);
 
 /** The user that the role's block of the document creates. */
@@ -46,7 +47,7 @@ export interface Scene {
   queue(name: string): Queue;
   /** The document's database roles, by their names there. */
   sql(statement: string): string;
-  databaseUrlOf(role: "cme_migrator" | "cme_processor"): string;
+  databaseUrlOf(role: "cme_migrator" | "cme_processor" | "cme_web"): string;
   redisUrlOf(user: string): string;
   /** The URL for the receiver's user, who creates its queue. */
   readonly brokerUrl: string;
@@ -64,7 +65,7 @@ export async function openScene(): Promise<Scene> {
   const databaseName = new URL(testDatabase.url).pathname.slice(1);
   const sql = (statement: string): string =>
     statement
-      .replace(/\bcme_(migrator|processor)\b/g, (name) => `${name}_${suffix}`)
+      .replace(/\bcme_(migrator|processor|web)\b/g, (name) => `${name}_${suffix}`)
       .replaceAll("celery_metrics", databaseName)
       .replace("PASSWORD 'PASSWORD'", `PASSWORD '${PASSWORD}'`);
   const databaseUrlOf = (role: string): string =>
@@ -151,6 +152,6 @@ async function grantDatabase({ database, sql, databaseUrlOf }: Pick<Scene, "data
 async function dropRoles(sql: Scene["sql"]): Promise<void> {
   const client = new Client({ connectionString: sharedPostgresUrl() });
   await client.connect();
-  await client.query(sql("DROP ROLE cme_migrator, cme_processor"));
+  await client.query(sql("DROP ROLE cme_migrator, cme_processor, cme_web"));
   await client.end();
 }

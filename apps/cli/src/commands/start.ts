@@ -1,4 +1,4 @@
-/** `start`: receiver, processors, monitor and dashboard in one process. */
+/** `start`: receiver, processors, monitor, dashboard and HTTP API in one process. */
 import { brokerUrlWarnings } from "@celery-metrics-exporter/broker";
 import {
   BaseConfig,
@@ -22,7 +22,7 @@ import { PROGRAM, type Command } from "../command.ts";
 import { EMBEDDED_DATABASE_URL, withDatabase } from "../defaults/database.ts";
 import { withExporters, type FindAgent } from "../defaults/exporters.ts";
 import { explain, isSet, readIfPossible, type Decision, type Note } from "../defaults/decision.ts";
-import { withDashboardPort, withPrometheusPort } from "../defaults/ports.ts";
+import { withDashboardPort, withPrometheusPort, withWebPort } from "../defaults/ports.ts";
 import { withRedis } from "../defaults/redis.ts";
 import { withDecidedDefaults } from "../defaults/shown-defaults.ts";
 import { exporters } from "../exporters.ts";
@@ -39,15 +39,16 @@ export const START = { name: "the single process", Config: SummaryConfig };
 export function startCommand(find?: FindAgent): Command {
   return {
     name: "start",
-    summary: "Run the receiver, the exporters, the monitor and the dashboard in one process.",
+    summary: "Run the receiver, the exporters, the monitor, the dashboard and the HTTP API in one process.",
     description:
-      "Runs the receiver, the processors of the chosen exporters, the monitor and the dashboard until SIGTERM or SIGINT. " +
+      "Runs the receiver, the processors of the chosen exporters, the monitor, the dashboard and, with the postgres exporter, the HTTP API until SIGTERM or SIGINT. " +
       `Without DATABASE_URL the postgres exporter keeps its table in an embedded PostgreSQL in ${EMBEDDED_DATABASE_URL.slice("pglite:".length)}. ` +
       "Without REDIS_URL the exporter queues are in the broker's Redis or, with RabbitMQ, at redis://127.0.0.1:6379. " +
       "Without EXPORTERS it runs every exporter, but Datadog's only if an agent is configured or answers on this machine.",
     startsWithExample: true,
     options: [
       { name: "no-dashboard", description: "Run without the dashboard." },
+      { name: "no-web", description: "Run without the HTTP API." },
       { name: "check-config", description: "Check the settings and exit." },
       { name: "print-config", description: "Show the settings in use, secrets masked, and exit." },
     ],
@@ -56,7 +57,8 @@ export function startCommand(find?: FindAgent): Command {
       const withDashboard = !options.has("no-dashboard");
       const { env, notes } = await decide(given, [withRedis, (decided) => withExporters(decided, find), withRowsDatabase]);
       const exporterNames = exportersIfKnown(env);
-      const roles = rolesFor(exporterNames, { withDashboard });
+      const withWeb = !options.has("no-web") && exporterNames.includes("postgres");
+      const roles = rolesFor(exporterNames, { withDashboard, withWeb });
       const configs = loadConfigs([...roles, summaryRole()], env);
       if (options.has("print-config")) return terminal.write(printConfig(configs));
       if (options.has("check-config")) {
@@ -70,9 +72,10 @@ export function startCommand(find?: FindAgent): Command {
       }
       const ports = await decide(env, [
         ...(withDashboard ? [withDashboardPort] : []),
+        ...(withWeb ? [withWebPort] : []),
         ...(exporterNames.includes(prometheus.name) ? [withPrometheusPort] : []),
       ]);
-      await run({ env: ports.env, notes: [...notes, ...ports.notes], exporterNames, withDashboard, terminal });
+      await run({ env: ports.env, notes: [...notes, ...ports.notes], exporterNames, withDashboard, withWeb, terminal });
     },
   };
 }
@@ -90,10 +93,11 @@ interface Run {
   readonly notes: readonly Note[];
   readonly exporterNames: readonly string[];
   readonly withDashboard: boolean;
+  readonly withWeb: boolean;
   readonly terminal: Terminal;
 }
 
-async function run({ env, notes, exporterNames, withDashboard, terminal }: Run): Promise<void> {
+async function run({ env, notes, exporterNames, withDashboard, withWeb, terminal }: Run): Promise<void> {
   const base = loadConfig(BaseConfig, env);
   const inWords = isTextFormat(base.LOG_FORMAT);
   const forPeople = terminal.isInteractive && inWords;
@@ -101,10 +105,13 @@ async function run({ env, notes, exporterNames, withDashboard, terminal }: Run):
   for (const { message, fields, isInPanel = false } of notes) logger[forPeople && isInPanel ? "debug" : "info"](fields, message);
 
   let dashboardUrl: string | undefined;
+  let webUrl: string | undefined;
   let scrapedUrl: string | undefined;
   const roles = rolesFor(exporterNames, {
     withDashboard,
+    withWeb,
     onDashboard: (url) => (dashboardUrl = url),
+    onWeb: (url) => (webUrl = url),
     onScrapable: (url) => (scrapedUrl = url),
   });
   const databaseUrl = exporterNames.includes("postgres") ? readIfPossible("DATABASE_URL", env) : undefined;
@@ -125,6 +132,7 @@ async function run({ env, notes, exporterNames, withDashboard, terminal }: Run):
       .filter((name) => !["datadog", "postgres", "prometheus"].includes(name))
       .map((name) => ({ name, sink: sinkOf(name, env) })),
     dashboardUrl,
+    webUrl,
     healthUrl: running.healthUrl,
   };
   terminal.write(renderAddresses(addresses, terminal));

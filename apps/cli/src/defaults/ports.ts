@@ -3,12 +3,19 @@ import { describeConfig, type ConfigSchema, type Environment } from "@celery-met
 import { dashboard } from "dashboard";
 import { createServer } from "node:net";
 import { prometheus } from "prometheus-processor";
+import { web } from "web";
 import { isSet, readIfPossible, type Decision } from "./decision.ts";
 
 /** The environment with a `DASHBOARD_PORT`. */
 export function withDashboardPort(env: Environment): Promise<Decision> {
   const message = "the dashboard's default port is taken: using a free one";
   return withPort(env, { Config: dashboard.Config, port: "DASHBOARD_PORT", host: "DASHBOARD_HOST", message });
+}
+
+/** The environment with a `WEB_PORT`. */
+export function withWebPort(env: Environment): Promise<Decision> {
+  const message = "the default port of the HTTP API is taken: using a free one";
+  return withPort(env, { Config: web.Config, port: "WEB_PORT", host: "WEB_HOST", message });
 }
 
 /** The environment with a `PROMETHEUS_PORT`. */

@@ -8,6 +8,7 @@ export const DECIDED_DEFAULTS: Readonly<Record<string, string>> = {
   DATABASE_URL: EMBEDDED_DATABASE_URL,
   EXPORTERS: "postgres,prometheus, and datadog if an agent is configured or answers",
   DASHBOARD_PORT: "3000, or a free port if that is taken",
+  WEB_PORT: "5555, or a free port if that is taken",
   PROMETHEUS_PORT: "9808, or a free port if that is taken",
 };
 

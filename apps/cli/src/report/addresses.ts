@@ -18,6 +18,8 @@ export interface Addresses {
   readonly others: readonly { readonly name: string; readonly sink: string | undefined }[];
   /** Undefined without the dashboard. */
   readonly dashboardUrl: string | undefined;
+  /** The HTTP API. Undefined if it does not run. */
+  readonly webUrl: string | undefined;
   readonly healthUrl: string;
 }
 
@@ -29,7 +31,7 @@ const IN_MEMORY = "pglite:memory";
 const LABEL_WIDTH = 11;
 
 export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Terminal, "bold" | "dim">): string {
-  const { brokerUrl, redisUrl, queuePrefix, databaseUrl, datadog, scrapedUrl, others, dashboardUrl, healthUrl } = addresses;
+  const { brokerUrl, redisUrl, queuePrefix, databaseUrl, datadog, scrapedUrl, others, dashboardUrl, webUrl, healthUrl } = addresses;
   const row = (label: string, value: string, remark = ""): string =>
     `  ${dim(label.padEnd(LABEL_WIDTH - 1))} ${value}${remark === "" ? "" : `  ${dim(remark)}`}`;
   const rowsOf = (url: string): string[] =>
@@ -49,6 +51,7 @@ export function renderAddresses(addresses: Addresses, { bold, dim }: Pick<Termin
     ...(scrapedUrl === undefined ? [] : [row("Prometheus", scrapedUrl, "to scrape")]),
     ...others.map(({ name, sink }) => row(name, sink === undefined ? "on" : `to ${sink}`)),
     ...(dashboardUrl === undefined ? [] : [row("Dashboard", dashboardUrl, "the exporter queues")]),
+    ...(webUrl === undefined ? [] : [row("API", `${webUrl}/api/v1/tasks`, "the tasks, as JSON")]),
     row("Health", `${healthUrl}/readyz`, `${healthUrl}/metrics`),
     "",
     dim("  Ctrl-C stops it."),

@@ -1,5 +1,6 @@
 /** Opens the database of a URL: PostgreSQL through a pool, or PGlite inside this process. */
 import { type Logger, MAX_TIMER_MS, UnavailableError, pause, redactUrl, retry } from "@celery-metrics-exporter/runtime";
+import { DrizzleQueryError } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { DatabaseError, Pool, type PoolClient, type QueryConfig } from "pg";
 import { type DatabaseConnection, toDatabaseConnection } from "./connection.ts";
@@ -78,6 +79,22 @@ async function ping(pool: Pool): Promise<void> {
 async function endPool(pool: Pool): Promise<void> {
   const ended = new AbortController();
   await Promise.race([pool.end().finally(() => ended.abort()), pause(CLOSE_TIMEOUT_MS, ended.signal)]);
+}
+
+/**
+ * A pool for reading only, without settings of the session, so that it works behind any pooler. `statementTimeoutMs` limits only how long an answer is
+ * awaited: each transaction sets its own limit.
+ *
+ * @throws as `connectDatabase`.
+ */
+export async function openReadingPool(
+  options: ConnectDatabaseOptions,
+): Promise<Pick<Database, "ping" | "close"> & { readonly pool: Pool }> {
+  const connection = toDatabaseConnection(options.url);
+  const pool = createPool({ ...connection, statement_timeout: 0 }, options, options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS);
+  await becomesReady(pool, options);
+  let closing: Promise<void> | undefined;
+  return { pool, ping: () => ping(pool), close: () => (closing ??= endPool(pool)) };
 }
 
 interface OpenPool {
@@ -169,37 +186,54 @@ export function cannotConnect(url: string, { fault, reason, advice }: DatabaseFa
  */
 class TimeLimitingPool {
   readonly #pool: Pool;
-  readonly #limitMs: number;
+  readonly #begin: string;
 
   constructor(pool: Pool, limitMs: number) {
     this.#pool = pool;
-    this.#limitMs = limitMs;
+    this.#begin = `begin; set local statement_timeout = ${limitMs}`;
   }
 
   connect(): Promise<PoolClient> {
     return this.#pool.connect();
   }
 
-  async query(statement: QueryConfig, values?: unknown[]): Promise<unknown> {
-    const client = await this.#pool.connect();
-    try {
-      await client.query(`begin; set local statement_timeout = ${this.#limitMs}`);
-      const result: unknown = await client.query(statement, values);
-      await client.query("commit");
-      client.release();
-      return result;
-    } catch (thrown) {
-      // If the server rejected the statement, the connection is still usable. With a lost connection, the transaction ends too.
-      const isUsable =
-        thrown instanceof DatabaseError &&
-        (await client.query("rollback").then(
-          () => true,
-          () => false,
-        ));
-      client.release(!isUsable);
-      throw thrown;
-    }
+  query(statement: QueryConfig, values?: unknown[]): Promise<unknown> {
+    return inTransaction(this.#pool, this.#begin, (client) => client.query(statement, values));
   }
+}
+
+/** @param begin the statements that begin the transaction. */
+export async function inTransaction<T>(pool: Pool, begin: string, work: (client: PoolClient) => Promise<T>): Promise<T> {
+  const client = await pool.connect();
+  // Without a listener, a lost connection would end the process. The statement fails too, with the reason.
+  client.on("error", ignore);
+  try {
+    await client.query(begin);
+    const result = await work(client);
+    await client.query("commit");
+    release(client);
+    return result;
+  } catch (thrown) {
+    // If the server rejected the statement, the connection is still usable. With a lost connection, the transaction ends too.
+    const isUsable =
+      isFromServer(thrown) &&
+      (await client.query("rollback").then(
+        () => true,
+        () => false,
+      ));
+    release(client, !isUsable);
+    throw thrown;
+  }
+}
+
+/** Whether the server rejected the statement. Drizzle wraps the driver's error. */
+function isFromServer(thrown: unknown): boolean {
+  return thrown instanceof DatabaseError || (thrown instanceof DrizzleQueryError && thrown.cause instanceof DatabaseError);
+}
+
+function release(client: PoolClient, isBroken = false): void {
+  client.release(isBroken);
+  if (!isBroken) client.off("error", ignore);
 }
 
 function ignore(): void {}

@@ -10,6 +10,8 @@ export interface WebServerOptions {
   readonly trustedProxies?: readonly string[];
   /** Certificate and key in PEM. With them, the server answers HTTPS only. */
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer };
+  /** The longest part of an address that a route takes as a parameter, as it is written in the address. */
+  readonly maxParamLength?: number;
   /** Shorter limits for tests. */
   readonly limits?: HttpLimits;
 }
@@ -40,7 +42,12 @@ const LIMITS: HttpLimits = {
 };
 
 /** Creates a server without routes. It accepts only JSON: browsers let another site's page send forms and plain text without permission. */
-export function createWebServer({ trustedProxies = [], tls, limits = LIMITS }: WebServerOptions = {}): FastifyInstance {
+export function createWebServer({
+  trustedProxies = [],
+  tls,
+  maxParamLength = 100,
+  limits = LIMITS,
+}: WebServerOptions = {}): FastifyInstance {
   const timeouts = {
     headersTimeout: limits.headersTimeoutMs,
     connectionsCheckingInterval: limits.checkIntervalMs,
@@ -53,6 +60,7 @@ export function createWebServer({ trustedProxies = [], tls, limits = LIMITS }: W
     connectionTimeout: limits.idleTimeoutMs,
     keepAliveTimeout: limits.idleTimeoutMs,
     bodyLimit: limits.maxBodyBytes,
+    routerOptions: { maxParamLength },
     ...(tls === undefined ? { http: timeouts } : { https: { ...timeouts, ...tls } }),
   }) as FastifyInstance;
   limitConnections(server.server, limits);

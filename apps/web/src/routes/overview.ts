@@ -1,0 +1,101 @@
+/** What there is: groups of failures, task types, names. */
+import { storableText } from "@celery-metrics-exporter/db";
+import { z } from "zod";
+import { USER_ROLES, maySeeData } from "../access/user.ts";
+import { PROBLEMS as PROBLEM_STATUSES } from "../queries/columns.ts";
+import { FailureGroup, readFailures } from "../queries/failures.ts";
+import { RangeQuery, beginningOf } from "../queries/filters.ts";
+import { TaskType, readNames, readTaskTypes } from "../queries/names.ts";
+import { PREFIX, type Api, type ApiContext } from "./api.ts";
+import { PROBLEMS } from "./problem.ts";
+
+const FailuresQuery = RangeQuery.extend({
+  status: z
+    .string()
+    .default("FAILURE")
+    .transform((value) => [...new Set(value.split(",").map((status) => status.trim().toUpperCase()))])
+    .pipe(
+      z
+        .array(z.string())
+        .refine(
+          (all) => all.every((one) => PROBLEM_STATUSES.some((known) => known === one)),
+          `must be one or more of ${PROBLEM_STATUSES.join(", ")}`,
+        ),
+    )
+    .describe(`One or more of ${PROBLEM_STATUSES.join(", ")}, separated by commas.`),
+  name: z.string().min(1, "must not be empty").max(1_000, "must have at most 1000 characters").transform(storableText).optional(),
+}).strict();
+
+const FailuresAnswer = z.object({
+  items: z.array(FailureGroup),
+  truncated: z.boolean().describe("Whether there are more than 20,000 in the range; then only the newest are counted."),
+});
+
+const NamesAnswer = z.object({
+  names: z.array(z.string()).describe("Names of tasks, in alphabetical order."),
+  queues: z.array(z.string()).describe("Queues of the newest 5,000 tasks."),
+  workers: z.array(z.string()).describe("Workers of the newest 5,000 tasks."),
+});
+
+export function addOverview(api: Api, { reader, lasting }: ApiContext): void {
+  api.get(
+    `${PREFIX}/failures`,
+    {
+      config: { role: "viewer" },
+      schema: {
+        operationId: "listFailures",
+        summary: "Groups failures by task, exception and first line",
+        querystring: FailuresQuery,
+        response: { 200: FailuresAnswer, ...PROBLEMS },
+      },
+    },
+    ({ query, user }) => {
+      const { status: statuses, name, to } = query;
+      const withData = maySeeData(user);
+      return lasting.get(["failures", withData, query], async () => {
+        const { items, truncated } = await readFailures(reader, { statuses, name, from: beginningOf(query), to, withData });
+        return { items: [...items], truncated };
+      });
+    },
+  );
+  api.get(
+    `${PREFIX}/task-types`,
+    {
+      config: { role: "viewer" },
+      schema: {
+        operationId: "listTaskTypes",
+        summary: "Lists the names of tasks with their newest task and failure",
+        response: { 200: z.object({ items: z.array(TaskType) }), ...PROBLEMS },
+      },
+    },
+    () => lasting.get(["task-types"], async () => ({ items: [...(await readTaskTypes(reader))] })),
+  );
+  api.get(
+    `${PREFIX}/names`,
+    {
+      config: { role: "viewer" },
+      schema: {
+        operationId: "listNames",
+        summary: "Lists names of tasks, queues and workers, to complete what a user types",
+        response: { 200: NamesAnswer, ...PROBLEMS },
+      },
+    },
+    () =>
+      lasting.get(["names"], async () => {
+        const { names, queues, workers } = await readNames(reader);
+        return { names: [...names], queues: [...queues], workers: [...workers] };
+      }),
+  );
+  api.get(
+    `${PREFIX}/me`,
+    {
+      config: { role: "viewer" },
+      schema: {
+        operationId: "getMe",
+        summary: "Says who asks",
+        response: { 200: z.object({ name: z.string(), role: z.enum(USER_ROLES) }), ...PROBLEMS },
+      },
+    },
+    ({ user }) => ({ name: user.name, role: user.role }),
+  );
+}

@@ -1,0 +1,122 @@
+/** The web server of the API: access, errors, and the routes with their schemas. */
+import {
+  addErrorPages,
+  addLogin,
+  addSecurityHeaders,
+  isAddressedToUs,
+  isChange,
+  isFromOurPages,
+  refusal,
+} from "@celery-metrics-exporter/access";
+import type { Reader } from "@celery-metrics-exporter/db";
+import { createWebServer, type Logger } from "@celery-metrics-exporter/runtime";
+import swagger from "@fastify/swagger";
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import { validatorCompiler } from "fastify-type-provider-zod";
+import type { z } from "zod";
+import { Directory, includesRole, type User } from "./access/user.ts";
+import type { Config } from "./config.ts";
+import { Places, Shared } from "./load/shared.ts";
+import { stringify } from "./queries/exact-json.ts";
+import { PREFIX, type Api, type ApiContext } from "./routes/api.ts";
+import { addExports } from "./routes/export.ts";
+import { DESCRIPTION } from "./openapi.ts";
+import { addLive } from "./routes/live.ts";
+import { addOverview } from "./routes/overview.ts";
+import { addProblems } from "./routes/problem.ts";
+import { addTask } from "./routes/task.ts";
+import { addTasks } from "./routes/tasks.ts";
+
+export interface ServerOptions {
+  readonly config: Config;
+  readonly reader: Reader;
+  readonly logger: Logger;
+}
+
+/** An id may have 1,000 characters, each of which may be written as twelve. */
+const MAX_ID_LENGTH = 12_000;
+const MAX_SEARCHES = 4;
+const MAX_EXPORTS = 2;
+const RECENT_MS = 1_000;
+const LASTING_MS = 10_000;
+
+/** Who asks if no users are set: then only this machine is answered. */
+const ANYONE: User = { name: "anyone", role: "admin" };
+
+/** Builds the server without listening. Every request passes the same checks. */
+export async function createServer({ config, reader, logger }: ServerOptions): Promise<FastifyInstance> {
+  const server = createWebServer({ trustedProxies: config.WEB_TRUSTED_PROXIES, maxParamLength: MAX_ID_LENGTH });
+  server.setValidatorCompiler(validatorCompiler);
+  // Only fields of the schema leave, and a wrong answer is an error here instead of at the client.
+  server.setSerializerCompiler(({ schema }) => {
+    const type = schema as unknown as z.ZodType;
+    return (data) => stringify(type.parse(data));
+  });
+  addErrorPages(server, {
+    site: "Celery tasks",
+    loginHint: "Reload the page and enter your user name and password (WEB_USERNAME and WEB_PASSWORD, or WEB_USERS).",
+    messageOf: (body) => (body as { readonly detail?: unknown }).detail,
+  });
+  addProblems(server, logger);
+  await addSecurityHeaders(server, { directives: {}, isStatic: () => false });
+  await addAccess(server, config, logger);
+  await server.register(swagger, DESCRIPTION);
+  const context: ApiContext = {
+    reader,
+    logger,
+    searches: new Places(MAX_SEARCHES, "searches"),
+    exports: new Places(MAX_EXPORTS, "exports"),
+    recent: new Shared(RECENT_MS),
+    lasting: new Shared(LASTING_MS),
+  };
+  await server.register(async (scope) => {
+    const api = scope as unknown as Api;
+    addTasks(api, context);
+    addExports(api, context);
+    addTask(api, context);
+    addOverview(api, context);
+    addLive(api, context);
+    scope.get(`${PREFIX}/openapi.json`, { config: { role: "viewer" }, schema: { hide: true } }, (_request, reply) =>
+      reply.type("application/json; charset=utf-8").serializer(JSON.stringify).send(server.swagger()),
+    );
+  });
+  return server;
+}
+
+/** Decides who asks and what they may do, before any route runs. */
+async function addAccess(server: FastifyInstance, config: Config, logger: Logger): Promise<void> {
+  const { WEB_USERNAME: username, WEB_PASSWORD: password, WEB_USERS: users, WEB_TOKENS: tokens } = config;
+  const simple = username === undefined || password === undefined ? undefined : { username, password };
+  const directory = new Directory({ users, tokens, ...(simple !== undefined && { simple }) });
+  server.decorateRequest("user", null as unknown as User);
+  server.addHook("onRequest", async (request) => {
+    const hasToken = request.headers.authorization?.startsWith("Bearer ") === true;
+    if (isChange(request) && !hasToken && !isFromOurPages(request))
+      throw refusal(403, "Only our own pages, and clients with a token, may make changes.");
+    if (directory.isEmpty && !isAddressedToUs(request, config.WEB_ALLOWED_HOSTS)) {
+      throw refusal(403, "Requests for this host are not answered without users (see WEB_ALLOWED_HOSTS).");
+    }
+  });
+  if (directory.isEmpty) server.addHook("onRequest", async (request) => setUser(request, ANYONE));
+  else {
+    await addLogin(server, {
+      identify: (credentials) => directory.byPassword(credentials),
+      identifyToken: (token) => directory.byToken(token),
+      onUser: setUser,
+      site: "the API",
+      logger,
+    });
+  }
+  server.addHook("onRequest", async ({ user, routeOptions }) => {
+    const needed = routeOptions.config.role;
+    if (needed !== undefined && !includesRole(user.role, needed)) throw refusal(403, `This requires the role ${needed}.`);
+  });
+  server.addHook("onRoute", ({ url, config: ofRoute }) => {
+    if ((ofRoute as { readonly role?: unknown } | undefined)?.role === undefined)
+      throw new Error(`the route ${url} does not say which role may use it`);
+  });
+}
+
+function setUser(request: FastifyRequest, user: User): void {
+  request.user = user;
+}

@@ -1,0 +1,47 @@
+/** The role `web`: the HTTP API over the rows. */
+import { connectReader, type Reader } from "@celery-metrics-exporter/db";
+import { Outage, Repeat, defineRole, listen, type Role } from "@celery-metrics-exporter/runtime";
+import { Config } from "./config.ts";
+import { readNames } from "./queries/names.ts";
+import { createServer } from "./server.ts";
+
+const MAX_CONNECTIONS = 4;
+const STATEMENT_TIMEOUT_MS = 2_000;
+const ASK_EVERY_MS = 10_000;
+
+/** @param onOpen receives the address, without a trailing slash, once it answers. */
+export function webRole(onOpen: (url: string) => void = () => {}): Role<typeof Config> {
+  return defineRole({
+    name: "web",
+    healthPort: 9809,
+    Config,
+    async start({ config, logger, health, lifecycle }) {
+      const component = health.component("database");
+      const reader: Reader = await connectReader({
+        url: config.DATABASE_READ_URL ?? config.DATABASE_URL,
+        poolSize: MAX_CONNECTIONS,
+        statementTimeoutMs: STATEMENT_TIMEOUT_MS,
+        startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000,
+        applicationName: "celery-metrics-exporter web",
+        logger,
+      });
+      lifecycle.defer("database connections", () => reader.close());
+      // Fails with advice if the database is not migrated or we may not read.
+      await readNames(reader);
+      const outage = new Outage({ component, logger, began: "PostgreSQL does not answer", ended: "PostgreSQL answers again" });
+      const asking = new Repeat(() => reader.ping().then(() => outage.served()), {
+        everyMs: ASK_EVERY_MS,
+        first: "now",
+        onError: ({ message }) => outage.failed({ reason: message }),
+      });
+      lifecycle.defer("database check", () => asking.stop());
+      const server = await createServer({ config, reader, logger });
+      lifecycle.defer("web port", () => server.close());
+      const webUrl = await listen(server, { host: config.WEB_HOST, port: config.WEB_PORT, settings: "WEB_PORT or WEB_HOST" });
+      logger.info({ webUrl, database: reader.address }, "listening");
+      onOpen(webUrl);
+    },
+  });
+}
+
+export const web = webRole();

@@ -1,0 +1,145 @@
+/** What many clients may cause: equal questions are asked once, searches and statements are limited. */
+import { TimedOutError } from "@celery-metrics-exporter/runtime";
+import type { Reader } from "@celery-metrics-exporter/db";
+import { connectReader } from "@celery-metrics-exporter/db";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Places, Shared } from "../src/load/shared.ts";
+import { TaskFilters, planOf } from "../src/queries/filters.ts";
+import { listTasks } from "../src/queries/list-tasks.ts";
+import { minutesAgo, useApi } from "./harness.ts";
+
+const api = useApi();
+
+describe("equal questions", () => {
+  it("are asked once, also while the answer is on its way and for a while after", async () => {
+    const shared = new Shared(200);
+    let asked = 0;
+    const ask = async (): Promise<number> => ++asked;
+    expect(await Promise.all([shared.get(["a"], ask), shared.get(["a"], ask), shared.get(["b"], ask)])).toEqual([1, 1, 2]);
+    expect(await shared.get(["a"], ask)).toBe(1);
+    await expect.poll(() => shared.get(["a"], ask)).toBe(3);
+  });
+
+  it("are asked again after a failure", async () => {
+    const shared = new Shared(60_000);
+    await expect(shared.get(["a"], () => Promise.reject(new Error("no")))).rejects.toThrow("no");
+    expect(await shared.get(["a"], async () => "yes")).toBe("yes");
+  });
+
+  it("get one answer from the server", async () => {
+    await api.insert([{ id: "first" }]);
+    const ids = async (): Promise<string> => await (await fetch(`${api.url}/tasks?name=shop.cart.total`)).text();
+    const before = await ids();
+    await api.insert([{ id: "second" }]);
+    expect(await ids()).toBe(before);
+    await expect.poll(ids).toContain("second");
+  });
+});
+
+describe("places", () => {
+  it("are refused when none is free, with the time to wait, and come back", async () => {
+    const places = new Places(2, "searches");
+    const [one] = [places.take(), places.take()];
+    expect(() => places.take()).toThrow("Too many searches");
+    await expect(places.run(async () => {})).rejects.toMatchObject({ statusCode: 503, retryAfterSeconds: 1 });
+    one?.();
+    one?.();
+    expect(await places.run(async () => "done")).toBe("done");
+    await expect(places.run(() => Promise.reject(new Error("no")))).rejects.toThrow("no");
+    places.take();
+    expect(() => places.take()).toThrow("Too many searches");
+  });
+
+  it("are four for searches, while lists by an index go on", async () => {
+    await api.client.query("begin; lock table celery_task in access exclusive mode");
+    try {
+      const searches = Array.from({ length: 4 }, (_, index) => fetch(`${api.url}/tasks?text=x${index}`));
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      const fifth = await fetch(`${api.url}/tasks?text=x5`);
+      expect(fifth.status).toBe(503);
+      expect(fifth.headers.get("retry-after")).toBe("1");
+      // Each waits for the lock as long as a statement may take, and then says so.
+      const startedAt = Date.now();
+      const answers = await Promise.all(searches);
+      expect(answers.map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+      expect(Date.now() - startedAt).toBeLessThan(10_000);
+      const listed = await fetch(`${api.url}/tasks?name=locked`);
+      expect(listed.status).toBe(503);
+      expect(await listed.json()).toMatchObject({ detail: "The database did not answer within 2 s. Ask for a shorter range." });
+    } finally {
+      await api.client.query("commit");
+    }
+    expect((await fetch(`${api.url}/tasks?text=x5`)).status).toBe(200);
+  });
+
+  it("never lead to more than four connections", async () => {
+    await Promise.all(Array.from({ length: 40 }, (_, index) => fetch(`${api.url}/tasks?name=n${index}`)));
+    const { rows } = await api.client.query<{ n: number }>(
+      "select count(*)::int as n from pg_stat_activity where application_name = 'celery-metrics-exporter web' and datname = current_database()",
+    );
+    expect(rows[0]?.n).toBeLessThanOrEqual(4);
+  });
+});
+
+describe("a search", () => {
+  let reader: Reader;
+
+  beforeAll(async () => {
+    reader = await connectReader({ url: api.databaseUrl, poolSize: 2, statementTimeoutMs: 2_000 });
+    await api.client.query("truncate celery_task");
+    await api.insert(
+      Array.from({ length: 50 }, (_, index) => ({
+        id: `hour-${index}`,
+        queue: index === 49 ? "rare" : "celery",
+        at: minutesAgo(60 * index + 1),
+      })),
+    );
+  });
+  afterAll(() => reader.close());
+
+  const options = {
+    plan: planOf({ ...TaskFilters.parse({ queue: "rare" }), arguments: [] }, true),
+    to: undefined,
+    after: undefined,
+    limit: 10,
+    withData: true,
+  };
+
+  it("ends with its budget, says how far it came, and goes on from there", async () => {
+    let after: { seenAt: string; taskId: string } | undefined;
+    const reached: (string | null)[] = [];
+    for (;;) {
+      const page = await listTasks(reader, { ...options, from: null, after, budgetMs: 0 });
+      reached.push(page.searchedTo);
+      if (page.items.length > 0) break;
+      after = page.next;
+      expect(after?.seenAt).toBe(page.searchedTo);
+    }
+    // Each page has one slice of 15 minutes.
+    expect(reached.length).toBeGreaterThan(150);
+    expect(reached.every((at, index) => index === 0 || (at ?? "") < (reached[index - 1] ?? ""))).toBe(true);
+  });
+
+  it("takes shorter slices if one is too slow, and gives up without losing its place", async () => {
+    let slow = 3;
+    const widths: number[] = [];
+    const hindered: Reader = {
+      ...reader,
+      read: (statement, timeoutMs) => {
+        if (timeoutMs === undefined) return reader.read(statement);
+        widths.push(timeoutMs);
+        return slow-- > 0 ? Promise.reject(new TimedOutError("too slow")) : reader.read(statement, timeoutMs);
+      },
+    };
+    const page = await listTasks(hindered, { ...options, from: minutesAgo(60 * 60).toISOString() });
+    expect(widths.length).toBeGreaterThan(4);
+    expect(page.items.map(({ task_id }) => task_id)).toEqual(["hour-49"]);
+
+    const never: Reader = {
+      ...reader,
+      read: (statement, timeoutMs) => (timeoutMs === undefined ? reader.read(statement) : Promise.reject(new TimedOutError("too slow"))),
+    };
+    const after = { seenAt: minutesAgo(10).toISOString(), taskId: "x" };
+    expect(await listTasks(never, { ...options, from: null, after })).toEqual({ items: [], next: after, searchedTo: after.seenAt });
+  });
+});

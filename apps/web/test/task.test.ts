@@ -1,0 +1,193 @@
+/** One task, its tree, and what there is: failures, types, names. */
+import { beforeAll, describe, expect, it } from "vitest";
+import { TaskDetail } from "../src/queries/columns.ts";
+import { withoutCycles } from "../src/queries/tree.ts";
+import { minutesAgo, useApi } from "./harness.ts";
+
+const api = useApi();
+
+async function get<T>(path: string): Promise<T> {
+  const answer = await fetch(`${api.url}/${path}`);
+  const body = (await answer.json()) as T;
+  expect(answer.status, JSON.stringify(body)).toBe(200);
+  return body;
+}
+
+interface Failures {
+  readonly items: readonly { readonly [column: string]: unknown }[];
+}
+
+/** The newest task of each group. */
+async function failuresOf(query: string): Promise<unknown[]> {
+  return (await get<Failures>(`failures?${query}`)).items.map((group) => group["last_task_id"]);
+}
+
+/** Seen in the order of the ids. */
+function node(id: string, parent: string | null): { task_id: string; parent_id: string | null; seen_at: string } {
+  return { task_id: id, parent_id: parent, seen_at: id };
+}
+
+const ROOT = {
+  id: "order",
+  name: "shop.order",
+  at: minutesAgo(9),
+  traceback: "Traceback …",
+  args_json: "[12345678901234567890, 1.50]",
+  kwargs_json: '{"a": null}',
+};
+
+beforeAll(async () => {
+  await api.insert([
+    ROOT,
+    {
+      id: "pay",
+      name: "shop.pay",
+      root: "order",
+      parent: "order",
+      at: minutesAgo(8),
+      status: "FAILURE",
+      exception: "shop.errors.Declined('card 12 of order 7f3f7a5e-0000-4000-8000-000000000000')",
+    },
+    { id: "mail", name: "shop.mail", root: "order", parent: "order", at: minutesAgo(7), status: "FAILURE", exception: "Boom()" },
+    { id: "receipt", name: "shop.mail", root: "order", parent: "pay", at: minutesAgo(6) },
+    { id: "orphan", name: "shop.mail", root: "order", parent: "unknown", at: minutesAgo(5), queue: "slow", worker: "w2@host" },
+    { id: "selfish", name: "shop.mail", root: "order", parent: "selfish", at: minutesAgo(4) },
+    {
+      id: "pay-2",
+      name: "shop.pay",
+      at: minutesAgo(3),
+      status: "FAILURE",
+      exception: "shop.errors.Declined('card 34 of order 00000000-0000-4000-8000-000000000000')",
+    },
+    { id: "pay-3", name: "shop.pay", at: minutesAgo(2), status: "FAILURE", exception: "shop.errors.Declined('no card')" },
+    { id: "again", name: "shop.pay", at: minutesAgo(1), status: "RETRY", exception: "TimeoutError()" },
+    { id: "alone", name: "other", at: minutesAgo(60 * 48), root: null },
+  ]);
+});
+
+describe("a task", () => {
+  it("has every column, its parent and its children", async () => {
+    const order = await get<Record<string, unknown>>("tasks/order");
+    expect(Object.keys(order)).toEqual(expect.arrayContaining(Object.keys(TaskDetail.shape)));
+    expect(order).toMatchObject({
+      task_id: "order",
+      name: "shop.order",
+      traceback: "Traceback …",
+      wait_time: 0.5,
+      duration: null,
+      parent: null,
+      more_children: false,
+    });
+    expect((order["children"] as { task_id: string }[]).map(({ task_id }) => task_id).toSorted()).toEqual(["mail", "pay"]);
+    expect(await get("tasks/receipt")).toMatchObject({ parent: { task_id: "pay", name: "shop.pay", status: "FAILURE" }, children: [] });
+    expect(await get("tasks/orphan")).toMatchObject({ parent_id: "unknown", parent: null });
+    expect(await get("tasks/selfish")).toMatchObject({ parent: null, children: [] });
+  });
+
+  it("keeps every digit of its arguments", async () => {
+    const text = await (await fetch(`${api.url}/tasks/order`)).text();
+    expect(text).toContain('"args_json":[12345678901234567890, 1.50]');
+    expect(JSON.parse(text)).toMatchObject({ kwargs_json: { a: null } });
+  });
+
+  it("has times with microseconds", async () => {
+    await api.client.query("update celery_task set sent_at = '2027-01-31 12:00:00.123456+02' where task_id = 'alone'");
+    expect(await get("tasks/alone")).toMatchObject({ sent_at: "2027-01-31T10:00:00.123456Z", seen_at: "2027-01-31T10:00:00.123456Z" });
+    await api.client.query("update celery_task set sent_at = now() - interval '2 days' where task_id = 'alone'");
+  });
+
+  it.each(["tasks/nothing", "tasks/nothing/tree"])("is 404 if it is unknown: %s", async (path) => {
+    const answer = await fetch(`${api.url}/${path}`);
+    expect(answer.status).toBe(404);
+    expect(await answer.json()).toMatchObject({
+      title: "Not found",
+      detail: "This task is not known. It may have been deleted, or never arrived.",
+    });
+  });
+});
+
+describe("a tree", () => {
+  interface Tree {
+    readonly root: string;
+    readonly truncated: boolean;
+    readonly nodes: readonly { readonly task_id: string; readonly parent_id: string | null }[];
+  }
+
+  it.each(["order", "pay", "receipt", "orphan", "selfish"])("is the same for each of its tasks: %s", async (id) => {
+    const { root, truncated, nodes } = await get<Tree>(`tasks/${id}/tree`);
+    expect({ root, truncated }).toEqual({ root: "order", truncated: false });
+    expect(nodes.map(({ task_id, parent_id }) => [task_id, parent_id])).toEqual([
+      ["order", null],
+      ["pay", "order"],
+      ["mail", "order"],
+      ["receipt", "pay"],
+      ["orphan", "unknown"],
+      ["selfish", null],
+    ]);
+  });
+
+  it("is one task if nothing is known about a tree", async () => {
+    expect(await get("tasks/alone/tree")).toMatchObject({ root: "alone", nodes: [{ task_id: "alone" }] });
+  });
+
+  it("ends at 5,000 tasks, with the one that was asked for", async () => {
+    const many = Array.from({ length: 5_100 }, (_, index) => ({ id: `many-${index}`, root: "many", parent: "many", at: minutesAgo(2) }));
+    await api.insert([{ id: "many", root: "many" }, ...many]);
+    const { truncated, nodes } = await get<Tree>("tasks/many-77/tree");
+    expect(truncated).toBe(true);
+    expect(nodes).toHaveLength(5_000);
+    expect(nodes.map(({ task_id }) => task_id)).toEqual(expect.arrayContaining(["many", "many-77"]));
+    expect(await get("tasks/many")).toMatchObject({ more_children: true });
+    await api.client.query("delete from celery_task where root_id = 'many'");
+  });
+
+  it("has no cycle, so that following parents ends", () => {
+    const nodes = withoutCycles([node("d", "c"), node("a", "b"), node("b", "c"), node("c", "a"), node("e", "e"), node("f", "gone")]);
+    expect(nodes.map(({ task_id, parent_id }) => [task_id, parent_id])).toEqual([
+      ["a", null],
+      ["b", "c"],
+      ["c", "a"],
+      ["d", "c"],
+      ["e", null],
+      ["f", "gone"],
+    ]);
+  });
+});
+
+describe("failures", () => {
+  it("are grouped by task, exception and first line, whatever numbers and ids it contains", async () => {
+    const { items } = await get<Failures>("failures");
+    expect(items.map(({ name, exception, message, count, last_task_id: last }) => ({ name, exception, message, count, last }))).toEqual([
+      { name: "shop.pay", exception: "shop.errors.Declined", message: "card # of order #", count: 2, last: "pay-2" },
+      { name: "shop.pay", exception: "shop.errors.Declined", message: "no card", count: 1, last: "pay-3" },
+      { name: "shop.mail", exception: "Boom", message: "", count: 1, last: "mail" },
+    ]);
+  });
+
+  it("are chosen by status, task and range", async () => {
+    expect(await failuresOf("status=RETRY")).toEqual(["again"]);
+    expect(await failuresOf("status=FAILURE,retry&name=shop.pay&range=2m")).toEqual(["again"]);
+    expect(await failuresOf("name=shop.mail")).toEqual(["mail"]);
+    const answer = await fetch(`${api.url}/failures?status=SUCCESS`);
+    expect(await answer.json()).toMatchObject({ status: 400, field: "status" });
+    expect(await (await fetch(`${api.url}/failures?nmae=x`)).json()).toMatchObject({ status: 400 });
+  });
+});
+
+it("lists task types with their newest task and failure", async () => {
+  const { items } = await get<{ items: { name: string; last_task_id: string; last_failure_id: string | null }[] }>("task-types");
+  expect(items.map(({ name, last_task_id: last, last_failure_id: failure }) => [name, last, failure])).toEqual([
+    ["shop.pay", "again", "pay-3"],
+    ["shop.mail", "selfish", "mail"],
+    ["shop.order", "order", null],
+    ["other", "alone", null],
+  ]);
+});
+
+it("lists names of tasks, queues and workers", async () => {
+  expect(await get("names")).toEqual({
+    names: ["other", "shop.mail", "shop.order", "shop.pay"],
+    queues: ["celery", "slow"],
+    workers: ["w1@host", "w2@host"],
+  });
+});

@@ -1,0 +1,86 @@
+/** Reads rows for people who wait: in read-only transactions with a short time limit. */
+import { redactUrl } from "@celery-metrics-exporter/runtime";
+import { type SQL, sql } from "drizzle-orm";
+import { drizzle } from "drizzle-orm/node-postgres";
+import { connectDatabase, type ConnectDatabaseOptions, inTransaction, openReadingPool } from "../connect/connect-database.ts";
+import { toDatabaseError } from "../connect/database-error.ts";
+import { checkDatabaseUrl, isEmbedded } from "../connect/database-url.ts";
+import { type Database, execute } from "../tables/database.ts";
+
+export interface Reader extends Pick<Database, "address" | "ping" | "close"> {
+  /**
+   * Runs one statement and returns its rows. Times are in UTC.
+   *
+   * @param timeoutMs a limit below that of the reader. An embedded database knows no limit.
+   * @throws {TimedOutError} if it takes too long.
+   * @throws {UnavailableError} if the database is unavailable, is not migrated or refuses access.
+   * @throws {RefusedDataError} if it rejects a parameter.
+   */
+  read<R>(statement: SQL, timeoutMs?: number): Promise<readonly R[]>;
+}
+
+export interface ConnectReaderOptions extends Omit<ConnectDatabaseOptions, "statementTimeoutMs" | "poolSize"> {
+  /** Limit on concurrent statements. */
+  readonly poolSize: number;
+  /** Time limit of a statement. */
+  readonly statementTimeoutMs: number;
+}
+
+/**
+ * Statements for people read a few rows of a large table by an index. PostgreSQL sometimes prefers to read the whole table, for example if its
+ * statistics are old; that would exceed the limit.
+ */
+const SETTINGS = "set local enable_seqscan = off; set local time zone 'UTC'";
+
+/**
+ * Connects, and afterwards reconnects indefinitely. Every setting belongs to a transaction, so this works behind a pooler too. Migrates an embedded
+ * database.
+ *
+ * @throws {ConfigError} if the URL is invalid or names an unreadable certificate file.
+ * @throws {UnavailableError} if PostgreSQL does not answer within `startupTimeoutMs`, or refuses access.
+ */
+export async function connectReader(options: ConnectReaderOptions): Promise<Reader> {
+  checkDatabaseUrl(options.url);
+  return isEmbedded(options.url) ? connectEmbedded(options) : connectPostgres(options);
+}
+
+async function connectPostgres(options: ConnectReaderOptions): Promise<Reader> {
+  const { pool, ping, close } = await openReadingPool(options);
+  return {
+    address: redactUrl(options.url),
+    ping,
+    close,
+    read: async (statement, timeoutMs = options.statementTimeoutMs) => {
+      const limitMs = Math.max(1, Math.min(Math.round(timeoutMs), options.statementTimeoutMs));
+      const begin = `begin transaction read only; set local statement_timeout = ${limitMs}; ${SETTINGS}`;
+      return inWords(() => inTransaction(pool, begin, (client) => execute({ drizzle: drizzle({ client }) }, statement)));
+    },
+  };
+}
+
+async function connectEmbedded(options: ConnectReaderOptions): Promise<Reader> {
+  const database = await connectDatabase(options);
+  return {
+    address: database.address,
+    ping: () => database.ping(),
+    close: () => database.close(),
+    read: (statement) =>
+      inWords(() =>
+        database.drizzle.transaction(
+          async (transaction) => {
+            for (const setting of SETTINGS.split("; ")) await transaction.execute(sql.raw(setting));
+            return execute({ drizzle: transaction }, statement);
+          },
+          { accessMode: "read only" },
+        ),
+      ),
+  };
+}
+
+async function inWords<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (thrown) {
+    throw toDatabaseError(thrown);
+  }
+}
