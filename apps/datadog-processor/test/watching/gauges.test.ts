@@ -221,6 +221,8 @@ it("names that become the same tag are one gauge: sums, and the oldest age", () 
   });
 });
 
+const readNothing: GaugesOptions["read"] = async () => ({ states: [], queues: undefined, workers: undefined, waitingSince: new Map() });
+
 it("an agent that is away is logged once, and again when it is back, even if no task ends", async () => {
   const lines: string[] = [];
   const note = (fields: { readonly reason?: string }, text: string): void => void lines.push(`${text}: ${fields.reason ?? ""}`);
@@ -234,8 +236,7 @@ it("an agent that is away is logged once, and again when it is back, even if no 
     },
   } as unknown as GaugesOptions["statsd"];
   const mapper = new GaugeMapper({ prefix: "celery.", tags: [], workerTimeoutSeconds: 60 });
-  const read: GaugesOptions["read"] = async () => ({ states: [], queues: undefined, workers: undefined, waitingSince: new Map() });
-  const gauges = new Gauges({ mapper, statsd, read, isActive: () => true, everyMs: 5, logger });
+  const gauges = new Gauges({ mapper, statsd, read: readNothing, isActive: () => true, everyMs: 5, logger });
   gauges.start();
   await expect.poll(() => sent).toBeGreaterThan(3);
   expect(lines).toEqual(["the gauges of workers and queues cannot be sent, trying again: nothing listens"]);

@@ -56,6 +56,8 @@ const KINDS: Readonly<Record<FinalState, TalliedKind>> = {
   REJECTED: "rejected",
 };
 
+const NOTHING_MORE: Partial<TalliedEvent> = {};
+
 export function tally(entry: TaskEntry): Tally {
   return entry.facts.repeats.length === 0 && isPlain(entry.facts) ? tallyPlain(entry) : tallyAny(entry);
 }
@@ -67,22 +69,23 @@ function tallyPlain({ facts, texts }: TaskEntry): Tally {
   const name = textOf(sent?.name) ?? textOf(received?.name);
   const queue = textOf(sent?.queue);
   const events: TalliedEvent[] = [];
-  const add = (kind: TalliedKind, worker?: string, runtime?: number, exception?: string, wait?: number, prefetch?: number): void => {
+  const add = (kind: TalliedKind, { worker, exception, runtime, wait, prefetch }: Partial<TalliedEvent> = NOTHING_MORE): void => {
     events.push({ kind, name, queue, worker, exception, runtime, wait, prefetch });
   };
   const ended = final !== undefined;
   if ((sent ?? received)?.excluded === true) return { events, waiting: [], prefetched: undefined, ended };
   if (sent !== undefined) add("sent");
-  if (received !== undefined) add("received", received.worker);
+  if (received !== undefined) add("received", { worker: received.worker });
   if (start !== undefined) {
     const wait = sent && secondsBetween(Math.max(sent.at, sent.eta ?? 0), start.at);
     const prefetch = received === undefined || received.eta !== undefined ? undefined : secondsBetween(received.at, start.at);
-    add("started", start.worker, undefined, undefined, wait, prefetch);
+    add("started", { worker: start.worker, wait, prefetch });
   }
   if (final !== undefined) {
     const ofFailure = start === undefined || final.unbegun ? undefined : secondsBetween(start.at, final.at);
-    if (final.state === "FAILURE") add("failed", final.worker, ofFailure, final.exception);
-    else add(KINDS[final.state], final.worker, final.runtime);
+    const { state, worker, exception } = final;
+    if (state === "FAILURE") add("failed", { worker, exception, runtime: ofFailure });
+    else add(KINDS[state], { worker, runtime: final.runtime });
   }
   const isBegun = start !== undefined || ended;
   const waits = sent !== undefined && received === undefined && !isBegun;
@@ -106,8 +109,6 @@ function waitingSince({ at, eta = 0 }: SentFact): number {
 }
 
 type Add = (kind: TalliedKind, attempt: Attempt, rest?: Partial<TalliedEvent>) => void;
-
-const NOTHING_MORE: Partial<TalliedEvent> = {};
 
 /** The same for any task. */
 export function tallyAny(entry: TaskEntry): Tally {

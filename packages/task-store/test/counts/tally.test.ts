@@ -280,8 +280,8 @@ it("agrees with counting one by one, if the events are complete", () => {
 /** At most one event of each kind, at any time, with or without names, queues, an ETA and the mark of a filter. */
 const oneOfEach: fc.Arbitrary<TaskEvent[]> = fc
   .record({
-    sent: maybe(fc.tuple(fc.record({ ...when(), name: name(), queue: name(), excluded: fc.boolean() }), eta())),
-    received: maybe(fc.tuple(fc.record({ ...when(), ...where(), name: name(), excluded: fc.boolean() }), eta())),
+    sent: maybe(fc.tuple(fc.record({ ...when(), name: aName(), queue: aName(), excluded: fc.boolean() }), anEta())),
+    received: maybe(fc.tuple(fc.record({ ...when(), ...where(), name: aName(), excluded: fc.boolean() }), anEta())),
     started: maybe(fc.record({ ...when(), ...where() })),
     end: maybe(
       fc.tuple(
@@ -309,11 +309,11 @@ function where(): { hostname: fc.Arbitrary<string> } {
   return { hostname: fc.constantFrom("w1@host-a", "w1@host-a", "w1@host-a", "w2@host-b") };
 }
 
-function name(): fc.Arbitrary<string> {
+function aName(): fc.Arbitrary<string> {
   return fc.constantFrom("shop.cart.total", "shop.cart.total", "shop.other", "");
 }
 
-function eta(): fc.Arbitrary<{ eta?: number }> {
+function anEta(): fc.Arbitrary<{ eta?: number }> {
   return fc.constantFrom({}, {}, { eta: SENT_AT + 2 });
 }
 
