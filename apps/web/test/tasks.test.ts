@@ -22,6 +22,13 @@ async function get(query: string): Promise<Page> {
   return body;
 }
 
+/** A search answers with what it found within its time, so on a busy machine it takes more than one answer. */
+async function searched(query: string): Promise<Page> {
+  let page = await get(query);
+  while (page.next !== null) page = await get(`${query}&cursor=${encodeURIComponent(page.next)}`);
+  return page;
+}
+
 async function idsOf(query: string): Promise<string[]> {
   return (await get(query)).items.map(({ task_id }) => task_id);
 }
@@ -115,13 +122,6 @@ describe("filters", () => {
   ])("%s", async (query, ids) => {
     expect(await idsOf(query)).toEqual(ids);
   });
-
-  /** A search answers with what it found within its time, so on a busy machine it takes more than one answer. */
-  async function searched(query: string): ReturnType<typeof get> {
-    let page = await get(query);
-    while (page.next !== null) page = await get(`${query}&cursor=${encodeURIComponent(page.next)}`);
-    return page;
-  }
 
   it("reports how far it searched, and ends", async () => {
     expect(await get("range=all")).toMatchObject({ next: null, searched_to: null });
