@@ -1,10 +1,10 @@
 /**
- * The periodic work on the database: roll-ups, retention, and forgetting workers. Every process tries; where two would be in each other's way, the
+ * The periodic work on the database: roll-ups, retention with the partitions of events, and forgetting workers. Every process tries; where two would be in each other's way, the
  * database lets one of them work.
  */
 import { type Database, deleteOldQueueMinutes, deleteOldRollUps, deleteSilentWorkers, rollUp } from "@celery-metrics-exporter/db";
 import { type Logger, type Metrics, Repeat } from "@celery-metrics-exporter/runtime";
-import { type RetentionOptions, startRetention } from "./retention.ts";
+import { type RetentionOptions, spread, startRetention } from "./retention.ts";
 
 export interface MaintenanceOptions {
   readonly database: Database;
@@ -51,11 +51,6 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
   });
   const retention = startRetention({ ...options, intervalMs: cleanEveryMs });
   return { stop: async () => void (await Promise.all([rollingUp.stop(), cleaning.stop(), retention.stop()])) };
-}
-
-/** Spreads the processes out, even if they were started together. */
-function spread(intervalMs: number): number {
-  return intervalMs * (0.5 + Math.random() / 2);
 }
 
 async function clean({ database, statisticsDays, workerExpiryDays }: MaintenanceOptions, signal: AbortSignal): Promise<void> {

@@ -31,17 +31,20 @@ export interface RetentionOptions {
   readonly database: Database;
   /** Undefined: no task is deleted. */
   readonly limits: RetentionLimits | undefined;
-  /** Days for which events are kept, 0 for ever. Undefined: no events are stored. */
+  /** Days for which events are kept, 0 forever. Undefined: no events are stored. */
   readonly historyDays: number | undefined;
   readonly logger: Logger;
   readonly metrics: Metrics;
-  readonly intervalMs?: number;
+  readonly intervalMs: number;
 }
 
-const INTERVAL_MS = 10 * 60_000;
+/** Spreads the processes out, even if they were started together. */
+export function spread(intervalMs: number): number {
+  return intervalMs * (0.5 + Math.random() / 2);
+}
 
 /** Works from its creation until `stop`, which waits for a running statement. A failure is logged and retried at the next interval. */
-export function startRetention({ database, limits, historyDays, logger, metrics, intervalMs = INTERVAL_MS }: RetentionOptions): Repeat {
+export function startRetention({ database, limits, historyDays, logger, metrics, intervalMs }: RetentionOptions): Repeat {
   const deletedTotal = metrics.counter("postgres_rows_deleted_total", "Rows of celery_task that retention deleted.");
   const deleteTasks = async (signal: AbortSignal): Promise<void> => {
     const shortest = limits && shortestDays(limits);
@@ -64,8 +67,7 @@ export function startRetention({ database, limits, historyDays, logger, metrics,
     await deleteTasks(signal);
   };
   return new Repeat(work, {
-    // Spreads the processes out, even if they were started together.
-    everyMs: () => intervalMs * (0.5 + Math.random() / 2),
+    everyMs: () => spread(intervalMs),
     onError: ({ message }) => logger.warn({ reason: message }, "old tasks could not be deleted, retrying later"),
   });
 }

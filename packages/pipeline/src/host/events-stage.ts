@@ -77,8 +77,8 @@ function exportWith(host: Host): Stage<EventBatch>["run"] {
     context: ExportedBatch,
     job: StageJob,
   ): Promise<Held<CeleryEvent> | undefined> {
-    const ofTasks = events.filter(isTaskEvent);
     const ofWorkers = events.filter((event) => !isTaskEvent(event));
+    const ofTasks = ofWorkers.length === 0 ? events : events.filter(isTaskEvent);
     const held = ofTasks.length === 0 ? undefined : await exports.deliver(ofTasks, context, job);
     if (ofWorkers.length === 0) return held;
     if (held !== undefined && held.as !== "slow" && held.items.length === ofTasks.length)
