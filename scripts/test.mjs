@@ -8,6 +8,11 @@ import { DockerCompose } from "./lib/docker.mjs";
 import { provide, remedy, titles } from "./lib/requirements.mjs";
 import { prepareWorkspace, ROOT } from "./lib/workspace.mjs";
 
+/** How many of the slowest files are shown after a whole run. */
+const SHOWN = 40;
+/** A run of few files shows its times anyway. */
+const FEW_FILES = 20;
+
 await runScript(async () => {
   const args = process.argv.slice(2);
   const missing = await provide(["redis", "rabbitmq", "postgres", "celery", "chromium", "prometheus"]);
@@ -48,11 +53,6 @@ async function testInContainer(args) {
 function testEnvironment() {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("DD_")));
 }
-
-/** How many of the slowest files are shown after a whole run. */
-const SHOWN = 40;
-/** A run of few files shows its times anyway. */
-const FEW_FILES = 20;
 
 /**
  * Vitest's own counts. A file that fails before its tests are known counts as one failure.
