@@ -1,12 +1,17 @@
 /** `npm test [-- <vitest's options>]`: installs what the tests need, runs them, and ends with one plain line of counts. */
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { temporaryFolder } from "../packages/testkit/src/services/folders.mjs";
 import { run } from "./lib/child.mjs";
 import { EXIT_UNAVAILABLE, Failure, runScript, step } from "./lib/console.mjs";
 import { DockerCompose } from "./lib/docker.mjs";
 import { provide, remedy, titles } from "./lib/requirements.mjs";
 import { prepareWorkspace, ROOT } from "./lib/workspace.mjs";
+
+/** How many of the slowest files are shown after a whole run. */
+const SHOWN = 40;
+/** A run of few files shows its times anyway. */
+const FEW_FILES = 20;
 
 await runScript(async () => {
   const args = process.argv.slice(2);
@@ -23,7 +28,8 @@ await runScript(async () => {
     cwd: ROOT,
     env: testEnvironment(),
   });
-  const { passed, failed, skipped } = readCounts(report);
+  const { passed, failed, skipped, slowest } = readReport(report);
+  if (slowest.length > 0) process.stdout.write(`Slowest files, in seconds:\n${slowest.join("\n")}\n`);
   if (code !== 0 && failed === 0) process.stdout.write(`No test failed, but vitest exited with ${code}: see above.\n`);
   process.stdout.write(`${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}\n`);
   return code;
@@ -52,20 +58,24 @@ function testEnvironment() {
  * Vitest's own counts. A file that fails before its tests are known counts as one failure.
  *
  * @param {string} path
- * @returns {{ passed: number, failed: number, skipped: number }}
+ * @returns {{ passed: number, failed: number, skipped: number, slowest: string[] }}
  */
-function readCounts(path) {
-  /** @type {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, numTodoTests: number, testResults: { status: string, assertionResults: unknown[] }[] }} */
+function readReport(path) {
+  /** @type {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, numTodoTests: number, testResults: { name: string, startTime: number, endTime: number, status: string, assertionResults: unknown[] }[] }} */
   let report;
   try {
     report = JSON.parse(readFileSync(path, "utf8"));
   } catch {
-    return { passed: 0, failed: 0, skipped: 0 };
+    return { passed: 0, failed: 0, skipped: 0, slowest: [] };
   }
-  const brokenFiles = report.testResults.filter(({ status, assertionResults }) => status === "failed" && assertionResults.length === 0);
+  const files = report.testResults;
+  const brokenFiles = files.filter(({ status, assertionResults }) => status === "failed" && assertionResults.length === 0);
+  const times = files.map(({ name, startTime, endTime }) => ({ file: relative(ROOT, name), seconds: (endTime - startTime) / 1_000 }));
+  const slowest = times.sort((one, other) => other.seconds - one.seconds).slice(0, files.length > FEW_FILES ? SHOWN : 0);
   return {
     passed: report.numPassedTests,
     failed: report.numFailedTests + brokenFiles.length,
     skipped: report.numPendingTests + report.numTodoTests,
+    slowest: slowest.map(({ file, seconds }) => `${seconds.toFixed(1).padStart(7)}  ${file}`),
   };
 }

@@ -33,7 +33,7 @@ describe.each(PAGES)("the queries of %s", (page) => {
   it.each(statementsOf(page))("use an index: %s", async (statement) => {
     const { rows } = await client.query<{ "QUERY PLAN": readonly { Plan: Plan }[] }>(`explain (format json) ${statement}`);
     const nodes = rows.flatMap((row) => row["QUERY PLAN"].flatMap(({ Plan: plan }) => nodesOf(plan)));
-    const onTable = nodes.filter((node) => node["Relation Name"] === "celery_task").map((node) => node["Node Type"]);
+    const onTable = nodes.filter((node) => node["Relation Name"]?.startsWith("celery_task")).map((node) => node["Node Type"]);
     expect(onTable).not.toEqual([]);
     expect(onTable).not.toContain("Seq Scan");
   });

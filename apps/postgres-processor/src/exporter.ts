@@ -2,6 +2,7 @@
 import {
   RefusedDataError,
   checkMayDelete,
+  checkMayMaintainPartitions,
   checkMigrated,
   checkQueueMinutes,
   checkRollUps,
@@ -20,6 +21,7 @@ import { PermanentError, abortable } from "@celery-metrics-exporter/runtime";
 import { Config } from "./config.ts";
 import { DatabaseProbe } from "./database-probe.ts";
 import { type Maintenance, startMaintenance } from "./maintenance.ts";
+import { toRetentionLimits } from "./retention.ts";
 
 export const postgres = defineExporter({
   name: "postgres",
@@ -55,14 +57,18 @@ class PostgresExporter implements Exporter {
       onConnectionLost: () => this.#probe?.askNow(),
     });
     this.#database = database;
-    await checkMigrated(database);
+    const { POSTGRES_HISTORY: history } = config;
+    await checkMigrated(database, history);
     for (const check of [checkWorkers, checkQueueMinutes, checkRollUps]) await check(database);
-    if (config.POSTGRES_RETENTION_DAYS > 0) await checkMayDelete(database);
+    const limits = toRetentionLimits(config);
+    if (limits !== undefined) await checkMayDelete(database);
+    if (history !== "off") await checkMayMaintainPartitions(database);
     logger.info({ database: database.address }, "connected to PostgreSQL");
     this.#probe = new DatabaseProbe({ database, component, logger, silentMs: () => this.#silentMs() });
     this.#maintenance = startMaintenance({
       database,
-      days: config.POSTGRES_RETENTION_DAYS,
+      limits,
+      historyDays: history === "off" ? undefined : config.POSTGRES_HISTORY_DAYS,
       statisticsDays: config.POSTGRES_STATISTICS_DAYS,
       workerExpiryDays: config.POSTGRES_WORKER_EXPIRY_DAYS,
       logger,
@@ -73,7 +79,7 @@ class PostgresExporter implements Exporter {
   /** One statement for the tasks of a batch, and one for its workers. Each is stored as a whole or not at all. */
   async export(events: readonly CeleryEvent[], signal: AbortSignal, batch?: ExportedBatch): Promise<void> {
     await this.#run(signal, async (database) => {
-      await upsertTasks(database, events);
+      await upsertTasks(database, events, this.#context.config.POSTGRES_HISTORY);
       await mergeWorkerEvents(database, events, batch?.receivedAt);
     });
   }
@@ -92,7 +98,7 @@ class PostgresExporter implements Exporter {
   }
 
   async forget(ids: readonly string[], signal: AbortSignal): Promise<number> {
-    return this.#run(signal, (database) => deleteTasks(database, ids));
+    return this.#run(signal, (database) => deleteTasks(database, ids, this.#context.config.POSTGRES_HISTORY));
   }
 
   async stop(): Promise<void> {

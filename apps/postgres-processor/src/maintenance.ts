@@ -1,16 +1,17 @@
 /**
- * The periodic work on the database: roll-ups, retention, and forgetting workers. Every process tries; where two would be in each other's way, the
+ * The periodic work on the database: roll-ups, retention with the partitions of events, and forgetting workers. Every process tries; where two would be in each other's way, the
  * database lets one of them work.
  */
 import { type Database, deleteOldQueueMinutes, deleteOldRollUps, deleteSilentWorkers, rollUp } from "@celery-metrics-exporter/db";
 import { type Logger, type Metrics, Repeat } from "@celery-metrics-exporter/runtime";
-import { startRetention } from "./retention.ts";
+import { type RetentionOptions, spread, startRetention } from "./retention.ts";
 
 export interface MaintenanceOptions {
   readonly database: Database;
-  /** After how many days tasks are deleted. 0: never. */
-  readonly days: number;
-  /** The same for roll-ups. */
+  /** See `RetentionOptions`. */
+  readonly limits: RetentionOptions["limits"];
+  readonly historyDays: RetentionOptions["historyDays"];
+  /** Days for which roll-ups are kept, 0 forever. */
   readonly statisticsDays: number;
   readonly workerExpiryDays: number;
   readonly logger: Logger;
@@ -48,14 +49,8 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
     everyMs: () => spread(cleanEveryMs),
     onError: ({ message }) => logger.warn({ reason: message }, "old rows could not be deleted, retrying later"),
   });
-  const { database, days, metrics } = options;
-  const retention = days > 0 ? startRetention({ database, days, logger, metrics, intervalMs: cleanEveryMs }) : undefined;
-  return { stop: async () => void (await Promise.all([rollingUp.stop(), cleaning.stop(), retention?.stop()])) };
-}
-
-/** Spreads the processes out, even if they were started together. */
-function spread(intervalMs: number): number {
-  return intervalMs * (0.5 + Math.random() / 2);
+  const retention = startRetention({ ...options, intervalMs: cleanEveryMs });
+  return { stop: async () => void (await Promise.all([rollingUp.stop(), cleaning.stop(), retention.stop()])) };
 }
 
 async function clean({ database, statisticsDays, workerExpiryDays }: MaintenanceOptions, signal: AbortSignal): Promise<void> {

@@ -32,7 +32,8 @@ beforeEach(async () => {
 const start = (options: Partial<MaintenanceOptions> = {}) =>
   startMaintenance({
     database,
-    days: 7,
+    limits: { olderThanDays: 7 },
+    historyDays: undefined,
     statisticsDays: 400,
     workerExpiryDays: 30,
     logger,
@@ -72,11 +73,11 @@ describe("roll-ups", () => {
     const old = Date.now() / 1_000 - 40 * 86_400;
     await mergeWorkerEvents(database, [workerHeartbeat({ timestamp: old })], old);
     await mergeQueueMinutes(database, [queuesObserved({ timestamp: old })]);
-    const never = start({ days: 0, statisticsDays: 0, workerExpiryDays: 0 });
+    const never = start({ limits: undefined, statisticsDays: 0, workerExpiryDays: 0 });
     await expect.poll(left).toEqual([1, 3, 2]);
     await never.stop();
     expect(await left()).toEqual([1, 3, 2]);
-    const maintenance = start({ days: 0, statisticsDays: 7, workerExpiryDays: 39 });
+    const maintenance = start({ limits: undefined, statisticsDays: 7, workerExpiryDays: 39 });
     await expect.poll(left).toEqual([0, 0, 1]);
     await maintenance.stop();
   });

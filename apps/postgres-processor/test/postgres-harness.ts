@@ -49,7 +49,8 @@ async function readRows(url: string): Promise<unknown> {
     const minutes = await drizzle.select().from(celeryQueueMinute).orderBy(celeryQueueMinute.queue, celeryQueueMinute.minute);
     const queues = new Map(minutes.map(({ minute: _minute, messagesMax: _messages, unackedMax: _unacked, ...row }) => [row.queue, row]));
     return [
-      ...tasks.map(({ createdAt: _created, updatedAt: _updated, seenBefore: _before, ...row }) => row),
+      // Those depend on how the events were split into batches.
+      ...tasks.map(({ createdAt: _created, updatedAt: _updated, seenBefore: _before, leftOut: _leftOut, ...row }) => row),
       ...workers.map(({ firstSeenAt: _first, ...row }) => row),
       ...queues.values(),
     ];

@@ -22,6 +22,13 @@ async function get(query: string): Promise<Page> {
   return body;
 }
 
+/** A search answers with what it found within its time, so on a busy machine it takes more than one answer. */
+async function searched(query: string): Promise<Page> {
+  let page = await get(query);
+  while (page.next !== null) page = await get(`${query}&cursor=${encodeURIComponent(page.next)}`);
+  return page;
+}
+
 async function idsOf(query: string): Promise<string[]> {
   return (await get(query)).items.map(({ task_id }) => task_id);
 }
@@ -118,10 +125,10 @@ describe("filters", () => {
 
   it("reports how far it searched, and ends", async () => {
     expect(await get("range=all")).toMatchObject({ next: null, searched_to: null });
-    expect(await get("range=all&queue=nowhere")).toMatchObject({ items: [], next: null, searched_to: null });
+    expect(await searched("range=all&queue=nowhere")).toMatchObject({ items: [], next: null, searched_to: null });
     const { searched_to: searchedTo, items } = await get("limit=2");
     expect(searchedTo).toBe(items[1]?.["seen_at"]);
-    expect(Date.parse((await get("queue=nowhere")).searched_to ?? "")).toBeCloseTo(minutesAgo(24 * 60).getTime(), -4);
+    expect(Date.parse((await searched("queue=nowhere")).searched_to ?? "")).toBeCloseTo(minutesAgo(24 * 60).getTime(), -4);
   });
 
   it("counts up to a limit, if asked", async () => {

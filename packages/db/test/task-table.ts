@@ -5,7 +5,7 @@ import { afterAll, beforeAll, beforeEach } from "vitest";
 import { connectDatabase } from "../src/connect/connect-database.ts";
 import { query, type Database } from "../src/tables/database.ts";
 import { migrate } from "../src/migrate/migrate.ts";
-import { celeryTask } from "../src/tables/schema.ts";
+import { celeryTask, celeryTaskEvent } from "../src/tables/schema.ts";
 import type { TaskRow } from "../src/merge/task-row.ts";
 
 /** Instants are in microseconds, as in `TaskRow`. NULL is absent. */
@@ -14,12 +14,14 @@ export interface StoredRow extends Partial<Omit<TaskRow, "task_id">> {
   readonly finished_at?: number;
   readonly wait_time?: number;
   readonly duration?: number;
+  readonly seen_at?: number;
+  readonly problem?: string;
 }
 
 export interface TaskTable {
   readonly database: Database;
   readonly url: string;
-  /** Rows by task id, without `created_at` and `updated_at`. */
+  /** Rows by task id, without the columns that depend on the order of the events. */
   rows(): Promise<Record<string, StoredRow>>;
 }
 
@@ -56,10 +58,11 @@ export function useTaskTable(): TaskTable {
 }
 
 export async function clear(database: Database): Promise<void> {
-  await query(database, sql`truncate ${celeryTask}`);
+  await query(database, sql`truncate ${celeryTask}, ${celeryTaskEvent}`);
 }
 
-const columns = Object.values(getTableColumns(celeryTask)).filter(({ name }) => name !== "created_at" && name !== "updated_at");
+const NOT_MERGED: ReadonlySet<string> = new Set(["created_at", "updated_at", "seen_before", "left_out"]);
+const columns = Object.values(getTableColumns(celeryTask)).filter(({ name }) => !NOT_MERGED.has(name));
 
 export async function readRows(database: Database): Promise<Record<string, StoredRow>> {
   const selected = columns.map((column) =>

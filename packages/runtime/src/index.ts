@@ -9,6 +9,7 @@ export {
   type Environment,
   flag,
   integer,
+  wholeNumber,
   list,
   loadConfig,
   MAX_AGE_SECONDS,

@@ -1,5 +1,5 @@
 /** Receiver and processors run as users with exactly the rights in docs/permissions.md. */
-import { connectDatabase, deleteOldTasks } from "@celery-metrics-exporter/db";
+import { connectDatabase, deleteOldTasks, maintainPartitions } from "@celery-metrics-exporter/db";
 import { readCorpus, type CorpusFrame } from "@celery-metrics-exporter/celery/testing";
 import { EXPORTERS } from "@celery-metrics-exporter/pipeline";
 import type { RunningRoles } from "@celery-metrics-exporter/runtime";
@@ -137,11 +137,14 @@ it("is enough for processing events: filters, delayed jobs, takeovers, dead lett
   expect(await refusals(scene.redis)).toEqual([]);
 });
 
-it("is enough for retention", async () => {
+it("is enough for retention, of rows and of events", async () => {
   const [id] = kept[0] ?? [""];
   await scene.database.query("update celery_task set created_at = 'epoch', last_event_at = 'epoch', eta = null where task_id = $1", [id]);
   const database = await connectDatabase({ url: scene.databaseUrlOf("cme_processor") });
   expect(await deleteOldTasks(database, { olderThanDays: 1 })).toBe(1);
+  const [yesterday] = (await scene.database.query<{ name: string }>("select min(inhrelid::regclass::text) as name from pg_inherits")).rows;
+  await scene.database.query(`drop table ${yesterday?.name}`);
+  expect(await maintainPartitions(database, 30)).toEqual({ created: 1, dropped: 0 });
   await database.close();
   expect(await hasRow(id)).toBe(false);
 });

@@ -107,6 +107,8 @@ describe("in PostgreSQL", () => {
   const NOT_ALLOWED = [
     "DROP TABLE celery_task",
     "TRUNCATE celery_task",
+    "DROP TABLE celery_task_event_default",
+    "SELECT * FROM celery_task_event_default",
     "DROP TABLE celery_worker",
     "TRUNCATE celery_task_minute",
     "UPDATE celery_task_minute_dirty SET minute = now()",
@@ -136,6 +138,20 @@ describe("in PostgreSQL", () => {
     await scene.database.query(scene.sql(`REVOKE ${right} ON celery_task FROM cme_processor`));
     await expectRefusal("postgres-processor", {}, /refused access: permission denied for table celery_task/);
     await scene.database.query(scene.sql(`GRANT ${right} ON celery_task TO cme_processor`));
+  });
+
+  it.each([
+    ["INSERT ON celery_task_event", /refused access: permission denied for table celery_task_event/],
+    [
+      "EXECUTE ON FUNCTION celery_task_event_partitions(integer, integer)",
+      /refused access: permission denied for function celery_task_event_partitions/,
+    ],
+  ])("the processor does not start without %s, unless it keeps no history", async (right, message) => {
+    await scene.database.query(scene.sql(`REVOKE ${right} FROM cme_processor`));
+    await expectRefusal("postgres-processor", {}, message);
+    const withoutHistory = await scene.start("postgres-processor", { POSTGRES_HISTORY: "off" });
+    await withoutHistory.stop();
+    await scene.database.query(scene.sql(`GRANT ${right} TO cme_processor`));
   });
 
   it.each([

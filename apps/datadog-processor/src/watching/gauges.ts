@@ -8,7 +8,7 @@
  *   queue.consumers   queue    as RabbitMQ counts them; with Redis, the workers that say they consume from the queue
  *   queue.oldest_age  queue    seconds that the oldest of the messages has waited
  */
-import { type Logger, Repeat } from "@celery-metrics-exporter/runtime";
+import { type Logger, Outage, Repeat, toError } from "@celery-metrics-exporter/runtime";
 import { type Watched, consumersByQueue, isUp } from "@celery-metrics-exporter/task-store";
 import type { StatsdClient } from "../agent/statsd-client.ts";
 import { type MetricOptions, type Series, SeriesCollector, TagAppender, commonTags } from "../metrics/metrics.ts";
@@ -85,11 +85,17 @@ const UNABLE_MS = 10_000;
 /** Sends the gauges periodically, from `start` to `stop`. */
 export class Gauges {
   readonly #options: GaugesOptions;
+  readonly #outage: Outage;
   #turns: Repeat | undefined;
   #unableUntil = Number.NEGATIVE_INFINITY;
 
   constructor(options: GaugesOptions) {
     this.#options = options;
+    this.#outage = new Outage({
+      logger: options.logger,
+      began: "the gauges of workers and queues cannot be sent, trying again",
+      ended: "the gauges of workers and queues are sent again",
+    });
   }
 
   /** False for a while after its agent did not take the gauges: another process may have another agent. */
@@ -99,7 +105,7 @@ export class Gauges {
 
   start(): void {
     const { everyMs, logger } = this.#options;
-    // The health components of Redis and of the agent are down.
+    // An outage of Redis is logged by its connection.
     const onError = (err: Error): void => logger.debug({ err }, "cannot send the gauges for now");
     this.#turns = new Repeat((signal) => this.#turn(signal), { everyMs, onError });
   }
@@ -117,9 +123,12 @@ export class Gauges {
     if (!isActive()) return;
     try {
       await statsd.send(mapper.seriesOf(watched, Date.now() / 1_000), signal);
+      this.#outage.served();
     } catch (thrown) {
+      if (signal.aborted) return;
       this.#unableUntil = performance.now() + UNABLE_MS;
-      throw thrown;
+      // While no task ends, nothing else says that the agent is away.
+      this.#outage.failed({ reason: toError(thrown).message });
     }
   }
 }

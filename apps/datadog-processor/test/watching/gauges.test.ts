@@ -6,7 +6,7 @@ import { startRedis, startStatsdSink, type RedisServer } from "@celery-metrics-e
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { GaugeMapper } from "../../src/watching/gauges.ts";
+import { GaugeMapper, Gauges, type GaugesOptions } from "../../src/watching/gauges.ts";
 import { BuiltProcessors } from "../built-processor.ts";
 import { DatadogHarness } from "../datadog-harness.ts";
 
@@ -219,4 +219,28 @@ it("names that become the same tag are one gauge: sums, and the oldest age", () 
     "celery.queue.consumers{queue:mail}": [2],
     "celery.queue.oldest_age{queue:mail}": [100],
   });
+});
+
+const readNothing: GaugesOptions["read"] = async () => ({ states: [], queues: undefined, workers: undefined, waitingSince: new Map() });
+
+it("an agent that is away is logged once, and again when it is back, even if no task ends", async () => {
+  const lines: string[] = [];
+  const note = (fields: { readonly reason?: string }, text: string): void => void lines.push(`${text}: ${fields.reason ?? ""}`);
+  const logger = { debug: () => {}, info: note, warn: note } as unknown as GaugesOptions["logger"];
+  let sent = 0;
+  let isAway = true;
+  const statsd = {
+    send: async () => {
+      sent += 1;
+      if (isAway) throw new Error("nothing listens");
+    },
+  } as unknown as GaugesOptions["statsd"];
+  const mapper = new GaugeMapper({ prefix: "celery.", tags: [], workerTimeoutSeconds: 60 });
+  const gauges = new Gauges({ mapper, statsd, read: readNothing, isActive: () => true, everyMs: 5, logger });
+  gauges.start();
+  await expect.poll(() => sent).toBeGreaterThan(3);
+  expect(lines).toEqual(["the gauges of workers and queues cannot be sent, trying again: nothing listens"]);
+  isAway = false;
+  await expect.poll(() => lines[1]).toBe("the gauges of workers and queues are sent again: ");
+  await gauges.stop();
 });

@@ -39,6 +39,13 @@ interface Tallied extends Tally {
   readonly mayTellQueue: boolean;
 }
 
+interface LabelsOfSet {
+  readonly name: string | undefined;
+  readonly queue: string | undefined;
+  readonly hostname: string | undefined;
+  readonly set: string;
+}
+
 type OfWorker = Pick<TalliedEvent, "worker"> & Partial<Pick<TalliedEvent, "kind">>;
 
 export class Counting {
@@ -49,6 +56,8 @@ export class Counting {
   /** Of a label set's id and a code. */
   readonly #fields = new ComposedTexts(".");
   #sentAt: number;
+  /** The set that was composed last. Mostly the next one is the same. */
+  #last: LabelsOfSet = { name: undefined, queue: undefined, hostname: undefined, set: "" };
 
   constructor(options: CountingOptions) {
     this.#options = options;
@@ -64,10 +73,10 @@ export class Counting {
   /** What each task contributes. An event whose name or queue is missing contributes nothing, until it is not waited for any longer. */
   readonly lookAt = async (tasks: readonly LookedAt[]): Promise<Look[]> => {
     const mayTellQueue = this.#now() - this.#sentAt < UNSENT_AFTER_MS;
+    const countsPrefetched = this.#options.countsPrefetched === true;
     const tallied = tasks.map((task): Tallied => {
-      const { prefetched, ...told } = tally(task);
-      const isCounted = this.#options.countsPrefetched === true;
-      return { ...told, prefetched: isCounted ? prefetched : undefined, isFinalLook: task.isFinalLook, mayTellQueue };
+      const { events, waiting, prefetched, ended } = tally(task);
+      return { events, waiting, prefetched: countsPrefetched ? prefetched : undefined, ended, isFinalLook: task.isFinalLook, mayTellQueue };
     });
     const contributionOf = await this.#contributions(tallied);
     return tallied.map((each) => ({
@@ -155,7 +164,11 @@ export class Counting {
   }
 
   #setOf({ name, queue }: Pick<TalliedEvent, "name" | "queue">, hostname: string): string {
-    return this.#sets.of(this.#sets.of(name ?? UNKNOWN_NAME, queue ?? this.#options.defaultQueue), hostname);
+    const last = this.#last;
+    if (name === last.name && queue === last.queue && hostname === last.hostname) return last.set;
+    const set = this.#sets.of(this.#sets.of(name ?? UNKNOWN_NAME, queue ?? this.#options.defaultQueue), hostname);
+    this.#last = { name, queue, hostname, set };
+    return set;
   }
 }
 

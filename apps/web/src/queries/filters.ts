@@ -64,16 +64,12 @@ export const TaskFilters = RangeQuery.extend({
 
 const ARGUMENT = /^(?:kwargs\.(.+)|args\.(\d{1,4}))$/s;
 
-/**
- * One of the arguments that a task was called with.
- *
- * @public because the schemas of routes contain it.
- */
-export interface ArgumentFilter {
+/** One of the arguments that a task was called with. A type, because `withArguments` has it in its own type, which an interface would have to be exported for. */
+type ArgumentFilter = {
   /** A position in `args`, or a name in `kwargs`. */
   readonly key: number | string;
   readonly value: string;
-}
+};
 
 /** `TaskFilters`, with `kwargs.<name>` and `args.<position>`. Every other parameter is refused, so that a misspelt filter does not show all tasks. */
 export function withArguments<S extends z.ZodRawShape>(schema: z.ZodObject<S>) {

@@ -2,15 +2,15 @@
 import { CodedError, TimedOutError, UnavailableError, tlsProblem, toError } from "@celery-metrics-exporter/runtime";
 import { DrizzleQueryError, getTableName } from "drizzle-orm";
 import { LIBPQ_TLS_NAMES } from "./connection.ts";
-import { celeryTask } from "../tables/schema.ts";
+import { celeryTask, celeryTaskEvent } from "../tables/schema.ts";
 
 /** How to migrate. Part of every message that requires it. */
 const MIGRATE_ADVICE = "Run `pnpm drizzle-kit migrate` (or `pnpm celery-metrics-exporter migrate`) with the same DATABASE_URL.";
 /** Added unless the table itself is missing: a trigger may require something that does not exist. */
 const TRIGGER_ADVICE = " If it finds nothing to do, look at the triggers on celery_task.";
 const UNDEFINED_TABLE = "42P01";
-/** Matches the table's name in a message in any language, but not the name of another table. */
-const NAMES_TABLE = new RegExp(`\\b${getTableName(celeryTask)}\\b`);
+/** Matches a table's name in a message in any language, but not the name of another table. */
+const NAMES_TABLE = new RegExp(`\\b(${getTableName(celeryTask)}|${getTableName(celeryTaskEvent)})\\b`);
 
 /** Thrown when the database rejects the rows of a statement, so that retries cannot help. */
 export class RefusedDataError extends CodedError {

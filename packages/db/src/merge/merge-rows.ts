@@ -44,6 +44,7 @@ const WORKER = ["worker_at", "worker_rank", "worker"] as const;
 const DESCRIPTION = ["first_name", "first_queue", "args", "kwargs", "eta", "expires"] as const;
 const NAME = ["name", "queue"] as const;
 const RUN = ["run_started_at", "run_hostname"] as const;
+const FIRST_RUN = ["started_at", "started_hostname"] as const;
 
 export const MERGE_GROUPS: readonly Group[] = [
   // The state, in the order of packages/celery/src/model/task-state.ts.
@@ -78,15 +79,15 @@ export const MERGE_GROUPS: readonly Group[] = [
     moves: ["name_at", ...NAME],
     of: "described",
   },
-  // The latest start.
+  // The latest start, and the first. Of starts at the same time, the one is the greatest and the other the least, so that they differ.
   { order: greatest(...RUN), moves: RUN, of: "started" },
+  { order: FIRST_RUN.map((column) => ({ column, wins: "least" })), moves: FIRST_RUN, of: "started" },
   // All events that have these agree. A task-sent of Celery's message protocol 1 has neither `root_id` nor `parent_id`.
   single("greatest", "root_id", "described"),
   single("greatest", "parent_id", "described"),
   single("greatest", "retries", "described"),
   single("least", "sent_at", "described"),
   single("least", "received_at", "described"),
-  single("least", "started_at", "started"),
   single("greatest", "last_event_at", "any"),
 ];
 

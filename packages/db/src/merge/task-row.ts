@@ -61,6 +61,7 @@ export interface TaskRow {
   readonly worker_at: Optional<Instant>;
   readonly state_order_at: Optional<Instant>;
   readonly name_at: Optional<Instant>;
+  readonly started_hostname: Optional<string>;
   readonly run_started_at: Optional<Instant>;
   readonly run_hostname: Optional<string>;
 }
@@ -120,6 +121,7 @@ function fromTaskEvent(event: TaskEvent): MutableTaskRow {
     worker_at: fromWorker ? at : undefined,
     state_order_at: endedNoRun ? at - NO_RUN_YIELDS : reportsExit(event) ? toMicroseconds(orderingTimestamp(event)) : undefined,
     name_at: description === undefined ? undefined : at,
+    started_hostname: isStart ? hostname : undefined,
     run_started_at: isStart ? at : undefined,
     run_hostname: isStart ? hostname : undefined,
   };
@@ -152,7 +154,7 @@ const SIGNALS: ReadonlyMap<string, string> = new Map([
  *
  * Undefined if the event does not say.
  */
-function revokedBy({ terminated, expired, signum }: TaskRevoked): string | undefined {
+export function revokedBy({ terminated, expired, signum }: TaskRevoked): string | undefined {
   if (terminated === true) return signum === undefined ? "terminated" : `terminated (${SIGNALS.get(signum) ?? signum})`;
   if (expired === true) return "expired";
   return terminated === false || expired === false ? "request" : undefined;

@@ -19,6 +19,8 @@ const TABLES = Object.values<unknown>(schemaModule)
 
 const TABLE_NAMES = TABLES.map(({ name }) => name);
 
+const PARTITIONS_FUNCTION = "celery_task_event_partitions(integer, integer)";
+
 /** A table, a column or another object of a migration already exists. */
 const DUPLICATE = /^(42P07|42701|42710)$/;
 /** A column is missing, or the object is not a table: errors of a later migration if an earlier one found another table of the same name. */
@@ -167,9 +169,17 @@ async function checkTables(transaction: Drizzle, schema: string, inTheWay: reado
     ];
     if (faults.length > 0) throw new MigrationProblem(incomplete(schema, table.name, faults, inTheWay));
   }
+  const functions = await execute<{ exists: boolean }>(
+    transaction,
+    sql`select to_regprocedure(quote_ident(${schema}) || ${`.${PARTITIONS_FUNCTION}`}) is not null as exists`,
+  );
+  if (functions[0]?.exists !== true) {
+    const { name } = getTableConfig(schemaModule.celeryTaskEvent);
+    throw new MigrationProblem(incomplete(schema, name, [`lacks its function ${PARTITIONS_FUNCTION}`], inTheWay));
+  }
   try {
     // Makes PostgreSQL check the key.
-    await execute(transaction, upsertStatement([]));
+    await execute(transaction, upsertStatement([], "all"));
   } catch (thrown) {
     const { fault, reason } = faultOf(thrown);
     if (fault !== "unmigrated") throw thrown;

@@ -4,7 +4,7 @@ import { type SQL, sql } from "drizzle-orm";
 import { type Drizzle, execute, query } from "../tables/database.ts";
 
 /** Keys: ASCII "cme" and a counter. */
-export const ADVISORY_LOCKS = { migrate: 0x636d6501, retention: 0x636d6502, rollUp: 0x636d6504 } as const;
+export const ADVISORY_LOCKS = { migrate: 0x636d6501, retention: 0x636d6502, partitions: 0x636d6503, rollUp: 0x636d6504 } as const;
 
 // For messages: the sessions that hold a lock we wait for.
 

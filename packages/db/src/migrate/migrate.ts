@@ -11,6 +11,7 @@ import { faultOf } from "../connect/database-error.ts";
 import { checkDatabaseUrl, isEmbedded } from "../connect/database-url.ts";
 import { type Database, type Drizzle, execute, query } from "../tables/database.ts";
 import { celeryTask } from "../tables/schema.ts";
+import type { HistoryMode } from "../history/task-events.ts";
 import { upsertRows } from "../merge/upsert.ts";
 
 export interface MigrateOptions {
@@ -165,12 +166,12 @@ function explain(thrown: unknown): string {
 // Checks before the first batch that find problems of every batch.
 
 /**
- * Runs the upsert without rows. Postgres then checks the table, its columns and key, our rights, and that it is not read-only.
+ * Runs the upsert without rows. Postgres then checks the tables, their columns and keys, our rights, and that they are not read-only.
  *
  * @throws {UnavailableError} with the command that migrates, or another problem.
  */
-export async function checkMigrated(database: Database): Promise<void> {
-  await upsertRows(database, []);
+export async function checkMigrated(database: Database, history: HistoryMode = "unusual"): Promise<void> {
+  await upsertRows(database, [], history);
 }
 
 /**

@@ -1,7 +1,11 @@
-/** The tables. `celery_task` has one row per task, with the data from its events so far. */
+/**
+ * The tables: one row per task, with the data from its events so far, and the events that a row cannot show; workers; and counts of tasks and queues by
+ * minute.
+ */
 import { sql } from "drizzle-orm";
 import {
   bigint,
+  boolean,
   customType,
   doublePrecision,
   index,
@@ -102,13 +106,17 @@ export const celeryTask = pgTable(
       .generatedAlwaysAs(sql`coalesce(sent_at, received_at, started_at, state_at)`),
     /** `seen_at` before the last update. Roll-ups need it, because a task can leave the minute in which it was counted. */
     seenBefore: instant("seen_before"),
+    /**
+     * A start or an end that the last update would have lost: a start between the first and the latest, or the lesser of two ends. The same statement
+     * stores it in `celery_task_event`.
+     */
+    leftOut: jsonb("left_out"),
     /** The status, if it is one that people look for and few tasks have. Stays NULL in most updates, so they stay HOT. */
     problem: text("problem").generatedAlwaysAs(sql`case when status in ('FAILURE', 'RETRY', 'REVOKED', 'REJECTED') then status end`),
   },
   // An update is HOT only if no indexed column changes. So no index may contain `status`, `finished_at` or anything else that most updates change.
   (table) => [
-    // For retention.
-    index("celery_task_created_at_idx").on(table.createdAt),
+    // Also for retention.
     index("celery_task_seen_at_idx").on(table.seenAt, table.taskId),
     index("celery_task_name_idx").on(table.name, table.seenAt, table.taskId),
     index("celery_task_problem_idx")
@@ -121,6 +129,41 @@ export const celeryTask = pgTable(
       .on(table.rootId)
       .where(sql`root_id <> task_id`),
   ],
+);
+
+/**
+ * What happened to a task, as far as its row cannot show it: see docs/adr/0015-task-events.md. Partitioned by the day of `at`, which Drizzle does not
+ * know about.
+ */
+export const celeryTaskEvent = pgTable(
+  "celery_task_event",
+  {
+    taskId: byteOrderedText("task_id").notNull(),
+    /** By the clock of the event's sender. */
+    at: instant("at").notNull(),
+    /** Celery's: `task-started`, `task-retried`, … */
+    type: byteOrderedText("type").notNull(),
+    /** The worker, or the client for `task-sent`. */
+    hostname: byteOrderedText("hostname").notNull(),
+    /** `name` and `retries` only for `task-sent` and `task-received`, `queue` only for `task-sent`. */
+    name: text("name"),
+    queue: text("queue"),
+    retries: integer("retries"),
+    /** Whether the task itself sent the message, as for a retry or a replacement. True or NULL, like `requeue` and `exited`. */
+    again: boolean("again"),
+    /** Only for `task-succeeded`. Seconds. */
+    runtime: doublePrecision("runtime"),
+    /** Only for `task-failed` and `task-retried`, like `traceback`. */
+    exception: text("exception"),
+    traceback: text("traceback"),
+    /** Only for `task-revoked`: as in `celery_task`. */
+    revokedBy: text("revoked_by"),
+    /** Only for `task-rejected`: whether the message went back to the broker. */
+    requeue: boolean("requeue"),
+    /** Only for `task-failed`: whether a signal made the process exit. */
+    exited: boolean("exited"),
+  },
+  (table) => [primaryKey({ columns: [table.taskId, table.at, table.type, table.hostname] })],
 );
 
 /**

@@ -50,10 +50,14 @@ function expectedRows(events: readonly CeleryEvent[]): Record<string, unknown> {
   return Object.fromEntries(
     toTaskRows(events).map((row) => {
       const finished_at = row.state_precedence >= 2 ? row.state_at : undefined;
-      return [row.task_id, withoutAbsent({ ...row, finished_at, wait_time: waitTimeOf(row), duration: durationOf(row) })];
+      const seen_at = row.sent_at ?? row.received_at ?? row.started_at ?? row.state_at;
+      const problem = PROBLEMS.has(row.status) ? row.status : undefined;
+      return [row.task_id, withoutAbsent({ ...row, finished_at, wait_time: waitTimeOf(row), duration: durationOf(row), seen_at, problem })];
     }),
   );
 }
+
+const PROBLEMS: ReadonlySet<string> = new Set(["FAILURE", "RETRY", "REVOKED", "REJECTED"]);
 
 function waitTimeOf(row: TaskRow): number | undefined {
   const { started_at, run_started_at = 0, retries = 0 } = row;
@@ -295,6 +299,17 @@ test("every column is either written by the merge or computed by Postgres", () =
   const others = Object.values(getTableColumns(celeryTask))
     .map(({ name }) => name)
     .filter((name) => !moved.has(name));
-  expect(others.sort()).toEqual(["created_at", "duration", "finished_at", "task_id", "updated_at", "wait_time"]);
+  expect(others.sort()).toEqual([
+    "created_at",
+    "duration",
+    "finished_at",
+    "left_out",
+    "problem",
+    "seen_at",
+    "seen_before",
+    "task_id",
+    "updated_at",
+    "wait_time",
+  ]);
   expect(MERGE_GROUPS.flatMap(({ moves }) => moves)).toHaveLength(moved.size);
 });

@@ -175,6 +175,7 @@ describe("after migrate, the table exists", () => {
 
   test.each([
     ["it was dropped", "drop table celery_task"],
+    ["that of the events was not restored", `drop table celery_task_event, ${JOURNAL}`],
     ["it was moved away", "create schema aside; alter table celery_task set schema aside"],
     ["another table of ours was dropped", "drop table celery_worker, celery_rollup"],
     ["its list of migrations was dropped", `drop table ${JOURNAL}`],
@@ -238,11 +239,17 @@ describe("after migrate, the table exists", () => {
       /has created_at as .* zone NOT NULL instead of .* DEFAULT NOT NULL/,
     ],
     ["NULL is allowed", "alter table celery_task alter status drop not null", /has status as text instead of text NOT NULL/],
-    ["the index was dropped", "drop index celery_task_created_at_idx", /lacks an index on created_at, although/],
+    ["an index was dropped", "drop index celery_task_seen_at_idx", /lacks an index on seen_at, task_id, although/],
+    ["a partial index was dropped", "drop index celery_task_problem_idx", /lacks a partial index on problem, seen_at, task_id, although/],
     [
       "the index is only of some rows",
-      "drop index celery_task_created_at_idx; create index on celery_task (created_at) where status = 'FAILURE'",
-      /lacks an index on created_at, although/,
+      "drop index celery_task_seen_at_idx; create index on celery_task (seen_at, task_id) where status = 'FAILURE'",
+      /lacks an index on seen_at, task_id, although/,
+    ],
+    [
+      "a function was dropped",
+      "drop function celery_task_event_partitions",
+      /celery_task_event in schema public lacks its function celery_task_event_partitions\(integer, integer\), although/,
     ],
     [
       "an index of another table was dropped",
@@ -283,7 +290,7 @@ describe("after migrate, the table exists", () => {
 
   test("and an index with another name suffices", async () => {
     await migrate(url);
-    await ask("drop index celery_task_created_at_idx; create index mine on celery_task (created_at, status)");
+    await ask("drop index celery_task_seen_at_idx; create index mine on celery_task (seen_at, task_id, status)");
     await expect(migrate(url)).resolves.toBe("public");
   });
 

@@ -1,11 +1,21 @@
-import { SENT_AT, taskReceived, taskRevoked, taskSent, taskStarted } from "@celery-metrics-exporter/celery/testing";
+import {
+  SENT_AT,
+  taskFailed,
+  taskReceived,
+  taskRejected,
+  taskRetried,
+  taskRevoked,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+} from "@celery-metrics-exporter/celery/testing";
 import { sql } from "drizzle-orm";
 import { Client } from "pg";
 import { describe, expect, test } from "vitest";
 import { ADVISORY_LOCKS } from "../../src/migrate/locks.ts";
 import { query } from "../../src/tables/database.ts";
 import { deleteOldTasks, deleteTasks } from "../../src/tables/delete-tasks.ts";
-import { celeryTask } from "../../src/tables/schema.ts";
+import { celeryTask, celeryTaskEvent } from "../../src/tables/schema.ts";
 import { upsertTasks } from "../../src/merge/upsert.ts";
 import { useTaskTable } from "../task-table.ts";
 
@@ -36,6 +46,15 @@ describe("deleteTasks", () => {
     await upsertTasks(table.database, [taskSent({ uuid: "sent" }), taskStarted({ uuid: "sent" }), taskStarted({ uuid: "started" })]);
     await deleteTasks(table.database, ["sent", "started"]);
     expect(await ids()).toEqual(["sent"]);
+  });
+
+  test("deletes their events too, unless no history is kept", async () => {
+    const retried = ["a", "b", "sent"].map((uuid) => taskRetried({ uuid }));
+    await upsertTasks(table.database, [...retried, taskSent({ uuid: "sent" })]);
+    await deleteTasks(table.database, ["a", "sent"]);
+    await deleteTasks(table.database, ["b"], "off");
+    const left = await query(table.database, sql`select task_id from ${celeryTaskEvent} order by 1`);
+    expect(left).toEqual([{ task_id: "b" }, { task_id: "sent" }]);
   });
 
   test("does not deadlock with upserts of the same tasks, in any physical order of the rows", async () => {
@@ -74,6 +93,28 @@ describe("deleteOldTasks", () => {
     await upsertTasks(table.database, [taskSent({ uuid: "late-arrival", timestamp: daysAgo(40) })]);
     expect(await deleteOldTasks(table.database, { olderThanDays: 7, batchSize: 10, pauseMs: 1 })).toBe(27);
     expect(await ids()).toEqual(["eta-to-come", "late-arrival", "still-running", "young"]);
+  });
+
+  test("has a limit for each end, and continues behind the tasks that stay", async () => {
+    const ends = { s: taskSucceeded, f: taskFailed, r: taskRevoked, j: taskRejected, t: taskStarted };
+    const ages = [3, 9, 40];
+    await upsertTasks(
+      table.database,
+      Object.entries(ends).flatMap(([name, end]) =>
+        ages.flatMap((days) => [
+          taskSent({ uuid: `${name}${days}`, timestamp: daysAgo(days) }),
+          end({ uuid: `${name}${days}`, timestamp: daysAgo(days) }),
+        ]),
+      ),
+    );
+    await upsertTasks(table.database, [
+      taskSent({ uuid: "requeued", timestamp: daysAgo(9) }),
+      taskRejected({ uuid: "requeued", requeue: true, timestamp: daysAgo(9) }),
+    ]);
+    await ageRows();
+    const byState = { SUCCESS: 2, FAILURE: 30, REJECTED: 0 };
+    expect(await deleteOldTasks(table.database, { olderThanDays: 7, byState, batchSize: 1, pauseMs: 0 })).toBe(9);
+    expect(await ids()).toEqual(["f3", "f9", "j3", "j40", "j9", "r3", "t3"]);
   });
 
   test("deletes each task once when several processes delete concurrently", async () => {
@@ -134,8 +175,8 @@ describe("deleteOldTasks", () => {
     await query(table.database, sql`analyze ${celeryTask}`);
     const plan = await query<Record<string, string>>(
       table.database,
-      sql`explain select 1 from ${celeryTask} where created_at < now() - interval '7 days' order by created_at limit 2000`,
+      sql`explain select 1 from ${celeryTask} where seen_at < now() - interval '7 days' order by seen_at limit 2000`,
     );
-    expect(JSON.stringify(plan)).toContain("celery_task_created_at_idx");
+    expect(JSON.stringify(plan)).toContain("celery_task_seen_at_idx");
   });
 });

@@ -22,6 +22,8 @@ export interface Exporter {
    *
    * Without evidence that an event is at fault, the host holds it.
    *
+   * The events of workers come in a call of their own, after those of the batch's tasks. If none of the tasks' events gets through, they wait with them.
+   *
    * @param signal aborted if the process must exit before the batch is delivered. The batch then goes back to its queue.
    * @param batch the batch to which the events belong. The host always passes it.
    */

@@ -55,18 +55,37 @@ function isObserved(job: EventsJob): job is Observed {
 function exportWith(host: Host): Stage<EventBatch>["run"] {
   const { filter, rules, exporter } = host;
   const exports = exportDelivery(host);
+  const exportsOfWorkers = exportDelivery(host);
   const forgets = forgetDelivery(host);
   return async (batch, job: StageJob) => {
     const { step } = job;
     let screened: Screened | undefined;
     await tryUntilDecided(() => step(async () => void (screened = await filter.screen(batch))), rules);
     if (screened === undefined) return undefined;
-    const { events } = screened;
-    const held = events.length === 0 ? undefined : await exports.deliver(events, { receivedAt: batch.receivedAt }, job);
+    const held = await exportEvents(screened.events, { receivedAt: batch.receivedAt }, job);
     const unforgotten = exporter.forget === undefined ? undefined : await forgetLeftovers(screened, job);
     if (held === undefined && unforgotten === undefined) return undefined;
     return heldBatch(batch, screened, held, unforgotten);
   };
+
+  /**
+   * The events of tasks, then those of workers: sinks store the two in different places. If the sink takes no event of a task, events of workers that get
+   * through would hide that. So they wait too.
+   */
+  async function exportEvents(
+    events: readonly CeleryEvent[],
+    context: ExportedBatch,
+    job: StageJob,
+  ): Promise<Held<CeleryEvent> | undefined> {
+    const ofWorkers = events.filter((event) => !isTaskEvent(event));
+    const ofTasks = ofWorkers.length === 0 ? events : events.filter(isTaskEvent);
+    const held = ofTasks.length === 0 ? undefined : await exports.deliver(ofTasks, context, job);
+    if (ofWorkers.length === 0) return held;
+    if (held !== undefined && held.as !== "slow" && held.items.length === ofTasks.length)
+      return { ...held, items: [...held.items, ...ofWorkers] };
+    const others = await exportsOfWorkers.deliver(ofWorkers, context, job);
+    return held === undefined || others === undefined ? (held ?? others) : { ...held, items: [...held.items, ...others.items] };
+  }
 
   /** Also called for a held batch, because some of it may have got through. */
   async function forgetLeftovers(screened: Screened, job: StageJob): Promise<Held<string> | undefined> {

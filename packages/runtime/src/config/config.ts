@@ -71,7 +71,8 @@ export function integer(defaultValue: number, min: number, max = Number.MAX_SAFE
   return wholeNumber(min, max).default(defaultValue) as z.ZodType<number, string | undefined>;
 }
 
-function wholeNumber(min: number, max: number): z.ZodType<number, unknown> {
+/** Like `integer`, but without a default. */
+export function wholeNumber(min: number, max: number): z.ZodType<number, unknown> {
   return z.coerce
     .number({ error: "must be a number" })
     .int("must be a whole number")

@@ -19,26 +19,28 @@ export interface MessagesOf {
 }
 
 export function pair(facts: Facts): Pairing {
-  const plain = pairPlain(facts);
-  if (plain !== undefined) return plain;
+  if (isPlain(facts)) {
+    const [start, final] = [facts.started[0], facts.finals[0]];
+    const messages = new OneMessage({ received: facts.received[0], sent: facts.sent[0] });
+    return { runs: final === undefined ? [] : [endAlone(final, start)], messages };
+  }
   const messages = new Messages(facts);
   return { runs: runsOf(facts, messages), messages };
 }
 
-/** The shortcut for nearly every task: each kind of event came at most once, and they fit together. Undefined for other tasks. */
-function pairPlain({ sent, received, started, finals }: Facts): Pairing | undefined {
-  if (finals.length > 1 || started.length > 1 || received.length > 1 || sent.length > 1) return undefined;
+/** Whether each kind of event came at most once, and they fit together, so that all of them belong to one message. So it is with nearly every task. */
+export function isPlain({ sent, received, started, finals }: Facts): boolean {
+  if (finals.length > 1 || started.length > 1 || received.length > 1 || sent.length > 1) return false;
   const [final] = finals;
   const [start] = started;
   const [receipt] = received;
   const [sending] = sent;
-  if (final !== undefined && start !== undefined && !isEndOf(final, start)) return undefined;
+  if (final !== undefined && start !== undefined && !isEndOf(final, start)) return false;
   const beginning = start ?? final ?? receipt ?? sending;
-  if (beginning === undefined) return undefined;
+  if (beginning === undefined) return false;
   if (receipt !== undefined && "hostname" in beginning && (receipt.hostname !== beginning.hostname || receipt.at > beginning.at))
-    return undefined;
-  if (sending !== undefined && !isSendingOf(sending, receipt, beginning)) return undefined;
-  return { runs: final === undefined ? [] : [endAlone(final, start)], messages: new OneMessage({ received: receipt, sent: sending }) };
+    return false;
+  return sending === undefined || isSendingOf(sending, receipt, beginning);
 }
 
 function isEndOf(final: FinalFact, { hostname, at }: StartedFact): boolean {

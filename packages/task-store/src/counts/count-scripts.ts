@@ -155,8 +155,8 @@ return replies
 /**
  *   KEYS  the shard's counts; its floors; how often they were read
  *
- * Replies with the counts and the floors, each as alternating fields and values. A count that was read never becomes smaller for the reader: while it is below
- * its floor, the floor counts.
+ * Replies with the counts and the floors, each as one text of alternating fields and values, separated by spaces: a reply of so many values costs the client
+ * several times as much. A count that was read never becomes smaller for the reader: while it is below its floor, the floor counts.
  */
 export const READ_SCRIPT = `
 redis.call('INCR', KEYS[3])
@@ -164,5 +164,5 @@ local floors = redis.call('HGETALL', KEYS[2])
 for i = 1, #floors, 2 do
   if tonumber(redis.call('HGET', KEYS[1], floors[i]) or '0') >= tonumber(floors[i + 1]) then redis.call('HDEL', KEYS[2], floors[i]) end
 end
-return {redis.call('HGETALL', KEYS[1]), floors}
+return {table.concat(redis.call('HGETALL', KEYS[1]), ' '), table.concat(floors, ' ')}
 `;

@@ -78,9 +78,9 @@ export interface Merged {
 /** Adds what a batch contains of it. Does not change `task`. */
 export function merge(task: CountedTask, { facts, details, texts }: TaskChange): Merged {
   const added: string[] = [];
-  const past = task.past ?? -1;
+  const { past } = task;
   for (const [index, fact] of facts.entries()) {
-    if (!task.fields.includes(fact) && readBase36(fact, 1) > past) added.push(fact, details[index] ?? "");
+    if (!task.fields.includes(fact) && (past === undefined || readBase36(fact, 1) > past)) added.push(fact, details[index] ?? "");
   }
   let ownTexts: Map<string, string> | undefined;
   for (const { key, fields } of texts) {
@@ -90,7 +90,7 @@ export function merge(task: CountedTask, { facts, details, texts }: TaskChange):
     ownTexts.set(key, fields.length === 2 ? (fields[1] ?? "") : fields.filter((_, index) => index % 2 === 1).join(""));
   }
   if (added.length === 0) return { task, added };
-  const collected = new FactCollector(task.facts);
+  const collected = task.size === 0 ? new FactCollector() : new FactCollector(task.facts);
   const fields = [...task.fields];
   for (let index = 0; index < added.length; index += 2) {
     const field = added[index] as string;

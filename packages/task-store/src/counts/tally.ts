@@ -5,11 +5,11 @@
  * An event of another event's message has its labels: a start and an end those of the message that the worker ran, a retry those of the start before it.
  * Two `task-failed` of one run count once: a hard time limit sends two.
  */
-import type { Facts, FinalState, ReceivedFact, StartedFact } from "../facts/fact.ts";
+import type { Facts, FinalState, ReceivedFact, SentFact, StartedFact } from "../facts/fact.ts";
 import { byInstant } from "../facts/order.ts";
 import type { TaskEntry } from "../facts/task-entry.ts";
 import { type Attempt, Attempts, type Labels } from "../completions/attempts.ts";
-import { type MessagesOf, pair, type Run } from "../completions/runs.ts";
+import { type MessagesOf, isPlain, pair, type Run } from "../completions/runs.ts";
 
 export type TalliedKind = "sent" | "received" | "started" | "succeeded" | "failed" | "revoked" | "rejected" | "retried";
 
@@ -56,25 +56,68 @@ const KINDS: Readonly<Record<FinalState, TalliedKind>> = {
   REJECTED: "rejected",
 };
 
+const NOTHING_MORE: Partial<TalliedEvent> = {};
+
 export function tally(entry: TaskEntry): Tally {
+  return entry.facts.repeats.length === 0 && isPlain(entry.facts) ? tallyPlain(entry) : tallyAny(entry);
+}
+
+/** The shortcut for nearly every task: all of its events are of one message, so they have the same name and queue. */
+function tallyPlain({ facts, texts }: TaskEntry): Tally {
+  const [sent, received, start, final] = [facts.sent[0], facts.received[0], facts.started[0], facts.finals[0]];
+  const textOf = (key = ""): string | undefined => (key === "" ? undefined : texts.get(key));
+  const name = textOf(sent?.name) ?? textOf(received?.name);
+  const queue = textOf(sent?.queue);
+  const events: TalliedEvent[] = [];
+  const add = (kind: TalliedKind, { worker, exception, runtime, wait, prefetch }: Partial<TalliedEvent> = NOTHING_MORE): void => {
+    events.push({ kind, name, queue, worker, exception, runtime, wait, prefetch });
+  };
+  const ended = final !== undefined;
+  if ((sent ?? received)?.excluded === true) return { events, waiting: [], prefetched: undefined, ended };
+  if (sent !== undefined) add("sent");
+  if (received !== undefined) add("received", { worker: received.worker });
+  if (start !== undefined) {
+    const wait = sent && secondsBetween(Math.max(sent.at, sent.eta ?? 0), start.at);
+    const prefetch = received === undefined || received.eta !== undefined ? undefined : secondsBetween(received.at, start.at);
+    add("started", { worker: start.worker, wait, prefetch });
+  }
+  if (final !== undefined) {
+    const ofFailure = start === undefined || final.unbegun ? undefined : secondsBetween(start.at, final.at);
+    const { state, worker, exception } = final;
+    if (state === "FAILURE") add("failed", { worker, exception, runtime: ofFailure });
+    else add(KINDS[state], { worker, runtime: final.runtime });
+  }
+  const isBegun = start !== undefined || ended;
+  const waits = sent !== undefined && received === undefined && !isBegun;
+  const isPrefetched = received !== undefined && received.eta === undefined && !isBegun;
+  return {
+    events,
+    waiting: waits ? [{ name, queue, since: waitingSince(sent) }] : [],
+    prefetched: isPrefetched ? { name, queue, worker: received.worker, since: received.at / 1e6 } : undefined,
+    ended,
+  };
+}
+
+/** From instants in microseconds. At least 0, because two clocks may be involved. */
+function secondsBetween(from: number, to: number): number {
+  return Math.max(to - from, 0) / 1e6;
+}
+
+/** In seconds since the epoch. */
+function waitingSince({ at, eta = 0 }: SentFact): number {
+  return Math.max(at, eta) / 1e6;
+}
+
+type Add = (kind: TalliedKind, attempt: Attempt, rest?: Partial<TalliedEvent>) => void;
+
+/** The same for any task. */
+export function tallyAny(entry: TaskEntry): Tally {
   const { sent, received, started, finals, repeats } = entry.facts;
   const { runs, messages } = pair(entry.facts);
   const attempts = new Attempts(entry, messages);
   const events: TalliedEvent[] = [];
-  const add = (kind: TalliedKind, attempt: Attempt, rest: Partial<TalliedEvent> = {}): void => {
-    if (attempt.excluded) return;
-    const { name, queue } = attempt;
-    events.push({
-      kind,
-      name,
-      queue,
-      worker: undefined,
-      exception: undefined,
-      runtime: undefined,
-      wait: undefined,
-      prefetch: undefined,
-      ...rest,
-    });
+  const add: Add = (kind, { name, queue, excluded }, { worker, exception, runtime, wait, prefetch } = NOTHING_MORE) => {
+    if (!excluded) events.push({ kind, name, queue, worker, exception, runtime, wait, prefetch });
   };
   for (const fact of sent) add("sent", attempts.ofSent(fact));
   const delivered = new Set<unknown>();
@@ -92,7 +135,7 @@ export function tally(entry: TaskEntry): Tally {
     if (begun !== undefined) delivered.add(begun);
     const wait = begun === undefined ? undefined : attempts.waitBefore(start)?.seconds;
     const isOwn = receipt !== undefined && receipt.eta === undefined && !attempts.lacksMessage(start);
-    const prefetch = isOwn ? Math.max(start.at - receipt.at, 0) / 1e6 : undefined;
+    const prefetch = isOwn ? secondsBetween(receipt.at, start.at) : undefined;
     add("started", attempt, { worker: start.worker, wait, prefetch });
   }
   for (const run of runs) addEnds(run, attempts, started, add);
@@ -106,7 +149,7 @@ export function tally(entry: TaskEntry): Tally {
   const waiting = sent.flatMap((fact) => {
     const attempt = attempts.ofSent(fact);
     if (delivered.has(fact) || attempt.excluded) return [];
-    return [{ name: attempt.name, queue: attempt.queue, since: Math.max(fact.at, fact.eta ?? 0) / 1e6 }];
+    return [{ name: attempt.name, queue: attempt.queue, since: waitingSince(fact) }];
   });
   const ended = finals.length > 0 && waiting.length === 0 && !isUnderWay(entry.facts, runs);
   return { events, waiting, prefetched: prefetched && prefetchedMessage(prefetched, entry.facts, attempts, messages), ended };
@@ -138,12 +181,7 @@ function isUnderWay({ received, started, finals, repeats }: Facts, runs: readonl
   return started.some((start) => !ended.has(start) && goesOn(start));
 }
 
-function addEnds(
-  run: Run,
-  attempts: Attempts,
-  started: readonly StartedFact[],
-  add: (kind: TalliedKind, attempt: Attempt, rest: Partial<TalliedEvent>) => void,
-): void {
+function addEnds(run: Run, attempts: Attempts, started: readonly StartedFact[], add: Add): void {
   const attempt = attempts.ofRun(run);
   let failedAt: number | undefined;
   for (const final of run.finals.toSorted(byInstant)) {
@@ -156,7 +194,7 @@ function addEnds(
     const since = failedAt;
     failedAt = at;
     if (since !== undefined && !started.some((start) => start.hostname === hostname && start.at > since && start.at <= at)) continue;
-    const runtime = run.start === undefined || final.unbegun ? undefined : Math.max(at - run.start.at, 0) / 1e6;
+    const runtime = run.start === undefined || final.unbegun ? undefined : secondsBetween(run.start.at, at);
     add(kind, attempt, { worker, exception, runtime });
   }
 }

@@ -104,6 +104,8 @@ export class TaskCounts {
   readonly #count: StoreScript;
   readonly #read: StoreScript;
   readonly #remembered = new Map<string, CountedTask>();
+  /** The changes under way: their tasks, and when they are over. */
+  readonly #underWay = new Set<{ readonly ids: ReadonlyMap<string, unknown>; readonly over: Promise<unknown> }>();
 
   constructor(options: TaskCountsOptions) {
     this.#options = options;
@@ -114,20 +116,27 @@ export class TaskCounts {
 
   /** Merges events into their tasks, and counts them. Returns the ids of the tasks that are incomplete. */
   async add(events: readonly CeleryEvent[]): Promise<string[]> {
-    const computed = await this.#change(collectChanges(events, this.#options), false);
+    const changes = collectChanges(events, this.#options);
+    const computed = await this.#inTurn(changes, () => this.#change(changes, false));
     return computed.filter(({ look }) => look.isIncomplete).map(({ id }) => id);
   }
 
   /** Counts everything of these tasks, whatever is missing. Returns how many of them are known. */
   async giveUpWaiting(ids: Iterable<string>): Promise<number> {
-    const computed = await this.#change(new Map([...ids].map((id) => [id, NO_CHANGE])), true);
+    const changes = new Map([...ids].map((id) => [id, NO_CHANGE]));
+    const computed = await this.#inTurn(changes, () => this.#change(changes, true));
     return computed.filter(({ task }) => task.size > 0).length;
   }
 
   /** Removes tasks that have no `task-sent`, with what they contributed. Returns how many. */
   async forget(ids: Iterable<string>): Promise<number> {
+    const tasks = new Map([...ids].map((id) => [id, UNKNOWN_TASK]));
+    return this.#inTurn(tasks, () => this.#forget(tasks));
+  }
+
+  async #forget(tasks: ReadonlyMap<string, CountedTask>): Promise<number> {
     let forgotten = 0;
-    let left: ReadonlyMap<string, CountedTask> = new Map([...ids].map((id) => [id, UNKNOWN_TASK]));
+    let left = tasks;
     while (left.size > 0) {
       const lines = [...left].map(([id, { version, contribution }]): Line => ({
         id,
@@ -153,12 +162,13 @@ export class TaskCounts {
   async totals(): Promise<Map<string, number>> {
     const totals = new Map<string, number>();
     for (const reply of await this.#read.run(this.#keys.counts.map((keys) => ({ keys, args: [] })))) {
-      const [counts, floors] = reply as [string[], string[]];
+      const [counts, floors] = (reply as [string, string]).map((text) => (text === "" ? [] : text.split(" "))) as [string[], string[]];
       const lowest = new Map<string, number>();
       for (let index = 0; index < floors.length; index += 2) lowest.set(floors[index] as string, Number(floors[index + 1]));
       for (let index = 0; index < counts.length; index += 2) {
         const field = counts[index] as string;
-        totals.set(field, (totals.get(field) ?? 0) + Math.max(Number(counts[index + 1]), lowest.get(field) ?? 0));
+        const count = Number(counts[index + 1]);
+        totals.set(field, (totals.get(field) ?? 0) + (lowest.size === 0 ? count : Math.max(count, lowest.get(field) ?? 0)));
         lowest.delete(field);
       }
       for (const [field, floor] of lowest) totals.set(field, (totals.get(field) ?? 0) + floor);
@@ -183,6 +193,22 @@ export class TaskCounts {
         for (const key of (this.#keys.counts[shard] ?? []).slice(0, 2))
           await onRedis("the counts", () => this.#options.redis.hdel(key, ...page));
       }
+    }
+  }
+
+  /**
+   * Waits for the changes under way that share a task with this one. Otherwise it would be computed from what they are about to change, and refused: a
+   * process works on several batches at once, and the events of a task are often in two that follow each other.
+   */
+  async #inTurn<T>(ids: ReadonlyMap<string, unknown>, work: () => Promise<T>): Promise<T> {
+    const before = [...this.#underWay].filter((other) => shareAny(ids, other.ids)).map(({ over }) => over);
+    const result = before.length === 0 ? work() : Promise.allSettled(before).then(work);
+    const own = { ids, over: result };
+    this.#underWay.add(own);
+    try {
+      return await result;
+    } finally {
+      this.#underWay.delete(own);
     }
   }
 
@@ -327,6 +353,11 @@ export class TaskCounts {
     const args = [changes, sums.map(({ added }) => added), sums.map(({ subtracted }) => subtracted)];
     return { keys, args: [...args.map((arg) => JSON.stringify(arg)), ...sizesOf(part)] };
   }
+}
+
+function shareAny(some: ReadonlyMap<string, unknown>, others: ReadonlyMap<string, unknown>): boolean {
+  for (const id of some.keys()) if (others.has(id)) return true;
+  return false;
 }
 
 function isChange({ from, task, added, look }: Computed): boolean {

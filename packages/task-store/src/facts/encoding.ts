@@ -21,19 +21,21 @@ export function toBase36(number: number): string {
   return `${FIRST_PAIRS[rest]}${text}`;
 }
 
+/** The value of each digit by its character code; 255 for other characters. */
+const DIGITS = Uint8Array.from({ length: 128 }, (_, code) => {
+  const digit = "0123456789abcdefghijklmnopqrstuvwxyz".indexOf(String.fromCharCode(code));
+  return digit === -1 ? 255 : digit;
+});
+
 /** The number at `from`: all digits up to the first other character; 0 if there are none. */
 export function readBase36(text: string, from: number): number {
   let number = 0;
-  for (let index = from; ; index += 1) {
-    const digit = digitOf(text.charCodeAt(index));
-    if (digit === undefined) return number;
+  for (let index = from; index < text.length; index += 1) {
+    const digit = DIGITS[text.charCodeAt(index)] ?? 255;
+    if (digit === 255) return number;
     number = number * 36 + digit;
   }
-}
-
-function digitOf(code: number): number | undefined {
-  if (code >= 0x30 && code <= 0x39) return code - 0x30;
-  return code >= 0x61 && code <= 0x7a ? code - 0x61 + 10 : undefined;
+  return number;
 }
 
 // Short, stable hashes, for spreading keys and distinguishing hostnames. Not for secrets.

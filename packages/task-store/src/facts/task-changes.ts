@@ -20,6 +20,8 @@ export interface TaskChange {
 
 interface MutableChange extends TaskChange {
   facts: string[];
+  /** The facts, if there are many. */
+  known: Set<string> | undefined;
   details: string[];
   texts: StoredText[];
   etaSeconds: number;
@@ -28,8 +30,6 @@ interface MutableChange extends TaskChange {
 /** Merges events by task id. Ignores events that are not about a task, or contain nothing that the Store needs. */
 export function collectChanges(events: readonly CeleryEvent[], options: FactOptions): Map<string, TaskChange> {
   const changes = new Map<string, MutableChange>();
-  /** Facts with their tasks. A fact contains no space. */
-  const known = new Set<string>();
   const hasDetails = options.keepWorker || options.keepException;
   for (const event of events) {
     if (!isTaskEvent(event)) continue;
@@ -37,18 +37,26 @@ export function collectChanges(events: readonly CeleryEvent[], options: FactOpti
     if (fact === undefined) continue;
     let change = changes.get(event.uuid);
     if (change === undefined) {
-      change = { facts: [], details: [], texts: [], etaSeconds: 0 };
+      change = { facts: [], known: undefined, details: [], texts: [], etaSeconds: 0 };
       changes.set(event.uuid, change);
     }
-    const ofTask = `${fact} ${event.uuid}`;
-    if (!known.has(ofTask)) {
-      known.add(ofTask);
+    if (isNew(change, fact)) {
       change.facts.push(fact);
       if (hasDetails) change.details.push(detailsOf(event, options));
     }
     if (event.type === "task-sent" || event.type === "task-received") describe(change, event);
   }
   return changes;
+}
+
+/** From so many facts on, a set is faster than the list. */
+const MANY = 16;
+
+function isNew(change: MutableChange, fact: string): boolean {
+  if (change.facts.length < MANY) return !change.facts.includes(fact);
+  change.known ??= new Set(change.facts);
+  const { size } = change.known;
+  return change.known.add(fact).size > size;
 }
 
 function describe(change: MutableChange, event: Extract<TaskEvent, { readonly type: "task-sent" | "task-received" }>): void {

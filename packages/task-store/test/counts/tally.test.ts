@@ -14,15 +14,21 @@ import {
 } from "@celery-metrics-exporter/celery/testing";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { UNKNOWN_TASK, merge } from "../../src/counts/counted-task.ts";
-import { type Tally, type TalliedEvent, type TalliedKind, tally } from "../../src/counts/tally.ts";
+import { type CountedTask, UNKNOWN_TASK, merge } from "../../src/counts/counted-task.ts";
+import { type Tally, type TalliedEvent, type TalliedKind, tally, tallyAny } from "../../src/counts/tally.ts";
+import { isPlain } from "../../src/completions/runs.ts";
 import { collectChanges } from "../../src/facts/task-changes.ts";
 import { histories } from "../lives.ts";
 
+/** What is known of one task. */
+function taskOf(...events: readonly TaskEvent[]): CountedTask {
+  const [change] = collectChanges(events, { keepWorker: true, keepException: true, everyEvent: true }).values();
+  return change === undefined ? UNKNOWN_TASK : merge(UNKNOWN_TASK, change).task;
+}
+
 /** The tally of one task. */
 function tallyOf(...events: readonly TaskEvent[]): Tally {
-  const [change] = collectChanges(events, { keepWorker: true, keepException: true, everyEvent: true }).values();
-  return tally(change === undefined ? UNKNOWN_TASK : merge(UNKNOWN_TASK, change).task);
+  return tally(taskOf(...events));
 }
 
 function prefetchedOf(...events: readonly TaskEvent[]): Tally["prefetched"] {
@@ -269,4 +275,57 @@ it("agrees with counting one by one, if the events are complete", () => {
     { numRuns: 1_000, maxSkipsPerRun: 1_000 },
   );
   expect(compared).toBe(1_000);
+});
+
+/** At most one event of each kind, at any time, with or without names, queues, an ETA and the mark of a filter. */
+const oneOfEach: fc.Arbitrary<TaskEvent[]> = fc
+  .record({
+    sent: maybe(fc.tuple(fc.record({ ...when(), name: aName(), queue: aName(), excluded: fc.boolean() }), anEta())),
+    received: maybe(fc.tuple(fc.record({ ...when(), ...where(), name: aName(), excluded: fc.boolean() }), anEta())),
+    started: maybe(fc.record({ ...when(), ...where() })),
+    end: maybe(
+      fc.tuple(
+        fc.constantFrom(taskSucceeded, taskFailed, taskNotRegistered, taskRevoked, taskRejected),
+        fc.record({ ...when(), ...where() }),
+      ),
+    ),
+  })
+  .map(({ sent, received, started, end }) => [
+    ...(sent === undefined ? [] : [taskSent({ ...sent[0], ...sent[1] })]),
+    ...(received === undefined ? [] : [taskReceived({ ...received[0], ...received[1] })]),
+    ...(started === undefined ? [] : [taskStarted(started)]),
+    ...(end === undefined ? [] : [end[0](end[1])]),
+  ]);
+
+function maybe<T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> {
+  return fc.option(arbitrary, { nil: undefined, freq: 5 });
+}
+
+function when(): { timestamp: fc.Arbitrary<number> } {
+  return { timestamp: fc.integer({ min: 0, max: 3 }).map((seconds) => SENT_AT + seconds) };
+}
+
+function where(): { hostname: fc.Arbitrary<string> } {
+  return { hostname: fc.constantFrom("w1@host-a", "w1@host-a", "w1@host-a", "w2@host-b") };
+}
+
+function aName(): fc.Arbitrary<string> {
+  return fc.constantFrom("shop.cart.total", "shop.cart.total", "shop.other", "");
+}
+
+function anEta(): fc.Arbitrary<{ eta?: number }> {
+  return fc.constantFrom({}, {}, { eta: SENT_AT + 2 });
+}
+
+it("is the same with and without the shortcut for plain tasks", () => {
+  let plain = 0;
+  fc.assert(
+    fc.property(oneOfEach, (events) => {
+      const task = taskOf(...events);
+      if (isPlain(task.facts)) plain += 1;
+      expect(tally(task)).toEqual(tallyAny(task));
+    }),
+    { numRuns: 3_000 },
+  );
+  expect(plain).toBeGreaterThan(300);
 });
