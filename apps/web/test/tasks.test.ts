@@ -120,7 +120,8 @@ describe("filters", () => {
     ],
     [`range=all&to=${encodeURIComponent(minutesAgo(60).toISOString())}`, ["old", "oldest"]],
   ])("%s", async (query, ids) => {
-    expect(await idsOf(query)).toEqual(ids);
+    // A search answers with what it found within its time, so on a busy machine it takes more than one answer.
+    expect(await walk(query)).toEqual(ids);
   });
 
   it("reports how far it searched, and ends", async () => {
