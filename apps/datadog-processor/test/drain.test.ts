@@ -2,15 +2,15 @@
 import { startStatsdSink } from "@celery-metrics-exporter/testkit";
 import { once } from "node:events";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { BuiltProcessors } from "./built-processor.ts";
+import { ProcessorProcesses } from "./processor-processes.ts";
 
 const TASKS = 200;
 /** A packet contains 2 of the 3 lines of a task. */
 const PACKET_BYTES = "600";
 
-let processors: BuiltProcessors;
+let processors: ProcessorProcesses;
 beforeAll(async () => {
-  processors = await BuiltProcessors.start();
+  processors = await ProcessorProcesses.start();
 });
 afterAll(() => processors.close());
 

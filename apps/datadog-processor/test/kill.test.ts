@@ -5,7 +5,7 @@ import { startStatsdSink } from "@celery-metrics-exporter/testkit";
 import { once } from "node:events";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Step } from "@celery-metrics-exporter/task-store";
-import { BuiltProcessors } from "./built-processor.ts";
+import { ProcessorProcesses } from "./processor-processes.ts";
 
 const TASKS = 40;
 
@@ -24,9 +24,9 @@ function retriedTasks(): TaskEvent[] {
   ]);
 }
 
-let processors: BuiltProcessors;
+let processors: ProcessorProcesses;
 beforeAll(async () => {
-  processors = await BuiltProcessors.start();
+  processors = await ProcessorProcesses.start();
 });
 afterAll(() => processors.close());
 

@@ -9,6 +9,7 @@ export { RabbitmqServer, startRabbitmq } from "./services/rabbitmq.mjs";
 export { RedisServer, startRedis } from "./services/redis.mjs";
 export { RedisCluster, startRedisCluster, type RedisClusterOptions } from "./servers/redis-cluster.ts";
 export { SentinelServer, startSentinel } from "./services/sentinel.mjs";
+export { bundleProgram } from "./bundled-program.ts";
 export { launchChromium } from "./chromium.ts";
 export {
   DogstatsdSyntaxError,

@@ -7,7 +7,7 @@ import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { GaugeMapper, Gauges, type GaugesOptions } from "../../src/watching/gauges.ts";
-import { BuiltProcessors } from "../built-processor.ts";
+import { ProcessorProcesses } from "../processor-processes.ts";
 import { DatadogHarness } from "../datadog-harness.ts";
 
 const NEVER = new AbortController().signal;
@@ -165,7 +165,7 @@ describe("of several processors", () => {
   });
 
   it("one sends; when it is killed, another goes on with what both have heard", async () => {
-    const processors = await BuiltProcessors.start();
+    const processors = await ProcessorProcesses.start();
     const sinks = await Promise.all([startStatsdSink(), startStatsdSink()]);
     try {
       const env = { QUEUE_PREFIX: "{one-sends}", DATADOG_GAUGE_INTERVAL_MS: "200" };

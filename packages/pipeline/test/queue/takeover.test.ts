@@ -1,20 +1,22 @@
 /** Killed processes: their batches are taken over, and a batch that kills every process is detected. */
 import { taskStarted } from "@celery-metrics-exporter/celery/testing";
+import { bundleProgram } from "@celery-metrics-exporter/testkit";
 import { Queue, type Job } from "bullmq";
-import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { DEAD_LETTER_QUEUE, encodeBatch } from "../../src/index.ts";
 import { JOB_NAMES } from "../../src/queue/names.ts";
 import { privateRedis } from "../support/redis.ts";
 
-const PACKAGE = fileURLToPath(new URL("../..", import.meta.url));
 const PROCESSOR = fileURLToPath(new URL("../fixtures/processor.mjs", import.meta.url));
 const redis = privateRedis();
 const scenes: Scene[] = [];
+let processor = "";
 
-// The child processes run the built code.
-beforeAll(() => void execFileSync("../../node_modules/.bin/tsc", ["-b"], { cwd: PACKAGE }));
+beforeAll(async () => {
+  processor = await bundleProgram(PROCESSOR);
+});
 afterAll(() => Promise.all(scenes.map((scene) => scene.close())));
 
 type Mode = "hold" | "poison" | "poison-read" | "well";
@@ -32,8 +34,7 @@ class Scene {
   }
 
   spawnProcessor(mode: Mode, env: Readonly<Record<string, string>> = {}): ChildProcess {
-    const child = spawn(process.execPath, [PROCESSOR], {
-      cwd: PACKAGE,
+    const child = spawn(process.execPath, [processor], {
       env: { REDIS_URL: redis.url, QUEUE_PREFIX: this.#prefix, LOG_LEVEL: "silent", FIXTURE_MODE: mode, ...env },
       stdio: ["ignore", "ignore", "inherit"],
     });

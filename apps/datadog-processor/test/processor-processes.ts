@@ -1,32 +1,31 @@
-/** Runs the built processor in separate processes, on real queues. */
+/** Runs the processor in separate processes, on real queues. */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { EXPORTERS, Fanout } from "@celery-metrics-exporter/pipeline";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger } from "@celery-metrics-exporter/runtime";
-import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
-import { execFileSync, spawn, type ChildProcess } from "node:child_process";
+import { bundleProgram, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { spawn, type ChildProcess } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
-const PACKAGE = fileURLToPath(new URL("..", import.meta.url));
 const PROCESSOR = fileURLToPath(new URL("./fixtures/crashing-processor.mjs", import.meta.url));
 
-export class BuiltProcessors {
+export class ProcessorProcesses {
   readonly #redis: RedisServer;
+  readonly #program: string;
   readonly #children = new Set<ChildProcess>();
 
-  private constructor(redis: RedisServer) {
+  private constructor(redis: RedisServer, program: string) {
     this.#redis = redis;
+    this.#program = program;
   }
 
-  static async start(): Promise<BuiltProcessors> {
-    // The child processes run the built code.
-    execFileSync("../../node_modules/.bin/tsc", ["-b"], { cwd: PACKAGE });
-    return new BuiltProcessors(await startRedis());
+  static async start(): Promise<ProcessorProcesses> {
+    const program = await bundleProgram(PROCESSOR);
+    return new ProcessorProcesses(await startRedis(), program);
   }
 
   spawn(env: Readonly<Record<string, string>>): ChildProcess {
-    const child = spawn(process.execPath, [PROCESSOR], {
-      cwd: PACKAGE,
+    const child = spawn(process.execPath, [this.#program], {
       env: { REDIS_URL: this.#redis.url, LOG_LEVEL: "silent", DATADOG_GRACE_MS: "200", ...env },
       stdio: ["ignore", "ignore", "inherit"],
     });
