@@ -1,6 +1,6 @@
 import { defineConfig } from "vitest/config";
 
-/** `pnpm test:soak`: the fault tests at full length (test/faults/scale.ts). */
+/** `pnpm test:soak`: the fault tests at full length, and properties with more examples (packages/testkit/src/scale.ts). */
 const soak = process.env["SOAK"] === "1";
 const conditions = ["source"];
 /** Starts Redis, RabbitMQ and PostgreSQL when the first test asks for them. */

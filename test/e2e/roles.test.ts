@@ -65,6 +65,11 @@ function processesOf(group: number): number[] {
 }
 
 describe.each(ROLES)("pnpm --filter %s start", (role) => {
+  it("becomes Node.js, without a shell between them", () => {
+    const { scripts } = JSON.parse(readFileSync(`${REPOSITORY}/apps/${role}/package.json`, "utf8")) as { scripts: { start: string } };
+    expect(scripts.start).toMatch(/^(MALLOC_ARENA_MAX=1 )?exec node (--max-semi-space-size=32 )?dist\/bundle\.js$/);
+  });
+
   it("drains on SIGTERM and leaves no process behind", async () => {
     const command = run(pnpm, ["--filter", role, "start"], env);
     await command.printed(/health port open/);
@@ -73,9 +78,12 @@ describe.each(ROLES)("pnpm --filter %s start", (role) => {
     expect(command.output()).toContain('"msg":"stopped"');
     await expect.poll(() => processesOf(command.child.pid ?? 0), { timeout: 5_000 }).toEqual([]);
   });
+});
 
+/** Below npx and pnpm every role is the same: Node.js itself, with the same handler of signals. */
+describe("npx pnpm --filter receiver start", () => {
   it("drains on Ctrl-C in a terminal, which signals the whole process group", async () => {
-    const command = run("npx", ["--yes", packageManager, "--filter", role, "start"], env);
+    const command = run("npx", ["--yes", packageManager, "--filter", "receiver", "start"], env);
     await command.printed(/health port open/);
     process.kill(-(command.child.pid ?? 0), "SIGINT");
     await command.exited;

@@ -1,9 +1,8 @@
 /** Bursts, as fast as the broker accepts them: every event gets through. Also logs how fast. */
-import { createVhost, startRedis } from "@celery-metrics-exporter/testkit";
+import { createVhost, startRedis, scaled } from "@celery-metrics-exporter/testkit";
 import { afterEach, describe, expect, it } from "vitest";
 import { prepareBurst, publishBurst } from "../load/load.ts";
 import { sumOf } from "../fleet/own-metrics.ts";
-import { scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
 

@@ -1,5 +1,5 @@
 /** Every process is replaced under load, one after the other, as in a rolling deployment: nothing is delivered or counted twice. */
-import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
+import { createVhost, type TestVhost, scaled } from "@celery-metrics-exporter/testkit";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, it } from "vitest";
 import type { RoleName } from "../fleet/fleet.ts";
@@ -7,7 +7,6 @@ import type { RoleProcess } from "../fleet/role-process.ts";
 import { Load, prepareBurst, publishBurst, together, type Truth } from "../load/load.ts";
 import { sumOf } from "../fleet/own-metrics.ts";
 import { expectAllDone } from "./queues.ts";
-import { scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
 

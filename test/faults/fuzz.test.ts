@@ -1,9 +1,9 @@
 /** Passes mutated frames through everything that reads them, in a separate process that may crash or hang (scripts/fuzz.mjs). */
+import { scaled } from "@celery-metrics-exporter/testkit";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { expect, it } from "vitest";
-import { scaled } from "./scale.ts";
 
 const SCRIPT = fileURLToPath(new URL("../../scripts/fuzz.mjs", import.meta.url));
 /** A fixed seed: every short run tests the same frames; the soak test looks for new ones. */

@@ -2,11 +2,10 @@
 import type { AmqpFrame } from "@celery-metrics-exporter/celery/testing";
 import { taskReceived } from "@celery-metrics-exporter/celery/testing";
 import { DEAD_LETTER_QUEUE } from "@celery-metrics-exporter/pipeline";
-import { sharedRabbitmqUrl, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { sharedRabbitmqUrl, startRedis, type RedisServer, scaled } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { startWholePipeline } from "../integration/whole-pipeline.ts";
-import { scaled } from "./scale.ts";
 
 /** More than one job of an exporter queue may contain (packages/pipeline/src/queue/batch.ts), so that the batch must be split. */
 const EVENTS = scaled(12_000, 100_000);

@@ -1,5 +1,5 @@
 /** An exporter that makes no progress does not affect the other one; beyond the limit, the receiver does what `QUEUE_FULL` says. */
-import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
+import { createVhost, type TestVhost, SOAK, scaled } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { BreakableDatabase } from "./breakable-database.ts";
@@ -7,7 +7,6 @@ import { Load, prepareBurst, publishBurst, together, type Truth } from "../load/
 import { residentBytes, sumOf } from "../fleet/own-metrics.ts";
 import { messagesIn } from "./rabbitmq-backlog.ts";
 import { readinessOf } from "./readiness.ts";
-import { SOAK, scaled } from "./scale.ts";
 import { startScene, type Scene, type SceneOptions } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
 

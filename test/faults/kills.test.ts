@@ -1,11 +1,10 @@
 /** Roles are killed at random moments under a steady load: nothing is lost, and the other processes take over. */
-import { createVhost, seededRandom, type TestVhost } from "@celery-metrics-exporter/testkit";
+import { createVhost, seededRandom, type TestVhost, scaled } from "@celery-metrics-exporter/testkit";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, it } from "vitest";
 import type { RoleName } from "../fleet/fleet.ts";
 import { Load, together } from "../load/load.ts";
 import { expectAllDone, expectDone } from "./queues.ts";
-import { scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
 

@@ -1,12 +1,11 @@
 /** Large messages while nothing can be stored: the receiver's memory is limited by bytes, whatever the prefetch in messages is. */
 import { taskReceived } from "@celery-metrics-exporter/celery/testing";
-import { createVhost } from "@celery-metrics-exporter/testkit";
+import { createVhost, SOAK, scaled } from "@celery-metrics-exporter/testkit";
 import { expect, it, onTestFinished } from "vitest";
 import { residentBytes } from "../fleet/own-metrics.ts";
 import type { RoleProcess } from "../fleet/role-process.ts";
 import { freeze } from "./frozen-server.ts";
 import { messagesIn } from "./rabbitmq-backlog.ts";
-import { SOAK, scaled } from "./scale.ts";
 import { startScene } from "./scene.ts";
 
 const MEGABYTE = 1e6;

@@ -1,5 +1,5 @@
 /** Outages of Redis and RabbitMQ under load, by shutdown and by SIGKILL: the flow resumes by itself, and nothing is lost or given up. */
-import { startRabbitmq, type RabbitmqServer } from "@celery-metrics-exporter/testkit";
+import { startRabbitmq, type RabbitmqServer, scaled } from "@celery-metrics-exporter/testkit";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, expect, it } from "vitest";
 import type { RoleProcess } from "../fleet/role-process.ts";
@@ -7,7 +7,6 @@ import { Load } from "../load/load.ts";
 import { residentBytes, sumOf } from "../fleet/own-metrics.ts";
 import { expectReadiness, readiness } from "./readiness.ts";
 import { expectAllDone } from "./queues.ts";
-import { scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
 

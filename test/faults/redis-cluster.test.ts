@@ -6,13 +6,14 @@ import {
   type RedisCluster,
   type RedisServer,
   type TestVhost,
+  SOAK,
+  scaled,
 } from "@celery-metrics-exporter/testkit";
 import { afterEach, expect, it } from "vitest";
 import type { RoleName } from "../fleet/fleet.ts";
 import { Load, together } from "../load/load.ts";
 import { expectAllDone } from "./queues.ts";
 import { expectReadiness } from "./readiness.ts";
-import { SOAK, scaled } from "./scale.ts";
 import { DURABLE, startSceneOn, type SceneOnRedis } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
 

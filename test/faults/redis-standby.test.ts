@@ -1,11 +1,10 @@
 /** Two receivers on Redis pub/sub, which stores nothing: whatever happens to the active one, the standby has the events that it had not stored. */
-import { TcpProxy, seededRandom, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { TcpProxy, seededRandom, startRedis, type RedisServer, SOAK, scaled } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { RoleProcess } from "../fleet/role-process.ts";
 import { Load } from "../load/load.ts";
 import { sumOf } from "../fleet/own-metrics.ts";
-import { SOAK, scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
 

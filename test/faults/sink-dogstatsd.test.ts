@@ -1,10 +1,9 @@
 /** The agent: the exporter waits for an absent one, and a running one gets every line, however fast the queue is drained. */
-import { createVhost, startStatsdSink, type StatsdSink, type TestVhost } from "@celery-metrics-exporter/testkit";
+import { createVhost, startStatsdSink, type StatsdSink, type TestVhost, SOAK, scaled } from "@celery-metrics-exporter/testkit";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { Load, prepareBurst, publishBurst, type Truth } from "../load/load.ts";
 import { sumOf } from "../fleet/own-metrics.ts";
 import { readinessOf } from "./readiness.ts";
-import { SOAK, scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
 

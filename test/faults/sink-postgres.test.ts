@@ -1,11 +1,10 @@
 /** All PostgreSQL faults, under a steady load: the flow resumes by itself, and every row is right in the end. */
-import { createVhost, type TestVhost } from "@celery-metrics-exporter/testkit";
+import { createVhost, type TestVhost, SOAK, scaled } from "@celery-metrics-exporter/testkit";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { BreakableDatabase, type Mend } from "./breakable-database.ts";
 import { Load } from "../load/load.ts";
 import { residentBytes, sumOf } from "../fleet/own-metrics.ts";
 import { readinessOf } from "./readiness.ts";
-import { SOAK, scaled } from "./scale.ts";
 import { startScene, type Scene } from "./scene.ts";
 import { expectMetrics, expectRows } from "./truth.ts";
 

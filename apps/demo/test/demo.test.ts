@@ -193,15 +193,15 @@ describe.concurrent("the demo", () => {
 // A drain has 15 seconds for everything sent, so nothing runs concurrently.
 describe("the demo at Ctrl-C", () => {
   it("compares as after --seconds", { timeout: TIMEOUT_MS }, async () => {
-    const demo = startDemoOnOurRedis(["--no-dashboard", "--exporters", "postgres"]);
+    const demo = startDemoOnOurRedis(["--no-dashboard", "--exporters", "datadog"]);
     await vi.waitFor(() => expect(demo.output()).toMatch(/[1-9]\d* events received/), { timeout: TIMEOUT_MS, interval: 200 });
     demo.signal("SIGINT");
     expect(await demo.exitCode).toBe(0);
-    expect(demo.output()).toMatch(/What Celery ran and what Postgres has agree on \d+ tasks\.\n$/);
+    expect(demo.output()).toMatch(/What Celery ran and what Datadog got agree on \d+ tasks\.\n$/);
   });
 
   it("compares, ends every process that it started, and removes its keys", { timeout: TIMEOUT_MS }, async () => {
-    const demo = startDemoOnOurRedis([], celery());
+    const demo = startDemoOnOurRedis(["--exporters", "datadog"], celery());
     await vi.waitFor(() => expect(demo.output()).toMatch(/[1-9]\d* events received/), { timeout: TIMEOUT_MS, interval: 200 });
     const children = descendants(demo.pid);
     // Worker, its two pool processes, client, and the process that ends these if the demo cannot.

@@ -1,5 +1,4 @@
 /** Programs of tests in one file each: Node.js starts them in half the CPU time, from the sources, without the build. */
-import { build } from "esbuild";
 import { join } from "node:path";
 import { temporaryFolder } from "./services/folders.mjs";
 
@@ -13,6 +12,8 @@ const COMMONJS_NAMES = [
 /** Bundles a program with everything that it imports, except native code. @returns the path of the bundle; it is removed with this process. */
 export async function bundleProgram(entry: string): Promise<string> {
   const outfile = join(temporaryFolder("program"), "program.mjs");
+  // Imported only here: most tests and the demo do without it.
+  const { build } = await import("esbuild");
   await build({
     entryPoints: [entry],
     outfile,

@@ -11,6 +11,7 @@ export { RedisCluster, startRedisCluster, type RedisClusterOptions } from "./ser
 export { SentinelServer, startSentinel } from "./services/sentinel.mjs";
 export { bundleProgram } from "./bundled-program.ts";
 export { launchChromium } from "./chromium.ts";
+export { SOAK, scaled } from "./scale.ts";
 export {
   DogstatsdSyntaxError,
   type DogstatsdMessage,

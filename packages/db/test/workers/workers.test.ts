@@ -1,3 +1,4 @@
+import { scaled } from "@celery-metrics-exporter/testkit";
 import { type CeleryEvent, type WorkerEvent, type WorkersObserved } from "@celery-metrics-exporter/celery";
 import {
   SENT_AT,
@@ -129,7 +130,7 @@ test("any order, split and repetition of events and observations leads to the sa
       }
       expect(pictures[1]).toEqual(pictures[0]);
     }),
-    { numRuns: 150 },
+    { numRuns: scaled(40, 150) },
   );
 }, 120_000);
 

@@ -1,3 +1,4 @@
+import { scaled } from "@celery-metrics-exporter/testkit";
 import type { Decoded } from "@celery-metrics-exporter/celery";
 import { taskFailed, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Metrics, UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
@@ -312,7 +313,7 @@ describe("a replay of dead letters", () => {
         expect(await lettersLeft()).toEqual([]);
         await redis.producer.flushall();
       }),
-      { seed: 20_261_129, numRuns: 30 },
+      { seed: 20_261_129, numRuns: scaled(10, 30) },
     );
     expect(Math.min(outcomes.replayed, outcomes.left)).toBeGreaterThan(20);
   });

@@ -1,6 +1,7 @@
 /**
  * The filters' guarantee: what remains does not depend on how events are grouped into batches, or on which process gets which batch when.
  */
+import { scaled } from "@celery-metrics-exporter/testkit";
 import { taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import type { CeleryEvent, TaskEvent } from "@celery-metrics-exporter/celery";
 import { UnavailableError, loadConfig } from "@celery-metrics-exporter/runtime";
@@ -202,7 +203,7 @@ describe("what remains", () => {
           ]);
           expect(sink.has()).toEqual(Object.fromEntries(whole));
         }),
-        { numRuns: 60 },
+        { numRuns: scaled(20, 60) },
       );
     },
     240_000,

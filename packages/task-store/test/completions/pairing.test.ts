@@ -1,4 +1,5 @@
 /** Each attempt of a task is counted under its own name and queue, whatever is known of the others. */
+import { scaled } from "@celery-metrics-exporter/testkit";
 import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import {
   taskFailed,
@@ -482,7 +483,7 @@ describe("the attempts of a task", () => {
       fc.property(anyDraws.map(historyOf), ({ events, expected }) => {
         for (const order of [events, events.toReversed()]) expect(describeSummary(summaryOf(order))).toEqual(expected);
       }),
-      { numRuns: 2_000 },
+      { numRuns: scaled(500, 2_000) },
     );
   });
 
@@ -497,7 +498,7 @@ describe("the attempts of a task", () => {
         expect(summary.lacks).toBe("start");
         expect(describeSummary(summary)).toEqual(expectedWithoutStart);
       }),
-      { numRuns: 2_000 },
+      { numRuns: scaled(500, 2_000) },
     );
   });
 
@@ -507,7 +508,7 @@ describe("the attempts of a task", () => {
       fc.property(reported.map(historyOf), ({ events, expected, begin: [received] }) => {
         expect(describeSummary(summaryOf(events.filter((event) => event !== received)))).toEqual(expected);
       }),
-      { numRuns: 2_000 },
+      { numRuns: scaled(500, 2_000) },
     );
   });
 });

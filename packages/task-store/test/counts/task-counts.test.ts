@@ -12,7 +12,7 @@ import {
   taskSucceeded,
 } from "@celery-metrics-exporter/celery/testing";
 import { mastersOf } from "@celery-metrics-exporter/runtime";
-import { startRedisCluster } from "@celery-metrics-exporter/testkit";
+import { startRedisCluster, scaled } from "@celery-metrics-exporter/testkit";
 import * as fc from "fast-check";
 import { Cluster } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -71,7 +71,7 @@ describe("counts are the sum of what each task contributes", () => {
         for (const batch of batches) await (isNewEachTime ? harness.process() : one).add(batch);
         expect(await harness.counts()).toEqual(await expectedOf(history));
       }),
-      { numRuns: 60 },
+      { numRuns: scaled(20, 60) },
     );
   });
 
@@ -87,7 +87,7 @@ describe("counts are the sum of what each task contributes", () => {
         );
         expect(await harness.counts()).toEqual(await expectedOf(history));
       }),
-      { numRuns: 50 },
+      { numRuns: scaled(20, 50) },
     );
   });
 
@@ -106,7 +106,7 @@ describe("counts are the sum of what each task contributes", () => {
         await processes[0].add(history);
         expect(await harness.counts()).toEqual(await expectedOf(history, true));
       }),
-      { numRuns: 50 },
+      { numRuns: scaled(20, 50) },
     );
   });
 
@@ -169,7 +169,7 @@ describe("what Redis lost", () => {
         }
         expect(await harness.counts()).toEqual(await expectedOf(batches.slice(at).flat()));
       }),
-      { numRuns: 60 },
+      { numRuns: scaled(20, 60) },
     );
   });
 });

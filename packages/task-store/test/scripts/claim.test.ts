@@ -1,3 +1,4 @@
+import { scaled } from "@celery-metrics-exporter/testkit";
 import {
   deliveries,
   taskFailed,
@@ -264,7 +265,7 @@ describe("settling an entry as the job has read it", () => {
         const [whole, again] = await Promise.all([states("whole", true), states("again", false)]);
         expect(whole).toEqual(again);
       }),
-      { numRuns: 20 },
+      { numRuns: scaled(8, 20) },
     );
     expect(shortcuts).toBeGreaterThan(10);
   });
@@ -306,7 +307,7 @@ describe("everything sent", () => {
         for (const batch of batches) expect(await harness.store.apply(batch)).toEqual([]);
         for (const claimed of (await harness.store.claim("2", ids)).values()) expect(claimed).toEqual({ outcome: "reported" });
       }),
-      { numRuns: 60 },
+      { numRuns: scaled(20, 60) },
     );
   });
 });

@@ -1,6 +1,6 @@
 /** The state of workers, in Redis, from events in any order. */
 import type { WorkerEvent } from "@celery-metrics-exporter/celery";
-import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { startRedis, type RedisServer, scaled } from "@celery-metrics-exporter/testkit";
 import * as fc from "fast-check";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
@@ -53,7 +53,7 @@ it("is the same whatever the order of the events, however often they come, and w
         expected.map((state) => ({ ...state, version: undefined })),
       );
     }),
-    { numRuns: 30 },
+    { numRuns: scaled(10, 30) },
   );
   await redis.flushall();
   await workers.merge(history, NOW);
