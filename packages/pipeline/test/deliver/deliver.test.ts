@@ -120,7 +120,7 @@ const failAll: Fail = () => {
   throw new TypeError("cannot read properties of undefined");
 };
 
-describe("a delivery", () => {
+describe.concurrent("a delivery", () => {
   it("sends a good batch once", async () => {
     const sink = new TestSink(() => {});
     expect(await sink.deliver(upTo(5))).toBeUndefined();
@@ -212,7 +212,7 @@ describe("a delivery", () => {
   });
 });
 
-describe("evidence", () => {
+describe.concurrent("evidence", () => {
   it.each([
     ["refuses", refuseAll],
     ["fails for", failAll],
@@ -447,7 +447,7 @@ const stallAll: Fail = () => {
   throw new TimedOutError("canceled");
 };
 
-describe("a batch that takes too long", () => {
+describe.concurrent("a batch that takes too long", () => {
   it("is tried a few times, and then in parts: what gets through is delivered, and the slow item is held", async () => {
     const sink = new TestSink(stall(1_234));
     const held = await sink.deliver(upTo(4_000));
@@ -489,7 +489,7 @@ describe("a batch that takes too long", () => {
     expect(sink.sent).toEqual([[0, 1, 2, 9, 10]]);
   });
 
-  it.concurrent.each([
+  it.each([
     [1, 3],
     [20, 6],
     [4_000, 9],
@@ -527,7 +527,7 @@ describe("a batch that takes too long", () => {
     expect(sink.unavailable).toBe(reported);
   });
 
-  it.concurrent.each([
+  it.each([
     ["first", upTo(10)],
     ["last", upTo(20, 80)],
     ["every tenth", upTo(10).map((index) => index * 10)],
@@ -575,7 +575,7 @@ describe("a batch that takes too long", () => {
   });
 });
 
-describe("a fault that comes and goes", () => {
+describe.concurrent("a fault that comes and goes", () => {
   it("buries no more innocent items than the limit allows", async () => {
     let seed = 1;
     const random = (): number => (seed = (seed * 16_807) % 2_147_483_647) / 2_147_483_647;
@@ -590,7 +590,7 @@ describe("a fault that comes and goes", () => {
   });
 });
 
-describe("the search for the item at fault", () => {
+describe.concurrent("the search for the item at fault", () => {
   it("ends soon when nothing gets through, for each kind", async () => {
     const sink = new TestSink(refuseAll);
     await sink.deliver(upTo(4_000));
