@@ -10,9 +10,9 @@ import { join, resolve } from "node:path";
 const CLIENT = resolve(import.meta.dirname, "../../web/dist/client");
 
 /** The addresses of pages, besides that of the overview. Each is one segment, so that relative addresses of files and of the API fit all of them. */
-const PAGES = ["tasks", "task", "failures", "types", "workers", "worker", "queues", "about"];
+export const PAGES = ["tasks", "task", "failures", "types", "workers", "worker", "queues", "about"];
 
-const OURS = `(?:api/v1/|assets/|(?:${PAGES.join("|")})?(?:[?]|$))`;
+const OURS = `(?:api/|auth/|assets/|(?:${PAGES.join("|")})?(?:[?]|$))`;
 const PREFIX = new RegExp(`^/(?:[^?]*?/)??(?=${OURS})`);
 
 /** The address without the prefix of a reverse proxy that keeps it: `/celery/tasks` is `/tasks`. So a prefix needs no setting. */
