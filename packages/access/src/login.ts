@@ -100,8 +100,7 @@ async function refuseBeyond(limiter: RateLimiter, request: FastifyRequest, reply
 
 /** Whether a script of a page asks. Browsers say so over HTTPS and from loopback. */
 function isScript({ headers }: FastifyRequest): boolean {
-  const mode = headers["sec-fetch-mode"];
-  return mode !== undefined && mode !== "navigate";
+  return headers["sec-fetch-site"] !== undefined && headers["sec-fetch-mode"] !== "navigate";
 }
 
 class Login<U> {
