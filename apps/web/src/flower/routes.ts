@@ -66,8 +66,8 @@ export function addFlower(server: FastifyInstance, context: ApiContext): void {
     return reply.type(JSON_TYPE).send(JSON.stringify({ "task-types": names }));
   });
 
-  server.get<{ Params: { readonly id: string } }>("/api/task/info/:id", VIEWER, async ({ params, user }, reply) => {
-    const id = storableText(params.id);
+  server.get<{ Params: { readonly "*": string } }>("/api/task/info/*", VIEWER, async ({ params, user }, reply) => {
+    const id = storableText(params["*"]);
     const withData = maySeeData(user);
     const found = await recent.get(["task", withData, id], () => findTask(reader, id, withData));
     if (found === undefined) throw refusal(404, `Unknown task '${id}'`);
@@ -78,7 +78,7 @@ export function addFlower(server: FastifyInstance, context: ApiContext): void {
     return reply.type(JSON_TYPE).send(JSON.stringify({ ...task, "task-id": task.uuid }));
   });
 
-  server.get("/api/task/result/:id", VIEWER, async (_request, reply) => reply.code(501).type("text/plain; charset=utf-8").send(NO_RESULTS));
+  server.get("/api/task/result/*", VIEWER, async (_request, reply) => reply.code(501).type("text/plain; charset=utf-8").send(NO_RESULTS));
 
   server.get("/api/queues/length", VIEWER, async (_request, reply) => {
     const { items } = await recent.get(["flower queues"], () =>
@@ -135,8 +135,7 @@ function wholeNumber(query: Query, name: string, max: number): number {
 function minuteOf(query: Query, name: string): number | undefined {
   const text = textOf(query, name);
   if (text === undefined) return undefined;
-  const [, day = "", minute = ""] = /^(\d{4}-\d\d-\d\d) (\d\d:\d\d)$/.exec(text) ?? [];
-  const at = Date.parse(`${day}T${minute}:00Z`);
+  const at = /^\d{4}-\d\d-\d\d \d\d:\d\d$/.test(text) ? Date.parse(`${text.replace(" ", "T")}:00Z`) : Number.NaN;
   if (Number.isNaN(at)) throw refusal(400, `${name} must be a time such as 2027-01-31 12:00.`);
   return at;
 }
