@@ -9,8 +9,10 @@ import { BrowserSession } from "./browser-session.ts";
 import { useApi } from "./harness.ts";
 import { CLIENT_ID, CLIENT_SECRET, startIssuer, type TestIssuer } from "./issuer.ts";
 import { startProxy, type Proxy } from "./proxy.ts";
+import { useBrowser } from "./scene.ts";
 
 const api = useApi();
+const viewer = useBrowser();
 const PASSWORD = "correct horse";
 const { token, tokenHash } = createToken();
 let issuer: TestIssuer;
@@ -61,6 +63,10 @@ async function me(browser: BrowserSession, url = site): Promise<unknown> {
 /** The address with which the issuer sends the browser back. */
 async function callbackOf(browser: BrowserSession, url = site): Promise<string> {
   return (await browser.follow(`${url}tasks`, /\/auth\/callback/)).address;
+}
+
+function askAs(authorization: string): Promise<Response> {
+  return fetch(`${site}api/v1/me`, { headers: { authorization } });
 }
 
 async function messageOf(answer: Response): Promise<string> {
@@ -137,12 +143,22 @@ describe("a person who opens a page", () => {
   });
 });
 
+it("in a real browser, one logs in, is called by one's name, and logs out", async () => {
+  const page = await viewer.open(`${site}about`);
+  await page.getByText("ann", { exact: true }).waitFor();
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.getByRole("heading", { name: "Logged out" }).waitFor();
+  expect(await page.evaluate(async () => (await fetch("/api/v1/me")).status)).toBe(401);
+  await page.getByRole("link", { name: "Log in again" }).click();
+  await page.getByText("ann, reader").waitFor();
+  expect(viewer.complaints.filter((text) => !text.includes("401"))).toEqual([]);
+});
+
 describe("a program", () => {
   it("uses passwords and tokens as before", async () => {
-    const ask = (authorization: string): Promise<Response> => fetch(`${site}api/v1/me`, { headers: { authorization } });
-    expect(await (await ask(`Bearer ${token}`)).json()).toEqual({ name: "script", role: "operator", logout: null });
-    expect(await (await ask(`Basic ${Buffer.from(`bob:${PASSWORD}`).toString("base64")}`)).json()).toMatchObject({ name: "bob" });
-    expect((await ask("Bearer wrong")).status).toBe(401);
+    expect(await (await askAs(`Bearer ${token}`)).json()).toEqual({ name: "script", role: "operator", logout: null });
+    expect(await (await askAs(`Basic ${Buffer.from(`bob:${PASSWORD}`).toString("base64")}`)).json()).toMatchObject({ name: "bob" });
+    expect((await askAs("Bearer wrong")).status).toBe(401);
   });
 
   it("without a session gets a problem document, not a page", async () => {
@@ -289,21 +305,21 @@ describe("a login is refused", () => {
   });
 });
 
+/** As the server makes it. */
+async function sealed({ secret = CLIENT_SECRET, audience = "session", exp = "1 h", role = "admin" }): Promise<string> {
+  const key = new Uint8Array(hkdfSync("sha256", secret, `${issuer.url} ${CLIENT_ID}`, "celery-metrics-exporter session", 32));
+  return new EncryptJWT({ name: "eve", role })
+    .setProtectedHeader({ alg: "dir", enc: "A256GCM" })
+    .setAudience(audience)
+    .setExpirationTime(exp)
+    .encrypt(key);
+}
+
+async function statusWith(value: string): Promise<number> {
+  return (await fetch(`${site}api/v1/me`, { headers: { cookie: `cme-session=${value}` } })).status;
+}
+
 describe("a cookie", () => {
-  /** As the server makes it. */
-  async function sealed({ secret = CLIENT_SECRET, audience = "session", exp = "1 h", role = "admin" }): Promise<string> {
-    const key = new Uint8Array(hkdfSync("sha256", secret, `${issuer.url} ${CLIENT_ID}`, "celery-metrics-exporter session", 32));
-    return new EncryptJWT({ name: "eve", role })
-      .setProtectedHeader({ alg: "dir", enc: "A256GCM" })
-      .setAudience(audience)
-      .setExpirationTime(exp)
-      .encrypt(key);
-  }
-
-  async function statusWith(value: string): Promise<number> {
-    return (await fetch(`${site}api/v1/me`, { headers: { cookie: `cme-session=${value}` } })).status;
-  }
-
   it("counts only if this server made it for a session, and until it expires", async () => {
     expect(await statusWith(await sealed({}))).toBe(200);
     expect(await statusWith(await sealed({ secret: "another secret" }))).toBe(401);
@@ -350,14 +366,14 @@ describe("after a login", () => {
   });
 
   it.each(["", "tasks", "tasks?name=//evil.example.com", "task?id=%2F%2Fx", "?range=1h", "https://tools.example.com/celery/queues"])(
-    "it is sent to our page %j",
+    "the browser is sent to our page %j",
     (to) => {
       const base = "https://tools.example.com/celery/";
       expect(ourAddress(to, new URL(base)).href).toBe(to.startsWith("https:") ? to : base + to);
     },
   );
 
-  it("it ignores a foreign address in a link to the login", async () => {
+  it("a foreign address in a link to the login is ignored", async () => {
     const { address } = await new BrowserSession().follow(`${site}auth/login?to=${encodeURIComponent("//evil.example.com/tasks")}`);
     expect(address).toBe(site);
   });

@@ -33,7 +33,7 @@ export function About(): JSX.Element {
                 <dd>{me.data?.name === "anyone" ? "everyone on this machine: no users are set" : me.data?.name}</dd>
                 <dt>Role</dt>
                 <dd>{me.data !== undefined && `${me.data.role}: ${MAY[me.data.role]}`}</dd>
-                {me.data?.logout !== undefined && me.data.logout !== null && <LogOut at={me.data.logout} />}
+                {typeof me.data?.logout === "string" && <LogOut at={me.data.logout} />}
                 <dt>Time zone</dt>
                 <dd>
                   {Intl.DateTimeFormat().resolvedOptions().timeZone}, now {zone()}

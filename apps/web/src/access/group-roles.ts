@@ -38,6 +38,7 @@ const MAX_NAME = 200;
 
 /** A name that somebody else gave a user, without characters that could mislead whoever reads it. */
 export function userNamed(name: string, role: UserRole): User {
-  const readable = name.replace(/\p{C}/gu, "").trim();
-  return { name: [...readable].slice(0, MAX_NAME).join("") || "?", role };
+  // Cutting may leave half a character, which goes too.
+  const readable = name.slice(0, MAX_NAME).replace(/\p{C}/gu, "").trim();
+  return { name: readable || "?", role };
 }
