@@ -28,10 +28,11 @@ export function addFlower(server: FastifyInstance, context: ApiContext): void {
   const { reader, recent, lasting } = context;
   server.setErrorHandler((thrown, request, reply) => {
     const { status, detail } = problemOf(thrown);
-    if (status >= 500 && status !== 501) context.logger.warn({ route: request.routeOptions.url, err: thrown }, "a request failed");
+    if (status >= 500) context.logger.warn({ route: request.routeOptions.url, err: thrown }, "a request failed");
     // Whoever asks, and from wherever: nothing can be changed.
     const text = status === 403 && isChange(request) ? CONTROL_IS_OFF : detail;
     reply.code(status);
+    if (status === 503) reply.header("retry-after", 5);
     if (request.routeOptions.url === "/api/tasks" && status === 400) return reply.type(JSON_TYPE).send(JSON.stringify({ error: text }));
     return reply.type("text/plain; charset=utf-8").send(text);
   });
