@@ -3,6 +3,7 @@ import { isChange, refusal } from "@celery-metrics-exporter/access";
 import { storableText } from "@celery-metrics-exporter/db";
 import type { FastifyInstance } from "fastify";
 import { maySeeData } from "../access/user.ts";
+import { Places } from "../load/shared.ts";
 import { findTask } from "../queries/find-task.ts";
 import { readNames } from "../queries/names.ts";
 import { readQueues } from "../queries/queues.ts";
@@ -20,12 +21,14 @@ const NO_RESULTS =
 const SILENT_HOURS = 24;
 const RECENT_QUEUES_MS = 10 * 60_000;
 const MAX_TEXT = 1_000;
+const MAX_LISTS = 4;
 
 type Query = Readonly<Record<string, string | readonly string[] | undefined>>;
 
 /** Adds the routes to a server of their own, whose errors are plain text. */
 export function addFlower(server: FastifyInstance, context: ApiContext): void {
   const { reader, recent, lasting } = context;
+  const places = new Places(MAX_LISTS, "lists for Flower's API");
   server.setErrorHandler((thrown, request, reply) => {
     const { status, detail } = problemOf(thrown);
     if (status >= 500) context.logger.warn({ route: request.routeOptions.url, err: thrown }, "a request failed");
@@ -55,7 +58,8 @@ export function addFlower(server: FastifyInstance, context: ApiContext): void {
 
   server.get<{ Querystring: Query }>("/api/tasks", VIEWER, async ({ query, user }, reply) => {
     const asked = toTaskQuery(query);
-    const { tasks, searchedTo } = await recent.get(["flower tasks", maySeeData(user), asked], () => listFlowerTasks(context, asked, user));
+    // Not shared: a thousand tasks with their tracebacks are too much to remember.
+    const { tasks, searchedTo } = await places.run(() => listFlowerTasks(context, asked, user));
     if (searchedTo !== null) reply.header("x-searched-to", searchedTo);
     reply.type(JSON_TYPE);
     // Without a worker, Flower's lists leave it out.
