@@ -53,7 +53,11 @@ const ANYONE: User = { name: "anyone", role: "admin" };
 
 /** Builds the server without listening. Every request passes the same checks. */
 export async function createServer({ config, reader, logger, singleSignOn }: ServerOptions): Promise<FastifyInstance> {
-  const server = createWebServer({ trustedProxies: config.WEB_TRUSTED_PROXIES, maxParamLength: MAX_ID_LENGTH, rewriteUrl: withoutPrefix });
+  const server = createWebServer({
+    trustedProxies: config.WEB_TRUSTED_PROXIES,
+    maxParamLength: MAX_ID_LENGTH,
+    rewriteUrl: (url) => withoutPrefix(url, config.FLOWER_API),
+  });
   server.setValidatorCompiler(validatorCompiler);
   // Only fields of the schema leave, and a wrong answer is an error here instead of at the client.
   server.setSerializerCompiler(({ schema }) => {
