@@ -218,6 +218,15 @@ describe("/api/tasks", () => {
 
   it("says how far it searched, if it did not search everything", async () => {
     expect((await ask("/api/tasks?search=nothing")).headers.get("x-searched-to")).toBeNull();
+    expect((await ask("/api/tasks?received_start=2026-11-22 12:30")).headers.get("x-searched-to")).toBeNull();
+    // The search can read nothing.
+    await api.client.query("begin; lock table celery_task");
+    try {
+      const { status, text, headers } = await ask("/api/tasks?search=nothing&received_start=2026-11-22 12:30");
+      expect([status, text, headers.get("x-searched-to")]).toEqual([200, "{}", expect.stringMatching(/^\d{4}-.*Z$/)]);
+    } finally {
+      await api.client.query("rollback");
+    }
   });
 });
 
