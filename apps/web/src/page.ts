@@ -10,14 +10,23 @@ import { join, resolve } from "node:path";
 const CLIENT = resolve(import.meta.dirname, "../../web/dist/client");
 
 /** The addresses of pages, besides that of the overview. Each is one segment, so that relative addresses of files and of the API fit all of them. */
-const PAGES = ["tasks", "task", "failures", "types", "workers", "worker", "queues", "about"];
+export const PAGES = ["tasks", "task", "failures", "types", "workers", "worker", "queues", "about"];
 
-const OURS = `(?:api/v1/|assets/|(?:${PAGES.join("|")})?(?:[?]|$))`;
-const PREFIX = new RegExp(`^/(?:[^?]*?/)??(?=${OURS})`);
+const LOGINS = ["login", "callback", "password", "logout", "logged-out"];
+const OURS = `(?:api/v1/|auth/(?:${LOGINS.join("|")})(?:[?]|$)|assets/|(?:${PAGES.join("|")})?(?:[?]|$))`;
+/** Where `api/tasks` would otherwise be the page `tasks` below the prefix `/api`. */
+const OF_FLOWER = "api/(?:(?:workers|tasks|queues/length)(?:[?]|$)|worker/|task/)";
+
+function prefixOf(...ours: readonly string[]): RegExp {
+  return new RegExp(`^/(?:[^?]*?/)??(?=${ours.join("|")})`);
+}
+
+const PREFIX = prefixOf(OURS);
+const PREFIX_WITH_FLOWER = prefixOf(OF_FLOWER, OURS);
 
 /** The address without the prefix of a reverse proxy that keeps it: `/celery/tasks` is `/tasks`. So a prefix needs no setting. */
-export function withoutPrefix(url: string): string {
-  return url.replace(PREFIX, "/");
+export function withoutPrefix(url: string, hasFlower = false): string {
+  return url.replace(hasFlower ? PREFIX_WITH_FLOWER : PREFIX, "/");
 }
 
 export const SECURITY_HEADERS: SecurityHeadersOptions = {

@@ -10,12 +10,16 @@ import {
 } from "@celery-metrics-exporter/access";
 import type { Reader } from "@celery-metrics-exporter/db";
 import { createWebServer, type Logger } from "@celery-metrics-exporter/runtime";
+import cookie from "@fastify/cookie";
 import swagger from "@fastify/swagger";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import { validatorCompiler } from "fastify-type-provider-zod";
 import type { z } from "zod";
+import { addAuthRoutes, loginPageOf, type SingleSignOn } from "./access/auth-routes.ts";
+import { proxyUser } from "./access/proxy-user.ts";
 import { Directory, includesRole, type User } from "./access/user.ts";
 import type { Config } from "./config.ts";
+import { addFlower } from "./flower/routes.ts";
 import { Places, Shared } from "./load/shared.ts";
 import { stringify } from "./queries/exact-json.ts";
 import { SECURITY_HEADERS, addPage, withoutPrefix } from "./page.ts";
@@ -33,6 +37,8 @@ export interface ServerOptions {
   readonly config: Config;
   readonly reader: Reader;
   readonly logger: Logger;
+  /** Where users may log in, besides their passwords. */
+  readonly singleSignOn?: SingleSignOn;
 }
 
 /** An id may have 1,000 characters, each of which may be written as twelve. */
@@ -46,8 +52,12 @@ const LASTING_MS = 10_000;
 const ANYONE: User = { name: "anyone", role: "admin" };
 
 /** Builds the server without listening. Every request passes the same checks. */
-export async function createServer({ config, reader, logger }: ServerOptions): Promise<FastifyInstance> {
-  const server = createWebServer({ trustedProxies: config.WEB_TRUSTED_PROXIES, maxParamLength: MAX_ID_LENGTH, rewriteUrl: withoutPrefix });
+export async function createServer({ config, reader, logger, singleSignOn }: ServerOptions): Promise<FastifyInstance> {
+  const server = createWebServer({
+    trustedProxies: config.WEB_TRUSTED_PROXIES,
+    maxParamLength: MAX_ID_LENGTH,
+    rewriteUrl: (url) => withoutPrefix(url, config.FLOWER_API),
+  });
   server.setValidatorCompiler(validatorCompiler);
   // Only fields of the schema leave, and a wrong answer is an error here instead of at the client.
   server.setSerializerCompiler(({ schema }) => {
@@ -61,7 +71,7 @@ export async function createServer({ config, reader, logger }: ServerOptions): P
   });
   addProblems(server, logger);
   await addSecurityHeaders(server, SECURITY_HEADERS);
-  await addAccess(server, config, logger);
+  await addAccess(server, { config, logger, singleSignOn });
   await server.register(swagger, DESCRIPTION);
   const context: ApiContext = {
     reader,
@@ -83,41 +93,71 @@ export async function createServer({ config, reader, logger }: ServerOptions): P
       reply.type("application/json; charset=utf-8").serializer(JSON.stringify).send(server.swagger()),
     );
   });
+  if (config.FLOWER_API) await server.register(async (scope) => addFlower(scope, context));
+  if (singleSignOn !== undefined) addAuthRoutes(server, singleSignOn);
   await addPage(server, logger);
   return server;
 }
 
+interface AccessOptions {
+  readonly config: Config;
+  readonly logger: Logger;
+  readonly singleSignOn: SingleSignOn | undefined;
+}
+
 /** Decides who asks and what they may do, before any route runs. */
-async function addAccess(server: FastifyInstance, config: Config, logger: Logger): Promise<void> {
+async function addAccess(server: FastifyInstance, { config, logger, singleSignOn }: AccessOptions): Promise<void> {
   const { WEB_USERNAME: username, WEB_PASSWORD: password, WEB_USERS: users, WEB_TOKENS: tokens } = config;
   const simple = username === undefined || password === undefined ? undefined : { username, password };
   const directory = new Directory({ users, tokens, ...(simple !== undefined && { simple }) });
+  const ofProxy = proxyUserOf(config);
+  const isOpen = directory.isEmpty && ofProxy === undefined && singleSignOn === undefined;
   server.decorateRequest("user", null as unknown as User);
   server.addHook("onRequest", async (request) => {
     const hasToken = request.headers.authorization?.startsWith("Bearer ") === true;
     if (isChange(request) && !hasToken && !isFromOurPages(request))
       throw refusal(403, "Only our own pages, and clients with a token, may make changes.");
-    if (directory.isEmpty && !isAddressedToUs(request, config.WEB_ALLOWED_HOSTS)) {
+    if (isOpen && !isAddressedToUs(request, config.WEB_ALLOWED_HOSTS)) {
       throw refusal(403, "Requests for this host are not answered without users (see WEB_ALLOWED_HOSTS).");
     }
   });
-  if (directory.isEmpty) server.addHook("onRequest", async (request) => setUser(request, ANYONE));
+  if (singleSignOn !== undefined) await server.register(cookie);
+  if (isOpen) server.addHook("onRequest", async (request) => setUser(request, ANYONE));
   else {
     await addLogin(server, {
       identify: (credentials) => directory.byPassword(credentials),
       identifyToken: (token) => directory.byToken(token),
+      // A password or a token that is sent counts more than a session that the browser adds.
+      recognize: async (request) =>
+        ofProxy?.(request) ?? (request.headers.authorization === undefined ? singleSignOn?.sessions.user(request) : undefined),
+      isPublic: ({ routeOptions }) => routeOptions.config.isPublic === true,
+      ...(singleSignOn !== undefined && { loginPage: (request) => loginPageOf(request, singleSignOn.base) }),
       onUser: setUser,
       site: "the API",
       logger,
     });
   }
   server.addHook("onRequest", async ({ user, routeOptions }) => {
-    const needed = routeOptions.config.role;
-    if (needed !== undefined && !includesRole(user.role, needed)) throw refusal(403, `This requires the role ${needed}.`);
+    const { role: needed, isPublic } = routeOptions.config;
+    if (needed !== undefined && isPublic !== true && !includesRole(user.role, needed))
+      throw refusal(403, `This requires the role ${needed}.`);
   });
   server.addHook("onRoute", ({ url, config: ofRoute }) => {
-    if ((ofRoute as { readonly role?: unknown } | undefined)?.role === undefined)
-      throw new Error(`the route ${url} does not say which role may use it`);
+    const { role, isPublic } = (ofRoute ?? {}) as { readonly role?: unknown; readonly isPublic?: unknown };
+    if (role === undefined && isPublic !== true) throw new Error(`the route ${url} does not say which role may use it`);
+  });
+}
+
+function proxyUserOf(config: Config): ReturnType<typeof proxyUser> | undefined {
+  const { WEB_PROXY_USER_HEADER: userHeader, WEB_PUBLIC_URL: publicUrl } = config;
+  if (userHeader === undefined) return undefined;
+  return proxyUser({
+    proxies: config.WEB_TRUSTED_PROXIES,
+    userHeader,
+    groupsHeader: config.WEB_PROXY_GROUPS_HEADER,
+    groupRoles: new Map(config.WEB_GROUP_ROLES),
+    role: config.WEB_PROXY_ROLE,
+    allowedHosts: [...config.WEB_ALLOWED_HOSTS, ...(publicUrl === undefined ? [] : [new URL(publicUrl).hostname])],
   });
 }
 

@@ -1,6 +1,7 @@
 /** The role `web`: the HTTP API over the rows. */
 import { connectReader, type Reader } from "@celery-metrics-exporter/db";
 import { Outage, Repeat, defineRole, listen, type Role } from "@celery-metrics-exporter/runtime";
+import { singleSignOn } from "./access/auth-routes.ts";
 import { Config } from "./config.ts";
 import { readNames } from "./queries/names.ts";
 import { createServer } from "./server.ts";
@@ -35,7 +36,12 @@ export function webRole(onOpen: (url: string) => void = () => {}): Role<typeof C
         onError: ({ message }) => outage.failed({ reason: message }),
       });
       lifecycle.defer("database check", () => asking.stop());
-      const server = await createServer({ config, reader, logger });
+      const signOn = singleSignOn({ config, logger, component: () => health.component("issuer") });
+      if (signOn !== undefined) {
+        lifecycle.defer("issuer check", () => signOn.issuer.stop());
+        await signOn.issuer.asked;
+      }
+      const server = await createServer({ config, reader, logger, ...(signOn !== undefined && { singleSignOn: signOn }) });
       lifecycle.defer("web port", () => server.close());
       const webUrl = await listen(server, { host: config.WEB_HOST, port: config.WEB_PORT, settings: "WEB_PORT or WEB_HOST" });
       logger.info({ webUrl, database: reader.address }, "listening");

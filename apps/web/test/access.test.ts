@@ -35,6 +35,17 @@ const ROUTES: Readonly<Record<string, UserRole>> = {
   "/api/v1/openapi.json": "viewer",
 };
 
+/** The least role for each route of Flower's API, which the description leaves out. */
+const FLOWER_ROUTES: Readonly<Record<string, UserRole>> = {
+  "/api/workers": "viewer",
+  "/api/workers?status=1": "viewer",
+  "/api/tasks": "viewer",
+  "/api/tasks?sort_by=-received&search=shop": "viewer",
+  "/api/task/types": "viewer",
+  "/api/task/info/{id}": "viewer",
+  "/api/queues/length": "viewer",
+};
+
 const api = useApi();
 const tokens: Partial<Record<UserRole | "expired", string>> = {};
 let url = "";
@@ -96,12 +107,12 @@ it.each(["/", "/tasks", "/assets/none.js"])("%s of the web page asks for a login
   expect((await ask(route, bearer("viewer"))).status).toBe(route.startsWith("/assets") ? 404 : 200);
 });
 
-describe.each(Object.entries(ROUTES))("%s", (route, least) => {
+describe.each(Object.entries({ ...ROUTES, ...FLOWER_ROUTES }))("%s", (route, least) => {
   it("is for nobody without a login", async () => {
     for (const headers of [{}, basic("ann", "wrong"), bearer("expired")]) {
       const { status, text } = await ask(route, headers);
       expect(status).toBe(401);
-      expect(JSON.parse(text)).toMatchObject({ status: 401, title: "Login required" });
+      expect(text).toMatch(route in ROUTES ? /^\{"type":"about:blank","title":"Login required","status":401,/ : /^[^{<]+$/);
     }
     // Each address has a limited number of wrong logins a minute, which a right one does not reset.
     url = await freshServer();
@@ -139,8 +150,30 @@ async function freshServer(): Promise<string> {
     WEB_TOKENS: [...entries, `old:admin:2020-01-31:${expired.tokenHash}`].join("\n"),
     WEB_USERNAME: "ops",
     WEB_PASSWORD: PASSWORD,
+    FLOWER_API: "true",
   });
 }
+
+it.each(USER_ROLES)("a %s changes nothing through Flower's API, and gets no results of the backend", async (role) => {
+  const statusOf = async (route: string, method: string): Promise<number> =>
+    (await fetch(url.replace("/api/v1", route), { method, headers: bearer(role) })).status;
+  for (const route of ["/api/worker/shutdown/w1@host", "/api/task/revoke/secret", "/api/task/send-task/x"])
+    expect(await statusOf(route, "POST")).toBe(403);
+  expect(await statusOf("/api/task/result/secret", "GET")).toBe(501);
+  expect((await fetch(url.replace("/api/v1", "/api/task/result/secret"))).status).toBe(401);
+});
+
+it("only logging in and out is for anyone, and only with an issuer", async () => {
+  const routes = ["/auth/login", "/auth/callback", "/auth/password", "/auth/logged-out"];
+  for (const route of routes) expect((await ask(route, bearer("admin"))).status).toBe(404);
+  const origin = "http://127.0.0.1:1";
+  const issuer = { WEB_OIDC_ISSUER: origin, WEB_OIDC_CLIENT_ID: "x", WEB_OIDC_CLIENT_SECRET: "0123456789abcdef", WEB_OIDC_ROLE: "viewer" };
+  const site = new URL(await api.start({ ...issuer, WEB_PUBLIC_URL: "https://tools.example.com/" })).origin;
+  const statuses = await Promise.all(routes.map(async (route) => (await fetch(site + route)).status));
+  // The issuer does not answer; no login was begun; a password is asked for.
+  expect(statuses).toEqual([503, 400, 401, 200]);
+  for (const route of Object.keys(ROUTES)) expect((await fetch(site + route.replace("{id}", "secret"))).status).toBe(401);
+});
 
 describe("a viewer", () => {
   it.each(["exception=card", "args.0=x", "kwargs.card=4242"])("cannot search in the data of tasks: %s", async (query) => {
@@ -160,11 +193,11 @@ describe("a viewer", () => {
 
 describe("a login", () => {
   it("is a user's, or that of the one admin", async () => {
-    expect(await me(basic("ann", PASSWORD))).toEqual({ name: "ann", role: "reader" });
+    expect(await me(basic("ann", PASSWORD))).toEqual({ name: "ann", role: "reader", logout: null });
     // From memory.
-    expect(await me(basic("ann", PASSWORD))).toEqual({ name: "ann", role: "reader" });
-    expect(await me(basic("ops", PASSWORD))).toEqual({ name: "ops", role: "admin" });
-    expect(await me(bearer("operator"))).toEqual({ name: "operator-script", role: "operator" });
+    expect(await me(basic("ann", PASSWORD))).toEqual({ name: "ann", role: "reader", logout: null });
+    expect(await me(basic("ops", PASSWORD))).toEqual({ name: "ops", role: "admin", logout: null });
+    expect(await me(bearer("operator"))).toEqual({ name: "operator-script", role: "operator", logout: null });
   });
 
   it("is checked at most ten times a minute if it is wrong, also by many requests at once", async () => {
@@ -182,7 +215,7 @@ describe("a login", () => {
 
 describe("without users", () => {
   it("everyone on this machine is an admin, but no other site's page", async () => {
-    expect(await (await fetch(`${api.url}/me`)).json()).toEqual({ name: "anyone", role: "admin" });
+    expect(await (await fetch(`${api.url}/me`)).json()).toEqual({ name: "anyone", role: "admin", logout: null });
     const { request } = await import("node:http");
     const statusFor = (host: string): Promise<number | undefined> =>
       new Promise((resolve, reject) => {

@@ -115,6 +115,22 @@ it.each([
   ["/tasks/tasks", "/tasks"],
   ["/nothing", "/nothing"],
   ["/celery/nothing", "/celery/nothing"],
+  ["/celery/auth/callback?code=x", "/auth/callback?code=x"],
+  ["/auth/login?to=/celery/tasks", "/auth/login?to=/celery/tasks"],
+  ["/auth/celery/auth/logout", "/auth/logout"],
+  ["/auth/tasks", "/tasks"],
+  ["/api/tasks", "/tasks"],
 ])("the address %s behind a proxy is %s", (address, expected) => {
   expect(withoutPrefix(address)).toBe(expected);
+});
+
+it.each([
+  ["/api/tasks?limit=1", "/api/tasks?limit=1"],
+  ["/celery/api/tasks", "/api/tasks"],
+  ["/api/celery/api/task/info/tasks", "/api/task/info/tasks"],
+  ["/api/celery/tasks", "/tasks"],
+  ["/celery/api/v1/tasks", "/api/v1/tasks"],
+  ["/celery/api/worker/shutdown/a/b", "/api/worker/shutdown/a/b"],
+])("with Flower's API, the address %s behind a proxy is %s", (address, expected) => {
+  expect(withoutPrefix(address, true)).toBe(expected);
 });

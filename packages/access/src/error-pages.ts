@@ -11,10 +11,12 @@ export interface ErrorPagesOptions {
 }
 
 const TITLES: Readonly<Record<number, string>> = {
+  400: "Not understood",
   401: "Login required",
   403: "Not allowed",
   404: "Not found",
   429: "Too many wrong logins",
+  503: "Not available",
 };
 
 /** Call it before the routes are registered. */

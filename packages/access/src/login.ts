@@ -16,6 +16,12 @@ export interface LoginOptions<U> {
   readonly identify: (credentials: Credentials) => Promise<U | undefined>;
   /** The user with this API token (`Authorization: Bearer …`). Without it, tokens are not accepted. */
   readonly identifyToken?: (token: string) => U | undefined;
+  /** The user of a request that was authenticated otherwise: by a proxy, or by an earlier login. Such a request needs no login. */
+  readonly recognize?: (request: FastifyRequest) => Promise<U | undefined>;
+  /** Whether a request is answered to anyone, such as one that begins a login. */
+  readonly isPublic?: (request: FastifyRequest) => boolean;
+  /** Where a browser without a login is sent to, if not asked for a password. */
+  readonly loginPage?: (request: FastifyRequest) => string | undefined;
   /** Called for each request with a right login. */
   readonly onUser?: (request: FastifyRequest, user: U) => void;
   /** What the login is for, in the log: `the dashboard`. */
@@ -32,6 +38,7 @@ const WINDOW_MS = 60_000;
 /** Number of addresses to remember; the least recently used ones are forgotten first. */
 const MAX_ADDRESSES = 5_000;
 
+const REALM = "celery-metrics-exporter";
 const BEARER = /^Bearer +([\w.~+/-]+=*) *$/i;
 
 /** Requires the login for every later request, even if nothing exists at the address. */
@@ -42,16 +49,58 @@ export async function addLogin<U>(server: FastifyInstance, options: LoginOptions
   const login = new Login(options, [byAddress, together]);
   await server.register(basicAuth, {
     validate: (username, password, request, reply) => login.check(() => options.identify({ username, password }), request, reply),
-    authenticate: { realm: "celery-metrics-exporter" },
+    authenticate: { realm: REALM },
   });
-  const { identifyToken } = options;
+  const { identifyToken, recognize, isPublic, loginPage, onUser } = options;
   const byPassword = (request: FastifyRequest, reply: FastifyReply): Promise<void> =>
     new Promise((resolve, reject) => server.basicAuth(request, reply, (error) => (error === undefined ? resolve() : reject(error))));
   server.addHook("onRequest", async (request, reply) => {
+    if (isPublic?.(request) === true) return;
+    const known = await recognize?.(request);
+    if (known !== undefined) {
+      onUser?.(request, known);
+      return;
+    }
+    if (request.headers.authorization === undefined) {
+      const page = loginPage?.(request);
+      if (page !== undefined) return reply.redirect(page);
+      if (loginPage !== undefined && isScript(request)) {
+        // A browser asks for a password, in the middle of a page, if it is offered `Basic`.
+        reply.header("www-authenticate", `Bearer realm="${REALM}"`);
+        throw refusal(401, "You are not logged in, or no longer. Reload the page.");
+      }
+    }
     const token = BEARER.exec(request.headers.authorization ?? "")?.[1];
     if (token === undefined || identifyToken === undefined) await byPassword(request, reply);
     else await login.check(async () => identifyToken(token), request, reply);
   });
+}
+
+export interface FailureLimit {
+  /** @throws {Error} with the status 429 if this address has failed too often. */
+  check(request: FastifyRequest, reply: FastifyReply): Promise<void>;
+  failed(request: FastifyRequest): Promise<void>;
+}
+
+/** Limits the failures a minute of another kind of login, from one address. Call it after `addLogin`. */
+export function limitFailures(server: FastifyInstance, max: number): FailureLimit {
+  const limiter = server.createRateLimit({ max });
+  return {
+    check: (request, reply) => refuseBeyond(limiter, request, reply),
+    failed: async (request) => void (await limiter(request)),
+  };
+}
+
+async function refuseBeyond(limiter: RateLimiter, request: FastifyRequest, reply: FastifyReply): Promise<void> {
+  const limit = await limiter(request, { increment: false });
+  if (limit.isAllowed || limit.remaining > 0) return;
+  reply.header("retry-after", limit.ttlInSeconds);
+  throw refusal(429, `Too many wrong logins, try again in ${limit.ttlInSeconds} s.`);
+}
+
+/** Whether a script of a page asks. Browsers say so over HTTPS and from loopback. */
+function isScript({ headers }: FastifyRequest): boolean {
+  return headers["sec-fetch-site"] !== undefined && headers["sec-fetch-mode"] !== "navigate";
 }
 
 class Login<U> {
@@ -91,12 +140,7 @@ class Login<U> {
 
   async #limit(request: FastifyRequest, reply: FastifyReply): Promise<void> {
     const limiters = this.#known.has(request.ip) ? this.#limiters.slice(0, 1) : this.#limiters;
-    for (const limiter of limiters) {
-      const limit = await limiter(request, { increment: false });
-      if (limit.isAllowed || limit.remaining > 0) continue;
-      reply.header("retry-after", limit.ttlInSeconds);
-      throw refusal(429, `Too many wrong logins, try again in ${limit.ttlInSeconds} s.`);
-    }
+    for (const limiter of limiters) await refuseBeyond(limiter, request, reply);
   }
 
   #remember(address: string): void {

@@ -29,4 +29,5 @@ export type QueueList = z.output<typeof QueuesAnswer>;
 export interface Me {
   readonly name: string;
   readonly role: UserRole;
+  readonly logout: string | null;
 }

@@ -33,6 +33,7 @@ export function About(): JSX.Element {
                 <dd>{me.data?.name === "anyone" ? "everyone on this machine: no users are set" : me.data?.name}</dd>
                 <dt>Role</dt>
                 <dd>{me.data !== undefined && `${me.data.role}: ${MAY[me.data.role]}`}</dd>
+                {typeof me.data?.logout === "string" && <LogOut at={me.data.logout} />}
                 <dt>Time zone</dt>
                 <dd>
                   {Intl.DateTimeFormat().resolvedOptions().timeZone}, now {zone()}
@@ -66,6 +67,23 @@ export function About(): JSX.Element {
           </section>
         </div>
       </div>
+    </>
+  );
+}
+
+function LogOut({ at }: { readonly at: string }): JSX.Element {
+  const logOut = async (): Promise<void> => {
+    await fetch(`./${at}`, { method: "POST" });
+    window.location.assign("./auth/logged-out");
+  };
+  return (
+    <>
+      <dt>Session</dt>
+      <dd>
+        <button class="btn sm" type="button" onClick={() => void logOut()}>
+          Log out
+        </button>
+      </dd>
     </>
   );
 }

@@ -13,6 +13,8 @@ export type UserRole = (typeof USER_ROLES)[number];
 export interface User {
   readonly name: string;
   readonly role: UserRole;
+  /** Whether the user can log out: a browser keeps sending a password, and a proxy its header. */
+  readonly hasSession?: true;
 }
 
 /** Whether `role` may do what requires `needed`. */

@@ -12,8 +12,10 @@ declare module "fastify" {
     user: User;
   }
   interface FastifyContextConfig {
-    /** The least role that may use the route. A route without it does not start. */
+    /** The least role that may use the route. A route without it does not start, unless it is public. */
     role?: UserRole;
+    /** The route is for anyone, without a login: it has no user. */
+    isPublic?: true;
   }
 }
 

@@ -93,9 +93,19 @@ export function addOverview(api: Api, { reader, lasting }: ApiContext): void {
       schema: {
         operationId: "getMe",
         summary: "Says who asks",
-        response: { 200: z.object({ name: z.string(), role: z.enum(USER_ROLES) }), ...PROBLEMS },
+        response: {
+          200: z.object({
+            name: z.string(),
+            role: z.enum(USER_ROLES),
+            logout: z
+              .string()
+              .nullable()
+              .describe("The address to which a POST logs out, relative to that of the page; null if there is no session."),
+          }),
+          ...PROBLEMS,
+        },
       },
     },
-    ({ user }) => ({ name: user.name, role: user.role }),
+    ({ user }) => ({ name: user.name, role: user.role, logout: user.hasSession === true ? "auth/logout" : null }),
   );
 }
