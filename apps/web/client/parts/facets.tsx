@@ -85,6 +85,12 @@ export function Facets({ names }: { readonly names: Names | undefined }): JSX.El
         choices={STATES.map(([value, state]) => ({ value, label: <Badge state={state} /> }))}
       />
       <Facet
+        title="Worker is gone"
+        parameter="lost"
+        chosen={valuesOf("lost")}
+        choices={[{ value: "true", label: <Badge state="LOST" /> }]}
+      />
+      <Facet
         title="Task"
         parameter="name"
         counts={useCounts("name")}

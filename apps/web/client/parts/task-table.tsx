@@ -1,7 +1,7 @@
 /** The rows of a list of tasks. */
 import type { JSX } from "preact";
 import type { TaskItem } from "../api/types.ts";
-import { Badge, TaskName, argumentsLine, shortId, stateOf, taskHref } from "./task.tsx";
+import { Badge, Stuck, TaskName, argumentsLine, shortId, stateOf, taskHref } from "./task.tsx";
 import { duration } from "./format.ts";
 import { Duration, Time, now } from "./time.tsx";
 
@@ -86,6 +86,12 @@ function TaskRow({ task, isSelected = false, onSelect }: TaskRowProps): JSX.Elem
       )}
       <td class="p3">
         <Badge state={state} />
+        {task.stuck === true && (
+          <>
+            {" "}
+            <Stuck />
+          </>
+        )}
       </td>
       <td class="w">
         <span class="tk">
@@ -100,6 +106,7 @@ function TaskRow({ task, isSelected = false, onSelect }: TaskRowProps): JSX.Elem
               {line}
             </span>
             <span class="on-s sub cut">
+              {task.stuck === true && "stuck · "}
               {shortId(task.task_id)} · {queue}
               {tries}
             </span>
