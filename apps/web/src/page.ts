@@ -10,7 +10,7 @@ import { join, resolve } from "node:path";
 const CLIENT = resolve(import.meta.dirname, "../../web/dist/client");
 
 /** The addresses of pages, besides that of the overview. Each is one segment, so that relative addresses of files and of the API fit all of them. */
-const PAGES = ["tasks", "task", "failures", "types", "workers", "worker", "queues", "about"];
+const PAGES = ["tasks", "task", "failures", "types", "workers", "worker", "queues", "live", "about"];
 
 const OURS = `(?:api/v1/|assets/|(?:${PAGES.join("|")})?(?:[?]|$))`;
 const PREFIX = new RegExp(`^/(?:[^?]*?/)??(?=${OURS})`);

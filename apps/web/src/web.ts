@@ -9,8 +9,11 @@ const MAX_CONNECTIONS = 4;
 const STATEMENT_TIMEOUT_MS = 2_000;
 const ASK_EVERY_MS = 10_000;
 
-/** @param onOpen receives the address, without a trailing slash, once it answers. */
-export function webRole(onOpen: (url: string) => void = () => {}): Role<typeof Config> {
+/**
+ * @param onOpen receives the address, without a trailing slash, once it answers.
+ * @param dashboardUrl the address of the dashboard that this process runs, once it answers.
+ */
+export function webRole(onOpen: (url: string) => void = () => {}, dashboardUrl?: () => string | undefined): Role<typeof Config> {
   return defineRole({
     name: "web",
     healthPort: 9809,
@@ -35,7 +38,7 @@ export function webRole(onOpen: (url: string) => void = () => {}): Role<typeof C
         onError: ({ message }) => outage.failed({ reason: message }),
       });
       lifecycle.defer("database check", () => asking.stop());
-      const server = await createServer({ config, reader, logger });
+      const server = await createServer({ config, reader, logger, dashboardUrl });
       lifecycle.defer("web port", () => server.close());
       const webUrl = await listen(server, { host: config.WEB_HOST, port: config.WEB_PORT, settings: "WEB_PORT or WEB_HOST" });
       logger.info({ webUrl, database: reader.address }, "listening");

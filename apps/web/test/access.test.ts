@@ -32,6 +32,7 @@ const ROUTES: Readonly<Record<string, UserRole>> = {
   "/api/v1/workers": "viewer",
   "/api/v1/queues": "viewer",
   "/api/v1/health-of-data": "viewer",
+  "/api/v1/about": "viewer",
   "/api/v1/openapi.json": "viewer",
 };
 
@@ -141,6 +142,21 @@ async function freshServer(): Promise<string> {
     WEB_PASSWORD: PASSWORD,
   });
 }
+
+it("only an admin sees the settings, without secrets", async () => {
+  for (const role of USER_ROLES) {
+    const { settings } = JSON.parse((await ask("/api/v1/about", bearer(role))).text) as {
+      settings: { name: string; value: string | null }[] | null;
+    };
+    if (role !== "admin") expect([role, settings]).toEqual([role, null]);
+    else {
+      const values = Object.fromEntries(settings?.map(({ name, value }) => [name, value]) ?? []);
+      expect(values).toMatchObject({ WEB_USERNAME: "ops", WEB_PASSWORD: "[redacted]", WEB_USERS: "[redacted]", WEB_TOKENS: "[redacted]" });
+      expect(values["DATABASE_URL"]).toMatch(/^postgres:/);
+      expect(JSON.stringify(settings)).not.toMatch(/correct horse|scrypt\$\d|sha256\$[\w-]{43}/);
+    }
+  }
+});
 
 describe("a viewer", () => {
   it.each(["exception=card", "args.0=x", "kwargs.card=4242"])("cannot search in the data of tasks: %s", async (query) => {

@@ -42,7 +42,7 @@ it("loads at most 40 KiB of scripts and 10 KiB of styles at first, and at most 2
 });
 
 it("serves every page with a policy that allows only our own files", async () => {
-  for (const path of ["/", "/tasks", "/task?id=x", "/failures", "/types", "/workers", "/worker?name=x", "/queues", "/about"]) {
+  for (const path of ["/", "/tasks", "/task?id=x", "/failures", "/types", "/workers", "/worker?name=x", "/queues", "/live", "/about"]) {
     const answer = await page(path);
     expect([path, answer.status]).toEqual([path, 200]);
     expect(answer.headers.get("content-type")).toBe("text/html; charset=utf-8");
