@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll } from "vitest";
 import { minutesAgo, type Harness, type TaskFields } from "./harness.ts";
 
 type Browser = Awaited<ReturnType<typeof launchChromium>>;
+type Context = Awaited<ReturnType<Browser["newContext"]>>;
 export type Page = Awaited<ReturnType<Browser["newPage"]>>;
 export type Theme = "light" | "dark";
 
@@ -14,10 +15,12 @@ interface Look {
   readonly theme?: Theme;
   readonly width?: number;
   readonly path?: string;
+  /** In a browser of its own, which nobody used before. */
+  readonly isNew?: boolean;
 }
 
 export interface Viewer {
-  /** Opens a page of the web page, in a context of its own. */
+  /** Opens a page of the web page. Those of one theme share their files. */
   open(url: string, look?: Look): Promise<Page>;
   /** Errors on the console, exceptions and refused files. */
   readonly complaints: readonly string[];
@@ -31,11 +34,22 @@ export function useBrowser(): Viewer {
   let browser: Browser;
   const complaints: string[] = [];
   const origins = new Set<string>();
+  const contexts = new Map<Theme, Promise<Context>>();
+  const create = (theme: Theme): Promise<Context> => browser.newContext({ colorScheme: theme });
+  const contextOf = (theme: Theme): Promise<Context> => {
+    const context = contexts.get(theme) ?? create(theme);
+    contexts.set(theme, context);
+    return context;
+  };
   beforeAll(async () => {
     browser = await launchChromium();
   });
   afterEach(async () => {
-    for (const context of browser.contexts()) await context.close();
+    const shared = await Promise.all(contexts.values());
+    for (const context of browser.contexts()) {
+      if (!shared.includes(context)) await context.close();
+      else for (const page of context.pages()) await page.close();
+    }
     complaints.length = 0;
     origins.clear();
   });
@@ -43,9 +57,9 @@ export function useBrowser(): Viewer {
   return {
     complaints,
     origins,
-    open: async (url, { theme = "light", width = 1_440, path = "" } = {}) => {
-      const context = await browser.newContext({ colorScheme: theme, viewport: { width, height: HEIGHT } });
-      const page = await context.newPage();
+    open: async (url, { theme = "light", width = 1_440, path = "", isNew = false } = {}) => {
+      const page = await (await (isNew ? create(theme) : contextOf(theme))).newPage();
+      await resize(page, width);
       page.setDefaultTimeout(15_000);
       page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
       page.on("pageerror", (error) => complaints.push(String(error)));
@@ -56,6 +70,16 @@ export function useBrowser(): Viewer {
       return page;
     },
   };
+}
+
+export async function resize(page: Page, width: number): Promise<void> {
+  await page.setViewportSize({ width, height: HEIGHT });
+}
+
+/** Resolves when everything on the page was answered and drawn. */
+export async function settle(page: Page): Promise<void> {
+  await page.locator("main .loading, main [aria-busy=true]").first().waitFor({ state: "detached" });
+  await page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))");
 }
 
 const SCREENSHOTS = new URL("../../../.data/screenshots/", import.meta.url).pathname;

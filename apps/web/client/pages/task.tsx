@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
 import type { FailureList, Me, TaskAnswer, TaskLink, TreeAnswer } from "../api/types.ts";
 import { href, query } from "../location.ts";
-import { Attempts } from "../parts/attempts.tsx";
+import { Attempts, attemptsOf } from "../parts/attempts.tsx";
 import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
 import { Icon } from "../parts/icon.tsx";
@@ -71,11 +71,9 @@ export function Task(): JSX.Element {
                 <Panel title="Timeline">
                   <Timeline task={task} />
                 </Panel>
-                {(task.attempts?.length ?? 0) > 0 && (
-                  <Panel title="Attempts" sub={attemptsOf(task)}>
-                    <Attempts attempts={task.attempts ?? []} isHidden={me?.role === "viewer"} />
-                  </Panel>
-                )}
+                <Panel title="Attempts" sub={countOfAttempts(task)}>
+                  <Attempts attempts={attemptsOf(task)} isHidden={me?.role === "viewer"} />
+                </Panel>
                 {!tree.isPrevious && tree.data !== undefined && (
                   <Panel title="Tree" sub={`${number(tree.data.nodes.length)} ${tree.data.nodes.length === 1 ? "task" : "tasks"}`}>
                     <Tree tree={tree.data} here={id} />
@@ -151,7 +149,7 @@ function Head({ task }: { readonly task: TaskAnswer }): JSX.Element {
           <span>
             <Time at={ended} />
           </span>
-          {attemptsOf(task) !== "1" && <span>attempt {attemptsOf(task)}</span>}
+          {countOfAttempts(task) !== "1" && <span>attempt {countOfAttempts(task)}</span>}
           {task.duration !== null && <span>ran {duration(task.duration)}</span>}
           {task.worker !== null && (
             <span>
@@ -215,8 +213,8 @@ function Lost({ task }: { readonly task: TaskAnswer }): JSX.Element {
 }
 
 /** How many there were: of some, events may be missing. */
-function attemptsOf({ attempts, retries }: TaskAnswer): string {
-  return number(Math.max(attempts?.at(-1)?.number ?? 1, (retries ?? 0) + 1));
+function countOfAttempts(task: TaskAnswer): string {
+  return number(Math.max(attemptsOf(task).at(-1)?.number ?? 1, (task.retries ?? 0) + 1));
 }
 
 const CUT = /\.\.\.\W*$/;

@@ -1,7 +1,7 @@
 /** The tries of a task, the latest first. */
 import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
-import type { Attempt, Outcome } from "../api/types.ts";
+import type { Attempt, Outcome, TaskAnswer } from "../api/types.ts";
 import { changed, href, navigate, query } from "../location.ts";
 import { Icon } from "./icon.tsx";
 import { Traceback } from "./python.tsx";
@@ -37,6 +37,27 @@ const WITHOUT: Readonly<Record<Outcome, string>> = {
   running: "It runs now.",
   waiting: "It has not started.",
 };
+
+const OUTCOMES: Readonly<Record<string, Outcome>> = {
+  SUCCESS: "success",
+  FAILURE: "failure",
+  RETRY: "retry",
+  REJECTED: "rejected",
+  REVOKED: "revoked",
+  STARTED: "running",
+};
+
+/** At least the latest one, of which the row tells. */
+export function attemptsOf(task: TaskAnswer): readonly Attempt[] {
+  const { attempts = [], retries, worker, queue, received_at, started_at, run_started_at, finished_at, exception, traceback } = task;
+  if (attempts.length > 0) return attempts;
+  const isFirst = (retries ?? 0) === 0;
+  const outcome = task.lost === true ? "lost" : (OUTCOMES[task.status] ?? "waiting");
+  const start = run_started_at ?? started_at;
+  const ended_at = finished_at ?? (outcome === "retry" ? task.last_event_at : null);
+  const received = isFirst ? received_at : null;
+  return [{ number: (retries ?? 0) + 1, worker, queue, received_at: received, started_at: start, ended_at, outcome, exception, traceback }];
+}
 
 export function stateOfAttempt({ outcome }: Attempt): State {
   return STATES[outcome];
