@@ -136,8 +136,7 @@ function Roles({ about, me }: { readonly about: AboutAnswer | undefined; readonl
           <>
             <dt key={role}>{role === me?.role ? <b>{role}</b> : role}</dt>
             <dd>
-              {may}
-              {role === me?.role && <span class="tag new">yours</span>}
+              {may} {role === me?.role && <span class="tag new">yours</span>}
             </dd>
           </>
         ))}

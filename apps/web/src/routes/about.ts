@@ -70,10 +70,12 @@ export function addAbout(api: Api, { reader, lasting }: ApiContext, { config, ve
 
 /** Masked as `--print-config` masks them. */
 function settingsOf(config: Config): z.output<typeof Setting>[] {
+  const given: Readonly<Record<string, unknown>> = config;
   const values = redactConfig(Config, config);
   return describeConfig(Config).map(({ name, description, defaultValue }) => ({
     name,
-    value: toText(values[name]),
+    // An empty list is no secret.
+    value: Array.isArray(given[name]) && given[name].length === 0 ? null : toText(values[name]),
     default: defaultValue ?? null,
     description,
   }));
