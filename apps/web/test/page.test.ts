@@ -2,7 +2,7 @@ import axe from "axe-core";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { minutesAgo, useApi } from "./harness.ts";
 import { startProxy } from "./proxy.ts";
-import { FAILED, ROOT, beatHearts, insertScene, keepScreenshot, resize, settle, useBrowser, type Page } from "./scene.ts";
+import { FAILED, LOST, RETRIED, ROOT, beatHearts, insertScene, keepScreenshot, resize, settle, useBrowser, type Page } from "./scene.ts";
 
 const api = useApi();
 const viewer = useBrowser();
@@ -20,6 +20,8 @@ const PAGES: readonly (readonly [name: string, path: string, text: string])[] = 
   ["tasks", "tasks", "customer_id=1234"],
   ["tasks-filtered", "tasks?status=FAILURE&name=shop.charge_card&kwargs.order_id=12345678901234567890123&range=7d", ""],
   ["task", `task?id=${FAILED}`, "PaymentGatewayTimeout"],
+  ["retried", `task?id=${RETRIED}&attempt=2`, "DiskFull: no space left"],
+  ["lost", `task?id=${LOST}`, "Lost with its worker"],
   ["failures", "failures", "StockConflict"],
   ["types", "types", "send_order_mail"],
   ["workers", "workers", "img-3@delos is lost"],
@@ -241,6 +243,45 @@ describe("Task", () => {
     await expectText(page, "This version only reads");
     await page.getByRole("link", { name: "Root" }).click();
     expect(new URL(page.url()).searchParams.get("id")).toBe(ROOT);
+  });
+
+  it("shows each attempt with its own traceback and worker, by address", async () => {
+    const page = await viewer.open(site(), { path: `task?id=${RETRIED}` });
+    const attempts = page.getByRole("region", { name: "Attempts" });
+    await attempts.getByText("BadFeed: line 7").waitFor();
+    await attempts.getByText("Attempt 2").click();
+    await attempts.getByText("DiskFull: no space left on /srv/feeds").waitFor();
+    expect(await attempts.getByText("BadFeed: line 7").count()).toBe(0);
+    await attempts.getByText("ran 3 s").waitFor();
+    const shared = await viewer.open(page.url());
+    await shared.getByRole("region", { name: "Attempts" }).getByText("DiskFull: no space left on /srv/feeds").waitFor();
+    expect(await page.getByRole("region", { name: "Timeline" }).locator("li").allInnerTexts()).toEqual([
+      expect.stringMatching(/Sent to payments/),
+      expect.stringMatching(/Received by pay-1@atlas/),
+      expect.stringMatching(/Attempt 1\s+started[^]*waited 300 ms/),
+      expect.stringMatching(/Retry after FeedTimeout[^]*ran 10 s/),
+      expect.stringMatching(/Received by img-1@corvo/),
+      expect.stringMatching(/Attempt 2\s+started[^]*waited 20 s/),
+      expect.stringMatching(/Retry after DiskFull[^]*ran 3 s/),
+      expect.stringMatching(/Received by pay-1@atlas/),
+      expect.stringMatching(/Attempt 3\s+started[^]*waited 37 s/),
+      expect.stringMatching(/Failed with BadFeed[^]*ran 1 s/),
+    ]);
+    await attempts.getByRole("link", { name: "img-1@corvo" }).click();
+    await page.getByRole("heading", { name: "img-1@corvo" }).waitFor();
+  });
+
+  it("is found by its worker being gone, and shown as lost everywhere", async () => {
+    const page = await viewer.open(site(), { path: "tasks" });
+    await page.locator("[data-row]").first().waitFor();
+    await page.getByRole("checkbox", { name: "LOST" }).click();
+    await page.getByRole("button", { name: "Remove is:lost" }).waitFor();
+    expect(new URL(page.url()).search).toBe("?lost=true");
+    await page.locator(`[data-row="${LOST}"]`).getByText("LOST").first().waitFor();
+    expect(await rows(page)).toEqual([LOST]);
+    await page.locator("[data-open]").first().click();
+    await expectText(page, "fell silent while it had this task");
+    await page.getByRole("region", { name: "Attempts" }).getByText("LOST").waitFor();
   });
 
   it("says that a task is not known", async () => {

@@ -1,5 +1,6 @@
 /** A database with tasks, workers and queues, and a browser that looks at them. */
-import { connectDatabase, rollUp } from "@celery-metrics-exporter/db";
+import { taskFailed, taskReceived, taskRetried, taskSent, taskStarted } from "@celery-metrics-exporter/celery/testing";
+import { connectDatabase, rollUp, upsertTasks } from "@celery-metrics-exporter/db";
 import { launchChromium } from "@celery-metrics-exporter/testkit";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -160,6 +161,55 @@ function sceneTasks(): TaskFields[] {
   return [...many, root, failed, ...siblings];
 }
 
+/** Failed on its third attempt, each time for another reason. */
+export const RETRIED = "5eed0001-0000-4000-8000-000000000000";
+/** It runs on a worker that is gone. */
+export const LOST = "5eed0002-0000-4000-8000-000000000000";
+
+function tracebackOf(line: string): string {
+  return `Traceback (most recent call last):\n  File "/srv/shop/tasks.py", line 31, in import_feed\n    feed = read(url)\n${line}\n`;
+}
+
+/** As the postgres-processor stores it: what a row cannot show is in `celery_task_event`. */
+async function storeAttempts({ databaseUrl }: Harness): Promise<void> {
+  const now = Date.now() / 1_000;
+  const ago = (seconds: number): { timestamp: number } => ({ timestamp: now - seconds });
+  const pay1 = { hostname: "pay-1@atlas" };
+  const img1 = { hostname: "img-1@corvo" };
+  const delos = { hostname: "img-3@delos" };
+  const sender = { hostname: "web-1@atlas" };
+  const [uuid, name] = [RETRIED, "shop.import_feed"];
+  const database = await connectDatabase({ url: databaseUrl, poolSize: 2 });
+  const events = [
+    taskSent({ uuid, name, queue: "payments", retries: 0, args: "('https://example.com/feed.xml',)", ...sender, ...ago(402) }),
+    taskReceived({ uuid, name, retries: 0, ...pay1, ...ago(401.8) }),
+    taskStarted({ uuid, ...pay1, ...ago(401.5) }),
+    taskRetried({
+      uuid,
+      ...pay1,
+      ...ago(391.5),
+      exception: "FeedTimeout('no answer after 10 s')",
+      traceback: tracebackOf("FeedTimeout: no answer after 10 s"),
+    }),
+    taskReceived({ uuid, name, retries: 1, ...img1, ...ago(391) }),
+    taskStarted({ uuid, ...img1, ...ago(371) }),
+    taskRetried({
+      uuid,
+      ...img1,
+      ...ago(368),
+      exception: "DiskFull('no space left on /srv/feeds')",
+      traceback: tracebackOf("DiskFull: no space left on /srv/feeds"),
+    }),
+    taskReceived({ uuid, name, retries: 2, ...pay1, ...ago(367) }),
+    taskStarted({ uuid, ...pay1, ...ago(330) }),
+    taskFailed({ uuid, ...pay1, ...ago(329), exception: "BadFeed('line 7')", traceback: tracebackOf("BadFeed: line 7") }),
+    taskSent({ uuid: LOST, name: "shop.render_video", queue: "images", retries: 0, ...sender, ...ago(800) }),
+    taskReceived({ uuid: LOST, name: "shop.render_video", retries: 0, ...delos, ...ago(799) }),
+    taskStarted({ uuid: LOST, ...delos, ...ago(798) }),
+  ];
+  await upsertTasks(database, events, "unusual").finally(() => database.close());
+}
+
 const INSERT_WORKER = `
   insert into celery_worker (hostname, heard_at, last_event_at, last_event_type, online_at, heartbeat_at, freq, active, processed, loadavg, pid,
     sw_ident, sw_ver, sw_sys, first_seen_at, queues, queues_at, pool, concurrency, stats_at)
@@ -198,6 +248,7 @@ export async function insertScene(harness: Harness): Promise<void> {
       case when queue <> '' then 400 - age * growth end, case when queue <> '' then 400 - age * growth end, null,
       case when queue = '' then 31 end, case when queue = '' then now() - interval '5 minutes' end
     from generate_series(0, 90) age, (values ('payments', 0), ('images', 4), ('exports', 0), ('', 0)) queues (queue, growth)`);
+  await storeAttempts(harness);
   await countTasks(harness);
 }
 

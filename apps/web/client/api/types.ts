@@ -1,6 +1,6 @@
 /** What the API answers: the types of its schemas. Nothing of them gets into the browser. */
 import type { z } from "zod";
-import type { STATUSES, TaskItem as StoredItem } from "../../src/queries/columns.ts";
+import type { STATUSES, TaskItem } from "../../src/queries/columns.ts";
 import type { DataHealth } from "../../src/queries/data-health.ts";
 import type { FailureGroup } from "../../src/queries/failures.ts";
 import type { TaskLink } from "../../src/queries/find-task.ts";
@@ -12,41 +12,19 @@ import type { Worker } from "../../src/queries/workers.ts";
 import type { About } from "../../src/routes/about.ts";
 import type { FailuresAnswer, NamesAnswer } from "../../src/routes/overview.ts";
 import type { QueuesAnswer, StatisticsAnswer, WorkersAnswer } from "../../src/routes/statistics.ts";
-import type { Task, Tree } from "../../src/routes/task.ts";
+import type { Attempt as StoredAttempt, Task, Tree } from "../../src/routes/task.ts";
 import type { TaskPage } from "../../src/routes/tasks.ts";
 import type { UserRole } from "../../src/access/user.ts";
 
 export type Status = (typeof STATUSES)[number];
-export type { DataHealth, FailureGroup, Queue, StatisticsItem, Worker, TaskLink, TaskType };
+export type { DataHealth, FailureGroup, Queue, StatisticsItem, Worker, TaskItem, TaskLink, TaskType };
 
-/** What is derived from a task and its worker. */
-interface Derived {
-  /** Unfinished, and its worker is gone. */
-  readonly lost?: boolean;
-  /** Runs far longer than tasks of its name usually do. */
-  readonly stuck?: boolean;
-}
-
-export type Outcome = "success" | "failure" | "retry" | "replaced" | "rejected" | "revoked" | "lost" | "running" | "waiting";
-
-/** One try of a task. Times and data are null where no event told them, or where the user may not see them. */
-export interface Attempt {
-  readonly number: number;
-  readonly worker: string | null;
-  readonly queue: string | null;
-  readonly received_at: string | null;
-  readonly started_at: string | null;
-  readonly ended_at: string | null;
-  readonly outcome: Outcome;
-  readonly exception: string | null;
-  readonly traceback: string | null;
-}
-
-export type TaskItem = StoredItem & Derived;
-export type TaskAnswer = z.output<typeof Task> & Derived & { readonly attempts?: readonly Attempt[] };
+export type Attempt = z.output<typeof StoredAttempt>;
+export type Outcome = Attempt["outcome"];
+export type TaskAnswer = z.output<typeof Task>;
 export type TreeAnswer = z.output<typeof Tree>;
 export type TreeTask = z.output<typeof TreeNode>;
-export type TaskPageAnswer = Omit<z.output<typeof TaskPage>, "items"> & { readonly items: readonly TaskItem[] };
+export type TaskPageAnswer = z.output<typeof TaskPage>;
 export type FailureList = z.output<typeof FailuresAnswer>;
 export type Names = z.output<typeof NamesAnswer>;
 export type Statistics = z.output<typeof StatisticsAnswer>;

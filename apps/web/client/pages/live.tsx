@@ -34,7 +34,7 @@ const NOTHING: Stream = { lines: undefined, waiting: [], count: 0, problem: unde
 
 /** A task has a line for each of its changes. */
 function keyOf({ task_id, status, last_event_at, lost }: TaskItem): string {
-  return `${task_id} ${status} ${last_event_at} ${lost === true}`;
+  return `${task_id} ${status} ${last_event_at} ${lost}`;
 }
 
 /** The newer lines before the others, each once. */
@@ -192,7 +192,7 @@ function Line({ task }: { readonly task: TaskItem }): JSX.Element {
         <Time at={task.last_event_at} clock />
       </td>
       <td class="p3">
-        <Badge state={state} /> {task.stuck === true && <Stuck />}
+        <Badge state={state} /> {task.stuck && <Stuck />}
       </td>
       <td class="w">
         <span class="tk">

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
 import type { FailureList, Me, TaskAnswer, TaskLink, TreeAnswer } from "../api/types.ts";
 import { href, query } from "../location.ts";
-import { Attempts, attemptsOf } from "../parts/attempts.tsx";
+import { Attempts } from "../parts/attempts.tsx";
 import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
 import { Icon } from "../parts/icon.tsx";
@@ -65,15 +65,17 @@ export function Task(): JSX.Element {
           <>
             <Head task={task} />
             {task.exception !== null && <Failure task={task} />}
-            {task.lost === true && <Lost task={task} />}
+            {task.lost && <Lost task={task} />}
             <div class="cols">
               <div class="stack">
                 <Panel title="Timeline">
                   <Timeline task={task} />
                 </Panel>
-                <Panel title="Attempts" sub={countOfAttempts(task)}>
-                  <Attempts attempts={attemptsOf(task)} isHidden={me?.role === "viewer"} />
-                </Panel>
+                {task.attempts.length > 0 && (
+                  <Panel title="Attempts" sub={number(countOfAttempts(task))}>
+                    <Attempts attempts={task.attempts} counted={countOfAttempts(task)} isHidden={me?.role === "viewer"} />
+                  </Panel>
+                )}
                 {!tree.isPrevious && tree.data !== undefined && (
                   <Panel title="Tree" sub={`${number(tree.data.nodes.length)} ${tree.data.nodes.length === 1 ? "task" : "tasks"}`}>
                     <Tree tree={tree.data} here={id} />
@@ -136,7 +138,7 @@ function Head({ task }: { readonly task: TaskAnswer }): JSX.Element {
       <div>
         <div class="row">
           <Badge state={stateOf(task)} big />
-          {task.stuck === true && <Stuck />}
+          {task.stuck && <Stuck />}
           <h1>
             <TaskName name={task.name} />
           </h1>
@@ -149,7 +151,7 @@ function Head({ task }: { readonly task: TaskAnswer }): JSX.Element {
           <span>
             <Time at={ended} />
           </span>
-          {countOfAttempts(task) !== "1" && <span>attempt {countOfAttempts(task)}</span>}
+          {countOfAttempts(task) > 1 && <span>attempt {number(countOfAttempts(task))}</span>}
           {task.duration !== null && <span>ran {duration(task.duration)}</span>}
           {task.worker !== null && (
             <span>
@@ -213,8 +215,8 @@ function Lost({ task }: { readonly task: TaskAnswer }): JSX.Element {
 }
 
 /** How many there were: of some, events may be missing. */
-function countOfAttempts(task: TaskAnswer): string {
-  return number(Math.max(attemptsOf(task).at(-1)?.number ?? 1, (task.retries ?? 0) + 1));
+function countOfAttempts({ attempts, retries }: TaskAnswer): number {
+  return Math.max(attempts.length, (retries ?? 0) + 1);
 }
 
 const CUT = /\.\.\.\W*$/;

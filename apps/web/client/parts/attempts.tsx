@@ -1,7 +1,7 @@
 /** The tries of a task, the latest first. */
 import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
-import type { Attempt, Outcome, TaskAnswer } from "../api/types.ts";
+import type { Attempt, Outcome } from "../api/types.ts";
 import { changed, href, navigate, query } from "../location.ts";
 import { Icon } from "./icon.tsx";
 import { Traceback } from "./python.tsx";
@@ -33,31 +33,10 @@ const WITHOUT: Readonly<Record<Outcome, string>> = {
   replaced: "It sent another task in its place.",
   rejected: "The worker rejected it.",
   revoked: "It was revoked.",
-  lost: "Its worker fell silent before it ended, so nothing tells how far it came.",
+  lost: "Nothing tells how it ended: its worker is gone, or another attempt ended since. A task that raises Ignore looks the same.",
   running: "It runs now.",
   waiting: "It has not started.",
 };
-
-const OUTCOMES: Readonly<Record<string, Outcome>> = {
-  SUCCESS: "success",
-  FAILURE: "failure",
-  RETRY: "retry",
-  REJECTED: "rejected",
-  REVOKED: "revoked",
-  STARTED: "running",
-};
-
-/** At least the latest one, of which the row tells. */
-export function attemptsOf(task: TaskAnswer): readonly Attempt[] {
-  const { attempts = [], retries, worker, queue, received_at, started_at, run_started_at, finished_at, exception, traceback } = task;
-  if (attempts.length > 0) return attempts;
-  const isFirst = (retries ?? 0) === 0;
-  const outcome = task.lost === true ? "lost" : (OUTCOMES[task.status] ?? "waiting");
-  const start = run_started_at ?? started_at;
-  const ended_at = finished_at ?? (outcome === "retry" ? task.last_event_at : null);
-  const received = isFirst ? received_at : null;
-  return [{ number: (retries ?? 0) + 1, worker, queue, received_at: received, started_at: start, ended_at, outcome, exception, traceback }];
-}
 
 export function stateOfAttempt({ outcome }: Attempt): State {
   return STATES[outcome];
@@ -69,20 +48,21 @@ export function secondsBetween(from: string | null, to: string | null): number |
 }
 
 export interface AttemptsProps {
-  /** In their order; at least one. */
   readonly attempts: readonly Attempt[];
+  /** How many there were, as far as Celery counts them. */
+  readonly counted: number;
   readonly isHidden: boolean;
 }
 
 /** The chosen one is in the address, so that a link shows it. */
-export function Attempts({ attempts, isHidden }: AttemptsProps): JSX.Element {
+export function Attempts({ attempts, counted, isHidden }: AttemptsProps): JSX.Element {
   const [isWhole, setWhole] = useState(false);
   const last = attempts.at(-1);
   const latest = attempts.findLast(({ traceback }) => traceback !== null) ?? last;
   const chosen = query.value.has("attempt") ? Number(query.value.get("attempt")) : latest?.number;
   const isFar = attempts.length - attempts.findIndex((one) => one.number === chosen) > MOST_DRAWN;
   const shown = attempts.slice(isWhole || isFar ? 0 : -MOST_DRAWN);
-  const missing = (attempts[0]?.number ?? 1) - 1;
+  const missing = counted - attempts.length;
   return (
     <>
       {shown.toReversed().map((attempt) => (
@@ -103,8 +83,8 @@ export function Attempts({ attempts, isHidden }: AttemptsProps): JSX.Element {
           )}
           {missing > 0 && (
             <span class="muted">
-              {missing === 1 ? "Attempt 1 is" : `Attempts 1 to ${number(missing)} are`} not stored.{" "}
-              <Setting>POSTGRES_HISTORY=unusual</Setting> keeps them.
+              {missing === 1 ? "One more attempt is" : `${number(missing)} more attempts are`} not stored.{" "}
+              <Setting>POSTGRES_HISTORY=unusual</Setting> keeps them, for <code>POSTGRES_HISTORY_DAYS</code>.
             </span>
           )}
         </footer>

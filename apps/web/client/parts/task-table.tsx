@@ -86,7 +86,7 @@ function TaskRow({ task, isSelected = false, onSelect }: TaskRowProps): JSX.Elem
       )}
       <td class="p3">
         <Badge state={state} />
-        {task.stuck === true && (
+        {task.stuck && (
           <>
             {" "}
             <Stuck />
@@ -106,7 +106,7 @@ function TaskRow({ task, isSelected = false, onSelect }: TaskRowProps): JSX.Elem
               {line}
             </span>
             <span class="on-s sub cut">
-              {task.stuck === true && "stuck · "}
+              {task.stuck && "stuck · "}
               {shortId(task.task_id)} · {queue}
               {tries}
             </span>
