@@ -14,7 +14,7 @@ import { duration } from "../parts/format.ts";
 import { Time } from "../parts/time.tsx";
 
 /** What a browser draws in a few milliseconds, once a second. */
-const MAX_LINES = 60;
+const MAX_LINES = 50;
 /** The most that the API watches. */
 const WATCHED = 100;
 /** Whoever scrolled further reads. */

@@ -52,7 +52,7 @@ export function Tasks(): JSX.Element {
           <Views />
         </form>
         <div class="list">
-          <Facets names={names} />
+          <Facets names={names} isReady={list.first.data !== undefined} />
           <div class="stack">
             <Failing query={list.first} />
             {live.problem !== undefined && <p class="small muted">{live.problem}</p>}
