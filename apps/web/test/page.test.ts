@@ -2,7 +2,20 @@ import axe from "axe-core";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { minutesAgo, useApi } from "./harness.ts";
 import { startProxy } from "./proxy.ts";
-import { FAILED, LOST, RETRIED, ROOT, beatHearts, insertScene, keepScreenshot, resize, settle, useBrowser, type Page } from "./scene.ts";
+import {
+  BODY,
+  FAILED,
+  LOST,
+  RETRIED,
+  ROOT,
+  beatHearts,
+  insertScene,
+  keepScreenshot,
+  resize,
+  settle,
+  useBrowser,
+  type Page,
+} from "./scene.ts";
 
 const api = useApi();
 const viewer = useBrowser();
@@ -270,6 +283,32 @@ describe("Task", () => {
     ]);
     await attempts.getByRole("link", { name: "img-1@corvo" }).click();
     await page.getByRole("heading", { name: "img-1@corvo" }).waitFor();
+  });
+
+  it("tells what the body of a chord waited for", async () => {
+    const page = await viewer.open(site(), { path: `task?id=${BODY}` });
+    await expectText(page, "30 tasks beside it");
+    expect(await page.getByRole("region", { name: "Tree" }).locator("p").first().innerText()).toMatch(/27 of them succeeded, 3 failed/);
+    const other = await viewer.open(site(), { path: `task?id=${FAILED}` });
+    await other.getByRole("heading", { name: "Tree" }).waitFor();
+    expect(await other.getByText("Waited for.").count()).toBe(0);
+  });
+
+  it("asks for itself once, before the scripts are there", async () => {
+    const page = await viewer.open(site(), { path: "about" });
+    const asked: string[] = [];
+    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    for (const [path, question] of [
+      ["tasks?status=FAILURE", "/api/v1/tasks"],
+      [`task?id=${FAILED}`, `/api/v1/tasks/${FAILED}`],
+    ] as const) {
+      asked.length = 0;
+      await page.goto(`${site()}${path}`);
+      await page.locator("[data-row], main h1").first().waitFor();
+      await settle(page);
+      expect(asked.filter((one) => one === question)).toHaveLength(1);
+      expect(asked.indexOf(question)).toBeLessThan(asked.indexOf("/api/v1/me"));
+    }
   });
 
   it("is found by its worker being gone, and shown as lost everywhere", async () => {

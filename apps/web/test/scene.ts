@@ -102,6 +102,8 @@ shop.errors.PaymentGatewayTimeout: read timed out after 10 s
 
 export const FAILED = "7d0b3c1e-52fa-4b0e-9a6c-f3c1d08e9b27";
 export const ROOT = "f2a61b90-0000-4000-8000-000000000001";
+/** Sent by the last of the root's many tasks, as the body of a chord. */
+export const BODY = "b0d70000-0000-4000-8000-000000000000";
 const BIG = "12345678901234567890123";
 
 const STATUSES = ["SUCCESS", "SUCCESS", "SUCCESS", "SUCCESS", "FAILURE", "STARTED", "RECEIVED", "PENDING", "RETRY", "REVOKED", "REJECTED"];
@@ -158,7 +160,16 @@ function sceneTasks(): TaskFields[] {
     parent: ROOT,
     ...(index < 3 && { exception: "UnidentifiedImageError('cannot identify image file')", traceback: TRACEBACK }),
   }));
-  return [...many, root, failed, ...siblings];
+  const body: TaskFields = {
+    id: BODY,
+    name: "shop.pack_album",
+    queue: "images",
+    worker: "img-1@corvo",
+    at: minutesAgo(2.6),
+    root: ROOT,
+    parent: siblings.at(-1)?.id ?? null,
+  };
+  return [...many, root, failed, ...siblings, body];
 }
 
 /** Failed on its third attempt, each time for another reason. */
