@@ -17,6 +17,7 @@ import { Time } from "../parts/time.tsx";
 const MAX_LINES = 50;
 /** The most that the API watches. */
 const WATCHED = 100;
+const PROBLEMS: readonly string[] = ["FAILURE", "RETRY", "REVOKED", "REJECTED"];
 /** Whoever scrolled further reads. */
 const AT_TOP_PIXELS = 80;
 
@@ -37,9 +38,20 @@ function keyOf({ task_id, status, last_event_at, lost }: TaskItem): string {
   return `${task_id} ${status} ${last_event_at} ${lost}`;
 }
 
+/** Of more than fit: what needs a person, then ends, and half of the room for what begins. */
+function chooseLines(tasks: readonly TaskItem[]): readonly TaskItem[] {
+  if (tasks.length <= MAX_LINES) return tasks;
+  const {
+    problem = [],
+    end = [],
+    begin = [],
+  } = Object.groupBy(tasks, ({ status, lost }) => (lost || PROBLEMS.includes(status) ? "problem" : status === "SUCCESS" ? "end" : "begin"));
+  return [...problem, ...end.slice(-MAX_LINES / 2), ...begin.slice(0, MAX_LINES / 2), ...end.slice(0, -MAX_LINES / 2)].slice(0, MAX_LINES);
+}
+
 /** The newer lines before the others, each once. */
 function together(newer: readonly TaskItem[], older: readonly TaskItem[] = []): TaskItem[] {
-  const sorted = newer.toSorted((one, other) => (one.last_event_at < other.last_event_at ? 1 : -1));
+  const sorted = chooseLines(newer).toSorted((one, other) => (one.last_event_at < other.last_event_at ? 1 : -1));
   const lines = new Map<string, TaskItem>();
   for (const task of [...sorted, ...older]) if (!lines.has(keyOf(task))) lines.set(keyOf(task), task);
   return [...lines.values()].slice(0, MAX_LINES);
@@ -71,7 +83,7 @@ function useStream(path: string | undefined, isRead: () => boolean): Stream & { 
 
 const ONLY: readonly (readonly [string | null, string])[] = [
   [null, "Everything"],
-  ["FAILURE,RETRY,REVOKED,REJECTED", "Problems"],
+  [PROBLEMS.join(","), "Problems"],
 ];
 
 export function Live(): JSX.Element {

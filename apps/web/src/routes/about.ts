@@ -83,5 +83,6 @@ function settingsOf(config: Config): z.output<typeof Setting>[] {
 
 function toText(value: unknown): string | null {
   if (value === undefined) return null;
-  return typeof value === "object" ? [value].flat().join(",") : String(value);
+  if (Array.isArray(value)) return value.join(",");
+  return typeof value === "string" ? value : JSON.stringify(value);
 }
