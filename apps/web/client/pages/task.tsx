@@ -22,12 +22,12 @@ const FINAL = /^(?:SUCCESS|FAILURE|REVOKED|REJECTED)$/;
 export function Task(): JSX.Element {
   const id = query.value.get("id") ?? "";
   const path = `tasks/${encodeURIComponent(id)}`;
-  const [isFinal, setFinal] = useState(false);
-  const asked = useQuery<TaskAnswer>(id === "" ? undefined : path, { everyMs: isLive.value && !isFinal ? RUNNING_MS : undefined });
+  const [isRunning, setRunning] = useState(false);
+  const asked = useQuery<TaskAnswer>(id === "" ? undefined : path, { everyMs: isLive.value && isRunning ? RUNNING_MS : undefined });
   const tree = useQuery<TreeAnswer>(id === "" ? undefined : `${path}/tree`);
   const { data: me } = useQuery<Me>("me");
   const task = asked.isPrevious ? undefined : asked.data;
-  if (task !== undefined && FINAL.test(task.status) !== isFinal) setFinal(!isFinal);
+  if (task !== undefined && FINAL.test(task.status) === isRunning) setRunning(!isRunning);
   const root = tree.isPrevious ? undefined : tree.data?.root;
 
   return (
@@ -52,7 +52,7 @@ export function Task(): JSX.Element {
             Root <kbd aria-hidden="true">r</kbd>
           </a>
         )}
-        {!isFinal && <LiveButton />}
+        {isRunning && <LiveButton />}
       </Bar>
       <div class="body">
         {asked.error?.status === 404 || id === "" ? <Unknown id={id} /> : <Failing query={asked} />}
