@@ -16,6 +16,8 @@ import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { webRole } from "../src/web.ts";
 
+/** A busy machine takes long to create an embedded database. */
+const TIMEOUT_MS = 120_000;
 const W1 = { hostname: "w1@host-a" };
 const W2 = { hostname: "w2@host-b" };
 /** The time of the scene, which each database has anew. */
@@ -89,7 +91,7 @@ describe.each(["PostgreSQL", "PGlite"])("on %s", (kind) => {
     await rollUp(database, { all: true });
     const env = { DATABASE_URL: databaseUrl, WEB_PORT: "0", HEALTH_PORT: "0" };
     running = await startRoles([webRole((opened) => (url = `${opened}/api/v1`))], env, createLogger("web", "silent"));
-  });
+  }, TIMEOUT_MS);
   afterAll(async () => {
     await running?.stop();
     await database?.close();
@@ -105,6 +107,11 @@ describe.each(["PostgreSQL", "PGlite"])("on %s", (kind) => {
 
   async function idsOf(query: string): Promise<string[]> {
     return (await get<{ items: Task[] }>(`tasks?${query}`)).items.map(({ task_id }) => task_id);
+  }
+
+  async function states(silentHours: number): Promise<string[]> {
+    const { items } = await get<{ items: { name: string; state: string }[] }>(`workers?silent_hours=${silentHours}`);
+    return items.map(({ name, state }) => `${name} ${state}`);
   }
 
   it("a list says which tasks are lost or stuck, and leaves their status", async () => {
@@ -177,10 +184,6 @@ describe.each(["PostgreSQL", "PGlite"])("on %s", (kind) => {
   });
 
   it("workers are lost by the same rule: not while nothing arrives", async () => {
-    const states = async (silentHours: number) =>
-      (await get<{ items: { name: string; state: string }[] }>(`workers?silent_hours=${silentHours}`)).items.map(
-        ({ name, state }) => `${name} ${state}`,
-      );
     expect(await states(1)).toEqual(["w1@host-a lost", "w2@host-b up"]);
     await database.drizzle.execute(sql`update celery_worker set heard_at = heard_at - interval '2 minutes'`);
     await database.drizzle.execute(sql`update celery_rollup set rolled_up_at = now() - interval '2 minutes'`);
