@@ -12,14 +12,14 @@ import type { Worker } from "../../src/queries/workers.ts";
 import type { About } from "../../src/routes/about.ts";
 import type { FailuresAnswer, NamesAnswer } from "../../src/routes/overview.ts";
 import type { QueuesAnswer, StatisticsAnswer, WorkersAnswer } from "../../src/routes/statistics.ts";
-import type { Attempt as StoredAttempt, Task, Tree } from "../../src/routes/task.ts";
+import type { Task, Tree } from "../../src/routes/task.ts";
 import type { TaskPage } from "../../src/routes/tasks.ts";
 import type { UserRole } from "../../src/access/user.ts";
 
 export type Status = (typeof STATUSES)[number];
 export type { DataHealth, FailureGroup, Queue, StatisticsItem, Worker, TaskItem, TaskLink, TaskType };
 
-export type Attempt = z.output<typeof StoredAttempt>;
+export type Attempt = TaskAnswer["attempts"][number];
 export type Outcome = Attempt["outcome"];
 export type TaskAnswer = z.output<typeof Task>;
 export type TreeAnswer = z.output<typeof Tree>;
