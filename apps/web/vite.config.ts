@@ -4,14 +4,19 @@ import { promisify } from "node:util";
 import { brotliCompress, gzip } from "node:zlib";
 import { defineConfig, type Plugin } from "vite";
 
+const CLIENT = join(import.meta.dirname, "client");
 const OUT = join(import.meta.dirname, "dist/client");
 
-/** The first paint waits for the script, which knows the theme. */
-const blockRendering: Plugin = {
-  name: "block-rendering",
+/** A small script runs before everything else. The first paint waits for no other. */
+const earlyFirst: Plugin = {
+  name: "early-first",
   transformIndexHtml: {
     order: "post",
-    handler: (html) => html.replaceAll(" crossorigin", "").replace('<script type="module"', '<script type="module" blocking="render"'),
+    handler: (html, { bundle = {} }) => {
+      const early = Object.values(bundle).find((file) => file.type === "chunk" && file.name === "early");
+      if (early === undefined) throw new Error("early.ts was not built");
+      return html.replaceAll(" crossorigin", "").replace("</title>", `</title>\n    <script src="./${early.fileName}"></script>`);
+    },
   },
 };
 
@@ -34,6 +39,16 @@ export default defineConfig({
   // Relative addresses work below any path.
   base: "./",
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
-  build: { outDir: OUT, emptyOutDir: true, target: "es2023", modulePreload: { polyfill: false }, assetsInlineLimit: 0, sourcemap: false },
-  plugins: [blockRendering, compressed],
+  build: {
+    outDir: OUT,
+    emptyOutDir: true,
+    target: "es2023",
+    modulePreload: { polyfill: false },
+    assetsInlineLimit: 0,
+    sourcemap: false,
+    // Tells the server which files each page needs.
+    manifest: "manifest.json",
+    rolldownOptions: { input: { index: join(CLIENT, "index.html"), early: join(CLIENT, "early.ts") } },
+  },
+  plugins: [earlyFirst, compressed],
 });

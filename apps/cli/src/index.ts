@@ -4,7 +4,7 @@ export { configurationDocument } from "./configuration-document.ts";
 export { withDatabase } from "./defaults/database.ts";
 export { isSet, readIfPossible } from "./defaults/decision.ts";
 export { AGENT_SETTINGS, namesAgent, withAgentSocket, withEveryExporter } from "./defaults/exporters.ts";
-export { withDashboardPort } from "./defaults/ports.ts";
+export { withDashboardPort, withWebPort } from "./defaults/ports.ts";
 export { withDecidedDefaults } from "./defaults/shown-defaults.ts";
 export { exporters } from "./exporters.ts";
 export { runAlone } from "./program.ts";

@@ -40,6 +40,11 @@ export function rolesFor(exporterNames: readonly string[], options: RolesOptions
   const roleOf = (name: string): Role | undefined =>
     name === prometheus.name ? processorRole(definePrometheus(onScrapable)) : processors.get(name);
   const chosen = exporterNames.flatMap((name) => roleOf(name) ?? []);
-  const pages = [...(withDashboard ? [dashboardRole(onDashboard)] : []), ...(withWeb ? [webRole(onWeb)] : [])];
+  let dashboardUrl: string | undefined;
+  const openDashboard = (url: string): void => {
+    dashboardUrl = url;
+    onDashboard?.(url);
+  };
+  const pages = [...(withDashboard ? [dashboardRole(openDashboard)] : []), ...(withWeb ? [webRole(onWeb, () => dashboardUrl)] : [])];
   return [...chosen, ...pages, monitor, receiver];
 }

@@ -27,7 +27,7 @@ const demo: Command = {
   called: "npm run demo --",
   summary: "Run everything with a real Celery application, and watch it.",
   description:
-    "Runs the receiver, the exporters and the dashboard in one process, together with a real Celery worker and client, and shows what happens. " +
+    "Runs the receiver, the exporters, the dashboard and the web page in one process, together with a real Celery worker and client, and shows what happens. " +
     "`npm run demo` starts the servers that it needs. Metrics go to its own port, rows to a database in memory. " +
     "It ignores settings in the environment, unless you pass --use-environment: then the servers named there get the demo's tasks, metrics and rows. " +
     "Even there it uses its own queues and ignores the tasks of other applications. Press Ctrl-C to stop it.",
@@ -38,6 +38,7 @@ const demo: Command = {
       description: "Stop after n seconds, and exit with 0 only if the counts of Celery, Datadog, Postgres and Prometheus agree.",
     },
     { name: "no-dashboard", description: "Run without the dashboard." },
+    { name: "no-web", description: "Run without the web page." },
     {
       name: "use-environment",
       description: "Use the settings in the environment, such as DATABASE_URL, REDIS_URL and CELERY_BROKER_URL.",
@@ -61,6 +62,7 @@ const demo: Command = {
       env,
       seconds,
       withDashboard: !options.has("no-dashboard"),
+      withWeb: !options.has("no-web"),
       terminal,
       startWorkload: (queuePrefix) =>
         python === undefined ? startSimulator(brokerUrl, queuePrefix) : startCelery({ python, brokerUrl, env, seconds, queuePrefix }),

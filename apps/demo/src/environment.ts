@@ -1,6 +1,6 @@
 /** The settings of a demo: the user's, and those that a demo needs and the user did not set. */
 import type { Environment } from "@celery-metrics-exporter/runtime";
-import { isSet, readIfPossible, withAgentSocket, withDashboardPort, withDatabase } from "cli";
+import { isSet, readIfPossible, withAgentSocket, withDashboardPort, withDatabase, withWebPort } from "cli";
 import { randomBytes } from "node:crypto";
 
 /** The rows are lost when the process exits. */
@@ -21,6 +21,7 @@ export interface DemoNeeds {
   /** The port of our sink, if there is no agent. */
   readonly statsdPort: number | undefined;
   readonly withDashboard: boolean;
+  readonly withWeb: boolean;
 }
 
 /**
@@ -58,12 +59,13 @@ function queuePrefix(id: string): string {
   return `cme-demo-${id}.`;
 }
 
-/** Besides `ownSettings`: quiet logs, rows in memory, and free ports for the dashboard and for Prometheus, unless the user sets them. */
-export async function demoEnvironment(given: Environment, { statsdPort, withDashboard }: DemoNeeds): Promise<DemoSettings> {
+/** Besides `ownSettings`: quiet logs, rows in memory, and free ports for the dashboard, the web page and Prometheus, unless the user sets them. */
+export async function demoEnvironment(given: Environment, { statsdPort, withDashboard, withWeb }: DemoNeeds): Promise<DemoSettings> {
   const id = randomBytes(4).toString("hex");
   const { env, note } = withDatabase(withAgentSocket(given), DEMO_DATABASE_URL);
   const keepsRows = note === undefined && readIfPossible("DATABASE_URL", env) !== DEMO_DATABASE_URL;
-  const settings: Record<string, string | undefined> = withDashboard ? { ...(await withDashboardPort(env)).env } : { ...env };
+  const withPort = withDashboard ? (await withDashboardPort(env)).env : env;
+  const settings: Record<string, string | undefined> = { ...(withWeb ? (await withWebPort(withPort)).env : withPort) };
   if (!isSet("PROMETHEUS_PORT", env)) settings["PROMETHEUS_PORT"] = "0";
   if (!isSet("LOG_LEVEL", env)) settings["LOG_LEVEL"] = "warn";
   if (statsdPort !== undefined) settings["DD_DOGSTATSD_URL"] = `udp://127.0.0.1:${statsdPort}`;

@@ -74,6 +74,7 @@ export function renderSummary(snapshot: Snapshot, terminal: Pick<Terminal, "colu
   }
   for (const line of snapshot.statsd?.recentLines ?? []) lines.push(row("", line));
   if (snapshot.scrapedUrl !== undefined) lines.push(row("Prometheus", snapshot.scrapedUrl));
+  if (snapshot.webUrl !== undefined) lines.push(row("Web page", snapshot.webUrl));
   if (snapshot.dashboardUrl !== undefined) lines.push(row("Dashboard", snapshot.dashboardUrl));
   lines.push(row("Health", `${snapshot.healthUrl}/readyz   ${snapshot.healthUrl}/metrics`), row("Log", snapshot.logFile));
   const isDraining = snapshot.phase === "draining";
@@ -95,8 +96,9 @@ export function renderLine(snapshot: Snapshot): string {
 }
 
 /** The addresses to open, for logs and pipes. */
-function renderAddresses({ scrapedUrl, dashboardUrl, healthUrl, logFile }: Snapshot): string[] {
+function renderAddresses({ webUrl, scrapedUrl, dashboardUrl, healthUrl, logFile }: Snapshot): string[] {
   return [
+    ...(webUrl === undefined ? [] : [`Web page: ${webUrl}`]),
     ...(scrapedUrl === undefined ? [] : [`Prometheus: ${scrapedUrl}`]),
     ...(dashboardUrl === undefined ? [] : [`Dashboard: ${dashboardUrl}`]),
     `Health: ${healthUrl}/readyz`,

@@ -27,6 +27,7 @@ export interface Snapshot {
   /** What Prometheus can scrape; undefined without the prometheus exporter. */
   readonly scrapedUrl: string | undefined;
   readonly dashboardUrl: string | undefined;
+  readonly webUrl: string | undefined;
   readonly healthUrl: string;
   readonly logFile: string;
 }
@@ -43,6 +44,8 @@ export interface Observed {
   readonly scrapedUrl: string | undefined;
   /** Undefined without the dashboard. */
   readonly dashboardUrl: string | undefined;
+  /** The web page. Undefined without it. */
+  readonly webUrl: string | undefined;
   readonly logFile: string;
   readonly logger: Logger;
 }
@@ -68,7 +71,8 @@ export class Observer {
   }
 
   async #look(): Promise<Snapshot> {
-    const { running, workload, table, sink, settings, exporterNames, totalSeconds, scrapedUrl, dashboardUrl, logFile } = this.#observed;
+    const { running, workload, table, sink, settings, exporterNames, totalSeconds, scrapedUrl, dashboardUrl, webUrl, logFile } =
+      this.#observed;
     const elapsedSeconds = (performance.now() - this.#startedAt) / 1000;
     const eventsReceived = (await readMetric(running.metrics, "events_received_total")) ?? 0;
     const eventsPerSecond = (eventsReceived - this.#before.events) / Math.max(0.001, elapsedSeconds - this.#before.seconds);
@@ -88,6 +92,7 @@ export class Observer {
       metricsGoTo: exporterNames.includes("datadog") ? metricsGoTo(sink) : undefined,
       scrapedUrl,
       dashboardUrl,
+      webUrl,
       healthUrl: running.healthUrl,
       logFile,
     };

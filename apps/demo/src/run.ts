@@ -34,6 +34,7 @@ export interface DemoOptions {
   /** When to stop; undefined means never. */
   readonly seconds: number | undefined;
   readonly withDashboard: boolean;
+  readonly withWeb: boolean;
   readonly terminal: Terminal;
   /** Starts the sender of tasks. Called once every receiving part is up. @param queuePrefix for the names of its queues. */
   startWorkload(queuePrefix: string): Promise<Workload>;
@@ -50,13 +51,17 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
   const env = withEveryExporter(options.env);
   const exporterNames = chosenExporters(env);
   const sink = exporterNames.includes("datadog") && !namesAgent(env) ? await countMetrics() : undefined;
-  const settings = await demoEnvironment(env, { statsdPort: sink?.port, withDashboard: options.withDashboard });
+  const { withDashboard } = options;
+  const withWeb = options.withWeb && exporterNames.includes("postgres");
+  const settings = await demoEnvironment(env, { statsdPort: sink?.port, withDashboard, withWeb });
   let dashboardUrl: string | undefined;
+  let webUrl: string | undefined;
   let scrapedUrl: string | undefined;
   const roles = rolesFor(exporterNames, {
-    withDashboard: options.withDashboard,
-    withWeb: false,
+    withDashboard,
+    withWeb,
     onDashboard: (url) => (dashboardUrl = url),
+    onWeb: (url) => (webUrl = `${url}/`),
     onScrapable: (url) => (scrapedUrl = url),
   });
   loadConfigs(roles, settings.env);
@@ -84,7 +89,7 @@ export async function runDemo(options: DemoOptions): Promise<boolean> {
 
     const totalSeconds = options.seconds;
     const sides = { table, sink, scrapedUrl };
-    const shown = { settings, exporterNames, totalSeconds, dashboardUrl, logFile: log.path };
+    const shown = { settings, exporterNames, totalSeconds, dashboardUrl, webUrl, logFile: log.path };
     const observer = new Observer({ running, workload, ...sides, ...shown, logger });
     const view = new LiveView(terminal, observer);
     lifecycle.defer("live view", () => view.stop());

@@ -46,6 +46,16 @@ function startDemoOnOurRedis(args: readonly string[], env?: Readonly<Record<stri
   return startDemo(["--redis", redis.url, "--broker", redis.url, ...args], env);
 }
 
+/** What the page would show, at the address that the demo writes. @throws {Error} before there is a task. */
+async function tasksOfPage(output: string): Promise<string> {
+  const [, address] = /^Web page: (http:\S+)$/m.exec(output) ?? [];
+  if (address === undefined) throw new Error("there is no address of a web page, so far");
+  expect(await (await fetch(address)).text()).toContain("<title>Celery</title>");
+  const text = await (await fetch(`${address}api/v1/tasks`)).text();
+  if (!text.includes('"task_id"')) throw new Error("there is no task, so far");
+  return text;
+}
+
 function celery(): { DEMO_CELERY_PYTHON: string } {
   const python = findCeleryPython();
   if (python === undefined) throw new Error("found no Python with Celery");
@@ -112,6 +122,8 @@ describe.concurrent("the demo", () => {
         const datadog = { DD_DOGSTATSD_URL: `udp://127.0.0.1:${agent.port}`, DD_AGENT_HOST: "127.0.0.1", DATADOG_TIMER_TYPE: "timing" };
         const celerys = { CELERY_RESULT_BACKEND: live.url, CELERY_BROKER_WRITE_URL: live.url, PGHOST: "127.0.0.1", PGPORT: "9" };
         const demo = startDemoOnOurRedis(["--seconds", "6"], { ...celery(), ...servers, ...settings, ...datadog, ...celerys });
+        const shown = await vi.waitFor(() => tasksOfPage(demo.output()), { timeout: TIMEOUT_MS, interval: 200 });
+        expect(shown).toMatch(/"name":"shop\.\w+"/);
         const exitCode = await demo.exitCode;
         expect(demo.errors()).toBe("");
         expect(demo.output()).toContain(

@@ -14,19 +14,20 @@ function file(name: string, text: string): string {
   return join(folder, name);
 }
 
-const NEEDS = { statsdPort: undefined, withDashboard: true };
+const NEEDS = { statsdPort: undefined, withDashboard: true, withWeb: true };
 
 describe("the settings of a demo", () => {
   it("are the user's, even from files", async () => {
     const given = {
       DATADOG_METRIC_PREFIX_FILE: file("prefix", "live."),
       DASHBOARD_PORT_FILE: file("port", "4000"),
+      WEB_PORT_FILE: file("web-port", "4001"),
       LOG_LEVEL_FILE: file("level", "debug"),
       DATABASE_URL_FILE: file("database", "postgres://localhost/live"),
     };
     const { env, metricPrefix, keepsRows } = await demoEnvironment(given, NEEDS);
     expect(env).toMatchObject(given);
-    for (const name of ["DASHBOARD_PORT", "LOG_LEVEL", "DATABASE_URL"]) expect(env).not.toHaveProperty(name);
+    for (const name of ["DASHBOARD_PORT", "WEB_PORT", "LOG_LEVEL", "DATABASE_URL"]) expect(env).not.toHaveProperty(name);
     expect({ metricPrefix, keepsRows }).toEqual({ metricPrefix: "live.", keepsRows: true });
   });
 

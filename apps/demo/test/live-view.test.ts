@@ -21,6 +21,7 @@ const SNAPSHOT: Snapshot = {
   metricsGoTo: "udp://127.0.0.1:9999, where the demo counts them",
   scrapedUrl: "http://127.0.0.1:9808/metrics",
   dashboardUrl: "http://127.0.0.1:3000/",
+  webUrl: "http://127.0.0.1:5555/",
   healthUrl: "http://127.0.0.1:4000",
   logFile: "./.data/demo.log",
 };
@@ -44,6 +45,7 @@ describe("the summary", () => {
       "3,000 values in 120 datagrams",
       "http://127.0.0.1:9808/metrics",
       "http://127.0.0.1:3000/",
+      "http://127.0.0.1:5555/",
       "http://127.0.0.1:4000/readyz",
       "demo.log",
     ])
@@ -58,9 +60,10 @@ describe("the summary", () => {
       metricsGoTo: undefined,
       scrapedUrl: undefined,
       dashboardUrl: undefined,
+      webUrl: undefined,
       lagSeconds: undefined,
     };
-    expect(renderSummary(bare, terminal(true)).join("\n")).not.toMatch(/Postgres|Datadog|Prometheus|Dashboard|lag/);
+    expect(renderSummary(bare, terminal(true)).join("\n")).not.toMatch(/Postgres|Datadog|Prometheus|Dashboard|Web page|lag/);
     expect(renderLine(bare)).toBe("12 s of 20 s, 1,234 tasks sent, 5,678 events received");
   });
 
@@ -95,6 +98,7 @@ describe("the live view", () => {
     expect(written).not.toContain("\u001b");
     const datagram = `    ${SNAPSHOT.statsd?.recentLines[0] ?? ""}`;
     expect(written.split("\n").map((line) => line.split(",")[0])).toEqual([
+      "Web page: http://127.0.0.1:5555/",
       "Prometheus: http://127.0.0.1:9808/metrics",
       "Dashboard: http://127.0.0.1:3000/",
       "Health: http://127.0.0.1:4000/readyz",

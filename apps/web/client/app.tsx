@@ -23,6 +23,7 @@ const PAGES: Readonly<Record<string, Load>> = {
   workers: async () => (await import("./pages/workers.tsx")).Workers,
   worker: async () => (await import("./pages/worker.tsx")).Worker,
   queues: async () => (await import("./pages/queues.tsx")).Queues,
+  live: async () => (await import("./pages/live.tsx")).Live,
   about: async () => (await import("./pages/about.tsx")).About,
 };
 
@@ -36,9 +37,12 @@ const LINKS: readonly {
   readonly before?: string;
   readonly name: string;
   readonly also?: string;
+  /** Phones have room for six; these are elsewhere there. */
+  readonly isWide?: boolean;
 }[] = [
   { to: "", icon: "overview", name: "Overview" },
   { to: "tasks", icon: "tasks", name: "Tasks", also: "task" },
+  { to: "live", icon: "live", name: "Live", isWide: true },
   { to: "failures", icon: "warn", name: "Failures" },
   { to: "types", icon: "types", before: "Task ", name: "types" },
   { to: "workers", icon: "workers", name: "Workers", also: "worker" },
@@ -117,8 +121,13 @@ function Side(): JSX.Element {
       </a>
       <nav aria-label="Pages">
         <div class="nav">
-          {LINKS.map(({ to, icon, before, name, also }) => (
-            <a key={to} href={href(to)} aria-current={page.value === to || page.value === also ? "page" : undefined}>
+          {LINKS.map(({ to, icon, before, name, also, isWide = false }) => (
+            <a
+              key={to}
+              class={isWide ? "on-l" : undefined}
+              href={href(to)}
+              aria-current={page.value === to || page.value === also ? "page" : undefined}
+            >
               <Icon name={icon} />
               <span>
                 {before !== undefined && <i>{before}</i>}
@@ -140,6 +149,14 @@ function Side(): JSX.Element {
           <span>{me === undefined || me.name === "anyone" ? "About" : `${me.name}, ${me.role}`}</span>
         </a>
         <div class="row">
+          <a
+            class="btn ghost sm icon on-phone"
+            href={href("live")}
+            aria-label="Live"
+            aria-current={page.value === "live" ? "page" : undefined}
+          >
+            <Icon name="live" />
+          </a>
           <button class="btn ghost sm icon" type="button" aria-label="Switch between light and dark" onClick={switchTheme}>
             <Icon name="theme" />
           </button>

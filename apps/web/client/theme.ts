@@ -1,4 +1,4 @@
-/** The theme: that of the system, until another one is chosen. */
+/** The theme: that of the system, until another one is chosen. `early.ts` restores it. */
 const KEY = "theme";
 
 /** Storage may be switched off: then the choice lasts until the page is left. */
@@ -8,11 +8,6 @@ function storage<T>(use: (storage: Storage) => T): T | undefined {
   } catch {
     return undefined;
   }
-}
-
-export function restoreTheme(): void {
-  const kept = storage((local) => local.getItem(KEY));
-  if (kept === "light" || kept === "dark") document.documentElement.dataset["theme"] = kept;
 }
 
 export function switchTheme(): void {

@@ -1,7 +1,7 @@
 /** The settings of the role `web`. */
 import { isLoopback, isNetwork } from "@celery-metrics-exporter/access";
 import { DATABASE_URL, databaseUrl } from "@celery-metrics-exporter/db";
-import { BaseConfig, flag, integer, list, secret } from "@celery-metrics-exporter/runtime";
+import { BaseConfig, flag, integer, list, secret, url } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 import { DEFAULT_ROLES, parseGroupRoles } from "./access/group-roles.ts";
 import { parseTokens, parseUsers } from "./access/user.ts";
@@ -34,6 +34,11 @@ function isProtected(value: string): boolean {
   return protocol === "https:" || (protocol === "http:" && isLoopback(hostname));
 }
 
+function hasNoLogin(address: string): boolean {
+  const { username, password } = new URL(address);
+  return username === "" && password === "";
+}
+
 const Settings = BaseConfig.extend({
   DATABASE_URL,
   DATABASE_READ_URL: databaseUrl
@@ -56,6 +61,12 @@ const Settings = BaseConfig.extend({
   WEB_TOKENS: secret(parsed(parseTokens)).describe(
     "API tokens for `Authorization: Bearer …`, separated by commas or new lines: `name:role:expiry:hash`, as `celery-metrics-exporter user --token` prints them.",
   ),
+  WEB_DASHBOARD_URL: url(["http", "https"])
+    .refine(hasNoLogin, "must not contain a user name or a password, which everyone who sees the page would read")
+    .optional()
+    .describe(
+      "Address of the dashboard of the exporter queues, for a link on the page. The single process knows its own dashboard without it.",
+    ),
   WEB_ALLOWED_HOSTS: list().describe(
     "If no users are set: host names, in addition to `localhost`, for which the API answers, such as the name of a proxy that handles the login.",
   ),

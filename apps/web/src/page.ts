@@ -10,7 +10,7 @@ import { join, resolve } from "node:path";
 const CLIENT = resolve(import.meta.dirname, "../../web/dist/client");
 
 /** The addresses of pages, besides that of the overview. Each is one segment, so that relative addresses of files and of the API fit all of them. */
-export const PAGES = ["tasks", "task", "failures", "types", "workers", "worker", "queues", "about"];
+export const PAGES = ["tasks", "task", "failures", "types", "workers", "worker", "queues", "live", "about"];
 
 const LOGINS = ["login", "callback", "password", "logout", "logged-out"];
 const OURS = `(?:api/v1/|auth/(?:${LOGINS.join("|")})(?:[?]|$)|assets/|(?:${PAGES.join("|")})?(?:[?]|$))`;
@@ -41,6 +41,15 @@ export const SECURITY_HEADERS: SecurityHeadersOptions = {
   isStatic: (url) => url.startsWith("/assets/"),
 };
 
+/** Of Vite: what it made of each source. */
+type Manifest = Readonly<Record<string, { readonly file: string; readonly imports?: readonly string[] }>>;
+
+/** The scripts of a page that is loaded when it is opened: the browser need not wait for the first script to learn of them. */
+function filesOf(manifest: Manifest, source: string): string[] {
+  const { file, imports = [] } = manifest[source] ?? {};
+  return file === undefined ? [] : [...new Set([file, ...imports.flatMap((each) => filesOf(manifest, each))])];
+}
+
 const YEAR_MS = 365 * 86_400_000;
 
 /** Adds the page, if it was built. */
@@ -50,10 +59,14 @@ export async function addPage(server: FastifyInstance, logger: Logger): Promise<
     logger.warn({ folder: CLIENT }, "there is no web page, because it was not built: run pnpm build");
     return;
   }
+  const manifest = JSON.parse(await readFile(join(CLIENT, "manifest.json"), "utf8")) as Manifest;
   await server.register(fastifyStatic, { root: CLIENT, serve: false, preCompressed: true, immutable: true, maxAge: YEAR_MS });
   for (const page of ["", ...PAGES]) {
+    const files = filesOf(manifest, `pages/${page === "" ? "overview" : page}.tsx`);
+    const links = files.filter((file) => !html.includes(file)).map((file) => `<link rel="modulepreload" href="./${file}">`);
+    const ofPage = html.replace("</head>", `${links.join("")}</head>`);
     server.get(`/${page}`, { config: { role: "viewer" }, schema: { hide: true } }, (_request, reply) =>
-      reply.type("text/html; charset=utf-8").send(html),
+      reply.type("text/html; charset=utf-8").send(ofPage),
     );
   }
   server.get<{ Params: { readonly "*": string } }>(

@@ -13,6 +13,7 @@ import { createWebServer, type Logger } from "@celery-metrics-exporter/runtime";
 import cookie from "@fastify/cookie";
 import swagger from "@fastify/swagger";
 import type { FastifyInstance, FastifyRequest } from "fastify";
+import { readFileSync } from "node:fs";
 import { validatorCompiler } from "fastify-type-provider-zod";
 import type { z } from "zod";
 import { addAuthRoutes, loginPageOf, type SingleSignOn } from "./access/auth-routes.ts";
@@ -24,6 +25,7 @@ import { Places, Shared } from "./load/shared.ts";
 import { stringify } from "./queries/exact-json.ts";
 import { SECURITY_HEADERS, addPage, withoutPrefix } from "./page.ts";
 import { PREFIX, type Api, type ApiContext } from "./routes/api.ts";
+import { addAbout } from "./routes/about.ts";
 import { addExports } from "./routes/export.ts";
 import { DESCRIPTION } from "./openapi.ts";
 import { addLive } from "./routes/live.ts";
@@ -39,6 +41,8 @@ export interface ServerOptions {
   readonly logger: Logger;
   /** Where users may log in, besides their passwords. */
   readonly singleSignOn?: SingleSignOn;
+  /** The address of the dashboard that this process runs, once it answers. */
+  readonly dashboardUrl?: (() => string | undefined) | undefined;
 }
 
 /** An id may have 1,000 characters, each of which may be written as twelve. */
@@ -48,11 +52,14 @@ const MAX_EXPORTS = 2;
 const RECENT_MS = 1_000;
 const LASTING_MS = 10_000;
 
+/** The manifest is beside `src`, beside `dist`, and beside the bundle of an app that contains this role; all have the same version. */
+const VERSION = (JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { readonly version: string }).version;
+
 /** Who asks if no users are set: then only this machine is answered. */
 const ANYONE: User = { name: "anyone", role: "admin" };
 
 /** Builds the server without listening. Every request passes the same checks. */
-export async function createServer({ config, reader, logger, singleSignOn }: ServerOptions): Promise<FastifyInstance> {
+export async function createServer({ config, reader, logger, singleSignOn, dashboardUrl }: ServerOptions): Promise<FastifyInstance> {
   const server = createWebServer({
     trustedProxies: config.WEB_TRUSTED_PROXIES,
     maxParamLength: MAX_ID_LENGTH,
@@ -89,6 +96,7 @@ export async function createServer({ config, reader, logger, singleSignOn }: Ser
     addOverview(api, context);
     addLive(api, context);
     addStatistics(api, context);
+    addAbout(api, context, { config, version: VERSION, dashboardUrl });
     scope.get(`${PREFIX}/openapi.json`, { config: { role: "viewer" }, schema: { hide: true } }, (_request, reply) =>
       reply.type("application/json; charset=utf-8").serializer(JSON.stringify).send(server.swagger()),
     );

@@ -10,8 +10,11 @@ const MAX_CONNECTIONS = 4;
 const STATEMENT_TIMEOUT_MS = 2_000;
 const ASK_EVERY_MS = 10_000;
 
-/** @param onOpen receives the address, without a trailing slash, once it answers. */
-export function webRole(onOpen: (url: string) => void = () => {}): Role<typeof Config> {
+/**
+ * @param onOpen receives the address, without a trailing slash, once it answers.
+ * @param dashboardUrl the address of the dashboard that this process runs, once it answers.
+ */
+export function webRole(onOpen: (url: string) => void = () => {}, dashboardUrl?: () => string | undefined): Role<typeof Config> {
   return defineRole({
     name: "web",
     healthPort: 9809,
@@ -41,7 +44,7 @@ export function webRole(onOpen: (url: string) => void = () => {}): Role<typeof C
         lifecycle.defer("issuer check", () => signOn.issuer.stop());
         await signOn.issuer.asked;
       }
-      const server = await createServer({ config, reader, logger, ...(signOn !== undefined && { singleSignOn: signOn }) });
+      const server = await createServer({ config, reader, logger, dashboardUrl, ...(signOn !== undefined && { singleSignOn: signOn }) });
       lifecycle.defer("web port", () => server.close());
       const webUrl = await listen(server, { host: config.WEB_HOST, port: config.WEB_PORT, settings: "WEB_PORT or WEB_HOST" });
       logger.info({ webUrl, database: reader.address }, "listening");

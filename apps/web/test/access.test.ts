@@ -23,6 +23,7 @@ const ROUTES: Readonly<Record<string, UserRole>> = {
   "/api/v1/tasks.csv": "viewer",
   "/api/v1/tasks/{id}": "viewer",
   "/api/v1/tasks/{id}/tree": "viewer",
+  "/api/v1/tasks/{id}/events": "viewer",
   "/api/v1/failures": "viewer",
   "/api/v1/task-types": "viewer",
   "/api/v1/names": "viewer",
@@ -32,6 +33,7 @@ const ROUTES: Readonly<Record<string, UserRole>> = {
   "/api/v1/workers": "viewer",
   "/api/v1/queues": "viewer",
   "/api/v1/health-of-data": "viewer",
+  "/api/v1/about": "viewer",
   "/api/v1/openapi.json": "viewer",
 };
 
@@ -65,6 +67,10 @@ beforeAll(async () => {
       traceback: "Traceback of 4242",
     },
   ]);
+  await api.client.query(
+    `insert into celery_task_event (task_id, at, type, hostname, exception, traceback)
+     values ('secret', now(), 'task-retried', 'w1@host', 'Refused(4242)', 'Traceback of retry 4242')`,
+  );
 });
 
 function basic(username: string, password: string): Record<string, string> {
@@ -131,6 +137,12 @@ describe.each(Object.entries({ ...ROUTES, ...FLOWER_ROUTES }))("%s", (route, lea
 it("a reader sees all the data of a task", async () => {
   const { text } = await ask("/api/v1/tasks/{id}", bearer("reader"));
   for (const secret of SECRETS) expect(text).toContain(secret);
+  // Also in its attempts.
+  expect(text.split("Traceback of 4242")).toHaveLength(3);
+  for (const secret of ["Refused(4242)", "Traceback of retry 4242"]) {
+    expect(text).toContain(secret);
+    expect((await ask("/api/v1/tasks/{id}/events", bearer("reader"))).text).toContain(secret);
+  }
   expect((await ask("/api/v1/failures", bearer("reader"))).text).toContain("card #");
 });
 
@@ -173,6 +185,17 @@ it("only logging in and out is for anyone, and only with an issuer", async () =>
   // The issuer does not answer; no login was begun; a password is asked for.
   expect(statuses).toEqual([503, 400, 401, 200]);
   for (const route of Object.keys(ROUTES)) expect((await fetch(site + route.replace("{id}", "secret"))).status).toBe(401);
+});
+
+it("only an admin sees the settings, without secrets", async () => {
+  const settingsFor = async (role: UserRole): Promise<{ name: string; value: string | null }[] | null> =>
+    (JSON.parse((await ask("/api/v1/about", bearer(role))).text) as { settings: { name: string; value: string | null }[] | null }).settings;
+  expect(await Promise.all((["viewer", "reader", "operator"] as const).map(settingsFor))).toEqual([null, null, null]);
+  const settings = await settingsFor("admin");
+  const values = Object.fromEntries(settings?.map(({ name, value }) => [name, value]) ?? []);
+  expect(values).toMatchObject({ WEB_USERNAME: "ops", WEB_PASSWORD: "[redacted]", WEB_USERS: "[redacted]", WEB_TOKENS: "[redacted]" });
+  expect(values["DATABASE_URL"]).toMatch(/^postgres:/);
+  expect(JSON.stringify(settings)).not.toMatch(/correct horse|scrypt\$\d|sha256\$[\w-]{43}/);
 });
 
 describe("a viewer", () => {

@@ -26,6 +26,7 @@ describe("the search bar", () => {
     ["any text here", "text=any text here"],
     ["http://example.com/a", "text=http://example.com/a"],
     ["order:12", "text=order:12"],
+    ["is:lost name:a", "lost=true&name=a"],
   ])("reads %s", (typed, expected) => {
     expect(searched(typed)).toBe(expected);
   });
@@ -38,6 +39,7 @@ describe("the search bar", () => {
     ["runtime:>10x", 9, "“x” is no unit"],
     ["name:a wait:soon", 13, "“soon” is no time"],
     ["state:broken", 7, "“broken” is no state"],
+    ["is:gone", 4, "never “gone”"],
     ["retries:many", 9, "“many” is no number"],
   ])("says where %s is wrong", (typed, at, message) => {
     const { problem } = parseSearch(typed);
@@ -54,11 +56,19 @@ describe("the search bar", () => {
     expect(without[5]).toBe("status=FAILURE,PENDING&name=a&name=b&runtime_min=90&range=7d");
   });
 
+  it("shows a flag as it is written, and takes it away", () => {
+    const query = new URLSearchParams("lost=true&range=7d");
+    const [filter] = filtersOf(query);
+    expect(filter).toMatchObject({ qualifier: "is", value: "lost" });
+    expect(filter && withoutFilter(query, filter).toString()).toBe("range=7d");
+  });
+
   it("suggests how a word goes on", () => {
     const known = { names: ["shop.pay", "shop.two words"], queues: ["images"], workers: [] };
     const texts = (typed: string): string[] => suggestionsFor(typed, known).map(({ text }) => text);
     expect(texts("kw")).toEqual(["kwargs."]);
     expect(texts("state:fail")).toEqual(["state:failure"]);
+    expect(texts("is:")).toEqual(["is:lost"]);
     expect(texts("queue:")).toEqual(["queue:images"]);
     expect(texts("pay")).toEqual(["name:shop.pay"]);
     expect(texts("state:failure name:two")).toEqual(['name:"shop.two words"']);

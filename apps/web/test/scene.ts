@@ -1,5 +1,6 @@
 /** A database with tasks, workers and queues, and a browser that looks at them. */
-import { connectDatabase, rollUp } from "@celery-metrics-exporter/db";
+import { taskFailed, taskReceived, taskRetried, taskSent, taskStarted } from "@celery-metrics-exporter/celery/testing";
+import { connectDatabase, rollUp, upsertTasks } from "@celery-metrics-exporter/db";
 import { launchChromium } from "@celery-metrics-exporter/testkit";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -7,6 +8,7 @@ import { afterAll, afterEach, beforeAll } from "vitest";
 import { minutesAgo, type Harness, type TaskFields } from "./harness.ts";
 
 type Browser = Awaited<ReturnType<typeof launchChromium>>;
+type Context = Awaited<ReturnType<Browser["newContext"]>>;
 export type Page = Awaited<ReturnType<Browser["newPage"]>>;
 export type Theme = "light" | "dark";
 
@@ -14,10 +16,12 @@ interface Look {
   readonly theme?: Theme;
   readonly width?: number;
   readonly path?: string;
+  /** In a browser of its own, which nobody used before. */
+  readonly isNew?: boolean;
 }
 
 export interface Viewer {
-  /** Opens a page of the web page, in a context of its own. */
+  /** Opens a page of the web page. Those of one theme share their files. */
   open(url: string, look?: Look): Promise<Page>;
   /** Errors on the console, exceptions and refused files. */
   readonly complaints: readonly string[];
@@ -31,11 +35,22 @@ export function useBrowser(): Viewer {
   let browser: Browser;
   const complaints: string[] = [];
   const origins = new Set<string>();
+  const contexts = new Map<Theme, Promise<Context>>();
+  const create = (theme: Theme): Promise<Context> => browser.newContext({ colorScheme: theme });
+  const contextOf = (theme: Theme): Promise<Context> => {
+    const context = contexts.get(theme) ?? create(theme);
+    contexts.set(theme, context);
+    return context;
+  };
   beforeAll(async () => {
     browser = await launchChromium();
   });
   afterEach(async () => {
-    for (const context of browser.contexts()) await context.close();
+    const shared = await Promise.all(contexts.values());
+    for (const context of browser.contexts()) {
+      if (!shared.includes(context)) await context.close();
+      else for (const page of context.pages()) await page.close();
+    }
     complaints.length = 0;
     origins.clear();
   });
@@ -43,9 +58,9 @@ export function useBrowser(): Viewer {
   return {
     complaints,
     origins,
-    open: async (url, { theme = "light", width = 1_440, path = "" } = {}) => {
-      const context = await browser.newContext({ colorScheme: theme, viewport: { width, height: HEIGHT } });
-      const page = await context.newPage();
+    open: async (url, { theme = "light", width = 1_440, path = "", isNew = false } = {}) => {
+      const page = await (await (isNew ? create(theme) : contextOf(theme))).newPage();
+      await resize(page, width);
       page.setDefaultTimeout(15_000);
       page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
       page.on("pageerror", (error) => complaints.push(String(error)));
@@ -56,6 +71,16 @@ export function useBrowser(): Viewer {
       return page;
     },
   };
+}
+
+export async function resize(page: Page, width: number): Promise<void> {
+  await page.setViewportSize({ width, height: HEIGHT });
+}
+
+/** Resolves when everything on the page was answered and drawn. */
+export async function settle(page: Page): Promise<void> {
+  await page.locator("main .loading, main [aria-busy=true]").first().waitFor({ state: "detached" });
+  await page.evaluate("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))");
 }
 
 const SCREENSHOTS = new URL("../../../.data/screenshots/", import.meta.url).pathname;
@@ -77,6 +102,8 @@ shop.errors.PaymentGatewayTimeout: read timed out after 10 s
 
 export const FAILED = "7d0b3c1e-52fa-4b0e-9a6c-f3c1d08e9b27";
 export const ROOT = "f2a61b90-0000-4000-8000-000000000001";
+/** Sent by the last of the root's many tasks, as the body of a chord. */
+export const BODY = "b0d70000-0000-4000-8000-000000000000";
 const BIG = "12345678901234567890123";
 
 const STATUSES = ["SUCCESS", "SUCCESS", "SUCCESS", "SUCCESS", "FAILURE", "STARTED", "RECEIVED", "PENDING", "RETRY", "REVOKED", "REJECTED"];
@@ -133,7 +160,65 @@ function sceneTasks(): TaskFields[] {
     parent: ROOT,
     ...(index < 3 && { exception: "UnidentifiedImageError('cannot identify image file')", traceback: TRACEBACK }),
   }));
-  return [...many, root, failed, ...siblings];
+  const body: TaskFields = {
+    id: BODY,
+    name: "shop.pack_album",
+    queue: "images",
+    worker: "img-1@corvo",
+    at: minutesAgo(2.6),
+    root: ROOT,
+    parent: siblings.at(-1)?.id ?? null,
+  };
+  return [...many, root, failed, ...siblings, body];
+}
+
+/** Failed on its third attempt, each time for another reason. */
+export const RETRIED = "5eed0001-0000-4000-8000-000000000000";
+/** It runs on a worker that is gone. */
+export const LOST = "5eed0002-0000-4000-8000-000000000000";
+
+function tracebackOf(line: string): string {
+  return `Traceback (most recent call last):\n  File "/srv/shop/tasks.py", line 31, in import_feed\n    feed = read(url)\n${line}\n`;
+}
+
+/** As the postgres-processor stores it: what a row cannot show is in `celery_task_event`. */
+async function storeAttempts({ databaseUrl }: Harness): Promise<void> {
+  const now = Date.now() / 1_000;
+  const ago = (seconds: number): { timestamp: number } => ({ timestamp: now - seconds });
+  const pay1 = { hostname: "pay-1@atlas" };
+  const img1 = { hostname: "img-1@corvo" };
+  const delos = { hostname: "img-3@delos" };
+  const sender = { hostname: "web-1@atlas" };
+  const [uuid, name] = [RETRIED, "shop.import_feed"];
+  const database = await connectDatabase({ url: databaseUrl, poolSize: 2 });
+  const events = [
+    taskSent({ uuid, name, queue: "payments", retries: 0, args: "('https://example.com/feed.xml',)", ...sender, ...ago(402) }),
+    taskReceived({ uuid, name, retries: 0, ...pay1, ...ago(401.8) }),
+    taskStarted({ uuid, ...pay1, ...ago(401.5) }),
+    taskRetried({
+      uuid,
+      ...pay1,
+      ...ago(391.5),
+      exception: "FeedTimeout('no answer after 10 s')",
+      traceback: tracebackOf("FeedTimeout: no answer after 10 s"),
+    }),
+    taskReceived({ uuid, name, retries: 1, ...img1, ...ago(391) }),
+    taskStarted({ uuid, ...img1, ...ago(371) }),
+    taskRetried({
+      uuid,
+      ...img1,
+      ...ago(368),
+      exception: "DiskFull('no space left on /srv/feeds')",
+      traceback: tracebackOf("DiskFull: no space left on /srv/feeds"),
+    }),
+    taskReceived({ uuid, name, retries: 2, ...pay1, ...ago(367) }),
+    taskStarted({ uuid, ...pay1, ...ago(330) }),
+    taskFailed({ uuid, ...pay1, ...ago(329), exception: "BadFeed('line 7')", traceback: tracebackOf("BadFeed: line 7") }),
+    taskSent({ uuid: LOST, name: "shop.render_video", queue: "images", retries: 0, ...sender, ...ago(800) }),
+    taskReceived({ uuid: LOST, name: "shop.render_video", retries: 0, ...delos, ...ago(799) }),
+    taskStarted({ uuid: LOST, ...delos, ...ago(798) }),
+  ];
+  await upsertTasks(database, events, "unusual").finally(() => database.close());
 }
 
 const INSERT_WORKER = `
@@ -174,6 +259,7 @@ export async function insertScene(harness: Harness): Promise<void> {
       case when queue <> '' then 400 - age * growth end, case when queue <> '' then 400 - age * growth end, null,
       case when queue = '' then 31 end, case when queue = '' then now() - interval '5 minutes' end
     from generate_series(0, 90) age, (values ('payments', 0), ('images', 4), ('exports', 0), ('', 0)) queues (queue, growth)`);
+  await storeAttempts(harness);
   await countTasks(harness);
 }
 

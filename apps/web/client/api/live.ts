@@ -14,7 +14,41 @@ const MAX_TASKS = 1_000;
 /** Frequent messages are shown together. */
 const SHOW_MS = 500;
 
-/** Watches a list while the tab is visible. Undefined watches nothing. */
+interface Watcher {
+  /** @param isReset whether these are all tasks of the list, instead of those that are new or have changed. */
+  readonly onTasks: (tasks: readonly TaskItem[], isReset: boolean) => void;
+  readonly onProblem: (problem: string) => void;
+}
+
+/** Watches a list while the tab is visible, until the function that it returns is called. */
+export function watch(path: string, { onTasks, onProblem }: Watcher): () => void {
+  let source: EventSource | undefined;
+  const open = (): void => {
+    source?.close();
+    source = undefined;
+    if (document.hidden) return;
+    source = new EventSource(`./api/v1/${path}`);
+    source.addEventListener("tasks", ({ data }: MessageEvent<string>) => {
+      const { items, reset } = JSON.parse(data) as { readonly items: readonly TaskItem[]; readonly reset: boolean };
+      onTasks(items, reset);
+    });
+    source.addEventListener("problem", ({ data }: MessageEvent<string>) =>
+      onProblem((JSON.parse(data) as { readonly detail: string }).detail),
+    );
+    // The browser connects again by itself, unless the server refused.
+    source.addEventListener("error", () => {
+      if (source?.readyState === EventSource.CLOSED) onProblem("Live updates are not available.");
+    });
+  };
+  open();
+  document.addEventListener("visibilitychange", open);
+  return () => {
+    source?.close();
+    document.removeEventListener("visibilitychange", open);
+  };
+}
+
+/** The newest version of each task of a list. Undefined watches nothing. */
 export function useLive(path: string | undefined): Live {
   const [live, setLive] = useState(NOTHING);
   const shownPath = useRef(path);
@@ -23,37 +57,25 @@ export function useLive(path: string | undefined): Live {
     shownPath.current = path;
     if (path === undefined) return;
     const tasks = new Map<string, TaskItem>();
-    let source: EventSource | undefined;
     let timer: number | undefined;
     const show = (problem?: string): void => {
       clearTimeout(timer);
       timer = window.setTimeout(() => setLive({ tasks: new Map(tasks), problem }), SHOW_MS);
     };
-    const open = (): void => {
-      source?.close();
-      source = undefined;
-      if (document.hidden) return;
-      source = new EventSource(`./api/v1/${path}`);
-      source.addEventListener("tasks", ({ data }: MessageEvent<string>) => {
-        for (const task of (JSON.parse(data) as { readonly items: readonly TaskItem[] }).items) {
+    const stop = watch(path, {
+      onTasks: (items) => {
+        for (const task of items) {
           tasks.delete(task.task_id);
           tasks.set(task.task_id, task);
         }
         for (const id of [...tasks.keys()].slice(0, -MAX_TASKS)) tasks.delete(id);
         show();
-      });
-      source.addEventListener("problem", ({ data }: MessageEvent<string>) =>
-        show((JSON.parse(data) as { readonly detail: string }).detail),
-      );
-      // The browser connects again by itself, unless the server refused.
-      source.addEventListener("error", () => source?.readyState === EventSource.CLOSED && show("Live updates are not available."));
-    };
-    open();
-    document.addEventListener("visibilitychange", open);
+      },
+      onProblem: show,
+    });
     return () => {
       clearTimeout(timer);
-      source?.close();
-      document.removeEventListener("visibilitychange", open);
+      stop();
     };
   }, [path]);
   return shownPath.current === path ? live : NOTHING;

@@ -15,13 +15,27 @@ export class ApiError extends Error {
   }
 }
 
+declare global {
+  /** The first question of the page and its answer: `early.ts` asked it while the scripts were loaded. */
+  var early: { readonly path: string; readonly answer: Promise<Response> } | undefined;
+}
+
+/** The answer that is already on its way, once. */
+function takeEarly(path: string): Promise<Response> | undefined {
+  const { early } = globalThis;
+  if (early?.path !== path) return undefined;
+  globalThis.early = undefined;
+  return early.answer;
+}
+
 const ANSWER_MS = 20_000;
 
 /** Asks `api/v1/<path>`. @throws {ApiError} */
 export async function ask<T>(path: string, signal?: AbortSignal): Promise<T> {
   const timeout = AbortSignal.timeout(ANSWER_MS);
   try {
-    const answer = await fetch(`./api/v1/${path}`, { signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]) });
+    const answer = await (takeEarly(path) ??
+      fetch(`./api/v1/${path}`, { signal: signal === undefined ? timeout : AbortSignal.any([signal, timeout]) }));
     const text = await answer.text();
     if (answer.ok) return parseAnswer(path, text) as T;
     const problem = parseProblem(text);
@@ -50,6 +64,34 @@ function parseProblem(text: string): { readonly detail?: string; readonly field?
 interface Cached {
   readonly data: unknown;
   readonly at: number;
+}
+
+interface Asking {
+  readonly answer: Promise<unknown>;
+  readonly controller: AbortController;
+  waiting: number;
+}
+
+const asking = new Map<string, Asking>();
+
+/** Asks once for all that ask the same at the same time, and stops when none of them waits. */
+function askTogether(path: string, signal: AbortSignal): Promise<unknown> {
+  let present = asking.get(path);
+  if (present === undefined) {
+    const controller = new AbortController();
+    const forget = (): void => void (asking.get(path) === present && asking.delete(path));
+    present = { controller, waiting: 0, answer: ask(path, controller.signal).finally(forget) };
+    asking.set(path, present);
+  }
+  const own = present;
+  own.waiting += 1;
+  signal.addEventListener("abort", () => {
+    own.waiting -= 1;
+    if (own.waiting > 0) return;
+    if (asking.get(path) === own) asking.delete(path);
+    own.controller.abort();
+  });
+  return own.answer;
 }
 
 const cache = new Map<string, Cached>();
@@ -100,7 +142,7 @@ export function useQuery<T>(path: string | undefined, { everyMs }: QueryOptions 
       if (document.hidden) return;
       const { signal } = (controller = new AbortController());
       try {
-        const data = await ask<T>(path, signal);
+        const data = await askTogether(path, signal);
         if (signal.aborted) return;
         remember(path, data);
         Object.assign(now, { path, cached: { data, at: Date.now() }, error: undefined });

@@ -9,6 +9,7 @@ import type { Queue } from "../../src/queries/queues.ts";
 import type { StatisticsItem } from "../../src/queries/statistics.ts";
 import type { TreeNode } from "../../src/queries/tree.ts";
 import type { Worker } from "../../src/queries/workers.ts";
+import type { About } from "../../src/routes/about.ts";
 import type { FailuresAnswer, NamesAnswer } from "../../src/routes/overview.ts";
 import type { QueuesAnswer, StatisticsAnswer, WorkersAnswer } from "../../src/routes/statistics.ts";
 import type { Task, Tree } from "../../src/routes/task.ts";
@@ -17,6 +18,9 @@ import type { UserRole } from "../../src/access/user.ts";
 
 export type Status = (typeof STATUSES)[number];
 export type { DataHealth, FailureGroup, Queue, StatisticsItem, Worker, TaskItem, TaskLink, TaskType };
+
+export type Attempt = TaskAnswer["attempts"][number];
+export type Outcome = Attempt["outcome"];
 export type TaskAnswer = z.output<typeof Task>;
 export type TreeAnswer = z.output<typeof Tree>;
 export type TreeTask = z.output<typeof TreeNode>;
@@ -26,6 +30,7 @@ export type Names = z.output<typeof NamesAnswer>;
 export type Statistics = z.output<typeof StatisticsAnswer>;
 export type WorkerList = z.output<typeof WorkersAnswer>;
 export type QueueList = z.output<typeof QueuesAnswer>;
+export type AboutAnswer = z.output<typeof About>;
 export interface Me {
   readonly name: string;
   readonly role: UserRole;

@@ -4,12 +4,13 @@ import { useState } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
 import type { FailureList, Me, TaskAnswer, TaskLink, TreeAnswer } from "../api/types.ts";
 import { href, query } from "../location.ts";
+import { Attempts } from "../parts/attempts.tsx";
 import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
 import { Icon } from "../parts/icon.tsx";
-import { Arguments, Traceback } from "../parts/python.tsx";
+import { Arguments } from "../parts/python.tsx";
 import { Call, Copy, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
-import { Badge, IdLink, TaskName, WorkerName, shortId, stateOf, taskHref } from "../parts/task.tsx";
+import { Badge, IdLink, Stuck, TaskName, WorkerName, exceptionName, shortId, stateOf, taskHref } from "../parts/task.tsx";
 import { duration, number } from "../parts/format.ts";
 import { Duration, Time } from "../parts/time.tsx";
 import { Timeline } from "../parts/timeline.tsx";
@@ -21,12 +22,12 @@ const FINAL = /^(?:SUCCESS|FAILURE|REVOKED|REJECTED)$/;
 export function Task(): JSX.Element {
   const id = query.value.get("id") ?? "";
   const path = `tasks/${encodeURIComponent(id)}`;
-  const [isFinal, setFinal] = useState(false);
-  const asked = useQuery<TaskAnswer>(id === "" ? undefined : path, { everyMs: isLive.value && !isFinal ? RUNNING_MS : undefined });
+  const [isRunning, setRunning] = useState(false);
+  const asked = useQuery<TaskAnswer>(id === "" ? undefined : path, { everyMs: isLive.value && isRunning ? RUNNING_MS : undefined });
   const tree = useQuery<TreeAnswer>(id === "" ? undefined : `${path}/tree`);
   const { data: me } = useQuery<Me>("me");
   const task = asked.isPrevious ? undefined : asked.data;
-  if (task !== undefined && FINAL.test(task.status) !== isFinal) setFinal(!isFinal);
+  if (task !== undefined && FINAL.test(task.status) === isRunning) setRunning(!isRunning);
   const root = tree.isPrevious ? undefined : tree.data?.root;
 
   return (
@@ -51,7 +52,7 @@ export function Task(): JSX.Element {
             Root <kbd aria-hidden="true">r</kbd>
           </a>
         )}
-        {!isFinal && <LiveButton />}
+        {isRunning && <LiveButton />}
       </Bar>
       <div class="body">
         {asked.error?.status === 404 || id === "" ? <Unknown id={id} /> : <Failing query={asked} />}
@@ -64,24 +65,15 @@ export function Task(): JSX.Element {
           <>
             <Head task={task} />
             {task.exception !== null && <Failure task={task} />}
+            {task.lost && <Lost task={task} />}
             <div class="cols">
               <div class="stack">
                 <Panel title="Timeline">
                   <Timeline task={task} />
                 </Panel>
-                {task.traceback !== null && (
-                  <Panel title="Traceback" sub={`of attempt ${(task.retries ?? 0) + 1}`}>
-                    <div class="pad stack">
-                      <Traceback text={task.traceback} />
-                    </div>
-                  </Panel>
-                )}
-                {(task.retries ?? 0) > 0 && (
-                  <Panel title="Attempts" sub={`${(task.retries ?? 0) + 1}`}>
-                    <p class="pad small soft">
-                      A row keeps the latest attempt: its exception, traceback, worker and times. What happened in the{" "}
-                      {task.retries === 1 ? "attempt" : `${task.retries} attempts`} before is not stored.
-                    </p>
+                {task.attempts.length > 0 && (
+                  <Panel title="Attempts" sub={number(countOfAttempts(task))}>
+                    <Attempts attempts={task.attempts} counted={countOfAttempts(task)} isHidden={me?.role === "viewer"} />
                   </Panel>
                 )}
                 {!tree.isPrevious && tree.data !== undefined && (
@@ -146,6 +138,7 @@ function Head({ task }: { readonly task: TaskAnswer }): JSX.Element {
       <div>
         <div class="row">
           <Badge state={stateOf(task)} big />
+          {task.stuck && <Stuck />}
           <h1>
             <TaskName name={task.name} />
           </h1>
@@ -158,7 +151,7 @@ function Head({ task }: { readonly task: TaskAnswer }): JSX.Element {
           <span>
             <Time at={ended} />
           </span>
-          {(task.retries ?? 0) > 0 && <span>attempt {(task.retries ?? 0) + 1}</span>}
+          {countOfAttempts(task) > 1 && <span>attempt {number(countOfAttempts(task))}</span>}
           {task.duration !== null && <span>ran {duration(task.duration)}</span>}
           {task.worker !== null && (
             <span>
@@ -183,7 +176,7 @@ function Head({ task }: { readonly task: TaskAnswer }): JSX.Element {
 
 /** The exception, and how many failed like this. */
 function Failure({ task }: { readonly task: TaskAnswer }): JSX.Element {
-  const kind = /^([A-Za-z_][\w.]*)\(/.exec(task.exception ?? "")?.[1];
+  const kind = exceptionName(task.exception);
   const list = task.name === null ? undefined : `failures?${new URLSearchParams({ name: task.name, range: "24h" }).toString()}`;
   const { data } = useQuery<FailureList>(list);
   const alike = data?.items.filter(({ exception }) => exception === (kind ?? null)).reduce((sum, { count }) => sum + count, 0) ?? 0;
@@ -201,6 +194,29 @@ function Failure({ task }: { readonly task: TaskAnswer }): JSX.Element {
       )}
     </div>
   );
+}
+
+/** Celery says nothing when a worker is killed. */
+function Lost({ task }: { readonly task: TaskAnswer }): JSX.Element {
+  return (
+    <Call tone="lost" icon="lost" title="Lost with its worker">
+      {task.worker === null ? (
+        "Its worker"
+      ) : (
+        <a class="link" href={href("worker", { name: task.worker })}>
+          {task.worker}
+        </a>
+      )}{" "}
+      fell silent while it had this task. Its last event says {task.status}. If the message was not acknowledged (
+      <code>task_acks_late</code>, <code>task_reject_on_worker_lost</code>), the broker delivers it again, and this page shows the new
+      attempt.
+    </Call>
+  );
+}
+
+/** How many there were: of some, events may be missing. */
+function countOfAttempts({ attempts, retries }: TaskAnswer): number {
+  return Math.max(attempts.length, (retries ?? 0) + 1);
 }
 
 const CUT = /\.\.\.\W*$/;

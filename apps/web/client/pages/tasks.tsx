@@ -1,6 +1,6 @@
 /** Tasks: search, filters, the list and what one can do with its rows. */
 import type { JSX } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { useLive } from "../api/live.ts";
 import { useQuery } from "../api/query.ts";
 import { PAGE_SIZE, useTaskList, type TaskList } from "../api/task-list.ts";
@@ -10,6 +10,7 @@ import { Bar, LiveButton, RangeMenu, isLive, rangeName } from "../parts/bar.tsx"
 import { Action, WhyOff } from "../parts/control.tsx";
 import { Facets } from "../parts/facets.tsx";
 import { Icon } from "../parts/icon.tsx";
+import { NewRows } from "../parts/new-rows.tsx";
 import { Copy, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { SearchBar } from "../parts/search-bar.tsx";
 import { filtersOf } from "../parts/search.ts";
@@ -51,12 +52,12 @@ export function Tasks(): JSX.Element {
           <Views />
         </form>
         <div class="list">
-          <Facets names={names} />
+          <Facets names={names} isReady={list.first.data !== undefined} />
           <div class="stack">
             <Failing query={list.first} />
             {live.problem !== undefined && <p class="small muted">{live.problem}</p>}
             <section class="panel results" aria-label="Results" aria-busy={list.first.isPrevious}>
-              <NewRows count={waiting} onShow={list.first.ask} />
+              <NewRows count={waiting} noun={["task", "tasks"]} onShow={list.first.ask} />
               {list.first.data === undefined ? (
                 list.first.error === undefined && <Loading rows={10} />
               ) : rows.length > 0 ? (
@@ -88,30 +89,6 @@ function countNew(items: readonly TaskItem[], live: ReadonlyMap<string, TaskItem
   const known = new Set(items.map(({ task_id }) => task_id));
   const newest = items[0]?.seen_at ?? "";
   return [...live.values()].filter(({ task_id, seen_at }) => !known.has(task_id) && seen_at >= newest).length;
-}
-
-const ANNOUNCE_MS = 5_000;
-
-/** New tasks wait, so that no row moves under the pointer. They are told at most every five seconds. */
-function NewRows({ count, onShow }: { readonly count: number; readonly onShow: () => void }): JSX.Element {
-  const [told, setTold] = useState(0);
-  useEffect(() => {
-    const timer = setTimeout(() => setTold(count), ANNOUNCE_MS);
-    return () => clearTimeout(timer);
-  }, [Math.sign(count), told === count]);
-  return (
-    <>
-      <span class="sr" role="status">
-        {told > 0 && `${told} new tasks`}
-      </span>
-      {count > 0 && (
-        <button class="newrows" type="button" onClick={onShow}>
-          <Icon name="up" />
-          Show {count} new {count === 1 ? "task" : "tasks"}
-        </button>
-      )}
-    </>
-  );
 }
 
 function Foot({ list: { items, next, searchedTo, isSearching, searchFurther } }: { readonly list: TaskList }): JSX.Element {

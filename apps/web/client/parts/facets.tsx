@@ -28,7 +28,7 @@ const RANGE = ["range", "from", "to"] as const;
 type Counted = (typeof COUNTED)[number];
 
 /** How many tasks each choice would show, with the other filters by which tasks are counted. */
-function useCounts(by: Counted): ReadonlyMap<string, number> | undefined {
+function useCounts(by: Counted, isReady: boolean): ReadonlyMap<string, number> | undefined {
   const asked = new URLSearchParams({ by });
   for (const parameter of RANGE) {
     const value = query.value.get(parameter);
@@ -40,7 +40,7 @@ function useCounts(by: Counted): ReadonlyMap<string, number> | undefined {
     // Wildcards are not counted.
     if (!values.some((value) => value.includes("*"))) for (const value of values) asked.append(parameter, value);
   }
-  const { data, isPrevious } = useQuery<Statistics>(`statistics?${asked.toString()}`, {
+  const { data, isPrevious } = useQuery<Statistics>(isReady ? `statistics?${asked.toString()}` : undefined, {
     everyMs: isLive.value ? COUNTS_EVERY_MS : undefined,
   });
   if (data === undefined || isPrevious) return undefined;
@@ -66,7 +66,13 @@ function shorten(value: string, label: JSX.Element): Choice {
   return { value, label: <span title={value}>{label}</span> };
 }
 
-export function Facets({ names }: { readonly names: Names | undefined }): JSX.Element {
+export interface FacetsProps {
+  readonly names: Names | undefined;
+  /** Whether the list is there: counts may take longer, and must not delay it. */
+  readonly isReady: boolean;
+}
+
+export function Facets({ names, isReady }: FacetsProps): JSX.Element {
   const withWildcards = (parameter: string, known: readonly string[] = []): string[] => [...new Set([...valuesOf(parameter), ...known])];
   return (
     <aside class="facets" id="facets" popover="auto" aria-label="Filters">
@@ -80,21 +86,27 @@ export function Facets({ names }: { readonly names: Names | undefined }): JSX.El
       <Facet
         title="State"
         parameter="status"
-        counts={useCounts("status")}
+        counts={useCounts("status", isReady)}
         chosen={valuesOf("status")}
         choices={STATES.map(([value, state]) => ({ value, label: <Badge state={state} /> }))}
       />
       <Facet
+        title="Worker is gone"
+        parameter="lost"
+        chosen={valuesOf("lost")}
+        choices={[{ value: "true", label: <Badge state="LOST" /> }]}
+      />
+      <Facet
         title="Task"
         parameter="name"
-        counts={useCounts("name")}
+        counts={useCounts("name", isReady)}
         chosen={valuesOf("name")}
         choices={withWildcards("name", names?.names).map((value) => shorten(value, <TaskName name={value} />))}
       />
       <Facet
         title="Queue"
         parameter="queue"
-        counts={useCounts("queue")}
+        counts={useCounts("queue", isReady)}
         chosen={valuesOf("queue")}
         choices={withWildcards("queue", names?.queues).map((value) => shorten(value, <>{value}</>))}
       />

@@ -1,10 +1,16 @@
 /** Times, durations and numbers as people read them. */
 
-const EXACT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
-const CLOCK = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
-const MINUTE = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
-const DAY = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short" });
-const NUMBER = new Intl.NumberFormat("en-US");
+/** Each of these takes milliseconds to make, which the first paint need not wait for. */
+function once<T>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => (made ??= make());
+}
+
+const exact = once(() => new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" }));
+const clock = once(() => new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" }));
+const minute = once(() => new Intl.DateTimeFormat("en-GB", { timeStyle: "short" }));
+const day = once(() => new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short" }));
+const grouped = once(() => new Intl.NumberFormat("en-US"));
 
 /** Such as UTC+1. */
 export function zone(at = new Date()): string {
@@ -19,22 +25,22 @@ function milliseconds(at: Date): string {
 }
 
 export function exactTime(at: Date): string {
-  return `${EXACT.format(at)}.${milliseconds(at)} ${zone(at)}`;
+  return `${exact().format(at)}.${milliseconds(at)} ${zone(at)}`;
 }
 
 /** Such as 14:31:24.190. */
 export function clockTime(at: Date): string {
-  return `${CLOCK.format(at)}.${milliseconds(at)}`;
+  return `${clock().format(at)}.${milliseconds(at)}`;
 }
 
 /** The time of today, or the day and the time. */
 export function shortTime(at: Date): string {
-  return at.toDateString() === new Date().toDateString() ? MINUTE.format(at) : `${DAY.format(at)}, ${MINUTE.format(at)}`;
+  return at.toDateString() === new Date().toDateString() ? minute().format(at) : `${day().format(at)}, ${minute().format(at)}`;
 }
 
 /** For the axis of a chart: the time, or the day if it shows several. */
 export function axisTime(at: Date, spanMs: number): string {
-  return spanMs <= 86_400_000 ? MINUTE.format(at) : DAY.format(at);
+  return spanMs <= 86_400_000 ? minute().format(at) : day().format(at);
 }
 
 /** A length of time with the precision that people need: 18 ms, 2.9 s, 6 min 12 s, 1 h 30 min, 3 d. */
@@ -51,15 +57,15 @@ export function duration(seconds: number): string {
   return parts(Math.floor(whole / 86_400), "d", Math.floor((whole % 86_400) / 3_600), "h");
 }
 
-const COMPACT = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+const short = once(() => new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 }));
 
 /** Such as 2.1M. */
 export function compact(value: number): string {
-  return COMPACT.format(value);
+  return short().format(value);
 }
 
 export function number(value: number): string {
-  return NUMBER.format(value);
+  return grouped().format(value);
 }
 
 /** With decimals only where they tell something. */

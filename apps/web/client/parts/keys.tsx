@@ -4,7 +4,16 @@ import { useEffect } from "preact/hooks";
 import { href, navigate } from "../location.ts";
 import { isLive } from "./bar.tsx";
 
-const GOES_TO: Readonly<Record<string, string>> = { o: "", t: "tasks", f: "failures", y: "types", w: "workers", q: "queues", a: "about" };
+const GOES_TO: Readonly<Record<string, string>> = {
+  o: "",
+  t: "tasks",
+  l: "live",
+  f: "failures",
+  y: "types",
+  w: "workers",
+  q: "queues",
+  a: "about",
+};
 const SEQUENCE_MS = 1_500;
 
 function isTyping({ target }: KeyboardEvent): boolean {
@@ -70,10 +79,12 @@ const HELP: readonly (readonly [readonly string[], string])[] = [
   [["x"], "Select the row"],
   [["g", "o"], "Go to Overview"],
   [["g", "t"], "Go to Tasks"],
+  [["g", "l"], "Go to Live"],
   [["g", "f"], "Go to Failures"],
   [["g", "y"], "Go to Task types"],
   [["g", "w"], "Go to Workers"],
   [["g", "q"], "Go to Queues"],
+  [["g", "a"], "Go to About"],
   [["p", "r"], "On a task: its parent, its root"],
   [["l"], "Pause or resume live updates"],
   [["?"], "This list"],

@@ -33,8 +33,11 @@ const PARAMETERS: ReadonlyMap<string, string> = new Map([
   ["parent", "parent"],
   ["text", "text"],
 ]);
+/** `is:lost` is the parameter `lost=true`. */
+const FLAGS: readonly string[] = ["lost"];
 const QUALIFIERS: readonly { readonly name: string; readonly hint: string }[] = [
   { name: "state", hint: "such as failure" },
+  { name: "is", hint: "lost: unfinished, and its worker is gone" },
   { name: "name", hint: "such as shop.*" },
   { name: "queue", hint: "such as celery" },
   { name: "worker", hint: "such as *@atlas" },
@@ -63,7 +66,7 @@ export function parseSearch(typed: string): { readonly filters: Filter[]; readon
   const words: string[] = [];
   for (const { 0: token, 1: qualifier, 2: quoted, 3: plain = "", index } of typed.matchAll(TOKEN)) {
     const value = quoted?.replace(/\\(.)/g, "$1") ?? plain;
-    const parameter = qualifier === undefined ? undefined : parameterOf(qualifier);
+    const parameter = qualifier === undefined ? undefined : parameterOf(qualifier, value);
     if (qualifier === undefined || parameter === undefined) {
       words.push(qualifier === undefined ? value : token);
       continue;
@@ -79,11 +82,14 @@ export function parseSearch(typed: string): { readonly filters: Filter[]; readon
   return { filters };
 }
 
-function parameterOf(qualifier: string): string | undefined {
+function parameterOf(qualifier: string, value: string): string | undefined {
+  if (qualifier === "is") return value.toLowerCase();
   return qualifier.includes(".") ? qualifier : PARAMETERS.get(qualifier);
 }
 
 function wantedOf(qualifier: string, value: string): string | { readonly message: string } {
+  if (qualifier === "is")
+    return FLAGS.includes(value.toLowerCase()) ? "true" : { message: `A task is never “${value}”. It may be ${FLAGS.join(", ")}.` };
   if (qualifier === "state") {
     const states = value.toLowerCase().split(",");
     const wrong = states.find((state) => !STATES.some((known) => known === state) && state !== "pending");
@@ -107,6 +113,7 @@ function wantedOf(qualifier: string, value: string): string | { readonly message
 export function filtersOf(query: URLSearchParams): Filter[] {
   const qualifiers = new Map([...PARAMETERS].map(([qualifier, parameter]) => [parameter, qualifier]));
   return [...query].flatMap(([parameter, given]) => {
+    if (FLAGS.includes(parameter)) return [{ qualifier: "is", parameter, wanted: given, value: parameter }];
     const qualifier = parameter.includes(".") ? parameter : qualifiers.get(parameter);
     if (qualifier === undefined || RANGE.has(parameter)) return [];
     const values = parameter === "status" ? given.split(",") : [given];
@@ -180,7 +187,7 @@ export function suggestionsFor(typed: string, { names, queues, workers }: Known)
   }
   const qualifier = word.slice(0, colon);
   const begun = word.slice(colon + 1).toLowerCase();
-  const values: Readonly<Record<string, readonly string[]>> = { state: STATES, name: names, queue: queues, worker: workers };
+  const values: Readonly<Record<string, readonly string[]>> = { state: STATES, is: FLAGS, name: names, queue: queues, worker: workers };
   return (values[qualifier] ?? [])
     .filter((value) => value.toLowerCase().includes(begun) && value !== begun)
     .slice(0, MOST_SUGGESTIONS)

@@ -1,7 +1,8 @@
 /** The rows of a list of tasks. */
 import type { JSX } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { TaskItem } from "../api/types.ts";
-import { Badge, TaskName, argumentsLine, shortId, stateOf, taskHref } from "./task.tsx";
+import { Badge, Stuck, TaskName, argumentsLine, shortId, stateOf, taskHref } from "./task.tsx";
 import { duration } from "./format.ts";
 import { Duration, Time, now } from "./time.tsx";
 
@@ -12,10 +13,49 @@ export interface TaskTableProps {
   readonly onSelect?: (id: string | undefined) => void;
 }
 
-export function TaskTable({ tasks, selected = new Set(), onSelect }: TaskTableProps): JSX.Element {
+/** Fills a window. The others are drawn after these were painted. */
+const FIRST_ROWS = 16;
+
+interface Drawn {
+  readonly task: TaskItem;
+  readonly isSelected: boolean;
+  readonly row: JSX.Element;
+}
+
+/** Draws only rows that changed: Preact leaves out the same element. */
+function useRows({ tasks, selected = new Set(), onSelect }: TaskTableProps): readonly JSX.Element[] {
+  const [isWhole, setWhole] = useState(tasks.length <= FIRST_ROWS);
+  useEffect(() => {
+    if (isWhole) return;
+    const frame = requestAnimationFrame(() => setTimeout(() => setWhole(true)));
+    return () => cancelAnimationFrame(frame);
+  }, [isWhole]);
+  const before = useRef<ReadonlyMap<string, Drawn>>(new Map());
+  const select = useRef(onSelect);
+  select.current = onSelect;
+  const drawn = new Map<string, Drawn>();
+  for (const task of isWhole ? tasks : tasks.slice(0, FIRST_ROWS)) {
+    const id = task.task_id;
+    const isSelected = selected.has(id);
+    const known = before.current.get(id);
+    const choose = onSelect === undefined ? {} : { onSelect: (chosen: string) => select.current?.(chosen), isSelected };
+    drawn.set(
+      id,
+      known?.task === task && known.isSelected === isSelected
+        ? known
+        : { task, isSelected, row: <TaskRow key={id} task={task} {...choose} /> },
+    );
+  }
+  before.current = drawn;
+  return [...drawn.values()].map(({ row }) => row);
+}
+
+export function TaskTable(props: TaskTableProps): JSX.Element {
+  const { tasks, selected = new Set(), onSelect } = props;
+  const rows = useRows(props);
   const all = tasks.length > 0 && tasks.every(({ task_id }) => selected.has(task_id));
   return (
-    <table>
+    <table aria-busy={rows.length < tasks.length ? true : undefined}>
       <thead>
         <tr>
           {onSelect !== undefined && (
@@ -49,11 +89,7 @@ export function TaskTable({ tasks, selected = new Set(), onSelect }: TaskTablePr
           </th>
         </tr>
       </thead>
-      <tbody>
-        {tasks.map((task) => (
-          <TaskRow key={task.task_id} task={task} {...(onSelect !== undefined && { onSelect, isSelected: selected.has(task.task_id) })} />
-        ))}
-      </tbody>
+      <tbody>{rows}</tbody>
     </table>
   );
 }
@@ -86,6 +122,12 @@ function TaskRow({ task, isSelected = false, onSelect }: TaskRowProps): JSX.Elem
       )}
       <td class="p3">
         <Badge state={state} />
+        {task.stuck && (
+          <>
+            {" "}
+            <Stuck />
+          </>
+        )}
       </td>
       <td class="w">
         <span class="tk">
@@ -100,6 +142,7 @@ function TaskRow({ task, isSelected = false, onSelect }: TaskRowProps): JSX.Elem
               {line}
             </span>
             <span class="on-s sub cut">
+              {task.stuck && "stuck · "}
               {shortId(task.task_id)} · {queue}
               {tries}
             </span>

@@ -20,31 +20,54 @@ const ICONS: Readonly<Record<State, IconName>> = {
   LOST: "lost",
 };
 
-export function stateOf({ status, sent_at }: { readonly status: Status; readonly sent_at?: string | null }): State {
+interface Known {
+  readonly status: Status;
+  readonly sent_at?: string | null;
+  readonly lost?: boolean;
+}
+
+export function stateOf({ status, sent_at, lost }: Known): State {
+  if (lost === true) return "LOST";
   return status === "PENDING" && sent_at !== null && sent_at !== undefined ? "SENT" : status;
 }
 
 export interface BadgeProps {
   readonly state: State;
+  /** Instead of the name of the state. */
+  readonly word?: string | undefined;
   readonly big?: boolean;
   /** Only the glyph, which then carries the word as its name. */
   readonly glyph?: boolean;
 }
 
-export function Badge({ state, big = false, glyph = false }: BadgeProps): JSX.Element {
+export function Badge({ state, word = state, big = false, glyph = false }: BadgeProps): JSX.Element {
   const name = `badge s-${state.toLowerCase()}`;
   if (glyph)
     return (
       <span class={`${name} gl`}>
-        <Icon name={ICONS[state]} label={state} />
+        <Icon name={ICONS[state]} label={word} />
       </span>
     );
   return (
     <span class={big ? `${name} big` : name}>
       <Icon name={ICONS[state]} />
-      {state}
+      {word}
     </span>
   );
+}
+
+/** It runs far longer than tasks of its name usually do. */
+export function Stuck(): JSX.Element {
+  return (
+    <span class="tag warn" title="Runs far longer than tasks of this name usually do">
+      stuck
+    </span>
+  );
+}
+
+/** The class of an exception, of its `repr`. */
+export function exceptionName(exception: string | null): string | undefined {
+  return /^([A-Za-z_][\w.]*)\(/.exec(exception ?? "")?.[1];
 }
 
 export function StateIcon({ state }: { readonly state: State }): JSX.Element {

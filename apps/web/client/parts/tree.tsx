@@ -50,11 +50,13 @@ function scaleOf(tasks: readonly TreeTask[]): Scale {
   return { from, seconds: Math.max(0.001, (to - from) / 1_000) };
 }
 
-export function Tree({ tree: { nodes, truncated, root }, here }: { readonly tree: TreeAnswer; readonly here: string }): JSX.Element {
+export function Tree({ tree, here }: { readonly tree: TreeAnswer; readonly here: string }): JSX.Element {
+  const { nodes, truncated, root } = tree;
   const scale = scaleOf(nodes);
   const budget = { left: MOST_DRAWN };
   return (
     <>
+      <WaitedFor tree={tree} here={here} />
       <div class="tree">
         <div class="node axis" aria-hidden="true">
           <span />
@@ -83,6 +85,55 @@ export function Tree({ tree: { nodes, truncated, root }, here }: { readonly tree
         </span>
       </footer>
     </>
+  );
+}
+
+/** Clocks of hosts differ. */
+const CLOCKS_MS = 1_000;
+const ENDED = /^(?:SUCCESS|FAILURE|REVOKED|REJECTED)$/;
+
+/**
+ * What a task waited for before it was sent, if it could be the body of a chord: its sender was the last to end of several tasks that were sent by
+ * the same task.
+ */
+function waitedFor({ nodes }: TreeAnswer, here: string): { readonly last: TreeTask; readonly all: readonly TreeTask[] } | undefined {
+  const task = nodes.find(({ task_id }) => task_id === here);
+  const last = nodes.find(({ task_id }) => task_id === task?.parent_id);
+  if (task === undefined || last?.parent_id === undefined || last.parent_id === null) return undefined;
+  const latest = Date.parse(task.sent_at ?? task.received_at ?? task.seen_at) + CLOCKS_MS;
+  const siblings = nodes.filter(({ parent_id, task_id }) => parent_id === last.parent_id && task_id !== here);
+  const all = siblings.filter(({ status, finished_at }) => ENDED.test(status) && finished_at !== null && Date.parse(finished_at) <= latest);
+  return all.length > 1 && all.includes(last) ? { last, all } : undefined;
+}
+
+function WaitedFor({ tree, here }: { readonly tree: TreeAnswer; readonly here: string }): JSX.Element | null {
+  const waited = waitedFor(tree, here);
+  if (waited === undefined) return null;
+  const { last, all } = waited;
+  const failed = all.filter(({ status }) => status === "FAILURE").length;
+  const slowest = all.reduce((most, task) => ((task.duration ?? 0) > (most.duration ?? 0) ? task : most));
+  return (
+    <p class="pad small">
+      <b>Waited for.</b> It was sent when{" "}
+      <a class="link" href={taskHref(last.task_id)}>
+        <TaskName name={last.name} />
+      </a>{" "}
+      ended, the last of{" "}
+      <a class="link" href={href("tasks", { parent: last.parent_id, range: "all" })}>
+        {all.length} tasks beside it
+      </a>
+      , as the body of a chord is. {all.length - failed} of them succeeded{failed > 0 && <b class="bad">, {failed} failed</b>}
+      {slowest.duration !== null && (
+        <>
+          ; the longest,{" "}
+          <a class="link" href={taskHref(slowest.task_id)}>
+            <TaskName name={slowest.name} />
+          </a>
+          , ran {duration(slowest.duration)}
+        </>
+      )}
+      .
+    </p>
   );
 }
 

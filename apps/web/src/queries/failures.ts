@@ -1,8 +1,8 @@
 /** Failures in groups: of one task, with one kind of exception and the same first line but for numbers and ids. */
 import type { Reader } from "@celery-metrics-exporter/db";
-import { sql } from "drizzle-orm";
+import { sql, type SQL } from "drizzle-orm";
 import { z } from "zod";
-import { STATUSES, TASK, isoOf } from "./columns.ts";
+import { STATUSES, TASK } from "./columns.ts";
 
 export const FailureGroup = z
   .object({
@@ -38,11 +38,22 @@ const MAX_GROUPS = 200;
 /** Characters of an exception that are looked at. */
 const MAX_LENGTH = 300;
 
-/** Python's `repr` begins with the class, and writes a line break as a backslash and an n. */
-const CLASS = sql`substring(exception from '^([A-Za-z_][A-Za-z0-9_.]*)[(]')`;
-const FIRST_LINE = sql`split_part(regexp_replace(left(exception, ${MAX_LENGTH}::int), '^[A-Za-z0-9_.]+[(]["'']?|["'']?,?[)]$', '', 'g'), '\\n', 1)`;
-const NORMALISED = sql`regexp_replace(${FIRST_LINE}, '[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-fA-F]+|[0-9]+', '#', 'g')`;
+interface Row {
+  readonly name: string | null;
+  readonly status: FailureGroup["status"];
+  readonly exception: string | null;
+  readonly count: number;
+  /** Microseconds. */
+  readonly first_seen: number;
+  readonly last_seen: number;
+  readonly last_task_id: string;
+}
 
+/** The bytes of an instant sort like the instant. With an id behind them, `max` finds the id of the latest. */
+const KEYED = sql`(encode(timestamptz_send(seen_at), 'hex') || task_id) collate "C"`;
+const KEY_LENGTH = 16;
+
+/** The database groups equal exceptions. What else makes them equal is decided here, because its regular expressions are slow. */
 export async function readFailures(reader: Reader, { statuses, name, from, to, withData }: FailuresOptions): Promise<Failures> {
   const range = [
     ...(name === undefined ? [] : [sql`name = ${name}`]),
@@ -51,17 +62,57 @@ export async function readFailures(reader: Reader, { statuses, name, from, to, w
   ];
   const newest = statuses.map(
     (status) =>
-      sql`(select name, status, seen_at, task_id, exception from ${TASK} where ${sql.join([sql`problem = ${status}`, ...range], sql` and `)} order by seen_at desc, task_id desc limit ${MAX_READ})`,
+      sql`(select name, status, seen_at, task_id, left(exception, ${MAX_LENGTH}::int) as exception from ${TASK} where ${sql.join([sql`problem = ${status}`, ...range], sql` and `)} order by seen_at desc, task_id desc limit ${MAX_READ + 1})`,
   );
-  const rows = await reader.read<FailureGroup & { read: number }>(
-    sql`select name, status, exception, message, count(*)::int as count, ${isoOf(sql`min(seen_at)`)} as first_seen_at,
-               ${isoOf(sql`max(seen_at)`)} as last_seen_at, (array_agg(task_id order by seen_at desc))[1] as last_task_id,
-               (sum(count(*)) over ())::int as read
-        from (
-          select name, status, seen_at, task_id, ${CLASS} as exception, ${withData ? NORMALISED : sql`null`} as message
-          from (${sql.join(newest, sql` union all `)}) problem order by seen_at desc limit ${MAX_READ}
-        ) failure
-        group by name, status, exception, message order by count(*) desc, max(seen_at) desc limit ${MAX_GROUPS}`,
+  const rows = await reader.read<Row>(
+    sql`select name, status, exception, count(*)::int as count, ${micros(sql`min(seen_at)`)} as first_seen, ${micros(sql`max(seen_at)`)} as last_seen,
+               substr(max(${KEYED}), ${KEY_LENGTH + 1}::int) as last_task_id
+        from (select * from (${sql.join(newest, sql` union all `)}) problem order by seen_at desc limit ${MAX_READ + 1}) failure
+        group by 1, 2, 3`,
   );
-  return { items: rows.map(({ read: _read, ...group }) => group), truncated: (rows[0]?.read ?? 0) >= MAX_READ };
+  const groups = new Map<string, Group>();
+  for (const row of rows) add(groups, row, withData);
+  const sorted = [...groups.values()].sort((one, other) => other.count - one.count || other.last_seen - one.last_seen);
+  return {
+    items: sorted
+      .slice(0, MAX_GROUPS)
+      .map(({ first_seen, last_seen, ...group }) => ({ ...group, first_seen_at: toIso(first_seen), last_seen_at: toIso(last_seen) })),
+    truncated: rows.reduce((sum, { count }) => sum + count, 0) > MAX_READ,
+  };
+}
+
+type Group = Omit<FailureGroup, "first_seen_at" | "last_seen_at"> & { first_seen: number; last_seen: number };
+
+function add(groups: Map<string, Group>, { name, status, exception: text, ...row }: Row, withData: boolean): void {
+  const exception = text === null ? null : classOf(text);
+  const message = !withData || text === null ? null : messageOf(text);
+  const key = `${name}\0${status}\0${exception}\0${message}`;
+  const group = groups.get(key);
+  if (group === undefined) {
+    groups.set(key, { name, status, exception, message, ...row });
+    return;
+  }
+  group.count += row.count;
+  group.first_seen = Math.min(group.first_seen, row.first_seen);
+  if (row.last_seen > group.last_seen) Object.assign(group, { last_seen: row.last_seen, last_task_id: row.last_task_id });
+}
+
+function micros(instant: SQL): SQL {
+  return sql`round(date_part('epoch', ${instant}) * 1000000)`;
+}
+
+function toIso(microseconds: number): string {
+  const milliseconds = Math.floor(microseconds / 1_000);
+  return new Date(milliseconds).toISOString().replace("Z", `${String(microseconds - milliseconds * 1_000).padStart(3, "0")}Z`);
+}
+
+/** Python's `repr` begins with the class. */
+function classOf(text: string): string | null {
+  return /^([A-Za-z_][A-Za-z0-9_.]*)\(/.exec(text)?.[1] ?? null;
+}
+
+/** `repr` writes a line break as a backslash and an n. */
+function messageOf(text: string): string {
+  const [firstLine = ""] = text.replace(/^[A-Za-z0-9_.]+\(["']?|["']?,?\)$/g, "").split(String.raw`\n`, 1);
+  return firstLine.replace(/[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|0x[0-9a-fA-F]+|[0-9]+/g, "#");
 }
