@@ -7,7 +7,7 @@ export { DATABASE_URL, databaseUrl } from "./connect/settings.ts";
 export { connectReader, type ConnectReaderOptions, type Reader } from "./read/reader.ts";
 export { storableText } from "./merge/task-row.ts";
 export { deleteOldTasks, deleteTasks, type DeleteOldTasksOptions } from "./tables/delete-tasks.ts";
-export { readAttempts, type Attempt, type AttemptOptions, type Outcome } from "./history/attempts.ts";
+export { OUTCOMES, attemptsOf, attemptsStatement, type Attempt, type AttemptsRow, type Outcome } from "./history/attempts.ts";
 export { HISTORY_MODES, type HistoryMode } from "./history/task-events.ts";
 export { checkMayMaintainPartitions, maintainPartitions } from "./history/partitions.ts";
 export { migrate } from "./migrate/migrate.ts";
@@ -29,13 +29,14 @@ export {
 export { checkWorkers, deleteSilentWorkers, mergeObservedWorkers, mergeWorkerEvents } from "./workers/merge-workers.ts";
 export {
   WORKER_LOST_AFTER_SECONDS,
+  STUCK,
   isLost,
-  lostTasks,
-  minutesWithRunningTasks,
-  stuckTasks,
+  listenedUntil,
+  lostRows,
+  stuckAfterSeconds,
+  usualRuntimesStatement,
   workerState,
-  type LostTask,
-  type StuckTask,
+  type UsualRuntime,
   type WorkerSigns,
   type WorkerState,
 } from "./workers/worker-state.ts";

@@ -1,5 +1,5 @@
 /** The columns of `celery_task` that the API shows, as SQL and as schemas. */
-import { celeryTask } from "@celery-metrics-exporter/db";
+import { STUCK, celeryTask, isLost } from "@celery-metrics-exporter/db";
 import { getTableColumns, sql, type SQL } from "drizzle-orm";
 import { z } from "zod";
 
@@ -42,6 +42,16 @@ export const TaskItem = z
     duration: seconds.describe("Seconds of the run that led to the status."),
     seen_at: instant.describe("When the task was first seen. Lists are in this order, newest first."),
     last_event_at: instant,
+    lost: z
+      .boolean()
+      .describe(
+        "Whether it is unfinished and its worker is gone: silent for 30 s, or restarted since. `status` stays what Celery reported. If another worker takes the task, it is no longer lost.",
+      ),
+    stuck: z
+      .boolean()
+      .describe(
+        "Whether it has run for at least a minute, and for three times as long as 99 % of the tasks of its name in the last 7 days.",
+      ),
   })
   .meta({ id: "TaskItem" });
 export type TaskItem = z.output<typeof TaskItem>;
@@ -66,6 +76,12 @@ const DATA: ReadonlySet<string> = new Set(["args", "kwargs", "args_json", "kwarg
 
 const types = new Map(Object.values(getTableColumns(celeryTask)).map((column) => [column.name, column.getSQLType()]));
 
+/** What no column has. `stuck` is completed by `withStuck`: for how many seconds a task that could be stuck has run. */
+const DERIVED: Readonly<Record<string, SQL>> = {
+  lost: isLost({}, TASK),
+  stuck: sql`case when status = 'STARTED' and run_started_at < now() - ${STUCK.atLeastSeconds}::float8 * interval '1 second' then date_part('epoch', now() - run_started_at) end`,
+};
+
 /** The select list of the schema's columns. @param withData false for a viewer, for whom columns with data of tasks are NULL. */
 export function selectList(schema: z.ZodObject, withData: boolean): SQL {
   return sql.join(
@@ -76,6 +92,8 @@ export function selectList(schema: z.ZodObject, withData: boolean): SQL {
 
 /** Drivers would turn times into dates without microseconds, and JSON into numbers without all digits. */
 function shown(name: string): SQL {
+  const derived = DERIVED[name];
+  if (derived !== undefined) return derived;
   const column = sql.identifier(name);
   switch (types.get(name)) {
     case "timestamp with time zone":

@@ -1,5 +1,5 @@
 /** The filters of lists: how a client writes them, and what they are in SQL. */
-import { type Reader, storableText } from "@celery-metrics-exporter/db";
+import { type Reader, isLost, lostRows, storableText } from "@celery-metrics-exporter/db";
 import { sql, type SQL } from "drizzle-orm";
 import { z } from "zod";
 import { PROBLEMS, STATUSES, TASK, type Status } from "./columns.ts";
@@ -60,6 +60,7 @@ export const TaskFilters = RangeQuery.extend({
   runtime_min: atLeast.optional().describe("Seconds."),
   wait_min: atLeast.optional().describe("Seconds of `wait_time`."),
   retries_min: atLeast.optional(),
+  lost: z.literal("true", { error: "must be true" }).optional().describe("Only tasks that are lost: unfinished, and their worker is gone."),
 });
 
 const ARGUMENT = /^(?:kwargs\.(.+)|args\.(\d{1,4}))$/s;
@@ -150,12 +151,13 @@ export function planOf(filters: Filters, withData: boolean): Plan {
   return { branches, rest, ...candidatesOf(filters) };
 }
 
-/** A tree and an id are small in most cases, and have indexes that are not in the order of the list. */
-function candidatesOf({ id, root, parent }: Filters): Pick<Plan, "candidates" | "candidate"> {
+/** A tree, an id and the lost tasks are few in most cases, and have indexes that are not in the order of the list. */
+function candidatesOf({ id, root, parent, lost }: Filters): Pick<Plan, "candidates" | "candidate"> {
   const candidate = [
     ...(id === undefined ? [] : [sql`starts_with(task_id, ${id})`]),
     ...(root === undefined ? [] : [sql`(root_id = ${root} or task_id = ${root})`]),
     ...(parent === undefined ? [] : [sql`parent_id = ${parent}`]),
+    ...(lost === undefined ? [] : [isLost({}, TASK)]),
   ];
   if (id !== undefined) {
     const ofId = sql`select * from ${TASK} where task_id >= ${id} and task_id < ${id + LAST_CHARACTER}`;
@@ -163,6 +165,7 @@ function candidatesOf({ id, root, parent }: Filters): Pick<Plan, "candidates" | 
   }
   if (root !== undefined) return { candidate, candidates: async () => ofTree(root) };
   if (parent !== undefined) return { candidate, candidates: async (reader) => ofTree((await rootOf(reader, parent)) ?? parent) };
+  if (lost !== undefined) return { candidate, candidates: async () => lostRows() };
   return { candidate, candidates: undefined };
 }
 

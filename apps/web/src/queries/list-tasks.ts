@@ -6,6 +6,7 @@ import type { z } from "zod";
 import { TASK, TaskItem, isoOf, selectList } from "./columns.ts";
 import type { Place } from "./cursor.ts";
 import { MAX_CANDIDATES, all, type Plan } from "./filters.ts";
+import { withStuck, type Running } from "./stuck.ts";
 
 export interface ListOptions {
   readonly plan: Plan;
@@ -46,6 +47,11 @@ export function isSearch({ rest, candidates }: Plan): boolean {
 
 /** @throws {UnavailableError} as the reader. */
 export async function listTasks(reader: Reader, options: ListOptions): Promise<Page> {
+  const { items, ...page } = await listRows(reader, options);
+  return { ...page, items: await withStuck(reader, items) };
+}
+
+async function listRows(reader: Reader, options: ListOptions): Promise<Rows> {
   const { plan, after, from, to } = options;
   const source = plan.candidates === undefined ? undefined : await fewCandidates(reader, await plan.candidates(reader));
   const list = new List(reader, options, source);
@@ -62,7 +68,9 @@ async function fewCandidates(reader: Reader, candidates: SQL): Promise<SQL | und
   return (counted?.n ?? 0) > MAX_CANDIDATES ? undefined : candidates;
 }
 
-type Row = TaskItem;
+/** A row of a list, as it is read. */
+export type Row = Omit<TaskItem, "stuck"> & Running;
+type Rows = Omit<Page, "items"> & { readonly items: readonly Row[] };
 
 class List {
   readonly #reader: Reader;
@@ -76,13 +84,13 @@ class List {
     this.#source = source;
   }
 
-  async whole(upper: Place | undefined, from: string | null): Promise<Page> {
+  async whole(upper: Place | undefined, from: string | null): Promise<Rows> {
     const { limit } = this.#options;
     const rows = await this.#read(upper, from ?? undefined, limit + 1);
     return rows.length > limit ? this.#full(rows) : { items: rows, next: undefined, searchedTo: from };
   }
 
-  async search(upper: Place | undefined, from: string | undefined): Promise<Page> {
+  async search(upper: Place | undefined, from: string | undefined): Promise<Rows> {
     const { limit, budgetMs = BUDGET_MS } = this.#options;
     const startedAt = performance.now();
     const floor = from ?? (await this.#oldest());
@@ -129,7 +137,7 @@ class List {
   }
 
   /** One row more than the page has shows that there is a next page. */
-  #full(rows: readonly Row[]): Page {
+  #full(rows: readonly Row[]): Rows {
     const items = rows.slice(0, this.#options.limit);
     const last = items.at(-1);
     if (last === undefined) throw new Error("a full page has no rows");

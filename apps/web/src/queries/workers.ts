@@ -1,5 +1,5 @@
 /** Workers, from their heartbeats and from what they answer to the monitor. */
-import { celeryWorker, workerState, type Reader } from "@celery-metrics-exporter/db";
+import { celeryWorker, listenedUntil, workerState, type Reader } from "@celery-metrics-exporter/db";
 import { sql, type SQL } from "drizzle-orm";
 import { z } from "zod";
 import { isoOf } from "./columns.ts";
@@ -12,7 +12,9 @@ export const Worker = z
     name: z.string().describe("`name@host`."),
     state: z
       .enum(["up", "lost", "offline"])
-      .describe("`up`: it was heard in the last 30 s. `lost`: it fell silent without a word. `offline`: it said that it stops."),
+      .describe(
+        "`up`: it was heard lately. `lost`: it fell silent for 30 s without a word, while we would have heard it. `offline`: it said that it stops.",
+      ),
     heard_at: instant.describe("When its last heartbeat came."),
     online_at: instant.describe("When it last started, if the event came."),
     first_seen_at: z.iso.datetime(),
@@ -35,7 +37,7 @@ type Row = Omit<Worker, "state"> & {
   readonly last_event_type: string | null;
   readonly heard: number | null;
   readonly observed: number | null;
-  readonly now: number;
+  readonly until: number | null;
 };
 
 const MAX_WORKERS = 1_000;
@@ -52,16 +54,16 @@ export async function readWorkers(reader: Reader, { name, silentHours }: Workers
   const rows = await reader.read<Row>(
     sql`select hostname as name, ${instants("heard_at", "online_at", "first_seen_at", "observed_at")}, freq, active, processed::float8 as processed, loadavg, pid,
                nullif(concat_ws(' ', sw_ident, sw_ver), '') as software, queues, pool, concurrency, prefetch_count, last_event_type,
-               date_part('epoch', heard_at) as heard, date_part('epoch', observed_at) as observed, date_part('epoch', now()) as now
+               date_part('epoch', heard_at) as heard, date_part('epoch', observed_at) as observed, date_part('epoch', ${listenedUntil()}) as until
         from ${celeryWorker}
         where ${name === undefined ? sql`${heard} > now() - ${silentHours}::float8 * interval '1 hour'` : sql`hostname = ${name}`}
         order by ${heard} desc, hostname limit ${MAX_WORKERS}`,
   );
-  const workers = rows.map(({ last_event_type, heard: heardAt, observed, now, ...row }) => ({
+  const workers = rows.map(({ last_event_type, heard: heardAt, observed, until, ...row }) => ({
     ...row,
     state: workerState(
       { lastEventType: last_event_type ?? undefined, heardAt: heardAt ?? undefined, observedAt: observed ?? undefined },
-      now,
+      until ?? 0,
     ),
   }));
   return workers.sort((one, other) => PLACE[one.state] - PLACE[other.state] || (one.name < other.name ? -1 : 1));

@@ -5,7 +5,8 @@ import { maySeeData } from "../access/user.ts";
 import { LiveViews } from "../load/live-views.ts";
 import { TASK, TaskItem, selectList } from "../queries/columns.ts";
 import { TaskFilters, beginningOf, withArguments } from "../queries/filters.ts";
-import { isSearch } from "../queries/list-tasks.ts";
+import { isSearch, type Row } from "../queries/list-tasks.ts";
+import { withStuck } from "../queries/stuck.ts";
 import { PREFIX, type Api, type ApiContext } from "./api.ts";
 import { runList, toListOptions } from "./list.ts";
 import { PROBLEMS, problemOf } from "./problem.ts";
@@ -58,7 +59,11 @@ export function addLive(api: Api, context: ApiContext): void {
           key: JSON.stringify([withData, query]),
           everyMs: isSearch(options.plan) ? SEARCH_MS : INDEXED_MS,
           list: async () => (await runList(context, { ...options, from: beginningOf(filters), limit, after: undefined })).items,
-          byId: (ids) => context.reader.read<TaskItem>(sql`select ${selectList(TaskItem, withData)} from ${TASK} where task_id in ${ids}`),
+          byId: async (ids) =>
+            withStuck(
+              context.reader,
+              await context.reader.read<Row>(sql`select ${selectList(TaskItem, withData)} from ${TASK} where task_id in ${ids}`),
+            ),
           toProblem: problemOf,
         },
         typeof lastEventId === "string" ? lastEventId : undefined,

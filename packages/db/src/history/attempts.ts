@@ -2,10 +2,11 @@
  * The attempts of a task, derived from its row and its events. The result depends only on what Celery has reported, not on the order in which it arrived,
  * as long as the same `POSTGRES_HISTORY` was set. docs/adr/0015-task-events.md lists what cannot be known.
  */
-import { getTableColumns, sql } from "drizzle-orm";
+import { type SQL, getTableColumns, sql } from "drizzle-orm";
 import type { TaskEvent } from "@celery-metrics-exporter/celery";
-import { type Database, query } from "../tables/database.ts";
-import { celeryTask, celeryTaskEvent } from "../tables/schema.ts";
+import { type Drizzle, query } from "../tables/database.ts";
+import { celeryTask, celeryTaskEvent, celeryWorker } from "../tables/schema.ts";
+import { isSilent } from "../workers/worker-state.ts";
 import type { TaskRow } from "../merge/task-row.ts";
 import type { TaskEventRow } from "./task-events.ts";
 
@@ -21,7 +22,8 @@ import type { TaskEventRow } from "./task-events.ts";
  * - `running`: started, and nothing above is known;
  * - `waiting`: not started yet.
  */
-export type Outcome = "success" | "failure" | "retry" | "replaced" | "rejected" | "revoked" | "lost" | "running" | "waiting";
+export const OUTCOMES = ["success", "failure", "retry", "replaced", "rejected", "revoked", "lost", "running", "waiting"] as const;
+export type Outcome = (typeof OUTCOMES)[number];
 
 /** Instants are ISO 8601 with microseconds, in UTC. Null is unknown, or has not happened. */
 export interface Attempt {
@@ -232,7 +234,7 @@ function stronger(earlier: End, later: End): End {
 
 // How each run ended.
 
-const OUTCOMES: Readonly<Record<string, Outcome>> = {
+const ENDED: Readonly<Record<string, Outcome>> = {
   "task-succeeded": "success",
   "task-failed": "failure",
   "task-retried": "retry",
@@ -253,7 +255,7 @@ function decideOutcomes(runs: readonly Run[], messages: readonly TaskEventRow[],
   for (const [index, run] of runs.entries()) {
     run.retries = retries;
     run.outcome =
-      (run.end && OUTCOMES[run.end.type]) ??
+      (run.end && ENDED[run.end.type]) ??
       passedOn(run, runs[index + 1]?.startedAt ?? Infinity, sent.length > 0 ? sent : messages) ??
       (lastEndAt > (run.startedAt ?? 0) || isGone(run.hostname ?? "", run.startedAt ?? 0) ? "lost" : "running");
     if (run.outcome === "retry") retries++;
@@ -351,24 +353,59 @@ function selected(prefix: string, columns: readonly string[]): string {
 
 const EVENT_COLUMNS = Object.values(getTableColumns(celeryTaskEvent)).map(({ name }) => name);
 
+/** A row of `attemptsStatement`. */
+export interface AttemptsRow {
+  readonly row: object;
+  readonly events: readonly object[] | null;
+  readonly workers: readonly WorkerSigns[] | null;
+}
+
+interface WorkerSigns {
+  readonly hostname: string;
+  readonly is_silent: boolean | null;
+  /** Microseconds. */
+  readonly online_at: number | null;
+}
+
+/** What attempts of a task are derived from, as a query: one row, or none if the task is unknown. */
+export function attemptsStatement(taskId: string): SQL {
+  return sql`select (select to_json(r) from (select ${sql.raw(selected("task", ROW_COLUMNS))}) r) as row,
+      (select json_agg(e) from (select ${sql.raw(selected("event", EVENT_COLUMNS))} from ${celeryTaskEvent} event where event.task_id = task.task_id) e) as events,
+      (
+        select json_agg(w) from (
+          select hostname, ${isSilent()} as is_silent, (extract(epoch from online_at) * 1000000)::float8 as online_at from ${celeryWorker} worker
+          where heard_at is not null and hostname in (
+            select unnest(array[task.worker, task.started_hostname, task.run_hostname]) collate "C"
+            union select event.hostname from ${celeryTaskEvent} event where event.task_id = task.task_id and event.type = 'task-started'
+          )
+        ) w
+      ) as workers
+    from ${celeryTask} task where task_id = ${taskId}`;
+}
+
+/** The attempts that a row of `attemptsStatement` shows. A worker is gone if it is silent, or has restarted since. */
+export function attemptsOf({ row, events, workers }: AttemptsRow): Attempt[] {
+  const signs = new Map((workers ?? []).map((worker) => [worker.hostname, worker]));
+  return toAttempts(
+    withoutNulls(row) as AttemptRow,
+    (events ?? []).map((event) => withoutNulls(event) as TaskEventRow),
+    {
+      isGone: (hostname, since) => {
+        const worker = signs.get(hostname);
+        return worker !== undefined && (worker.is_silent === true || (worker.online_at ?? 0) > since);
+      },
+    },
+  );
+}
+
 /**
  * The attempts of a task; undefined if it has no row.
  *
  * @throws {UnavailableError} if the database is unavailable, is not migrated or refuses access.
  */
-export async function readAttempts(database: Database, taskId: string, options: AttemptOptions = {}): Promise<Attempt[] | undefined> {
-  const [found] = await query<{ row: object; events: readonly object[] | null }>(
-    database,
-    sql`select (select to_json(r) from (select ${sql.raw(selected("task", ROW_COLUMNS))}) r) as row,
-               (select json_agg(e) from (select ${sql.raw(selected("event", EVENT_COLUMNS))} from ${celeryTaskEvent} event where event.task_id = task.task_id) e) as events
-        from ${celeryTask} task where task_id = ${taskId}`,
-  );
-  if (found === undefined) return undefined;
-  return toAttempts(
-    withoutNulls(found.row) as AttemptRow,
-    (found.events ?? []).map((event) => withoutNulls(event) as TaskEventRow),
-    options,
-  );
+export async function readAttempts(database: Drizzle, taskId: string): Promise<Attempt[] | undefined> {
+  const [found] = await query<AttemptsRow>(database, attemptsStatement(taskId));
+  return found === undefined ? undefined : attemptsOf(found);
 }
 
 function withoutNulls(row: object): object {

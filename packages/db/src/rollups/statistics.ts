@@ -125,7 +125,7 @@ function isOneOf(column: StatisticsGroup, values: readonly string[] | undefined)
 }
 
 /** An element that an array lacks is NULL, which a sum ignores. */
-function sumOfHistograms(column: string): SQL {
+export function sumOfHistograms(column: string): SQL {
   const sums = Array.from({ length: BUCKETS }, (_, index) => `coalesce(sum(${column}[${index + 1}]), 0)::float8`);
   return sql.raw(`array[${sums.join(", ")}]`);
 }

@@ -1,8 +1,8 @@
 /** Whether a worker is alive, and which tasks it took with it. */
-import { type SQL, sql } from "drizzle-orm";
-import { type Drizzle, query } from "../tables/database.ts";
-import { BOUNDS_SECONDS } from "../rollups/histogram.ts";
-import { celeryTask, celeryTaskMinute, celeryTaskMinuteDirty, celeryWorker } from "../tables/schema.ts";
+import { type SQL, getTableName, sql } from "drizzle-orm";
+import { countOf, percentile } from "../rollups/histogram.ts";
+import { sumOfHistograms } from "../rollups/statistics.ts";
+import { celeryQueueMinute, celeryRollup, celeryTask, celeryTaskMinute, celeryTaskMinuteDirty, celeryWorker } from "../tables/schema.ts";
 
 /** `up`: it was heard lately. `lost`: it fell silent without a word. `offline`: it said that it stops. */
 export type WorkerState = "up" | "lost" | "offline";
@@ -17,162 +17,140 @@ export interface WorkerSigns {
   readonly observedAt: number | undefined;
 }
 
-/**
- * @param now seconds since the epoch. While events are processed late, subtract that lag; otherwise every worker looks lost.
- */
+/** @param until how far silence means something, in seconds since the epoch: `listenedUntil`, not the time of now. */
 export function workerState(
   { lastEventType, heardAt = 0, observedAt = 0 }: WorkerSigns,
-  now: number,
+  until: number,
   lostAfterSeconds: number = WORKER_LOST_AFTER_SECONDS,
 ): WorkerState {
   if (lastEventType === "worker-offline") return "offline";
-  return now - Math.max(heardAt, observedAt) > lostAfterSeconds ? "lost" : "up";
+  return until - Math.max(heardAt, observedAt) > lostAfterSeconds ? "lost" : "up";
+}
+
+/** How long an outage of ours is more likely than the end of all workers. */
+const OUTAGE_SECONDS = 300;
+/** Workers that fell silent within this time did so together. A worker sends a heartbeat every two seconds. */
+const TOGETHER_SECONDS = 10;
+/** A row whose events are older than this when it is written came late. */
+const LATE_SECONDS = 15;
+const LATEST_TASKS = 20;
+
+/**
+ * The instant until which we would have heard a worker that is alive, as an expression. A worker that was last heard long before it is silent. It is not
+ * the time of now: while we do not listen, or lag, every worker would look silent. It is the latest of what was stored:
+ *
+ * - the latest sign of any worker;
+ * - if that is old, the latest observation of the monitor, which comes through the same broker and the same queue;
+ * - without a monitor in the last five minutes, the latest roll-up: then the processor ran. This does not count while it writes tasks late.
+ *
+ * If several workers fell silent at the same time, only the first counts for five minutes, because an outage is more likely. NULL if nothing is known.
+ */
+export function listenedUntil(): SQL {
+  const ago = (seconds: number): SQL => sql`now() - ${seconds}::float8 * interval '1 second'`;
+  return sql`(
+    select greatest(heard, case
+      when heard > ${ago(OUTAGE_SECONDS)} and together > 1 then heard
+      when observed > ${ago(OUTAGE_SECONDS)} then observed
+      when not coalesce(is_late, false) then (select rolled_up_at from ${celeryRollup} where name = ${getTableName(celeryTaskMinute)})
+    end)
+    from (
+      select heard, (
+          select count(*) from ${celeryWorker}
+          where greatest(heard_at, observed_at) > heard - ${TOGETHER_SECONDS}::float8 * interval '1 second' and last_event_type is distinct from 'worker-offline'
+        ) as together,
+        (select max(observed_at) from ${celeryQueueMinute} where minute > ${ago(2 * OUTAGE_SECONDS)}) as observed,
+        (
+          select bool_and(updated_at - last_event_at > ${LATE_SECONDS}::float8 * interval '1 second')
+          from (select updated_at, last_event_at from ${celeryTask} order by seen_at desc, task_id desc limit ${LATEST_TASKS}::int) latest
+          where updated_at > ${ago(WORKER_LOST_AFTER_SECONDS)}
+        ) as is_late
+      from (select least(max(greatest(heard_at, observed_at)), now()) as heard from ${celeryWorker}) signs
+    ) known
+  )`;
 }
 
 export interface LostTasksOptions {
   readonly lostAfterSeconds?: number;
-  /** How late events are processed at the moment, in seconds. */
-  readonly lagSeconds?: number;
+}
+
+/** Whether a worker (`worker`, a row of `celery_worker`) is silent, as a condition. */
+export function isSilent({ lostAfterSeconds = WORKER_LOST_AFTER_SECONDS }: LostTasksOptions = {}): SQL {
+  return sql`greatest(worker.heard_at, worker.observed_at) < ${listenedUntil()} - ${lostAfterSeconds}::float8 * interval '1 second'`;
 }
 
 /**
- * A condition on `celery_task`, for a query that has it as `task`: the task is unfinished, and its worker is silent or has restarted since it last
- * reported the task. Celery's own status stays as it is. A worker without heartbeats is never found lost.
+ * A condition on a row of `celery_task`: the task is unfinished, and its worker is silent or has restarted since it last reported the task. A worker that
+ * said goodbye is silent too, but may still be finishing tasks, so it gets as long. Celery's own status stays as it is. A worker without heartbeats is
+ * never found lost.
+ *
+ * @param task the name of the row in the query.
  */
-export function isLost({ lostAfterSeconds = WORKER_LOST_AFTER_SECONDS, lagSeconds = 0 }: LostTasksOptions = {}): SQL {
-  const longest = lostAfterSeconds + lagSeconds;
-  return sql`task.status in ('RECEIVED', 'STARTED') and exists (
+export function isLost(options: LostTasksOptions = {}, task: SQL = sql`task`): SQL {
+  return sql`(${task}.status in ('RECEIVED', 'STARTED') and exists (
     select from ${celeryWorker} worker
-    where worker.hostname = task.worker collate "C" and worker.heard_at is not null
-      and (greatest(worker.heard_at, worker.observed_at) < now() - ${longest}::float8 * interval '1 second' or worker.online_at > task.worker_at)
-  )`;
-}
-
-interface UnfinishedRange {
-  /** Both are instants, as PostgreSQL reads them. `from` is included. */
-  readonly from?: string | undefined;
-  readonly to?: string | undefined;
+    where worker.hostname = ${task}.worker collate "C" and worker.heard_at is not null and (worker.online_at > ${task}.worker_at or ${isSilent(options)})
+  ))`;
 }
 
 /**
  * The minutes (`minute`) in which tasks that a worker has were seen, as a query: those in which the roll-up counts some, and those that it has not
  * counted since they changed. There are few, because tasks finish. No index of `celery_task` could tell, because every update would have to write it.
  */
-export function minutesWithRunningTasks({ from = "-infinity", to = "infinity" }: UnfinishedRange = {}): SQL {
-  const first = sql`date_trunc('minute', ${from}::timestamptz, 'UTC')`;
-  return sql`select minute from ${celeryTaskMinute} where status in ('RECEIVED', 'STARTED') and minute >= ${first} and minute < ${to}::timestamptz
-    union select minute from ${celeryTaskMinuteDirty} where minute >= ${first} and minute < ${to}::timestamptz`;
+function minutesWithRunningTasks(): SQL {
+  return sql`select minute from ${celeryTaskMinute} where status in ('RECEIVED', 'STARTED') union select minute from ${celeryTaskMinuteDirty}`;
 }
 
-export interface RunningTasksPage extends UnfinishedRange {
-  readonly limit?: number;
-  /** The last task of the page before. */
-  readonly after?: { readonly seenAt: string; readonly taskId: string } | undefined;
-}
-
-export interface LostTask {
-  readonly task_id: string;
-  /** Instants are text, with microseconds. */
-  readonly seen_at: string;
-  readonly name: string | null;
-  readonly status: string;
-  readonly worker: string;
-  /** When the worker last reported the task. */
-  readonly worker_at: string;
-  /** `silent`: the worker is. `restarted`: it is back, and does not know the task. */
-  readonly reason: "silent" | "restarted";
-}
+/** For clocks of senders that are ahead of those of workers. */
+const CLOCKS_SECONDS = 300;
 
 /**
- * Unfinished tasks whose worker is gone, the newest first. Reads only minutes in which tasks are running (`minutesWithRunningTasks`), by the index on
- * `seen_at`. So its cost is that of the tasks seen in these minutes: it grows if a few tasks of each minute run for very long.
+ * Every lost task, as a query for rows of `celery_task`. Reads only minutes in which tasks are running (`minutesWithRunningTasks`), by the index on
+ * `seen_at`, without those since the last worker was gone, in which most of the running tasks are. So its cost is that of the tasks seen in these
+ * minutes: it grows if a few tasks of each minute run for very long.
  *
  * A worker is forgotten after `POSTGRES_WORKER_EXPIRY_DAYS`. Its tasks are then no longer found.
- *
- * @throws {UnavailableError} if the database is unavailable.
  */
-export async function lostTasks(database: Drizzle, options: LostTasksOptions & RunningTasksPage = {}): Promise<readonly LostTask[]> {
-  return query<LostTask>(database, lostTasksStatement(options));
-}
-
-export function lostTasksStatement(options: LostTasksOptions & RunningTasksPage = {}): SQL {
-  return sql`select task.task_id, task.seen_at::text, task.name, task.status, task.worker, task.worker_at::text,
-      case when worker.online_at > task.worker_at then 'restarted' else 'silent' end as reason
-    from ${runningTasks(options)} task join ${celeryWorker} worker on worker.hostname = task.worker collate "C"
-    where ${isLost(options)}
-    ${pageOf(options)}`;
-}
-
-/** Rows of `celery_task` that a worker has, as a lateral subquery per minute. */
-function runningTasks(range: UnfinishedRange): SQL {
-  const { from = "-infinity", to = "infinity" } = range;
-  return sql`(${minutesWithRunningTasks(range)}) running cross join lateral (
-    select * from ${celeryTask}
-    where seen_at >= greatest(running.minute, ${from}::timestamptz) and seen_at < least(running.minute + interval '1 minute', ${to}::timestamptz)
-      and status in ('RECEIVED', 'STARTED')
-    offset 0
+export function lostRows(options: LostTasksOptions = {}): SQL {
+  const last = sql`(
+    select max(case when ${isSilent(options)} then greatest(heard_at, observed_at, online_at) else online_at end) + ${CLOCKS_SECONDS}::float8 * interval '1 second'
+    from ${celeryWorker} worker where heard_at is not null
   )`;
+  return sql`select task.* from (select minute from (${minutesWithRunningTasks()}) noted where minute <= ${last}) running
+    cross join lateral (
+      select * from ${celeryTask} where seen_at >= running.minute and seen_at < running.minute + interval '1 minute' and status in ('RECEIVED', 'STARTED')
+      offset 0
+    ) task
+    where ${isLost(options)}`;
 }
 
-function pageOf({ limit = 50, after }: RunningTasksPage): SQL {
-  const rest =
-    after === undefined ? sql`` : sql`and (task.seen_at, task.task_id) < (${after.seenAt}::timestamptz, ${after.taskId} collate "C")`;
-  return sql`${rest} order by task.seen_at desc, task.task_id desc limit ${limit}::int`;
-}
+/** A task is stuck if it has run for this long, and so many times as long as 99 % of the finished tasks of its name, of which there must be enough. */
+export const STUCK = { times: 3, atLeastSeconds: 60, samples: 20, days: 7 };
 
-// Tasks that run far longer than usual.
+/** Of a name, only the latest so many minutes and queues are looked at. */
+const MOST_CELLS = 1_000;
 
-export interface StuckTasksOptions extends RunningTasksPage {
-  /** How many times as long as 99 % of the finished tasks of the same name. */
-  readonly times?: number;
-  /** A task that has run for less is never stuck. In seconds. */
-  readonly atLeastSeconds?: number;
-  /** How many tasks of the name must have finished in the days before, to know what is usual. */
-  readonly samples?: number;
-  readonly days?: number;
-}
-
-export interface StuckTask {
-  readonly task_id: string;
-  readonly seen_at: string;
+/** A row of `usualRuntimesStatement`. */
+export interface UsualRuntime {
   readonly name: string;
-  readonly worker: string;
-  readonly run_started_at: string;
-  /** Seconds since then, by the database's clock. */
-  readonly running_for: number;
-  /** 99 % of the tasks of this name ran for less. In seconds, at most 60 % too large. */
-  readonly usually: number;
+  /** As in `celery_task_minute`. */
+  readonly histogram: readonly number[];
 }
 
-/**
- * Started tasks that run for several times as long as tasks of their name usually do, the newest first. What is usual comes from the roll-ups, so a name
- * beyond the most frequent ones of its minute is never found.
- *
- * @throws {UnavailableError} if the database is unavailable.
- */
-export async function stuckTasks(database: Drizzle, options: StuckTasksOptions = {}): Promise<readonly StuckTask[]> {
-  return query<StuckTask>(database, stuckTasksStatement(options));
+/** How long tasks of these names lately took, as a query. */
+export function usualRuntimesStatement(names: readonly string[]): SQL {
+  return sql`select name, histogram from (
+      select value collate "C" as name from json_array_elements_text(${JSON.stringify(names)}::json)
+    ) wanted cross join lateral (
+      select ${sumOfHistograms("runtime_hist")} as histogram from (
+        select runtime_hist from ${celeryTaskMinute} counted
+        where counted.name = wanted.name and minute >= now() - ${STUCK.days}::int * interval '1 day' and runtime_hist <> '{}'
+        order by minute desc limit ${MOST_CELLS}::int
+      ) latest
+    ) summed`;
 }
 
-function stuckTasksStatement(options: StuckTasksOptions = {}): SQL {
-  const { times = 3, atLeastSeconds = 60, samples = 20, days = 7 } = options;
-  return sql`with started as materialized (
-      select task.task_id, task.seen_at, task.name, task.worker, task.run_started_at, date_part('epoch', now() - task.run_started_at) as running_for
-      from ${runningTasks(options)} task
-      where task.status = 'STARTED' and task.run_started_at < now() - ${atLeastSeconds}::float8 * interval '1 second'
-    ), counts as (
-      select name, bucket, sum(tasks) as n
-      from (select distinct name from started) names join ${celeryTaskMinute} using (name) cross join lateral unnest(runtime_hist) with ordinality histogram(tasks, bucket)
-      where minute >= now() - ${days}::int * interval '1 day'
-      group by name, bucket
-    ), sums as (
-      select name, bucket, sum(n) over (partition by name order by bucket) as up_to, sum(n) over (partition by name) as total from counts
-    ), usual as (
-      select name, (${sql.raw(`'{${BOUNDS_SECONDS.join(",")}}'::float8[]`)})[min(bucket) filter (where up_to >= 0.99 * total)] as usually
-      from sums where total >= ${samples}::int group by name
-    )
-    select task_id, seen_at::text, name, worker, run_started_at::text, running_for, usually
-    from started task join usual using (name)
-    where running_for > ${times}::float8 * usually
-    ${pageOf(options)}`;
+/** After how many seconds a running task is stuck; undefined if too few tasks have finished to know. */
+export function stuckAfterSeconds(histogram: readonly number[]): number | undefined {
+  const usually = countOf(histogram) < STUCK.samples ? undefined : percentile(histogram, 0.99);
+  return usually === undefined ? undefined : Math.max(STUCK.atLeastSeconds, STUCK.times * usually);
 }

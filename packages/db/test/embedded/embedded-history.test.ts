@@ -15,7 +15,7 @@ import { deleteOldRollUps, rollUp, sealRollUps } from "../../src/rollups/roll-up
 import { readStatistics } from "../../src/rollups/statistics.ts";
 import { type Database, query } from "../../src/tables/database.ts";
 import { deleteSilentWorkers, mergeObservedWorkers, mergeWorkerEvents } from "../../src/workers/merge-workers.ts";
-import { lostTasks, stuckTasks } from "../../src/workers/worker-state.ts";
+import { type UsualRuntime, lostRows, stuckAfterSeconds, usualRuntimesStatement } from "../../src/workers/worker-state.ts";
 
 let database: Database;
 beforeAll(async () => {
@@ -42,8 +42,9 @@ test("workers, queues, lost tasks and statistics work in the embedded database",
     ]),
   );
   expect(await rollUp(database)).toBe(1);
-  expect(await lostTasks(database)).toMatchObject([{ task_id: "running", reason: "silent" }]);
-  expect(await stuckTasks(database)).toMatchObject([{ task_id: "running", name: "a" }]);
+  expect(await query(database, sql`select task_id from (${lostRows()}) lost`)).toEqual([{ task_id: "running" }]);
+  const [usual] = await query<UsualRuntime>(database, usualRuntimesStatement(["a"]));
+  expect(stuckAfterSeconds(usual?.histogram ?? [])).toBe(60);
   const statistics = await readStatistics(database, {
     from: "yesterday",
     to: "infinity",

@@ -13,6 +13,7 @@ import {
   taskSent,
   taskStarted,
   taskSucceeded,
+  workerHeartbeat,
 } from "@celery-metrics-exporter/celery/testing";
 import { type CeleryEvent, type TaskEvent, isTaskEvent } from "@celery-metrics-exporter/celery";
 import { sql } from "drizzle-orm";
@@ -24,6 +25,7 @@ import { type HistoryMode, toTaskEventRows } from "../../src/history/task-events
 import { toTaskRows, upsertTasks } from "../../src/merge/upsert.ts";
 import { type Database, query } from "../../src/tables/database.ts";
 import { celeryTaskEvent, celeryTaskMinuteDirty } from "../../src/tables/schema.ts";
+import { mergeWorkerEvents } from "../../src/workers/merge-workers.ts";
 import { clear, readRows, useTaskTable } from "../task-table.ts";
 
 const table = useTaskTable();
@@ -229,8 +231,15 @@ describe("the attempts of a task that", () => {
 
   test("is lost, if its worker is known to be gone", async () => {
     await upsertTasks(table.database, second([]));
-    const options = { isGone: (worker: string) => worker === taskStarted().hostname };
-    expect((await readAttempts(table.database, TASK_ID, options))?.map(({ outcome }) => outcome)).toEqual(["lost", "running"]);
+    const outcomes = async () => (await readAttempts(table.database, TASK_ID))?.map(({ outcome }) => outcome);
+    const now = Date.now() / 1_000;
+    await mergeWorkerEvents(table.database, [workerHeartbeat({ timestamp: now - 40 })], now - 40);
+    await mergeWorkerEvents(table.database, [workerHeartbeat({ ...other, timestamp: now - 1 })], now - 1);
+    expect(await outcomes()).toEqual(["lost", "running"]);
+    await mergeWorkerEvents(table.database, [workerHeartbeat({ timestamp: now })], now);
+    expect(await outcomes()).toEqual(["running", "running"]);
+    await mergeWorkerEvents(table.database, [workerHeartbeat({ type: "worker-online", timestamp: now } as never)], now);
+    expect(await outcomes()).toEqual(["lost", "running"]);
   });
 
   test("does not exist", async () => {

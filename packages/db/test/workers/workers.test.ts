@@ -3,6 +3,7 @@ import { type CeleryEvent, type WorkerEvent, type WorkersObserved } from "@celer
 import {
   SENT_AT,
   doubled,
+  queuesObserved,
   shuffled,
   split,
   taskReceived,
@@ -15,15 +16,28 @@ import { sql } from "drizzle-orm";
 import * as fc from "fast-check";
 import { beforeEach, describe, expect, test } from "vitest";
 import { upsertTasks } from "../../src/merge/upsert.ts";
+import { mergeQueueMinutes } from "../../src/rollups/queue-minutes.ts";
 import { rollUp } from "../../src/rollups/roll-up.ts";
 import { query } from "../../src/tables/database.ts";
-import { celeryTaskMinute, celeryTaskMinuteDirty, celeryWorker } from "../../src/tables/schema.ts";
+import { celeryQueueMinute, celeryRollup, celeryTaskMinute, celeryTaskMinuteDirty, celeryWorker } from "../../src/tables/schema.ts";
 import { MOST_WORKERS, deleteSilentWorkers, mergeObservedWorkers, mergeWorkerEvents } from "../../src/workers/merge-workers.ts";
-import { lostTasks, lostTasksStatement, stuckTasks, workerState } from "../../src/workers/worker-state.ts";
+import {
+  STUCK,
+  type UsualRuntime,
+  lostRows,
+  stuckAfterSeconds,
+  usualRuntimesStatement,
+  workerState,
+} from "../../src/workers/worker-state.ts";
 import { useTaskTable } from "../task-table.ts";
 
 const table = useTaskTable();
-beforeEach(() => query(table.database, sql`truncate ${celeryWorker}, ${celeryTaskMinute}, ${celeryTaskMinuteDirty}`));
+beforeEach(() =>
+  query(
+    table.database,
+    sql`truncate ${celeryWorker}, ${celeryTaskMinute}, ${celeryTaskMinuteDirty}, ${celeryRollup}, ${celeryQueueMinute}`,
+  ),
+);
 
 const HOSTNAME = "w1@host-a";
 const online = (fields: Partial<WorkerEvent> = {}) => workerHeartbeat({ ...fields, type: "worker-online" } as WorkerEvent);
@@ -287,7 +301,10 @@ describe("the state of a worker", () => {
 });
 
 const unixNow = () => Date.now() / 1_000;
-const ids = async (options = {}) => (await lostTasks(table.database, options)).map(({ task_id }) => task_id);
+const ids = async (options = {}) =>
+  (await query<{ task_id: string }>(table.database, sql`select task_id from (${lostRows(options)}) lost order by seen_at desc`)).map(
+    ({ task_id }) => task_id,
+  );
 
 describe("lost tasks", () => {
   test("are those of a silent worker, until another worker finishes them", async () => {
@@ -307,7 +324,6 @@ describe("lost tasks", () => {
     await rollUp(table.database);
     expect(await ids()).toEqual(["waiting", "running"]);
     expect(await ids({ lostAfterSeconds: 60 })).toEqual([]);
-    expect(await ids({ lagSeconds: 60 })).toEqual([]);
     await upsertTasks(table.database, [taskSucceeded({ uuid: "running", ...w2, timestamp: unixNow() })]);
     expect(await ids()).toEqual(["waiting"]);
     await rollUp(table.database, { all: true });
@@ -321,25 +337,55 @@ describe("lost tasks", () => {
       taskStarted({ uuid: "before", timestamp: unixNow() - 50 }),
       taskStarted({ uuid: "after", timestamp: unixNow() - 10 }),
     ]);
-    expect(await lostTasks(table.database)).toMatchObject([{ task_id: "before", reason: "restarted", status: "STARTED" }]);
+    expect(await ids()).toEqual(["before"]);
   });
 
-  test("come in pages", async () => {
-    await merge([heartbeat()], unixNow() - 40);
-    const all = Array.from({ length: 7 }, (_, index) => `task-${index}`);
-    await upsertTasks(
+  const stranded = async (workers = ["w1@host-a"], silentFor = 40): Promise<void> => {
+    const now = unixNow();
+    for (const hostname of workers) await merge([heartbeat({ hostname, timestamp: now - silentFor })], now - silentFor);
+    await upsertTasks(table.database, [taskStarted({ uuid: "lost", hostname: workers[0] ?? "", timestamp: now - silentFor - 1 })]);
+    await query(table.database, sql`update celery_task set updated_at = last_event_at`);
+  };
+
+  test("are not known while nothing arrives and nothing shows that we listen, but once the processor works", async () => {
+    await stranded();
+    expect(await ids()).toEqual([]);
+    await rollUp(table.database);
+    expect(await ids()).toEqual(["lost"]);
+    // The processor has stopped.
+    await query(table.database, sql`update celery_rollup set rolled_up_at = now() - interval '20 seconds'`);
+    expect(await ids()).toEqual([]);
+  });
+
+  test("are not known while what is stored is late", async () => {
+    await stranded();
+    await rollUp(table.database);
+    await upsertTasks(table.database, [taskReceived({ uuid: "late", hostname: "w9@host", timestamp: unixNow() - 40 })]);
+    expect(await ids()).toEqual([]);
+    await upsertTasks(table.database, [taskReceived({ uuid: "in time", hostname: "w9@host", timestamp: unixNow() })]);
+    expect(await ids()).toEqual(["lost"]);
+  });
+
+  test("are known by what the monitor observes, which stops if the broker does", async () => {
+    await stranded();
+    await mergeQueueMinutes(table.database, [queuesObserved({ timestamp: unixNow() - 20 })]);
+    await rollUp(table.database);
+    expect(await ids()).toEqual([]);
+    await mergeQueueMinutes(table.database, [queuesObserved({ timestamp: unixNow() })]);
+    expect(await ids()).toEqual(["lost"]);
+  });
+
+  test("are known later if several workers fell silent together, unless they said goodbye", async () => {
+    await stranded(["w1@host-a", "w2@host-b"]);
+    await rollUp(table.database);
+    expect(await ids()).toEqual([]);
+    await merge([offline({ hostname: "w2@host-b", timestamp: unixNow() - 39 })], unixNow() - 39);
+    expect(await ids()).toEqual(["lost"]);
+    await query(
       table.database,
-      all.map((uuid, index) => taskStarted({ uuid, timestamp: unixNow() - 100 * index })),
+      sql`update celery_worker set heard_at = now() - interval '310 seconds', last_event_type = 'worker-heartbeat'`,
     );
-    const pages: string[][] = [];
-    for (let after: { seenAt: string; taskId: string } | undefined; ;) {
-      const page = await lostTasks(table.database, { limit: 3, after });
-      pages.push(page.map(({ task_id }) => task_id));
-      const last = page.at(-1);
-      if (last === undefined) break;
-      after = { seenAt: last.seen_at, taskId: last.task_id };
-    }
-    expect(pages).toEqual([all.slice(0, 3), all.slice(3, 6), all.slice(6), []]);
+    expect(await ids()).toEqual(["lost"]);
   });
 
   test("are found by the index, without reading the table", async () => {
@@ -356,10 +402,7 @@ describe("lost tasks", () => {
     await upsertTasks(table.database, [taskStarted({ uuid: "lost", timestamp: unixNow() - 50_000 })]);
     await rollUp(table.database, { all: true });
     await query(table.database, sql`analyze`);
-    const plan = await query<{ "QUERY PLAN": string }>(
-      table.database,
-      sql`explain (analyze, costs off, timing off) ${lostTasksStatement()}`,
-    );
+    const plan = await query<{ "QUERY PLAN": string }>(table.database, sql`explain (analyze, costs off, timing off) ${lostRows()}`);
     const text = plan.map((line) => line["QUERY PLAN"]).join("\n");
     expect(text).toContain("celery_task_seen_at_idx");
     expect(text).toContain("celery_task_minute_running_idx");
@@ -382,12 +425,17 @@ describe("stuck tasks", () => {
     const young = [taskReceived({ uuid: "young", name: "quick", timestamp: now - 61 }), taskStarted({ uuid: "young", timestamp: now - 5 })];
     await upsertTasks(table.database, [...finished.flat(), ...running, ...young]);
     await rollUp(table.database, { all: true });
-    const stuck = await stuckTasks(table.database);
-    expect(stuck.map(({ task_id }) => task_id)).toEqual(["quick-old"]);
-    expect(stuck[0]?.running_for).toBeGreaterThan(299);
-    expect(stuck[0]?.usually).toBeGreaterThan(2.9);
-    expect(stuck[0]?.usually).toBeLessThan(5);
-    expect(await stuckTasks(table.database, { samples: 31 })).toEqual([]);
-    expect(await stuckTasks(table.database, { times: 200 })).toEqual([]);
+    const usual = await query<UsualRuntime>(table.database, usualRuntimesStatement(["quick", "rare", "unknown"]));
+    const after = Object.fromEntries(usual.map(({ name, histogram }) => [name, stuckAfterSeconds(histogram)]));
+    expect(after).toEqual({ quick: STUCK.atLeastSeconds, rare: undefined, unknown: undefined });
+  });
+
+  test("are judged by 99 % of the finished ones, if there are enough", () => {
+    const histogram = (n: number) => [...Array.from({ length: 25 }, () => 0), n];
+    const after = stuckAfterSeconds(histogram(STUCK.samples)) ?? 0;
+    // The bucket from 79 to 127 s.
+    expect(after).toBeGreaterThan(79 * STUCK.times);
+    expect(after).toBeLessThan(127 * STUCK.times);
+    expect(stuckAfterSeconds(histogram(STUCK.samples - 1))).toBeUndefined();
   });
 });
