@@ -37,17 +37,41 @@ describe("equal questions", () => {
 });
 
 describe("places", () => {
-  it("are refused when none is free, with the time to wait, and come back", async () => {
-    const places = new Places(2, "searches");
-    const [one] = [places.take(), places.take()];
-    expect(() => places.take()).toThrow("Too many searches");
+  it("are waited for in order, and go to the one that waits", async () => {
+    const places = new Places(1, "searches", 10_000);
+    const giveBack = await places.take();
+    const order: number[] = [];
+    const waiting = [1, 2, 3].map((number) => places.run(async () => void order.push(number)));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(order).toEqual([]);
+    giveBack();
+    giveBack();
+    waiting.push(places.run(async () => void order.push(4)));
+    await Promise.all(waiting);
+    expect(order).toEqual([1, 2, 3, 4]);
+  });
+
+  it("are refused when none becomes free, with the time to wait, and come back", async () => {
+    const places = new Places(2, "searches", 50);
+    const [one] = await Promise.all([places.take(), places.take()]);
+    await expect(places.take()).rejects.toThrow("Too many searches");
     await expect(places.run(async () => {})).rejects.toMatchObject({ statusCode: 503, retryAfterSeconds: 1 });
     one?.();
     one?.();
     expect(await places.run(async () => "done")).toBe("done");
     await expect(places.run(() => Promise.reject(new Error("no")))).rejects.toThrow("no");
-    places.take();
-    expect(() => places.take()).toThrow("Too many searches");
+    await places.take();
+    await expect(places.take()).rejects.toThrow("Too many searches");
+  });
+
+  it("are waited for by a limited number", async () => {
+    const places = new Places(1, "searches", 200);
+    await places.take();
+    const waiting = Array.from({ length: 50 }, () => places.take());
+    const startedAt = Date.now();
+    await expect(places.take()).rejects.toMatchObject({ statusCode: 503 });
+    expect(Date.now() - startedAt).toBeLessThan(150);
+    expect((await Promise.allSettled(waiting)).every(({ status }) => status === "rejected")).toBe(true);
   });
 
   it("are four for searches, while lists by an index go on", async () => {

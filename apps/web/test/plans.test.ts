@@ -57,10 +57,11 @@ async function used(run: (explaining: Reader) => Promise<unknown>): Promise<Used
       return reader.read<R>(statement);
     },
   });
-  expect(nodes.map((node) => node["Node Type"])).not.toContain("Seq Scan");
-  const read = nodes.filter((node) => node["Relation Name"] === "celery_task");
+  // The table of workers has few rows. What tells whether a task is lost is read only for one that is unfinished.
+  const read = nodes.filter((node) => node["Relation Name"] === "celery_task" && (node["Actual Loops"] ?? 0) > 0);
+  expect(read.map((node) => node["Node Type"])).not.toContain("Seq Scan");
   return {
-    indexes: [...new Set(nodes.flatMap((node) => node["Index Name"] ?? []))].toSorted(),
+    indexes: [...new Set(read.flatMap((node) => node["Index Name"] ?? []))].toSorted(),
     rows: read.reduce(
       (sum, node) => sum + ((node["Actual Rows"] ?? 0) + (node["Rows Removed by Filter"] ?? 0)) * (node["Actual Loops"] ?? 1),
       0,

@@ -30,37 +30,66 @@ export class Shared {
   }
 }
 
-/** A number of places for work that is slow. Nobody waits for one: the client asks again. */
+/** How long a request waits for a place before it is refused. */
+const WAIT_MS = 1_000;
+const MAX_WAITING = 50;
+
+/** A number of places for work that is slow. Requests wait for one in the order in which they came, but not for long. */
 export class Places {
   #free: number;
   readonly #what: string;
+  readonly #waitMs: number;
+  readonly #waiting = new Set<() => void>();
 
   /** @param what is limited, for the message: "searches". */
-  constructor(count: number, what: string) {
+  constructor(count: number, what: string, waitMs = WAIT_MS) {
     this.#free = count;
     this.#what = what;
+    this.#waitMs = waitMs;
   }
 
   /**
    * Takes a place.
    *
    * @returns a function that gives it back; calling it twice does no harm.
-   * @throws {Error} with the status 503 if none is free.
+   * @throws {Error} with the status 503 if none becomes free within the time, or if too many wait already.
    */
-  take(): () => void {
-    if (this.#free === 0) {
-      throw Object.assign(refusal(503, `Too many ${this.#what} at the same time. Try again in a second.`), { retryAfterSeconds: 1 });
-    }
-    this.#free--;
+  async take(): Promise<() => void> {
+    if (this.#free > 0) this.#free--;
+    else await this.#turn();
     let isTaken = true;
     return () => {
-      if (isTaken) this.#free++;
+      if (!isTaken) return;
       isTaken = false;
+      const [next] = this.#waiting;
+      // The place goes to the one that waits, so nobody can come between.
+      if (next === undefined) this.#free++;
+      else next();
     };
   }
 
+  #turn(): Promise<void> {
+    if (this.#waiting.size >= MAX_WAITING) throw this.#refusal();
+    return new Promise((resolve, reject) => {
+      const begin = (): void => {
+        clearTimeout(timer);
+        this.#waiting.delete(begin);
+        resolve();
+      };
+      const timer = setTimeout(() => {
+        this.#waiting.delete(begin);
+        reject(this.#refusal());
+      }, this.#waitMs);
+      this.#waiting.add(begin);
+    });
+  }
+
+  #refusal(): Error {
+    return Object.assign(refusal(503, `Too many ${this.#what} at the same time. Try again in a second.`), { retryAfterSeconds: 1 });
+  }
+
   async run<T>(work: () => Promise<T>): Promise<T> {
-    const giveBack = this.take();
+    const giveBack = await this.take();
     try {
       return await work();
     } finally {

@@ -69,7 +69,7 @@ export function addExports(api: Api, context: ApiContext): void {
       async ({ query, user }, reply) => {
         // Refuses wrong filters before the answer begins.
         toListOptions(query, user);
-        const giveBack = context.exports.take();
+        const giveBack = await context.exports.take();
         const lines = Readable.from(linesOf(context, query, user, format), { objectMode: false, highWaterMark: 64 * 1_024 });
         lines.once("close", giveBack);
         lines.once("error", (error) => context.logger.warn({ err: error }, "an export was cut off"));

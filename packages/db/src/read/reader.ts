@@ -28,9 +28,9 @@ export interface ConnectReaderOptions extends Omit<ConnectDatabaseOptions, "stat
 
 /**
  * Statements for people read a few rows of a large table by an index. PostgreSQL sometimes prefers to read the whole table, for example if its
- * statistics are old; that would exceed the limit.
+ * statistics are old; that would exceed the limit. Compiling a statement takes longer than running it.
  */
-const SETTINGS = "set local enable_seqscan = off; set local time zone 'UTC'";
+const SETTINGS = "set local enable_seqscan = off; set local jit = off; set local time zone 'UTC'";
 
 /**
  * Connects, and afterwards reconnects indefinitely. Every setting belongs to a transaction, so this works behind a pooler too. Migrates an embedded
