@@ -28,11 +28,7 @@ const FailuresQuery = RangeQuery.extend({
 
 export const FailuresAnswer = z.object({
   items: z.array(FailureGroup),
-  truncated: z
-    .boolean()
-    .describe(
-      "Whether there are more than 20,000 in the range, or more than 5,000 different exceptions; then only the newest are counted.",
-    ),
+  truncated: z.boolean().describe("Whether there are more than 20,000 in the range; then only the newest are counted."),
 });
 
 export const NamesAnswer = z.object({
