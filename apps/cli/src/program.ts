@@ -7,11 +7,12 @@ import { migrate } from "./commands/migrate.ts";
 import { query } from "./commands/query.ts";
 import { replay } from "./commands/replay.ts";
 import { start } from "./commands/start.ts";
+import { task, tasks } from "./commands/tasks.ts";
 import { user } from "./commands/user.ts";
 import { commandHelp, programHelp } from "./help.ts";
 import { openTerminal, type Terminal } from "./terminal.ts";
 
-const COMMANDS: readonly Command[] = [start, query, migrate, replay, user];
+const COMMANDS: readonly Command[] = [start, tasks, task, query, migrate, replay, user];
 
 /** Runs the command that `args` name; if it fails, exits with its exit code. @param commands others for tests. */
 export async function runProgram(args: readonly string[], env: Environment, commands = COMMANDS): Promise<void> {
