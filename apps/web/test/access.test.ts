@@ -23,6 +23,7 @@ const ROUTES: Readonly<Record<string, UserRole>> = {
   "/api/v1/tasks.csv": "viewer",
   "/api/v1/tasks/{id}": "viewer",
   "/api/v1/tasks/{id}/tree": "viewer",
+  "/api/v1/tasks/{id}/events": "viewer",
   "/api/v1/failures": "viewer",
   "/api/v1/task-types": "viewer",
   "/api/v1/names": "viewer",
@@ -65,6 +66,10 @@ beforeAll(async () => {
       traceback: "Traceback of 4242",
     },
   ]);
+  await api.client.query(
+    `insert into celery_task_event (task_id, at, type, hostname, exception, traceback)
+     values ('secret', now(), 'task-retried', 'w1@host', 'Refused(4242)', 'Traceback of retry 4242')`,
+  );
 });
 
 function basic(username: string, password: string): Record<string, string> {
@@ -131,6 +136,12 @@ describe.each(Object.entries({ ...ROUTES, ...FLOWER_ROUTES }))("%s", (route, lea
 it("a reader sees all the data of a task", async () => {
   const { text } = await ask("/api/v1/tasks/{id}", bearer("reader"));
   for (const secret of SECRETS) expect(text).toContain(secret);
+  // Also in its attempts.
+  expect(text.split("Traceback of 4242")).toHaveLength(3);
+  for (const secret of ["Refused(4242)", "Traceback of retry 4242"]) {
+    expect(text).toContain(secret);
+    expect((await ask("/api/v1/tasks/{id}/events", bearer("reader"))).text).toContain(secret);
+  }
   expect((await ask("/api/v1/failures", bearer("reader"))).text).toContain("card #");
 });
 
