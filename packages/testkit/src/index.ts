@@ -39,7 +39,14 @@ export {
   type WireEvent,
 } from "./celery/event-publisher.ts";
 export { ChildProgram, startProgram, type Program, type RunningProgram } from "./child-program.ts";
-export { type CeleryWorker, type CeleryWorkerOptions, startCeleryWorker, WORKER_IS_READY } from "./celery/celery-worker.ts";
+export {
+  celeryEnvironment,
+  type CeleryWorker,
+  type CeleryWorkerOptions,
+  requireCeleryPython,
+  startCeleryWorker,
+  WORKER_IS_READY,
+} from "./celery/celery-worker.ts";
 export { CELERY_FOLDER, findCeleryPython } from "./services/celery.mjs";
 export { DatagramThread } from "./services/datagram-thread.mjs";
 export { removeFolder, temporaryFolder } from "./services/folders.mjs";
