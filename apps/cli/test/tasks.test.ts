@@ -143,6 +143,8 @@ it("writes one task per line with --json, over several pages", async () => {
   expect((await database(["tasks", "--lost"])).lines).toEqual(["(0 tasks)"]);
 });
 
+const api = (env: Record<string, string>, address = url): Promise<Ran> => run(["tasks", "--api", address], env);
+
 describe("says what is wrong", () => {
   it.each([
     [["tasks", "--status", "failed"], "must be one or more of PENDING"],
@@ -159,7 +161,6 @@ describe("says what is wrong", () => {
   });
 
   it("with an API", async () => {
-    const api = (env: Record<string, string>, address = url) => run(["tasks", "--api", address], env);
     await expect(api({})).rejects.toMatchObject(failure("ERR_REFUSED", 77, "API_TOKEN"));
     await expect(api({ API_TOKEN: "wrong" })).rejects.toMatchObject(failure("ERR_REFUSED", 77, "API_TOKEN"));
     await expect(api({}, "http://127.0.0.1:59999")).rejects.toMatchObject(

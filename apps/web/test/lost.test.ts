@@ -107,6 +107,11 @@ describe.each(["PostgreSQL", "PGlite"])("on %s", (kind) => {
     return (await get<{ items: Task[] }>(`tasks?${query}`)).items.map(({ task_id }) => task_id);
   }
 
+  async function states(silentHours: number): Promise<string[]> {
+    const { items } = await get<{ items: { name: string; state: string }[] }>(`workers?silent_hours=${silentHours}`);
+    return items.map(({ name, state }) => `${name} ${state}`);
+  }
+
   it("a list says which tasks are lost or stuck, and leaves their status", async () => {
     const { items } = await get<{ items: Task[] }>("tasks?limit=200");
     expect(items.filter(({ lost }) => lost).map(({ task_id, status }) => `${task_id} ${status}`)).toEqual([
@@ -177,10 +182,6 @@ describe.each(["PostgreSQL", "PGlite"])("on %s", (kind) => {
   });
 
   it("workers are lost by the same rule: not while nothing arrives", async () => {
-    const states = async (silentHours: number) =>
-      (await get<{ items: { name: string; state: string }[] }>(`workers?silent_hours=${silentHours}`)).items.map(
-        ({ name, state }) => `${name} ${state}`,
-      );
     expect(await states(1)).toEqual(["w1@host-a lost", "w2@host-b up"]);
     await database.drizzle.execute(sql`update celery_worker set heard_at = heard_at - interval '2 minutes'`);
     await database.drizzle.execute(sql`update celery_rollup set rolled_up_at = now() - interval '2 minutes'`);

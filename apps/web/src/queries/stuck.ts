@@ -26,7 +26,8 @@ export async function withStuck<R extends Running>(
 
 /** After how many seconds tasks of these names are stuck. Names of which too little is known have none. */
 async function limitsOf(reader: Reader, names: readonly string[]): Promise<ReadonlyMap<string, number | undefined>> {
-  const kept = known.get(reader) ?? (known.set(reader, new Map()).get(reader) as Known);
+  const kept: Known = known.get(reader) ?? new Map();
+  known.set(reader, kept);
   const now = performance.now();
   const missing = names.filter((name) => (kept.get(name)?.until ?? 0) <= now);
   if (missing.length > 0) {

@@ -46,7 +46,6 @@ const LATEST_TASKS = 20;
  * If several workers fell silent at the same time, only the first counts for five minutes, because an outage is more likely. NULL if nothing is known.
  */
 export function listenedUntil(): SQL {
-  const ago = (seconds: number): SQL => sql`now() - ${seconds}::float8 * interval '1 second'`;
   return sql`(
     select greatest(heard, case
       when heard > ${ago(OUTAGE_SECONDS)} and together > 1 then heard
@@ -67,6 +66,10 @@ export function listenedUntil(): SQL {
       from (select least(max(greatest(heard_at, observed_at)), now()) as heard from ${celeryWorker}) signs
     ) known
   )`;
+}
+
+function ago(seconds: number): SQL {
+  return sql`now() - ${seconds}::float8 * interval '1 second'`;
 }
 
 export interface LostTasksOptions {

@@ -306,6 +306,14 @@ const ids = async (options = {}) =>
     ({ task_id }) => task_id,
   );
 
+/** Workers that fell silent so many seconds ago, and a task of the first. */
+async function strand(names = ["w1@host-a"], silentFor = 40): Promise<void> {
+  const now = unixNow();
+  for (const name of names) await merge([heartbeat({ hostname: name, timestamp: now - silentFor })], now - silentFor);
+  await upsertTasks(table.database, [taskStarted({ uuid: "lost", hostname: names[0] ?? "", timestamp: now - silentFor - 1 })]);
+  await query(table.database, sql`update celery_task set updated_at = last_event_at`);
+}
+
 describe("lost tasks", () => {
   test("are those of a silent worker, until another worker finishes them", async () => {
     const [w1, w2] = ["w1@host-a", "w2@host-b"].map((name) => ({ hostname: name }));
@@ -340,15 +348,8 @@ describe("lost tasks", () => {
     expect(await ids()).toEqual(["before"]);
   });
 
-  const stranded = async (workers = ["w1@host-a"], silentFor = 40): Promise<void> => {
-    const now = unixNow();
-    for (const hostname of workers) await merge([heartbeat({ hostname, timestamp: now - silentFor })], now - silentFor);
-    await upsertTasks(table.database, [taskStarted({ uuid: "lost", hostname: workers[0] ?? "", timestamp: now - silentFor - 1 })]);
-    await query(table.database, sql`update celery_task set updated_at = last_event_at`);
-  };
-
   test("are not known while nothing arrives and nothing shows that we listen, but once the processor works", async () => {
-    await stranded();
+    await strand();
     expect(await ids()).toEqual([]);
     await rollUp(table.database);
     expect(await ids()).toEqual(["lost"]);
@@ -358,7 +359,7 @@ describe("lost tasks", () => {
   });
 
   test("are not known while what is stored is late", async () => {
-    await stranded();
+    await strand();
     await rollUp(table.database);
     await upsertTasks(table.database, [taskReceived({ uuid: "late", hostname: "w9@host", timestamp: unixNow() - 40 })]);
     expect(await ids()).toEqual([]);
@@ -367,7 +368,7 @@ describe("lost tasks", () => {
   });
 
   test("are known by what the monitor observes, which stops if the broker does", async () => {
-    await stranded();
+    await strand();
     await mergeQueueMinutes(table.database, [queuesObserved({ timestamp: unixNow() - 20 })]);
     await rollUp(table.database);
     expect(await ids()).toEqual([]);
@@ -376,7 +377,7 @@ describe("lost tasks", () => {
   });
 
   test("are known later if several workers fell silent together, unless they said goodbye", async () => {
-    await stranded(["w1@host-a", "w2@host-b"]);
+    await strand(["w1@host-a", "w2@host-b"]);
     await rollUp(table.database);
     expect(await ids()).toEqual([]);
     await merge([offline({ hostname: "w2@host-b", timestamp: unixNow() - 39 })], unixNow() - 39);
@@ -411,6 +412,9 @@ describe("lost tasks", () => {
   });
 });
 
+/** All in the bucket from 79 to 127 s. */
+const histogram = (n: number) => [...Array.from({ length: 25 }, () => 0), n];
+
 describe("stuck tasks", () => {
   test("run for several times as long as tasks of their name usually do", async () => {
     const now = Date.now() / 1_000;
@@ -431,9 +435,7 @@ describe("stuck tasks", () => {
   });
 
   test("are judged by 99 % of the finished ones, if there are enough", () => {
-    const histogram = (n: number) => [...Array.from({ length: 25 }, () => 0), n];
     const after = stuckAfterSeconds(histogram(STUCK.samples)) ?? 0;
-    // The bucket from 79 to 127 s.
     expect(after).toBeGreaterThan(79 * STUCK.times);
     expect(after).toBeLessThan(127 * STUCK.times);
     expect(stuckAfterSeconds(histogram(STUCK.samples - 1))).toBeUndefined();
