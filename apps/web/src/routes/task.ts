@@ -13,7 +13,7 @@ const params = z.object({ id: z.string().min(1).max(1_000).transform(storableTex
 const instant = z.iso.datetime().nullable();
 const text = z.string().nullable();
 
-export const Attempt = z
+const Attempt = z
   .object({
     number: z.number().int().describe("From 1, in the order of starts by the clocks of their workers."),
     worker: text,
@@ -32,7 +32,7 @@ export const Attempt = z
   })
   .meta({ id: "Attempt" });
 
-export const Events = z
+const Events = z
   .object({
     items: z.array(TaskEvent).describe("In the order of their times, up to 1,000."),
     history: z
