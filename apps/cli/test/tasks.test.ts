@@ -11,6 +11,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createToken, webRole } from "web";
 import { runCommand } from "../src/program.ts";
 
+/** A busy machine takes long to create an embedded database. */
+const TIMEOUT_MS = 120_000;
 const now = Date.now() / 1_000;
 const ago = (seconds: number) => ({ timestamp: now - seconds });
 /** Clears the screen, in both forms, and turns the direction of writing. */
@@ -74,7 +76,7 @@ beforeAll(async () => {
   }
   const env = { DATABASE_URL: created.url, WEB_PORT: "0", HEALTH_PORT: "0", WEB_TOKENS: `script:reader:2099-01-31:${tokenHash}` };
   roles = await startRoles([webRole((opened) => (url = opened))], env, createLogger("web", "silent"));
-});
+}, TIMEOUT_MS);
 afterAll(async () => {
   await roles?.stop();
   await created?.drop();

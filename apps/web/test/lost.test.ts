@@ -16,6 +16,8 @@ import { sql } from "drizzle-orm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { webRole } from "../src/web.ts";
 
+/** A busy machine takes long to create an embedded database. */
+const TIMEOUT_MS = 120_000;
 const W1 = { hostname: "w1@host-a" };
 const W2 = { hostname: "w2@host-b" };
 /** The time of the scene, which each database has anew. */
@@ -89,7 +91,7 @@ describe.each(["PostgreSQL", "PGlite"])("on %s", (kind) => {
     await rollUp(database, { all: true });
     const env = { DATABASE_URL: databaseUrl, WEB_PORT: "0", HEALTH_PORT: "0" };
     running = await startRoles([webRole((opened) => (url = `${opened}/api/v1`))], env, createLogger("web", "silent"));
-  });
+  }, TIMEOUT_MS);
   afterAll(async () => {
     await running?.stop();
     await database?.close();
