@@ -25,6 +25,7 @@ import { type HistoryMode, toTaskEventRows } from "../../src/history/task-events
 import { toTaskRows, upsertTasks } from "../../src/merge/upsert.ts";
 import { type Database, query } from "../../src/tables/database.ts";
 import { celeryTaskEvent, celeryTaskMinuteDirty } from "../../src/tables/schema.ts";
+import { mergeWorkerEvents } from "../../src/workers/merge-workers.ts";
 import { clear, readRows, useTaskTable } from "../task-table.ts";
 import { mergeWorkerEvents } from "../../src/workers/merge-workers.ts";
 
