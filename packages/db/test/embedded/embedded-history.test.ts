@@ -44,9 +44,9 @@ test("workers, queues, lost tasks and statistics work in the embedded database",
   expect(await rollUp(database)).toBe(1);
   expect(await lostTasks(database)).toMatchObject([{ task_id: "running", reason: "silent" }]);
   expect(await stuckTasks(database)).toMatchObject([{ task_id: "running", name: "a" }]);
-  const statistics = await readStatistics(database, {
-    from: "yesterday",
-    to: "infinity",
+  const { items: statistics } = await readStatistics((statement) => query(database, statement), {
+    from: new Date(Date.now() - 86_400_000),
+    to: new Date(Date.now() + 86_400_000),
     step: "day",
     by: ["name", "status"],
     names: ["a"],
@@ -60,6 +60,10 @@ test("workers, queues, lost tasks and statistics work in the embedded database",
   ]);
   await sealRollUps(database, 1);
   expect(
-    await Promise.all([deleteSilentWorkers(database, 30), deleteOldRollUps(database, 30), deleteOldQueueMinutes(database, 30)]),
+    await Promise.all([
+      deleteSilentWorkers(database, 30),
+      deleteOldRollUps(database, { minutes: 10, all: 30 }),
+      deleteOldQueueMinutes(database, 30),
+    ]),
   ).toEqual([0, 0, 0]);
 });
