@@ -20,9 +20,10 @@ const PAGE = 50;
 const LIVE_CLIENTS = 50;
 const LIVE_SECONDS = 20;
 const TASKS_PER_SECOND = 1_000;
-const ROLL_UP_SECONDS = 60;
-/** As in the postgres-processor. */
-const ROLL_UP_EVERY_SECONDS = 5;
+const ROLL_UP_SECONDS = 120;
+/** As in the postgres-processor: every five seconds, or after a pause of a hundred times as long as it took. */
+const ROLL_UP_EVERY_MS = 5_000;
+const PAUSE_FACTOR = 100;
 /** Names of applications in PostgreSQL. */
 const WEB = "celery-metrics-exporter web";
 const BENCHMARK = "benchmark";
@@ -103,7 +104,7 @@ export const web: Scenario = {
         `A tenth of the tasks in the last day, the others in the ${DAYS - 1} days before; 200 names, 6 queues, 12 workers, 2.5 % failed. Times are of whole requests over HTTP, ` +
         `one after the other, of ${REQUESTS} different ones (${SLOW_REQUESTS} for what is not a list), with everything cached; the 95th percentile. ` +
         `Live: ${LIVE_CLIENTS} clients with the same list for ${LIVE_SECONDS} s while ${formatNumber(TASKS_PER_SECOND)} tasks per second arrive, CPU of the API and of PostgreSQL for it. ` +
-        `Roll-ups: CPU of PostgreSQL for ${ROLL_UP_SECONDS} s of the same load, counted every ${ROLL_UP_EVERY_SECONDS} s.`,
+        `Roll-ups: CPU of PostgreSQL for ${ROLL_UP_SECONDS} s of the same load.`,
       figures: rounds.figures(),
     };
   },
@@ -289,15 +290,23 @@ async function measureRollUps(url: string, rounds: Rounds): Promise<void> {
   const [client, database] = [await connect(url), await open(url)];
   try {
     await rollUp(database);
+    let next = 0;
+    const pauses: number[] = [];
     const used = await whileTasksArrive(
       client,
       ROLL_UP_SECONDS,
       () => cpuOfBackends(client, BENCHMARK),
-      async (second) => {
-        if (second % ROLL_UP_EVERY_SECONDS === 0) await rollUp(database);
+      async () => {
+        const began = performance.now();
+        if (began < next) return;
+        await rollUp(database);
+        const pause = Math.max(ROLL_UP_EVERY_MS, (performance.now() - began) * PAUSE_FACTOR);
+        pauses.push(pause);
+        next = performance.now() + pause;
       },
     );
     rounds.add("roll-ups", "% of a core", (used / ROLL_UP_SECONDS) * 100, { atMost: 1 });
+    rounds.add("roll-ups: longest time between two", "s", Math.max(...pauses) / 1_000, { atMost: 10 });
   } finally {
     await database.close();
     await client.end();

@@ -21,7 +21,7 @@ const OTHER = "(other)";
 export const ALL = "(all)";
 
 /** Minutes of one transaction, at first. It takes more while that is quick. */
-const FIRST_MINUTES = 20;
+const FIRST_MINUTES = 60;
 const MOST_MINUTES = 2_000;
 const QUICK_MS = 500;
 const DELETED_AT_ONCE = 5_000;
@@ -47,7 +47,7 @@ export interface RollUpOptions {
 }
 
 /**
- * Recomputes the minutes whose turn it is: the newest two whenever they have changed, an older one once a change has waited for a tenth of the minute's
+ * Recomputes the minutes whose turn it is: the current one whenever it has changed, an older one once a change has waited for a tenth of the minute's
  * age or an hour, and one that was never counted at once. All changed minutes of an hour that is over have their turn together, because the hour is
  * recomputed with them.
  *
@@ -112,20 +112,21 @@ async function isOurTurn(transaction: Drizzle, waits: boolean): Promise<boolean>
   return turn?.ours === true;
 }
 
-/** Deletes the notes of minutes whose turn it is, the newest first, and returns these minutes. */
+/** Deletes the notes of minutes whose turn it is, the newest first, and returns these minutes: at least so many if there are, and whole hours. */
 function takeStatement(most: number, all: boolean): SQL {
   return sql`with noted as (
         select minute, case when minute < ${sql.raw(HOURS_BEFORE)} then min(min(noted_at)) over (partition by date_trunc('hour', minute, 'UTC')) else min(noted_at) end as since
         from ${celeryTaskMinuteDirty} group by minute
       ),
       due as materialized (
-        select minute from noted
-        where ${all}::boolean or minute > now() - interval '2 minutes'
+        select minute, date_trunc('hour', minute, 'UTC') as hour from noted
+        where ${all}::boolean or minute > now() - interval '1 minute'
           or since <= now() - least((now() - minute) / 10, interval '1 hour')
           or not exists (select from ${celeryTaskMinute} counted where counted.minute = noted.minute)
-        order by minute desc limit ${most}::int
       ),
-      taken as (delete from ${celeryTaskMinuteDirty} dirty using due where dirty.minute = due.minute returning dirty.minute)
+      -- Whole hours, because each is recomputed as a whole.
+      first as (select distinct hour from (select hour from due order by minute desc limit ${most}::int) newest),
+      taken as (delete from ${celeryTaskMinuteDirty} dirty using due join first using (hour) where dirty.minute = due.minute returning dirty.minute)
     select distinct minute::text from taken`;
 }
 
@@ -133,9 +134,9 @@ const BOUNDS = `'{${BOUNDS_SECONDS.join(",")}}'::double precision[]`;
 
 const PLACES = Array.from({ length: BUCKETS }, (_, index) => index);
 
-/** How many rows are in each bucket. The array ends with the last bucket that is not empty. */
+/** The sums of `n` by bucket. The array ends with the last bucket that is not empty. */
 function histogram(bucket: string): string {
-  const counts = PLACES.map((index) => `(count(*) FILTER (WHERE ${bucket} = ${index}))::int`);
+  const counts = PLACES.map((index) => `coalesce(sum(n) FILTER (WHERE ${bucket} = ${index}), 0)::int`);
   return `coalesce((ARRAY[${counts.join(", ")}])[:max(${bucket}) + 1], '{}')`;
 }
 
@@ -227,16 +228,22 @@ WHERE (${VALUES.map((column) => `old.${column}`).join(", ")}) IS DISTINCT FROM (
  * too, which was written before.
  */
 function minutesStatement(minutes: readonly string[]): SQL {
-  const cells = `SELECT at, name, queue, status, count(*)::int AS n,
-    coalesce(sum(duration), 0) AS runtime_sum, ${histogram("runtime_bucket")} AS runtime_hist,
-    coalesce(sum(wait_time), 0) AS wait_sum, ${histogram("wait_bucket")} AS wait_hist,
-    max(duration) AS runtime_max, ${keyed("duration")} AS slowest,
-    ${keyed("date_part('epoch', state_at)")} FILTER (WHERE status = 'FAILURE') AS last_failed
-  FROM due CROSS JOIN LATERAL (
-    SELECT coalesce(name, '') COLLATE "C" AS name, coalesce(queue, '') COLLATE "C" AS queue, status COLLATE "C" AS status, duration, wait_time,
-      width_bucket(duration, ${BOUNDS}) AS runtime_bucket, width_bucket(wait_time, ${BOUNDS}) AS wait_bucket, task_id, state_at
-    FROM ${getTableName(celeryTask)} WHERE seen_at >= due.at AND seen_at < due.at + interval '1 minute' OFFSET 0
-  ) AS task
+  // First by bucket, in which many tasks are the same: forty counts of each row would cost more than everything else.
+  const cells = `SELECT at, name, queue, status, sum(n)::int AS n,
+    coalesce(sum(runtime_sum), 0) AS runtime_sum, ${histogram("runtime_bucket")} AS runtime_hist,
+    coalesce(sum(wait_sum), 0) AS wait_sum, ${histogram("wait_bucket")} AS wait_hist,
+    max(runtime_max) AS runtime_max, max(slowest) AS slowest, max(last_failed) AS last_failed
+  FROM (
+    SELECT at, name, queue, status, runtime_bucket, wait_bucket, count(*) AS n, sum(duration) AS runtime_sum, sum(wait_time) AS wait_sum,
+      max(duration) AS runtime_max, ${keyed("duration")} AS slowest,
+      ${keyed("date_part('epoch', state_at)")} FILTER (WHERE status = 'FAILURE') AS last_failed
+    FROM due CROSS JOIN LATERAL (
+      SELECT coalesce(name, '') COLLATE "C" AS name, coalesce(queue, '') COLLATE "C" AS queue, status COLLATE "C" AS status, duration, wait_time,
+        width_bucket(duration, ${BOUNDS}) AS runtime_bucket, width_bucket(wait_time, ${BOUNDS}) AS wait_bucket, task_id, state_at
+      FROM ${getTableName(celeryTask)} WHERE seen_at >= due.at AND seen_at < due.at + interval '1 minute' OFFSET 0
+    ) AS task
+    GROUP BY at, name, queue, status, runtime_bucket, wait_bucket
+  ) AS alike
   GROUP BY at, name, queue, status`;
   return replaceStatement({ table: NAME, time: "minute" }, sql`SELECT minute AS at FROM ${given(minutes)}`, sql.raw(cells));
 }
