@@ -15,7 +15,10 @@ CREATE TABLE IF NOT EXISTS "celery_queue_minute" (
 CREATE TABLE IF NOT EXISTS "celery_rollup" (
 	"name" text PRIMARY KEY NOT NULL,
 	"rolled_up_at" timestamp with time zone,
-	"sealed_before" timestamp with time zone
+	"sealed_before" timestamp with time zone,
+	"hours_before" timestamp with time zone,
+	"days_before" timestamp with time zone,
+	"minutes_since" timestamp with time zone
 );
 --> statement-breakpoint
 CREATE TABLE IF NOT EXISTS "celery_task_minute" (
@@ -37,6 +40,23 @@ CREATE TABLE IF NOT EXISTS "celery_task_minute" (
 CREATE TABLE IF NOT EXISTS "celery_task_minute_dirty" (
 	"minute" timestamp with time zone NOT NULL,
 	"noted_at" timestamp with time zone DEFAULT now() NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE IF NOT EXISTS "celery_task_period" (
+	"width" smallint NOT NULL,
+	"at" timestamp with time zone NOT NULL,
+	"name" text COLLATE "C" NOT NULL,
+	"queue" text COLLATE "C" NOT NULL,
+	"status" text COLLATE "C" NOT NULL,
+	"n" integer NOT NULL,
+	"runtime_sum" double precision NOT NULL,
+	"runtime_hist" integer[] NOT NULL,
+	"wait_sum" double precision NOT NULL,
+	"wait_hist" integer[] NOT NULL,
+	"runtime_max" double precision,
+	"slowest_id" text,
+	"last_failed_id" text,
+	CONSTRAINT "celery_task_period_width_at_name_queue_status_pk" PRIMARY KEY("width","at","name","queue","status")
 );
 --> statement-breakpoint
 CREATE TABLE IF NOT EXISTS "celery_worker" (
@@ -66,6 +86,7 @@ CREATE TABLE IF NOT EXISTS "celery_worker" (
 );
 --> statement-breakpoint
 CREATE INDEX IF NOT EXISTS "celery_queue_minute_queue_idx" ON "celery_queue_minute" USING btree ("queue","minute");--> statement-breakpoint
+CREATE INDEX IF NOT EXISTS "celery_task_period_name_idx" ON "celery_task_period" USING btree ("width","name","at");--> statement-breakpoint
 CREATE INDEX IF NOT EXISTS "celery_task_minute_name_idx" ON "celery_task_minute" USING btree ("name","minute");--> statement-breakpoint
 CREATE INDEX IF NOT EXISTS "celery_task_minute_running_idx" ON "celery_task_minute" USING btree ("minute") WHERE status in ('RECEIVED', 'STARTED');
 --> statement-breakpoint
@@ -74,6 +95,8 @@ CREATE INDEX IF NOT EXISTS "celery_task_minute_running_idx" ON "celery_task_minu
 ALTER TABLE "celery_worker" SET (fillfactor = 50);
 --> statement-breakpoint
 ALTER TABLE "celery_task_minute" SET (fillfactor = 70);
+--> statement-breakpoint
+ALTER TABLE "celery_task_period" SET (fillfactor = 70);
 --> statement-breakpoint
 -- A queue: what is added is deleted seconds later, and it is read as a whole.
 ALTER TABLE "celery_task_minute_dirty" SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);

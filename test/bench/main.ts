@@ -19,6 +19,7 @@ import { rates } from "./scenarios/rates.ts";
 import { scaling } from "./scenarios/scaling.ts";
 import { store } from "./scenarios/store.ts";
 import { sustained } from "./scenarios/sustained.ts";
+import { web } from "./scenarios/web.ts";
 import type { Scenario } from "./scenario.ts";
 import { startServers } from "./servers.ts";
 import { table } from "./report/table.ts";
@@ -33,6 +34,7 @@ const SCENARIOS: readonly Scenario[] = [
   growth,
   store,
   prometheus,
+  web,
   memory,
   queueTypes,
   naiveBaseline,

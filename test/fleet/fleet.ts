@@ -1,7 +1,7 @@
 /** Several processes of every role, as in a deployment: started together, killed and replaced by a test, drained at the end. */
 import { isReady, startRole, type Environment, type RoleProcess } from "./role-process.ts";
 
-export type RoleName = "receiver" | `${string}-processor`;
+export type RoleName = "receiver" | "web" | `${string}-processor`;
 
 export interface FleetOptions {
   readonly env: Environment;

@@ -34,7 +34,10 @@ export const Config = z.object({
     "Drops events from `celery_task_event` after this many days, a day at a time. 0 keeps them forever.",
   ),
   POSTGRES_STATISTICS_DAYS: integer(400, 0, 36_500).describe(
-    "Deletes counts in `celery_task_minute` and lengths in `celery_queue_minute` after this many days. They stay when their tasks are deleted. 0 keeps them forever.",
+    "Deletes counts in `celery_task_period` and lengths in `celery_queue_minute` after this many days. They stay when their tasks are deleted. 0 keeps them forever.",
+  ),
+  POSTGRES_STATISTICS_MINUTE_DAYS: integer(30, 0, 36_500).describe(
+    "Deletes counts by minute, in `celery_task_minute`, after this many days. Counts by hour and day stay. A task that was first seen before is not counted again, whatever happens to it. 0 keeps them as long as the others.",
   ),
   POSTGRES_WORKER_EXPIRY_DAYS: integer(30, 0, 36_500).describe(
     "Forgets a worker that has been silent for this many days. Its unfinished tasks are then no longer found as lost. 0 keeps all workers.",

@@ -69,7 +69,7 @@ class PostgresExporter implements Exporter {
       database,
       limits,
       historyDays: history === "off" ? undefined : config.POSTGRES_HISTORY_DAYS,
-      statisticsDays: config.POSTGRES_STATISTICS_DAYS,
+      statisticsDays: { all: config.POSTGRES_STATISTICS_DAYS, minutes: config.POSTGRES_STATISTICS_MINUTE_DAYS },
       workerExpiryDays: config.POSTGRES_WORKER_EXPIRY_DAYS,
       logger,
       metrics,

@@ -2,7 +2,14 @@
  * The periodic work on the database: roll-ups, retention with the partitions of events, and forgetting workers. Every process tries; where two would be in each other's way, the
  * database lets one of them work.
  */
-import { type Database, deleteOldQueueMinutes, deleteOldRollUps, deleteSilentWorkers, rollUp } from "@celery-metrics-exporter/db";
+import {
+  type Database,
+  type StatisticsDays,
+  deleteOldQueueMinutes,
+  deleteOldRollUps,
+  deleteSilentWorkers,
+  rollUp,
+} from "@celery-metrics-exporter/db";
 import { type Logger, type Metrics, Repeat } from "@celery-metrics-exporter/runtime";
 import { type RetentionOptions, spread, startRetention } from "./retention.ts";
 
@@ -11,8 +18,7 @@ export interface MaintenanceOptions {
   /** See `RetentionOptions`. */
   readonly limits: RetentionOptions["limits"];
   readonly historyDays: RetentionOptions["historyDays"];
-  /** Days for which roll-ups are kept, 0 forever. */
-  readonly statisticsDays: number;
+  readonly statisticsDays: StatisticsDays;
   readonly workerExpiryDays: number;
   readonly logger: Logger;
   readonly metrics: Metrics;
@@ -54,9 +60,7 @@ export function startMaintenance(options: MaintenanceOptions): Maintenance {
 }
 
 async function clean({ database, statisticsDays, workerExpiryDays }: MaintenanceOptions, signal: AbortSignal): Promise<void> {
-  if (statisticsDays > 0) {
-    await deleteOldRollUps(database, statisticsDays, signal);
-    await deleteOldQueueMinutes(database, statisticsDays, signal);
-  }
+  await deleteOldRollUps(database, statisticsDays, signal);
+  if (statisticsDays.all > 0) await deleteOldQueueMinutes(database, statisticsDays.all, signal);
   if (workerExpiryDays > 0) await deleteSilentWorkers(database, workerExpiryDays);
 }

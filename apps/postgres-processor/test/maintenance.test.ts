@@ -34,7 +34,7 @@ const start = (options: Partial<MaintenanceOptions> = {}) =>
     database,
     limits: { olderThanDays: 7 },
     historyDays: undefined,
-    statisticsDays: 400,
+    statisticsDays: { minutes: 0, all: 400 },
     workerExpiryDays: 30,
     logger,
     metrics: new Metrics(),
@@ -73,11 +73,11 @@ describe("roll-ups", () => {
     const old = Date.now() / 1_000 - 40 * 86_400;
     await mergeWorkerEvents(database, [workerHeartbeat({ timestamp: old })], old);
     await mergeQueueMinutes(database, [queuesObserved({ timestamp: old })]);
-    const never = start({ limits: undefined, statisticsDays: 0, workerExpiryDays: 0 });
+    const never = start({ limits: undefined, statisticsDays: { minutes: 0, all: 0 }, workerExpiryDays: 0 });
     await expect.poll(left).toEqual([1, 3, 2]);
     await never.stop();
     expect(await left()).toEqual([1, 3, 2]);
-    const maintenance = start({ limits: undefined, statisticsDays: 7, workerExpiryDays: 39 });
+    const maintenance = start({ limits: undefined, statisticsDays: { minutes: 3, all: 7 }, workerExpiryDays: 39 });
     await expect.poll(left).toEqual([0, 0, 1]);
     await maintenance.stop();
   });

@@ -12,20 +12,19 @@ export { HISTORY_MODES, type HistoryMode } from "./history/task-events.ts";
 export { checkMayMaintainPartitions, maintainPartitions } from "./history/partitions.ts";
 export { migrate } from "./migrate/migrate.ts";
 export { StatementError, readRows, type ReadRowsOptions, type SelectedColumn, type SelectedRows } from "./merge/read-rows.ts";
-export { celeryQueueMinute, celeryRollup, celeryTask, celeryTaskEvent, celeryTaskMinute, celeryWorker } from "./tables/schema.ts";
-export { checkQueueMinutes, deleteOldQueueMinutes, mergeQueueMinutes } from "./rollups/queue-minutes.ts";
-export { checkRollUps, deleteOldRollUps, rollUp, sealRollUps } from "./rollups/roll-up.ts";
-export { percentile } from "./rollups/histogram.ts";
 export {
-  readStatistics,
-  statisticsStatement,
-  toStatistics,
-  type Durations,
-  type Statistics,
-  type StatisticsGroup,
-  type StatisticsOptions,
-  type StatisticsRow,
-} from "./rollups/statistics.ts";
+  celeryQueueMinute,
+  celeryRollup,
+  celeryTask,
+  celeryTaskEvent,
+  celeryTaskMinute,
+  celeryTaskPeriod,
+  celeryWorker,
+} from "./tables/schema.ts";
+export { checkQueueMinutes, deleteOldQueueMinutes, mergeQueueMinutes } from "./rollups/queue-minutes.ts";
+export { type StatisticsDays, checkRollUps, deleteOldRollUps, rollUp, sealRollUps } from "./rollups/roll-up.ts";
+export { percentile } from "./rollups/histogram.ts";
+export { readStatistics, type Durations, type Statistics, type StatisticsGroup, type StatisticsOptions } from "./rollups/statistics.ts";
 export { checkWorkers, deleteSilentWorkers, mergeObservedWorkers, mergeWorkerEvents } from "./workers/merge-workers.ts";
 export {
   WORKER_LOST_AFTER_SECONDS,

@@ -1,13 +1,5 @@
 /** Statistics from the roll-ups. */
-import {
-  celeryRollup,
-  celeryTaskMinute,
-  statisticsStatement,
-  toStatistics,
-  type Reader,
-  type StatisticsOptions,
-  type StatisticsRow,
-} from "@celery-metrics-exporter/db";
+import { type Reader, type Statistics, celeryRollup, celeryTaskMinute } from "@celery-metrics-exporter/db";
 import { getTableName, sql } from "drizzle-orm";
 import { z } from "zod";
 import { isoOf } from "./columns.ts";
@@ -37,24 +29,20 @@ export const StatisticsItem = z
   .meta({ id: "StatisticsItem" });
 export type StatisticsItem = z.output<typeof StatisticsItem>;
 
-export async function readStatistics(reader: Reader, options: StatisticsOptions): Promise<StatisticsItem[]> {
-  const rows = await reader.read<StatisticsRow>(statisticsStatement(options));
-  return rows.map((row) => {
-    const { at, n, runtime, wait, slowest, slowestId, lastFailedId, ...groups } = toStatistics(row);
-    return {
-      ...groups,
-      at: at === undefined ? null : new Date(at).toISOString(),
-      count: n,
-      runtime: orNull(runtime),
-      wait: orNull(wait),
-      slowest: slowest ?? null,
-      slowest_id: slowestId ?? null,
-      last_failed_id: lastFailedId ?? null,
-    };
-  });
+export function toItem({ at, n, runtime, wait, slowest, slowestId, lastFailedId, ...groups }: Statistics): StatisticsItem {
+  return {
+    ...groups,
+    at: at === undefined ? null : new Date(at).toISOString(),
+    count: n,
+    runtime: orNull(runtime),
+    wait: orNull(wait),
+    slowest: slowest ?? null,
+    slowest_id: slowestId ?? null,
+    last_failed_id: lastFailedId ?? null,
+  };
 }
 
-function orNull({ count, p50, p95, p99 }: ReturnType<typeof toStatistics>["runtime"]): z.output<typeof Durations> {
+function orNull({ count, p50, p95, p99 }: Statistics["runtime"]): z.output<typeof Durations> {
   return { count, p50: p50 ?? null, p95: p95 ?? null, p99: p99 ?? null };
 }
 

@@ -1,10 +1,10 @@
 /** Counts and percentiles over time, workers, queues, and what is missing in the data. */
-import { storableText } from "@celery-metrics-exporter/db";
+import { readStatistics, storableText } from "@celery-metrics-exporter/db";
 import { z } from "zod";
 import { DataHealth, readDataHealth } from "../queries/data-health.ts";
 import { RangeQuery, beginningOf } from "../queries/filters.ts";
 import { Queue, Unacked, readQueues } from "../queries/queues.ts";
-import { StatisticsItem, readStatistics, rolledUpAt } from "../queries/statistics.ts";
+import { StatisticsItem, toItem } from "../queries/statistics.ts";
 import { Worker, readWorkers } from "../queries/workers.ts";
 import { PREFIX, type Api, type ApiContext } from "./api.ts";
 import { PROBLEMS, wrongParameter } from "./problem.ts";
@@ -93,7 +93,8 @@ export function addStatistics(api: Api, { reader, recent, lasting }: ApiContext)
       schema: {
         operationId: "getStatistics",
         summary: "Counts tasks, with percentiles of run and wait times",
-        description: "Tasks are counted in the minute in which they were first seen. The counts outlive the rows of the tasks.",
+        description:
+          "Tasks are counted in the minute in which they were first seen. The counts outlive the rows of the tasks. Minutes are kept for 30 days (`POSTGRES_STATISTICS_MINUTE_DAYS`); before, steps are an hour at least.",
         querystring: StatisticsQuery,
         response: { 200: StatisticsAnswer, ...PROBLEMS },
       },
@@ -103,9 +104,9 @@ export function addStatistics(api: Api, { reader, recent, lasting }: ApiContext)
       const { from, to } = rangeOf(query);
       const minutes = query.step === undefined ? undefined : toMinutes(query.step, { from, to }).minutes;
       return recent.get(["statistics", query], async () => {
-        const options = { from: from.toISOString(), to: to.toISOString(), step: minutes, by, names, queues, statuses };
-        const [items, rolled_up_at] = await Promise.all([readStatistics(reader, options), rolledUpAt(reader)]);
-        return { from: options.from, to: options.to, rolled_up_at, items };
+        const options = { from, to, step: minutes, by, names, queues, statuses };
+        const { rolledUpAt, items } = await readStatistics((statement) => reader.read(statement), options);
+        return { from: from.toISOString(), to: to.toISOString(), rolled_up_at: rolledUpAt ?? null, items: items.map(toItem) };
       });
     },
   );

@@ -4,7 +4,7 @@ import { type SQL, sql } from "drizzle-orm";
 import { storableText } from "../merge/task-row.ts";
 import { type Database, type Drizzle, query } from "../tables/database.ts";
 import { celeryQueueMinute } from "../tables/schema.ts";
-import { deleteOldMinutes } from "./roll-up.ts";
+import { deleteRows } from "./roll-up.ts";
 
 /** The queue of what is known only of all queues together. */
 const ALL_QUEUES = "";
@@ -75,5 +75,5 @@ function orderOf(row: string): string {
  * @throws {UnavailableError} if the database is unavailable.
  */
 export function deleteOldQueueMinutes(database: Database, days: number, signal?: AbortSignal): Promise<number> {
-  return deleteOldMinutes(database, sql`${celeryQueueMinute}`, days, signal);
+  return deleteRows(database, sql`${celeryQueueMinute}`, sql`minute < now() - ${days}::int * interval '1 day'`, signal);
 }

@@ -1,29 +1,38 @@
 /**
- * Keeps `celery_task_minute` equal to a count of `celery_task`. Minutes are recomputed and never added to, because events repeat and rows change.
+ * Keeps `celery_task_minute` equal to a count of `celery_task`, and `celery_task_period` to sums of that. Minutes are recomputed and never added to,
+ * because events repeat and rows change.
  *
  * Every statement that writes tasks notes the minutes that these tasks were in before and are in now, in `celery_task_minute_dirty` and in the same
  * transaction. One process at a time takes notes that it sees and recomputes these minutes, in one transaction: the count sees at least what the notes
- * stand for, and a note that comes meanwhile stays for the next pass.
+ * stand for, and a note that comes meanwhile stays for the next pass. The same transaction recomputes the hours and days of these minutes that are over.
  */
 import { type SQL, getTableName, sql } from "drizzle-orm";
 import { toDatabaseError } from "../connect/database-error.ts";
 import { ADVISORY_LOCKS } from "../migrate/locks.ts";
 import { type Database, type Drizzle, execute, query } from "../tables/database.ts";
-import { celeryRollup, celeryTask, celeryTaskMinute, celeryTaskMinuteDirty } from "../tables/schema.ts";
+import { celeryRollup, celeryTask, celeryTaskMinute, celeryTaskMinuteDirty, celeryTaskPeriod } from "../tables/schema.ts";
 import { BOUNDS_SECONDS, BUCKETS } from "./histogram.ts";
 
 /** The most frequent names and queues of a minute are kept; the others are counted together. Some applications generate names. */
 const MOST_NAMES = 200;
 const MOST_QUEUES = 100;
 const OTHER = "(other)";
+/** All names, or all queues. */
+export const ALL = "(all)";
 
 /** Minutes of one transaction, at first. It takes more while that is quick. */
-const FIRST_MINUTES = 20;
+const FIRST_MINUTES = 60;
 const MOST_MINUTES = 2_000;
 const QUICK_MS = 500;
 const DELETED_AT_ONCE = 5_000;
 
 const NAME = getTableName(celeryTaskMinute);
+const PERIOD = getTableName(celeryTaskPeriod);
+const ROLLUP = getTableName(celeryRollup);
+
+/** Widths of periods, in minutes. */
+export const HOUR = 60;
+export const DAY = 1_440;
 
 /** Notes the minutes of a query's column `minute`, as a part of a statement that changes tasks. */
 export function noteMinutes(minutes: SQL): SQL {
@@ -38,8 +47,9 @@ export interface RollUpOptions {
 }
 
 /**
- * Recomputes the minutes whose turn it is: the newest two whenever they have changed, an older one once a change has waited for a tenth of the minute's
- * age or an hour, and one that was never counted at once.
+ * Recomputes the minutes whose turn it is: the current one whenever it has changed, an older one once a change has waited for a tenth of the minute's
+ * age or an hour, and one that was never counted at once. All changed minutes of an hour that is over have their turn together, because the hour is
+ * recomputed with them.
  *
  * @returns how many minutes were recomputed: 0 too if another process is doing it.
  * @throws {UnavailableError} if the database is unavailable.
@@ -62,11 +72,18 @@ async function onePass({ drizzle }: Database, most: number, all: boolean): Promi
       const inside = { drizzle: transaction };
       if (!(await isOurTurn(inside, all))) return 0;
       const taken = await execute<{ minute: string }>(inside, takeStatement(most, all));
-      if (taken.length > 0) await execute(inside, recomputeStatement(taken.map(({ minute }) => minute)));
+      const minutes = taken.map(({ minute }) => minute);
+      if (minutes.length > 0) {
+        await execute(inside, minutesStatement(minutes));
+        await execute(inside, totalsStatement(minutes));
+      }
+      await execute(inside, hoursStatement(minutes));
+      await execute(inside, daysStatement(minutes));
       await execute(
         inside,
-        sql`insert into ${celeryRollup} as rollup (name, rolled_up_at) values (${NAME}, now())
-            on conflict (name) do update set rolled_up_at = excluded.rolled_up_at`,
+        sql`insert into ${celeryRollup} as rollup (name, rolled_up_at, hours_before, days_before) values (${NAME}, now(), ${sql.raw(HOURS_BEFORE)}, ${sql.raw(DAYS_BEFORE)})
+            on conflict (name) do update set rolled_up_at = excluded.rolled_up_at, hours_before = greatest(rollup.hours_before, excluded.hours_before),
+              days_before = greatest(rollup.days_before, excluded.days_before)`,
       );
       return taken.length;
     });
@@ -95,17 +112,21 @@ async function isOurTurn(transaction: Drizzle, waits: boolean): Promise<boolean>
   return turn?.ours === true;
 }
 
-/** Deletes the notes of minutes whose turn it is, the newest first, and returns these minutes. */
+/** Deletes the notes of minutes whose turn it is, the newest first, and returns these minutes: at least so many if there are, and whole hours. */
 function takeStatement(most: number, all: boolean): SQL {
-  return sql`with noted as (select minute, min(noted_at) as since from ${celeryTaskMinuteDirty} group by minute),
+  return sql`with noted as (
+        select minute, case when minute < ${sql.raw(HOURS_BEFORE)} then min(min(noted_at)) over (partition by date_trunc('hour', minute, 'UTC')) else min(noted_at) end as since
+        from ${celeryTaskMinuteDirty} group by minute
+      ),
       due as materialized (
-        select minute from noted
-        where ${all}::boolean or minute > now() - interval '2 minutes'
+        select minute, date_trunc('hour', minute, 'UTC') as hour from noted
+        where ${all}::boolean or minute > now() - interval '1 minute'
           or since <= now() - least((now() - minute) / 10, interval '1 hour')
           or not exists (select from ${celeryTaskMinute} counted where counted.minute = noted.minute)
-        order by minute desc limit ${most}::int
       ),
-      taken as (delete from ${celeryTaskMinuteDirty} dirty using due where dirty.minute = due.minute returning dirty.minute)
+      -- Whole hours, because each is recomputed as a whole.
+      first as (select distinct hour from (select hour from due order by minute desc limit ${most}::int) newest),
+      taken as (delete from ${celeryTaskMinuteDirty} dirty using due join first using (hour) where dirty.minute = due.minute returning dirty.minute)
     select distinct minute::text from taken`;
 }
 
@@ -113,9 +134,9 @@ const BOUNDS = `'{${BOUNDS_SECONDS.join(",")}}'::double precision[]`;
 
 const PLACES = Array.from({ length: BUCKETS }, (_, index) => index);
 
-/** How many rows are in each bucket. The array ends with the last bucket that is not empty. */
+/** The sums of `n` by bucket. The array ends with the last bucket that is not empty. */
 function histogram(bucket: string): string {
-  const counts = PLACES.map((index) => `(count(*) FILTER (WHERE ${bucket} = ${index}))::int`);
+  const counts = PLACES.map((index) => `coalesce(sum(n) FILTER (WHERE ${bucket} = ${index}), 0)::int`);
   return `coalesce((ARRAY[${counts.join(", ")}])[:max(${bucket}) + 1], '{}')`;
 }
 
@@ -130,55 +151,131 @@ const keyed = (value: string): string => `max((encode(float8send(${value}), 'hex
 
 const VALUES = ["n", "runtime_sum", "runtime_hist", "wait_sum", "wait_hist", "runtime_max", "slowest_id", "last_failed_id"] as const;
 
+/** Minutes before the seal are not counted again. See `sealRollUps`. */
+const SEAL = `coalesce((SELECT sealed_before FROM ${ROLLUP} WHERE name = '${NAME}'), '-infinity')`;
+
+/** Hours and days that are over are counted. The newest two minutes change all the time. */
+const HOURS_BEFORE = "date_trunc('hour', now() - interval '2 minutes', 'UTC')";
+const DAYS_BEFORE = "date_trunc('day', now() - interval '2 minutes', 'UTC')";
+
+/** The minutes as a table `given (minute)`. */
+function given(minutes: readonly string[]): SQL {
+  return sql`(SELECT value::timestamptz AS minute FROM json_array_elements_text(${JSON.stringify(minutes)}::json) AS list (value) WHERE value::timestamptz >= ${sql.raw(SEAL)}) AS given`;
+}
+
+/** Sums of rows with the columns `VALUES`. */
+const SUMS = `sum(n)::int AS n, sum(runtime_sum) AS runtime_sum, ${sumOfHistograms("runtime_hist")} AS runtime_hist,
+    sum(wait_sum) AS wait_sum, ${sumOfHistograms("wait_hist")} AS wait_hist, max(runtime_max) AS runtime_max`;
+
+/** `SUMS` with the ids, from rows whose time is in this column. Of two tasks that failed in one row's time, the row knows the last. */
+function sumsOf(time: string): string {
+  return `${SUMS}, max((encode(float8send(runtime_max), 'hex') || slowest_id) COLLATE "C") AS slowest,
+    max((encode(float8send(date_part('epoch', ${time})), 'hex') || last_failed_id) COLLATE "C") AS last_failed`;
+}
+
+interface Target {
+  readonly table: string;
+  /** Its column for the time. */
+  readonly time: string;
+  /** Only for periods, in minutes. */
+  readonly width?: number;
+}
+
 /**
- * Counts these minutes anew, unless they are sealed. Looks for the seal in the statement that counts: one that sees retention's deletions sees the seal
- * too, which was written before.
+ * Replaces the counts of some times in a table.
+ *
+ * @param due the times, as a column `at`.
+ * @param cells the counts by `at`, `name`, `queue` and `status`, from the times in `due`. Columns are those of `sumsOf`.
  */
-function recomputeStatement(minutes: readonly string[]): SQL {
-  const table = NAME;
-  return sql`${sql.raw(`
-WITH due AS MATERIALIZED (
-  SELECT minute FROM json_array_elements_text(`)}${JSON.stringify(minutes)}${sql.raw(`::json) AS given (value) CROSS JOIN LATERAL (SELECT value::timestamptz AS minute) AS read
-  WHERE minute >= coalesce((SELECT sealed_before FROM ${getTableName(celeryRollup)} WHERE name = '${table}'), '-infinity')
-), cells AS MATERIALIZED (
-  SELECT minute, name, queue, status, count(*)::int AS n,
-    coalesce(sum(duration), 0) AS runtime_sum, ${histogram("runtime_bucket")} AS runtime_hist,
-    coalesce(sum(wait_time), 0) AS wait_sum, ${histogram("wait_bucket")} AS wait_hist,
-    max(duration) AS runtime_max, ${keyed("duration")} AS slowest,
-    ${keyed("date_part('epoch', state_at)")} FILTER (WHERE status = 'FAILURE') AS last_failed
-  FROM due CROSS JOIN LATERAL (
-    SELECT coalesce(name, '') COLLATE "C" AS name, coalesce(queue, '') COLLATE "C" AS queue, status COLLATE "C" AS status, duration, wait_time,
-      width_bucket(duration, ${BOUNDS}) AS runtime_bucket, width_bucket(wait_time, ${BOUNDS}) AS wait_bucket, task_id, state_at
-    FROM ${getTableName(celeryTask)} WHERE seen_at >= due.minute AND seen_at < due.minute + interval '1 minute' OFFSET 0
-  ) AS task
-  GROUP BY minute, name, queue, status
-), names AS (
-  SELECT minute, name, row_number() OVER (PARTITION BY minute ORDER BY sum(n) DESC, name) AS place FROM cells GROUP BY minute, name
+function replaceStatement({ table, time, width }: Target, due: SQL, cells: SQL): SQL {
+  const isOurs = width === undefined ? "" : `old.width = ${width} AND `;
+  const key = [...(width === undefined ? [] : ["width"]), time, "name", "queue", "status"].join(", ");
+  const fixed = width === undefined ? "" : `${width}, `;
+  // `(all)` takes one of the places.
+  const names = width === undefined ? MOST_NAMES : MOST_NAMES + 1;
+  const queues = width === undefined ? MOST_QUEUES : MOST_QUEUES + 1;
+  const reserved = width === undefined ? `('${OTHER}', '${ALL}')` : `('${OTHER}')`;
+  return sql`WITH due AS MATERIALIZED (${due}), cells AS MATERIALIZED (${cells}), ${sql.raw(`names AS (
+  SELECT at, name, row_number() OVER (PARTITION BY at ORDER BY sum(n) DESC, name) AS place FROM cells GROUP BY at, name
 ), queues AS (
-  SELECT minute, queue, row_number() OVER (PARTITION BY minute ORDER BY sum(n) DESC, queue) AS place FROM cells GROUP BY minute, queue
+  SELECT at, queue, row_number() OVER (PARTITION BY at ORDER BY sum(n) DESC, queue) AS place FROM cells GROUP BY at, queue
 ), ranked AS MATERIALIZED (
-  SELECT cells.*, names.place <= ${MOST_NAMES} AND name <> '${OTHER}' AS is_kept_name, queues.place <= ${MOST_QUEUES} AND queue <> '${OTHER}' AS is_kept_queue
-  FROM cells JOIN names USING (minute, name) JOIN queues USING (minute, queue)
+  SELECT cells.*, names.place <= ${names} AND name NOT IN ${reserved} AS is_kept_name, queues.place <= ${queues} AND queue NOT IN ${reserved} AS is_kept_queue
+  FROM cells JOIN names USING (at, name) JOIN queues USING (at, queue)
 ), fresh AS MATERIALIZED (
-  SELECT minute, name, queue, status, n, runtime_sum, runtime_hist, wait_sum, wait_hist, runtime_max,
+  SELECT at, name, queue, status, n, runtime_sum, runtime_hist, wait_sum, wait_hist, runtime_max,
     substr(slowest, ${KEY_LENGTH + 1}) AS slowest_id, substr(last_failed, ${KEY_LENGTH + 1}) AS last_failed_id
   FROM ranked WHERE is_kept_name AND is_kept_queue
   UNION ALL
-  SELECT minute, CASE WHEN is_kept_name THEN name ELSE '${OTHER}' END, CASE WHEN is_kept_queue THEN queue ELSE '${OTHER}' END, status, sum(n)::int,
-    sum(runtime_sum), ${sumOfHistograms("runtime_hist")}, sum(wait_sum), ${sumOfHistograms("wait_hist")}, max(runtime_max),
+  SELECT at, CASE WHEN is_kept_name THEN name ELSE '${OTHER}' END, CASE WHEN is_kept_queue THEN queue ELSE '${OTHER}' END, status, ${SUMS},
     substr(max(slowest), ${KEY_LENGTH + 1}), substr(max(last_failed), ${KEY_LENGTH + 1})
   FROM ranked WHERE NOT (is_kept_name AND is_kept_queue)
   GROUP BY 1, 2, 3, 4
 ), vanished AS (
   DELETE FROM ${table} AS old USING due
-  WHERE old.minute = due.minute AND NOT EXISTS (
-    SELECT FROM fresh WHERE fresh.minute = old.minute AND fresh.name = old.name AND fresh.queue = old.queue AND fresh.status = old.status
+  WHERE ${isOurs}old.${time} = due.at AND NOT EXISTS (
+    SELECT FROM fresh WHERE fresh.at = old.${time} AND fresh.name = old.name AND fresh.queue = old.queue AND fresh.status = old.status
   )
 )
-INSERT INTO ${table} AS old (minute, name, queue, status, ${VALUES.join(", ")})
-SELECT minute, name, queue, status, ${VALUES.join(", ")} FROM fresh
-ON CONFLICT (minute, name, queue, status) DO UPDATE SET ${VALUES.map((column) => `${column} = excluded.${column}`).join(", ")}
+INSERT INTO ${table} AS old (${key}, ${VALUES.join(", ")})
+SELECT ${fixed}at, name, queue, status, ${VALUES.join(", ")} FROM fresh
+ON CONFLICT (${key}) DO UPDATE SET ${VALUES.map((column) => `${column} = excluded.${column}`).join(", ")}
 WHERE (${VALUES.map((column) => `old.${column}`).join(", ")}) IS DISTINCT FROM (${VALUES.map((column) => `excluded.${column}`).join(", ")})`)}`;
+}
+
+/**
+ * Counts these minutes anew, unless they are sealed. Looks for the seal in the statement that counts: one that sees retention's deletions sees the seal
+ * too, which was written before.
+ */
+function minutesStatement(minutes: readonly string[]): SQL {
+  // First by bucket, in which many tasks are the same: forty counts of each row would cost more than everything else.
+  const cells = `SELECT at, name, queue, status, sum(n)::int AS n,
+    coalesce(sum(runtime_sum), 0) AS runtime_sum, ${histogram("runtime_bucket")} AS runtime_hist,
+    coalesce(sum(wait_sum), 0) AS wait_sum, ${histogram("wait_bucket")} AS wait_hist,
+    max(runtime_max) AS runtime_max, max(slowest) AS slowest, max(last_failed) AS last_failed
+  FROM (
+    SELECT at, name, queue, status, runtime_bucket, wait_bucket, count(*) AS n, sum(duration) AS runtime_sum, sum(wait_time) AS wait_sum,
+      max(duration) AS runtime_max, ${keyed("duration")} AS slowest,
+      ${keyed("date_part('epoch', state_at)")} FILTER (WHERE status = 'FAILURE') AS last_failed
+    FROM due CROSS JOIN LATERAL (
+      SELECT coalesce(name, '') COLLATE "C" AS name, coalesce(queue, '') COLLATE "C" AS queue, status COLLATE "C" AS status, duration, wait_time,
+        width_bucket(duration, ${BOUNDS}) AS runtime_bucket, width_bucket(wait_time, ${BOUNDS}) AS wait_bucket, task_id, state_at
+      FROM ${getTableName(celeryTask)} WHERE seen_at >= due.at AND seen_at < due.at + interval '1 minute' OFFSET 0
+    ) AS task
+    GROUP BY at, name, queue, status, runtime_bucket, wait_bucket
+  ) AS alike
+  GROUP BY at, name, queue, status`;
+  return replaceStatement({ table: NAME, time: "minute" }, sql`SELECT minute AS at FROM ${given(minutes)}`, sql.raw(cells));
+}
+
+/** All names of these minutes together, by queue and in all. */
+function totalsStatement(minutes: readonly string[]): SQL {
+  const cells = `SELECT minute AS at, '${ALL}' COLLATE "C" AS name, CASE WHEN grouping(queue) = 1 THEN '${ALL}' ELSE queue END COLLATE "C" AS queue, status, ${sumsOf("minute")}
+  FROM due JOIN ${NAME} ON minute = due.at GROUP BY GROUPING SETS ((minute, queue, status), (minute, status))`;
+  return replaceStatement({ table: PERIOD, time: "at", width: 1 }, sql`SELECT minute AS at FROM ${given(minutes)}`, sql.raw(cells));
+}
+
+/** The hours of these minutes, and those that are over since the last pass. */
+function hoursStatement(minutes: readonly string[]): SQL {
+  const due = sql`SELECT date_trunc('hour', minute, 'UTC') AS at FROM ${given(minutes)} WHERE minute < ${sql.raw(HOURS_BEFORE)}
+    UNION SELECT generate_series(hours_before, ${sql.raw(HOURS_BEFORE)} - interval '1 hour', interval '1 hour') FROM ${celeryRollup} WHERE name = ${NAME}`;
+  const cells = `SELECT at, name, queue, status, ${sumsOf("time")}
+  FROM due CROSS JOIN LATERAL (
+    SELECT minute AS time, name, queue, status, ${VALUES.join(", ")} FROM ${NAME} WHERE minute >= due.at AND minute < due.at + interval '1 hour'
+    UNION ALL
+    SELECT at, name, queue, status, ${VALUES.join(", ")} FROM ${PERIOD} AS total
+    WHERE width = 1 AND name = '${ALL}' AND total.at >= due.at AND total.at < due.at + interval '1 hour'
+  ) AS minutes GROUP BY at, name, queue, status`;
+  return replaceStatement({ table: PERIOD, time: "at", width: HOUR }, due, sql.raw(cells));
+}
+
+function daysStatement(minutes: readonly string[]): SQL {
+  const due = sql`SELECT date_trunc('day', minute, 'UTC') AS at FROM ${given(minutes)} WHERE minute < ${sql.raw(DAYS_BEFORE)}
+    UNION SELECT generate_series(days_before, ${sql.raw(DAYS_BEFORE)} - interval '1 day', interval '1 day') FROM ${celeryRollup} WHERE name = ${NAME}`;
+  const cells = `SELECT due.at, name, queue, status, ${sumsOf("hour.at")}
+  FROM due JOIN ${PERIOD} AS hour ON width = ${HOUR} AND hour.at >= due.at AND hour.at < due.at + interval '1 day'
+  GROUP BY due.at, name, queue, status`;
+  return replaceStatement({ table: PERIOD, time: "at", width: DAY }, due, sql.raw(cells));
 }
 
 /**
@@ -201,23 +298,51 @@ export async function sealRollUps(database: Database, days: number, signal?: Abo
 /** Retention must delete nothing after this instant; NULL if there was never a seal. */
 export const SEALED_BEFORE = sql`(select sealed_before from ${celeryRollup} where name = ${sql.raw(`'${NAME}'`)})`;
 
+export interface StatisticsDays {
+  /** For how long minutes are kept. */
+  readonly minutes: number;
+  /** For how long hours and days are kept. 0: forever, as for minutes. */
+  readonly all: number;
+}
+
 /**
- * Deletes counts of minutes that are older than this many days.
+ * Deletes old counts.
  *
  * @returns how many rows.
  * @throws {UnavailableError} if the database is unavailable.
  */
-export function deleteOldRollUps(database: Database, days: number, signal?: AbortSignal): Promise<number> {
-  return deleteOldMinutes(database, sql`${celeryTaskMinute}`, days, signal);
+export async function deleteOldRollUps(database: Database, { minutes, all }: StatisticsDays, signal?: AbortSignal): Promise<number> {
+  let deleted = 0;
+  const forMinutes = all > 0 && (minutes === 0 || minutes > all) ? all : minutes;
+  if (forMinutes > 0) {
+    // An hour must not be counted again after some of its minutes are gone.
+    await sealRollUps(database, forMinutes, signal);
+    await query(
+      database,
+      sql`update ${celeryRollup} set minutes_since = greatest(minutes_since, date_trunc('day', least(sealed_before, now() - ${forMinutes}::int * interval '1 day'), 'UTC'))
+          where name = ${NAME}`,
+    );
+    const isOld = sql`< (select minutes_since from ${celeryRollup} where name = ${NAME})`;
+    // Those of unfinished tasks are few, and lost tasks are found by them.
+    deleted += await deleteRows(database, sql`${celeryTaskMinute}`, sql`minute ${isOld} and status not in ('RECEIVED', 'STARTED')`, signal);
+    deleted += await deleteRows(database, sql`${celeryTaskPeriod}`, sql`width = 1 and at ${isOld}`, signal);
+  }
+  if (all > 0) {
+    const isOld = sql`< date_trunc('day', now() - ${all}::int * interval '1 day', 'UTC')`;
+    deleted += await deleteRows(database, sql`${celeryTaskMinute}`, sql`minute ${isOld}`, signal);
+    for (const width of [1, HOUR, DAY])
+      deleted += await deleteRows(database, sql`${celeryTaskPeriod}`, sql`width = ${width} and at ${isOld}`, signal);
+  }
+  return deleted;
 }
 
-/** The same for a table with a column `minute`. In small statements, so that no other waits long. */
-export async function deleteOldMinutes(database: Database, table: SQL, days: number, signal?: AbortSignal): Promise<number> {
+/** In small statements, so that no other waits long. */
+export async function deleteRows(database: Database, table: SQL, condition: SQL, signal?: AbortSignal): Promise<number> {
   for (let total = 0; ;) {
     const deleted = await query(
       database,
       sql`delete from ${table} where ctid = any(array(
-            select ctid from ${table} where minute < now() - ${days}::int * interval '1 day' order by minute limit ${DELETED_AT_ONCE}::int for update skip locked
+            select ctid from ${table} where ${condition} limit ${DELETED_AT_ONCE}::int for update skip locked
           )) returning 1`,
     );
     total += deleted.length;
@@ -232,7 +357,7 @@ export async function deleteOldMinutes(database: Database, table: SQL, days: num
  */
 export async function checkRollUps(database: Drizzle): Promise<void> {
   await query(database, sql`delete from ${celeryTaskMinuteDirty} where false`);
-  await query(database, recomputeStatement([]));
+  for (const statement of [minutesStatement([]), totalsStatement([])]) await query(database, statement);
   await query(
     database,
     sql`insert into ${celeryRollup} (name) select '' where false on conflict (name) do update set name = excluded.name`,

@@ -1,16 +1,16 @@
-/** Statistics of tasks by time, name, queue and status, from the roll-up. */
-import { type SQL, sql } from "drizzle-orm";
-import { type Drizzle, query } from "../tables/database.ts";
-import { celeryTaskMinute } from "../tables/schema.ts";
+/** Statistics of tasks by time, name, queue and status, from the roll-ups: days and hours where they fit, minutes for the rest. */
+import { type SQL, getTableName, sql } from "drizzle-orm";
+import { celeryRollup, celeryTaskMinute, celeryTaskPeriod } from "../tables/schema.ts";
 import { BUCKETS, countOf, percentile } from "./histogram.ts";
+import { ALL, DAY, HOUR } from "./roll-up.ts";
 
 const GROUPS = ["name", "queue", "status"] as const;
 export type StatisticsGroup = (typeof GROUPS)[number];
 
 export interface StatisticsOptions {
-  /** Both are instants, as PostgreSQL reads them. The minute of `from` is included. */
-  readonly from: string;
-  readonly to: string;
+  /** The minute of `from` is included. If minutes that old have been deleted, its hour is, and that of `to`. */
+  readonly from: Date;
+  readonly to: Date;
   /** The width of the steps, in UTC; a number is minutes. Without it, the result is of the whole time. */
   readonly step?: "minute" | "hour" | "day" | number | undefined;
   /** Separate figures for each. */
@@ -48,17 +48,92 @@ export interface Statistics {
   readonly lastFailedId: string | undefined;
 }
 
+export interface StatisticsAnswer {
+  /** When the counts were last brought up to date, as text; undefined if never. */
+  readonly rolledUpAt: string | undefined;
+  readonly items: readonly Statistics[];
+}
+
 /**
  * Counts and percentiles of tasks by when they were first seen. In the order of time; within a step, or without steps, the most frequent group first.
  *
- * @throws {UnavailableError} if the database is unavailable.
+ * @param read runs a statement. Its errors are those of this function.
  */
-export async function readStatistics(database: Drizzle, options: StatisticsOptions): Promise<readonly Statistics[]> {
-  return (await query<StatisticsRow>(database, statisticsStatement(options))).map(toStatistics);
+export async function readStatistics(
+  read: <R>(statement: SQL) => Promise<readonly R[]>,
+  options: StatisticsOptions,
+): Promise<StatisticsAnswer> {
+  const [row] = await read<Record<keyof Available | "at", string | null>>(availableStatement());
+  const timeOf = (text: string | null | undefined): number | undefined =>
+    text === null || text === undefined ? undefined : Date.parse(text);
+  const available = {
+    hoursBefore: timeOf(row?.hoursBefore),
+    daysBefore: timeOf(row?.daysBefore),
+    minutesSince: timeOf(row?.minutesSince),
+  };
+  const items = await read<StatisticsRow>(statisticsStatement(options, segmentsOf(options, available)));
+  return { rolledUpAt: row?.at ?? undefined, items: items.map(toStatistics) };
 }
 
-/** A row of `statisticsStatement`. */
-export function toStatistics(row: StatisticsRow): Statistics {
+/** What there is. Instants are in milliseconds. */
+interface Available {
+  /** Hours before this one are counted. */
+  readonly hoursBefore: number | undefined;
+  readonly daysBefore: number | undefined;
+  /** Earlier minutes have been deleted. */
+  readonly minutesSince: number | undefined;
+}
+
+function availableStatement(): SQL {
+  const iso = (column: string): SQL => sql.raw(`to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`);
+  return sql`select ${iso("rolled_up_at")} as at, ${iso("hours_before")} as "hoursBefore", ${iso("days_before")} as "daysBefore", ${iso("minutes_since")} as "minutesSince"
+    from ${celeryRollup} where name = ${getTableName(celeryTaskMinute)}`;
+}
+
+/** A part of the range, and the width of the counts to read for it, in minutes. Instants are in milliseconds; `to` is excluded. */
+export interface Segment {
+  readonly width: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+const MINUTE_MS = 60_000;
+const HOUR_MS = HOUR * MINUTE_MS;
+const DAY_MS = DAY * MINUTE_MS;
+const STEPS = { minute: 1, hour: HOUR, day: DAY };
+
+const floor = (instant: number, width: number): number => Math.floor(instant / width) * width;
+const ceil = (instant: number, width: number): number => Math.ceil(instant / width) * width;
+
+/** Covers the range with the widest counts that there are and that steps allow. */
+export function segmentsOf(
+  { from, to, step }: Pick<StatisticsOptions, "from" | "to" | "step">,
+  { hoursBefore = -Infinity, daysBefore = -Infinity, minutesSince = -Infinity }: Available,
+): Segment[] {
+  const minutes = typeof step === "string" ? STEPS[step] : (step ?? DAY);
+  const begin = floor(from.getTime(), MINUTE_MS);
+  const end = to.getTime();
+  // Where there are no minutes any more, hours have to do.
+  const hoursUntil = Math.min(
+    (end < minutesSince ? ceil : floor)(end, HOUR_MS),
+    minutes % HOUR === 0 ? hoursBefore : minutesSince,
+    hoursBefore,
+  );
+  const hoursFrom = begin < minutesSince ? floor(begin, HOUR_MS) : ceil(begin, HOUR_MS);
+  if (hoursFrom >= hoursUntil) return [{ width: 1, from: begin, to: end }];
+  const daysFrom = ceil(hoursFrom, DAY_MS);
+  const daysUntil = minutes % DAY === 0 ? Math.min(floor(hoursUntil, DAY_MS), daysBefore) : -Infinity;
+  const hours = (start: number, until: number): Segment => ({ width: HOUR, from: start, to: until });
+  return [
+    { width: 1, from: begin, to: hoursFrom },
+    ...(daysFrom < daysUntil
+      ? [hours(hoursFrom, daysFrom), { width: DAY, from: daysFrom, to: daysUntil }, hours(daysUntil, hoursUntil)]
+      : [hours(hoursFrom, hoursUntil)]),
+    { width: 1, from: hoursUntil, to: end },
+  ].filter((segment) => segment.from < segment.to);
+}
+
+function toStatistics(row: StatisticsRow): Statistics {
   return {
     at: row.at ?? undefined,
     ...Object.fromEntries(GROUPS.flatMap((group) => (row[group] === undefined ? [] : [[group, row[group]]]))),
@@ -71,7 +146,7 @@ export function toStatistics(row: StatisticsRow): Statistics {
   };
 }
 
-export interface StatisticsRow {
+interface StatisticsRow {
   readonly at: string | null;
   readonly name?: string;
   readonly queue?: string;
@@ -96,27 +171,40 @@ function durationsOf(histogram: readonly number[], sum: number): Durations {
   };
 }
 
-export function statisticsStatement({ from, to, step, by = [], names, queues, statuses, limit = 10_000 }: StatisticsOptions): SQL {
-  const at = step === undefined ? sql`null::text` : sql`${beginningOfStep(step)}::text`;
+function statisticsStatement(
+  { step, by = [], names, queues, statuses, limit = 10_000 }: StatisticsOptions,
+  segments: readonly Segment[],
+): SQL {
+  const beginning = step === undefined ? sql`null::text` : sql`${beginningOfStep(step)}::text`;
   const groups = GROUPS.filter((group) => by.includes(group));
   const columns = groups.map((group) => sql`, ${sql.identifier(group)}`);
-  return sql`select ${at} as at ${sql.join(columns)}, sum(n)::float8 as n,
+  const perName = by.includes("name") || names !== undefined;
+  const perQueue = by.includes("queue") || queues !== undefined;
+  const filters = sql`${isOneOf("name", names)} ${isOneOf("queue", queues)} ${isOneOf("status", statuses)}`;
+  const all = sql`and name ${sql.raw(perName ? "<>" : "=")} ${ALL} ${perName ? sql`` : sql`and queue ${sql.raw(perQueue ? "<>" : "=")} ${ALL}`}`;
+  const parts = segments.map(({ width, from, to }) => {
+    const [start, end] = [new Date(from).toISOString(), new Date(to).toISOString()];
+    return width === 1 && perName
+      ? sql`select minute as at, name, queue, status, ${COUNTS} from ${celeryTaskMinute} where minute >= ${start} and minute < ${end} ${filters}`
+      : sql`select at, name, queue, status, ${COUNTS} from ${celeryTaskPeriod} where width = ${width}::smallint and at >= ${start} and at < ${end} ${all} ${filters}`;
+  });
+  return sql`select ${beginning} as at ${sql.join(columns)}, sum(n)::float8 as n,
       sum(runtime_sum) as runtime_sum, ${sumOfHistograms("runtime_hist")} as runtime_hist,
       sum(wait_sum) as wait_sum, ${sumOfHistograms("wait_hist")} as wait_hist,
-      max(runtime_max) as runtime_max, ${idOfGreatest("slowest_id", "runtime_max")} as slowest_id, ${idOfGreatest("last_failed_id", "minute")} as last_failed_id
-    from ${celeryTaskMinute}
-    where minute >= date_trunc('minute', ${from}::timestamptz, 'UTC') and minute < ${to}::timestamptz
-      ${isOneOf("name", names)} ${isOneOf("queue", queues)} ${isOneOf("status", statuses)}
+      max(runtime_max) as runtime_max, ${idOfGreatest("slowest_id", "runtime_max")} as slowest_id, ${idOfGreatest("last_failed_id", "counts.at")} as last_failed_id
+    from (${sql.join(parts, sql` union all `)}) counts
     group by 1 ${sql.join(columns)}
     order by 1, n desc ${sql.join(columns)}
     limit ${limit}::int`;
 }
 
-/** Of the row's minute. PostgreSQL knows `date_bin` only from 14 on. */
+const COUNTS = sql.raw("n, runtime_sum, runtime_hist, wait_sum, wait_hist, runtime_max, slowest_id, last_failed_id");
+
+/** PostgreSQL knows `date_bin` only from 14 on. */
 function beginningOfStep(step: "minute" | "hour" | "day" | number): SQL {
   return typeof step === "number"
-    ? sql`to_timestamp(floor(date_part('epoch', minute) / (${step}::int * 60)) * (${step}::int * 60))`
-    : sql`date_trunc(${step}::text, minute, 'UTC')`;
+    ? sql`to_timestamp(floor(date_part('epoch', counts.at) / (${step}::int * 60)) * (${step}::int * 60))`
+    : sql`date_trunc(${step}::text, counts.at, 'UTC')`;
 }
 
 function isOneOf(column: StatisticsGroup, values: readonly string[] | undefined): SQL {

@@ -231,6 +231,23 @@ export const celeryQueueMinute = pgTable(
   (table) => [primaryKey({ columns: [table.minute, table.queue] }), index("celery_queue_minute_queue_idx").on(table.queue, table.minute)],
 );
 
+/** What is counted of tasks. */
+const counts = () => ({
+  /** Tasks. */
+  n: integer("n").notNull(),
+  /** Sum of `duration` in seconds, and how many tasks have which: the histogram's sum is the number of tasks that have one. */
+  runtimeSum: doublePrecision("runtime_sum").notNull(),
+  runtimeHist: integer("runtime_hist").array().notNull(),
+  /** The same of `wait_time`. */
+  waitSum: doublePrecision("wait_sum").notNull(),
+  waitHist: integer("wait_hist").array().notNull(),
+  /** The greatest `duration`, and its task. */
+  runtimeMax: doublePrecision("runtime_max"),
+  slowestId: text("slowest_id"),
+  /** The task that failed last. Only for FAILURE. */
+  lastFailedId: text("last_failed_id"),
+});
+
 /** Tasks counted by the minute of `seen_at`, name, queue and status. Recomputed from `celery_task`, never added to. */
 export const celeryTaskMinute = pgTable(
   "celery_task_minute",
@@ -240,19 +257,7 @@ export const celeryTaskMinute = pgTable(
     name: byteOrderedText("name").notNull(),
     queue: byteOrderedText("queue").notNull(),
     status: byteOrderedText("status").notNull(),
-    /** Tasks. */
-    n: integer("n").notNull(),
-    /** Sum of `duration` in seconds, and how many tasks have which: the histogram's sum is the number of tasks that have one. */
-    runtimeSum: doublePrecision("runtime_sum").notNull(),
-    runtimeHist: integer("runtime_hist").array().notNull(),
-    /** The same of `wait_time`. */
-    waitSum: doublePrecision("wait_sum").notNull(),
-    waitHist: integer("wait_hist").array().notNull(),
-    /** The greatest `duration`, and its task. */
-    runtimeMax: doublePrecision("runtime_max"),
-    slowestId: text("slowest_id"),
-    /** The task that failed last. Only for FAILURE. */
-    lastFailedId: text("last_failed_id"),
+    ...counts(),
   },
   (table) => [
     primaryKey({ columns: [table.minute, table.name, table.queue, table.status] }),
@@ -261,6 +266,30 @@ export const celeryTaskMinute = pgTable(
     index("celery_task_minute_running_idx")
       .on(table.minute)
       .where(sql`status in ('RECEIVED', 'STARTED')`),
+  ],
+);
+
+/**
+ * The counts of `celery_task_minute` summed up, so that charts of months read few rows: by hour and day, and over all names and queues. Recomputed like
+ * them.
+ */
+export const celeryTaskPeriod = pgTable(
+  "celery_task_period",
+  {
+    /** How long the period is, in minutes: 1, 60 or 1440. A query must choose one, and choose between `(all)` and names. */
+    width: smallint("width").notNull(),
+    /** The beginning of the period, in UTC. */
+    at: instant("at").notNull(),
+    /** As in `celery_task_minute`, or `(all)`. With the width 1, only `(all)`. */
+    name: byteOrderedText("name").notNull(),
+    /** As in `celery_task_minute`. `(all)` only if the name is `(all)`. */
+    queue: byteOrderedText("queue").notNull(),
+    status: byteOrderedText("status").notNull(),
+    ...counts(),
+  },
+  (table) => [
+    primaryKey({ columns: [table.width, table.at, table.name, table.queue, table.status] }),
+    index("celery_task_period_name_idx").on(table.width, table.name, table.at),
   ],
 );
 
@@ -278,4 +307,9 @@ export const celeryRollup = pgTable("celery_rollup", {
   rolledUpAt: instant("rolled_up_at"),
   /** Earlier minutes are never recomputed, because retention may have deleted some of their tasks. */
   sealedBefore: instant("sealed_before"),
+  /** Earlier hours and days are in `celery_task_period`. */
+  hoursBefore: instant("hours_before"),
+  daysBefore: instant("days_before"),
+  /** Earlier minutes may have been deleted. */
+  minutesSince: instant("minutes_since"),
 });

@@ -45,9 +45,9 @@ test("workers, queues, lost tasks and statistics work in the embedded database",
   expect(await query(database, sql`select task_id from (${lostRows()}) lost`)).toEqual([{ task_id: "running" }]);
   const [usual] = await query<UsualRuntime>(database, usualRuntimesStatement(["a"]));
   expect(stuckAfterSeconds(usual?.histogram ?? [])).toBe(60);
-  const statistics = await readStatistics(database, {
-    from: "yesterday",
-    to: "infinity",
+  const { items: statistics } = await readStatistics((statement) => query(database, statement), {
+    from: new Date(Date.now() - 86_400_000),
+    to: new Date(Date.now() + 86_400_000),
     step: "day",
     by: ["name", "status"],
     names: ["a"],
@@ -61,6 +61,10 @@ test("workers, queues, lost tasks and statistics work in the embedded database",
   ]);
   await sealRollUps(database, 1);
   expect(
-    await Promise.all([deleteSilentWorkers(database, 30), deleteOldRollUps(database, 30), deleteOldQueueMinutes(database, 30)]),
+    await Promise.all([
+      deleteSilentWorkers(database, 30),
+      deleteOldRollUps(database, { minutes: 10, all: 30 }),
+      deleteOldQueueMinutes(database, 30),
+    ]),
   ).toEqual([0, 0, 0]);
 });

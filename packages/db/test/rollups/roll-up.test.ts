@@ -7,12 +7,12 @@ import { Client } from "pg";
 import { beforeEach, describe, expect, test } from "vitest";
 import { upsertTasks } from "../../src/merge/upsert.ts";
 import { ADVISORY_LOCKS } from "../../src/migrate/locks.ts";
-import { BOUNDS_SECONDS } from "../../src/rollups/histogram.ts";
+import { BOUNDS_SECONDS, addHistograms } from "../../src/rollups/histogram.ts";
 import { deleteOldRollUps, rollUp, sealRollUps } from "../../src/rollups/roll-up.ts";
-import { readStatistics } from "../../src/rollups/statistics.ts";
+import { type Segment, type StatisticsOptions, readStatistics, segmentsOf } from "../../src/rollups/statistics.ts";
 import { type Database, query } from "../../src/tables/database.ts";
 import { deleteOldTasks, deleteTasks } from "../../src/tables/delete-tasks.ts";
-import { celeryRollup, celeryTask, celeryTaskMinute, celeryTaskMinuteDirty } from "../../src/tables/schema.ts";
+import { celeryRollup, celeryTask, celeryTaskMinute, celeryTaskMinuteDirty, celeryTaskPeriod } from "../../src/tables/schema.ts";
 import { connectDatabase } from "../../src/connect/connect-database.ts";
 import { useTaskTable } from "../task-table.ts";
 
@@ -21,12 +21,14 @@ const DAY = 86_400;
 const now = () => Date.now() / 1_000;
 
 async function clear(database: Database = table.database): Promise<void> {
-  await query(database, sql`truncate ${celeryTask}, ${celeryTaskMinute}, ${celeryTaskMinuteDirty}, ${celeryRollup}`);
+  await query(database, sql`truncate ${celeryTask}, ${celeryTaskMinute}, ${celeryTaskMinuteDirty}, ${celeryTaskPeriod}, ${celeryRollup}`);
 }
 beforeEach(() => clear());
 
 const store = (...events: CeleryEvent[]) => upsertTasks(table.database, events);
 const settle = (database: Database = table.database) => rollUp(database, { all: true });
+const statistics = async (options: StatisticsOptions) =>
+  (await readStatistics((statement) => query(table.database, statement), options)).items;
 const notes = async (): Promise<number> => (await query(table.database, sql`select 1 from ${celeryTaskMinuteDirty}`)).length;
 
 interface Counted {
@@ -100,6 +102,63 @@ async function expected(database: Database = table.database): Promise<Counted[]>
   });
 }
 
+type Summed = Pick<Counted, "name" | "queue" | "status" | "n" | "runtime_hist" | "runtime_max" | "slowest_id"> & {
+  readonly width: number;
+  readonly at: string;
+};
+
+/** Sums the minutes in another way: all periods that are over, and totals of minutes. */
+async function expectedPeriods(database: Database = table.database): Promise<readonly Summed[]> {
+  const all = await counted(database);
+  const nowMs = Date.now();
+  const cells = new Map<string, Counted[]>();
+  const add = (width: number, at: number, name: string, queue: string, row: Counted): void => {
+    const key = JSON.stringify([width, new Date(at).toISOString(), name, queue, row.status]);
+    cells.set(key, [...(cells.get(key) ?? []), row]);
+  };
+  for (const row of all) {
+    const minute = Date.parse(row.minute);
+    for (const width of [1, 60, 1_440]) {
+      const widthMs = width * 60_000;
+      const at = Math.floor(minute / widthMs) * widthMs;
+      if (width > 1 && at >= Math.floor((nowMs - 120_000) / widthMs) * widthMs) continue;
+      if (width > 1) add(width, at, row.name, row.queue, row);
+      add(width, at, "(all)", row.queue, row);
+      add(width, at, "(all)", "(all)", row);
+    }
+  }
+  return [...cells]
+    .map(([key, rows]) => {
+      const [width, at, name, queue, status] = JSON.parse(key) as [number, string, string, string, string];
+      const slowest = rows
+        .filter((row) => row.runtime_max !== null)
+        .toSorted((a, b) => (b.runtime_max ?? 0) - (a.runtime_max ?? 0) || ((a.slowest_id ?? "") < (b.slowest_id ?? "") ? 1 : -1))[0];
+      return {
+        width,
+        at,
+        name,
+        queue,
+        status,
+        n: sum(rows.map(({ n }) => n)),
+        runtime_hist: rows.map((row) => row.runtime_hist).reduce(addHistograms, []),
+        runtime_max: slowest?.runtime_max ?? null,
+        slowest_id: slowest?.slowest_id ?? null,
+      };
+    })
+    .toSorted(byKey);
+}
+
+const keyOf = ({ width, at, name, queue, status }: Summed): string => JSON.stringify([width, at, name, queue, status]);
+const byKey = (a: Summed, b: Summed): number => (keyOf(a) < keyOf(b) ? -1 : 1);
+
+async function periods(database: Database = table.database): Promise<readonly Summed[]> {
+  const rows = await query<Summed>(
+    database,
+    sql`select width, at, name, queue, status, n, runtime_hist, runtime_max, slowest_id from ${celeryTaskPeriod}`,
+  );
+  return rows.map((row) => ({ ...row, at: new Date(row.at).toISOString() })).toSorted(byKey);
+}
+
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
 
 function histogramOf(values: readonly number[]): number[] {
@@ -148,6 +207,7 @@ describe("the roll-up", () => {
           await Promise.all([write(table.database, batches.slice(0, half)), write(other, batches.slice(half)), settle(other)]);
           await settle();
           expect(await counted()).toEqual(await expected());
+          expect(await periods()).toEqual(await expectedPeriods());
           expect(await notes()).toBe(0);
         }),
         { numRuns: scaled(20, 60) },
@@ -288,14 +348,33 @@ describe("deletions", () => {
   test("of old counts", async () => {
     await store(taskSent({ uuid: "a", timestamp: now() - 9 * DAY }), taskSent({ uuid: "b", timestamp: now() - 5 * DAY }));
     await settle();
-    expect(await deleteOldRollUps(table.database, 7)).toBe(1);
+    expect(await deleteOldRollUps(table.database, { minutes: 0, all: 7 })).toBe(1 + 2 + 3 + 3);
     expect(await counted()).toHaveLength(1);
+  });
+
+  test("of old minutes leave hours and days as they are, whatever comes later", async () => {
+    const seen = now() - 9 * DAY;
+    await store(
+      taskSent({ uuid: "a", timestamp: seen }),
+      taskSent({ uuid: "b", timestamp: seen + 60 }),
+      taskSent({ uuid: "c", timestamp: now() - 5 * DAY }),
+    );
+    await settle();
+    const before = (await periods()).filter(({ width }) => width > 1);
+    expect(await deleteOldRollUps(table.database, { minutes: 7, all: 0 })).toBe(2 + 2 * 2);
+    expect(await counted()).toHaveLength(1);
+    await store(taskStarted({ uuid: "a", timestamp: seen + 1 }));
+    await settle();
+    expect((await periods()).filter(({ width }) => width > 1)).toEqual(before);
+    const range = { from: new Date((seen - 3_600) * 1_000), to: new Date((seen + 3_600) * 1_000) };
+    expect(await statistics({ ...range, step: 5 }), "hours instead of minutes").toMatchObject([{ n: 2 }]);
+    expect(await notes()).toBe(0);
   });
 });
 
 describe("statistics", () => {
   const start = Date.parse("2026-03-01T12:00:00Z") / 1_000;
-  const range = { from: "2026-03-01 00:00+00", to: "2026-03-02 00:00+00" };
+  const range = { from: new Date("2026-03-01T00:00Z"), to: new Date("2026-03-02T00:00Z") };
 
   beforeEach(async () => {
     const runs = Array.from({ length: 100 }, (_, index) => {
@@ -312,7 +391,7 @@ describe("statistics", () => {
   });
 
   test("have counts and percentiles that are at most a quarter off", async () => {
-    const [all, ...others] = await readStatistics(table.database, { ...range, statuses: ["SUCCESS"] });
+    const [all, ...others] = await statistics({ ...range, statuses: ["SUCCESS"] });
     expect(others).toEqual([]);
     expect(all).toMatchObject({ at: undefined, n: 100, slowest: 10, slowestId: "task-99", runtime: { count: 100 }, wait: { count: 100 } });
     expect(all?.runtime.sum).toBeCloseTo(505, 6);
@@ -327,19 +406,87 @@ describe("statistics", () => {
   });
 
   test("by time, name, queue and status", async () => {
-    expect(await readStatistics(table.database, { ...range, step: "hour", by: ["status"] })).toMatchObject([
+    expect(await statistics({ ...range, step: "hour", by: ["status"] })).toMatchObject([
       { at: expect.stringMatching(/^2026-03-01 12:00:00/) as string, status: "SUCCESS", n: 67 },
       { at: expect.stringMatching(/12:00:00/) as string, status: "FAILURE", n: 1, lastFailedId: "failed" },
       { at: expect.stringMatching(/13:00:00/) as string, status: "SUCCESS", n: 33 },
     ]);
-    expect(await readStatistics(table.database, { ...range, step: "day", by: ["name", "queue"] })).toMatchObject([
+    expect(await statistics({ ...range, step: "day", by: ["name", "queue"] })).toMatchObject([
       { name: "a", queue: "celery", n: 75 },
       { name: "b", queue: "celery", n: 25 },
       { name: "", queue: "", n: 1 },
     ]);
-    expect(await readStatistics(table.database, { ...range, names: ["b", "'; drop table x; --"], step: "minute" })).toHaveLength(3);
-    expect(await readStatistics(table.database, { ...range, names: [] })).toMatchObject([]);
-    expect(await readStatistics(table.database, { ...range, queues: [""], by: ["name"] })).toMatchObject([{ name: "", n: 1 }]);
-    expect(await readStatistics(table.database, { from: "2026-03-01 12:30:30+00", to: "2026-03-01 12:31+00" })).toMatchObject([{ n: 33 }]);
+    expect(await statistics({ ...range, names: ["b", "'; drop table x; --"], step: "minute" })).toHaveLength(3);
+    expect(await statistics({ ...range, names: [] })).toMatchObject([]);
+    expect(await statistics({ ...range, queues: [""], by: ["name"] })).toMatchObject([{ name: "", n: 1 }]);
+    expect(await statistics({ from: new Date("2026-03-01T12:30:30Z"), to: new Date("2026-03-01T12:31Z") })).toMatchObject([{ n: 33 }]);
+  });
+
+  test("from hours and days are those from minutes", async () => {
+    const answers = async () => {
+      const all = [];
+      for (const by of [[], ["status"], ["queue"], ["name", "status"]] as const)
+        for (const step of [undefined, "day", "hour", 120] as const)
+          for (const names of [undefined, ["b"], ["(all)"]])
+            all.push(await statistics({ from: new Date("2026-02-27T11:30Z"), to: new Date("2026-03-02T12:31Z"), step, by, names }));
+      // Sums of seconds depend on their order, in the last digit.
+      return JSON.parse(
+        JSON.stringify(all, (_key, value: unknown) => (typeof value === "number" ? Number(value.toPrecision(12)) : value)),
+      ) as unknown[][];
+    };
+    const fromPeriods = await answers();
+    expect((await periods()).some(({ width }) => width === DAY / 60)).toBe(true);
+    // Without them, everything comes from minutes.
+    await query(table.database, sql`update ${celeryRollup} set hours_before = null, days_before = null`);
+    await query(table.database, sql`delete from ${celeryTaskPeriod} where width > 1`);
+    expect(fromPeriods).toEqual(await answers());
+    expect(fromPeriods.flat().length).toBeGreaterThan(40);
+  });
+});
+
+describe("the parts of a range", () => {
+  const instants = fc.integer({ min: 0, max: 40 * DAY }).map((seconds) => seconds * 1_000);
+
+  test("cover it once, with the widest counts that there are", () => {
+    fc.assert(
+      fc.property(
+        fc.tuple(instants, instants).map((both) => both.toSorted((a, b) => a - b)),
+        fc.constantFrom(undefined, "minute" as const, "hour" as const, "day" as const, 5, 60, 90, 120, 1_440, 2_880),
+        fc.tuple(instants, instants),
+        ([from = 0, to = 0], step, [hours, days]) => {
+          const hoursBefore = Math.floor(hours / 3_600_000) * 3_600_000;
+          const daysBefore = Math.floor(Math.min(days, hours) / (DAY * 1_000)) * DAY * 1_000;
+          const parts = segmentsOf({ from: new Date(from), to: new Date(to), step }, { hoursBefore, daysBefore, minutesSince: undefined });
+          const stepMinutes = { minute: 1, hour: 60, day: 1_440 }[String(step)] ?? (step as number | undefined) ?? 1_440;
+          let at = Math.floor(from / 60_000) * 60_000;
+          for (const part of parts) {
+            expect(part.from).toBe(at);
+            at = part.to;
+            expect(stepMinutes % part.width).toBe(0);
+            if (part.width > 1) {
+              expect([part.from % (part.width * 60_000), part.to % (part.width * 60_000)]).toEqual([0, 0]);
+              expect(part.to).toBeLessThanOrEqual(part.width === 60 ? hoursBefore : daysBefore);
+            }
+          }
+          if (parts.length > 0) expect(at).toBe(to);
+          const longest = (width: number): number =>
+            Math.max(0, ...parts.filter((part) => part.width === width).map((part) => part.to - part.from));
+          if (stepMinutes % 60 === 0 && to <= hoursBefore) expect(longest(1)).toBeLessThan(2 * 3_600_000);
+          if (stepMinutes % 1_440 === 0 && to <= daysBefore) expect(longest(60)).toBeLessThan(2 * DAY * 1_000);
+        },
+      ),
+    );
+  });
+
+  test("begin with a whole hour where minutes have been deleted", () => {
+    const at = (text: string): number => Date.parse(`2026-03-${text}Z`);
+    const parts = segmentsOf(
+      { from: new Date("2026-03-01T10:20Z"), to: new Date("2026-03-03T12:10Z"), step: 5 },
+      { hoursBefore: at("03T12:00"), daysBefore: at("03T00:00"), minutesSince: at("03T00:00") },
+    );
+    expect(parts).toEqual([
+      { width: 60, from: at("01T10:00"), to: at("03T00:00") },
+      { width: 1, from: at("03T00:00"), to: at("03T12:10") },
+    ] satisfies Segment[]);
   });
 });
