@@ -187,9 +187,12 @@ it("only logging in and out is for anyone, and only with an issuer", async () =>
   for (const route of Object.keys(ROUTES)) expect((await fetch(site + route.replace("{id}", "secret"))).status).toBe(401);
 });
 
+async function settingsFor(role: UserRole): Promise<{ name: string; value: string | null }[] | null> {
+  const { text } = await ask("/api/v1/about", bearer(role));
+  return (JSON.parse(text) as { settings: { name: string; value: string | null }[] | null }).settings;
+}
+
 it("only an admin sees the settings, without secrets", async () => {
-  const settingsFor = async (role: UserRole): Promise<{ name: string; value: string | null }[] | null> =>
-    (JSON.parse((await ask("/api/v1/about", bearer(role))).text) as { settings: { name: string; value: string | null }[] | null }).settings;
   expect(await Promise.all((["viewer", "reader", "operator"] as const).map(settingsFor))).toEqual([null, null, null]);
   const settings = await settingsFor("admin");
   const values = Object.fromEntries(settings?.map(({ name, value }) => [name, value]) ?? []);

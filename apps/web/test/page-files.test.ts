@@ -44,11 +44,11 @@ it("loads at most 40 KiB of scripts and 10 KiB of styles at first, and at most 2
   expect(compressedSize(script)).toBeLessThanOrEqual(40 * KIB);
   expect(style).toHaveLength(1);
   expect(compressedSize(style)).toBeLessThanOrEqual(10 * KIB);
-  const pages = readdirSync(ASSETS).filter((name) => name.endsWith(".js") && !script.includes(name));
-  expect(pages.length).toBeGreaterThan(8);
-  for (const page of pages) {
-    const more = [...withImports([page])].filter((name) => !script.includes(name));
-    expect([page, compressedSize(more)]).toEqual([page, expect.toSatisfy((size: number) => size <= 25 * KIB)]);
+  const others = readdirSync(ASSETS).filter((name) => name.endsWith(".js") && !script.includes(name));
+  expect(others.length).toBeGreaterThan(8);
+  for (const other of others) {
+    const more = [...withImports([other])].filter((name) => !script.includes(name));
+    expect([other, compressedSize(more)]).toEqual([other, expect.toSatisfy((size: number) => size <= 25 * KIB)]);
   }
 });
 

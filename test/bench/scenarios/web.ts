@@ -165,6 +165,12 @@ function p95(values: readonly number[]): number {
   return values.toSorted((a, b) => a - b)[Math.ceil(values.length * 0.95) - 1] ?? Number.NaN;
 }
 
+/** A name in the table. */
+const name = (index: number): string => `shop.task_${index % 200}`;
+
+/** The parameter for another end of the range for each index. */
+const before = (index: number): string => `to=${new Date(Date.now() - index * 60_000).toISOString()}`;
+
 async function measureRequests(api: string, databaseUrl: string, rounds: Rounds, progress: Bench["progress"]): Promise<void> {
   let longest = 0;
   const client = await connect(databaseUrl);
@@ -186,13 +192,11 @@ async function measureRequests(api: string, databaseUrl: string, rounds: Rounds,
     rounds.add(label, "ms", p95(times), goal);
   };
   const quick: Goal = { atMost: 20 };
-  const name = (index: number): string => `shop.task_${index % 200}`;
   const list = `/tasks?limit=${PAGE}&`;
   await measure("list: newest", (index) => `${list}range=all&to=${new Date(Date.now() - index).toISOString()}`, quick);
   await measure("list: name, status and 24 h", (index) => `${list}name=${name(index)}&status=FAILURE&range=24h`, quick);
   await measure("list: a name, all time", (index) => `${list}name=${name(index)}&range=all`, quick);
   const statuses = ["FAILURE", "RETRY", "REVOKED", "FAILURE,RETRY"];
-  const before = (index: number): string => `to=${new Date(Date.now() - index * 60_000).toISOString()}`;
   await measure("list: a status, all time", (index) => `${list}status=${statuses[index % 4]}&range=all&${before(index)}`, quick);
   await measure("list: a name and a rare status, all time", (index) => `${list}name=${name(index)}&status=REVOKED&range=all`, quick);
   await measure("list: a worker", (index) => `${list}worker=worker${index % 12}@host&${before(index)}`, quick);

@@ -39,8 +39,8 @@ function sentOf({ sent_at, first_queue, queue }: TaskAnswer): Step | undefined {
 /** Received, started and ended, for each attempt. */
 function stepsOfAttempts(task: TaskAnswer, attempts: readonly Attempt[]): Step[] {
   const steps = attempts.flatMap((attempt, index): (Step | undefined)[] => {
-    const { number, worker, received_at, started_at, ended_at, outcome, exception } = attempt;
-    const before = attempts[index - 1]?.ended_at ?? (number === 1 ? task.sent_at : null);
+    const { number: place, worker, received_at, started_at, ended_at, outcome, exception } = attempt;
+    const before = attempts[index - 1]?.ended_at ?? (place === 1 ? task.sent_at : null);
     const isLater = task.eta !== null && index === attempts.length - 1;
     const received = `Received${worker === null ? "" : ` by ${worker}`}${isLater ? ", to run later" : ""}`;
     const later = secondsBetween(before, received_at);
@@ -65,13 +65,13 @@ function stepsOfAttempts(task: TaskAnswer, attempts: readonly Attempt[]): Step[]
             icon: "started",
             text: (
               <>
-                <a class="link" href={href("task", changed({ attempt: String(number) }))}>
-                  Attempt {number}
+                <a class="link" href={href("task", changed({ attempt: String(place) }))}>
+                  Attempt {place}
                 </a>{" "}
                 started{received_at === null && worker !== null && ` on ${worker}`}
               </>
             ),
-            note: waited === undefined ? undefined : `${number > 1 ? "backed off or " : ""}waited ${duration(waited)}`,
+            note: waited === undefined ? undefined : `${place > 1 ? "backed off or " : ""}waited ${duration(waited)}`,
           },
       ended_at === null || state === undefined || icon === undefined
         ? undefined

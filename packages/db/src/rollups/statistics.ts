@@ -64,8 +64,6 @@ export async function readStatistics(
   options: StatisticsOptions,
 ): Promise<StatisticsAnswer> {
   const [row] = await read<Record<keyof Available | "at", string | null>>(availableStatement());
-  const timeOf = (text: string | null | undefined): number | undefined =>
-    text === null || text === undefined ? undefined : Date.parse(text);
   const available = {
     hoursBefore: timeOf(row?.hoursBefore),
     daysBefore: timeOf(row?.daysBefore),
@@ -73,6 +71,10 @@ export async function readStatistics(
   };
   const items = await read<StatisticsRow>(statisticsStatement(options, segmentsOf(options, available)));
   return { rolledUpAt: row?.at ?? undefined, items: items.map(toStatistics) };
+}
+
+function timeOf(text: string | null | undefined): number | undefined {
+  return text === null || text === undefined ? undefined : Date.parse(text);
 }
 
 /** What there is. Instants are in milliseconds. */
@@ -84,8 +86,11 @@ interface Available {
   readonly minutesSince: number | undefined;
 }
 
+function iso(column: string): SQL {
+  return sql.raw(`to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`);
+}
+
 function availableStatement(): SQL {
-  const iso = (column: string): SQL => sql.raw(`to_char(${column} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`);
   return sql`select ${iso("rolled_up_at")} as at, ${iso("hours_before")} as "hoursBefore", ${iso("days_before")} as "daysBefore", ${iso("minutes_since")} as "minutesSince"
     from ${celeryRollup} where name = ${getTableName(celeryTaskMinute)}`;
 }
@@ -105,6 +110,10 @@ const STEPS = { minute: 1, hour: HOUR, day: DAY };
 const floor = (instant: number, width: number): number => Math.floor(instant / width) * width;
 const ceil = (instant: number, width: number): number => Math.ceil(instant / width) * width;
 
+function hoursOf(from: number, to: number): Segment {
+  return { width: HOUR, from, to };
+}
+
 /** Covers the range with the widest counts that there are and that steps allow. */
 export function segmentsOf(
   { from, to, step }: Pick<StatisticsOptions, "from" | "to" | "step">,
@@ -123,12 +132,11 @@ export function segmentsOf(
   if (hoursFrom >= hoursUntil) return [{ width: 1, from: begin, to: end }];
   const daysFrom = ceil(hoursFrom, DAY_MS);
   const daysUntil = minutes % DAY === 0 ? Math.min(floor(hoursUntil, DAY_MS), daysBefore) : -Infinity;
-  const hours = (start: number, until: number): Segment => ({ width: HOUR, from: start, to: until });
   return [
     { width: 1, from: begin, to: hoursFrom },
     ...(daysFrom < daysUntil
-      ? [hours(hoursFrom, daysFrom), { width: DAY, from: daysFrom, to: daysUntil }, hours(daysUntil, hoursUntil)]
-      : [hours(hoursFrom, hoursUntil)]),
+      ? [hoursOf(hoursFrom, daysFrom), { width: DAY, from: daysFrom, to: daysUntil }, hoursOf(daysUntil, hoursUntil)]
+      : [hoursOf(hoursFrom, hoursUntil)]),
     { width: 1, from: hoursUntil, to: end },
   ].filter((segment) => segment.from < segment.to);
 }

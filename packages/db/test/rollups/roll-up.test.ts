@@ -112,19 +112,20 @@ async function expectedPeriods(database: Database = table.database): Promise<rea
   const all = await counted(database);
   const nowMs = Date.now();
   const cells = new Map<string, Counted[]>();
-  const add = (width: number, at: number, name: string, queue: string, row: Counted): void => {
-    const key = JSON.stringify([width, new Date(at).toISOString(), name, queue, row.status]);
-    cells.set(key, [...(cells.get(key) ?? []), row]);
+  const add = (key: readonly [width: number, at: string, name: string, queue: string], row: Counted): void => {
+    const text = JSON.stringify([...key, row.status]);
+    cells.set(text, [...(cells.get(text) ?? []), row]);
   };
   for (const row of all) {
     const minute = Date.parse(row.minute);
     for (const width of [1, 60, 1_440]) {
       const widthMs = width * 60_000;
-      const at = Math.floor(minute / widthMs) * widthMs;
-      if (width > 1 && at >= Math.floor((nowMs - 120_000) / widthMs) * widthMs) continue;
-      if (width > 1) add(width, at, row.name, row.queue, row);
-      add(width, at, "(all)", row.queue, row);
-      add(width, at, "(all)", "(all)", row);
+      const begins = Math.floor(minute / widthMs) * widthMs;
+      if (width > 1 && begins >= Math.floor((nowMs - 120_000) / widthMs) * widthMs) continue;
+      const at = new Date(begins).toISOString();
+      if (width > 1) add([width, at, row.name, row.queue], row);
+      add([width, at, "(all)", row.queue], row);
+      add([width, at, "(all)", "(all)"], row);
     }
   }
   return [...cells]
@@ -372,6 +373,19 @@ describe("deletions", () => {
   });
 });
 
+/** Many questions. */
+async function answers(): Promise<unknown[][]> {
+  const all = [];
+  for (const by of [[], ["status"], ["queue"], ["name", "status"]] as const)
+    for (const step of [undefined, "day", "hour", 120] as const)
+      for (const names of [undefined, ["b"], ["(all)"]])
+        all.push(await statistics({ from: new Date("2026-02-27T11:30Z"), to: new Date("2026-03-02T12:31Z"), step, by, names }));
+  // Sums of seconds depend on their order, in the last digit.
+  return JSON.parse(
+    JSON.stringify(all, (_key, value: unknown) => (typeof value === "number" ? Number(value.toPrecision(12)) : value)),
+  ) as unknown[][];
+}
+
 describe("statistics", () => {
   const start = Date.parse("2026-03-01T12:00:00Z") / 1_000;
   const range = { from: new Date("2026-03-01T00:00Z"), to: new Date("2026-03-02T00:00Z") };
@@ -423,17 +437,6 @@ describe("statistics", () => {
   });
 
   test("from hours and days are those from minutes", async () => {
-    const answers = async () => {
-      const all = [];
-      for (const by of [[], ["status"], ["queue"], ["name", "status"]] as const)
-        for (const step of [undefined, "day", "hour", 120] as const)
-          for (const names of [undefined, ["b"], ["(all)"]])
-            all.push(await statistics({ from: new Date("2026-02-27T11:30Z"), to: new Date("2026-03-02T12:31Z"), step, by, names }));
-      // Sums of seconds depend on their order, in the last digit.
-      return JSON.parse(
-        JSON.stringify(all, (_key, value: unknown) => (typeof value === "number" ? Number(value.toPrecision(12)) : value)),
-      ) as unknown[][];
-    };
     const fromPeriods = await answers();
     expect((await periods()).some(({ width }) => width === DAY / 60)).toBe(true);
     // Without them, everything comes from minutes.
@@ -443,6 +446,8 @@ describe("statistics", () => {
     expect(fromPeriods.flat().length).toBeGreaterThan(40);
   });
 });
+
+const onMarch = (text: string): number => Date.parse(`2026-03-${text}Z`);
 
 describe("the parts of a range", () => {
   const instants = fc.integer({ min: 0, max: 40 * DAY }).map((seconds) => seconds * 1_000);
@@ -458,35 +463,31 @@ describe("the parts of a range", () => {
           const daysBefore = Math.floor(Math.min(days, hours) / (DAY * 1_000)) * DAY * 1_000;
           const parts = segmentsOf({ from: new Date(from), to: new Date(to), step }, { hoursBefore, daysBefore, minutesSince: undefined });
           const stepMinutes = { minute: 1, hour: 60, day: 1_440 }[String(step)] ?? (step as number | undefined) ?? 1_440;
-          let at = Math.floor(from / 60_000) * 60_000;
-          for (const part of parts) {
-            expect(part.from).toBe(at);
-            at = part.to;
-            expect(stepMinutes % part.width).toBe(0);
-            if (part.width > 1) {
-              expect([part.from % (part.width * 60_000), part.to % (part.width * 60_000)]).toEqual([0, 0]);
-              expect(part.to).toBeLessThanOrEqual(part.width === 60 ? hoursBefore : daysBefore);
-            }
-          }
-          if (parts.length > 0) expect(at).toBe(to);
+          const wide = parts.filter(({ width }) => width > 1);
+          // From the beginning to the end, without a gap.
+          const bounds = [Math.floor(from / 60_000) * 60_000, ...parts.map((part) => part.to)];
+          expect([...parts.map((part) => part.from), bounds.at(-1)]).toEqual(bounds);
+          expect(parts.length === 0 || bounds.at(-1) === to).toBe(true);
+          expect(parts.every(({ width }) => stepMinutes % width === 0)).toBe(true);
+          expect(wide.every((part) => part.from % (part.width * 60_000) === 0 && part.to % (part.width * 60_000) === 0)).toBe(true);
+          expect(wide.every((part) => part.to <= (part.width === 60 ? hoursBefore : daysBefore))).toBe(true);
           const longest = (width: number): number =>
             Math.max(0, ...parts.filter((part) => part.width === width).map((part) => part.to - part.from));
-          if (stepMinutes % 60 === 0 && to <= hoursBefore) expect(longest(1)).toBeLessThan(2 * 3_600_000);
-          if (stepMinutes % 1_440 === 0 && to <= daysBefore) expect(longest(60)).toBeLessThan(2 * DAY * 1_000);
+          expect(stepMinutes % 60 !== 0 || to > hoursBefore || longest(1) < 3_600_000).toBe(true);
+          expect(stepMinutes % 1_440 !== 0 || to > daysBefore || longest(60) < DAY * 1_000).toBe(true);
         },
       ),
     );
   });
 
   test("begin with a whole hour where minutes have been deleted", () => {
-    const at = (text: string): number => Date.parse(`2026-03-${text}Z`);
     const parts = segmentsOf(
       { from: new Date("2026-03-01T10:20Z"), to: new Date("2026-03-03T12:10Z"), step: 5 },
-      { hoursBefore: at("03T12:00"), daysBefore: at("03T00:00"), minutesSince: at("03T00:00") },
+      { hoursBefore: onMarch("03T12:00"), daysBefore: onMarch("03T00:00"), minutesSince: onMarch("03T00:00") },
     );
     expect(parts).toEqual([
-      { width: 60, from: at("01T10:00"), to: at("03T00:00") },
-      { width: 1, from: at("03T00:00"), to: at("03T12:10") },
+      { width: 60, from: onMarch("01T10:00"), to: onMarch("03T00:00") },
+      { width: 1, from: onMarch("03T00:00"), to: onMarch("03T12:10") },
     ] satisfies Segment[]);
   });
 });

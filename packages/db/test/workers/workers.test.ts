@@ -413,7 +413,7 @@ describe("lost tasks", () => {
 });
 
 /** All in the bucket from 79 to 127 s. */
-const histogram = (n: number) => [...Array.from({ length: 25 }, () => 0), n];
+const histogramOf = (n: number) => [...Array.from({ length: 25 }, () => 0), n];
 
 describe("stuck tasks", () => {
   test("run for several times as long as tasks of their name usually do", async () => {
@@ -435,9 +435,9 @@ describe("stuck tasks", () => {
   });
 
   test("are judged by 99 % of the finished ones, if there are enough", () => {
-    const after = stuckAfterSeconds(histogram(STUCK.samples)) ?? 0;
+    const after = stuckAfterSeconds(histogramOf(STUCK.samples)) ?? 0;
     expect(after).toBeGreaterThan(79 * STUCK.times);
     expect(after).toBeLessThan(127 * STUCK.times);
-    expect(stuckAfterSeconds(histogram(STUCK.samples - 1))).toBeUndefined();
+    expect(stuckAfterSeconds(histogramOf(STUCK.samples - 1))).toBeUndefined();
   });
 });
