@@ -27,7 +27,6 @@ import { type Database, query } from "../../src/tables/database.ts";
 import { celeryTaskEvent, celeryTaskMinuteDirty } from "../../src/tables/schema.ts";
 import { mergeWorkerEvents } from "../../src/workers/merge-workers.ts";
 import { clear, readRows, useTaskTable } from "../task-table.ts";
-import { mergeWorkerEvents } from "../../src/workers/merge-workers.ts";
 
 const table = useTaskTable();
 const at = (seconds: number) => ({ timestamp: SENT_AT + seconds });
