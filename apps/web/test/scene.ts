@@ -10,7 +10,7 @@ import { minutesAgo, type Harness, type TaskFields } from "./harness.ts";
 type Browser = Awaited<ReturnType<typeof launchChromium>>;
 type Context = Awaited<ReturnType<Browser["newContext"]>>;
 export type Page = Awaited<ReturnType<Browser["newPage"]>>;
-export type Theme = "light" | "dark";
+type Theme = "light" | "dark";
 
 interface Look {
   readonly theme?: Theme;

@@ -169,7 +169,7 @@ function p95(values: readonly number[]): number {
 const name = (index: number): string => `shop.task_${index % 200}`;
 
 /** The parameter for another end of the range for each index. */
-const before = (index: number): string => `to=${new Date(Date.now() - index * 60_000).toISOString()}`;
+const until = (index: number): string => `to=${new Date(Date.now() - index * 60_000).toISOString()}`;
 
 async function measureRequests(api: string, databaseUrl: string, rounds: Rounds, progress: Bench["progress"]): Promise<void> {
   let longest = 0;
@@ -197,10 +197,10 @@ async function measureRequests(api: string, databaseUrl: string, rounds: Rounds,
   await measure("list: name, status and 24 h", (index) => `${list}name=${name(index)}&status=FAILURE&range=24h`, quick);
   await measure("list: a name, all time", (index) => `${list}name=${name(index)}&range=all`, quick);
   const statuses = ["FAILURE", "RETRY", "REVOKED", "FAILURE,RETRY"];
-  await measure("list: a status, all time", (index) => `${list}status=${statuses[index % 4]}&range=all&${before(index)}`, quick);
+  await measure("list: a status, all time", (index) => `${list}status=${statuses[index % 4]}&range=all&${until(index)}`, quick);
   await measure("list: a name and a rare status, all time", (index) => `${list}name=${name(index)}&status=REVOKED&range=all`, quick);
-  await measure("list: a worker", (index) => `${list}worker=worker${index % 12}@host&${before(index)}`, quick);
-  await measure("list: a queue", (index) => `${list}queue=queue${index % 6}&${before(index)}`, quick);
+  await measure("list: a worker", (index) => `${list}worker=worker${index % 12}@host&${until(index)}`, quick);
+  await measure("list: a queue", (index) => `${list}queue=queue${index % 6}&${until(index)}`, quick);
   /** Paths of pages behind this share of all tasks. */
   const pagesAt = async (share: number): Promise<readonly string[]> => {
     const pages: string[] = [];
@@ -218,24 +218,19 @@ async function measureRequests(api: string, databaseUrl: string, rounds: Rounds,
   await measure("one task", (index) => `/tasks/${ids[index % ids.length]}`, { atMost: 10 });
   await measure(`tree of ${formatNumber(NODES)} tasks`, (index) => `/tasks/tree-${index}/tree`, { atMost: 50 }, SLOW_REQUESTS);
   await measure("text search over a day: first answer", (index) => `${list}text=nothing${index}&range=24h`, { atMost: 350 }, SLOW_REQUESTS);
-  await measure("failures of a day", (index) => `/failures?range=24h&${before(index)}`, { atMost: 50 }, SLOW_REQUESTS);
+  await measure("failures of a day", (index) => `/failures?range=24h&${until(index)}`, { atMost: 50 }, SLOW_REQUESTS);
   const charts = { atMost: 50 };
-  await measure(
-    "chart of 30 days, by status",
-    (index) => `/statistics?range=30d&step=6h&by=status&${before(index)}`,
-    charts,
-    SLOW_REQUESTS,
-  );
+  await measure("chart of 30 days, by status", (index) => `/statistics?range=30d&step=6h&by=status&${until(index)}`, charts, SLOW_REQUESTS);
   await measure(
     "chart of 30 days, one name",
     (index) => `/statistics?range=30d&step=6h&by=status&name=${name(index)}`,
     charts,
     SLOW_REQUESTS,
   );
-  await measure("table of 30 days, by name", (index) => `/statistics?range=30d&by=name&${before(index)}`, charts, SLOW_REQUESTS);
+  await measure("table of 30 days, by name", (index) => `/statistics?range=30d&by=name&${until(index)}`, charts, SLOW_REQUESTS);
   await measure(
     "chart of 24 hours, by status",
-    (index) => `/statistics?range=24h&step=30m&by=status&${before(index)}`,
+    (index) => `/statistics?range=24h&step=30m&by=status&${until(index)}`,
     charts,
     SLOW_REQUESTS,
   );

@@ -38,7 +38,7 @@ const WITHOUT: Readonly<Record<Outcome, string>> = {
   waiting: "It has not started.",
 };
 
-export function stateOfAttempt({ outcome }: Attempt): State {
+function stateOfAttempt({ outcome }: Attempt): State {
   return STATES[outcome];
 }
 
