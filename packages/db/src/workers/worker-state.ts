@@ -31,6 +31,8 @@ export function workerState(
 const OUTAGE_SECONDS = 300;
 /** Workers that fell silent within this time did so together. A worker sends a heartbeat every two seconds. */
 const TOGETHER_SECONDS = 10;
+/** A worker that lives has answered a monitor within this time: the default interval of asking and that of observing queues, and some more. */
+const ANSWERED_SECONDS = 90;
 /** A row whose events are older than this when it is written came late. */
 const LATE_SECONDS = 15;
 const LATEST_TASKS = 20;
@@ -45,12 +47,13 @@ const EVERY_WORKER = sql`hostname >= ''`;
  * - if that is old, the latest observation of the monitor, which comes through the same broker and the same queue;
  * - without a monitor in the last five minutes, the latest roll-up: then the processor ran. This does not count while it writes tasks late.
  *
- * If several workers fell silent at the same time, only the first counts for five minutes, because an outage is more likely. NULL if nothing is known.
+ * If several workers fell silent at the same time, only the first counts for five minutes, because an outage is more likely: unless the monitor, which
+ * asks workers itself, goes on observing queues and got no answer. NULL if nothing is known.
  */
 export function listenedUntil(): SQL {
   return sql`(
     select greatest(heard, case
-      when heard > ${ago(OUTAGE_SECONDS)} and together > 1 then heard
+      when heard > ${ago(OUTAGE_SECONDS)} and together > 1 and observed > answered + ${ANSWERED_SECONDS}::float8 * interval '1 second' is not true then heard
       when observed > ${ago(OUTAGE_SECONDS)} then observed
       when not coalesce(is_late, false) then (select rolled_up_at from ${celeryRollup} where name = ${getTableName(celeryTaskMinute)})
     end)
@@ -59,13 +62,16 @@ export function listenedUntil(): SQL {
           select count(*) from ${celeryWorker}
           where ${EVERY_WORKER} and greatest(heard_at, observed_at) > heard - ${TOGETHER_SECONDS}::float8 * interval '1 second' and last_event_type is distinct from 'worker-offline'
         ) as together,
+        answered,
         (select max(observed_at) from ${celeryQueueMinute} where minute > ${ago(2 * OUTAGE_SECONDS)}) as observed,
         (
           select bool_and(updated_at - last_event_at > ${LATE_SECONDS}::float8 * interval '1 second')
           from (select updated_at, last_event_at from ${celeryTask} order by seen_at desc, task_id desc limit ${LATEST_TASKS}::int) latest
           where updated_at > ${ago(WORKER_LOST_AFTER_SECONDS)}
         ) as is_late
-      from (select least(max(greatest(heard_at, observed_at)), now()) as heard from ${celeryWorker} where ${EVERY_WORKER}) signs
+      from (
+        select least(max(greatest(heard_at, observed_at)), now()) as heard, max(observed_at) as answered from ${celeryWorker} where ${EVERY_WORKER}
+      ) signs
     ) known
   )`;
 }

@@ -389,6 +389,20 @@ describe("lost tasks", () => {
     expect(await ids()).toEqual(["lost"]);
   });
 
+  test("are known sooner if a monitor asks the workers, and they do not answer", async () => {
+    await strand(["w1@host-a", "w2@host-b"]);
+    await query(
+      table.database,
+      sql`update celery_worker set heard_at = now() - interval '95 seconds', stats_at = now() - interval '95 seconds'`,
+    );
+    await mergeQueueMinutes(table.database, [queuesObserved({ timestamp: unixNow() - 10 })]);
+    expect(await ids(), "their answers may be on their way").toEqual([]);
+    await mergeQueueMinutes(table.database, [queuesObserved({ timestamp: unixNow() })]);
+    expect(await ids()).toEqual(["lost"]);
+    await query(table.database, sql`update celery_worker set stats_at = null`);
+    expect(await ids(), "nobody asks them").toEqual([]);
+  });
+
   test("are found by the index, without reading the table", async () => {
     await query(
       table.database,
