@@ -11,8 +11,8 @@ export default defineConfig({
   ssr: { resolve: { conditions } },
   test: {
     pool: "forks",
-    // Most tests wait for servers and clocks most of the time: a file needs a sixth of a processor or less, and its servers as much again.
-    maxWorkers: 6,
+    // Most tests wait for servers and clocks most of the time: two processors are busy with four files and their servers.
+    maxWorkers: 4,
     // Vitest's second is too short where six files share two processors.
     expect: { poll: { timeout: 10_000 } },
     // Loading our modules anew for each file takes a third of the run; none keeps anything between files.

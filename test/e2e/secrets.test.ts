@@ -42,6 +42,11 @@ const plain: Environment = {
   PROMETHEUS_PORT: "0",
   DASHBOARD_USERNAME: "admin",
   WEB_USERNAME: "admin",
+  // Nobody answers there.
+  WEB_OIDC_ISSUER: "http://127.0.0.1:1",
+  WEB_OIDC_CLIENT_ID: "celery",
+  WEB_OIDC_ROLE: "viewer",
+  WEB_PUBLIC_URL: "http://127.0.0.1:5555/",
   REDACT_MODE: "hash",
 };
 
@@ -60,6 +65,7 @@ beforeAll(async () => {
     DASHBOARD_PASSWORD: SECRET,
     DATABASE_READ_URL: databaseUrl(SECRET),
     WEB_PASSWORD: SECRET,
+    WEB_OIDC_CLIENT_SECRET: SECRET,
     WEB_USERS: `${MARK}:reader:scrypt$16384$8$1$c2FsdA$aGFzaA`,
     WEB_TOKENS: `${MARK}:reader:2099-01-31:sha256$${"a".repeat(43)}`,
     REDACT_HASH_KEY: SECRET,

@@ -37,7 +37,8 @@ afterAll(async () => {
 });
 
 function startDemo(args: readonly string[], env: Readonly<Record<string, string>> = {}): RunningProgram {
-  const demo = startProgram(process.execPath, [PROGRAM, ...args], { env, folder });
+  // Several demos that start at once would find the usual port free.
+  const demo = startProgram(process.execPath, [PROGRAM, ...args], { env: { WEB_PORT: "0", ...env }, folder });
   demos.push(demo);
   return demo;
 }

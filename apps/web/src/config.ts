@@ -1,7 +1,7 @@
 /** The settings of the role `web`. */
 import { isLoopback, isNetwork } from "@celery-metrics-exporter/access";
 import { DATABASE_URL, databaseUrl } from "@celery-metrics-exporter/db";
-import { BaseConfig, flag, integer, list, secret, url } from "@celery-metrics-exporter/runtime";
+import { BaseConfig, flag, integer, list, secret } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 import { DEFAULT_ROLES, parseGroupRoles } from "./access/group-roles.ts";
 import { parseTokens, parseUsers } from "./access/user.ts";
@@ -61,7 +61,8 @@ const Settings = BaseConfig.extend({
   WEB_TOKENS: secret(parsed(parseTokens)).describe(
     "API tokens for `Authorization: Bearer …`, separated by commas or new lines: `name:role:expiry:hash`, as `celery-metrics-exporter user --token` prints them.",
   ),
-  WEB_DASHBOARD_URL: url(["http", "https"])
+  WEB_DASHBOARD_URL: z
+    .url({ protocol: /^https?$/, error: "must be a URL that starts with http:// or https://", abort: true })
     .refine(hasNoLogin, "must not contain a user name or a password, which everyone who sees the page would read")
     .optional()
     .describe(
