@@ -37,12 +37,12 @@ afterAll(async () => {
 });
 
 function startDemo(args: readonly string[], env: Readonly<Record<string, string>> = {}): RunningProgram {
-  // Several demos that start at once would find the usual port free.
-  const demo = startProgram(process.execPath, [PROGRAM, ...args], { env: { WEB_PORT: "0", ...env }, folder });
+  const demo = startProgram(process.execPath, [PROGRAM, ...args], { env, folder });
   demos.push(demo);
   return demo;
 }
 
+/** Only one of them has a web page: several that start at once would find its port free. */
 function startDemoOnOurRedis(args: readonly string[], env?: Readonly<Record<string, string>>): RunningProgram {
   return startDemo(["--redis", redis.url, "--broker", redis.url, ...args], env);
 }
@@ -155,7 +155,7 @@ describe.concurrent("the demo", () => {
       expect(before.map((messages) => messages.length)).toEqual([2, 2, 2]);
       const live = { QUEUE_PREFIX: "{live}", RABBITMQ_QUEUE: "live", FILTER_TASK_NAMES_INCLUDE: "live.*", DATADOG_GRACE_MS: "500" };
       const env = { ...celery(), ...live, REDIS_URL: shared.url, CELERY_BROKER_URL: shared.url };
-      const demo = startDemo(["--use-environment", "--seconds", "4", "--no-dashboard"], env);
+      const demo = startDemo(["--use-environment", "--seconds", "4", "--no-dashboard", "--no-web"], env);
       await vi.waitFor(() => expect(demo.output()).toContain("tasks sent"), { timeout: TIMEOUT_MS, interval: 100 });
       const publisher = await connectPublisher(shared.url);
       for (const events of foreignEvents()) await publisher.publish(toFrames(events));
@@ -191,7 +191,7 @@ describe.concurrent("the demo", () => {
   });
 
   it("simulates Celery's events if there is no Celery", { timeout: TIMEOUT_MS }, async () => {
-    const demo = startDemoOnOurRedis(["--seconds", "3", "--no-dashboard", "--exporters", "postgres"]);
+    const demo = startDemoOnOurRedis(["--seconds", "3", "--no-dashboard", "--no-web", "--exporters", "postgres"]);
     expect(await demo.exitCode).toBe(0);
     expect(demo.output()).toMatch(/What Celery ran and what Postgres has agree on \d+ tasks\.\n$/);
   });
