@@ -13,7 +13,7 @@ export default defineConfig({
     pool: "forks",
     // Most tests wait for servers and clocks most of the time: two processors are busy with four files and their servers.
     maxWorkers: 4,
-    // Vitest's second is too short where six files share two processors.
+    // Vitest's second is too short where four files share two processors.
     expect: { poll: { timeout: 10_000 } },
     // Loading our modules anew for each file takes a third of the run; none keeps anything between files.
     isolate: false,
@@ -24,7 +24,7 @@ export default defineConfig({
           name: "unit",
           globalSetup,
           include: ["apps/*/test/**/*.test.ts", "packages/*/test/**/*.test.ts"],
-          // The first test that needs RabbitMQ waits for it to start, beside five other files.
+          // The first test that needs RabbitMQ waits for it to start, beside three other files.
           testTimeout: 60_000,
           hookTimeout: 60_000,
           benchmark: { include: ["apps/*/bench/**/*.bench.ts", "packages/*/bench/**/*.bench.ts"] },

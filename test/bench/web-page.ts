@@ -10,6 +10,7 @@ import { createServer } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { median, quantile } from "./report/figure.ts";
 
 type Browser = Awaited<ReturnType<typeof launchChromium>>;
 type Page = Awaited<ReturnType<Browser["newPage"]>>;
@@ -115,11 +116,6 @@ async function load(browser: Browser, url: string, hasRows: boolean): Promise<Lo
   return { paint, row: rowAt };
 }
 
-function quantile(numbers: readonly number[], share: number): number {
-  const sorted = numbers.toSorted((one, other) => one - other);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
-}
-
 function print(what: string, measured: string, goal = ""): void {
   process.stdout.write(`${what.padEnd(44)}${measured.padStart(12)}${goal === "" ? "" : `   goal ${goal}`}\n`);
 }
@@ -136,12 +132,9 @@ async function firstLoads(browser: Browser, site: string): Promise<void> {
   } finally {
     blank.close();
   }
-  const median = (pick: (each: (typeof loads)[number]) => number): number => quantile(loads.map(pick), 0.5);
-  const [paintOfBlank, paint, row] = [
-    median((each) => each.blank.paint),
-    median((each) => each.page.paint),
-    median((each) => each.page.row),
-  ];
+  const paintOfBlank = median(loads.map((each) => each.blank.paint));
+  const paint = median(loads.map((each) => each.page.paint));
+  const row = median(loads.map((each) => each.page.row));
   print(`First paint of a blank page, CPU / ${THROTTLING}`, `${paintOfBlank.toFixed(0)} ms`);
   print("First paint of Tasks", `${paint.toFixed(0)} ms`, "400 ms");
   print("  as many times a blank page's", (paint / paintOfBlank).toFixed(1));

@@ -27,6 +27,11 @@ export function median(values: readonly number[]): number {
   return (low + high) / 2;
 }
 
+/** The least of the values that this share of them does not exceed. */
+export function quantile(values: readonly number[], share: number): number {
+  return values.toSorted((one, other) => one - other)[Math.max(0, Math.ceil(values.length * share) - 1)] ?? Number.NaN;
+}
+
 /** Undefined if the figure has no goal. */
 export function meetsGoal({ rounds, goal }: Figure): boolean | undefined {
   if (goal === undefined) return undefined;

@@ -5,7 +5,7 @@ import { freePort } from "@celery-metrics-exporter/testkit";
 import { Client } from "pg";
 import { Fleet } from "../../fleet/fleet.ts";
 import { usageOf } from "../process-usage.ts";
-import { Rounds, formatNumber, type Goal, type Section } from "../report/figure.ts";
+import { Rounds, formatNumber, quantile, type Goal, type Section } from "../report/figure.ts";
 import type { Bench, Scenario } from "../scenario.ts";
 
 /** Rows of the table: a tenth of them in the last day, the others evenly over the month before. */
@@ -161,10 +161,6 @@ async function request(url: string): Promise<{ body: Record<string, unknown>; ms
   return { body: JSON.parse(text) as Record<string, unknown>, ms };
 }
 
-function p95(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.ceil(values.length * 0.95) - 1] ?? Number.NaN;
-}
-
 /** A name in the table. */
 const name = (index: number): string => `shop.task_${index % 200}`;
 
@@ -189,7 +185,7 @@ async function measureRequests(api: string, databaseUrl: string, rounds: Rounds,
       if (index >= 0) times.push(ms);
     }
     longest = Math.max(longest, ...times);
-    rounds.add(label, "ms", p95(times), goal);
+    rounds.add(label, "ms", quantile(times, 0.95), goal);
   };
   const quick: Goal = { atMost: 20 };
   const list = `/tasks?limit=${PAGE}&`;

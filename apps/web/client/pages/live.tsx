@@ -9,7 +9,7 @@ import { NewRows } from "../parts/new-rows.tsx";
 import { Empty, Loading, Setting } from "../parts/say.tsx";
 import { SearchBar } from "../parts/search-bar.tsx";
 import { filtersOf } from "../parts/search.ts";
-import { Badge, Stuck, TaskName, argumentsLine, shortId, stateOf, taskHref } from "../parts/task.tsx";
+import { Badge, Stuck, TaskCell, argumentsLine, shortId, stateOf } from "../parts/task.tsx";
 import { duration } from "../parts/format.ts";
 import { Time } from "../parts/time.tsx";
 
@@ -196,7 +196,6 @@ function saying(task: TaskItem): string {
 
 function Line({ task }: { readonly task: TaskItem }): JSX.Element {
   const state = stateOf(task);
-  const said = saying(task);
   const took = task.status === "STARTED" ? task.wait_time : task.duration;
   return (
     <tr data-row={task.task_id}>
@@ -206,21 +205,7 @@ function Line({ task }: { readonly task: TaskItem }): JSX.Element {
       <td class="p3">
         <Badge state={state} /> {task.stuck && <Stuck />}
       </td>
-      <td class="w">
-        <span class="tk">
-          <span class="on-s">
-            <Badge state={state} glyph />
-          </span>
-          <span class="tkn">
-            <a class="cut" href={taskHref(task.task_id)} title={task.name ?? task.task_id} data-open>
-              <TaskName name={task.name} />
-            </a>
-            <span class="cut args" title={said}>
-              {said}
-            </span>
-          </span>
-        </span>
-      </td>
+      <TaskCell task={task} line={saying(task)} />
       <td class="p2 mono" title={task.task_id}>
         {shortId(task.task_id)}
       </td>

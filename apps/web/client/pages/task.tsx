@@ -10,14 +10,13 @@ import { Action, WhyOff } from "../parts/control.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Arguments } from "../parts/python.tsx";
 import { Call, Copy, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
-import { Badge, IdLink, Stuck, TaskName, WorkerName, exceptionName, shortId, stateOf, taskHref } from "../parts/task.tsx";
+import { Badge, IdLink, Stuck, TaskName, WorkerName, exceptionName, shortId, stateOf, taskHref, hasEnded } from "../parts/task.tsx";
 import { duration, number } from "../parts/format.ts";
 import { Duration, Time } from "../parts/time.tsx";
 import { Timeline } from "../parts/timeline.tsx";
 import { Tree } from "../parts/tree.tsx";
 
 const RUNNING_MS = 2_000;
-const FINAL = /^(?:SUCCESS|FAILURE|REVOKED|REJECTED)$/;
 
 export function Task(): JSX.Element {
   const id = query.value.get("id") ?? "";
@@ -27,7 +26,7 @@ export function Task(): JSX.Element {
   const tree = useQuery<TreeAnswer>(id === "" ? undefined : `${path}/tree`);
   const { data: me } = useQuery<Me>("me");
   const task = asked.isPrevious ? undefined : asked.data;
-  if (task !== undefined && FINAL.test(task.status) === isRunning) setRunning(!isRunning);
+  if (task !== undefined && hasEnded(task.status) === isRunning) setRunning(!isRunning);
   const root = tree.isPrevious ? undefined : tree.data?.root;
 
   return (

@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { TaskItem } from "../api/types.ts";
-import { Badge, Stuck, TaskName, argumentsLine, shortId, stateOf, taskHref } from "./task.tsx";
+import { Badge, Stuck, TaskCell, argumentsLine, shortId, stateOf } from "./task.tsx";
 import { duration } from "./format.ts";
 import { Duration, Time, now } from "./time.tsx";
 
@@ -102,7 +102,6 @@ interface TaskRowProps {
 
 function TaskRow({ task, isSelected = false, onSelect }: TaskRowProps): JSX.Element {
   const state = stateOf(task);
-  const line = argumentsLine(task);
   const queue = task.queue ?? "queue not known";
   const tries = task.retries !== null && task.retries > 0 ? ` · try ${task.retries + 1}` : "";
   return (
@@ -129,26 +128,13 @@ function TaskRow({ task, isSelected = false, onSelect }: TaskRowProps): JSX.Elem
           </>
         )}
       </td>
-      <td class="w">
-        <span class="tk">
-          <span class="on-s">
-            <Badge state={state} glyph />
-          </span>
-          <span class="tkn">
-            <a class="cut" href={taskHref(task.task_id)} title={task.name ?? task.task_id} data-open>
-              <TaskName name={task.name} />
-            </a>
-            <span class="cut args" title={line}>
-              {line}
-            </span>
-            <span class="on-s sub cut">
-              {task.stuck && "stuck · "}
-              {shortId(task.task_id)} · {queue}
-              {tries}
-            </span>
-          </span>
+      <TaskCell task={task} line={argumentsLine(task)}>
+        <span class="on-s sub cut">
+          {task.stuck && "stuck · "}
+          {shortId(task.task_id)} · {queue}
+          {tries}
         </span>
-      </td>
+      </TaskCell>
       <td class="p2">
         <span class="mono" title={task.task_id}>
           {shortId(task.task_id)}

@@ -1,5 +1,5 @@
 /** How tasks, workers and their states look everywhere. */
-import type { JSX } from "preact";
+import type { ComponentChildren, JSX } from "preact";
 import type { Status, TaskItem } from "../api/types.ts";
 import { href } from "../location.ts";
 import { Icon, type IconName } from "./icon.tsx";
@@ -29,6 +29,11 @@ interface Known {
 export function stateOf({ status, sent_at, lost }: Known): State {
   if (lost === true) return "LOST";
   return status === "PENDING" && sent_at !== null && sent_at !== undefined ? "SENT" : status;
+}
+
+/** Whether nothing more happens to a task, unless somebody sends it again. */
+export function hasEnded(status: Status): boolean {
+  return /^(?:SUCCESS|FAILURE|REVOKED|REJECTED)$/.test(status);
 }
 
 export interface BadgeProps {
@@ -110,6 +115,35 @@ export function IdLink({ id }: { readonly id: string }): JSX.Element {
     <a class="link mono" href={taskHref(id)} title={id}>
       {shortId(id)}
     </a>
+  );
+}
+
+export interface TaskCellProps {
+  readonly task: TaskItem;
+  /** What is below the name. */
+  readonly line: string;
+  readonly children?: ComponentChildren;
+}
+
+/** The cell of a row that names its task, with its state where there is no column for it. */
+export function TaskCell({ task, line, children }: TaskCellProps): JSX.Element {
+  return (
+    <td class="w">
+      <span class="tk">
+        <span class="on-s">
+          <Badge state={stateOf(task)} glyph />
+        </span>
+        <span class="tkn">
+          <a class="cut" href={taskHref(task.task_id)} title={task.name ?? task.task_id} data-open>
+            <TaskName name={task.name} />
+          </a>
+          <span class="cut args" title={line}>
+            {line}
+          </span>
+          {children}
+        </span>
+      </span>
+    </td>
   );
 }
 

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import type { TreeAnswer, TreeTask } from "../api/types.ts";
 import { href } from "../location.ts";
 import { Icon } from "./icon.tsx";
-import { StateIcon, TaskName, stateOf, taskHref } from "./task.tsx";
+import { StateIcon, TaskName, stateOf, taskHref, hasEnded } from "./task.tsx";
 import { duration } from "./format.ts";
 import { now } from "./time.tsx";
 
@@ -90,7 +90,6 @@ export function Tree({ tree, here }: { readonly tree: TreeAnswer; readonly here:
 
 /** Clocks of hosts differ. */
 const CLOCKS_MS = 1_000;
-const ENDED = /^(?:SUCCESS|FAILURE|REVOKED|REJECTED)$/;
 
 /**
  * What a task waited for before it was sent, if it could be the body of a chord: its sender was the last to end of several tasks that were sent by
@@ -102,7 +101,7 @@ function waitedFor({ nodes }: TreeAnswer, here: string): { readonly last: TreeTa
   if (task === undefined || last?.parent_id === undefined || last.parent_id === null) return undefined;
   const latest = Date.parse(task.sent_at ?? task.received_at ?? task.seen_at) + CLOCKS_MS;
   const siblings = nodes.filter(({ parent_id, task_id }) => parent_id === last.parent_id && task_id !== here);
-  const all = siblings.filter(({ status, finished_at }) => ENDED.test(status) && finished_at !== null && Date.parse(finished_at) <= latest);
+  const all = siblings.filter(({ status, finished_at }) => hasEnded(status) && finished_at !== null && Date.parse(finished_at) <= latest);
   return all.length > 1 && all.includes(last) ? { last, all } : undefined;
 }
 

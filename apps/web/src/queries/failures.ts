@@ -1,8 +1,8 @@
 /** Failures in groups: of one task, with one kind of exception and the same first line but for numbers and ids. */
 import type { Reader } from "@celery-metrics-exporter/db";
-import { sql, type SQL } from "drizzle-orm";
+import { sql } from "drizzle-orm";
 import { z } from "zod";
-import { STATUSES, TASK } from "./columns.ts";
+import { STATUSES, TASK, isoOf } from "./columns.ts";
 
 export const FailureGroup = z
   .object({
@@ -38,16 +38,8 @@ const MAX_GROUPS = 200;
 /** Characters of an exception that are looked at. */
 const MAX_LENGTH = 300;
 
-interface Row {
-  readonly name: string | null;
-  readonly status: FailureGroup["status"];
-  readonly exception: string | null;
-  readonly count: number;
-  /** Microseconds. */
-  readonly first_seen: number;
-  readonly last_seen: number;
-  readonly last_task_id: string;
-}
+/** Equal exceptions, whole. */
+type Row = Omit<FailureGroup, "message">;
 
 /** The bytes of an instant sort like the instant. With an id behind them, `max` finds the id of the latest. */
 const KEYED = sql`(encode(timestamptz_send(seen_at), 'hex') || task_id) collate "C"`;
@@ -65,25 +57,20 @@ export async function readFailures(reader: Reader, { statuses, name, from, to, w
       sql`(select name, status, seen_at, task_id, left(exception, ${MAX_LENGTH}::int) as exception from ${TASK} where ${sql.join([sql`problem = ${status}`, ...range], sql` and `)} order by seen_at desc, task_id desc limit ${MAX_READ + 1})`,
   );
   const rows = await reader.read<Row>(
-    sql`select name, status, exception, count(*)::int as count, ${micros(sql`min(seen_at)`)} as first_seen, ${micros(sql`max(seen_at)`)} as last_seen,
+    sql`select name, status, exception, count(*)::int as count, ${isoOf(sql`min(seen_at)`)} as first_seen_at, ${isoOf(sql`max(seen_at)`)} as last_seen_at,
                substr(max(${KEYED}), ${KEY_LENGTH + 1}::int) as last_task_id
         from (select * from (${sql.join(newest, sql` union all `)}) problem order by seen_at desc limit ${MAX_READ + 1}) failure
         group by 1, 2, 3`,
   );
-  const groups = new Map<string, Group>();
+  const groups = new Map<string, FailureGroup>();
   for (const row of rows) add(groups, row, withData);
-  const sorted = [...groups.values()].sort((one, other) => other.count - one.count || other.last_seen - one.last_seen);
-  return {
-    items: sorted
-      .slice(0, MAX_GROUPS)
-      .map(({ first_seen, last_seen, ...group }) => ({ ...group, first_seen_at: toIso(first_seen), last_seen_at: toIso(last_seen) })),
-    truncated: rows.reduce((sum, { count }) => sum + count, 0) > MAX_READ,
-  };
+  const sorted = [...groups.values()].sort(
+    (one, other) => other.count - one.count || (other.last_seen_at > one.last_seen_at ? 1 : other.last_seen_at < one.last_seen_at ? -1 : 0),
+  );
+  return { items: sorted.slice(0, MAX_GROUPS), truncated: rows.reduce((sum, { count }) => sum + count, 0) > MAX_READ };
 }
 
-type Group = Omit<FailureGroup, "first_seen_at" | "last_seen_at"> & { first_seen: number; last_seen: number };
-
-function add(groups: Map<string, Group>, { name, status, exception: text, ...row }: Row, withData: boolean): void {
+function add(groups: Map<string, FailureGroup>, { name, status, exception: text, ...row }: Row, withData: boolean): void {
   const exception = text === null ? null : classOf(text);
   const message = !withData || text === null ? null : messageOf(text);
   const key = `${name}\0${status}\0${exception}\0${message}`;
@@ -93,17 +80,9 @@ function add(groups: Map<string, Group>, { name, status, exception: text, ...row
     return;
   }
   group.count += row.count;
-  group.first_seen = Math.min(group.first_seen, row.first_seen);
-  if (row.last_seen > group.last_seen) Object.assign(group, { last_seen: row.last_seen, last_task_id: row.last_task_id });
-}
-
-function micros(instant: SQL): SQL {
-  return sql`round(date_part('epoch', ${instant}) * 1000000)`;
-}
-
-function toIso(microseconds: number): string {
-  const milliseconds = Math.floor(microseconds / 1_000);
-  return new Date(milliseconds).toISOString().replace("Z", `${String(microseconds - milliseconds * 1_000).padStart(3, "0")}Z`);
+  // Texts of instants sort like the instants.
+  if (row.first_seen_at < group.first_seen_at) group.first_seen_at = row.first_seen_at;
+  if (row.last_seen_at > group.last_seen_at) Object.assign(group, { last_seen_at: row.last_seen_at, last_task_id: row.last_task_id });
 }
 
 /** Python's `repr` begins with the class. */

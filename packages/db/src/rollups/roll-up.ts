@@ -77,8 +77,10 @@ async function onePass({ drizzle }: Database, most: number, all: boolean): Promi
         await execute(inside, minutesStatement(minutes));
         await execute(inside, totalsStatement(minutes));
       }
-      await execute(inside, hoursStatement(minutes));
-      await execute(inside, daysStatement(minutes));
+      for (const period of PERIODS) {
+        const over = await execute<{ at: string }>(inside, overStatement(minutes, period));
+        if (over.length > 0) await execute(inside, period.countStatement(over.map(({ at }) => at)));
+      }
       await execute(
         inside,
         sql`insert into ${celeryRollup} as rollup (name, rolled_up_at, hours_before, days_before) values (${NAME}, now(), ${sql.raw(HOURS_BEFORE)}, ${sql.raw(DAYS_BEFORE)})
@@ -149,19 +151,15 @@ function sumOfHistograms(column: string): string {
 const KEY_LENGTH = 16;
 const keyed = (value: string): string => `max((encode(float8send(${value}), 'hex') || task_id) COLLATE "C")`;
 
-const VALUES = ["n", "runtime_sum", "runtime_hist", "wait_sum", "wait_hist", "runtime_max", "slowest_id", "last_failed_id"] as const;
+/** What is counted, in both tables. */
+export const VALUES = ["n", "runtime_sum", "runtime_hist", "wait_sum", "wait_hist", "runtime_max", "slowest_id", "last_failed_id"] as const;
 
-/** Minutes before the seal are not counted again. See `sealRollUps`. */
+/** See `sealRollUps`. */
 const SEAL = `coalesce((SELECT sealed_before FROM ${ROLLUP} WHERE name = '${NAME}'), '-infinity')`;
 
-/** Hours and days that are over are counted. The newest two minutes change all the time. */
+/** Hours and days that are over are counted. Events of their last minute still come a little later. */
 const HOURS_BEFORE = "date_trunc('hour', now() - interval '2 minutes', 'UTC')";
 const DAYS_BEFORE = "date_trunc('day', now() - interval '2 minutes', 'UTC')";
-
-/** The minutes as a table `given (minute)`. */
-function given(minutes: readonly string[]): SQL {
-  return sql`(SELECT value::timestamptz AS minute FROM json_array_elements_text(${JSON.stringify(minutes)}::json) AS list (value) WHERE value::timestamptz >= ${sql.raw(SEAL)}) AS given`;
-}
 
 /** Sums of rows with the columns `VALUES`. */
 const SUMS = `sum(n)::int AS n, sum(runtime_sum) AS runtime_sum, ${sumOfHistograms("runtime_hist")} AS runtime_hist,
@@ -182,12 +180,12 @@ interface Target {
 }
 
 /**
- * Replaces the counts of some times in a table.
+ * Replaces the counts of these times in a table, unless they are sealed as a whole. Looks for the seal in the statement that counts: one that sees
+ * retention's deletions sees the seal too, which was written before.
  *
- * @param due the times, as a column `at`.
- * @param cells the counts by `at`, `name`, `queue` and `status`, from the times in `due`. Columns are those of `sumsOf`.
+ * @param cells the counts by `at`, `name`, `queue` and `status`, from the times in `due`, which has a column `at`. Columns are those of `sumsOf`.
  */
-function replaceStatement({ table, time, width }: Target, due: SQL, cells: SQL): SQL {
+function replaceStatement({ table, time, width }: Target, times: readonly string[], cells: string): SQL {
   const isOurs = width === undefined ? "" : `old.width = ${width} AND `;
   const key = [...(width === undefined ? [] : ["width"]), time, "name", "queue", "status"].join(", ");
   const fixed = width === undefined ? "" : `${width}, `;
@@ -195,7 +193,10 @@ function replaceStatement({ table, time, width }: Target, due: SQL, cells: SQL):
   const names = width === undefined ? MOST_NAMES : MOST_NAMES + 1;
   const queues = width === undefined ? MOST_QUEUES : MOST_QUEUES + 1;
   const reserved = width === undefined ? `('${OTHER}', '${ALL}')` : `('${OTHER}')`;
-  return sql`WITH due AS MATERIALIZED (${due}), cells AS MATERIALIZED (${cells}), ${sql.raw(`names AS (
+  return sql`WITH due AS MATERIALIZED (
+  SELECT value::timestamptz AS at FROM json_array_elements_text(${JSON.stringify(times)}::json) AS given (value)
+  WHERE value::timestamptz > ${sql.raw(`${SEAL} - interval '${width ?? 1} minutes'`)}
+), ${sql.raw(`cells AS MATERIALIZED (${cells}), names AS (
   SELECT at, name, row_number() OVER (PARTITION BY at ORDER BY sum(n) DESC, name) AS place FROM cells GROUP BY at, name
 ), queues AS (
   SELECT at, queue, row_number() OVER (PARTITION BY at ORDER BY sum(n) DESC, queue) AS place FROM cells GROUP BY at, queue
@@ -223,10 +224,7 @@ ON CONFLICT (${key}) DO UPDATE SET ${VALUES.map((column) => `${column} = exclude
 WHERE (${VALUES.map((column) => `old.${column}`).join(", ")}) IS DISTINCT FROM (${VALUES.map((column) => `excluded.${column}`).join(", ")})`)}`;
 }
 
-/**
- * Counts these minutes anew, unless they are sealed. Looks for the seal in the statement that counts: one that sees retention's deletions sees the seal
- * too, which was written before.
- */
+/** Counts these minutes anew. */
 function minutesStatement(minutes: readonly string[]): SQL {
   // First by bucket, in which many tasks are the same: forty counts of each row would cost more than everything else.
   const cells = `SELECT at, name, queue, status, sum(n)::int AS n,
@@ -245,20 +243,39 @@ function minutesStatement(minutes: readonly string[]): SQL {
     GROUP BY at, name, queue, status, runtime_bucket, wait_bucket
   ) AS alike
   GROUP BY at, name, queue, status`;
-  return replaceStatement({ table: NAME, time: "minute" }, sql`SELECT minute AS at FROM ${given(minutes)}`, sql.raw(cells));
+  return replaceStatement({ table: NAME, time: "minute" }, minutes, cells);
 }
 
 /** All names of these minutes together, by queue and in all. */
 function totalsStatement(minutes: readonly string[]): SQL {
   const cells = `SELECT minute AS at, '${ALL}' COLLATE "C" AS name, CASE WHEN grouping(queue) = 1 THEN '${ALL}' ELSE queue END COLLATE "C" AS queue, status, ${sumsOf("minute")}
   FROM due JOIN ${NAME} ON minute = due.at GROUP BY GROUPING SETS ((minute, queue, status), (minute, status))`;
-  return replaceStatement({ table: PERIOD, time: "at", width: 1 }, sql`SELECT minute AS at FROM ${given(minutes)}`, sql.raw(cells));
+  return replaceStatement({ table: PERIOD, time: "at", width: 1 }, minutes, cells);
 }
 
-/** The hours of these minutes, and those that are over since the last pass. */
-function hoursStatement(minutes: readonly string[]): SQL {
-  const due = sql`SELECT date_trunc('hour', minute, 'UTC') AS at FROM ${given(minutes)} WHERE minute < ${sql.raw(HOURS_BEFORE)}
-    UNION SELECT generate_series(hours_before, ${sql.raw(HOURS_BEFORE)} - interval '1 hour', interval '1 hour') FROM ${celeryRollup} WHERE name = ${NAME}`;
+interface Period {
+  readonly unit: "hour" | "day";
+  /** Periods before this instant are over. */
+  readonly before: string;
+  /** The column of `celery_rollup` with that instant as of the last pass. */
+  readonly column: string;
+  readonly countStatement: (periods: readonly string[]) => SQL;
+}
+
+/** Days are sums of hours, so hours come first. */
+const PERIODS: readonly Period[] = [
+  { unit: "hour", before: HOURS_BEFORE, column: "hours_before", countStatement: hoursStatement },
+  { unit: "day", before: DAYS_BEFORE, column: "days_before", countStatement: daysStatement },
+];
+
+/** The periods of these minutes that are over, and all that are over since the last pass. Mostly there are none. */
+function overStatement(minutes: readonly string[], { unit, before, column }: Period): SQL {
+  return sql`SELECT date_trunc(${unit}::text, value::timestamptz, 'UTC')::text AS at FROM json_array_elements_text(${JSON.stringify(minutes)}::json) AS given (value)
+    WHERE value::timestamptz < ${sql.raw(before)}
+    UNION SELECT generate_series(${sql.raw(`${column}, ${before} - interval '1 ${unit}', interval '1 ${unit}'`)})::text FROM ${celeryRollup} WHERE name = ${NAME}`;
+}
+
+function hoursStatement(hours: readonly string[]): SQL {
   const cells = `SELECT at, name, queue, status, ${sumsOf("time")}
   FROM due CROSS JOIN LATERAL (
     SELECT minute AS time, name, queue, status, ${VALUES.join(", ")} FROM ${NAME} WHERE minute >= due.at AND minute < due.at + interval '1 hour'
@@ -266,16 +283,14 @@ function hoursStatement(minutes: readonly string[]): SQL {
     SELECT at, name, queue, status, ${VALUES.join(", ")} FROM ${PERIOD} AS total
     WHERE width = 1 AND name = '${ALL}' AND total.at >= due.at AND total.at < due.at + interval '1 hour'
   ) AS minutes GROUP BY at, name, queue, status`;
-  return replaceStatement({ table: PERIOD, time: "at", width: HOUR }, due, sql.raw(cells));
+  return replaceStatement({ table: PERIOD, time: "at", width: HOUR }, hours, cells);
 }
 
-function daysStatement(minutes: readonly string[]): SQL {
-  const due = sql`SELECT date_trunc('day', minute, 'UTC') AS at FROM ${given(minutes)} WHERE minute < ${sql.raw(DAYS_BEFORE)}
-    UNION SELECT generate_series(days_before, ${sql.raw(DAYS_BEFORE)} - interval '1 day', interval '1 day') FROM ${celeryRollup} WHERE name = ${NAME}`;
+function daysStatement(days: readonly string[]): SQL {
   const cells = `SELECT due.at, name, queue, status, ${sumsOf("hour.at")}
   FROM due JOIN ${PERIOD} AS hour ON width = ${HOUR} AND hour.at >= due.at AND hour.at < due.at + interval '1 day'
   GROUP BY due.at, name, queue, status`;
-  return replaceStatement({ table: PERIOD, time: "at", width: DAY }, due, sql.raw(cells));
+  return replaceStatement({ table: PERIOD, time: "at", width: DAY }, days, cells);
 }
 
 /**
@@ -330,7 +345,7 @@ export async function deleteOldRollUps(database: Database, { minutes, all }: Sta
   if (all > 0) {
     const isOld = sql`< date_trunc('day', now() - ${all}::int * interval '1 day', 'UTC')`;
     deleted += await deleteRows(database, sql`${celeryTaskMinute}`, sql`minute ${isOld}`, signal);
-    for (const width of [1, HOUR, DAY])
+    for (const width of [HOUR, DAY])
       deleted += await deleteRows(database, sql`${celeryTaskPeriod}`, sql`width = ${width} and at ${isOld}`, signal);
   }
   return deleted;

@@ -2,7 +2,7 @@
 import { type SQL, getTableName, sql } from "drizzle-orm";
 import { celeryRollup, celeryTaskMinute, celeryTaskPeriod } from "../tables/schema.ts";
 import { BUCKETS, countOf, percentile } from "./histogram.ts";
-import { ALL, DAY, HOUR } from "./roll-up.ts";
+import { ALL, DAY, HOUR, VALUES } from "./roll-up.ts";
 
 const GROUPS = ["name", "queue", "status"] as const;
 export type StatisticsGroup = (typeof GROUPS)[number];
@@ -206,7 +206,7 @@ function statisticsStatement(
     limit ${limit}::int`;
 }
 
-const COUNTS = sql.raw("n, runtime_sum, runtime_hist, wait_sum, wait_hist, runtime_max, slowest_id, last_failed_id");
+const COUNTS = sql.raw(VALUES.join(", "));
 
 /** PostgreSQL knows `date_bin` only from 14 on. */
 function beginningOfStep(step: "minute" | "hour" | "day" | number): SQL {
