@@ -68,25 +68,29 @@ function manifests() {
   return [...root, ...packageFolders().map((folder) => join(folder, "package.json"))];
 }
 
+/** What a package contains that is not built. Everything else may be, so that no new folder of sources is forgotten. */
+const NOT_BUILT = new Set(["dist", "node_modules", ".turbo", "test", "bench", "README.md"]);
+
 /** @returns {string[]} the files that determine what is built. */
 function sources() {
-  const own = packageFolders().flatMap((folder) => [
-    join(folder, "package.json"),
-    join(folder, "tsconfig.json"),
-    ...filesUnder(join(folder, "src")),
-  ]);
-  return [join(ROOT, "tsconfig.json"), ...own];
+  const own = packageFolders().flatMap((folder) =>
+    readdirSync(folder)
+      .filter((name) => !NOT_BUILT.has(name))
+      .sort()
+      .flatMap((name) => filesAt(join(folder, name))),
+  );
+  return [join(ROOT, "tsconfig.json"), join(ROOT, "scripts/bundle.mjs"), ...own];
 }
 
 /**
- * @param {string} folder
- * @returns {string[]}
+ * @param {string} path
+ * @returns {string[]} the file at the path, or those in the folder.
  */
-function filesUnder(folder) {
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder, { recursive: true, encoding: "utf8" })
-    .map((name) => join(folder, name))
-    .filter((path) => statSync(path).isFile())
+function filesAt(path) {
+  if (!statSync(path).isDirectory()) return [path];
+  return readdirSync(path, { recursive: true, encoding: "utf8" })
+    .map((name) => join(path, name))
+    .filter((file) => statSync(file).isFile())
     .sort();
 }
 

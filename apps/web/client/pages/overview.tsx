@@ -154,7 +154,7 @@ function Figures({ byStatus, durations, whole, step, workers, queues }: FiguresP
         name="Running"
         unit={slots > 0 ? `of ${number(slots)} slots` : "tasks"}
         value={up.length === 0 ? "–" : number(up.reduce((total, { active }) => total + (active ?? 0), 0))}
-        sub={up.length === 0 ? "no worker was heard" : `on ${number(up.length)} workers`}
+        sub={up.length === 0 ? "no worker was heard" : `on ${number(up.length)} ${up.length === 1 ? "worker" : "workers"}`}
       />
     </dl>
   );
@@ -310,7 +310,9 @@ function WorkerPanel({ workers }: { readonly workers: WorkerList | undefined }):
             <a key={worker.name} class={worker.state === "lost" ? "lost" : undefined} href={href("worker", { name: worker.name })}>
               <span class="row">
                 <WorkerBadge state={worker.state} glyph />
-                <span class="cut">{worker.name}</span>
+                <span class="cut" title={worker.name}>
+                  {worker.name}
+                </span>
               </span>
               <small>
                 <Busy worker={worker} />
