@@ -28,9 +28,9 @@ CREATE TABLE IF NOT EXISTS "celery_task_minute" (
 	"status" text COLLATE "C" NOT NULL,
 	"n" integer NOT NULL,
 	"runtime_sum" double precision NOT NULL,
-	"runtime_hist" integer[] NOT NULL,
+	"runtime_hist" numeric NOT NULL,
 	"wait_sum" double precision NOT NULL,
-	"wait_hist" integer[] NOT NULL,
+	"wait_hist" numeric NOT NULL,
 	"runtime_max" double precision,
 	"slowest_id" text,
 	"last_failed_id" text,
@@ -50,9 +50,9 @@ CREATE TABLE IF NOT EXISTS "celery_task_period" (
 	"status" text COLLATE "C" NOT NULL,
 	"n" integer NOT NULL,
 	"runtime_sum" double precision NOT NULL,
-	"runtime_hist" integer[] NOT NULL,
+	"runtime_hist" numeric NOT NULL,
 	"wait_sum" double precision NOT NULL,
-	"wait_hist" integer[] NOT NULL,
+	"wait_hist" numeric NOT NULL,
 	"runtime_max" double precision,
 	"slowest_id" text,
 	"last_failed_id" text,
@@ -87,6 +87,7 @@ CREATE TABLE IF NOT EXISTS "celery_worker" (
 --> statement-breakpoint
 CREATE INDEX IF NOT EXISTS "celery_queue_minute_queue_idx" ON "celery_queue_minute" USING btree ("queue","minute");--> statement-breakpoint
 CREATE INDEX IF NOT EXISTS "celery_task_period_name_idx" ON "celery_task_period" USING btree ("width","name","at");--> statement-breakpoint
+CREATE INDEX IF NOT EXISTS "celery_task_period_all_idx" ON "celery_task_period" USING btree ("width","at") WHERE name = '(all)' and queue = '(all)';--> statement-breakpoint
 CREATE INDEX IF NOT EXISTS "celery_task_minute_name_idx" ON "celery_task_minute" USING btree ("name","minute");--> statement-breakpoint
 CREATE INDEX IF NOT EXISTS "celery_task_minute_running_idx" ON "celery_task_minute" USING btree ("minute") WHERE status in ('RECEIVED', 'STARTED');
 --> statement-breakpoint

@@ -152,6 +152,15 @@ describe("a tree", () => {
       ["f", "gone"],
     ]);
   });
+
+  it("has no cycle that is only reached from an earlier task", () => {
+    const nodes = withoutCycles([node("a", "c"), node("b", "c"), node("c", "b")]);
+    expect(nodes.map(({ task_id, parent_id }) => [task_id, parent_id])).toEqual([
+      ["a", "c"],
+      ["b", null],
+      ["c", "b"],
+    ]);
+  });
 });
 
 describe("failures", () => {

@@ -197,7 +197,7 @@ function toOrder(sortBy: string | undefined): ((one: SortRow, other: SortRow) =>
 
 async function readTasks(reader: Reader, ids: readonly string[], withData: boolean): Promise<FlowerTask[]> {
   if (ids.length === 0) return [];
-  const rows = await reader.read<Row>(sql`select ${selectList(Columns, withData)} from ${TASK} where task_id in ${ids}`);
+  const rows = await reader.read<Row>(sql`select ${await selectList(reader, Columns, withData)} from ${TASK} where task_id in ${ids}`);
   const byId = new Map(rows.map((row) => [row.task_id, row]));
   // A task may have been deleted meanwhile.
   return ids.flatMap((id) => byId.get(id) ?? []).map((row) => toFlowerTask(row, []));

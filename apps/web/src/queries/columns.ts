@@ -1,5 +1,5 @@
 /** The columns of `celery_task` that the API shows, as SQL and as schemas. */
-import { STUCK, celeryTask, isLost } from "@celery-metrics-exporter/db";
+import { STUCK, celeryTask, isLost, listenedUntil, type Reader } from "@celery-metrics-exporter/db";
 import { getTableColumns, sql, type SQL } from "drizzle-orm";
 import { z } from "zod";
 
@@ -76,24 +76,37 @@ const DATA: ReadonlySet<string> = new Set(["args", "kwargs", "args_json", "kwarg
 
 const types = new Map(Object.values(getTableColumns(celeryTask)).map((column) => [column.name, column.getSQLType()]));
 
-/** What no column has. `stuck` is completed by `withStuck`: for how many seconds a task that could be stuck has run. */
-const DERIVED: Readonly<Record<string, SQL>> = {
-  lost: isLost({}, TASK),
-  stuck: sql`case when status = 'STARTED' and run_started_at < now() - ${STUCK.atLeastSeconds}::float8 * interval '1 second' then date_part('epoch', now() - run_started_at) end`,
-};
+/** `stuck` is completed by `withStuck`: for how many seconds a task that could be stuck has run. */
+const STUCK_SECONDS = sql`case when status = 'STARTED' and run_started_at < now() - ${STUCK.atLeastSeconds}::float8 * interval '1 second' then date_part('epoch', now() - run_started_at) end`;
+
+/** How long `listenedUntil` is remembered. */
+const KEEP_MS = 1_000;
+const listened = new WeakMap<Reader, { readonly until: number; readonly answer: Promise<string | null> }>();
+
+function listenedUntilNow(reader: Reader): Promise<string | null> {
+  const known = listened.get(reader);
+  if (known !== undefined && known.until > performance.now()) return known.answer;
+  const answer = reader.read<{ at: string | null }>(sql`select ${isoOf(listenedUntil())} as at`).then(([row]) => row?.at ?? null);
+  listened.set(reader, { until: performance.now() + KEEP_MS, answer });
+  answer.catch(() => listened.delete(reader));
+  return answer;
+}
 
 /** The select list of the schema's columns. @param withData false for a viewer, for whom columns with data of tasks are NULL. */
-export function selectList(schema: z.ZodObject, withData: boolean): SQL {
+export async function selectList(reader: Reader, schema: z.ZodObject, withData: boolean): Promise<SQL> {
+  const names = Object.keys(schema.shape);
+  const derived: Readonly<Record<string, SQL>> = {
+    ...(names.includes("lost") && { lost: isLost({ until: sql`${await listenedUntilNow(reader)}::timestamptz` }, TASK) }),
+    stuck: STUCK_SECONDS,
+  };
   return sql.join(
-    Object.keys(schema.shape).map((name) => sql`${withData || !DATA.has(name) ? shown(name) : sql`null`} as ${sql.identifier(name)}`),
+    names.map((name) => sql`${withData || !DATA.has(name) ? (derived[name] ?? shown(name)) : sql`null`} as ${sql.identifier(name)}`),
     sql`, `,
   );
 }
 
 /** Drivers would turn times into dates without microseconds, and JSON into numbers without all digits. */
 function shown(name: string): SQL {
-  const derived = DERIVED[name];
-  if (derived !== undefined) return derived;
   const column = sql.identifier(name);
   switch (types.get(name)) {
     case "timestamp with time zone":

@@ -24,15 +24,15 @@ const MAX_CHILDREN = 100;
 /** @returns undefined if no task has this id. */
 export async function findTask(reader: Reader, id: string, withData: boolean): Promise<FoundTask | undefined> {
   const [[row], [ofAttempts]] = await Promise.all([
-    reader
-      .read<Omit<TaskDetail, "stuck"> & Running>(sql`select ${selectList(TaskDetail, withData)} from ${TASK} where task_id = ${id}`)
+    selectList(reader, TaskDetail, withData)
+      .then((list) => reader.read<Omit<TaskDetail, "stuck"> & Running>(sql`select ${list} from ${TASK} where task_id = ${id}`))
       .then((rows) => withStuck(reader, rows)),
     reader.read<AttemptsRow>(attemptsStatement(id)),
   ]);
   if (row === undefined) return undefined;
   const attempts = ofAttempts === undefined ? [] : attemptsOf(ofAttempts);
   const task = { ...row, args_json: exact(row.args_json), kwargs_json: exact(row.kwargs_json) };
-  const link = selectList(TaskLink, false);
+  const link = await selectList(reader, TaskLink, false);
   const root = row.root_id ?? id;
   const [parents, children] = await Promise.all([
     row.parent_id === null || row.parent_id === id

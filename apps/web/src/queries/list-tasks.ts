@@ -154,7 +154,7 @@ class List {
       ...plan.rest,
       ...plan.candidate,
     ];
-    const list = selectList(columns, withData);
+    const list = await selectList(this.#reader, columns, withData);
     const order = sql`order by seen_at desc, task_id desc limit ${limit}`;
     const [first = sql`true`, ...others] = plan.branches;
     const branch = (condition: SQL): SQL => sql`select * from ${source} where ${all([condition, ...common])} ${order}`;

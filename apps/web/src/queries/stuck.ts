@@ -34,7 +34,7 @@ async function limitsOf(reader: Reader, names: readonly string[]): Promise<Reado
     const read = reader.read<UsualRuntime>(usualRuntimesStatement(missing));
     const until = now + KEEP_MS;
     for (const name of missing) {
-      const seconds = read.then((rows) => stuckAfterSeconds(rows.find((row) => row.name === name)?.histogram ?? []));
+      const seconds = read.then((rows) => stuckAfterSeconds(rows.find((row) => row.name === name)?.histogram ?? null));
       kept.set(name, { until, seconds });
       seconds.catch(() => kept.delete(name));
     }

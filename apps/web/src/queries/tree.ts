@@ -1,7 +1,8 @@
 /** The tree of tasks that one task began. */
 import type { Reader } from "@celery-metrics-exporter/db";
 import { sql } from "drizzle-orm";
-import { TASK, TaskItem, selectList } from "./columns.ts";
+import type { z } from "zod";
+import { TASK, TaskItem } from "./columns.ts";
 import { rootOf } from "./filters.ts";
 
 /** A task of a tree, with the times of a waterfall. */
@@ -23,59 +24,95 @@ export const TreeNode = TaskItem.pick({
   seen_at: true,
 }).meta({ id: "TreeNode" });
 
-export interface Node {
-  readonly task_id: string;
-  readonly parent_id: string | null;
-  readonly seen_at: string;
+type TreeNode = z.output<typeof TreeNode>;
+
+/** What the order and the parents depend on. */
+export type Node = Pick<TreeNode, "task_id" | "parent_id" | "seen_at">;
+
+export interface FoundTree {
+  /** The id of the root, whose row may be unknown. */
+  readonly root: string;
+  readonly nodes: TreeNode[];
+  readonly truncated: boolean;
 }
 
 const MAX_NODES = 5_000;
+const INSTANTS = ["sent_at", "received_at", "started_at", "finished_at", "seen_at"] as const;
+type Instant = (typeof INSTANTS)[number];
+type Row = Omit<TreeNode, Instant> & Readonly<Record<Exclude<Instant, "seen_at">, number | null>> & { readonly seen_at: number };
+
+/** Instants as seconds: PostgreSQL takes longer to write them as text than to read the rows. */
+const COLUMNS = sql.join(
+  Object.keys(TreeNode.shape).map((name) => {
+    const column = sql.identifier(name);
+    return (INSTANTS as readonly string[]).includes(name) ? sql`date_part('epoch', ${column}) as ${column}` : sql`${column}`;
+  }),
+  sql`, `,
+);
 
 /**
  * The tasks of the tree that contains `id`, with the root if it is known.
  *
  * @returns undefined if no task has this id.
  */
-export async function readTree(
-  reader: Reader,
-  id: string,
-): Promise<
-  { readonly root: string; readonly nodes: readonly (Node & Record<string, unknown>)[]; readonly truncated: boolean } | undefined
-> {
-  const list = selectList(TreeNode, false);
+export async function readTree(reader: Reader, id: string): Promise<FoundTree | undefined> {
   const root = await rootOf(reader, id);
   if (root === undefined) return undefined;
-  const rows = await reader.read<Node & Record<string, unknown>>(
-    sql`select ${list} from (
+  const rows = await reader.read<Row>(
+    sql`select ${COLUMNS} from (
           (select * from ${TASK} where task_id in (${id}, ${root}))
           union all
           (select * from ${TASK} where root_id = ${root} and root_id <> task_id and task_id <> ${id} limit ${MAX_NODES + 1})
         ) celery_task limit ${MAX_NODES + 1}`,
   );
-  return { root, nodes: withoutCycles(rows.slice(0, MAX_NODES)), truncated: rows.length > MAX_NODES };
+  return { root, nodes: withoutCycles(rows.slice(0, MAX_NODES).map(toNode)), truncated: rows.length > MAX_NODES };
+}
+
+function toNode(row: Row): TreeNode {
+  const { sent_at, received_at, started_at, finished_at, seen_at } = row;
+  return {
+    ...row,
+    sent_at: sent_at === null ? null : toIso(sent_at),
+    received_at: received_at === null ? null : toIso(received_at),
+    started_at: started_at === null ? null : toIso(started_at),
+    finished_at: finished_at === null ? null : toIso(finished_at),
+    seen_at: toIso(seen_at),
+  };
+}
+
+/** With microseconds, as `isoOf` writes it. @param seconds since 1970. */
+function toIso(seconds: number): string {
+  const microseconds = Math.round(seconds * 1e6);
+  const milliseconds = Math.floor(microseconds / 1_000);
+  return `${new Date(milliseconds).toISOString().slice(0, -1)}${String(microseconds - milliseconds * 1_000).padStart(3, "0")}Z`;
 }
 
 /**
- * The nodes, earliest first, so that following parents ends: a task that names itself as its parent, or one of its descendants, has none. A task whose
- * parent is unknown keeps its `parent_id`.
+ * The nodes, earliest first, so that following parents ends: a task that names itself as its parent, or one of its descendants, has none. Of several that
+ * follow each other in a circle, this is the earliest. A task whose parent is unknown keeps its `parent_id`.
  */
 export function withoutCycles<N extends Node>(nodes: readonly N[]): N[] {
   const sorted = [...nodes].sort((one, other) => compare(one.seen_at, other.seen_at) || compare(one.task_id, other.task_id));
-  const parentOf = new Map(sorted.map(({ task_id, parent_id }) => [task_id, parent_id]));
-  const ends = new Set<string>();
-  for (const { task_id } of sorted) {
-    const path = new Set<string>();
-    for (let at: string | null | undefined = task_id; at !== null && at !== undefined && !ends.has(at); at = parentOf.get(at)) {
-      if (path.has(at)) {
-        // The earliest task of the cycle, because the tasks are looked at in this order.
-        parentOf.set(task_id, null);
-        break;
-      }
-      path.add(at);
+  const places = new Map(sorted.map(({ task_id }, place) => [task_id, place]));
+  const parents = sorted.map(({ parent_id }) => (parent_id === null ? undefined : places.get(parent_id)));
+  const cut = new Set<number>();
+  /** From which place each one was first reached. */
+  const reached: number[] = [];
+  for (const start of sorted.keys()) {
+    for (let at: number | undefined = start; at !== undefined; at = cut.has(at) ? undefined : parents[at]) {
+      const since = reached[at];
+      if (since === start) cut.add(earliestOfCircle(at, parents));
+      if (since !== undefined) break;
+      reached[at] = start;
     }
-    for (const each of path) ends.add(each);
   }
-  return sorted.map((node) => ({ ...node, parent_id: parentOf.get(node.task_id) ?? null }));
+  return cut.size === 0 ? sorted : sorted.map((node, place) => (cut.has(place) ? { ...node, parent_id: null } : node));
+}
+
+function earliestOfCircle(start: number, parents: readonly (number | undefined)[]): number {
+  let earliest = start;
+  for (let at = parents[start]; at !== undefined && at !== start; at = parents[at]) earliest = Math.min(earliest, at);
+  return earliest;
 }
 
 function compare(one: string, other: string): number {

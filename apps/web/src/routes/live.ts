@@ -62,7 +62,9 @@ export function addLive(api: Api, context: ApiContext): void {
           byId: async (ids) =>
             withStuck(
               context.reader,
-              await context.reader.read<Row>(sql`select ${selectList(TaskItem, withData)} from ${TASK} where task_id in ${ids}`),
+              await context.reader.read<Row>(
+                sql`select ${await selectList(context.reader, TaskItem, withData)} from ${TASK} where task_id in ${ids}`,
+              ),
             ),
           toProblem: problemOf,
         },

@@ -108,7 +108,7 @@ export function addTask(api: Api, context: ApiContext): void {
     async ({ params: { id } }) => {
       const tree = await context.recent.get(["tree", id], () => readTree(context.reader, id));
       if (tree === undefined) throw notFound("This task");
-      return tree as unknown as z.input<typeof Tree>;
+      return tree;
     },
   );
 }

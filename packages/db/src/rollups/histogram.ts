@@ -6,16 +6,28 @@ const FIRST_SECONDS = 0.001;
 /** The last bucket begins at 16 hours. */
 export const BUCKETS = 40;
 
-/**
- * Where buckets 1, 2, … begin, in seconds: 1 ms, 1.6 ms, … Bucket 0 has what is shorter, and the last one everything that is longer. A stored histogram
- * ends with its last bucket that is not empty.
- */
+/** Where buckets 1, 2, … begin, in seconds: 1 ms, 1.6 ms, … Bucket 0 has what is shorter, and the last one everything that is longer. */
 export const BOUNDS_SECONDS: readonly number[] = Array.from({ length: BUCKETS - 1 }, (_, index) => FIRST_SECONDS * GROWTH ** index);
 
-/** The sum of two histograms. */
-export function addHistograms(a: readonly number[], b: readonly number[]): number[] {
-  const [longer, shorter] = a.length >= b.length ? [a, b] : [b, a];
-  return longer.map((count, index) => count + (shorter[index] ?? 0));
+/** A bucket's share of the digits of a stored histogram. It holds more tasks than a table ever will. */
+const DIGITS = 12;
+
+/**
+ * A histogram as it is stored, as SQL for values of the type `numeric`: one large number, with twelve decimal digits for each bucket, the first bucket
+ * last. So `sum` adds histograms, about ten times as fast as it adds the elements of arrays.
+ *
+ * @param count how many values are in the bucket; SQL.
+ * @param bucket SQL; if NULL, so is the result.
+ */
+export function packedCount(count: string, bucket: string): string {
+  return `(${count} || 'e' || ${DIGITS} * ${bucket})::numeric`;
+}
+
+/** The buckets of a stored histogram, as the driver returns it. It may lack empty ones at the end. */
+export function unpackHistogram(packed: string | null): number[] {
+  const counts: number[] = [];
+  for (let end = packed?.length ?? 0; end > 0; end -= DIGITS) counts.push(Number(packed?.slice(Math.max(0, end - DIGITS), end)));
+  return counts;
 }
 
 /** How many values it has. */

@@ -11,7 +11,8 @@ import { toDatabaseError } from "../connect/database-error.ts";
 import { ADVISORY_LOCKS } from "../migrate/locks.ts";
 import { type Database, type Drizzle, execute, query } from "../tables/database.ts";
 import { celeryRollup, celeryTask, celeryTaskMinute, celeryTaskMinuteDirty, celeryTaskPeriod } from "../tables/schema.ts";
-import { BOUNDS_SECONDS, BUCKETS } from "./histogram.ts";
+import { SUMS, VALUES, idIn, idOfGreatest, sumsOf } from "./counts.ts";
+import { BOUNDS_SECONDS, packedCount } from "./histogram.ts";
 
 /** The most frequent names and queues of a minute are kept; the others are counted together. Some applications generate names. */
 const MOST_NAMES = 200;
@@ -134,42 +135,12 @@ function takeStatement(most: number, all: boolean): SQL {
 
 const BOUNDS = `'{${BOUNDS_SECONDS.join(",")}}'::double precision[]`;
 
-const PLACES = Array.from({ length: BUCKETS }, (_, index) => index);
-
-/** The sums of `n` by bucket. The array ends with the last bucket that is not empty. */
-function histogram(bucket: string): string {
-  const counts = PLACES.map((index) => `coalesce(sum(n) FILTER (WHERE ${bucket} = ${index}), 0)::int`);
-  return `coalesce((ARRAY[${counts.join(", ")}])[:max(${bucket}) + 1], '{}')`;
-}
-
-function sumOfHistograms(column: string): string {
-  const sums = PLACES.map((index) => `coalesce(sum(${column}[${index + 1}]), 0)::int`);
-  return `coalesce((ARRAY[${sums.join(", ")}])[:max(cardinality(${column}))], '{}')`;
-}
-
-/** A double's bytes as text, which sorts like the number if that is not negative. With an id behind, `max` finds the id of the greatest. */
-const KEY_LENGTH = 16;
-const keyed = (value: string): string => `max((encode(float8send(${value}), 'hex') || task_id) COLLATE "C")`;
-
-/** What is counted, in both tables. */
-export const VALUES = ["n", "runtime_sum", "runtime_hist", "wait_sum", "wait_hist", "runtime_max", "slowest_id", "last_failed_id"] as const;
-
 /** See `sealRollUps`. */
 const SEAL = `coalesce((SELECT sealed_before FROM ${ROLLUP} WHERE name = '${NAME}'), '-infinity')`;
 
 /** Hours and days that are over are counted. Events of their last minute still come a little later. */
 const HOURS_BEFORE = "date_trunc('hour', now() - interval '2 minutes', 'UTC')";
 const DAYS_BEFORE = "date_trunc('day', now() - interval '2 minutes', 'UTC')";
-
-/** Sums of rows with the columns `VALUES`. */
-const SUMS = `sum(n)::int AS n, sum(runtime_sum) AS runtime_sum, ${sumOfHistograms("runtime_hist")} AS runtime_hist,
-    sum(wait_sum) AS wait_sum, ${sumOfHistograms("wait_hist")} AS wait_hist, max(runtime_max) AS runtime_max`;
-
-/** `SUMS` with the ids, from rows whose time is in this column. Of two tasks that failed in one row's time, the row knows the last. */
-function sumsOf(time: string): string {
-  return `${SUMS}, max((encode(float8send(runtime_max), 'hex') || slowest_id) COLLATE "C") AS slowest,
-    max((encode(float8send(date_part('epoch', ${time})), 'hex') || last_failed_id) COLLATE "C") AS last_failed`;
-}
 
 interface Target {
   readonly table: string;
@@ -205,11 +176,11 @@ function replaceStatement({ table, time, width }: Target, times: readonly string
   FROM cells JOIN names USING (at, name) JOIN queues USING (at, queue)
 ), fresh AS MATERIALIZED (
   SELECT at, name, queue, status, n, runtime_sum, runtime_hist, wait_sum, wait_hist, runtime_max,
-    substr(slowest, ${KEY_LENGTH + 1}) AS slowest_id, substr(last_failed, ${KEY_LENGTH + 1}) AS last_failed_id
+    ${idIn("slowest")} AS slowest_id, ${idIn("last_failed")} AS last_failed_id
   FROM ranked WHERE is_kept_name AND is_kept_queue
   UNION ALL
   SELECT at, CASE WHEN is_kept_name THEN name ELSE '${OTHER}' END, CASE WHEN is_kept_queue THEN queue ELSE '${OTHER}' END, status, ${SUMS},
-    substr(max(slowest), ${KEY_LENGTH + 1}), substr(max(last_failed), ${KEY_LENGTH + 1})
+    ${idIn("max(slowest)")}, ${idIn("max(last_failed)")}
   FROM ranked WHERE NOT (is_kept_name AND is_kept_queue)
   GROUP BY 1, 2, 3, 4
 ), vanished AS (
@@ -226,15 +197,15 @@ WHERE (${VALUES.map((column) => `old.${column}`).join(", ")}) IS DISTINCT FROM (
 
 /** Counts these minutes anew. */
 function minutesStatement(minutes: readonly string[]): SQL {
-  // First by bucket, in which many tasks are the same: forty counts of each row would cost more than everything else.
+  // First by bucket, because many tasks are alike.
   const cells = `SELECT at, name, queue, status, sum(n)::int AS n,
-    coalesce(sum(runtime_sum), 0) AS runtime_sum, ${histogram("runtime_bucket")} AS runtime_hist,
-    coalesce(sum(wait_sum), 0) AS wait_sum, ${histogram("wait_bucket")} AS wait_hist,
+    coalesce(sum(runtime_sum), 0) AS runtime_sum, coalesce(sum(${packedCount("n", "runtime_bucket")}), 0) AS runtime_hist,
+    coalesce(sum(wait_sum), 0) AS wait_sum, coalesce(sum(${packedCount("n", "wait_bucket")}), 0) AS wait_hist,
     max(runtime_max) AS runtime_max, max(slowest) AS slowest, max(last_failed) AS last_failed
   FROM (
     SELECT at, name, queue, status, runtime_bucket, wait_bucket, count(*) AS n, sum(duration) AS runtime_sum, sum(wait_time) AS wait_sum,
-      max(duration) AS runtime_max, ${keyed("duration")} AS slowest,
-      ${keyed("date_part('epoch', state_at)")} FILTER (WHERE status = 'FAILURE') AS last_failed
+      max(duration) AS runtime_max, ${idOfGreatest("task_id", "duration")} AS slowest,
+      ${idOfGreatest("task_id", "date_part('epoch', state_at)")} FILTER (WHERE status = 'FAILURE') AS last_failed
     FROM due CROSS JOIN LATERAL (
       SELECT coalesce(name, '') COLLATE "C" AS name, coalesce(queue, '') COLLATE "C" AS queue, status COLLATE "C" AS status, duration, wait_time,
         width_bucket(duration, ${BOUNDS}) AS runtime_bucket, width_bucket(wait_time, ${BOUNDS}) AS wait_bucket, task_id, state_at

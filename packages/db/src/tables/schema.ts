@@ -11,6 +11,7 @@ import {
   index,
   integer,
   jsonb,
+  numeric,
   pgTable,
   primaryKey,
   smallint,
@@ -235,12 +236,12 @@ export const celeryQueueMinute = pgTable(
 const counts = () => ({
   /** Tasks. */
   n: integer("n").notNull(),
-  /** Sum of `duration` in seconds, and how many tasks have which: the histogram's sum is the number of tasks that have one. */
+  /** Sum of `duration` in seconds, and how many tasks have which, as a number with twelve digits for each bucket: see `packedCount`. */
   runtimeSum: doublePrecision("runtime_sum").notNull(),
-  runtimeHist: integer("runtime_hist").array().notNull(),
+  runtimeHist: numeric("runtime_hist").notNull(),
   /** The same of `wait_time`. */
   waitSum: doublePrecision("wait_sum").notNull(),
-  waitHist: integer("wait_hist").array().notNull(),
+  waitHist: numeric("wait_hist").notNull(),
   /** The greatest `duration`, and its task. */
   runtimeMax: doublePrecision("runtime_max"),
   slowestId: text("slowest_id"),
@@ -290,6 +291,10 @@ export const celeryTaskPeriod = pgTable(
   (table) => [
     primaryKey({ columns: [table.width, table.at, table.name, table.queue, table.status] }),
     index("celery_task_period_name_idx").on(table.width, table.name, table.at),
+    // Charts without a name or a queue read only these few.
+    index("celery_task_period_all_idx")
+      .on(table.width, table.at)
+      .where(sql`name = '(all)' and queue = '(all)'`),
   ],
 );
 

@@ -1,7 +1,6 @@
 /** Whether a worker is alive, and which tasks it took with it. */
 import { type SQL, getTableName, sql } from "drizzle-orm";
-import { countOf, percentile } from "../rollups/histogram.ts";
-import { sumOfHistograms } from "../rollups/statistics.ts";
+import { countOf, percentile, unpackHistogram } from "../rollups/histogram.ts";
 import { celeryQueueMinute, celeryRollup, celeryTask, celeryTaskMinute, celeryTaskMinuteDirty, celeryWorker } from "../tables/schema.ts";
 
 /** `up`: it was heard lately. `lost`: it fell silent without a word. `offline`: it said that it stops. */
@@ -82,11 +81,13 @@ function ago(seconds: number): SQL {
 
 export interface LostTasksOptions {
   readonly lostAfterSeconds?: number;
+  /** The instant up to which silence means something, if it is known already: planning the expression takes longer than reading a list. */
+  readonly until?: SQL;
 }
 
 /** Whether a worker (`worker`, a row of `celery_worker`) is silent, as a condition. */
-export function isSilent({ lostAfterSeconds = WORKER_LOST_AFTER_SECONDS }: LostTasksOptions = {}): SQL {
-  return sql`greatest(worker.heard_at, worker.observed_at) < ${listenedUntil()} - ${lostAfterSeconds}::float8 * interval '1 second'`;
+export function isSilent({ lostAfterSeconds = WORKER_LOST_AFTER_SECONDS, until = listenedUntil() }: LostTasksOptions = {}): SQL {
+  return sql`greatest(worker.heard_at, worker.observed_at) < ${until} - ${lostAfterSeconds}::float8 * interval '1 second'`;
 }
 
 /**
@@ -143,8 +144,8 @@ const MOST_CELLS = 1_000;
 /** A row of `usualRuntimesStatement`. */
 export interface UsualRuntime {
   readonly name: string;
-  /** As in `celery_task_minute`. */
-  readonly histogram: readonly number[];
+  /** As in `celery_task_minute`; NULL if nothing is known. */
+  readonly histogram: string | null;
 }
 
 /** How long tasks of these names lately took, as a query. */
@@ -152,16 +153,17 @@ export function usualRuntimesStatement(names: readonly string[]): SQL {
   return sql`select name, histogram from (
       select value collate "C" as name from json_array_elements_text(${JSON.stringify(names)}::json)
     ) wanted cross join lateral (
-      select ${sumOfHistograms("runtime_hist")} as histogram from (
+      select sum(runtime_hist)::text as histogram from (
         select runtime_hist from ${celeryTaskMinute} counted
-        where counted.name = wanted.name and minute >= now() - ${STUCK.days}::int * interval '1 day' and runtime_hist <> '{}'
+        where counted.name = wanted.name and minute >= now() - ${STUCK.days}::int * interval '1 day' and runtime_hist <> 0
         order by minute desc limit ${MOST_CELLS}::int
       ) latest
     ) summed`;
 }
 
 /** After how many seconds a running task is stuck; undefined if too few tasks have finished to know. */
-export function stuckAfterSeconds(histogram: readonly number[]): number | undefined {
+export function stuckAfterSeconds(packed: UsualRuntime["histogram"]): number | undefined {
+  const histogram = unpackHistogram(packed);
   const usually = countOf(histogram) < STUCK.samples ? undefined : percentile(histogram, 0.99);
   return usually === undefined ? undefined : Math.max(STUCK.atLeastSeconds, STUCK.times * usually);
 }
