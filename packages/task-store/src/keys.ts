@@ -52,15 +52,18 @@ export class StoreKeys {
   }
 }
 
-/** Fewer, because every look at the counts reads all of them, and a call costs the same for one task and for many. */
-const COUNT_SHARDS = 4;
+/**
+ * Fewer, because every look at the counts reads all of them, and every batch changes most counts in each of them. One Redis has nothing to spread. Its only
+ * shard is the first one of a cluster, so counts outlive a move to a cluster.
+ */
+const COUNT_SHARDS = { ofOneRedis: 1, ofCluster: 4 };
 
 /** The keys of an exporter that counts: its tasks, and for each shard `{cme:<shard>}:<owner>:counts` with `:floors` and `:reads` beside it. */
 export class CountKeys extends StoreKeys {
   readonly counts: readonly (readonly string[])[];
 
-  constructor(queuePrefix: string, owner: string) {
-    super(queuePrefix, owner, COUNT_SHARDS);
+  constructor(queuePrefix: string, owner: string, isClustered: boolean) {
+    super(queuePrefix, owner, isClustered ? COUNT_SHARDS.ofCluster : COUNT_SHARDS.ofOneRedis);
     this.counts = this.open.map((open) => ["counts", "floors", "reads"].map((name) => open.replace(/open$/, name)));
   }
 }
@@ -88,6 +91,13 @@ export function inCalls(shards: Part, isClustered: boolean): readonly Part[] {
     tasks += shard[1].length;
   }
   return parts;
+}
+
+/** Splits the shards of a part that have more tasks than Redis should work on without serving others. */
+export function inPages(shards: Part, tasks: number): Part {
+  return shards.flatMap(([shard, ids]) =>
+    Array.from({ length: Math.ceil(ids.length / tasks) }, (_, page) => [shard, ids.slice(page * tasks, (page + 1) * tasks)] as const),
+  );
 }
 
 /** How many tasks each shard of a call has, as the scripts take it. */

@@ -58,15 +58,17 @@ export function* writeFamilies(
   format: Format,
   more: Readonly<Record<string, string>> = {},
 ): Generator<string, void, void> {
-  const labels = new LabelWriter(more);
+  const writer = new LabelWriter(more);
   for (const { name, type, help, samples } of families) {
     const header = (shown: string, ofType: Family["type"]): string =>
       `# HELP ${shown} ${escapeHelp(help, format)}\n# TYPE ${shown} ${ofType}\n`;
     let lines = header(format === "text" && type === "counter" ? `${name}_total` : name, type);
     let created = "";
-    for (const sample of samples) {
-      const line = `${name}${sample.suffix}${labels.write(sample)} ${writeNumber(sample.value)}\n`;
-      if (format === "text" && sample.suffix === CREATED) created += line;
+    for (const { suffix, labels, own, value } of samples) {
+      const [before, after] = writer.partsOf(labels, own?.[0] ?? "");
+      const shown = own === undefined ? before : `${before}${escapeValue(own[1])}${after}`;
+      const line = `${name}${suffix}${shown} ${writeNumber(value)}\n`;
+      if (format === "text" && suffix === CREATED) created += line;
       else lines += line;
       if (lines.length < PART) continue;
       yield lines;
@@ -84,17 +86,22 @@ class LabelWriter {
   readonly #more: Readonly<Record<string, string>>;
   /** By the name of the sample's own label. */
   readonly #written = new Map<string, Map<Sample["labels"], Written>>();
+  /** Most samples have the labels of the one before. */
+  #last: { readonly labels: Sample["labels"]; readonly own: string; readonly parts: Written } | undefined;
 
   constructor(more: Readonly<Record<string, string>>) {
     this.#more = more;
   }
 
-  write({ labels, own: [name, value] = ["", ""] }: Sample): string {
-    let written = this.#written.get(name);
-    if (written === undefined) this.#written.set(name, (written = new Map<Sample["labels"], Written>()));
+  /** @param own the name of the sample's own label; empty if it has none. */
+  partsOf(labels: Sample["labels"], own: string): Written {
+    if (this.#last?.labels === labels && this.#last.own === own) return this.#last.parts;
+    let written = this.#written.get(own);
+    if (written === undefined) this.#written.set(own, (written = new Map<Sample["labels"], Written>()));
     let parts = written.get(labels);
-    if (parts === undefined) written.set(labels, (parts = this.#parts(labels, name)));
-    return name === "" ? parts[0] : `${parts[0]}${escapeValue(value)}${parts[1]}`;
+    if (parts === undefined) written.set(labels, (parts = this.#parts(labels, own)));
+    this.#last = { labels, own, parts };
+    return parts;
   }
 
   #parts(labels: Sample["labels"], own: string): Written {
@@ -109,8 +116,10 @@ class LabelWriter {
   }
 }
 
+const NEEDS_ESCAPE = /[\\"\n]/;
+
 function escapeValue(value: string): string {
-  return /[\\"\n]/.test(value) ? value.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll('"', '\\"') : value;
+  return NEEDS_ESCAPE.test(value) ? value.replaceAll("\\", "\\\\").replaceAll("\n", "\\n").replaceAll('"', '\\"') : value;
 }
 
 function escapeHelp(help: string, format: Format): string {

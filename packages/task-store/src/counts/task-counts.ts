@@ -15,7 +15,7 @@ import { toBase36 } from "../facts/encoding.ts";
 import type { FactOptions } from "../facts/fact.ts";
 import { type TaskChange, collectChanges } from "../facts/task-changes.ts";
 import type { TaskEntry } from "../facts/task-entry.ts";
-import { CountKeys, type Part, inCalls, sizesOf } from "../keys.ts";
+import { CountKeys, type Part, inCalls, inPages, sizesOf } from "../keys.ts";
 import { type ScriptCall, StoreScript } from "../scripts/store-script.ts";
 import { type Contribution, NOTHING, difference, writeContribution } from "./contribution.ts";
 import { COUNT_SCRIPT, READ_SCRIPT } from "./count-scripts.ts";
@@ -57,6 +57,9 @@ const MOST_REMEMBERED = 20_000;
 const FIRST_VERSIONS = 2 ** 31 - 1;
 /** By which part of it an expiry may be wrong before it is set again. */
 const EXPIRY_TOLERANCE = 1 / 7;
+
+/** Tasks of one shard in one call. Each call reads and writes most counts once more, so they are many. */
+const TASKS_PER_CALL = 500;
 
 /** Fields that one command removes. */
 const PAGE = 1_000;
@@ -109,7 +112,7 @@ export class TaskCounts {
 
   constructor(options: TaskCountsOptions) {
     this.#options = options;
-    this.#keys = new CountKeys(options.queuePrefix, options.owner);
+    this.#keys = new CountKeys(options.queuePrefix, options.owner, isCluster(options.redis));
     this.#count = new StoreScript(options.redis, COUNT_SCRIPT);
     this.#read = new StoreScript(options.redis, READ_SCRIPT);
   }
@@ -161,14 +164,12 @@ export class TaskCounts {
    */
   async totals(): Promise<Map<string, number>> {
     const totals = new Map<string, number>();
-    for (const reply of await this.#read.run(this.#keys.counts.map((keys) => ({ keys, args: [] })))) {
-      const [counts, floors] = (reply as [string, string]).map((text) => (text === "" ? [] : text.split(" "))) as [string[], string[]];
-      const lowest = new Map<string, number>();
-      for (let index = 0; index < floors.length; index += 2) lowest.set(floors[index] as string, Number(floors[index + 1]));
-      for (let index = 0; index < counts.length; index += 2) {
-        const field = counts[index] as string;
-        const count = Number(counts[index + 1]);
-        totals.set(field, (totals.get(field) ?? 0) + (lowest.size === 0 ? count : Math.max(count, lowest.get(field) ?? 0)));
+    const replies = (await this.#read.run(this.#keys.counts.map((keys) => ({ keys, args: [] })))) as [counts: string, floors: string][];
+    for (const [counts, floors] of replies) {
+      const lowest = new Map(pairsOf(floors));
+      for (const [field, count] of pairsOf(counts)) {
+        const shown = lowest.size === 0 ? count : Math.max(count, lowest.get(field) ?? 0);
+        totals.set(field, replies.length === 1 ? shown : (totals.get(field) ?? 0) + shown);
         lowest.delete(field);
       }
       for (const [field, floor] of lowest) totals.set(field, (totals.get(field) ?? 0) + floor);
@@ -314,7 +315,8 @@ export class TaskCounts {
 
   async #store(lines: readonly Line[]): Promise<Stored> {
     const byId = new Map(lines.map((line) => [line.id, line]));
-    const parts = inCalls([...this.#keys.byShard(byId.keys())], isCluster(this.#options.redis));
+    const shards = inPages([...this.#keys.byShard(byId.keys())], TASKS_PER_CALL);
+    const parts = inCalls(shards, isCluster(this.#options.redis));
     const calls = parts.map((part) => this.#toCall(part, byId));
     const replies = (await this.#count.run(calls)) as (number | readonly string[])[][][];
     const refused = new Set<string>();
@@ -353,6 +355,13 @@ export class TaskCounts {
     const args = [changes, sums.map(({ added }) => added), sums.map(({ subtracted }) => subtracted)];
     return { keys, args: [...args.map((arg) => JSON.stringify(arg)), ...sizesOf(part)] };
   }
+}
+
+/** The fields and numbers of a text of `READ_SCRIPT`. */
+function* pairsOf(text: string): Generator<[field: string, number: number]> {
+  if (text === "") return;
+  const parts = text.split(" ");
+  for (let index = 0; index < parts.length; index += 2) yield [parts[index] as string, Number(parts[index + 1])];
 }
 
 function shareAny(some: ReadonlyMap<string, unknown>, others: ReadonlyMap<string, unknown>): boolean {

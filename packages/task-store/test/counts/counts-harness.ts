@@ -63,7 +63,7 @@ export class CountsHarness {
   readonly server: RedisServer;
   readonly redis: Redis;
   readonly #connections: Redis[] = [];
-  readonly #keys = new CountKeys(PREFIX, OWNER);
+  readonly #keys = new CountKeys(PREFIX, OWNER, false);
 
   private constructor(server: RedisServer) {
     this.server = server;
