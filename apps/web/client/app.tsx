@@ -1,10 +1,12 @@
 /** The frame around every page: where one can go, the theme, the keyboard. */
-import type { ComponentType, JSX } from "preact";
+import type { ComponentChildren, ComponentType, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useQuery } from "./api/query.ts";
-import type { Me, WorkerList } from "./api/types.ts";
+import type { CountsAnswer, Me } from "./api/types.ts";
 import { href, page } from "./location.ts";
 import { Bar, isLive } from "./parts/bar.tsx";
+import { compact, duration, number } from "./parts/format.ts";
+import { gapsOf, isLate } from "./parts/gaps.ts";
 import { Icon, type IconName } from "./parts/icon.tsx";
 import { KeyHelp, useKeys } from "./parts/keys.tsx";
 import { Empty } from "./parts/say.tsx";
@@ -29,7 +31,9 @@ const PAGES: Readonly<Record<string, Load>> = {
 
 const loaded = new Map<string, ComponentType>([["tasks", Tasks]]);
 
-const WORKERS_EVERY_MS = 15_000;
+const COUNTS_EVERY_MS = 15_000;
+/** What a page shows comes first. */
+const COUNTS_AFTER_MS = 400;
 
 const LINKS: readonly {
   readonly to: string;
@@ -107,10 +111,56 @@ function Reload(): JSX.Element {
   );
 }
 
+/** What stands beside the entries, in one question. */
+function useCounts(): CountsAnswer | undefined {
+  const [isTime, setTime] = useState(false);
+  useEffect(() => {
+    const timer = setTimeout(() => setTime(true), COUNTS_AFTER_MS);
+    return () => clearTimeout(timer);
+  }, []);
+  return useQuery<CountsAnswer>(isTime ? "counts" : undefined, { everyMs: isLive.value ? COUNTS_EVERY_MS : undefined }).data;
+}
+
+interface CountProps {
+  readonly value: number;
+  readonly tone?: "bad" | "warn";
+  /** What is counted, for those who do not see where it stands. */
+  readonly of: string;
+  /** Shown too, where there is room. */
+  readonly word?: string;
+}
+
+function Count({ value, tone, of, word }: CountProps): JSX.Element | null {
+  if (value === 0) return null;
+  return (
+    <span class={`c ${tone ?? ""}`} title={`${number(value)} ${of}`}>
+      {compact(value)}
+      {word !== undefined && <span class="on-l"> {word}</span>}
+      <span class="sr"> {of}</span>
+    </span>
+  );
+}
+
+const COUNTS: Readonly<Record<string, (counts: CountsAnswer) => ComponentChildren>> = {
+  failures: ({ failure_groups }) => <Count value={failure_groups} tone="bad" of="groups in the last 24 hours" />,
+  types: ({ task_types }) => <Count value={task_types} of="names" />,
+  workers: ({ workers, workers_lost }) =>
+    workers_lost > 0 ? (
+      <Count value={workers_lost} tone="bad" of="of them silent without a word" word="lost" />
+    ) : (
+      <Count value={workers} of="heard in the last 24 hours" />
+    ),
+  queues: ({ queues, queues_growing }) =>
+    queues_growing > 0 ? (
+      <Count value={queues_growing} tone="warn" of="of them longer each minute" word={queues_growing === 1 ? "grows" : "grow"} />
+    ) : (
+      <Count value={queues} of="observed in the last 15 minutes" />
+    ),
+};
+
 function Side(): JSX.Element {
   const { data: me } = useQuery<Me>("me");
-  const { data: workers } = useQuery<WorkerList>("workers", { everyMs: isLive.value ? WORKERS_EVERY_MS : undefined });
-  const lost = workers?.items.filter(({ state }) => state === "lost").length ?? 0;
+  const counts = useCounts();
   return (
     <header class="side">
       <a class="brand" href={href("")}>
@@ -133,18 +183,14 @@ function Side(): JSX.Element {
                 {before !== undefined && <i>{before}</i>}
                 {name}
               </span>
-              {to === "workers" && lost > 0 && (
-                <span class="c bad">
-                  {lost}
-                  <span class="on-l"> lost</span>
-                </span>
-              )}
+              {counts !== undefined && COUNTS[to]?.(counts)}
             </a>
           ))}
         </div>
       </nav>
       <div class="side-foot">
-        <a href={href("about")} aria-current={page.value === "about" ? "page" : undefined}>
+        {counts !== undefined && <Health counts={counts} />}
+        <a class="about" href={href("about")} aria-current={page.value === "about" ? "page" : undefined}>
           <Icon name="info" />
           <span>{me === undefined || me.name === "anyone" ? "About" : `${me.name}, ${me.role}`}</span>
         </a>
@@ -166,6 +212,29 @@ function Side(): JSX.Element {
         </div>
       </div>
     </header>
+  );
+}
+
+/** How late the data is, and how much is missing. */
+function Health({ counts: { health } }: { readonly counts: CountsAnswer }): JSX.Element | null {
+  const notes = gapsOf(health).length;
+  return (
+    <>
+      {health.lag !== null && (
+        <a class="on-l" href={`${href("")}#health`} title="From an event to its row">
+          <span class={isLate(health) ? "dot warn" : "dot"} />
+          <span>{duration(Math.max(0, health.lag))} behind</span>
+        </a>
+      )}
+      {notes > 0 && (
+        <a class="on-l" href={`${href("")}#health`}>
+          <Icon name="warn" />
+          <span>
+            {notes} {notes === 1 ? "note" : "notes"} on this data
+          </span>
+        </a>
+      )}
+    </>
   );
 }
 

@@ -52,6 +52,7 @@ export function navigate(to: string, { replace = false }: { readonly replace?: b
   else history.pushState(null, "", url);
   place.value = read();
   if (isOtherPage) window.scrollTo(0, 0);
+  else if (url.hash !== "") document.getElementById(url.hash.slice(1))?.scrollIntoView();
 }
 
 function isOurs(url: URL): boolean {

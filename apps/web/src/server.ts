@@ -29,6 +29,7 @@ import { addAbout } from "./routes/about.ts";
 import { addExports } from "./routes/export.ts";
 import { DESCRIPTION } from "./openapi.ts";
 import { addLive } from "./routes/live.ts";
+import { addCounts } from "./routes/counts.ts";
 import { addOverview } from "./routes/overview.ts";
 import { addProblems } from "./routes/problem.ts";
 import { addStatistics } from "./routes/statistics.ts";
@@ -96,6 +97,7 @@ export async function createServer({ config, reader, logger, singleSignOn, dashb
     addOverview(api, context);
     addLive(api, context);
     addStatistics(api, context);
+    addCounts(api, context);
     addAbout(api, context, { config, version: VERSION, dashboardUrl });
     scope.get(`${PREFIX}/openapi.json`, { config: { role: "viewer" }, schema: { hide: true } }, (_request, reply) =>
       reply.type("application/json; charset=utf-8").serializer(JSON.stringify).send(server.swagger()),

@@ -17,7 +17,8 @@ export function lengthMs(text: string): number {
 /** Ranges without end are as long as counts are kept. */
 const LONGEST_MS = 400 * 86_400_000;
 
-function rangeMs(of: URLSearchParams, standard: string): number {
+/** How long the range of an address is. */
+export function rangeMs(of: URLSearchParams, standard: string): number {
   const from = of.get("from");
   if (from !== null) return Date.parse(of.get("to") ?? new Date().toISOString()) - Date.parse(from);
   const range = of.get("range") ?? standard;
@@ -35,16 +36,18 @@ export interface StatisticsInput {
   readonly step?: string;
   readonly by?: string;
   readonly name?: string | undefined;
+  readonly status?: string;
+  readonly everyMs?: number;
 }
 
-export function useStatistics({ range, step, by, name }: StatisticsInput): Query<Statistics> {
+export function useStatistics({ range, step, by, name, status, everyMs = EVERY_MS }: StatisticsInput): Query<Statistics> {
   const asked = new URLSearchParams({ range: query.value.get("range") ?? range });
   for (const key of ["from", "to"]) {
     const value = query.value.get(key);
     if (value !== null) asked.set(key, value);
   }
-  for (const [key, value] of Object.entries({ step, by, name })) if (value !== undefined) asked.set(key, value);
-  return useQuery<Statistics>(`statistics?${asked.toString()}`, { everyMs: isLive.value ? EVERY_MS : undefined });
+  for (const [key, value] of Object.entries({ step, by, name, status })) if (value !== undefined) asked.set(key, value);
+  return useQuery<Statistics>(`statistics?${asked.toString()}`, { everyMs: isLive.value ? everyMs : undefined });
 }
 
 /** When each step begins; milliseconds since 1970. */
@@ -55,10 +58,10 @@ export function timesOf({ from, to }: Statistics, step: string): readonly number
 }
 
 /** A value for each step; `missing` where nothing was counted. */
-export function seriesOf<T>(
-  items: readonly StatisticsItem[],
+export function seriesOf<T, I extends Pick<StatisticsItem, "at"> = StatisticsItem>(
+  items: readonly I[],
   times: readonly number[],
-  { value, missing }: { readonly value: (item: StatisticsItem) => T; readonly missing: T },
+  { value, missing }: { readonly value: (item: I) => T; readonly missing: T },
 ): readonly T[] {
   const byTime = new Map(items.map((item) => [Date.parse(item.at ?? ""), value(item)]));
   return times.map((time) => byTime.get(time) ?? missing);

@@ -10,6 +10,7 @@ import type { StatisticsItem } from "../../src/queries/statistics.ts";
 import type { TreeNode } from "../../src/queries/tree.ts";
 import type { Worker } from "../../src/queries/workers.ts";
 import type { About } from "../../src/routes/about.ts";
+import type { Counts } from "../../src/routes/counts.ts";
 import type { FailuresAnswer, NamesAnswer } from "../../src/routes/overview.ts";
 import type { QueuesAnswer, StatisticsAnswer, WorkersAnswer } from "../../src/routes/statistics.ts";
 import type { Task, Tree } from "../../src/routes/task.ts";
@@ -30,6 +31,7 @@ export type Names = z.output<typeof NamesAnswer>;
 export type Statistics = z.output<typeof StatisticsAnswer>;
 export type WorkerList = z.output<typeof WorkersAnswer>;
 export type QueueList = z.output<typeof QueuesAnswer>;
+export type CountsAnswer = z.output<typeof Counts>;
 export type AboutAnswer = z.output<typeof About>;
 export interface Me {
   readonly name: string;

@@ -1,15 +1,23 @@
 /** Overview: how much, how well, how fast, and what needs a person. */
-import type { ComponentChildren, JSX } from "preact";
+import type { JSX } from "preact";
+import { useEffect } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
 import { lengthMs, perMinute, seriesOf, stepFor, timesOf, useStatistics } from "../api/statistics.ts";
-import type { FailureList, QueueList, Statistics, StatisticsItem, WorkerList } from "../api/types.ts";
+import type { FailureList, QueueList, Statistics, Worker, WorkerList } from "../api/types.ts";
 import { href, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
+import { Brush } from "../parts/brush.tsx";
 import { Chart, Spark } from "../parts/chart.tsx";
+import { BAD_SHARE, Figures, NO_COUNT, ofStatus, percentOf, totalOf } from "../parts/figures.tsx";
+import { Icon } from "../parts/icon.tsx";
 import { Notes } from "../parts/notes.tsx";
 import { Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { duration, number, rate, zone } from "../parts/format.ts";
+import { Panel } from "../parts/panel.tsx";
+import { SlowestTypes } from "../parts/slowest-types.tsx";
+import { WorkerName } from "../parts/task.tsx";
 import { Busy, WorkerBadge } from "../parts/worker.tsx";
+import { Time } from "../parts/time.tsx";
 import { Groups } from "./failures.tsx";
 import { WORKERS_EVERY_MS } from "./workers.tsx";
 
@@ -17,6 +25,8 @@ const STANDARD_RANGE = "3h";
 const MOST_FAILURES = 5;
 const MOST_WORKERS = 12;
 const MOST_QUEUES = 8;
+/** Of the brush: it shows every task. */
+const ALL_TASKS = new URLSearchParams();
 
 export function Overview(): JSX.Element {
   const step = stepFor(STANDARD_RANGE);
@@ -25,7 +35,10 @@ export function Overview(): JSX.Element {
   const whole = useStatistics({ range: STANDARD_RANGE });
   const everyMs = isLive.value ? WORKERS_EVERY_MS : undefined;
   const { data: workers } = useQuery<WorkerList>("workers", { everyMs });
-  const { data: queues } = useQuery<QueueList>("queues?range=15m&step=1m", { everyMs });
+  const { data: queues } = useQuery<QueueList>("queues?range=3h&step=3m", { everyMs });
+  useEffect(() => {
+    if (window.location.hash === "#health") document.getElementById("health")?.scrollIntoView();
+  }, []);
   return (
     <>
       <Bar title="Overview" sub={`${rangeName(query.value, STANDARD_RANGE)}, times in ${zone()}`}>
@@ -41,152 +54,24 @@ export function Overview(): JSX.Element {
               {byStatus.data === undefined ? <Loading rows={4} /> : <Throughput data={byStatus.data} step={step} />}
             </Panel>
             <Inbox />
-            <div class="cols even">
-              <Panel title="Wait" sub="from sent to started">
-                {durations.data !== undefined && <Percentiles data={durations.data} step={step} of="wait" tone="wait" />}
-              </Panel>
-              <Panel title="Runtime" sub="of the last run">
-                {durations.data !== undefined && <Percentiles data={durations.data} step={step} of="runtime" tone="run" />}
-              </Panel>
-            </div>
+            <SlowestTypes standard={STANDARD_RANGE} />
           </div>
           <div class="stack">
-            <Panel title="Health of the data" id="health">
+            <Panel title="Wait" sub="from sent to started">
+              {durations.data !== undefined && <Percentiles data={durations.data} step={step} of="wait" tone="wait" />}
+            </Panel>
+            <Panel title="Runtime" sub="of the last run">
+              {durations.data !== undefined && <Percentiles data={durations.data} step={step} of="runtime" tone="run" />}
+            </Panel>
+            <QueuePanel queues={queues} />
+            <Panel title="Health of the data" sub="What this page cannot see, and why" id="health">
               <Notes />
             </Panel>
-            <WorkerPanel workers={workers} />
-            <QueuePanel queues={queues} />
           </div>
         </div>
+        <WorkerPanel workers={workers} />
       </div>
     </>
-  );
-}
-
-interface PanelProps {
-  readonly title: string;
-  readonly sub?: string | undefined;
-  readonly id?: string;
-  readonly link?: ComponentChildren;
-  readonly children: ComponentChildren;
-}
-
-function Panel({ title, sub, id, link, children }: PanelProps): JSX.Element {
-  return (
-    <section class="panel" aria-label={title} id={id}>
-      <header>
-        <h2>{title}</h2>
-        {sub !== undefined && <p>{sub}</p>}
-        {link}
-      </header>
-      {children}
-    </section>
-  );
-}
-
-const NO_COUNT = { value: ({ count }: StatisticsItem): number => count, missing: 0 };
-
-function ofStatus({ items }: Statistics, ...statuses: readonly string[]): readonly StatisticsItem[] {
-  return items.filter(({ status }) => statuses.includes(status ?? ""));
-}
-
-interface FiguresProps {
-  readonly byStatus: Statistics | undefined;
-  readonly durations: Statistics | undefined;
-  readonly whole: Statistics | undefined;
-  readonly step: string;
-  readonly workers: WorkerList | undefined;
-  readonly queues: QueueList | undefined;
-}
-
-function Figures({ byStatus, durations, whole, step, workers, queues }: FiguresProps): JSX.Element {
-  const times = byStatus === undefined ? [] : timesOf(byStatus, step);
-  const series = (...statuses: readonly string[]): readonly number[] =>
-    byStatus === undefined ? [] : seriesOf(ofStatus(byStatus, ...statuses), times, NO_COUNT);
-  const success = series("SUCCESS");
-  const failure = series("FAILURE");
-  const finished = success.map((count, index) => count + (failure[index] ?? 0));
-  const minutes = Math.max(1, (times.length * lengthMs(step)) / 60_000);
-  const share = totalOf(finished) === 0 ? undefined : totalOf(failure) / totalOf(finished);
-  const all = whole?.items[0];
-  const percentile = (of: "wait" | "runtime"): readonly (number | null)[] =>
-    durations === undefined
-      ? []
-      : seriesOf<number | null>(durations.items, timesOf(durations, step), { value: (item) => item[of].p95, missing: null });
-  const up = workers?.items.filter(({ state }) => state === "up") ?? [];
-  const slots = up.reduce((total, { concurrency }) => total + (concurrency ?? 0), 0);
-  const waiting = queues?.items.reduce((total, { messages }) => total + (messages ?? 0), 0);
-  return (
-    <dl class="panel kpis" aria-label="Now">
-      <Figure
-        name="Finished"
-        unit="a minute"
-        value={rate(totalOf(finished) / minutes)}
-        sub={`${number(totalOf(finished))} in this range`}
-        spark={<Spark wide values={finished} tone="ok" label="Finished" />}
-      />
-      <Figure
-        name="Failed"
-        value={share === undefined ? "–" : `${(share * 100).toFixed(share < 0.1 ? 2 : 1)} %`}
-        isBad={share !== undefined && share >= 0.01}
-        sub={`${number(totalOf(failure))} tasks`}
-        spark={<Spark wide values={failure} tone="fail" label="Failed" />}
-      />
-      <Figure
-        name="Wait, p95"
-        value={lengthOr(all?.wait.p95)}
-        sub={all?.wait.p50 === null || all === undefined ? "needs task-sent events" : `p50 is ${duration(all.wait.p50)}`}
-        spark={<Spark wide values={percentile("wait")} tone="wait" label="Wait, p95" />}
-      />
-      <Figure
-        name="Runtime, p95"
-        value={lengthOr(all?.runtime.p95)}
-        sub={all?.runtime.p50 === null || all === undefined ? undefined : `p50 is ${duration(all.runtime.p50)}`}
-        spark={<Spark wide values={percentile("runtime")} tone="run" label="Runtime, p95" />}
-      />
-      <Figure
-        name="Waiting"
-        unit="tasks"
-        value={waiting === undefined || queues?.items.length === 0 ? "–" : number(waiting)}
-        sub={queues?.items.length === 0 ? "needs the role monitor" : `in ${number(queues?.items.length ?? 0)} queues`}
-      />
-      <Figure
-        name="Running"
-        unit={slots > 0 ? `of ${number(slots)} slots` : "tasks"}
-        value={up.length === 0 ? "–" : number(up.reduce((total, { active }) => total + (active ?? 0), 0))}
-        sub={up.length === 0 ? "no worker was heard" : `on ${number(up.length)} ${up.length === 1 ? "worker" : "workers"}`}
-      />
-    </dl>
-  );
-}
-
-function totalOf(values: readonly number[]): number {
-  return values.reduce((total, value) => total + value, 0);
-}
-
-function lengthOr(seconds: number | null | undefined): string {
-  return seconds === null || seconds === undefined ? "–" : duration(seconds);
-}
-
-interface FigureProps {
-  readonly name: string;
-  readonly value: string;
-  readonly unit?: string;
-  readonly sub?: string | undefined;
-  readonly isBad?: boolean;
-  readonly spark?: JSX.Element;
-}
-
-function Figure({ name, value, unit, sub, isBad = false, spark }: FigureProps): JSX.Element {
-  return (
-    <div class="kpi">
-      <dt>{name}</dt>
-      <dd>
-        <span class={isBad ? "bad" : undefined}>{value}</span> {unit !== undefined && <small>{unit}</small>}
-      </dd>
-      {spark !== undefined && <dd class="k">{spark}</dd>}
-      {sub !== undefined && <dd class="sub">{sub}</dd>}
-    </div>
   );
 }
 
@@ -218,11 +103,23 @@ function Throughput({ data, step }: { readonly data: Statistics; readonly step: 
         stepMs={lengthMs(step)}
         series={series}
         kind="bars"
-        canZoom
         format={rate}
-        label="Tasks a minute, by how they ended. Drag to choose a range of time."
-      />
+        label="Tasks a minute, by how they ended"
+        more={(index) => <FailedShare failed={values("FAILURE")[index] ?? 0} succeeded={values("SUCCESS")[index] ?? 0} />}
+      >
+        <Brush standard={STANDARD_RANGE} isWider filters={ALL_TASKS} />
+      </Chart>
     </div>
+  );
+}
+
+function FailedShare({ failed, succeeded }: { readonly failed: number; readonly succeeded: number }): JSX.Element | null {
+  if (failed + succeeded === 0) return null;
+  const share = failed / (failed + succeeded);
+  return (
+    <li class="muted">
+      Failed <b class={share >= BAD_SHARE ? "bad" : undefined}>{percentOf(share)}</b>
+    </li>
   );
 }
 
@@ -287,17 +184,15 @@ function WorkerPanel({ workers }: { readonly workers: WorkerList | undefined }):
   const items = workers?.items ?? [];
   const lost = items.filter(({ state }) => state === "lost").length;
   const up = items.filter(({ state }) => state === "up").length;
+  const offline = items.length - up - lost;
+  const parts = [`${number(up)} up`, ...(lost > 0 ? [`${number(lost)} lost`] : []), ...(offline > 0 ? [`${number(offline)} offline`] : [])];
   const all = (
     <a class="link push" href={href("workers")}>
       All workers
     </a>
   );
   return (
-    <Panel
-      title="Workers"
-      sub={workers === undefined ? undefined : `${number(up)} up${lost === 0 ? "" : `, ${number(lost)} lost`}`}
-      link={all}
-    >
+    <Panel title="Workers" sub={workers === undefined ? undefined : parts.join(", ")} link={all}>
       {workers === undefined ? (
         <Loading rows={3} />
       ) : items.length === 0 ? (
@@ -311,11 +206,11 @@ function WorkerPanel({ workers }: { readonly workers: WorkerList | undefined }):
               <span class="row">
                 <WorkerBadge state={worker.state} glyph />
                 <span class="cut" title={worker.name}>
-                  {worker.name}
+                  <WorkerName name={worker.name} />
                 </span>
               </span>
               <small>
-                <Busy worker={worker} />
+                <WorkerLine worker={worker} />
               </small>
             </a>
           ))}
@@ -325,15 +220,35 @@ function WorkerPanel({ workers }: { readonly workers: WorkerList | undefined }):
   );
 }
 
+/** What a person wants to know of it at a glance. */
+function WorkerLine({ worker }: { readonly worker: Worker }): JSX.Element {
+  const { state, heard_at, active } = worker;
+  if (state === "up" || heard_at === null) return <Busy worker={worker} />;
+  if (state === "offline")
+    return (
+      <>
+        Stopped <Time at={heard_at} />
+      </>
+    );
+  return (
+    <span class="lostt">
+      Lost <Time at={heard_at} />
+      {active !== null && active > 0 && ` with ${number(active)} ${active === 1 ? "task" : "tasks"}`}
+    </span>
+  );
+}
+
 function QueuePanel({ queues }: { readonly queues: QueueList | undefined }): JSX.Element {
   const items = queues?.items ?? [];
+  const waiting = totalOf(items.map(({ messages }) => messages ?? 0));
+  const hasConsumers = items.some(({ consumers }) => consumers !== null);
   const all = (
     <a class="link push" href={href("queues")}>
       All queues
     </a>
   );
   return (
-    <Panel title="Queues" link={all}>
+    <Panel title="Queues" sub={items.length === 0 ? undefined : `${number(waiting)} waiting`} link={all}>
       {queues === undefined ? (
         <Loading rows={3} />
       ) : items.length === 0 ? (
@@ -344,19 +259,43 @@ function QueuePanel({ queues }: { readonly queues: QueueList | undefined }): JSX
             <tr>
               <th scope="col">Queue</th>
               <th scope="col" class="n">
+                Last 3 h
+              </th>
+              <th scope="col" class="n">
                 Waiting
               </th>
+              {hasConsumers && (
+                <th scope="col" class="n">
+                  Consumers
+                </th>
+              )}
             </tr>
           </thead>
           <tbody>
-            {items.slice(0, MOST_QUEUES).map(({ name, messages }) => (
+            {items.slice(0, MOST_QUEUES).map(({ name, messages, consumers, lengths }) => (
               <tr key={name}>
                 <th scope="row" class="w">
                   <a class="cut" href={href("queues", { queue: name })}>
                     {name}
                   </a>
                 </th>
-                <td class="n">{messages === null ? "–" : number(messages)}</td>
+                <td>
+                  <Spark values={lengths} tone="ink" label={`Waiting in ${name}, last 3 hours`} />
+                </td>
+                <td class="n">{messages === null ? <span class="nil">–</span> : number(messages)}</td>
+                {hasConsumers && (
+                  <td class="n">
+                    {consumers === 0 && messages !== null && messages > 0 ? (
+                      <span class="bad">
+                        <Icon name="warn" class="inl" /> none
+                      </span>
+                    ) : consumers === null ? (
+                      <span class="nil">–</span>
+                    ) : (
+                      number(consumers)
+                    )}
+                  </td>
+                )}
               </tr>
             ))}
           </tbody>

@@ -7,8 +7,9 @@ import { PAGE_SIZE, useTaskList, type TaskList } from "../api/task-list.ts";
 import type { Names, TaskItem } from "../api/types.ts";
 import { changed, href, query } from "../location.ts";
 import { Bar, LiveButton, RangeMenu, isLive, rangeName } from "../parts/bar.tsx";
+import { Brush } from "../parts/brush.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
-import { Facets } from "../parts/facets.tsx";
+import { Facets, countedFilters, hasOtherFilters } from "../parts/facets.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { NewRows } from "../parts/new-rows.tsx";
 import { Copy, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
@@ -57,6 +58,7 @@ export function Tasks(): JSX.Element {
             <Failing query={list.first} />
             {live.problem !== undefined && <p class="small muted">{live.problem}</p>}
             <section class="panel results" aria-label="Results" aria-busy={list.first.isPrevious}>
+              <Times list={list} />
               <NewRows count={waiting} noun={["task", "tasks"]} onShow={list.first.ask} />
               {list.first.data === undefined ? (
                 list.first.error === undefined && <Loading rows={10} />
@@ -67,11 +69,31 @@ export function Tasks(): JSX.Element {
               )}
               {list.first.data !== undefined && <Foot list={list} />}
             </section>
-            {selected.size > 0 && <Selection ids={[...selected]} onClear={() => setSelected(new Set())} />}
+            {selected.size > 0 && (
+              <Selection
+                ids={[...selected]}
+                all={rows.length}
+                onAll={() => setSelected(new Set(rows.map(({ task_id }) => task_id)))}
+                onClear={() => setSelected(new Set())}
+              />
+            )}
           </div>
         </div>
       </div>
     </>
+  );
+}
+
+/** The range as counts over time. They must not delay the list. */
+function Times({ list }: { readonly list: TaskList }): JSX.Element {
+  const isPartial = list.next !== null && list.items.length < PAGE_SIZE && list.searchedTo !== null;
+  return (
+    <Brush
+      standard={STANDARD_RANGE}
+      filters={list.first.data === undefined ? undefined : countedFilters()}
+      hint={hasOtherFilters() ? "Bars leave out some filters. Drag to choose a time range" : undefined}
+      searchedTo={isPartial ? list.searchedTo : undefined}
+    />
   );
 }
 
@@ -174,10 +196,23 @@ function NoTasks({ list, isFiltered }: { readonly list: TaskList; readonly isFil
   );
 }
 
-function Selection({ ids, onClear }: { readonly ids: readonly string[]; readonly onClear: () => void }): JSX.Element {
+interface SelectionProps {
+  readonly ids: readonly string[];
+  /** How many rows there are. */
+  readonly all: number;
+  readonly onAll: () => void;
+  readonly onClear: () => void;
+}
+
+function Selection({ ids, all, onAll, onClear }: SelectionProps): JSX.Element {
   return (
     <div class="bulk" role="region" aria-label="Selection">
       <b>{ids.length} selected</b>
+      {ids.length < all && (
+        <button class="link" type="button" onClick={onAll}>
+          Select all {number(all)} shown
+        </button>
+      )}
       <i />
       <Copy text={ids.join("\n")} label="Copy ids" word="Copy ids" />
       <Action icon="revoked" name="Revoke…" small />

@@ -1,7 +1,6 @@
 /** Charts in SVG. The legend is the readout: it shows the step under the pointer, otherwise the last one. */
 import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
-import { changed, href, navigate, page } from "../location.ts";
 import { Icon } from "./icon.tsx";
 import { axisTime, number, shortTime } from "./format.ts";
 
@@ -27,16 +26,18 @@ export interface ChartProps {
   readonly label: string;
   readonly format?: (value: number) => string;
   readonly height?: "lo" | "mid";
-  /** Whether dragging chooses a range of time. */
-  readonly canZoom?: boolean;
-  readonly more?: ComponentChildren;
+  /** At the end of the legend, for the step that it shows. */
+  readonly more?: (step: number) => ComponentChildren;
+  /** Between the chart and its table. */
+  readonly children?: ComponentChildren;
 }
 
-/** A round number that is not less. */
-function roundUp(value: number): number {
-  if (value <= 0) return 1;
-  const size = 10 ** Math.floor(Math.log10(value));
-  return ([1, 2, 4, 5, 10].find((factor) => factor * size >= value) ?? 10) * size;
+/** Round numbers from 0 to one that is not less than `value`, with about as many steps between them as `lines`. */
+function ticksOf(value: number, lines: number): number[] {
+  const raw = (value <= 0 ? 1 : value) / lines;
+  const size = 10 ** Math.floor(Math.log10(raw));
+  const step = ([1, 2, 2.5, 5, 10].find((factor) => factor * size >= raw) ?? 10) * size;
+  return Array.from({ length: Math.max(1, Math.ceil(value / step)) + 1 }, (_, index) => index * step);
 }
 
 function totalsOf(series: readonly Series[], kind: ChartProps["kind"], steps: number): number[] {
@@ -53,24 +54,17 @@ function lastKnown(series: readonly Series[], steps: number): number {
 }
 
 export function Chart(props: ChartProps): JSX.Element {
-  const { times, stepMs, series, kind, label, format = number, height, canZoom = false, more } = props;
+  const { times, stepMs, series, kind, label, format = number, height, more, children } = props;
   const steps = times.length;
   const [at, setAt] = useState<number>();
-  const [from, setFrom] = useState<number>();
   const shown = at === undefined || at >= steps ? lastKnown(series, steps) : at;
-  const top = roundUp(totalsOf(series, kind, steps).reduce((most, each) => Math.max(most, each), 0));
+  const most = totalsOf(series, kind, steps).reduce((highest, each) => Math.max(highest, each), 0);
+  const ticks = ticksOf(most, height === undefined ? 5 : 2);
+  const top = ticks.at(-1) ?? 1;
+  const labels = height === undefined ? 6 : 2;
   const stepAt = ({ currentTarget, clientX }: PointerEvent): number => {
     const { left, width } = (currentTarget as Element).getBoundingClientRect();
     return Math.min(steps - 1, Math.max(0, Math.floor(((clientX - left) / width) * steps)));
-  };
-  const zoom = (to: number): void => {
-    if (from === undefined) return;
-    setFrom(undefined);
-    const first = times[Math.min(from, to)];
-    const last = times[Math.max(from, to)];
-    if (first === undefined || last === undefined || from === to) return;
-    const range = { range: null, from: new Date(first).toISOString(), to: new Date(last + stepMs).toISOString() };
-    navigate(href(page.value, changed(range)));
   };
   return (
     <>
@@ -78,54 +72,56 @@ export function Chart(props: ChartProps): JSX.Element {
         {series.map(({ name, tone, values, dashed = false }) => (
           <li key={name}>
             <svg aria-hidden="true" viewBox="0 0 12 12">
-              {kind === "bars" ? (
-                <rect class={`a-${tone}`} width="12" height="12" rx="2" />
-              ) : (
-                <path class={`l-${tone} ${dashed ? "dash" : ""}`} d="M0 6h12" />
-              )}
+              {kind === "bars" ? <Swatch tone={tone} /> : <path class={`l-${tone} ${dashed ? "dash" : ""}`} d="M0 6h12" />}
             </svg>
             {name} <b>{values[shown] === null || values[shown] === undefined ? "–" : format(values[shown])}</b>
           </li>
         ))}
-        {more}
+        {more?.(shown)}
         <li class="muted push num">{shortTime(new Date(times[shown] ?? 0))}</li>
       </ul>
       <div class="chart">
         <div class="y" aria-hidden="true">
-          {[top, top / 2, 0].map((value) => (
+          {ticks.toReversed().map((value) => (
             <span key={value}>{format(value)}</span>
           ))}
         </div>
         <svg
-          class={`plot ${height ?? ""} ${canZoom ? "zooms" : ""}`}
+          class={`plot ${height ?? ""}`}
           viewBox={`0 0 ${steps * STEP} ${HEIGHT}`}
           preserveAspectRatio="none"
           role="img"
           aria-label={label}
           onPointerMove={(event) => setAt(stepAt(event))}
-          onPointerLeave={() => {
-            setAt(undefined);
-            setFrom(undefined);
-          }}
-          onPointerDown={canZoom ? (event) => setFrom(stepAt(event)) : undefined}
-          onPointerUp={canZoom ? (event) => zoom(stepAt(event)) : undefined}
+          onPointerLeave={() => setAt(undefined)}
         >
-          {[0, HEIGHT / 2, HEIGHT].map((y) => (
-            <path key={y} class="grid" d={`M0 ${y}H${steps * STEP}`} />
+          {ticks.map((value) => (
+            <path key={value} class="grid" d={`M0 ${HEIGHT - (value / top) * HEIGHT}H${steps * STEP}`} />
           ))}
           {kind === "bars" ? <Bars series={series} steps={steps} top={top} /> : <Lines series={series} top={top} />}
-          {from !== undefined && at !== undefined && (
-            <rect class="chosen" x={Math.min(from, at) * STEP} width={(Math.abs(at - from) + 1) * STEP} height={HEIGHT} />
-          )}
           {at !== undefined && <path class="cross" d={`M${(shown + 0.5) * STEP} 0V${HEIGHT}`} />}
         </svg>
         <div class="x" aria-hidden="true">
-          {[0, Math.floor((steps - 1) / 2), steps - 1].map((step, index) => (
-            <span key={index}>{axisTime(new Date(times[step] ?? 0), steps * stepMs)}</span>
+          {Array.from({ length: labels + 1 }, (_, index) => (
+            <span key={index}>{axisTime(new Date(times[Math.floor(((steps - 1) * index) / labels)] ?? 0), steps * stepMs)}</span>
           ))}
         </div>
       </div>
+      {children}
       <Numbers {...props} format={format} />
+    </>
+  );
+}
+
+/** Success is the usual, so it is pale under a dark edge. */
+const CAP = 2.6;
+
+function Swatch({ tone }: { readonly tone: string }): JSX.Element {
+  if (tone !== "ok") return <rect class={`a-${tone}`} width="12" height="12" rx="2" />;
+  return (
+    <>
+      <rect class="a-soft" width="12" height="12" rx="2" />
+      <path class="a-ok" d="M0 2a2 2 0 0 1 2-2h8a2 2 0 0 1 2 2v1.5H0z" />
     </>
   );
 }
@@ -134,15 +130,29 @@ export function Chart(props: ChartProps): JSX.Element {
 function Bars({ series, steps, top }: { readonly series: readonly Series[]; readonly steps: number; readonly top: number }): JSX.Element {
   const bases = Array.from({ length: steps }, () => HEIGHT);
   const paths = [...series].reverse().map(({ name, tone, values }) => {
+    const caps: string[] = [];
     const bars = bases.map((base, step) => {
       const size = ((values[step] ?? 0) / top) * HEIGHT;
       if (size <= 0) return "";
-      bases[step] = base - size;
-      return `M${step * STEP + GAP / 2} ${base.toFixed(1)}v${(-size).toFixed(1)}h${STEP - GAP}v${size.toFixed(1)}z`;
+      const end = base - size;
+      bases[step] = end;
+      caps.push(barPath(step, end + Math.min(CAP, size), end));
+      return barPath(step, base, end);
     });
-    return <path key={name} class={`a-${tone}`} d={bars.join("")} />;
+    if (tone !== "ok") return <path key={name} class={`a-${tone}`} d={bars.join("")} />;
+    return (
+      <g key={name}>
+        <path class="a-soft" d={bars.join("")} />
+        <path class="a-ok" d={caps.join("")} />
+      </g>
+    );
   });
   return <>{paths}</>;
+}
+
+function barPath(step: number, from: number, to: number): string {
+  const size = (from - to).toFixed(1);
+  return `M${step * STEP + GAP / 2} ${from.toFixed(1)}v-${size}h${STEP - GAP}v${size}z`;
 }
 
 /** Nothing is drawn where nothing is known. */
@@ -159,9 +169,20 @@ function linePath(values: readonly (number | null)[], top: number, height: numbe
     .join("");
 }
 
+/** The room under a line, to the ground. */
+function areaPath(values: readonly (number | null)[], top: number, height: number): string {
+  return linePath(values, top, height)
+    .split("M")
+    .filter((part) => part.includes("L"))
+    .map((part) => `M${part}V${height}H${part.slice(0, part.indexOf(" "))}z`)
+    .join("");
+}
+
 function Lines({ series, top }: { readonly series: readonly Series[]; readonly top: number }): JSX.Element {
+  const [first] = series;
   return (
     <>
+      {first !== undefined && <path class={`t-${first.tone}`} d={areaPath(first.values, top, HEIGHT)} />}
       {series.map(({ name, tone, values, dashed = false }) => (
         <path key={name} class={`l-${tone} ${dashed ? "dash" : ""}`} d={linePath(values, top, HEIGHT)} />
       ))}
@@ -226,6 +247,7 @@ export function Spark({ values, tone, label, wide = false }: SparkProps): JSX.El
       role="img"
       aria-label={label}
     >
+      <path class={`t-${tone}`} d={areaPath(values, top, 24)} />
       <path class={`l-${tone}`} d={linePath(values, top, 24)} />
     </svg>
   );

@@ -34,12 +34,7 @@ function useCounts(by: Counted, isReady: boolean): ReadonlyMap<string, number> |
     const value = query.value.get(parameter);
     if (value !== null) asked.set(parameter, value);
   }
-  for (const parameter of COUNTED) {
-    if (parameter === by) continue;
-    const values = valuesOf(parameter);
-    // Wildcards are not counted.
-    if (!values.some((value) => value.includes("*"))) for (const value of values) asked.append(parameter, value);
-  }
+  for (const [parameter, value] of countedFilters()) if (parameter !== by) asked.append(parameter, value);
   const { data, isPrevious } = useQuery<Statistics>(isReady ? `statistics?${asked.toString()}` : undefined, {
     everyMs: isLive.value ? COUNTS_EVERY_MS : undefined,
   });
@@ -47,8 +42,16 @@ function useCounts(by: Counted, isReady: boolean): ReadonlyMap<string, number> |
   return new Map(data.items.map((item) => [item[by] ?? "", item.count]));
 }
 
+/** Filters by which tasks are counted. Wildcards are not counted. */
+export function countedFilters(): URLSearchParams {
+  const all = COUNTED.map((parameter) => [parameter, valuesOf(parameter)] as const).filter(
+    ([, values]) => !values.some((value) => value.includes("*")),
+  );
+  return new URLSearchParams(all.flatMap(([parameter, values]) => values.map((value) => [parameter, value])));
+}
+
 /** Whether the list has filters that the counts leave out. */
-function hasOtherFilters(): boolean {
+export function hasOtherFilters(): boolean {
   const known: readonly string[] = [...COUNTED, ...RANGE, "cursor"];
   return [...query.value].some(([name, value]) => !known.includes(name) || (name !== "status" && value.includes("*")));
 }
@@ -137,7 +140,7 @@ function Facet({ title, parameter, chosen, choices, counts }: FacetProps): JSX.E
   const toggle = (value: string): void => set(chosen.includes(value) ? chosen.filter((one) => one !== value) : [...chosen, value]);
   const few = parameter === "status" ? choices.length : FEW;
   const draw = ({ value, label }: Choice): JSX.Element => (
-    <label key={value}>
+    <label key={value} class={counts?.has(value) === false ? "zero" : undefined}>
       <input type="checkbox" checked={chosen.includes(value)} onChange={() => toggle(value)} />
       <span class="cut">{label}</span>
       {counts !== undefined && <span class="count">{compact(counts.get(value) ?? 0)}</span>}

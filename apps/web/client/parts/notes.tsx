@@ -3,17 +3,13 @@ import type { ComponentChildren, JSX } from "preact";
 import { useQuery } from "../api/query.ts";
 import type { DataHealth } from "../api/types.ts";
 import { isLive } from "./bar.tsx";
+import { gapsOf, type Gap } from "./gaps.ts";
 import { Icon } from "./icon.tsx";
 import { Setting } from "./say.tsx";
 import { duration, number } from "./format.ts";
-import { Time, now } from "./time.tsx";
+import { Time } from "./time.tsx";
 
 const EVERY_MS = 15_000;
-/** Shorter lags are those of a batch. */
-const LATE_SECONDS = 10;
-const ROLLED_UP_MS = 60_000;
-/** A few tasks always come without: those whose sender was not restarted. */
-const MANY = 0.05;
 
 interface Note {
   readonly tone: "warn" | "ok";
@@ -23,72 +19,53 @@ interface Note {
 
 function useDataHealth(): { readonly health: DataHealth | undefined; readonly notes: readonly Note[] } {
   const { data } = useQuery<DataHealth>("health-of-data", { everyMs: isLive.value ? EVERY_MS : undefined });
-  return { health: data, notes: data === undefined ? [] : notesOf(data) };
+  return { health: data, notes: data === undefined ? [] : gapsOf(data).map((gap) => ({ tone: "warn", ...NOTES[gap](data) })) };
 }
 
-function notesOf(health: DataHealth): Note[] {
-  const { tasks, without_queue, cut, silent_workers, lag, rolled_up_at } = health;
-  const notes: (Note | undefined)[] = [
-    lag !== null && lag > LATE_SECONDS
-      ? {
-          tone: "warn",
-          title: `${duration(lag)} behind`,
-          text: "Events wait in our own queue: the postgres-processor is slower than they come in, or it was stopped.",
-        }
-      : undefined,
-    silent_workers.length > 0
-      ? {
-          tone: "warn",
-          title: `${silent_workers.join(", ")} ${silent_workers.length === 1 ? "sends" : "send"} no task events`,
-          text: (
-            <>
-              Heartbeats tell how much they do, but not what: their tasks are missing from every list. Start them with{" "}
-              <Setting>celery worker -E</Setting> or set <Setting>worker_send_task_events = True</Setting>.
-            </>
-          ),
-        }
-      : undefined,
-    tasks > 0 && without_queue > tasks * MANY
-      ? {
-          tone: "warn",
-          title: `${number(without_queue)} of the newest ${number(tasks)} tasks have no queue`,
-          text: (
-            <>
-              Nobody told when they were sent, so their waiting time is not known either. Set <Setting>task_send_sent_event = True</Setting>{" "}
-              where tasks are sent.
-            </>
-          ),
-        }
-      : undefined,
-    cut > 0
-      ? {
-          tone: "warn",
-          title: `${number(cut)} of the newest ${number(tasks)} tasks have arguments that Celery cut`,
-          text: (
-            <>
-              Set <Setting>app.amqp.argsrepr_maxsize = 8192</Setting> and <Setting>app.amqp.kwargsrepr_maxsize = 8192</Setting> where tasks
-              are sent.
-            </>
-          ),
-        }
-      : undefined,
-    tasks > 0 && (rolled_up_at === null || now.value - Date.parse(rolled_up_at) > ROLLED_UP_MS)
-      ? {
-          tone: "warn",
-          title: "The charts are old",
-          text:
-            rolled_up_at === null ? (
-              "Nobody counts the tasks. The role postgres-processor does it: is it running, in this version?"
-            ) : (
-              <>
-                Tasks were last counted <Time at={rolled_up_at} />. The role postgres-processor does it: is it running?
-              </>
-            ),
-        }
-      : undefined,
-  ];
-  return notes.filter((note) => note !== undefined);
-}
+const NOTES: Readonly<Record<Gap, (health: DataHealth) => Omit<Note, "tone">>> = {
+  late: ({ lag }) => ({
+    title: `${duration(lag ?? 0)} behind`,
+    text: "Events wait in our own queue: the postgres-processor is slower than they come in, or it was stopped.",
+  }),
+  silent: ({ silent_workers }) => ({
+    title: `${silent_workers.join(", ")} ${silent_workers.length === 1 ? "sends" : "send"} no task events`,
+    text: (
+      <>
+        Heartbeats tell how much they do, but not what: their tasks are missing from every list. Start them with{" "}
+        <Setting>celery worker -E</Setting> or set <Setting>worker_send_task_events = True</Setting>.
+      </>
+    ),
+  }),
+  queue: ({ tasks, without_queue }) => ({
+    title: `${number(without_queue)} of the newest ${number(tasks)} tasks have no queue`,
+    text: (
+      <>
+        Nobody told when they were sent, so their waiting time is not known either. Set <Setting>task_send_sent_event = True</Setting> where
+        tasks are sent.
+      </>
+    ),
+  }),
+  cut: ({ tasks, cut }) => ({
+    title: `${number(cut)} of the newest ${number(tasks)} tasks have arguments that Celery cut`,
+    text: (
+      <>
+        Set <Setting>app.amqp.argsrepr_maxsize = 8192</Setting> and <Setting>app.amqp.kwargsrepr_maxsize = 8192</Setting> where tasks are
+        sent.
+      </>
+    ),
+  }),
+  old: ({ rolled_up_at }) => ({
+    title: "The charts are old",
+    text:
+      rolled_up_at === null ? (
+        "Nobody counts the tasks. The role postgres-processor does it: is it running, in this version?"
+      ) : (
+        <>
+          Tasks were last counted <Time at={rolled_up_at} />. The role postgres-processor does it: is it running?
+        </>
+      ),
+  }),
+};
 
 export function Notes(): JSX.Element | null {
   const { health, notes } = useDataHealth();

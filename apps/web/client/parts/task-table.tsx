@@ -2,6 +2,7 @@
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { TaskItem } from "../api/types.ts";
+import { Icon } from "./icon.tsx";
 import { Badge, Stuck, TaskCell, argumentsLine, shortId, stateOf } from "./task.tsx";
 import { duration } from "./format.ts";
 import { Duration, Time, now } from "./time.tsx";
@@ -85,7 +86,7 @@ export function TaskTable(props: TaskTableProps): JSX.Element {
             Retries
           </th>
           <th scope="col" class="n" aria-sort="descending">
-            Seen
+            Seen <Icon name="dn" class="inl" />
           </th>
         </tr>
       </thead>

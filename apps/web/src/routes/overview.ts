@@ -1,7 +1,7 @@
 /** What there is: groups of failures, task types, names. */
 import { storableText } from "@celery-metrics-exporter/db";
 import { z } from "zod";
-import { USER_ROLES, maySeeData } from "../access/user.ts";
+import { USER_ROLES, maySeeData, type User } from "../access/user.ts";
 import { PROBLEMS as PROBLEM_STATUSES } from "../queries/columns.ts";
 import { FailureGroup, readFailures } from "../queries/failures.ts";
 import { RangeQuery, beginningOf } from "../queries/filters.ts";
@@ -37,7 +37,29 @@ export const NamesAnswer = z.object({
   workers: z.array(z.string()).describe("Workers of the newest 5,000 tasks."),
 });
 
-export function addOverview(api: Api, { reader, lasting }: ApiContext): void {
+/** @param query that of `/failures`; by default, the failures of the last 24 hours. */
+export function failuresOf(
+  { reader, lasting }: ApiContext,
+  user: User,
+  query: z.output<typeof FailuresQuery> = FailuresQuery.parse({}),
+): Promise<z.output<typeof FailuresAnswer>> {
+  const { status: statuses, name, to } = query;
+  const withData = maySeeData(user);
+  return lasting.get(["failures", withData, query], async () => {
+    const { items, truncated } = await readFailures(reader, { statuses, name, from: beginningOf(query), to, withData });
+    return { items: [...items], truncated };
+  });
+}
+
+export function namesOf({ reader, lasting }: ApiContext): Promise<z.output<typeof NamesAnswer>> {
+  return lasting.get(["names"], async () => {
+    const { names, queues, workers } = await readNames(reader);
+    return { names: [...names], queues: [...queues], workers: [...workers] };
+  });
+}
+
+export function addOverview(api: Api, context: ApiContext): void {
+  const { reader, lasting } = context;
   api.get(
     `${PREFIX}/failures`,
     {
@@ -49,14 +71,7 @@ export function addOverview(api: Api, { reader, lasting }: ApiContext): void {
         response: { 200: FailuresAnswer, ...PROBLEMS },
       },
     },
-    ({ query, user }) => {
-      const { status: statuses, name, to } = query;
-      const withData = maySeeData(user);
-      return lasting.get(["failures", withData, query], async () => {
-        const { items, truncated } = await readFailures(reader, { statuses, name, from: beginningOf(query), to, withData });
-        return { items: [...items], truncated };
-      });
-    },
+    ({ query, user }) => failuresOf(context, user, query),
   );
   api.get(
     `${PREFIX}/task-types`,
@@ -80,11 +95,7 @@ export function addOverview(api: Api, { reader, lasting }: ApiContext): void {
         response: { 200: NamesAnswer, ...PROBLEMS },
       },
     },
-    () =>
-      lasting.get(["names"], async () => {
-        const { names, queues, workers } = await readNames(reader);
-        return { names: [...names], queues: [...queues], workers: [...workers] };
-      }),
+    () => namesOf(context),
   );
   api.get(
     `${PREFIX}/me`,

@@ -85,7 +85,12 @@ function rangeOf(query: RangeQuery): { readonly from: Date; readonly to: Date } 
   return { from: from < earliest ? earliest : from, to };
 }
 
-export function addStatistics(api: Api, { reader, recent, lasting }: ApiContext): void {
+export function dataHealthOf({ reader, lasting }: ApiContext): Promise<DataHealth> {
+  return lasting.get(["health-of-data"], () => readDataHealth(reader));
+}
+
+export function addStatistics(api: Api, context: ApiContext): void {
+  const { reader, recent } = context;
   api.get(
     `${PREFIX}/statistics`,
     {
@@ -161,6 +166,6 @@ export function addStatistics(api: Api, { reader, recent, lasting }: ApiContext)
         response: { 200: DataHealth, ...PROBLEMS },
       },
     },
-    () => lasting.get(["health-of-data"], () => readDataHealth(reader)),
+    () => dataHealthOf(context),
   );
 }

@@ -1,0 +1,101 @@
+/** The task types that run longest. */
+import type { JSX } from "preact";
+import { useStatistics } from "../api/statistics.ts";
+import type { Statistics } from "../api/types.ts";
+import { href, query } from "../location.ts";
+import { rangeName } from "./bar.tsx";
+import { BAD_SHARE, lengthOr, percentOf } from "./figures.tsx";
+import { duration, number } from "./format.ts";
+import { Icon } from "./icon.tsx";
+import { Panel } from "./panel.tsx";
+import { TaskName } from "./task.tsx";
+
+const MOST_TYPES = 7;
+const EVERY_MS = 15_000;
+
+function countOf(of: Statistics | undefined, name: string): number {
+  return of?.items.find((item) => item.name === name)?.count ?? 0;
+}
+
+/** @param standard the range of the page if its address has none. */
+export function SlowestTypes({ standard }: { readonly standard: string }): JSX.Element | null {
+  const asked = { range: standard, by: "name", everyMs: EVERY_MS };
+  const { data } = useStatistics(asked);
+  const { data: failures } = useStatistics({ ...asked, status: "FAILURE" });
+  const { data: successes } = useStatistics({ ...asked, status: "SUCCESS" });
+  const rows = (data?.items ?? [])
+    .flatMap((item) =>
+      item.name === undefined || item.name === "" || item.runtime.p95 === null ? [] : [{ ...item, name: item.name, p95: item.runtime.p95 }],
+    )
+    .sort((one, other) => other.p95 - one.p95);
+  const longest = rows[0]?.p95 ?? 0;
+  if (rows.length === 0) return null;
+  const range = query.value.has("from") ? query.value : new URLSearchParams({ range: query.value.get("range") ?? standard });
+  const all = (
+    <a class="link push" href={href("types", range)}>
+      {rows.length > MOST_TYPES ? `All ${number(rows.length)} types` : "All types"}
+    </a>
+  );
+  return (
+    <Panel title="Slowest task types" sub={`by p95 runtime, ${rangeName(query.value, standard).toLowerCase()}`} link={all}>
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Task</th>
+            <th scope="col" class="p3">
+              <span class="sr">p95 drawn</span>
+            </th>
+            <th scope="col" class="n">
+              p50
+            </th>
+            <th scope="col" class="n">
+              p95
+            </th>
+            <th scope="col" class="n p3">
+              Runs
+            </th>
+            <th scope="col" class="n">
+              Failed
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {rows.slice(0, MOST_TYPES).map(({ name, p95, runtime }) => {
+            const failed = countOf(failures, name);
+            return (
+              <tr key={name}>
+                <th scope="row" class="w">
+                  <a class="cut" href={href("tasks", new URLSearchParams([["name", name], ...range]))}>
+                    <TaskName name={name} />
+                  </a>
+                </th>
+                <td class="p3">
+                  <svg class="meter" aria-hidden="true">
+                    <rect class="base" width="100%" height="100%" rx="3" />
+                    <rect class="a-run" width={`${((p95 / longest) * 100).toFixed(1)}%`} height="100%" rx="3" />
+                  </svg>
+                </td>
+                <td class="n">{lengthOr(runtime.p50)}</td>
+                <td class="n">{duration(p95)}</td>
+                <td class="n p3">{number(runtime.count)}</td>
+                <td class="n">
+                  <Share of={failed} in={failed + countOf(successes, name)} />
+                </td>
+              </tr>
+            );
+          })}
+        </tbody>
+      </table>
+    </Panel>
+  );
+}
+
+function Share({ of, in: all }: { readonly of: number; readonly in: number }): JSX.Element {
+  if (of === 0) return <span class="nil">0</span>;
+  const isBad = of / all >= BAD_SHARE;
+  return (
+    <span class={isBad ? "bad" : undefined}>
+      {isBad && <Icon name="warn" class="inl" label="too many:" />} {percentOf(of / all)}
+    </span>
+  );
+}
