@@ -142,6 +142,15 @@ describe("Tasks", () => {
     await page.getByRole("dialog", { name: "Keyboard" }).waitFor();
   });
 
+  it("selects all rows that are shown", async () => {
+    const page = await viewer.open(site(), { path: "tasks" });
+    await page.locator("[data-select]").first().check();
+    const selection = page.getByRole("region", { name: "Selection" });
+    await selection.getByRole("button", { name: "Select all 50 shown" }).click();
+    await selection.getByText("50 selected").waitFor();
+    expect(await selection.getByRole("button", { name: /Select all/ }).count()).toBe(0);
+  });
+
   it("shows older pages by address", async () => {
     const page = await viewer.open(site(), { path: "tasks" });
     const first = await page.locator("[data-row]").first().getAttribute("data-row");
@@ -332,20 +341,161 @@ describe("Task", () => {
   });
 });
 
-it("zooms into a range of time by dragging over the chart", async () => {
-  const page = await viewer.open(site());
-  const chart = page.getByRole("img", { name: /^Tasks a minute/ });
-  await chart.waitFor();
-  const { x, y, width } = (await chart.boundingBox()) ?? { x: 0, y: 0, width: 0 };
-  await page.mouse.move(x + width * 0.5, y + 50);
-  await page.mouse.down();
-  await page.mouse.move(x + width * 0.8, y + 50);
-  await page.mouse.up();
-  await page.waitForURL(/from=.*to=/);
+/** How long the range of the address is, in minutes. */
+function rangeOf(page: Page): number {
   const { searchParams } = new URL(page.url());
-  const chosenMs = Date.parse(searchParams.get("to") ?? "") - Date.parse(searchParams.get("from") ?? "");
-  // Three tenths of three hours, in whole steps.
-  expect(chosenMs / 60_000).toBeCloseTo(54, -1);
+  return (Date.parse(searchParams.get("to") ?? new Date().toISOString()) - Date.parse(searchParams.get("from") ?? "")) / 60_000;
+}
+
+describe("the brush", () => {
+  interface Strip {
+    readonly y: number;
+    /** The place of a share of the time that it shows. */
+    readonly at: (share: number) => number;
+  }
+
+  async function stripOf(page: Page): Promise<Strip> {
+    await page.getByRole("img", { name: /tasks, \d+ of them failed/ }).waitFor();
+    await settle(page);
+    const { x, y, width, height } = (await page.locator(".brush").boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 };
+    return { y: y + height / 2, at: (share) => x + width * share };
+  }
+
+  async function drag(page: Page, from: number, to: number): Promise<void> {
+    const { y, at } = await stripOf(page);
+    await page.mouse.move(at(from), y);
+    await page.mouse.down();
+    await page.mouse.move(at((from + to) / 2), y);
+    await page.mouse.move(at(to), y);
+    await page.mouse.up();
+  }
+
+  it.each(["", "tasks"])("of the page “%s” chooses a range of the last 24 hours, which back takes away", async (path) => {
+    const page = await viewer.open(site(), { path });
+    await drag(page, 0.5, 0.8);
+    await page.waitForURL(/from=.*to=/);
+    expect(rangeOf(page)).toBeCloseTo(0.3 * 1_440, -1);
+    await page.getByRole("slider", { name: "Shown time" }).waitFor();
+    await page.goBack();
+    await page.getByText("Drag to choose a time range").waitFor();
+    expect(new URL(page.url()).search).toBe("");
+  });
+
+  it("shows only tasks of the chosen range", async () => {
+    const page = await viewer.open(site(), { path: "tasks" });
+    await drag(page, 0.5, 0.95);
+    await page.waitForURL(/from=.*to=/);
+    await page.locator("[data-row]").first().waitFor();
+    await settle(page);
+    const to = new URL(page.url()).searchParams.get("to") ?? "";
+    const seen = await page.locator("[data-row] time").evaluateAll((all) => all.map((time) => time.getAttribute("datetime") ?? ""));
+    expect(seen.length).toBeGreaterThan(0);
+    expect(seen.filter((time) => Date.parse(time) > Date.parse(to))).toEqual([]);
+  });
+
+  it("moves its window, and an end of it that stays at now stays there", async () => {
+    const page = await viewer.open(site());
+    await drag(page, 1 - 1.5 / 24, 0.5);
+    await page.waitForURL(/from=.*to=/);
+    expect(rangeOf(page)).toBeCloseTo(180, -1);
+    await drag(page, 0.5 + 1.5 / 24, 1);
+    await page.waitForURL(({ search }) => search.includes("from=") && !search.includes("to="));
+    expect(rangeOf(page)).toBeCloseTo(0.5 * 1_440 + 90, -1);
+    await page
+      .getByText(/ to now/)
+      .first()
+      .waitFor();
+  });
+
+  it("is moved with the keyboard, which escape takes back", async () => {
+    const page = await viewer.open(site());
+    await stripOf(page);
+    const from = page.getByRole("slider", { name: "From", exact: true });
+    const before = await from.getAttribute("aria-valuetext");
+    await from.focus();
+    await page.keyboard.press("PageDown");
+    expect(await from.getAttribute("aria-valuetext")).not.toBe(before);
+    await page.keyboard.press("Escape");
+    expect(await from.getAttribute("aria-valuetext")).toBe(before);
+    for (let press = 0; press < 4; press += 1) await page.keyboard.press("ArrowLeft");
+    await page.waitForURL(/from=/);
+    expect(rangeOf(page)).toBeCloseTo(180 + 4 * 15, -1);
+    await page.getByRole("slider", { name: "Shown time" }).focus();
+    await page.keyboard.press("Home");
+    await page.keyboard.press("Enter");
+    await page.waitForURL(/from=.*to=/);
+    expect(rangeOf(page)).toBeCloseTo(180 + 4 * 15, -1);
+    await page.getByRole("slider", { name: "To", exact: true }).focus();
+    await page.keyboard.press("End");
+    await page.keyboard.press("Enter");
+    // Everything of the 24 hours that it shows.
+    await page.waitForURL(/\?range=24h$/);
+  });
+
+  it("is drawn with a finger", async () => {
+    const page = await viewer.open(site(), { width: 390, path: "tasks" });
+    const { y, at } = await stripOf(page);
+    const session = await page.context().newCDPSession(page);
+    await session.send("Emulation.setTouchEmulationEnabled", { enabled: true });
+    const touch = (type: "touchStart" | "touchMove" | "touchEnd", share?: number): Promise<unknown> =>
+      session.send("Input.dispatchTouchEvent", { type, touchPoints: share === undefined ? [] : [{ x: at(share), y }] });
+    await touch("touchStart", 0.2);
+    for (const share of [0.3, 0.5, 0.6]) await touch("touchMove", share);
+    await touch("touchEnd");
+    await page.waitForURL(/from=.*to=/);
+    expect(rangeOf(page)).toBeCloseTo(0.4 * 1_440, -1);
+  });
+
+  it("counts only what the filters leave, and says what was not searched yet", async () => {
+    const page = await viewer.open(site(), { path: "tasks?status=FAILURE" });
+    await page.getByRole("img", { name: /^(\d+) tasks, \1 of them failed$/ }).waitFor();
+    const searched_to = minutesAgo(700).toISOString();
+    await page.route("**/api/v1/tasks?**", async (route) => {
+      await page.waitForTimeout(300);
+      await route.fulfill({ json: { items: [], next: "next", searched_to } });
+    });
+    await page.getByRole("checkbox", { name: "RETRY" }).click();
+    await expectText(page, "not searched yet");
+    await expectText(page, "Nothing found, so far");
+    await page.unroute("**/api/v1/tasks?**");
+  });
+});
+
+describe("the side bar", () => {
+  it("counts what needs a look, with one question that comes after those of the page", async () => {
+    const page = await viewer.open(site(), { path: "about" });
+    const asked: string[] = [];
+    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    await page.goto(`${site()}tasks`);
+    const side = page.getByRole("navigation", { name: "Pages" });
+    await side
+      .getByRole("link", { name: /Workers/ })
+      .getByText("1 lost")
+      .waitFor();
+    await side
+      .getByRole("link", { name: /Queues/ })
+      .getByText("1 grows")
+      .waitFor();
+    const failures = await side.getByRole("link", { name: /Failures/ }).innerText();
+    await page.getByRole("link", { name: /note on this data/ }).waitFor();
+    expect(asked.filter((path) => path === "/api/v1/counts")).toHaveLength(1);
+    expect(asked.indexOf("/api/v1/counts")).toBeGreaterThan(asked.indexOf("/api/v1/tasks"));
+    expect(asked).not.toContain("/api/v1/workers");
+    await side.getByRole("link", { name: /Failures/ }).click();
+    await page.locator("main .grp").first().waitFor();
+    expect(failures).toContain(String(await page.locator("main .grp").count()));
+  });
+
+  it("asks nothing in a hidden tab", async () => {
+    const page = await viewer.open(site(), { path: "about" });
+    await page.addInitScript("Object.defineProperty(document, 'hidden', { value: true })");
+    const asked: string[] = [];
+    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    await page.reload();
+    await page.getByRole("link", { name: "Queues" }).waitFor();
+    await page.waitForTimeout(1_500);
+    expect(asked.filter((path) => path.startsWith("/api/"))).toEqual([]);
+  });
 });
 
 it("keeps the chosen theme", async () => {

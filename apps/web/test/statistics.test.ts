@@ -139,3 +139,23 @@ it("says what is missing in the data", async () => {
   const { rows } = await api.client.query<{ tasks: number }>("select count(*)::int as tasks from celery_task");
   expect(await get("health-of-data")).toMatchObject({ ...rows[0], without_queue: 30, cut: 1, silent_workers: ["search-1@delos"] });
 });
+
+describe("counts", () => {
+  it("are those of the lists, in one answer", async () => {
+    const counts = await get<Readonly<Record<string, unknown>>>("counts");
+    const failures = await get<{ readonly items: readonly unknown[] }>("failures");
+    const { names } = await get<{ readonly names: readonly string[] }>("names");
+    const health = await get<object>("health-of-data");
+    expect(failures.items.length).toBeGreaterThan(0);
+    expect(counts).toEqual({
+      failure_groups: failures.items.length,
+      task_types: names.length,
+      workers: 5,
+      workers_lost: 1,
+      queues: 3,
+      // Only that of images; the others have the same length all the time.
+      queues_growing: 1,
+      health,
+    });
+  });
+});
