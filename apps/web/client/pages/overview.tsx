@@ -7,7 +7,7 @@ import type { FailureList, QueueList, Statistics, Worker, WorkerList } from "../
 import { href, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
 import { Brush } from "../parts/brush.tsx";
-import { Chart, Spark } from "../parts/chart.tsx";
+import { Chart, Numbers, Spark, type ChartProps } from "../parts/chart.tsx";
 import { BAD_SHARE, Figures, NO_COUNT, ofStatus, percentOf, totalOf } from "../parts/figures.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Notes } from "../parts/notes.tsx";
@@ -76,16 +76,6 @@ export function Overview(): JSX.Element {
 }
 
 function Throughput({ data, step }: { readonly data: Statistics; readonly step: string }): JSX.Element {
-  if (data.items.length === 0) {
-    return (
-      <Empty icon="overview" title="Nothing is counted in this range">
-        <p>
-          Tasks are counted from their events: start the workers with <Setting>celery worker -E</Setting>. The role postgres-processor
-          counts them.
-        </p>
-      </Empty>
-    );
-  }
   const times = timesOf(data, step);
   const values = (...statuses: readonly string[]): number[] =>
     seriesOf(ofStatus(data, ...statuses), times, NO_COUNT).map((count) => perMinute(count, step));
@@ -96,20 +86,34 @@ function Throughput({ data, step }: { readonly data: Statistics; readonly step: 
     { name: "Open", tone: "wait", values: times.map((_, index) => open.reduce((sum, each) => sum + (each[index] ?? 0), 0)) },
     { name: "Success", tone: "ok", values: values("SUCCESS") },
   ];
+  const chart: ChartProps = {
+    times,
+    stepMs: lengthMs(step),
+    series,
+    kind: "bars",
+    format: rate,
+    label: "Tasks a minute, by how they ended",
+    hasNumbers: false,
+    more: (index) => <FailedShare failed={values("FAILURE")[index] ?? 0} succeeded={values("SUCCESS")[index] ?? 0} />,
+  };
+  const isEmpty = data.items.length === 0;
   return (
     <div class="pad">
-      <Chart
-        times={times}
-        stepMs={lengthMs(step)}
-        series={series}
-        kind="bars"
-        format={rate}
-        label="Tasks a minute, by how they ended"
-        more={(index) => <FailedShare failed={values("FAILURE")[index] ?? 0} succeeded={values("SUCCESS")[index] ?? 0} />}
-      >
-        <Brush standard={STANDARD_RANGE} isWider filters={ALL_TASKS} />
-      </Chart>
+      {isEmpty ? <NothingCounted /> : <Chart {...chart} />}
+      <Brush standard={STANDARD_RANGE} isWider filters={ALL_TASKS} />
+      {!isEmpty && <Numbers {...chart} />}
     </div>
+  );
+}
+
+function NothingCounted(): JSX.Element {
+  return (
+    <Empty icon="overview" title="Nothing is counted in this range">
+      <p>
+        Tasks are counted from their events: start the workers with <Setting>celery worker -E</Setting>. The role postgres-processor counts
+        them.
+      </p>
+    </Empty>
   );
 }
 

@@ -51,10 +51,13 @@ export interface BrushProps {
   readonly searchedTo?: string | null | undefined;
 }
 
-/** The shortest one that contains the range. */
+/** The shortest one that contains the range. A beginning that was chosen at its edge stays in it for the width of a bar. */
 function spanOf(standard: string, isWider: boolean): Span {
-  const sinceMs = query.value.has("from") ? Date.now() - Date.parse(query.value.get("from") ?? "") : rangeMs(query.value, standard);
-  return SPANS.find(({ range }) => (isWider ? lengthMs(range) > sinceMs : lengthMs(range) >= sinceMs)) ?? LONGEST;
+  const from = query.value.get("from");
+  const sinceMs = from === null ? rangeMs(query.value, standard) : Date.now() - Date.parse(from);
+  const fits = ({ range, step }: Span): boolean =>
+    from !== null ? lengthMs(range) + lengthMs(step) >= sinceMs : isWider ? lengthMs(range) > sinceMs : lengthMs(range) >= sinceMs;
+  return SPANS.find(fits) ?? LONGEST;
 }
 
 function shownRange(standard: string, span: Span, whole: Range): Range {

@@ -28,8 +28,8 @@ export interface ChartProps {
   readonly height?: "lo" | "mid";
   /** At the end of the legend, for the step that it shows. */
   readonly more?: (step: number) => ComponentChildren;
-  /** Between the chart and its table. */
-  readonly children?: ComponentChildren;
+  /** Whether its numbers follow as a table. Otherwise they are elsewhere on the page. */
+  readonly hasNumbers?: boolean;
 }
 
 /** Round numbers from 0 to one that is not less than `value`, with about as many steps between them as `lines`. */
@@ -54,7 +54,7 @@ function lastKnown(series: readonly Series[], steps: number): number {
 }
 
 export function Chart(props: ChartProps): JSX.Element {
-  const { times, stepMs, series, kind, label, format = number, height, more, children } = props;
+  const { times, stepMs, series, kind, label, format = number, height, more, hasNumbers = true } = props;
   const steps = times.length;
   const [at, setAt] = useState<number>();
   const shown = at === undefined || at >= steps ? lastKnown(series, steps) : at;
@@ -107,8 +107,7 @@ export function Chart(props: ChartProps): JSX.Element {
           ))}
         </div>
       </div>
-      {children}
-      <Numbers {...props} format={format} />
+      {hasNumbers && <Numbers {...props} />}
     </>
   );
 }
@@ -191,7 +190,7 @@ function Lines({ series, top }: { readonly series: readonly Series[]; readonly t
 }
 
 /** The same numbers as a table. Drawn only when it is opened. */
-function Numbers({ times, series, format = number }: ChartProps): JSX.Element {
+export function Numbers({ times, series, format = number }: ChartProps): JSX.Element {
   const [isOpen, setOpen] = useState(false);
   return (
     <details class="data" onToggle={({ currentTarget }) => setOpen(currentTarget.open)}>
