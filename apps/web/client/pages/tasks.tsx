@@ -91,7 +91,7 @@ function Times({ list }: { readonly list: TaskList }): JSX.Element {
     <Brush
       standard={STANDARD_RANGE}
       filters={list.first.data === undefined ? undefined : countedFilters()}
-      hint={hasOtherFilters() ? "Bars leave out some filters. Drag to choose a time range" : undefined}
+      hint={hasOtherFilters() ? "Bars ignore some of the filters. Drag to choose a time range" : undefined}
       searchedTo={isPartial ? list.searchedTo : undefined}
     />
   );
