@@ -262,7 +262,7 @@ function QueuePanel({ queues }: { readonly queues: QueueList | undefined }): JSX
           <thead>
             <tr>
               <th scope="col">Queue</th>
-              <th scope="col" class="n">
+              <th scope="col" class="n p1">
                 Last 3 h
               </th>
               <th scope="col" class="n">
@@ -283,7 +283,7 @@ function QueuePanel({ queues }: { readonly queues: QueueList | undefined }): JSX
                     {name}
                   </a>
                 </th>
-                <td>
+                <td class="p1">
                   <Spark values={lengths} tone="ink" label={`Waiting in ${name}, last 3 hours`} />
                 </td>
                 <td class="n">{messages === null ? <span class="nil">–</span> : number(messages)}</td>
