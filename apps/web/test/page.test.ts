@@ -347,29 +347,29 @@ function rangeOf(page: Page): number {
   return (Date.parse(searchParams.get("to") ?? new Date().toISOString()) - Date.parse(searchParams.get("from") ?? "")) / 60_000;
 }
 
+interface Strip {
+  readonly y: number;
+  /** The place of a share of the time that it shows. */
+  readonly at: (share: number) => number;
+}
+
+async function stripOf(page: Page): Promise<Strip> {
+  await page.getByRole("img", { name: /tasks, \d+ of them failed/ }).waitFor();
+  await settle(page);
+  const { x, y, width, height } = (await page.locator(".brush").boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 };
+  return { y: y + height / 2, at: (share) => x + width * share };
+}
+
+async function drag(page: Page, from: number, to: number): Promise<void> {
+  const { y, at } = await stripOf(page);
+  await page.mouse.move(at(from), y);
+  await page.mouse.down();
+  await page.mouse.move(at((from + to) / 2), y);
+  await page.mouse.move(at(to), y);
+  await page.mouse.up();
+}
+
 describe("the brush", () => {
-  interface Strip {
-    readonly y: number;
-    /** The place of a share of the time that it shows. */
-    readonly at: (share: number) => number;
-  }
-
-  async function stripOf(page: Page): Promise<Strip> {
-    await page.getByRole("img", { name: /tasks, \d+ of them failed/ }).waitFor();
-    await settle(page);
-    const { x, y, width, height } = (await page.locator(".brush").boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 };
-    return { y: y + height / 2, at: (share) => x + width * share };
-  }
-
-  async function drag(page: Page, from: number, to: number): Promise<void> {
-    const { y, at } = await stripOf(page);
-    await page.mouse.move(at(from), y);
-    await page.mouse.down();
-    await page.mouse.move(at((from + to) / 2), y);
-    await page.mouse.move(at(to), y);
-    await page.mouse.up();
-  }
-
   it.each(["", "tasks"])("of the page “%s” chooses a range of the last 24 hours, which back takes away", async (path) => {
     const page = await viewer.open(site(), { path });
     await drag(page, 0.5, 0.8);

@@ -1,13 +1,14 @@
 /** One task with everything that is known of it. */
-import type { ComponentChildren, JSX } from "preact";
+import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
-import type { FailureList, Me, TaskAnswer, TaskLink, TreeAnswer } from "../api/types.ts";
+import type { FailureList, Me, Status, TaskAnswer, TaskLink, TreeAnswer } from "../api/types.ts";
 import { href, query } from "../location.ts";
 import { Attempts } from "../parts/attempts.tsx";
 import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
 import { Icon } from "../parts/icon.tsx";
+import { Panel } from "../parts/panel.tsx";
 import { Arguments } from "../parts/python.tsx";
 import { Call, Copy, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { Badge, IdLink, Stuck, TaskName, WorkerName, exceptionName, shortId, stateOf, taskHref, hasEnded } from "../parts/task.tsx";
@@ -94,26 +95,6 @@ export function Task(): JSX.Element {
   );
 }
 
-interface PanelProps {
-  readonly title: string;
-  readonly sub?: string;
-  readonly tools?: ComponentChildren;
-  readonly children: ComponentChildren;
-}
-
-function Panel({ title, sub, tools, children }: PanelProps): JSX.Element {
-  return (
-    <section class="panel" aria-label={title}>
-      <header>
-        <h2>{title}</h2>
-        {sub !== undefined && <p>{sub}</p>}
-        {tools !== undefined && <span class="push row">{tools}</span>}
-      </header>
-      {children}
-    </section>
-  );
-}
-
 function Unknown({ id }: { readonly id: string }): JSX.Element {
   return (
     <section class="panel">
@@ -129,6 +110,13 @@ function Unknown({ id }: { readonly id: string }): JSX.Element {
     </section>
   );
 }
+
+const VERBS: Readonly<Partial<Record<Status, string>>> = {
+  SUCCESS: "succeeded",
+  FAILURE: "failed",
+  REVOKED: "revoked",
+  REJECTED: "rejected",
+};
 
 function Head({ task }: { readonly task: TaskAnswer }): JSX.Element {
   const ended = task.finished_at ?? task.last_event_at;
@@ -148,7 +136,7 @@ function Head({ task }: { readonly task: TaskAnswer }): JSX.Element {
             <Copy text={task.task_id} label="Copy the id" />
           </span>
           <span>
-            <Time at={ended} />
+            {VERBS[task.status]} <Time at={ended} />
           </span>
           {countOfAttempts(task) > 1 && <span>attempt {number(countOfAttempts(task))}</span>}
           {task.duration !== null && <span>ran {duration(task.duration)}</span>}
@@ -237,7 +225,7 @@ function ArgumentsPanel({ task, isHidden }: { readonly task: TaskAnswer; readonl
     </>
   );
   return (
-    <Panel title="Arguments" tools={isHidden ? undefined : views}>
+    <Panel title="Arguments" link={isHidden ? undefined : <span class="push row">{views}</span>}>
       <div class="pad stack">
         {isHidden ? (
           <Hidden />
@@ -280,7 +268,16 @@ function Result({ task, isHidden }: { readonly task: TaskAnswer; readonly isHidd
         ? "None came with the event."
         : "None yet.";
   return (
-    <Panel title="Result" tools={task.result === null ? undefined : <Copy text={task.result} label="Copy the result" />}>
+    <Panel
+      title="Result"
+      link={
+        task.result !== null && (
+          <span class="push row">
+            <Copy text={task.result} label="Copy the result" />
+          </span>
+        )
+      }
+    >
       <div class="pad">
         {task.result !== null ? (
           <pre class="wrap" tabIndex={0} role="group" aria-label="Result">
