@@ -214,7 +214,7 @@ async function takeScreenshot(site: string): Promise<void> {
     const page = await (await browser.newContext({ viewport: SIZE, colorScheme: "light", timezoneId: "Europe/Berlin" })).newPage();
     await page.goto(site);
     await page.locator("main .grp").first().waitFor();
-    await page.locator("main .brush .win").waitFor();
+    await page.locator("main .brush [role=img]").waitFor();
     await page.locator(".side .c").first().waitFor();
     await page.screenshot({ path: IMAGE });
   } finally {
