@@ -1,5 +1,5 @@
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { useApi } from "./harness.ts";
+import { minutesAgo, useApi } from "./harness.ts";
 import { beatHearts, countTasks, insertScene } from "./scene.ts";
 
 const api = useApi();
@@ -117,7 +117,7 @@ interface ActivityAnswer {
   }[];
 }
 
-function sum(values: readonly number[] = []): number {
+function totalOf(values: readonly number[] = []): number {
   return values.reduce((total, value) => total + value, 0);
 }
 
@@ -130,7 +130,7 @@ describe("the activity of workers", () => {
       [answer.from],
     );
     expect(rows.length).toBeGreaterThan(2);
-    expect(answer.items.map(({ name, tasks, failed }) => ({ name, tasks: sum(tasks), failed }))).toEqual(rows);
+    expect(answer.items.map(({ name, tasks, failed }) => ({ name, tasks: totalOf(tasks), failed }))).toEqual(rows);
     expect(answer.step_seconds).toBe(300);
     expect(answer.items.every(({ tasks, types }) => tasks.length === 36 && types === undefined)).toBe(true);
     const one = await api.client.query<{ n: number }>(
@@ -138,7 +138,7 @@ describe("the activity of workers", () => {
       [answer.from],
     );
     const img1 = answer.items.find(({ name }) => name === "img-1@corvo");
-    expect(sum(img1?.tasks.slice(34))).toBe(one.rows[0]?.n);
+    expect(totalOf(img1?.tasks.slice(34))).toBe(one.rows[0]?.n);
   });
 
   it("tells of one what it ran, how long, and when tasks failed", async () => {
@@ -153,7 +153,7 @@ describe("the activity of workers", () => {
     expect(items[0]?.types?.[0]?.seconds).toBeCloseTo(rows[0]?.seconds ?? 0);
     expect(items[0]?.types?.[0]?.p95).toBeCloseTo(rows[0]?.p95 ?? 0);
     expect(items[0]?.runtime_p95).toBeGreaterThan(0);
-    expect(sum(items[0]?.failures)).toBeGreaterThan(0);
+    expect(totalOf(items[0]?.failures)).toBeGreaterThan(0);
     expect((await get<ActivityAnswer>("workers/activity?name=none")).items).toMatchObject([{ name: "none", failed: 0, types: [] }]);
   });
 
@@ -166,8 +166,8 @@ describe("the activity of workers", () => {
     await countTasks(api);
     try {
       const [one] = (await get<ActivityAnswer>("workers/activity?name=many-1@host")).items;
-      expect(sum(one?.tasks)).toBeGreaterThan(350);
-      expect(sum(one?.tasks)).toBeLessThan(650);
+      expect(totalOf(one?.tasks)).toBeGreaterThan(350);
+      expect(totalOf(one?.tasks)).toBeLessThan(650);
     } finally {
       await api.client.query("delete from celery_task where name = 'shop.many'");
       await countTasks(api);
@@ -204,7 +204,7 @@ describe("trends of task types", () => {
        from celery_task where seen_at >= $1 group by 1 order by 1`,
       [answer.from],
     );
-    const items = answer.items.map(({ name, counts, succeeded, failed }) => ({ name, n: sum(counts), succeeded, failed }));
+    const items = answer.items.map(({ name, counts, succeeded, failed }) => ({ name, n: totalOf(counts), succeeded, failed }));
     expect(items.sort((one, other) => (one.name < other.name ? -1 : 1))).toEqual(rows);
   });
 
@@ -242,6 +242,11 @@ interface QueueAnswer {
   readonly unacked: { readonly messages: number | null } | null;
 }
 
+/** A range of its own each time, because answers are kept for a second. */
+async function oldestOf(queue: string, range: string): Promise<string | null | undefined> {
+  return (await get<QueueAnswer>(`queues?range=${range}&step=1m`)).items.find(({ name }) => name === queue)?.oldest_at;
+}
+
 describe("queues", () => {
   it("have their length now and in each step", async () => {
     const { items, step_seconds, unacked } = await get<QueueAnswer>("queues?range=3h&step=3m");
@@ -267,7 +272,7 @@ describe("queues", () => {
       `select queue, count(*)::int as sent, min(seen_at) filter (where status = 'PENDING') as oldest from celery_task
        where queue in ('images', 'payments') group by 1 order by 1`,
     );
-    expect(items.slice(1).map(({ name, sent }) => ({ name, sent: sum(sent ?? []) }))).toEqual(
+    expect(items.slice(1).map(({ name, sent }) => ({ name, sent: totalOf(sent ?? []) }))).toEqual(
       rows.map(({ queue, sent }) => ({ name: queue, sent })),
     );
     expect(items[1]?.sent).toHaveLength(60);
@@ -276,11 +281,10 @@ describe("queues", () => {
   });
 
   it("have no more tasks waiting than messages: older ones were purged, or taken in silence", async () => {
-    const at = (minutes: number): Date => new Date(Date.now() - minutes * 60_000);
     const pending = { name: "shop.purged", queue: "purged", status: "PENDING", worker: null };
     await api.insert([
-      ...[600, 590, 100].map((minutes, index) => ({ ...pending, id: `purged-${index}`, at: at(minutes) })),
-      ...[30, 20].map((minutes, index) => ({ ...pending, id: `waits-${index}`, at: at(minutes), kwargs: "{'a': 1}" })),
+      ...[600, 590, 100].map((minutes, index) => ({ ...pending, id: `purged-${index}`, at: minutesAgo(minutes) })),
+      ...[30, 20].map((minutes, index) => ({ ...pending, id: `waits-${index}`, at: minutesAgo(minutes), kwargs: "{'a': 1}" })),
     ]);
     await countTasks(api);
     const length = (messages: number): Promise<unknown> =>
@@ -288,21 +292,19 @@ describe("queues", () => {
         "insert into celery_queue_minute (minute, queue, observed_at, messages, messages_max) values (date_trunc('minute', now()), 'purged', now(), $1, $1) on conflict (minute, queue) do update set messages = $1",
         [messages],
       );
-    const oldest = async (range: string): Promise<string | null | undefined> =>
-      (await get<QueueAnswer>(`queues?range=${range}&step=1m`)).items.find(({ name }) => name === "purged")?.oldest_at;
     try {
       await length(2);
-      expect(Date.parse((await oldest("61m")) ?? "")).toBeCloseTo(at(30).getTime(), -4);
+      expect(Date.parse((await oldestOf("purged", "61m")) ?? "")).toBeCloseTo(minutesAgo(30).getTime(), -4);
       const waiting = await get<{ tasks: { task_id: string }[] }>("queues/waiting?name=purged&messages=2");
       expect(waiting).toMatchObject({
         tasks: [{ task_id: "waits-0", kwargs: "{'a': 1}" }, { task_id: "waits-1" }],
         types: [{ name: "shop.purged", count: 2 }],
       });
       await length(5);
-      expect(Date.parse((await oldest("62m")) ?? "")).toBeCloseTo(at(600).getTime(), -4);
+      expect(Date.parse((await oldestOf("purged", "62m")) ?? "")).toBeCloseTo(minutesAgo(600).getTime(), -4);
       expect(await get("queues/waiting?name=purged&messages=5")).toMatchObject({ types: [{ name: "shop.purged", count: 5 }] });
       await length(0);
-      expect(await oldest("63m")).toBeNull();
+      expect(await oldestOf("purged", "63m")).toBeNull();
       expect(await get("queues/waiting?name=purged&messages=0")).toEqual({ tasks: [], types: [] });
     } finally {
       await api.client.query("delete from celery_task where name = 'shop.purged'");

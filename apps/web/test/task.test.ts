@@ -196,9 +196,12 @@ interface Parts {
   }[];
 }
 
-describe("failures over time", () => {
-  const age = (at: string): number => (Date.now() - Date.parse(at)) / 60_000;
+/** In minutes. */
+function age(at: string): number {
+  return (Date.now() - Date.parse(at)) / 60_000;
+}
 
+describe("failures over time", () => {
   it("have a count for each part of the range", async () => {
     const { from, items, looked_back_to } = await get<Parts>("failures?range=36m&name=shop.pay");
     expect(age(from ?? "")).toBeCloseTo(36, 0);

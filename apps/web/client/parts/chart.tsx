@@ -215,6 +215,18 @@ export interface SparkProps {
   readonly wide?: boolean;
 }
 
+/** What is below a line, where it is known. */
+function areaPath(values: readonly (number | null)[], top: number, height: number): string {
+  const known = values.map((value, step) => ({ value, step })).filter(({ value }) => value !== null);
+  const parts = known.map(({ value, step }) => {
+    const x = (step + 0.5) * STEP;
+    const isFirst = (values[step - 1] ?? null) === null;
+    const isLast = (values[step + 1] ?? null) === null;
+    return `${isFirst ? `M${x} ${height}` : ""}L${x} ${(height - ((value ?? 0) / top) * height).toFixed(1)}${isLast ? `V${height}z` : ""}`;
+  });
+  return parts.join("");
+}
+
 /** A small line without axes. */
 export function Spark({ values, tone, label, wide = false }: SparkProps): JSX.Element {
   const top = values.reduce<number>((most, value) => Math.max(most, value ?? 0), 0) || 1;
@@ -226,6 +238,7 @@ export function Spark({ values, tone, label, wide = false }: SparkProps): JSX.El
       role="img"
       aria-label={label}
     >
+      <path class={`t-${tone}`} d={areaPath(values, top, 24)} />
       <path class={`l-${tone}`} d={linePath(values, top, 24)} />
     </svg>
   );

@@ -138,14 +138,16 @@ function addEarlier(groups: Map<string, FailureGroup>, row: Earlier, withData: b
   if (group !== undefined && row.first_seen_at < group.first_seen_at) group.first_seen_at = row.first_seen_at;
 }
 
-function add(groups: Map<string, FailureGroup>, { places, from: _, ...row }: Row, withData: boolean): void {
+function add(groups: Map<string, FailureGroup>, row: Row, withData: boolean): void {
   const { key, exception, message } = kindOf(row, withData);
-  const group = groups.get(key) ?? { ...row, exception, message, count: 0, parts: Array.from({ length: PARTS }, () => 0) };
+  const { name, status, places, first_seen_at, last_seen_at, last_task_id } = row;
+  const seen = { first_seen_at, last_seen_at, last_task_id };
+  const group = groups.get(key) ?? { name, status, exception, message, count: 0, ...seen, parts: Array.from({ length: PARTS }, () => 0) };
   groups.set(key, group);
   group.count += row.count;
   for (const place of places) group.parts[place - 1] = (group.parts[place - 1] ?? 0) + 1;
-  if (row.first_seen_at < group.first_seen_at) group.first_seen_at = row.first_seen_at;
-  if (row.last_seen_at > group.last_seen_at) Object.assign(group, { last_seen_at: row.last_seen_at, last_task_id: row.last_task_id });
+  if (first_seen_at < group.first_seen_at) group.first_seen_at = first_seen_at;
+  if (last_seen_at > group.last_seen_at) Object.assign(group, { last_seen_at, last_task_id });
 }
 
 export const FailureDetails = z

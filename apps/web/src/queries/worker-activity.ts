@@ -68,11 +68,14 @@ export async function readWorkerActivity(reader: Reader, options: ActivityOption
   const failures = new Map(failed.map((each) => [each.worker, each.failed]));
   const names = options.name === undefined ? new Set([...byWorker.keys(), ...failures.keys()]) : [options.name];
   const items = [...names].map((name) => toActivity(name, byWorker.get(name) ?? [], failures.get(name) ?? 0, options));
-  const sum = ({ tasks }: WorkerActivity): number => tasks.reduce((total, each) => total + each, 0);
   return {
     failedSince: failed[0]?.since ?? new Date(Date.now() - 86_400_000).toISOString(),
     items: items.sort((one, other) => sum(other) - sum(one) || (one.name < other.name ? -1 : 1)).slice(0, MAX_WORKERS),
   };
+}
+
+function sum({ tasks }: WorkerActivity): number {
+  return tasks.reduce((total, each) => total + each, 0);
 }
 
 function toActivity(name: string, rows: readonly Row[], failed: number, { steps, name: only }: ActivityOptions): WorkerActivity {
