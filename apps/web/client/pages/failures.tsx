@@ -346,9 +346,9 @@ function Details({ group, range }: { readonly group: FailureGroup; readonly rang
         />
       </div>
       <div class="sub-panel">
-        <h3>What they share</h3>
+        <h3>How long they ran</h3>
         <dl class="kv">
-          <dt>Run time</dt>
+          <dt>Last run</dt>
           <dd>
             {shortest === null || longest === null
               ? "not known"

@@ -1,14 +1,15 @@
 /** One worker: whether it is alive, what runs there, and what failed there. */
 import type { JSX } from "preact";
 import { useQuery } from "../api/query.ts";
-import type { ActivityList, TaskPageAnswer, Worker as WorkerItem, WorkerActivity, WorkerList } from "../api/types.ts";
+import { useTaskList, type TaskList } from "../api/task-list.ts";
+import type { ActivityList, TaskItem, Worker as WorkerItem, WorkerActivity, WorkerList } from "../api/types.ts";
 import { href, query } from "../location.ts";
 import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
 import { Call, Empty, Failing, Loading } from "../parts/say.tsx";
 import { IdLink, TaskName, argumentsLine, exceptionName, taskHref } from "../parts/task.tsx";
 import { TaskTable } from "../parts/task-table.tsx";
-import { duration, number, rate } from "../parts/format.ts";
+import { duration, number, rate, shortTime } from "../parts/format.ts";
 import { Time, now } from "../parts/time.tsx";
 import { Consumes, Lately, Ran } from "../parts/worker-lately.tsx";
 import { WorkerBadge, WorkerName, poolName, version } from "../parts/worker.tsx";
@@ -191,9 +192,8 @@ function Against({ seconds, p95 }: { readonly seconds: number; readonly p95: num
 }
 
 function Running({ name, everyMs, worker, activity }: RunningProps): JSX.Element {
-  const filters = { worker: name, status: "STARTED", range: "7d" };
-  const asked = useQuery<TaskPageAnswer>(`tasks?${new URLSearchParams({ ...filters, limit: "50" }).toString()}`, { everyMs });
-  const tasks = asked.isPrevious ? undefined : asked.data?.items;
+  const filters = new URLSearchParams({ worker: name, status: "STARTED", range: "7d" });
+  const { tasks, list } = useTasks(filters, { size: MOST_RUNNING, everyMs });
   return (
     <section class="panel" aria-labelledby="running">
       <header>
@@ -205,11 +205,11 @@ function Running({ name, everyMs, worker, activity }: RunningProps): JSX.Element
           </p>
         )}
       </header>
-      <Failing query={asked} />
+      <Failing query={list.first} />
       {tasks === undefined ? (
-        asked.error === undefined && <Loading rows={3} />
+        list.first.error === undefined && <Loading rows={3} />
       ) : tasks.length === 0 ? (
-        <p class="pad small soft">Nothing, as far as events tell.</p>
+        <p class="pad small soft">{list.isSearching ? "Searching …" : "Nothing, as far as events tell."}</p>
       ) : (
         <table>
           <thead>
@@ -255,12 +255,39 @@ function Running({ name, everyMs, worker, activity }: RunningProps): JSX.Element
         </table>
       )}
       <footer>
+        <SearchedTo list={list} />
         <a class="link push" href={href("tasks", { worker: name })}>
           All tasks of this worker
         </a>
       </footer>
     </section>
   );
+}
+
+const MOST_RUNNING = 50;
+/** No index finds tasks by worker, so that each round is a search. */
+const SEARCH_EVERY_MS = 15_000;
+const SEARCH_PATIENCE_MS = 5_000;
+
+interface Tasks {
+  /** Undefined until there are any, or none. */
+  readonly tasks: readonly TaskItem[] | undefined;
+  readonly list: TaskList;
+}
+
+function useTasks(filters: URLSearchParams, { size, everyMs }: { readonly size: number; readonly everyMs: number | undefined }): Tasks {
+  const list = useTaskList(filters, {
+    size,
+    patienceMs: SEARCH_PATIENCE_MS,
+    everyMs: everyMs === undefined ? undefined : SEARCH_EVERY_MS,
+  });
+  return { list, tasks: list.first.data === undefined || list.first.isPrevious ? undefined : list.items };
+}
+
+/** How far back it was searched, if not far enough. */
+function SearchedTo({ list: { next, items, isSearching, searchedTo } }: { readonly list: TaskList }): JSX.Element | null {
+  if (next === null || isSearching || searchedTo === null || items.length >= MOST_RUNNING) return null;
+  return <span class="muted">Searched back to {shortTime(new Date(searchedTo))}.</span>;
 }
 
 /** Seconds since then. */
@@ -274,9 +301,7 @@ interface FailedProps extends ListProps {
 }
 
 function Failed({ name, everyMs, count }: FailedProps): JSX.Element {
-  const filters = new URLSearchParams({ worker: name, status: "FAILURE", limit: String(LATEST_FAILURES) });
-  const asked = useQuery<TaskPageAnswer>(`tasks?${filters.toString()}`, { everyMs });
-  const tasks = asked.isPrevious ? undefined : asked.data?.items;
+  const { tasks, list } = useTasks(new URLSearchParams({ worker: name, status: "FAILURE" }), { size: LATEST_FAILURES, everyMs });
   return (
     <section class="panel" aria-labelledby="failed">
       <header>
@@ -289,9 +314,9 @@ function Failed({ name, everyMs, count }: FailedProps): JSX.Element {
         )}
       </header>
       {tasks === undefined ? (
-        asked.error === undefined && <Loading rows={3} />
+        list.first.error === undefined && <Loading rows={3} />
       ) : tasks.length === 0 ? (
-        <p class="pad small soft">None in the last 24 hours.</p>
+        <p class="pad small soft">{list.isSearching ? "Searching …" : "None in the last 24 hours."}</p>
       ) : (
         <table>
           <thead>
@@ -334,18 +359,16 @@ function Failed({ name, everyMs, count }: FailedProps): JSX.Element {
 }
 
 function Recent({ name, everyMs }: ListProps): JSX.Element {
-  const filters = new URLSearchParams({ worker: name, limit: String(LATEST) });
-  const asked = useQuery<TaskPageAnswer>(`tasks?${filters.toString()}`, { everyMs });
-  const tasks = asked.isPrevious ? undefined : asked.data?.items;
+  const { tasks, list } = useTasks(new URLSearchParams({ worker: name }), { size: LATEST, everyMs });
   return (
     <section class="panel" aria-labelledby="recent">
       <header>
         <h2 id="recent">Recent tasks</h2>
       </header>
       {tasks === undefined ? (
-        asked.error === undefined && <Loading rows={3} />
+        list.first.error === undefined && <Loading rows={3} />
       ) : tasks.length === 0 ? (
-        <p class="pad small soft">None in the last 24 hours.</p>
+        <p class="pad small soft">{list.isSearching ? "Searching …" : "None in the last 24 hours."}</p>
       ) : (
         <TaskTable tasks={tasks} />
       )}
