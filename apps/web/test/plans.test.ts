@@ -25,7 +25,7 @@ beforeAll(async () => {
   );
   await api.client.query(
     `insert into celery_task_period (width, at, name, queue, status, n, runtime_sum, runtime_hist, wait_sum, wait_hist)
-     select 60, date_trunc('hour', now()) - interval '60 hours', '(all)', 'celery', 'PENDING', 5, 0, '{}', 0, '{}'`,
+     select 60, date_trunc('hour', now()) - interval '60 hours', '(all)', 'celery', 'PENDING', 5, 0, 0, 0, 0`,
   );
   await api.client.query("vacuum analyze celery_task");
   reader = await connectReader({ url: api.databaseUrl, poolSize: 1, statementTimeoutMs: 10_000 });

@@ -105,7 +105,7 @@ export async function readWaiting(reader: Reader, length: Length, withData: bool
   const isOurs = sql`queue = ${length.name} collate "C" and status = 'PENDING'`;
   const [tasks, types] = await Promise.all([
     reader.read<z.output<typeof WaitingTask>>(
-      sql`select ${selectList(WaitingTask, withData)} from (
+      sql`select ${await selectList(reader, WaitingTask, withData)} from (
             select * from ${TASK} where seen_at >= ${place} order by seen_at, task_id limit ${MAX_READ}::int
           ) ${TASK}
           where queue = ${length.name} and status = 'PENDING' order by ${TASK}.seen_at, ${TASK}.task_id limit ${OLDEST}::int`,
