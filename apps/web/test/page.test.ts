@@ -235,20 +235,20 @@ describe("Live", () => {
   });
 });
 
-/** The cells of a table, by row and by the head of their column. */
+/** The cells of a row, by the head of their column. */
 async function cells(page: Page, row: string): Promise<Readonly<Record<string, string>>> {
-  return page.locator(`[data-row="${row}"]`).evaluate((found) => {
-    const tr = found as unknown as { cells: Iterable<{ innerText: string; cellIndex: number }>; closest(tag: string): typeof table };
-    interface Head {
-      readonly innerText: string;
-      readonly colSpan: number;
-    }
-    const table = tr.closest("table") as unknown as { tHead: { rows: readonly { cells: Iterable<Head> }[] } };
-    const heads = [...(table.tHead.rows[0]?.cells ?? [])].flatMap(({ innerText, colSpan }) =>
-      Array.from({ length: colSpan }, () => innerText),
+  const found = page.locator(`[data-row="${row}"]`);
+  const texts = await found
+    .locator("th, td")
+    .evaluateAll((all) => all.map((each) => (each as unknown as { innerText: string }).innerText.trim()));
+  const heads = await found
+    .locator("xpath=ancestor::table[1]/thead//th")
+    .evaluateAll((all) =>
+      (all as unknown as { innerText: string; colSpan: number }[]).flatMap(({ innerText, colSpan }) =>
+        Array.from({ length: colSpan }, () => innerText),
+      ),
     );
-    return Object.fromEntries([...tr.cells].map((cell, index) => [heads[index] ?? "", cell.innerText.trim()]));
-  });
+  return Object.fromEntries(texts.map((text, index) => [heads[index] ?? "", text]));
 }
 
 describe("Workers", () => {
