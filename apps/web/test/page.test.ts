@@ -308,6 +308,8 @@ describe("Queues", () => {
     try {
       const page = await viewer.open(site(), { path: "queues?queue=exports" });
       await expectText(page, "Nobody takes from exports");
+      await expectText(page, "Its last consumer");
+      await expectText(page, "went offline");
       await page.getByRole("link", { name: "export-1@delos" }).first().waitFor();
       expect(await cells(page, "exports")).toMatchObject({ Balance: "nobody takes from it", Consumers: "none" });
     } finally {
