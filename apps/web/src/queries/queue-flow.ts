@@ -81,7 +81,7 @@ export async function readOldest(reader: Reader, lengths: readonly Length[]): Pr
   return new Map(rows.map(({ queue, at }) => [queue, at]));
 }
 
-export const WaitingTask = TaskItem.pick({ task_id: true, name: true, args: true, kwargs: true, seen_at: true, eta: true }).meta({
+const WaitingTask = TaskItem.pick({ task_id: true, name: true, args: true, kwargs: true, seen_at: true, eta: true }).meta({
   id: "WaitingTask",
 });
 
