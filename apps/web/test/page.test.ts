@@ -1,6 +1,6 @@
 import axe from "axe-core";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { minutesAgo, useApi } from "./harness.ts";
+import { minutesAgo, useApi, type TaskFields } from "./harness.ts";
 import { startProxy } from "./proxy.ts";
 import {
   BODY,
@@ -9,6 +9,7 @@ import {
   RETRIED,
   ROOT,
   beatHearts,
+  countTasks,
   insertScene,
   keepScreenshot,
   resize,
@@ -240,6 +241,153 @@ describe("Live", () => {
     expect(new URL(page.url()).search).toBe("?status=FAILURE,RETRY,REVOKED,REJECTED");
     await page.locator("[data-row]").first().waitFor();
     expect(await page.locator("tbody").getByText("SUCCESS").count()).toBe(0);
+  });
+});
+
+/** The cells of a row, by the head of their column. */
+async function cells(page: Page, row: string): Promise<Readonly<Record<string, string>>> {
+  const found = page.locator(`[data-row="${row}"]`);
+  const texts = await found
+    .locator("th, td")
+    .evaluateAll((all) => all.map((each) => (each as unknown as { innerText: string }).innerText.trim()));
+  const heads = await found
+    .locator("xpath=ancestor::table[1]/thead//th")
+    .evaluateAll((all) =>
+      (all as unknown as { innerText: string; colSpan: number }[]).flatMap(({ innerText, colSpan }) =>
+        Array.from({ length: colSpan }, () => innerText),
+      ),
+    );
+  return Object.fromEntries(texts.map((text, index) => [heads[index] ?? "", text]));
+}
+
+describe("Workers", () => {
+  it("have what failed in a day, and how many tasks they take a minute", async () => {
+    const page = await viewer.open(site(), { path: "workers" });
+    await page.getByRole("img", { name: "Tasks a minute over 3 hours" }).first().waitFor();
+    const { rows: known } = await api.client.query<{ failed: number }>(
+      "select count(*)::int as failed from celery_task where worker = 'pay-1@atlas' and status = 'FAILURE'",
+    );
+    const pay1 = await cells(page, "pay-1@atlas");
+    expect(pay1["Failed"]).toBe(String(known[0]?.failed));
+    expect(Number(pay1["Tasks a minute, 3 hours"])).toBeGreaterThan(0);
+    expect((await cells(page, "search-1@delos"))["Failed"]).toBe("0");
+    await expectText(page, "Had 4 tasks when it went silent");
+    await page
+      .locator('[data-row="pay-1@atlas"]')
+      .getByRole("link", { name: pay1["Failed"] ?? "", exact: true })
+      .click();
+    await page.locator("[data-row]").first().waitFor();
+    expect(new URL(page.url()).search).toBe("?worker=pay-1@atlas&status=FAILURE");
+  });
+
+  it("show one with what it ran, what runs against its p95, and its queues", async () => {
+    const page = await viewer.open(site(), { path: "worker?name=pay-1@atlas" });
+    await page.getByRole("region", { name: "Running now" }).locator("[data-row]").first().waitFor();
+    expect(await page.getByRole("region", { name: "Running now" }).innerText()).toMatch(/× its p95 of/);
+    expect(await page.getByRole("region", { name: "What it ran" }).innerText()).toMatch(/charge_card\s+\d+\s+\d+ %/);
+    await page.getByRole("region", { name: "Tasks a minute" }).getByRole("img").waitFor();
+    expect(await page.getByRole("region", { name: "Consumes" }).innerText()).toMatch(/payments\s+400\s+(?:\d+ h|\d+ min)/);
+    expect(await page.getByRole("region", { name: "Recent failures" }).locator("[data-row]").count()).toBe(5);
+    expect(await page.locator(".kpis").innerText()).toMatch(
+      /Failed\s+[\d.]+ %\s+in the last hour; \d+ in 24 hours\s+Runtime, p95\s+[\d.]+ s/,
+    );
+  });
+});
+
+describe("Queues", () => {
+  it("have their oldest task, what comes in and goes out, and what waits", async () => {
+    const page = await viewer.open(site(), { path: "queues?queue=images" });
+    await expectText(page, "grows by 4 a minute");
+    const images = await cells(page, "images");
+    expect(images["Oldest"]).toMatch(/ h | min/);
+    expect(Number(images["In a minute"])).toBeGreaterThan(0);
+    expect(images["Out a minute"]).toMatch(/^[\d.]+$/);
+    expect(await cells(page, "exports")).toMatchObject({ Oldest: "–", "In a minute": "–", "Out a minute": "–" });
+    await page.getByRole("img", { name: "Tasks a minute sent to images, and taken from it" }).waitFor();
+    await page.getByText("order_id=48117").first().waitFor();
+    const { rows: pending } = await api.client.query<{ n: number }>(
+      "select count(*)::int as n from celery_task where queue = 'images' and status = 'PENDING'",
+    );
+    await expectText(page, `By events, which know ${pending[0]?.n} of 400.`);
+  });
+
+  it("say who left a queue that nobody takes from", async () => {
+    await api.client.query("update celery_worker set queues = '{exports}', queues_at = now() where hostname <> 'pay-1@atlas'");
+    await api.client.query("update celery_worker set queues = '{mail}' where hostname not in ('pay-1@atlas', 'export-1@delos')");
+    try {
+      const page = await viewer.open(site(), { path: "queues?queue=exports" });
+      await expectText(page, "Nobody takes from exports");
+      await expectText(page, "Its last consumer");
+      await expectText(page, "went offline");
+      await page.getByRole("link", { name: "export-1@delos" }).first().waitFor();
+      expect(await cells(page, "exports")).toMatchObject({ Balance: "nobody takes from it", Consumers: "none" });
+    } finally {
+      await api.client.query("update celery_worker set queues = null, queues_at = null where hostname <> 'pay-1@atlas'");
+    }
+  });
+});
+
+describe("Failures", () => {
+  const OLD = "01d00000-0000-4000-8000-000000000000";
+  afterEach(() => api.client.query("delete from celery_task where task_id = $1", [OLD]));
+
+  it("tell which groups are new, which go on, and where they failed", async () => {
+    const exception = "StockConflict('SKU 1: expected 4, found 3')";
+    await api.insert([{ id: OLD, name: "shop.charge_card", status: "FAILURE", exception, at: minutesAgo(5 * 1_440) }]);
+    const page = await viewer.open(site(), { path: "failures" });
+    await page.locator("[data-row]").first().waitFor();
+    const all = await rows(page);
+    const group = page.locator("[data-row]").filter({ hasText: "charge_card" }).filter({ hasText: "StockConflict" });
+    expect(await group.innerText()).toMatch(/5 d ago/);
+    expect(await group.getByText("new today").count()).toBe(0);
+    await page.getByRole("link", { name: /^New today/ }).click();
+    await group.waitFor({ state: "detached" });
+    expect(await rows(page)).toHaveLength(all.length - 1);
+    expect(await page.locator("[data-row]").getByText("new today").count()).toBe(all.length - 1);
+    await page.getByRole("link", { name: /^Quiet/ }).click();
+    await page.locator("[data-row]").filter({ hasText: "UnidentifiedImageError" }).waitFor({ state: "detached" });
+    const quiet = await rows(page);
+    await page.getByRole("link", { name: /^Going on/ }).click();
+    await page.locator("[data-row]").filter({ hasText: "UnidentifiedImageError" }).waitFor();
+    expect([...quiet, ...(await rows(page))].toSorted()).toEqual(all.toSorted());
+    expect(new URL(page.url()).search).toBe("?show=active");
+    await page.locator("summary").filter({ hasText: "UnidentifiedImageError" }).click();
+    await page.getByRole("link", { name: "img-1@corvo" }).waitFor();
+    await page.getByRole("heading", { name: "At which attempt it ended" }).waitFor();
+  });
+});
+
+function runs(name: string, runtime: number, days: number): TaskFields[] {
+  return Array.from({ length: 20 }, (_, index) => ({ id: `${name}-${days}-${index}`, name, runtime, at: minutesAgo(days * 1_440 + 90) }));
+}
+
+describe("Task types", () => {
+  afterEach(async () => {
+    await api.client.query("delete from celery_task where name like 'trend.%'");
+    await countTasks(api);
+  });
+
+  it("are sorted, narrowed down, and compared with a week before", async () => {
+    await api.insert([
+      ...runs("trend.slower", 3, 0),
+      ...runs("trend.slower", 2, 7),
+      ...runs("trend.faster", 1, 0),
+      ...runs("trend.faster", 2, 7),
+    ]);
+    await countTasks(api);
+    const page = await viewer.open(site(), { path: "types" });
+    await page.locator('[data-row="trend.slower"]').getByText("+50 %").waitFor();
+    await page.locator('[data-row="trend.faster"]').getByText("−50 %").waitFor();
+    await expectText(page, "mean run time against a week before");
+    await page.getByRole("link", { name: "Trend", exact: true }).click();
+    await page.locator("th[aria-sort=descending]", { hasText: "Trend" }).waitFor();
+    expect((await rows(page)).slice(0, 2)).toEqual(["trend.slower", "trend.faster"]);
+    await page.getByRole("link", { name: "Slower 1" }).click();
+    await page.locator('[data-row="trend.faster"]').waitFor({ state: "detached" });
+    expect(await rows(page)).toEqual(["trend.slower"]);
+    await page.getByRole("link", { name: /^Failing/ }).click();
+    await page.locator('[data-row="shop.charge_card"]').waitFor();
+    expect(await rows(page)).not.toContain("shop.place_order");
   });
 });
 

@@ -4,10 +4,12 @@ import { sql, type SQL } from "drizzle-orm";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { TaskFilters, planOf } from "../src/queries/filters.ts";
 import { listTasks } from "../src/queries/list-tasks.ts";
-import { readFailures } from "../src/queries/failures.ts";
+import { readFailureDetails, readFailures } from "../src/queries/failures.ts";
 import { findTask } from "../src/queries/find-task.ts";
 import { readNames, readTaskTypes } from "../src/queries/names.ts";
+import { readOldest, readWaiting } from "../src/queries/queue-flow.ts";
 import { readTree } from "../src/queries/tree.ts";
+import { readWorkerActivity } from "../src/queries/worker-activity.ts";
 import { minutesAgo, useApi } from "./harness.ts";
 
 const api = useApi();
@@ -20,6 +22,10 @@ beforeAll(async () => {
      select 'task-' || n, 'name-' || n % 50, 'celery', 'w1@host', case when n % 40 = 0 then 'FAILURE' when n % 1000 = 1 then 'RETRY' else 'SUCCESS' end,
             now() - n * interval '1 minute', now(), now(), 2, 1, 'w1@host', 'task-' || n - n % 4, case when n % 4 > 0 then 'task-' || n - n % 4 end
      from generate_series(1, ${ROWS}) n`,
+  );
+  await api.client.query(
+    `insert into celery_task_period (width, at, name, queue, status, n, runtime_sum, runtime_hist, wait_sum, wait_hist)
+     select 60, date_trunc('hour', now()) - interval '60 hours', '(all)', 'celery', 'PENDING', 5, 0, 0, 0, 0`,
   );
   await api.client.query("vacuum analyze celery_task");
   reader = await connectReader({ url: api.databaseUrl, poolSize: 1, statementTimeoutMs: 10_000 });
@@ -128,8 +134,54 @@ it.each([
     [PROBLEM_NAME],
     ROWS / 40,
   ],
+  [
+    "failures, and the first ones before",
+    (explaining: Reader) =>
+      readFailures(explaining, {
+        statuses: ["FAILURE"],
+        name: undefined,
+        from: minutesAgo(1_440).toISOString(),
+        to: undefined,
+        withData: true,
+        lookBackDays: 30,
+      }),
+    [PROBLEM],
+    ROWS / 40,
+  ],
+  [
+    "details of failures",
+    (explaining: Reader) =>
+      readFailureDetails(explaining, {
+        status: "FAILURE",
+        name: "name-0",
+        exception: undefined,
+        message: undefined,
+        from: null,
+        to: undefined,
+        withData: true,
+      }),
+    [PROBLEM_NAME],
+    ROWS / 40,
+  ],
+  [
+    "the activity of workers",
+    (explaining: Reader) => readWorkerActivity(explaining, { from: minutesAgo(180), stepMinutes: 5, steps: 36, name: undefined }),
+    [PROBLEM, SEEN],
+    180 + 1 + 1_440 / 40,
+  ],
 ])("%s", async (_what, run, indexes, mostRows) => {
   const result = await used(run);
   expect(result.indexes).toEqual(indexes.toSorted());
+  expect(result.rows).toBeLessThanOrEqual(mostRows);
+});
+
+it.each([
+  ["the oldest waiting task", (explaining: Reader) => readOldest(explaining, [{ name: "celery", messages: 9 }]), 1_001],
+  ["what waits in a queue", (explaining: Reader) => readWaiting(explaining, { name: "celery", messages: 9 }, true), 1_001],
+])("%s is looked for among so many tasks", async (_what, run, mostRows) => {
+  const result = await used(run);
+  expect(result.indexes).toEqual([SEEN]);
+  // All that were seen since then have long ended.
+  expect(result.rows).toBeGreaterThanOrEqual(1_000);
   expect(result.rows).toBeLessThanOrEqual(mostRows);
 });

@@ -1,6 +1,6 @@
 import { beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { useApi } from "./harness.ts";
-import { beatHearts, insertScene } from "./scene.ts";
+import { minutesAgo, useApi } from "./harness.ts";
+import { beatHearts, countTasks, insertScene } from "./scene.ts";
 
 const api = useApi();
 beforeAll(() => insertScene(api));
@@ -103,10 +103,148 @@ describe("workers", () => {
   });
 });
 
+interface ActivityAnswer {
+  readonly from: string;
+  readonly step_seconds: number;
+  readonly failed_since: string;
+  readonly items: readonly {
+    readonly name: string;
+    readonly tasks: readonly number[];
+    readonly failed: number;
+    readonly failures?: readonly number[];
+    readonly runtime_p95?: number | null;
+    readonly types?: readonly { readonly name: string; readonly count: number; readonly seconds: number; readonly p95: number | null }[];
+  }[];
+}
+
+function totalOf(values: readonly number[] = []): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
+describe("the activity of workers", () => {
+  it("has the tasks of each in the last three hours, by step, and its failures of a day", async () => {
+    const answer = await get<ActivityAnswer>("workers/activity");
+    const { rows } = await api.client.query<{ name: string; tasks: number; failed: number }>(
+      `select worker as name, (count(*) filter (where seen_at >= $1))::int as tasks, (count(*) filter (where status = 'FAILURE'))::int as failed
+       from celery_task where worker is not null group by 1 order by 2 desc`,
+      [answer.from],
+    );
+    expect(rows.length).toBeGreaterThan(2);
+    expect(answer.items.map(({ name, tasks, failed }) => ({ name, tasks: totalOf(tasks), failed }))).toEqual(rows);
+    expect(answer.step_seconds).toBe(300);
+    expect(answer.items.every(({ tasks, types }) => tasks.length === 36 && types === undefined)).toBe(true);
+    const one = await api.client.query<{ n: number }>(
+      "select count(*)::int as n from celery_task where worker = 'img-1@corvo' and seen_at >= $1::timestamptz + interval '170 minutes'",
+      [answer.from],
+    );
+    const img1 = answer.items.find(({ name }) => name === "img-1@corvo");
+    expect(totalOf(img1?.tasks.slice(34))).toBe(one.rows[0]?.n);
+  });
+
+  it("tells of one what it ran, how long, and when tasks failed", async () => {
+    const { from, items } = await get<ActivityAnswer>("workers/activity?name=pay-1@atlas");
+    const { rows } = await api.client.query<{ name: string; count: number; seconds: number; p95: number | null }>(
+      `select name, count(*)::int as count, coalesce(sum(duration), 0) as seconds, percentile_cont(0.95) within group (order by duration) as p95
+       from celery_task where worker = 'pay-1@atlas' and seen_at >= $1 group by 1 order by 3 desc, 2 desc`,
+      [from],
+    );
+    expect(items).toHaveLength(1);
+    expect(items[0]?.types?.map(({ name, count }) => [name, count])).toEqual(rows.map(({ name, count }) => [name, count]));
+    expect(items[0]?.types?.[0]?.seconds).toBeCloseTo(rows[0]?.seconds ?? 0);
+    expect(items[0]?.types?.[0]?.p95).toBeCloseTo(rows[0]?.p95 ?? 0);
+    expect(items[0]?.runtime_p95).toBeGreaterThan(0);
+    expect(totalOf(items[0]?.failures)).toBeGreaterThan(0);
+    expect((await get<ActivityAnswer>("workers/activity?name=none")).items).toMatchObject([{ name: "none", failed: 0, types: [] }]);
+  });
+
+  it("is estimated where a minute has many tasks", async () => {
+    const at = new Date(Date.now() - 60 * 60_000);
+    at.setSeconds(10, 0);
+    await api.insert(
+      Array.from({ length: 1_000 }, (_, index) => ({ id: `many-${index}`, name: "shop.many", worker: `many-${index % 2}@host`, at })),
+    );
+    await countTasks(api);
+    try {
+      const [one] = (await get<ActivityAnswer>("workers/activity?name=many-1@host")).items;
+      expect(totalOf(one?.tasks)).toBeGreaterThan(350);
+      expect(totalOf(one?.tasks)).toBeLessThan(650);
+    } finally {
+      await api.client.query("delete from celery_task where name = 'shop.many'");
+      await countTasks(api);
+    }
+  });
+});
+
+interface TrendsAnswer {
+  readonly from: string;
+  readonly step_seconds: number;
+  readonly days_before: number;
+  readonly items: readonly {
+    readonly name: string;
+    readonly counts: readonly number[];
+    readonly succeeded: number;
+    readonly failed: number;
+    readonly mean: number | null;
+    readonly mean_before: number | null;
+  }[];
+}
+
+describe("trends of task types", () => {
+  it.each([
+    ["15m", 60],
+    ["3h", 300],
+    ["24h", 3_600],
+    ["7d", 21_600],
+    ["400d", 12 * 86_400],
+  ])("of %s have steps of %i s, and count what the table has", async (range, seconds) => {
+    const answer = await get<TrendsAnswer>(`task-types/trends?range=${range}`);
+    expect(answer.step_seconds).toBe(seconds);
+    const { rows } = await api.client.query<{ name: string; n: number; succeeded: number; failed: number }>(
+      `select name, count(*)::int as n, (count(*) filter (where status = 'SUCCESS'))::int as succeeded, (count(*) filter (where status = 'FAILURE'))::int as failed
+       from celery_task where seen_at >= $1 group by 1 order by 1`,
+      [answer.from],
+    );
+    const items = answer.items.map(({ name, counts, succeeded, failed }) => ({ name, n: totalOf(counts), succeeded, failed }));
+    expect(items.sort((one, other) => (one.name < other.name ? -1 : 1))).toEqual(rows);
+  });
+
+  it("compare the mean run time with a week before", async () => {
+    await api.insert(
+      Array.from({ length: 40 }, (_, index) => ({
+        id: `trend-${index}`,
+        name: "shop.trend",
+        runtime: index < 20 ? 3 : 2,
+        at: new Date(Date.now() - (index < 20 ? 60 : 60 + 7 * 1_440) * 60_000),
+      })),
+    );
+    await countTasks(api);
+    try {
+      const { items, days_before } = await get<TrendsAnswer>("task-types/trends?range=23h");
+      expect(days_before).toBe(7);
+      expect(items.find(({ name }) => name === "shop.trend")).toMatchObject({ mean: 3, mean_before: 2 });
+      expect(items.find(({ name }) => name === "shop.place_order")).toMatchObject({ mean: null, mean_before: null });
+    } finally {
+      await api.client.query("delete from celery_task where name = 'shop.trend'");
+      await countTasks(api);
+    }
+  });
+});
+
 interface QueueAnswer {
   readonly step_seconds: number;
-  readonly items: readonly { readonly name: string; readonly messages: number | null; readonly lengths: (number | null)[] }[];
+  readonly items: readonly {
+    readonly name: string;
+    readonly messages: number | null;
+    readonly lengths: (number | null)[];
+    readonly sent: number[] | null;
+    readonly oldest_at: string | null;
+  }[];
   readonly unacked: { readonly messages: number | null } | null;
+}
+
+/** A range of its own each time, because answers are kept for a second. */
+async function oldestOf(queue: string, range: string): Promise<string | null | undefined> {
+  return (await get<QueueAnswer>(`queues?range=${range}&step=1m`)).items.find(({ name }) => name === queue)?.oldest_at;
 }
 
 describe("queues", () => {
@@ -126,6 +264,53 @@ describe("queues", () => {
     expect(known).toEqual([...known].sort((a, b) => a - b));
     expect(known.at(-1)).toBe(400);
     expect(unacked?.messages).toBe(31);
+  });
+
+  it("have what was sent to them, and since when the oldest task waits", async () => {
+    const { items } = await get<QueueAnswer>("queues?range=3h&step=3m");
+    const { rows } = await api.client.query<{ queue: string; sent: number; oldest: Date | null }>(
+      `select queue, count(*)::int as sent, min(seen_at) filter (where status = 'PENDING') as oldest from celery_task
+       where queue in ('images', 'payments') group by 1 order by 1`,
+    );
+    expect(items.slice(1).map(({ name, sent }) => ({ name, sent: totalOf(sent ?? []) }))).toEqual(
+      rows.map(({ queue, sent }) => ({ name: queue, sent })),
+    );
+    expect(items[1]?.sent).toHaveLength(60);
+    expect(items.slice(1).map(({ oldest_at }) => Date.parse(oldest_at ?? ""))).toEqual(rows.map(({ oldest }) => oldest?.getTime()));
+    expect(items[0]).toMatchObject({ name: "exports", sent: null, oldest_at: null });
+  });
+
+  it("have no more tasks waiting than messages: older ones were purged, or taken in silence", async () => {
+    const pending = { name: "shop.purged", queue: "purged", status: "PENDING", worker: null };
+    await api.insert([
+      ...[600, 590, 100].map((minutes, index) => ({ ...pending, id: `purged-${index}`, at: minutesAgo(minutes) })),
+      ...[30, 20].map((minutes, index) => ({ ...pending, id: `waits-${index}`, at: minutesAgo(minutes), kwargs: "{'a': 1}" })),
+    ]);
+    await countTasks(api);
+    const length = (messages: number): Promise<unknown> =>
+      api.client.query(
+        "insert into celery_queue_minute (minute, queue, observed_at, messages, messages_max) values (date_trunc('minute', now()), 'purged', now(), $1, $1) on conflict (minute, queue) do update set messages = $1",
+        [messages],
+      );
+    try {
+      await length(2);
+      expect(Date.parse((await oldestOf("purged", "61m")) ?? "")).toBeCloseTo(minutesAgo(30).getTime(), -4);
+      const waiting = await get<{ tasks: { task_id: string }[] }>("queues/waiting?name=purged&messages=2");
+      expect(waiting).toMatchObject({
+        tasks: [{ task_id: "waits-0", kwargs: "{'a': 1}" }, { task_id: "waits-1" }],
+        types: [{ name: "shop.purged", count: 2 }],
+      });
+      await length(5);
+      expect(Date.parse((await oldestOf("purged", "62m")) ?? "")).toBeCloseTo(minutesAgo(600).getTime(), -4);
+      expect(await get("queues/waiting?name=purged&messages=5")).toMatchObject({ types: [{ name: "shop.purged", count: 5 }] });
+      await length(0);
+      expect(await oldestOf("purged", "63m")).toBeNull();
+      expect(await get("queues/waiting?name=purged&messages=0")).toEqual({ tasks: [], types: [] });
+    } finally {
+      await api.client.query("delete from celery_task where name = 'shop.purged'");
+      await api.client.query("delete from celery_queue_minute where queue = 'purged'");
+      await countTasks(api);
+    }
   });
 
   it("are none before anybody asked", async () => {

@@ -183,6 +183,69 @@ describe("failures", () => {
   });
 });
 
+interface Parts {
+  readonly from: string | null;
+  readonly to: string;
+  readonly looked_back_to: string | null;
+  readonly items: readonly {
+    readonly exception: string;
+    readonly message: string;
+    readonly count: number;
+    readonly parts: readonly number[];
+    readonly first_seen_at: string;
+  }[];
+}
+
+/** In minutes. */
+function age(at: string): number {
+  return (Date.now() - Date.parse(at)) / 60_000;
+}
+
+describe("failures over time", () => {
+  it("have a count for each part of the range", async () => {
+    const { from, items, looked_back_to } = await get<Parts>("failures?range=36m&name=shop.pay");
+    expect(age(from ?? "")).toBeCloseTo(36, 0);
+    expect(looked_back_to).toBe(from);
+    const [declined] = items;
+    expect(declined?.parts).toHaveLength(36);
+    // Of 8 and 3 minutes ago.
+    expect(declined?.parts.flatMap((count, part) => (count > 0 ? [[count, Math.round(36 - part)]] : []))).toEqual([
+      [1, expect.toBeOneOf([8, 9])],
+      [1, expect.toBeOneOf([3, 4])],
+    ]);
+    const all = await get<Parts>("failures?range=all");
+    expect(all.items.map(({ count, parts }) => parts.reduce((sum, part) => sum + part, 0) - count)).toEqual(all.items.map(() => 0));
+    expect(all.items.find(({ exception }) => exception === "shop.errors.Declined")?.parts[0]).toBe(1);
+  });
+
+  it("know the first one of before the range, if they are asked to look for it", async () => {
+    const first = async (query: string): Promise<number> => {
+      const { items } = await get<Parts>(`failures?name=shop.pay&${query}`);
+      return age(items.find(({ message }) => message.startsWith("card"))?.first_seen_at ?? "");
+    };
+    expect(await first("range=5m")).toBeCloseTo(3, 0);
+    expect(await first("range=5m&look_back=1")).toBeCloseTo(8, 0);
+    const { looked_back_to } = await get<Parts>("failures?range=5m&look_back=2");
+    expect(age(looked_back_to ?? "") / 1_440).toBeCloseTo(2, 1);
+    expect((await get<Parts>("failures?name=none&range=5m&look_back=1")).items).toEqual([]);
+  });
+
+  it("say where they were and at which attempt they ended", async () => {
+    const group = new URLSearchParams({ name: "shop.pay", exception: "shop.errors.Declined", message: "card # of order #" });
+    expect(await get(`failures/details?${group.toString()}`)).toEqual({
+      read: 2,
+      workers: [{ name: "w1@host", count: 2 }],
+      queues: [{ name: "celery", count: 2 }],
+      attempts: [{ attempt: 1, count: 2 }],
+      shortest: null,
+      longest: null,
+    });
+    group.set("message", "another");
+    expect(await get(`failures/details?${group.toString()}`)).toMatchObject({ read: 0, workers: [], attempts: [] });
+    expect((await fetch(`${api.url}/failures/details?status=SUCCESS`)).status).toBe(400);
+  });
+});
+
 it("lists task types with their newest task and failure", async () => {
   const { items } = await get<{ items: { name: string; last_task_id: string; last_failure_id: string | null }[] }>("task-types");
   expect(items.map(({ name, last_task_id: last, last_failure_id: failure }) => [name, last, failure])).toEqual([

@@ -1,6 +1,6 @@
 /** A page of tasks that goes on searching while it is not full. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ApiError, ask, useQuery, type Query } from "./query.ts";
+import { ApiError, ask, useQuery, type Query, type QueryOptions } from "./query.ts";
 import type { TaskItem, TaskPageAnswer } from "./types.ts";
 
 export const PAGE_SIZE = 50;
@@ -28,11 +28,19 @@ interface Further {
 
 const NOTHING: Further = { of: undefined, items: [], next: null, searchedTo: null, isSearching: false };
 
+export interface TaskListOptions extends QueryOptions {
+  readonly size?: number;
+  readonly patienceMs?: number;
+}
+
 /** @param filters the parameters of `/tasks`, without the limit. */
-export function useTaskList(filters: URLSearchParams): TaskList {
+export function useTaskList(
+  filters: URLSearchParams,
+  { size = PAGE_SIZE, patienceMs = PATIENCE_MS, everyMs }: TaskListOptions = {},
+): TaskList {
   const withLimit = new URLSearchParams(filters);
-  withLimit.set("limit", String(PAGE_SIZE));
-  const first = useQuery<TaskPageAnswer>(`tasks?${withLimit.toString()}`);
+  withLimit.set("limit", String(size));
+  const first = useQuery<TaskPageAnswer>(`tasks?${withLimit.toString()}`, { everyMs });
   const [further, setFurther] = useState(NOTHING);
   const [round, setRound] = useState(0);
   const { data, isPrevious } = first;
@@ -48,11 +56,11 @@ export function useTaskList(filters: URLSearchParams): TaskList {
         ? present.current
         : { of: data, items: [], next: data.next, searchedTo: data.searched_to, isSearching: false };
     const search = async (): Promise<void> => {
-      while (data.items.length + state.items.length < PAGE_SIZE && state.next !== null) {
-        if (Date.now() - startedAt > PATIENCE_MS || document.hidden) break;
+      while (data.items.length + state.items.length < size && state.next !== null) {
+        if (Date.now() - startedAt > patienceMs || document.hidden) break;
         setFurther({ ...state, isSearching: true });
         withLimit.set("cursor", state.next);
-        withLimit.set("limit", String(PAGE_SIZE - data.items.length - state.items.length));
+        withLimit.set("limit", String(size - data.items.length - state.items.length));
         const page = await ask<TaskPageAnswer>(`tasks?${withLimit.toString()}`, controller.signal);
         state = { ...state, items: [...state.items, ...page.items], next: page.next, searchedTo: page.searched_to };
       }
@@ -62,7 +70,7 @@ export function useTaskList(filters: URLSearchParams): TaskList {
       if (!controller.signal.aborted) setFurther({ ...state, error: thrown instanceof ApiError ? thrown : undefined });
     });
     return () => controller.abort();
-  }, [data, isPrevious, round]);
+  }, [data, isPrevious, round, size, patienceMs]);
 
   const own = present.current;
   const isOwn = own.of !== undefined;

@@ -3,14 +3,15 @@ import { signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
-import type { FailureGroup, FailureList, TaskAnswer, TaskPageAnswer } from "../api/types.ts";
+import type { FailureDetails, FailureGroup, FailureList, TaskAnswer, TaskPageAnswer } from "../api/types.ts";
 import { changed, href, page, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Traceback } from "../parts/python.tsx";
 import { Empty, Failing, Loading } from "../parts/say.tsx";
+import { Shares, SparkBars } from "../parts/shares.tsx";
 import { Badge, IdLink, TaskName, argumentsLine } from "../parts/task.tsx";
-import { number } from "../parts/format.ts";
+import { duration, number } from "../parts/format.ts";
 import { Time } from "../parts/time.tsx";
 
 const STANDARD_RANGE = "24h";
@@ -22,13 +23,51 @@ const STATUSES = [
   ["REVOKED", "Revoked"],
 ] as const;
 
+const SHOWS = [
+  ["", "All"],
+  ["new", "New today"],
+  ["active", "Going on"],
+  ["quiet", "Quiet"],
+] as const;
+type Show = (typeof SHOWS)[number][0];
+
+const DAY_MS = 86_400_000;
+/** In how many days before the range a group is looked for before it is called new. */
+const LOOK_BACK_DAYS = 30;
+/** A group is quiet if nothing failed for so long. */
+const QUIET_MS = 30 * 60_000;
+
+function failuresPath(): string {
+  const asked = new URLSearchParams({ look_back: String(LOOK_BACK_DAYS) });
+  for (const name of ["range", "from", "to", "status", "name"]) {
+    const value = query.value.get(name);
+    if (value !== null) asked.set(name, value);
+  }
+  return `failures?${asked.toString()}`;
+}
+
+/** Groups whose first failure is later are new; undefined if nobody looked back so far. */
+function newSince({ to, looked_back_to }: FailureList): string | undefined {
+  const since = new Date(Date.parse(to) - DAY_MS).toISOString();
+  return looked_back_to !== null && looked_back_to < since ? since : undefined;
+}
+
+function isShown({ first_seen_at, last_seen_at }: FailureGroup, show: Show, list: FailureList): boolean {
+  if (show === "") return true;
+  if (show === "new") return first_seen_at > (newSince(list) ?? "~");
+  return Date.parse(list.to) - Date.parse(last_seen_at) > QUIET_MS === (show === "quiet");
+}
+
 export function Failures(): JSX.Element {
   const [text, setText] = useState("");
-  const asked = useQuery<FailureList>(`failures?${query.value.toString()}`, { everyMs: isLive.value ? EVERY_MS : undefined });
+  const asked = useQuery<FailureList>(failuresPath(), { everyMs: isLive.value ? EVERY_MS : undefined });
   const status = query.value.get("status") ?? "FAILURE";
+  const show = SHOWS.find(([value]) => value === query.value.get("show"))?.[0] ?? "";
   const groups = asked.data?.items ?? [];
   const wanted = text.trim().toLowerCase();
-  const shown = groups.filter(({ name, exception, message }) => `${name} ${exception} ${message}`.toLowerCase().includes(wanted));
+  const found = groups.filter(({ name, exception, message }) => `${name} ${exception} ${message}`.toLowerCase().includes(wanted));
+  const shownAs = (value: Show): FailureGroup[] => found.filter((group) => asked.data !== undefined && isShown(group, value, asked.data));
+  const shown = shownAs(show);
   const count = groups.reduce((sum, group) => sum + group.count, 0);
 
   return (
@@ -53,7 +92,7 @@ export function Failures(): JSX.Element {
               onInput={({ currentTarget }) => setText(currentTarget.value)}
             />
           </div>
-          <div class="seg" role="group" aria-label="Show">
+          <div class="seg" role="group" aria-label="State">
             {STATUSES.map(([value, name]) => (
               <a
                 key={value}
@@ -64,25 +103,46 @@ export function Failures(): JSX.Element {
               </a>
             ))}
           </div>
+          <div class="seg" role="group" aria-label="Which groups">
+            {SHOWS.map(([value, name]) => (
+              <a
+                key={value}
+                href={href(page.value, changed({ show: value === "" ? null : value }))}
+                aria-current={value === show ? "true" : undefined}
+              >
+                {name} {asked.data !== undefined && number(shownAs(value).length)}
+              </a>
+            ))}
+          </div>
         </form>
         <Failing query={asked} />
         <section class="panel" aria-label="Groups" aria-busy={asked.isPrevious}>
           {asked.data === undefined ? (
             asked.error === undefined && <Loading />
           ) : shown.length > 0 ? (
-            <Groups groups={shown} />
+            <Groups
+              groups={shown}
+              overTime={rangeName(query.value, STANDARD_RANGE)}
+              newSince={asked.data === undefined ? undefined : newSince(asked.data)}
+            />
           ) : (
             <Empty icon={groups.length > 0 ? "search" : "success"} title={groups.length > 0 ? "Nothing found" : "None in this range"}>
               <p>
                 {groups.length > 0
-                  ? "No group has this text."
+                  ? show === ""
+                    ? "No group has this text."
+                    : `${number(found.length)} of other kinds.`
                   : `${STATUSES.find(([value]) => value === status)?.[1] ?? ""}: no task in this range (${rangeName(query.value, STANDARD_RANGE).toLowerCase()}).`}
               </p>
             </Empty>
           )}
-          {asked.data?.truncated === true && (
+          {shown.length > 0 && (
             <footer>
-              <span>There are more than 20,000 in this range: only the newest are counted.</span>
+              <span class="muted">Grouped by task, exception and the first line of its message, with numbers and ids left out.</span>
+              {asked.data?.truncated === true && <span>There are more than 20,000 in this range: only the newest are counted.</span>}
+              {asked.data !== undefined && newSince(asked.data) === undefined && (
+                <span>Which are new today is not known: there are too many to look back a day.</span>
+              )}
             </footer>
           )}
         </section>
@@ -91,12 +151,21 @@ export function Failures(): JSX.Element {
   );
 }
 
-export function Groups({ groups }: { readonly groups: readonly FailureGroup[] }): JSX.Element {
+export interface GroupsProps {
+  readonly groups: readonly FailureGroup[];
+  /** What the bars show, such as "Last 3 h". */
+  readonly overTime?: string;
+  /** ISO 8601. Groups whose first failure is later are marked. */
+  readonly newSince?: string | undefined;
+}
+
+export function Groups({ groups, overTime = "Over time", newSince: since }: GroupsProps): JSX.Element {
   return (
     <>
       <div class="grp-h" aria-hidden="true">
         <span />
         <span>Task and exception</span>
+        <span class="cut">{overTime}</span>
         <span class="n">Tasks</span>
         <span>Last seen</span>
         <span>First seen</span>
@@ -104,7 +173,7 @@ export function Groups({ groups }: { readonly groups: readonly FailureGroup[] })
       <ul>
         {groups.map((group) => (
           <li key={keyOf(group)} data-row={keyOf(group)}>
-            <Group group={group} />
+            <Group group={group} isNew={since !== undefined && group.first_seen_at > since} />
           </li>
         ))}
       </ul>
@@ -119,7 +188,7 @@ function keyOf({ name, status, exception, message }: FailureGroup): string {
 /** Stays open while new numbers come. */
 const opened = signal<ReadonlySet<string>>(new Set());
 
-function Group({ group }: { readonly group: FailureGroup }): JSX.Element {
+function Group({ group, isNew }: { readonly group: FailureGroup; readonly isNew: boolean }): JSX.Element {
   const key = keyOf(group);
   const isOpen = opened.value.has(key);
   const onToggle = ({ currentTarget }: { readonly currentTarget: HTMLDetailsElement }): void => {
@@ -132,8 +201,11 @@ function Group({ group }: { readonly group: FailureGroup }): JSX.Element {
       <summary data-open>
         <Icon name="chev" class="chev" />
         <span>
-          <span class="cut">
-            <TaskName name={group.name} />
+          <span class="row nowrap">
+            <span class="cut">
+              <TaskName name={group.name} />
+            </span>
+            {isNew && <span class="tag new">new today</span>}
           </span>
           <span class="cut exc" title={exception}>
             {exception}
@@ -142,6 +214,7 @@ function Group({ group }: { readonly group: FailureGroup }): JSX.Element {
             last seen <Time at={group.last_seen_at} />, first <Time at={group.first_seen_at} />
           </span>
         </span>
+        <SparkBars values={group.parts} label={`${number(group.count)} tasks over time`} />
         <span class="big">{number(group.count)}</span>
         <span class="soft">
           <Time at={group.last_seen_at} />
@@ -165,6 +238,7 @@ function Inside({ group }: { readonly group: FailureGroup }): JSX.Element {
   const traceback = last.isPrevious ? undefined : last.data?.traceback;
   return (
     <div class="in">
+      <Details group={group} range={range} />
       <div class="cols even">
         <div class="sub-panel">
           <div class="row">
@@ -224,7 +298,80 @@ function Inside({ group }: { readonly group: FailureGroup }): JSX.Element {
   );
 }
 
-function changedList(group: FailureGroup, range: Readonly<Record<string, string | null>>): URLSearchParams {
+function Details({ group, range }: { readonly group: FailureGroup; readonly range: Range }): JSX.Element | null {
+  const { name, status, exception, message } = group;
+  const asked = new URLSearchParams(
+    Object.entries({ name, status, exception, message, ...range }).flatMap(([key, value]) => (value === null ? [] : [[key, value]])),
+  );
+  const { data, isPrevious } = useQuery<FailureDetails>(`failures/details?${asked.toString()}`);
+  if (data === undefined || isPrevious || data.read === 0) return null;
+  const { read, workers, queues, attempts, shortest, longest } = data;
+  return (
+    <div class="three">
+      <div class="sub-panel">
+        <h3>Where</h3>
+        {workers.length === 0 ? (
+          <p class="small soft">No worker is known.</p>
+        ) : (
+          <Shares
+            tone="fail"
+            of={workers.map(({ name: worker, count }) => ({
+              key: worker,
+              label: (
+                <a href={href("worker", { name: worker })} title={worker}>
+                  {worker}
+                </a>
+              ),
+              share: count / read,
+              text: number(count),
+            }))}
+          />
+        )}
+        {queues.length > 0 && (
+          <p class="small muted">
+            {queues.length === 1 ? "From queue" : "From queues"} {queues.map((queue) => queue.name).join(", ")}.
+          </p>
+        )}
+      </div>
+      <div class="sub-panel">
+        <h3>At which attempt it ended</h3>
+        <Shares
+          tone="fail"
+          of={attempts.map(({ attempt, count }) => ({
+            key: String(attempt),
+            label: ordinal(attempt),
+            share: count / read,
+            text: number(count),
+          }))}
+        />
+      </div>
+      <div class="sub-panel">
+        <h3>How long they ran</h3>
+        <dl class="kv">
+          <dt>Last run</dt>
+          <dd>
+            {shortest === null || longest === null
+              ? "not known"
+              : duration(shortest) === duration(longest)
+                ? duration(shortest)
+                : `${duration(shortest)} to ${duration(longest)}`}
+          </dd>
+          <dt>Looked at</dt>
+          <dd>{read === group.count ? `all ${number(read)}` : `the newest ${number(read)} of ${number(group.count)}`}</dd>
+        </dl>
+      </div>
+    </div>
+  );
+}
+
+function ordinal(count: number): string {
+  const ending = count % 100 > 10 && count % 100 < 14 ? undefined : ["st", "nd", "rd"][(count % 10) - 1];
+  return `${count}${ending ?? "th"}`;
+}
+
+type Range = Readonly<Record<string, string | null>>;
+
+function changedList(group: FailureGroup, range: Range): URLSearchParams {
   const given = { status: group.status, name: group.name, exception: group.exception, ...range };
   return new URLSearchParams(Object.entries(given).flatMap(([name, value]) => (value === null ? [] : [[name, value]])));
 }

@@ -1,16 +1,15 @@
 /** Queues: which grow, and who takes from them. */
 import type { JSX } from "preact";
 import { useQuery } from "../api/query.ts";
-import { lengthMs } from "../api/statistics.ts";
 import type { Queue, QueueList, Worker, WorkerList } from "../api/types.ts";
 import { href, navigate, changed, page, query } from "../location.ts";
-import { Bar, LiveButton, RangeTabs, isLive } from "../parts/bar.tsx";
-import { Chart, Spark } from "../parts/chart.tsx";
+import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
+import { Spark } from "../parts/chart.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Call, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
-import { number } from "../parts/format.ts";
+import { Age, OpenQueue, flowOf, type Flow } from "../parts/queue.tsx";
+import { number, rate, shortTime } from "../parts/format.ts";
 import { Time } from "../parts/time.tsx";
-import { WorkerBadge } from "../parts/worker.tsx";
 import { WORKERS_EVERY_MS } from "./workers.tsx";
 
 const STANDARD_RANGE = "3h";
@@ -47,10 +46,8 @@ export function Queues(): JSX.Element {
       </Bar>
       <div class="body">
         <Failing query={asked} />
-        {abandoned.slice(0, 3).map(({ name, messages }) => (
-          <Call key={name} tone="fail" icon="warn" title={`Nobody takes from ${name}`}>
-            {number(messages ?? 0)} tasks wait. Start a worker with <Setting>{`celery worker -Q ${name}`}</Setting>
-          </Call>
+        {abandoned.slice(0, 3).map((queue) => (
+          <Abandoned key={queue.name} queue={queue} workers={workers?.items ?? []} />
         ))}
         <section class="panel" aria-label="Queues" aria-busy={asked.isPrevious}>
           {asked.data === undefined ? (
@@ -64,6 +61,11 @@ export function Queues(): JSX.Element {
             </Empty>
           ) : (
             <Table list={asked.data} step={step} workers={workers?.items} />
+          )}
+          {items.length > 0 && (
+            <footer>
+              <span class="muted">Lengths come from the broker, the rest from events: queues are known if tasks send task-sent.</span>
+            </footer>
           )}
           {asked.data?.unacked?.messages !== null && asked.data?.unacked !== null && asked.data !== undefined && (
             <footer>
@@ -93,11 +95,34 @@ function takersOf({ name, consumers }: Queue, workers: readonly Worker[] | undef
   return takers === 0 && (workers === undefined || up.some(({ queues }) => queues === null)) ? undefined : takers;
 }
 
+function Abandoned({ queue, workers }: { readonly queue: Queue; readonly workers: readonly Worker[] }): JSX.Element {
+  const last = workers
+    .filter(({ queues, heard_at }) => heard_at !== null && queues?.includes(queue.name) === true)
+    .sort((one, other) => ((other.heard_at ?? "") > (one.heard_at ?? "") ? 1 : -1))[0];
+  return (
+    <Call tone="fail" icon="warn" title={`Nobody takes from ${queue.name}`}>
+      {number(queue.messages ?? 0)} tasks wait{queue.oldest_at !== null && `, the oldest since ${shortTime(new Date(queue.oldest_at))}`}.{" "}
+      {last !== undefined && last.heard_at !== null && (
+        <>
+          Its last consumer,{" "}
+          <a class="link" href={href("worker", { name: last.name })}>
+            {last.name}
+          </a>
+          , {last.state === "offline" ? "went offline" : "fell silent"} <Time at={last.heard_at} />.{" "}
+        </>
+      )}
+      Start a worker with <Setting>{`celery worker -Q ${queue.name}`}</Setting>
+    </Call>
+  );
+}
+
 interface TableProps {
   readonly list: QueueList;
   readonly step: string;
   readonly workers: readonly Worker[] | undefined;
 }
+
+const COLUMNS = 8;
 
 function Table({ list, step, workers }: TableProps): JSX.Element {
   const opened = query.value.get("queue");
@@ -110,7 +135,16 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
             Waiting
           </th>
           <th scope="col" class="n p3">
-            In this range
+            {rangeName(query.value, STANDARD_RANGE)}
+          </th>
+          <th scope="col" class="n">
+            Oldest
+          </th>
+          <th scope="col" class="n p3">
+            <abbr title="Tasks sent to it a minute, in the latest steps">In a minute</abbr>
+          </th>
+          <th scope="col" class="n p3">
+            <abbr title="What was sent to it, less what it grew by">Out a minute</abbr>
           </th>
           <th scope="col" class="p2">
             Balance
@@ -124,6 +158,8 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
         {list.items.map((queue) => {
           const isOpen = queue.name === opened;
           const takers = takersOf(queue, workers);
+          const flow = flowOf(queue, list);
+          const isAbandoned = takers === 0 && (queue.messages ?? 0) > 0;
           return (
             <>
               <tr class={isOpen ? "open" : undefined} key={queue.name} data-row={queue.name}>
@@ -141,22 +177,43 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
                     </b>
                   </button>
                   <span class="on-s sub">
-                    <Balance queue={queue} step={step} />
+                    <Balance flow={flow} isAbandoned={isAbandoned} />
                   </span>
                 </th>
                 <td class="n">{queue.messages === null ? <span class="nil">–</span> : number(queue.messages)}</td>
                 <td class="p3">
-                  <Spark values={queue.lengths} tone="ink" label={`Waiting in ${queue.name}`} />
+                  <Spark
+                    values={queue.lengths}
+                    tone={isAbandoned || (flow.change ?? 0) >= MUCH_GROWTH ? "fail" : "ink"}
+                    label={`Waiting in ${queue.name}`}
+                  />
+                </td>
+                <td class="n">
+                  <Age at={queue.oldest_at} />
+                </td>
+                <td class="n p3">
+                  <Rate value={flow.sent} />
+                </td>
+                <td class="n p3">
+                  <Rate value={flow.taken} />
                 </td>
                 <td class="p2 nowrap">
-                  <Balance queue={queue} step={step} />
+                  <Balance flow={flow} isAbandoned={isAbandoned} />
                 </td>
-                <td class={takers === 0 ? "n bad" : "n"}>{takers ?? <span class="nil">?</span>}</td>
+                <td class={isAbandoned ? "n bad" : "n"}>
+                  {isAbandoned ? (
+                    <span class="nowrap">
+                      <Icon name="warn" class="inl" /> none
+                    </span>
+                  ) : (
+                    (takers ?? <span class="nil">?</span>)
+                  )}
+                </td>
               </tr>
               {isOpen && (
                 <tr class="open" key={`${queue.name} opened`}>
-                  <td colSpan={5}>
-                    <Inside queue={queue} list={list} step={step} workers={workers} />
+                  <td colSpan={COLUMNS}>
+                    <OpenQueue queue={queue} list={list} step={step} workers={workers ?? []} />
                   </td>
                 </tr>
               )}
@@ -168,66 +225,21 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
   );
 }
 
-/** How the length changed in the last steps, a minute. */
-function Balance({ queue: { lengths }, step }: { readonly queue: Queue; readonly step: string }): JSX.Element {
-  const known = lengths.flatMap((length, index) => (length === null ? [] : [{ length, index }])).slice(-4);
-  const [first] = known;
-  const last = known.at(-1);
-  if (first === undefined || last === undefined || first === last) return <span class="nil">–</span>;
-  const change = (last.length - first.length) / (((last.index - first.index) * lengthMs(step)) / 60_000);
-  if (Math.abs(change) < 0.5) return <span class="muted">steady</span>;
+/** Growth a minute that is worth a colour. */
+const MUCH_GROWTH = 10;
+
+function Rate({ value }: { readonly value: number | undefined }): JSX.Element {
+  return value === undefined ? <span class="nil">–</span> : <>{rate(value)}</>;
+}
+
+function Balance({ flow: { change }, isAbandoned }: { readonly flow: Flow; readonly isAbandoned: boolean }): JSX.Element {
+  if (isAbandoned && (change === undefined || Math.abs(change) < 0.5)) return <span class="muted">nobody takes from it</span>;
+  if (change === undefined) return <span class="nil">–</span>;
+  if (Math.abs(change) < 0.5) return <span class="muted">keeps up</span>;
   return (
     <span class={change > 0 ? "warn" : "good"}>
       <Icon name={change > 0 ? "up" : "dn"} class="inl" /> {change > 0 ? "grows" : "shrinks"} by {number(Math.round(Math.abs(change)))} a
       minute
     </span>
-  );
-}
-
-function Inside({ queue, list, step, workers }: TableProps & { readonly queue: Queue }): JSX.Element {
-  const from = Date.parse(list.from);
-  const stepMs = lengthMs(step);
-  const takers = workers?.filter(({ queues }) => queues?.includes(queue.name) === true) ?? [];
-  return (
-    <div class="qopen">
-      <div class="cols">
-        <div class="sub-panel">
-          <h2>Waiting in {queue.name}</h2>
-          <Chart
-            times={queue.lengths.map((_, index) => from + index * stepMs)}
-            stepMs={stepMs}
-            series={[{ name: "waiting", tone: "ink", values: queue.lengths }]}
-            kind="lines"
-            height="mid"
-            label={`Tasks waiting in ${queue.name}`}
-          />
-        </div>
-        <div class="sub-panel">
-          <h2>Consumers</h2>
-          {takers.length === 0 ? (
-            <p class="small soft">Not known: the role monitor asks workers for their queues, unless MONITOR_INSPECT=false.</p>
-          ) : (
-            <ul>
-              {takers.map(({ name, state }) => (
-                <li class="row nowrap small" key={name}>
-                  <WorkerBadge state={state} glyph />
-                  <a class="cut" href={href("worker", { name })}>
-                    {name}
-                  </a>
-                </li>
-              ))}
-            </ul>
-          )}
-          <div class="row small">
-            <a class="link" href={href("tasks", { queue: queue.name })}>
-              Tasks of this queue
-            </a>
-            <a class="link" href={href("tasks", { queue: queue.name, status: "PENDING" })}>
-              those that wait
-            </a>
-          </div>
-        </div>
-      </div>
-    </div>
   );
 }

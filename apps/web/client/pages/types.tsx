@@ -3,14 +3,15 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
 import { useStatistics } from "../api/statistics.ts";
-import type { Statistics, StatisticsItem, TaskType } from "../api/types.ts";
-import { href, query } from "../location.ts";
-import { Bar, LiveButton, RangeTabs, isLive } from "../parts/bar.tsx";
+import type { Statistics, StatisticsItem, TaskType, TrendList, TypeTrend } from "../api/types.ts";
+import { changed, href, page, query } from "../location.ts";
+import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
+import { Spark } from "../parts/chart.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Empty, Failing, Loading, Setting } from "../parts/say.tsx";
-import { TaskName, taskHref } from "../parts/task.tsx";
+import { TaskName } from "../parts/task.tsx";
 import { duration, number, rate } from "../parts/format.ts";
-import { Duration, Time } from "../parts/time.tsx";
+import { Duration } from "../parts/time.tsx";
 
 const STANDARD_RANGE = "24h";
 const EVERY_MS = 10_000;
@@ -19,34 +20,66 @@ interface Row {
   readonly name: string;
   /** Undefined if none was counted in the range. */
   readonly counted: StatisticsItem | undefined;
-  readonly failed: number;
-  readonly succeeded: number;
+  readonly trend: TypeTrend | undefined;
   readonly type: TaskType | undefined;
 }
 
-function rowsOf(types: readonly TaskType[], byName: Statistics | undefined, byStatus: Statistics | undefined): Row[] {
-  const counts = (name: string, status: string): number =>
-    byStatus?.items.find((item) => item.name === name && item.status === status)?.count ?? 0;
+function rowsOf(types: readonly TaskType[], byName: Statistics | undefined, trends: TrendList | undefined): Row[] {
   const counted = new Map((byName?.items ?? []).map((item) => [item.name ?? "", item]));
+  const trend = new Map((trends?.items ?? []).map((item) => [item.name, item]));
   const known = new Map(types.map((type) => [type.name, type]));
   return [...new Set([...counted.keys(), ...known.keys()])]
     .filter((name) => name !== "")
-    .map((name) => ({
-      name,
-      counted: counted.get(name),
-      type: known.get(name),
-      failed: counts(name, "FAILURE"),
-      succeeded: counts(name, "SUCCESS"),
-    }));
+    .map((name) => ({ name, counted: counted.get(name), trend: trend.get(name), type: known.get(name) }));
 }
+
+/** The share of those that ended in success or failure. */
+function failedShare({ trend }: Row): number {
+  return trend === undefined || trend.failed === 0 ? 0 : trend.failed / (trend.failed + trend.succeeded);
+}
+
+/** How much longer it runs than a week before: 0.5 for half as long again. */
+function change({ trend }: Row): number | undefined {
+  if (trend === undefined || trend.mean === null || trend.mean_before === null || trend.mean_before === 0) return undefined;
+  return trend.mean / trend.mean_before - 1;
+}
+
+const DAY_MS = 86_400_000;
+/** Smaller changes are those of every day. */
+const SLOWER = 0.2;
+
+const SHOWS: readonly (readonly [string, string, (row: Row) => boolean])[] = [
+  ["", "All", () => true],
+  ["failing", "Failing", ({ trend }) => (trend?.failed ?? 0) > 0],
+  ["slower", "Slower", (row) => (change(row) ?? 0) > SLOWER],
+  ["gone", "Not seen today", ({ type }) => type !== undefined && Date.now() - Date.parse(type.last_seen_at) > DAY_MS],
+];
+
+/** The greatest first. */
+const SORTS: Readonly<Record<string, (row: Row) => number>> = {
+  rate: ({ counted }) => counted?.count ?? 0,
+  failed: failedShare,
+  p50: ({ counted }) => counted?.runtime.p50 ?? -1,
+  p95: ({ counted }) => counted?.runtime.p95 ?? -1,
+  p99: ({ counted }) => counted?.runtime.p99 ?? -1,
+  wait: ({ counted }) => counted?.wait.p95 ?? -1,
+  trend: (row) => change(row) ?? -Infinity,
+};
+const STANDARD_SORT = "rate";
 
 export function Types(): JSX.Element {
   const [text, setText] = useState("");
-  const asked = useQuery<{ readonly items: readonly TaskType[] }>("task-types", { everyMs: isLive.value ? EVERY_MS : undefined });
+  const everyMs = isLive.value ? EVERY_MS : undefined;
+  const asked = useQuery<{ readonly items: readonly TaskType[] }>("task-types", { everyMs });
   const byName = useStatistics({ range: STANDARD_RANGE, by: "name" });
-  const byStatus = useStatistics({ range: STANDARD_RANGE, by: "name,status" });
-  const all = rowsOf(asked.data?.items ?? [], byName.data, byStatus.data);
-  const shown = all.filter(({ name }) => name.toLowerCase().includes(text.trim().toLowerCase()));
+  const { data: trends } = useQuery<TrendList>(trendsPath(), { everyMs });
+  const all = rowsOf(asked.data?.items ?? [], byName.data, trends);
+  const found = all.filter(({ name }) => name.toLowerCase().includes(text.trim().toLowerCase()));
+  const show = query.value.get("show") ?? "";
+  const by = SORTS[query.value.get("sort") ?? STANDARD_SORT] ?? SORTS[STANDARD_SORT];
+  const shown = found
+    .filter(SHOWS.find(([value]) => value === show)?.[2] ?? (() => true))
+    .sort((one, other) => (by?.(other) ?? 0) - (by?.(one) ?? 0));
   return (
     <>
       <Bar title="Task types" sub={asked.data === undefined ? undefined : `${number(all.length)} names`}>
@@ -63,11 +96,22 @@ export function Types(): JSX.Element {
             <input
               id="types-search"
               type="search"
-              placeholder="Part of a name"
+              placeholder="Name, such as shop."
               autocomplete="off"
               value={text}
               onInput={({ currentTarget }) => setText(currentTarget.value)}
             />
+          </div>
+          <div class="seg" role="group" aria-label="Show">
+            {SHOWS.map(([value, name, isShown]) => (
+              <a
+                key={value}
+                href={href(page.value, changed({ show: value === "" ? null : value }))}
+                aria-current={value === show ? "true" : undefined}
+              >
+                {name} {asked.data !== undefined && number(found.filter(isShown).length)}
+              </a>
+            ))}
           </div>
         </form>
         <Failing query={asked} />
@@ -75,7 +119,7 @@ export function Types(): JSX.Element {
           {asked.data === undefined ? (
             asked.error === undefined && <Loading />
           ) : shown.length > 0 ? (
-            <Table rows={shown} range={byName.data} />
+            <Table rows={shown} range={byName.data} trends={trends} />
           ) : all.length > 0 ? (
             <Empty icon="search" title="Nothing found" />
           ) : (
@@ -91,86 +135,173 @@ export function Types(): JSX.Element {
   );
 }
 
-function Table({ rows, range }: { readonly rows: readonly Row[]; readonly range: Statistics | undefined }): JSX.Element {
+function trendsPath(): string {
+  const asked = new URLSearchParams({ range: query.value.get("range") ?? STANDARD_RANGE });
+  for (const key of ["from", "to"]) {
+    const value = query.value.get(key);
+    if (value !== null) asked.set(key, value);
+  }
+  return `task-types/trends?${asked.toString()}`;
+}
+
+interface HeadProps {
+  readonly sort: string;
+  readonly class?: string;
+  readonly children: string;
+}
+
+/** The head of a column, which sorts by it. */
+function Head({ sort, class: more = "", children }: HeadProps): JSX.Element {
+  const isSorted = (query.value.get("sort") ?? STANDARD_SORT) === sort;
+  return (
+    <th scope="col" class={`n ${more}`} aria-sort={isSorted ? "descending" : undefined}>
+      <a href={href(page.value, changed({ sort: sort === STANDARD_SORT ? null : sort }))}>
+        {children}
+        {isSorted && <Icon name="dn" />}
+      </a>
+    </th>
+  );
+}
+
+interface TableProps {
+  readonly rows: readonly Row[];
+  readonly range: Statistics | undefined;
+  readonly trends: TrendList | undefined;
+}
+
+/** Waiting for longer than this is worth a colour, and a sign. */
+const LONG_WAIT = { some: 15, much: 300 };
+/** From this share on, failures are worth a sign. */
+const MANY = 0.05;
+
+function Table({ rows, range, trends }: TableProps): JSX.Element {
   const minutes = range === undefined ? 1 : Math.max(1, (Date.parse(range.to) - Date.parse(range.from)) / 60_000);
   const scale = scaleOf(rows);
   const here = { range: query.value.get("range"), from: query.value.get("from"), to: query.value.get("to") };
+  const before = trends === undefined || trends.days_before === 7 ? "a week before" : `${trends.days_before} days before`;
   return (
-    <table>
-      <thead>
-        <tr>
-          <th scope="col">Task</th>
-          <th scope="col" class="n">
-            A minute
-          </th>
-          <th scope="col" class="n">
-            Failed
-          </th>
-          <th scope="col" class="p1">
-            Runtime{scale !== undefined && `, ${duration(scale.from)} to ${duration(scale.to)}, log scale`}
-          </th>
-          <th scope="col" class="n p2">
-            p50
-          </th>
-          <th scope="col" class="n">
-            p95
-          </th>
-          <th scope="col" class="n p2">
-            p99
-          </th>
-          <th scope="col" class="n p3">
-            Wait p95
-          </th>
-          <th scope="col" class="n p3">
-            Last seen
-          </th>
-        </tr>
-      </thead>
-      <tbody>
-        {rows.map(({ name, counted, failed, succeeded, type }) => (
-          <tr key={name} data-row={name}>
-            <th scope="row" class="w">
-              <a class="cut" href={href("tasks", { name, ...here })} title={name} data-open>
-                <TaskName name={name} />
-              </a>
+    <>
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Task</th>
+            <Head sort="rate">A minute</Head>
+            <th scope="col" class="n p1">
+              {rangeName(query.value, STANDARD_RANGE)}
             </th>
-            <td class="n">{counted === undefined ? <span class="nil">0</span> : rate(counted.count / minutes)}</td>
-            <td class="n">
-              {failed === 0 ? (
-                <span class="nil">0</span>
-              ) : (
-                <a class="bad" href={href("failures", { name, ...here })} title={`${number(failed)} tasks`}>
-                  {((failed / Math.max(1, failed + succeeded)) * 100).toFixed(1)} %
-                </a>
-              )}
-            </td>
-            <td class="p1">{counted !== undefined && scale !== undefined && <Range item={counted} scale={scale} />}</td>
-            <td class="n p2">
-              <Duration seconds={counted?.runtime.p50} />
-            </td>
-            <td class="n">
-              <Duration seconds={counted?.runtime.p95} />
-            </td>
-            <td class="n p2">
-              <Duration seconds={counted?.runtime.p99} />
-            </td>
-            <td class="n p3">
-              <Duration seconds={counted?.wait.p95} />
-            </td>
-            <td class="n p3 soft">
-              {type === undefined ? (
-                <span class="nil">–</span>
-              ) : (
-                <a href={taskHref(type.last_task_id)}>
-                  <Time at={type.last_seen_at} />
-                </a>
-              )}
-            </td>
+            <Head sort="failed">Failed</Head>
+            <th scope="col" class="p2">
+              Runtime{scale !== undefined && `, ${duration(scale.from)} to ${duration(scale.to)}, log scale`}
+            </th>
+            <Head sort="p50" class="p3">
+              p50
+            </Head>
+            <Head sort="p95">p95</Head>
+            <Head sort="p99" class="p3">
+              p99
+            </Head>
+            <Head sort="wait" class="p3">
+              Wait p95
+            </Head>
+            <Head sort="trend" class="p2">
+              Trend
+            </Head>
           </tr>
-        ))}
-      </tbody>
-    </table>
+        </thead>
+        <tbody>
+          {rows.map((row) => (
+            <TypeRow key={row.name} row={row} minutes={minutes} scale={scale} here={here} />
+          ))}
+        </tbody>
+      </table>
+      <footer>
+        <ul class="legend p2">
+          <li>
+            <svg viewBox="0 0 12 12" aria-hidden="true">
+              <rect class="tick" x="5" width="2" height="12" />
+            </svg>
+            p50
+          </li>
+          <li>
+            <svg viewBox="0 0 12 12" aria-hidden="true">
+              <rect class="a-run" width="12" height="12" rx="2" />
+            </svg>
+            to p95
+          </li>
+          <li>
+            <svg viewBox="0 0 12 12" aria-hidden="true">
+              <rect class="a-soft2" width="12" height="12" rx="2" />
+            </svg>
+            to p99
+          </li>
+        </ul>
+        <span class="push muted">
+          <span class="p2">Trend: mean run time against {before}. </span>Percentiles are within 25 %.
+        </span>
+      </footer>
+    </>
   );
+}
+
+interface TypeRowProps {
+  readonly row: Row;
+  readonly minutes: number;
+  readonly scale: Scale | undefined;
+  readonly here: Readonly<Record<string, string | null>>;
+}
+
+function TypeRow({ row, minutes, scale, here }: TypeRowProps): JSX.Element {
+  const { name, counted, trend } = row;
+  const wait = counted?.wait.p95 ?? 0;
+  const failed = failedShare(row);
+  return (
+    <tr data-row={name}>
+      <th scope="row" class="w">
+        <a class="cut" href={href("tasks", { name, ...here })} title={name} data-open>
+          <TaskName name={name} />
+        </a>
+      </th>
+      <td class="n">{counted === undefined ? <span class="nil">0</span> : rate(counted.count / minutes)}</td>
+      <td class="p1">{trend !== undefined && <Spark values={trend.counts} tone="ink" label="Tasks over time" />}</td>
+      <td class="n">
+        {trend === undefined || trend.failed === 0 ? (
+          <span class="nil">0</span>
+        ) : (
+          <a class={failed >= MANY ? "bad" : undefined} href={href("failures", { name, ...here })} title={`${number(trend.failed)} tasks`}>
+            {failed >= MANY && <Icon name="warn" class="inl" label="Many:" />} {percent(failed)}
+          </a>
+        )}
+      </td>
+      <td class="p2">{counted !== undefined && scale !== undefined && <Range item={counted} scale={scale} />}</td>
+      <td class="n p3">
+        <Duration seconds={counted?.runtime.p50} />
+      </td>
+      <td class="n">
+        <Duration seconds={counted?.runtime.p95} />
+      </td>
+      <td class="n p3">
+        <Duration seconds={counted?.runtime.p99} />
+      </td>
+      <td class={`n p3 ${wait > LONG_WAIT.much ? "bad" : wait > LONG_WAIT.some ? "warn" : ""}`}>
+        {wait > LONG_WAIT.much && <Icon name="warn" class="inl" label="Long:" />} <Duration seconds={counted?.wait.p95} />
+      </td>
+      <td class="n p2">
+        <Trend change={change(row)} />
+      </td>
+    </tr>
+  );
+}
+
+function percent(share: number): string {
+  const value = share * 100;
+  return `${value < 0.01 ? "< 0.01" : Number(value.toFixed(value < 0.1 ? 2 : 1))} %`;
+}
+
+function Trend({ change: by }: { readonly change: number | undefined }): JSX.Element {
+  if (by === undefined) return <span class="nil">–</span>;
+  const value = Math.round(Math.abs(by) * 100);
+  const text = by > 9.99 ? `× ${number(Math.round(by + 1))}` : `${value === 0 ? "±" : by > 0 ? "+" : "−"}${number(value)} %`;
+  return <span class={by > SLOWER ? "warn" : by < -SLOWER ? "good" : "muted"}>{text}</span>;
 }
 
 interface Scale {
@@ -178,14 +309,20 @@ interface Scale {
   readonly to: number;
 }
 
-/** From the shortest median to the longest p99. */
+/** From the shortest median to the longest p99, rounded to a number that is easily read. */
 function scaleOf(rows: readonly Row[]): Scale | undefined {
   const times = rows
     .flatMap(({ counted }) => [counted?.runtime.p50 ?? null, counted?.runtime.p99 ?? null])
     .filter((time) => time !== null && time > 0) as number[];
   const from = times.reduce((least, time) => Math.min(least, time), Infinity);
   const to = times.reduce((most, time) => Math.max(most, time), 0);
-  return times.length === 0 ? undefined : { from: from / 2, to: Math.max(to, from * 2) };
+  return times.length === 0 ? undefined : { from: roundDown(from / 2), to: -roundDown(-Math.max(to, from * 2)) };
+}
+
+/** To one digit. */
+function roundDown(value: number): number {
+  const size = 10 ** Math.floor(Math.log10(Math.abs(value)));
+  return Number((Math.floor(value / size + 1e-9) * size).toPrecision(1));
 }
 
 /** The median as a mark, p95 dark and p99 light. */

@@ -1,25 +1,32 @@
 /** One worker: whether it is alive, what runs there, and what failed there. */
 import type { JSX } from "preact";
 import { useQuery } from "../api/query.ts";
-import type { TaskPageAnswer, Worker as WorkerItem, WorkerList } from "../api/types.ts";
+import { useTaskList, type TaskList } from "../api/task-list.ts";
+import type { ActivityList, TaskItem, Worker as WorkerItem, WorkerActivity, WorkerList } from "../api/types.ts";
 import { href, query } from "../location.ts";
 import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
 import { Call, Empty, Failing, Loading } from "../parts/say.tsx";
-import { IdLink, TaskName, argumentsLine, taskHref } from "../parts/task.tsx";
+import { IdLink, TaskName, argumentsLine, exceptionName, taskHref } from "../parts/task.tsx";
 import { TaskTable } from "../parts/task-table.tsx";
-import { duration, number } from "../parts/format.ts";
+import { duration, number, rate, shortTime } from "../parts/format.ts";
 import { Time, now } from "../parts/time.tsx";
-import { Busy, WorkerBadge, poolName, version } from "../parts/worker.tsx";
-import { Load, WORKERS_EVERY_MS } from "./workers.tsx";
+import { Consumes, Lately, Ran } from "../parts/worker-lately.tsx";
+import { WorkerBadge, WorkerName, poolName, version } from "../parts/worker.tsx";
+import { ACTIVITY_EVERY_MS, WORKERS_EVERY_MS, rateOf } from "./workers.tsx";
 
 const LATEST = 10;
+const LATEST_FAILURES = 5;
 
 export function Worker(): JSX.Element {
   const name = query.value.get("name") ?? "";
   const everyMs = isLive.value ? WORKERS_EVERY_MS : undefined;
   const asked = useQuery<WorkerList>(`workers?${new URLSearchParams({ name }).toString()}`, { everyMs });
   const worker = asked.isPrevious ? undefined : asked.data?.items[0];
+  const activity = useQuery<ActivityList>(`workers/activity?${new URLSearchParams({ name }).toString()}`, {
+    everyMs: isLive.value ? ACTIVITY_EVERY_MS : undefined,
+  });
+  const lately = activity.isPrevious ? undefined : activity.data;
   return (
     <>
       <Bar title={name} above={{ page: "workers", title: "Workers" }} sub={name}>
@@ -27,7 +34,7 @@ export function Worker(): JSX.Element {
       </Bar>
       <div class="body">
         <Failing query={asked} />
-        {worker !== undefined && <Head worker={worker} />}
+        {worker !== undefined && <Head worker={worker} lately={lately} />}
         {worker === undefined && asked.data !== undefined && !asked.isPrevious && (
           <>
             <div class="head">
@@ -39,24 +46,49 @@ export function Worker(): JSX.Element {
           </>
         )}
         <div class="cols">
-          <Running name={name} everyMs={everyMs} />
-          {worker !== undefined && <Facts worker={worker} />}
+          <div class="stack">
+            <Running name={name} everyMs={everyMs} worker={worker} activity={lately?.items[0]} />
+            {lately !== undefined && <Lately list={lately} />}
+            <Failed name={name} everyMs={everyMs} count={lately?.items[0]?.failed} />
+          </div>
+          <div class="stack">
+            {worker !== undefined && worker.queues !== null && <Consumes queues={worker.queues} everyMs={everyMs} />}
+            {lately !== undefined && <Ran activity={lately.items[0]} />}
+            {worker !== undefined && <Facts worker={worker} />}
+          </div>
         </div>
-        <Recent name={name} everyMs={everyMs} title="Recent failures" status="FAILURE" none="None in the last 24 hours." />
-        <Recent name={name} everyMs={everyMs} title="Recent tasks" none="None in the last 24 hours." />
+        <Recent name={name} everyMs={everyMs} />
       </div>
     </>
   );
 }
 
-function Head({ worker }: { readonly worker: WorkerItem }): JSX.Element {
+interface HeadProps {
+  readonly worker: WorkerItem;
+  /** Undefined until it is known. */
+  readonly lately: ActivityList | undefined;
+}
+
+function sum(counts: readonly number[] = []): number {
+  return counts.reduce((total, count) => total + count, 0);
+}
+
+/** Twelve steps of five minutes. */
+const LAST_HOUR = -12;
+
+function Head({ worker, lately }: HeadProps): JSX.Element {
+  const activity = lately?.items[0];
+  const { active, concurrency, state, loadavg } = worker;
+  const [tasks, failures] = [sum(activity?.tasks.slice(LAST_HOUR)), sum(activity?.failures?.slice(LAST_HOUR))];
   return (
     <>
       <div class="head">
         <div>
           <div class="row">
             <WorkerBadge state={worker.state} big />
-            <h1>{worker.name}</h1>
+            <h1>
+              <WorkerName name={worker.name} />
+            </h1>
           </div>
           <div class="row num">
             {worker.software !== null && <span>Celery {version(worker.software)}</span>}
@@ -86,49 +118,98 @@ function Head({ worker }: { readonly worker: WorkerItem }): JSX.Element {
         <div class="kpi">
           <dt>Busy</dt>
           <dd>
-            <Busy worker={worker} />
+            {active === null || state === "offline" ? "–" : number(active)}
+            {state === "lost" && "?"} {concurrency !== null && state !== "offline" && <small>of {number(concurrency)} slots</small>}
           </dd>
+          {state === "lost" && <dd class="sub">when it fell silent</dd>}
         </div>
         <div class="kpi">
           <dt>Processed</dt>
           <dd>{worker.processed === null ? "–" : number(worker.processed)}</dd>
-          <dd class="sub">since it started</dd>
+          <dd class="sub">
+            since it started
+            {lately !== undefined && activity !== undefined && `, lately ${rate(rateOf(activity, lately.step_seconds))} a minute`}
+          </dd>
+        </div>
+        <div class="kpi">
+          <dt>Failed</dt>
+          <dd>
+            {activity === undefined || tasks === 0 ? (
+              "–"
+            ) : (
+              <span class={failures / tasks >= MANY_FAILURES ? "bad" : undefined}>
+                {Number(((failures / tasks) * 100).toFixed(1))} <small>%</small>
+              </span>
+            )}
+          </dd>
+          <dd class="sub">in the last hour{activity !== undefined && `; ${number(activity.failed)} in 24 hours`}</dd>
+        </div>
+        <div class="kpi">
+          <dt>Runtime, p95</dt>
+          <dd>{activity?.runtime_p95 === undefined || activity.runtime_p95 === null ? "–" : duration(activity.runtime_p95)}</dd>
+          <dd class="sub">in the last 3 hours</dd>
         </div>
         <div class="kpi">
           <dt>Load</dt>
-          <dd>
-            <Load worker={worker} />
+          <dd>{loadavg === null || state === "offline" ? "–" : loadavg[0]?.toFixed(1)}</dd>
+          <dd class="sub">
+            of its host
+            {loadavg !== null && state !== "offline" && `; ${loadavg[1]?.toFixed(1)} and ${loadavg[2]?.toFixed(1)} over 5 and 15 min`}
           </dd>
-          <dd class="sub">of its host, over 1, 5 and 15 min</dd>
         </div>
       </dl>
     </>
   );
 }
 
+const MANY_FAILURES = 0.01;
+
 interface ListProps {
   readonly name: string;
   readonly everyMs: number | undefined;
 }
 
-function Running({ name, everyMs }: ListProps): JSX.Element {
-  const filters = { worker: name, status: "STARTED", range: "7d" };
-  const asked = useQuery<TaskPageAnswer>(`tasks?${new URLSearchParams({ ...filters, limit: "50" }).toString()}`, { everyMs });
-  const tasks = asked.isPrevious ? undefined : asked.data?.items;
+interface RunningProps extends ListProps {
+  readonly worker: WorkerItem | undefined;
+  readonly activity: WorkerActivity | undefined;
+}
+
+/** How long it has run, against how long 95 % of its kind took here. */
+function Against({ seconds, p95 }: { readonly seconds: number; readonly p95: number | null }): JSX.Element {
+  if (p95 === null || p95 === 0) return <span class="nil">–</span>;
+  const isLong = seconds > p95;
+  return (
+    <span class="row nowrap">
+      <svg class="meter" aria-hidden="true">
+        <rect class="base" width="100%" height="100%" rx="3" />
+        <rect class={isLong ? "a-retry" : "a-run"} width={`${Math.min(100, (seconds / p95) * 100).toFixed(0)}%`} height="100%" rx="3" />
+      </svg>
+      <span class={isLong ? "small warn" : "small muted"}>
+        {seconds >= p95 * 1.5 ? `${rate(seconds / p95)} × its p95 of ${duration(p95)}` : `p95 ${duration(p95)}`}
+      </span>
+    </span>
+  );
+}
+
+function Running({ name, everyMs, worker, activity }: RunningProps): JSX.Element {
+  const filters = new URLSearchParams({ worker: name, status: "STARTED", range: "7d" });
+  const { tasks, list } = useTasks(filters, { size: MOST_RUNNING, everyMs });
   return (
     <section class="panel" aria-labelledby="running">
       <header>
         <h2 id="running">Running now</h2>
-        {tasks !== undefined && <p>{number(tasks.length)}</p>}
-        <a class="link push" href={href("tasks", { worker: name })}>
-          All tasks of this worker
-        </a>
+        {tasks !== undefined && (
+          <p>
+            {number(tasks.length)}
+            {worker !== undefined && worker.concurrency !== null && ` of ${number(worker.concurrency)} slots`}
+          </p>
+        )}
       </header>
-      <Failing query={asked} />
+      <Failing query={list.first} />
       {tasks === undefined ? (
-        asked.error === undefined && <Loading rows={3} />
+        list.first.error === undefined && <Loading rows={3} />
       ) : tasks.length === 0 ? (
-        <p class="pad small soft">Nothing, as far as events tell.</p>
+        <p class="pad small soft">{list.isSearching ? "Searching …" : "Nothing, as far as events tell."}</p>
       ) : (
         <table>
           <thead>
@@ -139,6 +220,9 @@ function Running({ name, everyMs }: ListProps): JSX.Element {
               </th>
               <th scope="col" class="n">
                 Elapsed
+              </th>
+              <th scope="col" class="p3">
+                Against its p95
               </th>
             </tr>
           </thead>
@@ -154,8 +238,116 @@ function Running({ name, everyMs }: ListProps): JSX.Element {
                 <td class="p3">
                   <IdLink id={task.task_id} />
                 </td>
-                <td class="n">
-                  {task.started_at === null ? "–" : duration(Math.max(0, (now.value - Date.parse(task.started_at)) / 1_000))}
+                <td class={task.stuck ? "n warn" : "n"}>{task.started_at === null ? "–" : duration(elapsed(task.started_at))}</td>
+                <td class="p3">
+                  {task.started_at === null ? (
+                    <span class="nil">–</span>
+                  ) : (
+                    <Against
+                      seconds={elapsed(task.started_at)}
+                      p95={activity?.types?.find((type) => type.name === task.name)?.p95 ?? null}
+                    />
+                  )}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+      <footer>
+        <SearchedTo list={list} />
+        <a class="link push" href={href("tasks", { worker: name })}>
+          All tasks of this worker
+        </a>
+      </footer>
+    </section>
+  );
+}
+
+const MOST_RUNNING = 50;
+/** No index finds tasks by worker, so that each round is a search. */
+const SEARCH_EVERY_MS = 15_000;
+const SEARCH_PATIENCE_MS = 5_000;
+
+interface Tasks {
+  /** Undefined until there are any, or none. */
+  readonly tasks: readonly TaskItem[] | undefined;
+  readonly list: TaskList;
+}
+
+function useTasks(filters: URLSearchParams, { size, everyMs }: { readonly size: number; readonly everyMs: number | undefined }): Tasks {
+  const list = useTaskList(filters, {
+    size,
+    patienceMs: SEARCH_PATIENCE_MS,
+    everyMs: everyMs === undefined ? undefined : SEARCH_EVERY_MS,
+  });
+  return { list, tasks: list.first.data === undefined || list.first.isPrevious ? undefined : list.items };
+}
+
+/** How far back it was searched, if not far enough. */
+function SearchedTo({ list: { next, items, isSearching, searchedTo } }: { readonly list: TaskList }): JSX.Element | null {
+  if (next === null || isSearching || searchedTo === null || items.length >= MOST_RUNNING) return null;
+  return <span class="muted">Searched back to {shortTime(new Date(searchedTo))}.</span>;
+}
+
+/** Seconds since then. */
+function elapsed(at: string): number {
+  return Math.max(0, (now.value - Date.parse(at)) / 1_000);
+}
+
+interface FailedProps extends ListProps {
+  /** In the last 24 hours. */
+  readonly count: number | undefined;
+}
+
+function Failed({ name, everyMs, count }: FailedProps): JSX.Element {
+  const { tasks, list } = useTasks(new URLSearchParams({ worker: name, status: "FAILURE" }), { size: LATEST_FAILURES, everyMs });
+  return (
+    <section class="panel" aria-labelledby="failed">
+      <header>
+        <h2 id="failed">Recent failures</h2>
+        {count !== undefined && count > 0 && <p>{number(count)} in 24 hours</p>}
+        {tasks !== undefined && tasks.length > 0 && (
+          <a class="link push" href={href("tasks", { worker: name, status: "FAILURE" })}>
+            Show all
+          </a>
+        )}
+      </header>
+      {tasks === undefined ? (
+        list.first.error === undefined && <Loading rows={3} />
+      ) : tasks.length === 0 ? (
+        <p class="pad small soft">{list.isSearching ? "Searching …" : "None in the last 24 hours."}</p>
+      ) : (
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Task and exception</th>
+              <th scope="col" class="p3">
+                Id
+              </th>
+              <th scope="col" class="n">
+                When
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {tasks.map((task) => (
+              <tr key={task.task_id} data-row={task.task_id}>
+                <td class="w">
+                  <a class="cut" href={taskHref(task.task_id)} data-open>
+                    <TaskName name={task.name} />
+                  </a>
+                  {task.exception !== null && (
+                    <span class="cut args" title={task.exception}>
+                      {exceptionName(task.exception) ?? task.exception}
+                    </span>
+                  )}
+                </td>
+                <td class="p3">
+                  <IdLink id={task.task_id} />
+                </td>
+                <td class="n soft">
+                  <Time at={task.seen_at} />
                 </td>
               </tr>
             ))}
@@ -166,25 +358,17 @@ function Running({ name, everyMs }: ListProps): JSX.Element {
   );
 }
 
-interface RecentProps extends ListProps {
-  readonly title: string;
-  readonly none: string;
-  readonly status?: string;
-}
-
-function Recent({ name, everyMs, title, none, status }: RecentProps): JSX.Element {
-  const filters = new URLSearchParams({ worker: name, ...(status !== undefined && { status }), limit: String(LATEST) });
-  const asked = useQuery<TaskPageAnswer>(`tasks?${filters.toString()}`, { everyMs });
-  const tasks = asked.isPrevious ? undefined : asked.data?.items;
+function Recent({ name, everyMs }: ListProps): JSX.Element {
+  const { tasks, list } = useTasks(new URLSearchParams({ worker: name }), { size: LATEST, everyMs });
   return (
-    <section class="panel" aria-label={title}>
+    <section class="panel" aria-labelledby="recent">
       <header>
-        <h2>{title}</h2>
+        <h2 id="recent">Recent tasks</h2>
       </header>
       {tasks === undefined ? (
-        asked.error === undefined && <Loading rows={3} />
+        list.first.error === undefined && <Loading rows={3} />
       ) : tasks.length === 0 ? (
-        <p class="pad small soft">{none}</p>
+        <p class="pad small soft">{list.isSearching ? "Searching …" : "None in the last 24 hours."}</p>
       ) : (
         <TaskTable tasks={tasks} />
       )}

@@ -1,16 +1,18 @@
 /** Workers: which are alive, and what they do. */
-import type { JSX } from "preact";
+import type { ComponentChildren, JSX } from "preact";
 import { useState } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
-import type { Worker, WorkerList } from "../api/types.ts";
+import type { ActivityList, Worker, WorkerActivity, WorkerList } from "../api/types.ts";
 import { changed, href, page, query } from "../location.ts";
 import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
+import { Spark } from "../parts/chart.tsx";
 import { Call, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
-import { number } from "../parts/format.ts";
+import { number, rate, shortTime } from "../parts/format.ts";
 import { Time } from "../parts/time.tsx";
 import { Busy, WorkerBadge, poolName, version } from "../parts/worker.tsx";
 
 export const WORKERS_EVERY_MS = 5_000;
+export const ACTIVITY_EVERY_MS = 15_000;
 
 const STATES = [
   ["", "All"],
@@ -22,6 +24,7 @@ const STATES = [
 export function Workers(): JSX.Element {
   const [text, setText] = useState("");
   const asked = useQuery<WorkerList>("workers", { everyMs: isLive.value ? WORKERS_EVERY_MS : undefined });
+  const { data: activity } = useQuery<ActivityList>("workers/activity", { everyMs: isLive.value ? ACTIVITY_EVERY_MS : undefined });
   const state = query.value.get("state") ?? "";
   const all = asked.data?.items ?? [];
   const counts = (wanted: string): number => all.filter((worker) => wanted === "" || worker.state === wanted).length;
@@ -59,7 +62,7 @@ export function Workers(): JSX.Element {
         <section class="panel" aria-labelledby="workers-all">
           <header>
             <h2 id="workers-all">All workers</h2>
-            <p>that were heard in the last 24 hours</p>
+            <p>{asked.data !== undefined && number(all.length)} in the last 24 hours</p>
             <span class="push row">
               <div class="seg" role="group" aria-label="Show">
                 {STATES.map(([value, name]) => (
@@ -77,7 +80,7 @@ export function Workers(): JSX.Element {
           {asked.data === undefined ? (
             asked.error === undefined && <Loading />
           ) : shown.length > 0 ? (
-            <Table workers={shown} />
+            <Table workers={shown} activity={activity} />
           ) : all.length > 0 ? (
             <Empty icon="search" title="Nothing found" />
           ) : (
@@ -96,7 +99,13 @@ export function Workers(): JSX.Element {
                   Is it running?
                 </span>
               )}
-              <span class="push muted">Processed: since each worker started</span>
+              <span class="push muted">
+                Processed: since each worker started.
+                <span class="p2">
+                  {" "}
+                  Failed: {failedSince(activity)}.<span class="p1"> Tasks a minute: by when they were sent.</span>
+                </span>
+              </span>
             </footer>
           )}
         </section>
@@ -104,6 +113,19 @@ export function Workers(): JSX.Element {
     </>
   );
 }
+
+/** Since when failures are counted. */
+function failedSince(activity: ActivityList | undefined): ComponentChildren {
+  const isWhole = activity === undefined || Date.now() - Date.parse(activity.failed_since) > 86_000_000;
+  return isWhole ? "in the last 24 hours" : <>of the newest 20,000 failures, since {shortTime(new Date(activity.failed_since))}</>;
+}
+
+/** Tasks a minute in the latest whole steps. */
+export function rateOf({ tasks }: WorkerActivity, stepSeconds: number): number {
+  const latest = tasks.slice(-1 - LATEST_STEPS, -1);
+  return latest.reduce((sum, count) => sum + count, 0) / Math.max(1, latest.length) / (stepSeconds / 60);
+}
+const LATEST_STEPS = 2;
 
 function Lost({ worker }: { readonly worker: Worker }): JSX.Element {
   return (
@@ -127,7 +149,13 @@ function Lost({ worker }: { readonly worker: Worker }): JSX.Element {
   );
 }
 
-function Table({ workers }: { readonly workers: readonly Worker[] }): JSX.Element {
+interface TableProps {
+  readonly workers: readonly Worker[];
+  readonly activity: ActivityList | undefined;
+}
+
+function Table({ workers, activity }: TableProps): JSX.Element {
+  const byName = new Map((activity?.items ?? []).map((item) => [item.name, item]));
   return (
     <table>
       <thead>
@@ -147,7 +175,13 @@ function Table({ workers }: { readonly workers: readonly Worker[] }): JSX.Elemen
             Processed
           </th>
           <th scope="col" class="n p2">
+            Failed
+          </th>
+          <th scope="col" class="n p2">
             <abbr title="Load of the host over 1, 5 and 15 minutes">Load</abbr>
+          </th>
+          <th scope="col" class="n p1" colSpan={2}>
+            Tasks a minute, 3 hours
           </th>
           <th scope="col" class="n">
             Heartbeat
@@ -156,14 +190,22 @@ function Table({ workers }: { readonly workers: readonly Worker[] }): JSX.Elemen
       </thead>
       <tbody>
         {workers.map((worker) => (
-          <Row key={worker.name} worker={worker} />
+          <Row key={worker.name} worker={worker} stepSeconds={activity?.step_seconds} activity={byName.get(worker.name)} />
         ))}
       </tbody>
     </table>
   );
 }
 
-function Row({ worker }: { readonly worker: Worker }): JSX.Element {
+interface RowProps {
+  readonly worker: Worker;
+  /** Undefined until it is known. */
+  readonly stepSeconds: number | undefined;
+  readonly activity: WorkerActivity | undefined;
+}
+
+function Row({ worker, stepSeconds, activity }: RowProps): JSX.Element {
+  const failed = activity?.failed ?? 0;
   const at = worker.name.indexOf("@");
   const split = at < 0 ? worker.name.length : at;
   return (
@@ -181,7 +223,7 @@ function Row({ worker }: { readonly worker: Worker }): JSX.Element {
               <b class="fn">{worker.name.slice(0, split)}</b>
               <span class="mod">{worker.name.slice(split)}</span>
             </a>
-            {worker.queues !== null && <span class="sub cut">{worker.queues.join(", ")}</span>}
+            <Below worker={worker} />
           </span>
         </span>
       </th>
@@ -192,13 +234,44 @@ function Row({ worker }: { readonly worker: Worker }): JSX.Element {
       </td>
       <td class="n p3">{worker.processed === null ? <span class="nil">–</span> : number(worker.processed)}</td>
       <td class="n p2">
+        {stepSeconds === undefined ? (
+          <span class="nil">–</span>
+        ) : failed === 0 ? (
+          <span class="nil">0</span>
+        ) : (
+          <a href={href("tasks", { worker: worker.name, status: "FAILURE" })}>{number(failed)}</a>
+        )}
+      </td>
+      <td class="n p2">
         <Load worker={worker} />
+      </td>
+      <td class="p1">
+        {activity !== undefined && <Spark values={activity.tasks.slice(0, -1)} tone="ink" label="Tasks a minute over 3 hours" />}
+      </td>
+      <td class="n p1">
+        {activity === undefined || stepSeconds === undefined ? <span class="nil">–</span> : rate(rateOf(activity, stepSeconds))}
       </td>
       <td class={worker.state === "lost" ? "n lostt" : "n"}>
         {worker.heard_at === null ? <span class="nil">–</span> : <Time at={worker.heard_at} />}
       </td>
     </tr>
   );
+}
+
+/** What is to be said about it, otherwise its queues. */
+function Below({ worker: { state, active, queues } }: { readonly worker: Worker }): JSX.Element | null {
+  const of = queues === null ? "" : queues.join(", ");
+  if (state === "lost" && (active ?? 0) > 0)
+    return (
+      <span class="sub cut">
+        <span class="lostt">
+          Had {number(active ?? 0)} {active === 1 ? "task" : "tasks"} when it went silent
+        </span>
+        {of !== "" && `, ${of}`}
+      </span>
+    );
+  const says = state === "offline" ? `Said goodbye${of === "" ? "" : `, ${of}`}` : of;
+  return says === "" ? null : <span class="sub cut">{says}</span>;
 }
 
 export function Load({ worker: { loadavg, state } }: { readonly worker: Worker }): JSX.Element {

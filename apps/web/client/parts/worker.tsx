@@ -33,10 +33,23 @@ export function WorkerBadge({
   );
 }
 
+/** A worker's name with a quiet host. */
+export function WorkerName({ name }: { readonly name: string }): JSX.Element {
+  const at = name.indexOf("@");
+  return at < 0 ? (
+    <>{name}</>
+  ) : (
+    <>
+      {name.slice(0, at)}
+      <span class="mod">{name.slice(at)}</span>
+    </>
+  );
+}
+
 /** How many of its slots are busy. Without a monitor that may ask it, only the number is known. */
 export function Busy({ worker: { active, concurrency, state } }: { readonly worker: Worker }): JSX.Element {
   if (active === null || state === "offline") return <span class="nil">–</span>;
-  if (state === "lost") return <span class="nil">{active}?</span>;
+  if (state === "lost") return <span class="nil">{concurrency === null ? active : `${active} of ${concurrency}`}?</span>;
   if (concurrency === null) return <span class="num">{active} busy</span>;
   return (
     <span class="row nowrap">

@@ -1,6 +1,6 @@
 /** Failures in groups: of one task, with one kind of exception and the same first line but for numbers and ids. */
 import type { Reader } from "@celery-metrics-exporter/db";
-import { sql } from "drizzle-orm";
+import { sql, type SQL } from "drizzle-orm";
 import { z } from "zod";
 import { STATUSES, TASK, isoOf } from "./columns.ts";
 
@@ -11,7 +11,8 @@ export const FailureGroup = z
     exception: z.string().nullable().describe("The class of the exception."),
     message: z.string().nullable().describe("The first line, with `#` for numbers and ids. Null for a `viewer`."),
     count: z.number().int(),
-    first_seen_at: z.iso.datetime(),
+    parts: z.array(z.number().int()).describe("The count in each of 36 equal parts of the range."),
+    first_seen_at: z.iso.datetime().describe("The first one of the range, or of the days before it in which `look_back` looks."),
     last_seen_at: z.iso.datetime(),
     last_task_id: z.string(),
   })
@@ -25,64 +26,210 @@ export interface FailuresOptions {
   readonly to: string | undefined;
   /** False for a viewer. */
   readonly withData: boolean;
+  /** How many days before the range to look for the first of each group. */
+  readonly lookBackDays?: number;
 }
 
 export interface Failures {
   readonly items: readonly FailureGroup[];
   /** Whether there are more than `MAX_READ` in the range; then only the newest are counted. */
   readonly truncated: boolean;
+  /** The beginning of the first part: that of the range, or its oldest failure if it has none. Undefined without both. */
+  readonly from: string | undefined;
+  readonly to: string;
+  /** Since when failures were looked at for `first_seen_at`. */
+  readonly lookedBackTo: string | undefined;
 }
 
 const MAX_READ = 20_000;
+const MAX_READ_BEFORE = 10_000;
+const PARTS = 36;
 const MAX_GROUPS = 200;
 /** Characters of an exception that are looked at. */
 const MAX_LENGTH = 300;
 
 /** Equal exceptions, whole. */
-type Row = Omit<FailureGroup, "message">;
+interface Row extends Omit<FailureGroup, "message" | "parts"> {
+  /** The part of each, from 1 on. */
+  readonly places: readonly number[];
+  readonly from: string;
+}
+
+type Earlier = Pick<FailureGroup, "name" | "status" | "exception" | "first_seen_at" | "count">;
 
 /** The bytes of an instant sort like the instant. With an id behind them, `max` finds the id of the latest. */
 const KEYED = sql`(encode(timestamptz_send(seen_at), 'hex') || task_id) collate "C"`;
 const KEY_LENGTH = 16;
 
+/** The newest with these statuses, as a query with `name`, `status`, `exception`, `seen_at` and `task_id`. */
+function newest({ statuses, name }: Pick<FailuresOptions, "statuses" | "name">, range: readonly SQL[], limit: number): SQL {
+  const parts = statuses.map((status) => {
+    const conditions = [sql`problem = ${status}`, ...(name === undefined ? [] : [sql`name = ${name}`]), ...range];
+    return sql`(select name, status, seen_at, task_id, left(exception, ${MAX_LENGTH}::int) as exception from ${TASK} where ${sql.join(conditions, sql` and `)} order by seen_at desc, task_id desc limit ${limit}::int)`;
+  });
+  return sql`select * from (${sql.join(parts, sql` union all `)}) problem order by seen_at desc limit ${limit}::int`;
+}
+
 /** The database groups equal exceptions. What else makes them equal is decided here, because its regular expressions are slow. */
-export async function readFailures(reader: Reader, { statuses, name, from, to, withData }: FailuresOptions): Promise<Failures> {
-  const range = [
+export async function readFailures(reader: Reader, options: FailuresOptions): Promise<Failures> {
+  const { from, withData, lookBackDays = 0 } = options;
+  const to = options.to ?? new Date().toISOString();
+  const range = [...(from === null ? [] : [sql`seen_at >= ${from}`]), ...(options.to === undefined ? [] : [sql`seen_at < ${to}`])];
+  const [rows, earlier] = await Promise.all([
+    reader.read<Row>(
+      sql`select name, status, exception, count(*)::int as count, ${isoOf(sql`min(seen_at)`)} as first_seen_at, ${isoOf(sql`max(seen_at)`)} as last_seen_at,
+                 substr(max(${KEYED}), ${KEY_LENGTH + 1}::int) as last_task_id, ${isoOf(sql`min(since)`)} as from,
+                 array_agg(least(${PARTS}::int, width_bucket(date_part('epoch', seen_at), date_part('epoch', since), date_part('epoch', greatest(${to}::timestamptz, since) + interval '1 ms'), ${PARTS}::int))) as places
+          from (select *, coalesce(${from}::timestamptz, min(seen_at) over ()) as since from (${newest(options, range, MAX_READ + 1)}) newest) failure
+          group by 1, 2, 3`,
+    ),
+    from === null || lookBackDays === 0
+      ? []
+      : reader.read<Earlier>(
+          sql`select name, status, exception, count(*)::int as count, ${isoOf(sql`min(seen_at)`)} as first_seen_at
+              from (${newest(options, [sql`seen_at < ${from}`, sql`seen_at >= ${from}::timestamptz - ${lookBackDays}::int * interval '1 day'`], MAX_READ_BEFORE)}) failure
+              group by 1, 2, 3`,
+        ),
+  ]);
+  const groups = new Map<string, FailureGroup>();
+  for (const row of rows) add(groups, row, withData);
+  const truncated = countOf(rows) > MAX_READ;
+  const oldest = truncated ? oldestOf(rows) : (from ?? undefined);
+  // With a hole between them, nothing is known about the first one.
+  if (!truncated) for (const row of earlier) addEarlier(groups, row, withData);
+  const sorted = [...groups.values()].sort(
+    (one, other) => other.count - one.count || (other.last_seen_at > one.last_seen_at ? 1 : other.last_seen_at < one.last_seen_at ? -1 : 0),
+  );
+  return {
+    items: sorted.slice(0, MAX_GROUPS),
+    truncated,
+    from: from ?? rows[0]?.from,
+    to,
+    lookedBackTo:
+      truncated || from === null || lookBackDays === 0
+        ? oldest
+        : countOf(earlier) >= MAX_READ_BEFORE
+          ? oldestOf(earlier)
+          : new Date(Date.parse(from) - lookBackDays * 86_400_000).toISOString(),
+  };
+}
+
+function countOf(rows: readonly { readonly count: number }[]): number {
+  return rows.reduce((sum, { count }) => sum + count, 0);
+}
+
+/** Texts of instants sort like the instants. */
+function oldestOf(rows: readonly { readonly first_seen_at: string }[]): string | undefined {
+  return rows.reduce<string | undefined>((oldest, { first_seen_at: at }) => (oldest === undefined || at < oldest ? at : oldest), undefined);
+}
+
+/** What a group has in common. */
+function kindOf(
+  { name, status, exception: text }: Pick<Row, "name" | "status" | "exception">,
+  withData: boolean,
+): { readonly exception: string | null; readonly message: string | null; readonly key: string } {
+  const exception = text === null ? null : classOf(text);
+  const message = !withData || text === null ? null : messageOf(text);
+  return { exception, message, key: `${name}\0${status}\0${exception}\0${message}` };
+}
+
+function addEarlier(groups: Map<string, FailureGroup>, row: Earlier, withData: boolean): void {
+  const group = groups.get(kindOf(row, withData).key);
+  if (group !== undefined && row.first_seen_at < group.first_seen_at) group.first_seen_at = row.first_seen_at;
+}
+
+function add(groups: Map<string, FailureGroup>, row: Row, withData: boolean): void {
+  const { key, exception, message } = kindOf(row, withData);
+  const { name, status, places, first_seen_at, last_seen_at, last_task_id } = row;
+  const seen = { first_seen_at, last_seen_at, last_task_id };
+  const group = groups.get(key) ?? { name, status, exception, message, count: 0, ...seen, parts: Array.from({ length: PARTS }, () => 0) };
+  groups.set(key, group);
+  group.count += row.count;
+  for (const place of places) group.parts[place - 1] = (group.parts[place - 1] ?? 0) + 1;
+  if (first_seen_at < group.first_seen_at) group.first_seen_at = first_seen_at;
+  if (last_seen_at > group.last_seen_at) Object.assign(group, { last_seen_at, last_task_id });
+}
+
+export const FailureDetails = z
+  .object({
+    read: z.number().int().describe("The newest tasks of the group that were looked at."),
+    workers: z.array(z.object({ name: z.string(), count: z.number().int() })).describe("The most frequent first; at most 5."),
+    queues: z.array(z.object({ name: z.string(), count: z.number().int() })),
+    attempts: z
+      .array(z.object({ attempt: z.number().int(), count: z.number().int() }))
+      .describe("At which attempt they ended; at most 10."),
+    shortest: z.number().nullable().describe("Seconds of the shortest run."),
+    longest: z.number().nullable(),
+  })
+  .meta({ id: "FailureDetails" });
+export type FailureDetails = z.output<typeof FailureDetails>;
+
+export interface DetailsOptions extends Omit<FailuresOptions, "statuses" | "lookBackDays"> {
+  readonly status: string;
+  /** As in the group; undefined for one without. */
+  readonly exception: string | undefined;
+  readonly message: string | undefined;
+}
+
+interface Detail {
+  readonly name: string | null;
+  readonly exception: string | null;
+  readonly worker: string | null;
+  readonly queue: string | null;
+  readonly retries: number | null;
+  readonly duration: number | null;
+}
+
+const MAX_DETAILS = 2_000;
+const MAX_PLACES = 5;
+const MAX_ATTEMPTS = 10;
+
+/** Where the newest tasks of a group ended, and at which attempt. */
+export async function readFailureDetails(reader: Reader, options: DetailsOptions): Promise<FailureDetails> {
+  const { status, name, from, to, withData } = options;
+  const conditions = [
+    sql`problem = ${status}`,
     ...(name === undefined ? [] : [sql`name = ${name}`]),
     ...(from === null ? [] : [sql`seen_at >= ${from}`]),
     ...(to === undefined ? [] : [sql`seen_at < ${to}`]),
   ];
-  const newest = statuses.map(
-    (status) =>
-      sql`(select name, status, seen_at, task_id, left(exception, ${MAX_LENGTH}::int) as exception from ${TASK} where ${sql.join([sql`problem = ${status}`, ...range], sql` and `)} order by seen_at desc, task_id desc limit ${MAX_READ + 1})`,
+  const all = await reader.read<Detail>(
+    sql`select name, left(exception, ${MAX_LENGTH}::int) as exception, worker, queue, retries, duration from ${TASK}
+        where ${sql.join(conditions, sql` and `)} order by seen_at desc, task_id desc limit ${MAX_DETAILS}::int`,
   );
-  const rows = await reader.read<Row>(
-    sql`select name, status, exception, count(*)::int as count, ${isoOf(sql`min(seen_at)`)} as first_seen_at, ${isoOf(sql`max(seen_at)`)} as last_seen_at,
-               substr(max(${KEYED}), ${KEY_LENGTH + 1}::int) as last_task_id
-        from (select * from (${sql.join(newest, sql` union all `)}) problem order by seen_at desc limit ${MAX_READ + 1}) failure
-        group by 1, 2, 3`,
-  );
-  const groups = new Map<string, FailureGroup>();
-  for (const row of rows) add(groups, row, withData);
-  const sorted = [...groups.values()].sort(
-    (one, other) => other.count - one.count || (other.last_seen_at > one.last_seen_at ? 1 : other.last_seen_at < one.last_seen_at ? -1 : 0),
-  );
-  return { items: sorted.slice(0, MAX_GROUPS), truncated: rows.reduce((sum, { count }) => sum + count, 0) > MAX_READ };
+  const rows = all.filter((row) => {
+    const { exception, message } = kindOf({ ...row, status: "FAILURE" }, withData);
+    return (
+      (row.name ?? undefined) === name &&
+      (exception ?? undefined) === options.exception &&
+      (!withData || (message ?? undefined) === options.message)
+    );
+  });
+  const durations = rows.flatMap(({ duration }) => (duration === null ? [] : [duration]));
+  return {
+    read: rows.length,
+    workers: frequent(rows.map(({ worker }) => worker ?? "")).map(([worker, count]) => ({ name: worker, count })),
+    queues: frequent(rows.map(({ queue }) => queue ?? "")).map(([queue, count]) => ({ name: queue, count })),
+    attempts: [...countEach(rows.map(({ retries }) => (retries ?? 0) + 1))]
+      .sort(([one], [other]) => one - other)
+      .slice(0, MAX_ATTEMPTS)
+      .map(([attempt, count]) => ({ attempt, count })),
+    shortest: durations.length === 0 ? null : Math.min(...durations),
+    longest: durations.length === 0 ? null : Math.max(...durations),
+  };
 }
 
-function add(groups: Map<string, FailureGroup>, { name, status, exception: text, ...row }: Row, withData: boolean): void {
-  const exception = text === null ? null : classOf(text);
-  const message = !withData || text === null ? null : messageOf(text);
-  const key = `${name}\0${status}\0${exception}\0${message}`;
-  const group = groups.get(key);
-  if (group === undefined) {
-    groups.set(key, { name, status, exception, message, ...row });
-    return;
-  }
-  group.count += row.count;
-  // Texts of instants sort like the instants.
-  if (row.first_seen_at < group.first_seen_at) group.first_seen_at = row.first_seen_at;
-  if (row.last_seen_at > group.last_seen_at) Object.assign(group, { last_seen_at: row.last_seen_at, last_task_id: row.last_task_id });
+function countEach<T>(values: readonly T[]): Map<T, number> {
+  const counts = new Map<T, number>();
+  for (const value of values) counts.set(value, (counts.get(value) ?? 0) + 1);
+  return counts;
+}
+
+function frequent(values: readonly string[]): (readonly [string, number])[] {
+  return [...countEach(values)]
+    .filter(([value]) => value !== "")
+    .sort(([, one], [, other]) => other - one)
+    .slice(0, MAX_PLACES);
 }
 
 /** Python's `repr` begins with the class. */

@@ -3,11 +3,14 @@ import { storableText } from "@celery-metrics-exporter/db";
 import { z } from "zod";
 import { USER_ROLES, maySeeData, type User } from "../access/user.ts";
 import { PROBLEMS as PROBLEM_STATUSES } from "../queries/columns.ts";
-import { FailureGroup, readFailures } from "../queries/failures.ts";
+import { FailureDetails, FailureGroup, readFailureDetails, readFailures } from "../queries/failures.ts";
 import { RangeQuery, beginningOf } from "../queries/filters.ts";
 import { TaskType, readNames, readTaskTypes } from "../queries/names.ts";
 import { PREFIX, type Api, type ApiContext } from "./api.ts";
 import { PROBLEMS } from "./problem.ts";
+
+const name = z.string().min(1, "must not be empty").max(1_000, "must have at most 1000 characters").transform(storableText).optional();
+const part = z.string().max(1_000, "must have at most 1000 characters").optional();
 
 const FailuresQuery = RangeQuery.extend({
   status: z
@@ -23,10 +26,27 @@ const FailuresQuery = RangeQuery.extend({
         ),
     )
     .describe(`One or more of ${PROBLEM_STATUSES.join(", ")}, separated by commas.`),
-  name: z.string().min(1, "must not be empty").max(1_000, "must have at most 1000 characters").transform(storableText).optional(),
+  name,
+  look_back: z.coerce
+    .number({ error: "must be a number" })
+    .int("must be a whole number")
+    .min(0, "must be at least 0")
+    .max(90, "must be at most 90")
+    .default(0)
+    .describe("In how many days before the range to look for the first of each group, among 10,000 at most."),
+}).strict();
+
+const DetailsQuery = RangeQuery.extend({
+  status: z.enum(PROBLEM_STATUSES as [string, ...string[]], { error: `must be one of ${PROBLEM_STATUSES.join(", ")}` }).default("FAILURE"),
+  name,
+  exception: part.describe("As in the group; without it, the group that has none."),
+  message: part.describe("As in the group."),
 }).strict();
 
 export const FailuresAnswer = z.object({
+  from: z.iso.datetime().nullable().describe("The beginning of the first part: that of the range, or its oldest failure."),
+  to: z.iso.datetime(),
+  looked_back_to: z.iso.datetime().nullable().describe("Since when failures were looked at for `first_seen_at`."),
   items: z.array(FailureGroup),
   truncated: z.boolean().describe("Whether there are more than 20,000 in the range; then only the newest are counted."),
 });
@@ -43,11 +63,12 @@ export function failuresOf(
   user: User,
   query: z.output<typeof FailuresQuery> = FailuresQuery.parse({}),
 ): Promise<z.output<typeof FailuresAnswer>> {
-  const { status: statuses, name, to } = query;
+  const { status: statuses, to, look_back: lookBackDays } = query;
   const withData = maySeeData(user);
   return lasting.get(["failures", withData, query], async () => {
-    const { items, truncated } = await readFailures(reader, { statuses, name, from: beginningOf(query), to, withData });
-    return { items: [...items], truncated };
+    const options = { statuses, name: query.name, from: beginningOf(query), to, withData, lookBackDays };
+    const { items, truncated, lookedBackTo, ...range } = await readFailures(reader, options);
+    return { from: range.from ?? null, to: range.to, looked_back_to: lookedBackTo ?? null, items: [...items], truncated };
   });
 }
 
@@ -72,6 +93,33 @@ export function addOverview(api: Api, context: ApiContext): void {
       },
     },
     ({ query, user }) => failuresOf(context, user, query),
+  );
+  api.get(
+    `${PREFIX}/failures/details`,
+    {
+      config: { role: "viewer" },
+      schema: {
+        operationId: "getFailureDetails",
+        summary: "Says where the tasks of a group failed, and at which attempt",
+        description: "Looks at the newest 2,000 tasks of this name and status in the range.",
+        querystring: DetailsQuery,
+        response: { 200: FailureDetails, ...PROBLEMS },
+      },
+    },
+    ({ query, user }) => {
+      const withData = maySeeData(user);
+      return lasting.get(["failure-details", withData, query], () =>
+        readFailureDetails(reader, {
+          status: query.status,
+          name: query.name,
+          exception: query.exception,
+          message: query.message,
+          from: beginningOf(query),
+          to: query.to,
+          withData,
+        }),
+      );
+    },
   );
   api.get(
     `${PREFIX}/task-types`,

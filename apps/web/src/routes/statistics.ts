@@ -1,10 +1,14 @@
 /** Counts and percentiles over time, workers, queues, and what is missing in the data. */
 import { readStatistics, storableText } from "@celery-metrics-exporter/db";
 import { z } from "zod";
+import { maySeeData } from "../access/user.ts";
 import { DataHealth, readDataHealth } from "../queries/data-health.ts";
 import { RangeQuery, beginningOf } from "../queries/filters.ts";
+import { Waiting, readOldest, readSent, readWaiting } from "../queries/queue-flow.ts";
 import { Queue, Unacked, readQueues } from "../queries/queues.ts";
 import { StatisticsItem, toItem } from "../queries/statistics.ts";
+import { TypeTrend, readTypeTrends } from "../queries/type-trends.ts";
+import { WorkerActivity, readWorkerActivity } from "../queries/worker-activity.ts";
 import { Worker, readWorkers } from "../queries/workers.ts";
 import { PREFIX, type Api, type ApiContext } from "./api.ts";
 import { PROBLEMS, wrongParameter } from "./problem.ts";
@@ -53,6 +57,14 @@ export const StatisticsAnswer = z.object({
   items: z.array(StatisticsItem).describe("In the order of time; within a step, the most frequent first. At most 10,000."),
 });
 
+export const TrendsAnswer = z.object({
+  from: z.iso.datetime().describe("The beginning of the first step."),
+  to: z.iso.datetime(),
+  step_seconds: z.number().int(),
+  days_before: z.number().int().describe("How many days before is the range of `mean_before`: 7, or as many weeks as the range is long."),
+  items: z.array(TypeTrend).describe("At most 1,000, the most frequent first."),
+});
+
 const WorkersQuery = z
   .object({
     name: text.optional().describe("Only this one, however long it has been silent."),
@@ -67,14 +79,49 @@ const WorkersQuery = z
 
 export const WorkersAnswer = z.object({ items: z.array(Worker).describe("At most 1,000: lost ones first.") });
 
+const ActivityQuery = z.object({ name: text.optional().describe("Only this one, with more about it.") }).strict();
+
+const ACTIVITY = { minutes: 180, stepMinutes: 5 };
+
+export const ActivityAnswer = z.object({
+  from: z.iso.datetime().describe("The beginning of the first step: three hours ago."),
+  step_seconds: z.number().int(),
+  failed_since: z.iso.datetime().describe("24 hours ago, or later if more than 20,000 tasks have failed since."),
+  items: z.array(WorkerActivity).describe("At most 1,000, the most active first. Also workers without heartbeats."),
+});
+
 const QueuesQuery = RangeQuery.pick({ range: true })
   .extend({ range: RangeQuery.shape.range.unwrap().default("3h"), step: step.default("3m") })
+  .strict();
+
+const WaitingQuery = z
+  .object({
+    name: text.describe("The queue."),
+    messages: z.coerce
+      .number({ error: "must be a number" })
+      .int("must be a whole number")
+      .min(0, "must be at least 0")
+      .max(1_000_000_000, "must be at most 1000000000")
+      .describe("How many messages it has, as `/queues` says."),
+  })
   .strict();
 
 export const QueuesAnswer = z.object({
   from: z.iso.datetime().describe("The beginning of the first step of `lengths`."),
   step_seconds: z.number().int(),
-  items: z.array(Queue).describe("Queues that were observed in the range, the longest first."),
+  items: z
+    .array(
+      Queue.extend({
+        sent: z.array(z.number().int()).nullable().describe("Tasks that were sent to it in each step; null if no `task-sent` names it."),
+        oldest_at: z.iso
+          .datetime()
+          .nullable()
+          .describe(
+            "When the oldest task that waits in it was sent, as far as events tell: of those that no worker has received, as many as there are messages, the newest. Null if nothing waits, or for more than three days.",
+          ),
+      }).meta({ id: "QueueFlow" }),
+    )
+    .describe("Queues that were observed in the range, the longest first."),
   unacked: Unacked.nullable().describe("Of all queues together; null if it is not known."),
 });
 
@@ -90,7 +137,7 @@ export function dataHealthOf({ reader, lasting }: ApiContext): Promise<DataHealt
 }
 
 export function addStatistics(api: Api, context: ApiContext): void {
-  const { reader, recent } = context;
+  const { reader, recent, lasting } = context;
   api.get(
     `${PREFIX}/statistics`,
     {
@@ -116,6 +163,24 @@ export function addStatistics(api: Api, context: ApiContext): void {
     },
   );
   api.get(
+    `${PREFIX}/task-types/trends`,
+    {
+      config: { role: "viewer" },
+      schema: {
+        operationId: "listTaskTypeTrends",
+        summary: "Says how often each task type ran over time, and whether it runs longer than a week before",
+        querystring: RangeQuery.strict(),
+        response: { 200: TrendsAnswer, ...PROBLEMS },
+      },
+    },
+    ({ query }) =>
+      lasting.get(["task-type-trends", query], async () => {
+        const { from, to } = rangeOf(query);
+        const { from: begin, stepMinutes, daysBefore, items } = await readTypeTrends(reader, { from, to });
+        return { from: begin.toISOString(), to: to.toISOString(), step_seconds: stepMinutes * 60, days_before: daysBefore, items };
+      }),
+  );
+  api.get(
     `${PREFIX}/workers`,
     {
       config: { role: "viewer" },
@@ -130,6 +195,32 @@ export function addStatistics(api: Api, context: ApiContext): void {
       recent.get(["workers", query], async () => ({
         items: await readWorkers(reader, { name: query.name, silentHours: query.silent_hours }),
       })),
+  );
+  api.get(
+    `${PREFIX}/workers/activity`,
+    {
+      config: { role: "viewer" },
+      schema: {
+        operationId: "listWorkerActivity",
+        summary: "Says how many tasks each worker took, and how many failed",
+        description: "From samples of the tasks of each minute. Exact where a minute has at most 200 tasks.",
+        querystring: ActivityQuery,
+        response: { 200: ActivityAnswer, ...PROBLEMS },
+      },
+    },
+    ({ query }) =>
+      lasting.get(["worker-activity", query], async () => {
+        const { minutes, stepMinutes } = ACTIVITY;
+        const stepMs = stepMinutes * 60_000;
+        const from = new Date(Math.ceil((Date.now() - minutes * 60_000) / stepMs) * stepMs);
+        const { failedSince, items } = await readWorkerActivity(reader, {
+          from,
+          stepMinutes,
+          steps: minutes / stepMinutes,
+          name: query.name,
+        });
+        return { from: from.toISOString(), step_seconds: stepMinutes * 60, failed_since: failedSince, items };
+      }),
   );
   api.get(
     `${PREFIX}/queues`,
@@ -149,11 +240,36 @@ export function addStatistics(api: Api, context: ApiContext): void {
       // Steps begin at whole ones, so that they stay the same as time goes on.
       const stepMs = minutes * 60_000;
       const from = new Date(Math.ceil(range.from.getTime() / stepMs) * stepMs);
-      return recent.get(["queues", query], async () => ({
-        from: from.toISOString(),
-        step_seconds: minutes * 60,
-        ...(await readQueues(reader, { from, stepMinutes: minutes, steps })),
-      }));
+      return recent.get(["queues", query], async () => {
+        const options = { from, stepMinutes: minutes, steps };
+        const [{ items, unacked }, sent] = await Promise.all([readQueues(reader, options), readSent(reader, options)]);
+        const oldest = await readOldest(
+          reader,
+          items.map(({ name, messages }) => ({ name, messages: messages ?? 0 })),
+        );
+        return {
+          from: from.toISOString(),
+          step_seconds: minutes * 60,
+          items: items.map((queue) => ({ ...queue, sent: sent.get(queue.name) ?? null, oldest_at: oldest.get(queue.name) ?? null })),
+          unacked,
+        };
+      });
+    },
+  );
+  api.get(
+    `${PREFIX}/queues/waiting`,
+    {
+      config: { role: "viewer" },
+      schema: {
+        operationId: "listWaiting",
+        summary: "Says what waits in a queue, by events",
+        querystring: WaitingQuery,
+        response: { 200: Waiting, ...PROBLEMS },
+      },
+    },
+    ({ query, user }) => {
+      const withData = maySeeData(user);
+      return recent.get(["waiting", withData, query], () => readWaiting(reader, query, withData));
     },
   );
   api.get(

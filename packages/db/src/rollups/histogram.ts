@@ -4,7 +4,7 @@
 const GROWTH = 1.6;
 const FIRST_SECONDS = 0.001;
 /** The last bucket begins at 16 hours. */
-export const BUCKETS = 40;
+const BUCKETS = 40;
 
 /** Where buckets 1, 2, … begin, in seconds: 1 ms, 1.6 ms, … Bucket 0 has what is shorter, and the last one everything that is longer. */
 export const BOUNDS_SECONDS: readonly number[] = Array.from({ length: BUCKETS - 1 }, (_, index) => FIRST_SECONDS * GROWTH ** index);

@@ -1,0 +1,122 @@
+/** What comes into queues and what waits in them, by events. The broker tells only how long they are. */
+import { celeryTaskMinute, celeryTaskPeriod, type Reader } from "@celery-metrics-exporter/db";
+import { sql, type SQL } from "drizzle-orm";
+import { z } from "zod";
+import { TASK, TaskItem, isoOf, selectList } from "./columns.ts";
+import { periodsOf, stepOf } from "./periods.ts";
+
+export interface SentOptions {
+  readonly from: Date;
+  readonly stepMinutes: number;
+  readonly steps: number;
+}
+
+/** How many tasks were sent to each queue, in each step. */
+export async function readSent(reader: Reader, { from, stepMinutes, steps }: SentOptions): Promise<ReadonlyMap<string, number[]>> {
+  const periods = periodsOf({ from, to: new Date(), stepMinutes, of: "queues", columns: sql`queue, n` });
+  const rows = await reader.read<{ readonly queue: string; readonly step: number; readonly sent: number }>(
+    sql`select queue, ${stepOf({ from, stepMinutes })} as step, sum(n)::float8 as sent from (${periods}) counted where queue <> '' group by 1, 2`,
+  );
+  const sent = new Map<string, number[]>();
+  for (const row of rows) {
+    const ofQueue = sent.get(row.queue) ?? Array.from({ length: steps }, () => 0);
+    if (row.step < steps) ofQueue[row.step] = row.sent;
+    sent.set(row.queue, ofQueue);
+  }
+  return sent;
+}
+
+export interface Length {
+  readonly name: string;
+  /** Messages that no worker has taken. */
+  readonly messages: number;
+}
+
+const MAX_QUEUES = 50;
+/** Counts of minutes for so many hours, of hours before. */
+const HOURS_OF_MINUTES = 2;
+const HOURS = 72;
+/** Tasks that are looked at from there on. */
+const MAX_READ = 1_000;
+
+/** The counts of tasks that were sent and not received, by minute and before by hour. */
+const PENDING = sql`select at, queue, n from ${celeryTaskPeriod}
+    where width = 1::smallint and name = '(all)' and at >= date_trunc('hour', now() - ${HOURS_OF_MINUTES}::int * interval '1 hour') and status = 'PENDING'
+  union all
+  select at, queue, n from ${celeryTaskPeriod}
+    where width = 60::smallint and name = '(all)' and at >= date_trunc('hour', now() - ${HOURS}::int * interval '1 hour')
+      and at < date_trunc('hour', now() - ${HOURS_OF_MINUTES}::int * interval '1 hour') and status = 'PENDING'`;
+
+/**
+ * In which minute the oldest waiting task of each queue (`queue`) was sent. Of those that no worker has received, as many as the queue has messages are
+ * waiting, the newest ones: the others were purged, or a worker without events has taken them.
+ */
+function placesOf(lengths: readonly Length[]): SQL {
+  return sql`select queue, coalesce((
+      select min(at) from ${celeryTaskPeriod} counted
+      where width = 1::smallint and name = '(all)' and counted.queue = oldest.queue and status = 'PENDING' and at >= first and at < first + interval '1 hour'
+    ), first) as place
+    from (
+      select queue, min(at) as first from (
+        select counted.queue, messages, at, sum(n) over (partition by counted.queue order by at desc) - n as newer
+        from (${PENDING}) counted
+        join (select name collate "C" as queue, messages from json_to_recordset(${JSON.stringify(lengths)}::json) as t (name text, messages float8)) wanted on wanted.queue = counted.queue
+      ) summed where newer < messages group by queue
+    ) oldest`;
+}
+
+/** Since when the oldest task of each queue has been waiting. Queues in which nothing waits, as far as events tell, are left out. */
+export async function readOldest(reader: Reader, lengths: readonly Length[]): Promise<ReadonlyMap<string, string>> {
+  const asked = lengths.filter(({ messages }) => messages > 0).slice(0, MAX_QUEUES);
+  if (asked.length === 0) return new Map();
+  const rows = await reader.read<{ readonly queue: string; readonly at: string }>(
+    sql`select place.queue, ${isoOf(sql`coalesce(first.seen_at, place.place)`)} as at from (${placesOf(asked)}) place
+        left join lateral (
+          select seen_at from (
+            select seen_at, task_id, queue, status from ${TASK} where seen_at >= place.place order by seen_at, task_id limit ${MAX_READ}::int
+          ) task
+          where task.queue = place.queue and status = 'PENDING' order by seen_at limit 1
+        ) first on true`,
+  );
+  return new Map(rows.map(({ queue, at }) => [queue, at]));
+}
+
+const WaitingTask = TaskItem.pick({ task_id: true, name: true, args: true, kwargs: true, seen_at: true, eta: true }).meta({
+  id: "WaitingTask",
+});
+
+export const Waiting = z.object({
+  tasks: z.array(WaitingTask).describe("The oldest first. At most 5."),
+  types: z
+    .array(z.object({ name: z.string().describe("Empty if it is not known."), count: z.number().int() }))
+    .describe("What waits, the most frequent first. At most 10."),
+});
+export type Waiting = z.output<typeof Waiting>;
+
+const OLDEST = 5;
+const MAX_TYPES = 10;
+
+/** What waits in a queue. @param withData false for a viewer. */
+export async function readWaiting(reader: Reader, length: Length, withData: boolean): Promise<Waiting> {
+  const [row] = await reader.read<{ place: string }>(sql`select ${isoOf(sql`place`)} as place from (${placesOf([length])}) places`);
+  if (row === undefined) return { tasks: [], types: [] };
+  const place = sql`${row.place}::timestamptz`;
+  const minutesFrom = sql`date_trunc('hour', now() - ${HOURS_OF_MINUTES}::int * interval '1 hour')`;
+  const isOurs = sql`queue = ${length.name} collate "C" and status = 'PENDING'`;
+  const [tasks, types] = await Promise.all([
+    reader.read<z.output<typeof WaitingTask>>(
+      sql`select ${await selectList(reader, WaitingTask, withData)} from (
+            select * from ${TASK} where seen_at >= ${place} order by seen_at, task_id limit ${MAX_READ}::int
+          ) ${TASK}
+          where queue = ${length.name} and status = 'PENDING' order by ${TASK}.seen_at, ${TASK}.task_id limit ${OLDEST}::int`,
+    ),
+    reader.read<Waiting["types"][number]>(
+      sql`select name, sum(n)::int as count from (
+            select name, n from ${celeryTaskMinute} where minute >= greatest(${place}, ${minutesFrom}) and ${isOurs}
+            union all
+            select name, n from ${celeryTaskPeriod} where width = 60::smallint and at >= date_trunc('hour', ${place}) and at < ${minutesFrom} and name <> '(all)' and ${isOurs}
+          ) counted group by 1 order by 2 desc, 1 limit ${MAX_TYPES}::int`,
+    ),
+  ]);
+  return { tasks: [...tasks], types: [...types] };
+}
