@@ -36,7 +36,13 @@ export function useBrowser(): Viewer {
   const complaints: string[] = [];
   const origins = new Set<string>();
   const contexts = new Map<Theme, Promise<Context>>();
-  const create = (theme: Theme): Promise<Context> => browser.newContext({ colorScheme: theme });
+  /** An empty page in each context keeps its window open: a new window takes a second of CPU time. */
+  const windows = new Set<Page>();
+  const create = async (theme: Theme): Promise<Context> => {
+    const context = await browser.newContext({ colorScheme: theme });
+    windows.add(await context.newPage());
+    return context;
+  };
   const contextOf = (theme: Theme): Promise<Context> => {
     const context = contexts.get(theme) ?? create(theme);
     contexts.set(theme, context);
@@ -49,7 +55,7 @@ export function useBrowser(): Viewer {
     const shared = await Promise.all(contexts.values());
     for (const context of browser.contexts()) {
       if (!shared.includes(context)) await context.close();
-      else for (const page of context.pages()) await page.close();
+      else for (const page of context.pages()) if (!windows.has(page)) await page.close();
     }
     complaints.length = 0;
     origins.clear();
