@@ -55,9 +55,9 @@ export async function createVhost(): Promise<TestVhost> {
 }
 
 function sharedNode(): Control {
-  const { control } = sharedServer("rabbitmq");
-  if (control === undefined) throw new Error("vhosts can only be created on a RabbitMQ that the tests started: unset TEST_RABBITMQ_URL");
-  return control;
+  const { control: node } = sharedServer("rabbitmq");
+  if (node === undefined) throw new Error("vhosts can only be created on a RabbitMQ that the tests started: unset TEST_RABBITMQ_URL");
+  return node;
 }
 
 /** Runs `rabbitmqctl`, and returns what it prints. */
