@@ -15,7 +15,7 @@ async function factsOf(client: PGlite): Promise<unknown[]> {
   return rows;
 }
 
-it("prepared by the build is like one that PGlite initialises", async () => {
+it("prepared by the build is like one that PGlite initialises", { timeout: 120_000 }, async () => {
   const prepared = emptyDatabase();
   if (prepared === undefined) throw new Error("the build has prepared none");
   const facts = await factsOf(await PGlite.create({ loadDataDir: prepared }));
