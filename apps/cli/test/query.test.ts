@@ -154,10 +154,7 @@ describe("on an embedded database", { timeout: TIMEOUT_MS }, () => {
   const env = { DATABASE_URL: `pglite:${join(parent, "pglite")}` };
   beforeAll(async () => (await connectDatabase({ url: env.DATABASE_URL })).close(), TIMEOUT_MS);
   afterAll(() => rmSync(parent, { recursive: true, force: true }));
-  const copies = (): string[] =>
-    readdirSync(parent, { recursive: true })
-      .map(String)
-      .filter((name) => /copy-[^/]*$/.test(name));
+  const copies = (): string[] => readdirSync(parent).filter((name) => /copy-[^/]*$/.test(name));
 
   it("shows numbers that JavaScript cannot represent", async () => {
     const statement = "select 9007199254740993 as big, avg(n) as avg from (values (1), (2), (2)) as numbers(n)";

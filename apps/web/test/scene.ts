@@ -10,10 +10,8 @@ import { minutesAgo, type Harness, type TaskFields } from "./harness.ts";
 type Browser = Awaited<ReturnType<typeof launchChromium>>;
 type Context = Awaited<ReturnType<Browser["newContext"]>>;
 export type Page = Awaited<ReturnType<Browser["newPage"]>>;
-type Theme = "light" | "dark";
 
 interface Look {
-  readonly theme?: Theme;
   readonly width?: number;
   readonly path?: string;
   /** In a browser of its own, which nobody used before. */
@@ -21,7 +19,7 @@ interface Look {
 }
 
 export interface Viewer {
-  /** Opens a page of the web page. Those of one theme share their files. */
+  /** Opens a page of the web page, in the light theme. They share their files. */
   open(url: string, look?: Look): Promise<Page>;
   /** Errors on the console, exceptions and refused files. */
   readonly complaints: readonly string[];
@@ -35,21 +33,18 @@ export function useBrowser(): Viewer {
   let browser: Browser;
   const complaints: string[] = [];
   const origins = new Set<string>();
-  const contexts = new Map<Theme, Promise<Context>>();
-  const create = (theme: Theme): Promise<Context> => browser.newContext({ colorScheme: theme });
-  const contextOf = (theme: Theme): Promise<Context> => {
-    const context = contexts.get(theme) ?? create(theme);
-    contexts.set(theme, context);
-    return context;
-  };
+  let shared: Context;
+  /** Keeps the window of its context open: a new window takes a second of CPU time. */
+  let blank: Page;
   beforeAll(async () => {
     browser = await launchChromium();
+    shared = await browser.newContext();
+    blank = await shared.newPage();
   });
   afterEach(async () => {
-    const shared = await Promise.all(contexts.values());
     for (const context of browser.contexts()) {
-      if (!shared.includes(context)) await context.close();
-      else for (const page of context.pages()) await page.close();
+      if (context !== shared) await context.close();
+      else for (const page of context.pages()) if (page !== blank) await page.close();
     }
     complaints.length = 0;
     origins.clear();
@@ -58,8 +53,9 @@ export function useBrowser(): Viewer {
   return {
     complaints,
     origins,
-    open: async (url, { theme = "light", width = 1_440, path = "", isNew = false } = {}) => {
-      const page = await (await (isNew ? create(theme) : contextOf(theme))).newPage();
+    open: async (url, { width = 1_440, path = "", isNew = false } = {}) => {
+      const context = isNew ? await browser.newContext() : shared;
+      const page = await context.newPage();
       await resize(page, width);
       page.setDefaultTimeout(15_000);
       page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
@@ -85,7 +81,9 @@ export async function settle(page: Page): Promise<void> {
 
 const SCREENSHOTS = new URL("../../../.data/screenshots/", import.meta.url).pathname;
 
+/** Only if somebody wants to look at them: they take a tenth of the time. */
 export async function keepScreenshot(page: Page, name: string): Promise<void> {
+  if (process.env["SCREENSHOTS"] !== "1") return;
   await mkdir(SCREENSHOTS, { recursive: true });
   await page.screenshot({ path: join(SCREENSHOTS, `${name}.png`), fullPage: true });
 }

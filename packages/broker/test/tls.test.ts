@@ -1,6 +1,8 @@
 /** TLS on both brokers, against real servers. They require a client certificate, and their own is valid only for `localhost`. */
 import {
+  addUser,
   certificate,
+  setPermissions,
   sharedRabbitmqTlsPort,
   sharedRabbitmqUrl,
   startRabbitmq,
@@ -196,16 +198,15 @@ describe("login_method=EXTERNAL", { timeout: 60_000 }, () => {
 
   it("logs in as the user in our certificate", async () => {
     await expect(open("login_method=EXTERNAL")).rejects.toThrow(/there is no user with the name in our client certificate/);
-    await server.ctl("add_user", "client", "unused");
-    await server.ctl("set_permissions", "client", ".*", ".*", ".*");
-    await server.ctl("delete_user", "guest");
+    const client = [addUser("client", "unused"), setPermissions("client", "/", { configure: ".*", write: ".*", read: ".*" })];
+    await server.evaluate(...client, 'rabbit_auth_backend_internal:delete_user(<<"guest">>, <<"guest">>)');
     await open("login_method=EXTERNAL");
     await expect(open("")).rejects.toThrow(/wrong user or password/);
     await open("login_method=AMQPLAIN", `amqps://client:unused@localhost:${server.tlsPort}//?${AUTHORITY}&${CLIENT}&`);
   });
 
   it("reports that the broker does not offer it", async () => {
-    await server.ctl("eval", "application:set_env(rabbit, auth_mechanisms, ['EXTERNAL']).");
+    await server.evaluate("application:set_env(rabbit, auth_mechanisms, ['EXTERNAL'])");
     await expect(open("login_method=PLAIN")).rejects.toThrow(/does not offer the login method PLAIN; set another with \?login_method=/);
     await open("login_method=EXTERNAL");
   });

@@ -5,7 +5,7 @@ export { createVhost, type TestVhost } from "./servers/vhosts.ts";
 export { certificate } from "./services/certificates.mjs";
 export { findPostgres, PostgresServer, startPostgres } from "./services/postgres.mjs";
 export { checkMetrics, PrometheusServer, promtool, startPrometheus } from "./services/prometheus.mjs";
-export { RabbitmqServer, startRabbitmq } from "./services/rabbitmq.mjs";
+export { addUser, RabbitmqServer, setPermissions, startRabbitmq } from "./services/rabbitmq.mjs";
 export { RedisServer, startRedis } from "./services/redis.mjs";
 export { RedisCluster, startRedisCluster, type RedisClusterOptions } from "./servers/redis-cluster.ts";
 export { SentinelServer, startSentinel } from "./services/sentinel.mjs";

@@ -1,4 +1,4 @@
-import { startRabbitmq, type RabbitmqServer } from "@celery-metrics-exporter/testkit";
+import { addUser, setPermissions, startRabbitmq, type RabbitmqServer } from "@celery-metrics-exporter/testkit";
 import { connect } from "amqplib";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
@@ -8,10 +8,9 @@ import { TOPOLOGY, rabbitmqServers } from "../rabbitmq-harness.ts";
 import { testContext, type TestContext } from "../test-context.ts";
 
 const OUTAGE = 120_000;
-const permit = (pattern: string): string =>
-  `rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"shop">>, <<"${pattern}">>, <<"${pattern}">>, <<"${pattern}">>, <<"test">>)`;
-const ADD_VHOST = `rabbit_vhost:add(<<"shop">>, <<"test">>), ${permit(".*")}.`;
-const CLOSE_ALL = `rabbit_networking:close_connections([P || P <- rabbit_networking:connections()], "test").`;
+const permit = (pattern: string): string => setPermissions("guest", "shop", { configure: pattern, write: pattern, read: pattern });
+const ADD_VHOST = `rabbit_vhost:add(<<"shop">>, <<"test">>), ${permit(".*")}`;
+const CLOSE_ALL = `rabbit_networking:close_connections([P || P <- rabbit_networking:connections()], "test")`;
 
 /** RabbitMQ 3.10 loses a quorum queue that is only seconds old when it is killed. Its consumers then wait forever. */
 const outgrowYouth = (): Promise<void> => sleep(5_000);
@@ -51,9 +50,8 @@ describe("RabbitmqSource during outages of the broker", { timeout: OUTAGE }, () 
   }
 
   const setTimeouts = async (timeoutMs: number, tickMs: number): Promise<unknown> =>
-    server.ctl(
-      "eval",
-      `[application:set_env(rabbit, K, V) || {K, V} <- [{consumer_timeout, ${timeoutMs}}, {channel_tick_interval, ${tickMs}}]].`,
+    server.evaluate(
+      `[application:set_env(rabbit, K, V) || {K, V} <- [{consumer_timeout, ${timeoutMs}}, {channel_tick_interval, ${tickMs}}]]`,
     );
 
   const broker = (): string | undefined => context.health.report().components["broker"];
@@ -83,9 +81,8 @@ describe("RabbitmqSource during outages of the broker", { timeout: OUTAGE }, () 
     await publish(200, "slow");
     await recorder.waitFor(200);
     // While 32 acknowledgements to a quorum queue are pending, the channel holds back further ones.
-    await server.ctl(
-      "eval",
-      `Q = whereis('%2F_${queue}'), spawn(fun() -> sys:suspend(Q), timer:sleep(2500), sys:resume(Q) end), timer:sleep(100).`,
+    await server.evaluate(
+      `Q = whereis('%2F_${queue}'), spawn(fun() -> sys:suspend(Q), timer:sleep(2500), sys:resume(Q) end), timer:sleep(100)`,
     );
     for (const message of recorder.messages) {
       message.ack();
@@ -119,13 +116,13 @@ describe("RabbitmqSource during outages of the broker", { timeout: OUTAGE }, () 
     await start("alarm");
     await publish(5, "before");
     await recorder.waitFor(5);
-    await server.ctl("set_vm_memory_high_watermark", "0.0001");
+    await server.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.0001)");
     for (const message of recorder.messages) message.ack();
     await source.drain();
     await source.stop();
     await start("alarm");
     expect(ready()).toBe(true);
-    await server.ctl("set_vm_memory_high_watermark", "0.4");
+    await server.evaluate("vm_memory_monitor:set_vm_memory_high_watermark(0.4)");
     await publish(1, "after");
     await recorder.waitFor(1, 30_000);
     expect(recorder.types).toEqual(["task-after0"]);
@@ -133,19 +130,19 @@ describe("RabbitmqSource during outages of the broker", { timeout: OUTAGE }, () 
   });
 
   it("reports that its virtual host is gone or forbidden, and recovers when it is available again", async () => {
-    await server.ctl("eval", ADD_VHOST);
+    await server.evaluate(ADD_VHOST);
     await start("away", `${server.url}/shop`);
-    await server.ctl("delete_vhost", "shop");
+    await server.evaluate('rabbit_vhost:delete(<<"shop">>, <<"test">>)');
     await vi.waitFor(() => expect(broker()).toMatch(/virtual host "shop" does not exist/), { timeout: 15_000 });
     expect(await context.metric("broker_reconnects_total")).toBe(1);
-    await server.ctl("eval", ADD_VHOST);
+    await server.evaluate(ADD_VHOST);
     await vi.waitFor(() => expect(broker()).toBe("up"), { timeout: 15_000 });
     expect(await context.metric("broker_gaps_total")).toBe(1);
-    await server.ctl("eval", `rabbit_vhost_limit:set(<<"shop">>, [{<<"max-connections">>, 0}], <<"test">>), ${CLOSE_ALL}`);
+    await server.evaluate('rabbit_vhost_limit:set(<<"shop">>, [{<<"max-connections">>, 0}], <<"test">>)', CLOSE_ALL);
     await vi.waitFor(() => expect(broker()).toMatch(/connection limit/), { timeout: 15_000 });
-    await server.ctl("eval", `rabbit_vhost_limit:clear(<<"shop">>, <<"test">>), ${permit("")}.`);
+    await server.evaluate('rabbit_vhost_limit:clear(<<"shop">>, <<"test">>)', permit(""));
     await vi.waitFor(() => expect(broker()).toMatch(/^cannot .*ACCESS_REFUSED/), { timeout: 15_000 });
-    await server.ctl("eval", `${permit(".*")}.`);
+    await server.evaluate(permit(".*"));
     await vi.waitFor(() => expect(broker()).toBe("up"), { timeout: 15_000 });
     expect(await context.metric("broker_reconnects_total")).toBe(2);
     expect(await context.metric("broker_gaps_total")).toBe(1);
@@ -154,10 +151,10 @@ describe("RabbitmqSource during outages of the broker", { timeout: OUTAGE }, () 
   it("continues to read but is not ready when the permission to bind is revoked", async () => {
     await start("binding");
     await source.stop();
-    await server.ctl("add_user", "binder", "secret");
-    await server.ctl("set_permissions", "binder", "^$", "^binding$", ".*");
+    const mayBind = setPermissions("binder", "/", { configure: "^$", write: "^binding$", read: ".*" });
+    await server.evaluate(addUser("binder", "secret"), mayBind);
     await start("binding", server.url.replace("guest:guest", "binder:secret"));
-    await server.ctl("set_permissions", "binder", "^$", "^$", ".*");
+    await server.evaluate(setPermissions("binder", "/", { configure: "^$", write: "^$", read: ".*" }));
     const events = (): string | undefined => context.health.report().components["events"];
     await vi.waitFor(() => expect(events()).toMatch(/cannot bind queue binding to exchange celeryev \(ACCESS_REFUSED/), {
       timeout: 15_000,
@@ -165,7 +162,7 @@ describe("RabbitmqSource during outages of the broker", { timeout: OUTAGE }, () 
     await publish(1, "read");
     await recorder.waitFor(1);
     recorder.messages[0]?.ack();
-    await server.ctl("set_permissions", "binder", "^$", "^binding$", ".*");
+    await server.evaluate(mayBind);
     await vi.waitFor(() => expect(ready()).toBe(true), { timeout: 15_000 });
     expect(await context.metric("broker_gaps_total")).toBe(0);
   });
@@ -173,8 +170,8 @@ describe("RabbitmqSource during outages of the broker", { timeout: OUTAGE }, () 
   it("works without the permission to declare if the queue exists, and names the queue if it does not", async () => {
     await start("permissions");
     await source.stop();
-    await server.ctl("add_user", "reader", "secret");
-    await server.ctl("set_permissions", "reader", "^nothing$", "^permissions$", ".*");
+    await server.evaluate(addUser("reader", "secret"));
+    await server.evaluate(setPermissions("reader", "/", { configure: "^nothing$", write: "^permissions$", read: ".*" }));
     const url = server.url.replace("guest:guest", "reader:secret");
     await start("permissions", url);
     await publish(1, "read");

@@ -7,7 +7,8 @@ import { join, resolve } from "node:path";
 import { MigrationProblem, applyMigrations } from "../migrate/apply-migrations.ts";
 import { type Database, query } from "../tables/database.ts";
 import { offerCopies } from "./embedded-copy.ts";
-import { LOCK_FILE, lockForThisProcess, makePrivateFolder } from "./private-folder.ts";
+import { emptyDatabase } from "./empty-database.ts";
+import { LOCK_FILE, holdsDatabase, lockForThisProcess, makePrivateFolder } from "./private-folder.ts";
 
 interface Running {
   readonly client: PGlite;
@@ -61,14 +62,14 @@ export async function openEmbeddedDatabase(url: string): Promise<Database> {
 
 async function start(folder: string | undefined, previous: Promise<void> | undefined): Promise<Running> {
   await previous?.catch(() => {});
-  if (folder === undefined) return startPglite(await PGlite.create(), () => {});
+  if (folder === undefined) return startPglite(await createPglite(), () => {});
   makePrivateFolder(folder);
   const unlock = await lockForThisProcess(
     join(folder, LOCK_FILE),
     (pid) => `The embedded database in ${folder} is in use by process ${pid}. Stop it, or set DATABASE_URL.`,
   );
   try {
-    const client = await PGlite.create({ dataDir: folder });
+    const client = await createPglite(folder);
     // PGlite creates files that everyone can read and write.
     makePrivateFolder(folder);
     const running = await startPglite(client, unlock);
@@ -80,6 +81,11 @@ async function start(folder: string | undefined, previous: Promise<void> | undef
       ? new UnavailableError(`Cannot use the embedded database in ${folder}: ${thrown.message}.`)
       : thrown;
   }
+}
+
+function createPglite(folder?: string): Promise<PGlite> {
+  const empty = folder === undefined || !holdsDatabase(folder) ? emptyDatabase() : undefined;
+  return PGlite.create({ ...(folder !== undefined && { dataDir: folder }), ...(empty !== undefined && { loadDataDir: empty }) });
 }
 
 async function startPglite(client: PGlite, unlock: () => void): Promise<Running> {

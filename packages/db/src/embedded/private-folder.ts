@@ -27,6 +27,10 @@ export function makePrivateFolder(folder: string): void {
   }
 }
 
+export function holdsDatabase(folder: string): boolean {
+  return namesIn(folder).includes(DATABASE_FILE);
+}
+
 function refuseOthersFiles(folder: string): void {
   const names = namesIn(folder);
   if (names.includes(DATABASE_FILE)) return;

@@ -3,12 +3,13 @@ import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { promisify } from "node:util";
 import type { RabbitmqPermissions } from "./documented-permissions.ts";
+import { addUser, evaluate, setPermissions, type Control } from "../services/rabbitmq.mjs";
 import { sharedServer } from "./shared-servers.ts";
 
 export interface TestVhost {
   readonly url: string;
   readonly name: string;
-  /** Creates users with these permissions in this vhost only (one more `rabbitmqctl`). Returns the vhost's URL for each. */
+  /** Creates users with these permissions in this vhost only; the password of each is its name. Returns the vhost's URL for each. */
   createUsers(permissions: readonly RabbitmqPermissions[]): Promise<string[]>;
   /** What the vhost has, one line each, sorted. */
   list(what: "queues" | "bindings"): Promise<string[]>;
@@ -17,14 +18,15 @@ export interface TestVhost {
 }
 
 /**
- * An empty vhost with a unique name. Takes about a second, for one `rabbitmqctl`.
+ * An empty vhost with a unique name.
  *
  * @throws {Error} if TEST_RABBITMQ_URL names the shared RabbitMQ: it cannot be administered.
  */
 export async function createVhost(): Promise<TestVhost> {
   const name = `test_${randomBytes(8).toString("hex")}`;
   const all = { configure: ".*", write: ".*", read: ".*" };
-  await evaluate(`rabbit_vhost:add(<<"${name}">>, <<"guest">>), ${setPermissions("guest", name, all)}.`);
+  const node = sharedNode();
+  await evaluate(node, `rabbit_vhost:add(<<"${name}">>, <<"guest">>), ${setPermissions("guest", name, all)}`);
   const url = new URL(sharedServer("rabbitmq").url);
   url.pathname = `/${name}`;
   const users: string[] = [];
@@ -33,13 +35,13 @@ export async function createVhost(): Promise<TestVhost> {
     name,
     createUsers: async (permissions) => {
       const created = permissions.map((granted, index) => ({ user: `${name}_${users.length + index}`, granted }));
-      await evaluate(`${created.map(({ user, granted }) => `${addUser(user)}, ${setPermissions(user, name, granted)}`).join(", ")}.`);
+      await evaluate(node, created.flatMap(({ user, granted }) => [addUser(user, user), setPermissions(user, name, granted)]).join(", "));
       users.push(...created.map(({ user }) => user));
       return created.map(({ user }) => Object.assign(new URL(url), { username: user, password: user }).href);
     },
     list: async (what) => {
       const columns = what === "queues" ? ["name"] : ["source_name", "destination_name"];
-      const text = await control([`list_${what}`, "--silent", "--no-table-headers", "-p", name, ...columns]);
+      const text = await control(node, [`list_${what}`, "--silent", "--no-table-headers", "-p", name, ...columns]);
       return text
         .split("\n")
         .filter((line) => line !== "")
@@ -47,30 +49,19 @@ export async function createVhost(): Promise<TestVhost> {
     },
     drop: async () => {
       const removals = users.map((user) => `rabbit_auth_backend_internal:delete_user(<<"${user}">>, <<"guest">>), `);
-      await evaluate(`${removals.join("")}rabbit_vhost:delete(<<"${name}">>, <<"guest">>).`);
+      await evaluate(node, `${removals.join("")}rabbit_vhost:delete(<<"${name}">>, <<"guest">>)`);
     },
   };
 }
 
-/** Its password is its name. */
-function addUser(user: string): string {
-  return `rabbit_auth_backend_internal:add_user(<<"${user}">>, <<"${user}">>, <<"guest">>)`;
-}
-
-function setPermissions(user: string, vhost: string, { configure, write, read }: RabbitmqPermissions): string {
-  const patterns = [configure, write, read].map((pattern) => `<<"${pattern}">>`).join(", ");
-  return `rabbit_auth_backend_internal:set_permissions(<<"${user}">>, <<"${vhost}">>, ${patterns}, <<"guest">>)`;
-}
-
-/** Runs Erlang code on the node, so that several steps need only one start of `rabbitmqctl`. */
-async function evaluate(expression: string): Promise<void> {
-  await control(["eval", expression]);
+function sharedNode(): Control {
+  const { control: node } = sharedServer("rabbitmq");
+  if (node === undefined) throw new Error("vhosts can only be created on a RabbitMQ that the tests started: unset TEST_RABBITMQ_URL");
+  return node;
 }
 
 /** Runs `rabbitmqctl`, and returns what it prints. */
-async function control(args: readonly string[]): Promise<string> {
-  const { control: node } = sharedServer("rabbitmq");
-  if (node === undefined) throw new Error("vhosts can only be created on a RabbitMQ that the tests started: unset TEST_RABBITMQ_URL");
-  const { stdout } = await promisify(execFile)(node.rabbitmqctl, args, { env: { ...process.env, ...node.environment } });
+async function control({ rabbitmqctl, environment }: Control, args: readonly string[]): Promise<string> {
+  const { stdout } = await promisify(execFile)(rabbitmqctl, args, { env: { ...process.env, ...environment } });
   return stdout;
 }

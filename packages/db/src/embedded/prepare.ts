@@ -1,0 +1,4 @@
+/** The last step of the build. */
+import { prepareEmptyDatabase } from "./empty-database.ts";
+
+await prepareEmptyDatabase();
