@@ -7,7 +7,7 @@ export { DATABASE_URL, databaseUrl } from "./connect/settings.ts";
 export { connectReader, type ConnectReaderOptions, type Reader } from "./read/reader.ts";
 export { storableText } from "./merge/task-row.ts";
 export { deleteOldTasks, deleteTasks, type DeleteOldTasksOptions } from "./tables/delete-tasks.ts";
-export { OUTCOMES, attemptsOf, attemptsStatement, type Attempt, type AttemptsRow, type Outcome } from "./history/attempts.ts";
+export { OUTCOMES, attemptsColumns, attemptsOf, type Attempt, type AttemptsRow, type Outcome } from "./history/attempts.ts";
 export { HISTORY_MODES, type HistoryMode } from "./history/task-events.ts";
 export { checkMayMaintainPartitions, maintainPartitions } from "./history/partitions.ts";
 export { migrate } from "./migrate/migrate.ts";

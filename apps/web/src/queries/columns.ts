@@ -81,12 +81,15 @@ const STUCK_SECONDS = sql`case when status = 'STARTED' and run_started_at < now(
 
 /** How long `listenedUntil` is remembered. */
 const KEEP_MS = 1_000;
-const listened = new WeakMap<Reader, { readonly until: number; readonly answer: Promise<string | null> }>();
+const listened = new WeakMap<Reader, { readonly until: number; readonly answer: Promise<SQL> }>();
 
-function listenedUntilNow(reader: Reader): Promise<string | null> {
+/** `listenedUntil` as a value, up to a second old: planning the expression takes longer than reading a list. */
+export function listenedUntilNow(reader: Reader): Promise<SQL> {
   const known = listened.get(reader);
   if (known !== undefined && known.until > performance.now()) return known.answer;
-  const answer = reader.read<{ at: string | null }>(sql`select ${isoOf(listenedUntil())} as at`).then(([row]) => row?.at ?? null);
+  const answer = reader
+    .read<{ at: string | null }>(sql`select ${isoOf(listenedUntil())} as at`)
+    .then(([row]) => sql`${row?.at ?? null}::timestamptz`);
   listened.set(reader, { until: performance.now() + KEEP_MS, answer });
   answer.catch(() => listened.delete(reader));
   return answer;
@@ -96,7 +99,7 @@ function listenedUntilNow(reader: Reader): Promise<string | null> {
 export async function selectList(reader: Reader, schema: z.ZodObject, withData: boolean): Promise<SQL> {
   const names = Object.keys(schema.shape);
   const derived: Readonly<Record<string, SQL>> = {
-    ...(names.includes("lost") && { lost: isLost({ until: sql`${await listenedUntilNow(reader)}::timestamptz` }, TASK) }),
+    ...(names.includes("lost") && { lost: isLost({ until: await listenedUntilNow(reader) }, TASK) }),
     stuck: STUCK_SECONDS,
   };
   return sql.join(

@@ -1,8 +1,8 @@
 /** One task, and the tasks around it. */
-import { attemptsOf, attemptsStatement, celeryTaskEvent, type Attempt, type AttemptsRow, type Reader } from "@celery-metrics-exporter/db";
+import { attemptsColumns, attemptsOf, celeryTaskEvent, type Attempt, type AttemptsRow, type Reader } from "@celery-metrics-exporter/db";
 import { sql } from "drizzle-orm";
 import { z } from "zod";
-import { TASK, TaskDetail, TaskItem, isoOf, selectList } from "./columns.ts";
+import { TASK, TaskDetail, TaskItem, isoOf, listenedUntilNow, selectList } from "./columns.ts";
 import { ExactJson } from "./exact-json.ts";
 import { withStuck, type Running } from "./stuck.ts";
 
@@ -23,33 +23,43 @@ const MAX_CHILDREN = 100;
 
 /** @returns undefined if no task has this id. */
 export async function findTask(reader: Reader, id: string, withData: boolean): Promise<FoundTask | undefined> {
+  const [list, until] = [await selectList(reader, TaskDetail, withData), await listenedUntilNow(reader)];
+  // Two connections are quicker than one statement.
   const [[row], [ofAttempts]] = await Promise.all([
-    selectList(reader, TaskDetail, withData)
-      .then((list) => reader.read<Omit<TaskDetail, "stuck"> & Running>(sql`select ${list} from ${TASK} where task_id = ${id}`))
+    reader
+      .read<Omit<TaskDetail, "stuck"> & Running>(sql`select ${list} from ${TASK} where task_id = ${id}`)
       .then((rows) => withStuck(reader, rows)),
-    reader.read<AttemptsRow>(attemptsStatement(id)),
+    reader.read<AttemptsRow>(sql`select ${attemptsColumns({ until })} from ${TASK} where task_id = ${id}`),
   ]);
   if (row === undefined) return undefined;
+  const links = await readLinks(reader, row);
   const attempts = ofAttempts === undefined ? [] : attemptsOf(ofAttempts);
   const task = { ...row, args_json: exact(row.args_json), kwargs_json: exact(row.kwargs_json) };
-  const link = await selectList(reader, TaskLink, false);
-  const root = row.root_id ?? id;
-  const [parents, children] = await Promise.all([
-    row.parent_id === null || row.parent_id === id
-      ? []
-      : reader.read<TaskLink>(sql`select ${link} from ${TASK} where task_id = ${row.parent_id}`),
-    // `parent_id` has no index, but parent and child are in the same tree.
-    reader.read<TaskLink>(
-      sql`select ${link} from ${TASK} where root_id = ${root} and root_id <> task_id and parent_id = ${id} and task_id <> ${id} limit ${MAX_CHILDREN + 1}`,
-    ),
-  ]);
+  const children = links.filter(({ is_parent: isParent }) => !isParent);
   return {
     task,
-    parent: parents[0] ?? null,
+    parent: links.find(({ is_parent: isParent }) => isParent) ?? null,
     children: children.slice(0, MAX_CHILDREN),
     more_children: children.length > MAX_CHILDREN,
     attempts: withData ? attempts : attempts.map((attempt) => ({ ...attempt, exception: null, traceback: null })),
   };
+}
+
+type Link = TaskLink & { readonly is_parent: boolean };
+
+/** The parent and the children. `parent_id` has no index, but parent and child are in the same tree, whose root the planner must see to use its index. */
+async function readLinks(
+  reader: Reader,
+  { task_id: id, parent_id: parent, root_id: root }: Pick<TaskDetail, "task_id" | "parent_id" | "root_id">,
+): Promise<readonly Link[]> {
+  const list = await selectList(reader, TaskLink, false);
+  return reader.read<Link>(
+    sql`select ${list}, is_parent from (
+          (select *, true as is_parent from ${TASK} where task_id = ${parent === id ? null : parent})
+          union all
+          (select *, false from ${TASK} where root_id = ${root ?? id} and root_id <> task_id and parent_id = ${id} and task_id <> ${id} limit ${MAX_CHILDREN + 1}::int)
+        ) celery_task`,
+  );
 }
 
 function exact(json: unknown): ExactJson | null {

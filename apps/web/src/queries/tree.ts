@@ -80,11 +80,18 @@ function toNode(row: Row): TreeNode {
   };
 }
 
-/** With microseconds, as `isoOf` writes it. @param seconds since 1970. */
+let lastSecond = 0;
+let lastSecondText = "";
+
+/** With microseconds, as `isoOf` writes it. Tasks of a tree are close together in time, so most are in the second of the one before. */
 function toIso(seconds: number): string {
   const microseconds = Math.round(seconds * 1e6);
-  const milliseconds = Math.floor(microseconds / 1_000);
-  return `${new Date(milliseconds).toISOString().slice(0, -1)}${String(microseconds - milliseconds * 1_000).padStart(3, "0")}Z`;
+  const second = Math.floor(microseconds / 1e6);
+  if (second !== lastSecond) {
+    lastSecond = second;
+    lastSecondText = new Date(second * 1_000).toISOString().slice(0, -4);
+  }
+  return `${lastSecondText}${String(microseconds - second * 1e6).padStart(6, "0")}Z`;
 }
 
 /**

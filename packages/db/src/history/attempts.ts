@@ -2,11 +2,11 @@
  * The attempts of a task, derived from its row and its events. The result depends only on what Celery has reported, not on the order in which it arrived,
  * as long as the same `POSTGRES_HISTORY` was set. docs/adr/0015-task-events.md lists what cannot be known.
  */
-import { type SQL, getTableColumns, sql } from "drizzle-orm";
+import { type SQL, getTableColumns, getTableName, sql } from "drizzle-orm";
 import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import { type Drizzle, query } from "../tables/database.ts";
 import { celeryTask, celeryTaskEvent, celeryWorker } from "../tables/schema.ts";
-import { isSilent } from "../workers/worker-state.ts";
+import { type LostTasksOptions, isSilent } from "../workers/worker-state.ts";
 import type { TaskRow } from "../merge/task-row.ts";
 import type { TaskEventRow } from "./task-events.ts";
 
@@ -345,6 +345,8 @@ const instants: ReadonlySet<string> = new Set(
     .map(({ name }) => name),
 );
 
+const TASK = getTableName(celeryTask);
+
 function selected(prefix: string, columns: readonly string[]): string {
   return columns
     .map((name) => (instants.has(name) ? `(extract(epoch from ${prefix}.${name}) * 1000000)::float8 as ${name}` : `${prefix}.${name}`))
@@ -353,7 +355,7 @@ function selected(prefix: string, columns: readonly string[]): string {
 
 const EVENT_COLUMNS = Object.values(getTableColumns(celeryTaskEvent)).map(({ name }) => name);
 
-/** A row of `attemptsStatement`. */
+/** The columns of `attemptsColumns`. */
 export interface AttemptsRow {
   readonly row: object;
   readonly events: readonly object[] | null;
@@ -367,23 +369,22 @@ interface WorkerSigns {
   readonly online_at: number | null;
 }
 
-/** What attempts of a task are derived from, as a query: one row, or none if the task is unknown. */
-export function attemptsStatement(taskId: string): SQL {
-  return sql`select (select to_json(r) from (select ${sql.raw(selected("task", ROW_COLUMNS))}) r) as row,
-      (select json_agg(e) from (select ${sql.raw(selected("event", EVENT_COLUMNS))} from ${celeryTaskEvent} event where event.task_id = task.task_id) e) as events,
-      (
-        select json_agg(w) from (
-          select hostname, ${isSilent()} as is_silent, (extract(epoch from online_at) * 1000000)::float8 as online_at from ${celeryWorker} worker
-          where heard_at is not null and hostname in (
-            select unnest(array[task.worker, task.started_hostname, task.run_hostname]) collate "C"
-            union select event.hostname from ${celeryTaskEvent} event where event.task_id = task.task_id and event.type = 'task-started'
-          )
-        ) w
-      ) as workers
-    from ${celeryTask} task where task_id = ${taskId}`;
+/** What attempts of a task are derived from, as columns of a query for rows of `celery_task`. @param options as for `isLost`. */
+export function attemptsColumns(options: LostTasksOptions = {}): SQL {
+  return sql`(select to_json(r) from (select ${sql.raw(selected(TASK, ROW_COLUMNS))}) r) as row,
+    (select json_agg(e) from (select ${sql.raw(selected("event", EVENT_COLUMNS))} from ${celeryTaskEvent} event where event.task_id = ${celeryTask}.task_id) e) as events,
+    (
+      select json_agg(w) from (
+        select hostname, ${isSilent(options)} as is_silent, (extract(epoch from online_at) * 1000000)::float8 as online_at from ${celeryWorker} worker
+        where heard_at is not null and hostname in (
+          select unnest(array[${celeryTask}.worker, ${celeryTask}.started_hostname, ${celeryTask}.run_hostname]) collate "C"
+          union select event.hostname from ${celeryTaskEvent} event where event.task_id = ${celeryTask}.task_id and event.type = 'task-started'
+        )
+      ) w
+    ) as workers`;
 }
 
-/** The attempts that a row of `attemptsStatement` shows. A worker is gone if it is silent, or has restarted since. */
+/** The attempts that `attemptsColumns` show. A worker is gone if it is silent, or has restarted since. */
 export function attemptsOf({ row, events, workers }: AttemptsRow): Attempt[] {
   const signs = new Map((workers ?? []).map((worker) => [worker.hostname, worker]));
   return toAttempts(
@@ -404,7 +405,7 @@ export function attemptsOf({ row, events, workers }: AttemptsRow): Attempt[] {
  * @throws {UnavailableError} if the database is unavailable, is not migrated or refuses access.
  */
 export async function readAttempts(database: Drizzle, taskId: string): Promise<Attempt[] | undefined> {
-  const [found] = await query<AttemptsRow>(database, attemptsStatement(taskId));
+  const [found] = await query<AttemptsRow>(database, sql`select ${attemptsColumns()} from ${celeryTask} where task_id = ${taskId}`);
   return found === undefined ? undefined : attemptsOf(found);
 }
 
