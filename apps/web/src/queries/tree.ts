@@ -80,18 +80,20 @@ function toNode(row: Row): TreeNode {
   };
 }
 
-let lastSecond = 0;
-let lastSecondText = "";
+/** Seconds as text, up to the point. Tasks of a tree are close together in time. */
+const seconds = new Map<number, string>();
+const MAX_SECONDS = 10_000;
 
-/** With microseconds, as `isoOf` writes it. Tasks of a tree are close together in time, so most are in the second of the one before. */
-function toIso(seconds: number): string {
-  const microseconds = Math.round(seconds * 1e6);
+/** With microseconds, as `isoOf` writes it. @param at in seconds since 1970. */
+function toIso(at: number): string {
+  const microseconds = Math.round(at * 1e6);
   const second = Math.floor(microseconds / 1e6);
-  if (second !== lastSecond) {
-    lastSecond = second;
-    lastSecondText = new Date(second * 1_000).toISOString().slice(0, -4);
+  let text = seconds.get(second);
+  if (text === undefined) {
+    if (seconds.size >= MAX_SECONDS) seconds.clear();
+    seconds.set(second, (text = new Date(second * 1_000).toISOString().slice(0, -4)));
   }
-  return `${lastSecondText}${String(microseconds - second * 1e6).padStart(6, "0")}Z`;
+  return `${text}${String(microseconds - second * 1e6).padStart(6, "0")}Z`;
 }
 
 /**
