@@ -56,7 +56,8 @@ async function withProcessor({ servers }: Bench, work: (scene: Scene) => Promise
   const stage = await Stage.open(servers, { broker: "RabbitMQ", processes: { receiver: 1, [ROLE]: 1 }, env });
   try {
     const scrape = async (): Promise<string> => {
-      const response = await fetch(`http://127.0.0.1:${port}/metrics`);
+      // By default, `fetch` asks for a compressed answer.
+      const response = await fetch(`http://127.0.0.1:${port}/metrics`, { headers: { "accept-encoding": "identity" } });
       if (!response.ok) throw new Error(`the scrape was answered with ${response.status}`);
       return response.text();
     };
