@@ -2,6 +2,7 @@
 import { execFile, spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { serverCertificates } from "./certificates.mjs";
 import { temporaryFolder } from "./folders.mjs";
@@ -52,16 +53,25 @@ function findErlCall() {
 export async function evaluate({ rabbitmqctl, environment }, code) {
   const program = findErlCall();
   const env = withoutOthers(environment);
-  if (program === undefined) {
-    await promisify(execFile)(rabbitmqctl, ["eval", `${code}.`], { env });
-    return;
+  for (let attempt = 1, most = program === undefined ? 0 : MOST_CALLS; attempt <= most; attempt += 1) {
+    // A random name: several may run at the same time.
+    const running = promisify(execFile)(/** @type {string} */ (program), ["-r", "-n", NODE_NAME, "-e"], { env });
+    running.child.stdin?.end(`${code}.\n`);
+    try {
+      const { stdout } = await running;
+      if (!stdout.startsWith("{ok, ")) throw new Error(`RabbitMQ could not evaluate ${code}: ${stdout}`);
+      return;
+    } catch (thrown) {
+      // Two calls may have the same name, and a busy node may answer too late. Nothing was evaluated then.
+      if (!String(thrown).includes("failed to connect")) throw thrown;
+      await sleep(attempt * 200);
+    }
   }
-  // A random name: several may run at the same time.
-  const running = promisify(execFile)(program, ["-r", "-n", NODE_NAME, "-e"], { env });
-  running.child.stdin?.end(`${code}.\n`);
-  const { stdout } = await running;
-  if (!stdout.startsWith("{ok, ")) throw new Error(`RabbitMQ could not evaluate ${code}: ${stdout}`);
+  await promisify(execFile)(rabbitmqctl, ["eval", `${code}.`], { env });
 }
+
+/** Attempts with `erl_call`. */
+const MOST_CALLS = 5;
 
 /**
  * Erlang code that adds a user.
