@@ -164,6 +164,21 @@ it.each([
     ROWS / 40,
   ],
   [
+    "details of failures without a name",
+    (explaining: Reader) =>
+      readFailureDetails(explaining, {
+        status: "FAILURE",
+        name: undefined,
+        exception: undefined,
+        message: undefined,
+        from: null,
+        to: undefined,
+        withData: true,
+      }),
+    [PROBLEM_NAME],
+    0,
+  ],
+  [
     "the activity of workers",
     (explaining: Reader) => readWorkerActivity(explaining, { from: minutesAgo(180), stepMinutes: 5, steps: 36, name: undefined }),
     [PROBLEM, SEEN],

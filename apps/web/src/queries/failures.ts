@@ -123,26 +123,26 @@ function oldestOf(rows: readonly { readonly first_seen_at: string }[]): string |
   return rows.reduce<string | undefined>((oldest, { first_seen_at: at }) => (oldest === undefined || at < oldest ? at : oldest), undefined);
 }
 
-/** What a group has in common. */
-function kindOf(
-  { name, status, exception: text }: Pick<Row, "name" | "status" | "exception">,
-  withData: boolean,
-): { readonly exception: string | null; readonly message: string | null; readonly key: string } {
-  const exception = text === null ? null : classOf(text);
-  const message = !withData || text === null ? null : messageOf(text);
-  return { exception, message, key: `${name}\0${status}\0${exception}\0${message}` };
+/** What an exception has in common with others of its group. */
+function kindOf(text: string | null, withData: boolean): Pick<FailureGroup, "exception" | "message"> {
+  return text === null ? { exception: null, message: null } : { exception: classOf(text), message: withData ? messageOf(text) : null };
+}
+
+function keyOf({ name, status, exception, message }: Pick<FailureGroup, "name" | "status" | "exception" | "message">): string {
+  return `${name}\0${status}\0${exception}\0${message}`;
 }
 
 function addEarlier(groups: Map<string, FailureGroup>, row: Earlier, withData: boolean): void {
-  const group = groups.get(kindOf(row, withData).key);
+  const group = groups.get(keyOf({ ...row, ...kindOf(row.exception, withData) }));
   if (group !== undefined && row.first_seen_at < group.first_seen_at) group.first_seen_at = row.first_seen_at;
 }
 
 function add(groups: Map<string, FailureGroup>, row: Row, withData: boolean): void {
-  const { key, exception, message } = kindOf(row, withData);
   const { name, status, places, first_seen_at, last_seen_at, last_task_id } = row;
+  const kind = { name, status, ...kindOf(row.exception, withData) };
+  const key = keyOf(kind);
   const seen = { first_seen_at, last_seen_at, last_task_id };
-  const group = groups.get(key) ?? { name, status, exception, message, count: 0, ...seen, parts: Array.from({ length: PARTS }, () => 0) };
+  const group = groups.get(key) ?? { ...kind, count: 0, ...seen, parts: Array.from({ length: PARTS }, () => 0) };
   groups.set(key, group);
   group.count += row.count;
   for (const place of places) group.parts[place - 1] = (group.parts[place - 1] ?? 0) + 1;
@@ -172,7 +172,6 @@ export interface DetailsOptions extends Omit<FailuresOptions, "statuses" | "look
 }
 
 interface Detail {
-  readonly name: string | null;
   readonly exception: string | null;
   readonly worker: string | null;
   readonly queue: string | null;
@@ -189,21 +188,17 @@ export async function readFailureDetails(reader: Reader, options: DetailsOptions
   const { status, name, from, to, withData } = options;
   const conditions = [
     sql`problem = ${status}`,
-    ...(name === undefined ? [] : [sql`name = ${name}`]),
+    name === undefined ? sql`name is null` : sql`name = ${name}`,
     ...(from === null ? [] : [sql`seen_at >= ${from}`]),
     ...(to === undefined ? [] : [sql`seen_at < ${to}`]),
   ];
   const all = await reader.read<Detail>(
-    sql`select name, left(exception, ${MAX_LENGTH}::int) as exception, worker, queue, retries, duration from ${TASK}
+    sql`select left(exception, ${MAX_LENGTH}::int) as exception, worker, queue, retries, duration from ${TASK}
         where ${sql.join(conditions, sql` and `)} order by seen_at desc, task_id desc limit ${MAX_DETAILS}::int`,
   );
   const rows = all.filter((row) => {
-    const { exception, message } = kindOf({ ...row, status: "FAILURE" }, withData);
-    return (
-      (row.name ?? undefined) === name &&
-      (exception ?? undefined) === options.exception &&
-      (!withData || (message ?? undefined) === options.message)
-    );
+    const { exception, message } = kindOf(row.exception, withData);
+    return (exception ?? undefined) === options.exception && (!withData || (message ?? undefined) === options.message);
   });
   const durations = rows.flatMap(({ duration }) => (duration === null ? [] : [duration]));
   return {
