@@ -208,19 +208,29 @@ describe("trends of task types", () => {
     expect(items.sort((one, other) => (one.name < other.name ? -1 : 1))).toEqual(rows);
   });
 
-  it("compare the mean run time with a week before", async () => {
+  const midnight = Math.floor(Date.now() / 86_400_000) * 86_400_000;
+
+  it.each([
+    ["a week before", "range=23h", minutesAgo(60), 7],
+    [
+      "weeks before, where counts of days are read",
+      `from=${new Date(midnight - 29.5 * 86_400_000).toISOString()}`,
+      new Date(midnight - 29.4 * 86_400_000),
+      35,
+    ],
+  ])("compare the mean run time with %s", async (_what, range, at, days) => {
     await api.insert(
       Array.from({ length: 40 }, (_, index) => ({
         id: `trend-${index}`,
         name: "shop.trend",
         runtime: index < 20 ? 3 : 2,
-        at: new Date(Date.now() - (index < 20 ? 60 : 60 + 7 * 1_440) * 60_000),
+        at: new Date(at.getTime() - (index < 20 ? 0 : days * 86_400_000)),
       })),
     );
     await countTasks(api);
     try {
-      const { items, days_before } = await get<TrendsAnswer>("task-types/trends?range=23h");
-      expect(days_before).toBe(7);
+      const { items, days_before } = await get<TrendsAnswer>(`task-types/trends?${range}`);
+      expect(days_before).toBe(days);
       expect(items.find(({ name }) => name === "shop.trend")).toMatchObject({ mean: 3, mean_before: 2 });
       expect(items.find(({ name }) => name === "shop.place_order")).toMatchObject({ mean: null, mean_before: null });
     } finally {

@@ -14,7 +14,7 @@ export const TypeTrend = z
     succeeded: count,
     failed: count,
     mean: mean.describe("Seconds that those that succeeded ran on average; null if there are fewer than 20."),
-    mean_before: mean.describe("The same in the range `days_before` days before, in whole hours."),
+    mean_before: mean.describe("The same in the range `days_before` days before, in whole hours; in whole days if steps are days."),
   })
   .meta({ id: "TypeTrend" });
 export type TypeTrend = z.output<typeof TypeTrend>;
@@ -32,8 +32,7 @@ const DAY = 1_440;
 /** In minutes. Only short ranges have steps of minutes, because counts of each name by minute are many rows. */
 const STEPS = [1, 2, 5, HOUR, 2 * HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY];
 const MOST_STEPS = 36;
-const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
+const DAY_MS = 86_400_000;
 const WEEK_MS = 7 * DAY_MS;
 const MAX_NAMES = 1_000;
 const ENOUGH = 20;
@@ -58,10 +57,11 @@ export async function readTypeTrends(reader: Reader, range: { readonly from: Dat
   const steps = Math.max(1, Math.ceil((to.getTime() - from.getTime()) / stepMinutes / 60_000));
   const beforeMs = Math.max(1, Math.ceil(lengthMs / WEEK_MS)) * WEEK_MS;
   const lately = { from, to, stepMinutes };
+  const stepMinutesBefore = stepMinutes % DAY === 0 ? DAY : HOUR;
   const before = {
-    from: new Date(floor(range.from.getTime() - beforeMs, HOUR_MS)),
+    from: new Date(floor(range.from.getTime() - beforeMs, stepMinutesBefore * 60_000)),
     to: new Date(to.getTime() - beforeMs),
-    stepMinutes: stepMinutes % DAY === 0 ? DAY : HOUR,
+    stepMinutes: stepMinutesBefore,
   };
   const columns = sql`name, status, n, runtime_sum`;
   const rows = await reader.read<Row>(
