@@ -312,6 +312,41 @@ describe("Queues", () => {
     await expectText(page, `By events, which know ${pending[0]?.n} of 400.`);
   });
 
+  it("go on asking what waits, and keep the rows and the focus until the answer comes", async () => {
+    const page = await viewer.open(site(), { path: "queues?queue=images" });
+    const oldest = page.getByText("order_id=48117").first();
+    await oldest.waitFor();
+    const shorten = (messages: number) =>
+      api.client.query("update celery_queue_minute set messages = $1 where queue = 'images'", [messages]);
+    try {
+      await api.insert([
+        { id: "waits-longest", name: "shop.forgotten", queue: "images", status: "PENDING", worker: null, at: minutesAgo(1_200) },
+      ]);
+      await countTasks(api);
+      await expectText(page, "forgotten");
+
+      await page.locator('[data-row="images"] button').focus();
+      let answer = (): void => {};
+      const held = new Promise<void>((resolve) => (answer = resolve));
+      await page.route(/waiting\?.*messages=399/, async (route) => {
+        await held;
+        await route.continue();
+      });
+      const asked = page.waitForRequest(/waiting\?.*messages=399/);
+      await shorten(399);
+      await asked;
+      expect(await oldest.isVisible()).toBe(true);
+      // Now it is the last of the list.
+      expect((await rows(page)).at(-1)).toBe("images");
+      expect(await page.evaluate("document.activeElement.closest('[data-row]')?.dataset.row")).toBe("images");
+      answer();
+    } finally {
+      await shorten(400);
+      await api.client.query("delete from celery_task where task_id = 'waits-longest'");
+      await countTasks(api);
+    }
+  });
+
   it("say who left a queue that nobody takes from", async () => {
     await api.client.query("update celery_worker set queues = '{exports}', queues_at = now() where hostname <> 'pay-1@atlas'");
     await api.client.query("update celery_worker set queues = '{mail}' where hostname not in ('pay-1@atlas', 'export-1@delos')");

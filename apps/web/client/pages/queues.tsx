@@ -1,5 +1,5 @@
 /** Queues: which grow, and who takes from them. */
-import type { JSX } from "preact";
+import { Fragment, type JSX } from "preact";
 import { useQuery } from "../api/query.ts";
 import type { Queue, QueueList, Worker, WorkerList } from "../api/types.ts";
 import { href, navigate, changed, page, query } from "../location.ts";
@@ -161,8 +161,8 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
           const flow = flowOf(queue, list);
           const isAbandoned = takers === 0 && (queue.messages ?? 0) > 0;
           return (
-            <>
-              <tr class={isOpen ? "open" : undefined} key={queue.name} data-row={queue.name}>
+            <Fragment key={queue.name}>
+              <tr class={isOpen ? "open" : undefined} data-row={queue.name}>
                 <th scope="row">
                   <button
                     class="row nowrap opener"
@@ -211,13 +211,13 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
                 </td>
               </tr>
               {isOpen && (
-                <tr class="open" key={`${queue.name} opened`}>
+                <tr class="open">
                   <td colSpan={COLUMNS}>
                     <OpenQueue queue={queue} list={list} step={step} workers={workers ?? []} />
                   </td>
                 </tr>
               )}
-            </>
+            </Fragment>
           );
         })}
       </tbody>

@@ -4,14 +4,15 @@ import { useQuery } from "../api/query.ts";
 import { lengthMs } from "../api/statistics.ts";
 import type { Queue, QueueList, Waiting, Worker } from "../api/types.ts";
 import { href } from "../location.ts";
+import { isLive } from "./bar.tsx";
 import { Chart } from "./chart.tsx";
 import { duration, number, rate, shortTime } from "./format.ts";
 import { Icon } from "./icon.tsx";
 import { Loading } from "./say.tsx";
 import { Shares } from "./shares.tsx";
-import { IdLink, TaskName, argumentsLine, taskHref } from "./task.tsx";
+import { IdLink, TaskName, WorkerName, argumentsLine, taskHref } from "./task.tsx";
 import { Time, now } from "./time.tsx";
-import { WorkerBadge, WorkerName } from "./worker.tsx";
+import { WorkerBadge } from "./worker.tsx";
 
 /** Seconds of waiting that are worth a colour, and a sign. */
 const LONG = { some: 15, much: 300 };
@@ -97,6 +98,8 @@ function Flows({
   );
 }
 
+const EVERY_MS = 5_000;
+
 export interface OpenQueueProps {
   readonly queue: Queue;
   readonly list: QueueList;
@@ -108,7 +111,7 @@ export function OpenQueue({ queue, list, step, workers }: OpenQueueProps): JSX.E
   const times = queue.lengths.map((_, index) => Date.parse(list.from) + index * lengthMs(step));
   const { taken } = flowOf(queue, list);
   const asked = new URLSearchParams({ name: queue.name, messages: String(queue.messages ?? 0) });
-  const waiting = useQuery<Waiting>(`queues/waiting?${asked.toString()}`);
+  const { data: waiting } = useQuery<Waiting>(`queues/waiting?${asked.toString()}`, { everyMs: isLive.value ? EVERY_MS : undefined });
   const work = taken === undefined || taken < 0.1 ? undefined : ((queue.messages ?? 0) / taken) * 60;
   return (
     <div class="qopen">
@@ -132,11 +135,11 @@ export function OpenQueue({ queue, list, step, workers }: OpenQueueProps): JSX.E
           <Flows queue={queue} times={times} step={step} />
         </div>
         <div class="stack">
-          <Kinds waiting={waiting.data} messages={queue.messages ?? 0} />
+          <Kinds waiting={waiting} messages={queue.messages ?? 0} />
           <Consumers queue={queue} workers={workers} />
         </div>
       </div>
-      <Oldest queue={queue} waiting={waiting.isPrevious ? undefined : waiting.data} />
+      <Oldest queue={queue} waiting={waiting} />
     </div>
   );
 }
@@ -233,7 +236,11 @@ function Oldest({ queue, waiting }: { readonly queue: Queue; readonly waiting: W
         <Loading rows={3} />
       ) : waiting.tasks.length === 0 ? (
         <p class="small soft pad">
-          {(queue.messages ?? 0) === 0 ? "Nothing waits." : "Events tell of none: set task_send_sent_event = True where tasks are sent."}
+          {(queue.messages ?? 0) === 0
+            ? "Nothing waits."
+            : waiting.types.length > 0
+              ? "Too many other tasks were sent in the same minute to find them."
+              : "Events tell of none: set task_send_sent_event = True where tasks are sent."}
         </p>
       ) : (
         <table>
