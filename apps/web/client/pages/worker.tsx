@@ -7,12 +7,12 @@ import { href, query } from "../location.ts";
 import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
 import { Call, Empty, Failing, Loading } from "../parts/say.tsx";
-import { IdLink, TaskName, argumentsLine, exceptionName, taskHref } from "../parts/task.tsx";
+import { IdLink, TaskName, WorkerName, argumentsLine, exceptionName, taskHref } from "../parts/task.tsx";
 import { TaskTable } from "../parts/task-table.tsx";
 import { duration, number, rate, shortTime } from "../parts/format.ts";
 import { Time, now } from "../parts/time.tsx";
 import { Consumes, Lately, Ran } from "../parts/worker-lately.tsx";
-import { WorkerBadge, WorkerName, poolName, version } from "../parts/worker.tsx";
+import { WorkerBadge, poolName, version } from "../parts/worker.tsx";
 import { ACTIVITY_EVERY_MS, WORKERS_EVERY_MS, rateOf } from "./workers.tsx";
 
 const LATEST = 10;

@@ -33,19 +33,6 @@ export function WorkerBadge({
   );
 }
 
-/** A worker's name with a quiet host. */
-export function WorkerName({ name }: { readonly name: string }): JSX.Element {
-  const at = name.indexOf("@");
-  return at < 0 ? (
-    <>{name}</>
-  ) : (
-    <>
-      {name.slice(0, at)}
-      <span class="mod">{name.slice(at)}</span>
-    </>
-  );
-}
-
 /** How many of its slots are busy. Without a monitor that may ask it, only the number is known. */
 export function Busy({ worker: { active, concurrency, state } }: { readonly worker: Worker }): JSX.Element {
   if (active === null || state === "offline") return <span class="nil">–</span>;
