@@ -72,7 +72,7 @@ export class CountKeys extends StoreKeys {
 export type Part = readonly (readonly [shard: number, ids: readonly string[]])[];
 
 /** Tasks from which a call is large enough, so that Redis can serve others in between. */
-const TASKS_PER_CALL = 250;
+const ENOUGH_TASKS = 250;
 
 /**
  * A call costs as much as several tasks, and a small batch has few of each shard. So it is best to have several shards in one call, which
@@ -81,9 +81,9 @@ const TASKS_PER_CALL = 250;
 export function inCalls(shards: Part, isClustered: boolean): readonly Part[] {
   if (isClustered) return shards.map((shard) => [shard]);
   const parts: (readonly [number, readonly string[]])[][] = [];
-  let tasks = TASKS_PER_CALL;
+  let tasks = ENOUGH_TASKS;
   for (const shard of shards) {
-    if (tasks >= TASKS_PER_CALL) {
+    if (tasks >= ENOUGH_TASKS) {
       parts.push([]);
       tasks = 0;
     }
