@@ -37,7 +37,7 @@ export function addCounts(api: Api, context: ApiContext): void {
       schema: {
         operationId: "getCounts",
         summary: "Counts what needs a look: failures, lost workers, growing queues",
-        description: "At most ten seconds old. What `/failures`, `/names` and `/health-of-data` have answered lately is not read again.",
+        description: "At most twenty seconds old. What `/failures`, `/names` and `/health-of-data` have answered lately is not read again.",
         response: { 200: Counts, ...PROBLEMS },
       },
     },

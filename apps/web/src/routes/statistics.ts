@@ -117,7 +117,7 @@ export const QueuesAnswer = z.object({
           .datetime()
           .nullable()
           .describe(
-            "When the oldest task that waits in it was sent, as far as events tell: of those that no worker has received, as many as there are messages, the newest. Null if nothing waits, or for more than three days.",
+            "When the oldest task that waits in it was sent, as far as events tell: of those that no worker has received, as many as there are messages, the newest. Null if nothing waits, or for more than three days, and beyond the 50 longest queues.",
           ),
       }).meta({ id: "QueueFlow" }),
     )
