@@ -46,9 +46,10 @@ interface Row {
   readonly worker: string;
   /** Null for all steps together, and for the tasks of one name. */
   readonly step: number | null;
+  readonly tasks: number;
+  // The others only for one worker.
   readonly is_type: boolean;
   readonly name: string | null;
-  readonly tasks: number;
   readonly failures: number;
   readonly seconds: number;
   readonly p95: number | null;
@@ -102,6 +103,12 @@ function toActivity(name: string, rows: readonly Row[], failed: number, { steps,
 function sampleStatement({ from, stepMinutes, name }: ActivityOptions): SQL {
   const begin = sql`${from.toISOString()}::timestamptz`;
   const groups = sql.raw(name === undefined ? "(worker, step)" : "(worker, step), (worker, name), (worker)");
+  // Percentiles need all tasks in order.
+  const more =
+    name === undefined
+      ? sql``
+      : sql`, grouping(name) = 0 as is_type, name, round(coalesce(sum(weight) filter (where status = 'FAILURE'), 0))::float8 as failures,
+           coalesce(sum(weight * duration), 0) as seconds, percentile_cont(0.95) within group (order by duration) as p95`;
   return sql`with sampled as materialized (
       select minute, task.* from generate_series(${begin}, now(), interval '1 minute') minute
       cross join lateral (
@@ -117,9 +124,7 @@ function sampleStatement({ from, stepMinutes, name }: ActivityOptions): SQL {
       select sampled.*, weight, floor(date_part('epoch', minute - ${begin}) / 60 / ${stepMinutes}::int)::int as step
       from sampled join weighed using (minute) where worker is not null ${name === undefined ? sql`` : sql`and worker = ${name}`}
     )
-    select worker, step, ${name === undefined ? sql`false as is_type, null as name` : sql`grouping(name) = 0 as is_type, name`}, round(sum(weight))::float8 as tasks,
-           round(coalesce(sum(weight) filter (where status = 'FAILURE'), 0))::float8 as failures,
-           coalesce(sum(weight * duration), 0) as seconds, percentile_cont(0.95) within group (order by duration) as p95
+    select worker, step, round(sum(weight))::float8 as tasks ${more}
     from tasks group by grouping sets (${groups})`;
 }
 
