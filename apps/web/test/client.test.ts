@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ExactNumber, parseExact } from "../client/api/exact.ts";
-import { duration } from "../client/parts/format.ts";
+import { duration, percent } from "../client/parts/format.ts";
 import { accept, filtersOf, parseSearch, suggestionsFor, withFilters, withoutFilter } from "../client/parts/search.ts";
 import { withoutPrefix } from "../src/page.ts";
 
@@ -111,6 +111,17 @@ it.each([
   [-2, "−2 s"],
 ])("%f seconds are shown as %s", (seconds, shown) => {
   expect(duration(seconds)).toBe(shown);
+});
+
+it.each([
+  [0, "0 %"],
+  [0.000_01, "< 0.01 %"],
+  [0.000_72, "0.07 %"],
+  [0.0072, "0.7 %"],
+  [0.05, "5 %"],
+  [0.357, "35.7 %"],
+])("the share %f is shown as %s", (share, shown) => {
+  expect(percent(share)).toBe(shown);
 });
 
 it.each([

@@ -326,12 +326,8 @@ describe("Queues", () => {
       await expectText(page, "forgotten");
 
       await page.locator('[data-row="images"] button').focus();
-      let answer = (): void => {};
-      const held = new Promise<void>((resolve) => (answer = resolve));
-      await page.route(/waiting\?.*messages=399/, async (route) => {
-        await held;
-        await route.continue();
-      });
+      const held: (() => Promise<void>)[] = [];
+      await page.route(/waiting\?.*messages=399/, (route) => void held.push(() => route.continue()));
       const asked = page.waitForRequest(/waiting\?.*messages=399/);
       await shorten(399);
       await asked;
@@ -339,7 +335,7 @@ describe("Queues", () => {
       // Now it is the last of the list.
       expect((await rows(page)).at(-1)).toBe("images");
       expect(await page.evaluate("document.activeElement.closest('[data-row]')?.dataset.row")).toBe("images");
-      answer();
+      await Promise.all(held.map((go) => go()));
     } finally {
       await shorten(400);
       await api.client.query("delete from celery_task where task_id = 'waits-longest'");

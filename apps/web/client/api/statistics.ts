@@ -36,17 +36,16 @@ export interface StatisticsInput {
   readonly step?: string;
   readonly by?: string;
   readonly name?: string | undefined;
-  readonly status?: string;
   readonly everyMs?: number;
 }
 
-export function useStatistics({ range, step, by, name, status, everyMs = EVERY_MS }: StatisticsInput): Query<Statistics> {
+export function useStatistics({ range, step, by, name, everyMs = EVERY_MS }: StatisticsInput): Query<Statistics> {
   const asked = new URLSearchParams({ range: query.value.get("range") ?? range });
   for (const key of ["from", "to"]) {
     const value = query.value.get(key);
     if (value !== null) asked.set(key, value);
   }
-  for (const [key, value] of Object.entries({ step, by, name, status })) if (value !== undefined) asked.set(key, value);
+  for (const [key, value] of Object.entries({ step, by, name })) if (value !== undefined) asked.set(key, value);
   return useQuery<Statistics>(`statistics?${asked.toString()}`, { everyMs: isLive.value ? everyMs : undefined });
 }
 

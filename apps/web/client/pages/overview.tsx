@@ -8,11 +8,12 @@ import { href, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
 import { Brush } from "../parts/brush.tsx";
 import { Chart, Numbers, Spark, type ChartProps } from "../parts/chart.tsx";
-import { BAD_SHARE, Figures, NO_COUNT, ofStatus, percentOf, totalOf } from "../parts/figures.tsx";
+import { BAD_SHARE } from "../parts/failed-share.tsx";
+import { Figures, NO_COUNT, ofStatus, totalOf } from "../parts/figures.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Notes } from "../parts/notes.tsx";
 import { Empty, Failing, Loading, Setting } from "../parts/say.tsx";
-import { duration, number, rate, zone } from "../parts/format.ts";
+import { duration, number, percent, rate, zone } from "../parts/format.ts";
 import { Panel } from "../parts/panel.tsx";
 import { SlowestTypes } from "../parts/slowest-types.tsx";
 import { WorkerName } from "../parts/task.tsx";
@@ -94,7 +95,7 @@ function Throughput({ data, step }: { readonly data: Statistics; readonly step: 
     format: rate,
     label: "Tasks a minute, by how they ended",
     hasNumbers: false,
-    more: (index) => <FailedShare failed={values("FAILURE")[index] ?? 0} succeeded={values("SUCCESS")[index] ?? 0} />,
+    more: (index) => <ShareOfStep failed={values("FAILURE")[index] ?? 0} succeeded={values("SUCCESS")[index] ?? 0} />,
   };
   const isEmpty = data.items.length === 0;
   return (
@@ -117,12 +118,12 @@ function NothingCounted(): JSX.Element {
   );
 }
 
-function FailedShare({ failed, succeeded }: { readonly failed: number; readonly succeeded: number }): JSX.Element | null {
+function ShareOfStep({ failed, succeeded }: { readonly failed: number; readonly succeeded: number }): JSX.Element | null {
   if (failed + succeeded === 0) return null;
   const share = failed / (failed + succeeded);
   return (
     <li class="muted">
-      Failed <b class={share >= BAD_SHARE ? "bad" : undefined}>{percentOf(share)}</b>
+      Failed <b class={share >= BAD_SHARE ? "bad" : undefined}>{percent(share)}</b>
     </li>
   );
 }

@@ -7,11 +7,12 @@ import type { Statistics, StatisticsItem, TaskType, TrendList, TypeTrend } from 
 import { changed, href, page, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
 import { Spark } from "../parts/chart.tsx";
+import { FailedShare } from "../parts/failed-share.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { TaskName } from "../parts/task.tsx";
 import { duration, number, rate } from "../parts/format.ts";
-import { Duration } from "../parts/time.tsx";
+import { Duration, Wait } from "../parts/time.tsx";
 
 const STANDARD_RANGE = "24h";
 const EVERY_MS = 10_000;
@@ -169,11 +170,6 @@ interface TableProps {
   readonly trends: TrendList | undefined;
 }
 
-/** Waiting for longer than this is worth a colour, and a sign. */
-const LONG_WAIT = { some: 15, much: 300 };
-/** From this share on, failures are worth a sign. */
-const MANY = 0.05;
-
 function Table({ rows, range, trends }: TableProps): JSX.Element {
   const minutes = range === undefined ? 1 : Math.max(1, (Date.parse(range.to) - Date.parse(range.from)) / 60_000);
   const scale = scaleOf(rows);
@@ -252,8 +248,7 @@ interface TypeRowProps {
 
 function TypeRow({ row, minutes, scale, here }: TypeRowProps): JSX.Element {
   const { name, counted, trend } = row;
-  const wait = counted?.wait.p95 ?? 0;
-  const failed = failedShare(row);
+  const wait = counted?.wait.p95 ?? null;
   return (
     <tr data-row={name}>
       <th scope="row" class="w">
@@ -267,8 +262,8 @@ function TypeRow({ row, minutes, scale, here }: TypeRowProps): JSX.Element {
         {trend === undefined || trend.failed === 0 ? (
           <span class="nil">0</span>
         ) : (
-          <a class={failed >= MANY ? "bad" : undefined} href={href("failures", { name, ...here })} title={`${number(trend.failed)} tasks`}>
-            {failed >= MANY && <Icon name="warn" class="inl" label="Many:" />} {percent(failed)}
+          <a href={href("failures", { name, ...here })} title={`${number(trend.failed)} tasks`}>
+            <FailedShare failed={trend.failed} succeeded={trend.succeeded} />
           </a>
         )}
       </td>
@@ -282,19 +277,12 @@ function TypeRow({ row, minutes, scale, here }: TypeRowProps): JSX.Element {
       <td class="n p3">
         <Duration seconds={counted?.runtime.p99} />
       </td>
-      <td class={`n p3 ${wait > LONG_WAIT.much ? "bad" : wait > LONG_WAIT.some ? "warn" : ""}`}>
-        {wait > LONG_WAIT.much && <Icon name="warn" class="inl" label="Long:" />} <Duration seconds={counted?.wait.p95} />
-      </td>
+      <td class="n p3">{wait === null ? <span class="nil">–</span> : <Wait seconds={wait} />}</td>
       <td class="n p2">
         <Trend change={change(row)} />
       </td>
     </tr>
   );
-}
-
-function percent(share: number): string {
-  const value = share * 100;
-  return `${value < 0.01 ? "< 0.01" : Number(value.toFixed(value < 0.1 ? 2 : 1))} %`;
 }
 
 function Trend({ change: by }: { readonly change: number | undefined }): JSX.Element {

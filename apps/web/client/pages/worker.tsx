@@ -6,6 +6,7 @@ import type { ActivityList, TaskItem, Worker as WorkerItem, WorkerActivity, Work
 import { href, query } from "../location.ts";
 import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
+import { BAD_SHARE } from "../parts/failed-share.tsx";
 import { Call, Empty, Failing, Loading } from "../parts/say.tsx";
 import { IdLink, TaskName, WorkerName, argumentsLine, exceptionName, taskHref } from "../parts/task.tsx";
 import { TaskTable } from "../parts/task-table.tsx";
@@ -137,7 +138,7 @@ function Head({ worker, lately }: HeadProps): JSX.Element {
             {activity === undefined || tasks === 0 ? (
               "–"
             ) : (
-              <span class={failures / tasks >= MANY_FAILURES ? "bad" : undefined}>
+              <span class={failures / tasks >= BAD_SHARE ? "bad" : undefined}>
                 {Number(((failures / tasks) * 100).toFixed(1))} <small>%</small>
               </span>
             )}
@@ -161,8 +162,6 @@ function Head({ worker, lately }: HeadProps): JSX.Element {
     </>
   );
 }
-
-const MANY_FAILURES = 0.01;
 
 interface ListProps {
   readonly name: string;

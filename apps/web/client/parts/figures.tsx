@@ -3,10 +3,9 @@ import type { JSX } from "preact";
 import { lengthMs, seriesOf, timesOf } from "../api/statistics.ts";
 import type { QueueList, Statistics, StatisticsItem, WorkerList } from "../api/types.ts";
 import { Spark } from "./chart.tsx";
-import { duration, number, rate } from "./format.ts";
+import { BAD_SHARE } from "./failed-share.tsx";
+import { duration, number, percent, rate } from "./format.ts";
 
-/** A share of failures that needs a look. */
-export const BAD_SHARE = 0.01;
 export const NO_COUNT = { value: ({ count }: StatisticsItem): number => count, missing: 0 };
 
 export function ofStatus({ items }: Statistics, ...statuses: readonly string[]): readonly StatisticsItem[] {
@@ -50,7 +49,7 @@ export function Figures({ byStatus, durations, whole, step, workers, queues }: F
       />
       <Figure
         name="Failed"
-        value={share === undefined ? "–" : percentOf(share)}
+        value={share === undefined ? "–" : percent(share)}
         isBad={share !== undefined && share >= BAD_SHARE}
         sub={`${number(totalOf(failure))} tasks`}
         spark={<Spark wide values={failure} tone="fail" label="Failed" />}
@@ -94,15 +93,11 @@ function lengthsOf({ items }: QueueList): readonly (number | null)[] {
   });
 }
 
-export function percentOf(share: number): string {
-  return share === 0 ? "0 %" : `${(share * 100).toFixed(share < 0.1 ? 2 : 1)} %`;
-}
-
 export function totalOf(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0);
 }
 
-export function lengthOr(seconds: number | null | undefined): string {
+function lengthOr(seconds: number | null | undefined): string {
   return seconds === null || seconds === undefined ? "–" : duration(seconds);
 }
 

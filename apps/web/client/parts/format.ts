@@ -74,6 +74,12 @@ export function rate(value: number): string {
   return number(value < 10 ? Number(value.toFixed(value < 1 ? 2 : 1)) : Math.round(value));
 }
 
+/** A share, with decimals only where they tell something. */
+export function percent(share: number): string {
+  const value = share * 100;
+  return `${value > 0 && value < 0.005 ? "< 0.01" : Number(value.toFixed(value < 0.1 ? 2 : 1))} %`;
+}
+
 /** Such as 5 min. */
 export function ago(lengthMs: number): string {
   const seconds = lengthMs / 1_000;

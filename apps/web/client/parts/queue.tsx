@@ -7,23 +7,18 @@ import { href } from "../location.ts";
 import { isLive } from "./bar.tsx";
 import { Chart } from "./chart.tsx";
 import { duration, number, rate, shortTime } from "./format.ts";
-import { Icon } from "./icon.tsx";
 import { Loading } from "./say.tsx";
 import { Shares } from "./shares.tsx";
 import { IdLink, TaskName, WorkerName, argumentsLine, taskHref } from "./task.tsx";
-import { Time, now } from "./time.tsx";
+import { Time, Wait, now } from "./time.tsx";
 import { WorkerBadge } from "./worker.tsx";
-
-/** Seconds of waiting that are worth a colour, and a sign. */
-const LONG = { some: 15, much: 300 };
 
 /** For how long the oldest has been waiting. */
 export function Age({ at }: { readonly at: string | null }): JSX.Element {
   if (at === null) return <span class="nil">–</span>;
-  const seconds = Math.max(0, (now.value - Date.parse(at)) / 1_000);
   return (
-    <time class={seconds > LONG.much ? "bad" : seconds > LONG.some ? "warn" : undefined} dateTime={at} title={shortTime(new Date(at))}>
-      {seconds > LONG.much && <Icon name="warn" class="inl" label="Long:" />} {duration(seconds)}
+    <time dateTime={at} title={shortTime(new Date(at))}>
+      <Wait seconds={Math.max(0, (now.value - Date.parse(at)) / 1_000)} />
     </time>
   );
 }

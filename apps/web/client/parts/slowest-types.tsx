@@ -1,28 +1,27 @@
 /** The task types that run longest. */
 import type { JSX } from "preact";
 import { useStatistics } from "../api/statistics.ts";
-import type { Statistics } from "../api/types.ts";
+import type { Statistics, Status } from "../api/types.ts";
 import { href, query } from "../location.ts";
 import { rangeName } from "./bar.tsx";
-import { BAD_SHARE, lengthOr, percentOf } from "./figures.tsx";
+import { FailedShare } from "./failed-share.tsx";
 import { duration, number } from "./format.ts";
-import { Icon } from "./icon.tsx";
 import { Panel } from "./panel.tsx";
 import { TaskName } from "./task.tsx";
+import { Duration } from "./time.tsx";
 
 const MOST_TYPES = 7;
 const EVERY_MS = 15_000;
 
-function countOf(of: Statistics | undefined, name: string): number {
-  return of?.items.find((item) => item.name === name)?.count ?? 0;
+function countOf(of: Statistics | undefined, name: string, status: Status): number {
+  return of?.items.find((item) => item.name === name && item.status === status)?.count ?? 0;
 }
 
 /** @param standard the range of the page if its address has none. */
 export function SlowestTypes({ standard }: { readonly standard: string }): JSX.Element | null {
   const asked = { range: standard, by: "name", everyMs: EVERY_MS };
   const { data } = useStatistics(asked);
-  const { data: failures } = useStatistics({ ...asked, status: "FAILURE" });
-  const { data: successes } = useStatistics({ ...asked, status: "SUCCESS" });
+  const { data: ends } = useStatistics({ ...asked, by: "name,status" });
   const rows = (data?.items ?? [])
     .flatMap((item) =>
       item.name === undefined || item.name === "" || item.runtime.p95 === null ? [] : [{ ...item, name: item.name, p95: item.runtime.p95 }],
@@ -60,42 +59,31 @@ export function SlowestTypes({ standard }: { readonly standard: string }): JSX.E
           </tr>
         </thead>
         <tbody>
-          {rows.slice(0, MOST_TYPES).map(({ name, p95, runtime }) => {
-            const failed = countOf(failures, name);
-            return (
-              <tr key={name}>
-                <th scope="row" class="w">
-                  <a class="cut" href={href("tasks", new URLSearchParams([["name", name], ...range]))}>
-                    <TaskName name={name} />
-                  </a>
-                </th>
-                <td class="p3">
-                  <svg class="meter" aria-hidden="true">
-                    <rect class="base" width="100%" height="100%" rx="3" />
-                    <rect class="a-run" width={`${((p95 / longest) * 100).toFixed(1)}%`} height="100%" rx="3" />
-                  </svg>
-                </td>
-                <td class="n">{lengthOr(runtime.p50)}</td>
-                <td class="n">{duration(p95)}</td>
-                <td class="n p3">{number(runtime.count)}</td>
-                <td class="n">
-                  <Share of={failed} in={failed + countOf(successes, name)} />
-                </td>
-              </tr>
-            );
-          })}
+          {rows.slice(0, MOST_TYPES).map(({ name, p95, runtime }) => (
+            <tr key={name}>
+              <th scope="row" class="w">
+                <a class="cut" href={href("tasks", new URLSearchParams([["name", name], ...range]))}>
+                  <TaskName name={name} />
+                </a>
+              </th>
+              <td class="p3">
+                <svg class="meter" aria-hidden="true">
+                  <rect class="base" width="100%" height="100%" rx="3" />
+                  <rect class="a-run" width={`${((p95 / longest) * 100).toFixed(1)}%`} height="100%" rx="3" />
+                </svg>
+              </td>
+              <td class="n">
+                <Duration seconds={runtime.p50} />
+              </td>
+              <td class="n">{duration(p95)}</td>
+              <td class="n p3">{number(runtime.count)}</td>
+              <td class="n">
+                <FailedShare failed={countOf(ends, name, "FAILURE")} succeeded={countOf(ends, name, "SUCCESS")} />
+              </td>
+            </tr>
+          ))}
         </tbody>
       </table>
     </Panel>
-  );
-}
-
-function Share({ of, in: all }: { readonly of: number; readonly in: number }): JSX.Element {
-  if (of === 0) return <span class="nil">0</span>;
-  const isBad = of / all >= BAD_SHARE;
-  return (
-    <span class={isBad ? "bad" : undefined}>
-      {isBad && <Icon name="warn" class="inl" label="too many:" />} {percentOf(of / all)}
-    </span>
   );
 }

@@ -2,6 +2,7 @@
 import { signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { ago, clockTime, duration, exactTime } from "./format.ts";
+import { Icon } from "./icon.tsx";
 
 /** Milliseconds since 1970, once a second while the tab is visible. */
 export const now = signal(Date.now());
@@ -28,4 +29,17 @@ export function Time({ at, clock = false }: TimeProps): JSX.Element {
 /** A duration in seconds; a dash without one. */
 export function Duration({ seconds }: { readonly seconds: number | null | undefined }): JSX.Element {
   return seconds === null || seconds === undefined ? <span class="nil">–</span> : <>{duration(seconds)}</>;
+}
+
+/** Seconds of waiting that are worth a colour, and a sign. */
+const LONG_WAIT = { some: 15, much: 300 };
+
+/** For how long a task has waited. */
+export function Wait({ seconds }: { readonly seconds: number }): JSX.Element {
+  const isMuch = seconds > LONG_WAIT.much;
+  return (
+    <span class={isMuch ? "bad" : seconds > LONG_WAIT.some ? "warn" : undefined}>
+      {isMuch && <Icon name="warn" class="inl" label="Long:" />} {duration(seconds)}
+    </span>
+  );
 }
