@@ -31,6 +31,18 @@ export function stepFor(standard: string): string {
   return WIDTHS.find((width) => whole / lengthMs(width) <= STEPS * 1.1) ?? "1d";
 }
 
+export const RANGE = ["range", "from", "to"] as const;
+
+/** The range of the address, as parameters. @param standard the range if the address has none. */
+export function askedRange(standard?: string): URLSearchParams {
+  const asked = new URLSearchParams();
+  for (const name of RANGE) {
+    const value = query.value.get(name) ?? (name === "range" ? standard : undefined);
+    if (value !== undefined) asked.set(name, value);
+  }
+  return asked;
+}
+
 export interface StatisticsInput {
   readonly range: string;
   readonly step?: string;
@@ -40,11 +52,7 @@ export interface StatisticsInput {
 }
 
 export function useStatistics({ range, step, by, name, everyMs = EVERY_MS }: StatisticsInput): Query<Statistics> {
-  const asked = new URLSearchParams({ range: query.value.get("range") ?? range });
-  for (const key of ["from", "to"]) {
-    const value = query.value.get(key);
-    if (value !== null) asked.set(key, value);
-  }
+  const asked = askedRange(range);
   for (const [key, value] of Object.entries({ step, by, name })) if (value !== undefined) asked.set(key, value);
   return useQuery<Statistics>(`statistics?${asked.toString()}`, { everyMs: isLive.value ? everyMs : undefined });
 }

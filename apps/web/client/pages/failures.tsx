@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
+import { askedRange } from "../api/statistics.ts";
 import type { FailureDetails, FailureGroup, FailureList, TaskAnswer, TaskPageAnswer } from "../api/types.ts";
 import { changed, href, page, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
@@ -38,8 +39,9 @@ const LOOK_BACK_DAYS = 30;
 const QUIET_MS = 30 * 60_000;
 
 function failuresPath(): string {
-  const asked = new URLSearchParams({ look_back: String(LOOK_BACK_DAYS) });
-  for (const name of ["range", "from", "to", "status", "name"]) {
+  const asked = askedRange();
+  asked.set("look_back", String(LOOK_BACK_DAYS));
+  for (const name of ["status", "name"]) {
     const value = query.value.get(name);
     if (value !== null) asked.set(name, value);
   }

@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
-import { lengthMs, perMinute, seriesOf, stepFor, timesOf, useStatistics } from "../api/statistics.ts";
+import { askedRange, lengthMs, perMinute, seriesOf, stepFor, timesOf, useStatistics } from "../api/statistics.ts";
 import type { FailureList, QueueList, Statistics, Worker, WorkerList } from "../api/types.ts";
 import { href, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
@@ -158,8 +158,7 @@ function Percentiles({ data, step, of, tone }: PercentilesProps): JSX.Element {
 }
 
 function Inbox(): JSX.Element {
-  const range = { range: query.value.get("range") ?? STANDARD_RANGE, from: query.value.get("from"), to: query.value.get("to") };
-  const asked = new URLSearchParams(Object.entries(range).flatMap(([name, value]) => (value === null ? [] : [[name, value]])));
+  const asked = askedRange(STANDARD_RANGE);
   const { data } = useQuery<FailureList>(`failures?${asked.toString()}`, { everyMs: isLive.value ? 10_000 : undefined });
   const groups = data?.items ?? [];
   const count = groups.reduce((sum, group) => sum + group.count, 0);

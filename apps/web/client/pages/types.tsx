@@ -2,7 +2,7 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
-import { useStatistics } from "../api/statistics.ts";
+import { askedRange, useStatistics } from "../api/statistics.ts";
 import type { Statistics, StatisticsItem, TaskType, TrendList, TypeTrend } from "../api/types.ts";
 import { changed, href, page, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
@@ -73,7 +73,7 @@ export function Types(): JSX.Element {
   const everyMs = isLive.value ? EVERY_MS : undefined;
   const asked = useQuery<{ readonly items: readonly TaskType[] }>("task-types", { everyMs });
   const byName = useStatistics({ range: STANDARD_RANGE, by: "name" });
-  const { data: trends } = useQuery<TrendList>(trendsPath(), { everyMs });
+  const { data: trends } = useQuery<TrendList>(`task-types/trends?${askedRange(STANDARD_RANGE).toString()}`, { everyMs });
   const all = rowsOf(asked.data?.items ?? [], byName.data, trends);
   const found = all.filter(({ name }) => name.toLowerCase().includes(text.trim().toLowerCase()));
   const show = query.value.get("show") ?? "";
@@ -134,15 +134,6 @@ export function Types(): JSX.Element {
       </div>
     </>
   );
-}
-
-function trendsPath(): string {
-  const asked = new URLSearchParams({ range: query.value.get("range") ?? STANDARD_RANGE });
-  for (const key of ["from", "to"]) {
-    const value = query.value.get(key);
-    if (value !== null) asked.set(key, value);
-  }
-  return `task-types/trends?${asked.toString()}`;
 }
 
 interface HeadProps {

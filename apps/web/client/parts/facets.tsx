@@ -1,6 +1,7 @@
 /** Filters to tick beside a list of tasks. */
 import type { JSX } from "preact";
 import { useQuery } from "../api/query.ts";
+import { RANGE, askedRange } from "../api/statistics.ts";
 import type { Names, Statistics, Status } from "../api/types.ts";
 import { changed, href, navigate, query } from "../location.ts";
 import { isLive } from "./bar.tsx";
@@ -23,17 +24,13 @@ const FEW = 6;
 const COUNTS_EVERY_MS = 10_000;
 /** Parameters by which tasks are counted. */
 const COUNTED = ["status", "name", "queue"] as const;
-const RANGE = ["range", "from", "to"] as const;
 
 type Counted = (typeof COUNTED)[number];
 
 /** How many tasks each choice would show, with the other filters by which tasks are counted. */
 function useCounts(by: Counted, isReady: boolean): ReadonlyMap<string, number> | undefined {
-  const asked = new URLSearchParams({ by });
-  for (const parameter of RANGE) {
-    const value = query.value.get(parameter);
-    if (value !== null) asked.set(parameter, value);
-  }
+  const asked = askedRange();
+  asked.set("by", by);
   for (const [parameter, value] of countedFilters()) if (parameter !== by) asked.append(parameter, value);
   const { data, isPrevious } = useQuery<Statistics>(isReady ? `statistics?${asked.toString()}` : undefined, {
     everyMs: isLive.value ? COUNTS_EVERY_MS : undefined,
