@@ -1,4 +1,5 @@
 import axe from "axe-core";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { minutesAgo, useApi, type TaskFields } from "./harness.ts";
 import { startProxy } from "./proxy.ts";
@@ -293,6 +294,20 @@ describe("Workers", () => {
       /Failed\s+[\d.]+ %\s+in the last hour; \d+ in 24 hours\s+Runtime, p95\s+[\d.]+ s/,
     );
   });
+});
+
+it("A worker's page says how far back it searched in vain", async () => {
+  const page = await viewer.open(site(), { path: "about" });
+  await page.route(/tasks\?worker=.*&status=FAILURE/, async (route) => {
+    await sleep(500);
+    await route.fulfill({ json: { items: [], next: "further", searched_to: "2026-01-31T11:58:00Z" } });
+  });
+  await page.goto(`${site()}worker?name=pay-1@atlas`);
+  await page
+    .getByRole("region", { name: "Recent failures" })
+    .getByText(/None since .*31 Jan/)
+    .waitFor();
+  await page.unrouteAll({ behavior: "ignoreErrors" });
 });
 
 describe("Queues", () => {

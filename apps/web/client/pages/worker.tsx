@@ -289,6 +289,11 @@ function SearchedTo({ list: { next, items, isSearching, searchedTo } }: { readon
   return <span class="muted">Searched back to {shortTime(new Date(searchedTo))}.</span>;
 }
 
+function None({ list: { next, isSearching, searchedTo } }: { readonly list: TaskList }): JSX.Element {
+  const known = next === null || searchedTo === null ? "None in the last 24 hours." : `None since ${shortTime(new Date(searchedTo))}.`;
+  return <p class="pad small soft">{isSearching ? "Searching …" : known}</p>;
+}
+
 /** Seconds since then. */
 function elapsed(at: string): number {
   return Math.max(0, (now.value - Date.parse(at)) / 1_000);
@@ -315,7 +320,7 @@ function Failed({ name, everyMs, count }: FailedProps): JSX.Element {
       {tasks === undefined ? (
         list.first.error === undefined && <Loading rows={3} />
       ) : tasks.length === 0 ? (
-        <p class="pad small soft">{list.isSearching ? "Searching …" : "None in the last 24 hours."}</p>
+        <None list={list} />
       ) : (
         <table>
           <thead>
@@ -367,7 +372,7 @@ function Recent({ name, everyMs }: ListProps): JSX.Element {
       {tasks === undefined ? (
         list.first.error === undefined && <Loading rows={3} />
       ) : tasks.length === 0 ? (
-        <p class="pad small soft">{list.isSearching ? "Searching …" : "None in the last 24 hours."}</p>
+        <None list={list} />
       ) : (
         <TaskTable tasks={tasks} />
       )}
