@@ -166,4 +166,9 @@ describe("what comes into a queue and goes out, a minute", () => {
     const { sent, taken } = flow([5, 5, 5, 5, 5, 5], [900, 30, 30, 30, 30, 0], 17.5);
     expect([sent, taken]).toEqual([10, 10]);
   });
+
+  it("takes nothing out because of what came in before", () => {
+    const { sent, taken } = flow([0, 69, 69, 76, 76, 76, 76], [0, 207, 0, 21, 0, 0, 0], 20.5);
+    expect([sent, taken]).toEqual([0, 0]);
+  });
 });

@@ -24,9 +24,8 @@ export function flowOf({ lengths, messages, observed_at, sent }: Queue, { from, 
     const firstAt = Date.parse(from) + first.index * stepMs + (by > 0 ? stepMs - MINUTE_MS / 2 : MINUTE_MS / 2);
     change = by / Math.max(1, (Date.parse(observed_at) - firstAt) / MINUTE_MS);
   }
-  // The last step is not over. The first with a length began before anybody counted, unless the range begins with it.
-  const counted = lengths.findIndex((length) => length !== null);
-  const latest = sent?.slice(counted > 0 ? counted + 1 : 0, -1).slice(-LATEST_STEPS);
+  // As long as for the change: from the end of the step with the first length. The last step is not over.
+  const latest = sent?.slice(first === undefined ? -1 - LATEST_STEPS : first.index + 1, -1);
   const perMinute =
     latest === undefined || latest.length === 0
       ? undefined
