@@ -52,6 +52,11 @@ it("loads at most 40 KiB of scripts and 10 KiB of styles at first, and at most 2
   }
 });
 
+it("is built for production: without the paths of its sources", () => {
+  const scripts = readdirSync(ASSETS).filter((name) => name.endsWith(".js"));
+  expect(scripts.filter((name) => readFileSync(new URL(name, ASSETS), "utf8").includes(".tsx"))).toEqual([]);
+});
+
 it("serves every page with a policy that allows only our own files", async () => {
   for (const path of ["/", "/tasks", "/task?id=x", "/failures", "/types", "/workers", "/worker?name=x", "/queues", "/live", "/about"]) {
     const answer = await page(path);

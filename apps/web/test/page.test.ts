@@ -369,6 +369,8 @@ describe("Queues", () => {
       await expectText(page, "went offline");
       await page.getByRole("link", { name: "export-1@delos" }).first().waitFor();
       expect(await cells(page, "exports")).toMatchObject({ Balance: "nobody takes from it", Consumers: "none" });
+      await api.client.query("update celery_worker set queues = '{mail}' where hostname <> 'pay-1@atlas'");
+      await expectText(await viewer.open(site(), { path: "queues?queue=exports" }), "No worker takes from it.");
     } finally {
       await api.client.query("update celery_worker set queues = null, queues_at = null where hostname <> 'pay-1@atlas'");
     }

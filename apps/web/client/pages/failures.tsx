@@ -359,7 +359,7 @@ function Details({ group, range }: { readonly group: FailureGroup; readonly rang
                 : `${duration(shortest)} to ${duration(longest)}`}
           </dd>
           <dt>Looked at</dt>
-          <dd>{read === group.count ? `all ${number(read)}` : `the newest ${number(read)} of ${number(group.count)}`}</dd>
+          <dd>{read >= group.count ? `all ${number(read)}` : `the newest ${number(read)} of ${number(group.count)}`}</dd>
         </dl>
       </div>
     </div>

@@ -7,7 +7,8 @@ import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx"
 import { Spark } from "../parts/chart.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Call, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
-import { Age, OpenQueue, flowOf, type Flow } from "../parts/queue.tsx";
+import { type Flow, flowOf } from "../parts/flow.ts";
+import { Age, OpenQueue } from "../parts/queue.tsx";
 import { number, rate, shortTime } from "../parts/format.ts";
 import { Time } from "../parts/time.tsx";
 import { WORKERS_EVERY_MS } from "./workers.tsx";
@@ -70,10 +71,10 @@ export function Queues(): JSX.Element {
           {asked.data?.unacked?.messages !== null && asked.data?.unacked !== null && asked.data !== undefined && (
             <footer>
               <span>
-                <b>{number(asked.data.unacked.messages ?? 0)}</b> more are taken by workers and not acknowledged
+                <b>{number(asked.data.unacked.messages ?? 0)}</b> more: taken by workers and not acknowledged yet
                 {asked.data.unacked.oldest_at !== null && (
                   <>
-                    , the oldest since <Time at={asked.data.unacked.oldest_at} />
+                    , the oldest <Time at={asked.data.unacked.oldest_at} />
                   </>
                 )}
                 .

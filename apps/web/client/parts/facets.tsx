@@ -82,7 +82,7 @@ export function Facets({ names, isReady }: FacetsProps): JSX.Element {
           Done
         </button>
       </div>
-      {hasOtherFilters() && <p class="small muted">Counts leave out other filters than these.</p>}
+      {hasOtherFilters() && <p class="small muted">These counts ignore all other filters.</p>}
       <Facet
         title="State"
         parameter="status"

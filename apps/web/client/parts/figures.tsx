@@ -51,7 +51,7 @@ export function Figures({ byStatus, durations, whole, step, workers, queues }: F
         name="Failed"
         value={share === undefined ? "–" : percent(share)}
         isBad={share !== undefined && share >= BAD_SHARE}
-        sub={`${number(totalOf(failure))} tasks`}
+        sub={`${number(totalOf(failure))} ${totalOf(failure) === 1 ? "task" : "tasks"}`}
         spark={<Spark wide values={failure} tone="fail" label="Failed" />}
       />
       <Figure
@@ -68,9 +68,13 @@ export function Figures({ byStatus, durations, whole, step, workers, queues }: F
       />
       <Figure
         name="Waiting"
-        unit="tasks"
+        unit={waiting === 1 ? "task" : "tasks"}
         value={waiting === undefined || queues?.items.length === 0 ? "–" : number(waiting)}
-        sub={queues?.items.length === 0 ? "needs the role monitor" : `in ${number(queues?.items.length ?? 0)} queues`}
+        sub={
+          queues?.items.length === 0
+            ? "needs the role monitor"
+            : `in ${number(queues?.items.length ?? 0)} ${queues?.items.length === 1 ? "queue" : "queues"}`
+        }
         {...(queues !== undefined &&
           queues.items.length > 0 && { spark: <Spark wide values={lengthsOf(queues)} tone="ink" label="Waiting, last 3 hours" /> })}
       />

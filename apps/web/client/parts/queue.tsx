@@ -6,6 +6,7 @@ import type { Queue, QueueList, Waiting, Worker } from "../api/types.ts";
 import { href } from "../location.ts";
 import { isLive } from "./bar.tsx";
 import { Chart } from "./chart.tsx";
+import { flowOf } from "./flow.ts";
 import { duration, number, rate, shortTime } from "./format.ts";
 import { Loading } from "./say.tsx";
 import { Shares } from "./shares.tsx";
@@ -23,39 +24,7 @@ export function Age({ at }: { readonly at: string | null }): JSX.Element {
   );
 }
 
-/** In the latest steps, a minute. Undefined if it is not known. */
-export interface Flow {
-  /** How much longer it got. */
-  readonly change: number | undefined;
-  readonly sent: number | undefined;
-  readonly taken: number | undefined;
-}
-
-const LATEST_STEPS = 4;
 const MINUTE_MS = 60_000;
-
-export function flowOf({ lengths, messages, observed_at, sent }: Queue, { from, step_seconds }: QueueList): Flow {
-  const stepMs = step_seconds * 1_000;
-  const known = lengths.flatMap((length, index) => (length === null ? [] : [{ length, index }])).slice(-LATEST_STEPS);
-  const [first] = known;
-  const last = known.at(-1);
-  let change: number | undefined;
-  if (first !== undefined && last !== undefined && first !== last) {
-    const by = (messages ?? last.length) - first.length;
-    // A step has its greatest length, which is the last one if the queue grows.
-    const firstAt = Date.parse(from) + first.index * stepMs + (by > 0 ? stepMs - MINUTE_MS / 2 : MINUTE_MS / 2);
-    change = by / Math.max(1, (Date.parse(observed_at) - firstAt) / MINUTE_MS);
-  }
-  // The last step is not over.
-  const latest = sent?.slice(-1 - LATEST_STEPS, -1);
-  const perMinute =
-    latest === undefined ? undefined : latest.reduce((sum, count) => sum + count, 0) / Math.max(1, latest.length) / (step_seconds / 60);
-  return {
-    change,
-    sent: perMinute,
-    taken: perMinute === undefined || change === undefined ? undefined : Math.max(0, perMinute - change),
-  };
-}
 
 /** What was sent in each step, and what must have been taken, a minute. */
 function Flows({
@@ -166,11 +135,17 @@ function Kinds({ waiting, messages }: { readonly waiting: Waiting | undefined; r
 function Consumers({ queue, workers }: { readonly queue: Queue; readonly workers: readonly Worker[] }): JSX.Element {
   const takers = workers.filter(({ queues }) => queues?.includes(queue.name) === true);
   const up = takers.filter(({ state }) => state === "up");
+  const areAllAsked = workers.every(({ state, queues }) => state !== "up" || queues !== null);
+  const isLeft = queue.consumers === 0 || (queue.consumers === null && areAllAsked);
   return (
     <div class="sub-panel">
       <h3>Consumers</h3>
       {takers.length === 0 && (
-        <p class="small soft">Not known: the role monitor asks workers for their queues, unless MONITOR_INSPECT=false.</p>
+        <p class="small soft">
+          {isLeft
+            ? "No worker takes from it."
+            : "Not known yet. The role monitor asks workers for their queues once a minute, unless MONITOR_INSPECT=false."}
+        </p>
       )}
       {up.length > 0 && (
         <Shares

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { TaskItem } from "../api/types.ts";
 import { Icon } from "./icon.tsx";
-import { Badge, Stuck, TaskCell, argumentsLine, shortId, stateOf } from "./task.tsx";
+import { Badge, IdLink, Stuck, TaskCell, argumentsLine, shortId, stateOf } from "./task.tsx";
 import { duration } from "./format.ts";
 import { Duration, Time, now } from "./time.tsx";
 
@@ -137,9 +137,7 @@ function TaskRow({ task, isSelected = false, onSelect }: TaskRowProps): JSX.Elem
         </span>
       </TaskCell>
       <td class="p2">
-        <span class="mono" title={task.task_id}>
-          {shortId(task.task_id)}
-        </span>
+        <IdLink id={task.task_id} />
       </td>
       <td class="p3 qw">
         {task.queue === null ? (

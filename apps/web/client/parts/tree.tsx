@@ -71,7 +71,7 @@ export function Tree({ tree, here }: { readonly tree: TreeAnswer; readonly here:
       <footer>
         <Legend />
         <span class="muted">
-          Events do not tell chains, groups and chords. Tasks stand under the task that sent them.
+          Celery&apos;s events do not say which tasks form a chain, group or chord. Each task is below the task that sent it.
           {truncated && " This tree has more than 5,000 tasks; the rest is not shown."}
           {budget.left <= 0 && (
             <>

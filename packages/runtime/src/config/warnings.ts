@@ -16,6 +16,9 @@ const OWN_PREFIX = /^(BATCH|DASHBOARD|FILTER|HEALTH|PROCESSOR|REDACT|SHUTDOWN|ST
 const SHARED_PREFIX = /^(DATADOG|EVENT|POSTGRES|QUEUE|RABBITMQ|REDIS)_/;
 /** Variables that Kubernetes sets for a service with such a name. */
 const OF_KUBERNETES = /_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?)$/;
+/** celery-exporter's variables. A role knows only the aliases of its own settings: `CE_HOST` is not a misspelt `WEB_HOST`. */
+const OF_CELERY_EXPORTER = /^CE_/;
+
 /**
  * Warns about variables that look like a setting but belong to no role, about `NAME_FILE` if `NAME` is set too, and about unknown query
  * settings of `REDIS_URL`. Sorted by setting.
@@ -34,7 +37,7 @@ export function configWarnings(env: Environment): ConfigWarning[] {
 function problemOf(variable: string, env: Environment): string | undefined {
   const name = settingOf(variable);
   if (isSetting(variable)) return name !== variable && (env[name] ?? "") !== "" ? `is ignored, because ${name} is set too` : undefined;
-  if (OF_KUBERNETES.test(name)) return undefined;
+  if (OF_KUBERNETES.test(name) || OF_CELERY_EXPORTER.test(name)) return undefined;
   const upper = name.toUpperCase();
   const misspelt = SETTING_NAMES.find((known) => isMisspelt(variable, known));
   const candidate = misspelt ?? nearest(upper, SETTING_NAMES) ?? "";

@@ -29,6 +29,8 @@ describe("configWarnings", () => {
   it("ignores settings of any role, variables of other programs, and empty variables", () => {
     const others = {
       PATH: "/bin",
+      CE_HOST: "0.0.0.0",
+      CE_PORT: "9808",
       HOSTNAME: "h",
       POSTGRES_PASSWORD: "x",
       POSTGRES_USER: "x",
