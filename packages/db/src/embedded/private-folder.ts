@@ -6,6 +6,8 @@ import { join } from "node:path";
 const OTHERS = 0o077;
 /** A file in every PostgreSQL data folder. */
 const DATABASE_FILE = "PG_VERSION";
+/** Marks a folder whose database is being created. */
+const UNFINISHED_FILE = "celery-metrics-exporter.unfinished";
 
 /**
  * Creates the folder if it is missing, and revokes other users' access to it and its contents.
@@ -27,13 +29,31 @@ export function makePrivateFolder(folder: string): void {
   }
 }
 
+/** Whether it has a complete database. */
 export function holdsDatabase(folder: string): boolean {
-  return namesIn(folder).includes(DATABASE_FILE);
+  const names = namesIn(folder);
+  return names.includes(DATABASE_FILE) && !names.includes(UNFINISHED_FILE);
+}
+
+/**
+ * Creates a database in a folder that holds none. A process that is killed meanwhile, or a full disk, leaves some of its files, which this removes.
+ * Requires the folder's lock.
+ */
+export async function createInFolder<T>(folder: string, create: () => Promise<T>): Promise<T> {
+  const unfinished = join(folder, UNFINISHED_FILE);
+  if (namesIn(folder).includes(UNFINISHED_FILE)) {
+    // The mark goes last.
+    const left = namesIn(folder).filter((name) => name !== UNFINISHED_FILE && !name.startsWith(LOCK_FILE));
+    for (const name of left) rmSync(join(folder, name), { recursive: true, force: true });
+  } else writeFileSync(unfinished, "", { mode: 0o600 });
+  const created = await create();
+  rmSync(unfinished);
+  return created;
 }
 
 function refuseOthersFiles(folder: string): void {
   const names = namesIn(folder);
-  if (names.includes(DATABASE_FILE)) return;
+  if (names.includes(DATABASE_FILE) || names.includes(UNFINISHED_FILE)) return;
   // A process that was killed before it created the database leaves its lock.
   const other = names.find((name) => !name.startsWith(LOCK_FILE));
   if (other === undefined) return;
