@@ -38,6 +38,8 @@ export function holdsDatabase(folder: string): boolean {
 /**
  * Creates a database in a folder that holds none. A process that is killed meanwhile, or a full disk, leaves some of its files, which this removes.
  * Requires the folder's lock.
+ *
+ * @throws {UnavailableError} if it cannot be created.
  */
 export async function createInFolder<T>(folder: string, create: () => Promise<T>): Promise<T> {
   const unfinished = join(folder, UNFINISHED_FILE);
@@ -46,10 +48,24 @@ export async function createInFolder<T>(folder: string, create: () => Promise<T>
     const left = namesIn(folder).filter((name) => name !== UNFINISHED_FILE && !name.startsWith(LOCK_FILE));
     for (const name of left) rmSync(join(folder, name), { recursive: true, force: true });
   } else writeFileSync(unfinished, "", { mode: 0o600 });
-  const created = await create();
-  rmSync(unfinished);
-  return created;
+  try {
+    const created = await create();
+    rmSync(unfinished);
+    return created;
+  } catch (thrown) {
+    throw new UnavailableError(`Cannot create the embedded database in ${folder} (${reasonOf(thrown)}).`, { cause: thrown });
+  }
 }
+
+/** Of what PGlite throws: its file system has errors with a number only. */
+function reasonOf(thrown: unknown): string {
+  const { errno } = thrown as { readonly errno?: unknown };
+  if (thrown instanceof Error || errno === undefined) return toError(thrown).message;
+  return errno === NO_SPACE ? "no space left on the device" : `error ${String(errno)} of the file system`;
+}
+
+/** `ENOSPC` of WASI. */
+const NO_SPACE = 51;
 
 function refuseOthersFiles(folder: string): void {
   const names = namesIn(folder);
@@ -97,7 +113,7 @@ const EMPTY_FOR_MS = 500;
  *
  * @param inUse the message if process `pid` holds it.
  * @returns a function that releases the lock.
- * @throws {UnavailableError} if another process holds it.
+ * @throws {UnavailableError} if another process holds it, or if its file cannot be written.
  */
 export async function lockForThisProcess(path: string, inUse: (pid: number) => string): Promise<() => void> {
   const ours = describeProcess(process.pid);
@@ -117,7 +133,7 @@ function createFile(path: string, content: string): boolean {
     return true;
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code === "EEXIST") return false;
-    throw thrown;
+    throw new UnavailableError(`Cannot write ${path} (${toError(thrown).message}). Choose a folder that you may write.`);
   }
 }
 

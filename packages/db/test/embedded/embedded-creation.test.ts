@@ -1,12 +1,14 @@
+import { UnavailableError } from "@celery-metrics-exporter/runtime";
 import { sql } from "drizzle-orm";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { connectDatabase } from "../../src/connect/connect-database.ts";
 import { copyEmbeddedDatabase } from "../../src/embedded/embedded-copy.ts";
+import { createInFolder, lockForThisProcess, makePrivateFolder } from "../../src/embedded/private-folder.ts";
 import { query } from "../../src/tables/database.ts";
 
 let folder: string;
@@ -37,3 +39,26 @@ it.each(["base", "PG_VERSION"])(
   },
   180_000,
 );
+
+it.each([
+  ["no space left on the device", { name: "ErrnoError", errno: 51 }],
+  ["error 8 of the file system", { name: "ErrnoError", errno: 8 }],
+  ["it aborted", new Error("it aborted")],
+])("a database that cannot be created is reported, and creating it again begins anew: %s", async (reason, thrown) => {
+  const part = join(folder, "base");
+  const failing = createInFolder(folder, () => {
+    writeFileSync(part, "");
+    return Promise.reject(thrown);
+  });
+  await expect(failing).rejects.toThrow(new UnavailableError(`Cannot create the embedded database in ${folder} (${reason}).`));
+  makePrivateFolder(folder);
+  expect(await createInFolder(folder, async () => existsSync(part))).toBe(false);
+  expect(readdirSync(folder)).toEqual([]);
+});
+
+it("a folder that cannot be written is reported", async () => {
+  const path = join(folder, "missing", "lock");
+  await expect(lockForThisProcess(path, String)).rejects.toThrow(
+    /^Cannot write .*lock \(ENOENT.*\)\. Choose a folder that you may write\.$/,
+  );
+});
