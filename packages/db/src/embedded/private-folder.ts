@@ -59,9 +59,9 @@ export async function createInFolder<T>(folder: string, create: () => Promise<T>
 
 /** Of what PGlite throws: its file system has errors with a number only. */
 function reasonOf(thrown: unknown): string {
-  const { errno } = thrown as { readonly errno?: unknown };
+  const { errno } = thrown as { readonly errno?: number };
   if (thrown instanceof Error || errno === undefined) return toError(thrown).message;
-  return errno === NO_SPACE ? "no space left on the device" : `error ${String(errno)} of the file system`;
+  return errno === NO_SPACE ? "no space left on the device" : `error ${errno} of the file system`;
 }
 
 /** `ENOSPC` of WASI. */
