@@ -1,6 +1,6 @@
 /** The frame around every page: where one can go, the theme, the keyboard. */
 import type { ComponentChildren, ComponentType, JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useErrorBoundary, useRef, useState } from "preact/hooks";
 import { useQuery } from "./api/query.ts";
 import type { CountsAnswer, Me } from "./api/types.ts";
 import { href, page } from "./location.ts";
@@ -78,6 +78,7 @@ export function App(): JSX.Element {
 
 function Page({ name }: { readonly name: string }): JSX.Element | null {
   const [hasFailed, setFailed] = useState(false);
+  const [isBroken] = useErrorBoundary(console.error);
   const [, setLoaded] = useState(false);
   const load = PAGES[name];
   const Shown = load === undefined ? Unknown : loaded.get(name);
@@ -91,17 +92,17 @@ function Page({ name }: { readonly name: string }): JSX.Element | null {
       () => setFailed(true),
     );
   }, [name]);
-  if (Shown !== undefined) return <Shown />;
-  return hasFailed ? <Reload /> : null;
+  if (hasFailed || isBroken !== undefined) return <Reload />;
+  return Shown === undefined ? null : <Shown />;
 }
 
-/** After an update of the server, the files of the page before are gone. */
+/** After an update of the server, the files of the page before are gone, and answers may lack what it shows. */
 function Reload(): JSX.Element {
   return (
     <div class="body">
       <section class="panel">
         <Empty icon="warn" title="This page could not be loaded">
-          <p>The server does not answer, or it was updated meanwhile.</p>
+          <p>The server does not answer as expected. Perhaps it was updated meanwhile.</p>
           <button class="btn" type="button" onClick={() => window.location.reload()}>
             Reload
           </button>
@@ -159,8 +160,11 @@ const COUNTS: Readonly<Record<string, (counts: CountsAnswer) => ComponentChildre
 };
 
 function Side(): JSX.Element {
+  const [isBroken] = useErrorBoundary(console.error);
   const { data: me } = useQuery<Me>("me");
-  const counts = useCounts();
+  const known = useCounts();
+  // The entries stay if their counts cannot be shown.
+  const counts = isBroken === undefined ? known : undefined;
   return (
     <header class="side">
       <a class="brand" href={href("")}>

@@ -10,8 +10,18 @@ interface Place {
   readonly query: URLSearchParams;
 }
 
+const isInstant = (text: string): boolean => !Number.isNaN(Date.parse(text));
+/** What is no time counts as absent: an address may be cut off, or written by hand. */
+const TIMES: readonly (readonly [name: string, isTime: (text: string) => boolean])[] = [
+  ["from", isInstant],
+  ["to", isInstant],
+  ["range", (text) => /^([1-9]\d{0,4}[mhd]|all)$/.test(text)],
+];
+
 function read(): Place {
-  return { page: window.location.pathname.slice(FOLDER.pathname.length), query: new URLSearchParams(window.location.search) };
+  const given = new URLSearchParams(window.location.search);
+  for (const [name, isTime] of TIMES) if (!isTime(given.get(name) ?? "")) given.delete(name);
+  return { page: window.location.pathname.slice(FOLDER.pathname.length), query: given };
 }
 
 const place = signal(read());

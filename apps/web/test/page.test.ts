@@ -771,3 +771,63 @@ describe("hostile data", () => {
     }
   });
 });
+
+describe("what nobody expects", () => {
+  it("times in the address that are none count as absent", async () => {
+    for (const path of ["tasks?from=yesterday", "tasks?range=week", "?from=yesterday", "failures?to=2026-13-01"]) {
+      const page = await viewer.open(site(), { path, width: 390 });
+      await page.locator("[data-row]").first().waitFor({ state: "attached" });
+      await page.close();
+    }
+    const page = await viewer.open(site(), { path: "tasks?from=2026-01-02T00:00:00Z&to=2020-01-01T00:00:00Z" });
+    await page.getByText("No task").first().waitFor();
+    await settle(page);
+    // What is asked before the scripts are there is asked as the address has it.
+    expect(viewer.complaints.filter((text) => !text.includes("a status of 400"))).toEqual([]);
+  });
+
+  it("names that are one long word break no layout", async () => {
+    const long = "x".repeat(200);
+    const client = api.client;
+    const names = { name: long, queue: long, at: minutesAgo(1) };
+    await api.insert([
+      { id: "long-failed", ...names, worker: long, status: "FAILURE", exception: `${long}('${long}')` },
+      { id: "long-waits", ...names, worker: null, status: "PENDING" },
+    ]);
+    await client.query(
+      "insert into celery_queue_minute (minute, queue, observed_at, messages, messages_max, consumers) values (date_trunc('minute', now()), $1, now(), 1, 1, 0)",
+      [long],
+    );
+    await client.query(
+      "insert into celery_worker (hostname, heard_at, first_seen_at, last_event_at, last_event_type, queues) values ($1, now() - interval '5 minutes', now(), now(), 'worker-heartbeat', array[$1])",
+      [long],
+    );
+    try {
+      for (const path of ["failures", `queues?queue=${long}`, "workers", `worker?name=${long}`, "types", "task?id=long-failed"]) {
+        const page = await viewer.open(site(), { path });
+        await page.getByText(long).first().waitFor({ state: "attached" });
+        if (path === "failures") await page.locator("summary", { hasText: long }).click();
+        for (const width of [1_440, 390, 320]) {
+          await resize(page, width);
+          await settle(page);
+          expect([path.slice(0, 20), width, await overflowOf(page)]).toEqual([path.slice(0, 20), width, 0]);
+        }
+        await page.close();
+      }
+    } finally {
+      await client.query("delete from celery_task where task_id in ('long-failed', 'long-waits')");
+      await client.query("delete from celery_queue_minute where queue = $1", [long]);
+      await client.query("delete from celery_worker where hostname = $1", [long]);
+    }
+  });
+
+  it("an answer that lacks what a page shows does not leave it half drawn", async () => {
+    const page = await viewer.open(site(), { path: "about", isNew: true });
+    await page.route(/api\/v1\/(queues|counts)/, (route) => route.fulfill({ status: 200, contentType: "application/json", body: "{}" }));
+    await page.goto(`${site()}queues`);
+    await page.getByText("This page could not be loaded").waitFor();
+    await page.getByRole("link", { name: "Tasks", exact: true }).click();
+    await page.locator("[data-row]").first().waitFor();
+    expect(await page.getByText("This page could not be loaded").count()).toBe(0);
+  });
+});

@@ -276,6 +276,18 @@ describe("queues", () => {
     expect(unacked?.messages).toBe(31);
   });
 
+  it("have a step even if steps are wider than the range", async () => {
+    for (const [range, step] of [
+      ["3h", "1d"],
+      ["3h", "3h"],
+      ["24h", "1d"],
+    ]) {
+      const { items } = await get<QueueAnswer>(`queues?range=${range}&step=${step}`);
+      expect(items.map(({ name }) => name)).toEqual(["exports", "images", "payments"]);
+      expect(Math.max(...(items[1]?.lengths ?? []).map((length) => length ?? 0))).toBe(400);
+    }
+  });
+
   it("have what was sent to them, and since when the oldest task waits", async () => {
     const { items } = await get<QueueAnswer>("queues?range=3h&step=3m");
     const { rows } = await api.client.query<{ queue: string; sent: number; oldest: Date | null }>(
@@ -313,6 +325,10 @@ describe("queues", () => {
       await length(5);
       expect(Date.parse((await oldestOf("purged", "62m")) ?? "")).toBeCloseTo(minutesAgo(600).getTime(), -4);
       expect(await get("queues/waiting?name=purged&messages=5")).toMatchObject({ types: [{ name: "shop.purged", count: 5 }] });
+      await length(3_000_000_000);
+      const { items } = await get<QueueAnswer>("queues?range=64m&step=1m");
+      expect(items[0]).toMatchObject({ name: "purged", messages: 3_000_000_000 });
+      expect(await get("queues/waiting?name=purged&messages=3000000000")).toMatchObject({ types: [{ count: 5 }] });
       await length(0);
       expect(await oldestOf("purged", "63m")).toBeNull();
       expect(await get("queues/waiting?name=purged&messages=0")).toEqual({ tasks: [], types: [] });
@@ -327,6 +343,32 @@ describe("queues", () => {
     await api.client.query("begin; update celery_queue_minute set minute = minute - interval '1 day'; commit");
     expect((await get<QueueAnswer>("queues?range=1h&step=1m")).items).toEqual([]);
     await api.client.query("update celery_queue_minute set minute = minute + interval '1 day'");
+  });
+});
+
+describe("failures", () => {
+  it("until a time in another zone are those until this time", async () => {
+    const until = minutesAgo(20);
+    const local = new Date(until.getTime() + 2 * 3_600_000).toISOString().replace("Z", "+02:00");
+    const [utc, other] = await Promise.all(
+      [until.toISOString(), local].map((to) => get<{ to: string; items: unknown[] }>(`failures?to=${encodeURIComponent(to)}`)),
+    );
+    expect(other).toMatchObject({ to: until.toISOString(), items: utc?.items });
+    expect(utc?.items.length).toBeGreaterThan(0);
+  });
+
+  it("without a name are not those of a task that is called null", async () => {
+    const failed = { status: "FAILURE", at: "2026-01-01T00:00:00Z" };
+    await api.insert([
+      { id: "nameless", name: null, ...failed },
+      { id: "null", name: "null", ...failed },
+    ]);
+    try {
+      const { items } = await get<{ items: { name: string | null }[] }>("failures?from=2025-12-31T00:00:00Z&to=2026-01-02T00:00:00Z");
+      expect(new Set(items.map(({ name }) => name))).toEqual(new Set([null, "null"]));
+    } finally {
+      await api.client.query("delete from celery_task where task_id in ('nameless', 'null')");
+    }
   });
 });
 

@@ -281,7 +281,11 @@ function Inside({ group }: { readonly group: FailureGroup }): JSX.Element {
                   <td class="w">
                     <span class="cut args">{argumentsLine(task)}</span>
                   </td>
-                  <td class="p3 nowrap small">{task.worker}</td>
+                  <td class="p3 qw small">
+                    <span class="cut" title={task.worker ?? undefined}>
+                      {task.worker}
+                    </span>
+                  </td>
                   <td class="n soft">
                     <Time at={task.seen_at} />
                   </td>

@@ -63,9 +63,9 @@ function spanOf(standard: string, isWider: boolean): Span {
 function shownRange(standard: string, span: Span, whole: Range): Range {
   const [from, to] = [query.value.get("from"), query.value.get("to")];
   if (from === null && to === null && (query.value.get("range") ?? standard) === span.range) return whole;
-  const end = to === null ? whole.to : Math.min(whole.to, Date.parse(to));
+  const end = clamp(to === null ? whole.to : Date.parse(to), whole);
   const begin = from === null ? end - rangeMs(query.value, standard) : Date.parse(from);
-  return { from: Math.min(Math.max(begin, whole.from), end), to: Math.max(end, whole.from) };
+  return { from: Math.min(clamp(begin, whole), end), to: end };
 }
 
 function clamp(time: number, { from, to }: Range): number {

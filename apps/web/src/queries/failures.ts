@@ -73,8 +73,8 @@ function newest({ statuses, name }: Pick<FailuresOptions, "statuses" | "name">, 
 /** The database groups equal exceptions. What else makes them equal is decided here, because its regular expressions are slow. */
 export async function readFailures(reader: Reader, options: FailuresOptions): Promise<Failures> {
   const { from, withData, lookBackDays = 0 } = options;
-  const to = options.to ?? new Date().toISOString();
-  const range = [...(from === null ? [] : [sql`seen_at >= ${from}`]), ...(options.to === undefined ? [] : [sql`seen_at < ${to}`])];
+  const to = (options.to === undefined ? new Date() : new Date(options.to)).toISOString();
+  const range = [...(from === null ? [] : [sql`seen_at >= ${from}`]), ...(options.to === undefined ? [] : [sql`seen_at < ${options.to}`])];
   const [rows, earlier] = await Promise.all([
     reader.read<Row>(
       sql`select name, status, exception, count(*)::int as count, ${isoOf(sql`min(seen_at)`)} as first_seen_at, ${isoOf(sql`max(seen_at)`)} as last_seen_at,
@@ -129,7 +129,7 @@ function kindOf(text: string | null, withData: boolean): Pick<FailureGroup, "exc
 }
 
 function keyOf({ name, status, exception, message }: Pick<FailureGroup, "name" | "status" | "exception" | "message">): string {
-  return `${name}\0${status}\0${exception}\0${message}`;
+  return JSON.stringify([name, status, exception, message]);
 }
 
 function addEarlier(groups: Map<string, FailureGroup>, row: Earlier, withData: boolean): void {

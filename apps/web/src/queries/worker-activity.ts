@@ -65,7 +65,11 @@ interface Failed {
 export async function readWorkerActivity(reader: Reader, options: ActivityOptions): Promise<Activity> {
   const [rows, failed] = await Promise.all([reader.read<Row>(sampleStatement(options)), reader.read<Failed>(FAILED)]);
   const byWorker = new Map<string, Row[]>();
-  for (const row of rows) byWorker.set(row.worker, [...(byWorker.get(row.worker) ?? []), row]);
+  for (const row of rows) {
+    const ofWorker = byWorker.get(row.worker);
+    if (ofWorker === undefined) byWorker.set(row.worker, [row]);
+    else ofWorker.push(row);
+  }
   const failures = new Map(failed.map((each) => [each.worker, each.failed]));
   const names = options.name === undefined ? new Set([...byWorker.keys(), ...failures.keys()]) : [options.name];
   const items = [...names].map((name) => toActivity(name, byWorker.get(name) ?? [], failures.get(name) ?? 0, options));

@@ -101,7 +101,7 @@ const WaitingQuery = z
       .number({ error: "must be a number" })
       .int("must be a whole number")
       .min(0, "must be at least 0")
-      .max(1_000_000_000, "must be at most 1000000000")
+      .max(Number.MAX_SAFE_INTEGER, `must be at most ${Number.MAX_SAFE_INTEGER}`)
       .describe("How many messages it has, as `/queues` says."),
   })
   .strict();
@@ -236,10 +236,12 @@ export function addStatistics(api: Api, context: ApiContext): void {
     },
     ({ query }) => {
       const range = rangeOf({ ...query, from: undefined, to: undefined });
-      const { minutes, steps } = toMinutes(query.step, range);
-      // Steps begin at whole ones, so that they stay the same as time goes on.
+      const { minutes } = toMinutes(query.step, range);
+      // Steps begin at whole ones, so that they stay the same as time goes on. The first one is in the range, unless the range has room for none.
       const stepMs = minutes * 60_000;
-      const from = new Date(Math.ceil(range.from.getTime() / stepMs) * stepMs);
+      const place = range.from.getTime() / stepMs;
+      const from = new Date((Math.ceil(place) + 1 > range.to.getTime() / stepMs ? Math.floor(place) : Math.ceil(place)) * stepMs);
+      const steps = Math.ceil((range.to.getTime() - from.getTime()) / stepMs);
       return recent.get(["queues", query], async () => {
         const options = { from, stepMinutes: minutes, steps };
         const [{ items, unacked }, sent] = await Promise.all([readQueues(reader, options), readSent(reader, options)]);

@@ -110,7 +110,8 @@ function fillTask(draft: TaskDraft, source: Source, form: EventForm): TaskEvent 
       const result = textField(source["result"]);
       if (result !== undefined) draft.result = result;
       const runtime = quantityField(source["runtime"]);
-      if (runtime !== undefined) draft.runtime = runtime;
+      // Sums of longer ones could exceed what a database can hold.
+      if (runtime !== undefined && runtime <= MAX_TIMESTAMP) draft.runtime = runtime;
       break;
     }
     case "task-failed":

@@ -61,7 +61,7 @@ const FIELDS: Readonly<Record<string, Readonly<Record<string, Check>>>> = {
   "task-sent": { ...DESCRIPTION, queue: name },
   "task-received": DESCRIPTION,
   "task-started": {},
-  "task-succeeded": { result: text, runtime: quantity },
+  "task-succeeded": { result: text, runtime: instant },
   "task-failed": { ...FAILURE, exited: isTrue },
   "task-retried": FAILURE,
   "task-revoked": { terminated: isBoolean, expired: isBoolean, signum: name },

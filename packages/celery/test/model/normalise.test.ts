@@ -210,6 +210,8 @@ describe("single fields", () => {
     ["retries must be a number", "task-sent", "retries", "3", undefined],
     ["a runtime of 0 counts", "task-succeeded", "runtime", 0, 0],
     ["a runtime must not be negative", "task-succeeded", "runtime", -0.1, undefined],
+    ["a runtime may be long", "task-succeeded", "runtime", MAX_TIMESTAMP, MAX_TIMESTAMP],
+    ["a runtime must not be so long that sums overflow", "task-succeeded", "runtime", 1e308, undefined],
     ["a runtime must be finite", "task-succeeded", "runtime", Infinity, undefined],
     ["a runtime must be a number", "task-succeeded", "runtime", "1", undefined],
     ["terminated must be a boolean", "task-revoked", "terminated", 1, undefined],

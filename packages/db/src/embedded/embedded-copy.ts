@@ -4,11 +4,11 @@
  */
 import type { PGlite } from "@electric-sql/pglite";
 import { UnavailableError, toError } from "@celery-metrics-exporter/runtime";
-import { chmodSync, constants, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, constants, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { cp } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
 import { basename, dirname, join, relative, resolve } from "node:path";
-import { LOCK_FILE, describeProcess, isRunning, lockForThisProcess } from "./private-folder.ts";
+import { LOCK_FILE, describeProcess, holdsDatabase, isRunning, lockForThisProcess } from "./private-folder.ts";
 
 /** In the database's folder, which only its owner can access. */
 const SOCKET_FILE = "celery-metrics-exporter.sock";
@@ -69,7 +69,7 @@ export interface EmbeddedCopy {
  */
 export async function copyEmbeddedDatabase(url: string): Promise<EmbeddedCopy> {
   const folder = resolve(url.slice("pglite:".length));
-  if (!existsSync(join(folder, "PG_VERSION"))) throw new UnavailableError(`There is no embedded database in ${folder} yet.`);
+  if (!holdsDatabase(folder)) throw new UnavailableError(`There is no embedded database in ${folder} yet.`);
   removeOldCopies(folder);
   const copy = mkdtempSync(join(dirname(folder), copyPrefix(folder)));
   const remove = (): void => rmSync(copy, { recursive: true, force: true });

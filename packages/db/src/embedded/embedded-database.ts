@@ -8,7 +8,7 @@ import { MigrationProblem, applyMigrations } from "../migrate/apply-migrations.t
 import { type Database, query } from "../tables/database.ts";
 import { offerCopies } from "./embedded-copy.ts";
 import { emptyDatabase } from "./empty-database.ts";
-import { LOCK_FILE, holdsDatabase, lockForThisProcess, makePrivateFolder } from "./private-folder.ts";
+import { LOCK_FILE, createInFolder, holdsDatabase, lockForThisProcess, makePrivateFolder } from "./private-folder.ts";
 
 interface Running {
   readonly client: PGlite;
@@ -84,8 +84,11 @@ async function start(folder: string | undefined, previous: Promise<void> | undef
 }
 
 function createPglite(folder?: string): Promise<PGlite> {
-  const empty = folder === undefined || !holdsDatabase(folder) ? emptyDatabase() : undefined;
-  return PGlite.create({ ...(folder !== undefined && { dataDir: folder }), ...(empty !== undefined && { loadDataDir: empty }) });
+  if (folder !== undefined && holdsDatabase(folder)) return PGlite.create({ dataDir: folder });
+  const empty = emptyDatabase();
+  const create = (): Promise<PGlite> =>
+    PGlite.create({ ...(folder !== undefined && { dataDir: folder }), ...(empty !== undefined && { loadDataDir: empty }) });
+  return folder === undefined ? create() : createInFolder(folder, create);
 }
 
 async function startPglite(client: PGlite, unlock: () => void): Promise<Running> {

@@ -6,6 +6,8 @@ import { join } from "node:path";
 const OTHERS = 0o077;
 /** A file in every PostgreSQL data folder. */
 const DATABASE_FILE = "PG_VERSION";
+/** Marks a folder whose database is being created. */
+const UNFINISHED_FILE = "celery-metrics-exporter.unfinished";
 
 /**
  * Creates the folder if it is missing, and revokes other users' access to it and its contents.
@@ -27,13 +29,47 @@ export function makePrivateFolder(folder: string): void {
   }
 }
 
+/** Whether it has a complete database. */
 export function holdsDatabase(folder: string): boolean {
-  return namesIn(folder).includes(DATABASE_FILE);
+  const names = namesIn(folder);
+  return names.includes(DATABASE_FILE) && !names.includes(UNFINISHED_FILE);
 }
+
+/**
+ * Creates a database in a folder that holds none. A process that is killed meanwhile, or a full disk, leaves some of its files, which this removes.
+ * Requires the folder's lock.
+ *
+ * @throws {UnavailableError} if it cannot be created.
+ */
+export async function createInFolder<T>(folder: string, create: () => Promise<T>): Promise<T> {
+  const unfinished = join(folder, UNFINISHED_FILE);
+  if (namesIn(folder).includes(UNFINISHED_FILE)) {
+    // The mark goes last.
+    const left = namesIn(folder).filter((name) => name !== UNFINISHED_FILE && !name.startsWith(LOCK_FILE));
+    for (const name of left) rmSync(join(folder, name), { recursive: true, force: true });
+  } else writeFileSync(unfinished, "", { mode: 0o600 });
+  try {
+    const created = await create();
+    rmSync(unfinished);
+    return created;
+  } catch (thrown) {
+    throw new UnavailableError(`Cannot create the embedded database in ${folder} (${reasonOf(thrown)}).`, { cause: thrown });
+  }
+}
+
+/** Of what PGlite throws: its file system has errors with a number only. */
+function reasonOf(thrown: unknown): string {
+  const { errno } = thrown as { readonly errno?: number };
+  if (thrown instanceof Error || errno === undefined) return toError(thrown).message;
+  return errno === NO_SPACE ? "no space left on the device" : `error ${errno} of the file system`;
+}
+
+/** `ENOSPC` of WASI. */
+const NO_SPACE = 51;
 
 function refuseOthersFiles(folder: string): void {
   const names = namesIn(folder);
-  if (names.includes(DATABASE_FILE)) return;
+  if (names.includes(DATABASE_FILE) || names.includes(UNFINISHED_FILE)) return;
   // A process that was killed before it created the database leaves its lock.
   const other = names.find((name) => !name.startsWith(LOCK_FILE));
   if (other === undefined) return;
@@ -77,7 +113,7 @@ const EMPTY_FOR_MS = 500;
  *
  * @param inUse the message if process `pid` holds it.
  * @returns a function that releases the lock.
- * @throws {UnavailableError} if another process holds it.
+ * @throws {UnavailableError} if another process holds it, or if its file cannot be written.
  */
 export async function lockForThisProcess(path: string, inUse: (pid: number) => string): Promise<() => void> {
   const ours = describeProcess(process.pid);
@@ -97,7 +133,7 @@ function createFile(path: string, content: string): boolean {
     return true;
   } catch (thrown) {
     if ((thrown as NodeJS.ErrnoException).code === "EEXIST") return false;
-    throw thrown;
+    throw new UnavailableError(`Cannot write ${path} (${toError(thrown).message}). Choose a folder that you may write.`);
   }
 }
 

@@ -226,6 +226,8 @@ function totalsStatement(minutes: readonly string[]): SQL {
 
 interface Period {
   readonly unit: "hour" | "day";
+  /** Where the server's time zone has summer time, `1 day` can be 23 or 25 hours. */
+  readonly length: "1 hour" | "24 hours";
   /** Periods before this instant are over. */
   readonly before: string;
   /** The column of `celery_rollup` with that instant as of the last pass. */
@@ -235,15 +237,15 @@ interface Period {
 
 /** Days are sums of hours, so hours come first. */
 const PERIODS: readonly Period[] = [
-  { unit: "hour", before: HOURS_BEFORE, column: "hours_before", countStatement: hoursStatement },
-  { unit: "day", before: DAYS_BEFORE, column: "days_before", countStatement: daysStatement },
+  { unit: "hour", length: "1 hour", before: HOURS_BEFORE, column: "hours_before", countStatement: hoursStatement },
+  { unit: "day", length: "24 hours", before: DAYS_BEFORE, column: "days_before", countStatement: daysStatement },
 ];
 
 /** The periods of these minutes that are over, and all that are over since the last pass. Mostly there are none. */
-function overStatement(minutes: readonly string[], { unit, before, column }: Period): SQL {
+function overStatement(minutes: readonly string[], { unit, length, before, column }: Period): SQL {
   return sql`SELECT date_trunc(${unit}::text, value::timestamptz, 'UTC')::text AS at FROM json_array_elements_text(${JSON.stringify(minutes)}::json) AS given (value)
     WHERE value::timestamptz < ${sql.raw(before)}
-    UNION SELECT generate_series(${sql.raw(`${column}, ${before} - interval '1 ${unit}', interval '1 ${unit}'`)})::text FROM ${celeryRollup} WHERE name = ${NAME}`;
+    UNION SELECT generate_series(${sql.raw(`${column}, ${before} - interval '${length}', interval '${length}'`)})::text FROM ${celeryRollup} WHERE name = ${NAME}`;
 }
 
 function hoursStatement(hours: readonly string[]): SQL {
@@ -259,7 +261,7 @@ function hoursStatement(hours: readonly string[]): SQL {
 
 function daysStatement(days: readonly string[]): SQL {
   const cells = `SELECT due.at, name, queue, status, ${sumsOf("hour.at")}
-  FROM due JOIN ${PERIOD} AS hour ON width = ${HOUR} AND hour.at >= due.at AND hour.at < due.at + interval '1 day'
+  FROM due JOIN ${PERIOD} AS hour ON width = ${HOUR} AND hour.at >= due.at AND hour.at < due.at + interval '24 hours'
   GROUP BY due.at, name, queue, status`;
   return replaceStatement({ table: PERIOD, time: "at", width: DAY }, days, cells);
 }

@@ -4,7 +4,7 @@ import { deliveries, taskFailed, taskReceived, taskSent, taskStarted, taskSuccee
 import { sql } from "drizzle-orm";
 import * as fc from "fast-check";
 import { Client } from "pg";
-import { beforeEach, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { upsertTasks } from "../../src/merge/upsert.ts";
 import { ADVISORY_LOCKS } from "../../src/migrate/locks.ts";
 import { BOUNDS_SECONDS } from "../../src/rollups/histogram.ts";
@@ -299,6 +299,44 @@ describe("the roll-up", () => {
     await store(...events);
     expect(await rollUp(table.database)).toBeGreaterThanOrEqual(2_999);
     expect(await counted()).toEqual(await expected());
+  });
+});
+
+/** It has summer time. Europe changed the clocks on these days. */
+const ZONE = "Europe/Berlin";
+
+describe("where the server's time zone has summer time", () => {
+  let there: Database;
+  beforeAll(async () => {
+    await query(table.database, sql.raw(`alter database "${new URL(table.url).pathname.slice(1)}" set timezone = '${ZONE}'`));
+    there = await connectDatabase({ url: table.url, poolSize: 1 });
+  });
+  afterAll(async () => {
+    await there.close();
+    await query(table.database, sql.raw(`alter database "${new URL(table.url).pathname.slice(1)}" reset timezone`));
+  });
+
+  test.each(["2026-03-29", "2026-10-25"])("the day %s has 24 hours", async (day) => {
+    expect(await query(there, sql`show timezone`)).toEqual([{ TimeZone: ZONE }]);
+    const begin = Date.parse(`${day}T00:00:00Z`) / 1_000;
+    const hours = Array.from({ length: 72 }, (_, hour) => taskSent({ uuid: `task-${hour}`, timestamp: begin + (hour - 24) * 3_600 }));
+    await upsertTasks(there, hours);
+    await settle(there);
+    expect(await periods()).toEqual(await expectedPeriods());
+  });
+
+  test("days that ended while nothing was counted begin at midnight in UTC", async () => {
+    await query(
+      there,
+      sql`insert into ${celeryRollup} (name, hours_before, days_before) values ('celery_task_minute', '2026-03-28T00:00Z', '2026-03-28T00:00Z')`,
+    );
+    const at = Date.parse("2026-03-30T12:00:00Z") / 1_000;
+    await upsertTasks(there, [taskSent({ timestamp: at })]);
+    await settle(there);
+    await query(there, sql`delete from ${celeryTaskPeriod} where width = 1440`);
+    await query(there, sql`update ${celeryRollup} set days_before = '2026-03-28T00:00Z'`);
+    await settle(there);
+    expect(await periods()).toEqual(await expectedPeriods());
   });
 });
 
