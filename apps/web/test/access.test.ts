@@ -24,18 +24,26 @@ const ROUTES: Readonly<Record<string, UserRole>> = {
   "/api/v1/tasks/{id}": "viewer",
   "/api/v1/tasks/{id}/tree": "viewer",
   "/api/v1/tasks/{id}/events": "viewer",
+  "/api/v1/counts": "viewer",
   "/api/v1/failures": "viewer",
+  "/api/v1/failures/details": "viewer",
   "/api/v1/task-types": "viewer",
+  "/api/v1/task-types/trends": "viewer",
   "/api/v1/names": "viewer",
   "/api/v1/me": "viewer",
   "/api/v1/live": "viewer",
   "/api/v1/statistics": "viewer",
   "/api/v1/workers": "viewer",
+  "/api/v1/workers/activity": "viewer",
   "/api/v1/queues": "viewer",
+  "/api/v1/queues/waiting": "viewer",
   "/api/v1/health-of-data": "viewer",
   "/api/v1/about": "viewer",
   "/api/v1/openapi.json": "viewer",
 };
+
+/** What a route requires. */
+const PARAMETERS: Readonly<Record<string, string>> = { "/api/v1/queues/waiting": "?name=private&messages=1" };
 
 /** The least role for each route of Flower's API, which the description leaves out. */
 const FLOWER_ROUTES: Readonly<Record<string, UserRole>> = {
@@ -66,7 +74,12 @@ beforeAll(async () => {
       exception: "Declined('card 4242')",
       traceback: "Traceback of 4242",
     },
+    { id: "waits", queue: "private", status: "PENDING", args: "'waits with 4242'" },
   ]);
+  await api.client.query(
+    `insert into celery_task_period (width, at, name, queue, status, n, runtime_sum, runtime_hist, wait_sum, wait_hist)
+     select 1, date_trunc('minute', seen_at), '(all)', 'private', 'PENDING', 1, 0, 0, 0, 0 from celery_task where task_id = 'waits'`,
+  );
   await api.client.query(
     `insert into celery_task_event (task_id, at, type, hostname, exception, traceback)
      values ('secret', now(), 'task-retried', 'w1@host', 'Refused(4242)', 'Traceback of retry 4242')`,
@@ -83,7 +96,7 @@ function bearer(who: UserRole | "expired"): Record<string, string> {
 
 /** The answer, with the beginning of its body: live views do not end. */
 async function ask(route: string, headers: Record<string, string>): Promise<{ status: number; text: string }> {
-  const answer = await fetch(url.replace("/api/v1", route.replace("{id}", "secret")), { headers });
+  const answer = await fetch(url.replace("/api/v1", route.replace("{id}", "secret")) + (PARAMETERS[route] ?? ""), { headers });
   if (!route.includes("/live") || answer.status !== 200) return { status: answer.status, text: await answer.text() };
   let text = "";
   for await (const chunk of answer.body ?? []) {
@@ -144,6 +157,7 @@ it("a reader sees all the data of a task", async () => {
     expect((await ask("/api/v1/tasks/{id}/events", bearer("reader"))).text).toContain(secret);
   }
   expect((await ask("/api/v1/failures", bearer("reader"))).text).toContain("card #");
+  expect((await ask("/api/v1/queues/waiting", bearer("reader"))).text).toContain("waits with 4242");
 });
 
 /** A server with the same user and new tokens, on which no login was wrong yet. */
@@ -212,7 +226,7 @@ describe("a viewer", () => {
 
   it("finds text only where they may look", async () => {
     expect(await countOf("4242", "viewer")).toBe(0);
-    expect(await countOf("4242", "reader")).toBe(1);
+    expect(await countOf("4242", "reader")).toBe(2);
     expect(await countOf("SECRET", "viewer")).toBe(1);
   });
 });
