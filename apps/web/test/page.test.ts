@@ -304,7 +304,7 @@ it("A worker's page says how far back it searched in vain", async () => {
   });
   await page.goto(`${site()}worker?name=pay-1@atlas`);
   const failures = page.getByRole("region", { name: "Recent failures" });
-  await failures.getByText(/None since .*31 Jan/).waitFor();
+  await expect.poll(() => failures.innerText()).toMatch(/None since .*31 Jan/);
   await page.unrouteAll({ behavior: "ignoreErrors" });
 });
 
