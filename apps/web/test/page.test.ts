@@ -304,7 +304,7 @@ it("A worker's page says how far back it searched in vain", async () => {
   });
   await page.goto(`${site()}worker?name=pay-1@atlas`);
   const failures = page.getByRole("region", { name: "Recent failures" });
-  await expect.poll(() => failures.innerText()).toMatch(/None since .*31 Jan/);
+  await expect.poll(() => failures.innerText(), { timeout: 30_000 }).toMatch(/None since .*31 Jan/);
   await page.unrouteAll({ behavior: "ignoreErrors" });
 });
 

@@ -68,8 +68,8 @@ describe("connectDatabase", () => {
 
   test.each([["LATIN1"], ["SQL_ASCII"]])("rejects a database in %s, which could not store many events", async (encoding) => {
     const created = await createDatabase(`ENCODING '${encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'`);
-    for (const work of [connectDatabase({ url: created.url }), migrate(created.url)]) {
-      await expect(work).rejects.toMatchObject({
+    for (const work of [() => connectDatabase({ url: created.url }), () => migrate(created.url)]) {
+      await expect(work()).rejects.toMatchObject({
         code: "ERR_UNAVAILABLE",
         message: expect.stringMatching(`encoding must be UTF8, but is ${encoding}: create another one with CREATE DATABASE`) as string,
       });

@@ -44,8 +44,8 @@ describe("the URL of a database", () => {
   });
 
   test.each(UNREADABLE)("is a configuration error if it is invalid: %s", async (value) => {
-    for (const work of [migrate(value), connectDatabase({ url: value })]) {
-      const error: unknown = await work.catch((thrown: unknown) => thrown);
+    for (const work of [() => migrate(value), () => connectDatabase({ url: value })]) {
+      const error: unknown = await work().catch((thrown: unknown) => thrown);
       expect(error).toBeInstanceOf(ConfigError);
       expect(String(error)).toMatch(/DATABASE_URL: .*password.*%2F/);
       expect(String(error)).not.toMatch(/hun|ter2/);

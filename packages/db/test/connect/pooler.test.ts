@@ -88,8 +88,8 @@ describe("behind a connection pooler", () => {
 
   test("a schema in the URL is rejected at once, with the way to set it", async () => {
     const url = `${pooler.url}?options=-c%20search_path%3Db`;
-    for (const work of [migrate(url), connectDatabase({ url, startupTimeoutMs: 60_000 })]) {
-      await expect(work).rejects.toThrow(/unsupported startup parameter: options.*ALTER ROLE … SET search_path/);
+    for (const work of [() => migrate(url), () => connectDatabase({ url, startupTimeoutMs: 60_000 })]) {
+      await expect(work()).rejects.toThrow(/unsupported startup parameter: options.*ALTER ROLE … SET search_path/);
     }
   });
 });
