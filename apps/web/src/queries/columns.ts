@@ -2,6 +2,7 @@
 import { STUCK, celeryTask, isLost, listenedUntil, type Reader } from "@celery-metrics-exporter/db";
 import { getTableColumns, sql, type SQL } from "drizzle-orm";
 import { z } from "zod";
+import { Shared } from "../load/shared.ts";
 
 /** The table, under the name that every query here uses. */
 export const TASK = sql`${celeryTask}`;
@@ -81,18 +82,16 @@ const STUCK_SECONDS = sql`case when status = 'STARTED' and run_started_at < now(
 
 /** How long `listenedUntil` is remembered. */
 const KEEP_MS = 1_000;
-const listened = new WeakMap<Reader, { readonly until: number; readonly answer: Promise<SQL> }>();
+const listened = new WeakMap<Reader, Shared>();
 
 /** `listenedUntil` as a value, up to a second old: planning the expression takes longer than reading a list. */
 export function listenedUntilNow(reader: Reader): Promise<SQL> {
-  const known = listened.get(reader);
-  if (known !== undefined && known.until > performance.now()) return known.answer;
-  const answer = reader
-    .read<{ at: string | null }>(sql`select ${isoOf(listenedUntil())} as at`)
-    .then(([row]) => sql`${row?.at ?? null}::timestamptz`);
-  listened.set(reader, { until: performance.now() + KEEP_MS, answer });
-  answer.catch(() => listened.delete(reader));
-  return answer;
+  const shared = listened.get(reader) ?? new Shared(KEEP_MS);
+  listened.set(reader, shared);
+  return shared.get("listenedUntil", async () => {
+    const [row] = await reader.read<{ at: string | null }>(sql`select ${isoOf(listenedUntil())} as at`);
+    return sql`${row?.at ?? null}::timestamptz`;
+  });
 }
 
 /** The select list of the schema's columns. @param withData false for a viewer, for whom columns with data of tasks are NULL. */
