@@ -4,6 +4,7 @@ export { RefusedDataError } from "./connect/database-error.ts";
 export type { Database } from "./tables/database.ts";
 export { databaseUrlProblem, isEmbedded } from "./connect/database-url.ts";
 export { DATABASE_URL, databaseUrl } from "./connect/settings.ts";
+export { isoInstant } from "./read/iso-instant.ts";
 export { connectReader, type ConnectReaderOptions, type Reader } from "./read/reader.ts";
 export { storableText } from "./merge/task-row.ts";
 export { deleteOldTasks, deleteTasks, type DeleteOldTasksOptions } from "./tables/delete-tasks.ts";

@@ -1,5 +1,5 @@
 /** The tree of tasks that one task began. */
-import type { Reader } from "@celery-metrics-exporter/db";
+import { isoInstant, type Reader } from "@celery-metrics-exporter/db";
 import { sql } from "drizzle-orm";
 import type { z } from "zod";
 import { TASK, TaskItem } from "./columns.ts";
@@ -80,20 +80,9 @@ function toNode(row: Row): TreeNode {
   };
 }
 
-/** Seconds as text, up to the point. Tasks of a tree are close together in time. */
-const seconds = new Map<number, string>();
-const MAX_SECONDS = 10_000;
-
-/** With microseconds, as `isoOf` writes it. @param at in seconds since 1970. */
-function toIso(at: number): string {
-  const microseconds = Math.round(at * 1e6);
-  const second = Math.floor(microseconds / 1e6);
-  let text = seconds.get(second);
-  if (text === undefined) {
-    if (seconds.size >= MAX_SECONDS) seconds.clear();
-    seconds.set(second, (text = new Date(second * 1_000).toISOString().slice(0, -4)));
-  }
-  return `${text}${String(microseconds - second * 1e6).padStart(6, "0")}Z`;
+/** @param seconds since 1970. */
+function toIso(seconds: number): string {
+  return isoInstant(Math.round(seconds * 1e6));
 }
 
 /**

@@ -6,6 +6,7 @@ import { type SQL, getTableColumns, getTableName, sql } from "drizzle-orm";
 import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import { type Drizzle, query } from "../tables/database.ts";
 import { celeryTask, celeryTaskEvent, celeryWorker } from "../tables/schema.ts";
+import { isoInstant } from "../read/iso-instant.ts";
 import { type LostTasksOptions, isSilent } from "../workers/worker-state.ts";
 import type { TaskRow } from "../merge/task-row.ts";
 import type { TaskEventRow } from "./task-events.ts";
@@ -332,9 +333,7 @@ function sortedBy<T>(items: readonly T[], keysOf: (item: T) => readonly (number 
 }
 
 function toIso(microseconds: number | undefined): string | null {
-  if (microseconds === undefined) return null;
-  const milliseconds = Math.floor(microseconds / 1_000);
-  return new Date(milliseconds).toISOString().replace("Z", `${String(microseconds - milliseconds * 1_000).padStart(3, "0")}Z`);
+  return microseconds === undefined ? null : isoInstant(microseconds);
 }
 
 // Reads both tables with one statement.
