@@ -24,6 +24,12 @@ function isTyping({ target }: KeyboardEvent): boolean {
 const ROWS = "[data-row]";
 const SEARCH = "main .searched, main input[type=search]";
 
+function focusSearch(): boolean {
+  const field = document.querySelector<HTMLElement>(SEARCH);
+  field?.focus();
+  return field !== null;
+}
+
 function step(by: number): void {
   const rows = [...document.querySelectorAll<HTMLElement>(ROWS)];
   const at = rows.findIndex((row) => row.contains(document.activeElement));
@@ -46,8 +52,10 @@ const DOES: Readonly<Record<string, () => void>> = {
   l: () => (isLive.value = !isLive.value),
   "?": () => document.getElementById("keys")?.togglePopover(),
   "/": () => {
-    if (document.querySelector(SEARCH) === null) navigate(href("tasks"));
-    requestAnimationFrame(() => document.querySelector<HTMLElement>(SEARCH)?.focus());
+    // At once where there is a field, or the first letters of somebody who types fast go elsewhere.
+    if (focusSearch()) return;
+    navigate(href("tasks"));
+    requestAnimationFrame(focusSearch);
   },
 };
 

@@ -117,6 +117,7 @@ export function promtool(args, input = "") {
     const child = execFile(command, args, (error, stdout, stderr) => {
       resolve({ ok: error === null, output: `${stdout}${stderr}` });
     });
+    child.stdin?.on("error", () => {}); // It ended without reading all: its exit code says why.
     child.stdin?.end(input);
   });
 }

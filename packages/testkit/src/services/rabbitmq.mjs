@@ -56,6 +56,7 @@ export async function evaluate({ rabbitmqctl, environment }, code) {
   for (let attempt = 1, most = program === undefined ? 0 : MOST_CALLS; attempt <= most; attempt += 1) {
     // A random name: several may run at the same time.
     const running = promisify(execFile)(/** @type {string} */ (program), ["-r", "-n", NODE_NAME, "-e"], { env });
+    running.child.stdin?.on("error", () => {}); // It gave up before it read anything: its exit code says so.
     running.child.stdin?.end(`${code}.\n`);
     try {
       const { stdout } = await running;
