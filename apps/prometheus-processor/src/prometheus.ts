@@ -95,16 +95,16 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         ...histograms,
         isActive: () => leader.isActive,
         read: async () => {
-          const [epoch, totals, labelSets, created, classes, states, observed] = await Promise.all([
+          const [epoch, shards, labelSets, created, classes, states, observed] = await Promise.all([
             epochOf(redis, `${config.QUEUE_PREFIX}:${KEYS}:epoch`),
-            counts.totals(),
+            counts.read(),
             labels.all(),
             config.PROMETHEUS_CREATED ? labels.created() : NOT_SHOWN,
             exceptions.all(),
             workers.all(),
             observations.newest(),
           ]);
-          return { epoch, totals, labels: labelSets, created, exceptions: classes, states, ...observed };
+          return { epoch, shards, labels: labelSets, created, exceptions: classes, states, ...observed };
         },
         logger,
       });

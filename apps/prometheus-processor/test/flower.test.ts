@@ -3,6 +3,7 @@ import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { readCorpus, taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { checkMetrics, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { CountTable } from "@celery-metrics-exporter/task-store";
 import { HistogramFields, PREFETCH } from "../src/counting/fields.ts";
 import { FlowerFamilies } from "../src/exposition/flower-families.ts";
 import { PrometheusHarness, byTask, parse, scrape, type Processor } from "./prometheus-harness.ts";
@@ -142,13 +143,10 @@ it("shows the mean time in memory of the starts of the last minute", () => {
   const runtime = new HistogramFields("t", [1]);
   const flower = new FlowerFamilies({ runtime, hostnameLabel: "worker", workerTimeoutSeconds: 300 });
   const means = (now: number, count: number, microseconds: number): number[] => {
-    const totals = new Map([
-      ["x.r", count],
-      [`x.${PREFETCH.count}`, count],
-      [`x.${PREFETCH.sum}`, microseconds],
-    ]);
+    const shard = { counts: `x.r ${count} x.${PREFETCH.count} ${count} x.${PREFETCH.sum} ${microseconds}`, floors: "" };
+    const counts = new CountTable().read([shard], () => true);
     const labels = new Map([["x", ["a", "celery", WORKER]]]);
-    const families = flower.families({ totals, labels, exceptions: new Map(), created: new Map(), states: [] }, now);
+    const families = flower.families({ counts, labels, exceptions: new Map(), created: new Map(), states: [] }, now);
     return [...(families.find(({ name }) => name === "flower_task_prefetch_time_seconds")?.samples ?? [])].map(({ value }) => value);
   };
   expect(means(1_000, 10, 50e6), "nothing is known of the time before").toEqual([]);

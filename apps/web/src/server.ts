@@ -21,6 +21,7 @@ import { proxyUser } from "./access/proxy-user.ts";
 import { Directory, includesRole, type User } from "./access/user.ts";
 import type { Config } from "./config.ts";
 import { addFlower } from "./flower/routes.ts";
+import { limitRequests, withDeadlines } from "./load/deadline.ts";
 import { Places, Shared } from "./load/shared.ts";
 import { stringify } from "./queries/exact-json.ts";
 import { SECURITY_HEADERS, addPage, withoutPrefix } from "./page.ts";
@@ -40,6 +41,8 @@ export interface ServerOptions {
   readonly config: Config;
   readonly reader: Reader;
   readonly logger: Logger;
+  /** How long a request may take; undefined for any time. */
+  readonly requestLimitMs?: number | undefined;
   /** Where users may log in, besides their passwords. */
   readonly singleSignOn?: SingleSignOn;
   /** The address of the dashboard that this process runs, once it answers. */
@@ -60,7 +63,14 @@ const VERSION = (JSON.parse(readFileSync(new URL("../package.json", import.meta.
 const ANYONE: User = { name: "anyone", role: "admin" };
 
 /** Builds the server without listening. Every request passes the same checks. */
-export async function createServer({ config, reader, logger, singleSignOn, dashboardUrl }: ServerOptions): Promise<FastifyInstance> {
+export async function createServer({
+  config,
+  reader,
+  logger,
+  requestLimitMs,
+  singleSignOn,
+  dashboardUrl,
+}: ServerOptions): Promise<FastifyInstance> {
   const server = createWebServer({
     trustedProxies: config.WEB_TRUSTED_PROXIES,
     maxParamLength: MAX_ID_LENGTH,
@@ -78,11 +88,12 @@ export async function createServer({ config, reader, logger, singleSignOn, dashb
     messageOf: (body) => (body as { readonly detail?: unknown }).detail,
   });
   addProblems(server, logger);
+  if (requestLimitMs !== undefined) limitRequests(server, requestLimitMs);
   await addSecurityHeaders(server, SECURITY_HEADERS);
   await addAccess(server, { config, logger, singleSignOn });
   await server.register(swagger, DESCRIPTION);
   const context: ApiContext = {
-    reader,
+    reader: withDeadlines(reader),
     logger,
     searches: new Places(MAX_SEARCHES, "searches"),
     exports: new Places(MAX_EXPORTS, "exports"),

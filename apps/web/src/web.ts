@@ -1,5 +1,5 @@
 /** The role `web`: the HTTP API over the rows. */
-import { connectReader, type Reader } from "@celery-metrics-exporter/db";
+import { connectReader, isEmbedded, type Reader } from "@celery-metrics-exporter/db";
 import { Outage, Repeat, defineRole, listen, type Role } from "@celery-metrics-exporter/runtime";
 import { singleSignOn } from "./access/auth-routes.ts";
 import { Config } from "./config.ts";
@@ -7,7 +7,7 @@ import { readNames } from "./queries/names.ts";
 import { createServer } from "./server.ts";
 
 const MAX_CONNECTIONS = 4;
-const STATEMENT_TIMEOUT_MS = 2_000;
+const REQUEST_LIMIT_MS = 2_000;
 const ASK_EVERY_MS = 10_000;
 
 /**
@@ -21,10 +21,11 @@ export function webRole(onOpen: (url: string) => void = () => {}, dashboardUrl?:
     Config,
     async start({ config, logger, health, lifecycle }) {
       const component = health.component("database");
+      const url = config.DATABASE_READ_URL ?? config.DATABASE_URL;
       const reader: Reader = await connectReader({
-        url: config.DATABASE_READ_URL ?? config.DATABASE_URL,
+        url,
         poolSize: MAX_CONNECTIONS,
-        statementTimeoutMs: STATEMENT_TIMEOUT_MS,
+        statementTimeoutMs: REQUEST_LIMIT_MS,
         startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000,
         applicationName: "celery-metrics-exporter web",
         logger,
@@ -44,7 +45,15 @@ export function webRole(onOpen: (url: string) => void = () => {}, dashboardUrl?:
         lifecycle.defer("issuer check", () => signOn.issuer.stop());
         await signOn.issuer.asked;
       }
-      const server = await createServer({ config, reader, logger, dashboardUrl, ...(signOn !== undefined && { singleSignOn: signOn }) });
+      const server = await createServer({
+        config,
+        reader,
+        logger,
+        // An embedded database cannot end a statement, and a late answer is better there than none.
+        requestLimitMs: isEmbedded(url) ? undefined : REQUEST_LIMIT_MS,
+        dashboardUrl,
+        ...(signOn !== undefined && { singleSignOn: signOn }),
+      });
       lifecycle.defer("web port", () => server.close());
       const webUrl = await listen(server, { host: config.WEB_HOST, port: config.WEB_PORT, settings: "WEB_PORT or WEB_HOST" });
       logger.info({ webUrl, database: reader.address }, "listening");

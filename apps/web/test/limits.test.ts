@@ -1,8 +1,11 @@
 /** What many clients may cause: equal questions are asked once, searches and statements are limited. */
-import { TimedOutError } from "@celery-metrics-exporter/runtime";
+import { TimedOutError, createWebServer } from "@celery-metrics-exporter/runtime";
 import type { Reader } from "@celery-metrics-exporter/db";
 import { connectReader } from "@celery-metrics-exporter/db";
+import { sql } from "drizzle-orm";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { limitRequests, withDeadlines } from "../src/load/deadline.ts";
 import { Places, Shared } from "../src/load/shared.ts";
 import { TaskFilters, planOf } from "../src/queries/filters.ts";
 import { listTasks } from "../src/queries/list-tasks.ts";
@@ -33,6 +36,42 @@ describe("equal questions", () => {
     await api.insert([{ id: "second" }]);
     expect(await ids()).toBe(before);
     await expect.poll(ids).toContain("second");
+  });
+});
+
+describe("a request", () => {
+  it("has one limit for all of its statements, unless it streams", async () => {
+    const limits: (number | undefined)[] = [];
+    const fake = { read: async (_: unknown, timeoutMs?: number) => (limits.push(timeoutMs), []) } as unknown as Reader;
+    const reader = withDeadlines(fake);
+    const server = createWebServer();
+    limitRequests(server, 1_000);
+    const ask = async (): Promise<string> => {
+      await reader.read(sql`select 1`, 300);
+      await sleep(400);
+      await reader.read(sql`select 1`);
+      await sleep(800);
+      await reader.read(sql`select 1`);
+      return "all";
+    };
+    server.get("/short", ask);
+    server.get("/long", { config: { streams: true } }, ask);
+    expect((await server.inject("/short")).statusCode).toBe(500);
+    const [first, second, ...none] = limits;
+    expect([first, none]).toEqual([300, []]);
+    expect(second).toBeLessThanOrEqual(600);
+    limits.length = 0;
+    expect((await server.inject("/long")).body).toBe("all");
+    expect(limits).toEqual([300, undefined, undefined]);
+    await server.close();
+  });
+
+  it("that waits for a connection is refused as early as one that waits for the database", async () => {
+    await api.client.query("begin; lock table celery_task in access exclusive mode");
+    const asked = Array.from({ length: 8 }, async (_, index) => (await fetch(`${api.url}/tasks/busy-${index}`)).status);
+    await sleep(3_000);
+    await api.client.query("rollback");
+    expect(await Promise.all(asked)).toEqual(Array.from({ length: 8 }, () => 503));
   });
 });
 

@@ -17,4 +17,5 @@ export type { Contribution } from "./counts/contribution.ts";
 export { tally, type Tally, type TalliedEvent, type TalliedKind, type WaitingMessage } from "./counts/tally.ts";
 export { Observations, consumersByQueue, type Observed, type ObservationsOptions, type Watched } from "./watching/observations.ts";
 export { Workers, isUp, type WorkerState, type WorkersOptions } from "./watching/workers.ts";
-export { TaskCounts, type Look, type LookedAt, type TaskCountsOptions } from "./counts/task-counts.ts";
+export { CountTable, SetCounts, type Counts, type GaugeCount } from "./counts/count-table.ts";
+export { TaskCounts, type Look, type LookedAt, type ShardCounts, type TaskCountsOptions } from "./counts/task-counts.ts";

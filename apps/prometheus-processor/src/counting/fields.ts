@@ -38,7 +38,7 @@ export function gaugeCode(state: "waiting" | "prefetched", since: number): strin
   return (state === "waiting" ? GAUGE : PREFETCHED) + Math.floor(since / MINUTE_SECONDS).toString(36);
 }
 
-/** What the messages of a field do, and since when in seconds since the epoch; undefined for any other field. */
+/** What the messages of a field, or of its code alone, do, and since when in seconds since the epoch; undefined for any other field. */
 export function readGauge(field: string): { readonly state: "waiting" | "prefetched"; readonly since: number } | undefined {
   const code = field.indexOf(".") + 1;
   if (!field.startsWith(GAUGE, code)) return undefined;

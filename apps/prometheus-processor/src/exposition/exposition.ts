@@ -1,8 +1,7 @@
 /** What a scrape shows: everything in the active process, and only that it is on standby in the others. So a sum over all targets counts nothing twice. */
 import type { Logger } from "@celery-metrics-exporter/runtime";
-import type { Observed, WorkerState } from "@celery-metrics-exporter/task-store";
+import { CountTable, type Observed, type ShardCounts, type WorkerState } from "@celery-metrics-exporter/task-store";
 import type { HostnameLabel } from "../counting/counting.ts";
-import { GAUGE } from "../counting/fields.ts";
 import { FlowerFamilies } from "./flower-families.ts";
 import { type Snapshot, Snapshots } from "./snapshots.ts";
 import { type CountsSnapshot, type TaskFamiliesOptions, oldestWaiting, taskFamilies } from "./task-families.ts";
@@ -18,24 +17,29 @@ export interface ExpositionOptions extends TaskFamiliesOptions, WatchedFamiliesO
   readonly logger: Logger;
 }
 
-export interface Read extends CountsSnapshot, Observed {
+/** What Redis replied at one time. */
+export interface Read extends Omit<CountsSnapshot, "counts">, Observed {
+  readonly shards: readonly ShardCounts[];
   readonly states: readonly WorkerState[];
   /** Changes when Redis has lost everything. */
   readonly epoch: string;
 }
 
+interface Shown extends CountsSnapshot, Observed {
+  readonly states: readonly WorkerState[];
+}
+
 export class Exposition {
   readonly #options: ExpositionOptions;
-  readonly #snapshots: Snapshots<Read>;
+  readonly #snapshots: Snapshots<Shown>;
   readonly #flower: FlowerFamilies;
   #epoch: string | undefined;
-  /** The largest totals that were shown. Redis may lose its last writes in a failover, and Prometheus would take a smaller value for a restart from 0. */
-  #shown: Pick<Read, "totals" | "labels"> = NOTHING;
+  #table = new CountTable();
 
   constructor(options: ExpositionOptions) {
     this.#options = options;
     this.#flower = new FlowerFamilies(options);
-    this.#snapshots = new Snapshots({ read: async () => this.#neverLess(await options.read()) });
+    this.#snapshots = new Snapshots({ read: async () => this.#toShown(await options.read()) });
   }
 
   /** @throws {UnavailableError} if the series cannot be shown completely. */
@@ -64,37 +68,28 @@ export class Exposition {
   };
 
   /** Undefined on standby. */
-  async #snapshot(): Promise<Snapshot<Read> | undefined> {
+  async #snapshot(): Promise<Snapshot<Shown> | undefined> {
     if (this.#options.isActive()) {
       const snapshot = await this.#snapshots.get();
       // Redis may have answered late, and another process may show the series by now.
       if (this.#options.isActive()) return snapshot;
     }
     this.#snapshots.clear();
-    this.#shown = NOTHING;
+    this.#table = new CountTable();
     this.#flower.clear();
     return undefined;
   }
 
-  #neverLess(read: Read): Read {
-    if (this.#epoch !== undefined && this.#epoch !== read.epoch) {
+  #toShown({ shards, epoch, ...read }: Read): Shown {
+    if (this.#epoch !== undefined && this.#epoch !== epoch) {
       this.#options.logger.warn("Redis has lost the counts: they start again at 0");
-      this.#shown = NOTHING;
+      this.#table = new CountTable();
     }
-    this.#epoch = read.epoch;
-    const { totals: before, labels } = this.#shown;
-    const wasShown = (field: string): boolean => labels.has(field.slice(0, field.indexOf("."))) && !field.includes(`.${GAUGE}`);
-    // Copied only if it changes, because it is large.
-    let totals: Map<string, number> | undefined;
-    for (const [field, shown] of before)
-      if (shown > (read.totals.get(field) ?? 0) && wasShown(field)) (totals ??= new Map(read.totals)).set(field, shown);
-    const all = totals === undefined ? read : { ...read, totals };
-    this.#shown = all;
-    return all;
+    this.#epoch = epoch;
+    return { ...read, counts: this.#table.read(shards, (set) => read.labels.has(set)) };
   }
 }
 
-const NOTHING: Pick<Read, "totals" | "labels"> = { totals: new Map(), labels: new Map() };
 const ACTIVE_HELP = "1 if this process shows the series, 0 if it is on standby.";
 
 function ownGauge(name: string, help: string, value: number): Family {

@@ -1,9 +1,9 @@
 /** The families of Flower, under its names. What differs from Flower's is in `docs/prometheus.md`. */
 import { type HostnameLabel, OTHER, hostnameValue } from "../counting/counting.ts";
-import { CODES, GAUGE, PREFETCH, readGauge } from "../counting/fields.ts";
+import { CODES, PREFETCH, readGauge } from "../counting/fields.ts";
 import type { HistogramFields } from "../counting/fields.ts";
 import { type WorkerState, isUp } from "@celery-metrics-exporter/task-store";
-import { type CountsSnapshot, type Labels, type Series, createdSample, histogram } from "./task-families.ts";
+import { type CountsByCode, type CountsSnapshot, type Labels, type Series, createdSample, histogram } from "./task-families.ts";
 import type { Family, Sample } from "./text.ts";
 
 export interface FlowerFamiliesOptions {
@@ -53,7 +53,7 @@ export class FlowerFamilies {
   families(snapshot: FlowerSnapshot, now: number): Family[] {
     const { runtime, workerTimeoutSeconds } = this.#options;
     const series = byWorkerAndTask(snapshot);
-    const received = series.filter(({ counts }) => (counts.get(CODES.received) ?? 0) > 0);
+    const received = series.filter(({ counts }) => counts.get(CODES.received) > 0);
     const workers = snapshot.states.map((state) => ({ ...state, isUp: isUp(state, workerTimeoutSeconds, now) }));
     const isGone = this.#isGone(workers.flatMap((state) => (state.isUp ? [state.worker] : [])));
     const prefetched = prefetchedMessages(snapshot);
@@ -104,7 +104,7 @@ export class FlowerFamilies {
   #prefetchTimes(series: readonly WorkerTask[], now: number): (readonly [Labels, number])[] {
     const current = new Map(
       series.map(({ labels, counts }) => {
-        const means = { count: counts.get(PREFETCH.count) ?? 0, sum: counts.get(PREFETCH.sum) ?? 0 };
+        const means = { count: counts.get(PREFETCH.count), sum: counts.get(PREFETCH.sum) };
         return [keyOf(labels.worker, labels.task), means];
       }),
     );
@@ -129,24 +129,33 @@ function keyOf(worker: string, task: string): string {
   return `${worker}\0${task}`;
 }
 
-function byWorkerAndTask({ totals, labels, created }: FlowerSnapshot): WorkerTask[] {
-  const merged = new Map<string, { worker: string; task: string; counts: Map<string, number>; created: number | undefined }>();
-  for (const [field, count] of totals) {
-    const dot = field.indexOf(".");
-    const code = field.slice(dot + 1);
-    const id = field.slice(0, dot);
+function byWorkerAndTask({ counts: { bySet }, labels, created }: FlowerSnapshot): WorkerTask[] {
+  const merged = new Map<string, { worker: string; task: string; parts: CountsByCode[]; created: number | undefined }>();
+  for (const [id, counts] of bySet) {
     const [task, , worker] = labels.get(id) ?? [];
-    if (task === undefined || worker === undefined || code.startsWith(GAUGE)) continue;
+    if (task === undefined || worker === undefined) continue;
     const key = keyOf(worker, task);
-    const entry = merged.get(key) ?? { worker, task, counts: new Map<string, number>(), created: created.get(id) };
-    merged.set(key, entry);
-    entry.counts.set(code, (entry.counts.get(code) ?? 0) + count);
+    const entry = merged.get(key);
+    if (entry === undefined) {
+      merged.set(key, { worker, task, parts: [counts], created: created.get(id) });
+      continue;
+    }
+    entry.parts.push(counts);
     // The sum has been 0 until the first of them began.
     entry.created = earliest(entry.created, created.get(id));
   }
   return [...merged]
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([, { worker, task, counts, created: at }]) => ({ labels: { worker, task }, counts, created: at }));
+    .map(([, { worker, task, parts, created: at }]) => ({ labels: { worker, task }, counts: sumOf(parts), created: at }));
+}
+
+function sumOf(parts: readonly CountsByCode[]): CountsByCode {
+  return {
+    get: (code) => parts.reduce((sum, counts) => sum + counts.get(code), 0),
+    *startingWith(prefix) {
+      for (const counts of parts) yield* counts.startingWith(prefix);
+    },
+  };
 }
 
 function earliest(one: number | undefined, other: number | undefined): number | undefined {
@@ -157,22 +166,22 @@ function earliest(one: number | undefined, other: number | undefined): number | 
 function events({ labels, counts, created }: WorkerTask): Sample[] {
   return KINDS.flatMap((kind) => {
     const own = ["type", `task-${kind}`] as const;
-    const value = kind === "failed" ? failures(counts) : (counts.get(CODES[kind]) ?? 0);
+    const value = kind === "failed" ? failures(counts) : counts.get(CODES[kind]);
     return [{ suffix: "_total", labels, own, value }, ...createdSample(labels, created, own)];
   });
 }
 
-function failures(counts: ReadonlyMap<string, number>): number {
+function failures(counts: CountsByCode): number {
   let sum = 0;
-  for (const [code, count] of counts) if (code.startsWith(CODES.failed)) sum += count;
+  for (const [, count] of counts.startingWith(CODES.failed)) sum += count;
   return sum;
 }
 
-function prefetchedMessages({ totals, labels }: FlowerSnapshot): Map<string, number> {
+function prefetchedMessages({ counts: { gauges }, labels }: FlowerSnapshot): Map<string, number> {
   const messages = new Map<string, number>();
-  for (const [field, count] of totals) {
-    if (readGauge(field)?.state !== "prefetched") continue;
-    const [task, , worker] = labels.get(field.slice(0, field.indexOf("."))) ?? [];
+  for (const { set, code, count } of gauges) {
+    if (readGauge(code)?.state !== "prefetched") continue;
+    const [task, , worker] = labels.get(set) ?? [];
     if (task === undefined || worker === undefined) continue;
     const key = keyOf(worker, task);
     messages.set(key, (messages.get(key) ?? 0) + count);

@@ -1,5 +1,6 @@
 /** The families of tasks, under celery-exporter's names, from the counts in Redis. */
-import { CODES, GAUGE, type HistogramFields, MINUTE_SECONDS, readGauge } from "../counting/fields.ts";
+import type { Counts, SetCounts } from "@celery-metrics-exporter/task-store";
+import { CODES, type HistogramFields, MINUTE_SECONDS, readGauge } from "../counting/fields.ts";
 import { CREATED, type Family, type Sample, writeNumber } from "./text.ts";
 
 export interface TaskFamiliesOptions {
@@ -14,8 +15,8 @@ export interface TaskFamiliesOptions {
 
 /** What was read from Redis at one time. */
 export interface CountsSnapshot {
-  /** By field; see `fields.ts`. */
-  readonly totals: ReadonlyMap<string, number>;
+  /** By label set and code; see `fields.ts`. */
+  readonly counts: Counts;
   /** Name, queue and hostname by id. */
   readonly labels: ReadonlyMap<string, readonly string[]>;
   readonly exceptions: ReadonlyMap<string, readonly string[]>;
@@ -25,10 +26,12 @@ export interface CountsSnapshot {
 
 export type Labels = Readonly<Record<string, string>>;
 
+export type CountsByCode = Pick<SetCounts, "get" | "startingWith">;
+
 /** The counts of one set of labels. */
 export interface Series {
   readonly labels: Labels;
-  readonly counts: ReadonlyMap<string, number>;
+  readonly counts: CountsByCode;
   /** When they began, if that is shown. */
   readonly created: number | undefined;
 }
@@ -74,7 +77,7 @@ export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOpti
 
 function* counted(series: readonly Series[], code: string): Generator<Sample> {
   for (const { labels, counts, created } of series) {
-    yield { suffix: "_total", labels, value: counts.get(code) ?? 0 };
+    yield { suffix: "_total", labels, value: counts.get(code) };
     yield* createdSample(labels, created);
   }
 }
@@ -84,17 +87,7 @@ export function createdSample(labels: Labels, created: number | undefined, own?:
   return created === undefined ? [] : [{ suffix: CREATED, labels, value: created, ...(own !== undefined && { own }) }];
 }
 
-function seriesOf({ totals, labels, created }: CountsSnapshot): Series[] {
-  const bySet = new Map<string, Map<string, number>>();
-  for (const [field, count] of totals) {
-    const dot = field.indexOf(".");
-    const code = field.slice(dot + 1);
-    if (code.startsWith(GAUGE)) continue;
-    const id = field.slice(0, dot);
-    const counts = bySet.get(id);
-    if (counts === undefined) bySet.set(id, new Map([[code, count]]));
-    else counts.set(code, count);
-  }
+function seriesOf({ counts: { bySet }, labels, created }: CountsSnapshot): Series[] {
   const series: Series[] = [];
   for (const [id, counts] of bySet) {
     const [name, queue, hostname] = labels.get(id) ?? [];
@@ -110,8 +103,7 @@ function seriesOf({ totals, labels, created }: CountsSnapshot): Series[] {
 function* failures(series: readonly Series[], { exceptions }: CountsSnapshot, { exceptionLabel }: TaskFamiliesOptions): Generator<Sample> {
   for (const { labels, counts, created } of series) {
     const byException = new Map<string, number>([["", 0]]);
-    for (const [code, value] of counts) {
-      if (!code.startsWith(CODES.failed)) continue;
+    for (const [code, value] of counts.startingWith(CODES.failed)) {
       const exception = exceptionLabel ? (exceptions.get(code.slice(CODES.failed.length))?.[0] ?? "") : "";
       byException.set(exception, (byException.get(exception) ?? 0) + value);
     }
@@ -143,15 +135,14 @@ interface Bucket {
 }
 
 function* observed(series: readonly Series[], buckets: readonly Bucket[], sum: string): Generator<Sample> {
+  const below = buckets.map(() => 0);
   for (const { labels, counts, created } of series) {
-    if (!buckets.some(({ code }) => (counts.get(code) ?? 0) > 0)) continue;
-    let below = 0;
-    for (const { code, own } of buckets) {
-      below += counts.get(code) ?? 0;
-      yield { suffix: "_bucket", labels, own, value: below };
-    }
-    yield { suffix: "_count", labels, value: below };
-    yield { suffix: "_sum", labels, value: (counts.get(sum) ?? 0) / 1e6 };
+    let all = 0;
+    for (const [index, { code }] of buckets.entries()) below[index] = all += counts.get(code);
+    if (all === 0) continue;
+    for (const [index, { own }] of buckets.entries()) yield { suffix: "_bucket", labels, own, value: below[index] ?? 0 };
+    yield { suffix: "_count", labels, value: all };
+    yield { suffix: "_sum", labels, value: counts.get(sum) / 1e6 };
     yield* createdSample(labels, created);
   }
 }
@@ -162,13 +153,13 @@ function leOf(limit: number): string {
 }
 
 /** Since when the oldest message of each queue waits, in seconds since the epoch: the middle of the minute that is known. */
-export function oldestWaiting({ totals, labels }: CountsSnapshot): Map<string, number> {
+export function oldestWaiting({ counts: { gauges }, labels }: CountsSnapshot): Map<string, number> {
   const oldest = new Map<string, number>();
-  for (const [field, count] of totals) {
-    const gauge = count > 0 ? readGauge(field) : undefined;
+  for (const { set, code } of gauges) {
+    const gauge = readGauge(code);
     if (gauge?.state !== "waiting") continue;
     const since = gauge.since + MINUTE_SECONDS / 2;
-    const [, queue] = labels.get(field.slice(0, field.indexOf("."))) ?? [];
+    const [, queue] = labels.get(set) ?? [];
     if (queue !== undefined && since < (oldest.get(queue) ?? Number.POSITIVE_INFINITY)) oldest.set(queue, since);
   }
   return oldest;

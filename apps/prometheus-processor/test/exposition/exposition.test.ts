@@ -7,7 +7,7 @@ import { writeText } from "../../src/exposition/text.ts";
 
 const READ: Read = {
   epoch: "1",
-  totals: new Map([["x.r", 5]]),
+  shards: [{ counts: "x.r 5", floors: "" }],
   labels: new Map([["x", ["shop.charge", "celery", "generic"]]]),
   exceptions: new Map(),
   created: new Map(),

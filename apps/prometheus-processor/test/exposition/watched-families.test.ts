@@ -101,7 +101,8 @@ describe("queues", () => {
 
 it("takes the oldest message to be from the middle of its minute, so that its age is half a minute off at most", () => {
   const sentAt = [120, 150, 179, 240];
-  const totals = new Map(sentAt.map((at) => [`l1.${gaugeCode("waiting", at)}`, 1]));
-  const counts = { totals, labels: new Map([["l1", ["shop.pay", "mail", "generic"]]]) } as unknown as CountsSnapshot;
-  expect(oldestWaiting(counts)).toEqual(new Map([["mail", 150]]));
+  const gauges = sentAt.map((at) => ({ set: "l1", code: gaugeCode("waiting", at), count: 1 }));
+  const labels = new Map([["l1", ["shop.pay", "mail", "generic"]]]);
+  const snapshot: CountsSnapshot = { counts: { bySet: new Map(), gauges }, labels, exceptions: new Map(), created: new Map() };
+  expect(oldestWaiting(snapshot)).toEqual(new Map([["mail", 150]]));
 });

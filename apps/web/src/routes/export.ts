@@ -54,7 +54,7 @@ export function addExports(api: Api, context: ApiContext): void {
     api.get(
       `${PREFIX}/tasks.${name}`,
       {
-        config: { role: "viewer" },
+        config: { role: "viewer", streams: true },
         schema: {
           operationId: `exportTasks${name === "csv" ? "Csv" : "Ndjson"}`,
           summary: `Exports tasks as ${name.toUpperCase()}, newest first`,

@@ -34,7 +34,7 @@ export function addLive(api: Api, context: ApiContext): void {
   api.get(
     `${PREFIX}/live`,
     {
-      config: { role: "viewer" },
+      config: { role: "viewer", streams: true },
       schema: {
         operationId: "watchTasks",
         summary: "Sends the newest tasks of a list, and then each change, as server-sent events",

@@ -1,5 +1,5 @@
 /** Opens the database of a URL: PostgreSQL through a pool, or PGlite inside this process. */
-import { type Logger, MAX_TIMER_MS, UnavailableError, pause, redactUrl, retry } from "@celery-metrics-exporter/runtime";
+import { type Logger, MAX_TIMER_MS, TimedOutError, UnavailableError, pause, redactUrl, retry } from "@celery-metrics-exporter/runtime";
 import { DrizzleQueryError } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { DatabaseError, Pool, type PoolClient, type QueryConfig } from "pg";
@@ -204,7 +204,34 @@ class TimeLimitingPool {
 
 /** @param begin the statements that begin the transaction. */
 export async function inTransaction<T>(pool: Pool, begin: string, work: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await pool.connect();
+  return onConnection(await pool.connect(), begin, work);
+}
+
+/**
+ * The same, but the wait for a free connection counts too.
+ *
+ * @param begin the statements that begin a transaction that has so many milliseconds left.
+ * @throws {TimedOutError} if no connection becomes free within the limit.
+ */
+export async function inTransactionWithin<T>(
+  pool: Pool,
+  limitMs: number,
+  begin: (leftMs: number) => string,
+  work: (client: PoolClient) => Promise<T>,
+): Promise<T> {
+  const deadline = performance.now() + limitMs;
+  const connecting = pool.connect();
+  const connected = new AbortController();
+  const client = await Promise.race([connecting, pause(limitMs, connected.signal)]).finally(() => connected.abort());
+  if (!client) {
+    // It comes too late for us.
+    connecting.then((late) => late.release(), ignore);
+    throw new TimedOutError("PostgreSQL takes too long: no connection was free in time.");
+  }
+  return onConnection(client, begin(Math.max(1, Math.round(deadline - performance.now()))), work);
+}
+
+async function onConnection<T>(client: PoolClient, begin: string, work: (client: PoolClient) => Promise<T>): Promise<T> {
   // Without a listener, a lost connection would end the process. The statement fails too, with the reason.
   client.on("error", ignore);
   try {

@@ -1,8 +1,8 @@
 /** Reads rows for people who wait: in read-only transactions with a short time limit. */
-import { redactUrl } from "@celery-metrics-exporter/runtime";
+import { UnavailableError, redactUrl } from "@celery-metrics-exporter/runtime";
 import { type SQL, sql } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/node-postgres";
-import { connectDatabase, type ConnectDatabaseOptions, inTransaction, openReadingPool } from "../connect/connect-database.ts";
+import { connectDatabase, type ConnectDatabaseOptions, inTransactionWithin, openReadingPool } from "../connect/connect-database.ts";
 import { toDatabaseError } from "../connect/database-error.ts";
 import { checkDatabaseUrl, isEmbedded } from "../connect/database-url.ts";
 import { type Database, execute } from "../tables/database.ts";
@@ -11,7 +11,7 @@ export interface Reader extends Pick<Database, "address" | "ping" | "close"> {
   /**
    * Runs one statement and returns its rows. Times are in UTC.
    *
-   * @param timeoutMs a limit below that of the reader. An embedded database knows no limit.
+   * @param timeoutMs a limit below that of the reader, the wait for a free connection included. An embedded database knows no limit.
    * @throws {TimedOutError} if it takes too long.
    * @throws {UnavailableError} if the database is unavailable, is not migrated or refuses access.
    * @throws {RefusedDataError} if it rejects a parameter.
@@ -51,9 +51,9 @@ async function connectPostgres(options: ConnectReaderOptions): Promise<Reader> {
     ping,
     close,
     read: async (statement, timeoutMs = options.statementTimeoutMs) => {
-      const limitMs = Math.max(1, Math.min(Math.round(timeoutMs), options.statementTimeoutMs));
-      const begin = `begin transaction read only; set local statement_timeout = ${limitMs}; ${SETTINGS}`;
-      return inWords(() => inTransaction(pool, begin, (client) => execute({ drizzle: drizzle({ client }) }, statement)));
+      const limitMs = Math.min(timeoutMs, options.statementTimeoutMs);
+      const begin = (leftMs: number): string => `begin transaction read only; set local statement_timeout = ${leftMs}; ${SETTINGS}`;
+      return inWords(() => inTransactionWithin(pool, limitMs, begin, (client) => execute({ drizzle: drizzle({ client }) }, statement)));
     },
   };
 }
@@ -81,6 +81,6 @@ async function inWords<T>(work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (thrown) {
-    throw toDatabaseError(thrown);
+    throw thrown instanceof UnavailableError ? thrown : toDatabaseError(thrown);
   }
 }

@@ -37,6 +37,13 @@ export interface TaskCountsOptions extends FactOptions {
   readonly onLoss?: () => void;
 }
 
+/** What Redis holds of one shard, each as alternating fields and numbers, separated by spaces. */
+export interface ShardCounts {
+  readonly counts: string;
+  /** The least that is shown of some fields. */
+  readonly floors: string;
+}
+
 /** What the counting code says of a task. */
 export interface Look {
   readonly contribution: Contribution;
@@ -158,23 +165,14 @@ export class TaskCounts {
   }
 
   /**
-   * The sum of all shards. A count never falls below what an earlier call returned, even if late events moved what was counted, unless Redis lost it.
+   * The counts of each shard, for a `CountTable`. A count never falls below what an earlier call returned, even if late events moved what was counted,
+   * unless Redis lost it.
    *
    * @throws {UnavailableError} if a shard cannot be read.
    */
-  async totals(): Promise<Map<string, number>> {
-    const totals = new Map<string, number>();
+  async read(): Promise<ShardCounts[]> {
     const replies = (await this.#read.run(this.#keys.counts.map((keys) => ({ keys, args: [] })))) as [counts: string, floors: string][];
-    for (const [counts, floors] of replies) {
-      const lowest = new Map(pairsOf(floors));
-      for (const [field, count] of pairsOf(counts)) {
-        const shown = lowest.size === 0 ? count : Math.max(count, lowest.get(field) ?? 0);
-        totals.set(field, replies.length === 1 ? shown : (totals.get(field) ?? 0) + shown);
-        lowest.delete(field);
-      }
-      for (const [field, floor] of lowest) totals.set(field, (totals.get(field) ?? 0) + floor);
-    }
-    return totals;
+    return replies.map(([counts, floors]) => ({ counts, floors }));
   }
 
   /**
@@ -355,13 +353,6 @@ export class TaskCounts {
     const args = [changes, sums.map(({ added }) => added), sums.map(({ subtracted }) => subtracted)];
     return { keys, args: [...args.map((arg) => JSON.stringify(arg)), ...sizesOf(part)] };
   }
-}
-
-/** The fields and numbers of a text of `READ_SCRIPT`. */
-function* pairsOf(text: string): Generator<[field: string, number: number]> {
-  if (text === "") return;
-  const parts = text.split(" ");
-  for (let index = 0; index < parts.length; index += 2) yield [parts[index] as string, Number(parts[index + 1])];
 }
 
 function shareAny(some: ReadonlyMap<string, unknown>, others: ReadonlyMap<string, unknown>): boolean {

@@ -3,6 +3,7 @@ import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
+import { CountTable } from "../../src/counts/count-table.ts";
 import { UNKNOWN_TASK, merge } from "../../src/counts/counted-task.ts";
 import { tally } from "../../src/counts/tally.ts";
 import { type Look, type LookedAt, TaskCounts, type TaskCountsOptions } from "../../src/counts/task-counts.ts";
@@ -52,6 +53,13 @@ export async function expectedOf(events: readonly CeleryEvent[], isFinalLook = f
   const sum = new Map<string, number>();
   for (const { contribution } of await lookAt(tasks)) for (const [field, by] of contribution) sum.set(field, (sum.get(field) ?? 0) + by);
   return sorted(sum);
+}
+
+/** What somebody reads who has not read before, by field. */
+export async function totalsOf(counts: TaskCounts): Promise<Map<string, number>> {
+  const { bySet, gauges } = new CountTable().read(await counts.read(), () => true);
+  const ofSets = [...bySet].flatMap(([set, own]) => [...own.startingWith("")].map(([code, count]) => [`${set}.${code}`, count] as const));
+  return new Map([...ofSets, ...gauges.map(({ set, code, count }) => [`${set}.${code}`, count] as const)]);
 }
 
 /** Without those that are 0. */

@@ -4,7 +4,7 @@ import type { TaskEvent } from "@celery-metrics-exporter/celery";
 import { SENT_AT, deliveries, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, beforeEach, expect, it } from "vitest";
-import { CountsHarness, expectedOf, sorted } from "./counts-harness.ts";
+import { CountsHarness, expectedOf, sorted, totalsOf } from "./counts-harness.ts";
 
 let harness: CountsHarness;
 beforeAll(async () => {
@@ -28,34 +28,34 @@ it("holds what was read until it is caught up, and then disappears", async () =>
   const counts = harness.process();
   await counts.add([received("t")]);
   await counts.giveUpWaiting(["t"]);
-  expect((await counts.totals()).get(DEFAULT)).toBe(1);
+  expect((await totalsOf(counts)).get(DEFAULT)).toBe(1);
   await counts.add([late("t")]);
   expect(await harness.counts()).not.toHaveProperty(DEFAULT);
   expect(await harness.floors()).toEqual({ [DEFAULT]: "1" });
-  expect(Object.fromEntries(await counts.totals())).toMatchObject({ [DEFAULT]: 1, [MAIL]: 1 });
+  expect(Object.fromEntries(await totalsOf(counts))).toMatchObject({ [DEFAULT]: 1, [MAIL]: 1 });
   // Of the same shard, so that it catches up.
   await counts.add([taskReceived({ uuid: "t", timestamp: SENT_AT + 5, hostname: "w2@host-b", name: "shop.cart.total" })]);
   const ids = Array.from({ length: 40 }, (_, index) => `other-${index}`);
   await counts.add(ids.map(received));
   await counts.giveUpWaiting(ids);
-  expect((await counts.totals()).get(DEFAULT)).toBe(40);
+  expect((await totalsOf(counts)).get(DEFAULT)).toBe(40);
   expect(await harness.floors()).toEqual({});
 });
 
 it("has none for what nobody read", async () => {
   const counts = harness.process();
-  await counts.totals();
+  await counts.read();
   await counts.add([received("t")]);
   await counts.giveUpWaiting(["t"]);
   await counts.add([late("t")]);
   expect(await harness.floors()).toEqual({});
-  expect((await counts.totals()).has(DEFAULT)).toBe(false);
+  expect((await totalsOf(counts)).has(DEFAULT)).toBe(false);
 });
 
 it("has none for gauges", async () => {
   const counts = harness.process();
   await counts.add([taskSent({ uuid: "t" })]);
-  const gauges = async (): Promise<string[]> => [...(await counts.totals()).keys()].filter((field) => field.includes(".q"));
+  const gauges = async (): Promise<string[]> => [...(await totalsOf(counts)).keys()].filter((field) => field.includes(".q"));
   expect(await gauges()).toHaveLength(1);
   await counts.add([received("t"), taskStarted({ uuid: "t" }), taskSucceeded({ uuid: "t" })]);
   expect(await gauges()).toEqual([]);
@@ -69,7 +69,7 @@ it("never lets a count fall for any reader, in any delivery", async () => {
       const [one, other] = [harness.process(), harness.process()];
       let last = new Map<string, number>();
       const read = async (): Promise<void> => {
-        const now = await one.totals();
+        const now = await totalsOf(one);
         const fallen = [...last].filter(([field, count]) => !field.includes(".q") && (now.get(field) ?? 0) < count);
         expect(fallen).toEqual([]);
         last = now;
@@ -84,7 +84,7 @@ it("never lets a count fall for any reader, in any delivery", async () => {
       const whole = await expectedOf(history, true);
       await other.giveUpWaiting(new Set(history.map(({ uuid }) => uuid)));
       expect(await harness.counts()).toEqual(whole);
-      expect(sorted(await one.totals())).toMatchObject(Object.fromEntries(Object.keys(whole).map((field) => [field, expect.any(Number)])));
+      expect(sorted(await totalsOf(one))).toMatchObject(Object.fromEntries(Object.keys(whole).map((field) => [field, expect.any(Number)])));
     }),
     { numRuns: scaled(15, 40) },
   );
