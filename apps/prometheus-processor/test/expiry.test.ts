@@ -65,8 +65,10 @@ it("forgets the labels of a set that nobody uses, then its counts, and counts an
   await counts.add([old, used]);
   const namesOf = async (): Promise<string[]> => [...(await labels.all()).values()].map(([name = ""]) => name).toSorted();
   const shown = async (): Promise<Counts> => new CountTable().read(await counts.read(), () => true);
-  const sentOf = async (): Promise<number[]> =>
-    [...(await shown()).bySet.values()].flatMap((of) => of.get("s") || []).toSorted((a, b) => a - b);
+  const sentOf = async (): Promise<number[]> => {
+    const { codes, bySet } = await shown();
+    return [...bySet.values()].flatMap((of) => of.get(codes.get("s")) || []).toSorted((a, b) => a - b);
+  };
   expect(await namesOf()).toEqual(["old", "other", "used"]);
 
   const createdOf = async (): Promise<number | undefined> => (await labels.created()).get(id);

@@ -2,8 +2,16 @@
 import { type HostnameLabel, OTHER, hostnameValue } from "../counting/counting.ts";
 import { CODES, PREFETCH, readGauge } from "../counting/fields.ts";
 import type { HistogramFields } from "../counting/fields.ts";
-import { type WorkerState, isUp } from "@celery-metrics-exporter/task-store";
-import { type CountsByCode, type CountsSnapshot, type Labels, type Series, createdSample, histogram } from "./task-families.ts";
+import { type Counts, type WorkerState, isUp } from "@celery-metrics-exporter/task-store";
+import {
+  type CountsByCode,
+  type CountsSnapshot,
+  type Labels,
+  type Series,
+  createdSample,
+  failureCodes,
+  histogram,
+} from "./task-families.ts";
 import type { Family, Sample } from "./text.ts";
 
 export interface FlowerFamiliesOptions {
@@ -53,7 +61,9 @@ export class FlowerFamilies {
   families(snapshot: FlowerSnapshot, now: number): Family[] {
     const { runtime, workerTimeoutSeconds } = this.#options;
     const series = byWorkerAndTask(snapshot);
-    const received = series.filter(({ counts }) => counts.get(CODES.received) > 0);
+    const { codes } = snapshot.counts;
+    const ofReceived = codes.get(CODES.received);
+    const received = series.filter(({ counts }) => counts.get(ofReceived) > 0);
     const workers = snapshot.states.map((state) => ({ ...state, isUp: isUp(state, workerTimeoutSeconds, now) }));
     const isGone = this.#isGone(workers.flatMap((state) => (state.isUp ? [state.worker] : [])));
     const prefetched = prefetchedMessages(snapshot);
@@ -63,14 +73,14 @@ export class FlowerFamilies {
         type: "counter",
         help: "Number of events.",
         get samples() {
-          return series.flatMap(events);
+          return series.flatMap((each) => events(each, codes));
         },
       },
-      histogram("flower_task_runtime_seconds", "Run times of successful tasks.", series, runtime),
+      histogram("flower_task_runtime_seconds", "Run times of successful tasks.", series, runtime, codes),
       gauge(
         "task_prefetch_time_seconds",
         `Mean time in the worker's memory of the tasks that started in the last ${MEAN_SECONDS} s, 0 if none did.`,
-        this.#prefetchTimes(received, now),
+        this.#prefetchTimes(received, codes, now),
       ),
       gauge(
         "worker_prefetched_tasks",
@@ -101,10 +111,10 @@ export class FlowerFamilies {
   }
 
   /** None the first time: then nothing is known of the time before. */
-  #prefetchTimes(series: readonly WorkerTask[], now: number): (readonly [Labels, number])[] {
+  #prefetchTimes(series: readonly WorkerTask[], codes: Counts["codes"], now: number): (readonly [Labels, number])[] {
     const current = new Map(
       series.map(({ labels, counts }) => {
-        const means = { count: counts.get(PREFETCH.count), sum: counts.get(PREFETCH.sum) };
+        const means = { count: counts.get(codes.get(PREFETCH.count)), sum: counts.get(codes.get(PREFETCH.sum)) };
         return [keyOf(labels.worker, labels.task), means];
       }),
     );
@@ -150,12 +160,7 @@ function byWorkerAndTask({ counts: { bySet }, labels, created }: FlowerSnapshot)
 }
 
 function sumOf(parts: readonly CountsByCode[]): CountsByCode {
-  return {
-    get: (code) => parts.reduce((sum, counts) => sum + counts.get(code), 0),
-    *startingWith(prefix) {
-      for (const counts of parts) yield* counts.startingWith(prefix);
-    },
-  };
+  return { get: (code) => parts.reduce((sum, counts) => sum + counts.get(code), 0) };
 }
 
 function earliest(one: number | undefined, other: number | undefined): number | undefined {
@@ -163,18 +168,13 @@ function earliest(one: number | undefined, other: number | undefined): number | 
 }
 
 /** All types of a worker and task appear together, so that rates see the first event of each. */
-function events({ labels, counts, created }: WorkerTask): Sample[] {
+function events({ labels, counts, created }: WorkerTask, codes: Counts["codes"]): Sample[] {
   return KINDS.flatMap((kind) => {
     const own = ["type", `task-${kind}`] as const;
-    const value = kind === "failed" ? failures(counts) : counts.get(CODES[kind]);
+    const numbers = kind === "failed" ? failureCodes(codes).map(([, number]) => number) : [codes.get(CODES[kind])];
+    const value = numbers.reduce((sum: number, number) => sum + counts.get(number), 0);
     return [{ suffix: "_total", labels, own, value }, ...createdSample(labels, created, own)];
   });
-}
-
-function failures(counts: CountsByCode): number {
-  let sum = 0;
-  for (const [, count] of counts.startingWith(CODES.failed)) sum += count;
-  return sum;
 }
 
 function prefetchedMessages({ counts: { gauges }, labels }: FlowerSnapshot): Map<string, number> {

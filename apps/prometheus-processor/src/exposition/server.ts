@@ -4,7 +4,7 @@ import { setImmediate as othersTurn } from "node:timers/promises";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import { UnavailableError, createWebServer, toError, type Logger } from "@celery-metrics-exporter/runtime";
-import { CONTENT_TYPES, type Family, type Format, formatFor, writeFamilies } from "./text.ts";
+import { CONTENT_TYPES, type Family, type Format, TextWriter, formatFor } from "./text.ts";
 
 export interface ExpositionOptions {
   /** @throws {UnavailableError} if they cannot be shown completely. */
@@ -54,22 +54,25 @@ export function expositionServer({
     return reply.type("text/plain; charset=utf-8").send("ok\n");
   });
   const show = (path: string, shown: () => Promise<readonly Family[]>): void => {
-    const write = async (format: Format): Promise<Buffer> => {
-      const parts: Buffer[] = [];
-      for (const text of writeFamilies(await shown(), format, staticLabels)) {
-        parts.push(Buffer.from(text));
-        await othersTurn();
-      }
-      return Buffer.concat(parts);
+    const text = (format: Format): (() => Promise<Buffer>) => {
+      const writer = new TextWriter(format, staticLabels);
+      return shared(async () => {
+        const writing = writer.write(await shown());
+        for (;;) {
+          const { done, value } = writing.next();
+          if (done === true) return value;
+          await othersTurn();
+        }
+      });
     };
-    const texts = { text: shared(() => write("text")), openmetrics: shared(() => write("openmetrics")) };
+    const texts = { text: text("text"), openmetrics: text("openmetrics") };
     server.get(path, async ({ headers }, reply) => {
       const format = formatFor(headers.accept);
-      const text = await texts[format]();
+      const shownText = await texts[format]();
       reply.type(CONTENT_TYPES[format]).header("vary", "accept, accept-encoding");
       const takesGzip = /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(headers["accept-encoding"] ?? "");
-      if (!takesGzip || text.length < WORTH_COMPRESSING) return reply.send(text);
-      return reply.header("content-encoding", "gzip").send(await compress(text, { level: 1 }));
+      if (!takesGzip || shownText.length < WORTH_COMPRESSING) return reply.send(shownText);
+      return reply.header("content-encoding", "gzip").send(await compress(shownText, { level: 1 }));
     });
   };
   show("/metrics", families);

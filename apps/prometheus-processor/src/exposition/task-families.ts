@@ -15,7 +15,7 @@ export interface TaskFamiliesOptions {
 
 /** What was read from Redis at one time. */
 export interface CountsSnapshot {
-  /** By label set and code; see `fields.ts`. */
+  /** Their codes are those of `fields.ts`. */
   readonly counts: Counts;
   /** Name, queue and hostname by id. */
   readonly labels: ReadonlyMap<string, readonly string[]>;
@@ -26,7 +26,9 @@ export interface CountsSnapshot {
 
 export type Labels = Readonly<Record<string, string>>;
 
-export type CountsByCode = Pick<SetCounts, "get" | "startingWith">;
+export type CountsByCode = Pick<SetCounts, "get">;
+
+type Codes = Counts["codes"];
 
 /** The counts of one set of labels. */
 export interface Series {
@@ -50,12 +52,13 @@ const COUNTERS: readonly (readonly [state: Exclude<keyof typeof CODES, "failed">
 export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOptions): Family[] {
   const { prefix, runtime, failedRuntime, wait } = options;
   const series = seriesOf(snapshot);
+  const { codes } = snapshot.counts;
   const counters = COUNTERS.map(([state, help]): Family => ({
     name: `${prefix}task_${state}`,
     type: "counter",
     help,
     get samples() {
-      return counted(series, CODES[state]);
+      return counted(series, codes.get(CODES[state]));
     },
   }));
   const families: Family[] = [
@@ -68,14 +71,20 @@ export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOpti
         return failures(series, snapshot, options);
       },
     },
-    histogram(`${prefix}task_runtime`, "Histogram of task runtime measurements.", series, runtime),
-    histogram(`${prefix}task_failed_runtime`, "Run times of failed tasks, from start to failure.", series, failedRuntime),
-    histogram(`${prefix}task_queue_wait_time`, "Time between a task's sending, or its ETA if that is later, and its start.", series, wait),
+    histogram(`${prefix}task_runtime`, "Histogram of task runtime measurements.", series, runtime, codes),
+    histogram(`${prefix}task_failed_runtime`, "Run times of failed tasks, from start to failure.", series, failedRuntime, codes),
+    histogram(
+      `${prefix}task_queue_wait_time`,
+      "Time between a task's sending, or its ETA if that is later, and its start.",
+      series,
+      wait,
+      codes,
+    ),
   ];
   return families.toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-function* counted(series: readonly Series[], code: string): Generator<Sample> {
+function* counted(series: readonly Series[], code: number | undefined): Generator<Sample> {
   for (const { labels, counts, created } of series) {
     yield { suffix: "_total", labels, value: counts.get(code) };
     yield* createdSample(labels, created);
@@ -90,55 +99,79 @@ export function createdSample(labels: Labels, created: number | undefined, own?:
 function seriesOf({ counts: { bySet }, labels, created }: CountsSnapshot): Series[] {
   const series: Series[] = [];
   for (const [id, counts] of bySet) {
-    const [name, queue, hostname] = labels.get(id) ?? [];
-    if (name === undefined || queue === undefined || hostname === undefined) continue;
-    series.push({ labels: { name, hostname, queue_name: queue }, counts, created: created.get(id) });
+    const own = labelsOf(labels.get(id) ?? []);
+    if (own !== undefined) series.push({ labels: own, counts, created: created.get(id) });
   }
   const keyOf = ({ labels: { name = "", queue_name = "", hostname = "" } }: Series): string => `${name}\0${queue_name}\0${hostname}`;
   const keyed = series.map((each) => [keyOf(each), each] as const);
   return keyed.toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, each]) => each);
 }
 
+/** By the values, which the registry keeps. So the labels of the next scrape are the same objects, and are written already. */
+const known = new WeakMap<readonly string[], Labels>();
+
+/** Undefined if the values are not those of a label set. */
+function labelsOf(values: readonly string[]): Labels | undefined {
+  let labels = known.get(values);
+  const [name, queue, hostname] = values;
+  if (labels !== undefined || name === undefined || queue === undefined || hostname === undefined) return labels;
+  known.set(values, (labels = { name, hostname, queue_name: queue }));
+  return labels;
+}
+
 /** With an exception of `""` at 0, as celery-exporter has it: so the family exists before the first failure. */
-function* failures(series: readonly Series[], { exceptions }: CountsSnapshot, { exceptionLabel }: TaskFamiliesOptions): Generator<Sample> {
+function* failures(
+  series: readonly Series[],
+  { exceptions, counts: { codes } }: CountsSnapshot,
+  { exceptionLabel }: TaskFamiliesOptions,
+): Generator<Sample> {
+  const ofNone = ["exception", ""] as const;
+  const kinds = failureCodes(codes).map(([code, number]) => {
+    return { number, exception: exceptionLabel ? (exceptions.get(code.slice(CODES.failed.length))?.[0] ?? "") : "" };
+  });
   for (const { labels, counts, created } of series) {
     const byException = new Map<string, number>([["", 0]]);
-    for (const [code, value] of counts.startingWith(CODES.failed)) {
-      const exception = exceptionLabel ? (exceptions.get(code.slice(CODES.failed.length))?.[0] ?? "") : "";
-      byException.set(exception, (byException.get(exception) ?? 0) + value);
+    for (const { number, exception } of kinds) {
+      const value = counts.get(number);
+      if (value > 0) byException.set(exception, (byException.get(exception) ?? 0) + value);
     }
     for (const [exception, value] of [...byException].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
-      const own = ["exception", exception] as const;
+      const own = exception === "" ? ofNone : (["exception", exception] as const);
       yield { suffix: "_total", labels, own, value };
       yield* createdSample(labels, created, own);
     }
   }
 }
 
-export function histogram(name: string, help: string, series: readonly Series[], fields: HistogramFields): Family {
-  const buckets = [...fields.limits, Number.POSITIVE_INFINITY].map((limit, index) => {
-    return { code: fields.bucket(index), own: ["le", leOf(limit)] as const };
+/** Those of failures, with their numbers. */
+export function failureCodes(codes: Codes): (readonly [code: string, number: number])[] {
+  return [...codes].filter(([code]) => code.startsWith(CODES.failed));
+}
+
+export function histogram(name: string, help: string, series: readonly Series[], fields: HistogramFields, codes: Codes): Family {
+  const buckets = [...fields.limits, Number.POSITIVE_INFINITY].map((limit, index): Bucket => {
+    return { code: codes.get(fields.bucket(index)), own: ["le", leOf(limit)] };
   });
   return {
     name,
     type: "histogram",
     help,
     get samples() {
-      return observed(series, buckets, fields.sum);
+      return observed(series, buckets, codes.get(fields.sum));
     },
   };
 }
 
 interface Bucket {
-  readonly code: string;
+  readonly code: number | undefined;
   readonly own: readonly [name: string, value: string];
 }
 
-function* observed(series: readonly Series[], buckets: readonly Bucket[], sum: string): Generator<Sample> {
+function* observed(series: readonly Series[], buckets: readonly Bucket[], sum: number | undefined): Generator<Sample> {
   const below = buckets.map(() => 0);
   for (const { labels, counts, created } of series) {
     let all = 0;
-    for (const [index, { code }] of buckets.entries()) below[index] = all += counts.get(code);
+    for (let index = 0; index < buckets.length; index += 1) below[index] = all += counts.get(buckets[index]?.code);
     if (all === 0) continue;
     for (const [index, { own }] of buckets.entries()) yield { suffix: "_bucket", labels, own, value: below[index] ?? 0 };
     yield { suffix: "_count", labels, value: all };

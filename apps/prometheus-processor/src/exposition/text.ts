@@ -40,79 +40,165 @@ export function formatFor(accept = ""): Format {
   return openmetrics > 0 && openmetrics >= qualityOf("text/plain") ? "openmetrics" : "text";
 }
 
-/**
- * Writes families in the given order. The text format 0.0.4 has no samples with the suffix `_created`: there they are a gauge after the family.
- *
- * @param more labels to add to every series.
- */
+/** Writes all at once; see `TextWriter`. */
 export function writeText(families: readonly Family[], format: Format, more: Readonly<Record<string, string>> = {}): string {
-  return [...writeFamilies(families, format, more)].join("");
+  const writing = new TextWriter(format, more).write(families);
+  for (;;) {
+    const { done, value } = writing.next();
+    if (done === true) return value.toString();
+  }
 }
 
-/** Characters that are written at a time. */
+/** Bytes that are written at a time. */
 const PART = 65_536;
 
-/** Writes a part at a time, so that other work gets its turn, and samples need not all be in memory. */
-export function* writeFamilies(
-  families: readonly Family[],
-  format: Format,
-  more: Readonly<Record<string, string>> = {},
-): Generator<string, void, void> {
-  const writer = new LabelWriter(more);
-  for (const { name, type, help, samples } of families) {
-    const header = (shown: string, ofType: Family["type"]): string =>
-      `# HELP ${shown} ${escapeHelp(help, format)}\n# TYPE ${shown} ${ofType}\n`;
-    let lines = header(format === "text" && type === "counter" ? `${name}_total` : name, type);
-    let created = "";
-    for (const { suffix, labels, own, value } of samples) {
-      const [before, after] = writer.partsOf(labels, own?.[0] ?? "");
-      const shown = own === undefined ? before : `${before}${escapeValue(own[1])}${after}`;
-      const line = `${name}${suffix}${shown} ${writeNumber(value)}\n`;
-      if (format === "text" && suffix === CREATED) created += line;
-      else lines += line;
-      if (lines.length < PART) continue;
-      yield lines;
-      lines = "";
-    }
-    yield created === "" ? lines : `${lines}${header(`${name}${CREATED}`, "gauge")}${created}`;
-  }
-  if (format === "openmetrics") yield "# EOF\n";
-}
+type Written = readonly [before: Uint8Array, after: Uint8Array];
 
-type Written = readonly [before: string, after: string];
-
-/** Writes each object of labels only once, as what comes before and after a sample's own label: there are about 40 samples of each. */
-class LabelWriter {
+/**
+ * Writes families again and again. What labels and names look like is kept for the next time, as bytes, for as long as somebody keeps the objects of the
+ * labels: a scrape has about 40 samples of each, and the next one has the same.
+ */
+export class TextWriter {
+  readonly #format: Format;
   readonly #more: Readonly<Record<string, string>>;
   /** By the name of the sample's own label. */
-  readonly #written = new Map<string, Map<Sample["labels"], Written>>();
+  readonly #labels = new WeakMap<Sample["labels"], Map<string, Written>>();
+  readonly #values = new WeakMap<NonNullable<Sample["own"]>, Uint8Array>();
   /** Most samples have the labels of the one before. */
   #last: { readonly labels: Sample["labels"]; readonly own: string; readonly parts: Written } | undefined;
+  #expected = PART;
 
-  constructor(more: Readonly<Record<string, string>>) {
+  /** @param more labels to add to every series. */
+  constructor(format: Format, more: Readonly<Record<string, string>> = {}) {
+    this.#format = format;
     this.#more = more;
   }
 
+  /**
+   * Writes families in the given order, a part at a time, so that other work gets its turn and samples need not all be in memory. The text format 0.0.4 has
+   * no samples with the suffix `_created`: there they are a gauge after the family.
+   */
+  *write(families: readonly Family[]): Generator<void, Buffer, void> {
+    const output = new Output(this.#expected);
+    let part = PART;
+    for (const { name, type, help, samples } of families) {
+      const header = (shown: string, ofType: Family["type"]): void =>
+        output.text(`# HELP ${shown} ${escapeHelp(help, this.#format)}\n# TYPE ${shown} ${ofType}\n`);
+      header(this.#format === "text" && type === "counter" ? `${name}_total` : name, type);
+      const names = new Map<string, Uint8Array>();
+      const created: Sample[] = [];
+      for (const sample of samples) {
+        if (this.#format === "text" && sample.suffix === CREATED) created.push(sample);
+        else this.#line(output, name, names, sample);
+        if (output.length < part) continue;
+        part = output.length + PART;
+        yield;
+      }
+      if (created.length === 0) continue;
+      header(`${name}${CREATED}`, "gauge");
+      for (const sample of created) this.#line(output, name, names, sample);
+    }
+    if (this.#format === "openmetrics") output.text("# EOF\n");
+    this.#expected = Math.ceil(output.length * 1.1);
+    return output.bytes();
+  }
+
+  #line(output: Output, family: string, names: Map<string, Uint8Array>, { suffix, labels, own, value }: Sample): void {
+    let name = names.get(suffix);
+    if (name === undefined) names.set(suffix, (name = Buffer.from(`${family}${suffix}`)));
+    const [before, after] = this.#partsOf(labels, own?.[0] ?? "");
+    output.add(name);
+    output.add(before);
+    if (own !== undefined) output.add(this.#valueOf(own));
+    output.add(after);
+    output.number(value);
+  }
+
+  #valueOf(own: NonNullable<Sample["own"]>): Uint8Array {
+    let value = this.#values.get(own);
+    if (value === undefined) this.#values.set(own, (value = Buffer.from(escapeValue(own[1]))));
+    return value;
+  }
+
   /** @param own the name of the sample's own label; empty if it has none. */
-  partsOf(labels: Sample["labels"], own: string): Written {
+  #partsOf(labels: Sample["labels"], own: string): Written {
     if (this.#last?.labels === labels && this.#last.own === own) return this.#last.parts;
-    let written = this.#written.get(own);
-    if (written === undefined) this.#written.set(own, (written = new Map<Sample["labels"], Written>()));
-    let parts = written.get(labels);
-    if (parts === undefined) written.set(labels, (parts = this.#parts(labels, own)));
+    let written = this.#labels.get(labels);
+    if (written === undefined) this.#labels.set(labels, (written = new Map<string, Written>()));
+    let parts = written.get(own);
+    if (parts === undefined) written.set(own, (parts = this.#write(labels, own)));
     this.#last = { labels, own, parts };
     return parts;
   }
 
-  #parts(labels: Sample["labels"], own: string): Written {
+  /** What comes before and after the sample's own label, up to the value. */
+  #write(labels: Sample["labels"], own: string): Written {
     const all: Readonly<Record<string, string>> = { ...this.#more, ...labels };
     const pairs = (names: readonly string[]): string[] => names.map((name) => `${name}="${escapeValue(all[name] ?? "")}"`);
     const names = Object.keys(all)
       .filter((name) => name !== own)
       .toSorted();
-    if (own === "") return [names.length === 0 ? "" : `{${pairs(names).join(",")}}`, ""];
+    if (own === "") return [Buffer.from(names.length === 0 ? " " : `{${pairs(names).join(",")}} `), Buffer.alloc(0)];
     const [before, after] = [names.filter((name) => name < own), names.filter((name) => name > own)];
-    return [`{${[...pairs(before), `${own}="`].join(",")}`, `${['"', ...pairs(after)].join(",")}}`];
+    return [Buffer.from(`{${[...pairs(before), `${own}="`].join(",")}`), Buffer.from(`${['"', ...pairs(after)].join(",")}} `)];
+  }
+}
+
+/** Below this, a loop is faster than a call. */
+const SHORT = 16;
+const DIGIT_0 = 48;
+const END_OF_COUNT = Buffer.from(".0\n");
+
+/** Bytes that become more. */
+class Output {
+  #bytes: Buffer;
+  #length = 0;
+
+  constructor(capacity: number) {
+    // Not from Node's pool, which would keep it longer than needed.
+    this.#bytes = Buffer.allocUnsafeSlow(capacity);
+  }
+
+  get length(): number {
+    return this.#length;
+  }
+
+  bytes(): Buffer {
+    return this.#bytes.subarray(0, this.#length);
+  }
+
+  add(bytes: Uint8Array): void {
+    this.#makeRoom(bytes.length);
+    if (bytes.length < SHORT) for (let index = 0; index < bytes.length; index += 1) this.#bytes[this.#length + index] = bytes[index] ?? 0;
+    else this.#bytes.set(bytes, this.#length);
+    this.#length += bytes.length;
+  }
+
+  text(text: string): void {
+    this.add(Buffer.from(text));
+  }
+
+  /** With the end of the line. */
+  number(value: number): void {
+    // Nearly every number.
+    if (!Number.isInteger(value) || value < 0 || value >= 1e6 || Object.is(value, -0)) return this.text(`${writeNumber(value)}\n`);
+    let digits = 1;
+    for (let power = 10; power <= value; power *= 10) digits += 1;
+    this.#makeRoom(digits);
+    for (let rest = value, at = this.#length + digits - 1; at >= this.#length; at -= 1) {
+      const next = Math.trunc(rest / 10);
+      this.#bytes[at] = DIGIT_0 + rest - next * 10;
+      rest = next;
+    }
+    this.#length += digits;
+    this.add(END_OF_COUNT);
+  }
+
+  #makeRoom(size: number): void {
+    if (this.#length + size <= this.#bytes.length) return;
+    const larger = Buffer.allocUnsafeSlow(Math.max(this.#bytes.length * 2, this.#length + size));
+    this.#bytes.copy(larger, 0, 0, this.#length);
+    this.#bytes = larger;
   }
 }
 
@@ -129,8 +215,6 @@ function escapeHelp(help: string, format: Format): string {
 
 /** A number as the Python client writes a float: `1.0`, `0.005`, `1e-05`, `1e+06`, `+Inf`. From a million on, it imitates Go: `1e+06`, but `1e+010`. */
 export function writeNumber(value: number): string {
-  // Nearly every number.
-  if (Number.isInteger(value) && (value > 0 || Object.is(value, 0)) && value < 1e6) return `${value}.0`;
   if (value === Number.POSITIVE_INFINITY) return "+Inf";
   if (value === Number.NEGATIVE_INFINITY) return "-Inf";
   if (Number.isNaN(value)) return "NaN";

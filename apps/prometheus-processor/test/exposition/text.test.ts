@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type Family, type Sample, formatFor, writeFamilies, writeNumber, writeText } from "../../src/exposition/text.ts";
+import { type Family, type Sample, TextWriter, formatFor, writeNumber, writeText } from "../../src/exposition/text.ts";
 
 const NASTY = 'a "quoted" \\ back\\slash,\nnew line, é ✓ 🐇 {x="y"}';
 
@@ -110,7 +110,11 @@ celery_task_sent_created{name="b"} 1.764447e+09
 
 it.each([
   [0, "0.0"],
+  [-0, "-0.0"],
   [1, "1.0"],
+  [9, "9.0"],
+  [10, "10.0"],
+  [100_999, "100999.0"],
   [-3, "-3.0"],
   [0.1, "0.1"],
   [0.005, "0.005"],
@@ -132,6 +136,9 @@ it.each([
   [Number.NaN, "NaN"],
 ])("writes %d as the Python client does", (number, text) => {
   expect(writeNumber(number)).toBe(text);
+  expect(writeText([{ name: "m", type: "gauge", help: "", samples: [{ suffix: "", labels: {}, value: number }] }], "text")).toContain(
+    `\nm ${text}\n`,
+  );
 });
 
 it.each([
@@ -163,10 +170,29 @@ it("takes samples as it writes them, so that a large family is never in memory a
   function* samples(): Generator<Sample> {
     for (; taken < 1_000; taken += 1) yield { suffix: "_total", labels, own: ["exception", `E${taken}`], value: taken };
   }
-  const parts = writeFamilies([{ name: "celery_task_failed", type: "counter", help: "Failed.", samples: samples() }], "text");
-  expect(parts.next().value?.length).toBeLessThan(70_000);
+  const writing = new TextWriter("text").write([{ name: "celery_task_failed", type: "counter", help: "Failed.", samples: samples() }]);
+  expect(writing.next().done).toBe(false);
   expect(taken).toBeLessThan(70);
-  expect([...parts].join("").split("\n").at(-2)).toMatch(/^celery_task_failed_total.*exception="E999".* 999\.0$/);
+  let step = writing.next();
+  while (step.done !== true) step = writing.next();
+  const lines = step.value.toString().split("\n");
+  expect(lines).toHaveLength(1_003);
+  expect(lines.at(-2)).toMatch(/^celery_task_failed_total.*exception="E999".* 999\.0$/);
+});
+
+it("writes the same again, whatever it has written since", () => {
+  const writer = new TextWriter("text", { env: "x" });
+  const write = (families: readonly Family[]): string => {
+    const writing = writer.write(families);
+    for (;;) {
+      const { done, value } = writing.next();
+      if (done === true) return value.toString();
+    }
+  };
+  const first = write(FAMILIES);
+  expect(first).toBe(writeText(FAMILIES, "text", { env: "x" }));
+  write([{ name: "m", type: "gauge", help: "", samples: FAMILIES.flatMap(({ samples }) => [...samples]) }]);
+  expect(write(FAMILIES)).toBe(first);
 });
 
 it("writes a label of the sample's own in its place, whatever labels it has besides", () => {

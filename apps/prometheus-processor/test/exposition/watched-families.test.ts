@@ -103,6 +103,11 @@ it("takes the oldest message to be from the middle of its minute, so that its ag
   const sentAt = [120, 150, 179, 240];
   const gauges = sentAt.map((at) => ({ set: "l1", code: gaugeCode("waiting", at), count: 1 }));
   const labels = new Map([["l1", ["shop.pay", "mail", "generic"]]]);
-  const snapshot: CountsSnapshot = { counts: { bySet: new Map(), gauges }, labels, exceptions: new Map(), created: new Map() };
+  const snapshot: CountsSnapshot = {
+    counts: { codes: new Map(), bySet: new Map(), gauges },
+    labels,
+    exceptions: new Map(),
+    created: new Map(),
+  };
   expect(oldestWaiting(snapshot)).toEqual(new Map([["mail", 150]]));
 });

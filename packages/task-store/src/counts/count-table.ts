@@ -6,6 +6,8 @@ import type { ShardCounts } from "./task-counts.ts";
 
 /** What one read found. It never changes. */
 export interface Counts {
+  /** Numbers of the codes, for `SetCounts`. */
+  readonly codes: ReadonlyMap<string, number>;
   readonly bySet: ReadonlyMap<string, SetCounts>;
   readonly gauges: readonly GaugeCount[];
 }
@@ -17,26 +19,26 @@ export interface GaugeCount {
   readonly count: number;
 }
 
-/** The counts of one label set, by code. */
+/** The counts of one label set. */
 export class SetCounts {
-  readonly #slots: ReadonlyMap<string, number>;
+  readonly #slots: readonly number[];
   readonly #values: Float64Array;
 
-  constructor(slots: ReadonlyMap<string, number>, values: Float64Array) {
+  constructor(slots: readonly number[], values: Float64Array) {
     this.#slots = slots;
     this.#values = values;
   }
 
-  /** 0 if nothing was counted. */
-  get(code: string): number {
-    const slot = this.#slots.get(code);
-    // A code that was added by a later read has no value here.
-    return slot === undefined ? 0 : (this.#values[slot] ?? 0);
-  }
-
-  /** @param prefix of the codes. */
-  *startingWith(prefix: string): Generator<readonly [code: string, count: number]> {
-    for (const [code, slot] of this.#slots) if (code.startsWith(prefix)) yield [code, this.#values[slot] ?? 0];
+  /**
+   * 0 if nothing was counted.
+   *
+   * @param code its number; undefined if it has none, because nobody counted in it.
+   */
+  get(code: number | undefined): number {
+    if (code === undefined || code >= this.#slots.length) return 0;
+    const slot = this.#slots[code] ?? NO_SLOT;
+    // What a later read added may have no value here.
+    return slot === NO_SLOT ? 0 : (this.#values[slot] ?? 0);
   }
 }
 
@@ -47,35 +49,30 @@ const DIGIT_0 = 48;
 /** So many digits are always exact. */
 const EXACT_DIGITS = 15;
 const FIRST_CAPACITY = 1_024;
+const NO_SLOT = -1;
 
 interface FieldSet {
   readonly id: string;
-  readonly slots: Map<string, number>;
-  isShown: boolean;
+  /** By the number of the code. */
+  readonly slots: number[];
 }
 
-/** A field of a reply, with the place of its count. Of a gauge, which comes and goes, nothing is kept. */
-interface Field {
-  readonly text: string;
-  readonly set: FieldSet;
-  readonly slot: number;
+/** What a shard replied, with the beginning and the slot of each field, alternating. */
+interface Order {
+  readonly reply: Uint8Array;
+  readonly places: readonly number[];
 }
 
-interface Gauge {
-  readonly text: string;
-  readonly set: string;
-  readonly code: string;
-}
+const NO_ORDER: Order = { reply: new Uint8Array(), places: [] };
 
 export class CountTable {
-  readonly #sets = new Map<string, FieldSet>();
-  readonly #fields = new Map<string, Field>();
-  /** For each shard, what its last reply contained, in order. */
-  #orders: readonly (readonly (Field | Gauge)[])[] = [];
+  readonly #codes = new Map<string, number>();
+  #sets = new Map<string, FieldSet>();
+  /** The slot of each field. */
+  #slots = new Map<string, number>();
   #values = new Float64Array(FIRST_CAPACITY);
-  #size = 0;
-  /** Slots of sets that are gone. */
-  #free: number[] = [];
+  /** Of each shard. */
+  #orders: readonly Order[] = [];
 
   /**
    * Adds up the shards. A count is never smaller than it was at the read before: Redis may lose its last writes in a failover, and Prometheus would take a
@@ -87,94 +84,126 @@ export class CountTable {
     const before = this.#values;
     this.#values = new Float64Array(before.length);
     const gauges: GaugeCount[] = [];
-    this.#orders = shards.map((shard, index) => this.#readShard(shard, this.#orders[index] ?? [], gauges));
-    for (const set of this.#sets.values()) set.isShown = isShown(set.id);
-    for (const { set, slot } of this.#fields.values()) {
-      const shown = before[slot] ?? 0;
-      if (shown > (this.#values[slot] ?? 0) && set.isShown) this.#values[slot] = shown;
-    }
+    this.#orders = shards.map((shard, index) => this.#readShard(shard, this.#orders[index] ?? NO_ORDER, gauges));
+    const values = this.#values;
     const bySet = new Map<string, SetCounts>();
-    for (const set of this.#sets.values()) {
-      if (set.isShown) bySet.set(set.id, new SetCounts(set.slots, this.#values));
-      else this.#forget(set);
+    for (const { id, slots } of this.#sets.values()) {
+      if (!isShown(id)) continue;
+      for (const slot of slots) {
+        if (slot === NO_SLOT) continue;
+        const shown = before[slot] ?? 0;
+        if (shown > (values[slot] ?? 0)) values[slot] = shown;
+      }
+      bySet.set(id, new SetCounts(slots, values));
     }
-    return { bySet, gauges };
+    if (bySet.size < this.#sets.size) this.#keepOnly(bySet);
+    return { codes: this.#codes, bySet, gauges };
   }
 
-  #readShard({ counts, floors }: ShardCounts, order: readonly (Field | Gauge)[], gauges: GaugeCount[]): (Field | Gauge)[] {
+  #readShard({ counts, floors }: ShardCounts, order: Order, gauges: GaugeCount[]): Order {
     const lowest = new Map(floors === "" ? [] : pairsOf(floors));
-    const found: (Field | Gauge)[] = [];
-    for (let at = 0; at < counts.length;) {
-      let field = order[found.length];
-      if (field === undefined || !isAt(counts, at, field)) field = this.#fieldOf(counts.slice(at, counts.indexOf(" ", at)));
-      const from = at + field.text.length + 1;
-      let digits = 0;
-      let count = 0;
-      for (let code = counts.charCodeAt(from); code >= DIGIT_0 && code <= DIGIT_0 + 9; code = counts.charCodeAt(from + digits)) {
-        count = count * 10 + code - DIGIT_0;
-        digits += 1;
+    const places: number[] = [];
+    // Bytes are read several times as fast as the characters of a text.
+    const reply = Buffer.from(counts);
+    const textOf = (from: number, length: number): string => reply.toString("utf8", from, from + length);
+    for (let at = 0; at < reply.length;) {
+      const next = places.length;
+      let slot = order.places[next + 1] ?? NO_SLOT;
+      let length = next < order.places.length ? sameField(order.reply, order.places[next] ?? 0, reply, at) : 0;
+      if (length === 0) {
+        length = endOf(reply, at) - at;
+        slot = this.#slotOf(textOf(at, length));
       }
-      let end = from + digits;
-      if (digits > EXACT_DIGITS || (end < counts.length && counts.charCodeAt(end) !== SPACE)) {
-        end = counts.indexOf(" ", from);
-        if (end === -1) end = counts.length;
-        count = Number(counts.slice(from, end));
+      const from = at + length + 1;
+      let end = from;
+      let count = 0;
+      for (let digit = digitAt(reply, end); digit >= 0 && digit <= 9; digit = digitAt(reply, ++end)) count = count * 10 + digit;
+      if (end - from > EXACT_DIGITS || (end < reply.length && reply[end] !== SPACE)) {
+        end = endOf(reply, from);
+        count = Number(textOf(from, end - from));
       }
       if (lowest.size > 0) {
-        count = Math.max(count, lowest.get(field.text) ?? 0);
-        lowest.delete(field.text);
+        const field = textOf(at, length);
+        count = Math.max(count, lowest.get(field) ?? 0);
+        lowest.delete(field);
       }
-      found.push(field);
-      if ("slot" in field) this.#add(field, count);
-      else if (count > 0) gauges.push({ set: field.set, code: field.code, count });
+      places.push(at, slot);
+      if (slot !== NO_SLOT) this.#add(slot, count);
+      else if (count > 0) gauges.push({ ...partsOf(textOf(at, length)), count });
       at = end + 1;
     }
-    for (const [text, floor] of lowest) {
-      const field = this.#fieldOf(text);
-      if ("slot" in field) this.#add(field, floor);
+    for (const [field, floor] of lowest) {
+      const slot = this.#slotOf(field);
+      if (slot !== NO_SLOT) this.#add(slot, floor);
     }
-    return found;
+    return { reply, places };
   }
 
-  #add({ slot }: Field, count: number): void {
+  #add(slot: number, count: number): void {
     this.#values[slot] = (this.#values[slot] ?? 0) + count;
   }
 
-  #fieldOf(text: string): Field | Gauge {
-    const known = this.#fields.get(text);
+  /** `NO_SLOT` for a gauge: gauges come and go, so nothing is kept of them. */
+  #slotOf(field: string): number {
+    const known = this.#slots.get(field);
     if (known !== undefined) return known;
-    const dot = text.indexOf(DOT);
-    const [id, code] = [text.slice(0, dot), text.slice(dot + 1)];
-    if (code.startsWith(GAUGE)) return { text, set: id, code };
-    let set = this.#sets.get(id);
-    if (set === undefined) this.#sets.set(id, (set = { id, slots: new Map(), isShown: false }));
-    const slot = this.#free.pop() ?? this.#size++;
+    const { set: id, code } = partsOf(field);
+    if (code.startsWith(GAUGE)) return NO_SLOT;
+    const slot = this.#slots.size;
+    this.#slots.set(field, slot);
     if (slot >= this.#values.length) {
       const larger = new Float64Array(this.#values.length * 2);
       larger.set(this.#values);
       this.#values = larger;
     }
-    set.slots.set(code, slot);
-    const field = { text, set, slot };
-    this.#fields.set(text, field);
-    return field;
+    let set = this.#sets.get(id);
+    if (set === undefined) this.#sets.set(id, (set = { id, slots: [] }));
+    let number = this.#codes.get(code);
+    if (number === undefined) this.#codes.set(code, (number = this.#codes.size));
+    while (set.slots.length < number) set.slots.push(NO_SLOT);
+    set.slots[number] = slot;
+    return slot;
   }
 
-  /** Earlier reads have their own values, so its slots can be used again. */
-  #forget(set: FieldSet): void {
-    this.#sets.delete(set.id);
-    for (const [code, slot] of set.slots) {
-      this.#fields.delete(`${set.id}${DOT}${code}`);
-      this.#values[slot] = 0;
-      this.#free.push(slot);
+  /** Begins anew with these. Earlier reads keep their slots and values. */
+  #keepOnly(sets: ReadonlyMap<string, SetCounts>): void {
+    this.#sets = new Map();
+    this.#slots = new Map();
+    this.#orders = [];
+    this.#values = new Float64Array(FIRST_CAPACITY);
+    for (const [id, counts] of sets) {
+      for (const [code, number] of this.#codes) {
+        const count = counts.get(number);
+        if (count > 0) this.#add(this.#slotOf(`${id}${DOT}${code}`), count);
+      }
     }
   }
 }
 
-/** Whether this field is next. Not if its set was forgotten since. */
-function isAt(reply: string, at: number, field: Field | Gauge): boolean {
-  if ("slot" in field && !field.set.isShown) return false;
-  return reply.charCodeAt(at + field.text.length) === SPACE && reply.startsWith(field.text, at);
+/** The length of a field that both have there, with the space behind it; otherwise 0. */
+function sameField(one: Uint8Array, at: number, other: Uint8Array, otherAt: number): number {
+  for (let length = 0; at + length < one.length; length += 1) {
+    const code = one[at + length];
+    if (code !== other[otherAt + length]) return 0;
+    if (code === SPACE) return length;
+  }
+  return 0;
+}
+
+/** Where the word ends. */
+function endOf(text: Buffer, from: number): number {
+  const end = text.indexOf(SPACE, from);
+  return end === -1 ? text.length : end;
+}
+
+/** -1 at the end. */
+function digitAt(text: Uint8Array, at: number): number {
+  return at < text.length ? (text[at] ?? 0) - DIGIT_0 : -1;
+}
+
+function partsOf(field: string): { readonly set: string; readonly code: string } {
+  const dot = field.indexOf(DOT);
+  return { set: field.slice(0, dot), code: field.slice(dot + 1) };
 }
 
 /** The fields and numbers of a reply. */

@@ -57,9 +57,12 @@ export async function expectedOf(events: readonly CeleryEvent[], isFinalLook = f
 
 /** What somebody reads who has not read before, by field. */
 export async function totalsOf(counts: TaskCounts): Promise<Map<string, number>> {
-  const { bySet, gauges } = new CountTable().read(await counts.read(), () => true);
-  const ofSets = [...bySet].flatMap(([set, own]) => [...own.startingWith("")].map(([code, count]) => [`${set}.${code}`, count] as const));
-  return new Map([...ofSets, ...gauges.map(({ set, code, count }) => [`${set}.${code}`, count] as const)]);
+  const { codes, bySet, gauges } = new CountTable().read(await counts.read(), () => true);
+  const fields = new Map(gauges.map(({ set, code, count }) => [`${set}.${code}`, count]));
+  for (const [set, own] of bySet) {
+    for (const [code, number] of codes) if (own.get(number) > 0) fields.set(`${set}.${code}`, own.get(number));
+  }
+  return fields;
 }
 
 /** Without those that are 0. */
