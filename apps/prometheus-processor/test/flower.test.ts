@@ -147,7 +147,9 @@ it("shows the mean time in memory of the starts of the last minute", () => {
     const counts = new CountTable().read([shard], () => true);
     const labels = new Map([["x", ["a", "celery", WORKER]]]);
     const families = flower.families({ counts, labels, exceptions: new Map(), created: new Map(), states: [] }, now);
-    return [...(families.find(({ name }) => name === "flower_task_prefetch_time_seconds")?.samples ?? [])].map(({ value }) => value);
+    return [...(families.find(({ name }) => name === "flower_task_prefetch_time_seconds")?.samples ?? [])].flatMap((sample) =>
+      "value" in sample ? [sample.value] : [],
+    );
   };
   expect(means(1_000, 10, 50e6), "nothing is known of the time before").toEqual([]);
   expect(means(1_001, 10, 50e6)).toEqual([0]);

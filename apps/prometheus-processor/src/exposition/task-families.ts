@@ -1,7 +1,7 @@
 /** The families of tasks, under celery-exporter's names, from the counts in Redis. */
 import type { Counts, SetCounts } from "@celery-metrics-exporter/task-store";
 import { CODES, type HistogramFields, MINUTE_SECONDS, readGauge } from "../counting/fields.ts";
-import { CREATED, type Family, type Sample, writeNumber } from "./text.ts";
+import { type Buckets, CREATED, type Family, type Sample, writeNumber } from "./text.ts";
 
 export interface TaskFamiliesOptions {
   /** Replaces `celery_`. */
@@ -149,31 +149,31 @@ export function failureCodes(codes: Codes): (readonly [code: string, number: num
 }
 
 export function histogram(name: string, help: string, series: readonly Series[], fields: HistogramFields, codes: Codes): Family {
-  const buckets = [...fields.limits, Number.POSITIVE_INFINITY].map((limit, index): Bucket => {
-    return { code: codes.get(fields.bucket(index)), own: ["le", leOf(limit)] };
-  });
+  const limits = [...fields.limits, Number.POSITIVE_INFINITY];
+  const written = limits.map(leOf);
+  const buckets = limits.map((_, index) => codes.get(fields.bucket(index)));
   return {
     name,
     type: "histogram",
     help,
     get samples() {
-      return observed(series, buckets, codes.get(fields.sum));
+      return observed(series, written, buckets, codes.get(fields.sum));
     },
   };
 }
 
-interface Bucket {
-  readonly code: number | undefined;
-  readonly own: readonly [name: string, value: string];
-}
-
-function* observed(series: readonly Series[], buckets: readonly Bucket[], sum: number | undefined): Generator<Sample> {
-  const below = buckets.map(() => 0);
+function* observed(
+  series: readonly Series[],
+  limits: readonly string[],
+  buckets: readonly (number | undefined)[],
+  sum: number | undefined,
+): Generator<Sample | Buckets> {
+  const below = new Float64Array(buckets.length);
   for (const { labels, counts, created } of series) {
     let all = 0;
-    for (let index = 0; index < buckets.length; index += 1) below[index] = all += counts.get(buckets[index]?.code);
+    for (let index = 0; index < buckets.length; index += 1) below[index] = all += counts.get(buckets[index]);
     if (all === 0) continue;
-    for (const [index, { own }] of buckets.entries()) yield { suffix: "_bucket", labels, own, value: below[index] ?? 0 };
+    yield { labels, limits, counts: below };
     yield { suffix: "_count", labels, value: all };
     yield { suffix: "_sum", labels, value: counts.get(sum) / 1e6 };
     yield* createdSample(labels, created);

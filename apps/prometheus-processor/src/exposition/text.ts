@@ -8,7 +8,7 @@ export interface Family {
   readonly type: "counter" | "gauge" | "histogram";
   readonly help: string;
   /** Made when they are written, where there are very many. */
-  readonly samples: Iterable<Sample>;
+  readonly samples: Iterable<Sample | Buckets>;
 }
 
 export interface Sample {
@@ -19,6 +19,15 @@ export interface Sample {
   /** One more label, which differs between samples of the same labels, such as `le`. */
   readonly own?: readonly [name: string, value: string];
   readonly value: number;
+}
+
+/** The buckets of a histogram. */
+export interface Buckets {
+  readonly labels: Sample["labels"];
+  /** Upper limits, as written. Buckets that share this list are written faster. */
+  readonly limits: readonly string[];
+  /** How many values each limit includes. Only read before the next sample is taken. */
+  readonly counts: ArrayLike<number>;
 }
 
 /** The suffix of samples that say when a counter or histogram began, in seconds since the epoch. */
@@ -64,6 +73,7 @@ export class TextWriter {
   /** By the name of the sample's own label. */
   readonly #labels = new WeakMap<Sample["labels"], Map<string, Written>>();
   readonly #values = new WeakMap<NonNullable<Sample["own"]>, Uint8Array>();
+  readonly #limits = new WeakMap<Buckets["limits"], readonly Uint8Array[]>();
   /** Most samples have the labels of the one before. */
   #last: { readonly labels: Sample["labels"]; readonly own: string; readonly parts: Written } | undefined;
   #expected = PART;
@@ -88,7 +98,8 @@ export class TextWriter {
       const names = new Map<string, Uint8Array>();
       const created: Sample[] = [];
       for (const sample of samples) {
-        if (this.#format === "text" && sample.suffix === CREATED) created.push(sample);
+        if ("limits" in sample) this.#buckets(output, name, names, sample);
+        else if (this.#format === "text" && sample.suffix === CREATED) created.push(sample);
         else this.#line(output, name, names, sample);
         if (output.length < part) continue;
         part = output.length + PART;
@@ -104,14 +115,25 @@ export class TextWriter {
   }
 
   #line(output: Output, family: string, names: Map<string, Uint8Array>, { suffix, labels, own, value }: Sample): void {
-    let name = names.get(suffix);
-    if (name === undefined) names.set(suffix, (name = Buffer.from(`${family}${suffix}`)));
     const [before, after] = this.#partsOf(labels, own?.[0] ?? "");
-    output.add(name);
+    output.add(nameOf(family, names, suffix));
     output.add(before);
     if (own !== undefined) output.add(this.#valueOf(own));
     output.add(after);
     output.number(value);
+  }
+
+  #buckets(output: Output, family: string, names: Map<string, Uint8Array>, { labels, limits, counts }: Buckets): void {
+    const [before, after] = this.#partsOf(labels, "le");
+    const begin = Buffer.concat([nameOf(family, names, "_bucket"), before]);
+    let written = this.#limits.get(limits);
+    if (written === undefined) this.#limits.set(limits, (written = limits.map((limit) => Buffer.from(escapeValue(limit)))));
+    for (let index = 0; index < written.length; index += 1) {
+      output.add(begin);
+      output.add(written[index] ?? NOTHING);
+      output.add(after);
+      output.number(counts[index] ?? 0);
+    }
   }
 
   #valueOf(own: NonNullable<Sample["own"]>): Uint8Array {
@@ -138,10 +160,18 @@ export class TextWriter {
     const names = Object.keys(all)
       .filter((name) => name !== own)
       .toSorted();
-    if (own === "") return [Buffer.from(names.length === 0 ? " " : `{${pairs(names).join(",")}} `), Buffer.alloc(0)];
+    if (own === "") return [Buffer.from(names.length === 0 ? " " : `{${pairs(names).join(",")}} `), NOTHING];
     const [before, after] = [names.filter((name) => name < own), names.filter((name) => name > own)];
     return [Buffer.from(`{${[...pairs(before), `${own}="`].join(",")}`), Buffer.from(`${['"', ...pairs(after)].join(",")}} `)];
   }
+}
+
+const NOTHING = Buffer.alloc(0);
+
+function nameOf(family: string, names: Map<string, Uint8Array>, suffix: string): Uint8Array {
+  let name = names.get(suffix);
+  if (name === undefined) names.set(suffix, (name = Buffer.from(`${family}${suffix}`)));
+  return name;
 }
 
 /** Below this, a loop is faster than a call. */

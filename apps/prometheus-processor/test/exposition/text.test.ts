@@ -19,8 +19,7 @@ const FAMILIES: readonly Family[] = [
     type: "histogram",
     help: "Seconds.",
     samples: [
-      { suffix: "_bucket", labels: { name: "a", le: "10.0" }, value: 1 },
-      { suffix: "_bucket", labels: { name: "a", le: "+Inf" }, value: 2 },
+      { labels: { name: "a" }, limits: ["10.0", "+Inf"], counts: [1, 2] },
       { suffix: "_count", labels: { name: "a" }, value: 2 },
       { suffix: "_sum", labels: { name: "a" }, value: 1e-5 },
     ],
@@ -205,11 +204,17 @@ it("writes a label of the sample's own in its place, whatever labels it has besi
         samples: [
           { suffix: "_bucket", labels: {}, own: ["le", "1.0"], value: 1 },
           { suffix: "_bucket", labels: { a: '"', z: "\n" }, own: ["le", '\\"'], value: 1 },
+          { labels: { a: '"', z: "\n" }, limits: ["1.0", '\\"'], counts: [1, 2] },
         ],
       },
     ],
     "text",
     { k: "v" },
   ).split("\n");
-  expect(lines.slice(2, 4)).toEqual(['m_bucket{k="v",le="1.0"} 1.0', 'm_bucket{a="\\"",k="v",le="\\\\\\"",z="\\n"} 1.0']);
+  expect(lines.slice(2, 6)).toEqual([
+    'm_bucket{k="v",le="1.0"} 1.0',
+    'm_bucket{a="\\"",k="v",le="\\\\\\"",z="\\n"} 1.0',
+    'm_bucket{a="\\"",k="v",le="1.0",z="\\n"} 1.0',
+    'm_bucket{a="\\"",k="v",le="\\\\\\"",z="\\n"} 2.0',
+  ]);
 });

@@ -31,7 +31,9 @@ const WORKERS: WorkersObserved = {
 function shown(family: string, watched: Partial<Watched>): string[] {
   const nothing = { queues: undefined, workers: undefined, states: [], waitingSince: new Map<string, number>() };
   const found = watchedFamilies({ ...nothing, ...watched }, OPTIONS, NOW).find(({ name }) => name === `celery_${family}`);
-  return [...(found?.samples ?? [])].map(({ labels, value }) => `${Object.values(labels).join(" ")} ${value}`.trim());
+  return [...(found?.samples ?? [])].flatMap((sample) =>
+    "value" in sample ? [`${Object.values(sample.labels).join(" ")} ${sample.value}`.trim()] : [],
+  );
 }
 
 function worker(name: string, state: Partial<WorkerState>): WorkerState {
