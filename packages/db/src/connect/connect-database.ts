@@ -204,16 +204,19 @@ class TimeLimitingPool {
 
 /** @param begin the statements that begin the transaction. */
 export async function inTransaction<T>(pool: Pool, begin: string, work: (client: PoolClient) => Promise<T>): Promise<T> {
-  return onConnection(await pool.connect(), begin, work);
+  return onConnection(await pool.connect(), begin, work, async (client) => {
+    await client.query("commit");
+    release(client);
+  });
 }
 
 /**
- * The same, but the wait for a free connection counts too.
+ * The same for reading. The wait for a free connection counts too. What was read is returned without waiting for the end of the transaction.
  *
  * @param begin the statements that begin a transaction that has so many milliseconds left.
  * @throws {TimedOutError} if no connection becomes free within the limit.
  */
-export async function inTransactionWithin<T>(
+export async function inReadingTransaction<T>(
   pool: Pool,
   limitMs: number,
   begin: (leftMs: number) => string,
@@ -228,17 +231,27 @@ export async function inTransactionWithin<T>(
     connecting.then((late) => late.release(), ignore);
     throw new TimedOutError("PostgreSQL takes too long: no connection was free in time.");
   }
-  return onConnection(client, begin(Math.max(1, Math.round(deadline - performance.now()))), work);
+  return onConnection(client, begin(Math.max(1, Math.round(deadline - performance.now()))), work, async (used) => {
+    used.query("commit").then(
+      () => release(used),
+      () => release(used, true),
+    );
+  });
 }
 
-async function onConnection<T>(client: PoolClient, begin: string, work: (client: PoolClient) => Promise<T>): Promise<T> {
+/** @param end ends the transaction and gives the connection back. */
+async function onConnection<T>(
+  client: PoolClient,
+  begin: string,
+  work: (client: PoolClient) => Promise<T>,
+  end: (client: PoolClient) => Promise<void>,
+): Promise<T> {
   // Without a listener, a lost connection would end the process. The statement fails too, with the reason.
   client.on("error", ignore);
   try {
     await client.query(begin);
     const result = await work(client);
-    await client.query("commit");
-    release(client);
+    await end(client);
     return result;
   } catch (thrown) {
     // If the server rejected the statement, the connection is still usable. With a lost connection, the transaction ends too.

@@ -2,7 +2,7 @@
 import { UnavailableError, redactUrl } from "@celery-metrics-exporter/runtime";
 import { type SQL, sql } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/node-postgres";
-import { connectDatabase, type ConnectDatabaseOptions, inTransactionWithin, openReadingPool } from "../connect/connect-database.ts";
+import { connectDatabase, type ConnectDatabaseOptions, inReadingTransaction, openReadingPool } from "../connect/connect-database.ts";
 import { toDatabaseError } from "../connect/database-error.ts";
 import { checkDatabaseUrl, isEmbedded } from "../connect/database-url.ts";
 import { type Database, execute } from "../tables/database.ts";
@@ -53,7 +53,7 @@ async function connectPostgres(options: ConnectReaderOptions): Promise<Reader> {
     read: async (statement, timeoutMs = options.statementTimeoutMs) => {
       const limitMs = Math.min(timeoutMs, options.statementTimeoutMs);
       const begin = (leftMs: number): string => `begin transaction read only; set local statement_timeout = ${leftMs}; ${SETTINGS}`;
-      return inWords(() => inTransactionWithin(pool, limitMs, begin, (client) => execute({ drizzle: drizzle({ client }) }, statement)));
+      return inWords(() => inReadingTransaction(pool, limitMs, begin, (client) => execute({ drizzle: drizzle({ client }) }, statement)));
     },
   };
 }
