@@ -56,7 +56,7 @@ it("is lost within a minute, and no longer once another worker has finished it",
   let url = "";
   const web: RunningRoles = await startRoles(
     [webRole((opened) => (url = `${opened}/api/v1`))],
-    { DATABASE_URL: pipeline.databaseUrl, WEB_PORT: "0", HEALTH_PORT: "0" },
+    { DATABASE_URL: pipeline.databaseUrl, WEB_PORT: "0", HEALTH_PORT: "0", WEB_REQUEST_TIMEOUT_SECONDS: "30" },
     createLogger("web", "silent"),
   );
   cleanups.push(() => web.stop());

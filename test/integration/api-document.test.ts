@@ -22,7 +22,7 @@ beforeAll(async () => {
   const rows = await connectDatabase({ url: database.url });
   await upsertTasks(rows, readCorpus("celery-5.6-amqp").events);
   await rows.close();
-  const env = { DATABASE_URL: database.url, WEB_PORT: "0", HEALTH_PORT: "0", FLOWER_API: "true" };
+  const env = { DATABASE_URL: database.url, WEB_PORT: "0", HEALTH_PORT: "0", WEB_REQUEST_TIMEOUT_SECONDS: "30", FLOWER_API: "true" };
   running = await startRoles([webRole((opened) => (url = opened))], env, createLogger("web", "silent"));
 });
 afterAll(async () => {

@@ -74,7 +74,13 @@ beforeAll(async () => {
     await upsertTasks(database, EVENTS);
     await database.close();
   }
-  const env = { DATABASE_URL: created.url, WEB_PORT: "0", HEALTH_PORT: "0", WEB_TOKENS: `script:reader:2099-01-31:${tokenHash}` };
+  const env = {
+    DATABASE_URL: created.url,
+    WEB_PORT: "0",
+    HEALTH_PORT: "0",
+    WEB_REQUEST_TIMEOUT_SECONDS: "30",
+    WEB_TOKENS: `script:reader:2099-01-31:${tokenHash}`,
+  };
   roles = await startRoles([webRole((opened) => (url = opened))], env, createLogger("web", "silent"));
 }, TIMEOUT_MS);
 afterAll(async () => {

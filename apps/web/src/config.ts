@@ -49,6 +49,9 @@ const Settings = BaseConfig.extend({
     .default("127.0.0.1")
     .describe("Address on which the HTTP API listens. An address other than loopback requires users."),
   WEB_PORT: integer(5555, 0, 65_535).describe("Port of the HTTP API; 0 uses a free port and logs it."),
+  WEB_REQUEST_TIMEOUT_SECONDS: integer(2, 1, 300).describe(
+    "How long a request may take, in seconds. After that it gets 503. Exports and live views go on; there it limits each statement.",
+  ),
   WEB_USERNAME: z
     .string()
     .regex(/^[^:]*$/, "must not contain a colon, which ends the user name in a login")

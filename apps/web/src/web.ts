@@ -7,7 +7,6 @@ import { readNames } from "./queries/names.ts";
 import { createServer } from "./server.ts";
 
 const MAX_CONNECTIONS = 4;
-const REQUEST_LIMIT_MS = 2_000;
 const ASK_EVERY_MS = 10_000;
 
 /**
@@ -21,11 +20,12 @@ export function webRole(onOpen: (url: string) => void = () => {}, dashboardUrl?:
     Config,
     async start({ config, logger, health, lifecycle }) {
       const component = health.component("database");
+      const requestLimitMs = config.WEB_REQUEST_TIMEOUT_SECONDS * 1_000;
       const url = config.DATABASE_READ_URL ?? config.DATABASE_URL;
       const reader: Reader = await connectReader({
         url,
         poolSize: MAX_CONNECTIONS,
-        statementTimeoutMs: REQUEST_LIMIT_MS,
+        statementTimeoutMs: requestLimitMs,
         startupTimeoutMs: config.STARTUP_TIMEOUT_SECONDS * 1_000,
         applicationName: "celery-metrics-exporter web",
         logger,
@@ -50,7 +50,7 @@ export function webRole(onOpen: (url: string) => void = () => {}, dashboardUrl?:
         reader,
         logger,
         // An embedded database cannot end a statement, and a late answer is better there than none.
-        requestLimitMs: isEmbedded(url) ? undefined : REQUEST_LIMIT_MS,
+        requestLimitMs: isEmbedded(url) ? undefined : requestLimitMs,
         dashboardUrl,
         ...(signOn !== undefined && { singleSignOn: signOn }),
       });

@@ -80,7 +80,8 @@ export function useApi(settings: Environment = {}): Harness {
   const start = async (more: Environment): Promise<string> => {
     let opened = "";
     const role = webRole((address) => (opened = address));
-    const env = { DATABASE_URL: database.url, WEB_PORT: "0", HEALTH_PORT: "0", ...more };
+    // Patient, because other tests share the processors.
+    const env = { DATABASE_URL: database.url, WEB_PORT: "0", HEALTH_PORT: "0", WEB_REQUEST_TIMEOUT_SECONDS: "30", ...more };
     running.push(await startRoles([role], env, createLogger("web", "warn", { write: (line) => log.push(line) })));
     return `${opened}/api/v1`;
   };

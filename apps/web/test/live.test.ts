@@ -140,7 +140,7 @@ describe("a live view", () => {
   it("ends when the server stops", async () => {
     let url = "";
     const role = webRole((opened) => (url = `${opened}/api/v1`));
-    const env = { DATABASE_URL: api.databaseUrl, WEB_PORT: "0", HEALTH_PORT: "0" };
+    const env = { DATABASE_URL: api.databaseUrl, WEB_PORT: "0", HEALTH_PORT: "0", WEB_REQUEST_TIMEOUT_SECONDS: "30" };
     const running = await startRoles([role], env, createLogger("web", "silent"));
     const client = await connect("", {}, url);
     await expect.poll(() => client.events().length).toBe(1);

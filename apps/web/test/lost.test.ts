@@ -89,7 +89,7 @@ describe.each(["PostgreSQL", "PGlite"])("on %s", (kind) => {
     await mergeWorkerEvents(database, [workerHeartbeat({ ...W1, ...ago(45) })], now - 45);
     await mergeWorkerEvents(database, [workerHeartbeat({ ...W2, ...ago(0) })], now);
     await rollUp(database, { all: true });
-    const env = { DATABASE_URL: databaseUrl, WEB_PORT: "0", HEALTH_PORT: "0" };
+    const env = { DATABASE_URL: databaseUrl, WEB_PORT: "0", HEALTH_PORT: "0", WEB_REQUEST_TIMEOUT_SECONDS: "30" };
     running = await startRoles([webRole((opened) => (url = `${opened}/api/v1`))], env, createLogger("web", "silent"));
   }, TIMEOUT_MS);
   afterAll(async () => {

@@ -33,6 +33,7 @@ afterAll(async () => {
 async function settingsOf(publicUrl: string, port: number): Promise<Record<string, string>> {
   return {
     WEB_PORT: String(port),
+    WEB_REQUEST_TIMEOUT_SECONDS: "30",
     WEB_PUBLIC_URL: publicUrl,
     WEB_OIDC_ISSUER: issuer.url,
     WEB_OIDC_CLIENT_ID: CLIENT_ID,

@@ -32,7 +32,13 @@ beforeAll(async () => {
      values ('one', 'shop.pay', 'STARTED', now(), now(), 1, 1, 'w1@host')`,
   );
   // It connects to nothing but the database: nothing answers at these addresses.
-  const env = { DATABASE_URL: scene.databaseUrlOf("cme_web"), REDIS_URL: "redis://127.0.0.1:1", WEB_PORT: "0", HEALTH_PORT: "0" };
+  const env = {
+    DATABASE_URL: scene.databaseUrlOf("cme_web"),
+    REDIS_URL: "redis://127.0.0.1:1",
+    WEB_PORT: "0",
+    HEALTH_PORT: "0",
+    WEB_REQUEST_TIMEOUT_SECONDS: "30",
+  };
   running = await startRoles([webRole((opened) => (url = `${opened}/api/v1`))], env, createLogger("web", "silent"));
 });
 afterAll(async () => {

@@ -79,7 +79,7 @@ export function problemOf(thrown: unknown): Problem {
     return problemWith(400, `The parameter ${JSON.stringify(field)} ${first?.message ?? "is wrong"}.`, field);
   }
   if (thrown instanceof RefusedDataError) return problemWith(400, "A parameter has a value that the database does not accept.");
-  if (thrown instanceof TimedOutError) return problemWith(503, "The database did not answer within 2 s. Ask for a shorter range.");
+  if (thrown instanceof TimedOutError) return problemWith(503, "The database did not answer in time. Ask for a shorter range.");
   if (thrown instanceof UnavailableError || thrown instanceof CodedError)
     return problemWith(503, "The database is not available. The log says why.");
   const { statusCode = 500, message, field } = thrown as Refused;
