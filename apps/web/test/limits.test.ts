@@ -68,7 +68,7 @@ describe("a request", () => {
 
   it("that waits for a connection is refused as early as one that waits for the database", async () => {
     await api.client.query("begin; lock table celery_task in access exclusive mode");
-    const asked = Array.from({ length: 8 }, async (_, index) => (await fetch(`${api.url}/tasks/busy-${index}`)).status);
+    const asked = Array.from({ length: 8 }, async (_, index) => (await fetch(`${api.url}/tasks/busy-${index}/events`)).status);
     await sleep(3_000);
     await api.client.query("rollback");
     expect(await Promise.all(asked)).toEqual(Array.from({ length: 8 }, () => 503));
