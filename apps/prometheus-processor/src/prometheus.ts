@@ -94,6 +94,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         workerTimeoutSeconds: config.PROMETHEUS_WORKER_TIMEOUT_SECONDS,
         ...histograms,
         isActive: () => leader.isActive,
+        isUncertain: () => leader.isUncertain,
         read: async () => {
           const [epoch, shards, labelSets, created, classes, states, observed] = await Promise.all([
             epochOf(redis, `${config.QUEUE_PREFIX}:${KEYS}:epoch`),
@@ -153,6 +154,8 @@ export const prometheus = definePrometheus();
 
 /** Redis' own mark of these counts. It is created when it is missing: at first, and after Redis has lost everything. */
 async function epochOf(redis: RedisConnection, key: string): Promise<string> {
+  const epoch = await redis.get(key);
+  if (epoch !== null) return epoch;
   await redis.setnx(key, randomUUID());
   return (await redis.get(key)) ?? "";
 }

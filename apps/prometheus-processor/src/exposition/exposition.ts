@@ -12,6 +12,8 @@ export interface ExpositionOptions extends TaskFamiliesOptions, WatchedFamiliesO
   readonly hostnameLabel: HostnameLabel;
   /** Whether this process shows the series. */
   readonly isActive: () => boolean;
+  /** Whether it showed them until Redis stopped to answer, and it is not known whether another process does by now. */
+  readonly isUncertain: () => boolean;
   /** Reads everything from Redis, at one time. */
   readonly read: () => Promise<Read>;
   readonly logger: Logger;
@@ -69,11 +71,14 @@ export class Exposition {
 
   /** Undefined on standby. */
   async #snapshot(): Promise<Snapshot<Shown> | undefined> {
-    if (this.#options.isActive()) {
+    const { isActive, isUncertain } = this.#options;
+    if (isActive()) {
       const snapshot = await this.#snapshots.get();
       // Redis may have answered late, and another process may show the series by now.
-      if (this.#options.isActive()) return snapshot;
+      if (isActive()) return snapshot;
     }
+    // If Redis answers nobody, no other process shows them. If it answers another, both do until this one hears of it, but nothing grows here.
+    if (isUncertain()) return this.#snapshots.last();
     this.#snapshots.clear();
     this.#table = new CountTable();
     this.#flower.clear();

@@ -34,24 +34,39 @@ export class Snapshots<S> {
    * @throws {UnavailableError} if there is none.
    */
   async get(): Promise<Snapshot<S>> {
-    const { freshMs, staleMs, patienceMs, now } = this.#options;
-    if (this.#last === undefined || now() - this.#last.at > freshMs) {
+    const { freshMs, staleMs, patienceMs } = this.#options;
+    if (this.#ageMs > freshMs) {
       const reading = (this.#reading ??= this.#read().finally(() => void (this.#reading = undefined)));
-      const isOldEnough = this.#last !== undefined && now() - this.#last.at <= staleMs;
+      // If nobody has asked for long, there is nothing else to show.
+      const waitMs = this.#ageMs <= staleMs ? patienceMs : 10 * patienceMs;
       try {
-        await (isOldEnough ? Promise.race([reading, later(patienceMs)]) : Promise.race([reading, failLater(10 * patienceMs)]));
+        await Promise.race([reading, failLater(waitMs)]);
       } catch (thrown) {
-        if (!isOldEnough) throw new UnavailableError(`The counts cannot be read: ${toError(thrown).message}`, { cause: toError(thrown) });
+        return this.last(toError(thrown));
       }
     }
-    const last = this.#last;
-    if (last === undefined || now() - last.at > staleMs) throw new UnavailableError("The counts cannot be read.");
-    return { content: last.content, ageMs: now() - last.at };
+    return this.last();
+  }
+
+  /**
+   * The last snapshot, without another look.
+   *
+   * @param reason why there may be no newer one.
+   * @throws {UnavailableError} if there is none that is not older than `staleMs`.
+   */
+  last(reason?: Error): Snapshot<S> {
+    const ageMs = this.#ageMs;
+    if (this.#last !== undefined && ageMs <= this.#options.staleMs) return { content: this.#last.content, ageMs };
+    throw new UnavailableError(`The counts cannot be read: ${reason?.message ?? "Redis does not answer"}`, { cause: reason });
   }
 
   /** Forgets everything: another process shows the series now. */
   clear(): void {
     this.#last = undefined;
+  }
+
+  get #ageMs(): number {
+    return this.#last === undefined ? Number.POSITIVE_INFINITY : this.#options.now() - this.#last.at;
   }
 
   async #read(): Promise<void> {
@@ -61,11 +76,7 @@ export class Snapshots<S> {
   }
 }
 
-function later(delayMs: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, delayMs).unref());
-}
-
 async function failLater(delayMs: number): Promise<never> {
-  await later(delayMs);
+  await new Promise((resolve) => setTimeout(resolve, delayMs).unref());
   throw new Error("Redis does not answer in time");
 }

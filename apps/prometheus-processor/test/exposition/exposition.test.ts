@@ -28,6 +28,7 @@ it("shows nothing if another process has taken over while Redis was slow", async
     failedRuntime: new HistogramFields("u", [1]),
     wait: new HistogramFields("w", [1]),
     isActive: () => isActive,
+    isUncertain: () => false,
     read: () => new Promise<Read>((resolve) => (answer = resolve)),
     logger: createLogger("prometheus", "silent"),
   });

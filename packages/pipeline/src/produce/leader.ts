@@ -16,10 +16,11 @@ export interface LeaderOptions {
 }
 
 const EVERY_MS = 1_000;
+const NEVER = Number.NEGATIVE_INFINITY;
 
 export class Leader {
   readonly #options: LeaderOptions;
-  #heldUntil = Number.NEGATIVE_INFINITY;
+  #heldUntil = NEVER;
   #wasActive: boolean | undefined;
   #turns: Repeat | undefined;
 
@@ -45,6 +46,11 @@ export class Leader {
     return performance.now() <= this.#heldUntil;
   }
 
+  /** Whether this process was active until Redis stopped to answer. Another one may be active by now, if Redis answers that one. */
+  get isUncertain(): boolean {
+    return this.#heldUntil !== NEVER && !this.isActive;
+  }
+
   /** Lets another process take over at once. Safe without `start`. */
   async stop(): Promise<void> {
     await this.#turns?.stop();
@@ -52,8 +58,9 @@ export class Leader {
   }
 
   async #release(): Promise<void> {
-    if (!this.isActive) return;
-    this.#heldUntil = Number.NEGATIVE_INFINITY;
+    const { isActive } = this;
+    this.#heldUntil = NEVER;
+    if (!isActive) return;
     try {
       await this.#options.leadership.release();
     } catch (thrown) {
@@ -69,7 +76,7 @@ export class Leader {
       return;
     }
     const { held, heldUntil } = await leadership.claim({ completeSince: performance.now() });
-    this.#heldUntil = held ? heldUntil : Number.NEGATIVE_INFINITY;
+    this.#heldUntil = held ? heldUntil : NEVER;
     health.up(held ? "active" : `standby: another ${role} is active`);
     if (held !== this.#wasActive) logger.info(held ? `active ${role}` : `on standby: another ${role} is active`);
     this.#wasActive = held;

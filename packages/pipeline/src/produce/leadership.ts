@@ -92,7 +92,7 @@ export class Leadership {
    * @throws {UnavailableError} if Redis is unavailable.
    */
   async release(safeUntil?: number): Promise<void> {
-    const args = [this.#id, this.#inRedisTime(safeUntil)];
+    const args = [this.#id, this.#inRedisTime(safeUntil), RECORD_EXPIRY_MS];
     await withRedis("giving up the leadership", () => this.#redis.eval(RELEASE_LEADERSHIP, 1, this.#key, ...args));
   }
 
@@ -102,6 +102,9 @@ export class Leadership {
 }
 
 // The scripts behind the receivers' leadership. They use one key, and Redis' own clock in milliseconds.
+//
+// They must run while Redis is full: the record does not grow, and what its holder has may still be read. A full Redis refuses the first write of a script
+// if it may need memory, but none after another write (src/script.c). So an expiry is set first.
 
 /**
  * KEYS: the leadership. ARGV: the receiver; the time to live; the expiry of the record; for how long the receiver has received everything;
@@ -121,6 +124,7 @@ local heldUntil, coveredUntil = tonumber(record[2] or 0), tonumber(record[4] or 
 
 local function ahead(moment) return moment > now and moment <= now + ttl end
 local function store(...)
+  redis.call('PEXPIRE', KEYS[1], expiry)
   redis.call('HSET', KEYS[1], ...)
   redis.call('PEXPIRE', KEYS[1], expiry)
 end
@@ -145,9 +149,10 @@ if covers then store('coveredUntil', text(now + ttl)) end
 return answer(false, false, covers)
 `;
 
-/** KEYS: the leadership. ARGV: the receiver; `safeUntil` or an empty text, which keeps the last value. */
+/** KEYS: the leadership. ARGV: the receiver; `safeUntil` or an empty text, which keeps the last value; the expiry of the record. */
 const RELEASE_LEADERSHIP = `
 if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return 0 end
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
 redis.call('HSET', KEYS[1], 'holder', '')
 if tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], 'safeUntil', ARGV[2]) end
 return 1

@@ -1,12 +1,13 @@
 /** Our own Redis commands (not BullMQ's) on a cluster. */
-import { taskStarted } from "@celery-metrics-exporter/celery/testing";
+import { taskSent, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Health, Lifecycle, Metrics, connectRedis, createLogger, mastersOf, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import { startRedisCluster, type RedisCluster } from "@celery-metrics-exporter/testkit";
+import type { Cluster } from "ioredis";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { BegunBatches } from "../../src/queue/scheduled-ids.ts";
 import { DeadLetterReplay } from "../../src/dead-letter/replay.ts";
 import { BatchFilter } from "../../src/filter/batch-filter.ts";
-import { DeadLetters, EventFilter, AttemptMemory, FilterConfig, Leadership } from "../../src/index.ts";
+import { DeadLetters, EventFilter, AttemptMemory, FilterConfig, KnownQueues, Leader, Leadership } from "../../src/index.ts";
 import { openQueue } from "../../src/queue/bullmq.ts";
 import { QueueGauges } from "../../src/host/queue-gauges.ts";
 import { RedisMemory } from "../../src/queue/redis-memory.ts";
@@ -60,6 +61,37 @@ it("gives the receivers' leadership to one of them", async () => {
   expect(await other?.claim(longer)).toMatchObject({ held: false });
   await one?.release();
   expect(await other?.claim(longer)).toMatchObject({ held: true });
+});
+
+it("has one leader, which gives way to the next, also when the key's node is full or moves", async () => {
+  const start = async (): Promise<Leader> => {
+    const leadership = new Leadership({ redis, prefix, stream: "metrics", role: "monitor", ttlMs: 2_000 });
+    const leader = new Leader({ leadership, role: "monitor", health: new Health().component("monitor"), logger, everyMs: 50 });
+    lifecycle.defer("leader", () => leader.stop());
+    await leader.start();
+    return leader;
+  };
+  const [one, other] = [await start(), await start()];
+  const active = () => [one.isActive, other.isActive];
+  expect(active()).toEqual([true, false]);
+  const limit = (bytes: number) => Promise.all(mastersOf(redis).map((master) => master.config("SET", "maxmemory", bytes)));
+  await limit(1);
+  await one.stop();
+  await expect.poll(active, { timeout: 1_000, interval: 20 }).toEqual([false, true]);
+  await limit(0);
+  const slot = await (redis as Cluster).cluster("KEYSLOT", prefix);
+  const [, target] = cluster.masters;
+  if (target !== undefined) await cluster.moveSlot(slot, target);
+  await new Promise((resolve) => setTimeout(resolve, 2_200));
+  expect(active()).toEqual([false, true]);
+});
+
+it("remembers the names of Celery's queues", async () => {
+  const known = new KnownQueues({ redis, prefix });
+  await known.remember(["mail", "images"]);
+  await known.notice([taskSent({ queue: "reports" }), taskStarted()]);
+  expect(await new KnownQueues({ redis, prefix }).names()).toEqual(["images", "mail", "reports"]);
+  expect(await redis.ttl(`${prefix}:monitor:queues`)).toBeGreaterThan(0);
 });
 
 it("lists the jobs of a queue, and those that are not done", async () => {

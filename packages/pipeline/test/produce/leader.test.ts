@@ -48,7 +48,7 @@ describe("the leader", () => {
     await first.leader.start();
     await second.leader.start();
     await first.leader.stop();
-    expect(first.leader.isActive).toBe(false);
+    expect([first.leader.isActive, first.leader.isUncertain]).toEqual([false, false]);
     await expect.poll(() => second.leader.isActive, { timeout: TTL_MS / 2, interval: 20 }).toBe(true);
 
     const vanished = new Leadership({ redis: redis.producer, prefix: "{cme}", stream: "three", role: "monitor", ttlMs: TTL_MS });
@@ -80,10 +80,16 @@ describe("the leader", () => {
 
   it("is nobody while Redis does not answer", async () => {
     const { leader } = create("six");
+    const { leader: other } = create("six");
     await leader.start();
+    await other.start();
+    const uncertain = (): boolean[] => [leader.isUncertain, other.isUncertain];
+    expect(uncertain()).toEqual([false, false]);
     await redis.producer.call("CLIENT", "PAUSE", String(4 * TTL_MS));
     await expect.poll(() => leader.isActive, { timeout: 2 * TTL_MS, interval: 20 }).toBe(false);
-    await expect.poll(() => leader.isActive, { timeout: 8 * TTL_MS, interval: 20 }).toBe(true);
+    expect(uncertain()).toEqual([true, false]);
+    await expect.poll(() => leader.isActive !== other.isActive, { timeout: 8 * TTL_MS, interval: 20 }).toBe(true);
+    await expect.poll(uncertain, { timeout: 2 * TTL_MS, interval: 20 }).toEqual([false, false]);
   });
 
   it("starts although Redis is away", async () => {

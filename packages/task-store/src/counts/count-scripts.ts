@@ -157,8 +157,12 @@ return replies
  *
  * Replies with the counts and the floors, each as one text of alternating fields and values, separated by spaces: a reply of so many values costs the client
  * several times as much. A count that was read never becomes smaller for the reader: while it is below its floor, the floor counts.
+ *
+ * Also runs while Redis is full. Redis then refuses a script's first write if it may need memory, but none after another write: so something is removed first,
+ * if only a field that is never there.
  */
 export const READ_SCRIPT = `
+redis.call('HDEL', KEYS[2], '')
 redis.call('INCR', KEYS[3])
 local floors = redis.call('HGETALL', KEYS[2])
 for i = 1, #floors, 2 do
