@@ -100,7 +100,7 @@ describe.concurrent("while Redis", () => {
     await exported(processor, receipts("after", 2));
     await expect.poll(() => shown(processor), POLL).toBe(5);
     expect(await shown(processor, AGE)).toBeLessThan(1.5);
-  });
+  }, 120_000);
 
   it("is full, new events wait and scrapes go on", async (context) => {
     const { expect } = context;

@@ -22,7 +22,8 @@ class Scene {
 describe("a snapshot", () => {
   it("answers all scrapes of a second", async () => {
     const scene = new Scene();
-    expect(await Promise.all([scene.snapshots.get(), scene.snapshots.get()])).toEqual(Array(2).fill({ content: 1, ageMs: 0 }));
+    const first = { content: 1, ageMs: 0 };
+    expect(await Promise.all([scene.snapshots.get(), scene.snapshots.get()])).toEqual([first, first]);
     scene.now = 1_000;
     expect(await scene.snapshots.get()).toEqual({ content: 1, ageMs: 1_000 });
     scene.now = 1_001;
