@@ -47,7 +47,7 @@ export async function startWholePipeline({ redisUrl, brokerUrl, name, env = {} }
   const [sink, database] = await Promise.all([startStatsdSink(), createDatabase()]);
   await migrate(database.url);
   const prefix = `{${name}}`;
-  const publisher = brokerUrl.startsWith("redis") ? await redisPublisher(brokerUrl, name) : await rabbitmqPublisher(brokerUrl, name);
+  const publisher = await publishesFrames(brokerUrl, name);
   const running = await startRoles(
     [processorRole(datadog), processorRole(postgres), receiver],
     {
@@ -104,12 +104,17 @@ async function received({ metrics }: RunningRoles): Promise<number> {
   return (metric?.values ?? []).reduce((sum, { value }) => sum + value, 0);
 }
 
-interface Publisher {
+export interface FramePublisher {
   readonly publish: (frames: readonly CorpusFrame[]) => Promise<void>;
   readonly close: () => Promise<void>;
 }
 
-async function rabbitmqPublisher(url: string, exchange: string): Promise<Publisher> {
+/** Publishes recorded frames to the broker on which they were recorded. Those on Redis have to be heard by exactly one receiver. */
+export function publishesFrames(brokerUrl: string, exchange: string): Promise<FramePublisher> {
+  return brokerUrl.startsWith("redis") ? redisPublisher(brokerUrl, exchange) : rabbitmqPublisher(brokerUrl, exchange);
+}
+
+async function rabbitmqPublisher(url: string, exchange: string): Promise<FramePublisher> {
   const connection = await amqp.connect(url);
   const channel = await connection.createConfirmChannel();
   // As the first worker does.
@@ -138,7 +143,7 @@ async function rabbitmqPublisher(url: string, exchange: string): Promise<Publish
   };
 }
 
-async function redisPublisher(url: string, exchange: string): Promise<Publisher> {
+async function redisPublisher(url: string, exchange: string): Promise<FramePublisher> {
   const redis = new Redis(url);
   return {
     publish: async (frames) => {
