@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { taskReceived, taskSent } from "@celery-metrics-exporter/celery/testing";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
-import { SOAK, TcpProxy, startRedis } from "@celery-metrics-exporter/testkit";
+import { type RedisCluster, type RedisServer, SOAK, TcpProxy, startRedis, startRedisCluster } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { type TestContext, describe, it } from "vitest";
 import { type Processor, PrometheusHarness, parse } from "./prometheus-harness.ts";
@@ -58,6 +58,13 @@ async function start({ onTestFinished }: TestContext, env: Readonly<Record<strin
     await harness.close();
   });
   return [harness, redis];
+}
+
+async function keysOf(cluster: RedisCluster, node: RedisServer): Promise<string[]> {
+  const admin = cluster.admin(node);
+  const keys = await admin.keys("*");
+  admin.disconnect();
+  return keys;
 }
 
 /** Tries again while Redis is away, as the queue does. */
@@ -122,6 +129,34 @@ describe.concurrent("while Redis", () => {
     await redis.config("SET", "maxmemory", 0);
     await exported(other, receipts("after", 2));
     await expect.poll(() => shown(other), POLL).toBe(5);
+  });
+
+  it("is a cluster of which one node hangs, the last values are shown, and not those of the others alone", async (context) => {
+    const { expect } = context;
+    const cluster = await startRedisCluster();
+    context.onTestFinished(() => cluster.stop());
+    const [one] = cluster.masters;
+    const harness = await PrometheusHarness.start({ ...(one && { redis: one }), env: { REDIS_URL: cluster.url } });
+    context.onTestFinished(() => harness.close());
+    const processor = await harness.started();
+    await processor.exporter.export(receipts("before", 60), signal);
+    expect(await shown(processor)).toBe(60);
+    // Another one than that of the leadership.
+    const keys = await Promise.all(cluster.masters.map((master) => keysOf(cluster, master)));
+    const index = keys.findIndex((ofNode) => !ofNode.some((key) => key.startsWith("{cme}:")));
+    expect(keys[index]).not.toHaveLength(0);
+    const pid = cluster.masters[index]?.pid ?? 0;
+    process.kill(pid, "SIGSTOP");
+    try {
+      const answers = await askFor(processor, LONG_MS);
+      expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+      expect(valuesOf(answers, RECEIVED)).toEqual(new Set([60]));
+      expect(Math.max(...answers.map(({ waitedMs }) => waitedMs))).toBeLessThan(MOST_WAITED_MS);
+    } finally {
+      process.kill(pid, "SIGCONT");
+    }
+    await exported(processor, receipts("after", 20));
+    await expect.poll(() => shown(processor), POLL).toBe(80);
   });
 
   it("pauses its clients, nothing is shown late or counted twice", async (context) => {

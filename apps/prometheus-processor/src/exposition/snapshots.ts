@@ -23,6 +23,8 @@ export class Snapshots<S> {
   readonly #options: Required<SnapshotsOptions<S>>;
   #last: { readonly content: S; readonly at: number } | undefined;
   #reading: Promise<void> | undefined;
+  /** Whether there was a snapshot, and the last look failed. */
+  #isFailing = false;
 
   constructor(options: SnapshotsOptions<S>) {
     this.#options = { freshMs: 1_000, staleMs: 60_000, patienceMs: 1_000, now: () => performance.now(), ...options };
@@ -38,7 +40,7 @@ export class Snapshots<S> {
     if (this.#ageMs > freshMs) {
       const reading = (this.#reading ??= this.#read().finally(() => void (this.#reading = undefined)));
       // If nobody has asked for long, there is nothing else to show.
-      const waitMs = this.#ageMs <= staleMs ? patienceMs : 10 * patienceMs;
+      const waitMs = this.#ageMs <= staleMs || this.#isFailing ? patienceMs : 10 * patienceMs;
       try {
         await Promise.race([reading, failLater(waitMs)]);
       } catch (thrown) {
@@ -71,8 +73,14 @@ export class Snapshots<S> {
 
   async #read(): Promise<void> {
     const at = this.#options.now();
-    const content = await this.#options.read();
-    this.#last = { content, at };
+    try {
+      const content = await this.#options.read();
+      this.#last = { content, at };
+      this.#isFailing = false;
+    } catch (thrown) {
+      this.#isFailing = this.#last !== undefined;
+      throw thrown;
+    }
   }
 }
 

@@ -2,21 +2,30 @@
 import { describe, expect, it } from "vitest";
 import { Snapshots } from "../../src/exposition/snapshots.ts";
 
-const PATIENCE_MS = 20;
+const PATIENCE_MS = 50;
 
-/** Redis answers with 1, 2, … while it is not away, and until then not at all. */
+/** Redis answers with 1, 2, … while it is not away, and otherwise not at all. */
 class Scene {
   now = 0;
   isAway = false;
+  refuses = false;
   reads = 0;
   readonly snapshots = new Snapshots<number>({
     read: () => {
       this.reads += 1;
+      if (this.refuses) return Promise.reject(new Error("refused"));
       return this.isAway ? new Promise(() => {}) : Promise.resolve(this.reads);
     },
     patienceMs: PATIENCE_MS,
     now: () => this.now,
   });
+}
+
+/** How long a scrape waits that is refused. */
+async function waitedMs({ snapshots }: Scene): Promise<number> {
+  const began = performance.now();
+  await expect(snapshots.get()).rejects.toThrow("The counts cannot be read");
+  return performance.now() - began;
 }
 
 describe("a snapshot", () => {
@@ -44,6 +53,23 @@ describe("a snapshot", () => {
     scene.now = 60_001;
     await expect(scene.snapshots.get()).rejects.toThrow("The counts cannot be read: Redis does not answer in time");
     expect(() => scene.snapshots.last()).toThrow("The counts cannot be read: Redis does not answer");
+  });
+
+  it("is waited for longer if nobody has asked for a minute, but not after a failure", async () => {
+    const scene = new Scene();
+    await scene.snapshots.get();
+    scene.now = 60_001;
+    scene.isAway = true;
+    expect(await waitedMs(scene)).toBeGreaterThan(9 * PATIENCE_MS);
+
+    const failing = new Scene();
+    await failing.snapshots.get();
+    failing.now = 60_001;
+    failing.refuses = true;
+    await waitedMs(failing);
+    failing.refuses = false;
+    failing.isAway = true;
+    expect(await waitedMs(failing)).toBeLessThan(9 * PATIENCE_MS);
   });
 
   it("does not answer any more once it is cleared", async () => {
