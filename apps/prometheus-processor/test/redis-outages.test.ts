@@ -3,7 +3,15 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { taskReceived, taskSent } from "@celery-metrics-exporter/celery/testing";
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
-import { type RedisCluster, type RedisServer, SOAK, TcpProxy, startRedis, startRedisCluster } from "@celery-metrics-exporter/testkit";
+import {
+  type RedisCluster,
+  type RedisServer,
+  SOAK,
+  TcpProxy,
+  setRedisFull,
+  startRedis,
+  startRedisCluster,
+} from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { type TestContext, describe, it } from "vitest";
 import { type Processor, PrometheusHarness, parse } from "./prometheus-harness.ts";
@@ -111,11 +119,11 @@ describe.concurrent("while Redis", () => {
 
   it("is full, new events wait and scrapes go on", async (context) => {
     const { expect } = context;
-    const [harness, redis] = await start(context);
+    const [harness] = await start(context);
     const processor = await harness.started();
     await processor.exporter.export(receipts("before", 3), signal);
     expect(await shown(processor)).toBe(3);
-    await redis.config("SET", "maxmemory", 1);
+    await setRedisFull(harness.redis.url, true);
     await expect(processor.exporter.export(receipts("after", 2), signal)).rejects.toThrow(/OOM/);
     const answers = await askFor(processor, LONG_MS);
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
@@ -126,7 +134,7 @@ describe.concurrent("while Redis", () => {
     const other = await harness.started();
     await processor.close();
     await expect.poll(() => shown(other), POLL).toBe(3);
-    await redis.config("SET", "maxmemory", 0);
+    await setRedisFull(harness.redis.url, false);
     await exported(other, receipts("after", 2));
     await expect.poll(() => shown(other), POLL).toBe(5);
   });
