@@ -28,7 +28,7 @@ export const CODES = {
 export const PREFETCH = { count: "m", sum: "M" } as const;
 
 /** With what the codes of gauges begin. */
-export const GAUGE = "q";
+const GAUGE = "q";
 const PREFETCHED = `${GAUGE}P`;
 /** How exact gauges are. */
 export const MINUTE_SECONDS = 60;
