@@ -76,7 +76,7 @@ export class FlowerFamilies {
           return series.flatMap((each) => events(each, codes));
         },
       },
-      histogram("flower_task_runtime_seconds", "Run times of successful tasks.", series, runtime, codes),
+      histogram(series, { name: "flower_task_runtime_seconds", help: "Run times of successful tasks.", fields: runtime, codes }),
       gauge(
         "task_prefetch_time_seconds",
         `Mean time in the worker's memory of the tasks that started in the last ${MEAN_SECONDS} s, 0 if none did.`,

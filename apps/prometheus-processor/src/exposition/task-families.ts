@@ -71,15 +71,19 @@ export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOpti
         return failures(series, snapshot, options);
       },
     },
-    histogram(`${prefix}task_runtime`, "Histogram of task runtime measurements.", series, runtime, codes),
-    histogram(`${prefix}task_failed_runtime`, "Run times of failed tasks, from start to failure.", series, failedRuntime, codes),
-    histogram(
-      `${prefix}task_queue_wait_time`,
-      "Time between a task's sending, or its ETA if that is later, and its start.",
-      series,
-      wait,
+    histogram(series, { name: `${prefix}task_runtime`, help: "Histogram of task runtime measurements.", fields: runtime, codes }),
+    histogram(series, {
+      name: `${prefix}task_failed_runtime`,
+      help: "Run times of failed tasks, from start to failure.",
+      fields: failedRuntime,
       codes,
-    ),
+    }),
+    histogram(series, {
+      name: `${prefix}task_queue_wait_time`,
+      help: "Time between a task's sending, or its ETA if that is later, and its start.",
+      fields: wait,
+      codes,
+    }),
   ];
   return families.toSorted((a, b) => (a.name < b.name ? -1 : 1));
 }
@@ -148,7 +152,14 @@ export function failureCodes(codes: Codes): (readonly [code: string, number: num
   return [...codes].filter(([code]) => code.startsWith(CODES.failed));
 }
 
-export function histogram(name: string, help: string, series: readonly Series[], fields: HistogramFields, codes: Codes): Family {
+export interface HistogramOptions {
+  readonly name: string;
+  readonly help: string;
+  readonly fields: HistogramFields;
+  readonly codes: Codes;
+}
+
+export function histogram(series: readonly Series[], { name, help, fields, codes }: HistogramOptions): Family {
   const limits = [...fields.limits, Number.POSITIVE_INFINITY];
   const written = limits.map(leOf);
   const buckets = limits.map((_, index) => codes.get(fields.bucket(index)));

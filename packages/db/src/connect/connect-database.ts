@@ -203,7 +203,7 @@ class TimeLimitingPool {
 }
 
 /** @param begin the statements that begin the transaction. */
-export async function inTransaction<T>(pool: Pool, begin: string, work: (client: PoolClient) => Promise<T>): Promise<T> {
+async function inTransaction<T>(pool: Pool, begin: string, work: (client: PoolClient) => Promise<T>): Promise<T> {
   return onConnection(await pool.connect(), begin, work, async (client) => {
     await client.query("commit");
     release(client);

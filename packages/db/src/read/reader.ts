@@ -52,7 +52,6 @@ async function connectPostgres(options: ConnectReaderOptions): Promise<Reader> {
     close,
     read: async (statement, timeoutMs = options.statementTimeoutMs) => {
       const limitMs = Math.min(timeoutMs, options.statementTimeoutMs);
-      const begin = (leftMs: number): string => `begin transaction read only; set local statement_timeout = ${leftMs}; ${SETTINGS}`;
       return inWords(() => inReadingTransaction(pool, limitMs, begin, (client) => execute({ drizzle: drizzle({ client }) }, statement)));
     },
   };
@@ -75,6 +74,11 @@ async function connectEmbedded(options: ConnectReaderOptions): Promise<Reader> {
         ),
       ),
   };
+}
+
+/** @param leftMs the time limit of its statements. */
+function begin(leftMs: number): string {
+  return `begin transaction read only; set local statement_timeout = ${leftMs}; ${SETTINGS}`;
 }
 
 async function inWords<T>(work: () => Promise<T>): Promise<T> {

@@ -1,14 +1,21 @@
 import { scaled } from "@celery-metrics-exporter/testkit";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { CountTable, type Counts } from "../../src/counts/count-table.ts";
+import { CountTable, type Counts, type GaugeCount } from "../../src/counts/count-table.ts";
 import type { ShardCounts } from "../../src/counts/task-counts.ts";
 
 const all = (): boolean => true;
 
+function write(fields: Readonly<Record<string, number | string>>): string {
+  return Object.entries(fields).flat().join(" ");
+}
+
 function shard(counts: Readonly<Record<string, number | string>>, floors: Readonly<Record<string, number>> = {}): ShardCounts {
-  const write = (fields: Readonly<Record<string, number | string>>): string => Object.entries(fields).flat().join(" ");
   return { counts: write(counts), floors: write(floors) };
+}
+
+function toRecord(list: readonly GaugeCount[]): Record<string, number> {
+  return Object.fromEntries(list.map(({ set, code, count }) => [`${set}.${code}`, count]));
 }
 
 /** By field, without what is 0. */
@@ -95,8 +102,6 @@ describe("CountTable", () => {
       selector: (field) => `${field.set}.${field.code}`,
       maxLength: 12,
     });
-    const toRecord = (list: readonly { set: string; code: string; count: number }[]): Record<string, number> =>
-      Object.fromEntries(list.map((field) => [`${field.set}.${field.code}`, field.count]));
     const floors = fields.map((list) => list.filter((field) => !field.code.startsWith("q")).slice(0, 2));
     const read = fc.record({
       shards: fc.array(fc.tuple(fields, floors), { minLength: 2, maxLength: 2 }),
@@ -119,14 +124,14 @@ describe("CountTable", () => {
           before = Object.fromEntries(
             Object.entries(wanted).filter(([field]) => field.includes(".q") || isShown(field.slice(0, field.indexOf(".")))),
           );
-          const counts = table.read(
+          const found = table.read(
             shards.map(([counts, lowest]) => shard(toRecord(counts), toRecord(lowest))),
             isShown,
           );
           const sums = new Map<string, number>();
           for (const gauge of counts.gauges)
             sums.set(`${gauge.set}.${gauge.code}`, (sums.get(`${gauge.set}.${gauge.code}`) ?? 0) + gauge.count);
-          expect({ ...shown({ ...counts, gauges: [] }), ...Object.fromEntries(sums) }).toEqual(before);
+          expect({ ...shown({ ...found, gauges: [] }), ...Object.fromEntries(sums) }).toEqual(before);
         }
       }),
       { numRuns: scaled(300, 5_000) },
