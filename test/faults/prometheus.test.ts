@@ -1,9 +1,18 @@
 /** The Prometheus exporter behind real brokers: what Celery once sent is counted exactly although processors are killed, and killed workers are shown as down. */
 import { readCorpus } from "@celery-metrics-exporter/celery/testing";
-import { createVhost, freePort, seededRandom, shuffled, startCeleryWorker, startRedis } from "@celery-metrics-exporter/testkit";
+import {
+  createVhost,
+  freePort,
+  seededRandom,
+  shuffled,
+  startCeleryWorker,
+  startRedis,
+  byTask,
+  parseScrape,
+  type Scrape,
+} from "@celery-metrics-exporter/testkit";
 import { readFileSync } from "node:fs";
 import { afterEach, expect, it } from "vitest";
-import { byTask, parse, type Scrape } from "../../apps/prometheus-processor/test/prometheus-harness.ts";
 import { Fleet } from "../fleet/fleet.ts";
 import { sumOf } from "../fleet/own-metrics.ts";
 import type { Environment } from "../fleet/role-process.ts";
@@ -73,7 +82,7 @@ async function start(env: Environment): Promise<Scene> {
             .catch(() => ""),
         ),
       );
-      return parse(texts.toSorted((one, other) => other.length - one.length)[0] ?? "");
+      return parseScrape(texts.toSorted((one, other) => other.length - one.length)[0] ?? "");
     },
   };
 }

@@ -1,6 +1,6 @@
 import { describeExporter, startMortal } from "@celery-metrics-exporter/pipeline/testing";
-import { MortalLink, setRedisFull } from "@celery-metrics-exporter/testkit";
-import { PrometheusHarness, byTask, parse, scrape } from "./prometheus-harness.ts";
+import { MortalLink, setRedisFull, byTask, parseScrape } from "@celery-metrics-exporter/testkit";
+import { PrometheusHarness, scrape } from "./prometheus-harness.ts";
 
 describeExporter("prometheus", async () => {
   const harness = await PrometheusHarness.start({ redisArgs: ["--appendonly", "yes", "--appendfsync", "always"] });
@@ -9,7 +9,7 @@ describeExporter("prometheus", async () => {
     exporter: processor.exporter,
     observe: async () => {
       await processor.idle();
-      const series = parse(await scrape(processor.url()));
+      const series = parseScrape(await scrape(processor.url()));
       // Ages differ from one scrape to the next.
       return {
         ...byTask(series),

@@ -1,10 +1,10 @@
 import { readFileSync } from "node:fs";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { readCorpus, shuffled, split } from "@celery-metrics-exporter/celery/testing";
-import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { startRedis, type RedisServer, byTask, parseScrape } from "@celery-metrics-exporter/testkit";
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { PrometheusHarness, byTask, parse, scrape } from "./prometheus-harness.ts";
+import { PrometheusHarness, scrape } from "./prometheus-harness.ts";
 
 const SEED = Number(process.env["TEST_SEED"] ?? Date.now() % 2 ** 31);
 const signal = new AbortController().signal;
@@ -61,7 +61,7 @@ describe.each(NAMES)("%s", (name) => {
         await Promise.all(processors.map(({ exporter }, index) => exporter.export(batches[next + index] ?? [], signal)));
       }
       await Promise.all(processors.map((processor) => processor.idle()));
-      const shown = byTask(parse(await scrape(processors[0]?.url() ?? "")));
+      const shown = byTask(parseScrape(await scrape(processors[0]?.url() ?? "")));
       for (const [metric, values] of Object.entries(expectedOf(name))) {
         expect(roundedTo(values, positive(shown[metric])), metric).toEqual(positive(values));
       }

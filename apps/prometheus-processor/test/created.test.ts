@@ -1,9 +1,10 @@
 /** When each counter began, which a restart does not change. */
+import { parseScrape } from "@celery-metrics-exporter/testkit";
 import { taskFailed, taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { Redis } from "ioredis";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { PrometheusHarness, type Processor, parse, scrape } from "./prometheus-harness.ts";
+import { PrometheusHarness, type Processor, scrape } from "./prometheus-harness.ts";
 
 const signal = new AbortController().signal;
 const NEXT_SECOND_MS = 1_100;
@@ -19,7 +20,7 @@ afterEach(() => harness.close());
 async function createdOf(processor: Processor, path = "metrics"): Promise<Record<string, number>> {
   await processor.idle();
   await sleep(NEXT_SECOND_MS);
-  const series = parse(await scrape(processor.url().replace(/metrics$/, path)));
+  const series = parseScrape(await scrape(processor.url().replace(/metrics$/, path)));
   return Object.fromEntries([...series].filter(([name]) => /_created\{/.test(name)));
 }
 

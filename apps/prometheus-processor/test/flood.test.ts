@@ -1,8 +1,9 @@
 /** Senders that make up names, queues, exceptions and hostnames without end: series, keys and memory stay bounded. */
+import { parseScrape } from "@celery-metrics-exporter/testkit";
 import { liveHeapBytes, taskFailed, taskReceived, taskSent, taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Redis } from "ioredis";
 import { expect, it } from "vitest";
-import { PrometheusHarness, parse, scrape } from "./prometheus-harness.ts";
+import { PrometheusHarness, scrape } from "./prometheus-harness.ts";
 
 const signal = new AbortController().signal;
 const BATCHES = 40;
@@ -36,7 +37,7 @@ it("counts everything of 10,000 tasks, each with its own name, queue, exception 
     expect(liveHeapBytes() - before).toBeLessThan(GROWTH_BYTES);
 
     const all = BATCHES * TASKS_PER_BATCH;
-    const series = parse(await scrape(processor.url()));
+    const series = parseScrape(await scrape(processor.url()));
     const sumOf = (metric: string): number =>
       [...series].reduce((sum, [written, value]) => (written.startsWith(`${metric}{`) ? sum + value : sum), 0);
     for (const kind of ["sent", "received", "started", "failed"]) expect(sumOf(`celery_task_${kind}_total`), kind).toBe(all);

@@ -1,12 +1,12 @@
 /** Flower's names, from the same counts. */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { readCorpus, taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
-import { checkMetrics, startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
+import { checkMetrics, startRedis, type RedisServer, byTask, parseScrape } from "@celery-metrics-exporter/testkit";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { CountTable } from "@celery-metrics-exporter/task-store";
 import { HistogramFields, PREFETCH } from "../src/counting/fields.ts";
 import { FlowerFamilies } from "../src/exposition/flower-families.ts";
-import { PrometheusHarness, byTask, parse, scrape, type Processor } from "./prometheus-harness.ts";
+import { PrometheusHarness, scrape, type Processor } from "./prometheus-harness.ts";
 
 const signal = new AbortController().signal;
 const WORKER = "w1@host-a";
@@ -40,7 +40,7 @@ function sum(values: Readonly<Record<string, number>> = {}): number {
 async function shown(processor: Processor): Promise<ReadonlyMap<string, number>> {
   await processor.idle();
   await new Promise((resolve) => setTimeout(resolve, NEXT_SNAPSHOT_MS));
-  return parse(await scrape(flowerUrl(processor)));
+  return parseScrape(await scrape(flowerUrl(processor)));
 }
 
 function heartbeat(fields: Partial<CeleryEvent> = {}): CeleryEvent {
@@ -63,7 +63,7 @@ describe.each(["celery-5.2-redis", "celery-5.6-amqp"] as const)("%s", (name) => 
     const processor = await started();
     await processor.exporter.export(readCorpus(name).events, signal);
     const series = await shown(processor);
-    const counted = byTask(parse(await scrape(processor.url())));
+    const counted = byTask(parseScrape(await scrape(processor.url())));
     const expected: Record<string, number> = {};
     for (const kind of ["sent", "received", "started", "succeeded", "failed", "revoked", "rejected", "retried"]) {
       for (const [key, count] of Object.entries(counted[`celery_task_${kind}_total`] ?? {})) {

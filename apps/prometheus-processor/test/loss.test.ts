@@ -1,8 +1,9 @@
 /** After Redis has lost everything, counting goes on from 0, and every series is shown at once. */
+import { byTask, parseScrape } from "@celery-metrics-exporter/testkit";
 import { taskReceived, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
 import { Redis } from "ioredis";
 import { expect, it } from "vitest";
-import { PrometheusHarness, byTask, parse, scrape } from "./prometheus-harness.ts";
+import { PrometheusHarness, scrape } from "./prometheus-harness.ts";
 
 const signal = new AbortController().signal;
 /** Longer than a snapshot answers scrapes. */
@@ -19,7 +20,7 @@ it.each([
     const shown = async (): Promise<unknown> => {
       await new Promise((resolve) => setTimeout(resolve, NEXT_SNAPSHOT_MS));
       await processor.idle();
-      const { celery_task_runtime_bucket: _buckets, ...metrics } = byTask(parse(await scrape(processor.url())));
+      const { celery_task_runtime_bucket: _buckets, ...metrics } = byTask(parseScrape(await scrape(processor.url())));
       return metrics;
     };
     await processor.exporter.export([taskSent(), taskReceived()], signal);

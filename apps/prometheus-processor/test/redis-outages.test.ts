@@ -11,10 +11,11 @@ import {
   setRedisFull,
   startRedis,
   startRedisCluster,
+  parseScrape,
 } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
 import { type TestContext, describe, it } from "vitest";
-import { type Processor, PrometheusHarness, parse } from "./prometheus-harness.ts";
+import { type Processor, PrometheusHarness } from "./prometheus-harness.ts";
 
 const signal = new AbortController().signal;
 /** Longer than a process leads without an answer of Redis, and than a command waits for one. */
@@ -43,7 +44,7 @@ async function ask(processor: Processor): Promise<Answer> {
   const began = performance.now();
   const response = await fetch(processor.url());
   const text = await response.text();
-  return { status: response.status, waitedMs: performance.now() - began, series: response.ok ? parse(text) : new Map() };
+  return { status: response.status, waitedMs: performance.now() - began, series: response.ok ? parseScrape(text) : new Map() };
 }
 
 /** Scrapes for so long. Returns all answers. */

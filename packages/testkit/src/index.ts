@@ -73,3 +73,4 @@ export {
   grantDocumented,
   type RabbitmqPermissions,
 } from "./servers/documented-permissions.ts";
+export { byTask, parseScrape, type Scrape } from "./scrape.ts";
