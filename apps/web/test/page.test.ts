@@ -6,7 +6,9 @@ import { startProxy } from "./proxy.ts";
 import {
   BODY,
   FAILED,
+  FAILED_ALONE,
   LOST,
+  PART,
   RETRIED,
   ROOT,
   beatHearts,
@@ -491,15 +493,28 @@ describe("Task", () => {
     await page.getByRole("heading", { name: "img-1@corvo" }).waitFor();
   });
 
-  it("tells what the body of a chord waited for", async () => {
-    const page = await viewer.open(site(), { path: `task?id=${BODY}` });
-    await expectText(page, "30 tasks beside it");
-    expect(await page.getByRole("region", { name: "Tree" }).locator("p", { hasText: "Waited for." }).innerText()).toMatch(
-      /27 of them succeeded, 3 failed/,
-    );
-    const other = await viewer.open(site(), { path: `task?id=${FAILED}` });
-    await other.getByRole("heading", { name: "Tree" }).waitFor();
-    expect(await other.getByText("Waited for.").count()).toBe(0);
+  it("tells what the body of a chord waited for, on the page of each of its tasks", async () => {
+    for (const [id, text] of [
+      [
+        BODY,
+        /^Waited for 27 tasks, as the body of a chord does\. It was sent when all of them had succeeded: shop\.resize_image was the last/,
+      ],
+      [ROOT, /^shop\.pack_album waited for 27 tasks/],
+      [PART, /^shop\.pack_album waited for 27 tasks/],
+    ] as const) {
+      const page = await viewer.open(site(), { path: `task?id=${id}` });
+      const tree = page.getByRole("region", { name: "Tree" });
+      expect(await tree.locator("p", { hasText: /waited for/i }).innerText()).toMatch(text);
+      expect(await tree.locator(".node", { hasText: "shop.pack_album" }).textContent()).toContain("waited for 27");
+    }
+  });
+
+  it("says what is not known of a chord that a client sent", async () => {
+    const page = await viewer.open(site(), { path: `task?id=${FAILED_ALONE}` });
+    const note = page.getByRole("region", { name: "Tree" }).locator("p", { hasText: "part of a chord" });
+    expect(await note.innerText()).toMatch(/^If this is part of a chord, its body was not sent, because this task did not succeed/);
+    await note.getByRole("link", { name: "at the same time" }).click();
+    await page.locator(`[data-row="${FAILED_ALONE}"]`).waitFor();
   });
 
   it("asks for itself once, before the scripts are there", async () => {
