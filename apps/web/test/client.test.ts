@@ -1,9 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ExactNumber, parseExact } from "../client/api/exact.ts";
-import type { Queue, QueueList, TreeAnswer, TreeTask } from "../client/api/types.ts";
-import { chordsOf, isSentAtEnd } from "../client/parts/chord.ts";
-import { type Flow, flowOf } from "../client/parts/flow.ts";
 import { duration, percent } from "../client/parts/format.ts";
 import { accept, filtersOf, parseSearch, suggestionsFor, withFilters, withoutFilter } from "../client/parts/search.ts";
 import { withoutPrefix } from "../src/page.ts";
@@ -157,90 +154,4 @@ it.each([
   ["/celery/api/worker/shutdown/a/b", "/api/worker/shutdown/a/b"],
 ])("with Flower's API, the address %s behind a proxy is %s", (address, expected) => {
   expect(withoutPrefix(address, true)).toBe(expected);
-});
-
-describe("what comes into a queue and goes out, a minute", () => {
-  const list = { from: "2026-01-01T00:00:00Z", step_seconds: 180 } as QueueList;
-  function flow(lengths: readonly (number | null)[], sent: readonly number[], minutes: number): Flow {
-    const observed = new Date(Date.parse(list.from) + minutes * 60_000).toISOString();
-    return flowOf({ lengths, sent, messages: lengths.at(-1), observed_at: observed } as Queue, list);
-  }
-
-  it("does not count the time before the monitor's first look", () => {
-    const nothing = [null, null, null, null];
-    expect(flow([...nothing, 20, 80], [0, 0, 0, 0, 20, 60], 17.5).sent).toBeUndefined();
-    const { sent, taken } = flow([...nothing, 20, 80, 100], [0, 0, 0, 0, 20, 60, 20], 18.5);
-    expect(sent).toBe(20);
-    expect(taken).toBe(0);
-  });
-
-  it("is that of the latest whole steps", () => {
-    const { sent, taken } = flow([5, 5, 5, 5, 5, 5], [900, 30, 30, 30, 30, 0], 17.5);
-    expect([sent, taken]).toEqual([10, 10]);
-  });
-
-  it("takes nothing out because of what came in before", () => {
-    const { sent, taken } = flow([0, 69, 69, 76, 76, 76, 76], [0, 207, 0, 21, 0, 0, 0], 20.5);
-    expect([sent, taken]).toEqual([0, 0]);
-  });
-});
-
-describe("chords in a tree", () => {
-  const time = (second: number): string => new Date(1_800_000_000_000 + second * 1_000).toISOString();
-  /** A task that succeeded, by the second in which it was sent and the one in which it ended. */
-  function task(id: string, parent: string | null, sent: number, ended: number, more: Partial<TreeTask> = {}): TreeTask {
-    const [sentAt, finishedAt] = [time(sent), time(ended)];
-    return {
-      task_id: id,
-      parent_id: parent,
-      name: id,
-      status: "SUCCESS",
-      sent_at: sentAt,
-      seen_at: sentAt,
-      finished_at: finishedAt,
-      ...more,
-    } as TreeTask;
-  }
-  const running = { status: "STARTED", finished_at: null } as const;
-  function chords(nodes: readonly TreeTask[]): unknown {
-    const found = [...chordsOf({ root: "outer", nodes: [...nodes], truncated: false } satisfies TreeAnswer).values()];
-    return found.map(({ sender, parts, body }) => [sender, parts.map(({ task_id }) => task_id).join(" "), body?.task_id]);
-  }
-  const outer = task("outer", null, 0, 1);
-  const [a, b] = [task("a", "outer", 1, 10), task("b", "outer", 1, 20)];
-
-  it("finds the body below the last task", () => {
-    expect(chords([outer, a, b, task("body", "b", 20, 25), task("next", "body", 25, 30)])).toEqual([["outer", "a b", "body"]]);
-  });
-
-  it("finds the body below celery.chord_unlock", () => {
-    const unlock = task("unlock", "outer", 1, 21, { name: "celery.chord_unlock" });
-    expect(chords([outer, unlock, a, b, task("body", "unlock", 21, 25)])).toEqual([["outer", "a b", "body"]]);
-  });
-
-  it("leaves out what cannot be part of it: what failed, runs or ended later", () => {
-    const others = [task("c", "outer", 1, 5, { status: "FAILURE" }), task("d", "outer", 1, 0, running), task("e", "outer", 1, 40)];
-    expect(chords([outer, a, b, ...others, task("body", "b", 20, 25)])).toEqual([["outer", "a b", "body"]]);
-  });
-
-  it("knows no body before all have succeeded", () => {
-    expect(chords([outer, a, task("b", "outer", 1, 0, running)])).toEqual([["outer", "a b", undefined]]);
-    expect(chords([outer, a, task("b", "outer", 1, 5, { status: "FAILURE" })])).toEqual([["outer", "a b", undefined]]);
-  });
-
-  it("takes no tasks for a body that were sent by tasks while they ran", () => {
-    expect(chords([outer, a, b, task("child", "b", 5, 8)])).toEqual([["outer", "a b", undefined]]);
-  });
-
-  it("says nothing of chains side by side, of a single chain, and of a part of a tree", () => {
-    expect(chords([outer, a, b, task("after a", "a", 10, 12), task("after b", "b", 20, 22)])).toEqual([]);
-    expect(chords([outer, a, task("after a", "a", 10, 12)])).toEqual([]);
-    expect(chordsOf({ root: "outer", nodes: [outer, a, b], truncated: true }).size).toBe(0);
-  });
-
-  it("tells what was sent at the end of a task", () => {
-    expect(isSentAtEnd(task("body", "a", 10, 12), a)).toBe(true);
-    expect(isSentAtEnd(task("child", "a", 5, 12), a)).toBe(false);
-    expect(isSentAtEnd(task("child", "a", 12, 13), { ...a, status: "FAILURE" })).toBe(false);
-  });
 });

@@ -6,7 +6,6 @@ import type { Queue, QueueList, Waiting, Worker } from "../api/types.ts";
 import { href } from "../location.ts";
 import { isLive } from "./bar.tsx";
 import { Chart } from "./chart.tsx";
-import { flowOf } from "./flow.ts";
 import { duration, number, rate, shortTime } from "./format.ts";
 import { Loading } from "./say.tsx";
 import { Shares } from "./shares.tsx";
@@ -73,10 +72,10 @@ export interface OpenQueueProps {
 
 export function OpenQueue({ queue, list, step, workers }: OpenQueueProps): JSX.Element {
   const times = queue.lengths.map((_, index) => Date.parse(list.from) + index * lengthMs(step));
-  const { taken } = flowOf(queue, list);
+  const { taken } = queue.lately;
   const asked = new URLSearchParams({ name: queue.name, messages: String(queue.messages ?? 0) });
   const { data: waiting } = useQuery<Waiting>(`queues/waiting?${asked.toString()}`, { everyMs: isLive.value ? EVERY_MS : undefined });
-  const work = taken === undefined || taken < 0.1 ? undefined : ((queue.messages ?? 0) / taken) * 60;
+  const work = taken === null || taken < 0.1 ? undefined : ((queue.messages ?? 0) / taken) * 60;
   return (
     <div class="qopen">
       <h2 class="sr">Queue {queue.name}</h2>
