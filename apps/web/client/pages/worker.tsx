@@ -22,6 +22,7 @@ const LATEST_FAILURES = 5;
 export function Worker(): JSX.Element {
   const name = query.value.get("name") ?? "";
   const everyMs = isLive.value ? WORKERS_EVERY_MS : undefined;
+  const searchEveryMs = isLive.value ? SEARCH_EVERY_MS : undefined;
   const asked = useQuery<WorkerList>(`workers?${new URLSearchParams({ name }).toString()}`, { everyMs });
   const worker = asked.isPrevious ? undefined : asked.data?.items[0];
   const activity = useQuery<ActivityList>(`workers/activity?${new URLSearchParams({ name }).toString()}`, {
@@ -50,7 +51,7 @@ export function Worker(): JSX.Element {
           <div class="stack">
             <Running name={name} everyMs={everyMs} worker={worker} activity={lately?.items[0]} />
             {lately !== undefined && <Lately list={lately} />}
-            <Failed name={name} everyMs={everyMs} count={lately?.items[0]?.failed} />
+            <Failed name={name} everyMs={searchEveryMs} count={lately?.items[0]?.failed} />
           </div>
           <div class="stack">
             {worker !== undefined && worker.queues !== null && <Consumes queues={worker.queues} everyMs={everyMs} />}
@@ -58,7 +59,7 @@ export function Worker(): JSX.Element {
             {worker !== undefined && <Facts worker={worker} />}
           </div>
         </div>
-        <Recent name={name} everyMs={everyMs} />
+        <Recent name={name} everyMs={searchEveryMs} />
       </div>
     </>
   );
@@ -264,7 +265,7 @@ function Running({ name, everyMs, worker, activity }: RunningProps): JSX.Element
 }
 
 const MOST_RUNNING = 50;
-/** No index finds tasks by worker, so that each round is a search. */
+/** No index finds the ended tasks of a worker, so that each round is a search. */
 const SEARCH_EVERY_MS = 15_000;
 const SEARCH_PATIENCE_MS = 5_000;
 
@@ -278,7 +279,7 @@ function useTasks(filters: URLSearchParams, { size, everyMs }: { readonly size: 
   const list = useTaskList(filters, {
     size,
     patienceMs: SEARCH_PATIENCE_MS,
-    everyMs: everyMs === undefined ? undefined : SEARCH_EVERY_MS,
+    everyMs,
   });
   return { list, tasks: list.first.data === undefined || list.first.isPrevious ? undefined : list.items };
 }

@@ -43,7 +43,7 @@ export function addCounts(api: Api, context: ApiContext): void {
           dataHealthOf(context),
         ]);
         return {
-          failure_groups: failures.items.length,
+          failure_groups: failures.groups,
           task_types: names.length,
           workers: workers.length,
           workers_lost: workers.filter(({ state }) => state === "lost").length,
