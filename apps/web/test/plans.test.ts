@@ -75,8 +75,12 @@ async function used(run: (explaining: Reader) => Promise<unknown>): Promise<Used
   // The table of workers has few rows. What tells whether a task is lost is read only for one that is unfinished.
   const read = nodes.filter((node) => node["Relation Name"] === "celery_task" && (node["Actual Loops"] ?? 0) > 0);
   expect(read.map((node) => node["Node Type"])).not.toContain("Seq Scan");
+  // The node of a bitmap names the index, and the one above it the table.
+  const bitmaps = nodes.filter(
+    (node) => node["Node Type"] === "Bitmap Index Scan" && node["Index Name"]?.match(/^celery_task_(?!minute|period)/),
+  );
   return {
-    indexes: [...new Set(read.flatMap((node) => node["Index Name"] ?? []))].toSorted(),
+    indexes: [...new Set([...read, ...bitmaps].flatMap((node) => node["Index Name"] ?? []))].toSorted(),
     rows: read.reduce(
       (sum, node) => sum + ((node["Actual Rows"] ?? 0) + (node["Rows Removed by Filter"] ?? 0)) * (node["Actual Loops"] ?? 1),
       0,
