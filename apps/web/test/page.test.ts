@@ -323,7 +323,10 @@ it("A worker's page says how far back it searched in vain", async () => {
 });
 
 async function setLength(queue: string, messages: number): Promise<void> {
-  await api.client.query("update celery_queue_minute set messages = $2 where queue = $1", [queue, messages]);
+  await api.client.query(
+    "update celery_queue_minute set messages = $2 where queue = $1 and minute = (select max(minute) from celery_queue_minute)",
+    [queue, messages],
+  );
 }
 
 describe("Queues", () => {

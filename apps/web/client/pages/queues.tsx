@@ -5,6 +5,7 @@ import type { Queue, QueueList, Worker, WorkerList } from "../api/types.ts";
 import { href, navigate, changed, page, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
 import { Spark } from "../parts/chart.tsx";
+import { Heads } from "../parts/heads.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Call, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { Age, OpenQueue } from "../parts/queue.tsx";
@@ -128,32 +129,18 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
   const opened = query.value.get("queue");
   return (
     <table class="qt">
-      <thead>
-        <tr>
-          <th scope="col">Queue</th>
-          <th scope="col" class="n">
-            Waiting
-          </th>
-          <th scope="col" class="n p3">
-            {rangeName(query.value, STANDARD_RANGE)}
-          </th>
-          <th scope="col" class="n">
-            Oldest
-          </th>
-          <th scope="col" class="n p3">
-            <abbr title="Tasks sent to it a minute, in the last 15 minutes">In a minute</abbr>
-          </th>
-          <th scope="col" class="n p3">
-            <abbr title="What was sent to it, less what it grew by">Out a minute</abbr>
-          </th>
-          <th scope="col" class="p2">
-            Balance
-          </th>
-          <th scope="col" class="n">
-            Consumers
-          </th>
-        </tr>
-      </thead>
+      <Heads
+        of={[
+          "Queue",
+          ["n", "Waiting"],
+          ["n p3", rangeName(query.value, STANDARD_RANGE)],
+          ["n", "Oldest"],
+          ["n p3", <abbr title="Tasks sent to it a minute, in the last 15 minutes">In a minute</abbr>],
+          ["n p3", <abbr title="What was sent to it, less what it grew by">Out a minute</abbr>],
+          ["p2", "Balance"],
+          ["n", "Consumers"],
+        ]}
+      />
       <tbody>
         {list.items.map((queue) => {
           const isOpen = queue.name === opened;

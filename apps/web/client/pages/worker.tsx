@@ -15,6 +15,7 @@ import { Time, now } from "../parts/time.tsx";
 import { Consumes, Lately, Ran } from "../parts/worker-lately.tsx";
 import { WorkerBadge, poolName, version } from "../parts/worker.tsx";
 import { ACTIVITY_EVERY_MS, WORKERS_EVERY_MS, rateOf } from "./workers.tsx";
+import { Heads } from "../parts/heads.tsx";
 
 const LATEST = 10;
 const LATEST_FAILURES = 5;
@@ -212,20 +213,7 @@ function Running({ name, everyMs, worker, activity }: RunningProps): JSX.Element
         <p class="pad small soft">{list.isSearching ? "Searching …" : "Nothing, as far as events tell."}</p>
       ) : (
         <table>
-          <thead>
-            <tr>
-              <th scope="col">Task and arguments</th>
-              <th scope="col" class="p3">
-                Id
-              </th>
-              <th scope="col" class="n">
-                Elapsed
-              </th>
-              <th scope="col" class="p3">
-                Against its p95
-              </th>
-            </tr>
-          </thead>
+          <Heads of={["Task and arguments", ["p3", "Id"], ["n", "Elapsed"], ["p3", "Against its p95"]]} />
           <tbody>
             {tasks.map((task) => (
               <tr key={task.task_id} data-row={task.task_id}>
@@ -324,17 +312,7 @@ function Failed({ name, everyMs, count }: FailedProps): JSX.Element {
         <None list={list} />
       ) : (
         <table>
-          <thead>
-            <tr>
-              <th scope="col">Task and exception</th>
-              <th scope="col" class="p3">
-                Id
-              </th>
-              <th scope="col" class="n">
-                When
-              </th>
-            </tr>
-          </thead>
+          <Heads of={["Task and exception", ["p3", "Id"], ["n", "When"]]} />
           <tbody>
             {tasks.map((task) => (
               <tr key={task.task_id} data-row={task.task_id}>

@@ -12,6 +12,7 @@ import { Shares } from "./shares.tsx";
 import { IdLink, TaskName, WorkerName, argumentsLine, taskHref } from "./task.tsx";
 import { Time, Wait, now } from "./time.tsx";
 import { WorkerBadge } from "./worker.tsx";
+import { Heads } from "./heads.tsx";
 
 /** For how long the oldest has been waiting. */
 export function Age({ at }: { readonly at: string | null }): JSX.Element {
@@ -213,17 +214,7 @@ function Oldest({ queue, waiting }: { readonly queue: Queue; readonly waiting: W
         </p>
       ) : (
         <table>
-          <thead>
-            <tr>
-              <th scope="col">Task and arguments</th>
-              <th scope="col" class="p3">
-                Id
-              </th>
-              <th scope="col" class="n">
-                Waits
-              </th>
-            </tr>
-          </thead>
+          <Heads of={["Task and arguments", ["p3", "Id"], ["n", "Waits"]]} />
           <tbody>
             {waiting.tasks.map((task) => (
               <tr key={task.task_id}>
