@@ -25,7 +25,7 @@ import { limitRequests, withDeadlines } from "./load/deadline.ts";
 import { Places, Shared } from "./load/shared.ts";
 import { stringify } from "./queries/exact-json.ts";
 import { SECURITY_HEADERS, addPage, withoutPrefix } from "./page.ts";
-import { PREFIX, type Api, type ApiContext } from "./routes/api.ts";
+import { KEEP_PAST_MS, PREFIX, type Api, type ApiContext } from "./routes/api.ts";
 import { addAbout } from "./routes/about.ts";
 import { addExports } from "./routes/export.ts";
 import { DESCRIPTION } from "./openapi.ts";
@@ -99,6 +99,7 @@ export async function createServer({
     exports: new Places(MAX_EXPORTS, "exports"),
     recent: new Shared(RECENT_MS),
     lasting: new Shared(LASTING_MS),
+    past: new Shared(KEEP_PAST_MS),
   };
   await server.register(async (scope) => {
     const api = scope as unknown as Api;

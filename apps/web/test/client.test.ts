@@ -1,8 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ExactNumber, parseExact } from "../client/api/exact.ts";
-import type { Queue, QueueList } from "../client/api/types.ts";
-import { type Flow, flowOf } from "../client/parts/flow.ts";
 import { duration, percent } from "../client/parts/format.ts";
 import { accept, filtersOf, parseSearch, suggestionsFor, withFilters, withoutFilter } from "../client/parts/search.ts";
 import { withoutPrefix } from "../src/page.ts";
@@ -156,30 +154,4 @@ it.each([
   ["/celery/api/worker/shutdown/a/b", "/api/worker/shutdown/a/b"],
 ])("with Flower's API, the address %s behind a proxy is %s", (address, expected) => {
   expect(withoutPrefix(address, true)).toBe(expected);
-});
-
-describe("what comes into a queue and goes out, a minute", () => {
-  const list = { from: "2026-01-01T00:00:00Z", step_seconds: 180 } as QueueList;
-  function flow(lengths: readonly (number | null)[], sent: readonly number[], minutes: number): Flow {
-    const observed = new Date(Date.parse(list.from) + minutes * 60_000).toISOString();
-    return flowOf({ lengths, sent, messages: lengths.at(-1), observed_at: observed } as Queue, list);
-  }
-
-  it("does not count the time before the monitor's first look", () => {
-    const nothing = [null, null, null, null];
-    expect(flow([...nothing, 20, 80], [0, 0, 0, 0, 20, 60], 17.5).sent).toBeUndefined();
-    const { sent, taken } = flow([...nothing, 20, 80, 100], [0, 0, 0, 0, 20, 60, 20], 18.5);
-    expect(sent).toBe(20);
-    expect(taken).toBe(0);
-  });
-
-  it("is that of the latest whole steps", () => {
-    const { sent, taken } = flow([5, 5, 5, 5, 5, 5], [900, 30, 30, 30, 30, 0], 17.5);
-    expect([sent, taken]).toEqual([10, 10]);
-  });
-
-  it("takes nothing out because of what came in before", () => {
-    const { sent, taken } = flow([0, 69, 69, 76, 76, 76, 76], [0, 207, 0, 21, 0, 0, 0], 20.5);
-    expect([sent, taken]).toEqual([0, 0]);
-  });
 });

@@ -67,6 +67,11 @@ async function insertTasks(client: Client, tasks: readonly TaskFields[]): Promis
     ...task,
   }));
   await client.query(INSERT, [JSON.stringify(rows)]);
+  // As the postgres-processor does. Running tasks are looked for in such minutes.
+  await client.query(
+    "insert into celery_task_minute_dirty (minute) select distinct date_trunc('minute', at, 'UTC') from json_to_recordset($1) as t (at timestamptz)",
+    [JSON.stringify(rows)],
+  );
 }
 
 /** Starts the API once for a test file. */

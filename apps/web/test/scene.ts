@@ -102,6 +102,10 @@ export const FAILED = "7d0b3c1e-52fa-4b0e-9a6c-f3c1d08e9b27";
 export const ROOT = "f2a61b90-0000-4000-8000-000000000001";
 /** Sent by the last of the root's many tasks, as the body of a chord. */
 export const BODY = "b0d70000-0000-4000-8000-000000000000";
+/** Among those images, one that was resized. */
+export const PART = "0a0a0a0a-0010-4000-8000-000000000000";
+/** A client sent it. */
+export const FAILED_ALONE = "00000004-1111-4000-8000-000000000000";
 const BIG = "12345678901234567890123";
 
 const STATUSES = ["SUCCESS", "SUCCESS", "SUCCESS", "SUCCESS", "FAILURE", "STARTED", "RECEIVED", "PENDING", "RETRY", "REVOKED", "REJECTED"];

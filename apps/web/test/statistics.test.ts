@@ -247,6 +247,7 @@ interface QueueAnswer {
     readonly messages: number | null;
     readonly lengths: (number | null)[];
     readonly sent: number[] | null;
+    readonly lately: Readonly<Record<"change" | "sent" | "taken", number | null>> & { readonly trend: string | null };
     readonly oldest_at: string | null;
   }[];
   readonly unacked: { readonly messages: number | null } | null;
@@ -274,6 +275,31 @@ describe("queues", () => {
     expect(known).toEqual([...known].sort((a, b) => a - b));
     expect(known.at(-1)).toBe(400);
     expect(unacked?.messages).toBe(31);
+  });
+
+  it("grow by one rule, whatever the range", async () => {
+    for (const range of ["15m", "7d"]) {
+      const { items } = await get<QueueAnswer>(`queues?range=${range}&step=1d`);
+      expect(items.map(({ name, lately }) => [name, lately.trend, lately.change])).toEqual([
+        ["exports", "steady", 0],
+        ["images", "grows", expect.closeTo(4, 0)],
+        ["payments", "steady", 0],
+      ]);
+      const [exports, images] = items;
+      expect(exports?.lately).toMatchObject({ sent: null, taken: null });
+      expect(images?.lately.sent).toBeGreaterThan(0);
+    }
+    await api.client.query(
+      "update celery_queue_minute set observed_at = observed_at - interval '1 day', minute = minute - interval '1 day'",
+    );
+    try {
+      const { items } = await get<QueueAnswer>("queues?range=8d&step=1d");
+      expect(items[1]?.lately).toMatchObject({ trend: null, change: null, taken: null });
+    } finally {
+      await api.client.query(
+        "update celery_queue_minute set observed_at = observed_at + interval '1 day', minute = minute + interval '1 day'",
+      );
+    }
   });
 
   it("have a step even if steps are wider than the range", async () => {

@@ -1,6 +1,8 @@
 /** One task, its tree, and what there is: failures, types, names. */
+import { connectReader } from "@celery-metrics-exporter/db";
 import { beforeAll, describe, expect, it } from "vitest";
 import { TaskDetail } from "../src/queries/columns.ts";
+import { readEarlierFailures, readFailures } from "../src/queries/failures.ts";
 import { withoutCycles } from "../src/queries/tree.ts";
 import { minutesAgo, useApi } from "./harness.ts";
 
@@ -184,6 +186,8 @@ describe("failures", () => {
 });
 
 interface Parts {
+  readonly groups: number;
+  readonly tasks: number;
   readonly from: string | null;
   readonly to: string;
   readonly looked_back_to: string | null;
@@ -228,6 +232,27 @@ describe("failures over time", () => {
     const { looked_back_to } = await get<Parts>("failures?range=5m&look_back=2");
     expect(age(looked_back_to ?? "") / 1_440).toBeCloseTo(2, 1);
     expect((await get<Parts>("failures?name=none&range=5m&look_back=1")).items).toEqual([]);
+  });
+
+  it("are as many as asked for, the most frequent ones, and say how many there are", async () => {
+    const all = await get<Parts>("failures?range=all&status=FAILURE,RETRY");
+    const some = await get<Parts>("failures?range=all&status=FAILURE,RETRY&limit=1");
+    expect(all.items.length).toBeGreaterThan(1);
+    expect(some).toEqual({ ...all, items: all.items.slice(0, 1) });
+    expect([all.groups, all.tasks]).toEqual([all.items.length, all.items.reduce((sum, { count }) => sum + count, 0)]);
+  });
+
+  it("are looked for before a range that moves on only once in a while, without missing one", async () => {
+    const asked = { statuses: ["FAILURE"], name: "shop.pay" };
+    const reader = await connectReader({ url: api.databaseUrl, poolSize: 1, statementTimeoutMs: 10_000 });
+    try {
+      // Since it was read, the one of 8 minutes ago has left the range.
+      const earlier = readEarlierFailures(reader, { ...asked, from: minutesAgo(9).toISOString(), days: 1, keepMs: 300_000 });
+      const { items } = await readFailures(reader, { ...asked, from: minutesAgo(5).toISOString(), to: undefined, withData: true }, earlier);
+      expect(items.map(({ count, first_seen_at }) => [count, Math.round(age(first_seen_at))])).toEqual(expect.arrayContaining([[1, 8]]));
+    } finally {
+      await reader.close();
+    }
   });
 
   it("say where they were and at which attempt they ended", async () => {

@@ -24,6 +24,7 @@ export {
 } from "./tables/schema.ts";
 export { checkQueueMinutes, deleteOldQueueMinutes, mergeQueueMinutes } from "./rollups/queue-minutes.ts";
 export { type StatisticsDays, checkRollUps, deleteOldRollUps, rollUp, sealRollUps } from "./rollups/roll-up.ts";
+export { idIn, idOfGreatest } from "./rollups/counts.ts";
 export { percentile } from "./rollups/histogram.ts";
 export { readStatistics, type Durations, type Statistics, type StatisticsGroup, type StatisticsOptions } from "./rollups/statistics.ts";
 export { checkWorkers, deleteSilentWorkers, mergeObservedWorkers, mergeWorkerEvents } from "./workers/merge-workers.ts";
@@ -33,6 +34,7 @@ export {
   isLost,
   listenedUntil,
   lostRows,
+  runningRows,
   stuckAfterSeconds,
   usualRuntimesStatement,
   workerState,

@@ -246,10 +246,14 @@ function Inside({ group }: { readonly group: FailureGroup }): JSX.Element {
           <div class="row">
             <h3>Traceback</h3>
             <span class="muted small">
-              of the latest, <IdLink id={group.last_task_id} />
+              of <IdLink id={group.last_task_id} />, <Time at={group.last_seen_at} />
             </span>
           </div>
-          {traceback === undefined ? (
+          {last.error?.status === 404 ? (
+            <p class="small soft">This task has been deleted.</p>
+          ) : last.error !== undefined && traceback === undefined ? (
+            <Failing query={last} />
+          ) : traceback === undefined ? (
             <Loading rows={3} />
           ) : traceback === null ? (
             <p class="small soft">None is known.</p>

@@ -159,9 +159,9 @@ function Percentiles({ data, step, of, tone }: PercentilesProps): JSX.Element {
 
 function Inbox(): JSX.Element {
   const asked = askedRange(STANDARD_RANGE);
-  const { data } = useQuery<FailureList>(`failures?${asked.toString()}`, { everyMs: isLive.value ? 10_000 : undefined });
+  const limited = new URLSearchParams([...new URLSearchParams(asked), ["limit", String(MOST_FAILURES)]]);
+  const { data } = useQuery<FailureList>(`failures?${limited.toString()}`, { everyMs: isLive.value ? 10_000 : undefined });
   const groups = data?.items ?? [];
-  const count = groups.reduce((sum, group) => sum + group.count, 0);
   const all = (
     <a class="link push" href={href("failures", asked)}>
       All failures
@@ -171,15 +171,11 @@ function Inbox(): JSX.Element {
     <Panel
       title="Failures"
       sub={
-        data === undefined ? undefined : `${number(count)} tasks in ${number(groups.length)} ${groups.length === 1 ? "group" : "groups"}`
+        data === undefined ? undefined : `${number(data.tasks)} tasks in ${number(data.groups)} ${data.groups === 1 ? "group" : "groups"}`
       }
       link={all}
     >
-      {groups.length > 0 ? (
-        <Groups groups={groups.slice(0, MOST_FAILURES)} />
-      ) : (
-        data !== undefined && <p class="pad small soft">None in this range.</p>
-      )}
+      {groups.length > 0 ? <Groups groups={groups} /> : data !== undefined && <p class="pad small soft">None in this range.</p>}
     </Panel>
   );
 }

@@ -5,9 +5,9 @@ import type { Queue, QueueList, Worker, WorkerList } from "../api/types.ts";
 import { href, navigate, changed, page, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
 import { Spark } from "../parts/chart.tsx";
+import { Heads } from "../parts/heads.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Call, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
-import { type Flow, flowOf } from "../parts/flow.ts";
 import { Age, OpenQueue } from "../parts/queue.tsx";
 import { number, rate, shortTime } from "../parts/format.ts";
 import { Time } from "../parts/time.tsx";
@@ -129,37 +129,23 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
   const opened = query.value.get("queue");
   return (
     <table class="qt">
-      <thead>
-        <tr>
-          <th scope="col">Queue</th>
-          <th scope="col" class="n">
-            Waiting
-          </th>
-          <th scope="col" class="n p3">
-            {rangeName(query.value, STANDARD_RANGE)}
-          </th>
-          <th scope="col" class="n">
-            Oldest
-          </th>
-          <th scope="col" class="n p3">
-            <abbr title="Tasks sent to it a minute, in the latest steps">In a minute</abbr>
-          </th>
-          <th scope="col" class="n p3">
-            <abbr title="What was sent to it, less what it grew by">Out a minute</abbr>
-          </th>
-          <th scope="col" class="p2">
-            Balance
-          </th>
-          <th scope="col" class="n">
-            Consumers
-          </th>
-        </tr>
-      </thead>
+      <Heads
+        of={[
+          "Queue",
+          ["n", "Waiting"],
+          ["n p3", rangeName(query.value, STANDARD_RANGE)],
+          ["n", "Oldest"],
+          ["n p3", <abbr title="Tasks sent to it a minute, in the last 15 minutes">In a minute</abbr>],
+          ["n p3", <abbr title="What was sent to it, less what it grew by">Out a minute</abbr>],
+          ["p2", "Balance"],
+          ["n", "Consumers"],
+        ]}
+      />
       <tbody>
         {list.items.map((queue) => {
           const isOpen = queue.name === opened;
           const takers = takersOf(queue, workers);
-          const flow = flowOf(queue, list);
+          const { lately } = queue;
           const isAbandoned = takers === 0 && (queue.messages ?? 0) > 0;
           return (
             <Fragment key={queue.name}>
@@ -178,14 +164,14 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
                     </b>
                   </button>
                   <span class="on-s sub">
-                    <Balance flow={flow} isAbandoned={isAbandoned} />
+                    <Balance lately={lately} isAbandoned={isAbandoned} />
                   </span>
                 </th>
                 <td class="n">{queue.messages === null ? <span class="nil">–</span> : number(queue.messages)}</td>
                 <td class="p3">
                   <Spark
                     values={queue.lengths}
-                    tone={isAbandoned || (flow.change ?? 0) >= MUCH_GROWTH ? "fail" : "ink"}
+                    tone={isAbandoned || (lately.trend === "grows" && (lately.change ?? 0) >= MUCH_GROWTH) ? "fail" : "ink"}
                     label={`Waiting in ${queue.name}`}
                   />
                 </td>
@@ -193,13 +179,13 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
                   <Age at={queue.oldest_at} />
                 </td>
                 <td class="n p3">
-                  <Rate value={flow.sent} />
+                  <Rate value={lately.sent} />
                 </td>
                 <td class="n p3">
-                  <Rate value={flow.taken} />
+                  <Rate value={lately.taken} />
                 </td>
                 <td class="p2 nowrap">
-                  <Balance flow={flow} isAbandoned={isAbandoned} />
+                  <Balance lately={lately} isAbandoned={isAbandoned} />
                 </td>
                 <td class={isAbandoned ? "n bad" : "n"}>
                   {isAbandoned ? (
@@ -229,18 +215,23 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
 /** Growth a minute that is worth a colour. */
 const MUCH_GROWTH = 10;
 
-function Rate({ value }: { readonly value: number | undefined }): JSX.Element {
-  return value === undefined ? <span class="nil">–</span> : <>{rate(value)}</>;
+function Rate({ value }: { readonly value: number | null }): JSX.Element {
+  return value === null ? <span class="nil">–</span> : <>{rate(value)}</>;
 }
 
-function Balance({ flow: { change }, isAbandoned }: { readonly flow: Flow; readonly isAbandoned: boolean }): JSX.Element {
-  if (isAbandoned && (change === undefined || Math.abs(change) < 0.5)) return <span class="muted">nobody takes from it</span>;
-  if (change === undefined) return <span class="nil">–</span>;
-  if (Math.abs(change) < 0.5) return <span class="muted">keeps up</span>;
+interface BalanceProps {
+  readonly lately: Queue["lately"];
+  readonly isAbandoned: boolean;
+}
+
+function Balance({ lately: { trend, change }, isAbandoned }: BalanceProps): JSX.Element {
+  const isMoving = trend === "grows" || trend === "shrinks";
+  if (isAbandoned && !isMoving) return <span class="muted">nobody takes from it</span>;
+  if (trend === null) return <span class="nil">–</span>;
+  if (!isMoving) return <span class="muted">keeps up</span>;
   return (
-    <span class={change > 0 ? "warn" : "good"}>
-      <Icon name={change > 0 ? "up" : "dn"} class="inl" /> {change > 0 ? "grows" : "shrinks"} by {number(Math.round(Math.abs(change)))} a
-      minute
+    <span class={trend === "grows" ? "warn" : "good"}>
+      <Icon name={trend === "grows" ? "up" : "dn"} class="inl" /> {trend} by {number(Math.round(Math.abs(change ?? 0)))} a minute
     </span>
   );
 }

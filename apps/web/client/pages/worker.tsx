@@ -15,6 +15,7 @@ import { Time, now } from "../parts/time.tsx";
 import { Consumes, Lately, Ran } from "../parts/worker-lately.tsx";
 import { WorkerBadge, poolName, version } from "../parts/worker.tsx";
 import { ACTIVITY_EVERY_MS, WORKERS_EVERY_MS, rateOf } from "./workers.tsx";
+import { Heads } from "../parts/heads.tsx";
 
 const LATEST = 10;
 const LATEST_FAILURES = 5;
@@ -22,6 +23,7 @@ const LATEST_FAILURES = 5;
 export function Worker(): JSX.Element {
   const name = query.value.get("name") ?? "";
   const everyMs = isLive.value ? WORKERS_EVERY_MS : undefined;
+  const searchEveryMs = isLive.value ? SEARCH_EVERY_MS : undefined;
   const asked = useQuery<WorkerList>(`workers?${new URLSearchParams({ name }).toString()}`, { everyMs });
   const worker = asked.isPrevious ? undefined : asked.data?.items[0];
   const activity = useQuery<ActivityList>(`workers/activity?${new URLSearchParams({ name }).toString()}`, {
@@ -50,7 +52,7 @@ export function Worker(): JSX.Element {
           <div class="stack">
             <Running name={name} everyMs={everyMs} worker={worker} activity={lately?.items[0]} />
             {lately !== undefined && <Lately list={lately} />}
-            <Failed name={name} everyMs={everyMs} count={lately?.items[0]?.failed} />
+            <Failed name={name} everyMs={searchEveryMs} count={lately?.items[0]?.failed} />
           </div>
           <div class="stack">
             {worker !== undefined && worker.queues !== null && <Consumes queues={worker.queues} everyMs={everyMs} />}
@@ -58,7 +60,7 @@ export function Worker(): JSX.Element {
             {worker !== undefined && <Facts worker={worker} />}
           </div>
         </div>
-        <Recent name={name} everyMs={everyMs} />
+        <Recent name={name} everyMs={searchEveryMs} />
       </div>
     </>
   );
@@ -211,20 +213,7 @@ function Running({ name, everyMs, worker, activity }: RunningProps): JSX.Element
         <p class="pad small soft">{list.isSearching ? "Searching …" : "Nothing, as far as events tell."}</p>
       ) : (
         <table>
-          <thead>
-            <tr>
-              <th scope="col">Task and arguments</th>
-              <th scope="col" class="p3">
-                Id
-              </th>
-              <th scope="col" class="n">
-                Elapsed
-              </th>
-              <th scope="col" class="p3">
-                Against its p95
-              </th>
-            </tr>
-          </thead>
+          <Heads of={["Task and arguments", ["p3", "Id"], ["n", "Elapsed"], ["p3", "Against its p95"]]} />
           <tbody>
             {tasks.map((task) => (
               <tr key={task.task_id} data-row={task.task_id}>
@@ -264,7 +253,7 @@ function Running({ name, everyMs, worker, activity }: RunningProps): JSX.Element
 }
 
 const MOST_RUNNING = 50;
-/** No index finds tasks by worker, so that each round is a search. */
+/** No index finds the ended tasks of a worker, so that each round is a search. */
 const SEARCH_EVERY_MS = 15_000;
 const SEARCH_PATIENCE_MS = 5_000;
 
@@ -278,7 +267,7 @@ function useTasks(filters: URLSearchParams, { size, everyMs }: { readonly size: 
   const list = useTaskList(filters, {
     size,
     patienceMs: SEARCH_PATIENCE_MS,
-    everyMs: everyMs === undefined ? undefined : SEARCH_EVERY_MS,
+    everyMs,
   });
   return { list, tasks: list.first.data === undefined || list.first.isPrevious ? undefined : list.items };
 }
@@ -323,17 +312,7 @@ function Failed({ name, everyMs, count }: FailedProps): JSX.Element {
         <None list={list} />
       ) : (
         <table>
-          <thead>
-            <tr>
-              <th scope="col">Task and exception</th>
-              <th scope="col" class="p3">
-                Id
-              </th>
-              <th scope="col" class="n">
-                When
-              </th>
-            </tr>
-          </thead>
+          <Heads of={["Task and exception", ["p3", "Id"], ["n", "When"]]} />
           <tbody>
             {tasks.map((task) => (
               <tr key={task.task_id} data-row={task.task_id}>

@@ -10,6 +10,7 @@ import { Call, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { number, rate, shortTime } from "../parts/format.ts";
 import { Time } from "../parts/time.tsx";
 import { Busy, WorkerBadge, poolName, version } from "../parts/worker.tsx";
+import { Heads } from "../parts/heads.tsx";
 
 export const WORKERS_EVERY_MS = 5_000;
 export const ACTIVITY_EVERY_MS = 15_000;
@@ -158,36 +159,20 @@ function Table({ workers, activity }: TableProps): JSX.Element {
   const byName = new Map((activity?.items ?? []).map((item) => [item.name, item]));
   return (
     <table>
-      <thead>
-        <tr>
-          <th scope="col" class="p3">
-            State
-          </th>
-          <th scope="col">Worker and queues</th>
-          <th scope="col" class="p1">
-            Celery
-          </th>
-          <th scope="col" class="p2">
-            Pool
-          </th>
-          <th scope="col">Busy</th>
-          <th scope="col" class="n p3">
-            Processed
-          </th>
-          <th scope="col" class="n p2">
-            Failed
-          </th>
-          <th scope="col" class="n p2">
-            <abbr title="Load of the host over 1, 5 and 15 minutes">Load</abbr>
-          </th>
-          <th scope="col" class="n p1" colSpan={2}>
-            Tasks a minute, 3 hours
-          </th>
-          <th scope="col" class="n">
-            Heartbeat
-          </th>
-        </tr>
-      </thead>
+      <Heads
+        of={[
+          ["p3", "State"],
+          "Worker and queues",
+          ["p1", "Celery"],
+          ["p2", "Pool"],
+          "Busy",
+          ["n p3", "Processed"],
+          ["n p2", "Failed"],
+          ["n p2", <abbr title="Load of the host over 1, 5 and 15 minutes">Load</abbr>],
+          ["n p1", "Tasks a minute, 3 hours", 2],
+          ["n", "Heartbeat"],
+        ]}
+      />
       <tbody>
         {workers.map((worker) => (
           <Row key={worker.name} worker={worker} stepSeconds={activity?.step_seconds} activity={byName.get(worker.name)} />

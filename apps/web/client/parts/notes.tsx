@@ -6,7 +6,7 @@ import { isLive } from "./bar.tsx";
 import { gapsOf, type Gap } from "./gaps.ts";
 import { Icon } from "./icon.tsx";
 import { Setting } from "./say.tsx";
-import { duration, number } from "./format.ts";
+import { duration, number, percent } from "./format.ts";
 import { Time } from "./time.tsx";
 
 const EVERY_MS = 15_000;
@@ -70,8 +70,16 @@ const NOTES: Readonly<Record<Gap, (health: DataHealth) => Omit<Note, "tone">>> =
 export function Notes(): JSX.Element | null {
   const { health, notes } = useDataHealth();
   if (health === undefined) return null;
-  const all: readonly Note[] =
-    notes.length > 0 ? notes : [{ tone: "ok", title: "Nothing is missing", text: `In the newest ${number(health.tasks)} tasks.` }];
+  const { tasks, without_queue: lacking } = health;
+  const nothing: Note = {
+    tone: "ok",
+    title: lacking > 0 ? "Hardly anything is missing" : "Nothing is missing",
+    text:
+      lacking > 0
+        ? `${percent(lacking / tasks)} of the newest ${number(tasks)} tasks have no queue.`
+        : `In the newest ${number(tasks)} tasks.`,
+  };
+  const all = notes.length > 0 ? notes : [nothing];
   return (
     <div class="notes">
       {all.map(({ tone, title, text }) => (

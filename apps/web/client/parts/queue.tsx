@@ -6,13 +6,13 @@ import type { Queue, QueueList, Waiting, Worker } from "../api/types.ts";
 import { href } from "../location.ts";
 import { isLive } from "./bar.tsx";
 import { Chart } from "./chart.tsx";
-import { flowOf } from "./flow.ts";
 import { duration, number, rate, shortTime } from "./format.ts";
 import { Loading } from "./say.tsx";
 import { Shares } from "./shares.tsx";
 import { IdLink, TaskName, WorkerName, argumentsLine, taskHref } from "./task.tsx";
 import { Time, Wait, now } from "./time.tsx";
 import { WorkerBadge } from "./worker.tsx";
+import { Heads } from "./heads.tsx";
 
 /** For how long the oldest has been waiting. */
 export function Age({ at }: { readonly at: string | null }): JSX.Element {
@@ -73,10 +73,10 @@ export interface OpenQueueProps {
 
 export function OpenQueue({ queue, list, step, workers }: OpenQueueProps): JSX.Element {
   const times = queue.lengths.map((_, index) => Date.parse(list.from) + index * lengthMs(step));
-  const { taken } = flowOf(queue, list);
+  const { taken } = queue.lately;
   const asked = new URLSearchParams({ name: queue.name, messages: String(queue.messages ?? 0) });
   const { data: waiting } = useQuery<Waiting>(`queues/waiting?${asked.toString()}`, { everyMs: isLive.value ? EVERY_MS : undefined });
-  const work = taken === undefined || taken < 0.1 ? undefined : ((queue.messages ?? 0) / taken) * 60;
+  const work = taken === null || taken < 0.1 ? undefined : ((queue.messages ?? 0) / taken) * 60;
   return (
     <div class="qopen">
       <h2 class="sr">Queue {queue.name}</h2>
@@ -214,17 +214,7 @@ function Oldest({ queue, waiting }: { readonly queue: Queue; readonly waiting: W
         </p>
       ) : (
         <table>
-          <thead>
-            <tr>
-              <th scope="col">Task and arguments</th>
-              <th scope="col" class="p3">
-                Id
-              </th>
-              <th scope="col" class="n">
-                Waits
-              </th>
-            </tr>
-          </thead>
+          <Heads of={["Task and arguments", ["p3", "Id"], ["n", "Waits"]]} />
           <tbody>
             {waiting.tasks.map((task) => (
               <tr key={task.task_id}>

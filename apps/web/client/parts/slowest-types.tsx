@@ -9,6 +9,7 @@ import { duration, number } from "./format.ts";
 import { Panel } from "./panel.tsx";
 import { TaskName } from "./task.tsx";
 import { Duration } from "./time.tsx";
+import { Heads } from "./heads.tsx";
 
 const MOST_TYPES = 7;
 const EVERY_MS = 15_000;
@@ -38,26 +39,7 @@ export function SlowestTypes({ standard }: { readonly standard: string }): JSX.E
   return (
     <Panel title="Slowest task types" sub={`by p95 runtime, ${rangeName(query.value, standard).toLowerCase()}`} link={all}>
       <table>
-        <thead>
-          <tr>
-            <th scope="col">Task</th>
-            <th scope="col" class="p3">
-              <span class="sr">p95 drawn</span>
-            </th>
-            <th scope="col" class="n">
-              p50
-            </th>
-            <th scope="col" class="n">
-              p95
-            </th>
-            <th scope="col" class="n p3">
-              Runs
-            </th>
-            <th scope="col" class="n">
-              Failed
-            </th>
-          </tr>
-        </thead>
+        <Heads of={["Task", ["p3", <span class="sr">p95 drawn</span>], ["n", "p50"], ["n", "p95"], ["n p3", "Runs"], ["n", "Failed"]]} />
         <tbody>
           {rows.slice(0, MOST_TYPES).map(({ name, p95, runtime }) => (
             <tr key={name}>

@@ -2,9 +2,11 @@
 import type { JSX } from "preact";
 import type { TreeAnswer, TreeTask } from "../api/types.ts";
 import { href } from "../location.ts";
+import { beginOf, chordsOf } from "./chord.ts";
+import { ChordNote } from "./chord-note.tsx";
 import { Icon } from "./icon.tsx";
-import { StateIcon, TaskName, stateOf, taskHref, hasEnded } from "./task.tsx";
-import { duration } from "./format.ts";
+import { StateIcon, TaskName, stateOf, taskHref } from "./task.tsx";
+import { duration, number } from "./format.ts";
 import { now } from "./time.tsx";
 
 /** More tasks of one name below one task become one line. */
@@ -35,10 +37,6 @@ function toBranches(tasks: readonly TreeTask[]): Branch[] {
   return tops;
 }
 
-function beginOf({ sent_at, received_at, started_at, seen_at }: TreeTask): number {
-  return Date.parse(sent_at ?? received_at ?? started_at ?? seen_at);
-}
-
 function endOf(task: TreeTask): number {
   if (task.finished_at !== null) return Date.parse(task.finished_at);
   return /^(?:STARTED|RETRY)$/.test(task.status) ? now.value : beginOf(task);
@@ -54,9 +52,11 @@ export function Tree({ tree, here }: { readonly tree: TreeAnswer; readonly here:
   const { nodes, truncated, root } = tree;
   const scale = scaleOf(nodes);
   const budget = { left: MOST_DRAWN };
+  const chords = chordsOf(tree);
+  const waited = new Map([...chords.values()].flatMap(({ body, parts }) => (body === undefined ? [] : [[body.task_id, parts.length]])));
   return (
     <>
-      <WaitedFor tree={tree} here={here} />
+      <ChordNote tree={tree} chords={chords} here={here} />
       <div class="tree">
         <div class="node axis" aria-hidden="true">
           <span />
@@ -66,12 +66,12 @@ export function Tree({ tree, here }: { readonly tree: TreeAnswer; readonly here:
             <span>{duration(scale.seconds)}</span>
           </span>
         </div>
-        <Level branches={toBranches(nodes)} scale={scale} here={here} budget={budget} level={0} />
+        <Level branches={toBranches(nodes)} scale={scale} here={here} waited={waited} budget={budget} level={0} />
       </div>
       <footer>
         <Legend />
         <span class="muted">
-          Celery&apos;s events do not say which tasks form a chain, group or chord. Each task is below the task that sent it.
+          Each task is below the task that sent it. Celery&apos;s events do not say which tasks form a chain, group or chord.
           {truncated && " This tree has more than 5,000 tasks; the rest is not shown."}
           {budget.left <= 0 && (
             <>
@@ -88,58 +88,12 @@ export function Tree({ tree, here }: { readonly tree: TreeAnswer; readonly here:
   );
 }
 
-/** Clocks of hosts differ. */
-const CLOCKS_MS = 1_000;
-
-/**
- * What a task waited for before it was sent, if it could be the body of a chord: its sender was the last to end of several tasks that were sent by
- * the same task.
- */
-function waitedFor({ nodes }: TreeAnswer, here: string): { readonly last: TreeTask; readonly all: readonly TreeTask[] } | undefined {
-  const task = nodes.find(({ task_id }) => task_id === here);
-  const last = nodes.find(({ task_id }) => task_id === task?.parent_id);
-  if (task === undefined || last?.parent_id === undefined || last.parent_id === null) return undefined;
-  const latest = Date.parse(task.sent_at ?? task.received_at ?? task.seen_at) + CLOCKS_MS;
-  const siblings = nodes.filter(({ parent_id, task_id }) => parent_id === last.parent_id && task_id !== here);
-  const all = siblings.filter(({ status, finished_at }) => hasEnded(status) && finished_at !== null && Date.parse(finished_at) <= latest);
-  return all.length > 1 && all.includes(last) ? { last, all } : undefined;
-}
-
-function WaitedFor({ tree, here }: { readonly tree: TreeAnswer; readonly here: string }): JSX.Element | null {
-  const waited = waitedFor(tree, here);
-  if (waited === undefined) return null;
-  const { last, all } = waited;
-  const failed = all.filter(({ status }) => status === "FAILURE").length;
-  const slowest = all.reduce((most, task) => ((task.duration ?? 0) > (most.duration ?? 0) ? task : most));
-  return (
-    <p class="pad small">
-      <b>Waited for.</b> It was sent when{" "}
-      <a class="link" href={taskHref(last.task_id)}>
-        <TaskName name={last.name} />
-      </a>{" "}
-      ended, the last of{" "}
-      <a class="link" href={href("tasks", { parent: last.parent_id, range: "all" })}>
-        {all.length} tasks beside it
-      </a>
-      , as the body of a chord is. {all.length - failed} of them succeeded{failed > 0 && <b class="bad">, {failed} failed</b>}
-      {slowest.duration !== null && (
-        <>
-          ; the longest,{" "}
-          <a class="link" href={taskHref(slowest.task_id)}>
-            <TaskName name={slowest.name} />
-          </a>
-          , ran {duration(slowest.duration)}
-        </>
-      )}
-      .
-    </p>
-  );
-}
-
 interface LevelProps {
   readonly branches: readonly Branch[];
   readonly scale: Scale;
   readonly here: string;
+  /** For how many tasks each body of a chord waited. */
+  readonly waited: ReadonlyMap<string, number>;
   /** How many more nodes may be drawn, on all levels. */
   readonly budget: { left: number };
   readonly level: number;
@@ -158,7 +112,7 @@ function Level({ branches, level, ...rest }: LevelProps): JSX.Element | null {
         if (rest.budget.left-- <= 0) return null;
         return (
           <li key={branch.task.task_id}>
-            <Node task={branch.task} scale={rest.scale} here={rest.here} />
+            <Node task={branch.task} scale={rest.scale} here={rest.here} waited={rest.waited.get(branch.task.task_id)} />
             {level < MOST_LEVELS ? (
               <Level branches={branch.children} level={level + 1} {...rest} />
             ) : (
@@ -177,7 +131,8 @@ function Level({ branches, level, ...rest }: LevelProps): JSX.Element | null {
 }
 
 /** Many tasks of one name: how they ended, and those that need a person. */
-function Group({ branches, scale, here, budget, level }: LevelProps): JSX.Element {
+function Group({ branches, level, ...rest }: LevelProps): JSX.Element {
+  const { here, budget } = rest;
   budget.left--;
   const tasks = branches.map(({ task }) => task);
   const failed = tasks.filter(({ status }) => status === "FAILURE");
@@ -199,10 +154,10 @@ function Group({ branches, scale, here, budget, level }: LevelProps): JSX.Elemen
               <span class="good p3">{succeeded} succeeded</span> {failed.length > 0 && <span class="bad">{failed.length} failed</span>}
             </span>
           </span>
-          <Waterfall tasks={tasks} scale={scale} />
+          <Waterfall tasks={tasks} scale={rest.scale} />
         </div>
       </summary>
-      <Level branches={shown.slice(0, MOST_SIBLINGS)} scale={scale} here={here} budget={budget} level={level + 1} />
+      <Level branches={shown.slice(0, MOST_SIBLINGS)} level={level + 1} {...rest} />
       <p class="small">
         {failed.length > 0 && (
           <>
@@ -220,7 +175,14 @@ function Group({ branches, scale, here, budget, level }: LevelProps): JSX.Elemen
   );
 }
 
-function Node({ task, scale, here }: { readonly task: TreeTask; readonly scale: Scale; readonly here: string }): JSX.Element {
+interface NodeProps {
+  readonly task: TreeTask;
+  readonly scale: Scale;
+  readonly here: string;
+  readonly waited: number | undefined;
+}
+
+function Node({ task, scale, here, waited }: NodeProps): JSX.Element {
   const isHere = task.task_id === here;
   const state = stateOf(task);
   const inside = (
@@ -230,6 +192,7 @@ function Node({ task, scale, here }: { readonly task: TreeTask; readonly scale: 
         <TaskName name={task.name} />
       </span>
       {isHere && <span class="tag p3">this task</span>}
+      {waited !== undefined && <span class="tag">waited for {number(waited)}</span>}
       {task.duration !== null && <span class="dur">{duration(task.duration)}</span>}
     </>
   );

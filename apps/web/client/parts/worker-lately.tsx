@@ -7,6 +7,7 @@ import { Chart } from "./chart.tsx";
 import { number, rate } from "./format.ts";
 import { Age } from "./queue.tsx";
 import { TaskName } from "./task.tsx";
+import { Heads } from "./heads.tsx";
 
 /** How many tasks it took over time, and how many of them failed. */
 export function Lately({ list: { from, step_seconds, items } }: { readonly list: ActivityList }): JSX.Element {
@@ -48,17 +49,7 @@ export function Consumes({ queues, everyMs }: { readonly queues: readonly string
         <p>{queues.length === 1 ? "1 queue" : `${number(queues.length)} queues`}</p>
       </header>
       <table>
-        <thead>
-          <tr>
-            <th scope="col">Queue</th>
-            <th scope="col" class="n">
-              Waiting
-            </th>
-            <th scope="col" class="n">
-              Oldest
-            </th>
-          </tr>
-        </thead>
+        <Heads of={["Queue", ["n", "Waiting"], ["n", "Oldest"]]} />
         <tbody>
           {queues.slice(0, MOST_QUEUES).map((name) => {
             const queue = data?.items.find((one) => one.name === name);
@@ -96,17 +87,7 @@ export function Ran({ activity }: { readonly activity: WorkerActivity | undefine
         <p>3 hours, by time spent</p>
       </header>
       <table>
-        <thead>
-          <tr>
-            <th scope="col">Task</th>
-            <th scope="col" class="n">
-              Runs
-            </th>
-            <th scope="col" class="n">
-              Time
-            </th>
-          </tr>
-        </thead>
+        <Heads of={["Task", ["n", "Runs"], ["n", "Time"]]} />
         <tbody>
           {types.slice(0, MOST_TYPES).map(({ name, count, seconds: own }) => (
             <tr key={name}>

@@ -1,5 +1,5 @@
 /** Failures in groups: of one task, with one kind of exception and the same first line but for numbers and ids. */
-import type { Reader } from "@celery-metrics-exporter/db";
+import { idIn, idOfGreatest, type Reader } from "@celery-metrics-exporter/db";
 import { sql, type SQL } from "drizzle-orm";
 import { z } from "zod";
 import { STATUSES, TASK, isoOf } from "./columns.ts";
@@ -26,12 +26,28 @@ export interface FailuresOptions {
   readonly to: string | undefined;
   /** False for a viewer. */
   readonly withData: boolean;
-  /** How many days before the range to look for the first of each group. */
-  readonly lookBackDays?: number;
+}
+
+export interface EarlierOptions extends Pick<FailuresOptions, "statuses" | "name"> {
+  /** The beginning of the range. */
+  readonly from: string;
+  readonly days: number;
+  /** For how long the answer serves a range that moves on. */
+  readonly keepMs: number;
+}
+
+/** What failed before a range, in groups of equal exceptions. */
+export interface EarlierFailures {
+  readonly groups: readonly Earlier[];
+  /** Since when it was looked at. */
+  readonly since: string;
 }
 
 export interface Failures {
   readonly items: readonly FailureGroup[];
+  /** How many groups there are, and how many tasks in them. */
+  readonly groups: number;
+  readonly tasks: number;
   /** Whether there are more than `MAX_READ` in the range; then only the newest are counted. */
   readonly truncated: boolean;
   /** The beginning of the first part: that of the range, or its oldest failure if it has none. Undefined without both. */
@@ -44,7 +60,7 @@ export interface Failures {
 const MAX_READ = 20_000;
 const MAX_READ_BEFORE = 10_000;
 const PARTS = 36;
-const MAX_GROUPS = 200;
+export const MAX_GROUPS = 200;
 /** Characters of an exception that are looked at. */
 const MAX_LENGTH = 300;
 
@@ -57,9 +73,7 @@ interface Row extends Omit<FailureGroup, "message" | "parts"> {
 
 type Earlier = Pick<FailureGroup, "name" | "status" | "exception" | "first_seen_at" | "count">;
 
-/** The bytes of an instant sort like the instant. With an id behind them, `max` finds the id of the latest. */
-const KEYED = sql`(encode(timestamptz_send(seen_at), 'hex') || task_id) collate "C"`;
-const KEY_LENGTH = 16;
+const LAST_ID = sql.raw(idIn(idOfGreatest("task_id", "date_part('epoch', seen_at)")));
 
 /** The newest with these statuses, as a query with `name`, `status`, `exception`, `seen_at` and `task_id`. */
 function newest({ statuses, name }: Pick<FailuresOptions, "statuses" | "name">, range: readonly SQL[], limit: number): SQL {
@@ -70,47 +84,54 @@ function newest({ statuses, name }: Pick<FailuresOptions, "statuses" | "name">, 
   return sql`select * from (${sql.join(parts, sql` union all `)}) problem order by seen_at desc limit ${limit}::int`;
 }
 
-/** The database groups equal exceptions. What else makes them equal is decided here, because its regular expressions are slow. */
-export async function readFailures(reader: Reader, options: FailuresOptions): Promise<Failures> {
-  const { from, withData, lookBackDays = 0 } = options;
+/** The first ones of each group before a range, among the newest 10,000. */
+export async function readEarlierFailures(reader: Reader, { from, days, keepMs, ...options }: EarlierOptions): Promise<EarlierFailures> {
+  const [since, until] = [-days * 86_400_000, keepMs].map((by) => new Date(Date.parse(from) + by).toISOString());
+  const groups = await reader.read<Earlier>(
+    sql`select name, status, exception, count(*)::int as count, ${isoOf(sql`min(seen_at)`)} as first_seen_at
+        from (${newest(options, [sql`seen_at < ${until}`, sql`seen_at >= ${since}`], MAX_READ_BEFORE)}) failure
+        group by 1, 2, 3`,
+  );
+  return { groups, since: (countOf(groups) >= MAX_READ_BEFORE ? oldestOf(groups) : since) ?? from };
+}
+
+/**
+ * The database groups equal exceptions. What else makes them equal is decided here, because its regular expressions are slow.
+ *
+ * @param earlier `readEarlierFailures` for this range.
+ */
+export async function readFailures(reader: Reader, options: FailuresOptions, earlier?: Promise<EarlierFailures>): Promise<Failures> {
+  const { from, withData } = options;
   const to = (options.to === undefined ? new Date() : new Date(options.to)).toISOString();
   const range = [...(from === null ? [] : [sql`seen_at >= ${from}`]), ...(options.to === undefined ? [] : [sql`seen_at < ${options.to}`])];
-  const [rows, earlier] = await Promise.all([
+  const since = from === null ? sql`min(seen_at) over ()` : sql`${from}::timestamptz`;
+  const [rows, before] = await Promise.all([
     reader.read<Row>(
       sql`select name, status, exception, count(*)::int as count, ${isoOf(sql`min(seen_at)`)} as first_seen_at, ${isoOf(sql`max(seen_at)`)} as last_seen_at,
-                 substr(max(${KEYED}), ${KEY_LENGTH + 1}::int) as last_task_id, ${isoOf(sql`min(since)`)} as from,
+                 ${LAST_ID} as last_task_id, ${isoOf(sql`min(since)`)} as from,
                  array_agg(least(${PARTS}::int, width_bucket(date_part('epoch', seen_at), date_part('epoch', since), date_part('epoch', greatest(${to}::timestamptz, since) + interval '1 ms'), ${PARTS}::int))) as places
-          from (select *, coalesce(${from}::timestamptz, min(seen_at) over ()) as since from (${newest(options, range, MAX_READ + 1)}) newest) failure
+          from (select *, ${since} as since from (${newest(options, range, MAX_READ + 1)}) newest) failure
           group by 1, 2, 3`,
     ),
-    from === null || lookBackDays === 0
-      ? []
-      : reader.read<Earlier>(
-          sql`select name, status, exception, count(*)::int as count, ${isoOf(sql`min(seen_at)`)} as first_seen_at
-              from (${newest(options, [sql`seen_at < ${from}`, sql`seen_at >= ${from}::timestamptz - ${lookBackDays}::int * interval '1 day'`], MAX_READ_BEFORE)}) failure
-              group by 1, 2, 3`,
-        ),
+    earlier,
   ]);
   const groups = new Map<string, FailureGroup>();
   for (const row of rows) add(groups, row, withData);
   const truncated = countOf(rows) > MAX_READ;
   const oldest = truncated ? oldestOf(rows) : (from ?? undefined);
   // With a hole between them, nothing is known about the first one.
-  if (!truncated) for (const row of earlier) addEarlier(groups, row, withData);
+  if (!truncated) for (const row of before?.groups ?? []) addEarlier(groups, row, withData);
   const sorted = [...groups.values()].sort(
     (one, other) => other.count - one.count || (other.last_seen_at > one.last_seen_at ? 1 : other.last_seen_at < one.last_seen_at ? -1 : 0),
   );
   return {
     items: sorted.slice(0, MAX_GROUPS),
+    groups: sorted.length,
+    tasks: countOf(rows),
     truncated,
     from: from ?? rows[0]?.from,
     to,
-    lookedBackTo:
-      truncated || from === null || lookBackDays === 0
-        ? oldest
-        : countOf(earlier) >= MAX_READ_BEFORE
-          ? oldestOf(earlier)
-          : new Date(Date.parse(from) - lookBackDays * 86_400_000).toISOString(),
+    lookedBackTo: truncated ? oldest : (before?.since ?? oldest),
   };
 }
 
@@ -164,7 +185,7 @@ export const FailureDetails = z
   .meta({ id: "FailureDetails" });
 export type FailureDetails = z.output<typeof FailureDetails>;
 
-export interface DetailsOptions extends Omit<FailuresOptions, "statuses" | "lookBackDays"> {
+export interface DetailsOptions extends Omit<FailuresOptions, "statuses"> {
   readonly status: string;
   /** As in the group; undefined for one without. */
   readonly exception: string | undefined;

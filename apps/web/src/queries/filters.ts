@@ -115,11 +115,16 @@ export interface Plan {
   readonly candidates: ((reader: Reader) => Promise<SQL>) | undefined;
   /** Conditions of the candidates, if they are too many for a list. */
   readonly candidate: readonly SQL[];
+  /** Whether all of them are RECEIVED or STARTED, and an index finds those quicker than the rest of the filters. */
+  readonly areRunning: boolean;
 }
 
 export const MAX_CANDIDATES = 5_000;
 /** Each branch is a search in an index. */
 const MAX_BRANCHES = 20;
+
+/** `runningRows` has all of these. */
+const RUNNING: readonly Status[] = ["RECEIVED", "STARTED"];
 
 const EVERYTHING = sql`true`;
 
@@ -148,7 +153,11 @@ export function planOf(filters: Filters, withData: boolean): Plan {
     ...(filters.wait_min === undefined ? [] : [sql`wait_time >= ${filters.wait_min}`]),
     ...(filters.retries_min === undefined ? [] : [sql`retries >= ${filters.retries_min}`]),
   ];
-  return { branches, rest, ...candidatesOf(filters) };
+  const ofTasks = candidatesOf(filters);
+  // Without a worker, most of the newest running tasks fit, so that a list is soon full.
+  const areRunning =
+    filters.worker !== undefined && ofTasks.candidates === undefined && wanted?.every((status) => RUNNING.includes(status)) === true;
+  return { branches, rest, ...ofTasks, areRunning };
 }
 
 /** A tree, an id and the lost tasks are few in most cases, and have indexes that are not in the order of the list. */

@@ -1,6 +1,6 @@
 /** Lists tasks, newest first: by an index where one serves the filters, otherwise by searching back in time, slice by slice. */
 import { TimedOutError } from "@celery-metrics-exporter/runtime";
-import type { Reader } from "@celery-metrics-exporter/db";
+import { runningRows, type Reader } from "@celery-metrics-exporter/db";
 import { sql, type SQL } from "drizzle-orm";
 import type { z } from "zod";
 import { TASK, TaskItem, isoOf, selectList } from "./columns.ts";
@@ -146,8 +146,9 @@ class List {
 
   async #read(upper: Place | undefined, from: string | undefined, limit: number, timeoutMs?: number): Promise<readonly Row[]> {
     const { plan, withData, columns = TaskItem } = this.#options;
-    const source =
-      this.#source === undefined ? TASK : sql`(with candidate as materialized (${this.#source}) select * from candidate) celery_task`;
+    const running = plan.areRunning && from !== undefined ? runningRows(from, upper?.seenAt) : undefined;
+    const few = this.#source ?? running;
+    const source = few === undefined ? TASK : sql`(with candidate as materialized (${few}) select * from candidate) celery_task`;
     const common = [
       ...(from === undefined ? [] : [sql`seen_at >= ${from}`]),
       ...(upper === undefined ? [] : [sql`(seen_at, task_id) < (${upper.seenAt}, ${upper.taskId})`]),

@@ -1,9 +1,11 @@
 /** What comes into queues and what waits in them, by events. The broker tells only how long they are. */
-import { celeryTaskMinute, celeryTaskPeriod, type Reader } from "@celery-metrics-exporter/db";
+import { celeryQueueMinute, celeryTaskMinute, celeryTaskPeriod, type Reader } from "@celery-metrics-exporter/db";
 import { sql, type SQL } from "drizzle-orm";
 import { z } from "zod";
 import { TASK, TaskItem, isoOf, selectList } from "./columns.ts";
 import { periodsOf, stepOf } from "./periods.ts";
+
+const MINUTE_MS = 60_000;
 
 export interface SentOptions {
   readonly from: Date;
@@ -24,6 +26,99 @@ export async function readSent(reader: Reader, { from, stepMinutes, steps }: Sen
     sent.set(row.queue, ofQueue);
   }
   return sent;
+}
+
+const LATELY_MINUTES = 15;
+/** Slower than this, in messages a minute, a queue keeps up. */
+const SLOW = 0.5;
+
+export const Lately = z
+  .object({
+    trend: z
+      .enum(["grows", "shrinks", "steady"])
+      .nullable()
+      .describe(
+        "`grows`: in the last third of this time it was always longer than ever in the first, and `change` is at least a half; `shrinks` the other way round. Null if its length is known of fewer than three minutes.",
+      ),
+    change: z.number().nullable().describe("By how many messages a minute it got longer. Null if its length is known of only one minute."),
+    sent: z
+      .number()
+      .nullable()
+      .describe("Tasks that were sent to it a minute, since its length is known; null if no `task-sent` of the range names it."),
+    taken: z.number().nullable().describe("What was sent to it, less what it grew by, a minute."),
+  })
+  .meta({ id: "QueueLately" });
+export type Lately = z.output<typeof Lately>;
+
+/** A minute of which the length of a queue is known. */
+export interface KnownMinute {
+  /** Whole minutes since the beginning. */
+  readonly minute: number;
+  /** When it was observed, in minutes since the beginning. */
+  readonly at: number;
+  readonly messages: number;
+  /** The greatest number of the minute. */
+  readonly most: number;
+}
+
+function isLonger(lengths: readonly number[] = [], than: readonly number[] = []): boolean {
+  return Math.min(...lengths) > Math.max(...than);
+}
+
+/** The one rule for what grows. Lengths go up and down, so two of them do not tell. @param known in the order of time. */
+export function trendOf(known: readonly KnownMinute[]): Pick<Lately, "trend" | "change"> {
+  const [first, last] = [known.at(0), known.at(-1)];
+  if (first === undefined || last === undefined || first === last) return { trend: null, change: null };
+  const change = (last.messages - first.messages) / Math.max(1, last.at - first.at);
+  const third = Math.floor(known.length / 3);
+  if (third === 0) return { trend: null, change };
+  const [before, after] = [known.slice(0, third), known.slice(-third)].map((part) => part.map(({ most }) => most));
+  if (change >= SLOW && isLonger(after, before)) return { trend: "grows", change };
+  return { trend: change <= -SLOW && isLonger(before, after) ? "shrinks" : "steady", change };
+}
+
+/** @param sent tasks in each minute from the beginning on, of which the last one is not over; undefined if they are not known. */
+export function latelyOf(known: readonly KnownMinute[], sent: readonly number[] | undefined): Lately {
+  const whole = sent === undefined ? [] : known.filter(({ minute }) => minute < sent.length - 1);
+  const [first, last] = [whole.at(0), whole.at(-1)];
+  // What came before the first length is known has nothing to do with how it changed.
+  const minutes = (last?.minute ?? 0) - (first?.minute ?? 0);
+  if (sent === undefined || first === undefined || last === undefined || minutes === 0)
+    return { ...trendOf(known), sent: null, taken: null };
+  const total = sent.slice(first.minute + 1, last.minute + 1).reduce((sum, count) => sum + count, 0);
+  return { ...trendOf(known), sent: total / minutes, taken: Math.max(0, total - (last.messages - first.messages)) / minutes };
+}
+
+function beginningOfLately(): Date {
+  return new Date(Math.floor(Date.now() / MINUTE_MS - LATELY_MINUTES) * MINUTE_MS);
+}
+
+/** The lengths of each queue in the last 15 minutes. A queue whose length nobody told has none. */
+async function readLengths(reader: Reader, from: Date): Promise<ReadonlyMap<string, readonly KnownMinute[]>> {
+  const begin = sql`${from.toISOString()}::timestamptz`;
+  const rows = await reader.read<{ readonly queue: string; readonly known: readonly KnownMinute[] }>(
+    sql`select queue, coalesce(json_agg(json_build_object(
+            'minute', round(date_part('epoch', minute - ${begin}) / 60), 'at', date_part('epoch', observed_at - ${begin}) / 60,
+            'messages', messages, 'most', messages_max
+          ) order by minute) filter (where messages is not null), '[]') as known
+        from ${celeryQueueMinute} where minute >= ${begin} and queue <> '' group by 1`,
+  );
+  return new Map(rows.map(({ queue, known }) => [queue, known]));
+}
+
+/** The queues that were observed in the last 15 minutes, and how many of them grow. */
+export async function countGrowing(reader: Reader): Promise<{ readonly queues: number; readonly growing: number }> {
+  const lengths = await readLengths(reader, beginningOfLately());
+  return { queues: lengths.size, growing: [...lengths.values()].filter((known) => trendOf(known).trend === "grows").length };
+}
+
+/** @returns a function of a queue and whether it is known what is sent to it. */
+export async function readLately(reader: Reader): Promise<(queue: string, isSentKnown: boolean) => Lately> {
+  const from = beginningOfLately();
+  const steps = LATELY_MINUTES + 1;
+  const [lengths, sent] = await Promise.all([readLengths(reader, from), readSent(reader, { from, stepMinutes: 1, steps })]);
+  const nothing = Array.from({ length: steps }, () => 0);
+  return (queue, isSentKnown) => latelyOf(lengths.get(queue) ?? [], isSentKnown ? (sent.get(queue) ?? nothing) : undefined);
 }
 
 export interface Length {

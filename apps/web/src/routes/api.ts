@@ -38,6 +38,10 @@ export interface ApiContext {
   readonly recent: Shared;
   /** Answers that may be ten seconds old. */
   readonly lasting: Shared;
+  /** Answers about what is long over, which may be `KEEP_PAST_MS` old. */
+  readonly past: Shared;
 }
+
+export const KEEP_PAST_MS = 300_000;
 
 export const PREFIX = "/api/v1";

@@ -3,10 +3,10 @@ import { storableText } from "@celery-metrics-exporter/db";
 import { z } from "zod";
 import { USER_ROLES, maySeeData, type User } from "../access/user.ts";
 import { PROBLEMS as PROBLEM_STATUSES } from "../queries/columns.ts";
-import { FailureDetails, FailureGroup, readFailureDetails, readFailures } from "../queries/failures.ts";
+import { FailureDetails, FailureGroup, MAX_GROUPS, readEarlierFailures, readFailureDetails, readFailures } from "../queries/failures.ts";
 import { RangeQuery, beginningOf } from "../queries/filters.ts";
 import { TaskType, readNames, readTaskTypes } from "../queries/names.ts";
-import { PREFIX, type Api, type ApiContext } from "./api.ts";
+import { KEEP_PAST_MS, PREFIX, type Api, type ApiContext } from "./api.ts";
 import { PROBLEMS } from "./problem.ts";
 
 const name = z.string().min(1, "must not be empty").max(1_000, "must have at most 1000 characters").transform(storableText).optional();
@@ -33,7 +33,16 @@ const FailuresQuery = RangeQuery.extend({
     .min(0, "must be at least 0")
     .max(90, "must be at most 90")
     .default(0)
-    .describe("In how many days before the range to look for the first of each group, among 10,000 at most."),
+    .describe(
+      "In how many days before the range to look for the first of each group, among 10,000 at most. These are read every five minutes.",
+    ),
+  limit: z.coerce
+    .number({ error: "must be a number" })
+    .int("must be a whole number")
+    .min(1, "must be at least 1")
+    .max(MAX_GROUPS, `must be at most ${MAX_GROUPS}`)
+    .default(MAX_GROUPS)
+    .describe("How many groups to answer, the most frequent ones."),
 }).strict();
 
 const DetailsQuery = RangeQuery.extend({
@@ -47,6 +56,8 @@ export const FailuresAnswer = z.object({
   from: z.iso.datetime().nullable().describe("The beginning of the first part: that of the range, or its oldest failure."),
   to: z.iso.datetime(),
   looked_back_to: z.iso.datetime().nullable().describe("Since when failures were looked at for `first_seen_at`."),
+  groups: z.number().int().describe("How many groups there are, also beyond `limit`."),
+  tasks: z.number().int().describe("How many tasks are in all groups."),
   items: z.array(FailureGroup),
   truncated: z.boolean().describe("Whether there are more than 20,000 in the range; then only the newest are counted."),
 });
@@ -58,18 +69,25 @@ export const NamesAnswer = z.object({
 });
 
 /** @param query that of `/failures`; by default, the failures of the last 24 hours. */
-export function failuresOf(
-  { reader, lasting }: ApiContext,
+export async function failuresOf(
+  { reader, lasting, past }: ApiContext,
   user: User,
   query: z.output<typeof FailuresQuery> = FailuresQuery.parse({}),
 ): Promise<z.output<typeof FailuresAnswer>> {
-  const { status: statuses, to, look_back: lookBackDays } = query;
+  const { limit, ...asked } = query;
+  const { status: statuses, name: ofName, to, look_back: days } = asked;
   const withData = maySeeData(user);
-  return lasting.get(["failures", withData, query], async () => {
-    const options = { statuses, name: query.name, from: beginningOf(query), to, withData, lookBackDays };
-    const { items, truncated, lookedBackTo, ...range } = await readFailures(reader, options);
-    return { from: range.from ?? null, to: range.to, looked_back_to: lookedBackTo ?? null, items: [...items], truncated };
+  const answer = await lasting.get(["failures", withData, asked], async () => {
+    const from = beginningOf(asked);
+    const earlier =
+      from === null || days === 0
+        ? undefined
+        : past.get(["failures", asked], () => readEarlierFailures(reader, { statuses, name: ofName, from, days, keepMs: KEEP_PAST_MS }));
+    const found = await readFailures(reader, { statuses, name: ofName, from, to, withData }, earlier);
+    const { from: begin, to: end, lookedBackTo, items, ...counted } = found;
+    return { from: begin ?? null, to: end, looked_back_to: lookedBackTo ?? null, items: [...items], ...counted };
   });
+  return { ...answer, items: answer.items.slice(0, limit) };
 }
 
 export function namesOf({ reader, lasting }: ApiContext): Promise<z.output<typeof NamesAnswer>> {

@@ -4,7 +4,7 @@ import { z } from "zod";
 import { maySeeData } from "../access/user.ts";
 import { DataHealth, readDataHealth } from "../queries/data-health.ts";
 import { RangeQuery, beginningOf } from "../queries/filters.ts";
-import { Waiting, readOldest, readSent, readWaiting } from "../queries/queue-flow.ts";
+import { Lately, Waiting, readLately, readOldest, readSent, readWaiting } from "../queries/queue-flow.ts";
 import { Queue, Unacked, readQueues } from "../queries/queues.ts";
 import { StatisticsItem, toItem } from "../queries/statistics.ts";
 import { TypeTrend, readTypeTrends } from "../queries/type-trends.ts";
@@ -113,6 +113,7 @@ export const QueuesAnswer = z.object({
     .array(
       Queue.extend({
         sent: z.array(z.number().int()).nullable().describe("Tasks that were sent to it in each step; null if no `task-sent` names it."),
+        lately: Lately.describe("How it changed in the last 15 minutes, whatever the range."),
         oldest_at: z.iso
           .datetime()
           .nullable()
@@ -245,14 +246,17 @@ export function addStatistics(api: Api, context: ApiContext): void {
       return recent.get(["queues", query], async () => {
         const options = { from, stepMinutes: minutes, steps };
         const [{ items, unacked }, sent] = await Promise.all([readQueues(reader, options), readSent(reader, options)]);
-        const oldest = await readOldest(
-          reader,
-          items.map(({ name, messages }) => ({ name, messages: messages ?? 0 })),
-        );
+        const lengths = items.map(({ name, messages }) => ({ name, messages: messages ?? 0 }));
+        const [oldest, latelyOf] = await Promise.all([readOldest(reader, lengths), readLately(reader)]);
         return {
           from: from.toISOString(),
           step_seconds: minutes * 60,
-          items: items.map((queue) => ({ ...queue, sent: sent.get(queue.name) ?? null, oldest_at: oldest.get(queue.name) ?? null })),
+          items: items.map((queue) => ({
+            ...queue,
+            sent: sent.get(queue.name) ?? null,
+            lately: latelyOf(queue.name, sent.has(queue.name)),
+            oldest_at: oldest.get(queue.name) ?? null,
+          })),
           unacked,
         };
       });

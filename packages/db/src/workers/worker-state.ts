@@ -105,20 +105,37 @@ export function isLost(options: LostTasksOptions = {}, task: SQL = sql`task`): S
 }
 
 /**
- * The minutes (`minute`) in which tasks that a worker has were seen, as a query: those in which the roll-up counts some, and those that it has not
- * counted since they changed. There are few, because tasks finish. No index of `celery_task` could tell, because every update would have to write it.
+ * The tasks that a worker has and that were seen in minutes that fit, as a query for rows of `celery_task`. Reads only minutes in which the roll-up counts
+ * such tasks, and those that it has not counted since they changed. There are few, because tasks finish. No index of `celery_task` could tell, because
+ * every update would have to write it. So its cost is that of the tasks seen in these minutes: it grows if a few tasks of each minute run for very long.
+ *
+ * @param minutes a condition on `minute`.
  */
-function minutesWithRunningTasks(): SQL {
-  return sql`select minute from ${celeryTaskMinute} where status in ('RECEIVED', 'STARTED') union select minute from ${celeryTaskMinuteDirty}`;
+function rowsWithWorkers(minutes: SQL): SQL {
+  return sql`select task.* from (
+      select minute from ${celeryTaskMinute} where status in ('RECEIVED', 'STARTED') and ${minutes} union select minute from ${celeryTaskMinuteDirty} where ${minutes}
+    ) running
+    cross join lateral (
+      select * from ${celeryTask} where seen_at >= running.minute and seen_at < running.minute + interval '1 minute' and status in ('RECEIVED', 'STARTED')
+      offset 0
+    ) task`;
+}
+
+/**
+ * The tasks that a worker has, RECEIVED or STARTED, as a query for rows of `celery_task`: those seen in the minute of `from` and later, up to and
+ * with that of `to`. Both are texts.
+ */
+export function runningRows(from: string, to: string | undefined): SQL {
+  return rowsWithWorkers(
+    sql`minute > ${from}::timestamptz - interval '1 minute' and minute <= ${to === undefined ? sql`'infinity'` : sql`${to}`}::timestamptz`,
+  );
 }
 
 /** For clocks of senders that are ahead of those of workers. */
 const CLOCKS_SECONDS = 300;
 
 /**
- * Every lost task, as a query for rows of `celery_task`. Reads only minutes in which tasks are running (`minutesWithRunningTasks`), by the index on
- * `seen_at`, without those since the last worker was gone, in which most of the running tasks are. So its cost is that of the tasks seen in these
- * minutes: it grows if a few tasks of each minute run for very long.
+ * Every lost task, as a query for rows of `celery_task`. Leaves out the minutes since the last worker was gone, in which most of the running tasks are.
  *
  * A worker is forgotten after `POSTGRES_WORKER_EXPIRY_DAYS`. Its tasks are then no longer found.
  */
@@ -127,12 +144,7 @@ export function lostRows(options: LostTasksOptions = {}): SQL {
     select max(case when ${isSilent(options)} then greatest(heard_at, observed_at, online_at) else online_at end) + ${CLOCKS_SECONDS}::float8 * interval '1 second'
     from ${celeryWorker} worker where heard_at is not null
   )`;
-  return sql`select task.* from (select minute from (${minutesWithRunningTasks()}) noted where minute <= ${last}) running
-    cross join lateral (
-      select * from ${celeryTask} where seen_at >= running.minute and seen_at < running.minute + interval '1 minute' and status in ('RECEIVED', 'STARTED')
-      offset 0
-    ) task
-    where ${isLost(options)}`;
+  return sql`${rowsWithWorkers(sql`minute <= ${last}`)} where ${isLost(options)}`;
 }
 
 /** A task is stuck if it has run for this long, and so many times as long as 99 % of the finished tasks of its name, of which there must be enough. */

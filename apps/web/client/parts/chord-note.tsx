@@ -1,0 +1,133 @@
+/** What a chord waited or waits for, on the page of each of its tasks, as far as events tell. */
+import type { JSX } from "preact";
+import type { Status, TreeAnswer, TreeTask } from "../api/types.ts";
+import { href } from "../location.ts";
+import { type Chord, beginOf, isSentAtEnd, isUnlock } from "./chord.ts";
+import { duration, number } from "./format.ts";
+import { TaskName, hasEnded, taskHref } from "./task.tsx";
+
+interface ChordNoteProps {
+  readonly tree: TreeAnswer;
+  /** `chordsOf` the tree. */
+  readonly chords: ReadonlyMap<string, Chord>;
+  readonly here: string;
+}
+
+export function ChordNote({ tree, chords, here }: ChordNoteProps): JSX.Element | null {
+  const task = tree.nodes.find(({ task_id }) => task_id === here);
+  if (task === undefined) return null;
+  const isOf = ({ sender, parts, body }: Chord): boolean => sender === here || body === task || parts.includes(task);
+  const found = [...chords.values()].filter(isOf);
+  const chord = found.find(({ body }) => body === task) ?? found.find(({ sender }) => sender === here) ?? found[0];
+  return chord === undefined ? (
+    <Alone tree={tree} task={task} />
+  ) : chord.body === undefined ? (
+    <WithoutBody chord={chord} />
+  ) : (
+    <WithBody chord={chord} body={chord.body} here={here} />
+  );
+}
+
+function Link({ task }: { readonly task: TreeTask }): JSX.Element {
+  return (
+    <a class="link" href={taskHref(task.task_id)}>
+      <TaskName name={task.name} />
+    </a>
+  );
+}
+
+function Parts({ sender, parts, status }: Pick<Chord, "sender" | "parts"> & { readonly status?: string }): JSX.Element {
+  return (
+    <a class="link" href={href("tasks", { parent: sender, status, range: "all" })}>
+      {number(parts.length)} {parts.length === 1 ? "task" : "tasks"}
+    </a>
+  );
+}
+
+function WithBody({ chord, body, here }: { readonly chord: Chord; readonly body: TreeTask; readonly here: string }): JSX.Element {
+  const isBody = body.task_id === here;
+  const slowest = chord.parts.reduce((most, task) => ((task.duration ?? 0) > (most.duration ?? 0) ? task : most));
+  const last = chord.parts.reduce((latest, task) => ((task.finished_at ?? "") > (latest.finished_at ?? "") ? task : latest));
+  return (
+    <p class="pad small">
+      {isBody ? <b>Waited for </b> : <Link task={body} />}
+      {!isBody && <b> waited for </b>}
+      <Parts sender={chord.sender} parts={chord.parts} status="SUCCESS" />, as the body of a chord does. It was sent when all of them had
+      succeeded: <Link task={last} /> was the last
+      {slowest.duration !== null && (
+        <>
+          , and <Link task={slowest} /> ran longest, {duration(slowest.duration)}
+        </>
+      )}
+      .
+    </p>
+  );
+}
+
+const UNSUCCESSFUL: readonly Status[] = ["FAILURE", "REVOKED", "REJECTED"];
+const UNFINISHED: readonly Status[] = ["PENDING", "RECEIVED", "STARTED", "RETRY"];
+
+/** Celery sends no body if a part fails, and no event says so. */
+function WithoutBody({ chord: { sender, parts } }: { readonly chord: Chord }): JSX.Element | null {
+  const failed = parts.filter(({ status }) => UNSUCCESSFUL.includes(status));
+  const unfinished = parts.filter(({ status }) => !hasEnded(status));
+  const all = (
+    <>
+      the <Parts sender={sender} parts={parts} /> sent together
+    </>
+  );
+  if (failed.length > 0)
+    return (
+      <p class="pad small">
+        <b>If this is a chord, its body was not sent:</b> <Parts sender={sender} parts={failed} status={UNSUCCESSFUL.join(",")} /> of {all}{" "}
+        did not succeed. Celery sends the body of a chord only when all have succeeded.
+      </p>
+    );
+  if (unfinished.length === 0) return null;
+  return (
+    <p class="pad small">
+      <b>If this is a chord, its body still waits</b> for <Parts sender={sender} parts={unfinished} status={UNFINISHED.join(",")} /> of{" "}
+      {all}.
+    </p>
+  );
+}
+
+const AROUND_MS = 1_000;
+
+/** A task that a client sent, or the only one that was sent when such a task ended. */
+function Alone({ tree, task }: { readonly tree: TreeAnswer; readonly task: TreeTask }): JSX.Element | null {
+  const parent = tree.nodes.find(({ task_id }) => task_id === task.parent_id);
+  const first = parent ?? task;
+  if (first.parent_id !== null || (parent !== undefined && !isSentAtEnd(task, parent))) return null;
+  const [from, to] = [-AROUND_MS, AROUND_MS].map((by) => new Date(beginOf(first) + by).toISOString());
+  const others = (
+    <>
+      Celery&apos;s events do not connect the tasks of a chord or group that a client sends. They were sent{" "}
+      <a class="link" href={href("tasks", { from, to })}>
+        at the same time{parent !== undefined && " as it"}
+      </a>
+      .
+    </>
+  );
+  return (
+    <p class="pad small">
+      {isUnlock(first) ? (
+        <>
+          <Link task={first} /> sends the body of a chord, which its arguments name, when the other tasks of the chord have succeeded.{" "}
+          {others}
+        </>
+      ) : parent !== undefined ? (
+        <>
+          <b>Waited for</b> <Link task={parent} />, perhaps as the next task of a chain. If it is the body of a chord, it waited for more.{" "}
+          {others}
+        </>
+      ) : UNSUCCESSFUL.includes(task.status) ? (
+        <>
+          <b>If this is part of a chord, its body was not sent,</b> because this task did not succeed. {others}
+        </>
+      ) : (
+        <>No task sent this one. {others}</>
+      )}
+    </p>
+  );
+}
