@@ -134,7 +134,7 @@ it("passes promtool's check, with the time at which each series began", async ()
     "flower_worker_online gauge",
     "flower_worker_number_of_currently_executing_tasks gauge",
   ]);
-  const series = [...parse(text).keys()].map((written) => written.split("{")[0]);
+  const series = [...parseScrape(text).keys()].map((written) => written.split("{")[0]);
   for (const name of names) expect(series, name).toContain(name.replace(/ histogram$/, "_bucket").split(" ")[0]);
   expect(await checkMetrics(await scrape(processor.url()))).toBe("");
 });

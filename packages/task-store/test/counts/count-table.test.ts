@@ -129,7 +129,7 @@ describe("CountTable", () => {
             isShown,
           );
           const sums = new Map<string, number>();
-          for (const gauge of counts.gauges)
+          for (const gauge of found.gauges)
             sums.set(`${gauge.set}.${gauge.code}`, (sums.get(`${gauge.set}.${gauge.code}`) ?? 0) + gauge.count);
           expect({ ...shown({ ...found, gauges: [] }), ...Object.fromEntries(sums) }).toEqual(before);
         }
