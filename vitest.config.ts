@@ -5,6 +5,17 @@ const soak = process.env["SOAK"] === "1";
 const conditions = ["source"];
 /** Starts Redis, RabbitMQ and PostgreSQL when the first test asks for them. */
 const globalSetup = ["packages/testkit/src/global-setup.ts"];
+/** `npm run test:faults`: whole deployments under faults, and what kills, starves or floods one part for a long time. */
+const faultTests = [
+  "test/faults/**/*.test.ts",
+  "apps/datadog-processor/test/kill.test.ts",
+  "packages/broker/test/rabbitmq/rabbitmq-outage.test.ts",
+  "packages/celery/test/wire/fuzz.test.ts",
+  "packages/control/test/nothing-left.test.ts",
+  "packages/pipeline/test/contract/contract-suite.test.ts",
+  "packages/pipeline/test/deliver/systematic-fault.test.ts",
+  "packages/pipeline/test/queue/takeover.test.ts",
+];
 
 export default defineConfig({
   resolve: { conditions },
@@ -24,6 +35,7 @@ export default defineConfig({
           name: "unit",
           globalSetup,
           include: ["apps/*/test/**/*.test.ts", "packages/*/test/**/*.test.ts"],
+          exclude: faultTests,
           // The first test that needs RabbitMQ waits for it to start, beside three other files.
           testTimeout: 60_000,
           hookTimeout: 60_000,
@@ -49,10 +61,10 @@ export default defineConfig({
         test: {
           name: "faults",
           globalSetup,
-          // Alone, at the end: each starts a whole deployment, which has to keep up with its load.
+          // Never beside the others: most start a whole deployment, which has to keep up with its load.
           sequence: { groupOrder: 1 },
-          maxWorkers: soak ? 1 : 2,
-          include: ["test/faults/**/*.test.ts"],
+          maxWorkers: soak ? 1 : 3,
+          include: faultTests,
           testTimeout: soak ? 1_800_000 : 300_000,
           hookTimeout: 120_000,
         },

@@ -1,4 +1,4 @@
-/** The size of expensive tests: small in `npm test`, full in `pnpm test:soak`, which sets SOAK=1. */
+/** The size of expensive tests: small in `npm test` and `npm run test:faults`, full in `pnpm test:soak`, which sets SOAK=1. */
 
 export const SOAK = process.env["SOAK"] === "1";
 

@@ -7,7 +7,7 @@ import { Queue } from "bullmq";
 import { Redis } from "ioredis";
 import { Pool } from "pg";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
-import { startWholePipeline } from "./whole-pipeline.ts";
+import { startWholePipeline } from "../integration/whole-pipeline.ts";
 
 const corpus = readCorpus("celery-5.6-redis");
 const expectedStatuses = Object.fromEntries(Object.entries(corpus.expected).map(([id, { status }]) => [id, status]));
