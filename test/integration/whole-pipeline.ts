@@ -14,7 +14,7 @@ import { postgres } from "postgres-processor";
 import { receiver } from "receiver";
 
 const QUEUES = [eventsQueueName("datadog"), processingQueueName("datadog"), eventsQueueName("postgres")];
-const POLL_MS = 50;
+const POLL_MS = 100;
 
 /** Selects instants as numbers, because node-postgres would cut them to milliseconds. Of two columns with the same name it returns the last. */
 const INSTANTS = ["eta", "expires", "sent_at", "received_at", "started_at", "finished_at"]

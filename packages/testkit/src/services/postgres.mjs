@@ -87,6 +87,9 @@ export async function startPostgres({ args = [], durable = true, tls = false } =
         folder,
         "-c",
         "max_connections=200",
+        // In its folder: a killed server would leave them behind in the machine's shared memory.
+        "-c",
+        "dynamic_shared_memory_type=mmap",
         ...speed,
         ...(tls ? tlsArguments(folder, owner) : []),
         ...args,
