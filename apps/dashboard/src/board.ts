@@ -1,7 +1,5 @@
 /** Sets up bull-board: the queues, the visible part of a job, and no request that leaves the machine. */
-import { createBullBoard } from "@bull-board/api";
-import { BullMQAdapter } from "@bull-board/api/bullMQAdapter";
-import { FastifyAdapter } from "@bull-board/fastify";
+import type { BullMQAdapter } from "@bull-board/api/bullMQAdapter";
 import type { FastifyInstance } from "fastify";
 import { boundPages } from "./page-bounds.ts";
 import { changePage } from "./page.ts";
@@ -15,9 +13,16 @@ export interface BoardOptions {
 }
 
 export async function registerBoard(server: FastifyInstance, { queues, readOnly, showTaskData }: BoardOptions): Promise<void> {
+  // Imported only here: loading them takes a third of the time in which the cli starts, and most of its commands need none.
+  const [{ createBullBoard }, { BullMQAdapter: Base }, { FastifyAdapter }] = await Promise.all([
+    import("@bull-board/api"),
+    import("@bull-board/api/bullMQAdapter"),
+    import("@bull-board/fastify"),
+  ]);
+  const Adapter = adapterOn(Base);
   const serverAdapter = new FastifyAdapter();
   createBullBoard({
-    queues: queues.map((shown) => toAdapter(shown, readOnly, showTaskData)),
+    queues: queues.map((shown) => configured(new Adapter(shown, readOnly), shown, showTaskData)),
     serverAdapter,
     options: {
       uiConfig: {
@@ -37,30 +42,31 @@ function asItIs(value: unknown): unknown {
 }
 
 /** "No workers" is an alarm, so it is shown only for a queue whose jobs wait for a worker. Null if it is not known. */
-class Adapter extends BullMQAdapter {
-  readonly #isWorkedThrough: boolean;
+function adapterOn(Base: typeof BullMQAdapter): new (shown: ShownQueue, readOnly: boolean) => BullMQAdapter {
+  return class extends Base {
+    readonly #isWorkedThrough: boolean;
 
-  constructor({ queue, description, isWorkedThrough }: ShownQueue, readOnlyMode: boolean) {
-    super(queue, { readOnlyMode, description });
-    this.#isWorkedThrough = isWorkedThrough;
-  }
+    constructor({ queue, description, isWorkedThrough }: ShownQueue, readOnlyMode: boolean) {
+      super(queue, { readOnlyMode, description });
+      this.#isWorkedThrough = isWorkedThrough;
+    }
 
-  override async getWorkers(): ReturnType<BullMQAdapter["getWorkers"]> {
-    if (!this.#isWorkedThrough) return null;
-    const workers = await super.getWorkers();
-    if (workers === null || workers.length > 0) return workers;
-    const counts = await this.getJobCounts();
-    return (["waiting", "active", "delayed", "prioritized"] as const).some((state) => (counts[state] ?? 0) > 0) ? workers : null;
-  }
+    override async getWorkers(): ReturnType<BullMQAdapter["getWorkers"]> {
+      if (!this.#isWorkedThrough) return null;
+      const workers = await super.getWorkers();
+      if (workers === null || workers.length > 0) return workers;
+      const counts = await this.getJobCounts();
+      return (["waiting", "active", "delayed", "prioritized"] as const).some((state) => (counts[state] ?? 0) > 0) ? workers : null;
+    }
 
-  /** No worker processes a letter, so letters have only one state. */
-  override getStatuses(): ReturnType<BullMQAdapter["getStatuses"]> {
-    return this.#isWorkedThrough ? super.getStatuses() : ["latest", "waiting"];
-  }
+    /** No worker processes a letter, so letters have only one state. */
+    override getStatuses(): ReturnType<BullMQAdapter["getStatuses"]> {
+      return this.#isWorkedThrough ? super.getStatuses() : ["latest", "waiting"];
+    }
+  };
 }
 
-function toAdapter(shown: ShownQueue, readOnly: boolean, showTaskData: boolean): BullMQAdapter {
-  const adapter = new Adapter(shown, readOnly);
+function configured(adapter: BullMQAdapter, shown: ShownQueue, showTaskData: boolean): BullMQAdapter {
   adapter.setVisibilityGuard(shown.isVisible);
   const showJob = showTaskData ? asItIs : hideInJob;
   adapter.setFormatter("data", (data) => showJob(readable(data)));
