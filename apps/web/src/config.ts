@@ -1,7 +1,7 @@
 /** The settings of the role `web`. */
 import { isLoopback, isNetwork } from "@celery-metrics-exporter/access";
 import { DATABASE_URL, databaseUrl } from "@celery-metrics-exporter/db";
-import { BaseConfig, flag, integer, list, secret } from "@celery-metrics-exporter/runtime";
+import { BaseConfig, duration, flag, integer, list, secret } from "@celery-metrics-exporter/runtime";
 import { z } from "zod";
 import { DEFAULT_ROLES, parseGroupRoles } from "./access/group-roles.ts";
 import { parseTokens, parseUsers } from "./access/user.ts";
@@ -49,7 +49,7 @@ const Settings = BaseConfig.extend({
     .default("127.0.0.1")
     .describe("Address on which the HTTP API listens. An address other than loopback requires users."),
   WEB_PORT: integer(5555, 0, 65_535).describe("Port of the HTTP API; 0 uses a free port and logs it."),
-  WEB_REQUEST_TIMEOUT_SECONDS: integer(2, 1, 300).describe(
+  WEB_REQUEST_TIMEOUT_SECONDS: duration("wait seconds", 2, { min: 1 }).describe(
     "How long a request may take, in seconds. After that it gets 503. Exports and live views go on; there it limits each statement.",
   ),
   WEB_USERNAME: z
