@@ -22,9 +22,9 @@ export default defineConfig({
   ssr: { resolve: { conditions } },
   test: {
     pool: "forks",
-    // Most tests wait for servers and clocks most of the time: two processors are busy with five files and their servers.
-    maxWorkers: 5,
-    // Vitest's second is too short where five files share two processors.
+    // Most tests wait for servers and clocks most of the time: two processors are busy with four files and their servers.
+    maxWorkers: 4,
+    // Vitest's second is too short where four files share two processors.
     expect: { poll: { timeout: 10_000 } },
     // Loading our modules anew for each file takes a third of the run; none keeps anything between files.
     isolate: false,
@@ -38,7 +38,7 @@ export default defineConfig({
           globalSetup,
           include: ["apps/*/test/**/*.test.ts", "packages/*/test/**/*.test.ts"],
           exclude: faultTests,
-          // The first test that needs RabbitMQ waits for it to start, beside four other files.
+          // The first test that needs RabbitMQ waits for it to start, beside three other files.
           testTimeout: 60_000,
           hookTimeout: 60_000,
           benchmark: { include: ["apps/*/bench/**/*.bench.ts", "packages/*/bench/**/*.bench.ts"] },

@@ -106,6 +106,14 @@ function rows(page: Page): Promise<string[]> {
   return page.locator("[data-row]").evaluateAll((all) => all.map((row) => (row as unknown as { dataset: { row: string } }).dataset.row));
 }
 
+/** The side bar asks for its counts after everything else of a page. */
+async function hasAskedEverything(page: Page): Promise<void> {
+  await page
+    .getByRole("navigation", { name: "Pages" })
+    .getByRole("link", { name: /Failures.*\d/ })
+    .waitFor();
+}
+
 describe("Tasks", () => {
   it("keeps filters in the address: back restores them", async () => {
     const page = await viewer.open(site(), { path: "tasks" });
@@ -197,6 +205,7 @@ describe("Tasks", () => {
   it("asks nothing while the tab is hidden", async () => {
     const page = await viewer.open(site(), { path: "tasks" });
     await page.locator("[data-row]").first().waitFor();
+    await hasAskedEverything(page);
     await page.evaluate(
       "Object.defineProperty(document, 'hidden', { value: true }); document.dispatchEvent(new Event('visibilitychange'))",
     );
@@ -238,6 +247,7 @@ describe("Live", () => {
     const page = await viewer.open(site(), { path: "live" });
     await page.locator("[data-row]").first().waitFor();
     expect((await rows(page)).length).toBe(50);
+    await hasAskedEverything(page);
     await page.keyboard.press("l");
     await page.getByRole("button", { name: "Paused" }).waitFor();
     const asked: string[] = [];
