@@ -139,6 +139,20 @@ it("a page deep in the list reads no more rows than the first", async () => {
   expect(result).toEqual({ indexes: [SEEN], rows: PAGE });
 });
 
+/** @param name of the task; undefined for the group of tasks without a name. */
+function detailsOf(name: string | undefined): (explaining: Reader) => Promise<unknown> {
+  return (explaining) =>
+    readFailureDetails(explaining, {
+      status: "FAILURE",
+      name,
+      exception: undefined,
+      message: undefined,
+      from: null,
+      to: undefined,
+      withData: true,
+    });
+}
+
 it.each([
   ["a task", (explaining: Reader) => findTask(explaining, "task-4000", true), [KEY, ROOT], 10],
   ["a tree", (explaining: Reader) => readTree(explaining, "task-4002"), [KEY, ROOT], 12],
@@ -163,36 +177,8 @@ it.each([
     [PROBLEM],
     ROWS / 40,
   ],
-  [
-    "details of failures",
-    (explaining: Reader) =>
-      readFailureDetails(explaining, {
-        status: "FAILURE",
-        name: "name-0",
-        exception: undefined,
-        message: undefined,
-        from: null,
-        to: undefined,
-        withData: true,
-      }),
-    [PROBLEM_NAME],
-    ROWS / 40,
-  ],
-  [
-    "details of failures without a name",
-    (explaining: Reader) =>
-      readFailureDetails(explaining, {
-        status: "FAILURE",
-        name: undefined,
-        exception: undefined,
-        message: undefined,
-        from: null,
-        to: undefined,
-        withData: true,
-      }),
-    [PROBLEM_NAME],
-    0,
-  ],
+  ["details of failures", detailsOf("name-0"), [PROBLEM_NAME], ROWS / 40],
+  ["details of failures without a name", detailsOf(undefined), [PROBLEM_NAME], 0],
   [
     "the activity of workers",
     (explaining: Reader) => readWorkerActivity(explaining, { from: minutesAgo(180), stepMinutes: 5, steps: 36, name: undefined }),

@@ -98,8 +98,8 @@ export class LabelRegistry {
   readonly #options: LabelRegistryOptions;
   readonly #other: string;
   readonly #remembered = new Map<string, Remembered>();
-  /** What `all` returned last. */
-  #last: ReadonlyMap<string, { readonly set: string; readonly values: readonly string[] }> = new Map();
+  /** What `all` returned last. Its lists are returned again, so that readers can keep what they made of them. */
+  #last: ReadonlyMap<string, readonly string[]> = new Map();
 
   constructor(options: LabelRegistryOptions) {
     this.#options = options;
@@ -142,13 +142,9 @@ export class LabelRegistry {
     const values = await onRedis("reading labels", () => redis.hgetall(keys.values));
     for (const [set, { id }] of this.#remembered) if (!(id in values)) this.#remembered.delete(set);
     const before = this.#last;
-    const last = new Map<string, { readonly set: string; readonly values: readonly string[] }>();
-    this.#last = last;
-    for (const [id, set] of Object.entries(values)) {
-      const known = before.get(id);
-      last.set(id, known?.set === set ? known : { set, values: set.split(SEPARATOR) });
-    }
-    return new Map([...last].map(([id, { values: own }]) => [id, own]));
+    // An id follows from the values.
+    this.#last = new Map(Object.entries(values).map(([id, set]) => [id, before.get(id) ?? set.split(SEPARATOR)]));
+    return this.#last;
   }
 
   /**

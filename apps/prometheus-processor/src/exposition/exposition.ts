@@ -1,4 +1,7 @@
-/** What a scrape shows: everything in the active process, and only that it is on standby in the others. So a sum over all targets counts nothing twice. */
+/**
+ * What a scrape shows: everything in the active process, and only that it is on standby in the others. So a sum over all targets counts nothing twice, except
+ * for up to a minute if only the active process loses Redis.
+ */
 import type { Logger } from "@celery-metrics-exporter/runtime";
 import { CountTable, type Observed, type ShardCounts, type WorkerState } from "@celery-metrics-exporter/task-store";
 import type { HostnameLabel } from "../counting/counting.ts";
@@ -12,7 +15,7 @@ export interface ExpositionOptions extends TaskFamiliesOptions, WatchedFamiliesO
   readonly hostnameLabel: HostnameLabel;
   /** Whether this process shows the series. */
   readonly isActive: () => boolean;
-  /** Whether it showed them until Redis stopped to answer, and it is not known whether another process does by now. */
+  /** Whether it showed them until Redis stopped answering, and it is not known whether another process does by now. */
   readonly isUncertain: () => boolean;
   /** Reads everything from Redis, at one time. */
   readonly read: () => Promise<Read>;

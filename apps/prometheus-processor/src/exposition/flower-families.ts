@@ -73,7 +73,7 @@ export class FlowerFamilies {
         type: "counter",
         help: "Number of events.",
         get samples() {
-          return series.flatMap((each) => events(each, codes));
+          return events(series, codes);
         },
       },
       histogram(series, { name: "flower_task_runtime_seconds", help: "Run times of successful tasks.", fields: runtime, codes }),
@@ -112,11 +112,9 @@ export class FlowerFamilies {
 
   /** None the first time: then nothing is known of the time before. */
   #prefetchTimes(series: readonly WorkerTask[], codes: Counts["codes"], now: number): (readonly [Labels, number])[] {
+    const [ofCount, ofSum] = [codes.get(PREFETCH.count), codes.get(PREFETCH.sum)];
     const current = new Map(
-      series.map(({ labels, counts }) => {
-        const means = { count: counts.get(codes.get(PREFETCH.count)), sum: counts.get(codes.get(PREFETCH.sum)) };
-        return [keyOf(labels.worker, labels.task), means];
-      }),
+      series.map(({ labels, counts }) => [keyOf(labels.worker, labels.task), { count: counts.get(ofCount), sum: counts.get(ofSum) }]),
     );
     while ((this.#earlier[1]?.at ?? now) <= now - MEAN_SECONDS) this.#earlier.shift();
     const [base] = this.#earlier;
@@ -168,13 +166,17 @@ function earliest(one: number | undefined, other: number | undefined): number | 
 }
 
 /** All types of a worker and task appear together, so that rates see the first event of each. */
-function events({ labels, counts, created }: WorkerTask, codes: Counts["codes"]): Sample[] {
-  return KINDS.flatMap((kind) => {
-    const own = ["type", `task-${kind}`] as const;
+function events(series: readonly WorkerTask[], codes: Counts["codes"]): Sample[] {
+  const types = KINDS.map((kind) => {
     const numbers = kind === "failed" ? failureCodes(codes).map(([, number]) => number) : [codes.get(CODES[kind])];
-    const value = numbers.reduce((sum: number, number) => sum + counts.get(number), 0);
-    return [{ suffix: "_total", labels, own, value }, ...createdSample(labels, created, own)];
+    return { own: ["type", `task-${kind}`] as const, numbers };
   });
+  return series.flatMap(({ labels, counts, created }) =>
+    types.flatMap(({ own, numbers }) => {
+      const value = numbers.reduce((sum: number, number) => sum + counts.get(number), 0);
+      return [{ suffix: "_total", labels, own, value }, ...createdSample(labels, created, own)];
+    }),
+  );
 }
 
 function prefetchedMessages({ counts: { gauges }, labels }: FlowerSnapshot): Map<string, number> {

@@ -46,7 +46,7 @@ export class Leader {
     return performance.now() <= this.#heldUntil;
   }
 
-  /** Whether this process was active until Redis stopped to answer. Another one may be active by now, if Redis answers that one. */
+  /** Whether this process was active until Redis stopped answering. Another one may be active by now, if Redis answers that one. */
   get isUncertain(): boolean {
     return this.#heldUntil !== NEVER && !this.isActive;
   }
