@@ -20,6 +20,7 @@ const RETRY_MS = 50;
 /** The ids of one `schedule` call. */
 export interface ScheduledJob extends ProcessingJob {
   readonly ids: readonly string[];
+  readonly delayMs: number;
 }
 
 export interface TestExporter {
@@ -39,6 +40,8 @@ export interface TestExporter {
    * @returns the kept jobs. Those that are scheduled later are added.
    */
   holdJobs(): readonly ScheduledJob[];
+  /** Runs the jobs that are held, and holds no more. */
+  releaseJobs(): void;
   /** Stops the exporter and releases what it acquired. */
   close(): Promise<void>;
 }
@@ -58,7 +61,7 @@ export async function createTestExporter(definition: ExporterDefinition, env: En
   let isHolding = false;
   let failure: Error | undefined;
 
-  const run = async ({ id, ids }: ScheduledJob, delayMs: number): Promise<void> => {
+  const run = async ({ id, ids, delayMs }: ScheduledJob): Promise<void> => {
     await sleep(delayMs);
     while (!closed.signal.aborted) {
       try {
@@ -73,15 +76,15 @@ export async function createTestExporter(definition: ExporterDefinition, env: En
       }
     }
   };
+  const begin = (job: ScheduledJob): void => {
+    const running = run(job).finally(() => pending.delete(running));
+    pending.add(running);
+  };
   const schedule: Schedule = async (ids, { delayMs }) => {
     if (ids.length === 0) return;
-    const job = { id: randomUUID(), ids: [...ids] };
-    if (isHolding) {
-      held.push(job);
-      return;
-    }
-    const running = run(job, delayMs).finally(() => pending.delete(running));
-    pending.add(running);
+    const job = { id: randomUUID(), ids: [...ids], delayMs };
+    if (isHolding) held.push(job);
+    else begin(job);
   };
   const exporter = await definition.create({ config, logger, lifecycle, health, metrics, http, schedule });
 
@@ -95,6 +98,10 @@ export async function createTestExporter(definition: ExporterDefinition, env: En
     holdJobs: () => {
       isHolding = true;
       return held;
+    },
+    releaseJobs: () => {
+      isHolding = false;
+      for (const job of held.splice(0)) begin(job);
     },
     close: async () => {
       closed.abort();
