@@ -73,8 +73,8 @@ async function runTests(args) {
 }
 
 /**
- * The files that get a second run, unless only some were asked for. Beside three others, a busy machine can be slower than a test allows; alone it is not. What
- * fails again is a fault.
+ * The files that get a second run. Beside three others, a busy machine can be slower than a test allows; alone it is not. What fails again is
+ * a fault.
  *
  * @param {Outcome} whole
  * @returns {readonly string[]}
@@ -140,20 +140,20 @@ function folderInMemory() {
 /**
  * Vitest's own counts.
  *
- * @param {string} path
+ * @param {string} file
  * @returns {Omit<Outcome, "code">}
  */
-function readReport(path) {
+function readReport(file) {
   /** @type {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, numTodoTests: number, testResults: { name: string, startTime: number, endTime: number, status: string, assertionResults: { status: string, fullName: string, failureMessages: string[] }[] }[] }} */
   let report;
   try {
-    report = JSON.parse(readFileSync(path, "utf8"));
+    report = JSON.parse(readFileSync(file, "utf8"));
   } catch {
     return { passed: 0, failed: 0, skipped: 0, failures: [], failedFiles: [], hasFailedProperty: false, slowest: [] };
   }
-  const files = report.testResults.map((file) => ({ ...file, path: relative(ROOT, file.name) }));
+  const files = report.testResults.map((result) => ({ ...result, path: relative(ROOT, result.name) }));
   const failedFiles = files.filter(({ status }) => status === "failed");
-  const failures = failedFiles.flatMap((file) => file.assertionResults.filter(({ status }) => status === "failed"));
+  const failures = failedFiles.flatMap(({ assertionResults }) => assertionResults.filter(({ status }) => status === "failed"));
   const brokenFiles = failedFiles.filter(({ assertionResults }) => assertionResults.length === 0);
   const times = files.map(({ path, startTime, endTime }) => ({ path, seconds: (endTime - startTime) / 1_000 }));
   const slowest = times.sort((one, other) => other.seconds - one.seconds).slice(0, files.length > FEW_FILES ? SHOWN : 0);
