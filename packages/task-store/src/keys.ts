@@ -48,7 +48,7 @@ export class StoreKeys {
   }
 
   #shardOf(id: string): number {
-    return hash32(taskIdOf(id)) % this.#shardCount;
+    return this.#shardCount === 1 ? 0 : hash32(taskIdOf(id)) % this.#shardCount;
   }
 }
 

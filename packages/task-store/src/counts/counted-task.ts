@@ -90,7 +90,7 @@ export function merge(task: CountedTask, { facts, details, texts }: TaskChange):
     ownTexts.set(key, fields.length === 2 ? (fields[1] ?? "") : fields.filter((_, index) => index % 2 === 1).join(""));
   }
   if (added.length === 0) return { task, added };
-  const collected = task.size === 0 ? new FactCollector() : new FactCollector(task.facts);
+  const collected = new FactCollector(task.facts);
   const fields = [...task.fields];
   for (let index = 0; index < added.length; index += 2) {
     const field = added[index] as string;

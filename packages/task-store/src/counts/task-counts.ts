@@ -8,7 +8,6 @@
  * A process computes a change from what it knows of the task: what it stored last, or else that the task is new. If another process has changed the task,
  * nothing is stored, and the reply says what Redis knows. So in the usual case a batch costs one call, on a cluster one for each shard.
  */
-import { randomInt } from "node:crypto";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { type RedisConnection, isCluster, onRedis } from "@celery-metrics-exporter/runtime";
 import { toBase36 } from "../facts/encoding.ts";
@@ -369,7 +368,7 @@ function isChange({ from, task, added, look }: Computed): boolean {
  * take the new one for its own.
  */
 function nextVersion({ version }: CountedTask): string {
-  return String(version === "" ? randomInt(FIRST_VERSIONS) : Number(version) + 1);
+  return String(version === "" ? Math.floor(Math.random() * FIRST_VERSIONS) : Number(version) + 1);
 }
 
 /** Follows the label set in the field of a gauge. */

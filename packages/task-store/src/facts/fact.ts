@@ -220,21 +220,28 @@ const STATES: ReadonlyMap<string, FinalState> = new Map(
   Object.entries(STATE_LETTERS).map(([state, letter]) => [letter, state as FinalState]),
 );
 
+const NO_FACTS: readonly never[] = [];
+
+/** One bit per list. */
+const OWN = { sent: 1, received: 2, started: 4, finals: 8, repeats: 16 } as const;
+
 /** Gathers the facts of one task. */
 export class FactCollector implements Facts {
-  readonly sent: SentFact[];
-  readonly received: ReceivedFact[];
-  readonly started: StartedFact[];
-  readonly finals: FinalFact[];
-  readonly repeats: RepeatFact[];
+  sent: readonly SentFact[];
+  received: readonly ReceivedFact[];
+  started: readonly StartedFact[];
+  finals: readonly FinalFact[];
+  repeats: readonly RepeatFact[];
+  /** The lists that no other collector has. The others are copied before they change: mostly a change adds to one of them. */
+  #own = 0;
 
-  /** @param from facts to begin with. */
+  /** @param from facts to begin with. This collector does not change them, and nothing else may from now on. */
   constructor(from?: Facts) {
-    this.sent = from === undefined ? [] : [...from.sent];
-    this.received = from === undefined ? [] : [...from.received];
-    this.started = from === undefined ? [] : [...from.started];
-    this.finals = from === undefined ? [] : [...from.finals];
-    this.repeats = from === undefined ? [] : [...from.repeats];
+    this.sent = from?.sent ?? NO_FACTS;
+    this.received = from?.received ?? NO_FACTS;
+    this.started = from?.started ?? NO_FACTS;
+    this.finals = from?.finals ?? NO_FACTS;
+    this.repeats = from?.repeats ?? NO_FACTS;
   }
 
   /** Adds the fact that a field holds. Ignores other fields, including those that a later version may add. */
@@ -261,13 +268,20 @@ export class FactCollector implements Facts {
     }
   }
 
+  /** Whether the list is the collector's own. From now on it is. */
+  #takes(list: number): boolean {
+    const isOwn = (this.#own & list) !== 0;
+    this.#own |= list;
+    return isOwn;
+  }
+
   #addSent(field: string, reported: boolean): void {
     const nameAt = afterDot(field, 1);
     const queueAt = afterDot(field, nameAt);
     const retriesAt = afterDot(field, queueAt);
     const name = partAt(field, nameAt);
     const excluded = name.endsWith(EXCLUDED);
-    this.sent.push({
+    this.sent = added(this.sent, this.#takes(OWN.sent), {
       field,
       at: instantAt(field),
       reported,
@@ -286,7 +300,7 @@ export class FactCollector implements Facts {
     const retriesAt = afterDot(field, nameAt);
     const name = partAt(field, nameAt);
     const excluded = name.endsWith(EXCLUDED);
-    this.received.push({
+    this.received = added(this.received, this.#takes(OWN.received), {
       field,
       at: instantAt(field),
       reported,
@@ -301,13 +315,26 @@ export class FactCollector implements Facts {
 
   #addStart(field: string, reported: boolean, value: string): void {
     const [worker] = readDetails(value);
-    this.started.push({ field, at: instantAt(field), reported, hostname: partAt(field, afterDot(field, 1)), worker });
+    this.started = added(this.started, this.#takes(OWN.started), {
+      field,
+      at: instantAt(field),
+      reported,
+      hostname: partAt(field, afterDot(field, 1)),
+      worker,
+    });
   }
 
   #addRepeat(field: string, reported: boolean, value: string): void {
     const [worker] = readDetails(value);
     const kind = field[0] === "y" ? "retried" : "requeued";
-    this.repeats.push({ field, at: instantAt(field), reported, hostname: partAt(field, afterDot(field, 1)), kind, worker });
+    this.repeats = added(this.repeats, this.#takes(OWN.repeats), {
+      field,
+      at: instantAt(field),
+      reported,
+      hostname: partAt(field, afterDot(field, 1)),
+      kind,
+      worker,
+    });
   }
 
   #addFinal(field: string, reported: boolean, value: string): void {
@@ -320,7 +347,7 @@ export class FactCollector implements Facts {
     const runtime = state === "SUCCESS" && detail !== "" ? readBase36(detail, 0) / 1e9 : undefined;
     const terminated = state !== "SUCCESS" && detail === TERMINATED;
     const unbegun = state === "REVOKED" ? !terminated : state === "FAILURE" && detail === UNKNOWN_TASK;
-    this.finals.push({
+    this.finals = added(this.finals, this.#takes(OWN.finals), {
       field,
       at: instantAt(field),
       reported,
@@ -333,6 +360,13 @@ export class FactCollector implements Facts {
       exception,
     });
   }
+}
+
+/** @param isOwn whether the list itself may be changed. */
+function added<F>(facts: readonly F[], isOwn: boolean, fact: F): readonly F[] {
+  if (!isOwn) return facts.length === 0 ? [fact] : [...facts, fact];
+  (facts as F[]).push(fact);
+  return facts;
 }
 
 function instantAt(field: string): number {
