@@ -1,6 +1,5 @@
 /** The HTTP server that Prometheus scrapes. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { setImmediate as othersTurn } from "node:timers/promises";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import { UnavailableError, createWebServer, toError, type Logger } from "@celery-metrics-exporter/runtime";
@@ -56,14 +55,7 @@ export function expositionServer({
   const show = (path: string, shown: () => Promise<readonly Family[]>): void => {
     const text = (format: Format): (() => Promise<Buffer>) => {
       const writer = new TextWriter(format, staticLabels);
-      return shared(async () => {
-        const writing = writer.write(await shown());
-        for (;;) {
-          const { done, value } = writing.next();
-          if (done === true) return value;
-          await othersTurn();
-        }
-      });
+      return shared(async () => writer.write(await shown()));
     };
     const texts = { text: text("text"), openmetrics: text("openmetrics") };
     server.get(path, async ({ headers }, reply) => {

@@ -1,4 +1,5 @@
 /** The text formats of Prometheus, written as its Python client writes them: celery-exporter's users have these very texts in their queries. */
+import { setImmediate as othersTurn } from "node:timers/promises";
 
 export type Format = "text" | "openmetrics";
 
@@ -49,16 +50,7 @@ export function formatFor(accept = ""): Format {
   return openmetrics > 0 && openmetrics >= qualityOf("text/plain") ? "openmetrics" : "text";
 }
 
-/** Writes all at once; see `TextWriter`. */
-export function writeText(families: readonly Family[], format: Format, more: Readonly<Record<string, string>> = {}): string {
-  const writing = new TextWriter(format, more).write(families);
-  for (;;) {
-    const { done, value } = writing.next();
-    if (done === true) return value.toString();
-  }
-}
-
-/** Bytes that are written at a time. */
+/** Bytes that are written before other work gets its turn. */
 const PART = 65_536;
 
 type Written = readonly [before: Uint8Array, after: Uint8Array];
@@ -85,10 +77,10 @@ export class TextWriter {
   }
 
   /**
-   * Writes families in the given order, a part at a time, so that other work gets its turn and samples need not all be in memory. The text format 0.0.4 has
-   * no samples with the suffix `_created`: there they are a gauge after the family.
+   * Writes families in the given order. Samples are taken as they are written, so they need not all be in memory, and other work gets its turn in between.
+   * The text format 0.0.4 has no samples with the suffix `_created`: there they are a gauge after the family.
    */
-  *write(families: readonly Family[]): Generator<void, Buffer, void> {
+  async write(families: readonly Family[]): Promise<Buffer> {
     const output = new Output(this.#expected);
     let part = PART;
     for (const { name, type, help, samples } of families) {
@@ -103,7 +95,7 @@ export class TextWriter {
         else this.#line(output, name, names, sample);
         if (output.length < part) continue;
         part = output.length + PART;
-        yield;
+        await othersTurn();
       }
       if (created.length === 0) continue;
       header(`${name}${CREATED}`, "gauge");

@@ -3,7 +3,7 @@ import { createLogger } from "@celery-metrics-exporter/runtime";
 import { expect, it } from "vitest";
 import { HistogramFields } from "../../src/counting/fields.ts";
 import { Exposition, type Read } from "../../src/exposition/exposition.ts";
-import { writeText } from "../../src/exposition/text.ts";
+import { type Family, TextWriter } from "../../src/exposition/text.ts";
 
 const READ: Read = {
   epoch: "1",
@@ -15,6 +15,10 @@ const READ: Read = {
   queues: undefined,
   workers: undefined,
 };
+
+async function textOf(families: readonly Family[]): Promise<string> {
+  return (await new TextWriter("text").write(families)).toString();
+}
 
 it("shows nothing if another process has taken over while Redis was slow", async () => {
   let isActive = true;
@@ -35,7 +39,7 @@ it("shows nothing if another process has taken over while Redis was slow", async
   const shown = async (): Promise<string> => {
     const families = exposition.families();
     answer?.(READ);
-    return writeText(await families, "text");
+    return textOf(await families);
   };
   expect(await shown()).toContain('celery_task_received_total{hostname="generic",name="shop.charge",queue_name="celery"} 5.0');
   isActive = false;
@@ -44,7 +48,7 @@ it("shows nothing if another process has taken over while Redis was slow", async
   const late = exposition.families();
   isActive = false;
   answer?.(READ);
-  const text = writeText(await late, "text");
+  const text = await textOf(await late);
   expect(text).toMatch(/^celery_exporter_active 0\.0$/m);
   expect(text).not.toContain("celery_task_received");
 });

@@ -1,5 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { type Family, type Sample, TextWriter, formatFor, writeNumber, writeText } from "../../src/exposition/text.ts";
+import { type Family, type Format, type Sample, TextWriter, formatFor, writeNumber } from "../../src/exposition/text.ts";
+
+async function writeText(families: readonly Family[], format: Format, more?: Readonly<Record<string, string>>): Promise<string> {
+  return (await new TextWriter(format, more).write(families)).toString();
+}
 
 const NASTY = 'a "quoted" \\ back\\slash,\nnew line, é ✓ 🐇 {x="y"}';
 
@@ -27,8 +31,8 @@ const FAMILIES: readonly Family[] = [
   { name: "celery_task_empty", type: "histogram", help: "None yet.", samples: [] },
 ];
 
-it("writes the text format 0.0.4 as Prometheus' Python client does", () => {
-  expect(writeText(FAMILIES, "text")).toBe(`# HELP celery_task_sent_total Sent when "it" is\\npublished \\\\o/.
+it("writes the text format 0.0.4 as Prometheus' Python client does", async () => {
+  expect(await writeText(FAMILIES, "text")).toBe(`# HELP celery_task_sent_total Sent when "it" is\\npublished \\\\o/.
 # TYPE celery_task_sent_total counter
 celery_task_sent_total{hostname="generic",name="a \\"quoted\\" \\\\ back\\\\slash,\\nnew line, é ✓ 🐇 {x=\\"y\\"}",queue_name="celery"} 3.0
 celery_task_sent_total{hostname="",name="",queue_name=""} 0.0
@@ -46,8 +50,8 @@ celery_task_runtime_sum{name="a"} 1e-05
 `);
 });
 
-it("writes OpenMetrics 1.0: a counter's family without _total, quotes of a help text escaped, and an end", () => {
-  expect(writeText(FAMILIES.slice(0, 2), "openmetrics", { env: "prod", queue_name: "of the sample" }))
+it("writes OpenMetrics 1.0: a counter's family without _total, quotes of a help text escaped, and an end", async () => {
+  expect(await writeText(FAMILIES.slice(0, 2), "openmetrics", { env: "prod", queue_name: "of the sample" }))
     .toBe(`# HELP celery_task_sent Sent when \\"it\\" is\\npublished \\\\o/.
 # TYPE celery_task_sent counter
 celery_task_sent_total{env="prod",hostname="generic",name="a \\"quoted\\" \\\\ back\\\\slash,\\nnew line, é ✓ 🐇 {x=\\"y\\"}",queue_name="celery"} 3.0
@@ -80,8 +84,8 @@ describe("samples that say when a counter began", () => {
     { name: "celery_queue_length", type: "gauge", help: "How long.", samples: [{ suffix: "", labels: {}, value: 1 }] },
   ];
 
-  it("are a gauge after the family in the text format", () => {
-    expect(writeText(families, "text", { env: "x" })).toBe(`# HELP celery_task_sent_total Sent.
+  it("are a gauge after the family in the text format", async () => {
+    expect(await writeText(families, "text", { env: "x" })).toBe(`# HELP celery_task_sent_total Sent.
 # TYPE celery_task_sent_total counter
 celery_task_sent_total{env="x",name="a"} 1.0
 celery_task_sent_total{env="x",name="b"} 2.0
@@ -95,8 +99,8 @@ celery_queue_length{env="x"} 1.0
 `);
   });
 
-  it("are in the family in OpenMetrics, each after its counter", () => {
-    expect(writeText(families.slice(0, 1), "openmetrics")).toBe(`# HELP celery_task_sent Sent.
+  it("are in the family in OpenMetrics, each after its counter", async () => {
+    expect(await writeText(families.slice(0, 1), "openmetrics")).toBe(`# HELP celery_task_sent Sent.
 # TYPE celery_task_sent counter
 celery_task_sent_total{name="a"} 1.0
 celery_task_sent_created{name="a"} 1.764447e+09
@@ -133,9 +137,9 @@ it.each([
   [Number.POSITIVE_INFINITY, "+Inf"],
   [Number.NEGATIVE_INFINITY, "-Inf"],
   [Number.NaN, "NaN"],
-])("writes %d as the Python client does", (number, text) => {
+])("writes %d as the Python client does", async (number, text) => {
   expect(writeNumber(number)).toBe(text);
-  expect(writeText([{ name: "m", type: "gauge", help: "", samples: [{ suffix: "", labels: {}, value: number }] }], "text")).toContain(
+  expect(await writeText([{ name: "m", type: "gauge", help: "", samples: [{ suffix: "", labels: {}, value: number }] }], "text")).toContain(
     `\nm ${text}\n`,
   );
 });
@@ -163,39 +167,30 @@ it.each([
   expect(formatFor(accept)).toBe(format);
 });
 
-it("takes samples as it writes them, so that a large family is never in memory as a whole", () => {
+it("takes samples as it writes them, so that a large family is never in memory as a whole", async () => {
   let taken = 0;
   const labels = { name: "a".repeat(1_000) };
   function* samples(): Generator<Sample> {
     for (; taken < 1_000; taken += 1) yield { suffix: "_total", labels, own: ["exception", `E${taken}`], value: taken };
   }
-  const writing = new TextWriter("text").write([{ name: "celery_task_failed", type: "counter", help: "Failed.", samples: samples() }]);
-  expect(writing.next().done).toBe(false);
+  const writing = writeText([{ name: "celery_task_failed", type: "counter", help: "Failed.", samples: samples() }], "text");
   expect(taken).toBeLessThan(70);
-  let step = writing.next();
-  while (step.done !== true) step = writing.next();
-  const lines = step.value.toString().split("\n");
+  const lines = (await writing).split("\n");
   expect(lines).toHaveLength(1_003);
   expect(lines.at(-2)).toMatch(/^celery_task_failed_total.*exception="E999".* 999\.0$/);
 });
 
-it("writes the same again, whatever it has written since", () => {
+it("writes the same again, whatever it has written since", async () => {
   const writer = new TextWriter("text", { env: "x" });
-  const write = (families: readonly Family[]): string => {
-    const writing = writer.write(families);
-    for (;;) {
-      const { done, value } = writing.next();
-      if (done === true) return value.toString();
-    }
-  };
-  const first = write(FAMILIES);
-  expect(first).toBe(writeText(FAMILIES, "text", { env: "x" }));
-  write([{ name: "m", type: "gauge", help: "", samples: FAMILIES.flatMap(({ samples }) => [...samples]) }]);
-  expect(write(FAMILIES)).toBe(first);
+  const write = async (families: readonly Family[]): Promise<string> => (await writer.write(families)).toString();
+  const first = await write(FAMILIES);
+  expect(first).toBe(await writeText(FAMILIES, "text", { env: "x" }));
+  await write([{ name: "m", type: "gauge", help: "", samples: FAMILIES.flatMap(({ samples }) => [...samples]) }]);
+  expect(await write(FAMILIES)).toBe(first);
 });
 
-it("writes a label of the sample's own in its place, whatever labels it has besides", () => {
-  const lines = writeText(
+it("writes a label of the sample's own in its place, whatever labels it has besides", async () => {
+  const written = await writeText(
     [
       {
         name: "m",
@@ -210,7 +205,8 @@ it("writes a label of the sample's own in its place, whatever labels it has besi
     ],
     "text",
     { k: "v" },
-  ).split("\n");
+  );
+  const lines = written.split("\n");
   expect(lines.slice(2, 6)).toEqual([
     'm_bucket{k="v",le="1.0"} 1.0',
     'm_bucket{a="\\"",k="v",le="\\\\\\"",z="\\n"} 1.0',
