@@ -1,5 +1,5 @@
 /** Runs the built program as a user would. */
-import { startProgram as start, type RunningProgram } from "@celery-metrics-exporter/testkit";
+import { SHORT_LIVED, startProgram as start, type RunningProgram } from "@celery-metrics-exporter/testkit";
 import { fileURLToPath } from "node:url";
 
 export const BIN = fileURLToPath(new URL("../bin/celery-metrics-exporter.js", import.meta.url));
@@ -16,7 +16,7 @@ export const WITHOUT_AGENT = fileURLToPath(new URL("fixtures/without-agent.mjs",
 
 /** Starts the program with only the given environment. */
 export function startProgram(args: readonly string[], { program = BIN, ...options }: RunOptions = {}): RunningProgram {
-  return start(process.execPath, [program, ...args], options);
+  return start(process.execPath, [...SHORT_LIVED, program, ...args], options);
 }
 
 /** Runs the program to its end. */

@@ -118,6 +118,9 @@ export class ChildProgram {
   }
 }
 
+/** Options of Node.js for programs that tests run for seconds. Optimizing the WebAssembly of an embedded database takes 2 s of CPU time, which only pays later. */
+export const SHORT_LIVED: readonly string[] = ["--liftoff-only"];
+
 /** A program that a test runs as a user would. */
 export interface RunningProgram {
   readonly child: ChildProcess;

@@ -38,7 +38,7 @@ export {
   toSingleFrames,
   type WireEvent,
 } from "./celery/event-publisher.ts";
-export { ChildProgram, startProgram, type Program, type RunningProgram } from "./child-program.ts";
+export { ChildProgram, SHORT_LIVED, startProgram, type Program, type RunningProgram } from "./child-program.ts";
 export {
   celeryEnvironment,
   type CeleryWorker,

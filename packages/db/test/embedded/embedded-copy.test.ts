@@ -1,3 +1,4 @@
+import { SHORT_LIVED } from "@celery-metrics-exporter/testkit";
 import { sql } from "drizzle-orm";
 import { execFile } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
@@ -39,7 +40,7 @@ async function insert(n: number): Promise<void> {
 async function copyOfKilledProcess(): Promise<string> {
   const program = `import { copyEmbeddedDatabase } from ${JSON.stringify(new URL("../../dist/index.js", import.meta.url).href)};
     console.log((await copyEmbeddedDatabase(${JSON.stringify(`pglite:${folder}`)})).url); process.kill(process.pid, "SIGKILL");`;
-  const child = promisify(execFile)(process.execPath, ["--input-type=module", "--eval", program]);
+  const child = promisify(execFile)(process.execPath, [...SHORT_LIVED, "--input-type=module", "--eval", program]);
   const { stdout } = await child.catch((thrown: unknown) => thrown as { stdout: string });
   return stdout.trim().slice("pglite:".length);
 }

@@ -1,4 +1,5 @@
 import { UnavailableError } from "@celery-metrics-exporter/runtime";
+import { SHORT_LIVED } from "@celery-metrics-exporter/testkit";
 import { sql } from "drizzle-orm";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -19,7 +20,7 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 async function killDuringCreation(file: string): Promise<void> {
   const program = `import { connectDatabase } from ${JSON.stringify(new URL("../../dist/index.js", import.meta.url).href)};
     await connectDatabase({ url: ${JSON.stringify(`pglite:${folder}`)} });`;
-  const child = spawn(process.execPath, ["--input-type=module", "--eval", program], { stdio: "ignore" });
+  const child = spawn(process.execPath, [...SHORT_LIVED, "--input-type=module", "--eval", program], { stdio: "ignore" });
   const ended = once(child, "exit");
   await expect.poll(() => readdirSync(folder), { interval: 1, timeout: 60_000 }).toContain(file);
   child.kill("SIGKILL");
