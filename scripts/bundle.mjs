@@ -8,8 +8,8 @@ import { writeFile } from "node:fs/promises";
 import { relative, resolve } from "node:path";
 
 const DIST = resolve("dist");
-/** These packages load files that lie beside their modules, or native code. They stay where they are. */
-const SEPARATE = /^(?:@electric-sql\/|@bull-board\/|unix-dgram)/;
+/** These load files that lie beside their modules, start themselves as programs, or load native code. They stay where they are. */
+const SEPARATE = /^(?:@electric-sql\/|@bull-board\/|unix-dgram)|\/services\/[\w-]+\.mjs$/;
 /** CommonJS modules expect these names. An ES module has none of them. */
 const COMMONJS_NAMES = [
   'import { createRequire as createRequireOfBundle } from "node:module";',
@@ -17,7 +17,7 @@ const COMMONJS_NAMES = [
   "const require = createRequireOfBundle(import.meta.url), __filename = pathOfBundle(import.meta.url), __dirname = import.meta.dirname;",
 ].join(" ");
 
-/** Imports the separate packages by their path, because not all of them are dependencies of the app itself. @type {import("esbuild").Plugin} */
+/** Imports what is separate by its path, because not all of these packages are dependencies of the app itself. @type {import("esbuild").Plugin} */
 const separatePackages = {
   name: "separate-packages",
   setup(bundle) {

@@ -44,7 +44,7 @@ await runScript(async () => {
  * @returns {Promise<number>}
  */
 function runDemo(args) {
-  return run(process.execPath, [join(ROOT, "apps/demo/dist/main.js"), ...args, ...ARGUMENTS]);
+  return run(process.execPath, [join(ROOT, "apps/demo/dist/bundle.js"), ...args, ...ARGUMENTS]);
 }
 
 /**

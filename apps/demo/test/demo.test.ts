@@ -1,4 +1,5 @@
 import {
+  SHORT_LIVED,
   connectPublisher,
   findCeleryPython,
   startProgram,
@@ -20,7 +21,7 @@ import { simulateTask } from "../src/simulator.ts";
 
 const TIMEOUT_MS = 170_000;
 /** The built program, which `npm run demo` starts. */
-const PROGRAM = fileURLToPath(new URL("../dist/main.js", import.meta.url));
+const PROGRAM = fileURLToPath(new URL("../dist/bundle.js", import.meta.url));
 
 let redis: RedisServer;
 let folder: string;
@@ -37,7 +38,7 @@ afterAll(async () => {
 });
 
 function startDemo(args: readonly string[], env: Readonly<Record<string, string>> = {}): RunningProgram {
-  const demo = startProgram(process.execPath, [PROGRAM, ...args], { env, folder });
+  const demo = startProgram(process.execPath, [...SHORT_LIVED, PROGRAM, ...args], { env, folder });
   demos.push(demo);
   return demo;
 }
