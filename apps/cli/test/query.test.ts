@@ -176,7 +176,7 @@ describe("on an embedded database", { timeout: TIMEOUT_MS }, () => {
     const running = startProgram(["query", "select count(*) from generate_series(1, 100000000000)"], { env });
     await expect.poll(copies, { timeout: TIMEOUT_MS }).toHaveLength(1);
     // The guard is the child process that waits next to the statement.
-    await expect.poll(() => childrenOf(running.pid), { timeout: TIMEOUT_MS }).not.toBe("");
+    await expect.poll(() => childrenOf(running.pid), { timeout: TIMEOUT_MS, interval: 250 }).not.toBe("");
     running.signal(signal);
     await running.exitCode;
     await expect.poll(copies, { timeout: TIMEOUT_MS }).toEqual([]);
