@@ -15,6 +15,7 @@ const faultTests = [
   "packages/pipeline/test/contract/contract-suite.test.ts",
   "packages/pipeline/test/deliver/systematic-fault.test.ts",
   "packages/pipeline/test/queue/takeover.test.ts",
+  "packages/testkit/test/private-rabbitmq.test.ts",
 ];
 
 export default defineConfig({

@@ -2,22 +2,11 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { connect } from "node:net";
-import { connect as connectAmqp } from "amqplib";
 import { Redis } from "ioredis";
 import { Client } from "pg";
-import { describe, expect, test } from "vitest";
-import {
-  createDatabase,
-  createVhost,
-  type PostgresServer,
-  type RabbitmqServer,
-  type RedisServer,
-  sharedRabbitmqUrl,
-  sharedRedisUrl,
-  startPostgres,
-  startRabbitmq,
-  startRedis,
-} from "../src/index.ts";
+import { expect, test } from "vitest";
+import { createDatabase, createVhost, sharedRabbitmqUrl, sharedRedisUrl, startPostgres, startRedis } from "../src/index.ts";
+import { describePrivate, openAmqp } from "./private-server.ts";
 
 async function pingRedis(url: string): Promise<void> {
   const redis = new Redis(url, { lazyConnect: true, maxRetriesPerRequest: 0, retryStrategy: () => null });
@@ -41,39 +30,8 @@ async function queryPostgres(url: string, sql = "SELECT 1"): Promise<readonly Re
   }
 }
 
-async function openAmqp(url: string): Promise<void> {
-  const connection = await connectAmqp(url);
-  const channel = await connection.createChannel();
-  await channel.assertQueue("", { exclusive: true });
-  await connection.close();
-}
-
-const kinds: readonly [string, () => Promise<RedisServer | RabbitmqServer | PostgresServer>, (url: string) => Promise<unknown>][] = [
-  ["Redis", () => startRedis(), pingRedis],
-  ["PostgreSQL", () => startPostgres(), queryPostgres],
-  ["RabbitMQ", () => startRabbitmq(), openAmqp],
-];
-
-describe.each(kinds)("a private %s", (_name, start, use) => {
-  test("answers, is gone after SIGKILL, comes back on the same URL, and leaves nothing after stop", { timeout: 120_000 }, async () => {
-    const server = await start();
-    const { url, pid, folder } = server;
-    await use(url);
-
-    await server.kill();
-    expect(isAlive(pid)).toBe(false);
-    await expect(use(url)).rejects.toThrow(/ECONNREFUSED|Connection is closed/);
-
-    await server.restart();
-    expect(server.url).toBe(url);
-    expect(server.pid).not.toBe(pid);
-    await use(url);
-
-    await server.stop();
-    await expect(use(url)).rejects.toThrow(/ECONNREFUSED|Connection is closed/);
-    expect(existsSync(folder)).toBe(false);
-  });
-});
+describePrivate("Redis", () => startRedis(), pingRedis);
+describePrivate("PostgreSQL", () => startPostgres(), queryPostgres);
 
 test("a Redis with an append-only file keeps its data over a SIGKILL", async () => {
   const server = await startRedis({ args: ["--appendonly", "yes", "--appendfsync", "always"] });
@@ -126,15 +84,6 @@ test("the shared Redis answers, and each database created on the shared PostgreS
   await Promise.all([one.drop(), two.drop()]);
   await expect(queryPostgres(one.url)).rejects.toThrow(/does not exist/);
 });
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
-  }
-}
 
 function listens(port: number): Promise<boolean> {
   return new Promise((resolve) => {
