@@ -125,11 +125,11 @@ describe("Tasks", () => {
       .or(page.locator("tr", { hasText: FAILED.slice(0, 8) }))
       .first()
       .waitFor();
-    expect(new URL(page.url()).search).toBe("?status=FAILURE&name=shop.charge_card");
+    await page.waitForURL(({ search }) => search === "?status=FAILURE&name=shop.charge_card");
     await page.getByRole("button", { name: "Remove name:shop.charge_card" }).click();
-    expect(new URL(page.url()).search).toBe("?status=FAILURE");
+    await page.waitForURL(({ search }) => search === "?status=FAILURE");
     await page.goBack();
-    expect(new URL(page.url()).search).toBe("?status=FAILURE&name=shop.charge_card");
+    await page.waitForURL(({ search }) => search === "?status=FAILURE&name=shop.charge_card");
     expect(await page.getByRole("checkbox", { name: "FAILURE" }).isChecked()).toBe(true);
     await page.getByRole("button", { name: "Remove name:shop.charge_card" }).waitFor();
   });
@@ -264,7 +264,7 @@ describe("Live", () => {
     const page = await viewer.open(site(), { path: "live" });
     await page.locator("[data-row]").first().waitFor();
     await page.getByRole("link", { name: "Problems" }).click();
-    expect(new URL(page.url()).search).toBe("?status=FAILURE,RETRY,REVOKED,REJECTED");
+    await page.waitForURL(({ search }) => search === "?status=FAILURE,RETRY,REVOKED,REJECTED");
     await page.locator("[data-row]").first().waitFor();
     expect(await page.locator("tbody").getByText("SUCCESS").count()).toBe(0);
   });
@@ -303,7 +303,7 @@ describe("Workers", () => {
       .getByRole("link", { name: pay1["Failed"] ?? "", exact: true })
       .click();
     await page.locator("[data-row]").first().waitFor();
-    expect(new URL(page.url()).search).toBe("?worker=pay-1@atlas&status=FAILURE");
+    await page.waitForURL(({ search }) => search === "?worker=pay-1@atlas&status=FAILURE");
   });
 
   it("show one with what it ran, what runs against its p95, and its queues", async () => {
@@ -421,7 +421,7 @@ describe("Failures", () => {
     await page.getByRole("link", { name: /^Going on/ }).click();
     await page.locator("[data-row]").filter({ hasText: "UnidentifiedImageError" }).waitFor();
     expect([...quiet, ...(await rows(page))].toSorted()).toEqual(all.toSorted());
-    expect(new URL(page.url()).search).toBe("?show=active");
+    await page.waitForURL(({ search }) => search === "?show=active");
     await page.locator("summary").filter({ hasText: "UnidentifiedImageError" }).click();
     await page.getByRole("link", { name: "img-1@corvo" }).waitFor();
     await page.getByRole("heading", { name: "At which attempt it ended" }).waitFor();
@@ -511,7 +511,7 @@ describe("Task", () => {
     expect(await revoke.getAttribute("aria-disabled")).toBe("true");
     await expectText(page, "This version only reads");
     await page.getByRole("link", { name: "Root" }).click();
-    expect(new URL(page.url()).searchParams.get("id")).toBe(ROOT);
+    await page.waitForURL(({ searchParams }) => searchParams.get("id") === ROOT);
   });
 
   it("shows each attempt with its own traceback and worker, by address", async () => {
@@ -586,7 +586,7 @@ describe("Task", () => {
     await page.locator("[data-row]").first().waitFor();
     await page.getByRole("checkbox", { name: "LOST" }).click();
     await page.getByRole("button", { name: "Remove is:lost" }).waitFor();
-    expect(new URL(page.url()).search).toBe("?lost=true");
+    await page.waitForURL(({ search }) => search === "?lost=true");
     await page.locator(`[data-row="${LOST}"]`).getByText("LOST").first().waitFor();
     expect(await rows(page)).toEqual([LOST]);
     await page.locator("[data-open]").first().click();
@@ -637,7 +637,7 @@ describe("the brush", () => {
     await page.getByRole("slider", { name: "Shown time" }).waitFor();
     await page.goBack();
     await page.getByText("Drag to choose a time range").waitFor();
-    expect(new URL(page.url()).search).toBe("");
+    await page.waitForURL(({ search }) => search === "");
   });
 
   it("shows only tasks of the chosen range", async () => {
@@ -778,7 +778,7 @@ describe.each(["keeps", "strips"] as const)("behind a proxy that %s its prefix",
       await page.reload();
       await page.locator("[data-open]").first().click();
       await page.getByRole("heading", { name: "Timeline" }).waitFor();
-      expect(new URL(page.url()).pathname).toBe("/celery/prod/task");
+      await page.waitForURL(({ pathname }) => pathname === "/celery/prod/task");
       expect(viewer.complaints).toEqual([]);
     } finally {
       await proxy.stop();
