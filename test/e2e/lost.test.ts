@@ -1,7 +1,5 @@
 /** A real worker that is killed while it runs a task: the task is lost, until another worker gets it again and finishes it. */
 import { execFile } from "node:child_process";
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { promisify } from "node:util";
 import { createLogger, startRoles, type RunningRoles } from "@celery-metrics-exporter/runtime";
 import {
@@ -10,26 +8,13 @@ import {
   requireCeleryPython,
   startCeleryWorker,
   startRedis,
-  temporaryFolder,
   type CeleryWorker,
   type CeleryWorkerOptions,
 } from "@celery-metrics-exporter/testkit";
 import { afterEach, expect, it } from "vitest";
 import { webRole } from "web";
 import { startWholePipeline } from "../integration/whole-pipeline.ts";
-
-const APP = `
-import os, time
-from celery import Celery
-
-app = Celery("slow", broker=os.environ["BROKER_URL"])
-app.conf.update(worker_send_task_events=True, task_send_sent_event=True, task_acks_late=True, task_ignore_result=True,
-                task_default_queue="slow", broker_connection_retry_on_startup=True)
-
-@app.task(name="slow.export")
-def export():
-    time.sleep(float(os.environ["SECONDS"]))
-`;
+import { slowApp } from "./slow-app.ts";
 
 /** "Within a minute", of which a worker's silence takes half. */
 const LOST_WITHIN_MS = 60_000;
@@ -61,23 +46,22 @@ it("is lost within a minute, and no longer once another worker has finished it",
   );
   cleanups.push(() => web.stop());
 
-  const folder = temporaryFolder("slow");
-  writeFileSync(join(folder, "slow.py"), APP);
-  const start = async (hostname: string, seconds: string): Promise<CeleryWorker> => {
+  const app = slowApp();
+  const start = async (hostname: string, seconds: number): Promise<CeleryWorker> => {
     const options: CeleryWorkerOptions = {
       brokerUrl: vhost.url,
-      app: "slow",
-      queues: ["slow"],
+      app: app.name,
+      queues: [app.queue],
       hostname: `${hostname}@host`,
       concurrency: 1,
     };
-    const worker = await startCeleryWorker({ ...options, env: { PYTHONPATH: folder, SECONDS: seconds } });
+    const worker = await startCeleryWorker({ ...options, env: app.env(seconds) });
     cleanups.push(() => worker.kill());
     return worker;
   };
-  const doomed = await start("doomed", "600");
-  const { stdout } = await promisify(execFile)(requireCeleryPython(), ["-c", "import slow; print(slow.export.delay().id)"], {
-    env: celeryEnvironment(vhost.url, { PYTHONPATH: folder, SECONDS: "0" }),
+  const doomed = await start("doomed", 600);
+  const { stdout } = await promisify(execFile)(requireCeleryPython(), ["-c", app.send], {
+    env: celeryEnvironment(vhost.url, app.env(0)),
   });
   const id = stdout.trim();
 
@@ -103,7 +87,7 @@ it("is lost within a minute, and no longer once another worker has finished it",
   await expect.poll(lostIds, within).toEqual([id]);
   await expect.poll(() => stateOf("doomed@host"), within).toEqual(["lost"]);
 
-  await start("next", "0");
+  await start("next", 0);
   await expect.poll(seen, within).toEqual({ status: "SUCCESS", lost: false, attempts: ["doomed@host lost", "next@host success"] });
   await expect.poll(lostIds, within).toEqual([]);
   expect(await stateOf("doomed@host")).toEqual(["lost"]);

@@ -152,7 +152,7 @@ it("counts the recordings exactly, shuffled and repeated, through both brokers, 
 });
 
 it("shows killed workers of every pool, on both brokers, as down, and later not at all", async () => {
-  const { brokers, scrape } = await start({ PROMETHEUS_WORKER_TIMEOUT_SECONDS: "5", PROMETHEUS_WORKER_PURGE_SECONDS: "9" });
+  const { brokers, scrape } = await start({ PROMETHEUS_WORKER_TIMEOUT_SECONDS: "5", PROMETHEUS_WORKER_PURGE_SECONDS: "20" });
   const workers = await Promise.all(
     Object.entries(brokers).flatMap(([broker, brokerUrl]) =>
       (["prefork", "threads", "solo"] as const).map((pool) =>

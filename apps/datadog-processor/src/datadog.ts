@@ -64,7 +64,12 @@ export function defineDatadog({ onStep }: Pick<FinishedTasksOptions, "onStep"> =
       });
 
       const key = `${config.QUEUE_PREFIX}:${KEYS}`;
-      const workers = new Workers({ redis, key: `${key}:workers`, purgeSeconds: config.DATADOG_WORKER_PURGE_SECONDS });
+      const workers = new Workers({
+        redis,
+        key: `${key}:workers`,
+        listenedKey: `${key}:listened`,
+        purgeSeconds: config.DATADOG_WORKER_PURGE_SECONDS,
+      });
       const observations = new Observations({
         redis,
         key: `${key}:observations`,
@@ -89,8 +94,8 @@ export function defineDatadog({ onStep }: Pick<FinishedTasksOptions, "onStep"> =
         }),
         statsd,
         read: async () => {
-          const [states, observed] = await Promise.all([workers.all(), observations.newest()]);
-          return { ...observed, states, waitingSince: await waiting.oldest(observed) };
+          const [known, observed] = await Promise.all([workers.all(), observations.newest()]);
+          return { ...observed, ...known, waitingSince: await waiting.oldest(observed) };
         },
         isActive: () => leader.isActive,
         everyMs: config.DATADOG_GAUGE_INTERVAL_MS,
@@ -111,7 +116,10 @@ export function defineDatadog({ onStep }: Pick<FinishedTasksOptions, "onStep"> =
         },
         process: (ids, signal, job) => finished.process(ids, signal, job),
         forget: (ids) => finished.forget(ids),
-        observe: (observed) => observations.store(observed),
+        observe: async (observed) => {
+          await observations.store(observed);
+          await workers.listened(observed);
+        },
         stop: async () => {
           await gauges.stop();
           await leader.stop();

@@ -9,6 +9,7 @@ import {
   checkWorkers,
   connectDatabase,
   deleteTasks,
+  mergeListened,
   mergeObservedWorkers,
   mergeQueueMinutes,
   mergeWorkerEvents,
@@ -93,6 +94,10 @@ class PostgresExporter implements Exporter {
       await mergeQueueMinutes(
         database,
         observations.filter((observation) => observation.type === "queues-observed"),
+      );
+      await mergeListened(
+        database,
+        observations.filter((observation) => observation.type === "listened"),
       );
     });
   }

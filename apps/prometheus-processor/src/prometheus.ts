@@ -77,6 +77,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
       const workers = new Workers({
         redis,
         key: `${config.QUEUE_PREFIX}:${KEYS}:workers`,
+        listenedKey: `${config.QUEUE_PREFIX}:${KEYS}:listened`,
         purgeSeconds: config.PROMETHEUS_WORKER_PURGE_SECONDS,
       });
       const observations = new Observations({
@@ -96,7 +97,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         isActive: () => leader.isActive,
         isUncertain: () => leader.isUncertain,
         read: async () => {
-          const [epoch, shards, labelSets, created, classes, states, observed] = await Promise.all([
+          const [epoch, shards, labelSets, created, classes, known, observed] = await Promise.all([
             epochOf(redis, `${config.QUEUE_PREFIX}:${KEYS}:epoch`),
             counts.read(),
             labels.all(),
@@ -105,7 +106,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
             workers.all(),
             observations.newest(),
           ]);
-          return { epoch, shards, labels: labelSets, created, exceptions: classes, states, ...observed };
+          return { epoch, shards, labels: labelSets, created, exceptions: classes, ...known, ...observed };
         },
         logger,
       });
@@ -144,7 +145,10 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         },
         process: (ids) => counts.giveUpWaiting(ids),
         forget: (ids) => counts.forget(ids),
-        observe: (observed) => observations.store(observed),
+        observe: async (observed) => {
+          await observations.store(observed);
+          await workers.listened(observed);
+        },
       };
     },
   });

@@ -6,6 +6,7 @@ import {
   Fanout,
   OtherSources,
   RECEIVER,
+  OnlineMark,
   openFilter,
   Leadership,
   ReceiverRegister,
@@ -74,9 +75,13 @@ export const receiver: Role<typeof Config> = defineRole({
       health: health.component("storing"),
       logger,
     });
+    const onlineMark = new OnlineMark({ redis, prefix: config.QUEUE_PREFIX });
     const flow = new Receiver({
       source,
       delivery,
+      tellListened: (time) => fanout.tellListened(time),
+      onWorkerOnline: () => onlineMark.leave(),
+      isActive: () => standby?.isActive ?? true,
       takes: (event) => fanout.takes(event.type) || filter?.needs(event) === true,
       fullBecause: () => fanout.fullBecause(),
       batch: {
@@ -90,6 +95,7 @@ export const receiver: Role<typeof Config> = defineRole({
       advice: new EventAdvice(logger),
       clocks: new SenderClocks({ now: await receiverClock(redis, logger), health: health.component("clock"), logger }),
       health: health.component("taking"),
+      logger,
     });
     const { broadcast } = source;
     const standby =

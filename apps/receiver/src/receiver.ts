@@ -1,16 +1,23 @@
 /** The receiver's flow with bounded memory: message → decode → filter → batch → exporter queues → acknowledge. */
 import type { EventSource, RawMessage } from "@celery-metrics-exporter/broker";
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import { type ComponentHealth, Repeat } from "@celery-metrics-exporter/runtime";
+import { type ComponentHealth, type Logger, Repeat } from "@celery-metrics-exporter/runtime";
 import { Batcher, type Batch, type BatcherOptions, type Delivery } from "./batches.ts";
 import type { EventAdvice } from "./event-advice.ts";
 import type { ReceiverMetrics } from "./receiver-metrics.ts";
+import type { Fanout } from "@celery-metrics-exporter/pipeline";
 import type { Redaction } from "./redaction/redaction.ts";
 import type { SenderClocks } from "./clocks.ts";
 
 export interface ReceiverOptions {
   readonly source: EventSource;
   readonly delivery: Pick<Delivery, "deliver">;
+  /** Tells the exporters of what time they have got all events. */
+  readonly tellListened: Fanout["tellListened"];
+  /** A worker has come online. Called often. */
+  readonly onWorkerOnline: () => void;
+  /** Whether this receiver hands over what it receives. Others may be on standby. */
+  readonly isActive: () => boolean;
   /** Whether any exporter takes this event. */
   readonly takes: (event: CeleryEvent) => boolean;
   /** Names what is full, as the reason to pause; undefined if nothing is full. Called often. */
@@ -23,11 +30,16 @@ export interface ReceiverOptions {
   readonly clocks: SenderClocks;
   /** Whether the receiver is taking events. */
   readonly health: ComponentHealth;
+  readonly logger: Logger;
 }
 
 /** Maximum number of batches on their way to Redis: enough to hide its latency. More would only occupy memory while Redis is away. */
 const MAX_IN_FLIGHT = 4;
 const CHECK_MS = 500;
+/** Often enough to notice a lost worker soon, and rarely enough to cost nothing. */
+const TELL_MS = 5_000;
+/** A batch that needs longer to be stored leaves events waiting behind it, whose workers would look silent. */
+const SLOW_MS = 5_000;
 
 /**
  * One rule bounds the memory: the source is paused while `MAX_IN_FLIGHT` batches, or as many bytes as one batch may have, wait to be stored,
@@ -42,6 +54,9 @@ export class Receiver {
   /** Ends the retries if the broker redelivers messages that are not acknowledged. */
   readonly #giveUp = new AbortController();
   #regulating: Repeat | undefined;
+  #telling: Repeat | undefined;
+  /** Since when nothing kept events waiting (`performance.now()`); undefined while something does. */
+  #freeSince: number | undefined;
   #draining = false;
 
   constructor(options: ReceiverOptions) {
@@ -54,12 +69,16 @@ export class Receiver {
     this.#regulate();
     await this.#options.source.start((message) => this.#take(message));
     this.#regulating = new Repeat(() => this.#regulate(), { everyMs: CHECK_MS });
+    // Redis is unavailable, which its health component shows.
+    const onError = (err: Error): void => this.#options.logger.debug({ err }, "cannot tell the exporters that this receiver listens");
+    this.#telling = new Repeat(() => this.#tellListened(), { everyMs: TELL_MS, onError });
   }
 
   /** Stops taking messages. Resolves when everything taken is safe or left to the broker. Safe without `start`. */
   async drain(): Promise<void> {
     const { source } = this.#options;
     this.#draining = true;
+    const told = this.#telling?.stop();
     const drained = source.drain();
     this.#regulate();
     await drained;
@@ -67,13 +86,15 @@ export class Receiver {
     this.#batcher.flush();
     if (source.redelivers) this.#giveUp.abort();
     await Promise.all(this.#inFlight);
+    await told;
   }
 
   #take(message: RawMessage): void {
-    const { metrics, advice, clocks, redaction } = this.#options;
+    const { metrics, advice, clocks, redaction, onWorkerOnline } = this.#options;
     const decoded = message.decode();
     const { events, rejected } = redaction === undefined ? decoded : redaction(decoded);
     advice.observe(events);
+    if (events.some(({ type }) => type === "worker-online")) onWorkerOnline();
     const { inTime, future } = clocks.sort(events);
     metrics.received({ inTime, future, rejected });
     this.#batcher.add(message, { events: this.#taken(inTime), rejected, future });
@@ -110,7 +131,9 @@ export class Receiver {
   }
 
   async #deliver(batch: Batch): Promise<void> {
+    const startedAt = performance.now();
     const safe = await this.#options.delivery.deliver(batch, this.#giveUp.signal);
+    if (performance.now() - startedAt > SLOW_MS) this.#freeSince = undefined;
     if (safe) for (const message of batch.messages) message.ack();
   }
 
@@ -118,10 +141,26 @@ export class Receiver {
     const { source, health, fullBecause } = this.#options;
     // During a drain little is left, and it has nowhere else to go.
     const full = this.#draining ? undefined : fullBecause();
+    if (full !== undefined || source.listeningSince === undefined) this.#freeSince = undefined;
+    else this.#freeSince ??= performance.now();
     if (full === undefined) health.up();
     else health.down(`holding: ${full}`);
     if (full !== undefined || this.#isBusy) source.pause();
     else source.resume();
+  }
+
+  /** Once all events that came until now are stored, unless some are missing. */
+  async #tellListened(): Promise<void> {
+    const { source, batch, isActive, tellListened } = this.#options;
+    const [now, startedAt] = [Date.now(), performance.now()];
+    await Promise.all(this.#inFlight);
+    const { listeningSince } = source;
+    if (this.#draining || !isActive() || listeningSince === undefined || this.#freeSince === undefined) return;
+    const secondsAt = (moment: number): number => (now + moment - startedAt) / 1_000;
+    const since = secondsAt(Math.max(listeningSince, this.#freeSince));
+    // The open batch may be as old as that.
+    const until = secondsAt(startedAt - batch.maxMs);
+    if (since < until) await tellListened({ since, until });
   }
 
   get #isBusy(): boolean {

@@ -15,6 +15,7 @@ const logger = pino({ level: "silent" });
 class ManualSource implements EventSource {
   readonly broker = "rabbitmq";
   readonly redelivers = true;
+  readonly listeningSince = 0;
   paused = false;
   hand: OnMessage = () => {};
   async start(onMessage: OnMessage): Promise<void> {
@@ -51,6 +52,9 @@ describe("the amount that the receiver holds", () => {
     const receiver = new Receiver({
       source,
       delivery: { deliver: () => new Promise((resolve) => stored.push(() => resolve(true))) },
+      tellListened: async () => {},
+      onWorkerOnline: () => {},
+      isActive: () => true,
       takes: () => true,
       fullBecause: () => undefined,
       batch: { maxEvents: 2, maxMessages: 10, maxMs: 60_000, maxBytes: MAX_BYTES },
@@ -59,6 +63,7 @@ describe("the amount that the receiver holds", () => {
       advice: new EventAdvice(logger),
       clocks: new SenderClocks({ now: () => Date.now() / 1_000, health: health.component("clock"), logger }),
       health: health.component("taking"),
+      logger,
     });
     receivers.push(receiver);
     await receiver.start();

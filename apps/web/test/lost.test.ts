@@ -9,7 +9,15 @@ import {
   taskSucceeded,
   workerHeartbeat,
 } from "@celery-metrics-exporter/celery/testing";
-import { connectDatabase, mergeWorkerEvents, migrate, rollUp, upsertTasks, type Database } from "@celery-metrics-exporter/db";
+import {
+  connectDatabase,
+  mergeListened,
+  mergeWorkerEvents,
+  migrate,
+  rollUp,
+  upsertTasks,
+  type Database,
+} from "@celery-metrics-exporter/db";
 import { createLogger, startRoles, type RunningRoles } from "@celery-metrics-exporter/runtime";
 import { createDatabase, type TestDatabase } from "@celery-metrics-exporter/testkit";
 import { sql } from "drizzle-orm";
@@ -88,6 +96,7 @@ describe.each(["PostgreSQL", "PGlite"])("on %s", (kind) => {
     await upsertTasks(database, sceneEvents(), "unusual");
     await mergeWorkerEvents(database, [workerHeartbeat({ ...W1, ...ago(45) })], now - 45);
     await mergeWorkerEvents(database, [workerHeartbeat({ ...W2, ...ago(0) })], now);
+    await mergeListened(database, [{ type: "listened", since: now - 1_000, timestamp: now }]);
     await rollUp(database, { all: true });
     const env = { DATABASE_URL: databaseUrl, WEB_PORT: "0", HEALTH_PORT: "0", WEB_REQUEST_TIMEOUT_SECONDS: "30" };
     running = await startRoles([webRole((opened) => (url = `${opened}/api/v1`))], env, createLogger("web", "silent"));
@@ -183,14 +192,15 @@ describe.each(["PostgreSQL", "PGlite"])("on %s", (kind) => {
     expect((await fetch(`${url}/tasks/nothing/events`)).status).toBe(404);
   });
 
-  it("workers are lost by the same rule: not while nothing arrives", async () => {
+  it("workers are lost by the same rule: not while no receiver listens", async () => {
     expect(await states(1)).toEqual(["w1@host-a lost", "w2@host-b up"]);
     await database.drizzle.execute(sql`update celery_worker set heard_at = heard_at - interval '2 minutes'`);
-    await database.drizzle.execute(sql`update celery_rollup set rolled_up_at = now() - interval '2 minutes'`);
-    expect(await states(2)).toEqual(["w1@host-a lost", "w2@host-b up"]);
-    await database.drizzle.execute(sql`update celery_rollup set rolled_up_at = now()`);
-    await database.drizzle.execute(sql`update celery_task set updated_at = last_event_at`);
-    expect(await states(3)).toEqual(["w1@host-a lost", "w2@host-b lost"]);
+    await database.drizzle.execute(sql`update celery_listening set until = until - interval '2 minutes'`);
+    expect(await states(2)).toEqual(["w1@host-a lost", "w2@host-b unknown"]);
+    await mergeListened(database, [{ type: "listened", since: Date.now() / 1_000 - 20, timestamp: Date.now() / 1_000 }]);
+    expect(await states(3), "the receiver has just begun").toEqual(["w1@host-a unknown", "w2@host-b unknown"]);
+    await mergeListened(database, [{ type: "listened", since: now - 125, timestamp: Date.now() / 1_000 }]);
+    expect(await states(4)).toEqual(["w1@host-a lost", "w2@host-b lost"]);
   });
 
   it("a task that another worker takes is no longer lost", async () => {

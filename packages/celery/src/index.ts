@@ -51,4 +51,12 @@ export {
   type TaskState,
 } from "./model/task-state.ts";
 export { MAX_NAME_LENGTH, MAX_TEXT_LENGTH, cleanText, ownText } from "./python/text.ts";
-export type { ObservedQueue, ObservedUnacked, ObservedWorker, Observation, QueuesObserved, WorkersObserved } from "./model/observation.ts";
+export type {
+  Listened,
+  ObservedQueue,
+  ObservedUnacked,
+  ObservedWorker,
+  Observation,
+  QueuesObserved,
+  WorkersObserved,
+} from "./model/observation.ts";

@@ -15,6 +15,7 @@ export { migrate } from "./migrate/migrate.ts";
 export { StatementError, readRows, type ReadRowsOptions, type SelectedColumn, type SelectedRows } from "./merge/read-rows.ts";
 export {
   celeryQueueMinute,
+  celeryListening,
   celeryRollup,
   celeryTask,
   celeryTaskEvent,
@@ -27,7 +28,7 @@ export { type StatisticsDays, checkRollUps, deleteOldRollUps, rollUp, sealRollUp
 export { idIn, idOfGreatest } from "./rollups/counts.ts";
 export { percentile } from "./rollups/histogram.ts";
 export { readStatistics, type Durations, type Statistics, type StatisticsGroup, type StatisticsOptions } from "./rollups/statistics.ts";
-export { checkWorkers, deleteSilentWorkers, mergeObservedWorkers, mergeWorkerEvents } from "./workers/merge-workers.ts";
+export { checkWorkers, deleteSilentWorkers, mergeListened, mergeObservedWorkers, mergeWorkerEvents } from "./workers/merge-workers.ts";
 export {
   WORKER_LOST_AFTER_SECONDS,
   STUCK,

@@ -20,6 +20,7 @@ export { Fanout, type FanoutOptions } from "./produce/fanout.ts";
 export { HostConfig } from "./host/host.ts";
 export { FUTURE, RECEIVER, REDACTED, letterOf, lettersOfFuture, type DeadLetter } from "./dead-letter/letter.ts";
 export { ObservationOutlet, type ObservationOutletOptions } from "./produce/observation-outlet.ts";
+export { OnlineMark } from "./produce/online-mark.ts";
 export { OtherSources, type OtherSourcesOptions } from "./produce/other-sources.ts";
 export { processorRole, runProcessor } from "./host/processor-role.ts";
 export { DEAD_LETTER_QUEUE, eventsQueueName, processingQueueName } from "./queue/names.ts";

@@ -16,6 +16,6 @@ export { DROP_REASONS, TaskStore, type Claim, type DropReason, type OpenTasks, t
 export type { Contribution } from "./counts/contribution.ts";
 export { tally, type Tally, type TalliedEvent, type TalliedKind, type WaitingMessage } from "./counts/tally.ts";
 export { Observations, consumersByQueue, type Observed, type ObservationsOptions, type Watched } from "./watching/observations.ts";
-export { Workers, isUp, type WorkerState, type WorkersOptions } from "./watching/workers.ts";
+export { Workers, isUp, workersUp, type KnownWorkers, type WorkerState, type WorkersOptions } from "./watching/workers.ts";
 export { CountTable, SetCounts, type Counts, type GaugeCount } from "./counts/count-table.ts";
 export { TaskCounts, type Look, type LookedAt, type ShardCounts, type TaskCountsOptions } from "./counts/task-counts.ts";

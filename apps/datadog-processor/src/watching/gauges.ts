@@ -1,15 +1,17 @@
 /**
  * The gauges of workers and queues. Every name begins with the prefix, `celery.` by default.
  *
- *   workers.up                 how many workers are online; sent even if none was ever heard
+ *   workers.up                 how many workers are online; sent even if none was ever heard, but not while that is unknown
  *   worker.online     worker   1 if the worker is online and was heard recently, otherwise 0, until it is forgotten
  *   worker.active     worker   tasks that it is running; 0 if it is not online
  *   queue.length      queue    messages that no worker has taken
  *   queue.consumers   queue    as RabbitMQ counts them; with Redis, the workers that say they consume from the queue
  *   queue.oldest_age  queue    seconds that the oldest of the messages has waited
+ *
+ * While no receiver listens, it is not known whether a silent worker is online. Then its gauges are not sent.
  */
 import { type Logger, Outage, Repeat, toError } from "@celery-metrics-exporter/runtime";
-import { type Watched, consumersByQueue, isUp } from "@celery-metrics-exporter/task-store";
+import { type Watched, consumersByQueue, isUp, workersUp } from "@celery-metrics-exporter/task-store";
 import type { StatsdClient } from "../agent/statsd-client.ts";
 import { type MetricOptions, type Series, SeriesCollector, TagAppender, commonTags } from "../metrics/metrics.ts";
 
@@ -33,16 +35,19 @@ export class GaugeMapper {
   }
 
   /** @param now seconds since the epoch. */
-  seriesOf({ states, queues, workers, waitingSince }: Watched, now: number): Series[] {
+  seriesOf(watched: Watched, now: number): Series[] {
+    const { states, queues, workers, waitingSince } = watched;
     const { workerTimeoutSeconds } = this.#options;
     const series = new SeriesCollector();
     // Names that differ only in what a tag cannot contain, such as capitals, have one gauge.
     const gauge = (name: string, tags: string, value: number, combine = sum): void =>
       series.gauge(`${this.#options.prefix}${name}`, tags, value, combine);
-    gauge("workers.up", this.#common, states.filter((state) => isUp(state, workerTimeoutSeconds, now)).length);
+    const up = workersUp(watched, workerTimeoutSeconds, now);
+    if (up !== undefined) gauge("workers.up", this.#common, up);
     for (const state of states) {
       const tags = this.#workerTag.append("", state.worker);
       const isOnline = isUp(state, workerTimeoutSeconds, now);
+      if (isOnline === undefined) continue;
       gauge("worker.online", tags, isOnline ? 1 : 0, Math.max);
       gauge("worker.active", tags, isOnline ? (state.active ?? 0) : 0);
     }

@@ -1,5 +1,5 @@
 /** The gauges of workers and queues, from real Redis to the sink. */
-import type { CeleryEvent, WorkerEvent } from "@celery-metrics-exporter/celery";
+import type { CeleryEvent, Observation, WorkerEvent } from "@celery-metrics-exporter/celery";
 import { queuesObserved, workersObserved } from "@celery-metrics-exporter/celery/testing";
 import type { TestExporter } from "@celery-metrics-exporter/pipeline/testing";
 import { startRedis, startStatsdSink, type RedisServer } from "@celery-metrics-exporter/testkit";
@@ -25,12 +25,17 @@ afterEach(async () => {
 });
 afterAll(() => redis.stop());
 
-async function start(env: Readonly<Record<string, string>> = {}): Promise<[DatadogHarness, TestExporter]> {
+/** While a receiver listens, by default. */
+async function start(
+  env: Readonly<Record<string, string>> = {},
+  observed: readonly Observation[] = [listened()],
+): Promise<[DatadogHarness, TestExporter]> {
   const prefix = `{gauges-${++prefixes}}`;
   const harness = await DatadogHarness.start({ redis, env: { QUEUE_PREFIX: prefix, DATADOG_GAUGE_INTERVAL_MS: "100", ...env } });
   harnesses.push(harness);
   const processor = await harness.processor();
   await processor.exporter.start?.();
+  await processor.exporter.observe?.(observed, NEVER);
   return [harness, processor];
 }
 
@@ -40,6 +45,11 @@ function heartbeat(hostname: string, fields: Partial<WorkerEvent> = {}): WorkerE
 
 function now(): number {
   return Date.now() / 1_000;
+}
+
+/** What a receiver tells that has listened for so many seconds. */
+function listened(seconds = 3_600): Observation {
+  return { type: "listened", since: now() - seconds, timestamp: now() };
 }
 
 async function send({ exporter }: TestExporter, events: readonly CeleryEvent[]): Promise<void> {
@@ -64,6 +74,30 @@ describe("workers", () => {
     expect(harness.sink.errors).toEqual([]);
   });
 
+  it("are not sent while it is not known whether they are online", async () => {
+    const [harness, processor] = await start({ DATADOG_WORKER_TIMEOUT_SECONDS: "10" }, []);
+    const mail = queuesObserved({ timestamp: now(), queues: [{ name: "mail", messages: 1 }] });
+    await processor.exporter.export([heartbeat(W1, { active: 2 })], NEVER, { receivedAt: now() - 300 });
+    await processor.exporter.export([heartbeat(W2, { active: 3 })], NEVER, { receivedAt: now() });
+    await processor.exporter.observe?.([mail], NEVER);
+    await harness.sink.waitFor((sink) => sink.values("celery.queue.length").length > 5);
+    await processor.exporter.observe?.([listened(9)], NEVER);
+    await harness.sink.waitFor((sink) => sink.values("celery.queue.length").length > 10);
+    const sent = (): string[] => [...new Set(harness.sink.metrics.map(({ name, tags }) => `${name} ${tags.join()}`))].toSorted();
+    expect(sent(), "no receiver has listened for long enough").toEqual([
+      "celery.queue.length queue:mail",
+      "celery.worker.active worker:w2_host-a",
+      "celery.worker.online worker:w2_host-a",
+    ]);
+    await processor.exporter.observe?.([listened(12)], NEVER);
+    expect(await harness.gauges()).toMatchObject({
+      "celery.workers.up{}": 1,
+      "celery.worker.online{worker:w1_host-a}": 0,
+      "celery.worker.active{worker:w1_host-a}": 0,
+      "celery.worker.online{worker:w2_host-a}": 1,
+    });
+  });
+
   it("are 0 once they are not heard, and disappear later", async () => {
     const [harness, processor] = await start({ DATADOG_WORKER_TIMEOUT_SECONDS: "1", DATADOG_WORKER_PURGE_SECONDS: "5" });
     await send(processor, [heartbeat(W1, { active: 2 })]);
@@ -72,6 +106,7 @@ describe("workers", () => {
     const silent = { "celery.workers.up{}": 0, "celery.worker.online{worker:w1_host-a}": 0, "celery.worker.active{worker:w1_host-a}": 0 };
     const seen: string[] = [];
     for (const deadline = Date.now() + 15_000; Date.now() < deadline;) {
+      await processor.exporter.observe?.([listened()], NEVER);
       const gauges = JSON.stringify(sorted(await harness.gauges()));
       if (seen.at(-1) !== gauges) seen.push(gauges);
       if (gauges === JSON.stringify({ "celery.workers.up{}": 0 })) break;
@@ -160,6 +195,7 @@ describe("of several processors", () => {
     const second = await harness.processor();
     await first.exporter.start?.();
     await second.exporter.start?.();
+    await first.exporter.observe?.([listened()], NEVER);
     await send(first, [heartbeat(W1, { active: 2 })]);
     expect(await harness.gauges()).toMatchObject({ "celery.worker.active{worker:w1_host-a}": 2 });
   });
@@ -201,7 +237,15 @@ function consumersIn(gauges: Readonly<Record<string, number>>): Readonly<Record<
 
 it("names that become the same tag are one gauge: sums, and the oldest age", () => {
   const mapper = new GaugeMapper({ prefix: "celery.", tags: [], workerTimeoutSeconds: 300 });
-  const state = { isOnline: true, heardAt: 1_000, heartbeatAt: 1_000, active: 2, processed: undefined, version: undefined };
+  const state = {
+    isOnline: true,
+    heardAt: 1_000,
+    silentSeconds: 0,
+    heartbeatAt: 1_000,
+    active: 2,
+    processed: undefined,
+    version: undefined,
+  };
   const queues = queuesObserved({
     queues: ["Mail", "mail"].map((name, index) => ({ name, messages: index + 1, consumers: 1 })),
   });
@@ -210,7 +254,7 @@ it("names that become the same tag are one gauge: sums, and the oldest age", () 
     ["mail", 990],
   ]);
   const states = ["W1@host", "w1@host"].map((worker) => ({ ...state, worker }));
-  const series = mapper.seriesOf({ states, queues, workers: undefined, waitingSince }, 1_000);
+  const series = mapper.seriesOf({ states, listenedUntil: 1_000, queues, workers: undefined, waitingSince }, 1_000);
   expect(Object.fromEntries(series.map(({ name, tags, values }) => [`${name}{${tags}}`, values]))).toEqual({
     "celery.workers.up{}": [2],
     "celery.worker.online{worker:w1_host}": [1],
@@ -221,7 +265,13 @@ it("names that become the same tag are one gauge: sums, and the oldest age", () 
   });
 });
 
-const readNothing: GaugesOptions["read"] = async () => ({ states: [], queues: undefined, workers: undefined, waitingSince: new Map() });
+const readNothing: GaugesOptions["read"] = async () => ({
+  states: [],
+  listenedUntil: undefined,
+  queues: undefined,
+  workers: undefined,
+  waitingSince: new Map(),
+});
 
 it("an agent that is away is logged once, and again when it is back, even if no task ends", async () => {
   const lines: string[] = [];

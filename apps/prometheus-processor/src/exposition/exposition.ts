@@ -3,7 +3,7 @@
  * for up to a minute if only the active process loses Redis.
  */
 import type { Logger } from "@celery-metrics-exporter/runtime";
-import { CountTable, type Observed, type ShardCounts, type WorkerState } from "@celery-metrics-exporter/task-store";
+import { CountTable, type KnownWorkers, type Observed, type ShardCounts } from "@celery-metrics-exporter/task-store";
 import type { HostnameLabel } from "../counting/counting.ts";
 import { FlowerFamilies } from "./flower-families.ts";
 import { type Snapshot, Snapshots } from "./snapshots.ts";
@@ -23,16 +23,13 @@ export interface ExpositionOptions extends TaskFamiliesOptions, WatchedFamiliesO
 }
 
 /** What Redis replied at one time. */
-export interface Read extends Omit<CountsSnapshot, "counts">, Observed {
+export interface Read extends Omit<CountsSnapshot, "counts">, Observed, KnownWorkers {
   readonly shards: readonly ShardCounts[];
-  readonly states: readonly WorkerState[];
   /** Changes when Redis has lost everything. */
   readonly epoch: string;
 }
 
-interface Shown extends CountsSnapshot, Observed {
-  readonly states: readonly WorkerState[];
-}
+type Shown = CountsSnapshot & Observed & KnownWorkers;
 
 export class Exposition {
   readonly #options: ExpositionOptions;
@@ -58,6 +55,9 @@ export class Exposition {
       ...taskFamilies(content, this.#options),
       ...watchedFamilies({ ...content, waitingSince: oldestWaiting(content) }, this.#options, now),
       ownGauge(`${prefix}exporter_active`, ACTIVE_HELP, 1),
+      ...(content.listenedUntil === undefined
+        ? []
+        : [ownGauge(`${prefix}exporter_listened_timestamp_seconds`, LISTENED_HELP, content.listenedUntil)]),
       ownGauge(`${prefix}exporter_snapshot_age_seconds`, "Age of what is shown. Over 1 s only if Redis does not answer.", ageMs / 1_000),
     ];
   };
@@ -98,6 +98,7 @@ export class Exposition {
   }
 }
 
+const LISTENED_HELP = "Until when a receiver is known to have listened. While none listens, it is not known whether a silent worker is up.";
 const ACTIVE_HELP = "1 if this process shows the series, 0 if it is on standby.";
 
 function ownGauge(name: string, help: string, value: number): Family {

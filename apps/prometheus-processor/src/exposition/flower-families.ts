@@ -65,7 +65,8 @@ export class FlowerFamilies {
     const ofReceived = codes.get(CODES.received);
     const received = series.filter(({ counts }) => counts.get(ofReceived) > 0);
     const workers = snapshot.states.map((state) => ({ ...state, isUp: isUp(state, workerTimeoutSeconds, now) }));
-    const isGone = this.#isGone(workers.flatMap((state) => (state.isUp ? [state.worker] : [])));
+    const known = workers.filter((state) => state.isUp !== undefined);
+    const isGone = this.#isGone(workers.flatMap((state) => (state.isUp === false ? [] : [state.worker])));
     const prefetched = prefetchedMessages(snapshot);
     return [
       {
@@ -92,12 +93,12 @@ export class FlowerFamilies {
       gauge(
         "worker_online",
         "Whether the worker is online and has sent a heartbeat recently.",
-        workers.map((state) => [{ worker: state.worker }, state.isUp ? 1 : 0]),
+        known.map((state) => [{ worker: state.worker }, state.isUp ? 1 : 0]),
       ),
       gauge(
         "worker_number_of_currently_executing_tasks",
         "Tasks that the worker is running.",
-        workers.map((state) => [{ worker: state.worker }, state.isUp ? (state.active ?? 0) : 0]),
+        known.map((state) => [{ worker: state.worker }, state.isUp ? (state.active ?? 0) : 0]),
       ),
     ];
   }

@@ -33,7 +33,11 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
     }
     return [...byName].map(([name, value]) => [labelsOf(name), value]);
   };
-  const isHeard = (state: WorkerState): boolean => isUp(state, workerTimeoutSeconds, now);
+  /** Undefined if it is not known whether the worker is up. Then it has no sample. */
+  const whileUp = (state: WorkerState, value: number): number | undefined => {
+    const isHeard = isUp(state, workerTimeoutSeconds, now);
+    return isHeard === undefined ? undefined : Number(isHeard) * value;
+  };
   const lengths = queues?.queues ?? [];
   const consumers = consumersByQueue(observed?.workers ?? []);
   // As in celery-exporter: a queue that no worker consumes from is 0, so that an autoscaler sees it.
@@ -43,12 +47,12 @@ export function watchedFamilies(watched: Watched, { prefix, workerTimeoutSeconds
     gauge(
       "worker_up",
       "Whether the worker is online and has sent a heartbeat recently.",
-      ofStates((state) => (isHeard(state) ? 1 : 0)),
+      ofStates((state) => whileUp(state, 1)),
     ),
     gauge(
       "worker_tasks_active",
       "Tasks that the worker is running.",
-      ofStates((state) => (isHeard(state) ? (state.active ?? 0) : 0)),
+      ofStates((state) => whileUp(state, state.active ?? 0)),
     ),
     {
       name: `${prefix}worker_processed`,

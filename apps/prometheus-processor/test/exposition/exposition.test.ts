@@ -12,6 +12,7 @@ const READ: Read = {
   exceptions: new Map(),
   created: new Map(),
   states: [],
+  listenedUntil: undefined,
   queues: undefined,
   workers: undefined,
 };

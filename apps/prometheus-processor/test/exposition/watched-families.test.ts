@@ -29,7 +29,7 @@ const WORKERS: WorkersObserved = {
 
 /** `labels value` of a family, with the values of the labels only. */
 function shown(family: string, watched: Partial<Watched>): string[] {
-  const nothing = { queues: undefined, workers: undefined, states: [], waitingSince: new Map<string, number>() };
+  const nothing = { queues: undefined, workers: undefined, states: [], listenedUntil: NOW, waitingSince: new Map<string, number>() };
   const found = watchedFamilies({ ...nothing, ...watched }, OPTIONS, NOW).find(({ name }) => name === `celery_${family}`);
   return [...(found?.samples ?? [])].flatMap((sample) =>
     "value" in sample ? [`${Object.values(sample.labels).join(" ")} ${sample.value}`.trim()] : [],
@@ -41,6 +41,7 @@ function worker(name: string, state: Partial<WorkerState>): WorkerState {
     worker: name,
     isOnline: true,
     heardAt: NOW,
+    silentSeconds: 0,
     heartbeatAt: NOW,
     active: undefined,
     processed: undefined,
@@ -55,10 +56,11 @@ describe("workers", () => {
     expect(shown("worker_tasks_active", { states })).toEqual(["host a@host 1", "host b@host 2"]);
   });
 
-  it("are down after `worker-offline`, or without a heartbeat for the time limit, and then run nothing", () => {
+  it("are down after `worker-offline`, or without a heartbeat for the time limit while a receiver listened, and then run nothing", () => {
     const states = [
       worker("up@x", { active: 1, heardAt: NOW - 300 }),
-      worker("silent@x", { active: 1, heardAt: NOW - 301 }),
+      worker("silent@x", { active: 1, heardAt: NOW - 301, silentSeconds: 301 }),
+      worker("unknown@x", { active: 1, heardAt: NOW - 316, silentSeconds: 300 }),
       worker("off@x", { active: 1, isOnline: false }),
     ];
     expect(shown("worker_up", { states })).toEqual(["x up@x 1", "x silent@x 0", "x off@x 0"]);

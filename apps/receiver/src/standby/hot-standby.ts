@@ -41,7 +41,7 @@ export class HotStandby {
       { covered: ["yes", "no"] },
     );
     const active = metrics.gauge("receiver_active", "1 while this receiver enqueues events, 0 while it is on standby.");
-    Object.assign(active, { collect: () => active.set(this.#isActive ? 1 : 0) });
+    Object.assign(active, { collect: () => active.set(this.isActive ? 1 : 0) });
     broadcast.keep();
   }
 
@@ -74,7 +74,7 @@ export class HotStandby {
     }
   }
 
-  get #isActive(): boolean {
+  get isActive(): boolean {
     return this.#activeSince !== undefined && performance.now() <= this.#heldUntil;
   }
 

@@ -182,10 +182,10 @@ function Inbox(): JSX.Element {
 
 function WorkerPanel({ workers }: { readonly workers: WorkerList | undefined }): JSX.Element {
   const items = workers?.items ?? [];
-  const lost = items.filter(({ state }) => state === "lost").length;
-  const up = items.filter(({ state }) => state === "up").length;
-  const offline = items.length - up - lost;
-  const parts = [`${number(up)} up`, ...(lost > 0 ? [`${number(lost)} lost`] : []), ...(offline > 0 ? [`${number(offline)} offline`] : [])];
+  const counts = (["up", "lost", "unknown", "offline"] as const).map(
+    (state) => [state, items.filter((worker) => worker.state === state).length] as const,
+  );
+  const parts = counts.filter(([state, count]) => state === "up" || count > 0).map(([state, count]) => `${number(count)} ${state}`);
   const all = (
     <a class="link push" href={href("workers")}>
       All workers
@@ -224,10 +224,10 @@ function WorkerPanel({ workers }: { readonly workers: WorkerList | undefined }):
 function WorkerLine({ worker }: { readonly worker: Worker }): JSX.Element {
   const { state, heard_at, active } = worker;
   if (state === "up" || heard_at === null) return <Busy worker={worker} />;
-  if (state === "offline")
+  if (state === "offline" || state === "unknown")
     return (
       <>
-        Stopped <Time at={heard_at} />
+        {state === "offline" ? "Stopped" : "Last heard"} <Time at={heard_at} />
       </>
     );
   return (

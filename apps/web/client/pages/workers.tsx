@@ -20,6 +20,7 @@ const STATES = [
   ["up", "Up"],
   ["lost", "Lost"],
   ["offline", "Offline"],
+  ["unknown", "Unknown"],
 ] as const;
 
 export function Workers(): JSX.Element {
@@ -38,10 +39,7 @@ export function Workers(): JSX.Element {
 
   return (
     <>
-      <Bar
-        title="Workers"
-        sub={asked.data === undefined ? undefined : `${counts("up")} up, ${counts("lost")} lost, ${counts("offline")} offline`}
-      >
+      <Bar title="Workers" sub={asked.data === undefined ? undefined : stateCounts(counts)}>
         <label class="sr" for="workers-search">
           Filter workers
         </label>
@@ -66,7 +64,7 @@ export function Workers(): JSX.Element {
             <p>{asked.data !== undefined && number(all.length)} in the last 24 hours</p>
             <span class="push row">
               <div class="seg" role="group" aria-label="Show">
-                {STATES.map(([value, name]) => (
+                {STATES.filter(([value]) => value !== "unknown" || counts(value) > 0).map(([value, name]) => (
                   <a
                     key={value}
                     href={href(page.value, changed({ state: value === "" ? null : value }))}
@@ -243,6 +241,11 @@ function Row({ worker, stepSeconds, activity }: RowProps): JSX.Element {
   );
 }
 
+function stateCounts(counts: (wanted: string) => number): string {
+  const unknown = counts("unknown");
+  return `${counts("up")} up, ${counts("lost")} lost, ${counts("offline")} offline${unknown > 0 ? `, ${unknown} unknown` : ""}`;
+}
+
 /** What is to be said about it, otherwise its queues. */
 function Below({ worker: { state, active, queues } }: { readonly worker: Worker }): JSX.Element | null {
   const of = queues === null ? "" : queues.join(", ");
@@ -255,6 +258,7 @@ function Below({ worker: { state, active, queues } }: { readonly worker: Worker 
         {of !== "" && `, ${of}`}
       </span>
     );
+  if (state === "unknown") return <span class="sub cut">No receiver listens, or its events are processed late</span>;
   const says = state === "offline" ? `Said goodbye${of === "" ? "" : `, ${of}`}` : of;
   return says === "" ? null : <span class="sub cut">{says}</span>;
 }

@@ -7,6 +7,7 @@ const LOOKS = {
   up: ["up", "success", "Up"],
   lost: ["lost", "lost", "Lost"],
   offline: ["pending", "pending", "Offline"],
+  unknown: ["pending", "pending", "Unknown"],
 } as const;
 
 export function WorkerBadge({
@@ -36,7 +37,7 @@ export function WorkerBadge({
 /** How many of its slots are busy. Without a monitor that may ask it, only the number is known. */
 export function Busy({ worker: { active, concurrency, state } }: { readonly worker: Worker }): JSX.Element {
   if (active === null || state === "offline") return <span class="nil">–</span>;
-  if (state === "lost") return <span class="nil">{concurrency === null ? active : `${active} of ${concurrency}`}?</span>;
+  if (state !== "up") return <span class="nil">{concurrency === null ? active : `${active} of ${concurrency}`}?</span>;
   if (concurrency === null) return <span class="num">{active} busy</span>;
   return (
     <span class="row nowrap">

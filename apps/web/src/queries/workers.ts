@@ -11,9 +11,9 @@ export const Worker = z
   .object({
     name: z.string().describe("`name@host`."),
     state: z
-      .enum(["up", "lost", "offline"])
+      .enum(["up", "lost", "offline", "unknown"])
       .describe(
-        "`up`: it was heard lately. `lost`: it fell silent for 30 s without a word, while we would have heard it. `offline`: it said that it stops.",
+        "`up`: it was heard lately. `lost`: it fell silent for 30 s without a word, while a receiver listened. `offline`: it said that it stops. `unknown`: it was not heard for 60 s, and no receiver listened, or its events are processed late.",
       ),
     heard_at: instant.describe("When its last heartbeat came."),
     online_at: instant.describe("When it last started, if the event came."),
@@ -38,6 +38,7 @@ type Row = Omit<Worker, "state"> & {
   readonly heard: number | null;
   readonly observed: number | null;
   readonly until: number | null;
+  readonly now: number;
 };
 
 const MAX_WORKERS = 1_000;
@@ -54,22 +55,23 @@ export async function readWorkers(reader: Reader, { name, silentHours }: Workers
   const rows = await reader.read<Row>(
     sql`select hostname as name, ${instants("heard_at", "online_at", "first_seen_at", "observed_at")}, freq, active, processed::float8 as processed, loadavg, pid,
                nullif(concat_ws(' ', sw_ident, sw_ver), '') as software, queues, pool, concurrency, prefetch_count, last_event_type,
-               date_part('epoch', heard_at) as heard, date_part('epoch', observed_at) as observed, date_part('epoch', ${listenedUntil()}) as until
+               date_part('epoch', heard_at) as heard, date_part('epoch', observed_at) as observed, date_part('epoch', ${listenedUntil()}) as until, date_part('epoch', now()) as now
         from ${celeryWorker}
         where ${name === undefined ? sql`${heard} > now() - ${silentHours}::float8 * interval '1 hour'` : sql`hostname = ${name}`}
         order by ${heard} desc, hostname limit ${MAX_WORKERS}`,
   );
-  const workers = rows.map(({ last_event_type, heard: heardAt, observed, until, ...row }) => ({
+  const workers = rows.map(({ last_event_type, heard: heardAt, observed, until, now, ...row }) => ({
     ...row,
     state: workerState(
       { lastEventType: last_event_type ?? undefined, heardAt: heardAt ?? undefined, observedAt: observed ?? undefined },
-      until ?? 0,
+      until ?? undefined,
+      now,
     ),
   }));
   return workers.sort((one, other) => PLACE[one.state] - PLACE[other.state] || (one.name < other.name ? -1 : 1));
 }
 
-const PLACE = { lost: 0, offline: 1, up: 2 };
+const PLACE = { lost: 0, unknown: 1, offline: 2, up: 3 };
 
 function instants(...names: readonly string[]): SQL {
   return sql.join(

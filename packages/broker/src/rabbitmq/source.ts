@@ -49,6 +49,8 @@ export class RabbitmqSource implements EventSource {
   readonly #continuity: Continuity;
   /** The session that is opening or open. */
   #session: RabbitmqSession | undefined;
+  /** When the session opened, or the last gap ended (`performance.now()`). */
+  #listeningSince = 0;
   #onMessage: OnMessage = () => {};
   #longPause: NodeJS.Timeout | undefined;
   /** Whether a session should consume. */
@@ -91,7 +93,11 @@ export class RabbitmqSource implements EventSource {
       logger,
       ...(silenceMs === undefined ? {} : { silenceMs }),
     });
-    this.#continuity = new Continuity({ topology, arrival: this.#arrival, gap: () => metrics.gap(), logger });
+    const gap = (): void => {
+      this.#listeningSince = performance.now();
+      metrics.gap();
+    };
+    this.#continuity = new Continuity({ topology, arrival: this.#arrival, gap, logger });
     const onDelivery = (delivery: ConsumeMessage, consumer: RabbitmqConsumer): void => {
       this.#continuity.heard();
       if (delivery.fields.redelivered) metrics.redelivered();
@@ -120,6 +126,7 @@ export class RabbitmqSource implements EventSource {
         const failure = await Promise.race([session.ended, Promise.resolve(undefined)]);
         if (failure === undefined) {
           if (this.#consuming && !this.#paused) this.#arrival.expect();
+          this.#listeningSince = performance.now();
           return session;
         }
         await session.close();
@@ -135,6 +142,10 @@ export class RabbitmqSource implements EventSource {
       logger,
       health: health.component("broker"),
     });
+  }
+
+  get listeningSince(): number | undefined {
+    return this.#keeper.session === undefined || this.#arrival.isBlocked ? undefined : this.#listeningSince;
   }
 
   async start(onMessage: OnMessage): Promise<void> {

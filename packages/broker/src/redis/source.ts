@@ -29,6 +29,8 @@ export class RedisSource implements EventSource {
   readonly #arrival: Arrival;
   /** The last connected server. */
   #server: RedisServer | undefined;
+  /** When a message was last dropped (`performance.now()`). */
+  #droppedAt = 0;
   #onMessage: OnMessage = () => {};
 
   constructor(servers: readonly RedisServer[], options: RedisOptions, context: SourceContext) {
@@ -42,7 +44,10 @@ export class RedisSource implements EventSource {
     this.#buffer = new BroadcastBuffer({
       handOver: (message) => this.#onMessage(message),
       maxBytes: bufferMaxBytes,
-      onDropped: () => metrics.dropped(),
+      onDropped: () => {
+        this.#droppedAt = performance.now();
+        metrics.dropped();
+      },
       onKeptDropped: (messages) => keptDropped.inc(messages),
     });
     this.#arrival = new Arrival({
@@ -80,6 +85,11 @@ export class RedisSource implements EventSource {
       health: health.component("broker"),
     });
     this.broadcast = this.#toBroadcast(redisStream(servers, subscription));
+  }
+
+  get listeningSince(): number | undefined {
+    const { completeSince } = this.broadcast;
+    return completeSince === undefined ? undefined : Math.max(completeSince, this.#droppedAt);
   }
 
   async start(onMessage: OnMessage): Promise<void> {

@@ -51,6 +51,11 @@ export class Arrival {
     return this.#expectedSince;
   }
 
+  /** Whether no event can arrive. */
+  get isBlocked(): boolean {
+    return this.#blocked;
+  }
+
   /** From now on, messages can be expected unless they are blocked. Idempotent. */
   expect(): void {
     if (this.#expectedSince !== undefined) return;

@@ -48,6 +48,12 @@ export interface EventSource {
   /** Whether the broker redelivers a message that was never acknowledged. If not, messages that the process drops or loses are gone. */
   readonly redelivers: boolean;
 
+  /**
+   * Time since which no published message has missed us (`performance.now()`, in milliseconds); undefined while messages could, because we are disconnected or
+   * our queue is not bound.
+   */
+  readonly listeningSince: number | undefined;
+
   /** Set if every receiver gets every message. By default it hands messages over, as if it were the only receiver. */
   readonly broadcast?: Broadcast;
 

@@ -1,6 +1,6 @@
 /**
- * What the monitor sees when it looks at the broker and asks the workers. Unlike an event, an observation says how things are at one time, so the newest
- * one counts, and a lost one is replaced by the next.
+ * What the monitor sees when it looks at the broker and asks the workers, and what a receiver knows of itself. Unlike an event, an observation says how
+ * things are at one time, so the newest one counts, and a lost one is replaced by the next.
  */
 
 /** The queues of the application, as the broker sees them. */
@@ -55,4 +55,16 @@ export interface ObservedWorker {
   readonly prefetchCount?: number;
 }
 
-export type Observation = QueuesObserved | WorkersObserved;
+/**
+ * That a receiver listened without interruption, so that a worker that was silent meanwhile is gone. It waits behind the events that were received until
+ * then. So whoever gets it has got them, or is about to.
+ */
+export interface Listened {
+  readonly type: "listened";
+  /** Seconds since the epoch, by the receiver's clock. */
+  readonly since: number;
+  /** Until when. Seconds since the epoch, by the receiver's clock. */
+  readonly timestamp: number;
+}
+
+export type Observation = QueuesObserved | WorkersObserved | Listened;

@@ -304,6 +304,13 @@ export const celeryTaskMinuteDirty = pgTable("celery_task_minute_dirty", {
   notedAt: instant("noted_at").notNull().defaultNow(),
 });
 
+/** The latest time in which a receiver listened without interruption, in one row. A worker that was silent for long enough within this time is gone. */
+export const celeryListening = pgTable("celery_listening", {
+  isOnly: boolean("is_only").primaryKey().default(true),
+  since: instant("since").notNull(),
+  until: instant("until").notNull(),
+});
+
 /** One row per roll-up, written by the process that does the periodic work. */
 export const celeryRollup = pgTable("celery_rollup", {
   /** The table of the roll-up. */

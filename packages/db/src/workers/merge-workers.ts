@@ -5,11 +5,11 @@
  * value that an event lacks changes nothing: a heartbeat that answers a broadcast has no `active`. An offline event of a worker that is not known leaves
  * a row without `heard_at`, so that an earlier heartbeat that comes later does not bring the worker back.
  */
-import type { CeleryEvent, ObservedWorker, WorkerEvent, WorkersObserved } from "@celery-metrics-exporter/celery";
+import type { CeleryEvent, Listened, ObservedWorker, WorkerEvent, WorkersObserved } from "@celery-metrics-exporter/celery";
 import { type SQL, getTableName, sql } from "drizzle-orm";
 import { storableOrAbsent, storableText } from "../merge/task-row.ts";
 import { type Database, type Drizzle, query } from "../tables/database.ts";
-import { celeryWorker } from "../tables/schema.ts";
+import { celeryListening, celeryWorker } from "../tables/schema.ts";
 
 /** Bounds the table, because clients may invent workers. While it has this many, new workers are ignored. */
 export const MOST_WORKERS = 10_000;
@@ -46,6 +46,26 @@ export async function mergeObservedWorkers(database: Database, observations: rea
 }
 
 /**
+ * Stores in `celery_listening` when a receiver listened. Times that overlap become one; otherwise the latest is kept. One from the future ends now.
+ *
+ * @throws {UnavailableError} if the database is unavailable, is not migrated or refuses access.
+ */
+export async function mergeListened(database: Database, observations: readonly Listened[]): Promise<void> {
+  for (const { since, timestamp } of observations) await query(database, listenedStatement(since, timestamp));
+}
+
+function listenedStatement(since: number, until: number): SQL {
+  const overlaps = sql`(excluded.since <= listening.until and listening.since <= excluded.until)`;
+  const [from, to] = [since, until].map((at) => sql`least(to_timestamp(${at}::float8), now())`);
+  return sql`insert into ${celeryListening} as listening (since, until)
+    select since, until from (select ${from} as since, ${to} as until) told where since < until
+    on conflict (is_only) do update set
+      since = case when ${overlaps} then least(listening.since, excluded.since) else excluded.since end,
+      until = greatest(listening.until, excluded.until)
+    where excluded.until > listening.until or (${overlaps} and excluded.since < listening.since)`;
+}
+
+/**
  * Runs the statements without rows, so that PostgreSQL checks the table and our rights.
  *
  * @throws {UnavailableError} if they could not work.
@@ -53,6 +73,7 @@ export async function mergeObservedWorkers(database: Database, observations: rea
 export async function checkWorkers(database: Drizzle): Promise<void> {
   await query(database, eventsStatement([]));
   await query(database, observationsStatement([]));
+  await query(database, listenedStatement(0, 0));
   await query(database, sql`delete from ${celeryWorker} where false`);
 }
 

@@ -1,10 +1,13 @@
 /** Whether a worker is alive, and which tasks it took with it. */
-import { type SQL, getTableName, sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import { countOf, percentile, unpackHistogram } from "../rollups/histogram.ts";
-import { celeryQueueMinute, celeryRollup, celeryTask, celeryTaskMinute, celeryTaskMinuteDirty, celeryWorker } from "../tables/schema.ts";
+import { celeryListening, celeryTask, celeryTaskMinute, celeryTaskMinuteDirty, celeryWorker } from "../tables/schema.ts";
 
-/** `up`: it was heard lately. `lost`: it fell silent without a word. `offline`: it said that it stops. */
-export type WorkerState = "up" | "lost" | "offline";
+/**
+ * `up`: it was heard lately. `lost`: it fell silent without a word. `offline`: it said that it stops. `unknown`: it was not heard, but no receiver listened,
+ * or its events are processed late.
+ */
+export type WorkerState = "up" | "lost" | "offline" | "unknown";
 
 /** Default of `lostAfterSeconds`. A worker sends a heartbeat every two seconds. */
 export const WORKER_LOST_AFTER_SECONDS = 30;
@@ -16,67 +19,32 @@ export interface WorkerSigns {
   readonly observedAt: number | undefined;
 }
 
-/** @param until how far silence means something, in seconds since the epoch: `listenedUntil`, not the time of now. */
+/** It is known within this many times the time after which a silent worker is lost, unless no receiver listens. */
+const UNKNOWN_AFTER = 2;
+
+/**
+ * @param until as `listenedUntil`, in seconds since the epoch: how far silence means something.
+ * @param now seconds since the epoch.
+ */
 export function workerState(
   { lastEventType, heardAt = 0, observedAt = 0 }: WorkerSigns,
-  until: number,
+  until: number | undefined,
+  now: number,
   lostAfterSeconds: number = WORKER_LOST_AFTER_SECONDS,
 ): WorkerState {
   if (lastEventType === "worker-offline") return "offline";
-  return until - Math.max(heardAt, observedAt) > lostAfterSeconds ? "lost" : "up";
+  const sign = Math.max(heardAt, observedAt);
+  if (until !== undefined && until - sign > lostAfterSeconds) return "lost";
+  return now - sign > UNKNOWN_AFTER * lostAfterSeconds ? "unknown" : "up";
 }
-
-/** How long an outage of ours is more likely than the end of all workers. */
-const OUTAGE_SECONDS = 300;
-/** Workers that fell silent within this time did so together. A worker sends a heartbeat every two seconds. */
-const TOGETHER_SECONDS = 10;
-/** A worker that lives has answered a monitor within this time: the default interval of asking and that of observing queues, and some more. */
-const ANSWERED_SECONDS = 90;
-/** A row whose events are older than this when it is written came late. */
-const LATE_SECONDS = 15;
-const LATEST_TASKS = 20;
-/** Lets the planner use the key: where it must not read tables as a whole, that would distort every cost. */
-const EVERY_WORKER = sql`hostname >= ''`;
 
 /**
- * The instant until which we would have heard a worker that is alive, as an expression. A worker that was last heard long before it is silent. It is not
- * the time of now: while we do not listen, or lag, every worker would look silent. It is the latest of what was stored:
- *
- * - the latest sign of any worker;
- * - if that is old, the latest observation of the monitor, which comes through the same broker and the same queue;
- * - without a monitor in the last five minutes, the latest roll-up: then the processor ran. This does not count while it writes tasks late.
- *
- * If several workers fell silent at the same time, only the first counts for five minutes, because an outage is more likely: unless the monitor, which
- * asks workers itself, goes on observing queues and got no answer. NULL if nothing is known.
+ * The instant until which a receiver would have heard a worker that is alive, as an expression. A worker that was last heard long before it is silent. It is
+ * not the time of now: while no receiver listens, or we lag, every worker would look silent. NULL if no receiver has listened for long enough since it
+ * last began: workers that live may not have been heard again yet.
  */
-export function listenedUntil(): SQL {
-  return sql`(
-    select greatest(heard, case
-      when heard > ${ago(OUTAGE_SECONDS)} and together > 1 and observed > answered + ${ANSWERED_SECONDS}::float8 * interval '1 second' is not true then heard
-      when observed > ${ago(OUTAGE_SECONDS)} then observed
-      when not coalesce(is_late, false) then (select rolled_up_at from ${celeryRollup} where name = ${getTableName(celeryTaskMinute)})
-    end)
-    from (
-      select heard, (
-          select count(*) from ${celeryWorker}
-          where ${EVERY_WORKER} and greatest(heard_at, observed_at) > heard - ${TOGETHER_SECONDS}::float8 * interval '1 second' and last_event_type is distinct from 'worker-offline'
-        ) as together,
-        answered,
-        (select max(observed_at) from ${celeryQueueMinute} where minute > ${ago(2 * OUTAGE_SECONDS)}) as observed,
-        (
-          select bool_and(updated_at - last_event_at > ${LATE_SECONDS}::float8 * interval '1 second')
-          from (select updated_at, last_event_at from ${celeryTask} order by seen_at desc, task_id desc limit ${LATEST_TASKS}::int) latest
-          where updated_at > ${ago(WORKER_LOST_AFTER_SECONDS)}
-        ) as is_late
-      from (
-        select least(max(greatest(heard_at, observed_at)), now()) as heard, max(observed_at) as answered from ${celeryWorker} where ${EVERY_WORKER}
-      ) signs
-    ) known
-  )`;
-}
-
-function ago(seconds: number): SQL {
-  return sql`now() - ${seconds}::float8 * interval '1 second'`;
+export function listenedUntil(lostAfterSeconds: number = WORKER_LOST_AFTER_SECONDS): SQL {
+  return sql`(select until from ${celeryListening} where since <= until - ${lostAfterSeconds}::float8 * interval '1 second')`;
 }
 
 export interface LostTasksOptions {
@@ -86,7 +54,10 @@ export interface LostTasksOptions {
 }
 
 /** Whether a worker (`worker`, a row of `celery_worker`) is silent, as a condition. */
-export function isSilent({ lostAfterSeconds = WORKER_LOST_AFTER_SECONDS, until = listenedUntil() }: LostTasksOptions = {}): SQL {
+export function isSilent({
+  lostAfterSeconds = WORKER_LOST_AFTER_SECONDS,
+  until = listenedUntil(lostAfterSeconds),
+}: LostTasksOptions = {}): SQL {
   return sql`greatest(worker.heard_at, worker.observed_at) < ${until} - ${lostAfterSeconds}::float8 * interval '1 second'`;
 }
 

@@ -14,7 +14,7 @@ import { deleteOldQueueMinutes, mergeQueueMinutes } from "../../src/rollups/queu
 import { deleteOldRollUps, rollUp, sealRollUps } from "../../src/rollups/roll-up.ts";
 import { readStatistics } from "../../src/rollups/statistics.ts";
 import { type Database, query } from "../../src/tables/database.ts";
-import { deleteSilentWorkers, mergeObservedWorkers, mergeWorkerEvents } from "../../src/workers/merge-workers.ts";
+import { deleteSilentWorkers, mergeListened, mergeObservedWorkers, mergeWorkerEvents } from "../../src/workers/merge-workers.ts";
 import { type UsualRuntime, lostRows, stuckAfterSeconds, usualRuntimesStatement } from "../../src/workers/worker-state.ts";
 
 let database: Database;
@@ -31,6 +31,7 @@ test("workers, queues, lost tasks and statistics work in the embedded database",
     now - 290,
   );
   await mergeObservedWorkers(database, [workersObserved({ timestamp: now - 400 })]);
+  await mergeListened(database, [{ type: "listened", since: now - 600, timestamp: now }]);
   await mergeQueueMinutes(database, [queuesObserved({ timestamp: now }), queuesObserved({ timestamp: now - 1 })]);
   const common = { name: "a", timestamp: now - 120 };
   await upsertTasks(

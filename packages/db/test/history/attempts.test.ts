@@ -25,7 +25,7 @@ import { type HistoryMode, toTaskEventRows } from "../../src/history/task-events
 import { toTaskRows, upsertTasks } from "../../src/merge/upsert.ts";
 import { type Database, query } from "../../src/tables/database.ts";
 import { celeryTaskEvent, celeryTaskMinuteDirty } from "../../src/tables/schema.ts";
-import { mergeWorkerEvents } from "../../src/workers/merge-workers.ts";
+import { mergeListened, mergeWorkerEvents } from "../../src/workers/merge-workers.ts";
 import { clear, readRows, useTaskTable } from "../task-table.ts";
 
 const table = useTaskTable();
@@ -235,6 +235,8 @@ describe("the attempts of a task that", () => {
     const now = Date.now() / 1_000;
     await mergeWorkerEvents(table.database, [workerHeartbeat({ timestamp: now - 40 })], now - 40);
     await mergeWorkerEvents(table.database, [workerHeartbeat({ ...other, timestamp: now - 1 })], now - 1);
+    expect(await outcomes(), "no receiver listened").toEqual(["running", "running"]);
+    await mergeListened(table.database, [{ type: "listened", since: now - 600, timestamp: now }]);
     expect(await outcomes()).toEqual(["lost", "running"]);
     await mergeWorkerEvents(table.database, [workerHeartbeat({ timestamp: now })], now);
     expect(await outcomes()).toEqual(["running", "running"]);

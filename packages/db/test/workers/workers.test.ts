@@ -3,7 +3,6 @@ import { type CeleryEvent, type WorkerEvent, type WorkersObserved } from "@celer
 import {
   SENT_AT,
   doubled,
-  queuesObserved,
   shuffled,
   split,
   taskReceived,
@@ -16,11 +15,16 @@ import { sql } from "drizzle-orm";
 import * as fc from "fast-check";
 import { beforeEach, describe, expect, test } from "vitest";
 import { upsertTasks } from "../../src/merge/upsert.ts";
-import { mergeQueueMinutes } from "../../src/rollups/queue-minutes.ts";
 import { rollUp } from "../../src/rollups/roll-up.ts";
 import { query } from "../../src/tables/database.ts";
-import { celeryQueueMinute, celeryRollup, celeryTaskMinute, celeryTaskMinuteDirty, celeryWorker } from "../../src/tables/schema.ts";
-import { MOST_WORKERS, deleteSilentWorkers, mergeObservedWorkers, mergeWorkerEvents } from "../../src/workers/merge-workers.ts";
+import { celeryListening, celeryRollup, celeryTaskMinute, celeryTaskMinuteDirty, celeryWorker } from "../../src/tables/schema.ts";
+import {
+  MOST_WORKERS,
+  deleteSilentWorkers,
+  mergeListened,
+  mergeObservedWorkers,
+  mergeWorkerEvents,
+} from "../../src/workers/merge-workers.ts";
 import {
   STUCK,
   type UsualRuntime,
@@ -33,10 +37,7 @@ import { useTaskTable } from "../task-table.ts";
 
 const table = useTaskTable();
 beforeEach(() =>
-  query(
-    table.database,
-    sql`truncate ${celeryWorker}, ${celeryTaskMinute}, ${celeryTaskMinuteDirty}, ${celeryRollup}, ${celeryQueueMinute}`,
-  ),
+  query(table.database, sql`truncate ${celeryWorker}, ${celeryTaskMinute}, ${celeryTaskMinuteDirty}, ${celeryRollup}, ${celeryListening}`),
 );
 
 const HOSTNAME = "w1@host-a";
@@ -289,14 +290,17 @@ describe("the number of workers", () => {
 
 describe("the state of a worker", () => {
   test.each([
-    ["up", { lastEventType: "worker-heartbeat", heardAt: 970, observedAt: undefined }],
-    ["lost", { lastEventType: "worker-heartbeat", heardAt: 969, observedAt: undefined }],
-    ["up", { lastEventType: "worker-online", heardAt: 1, observedAt: 980 }],
-    ["offline", { lastEventType: "worker-offline", heardAt: 999, observedAt: 999 }],
-    ["up", { lastEventType: undefined, heardAt: undefined, observedAt: 980 }],
-    ["lost", { lastEventType: undefined, heardAt: undefined, observedAt: undefined }],
-  ] as const)("is %s", (state, signs) => {
-    expect(workerState(signs, 1_000)).toBe(state);
+    ["up", { lastEventType: "worker-heartbeat", heardAt: 970, observedAt: undefined }, 1_000],
+    ["lost", { lastEventType: "worker-heartbeat", heardAt: 969, observedAt: undefined }, 1_000],
+    ["up", { lastEventType: "worker-online", heardAt: 1, observedAt: 980 }, 1_000],
+    ["offline", { lastEventType: "worker-offline", heardAt: 999, observedAt: 999 }, 1_000],
+    ["up", { lastEventType: undefined, heardAt: undefined, observedAt: 980 }, 1_000],
+    ["lost", { lastEventType: undefined, heardAt: undefined, observedAt: undefined }, 1_000],
+    ["up", { lastEventType: "worker-heartbeat", heardAt: 940, observedAt: undefined }, 960],
+    ["unknown", { lastEventType: "worker-heartbeat", heardAt: 939, observedAt: undefined }, 960],
+    ["unknown", { lastEventType: "worker-heartbeat", heardAt: 939, observedAt: undefined }, undefined],
+  ] as const)("is %s: %o, listened until %s", (state, signs, until) => {
+    expect(workerState(signs, until, 1_000)).toBe(state);
   });
 });
 
@@ -306,17 +310,20 @@ const ids = async (options = {}) =>
     ({ task_id }) => task_id,
   );
 
+const listened = (sinceAgo: number, untilAgo: number) =>
+  mergeListened(table.database, [{ type: "listened", since: unixNow() - sinceAgo, timestamp: unixNow() - untilAgo }]);
+
 /** Workers that fell silent so many seconds ago, and a task of the first. */
 async function strand(names = ["w1@host-a"], silentFor = 40): Promise<void> {
   const now = unixNow();
   for (const name of names) await merge([heartbeat({ hostname: name, timestamp: now - silentFor })], now - silentFor);
   await upsertTasks(table.database, [taskStarted({ uuid: "lost", hostname: names[0] ?? "", timestamp: now - silentFor - 1 })]);
-  await query(table.database, sql`update celery_task set updated_at = last_event_at`);
 }
 
 describe("lost tasks", () => {
   test("are those of a silent worker, until another worker finishes them", async () => {
     const [w1, w2] = ["w1@host-a", "w2@host-b"].map((name) => ({ hostname: name }));
+    await listened(1_000, 0);
     await merge([heartbeat(w1), heartbeat(w2)], unixNow() - 40);
     await merge([heartbeat({ ...w2, timestamp: unixNow() - 1 })], unixNow() - 1);
     await upsertTasks(table.database, [
@@ -348,59 +355,62 @@ describe("lost tasks", () => {
     expect(await ids()).toEqual(["before"]);
   });
 
-  test("are not known while nothing arrives and nothing shows that we listen, but once the processor works", async () => {
+  test.each([
+    ["no receiver has told that it listened", [], []],
+    ["one listened all the time", [[100, 0]], ["lost"]],
+    ["the receiver is down", [[100, 35]], []],
+    [
+      "it listens again, but not for long enough yet",
+      [
+        [100, 35],
+        [20, 0],
+      ],
+      [],
+    ],
+    [
+      "it has listened for long enough again",
+      [
+        [100, 35],
+        [34, 0],
+      ],
+      ["lost"],
+    ],
+    [
+      "another listened meanwhile",
+      [
+        [100, 35],
+        [20, 0],
+        [90, 15],
+      ],
+      ["lost"],
+    ],
+    [
+      "the first of two is heard of late",
+      [
+        [20, 0],
+        [100, 15],
+      ],
+      ["lost"],
+    ],
+    [
+      "an old time comes late",
+      [
+        [100, 0],
+        [300, 200],
+      ],
+      ["lost"],
+    ],
+    ["a receiver's clock is ahead", [[100, -600]], ["lost"]],
+  ] as const)("are known only if a receiver listened while the worker was silent: %s", async (_, times, expected) => {
     await strand();
-    expect(await ids()).toEqual([]);
-    await rollUp(table.database);
-    expect(await ids()).toEqual(["lost"]);
-    // The processor has stopped.
-    await query(table.database, sql`update celery_rollup set rolled_up_at = now() - interval '20 seconds'`);
-    expect(await ids()).toEqual([]);
+    for (const [since, until] of times) await listened(since, until);
+    expect(await ids()).toEqual(expected);
   });
 
-  test("are not known while what is stored is late", async () => {
-    await strand();
-    await rollUp(table.database);
-    await upsertTasks(table.database, [taskReceived({ uuid: "late", hostname: "w9@host", timestamp: unixNow() - 40 })]);
-    expect(await ids()).toEqual([]);
-    await upsertTasks(table.database, [taskReceived({ uuid: "in time", hostname: "w9@host", timestamp: unixNow() })]);
-    expect(await ids()).toEqual(["lost"]);
-  });
-
-  test("are known by what the monitor observes, which stops if the broker does", async () => {
-    await strand();
-    await mergeQueueMinutes(table.database, [queuesObserved({ timestamp: unixNow() - 20 })]);
-    await rollUp(table.database);
-    expect(await ids()).toEqual([]);
-    await mergeQueueMinutes(table.database, [queuesObserved({ timestamp: unixNow() })]);
-    expect(await ids()).toEqual(["lost"]);
-  });
-
-  test("are known later if several workers fell silent together, unless they said goodbye", async () => {
+  test("are known of several workers that are silent together", async () => {
     await strand(["w1@host-a", "w2@host-b"]);
-    await rollUp(table.database);
-    expect(await ids()).toEqual([]);
-    await merge([offline({ hostname: "w2@host-b", timestamp: unixNow() - 39 })], unixNow() - 39);
+    await listened(100, 0);
     expect(await ids()).toEqual(["lost"]);
-    await query(
-      table.database,
-      sql`update celery_worker set heard_at = now() - interval '310 seconds', last_event_type = 'worker-heartbeat'`,
-    );
-    expect(await ids()).toEqual(["lost"]);
-  });
-
-  test("are known sooner if a monitor asks the workers, and they do not answer", async () => {
-    await strand(["w1@host-a", "w2@host-b"]);
-    await query(
-      table.database,
-      sql`update celery_worker set heard_at = now() - interval '95 seconds', stats_at = now() - interval '95 seconds'`,
-    );
-    await mergeQueueMinutes(table.database, [queuesObserved({ timestamp: unixNow() - 10 })]);
-    expect(await ids(), "their answers may be on their way").toEqual([]);
-    await mergeQueueMinutes(table.database, [queuesObserved({ timestamp: unixNow() })]);
-    expect(await ids()).toEqual(["lost"]);
-    await query(table.database, sql`update celery_worker set stats_at = null`);
-    expect(await ids(), "nobody asks them").toEqual([]);
   });
 
   test("are found by the index, without reading the table", async () => {
@@ -413,6 +423,7 @@ describe("lost tasks", () => {
       table.database,
       sql`insert into ${celeryTaskMinuteDirty} select distinct date_trunc('minute', seen_at, 'UTC') from celery_task`,
     );
+    await listened(1_000, 0);
     await merge([heartbeat()], unixNow() - 40);
     await upsertTasks(table.database, [taskStarted({ uuid: "lost", timestamp: unixNow() - 50_000 })]);
     await rollUp(table.database, { all: true });

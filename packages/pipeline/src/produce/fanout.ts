@@ -12,7 +12,8 @@ import {
 import type { Queue } from "bullmq";
 import { type BatchPayload, type EventBatch, decodeBatch, payloadsOf } from "../queue/batch.ts";
 import type { ExporterRegistration } from "../contract/exporters.ts";
-import { JOB_NAMES, MOST_OBSERVATION_JOBS, eventsQueueName } from "../queue/names.ts";
+import { JOB_NAMES, LISTENED_JOB_ID, MOST_OBSERVATION_JOBS, eventsQueueName } from "../queue/names.ts";
+import { encodeObservations } from "../queue/observations.ts";
 import { openQueue, queueIsReady } from "../queue/bullmq.ts";
 import { QueueGaugesOfReceiver, QueueWatch } from "./queue-watch.ts";
 import { withRedis } from "../queue/redis-errors.ts";
@@ -43,8 +44,11 @@ interface Outlet {
   readonly name: string;
   readonly takes: ReadonlySet<string>;
   readonly omits: ReadonlySet<string>;
+  readonly observes: boolean;
   readonly queue: Queue;
   readonly watch: QueueWatch;
+  /** When events were last shed. Seconds since the epoch. */
+  shedAt: number;
 }
 
 export class Fanout {
@@ -62,11 +66,11 @@ export class Fanout {
     this.#options = options;
     this.#memory = new RedisMemory(options.redis);
     const gauges = new QueueGaugesOfReceiver(options.metrics);
-    this.#outlets = options.exporters.map(({ name, takes, omits = [] }) => {
+    this.#outlets = options.exporters.map(({ name, takes, omits = [], observes = false }) => {
       const queue = openQueue(eventsQueueName(name), options);
       const others = options.exporters.map((exporter) => exporter.name).filter((other) => other !== name);
       const watch = new QueueWatch({ ...options, exporter: name, others, queue, gauges });
-      return { name, takes: new Set<string>(takes), omits: new Set(omits), queue, watch };
+      return { name, takes: new Set<string>(takes), omits: new Set(omits), observes, queue, watch, shedAt: 0 };
     });
     this.#taken = new Set(this.#outlets.flatMap(({ takes }) => [...takes]));
     const { metrics } = options;
@@ -112,6 +116,24 @@ export class Fanout {
   }
 
   /**
+   * Tells every exporter that observes that all events of this time were enqueued. An exporter whose events were shed meanwhile is told of the time since.
+   * While the last such job waits in a queue, this adds none to it.
+   *
+   * @param time in seconds since the epoch.
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async tellListened(time: { readonly since: number; readonly until: number }): Promise<void> {
+    for (const { name, observes, queue, watch, shedAt } of this.#outlets) {
+      const since = Math.max(time.since, shedAt);
+      if (!observes || this.#isShedding(watch) || since >= time.until) continue;
+      const payload = encodeObservations([{ type: "listened", since, timestamp: time.until }]);
+      await withRedis(`storing for ${name} that this receiver listens`, () =>
+        queue.add(JOB_NAMES.observations, payload, { jobId: LISTENED_JOB_ID }),
+      );
+    }
+  }
+
+  /**
    * Why the receiver should stop consuming: Redis is about to run out of memory, or, with `hold`, a queue is past its high-water mark.
    * Undefined if there is no reason. Refreshed about every second.
    */
@@ -132,7 +154,8 @@ export class Fanout {
   async #put(outlet: Outlet, batch: EventBatch): Promise<{ exporter: string; shed: number }> {
     const events = batch.events.filter(({ type }) => outlet.takes.has(type));
     const marked = batch.marked ?? [];
-    const isShed = outlet.watch.isFull && this.#options.whenFull === "shed";
+    const isShed = this.#isShedding(outlet.watch);
+    if (isShed && events.length > 0) outlet.shedAt = Date.now() / 1_000;
     const stored = isShed ? [] : events;
     let jobs = 0;
     // Marked tasks are never shed. An exclusion is marked only once and takes few bytes; without it, the exporter would keep the task
@@ -146,6 +169,10 @@ export class Fanout {
     outlet.watch.added(stored.length, jobs);
     this.#enqueued.inc({ exporter: outlet.name }, stored.length);
     return { exporter: outlet.name, shed: events.length - stored.length };
+  }
+
+  #isShedding(watch: QueueWatch): boolean {
+    return watch.isFull && this.#options.whenFull === "shed";
   }
 
   async #store(outlet: Outlet, payload: BatchPayload): Promise<void> {

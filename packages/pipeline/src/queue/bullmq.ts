@@ -18,12 +18,12 @@ export interface QueueConnection {
 const ID_BYTES = 9;
 
 /**
- * Gives every job a unique id. BullMQ would use the next number of a counter in Redis, and silently drop a job whose number is taken. After
+ * Gives every job a unique id, unless it is added with one. BullMQ would use the next number of a counter in Redis, and silently drop a job whose number is taken. After
  * a restore that turned the counter back, thousands of jobs were lost but reported as stored.
  */
 class QueueWithRandomIds extends Queue {
   override add(name: string, data: unknown, options?: JobsOptions): Promise<Job> {
-    return super.add(name, data, { ...options, jobId: randomJobId() });
+    return super.add(name, data, { ...options, jobId: options?.jobId ?? randomJobId() });
   }
 
   override addBulk(jobs: { name: string; data: unknown; opts?: BulkJobOptions }[]): Promise<Job[]> {

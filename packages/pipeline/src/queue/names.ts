@@ -31,6 +31,11 @@ export function knownQueuesKey(prefix: string): string {
   return `${prefix}:monitor:queues`;
 }
 
+/** The key of the mark that a worker has come online. */
+export function onlineMarkKey(prefix: string): string {
+  return `${prefix}:monitor:online`;
+}
+
 /**
  * The key within an exporter's queue with the number of finished tasks not delivered yet. Processors write it, and the receiver reads it.
  */
@@ -39,6 +44,9 @@ export const UNDELIVERED_KEY = "undelivered";
 /** The key within an exporter's queue with the ids of its jobs with observations. Some of them may be done. */
 export const OBSERVATIONS_KEY = "observations";
 
+/** The id of the job that says until when a receiver listened. A queue has at most one of them. */
+export const LISTENED_JOB_ID = "listened";
+
 /** The number of jobs with observations that a queue may have. More would be old news by the time they are processed. */
 export const MOST_OBSERVATION_JOBS = 10;
 
@@ -46,7 +54,7 @@ export const MOST_OBSERVATION_JOBS = 10;
 export const JOB_NAMES = {
   /** A batch of events. */
   batch: "batch",
-  /** What a monitor observed. */
+  /** What a monitor or a receiver observed. */
   observations: "observations",
   /** The ids of one `schedule` call. */
   ids: "ids",

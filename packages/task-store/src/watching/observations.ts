@@ -1,7 +1,7 @@
 /** The newest observations of the monitor, in Redis. */
 import type { Observation, ObservedWorker, QueuesObserved, WorkersObserved } from "@celery-metrics-exporter/celery";
 import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
-import type { WorkerState } from "./workers.ts";
+import type { KnownWorkers } from "./workers.ts";
 
 export interface ObservationsOptions {
   readonly redis: RedisConnection;
@@ -17,8 +17,7 @@ export interface Observed {
 }
 
 /** All that is known of workers and queues. */
-export interface Watched extends Observed {
-  readonly states: readonly WorkerState[];
+export interface Watched extends Observed, KnownWorkers {
   /** Since when the oldest message of each queue waits, in seconds since the epoch. */
   readonly waitingSince: ReadonlyMap<string, number>;
 }
@@ -43,7 +42,7 @@ export class Observations {
   }
 
   /**
-   * Keeps the newest observation of each type. One from the future counts as one from now. Otherwise a monitor whose clock is ahead would hide what
+   * Keeps the monitor's newest observation of each type. One from the future counts as one from now. Otherwise a monitor whose clock is ahead would hide what
    * the next one observes.
    *
    * @throws {UnavailableError} if Redis is unavailable.
@@ -51,6 +50,7 @@ export class Observations {
   async store(observations: readonly Observation[], now = Date.now() / 1_000): Promise<void> {
     const { redis, key, maxAgeSeconds } = this.#options;
     const args = observations.flatMap((each) => {
+      if (each.type === "listened") return [];
       const timestamp = Math.min(each.timestamp, now);
       return [each.type, timestamp, JSON.stringify({ ...each, timestamp })];
     });

@@ -3,8 +3,10 @@
  *
  * A worker's events are ordered by its own clock. Whether it is alive depends on when a receiver last heard it, because workers' clocks differ. An offline
  * event of a worker that is not known creates nothing, and a field that an event lacks changes nothing: a heartbeat that answers a broadcast has no `active`.
+ *
+ * Silence means that a worker is gone only while a receiver listened. Otherwise it is not known.
  */
-import type { CeleryEvent, WorkerEvent } from "@celery-metrics-exporter/celery";
+import type { CeleryEvent, Listened, Observation, WorkerEvent } from "@celery-metrics-exporter/celery";
 import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
 
 export interface WorkerState {
@@ -14,6 +16,8 @@ export interface WorkerState {
   readonly isOnline: boolean;
   /** When a receiver last heard it. Seconds since the epoch. */
   readonly heardAt: number;
+  /** How long a receiver has listened since then and heard nothing, as far as that is known. */
+  readonly silentSeconds: number;
   /** From its latest heartbeat, by its own clock, but at most a minute after it was heard. Seconds since the epoch. */
   readonly heartbeatAt: number | undefined;
   readonly active: number | undefined;
@@ -22,17 +26,46 @@ export interface WorkerState {
   readonly version: string | undefined;
 }
 
+export interface KnownWorkers {
+  readonly states: readonly WorkerState[];
+  /** Until when a receiver listened, as far as that is known. Seconds since the epoch. */
+  readonly listenedUntil: number | undefined;
+}
+
 export interface WorkersOptions {
   readonly redis: RedisConnection;
   /** The key of a hash. */
   readonly key: string;
+  /** The key of the time in which a receiver listened. */
+  readonly listenedKey: string;
   /** How long a worker is remembered after it was last heard, in seconds. */
   readonly purgeSeconds: number;
 }
 
-/** Whether it is online, and a receiver has heard it within the timeout. Both in seconds; `now` is since the epoch. */
-export function isUp({ isOnline, heardAt }: WorkerState, timeoutSeconds: number, now: number): boolean {
-  return isOnline && now - heardAt <= timeoutSeconds;
+/** How late we usually know at most that a receiver listened: it tells so every five seconds. */
+const TOLD_LATE_SECONDS = 15;
+
+/**
+ * Whether it is online, and a receiver has heard it within the timeout. Undefined if it was not heard and no receiver listened for so long.
+ *
+ * @param timeoutSeconds how long a worker that is silent counts as up.
+ * @param now seconds since the epoch.
+ */
+export function isUp({ isOnline, heardAt, silentSeconds }: WorkerState, timeoutSeconds: number, now: number): boolean | undefined {
+  if (!isOnline || silentSeconds > timeoutSeconds) return false;
+  return now - heardAt <= timeoutSeconds + TOLD_LATE_SECONDS ? true : undefined;
+}
+
+/**
+ * How many workers are up; undefined if that is not known, because one may be up or not, or because no receiver listened within the timeout.
+ *
+ * @param timeoutSeconds how long a worker that is silent counts as up.
+ * @param now seconds since the epoch.
+ */
+export function workersUp({ states, listenedUntil }: KnownWorkers, timeoutSeconds: number, now: number): number | undefined {
+  const up = states.map((state) => isUp(state, timeoutSeconds, now));
+  const isKnown = listenedUntil !== undefined && now - listenedUntil <= timeoutSeconds + TOLD_LATE_SECONDS && !up.includes(undefined);
+  return isKnown ? up.filter(Boolean).length : undefined;
 }
 
 /** Bounds the memory, because clients may invent workers. */
@@ -70,6 +103,24 @@ for i = 2, #ARGV, 2 do
 end
 `;
 
+/**
+ *   KEYS  the time in which a receiver listened
+ *   ARGV  expiry in seconds; since when and until when, for each
+ *
+ * Times that overlap become one. Otherwise the later one is kept.
+ */
+const LISTENED_SCRIPT = `
+local stored = redis.call('HMGET', KEYS[1], 'since', 'until')
+local from, to = tonumber(stored[1] or '-1'), tonumber(stored[2] or '-1')
+for i = 2, #ARGV, 2 do
+  local since, till = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  if since <= to and from <= till then from, to = math.min(from, since), math.max(to, till)
+  elseif till > to then from, to = since, till end
+end
+redis.call('HSET', KEYS[1], 'since', string.format('%.3f', from), 'until', string.format('%.3f', to))
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+`;
+
 export class Workers {
   readonly #options: WorkersOptions;
 
@@ -94,13 +145,29 @@ export class Workers {
   }
 
   /**
+   * Notes when a receiver listened. In any order; a time from the future ends now.
+   *
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async listened(observations: readonly Observation[], now = Date.now() / 1_000): Promise<void> {
+    const { redis, listenedKey, purgeSeconds } = this.#options;
+    const times = observations.filter((each): each is Listened => each.type === "listened");
+    const args = times.flatMap(({ since, timestamp }) => [Math.min(since, now), Math.min(timestamp, now)]);
+    if (args.length > 0)
+      await onRedis("the state of workers", () => redis.eval(LISTENED_SCRIPT, 1, listenedKey, Math.ceil(purgeSeconds), ...args));
+  }
+
+  /**
    * The workers in the order of their names, without those that have not been heard for `purgeSeconds`, or for 5 minutes if there are 5,000.
    *
    * @throws {UnavailableError} if Redis is unavailable.
    */
-  async all(now = Date.now() / 1_000): Promise<WorkerState[]> {
-    const { redis, key, purgeSeconds } = this.#options;
-    const stored = await onRedis("the state of workers", () => redis.hgetall(key));
+  async all(now = Date.now() / 1_000): Promise<KnownWorkers> {
+    const { redis, key, listenedKey, purgeSeconds } = this.#options;
+    const [stored, listened] = await onRedis("the state of workers", () =>
+      Promise.all([redis.hgetall(key), redis.hmget(listenedKey, "since", "until")]),
+    );
+    const [since, until] = listened.map((text) => (text === null ? undefined : Number(text)));
     const workers: WorkerState[] = [];
     const gone: string[] = [];
     const isFull = Object.keys(stored).length >= MOST_WORKERS;
@@ -113,6 +180,7 @@ export class Workers {
           worker,
           isOnline: state.k < RANKS["worker-offline"],
           heardAt: state.s,
+          silentSeconds: since === undefined || until === undefined ? 0 : Math.max(until - Math.max(state.s, since), 0),
           heartbeatAt: state.h < 0 ? undefined : state.h,
           active: state.a,
           processed: state.p,
@@ -120,7 +188,7 @@ export class Workers {
         });
     }
     if (gone.length > 0) await onRedis("the state of workers", () => redis.hdel(key, ...gone));
-    return workers.toSorted((a, b) => (a.worker < b.worker ? -1 : 1));
+    return { states: workers.toSorted((a, b) => (a.worker < b.worker ? -1 : 1)), listenedUntil: until };
   }
 }
 
