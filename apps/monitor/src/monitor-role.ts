@@ -2,7 +2,7 @@
 import { BrokerLink, brokerOf, brokerUrlWarnings, queueLengths, sentinelOptionsOf } from "@celery-metrics-exporter/broker";
 import type { Observation } from "@celery-metrics-exporter/celery";
 import { Control } from "@celery-metrics-exporter/control";
-import { EXPORTERS, KnownQueues, Leader, Leadership, ObservationOutlet } from "@celery-metrics-exporter/pipeline";
+import { EXPORTERS, KnownQueues, Leader, Leadership, ObservationOutlet, OnlineMark } from "@celery-metrics-exporter/pipeline";
 import { defineRole, openRedis, redactUrl, type Role, type RoleContext, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import { Config, controlOptions, redisQueueOptions, watched } from "./config.ts";
 import { Monitor } from "./monitor.ts";
@@ -64,7 +64,9 @@ export function monitorRole(openPublish: OpenPublish = toExporters): Role<typeof
       lifecycle.defer("monitors' leadership", () => leader.stop());
       await leader.start();
 
-      const start = (options: Pick<ConstructorParameters<typeof Polling>[0], "kind" | "what" | "everyMs" | "poll">): void => {
+      const start = (
+        options: Pick<ConstructorParameters<typeof Polling>[0], "kind" | "what" | "everyMs" | "poll" | "isWantedSoon">,
+      ): void => {
         const component = health.component(`monitor-${options.kind}`);
         const polling = new Polling({ ...options, isActive: () => leader.isActive, metrics, health: component, logger });
         lifecycle.defer(`monitor of ${options.kind}`, () => polling.stop());
@@ -78,7 +80,14 @@ export function monitorRole(openPublish: OpenPublish = toExporters): Role<typeof
       });
       if (control === undefined) return;
       const everyMs = config.MONITOR_INSPECT_INTERVAL_SECONDS * 1_000;
-      start({ kind: "workers", what: "ask the workers", everyMs, poll: (signal) => monitor.askWorkers(signal) });
+      const online = new OnlineMark({ redis, prefix: config.QUEUE_PREFIX });
+      start({
+        kind: "workers",
+        what: "ask the workers",
+        everyMs,
+        poll: (signal) => monitor.askWorkers(signal),
+        isWantedSoon: () => online.take(),
+      });
     },
   });
 }

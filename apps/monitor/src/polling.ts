@@ -9,6 +9,8 @@ export interface PollingOptions {
   readonly what: string;
   readonly everyMs: number;
   readonly isActive: () => boolean;
+  /** Whether something has changed since the last call, so that it is worth looking before the interval is over. Called every second. */
+  readonly isWantedSoon?: () => Promise<boolean>;
   /** Must not outlast the signal's abort by much. */
   readonly poll: (signal: AbortSignal) => Promise<void>;
   readonly metrics: Metrics;
@@ -19,6 +21,12 @@ export interface PollingOptions {
 /** How often it is checked whether a poll is due: a monitor that becomes active polls at once. */
 const TICK_MS = 1_000;
 const TIMEOUT_MS = 30_000;
+/** A worker says that it is online a moment before it listens to questions. */
+const SOON_MS = 500;
+/** If it looks for other workers first, or its machine is busy, that takes some seconds. So a poll that was wanted is repeated. */
+const AGAIN_MS = 8_000;
+/** From one poll to the next, however many are wanted. */
+const SHORTEST_MS = 5_000;
 /** Failures in a row until not ready. A single one, such as a reconnect, is no outage. */
 const TOLERATED = 2;
 
@@ -28,7 +36,10 @@ export class Polling {
   readonly #lastSuccess;
   readonly #outage: Outage;
   #ticks: Repeat | undefined;
+  #polledAt = Number.NEGATIVE_INFINITY;
   #dueAt = 0;
+  /** Whether the next poll comes early, and is to be repeated. */
+  #isEarly = false;
   #failures = 0;
 
   constructor(options: PollingOptions) {
@@ -58,14 +69,21 @@ export class Polling {
   }
 
   async #tick(stopped: AbortSignal): Promise<void> {
-    const { isActive, everyMs, poll } = this.#options;
+    const { isActive, everyMs, poll, isWantedSoon } = this.#options;
     if (!isActive()) {
       this.#standBy();
       return;
     }
+    // Without Redis, the poll would fail too.
+    if (await isWantedSoon?.().catch(() => false)) {
+      this.#isEarly = true;
+      this.#dueAt = Math.min(this.#dueAt, Math.max(performance.now() + SOON_MS, this.#polledAt + SHORTEST_MS));
+    }
     const now = performance.now();
     if (now < this.#dueAt) return;
-    this.#dueAt = now + everyMs - TICK_MS / 2;
+    this.#polledAt = now;
+    this.#dueAt = now + (this.#isEarly ? Math.min(AGAIN_MS, everyMs) : everyMs) - TICK_MS / 2;
+    this.#isEarly = false;
     const signal = AbortSignal.any([stopped, AbortSignal.timeout(TIMEOUT_MS)]);
     try {
       await abortable(poll(signal), signal);

@@ -178,6 +178,24 @@ it("asks through another control exchange", async () => {
   await expect.poll(() => seen("w1@host"), POLL).toBeDefined();
 });
 
+it("asks a few seconds after the last time at the earliest, however many workers come online", async () => {
+  const brokerUrl = `${server.url}/5`;
+  const env = { CELERY_BROKER_URL: brokerUrl, MONITOR_INSPECT_INTERVAL_SECONDS: "3600" };
+  const { observations } = await monitor(env);
+  const asked = (): number => observations.filter(({ type }) => type === "workers-observed").length;
+  await expect.poll(asked, POLL).toBe(1);
+  const startedAt = Date.now();
+  const mark = setInterval(() => void admin.set("{cme}:monitor:online", "1"), 50);
+  releases.push(() => clearInterval(mark));
+  await expect.poll(asked, POLL).toBe(4);
+  expect(Date.now() - startedAt).toBeGreaterThan(2 * 5_000);
+  clearInterval(mark);
+  const standby = await monitor(env);
+  await admin.set("{cme}:monitor:online", "1");
+  await expect.poll(() => admin.exists("{cme}:monitor:online"), POLL).toBe(0);
+  expect(standby.observations).toEqual([]);
+});
+
 it("retries while the broker is away, is not ready meanwhile, and continues", async () => {
   const proxy = await TcpProxy.start(server.port);
   releases.push(() => proxy.stop());
