@@ -139,7 +139,27 @@ describe("with a load, kills and a loss of everything", () => {
     await sleep(2_500);
     const after = Load.start({ publisher, eventsPerSecond: EVENTS_PER_SECOND, seed: 3 });
     await sleep(2_000);
-    await untilShown(endsOf(await after.stop()));
+    const third = endsOf(await after.stop());
+    await untilShown(third);
+
+    const end = Date.now();
+    // It begins while everything still has its old value.
+    const lossRange = `[${Math.round((end - to) / 1_000)}s:1s]`;
+    for (const [metric, count] of Object.entries(third)) {
+      const counter = `sum(${series(`celery_task_${metric}`)})${lossRange}`;
+      const [[resets], [increase]] = await Promise.all([
+        prometheus.query(`resets(${counter})`, end),
+        prometheus.query(`increase(${counter})`, end),
+      ]);
+      expect(resets?.value, `resets of ${metric}`).toBe(1);
+      expect(Math.abs((increase?.value ?? 0) / count - 1), `${metric}: ${increase?.value} instead of ${count}`).toBeLessThan(
+        2 * EXTRAPOLATION,
+      );
+    }
+    for (const name of names.filter((each) => /_(total|bucket|count|sum)$/.test(each ?? ""))) {
+      const counter = `${series(name ?? "")}${lossRange}`;
+      expect(await prometheus.query(`resets(${counter}) > 1 or increase(${counter}) < 0`, end), name).toEqual([]);
+    }
   });
 
   it("shows promtool nothing to complain of", async () => {
