@@ -53,6 +53,7 @@ beforeAll(async () => {
   const now = Date.now() / 1_000;
   const heartbeat = { type: "worker-heartbeat", hostname: "w1@host-a", timestamp: now, active: 1, processed: 2, sw_ver: "5.6.3" } as const;
   await fanout.enqueue({ broker: "redis", events: [...events, heartbeat], receivedAt: now });
+  await fanout.tellListened({ since: now - 60, until: now });
   const outlet = new ObservationOutlet({ redis, prefix: PREFIX, exporters, logger, metrics: new Metrics() });
   lifecycle.defer("outlet", () => outlet.close());
   await outlet.publish([
@@ -106,7 +107,13 @@ function shownIn(scraped: string): string[] {
 
 it("has the name, type and labels of every metric", async () => {
   // Tasks, what workers say of themselves and what the monitor sees of them are counted one after the other.
-  const complete = [/_failed_runtime_count\{.*\} 1\.0/, /worker_concurrency\{.*\} 4\.0/, /worker_up\{.*\} 1\.0/, /queue_length\{.*\} 3\.0/];
+  const complete = [
+    /exporter_listened_timestamp_seconds /,
+    /_failed_runtime_count\{.*\} 1\.0/,
+    /worker_concurrency\{.*\} 4\.0/,
+    /worker_up\{.*\} 1\.0/,
+    /queue_length\{.*\} 3\.0/,
+  ];
   for (const series of complete) await expect.poll(() => look(), { timeout: 30_000, interval: 200 }).toMatch(series);
   // Shown since the second scrape.
   const flower = (): Promise<string> => look("/flower/metrics");

@@ -1,7 +1,7 @@
 import { describeExporter, startMortal } from "@celery-metrics-exporter/pipeline/testing";
 import { MortalLink, setRedisFull } from "@celery-metrics-exporter/testkit";
 import { DatadogHarness } from "./datadog-harness.ts";
-import { sortedMetrics } from "@celery-metrics-exporter/celery/testing";
+import { listened, sortedMetrics } from "@celery-metrics-exporter/celery/testing";
 
 describeExporter("datadog", async () => {
   const harness = await DatadogHarness.start({
@@ -19,6 +19,8 @@ describeExporter("datadog", async () => {
       processor.releaseJobs();
       await processor.idle();
       await harness.quiet();
+      // Otherwise it is not known how many workers are up.
+      await processor.exporter.observe?.([listened()], new AbortController().signal);
       const gauges = await harness.gauges();
       return { ...sortedMetrics(harness.received()), gauges: withoutAges(gauges), errors: harness.sink.errors };
     },

@@ -3,10 +3,10 @@ import type { EventSource, OnMessage, RawMessage } from "@celery-metrics-exporte
 import { taskStarted } from "@celery-metrics-exporter/celery/testing";
 import { Health, Metrics } from "@celery-metrics-exporter/runtime";
 import { pino } from "pino";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { EventAdvice } from "../src/event-advice.ts";
 import { ReceiverMetrics } from "../src/receiver-metrics.ts";
-import { Receiver } from "../src/receiver.ts";
+import { Receiver, type ReceiverOptions } from "../src/receiver.ts";
 import { SenderClocks } from "../src/clocks.ts";
 
 const MAX_BYTES = 1_000;
@@ -15,7 +15,7 @@ const logger = pino({ level: "silent" });
 class ManualSource implements EventSource {
   readonly broker = "rabbitmq";
   readonly redelivers = true;
-  readonly listeningSince = 0;
+  listeningSince: number | undefined = 0;
   paused = false;
   hand: OnMessage = () => {};
   async start(onMessage: OnMessage): Promise<void> {
@@ -46,7 +46,7 @@ describe("the amount that the receiver holds", () => {
   });
 
   /** A batch closes at every second message, or at `MAX_BYTES`. */
-  async function start(): Promise<ManualSource> {
+  async function start(options: Partial<ReceiverOptions> = {}): Promise<ManualSource> {
     const source = new ManualSource();
     const health = new Health();
     const receiver = new Receiver({
@@ -64,6 +64,7 @@ describe("the amount that the receiver holds", () => {
       clocks: new SenderClocks({ now: () => Date.now() / 1_000, health: health.component("clock"), logger }),
       health: health.component("taking"),
       logger,
+      ...options,
     });
     receivers.push(receiver);
     await receiver.start();
@@ -90,5 +91,71 @@ describe("the amount that the receiver holds", () => {
     await expect.poll(() => source.paused).toBe(false);
     source.hand(message(5_000));
     expect(source.paused).toBe(true);
+  });
+
+  describe("and that it listens", () => {
+    const told: { readonly since: number; readonly until: number }[] = [];
+    let isActive = true;
+    let full: string | undefined;
+    const BATCH = { maxEvents: 2, maxMessages: 10, maxMs: 1, maxBytes: MAX_BYTES };
+    const listens = (): Promise<ManualSource> =>
+      start({
+        batch: BATCH,
+        tellListened: async (time) => void told.push(time),
+        isActive: () => isActive,
+        fullBecause: () => full,
+      });
+    beforeEach(() => {
+      vi.useFakeTimers();
+      told.length = 0;
+      isActive = true;
+      full = undefined;
+    });
+    afterEach(() => vi.useRealTimers());
+
+    it("is told of the whole time, although no event arrives", async () => {
+      const source = await listens();
+      const startedAt = Date.now() / 1_000;
+      source.listeningSince = performance.now();
+      await vi.advanceTimersByTimeAsync(11_000);
+      expect(told).toHaveLength(2);
+      for (const { since } of told) expect(since).toBeCloseTo(startedAt, 1);
+      expect(told.map(({ until }) => Math.round(until - startedAt))).toEqual([5, 10]);
+    });
+
+    it.each<[string, (source: ManualSource) => void, (source: ManualSource) => void]>([
+      ["while it is disconnected", (source) => (source.listeningSince = undefined), (source) => (source.listeningSince = 0)],
+      ["while a queue is full", () => (full = "a queue is full"), () => (full = undefined)],
+    ])("is not told %s, and afterwards only of the time since", async (_, begin, end) => {
+      const source = await listens();
+      await vi.advanceTimersByTimeAsync(2_000);
+      begin(source);
+      await vi.advanceTimersByTimeAsync(9_000);
+      expect(told).toEqual([]);
+      const endedAt = Date.now() / 1_000;
+      end(source);
+      await vi.advanceTimersByTimeAsync(6_000);
+      expect(told).toHaveLength(1);
+      expect(told[0]?.since).toBeGreaterThanOrEqual(endedAt);
+    });
+
+    it("is not told by a standby", async () => {
+      isActive = false;
+      await listens();
+      await vi.advanceTimersByTimeAsync(11_000);
+      expect(told).toEqual([]);
+    });
+
+    it("is told once the batches before are stored, and of the time after one that took long", async () => {
+      const source = await listens();
+      source.hand(message(10));
+      await vi.advanceTimersByTimeAsync(11_000);
+      expect(told).toEqual([]);
+      const storedAt = Date.now() / 1_000;
+      stored.shift()?.();
+      await vi.advanceTimersByTimeAsync(6_000);
+      expect(told).toHaveLength(1);
+      expect(told[0]?.since).toBeGreaterThanOrEqual(storedAt);
+    });
   });
 });

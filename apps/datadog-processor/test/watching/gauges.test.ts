@@ -1,6 +1,6 @@
 /** The gauges of workers and queues, from real Redis to the sink. */
 import type { CeleryEvent, Observation, WorkerEvent } from "@celery-metrics-exporter/celery";
-import { queuesObserved, workersObserved } from "@celery-metrics-exporter/celery/testing";
+import { listened, queuesObserved, workersObserved } from "@celery-metrics-exporter/celery/testing";
 import type { TestExporter } from "@celery-metrics-exporter/pipeline/testing";
 import { startRedis, startStatsdSink, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { once } from "node:events";
@@ -45,11 +45,6 @@ function heartbeat(hostname: string, fields: Partial<WorkerEvent> = {}): WorkerE
 
 function now(): number {
   return Date.now() / 1_000;
-}
-
-/** What a receiver tells that has listened for so many seconds. */
-function listened(seconds = 3_600): Observation {
-  return { type: "listened", since: now() - seconds, timestamp: now() };
 }
 
 async function send({ exporter }: TestExporter, events: readonly CeleryEvent[]): Promise<void> {

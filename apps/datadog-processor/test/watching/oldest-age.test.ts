@@ -1,6 +1,14 @@
 /** How long the oldest message of each queue has waited. */
 import type { TaskEvent } from "@celery-metrics-exporter/celery";
-import { queuesObserved, taskReceived, taskRetried, taskSent, taskStarted, taskSucceeded } from "@celery-metrics-exporter/celery/testing";
+import {
+  listened,
+  queuesObserved,
+  taskReceived,
+  taskRetried,
+  taskSent,
+  taskStarted,
+  taskSucceeded,
+} from "@celery-metrics-exporter/celery/testing";
 import type { TestExporter } from "@celery-metrics-exporter/pipeline/testing";
 import { Health, Lifecycle, connectRedis, createLogger } from "@celery-metrics-exporter/runtime";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
@@ -27,6 +35,7 @@ async function start(): Promise<TestExporter> {
   harness = await DatadogHarness.start({ redis: server, env });
   const processor = await harness.processor();
   await processor.exporter.start?.();
+  await processor.exporter.observe?.([listened()], NEVER);
   return processor;
 }
 

@@ -27,6 +27,6 @@ export {
 export { eventProblems } from "./event-problems.ts";
 export { deliveries, doubled, shuffled, split, taskHistories, type Delivery } from "./histories.ts";
 export { Fuzzer, type FuzzTally } from "./fuzz.ts";
-export { queuesObserved, workersObserved } from "./observations.ts";
+export { listened, queuesObserved, workersObserved } from "./observations.ts";
 export { sortedMetrics, type Sample, type SortedMetrics } from "./sorted-metrics.ts";
 export { liveHeapBytes } from "./live-heap.ts";

@@ -1,5 +1,5 @@
 /** Builders of observations with realistic defaults, at the time of the events of `builders.ts`. */
-import type { QueuesObserved, WorkersObserved } from "../model/observation.ts";
+import type { Listened, QueuesObserved, WorkersObserved } from "../model/observation.ts";
 import { SENT_AT } from "./builders.ts";
 
 export function queuesObserved(fields: Partial<Omit<QueuesObserved, "type">> = {}): QueuesObserved {
@@ -31,4 +31,10 @@ export function workersObserved(fields: Partial<Omit<WorkersObserved, "type">> =
     { hostname: "w2@host-b" },
   ];
   return { type: "workers-observed", timestamp: SENT_AT, workers, ...fields };
+}
+
+/** A receiver has listened for so many seconds until now. */
+export function listened(seconds = 3_600): Listened {
+  const now = Date.now() / 1_000;
+  return { type: "listened", since: now - seconds, timestamp: now };
 }

@@ -81,6 +81,47 @@ describe("the fan-out", () => {
     expect(await counterOf(metrics, "events_enqueued_total", "postgres")).toBe(3);
   });
 
+  it("tells each exporter that observes until when a receiver listened, behind the batches, and once while nobody reads it", async () => {
+    const silent = EXPORTERS.map((exporter) => (exporter.name === "postgres" ? { ...exporter, observes: false } : exporter));
+    const { fanout } = await startFanout({ exporters: silent });
+    await fanout.enqueue({ broker: "redis", events: [taskStarted()] });
+    await fanout.tellListened({ since: 1_000, until: 1_005 });
+    await fanout.tellListened({ since: 1_000, until: 1_010 });
+    const jobs = await queueOf("datadog").getJobs(["wait"], 0, -1, true);
+    expect(jobs.map(({ name }) => name)).toEqual(["batch", "observations"]);
+    expect(jobs[1]?.data).toMatchObject({ observations: [{ type: "listened", since: 1_000, timestamp: 1_005 }] });
+    expect(await batchesIn("postgres")).toHaveLength(1);
+    await jobs[1]?.remove();
+    await fanout.tellListened({ since: 1_000, until: 1_015 });
+    expect(await queueOf("datadog").getWaitingCount()).toBe(2);
+  });
+
+  it("tells an exporter whose events are shed nothing, and afterwards of the time since", async () => {
+    const { fanout, metrics } = await startFanout({ highWaterEvents: 250, whenFull: "shed" });
+    const events = Array.from({ length: 100 }, (_, index) => taskStarted({ uuid: `task-${index}` }));
+    await expect
+      .poll(async () => {
+        await fanout.enqueue({ broker: "redis", events });
+        return counterOf(metrics, "events_shed_total", "postgres");
+      })
+      .toBeGreaterThan(0);
+    const queue = queueOf("postgres");
+    const told = async () =>
+      (await queue.getJobs(["wait"])).filter(({ name }) => name === "observations").map(({ data }) => data as unknown);
+    const now = Date.now() / 1_000;
+    await fanout.tellListened({ since: now - 1_000, until: now });
+    expect(await told()).toEqual([]);
+    await queue.drain();
+    await expect
+      .poll(async () => {
+        await fanout.tellListened({ since: now - 1_000, until: Date.now() / 1_000 });
+        return told();
+      })
+      .toHaveLength(1);
+    const [{ observations }] = (await told()) as [{ observations: [{ since: number }] }];
+    expect(observations[0].since).toBeGreaterThan(now - 60);
+  });
+
   it("cuts a huge batch, such as a message that is a list of 25,000 events, into several jobs", async () => {
     const { fanout, metrics } = await startFanout();
     const events = Array.from({ length: 25_000 }, (_, index) => taskStarted({ uuid: `task-${index}` }));
