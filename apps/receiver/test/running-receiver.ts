@@ -79,7 +79,9 @@ export class Stage {
   }
 
   async batches(exporter: string): Promise<EventBatch[]> {
-    return this.#withQueue(exporter, async (queue) => (await queue.getJobs(["wait"], 0, -1, true)).map((job) => decodeBatch(job.data)));
+    return this.#withQueue(exporter, async (queue) =>
+      (await queue.getJobs(["wait"], 0, -1, true)).filter(isBatch).map((job) => decodeBatch(job.data)),
+    );
   }
 
   async events(exporter: string): Promise<CeleryEvent[]> {
@@ -95,7 +97,7 @@ export class Stage {
   /** Removes and returns the content of an exporter queue, as a processor would. */
   async take(exporter: string): Promise<CeleryEvent[]> {
     return this.#withQueue(exporter, async (queue) => {
-      const jobs = await queue.getJobs(["wait"]);
+      const jobs = (await queue.getJobs(["wait"])).filter(isBatch);
       for (const job of jobs) await job.remove();
       return jobs.flatMap((job) => decodeBatch(job.data).events as CeleryEvent[]);
     });
@@ -120,6 +122,11 @@ export class Stage {
       await queue.close();
     }
   }
+}
+
+/** The receiver also tells from time to time that it listens. */
+function isBatch({ name }: { readonly name: string }): boolean {
+  return name === "batch";
 }
 
 /** The expected content of an exporter queue for these events: the types that it takes, without the fields that it omits. */
