@@ -4,6 +4,8 @@ import type { Reader } from "@celery-metrics-exporter/db";
 import { connectReader } from "@celery-metrics-exporter/db";
 import { sql } from "drizzle-orm";
 import { setTimeout as sleep } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { limitRequests, withDeadlines } from "../src/load/deadline.ts";
 import { Places, Shared } from "../src/load/shared.ts";
@@ -21,6 +23,14 @@ describe("equal questions", () => {
     expect(await Promise.all([shared.get(["a"], ask), shared.get(["a"], ask), shared.get(["b"], ask)])).toEqual([1, 1, 2]);
     expect(await shared.get(["a"], ask)).toBe(1);
     await expect.poll(() => shared.get(["a"], ask)).toBe(3);
+  });
+
+  it("are forgotten with their answer, although nobody asks again", async () => {
+    setFlagsFromString("--expose-gc");
+    const collectGarbage = runInNewContext("gc") as () => void;
+    const shared = new Shared(10);
+    const answer = new WeakRef(await shared.get(["a"], async () => ({})));
+    await expect.poll(() => (collectGarbage(), answer.deref())).toBeUndefined();
   });
 
   it("are asked again after a failure", async () => {

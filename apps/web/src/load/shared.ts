@@ -6,7 +6,7 @@ const MAX_KEPT = 500;
 /** Answers equal questions with one answer, which it keeps for a while. Failures are not kept. */
 export class Shared {
   readonly #keepMs: number;
-  readonly #answers = new Map<string, { readonly answer: Promise<unknown>; until: number }>();
+  readonly #answers = new Map<string, Promise<unknown>>();
 
   constructor(keepMs: number) {
     this.#keepMs = keepMs;
@@ -16,17 +16,17 @@ export class Shared {
   get<T>(question: unknown, ask: () => Promise<T>): Promise<T> {
     const key = JSON.stringify(question);
     const known = this.#answers.get(key);
-    if (known !== undefined && known.until > performance.now()) return known.answer as Promise<T>;
-    const entry = { answer: ask(), until: Number.POSITIVE_INFINITY };
-    this.#answers.delete(key);
-    this.#answers.set(key, entry);
-    entry.answer.then(
-      () => (entry.until = performance.now() + this.#keepMs),
-      () => this.#answers.get(key) === entry && this.#answers.delete(key),
-    );
-    const [oldest] = this.#answers;
-    if (this.#answers.size > MAX_KEPT && oldest !== undefined) this.#answers.delete(oldest[0]);
-    return entry.answer;
+    if (known !== undefined) return known as Promise<T>;
+    const answer = ask();
+    this.#answers.set(key, answer);
+    const forget = (): void => {
+      if (this.#answers.get(key) === answer) this.#answers.delete(key);
+    };
+    // An old answer that nobody asks for again must not stay: it can be megabytes.
+    answer.then(() => setTimeout(forget, this.#keepMs).unref(), forget);
+    const [oldest] = this.#answers.keys();
+    if (this.#answers.size > MAX_KEPT && oldest !== undefined) this.#answers.delete(oldest);
+    return answer;
   }
 }
 
