@@ -2,7 +2,7 @@
 import { type Logger, MAX_TIMER_MS, TimedOutError, UnavailableError, pause, redactUrl, retry } from "@celery-metrics-exporter/runtime";
 import { DrizzleQueryError } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/node-postgres";
-import { DatabaseError, Pool, type PoolClient, type QueryConfig } from "pg";
+import { DatabaseError, Pool, type PoolClient, type QueryConfig, type QueryResult } from "pg";
 import { type DatabaseConnection, toDatabaseConnection } from "./connection.ts";
 import {
   DATABASE_FACTS_STATEMENT,
@@ -91,7 +91,11 @@ export async function openReadingPool(
   options: ConnectDatabaseOptions,
 ): Promise<Pick<Database, "ping" | "close"> & { readonly pool: Pool }> {
   const connection = toDatabaseConnection(options.url);
-  const pool = createPool({ ...connection, statement_timeout: 0 }, options, options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS);
+  const pool = createPool(
+    { ...connection, statement_timeout: 0, pipeline: true },
+    options,
+    options.statementTimeoutMs ?? STATEMENT_TIMEOUT_MS,
+  );
   await becomesReady(pool, options);
   let closing: Promise<void> | undefined;
   return { pool, ping: () => ping(pool), close: () => (closing ??= endPool(pool)) };
@@ -116,7 +120,7 @@ async function openPool(options: ConnectDatabaseOptions): Promise<OpenPool> {
   return { pool: unlimited, client: new TimeLimitingPool(unlimited, limitMs) as unknown as Pool };
 }
 
-function createPool(connection: DatabaseConnection, options: ConnectDatabaseOptions, limitMs: number): Pool {
+function createPool(connection: DatabaseConnection & { readonly pipeline?: true }, options: ConnectDatabaseOptions, limitMs: number): Pool {
   const { poolSize = 5, applicationName, logger, onConnectionLost } = options;
   const pool = new Pool({
     application_name: applicationName ?? "celery-metrics-exporter",
@@ -204,54 +208,14 @@ class TimeLimitingPool {
 
 /** @param begin the statements that begin the transaction. */
 async function inTransaction<T>(pool: Pool, begin: string, work: (client: PoolClient) => Promise<T>): Promise<T> {
-  return onConnection(await pool.connect(), begin, work, async (client) => {
-    await client.query("commit");
-    release(client);
-  });
-}
-
-/**
- * The same for reading. The wait for a free connection counts too. What was read is returned without waiting for the end of the transaction.
- *
- * @param begin the statements that begin a transaction that has so many milliseconds left.
- * @throws {TimedOutError} if no connection becomes free within the limit.
- */
-export async function inReadingTransaction<T>(
-  pool: Pool,
-  limitMs: number,
-  begin: (leftMs: number) => string,
-  work: (client: PoolClient) => Promise<T>,
-): Promise<T> {
-  const deadline = performance.now() + limitMs;
-  const connecting = pool.connect();
-  const connected = new AbortController();
-  const client = await Promise.race([connecting, pause(limitMs, connected.signal)]).finally(() => connected.abort());
-  if (!client) {
-    // It comes too late for us.
-    connecting.then((late) => late.release(), ignore);
-    throw new TimedOutError("PostgreSQL takes too long: no connection was free in time.");
-  }
-  return onConnection(client, begin(Math.max(1, Math.round(deadline - performance.now()))), work, async (used) => {
-    used.query("commit").then(
-      () => release(used),
-      () => release(used, true),
-    );
-  });
-}
-
-/** @param end ends the transaction and gives the connection back. */
-async function onConnection<T>(
-  client: PoolClient,
-  begin: string,
-  work: (client: PoolClient) => Promise<T>,
-  end: (client: PoolClient) => Promise<void>,
-): Promise<T> {
+  const client = await pool.connect();
   // Without a listener, a lost connection would end the process. The statement fails too, with the reason.
   client.on("error", ignore);
   try {
     await client.query(begin);
     const result = await work(client);
-    await end(client);
+    await client.query("commit");
+    release(client);
     return result;
   } catch (thrown) {
     // If the server rejected the statement, the connection is still usable. With a lost connection, the transaction ends too.
@@ -264,6 +228,42 @@ async function onConnection<T>(
     release(client, !isUsable);
     throw thrown;
   }
+}
+
+/**
+ * Runs a statement in a transaction of a reading pool, in one round trip. The wait for a free connection counts too. What was read is returned without
+ * waiting for the end of the transaction.
+ *
+ * @param begin the statements that begin a transaction that has so many milliseconds left.
+ * @throws {TimedOutError} if no connection becomes free within the limit.
+ */
+export async function readInTransaction(
+  pool: Pool,
+  limitMs: number,
+  begin: (leftMs: number) => string,
+  statement: QueryConfig,
+): Promise<QueryResult> {
+  const deadline = performance.now() + limitMs;
+  const connecting = pool.connect();
+  // Not `pause`, whose end by a signal takes longer than a short statement.
+  let timer: NodeJS.Timeout | undefined;
+  const over = new Promise<undefined>((resolve) => (timer = setTimeout(() => resolve(undefined), limitMs)));
+  const client = await Promise.race([connecting, over]).finally(() => clearTimeout(timer));
+  if (client === undefined) {
+    // It comes too late for us.
+    connecting.then((late) => late.release(), ignore);
+    throw new TimedOutError("PostgreSQL takes too long: no connection was free in time.");
+  }
+  client.on("error", ignore);
+  const beginning = client.query(begin(Math.max(1, Math.round(deadline - performance.now()))));
+  const reading = client.query(statement);
+  // After an error it is a rollback.
+  client.query("commit").then(
+    () => release(client),
+    () => release(client, true),
+  );
+  const [, result] = await Promise.all([beginning, reading]);
+  return result;
 }
 
 /** Whether the server rejected the statement. Drizzle wraps the driver's error. */

@@ -1,8 +1,9 @@
 /** Reads rows for people who wait: in read-only transactions with a short time limit. */
 import { UnavailableError, redactUrl } from "@celery-metrics-exporter/runtime";
 import { type SQL, sql } from "drizzle-orm";
-import { drizzle } from "drizzle-orm/node-postgres";
-import { connectDatabase, type ConnectDatabaseOptions, inReadingTransaction, openReadingPool } from "../connect/connect-database.ts";
+import { PgDialect } from "drizzle-orm/pg-core";
+import { types } from "pg";
+import { connectDatabase, type ConnectDatabaseOptions, openReadingPool, readInTransaction } from "../connect/connect-database.ts";
 import { toDatabaseError } from "../connect/database-error.ts";
 import { checkDatabaseUrl, isEmbedded } from "../connect/database-url.ts";
 import { type Database, execute } from "../tables/database.ts";
@@ -30,7 +31,18 @@ export interface ConnectReaderOptions extends Omit<ConnectDatabaseOptions, "stat
  * Statements for people read a few rows of a large table by an index. PostgreSQL sometimes prefers to read the whole table, for example if its
  * statistics are old; that would exceed the limit. Compiling a statement takes longer than running it.
  */
-const SETTINGS = "set local enable_seqscan = off; set local jit = off; set local time zone 'UTC'";
+const SETTINGS =
+  "set local enable_seqscan = off; set local jit = off; set local max_parallel_workers_per_gather = 0; set local time zone 'UTC'";
+
+const dialect = new PgDialect();
+
+type TypeId = Parameters<typeof types.getTypeParser>[0];
+const { DATE, INTERVAL, TIMESTAMP, TIMESTAMPTZ } = types.builtins;
+const TIMES: ReadonlySet<number> = new Set([DATE, INTERVAL, TIMESTAMP, TIMESTAMPTZ]);
+/** The driver's, but times stay texts, as Drizzle leaves them in an embedded database. */
+const TYPES = {
+  getTypeParser: (type: TypeId) => (TIMES.has(type) ? String : types.getTypeParser(type)),
+};
 
 /**
  * Connects, and afterwards reconnects indefinitely. Every setting belongs to a transaction, so this works behind a pooler too. Migrates an embedded
@@ -52,7 +64,9 @@ async function connectPostgres(options: ConnectReaderOptions): Promise<Reader> {
     close,
     read: async (statement, timeoutMs = options.statementTimeoutMs) => {
       const limitMs = Math.min(timeoutMs, options.statementTimeoutMs);
-      return inWords(() => inReadingTransaction(pool, limitMs, begin, (client) => execute({ drizzle: drizzle({ client }) }, statement)));
+      const { sql: text, params: values } = dialect.sqlToQuery(statement);
+      const { rows } = await inWords(() => readInTransaction(pool, limitMs, begin, { text, values, types: TYPES }));
+      return rows;
     },
   };
 }
