@@ -1,7 +1,16 @@
 /** Whether a worker is alive, and which tasks it took with it. */
-import { type SQL, sql } from "drizzle-orm";
+import { type SQL, getTableName, sql } from "drizzle-orm";
 import { countOf, percentile, unpackHistogram } from "../rollups/histogram.ts";
-import { celeryListening, celeryTask, celeryTaskMinute, celeryTaskMinuteDirty, celeryWorker } from "../tables/schema.ts";
+import { DAY, HOUR } from "../rollups/roll-up.ts";
+import {
+  celeryListening,
+  celeryRollup,
+  celeryTask,
+  celeryTaskMinute,
+  celeryTaskMinuteDirty,
+  celeryTaskPeriod,
+  celeryWorker,
+} from "../tables/schema.ts";
 
 /**
  * `up`: it was heard lately. `lost`: it fell silent without a word. `offline`: it said that it stops. `unknown`: it was not heard, but no receiver listened,
@@ -121,9 +130,6 @@ export function lostRows(options: LostTasksOptions = {}): SQL {
 /** A task is stuck if it has run for this long, and so many times as long as 99 % of the finished tasks of its name, of which there must be enough. */
 export const STUCK = { times: 3, atLeastSeconds: 60, samples: 20, days: 7 };
 
-/** Of a name, only the latest so many minutes and queues are looked at. */
-const MOST_CELLS = 1_000;
-
 /** A row of `usualRuntimesStatement`. */
 export interface UsualRuntime {
   readonly name: string;
@@ -131,17 +137,25 @@ export interface UsualRuntime {
   readonly histogram: string | null;
 }
 
-/** How long tasks of these names lately took, as a query. */
+/** How long tasks of these names lately took, as a query: by days, and by hours and minutes for what is not in one yet. */
 export function usualRuntimesStatement(names: readonly string[]): SQL {
+  const since = ago(STUCK.days * 86_400);
   return sql`select name, histogram from (
       select value collate "C" as name from json_array_elements_text(${JSON.stringify(names)}::json)
-    ) wanted cross join lateral (
+    ) wanted cross join (
+      select coalesce(max(hours_before), '-infinity') as hours_before, coalesce(max(days_before), '-infinity') as days_before
+      from ${celeryRollup} where name = ${getTableName(celeryTaskMinute)}
+    ) counted cross join lateral (
       select sum(runtime_hist)::text as histogram from (
-        select runtime_hist from ${celeryTaskMinute} counted
-        where counted.name = wanted.name and minute >= now() - ${STUCK.days}::int * interval '1 day' and runtime_hist <> 0
-        order by minute desc limit ${MOST_CELLS}::int
-      ) latest
+        ${ofPeriods(DAY, since, sql`days_before`)}
+        union all ${ofPeriods(HOUR, sql`greatest(${since}, days_before)`, sql`hours_before`)}
+        union all select runtime_hist from ${celeryTaskMinute} period where period.name = wanted.name and minute >= greatest(${since}, hours_before)
+      ) lately
     ) summed`;
+}
+
+function ofPeriods(width: number, from: SQL, until: SQL): SQL {
+  return sql`select runtime_hist from ${celeryTaskPeriod} period where width = ${width}::smallint and period.name = wanted.name and at >= ${from} and at < ${until}`;
 }
 
 /** After how many seconds a running task is stuck; undefined if too few tasks have finished to know. */

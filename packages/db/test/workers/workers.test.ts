@@ -459,6 +459,36 @@ describe("stuck tasks", () => {
     expect(after).toEqual({ quick: STUCK.atLeastSeconds, rare: undefined, unknown: undefined });
   });
 
+  test("are judged by days, hours and minutes, each task once", async () => {
+    const now = Date.now() / 1_000;
+    const ofName = (name: string, ages: readonly number[]) =>
+      ages.flatMap((age, index) => {
+        const common = { uuid: `${name}-${index}`, timestamp: now - age };
+        return [taskReceived({ ...common, name }), taskSucceeded({ ...common, runtime: 40 })];
+      });
+    const ages = [
+      ...Array<number>(7).fill(3 * 86_400),
+      ...Array<number>(6).fill(26 * 3_600),
+      ...Array<number>(3).fill(3 * 3_600),
+      5,
+      5,
+      5,
+      5,
+    ];
+    await upsertTasks(table.database, [
+      ...ofName("enough", ages),
+      ...ofName("few", ages.slice(1)),
+      ...ofName(
+        "old",
+        ages.map((age) => age + 9 * 86_400),
+      ),
+    ]);
+    await rollUp(table.database, { all: true });
+    const usual = await query<UsualRuntime>(table.database, usualRuntimesStatement(["enough", "few", "old"]));
+    const known = usual.flatMap(({ name, histogram }) => (stuckAfterSeconds(histogram) === undefined ? [] : [name]));
+    expect(known).toEqual(["enough"]);
+  });
+
   test("are judged by 99 % of the finished ones, if there are enough", () => {
     const after = stuckAfterSeconds(histogramOf(STUCK.samples)) ?? 0;
     expect(after).toBeGreaterThan(79 * STUCK.times);
