@@ -8,7 +8,7 @@ export { isoInstant } from "./read/iso-instant.ts";
 export { connectReader, type ConnectReaderOptions, type Reader } from "./read/reader.ts";
 export { storableText } from "./merge/task-row.ts";
 export { deleteOldTasks, deleteTasks, type DeleteOldTasksOptions } from "./tables/delete-tasks.ts";
-export { OUTCOMES, attemptsColumns, attemptsOf, type Attempt, type AttemptsRow, type Outcome } from "./history/attempts.ts";
+export { OUTCOMES, attemptsColumn, attemptsOf, type Attempt, type AttemptsFacts, type Outcome } from "./history/attempts.ts";
 export { HISTORY_MODES, type HistoryMode } from "./history/task-events.ts";
 export { checkMayMaintainPartitions, maintainPartitions } from "./history/partitions.ts";
 export { migrate } from "./migrate/migrate.ts";

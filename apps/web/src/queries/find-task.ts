@@ -1,5 +1,5 @@
 /** One task, and the tasks around it. */
-import { attemptsColumns, attemptsOf, celeryTaskEvent, type Attempt, type AttemptsRow, type Reader } from "@celery-metrics-exporter/db";
+import { attemptsColumn, attemptsOf, celeryTaskEvent, type Attempt, type AttemptsFacts, type Reader } from "@celery-metrics-exporter/db";
 import { sql } from "drizzle-orm";
 import { z } from "zod";
 import { TASK, TaskDetail, TaskItem, isoOf, listenedUntilNow, selectList } from "./columns.ts";
@@ -21,46 +21,45 @@ export interface FoundTask {
 
 const MAX_CHILDREN = 100;
 
+type Link = TaskLink & { readonly is_parent: boolean };
+type Row = Omit<TaskDetail, "stuck"> & Running & { readonly facts: AttemptsFacts; readonly links: readonly Link[] | null };
+
 /** @returns undefined if no task has this id. */
 export async function findTask(reader: Reader, id: string, withData: boolean): Promise<FoundTask | undefined> {
   const [list, until] = [await selectList(reader, TaskDetail, withData), await listenedUntilNow(reader)];
-  // Two connections are quicker than one statement.
-  const [[row], [ofAttempts]] = await Promise.all([
-    reader
-      .read<Omit<TaskDetail, "stuck"> & Running>(sql`select ${list} from ${TASK} where task_id = ${id}`)
-      .then((rows) => withStuck(reader, rows)),
-    reader.read<AttemptsRow>(sql`select ${attemptsColumns({ until })} from ${TASK} where task_id = ${id}`),
-  ]);
+  const rows = await reader.read<Row>(
+    sql`select ${list}, ${attemptsColumn({ until })} as facts, ${LINKS} as links from ${TASK} where task_id = ${id}`,
+  );
+  const [row] = await withStuck(reader, rows);
   if (row === undefined) return undefined;
-  const links = await readLinks(reader, row);
-  const attempts = ofAttempts === undefined ? [] : attemptsOf(ofAttempts);
-  const task = { ...row, args_json: exact(row.args_json), kwargs_json: exact(row.kwargs_json) };
-  const children = links.filter(({ is_parent: isParent }) => !isParent);
+  const { facts, links, ...columns } = row;
+  const attempts = attemptsOf(facts);
+  const task = { ...columns, args_json: exact(row.args_json), kwargs_json: exact(row.kwargs_json) };
+  const children = (links ?? []).filter(({ is_parent: isParent }) => !isParent);
   return {
     task,
-    parent: links.find(({ is_parent: isParent }) => isParent) ?? null,
+    parent: links?.find(({ is_parent: isParent }) => isParent) ?? null,
     children: children.slice(0, MAX_CHILDREN),
     more_children: children.length > MAX_CHILDREN,
     attempts: withData ? attempts : attempts.map((attempt) => ({ ...attempt, exception: null, traceback: null })),
   };
 }
 
-type Link = TaskLink & { readonly is_parent: boolean };
+const LINK = sql`other.task_id, other.name, other.status, ${isoOf(sql`other.seen_at`)} as seen_at`;
 
-/** The parent and the children. `parent_id` has no index, but parent and child are in the same tree, whose root the planner must see to use its index. */
-async function readLinks(
-  reader: Reader,
-  { task_id: id, parent_id: parent, root_id: root }: Pick<TaskDetail, "task_id" | "parent_id" | "root_id">,
-): Promise<readonly Link[]> {
-  const list = await selectList(reader, TaskLink, false);
-  return reader.read<Link>(
-    sql`select ${list}, is_parent from (
-          (select *, true as is_parent from ${TASK} where task_id = ${parent === id ? null : parent})
-          union all
-          (select *, false from ${TASK} where root_id = ${root ?? id} and root_id <> task_id and parent_id = ${id} and task_id <> ${id} limit ${MAX_CHILDREN + 1}::int)
-        ) celery_task`,
-  );
-}
+/** The parent and the children as JSON. `parent_id` has no index, but parent and child are in the same tree. The collation is that of `root_id`, without which its index does not serve. */
+const LINKS = sql`(
+  select json_agg(link) from (
+    (select ${LINK}, true as is_parent from ${TASK} other where other.task_id = ${TASK}.parent_id and other.task_id <> ${TASK}.task_id)
+    union all
+    (
+      select ${LINK}, false from ${TASK} other
+      where other.root_id = coalesce(${TASK}.root_id, ${TASK}.task_id) collate "default" and other.root_id <> other.task_id
+        and other.parent_id = ${TASK}.task_id and other.task_id <> ${TASK}.task_id
+      limit ${MAX_CHILDREN + 1}::int
+    )
+  ) link
+)`;
 
 function exact(json: unknown): ExactJson | null {
   return typeof json === "string" ? new ExactJson(json) : null;

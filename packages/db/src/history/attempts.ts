@@ -354,8 +354,8 @@ function selected(prefix: string, columns: readonly string[]): string {
 
 const EVENT_COLUMNS = Object.values(getTableColumns(celeryTaskEvent)).map(({ name }) => name);
 
-/** The columns of `attemptsColumns`. */
-export interface AttemptsRow {
+/** The value of `attemptsColumn`. */
+export interface AttemptsFacts {
   readonly row: object;
   readonly events: readonly object[] | null;
   readonly workers: readonly WorkerSigns[] | null;
@@ -368,23 +368,30 @@ interface WorkerSigns {
   readonly online_at: number | null;
 }
 
-/** What attempts of a task are derived from, as columns of a query for rows of `celery_task`. @param options as for `isLost`. */
-export function attemptsColumns(options: LostTasksOptions = {}): SQL {
-  return sql`(select to_json(r) from (select ${sql.raw(selected(TASK, ROW_COLUMNS))}) r) as row,
-    (select json_agg(e) from (select ${sql.raw(selected("event", EVENT_COLUMNS))} from ${celeryTaskEvent} event where event.task_id = ${celeryTask}.task_id) e) as events,
-    (
-      select json_agg(w) from (
-        select hostname, ${isSilent(options)} as is_silent, (extract(epoch from online_at) * 1000000)::float8 as online_at from ${celeryWorker} worker
-        where heard_at is not null and hostname in (
-          select unnest(array[${celeryTask}.worker, ${celeryTask}.started_hostname, ${celeryTask}.run_hostname]) collate "C"
-          union select event.hostname from ${celeryTaskEvent} event where event.task_id = ${celeryTask}.task_id and event.type = 'task-started'
-        )
-      ) w
-    ) as workers`;
+/** What attempts of a task are derived from, as an expression in a query for rows of `celery_task`. @param options as for `isLost`. */
+export function attemptsColumn(options: LostTasksOptions = {}): SQL {
+  return sql`(
+    with event as materialized (
+      select ${sql.raw(selected("event", EVENT_COLUMNS))} from ${celeryTaskEvent} event where event.task_id = ${celeryTask}.task_id
+    )
+    select json_build_object(
+      'row', (select to_json(r) from (select ${sql.raw(selected(TASK, ROW_COLUMNS))}) r),
+      'events', (select json_agg(event) from event),
+      'workers', (
+        select json_agg(w) from (
+          select hostname, ${isSilent(options)} as is_silent, (extract(epoch from online_at) * 1000000)::float8 as online_at from ${celeryWorker} worker
+          where heard_at is not null and hostname in (
+            select unnest(array[${celeryTask}.worker, ${celeryTask}.started_hostname, ${celeryTask}.run_hostname]) collate "C"
+            union select event.hostname from event where event.type = 'task-started'
+          )
+        ) w
+      )
+    )
+  )`;
 }
 
-/** The attempts that `attemptsColumns` show. A worker is gone if it is silent, or has restarted since. */
-export function attemptsOf({ row, events, workers }: AttemptsRow): Attempt[] {
+/** The attempts that `attemptsColumn` shows. A worker is gone if it is silent, or has restarted since. */
+export function attemptsOf({ row, events, workers }: AttemptsFacts): Attempt[] {
   const signs = new Map((workers ?? []).map((worker) => [worker.hostname, worker]));
   return toAttempts(
     withoutNulls(row) as AttemptRow,
@@ -404,8 +411,11 @@ export function attemptsOf({ row, events, workers }: AttemptsRow): Attempt[] {
  * @throws {UnavailableError} if the database is unavailable, is not migrated or refuses access.
  */
 export async function readAttempts(database: Drizzle, taskId: string): Promise<Attempt[] | undefined> {
-  const [found] = await query<AttemptsRow>(database, sql`select ${attemptsColumns()} from ${celeryTask} where task_id = ${taskId}`);
-  return found === undefined ? undefined : attemptsOf(found);
+  const [found] = await query<{ facts: AttemptsFacts }>(
+    database,
+    sql`select ${attemptsColumn()} as facts from ${celeryTask} where task_id = ${taskId}`,
+  );
+  return found === undefined ? undefined : attemptsOf(found.facts);
 }
 
 function withoutNulls(row: object): object {
