@@ -1,9 +1,11 @@
 /** One task, its tree, and what there is: failures, types, names. */
 import { connectReader } from "@celery-metrics-exporter/db";
 import { beforeAll, describe, expect, it } from "vitest";
+import { z } from "zod";
 import { TaskDetail } from "../src/queries/columns.ts";
 import { readEarlierFailures, readFailures } from "../src/queries/failures.ts";
-import { withoutCycles } from "../src/queries/tree.ts";
+import { TreeNode, withoutCycles } from "../src/queries/tree.ts";
+import { Tree as TreeAnswer } from "../src/routes/task.ts";
 import { minutesAgo, useApi } from "./harness.ts";
 
 const api = useApi();
@@ -128,6 +130,17 @@ describe("a tree", () => {
     ]);
   });
 
+  it("has the fields of the schema, though answers of this size are not checked", async () => {
+    const tree = await get<Tree>("tasks/order/tree");
+    expect(
+      TreeAnswer.strict()
+        .extend({ nodes: z.array(TreeNode.strict()) })
+        .parse(tree),
+    ).toEqual(tree);
+    const { sent_at, wait_time, retries, name } = await get<z.output<typeof TaskDetail>>("tasks/pay");
+    expect(tree.nodes[1]).toMatchObject({ sent_at, wait_time, retries, name });
+  });
+
   it("is one task if nothing is known about a tree", async () => {
     expect(await get("tasks/alone/tree")).toMatchObject({ root: "alone", nodes: [{ task_id: "alone" }] });
   });
@@ -173,6 +186,26 @@ describe("failures", () => {
       { name: "shop.pay", exception: "shop.errors.Declined", message: "no card", count: 1, last: "pay-3" },
       { name: "shop.mail", exception: "Boom", message: "", count: 1, last: "mail" },
     ]);
+  });
+
+  it("keep the digits of a class", async () => {
+    const failed = { name: "shop.store", status: "FAILURE", at: minutesAgo(2) };
+    await api.insert([
+      { ...failed, id: "store-1", exception: "psycopg2.OperationalError('port 5432')" },
+      { ...failed, id: "store-2", exception: "psycopg2.OperationalError('port 6543 of 10.0.0.1')" },
+      { ...failed, id: "store-3", exception: "psycopg2.OperationalError('port 1')" },
+    ]);
+    const { items } = await get<Failures>("failures?name=shop.store");
+    expect(items).toMatchObject([
+      { exception: "psycopg2.OperationalError", message: "port #", count: 2 },
+      { exception: "psycopg2.OperationalError", message: "port # of #.#.#.#", count: 1 },
+    ]);
+    expect(
+      await get(`failures/details?name=shop.store&exception=psycopg2.OperationalError&message=${encodeURIComponent("port #")}`),
+    ).toMatchObject({
+      read: 2,
+    });
+    await api.client.query("delete from celery_task where name = 'shop.store'");
   });
 
   it("are chosen by status, task and range", async () => {

@@ -75,11 +75,15 @@ type Earlier = Pick<FailureGroup, "name" | "status" | "exception" | "first_seen_
 
 const LAST_ID = sql.raw(idIn(idOfGreatest("task_id", "date_part('epoch', seen_at)")));
 
+const READ = sql`left(exception, ${MAX_LENGTH}::int)`;
+/** With zeros for the digits behind the class: exceptions that differ only in numbers are then mostly equal. */
+const EXCEPTION = sql`left(${READ}, strpos(${READ}, '(')) || translate(substr(${READ}, strpos(${READ}, '(') + 1), '123456789', '000000000') as exception`;
+
 /** The newest with these statuses, as a query with `name`, `status`, `exception`, `seen_at` and `task_id`. */
 function newest({ statuses, name }: Pick<FailuresOptions, "statuses" | "name">, range: readonly SQL[], limit: number): SQL {
   const parts = statuses.map((status) => {
     const conditions = [sql`problem = ${status}`, ...(name === undefined ? [] : [sql`name = ${name}`]), ...range];
-    return sql`(select name, status, seen_at, task_id, left(exception, ${MAX_LENGTH}::int) as exception from ${TASK} where ${sql.join(conditions, sql` and `)} order by seen_at desc, task_id desc limit ${limit}::int)`;
+    return sql`(select name, status, seen_at, task_id, ${EXCEPTION} from ${TASK} where ${sql.join(conditions, sql` and `)} order by seen_at desc, task_id desc limit ${limit}::int)`;
   });
   return sql`select * from (${sql.join(parts, sql` union all `)}) problem order by seen_at desc limit ${limit}::int`;
 }
@@ -214,7 +218,7 @@ export async function readFailureDetails(reader: Reader, options: DetailsOptions
     ...(to === undefined ? [] : [sql`seen_at < ${to}`]),
   ];
   const all = await reader.read<Detail>(
-    sql`select left(exception, ${MAX_LENGTH}::int) as exception, worker, queue, retries, duration from ${TASK}
+    sql`select ${EXCEPTION}, worker, queue, retries, duration from ${TASK}
         where ${sql.join(conditions, sql` and `)} order by seen_at desc, task_id desc limit ${MAX_DETAILS}::int`,
   );
   const rows = all.filter((row) => {

@@ -37,47 +37,46 @@ export interface FoundTree {
 }
 
 const MAX_NODES = 5_000;
-const INSTANTS = ["sent_at", "received_at", "started_at", "finished_at", "seen_at"] as const;
-type Instant = (typeof INSTANTS)[number];
-type Row = Omit<TreeNode, Instant> & Readonly<Record<Exclude<Instant, "seen_at">, number | null>> & { readonly seen_at: number };
+const COLUMNS = Object.keys(TreeNode.shape) as (keyof TreeNode)[];
+const INSTANTS: readonly string[] = ["sent_at", "received_at", "started_at", "finished_at", "seen_at"] satisfies (keyof TreeNode)[];
 
 /** Instants as seconds: PostgreSQL takes longer to write them as text than to read the rows. */
-const COLUMNS = sql.join(
-  Object.keys(TreeNode.shape).map((name) => {
-    const column = sql.identifier(name);
-    return (INSTANTS as readonly string[]).includes(name) ? sql`date_part('epoch', ${column}) as ${column}` : sql`${column}`;
-  }),
+const VALUES = sql.join(
+  COLUMNS.map((name) => (INSTANTS.includes(name) ? sql`date_part('epoch', ${sql.identifier(name)})` : sql`${sql.identifier(name)}`)),
   sql`, `,
 );
 
+/** The values of `COLUMNS`. */
+type Values = readonly (string | number | null)[];
+
 /**
- * The tasks of the tree that contains `id`, with the root if it is known.
+ * The tasks of the tree that contains `id`, with the root if it is known. One JSON text is read several times as fast as thousands of rows.
  *
  * @returns undefined if no task has this id.
  */
 export async function readTree(reader: Reader, id: string): Promise<FoundTree | undefined> {
   const root = await rootOf(reader, id);
   if (root === undefined) return undefined;
-  const rows = await reader.read<Row>(
-    sql`select ${COLUMNS} from (
-          (select * from ${TASK} where task_id in (${id}, ${root}))
-          union all
-          (select * from ${TASK} where root_id = ${root} and root_id <> task_id and task_id <> ${id} limit ${MAX_NODES + 1})
-        ) celery_task limit ${MAX_NODES + 1}`,
+  const [read] = await reader.read<{ rows: readonly Values[] | null }>(
+    sql`select json_agg(json_build_array(${VALUES})) as rows from (
+          select * from (
+            (select * from ${TASK} where task_id in (${id}, ${root}))
+            union all
+            (select * from ${TASK} where root_id = ${root} and root_id <> task_id and task_id <> ${id} limit ${MAX_NODES + 1})
+          ) celery_task limit ${MAX_NODES + 1}
+        ) celery_task`,
   );
+  const rows = read?.rows ?? [];
   return { root, nodes: withoutCycles(rows.slice(0, MAX_NODES).map(toNode)), truncated: rows.length > MAX_NODES };
 }
 
-function toNode(row: Row): TreeNode {
-  const { sent_at, received_at, started_at, finished_at, seen_at } = row;
-  return {
-    ...row,
-    sent_at: sent_at === null ? null : toIso(sent_at),
-    received_at: received_at === null ? null : toIso(received_at),
-    started_at: started_at === null ? null : toIso(started_at),
-    finished_at: finished_at === null ? null : toIso(finished_at),
-    seen_at: toIso(seen_at),
-  };
+function toNode(values: Values): TreeNode {
+  const node: Record<string, unknown> = {};
+  for (const [place, name] of COLUMNS.entries()) {
+    const value = values[place];
+    node[name] = typeof value === "number" && INSTANTS.includes(name) ? toIso(value) : value;
+  }
+  return node as TreeNode;
 }
 
 /** @param seconds since 1970. */
