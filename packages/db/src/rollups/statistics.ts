@@ -34,7 +34,7 @@ export interface Durations {
 }
 
 export interface Statistics {
-  /** The beginning of the step, as text; undefined without steps. */
+  /** The beginning of the step, in ISO 8601 with milliseconds; undefined without steps. */
   readonly at: string | undefined;
   readonly name?: string;
   readonly queue?: string;
@@ -143,9 +143,12 @@ export function segmentsOf(
 }
 
 function toStatistics(row: StatisticsRow): Statistics {
+  const { name, queue, status } = row;
   return {
     at: row.at ?? undefined,
-    ...Object.fromEntries(GROUPS.flatMap((group) => (row[group] === undefined ? [] : [[group, row[group]]]))),
+    ...(name !== undefined && { name }),
+    ...(queue !== undefined && { queue }),
+    ...(status !== undefined && { status }),
     n: Number(row.n),
     runtime: durationsOf(unpackHistogram(row.runtime_hist), row.runtime_sum),
     wait: durationsOf(unpackHistogram(row.wait_hist), row.wait_sum),
@@ -197,7 +200,7 @@ function statisticsStatement(
       ? sql`select minute as at, name, queue, status, ${COUNTS} from ${celeryTaskMinute} where minute >= ${start} and minute < ${end} ${filters}`
       : sql`select at, name, queue, status, ${COUNTS} from ${celeryTaskPeriod} where width = ${width}::smallint and at >= ${start} and at < ${end} ${all} ${filters}`;
   });
-  return sql`select step::text as at ${sql.join(columns)}, n::float8 as n, runtime_sum, runtime_hist::text as runtime_hist, wait_sum, wait_hist::text as wait_hist, runtime_max,
+  return sql`select to_char(step at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at ${sql.join(columns)}, n::float8 as n, runtime_sum, runtime_hist::text as runtime_hist, wait_sum, wait_hist::text as wait_hist, runtime_max,
       ${sql.raw(idIn("slowest"))} as slowest_id, ${sql.raw(idIn("last_failed"))} as last_failed_id
     from (
       select ${beginning} as step ${sql.join(columns)}, ${sql.raw(sumsOf("counts.at"))} from (${sql.join(parts, sql` union all `)}) counts

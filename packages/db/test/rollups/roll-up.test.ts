@@ -455,7 +455,7 @@ describe("statistics", () => {
 
   test("by time, name, queue and status", async () => {
     expect(await statistics({ ...range, step: "hour", by: ["status"] })).toMatchObject([
-      { at: expect.stringMatching(/^2026-03-01 12:00:00/) as string, status: "SUCCESS", n: 67 },
+      { at: expect.stringMatching(/^2026-03-01T12:00:00/) as string, status: "SUCCESS", n: 67 },
       { at: expect.stringMatching(/12:00:00/) as string, status: "FAILURE", n: 1, lastFailedId: "failed" },
       { at: expect.stringMatching(/13:00:00/) as string, status: "SUCCESS", n: 33 },
     ]);
