@@ -139,7 +139,7 @@ export interface UsualRuntime {
 
 /** How long tasks of these names lately took, as a query: by days, and by hours and minutes for what is not in one yet. */
 export function usualRuntimesStatement(names: readonly string[]): SQL {
-  const since = ago(STUCK.days * 86_400);
+  const since = sql`now() - ${STUCK.days}::int * interval '1 day'`;
   return sql`select name, histogram from (
       select value collate "C" as name from json_array_elements_text(${JSON.stringify(names)}::json)
     ) wanted cross join (
