@@ -93,11 +93,21 @@ async function startServices({ needsRedis, needsBroker }) {
   ]);
   const broker = rabbitmq ?? (isRedisTheBroker ? redis : undefined);
   return {
-    args: [...option("redis", needsRedis ? redis?.url : undefined), ...option("broker", broker?.url)],
+    args: [...option("redis", needsRedis ? redis?.url : undefined), ...ofOwnBroker(broker?.url)],
     stop: async () => {
       for (const server of [redis, rabbitmq]) await server?.kill().then(() => server.stop());
     },
   };
+}
+
+/**
+ * On a broker that was started for the demo there are no workers but the demo's, so the monitor may ask them.
+ *
+ * @param {string | undefined} url
+ * @returns {string[]}
+ */
+function ofOwnBroker(url) {
+  return url === undefined ? [] : [...option("broker", url), ...option("monitor-inspect", "true")];
 }
 
 /**
@@ -121,7 +131,7 @@ async function startContainers({ needsRedis, needsBroker }) {
     return {
       args: [
         ...option("redis", needsRedis ? `redis://${compose.address("redis")}` : undefined),
-        ...option("broker", needsBroker ? `amqp://guest:guest@${compose.address("rabbitmq")}` : undefined),
+        ...ofOwnBroker(needsBroker ? `amqp://guest:guest@${compose.address("rabbitmq")}` : undefined),
       ],
       stop,
     };

@@ -26,8 +26,7 @@ export interface DemoNeeds {
 
 /**
  * Settings that a demo fixes, because the user's environment may name what their own exporter works on: its own queues in whichever Redis and
- * RabbitMQ, deleted at the end; events as its own worker sends them; a scrape that it can read; no tasks of other applications on the broker, and
- * no questions to their workers.
+ * RabbitMQ, deleted at the end; events as its own worker sends them; a scrape that it can read; no tasks of other applications on the broker.
  */
 function ownSettings(id: string): Record<string, string> {
   return {
@@ -42,7 +41,6 @@ function ownSettings(id: string): Record<string, string> {
     CELERY_GLOBAL_KEYPREFIX: "",
     CELERY_FANOUT_PREFIX: "true",
     CELERY_FANOUT_PATTERNS: "both",
-    MONITOR_INSPECT: "false",
     FILTER_EVENT_TYPES_INCLUDE: "",
     FILTER_EVENT_TYPES_EXCLUDE: "",
     FILTER_TASK_NAMES_INCLUDE: "shop.*",
@@ -56,10 +54,10 @@ function ownSettings(id: string): Record<string, string> {
 export const OWN_SETTINGS: ReadonlySet<string> = new Set(Object.keys(ownSettings("")));
 
 function queuePrefix(id: string): string {
-  return `cme-demo-${id}.`;
+  return `demo-${id.slice(0, 4)}.`;
 }
 
-/** Besides `ownSettings`: quiet logs, rows in memory, and free ports for the dashboard, the web page and Prometheus, unless the user sets them. */
+/** Besides `ownSettings`: no questions to workers, because the broker may be another application's; quiet logs, rows in memory, and free ports for the dashboard, the web page and Prometheus, unless the user sets them. */
 export async function demoEnvironment(given: Environment, { statsdPort, withDashboard, withWeb }: DemoNeeds): Promise<DemoSettings> {
   const id = randomBytes(4).toString("hex");
   const { env, note } = withDatabase(withAgentSocket(given), DEMO_DATABASE_URL);
@@ -68,6 +66,7 @@ export async function demoEnvironment(given: Environment, { statsdPort, withDash
   const settings: Record<string, string | undefined> = { ...(withWeb ? (await withWebPort(withPort)).env : withPort) };
   if (!isSet("PROMETHEUS_PORT", env)) settings["PROMETHEUS_PORT"] = "0";
   if (!isSet("LOG_LEVEL", env)) settings["LOG_LEVEL"] = "warn";
+  if (!isSet("MONITOR_INSPECT", env)) settings["MONITOR_INSPECT"] = "false";
   if (statsdPort !== undefined) settings["DD_DOGSTATSD_URL"] = `udp://127.0.0.1:${statsdPort}`;
   Object.assign(settings, ownSettings(id));
   for (const name of OWN_SETTINGS) delete settings[`${name}_FILE`];

@@ -59,10 +59,35 @@ export function navigate(to: string, { replace = false }: { readonly replace?: b
   if (url.href === window.location.href) return;
   const isOtherPage = url.pathname !== window.location.pathname;
   if (replace) history.replaceState(null, "", url);
-  else history.pushState(null, "", url);
+  else {
+    history.replaceState({ top: window.scrollY }, "");
+    history.pushState(null, "", url);
+  }
   place.value = read();
   if (isOtherPage) window.scrollTo(0, 0);
   else if (url.hash !== "") document.getElementById(url.hash.slice(1))?.scrollIntoView();
+}
+
+const RESTORE_MS = 3_000;
+const SETTLE_MS = 300;
+const MOVES = ["wheel", "keydown", "pointerdown", "touchstart"] as const;
+
+/** Scrolls back to where the reader was, once the page is high enough, unless they move meanwhile. */
+function restoreScroll(top: number): void {
+  const began = performance.now();
+  let reached = Number.POSITIVE_INFINITY;
+  const moved = new AbortController();
+  for (const move of MOVES) addEventListener(move, () => moved.abort(), { signal: moved.signal, passive: true });
+  const step = (): void => {
+    if (moved.signal.aborted) return;
+    window.scrollTo(0, top);
+    const now = performance.now();
+    if (Math.abs(window.scrollY - top) < 1) reached = Math.min(reached, now);
+    // The page before may have been as high.
+    if (now > Math.min(began + RESTORE_MS, reached + SETTLE_MS)) moved.abort();
+    else requestAnimationFrame(step);
+  };
+  requestAnimationFrame(step);
 }
 
 function isOurs(url: URL): boolean {
@@ -72,7 +97,11 @@ function isOurs(url: URL): boolean {
 
 /** Follows links to our pages without loading anything. */
 export function followLinks(): void {
-  addEventListener("popstate", () => (place.value = read()));
+  addEventListener("popstate", ({ state }: PopStateEvent) => {
+    place.value = read();
+    const { top } = (state ?? {}) as { readonly top?: number };
+    if (top !== undefined) restoreScroll(top);
+  });
   document.addEventListener("click", (event) => {
     const link = event.target instanceof Element ? event.target.closest("a") : null;
     const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;

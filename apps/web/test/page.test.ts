@@ -559,7 +559,9 @@ describe("Task", () => {
   it("says what is not known of a chord that a client sent", async () => {
     const page = await viewer.open(site(), { path: `task?id=${FAILED_ALONE}` });
     const note = page.getByRole("region", { name: "Tree" }).locator("p", { hasText: "part of a chord" });
-    expect(await note.innerText()).toMatch(/^If this is part of a chord, its body was not sent, because this task did not succeed/);
+    expect(await note.innerText()).toMatch(
+      /^No task sent this one\. If it is part of a chord, the body of the chord is not sent, because this task did not succeed/,
+    );
     await note.getByRole("link", { name: "at the same time" }).click();
     await page.locator(`[data-row="${FAILED_ALONE}"]`).waitFor();
   });

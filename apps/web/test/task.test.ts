@@ -297,9 +297,10 @@ describe("failures over time", () => {
       attempts: [{ attempt: 1, count: 2 }],
       shortest: null,
       longest: null,
+      latest: [expect.objectContaining({ task_id: "pay-2" }), expect.objectContaining({ task_id: "pay-1" })],
     });
     group.set("message", "another");
-    expect(await get(`failures/details?${group.toString()}`)).toMatchObject({ read: 0, workers: [], attempts: [] });
+    expect(await get(`failures/details?${group.toString()}`)).toMatchObject({ read: 0, workers: [], attempts: [], latest: [] });
     expect((await fetch(`${api.url}/failures/details?status=SUCCESS`)).status).toBe(400);
   });
 });

@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
 import { askedRange } from "../api/statistics.ts";
-import type { FailureDetails, FailureGroup, FailureList, TaskAnswer, TaskPageAnswer } from "../api/types.ts";
+import type { FailureDetails, FailureGroup, FailureList, TaskAnswer } from "../api/types.ts";
 import { changed, href, page, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
 import { Icon } from "../parts/icon.tsx";
@@ -23,6 +23,12 @@ const STATUSES = [
   ["REJECTED", "Rejected"],
   ["REVOKED", "Revoked"],
 ] as const;
+
+/** Celery sends no exception with these. */
+const WITHOUT_EXCEPTION: Readonly<Partial<Record<FailureGroup["status"], string>>> = {
+  REVOKED: "Revoked, without an exception",
+  REJECTED: "Rejected, without an exception",
+};
 
 const SHOWS = [
   ["", "All"],
@@ -74,7 +80,14 @@ export function Failures(): JSX.Element {
 
   return (
     <>
-      <Bar title="Failures" sub={asked.data === undefined ? undefined : `${number(count)} tasks in ${number(groups.length)} groups`}>
+      <Bar
+        title="Failures"
+        sub={
+          asked.data === undefined
+            ? undefined
+            : `${number(count)} ${count === 1 ? "task" : "tasks"} in ${number(groups.length)} ${groups.length === 1 ? "group" : "groups"}`
+        }
+      >
         <RangeTabs standard={STANDARD_RANGE} />
         <LiveButton />
       </Bar>
@@ -197,7 +210,7 @@ function Group({ group, isNew }: { readonly group: FailureGroup; readonly isNew:
     if (currentTarget.open !== opened.value.has(key))
       opened.value = new Set(currentTarget.open ? [...opened.value, key] : [...opened.value].filter((one) => one !== key));
   };
-  const exception = `${group.exception ?? "Exception not known"}${group.message === null ? "" : `: ${group.message}`}`;
+  const exception = `${group.exception ?? WITHOUT_EXCEPTION[group.status] ?? "Exception not known"}${group.message === null ? "" : `: ${group.message}`}`;
   return (
     <details class="grp" open={isOpen} onToggle={onToggle}>
       <summary data-open>
@@ -230,17 +243,18 @@ function Group({ group, isNew }: { readonly group: FailureGroup; readonly isNew:
   );
 }
 
-const LATEST = 5;
-
 function Inside({ group }: { readonly group: FailureGroup }): JSX.Element {
   const range = { range: query.value.get("range"), from: query.value.get("from"), to: query.value.get("to") };
   const list = changedList(group, range);
-  const latest = useQuery<TaskPageAnswer>(`tasks?${new URLSearchParams([...list, ["limit", String(LATEST)]]).toString()}`);
+  const asked = new URLSearchParams(list);
+  if (group.message !== null) asked.set("message", group.message);
+  const details = useQuery<FailureDetails>(`failures/details?${asked.toString()}`);
+  const known = details.isPrevious ? undefined : details.data;
   const last = useQuery<TaskAnswer>(`tasks/${encodeURIComponent(group.last_task_id)}`);
   const traceback = last.isPrevious ? undefined : last.data?.traceback;
   return (
     <div class="in">
-      <Details group={group} range={range} />
+      {known !== undefined && known.read > 0 && <Details group={group} details={known} />}
       <div class="cols even">
         <div class="sub-panel">
           <div class="row">
@@ -274,7 +288,7 @@ function Inside({ group }: { readonly group: FailureGroup }): JSX.Element {
               </tr>
             </thead>
             <tbody>
-              {(latest.isPrevious ? [] : (latest.data?.items ?? [])).map((task) => (
+              {(known?.latest ?? []).map((task) => (
                 <tr key={task.task_id}>
                   <td>
                     <Badge state={task.status} glyph />
@@ -308,14 +322,8 @@ function Inside({ group }: { readonly group: FailureGroup }): JSX.Element {
   );
 }
 
-function Details({ group, range }: { readonly group: FailureGroup; readonly range: Range }): JSX.Element | null {
-  const { name, status, exception, message } = group;
-  const asked = new URLSearchParams(
-    Object.entries({ name, status, exception, message, ...range }).flatMap(([key, value]) => (value === null ? [] : [[key, value]])),
-  );
-  const { data, isPrevious } = useQuery<FailureDetails>(`failures/details?${asked.toString()}`);
-  if (data === undefined || isPrevious || data.read === 0) return null;
-  const { read, workers, queues, attempts, shortest, longest } = data;
+function Details({ group, details }: { readonly group: FailureGroup; readonly details: FailureDetails }): JSX.Element {
+  const { read, workers, queues, attempts, shortest, longest } = details;
   return (
     <div class="three">
       <div class="sub-panel">

@@ -275,7 +275,7 @@ function QueuePanel({ queues }: { readonly queues: QueueList | undefined }): JSX
             {items.slice(0, MOST_QUEUES).map(({ name, messages, consumers, lengths }) => (
               <tr key={name}>
                 <th scope="row" class="w">
-                  <a class="cut" href={href("queues", { queue: name })}>
+                  <a class="cut" title={name} href={href("queues", { queue: name })}>
                     {name}
                   </a>
                 </th>

@@ -73,7 +73,7 @@ export function Task(): JSX.Element {
                 </Panel>
                 {task.attempts.length > 0 && (
                   <Panel title="Attempts" sub={number(countOfAttempts(task))}>
-                    <Attempts attempts={task.attempts} counted={countOfAttempts(task)} isHidden={me?.role === "viewer"} />
+                    <Attempts task={task} counted={countOfAttempts(task)} isHidden={me?.role === "viewer"} />
                   </Panel>
                 )}
                 {!tree.isPrevious && tree.data !== undefined && (
@@ -96,6 +96,17 @@ export function Task(): JSX.Element {
 }
 
 function Unknown({ id }: { readonly id: string }): JSX.Element {
+  if (id === "")
+    return (
+      <section class="panel">
+        <Empty icon="search" title="Which task?">
+          <p>This address names no task.</p>
+          <a class="btn" href={href("tasks")}>
+            Go to Tasks
+          </a>
+        </Empty>
+      </section>
+    );
   return (
     <section class="panel">
       <Empty icon="search" title="This task is not known">
@@ -266,7 +277,9 @@ function Result({ task, isHidden }: { readonly task: TaskAnswer; readonly isHidd
       ? "None: the task failed. Its exception is kept instead."
       : task.status === "SUCCESS"
         ? "None came with the event."
-        : "None yet.";
+        : task.status === "REVOKED" || task.status === "REJECTED"
+          ? `None: the task was ${task.status.toLowerCase()}.`
+          : "None yet.";
   return (
     <Panel
       title="Result"

@@ -169,9 +169,16 @@ function NoTasks({ list, isFiltered }: { readonly list: TaskList; readonly isFil
     );
   }
   if (isFiltered) {
+    // Such as `stat:failure`.
+    const unknownFilter = /(?:^| )([a-z_]+:)/.exec(query.value.get("text") ?? "")?.[1];
     return (
       <Empty icon="search" title="Nothing found">
         <p>No task matches these filters in this range: {range}.</p>
+        {unknownFilter !== undefined && (
+          <p>
+            <code>{unknownFilter}</code> is no filter, so it was looked for as text.
+          </p>
+        )}
         <div class="row">
           <a class="btn" href={longer}>
             Search all time

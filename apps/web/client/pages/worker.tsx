@@ -202,6 +202,7 @@ function Running({ name, everyMs, worker, activity }: RunningProps): JSX.Element
         {tasks !== undefined && (
           <p>
             {number(tasks.length)}
+            {tasks.length >= MOST_RUNNING && " or more"}
             {worker !== undefined && worker.concurrency !== null && ` of ${number(worker.concurrency)} slots`}
           </p>
         )}
@@ -215,7 +216,7 @@ function Running({ name, everyMs, worker, activity }: RunningProps): JSX.Element
         <table>
           <Heads of={["Task and arguments", ["p3", "Id"], ["n", "Elapsed"], ["p3", "Against its p95"]]} />
           <tbody>
-            {tasks.map((task) => (
+            {tasks.slice(0, SHOWN_RUNNING).map((task) => (
               <tr key={task.task_id} data-row={task.task_id}>
                 <td class="w">
                   <a class="cut" href={taskHref(task.task_id)} data-open>
@@ -244,6 +245,11 @@ function Running({ name, everyMs, worker, activity }: RunningProps): JSX.Element
       )}
       <footer>
         <SearchedTo list={list} />
+        {tasks !== undefined && tasks.length > SHOWN_RUNNING && (
+          <a class="link" href={href("tasks", filters)}>
+            Show all that run
+          </a>
+        )}
         <a class="link push" href={href("tasks", { worker: name })}>
           All tasks of this worker
         </a>
@@ -253,6 +259,8 @@ function Running({ name, everyMs, worker, activity }: RunningProps): JSX.Element
 }
 
 const MOST_RUNNING = 50;
+/** More would push the rest of the page away. */
+const SHOWN_RUNNING = 10;
 /** No index finds the ended tasks of a worker, so that each round is a search. */
 const SEARCH_EVERY_MS = 15_000;
 const SEARCH_PATIENCE_MS = 5_000;

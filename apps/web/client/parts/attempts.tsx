@@ -1,7 +1,7 @@
 /** The tries of a task, the latest first. */
 import type { ComponentChildren, JSX } from "preact";
-import { useState } from "preact/hooks";
-import type { Attempt, Outcome } from "../api/types.ts";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Attempt, Outcome, TaskAnswer } from "../api/types.ts";
 import { changed, href, navigate, query } from "../location.ts";
 import { Icon } from "./icon.tsx";
 import { Traceback } from "./python.tsx";
@@ -47,15 +47,22 @@ export function secondsBetween(from: string | null, to: string | null): number |
   return from === null || to === null ? undefined : Math.max(0, (Date.parse(to) - Date.parse(from)) / 1_000);
 }
 
+/** How long an attempt ran, in seconds. Celery measures that of a success; its events are some milliseconds further apart. */
+export function ranSeconds({ attempts, runtime }: Pick<TaskAnswer, "attempts" | "runtime">, attempt: Attempt): number | undefined {
+  const isMeasured = attempt.outcome === "success" && attempt === attempts.at(-1);
+  return isMeasured && runtime !== null ? runtime : secondsBetween(attempt.started_at, attempt.ended_at);
+}
+
 export interface AttemptsProps {
-  readonly attempts: readonly Attempt[];
+  readonly task: TaskAnswer;
   /** How many there were, as far as Celery counts them. */
   readonly counted: number;
   readonly isHidden: boolean;
 }
 
 /** The chosen one is in the address, so that a link shows it. */
-export function Attempts({ attempts, counted, isHidden }: AttemptsProps): JSX.Element {
+export function Attempts({ task, counted, isHidden }: AttemptsProps): JSX.Element {
+  const { attempts } = task;
   const [isWhole, setWhole] = useState(false);
   const last = attempts.at(-1);
   const latest = attempts.findLast(({ traceback }) => traceback !== null) ?? last;
@@ -69,6 +76,7 @@ export function Attempts({ attempts, counted, isHidden }: AttemptsProps): JSX.El
         <One
           key={attempt.number}
           attempt={attempt}
+          seconds={ranSeconds(task, attempt)}
           isOpen={attempt.number === chosen}
           isHidden={isHidden}
           alike={attempts.find((other) => other.number > attempt.number && isAlike(other, attempt))?.number}
@@ -99,22 +107,29 @@ function isAlike(one: Attempt, other: Attempt): boolean {
 
 interface OneProps {
   readonly attempt: Attempt;
+  /** How long it ran; undefined if that is not known. */
+  readonly seconds: number | undefined;
   readonly isOpen: boolean;
   readonly isHidden: boolean;
   /** A later attempt with the same traceback. */
   readonly alike: number | undefined;
 }
 
-function One({ attempt, isOpen, isHidden, alike }: OneProps): JSX.Element {
-  const { number: count, worker, received_at, started_at, ended_at, outcome, exception } = attempt;
+function One({ attempt, seconds, isOpen, isHidden, alike }: OneProps): JSX.Element {
+  const { number: count, worker, received_at, started_at, outcome, exception } = attempt;
   const waited = secondsBetween(received_at, started_at);
-  const ran = outcome === "running" ? secondsBetween(started_at, new Date(now.value).toISOString()) : secondsBetween(started_at, ended_at);
+  const ran = outcome === "running" ? secondsBetween(started_at, new Date(now.value).toISOString()) : seconds;
+  const whole = useRef<HTMLDetailsElement>(null);
+  // Chosen in the timeline, it may be out of sight.
+  useEffect(() => {
+    if (isOpen && query.value.has("attempt")) whole.current?.scrollIntoView({ block: "nearest" });
+  }, [isOpen]);
   const choose = (event: Event): void => {
     event.preventDefault();
     navigate(href("task", changed({ attempt: isOpen ? "0" : String(count) })), { replace: true });
   };
   return (
-    <details class="att" open={isOpen}>
+    <details class="att" ref={whole} open={isOpen}>
       <summary onClick={choose}>
         <Icon name="chev" class="chev" />
         <b>Attempt {count}</b>

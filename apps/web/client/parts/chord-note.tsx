@@ -102,9 +102,9 @@ function Alone({ tree, task }: { readonly tree: TreeAnswer; readonly task: TreeT
   const [from, to] = [-AROUND_MS, AROUND_MS].map((by) => new Date(beginOf(first) + by).toISOString());
   const others = (
     <>
-      Celery&apos;s events do not connect the tasks of a chord or group that a client sends. They were sent{" "}
+      Celery&apos;s events do not say which other tasks a client sent with it. If there are any, they are among those that were sent{" "}
       <a class="link" href={href("tasks", { from, to })}>
-        at the same time{parent !== undefined && " as it"}
+        at the same time
       </a>
       .
     </>
@@ -122,9 +122,7 @@ function Alone({ tree, task }: { readonly tree: TreeAnswer; readonly task: TreeT
           {others}
         </>
       ) : UNSUCCESSFUL.includes(task.status) ? (
-        <>
-          <b>If this is part of a chord, its body was not sent,</b> because this task did not succeed. {others}
-        </>
+        <>No task sent this one. If it is part of a chord, the body of the chord is not sent, because this task did not succeed. {others}</>
       ) : (
         <>No task sent this one. {others}</>
       )}

@@ -82,7 +82,7 @@ export function Facets({ names, isReady }: FacetsProps): JSX.Element {
           Done
         </button>
       </div>
-      {hasOtherFilters() && <p class="small muted">These counts ignore all other filters.</p>}
+      {hasOtherFilters() && <p class="small muted">Only the range, state, task and queue are counted.</p>}
       <Facet
         title="State"
         parameter="status"
@@ -157,7 +157,10 @@ function Facet({ title, parameter, chosen, choices, counts }: FacetProps): JSX.E
       {choices.slice(0, few).map(draw)}
       {choices.length > few && (
         <details>
-          <summary class="more">{choices.length - few} more</summary>
+          <summary class="more">
+            <span class="closed">{choices.length - few} more</span>
+            <span class="opened">Fewer</span>
+          </summary>
           {choices.slice(few).map(draw)}
         </details>
       )}

@@ -28,7 +28,12 @@ export function Figures({ byStatus, durations, whole, step, workers, queues }: F
   const success = series("SUCCESS");
   const failure = series("FAILURE");
   const finished = success.map((count, index) => count + (failure[index] ?? 0));
-  const minutes = Math.max(1, (times.length * lengthMs(step)) / 60_000);
+  // Nothing is known of the time before the first task.
+  const first = Math.max(
+    0,
+    finished.findIndex((count) => count > 0),
+  );
+  const minutes = Math.max(1, ((times.length - first) * lengthMs(step)) / 60_000);
   const share = totalOf(finished) === 0 ? undefined : totalOf(failure) / totalOf(finished);
   const all = whole?.items[0];
   const percentile = (of: "wait" | "runtime"): readonly (number | null)[] =>

@@ -2,7 +2,7 @@
 import type { ComponentChildren, JSX } from "preact";
 import type { Attempt, Outcome, TaskAnswer } from "../api/types.ts";
 import { changed, href } from "../location.ts";
-import { secondsBetween } from "./attempts.tsx";
+import { ranSeconds, secondsBetween } from "./attempts.tsx";
 import { Icon, type IconName } from "./icon.tsx";
 import { exceptionName } from "./task.tsx";
 import { duration, number } from "./format.ts";
@@ -45,7 +45,7 @@ function stepsOfAttempts(task: TaskAnswer, attempts: readonly Attempt[]): Step[]
     const received = `Received${worker === null ? "" : ` by ${worker}`}${isLater ? ", to run later" : ""}`;
     const later = secondsBetween(before, received_at);
     const waited = secondsBetween(received_at ?? before, started_at);
-    const ran = secondsBetween(started_at, ended_at);
+    const ran = ranSeconds(task, attempt);
     const [state, icon, word] = OUTCOMES[outcome] ?? [];
     return [
       received_at === null
@@ -93,8 +93,10 @@ function stepsOfAttempts(task: TaskAnswer, attempts: readonly Attempt[]): Step[]
 }
 
 function stepsOf(task: TaskAnswer): Step[] {
-  const steps = [sentOf(task), ...stepsOfAttempts(task, task.attempts.slice(-MOST_ATTEMPTS))];
-  return steps.filter((step) => step !== undefined).sort((one, other) => Date.parse(one.at) - Date.parse(other.at));
+  const steps = stepsOfAttempts(task, task.attempts.slice(-MOST_ATTEMPTS));
+  const sent = sentOf(task);
+  // The sender's clock may be ahead of the worker's.
+  return [...(sent === undefined ? [] : [sent]), ...steps.sort((one, other) => Date.parse(one.at) - Date.parse(other.at))];
 }
 
 export function Timeline({ task }: { readonly task: TaskAnswer }): JSX.Element {

@@ -2,7 +2,9 @@
 import { idIn, idOfGreatest, type Reader } from "@celery-metrics-exporter/db";
 import { sql, type SQL } from "drizzle-orm";
 import { z } from "zod";
-import { STATUSES, TASK, isoOf } from "./columns.ts";
+import { STATUSES, TASK, TaskItem, isoOf, selectList } from "./columns.ts";
+import type { Row as ListRow } from "./list-tasks.ts";
+import { withStuck } from "./stuck.ts";
 
 export const FailureGroup = z
   .object({
@@ -185,6 +187,7 @@ export const FailureDetails = z
       .describe("At which attempt they ended; at most 10."),
     shortest: z.number().nullable().describe("Seconds of the shortest run."),
     longest: z.number().nullable(),
+    latest: z.array(TaskItem).describe("The newest tasks of the group; at most 5."),
   })
   .meta({ id: "FailureDetails" });
 export type FailureDetails = z.output<typeof FailureDetails>;
@@ -197,6 +200,7 @@ export interface DetailsOptions extends Omit<FailuresOptions, "statuses"> {
 }
 
 interface Detail {
+  readonly task_id: string;
   readonly exception: string | null;
   readonly worker: string | null;
   readonly queue: string | null;
@@ -207,6 +211,7 @@ interface Detail {
 const MAX_DETAILS = 2_000;
 const MAX_PLACES = 5;
 const MAX_ATTEMPTS = 10;
+const MAX_LATEST = 5;
 
 /** Where the newest tasks of a group ended, and at which attempt. */
 export async function readFailureDetails(reader: Reader, options: DetailsOptions): Promise<FailureDetails> {
@@ -218,13 +223,14 @@ export async function readFailureDetails(reader: Reader, options: DetailsOptions
     ...(to === undefined ? [] : [sql`seen_at < ${to}`]),
   ];
   const all = await reader.read<Detail>(
-    sql`select ${EXCEPTION}, worker, queue, retries, duration from ${TASK}
+    sql`select task_id, ${EXCEPTION}, worker, queue, retries, duration from ${TASK}
         where ${sql.join(conditions, sql` and `)} order by seen_at desc, task_id desc limit ${MAX_DETAILS}::int`,
   );
   const rows = all.filter((row) => {
     const { exception, message } = kindOf(row.exception, withData);
     return (exception ?? undefined) === options.exception && (!withData || (message ?? undefined) === options.message);
   });
+  const latest = await readLatest(reader, rows.slice(0, MAX_LATEST), withData);
   const durations = rows.flatMap(({ duration }) => (duration === null ? [] : [duration]));
   return {
     read: rows.length,
@@ -236,7 +242,20 @@ export async function readFailureDetails(reader: Reader, options: DetailsOptions
       .map(([attempt, count]) => ({ attempt, count })),
     shortest: durations.length === 0 ? null : Math.min(...durations),
     longest: durations.length === 0 ? null : Math.max(...durations),
+    latest,
   };
+}
+
+async function readLatest(reader: Reader, of: readonly Detail[], withData: boolean): Promise<TaskItem[]> {
+  if (of.length === 0) return [];
+  const ids = sql.join(
+    of.map(({ task_id }) => sql`${task_id}`),
+    sql`, `,
+  );
+  const rows = await reader.read<ListRow>(
+    sql`select ${await selectList(reader, TaskItem, withData)} from ${TASK} where task_id in (${ids}) order by seen_at desc, task_id desc`,
+  );
+  return withStuck(reader, rows);
 }
 
 function countEach<T>(values: readonly T[]): Map<T, number> {

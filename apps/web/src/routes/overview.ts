@@ -118,7 +118,7 @@ export function addOverview(api: Api, context: ApiContext): void {
       config: { role: "viewer" },
       schema: {
         operationId: "getFailureDetails",
-        summary: "Says where the tasks of a group failed, and at which attempt",
+        summary: "Says where the tasks of a group failed and at which attempt, and lists the newest",
         description: "Looks at the newest 2,000 tasks of this name and status in the range.",
         querystring: DetailsQuery,
         response: { 200: FailureDetails, ...PROBLEMS },
