@@ -183,7 +183,7 @@ function Where({ attempt: { worker, queue, received_at, started_at, ended_at } }
   );
 }
 
-function What({ attempt: { outcome, exception, traceback }, isHidden }: Omit<OneProps, "isOpen" | "alike">): ComponentChildren {
+function What({ attempt: { outcome, exception, traceback }, isHidden }: Omit<OneProps, "isOpen" | "alike" | "seconds">): ComponentChildren {
   const said = exception !== null && <p class="exc mono">{exception}</p>;
   if (traceback !== null) {
     return (
