@@ -2,7 +2,7 @@
 import type { ComponentChildren, ComponentType, JSX } from "preact";
 import { useEffect, useErrorBoundary, useRef, useState } from "preact/hooks";
 import { useQuery } from "./api/query.ts";
-import { askedRange } from "./api/statistics.ts";
+import { pageHref } from "./api/statistics.ts";
 import type { CountsAnswer, Me } from "./api/types.ts";
 import { href, page } from "./location.ts";
 import { Bar, isLive } from "./parts/bar.tsx";
@@ -44,14 +44,12 @@ const LINKS: readonly {
   readonly also?: string;
   /** Phones have room for six; these are elsewhere there. */
   readonly isWide?: boolean;
-  /** The range that was chosen goes with you. */
-  readonly hasRange?: boolean;
 }[] = [
-  { to: "", icon: "overview", name: "Overview", hasRange: true },
-  { to: "tasks", icon: "tasks", name: "Tasks", also: "task", hasRange: true },
+  { to: "", icon: "overview", name: "Overview" },
+  { to: "tasks", icon: "tasks", name: "Tasks", also: "task" },
   { to: "live", icon: "live", name: "Live", isWide: true },
-  { to: "failures", icon: "warn", name: "Failures", hasRange: true },
-  { to: "types", icon: "types", before: "Task ", name: "types", hasRange: true },
+  { to: "failures", icon: "warn", name: "Failures" },
+  { to: "types", icon: "types", before: "Task ", name: "types" },
   { to: "workers", icon: "workers", name: "Workers", also: "worker" },
   { to: "queues", icon: "queues", name: "Queues" },
 ];
@@ -178,11 +176,11 @@ function Side(): JSX.Element {
       </a>
       <nav aria-label="Pages">
         <div class="nav">
-          {LINKS.map(({ to, icon, before, name, also, isWide = false, hasRange = false }) => (
+          {LINKS.map(({ to, icon, before, name, also, isWide = false }) => (
             <a
               key={to}
               class={isWide ? "on-l" : undefined}
-              href={href(to, hasRange ? askedRange() : {})}
+              href={pageHref(to)}
               aria-current={page.value === to || page.value === also ? "page" : undefined}
             >
               <Icon name={icon} />

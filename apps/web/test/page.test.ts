@@ -134,6 +134,24 @@ describe("Tasks", () => {
     await page.getByRole("button", { name: "Remove name:shop.charge_card" }).waitFor();
   });
 
+  it("returns to the row that was left, and takes a chosen range along", async () => {
+    const page = await viewer.open(site(), { path: "tasks?range=all" });
+    const row = page.locator("[data-row]").nth(40);
+    await row.scrollIntoViewIfNeeded();
+    const top = await page.evaluate<number>("scrollY");
+    expect(top).toBeGreaterThan(200);
+    await row.locator("[data-open]").click();
+    await page.waitForURL(/task\?id=/);
+    await page.getByRole("heading", { name: "Timeline" }).waitFor();
+    await page.goBack();
+    await expect.poll(() => page.evaluate<number>("scrollY")).toBe(top);
+    await page
+      .getByRole("navigation", { name: "Pages" })
+      .getByRole("link", { name: /Failures/ })
+      .click();
+    await page.waitForURL(/failures\?range=all$/);
+  });
+
   it("says at which character a search is wrong, and that nothing was found", async () => {
     const page = await viewer.open(site(), { path: "tasks" });
     const field = page.getByRole("combobox", { name: "Search tasks" });
@@ -143,6 +161,9 @@ describe("Tasks", () => {
     await field.fill("id:none");
     await field.press("Enter");
     await expectText(page, "Nothing found");
+    await field.fill("stat:failure");
+    await field.press("Enter");
+    await expectText(page, "stat: is no filter, so it was looked for as text");
   });
 
   it("is searched, read and left with the keyboard alone", async () => {

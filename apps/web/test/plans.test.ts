@@ -177,7 +177,7 @@ it.each([
     [PROBLEM],
     ROWS / 40,
   ],
-  ["details of failures", detailsOf("name-0"), [PROBLEM_NAME], ROWS / 40],
+  ["details of failures", detailsOf("name-0"), [PROBLEM_NAME, KEY], ROWS / 40 + 5],
   ["details of failures without a name", detailsOf(undefined), [PROBLEM_NAME], 0],
   [
     "the activity of workers",

@@ -297,7 +297,7 @@ describe("failures over time", () => {
       attempts: [{ attempt: 1, count: 2 }],
       shortest: null,
       longest: null,
-      latest: [expect.objectContaining({ task_id: "pay-2" }), expect.objectContaining({ task_id: "pay-1" })],
+      latest: [expect.objectContaining({ task_id: "pay-2" }), expect.objectContaining({ task_id: "pay" })],
     });
     group.set("message", "another");
     expect(await get(`failures/details?${group.toString()}`)).toMatchObject({ read: 0, workers: [], attempts: [], latest: [] });

@@ -1,5 +1,5 @@
 /** Counts over time, as series for charts. */
-import { query } from "../location.ts";
+import { href, query } from "../location.ts";
 import { isLive } from "../parts/bar.tsx";
 import { useQuery, type Query } from "./query.ts";
 import type { Statistics, StatisticsItem } from "./types.ts";
@@ -41,6 +41,13 @@ export function askedRange(standard?: string): URLSearchParams {
     if (value !== undefined) asked.set(name, value);
   }
   return asked;
+}
+
+const WITH_RANGE: ReadonlySet<string> = new Set(["", "tasks", "failures", "types"]);
+
+/** The address of a page. A range that was chosen goes along. */
+export function pageHref(to: string): string {
+  return href(to, WITH_RANGE.has(to) ? askedRange() : {});
 }
 
 export interface StatisticsInput {

@@ -1,6 +1,7 @@
 /** The keyboard: what each key does, and the list of them. */
 import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
+import { pageHref } from "../api/statistics.ts";
 import { href, navigate } from "../location.ts";
 import { isLive } from "./bar.tsx";
 
@@ -69,7 +70,7 @@ export function useKeys(): void {
       goesUntil = key === "g" ? Date.now() + SEQUENCE_MS : 0;
       if (to !== undefined) {
         event.preventDefault();
-        navigate(href(to));
+        navigate(pageHref(to));
       } else if (DOES[key] !== undefined) {
         event.preventDefault();
         DOES[key]();
