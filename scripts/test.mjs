@@ -2,7 +2,7 @@
  * `npm test [-- <vitest's options>]`: installs what the tests need, runs them, and ends with one plain line of counts. It runs everything except
  * the fault tests, which `npm run test:faults` runs, unless the options choose the projects.
  */
-import { chmodSync, mkdtempSync, readFileSync, statfsSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, statfsSync } from "node:fs";
 import { join, relative } from "node:path";
 import { removeAtEnd } from "../packages/testkit/src/services/reaper.mjs";
 import { temporaryFolder } from "../packages/testkit/src/services/folders.mjs";
@@ -10,6 +10,7 @@ import { run } from "./lib/child.mjs";
 import { EXIT_UNAVAILABLE, Failure, runScript, step } from "./lib/console.mjs";
 import { DockerCompose } from "./lib/docker.mjs";
 import { provide, remedy, titles } from "./lib/requirements.mjs";
+import { UNHANDLED_ERRORS_FILE } from "./lib/unhandled-errors.mjs";
 import { prepareWorkspace, ROOT } from "./lib/workspace.mjs";
 
 /** How many of the slowest files are shown after a whole run. */
@@ -55,6 +56,7 @@ await runScript(async () => {
  * @property {readonly string[]} failures The names of the tests that failed.
  * @property {readonly string[]} failedFiles Relative to the repository.
  * @property {boolean} hasFailedProperty
+ * @property {boolean} hasOtherErrors Outside of tests: a worker died, or a promise was rejected.
  * @property {readonly string[]} slowest The files that took longest, as lines for the terminal.
  */
 
@@ -63,13 +65,16 @@ await runScript(async () => {
  * @returns {Promise<Outcome>}
  */
 async function runTests(args) {
-  const report = join(temporaryFolder("report"), "report.json");
-  const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${report}`];
+  const folder = temporaryFolder("report");
+  const [report, errors] = [join(folder, "report.json"), join(folder, "errors")];
+  const counting = join(ROOT, "scripts/lib/unhandled-errors.mjs");
+  const reporters = ["--reporter=default", "--reporter=json", `--reporter=${counting}`, `--outputFile.json=${report}`];
   const code = await run(process.execPath, [join(ROOT, "node_modules/vitest/vitest.mjs"), "run", ...reporters, ...args], {
     cwd: ROOT,
-    env: testEnvironment(),
+    env: { ...testEnvironment(), [UNHANDLED_ERRORS_FILE]: errors },
   });
-  return { code, ...readReport(report) };
+  const hasOtherErrors = !existsSync(errors) || readFileSync(errors, "utf8") !== "0";
+  return { code, hasOtherErrors, ...readReport(report) };
 }
 
 /**
@@ -79,8 +84,8 @@ async function runTests(args) {
  * @param {Outcome} whole
  * @returns {readonly string[]}
  */
-function repeatable({ failed, failedFiles, hasFailedProperty }) {
-  return failed > 0 && failedFiles.length <= MOST_REPEATED && !hasFailedProperty ? failedFiles : [];
+function repeatable({ failed, failedFiles, hasFailedProperty, hasOtherErrors }) {
+  return failed > 0 && failedFiles.length <= MOST_REPEATED && !hasFailedProperty && !hasOtherErrors ? failedFiles : [];
 }
 
 /**
@@ -141,7 +146,7 @@ function folderInMemory() {
  * Vitest's own counts.
  *
  * @param {string} file
- * @returns {Omit<Outcome, "code">}
+ * @returns {Omit<Outcome, "code" | "hasOtherErrors">}
  */
 function readReport(file) {
   /** @type {{ numPassedTests: number, numFailedTests: number, numPendingTests: number, numTodoTests: number, testResults: { name: string, startTime: number, endTime: number, status: string, assertionResults: { status: string, fullName: string, failureMessages: string[] }[] }[] }} */
