@@ -90,11 +90,20 @@ export function Queues(): JSX.Element {
 /** How many take from it; undefined if nobody tells. */
 function takersOf({ name, consumers }: Queue, workers: readonly Worker[] | undefined): number | undefined {
   if (consumers !== null) return consumers;
-  const up = workers?.filter(({ state }) => state === "up") ?? [];
-  const takers = up.filter(({ queues }) => queues?.includes(name) === true).length;
-  // A worker that nobody asked may take from it too.
-  return takers === 0 && (workers === undefined || up.some(({ queues }) => queues === null)) ? undefined : takers;
+  const takesFrom = ({ queues }: Worker): boolean => queues?.includes(name) === true;
+  const takers = workers?.filter((worker) => worker.state === "up" && takesFrom(worker)).length ?? 0;
+  // A worker that nobody asked may take from it too, and one of which it is not known whether it is alive.
+  const mayTake = (worker: Worker): boolean =>
+    worker.queues === null ? worker.state === "up" || worker.state === "unknown" : worker.state === "unknown" && takesFrom(worker);
+  return takers === 0 && (workers === undefined || workers.some(mayTake)) ? undefined : takers;
 }
+
+const LAST_WORDS: Readonly<Record<Worker["state"], string>> = {
+  up: "was last heard",
+  unknown: "was last heard",
+  lost: "fell silent",
+  offline: "went offline",
+};
 
 function Abandoned({ queue, workers }: { readonly queue: Queue; readonly workers: readonly Worker[] }): JSX.Element {
   const last = workers
@@ -109,7 +118,7 @@ function Abandoned({ queue, workers }: { readonly queue: Queue; readonly workers
           <a class="link" href={href("worker", { name: last.name })}>
             {last.name}
           </a>
-          , {last.state === "offline" ? "went offline" : "fell silent"} <Time at={last.heard_at} />.{" "}
+          , {LAST_WORDS[last.state]} <Time at={last.heard_at} />.{" "}
         </>
       )}
       Start a worker with <Setting>{`celery worker -Q ${queue.name}`}</Setting>
