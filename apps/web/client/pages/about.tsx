@@ -160,7 +160,7 @@ function Roles({ about, me }: { readonly about: AboutAnswer | undefined; readonl
         ))}
       </dl>
       <p class="small muted">
-        Each role also may what those above it may. <code>WEB_USERS</code> gives roles to people, <code>WEB_TOKENS</code> to scripts.
+        Each role may also do what the roles above it may. <code>WEB_USERS</code> gives roles to people, <code>WEB_TOKENS</code> to scripts.
       </p>
     </div>
   );

@@ -47,9 +47,19 @@ export function Queues(): JSX.Element {
       </Bar>
       <div class="body">
         <Failing query={asked} />
-        {abandoned.slice(0, 3).map((queue) => (
+        {abandoned.slice(0, MOST_CALLS).map((queue) => (
           <Abandoned key={queue.name} queue={queue} workers={workers?.items ?? []} />
         ))}
+        {abandoned.length > MOST_CALLS && (
+          <p class="small">
+            Nor from{" "}
+            {abandoned
+              .slice(MOST_CALLS)
+              .map(({ name }) => name)
+              .join(", ")}
+            .
+          </p>
+        )}
         <section class="panel" aria-label="Queues" aria-busy={asked.isPrevious}>
           {asked.data === undefined ? (
             asked.error === undefined && <Loading />
@@ -65,7 +75,10 @@ export function Queues(): JSX.Element {
           )}
           {items.length > 0 && (
             <footer>
-              <span class="muted">Lengths come from the broker, the rest from events: queues are known if tasks send task-sent.</span>
+              <span class="muted">
+                Lengths come from the broker. The rest comes from events, and counts only tasks whose clients have{" "}
+                <code>task_send_sent_event = True</code>.
+              </span>
             </footer>
           )}
           {asked.data?.unacked?.messages !== null && asked.data?.unacked !== null && asked.data !== undefined && (
@@ -132,6 +145,8 @@ interface TableProps {
   readonly workers: readonly Worker[] | undefined;
 }
 
+/** Calls above the table. */
+const MOST_CALLS = 3;
 const COLUMNS = 8;
 
 function Table({ list, step, workers }: TableProps): JSX.Element {
