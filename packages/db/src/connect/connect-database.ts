@@ -209,13 +209,11 @@ class TimeLimitingPool {
 /** @param begin the statements that begin the transaction. */
 async function inTransaction<T>(pool: Pool, begin: string, work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await pool.connect();
-  // Without a listener, a lost connection would end the process. The statement fails too, with the reason.
-  client.on("error", ignore);
   try {
     await client.query(begin);
     const result = await work(client);
     await client.query("commit");
-    release(client);
+    client.release();
     return result;
   } catch (thrown) {
     // If the server rejected the statement, the connection is still usable. With a lost connection, the transaction ends too.
@@ -225,7 +223,7 @@ async function inTransaction<T>(pool: Pool, begin: string, work: (client: PoolCl
         () => true,
         () => false,
       ));
-    release(client, !isUsable);
+    client.release(!isUsable);
     throw thrown;
   }
 }
@@ -254,13 +252,12 @@ export async function readInTransaction(
     connecting.then((late) => late.release(), ignore);
     throw new TimedOutError("PostgreSQL takes too long: no connection was free in time.");
   }
-  client.on("error", ignore);
   const beginning = client.query(begin(Math.max(1, Math.round(deadline - performance.now()))));
   const reading = client.query(statement);
   // After an error it is a rollback.
   client.query("commit").then(
-    () => release(client),
-    () => release(client, true),
+    () => client.release(),
+    () => client.release(true),
   );
   const [, result] = await Promise.all([beginning, reading]);
   return result;
@@ -269,11 +266,6 @@ export async function readInTransaction(
 /** Whether the server rejected the statement. Drizzle wraps the driver's error. */
 function isFromServer(thrown: unknown): boolean {
   return thrown instanceof DatabaseError || (thrown instanceof DrizzleQueryError && thrown.cause instanceof DatabaseError);
-}
-
-function release(client: PoolClient, isBroken = false): void {
-  client.release(isBroken);
-  if (!isBroken) client.off("error", ignore);
 }
 
 function ignore(): void {}
