@@ -144,6 +144,10 @@ export class RabbitmqSource implements EventSource {
     });
   }
 
+  get waitingSince(): number | undefined {
+    return this.#buffer.oldest?.at;
+  }
+
   get listeningSince(): number | undefined {
     return this.#keeper.session === undefined || this.#arrival.isBlocked ? undefined : this.#listeningSince;
   }
@@ -233,6 +237,8 @@ const NOTHING = Buffer.alloc(0);
 
 /** The needed parts of a delivery. amqplib's object is as large as an event, and thousands of deliveries wait for their acknowledgement. */
 class RabbitmqMessage implements RawMessage {
+  /** When it arrived (`performance.now()`). */
+  readonly at = performance.now();
   readonly bytes: number;
   readonly #deliveryTag: number;
   #body: Buffer;

@@ -35,6 +35,11 @@ export class BroadcastBuffer {
     return this.#buffer.bytes;
   }
 
+  /** When the oldest message that is not handed over yet arrived. */
+  get waitingSince(): number | undefined {
+    return this.#buffer.oldest?.at;
+  }
+
   /** All messages published before this time have arrived and are acknowledged or dropped. */
   get safeUntil(): number {
     return this.#watermark.safeUntil;

@@ -87,6 +87,10 @@ export class RedisSource implements EventSource {
     this.broadcast = this.#toBroadcast(redisStream(servers, subscription));
   }
 
+  get waitingSince(): number | undefined {
+    return this.#buffer.waitingSince;
+  }
+
   get listeningSince(): number | undefined {
     const { completeSince } = this.broadcast;
     return completeSince === undefined ? undefined : Math.max(completeSince, this.#droppedAt);

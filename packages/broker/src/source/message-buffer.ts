@@ -41,6 +41,11 @@ export class MessageBuffer<M extends Sized> {
     return this.#bytes;
   }
 
+  /** The message that is handed over next. */
+  get oldest(): M | undefined {
+    return this.#messages[this.#next];
+  }
+
   /** Whether `hold` is in effect. */
   get isHolding(): boolean {
     return this.#passing !== Number.POSITIVE_INFINITY;

@@ -54,6 +54,9 @@ export interface EventSource {
    */
   readonly listeningSince: number | undefined;
 
+  /** When the oldest message that is not handed over yet arrived (`performance.now()`, in milliseconds); undefined if there is none. */
+  readonly waitingSince: number | undefined;
+
   /** Set if every receiver gets every message. By default it hands messages over, as if it were the only receiver. */
   readonly broadcast?: Broadcast;
 

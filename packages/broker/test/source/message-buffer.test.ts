@@ -30,6 +30,18 @@ describe("MessageBuffer", () => {
     expect(buffer.bytes).toBe(0);
   });
 
+  it("knows the message that waits longest", async () => {
+    const { buffer } = bufferOf();
+    expect(buffer.oldest).toBeUndefined();
+    buffer.pause();
+    for (const id of [1, 2, 3]) buffer.push(message(id));
+    await turns();
+    expect(buffer.oldest?.id).toBe(1);
+    buffer.resume();
+    await turns();
+    expect(buffer.oldest).toBeUndefined();
+  });
+
   it("lets the event loop run between portions, so that sockets are read", async () => {
     const { buffer, got } = bufferOf();
     for (let id = 0; id < 500; id++) buffer.push(message(id));
