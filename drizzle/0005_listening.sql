@@ -1,6 +1,9 @@
 -- IF NOT EXISTS, so that a table that is missing can be created without the others.
 CREATE TABLE IF NOT EXISTS "celery_listening" (
-	"is_only" boolean PRIMARY KEY DEFAULT true NOT NULL,
+	"source" text PRIMARY KEY NOT NULL,
 	"since" timestamp with time zone NOT NULL,
-	"until" timestamp with time zone NOT NULL
+	"until" timestamp with time zone NOT NULL,
+	"before_since" timestamp with time zone,
+	"before_until" timestamp with time zone,
+	"stored_at" timestamp with time zone DEFAULT now() NOT NULL
 );

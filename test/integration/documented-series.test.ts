@@ -53,7 +53,7 @@ beforeAll(async () => {
   const now = Date.now() / 1_000;
   const heartbeat = { type: "worker-heartbeat", hostname: "w1@host-a", timestamp: now, active: 1, processed: 2, sw_ver: "5.6.3" } as const;
   await fanout.enqueue({ broker: "redis", events: [...events, heartbeat], receivedAt: now });
-  await fanout.tellListened({ since: now - 60, until: now });
+  await fanout.reportListened("broker", { since: now - 60, until: now });
   const outlet = new ObservationOutlet({ redis, prefix: PREFIX, exporters, logger, metrics: new Metrics() });
   lifecycle.defer("outlet", () => outlet.close());
   await outlet.publish([

@@ -68,6 +68,7 @@ export function defineDatadog({ onStep }: Pick<FinishedTasksOptions, "onStep"> =
         redis,
         key: `${key}:workers`,
         listenedKey: `${key}:listened`,
+        timeoutSeconds: config.DATADOG_WORKER_TIMEOUT_SECONDS,
         purgeSeconds: config.DATADOG_WORKER_PURGE_SECONDS,
       });
       const observations = new Observations({

@@ -78,6 +78,7 @@ export function definePrometheus(onOpen: (url: string) => void = () => {}): Expo
         redis,
         key: `${config.QUEUE_PREFIX}:${KEYS}:workers`,
         listenedKey: `${config.QUEUE_PREFIX}:${KEYS}:listened`,
+        timeoutSeconds: config.PROMETHEUS_WORKER_TIMEOUT_SECONDS,
         purgeSeconds: config.PROMETHEUS_WORKER_PURGE_SECONDS,
       });
       const observations = new Observations({

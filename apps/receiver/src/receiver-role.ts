@@ -79,7 +79,7 @@ export const receiver: Role<typeof Config> = defineRole({
     const flow = new Receiver({
       source,
       delivery,
-      tellListened: (time) => fanout.tellListened(time),
+      reportListened: (time) => fanout.reportListened(from, time),
       onWorkerOnline: () => onlineMark.leave(),
       isActive: () => standby?.isActive ?? true,
       takes: (event) => fanout.takes(event.type) || filter?.needs(event) === true,

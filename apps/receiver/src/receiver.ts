@@ -5,15 +5,14 @@ import { type ComponentHealth, type Logger, Repeat } from "@celery-metrics-expor
 import { Batcher, type Batch, type BatcherOptions, type Delivery } from "./batches.ts";
 import type { EventAdvice } from "./event-advice.ts";
 import type { ReceiverMetrics } from "./receiver-metrics.ts";
-import type { Fanout } from "@celery-metrics-exporter/pipeline";
 import type { Redaction } from "./redaction/redaction.ts";
 import type { SenderClocks } from "./clocks.ts";
 
 export interface ReceiverOptions {
   readonly source: EventSource;
   readonly delivery: Pick<Delivery, "deliver">;
-  /** Tells the exporters of what time they have got all events. */
-  readonly tellListened: Fanout["tellListened"];
+  /** Reports to the exporters of what time they have got all events, in seconds since the epoch. */
+  readonly reportListened: (time: { readonly since: number; readonly until: number }) => Promise<void>;
   /** A worker has come online. Called often. */
   readonly onWorkerOnline: () => void;
   /** Whether this receiver hands over what it receives. Others may be on standby. */
@@ -37,7 +36,7 @@ export interface ReceiverOptions {
 const MAX_IN_FLIGHT = 4;
 const CHECK_MS = 500;
 /** Often enough to notice a lost worker soon, and rarely enough to cost nothing. */
-const TELL_MS = 5_000;
+const REPORT_MS = 5_000;
 /** A batch that needs longer to be stored leaves events waiting behind it, whose workers would look silent. */
 const SLOW_MS = 5_000;
 
@@ -54,7 +53,7 @@ export class Receiver {
   /** Ends the retries if the broker redelivers messages that are not acknowledged. */
   readonly #giveUp = new AbortController();
   #regulating: Repeat | undefined;
-  #telling: Repeat | undefined;
+  #reporting: Repeat | undefined;
   /** Since when nothing kept events waiting (`performance.now()`); undefined while something does. */
   #freeSince: number | undefined;
   #draining = false;
@@ -70,15 +69,15 @@ export class Receiver {
     await this.#options.source.start((message) => this.#take(message));
     this.#regulating = new Repeat(() => this.#regulate(), { everyMs: CHECK_MS });
     // Redis is unavailable, which its health component shows.
-    const onError = (err: Error): void => this.#options.logger.debug({ err }, "cannot tell the exporters that this receiver listens");
-    this.#telling = new Repeat(() => this.#tellListened(), { everyMs: TELL_MS, onError });
+    const onError = (err: Error): void => this.#options.logger.debug({ err }, "cannot report that this receiver listens");
+    this.#reporting = new Repeat(() => this.#reportListened(), { everyMs: REPORT_MS, onError });
   }
 
   /** Stops taking messages. Resolves when everything taken is safe or left to the broker. Safe without `start`. */
   async drain(): Promise<void> {
     const { source } = this.#options;
     this.#draining = true;
-    const told = this.#telling?.stop();
+    const reported = this.#reporting?.stop();
     const drained = source.drain();
     this.#regulate();
     await drained;
@@ -86,7 +85,7 @@ export class Receiver {
     this.#batcher.flush();
     if (source.redelivers) this.#giveUp.abort();
     await Promise.all(this.#inFlight);
-    await told;
+    await reported;
   }
 
   #take(message: RawMessage): void {
@@ -150,17 +149,18 @@ export class Receiver {
   }
 
   /** Once all events that came until now are stored, unless some are missing. */
-  async #tellListened(): Promise<void> {
-    const { source, batch, isActive, tellListened } = this.#options;
+  async #reportListened(): Promise<void> {
+    const { source, isActive, reportListened } = this.#options;
     const [now, startedAt] = [Date.now(), performance.now()];
+    this.#batcher.flush();
+    // While the source is paused, messages wait in it.
+    const takenUntil = Math.min(startedAt, source.waitingSince ?? startedAt);
     await Promise.all(this.#inFlight);
     const { listeningSince } = source;
     if (this.#draining || !isActive() || listeningSince === undefined || this.#freeSince === undefined) return;
     const secondsAt = (moment: number): number => (now + moment - startedAt) / 1_000;
-    const since = secondsAt(Math.max(listeningSince, this.#freeSince));
-    // The open batch may be as old as that.
-    const until = secondsAt(startedAt - batch.maxMs);
-    if (since < until) await tellListened({ since, until });
+    const [since, until] = [secondsAt(Math.max(listeningSince, this.#freeSince)), secondsAt(takenUntil)];
+    if (since < until) await reportListened({ since, until });
   }
 
   get #isBusy(): boolean {

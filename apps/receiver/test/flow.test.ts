@@ -16,6 +16,7 @@ class ManualSource implements EventSource {
   readonly broker = "rabbitmq";
   readonly redelivers = true;
   listeningSince: number | undefined = 0;
+  waitingSince: number | undefined;
   paused = false;
   hand: OnMessage = () => {};
   async start(onMessage: OnMessage): Promise<void> {
@@ -52,7 +53,7 @@ describe("the amount that the receiver holds", () => {
     const receiver = new Receiver({
       source,
       delivery: { deliver: () => new Promise((resolve) => stored.push(() => resolve(true))) },
-      tellListened: async () => {},
+      reportListened: async () => {},
       onWorkerOnline: () => {},
       isActive: () => true,
       takes: () => true,
@@ -94,68 +95,89 @@ describe("the amount that the receiver holds", () => {
   });
 
   describe("and that it listens", () => {
-    const told: { readonly since: number; readonly until: number }[] = [];
+    const reported: { readonly since: number; readonly until: number }[] = [];
     let isActive = true;
     let full: string | undefined;
-    const BATCH = { maxEvents: 2, maxMessages: 10, maxMs: 1, maxBytes: MAX_BYTES };
-    const listens = (): Promise<ManualSource> =>
+    const BATCH = { maxEvents: 2, maxMessages: 10, maxBytes: MAX_BYTES };
+    const listens = (maxMs = 1): Promise<ManualSource> =>
       start({
-        batch: BATCH,
-        tellListened: async (time) => void told.push(time),
+        batch: { ...BATCH, maxMs },
+        reportListened: async (time) => void reported.push(time),
         isActive: () => isActive,
         fullBecause: () => full,
       });
     beforeEach(() => {
       vi.useFakeTimers();
-      told.length = 0;
+      reported.length = 0;
       isActive = true;
       full = undefined;
     });
     afterEach(() => vi.useRealTimers());
 
-    it("is told of the whole time, although no event arrives", async () => {
+    it("is reported for the whole time, although no event arrives", async () => {
       const source = await listens();
       const startedAt = Date.now() / 1_000;
       source.listeningSince = performance.now();
       await vi.advanceTimersByTimeAsync(11_000);
-      expect(told).toHaveLength(2);
-      for (const { since } of told) expect(since).toBeCloseTo(startedAt, 1);
-      expect(told.map(({ until }) => Math.round(until - startedAt))).toEqual([5, 10]);
+      expect(reported).toHaveLength(2);
+      for (const { since } of reported) expect(since).toBeCloseTo(startedAt, 1);
+      expect(reported.map(({ until }) => Math.round(until - startedAt))).toEqual([5, 10]);
     });
 
     it.each<[string, (source: ManualSource) => void, (source: ManualSource) => void]>([
       ["while it is disconnected", (source) => (source.listeningSince = undefined), (source) => (source.listeningSince = 0)],
       ["while a queue is full", () => (full = "a queue is full"), () => (full = undefined)],
-    ])("is not told %s, and afterwards only of the time since", async (_, begin, end) => {
+    ])("is not reported %s, and afterwards only for the time since", async (_, begin, end) => {
       const source = await listens();
       await vi.advanceTimersByTimeAsync(2_000);
       begin(source);
       await vi.advanceTimersByTimeAsync(9_000);
-      expect(told).toEqual([]);
+      expect(reported).toEqual([]);
       const endedAt = Date.now() / 1_000;
       end(source);
       await vi.advanceTimersByTimeAsync(6_000);
-      expect(told).toHaveLength(1);
-      expect(told[0]?.since).toBeGreaterThanOrEqual(endedAt);
+      expect(reported).toHaveLength(1);
+      expect(reported[0]?.since).toBeGreaterThanOrEqual(endedAt);
     });
 
-    it("is not told by a standby", async () => {
+    it("is not reported by a standby", async () => {
       isActive = false;
       await listens();
       await vi.advanceTimersByTimeAsync(11_000);
-      expect(told).toEqual([]);
+      expect(reported).toEqual([]);
     });
 
-    it("is told once the batches before are stored, and of the time after one that took long", async () => {
+    it("is reported once the batches before are stored, and for the time after one that took long", async () => {
       const source = await listens();
       source.hand(message(10));
       await vi.advanceTimersByTimeAsync(11_000);
-      expect(told).toEqual([]);
+      expect(reported).toEqual([]);
       const storedAt = Date.now() / 1_000;
       stored.shift()?.();
       await vi.advanceTimersByTimeAsync(6_000);
-      expect(told).toHaveLength(1);
-      expect(told[0]?.since).toBeGreaterThanOrEqual(storedAt);
+      expect(reported).toHaveLength(1);
+      expect(reported[0]?.since).toBeGreaterThanOrEqual(storedAt);
+    });
+
+    it("is reported up to now, although a batch may stay open for a minute", async () => {
+      const source = await listens(60_000);
+      const startedAt = Date.now() / 1_000;
+      await vi.advanceTimersByTimeAsync(1_000);
+      source.hand(message(10));
+      await vi.advanceTimersByTimeAsync(4_500);
+      expect(reported, "its events are not stored yet").toEqual([]);
+      stored.shift()?.();
+      await vi.advanceTimersByTimeAsync(10);
+      expect(reported.map(({ until }) => Math.round(until - startedAt))).toEqual([5]);
+    });
+
+    it("is reported up to the oldest message that waits, while the source is paused", async () => {
+      const source = await listens();
+      const startedAt = Date.now() / 1_000;
+      await vi.advanceTimersByTimeAsync(3_000);
+      source.waitingSince = performance.now();
+      await vi.advanceTimersByTimeAsync(2_500);
+      expect(reported.map(({ until }) => Math.round(until - startedAt))).toEqual([3]);
     });
   });
 });

@@ -96,7 +96,7 @@ describe.each(["PostgreSQL", "PGlite"])("on %s", (kind) => {
     await upsertTasks(database, sceneEvents(), "unusual");
     await mergeWorkerEvents(database, [workerHeartbeat({ ...W1, ...ago(45) })], now - 45);
     await mergeWorkerEvents(database, [workerHeartbeat({ ...W2, ...ago(0) })], now);
-    await mergeListened(database, [{ type: "listened", since: now - 1_000, timestamp: now }]);
+    await mergeListened(database, [{ type: "listened", source: "broker", since: now - 1_000, timestamp: now }]);
     await rollUp(database, { all: true });
     const env = { DATABASE_URL: databaseUrl, WEB_PORT: "0", HEALTH_PORT: "0", WEB_REQUEST_TIMEOUT_SECONDS: "30" };
     running = await startRoles([webRole((opened) => (url = `${opened}/api/v1`))], env, createLogger("web", "silent"));
@@ -195,11 +195,13 @@ describe.each(["PostgreSQL", "PGlite"])("on %s", (kind) => {
   it("workers are lost by the same rule: not while no receiver listens", async () => {
     expect(await states(1)).toEqual(["w1@host-a lost", "w2@host-b up"]);
     await database.drizzle.execute(sql`update celery_worker set heard_at = heard_at - interval '2 minutes'`);
-    await database.drizzle.execute(sql`update celery_listening set until = until - interval '2 minutes'`);
+    await database.drizzle.execute(
+      sql`update celery_listening set until = until - interval '2 minutes', stored_at = stored_at - interval '2 minutes'`,
+    );
     expect(await states(2)).toEqual(["w1@host-a lost", "w2@host-b unknown"]);
-    await mergeListened(database, [{ type: "listened", since: Date.now() / 1_000 - 20, timestamp: Date.now() / 1_000 }]);
-    expect(await states(3), "the receiver has just begun").toEqual(["w1@host-a unknown", "w2@host-b unknown"]);
-    await mergeListened(database, [{ type: "listened", since: now - 125, timestamp: Date.now() / 1_000 }]);
+    await mergeListened(database, [{ type: "listened", source: "broker", since: Date.now() / 1_000 - 20, timestamp: Date.now() / 1_000 }]);
+    expect(await states(3), "the receiver has just begun").toEqual(["w1@host-a lost", "w2@host-b unknown"]);
+    await mergeListened(database, [{ type: "listened", source: "broker", since: now - 125, timestamp: Date.now() / 1_000 }]);
     expect(await states(4)).toEqual(["w1@host-a lost", "w2@host-b lost"]);
   });
 

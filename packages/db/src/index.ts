@@ -34,6 +34,7 @@ export {
   STUCK,
   isLost,
   listenedUntil,
+  receiversNow,
   lostRows,
   runningRows,
   stuckAfterSeconds,

@@ -175,6 +175,7 @@ describe("in PostgreSQL", () => {
     ["UPDATE", "celery_rollup"],
     ["INSERT", "celery_listening"],
     ["UPDATE", "celery_listening"],
+    ["DELETE", "celery_listening"],
   ])("the processor does not start without %s on %s, and says so", async (right, table) => {
     await scene.database.query(scene.sql(`REVOKE ${right} ON ${table} FROM cme_processor`));
     await expectRefusal("postgres-processor", {}, new RegExp(`refused access: permission denied for table ${table}\\b`));

@@ -1,5 +1,5 @@
 /** Workers, from their heartbeats and from what they answer to the monitor. */
-import { celeryWorker, listenedUntil, workerState, type Reader } from "@celery-metrics-exporter/db";
+import { celeryWorker, listenedUntil, receiversNow, workerState, type Reader } from "@celery-metrics-exporter/db";
 import { sql, type SQL } from "drizzle-orm";
 import { z } from "zod";
 import { isoOf } from "./columns.ts";
@@ -13,7 +13,7 @@ export const Worker = z
     state: z
       .enum(["up", "lost", "offline", "unknown"])
       .describe(
-        "`up`: it was heard lately. `lost`: it fell silent for 30 s without a word, while a receiver listened. `offline`: it said that it stops. `unknown`: it was not heard for 60 s, and no receiver listened, or its events are processed late.",
+        "`up`: it was heard lately. `lost`: it fell silent for 30 s without a word, while a receiver listened. `offline`: it said that it stops. `unknown`: it was not heard for 90 s, but no receiver listened, its events are processed late, or all workers fell silent together.",
       ),
     heard_at: instant.describe("When its last heartbeat came."),
     online_at: instant.describe("When it last started, if the event came."),
@@ -55,7 +55,7 @@ export async function readWorkers(reader: Reader, { name, silentHours }: Workers
   const rows = await reader.read<Row>(
     sql`select hostname as name, ${instants("heard_at", "online_at", "first_seen_at", "observed_at")}, freq, active, processed::float8 as processed, loadavg, pid,
                nullif(concat_ws(' ', sw_ident, sw_ver), '') as software, queues, pool, concurrency, prefetch_count, last_event_type,
-               date_part('epoch', heard_at) as heard, date_part('epoch', observed_at) as observed, date_part('epoch', ${listenedUntil()}) as until, date_part('epoch', now()) as now
+               date_part('epoch', heard_at) as heard, date_part('epoch', observed_at) as observed, date_part('epoch', ${listenedUntil()}) as until, date_part('epoch', ${receiversNow()}) as now
         from ${celeryWorker}
         where ${name === undefined ? sql`${heard} > now() - ${silentHours}::float8 * interval '1 hour'` : sql`hostname = ${name}`}
         order by ${heard} desc, hostname limit ${MAX_WORKERS}`,

@@ -57,10 +57,12 @@ export interface ObservedWorker {
 
 /**
  * That a receiver listened without interruption, so that a worker that was silent meanwhile is gone. It waits behind the events that were received until
- * then. So whoever gets it has got them, or is about to.
+ * then. An exporter that gets it has got them, or soon will.
  */
 export interface Listened {
   readonly type: "listened";
+  /** What it reads from, without credentials: the same text in every receiver of the same source. */
+  readonly source: string;
   /** Seconds since the epoch, by the receiver's clock. */
   readonly since: number;
   /** Until when. Seconds since the epoch, by the receiver's clock. */

@@ -36,5 +36,5 @@ export function workersObserved(fields: Partial<Omit<WorkersObserved, "type">> =
 /** A receiver has listened for so many seconds until now. */
 export function listened(seconds = 3_600): Listened {
   const now = Date.now() / 1_000;
-  return { type: "listened", since: now - seconds, timestamp: now };
+  return { type: "listened", source: "broker", since: now - seconds, timestamp: now };
 }

@@ -304,11 +304,20 @@ export const celeryTaskMinuteDirty = pgTable("celery_task_minute_dirty", {
   notedAt: instant("noted_at").notNull().defaultNow(),
 });
 
-/** The latest time in which a receiver listened without interruption, in one row. A worker that was silent for long enough within this time is gone. */
+/**
+ * When the receivers of a source listened without interruption, in one row per source. A worker that was silent for long enough within such a time of each
+ * source is gone.
+ */
 export const celeryListening = pgTable("celery_listening", {
-  isOnly: boolean("is_only").primaryKey().default(true),
+  /** What the receivers read from, without credentials. */
+  source: text("source").primaryKey(),
   since: instant("since").notNull(),
   until: instant("until").notNull(),
+  /** An earlier time that was long enough. It still counts after a short interruption. */
+  beforeSince: instant("before_since"),
+  beforeUntil: instant("before_until"),
+  /** When `until` was stored, by the clock of the database. */
+  storedAt: instant("stored_at").notNull().defaultNow(),
 });
 
 /** One row per roll-up, written by the process that does the periodic work. */

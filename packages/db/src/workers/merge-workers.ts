@@ -10,6 +10,7 @@ import { type SQL, getTableName, sql } from "drizzle-orm";
 import { storableOrAbsent, storableText } from "../merge/task-row.ts";
 import { type Database, type Drizzle, query } from "../tables/database.ts";
 import { celeryListening, celeryWorker } from "../tables/schema.ts";
+import { WORKER_LOST_AFTER_SECONDS } from "./worker-state.ts";
 
 /** Bounds the table, because clients may invent workers. While it has this many, new workers are ignored. */
 export const MOST_WORKERS = 10_000;
@@ -46,23 +47,47 @@ export async function mergeObservedWorkers(database: Database, observations: rea
 }
 
 /**
- * Stores in `celery_listening` when a receiver listened. Times that overlap become one; otherwise the latest is kept. One from the future ends now.
+ * Stores in `celery_listening` when the receivers of each source listened. Times that overlap become one. Otherwise the latest is kept, and with it the one
+ * before, once that was long enough for a worker to be lost: a short interruption takes nothing away from what was known. Times from the future end now,
+ * by the same clock as those at which workers were heard.
  *
  * @throws {UnavailableError} if the database is unavailable, is not migrated or refuses access.
  */
 export async function mergeListened(database: Database, observations: readonly Listened[]): Promise<void> {
-  for (const { since, timestamp } of observations) await query(database, listenedStatement(since, timestamp));
+  const now = Date.now() / 1_000;
+  for (const { source, since, timestamp } of observations)
+    await query(database, listenedStatement(storableText(source), Math.min(since, now), Math.min(timestamp, now)));
 }
 
-function listenedStatement(since: number, until: number): SQL {
+/** A source from which nothing came for so long is forgotten. */
+const SOURCE_DAYS = 1;
+
+function listenedStatement(source: string, since: number, until: number): SQL {
   const overlaps = sql`(excluded.since <= listening.until and listening.since <= excluded.until)`;
-  const [from, to] = [since, until].map((at) => sql`least(to_timestamp(${at}::float8), now())`);
-  return sql`insert into ${celeryListening} as listening (since, until)
-    select since, until from (select ${from} as since, ${to} as until) told where since < until
-    on conflict (is_only) do update set
-      since = case when ${overlaps} then least(listening.since, excluded.since) else excluded.since end,
-      until = greatest(listening.until, excluded.until)
-    where excluded.until > listening.until or (${overlaps} and excluded.since < listening.since)`;
+  const isLater = sql`excluded.until > listening.until`;
+  // What does not stay in `since` and `until`: the stored time, or one that comes late.
+  const replaced = sql`(${isLater} and not ${overlaps} and ${isLong("listening")})`;
+  const comesLate = sql`(not ${isLater} and not ${overlaps} and ${isLong("excluded")} and excluded.until > coalesce(listening.before_until, '-infinity'))`;
+  const before = (name: "since" | "until"): SQL => {
+    const column = sql.raw(name);
+    return sql`before_${column} = case when ${replaced} then listening.${column} when ${comesLate} then excluded.${column} else listening.before_${column} end`;
+  };
+  return sql`with forgotten as (
+      delete from ${celeryListening} where source <> ${source} and until < to_timestamp(${until}::float8) - ${SOURCE_DAYS}::int * interval '1 day'
+    )
+    insert into ${celeryListening} as listening (source, since, until)
+    select * from (select ${source}, to_timestamp(${since}::float8) as since, to_timestamp(${until}::float8) as until) reported where since < until
+    on conflict (source) do update set
+      since = case when ${overlaps} then least(listening.since, excluded.since) when ${isLater} then excluded.since else listening.since end,
+      until = greatest(listening.until, excluded.until),
+      ${before("since")},
+      ${before("until")},
+      stored_at = case when ${isLater} then excluded.stored_at else listening.stored_at end
+    where ${isLater} or (${overlaps} and excluded.since < listening.since) or ${comesLate}`;
+}
+
+function isLong(row: string): SQL {
+  return sql.raw(`${row}.since <= ${row}.until - interval '${WORKER_LOST_AFTER_SECONDS} seconds'`);
 }
 
 /**
@@ -73,7 +98,7 @@ function listenedStatement(since: number, until: number): SQL {
 export async function checkWorkers(database: Drizzle): Promise<void> {
   await query(database, eventsStatement([]));
   await query(database, observationsStatement([]));
-  await query(database, listenedStatement(0, 0));
+  await query(database, listenedStatement("", 0, 0));
   await query(database, sql`delete from ${celeryWorker} where false`);
 }
 

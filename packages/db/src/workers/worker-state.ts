@@ -14,7 +14,7 @@ import {
 
 /**
  * `up`: it was heard lately. `lost`: it fell silent without a word. `offline`: it said that it stops. `unknown`: it was not heard, but no receiver listened,
- * or its events are processed late.
+ * its events are processed late, or all workers fell silent together.
  */
 export type WorkerState = "up" | "lost" | "offline" | "unknown";
 
@@ -28,12 +28,12 @@ export interface WorkerSigns {
   readonly observedAt: number | undefined;
 }
 
-/** It is known within this many times the time after which a silent worker is lost, unless no receiver listens. */
-const UNKNOWN_AFTER = 2;
+/** Longer than the interval at which a monitor asks workers, which is a minute. */
+const UNKNOWN_AFTER_SECONDS = 90;
 
 /**
  * @param until as `listenedUntil`, in seconds since the epoch: how far silence means something.
- * @param now seconds since the epoch.
+ * @param now as `receiversNow`, in seconds since the epoch.
  */
 export function workerState(
   { lastEventType, heardAt = 0, observedAt = 0 }: WorkerSigns,
@@ -44,16 +44,60 @@ export function workerState(
   if (lastEventType === "worker-offline") return "offline";
   const sign = Math.max(heardAt, observedAt);
   if (until !== undefined && until - sign > lostAfterSeconds) return "lost";
-  return now - sign > UNKNOWN_AFTER * lostAfterSeconds ? "unknown" : "up";
+  return now - sign > UNKNOWN_AFTER_SECONDS ? "unknown" : "up";
+}
+
+/** A source from which nothing came for so long has no say, because its receivers may have been removed. Its workers look silent from then on. */
+const SOURCE_SECONDS = 600;
+
+/** If all workers fall silent at once, the broker may be at fault. They then get this long. */
+const TOGETHER = { withinSeconds: 10, lostAfterSeconds: 300 };
+
+const seconds = (count: number): SQL => sql`${count}::float8 * interval '1 second'`;
+
+/** The rows of the sources that receivers read from lately, as a query. */
+function sources(): SQL {
+  return sql`select * from ${celeryListening} where until > (select max(until) from ${celeryListening}) - ${seconds(SOURCE_SECONDS)}`;
 }
 
 /**
- * The instant until which a receiver would have heard a worker that is alive, as an expression. A worker that was last heard long before it is silent. It is
- * not the time of now: while no receiver listens, or we lag, every worker would look silent. NULL if no receiver has listened for long enough since it
- * last began: workers that live may not have been heard again yet.
+ * The instant until which the receivers would have heard a worker that is alive, as an expression. A worker that was last heard long before it is silent. It
+ * is not the time of now: while no receiver listens, or we lag, every worker would look silent.
+ *
+ * It is known of no worker which source it belongs to, so the source that was listened to least counts. NULL if the receivers of one have not listened for
+ * long enough since they began: workers that live may not have been heard again yet. If all workers that were up fell silent together, none of them is
+ * silent for the next minutes.
  */
 export function listenedUntil(lostAfterSeconds: number = WORKER_LOST_AFTER_SECONDS): SQL {
-  return sql`(select until from ${celeryListening} where since <= until - ${lostAfterSeconds}::float8 * interval '1 second')`;
+  const lostAfter = seconds(lostAfterSeconds);
+  return sql`(
+    select case when latest < heard_until - ${lostAfter} and silence < ${seconds(TOGETHER.lostAfterSeconds)} and 1 < (
+        select count(*) from ${celeryWorker} where ${IS_ONLINE} and ${SIGN} >= latest - ${seconds(TOGETHER.withinSeconds)}
+      ) then latest - ${seconds(TOGETHER.withinSeconds)} + ${lostAfter} else heard_until end
+    from (
+      select latest,
+        case when bool_and(long_until is not null) then min(long_until) end as heard_until,
+        min(greatest(until - greatest(latest, since), before_until - greatest(latest, before_since))) as silence
+      from (
+        select *, greatest(case when since <= until - ${lostAfter} then until end, case when before_since <= before_until - ${lostAfter} then before_until end) as long_until
+        from (${sources()}) source
+      ) source cross join (select max(${SIGN}) as latest from ${celeryWorker} where ${IS_ONLINE}) worker
+      group by latest
+    ) known
+  )`;
+}
+
+const SIGN = sql`greatest(heard_at, observed_at)`;
+const IS_ONLINE = sql`last_event_type is distinct from 'worker-offline'`;
+
+/** A receiver's clock is off by this much at most. If it seems to be more, what it received is processed late. */
+const MOST_SKEW_SECONDS = 300;
+
+/**
+ * Now, by the clock of the receiver that is most behind, as an expression: how long ago a worker was heard must not depend on the difference between clocks.
+ */
+export function receiversNow(): SQL {
+  return sql`coalesce((select min(now() - least(stored_at - until, ${seconds(MOST_SKEW_SECONDS)})) from (${sources()}) source), now())`;
 }
 
 export interface LostTasksOptions {

@@ -31,7 +31,7 @@ test("workers, queues, lost tasks and statistics work in the embedded database",
     now - 290,
   );
   await mergeObservedWorkers(database, [workersObserved({ timestamp: now - 400 })]);
-  await mergeListened(database, [{ type: "listened", since: now - 600, timestamp: now }]);
+  await mergeListened(database, [{ type: "listened", source: "broker", since: now - 600, timestamp: now }]);
   await mergeQueueMinutes(database, [queuesObserved({ timestamp: now }), queuesObserved({ timestamp: now - 1 })]);
   const common = { name: "a", timestamp: now - 120 };
   await upsertTasks(

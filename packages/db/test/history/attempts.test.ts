@@ -236,7 +236,7 @@ describe("the attempts of a task that", () => {
     await mergeWorkerEvents(table.database, [workerHeartbeat({ timestamp: now - 40 })], now - 40);
     await mergeWorkerEvents(table.database, [workerHeartbeat({ ...other, timestamp: now - 1 })], now - 1);
     expect(await outcomes(), "no receiver listened").toEqual(["running", "running"]);
-    await mergeListened(table.database, [{ type: "listened", since: now - 600, timestamp: now }]);
+    await mergeListened(table.database, [{ type: "listened", source: "broker", since: now - 600, timestamp: now }]);
     expect(await outcomes()).toEqual(["lost", "running"]);
     await mergeWorkerEvents(table.database, [workerHeartbeat({ timestamp: now })], now);
     expect(await outcomes()).toEqual(["running", "running"]);

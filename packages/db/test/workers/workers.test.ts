@@ -13,7 +13,7 @@ import {
 } from "@celery-metrics-exporter/celery/testing";
 import { sql } from "drizzle-orm";
 import * as fc from "fast-check";
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { upsertTasks } from "../../src/merge/upsert.ts";
 import { rollUp } from "../../src/rollups/roll-up.ts";
 import { query } from "../../src/tables/database.ts";
@@ -29,6 +29,7 @@ import {
   STUCK,
   type UsualRuntime,
   lostRows,
+  receiversNow,
   stuckAfterSeconds,
   usualRuntimesStatement,
   workerState,
@@ -296,22 +297,55 @@ describe("the state of a worker", () => {
     ["offline", { lastEventType: "worker-offline", heardAt: 999, observedAt: 999 }, 1_000],
     ["up", { lastEventType: undefined, heardAt: undefined, observedAt: 980 }, 1_000],
     ["lost", { lastEventType: undefined, heardAt: undefined, observedAt: undefined }, 1_000],
-    ["up", { lastEventType: "worker-heartbeat", heardAt: 940, observedAt: undefined }, 960],
-    ["unknown", { lastEventType: "worker-heartbeat", heardAt: 939, observedAt: undefined }, 960],
-    ["unknown", { lastEventType: "worker-heartbeat", heardAt: 939, observedAt: undefined }, undefined],
+    ["up", { lastEventType: "worker-heartbeat", heardAt: 910, observedAt: undefined }, 930],
+    ["unknown", { lastEventType: "worker-heartbeat", heardAt: 909, observedAt: undefined }, 930],
+    ["unknown", { lastEventType: "worker-heartbeat", heardAt: 909, observedAt: undefined }, undefined],
   ] as const)("is %s: %o, listened until %s", (state, signs, until) => {
     expect(workerState(signs, until, 1_000)).toBe(state);
   });
 });
 
 const unixNow = () => Date.now() / 1_000;
+
+describe("the clock by which workers are unknown", () => {
+  test.each([
+    ["ours without a receiver", [], 0],
+    ["that of the receiver", [[1_000, 60]], 60],
+    [
+      "that of the receiver that is most behind",
+      [
+        [1_000, 10, "another"],
+        [1_000, 60],
+      ],
+      60,
+    ],
+    ["not that of one whose events are processed late", [[1_000, 900]], 300],
+  ] as readonly [string, readonly (readonly [number, number, string?])[], number][])("is %s", async (_, times, behind) => {
+    for (const time of times) await listened(...time);
+    const [row] = await query<{ behind: number }>(
+      table.database,
+      sql`select date_part('epoch', clock_timestamp() - ${receiversNow()}) as behind`,
+    );
+    expect(row?.behind).toBeGreaterThan(behind - 1);
+    expect(row?.behind).toBeLessThan(behind + 5);
+  });
+});
+
+test("a source of which nothing comes for a day is forgotten", async () => {
+  await listened(90_000, 86_500, "old");
+  await listened(90_000, 86_000, "another");
+  await listened(100, 0);
+  const stored = await query<{ source: string }>(table.database, sql`select source from ${celeryListening} order by source`);
+  expect(stored.map(({ source }) => source)).toEqual(["another", "broker"]);
+});
+
 const ids = async (options = {}) =>
   (await query<{ task_id: string }>(table.database, sql`select task_id from (${lostRows(options)}) lost order by seen_at desc`)).map(
     ({ task_id }) => task_id,
   );
 
-const listened = (sinceAgo: number, untilAgo: number) =>
-  mergeListened(table.database, [{ type: "listened", since: unixNow() - sinceAgo, timestamp: unixNow() - untilAgo }]);
+const listened = (sinceAgo: number, untilAgo: number, source = "broker") =>
+  mergeListened(table.database, [{ type: "listened", source, since: unixNow() - sinceAgo, timestamp: unixNow() - untilAgo }]);
 
 /** Workers that fell silent so many seconds ago, and a task of the first. */
 async function strand(names = ["w1@host-a"], silentFor = 40): Promise<void> {
@@ -401,16 +435,117 @@ describe("lost tasks", () => {
       ["lost"],
     ],
     ["a receiver's clock is ahead", [[100, -600]], ["lost"]],
-  ] as const)("are known only if a receiver listened while the worker was silent: %s", async (_, times, expected) => {
-    await strand();
-    for (const [since, until] of times) await listened(since, until);
-    expect(await ids()).toEqual(expected);
+    [
+      "it was interrupted for a moment",
+      [
+        [100, 5],
+        [2, 0],
+      ],
+      ["lost"],
+    ],
+    [
+      "it was interrupted several times",
+      [
+        [100, 8],
+        [6, 5],
+        [3, 0],
+      ],
+      ["lost"],
+    ],
+    [
+      "what was long enough comes late",
+      [
+        [2, 0],
+        [100, 5],
+        [300, 200],
+      ],
+      ["lost"],
+    ],
+    [
+      "those of both brokers listened",
+      [
+        [100, 5],
+        [80, 0, "another"],
+      ],
+      ["lost"],
+    ],
+    [
+      "the receiver of another broker is down",
+      [
+        [100, 0],
+        [500, 35, "another"],
+      ],
+      [],
+    ],
+    [
+      "the receiver of another broker has begun",
+      [
+        [100, 0],
+        [20, 0, "another"],
+      ],
+      [],
+    ],
+    [
+      "the receiver of another broker is down for ten minutes",
+      [
+        [100, 0],
+        [900, 601, "another"],
+      ],
+      ["lost"],
+    ],
+  ] as readonly [string, readonly (readonly [number, number, string?])[], readonly string[]][])(
+    "are known only if a receiver listened while the worker was silent: %s",
+    async (_, times, expected) => {
+      await strand();
+      for (const time of times) await listened(...time);
+      expect(await ids()).toEqual(expected);
+    },
+  );
+
+  describe("wait for minutes if all workers fell silent together, because the broker may be at fault", () => {
+    const BOTH = ["w1@host-a", "w2@host-b"];
+
+    test.each([
+      { name: "for up to five minutes", silentFor: 295, listenedFor: 1_000, expected: [] },
+      { name: "not for longer", silentFor: 305, listenedFor: 1_000, expected: ["lost"] },
+      { name: "which begin when a receiver listens again", silentFor: 2_000, listenedFor: 295, expected: [] },
+      { name: "and end then", silentFor: 2_000, listenedFor: 305, expected: ["lost"] },
+      { name: "not of a single one", workers: ["w1@host-a"], silentFor: 40, listenedFor: 1_000, expected: ["lost"] },
+    ])("$name", async ({ workers: names = BOTH, silentFor, listenedFor, expected }) => {
+      await strand(names, silentFor);
+      await listened(listenedFor, 0);
+      expect(await ids()).toEqual(expected);
+    });
+
+    test.each([
+      ["another is up", 0],
+      ["they fell silent one after the other", 33],
+    ])("unless %s", async (_, silentFor) => {
+      await strand(["w1@host-a"], 45);
+      await merge([heartbeat({ hostname: "w2@host-b" })], unixNow() - silentFor);
+      await listened(100, 0);
+      expect(await ids()).toEqual(["lost"]);
+    });
+
+    test("while others said goodbye before", async () => {
+      await strand(BOTH, 40);
+      await merge([heartbeat({ hostname: "w3@host-c" }), offline({ hostname: "w3@host-c" })], unixNow() - 1);
+      await listened(100, 0);
+      expect(await ids()).toEqual([]);
+    });
   });
 
-  test("are known of several workers that are silent together", async () => {
-    await strand(["w1@host-a", "w2@host-b"]);
-    await listened(100, 0);
-    expect(await ids()).toEqual(["lost"]);
+  test("are none if the clock of the process that stores them is behind", async () => {
+    const now = unixNow();
+    await upsertTasks(table.database, [taskStarted({ uuid: "running", timestamp: now - 50 })]);
+    const clock = vi.spyOn(Date, "now").mockReturnValue((now - 35) * 1_000);
+    try {
+      await merge([heartbeat({ timestamp: now })], now);
+      await mergeListened(table.database, [{ type: "listened", source: "broker", since: now - 1_000, timestamp: now }]);
+    } finally {
+      clock.mockRestore();
+    }
+    expect(await ids()).toEqual([]);
   });
 
   test("are found by the index, without reading the table", async () => {

@@ -14,7 +14,7 @@ export interface ExporterRegistration {
   readonly takes: readonly EventType[];
   /** Fields that it does not use. They are not written to its queue. */
   readonly omits?: readonly string[];
-  /** Whether it has `observe`, and so gets what a monitor observes. */
+  /** Whether it has `observe`, and so gets what monitors and receivers observe. */
   readonly observes?: boolean;
 }
 

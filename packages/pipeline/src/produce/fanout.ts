@@ -12,7 +12,7 @@ import {
 import type { Queue } from "bullmq";
 import { type BatchPayload, type EventBatch, decodeBatch, payloadsOf } from "../queue/batch.ts";
 import type { ExporterRegistration } from "../contract/exporters.ts";
-import { JOB_NAMES, LISTENED_JOB_ID, MOST_OBSERVATION_JOBS, eventsQueueName } from "../queue/names.ts";
+import { JOB_NAMES, MOST_OBSERVATION_JOBS, eventsQueueName, listenedJobId } from "../queue/names.ts";
 import { encodeObservations } from "../queue/observations.ts";
 import { openQueue, queueIsReady } from "../queue/bullmq.ts";
 import { QueueGaugesOfReceiver, QueueWatch } from "./queue-watch.ts";
@@ -116,19 +116,19 @@ export class Fanout {
   }
 
   /**
-   * Tells every exporter that observes that all events of this time were enqueued. An exporter whose events were shed meanwhile is told of the time since.
-   * While the last such job waits in a queue, this adds none to it.
+   * Reports to every exporter that observes that all events of this time were enqueued. If events of an exporter were shed meanwhile, it gets the time since.
+   * While the last such job of this source waits in a queue, this adds none to it.
    *
    * @param time in seconds since the epoch.
    * @throws {UnavailableError} if Redis is unavailable.
    */
-  async tellListened(time: { readonly since: number; readonly until: number }): Promise<void> {
+  async reportListened(source: string, time: { readonly since: number; readonly until: number }): Promise<void> {
     for (const { name, observes, queue, watch, shedAt } of this.#outlets) {
       const since = Math.max(time.since, shedAt);
       if (!observes || this.#isShedding(watch) || since >= time.until) continue;
-      const payload = encodeObservations([{ type: "listened", since, timestamp: time.until }]);
+      const payload = encodeObservations([{ type: "listened", source, since, timestamp: time.until }]);
       await withRedis(`storing for ${name} that this receiver listens`, () =>
-        queue.add(JOB_NAMES.observations, payload, { jobId: LISTENED_JOB_ID }),
+        queue.add(JOB_NAMES.observations, payload, { jobId: listenedJobId(source) }),
       );
     }
   }

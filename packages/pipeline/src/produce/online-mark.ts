@@ -9,7 +9,7 @@ export interface OnlineMarkOptions {
   readonly prefix: string;
 }
 
-/** Without a monitor, nobody takes it. After this time, an active monitor has asked anyway. */
+/** Without a monitor, nobody takes it. With one, it waits for seconds at most. */
 const EXPIRY_SECONDS = 60;
 const LEAVE_EVERY_MS = 1_000;
 

@@ -18,8 +18,8 @@ export interface QueueConnection {
 const ID_BYTES = 9;
 
 /**
- * Gives every job a unique id, unless it is added with one. BullMQ would use the next number of a counter in Redis, and silently drop a job whose number is taken. After
- * a restore that turned the counter back, thousands of jobs were lost but reported as stored.
+ * Gives every job a unique id, unless it is added with one. BullMQ would use the next number of a counter in Redis, and silently drop a job whose number is
+ * taken. After a restore that turned the counter back, thousands of jobs were lost but reported as stored.
  */
 class QueueWithRandomIds extends Queue {
   override add(name: string, data: unknown, options?: JobsOptions): Promise<Job> {

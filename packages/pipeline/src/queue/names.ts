@@ -44,8 +44,17 @@ export const UNDELIVERED_KEY = "undelivered";
 /** The key within an exporter's queue with the ids of its jobs with observations. Some of them may be done. */
 export const OBSERVATIONS_KEY = "observations";
 
-/** The id of the job that says until when a receiver listened. A queue has at most one of them. */
-export const LISTENED_JOB_ID = "listened";
+const LISTENED = "listened-";
+
+/** The id of the job that says until when the receivers of a source listened. A queue has at most one of each source. */
+export function listenedJobId(source: string): string {
+  // BullMQ refuses colons.
+  return `${LISTENED}${createHash("sha256").update(source).digest("base64url")}`;
+}
+
+export function isListenedJobId(id: string): boolean {
+  return id.startsWith(LISTENED);
+}
 
 /** The number of jobs with observations that a queue may have. More would be old news by the time they are processed. */
 export const MOST_OBSERVATION_JOBS = 10;

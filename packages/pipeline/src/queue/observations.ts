@@ -49,7 +49,7 @@ const schemas = {
       }),
     ),
   }),
-  listened: z.object({ type: z.literal("listened"), since: amount, timestamp: amount }),
+  listened: z.object({ type: z.literal("listened"), source: text, since: amount, timestamp: amount }),
 } satisfies { readonly [T in Observation["type"]]: z.ZodType<Extract<Observation, { type: T }>> };
 
 export function encodeObservations(observations: readonly Observation[]): ObservationsPayload {

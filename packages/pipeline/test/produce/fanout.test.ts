@@ -62,6 +62,8 @@ async function counterOf(metrics: Metrics, name: string, exporter: string): Prom
   return metric?.values.find(({ labels }) => labels["exporter"] === exporter)?.value ?? 0;
 }
 
+const SOURCE = "amqp://broker:5672, queue events";
+
 /** As registered, but one of them takes no events of workers. */
 const choosy = EXPORTERS.map((exporter) => (exporter.name === "postgres" ? { ...exporter, takes: TASK_EVENT_TYPES } : exporter));
 
@@ -81,22 +83,24 @@ describe("the fan-out", () => {
     expect(await counterOf(metrics, "events_enqueued_total", "postgres")).toBe(3);
   });
 
-  it("tells each exporter that observes until when a receiver listened, behind the batches, and once while nobody reads it", async () => {
+  it("reports to each exporter that observes until when a receiver listened, behind the batches, and once for each source while nobody reads it", async () => {
     const silent = EXPORTERS.map((exporter) => (exporter.name === "postgres" ? { ...exporter, observes: false } : exporter));
     const { fanout } = await startFanout({ exporters: silent });
     await fanout.enqueue({ broker: "redis", events: [taskStarted()] });
-    await fanout.tellListened({ since: 1_000, until: 1_005 });
-    await fanout.tellListened({ since: 1_000, until: 1_010 });
+    await fanout.reportListened(SOURCE, { since: 1_000, until: 1_005 });
+    await fanout.reportListened(SOURCE, { since: 1_000, until: 1_010 });
     const jobs = await queueOf("datadog").getJobs(["wait"], 0, -1, true);
     expect(jobs.map(({ name }) => name)).toEqual(["batch", "observations"]);
-    expect(jobs[1]?.data).toMatchObject({ observations: [{ type: "listened", since: 1_000, timestamp: 1_005 }] });
+    expect(jobs[1]?.data).toMatchObject({ observations: [{ type: "listened", source: SOURCE, since: 1_000, timestamp: 1_005 }] });
     expect(await batchesIn("postgres")).toHaveLength(1);
     await jobs[1]?.remove();
-    await fanout.tellListened({ since: 1_000, until: 1_015 });
+    await fanout.reportListened(SOURCE, { since: 1_000, until: 1_015 });
     expect(await queueOf("datadog").getWaitingCount()).toBe(2);
+    await fanout.reportListened("redis://another:6379/0", { since: 1_000, until: 1_015 });
+    expect(await queueOf("datadog").getWaitingCount()).toBe(3);
   });
 
-  it("tells an exporter whose events are shed nothing, and afterwards of the time since", async () => {
+  it("reports nothing to an exporter whose events are shed, and afterwards the time since", async () => {
     const { fanout, metrics } = await startFanout({ highWaterEvents: 250, whenFull: "shed" });
     const events = Array.from({ length: 100 }, (_, index) => taskStarted({ uuid: `task-${index}` }));
     await expect
@@ -106,19 +110,19 @@ describe("the fan-out", () => {
       })
       .toBeGreaterThan(0);
     const queue = queueOf("postgres");
-    const told = async () =>
+    const reported = async () =>
       (await queue.getJobs(["wait"])).filter(({ name }) => name === "observations").map(({ data }) => data as unknown);
     const now = Date.now() / 1_000;
-    await fanout.tellListened({ since: now - 1_000, until: now });
-    expect(await told()).toEqual([]);
+    await fanout.reportListened(SOURCE, { since: now - 1_000, until: now });
+    expect(await reported()).toEqual([]);
     await queue.drain();
     await expect
       .poll(async () => {
-        await fanout.tellListened({ since: now - 1_000, until: Date.now() / 1_000 });
-        return told();
+        await fanout.reportListened(SOURCE, { since: now - 1_000, until: Date.now() / 1_000 });
+        return reported();
       })
       .toHaveLength(1);
-    const [{ observations }] = (await told()) as [{ observations: [{ since: number }] }];
+    const [{ observations }] = (await reported()) as [{ observations: [{ since: number }] }];
     expect(observations[0].since).toBeGreaterThan(now - 60);
   });
 

@@ -14,6 +14,7 @@ const BARE: readonly Observation[] = [
   { type: "queues-observed", timestamp: 0, broker: "rabbitmq", queues: [{ name: "", messages: 0, consumers: 3 }] },
   { type: "queues-observed", timestamp: 1, broker: "redis", queues: [], unacked: { messages: 0 } },
   { type: "workers-observed", timestamp: 2.5, workers: [] },
+  { type: "listened", source: "amqp://broker:5672", since: 1, timestamp: 2 },
 ];
 
 describe("a payload of observations", () => {

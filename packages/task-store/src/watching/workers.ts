@@ -4,7 +4,7 @@
  * A worker's events are ordered by its own clock. Whether it is alive depends on when a receiver last heard it, because workers' clocks differ. An offline
  * event of a worker that is not known creates nothing, and a field that an event lacks changes nothing: a heartbeat that answers a broadcast has no `active`.
  *
- * Silence means that a worker is gone only while a receiver listened. Otherwise it is not known.
+ * Silence means that a worker is gone only while receivers listened. Otherwise it is not known.
  */
 import type { CeleryEvent, Listened, Observation, WorkerEvent } from "@celery-metrics-exporter/celery";
 import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
@@ -16,7 +16,7 @@ export interface WorkerState {
   readonly isOnline: boolean;
   /** When a receiver last heard it. Seconds since the epoch. */
   readonly heardAt: number;
-  /** How long a receiver has listened since then and heard nothing, as far as that is known. */
+  /** How long the receivers have listened since then and heard nothing, as far as that is known. */
   readonly silentSeconds: number;
   /** From its latest heartbeat, by its own clock, but at most a minute after it was heard. Seconds since the epoch. */
   readonly heartbeatAt: number | undefined;
@@ -28,7 +28,7 @@ export interface WorkerState {
 
 export interface KnownWorkers {
   readonly states: readonly WorkerState[];
-  /** Until when a receiver listened, as far as that is known. Seconds since the epoch. */
+  /** Until when the receivers of every source listened, as far as that is known. Seconds since the epoch. */
   readonly listenedUntil: number | undefined;
 }
 
@@ -36,24 +36,28 @@ export interface WorkersOptions {
   readonly redis: RedisConnection;
   /** The key of a hash. */
   readonly key: string;
-  /** The key of the time in which a receiver listened. */
+  /** The key of the hash of when the receivers of each source listened. */
   readonly listenedKey: string;
+  /** How long a worker that is silent counts as up, in seconds. */
+  readonly timeoutSeconds: number;
   /** How long a worker is remembered after it was last heard, in seconds. */
   readonly purgeSeconds: number;
 }
 
-/** How late we usually know at most that a receiver listened: it tells so every five seconds. */
-const TOLD_LATE_SECONDS = 15;
+/** How late we usually know at most that a receiver listened: it reports that every five seconds. */
+const REPORTED_LATE_SECONDS = 15;
+/** A source from which nothing came for so long has no say, because its receivers may have been removed. Its workers look silent from then on. */
+const SOURCE_SECONDS = 600;
 
 /**
- * Whether it is online, and a receiver has heard it within the timeout. Undefined if it was not heard and no receiver listened for so long.
+ * Whether it is online, and a receiver has heard it within the timeout. Undefined if it was not heard and no receiver has listened long enough.
  *
  * @param timeoutSeconds how long a worker that is silent counts as up.
  * @param now seconds since the epoch.
  */
 export function isUp({ isOnline, heardAt, silentSeconds }: WorkerState, timeoutSeconds: number, now: number): boolean | undefined {
   if (!isOnline || silentSeconds > timeoutSeconds) return false;
-  return now - heardAt <= timeoutSeconds + TOLD_LATE_SECONDS ? true : undefined;
+  return now - heardAt <= timeoutSeconds + REPORTED_LATE_SECONDS ? true : undefined;
 }
 
 /**
@@ -64,7 +68,7 @@ export function isUp({ isOnline, heardAt, silentSeconds }: WorkerState, timeoutS
  */
 export function workersUp({ states, listenedUntil }: KnownWorkers, timeoutSeconds: number, now: number): number | undefined {
   const up = states.map((state) => isUp(state, timeoutSeconds, now));
-  const isKnown = listenedUntil !== undefined && now - listenedUntil <= timeoutSeconds + TOLD_LATE_SECONDS && !up.includes(undefined);
+  const isKnown = listenedUntil !== undefined && now - listenedUntil <= timeoutSeconds + REPORTED_LATE_SECONDS && !up.includes(undefined);
   return isKnown ? up.filter(Boolean).length : undefined;
 }
 
@@ -83,7 +87,7 @@ const RANKS: Readonly<Record<WorkerEvent["type"], number>> = { "worker-online": 
  *   ARGV  the largest number of workers; then for each event: worker, JSON of {t: timestamp, k: rank of its type, s: when it was heard or null, a: active,
  *         p: processed, v: version}
  *
- * Keeps {t, k} of the latest event, s of the latest time it was heard, {h, a, p} of the latest heartbeat that tells it, and v of the latest event with one.
+ * Keeps {t, k} of the latest event, s of the latest time it was heard, {h, a, p} of the latest heartbeat that has it, and v of the latest event with one.
  */
 const MERGE_SCRIPT = `
 for i = 2, #ARGV, 2 do
@@ -103,21 +107,42 @@ for i = 2, #ARGV, 2 do
 end
 `;
 
+/** Times in which the receivers of a source listened without interruption. Seconds since the epoch. */
+interface Listening {
+  readonly since: number;
+  readonly till: number;
+  /** An earlier time that lasted for the timeout. It still counts after a short interruption. */
+  readonly before?: { readonly since: number; readonly till: number };
+}
+
 /**
- *   KEYS  the time in which a receiver listened
- *   ARGV  expiry in seconds; since when and until when, for each
+ *   KEYS  the hash of when the receivers of each source listened
+ *   ARGV  expiry in seconds; how long a time must be to be kept as an earlier one; after how many seconds a source is forgotten; source, since when and
+ *         until when, for each
  *
- * Times that overlap become one. Otherwise the later one is kept.
+ * Times that overlap become one. Otherwise the latest is kept, and the one before that was long enough.
  */
 const LISTENED_SCRIPT = `
-local stored = redis.call('HMGET', KEYS[1], 'since', 'until')
-local from, to = tonumber(stored[1] or '-1'), tonumber(stored[2] or '-1')
-for i = 2, #ARGV, 2 do
-  local since, till = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
-  if since <= to and from <= till then from, to = math.min(from, since), math.max(to, till)
-  elseif till > to then from, to = since, till end
+local longEnough, forgetAfter = tonumber(ARGV[2]), tonumber(ARGV[3])
+for i = 4, #ARGV, 3 do
+  local source, since, till = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  local stored = redis.call('HGET', KEYS[1], source)
+  local known = stored and cjson.decode(stored) or {since = since, till = till}
+  local other = nil
+  if since <= known.till and known.since <= till then known.since, known.till = math.min(known.since, since), math.max(known.till, till)
+  elseif till > known.till then
+    other = {since = known.since, till = known.till}
+    known.since, known.till = since, till
+  else other = {since = since, till = till} end
+  if other and other.till - other.since >= longEnough and not (known.before and known.before.till >= other.till) then known.before = other end
+  redis.call('HSET', KEYS[1], source, cjson.encode(known))
 end
-redis.call('HSET', KEYS[1], 'since', string.format('%.3f', from), 'until', string.format('%.3f', to))
+local all = redis.call('HGETALL', KEYS[1])
+local newest = 0
+for i = 2, #all, 2 do newest = math.max(newest, cjson.decode(all[i]).till) end
+for i = 2, #all, 2 do
+  if cjson.decode(all[i]).till <= newest - forgetAfter then redis.call('HDEL', KEYS[1], all[i - 1]) end
+end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 `;
 
@@ -145,16 +170,19 @@ export class Workers {
   }
 
   /**
-   * Notes when a receiver listened. In any order; a time from the future ends now.
+   * Notes when the receivers of each source listened. In any order; a time from the future ends now.
    *
    * @throws {UnavailableError} if Redis is unavailable.
    */
   async listened(observations: readonly Observation[], now = Date.now() / 1_000): Promise<void> {
-    const { redis, listenedKey, purgeSeconds } = this.#options;
-    const times = observations.filter((each): each is Listened => each.type === "listened");
-    const args = times.flatMap(({ since, timestamp }) => [Math.min(since, now), Math.min(timestamp, now)]);
-    if (args.length > 0)
-      await onRedis("the state of workers", () => redis.eval(LISTENED_SCRIPT, 1, listenedKey, Math.ceil(purgeSeconds), ...args));
+    const { redis, listenedKey, timeoutSeconds, purgeSeconds } = this.#options;
+    const args = observations
+      .filter((each): each is Listened => each.type === "listened")
+      .map(({ source, since, timestamp }) => ({ source, since, till: Math.min(timestamp, now) }))
+      .filter(({ since, till }) => since < till)
+      .flatMap(({ source, since, till }) => [source, since, till]);
+    const limits = [Math.ceil(purgeSeconds), timeoutSeconds, SOURCE_SECONDS];
+    if (args.length > 0) await onRedis("the state of workers", () => redis.eval(LISTENED_SCRIPT, 1, listenedKey, ...limits, ...args));
   }
 
   /**
@@ -164,10 +192,8 @@ export class Workers {
    */
   async all(now = Date.now() / 1_000): Promise<KnownWorkers> {
     const { redis, key, listenedKey, purgeSeconds } = this.#options;
-    const [stored, listened] = await onRedis("the state of workers", () =>
-      Promise.all([redis.hgetall(key), redis.hmget(listenedKey, "since", "until")]),
-    );
-    const [since, until] = listened.map((text) => (text === null ? undefined : Number(text)));
+    const [stored, listened] = await onRedis("the state of workers", () => Promise.all([redis.hgetall(key), redis.hgetall(listenedKey)]));
+    const sources = Object.values(listened).map((text) => JSON.parse(text) as Listening);
     const workers: WorkerState[] = [];
     const gone: string[] = [];
     const isFull = Object.keys(stored).length >= MOST_WORKERS;
@@ -180,7 +206,7 @@ export class Workers {
           worker,
           isOnline: state.k < RANKS["worker-offline"],
           heardAt: state.s,
-          silentSeconds: since === undefined || until === undefined ? 0 : Math.max(until - Math.max(state.s, since), 0),
+          silentSeconds: silentSeconds(sources, state.s),
           heartbeatAt: state.h < 0 ? undefined : state.h,
           active: state.a,
           processed: state.p,
@@ -188,8 +214,20 @@ export class Workers {
         });
     }
     if (gone.length > 0) await onRedis("the state of workers", () => redis.hdel(key, ...gone));
-    return { states: workers.toSorted((a, b) => (a.worker < b.worker ? -1 : 1)), listenedUntil: until };
+    return { states: workers.toSorted((a, b) => (a.worker < b.worker ? -1 : 1)), listenedUntil: leastOf(sources.map(({ till }) => till)) };
   }
+}
+
+/** It is known of no worker which source it belongs to, so the source that was listened to least counts. */
+function silentSeconds(sources: readonly Listening[], heardAt: number): number {
+  const silent = sources.map(({ before, ...latest }) =>
+    Math.max(0, ...[latest, ...(before === undefined ? [] : [before])].map(({ since, till }) => till - Math.max(heardAt, since))),
+  );
+  return leastOf(silent) ?? 0;
+}
+
+function leastOf(numbers: readonly number[]): number | undefined {
+  return numbers.length === 0 ? undefined : Math.min(...numbers);
 }
 
 function isWorkerEvent(event: CeleryEvent): event is WorkerEvent {

@@ -7,6 +7,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { Workers, type WorkerState, isUp, workersUp } from "../../src/watching/workers.ts";
 
 const PURGE_SECONDS = 3_600;
+const TIMEOUT_SECONDS = 300;
 const NOW = Math.floor(Date.now() / 1_000) - 1_000;
 const W1 = "w1@host-a";
 const W2 = "w2@host-a";
@@ -17,7 +18,7 @@ let workers: Workers;
 beforeAll(async () => {
   server = await startRedis();
   redis = new Redis(server.url);
-  workers = new Workers({ redis, key: "workers", listenedKey: "listened", purgeSeconds: PURGE_SECONDS });
+  workers = new Workers({ redis, key: "workers", listenedKey: "listened", timeoutSeconds: TIMEOUT_SECONDS, purgeSeconds: PURGE_SECONDS });
 });
 beforeEach(() => redis.flushall());
 afterAll(async () => {
@@ -29,8 +30,8 @@ async function all(now?: number): Promise<readonly WorkerState[]> {
   return (await workers.all(now)).states;
 }
 
-function listened(since: number, until: number): Promise<void> {
-  return workers.listened([{ type: "listened", since: NOW + since, timestamp: NOW + until }]);
+function listened(since: number, until: number, source = "broker"): Promise<void> {
+  return workers.listened([{ type: "listened", source, since: NOW + since, timestamp: NOW + until }]);
 }
 
 function event(type: WorkerEvent["type"], hostname: string, second: number, fields: Partial<WorkerEvent> = {}): WorkerEvent {
@@ -54,7 +55,13 @@ it("is the same whatever the order of the events, however often they come, and w
   await fc.assert(
     fc.asyncProperty(orders, async (events) => {
       await redis.flushall();
-      const another = new Workers({ redis, key: "workers", listenedKey: "listened", purgeSeconds: PURGE_SECONDS });
+      const another = new Workers({
+        redis,
+        key: "workers",
+        listenedKey: "listened",
+        timeoutSeconds: TIMEOUT_SECONDS,
+        purgeSeconds: PURGE_SECONDS,
+      });
       for (const [index, each] of [...events, ...history.slice(5)].entries())
         await (index % 2 === 0 ? workers : another).merge([each], NOW);
       expect((await all(NOW)).map((state) => ({ ...state, version: undefined }))).toEqual(
@@ -110,7 +117,7 @@ describe("a worker that is silent", () => {
       [false, false, false],
     ],
     [
-      "is down if two receivers have listened in turn, in whatever order that is told",
+      "is down if two receivers have listened in turn, in whatever order that is reported",
       [
         [150, 301],
         [-50, 150],
@@ -118,27 +125,72 @@ describe("a worker that is silent", () => {
       [false, false, false],
     ],
     [
-      "is judged by the latest time",
+      "is not down if no time was long enough since it was heard",
       [
         [400, 500],
-        [-50, 350],
+        [-50, 290],
       ],
       [true, true, undefined],
     ],
-  ] as const)("%s", async (_, times, expected) => {
-    // Its own clock is an hour behind.
-    await workers.merge([event("worker-heartbeat", W1, -3_600, { active: 0 })], NOW);
-    for (const [since, until] of times) await listened(since, until);
-    const known = await workers.all(NOW);
-    const [state] = known.states;
-    if (state === undefined) throw new Error("no worker");
-    expect([300, 315, 316].map((second) => isUp(state, 300, NOW + second))).toEqual(expected);
-    expect(isUp({ ...state, isOnline: false }, 300, NOW)).toBe(false);
-  });
+    [
+      "stays down after a short interruption",
+      [
+        [-50, 301],
+        [303, 305],
+        [306, 310],
+      ],
+      [false, false, false],
+    ],
+    [
+      "is down if an earlier time that was long enough comes late",
+      [
+        [303, 305],
+        [-50, 301],
+        [-400, -80],
+      ],
+      [false, false, false],
+    ],
+    [
+      "is down if those of both brokers listened for long enough",
+      [
+        [-50, 301],
+        [0, 310, "another"],
+      ],
+      [false, false, false],
+    ],
+    [
+      "is not down while the receiver of another broker is",
+      [
+        [-50, 400],
+        [-50, 290, "another"],
+      ],
+      [true, true, undefined],
+    ],
+    [
+      "is down once that has been down for ten minutes",
+      [
+        [-50, 901],
+        [-50, 290, "another"],
+      ],
+      [false, false, false],
+    ],
+  ] as readonly [string, readonly (readonly [number, number, string?])[], readonly (boolean | undefined)[]][])(
+    "%s",
+    async (_, times, expected) => {
+      // Its own clock is an hour behind.
+      await workers.merge([event("worker-heartbeat", W1, -3_600, { active: 0 })], NOW);
+      for (const time of times) await listened(...time);
+      const known = await workers.all(NOW);
+      const [state] = known.states;
+      if (state === undefined) throw new Error("no worker");
+      expect([300, 315, 316].map((second) => isUp(state, 300, NOW + second))).toEqual(expected);
+      expect(isUp({ ...state, isOnline: false }, 300, NOW)).toBe(false);
+    },
+  );
 
   it("is counted only if that is known of all", async () => {
     const up = async (second: number) => workersUp(await workers.all(NOW), 300, NOW + second);
-    expect(await up(0), "no receiver has told that it listens").toBeUndefined();
+    expect(await up(0), "no receiver has reported that it listens").toBeUndefined();
     await listened(-50, 10);
     expect([await up(10), await up(325), await up(326)]).toEqual([0, 0, undefined]);
     await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], NOW);
@@ -155,6 +207,18 @@ it("were heard now at the latest, even if the receiver's clock is ahead", async 
   const { states, listenedUntil = 0 } = await workers.all();
   expect(states[0]?.heardAt).toBeLessThanOrEqual(Date.now() / 1_000);
   expect(listenedUntil).toBeLessThanOrEqual(Date.now() / 1_000);
+});
+
+it("are judged by receivers whose clock is not ahead", async () => {
+  const now = Date.now() / 1_000;
+  await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], now - 400);
+  const report = (since: number, timestamp: number) => workers.listened([{ type: "listened", source: "broker", since, timestamp }], now);
+  await report(now - 1_000, now - 10);
+  await report(now + 5, now + 60);
+  expect(await workers.all(now)).toMatchObject({
+    states: [{ silentSeconds: expect.closeTo(390, 1) as number }],
+    listenedUntil: expect.closeTo(now - 10, 1) as number,
+  });
 });
 
 it("are known again soon after their own clock was ahead", async () => {
