@@ -4,6 +4,7 @@ import { LetGo, LostJobError, NewerPayloadError } from "../contract/errors.ts";
 import { tryUntilDecided, GivenBack } from "../deliver/tries.ts";
 import type { HeldJobs } from "../hold/holding.ts";
 import { QueueWorker, type Fate, type TakenJob } from "../queue/queue-worker.ts";
+import { isListenedJobId } from "../queue/names.ts";
 import { withRedis } from "../queue/redis-errors.ts";
 import { JobHandler, type JobHandlerOptions, timesBegun } from "./job-handler.ts";
 import type { HeldBatch } from "./stage.ts";
@@ -65,6 +66,11 @@ class StageJobs<P> {
       await this.#done(job, tries > 0);
       return "done";
     } catch (thrown) {
+      // The next one comes in seconds, but not while this one is kept: all have the same id.
+      if (thrown instanceof NewerPayloadError && isListenedJobId(job.id)) {
+        await this.#done(job, false);
+        return "done";
+      }
       const fields = { job: job.id, err: toError(thrown) };
       if (thrown instanceof LetGo) logger.debug(fields, "job let go of");
       else logger.error(fields, "could not handle a job: it will be taken over");

@@ -6,6 +6,8 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { eventsStage } from "../../src/host/events-stage.ts";
 import type { Host } from "../../src/host/host.ts";
 import { DEAD_LETTER_QUEUE, ObservationOutlet, encodeBatch, type Exporter } from "../../src/index.ts";
+import { listenedJobId } from "../../src/queue/names.ts";
+import { encodeObservations } from "../../src/queue/observations.ts";
 import { exporterOf, startHost, type RunningHost } from "../support/host.ts";
 import { privateRedis } from "../support/redis.ts";
 
@@ -162,6 +164,18 @@ describe("observations", () => {
     await vi.waitUntil(() => !host.health.report().ready, { timeout: 10_000 });
     expect(await queue.getJobCounts("delayed")).toEqual({ delayed: 1 });
     expect(observed).toEqual([]);
+  });
+
+  it("of a newer release that a receiver listens are dropped, so that later ones get through", async () => {
+    const observed: Observation[] = [];
+    const host = await start(async (observations) => void observed.push(...observations));
+    const jobId = listenedJobId("broker");
+    await queue.add("observations", { v: 102, observations: [] }, { jobId });
+    await untilEmpty();
+    expect(host.health.report().ready).toBe(true);
+    const since = Date.now() / 1_000 - 60;
+    await queue.add("observations", encodeObservations([{ type: "listened", source: "broker", since, timestamp: since + 60 }]), { jobId });
+    await vi.waitUntil(() => observed.length === 1, { timeout: 10_000 });
   });
 
   it("that nobody can read are a dead letter", async () => {
