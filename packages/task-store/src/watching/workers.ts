@@ -206,7 +206,7 @@ export class Workers {
           worker,
           isOnline: state.k < RANKS["worker-offline"],
           heardAt: state.s,
-          silentSeconds: silentSeconds(sources, state.s),
+          silentSeconds: silenceOf(sources, state.s),
           heartbeatAt: state.h < 0 ? undefined : state.h,
           active: state.a,
           processed: state.p,
@@ -219,7 +219,7 @@ export class Workers {
 }
 
 /** It is known of no worker which source it belongs to, so the source that was listened to least counts. */
-function silentSeconds(sources: readonly Listening[], heardAt: number): number {
+function silenceOf(sources: readonly Listening[], heardAt: number): number {
   const silent = sources.map(({ before, ...latest }) =>
     Math.max(0, ...[latest, ...(before === undefined ? [] : [before])].map(({ since, till }) => till - Math.max(heardAt, since))),
   );
