@@ -70,10 +70,12 @@ function sources(): SQL {
  */
 export function listenedUntil(lostAfterSeconds: number = WORKER_LOST_AFTER_SECONDS): SQL {
   const lostAfter = seconds(lostAfterSeconds);
+  // Of those that fell silent together, the first is not lost before the last is silent too.
+  const together = sql`latest + ${seconds(lostAfterSeconds - TOGETHER.withinSeconds)}`;
   return sql`(
-    select case when latest < heard_until - ${lostAfter} and silence < ${seconds(TOGETHER.lostAfterSeconds)} and 1 < (
+    select case when heard_until > ${together} and silence < ${seconds(TOGETHER.lostAfterSeconds)} and 1 < (
         select count(*) from ${celeryWorker} where ${IS_ONLINE} and ${SIGN} >= latest - ${seconds(TOGETHER.withinSeconds)}
-      ) then latest - ${seconds(TOGETHER.withinSeconds)} + ${lostAfter} else heard_until end
+      ) then ${together} else heard_until end
     from (
       select latest,
         case when bool_and(long_until is not null) then min(long_until) end as heard_until,

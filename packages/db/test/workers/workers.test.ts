@@ -527,6 +527,13 @@ describe("lost tasks", () => {
       expect(await ids()).toEqual(["lost"]);
     });
 
+    test("from when the first of them is silent", async () => {
+      await strand(["w1@host-a"], 32);
+      await merge([heartbeat({ hostname: "w2@host-b" })], unixNow() - 25);
+      await listened(100, 0);
+      expect(await ids()).toEqual([]);
+    });
+
     test("while others said goodbye before", async () => {
       await strand(BOTH, 40);
       await merge([heartbeat({ hostname: "w3@host-c" }), offline({ hostname: "w3@host-c" })], unixNow() - 1);
