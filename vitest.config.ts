@@ -8,6 +8,7 @@ const globalSetup = ["packages/testkit/src/global-setup.ts"];
 /** `npm run test:faults`: whole deployments under faults, and what kills, starves or floods one part for a long time. */
 const faultTests = [
   "test/faults/**/*.test.ts",
+  "test/e2e/receiver-down.test.ts",
   "apps/datadog-processor/test/kill.test.ts",
   "packages/broker/test/rabbitmq/rabbitmq-outage.test.ts",
   "packages/celery/test/wire/fuzz.test.ts",
@@ -57,6 +58,7 @@ export default defineConfig({
           name: "e2e",
           globalSetup,
           include: ["test/e2e/**/*.test.ts"],
+          exclude: faultTests,
           testTimeout: 180_000,
           hookTimeout: 180_000,
         },

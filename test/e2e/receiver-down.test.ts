@@ -13,7 +13,7 @@ import {
   startCeleryWorker,
   startRedis,
 } from "@celery-metrics-exporter/testkit";
-import { afterEach, expect, it } from "vitest";
+import { it } from "vitest";
 import { Fleet } from "../fleet/fleet.ts";
 import { slowApp } from "./slow-app.ts";
 
@@ -24,14 +24,14 @@ const PATIENCE = { timeout: 90_000, interval: 500 };
 /** It is unknown after 90 s. */
 const TIMEOUT_MS = 300_000;
 
-const releases: (() => Promise<unknown>)[] = [];
-afterEach(async () => {
-  for (const release of releases.splice(0).reverse()) await release();
-});
-
-it.each(["RabbitMQ", "Redis"])(
+it.concurrent.for(["RabbitMQ", "Redis"])(
   "no worker is lost while the receiver is down, but once it has listened again: %s",
-  async (kind) => {
+  { timeout: TIMEOUT_MS },
+  async (kind, { expect, onTestFinished }) => {
+    const releases: (() => Promise<unknown>)[] = [];
+    onTestFinished(async () => {
+      for (const release of releases.toReversed()) await release();
+    });
     const [redis, database, vhost] = await Promise.all([startRedis(), createDatabase(), createVhost()]);
     releases.push(
       () => redis.stop(),
@@ -92,5 +92,4 @@ it.each(["RabbitMQ", "Redis"])(
     await expect.poll(task, PATIENCE).toEqual({ status: "STARTED", lost: true });
     await expect.poll(state, PATIENCE).toBe("lost");
   },
-  TIMEOUT_MS,
 );
