@@ -98,7 +98,8 @@ export class Exposition {
   }
 }
 
-const LISTENED_HELP = "Until when a receiver is known to have listened. While none listens, it is not known whether a silent worker is up.";
+const LISTENED_HELP =
+  "Until when the receivers of every broker are known to have listened. While those of one do not, it is not known whether a silent worker is up.";
 const ACTIVE_HELP = "1 if this process shows the series, 0 if it is on standby.";
 
 function ownGauge(name: string, help: string, value: number): Family {

@@ -13,7 +13,7 @@ export const Worker = z
     state: z
       .enum(["up", "lost", "offline", "unknown"])
       .describe(
-        "`up`: it was heard lately. `lost`: it fell silent for 30 s without a word, while a receiver listened. `offline`: it said that it stops. `unknown`: it was not heard for 90 s, but no receiver listened, its events are processed late, or all workers fell silent together.",
+        "`up`: it was heard lately. `lost`: it fell silent for 30 s without a word, while the receivers of every broker listened. `offline`: it said that it stops. `unknown`: it was not heard for 90 s, but receivers did not listen, its events are processed late, or all workers fell silent together.",
       ),
     heard_at: instant.describe("When its last heartbeat came."),
     online_at: instant.describe("When it last started, if the event came."),

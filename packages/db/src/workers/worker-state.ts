@@ -36,14 +36,15 @@ const UNKNOWN_AFTER_SECONDS = 90;
  * @param now as `receiversNow`, in seconds since the epoch.
  */
 export function workerState(
-  { lastEventType, heardAt = 0, observedAt = 0 }: WorkerSigns,
+  { lastEventType, heardAt, observedAt = 0 }: WorkerSigns,
   until: number | undefined,
   now: number,
   lostAfterSeconds: number = WORKER_LOST_AFTER_SECONDS,
 ): WorkerState {
   if (lastEventType === "worker-offline") return "offline";
-  const sign = Math.max(heardAt, observedAt);
-  if (until !== undefined && until - sign > lostAfterSeconds) return "lost";
+  const sign = Math.max(heardAt ?? 0, observedAt);
+  // The silence of a worker without heartbeats means nothing, and the monitor asks it only once a minute.
+  if (heardAt !== undefined && until !== undefined && until - sign > lostAfterSeconds) return "lost";
   return now - sign > UNKNOWN_AFTER_SECONDS ? "unknown" : "up";
 }
 
