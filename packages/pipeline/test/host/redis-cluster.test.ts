@@ -64,8 +64,9 @@ it("gives the receivers' leadership to one of them", async () => {
 });
 
 it("has one leader, which gives way to the next, also when the key's node is full or moves", async () => {
+  const ttlMs = 6_000;
   const start = async (): Promise<Leader> => {
-    const leadership = new Leadership({ redis, prefix, stream: "metrics", role: "monitor", ttlMs: 2_000 });
+    const leadership = new Leadership({ redis, prefix, stream: "metrics", role: "monitor", ttlMs });
     const leader = new Leader({ leadership, role: "monitor", health: new Health().component("monitor"), logger, everyMs: 50 });
     lifecycle.defer("leader", () => leader.stop());
     await leader.start();
@@ -76,13 +77,17 @@ it("has one leader, which gives way to the next, also when the key's node is ful
   expect(active()).toEqual([true, false]);
   const limit = (bytes: number) => Promise.all(mastersOf(redis).map((master) => master.config("SET", "maxmemory", bytes)));
   await limit(1);
-  await one.stop();
-  await expect.poll(active, { timeout: 1_000, interval: 20 }).toEqual([false, true]);
-  await limit(0);
+  try {
+    await one.stop();
+    // Sooner than the other would take over from a leader that died.
+    await expect.poll(active, { timeout: ttlMs - 2_000, interval: 20 }).toEqual([false, true]);
+  } finally {
+    await limit(0);
+  }
   const slot = await (redis as Cluster).cluster("KEYSLOT", prefix);
   const [, target] = cluster.masters;
   if (target !== undefined) await cluster.moveSlot(slot, target);
-  await new Promise((resolve) => setTimeout(resolve, 2_200));
+  await new Promise((resolve) => setTimeout(resolve, ttlMs + 200));
   expect(active()).toEqual([false, true]);
 });
 
