@@ -102,7 +102,8 @@ function Alone({ tree, task }: { readonly tree: TreeAnswer; readonly task: TreeT
   const [from, to] = [-AROUND_MS, AROUND_MS].map((by) => new Date(beginOf(first) + by).toISOString());
   const others = (
     <>
-      Celery&apos;s events do not say which other tasks a client sent with it. If there are any, they are among those that were sent{" "}
+      Celery&apos;s events do not say which other tasks a client sent with {parent === undefined ? "it" : <Link task={parent} />}. If there
+      are any, they are among those that were sent{" "}
       <a class="link" href={href("tasks", { from, to })}>
         at the same time
       </a>
