@@ -14,7 +14,8 @@ import {
   toDatabaseError,
 } from "./database-error.ts";
 import { checkDatabaseUrl, isEmbedded } from "./database-url.ts";
-import type { Database } from "../tables/database.ts";
+import { KeptStatements } from "./kept-statements.ts";
+import { type Database, execute } from "../tables/database.ts";
 
 export interface ConnectDatabaseOptions {
   /** `postgres://…`, `postgresql://…`, `pglite:memory` or `pglite:<folder>`. */
@@ -56,10 +57,13 @@ export async function connectDatabase(options: ConnectDatabaseOptions): Promise<
     const { openEmbeddedDatabase } = await import("../embedded/embedded-database.ts");
     return openEmbeddedDatabase(options.url);
   }
-  const { pool, client } = await openPool(options);
+  const { pool, client, isOurs } = await openPool(options);
+  const database = { drizzle: drizzle({ client: client as Pool }) };
+  const kept = isOurs ? new KeptStatements(pool, options.logger) : undefined;
   let closing: Promise<void> | undefined;
   return {
-    drizzle: drizzle({ client: client as Pool }),
+    ...database,
+    runKept: async (statement) => void (await (kept?.run(statement) ?? execute(database, statement))),
     address: redactUrl(options.url),
     ping: () => ping(pool),
     close: () => (closing ??= endPool(pool)),
@@ -105,6 +109,8 @@ interface OpenPool {
   readonly pool: Pool;
   /** Runs statements: the pool, or the pool with a time limit for each statement. */
   readonly client: Pick<Pool, "query">;
+  /** Whether each session is known to be ours alone. A pooler lets several clients share one, and does not accept a time limit for it. */
+  readonly isOurs: boolean;
 }
 
 /** Opens a pool. A pooler such as PgBouncer does not accept a time limit for a session, because clients share sessions: then each statement gets its own. */
@@ -113,11 +119,11 @@ async function openPool(options: ConnectDatabaseOptions): Promise<OpenPool> {
   const connection = toDatabaseConnection(url);
   const limitMs = connection.statement_timeout ?? statementTimeoutMs;
   const pool = createPool({ ...connection, statement_timeout: limitMs }, options, limitMs);
-  if (await becomesReady(pool, options)) return { pool, client: pool };
+  if (await becomesReady(pool, options)) return { pool, client: pool, isOurs: limitMs > 0 };
   logger?.info("the connection pooler does not accept statement_timeout for a session; setting it for each statement");
   const unlimited = createPool({ ...connection, statement_timeout: 0 }, options, limitMs);
   await becomesReady(unlimited, options);
-  return { pool: unlimited, client: new TimeLimitingPool(unlimited, limitMs) as unknown as Pool };
+  return { pool: unlimited, client: new TimeLimitingPool(unlimited, limitMs) as unknown as Pool, isOurs: false };
 }
 
 function createPool(connection: DatabaseConnection & { readonly pipeline?: true }, options: ConnectDatabaseOptions, limitMs: number): Pool {

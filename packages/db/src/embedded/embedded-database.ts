@@ -5,7 +5,7 @@ import { sql } from "drizzle-orm";
 import { drizzle } from "drizzle-orm/pglite";
 import { join, resolve } from "node:path";
 import { MigrationProblem, applyMigrations } from "../migrate/apply-migrations.ts";
-import { type Database, query } from "../tables/database.ts";
+import { type Database, execute, query } from "../tables/database.ts";
 import { offerCopies } from "./embedded-copy.ts";
 import { emptyDatabase } from "./empty-database.ts";
 import { LOCK_FILE, createInFolder, holdsDatabase, lockForThisProcess, makePrivateFolder } from "./private-folder.ts";
@@ -52,6 +52,7 @@ export async function openEmbeddedDatabase(url: string): Promise<Database> {
       ...database,
       address: url,
       ping: async () => void (await query(database, sql`select 1`)),
+      runKept: async (statement) => void (await execute(database, statement)),
       close: () => (released ??= release()),
     };
   } catch (thrown) {

@@ -2,7 +2,7 @@
 import { type CeleryEvent, type JsonValue, parsePythonLiteral } from "@celery-metrics-exporter/celery";
 import { type SQL, getTableColumns, getTableName, sql } from "drizzle-orm";
 import { type HistoryMode, type TaskEventRow, toTaskEventRows } from "../history/task-events.ts";
-import { type Database, type Drizzle, query } from "../tables/database.ts";
+import { type Database, queryKept } from "../tables/database.ts";
 import { type Criterion, type Group, MERGE_GROUPS, mergeRows } from "./merge-rows.ts";
 import { type MutableTaskRow, type TaskColumn, type TaskRow, toTaskRow } from "./task-row.ts";
 import { celeryTask, celeryTaskEvent, celeryTaskMinuteDirty } from "../tables/schema.ts";
@@ -36,12 +36,12 @@ export function toTaskRows(events: readonly CeleryEvent[]): MutableTaskRow[] {
  * writers of an event.
  */
 export async function upsertRows(
-  database: Drizzle,
+  database: Database,
   rows: readonly MutableTaskRow[],
   history: HistoryMode = "unusual",
   events: readonly TaskEventRow[] = [],
 ): Promise<void> {
-  await query(database, upsertStatement(rows, history, events));
+  await queryKept(database, upsertStatement(rows, history, events));
 }
 
 export function upsertStatement(rows: readonly MutableTaskRow[], history: HistoryMode, events: readonly TaskEventRow[] = []): SQL {

@@ -2,7 +2,7 @@
 import type { QueuesObserved } from "@celery-metrics-exporter/celery";
 import { type SQL, sql } from "drizzle-orm";
 import { storableText } from "../merge/task-row.ts";
-import { type Database, type Drizzle, query } from "../tables/database.ts";
+import { type Database, type Drizzle, query, queryKept } from "../tables/database.ts";
 import { celeryQueueMinute } from "../tables/schema.ts";
 import { deleteRows } from "./roll-up.ts";
 
@@ -25,7 +25,7 @@ export async function mergeQueueMinutes(database: Database, observations: readon
       ? ofQueues
       : [...ofQueues, { at, queue: ALL_QUEUES, unacked: unacked.messages, oldest_at: unacked.oldestAt }];
   });
-  if (rows.length > 0) await query(database, queuesStatement(rows));
+  if (rows.length > 0) await queryKept(database, queuesStatement(rows));
 }
 
 /**

@@ -17,6 +17,13 @@ export interface Database extends Drizzle {
    * @throws {UnavailableError} if it does not.
    */
   ping(): Promise<void>;
+  /**
+   * Runs a statement of which only the parameters differ from time to time. Unless a connection pooler is in between, PostgreSQL plans it once for each
+   * connection.
+   *
+   * @throws the driver's error.
+   */
+  runKept(statement: SQL): Promise<void>;
   /** Closes every connection after the running statements. Idempotent. */
   close(): Promise<void>;
 }
@@ -30,6 +37,15 @@ export interface Database extends Drizzle {
 export async function query<R = unknown>(database: Drizzle, statement: SQL): Promise<readonly R[]> {
   try {
     return await execute<R>(database, statement);
+  } catch (thrown) {
+    throw toDatabaseError(thrown);
+  }
+}
+
+/** As `query`, for a statement of which only the parameters differ from time to time and which returns no rows. */
+export async function queryKept(database: Database, statement: SQL): Promise<void> {
+  try {
+    await database.runKept(statement);
   } catch (thrown) {
     throw toDatabaseError(thrown);
   }

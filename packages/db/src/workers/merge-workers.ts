@@ -8,7 +8,7 @@
 import type { CeleryEvent, Listened, ObservedWorker, WorkerEvent, WorkersObserved } from "@celery-metrics-exporter/celery";
 import { type SQL, getTableName, sql } from "drizzle-orm";
 import { storableOrAbsent, storableText } from "../merge/task-row.ts";
-import { type Database, type Drizzle, query } from "../tables/database.ts";
+import { type Database, type Drizzle, query, queryKept } from "../tables/database.ts";
 import { celeryListening, celeryWorker } from "../tables/schema.ts";
 import { WORKER_LOST_AFTER_SECONDS } from "./worker-state.ts";
 
@@ -31,7 +31,7 @@ const RANKS: Readonly<Record<WorkerEvent["type"], number>> = { "worker-online": 
 export async function mergeWorkerEvents(database: Database, events: readonly CeleryEvent[], receivedAt?: number): Promise<void> {
   const now = Date.now() / 1_000;
   const rows = events.filter(isWorkerEvent).map((event) => fromEvent(event, Math.min(receivedAt ?? event.timestamp, now)));
-  if (rows.length > 0) await query(database, eventsStatement(rows));
+  if (rows.length > 0) await queryKept(database, eventsStatement(rows));
 }
 
 /**
@@ -43,7 +43,7 @@ export async function mergeWorkerEvents(database: Database, events: readonly Cel
 export async function mergeObservedWorkers(database: Database, observations: readonly WorkersObserved[]): Promise<void> {
   const now = Date.now() / 1_000;
   const rows = observations.flatMap(({ timestamp, workers }) => workers.map((worker) => fromObservation(worker, Math.min(timestamp, now))));
-  if (rows.length > 0) await query(database, observationsStatement(rows));
+  if (rows.length > 0) await queryKept(database, observationsStatement(rows));
 }
 
 /**
