@@ -1,4 +1,5 @@
-import { describe, expect, it } from "vitest";
+import perf_hooks from "node:perf_hooks";
+import { describe, expect, it, vi } from "vitest";
 import { Metrics } from "../../src/index.ts";
 
 describe("a counter with labels", () => {
@@ -16,4 +17,14 @@ describe("a counter with labels", () => {
       ["postgres", "error", 0],
     ]);
   });
+});
+
+it("the default metrics wake an idle process up at most once in a while", async () => {
+  const watch = vi.spyOn(perf_hooks, "monitorEventLoopDelay");
+  const text = await new Metrics().registry.metrics();
+  // 10 ms if prom-client chooses.
+  for (const [options] of watch.mock.calls) expect(options?.resolution).toBeGreaterThan(60_000);
+  expect(watch).toHaveBeenCalled();
+  expect(text).toContain("nodejs_eventloop_lag_seconds ");
+  expect(text).not.toContain("nodejs_eventloop_lag_p99_seconds");
 });
