@@ -40,24 +40,26 @@ export function toTaskEventRows(events: readonly CeleryEvent[], mode: HistoryMod
  */
 function unusual(events: readonly TaskEvent[]): TaskEvent[] {
   const kept: TaskEvent[] = [];
-  const starts = new Map<string, TaskEvent[]>();
-  const ends = new Map<string, TaskEvent[]>();
+  const starts = new Map<string, TaskEvent>();
+  const ends = new Map<string, TaskEvent>();
+  const several = new Set<TaskEvent>();
   for (const event of events) {
-    if (isOutsideOfRow(event)) kept.push(event);
-    else if (event.type === "task-started") add(starts, event);
-    else if (isFinal(event)) add(ends, event);
+    if (isOutsideOfRow(event)) {
+      kept.push(event);
+      continue;
+    }
+    const firsts = event.type === "task-started" ? starts : isFinal(event) ? ends : undefined;
+    if (firsts === undefined) continue;
+    const id = storableText(event.uuid);
+    const first = firsts.get(id);
+    if (first === undefined) firsts.set(id, event);
+    else if (!isSame(event, first)) {
+      kept.push(event);
+      several.add(first);
+    }
   }
-  for (const group of [...starts.values(), ...ends.values()]) {
-    if (group.some((event) => !isSame(event, group[0] as TaskEvent))) kept.push(...group);
-  }
+  kept.push(...several);
   return kept;
-}
-
-function add(groups: Map<string, TaskEvent[]>, event: TaskEvent): void {
-  const id = storableText(event.uuid);
-  const group = groups.get(id);
-  if (group === undefined) groups.set(id, [event]);
-  else group.push(event);
 }
 
 function isOutsideOfRow(event: TaskEvent): boolean {
