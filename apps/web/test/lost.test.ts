@@ -196,7 +196,7 @@ describe.each(["PostgreSQL", "PGlite"])("on %s", (kind) => {
     expect(await states(1)).toEqual(["w1@host-a lost", "w2@host-b up"]);
     await database.drizzle.execute(sql`update celery_worker set heard_at = heard_at - interval '2 minutes'`);
     await database.drizzle.execute(
-      sql`update celery_listening set until = until - interval '2 minutes', stored_at = stored_at - interval '2 minutes'`,
+      sql`update celery_listening set until = until - interval '2 minutes', enough_until = enough_until - interval '2 minutes', stored_at = stored_at - interval '2 minutes'`,
     );
     expect(await states(2)).toEqual(["w1@host-a lost", "w2@host-b unknown"]);
     await mergeListened(database, [{ type: "listened", source: "broker", since: Date.now() / 1_000 - 20, timestamp: Date.now() / 1_000 }]);

@@ -257,7 +257,7 @@ export async function insertScene(harness: Harness): Promise<void> {
     { name: "search-1@delos", silent: 0, type: "worker-heartbeat", active: 2, processed: 9_120 },
   ];
   await client.query(INSERT_WORKER, [JSON.stringify(workers)]);
-  await client.query("insert into celery_listening (source, since, until) values ('broker', now() - interval '1 day', now())");
+  await client.query("insert into celery_listening (source, until, enough_until) values ('broker', now(), now())");
   await client.query(`
     insert into celery_queue_minute (minute, queue, observed_at, messages, messages_max, consumers, unacked, oldest_at)
     select date_trunc('minute', now()) - age * interval '1 minute', queue, now() - age * interval '1 minute',
@@ -271,7 +271,7 @@ export async function insertScene(harness: Harness): Promise<void> {
 /** Heartbeats of those that are up, while a receiver listens: tests may take longer than workers may be silent. */
 export async function beatHearts({ client }: Harness): Promise<void> {
   await client.query("update celery_worker set heard_at = now() where last_event_type = 'worker-heartbeat' and hostname <> 'img-3@delos'");
-  await client.query("update celery_listening set until = now(), stored_at = now()");
+  await client.query("update celery_listening set until = now(), enough_until = now(), stored_at = now()");
 }
 
 /** What the postgres-processor does every few seconds, also after tests have deleted tasks. */

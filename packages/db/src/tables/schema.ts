@@ -305,17 +305,21 @@ export const celeryTaskMinuteDirty = pgTable("celery_task_minute_dirty", {
 });
 
 /**
- * When the receivers of a source listened without interruption, in one row per source. A worker that was silent for long enough within such a time of each
- * source is gone.
+ * What the receivers of a source have reported: that they listened without interruption from one time until another. One row per source, in which each
+ * value is the greatest of those that the reports give, so that neither order nor repetition matters, and no later report takes one back.
  */
 export const celeryListening = pgTable("celery_listening", {
   /** What the receivers read from, without credentials. */
   source: text("source").primaryKey(),
-  since: instant("since").notNull(),
+  /** Until when they listened at all. */
   until: instant("until").notNull(),
-  /** An earlier time that was long enough. It still counts after a short interruption. */
-  beforeSince: instant("before_since"),
-  beforeUntil: instant("before_until"),
+  /** Until when one had listened for long enough that a worker that was silent meanwhile is gone. */
+  enoughUntil: instant("enough_until"),
+  /** All workers were silent together, after this time and until the other. */
+  quietSince: instant("quiet_since"),
+  quietUntil: instant("quiet_until"),
+  /** All workers were silent after this time, and for so long that the broker is not at fault. */
+  silentSince: instant("silent_since"),
   /** When `until` was stored, by the clock of the database. */
   storedAt: instant("stored_at").notNull().defaultNow(),
 });

@@ -10,7 +10,7 @@ import { type SQL, getTableName, sql } from "drizzle-orm";
 import { storableOrAbsent, storableText } from "../merge/task-row.ts";
 import { type Database, type Drizzle, query, queryKept } from "../tables/database.ts";
 import { celeryListening, celeryWorker } from "../tables/schema.ts";
-import { WORKER_LOST_AFTER_SECONDS } from "./worker-state.ts";
+import { WORKER_LOST_AFTER_SECONDS, fellSilentTogether, seconds } from "./worker-state.ts";
 
 /** Bounds the table, because clients may invent workers. While it has this many, new workers are ignored. */
 export const MOST_WORKERS = 10_000;
@@ -29,8 +29,7 @@ const RANKS: Readonly<Record<WorkerEvent["type"], number>> = { "worker-online": 
  * @throws {RefusedDataError} if it rejects a row. Then none is stored.
  */
 export async function mergeWorkerEvents(database: Database, events: readonly CeleryEvent[], receivedAt?: number): Promise<void> {
-  const now = Date.now() / 1_000;
-  const rows = events.filter(isWorkerEvent).map((event) => fromEvent(event, Math.min(receivedAt ?? event.timestamp, now)));
+  const rows = events.filter(isWorkerEvent).map((event) => fromEvent(event, receivedAt ?? event.timestamp));
   if (rows.length > 0) await queryKept(database, eventsStatement(rows));
 }
 
@@ -41,53 +40,40 @@ export async function mergeWorkerEvents(database: Database, events: readonly Cel
  * @throws {RefusedDataError} if it rejects a row. Then none is stored.
  */
 export async function mergeObservedWorkers(database: Database, observations: readonly WorkersObserved[]): Promise<void> {
-  const now = Date.now() / 1_000;
-  const rows = observations.flatMap(({ timestamp, workers }) => workers.map((worker) => fromObservation(worker, Math.min(timestamp, now))));
+  const rows = observations.flatMap(({ timestamp, workers }) => workers.map((worker) => fromObservation(worker, timestamp)));
   if (rows.length > 0) await queryKept(database, observationsStatement(rows));
 }
 
 /**
- * Stores in `celery_listening` when the receivers of each source listened. Times that overlap become one. Otherwise the latest is kept, and with it the one
- * before, once that was long enough for a worker to be lost: a short interruption takes nothing away from what was known. Times from the future end now,
- * by the same clock as those at which workers were heard.
+ * Stores in `celery_listening` what receivers report. Times from the future end now.
  *
  * @throws {UnavailableError} if the database is unavailable, is not migrated or refuses access.
  */
 export async function mergeListened(database: Database, observations: readonly Listened[]): Promise<void> {
-  const now = Date.now() / 1_000;
-  for (const { source, since, timestamp } of observations)
-    await query(database, listenedStatement(storableText(source), Math.min(since, now), Math.min(timestamp, now)));
+  for (const { source, since, timestamp } of observations) await query(database, listenedStatement(storableText(source), since, timestamp));
 }
 
 /** A source from which nothing came for so long is forgotten. */
 const SOURCE_DAYS = 1;
 
 function listenedStatement(source: string, since: number, until: number): SQL {
-  const overlaps = sql`(excluded.since <= listening.until and listening.since <= excluded.until)`;
   const isLater = sql`excluded.until > listening.until`;
-  // What does not stay in `since` and `until`: the stored time, or one that comes late.
-  const replaced = sql`(${isLater} and not ${overlaps} and ${isLong("listening")})`;
-  const comesLate = sql`(not ${isLater} and not ${overlaps} and ${isLong("excluded")} and excluded.until > coalesce(listening.before_until, '-infinity'))`;
-  const before = (name: "since" | "until"): SQL => {
-    const column = sql.raw(name);
-    return sql`before_${column} = case when ${replaced} then listening.${column} when ${comesLate} then excluded.${column} else listening.before_${column} end`;
-  };
-  return sql`with forgotten as (
-      delete from ${celeryListening} where source <> ${source} and until < to_timestamp(${until}::float8) - ${SOURCE_DAYS}::int * interval '1 day'
+  const changing = ["until", "enough_until", "quiet_since", "quiet_until", "silent_since"].map((column) => sql.raw(column));
+  const greatest = changing.map((column) => sql`${column} = greatest(listening.${column}, excluded.${column})`);
+  const isNews = changing.map((column) => sql`excluded.${column} > coalesce(listening.${column}, '-infinity')`);
+  return sql`with reported as (
+      select ${source} as source, to_timestamp(${since}::float8) as since, least(to_timestamp(${until}::float8), now()) as until
+    ), forgotten as (
+      delete from ${celeryListening} where source <> ${source} and until < (select until from reported) - ${SOURCE_DAYS}::int * interval '1 day'
     )
-    insert into ${celeryListening} as listening (source, since, until)
-    select * from (select ${source}, to_timestamp(${since}::float8) as since, to_timestamp(${until}::float8) as until) reported where since < until
-    on conflict (source) do update set
-      since = case when ${overlaps} then least(listening.since, excluded.since) when ${isLater} then excluded.since else listening.since end,
-      until = greatest(listening.until, excluded.until),
-      ${before("since")},
-      ${before("until")},
+    insert into ${celeryListening} as listening (source, ${sql.join(changing, sql`, `)})
+    select source, until, case when since <= until - ${seconds(WORKER_LOST_AFTER_SECONDS)} then until end,
+      case when not is_long then fell_silent_at end, case when not is_long then until end, case when is_long then fell_silent_at end
+    from reported left join lateral (${fellSilentTogether(sql`since`, sql`until`)}) together on true
+    where since < until
+    on conflict (source) do update set ${sql.join(greatest, sql`, `)},
       stored_at = case when ${isLater} then excluded.stored_at else listening.stored_at end
-    where ${isLater} or (${overlaps} and excluded.since < listening.since) or ${comesLate}`;
-}
-
-function isLong(row: string): SQL {
-  return sql.raw(`${row}.since <= ${row}.until - interval '${WORKER_LOST_AFTER_SECONDS} seconds'`);
+    where ${sql.join(isNews, sql` or `)}`;
 }
 
 /**
@@ -216,6 +202,9 @@ const TYPES: Readonly<Record<string, string>> = {
   stats_at: "double precision",
 };
 
+/** Times by the clocks of workers. */
+const OF_WORKERS: ReadonlySet<string> = new Set(["last_event_at", "online_at", "heartbeat_at"]);
+
 const TABLE = getTableName(celeryWorker);
 
 const eventsStatement = statementOf({ groups: [LATEST, BEAT], greatest: ["heard_at", "online_at"] });
@@ -274,8 +263,11 @@ WHERE ${isNews.join("\nOR ")}`;
   return (rows) => sql`${sql.raw(before)}${JSON.stringify(rows)}${sql.raw(after)}`;
 }
 
+/** Nothing is later than now, by the clock of the database: processes that store events and reports may have different clocks. */
 function read(column: string): string {
-  return column.endsWith("_at") ? `to_timestamp(${column}) AS ${column}` : column;
+  if (!column.endsWith("_at")) return column;
+  const latest = OF_WORKERS.has(column) ? `now() + interval '${MOST_AHEAD_SECONDS} seconds'` : "now()";
+  return `CASE WHEN ${column} IS NOT NULL THEN least(to_timestamp(${column}), ${latest}) END AS ${column}`;
 }
 
 function of(row: string, expression: string): string {

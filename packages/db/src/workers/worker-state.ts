@@ -18,7 +18,7 @@ import {
  */
 export type WorkerState = "up" | "lost" | "offline" | "unknown";
 
-/** Default of `lostAfterSeconds`. A worker sends a heartbeat every two seconds. */
+/** A worker that is silent for longer is gone. It sends a heartbeat every two seconds. */
 export const WORKER_LOST_AFTER_SECONDS = 30;
 
 /** The columns of `celery_worker` on which the state depends. Instants are seconds since the epoch. */
@@ -35,30 +35,41 @@ const UNKNOWN_AFTER_SECONDS = 90;
  * @param until as `listenedUntil`, in seconds since the epoch: how far silence means something.
  * @param now as `receiversNow`, in seconds since the epoch.
  */
-export function workerState(
-  { lastEventType, heardAt, observedAt = 0 }: WorkerSigns,
-  until: number | undefined,
-  now: number,
-  lostAfterSeconds: number = WORKER_LOST_AFTER_SECONDS,
-): WorkerState {
+export function workerState({ lastEventType, heardAt, observedAt = 0 }: WorkerSigns, until: number | undefined, now: number): WorkerState {
   if (lastEventType === "worker-offline") return "offline";
   const sign = Math.max(heardAt ?? 0, observedAt);
   // The silence of a worker without heartbeats means nothing, and the monitor asks it only once a minute.
-  if (heardAt !== undefined && until !== undefined && until - sign > lostAfterSeconds) return "lost";
+  if (heardAt !== undefined && until !== undefined && until - sign > WORKER_LOST_AFTER_SECONDS) return "lost";
   return now - sign > UNKNOWN_AFTER_SECONDS ? "unknown" : "up";
 }
 
 /** A source from which nothing came for so long has no say, because its receivers may have been removed. Its workers look silent from then on. */
 const SOURCE_SECONDS = 600;
 
-/** If all workers fall silent at once, the broker may be at fault. They then get this long. */
-const TOGETHER = { withinSeconds: 10, lostAfterSeconds: 300 };
+/**
+ * If all workers fall silent at once, the broker may be at fault. They then get this long; and once the first is heard again, the others get a little more.
+ */
+const TOGETHER = { withinSeconds: 10, lostAfterSeconds: 300, afterwardsSeconds: 60 };
 
-const seconds = (count: number): SQL => sql`${count}::float8 * interval '1 second'`;
+export const seconds = (count: number): SQL => sql`${count}::float8 * interval '1 second'`;
 
 /** The rows of the sources that receivers read from lately, as a query. */
 function sources(): SQL {
   return sql`select * from ${celeryListening} where until > (select max(until) from ${celeryListening}) - ${seconds(SOURCE_SECONDS)}`;
+}
+
+const SIGN = sql`greatest(heard_at, observed_at)`;
+const IS_ONLINE = sql`last_event_type is distinct from 'worker-offline'`;
+
+/**
+ * A query for when the workers that were up, at least two, fell silent together: `fell_silent_at`, when the last of them was heard. And `is_long`, whether a
+ * receiver that listened in this time heard none for so long that the broker is not at fault. Without a row if they are not silent.
+ */
+export function fellSilentTogether(since: SQL, until: SQL): SQL {
+  const within = seconds(TOGETHER.withinSeconds);
+  return sql`select latest as fell_silent_at, ${until} - greatest(${since}, latest) >= ${seconds(TOGETHER.lostAfterSeconds)} as is_long
+    from (select max(${SIGN}) as latest from ${celeryWorker} where ${IS_ONLINE}) worker
+    where latest < ${until} - ${within} and 1 < (select count(*) from ${celeryWorker} where ${IS_ONLINE} and ${SIGN} >= latest - ${within})`;
 }
 
 /**
@@ -69,29 +80,17 @@ function sources(): SQL {
  * long enough since they began: workers that live may not have been heard again yet. If all workers that were up fell silent together, none of them is
  * silent for the next minutes.
  */
-export function listenedUntil(lostAfterSeconds: number = WORKER_LOST_AFTER_SECONDS): SQL {
-  const lostAfter = seconds(lostAfterSeconds);
+export function listenedUntil(): SQL {
   // Of those that fell silent together, the first is not lost before the last is silent too.
-  const together = sql`latest + ${seconds(lostAfterSeconds - TOGETHER.withinSeconds)}`;
+  const spare = seconds(WORKER_LOST_AFTER_SECONDS - TOGETHER.withinSeconds);
   return sql`(
-    select case when heard_until > ${together} and silence < ${seconds(TOGETHER.lostAfterSeconds)} and 1 < (
-        select count(*) from ${celeryWorker} where ${IS_ONLINE} and ${SIGN} >= latest - ${seconds(TOGETHER.withinSeconds)}
-      ) then ${together} else heard_until end
-    from (
-      select latest,
-        case when bool_and(long_until is not null) then min(long_until) end as heard_until,
-        min(greatest(until - greatest(latest, since), before_until - greatest(latest, before_since))) as silence
-      from (
-        select *, greatest(case when since <= until - ${lostAfter} then until end, case when before_since <= before_until - ${lostAfter} then before_until end) as long_until
-        from (${sources()}) source
-      ) source cross join (select max(${SIGN}) as latest from ${celeryWorker} where ${IS_ONLINE}) worker
-      group by latest
-    ) known
+    select least(heard_until, (
+      select min(quiet_since) + ${spare} from (${sources()}) source
+      where quiet_since > coalesce(silent_since, '-infinity') and heard_until < quiet_until + ${seconds(TOGETHER.afterwardsSeconds)}
+    ))
+    from (select case when bool_and(enough_until is not null) then min(enough_until) end as heard_until from (${sources()}) source) known
   )`;
 }
-
-const SIGN = sql`greatest(heard_at, observed_at)`;
-const IS_ONLINE = sql`last_event_type is distinct from 'worker-offline'`;
 
 /** A receiver's clock is off by this much at most. If it seems to be more, what it received is processed late. */
 const MOST_SKEW_SECONDS = 300;
@@ -104,17 +103,13 @@ export function receiversNow(): SQL {
 }
 
 export interface LostTasksOptions {
-  readonly lostAfterSeconds?: number;
   /** The instant up to which silence means something, if it is known already: planning the expression takes longer than reading a list. */
   readonly until?: SQL;
 }
 
 /** Whether a worker (`worker`, a row of `celery_worker`) is silent, as a condition. */
-export function isSilent({
-  lostAfterSeconds = WORKER_LOST_AFTER_SECONDS,
-  until = listenedUntil(lostAfterSeconds),
-}: LostTasksOptions = {}): SQL {
-  return sql`greatest(worker.heard_at, worker.observed_at) < ${until} - ${lostAfterSeconds}::float8 * interval '1 second'`;
+export function isSilent({ until = listenedUntil() }: LostTasksOptions = {}): SQL {
+  return sql`greatest(worker.heard_at, worker.observed_at) < ${until} - ${seconds(WORKER_LOST_AFTER_SECONDS)}`;
 }
 
 /**

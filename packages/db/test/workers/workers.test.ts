@@ -1,8 +1,12 @@
 import { scaled } from "@celery-metrics-exporter/testkit";
-import { type CeleryEvent, type WorkerEvent, type WorkersObserved } from "@celery-metrics-exporter/celery";
+import { type CeleryEvent, type Listened, type WorkerEvent, type WorkersObserved } from "@celery-metrics-exporter/celery";
 import {
+  LISTENING_CASES,
+  LISTENING_HEARD_AGO,
+  LISTENING_LIMIT_SECONDS,
   SENT_AT,
   doubled,
+  reportsOf,
   shuffled,
   split,
   taskReceived,
@@ -28,6 +32,8 @@ import {
 import {
   STUCK,
   type UsualRuntime,
+  WORKER_LOST_AFTER_SECONDS,
+  listenedUntil,
   lostRows,
   receiversNow,
   stuckAfterSeconds,
@@ -332,6 +338,53 @@ describe("the clock by which workers are unknown", () => {
   });
 });
 
+test("what receivers report leads to the same row in any order, repeated, and in any batches", async () => {
+  const now = Math.floor(unixNow());
+  const report = fc
+    .record({
+      since: fc.integer({ min: 0, max: 2_000 }),
+      lasted: fc.integer({ min: -5, max: 700 }),
+      source: fc.constantFrom("a", "b", "c"),
+    })
+    .map(({ since, lasted, source }): Listened => ({ type: "listened", source, since: now - since, timestamp: now - since + lasted }));
+  const delivery = fc.array(report, { maxLength: 8 }).chain((reports) =>
+    fc.record({
+      reports: fc.constant(reports),
+      batches: doubled(reports).chain(shuffled).chain(split),
+      silentFor: fc.constantFrom(0, 40, 400, 1_000),
+    }),
+  );
+  await strand(["w1@host-a", "w2@host-b"], 1_000);
+  const stored = async (batches: readonly (readonly Listened[])[], silentFor: number) => {
+    await query(table.database, sql`truncate ${celeryListening}`);
+    await query(table.database, sql`update ${celeryWorker} set heard_at = to_timestamp(${now - silentFor}::float8)`);
+    for (const batch of batches) await mergeListened(table.database, batch);
+    const rows = await query(
+      table.database,
+      sql`select to_jsonb(listening) - 'stored_at' as row from ${celeryListening} listening order by source`,
+    );
+    return { rows, until: await query(table.database, sql`select ${listenedUntil()} as until`) };
+  };
+  await fc.assert(
+    fc.asyncProperty(delivery, async ({ reports, batches, silentFor }) => {
+      // Without a limit on what is in the future.
+      const past = (each: Listened): Listened => ({ ...each, timestamp: Math.min(each.timestamp, now) });
+      expect(
+        await stored(
+          batches.map((batch) => batch.map(past)),
+          silentFor,
+        ),
+      ).toEqual(
+        await stored(
+          reports.map((each) => [past(each)]),
+          silentFor,
+        ),
+      );
+    }),
+    { numRuns: scaled(40, 200) },
+  );
+});
+
 test("a source of which nothing comes for a day is forgotten", async () => {
   await listened(90_000, 86_500, "old");
   await listened(90_000, 86_000, "another");
@@ -340,8 +393,8 @@ test("a source of which nothing comes for a day is forgotten", async () => {
   expect(stored.map(({ source }) => source)).toEqual(["another", "broker"]);
 });
 
-const ids = async (options = {}) =>
-  (await query<{ task_id: string }>(table.database, sql`select task_id from (${lostRows(options)}) lost order by seen_at desc`)).map(
+const ids = async () =>
+  (await query<{ task_id: string }>(table.database, sql`select task_id from (${lostRows()}) lost order by seen_at desc`)).map(
     ({ task_id }) => task_id,
   );
 
@@ -373,7 +426,6 @@ describe("lost tasks", () => {
     expect(await ids()).toEqual(["waiting", "running"]);
     await rollUp(table.database);
     expect(await ids()).toEqual(["waiting", "running"]);
-    expect(await ids({ lostAfterSeconds: 60 })).toEqual([]);
     await upsertTasks(table.database, [taskSucceeded({ uuid: "running", ...w2, timestamp: unixNow() })]);
     expect(await ids()).toEqual(["waiting"]);
     await rollUp(table.database, { all: true });
@@ -390,118 +442,15 @@ describe("lost tasks", () => {
     expect(await ids()).toEqual(["before"]);
   });
 
-  test.each([
-    ["no receiver has told that it listened", [], []],
-    ["one listened all the time", [[100, 0]], ["lost"]],
-    ["the receiver is down", [[100, 35]], []],
-    [
-      "it listens again, but not for long enough yet",
-      [
-        [100, 35],
-        [20, 0],
-      ],
-      [],
-    ],
-    [
-      "it has listened for long enough again",
-      [
-        [100, 35],
-        [34, 0],
-      ],
-      ["lost"],
-    ],
-    [
-      "another listened meanwhile",
-      [
-        [100, 35],
-        [20, 0],
-        [90, 15],
-      ],
-      ["lost"],
-    ],
-    [
-      "the first of two is heard of late",
-      [
-        [20, 0],
-        [100, 15],
-      ],
-      ["lost"],
-    ],
-    [
-      "an old time comes late",
-      [
-        [100, 0],
-        [300, 200],
-      ],
-      ["lost"],
-    ],
-    ["a receiver's clock is ahead", [[100, -600]], ["lost"]],
-    [
-      "it was interrupted for a moment",
-      [
-        [100, 5],
-        [2, 0],
-      ],
-      ["lost"],
-    ],
-    [
-      "it was interrupted several times",
-      [
-        [100, 8],
-        [6, 5],
-        [3, 0],
-      ],
-      ["lost"],
-    ],
-    [
-      "what was long enough comes late",
-      [
-        [2, 0],
-        [100, 5],
-        [300, 200],
-      ],
-      ["lost"],
-    ],
-    [
-      "those of both brokers listened",
-      [
-        [100, 5],
-        [80, 0, "another"],
-      ],
-      ["lost"],
-    ],
-    [
-      "the receiver of another broker is down",
-      [
-        [100, 0],
-        [500, 35, "another"],
-      ],
-      [],
-    ],
-    [
-      "the receiver of another broker has begun",
-      [
-        [100, 0],
-        [20, 0, "another"],
-      ],
-      [],
-    ],
-    [
-      "the receiver of another broker is down for ten minutes",
-      [
-        [100, 0],
-        [900, 601, "another"],
-      ],
-      ["lost"],
-    ],
-  ] as readonly [string, readonly (readonly [number, number, string?])[], readonly string[]][])(
-    "are known only if a receiver listened while the worker was silent: %s",
-    async (_, times, expected) => {
-      await strand();
-      for (const time of times) await listened(...time);
-      expect(await ids()).toEqual(expected);
-    },
-  );
+  test.each(LISTENING_CASES)("are known only if the receivers would have heard the worker: $name", async (listening) => {
+    expect(WORKER_LOST_AFTER_SECONDS).toBe(LISTENING_LIMIT_SECONDS);
+    await strand(["w1@host-a"], LISTENING_HEARD_AGO);
+    const now = Math.floor(unixNow());
+    // Exactly so long ago.
+    await query(table.database, sql`update ${celeryWorker} set heard_at = to_timestamp(${now - LISTENING_HEARD_AGO}::float8)`);
+    for (const report of reportsOf(listening, now)) await mergeListened(table.database, [report]);
+    expect(await ids()).toEqual(listening.isGone ? ["lost"] : []);
+  });
 
   describe("wait for minutes if all workers fell silent together, because the broker may be at fault", () => {
     const BOTH = ["w1@host-a", "w2@host-b"];
@@ -535,6 +484,44 @@ describe("lost tasks", () => {
       expect(await ids()).toEqual([]);
     });
 
+    test("and stay lost while receivers are restarted", async () => {
+      await strand(BOTH, 400);
+      await listened(1_000, 70);
+      expect(await ids()).toEqual(["lost"]);
+      for (const [since, until] of [
+        [69, 35],
+        [34, 0],
+        [3, 0],
+      ] as const) {
+        await listened(since, until);
+        expect(await ids(), `a receiver listens since ${since} s ago`).toEqual(["lost"]);
+      }
+    });
+
+    test.each([
+      ["a minute more once the first of them is heard again", 50, []],
+      ["not longer", 65, ["lost"]],
+    ])("%s", async (_, heardAgo, expected) => {
+      await strand(BOTH, 150);
+      await listened(1_000, heardAgo + 2);
+      expect(await ids()).toEqual([]);
+      await merge([heartbeat({ hostname: "w2@host-b" })], unixNow() - heardAgo);
+      await listened(1_000, heardAgo - 5);
+      expect(await ids(), "the first is heard again").toEqual([]);
+      await merge([heartbeat({ hostname: "w2@host-b", timestamp: unixNow() })], unixNow());
+      await listened(1_000, 0);
+      expect(await ids()).toEqual(expected);
+    });
+
+    test("but not of one that fell silent before the others", async () => {
+      await strand(["w0@host-a"], 190);
+      for (const name of BOTH) await merge([heartbeat({ hostname: name })], unixNow() - 150);
+      await listened(1_000, 52);
+      await merge([heartbeat({ hostname: "w2@host-b" })], unixNow() - 50);
+      await listened(1_000, 0);
+      expect(await ids()).toEqual(["lost"]);
+    });
+
     test("while others said goodbye before", async () => {
       await strand(BOTH, 40);
       await merge([heartbeat({ hostname: "w3@host-c" }), offline({ hostname: "w3@host-c" })], unixNow() - 1);
@@ -543,16 +530,16 @@ describe("lost tasks", () => {
     });
   });
 
-  test("are none if the clock of the process that stores them is behind", async () => {
+  test("are none if the clock of one of the processes that store events is behind", async () => {
     const now = unixNow();
     await upsertTasks(table.database, [taskStarted({ uuid: "running", timestamp: now - 50 })]);
     const clock = vi.spyOn(Date, "now").mockReturnValue((now - 35) * 1_000);
     try {
       await merge([heartbeat({ timestamp: now })], now);
-      await mergeListened(table.database, [{ type: "listened", source: "broker", since: now - 1_000, timestamp: now }]);
     } finally {
       clock.mockRestore();
     }
+    await mergeListened(table.database, [{ type: "listened", source: "broker", since: now - 1_000, timestamp: now }]);
     expect(await ids()).toEqual([]);
   });
 

@@ -16,7 +16,7 @@ export interface WorkerState {
   readonly isOnline: boolean;
   /** When a receiver last heard it. Seconds since the epoch. */
   readonly heardAt: number;
-  /** How long the receivers have listened since then and heard nothing, as far as that is known. */
+  /** For how long the receivers of every source would have heard it since then. 0 if that is not known. */
   readonly silentSeconds: number;
   /** From its latest heartbeat, by its own clock, but at most a minute after it was heard. Seconds since the epoch. */
   readonly heartbeatAt: number | undefined;
@@ -36,7 +36,7 @@ export interface WorkersOptions {
   readonly redis: RedisConnection;
   /** The key of a hash. */
   readonly key: string;
-  /** The key of the hash of when the receivers of each source listened. */
+  /** The beginning of the key of the hash of what the receivers of each source reported. */
   readonly listenedKey: string;
   /** How long a worker that is silent counts as up, in seconds. */
   readonly timeoutSeconds: number;
@@ -48,6 +48,8 @@ export interface WorkersOptions {
 const REPORTED_LATE_SECONDS = 15;
 /** A source from which nothing came for so long has no say, because its receivers may have been removed. Its workers look silent from then on. */
 const SOURCE_SECONDS = 600;
+/** A source from which nothing came for so long is forgotten. */
+const SOURCE_EXPIRY_SECONDS = 86_400;
 
 /**
  * Whether it is online, and a receiver has heard it within the timeout. Undefined if it was not heard and no receiver has listened long enough.
@@ -82,16 +84,23 @@ const MOST_AHEAD_SECONDS = 60;
 
 const RANKS: Readonly<Record<WorkerEvent["type"], number>> = { "worker-online": 0, "worker-heartbeat": 1, "worker-offline": 2 };
 
+/** Nothing is later than now, by the clock of Redis: processes that store events and reports may have different clocks. */
+const NOW = `
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+`;
+
 /**
  *   KEYS  the workers
- *   ARGV  the largest number of workers; then for each event: worker, JSON of {t: timestamp, k: rank of its type, s: when it was heard or null, a: active,
- *         p: processed, v: version}
+ *   ARGV  the largest number of workers; how far a worker's clock may be ahead; then for each event: worker, JSON of {t: timestamp, k: rank of its type,
+ *         s: when it was heard, a: active, p: processed, v: version}. Without s, it was heard now.
  *
  * Keeps {t, k} of the latest event, s of the latest time it was heard, {h, a, p} of the latest heartbeat that has it, and v of the latest event with one.
  */
-const MERGE_SCRIPT = `
-for i = 2, #ARGV, 2 do
+const MERGE_SCRIPT = `${NOW}
+for i = 3, #ARGV, 2 do
   local event = cjson.decode(ARGV[i + 1])
+  event.s, event.t = math.min(event.s or now, now), math.min(event.t, now + ARGV[2])
   local stored = redis.call('HGET', KEYS[1], ARGV[i])
   local isWelcome = stored or (event.k < 2 and redis.call('HLEN', KEYS[1]) < tonumber(ARGV[1]))
   if isWelcome then
@@ -100,48 +109,42 @@ for i = 2, #ARGV, 2 do
       state.t, state.k = event.t, event.k
       if event.v then state.v = event.v end
     end
-    if event.k < 2 and event.s and event.s > state.s then state.s = event.s end
+    if event.k < 2 and event.s > state.s then state.s = event.s end
     if event.a and event.t > state.h then state.h, state.a, state.p = event.t, event.a, event.p end
     redis.call('HSET', KEYS[1], ARGV[i], cjson.encode(state))
   end
 end
 `;
 
-/** Times in which the receivers of a source listened without interruption. Seconds since the epoch. */
+/** What the receivers of a source have reported. Seconds since the epoch. */
 interface Listening {
-  readonly since: number;
+  /** Until when they listened at all. */
   readonly till: number;
-  /** An earlier time that lasted for the timeout. It still counts after a short interruption. */
-  readonly before?: { readonly since: number; readonly till: number };
+  /** Until when one had listened for the timeout or longer. */
+  readonly enough?: number;
 }
 
 /**
- *   KEYS  the hash of when the receivers of each source listened
- *   ARGV  expiry in seconds; how long a time must be to be kept as an earlier one; after how many seconds a source is forgotten; source, since when and
- *         until when, for each
+ *   KEYS  the hash of what the receivers of each source reported
+ *   ARGV  expiry in seconds; the timeout; after how many seconds a source is forgotten; source, since when and until when, for each report
  *
- * Times that overlap become one. Otherwise the latest is kept, and the one before that was long enough.
+ * Each value is the greatest of those that the reports give, so that neither order nor repetition matters, and no later report takes one back.
  */
-const LISTENED_SCRIPT = `
-local longEnough, forgetAfter = tonumber(ARGV[2]), tonumber(ARGV[3])
+const LISTENED_SCRIPT = `${NOW}
 for i = 4, #ARGV, 3 do
-  local source, since, till = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  local stored = redis.call('HGET', KEYS[1], source)
-  local known = stored and cjson.decode(stored) or {since = since, till = till}
-  local other = nil
-  if since <= known.till and known.since <= till then known.since, known.till = math.min(known.since, since), math.max(known.till, till)
-  elseif till > known.till then
-    other = {since = known.since, till = known.till}
-    known.since, known.till = since, till
-  else other = {since = since, till = till} end
-  if other and other.till - other.since >= longEnough and not (known.before and known.before.till >= other.till) then known.before = other end
-  redis.call('HSET', KEYS[1], source, cjson.encode(known))
+  local since, till = tonumber(ARGV[i + 1]), math.min(ARGV[i + 2], now)
+  if since < till then
+    local known = cjson.decode(redis.call('HGET', KEYS[1], ARGV[i]) or '{"till": 0}')
+    known.till = math.max(known.till, till)
+    if till - since >= tonumber(ARGV[2]) then known.enough = math.max(known.enough or 0, till) end
+    redis.call('HSET', KEYS[1], ARGV[i], cjson.encode(known))
+  end
 end
 local all = redis.call('HGETALL', KEYS[1])
 local newest = 0
 for i = 2, #all, 2 do newest = math.max(newest, cjson.decode(all[i]).till) end
 for i = 2, #all, 2 do
-  if cjson.decode(all[i]).till <= newest - forgetAfter then redis.call('HDEL', KEYS[1], all[i - 1]) end
+  if cjson.decode(all[i]).till < newest - ARGV[3] then redis.call('HDEL', KEYS[1], all[i - 1]) end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 `;
@@ -157,32 +160,29 @@ export class Workers {
    * @param receivedAt when a receiver got the events, in seconds since the epoch; undefined if an older release did not note it. Then now counts.
    * @throws {UnavailableError} if Redis is unavailable.
    */
-  async merge(events: readonly CeleryEvent[], receivedAt = Date.now() / 1_000): Promise<void> {
-    // If the receiver's clock was ahead, a worker that is gone would count as alive until then.
-    const heardAt = Math.min(receivedAt, Date.now() / 1_000);
+  async merge(events: readonly CeleryEvent[], receivedAt?: number): Promise<void> {
     const args = events.filter(isWorkerEvent).flatMap((event) => {
       const { active: a, processed: p, sw_ver: v } = event;
-      const t = Math.min(event.timestamp, heardAt + MOST_AHEAD_SECONDS);
-      return [event.hostname, JSON.stringify({ t, k: RANKS[event.type], s: heardAt, a, p, v })];
+      const t = receivedAt === undefined ? event.timestamp : Math.min(event.timestamp, receivedAt + MOST_AHEAD_SECONDS);
+      return [event.hostname, JSON.stringify({ t, k: RANKS[event.type], s: receivedAt, a, p, v })];
     });
-    if (args.length > 0)
-      await onRedis("the state of workers", () => this.#options.redis.eval(MERGE_SCRIPT, 1, this.#options.key, MOST_WORKERS, ...args));
+    const { redis, key } = this.#options;
+    const limits = [MOST_WORKERS, MOST_AHEAD_SECONDS];
+    if (args.length > 0) await onRedis("the state of workers", () => redis.eval(MERGE_SCRIPT, 1, key, ...limits, ...args));
   }
 
   /**
-   * Notes when the receivers of each source listened. In any order; a time from the future ends now.
+   * Stores what receivers report. Times from the future end now.
    *
    * @throws {UnavailableError} if Redis is unavailable.
    */
-  async listened(observations: readonly Observation[], now = Date.now() / 1_000): Promise<void> {
-    const { redis, listenedKey, timeoutSeconds, purgeSeconds } = this.#options;
+  async listened(observations: readonly Observation[]): Promise<void> {
+    const { redis, timeoutSeconds, purgeSeconds } = this.#options;
     const args = observations
       .filter((each): each is Listened => each.type === "listened")
-      .map(({ source, since, timestamp }) => ({ source, since, till: Math.min(timestamp, now) }))
-      .filter(({ since, till }) => since < till)
-      .flatMap(({ source, since, till }) => [source, since, till]);
-    const limits = [Math.ceil(purgeSeconds), timeoutSeconds, SOURCE_SECONDS];
-    if (args.length > 0) await onRedis("the state of workers", () => redis.eval(LISTENED_SCRIPT, 1, listenedKey, ...limits, ...args));
+      .flatMap(({ source, since, timestamp }) => [source, since, timestamp]);
+    const limits = [Math.ceil(purgeSeconds), timeoutSeconds, SOURCE_EXPIRY_SECONDS];
+    if (args.length > 0) await onRedis("the state of workers", () => redis.eval(LISTENED_SCRIPT, 1, this.#listenedKey, ...limits, ...args));
   }
 
   /**
@@ -191,9 +191,11 @@ export class Workers {
    * @throws {UnavailableError} if Redis is unavailable.
    */
   async all(now = Date.now() / 1_000): Promise<KnownWorkers> {
-    const { redis, key, listenedKey, purgeSeconds } = this.#options;
-    const [stored, listened] = await onRedis("the state of workers", () => Promise.all([redis.hgetall(key), redis.hgetall(listenedKey)]));
-    const sources = Object.values(listened).map((text) => JSON.parse(text) as Listening);
+    const { redis, key, purgeSeconds } = this.#options;
+    const [stored, listened] = await onRedis("the state of workers", () =>
+      Promise.all([redis.hgetall(key), redis.hgetall(this.#listenedKey)]),
+    );
+    const { listenedUntil, enoughUntil = 0 } = leastOf(Object.values(listened).map((text) => JSON.parse(text) as Listening));
     const workers: WorkerState[] = [];
     const gone: string[] = [];
     const isFull = Object.keys(stored).length >= MOST_WORKERS;
@@ -206,7 +208,7 @@ export class Workers {
           worker,
           isOnline: state.k < RANKS["worker-offline"],
           heardAt: state.s,
-          silentSeconds: silenceOf(sources, state.s),
+          silentSeconds: Math.max(0, enoughUntil - state.s),
           heartbeatAt: state.h < 0 ? undefined : state.h,
           active: state.a,
           processed: state.p,
@@ -214,20 +216,21 @@ export class Workers {
         });
     }
     if (gone.length > 0) await onRedis("the state of workers", () => redis.hdel(key, ...gone));
-    return { states: workers.toSorted((a, b) => (a.worker < b.worker ? -1 : 1)), listenedUntil: leastOf(sources.map(({ till }) => till)) };
+    return { states: workers.toSorted((a, b) => (a.worker < b.worker ? -1 : 1)), listenedUntil };
+  }
+
+  /** Whether a time is long enough depends on the timeout, so what was stored with another one does not count. */
+  get #listenedKey(): string {
+    return `${this.#options.listenedKey}:${this.#options.timeoutSeconds}`;
   }
 }
 
 /** It is known of no worker which source it belongs to, so the source that was listened to least counts. */
-function silenceOf(sources: readonly Listening[], heardAt: number): number {
-  const silent = sources.map(({ before, ...latest }) =>
-    Math.max(0, ...[latest, ...(before === undefined ? [] : [before])].map(({ since, till }) => till - Math.max(heardAt, since))),
-  );
-  return leastOf(silent) ?? 0;
-}
-
-function leastOf(numbers: readonly number[]): number | undefined {
-  return numbers.length === 0 ? undefined : Math.min(...numbers);
+function leastOf(known: readonly Listening[]): { readonly listenedUntil: number | undefined; readonly enoughUntil: number | undefined } {
+  const newest = Math.max(...known.map(({ till }) => till));
+  const sources = known.filter(({ till }) => till > newest - SOURCE_SECONDS);
+  if (sources.length === 0) return { listenedUntil: undefined, enoughUntil: undefined };
+  return { listenedUntil: Math.min(...sources.map(({ till }) => till)), enoughUntil: Math.min(...sources.map(({ enough = 0 }) => enough)) };
 }
 
 function isWorkerEvent(event: CeleryEvent): event is WorkerEvent {

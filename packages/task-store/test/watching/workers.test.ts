@@ -1,9 +1,18 @@
 /** The state of workers, in Redis, from events in any order. */
-import type { WorkerEvent } from "@celery-metrics-exporter/celery";
+import type { Listened, WorkerEvent } from "@celery-metrics-exporter/celery";
+import {
+  LISTENING_CASES,
+  LISTENING_HEARD_AGO,
+  LISTENING_LIMIT_SECONDS,
+  doubled,
+  reportsOf,
+  shuffled,
+  split,
+} from "@celery-metrics-exporter/celery/testing";
 import { startRedis, type RedisServer, scaled } from "@celery-metrics-exporter/testkit";
 import * as fc from "fast-check";
 import { Redis } from "ioredis";
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from "vitest";
 import { Workers, type WorkerState, isUp, workersUp } from "../../src/watching/workers.ts";
 
 const PURGE_SECONDS = 3_600;
@@ -95,98 +104,39 @@ it("refuses workers past its limit until those that are silent for minutes have 
 });
 
 describe("a worker that is silent", () => {
-  it.each([
-    ["is up for a while, and then not known to be", [], [true, true, undefined]],
-    ["is down once a receiver has listened for the timeout", [[-50, 301]], [false, false, false]],
-    ["is not down before", [[-50, 300]], [true, true, undefined]],
-    ["is not known while the receiver has been down", [[-50, 20]], [true, true, undefined]],
-    [
-      "is not down until it has listened for long enough again",
-      [
-        [-50, 20],
-        [400, 700],
-      ],
-      [true, true, undefined],
-    ],
-    [
-      "is down once it has listened for long enough again",
-      [
-        [-50, 20],
-        [400, 701],
-      ],
-      [false, false, false],
-    ],
-    [
-      "is down if two receivers have listened in turn, in whatever order that is reported",
-      [
-        [150, 301],
-        [-50, 150],
-      ],
-      [false, false, false],
-    ],
-    [
-      "is not down if no time was long enough since it was heard",
-      [
-        [400, 500],
-        [-50, 290],
-      ],
-      [true, true, undefined],
-    ],
-    [
-      "stays down after a short interruption",
-      [
-        [-50, 301],
-        [303, 305],
-        [306, 310],
-      ],
-      [false, false, false],
-    ],
-    [
-      "is down if an earlier time that was long enough comes late",
-      [
-        [303, 305],
-        [-50, 301],
-        [-400, -80],
-      ],
-      [false, false, false],
-    ],
-    [
-      "is down if those of both brokers listened for long enough",
-      [
-        [-50, 301],
-        [0, 310, "another"],
-      ],
-      [false, false, false],
-    ],
-    [
-      "is not down while the receiver of another broker is",
-      [
-        [-50, 400],
-        [-50, 290, "another"],
-      ],
-      [true, true, undefined],
-    ],
-    [
-      "is down once that has been down for ten minutes",
-      [
-        [-50, 901],
-        [-50, 290, "another"],
-      ],
-      [false, false, false],
-    ],
-  ] as readonly [string, readonly (readonly [number, number, string?])[], readonly (boolean | undefined)[]][])(
-    "%s",
-    async (_, times, expected) => {
-      // Its own clock is an hour behind.
-      await workers.merge([event("worker-heartbeat", W1, -3_600, { active: 0 })], NOW);
-      for (const time of times) await listened(...time);
-      const known = await workers.all(NOW);
-      const [state] = known.states;
-      if (state === undefined) throw new Error("no worker");
-      expect([300, 315, 316].map((second) => isUp(state, 300, NOW + second))).toEqual(expected);
-      expect(isUp({ ...state, isOnline: false }, 300, NOW)).toBe(false);
-    },
-  );
+  it.each(LISTENING_CASES)("is down if the receivers would have heard it: $name", async (listening) => {
+    const now = Math.floor(Date.now() / 1_000);
+    const limit = LISTENING_LIMIT_SECONDS;
+    const judged = new Workers({ redis, key: "workers", listenedKey: "listened", timeoutSeconds: limit, purgeSeconds: PURGE_SECONDS });
+    // Its own clock is an hour behind.
+    await judged.merge([event("worker-heartbeat", W1, -3_600, { active: 0 })], now - LISTENING_HEARD_AGO);
+    for (const report of reportsOf(listening, now)) await judged.listened([report]);
+    const [state] = (await judged.all(now)).states;
+    if (state === undefined) throw new Error("no worker");
+    const heardAt = now - LISTENING_HEARD_AGO;
+    const expected = listening.isGone ? [false, false, false] : [true, true, undefined];
+    expect([0, 15, 16].map((late) => isUp(state, limit, heardAt + limit + late))).toEqual(expected);
+    expect(isUp({ ...state, isOnline: false }, limit, heardAt)).toBe(false);
+  });
+
+  it("stays down while receivers are restarted", async () => {
+    await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], NOW);
+    await listened(-50, 301);
+    expect((await all(NOW))[0]?.silentSeconds).toBe(301);
+    for (const since of [303, 500, 610, 700]) {
+      await listened(since, since + 90);
+      expect((await all(NOW))[0]?.silentSeconds).toBe(301);
+    }
+  });
+
+  it("is not judged by what was enough for a shorter timeout", async () => {
+    const withTimeout = (timeoutSeconds: number) =>
+      new Workers({ redis, key: "workers", listenedKey: "listened", timeoutSeconds, purgeSeconds: PURGE_SECONDS });
+    await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], NOW - 1_000);
+    await withTimeout(30).listened([{ type: "listened", source: "broker", since: NOW - 40, timestamp: NOW }]);
+    expect((await withTimeout(30).all(NOW)).states[0]?.silentSeconds).toBe(1_000);
+    expect((await withTimeout(300).all(NOW)).states[0]?.silentSeconds).toBe(0);
+  });
 
   it("is counted only if that is known of all", async () => {
     const up = async (second: number) => workersUp(await workers.all(NOW), 300, NOW + second);
@@ -201,24 +151,64 @@ describe("a worker that is silent", () => {
   });
 });
 
-it("were heard now at the latest, even if the receiver's clock is ahead", async () => {
-  await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], NOW + 86_400);
-  await listened(-50, 86_400);
-  const { states, listenedUntil = 0 } = await workers.all();
-  expect(states[0]?.heardAt).toBeLessThanOrEqual(Date.now() / 1_000);
-  expect(listenedUntil).toBeLessThanOrEqual(Date.now() / 1_000);
+it("are judged by the clock of Redis, whatever the clocks of the processes that store what receivers report", async () => {
+  const now = Date.now() / 1_000;
+  const clock = vi.spyOn(Date, "now").mockReturnValue((now - 400) * 1_000);
+  try {
+    await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], now);
+    // Without a time, it was heard now.
+    await workers.merge([event("worker-heartbeat", W2, 0, { active: 0 })]);
+  } finally {
+    clock.mockRestore();
+  }
+  await workers.listened([{ type: "listened", source: "broker", since: now - 1_000, timestamp: now }]);
+  const states = await all(now);
+  expect(states.map(({ silentSeconds }) => Math.round(silentSeconds))).toEqual([0, 0]);
 });
 
-it("are judged by receivers whose clock is not ahead", async () => {
-  const now = Date.now() / 1_000;
-  await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], now - 400);
-  const report = (since: number, timestamp: number) => workers.listened([{ type: "listened", source: "broker", since, timestamp }], now);
-  await report(now - 1_000, now - 10);
-  await report(now + 5, now + 60);
-  expect(await workers.all(now)).toMatchObject({
-    states: [{ silentSeconds: expect.closeTo(390, 1) as number }],
-    listenedUntil: expect.closeTo(now - 10, 1) as number,
-  });
+it("were heard now at the latest, even if the receiver's clock is ahead", async () => {
+  await workers.merge([event("worker-heartbeat", W1, 100_000, { active: 0 })], NOW + 86_400);
+  await listened(-50, 86_400);
+  const { states, listenedUntil = 0 } = await workers.all();
+  const now = Date.now() / 1_000 + 0.1;
+  expect(states[0]?.heardAt).toBeLessThanOrEqual(now);
+  expect(states[0]?.heartbeatAt).toBeLessThanOrEqual(now + 60);
+  expect(listenedUntil).toBeLessThanOrEqual(now);
+});
+
+it("what receivers report leads to the same state in any order, repeated, and in any batches", async () => {
+  const report = fc
+    .record({
+      since: fc.integer({ min: -2_000, max: 300 }),
+      lasted: fc.integer({ min: -5, max: 700 }),
+      source: fc.constantFrom("a", "b", "c"),
+    })
+    .map(({ since, lasted, source }): Listened => ({ type: "listened", source, since: NOW + since, timestamp: NOW + since + lasted }));
+  const history = fc.array(report, { maxLength: 8 });
+  const delivery = history.chain((reports) =>
+    fc.record({ reports: fc.constant(reports), batches: doubled(reports).chain(shuffled).chain(split) }),
+  );
+  const stored = async (batches: readonly (readonly Listened[])[]) => {
+    await redis.flushall();
+    await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], NOW - 2_000);
+    for (const batch of batches) await workers.listened(batch);
+    return { hash: await redis.hgetall(`listened:${TIMEOUT_SECONDS}`), known: await workers.all(NOW) };
+  };
+  await fc.assert(
+    fc.asyncProperty(delivery, async ({ reports, batches }) => {
+      expect(await stored(batches)).toEqual(await stored(reports.map((each) => [each])));
+    }),
+    { numRuns: scaled(40, 200) },
+  );
+});
+
+it("a source of which nothing comes for a day is forgotten", async () => {
+  await listened(-90_000, -86_000, "old");
+  await listened(-90_000, -85_000, "another");
+  await listened(-100, 0);
+  expect((await redis.hkeys(`listened:${TIMEOUT_SECONDS}`)).toSorted()).toEqual(["another", "broker", "old"]);
+  await listened(-100, 900);
+  expect((await redis.hkeys(`listened:${TIMEOUT_SECONDS}`)).toSorted()).toEqual(["another", "broker"]);
 });
 
 it("are known again soon after their own clock was ahead", async () => {
