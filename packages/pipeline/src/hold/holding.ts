@@ -1,16 +1,6 @@
 /** Held batches: they are back in their queue, because a sink does not take them or because a newer release has written them. */
-import {
-  type ComponentHealth,
-  type Logger,
-  Outage,
-  Repeat,
-  type RedisConnection,
-  backoffMs,
-  pause,
-  sendTogether,
-} from "@celery-metrics-exporter/runtime";
-import type { Queue } from "bullmq";
-import type { TakenJob } from "../queue/queue-worker.ts";
+import { type ComponentHealth, type Logger, Outage, Repeat, backoffMs, pause } from "@celery-metrics-exporter/runtime";
+import type { JobList } from "../queue/job-list.ts";
 
 const BACKOFF = { firstMs: 500, maxMs: 30_000 };
 /** Limit of a wait, per try of the sink: a batch of one event needs one try, a large batch about 45. */
@@ -28,7 +18,7 @@ export interface HoldingOptions {
   /** Up until the first batch is held. */
   readonly component: ComponentHealth;
   readonly logger: Logger;
-  readonly held: Pick<HeldJobs, "missing">;
+  readonly held: Pick<JobList, "missing">;
   /** Called when no job is held any more, if some were added with `addReported`. */
   readonly onEnd: () => void;
 }
@@ -36,7 +26,7 @@ export interface HoldingOptions {
 /** One per stage of an exporter. Its component is down while batches that this process held are in the queue. */
 export class Holding {
   readonly #outage: Outage;
-  readonly #held: Pick<HeldJobs, "missing">;
+  readonly #held: Pick<JobList, "missing">;
   readonly #looks: Repeat;
   readonly #onEnd: () => void;
   /** The ids of held jobs. */
@@ -125,59 +115,5 @@ export class Holding {
     this.#outage.served();
     if (this.#isReportedElsewhere) this.#onEnd();
     this.#isReportedElsewhere = false;
-  }
-}
-
-/** The queue's key with the ids of held jobs, scored by creation time. */
-const HELD_KEY = "held";
-/** Held jobs that are checked together. */
-const PAGE = 100;
-
-/** Knows which jobs of a queue are held. A held job goes to the end of its queue, so the oldest can be anywhere among the waiting jobs. */
-export class HeldJobs {
-  readonly #redis: RedisConnection;
-  readonly #queue: Queue;
-
-  /** @param redis fails at once if Redis is unavailable; stays open. */
-  constructor(redis: RedisConnection, queue: Queue) {
-    this.#redis = redis;
-    this.#queue = queue;
-  }
-
-  async add({ id, timestamp }: Pick<TakenJob, "id" | "timestamp">): Promise<void> {
-    await this.#redis.zadd(this.#key, timestamp, id);
-  }
-
-  async remove(id: string): Promise<void> {
-    await this.#redis.zrem(this.#key, id);
-  }
-
-  /**
-   * When the oldest held job was created, in milliseconds since 1970. Forgets jobs that are gone, because they were removed by hand or
-   * finished by a release that does not know of held jobs.
-   */
-  async oldestTimestamp(): Promise<number | undefined> {
-    for (;;) {
-      const listed = await this.#redis.zrange(this.#key, "0", String(PAGE - 1), "WITHSCORES");
-      const ids = listed.filter((_, index) => index % 2 === 0);
-      if (ids.length === 0) return undefined;
-      const missing = new Set(await this.missing(ids));
-      if (missing.size > 0) await this.#redis.zrem(this.#key, ...missing);
-      const first = ids.findIndex((id) => !missing.has(id));
-      if (first >= 0) return Number(listed[2 * first + 1]);
-    }
-  }
-
-  /** Which of these jobs are no longer in the queue. */
-  async missing(ids: readonly string[]): Promise<string[]> {
-    const replies = await sendTogether(
-      this.#redis,
-      ids.map((id) => ["exists", this.#queue.toKey(id)]),
-    );
-    return ids.filter((_, index) => replies[index] === 0);
-  }
-
-  get #key(): string {
-    return this.#queue.toKey(HELD_KEY);
   }
 }

@@ -12,6 +12,7 @@ import type { ExportedBatch } from "../contract/exporter.ts";
 import type { Host } from "./host.ts";
 import type { Screened } from "../filter/host-filter.ts";
 import { eventsQueueName } from "../queue/names.ts";
+import type { StoredBefore } from "../queue/stored-before.ts";
 import type { HeldBatch, Stage, StageJob } from "./stage.ts";
 import { tryUntilDecided } from "../deliver/tries.ts";
 
@@ -22,7 +23,8 @@ interface Observed {
   readonly observations: readonly Observation[];
 }
 
-export function eventsStage(host: Host): Stage<EventsJob> {
+/** @param storedBefore says whether a report of a receiver is true of the sink. If not, it is left out: the next one comes soon. */
+export function eventsStage(host: Host, storedBefore: Pick<StoredBefore, "has">): Stage<EventsJob> {
   const { name, deadLetters, metrics } = host;
   const exportBatch = exportWith(host);
   return {
@@ -33,7 +35,14 @@ export function eventsStage(host: Host): Stage<EventsJob> {
     split: (job) => (isObserved(job) ? [encodeObservations(job.observations)] : batchHalves(job).map((half) => encodeBatch(half))),
     run: async (contents, job) => {
       if (!isObserved(contents)) return exportBatch(contents, job);
-      await deliverObservations(host, contents.observations, job.step);
+      const reports = contents.observations.filter(({ type }) => type === "listened");
+      const until = Math.max(...reports.map(({ timestamp }) => timestamp));
+      const isTrue = reports.length === 0 || (await storedBefore.has({ id: job.id, until }, host.rules.drain.begun));
+      await deliverObservations(
+        host,
+        isTrue ? contents.observations : contents.observations.filter(({ type }) => type !== "listened"),
+        job.step,
+      );
       return undefined;
     },
     bury: async (job, reason, detail) => {

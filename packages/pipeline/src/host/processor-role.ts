@@ -27,7 +27,9 @@ import { ErrorLog } from "./error-log.ts";
 import { eventsStage } from "./events-stage.ts";
 import type { Exporter, ExporterDefinition } from "../contract/exporter.ts";
 import { EXPORTERS } from "../contract/exporters.ts";
-import { HeldJobs, Holding } from "../hold/holding.ts";
+import { Holding } from "../hold/holding.ts";
+import { JobList } from "../queue/job-list.ts";
+import { StoredBefore } from "../queue/stored-before.ts";
 import { type Host, HostConfig, HostMetrics } from "./host.ts";
 import { HostFilter } from "../filter/host-filter.ts";
 import { idsStage } from "./ids-stage.ts";
@@ -132,7 +134,7 @@ const OUTAGE_MESSAGES = { began: "sink unavailable: batches are kept and retried
  */
 interface StageParts {
   readonly host: Host;
-  readonly held: HeldJobs;
+  readonly held: JobList;
   readonly outage: Outage;
 }
 
@@ -163,7 +165,7 @@ function createStages({ name, exporter, queues, queueNames }: StagesOptions, red
   const partsOf = (component: string, queue: Queue): StageParts => {
     const outage = new Outage({ component: health.component(component), logger: logger.child({ component }), ...OUTAGE_MESSAGES });
     const heldBatches = `${component}: held batches`;
-    const held = new HeldJobs(redis, queue);
+    const held = JobList.held(redis, queue);
     const holding = new Holding({
       component: health.component(heldBatches),
       logger: logger.child({ component: heldBatches }),
@@ -206,7 +208,12 @@ function createWorkers(
     logger,
     health,
   };
-  const worker = stageWorker({ ...common, ...events, stage: eventsStage(events.host), queue: queues.events });
+  const worker = stageWorker({
+    ...common,
+    ...events,
+    stage: eventsStage(events.host, new StoredBefore(queues.begun, events.held)),
+    queue: queues.events,
+  });
   const workers: WorkerOfStage[] = [{ ...events, worker }];
   const { exporter } = events.host;
   if (processing !== undefined && exporter.process !== undefined) {

@@ -4,7 +4,7 @@
  */
 import { type Logger, type Metrics, type RedisConnection, Repeat, sendTogether } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
-import { HeldJobs } from "../hold/holding.ts";
+import { JobList } from "../queue/job-list.ts";
 import { idsIn } from "../queue/scheduled-ids.ts";
 import { UNDELIVERED_KEY } from "../queue/names.ts";
 
@@ -73,7 +73,7 @@ export class QueueGauges {
 
   async #lagSeconds(queue: Queue): Promise<number> {
     const timestamps = await this.#fieldOf(queue, await this.#oldest(queue), "timestamp");
-    const oldestHeld = await new HeldJobs(this.#options.redis, queue).oldestTimestamp();
+    const oldestHeld = await JobList.held(this.#options.redis, queue).oldestTimestamp();
     const created = [...timestamps, oldestHeld ?? 0].map(Number).filter((timestamp) => timestamp > 0);
     return created.length === 0 ? 0 : Math.max(0, (Date.now() - Math.min(...created)) / 1_000);
   }

@@ -2,7 +2,7 @@
 import { type Health, type RedisConnection, UnavailableError, backoffMs, toError } from "@celery-metrics-exporter/runtime";
 import { LetGo, LostJobError, NewerPayloadError } from "../contract/errors.ts";
 import { tryUntilDecided, GivenBack } from "../deliver/tries.ts";
-import type { HeldJobs } from "../hold/holding.ts";
+import type { JobList } from "../queue/job-list.ts";
 import { QueueWorker, type Fate, type TakenJob } from "../queue/queue-worker.ts";
 import { isListenedJobId } from "../queue/names.ts";
 import { withRedis } from "../queue/redis-errors.ts";
@@ -21,7 +21,7 @@ const NEWER_DELAY_MS = 5_000;
 const NEWER_SPACING_MS = 20;
 
 export interface StageWorkerOptions<P> extends JobHandlerOptions<P> {
-  readonly held: HeldJobs;
+  readonly held: JobList;
   /** A `worker` connection; stays open. */
   readonly redis: RedisConnection;
   readonly prefix: string;
@@ -66,8 +66,9 @@ class StageJobs<P> {
       await this.#done(job, tries > 0);
       return "done";
     } catch (thrown) {
-      // The next one comes in seconds, but not while this one is kept: all have the same id.
+      // The next one comes in seconds. There would be many by the time a newer process takes them.
       if (thrown instanceof NewerPayloadError && isListenedJobId(job.id)) {
+        host.metrics.droppedObservations(1);
         await this.#done(job, false);
         return "done";
       }

@@ -10,10 +10,12 @@ import {
   toError,
 } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
+import { createHash } from "node:crypto";
 import { type BatchPayload, type EventBatch, decodeBatch, payloadsOf } from "../queue/batch.ts";
 import type { ExporterRegistration } from "../contract/exporters.ts";
 import { JOB_NAMES, MOST_OBSERVATION_JOBS, eventsQueueName, listenedJobId } from "../queue/names.ts";
-import { encodeObservations } from "../queue/observations.ts";
+import { JobList } from "../queue/job-list.ts";
+import { MOST_SOURCE_CHARACTERS, encodeObservations } from "../queue/observations.ts";
 import { openQueue, queueIsReady } from "../queue/bullmq.ts";
 import { QueueGaugesOfReceiver, QueueWatch } from "./queue-watch.ts";
 import { withRedis } from "../queue/redis-errors.ts";
@@ -47,7 +49,9 @@ interface Outlet {
   readonly observes: boolean;
   readonly queue: Queue;
   readonly watch: QueueWatch;
-  /** When events were last shed. Seconds since the epoch. */
+  /** The jobs with which receivers report that they listened. */
+  readonly listened: JobList;
+  /** When the last events that were shed were received. Seconds since the epoch. */
   shedAt: number;
 }
 
@@ -69,8 +73,9 @@ export class Fanout {
     this.#outlets = options.exporters.map(({ name, takes, omits = [], observes = false }) => {
       const queue = openQueue(eventsQueueName(name), options);
       const others = options.exporters.map((exporter) => exporter.name).filter((other) => other !== name);
+      const listened = JobList.listened(options.redis, queue);
       const watch = new QueueWatch({ ...options, exporter: name, others, queue, gauges });
-      return { name, takes: new Set<string>(takes), omits: new Set(omits), observes, queue, watch, shedAt: 0 };
+      return { name, takes: new Set<string>(takes), omits: new Set(omits), observes, queue, watch, listened, shedAt: 0 };
     });
     this.#taken = new Set(this.#outlets.flatMap(({ takes }) => [...takes]));
     const { metrics } = options;
@@ -117,19 +122,21 @@ export class Fanout {
 
   /**
    * Reports to every exporter that observes that all events of this time were enqueued. If events of an exporter were shed meanwhile, it gets the time since.
-   * While the last such job of this source waits in a queue, this adds none to it.
+   * While such a job of this source waits in a queue, this adds none to it for some minutes.
    *
-   * @param time in seconds since the epoch.
+   * @param time in seconds since the epoch, by the clock of `receivedAt`.
    * @throws {UnavailableError} if Redis is unavailable.
    */
   async reportListened(source: string, time: { readonly since: number; readonly until: number }): Promise<void> {
-    for (const { name, observes, queue, watch, shedAt } of this.#outlets) {
+    const id = listenedJobId(source, time.until);
+    for (const { name, observes, queue, watch, listened, shedAt } of this.#outlets) {
       const since = Math.max(time.since, shedAt);
       if (!observes || this.#isShedding(watch) || since >= time.until) continue;
-      const payload = encodeObservations([{ type: "listened", source, since, timestamp: time.until }]);
-      await withRedis(`storing for ${name} that this receiver listens`, () =>
-        queue.add(JOB_NAMES.observations, payload, { jobId: listenedJobId(source) }),
-      );
+      const payload = encodeObservations([{ type: "listened", source: shortened(source), since, timestamp: time.until }]);
+      await withRedis(`storing for ${name} that this receiver listens`, async () => {
+        await queue.add(JOB_NAMES.observations, payload, { jobId: id });
+        await listened.add({ id, timestamp: time.until * 1_000 });
+      });
     }
   }
 
@@ -155,7 +162,7 @@ export class Fanout {
     const events = batch.events.filter(({ type }) => outlet.takes.has(type));
     const marked = batch.marked ?? [];
     const isShed = this.#isShedding(outlet.watch);
-    if (isShed && events.length > 0) outlet.shedAt = Date.now() / 1_000;
+    if (isShed && events.length > 0) outlet.shedAt = Math.max(outlet.shedAt, batch.receivedAt ?? Date.now() / 1_000);
     const stored = isShed ? [] : events;
     let jobs = 0;
     // Marked tasks are never shed. An exclusion is marked only once and takes few bytes; without it, the exporter would keep the task
@@ -177,7 +184,9 @@ export class Fanout {
 
   async #store(outlet: Outlet, payload: BatchPayload): Promise<void> {
     try {
-      await outlet.queue.add(JOB_NAMES.batch, payload);
+      // By the same clock as what receivers report, which is compared with it.
+      const { receivedAt } = payload;
+      await outlet.queue.add(JOB_NAMES.batch, payload, receivedAt === undefined ? {} : { timestamp: Math.round(receivedAt * 1_000) });
       this.#isStoring = true;
     } catch (thrown) {
       this.#isStoring = false;
@@ -192,6 +201,13 @@ export class Fanout {
     const workersShow = this.#isStoring && this.#memory.problem === undefined;
     await Promise.all(this.#outlets.map(({ watch }) => watch.refresh(workersShow)));
   }
+}
+
+/** A text that differs from those of other sources. */
+function shortened(source: string): string {
+  if (source.length <= MOST_SOURCE_CHARACTERS) return source;
+  const hash = createHash("sha256").update(source).digest("base64url");
+  return `${source.slice(0, MOST_SOURCE_CHARACTERS - hash.length - 1)}…${hash}`;
 }
 
 /** Events per batch among the oldest batches of a queue; 1 if it has none. Observations may be in front of them. */

@@ -1,6 +1,7 @@
 /** Watches an exporter's queue for the receiver: whether it is full, and whether a processor works on it. */
 import type { Logger, Metrics, RedisConnection } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
+import { JobList } from "../queue/job-list.ts";
 import { UNDELIVERED_KEY } from "../queue/names.ts";
 
 /** Share of the mark below which a full queue is no longer full, so that a slightly slow sink does not make it flap. */
@@ -67,6 +68,8 @@ export interface QueueWatchOptions {
 export class QueueWatch {
   readonly #options: QueueWatchOptions;
   readonly #now: () => number;
+  /** Jobs of the queue that are no batches. */
+  readonly #reports: JobList;
   #backlog = new Backlog();
   #isFull = false;
   /** Since when it has had jobs but no worker. */
@@ -76,6 +79,7 @@ export class QueueWatch {
   constructor(options: QueueWatchOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
+    this.#reports = JobList.listened(options.redis, options.queue);
   }
 
   /** True from the mark on, until well below it. */
@@ -104,14 +108,15 @@ export class QueueWatch {
    */
   async refresh(workersShow: boolean): Promise<void> {
     const { queue, redis, gauges, exporter } = this.#options;
-    const [counts, signs, reported] = await Promise.all([
+    const [counts, signs, undeliveredTasks, reports] = await Promise.all([
       queue.getJobCounts("wait", "delayed", "active"),
       redis.exists(queue.toKey(SIGN_OF_WORKER)),
       redis.get(queue.toKey(UNDELIVERED_KEY)),
+      this.#reports.size(),
     ]);
     const jobs = Object.values(counts).reduce((sum, count) => sum + count, 0);
-    const undelivered = Number(reported ?? 0);
-    this.#backlog.counted(jobs);
+    const undelivered = Number(undeliveredTasks ?? 0);
+    this.#backlog.counted(Math.max(0, jobs - reports));
     this.#judgeAttendance(jobs, signs > 0 || !workersShow);
     this.#judgeFullness(undelivered);
     gauges.set(exporter, { events: this.#backlog.events, undelivered, isUnattended: this.#isUnattended });
@@ -188,7 +193,7 @@ export class Backlog {
     this.#mean = this.#events / this.#jobs;
   }
 
-  /** Notes how many jobs are waiting, delayed or active, according to Redis. */
+  /** Notes how many batches are waiting, delayed or active, according to Redis. */
   counted(jobs: number): void {
     this.#jobs = jobs;
     this.#events = jobs * this.#mean;

@@ -44,12 +44,24 @@ export const UNDELIVERED_KEY = "undelivered";
 /** The key within an exporter's queue with the ids of its jobs with observations. Some of them may be done. */
 export const OBSERVATIONS_KEY = "observations";
 
-const LISTENED = "listened-";
+/** The key within a queue with the ids of held jobs, scored by creation time. Some of them may be done. */
+export const HELD_KEY = "held";
 
-/** The id of the job that says until when the receivers of a source listened. A queue has at most one of each source. */
-export function listenedJobId(source: string): string {
+/** The key within an exporter's queue with the ids of the jobs with which receivers report that they listened. Some of them may be done. */
+export const LISTENED_KEY = "listened";
+
+const LISTENED = "listened-";
+const LISTENED_EVERY_SECONDS = 300;
+
+/**
+ * The id of the job that says until when a receiver of a source listened. A queue has at most one of each source for every five minutes: while nobody reads
+ * it, they become few; and if a job lies in none of BullMQ's lists, it is in the way only for that long.
+ *
+ * @param until in seconds since the epoch.
+ */
+export function listenedJobId(source: string, until: number): string {
   // BullMQ refuses colons.
-  return `${LISTENED}${createHash("sha256").update(source).digest("base64url")}`;
+  return `${LISTENED}${createHash("sha256").update(source).digest("base64url")}-${Math.floor(until / LISTENED_EVERY_SECONDS)}`;
 }
 
 export function isListenedJobId(id: string): boolean {

@@ -16,6 +16,9 @@ export interface ObservationsPayload {
   readonly observations: readonly Observation[];
 }
 
+/** A source is a key in the stores. */
+export const MOST_SOURCE_CHARACTERS = 200;
+
 const text = z.string();
 const amount = z.number().nonnegative();
 
@@ -49,7 +52,7 @@ const schemas = {
       }),
     ),
   }),
-  listened: z.object({ type: z.literal("listened"), source: text, since: amount, timestamp: amount }),
+  listened: z.object({ type: z.literal("listened"), source: text.max(MOST_SOURCE_CHARACTERS), since: amount, timestamp: amount }),
 } satisfies { readonly [T in Observation["type"]]: z.ZodType<Extract<Observation, { type: T }>> };
 
 export function encodeObservations(observations: readonly Observation[]): ObservationsPayload {

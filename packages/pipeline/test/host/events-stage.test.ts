@@ -14,6 +14,8 @@ import { AttemptMemory, EventFilter, FilterConfig, encodeBatch } from "../../src
 import { exporterOf, startHost, type RunningHost } from "../support/host.ts";
 import { privateRedis } from "../support/redis.ts";
 
+const STORED = { has: () => Promise.resolve(true) };
+
 const MARKED = [
   { id: "x", marks: ["-s0"] },
   { id: "y", marks: ["-s0", "-s1"] },
@@ -24,7 +26,7 @@ const BATCH: EventBatch = { broker: "rabbitmq", events: ["a", "b", "c"].map((uui
 describe("a batch that is suspected of having killed its process", () => {
   const buried: DeadLetter[] = [];
   const deadLetters = { add: (letters: readonly DeadLetter[]) => Promise.resolve(void buried.push(...letters)) };
-  const stage = eventsStage({ name: "postgres", deadLetters } as unknown as Host);
+  const stage = eventsStage({ name: "postgres", deadLetters } as unknown as Host, STORED);
 
   it("is split into halves that both have the marked tasks", () => {
     const halves = stage.split(BATCH).map(decodeBatch);
@@ -84,7 +86,7 @@ describe("an action that can kill a process", () => {
       },
       exporter: { export: send, forget: async () => note("forget") },
     };
-    return eventsStage(host as unknown as Host);
+    return eventsStage(host as unknown as Host, STORED);
   }
 
   it("runs as a step of its job: filtering, exporting, forgetting", async () => {

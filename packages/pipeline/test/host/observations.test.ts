@@ -1,4 +1,4 @@
-import type { CeleryEvent, Observation } from "@celery-metrics-exporter/celery";
+import type { CeleryEvent, Listened, Observation } from "@celery-metrics-exporter/celery";
 import { queuesObserved, taskSent, workersObserved } from "@celery-metrics-exporter/celery/testing";
 import { Metrics, PermanentError, TimedOutError, UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
@@ -166,15 +166,15 @@ describe("observations", () => {
     expect(observed).toEqual([]);
   });
 
-  it("of a newer release that a receiver listens are dropped, so that later ones get through", async () => {
+  it("of a newer release that a receiver listens are dropped and counted, because many would wait for it", async () => {
     const observed: Observation[] = [];
     const host = await start(async (observations) => void observed.push(...observations));
-    const jobId = listenedJobId("broker");
+    const jobId = listenedJobId("broker", 1_000);
     await queue.add("observations", { v: 102, observations: [] }, { jobId });
     await untilEmpty();
+    expect(await host.metric("observations_dropped_total", { exporter: "sink" })).toBe(1);
     expect(host.health.report().ready).toBe(true);
-    const since = Date.now() / 1_000 - 60;
-    await queue.add("observations", encodeObservations([{ type: "listened", source: "broker", since, timestamp: since + 60 }]), { jobId });
+    await queue.add("observations", encodeObservations([report(1_000)]), { jobId });
     await vi.waitUntil(() => observed.length === 1, { timeout: 10_000 });
   });
 
@@ -186,11 +186,83 @@ describe("observations", () => {
   });
 });
 
+const report = (until: number): Listened => ({ type: "listened", source: "broker", since: 0, timestamp: until });
+
+describe("a report that a receiver listened", () => {
+  const NOW = Math.floor(Date.now() / 1_000);
+  const isRefused = (events: readonly CeleryEvent[]): boolean => events.some((event) => "uuid" in event && event.uuid === "refused");
+  const observed: Observation[] = [];
+  let exports: (events: readonly CeleryEvent[]) => Promise<void>;
+
+  beforeEach(async () => {
+    observed.length = 0;
+    exports = async (events) => void exported.push(...events);
+    const definition = exporterOf("sink", () => ({
+      export: (events) => exports(events),
+      observe: async (observations) => void observed.push(...observations),
+    }));
+    const host = await startHost(definition, { REDIS_URL: redis.url, PROCESSOR_CONCURRENCY: "3" });
+    closers.push(() => host.stop());
+  });
+
+  const batch = async (uuid: string, receivedAt: number): Promise<void> => {
+    await queue.add("batch", encodeBatch({ broker: "redis", receivedAt, events: [taskSent({ uuid })] }), { timestamp: receivedAt * 1_000 });
+  };
+  const send = async (until: number): Promise<void> => {
+    const jobId = listenedJobId("broker", until);
+    await queue.add("observations", encodeObservations([report(until)]), { jobId });
+    await vi.waitUntil(async () => (await redis.producer.exists(queue.toKey(jobId))) === 0, { timeout: 20_000, interval: 20 });
+  };
+
+  it("waits for the batches before it, which are under way", async () => {
+    let store = (): void => {};
+    const stored = new Promise<void>((resolve) => (store = resolve));
+    let isBegun = false;
+    exports = async (events) => {
+      isBegun = true;
+      await stored;
+      exported.push(...events);
+    };
+    await batch("slow", NOW);
+    await vi.waitUntil(() => isBegun, { timeout: 10_000 });
+    const sent = send(NOW + 1);
+    await vi.waitUntil(async () => (await queue.getActiveCount()) === 2, { timeout: 10_000 });
+    expect(observed).toEqual([]);
+    store();
+    await sent;
+    expect(exported).toHaveLength(1);
+    expect(observed).toEqual([report(NOW + 1)]);
+  });
+
+  it("is left out if such a batch takes long", async () => {
+    let store = (): void => {};
+    exports = () => new Promise<void>((resolve) => (store = resolve));
+    await batch("hangs", NOW);
+    await vi.waitUntil(async () => (await queue.getActiveCount()) === 1, { timeout: 10_000 });
+    await send(NOW + 1);
+    expect(observed).toEqual([]);
+    store();
+  });
+
+  it("is left out while a batch is held that may be the last with a worker's heartbeat", async () => {
+    exports = async (events) => {
+      if (isRefused(events)) throw new PermanentError("no");
+      exported.push(...events);
+    };
+    await batch("refused", NOW - 30);
+    await vi.waitUntil(async () => (await queue.getDelayedCount()) === 1, { timeout: 20_000 });
+    await send(NOW);
+    expect(observed).toEqual([]);
+    await send(NOW + 31);
+    expect(observed).toEqual([report(NOW + 31)]);
+  });
+});
+
 describe("observations that are suspected of having killed their process", () => {
   it("are not split but dropped and counted", async () => {
     let dropped = 0;
     const metrics = { droppedObservations: (count: number) => void (dropped += count) };
-    const stage = eventsStage({ name: "sink", metrics } as unknown as Host);
+    const stage = eventsStage({ name: "sink", metrics } as unknown as Host, { has: () => Promise.resolve(true) });
     const [payload, ...others] = stage.split({ observations: OBSERVATIONS });
     expect(others).toEqual([]);
     const job = stage.decode(JSON.parse(JSON.stringify(payload)));

@@ -2,7 +2,7 @@ import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import { Worker, type Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { BegunBatches, encodeIds, createSchedule } from "../../src/queue/scheduled-ids.ts";
-import { HeldJobs } from "../../src/hold/holding.ts";
+import { JobList } from "../../src/queue/job-list.ts";
 import { openQueue } from "../../src/queue/bullmq.ts";
 import { QueueGauges } from "../../src/host/queue-gauges.ts";
 import { privateRedis } from "../support/redis.ts";
@@ -88,7 +88,7 @@ describe("the lag of a queue", () => {
   });
 
   it("counts the oldest of the held jobs that are still there, and forgets the others", async () => {
-    const held = new HeldJobs(redis.producer, events);
+    const held = JobList.held(redis.producer, events);
     for (let gone = 0; gone < 250; gone++) await held.add({ id: `gone-${gone}`, timestamp: Date.now() - HOUR_MS - gone });
     await add(events, 1_000);
     await add(events, 300_000);

@@ -9,8 +9,10 @@ import {
 import { TASK_EVENT_TYPES } from "@celery-metrics-exporter/celery";
 import { Metrics, UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { EXPORTERS, Fanout, ObservationOutlet, decodeBatch, type EventBatch, type FanoutOptions } from "../../src/index.ts";
+import { decodeObservations } from "../../src/queue/observations.ts";
 import { privateRedis } from "../support/redis.ts";
 import { shopEvents } from "../support/shop-events.ts";
 
@@ -83,21 +85,63 @@ describe("the fan-out", () => {
     expect(await counterOf(metrics, "events_enqueued_total", "postgres")).toBe(3);
   });
 
-  it("reports to each exporter that observes until when a receiver listened, behind the batches, and once for each source while nobody reads it", async () => {
-    const silent = EXPORTERS.map((exporter) => (exporter.name === "postgres" ? { ...exporter, observes: false } : exporter));
-    const { fanout } = await startFanout({ exporters: silent });
-    await fanout.enqueue({ broker: "redis", events: [taskStarted()] });
-    await fanout.reportListened(SOURCE, { since: 1_000, until: 1_005 });
-    await fanout.reportListened(SOURCE, { since: 1_000, until: 1_010 });
-    const jobs = await queueOf("datadog").getJobs(["wait"], 0, -1, true);
-    expect(jobs.map(({ name }) => name)).toEqual(["batch", "observations"]);
-    expect(jobs[1]?.data).toMatchObject({ observations: [{ type: "listened", source: SOURCE, since: 1_000, timestamp: 1_005 }] });
-    expect(await batchesIn("postgres")).toHaveLength(1);
-    await jobs[1]?.remove();
-    await fanout.reportListened(SOURCE, { since: 1_000, until: 1_015 });
-    expect(await queueOf("datadog").getWaitingCount()).toBe(2);
-    await fanout.reportListened("redis://another:6379/0", { since: 1_000, until: 1_015 });
-    expect(await queueOf("datadog").getWaitingCount()).toBe(3);
+  describe("reports until when a receiver listened", () => {
+    const reported = async () =>
+      (await queueOf("datadog").getJobs(["wait"], 0, -1, true))
+        .filter(({ name }) => name === "observations")
+        .map(({ data }) => data as unknown);
+
+    it("to each exporter that observes, behind the batches, and once for each source while nobody reads it", async () => {
+      const silent = EXPORTERS.map((exporter) => (exporter.name === "postgres" ? { ...exporter, observes: false } : exporter));
+      const { fanout } = await startFanout({ exporters: silent });
+      await fanout.enqueue({ broker: "redis", events: [taskStarted()] });
+      await fanout.reportListened(SOURCE, { since: 1_000, until: 1_205 });
+      await fanout.reportListened(SOURCE, { since: 1_000, until: 1_210 });
+      const jobs = await queueOf("datadog").getJobs(["wait"], 0, -1, true);
+      expect(jobs.map(({ name }) => name)).toEqual(["batch", "observations"]);
+      expect(jobs[1]?.data).toMatchObject({ observations: [{ type: "listened", source: SOURCE, since: 1_000, timestamp: 1_205 }] });
+      expect(await batchesIn("postgres")).toHaveLength(1);
+      await jobs[1]?.remove();
+      await fanout.reportListened(SOURCE, { since: 1_000, until: 1_215 });
+      expect(await queueOf("datadog").getWaitingCount()).toBe(2);
+      await fanout.reportListened("redis://another:6379/0", { since: 1_000, until: 1_215 });
+      expect(await queueOf("datadog").getWaitingCount()).toBe(3);
+    });
+
+    it("although the job of an earlier report lies in none of BullMQ's lists", async () => {
+      const { fanout } = await startFanout();
+      const queue = queueOf("datadog");
+      await fanout.reportListened(SOURCE, { since: 1_000, until: 1_205 });
+      await redis.producer.del(queue.toKey("wait"));
+      await fanout.reportListened(SOURCE, { since: 1_000, until: 1_210 });
+      expect(await queue.getWaitingCount()).toBe(0);
+      await fanout.reportListened(SOURCE, { since: 1_000, until: 1_505 });
+      expect(await queue.getWaitingCount()).toBe(1);
+    });
+
+    it("by a text of at most 200 characters, which tells sources apart", async () => {
+      const { fanout } = await startFanout();
+      const sources = ["x", "y"].map((end) => `amqp://broker/${"shop".repeat(100)}${end}`);
+      for (const source of sources) await fanout.reportListened(source, { since: 1_000, until: 1_205 });
+      const names = (await reported()).flatMap((data) => decodeObservations(data).map((each) => each.type === "listened" && each.source));
+      expect(new Set(names).size).toBe(2);
+      for (const name of names) expect(name).toHaveLength(200);
+    });
+
+    it("in jobs that are not counted as batches", async () => {
+      const { fanout, metrics } = await startFanout();
+      await fanout.enqueue({ broker: "redis", events: Array.from({ length: 100 }, (_, index) => taskStarted({ uuid: `task-${index}` })) });
+      for (const until of [1_000, 1_300, 1_600]) await fanout.reportListened(SOURCE, { since: 0, until });
+      expect(await reported()).toHaveLength(3);
+      const events = async () =>
+        (await metrics.registry.getSingleMetric("celery_metrics_exporter_queue_events")?.get())?.values.find(
+          ({ labels }) => labels["exporter"] === "datadog",
+        )?.value;
+      // The queue is counted every second.
+      await expect.poll(events).toBe(100);
+      await sleep(1_500);
+      expect(await events()).toBe(100);
+    });
   });
 
   it("reports nothing to an exporter whose events are shed, and afterwards the time since", async () => {
@@ -105,25 +149,24 @@ describe("the fan-out", () => {
     const events = Array.from({ length: 100 }, (_, index) => taskStarted({ uuid: `task-${index}` }));
     await expect
       .poll(async () => {
-        await fanout.enqueue({ broker: "redis", events });
+        await fanout.enqueue({ broker: "redis", receivedAt: 2_000, events });
         return counterOf(metrics, "events_shed_total", "postgres");
       })
       .toBeGreaterThan(0);
     const queue = queueOf("postgres");
     const reported = async () =>
       (await queue.getJobs(["wait"])).filter(({ name }) => name === "observations").map(({ data }) => data as unknown);
-    const now = Date.now() / 1_000;
-    await fanout.reportListened(SOURCE, { since: now - 1_000, until: now });
+    await fanout.reportListened(SOURCE, { since: 1_000, until: 2_001 });
     expect(await reported()).toEqual([]);
     await queue.drain();
     await expect
       .poll(async () => {
-        await fanout.reportListened(SOURCE, { since: now - 1_000, until: Date.now() / 1_000 });
+        await fanout.reportListened(SOURCE, { since: 1_000, until: 2_010 });
         return reported();
       })
       .toHaveLength(1);
     const [{ observations }] = (await reported()) as [{ observations: [{ since: number }] }];
-    expect(observations[0].since).toBeGreaterThan(now - 60);
+    expect(observations[0].since, "the clock of the receiver counts").toBe(2_000);
   });
 
   it("cuts a huge batch, such as a message that is a list of 25,000 events, into several jobs", async () => {

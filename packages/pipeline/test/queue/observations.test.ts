@@ -40,6 +40,12 @@ describe("a payload of observations", () => {
     expect(() => decodeObservations({ v: 102, observations: 5 })).toThrow("observations of version 102");
   });
 
+  it("is not read if a source is longer than any receiver writes it", () => {
+    const payload = (source: string) => throughJson(encodeObservations([{ type: "listened", source, since: 1, timestamp: 2 }]));
+    expect(decodeObservations(payload("x".repeat(200)))).toHaveLength(1);
+    expect(() => decodeObservations(payload("x".repeat(201)))).toThrow(PermanentError);
+  });
+
   it("is read without types and fields that only a newer release knows", () => {
     const { queues, ...observed } = queuesObserved();
     const newer = { ...observed, queues: queues.map((queue) => ({ ...queue, paused: true })), vhosts: [] };
