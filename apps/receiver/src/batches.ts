@@ -22,7 +22,7 @@ export interface Batch {
   readonly future: CeleryEvent[];
   /** Total size of its messages as received from the broker. */
   bytes: number;
-  /** Seconds since the epoch. */
+  /** Seconds since the epoch, by `BatcherOptions.now`. */
   readonly closedAt: number;
 }
 
@@ -37,6 +37,8 @@ export interface BatcherOptions {
   readonly maxMs: number;
   /** Size of the messages as received from the broker. */
   readonly maxBytes: number;
+  /** Seconds since the epoch. */
+  readonly now: () => number;
   /** Receives each batch once. Must not throw. */
   readonly onBatch: (batch: Batch) => void;
 }
@@ -72,7 +74,7 @@ export class Batcher {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     if (this.#items === 0) return;
-    const batch = { ...this.#open, closedAt: Date.now() / 1_000 };
+    const batch = { ...this.#open, closedAt: this.#options.now() };
     this.#open = emptyBatch();
     this.#items = 0;
     this.#options.onBatch(batch);

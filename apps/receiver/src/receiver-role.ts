@@ -27,6 +27,7 @@ import { HotStandby } from "./standby/hot-standby.ts";
 import { ReceiverMetrics } from "./receiver-metrics.ts";
 import { receiverClock, SenderClocks } from "./clocks.ts";
 import { Receiver } from "./receiver.ts";
+import { RedisClock } from "./redis-clock.ts";
 import { redactionOf } from "./redaction/redaction.ts";
 import { SharedQueueWatch } from "./standby/shared-queue.ts";
 
@@ -45,6 +46,8 @@ export const receiver: Role<typeof Config> = defineRole({
     );
     const redis = await openRedis(context, { use: "producer", name: "redis" });
     await warnIfNotDurable(redis, logger);
+    const clock = new RedisClock(redis, logger);
+    await clock.sync();
 
     for (const warning of brokerUrlWarnings(config.CELERY_BROKER_URL)) logger.warn(`CELERY_BROKER_URL: ${warning}`);
     const source = createEventSource(broker, options, { logger, health, metrics, startupTimeoutMs });
@@ -90,10 +93,11 @@ export const receiver: Role<typeof Config> = defineRole({
         maxMs: config.BATCH_MAX_MS,
         maxBytes: source.redelivers ? Math.min(config.BATCH_MAX_BYTES, config.RABBITMQ_PREFETCH_BYTES / 2) : config.BATCH_MAX_BYTES,
       },
+      clock,
       redaction: redactionOf(config),
       metrics: receiverMetrics,
       advice: new EventAdvice(logger),
-      clocks: new SenderClocks({ now: await receiverClock(redis, logger), health: health.component("clock"), logger }),
+      clocks: new SenderClocks({ now: receiverClock(clock, logger), health: health.component("clock"), logger }),
       health: health.component("taking"),
       logger,
     });

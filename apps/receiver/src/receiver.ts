@@ -6,12 +6,13 @@ import { Batcher, type Batch, type BatcherOptions, type Delivery } from "./batch
 import type { EventAdvice } from "./event-advice.ts";
 import type { ReceiverMetrics } from "./receiver-metrics.ts";
 import type { Redaction } from "./redaction/redaction.ts";
+import type { RedisClock } from "./redis-clock.ts";
 import type { SenderClocks } from "./clocks.ts";
 
 export interface ReceiverOptions {
   readonly source: EventSource;
   readonly delivery: Pick<Delivery, "deliver">;
-  /** Reports to the exporters of what time they have got all events, in seconds since the epoch. */
+  /** Reports to the exporters of what time they have got all events, in seconds since the epoch, by the clock. */
   readonly reportListened: (time: { readonly since: number; readonly until: number }) => Promise<void>;
   /** A worker has come online. Called often. */
   readonly onWorkerOnline: () => void;
@@ -21,7 +22,9 @@ export interface ReceiverOptions {
   readonly takes: (event: CeleryEvent) => boolean;
   /** Names what is full, as the reason to pause; undefined if nothing is full. Called often. */
   readonly fullBecause: () => string | undefined;
-  readonly batch: Omit<BatcherOptions, "onBatch">;
+  readonly batch: Omit<BatcherOptions, "onBatch" | "now">;
+  /** By which it says when it heard something, and when it listened. */
+  readonly clock: Pick<RedisClock, "now" | "sync">;
   /** Hides what must not be stored. */
   readonly redaction: Redaction | undefined;
   readonly metrics: ReceiverMetrics;
@@ -39,6 +42,8 @@ const CHECK_MS = 500;
 const REPORT_MS = 5_000;
 /** A batch that needs longer to be stored leaves events waiting behind it, whose workers would look silent. */
 const SLOW_MS = 5_000;
+/** If nothing ran for longer, the process was frozen or busy. What was sent meanwhile may still wait in a socket. */
+const FROZEN_MS = 5_000;
 
 /**
  * One rule bounds the memory: the source is paused while `MAX_IN_FLIGHT` batches, or as many bytes as one batch may have, wait to be stored,
@@ -56,11 +61,12 @@ export class Receiver {
   #reporting: Repeat | undefined;
   /** Since when nothing kept events waiting (`performance.now()`); undefined while something does. */
   #freeSince: number | undefined;
+  #checkedAt = performance.now();
   #draining = false;
 
   constructor(options: ReceiverOptions) {
     this.#options = options;
-    this.#batcher = new Batcher({ ...options.batch, onBatch: (batch) => this.#send(batch) });
+    this.#batcher = new Batcher({ ...options.batch, now: () => options.clock.now(), onBatch: (batch) => this.#send(batch) });
   }
 
   /** @throws {UnavailableError} if the broker refuses us. */
@@ -140,8 +146,11 @@ export class Receiver {
     const { source, health, fullBecause } = this.#options;
     // During a drain little is left, and it has nowhere else to go.
     const full = this.#draining ? undefined : fullBecause();
+    const now = performance.now();
+    if (now - this.#checkedAt > FROZEN_MS) this.#freeSince = undefined;
+    this.#checkedAt = now;
     if (full !== undefined || source.listeningSince === undefined) this.#freeSince = undefined;
-    else this.#freeSince ??= performance.now();
+    else this.#freeSince ??= now;
     if (full === undefined) health.up();
     else health.down(`holding: ${full}`);
     if (full !== undefined || this.#isBusy) source.pause();
@@ -150,15 +159,17 @@ export class Receiver {
 
   /** Once all events that came until now are stored, unless some are missing. */
   async #reportListened(): Promise<void> {
-    const { source, isActive, reportListened } = this.#options;
-    const [now, startedAt] = [Date.now(), performance.now()];
+    const { source, clock, isActive, reportListened } = this.#options;
+    if (await clock.sync()) this.#freeSince = undefined;
+    this.#regulate();
+    const [now, startedAt] = [clock.now(), performance.now()];
     this.#batcher.flush();
     // While the source is paused, messages wait in it.
     const takenUntil = Math.min(startedAt, source.waitingSince ?? startedAt);
     await Promise.all(this.#inFlight);
     const { listeningSince } = source;
     if (this.#draining || !isActive() || listeningSince === undefined || this.#freeSince === undefined) return;
-    const secondsAt = (moment: number): number => (now + moment - startedAt) / 1_000;
+    const secondsAt = (moment: number): number => now + (moment - startedAt) / 1_000;
     const [since, until] = [secondsAt(Math.max(listeningSince, this.#freeSince)), secondsAt(takenUntil)];
     if (since < until) await reportListened({ since, until });
   }

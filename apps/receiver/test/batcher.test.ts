@@ -24,7 +24,15 @@ describe("Batcher", () => {
   });
 
   function batcherOf(bounds: Partial<BatcherOptions> = {}): Batcher {
-    return new Batcher({ maxEvents: 10, maxMessages: 100, maxMs: 50, maxBytes: 1_000, onBatch: (batch) => batches.push(batch), ...bounds });
+    return new Batcher({
+      maxEvents: 10,
+      maxMessages: 100,
+      maxMs: 50,
+      maxBytes: 1_000,
+      now: () => 1_000,
+      onBatch: (batch) => batches.push(batch),
+      ...bounds,
+    });
   }
 
   const sizes = (): number[] => batches.map((batch) => batch.events.length);
@@ -86,7 +94,7 @@ describe("Batcher", () => {
     const batcher = batcherOf();
     const messages = Array.from({ length: 10 }, () => message(1));
     for (const [index, each] of messages.entries()) batcher.add(each, { ...contentOf([]), rejected: index % 2 === 0 ? [REJECTED] : [] });
-    const closedAt = Date.now() / 1_000;
+    const closedAt = 1_000;
     expect(batches).toEqual([
       { messages, events: [], future: [], rejected: Array.from({ length: 5 }, () => REJECTED), bytes: 10, closedAt },
     ]);

@@ -10,6 +10,8 @@ import { Receiver, type ReceiverOptions } from "../src/receiver.ts";
 import { SenderClocks } from "../src/clocks.ts";
 
 const MAX_BYTES = 1_000;
+/** How far the clock of Redis is ahead of ours. */
+const AHEAD_SECONDS = 1_000;
 const logger = pino({ level: "silent" });
 
 class ManualSource implements EventSource {
@@ -59,6 +61,7 @@ describe("the amount that the receiver holds", () => {
       takes: () => true,
       fullBecause: () => undefined,
       batch: { maxEvents: 2, maxMessages: 10, maxMs: 60_000, maxBytes: MAX_BYTES },
+      clock: { now: () => AHEAD_SECONDS + Date.now() / 1_000, sync: () => Promise.resolve(false) },
       redaction: undefined,
       metrics: new ReceiverMetrics(new Metrics(), "rabbitmq"),
       advice: new EventAdvice(logger),
@@ -99,10 +102,18 @@ describe("the amount that the receiver holds", () => {
     let isActive = true;
     let full: string | undefined;
     const BATCH = { maxEvents: 2, maxMessages: 10, maxBytes: MAX_BYTES };
-    const listens = (maxMs = 1): Promise<ManualSource> =>
+    /** As if the process had been frozen: the clocks go on, and no timer fires. */
+    function sleepFor(ms: number): number {
+      const real = performance.now.bind(performance);
+      vi.spyOn(performance, "now").mockImplementation(() => real() + ms);
+      vi.setSystemTime(Date.now() + ms);
+      return Date.now() / 1_000;
+    }
+    const listens = (maxMs = 1, clock?: ReceiverOptions["clock"]): Promise<ManualSource> =>
       start({
+        ...(clock && { clock }),
         batch: { ...BATCH, maxMs },
-        reportListened: async (time) => void reported.push(time),
+        reportListened: async ({ since, until }) => void reported.push({ since: since - AHEAD_SECONDS, until: until - AHEAD_SECONDS }),
         isActive: () => isActive,
         fullBecause: () => full,
       });
@@ -112,7 +123,10 @@ describe("the amount that the receiver holds", () => {
       isActive = true;
       full = undefined;
     });
-    afterEach(() => vi.useRealTimers());
+    afterEach(() => {
+      vi.restoreAllMocks();
+      vi.useRealTimers();
+    });
 
     it("is reported for the whole time, although no event arrives", async () => {
       const source = await listens();
@@ -169,6 +183,31 @@ describe("the amount that the receiver holds", () => {
       stored.shift()?.();
       await vi.advanceTimersByTimeAsync(10);
       expect(reported.map(({ until }) => Math.round(until - startedAt))).toEqual([5]);
+    });
+
+    it("is not reported of the time in which the process was frozen", async () => {
+      const source = await listens();
+      source.listeningSince = performance.now();
+      await vi.advanceTimersByTimeAsync(5_500);
+      const before = reported.splice(0);
+      expect(before).toHaveLength(1);
+      const wokenAt = sleepFor(60_000);
+      await vi.advanceTimersByTimeAsync(5_500);
+      expect(reported).toHaveLength(1);
+      expect(reported[0]?.since).toBeGreaterThanOrEqual(wokenAt);
+    });
+
+    it("is not reported of the time before a step of the clock", async () => {
+      let hasStepped = false;
+      await listens(1, { now: () => AHEAD_SECONDS + Date.now() / 1_000, sync: () => Promise.resolve(hasStepped) });
+      await vi.advanceTimersByTimeAsync(9_500);
+      hasStepped = true;
+      await vi.advanceTimersByTimeAsync(1_000);
+      hasStepped = false;
+      const steppedAt = Date.now() / 1_000 - 1;
+      await vi.advanceTimersByTimeAsync(5_000);
+      expect(reported).toHaveLength(2);
+      expect(reported[1]?.since).toBeGreaterThanOrEqual(steppedAt);
     });
 
     it("is reported up to the oldest message that waits, while the source is paused", async () => {

@@ -1,6 +1,7 @@
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { receiverClock } from "../src/clocks.ts";
+import { RedisClock } from "../src/redis-clock.ts";
 
 const DAY = 86_400;
 const OURS = 1_795_000_000;
@@ -16,7 +17,12 @@ describe("the receiver's clock", () => {
     vi.useRealTimers();
   });
 
-  const clockBeside = (redisSeconds: number) => receiverClock({ time: () => Promise.resolve([redisSeconds, 0]) }, logger);
+  async function clockOf(time: () => Promise<[number, number]>): Promise<() => number> {
+    const redis = new RedisClock({ time }, logger);
+    await redis.sync();
+    return receiverClock(redis, logger);
+  }
+  const clockBeside = (redisSeconds: number) => clockOf(() => Promise.resolve([redisSeconds, 0]));
 
   it("is this machine's if Redis' is behind, and follows it", async () => {
     const clock = await clockBeside(OURS - 9 * DAY);
@@ -44,8 +50,63 @@ describe("the receiver's clock", () => {
   });
 
   it("is this machine's if Redis does not report its time", async () => {
-    const clock = await receiverClock({ time: () => Promise.reject(new Error("NOPERM")) }, logger);
+    const clock = await clockOf(() => Promise.reject(new Error("NOPERM")));
     expect(clock()).toBe(OURS);
     expect(warnings).toEqual([]);
+  });
+});
+
+describe("the clock of Redis", () => {
+  const logger = pino({ level: "silent" });
+  let answer: () => Promise<[number, number]>;
+  let clock: RedisClock;
+  beforeEach(() => {
+    vi.useFakeTimers({ now: OURS * 1_000 });
+    answer = () => Promise.resolve([OURS + 100, 500_000]);
+    clock = new RedisClock({ time: () => answer() }, logger);
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  it("is this machine's until Redis has told its own", async () => {
+    expect(clock.now()).toBe(OURS);
+    expect(await clock.sync()).toBe(false);
+    expect(clock.now()).toBeCloseTo(OURS + 100.5, 3);
+  });
+
+  it("goes on while Redis is away and whatever this machine's clock is set to", async () => {
+    await clock.sync();
+    answer = () => Promise.reject(new Error("away"));
+    vi.advanceTimersByTime(10_000);
+    vi.setSystemTime(0);
+    expect(await clock.sync()).toBe(false);
+    expect(clock.now()).toBeCloseTo(OURS + 110.5, 3);
+  });
+
+  it("is read halfway between question and answer, and not from an answer that comes late", async () => {
+    const late = (ms: number) => () => new Promise<[number, number]>((resolve) => setTimeout(() => resolve([OURS + 200, 0]), ms));
+    await clock.sync();
+    for (const [ms, expected] of [
+      [1_100, OURS + 101.6],
+      [900, OURS + 200.45],
+    ] as const) {
+      answer = late(ms);
+      const syncing = clock.sync();
+      await vi.advanceTimersByTimeAsync(ms);
+      await syncing;
+      expect(clock.now()).toBeCloseTo(expected, 3);
+    }
+  });
+
+  it.each([
+    [4, false],
+    [6, true],
+    [-6, true],
+  ])("says whether it made a step: by %s s, %s", async (seconds, isStep) => {
+    await clock.sync();
+    answer = () => Promise.resolve([OURS + 100 + seconds, 500_000]);
+    expect(await clock.sync()).toBe(isStep);
+    expect(await clock.sync()).toBe(false);
   });
 });
