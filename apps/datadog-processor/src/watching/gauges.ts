@@ -8,7 +8,7 @@
  *   queue.consumers   queue    as RabbitMQ counts them; with Redis, the workers that say they consume from the queue
  *   queue.oldest_age  queue    seconds that the oldest of the messages has waited
  *
- * While no receiver listens, it is not known whether a silent worker is online. Then its gauges are not sent.
+ * While the receivers of a broker do not listen, it is not known whether a silent worker is online. Then its gauges are not sent.
  */
 import { type Logger, Outage, Repeat, toError } from "@celery-metrics-exporter/runtime";
 import { type Watched, consumersByQueue, isUp, workersUp } from "@celery-metrics-exporter/task-store";

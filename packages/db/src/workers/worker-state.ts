@@ -13,7 +13,7 @@ import {
 } from "../tables/schema.ts";
 
 /**
- * `up`: it was heard lately. `lost`: it fell silent without a word. `offline`: it said that it stops. `unknown`: it was not heard, but no receiver listened,
+ * `up`: it was heard lately. `lost`: it fell silent without a word. `offline`: it said that it stops. `unknown`: it was not heard, but receivers did not listen,
  * its events are processed late, or all workers fell silent together.
  */
 export type WorkerState = "up" | "lost" | "offline" | "unknown";

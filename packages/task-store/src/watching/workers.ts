@@ -63,7 +63,7 @@ export function isUp({ isOnline, heardAt, silentSeconds }: WorkerState, timeoutS
 }
 
 /**
- * How many workers are up; undefined if that is not known, because one may be up or not, or because no receiver listened within the timeout.
+ * How many workers are up; undefined if that is not known, because one may be up or not, or because receivers of a source did not listen within the timeout.
  *
  * @param timeoutSeconds how long a worker that is silent counts as up.
  * @param now seconds since the epoch.
