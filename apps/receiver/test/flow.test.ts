@@ -85,6 +85,14 @@ describe("the amount that the receiver holds", () => {
     await expect.poll(() => source.paused).toBe(false);
   });
 
+  it("carries the time by the clock of Redis", async () => {
+    const closedAt: number[] = [];
+    const deliver: ReceiverOptions["delivery"]["deliver"] = (batch) => Promise.resolve(closedAt.push(batch.closedAt) > 0);
+    const source = await start({ delivery: { deliver }, clock: { now: () => 1_234, sync: () => Promise.resolve(false) } });
+    for (let count = 0; count < 2; count += 1) source.hand(message(10));
+    expect(closedAt).toEqual([1_234]);
+  });
+
   it("is at most as many bytes as one batch may have, or a single batch", async () => {
     const source = await start();
     for (let count = 0; count < 3; count += 1) source.hand(message(300));
