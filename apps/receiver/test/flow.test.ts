@@ -38,6 +38,14 @@ function message(bytes: number): RawMessage {
   return { bytes, decode: () => ({ events: [taskStarted()], rejected: [] }), ack: () => {} };
 }
 
+/** As if the process had been frozen: the clocks go on, and no timer fires. */
+function sleepFor(ms: number): number {
+  const real = performance.now.bind(performance);
+  vi.spyOn(performance, "now").mockImplementation(() => real() + ms);
+  vi.setSystemTime(Date.now() + ms);
+  return Date.now() / 1_000;
+}
+
 describe("the amount that the receiver holds", () => {
   const receivers: Receiver[] = [];
   const stored: (() => void)[] = [];
@@ -110,13 +118,6 @@ describe("the amount that the receiver holds", () => {
     let isActive = true;
     let full: string | undefined;
     const BATCH = { maxEvents: 2, maxMessages: 10, maxBytes: MAX_BYTES };
-    /** As if the process had been frozen: the clocks go on, and no timer fires. */
-    function sleepFor(ms: number): number {
-      const real = performance.now.bind(performance);
-      vi.spyOn(performance, "now").mockImplementation(() => real() + ms);
-      vi.setSystemTime(Date.now() + ms);
-      return Date.now() / 1_000;
-    }
     const listens = (maxMs = 1, clock?: ReceiverOptions["clock"]): Promise<ManualSource> =>
       start({
         ...(clock && { clock }),

@@ -56,6 +56,8 @@ describe("the receiver's clock", () => {
   });
 });
 
+const late = (ms: number) => () => new Promise<[number, number]>((resolve) => setTimeout(() => resolve([OURS + 200, 0]), ms));
+
 describe("the clock of Redis", () => {
   const logger = pino({ level: "silent" });
   let answer: () => Promise<[number, number]>;
@@ -85,7 +87,6 @@ describe("the clock of Redis", () => {
   });
 
   it("is read halfway between question and answer, and not from an answer that comes late", async () => {
-    const late = (ms: number) => () => new Promise<[number, number]>((resolve) => setTimeout(() => resolve([OURS + 200, 0]), ms));
     await clock.sync();
     for (const [ms, expected] of [
       [1_100, OURS + 101.6],

@@ -188,9 +188,20 @@ describe("observations", () => {
 
 const report = (until: number): Listened => ({ type: "listened", source: "broker", since: 0, timestamp: until });
 
+const isRefused = (events: readonly CeleryEvent[]): boolean => events.some((event) => "uuid" in event && event.uuid === "refused");
+
+const batch = async (uuid: string, receivedAt: number): Promise<void> => {
+  await queue.add("batch", encodeBatch({ broker: "redis", receivedAt, events: [taskSent({ uuid })] }), { timestamp: receivedAt * 1_000 });
+};
+
+const send = async (until: number): Promise<void> => {
+  const jobId = listenedJobId("broker", until);
+  await queue.add("observations", encodeObservations([report(until)]), { jobId });
+  await vi.waitUntil(async () => (await redis.producer.exists(queue.toKey(jobId))) === 0, { timeout: 20_000, interval: 20 });
+};
+
 describe("a report that a receiver listened", () => {
   const NOW = Math.floor(Date.now() / 1_000);
-  const isRefused = (events: readonly CeleryEvent[]): boolean => events.some((event) => "uuid" in event && event.uuid === "refused");
   const observed: Observation[] = [];
   let exports: (events: readonly CeleryEvent[]) => Promise<void>;
 
@@ -205,43 +216,31 @@ describe("a report that a receiver listened", () => {
     closers.push(() => host.stop());
   });
 
-  const batch = async (uuid: string, receivedAt: number): Promise<void> => {
-    await queue.add("batch", encodeBatch({ broker: "redis", receivedAt, events: [taskSent({ uuid })] }), { timestamp: receivedAt * 1_000 });
-  };
-  const send = async (until: number): Promise<void> => {
-    const jobId = listenedJobId("broker", until);
-    await queue.add("observations", encodeObservations([report(until)]), { jobId });
-    await vi.waitUntil(async () => (await redis.producer.exists(queue.toKey(jobId))) === 0, { timeout: 20_000, interval: 20 });
-  };
-
   it("waits for the batches before it, which are under way", async () => {
-    let store = (): void => {};
-    const stored = new Promise<void>((resolve) => (store = resolve));
-    let isBegun = false;
+    const stores: (() => void)[] = [];
     exports = async (events) => {
-      isBegun = true;
-      await stored;
+      await new Promise<void>((resolve) => stores.push(resolve));
       exported.push(...events);
     };
     await batch("slow", NOW);
-    await vi.waitUntil(() => isBegun, { timeout: 10_000 });
+    await vi.waitUntil(() => stores.length === 1, { timeout: 10_000 });
     const sent = send(NOW + 1);
     await vi.waitUntil(async () => (await queue.getActiveCount()) === 2, { timeout: 10_000 });
     expect(observed).toEqual([]);
-    store();
+    stores[0]?.();
     await sent;
     expect(exported).toHaveLength(1);
     expect(observed).toEqual([report(NOW + 1)]);
   });
 
   it("is left out if such a batch takes long", async () => {
-    let store = (): void => {};
-    exports = () => new Promise<void>((resolve) => (store = resolve));
+    const stores: (() => void)[] = [];
+    exports = () => new Promise<void>((resolve) => stores.push(resolve));
     await batch("hangs", NOW);
     await vi.waitUntil(async () => (await queue.getActiveCount()) === 1, { timeout: 10_000 });
     await send(NOW + 1);
     expect(observed).toEqual([]);
-    store();
+    stores[0]?.();
   });
 
   it("is left out while a batch is held that may be the last with a worker's heartbeat", async () => {

@@ -69,6 +69,11 @@ const SOURCE = "amqp://broker:5672, queue events";
 /** As registered, but one of them takes no events of workers. */
 const choosy = EXPORTERS.map((exporter) => (exporter.name === "postgres" ? { ...exporter, takes: TASK_EVENT_TYPES } : exporter));
 
+const reportedToDatadog = async () =>
+  (await queueOf("datadog").getJobs(["wait"], 0, -1, true))
+    .filter(({ name }) => name === "observations")
+    .map(({ data }) => data as unknown);
+
 describe("the fan-out", () => {
   it("counts shed events from 0, for each exporter", async () => {
     const { metrics } = await startFanout();
@@ -86,11 +91,6 @@ describe("the fan-out", () => {
   });
 
   describe("reports until when a receiver listened", () => {
-    const reported = async () =>
-      (await queueOf("datadog").getJobs(["wait"], 0, -1, true))
-        .filter(({ name }) => name === "observations")
-        .map(({ data }) => data as unknown);
-
     it("to each exporter that observes, behind the batches, and once for each source while nobody reads it", async () => {
       const silent = EXPORTERS.map((exporter) => (exporter.name === "postgres" ? { ...exporter, observes: false } : exporter));
       const { fanout } = await startFanout({ exporters: silent });
@@ -123,7 +123,9 @@ describe("the fan-out", () => {
       const { fanout } = await startFanout();
       const sources = ["x", "y"].map((end) => `amqp://broker/${"shop".repeat(100)}${end}`);
       for (const source of sources) await fanout.reportListened(source, { since: 1_000, until: 1_205 });
-      const names = (await reported()).flatMap((data) => decodeObservations(data).map((each) => each.type === "listened" && each.source));
+      const names = (await reportedToDatadog()).flatMap((data) =>
+        decodeObservations(data).map((each) => each.type === "listened" && each.source),
+      );
       expect(new Set(names).size).toBe(2);
       for (const name of names) expect(name).toHaveLength(200);
     });
@@ -132,7 +134,7 @@ describe("the fan-out", () => {
       const { fanout, metrics } = await startFanout();
       await fanout.enqueue({ broker: "redis", events: Array.from({ length: 100 }, (_, index) => taskStarted({ uuid: `task-${index}` })) });
       for (const until of [1_000, 1_300, 1_600]) await fanout.reportListened(SOURCE, { since: 0, until });
-      expect(await reported()).toHaveLength(3);
+      expect(await reportedToDatadog()).toHaveLength(3);
       const events = async () =>
         (await metrics.registry.getSingleMetric("celery_metrics_exporter_queue_events")?.get())?.values.find(
           ({ labels }) => labels["exporter"] === "datadog",

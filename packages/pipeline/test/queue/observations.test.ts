@@ -17,6 +17,8 @@ const BARE: readonly Observation[] = [
   { type: "listened", source: "amqp://broker:5672", since: 1, timestamp: 2 },
 ];
 
+const ofSource = (source: string) => throughJson(encodeObservations([{ type: "listened", source, since: 1, timestamp: 2 }]));
+
 describe("a payload of observations", () => {
   it("gives back every observation, with all fields or few", () => {
     const observations = [queuesObserved(), workersObserved(), ...BARE];
@@ -41,9 +43,8 @@ describe("a payload of observations", () => {
   });
 
   it("is not read if a source is longer than any receiver writes it", () => {
-    const payload = (source: string) => throughJson(encodeObservations([{ type: "listened", source, since: 1, timestamp: 2 }]));
-    expect(decodeObservations(payload("x".repeat(200)))).toHaveLength(1);
-    expect(() => decodeObservations(payload("x".repeat(201)))).toThrow(PermanentError);
+    expect(decodeObservations(ofSource("x".repeat(200)))).toHaveLength(1);
+    expect(() => decodeObservations(ofSource("x".repeat(201)))).toThrow(PermanentError);
   });
 
   it("is read without types and fields that only a newer release knows", () => {

@@ -103,6 +103,9 @@ it("refuses workers past its limit until those that are silent for minutes have 
   expect((await all(NOW + 800)).map(({ worker }) => worker)).toEqual([W1, W2]);
 });
 
+const withTimeout = (timeoutSeconds: number) =>
+  new Workers({ redis, key: "workers", listenedKey: "listened", timeoutSeconds, purgeSeconds: PURGE_SECONDS });
+
 describe("a worker that is silent", () => {
   it.each(LISTENING_CASES)("is down if the receivers would have heard it: $name", async (listening) => {
     const now = Math.floor(Date.now() / 1_000);
@@ -130,8 +133,6 @@ describe("a worker that is silent", () => {
   });
 
   it("is not judged by what was enough for a shorter timeout", async () => {
-    const withTimeout = (timeoutSeconds: number) =>
-      new Workers({ redis, key: "workers", listenedKey: "listened", timeoutSeconds, purgeSeconds: PURGE_SECONDS });
     await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], NOW - 1_000);
     await withTimeout(30).listened([{ type: "listened", source: "broker", since: NOW - 40, timestamp: NOW }]);
     expect((await withTimeout(30).all(NOW)).states[0]?.silentSeconds).toBe(1_000);
@@ -176,6 +177,13 @@ it("were heard now at the latest, even if the receiver's clock is ahead", async 
   expect(listenedUntil).toBeLessThanOrEqual(now);
 });
 
+const stored = async (batches: readonly (readonly Listened[])[]) => {
+  await redis.flushall();
+  await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], NOW - 2_000);
+  for (const batch of batches) await workers.listened(batch);
+  return { hash: await redis.hgetall(`listened:${TIMEOUT_SECONDS}`), known: await workers.all(NOW) };
+};
+
 it("what receivers report leads to the same state in any order, repeated, and in any batches", async () => {
   const report = fc
     .record({
@@ -188,12 +196,6 @@ it("what receivers report leads to the same state in any order, repeated, and in
   const delivery = history.chain((reports) =>
     fc.record({ reports: fc.constant(reports), batches: doubled(reports).chain(shuffled).chain(split) }),
   );
-  const stored = async (batches: readonly (readonly Listened[])[]) => {
-    await redis.flushall();
-    await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], NOW - 2_000);
-    for (const batch of batches) await workers.listened(batch);
-    return { hash: await redis.hgetall(`listened:${TIMEOUT_SECONDS}`), known: await workers.all(NOW) };
-  };
   await fc.assert(
     fc.asyncProperty(delivery, async ({ reports, batches }) => {
       expect(await stored(batches)).toEqual(await stored(reports.map((each) => [each])));
