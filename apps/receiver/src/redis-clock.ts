@@ -29,10 +29,9 @@ export class RedisClock {
       const [seconds, microseconds] = await this.#redis.time();
       const answeredAt = performance.now();
       if (answeredAt - askedAt > SLOW_MS && this.#offset !== undefined) return false;
-      const offset = Number(seconds) + Number(microseconds) / 1_000_000 - (askedAt + answeredAt) / 2_000;
-      const step = Math.abs(offset - (this.#offset ?? offset));
-      this.#offset = offset;
-      return step > STEP_SECONDS;
+      const before = this.now();
+      this.#offset = Number(seconds) + Number(microseconds) / 1_000_000 - (askedAt + answeredAt) / 2_000;
+      return Math.abs(this.now() - before) > STEP_SECONDS;
     } catch (thrown) {
       this.#logger.debug({ err: toError(thrown) }, "cannot read the time from Redis");
       return false;

@@ -25,7 +25,7 @@ interface Observed {
 
 /** @param storedBefore says whether a report of a receiver is true of the sink. If not, it is left out: the next one comes soon. */
 export function eventsStage(host: Host, storedBefore: Pick<StoredBefore, "has">): Stage<EventsJob> {
-  const { name, deadLetters, metrics } = host;
+  const { name, deadLetters, metrics, rules } = host;
   const exportBatch = exportWith(host);
   return {
     queueName: eventsQueueName(name),
@@ -35,14 +35,7 @@ export function eventsStage(host: Host, storedBefore: Pick<StoredBefore, "has">)
     split: (job) => (isObserved(job) ? [encodeObservations(job.observations)] : batchHalves(job).map((half) => encodeBatch(half))),
     run: async (contents, job) => {
       if (!isObserved(contents)) return exportBatch(contents, job);
-      const reports = contents.observations.filter(({ type }) => type === "listened");
-      const until = Math.max(...reports.map(({ timestamp }) => timestamp));
-      const isTrue = reports.length === 0 || (await storedBefore.has({ id: job.id, until }, host.rules.drain.begun));
-      await deliverObservations(
-        host,
-        isTrue ? contents.observations : contents.observations.filter(({ type }) => type !== "listened"),
-        job.step,
-      );
+      await deliverObservations(host, await whatIsTrue(contents.observations, job.id), job.step);
       return undefined;
     },
     bury: async (job, reason, detail) => {
@@ -55,6 +48,13 @@ export function eventsStage(host: Host, storedBefore: Pick<StoredBefore, "has">)
       ]);
     },
   };
+
+  async function whatIsTrue(observations: readonly Observation[], id: string): Promise<readonly Observation[]> {
+    const reports = observations.filter(({ type }) => type === "listened");
+    const until = Math.max(...reports.map(({ timestamp }) => timestamp));
+    if (reports.length === 0 || (await storedBefore.has({ id, until }, rules.drain.begun))) return observations;
+    return observations.filter(({ type }) => type !== "listened");
+  }
 }
 
 function isObserved(job: EventsJob): job is Observed {
