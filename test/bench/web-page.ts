@@ -72,8 +72,11 @@ const OBSERVER = `
   window.seen = { rowAt: 0, longTasks: [], ages: [], nodes: 0 };
   new PerformanceObserver((list) => seen.longTasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: "longtask", buffered: true });
   const ended = new Set();
+  // A message that is sent in a frame comes after this frame was laid out and painted.
+  const painted = new MessageChannel();
+  painted.port1.onmessage = () => (seen.rowAt ||= performance.now());
   const look = () => {
-    if (seen.rowAt === 0 && document.querySelector("[data-row]") !== null) requestAnimationFrame(() => (seen.rowAt ||= performance.now()));
+    if (seen.rowAt === 0 && document.querySelector("[data-row]") !== null) requestAnimationFrame(() => painted.port2.postMessage(0));
     for (const row of document.querySelectorAll("[data-row]:has(.s-success)")) {
       if (ended.has(row.dataset.row)) continue;
       ended.add(row.dataset.row);

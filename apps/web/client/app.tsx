@@ -32,6 +32,17 @@ const PAGES: Readonly<Record<string, Load>> = {
 
 const loaded = new Map<string, ComponentType>([["tasks", Tasks]]);
 
+/** Loads what a page needs. @throws if it cannot be loaded. */
+async function componentOf(name: string, load: Load): Promise<void> {
+  loaded.set(name, await load());
+}
+
+/** Loads a page before it is shown. If that fails, the page says so. */
+export async function loadPage(name: string): Promise<void> {
+  const load = PAGES[name];
+  if (load !== undefined) await componentOf(name, load).catch(() => {});
+}
+
 const COUNTS_EVERY_MS = 15_000;
 /** What a page shows comes first. */
 const COUNTS_AFTER_MS = 400;
@@ -85,11 +96,8 @@ function Page({ name }: { readonly name: string }): JSX.Element | null {
   const Shown = load === undefined ? Unknown : loaded.get(name);
   useEffect(() => {
     if (Shown !== undefined || load === undefined) return;
-    load().then(
-      (component) => {
-        loaded.set(name, component);
-        return setLoaded(true);
-      },
+    componentOf(name, load).then(
+      () => setLoaded(true),
       () => setFailed(true),
     );
   }, [name]);

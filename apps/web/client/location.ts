@@ -20,7 +20,10 @@ const TIMES: readonly (readonly [name: string, isTime: (text: string) => boolean
 
 function read(): Place {
   const given = new URLSearchParams(window.location.search);
-  for (const [name, isTime] of TIMES) if (!isTime(given.get(name) ?? "")) given.delete(name);
+  for (const [name, isTime] of TIMES) {
+    const text = given.get(name);
+    if (text !== null && !isTime(text)) given.delete(name);
+  }
   return { page: window.location.pathname.slice(FOLDER.pathname.length), query: given };
 }
 

@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ExactNumber, parseExact } from "../client/api/exact.ts";
-import { duration, percent } from "../client/parts/format.ts";
+import { clockTime, compact, duration, exactTime, number, percent, shortTime } from "../client/parts/format.ts";
 import { accept, filtersOf, parseSearch, suggestionsFor, withFilters, withoutFilter } from "../client/parts/search.ts";
 import { withoutPrefix } from "../src/page.ts";
 
@@ -154,4 +154,36 @@ it.each([
   ["/celery/api/worker/shutdown/a/b", "/api/worker/shutdown/a/b"],
 ])("with Flower's API, the address %s behind a proxy is %s", (address, expected) => {
   expect(withoutPrefix(address, true)).toBe(expected);
+});
+
+/** What they replace, because it takes too long to make. */
+describe("times and numbers are written as Intl would", () => {
+  const dates = fc.date({ min: new Date("1990-01-01"), max: new Date("2089-12-31"), noInvalidDate: true });
+
+  it("times", () => {
+    const exact = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+    const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
+    const day = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short" });
+    const minute = new Intl.DateTimeFormat("en-GB", { timeStyle: "short" });
+    fc.assert(
+      fc.property(dates, (at) => {
+        expect(exactTime(at).slice(0, exact.format(at).length)).toBe(exact.format(at));
+        expect(clockTime(at)).toBe(`${clock.format(at)}.${at.toISOString().slice(20, 23)}`);
+        expect(shortTime(at)).toBe(`${day.format(at)}, ${minute.format(at)}`);
+      }),
+    );
+  });
+
+  it("numbers", () => {
+    const grouped = new Intl.NumberFormat("en-US");
+    const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
+    for (const count of [0, 999, 1_000, 99_950, 999_499, 999_950, 1e6, 999_950_000, 1e9, 1e13])
+      expect(compact(count)).toBe(short.format(count));
+    fc.assert(
+      fc.property(fc.maxSafeNat(), fc.integer({ min: -1e9, max: 1e9 }), (count, thousandths) => {
+        expect(number(count)).toBe(grouped.format(count));
+        expect(number(thousandths / 1_000)).toBe(grouped.format(thousandths / 1_000));
+      }),
+    );
+  });
 });

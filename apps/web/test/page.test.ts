@@ -188,6 +188,34 @@ describe("Tasks", () => {
     await page.getByRole("dialog", { name: "Keyboard" }).waitFor();
   });
 
+  it("chooses its range, and keeps and opens views, with a few keys", async () => {
+    const page = await viewer.open(site(), { path: "tasks?status=FAILURE" });
+    await page.getByRole("row").nth(1).waitFor();
+    await page.keyboard.press("t");
+    const range = page.getByRole("dialog", { name: "Time range" });
+    // The present range has the focus, and the next one is one step away.
+    await range.locator("a:focus", { hasText: "24 h" }).waitFor();
+    await page.keyboard.press("Tab");
+    await page.keyboard.press("Enter");
+    await page.waitForURL(({ search }) => search === "?status=FAILURE&range=7d");
+    await range.waitFor({ state: "hidden" });
+    await page.keyboard.press("v");
+    await page.getByRole("textbox", { name: "Name of the view" }).and(page.locator(":focus")).waitFor();
+    await page.keyboard.type("failed in a week");
+    await page.keyboard.press("Enter");
+    await page.getByRole("dialog", { name: "Saved views" }).waitFor({ state: "hidden" });
+    await page.goto(`${site()}tasks`);
+    await page.getByRole("row").nth(1).waitFor();
+    await page.keyboard.press("v");
+    await page.locator("a:focus", { hasText: "failed in a week" }).waitFor();
+    await page.keyboard.press("Enter");
+    await page.waitForURL(({ search }) => search === "?status=FAILURE&range=7d");
+    await page.goto(`${site()}failures`);
+    await page.getByRole("heading", { name: "Failures" }).waitFor();
+    await page.keyboard.press("t");
+    await page.locator("a:focus", { hasText: "24 h" }).waitFor();
+  });
+
   it("selects all rows that are shown", async () => {
     const page = await viewer.open(site(), { path: "tasks" });
     await page.locator("[data-select]").first().check();

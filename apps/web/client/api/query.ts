@@ -103,6 +103,28 @@ function remember(path: string, data: unknown): void {
   for (const oldest of [...cache.keys()].slice(0, -MAX_CACHED)) cache.delete(oldest);
 }
 
+/** The question whose answer came before anything was drawn. */
+let early: string | undefined;
+
+/** Waits for the answer that `early.ts` asked for: with it, the page is drawn once. Gives up after some time, and then the page waits for it. */
+export async function awaitEarly(patienceMs: number): Promise<void> {
+  const { path } = globalThis.early ?? {};
+  if (path === undefined) return;
+  const answer = askTogether(path, new AbortController().signal).then((data) => {
+    remember(path, data);
+    early = path;
+  });
+  // Whoever shows the answer shows its failure.
+  await Promise.race([answer.catch(() => {}), new Promise((resolve) => setTimeout(resolve, patienceMs))]);
+}
+
+/** Whether the answer is so new that nobody need ask. Once: later, it is old. */
+function isEarly(path: string): boolean {
+  if (early !== path) return false;
+  early = undefined;
+  return true;
+}
+
 export interface Query<T> {
   /** The answer, perhaps of the question before: old rows stay while new ones load. */
   readonly data: T | undefined;
@@ -156,7 +178,8 @@ export function useQuery<T>(path: string | undefined, { everyMs }: QueryOptions 
     };
     const start = (): void => void run();
     again.current = start;
-    start();
+    if (!isEarly(path)) start();
+    else if (everyMs !== undefined) timer = window.setTimeout(start, everyMs);
     document.addEventListener("visibilitychange", start);
     return () => {
       controller?.abort();

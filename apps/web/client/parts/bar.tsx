@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import { changed, href, navigate, page, query } from "../location.ts";
+import { Dialog, closeDialog } from "./dialog.tsx";
 import { Icon } from "./icon.tsx";
 import { shortTime } from "./format.ts";
 
@@ -71,12 +72,13 @@ export function RangeTabs({ standard, longest = "7d" }: { readonly standard: str
           key={range}
           href={href(page.value, changed({ range: range === standard ? null : range, from: null, to: null }))}
           aria-current={range === present ? "true" : undefined}
+          data-range={range === present ? "" : undefined}
         >
           {name}
         </a>
       ))}
       {present === "" && (
-        <a href={href(page.value, query.value)} aria-current="true">
+        <a href={href(page.value, query.value)} aria-current="true" data-range>
           {rangeName(query.value, standard)}
         </a>
       )}
@@ -106,50 +108,61 @@ function applyRange(event: SubmitEvent): void {
     const value = form.get(name);
     return typeof value === "string" && value !== "" ? new Date(value).toISOString() : null;
   };
-  document.getElementById("range")?.hidePopover();
+  closeDialog("range");
   navigate(href(page.value, changed({ range: null, from: read("from"), to: read("to") })));
 }
 
 /** Ranges in a menu, with a beginning and an end of one's own. */
 export function RangeMenu({ standard }: { readonly standard: string }): JSX.Element {
-  const from = query.value.get("from");
-  const to = query.value.get("to");
   return (
     <>
-      <button class="btn" type="button" popovertarget="range">
+      <button class="btn" type="button" popovertarget="range" title="Key: t">
         <Icon name="clock" />
         {rangeName(query.value, standard)}
         <Icon name="down" />
       </button>
-      <div class="pop dlg" id="range" popover="auto" role="dialog" aria-label="Time range">
-        <div class="row">
-          {[...RANGES, ["30d", "30 d"] as const, ["all", "All time"] as const].map(([range, name]) => (
-            <a
-              key={range}
-              class="btn sm"
-              href={href(page.value, changed({ range: range === standard ? null : range, from: null, to: null }))}
-              onClick={() => document.getElementById("range")?.hidePopover()}
-            >
-              {name}
-            </a>
-          ))}
-        </div>
-        <form class="stack" onSubmit={applyRange}>
-          <label class="f">
-            From
-            <input class="field" type="datetime-local" name="from" required value={from === null ? "" : toLocal(new Date(from))} />
-          </label>
-          <label class="f">
-            To <span class="help">Empty: now and later</span>
-            <input class="field" type="datetime-local" name="to" value={to === null ? "" : toLocal(new Date(to))} />
-          </label>
-          <footer>
-            <button class="btn primary" type="submit">
-              Show
-            </button>
-          </footer>
-        </form>
+      <Dialog id="range" label="Time range">
+        {() => <Ranges standard={standard} />}
+      </Dialog>
+    </>
+  );
+}
+
+function Ranges({ standard }: { readonly standard: string }): JSX.Element {
+  const from = query.value.get("from");
+  const to = query.value.get("to");
+  const present = from === null ? (query.value.get("range") ?? standard) : undefined;
+  return (
+    <>
+      <div class="row">
+        {[...RANGES, ["30d", "30 d"] as const, ["all", "All time"] as const].map(([range, name]) => (
+          <a
+            key={range}
+            class="btn sm"
+            href={href(page.value, changed({ range: range === standard ? null : range, from: null, to: null }))}
+            aria-current={range === present ? "true" : undefined}
+            data-first={range === present ? "" : undefined}
+            onClick={() => closeDialog("range")}
+          >
+            {name}
+          </a>
+        ))}
       </div>
+      <form class="stack" onSubmit={applyRange}>
+        <label class="f">
+          From
+          <input class="field" type="datetime-local" name="from" required value={from === null ? "" : toLocal(new Date(from))} />
+        </label>
+        <label class="f">
+          To <span class="help">Empty: now and later</span>
+          <input class="field" type="datetime-local" name="to" value={to === null ? "" : toLocal(new Date(to))} />
+        </label>
+        <footer>
+          <button class="btn primary" type="submit">
+            Show
+          </button>
+        </footer>
+      </form>
     </>
   );
 }

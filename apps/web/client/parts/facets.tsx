@@ -6,6 +6,7 @@ import type { Names, Statistics, Status } from "../api/types.ts";
 import { changed, href, navigate, query } from "../location.ts";
 import { isLive } from "./bar.tsx";
 import { compact } from "./format.ts";
+import { useIsPainted } from "./painted.ts";
 import { Badge, TaskName, WorkerName, type State } from "./task.tsx";
 
 const STATES: readonly (readonly [Status, State])[] = [
@@ -72,10 +73,19 @@ export interface FacetsProps {
   readonly isReady: boolean;
 }
 
-export function Facets({ names, isReady }: FacetsProps): JSX.Element {
-  const withWildcards = (parameter: string, known: readonly string[] = []): string[] => [...new Set([...valuesOf(parameter), ...known])];
+/** They are drawn when the list beside them was painted. */
+export function Facets(props: FacetsProps): JSX.Element {
   return (
     <aside class="facets" id="facets" popover="auto" aria-label="Filters">
+      {useIsPainted() && <All {...props} />}
+    </aside>
+  );
+}
+
+function All({ names, isReady }: FacetsProps): JSX.Element {
+  const withWildcards = (parameter: string, known: readonly string[] = []): string[] => [...new Set([...valuesOf(parameter), ...known])];
+  return (
+    <>
       <div class="row only-narrow">
         <b>Filters</b>
         <button class="btn sm push" type="button" popovertarget="facets" popovertargetaction="hide">
@@ -116,7 +126,7 @@ export function Facets({ names, isReady }: FacetsProps): JSX.Element {
         chosen={valuesOf("worker")}
         choices={withWildcards("worker", names?.workers).map((value) => shorten(value, <WorkerName name={value} />))}
       />
-    </aside>
+    </>
   );
 }
 

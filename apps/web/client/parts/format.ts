@@ -1,46 +1,49 @@
 /** Times, durations and numbers as people read them. */
 
-/** Each of these takes milliseconds to make, which the first paint need not wait for. */
-function once<T>(make: () => T): () => T {
-  let made: T | undefined;
-  return () => (made ??= make());
+// Written out: each formatter of `Intl` takes milliseconds to make, for which the first paint would wait.
+
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sept", "Oct", "Nov", "Dec"] as const;
+const WEEKDAYS = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"] as const;
+
+function padded(value: number, digits = 2): string {
+  return String(value).padStart(digits, "0");
 }
 
-const exact = once(() => new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" }));
-const clock = once(() => new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" }));
-const minute = once(() => new Intl.DateTimeFormat("en-GB", { timeStyle: "short" }));
-const day = once(() => new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short" }));
-const grouped = once(() => new Intl.NumberFormat("en-US"));
+/** Such as 14:31. */
+function minute(at: Date): string {
+  return `${padded(at.getHours())}:${padded(at.getMinutes())}`;
+}
+
+/** Such as Sun 29 Nov. */
+function day(at: Date): string {
+  return `${WEEKDAYS[at.getDay()]} ${at.getDate()} ${MONTHS[at.getMonth()]}`;
+}
 
 /** Such as UTC+1. */
 export function zone(at = new Date()): string {
   const minutes = -at.getTimezoneOffset();
   if (minutes === 0) return "UTC";
   const rest = Math.abs(minutes) % 60;
-  return `UTC${minutes < 0 ? "−" : "+"}${Math.floor(Math.abs(minutes) / 60)}${rest === 0 ? "" : `:${String(rest).padStart(2, "0")}`}`;
-}
-
-function milliseconds(at: Date): string {
-  return String(at.getMilliseconds()).padStart(3, "0");
+  return `UTC${minutes < 0 ? "−" : "+"}${Math.floor(Math.abs(minutes) / 60)}${rest === 0 ? "" : `:${padded(rest)}`}`;
 }
 
 export function exactTime(at: Date): string {
-  return `${exact().format(at)}.${milliseconds(at)} ${zone(at)}`;
+  return `${at.getDate()} ${MONTHS[at.getMonth()]} ${at.getFullYear()}, ${clockTime(at)} ${zone(at)}`;
 }
 
 /** Such as 14:31:24.190. */
 export function clockTime(at: Date): string {
-  return `${clock().format(at)}.${milliseconds(at)}`;
+  return `${minute(at)}:${padded(at.getSeconds())}.${padded(at.getMilliseconds(), 3)}`;
 }
 
 /** The time of today, or the day and the time. */
 export function shortTime(at: Date): string {
-  return at.toDateString() === new Date().toDateString() ? minute().format(at) : `${day().format(at)}, ${minute().format(at)}`;
+  return at.toDateString() === new Date().toDateString() ? minute(at) : `${day(at)}, ${minute(at)}`;
 }
 
 /** For the axis of a chart: the time, or the day if it shows several. */
 export function axisTime(at: Date, spanMs: number): string {
-  return spanMs <= 86_400_000 ? minute().format(at) : day().format(at);
+  return spanMs <= 86_400_000 ? minute(at) : day(at);
 }
 
 /** A length of time with the precision that people need: 18 ms, 2.9 s, 6 min 12 s, 1 h 30 min, 3 d. */
@@ -57,15 +60,20 @@ export function duration(seconds: number): string {
   return parts(Math.floor(whole / 86_400), "d", Math.floor((whole % 86_400) / 3_600), "h");
 }
 
-const short = once(() => new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 }));
+const UNITS = ["", "K", "M", "B", "T"] as const;
 
 /** Such as 2.1M. */
 export function compact(value: number): string {
-  return short().format(value);
+  let [shown, unit] = [value, 0];
+  // What would be rounded up to 1000 has the next unit.
+  for (; Math.abs(shown) >= 999.95 && unit < UNITS.length - 1; unit += 1) shown /= 1_000;
+  return `${Number(shown.toFixed(1))}${UNITS[unit]}`;
 }
 
+/** Such as 12,345.5. */
 export function number(value: number): string {
-  return grouped().format(value);
+  const [whole = "", part] = String(Number(value.toFixed(3))).split(".");
+  return whole.replace(/\B(?=(?:\d{3})+$)/g, ",") + (part === undefined ? "" : `.${part}`);
 }
 
 /** With decimals only where they tell something. */

@@ -4,6 +4,7 @@ import { useEffect } from "preact/hooks";
 import { pageHref } from "../api/statistics.ts";
 import { href, navigate } from "../location.ts";
 import { isLive } from "./bar.tsx";
+import { Dialog } from "./dialog.tsx";
 
 const GOES_TO: Readonly<Record<string, string>> = {
   o: "",
@@ -51,6 +52,10 @@ const DOES: Readonly<Record<string, () => void>> = {
   p: () => document.querySelector<HTMLElement>("[data-key=p]")?.click(),
   r: () => document.querySelector<HTMLElement>("[data-key=r]")?.click(),
   l: () => (isLive.value = !isLive.value),
+  t: () => {
+    if (document.getElementById("range")?.togglePopover() === undefined) document.querySelector<HTMLElement>("[data-range]")?.focus();
+  },
+  v: () => document.getElementById("views")?.togglePopover(),
   "?": () => document.getElementById("keys")?.togglePopover(),
   "/": () => {
     // At once where there is a field, or the first letters of somebody who types fast go elsewhere.
@@ -86,6 +91,8 @@ const HELP: readonly (readonly [readonly string[], string])[] = [
   [["j", "k"], "Next, previous row"],
   [["o", "Enter"], "Open the row"],
   [["x"], "Select the row"],
+  [["t"], "Choose the time range"],
+  [["v"], "Saved views of Tasks"],
   [["g", "o"], "Go to Overview"],
   [["g", "t"], "Go to Tasks"],
   [["g", "l"], "Go to Live"],
@@ -101,27 +108,31 @@ const HELP: readonly (readonly [readonly string[], string])[] = [
 
 export function KeyHelp(): JSX.Element {
   return (
-    <div class="pop dlg" id="keys" popover="auto" role="dialog" aria-labelledby="keys-h">
-      <h2 id="keys-h">Keyboard</h2>
-      <div class="keys">
-        {HELP.map(([keys, does]) => (
-          <>
-            <span>
-              {keys.map((key) => (
-                <>
-                  <kbd>{key}</kbd>{" "}
-                </>
-              ))}
-            </span>
-            <span>{does}</span>
-          </>
-        ))}
-      </div>
-      <footer>
-        <button class="btn" type="button" popovertarget="keys" popovertargetaction="hide">
-          Close
-        </button>
-      </footer>
-    </div>
+    <Dialog id="keys" label="Keyboard">
+      {() => (
+        <>
+          <h2>Keyboard</h2>
+          <div class="keys">
+            {HELP.map(([keys, does]) => (
+              <>
+                <span>
+                  {keys.map((key) => (
+                    <>
+                      <kbd>{key}</kbd>{" "}
+                    </>
+                  ))}
+                </span>
+                <span>{does}</span>
+              </>
+            ))}
+          </div>
+          <footer>
+            <button class="btn" type="button" popovertarget="keys" popovertargetaction="hide">
+              Close
+            </button>
+          </footer>
+        </>
+      )}
+    </Dialog>
   );
 }

@@ -1,8 +1,9 @@
 /** The rows of a list of tasks. */
 import type { JSX } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useRef } from "preact/hooks";
 import type { TaskItem } from "../api/types.ts";
 import { Icon } from "./icon.tsx";
+import { useIsPainted } from "./painted.ts";
 import { Badge, IdLink, Stuck, TaskCell, argumentsLine, shortId, stateOf } from "./task.tsx";
 import { duration } from "./format.ts";
 import { Duration, Time, now } from "./time.tsx";
@@ -15,7 +16,7 @@ export interface TaskTableProps {
 }
 
 /** Fills a window. The others are drawn after these were painted. */
-const FIRST_ROWS = 16;
+const FIRST_ROWS = 12;
 
 interface Drawn {
   readonly task: TaskItem;
@@ -25,17 +26,12 @@ interface Drawn {
 
 /** Draws only rows that changed: Preact leaves out the same element. */
 function useRows({ tasks, selected = new Set(), onSelect }: TaskTableProps): readonly JSX.Element[] {
-  const [isWhole, setWhole] = useState(tasks.length <= FIRST_ROWS);
-  useEffect(() => {
-    if (isWhole) return;
-    const frame = requestAnimationFrame(() => setTimeout(() => setWhole(true)));
-    return () => cancelAnimationFrame(frame);
-  }, [isWhole]);
+  const isPainted = useIsPainted();
   const before = useRef<ReadonlyMap<string, Drawn>>(new Map());
   const select = useRef(onSelect);
   select.current = onSelect;
   const drawn = new Map<string, Drawn>();
-  for (const task of isWhole ? tasks : tasks.slice(0, FIRST_ROWS)) {
+  for (const task of isPainted ? tasks : tasks.slice(0, FIRST_ROWS)) {
     const id = task.task_id;
     const isSelected = selected.has(id);
     const known = before.current.get(id);
