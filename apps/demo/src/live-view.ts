@@ -92,6 +92,8 @@ export function renderLine(snapshot: Snapshot): string {
   ];
   if (snapshot.statsd !== undefined) parts.push(`${count(snapshot.statsd.samples)} metric values`);
   if (snapshot.states !== undefined) parts.push(`${rows(snapshot.states)} (${states(snapshot.states)})`);
+  // The addresses of the beginning have scrolled away.
+  if (snapshot.webUrl !== undefined) parts.push(`see ${snapshot.webUrl}`);
   return parts.join(", ");
 }
 

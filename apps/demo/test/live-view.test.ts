@@ -69,7 +69,7 @@ describe("the summary", () => {
 
   it("is one line if the output is not a terminal", () => {
     const line =
-      "12 s, draining, 1,234 tasks sent, 5,678 events received, lag 0.04 s, 3,000 metric values, 1,212 rows (FAILURE 12  SUCCESS 1,200)";
+      "12 s, draining, 1,234 tasks sent, 5,678 events received, lag 0.04 s, 3,000 metric values, 1,212 rows (FAILURE 12  SUCCESS 1,200), see http://127.0.0.1:5555/";
     expect(renderLine({ ...SNAPSHOT, phase: "draining" })).toBe(line);
   });
 });
