@@ -17,18 +17,20 @@ import { switchTheme } from "./theme.ts";
 type Load = () => Promise<ComponentType>;
 
 /** Only the page that is shown is loaded. */
-const PAGES: Readonly<Record<string, Load>> = {
-  "": async () => (await import("./pages/overview.tsx")).Overview,
-  tasks: async () => Tasks,
-  task: async () => (await import("./pages/task.tsx")).Task,
-  failures: async () => (await import("./pages/failures.tsx")).Failures,
-  types: async () => (await import("./pages/types.tsx")).Types,
-  workers: async () => (await import("./pages/workers.tsx")).Workers,
-  worker: async () => (await import("./pages/worker.tsx")).Worker,
-  queues: async () => (await import("./pages/queues.tsx")).Queues,
-  live: async () => (await import("./pages/live.tsx")).Live,
-  about: async () => (await import("./pages/about.tsx")).About,
-};
+const PAGES: ReadonlyMap<string, Load> = new Map<string, Load>(
+  Object.entries({
+    "": async () => (await import("./pages/overview.tsx")).Overview,
+    tasks: async () => Tasks,
+    task: async () => (await import("./pages/task.tsx")).Task,
+    failures: async () => (await import("./pages/failures.tsx")).Failures,
+    types: async () => (await import("./pages/types.tsx")).Types,
+    workers: async () => (await import("./pages/workers.tsx")).Workers,
+    worker: async () => (await import("./pages/worker.tsx")).Worker,
+    queues: async () => (await import("./pages/queues.tsx")).Queues,
+    live: async () => (await import("./pages/live.tsx")).Live,
+    about: async () => (await import("./pages/about.tsx")).About,
+  }),
+);
 
 const loaded = new Map<string, ComponentType>([["tasks", Tasks]]);
 
@@ -39,7 +41,7 @@ async function componentOf(name: string, load: Load): Promise<void> {
 
 /** Loads a page before it is shown. If that fails, the page says so. */
 export async function loadPage(name: string): Promise<void> {
-  const load = PAGES[name];
+  const load = PAGES.get(name);
   if (load !== undefined) await componentOf(name, load).catch(() => {});
 }
 
@@ -92,7 +94,7 @@ function Page({ name }: { readonly name: string }): JSX.Element | null {
   const [hasFailed, setFailed] = useState(false);
   const [isBroken] = useErrorBoundary(console.error);
   const [, setLoaded] = useState(false);
-  const load = PAGES[name];
+  const load = PAGES.get(name);
   const Shown = load === undefined ? Unknown : loaded.get(name);
   useEffect(() => {
     if (Shown !== undefined || load === undefined) return;
@@ -251,6 +253,7 @@ function Health({ counts: { health } }: { readonly counts: CountsAnswer }): JSX.
   );
 }
 
+/** The address is in the field of the browser. It may be any text, so it is not repeated. */
 function Unknown(): JSX.Element {
   return (
     <>
@@ -258,9 +261,15 @@ function Unknown(): JSX.Element {
       <div class="body">
         <section class="panel">
           <Empty icon="search" title="There is no such page">
-            <a class="link" href={href("tasks")}>
-              Go to Tasks
-            </a>
+            <p>Nothing is at this address. Perhaps you look for one of these:</p>
+            <div class="row">
+              {LINKS.map(({ to, before = "", name }) => (
+                <a key={to} class="btn sm" href={href(to)}>
+                  {before}
+                  {name}
+                </a>
+              ))}
+            </div>
           </Empty>
         </section>
       </div>

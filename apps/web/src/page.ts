@@ -50,6 +50,9 @@ function filesOf(manifest: Manifest, source: string): string[] {
   return file === undefined ? [] : [...new Set([file, ...imports.flatMap((each) => filesOf(manifest, each))])];
 }
 
+/** Addresses that no person opens. Everywhere else, the page says that there is nothing, and where one can go. */
+const NO_PAGE = /^\/(?:api|auth|assets)(?:\/|$)/;
+
 const YEAR_MS = 365 * 86_400_000;
 
 /** Adds the page, if it was built. */
@@ -69,6 +72,12 @@ export async function addPage(server: FastifyInstance, logger: Logger): Promise<
       reply.type("text/html; charset=utf-8").send(ofPage),
     );
   }
+  // Bytes, because texts with this status become the page of a refusal.
+  const unknown = Buffer.from(html);
+  server.get("/*", { config: { role: "viewer" }, schema: { hide: true } }, ({ url, headers }, reply) => {
+    if (NO_PAGE.test(url) || headers.accept?.includes("text/html") !== true) return reply.callNotFound();
+    return reply.code(404).type("text/html; charset=utf-8").send(unknown);
+  });
   server.get<{ Params: { readonly "*": string } }>(
     "/assets/*",
     { config: { role: "viewer" }, schema: { hide: true } },

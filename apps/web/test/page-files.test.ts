@@ -100,6 +100,8 @@ it("serves nothing else", async () => {
     expect([path, (await page(path)).status]).toEqual([path, expect.toBeOneOf([403, 404])]);
   }
   expect((await page("/api/v1/none")).headers.get("content-type")).toContain("application/problem+json");
+  expect((await page("/none")).headers.get("content-type")).toContain("application/problem+json");
+  expect(await (await page("/assets/none.js", { accept: "text/html" })).text()).not.toContain("<script");
 });
 
 it("answers below any prefix that a proxy keeps", async () => {

@@ -214,6 +214,7 @@ describe("Tasks", () => {
     await page.getByRole("heading", { name: "Failures" }).waitFor();
     await page.keyboard.press("t");
     await page.locator("a:focus", { hasText: "24 h" }).waitFor();
+    expect(viewer.complaints).toEqual([]);
   });
 
   it("selects all rows that are shown", async () => {
@@ -388,6 +389,15 @@ async function setLength(queue: string, messages: number): Promise<void> {
   );
 }
 
+/** What the page says of the queue `idle`, to somebody who opens it now. */
+async function idleQueue(): Promise<Readonly<Record<string, string>>> {
+  const page = await viewer.open(site(), { path: "queues" });
+  await page.locator('[data-row="idle"]').waitFor();
+  // Without workers, nobody tells who takes from it.
+  await expect.poll(async () => (await cells(page, "idle"))["Consumers"], { timeout: 15_000 }).not.toBe("?");
+  return cells(page, "idle");
+}
+
 describe("Queues", () => {
   it("have their oldest task, what comes in and goes out, and what waits", async () => {
     const page = await viewer.open(site(), { path: "queues?queue=images" });
@@ -434,6 +444,30 @@ describe("Queues", () => {
     }
   });
 
+  it("never say that one keeps up whose workers have stopped, or are silent", async () => {
+    await api.client.query(
+      "insert into celery_queue_minute (minute, queue, observed_at, messages, messages_max) select date_trunc('minute', now()) - age * interval '1 minute', 'idle', now() - age * interval '1 minute', 0, 0 from generate_series(0, 20) age",
+    );
+    await api.client.query("create temp table workers_before as select * from celery_worker");
+    try {
+      await api.client.query("update celery_worker set queues = '{idle}'");
+      await expect.poll(idleQueue, { timeout: 10_000 }).toMatchObject({ Balance: "keeps up", Consumers: "3" });
+      await api.client.query(
+        "update celery_worker set heard_at = now() - interval '17 seconds', queues_at = null, stats_at = null where last_event_type = 'worker-heartbeat'",
+      );
+      await expect
+        .poll(idleQueue, { timeout: 10_000 })
+        .toMatchObject({ Balance: expect.stringMatching(/^no word from its workers for \d+ s$/) });
+      await api.client.query("update celery_worker set heard_at = now(), last_event_type = 'worker-offline'");
+      await expect.poll(idleQueue, { timeout: 10_000 }).toMatchObject({ Balance: "nobody takes from it", Consumers: "none" });
+    } finally {
+      await api.client.query("delete from celery_queue_minute where queue = 'idle'");
+      await api.client.query(
+        "update celery_worker set queues = old.queues, queues_at = old.queues_at, stats_at = old.stats_at, last_event_type = old.last_event_type, heard_at = old.heard_at from workers_before old where celery_worker.hostname = old.hostname; drop table workers_before",
+      );
+    }
+  });
+
   it("say who left a queue that nobody takes from", async () => {
     await api.client.query("update celery_worker set queues = '{exports}', queues_at = now() where hostname <> 'pay-1@atlas'");
     await api.client.query("update celery_worker set queues = '{mail}' where hostname not in ('pay-1@atlas', 'export-1@delos')");
@@ -473,7 +507,18 @@ describe("Failures", () => {
     await page.waitForURL(({ search }) => search === "?show=active");
     await page.locator("summary").filter({ hasText: "UnidentifiedImageError" }).click();
     await page.getByRole("link", { name: "img-1@corvo" }).waitFor();
-    await page.getByRole("heading", { name: "At which attempt it ended" }).waitFor();
+    const heading = { name: "At which attempt it ended" };
+    await page.getByRole("heading", heading).waitFor();
+    // Which groups are open is in the address.
+    const shared = await viewer.open(page.url());
+    await shared.getByRole("heading", heading).waitFor();
+    await page.getByRole("link", { name: "img-1@corvo" }).click();
+    await page.getByRole("heading", { name: "img-1@corvo" }).waitFor();
+    await page.goBack();
+    await page.getByRole("heading", heading).waitFor();
+    await page.locator("summary").filter({ hasText: "UnidentifiedImageError" }).click();
+    await page.getByRole("heading", heading).waitFor({ state: "detached" });
+    await page.waitForURL(({ search }) => search === "?show=active");
   });
 
   it("say that the task with the traceback was deleted", async () => {
@@ -494,6 +539,29 @@ describe("Task types", () => {
   afterEach(async () => {
     await api.client.query("delete from celery_task where name like 'trend.%'");
     await countTasks(api);
+  });
+
+  it("have rates over the time of which something is known", async () => {
+    await api.client.query("create temp table minutes_before as select * from celery_task_minute");
+    await api.client.query("create temp table periods_before as select * from celery_task_period");
+    try {
+      await api.client.query("delete from celery_task_minute where minute < now() - interval '10 minutes'");
+      await api.client.query("delete from celery_task_period");
+      const page = await viewer.open(site(), { path: "types" });
+      await expectText(page, "min since the first task was counted");
+      const text = await page.getByText("since the first task was counted").innerText();
+      const minutes = Number(/over the (\d+) min/.exec(text)?.[1]);
+      expect(minutes).toBeLessThanOrEqual(11);
+      const { rows: counted } = await api.client.query<{ n: number }>(
+        "select sum(n)::int as n from celery_task_minute where name = 'shop.resize_image'",
+      );
+      const row = await cells(page, "shop.resize_image");
+      expect(Number(row["A minute"])).toBeGreaterThan(((counted[0]?.n ?? 0) / minutes) * 0.8);
+    } finally {
+      await api.client.query(
+        "delete from celery_task_minute; insert into celery_task_minute select * from minutes_before; insert into celery_task_period select * from periods_before; drop table minutes_before, periods_before",
+      );
+    }
   });
 
   it("are sorted, narrowed down, and compared with a week before", async () => {
@@ -576,15 +644,21 @@ describe("Task", () => {
     expect(await page.getByRole("region", { name: "Timeline" }).locator("li").allInnerTexts()).toEqual([
       expect.stringMatching(/Sent to payments/),
       expect.stringMatching(/Received by pay-1@atlas/),
-      expect.stringMatching(/Attempt 1\s+started[^]*waited 300 ms/),
+      expect.stringMatching(/Attempt 1\s+started[^]*waited 500 ms/),
       expect.stringMatching(/Retry after FeedTimeout[^]*ran 10 s/),
       expect.stringMatching(/Received by img-1@corvo/),
-      expect.stringMatching(/Attempt 2\s+started[^]*waited 20 s/),
+      expect.stringMatching(/Attempt 2\s+started[^]*backed off or waited 21 s/),
       expect.stringMatching(/Retry after DiskFull[^]*ran 3 s/),
       expect.stringMatching(/Received by pay-1@atlas/),
-      expect.stringMatching(/Attempt 3\s+started[^]*waited 37 s/),
+      expect.stringMatching(/Attempt 3\s+started[^]*backed off or waited 38 s/),
       expect.stringMatching(/Failed with BadFeed[^]*ran 1 s/),
     ]);
+    // The waiting time is the same everywhere.
+    await attempts.locator("summary", { hasText: "Attempt 1" }).getByText("waited 500 ms").waitFor();
+    expect(await page.getByRole("region", { name: "Details" }).innerText()).toMatch(/Wait\s+500 ms/);
+    const parts = "waited 500 ms, between attempts 59 s, ran 14 s";
+    await page.getByRole("img", { name: `In 1 min 13 s: ${parts}.` }).waitFor();
+    await page.getByRole("region", { name: "Tree" }).getByRole("img", { name: parts }).waitFor();
     await attempts.getByRole("link", { name: "img-1@corvo" }).click();
     await page.getByRole("heading", { name: "img-1@corvo" }).waitFor();
   });
@@ -600,7 +674,7 @@ describe("Task", () => {
     ] as const) {
       const page = await viewer.open(site(), { path: `task?id=${id}` });
       const tree = page.getByRole("region", { name: "Tree" });
-      expect(await tree.locator("p", { hasText: /waited for/i }).innerText()).toMatch(text);
+      expect(await page.getByRole("region", { name: "Chord" }).innerText()).toMatch(text);
       expect(await tree.locator(".node", { hasText: "shop.pack_album" }).textContent()).toContain("waited for 27");
     }
   });
@@ -809,6 +883,16 @@ describe("the side bar", () => {
     await page.waitForTimeout(1_500);
     expect(asked.filter((path) => path.startsWith("/api/"))).toEqual([]);
   });
+});
+
+it("says that a page does not exist, and where one can go, below any path", async () => {
+  for (const path of ["taskz", "constructor", "celery/taskz?range=1h"]) {
+    const page = await viewer.open(site(), { path });
+    await expectText(page, "There is no such page");
+    await page.getByRole("main").getByRole("link", { name: "Workers" }).click();
+    await page.getByRole("heading", { name: "Workers", exact: true }).waitFor();
+  }
+  expect(viewer.complaints).toEqual([expect.stringContaining("404"), expect.stringContaining("404"), expect.stringContaining("404")]);
 });
 
 it("keeps the chosen theme", async () => {

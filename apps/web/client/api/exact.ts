@@ -20,3 +20,11 @@ export function parseExact(json: string): unknown {
     typeof value === "string" && value.startsWith(MARK) ? new ExactNumber(value.slice(1)) : value,
   );
 }
+
+const MILLISECONDS = "2026-11-27T13:29:57.400".length;
+
+/** Milliseconds since 1970, with the microseconds that `Date` leaves out. */
+export function exactMs(instant: string): number {
+  const micros = /^\d{1,3}/.exec(instant.slice(MILLISECONDS))?.[0] ?? "";
+  return Date.parse(instant) + Number(micros.padEnd(3, "0")) / 1_000;
+}

@@ -110,12 +110,12 @@ let early: string | undefined;
 export async function awaitEarly(patienceMs: number): Promise<void> {
   const { path } = globalThis.early ?? {};
   if (path === undefined) return;
-  const answer = askTogether(path, new AbortController().signal).then((data) => {
-    remember(path, data);
+  const answer = async (): Promise<void> => {
+    remember(path, await askTogether(path, new AbortController().signal));
     early = path;
-  });
+  };
   // Whoever shows the answer shows its failure.
-  await Promise.race([answer.catch(() => {}), new Promise((resolve) => setTimeout(resolve, patienceMs))]);
+  await Promise.race([answer().catch(() => {}), new Promise((resolve) => setTimeout(resolve, patienceMs))]);
 }
 
 /** Whether the answer is so new that nobody need ask. Once: later, it is old. */

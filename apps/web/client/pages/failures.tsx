@@ -1,11 +1,10 @@
 /** Failures in groups: of one task, with one kind of exception and the same first line. */
-import { signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
 import { askedRange } from "../api/statistics.ts";
 import type { FailureDetails, FailureGroup, FailureList, TaskAnswer } from "../api/types.ts";
-import { changed, href, page, query } from "../location.ts";
+import { changed, href, navigate, page, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Traceback } from "../parts/python.tsx";
@@ -200,20 +199,26 @@ function keyOf({ name, status, exception, message }: FailureGroup): string {
   return [name, status, exception, message].join("\u0000");
 }
 
-/** Stays open while new numbers come. */
-const opened = signal<ReadonlySet<string>>(new Set());
+/** Short for its key, in the address: which groups are open is shared and comes back with it. */
+function markOf(group: FailureGroup): string {
+  let hash = 0x811c9dc5;
+  for (const character of keyOf(group)) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193);
+  return (hash >>> 0).toString(36);
+}
 
 function Group({ group, isNew }: { readonly group: FailureGroup; readonly isNew: boolean }): JSX.Element {
-  const key = keyOf(group);
-  const isOpen = opened.value.has(key);
-  const onToggle = ({ currentTarget }: { readonly currentTarget: HTMLDetailsElement }): void => {
-    if (currentTarget.open !== opened.value.has(key))
-      opened.value = new Set(currentTarget.open ? [...opened.value, key] : [...opened.value].filter((one) => one !== key));
+  const mark = markOf(group);
+  const opened = query.value.getAll("open");
+  const isOpen = opened.includes(mark);
+  const toggle = (event: Event): void => {
+    event.preventDefault();
+    const open = isOpen ? opened.filter((one) => one !== mark) : [...opened, mark];
+    navigate(href(page.value, changed({ open })), { replace: true });
   };
   const exception = `${group.exception ?? WITHOUT_EXCEPTION[group.status] ?? "Exception not known"}${group.message === null ? "" : `: ${group.message}`}`;
   return (
-    <details class="grp" open={isOpen} onToggle={onToggle}>
-      <summary data-open>
+    <details class="grp" open={isOpen}>
+      <summary onClick={toggle} data-open>
         <Icon name="chev" class="chev" />
         <span>
           <span class="row nowrap">

@@ -7,15 +7,17 @@ import type { FailureList, QueueList, Statistics, Worker, WorkerList } from "../
 import { href, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
 import { Brush } from "../parts/brush.tsx";
-import { Chart, Numbers, Spark, type ChartProps } from "../parts/chart.tsx";
+import { Chart, Numbers, type ChartProps } from "../parts/chart.tsx";
 import { BAD_SHARE } from "../parts/failed-share.tsx";
 import { Figures, NO_COUNT, ofStatus, totalOf } from "../parts/figures.tsx";
-import { Icon } from "../parts/icon.tsx";
+import { Heads } from "../parts/heads.tsx";
 import { Notes } from "../parts/notes.tsx";
 import { Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { duration, number, percent, rate, zone } from "../parts/format.ts";
 import { Panel } from "../parts/panel.tsx";
+import { Age } from "../parts/queue.tsx";
 import { SlowestTypes } from "../parts/slowest-types.tsx";
+import { Consumers, takersOf } from "../parts/takers.tsx";
 import { WorkerName } from "../parts/task.tsx";
 import { Busy, WorkerBadge } from "../parts/worker.tsx";
 import { Time } from "../parts/time.tsx";
@@ -64,7 +66,7 @@ export function Overview(): JSX.Element {
             <Panel title="Runtime" sub="of the last run">
               {durations.data !== undefined && <Percentiles data={durations.data} step={step} of="runtime" tone="run" />}
             </Panel>
-            <QueuePanel queues={queues} />
+            <QueuePanel queues={queues} workers={workers} />
             <Panel title="Health of the data" sub="What this page cannot see, and why" id="health">
               <Notes />
             </Panel>
@@ -238,10 +240,14 @@ function WorkerLine({ worker }: { readonly worker: Worker }): JSX.Element {
   );
 }
 
-function QueuePanel({ queues }: { readonly queues: QueueList | undefined }): JSX.Element {
+interface QueuePanelProps {
+  readonly queues: QueueList | undefined;
+  readonly workers: WorkerList | undefined;
+}
+
+function QueuePanel({ queues, workers }: QueuePanelProps): JSX.Element {
   const items = queues?.items ?? [];
   const waiting = totalOf(items.map(({ messages }) => messages ?? 0));
-  const hasConsumers = items.some(({ consumers }) => consumers !== null);
   const all = (
     <a class="link push" href={href("queues")}>
       All queues
@@ -255,47 +261,22 @@ function QueuePanel({ queues }: { readonly queues: QueueList | undefined }): JSX
         <p class="pad small soft">Not known: the role monitor asks the broker for their lengths. Is it running?</p>
       ) : (
         <table>
-          <thead>
-            <tr>
-              <th scope="col">Queue</th>
-              <th scope="col" class="n p1">
-                Last 3 h
-              </th>
-              <th scope="col" class="n">
-                Waiting
-              </th>
-              {hasConsumers && (
-                <th scope="col" class="n">
-                  Consumers
-                </th>
-              )}
-            </tr>
-          </thead>
+          <Heads of={["Queue", ["n", "Waiting"], ["n", "Oldest"], ["n", "Consumers"]]} />
           <tbody>
-            {items.slice(0, MOST_QUEUES).map(({ name, messages, consumers, lengths }) => (
-              <tr key={name}>
+            {items.slice(0, MOST_QUEUES).map((queue) => (
+              <tr key={queue.name}>
                 <th scope="row" class="w">
-                  <a class="cut" title={name} href={href("queues", { queue: name })}>
-                    {name}
+                  <a class="cut" title={queue.name} href={href("queues", { queue: queue.name })}>
+                    {queue.name}
                   </a>
                 </th>
-                <td class="p1">
-                  <Spark values={lengths} tone="ink" label={`Waiting in ${name}, last 3 hours`} />
+                <td class="n">{queue.messages === null ? <span class="nil">–</span> : number(queue.messages)}</td>
+                <td class="n">
+                  <Age at={queue.oldest_at} />
                 </td>
-                <td class="n">{messages === null ? <span class="nil">–</span> : number(messages)}</td>
-                {hasConsumers && (
-                  <td class="n">
-                    {consumers === 0 && messages !== null && messages > 0 ? (
-                      <span class="bad">
-                        <Icon name="warn" class="inl" /> none
-                      </span>
-                    ) : consumers === null ? (
-                      <span class="nil">–</span>
-                    ) : (
-                      number(consumers)
-                    )}
-                  </td>
-                )}
+                <td class="n">
+                  <Consumers takers={takersOf(queue, workers?.items)} />
+                </td>
               </tr>
             ))}
           </tbody>

@@ -9,6 +9,7 @@ import { Heads } from "../parts/heads.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Call, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { Age, OpenQueue } from "../parts/queue.tsx";
+import { Balance, Consumers, takersOf } from "../parts/takers.tsx";
 import { number, rate, shortTime } from "../parts/format.ts";
 import { Time } from "../parts/time.tsx";
 import { WORKERS_EVERY_MS } from "./workers.tsx";
@@ -28,7 +29,7 @@ export function Queues(): JSX.Element {
     .map(({ observed_at }) => observed_at)
     .sort()
     .at(-1);
-  const abandoned = items.filter((queue) => (queue.messages ?? 0) > 0 && takersOf(queue, workers?.items) === 0);
+  const abandoned = items.filter((queue) => takersOf(queue, workers?.items).isAbandoned);
 
   return (
     <>
@@ -100,17 +101,6 @@ export function Queues(): JSX.Element {
   );
 }
 
-/** How many take from it; undefined if nobody tells. */
-function takersOf({ name, consumers }: Queue, workers: readonly Worker[] | undefined): number | undefined {
-  if (consumers !== null) return consumers;
-  const takesFrom = ({ queues }: Worker): boolean => queues?.includes(name) === true;
-  const takers = workers?.filter((worker) => worker.state === "up" && takesFrom(worker)).length ?? 0;
-  // A worker that nobody asked may take from it too, and one of which it is not known whether it is alive.
-  const mayTake = (worker: Worker): boolean =>
-    worker.queues === null ? worker.state === "up" || worker.state === "unknown" : worker.state === "unknown" && takesFrom(worker);
-  return takers === 0 && (workers === undefined || workers.some(mayTake)) ? undefined : takers;
-}
-
 const LAST_WORDS: Readonly<Record<Worker["state"], string>> = {
   up: "was last heard",
   unknown: "was last heard",
@@ -170,7 +160,6 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
           const isOpen = queue.name === opened;
           const takers = takersOf(queue, workers);
           const { lately } = queue;
-          const isAbandoned = takers === 0 && (queue.messages ?? 0) > 0;
           return (
             <Fragment key={queue.name}>
               <tr class={isOpen ? "open" : undefined} data-row={queue.name}>
@@ -188,14 +177,14 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
                     </b>
                   </button>
                   <span class="on-s sub">
-                    <Balance lately={lately} isAbandoned={isAbandoned} />
+                    <Balance lately={lately} takers={takers} />
                   </span>
                 </th>
                 <td class="n">{queue.messages === null ? <span class="nil">–</span> : number(queue.messages)}</td>
                 <td class="p3">
                   <Spark
                     values={queue.lengths}
-                    tone={isAbandoned || (lately.trend === "grows" && (lately.change ?? 0) >= MUCH_GROWTH) ? "fail" : "ink"}
+                    tone={takers.isAbandoned || (lately.trend === "grows" && (lately.change ?? 0) >= MUCH_GROWTH) ? "fail" : "ink"}
                     label={`Waiting in ${queue.name}`}
                   />
                 </td>
@@ -209,16 +198,10 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
                   <Rate value={lately.taken} />
                 </td>
                 <td class="p2 nowrap">
-                  <Balance lately={lately} isAbandoned={isAbandoned} />
+                  <Balance lately={lately} takers={takers} />
                 </td>
-                <td class={isAbandoned ? "n bad" : "n"}>
-                  {isAbandoned ? (
-                    <span class="nowrap">
-                      <Icon name="warn" class="inl" /> none
-                    </span>
-                  ) : (
-                    (takers ?? <span class="nil">?</span>)
-                  )}
+                <td class="n">
+                  <Consumers takers={takers} />
                 </td>
               </tr>
               {isOpen && (
@@ -241,21 +224,4 @@ const MUCH_GROWTH = 10;
 
 function Rate({ value }: { readonly value: number | null }): JSX.Element {
   return value === null ? <span class="nil">–</span> : <>{rate(value)}</>;
-}
-
-interface BalanceProps {
-  readonly lately: Queue["lately"];
-  readonly isAbandoned: boolean;
-}
-
-function Balance({ lately: { trend, change }, isAbandoned }: BalanceProps): JSX.Element {
-  const isMoving = trend === "grows" || trend === "shrinks";
-  if (isAbandoned && !isMoving) return <span class="muted">nobody takes from it</span>;
-  if (trend === null) return <span class="nil">–</span>;
-  if (!isMoving) return <span class="muted">keeps up</span>;
-  return (
-    <span class={trend === "grows" ? "warn" : "good"}>
-      <Icon name={trend === "grows" ? "up" : "dn"} class="inl" /> {trend} by {number(Math.round(Math.abs(change ?? 0)))} a minute
-    </span>
-  );
 }

@@ -6,6 +6,8 @@ import type { FailureList, Me, Status, TaskAnswer, TaskLink, TreeAnswer } from "
 import { href, query } from "../location.ts";
 import { Attempts } from "../parts/attempts.tsx";
 import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
+import { chordsOf } from "../parts/chord.ts";
+import { ChordNote } from "../parts/chord-note.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { ArgumentsPanel, Result } from "../parts/in-and-out.tsx";
@@ -28,7 +30,9 @@ export function Task(): JSX.Element {
   const { data: me } = useQuery<Me>("me");
   const task = asked.isPrevious ? undefined : asked.data;
   if (task !== undefined && hasEnded(task.status) === isRunning) setRunning(!isRunning);
-  const root = tree.isPrevious ? undefined : tree.data?.root;
+  const known = tree.isPrevious ? undefined : tree.data;
+  const root = known?.root;
+  const chords = known === undefined ? undefined : chordsOf(known);
 
   return (
     <>
@@ -66,6 +70,7 @@ export function Task(): JSX.Element {
             <Head task={task} />
             {task.exception !== null && <Failure task={task} />}
             {task.lost && <Lost task={task} />}
+            {known !== undefined && chords !== undefined && <ChordNote tree={known} chords={chords} here={id} />}
             <div class="cols">
               <div class="stack">
                 <Panel title="Timeline">
@@ -76,9 +81,9 @@ export function Task(): JSX.Element {
                     <Attempts task={task} counted={countOfAttempts(task)} isHidden={me?.role === "viewer"} />
                   </Panel>
                 )}
-                {!tree.isPrevious && tree.data !== undefined && (
-                  <Panel title="Tree" sub={`${number(tree.data.nodes.length)} ${tree.data.nodes.length === 1 ? "task" : "tasks"}`}>
-                    <Tree tree={tree.data} here={id} />
+                {known !== undefined && chords !== undefined && (
+                  <Panel title="Tree" sub={`${number(known.nodes.length)} ${known.nodes.length === 1 ? "task" : "tasks"}`}>
+                    <Tree tree={known} chords={chords} task={task} />
                   </Panel>
                 )}
               </div>

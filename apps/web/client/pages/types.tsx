@@ -11,7 +11,7 @@ import { FailedShare } from "../parts/failed-share.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { TaskName } from "../parts/task.tsx";
-import { duration, number, rate } from "../parts/format.ts";
+import { ago, duration, number, rate, shortTime } from "../parts/format.ts";
 import { Duration, Wait } from "../parts/time.tsx";
 
 const STANDARD_RANGE = "24h";
@@ -162,7 +162,12 @@ interface TableProps {
 }
 
 function Table({ rows, range, trends }: TableProps): JSX.Element {
-  const minutes = range === undefined ? 1 : Math.max(1, (Date.parse(range.to) - Date.parse(range.from)) / 60_000);
+  const since = Date.parse(trends?.counted_since ?? "");
+  const from = Date.parse(range?.from ?? "");
+  const to = Date.parse(range?.to ?? "");
+  // Nothing is known of the time before the first task.
+  const isShorter = since > from;
+  const minutes = range === undefined ? 1 : Math.max(1, (to - (isShorter ? since : from)) / 60_000);
   const scale = scaleOf(rows);
   const here = { range: query.value.get("range"), from: query.value.get("from"), to: query.value.get("to") };
   const before = trends === undefined || trends.days_before === 7 ? "a week before" : `${trends.days_before} days before`;
@@ -222,6 +227,11 @@ function Table({ rows, range, trends }: TableProps): JSX.Element {
             to p99
           </li>
         </ul>
+        {isShorter && (
+          <span class="muted">
+            Rates are over the {ago(minutes * 60_000)} since the first task was counted, {shortTime(new Date(since))}.
+          </span>
+        )}
         <span class="push muted">
           <span class="p2">Trend: mean run time against {before}. </span>Percentiles are within 25 %.
         </span>

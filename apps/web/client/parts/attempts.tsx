@@ -53,6 +53,13 @@ export function ranSeconds({ attempts, runtime }: Pick<TaskAnswer, "attempts" | 
   return isMeasured && runtime !== null ? runtime : secondsBetween(attempt.started_at, attempt.ended_at);
 }
 
+/** How long an attempt waited, in seconds: the first one by the task's `wait_time`, as everywhere; later ones since the end of the one before. */
+export function waitedSeconds({ attempts, wait_time }: Pick<TaskAnswer, "attempts" | "wait_time">, attempt: Attempt): number | undefined {
+  if (attempt.number === 1) return wait_time ?? undefined;
+  const before = attempts[attempts.indexOf(attempt) - 1];
+  return secondsBetween(before?.ended_at ?? null, attempt.started_at);
+}
+
 export interface AttemptsProps {
   readonly task: TaskAnswer;
   /** How many there were, as far as Celery counts them. */
@@ -76,6 +83,7 @@ export function Attempts({ task, counted, isHidden }: AttemptsProps): JSX.Elemen
         <One
           key={attempt.number}
           attempt={attempt}
+          waited={waitedSeconds(task, attempt)}
           seconds={ranSeconds(task, attempt)}
           isOpen={attempt.number === chosen}
           isHidden={isHidden}
@@ -107,6 +115,8 @@ function isAlike(one: Attempt, other: Attempt): boolean {
 
 interface OneProps {
   readonly attempt: Attempt;
+  /** Since it was sent, or since the attempt before; undefined if that is not known. */
+  readonly waited: number | undefined;
   /** How long it ran; undefined if that is not known. */
   readonly seconds: number | undefined;
   readonly isOpen: boolean;
@@ -115,9 +125,8 @@ interface OneProps {
   readonly alike: number | undefined;
 }
 
-function One({ attempt, seconds, isOpen, isHidden, alike }: OneProps): JSX.Element {
-  const { number: count, worker, received_at, started_at, outcome, exception } = attempt;
-  const waited = secondsBetween(received_at, started_at);
+function One({ attempt, waited, seconds, isOpen, isHidden, alike }: OneProps): JSX.Element {
+  const { number: count, worker, started_at, outcome, exception } = attempt;
   const ran = outcome === "running" ? secondsBetween(started_at, new Date(now.value).toISOString()) : seconds;
   const whole = useRef<HTMLDetailsElement>(null);
   // Chosen in the timeline, it may be out of sight.
@@ -138,7 +147,7 @@ function One({ attempt, seconds, isOpen, isHidden, alike }: OneProps): JSX.Eleme
           {worker !== null && <WorkerName name={worker} />}
           {exception !== null && <span class="args"> {exceptionName(exception) ?? exception}</span>}
         </span>
-        <span class="n muted">{waited !== undefined && `waited ${duration(waited)}`}</span>
+        <span class="n muted">{waited !== undefined && `${count > 1 ? "after" : "waited"} ${duration(waited)}`}</span>
         <span class="n">{ran !== undefined && `ran ${duration(ran)}${outcome === "running" ? "…" : ""}`}</span>
       </summary>
       {isOpen && (
@@ -183,7 +192,7 @@ function Where({ attempt: { worker, queue, received_at, started_at, ended_at } }
   );
 }
 
-function What({ attempt: { outcome, exception, traceback }, isHidden }: Omit<OneProps, "isOpen" | "alike" | "seconds">): ComponentChildren {
+function What({ attempt: { outcome, exception, traceback }, isHidden }: Pick<OneProps, "attempt" | "isHidden">): ComponentChildren {
   const said = exception !== null && <p class="exc mono">{exception}</p>;
   if (traceback !== null) {
     return (

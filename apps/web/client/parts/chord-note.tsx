@@ -1,9 +1,10 @@
 /** What a chord waited or waits for, on the page of each of its tasks, as far as events tell. */
-import type { JSX } from "preact";
+import type { ComponentChildren, JSX } from "preact";
 import type { Status, TreeAnswer, TreeTask } from "../api/types.ts";
 import { href } from "../location.ts";
 import { type Chord, beginOf, isSentAtEnd, isUnlock } from "./chord.ts";
 import { duration, number } from "./format.ts";
+import { Icon } from "./icon.tsx";
 import { TaskName, hasEnded, taskHref } from "./task.tsx";
 
 interface ChordNoteProps {
@@ -13,18 +14,34 @@ interface ChordNoteProps {
   readonly here: string;
 }
 
-export function ChordNote({ tree, chords, here }: ChordNoteProps): JSX.Element | null {
+/** The chord that a task is of, if there is one: its body counts most, then its sender. */
+function chordOf({ tree, chords, here }: ChordNoteProps): { readonly task: TreeTask | undefined; readonly chord: Chord | undefined } {
   const task = tree.nodes.find(({ task_id }) => task_id === here);
-  if (task === undefined) return null;
+  if (task === undefined) return { task, chord: undefined };
   const isOf = ({ sender, parts, body }: Chord): boolean => sender === here || body === task || parts.includes(task);
   const found = [...chords.values()].filter(isOf);
-  const chord = found.find(({ body }) => body === task) ?? found.find(({ sender }) => sender === here) ?? found[0];
-  return chord === undefined ? (
-    <Alone tree={tree} task={task} />
-  ) : chord.body === undefined ? (
-    <WithoutBody chord={chord} />
-  ) : (
-    <WithBody chord={chord} body={chord.body} here={here} />
+  return { task, chord: found.find(({ body }) => body === task) ?? found.find(({ sender }) => sender === here) ?? found[0] };
+}
+
+/** At the top of the page of a task. */
+export function ChordNote(props: ChordNoteProps): JSX.Element | null {
+  const { chord } = chordOf(props);
+  if (chord === undefined) return null;
+  return chord.body === undefined ? <WithoutBody chord={chord} /> : <WithBody chord={chord} body={chord.body} here={props.here} />;
+}
+
+/** Above the tree: what cannot be known of a task that has none. */
+export function AloneNote(props: ChordNoteProps): JSX.Element | null {
+  const { task, chord } = chordOf(props);
+  return task === undefined || chord !== undefined ? null : <Alone tree={props.tree} task={task} />;
+}
+
+function Note({ children }: { readonly children: ComponentChildren }): JSX.Element {
+  return (
+    <section class="call" aria-label="Chord">
+      <Icon name="tasks" />
+      <p>{children}</p>
+    </section>
   );
 }
 
@@ -49,7 +66,7 @@ function WithBody({ chord, body, here }: { readonly chord: Chord; readonly body:
   const slowest = chord.parts.reduce((most, task) => ((task.duration ?? 0) > (most.duration ?? 0) ? task : most));
   const last = chord.parts.reduce((latest, task) => ((task.finished_at ?? "") > (latest.finished_at ?? "") ? task : latest));
   return (
-    <p class="pad small">
+    <Note>
       {isBody ? <b>Waited for </b> : <Link task={body} />}
       {!isBody && <b> waited for </b>}
       <Parts sender={chord.sender} parts={chord.parts} status="SUCCESS" />, as the body of a chord does. It was sent when all of them had
@@ -60,7 +77,7 @@ function WithBody({ chord, body, here }: { readonly chord: Chord; readonly body:
         </>
       )}
       .
-    </p>
+    </Note>
   );
 }
 
@@ -78,17 +95,17 @@ function WithoutBody({ chord: { sender, parts } }: { readonly chord: Chord }): J
   );
   if (failed.length > 0)
     return (
-      <p class="pad small">
+      <Note>
         <b>If this is a chord, its body was not sent:</b> <Parts sender={sender} parts={failed} status={UNSUCCESSFUL.join(",")} /> of {all}{" "}
         did not succeed. Celery sends the body of a chord only when all have succeeded.
-      </p>
+      </Note>
     );
   if (unfinished.length === 0) return null;
   return (
-    <p class="pad small">
+    <Note>
       <b>If this is a chord, its body still waits</b> for <Parts sender={sender} parts={unfinished} status={UNFINISHED.join(",")} /> of{" "}
       {all}.
-    </p>
+    </Note>
   );
 }
 

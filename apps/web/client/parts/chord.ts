@@ -3,6 +3,7 @@
  * succeeded, from the last of them, or from `celery.chord_unlock` if the result backend cannot count. A chord that a client sent has no tree: each of
  * its tasks is a root of its own, and the body is below the last one.
  */
+import { exactMs } from "../api/exact.ts";
 import type { TreeAnswer, TreeTask } from "../api/types.ts";
 
 const UNLOCK = "celery.chord_unlock";
@@ -18,7 +19,7 @@ export interface Chord {
 }
 
 export function beginOf({ sent_at, received_at, started_at, seen_at }: TreeTask): number {
-  return Date.parse(sent_at ?? received_at ?? started_at ?? seen_at);
+  return exactMs(sent_at ?? received_at ?? started_at ?? seen_at);
 }
 
 export function isUnlock({ name }: Pick<TreeTask, "name">): boolean {

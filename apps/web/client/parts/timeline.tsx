@@ -2,11 +2,12 @@
 import type { ComponentChildren, JSX } from "preact";
 import type { Attempt, Outcome, TaskAnswer } from "../api/types.ts";
 import { changed, href } from "../location.ts";
-import { ranSeconds, secondsBetween } from "./attempts.tsx";
+import { ranSeconds, secondsBetween, waitedSeconds } from "./attempts.tsx";
+import { Life } from "./bars.tsx";
 import { Icon, type IconName } from "./icon.tsx";
 import { exceptionName } from "./task.tsx";
 import { duration, number } from "./format.ts";
-import { Time, now } from "./time.tsx";
+import { Time } from "./time.tsx";
 
 interface Step {
   readonly at: string;
@@ -18,8 +19,6 @@ interface Step {
 
 /** A task that polls has thousands; the newest tell most. */
 const MOST_ATTEMPTS = 6;
-/** More are too thin to see. */
-const MOST_PARTS = 200;
 
 const OUTCOMES: Readonly<Partial<Record<Outcome, readonly [state: string, icon: IconName, word: string]>>> = {
   success: ["success", "success", "Succeeded"],
@@ -44,7 +43,8 @@ function stepsOfAttempts(task: TaskAnswer, attempts: readonly Attempt[]): Step[]
     const isLater = task.eta !== null && index === attempts.length - 1;
     const received = `Received${worker === null ? "" : ` by ${worker}`}${isLater ? ", to run later" : ""}`;
     const later = secondsBetween(before, received_at);
-    const waited = secondsBetween(received_at ?? before, started_at);
+    const waited = waitedSeconds(task, attempt);
+    const prefetched = secondsBetween(received_at, started_at);
     const ran = ranSeconds(task, attempt);
     const [state, icon, word] = OUTCOMES[outcome] ?? [];
     return [
@@ -71,7 +71,12 @@ function stepsOfAttempts(task: TaskAnswer, attempts: readonly Attempt[]): Step[]
                 started{received_at === null && worker !== null && ` on ${worker}`}
               </>
             ),
-            note: waited === undefined ? undefined : `${place > 1 ? "backed off or " : ""}waited ${duration(waited)}`,
+            note:
+              waited !== undefined
+                ? `${place > 1 ? "backed off or " : ""}waited ${duration(waited)}`
+                : prefetched !== undefined
+                  ? `${duration(prefetched)} later`
+                  : undefined,
           },
       ended_at === null || state === undefined || icon === undefined
         ? undefined
@@ -123,67 +128,5 @@ export function Timeline({ task }: { readonly task: TaskAnswer }): JSX.Element {
         ))}
       </ol>
     </div>
-  );
-}
-
-interface Part {
-  readonly fill: string;
-  readonly from: number;
-  readonly to: number;
-}
-
-/** Waited, ran and backed off, from the first attempt to the last. */
-function partsOf(task: TaskAnswer): Part[] {
-  const parts: Part[] = [];
-  let at = task.sent_at === null ? undefined : Date.parse(task.sent_at);
-  for (const { number: count, received_at, started_at, ended_at, outcome } of task.attempts) {
-    const start = started_at === null ? undefined : Date.parse(started_at);
-    const end = ended_at === null ? (outcome === "running" ? now.value : undefined) : Date.parse(ended_at);
-    const begin = at ?? (received_at === null ? start : Date.parse(received_at));
-    const waitedTo = start ?? end ?? (outcome === "waiting" ? now.value : undefined);
-    if (begin !== undefined && waitedTo !== undefined) parts.push({ fill: count === 1 ? "a-wait" : "a-hollow", from: begin, to: waitedTo });
-    if (start !== undefined && end !== undefined)
-      parts.push({ fill: outcome === "failure" || outcome === "lost" ? "a-fail" : "a-run", from: start, to: end });
-    at = end ?? start ?? at;
-  }
-  return parts;
-}
-
-const HEIGHTS: Readonly<Record<string, readonly [y: number, height: number]>> = { "a-wait": [6, 8], "a-hollow": [8, 4] };
-
-/** One line for the whole life: waited, ran, backed off, ran again. */
-function Life({ task }: { readonly task: TaskAnswer }): JSX.Element | null {
-  const parts = partsOf(task);
-  const from = parts[0]?.from ?? 0;
-  const whole = Math.max(1, (parts.at(-1)?.to ?? 0) - from);
-  if (parts.length === 0) return null;
-  const share = (length: number): string => `${((Math.max(0, length) / whole) * 100).toFixed(2)}%`;
-  const sum = (fills: readonly string[]): string =>
-    duration(parts.reduce((total, part) => total + (fills.includes(part.fill) ? Math.max(0, part.to - part.from) : 0), 0) / 1_000);
-  const says = [
-    `${duration(whole / 1_000)}: waited ${sum(["a-wait"])}`,
-    ...(parts.some(({ fill }) => fill === "a-hollow") ? [`between attempts ${sum(["a-hollow"])}`] : []),
-    ...(parts.some(({ fill }) => fill === "a-run" || fill === "a-fail") ? [`ran ${sum(["a-run", "a-fail"])}`] : []),
-  ].join(", ");
-  return (
-    <>
-      <svg class="life" role="img" aria-label={`In ${says}.`}>
-        {parts.slice(-MOST_PARTS).map((part, index) => {
-          const [y, height] = HEIGHTS[part.fill] ?? [2, 16];
-          return (
-            <rect
-              key={index}
-              class={part.fill}
-              x={share(part.from - from)}
-              width={share(part.to - part.from)}
-              y={y}
-              height={height}
-              rx="2"
-            />
-          );
-        })}
-      </svg>
-      <p class="small soft">{says}.</p>
-    </>
   );
 }

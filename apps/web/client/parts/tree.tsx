@@ -1,10 +1,13 @@
 /** The tree of tasks with a waterfall: thin waited, thick ran. */
 import type { JSX } from "preact";
-import type { TreeAnswer, TreeTask } from "../api/types.ts";
+import { exactMs } from "../api/exact.ts";
+import type { TaskAnswer, TreeAnswer, TreeTask } from "../api/types.ts";
 import { href } from "../location.ts";
-import { beginOf, chordsOf } from "./chord.ts";
-import { ChordNote } from "./chord-note.tsx";
+import { Bars } from "./bars.tsx";
+import { beginOf, type Chord } from "./chord.ts";
+import { AloneNote } from "./chord-note.tsx";
 import { Icon } from "./icon.tsx";
+import { endOf, partsOf, partsOfNode, sumsOf, type Part } from "./life.ts";
 import { StateIcon, TaskName, stateOf, taskHref } from "./task.tsx";
 import { duration, number } from "./format.ts";
 import { now } from "./time.tsx";
@@ -15,15 +18,18 @@ const MOST_SHOWN_OF_GROUP = 10;
 /** What a browser draws at once; the rest is in Tasks. */
 const MOST_DRAWN = 400;
 const MOST_LEVELS = 30;
+/** Of an axis. */
+const LEAST_MS = 0.1;
 
 interface Branch {
   readonly task: TreeTask;
   readonly children: Branch[];
 }
 
+/** Milliseconds since 1970. */
 interface Scale {
   readonly from: number;
-  readonly seconds: number;
+  readonly to: number;
 }
 
 /** Tasks below the task that sent them. A task whose sender is unknown stands at the beginning. */
@@ -37,36 +43,37 @@ function toBranches(tasks: readonly TreeTask[]): Branch[] {
   return tops;
 }
 
-function endOf(task: TreeTask): number {
-  if (task.finished_at !== null) return Date.parse(task.finished_at);
-  return /^(?:STARTED|RETRY)$/.test(task.status) ? now.value : beginOf(task);
-}
-
 function scaleOf(tasks: readonly TreeTask[]): Scale {
   const from = tasks.reduce((least, task) => Math.min(least, beginOf(task)), Infinity);
-  const to = tasks.reduce((most, task) => Math.max(most, endOf(task)), from);
-  return { from, seconds: Math.max(0.001, (to - from) / 1_000) };
+  return { from, to: tasks.reduce((most, task) => Math.max(most, endOf(task, now.value)), from + LEAST_MS) };
 }
 
-export function Tree({ tree, here }: { readonly tree: TreeAnswer; readonly here: string }): JSX.Element {
+export interface TreeProps {
+  readonly tree: TreeAnswer;
+  /** `chordsOf` the tree. */
+  readonly chords: ReadonlyMap<string, Chord>;
+  /** The task of the page. Of it alone, every attempt is known. */
+  readonly task: TaskAnswer;
+}
+
+export function Tree({ tree, chords, task }: TreeProps): JSX.Element {
   const { nodes, truncated, root } = tree;
   const scale = scaleOf(nodes);
   const budget = { left: MOST_DRAWN };
-  const chords = chordsOf(tree);
   const waited = new Map([...chords.values()].flatMap(({ body, parts }) => (body === undefined ? [] : [[body.task_id, parts.length]])));
   return (
     <>
-      <ChordNote tree={tree} chords={chords} here={here} />
+      <AloneNote tree={tree} chords={chords} here={task.task_id} />
       <div class="tree">
         <div class="node axis" aria-hidden="true">
           <span />
           <span>
             <span>0 s</span>
-            <span>{duration(scale.seconds / 2)}</span>
-            <span>{duration(scale.seconds)}</span>
+            <span>{duration((scale.to - scale.from) / 2_000)}</span>
+            <span>{duration((scale.to - scale.from) / 1_000)}</span>
           </span>
         </div>
-        <Level branches={toBranches(nodes)} scale={scale} here={here} waited={waited} budget={budget} level={0} />
+        <Level branches={toBranches(nodes)} scale={scale} here={task} waited={waited} budget={budget} level={0} />
       </div>
       <footer>
         <Legend />
@@ -91,7 +98,7 @@ export function Tree({ tree, here }: { readonly tree: TreeAnswer; readonly here:
 interface LevelProps {
   readonly branches: readonly Branch[];
   readonly scale: Scale;
-  readonly here: string;
+  readonly here: TaskAnswer;
   /** For how many tasks each body of a chord waited. */
   readonly waited: ReadonlyMap<string, number>;
   /** How many more nodes may be drawn, on all levels. */
@@ -138,11 +145,11 @@ function Group({ branches, level, ...rest }: LevelProps): JSX.Element {
   const failed = tasks.filter(({ status }) => status === "FAILURE");
   const succeeded = tasks.filter(({ status }) => status === "SUCCESS").length;
   const first = tasks[0];
-  const own = branches.filter(({ task, children }) => task.task_id === here || children.length > 0);
+  const own = branches.filter(({ task, children }) => task.task_id === here.task_id || children.length > 0);
   const shown = [...new Set([...own, ...branches.filter(({ task }) => task.status === "FAILURE")])].slice(0, MOST_SHOWN_OF_GROUP);
   const list = { parent: first?.parent_id, name: first?.name, range: "all" };
   return (
-    <details open={tasks.some(({ task_id }) => task_id === here)}>
+    <details open={tasks.some(({ task_id }) => task_id === here.task_id)}>
       <summary>
         <div class={`node ${failed.length > 0 ? "s-failure" : "s-success"}`}>
           <span>
@@ -154,7 +161,7 @@ function Group({ branches, level, ...rest }: LevelProps): JSX.Element {
               <span class="good p3">{succeeded} succeeded</span> {failed.length > 0 && <span class="bad">{failed.length} failed</span>}
             </span>
           </span>
-          <Waterfall tasks={tasks} scale={rest.scale} />
+          <Waterfall parts={partsOfGroup(tasks)} scale={rest.scale} />
         </div>
       </summary>
       <Level branches={shown.slice(0, MOST_SIBLINGS)} level={level + 1} {...rest} />
@@ -178,12 +185,13 @@ function Group({ branches, level, ...rest }: LevelProps): JSX.Element {
 interface NodeProps {
   readonly task: TreeTask;
   readonly scale: Scale;
-  readonly here: string;
+  readonly here: TaskAnswer;
   readonly waited: number | undefined;
 }
 
 function Node({ task, scale, here, waited }: NodeProps): JSX.Element {
-  const isHere = task.task_id === here;
+  const isHere = task.task_id === here.task_id;
+  const parts = isHere && here.attempts.length > 0 ? partsOf(here, now.value) : partsOfNode(task, now.value);
   const state = stateOf(task);
   const inside = (
     <>
@@ -199,37 +207,32 @@ function Node({ task, scale, here, waited }: NodeProps): JSX.Element {
   return (
     <div class={`node s-${state.toLowerCase()} ${isHere ? "here" : ""}`}>
       {isHere ? <span>{inside}</span> : <a href={taskHref(task.task_id)}>{inside}</a>}
-      <Waterfall tasks={[task]} scale={scale} />
+      <Waterfall parts={parts} scale={scale} />
     </div>
   );
 }
 
-/** The parts of a task's time: when it waited and when it ran. */
-function Waterfall({ tasks, scale }: { readonly tasks: readonly TreeTask[]; readonly scale: Scale }): JSX.Element {
+/** Many tasks as one: from the first that was sent to the first start, and from there to the last end. */
+function partsOfGroup(tasks: readonly TreeTask[]): Part[] {
   const begin = tasks.reduce((least, task) => Math.min(least, beginOf(task)), Infinity);
-  const ends = tasks.reduce((most, task) => Math.max(most, endOf(task)), begin);
-  const starts = tasks.flatMap(({ started_at }) => (started_at === null ? [] : [Date.parse(started_at)]));
-  const start = starts.length === 0 ? undefined : starts.reduce((least, each) => Math.min(least, each));
+  const end = tasks.reduce((most, task) => Math.max(most, endOf(task, now.value)), begin);
+  const start = tasks.reduce((least, { started_at }) => (started_at === null ? least : Math.min(least, exactMs(started_at))), Infinity);
   const status = tasks.some((task) => task.status === "FAILURE") ? "FAILURE" : tasks[0]?.status;
-  const at = (time: number): string => `${((time - scale.from) / 10 / scale.seconds || 0).toFixed(2)}%`;
-  const long = (from: number, to: number): string => `${Math.max(0.35, Math.max(0, to - from) / 10 / scale.seconds || 0).toFixed(2)}%`;
-  const waited = Math.max(0, ((start ?? ends) - begin) / 1_000);
-  const ran = start === undefined ? undefined : Math.max(0, (ends - start) / 1_000);
-  const fill = status === "FAILURE" ? "a-fail" : status === "SUCCESS" ? "a-ok" : "a-run";
-  const says = `waited ${duration(waited)}${ran === undefined ? "" : `, then ${duration(ran)} to ${(status ?? "").toLowerCase()}`}`;
-  return (
-    <svg class="wf" role="img" aria-label={says}>
-      <rect class="a-wait" x={at(begin)} y="8" width={long(begin, start ?? ends)} height="4" rx="2" />
-      {start !== undefined && <rect class={fill} x={at(start)} y="4.5" width={long(start, ends)} height="11" rx="2" />}
-    </svg>
-  );
+  const kind = status === "FAILURE" ? "failed" : status === "SUCCESS" ? "succeeded" : "ran";
+  const waited: Part = { kind: "waited", from: begin, to: Math.min(start, end) };
+  return start === Infinity ? [waited] : [waited, { kind, from: start, to: end }];
+}
+
+function Waterfall({ parts, scale }: { readonly parts: readonly Part[]; readonly scale: Scale }): JSX.Element {
+  return <Bars class="wf" parts={parts} from={scale.from} to={scale.to} label={sumsOf(parts)} />;
 }
 
 const LEGEND = [
   ["a-wait", "waited"],
   ["a-ok", "succeeded"],
-  ["a-run", "runs, or retried"],
+  ["a-run", "runs, or ran"],
   ["a-fail", "failed"],
+  ["a-hollow", "between attempts, or before its ETA"],
 ] as const;
 
 function Legend(): JSX.Element {
@@ -238,7 +241,7 @@ function Legend(): JSX.Element {
       {LEGEND.map(([fill, name]) => (
         <li key={fill}>
           <svg aria-hidden="true" viewBox="0 0 12 12">
-            <rect class={fill} width="12" height="12" rx="2" />
+            {fill === "a-hollow" ? <rect class={fill} y="4" width="12" height="4" /> : <rect class={fill} width="12" height="12" rx="2" />}
           </svg>
           {name}
         </li>

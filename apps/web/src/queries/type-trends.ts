@@ -1,7 +1,8 @@
 /** How often each task type ran over time, and whether it runs longer than a week before. */
-import type { Reader } from "@celery-metrics-exporter/db";
+import { celeryTaskMinute, celeryTaskPeriod, type Reader } from "@celery-metrics-exporter/db";
 import { sql } from "drizzle-orm";
 import { z } from "zod";
+import { isoOf } from "./columns.ts";
 import { periodsOf, stepOf } from "./periods.ts";
 
 const count = z.number().int();
@@ -36,6 +37,16 @@ const DAY_MS = 86_400_000;
 const WEEK_MS = 7 * DAY_MS;
 const MAX_NAMES = 1_000;
 const ENOUGH = 20;
+
+/** The minute in which the first task of all was counted, or its hour if its minutes are no longer kept; null if none was. */
+export async function readCountedSince(reader: Reader): Promise<string | null> {
+  const [row] = await reader.read<{ readonly at: string | null }>(
+    sql`select ${isoOf(sql`case when hour < date_trunc('hour', minute) or minute is null then hour else minute end`)} as at from (
+          select (select min(minute) from ${celeryTaskMinute}) as minute, (select min(at) from ${celeryTaskPeriod} where width = ${HOUR}::smallint) as hour
+        ) first`,
+  );
+  return row?.at ?? null;
+}
 
 interface Row {
   readonly name: string;

@@ -7,7 +7,7 @@ import { RangeQuery, beginningOf } from "../queries/filters.ts";
 import { Lately, Waiting, readLately, readOldest, readSent, readWaiting } from "../queries/queue-flow.ts";
 import { Queue, Unacked, readQueues } from "../queries/queues.ts";
 import { StatisticsItem, toItem } from "../queries/statistics.ts";
-import { TypeTrend, readTypeTrends } from "../queries/type-trends.ts";
+import { TypeTrend, readCountedSince, readTypeTrends } from "../queries/type-trends.ts";
 import { WorkerActivity, readWorkerActivity } from "../queries/worker-activity.ts";
 import { Worker, readWorkers } from "../queries/workers.ts";
 import { PREFIX, type Api, type ApiContext } from "./api.ts";
@@ -62,6 +62,10 @@ export const TrendsAnswer = z.object({
   to: z.iso.datetime(),
   step_seconds: z.number().int(),
   days_before: z.number().int().describe("How many days before is the range of `mean_before`: 7, or as many weeks as the range is long."),
+  counted_since: z.iso
+    .datetime()
+    .nullable()
+    .describe("When the first task of all was counted; null if none was. Nothing is known of the time before."),
   items: z.array(TypeTrend).describe("At most 1,000, the most frequent first."),
 });
 
@@ -177,8 +181,12 @@ export function addStatistics(api: Api, context: ApiContext): void {
     ({ query }) =>
       lasting.get(["task-type-trends", query], async () => {
         const { from, to } = rangeOf(query);
-        const { from: begin, stepMinutes, daysBefore, items } = await readTypeTrends(reader, { from, to });
-        return { from: begin.toISOString(), to: to.toISOString(), step_seconds: stepMinutes * 60, days_before: daysBefore, items };
+        const [{ from: begin, stepMinutes, daysBefore, items }, counted_since] = await Promise.all([
+          readTypeTrends(reader, { from, to }),
+          readCountedSince(reader),
+        ]);
+        const times = { from: begin.toISOString(), to: to.toISOString(), step_seconds: stepMinutes * 60, days_before: daysBefore };
+        return { ...times, counted_since, items };
       }),
   );
   api.get(
