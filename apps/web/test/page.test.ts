@@ -406,7 +406,7 @@ describe("Queues", () => {
     expect(images["Oldest"]).toMatch(/ h | min/);
     expect(Number(images["In a minute"])).toBeGreaterThan(0);
     expect(images["Out a minute"]).toMatch(/^[\d.]+$/);
-    expect(await cells(page, "exports")).toMatchObject({ Oldest: "–", "In a minute": "–", "Out a minute": "–" });
+    expect(await cells(page, "exports")).toMatchObject({ Oldest: "–", "In a minute": "–", "Out a minute": "–", Balance: "steady" });
     await page.getByRole("img", { name: "Tasks a minute sent to images, and taken from it" }).waitFor();
     await page.getByText("order_id=48117").first().waitFor();
     const { rows: pending } = await api.client.query<{ n: number }>(

@@ -177,7 +177,7 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
                     </b>
                   </button>
                   <span class="on-s sub">
-                    <Balance lately={lately} takers={takers} />
+                    <Balance queue={queue} takers={takers} />
                   </span>
                 </th>
                 <td class="n">{queue.messages === null ? <span class="nil">–</span> : number(queue.messages)}</td>
@@ -198,7 +198,7 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
                   <Rate value={lately.taken} />
                 </td>
                 <td class="p2 nowrap">
-                  <Balance lately={lately} takers={takers} />
+                  <Balance queue={queue} takers={takers} />
                 </td>
                 <td class="n">
                   <Consumers takers={takers} />

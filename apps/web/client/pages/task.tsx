@@ -6,6 +6,7 @@ import type { FailureList, Me, Status, TaskAnswer, TaskLink, TreeAnswer } from "
 import { href, query } from "../location.ts";
 import { Attempts } from "../parts/attempts.tsx";
 import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
+import { lifeOf } from "../parts/bars.tsx";
 import { chordsOf } from "../parts/chord.ts";
 import { ChordNote } from "../parts/chord-note.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
@@ -73,7 +74,7 @@ export function Task(): JSX.Element {
             {known !== undefined && chords !== undefined && <ChordNote tree={known} chords={chords} here={id} />}
             <div class="cols">
               <div class="stack">
-                <Panel title="Timeline">
+                <Panel title="Timeline" sub={lifeOf(task)}>
                   <Timeline task={task} />
                 </Panel>
                 {task.attempts.length > 0 && (

@@ -44,15 +44,16 @@ export function Bars({ parts, from, to, class: name, label }: BarsProps): JSX.El
   );
 }
 
+/** The whole life of a task, as a sentence; undefined if nothing is known of it. */
+export function lifeOf(task: TaskAnswer): string | undefined {
+  const parts = partsOf(task, now.value);
+  const [first, last] = [parts[0], parts.at(-1)];
+  return first === undefined || last === undefined ? undefined : `${duration(Math.max(0, last.to - first.from) / 1_000)}: ${sumsOf(parts)}`;
+}
+
 export function Life({ task }: { readonly task: TaskAnswer }): JSX.Element | null {
   const parts = partsOf(task, now.value);
   const [first, last] = [parts[0], parts.at(-1)];
   if (first === undefined || last === undefined) return null;
-  const says = `${duration(Math.max(0, last.to - first.from) / 1_000)}: ${sumsOf(parts)}`;
-  return (
-    <>
-      <Bars parts={parts} from={first.from} to={last.to} class="life" label={`In ${says}.`} />
-      <p class="small soft">{says}.</p>
-    </>
-  );
+  return <Bars parts={parts} from={first.from} to={last.to} class="life" label={`In ${lifeOf(task) ?? ""}.`} />;
 }

@@ -56,12 +56,13 @@ export function Consumers({ takers: { count, isAbandoned } }: { readonly takers:
 }
 
 interface BalanceProps {
-  readonly lately: Queue["lately"];
+  readonly queue: Pick<Queue, "lately" | "messages">;
   readonly takers: Takers;
 }
 
 /** Whether what comes in is taken. A queue does not keep up if nobody is there to take anything, even if nothing comes in. */
-export function Balance({ lately: { trend, change }, takers: { count, silentMs } }: BalanceProps): JSX.Element {
+export function Balance({ queue: { lately, messages }, takers: { count, silentMs } }: BalanceProps): JSX.Element {
+  const { trend, change, taken } = lately;
   if (trend === "grows" || trend === "shrinks")
     return (
       <span class={trend === "grows" ? "warn" : "good"}>
@@ -70,5 +71,9 @@ export function Balance({ lately: { trend, change }, takers: { count, silentMs }
     );
   if (count === 0) return <span class="warn">nobody takes from it</span>;
   if (silentMs !== undefined) return <span class="warn">no word from its workers for {ago(silentMs)}</span>;
-  return trend === null ? <span class="nil">–</span> : <span class="muted">keeps up</span>;
+  if (trend === null) return <span class="nil">–</span>;
+  if (messages === null || messages === 0) return <span class="muted">keeps up</span>;
+  // As long as before: what comes in is taken, or nothing is.
+  if (taken === null) return <span class="muted">steady</span>;
+  return taken === 0 ? <span class="warn">nothing is taken</span> : <span class="muted">keeps up</span>;
 }

@@ -59,24 +59,28 @@ export function Views(): JSX.Element {
 function Saved(): JSX.Element {
   return (
     <>
-      {views.value.length === 0 && <p>A view is a search with a name. It stays in this browser; to share it, share its address.</p>}
-      <ul class="stack">
-        {views.value.map((view) => (
-          <li class="row nowrap" key={view.name}>
-            <a class="link cut" href={href("tasks", new URLSearchParams(view.query))} onClick={() => closeDialog("views")}>
-              {view.name}
-            </a>
-            <button
-              class="btn ghost sm icon push"
-              type="button"
-              aria-label={`Delete the view ${view.name}`}
-              onClick={() => keep(views.value.filter((one) => one !== view))}
-            >
-              <Icon name="x" />
-            </button>
-          </li>
-        ))}
-      </ul>
+      <h2>Saved views</h2>
+      {views.value.length === 0 ? (
+        <p>A view is a search with a name. It stays in this browser; to share it, share its address.</p>
+      ) : (
+        <ul class="stack">
+          {views.value.map((view) => (
+            <li class="row nowrap" key={view.name}>
+              <a class="link cut" href={href("tasks", new URLSearchParams(view.query))} onClick={() => closeDialog("views")}>
+                {view.name}
+              </a>
+              <button
+                class="btn ghost sm icon push"
+                type="button"
+                aria-label={`Delete the view ${view.name}`}
+                onClick={() => keep(views.value.filter((one) => one !== view))}
+              >
+                <Icon name="x" />
+              </button>
+            </li>
+          ))}
+        </ul>
+      )}
       <form class="row" onSubmit={save}>
         <label class="sr" for="view-name">
           Name of the view
