@@ -679,6 +679,13 @@ describe("Task", () => {
     }
   });
 
+  it("leads to the group of those that failed like it", async () => {
+    const page = await viewer.open(site(), { path: `task?id=${FAILED_ALONE}` });
+    await page.getByRole("link", { name: "open their group" }).click();
+    await page.getByRole("heading", { name: "At which attempt it ended" }).waitFor();
+    expect(await page.locator("details[open]").innerText()).toMatch(/^shop\.charge_card[^]*StockConflict/);
+  });
+
   it("says what is not known of a chord that a client sent", async () => {
     const page = await viewer.open(site(), { path: `task?id=${FAILED_ALONE}` });
     const note = page.getByRole("region", { name: "Tree" }).locator("p", { hasText: "part of a chord" });

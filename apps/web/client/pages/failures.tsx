@@ -6,6 +6,7 @@ import { askedRange } from "../api/statistics.ts";
 import type { FailureDetails, FailureGroup, FailureList, TaskAnswer } from "../api/types.ts";
 import { changed, href, navigate, page, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
+import { keyOf, markOf } from "../parts/failure-group.ts";
 import { Icon } from "../parts/icon.tsx";
 import { Traceback } from "../parts/python.tsx";
 import { Empty, Failing, Loading } from "../parts/say.tsx";
@@ -193,17 +194,6 @@ export function Groups({ groups, overTime = "Over time", newSince: since }: Grou
       </ul>
     </>
   );
-}
-
-function keyOf({ name, status, exception, message }: FailureGroup): string {
-  return [name, status, exception, message].join("\u0000");
-}
-
-/** Short for its key, in the address: which groups are open is shared and comes back with it. */
-function markOf(group: FailureGroup): string {
-  let hash = 0x811c9dc5;
-  for (const character of keyOf(group)) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193);
-  return (hash >>> 0).toString(36);
 }
 
 function Group({ group, isNew }: { readonly group: FailureGroup; readonly isNew: boolean }): JSX.Element {

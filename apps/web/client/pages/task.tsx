@@ -10,6 +10,7 @@ import { lifeOf } from "../parts/bars.tsx";
 import { chordsOf } from "../parts/chord.ts";
 import { ChordNote } from "../parts/chord-note.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
+import { markOf } from "../parts/failure-group.ts";
 import { Icon } from "../parts/icon.tsx";
 import { ArgumentsPanel, Result } from "../parts/in-and-out.tsx";
 import { Panel } from "../parts/panel.tsx";
@@ -178,12 +179,16 @@ function Head({ task }: { readonly task: TaskAnswer }): JSX.Element {
   );
 }
 
+/** In one address. */
+const MOST_GROUPS = 10;
+
 /** The exception, and how many failed like this. */
 function Failure({ task }: { readonly task: TaskAnswer }): JSX.Element {
   const kind = exceptionName(task.exception);
   const list = task.name === null ? undefined : `failures?${new URLSearchParams({ name: task.name, range: "24h" }).toString()}`;
   const { data } = useQuery<FailureList>(list);
-  const alike = data?.items.filter(({ exception }) => exception === (kind ?? null)).reduce((sum, { count }) => sum + count, 0) ?? 0;
+  const groups = data?.items.filter(({ exception }) => exception === (kind ?? null)) ?? [];
+  const alike = groups.reduce((sum, { count }) => sum + count, 0);
   return (
     <div class={`call ${task.status === "FAILURE" ? "fail" : "retry"}`}>
       <Icon name={task.status === "FAILURE" ? "failure" : "retry"} />
@@ -193,7 +198,12 @@ function Failure({ task }: { readonly task: TaskAnswer }): JSX.Element {
           {number(alike)} of these tasks failed with {kind} in the last 24 hours.{" "}
           <a class="link" href={href("tasks", { name: task.name, status: "FAILURE", exception: kind })}>
             Show them
+          </a>{" "}
+          or{" "}
+          <a class="link" href={href("failures", { open: groups.slice(0, MOST_GROUPS).map(markOf) })}>
+            open their {groups.length === 1 ? "group" : "groups"}
           </a>
+          .
         </p>
       )}
     </div>
