@@ -18,12 +18,17 @@ export interface TimeProps {
 
 export function Time({ at, clock = false }: TimeProps): JSX.Element {
   const date = new Date(at);
-  const since = now.value - date.getTime();
   return (
     <time dateTime={at} title={exactTime(date)}>
-      {clock ? clockTime(date) : since < -1_500 ? `in ${ago(-since)}` : `${ago(Math.max(0, since))} ago`}
+      {clock ? clockTime(date) : relativeTime(date)}
     </time>
   );
+}
+
+/** Whoever shows it is drawn again every second. */
+function relativeTime(date: Date): string {
+  const since = now.value - date.getTime();
+  return since < -1_500 ? `in ${ago(-since)}` : `${ago(Math.max(0, since))} ago`;
 }
 
 /** A duration in seconds; a dash without one. */
