@@ -27,7 +27,7 @@ import { HotStandby } from "./standby/hot-standby.ts";
 import { ReceiverMetrics } from "./receiver-metrics.ts";
 import { receiverClock, SenderClocks } from "./clocks.ts";
 import { Receiver } from "./receiver.ts";
-import { RedisClock } from "./redis-clock.ts";
+import { RedisClock, timeOf } from "./redis-clock.ts";
 import { redactionOf } from "./redaction/redaction.ts";
 import { SharedQueueWatch } from "./standby/shared-queue.ts";
 
@@ -46,7 +46,7 @@ export const receiver: Role<typeof Config> = defineRole({
     );
     const redis = await openRedis(context, { use: "producer", name: "redis" });
     await warnIfNotDurable(redis, logger);
-    const clock = new RedisClock(redis, logger);
+    const clock = new RedisClock(timeOf(redis, `${config.QUEUE_PREFIX}:receiver:clock`), logger);
     await clock.sync();
 
     for (const warning of brokerUrlWarnings(config.CELERY_BROKER_URL)) logger.warn(`CELERY_BROKER_URL: ${warning}`);

@@ -1,7 +1,9 @@
+import { Health, Lifecycle, connectRedis, createLogger, mastersOf } from "@celery-metrics-exporter/runtime";
+import { startRedisCluster } from "@celery-metrics-exporter/testkit";
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { receiverClock } from "../src/clocks.ts";
-import { RedisClock } from "../src/redis-clock.ts";
+import { RedisClock, timeOf } from "../src/redis-clock.ts";
 
 const DAY = 86_400;
 const OURS = 1_795_000_000;
@@ -18,7 +20,7 @@ describe("the receiver's clock", () => {
   });
 
   async function clockOf(time: () => Promise<[number, number]>): Promise<() => number> {
-    const redis = new RedisClock({ time }, logger);
+    const redis = new RedisClock(time, logger);
     await redis.sync();
     return receiverClock(redis, logger);
   }
@@ -65,7 +67,7 @@ describe("the clock of Redis", () => {
   beforeEach(() => {
     vi.useFakeTimers({ now: OURS * 1_000 });
     answer = () => Promise.resolve([OURS + 100, 500_000]);
-    clock = new RedisClock({ time: () => answer() }, logger);
+    clock = new RedisClock(() => answer(), logger);
   });
   afterEach(() => {
     vi.useRealTimers();
@@ -110,4 +112,21 @@ describe("the clock of Redis", () => {
     expect(await clock.sync()).toBe(isStep);
     expect(await clock.sync()).toBe(false);
   });
+});
+
+it("asks the same node of a cluster each time, because each has a clock of its own", async () => {
+  const servers = await startRedisCluster();
+  const logger = createLogger("test", "silent");
+  const lifecycle = new Lifecycle(logger);
+  try {
+    const options = { use: "producer", name: "Redis", startupTimeoutMs: 15_000, logger, lifecycle, health: new Health() } as const;
+    const cluster = await connectRedis({ url: servers.url, ...options });
+    const time = timeOf(cluster, "{cme}:receiver:clock");
+    for (let index = 0; index < 30; index += 1) expect(Number((await time())[0])).toBeCloseTo(Date.now() / 1_000, -2);
+    const asked = await Promise.all(mastersOf(cluster).map((node) => node.info("commandstats")));
+    expect(asked.filter((text) => text.includes("cmdstat_time:"))).toHaveLength(1);
+  } finally {
+    await lifecycle.close();
+    await servers.stop();
+  }
 });

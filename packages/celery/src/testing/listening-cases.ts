@@ -72,7 +72,7 @@ export const LISTENING_CASES: readonly ListeningCase[] = [
     isGone: true,
   },
   { name: "a receiver's clock is ahead", reports: [[100, -600]], isGone: true },
-  { name: "a report is only of the future", reports: [[-5, -60]], isGone: false },
+  { name: "a receiver's clock is so far ahead that its report is only of the future", reports: [[-5, -60]], isGone: true },
   { name: "a report is of no time", reports: [[0, 100]], isGone: false },
   {
     name: "it was interrupted for a moment",

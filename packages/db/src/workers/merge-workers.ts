@@ -45,7 +45,7 @@ export async function mergeObservedWorkers(database: Database, observations: rea
 }
 
 /**
- * Stores in `celery_listening` what receivers report. Times from the future end now.
+ * Stores in `celery_listening` what receivers report. A time that ends in the future is moved so that it ends now: it is as long as the receiver says.
  *
  * @throws {UnavailableError} if the database is unavailable, is not migrated or refuses access.
  */
@@ -62,7 +62,8 @@ function listenedStatement(source: string, since: number, until: number): SQL {
   const greatest = changing.map((column) => sql`${column} = greatest(listening.${column}, excluded.${column})`);
   const isNews = changing.map((column) => sql`excluded.${column} > coalesce(listening.${column}, '-infinity')`);
   return sql`with reported as (
-      select ${source} as source, to_timestamp(${since}::float8) as since, least(to_timestamp(${until}::float8), now()) as until
+      select ${source} as source, to_timestamp(${since}::float8) - ahead as since, to_timestamp(${until}::float8) - ahead as until
+      from (select greatest(to_timestamp(${until}::float8) - now(), interval '0') as ahead) clock
     ), forgotten as (
       delete from ${celeryListening} where source <> ${source} and until < (select until from reported) - ${SOURCE_DAYS}::int * interval '1 day'
     )
@@ -263,11 +264,15 @@ WHERE ${isNews.join("\nOR ")}`;
   return (rows) => sql`${sql.raw(before)}${JSON.stringify(rows)}${sql.raw(after)}`;
 }
 
-/** Nothing is later than now, by the clock of the database: processes that store events and reports may have different clocks. */
+/**
+ * Nothing was heard later than now, by the clock of the database: processes that store events and reports may have different clocks. By times of workers
+ * their events are ordered, so those depend on nothing else.
+ */
 function read(column: string): string {
   if (!column.endsWith("_at")) return column;
-  const latest = OF_WORKERS.has(column) ? `now() + interval '${MOST_AHEAD_SECONDS} seconds'` : "now()";
-  return `CASE WHEN ${column} IS NOT NULL THEN least(to_timestamp(${column}), ${latest}) END AS ${column}`;
+  return OF_WORKERS.has(column)
+    ? `to_timestamp(${column}) AS ${column}`
+    : `CASE WHEN ${column} IS NOT NULL THEN least(to_timestamp(${column}), now()) END AS ${column}`;
 }
 
 function of(row: string, expression: string): string {

@@ -228,6 +228,13 @@ describe("a worker's row", () => {
     expect(second?.["heard_at"]).toBeLessThan(now + 60);
   });
 
+  test("stays offline if an earlier heartbeat comes again, although the database's clock is minutes behind", async () => {
+    const now = Date.now() / 1_000;
+    await merge([offline({ timestamp: now + 200 })], now + 200);
+    await merge([heartbeat({ timestamp: now + 190 })], now + 190);
+    expect(await onlyWorker()).toMatchObject({ last_event_type: "worker-offline" });
+  });
+
   test("does not come alive if only its offline event is known, or comes first", async () => {
     await merge([offline({ timestamp: SENT_AT })], SENT_AT);
     expect(await onlyWorker()).toMatchObject({ heard_at: null, observed_at: null });

@@ -117,7 +117,8 @@ function heldBatch(
   const others = (unforgotten?.items ?? []).filter((id) => !marked.some((task) => task.id === id)).map((id) => ({ id, marks: [] }));
   const rest = (): unknown => encodeBatch({ ...batch, events: held?.items ?? [], marked: [...marked, ...others] });
   const tookSome = events.length > (held?.items.length ?? 0);
-  return { ...first, rest, tookSome };
+  const hasWorkers = held?.items.some((event) => !isTaskEvent(event)) === true;
+  return { ...first, rest, tookSome, hasWorkers };
 }
 
 function exportDelivery({ name, exporter, deadLetters, metrics, rules }: Host): Deliverer<CeleryEvent, ExportedBatch> {

@@ -135,6 +135,7 @@ const OUTAGE_MESSAGES = { began: "sink unavailable: batches are kept and retried
 interface StageParts {
   readonly host: Host;
   readonly held: JobList;
+  readonly heldWorkers: JobList;
   readonly outage: Outage;
 }
 
@@ -183,7 +184,8 @@ function createStages({ name, exporter, queues, queueNames }: StagesOptions, red
       onError: (error) => errors.add(error),
       onSplit: () => hostMetrics.split(),
     };
-    return { host: { name, exporter, filter, deadLetters, metrics: hostMetrics, rules, holding }, held, outage };
+    const host = { name, exporter, filter, deadLetters, metrics: hostMetrics, rules, holding };
+    return { host, held, heldWorkers: JobList.heldWorkers(redis, queue), outage };
   };
   const events = partsOf(`${name} exporter`, queues.events);
   if (exporter.process === undefined) return { events, deadLetters };
@@ -211,7 +213,7 @@ function createWorkers(
   const worker = stageWorker({
     ...common,
     ...events,
-    stage: eventsStage(events.host, new StoredBefore(queues.begun, events.held)),
+    stage: eventsStage(events.host, new StoredBefore(queues.begun, events.held, events.heldWorkers)),
     queue: queues.events,
   });
   const workers: WorkerOfStage[] = [{ ...events, worker }];

@@ -22,6 +22,8 @@ const NEWER_SPACING_MS = 20;
 
 export interface StageWorkerOptions<P> extends JobHandlerOptions<P> {
   readonly held: JobList;
+  /** Those of the held jobs that may contain events of workers. */
+  readonly heldWorkers: JobList;
   /** A `worker` connection; stays open. */
   readonly redis: RedisConnection;
   readonly prefix: string;
@@ -95,11 +97,14 @@ class StageJobs<P> {
   }
 
   /** Puts the rest of a job back into its queue. If the sink refuses everything, pauses before the next job is tried. */
-  async #hold(job: TakenJob, { rest, tookSome, as, because, error }: HeldBatch, tries: number): Promise<Fate> {
-    const { host, held } = this.#options;
+  async #hold(job: TakenJob, { rest, tookSome, hasWorkers, as, because, error }: HeldBatch, tries: number): Promise<Fate> {
+    const { host, held, heldWorkers } = this.#options;
     const store = async (): Promise<void> => {
       await job.write(rest());
-      await withRedis("holding a batch", () => held.add(job));
+      await withRedis("holding a batch", async () => {
+        await (hasWorkers === true ? heldWorkers.add(job) : heldWorkers.remove(job.id));
+        await held.add(job);
+      });
     };
     await tryUntilDecided(store, host.rules);
     if (as === "unavailable") host.holding.addReported(job.id);
@@ -111,20 +116,24 @@ class StageJobs<P> {
   }
 
   async #holdNewer(job: TakenJob, error: NewerPayloadError): Promise<Fate> {
-    const { host, held, logger } = this.#options;
+    const { host, held, heldWorkers, logger } = this.#options;
     host.holding.add(job.id, "upgrade this process", error);
-    // Needed only for the lag. If this fails, the next try notes it.
-    await held.add(job).catch((thrown: unknown) => logger.debug({ err: toError(thrown) }, "held job not noted"));
+    // If this fails, the next try notes it. Until then, a report of a receiver counts as one of a batch that is put back.
+    await Promise.all([heldWorkers.add(job), held.add(job)]).catch((thrown: unknown) =>
+      logger.debug({ err: toError(thrown) }, "held job not noted"),
+    );
     const now = Date.now();
     this.#newerDueAt = Math.max(now + NEWER_DELAY_MS, this.#newerDueAt + NEWER_SPACING_MS);
     return job.putOff(this.#newerDueAt - now);
   }
 
   async #done(job: TakenJob, served: boolean): Promise<void> {
-    const { host, held, logger } = this.#options;
+    const { host, held, heldWorkers, logger } = this.#options;
     host.holding.done(job.id, served);
     // A job that was taken for the first time was never held. If a job stays noted, it is found to be gone later.
     if (job.starts < 2) return;
-    await held.remove(job.id).catch((thrown: unknown) => logger.debug({ err: toError(thrown) }, "held job still noted"));
+    await Promise.all([held.remove(job.id), heldWorkers.remove(job.id)]).catch((thrown: unknown) =>
+      logger.debug({ err: toError(thrown) }, "held job still noted"),
+    );
   }
 }

@@ -1,7 +1,7 @@
 /** Lists of a queue's jobs beside BullMQ's own, which do not tell what kind of job it is. */
 import { type RedisConnection, sendTogether } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
-import { HELD_KEY, LISTENED_KEY } from "./names.ts";
+import { HELD_KEY, HELD_WORKERS_KEY, LISTENED_KEY } from "./names.ts";
 
 /** Jobs that are checked together. */
 const PAGE = 100;
@@ -15,6 +15,11 @@ export class JobList {
   /** Jobs that a processor has put back because a sink does not take them, or because a newer release has written them. */
   static held(redis: RedisConnection, queue: Queue): JobList {
     return new JobList(redis, queue, HELD_KEY);
+  }
+
+  /** Those of the held jobs that may contain events of workers. */
+  static heldWorkers(redis: RedisConnection, queue: Queue): JobList {
+    return new JobList(redis, queue, HELD_WORKERS_KEY);
   }
 
   /** Jobs with which receivers report that they listened. */
@@ -52,6 +57,17 @@ export class JobList {
   async size(): Promise<number> {
     const ids = await this.#redis.zrange(this.#key, "0", "-1");
     return ids.length - (await this.#forgetMissing(ids)).size;
+  }
+
+  /** Which of these jobs are not in the list. */
+  async without(ids: readonly string[]): Promise<string[]> {
+    if (ids.length === 0) return [];
+    const scores = await sendTogether(
+      this.#redis,
+      ids.map((id) => ["zscore", this.#key, id]),
+    );
+    // An error says nothing, so the job counts as not listed.
+    return ids.filter((_, index) => typeof scores[index] !== "string");
   }
 
   /** Which of these jobs are no longer in the queue. */

@@ -47,6 +47,9 @@ export const OBSERVATIONS_KEY = "observations";
 /** The key within a queue with the ids of held jobs, scored by creation time. Some of them may be done. */
 export const HELD_KEY = "held";
 
+/** The key within a queue with the ids of those held jobs that may contain events of workers, scored like the others. */
+export const HELD_WORKERS_KEY = "held-workers";
+
 /** The key within an exporter's queue with the ids of the jobs with which receivers report that they listened. Some of them may be done. */
 export const LISTENED_KEY = "listened";
 

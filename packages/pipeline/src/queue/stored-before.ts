@@ -5,8 +5,8 @@ import { isListenedJobId } from "./names.ts";
 import { withRedis } from "./redis-errors.ts";
 import type { BegunBatches } from "./scheduled-ids.ts";
 
-/** A batch usually takes milliseconds. A report that is left out is replaced by the next, seconds later. */
-const PATIENCE_MS = 5_000;
+/** A batch usually takes milliseconds. Waiting keeps a place that other batches could have, and the next report comes in seconds. */
+const PATIENCE_MS = 1_000;
 const POLL_MS = 50;
 /** A worker that is alive was heard again since a batch that has been held for longer, and only what came later counts. */
 const HELD_SECONDS = 60;
@@ -21,14 +21,23 @@ export interface Report {
 export class StoredBefore {
   readonly #begun: BegunBatches;
   readonly #held: JobList;
+  readonly #heldWorkers: JobList;
 
-  /** @param begun the batches of the queue that are begun. @param held those that were put back. */
-  constructor(begun: BegunBatches, held: JobList) {
+  /**
+   * @param begun the batches of the queue that are begun.
+   * @param held those that were put back.
+   * @param heldWorkers those of them that may contain events of workers. What a sink does not take of a task says nothing about a worker.
+   */
+  constructor(begun: BegunBatches, held: JobList, heldWorkers: JobList) {
     this.#begun = begun;
     this.#held = held;
+    this.#heldWorkers = heldWorkers;
   }
 
-  /** Waits a little for the batches under way. False if one of them is not stored then, if one was held lately, or if Redis is unavailable. */
+  /**
+   * Waits a little for the batches under way. False if one of them is not stored then, if one with events of workers was held lately, or if Redis is
+   * unavailable.
+   */
   async has({ id, until }: Report, ending: AbortSignal): Promise<boolean> {
     try {
       return await withRedis("looking for batches under way", () => this.#has(id, until, ending));
@@ -39,14 +48,19 @@ export class StoredBefore {
   }
 
   async #has(id: string, until: number, ending: AbortSignal): Promise<boolean> {
-    const underWay = (await this.#begun.ids()).filter((each) => each !== id && !isListenedJobId(each));
+    let active = await this.#begun.ids();
+    let open: readonly string[] = active.filter((each) => each !== id && !isListenedJobId(each));
     const startedAt = performance.now();
-    for (let active: readonly string[] = underWay; underWay.some((each) => active.includes(each)); active = await this.#begun.ids()) {
+    for (;;) {
+      open = await this.#held.without(await this.#begun.unfinished(open));
+      if (open.length === 0) break;
+      // Put back, because its process exits or has died.
+      if (!open.some((each) => active.includes(each))) return false;
       if (ending.aborted || performance.now() - startedAt > PATIENCE_MS) return false;
       await pause(POLL_MS, ending);
+      active = await this.#begun.ids();
     }
-    if (await this.#begun.areUnfinished(underWay)) return false;
-    const newest = await this.#held.newestTimestamp();
+    const newest = await this.#heldWorkers.newestTimestamp();
     return newest === undefined || newest / 1_000 < until - HELD_SECONDS;
   }
 }

@@ -1,5 +1,5 @@
 import type { CeleryEvent, Listened, Observation } from "@celery-metrics-exporter/celery";
-import { queuesObserved, taskSent, workersObserved } from "@celery-metrics-exporter/celery/testing";
+import { queuesObserved, taskSent, taskStarted, workerHeartbeat, workersObserved } from "@celery-metrics-exporter/celery/testing";
 import { Metrics, PermanentError, TimedOutError, UnavailableError, createLogger } from "@celery-metrics-exporter/runtime";
 import { Queue } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
@@ -190,8 +190,9 @@ const report = (until: number): Listened => ({ type: "listened", source: "broker
 
 const isRefused = (events: readonly CeleryEvent[]): boolean => events.some((event) => "uuid" in event && event.uuid === "refused");
 
-const batch = async (uuid: string, receivedAt: number): Promise<void> => {
-  await queue.add("batch", encodeBatch({ broker: "redis", receivedAt, events: [taskSent({ uuid })] }), { timestamp: receivedAt * 1_000 });
+const batch = async (uuid: string, receivedAt: number, others: readonly CeleryEvent[] = []): Promise<void> => {
+  const events = [taskSent({ uuid }), ...others];
+  await queue.add("batch", encodeBatch({ broker: "redis", receivedAt, events }), { timestamp: receivedAt * 1_000 });
 };
 
 const send = async (until: number): Promise<void> => {
@@ -243,17 +244,46 @@ describe("a report that a receiver listened", () => {
     stores[0]?.();
   });
 
-  it("is left out while a batch is held that may be the last with a worker's heartbeat", async () => {
-    exports = async (events) => {
-      if (isRefused(events)) throw new PermanentError("no");
-      exported.push(...events);
-    };
-    await batch("refused", NOW - 30);
-    await vi.waitUntil(async () => (await queue.getDelayedCount()) === 1, { timeout: 20_000 });
-    await send(NOW);
-    expect(observed).toEqual([]);
-    await send(NOW + 31);
-    expect(observed).toEqual([report(NOW + 31)]);
+  describe("beside a batch that is held", () => {
+    beforeEach(() => {
+      exports = async (events) => {
+        if (isRefused(events)) throw new PermanentError("no");
+        exported.push(...events);
+      };
+    });
+    const untilHeld = (): Promise<unknown> => vi.waitUntil(async () => (await queue.getDelayedCount()) === 1, { timeout: 20_000 });
+
+    it("is left out for a minute if that may be the last with a worker's heartbeat", async () => {
+      // The sink takes nothing of this batch.
+      await batch("refused", NOW - 30, [workerHeartbeat()]);
+      await untilHeld();
+      await send(NOW);
+      expect(observed).toEqual([]);
+      await send(NOW + 31);
+      expect(observed).toEqual([report(NOW + 31)]);
+    });
+
+    it("is stored if the sink took the worker's heartbeat: what it does not take of tasks says nothing about workers", async () => {
+      await batch("refused", NOW - 30, [taskStarted({ uuid: "taken" }), workerHeartbeat()]);
+      await untilHeld();
+      expect(exported).toContainEqual(workerHeartbeat());
+      await send(NOW);
+      expect(observed).toEqual([report(NOW)]);
+    });
+
+    it("is stored while that is tried again", async () => {
+      await batch("refused", NOW - 100, [workerHeartbeat()]);
+      await untilHeld();
+      let tries = 0;
+      const stuck = new Promise<void>((resolve) => closers.push(async () => resolve()));
+      exports = () => {
+        tries += 1;
+        return stuck;
+      };
+      await vi.waitUntil(() => tries > 0, { timeout: 20_000 });
+      await send(NOW);
+      expect(observed).toEqual([report(NOW)]);
+    });
   });
 });
 

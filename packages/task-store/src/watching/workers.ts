@@ -132,7 +132,8 @@ interface Listening {
  */
 const LISTENED_SCRIPT = `${NOW}
 for i = 4, #ARGV, 3 do
-  local since, till = tonumber(ARGV[i + 1]), math.min(ARGV[i + 2], now)
+  local ahead = math.max(ARGV[i + 2] - now, 0)
+  local since, till = ARGV[i + 1] - ahead, ARGV[i + 2] - ahead
   if since < till then
     local known = cjson.decode(redis.call('HGET', KEYS[1], ARGV[i]) or '{"till": 0}')
     known.till = math.max(known.till, till)
@@ -172,7 +173,7 @@ export class Workers {
   }
 
   /**
-   * Stores what receivers report. Times from the future end now.
+   * Stores what receivers report. A time that ends in the future is moved so that it ends now: it is as long as the receiver says.
    *
    * @throws {UnavailableError} if Redis is unavailable.
    */
