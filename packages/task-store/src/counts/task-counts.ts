@@ -64,8 +64,11 @@ const FIRST_VERSIONS = 2 ** 31 - 1;
 /** By which part of it an expiry may be wrong before it is set again. */
 const EXPIRY_TOLERANCE = 1 / 7;
 
-/** Tasks of one shard in one call. Each call reads and writes most counts once more, so they are many. */
-const TASKS_PER_CALL = 500;
+/**
+ * Tasks of one shard that are computed and stored together. What all tasks of a large batch need would outlive several collections of garbage, which then
+ * cost as much as the work. But each call reads and writes most counts once more, and lets Redis serve others only afterwards.
+ */
+const TASKS_AT_ONCE = 250;
 
 /** Fields that one command removes. */
 const PAGE = 1_000;
@@ -126,15 +129,18 @@ export class TaskCounts {
   /** Merges events into their tasks, and counts them. Returns the ids of the tasks that are incomplete. */
   async add(events: readonly CeleryEvent[]): Promise<string[]> {
     const changes = collectChanges(events, this.#options);
-    const computed = await this.#inTurn(changes, () => this.#change(changes, false));
-    return computed.filter(({ look }) => look.isIncomplete).map(({ id }) => id);
+    const incomplete: string[] = [];
+    const onDone = ({ id, look }: Computed): void => void (look.isIncomplete && incomplete.push(id));
+    await this.#inTurn(changes, () => this.#change(changes, false, onDone));
+    return incomplete;
   }
 
   /** Counts everything of these tasks, whatever is missing. Returns how many of them are known. */
   async giveUpWaiting(ids: Iterable<string>): Promise<number> {
     const changes = new Map([...ids].map((id) => [id, NO_CHANGE]));
-    const computed = await this.#inTurn(changes, () => this.#change(changes, true));
-    return computed.filter(({ task }) => task.size > 0).length;
+    let known = 0;
+    await this.#inTurn(changes, () => this.#change(changes, true, ({ task }) => void (task.size > 0 && (known += 1))));
+    return known;
   }
 
   /** Removes tasks that have no `task-sent`, with what they contributed. Returns how many. */
@@ -210,11 +216,22 @@ export class TaskCounts {
     }
   }
 
-  async #change(changes: ReadonlyMap<string, TaskChange>, isFinalLook: boolean): Promise<Computed[]> {
-    const done: Computed[] = [];
+  /** @param onDone called with each task once its change is stored. */
+  async #change(changes: ReadonlyMap<string, TaskChange>, isFinalLook: boolean, onDone: (computed: Computed) => void): Promise<void> {
+    const ids = [...changes.keys()];
+    const most = TASKS_AT_ONCE * this.#keys.counts.length;
+    for (let from = 0; from < ids.length; from += most) await this.#changeSome(ids.slice(from, from + most), changes, isFinalLook, onDone);
+  }
+
+  async #changeSome(
+    ids: readonly string[],
+    changes: ReadonlyMap<string, TaskChange>,
+    isFinalLook: boolean,
+    onDone: (computed: Computed) => void,
+  ): Promise<void> {
     /** What Redis said. Not only remembered, because a large batch has more tasks than a process remembers. */
     const read = new Map<string, CountedTask>();
-    for (let left: Iterable<string> = changes.keys(), refusedAny = true; refusedAny;) {
+    for (let left: Iterable<string> = ids, refusedAny = true; refusedAny;) {
       const merged = [...left].map((id) => this.#merge(id, read.get(id), changes.get(id) ?? NO_CHANGE, isFinalLook));
       const computed = await this.#compute(merged);
       const now = Date.now();
@@ -228,11 +245,10 @@ export class TaskCounts {
         this.#remember(id, other);
       }
       for (const each of changed) if (!refused.has(each.id)) this.#rememberChanged(each, now);
-      for (const each of computed) if (!refused.has(each.id)) done.push(each);
+      for (const each of computed) if (!refused.has(each.id)) onDone(each);
       left = refused;
       refusedAny = refused.size > 0;
     }
-    return done;
   }
 
   #merge(id: string, read: CountedTask | undefined, change: TaskChange, isFinalLook: boolean): Change {
@@ -312,7 +328,7 @@ export class TaskCounts {
 
   async #store(lines: readonly Line[]): Promise<Stored> {
     const byId = new Map(lines.map((line) => [line.id, line]));
-    const shards = inPages([...this.#keys.byShard(byId.keys())], TASKS_PER_CALL);
+    const shards = inPages([...this.#keys.byShard(byId.keys())], TASKS_AT_ONCE);
     const parts = inCalls(shards, isCluster(this.#options.redis));
     const calls = parts.map((part) => this.#toCall(part, byId));
     const replies = (await this.#count.run(calls)) as (number | readonly string[])[][][];
