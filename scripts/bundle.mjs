@@ -36,6 +36,10 @@ const { outputFiles } = await build({
   platform: "node",
   target: "node20.20",
   format: "esm",
+  // Node.js keeps the whole text in memory, twice as large if only one comment has a character beyond Latin-1.
+  minifyWhitespace: true,
+  legalComments: "linked",
+  lineLimit: 160,
   sourcemap: true,
   sourcesContent: false,
   logLevel: "warning",

@@ -77,8 +77,8 @@ end
 /** Separates the values of a set. No value contains it. */
 export const SEPARATOR = "\0";
 const REMEMBERED_MS = 60_000;
-/** Sets that a process remembers. A flood of others is asked for again. */
-const MOST_REMEMBERED = 20_000;
+/** Sets beyond the limit that a process remembers. A flood of others is asked for again. */
+const MOST_OTHERS = 5_000;
 /** Sets that one call of the script registers. */
 const PAGE = 500;
 
@@ -184,7 +184,7 @@ export class LabelRegistry {
 
   async #ask(sets: readonly string[], ids: Map<string, string>): Promise<void> {
     const until = performance.now() + (this.#options.rememberedMs ?? REMEMBERED_MS);
-    if (this.#remembered.size > MOST_REMEMBERED) this.#remembered.clear();
+    if (this.#remembered.size > this.#options.max + MOST_OTHERS) this.#remembered.clear();
     for (let from = 0; from < sets.length; from += PAGE) {
       const page = sets.slice(from, from + PAGE);
       const known = await this.#register(page);

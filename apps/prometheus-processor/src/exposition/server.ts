@@ -1,7 +1,8 @@
 /** The HTTP server that Prometheus scrapes. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { promisify } from "node:util";
-import { gzip } from "node:zlib";
+import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { createGzip } from "node:zlib";
 import { UnavailableError, createWebServer, toError, type Logger } from "@celery-metrics-exporter/runtime";
 import { CONTENT_TYPES, type Family, type Format, TextWriter, formatFor } from "./text.ts";
 
@@ -17,7 +18,6 @@ export interface ExpositionOptions {
   readonly logger: Logger;
 }
 
-const compress = promisify(gzip);
 /** Shorter answers fit a packet. */
 const WORTH_COMPRESSING = 1_024;
 
@@ -53,24 +53,58 @@ export function expositionServer({
     return reply.type("text/plain; charset=utf-8").send("ok\n");
   });
   const show = (path: string, shown: () => Promise<readonly Family[]>): void => {
-    const text = (format: Format): (() => Promise<Buffer>) => {
+    const answers = (format: Format): Readonly<Record<"plain" | "gzip", () => Promise<Answer>>> => {
       const writer = new TextWriter(format, staticLabels);
-      return shared(async () => writer.write(await shown()));
+      return {
+        plain: shared(async () => ({ parts: await listOf(writer.write(await shown())), isCompressed: false })),
+        gzip: shared(async () => compressed(writer.write(await shown()))),
+      };
     };
-    const texts = { text: text("text"), openmetrics: text("openmetrics") };
+    const byFormat = { text: answers("text"), openmetrics: answers("openmetrics") };
     server.get(path, async ({ headers }, reply) => {
       const format = formatFor(headers.accept);
-      const shownText = await texts[format]();
-      reply.type(CONTENT_TYPES[format]).header("vary", "accept, accept-encoding");
       const takesGzip = /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(headers["accept-encoding"] ?? "");
-      if (!takesGzip || shownText.length < WORTH_COMPRESSING) return reply.send(shownText);
-      return reply.header("content-encoding", "gzip").send(await compress(shownText, { level: 1 }));
+      const { parts, isCompressed } = await byFormat[format][takesGzip ? "gzip" : "plain"]();
+      reply.type(CONTENT_TYPES[format]).headers({ vary: "accept, accept-encoding", "content-length": sizeOf(parts) });
+      if (isCompressed) reply.header("content-encoding", "gzip");
+      return reply.send(Readable.from(parts));
     });
   };
   show("/metrics", families);
   if (flowerFamilies !== undefined) show("/flower/metrics", flowerFamilies);
   else server.get("/flower/metrics", (_request, reply) => reply.code(404).type("text/plain; charset=utf-8").send(FLOWER_IS_OFF));
   return server;
+}
+
+/** What a scrape gets. In parts, because it may be many megabytes. */
+interface Answer {
+  readonly parts: readonly Buffer[];
+  readonly isCompressed: boolean;
+}
+
+/** Compresses parts as they are written: the text is up to fifty times as long. */
+async function compressed(written: AsyncGenerator<Buffer, void>): Promise<Answer> {
+  const { value: first = Buffer.alloc(0) } = await written.next();
+  if (first.length < WORTH_COMPRESSING) return { parts: [first], isCompressed: false };
+  const parts = await pipeline(
+    async function* () {
+      yield first;
+      yield* written;
+    },
+    createGzip({ level: 1 }),
+    (compressing: AsyncIterable<Buffer>) => listOf(compressing),
+  );
+  return { parts, isCompressed: true };
+}
+
+async function listOf<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const list: T[] = [];
+  for await (const item of items) list.push(item);
+  return list;
+}
+
+function sizeOf(parts: readonly Buffer[]): number {
+  return parts.reduce((size, { length }) => size + length, 0);
 }
 
 /** Callers that come while it is made get the same. Many scrapes at once cost no more than one. */

@@ -50,7 +50,7 @@ export function formatFor(accept = ""): Format {
   return openmetrics > 0 && openmetrics >= qualityOf("text/plain") ? "openmetrics" : "text";
 }
 
-/** Bytes that are written before other work gets its turn. */
+/** Bytes of a part. Other work gets its turn after each. */
 const PART = 65_536;
 
 type Written = readonly [before: Uint8Array, after: Uint8Array];
@@ -68,7 +68,6 @@ export class TextWriter {
   readonly #limits = new WeakMap<Buckets["limits"], readonly Uint8Array[]>();
   /** Most samples have the labels of the one before. */
   #last: { readonly labels: Sample["labels"]; readonly own: string; readonly parts: Written } | undefined;
-  #expected = PART;
 
   /** @param more labels to add to every series. */
   constructor(format: Format, more: Readonly<Record<string, string>> = {}) {
@@ -77,12 +76,11 @@ export class TextWriter {
   }
 
   /**
-   * Writes families in the given order. Samples are taken as they are written, so they need not all be in memory, and other work gets its turn in between.
-   * The text format 0.0.4 has no samples with the suffix `_created`: there they are a gauge after the family.
+   * Writes families in the given order, in parts, at least one. Samples are taken as they are written, so neither they nor the text need to be in memory as a
+   * whole, and other work gets its turn in between. The text format 0.0.4 has no samples with the suffix `_created`: there they are a gauge after the family.
    */
-  async write(families: readonly Family[]): Promise<Buffer> {
-    const output = new Output(this.#expected);
-    let part = PART;
+  async *write(families: readonly Family[]): AsyncGenerator<Buffer, void> {
+    const output = new Output();
     for (const { name, type, help, samples } of families) {
       const header = (shown: string, ofType: Family["type"]): void =>
         output.text(`# HELP ${shown} ${escapeHelp(help, this.#format)}\n# TYPE ${shown} ${ofType}\n`);
@@ -93,8 +91,8 @@ export class TextWriter {
         if ("limits" in sample) this.#buckets(output, name, names, sample);
         else if (this.#format === "text" && sample.suffix === CREATED) created.push(sample);
         else this.#line(output, name, names, sample);
-        if (output.length < part) continue;
-        part = output.length + PART;
+        if (output.length < PART) continue;
+        yield output.take();
         await othersTurn();
       }
       if (created.length === 0) continue;
@@ -102,8 +100,7 @@ export class TextWriter {
       for (const sample of created) this.#line(output, name, names, sample);
     }
     if (this.#format === "openmetrics") output.text("# EOF\n");
-    this.#expected = Math.ceil(output.length * 1.1);
-    return output.bytes();
+    yield output.take();
   }
 
   #line(output: Output, family: string, names: Map<string, Uint8Array>, { suffix, labels, own, value }: Sample): void {
@@ -169,24 +166,25 @@ function nameOf(family: string, names: Map<string, Uint8Array>, suffix: string):
 /** Below this, a loop is faster than a call. */
 const SHORT = 16;
 const DIGIT_0 = 48;
+/** A part, and what is written beyond it at once. */
+const FIRST_CAPACITY = PART + 8_192;
 const END_OF_COUNT = Buffer.from(".0\n");
 
 /** Bytes that become more. */
 class Output {
-  #bytes: Buffer;
+  #bytes = NOTHING;
   #length = 0;
-
-  constructor(capacity: number) {
-    // Not from Node's pool, which would keep it longer than needed.
-    this.#bytes = Buffer.allocUnsafeSlow(capacity);
-  }
 
   get length(): number {
     return this.#length;
   }
 
-  bytes(): Buffer {
-    return this.#bytes.subarray(0, this.#length);
+  /** Everything since the last time. */
+  take(): Buffer {
+    const bytes = this.#bytes.subarray(0, this.#length);
+    this.#bytes = NOTHING;
+    this.#length = 0;
+    return bytes;
   }
 
   add(bytes: Uint8Array): void {
@@ -218,7 +216,8 @@ class Output {
 
   #makeRoom(size: number): void {
     if (this.#length + size <= this.#bytes.length) return;
-    const larger = Buffer.allocUnsafeSlow(Math.max(this.#bytes.length * 2, this.#length + size));
+    // Not from Node's pool, which would keep it longer than needed.
+    const larger = Buffer.allocUnsafeSlow(Math.max(this.#bytes.length * 2, this.#length + size, FIRST_CAPACITY));
     this.#bytes.copy(larger, 0, 0, this.#length);
     this.#bytes = larger;
   }

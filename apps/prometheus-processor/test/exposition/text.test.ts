@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
+import { text } from "node:stream/consumers";
 import { type Family, type Format, type Sample, TextWriter, formatFor, writeNumber } from "../../src/exposition/text.ts";
 
 async function writeText(families: readonly Family[], format: Format, more?: Readonly<Record<string, string>>): Promise<string> {
-  return (await new TextWriter(format, more).write(families)).toString();
+  return text(new TextWriter(format, more).write(families));
 }
 
 const NASTY = 'a "quoted" \\ back\\slash,\nnew line, é ✓ 🐇 {x="y"}';
@@ -182,7 +183,7 @@ it("takes samples as it writes them, so that a large family is never in memory a
 
 it("writes the same again, whatever it has written since", async () => {
   const writer = new TextWriter("text", { env: "x" });
-  const write = async (families: readonly Family[]): Promise<string> => (await writer.write(families)).toString();
+  const write = async (families: readonly Family[]): Promise<string> => text(writer.write(families));
   const first = await write(FAMILIES);
   expect(first).toBe(await writeText(FAMILIES, "text", { env: "x" }));
   await write([{ name: "m", type: "gauge", help: "", samples: FAMILIES.flatMap(({ samples }) => [...samples]) }]);

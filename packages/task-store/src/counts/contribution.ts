@@ -5,27 +5,18 @@
  *
  * Numbers are in base 36. Without histograms of many attempts it is shorter than 64 bytes, so that the hash stays a listpack.
  */
-import { remembering } from "../facts/encoding.ts";
-
 export type Contribution = ReadonlyMap<string, number>;
 
 export const NOTHING: Contribution = new Map();
 
-const MAX_KNOWN_FIELDS = 20_000;
-
-/** A field's label set, and its code with the dot. */
-const partsOf = remembering(MAX_KNOWN_FIELDS, (field): readonly [labels: string, code: string] => {
-  const dot = field.indexOf(".");
-  return [field.slice(0, dot), field.slice(dot)];
-});
-
 export function writeContribution(contribution: Contribution): string {
   let text = "";
+  /** With the dot. */
   let last = "";
   for (const [field, number] of contribution) {
-    const [labels, code] = partsOf(field);
-    text += `${text === "" ? "" : ";"}${labels === last ? "" : labels}${code}${number === 1 ? "" : `=${number.toString(36)}`}`;
-    last = labels;
+    const isSame = last !== "" && field.startsWith(last);
+    if (!isSame) last = field.slice(0, field.indexOf(".") + 1);
+    text += `${text === "" ? "" : ";"}${isSame ? field.slice(last.length - 1) : field}${number === 1 ? "" : `=${number.toString(36)}`}`;
   }
   return text;
 }
