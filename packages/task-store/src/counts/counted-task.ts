@@ -79,7 +79,8 @@ export interface Merged {
 export function merge(task: CountedTask, { facts, details, texts }: TaskChange): Merged {
   const added: string[] = [];
   const { past } = task;
-  for (const [index, fact] of facts.entries()) {
+  for (let index = 0; index < facts.length; index += 1) {
+    const fact = facts[index] as string;
     if (!task.fields.includes(fact) && (past === undefined || readBase36(fact, 1) > past)) added.push(fact, details[index] ?? "");
   }
   let ownTexts: Map<string, string> | undefined;

@@ -8,7 +8,7 @@
  * A process computes a change from what it knows of the task: what it stored last, or else that the task is new. If another process has changed the task,
  * nothing is stored, and the reply says what Redis knows. So in the usual case a batch costs one call, on a cluster one for each shard.
  */
-import type { CeleryEvent } from "@celery-metrics-exporter/celery";
+import { type CeleryEvent, isTaskEvent } from "@celery-metrics-exporter/celery";
 import { type RedisConnection, isCluster, onRedis } from "@celery-metrics-exporter/runtime";
 import { toBase36 } from "../facts/encoding.ts";
 import type { FactOptions } from "../facts/fact.ts";
@@ -115,6 +115,7 @@ export class TaskCounts {
   readonly #keys: CountKeys;
   readonly #count: StoreScript;
   readonly #read: StoreScript;
+  readonly #tasksAtOnce: number;
   readonly #remembered = new Map<string, CountedTask>();
   /** The changes under way: their tasks, and when they are over. */
   readonly #underWay = new Set<{ readonly ids: ReadonlyMap<string, unknown>; readonly over: Promise<unknown> }>();
@@ -122,25 +123,35 @@ export class TaskCounts {
   constructor(options: TaskCountsOptions) {
     this.#options = options;
     this.#keys = new CountKeys(options.queuePrefix, options.owner, isCluster(options.redis));
+    this.#tasksAtOnce = TASKS_AT_ONCE * this.#keys.counts.length;
     this.#count = new StoreScript(options.redis, COUNT_SCRIPT);
     this.#read = new StoreScript(options.redis, READ_SCRIPT);
   }
 
   /** Merges events into their tasks, and counts them. Returns the ids of the tasks that are incomplete. */
   async add(events: readonly CeleryEvent[]): Promise<string[]> {
-    const changes = collectChanges(events, this.#options);
-    const incomplete: string[] = [];
-    const onDone = ({ id, look }: Computed): void => void (look.isIncomplete && incomplete.push(id));
-    await this.#inTurn(changes, () => this.#change(changes, false, onDone));
-    return incomplete;
+    const { parts, ids } = byTask(events, this.#tasksAtOnce);
+    return this.#inTurn(ids, async () => {
+      const incomplete: string[] = [];
+      for (const part of parts) {
+        const computed = await this.#change(collectChanges(part, this.#options), false);
+        for (const { id, look } of computed) if (look.isIncomplete) incomplete.push(id);
+      }
+      return incomplete;
+    });
   }
 
   /** Counts everything of these tasks, whatever is missing. Returns how many of them are known. */
   async giveUpWaiting(ids: Iterable<string>): Promise<number> {
-    const changes = new Map([...ids].map((id) => [id, NO_CHANGE]));
-    let known = 0;
-    await this.#inTurn(changes, () => this.#change(changes, true, ({ task }) => void (task.size > 0 && (known += 1))));
-    return known;
+    const changes = [...new Set(ids)].map((id) => [id, NO_CHANGE] as const);
+    return this.#inTurn(new Map(changes), async () => {
+      let known = 0;
+      for (let from = 0; from < changes.length; from += this.#tasksAtOnce) {
+        const computed = await this.#change(new Map(changes.slice(from, from + this.#tasksAtOnce)), true);
+        known += computed.filter(({ task }) => task.size > 0).length;
+      }
+      return known;
+    });
   }
 
   /** Removes tasks that have no `task-sent`, with what they contributed. Returns how many. */
@@ -216,22 +227,11 @@ export class TaskCounts {
     }
   }
 
-  /** @param onDone called with each task once its change is stored. */
-  async #change(changes: ReadonlyMap<string, TaskChange>, isFinalLook: boolean, onDone: (computed: Computed) => void): Promise<void> {
-    const ids = [...changes.keys()];
-    const most = TASKS_AT_ONCE * this.#keys.counts.length;
-    for (let from = 0; from < ids.length; from += most) await this.#changeSome(ids.slice(from, from + most), changes, isFinalLook, onDone);
-  }
-
-  async #changeSome(
-    ids: readonly string[],
-    changes: ReadonlyMap<string, TaskChange>,
-    isFinalLook: boolean,
-    onDone: (computed: Computed) => void,
-  ): Promise<void> {
+  async #change(changes: ReadonlyMap<string, TaskChange>, isFinalLook: boolean): Promise<Computed[]> {
+    const done: Computed[] = [];
     /** What Redis said. Not only remembered, because a large batch has more tasks than a process remembers. */
     const read = new Map<string, CountedTask>();
-    for (let left: Iterable<string> = ids, refusedAny = true; refusedAny;) {
+    for (let left: Iterable<string> = changes.keys(), refusedAny = true; refusedAny;) {
       const merged = [...left].map((id) => this.#merge(id, read.get(id), changes.get(id) ?? NO_CHANGE, isFinalLook));
       const computed = await this.#compute(merged);
       const now = Date.now();
@@ -245,10 +245,11 @@ export class TaskCounts {
         this.#remember(id, other);
       }
       for (const each of changed) if (!refused.has(each.id)) this.#rememberChanged(each, now);
-      for (const each of computed) if (!refused.has(each.id)) onDone(each);
+      for (const each of computed) if (!refused.has(each.id)) done.push(each);
       left = refused;
       refusedAny = refused.size > 0;
     }
+    return done;
   }
 
   #merge(id: string, read: CountedTask | undefined, change: TaskChange, isFinalLook: boolean): Change {
@@ -368,6 +369,25 @@ export class TaskCounts {
     const args = [changes, sums.map(({ added }) => added), sums.map(({ subtracted }) => subtracted)];
     return { keys, args: [...args.map((arg) => JSON.stringify(arg)), ...sizesOf(part)] };
   }
+}
+
+/** Divides events into parts of so many tasks each, all events of a task in one part. */
+function byTask(
+  events: readonly CeleryEvent[],
+  tasks: number,
+): { readonly parts: readonly CeleryEvent[][]; readonly ids: ReadonlyMap<string, unknown> } {
+  const parts: CeleryEvent[][] = [];
+  const partOf = new Map<string, CeleryEvent[]>();
+  for (const event of events) {
+    if (!isTaskEvent(event)) continue;
+    let part = partOf.get(event.uuid);
+    if (part === undefined) {
+      if (partOf.size % tasks === 0) parts.push([]);
+      partOf.set(event.uuid, (part = parts.at(-1) as CeleryEvent[]));
+    }
+    part.push(event);
+  }
+  return { parts, ids: partOf };
 }
 
 function shareAny(some: ReadonlyMap<string, unknown>, others: ReadonlyMap<string, unknown>): boolean {
