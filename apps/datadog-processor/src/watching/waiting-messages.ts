@@ -7,7 +7,7 @@
  */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
-import type { Observed, TaskEntry, TaskStore } from "@celery-metrics-exporter/task-store";
+import { type Observed, StoreScript, type TaskEntry, type TaskStore } from "@celery-metrics-exporter/task-store";
 
 export interface WaitingMessagesOptions {
   readonly redis: RedisConnection;
@@ -94,9 +94,11 @@ interface Candidate {
 export class WaitingMessages {
   readonly #options: WaitingMessagesOptions;
   readonly #keys: readonly string[];
+  readonly #merge: StoreScript;
 
   constructor(options: WaitingMessagesOptions) {
     this.#options = options;
+    this.#merge = new StoreScript(options.redis, MERGE_SCRIPT, "the waiting messages");
     this.#keys = ["messages", "places", "queues"].map((name) => `${options.key}:${name}`);
   }
 
@@ -154,8 +156,8 @@ export class WaitingMessages {
   async #change(sent: readonly unknown[], received: readonly string[]): Promise<void> {
     if (sent.length + received.length === 0) return;
     const { expirySeconds } = this.#options;
-    const limits = [MOST_OF_QUEUE, MOST, MOST_QUEUES];
-    await this.#eval(MERGE_SCRIPT, expirySeconds, ...limits, JSON.stringify(sent), JSON.stringify(received));
+    const limits = [expirySeconds, MOST_OF_QUEUE, MOST, MOST_QUEUES].map(String);
+    await this.#merge.run([{ keys: this.#keys, args: [...limits, JSON.stringify(sent), JSON.stringify(received)] }]);
   }
 
   async #eval(script: string, ...args: readonly (string | number)[]): Promise<unknown> {

@@ -52,9 +52,9 @@ export class Counting {
   readonly #options: CountingOptions;
   readonly #now: () => number;
   /** Of name, queue and hostname. */
-  readonly #sets = new ComposedTexts(SEPARATOR);
+  readonly #sets = new ComposedTexts(SEPARATOR, MOST_SETS);
   /** Of a label set's id and a code. */
-  readonly #fields = new ComposedTexts(".");
+  readonly #fields = new ComposedTexts(".", MOST_FIELDS);
   #sentAt: number;
   /** The set that was composed last. Mostly the next one is the same. */
   #last: LabelsOfSet = { name: undefined, queue: undefined, hostname: undefined, set: "" };
@@ -172,16 +172,21 @@ export class Counting {
   }
 }
 
-const MOST_COMPOSED = 20_000;
+/** Two for each label set. A flood of names fills it with texts that take more memory than fields do. */
+const MOST_SETS = 10_000;
+const MOST_FIELDS = 20_000;
 
 /** Texts composed of two, the same text each time: one that is built anew is hashed anew by each map that it is looked up in. */
 class ComposedTexts {
   readonly #separator: string;
+  readonly #most: number;
   readonly #texts = new Map<string, Map<string, string>>();
   #size = 0;
 
-  constructor(separator: string) {
+  /** @param most texts that are remembered. */
+  constructor(separator: string, most: number) {
     this.#separator = separator;
+    this.#most = most;
   }
 
   of(first: string, second: string): string {
@@ -189,7 +194,7 @@ class ComposedTexts {
     const known = texts?.get(second);
     if (known !== undefined) return known;
     const text = `${first}${this.#separator}${second}`;
-    if (this.#size >= MOST_COMPOSED) {
+    if (this.#size >= this.#most) {
       this.#texts.clear();
       this.#size = 0;
     }

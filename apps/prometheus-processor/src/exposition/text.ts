@@ -239,11 +239,13 @@ export function writeNumber(value: number): string {
   if (value === Number.POSITIVE_INFINITY) return "+Inf";
   if (value === Number.NEGATIVE_INFINITY) return "-Inf";
   if (Number.isNaN(value)) return "NaN";
+  const size = Math.abs(value);
+  // Nearly every one that is not whole.
+  if (size >= 1e-4 && size < 1e6 && !Number.isInteger(value)) return String(value);
   const [digits = "", exponent = ""] = value.toExponential().split("e");
   const [sign, power] = [exponent[0] ?? "+", exponent.slice(1)];
   if (value >= 1e6 && value < 1e16) return `${digits}e+0${power}`;
   if (Number.isInteger(value) && Math.abs(value) < 1e16) return `${Object.is(value, -0) ? "-0" : value}.0`;
-  const size = Math.abs(value);
   if (size >= 1e-4 && size < 1e16) return String(value);
   return `${digits}e${sign}${power.padStart(2, "0")}`;
 }

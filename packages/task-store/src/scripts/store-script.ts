@@ -13,10 +13,13 @@ export class StoreScript {
   readonly #redis: RedisConnection;
   readonly #source: string;
   readonly #sha: string;
+  readonly #what: string;
 
-  constructor(redis: RedisConnection, source: string) {
+  /** @param what names it, for the message of an error. */
+  constructor(redis: RedisConnection, source: string, what = "a script of the Store") {
     this.#redis = redis;
     this.#source = source;
+    this.#what = what;
     this.#sha = createHash("sha1").update(source).digest("hex");
   }
 
@@ -27,7 +30,7 @@ export class StoreScript {
    */
   async run(calls: readonly ScriptCall[]): Promise<unknown[]> {
     if (calls.length === 0) return [];
-    return onRedis("a script of the Store", async () => {
+    return onRedis(this.#what, async () => {
       const replies = await this.#send("evalsha", this.#sha, calls);
       const unknown = calls.filter((_, index) => isNotLoaded(replies[index]));
       if (unknown.length > 0) {

@@ -8,6 +8,7 @@
  */
 import type { CeleryEvent, Listened, Observation, WorkerEvent } from "@celery-metrics-exporter/celery";
 import { type RedisConnection, onRedis } from "@celery-metrics-exporter/runtime";
+import { StoreScript } from "../scripts/store-script.ts";
 
 export interface WorkerState {
   /** The node's name, `name@host`. */
@@ -152,9 +153,11 @@ redis.call('EXPIRE', KEYS[1], ARGV[1])
 
 export class Workers {
   readonly #options: WorkersOptions;
+  readonly #merge: StoreScript;
 
   constructor(options: WorkersOptions) {
     this.#options = options;
+    this.#merge = new StoreScript(options.redis, MERGE_SCRIPT, "the state of workers");
   }
 
   /**
@@ -167,9 +170,8 @@ export class Workers {
       const t = receivedAt === undefined ? event.timestamp : Math.min(event.timestamp, receivedAt + MOST_AHEAD_SECONDS);
       return [event.hostname, JSON.stringify({ t, k: RANKS[event.type], s: receivedAt, a, p, v })];
     });
-    const { redis, key } = this.#options;
-    const limits = [MOST_WORKERS, MOST_AHEAD_SECONDS];
-    if (args.length > 0) await onRedis("the state of workers", () => redis.eval(MERGE_SCRIPT, 1, key, ...limits, ...args));
+    const limits = [MOST_WORKERS, MOST_AHEAD_SECONDS].map(String);
+    if (args.length > 0) await this.#merge.run([{ keys: [this.#options.key], args: [...limits, ...args] }]);
   }
 
   /**
