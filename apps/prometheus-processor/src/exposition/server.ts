@@ -83,7 +83,7 @@ interface Answer {
 }
 
 /** Compresses parts as they are written: the text is up to fifty times as long. */
-async function compressed(written: AsyncGenerator<Buffer, void>): Promise<Answer> {
+async function compressed(written: AsyncGenerator<Buffer, undefined>): Promise<Answer> {
   const { value: first = Buffer.alloc(0) } = await written.next();
   if (first.length < WORTH_COMPRESSING) return { parts: [first], isCompressed: false };
   const parts = await pipeline(

@@ -79,7 +79,7 @@ export class TextWriter {
    * Writes families in the given order, in parts, at least one. Samples are taken as they are written, so neither they nor the text need to be in memory as a
    * whole, and other work gets its turn in between. The text format 0.0.4 has no samples with the suffix `_created`: there they are a gauge after the family.
    */
-  async *write(families: readonly Family[]): AsyncGenerator<Buffer, void> {
+  async *write(families: readonly Family[]): AsyncGenerator<Buffer, undefined> {
     const output = new Output();
     for (const { name, type, help, samples } of families) {
       const header = (shown: string, ofType: Family["type"]): void =>

@@ -1,7 +1,7 @@
 /** What the exposition shows while the leadership changes. */
 import { createLogger } from "@celery-metrics-exporter/runtime";
 import { expect, it } from "vitest";
-import { text } from "node:stream/consumers";
+import { text as textFrom } from "node:stream/consumers";
 import { HistogramFields } from "../../src/counting/fields.ts";
 import { Exposition, type Read } from "../../src/exposition/exposition.ts";
 import { type Family, TextWriter } from "../../src/exposition/text.ts";
@@ -19,7 +19,7 @@ const READ: Read = {
 };
 
 async function textOf(families: readonly Family[]): Promise<string> {
-  return text(new TextWriter("text").write(families));
+  return textFrom(new TextWriter("text").write(families));
 }
 
 it("shows nothing if another process has taken over while Redis was slow", async () => {

@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { text } from "node:stream/consumers";
+import { text as textFrom } from "node:stream/consumers";
 import { type Family, type Format, type Sample, TextWriter, formatFor, writeNumber } from "../../src/exposition/text.ts";
 
 async function writeText(families: readonly Family[], format: Format, more?: Readonly<Record<string, string>>): Promise<string> {
-  return text(new TextWriter(format, more).write(families));
+  return textFrom(new TextWriter(format, more).write(families));
 }
 
 const NASTY = 'a "quoted" \\ back\\slash,\nnew line, é ✓ 🐇 {x="y"}';
@@ -183,7 +183,7 @@ it("takes samples as it writes them, so that a large family is never in memory a
 
 it("writes the same again, whatever it has written since", async () => {
   const writer = new TextWriter("text", { env: "x" });
-  const write = async (families: readonly Family[]): Promise<string> => text(writer.write(families));
+  const write = async (families: readonly Family[]): Promise<string> => textFrom(writer.write(families));
   const first = await write(FAMILIES);
   expect(first).toBe(await writeText(FAMILIES, "text", { env: "x" }));
   await write([{ name: "m", type: "gauge", help: "", samples: FAMILIES.flatMap(({ samples }) => [...samples]) }]);
