@@ -6,7 +6,7 @@ import { UnavailableError, createLogger, listen } from "@celery-metrics-exporter
 import { certificate } from "@celery-metrics-exporter/testkit";
 import { afterEach, describe, expect, it } from "vitest";
 import { type ExpositionOptions, expositionServer } from "../../src/exposition/server.ts";
-import type { Family } from "../../src/exposition/text.ts";
+import type { Family, Sample } from "../../src/exposition/text.ts";
 
 const FAMILIES: readonly Family[] = [
   {
@@ -61,6 +61,33 @@ describe("/metrics", () => {
     const response = await fetch(`${url}/metrics`, { headers: { "accept-encoding": encoding } });
     expect(response.headers.get("content-encoding")).toBe(isCompressed ? "gzip" : null);
     expect(await response.text()).toBe(plain);
+  });
+
+  it("answers with a long text, compressed or not", async () => {
+    const samples = Array.from({ length: 5_000 }, (_, index) => ({ suffix: "_total", labels: { name: `task-${index} ✓` }, value: index }));
+    const url = await serve({ families: async () => [{ name: "celery_task_sent", type: "counter", help: "Sent.", samples }] });
+    const bodies = await Promise.all(
+      ["identity", "gzip"].map(async (encoding) => {
+        const response = await fetch(`${url}/metrics`, { headers: { "accept-encoding": encoding } });
+        expect(response.headers.get("content-encoding")).toBe(encoding === "gzip" ? "gzip" : null);
+        expect(Number(response.headers.get("content-length"))).toBeGreaterThan(0);
+        return response.text();
+      }),
+    );
+    expect(bodies[0]?.split("\n")).toHaveLength(5_003);
+    expect(bodies[0]).toContain('celery_task_sent_total{name="task-4999 ✓"} 4999.0\n');
+    expect(bodies[1]).toBe(bodies[0]);
+  });
+
+  it("answers with an error, compressed or not, if the text cannot be written", async () => {
+    function* samples(): Generator<Sample> {
+      for (let index = 0; index < 5_000; index += 1) yield { suffix: "_total", labels: { name: `task-${index}` }, value: index };
+      throw new Error("no more");
+    }
+    const url = await serve({ families: async () => [{ name: "celery_task_sent", type: "counter", help: "Sent.", samples: samples() }] });
+    for (const encoding of ["identity", "gzip"]) {
+      expect((await fetch(`${url}/metrics`, { headers: { "accept-encoding": encoding } })).status, encoding).toBe(500);
+    }
   });
 
   it("writes the answer once for scrapes that come at the same time", async () => {

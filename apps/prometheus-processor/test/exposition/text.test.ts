@@ -168,15 +168,21 @@ it.each([
   expect(formatFor(accept)).toBe(format);
 });
 
-it("takes samples as it writes them, so that a large family is never in memory as a whole", async () => {
+it("takes samples as it writes them, so that neither a large family nor its text is ever in memory as a whole", async () => {
   let taken = 0;
   const labels = { name: "a".repeat(1_000) };
   function* samples(): Generator<Sample> {
     for (; taken < 1_000; taken += 1) yield { suffix: "_total", labels, own: ["exception", `E${taken}`], value: taken };
   }
-  const writing = writeText([{ name: "celery_task_failed", type: "counter", help: "Failed.", samples: samples() }], "text");
-  expect(taken).toBeLessThan(70);
-  const lines = (await writing).split("\n");
+  const family: Family = { name: "celery_task_failed", type: "counter", help: "Failed.", samples: samples() };
+  const parts: Buffer[] = [];
+  for await (const part of new TextWriter("text").write([family])) {
+    parts.push(part);
+    expect(part.length).toBeLessThan(70_000);
+    expect(taken).toBeLessThan(70 * parts.length);
+  }
+  expect(parts.length).toBeGreaterThan(10);
+  const lines = Buffer.concat(parts).toString().split("\n");
   expect(lines).toHaveLength(1_003);
   expect(lines.at(-2)).toMatch(/^celery_task_failed_total.*exception="E999".* 999\.0$/);
 });

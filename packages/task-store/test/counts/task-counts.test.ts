@@ -119,6 +119,15 @@ describe("counts are the sum of what each task contributes", () => {
     await counts.add(all);
     expect(await harness.counts()).toEqual(await expectedOf(all));
   }, 300_000);
+
+  it("of a batch with many tasks that lack their queue", async () => {
+    const counts = harness.process();
+    const ids = Array.from({ length: 1_100 }, (_, index) => `task-${index}`);
+    const all = ids.flatMap((uuid) => life(uuid).slice(1));
+    expect((await counts.add(all)).toSorted()).toEqual(ids.toSorted());
+    expect(await counts.giveUpWaiting(ids)).toBe(ids.length);
+    expect(await harness.counts()).toEqual(await expectedOf(all, true));
+  });
 });
 
 it("reads no task that it remembers", async () => {
