@@ -17,6 +17,11 @@ const FAMILIES: readonly Family[] = [
   },
 ];
 
+function* failingSamples(): Generator<Sample> {
+  for (let index = 0; index < 5_000; index += 1) yield { suffix: "_total", labels: { name: `task-${index}` }, value: index };
+  throw new Error("no more");
+}
+
 let close: (() => Promise<unknown>) | undefined;
 afterEach(async () => {
   await close?.();
@@ -80,11 +85,9 @@ describe("/metrics", () => {
   });
 
   it("answers with an error, compressed or not, if the text cannot be written", async () => {
-    function* samples(): Generator<Sample> {
-      for (let index = 0; index < 5_000; index += 1) yield { suffix: "_total", labels: { name: `task-${index}` }, value: index };
-      throw new Error("no more");
-    }
-    const url = await serve({ families: async () => [{ name: "celery_task_sent", type: "counter", help: "Sent.", samples: samples() }] });
+    const url = await serve({
+      families: async () => [{ name: "celery_task_sent", type: "counter", help: "Sent.", samples: failingSamples() }],
+    });
     for (const encoding of ["identity", "gzip"]) {
       expect((await fetch(`${url}/metrics`, { headers: { "accept-encoding": encoding } })).status, encoding).toBe(500);
     }
