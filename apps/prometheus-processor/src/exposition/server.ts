@@ -1,6 +1,5 @@
 /** The HTTP server that Prometheus scrapes. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGzip } from "node:zlib";
 import { UnavailableError, createWebServer, toError, type Logger } from "@celery-metrics-exporter/runtime";
@@ -56,7 +55,7 @@ export function expositionServer({
     const answers = (format: Format): Readonly<Record<"plain" | "gzip", () => Promise<Answer>>> => {
       const writer = new TextWriter(format, staticLabels);
       return {
-        plain: shared(async () => ({ parts: await listOf(writer.write(await shown())), isCompressed: false })),
+        plain: shared(async () => ({ body: await joined(writer.write(await shown())), isCompressed: false })),
         gzip: shared(async () => compressed(writer.write(await shown()))),
       };
     };
@@ -64,10 +63,10 @@ export function expositionServer({
     server.get(path, async ({ headers }, reply) => {
       const format = formatFor(headers.accept);
       const takesGzip = /\bgzip\b(?!\s*;\s*q=0(\.0*)?\s*(,|$))/.test(headers["accept-encoding"] ?? "");
-      const { parts, isCompressed } = await byFormat[format][takesGzip ? "gzip" : "plain"]();
-      reply.type(CONTENT_TYPES[format]).headers({ vary: "accept, accept-encoding", "content-length": sizeOf(parts) });
+      const { body, isCompressed } = await byFormat[format][takesGzip ? "gzip" : "plain"]();
+      reply.type(CONTENT_TYPES[format]).header("vary", "accept, accept-encoding");
       if (isCompressed) reply.header("content-encoding", "gzip");
-      return reply.send(Readable.from(parts));
+      return reply.send(body);
     });
   };
   show("/metrics", families);
@@ -76,35 +75,31 @@ export function expositionServer({
   return server;
 }
 
-/** What a scrape gets. In parts, because it may be many megabytes. */
+/** What a scrape gets. */
 interface Answer {
-  readonly parts: readonly Buffer[];
+  readonly body: Buffer;
   readonly isCompressed: boolean;
 }
 
 /** Compresses parts as they are written: the text is up to fifty times as long. */
 async function compressed(written: AsyncGenerator<Buffer, undefined>): Promise<Answer> {
   const { value: first = Buffer.alloc(0) } = await written.next();
-  if (first.length < WORTH_COMPRESSING) return { parts: [first], isCompressed: false };
-  const parts = await pipeline(
+  if (first.length < WORTH_COMPRESSING) return { body: first, isCompressed: false };
+  const body = await pipeline(
     async function* () {
       yield first;
       yield* written;
     },
     createGzip({ level: 1 }),
-    (compressing: AsyncIterable<Buffer>) => listOf(compressing),
+    (compressing: AsyncIterable<Buffer>) => joined(compressing),
   );
-  return { parts, isCompressed: true };
+  return { body, isCompressed: true };
 }
 
-async function listOf<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const list: T[] = [];
-  for await (const item of items) list.push(item);
-  return list;
-}
-
-function sizeOf(parts: readonly Buffer[]): number {
-  return parts.reduce((size, { length }) => size + length, 0);
+async function joined(parts: AsyncIterable<Buffer>): Promise<Buffer> {
+  const list: Buffer[] = [];
+  for await (const part of parts) list.push(part);
+  return Buffer.concat(list);
 }
 
 /** Callers that come while it is made get the same. Many scrapes at once cost no more than one. */
