@@ -201,6 +201,8 @@ const send = async (until: number): Promise<void> => {
   await vi.waitUntil(async () => (await redis.producer.exists(queue.toKey(jobId))) === 0, { timeout: 20_000, interval: 20 });
 };
 
+const untilHeld = (): Promise<unknown> => vi.waitUntil(async () => (await queue.getDelayedCount()) === 1, { timeout: 20_000 });
+
 describe("a report that a receiver listened", () => {
   const NOW = Math.floor(Date.now() / 1_000);
   const observed: Observation[] = [];
@@ -251,7 +253,6 @@ describe("a report that a receiver listened", () => {
         exported.push(...events);
       };
     });
-    const untilHeld = (): Promise<unknown> => vi.waitUntil(async () => (await queue.getDelayedCount()) === 1, { timeout: 20_000 });
 
     it("is left out for a minute if that may be the last with a worker's heartbeat", async () => {
       // The sink takes nothing of this batch.
