@@ -77,7 +77,7 @@ export function prepareStream(eventsPerSecond: number, seconds: number, framing:
   const probes = new Map<string, number>();
   const tasks = (eventsPerSecond / EVENTS_PER_TASK) * seconds;
   // By far the most expensive part of the preparation.
-  const startsAt = Date.now() + 2_000 + tasks / 10;
+  const startsAt = Date.now() + 2_000 + tasks / 4;
   const byTick = new Map<number, WireEvent[]>();
   for (let task = 0; task < tasks; task += 1) {
     const due = startsAt + (task / tasks) * seconds * 1_000;
