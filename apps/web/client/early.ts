@@ -16,7 +16,7 @@
   query.set("limit", "50");
   const path = page === "tasks" ? `tasks?${query.toString()}` : page === "task" && id ? `tasks/${encodeURIComponent(id)}` : undefined;
   if (path === undefined || document.hidden) return;
-  globalThis.early = { path, answer: fetch(`./api/v1/${path}`) };
+  globalThis.early = { path, answer: fetch(`./api/v1/${path}`, { signal: AbortSignal.timeout(20_000) }) };
   // Whoever takes the answer hears of its failure.
   globalThis.early.answer.catch(() => {});
 })();

@@ -5,6 +5,8 @@ import { followLinks, page } from "./location.ts";
 
 /** People see the frame of the HTML until then. */
 const PATIENCE_MS = 200;
+/** The same for the code of a page that is not there at once. */
+const CODE_PATIENCE_MS = 1_000;
 
 /** The frame of the HTML is painted before anything else is done. A hidden tab paints nothing. */
 function painted(): Promise<void> {
@@ -16,4 +18,8 @@ function painted(): Promise<void> {
 
 followLinks();
 // Nothing is awaited here: the pages import from this file's chunk, and would wait for its end.
-void Promise.all([painted(), awaitEarly(PATIENCE_MS), loadPage(page.value)]).then(() => render(<App />, document.body));
+void Promise.all([
+  painted(),
+  awaitEarly(PATIENCE_MS),
+  Promise.race([loadPage(page.value), new Promise((resolve) => setTimeout(resolve, CODE_PATIENCE_MS))]),
+]).then(() => render(<App />, document.body));

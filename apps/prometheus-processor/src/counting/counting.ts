@@ -52,9 +52,9 @@ export class Counting {
   readonly #options: CountingOptions;
   readonly #now: () => number;
   /** Of name, queue and hostname. */
-  readonly #sets = new ComposedTexts(SEPARATOR, MOST_SETS);
+  readonly #sets: ComposedTexts;
   /** Of a label set's id and a code. */
-  readonly #fields = new ComposedTexts(".", MOST_FIELDS);
+  readonly #fields: ComposedTexts;
   #sentAt: number;
   /** The set that was composed last. Mostly the next one is the same. */
   #last: LabelsOfSet = { name: undefined, queue: undefined, hostname: undefined, set: "" };
@@ -63,6 +63,9 @@ export class Counting {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
     this.#sentAt = this.#now();
+    const sets = options.labels.max + 1;
+    this.#sets = new ComposedTexts(SEPARATOR, STEPS_OF_SET * sets);
+    this.#fields = new ComposedTexts(".", FIELDS_OF_SET * sets);
   }
 
   /** Notes whether clients send `task-sent`. */
@@ -172,9 +175,9 @@ export class Counting {
   }
 }
 
-/** Two for each label set. A flood of names fills it with texts that take more memory than fields do. */
-const MOST_SETS = 10_000;
-const MOST_FIELDS = 20_000;
+/** A set is composed in two steps, and occurs in about four fields. A flood of made-up names fills both. */
+const STEPS_OF_SET = 2;
+const FIELDS_OF_SET = 4;
 
 /** Texts composed of two, the same text each time: one that is built anew is hashed anew by each map that it is looked up in. */
 class ComposedTexts {

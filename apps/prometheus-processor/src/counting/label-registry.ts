@@ -107,6 +107,11 @@ export class LabelRegistry {
     this.otherId = idOf(this.#other);
   }
 
+  /** The largest number of sets. */
+  get max(): number {
+    return this.#options.max;
+  }
+
   /**
    * Finds or assigns the ids of sets of values.
    *
@@ -182,9 +187,15 @@ export class LabelRegistry {
     await onRedis("forgetting unused labels", () => redis.eval(FORGET_CREATED_SCRIPT, 2, keys.values, keys.created, ...gone));
   }
 
+  /** The sets in use come again. */
+  #makeRoom(): void {
+    for (const [set, { id }] of this.#remembered) if (id === this.otherId) this.#remembered.delete(set);
+    if (this.#remembered.size > this.#options.max + MOST_OTHERS) this.#remembered.clear();
+  }
+
   async #ask(sets: readonly string[], ids: Map<string, string>): Promise<void> {
     const until = performance.now() + (this.#options.rememberedMs ?? REMEMBERED_MS);
-    if (this.#remembered.size > this.#options.max + MOST_OTHERS) this.#remembered.clear();
+    if (this.#remembered.size > this.#options.max + MOST_OTHERS) this.#makeRoom();
     for (let from = 0; from < sets.length; from += PAGE) {
       const page = sets.slice(from, from + PAGE);
       const known = await this.#register(page);

@@ -118,11 +118,14 @@ export async function awaitEarly(patienceMs: number): Promise<void> {
   await Promise.race([answer().catch(() => {}), new Promise((resolve) => setTimeout(resolve, patienceMs))]);
 }
 
-/** Whether the answer is so new that nobody need ask. Once: later, it is old. */
+/** What is older is asked for again. */
+const EARLY_MS = 1_000;
+
+/** Whether the answer is so new that nobody need ask. */
 function isEarly(path: string): boolean {
   if (early !== path) return false;
   early = undefined;
-  return true;
+  return Date.now() - (cache.get(path)?.at ?? 0) < EARLY_MS;
 }
 
 export interface Query<T> {

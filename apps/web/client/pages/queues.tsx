@@ -9,7 +9,7 @@ import { Heads } from "../parts/heads.tsx";
 import { Icon } from "../parts/icon.tsx";
 import { Call, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { Age, OpenQueue } from "../parts/queue.tsx";
-import { Balance, Consumers, takersOf } from "../parts/takers.tsx";
+import { Balance, Consumers, silenceOf, takersOf } from "../parts/takers.tsx";
 import { number, rate, shortTime } from "../parts/format.ts";
 import { Time } from "../parts/time.tsx";
 import { WORKERS_EVERY_MS } from "./workers.tsx";
@@ -22,7 +22,7 @@ export function Queues(): JSX.Element {
   const step = STEPS[range] ?? "1d";
   const everyMs = isLive.value ? WORKERS_EVERY_MS : undefined;
   const asked = useQuery<QueueList>(`queues?${new URLSearchParams({ range, step }).toString()}`, { everyMs });
-  const { data: workers } = useQuery<WorkerList>("workers", { everyMs });
+  const { data: workers, at } = useQuery<WorkerList>("workers", { everyMs });
   const items = asked.data?.items ?? [];
   const waiting = items.reduce((sum, { messages }) => sum + (messages ?? 0), 0);
   const newest = items
@@ -72,7 +72,7 @@ export function Queues(): JSX.Element {
               </p>
             </Empty>
           ) : (
-            <Table list={asked.data} step={step} workers={workers?.items} />
+            <Table list={asked.data} step={step} workers={workers?.items} at={at} />
           )}
           {items.length > 0 && (
             <footer>
@@ -133,13 +133,15 @@ interface TableProps {
   readonly list: QueueList;
   readonly step: string;
   readonly workers: readonly Worker[] | undefined;
+  /** When the workers were asked for, in milliseconds since 1970. */
+  readonly at: number;
 }
 
 /** Calls above the table. */
 const MOST_CALLS = 3;
 const COLUMNS = 8;
 
-function Table({ list, step, workers }: TableProps): JSX.Element {
+function Table({ list, step, workers, at }: TableProps): JSX.Element {
   const opened = query.value.get("queue");
   return (
     <table class="qt">
@@ -159,6 +161,7 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
         {list.items.map((queue) => {
           const isOpen = queue.name === opened;
           const takers = takersOf(queue, workers);
+          const silentMs = silenceOf(queue, workers, at);
           const { lately } = queue;
           return (
             <Fragment key={queue.name}>
@@ -177,7 +180,7 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
                     </b>
                   </button>
                   <span class="on-s sub">
-                    <Balance queue={queue} takers={takers} />
+                    <Balance queue={queue} takers={takers} silentMs={silentMs} />
                   </span>
                 </th>
                 <td class="n">{queue.messages === null ? <span class="nil">–</span> : number(queue.messages)}</td>
@@ -198,7 +201,7 @@ function Table({ list, step, workers }: TableProps): JSX.Element {
                   <Rate value={lately.taken} />
                 </td>
                 <td class="p2 nowrap">
-                  <Balance queue={queue} takers={takers} />
+                  <Balance queue={queue} takers={takers} silentMs={silentMs} />
                 </td>
                 <td class="n">
                   <Consumers takers={takers} />

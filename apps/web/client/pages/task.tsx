@@ -22,13 +22,15 @@ import { Timeline } from "../parts/timeline.tsx";
 import { Tree } from "../parts/tree.tsx";
 
 const RUNNING_MS = 2_000;
+/** It may be large. */
+const TREE_MS = 10_000;
 
 export function Task(): JSX.Element {
   const id = query.value.get("id") ?? "";
   const path = `tasks/${encodeURIComponent(id)}`;
   const [isRunning, setRunning] = useState(false);
   const asked = useQuery<TaskAnswer>(id === "" ? undefined : path, { everyMs: isLive.value && isRunning ? RUNNING_MS : undefined });
-  const tree = useQuery<TreeAnswer>(id === "" ? undefined : `${path}/tree`);
+  const tree = useQuery<TreeAnswer>(id === "" ? undefined : `${path}/tree`, { everyMs: isLive.value && isRunning ? TREE_MS : undefined });
   const { data: me } = useQuery<Me>("me");
   const task = asked.isPrevious ? undefined : asked.data;
   if (task !== undefined && hasEnded(task.status) === isRunning) setRunning(!isRunning);
@@ -200,7 +202,7 @@ function Failure({ task }: { readonly task: TaskAnswer }): JSX.Element {
             Show them
           </a>{" "}
           or{" "}
-          <a class="link" href={href("failures", { open: groups.slice(0, MOST_GROUPS).map(markOf) })}>
+          <a class="link" href={href("failures", { name: task.name, open: groups.slice(0, MOST_GROUPS).map(markOf) })}>
             open their {groups.length === 1 ? "group" : "groups"}
           </a>
           .

@@ -27,7 +27,9 @@ export function Dialog({ id, label, children }: DialogProps): JSX.Element {
       role="dialog"
       aria-label={label}
       ref={element}
-      onBeforeToggle={({ newState }) => setOpen(newState === "open")}
+      onBeforeToggle={({ newState }) => newState === "open" && setOpen(true)}
+      // After the focus has gone back to where it was before. It could not leave an element that is gone.
+      onToggle={({ newState }) => newState === "closed" && setOpen(false)}
     >
       {isOpen && children()}
     </div>

@@ -24,15 +24,18 @@ function untilStart(begin: number, start: number, waitTime: number | null): Part
   return [...held, { kind: "waited", from: held.length > 0 ? from : begin, to: start }];
 }
 
-/** From the first attempt to the last. */
-export function partsOf({ sent_at, wait_time, attempts }: Pick<TaskAnswer, "sent_at" | "wait_time" | "attempts">, now: number): Part[] {
+/** From the first attempt to the last. @param now called only for what is not over. */
+export function partsOf(
+  { sent_at, wait_time, attempts }: Pick<TaskAnswer, "sent_at" | "wait_time" | "attempts">,
+  now: () => number,
+): Part[] {
   const parts: Part[] = [];
   let at = sent_at === null ? undefined : exactMs(sent_at);
   for (const { number: count, received_at, started_at, ended_at, outcome } of attempts) {
     const start = started_at === null ? undefined : exactMs(started_at);
-    const end = ended_at === null ? (outcome === "running" ? now : undefined) : exactMs(ended_at);
+    const end = ended_at === null ? (outcome === "running" ? now() : undefined) : exactMs(ended_at);
     const begin = at ?? (received_at === null ? start : exactMs(received_at));
-    const waitedTo = start ?? end ?? (outcome === "waiting" ? now : undefined);
+    const waitedTo = start ?? end ?? (outcome === "waiting" ? now() : undefined);
     if (begin !== undefined && waitedTo !== undefined) {
       if (count > 1) parts.push({ kind: "between", from: begin, to: waitedTo });
       else parts.push(...untilStart(begin, waitedTo, start === undefined ? null : wait_time));
@@ -47,13 +50,13 @@ export function partsOf({ sent_at, wait_time, attempts }: Pick<TaskAnswer, "sent
 }
 
 /** When nothing more happened to a task of a tree, as far as is known. */
-export function endOf(task: TreeTask, now: number): number {
+export function endOf(task: TreeTask, now: () => number): number {
   if (task.finished_at !== null) return exactMs(task.finished_at);
-  return /^(?:STARTED|RETRY)$/.test(task.status) ? now : beginOf(task);
+  return /^(?:STARTED|RETRY)$/.test(task.status) ? now() : beginOf(task);
 }
 
 /** Of a task of a tree, of which only the first start, the end and the last run are known. */
-export function partsOfNode(task: TreeTask, now: number): Part[] {
+export function partsOfNode(task: TreeTask, now: () => number): Part[] {
   const { status, started_at, wait_time, retries, duration: ran } = task;
   const [begin, end] = [beginOf(task), endOf(task, now)];
   if (started_at === null) return [{ kind: "waited", from: begin, to: end }];

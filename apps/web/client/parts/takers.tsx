@@ -3,24 +3,21 @@ import type { JSX } from "preact";
 import type { Queue, Worker } from "../api/types.ts";
 import { ago, number } from "./format.ts";
 import { Icon } from "./icon.tsx";
-import { now } from "./time.tsx";
 
-/** Workers send heartbeats every two seconds, and are called lost after thirty. */
-const SILENT_MS = 15_000;
+/** Workers send heartbeats every two seconds. The clocks of this browser and of the receivers may differ, and events may come late. */
+const SILENT_MS = 60_000;
 
 export interface Takers {
   /** Undefined if nobody tells. */
   readonly count: number | undefined;
   /** Whether nobody takes what waits. */
   readonly isAbandoned: boolean;
-  /** For how long no word came from any worker that may take from it, in milliseconds; undefined if that is not long. */
-  readonly silentMs: number | undefined;
 }
 
 /** @param workers undefined if they are not known yet. */
 export function takersOf(queue: Pick<Queue, "name" | "consumers" | "messages">, workers: readonly Worker[] | undefined): Takers {
   const count = countOf(queue, workers);
-  return { count, isAbandoned: count === 0 && (queue.messages ?? 0) > 0, silentMs: count === 0 ? undefined : silenceOf(queue, workers) };
+  return { count, isAbandoned: count === 0 && (queue.messages ?? 0) > 0 };
 }
 
 function takesFrom({ queues }: Worker, name: string): boolean {
@@ -33,15 +30,24 @@ function countOf({ name, consumers }: Pick<Queue, "name" | "consumers">, workers
   // A worker that nobody asked may take from it too, and one of which it is not known whether it is alive.
   const mayTake = (worker: Worker): boolean =>
     worker.queues === null ? worker.state === "up" || worker.state === "unknown" : worker.state === "unknown" && takesFrom(worker, name);
-  return takers === 0 && (workers === undefined || workers.some(mayTake)) ? undefined : takers;
+  return takers === 0 && (workers === undefined || workers.length === 0 || workers.some(mayTake)) ? undefined : takers;
 }
 
-function silenceOf({ name }: Pick<Queue, "name">, workers: readonly Worker[] | undefined): number | undefined {
-  const heard = (workers ?? [])
-    .filter((worker) => /^(?:up|unknown)$/.test(worker.state) && (worker.queues === null || takesFrom(worker, name)))
-    .flatMap(({ heard_at, observed_at }) => [heard_at, observed_at].flatMap((at) => (at === null ? [] : [Date.parse(at)])));
-  if (heard.length === 0) return undefined;
-  const silentMs = now.value - Math.max(...heard);
+/**
+ * For how long no word came from any worker that may take from it, in milliseconds; undefined if that is not long. The silence of a worker without heartbeats
+ * means nothing.
+ *
+ * @param at when the workers were asked for, in milliseconds since 1970.
+ */
+export function silenceOf({ name }: Pick<Queue, "name">, workers: readonly Worker[] | undefined, at: number): number | undefined {
+  const takers = (workers ?? []).filter(
+    (worker) => /^(?:up|unknown)$/.test(worker.state) && (worker.queues === null || takesFrom(worker, name)),
+  );
+  if (takers.length === 0 || takers.some(({ heard_at }) => heard_at === null)) return undefined;
+  const signs = takers.flatMap(({ heard_at, observed_at }) =>
+    [heard_at, observed_at].flatMap((each) => (each === null ? [] : [Date.parse(each)])),
+  );
+  const silentMs = at - Math.max(...signs);
   return silentMs > SILENT_MS ? silentMs : undefined;
 }
 
@@ -56,12 +62,13 @@ export function Consumers({ takers: { count, isAbandoned } }: { readonly takers:
 }
 
 interface BalanceProps {
-  readonly queue: Pick<Queue, "lately" | "messages">;
+  readonly queue: Pick<Queue, "lately" | "messages" | "consumers">;
   readonly takers: Takers;
+  readonly silentMs: number | undefined;
 }
 
 /** Whether what comes in is taken. A queue does not keep up if nobody is there to take anything, even if nothing comes in. */
-export function Balance({ queue: { lately, messages }, takers: { count, silentMs } }: BalanceProps): JSX.Element {
+export function Balance({ queue: { lately, messages, consumers }, takers: { count }, silentMs }: BalanceProps): JSX.Element {
   const { trend, change, taken } = lately;
   if (trend === "grows" || trend === "shrinks")
     return (
@@ -69,7 +76,8 @@ export function Balance({ queue: { lately, messages }, takers: { count, silentMs
         <Icon name={trend === "grows" ? "up" : "dn"} class="inl" /> {trend} by {number(Math.round(Math.abs(change ?? 0)))} a minute
       </span>
     );
-  if (count === 0) return <span class="warn">nobody takes from it</span>;
+  // With Redis, workers that nobody hears may take from it.
+  if (count === 0 && (consumers !== null || (taken ?? 0) === 0)) return <span class="warn">nobody takes from it</span>;
   if (silentMs !== undefined) return <span class="warn">no word from its workers for {ago(silentMs)}</span>;
   if (trend === null) return <span class="nil">–</span>;
   if (messages === null || messages === 0) return <span class="muted">keeps up</span>;

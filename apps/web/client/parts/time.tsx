@@ -10,6 +10,11 @@ setInterval(() => {
   if (!document.hidden) now.value = Date.now();
 }, 1_000);
 
+/** The present, for what is under way: who asks is drawn again every second. */
+export function currentTime(): number {
+  return now.value;
+}
+
 export interface TimeProps {
   /** ISO 8601 */
   readonly at: string;

@@ -10,7 +10,7 @@ import { Icon } from "./icon.tsx";
 import { endOf, partsOf, partsOfNode, sumsOf, type Part } from "./life.ts";
 import { StateIcon, TaskName, stateOf, taskHref } from "./task.tsx";
 import { duration, number } from "./format.ts";
-import { now } from "./time.tsx";
+import { currentTime } from "./time.tsx";
 
 /** More tasks of one name below one task become one line. */
 const MOST_SIBLINGS = 20;
@@ -45,7 +45,7 @@ function toBranches(tasks: readonly TreeTask[]): Branch[] {
 
 function scaleOf(tasks: readonly TreeTask[]): Scale {
   const from = tasks.reduce((least, task) => Math.min(least, beginOf(task)), Infinity);
-  return { from, to: tasks.reduce((most, task) => Math.max(most, endOf(task, now.value)), from + LEAST_MS) };
+  return { from, to: tasks.reduce((most, task) => Math.max(most, endOf(task, currentTime)), from + LEAST_MS) };
 }
 
 export interface TreeProps {
@@ -191,7 +191,7 @@ interface NodeProps {
 
 function Node({ task, scale, here, waited }: NodeProps): JSX.Element {
   const isHere = task.task_id === here.task_id;
-  const parts = isHere && here.attempts.length > 0 ? partsOf(here, now.value) : partsOfNode(task, now.value);
+  const parts = isHere && here.attempts.length > 0 ? partsOf(here, currentTime) : partsOfNode(task, currentTime);
   const state = stateOf(task);
   const inside = (
     <>
@@ -215,7 +215,7 @@ function Node({ task, scale, here, waited }: NodeProps): JSX.Element {
 /** Many tasks as one: from the first that was sent to the first start, and from there to the last end. */
 function partsOfGroup(tasks: readonly TreeTask[]): Part[] {
   const begin = tasks.reduce((least, task) => Math.min(least, beginOf(task)), Infinity);
-  const end = tasks.reduce((most, task) => Math.max(most, endOf(task, now.value)), begin);
+  const end = tasks.reduce((most, task) => Math.max(most, endOf(task, currentTime)), begin);
   const start = tasks.reduce((least, { started_at }) => (started_at === null ? least : Math.min(least, exactMs(started_at))), Infinity);
   const status = tasks.some((task) => task.status === "FAILURE") ? "FAILURE" : tasks[0]?.status;
   const kind = status === "FAILURE" ? "failed" : status === "SUCCESS" ? "succeeded" : "ran";

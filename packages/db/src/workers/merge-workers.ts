@@ -29,7 +29,7 @@ const RANKS: Readonly<Record<WorkerEvent["type"], number>> = { "worker-online": 
  * @throws {RefusedDataError} if it rejects a row. Then none is stored.
  */
 export async function mergeWorkerEvents(database: Database, events: readonly CeleryEvent[], receivedAt?: number): Promise<void> {
-  const rows = events.filter(isWorkerEvent).map((event) => fromEvent(event, receivedAt ?? event.timestamp));
+  const rows = events.filter(isWorkerEvent).map((event) => fromEvent(event, receivedAt ?? Math.min(event.timestamp, Date.now() / 1_000)));
   if (rows.length > 0) await queryKept(database, eventsStatement(rows));
 }
 

@@ -228,6 +228,13 @@ describe("a worker's row", () => {
     expect(second?.["heard_at"]).toBeLessThan(now + 60);
   });
 
+  test("cannot be ahead of its time either if an event is replayed, for which no time of a receiver is known", async () => {
+    const now = Date.now() / 1_000;
+    await mergeWorkerEvents(table.database, [offline({ timestamp: now + 40_000 })]);
+    await merge([heartbeat({ timestamp: now + 70 })], now + 70);
+    expect(await onlyWorker()).toMatchObject({ last_event_type: "worker-heartbeat" });
+  });
+
   test("stays offline if an earlier heartbeat comes again, although the database's clock is minutes behind", async () => {
     const now = Date.now() / 1_000;
     await merge([offline({ timestamp: now + 200 })], now + 200);

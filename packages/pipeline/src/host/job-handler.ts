@@ -134,5 +134,5 @@ export function timesBegun({ name, starts }: Pick<TakenJob, "name" | "starts">):
 }
 
 function unread(payload: unknown, error: Error): HeldBatch {
-  return { rest: () => payload, tookSome: false, as: "refused", because: "a payload cannot be read", error };
+  return { rest: () => payload, hasWorkers: true, tookSome: false, as: "refused", because: "a payload cannot be read", error };
 }

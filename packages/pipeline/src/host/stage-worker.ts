@@ -118,7 +118,7 @@ class StageJobs<P> {
   async #holdNewer(job: TakenJob, error: NewerPayloadError): Promise<Fate> {
     const { host, held, heldWorkers, logger } = this.#options;
     host.holding.add(job.id, "upgrade this process", error);
-    // If this fails, the next try notes it. Until then, a report of a receiver counts as one of a batch that is put back.
+    // If this fails, the next try notes it.
     await Promise.all([heldWorkers.add(job), held.add(job)]).catch((thrown: unknown) =>
       logger.debug({ err: toError(thrown) }, "held job not noted"),
     );

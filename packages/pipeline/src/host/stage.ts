@@ -14,7 +14,7 @@ export interface StageJob extends DeliveryJob {
 export interface HeldBatch extends HeldReason {
   /** Writes the payload of the rest. */
   readonly rest: () => unknown;
-  /** Whether the rest contains events of workers. */
+  /** Whether the rest may contain events of workers. */
   readonly hasWorkers?: boolean;
   /** Whether the sink took other items of the batch. */
   readonly tookSome: boolean;

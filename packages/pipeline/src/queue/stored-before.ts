@@ -5,8 +5,8 @@ import { isListenedJobId } from "./names.ts";
 import { withRedis } from "./redis-errors.ts";
 import type { BegunBatches } from "./scheduled-ids.ts";
 
-/** A batch usually takes milliseconds. Waiting keeps a place that other batches could have, and the next report comes in seconds. */
-const PATIENCE_MS = 1_000;
+/** A batch usually takes milliseconds. A report that is left out is replaced by the next, seconds later, but with a slow sink that may be left out too. */
+const PATIENCE_MS = 5_000;
 const POLL_MS = 50;
 /** A worker that is alive was heard again since a batch that has been held for longer, and only what came later counts. */
 const HELD_SECONDS = 60;

@@ -64,7 +64,7 @@ it("gives the receivers' leadership to one of them", async () => {
 });
 
 it("has one leader, which gives way to the next, also when the key's node is full or moves", async () => {
-  const ttlMs = 6_000;
+  const ttlMs = 10_000;
   const start = async (): Promise<Leader> => {
     const leadership = new Leadership({ redis, prefix, stream: "metrics", role: "monitor", ttlMs });
     const leader = new Leader({ leadership, role: "monitor", health: new Health().component("monitor"), logger, everyMs: 50 });

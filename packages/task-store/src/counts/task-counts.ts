@@ -329,7 +329,8 @@ export class TaskCounts {
 
   async #store(lines: readonly Line[]): Promise<Stored> {
     const byId = new Map(lines.map((line) => [line.id, line]));
-    const shards = inPages([...this.#keys.byShard(byId.keys())], TASKS_AT_ONCE);
+    // A shard has a few more tasks than another.
+    const shards = inPages([...this.#keys.byShard(byId.keys())], 2 * TASKS_AT_ONCE);
     const parts = inCalls(shards, isCluster(this.#options.redis));
     const calls = parts.map((part) => this.#toCall(part, byId));
     const replies = (await this.#count.run(calls)) as (number | readonly string[])[][][];
