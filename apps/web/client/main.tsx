@@ -16,10 +16,13 @@ function painted(): Promise<void> {
   });
 }
 
+/** Waits no longer. What comes later is drawn then. */
+function within(work: Promise<void>, patienceMs: number): Promise<void> {
+  return Promise.race([work, new Promise<void>((resolve) => setTimeout(resolve, patienceMs))]);
+}
+
 followLinks();
 // Nothing is awaited here: the pages import from this file's chunk, and would wait for its end.
-void Promise.all([
-  painted(),
-  awaitEarly(PATIENCE_MS),
-  Promise.race([loadPage(page.value), new Promise((resolve) => setTimeout(resolve, CODE_PATIENCE_MS))]),
-]).then(() => render(<App />, document.body));
+void Promise.all([painted(), within(awaitEarly(), PATIENCE_MS), within(loadPage(page.value), CODE_PATIENCE_MS)]).then(() =>
+  render(<App />, document.body),
+);

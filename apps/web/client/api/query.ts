@@ -106,16 +106,16 @@ function remember(path: string, data: unknown): void {
 /** The question whose answer came before anything was drawn. */
 let early: string | undefined;
 
-/** Waits for the answer that `early.ts` asked for: with it, the page is drawn once. Gives up after some time, and then the page waits for it. */
-export async function awaitEarly(patienceMs: number): Promise<void> {
+/** Waits for the answer that `early.ts` asked for: with it, the page is drawn once. */
+export async function awaitEarly(): Promise<void> {
   const { path } = globalThis.early ?? {};
   if (path === undefined) return;
-  const answer = async (): Promise<void> => {
+  try {
     remember(path, await askTogether(path, new AbortController().signal));
     early = path;
-  };
-  // Whoever shows the answer shows its failure.
-  await Promise.race([answer().catch(() => {}), new Promise((resolve) => setTimeout(resolve, patienceMs))]);
+  } catch {
+    // Whoever shows the answer shows its failure.
+  }
 }
 
 /** What is older is asked for again. */

@@ -24,13 +24,16 @@ function takesFrom({ queues }: Worker, name: string): boolean {
   return queues?.includes(name) === true;
 }
 
+/** A worker that nobody asked may take from it too, and one of which it is not known whether it is alive. */
+function mayTakeFrom(worker: Worker, name: string): boolean {
+  return (worker.state === "up" || worker.state === "unknown") && (worker.queues === null || takesFrom(worker, name));
+}
+
 function countOf({ name, consumers }: Pick<Queue, "name" | "consumers">, workers: readonly Worker[] | undefined): number | undefined {
   if (consumers !== null) return consumers;
   const takers = workers?.filter((worker) => worker.state === "up" && takesFrom(worker, name)).length ?? 0;
-  // A worker that nobody asked may take from it too, and one of which it is not known whether it is alive.
-  const mayTake = (worker: Worker): boolean =>
-    worker.queues === null ? worker.state === "up" || worker.state === "unknown" : worker.state === "unknown" && takesFrom(worker, name);
-  return takers === 0 && (workers === undefined || workers.length === 0 || workers.some(mayTake)) ? undefined : takers;
+  const mayTake = workers === undefined || workers.length === 0 || workers.some((worker) => mayTakeFrom(worker, name));
+  return takers === 0 && mayTake ? undefined : takers;
 }
 
 /**
@@ -40,9 +43,7 @@ function countOf({ name, consumers }: Pick<Queue, "name" | "consumers">, workers
  * @param at when the workers were asked for, in milliseconds since 1970.
  */
 export function silenceOf({ name }: Pick<Queue, "name">, workers: readonly Worker[] | undefined, at: number): number | undefined {
-  const takers = (workers ?? []).filter(
-    (worker) => /^(?:up|unknown)$/.test(worker.state) && (worker.queues === null || takesFrom(worker, name)),
-  );
+  const takers = (workers ?? []).filter((worker) => mayTakeFrom(worker, name));
   if (takers.length === 0 || takers.some(({ heard_at }) => heard_at === null)) return undefined;
   const signs = takers.flatMap(({ heard_at, observed_at }) =>
     [heard_at, observed_at].flatMap((each) => (each === null ? [] : [Date.parse(each)])),

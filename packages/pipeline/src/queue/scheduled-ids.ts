@@ -1,5 +1,5 @@
 /** The ids of one `schedule` call: the payload of their job in the processing queue, how it gets there, and what it has to wait for. */
-import { PermanentError, type RedisConnection, sendTogether } from "@celery-metrics-exporter/runtime";
+import { PermanentError, type RedisConnection } from "@celery-metrics-exporter/runtime";
 import { NewerPayloadError } from "../contract/errors.ts";
 import type { Queue } from "bullmq";
 import type { ProcessingJob, Schedule } from "../contract/exporter.ts";
@@ -101,15 +101,5 @@ export class BegunBatches {
   async areUnfinished(ids: readonly string[]): Promise<boolean> {
     if (ids.length === 0) return false;
     return (await this.#redis.exists(...ids.map((id) => this.#queue.toKey(id)))) > 0;
-  }
-
-  /** Those of these jobs that are not done, as far as Redis answers. */
-  async unfinished(ids: readonly string[]): Promise<string[]> {
-    if (ids.length === 0) return [];
-    const replies = await sendTogether(
-      this.#redis,
-      ids.map((id) => ["exists", this.#queue.toKey(id)]),
-    );
-    return ids.filter((_, index) => replies[index] !== 0);
   }
 }

@@ -52,7 +52,8 @@ export class StoredBefore {
     let open: readonly string[] = active.filter((each) => each !== id && !isListenedJobId(each));
     const startedAt = performance.now();
     for (;;) {
-      open = await this.#held.without(await this.#begun.unfinished(open));
+      const done = new Set(await this.#held.missing(open));
+      open = await this.#held.without(open.filter((each) => !done.has(each)));
       if (open.length === 0) break;
       // Put back, because its process exits or has died.
       if (!open.some((each) => active.includes(each))) return false;
