@@ -10,6 +10,7 @@ import { backlog } from "./scenarios/backlog.ts";
 import { burst } from "./scenarios/burst.ts";
 import { ceilings } from "./scenarios/ceilings.ts";
 import { cpuPerEvent } from "./scenarios/cpu-per-event.ts";
+import { flood } from "./scenarios/flood.ts";
 import { growth } from "./scenarios/growth.ts";
 import { memory } from "./scenarios/memory.ts";
 import { naiveBaseline } from "./scenarios/naive-baseline.ts";
@@ -36,6 +37,7 @@ const SCENARIOS: readonly Scenario[] = [
   prometheus,
   web,
   memory,
+  flood,
   queueTypes,
   naiveBaseline,
   ceilings,

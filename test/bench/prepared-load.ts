@@ -21,13 +21,18 @@ export interface PreparedBurst {
   readonly frames: readonly (readonly Frame[])[];
 }
 
-/**
- * At least this many events, published as fast as the broker accepts them.
- *
- * @param names how many tasks have different names; default: a few.
- */
-export function prepareBurst(events: number, framing: Framing, names?: number): PreparedBurst {
-  const random = seededRandom(events);
+export interface BurstOptions {
+  /** How many names tasks have. Default: a few. */
+  readonly names?: number;
+  /** How many hosts have workers. Default: a few. */
+  readonly hosts?: number;
+  /** Other seeds make other tasks. */
+  readonly seed?: number;
+}
+
+/** At least this many events, published as fast as the broker accepts them. */
+export function prepareBurst(events: number, framing: Framing, { names, hosts, seed = events }: BurstOptions = {}): PreparedBurst {
+  const random = seededRandom(seed);
   const expected = new Expected();
   const frames: Frame[][] = [];
   while (expected.events < events) {
@@ -36,6 +41,7 @@ export function prepareBurst(events: number, framing: Framing, names?: number): 
       const life = syntheticTask(randomUUID(), Date.now() * MICROSECONDS_PER_MS, random);
       expected.add(life);
       if (names !== undefined) rename(life.events, `shop.task-${Math.floor(random() * names)}`);
+      if (hosts !== undefined) move(life.events, `w1@host-${Math.floor(random() * hosts)}`);
       lives.push(...life.events);
     }
     frames.push(FRAMERS[framing](lives.sort((one, other) => one.timestamp - other.timestamp)));
@@ -116,4 +122,9 @@ function asProbe(events: readonly WireEvent[], number: number): [name: string, e
 
 function rename(events: readonly WireEvent[], name: string): void {
   for (const event of events) if ("name" in event) Object.assign(event, { name });
+}
+
+/** Has the task done by another worker. */
+function move(events: readonly WireEvent[], hostname: string): void {
+  for (const event of events) if (event.type !== "task-sent") Object.assign(event, { hostname });
 }

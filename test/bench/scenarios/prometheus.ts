@@ -70,7 +70,7 @@ async function withProcessor({ servers }: Bench, work: (scene: Scene) => Promise
 
 /** Publishes and resolves when everything is counted. */
 async function countBurst({ stage, expected }: Scene, framing: Framing, names?: number): Promise<void> {
-  const burst = prepareBurst(EVENTS, framing, names);
+  const burst = prepareBurst(EVENTS, framing, names === undefined ? {} : { names });
   expected.addAll(burst.expected);
   await publishBurst(stage.publisher, burst.frames);
   await stage.untilExported("prometheus", expected.takenBy("prometheus"));
