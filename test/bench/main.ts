@@ -18,6 +18,7 @@ import { prometheus } from "./scenarios/prometheus.ts";
 import { queueTypes } from "./scenarios/queue-types.ts";
 import { rates } from "./scenarios/rates.ts";
 import { scaling } from "./scenarios/scaling.ts";
+import { steady } from "./scenarios/steady.ts";
 import { store } from "./scenarios/store.ts";
 import { sustained } from "./scenarios/sustained.ts";
 import { web } from "./scenarios/web.ts";
@@ -32,6 +33,7 @@ const SCENARIOS: readonly Scenario[] = [
   backlog,
   scaling,
   rates,
+  steady,
   growth,
   store,
   prometheus,

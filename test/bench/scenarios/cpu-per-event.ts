@@ -17,15 +17,15 @@ const CASES: readonly { readonly broker: BrokerName; readonly framing: Framing; 
   { broker: "Redis", framing: "single", receiver: { atMost: 18 } },
 ];
 
-/** The consumers that work for each role. */
-function serversOf(role: Role, broker: BrokerName): readonly Consumer[] {
+/** The consumers that work for each role, with their goals. For the datadog-processor, Redis works on the Store. */
+function serversOf(role: Role, broker: BrokerName): readonly (readonly [Consumer, Goal?])[] {
   switch (role) {
     case "receiver":
-      return [broker === "Redis" ? "broker Redis" : broker, "Redis"];
+      return [[broker === "Redis" ? "broker Redis" : broker], ["Redis"]];
     case "datadog-processor":
-      return ["Redis"];
+      return [["Redis", { atMost: 10 }]];
     case "postgres-processor":
-      return ["Redis", "PostgreSQL"];
+      return [["Redis"], ["PostgreSQL"]];
   }
 }
 
@@ -43,8 +43,8 @@ export const cpuPerEvent: Scenario = {
         bench.progress(`CPU per event, ${broker}, ${framing} frames, round ${round} of ${bench.rounds}`);
         for (const [role, used] of await measure(bench, broker, framing)) {
           rounds.add(`${role} (${broker}, ${framing})`, "µs CPU per event", used.get(role) ?? Number.NaN, goals[role]);
-          for (const server of serversOf(role, broker)) {
-            rounds.add(`— ${server}, for the ${role} (${broker}, ${framing})`, "µs CPU per event", used.get(server) ?? Number.NaN);
+          for (const [server, goal] of serversOf(role, broker)) {
+            rounds.add(`— ${server}, for the ${role} (${broker}, ${framing})`, "µs CPU per event", used.get(server) ?? Number.NaN, goal);
           }
         }
       }
