@@ -50,7 +50,8 @@ export async function mergeObservedWorkers(database: Database, observations: rea
  * @throws {UnavailableError} if the database is unavailable, is not migrated or refuses access.
  */
 export async function mergeListened(database: Database, observations: readonly Listened[]): Promise<void> {
-  for (const { source, since, timestamp } of observations) await query(database, listenedStatement(storableText(source), since, timestamp));
+  for (const { source, since, timestamp } of observations)
+    await queryKept(database, listenedStatement(storableText(source), since, timestamp));
 }
 
 /** A source from which nothing came for so long is forgotten. */

@@ -7,6 +7,7 @@ import { connectDatabase } from "../../src/connect/connect-database.ts";
 import { migrate } from "../../src/migrate/migrate.ts";
 import { type Database, query } from "../../src/tables/database.ts";
 import { upsertTasks } from "../../src/merge/upsert.ts";
+import { mergeListened } from "../../src/workers/merge-workers.ts";
 
 let server: PostgresServer;
 let database: Database;
@@ -38,6 +39,13 @@ test("PostgreSQL keeps the upsert for the connection, and plans it a few times a
   expect(await kept()).toEqual([{ uses: 20 }]);
   const [row] = await query<{ custom: number }>(database, sql`select custom_plans::int as custom from pg_prepared_statements`);
   expect(row?.custom).toBeLessThan(10);
+});
+
+test("that a receiver listened is stored with a statement that is kept too", async () => {
+  for (let index = 1; index <= 3; index += 1)
+    await mergeListened(database, [{ type: "listened", source: "a", since: 0, timestamp: index }]);
+  expect(await kept()).toEqual([{ uses: 3 }]);
+  expect(await query(database, sql`select date_part('epoch', until) as until from celery_listening`)).toEqual([{ until: 3 }]);
 });
 
 test("each kind of history has a statement of its own", async () => {
