@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { exactMs } from "../client/api/exact.ts";
 import type { Attempt, TreeTask } from "../client/api/types.ts";
-import { partsOf, partsOfNode, sumsOf } from "../client/parts/life.ts";
+import { lifeOf, partsOf, partsOfNode, sumsOf } from "../client/parts/life.ts";
 
 const NOW = exactMs(at(100));
 
@@ -45,6 +45,8 @@ describe("the life of a task", () => {
     const parts = partsOf({ sent_at: at(0), wait_time: 1, attempts }, () => NOW);
     expect(parts.map(({ kind }) => kind)).toEqual(["waited", "ran", "between", "failed"]);
     expect(sumsOf(parts)).toBe("waited 1 s, between attempts 10 s, ran 3 s");
+    expect(lifeOf(parts)).toBe("14 s: waited 1 s, between attempts 10 s, ran 3 s");
+    expect(lifeOf([])).toBeUndefined();
   });
 
   it("does not count the time before an ETA as waiting", () => {

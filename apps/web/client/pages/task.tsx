@@ -6,7 +6,6 @@ import type { FailureList, Me, Status, TaskAnswer, TaskLink, TreeAnswer } from "
 import { href, query } from "../location.ts";
 import { Attempts } from "../parts/attempts.tsx";
 import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
-import { lifeOf } from "../parts/bars.tsx";
 import { chordsOf } from "../parts/chord.ts";
 import { ChordNote } from "../parts/chord-note.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
@@ -77,9 +76,7 @@ export function Task(): JSX.Element {
             {known !== undefined && chords !== undefined && <ChordNote tree={known} chords={chords} here={id} />}
             <div class="cols">
               <div class="stack">
-                <Panel title="Timeline" sub={lifeOf(task)}>
-                  <Timeline task={task} />
-                </Panel>
+                <Timeline task={task} />
                 {task.attempts.length > 0 && (
                   <Panel title="Attempts" sub={number(countOfAttempts(task))}>
                     <Attempts task={task} counted={countOfAttempts(task)} isHidden={me?.role === "viewer"} />

@@ -1,9 +1,6 @@
-/** The life of a task as one bar. */
+/** The parts of lives of tasks as bars. */
 import type { JSX } from "preact";
-import type { TaskAnswer } from "../api/types.ts";
-import { duration } from "./format.ts";
-import { partsOf, sumsOf, type Kind, type Part } from "./life.ts";
-import { currentTime } from "./time.tsx";
+import type { Kind, Part } from "./life.ts";
 
 const LOOKS: Readonly<Record<Kind, readonly [fill: string, y: number, height: number]>> = {
   held: ["a-hollow", 8, 4],
@@ -42,18 +39,4 @@ export function Bars({ parts, from, to, class: name, label }: BarsProps): JSX.El
       })}
     </svg>
   );
-}
-
-/** The whole life of a task, as a sentence; undefined if nothing is known of it. */
-export function lifeOf(task: TaskAnswer): string | undefined {
-  const parts = partsOf(task, currentTime);
-  const [first, last] = [parts[0], parts.at(-1)];
-  return first === undefined || last === undefined ? undefined : `${duration(Math.max(0, last.to - first.from) / 1_000)}: ${sumsOf(parts)}`;
-}
-
-export function Life({ task }: { readonly task: TaskAnswer }): JSX.Element | null {
-  const parts = partsOf(task, currentTime);
-  const [first, last] = [parts[0], parts.at(-1)];
-  if (first === undefined || last === undefined) return null;
-  return <Bars parts={parts} from={first.from} to={last.to} class="life" label={`In ${lifeOf(task) ?? ""}.`} />;
 }

@@ -84,3 +84,9 @@ export function sumsOf(parts: readonly Part[]): string {
     return own.length === 0 ? [] : [`${word} ${duration(length / 1_000)}`];
   }).join(", ");
 }
+
+/** The whole life as a sentence, such as "11 s: waited 1.3 s, ran 10 s"; undefined if nothing is known of it. */
+export function lifeOf(parts: readonly Part[]): string | undefined {
+  const [first, last] = [parts[0], parts.at(-1)];
+  return first === undefined || last === undefined ? undefined : `${duration(Math.max(0, last.to - first.from) / 1_000)}: ${sumsOf(parts)}`;
+}

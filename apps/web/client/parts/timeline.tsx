@@ -3,11 +3,13 @@ import type { ComponentChildren, JSX } from "preact";
 import type { Attempt, Outcome, TaskAnswer } from "../api/types.ts";
 import { changed, href } from "../location.ts";
 import { ranSeconds, secondsBetween, waitedSeconds } from "./attempts.tsx";
-import { Life } from "./bars.tsx";
+import { Bars } from "./bars.tsx";
 import { Icon, type IconName } from "./icon.tsx";
+import { lifeOf, partsOf, type Part } from "./life.ts";
+import { Panel } from "./panel.tsx";
 import { exceptionName } from "./task.tsx";
 import { duration, number } from "./format.ts";
-import { Time } from "./time.tsx";
+import { Time, currentTime } from "./time.tsx";
 
 interface Step {
   readonly at: string;
@@ -107,26 +109,35 @@ function stepsOf(task: TaskAnswer): Step[] {
 export function Timeline({ task }: { readonly task: TaskAnswer }): JSX.Element {
   const { attempts } = task;
   const before = attempts.length - MOST_ATTEMPTS;
+  const parts = partsOf(task, currentTime);
+  const life = lifeOf(parts);
   return (
-    <div class="pad stack">
-      <Life task={task} />
-      {before > 0 && (
-        <p class="small muted">
-          The last {MOST_ATTEMPTS} attempts; {number(before)} before them are below.
-        </p>
-      )}
-      <ol class="tl">
-        {stepsOf(task).map(({ at, state, icon, text, note }) => (
-          <li class={`s-${state}`} key={`${state}${at}`}>
-            <Time at={at} clock />
-            <span class="rail">
-              <Icon name={icon} />
-            </span>
-            <span>{text}</span>
-            <span class="n">{note}</span>
-          </li>
-        ))}
-      </ol>
-    </div>
+    <Panel title="Timeline" sub={life}>
+      <div class="pad stack">
+        {life !== undefined && <Life parts={parts} label={`In ${life}.`} />}
+        {before > 0 && (
+          <p class="small muted">
+            The last {MOST_ATTEMPTS} attempts; {number(before)} before them are below.
+          </p>
+        )}
+        <ol class="tl">
+          {stepsOf(task).map(({ at, state, icon, text, note }) => (
+            <li class={`s-${state}`} key={`${state}${at}`}>
+              <Time at={at} clock />
+              <span class="rail">
+                <Icon name={icon} />
+              </span>
+              <span>{text}</span>
+              <span class="n">{note}</span>
+            </li>
+          ))}
+        </ol>
+      </div>
+    </Panel>
   );
+}
+
+/** The whole life as one bar. */
+function Life({ parts, label }: { readonly parts: readonly Part[]; readonly label: string }): JSX.Element {
+  return <Bars parts={parts} from={parts[0]?.from ?? 0} to={parts.at(-1)?.to ?? 0} class="life" label={label} />;
 }
