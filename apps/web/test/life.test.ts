@@ -24,7 +24,16 @@ function attempt(number: number, started: number, ended: number, outcome: Attemp
 }
 
 function node(fields: Partial<TreeTask>): TreeTask {
-  const times = { sent_at: at(0), received_at: null, started_at: at(1), finished_at: at(2), seen_at: at(0), wait_time: 1, duration: 1 };
+  const times = {
+    eta: null,
+    sent_at: at(0),
+    received_at: null,
+    started_at: at(1),
+    finished_at: at(2),
+    seen_at: at(0),
+    wait_time: 1,
+    duration: 1,
+  };
   return {
     task_id: "a",
     name: null,
@@ -42,7 +51,7 @@ function node(fields: Partial<TreeTask>): TreeTask {
 describe("the life of a task", () => {
   it("has a part for each attempt, and for what was between them", () => {
     const attempts = [attempt(1, 1, 3, "retry"), attempt(2, 13, 14, "failure")];
-    const parts = partsOf({ sent_at: at(0), wait_time: 1, attempts }, () => NOW);
+    const parts = partsOf({ sent_at: at(0), eta: null, wait_time: 1, attempts }, () => NOW);
     expect(parts.map(({ kind }) => kind)).toEqual(["waited", "ran", "between", "failed"]);
     expect(sumsOf(parts)).toBe("waited 1 s, between attempts 10 s, ran 3 s");
     expect(lifeOf(parts)).toBe("14 s: waited 1 s, between attempts 10 s, ran 3 s");
@@ -50,8 +59,22 @@ describe("the life of a task", () => {
   });
 
   it("does not count the time before an ETA as waiting", () => {
-    const parts = partsOf({ sent_at: at(0), wait_time: 2, attempts: [attempt(1, 62, 63, "success")] }, () => NOW);
+    const parts = partsOf({ sent_at: at(0), eta: at(60), wait_time: 2, attempts: [attempt(1, 62, 63, "success")] }, () => NOW);
     expect(sumsOf(parts)).toBe("held back until its ETA 1 min, waited 2 s, ran 1 s");
+  });
+
+  it.each([
+    ["is to come", 300, null, "held back until its ETA 1 min 40 s"],
+    ["has come", 70, null, "held back until its ETA 1 min 10 s, waited 30 s"],
+    ["had passed when it was sent", -70, null, "waited 1 min 40 s"],
+    ["was to come when it was revoked", 70, 60, "held back until its ETA 1 min"],
+  ])("of a task that has not started, and whose ETA %s, is told apart too", (_, eta, revoked, told) => {
+    const [status, finished_at] = revoked === null ? (["RETRY", null] as const) : (["REVOKED", at(revoked)] as const);
+    const outcome = revoked === null ? "waiting" : "revoked";
+    const attempts = [{ ...attempt(1, 0, 0, outcome), started_at: null, ended_at: finished_at }];
+    expect(sumsOf(partsOf({ sent_at: at(0), eta: at(eta), wait_time: null, attempts }, () => NOW))).toBe(told);
+    const other = node({ eta: at(eta), status, started_at: null, finished_at, wait_time: null });
+    expect(sumsOf(partsOfNode(other, () => NOW))).toBe(told);
   });
 
   it("of another task in a tree shows its last run", () => {

@@ -348,6 +348,14 @@ describe("queues", () => {
         tasks: [{ task_id: "waits-0", kwargs: "{'a': 1}" }, { task_id: "waits-1" }],
         types: [{ name: "shop.purged", count: 2 }],
       });
+      // One whose ETA came ten minutes ago waits for as long, and one whose ETA is to come does not wait.
+      await api.client.query("update celery_task set eta = $1 where task_id = 'waits-0'", [minutesAgo(10)]);
+      expect(Date.parse((await oldestOf("purged", "59m")) ?? "")).toBeCloseTo(minutesAgo(20).getTime(), -4);
+      expect(await get("queues/waiting?name=purged&messages=3")).toMatchObject({
+        tasks: [{ task_id: "purged-2" }, { task_id: "waits-1" }, { task_id: "waits-0" }],
+      });
+      await api.client.query("update celery_task set eta = $1 where task_id = 'waits-1'", [minutesAgo(-5)]);
+      expect(Date.parse((await oldestOf("purged", "60m")) ?? "")).toBeCloseTo(minutesAgo(10).getTime(), -4);
       await length(5);
       expect(Date.parse((await oldestOf("purged", "62m")) ?? "")).toBeCloseTo(minutesAgo(600).getTime(), -4);
       expect(await get("queues/waiting?name=purged&messages=5")).toMatchObject({ types: [{ name: "shop.purged", count: 5 }] });

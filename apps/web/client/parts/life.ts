@@ -17,16 +17,21 @@ export interface Part {
 /** Shorter parts are the error of sums. */
 const LEAST_MS = 0.01;
 
-/** From when it was sent to its first start. What is not waiting time was before its ETA. */
-function untilStart(begin: number, start: number, waitTime: number | null): Part[] {
-  const from = waitTime === null ? begin : Math.max(begin, start - waitTime * 1_000);
-  const held: Part[] = from - begin > LEAST_MS ? [{ kind: "held", from: begin, to: from }] : [];
-  return [...held, { kind: "waited", from: held.length > 0 ? from : begin, to: start }];
+/**
+ * From when it was sent to its first start, or to when it ended without one. What is not waiting time was before its ETA.
+ *
+ * @param waitTime null if it is not known, or while it has not started.
+ */
+function untilStart(begin: number, start: number, { wait_time: waitTime, eta }: Pick<TreeTask, "wait_time" | "eta">): Part[] {
+  const waitsFrom = waitTime !== null ? start - waitTime * 1_000 : eta === null ? begin : Math.min(start, exactMs(eta));
+  if (waitsFrom - begin <= LEAST_MS) return [{ kind: "waited", from: begin, to: start }];
+  const held: Part = { kind: "held", from: begin, to: waitsFrom };
+  return waitTime === null && waitsFrom === start ? [held] : [held, { kind: "waited", from: waitsFrom, to: start }];
 }
 
 /** From the first attempt to the last. @param now called only for what is not over. */
 export function partsOf(
-  { sent_at, wait_time, attempts }: Pick<TaskAnswer, "sent_at" | "wait_time" | "attempts">,
+  { sent_at, eta, wait_time, attempts }: Pick<TaskAnswer, "sent_at" | "eta" | "wait_time" | "attempts">,
   now: () => number,
 ): Part[] {
   const parts: Part[] = [];
@@ -38,7 +43,7 @@ export function partsOf(
     const waitedTo = start ?? end ?? (outcome === "waiting" ? now() : undefined);
     if (begin !== undefined && waitedTo !== undefined) {
       if (count > 1) parts.push({ kind: "between", from: begin, to: waitedTo });
-      else parts.push(...untilStart(begin, waitedTo, start === undefined ? null : wait_time));
+      else parts.push(...untilStart(begin, waitedTo, { eta, wait_time: start === undefined ? null : wait_time }));
     }
     if (start !== undefined && end !== undefined) {
       const kind = outcome === "failure" || outcome === "lost" ? "failed" : outcome === "success" ? "succeeded" : "ran";
@@ -57,11 +62,11 @@ export function endOf(task: TreeTask, now: () => number): number {
 
 /** Of a task of a tree, of which only the first start, the end and the last run are known. */
 export function partsOfNode(task: TreeTask, now: () => number): Part[] {
-  const { status, started_at, wait_time, retries, duration: ran } = task;
+  const { status, started_at, retries, duration: ran } = task;
   const [begin, end] = [beginOf(task), endOf(task, now)];
-  if (started_at === null) return [{ kind: "waited", from: begin, to: end }];
+  if (started_at === null) return untilStart(begin, end, task);
   const start = exactMs(started_at);
-  const before = untilStart(begin, start, wait_time);
+  const before = untilStart(begin, start, task);
   if (status === "RETRY") return [...before, { kind: "between", from: start, to: end }];
   const kind = status === "FAILURE" ? "failed" : status === "SUCCESS" ? "succeeded" : "ran";
   const run = retries !== null && retries > 0 && ran !== null ? Math.max(start, end - ran * 1_000) : start;

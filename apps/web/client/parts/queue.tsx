@@ -187,6 +187,12 @@ function WorkerLink({ name }: { readonly name: string }): JSX.Element {
   );
 }
 
+/** Since it was sent, or since its ETA. */
+function Waits({ task: { seen_at, eta } }: { readonly task: Waiting["tasks"][number] }): JSX.Element {
+  if (eta === null || Date.parse(eta) <= Date.parse(seen_at)) return <Age at={seen_at} />;
+  return Date.parse(eta) > now.value ? <span class="muted">not before its ETA</span> : <Age at={eta} />;
+}
+
 function Oldest({ queue, waiting }: { readonly queue: Queue; readonly waiting: Waiting | undefined }): JSX.Element {
   return (
     <div class="sub-panel flush">
@@ -228,7 +234,7 @@ function Oldest({ queue, waiting }: { readonly queue: Queue; readonly waiting: W
                   <IdLink id={task.task_id} />
                 </td>
                 <td class="n">
-                  <Age at={task.seen_at} />
+                  <Waits task={task} />
                 </td>
               </tr>
             ))}

@@ -160,17 +160,20 @@ function placesOf(lengths: readonly Length[]): SQL {
     ) oldest`;
 }
 
+/** Since when a task waits: never since before its ETA. */
+const WAITS_SINCE = sql`greatest(seen_at, eta)`;
+
 /** Since when the oldest task of each queue has been waiting. Queues in which nothing waits, as far as events tell, are left out. */
 export async function readOldest(reader: Reader, lengths: readonly Length[]): Promise<ReadonlyMap<string, string>> {
   const asked = lengths.filter(({ messages }) => messages > 0).slice(0, MAX_QUEUES);
   if (asked.length === 0) return new Map();
   const rows = await reader.read<{ readonly queue: string; readonly at: string }>(
-    sql`select place.queue, ${isoOf(sql`coalesce(first.seen_at, place.place)`)} as at from (${placesOf(asked)}) place
+    sql`select place.queue, ${isoOf(sql`coalesce(first.since, place.place)`)} as at from (${placesOf(asked)}) place
         left join lateral (
-          select seen_at from (
-            select seen_at, task_id, queue, status from ${TASK} where seen_at >= place.place order by seen_at, task_id limit ${MAX_READ}::int
+          select min(${WAITS_SINCE}) as since from (
+            select seen_at, eta, task_id, queue, status from ${TASK} where seen_at >= place.place order by seen_at, task_id limit ${MAX_READ}::int
           ) task
-          where task.queue = place.queue and status = 'PENDING' order by seen_at limit 1
+          where task.queue = place.queue and status = 'PENDING'
         ) first on true`,
   );
   return new Map(rows.map(({ queue, at }) => [queue, at]));
@@ -181,7 +184,7 @@ const WaitingTask = TaskItem.pick({ task_id: true, name: true, args: true, kwarg
 });
 
 export const Waiting = z.object({
-  tasks: z.array(WaitingTask).describe("The oldest first. At most 5."),
+  tasks: z.array(WaitingTask).describe("The one that waits longest first. A task waits since it was sent, or since its ETA. At most 5."),
   types: z
     .array(z.object({ name: z.string().describe("Empty if it is not known."), count: z.number().int() }))
     .describe("What waits, the most frequent first. At most 10."),
@@ -203,7 +206,7 @@ export async function readWaiting(reader: Reader, length: Length, withData: bool
       sql`select ${await selectList(reader, WaitingTask, withData)} from (
             select * from ${TASK} where seen_at >= ${place} order by seen_at, task_id limit ${MAX_READ}::int
           ) ${TASK}
-          where queue = ${length.name} and status = 'PENDING' order by ${TASK}.seen_at, ${TASK}.task_id limit ${OLDEST}::int`,
+          where queue = ${length.name} and status = 'PENDING' order by greatest(${TASK}.seen_at, ${TASK}.eta), ${TASK}.task_id limit ${OLDEST}::int`,
     ),
     reader.read<Waiting["types"][number]>(
       sql`select name, sum(n)::int as count from (

@@ -14,6 +14,7 @@ export const TreeNode = TaskItem.pick({
   worker: true,
   retries: true,
   parent_id: true,
+  eta: true,
   sent_at: true,
   received_at: true,
   started_at: true,
@@ -38,7 +39,7 @@ export interface FoundTree {
 
 const MAX_NODES = 5_000;
 const COLUMNS = Object.keys(TreeNode.shape) as (keyof TreeNode)[];
-const INSTANTS: readonly string[] = ["sent_at", "received_at", "started_at", "finished_at", "seen_at"] satisfies (keyof TreeNode)[];
+const INSTANTS: readonly string[] = ["eta", "sent_at", "received_at", "started_at", "finished_at", "seen_at"] satisfies (keyof TreeNode)[];
 
 /** Instants as seconds: PostgreSQL takes longer to write them as text than to read the rows. */
 const VALUES = sql.join(

@@ -122,7 +122,7 @@ export const QueuesAnswer = z.object({
           .datetime()
           .nullable()
           .describe(
-            "When the oldest task that waits in it was sent, as far as events tell: of those that no worker has received, as many as there are messages, the newest. Null if nothing waits, or for more than three days, and beyond the 50 longest queues.",
+            "Since when the oldest task waits in it, as far as events tell: since it was sent, or since its ETA if that is later. Of those that no worker has received, as many as there are messages wait, the newest. Null if nothing waits, or for more than three days, and beyond the 50 longest queues.",
           ),
       }).meta({ id: "QueueFlow" }),
     )
