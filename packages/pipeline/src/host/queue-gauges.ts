@@ -39,7 +39,10 @@ export class QueueGauges {
 
   constructor(options: QueueGaugesOptions) {
     this.#options = options;
-    this.#jobs = options.metrics.gauge("queue_jobs", "Jobs of a queue (batches, not events), by state.", ["queue", "state"]);
+    this.#jobs = options.metrics.gauge("queue_jobs", "Jobs of a queue by state: batches, not events, and the few jobs with observations.", [
+      "queue",
+      "state",
+    ]);
     this.#lag = options.metrics.gauge(
       "queue_lag_seconds",
       "Age of the oldest job of a queue that is not done: waiting, running, delayed, put off or held; 0 when there is none.",

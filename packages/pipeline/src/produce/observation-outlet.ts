@@ -5,7 +5,8 @@ import type { Queue } from "bullmq";
 import type { ExporterRegistration } from "../contract/exporters.ts";
 import { openQueue, queueIsReady } from "../queue/bullmq.ts";
 import { exportersInUse } from "../queue/exporters-in-use.ts";
-import { JOB_NAMES, MOST_OBSERVATION_JOBS, OBSERVATIONS_KEY, eventsQueueName } from "../queue/names.ts";
+import { JobList } from "../queue/job-list.ts";
+import { JOB_NAMES, MOST_OBSERVATION_JOBS, eventsQueueName } from "../queue/names.ts";
 import { encodeObservations } from "../queue/observations.ts";
 import { withRedis } from "../queue/redis-errors.ts";
 
@@ -56,22 +57,12 @@ export class ObservationOutlet {
 
   async #add(exporter: string, observations: readonly Observation[]): Promise<void> {
     const queue = await this.#queue(exporter);
+    const observed = JobList.observed(this.#options.redis, queue);
     await withRedis(`storing observations for ${exporter}`, async () => {
-      if ((await this.#unfinished(queue)) >= MOST_OBSERVATION_JOBS) return this.#shed.inc({ exporter }, observations.length);
-      const { id = "" } = await queue.add(JOB_NAMES.observations, encodeObservations(observations), { lifo: true });
-      await this.#options.redis.sadd(queue.toKey(OBSERVATIONS_KEY), id);
+      if ((await observed.size()) >= MOST_OBSERVATION_JOBS) return this.#shed.inc({ exporter }, observations.length);
+      const { id = "", timestamp } = await queue.add(JOB_NAMES.observations, encodeObservations(observations), { lifo: true });
+      await observed.add({ id, timestamp });
     });
-  }
-
-  /** How many jobs with observations are not done. Forgets the others. */
-  async #unfinished(queue: Queue): Promise<number> {
-    const { redis } = this.#options;
-    const key = queue.toKey(OBSERVATIONS_KEY);
-    const ids = await redis.smembers(key);
-    const exist = await Promise.all(ids.map((id) => redis.exists(queue.toKey(id))));
-    const done = ids.filter((_, index) => exist[index] === 0);
-    if (done.length > 0) await redis.srem(key, ...done);
-    return ids.length - done.length;
   }
 
   #queue(exporter: string): Promise<Queue> {

@@ -69,7 +69,7 @@ export class QueueWatch {
   readonly #options: QueueWatchOptions;
   readonly #now: () => number;
   /** Jobs of the queue that are no batches. */
-  readonly #reports: JobList;
+  readonly #observations: readonly JobList[];
   #backlog = new Backlog();
   #isFull = false;
   /** Since when it has had jobs but no worker. */
@@ -79,7 +79,8 @@ export class QueueWatch {
   constructor(options: QueueWatchOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
-    this.#reports = JobList.listened(options.redis, options.queue);
+    const { redis, queue } = options;
+    this.#observations = [JobList.listened(redis, queue), JobList.observed(redis, queue)];
   }
 
   /** True from the mark on, until well below it. */
@@ -108,15 +109,16 @@ export class QueueWatch {
    */
   async refresh(workersShow: boolean): Promise<void> {
     const { queue, redis, gauges, exporter } = this.#options;
-    const [counts, signs, undeliveredTasks, reports] = await Promise.all([
+    const [counts, signs, undeliveredTasks, ...observations] = await Promise.all([
       queue.getJobCounts("wait", "delayed", "active"),
       redis.exists(queue.toKey(SIGN_OF_WORKER)),
       redis.get(queue.toKey(UNDELIVERED_KEY)),
-      this.#reports.size(),
+      ...this.#observations.map((list) => list.size()),
     ]);
     const jobs = Object.values(counts).reduce((sum, count) => sum + count, 0);
     const undelivered = Number(undeliveredTasks ?? 0);
-    this.#backlog.counted(Math.max(0, jobs - reports));
+    const batches = observations.reduce((rest, count) => rest - count, jobs);
+    this.#backlog.counted(Math.max(0, batches));
     this.#judgeAttendance(jobs, signs > 0 || !workersShow);
     this.#judgeFullness(undelivered);
     gauges.set(exporter, { events: this.#backlog.events, undelivered, isUnattended: this.#isUnattended });

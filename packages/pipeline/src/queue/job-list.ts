@@ -1,7 +1,7 @@
 /** Lists of a queue's jobs beside BullMQ's own, which do not tell what kind of job it is. */
 import { type RedisConnection, sendTogether } from "@celery-metrics-exporter/runtime";
 import type { Queue } from "bullmq";
-import { HELD_KEY, HELD_WORKERS_KEY, LISTENED_KEY } from "./names.ts";
+import { HELD_KEY, HELD_WORKERS_KEY, LISTENED_KEY, OBSERVED_KEY } from "./names.ts";
 
 /** Jobs that are checked together. */
 const PAGE = 100;
@@ -25,6 +25,11 @@ export class JobList {
   /** Jobs with which receivers report that they listened. */
   static listened(redis: RedisConnection, queue: Queue): JobList {
     return new JobList(redis, queue, LISTENED_KEY);
+  }
+
+  /** Jobs with what a monitor observed. */
+  static observed(redis: RedisConnection, queue: Queue): JobList {
+    return new JobList(redis, queue, OBSERVED_KEY);
   }
 
   /** @param redis fails at once if Redis is unavailable; stays open. */

@@ -41,8 +41,8 @@ export function onlineMarkKey(prefix: string): string {
  */
 export const UNDELIVERED_KEY = "undelivered";
 
-/** The key within an exporter's queue with the ids of its jobs with observations. Some of them may be done. */
-export const OBSERVATIONS_KEY = "observations";
+/** The key within an exporter's queue with the ids of its jobs with what a monitor observed, scored by creation time. Some of them may be done. */
+export const OBSERVED_KEY = "observed";
 
 /** The key within a queue with the ids of held jobs, scored by creation time. Some of them may be done. */
 export const HELD_KEY = "held";

@@ -347,7 +347,7 @@ describe("the estimate of a queue's events at the start", () => {
     for (let job = 0; job < 10; job++) await outlet.publish([queuesObserved()]);
     const { metrics } = await startFanout();
     expect(await queueOf("postgres").getWaitingCount()).toBe(13);
-    expect(await counterOf(metrics, "queue_events", "postgres")).toBe(13 * 50);
+    expect(await counterOf(metrics, "queue_events", "postgres")).toBe(3 * 50);
   });
 });
 

@@ -102,7 +102,7 @@ describe("observations", () => {
     await outlet.publish([queuesObserved()]);
     expect(await queue.getWaitingCount()).toBe(10);
     expect(await shed("watcher")).toBe(0);
-    expect(await redis.producer.scard(`${PREFIX}:watcher:observations`)).toBe(10);
+    expect(await redis.producer.zcard(`${PREFIX}:watcher:observed`)).toBe(10);
     await outlet.publish([queuesObserved()]);
     expect(await shed("watcher")).toBe(1);
   });

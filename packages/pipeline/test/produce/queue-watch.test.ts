@@ -1,7 +1,9 @@
+import { queuesObserved } from "@celery-metrics-exporter/celery/testing";
 import { Metrics, createLogger } from "@celery-metrics-exporter/runtime";
 import { type Queue, Worker } from "bullmq";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { LOCK_OPTIONS, openQueue } from "../../src/queue/bullmq.ts";
+import { ObservationOutlet } from "../../src/index.ts";
 import { QueueGaugesOfReceiver, QueueWatch, type QueueWatchOptions } from "../../src/produce/queue-watch.ts";
 import { privateRedis } from "../support/redis.ts";
 
@@ -81,6 +83,23 @@ describe("the high-water mark", () => {
     expect(watch.isFull).toBe(true);
     expect(lines[0]).toMatchObject({ events: 20, undeliveredTasks: 20, advice: expect.stringContaining("accepts nothing") as string });
   });
+});
+
+it("what a monitor observed does not count as batches", async () => {
+  const options = { redis: redis.producer, prefix, logger: createLogger("test", "silent"), metrics: new Metrics() };
+  const exporters = [{ name: "datadog", healthPort: 0, takes: [], observes: true }];
+  const outlet = new ObservationOutlet({ ...options, exporters });
+  const watch = watchOf();
+  watch.begin(50);
+  await hold(1);
+  for (let job = 0; job < 5; job++) await outlet.publish([queuesObserved()]);
+  await outlet.close();
+  expect(await queue.getWaitingCount()).toBe(6);
+  await watch.refresh(true);
+  expect(watch.isFull).toBe(false);
+  await hold(7);
+  await watch.refresh(true);
+  expect(watch.isFull).toBe(true);
 });
 
 describe("a queue that is fed", () => {
