@@ -6,7 +6,7 @@ import { askedRange } from "../api/statistics.ts";
 import type { FailureDetails, FailureGroup, FailureList, TaskAnswer } from "../api/types.ts";
 import { changed, href, navigate, page, query } from "../location.ts";
 import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
-import { keyOf, markOf } from "../parts/failure-group.ts";
+import { isNamedBy, keyOf, markOf } from "../parts/failure-group.ts";
 import { Icon } from "../parts/icon.tsx";
 import { Traceback } from "../parts/python.tsx";
 import { Empty, Failing, Loading } from "../parts/say.tsx";
@@ -197,12 +197,11 @@ export function Groups({ groups, overTime = "Over time", newSince: since }: Grou
 }
 
 function Group({ group, isNew }: { readonly group: FailureGroup; readonly isNew: boolean }): JSX.Element {
-  const mark = markOf(group);
   const opened = query.value.getAll("open");
-  const isOpen = opened.includes(mark);
+  const isOpen = opened.some((mark) => isNamedBy(mark, group));
   const toggle = (event: Event): void => {
     event.preventDefault();
-    const open = isOpen ? opened.filter((one) => one !== mark) : [...opened, mark];
+    const open = isOpen ? opened.filter((mark) => !isNamedBy(mark, group)) : [...opened, markOf(group)];
     navigate(href(page.value, changed({ open })), { replace: true });
   };
   const exception = `${group.exception ?? WITHOUT_EXCEPTION[group.status] ?? "Exception not known"}${group.message === null ? "" : `: ${group.message}`}`;
