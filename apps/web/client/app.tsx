@@ -5,7 +5,7 @@ import { useQuery } from "./api/query.ts";
 import { pageHref } from "./api/statistics.ts";
 import type { CountsAnswer, Me } from "./api/types.ts";
 import { href, page } from "./location.ts";
-import { Bar, isLive } from "./parts/bar.tsx";
+import { Bar } from "./parts/bar.tsx";
 import { compact, duration, number } from "./parts/format.ts";
 import { gapsOf, isLate } from "./parts/gaps.ts";
 import { Icon, type IconName } from "./parts/icon.tsx";
@@ -130,7 +130,7 @@ function useCounts(): CountsAnswer | undefined {
     const timer = setTimeout(() => setTime(true), COUNTS_AFTER_MS);
     return () => clearTimeout(timer);
   }, []);
-  return useQuery<CountsAnswer>(isTime ? "counts" : undefined, { everyMs: isLive.value ? COUNTS_EVERY_MS : undefined }).data;
+  return useQuery<CountsAnswer>(isTime ? "counts" : undefined, { everyMs: COUNTS_EVERY_MS }).data;
 }
 
 interface CountProps {

@@ -331,16 +331,17 @@ describe("Live", () => {
     await page.locator("[data-row]").first().waitFor();
     expect((await rows(page)).length).toBe(50);
     await hasAskedEverything(page);
-    await page.keyboard.press("l");
-    await page.getByRole("button", { name: "Paused" }).waitFor();
     const asked: string[] = [];
     page.on("request", (request) => asked.push(request.url()));
+    await page.keyboard.press("l");
+    await page.getByRole("button", { name: "Paused" }).waitFor();
     await api.insert([{ id, name: "shop.live", status: "STARTED", at: new Date() }]);
     await page.waitForTimeout(2_500);
     expect(asked).toEqual([]);
     expect(await page.locator(`[data-row="${id}"]`).count()).toBe(0);
     await page.keyboard.press("l");
     await page.locator(`[data-row="${id}"]`).waitFor();
+    expect(asked.some((url) => url.endsWith("/api/v1/counts"))).toBe(true);
   });
 
   it("shows only what was asked for, by address", async () => {

@@ -1,6 +1,10 @@
 /** Tasks as they change, by server-sent events. */
+import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { TaskItem } from "./types.ts";
+
+/** Whether pages update by themselves. */
+export const isLive = signal(true);
 
 export interface Live {
   /** The latest version of each task that was sent, by id. */

@@ -1,6 +1,7 @@
 /** Questions to the API, and a small cache of its answers. */
 import { useEffect, useReducer, useRef } from "preact/hooks";
 import { parseExact } from "./exact.ts";
+import { isLive } from "./live.ts";
 
 /** A failed request, with a sentence for people. */
 export class ApiError extends Error {
@@ -141,7 +142,7 @@ export interface Query<T> {
 }
 
 export interface QueryOptions {
-  /** Asks again while the tab is visible. */
+  /** Asks again while the tab is visible and pages update by themselves. */
   readonly everyMs?: number | undefined;
 }
 
@@ -171,7 +172,7 @@ export function useQuery<T>(path: string | undefined, { everyMs }: QueryOptions 
         if (signal.aborted) return;
         remember(path, data);
         Object.assign(now, { path, cached: { data, at: Date.now() }, error: undefined });
-        if (everyMs !== undefined) timer = window.setTimeout(start, everyMs);
+        askLater();
       } catch (thrown) {
         if (signal.aborted) return;
         now.error = thrown instanceof ApiError ? thrown : new ApiError(0, String(thrown));
@@ -180,11 +181,20 @@ export function useQuery<T>(path: string | undefined, { everyMs }: QueryOptions 
       redraw(0);
     };
     const start = (): void => void run();
+    const askLater = (): void => {
+      if (everyMs !== undefined) timer = window.setTimeout(() => isLive.peek() && start(), everyMs);
+    };
     again.current = start;
-    if (!isEarly(path)) start();
-    else if (everyMs !== undefined) timer = window.setTimeout(start, everyMs);
+    if (isEarly(path)) askLater();
+    else start();
     document.addEventListener("visibilitychange", start);
+    let wasLive = isLive.peek();
+    const forget = isLive.subscribe((live) => {
+      if (live && !wasLive && everyMs !== undefined) start();
+      wasLive = live;
+    });
     return () => {
+      forget();
       controller?.abort();
       clearTimeout(timer);
       document.removeEventListener("visibilitychange", start);

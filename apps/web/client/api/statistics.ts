@@ -1,6 +1,5 @@
 /** Counts over time, as series for charts. */
 import { href, query } from "../location.ts";
-import { isLive } from "../parts/bar.tsx";
 import { useQuery, type Query } from "./query.ts";
 import type { Statistics, StatisticsItem } from "./types.ts";
 
@@ -61,7 +60,7 @@ export interface StatisticsInput {
 export function useStatistics({ range, step, by, name, everyMs = EVERY_MS }: StatisticsInput): Query<Statistics> {
   const asked = askedRange(range);
   for (const [key, value] of Object.entries({ step, by, name })) if (value !== undefined) asked.set(key, value);
-  return useQuery<Statistics>(`statistics?${asked.toString()}`, { everyMs: isLive.value ? everyMs : undefined });
+  return useQuery<Statistics>(`statistics?${asked.toString()}`, { everyMs: everyMs });
 }
 
 /** When each step begins; milliseconds since 1970. */

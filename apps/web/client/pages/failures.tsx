@@ -5,7 +5,7 @@ import { useQuery } from "../api/query.ts";
 import { askedRange } from "../api/statistics.ts";
 import type { FailureDetails, FailureGroup, FailureList, TaskAnswer } from "../api/types.ts";
 import { changed, href, navigate, page, query } from "../location.ts";
-import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
+import { Bar, LiveButton, RangeTabs, rangeName } from "../parts/bar.tsx";
 import { isNamedBy, keyOf, markOf } from "../parts/failure-group.ts";
 import { Icon } from "../parts/icon.tsx";
 import { Traceback } from "../parts/python.tsx";
@@ -68,7 +68,7 @@ function isShown({ first_seen_at, last_seen_at }: FailureGroup, show: Show, list
 
 export function Failures(): JSX.Element {
   const [text, setText] = useState("");
-  const asked = useQuery<FailureList>(failuresPath(), { everyMs: isLive.value ? EVERY_MS : undefined });
+  const asked = useQuery<FailureList>(failuresPath(), { everyMs: EVERY_MS });
   const status = query.value.get("status") ?? "FAILURE";
   const show = SHOWS.find(([value]) => value === query.value.get("show"))?.[0] ?? "";
   const groups = asked.data?.items ?? [];

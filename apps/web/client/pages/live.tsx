@@ -1,10 +1,10 @@
 /** What happens now: each change of the newest tasks, as a line. */
 import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { watch } from "../api/live.ts";
+import { isLive, watch } from "../api/live.ts";
 import type { TaskItem } from "../api/types.ts";
 import { changed, href, query } from "../location.ts";
-import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
+import { Bar, LiveButton } from "../parts/bar.tsx";
 import { NewRows } from "../parts/new-rows.tsx";
 import { Empty, Loading, Setting } from "../parts/say.tsx";
 import { SearchBar } from "../parts/search-bar.tsx";

@@ -5,7 +5,7 @@ import { useQuery } from "../api/query.ts";
 import { askedRange, lengthMs, perMinute, seriesOf, stepFor, timesOf, useStatistics } from "../api/statistics.ts";
 import type { FailureList, QueueList, Statistics, Worker, WorkerList } from "../api/types.ts";
 import { href, query } from "../location.ts";
-import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
+import { Bar, LiveButton, RangeTabs, rangeName } from "../parts/bar.tsx";
 import { Brush } from "../parts/brush.tsx";
 import { Chart, Numbers, type ChartProps } from "../parts/chart.tsx";
 import { BAD_SHARE } from "../parts/failed-share.tsx";
@@ -36,9 +36,8 @@ export function Overview(): JSX.Element {
   const byStatus = useStatistics({ range: STANDARD_RANGE, step, by: "status" });
   const durations = useStatistics({ range: STANDARD_RANGE, step });
   const whole = useStatistics({ range: STANDARD_RANGE });
-  const everyMs = isLive.value ? WORKERS_EVERY_MS : undefined;
-  const { data: workers } = useQuery<WorkerList>("workers", { everyMs });
-  const { data: queues } = useQuery<QueueList>("queues?range=3h&step=3m", { everyMs });
+  const { data: workers } = useQuery<WorkerList>("workers", { everyMs: WORKERS_EVERY_MS });
+  const { data: queues } = useQuery<QueueList>("queues?range=3h&step=3m", { everyMs: WORKERS_EVERY_MS });
   useEffect(() => {
     if (window.location.hash === "#health") document.getElementById("health")?.scrollIntoView();
   }, []);
@@ -162,7 +161,7 @@ function Percentiles({ data, step, of, tone }: PercentilesProps): JSX.Element {
 function Inbox(): JSX.Element {
   const asked = askedRange(STANDARD_RANGE);
   const limited = new URLSearchParams([...new URLSearchParams(asked), ["limit", String(MOST_FAILURES)]]);
-  const { data } = useQuery<FailureList>(`failures?${limited.toString()}`, { everyMs: isLive.value ? 10_000 : undefined });
+  const { data } = useQuery<FailureList>(`failures?${limited.toString()}`, { everyMs: 10_000 });
   const groups = data?.items ?? [];
   const all = (
     <a class="link push" href={href("failures", asked)}>

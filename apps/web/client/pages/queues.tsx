@@ -3,7 +3,7 @@ import { Fragment, type JSX } from "preact";
 import { useQuery } from "../api/query.ts";
 import type { Queue, QueueList, Worker, WorkerList } from "../api/types.ts";
 import { href, navigate, changed, page, query } from "../location.ts";
-import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
+import { Bar, LiveButton, RangeTabs, rangeName } from "../parts/bar.tsx";
 import { Spark } from "../parts/chart.tsx";
 import { Heads } from "../parts/heads.tsx";
 import { Icon } from "../parts/icon.tsx";
@@ -20,9 +20,8 @@ const STEPS: Readonly<Record<string, string>> = { "15m": "1m", "1h": "1m", "3h":
 export function Queues(): JSX.Element {
   const range = query.value.get("range") ?? STANDARD_RANGE;
   const step = STEPS[range] ?? "1d";
-  const everyMs = isLive.value ? WORKERS_EVERY_MS : undefined;
-  const asked = useQuery<QueueList>(`queues?${new URLSearchParams({ range, step }).toString()}`, { everyMs });
-  const { data: workers, at } = useQuery<WorkerList>("workers", { everyMs });
+  const asked = useQuery<QueueList>(`queues?${new URLSearchParams({ range, step }).toString()}`, { everyMs: WORKERS_EVERY_MS });
+  const { data: workers, at } = useQuery<WorkerList>("workers", { everyMs: WORKERS_EVERY_MS });
   const items = asked.data?.items ?? [];
   const waiting = items.reduce((sum, { messages }) => sum + (messages ?? 0), 0);
   const newest = items

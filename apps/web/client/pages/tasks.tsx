@@ -1,12 +1,12 @@
 /** Tasks: search, filters, the list and what one can do with its rows. */
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
-import { useLive } from "../api/live.ts";
+import { isLive, useLive } from "../api/live.ts";
 import { useQuery } from "../api/query.ts";
 import { PAGE_SIZE, useTaskList, type TaskList } from "../api/task-list.ts";
 import type { Names, TaskItem } from "../api/types.ts";
 import { changed, href, query } from "../location.ts";
-import { Bar, LiveButton, RangeMenu, isLive, rangeName } from "../parts/bar.tsx";
+import { Bar, LiveButton, RangeMenu, rangeName } from "../parts/bar.tsx";
 import { Brush } from "../parts/brush.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
 import { Facets, countedFilters, hasOtherFilters } from "../parts/facets.tsx";

@@ -5,7 +5,7 @@ import { useQuery } from "../api/query.ts";
 import { askedRange, useStatistics } from "../api/statistics.ts";
 import type { Statistics, StatisticsItem, TaskType, TrendList, TypeTrend } from "../api/types.ts";
 import { changed, href, page, query } from "../location.ts";
-import { Bar, LiveButton, RangeTabs, isLive, rangeName } from "../parts/bar.tsx";
+import { Bar, LiveButton, RangeTabs, rangeName } from "../parts/bar.tsx";
 import { Spark } from "../parts/chart.tsx";
 import { FailedShare } from "../parts/failed-share.tsx";
 import { Icon } from "../parts/icon.tsx";
@@ -70,10 +70,9 @@ const STANDARD_SORT = "rate";
 
 export function Types(): JSX.Element {
   const [text, setText] = useState("");
-  const everyMs = isLive.value ? EVERY_MS : undefined;
-  const asked = useQuery<{ readonly items: readonly TaskType[] }>("task-types", { everyMs });
+  const asked = useQuery<{ readonly items: readonly TaskType[] }>("task-types", { everyMs: EVERY_MS });
   const byName = useStatistics({ range: STANDARD_RANGE, by: "name" });
-  const { data: trends } = useQuery<TrendList>(`task-types/trends?${askedRange(STANDARD_RANGE).toString()}`, { everyMs });
+  const { data: trends } = useQuery<TrendList>(`task-types/trends?${askedRange(STANDARD_RANGE).toString()}`, { everyMs: EVERY_MS });
   const all = rowsOf(asked.data?.items ?? [], byName.data, trends);
   const found = all.filter(({ name }) => name.toLowerCase().includes(text.trim().toLowerCase()));
   const show = query.value.get("show") ?? "";

@@ -4,7 +4,7 @@ import { useQuery } from "../api/query.ts";
 import { useTaskList, type TaskList } from "../api/task-list.ts";
 import type { ActivityList, TaskItem, Worker as WorkerItem, WorkerActivity, WorkerList } from "../api/types.ts";
 import { href, query } from "../location.ts";
-import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
+import { Bar, LiveButton } from "../parts/bar.tsx";
 import { Action, WhyOff } from "../parts/control.tsx";
 import { BAD_SHARE } from "../parts/failed-share.tsx";
 import { Call, Empty, Failing, Loading } from "../parts/say.tsx";
@@ -22,12 +22,10 @@ const LATEST_FAILURES = 5;
 
 export function Worker(): JSX.Element {
   const name = query.value.get("name") ?? "";
-  const everyMs = isLive.value ? WORKERS_EVERY_MS : undefined;
-  const searchEveryMs = isLive.value ? SEARCH_EVERY_MS : undefined;
-  const asked = useQuery<WorkerList>(`workers?${new URLSearchParams({ name }).toString()}`, { everyMs });
+  const asked = useQuery<WorkerList>(`workers?${new URLSearchParams({ name }).toString()}`, { everyMs: WORKERS_EVERY_MS });
   const worker = asked.isPrevious ? undefined : asked.data?.items[0];
   const activity = useQuery<ActivityList>(`workers/activity?${new URLSearchParams({ name }).toString()}`, {
-    everyMs: isLive.value ? ACTIVITY_EVERY_MS : undefined,
+    everyMs: ACTIVITY_EVERY_MS,
   });
   const lately = activity.isPrevious ? undefined : activity.data;
   return (
@@ -50,17 +48,17 @@ export function Worker(): JSX.Element {
         )}
         <div class="cols">
           <div class="stack">
-            <Running name={name} everyMs={everyMs} worker={worker} activity={lately?.items[0]} />
+            <Running name={name} worker={worker} activity={lately?.items[0]} />
             {lately !== undefined && <Lately list={lately} />}
-            <Failed name={name} everyMs={searchEveryMs} count={lately?.items[0]?.failed} />
+            <Failed name={name} count={lately?.items[0]?.failed} />
           </div>
           <div class="stack">
-            {worker !== undefined && worker.queues !== null && <Consumes queues={worker.queues} everyMs={everyMs} />}
+            {worker !== undefined && worker.queues !== null && <Consumes queues={worker.queues} everyMs={WORKERS_EVERY_MS} />}
             {lately !== undefined && <Ran activity={lately.items[0]} />}
             {worker !== undefined && <Facts worker={worker} />}
           </div>
         </div>
-        <Recent name={name} everyMs={searchEveryMs} />
+        <Recent name={name} />
       </div>
     </>
   );
@@ -167,7 +165,6 @@ function Head({ worker, lately }: HeadProps): JSX.Element {
 
 interface ListProps {
   readonly name: string;
-  readonly everyMs: number | undefined;
 }
 
 interface RunningProps extends ListProps {
@@ -192,9 +189,9 @@ function Against({ seconds, p95 }: { readonly seconds: number; readonly p95: num
   );
 }
 
-function Running({ name, everyMs, worker, activity }: RunningProps): JSX.Element {
+function Running({ name, worker, activity }: RunningProps): JSX.Element {
   const filters = new URLSearchParams({ worker: name, status: "STARTED", range: "7d" });
-  const { tasks, list } = useTasks(filters, { size: MOST_RUNNING, everyMs });
+  const { tasks, list } = useTasks(filters, { size: MOST_RUNNING, everyMs: WORKERS_EVERY_MS });
   return (
     <section class="panel" aria-labelledby="running">
       <header>
@@ -271,7 +268,7 @@ interface Tasks {
   readonly list: TaskList;
 }
 
-function useTasks(filters: URLSearchParams, { size, everyMs }: { readonly size: number; readonly everyMs: number | undefined }): Tasks {
+function useTasks(filters: URLSearchParams, { size, everyMs }: { readonly size: number; readonly everyMs: number }): Tasks {
   const list = useTaskList(filters, {
     size,
     patienceMs: SEARCH_PATIENCE_MS,
@@ -301,8 +298,11 @@ interface FailedProps extends ListProps {
   readonly count: number | undefined;
 }
 
-function Failed({ name, everyMs, count }: FailedProps): JSX.Element {
-  const { tasks, list } = useTasks(new URLSearchParams({ worker: name, status: "FAILURE" }), { size: LATEST_FAILURES, everyMs });
+function Failed({ name, count }: FailedProps): JSX.Element {
+  const { tasks, list } = useTasks(new URLSearchParams({ worker: name, status: "FAILURE" }), {
+    size: LATEST_FAILURES,
+    everyMs: SEARCH_EVERY_MS,
+  });
   return (
     <section class="panel" aria-labelledby="failed">
       <header>
@@ -349,8 +349,8 @@ function Failed({ name, everyMs, count }: FailedProps): JSX.Element {
   );
 }
 
-function Recent({ name, everyMs }: ListProps): JSX.Element {
-  const { tasks, list } = useTasks(new URLSearchParams({ worker: name }), { size: LATEST, everyMs });
+function Recent({ name }: ListProps): JSX.Element {
+  const { tasks, list } = useTasks(new URLSearchParams({ worker: name }), { size: LATEST, everyMs: SEARCH_EVERY_MS });
   return (
     <section class="panel" aria-labelledby="recent">
       <header>

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { useQuery } from "../api/query.ts";
 import type { ActivityList, Worker, WorkerActivity, WorkerList } from "../api/types.ts";
 import { changed, href, page, query } from "../location.ts";
-import { Bar, LiveButton, isLive } from "../parts/bar.tsx";
+import { Bar, LiveButton } from "../parts/bar.tsx";
 import { Spark } from "../parts/chart.tsx";
 import { Call, Empty, Failing, Loading, Setting } from "../parts/say.tsx";
 import { number, rate, shortTime } from "../parts/format.ts";
@@ -25,8 +25,8 @@ const STATES = [
 
 export function Workers(): JSX.Element {
   const [text, setText] = useState("");
-  const asked = useQuery<WorkerList>("workers", { everyMs: isLive.value ? WORKERS_EVERY_MS : undefined });
-  const { data: activity } = useQuery<ActivityList>("workers/activity", { everyMs: isLive.value ? ACTIVITY_EVERY_MS : undefined });
+  const asked = useQuery<WorkerList>("workers", { everyMs: WORKERS_EVERY_MS });
+  const { data: activity } = useQuery<ActivityList>("workers/activity", { everyMs: ACTIVITY_EVERY_MS });
   const state = query.value.get("state") ?? "";
   const all = asked.data?.items ?? [];
   const counts = (wanted: string): number => all.filter((worker) => wanted === "" || worker.state === wanted).length;

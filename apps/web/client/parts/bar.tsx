@@ -1,7 +1,7 @@
 /** The line at the top of a page, with its range of time and whether it updates by itself. */
-import { signal } from "@preact/signals";
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect } from "preact/hooks";
+import { isLive } from "../api/live.ts";
 import { changed, href, navigate, page, query } from "../location.ts";
 import { Dialog, closeDialog } from "./dialog.tsx";
 import { Icon } from "./icon.tsx";
@@ -33,9 +33,6 @@ export function Bar({ title, above, sub, children }: BarProps): JSX.Element {
     </div>
   );
 }
-
-/** Whether pages update by themselves. */
-export const isLive = signal(true);
 
 export function LiveButton({ waiting = 0 }: { readonly waiting?: number }): JSX.Element {
   return (

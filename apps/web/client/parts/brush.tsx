@@ -5,7 +5,6 @@ import { useQuery } from "../api/query.ts";
 import { lengthMs, rangeMs, seriesOf, timesOf } from "../api/statistics.ts";
 import type { Statistics } from "../api/types.ts";
 import { changed, href, navigate, page, query } from "../location.ts";
-import { isLive } from "./bar.tsx";
 import { number, shortTime } from "./format.ts";
 
 const EVERY_MS = 30_000;
@@ -91,7 +90,7 @@ export function Brush({ standard, isWider = false, filters, hint, searchedTo }: 
   const span = spanOf(standard, isWider);
   const asked = new URLSearchParams([...(filters ?? []), ["range", span.range], ["step", span.step], ["by", "status"]]);
   const { data, isPrevious } = useQuery<Statistics>(filters === undefined ? undefined : `statistics?${asked.toString()}`, {
-    everyMs: isLive.value ? EVERY_MS : undefined,
+    everyMs: EVERY_MS,
   });
   const known = isPrevious ? undefined : data;
   const end = known === undefined ? Date.now() : Date.parse(known.to);

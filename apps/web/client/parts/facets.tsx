@@ -4,7 +4,6 @@ import { useQuery } from "../api/query.ts";
 import { RANGE, askedRange } from "../api/statistics.ts";
 import type { Names, Statistics, Status } from "../api/types.ts";
 import { changed, href, navigate, query } from "../location.ts";
-import { isLive } from "./bar.tsx";
 import { compact } from "./format.ts";
 import { useIsPainted } from "./painted.ts";
 import { Badge, TaskName, WorkerName, type State } from "./task.tsx";
@@ -34,7 +33,7 @@ function useCounts(by: Counted, isReady: boolean): ReadonlyMap<string, number> |
   asked.set("by", by);
   for (const [parameter, value] of countedFilters()) if (parameter !== by) asked.append(parameter, value);
   const { data, isPrevious } = useQuery<Statistics>(isReady ? `statistics?${asked.toString()}` : undefined, {
-    everyMs: isLive.value ? COUNTS_EVERY_MS : undefined,
+    everyMs: COUNTS_EVERY_MS,
   });
   if (data === undefined || isPrevious) return undefined;
   return new Map(data.items.map((item) => [item[by] ?? "", item.count]));

@@ -1,9 +1,9 @@
 /** The keyboard: what each key does, and the list of them. */
 import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
+import { isLive } from "../api/live.ts";
 import { pageHref } from "../api/statistics.ts";
 import { href, navigate } from "../location.ts";
-import { isLive } from "./bar.tsx";
 import { Dialog } from "./dialog.tsx";
 
 const GOES_TO: Readonly<Record<string, string>> = {

@@ -2,7 +2,6 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useQuery } from "../api/query.ts";
 import type { DataHealth } from "../api/types.ts";
-import { isLive } from "./bar.tsx";
 import { gapsOf, type Gap } from "./gaps.ts";
 import { Icon } from "./icon.tsx";
 import { Setting } from "./say.tsx";
@@ -18,7 +17,7 @@ interface Note {
 }
 
 function useDataHealth(): { readonly health: DataHealth | undefined; readonly notes: readonly Note[] } {
-  const { data } = useQuery<DataHealth>("health-of-data", { everyMs: isLive.value ? EVERY_MS : undefined });
+  const { data } = useQuery<DataHealth>("health-of-data", { everyMs: EVERY_MS });
   return { health: data, notes: data === undefined ? [] : gapsOf(data).map((gap) => ({ tone: "warn", ...NOTES[gap](data) })) };
 }
 

@@ -4,7 +4,6 @@ import { useQuery } from "../api/query.ts";
 import { lengthMs } from "../api/statistics.ts";
 import type { Queue, QueueList, Waiting, Worker } from "../api/types.ts";
 import { href } from "../location.ts";
-import { isLive } from "./bar.tsx";
 import { Chart } from "./chart.tsx";
 import { duration, number, rate, shortTime } from "./format.ts";
 import { Loading } from "./say.tsx";
@@ -75,7 +74,7 @@ export function OpenQueue({ queue, list, step, workers }: OpenQueueProps): JSX.E
   const times = queue.lengths.map((_, index) => Date.parse(list.from) + index * lengthMs(step));
   const { taken } = queue.lately;
   const asked = new URLSearchParams({ name: queue.name, messages: String(queue.messages ?? 0) });
-  const { data: waiting } = useQuery<Waiting>(`queues/waiting?${asked.toString()}`, { everyMs: isLive.value ? EVERY_MS : undefined });
+  const { data: waiting } = useQuery<Waiting>(`queues/waiting?${asked.toString()}`, { everyMs: EVERY_MS });
   const work = taken === null || taken < 0.1 ? undefined : ((queue.messages ?? 0) / taken) * 60;
   return (
     <div class="qopen">

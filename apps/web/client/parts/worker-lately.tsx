@@ -40,7 +40,7 @@ export function Lately({ list: { from, step_seconds, items } }: { readonly list:
   );
 }
 
-export function Consumes({ queues, everyMs }: { readonly queues: readonly string[]; readonly everyMs: number | undefined }): JSX.Element {
+export function Consumes({ queues, everyMs }: { readonly queues: readonly string[]; readonly everyMs: number }): JSX.Element {
   const { data } = useQuery<QueueList>("queues?range=3h&step=3m", { everyMs });
   return (
     <section class="panel" aria-labelledby="consumes">
