@@ -112,6 +112,8 @@ export class Leadership {
  * has received everything since `safeUntil`; and `safeUntil` (or -1).
  *
  * - Expired leadership that no other receiver took still belongs to its holder.
+ * - A receiver that has received everything only since this millisecond covers nothing. Otherwise, of roles that hear nothing, one that asks in the
+ *   millisecond of the first holder would be waited for.
  * - An end that is further in the future than the time to live was stored before Redis' clock was set back. It counts as past.
  */
 const CLAIM_LEADERSHIP = `
@@ -133,7 +135,7 @@ local function answer(held, tookOver, covers)
   return {now, held and 1 or 0, tookOver and 1 or 0, covers and 1 or 0, safeUntil or -1}
 end
 
-local covers = not safeUntil or now - completeFor <= safeUntil
+local covers = not safeUntil or now - completeFor < safeUntil
 if holder == id then
   safeUntil = tonumber(ARGV[5]) or safeUntil or now - completeFor
   store('heldUntil', text(now + ttl), 'safeUntil', text(safeUntil))

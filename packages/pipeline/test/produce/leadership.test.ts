@@ -42,6 +42,17 @@ describe("the receivers' leadership", () => {
     expect((await first.claim(complete())).held).toBe(false);
   });
 
+  it("is not kept for one that has received nothing, although both asked first in the same millisecond", async () => {
+    for (let round = 0; round < 30; round++) {
+      const another = place();
+      const [first, second] = [another(), another()];
+      const answers = await Promise.all([first.claim(lately()), second.claim(lately())]);
+      expect(answers.map(({ held }) => held)).toEqual([true, false]);
+      await first.release();
+      expect((await another().claim(lately())).held).toBe(true);
+    }
+  });
+
   it("still belongs to its holder if it has expired and no other receiver took it", async () => {
     const lease = place(400)();
     await lease.claim(complete());
