@@ -13,13 +13,19 @@ import signal
 import sys
 import time
 
-from celery import Celery, Task, signals
+from celery import Celery, signals
+from celery.concurrency.thread import TaskPool as ThreadPool
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from kombu import Producer, Queue
 
-# In a thread pool Celery loses events that one thread sends while another publishes (celery/events/dispatcher.py, `flush`). So tasks are
-# sent one by one, and end a moment after they start; then only their `task-started` may be lost.
-PAUSE_SECONDS = 0.1
+
+@signals.worker_ready.connect
+def _send_events_at_once(sender=None, **_):
+    """Celery collects events and publishes them together. In a thread pool it loses those that a thread sends meanwhile (celery/events/dispatcher.py,
+    `flush`). Single events are published one after the other.
+    """
+    if isinstance(sender.pool, ThreadPool):
+        sender.event_dispatcher.buffer_group = frozenset()
 
 
 @signals.before_task_publish.connect
@@ -28,12 +34,7 @@ def _keep_in_queue(properties=None, **_):
     properties.pop("expiration", None)
 
 
-class Ending(Task):
-    def before_start(self, *_):
-        time.sleep(PAUSE_SECONDS)
-
-
-app = Celery("endings", broker=os.environ["BROKER_URL"], task_cls=Ending)
+app = Celery("endings", broker=os.environ["BROKER_URL"])
 app.conf.update(
     worker_send_task_events=True,
     task_send_sent_event=True,
@@ -227,7 +228,6 @@ def send_all(pool):
         ids["terminate_SIGUSR1"] = run_on.delay().id
     for label, task in {**ANYWHERE, **(IN_PROCESSES if pool == "prefork" else {})}.items():
         ids[label] = task.delay().id
-        time.sleep(0.25 if pool == "threads" else 0)
     ids["retry_elsewhere"] = retry.delay(queue="second").id
     ids["unregistered"] = app.send_task("endings.nothing").id
     waiting = succeed.apply_async(countdown=2)
