@@ -13,7 +13,7 @@ import type { Queue } from "bullmq";
 import { createHash } from "node:crypto";
 import { type BatchPayload, type EventBatch, decodeBatch, payloadsOf } from "../queue/batch.ts";
 import type { ExporterRegistration } from "../contract/exporters.ts";
-import { JOB_NAMES, MOST_OBSERVATION_JOBS, eventsQueueName, listenedJobId } from "../queue/names.ts";
+import { JOB_NAMES, MOST_OBSERVATION_JOBS, SHED_KEY, eventsQueueName, listenedJobId } from "../queue/names.ts";
 import { JobList } from "../queue/job-list.ts";
 import { MOST_SOURCE_CHARACTERS, encodeObservations } from "../queue/observations.ts";
 import { openQueue, queueIsReady } from "../queue/bullmq.ts";
@@ -51,7 +51,7 @@ interface Outlet {
   readonly watch: QueueWatch;
   /** The jobs with which receivers report that they listened. */
   readonly listened: JobList;
-  /** When the last events that were shed were received. Seconds since the epoch. */
+  /** When the last events that this process shed were received. Seconds since the epoch. */
   shedAt: number;
 }
 
@@ -121,19 +121,21 @@ export class Fanout {
   }
 
   /**
-   * Reports to every exporter that observes that all events of this time were enqueued. If events of an exporter were shed meanwhile, it gets the time since.
-   * While such a job of this source waits in a queue, this adds none to it for some minutes.
+   * Reports to every exporter that observes that all events of this time were enqueued. If a receiver shed events of an exporter meanwhile, this one or
+   * another, it gets the time since. While such a job of this source waits in a queue, this adds none to it for some minutes.
    *
    * @param time in seconds since the epoch, by the clock of `receivedAt`.
    * @throws {UnavailableError} if Redis is unavailable.
    */
   async reportListened(source: string, time: { readonly since: number; readonly until: number }): Promise<void> {
     const id = listenedJobId(source, time.until);
+    const { redis } = this.#options;
     for (const { name, observes, queue, watch, listened, shedAt } of this.#outlets) {
-      const since = Math.max(time.since, shedAt);
-      if (!observes || this.#isShedding(watch) || since >= time.until) continue;
-      const payload = encodeObservations([{ type: "listened", source: shortened(source), since, timestamp: time.until }]);
+      if (!observes || this.#isShedding(watch)) continue;
       await withRedis(`storing for ${name} that this receiver listens`, async () => {
+        const since = Math.max(time.since, shedAt, Number(await redis.get(queue.toKey(SHED_KEY))));
+        if (since >= time.until) return;
+        const payload = encodeObservations([{ type: "listened", source: shortened(source), since, timestamp: time.until }]);
         await queue.add(JOB_NAMES.observations, payload, { jobId: id });
         await listened.add({ id, timestamp: time.until * 1_000 });
       });
@@ -162,7 +164,7 @@ export class Fanout {
     const events = batch.events.filter(({ type }) => outlet.takes.has(type));
     const marked = batch.marked ?? [];
     const isShed = this.#isShedding(outlet.watch);
-    if (isShed && events.length > 0) outlet.shedAt = Math.max(outlet.shedAt, batch.receivedAt ?? Date.now() / 1_000);
+    if (isShed && events.length > 0) await this.#noteShed(outlet, batch.receivedAt ?? Date.now() / 1_000);
     const stored = isShed ? [] : events;
     let jobs = 0;
     // Marked tasks are never shed. An exclusion is marked only once and takes few bytes; without it, the exporter would keep the task
@@ -176,6 +178,17 @@ export class Fanout {
     outlet.watch.added(stored.length, jobs);
     this.#enqueued.inc({ exporter: outlet.name }, stored.length);
     return { exporter: outlet.name, shed: events.length - stored.length };
+  }
+
+  /** Also for the other receivers: one of them may take over, or has part of the events. */
+  async #noteShed(outlet: Outlet, at: number): Promise<void> {
+    outlet.shedAt = Math.max(outlet.shedAt, at);
+    try {
+      await this.#options.redis.set(outlet.queue.toKey(SHED_KEY), String(outlet.shedAt));
+    } catch (thrown) {
+      // Redis is full, or away. Shedding must go on, and nobody can report meanwhile.
+      this.#options.logger.debug({ err: toError(thrown) }, "not noted that events were shed");
+    }
   }
 
   #isShedding(watch: QueueWatch): boolean {

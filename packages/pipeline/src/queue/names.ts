@@ -53,6 +53,9 @@ export const HELD_WORKERS_KEY = "held-workers";
 /** The key within an exporter's queue with the ids of the jobs with which receivers report that they listened. Some of them may be done. */
 export const LISTENED_KEY = "listened";
 
+/** The key within an exporter's queue with the time at which a receiver last shed events of it, in seconds since the epoch. */
+export const SHED_KEY = "shed";
+
 const LISTENED = "listened-";
 const LISTENED_EVERY_SECONDS = 300;
 

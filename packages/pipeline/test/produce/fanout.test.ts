@@ -171,6 +171,27 @@ describe("the fan-out", () => {
     expect(observations[0].since, "the clock of the receiver counts").toBe(2_000);
   });
 
+  it("reports the time since another receiver shed events, which may have died since", async () => {
+    const shedding = await startFanout({ highWaterEvents: 250, whenFull: "shed" });
+    const events = Array.from({ length: 100 }, (_, index) => taskStarted({ uuid: `task-${index}` }));
+    const shed = (): Promise<number> => counterOf(shedding.metrics, "events_shed_total", "datadog");
+    await expect
+      .poll(async () => {
+        await shedding.fanout.enqueue({ broker: "redis", receivedAt: 2_000, events });
+        return shed();
+      })
+      .toBeGreaterThan(0);
+    await queueOf("datadog").drain();
+    const { fanout } = await startFanout();
+    await fanout.reportListened(SOURCE, { since: 1_000, until: 1_900 });
+    expect(await reportedToDatadog()).toEqual([]);
+    await fanout.reportListened(SOURCE, { since: 1_000, until: 2_010 });
+    expect(await reportedToDatadog()).toMatchObject([{ observations: [{ since: 2_000, timestamp: 2_010 }] }]);
+    await queueOf("datadog").drain();
+    await fanout.reportListened(SOURCE, { since: 2_100, until: 2_400 });
+    expect(await reportedToDatadog()).toMatchObject([{ observations: [{ since: 2_100 }] }]);
+  });
+
   it("cuts a huge batch, such as a message that is a list of 25,000 events, into several jobs", async () => {
     const { fanout, metrics } = await startFanout();
     const events = Array.from({ length: 25_000 }, (_, index) => taskStarted({ uuid: `task-${index}` }));
