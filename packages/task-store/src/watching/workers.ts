@@ -129,9 +129,21 @@ interface Listening {
  *   KEYS  the hash of what the receivers of each source reported
  *   ARGV  expiry in seconds; the timeout; after how many seconds a source is forgotten; source, since when and until when, for each report
  *
- * Each value is the greatest of those that the reports give, so that neither order nor repetition matters, and no later report takes one back.
+ * Each value is the greatest of those that the reports give, so that neither order nor repetition matters, and no later report takes one back. A source whose
+ * time is in the future is forgotten: it was stored before Redis' clock was set back, and a worker that came since would look silent.
  */
 const LISTENED_SCRIPT = `${NOW}
+local function forget(isGone)
+  local all = redis.call('HGETALL', KEYS[1])
+  for i = 2, #all, 2 do
+    if isGone(cjson.decode(all[i]).till) then redis.call('HDEL', KEYS[1], all[i - 1]) end
+  end
+end
+local newest = 0
+forget(function(till)
+  if till <= now then newest = math.max(newest, till) end
+  return till > now
+end)
 for i = 4, #ARGV, 3 do
   local ahead = math.max(ARGV[i + 2] - now, 0)
   local since, till = ARGV[i + 1] - ahead, ARGV[i + 2] - ahead
@@ -140,14 +152,10 @@ for i = 4, #ARGV, 3 do
     known.till = math.max(known.till, till)
     if till - since >= tonumber(ARGV[2]) then known.enough = math.max(known.enough or 0, till) end
     redis.call('HSET', KEYS[1], ARGV[i], cjson.encode(known))
+    newest = math.max(newest, known.till)
   end
 end
-local all = redis.call('HGETALL', KEYS[1])
-local newest = 0
-for i = 2, #all, 2 do newest = math.max(newest, cjson.decode(all[i]).till) end
-for i = 2, #all, 2 do
-  if cjson.decode(all[i]).till < newest - ARGV[3] then redis.call('HDEL', KEYS[1], all[i - 1]) end
-end
+forget(function(till) return till < newest - ARGV[3] end)
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 `;
 

@@ -103,6 +103,19 @@ it("refuses workers past its limit until those that are silent for minutes have 
   expect((await all(NOW + 800)).map(({ worker }) => worker)).toEqual([W1, W2]);
 });
 
+it("that came after Redis' clock was set back is not called down because receivers listened in what is the future now", async () => {
+  const ahead = NOW + 10_000;
+  const sources = ["broker", "removed"].flatMap((source) => [source, JSON.stringify({ till: ahead, enough: ahead })]);
+  await redis.hset(`listened:${TIMEOUT_SECONDS}`, ...sources);
+  await workers.merge([event("worker-heartbeat", W1, 0, { active: 0 })], NOW);
+  expect(await all(NOW)).toMatchObject([{ silentSeconds: 10_000 }]);
+  await listened(-10, 5);
+  expect(await all(NOW)).toMatchObject([{ silentSeconds: 0 }]);
+  expect((await workers.all(NOW)).listenedUntil).toBe(NOW + 5);
+  await listened(-10, TIMEOUT_SECONDS + 1);
+  expect(await all(NOW)).toMatchObject([{ silentSeconds: TIMEOUT_SECONDS + 1 }]);
+});
+
 const withTimeout = (timeoutSeconds: number) =>
   new Workers({ redis, key: "workers", listenedKey: "listened", timeoutSeconds, purgeSeconds: PURGE_SECONDS });
 
