@@ -103,6 +103,14 @@ describe("start", () => {
     expect(await problemsOf(["start", "--exporters", "datadog,promtail"], BROKER)).toEqual([
       expect.stringMatching(/^EXPORTERS: .*promtail.*datadog, postgres/),
     ]);
+    const others = { ...BROKER, PROMETHEUS_PORT: "many", WEB_PORT: "many", DATADOG_GRACE_MS: "soon" };
+    const problems = await problemsOf(["start", "--exporters", "promtail"], others);
+    expect(problems.map((problem) => problem.split(":")[0]).toSorted()).toEqual([
+      "DATADOG_GRACE_MS",
+      "EXPORTERS",
+      "PROMETHEUS_PORT",
+      "WEB_PORT",
+    ]);
   });
 
   it("configures only the roles of the chosen exporters", async () => {

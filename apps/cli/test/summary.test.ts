@@ -166,6 +166,16 @@ describe("the summary of a process", () => {
     ]);
   });
 
+  it("does not say that nothing was received if events came before it failed to start", async () => {
+    await startSummary(7);
+    await nextWait();
+    const received = metrics.counter("events_received_total", "Events.", { broker: ["redis"], type: ["task-sent"] });
+    received.inc({ broker: "redis", type: "task-sent" });
+    health.drain();
+    await lifecycle.close();
+    expect(ends).toEqual(["Stopped after 0 s: 1 task events; 0 rejected."]);
+  });
+
   it("is never logged with 0 seconds", async () => {
     await startSummary(0);
     hasStarted = true;

@@ -178,12 +178,12 @@ function withRowsDatabase(env: Environment): Decision {
   return exportersIfKnown(env).includes("postgres") ? withDatabase(env) : { env };
 }
 
-/** None if `EXPORTERS` is wrong: the receiver's settings then report it together with every other problem. */
+/** All of them if `EXPORTERS` is wrong: the receiver's settings then report it, together with every other problem of any role. */
 function exportersIfKnown(env: Environment): readonly string[] {
   try {
     return chosenExporters(env);
   } catch (thrown) {
-    if (thrown instanceof ConfigError) return [];
+    if (thrown instanceof ConfigError) return [...exporters.keys()];
     throw thrown;
   }
 }

@@ -88,7 +88,8 @@ class Reporter {
     const summary = await this.#look(this.#database);
     await this.#database?.close();
     const elapsedSeconds = (performance.now() - this.#startedAt) / 1_000;
-    this.#options.onEnd(this.#wasReady ? renderEnd(summary, elapsedSeconds) : renderEarlyEnd(this.#waitsFor, elapsedSeconds));
+    const hadAny = this.#wasReady || summary.events > 0;
+    this.#options.onEnd(hadAny ? renderEnd(summary, elapsedSeconds) : renderEarlyEnd(this.#waitsFor, elapsedSeconds));
   }
 
   async #run(intervalSeconds: number): Promise<void> {
