@@ -8,7 +8,6 @@ import {
   type CountsSnapshot,
   type Labels,
   type Series,
-  createdSample,
   failureCodes,
   histogram,
 } from "./task-families.ts";
@@ -173,9 +172,8 @@ function events(series: readonly WorkerTask[], codes: Counts["codes"]): Sample[]
     return { own: ["type", `task-${kind}`] as const, numbers };
   });
   return series.flatMap(({ labels, counts, created }) =>
-    types.flatMap(({ own, numbers }) => {
-      const value = numbers.reduce((sum: number, number) => sum + counts.get(number), 0);
-      return [{ suffix: "_total", labels, own, value }, ...createdSample(labels, created, own)];
+    types.map(({ own, numbers }) => {
+      return { suffix: "_total", labels, own, value: numbers.reduce((sum: number, number) => sum + counts.get(number), 0), created };
     }),
   );
 }

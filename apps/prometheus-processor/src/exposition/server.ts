@@ -1,6 +1,6 @@
 /** The HTTP server that Prometheus scrapes. */
 import { createHash, timingSafeEqual } from "node:crypto";
-import { pipeline } from "node:stream/promises";
+import { buffer } from "node:stream/consumers";
 import { createGzip } from "node:zlib";
 import { UnavailableError, createWebServer, toError, type Logger } from "@celery-metrics-exporter/runtime";
 import { CONTENT_TYPES, type Family, type Format, TextWriter, formatFor } from "./text.ts";
@@ -84,21 +84,25 @@ interface Answer {
 /** Compresses parts as they are written: the text is up to fifty times as long. */
 async function compressed(written: AsyncGenerator<Buffer, undefined>): Promise<Answer> {
   const { value: first = Buffer.alloc(0) } = await written.next();
-  if (first.length < WORTH_COMPRESSING) return { body: first, isCompressed: false };
-  const body = await pipeline(
-    async function* () {
-      yield first;
-      yield* written;
-    },
-    createGzip({ level: 1 }),
-    (compressing: AsyncIterable<Buffer>) => joined(compressing),
-  );
-  return { body, isCompressed: true };
+  if (first.length < WORTH_COMPRESSING) return { body: Buffer.from(first), isCompressed: false };
+  const gzip = createGzip({ level: 1 });
+  const body = buffer(gzip);
+  // A part is compressed before the next one takes its place.
+  const compress = async (part: Buffer): Promise<void> =>
+    new Promise((resolve, reject) => gzip.write(part, (error) => (error ? reject(error) : resolve())));
+  try {
+    await compress(first);
+    for await (const part of written) await compress(part);
+    gzip.end();
+  } catch (thrown) {
+    gzip.destroy(toError(thrown));
+  }
+  return { body: await body, isCompressed: true };
 }
 
 async function joined(parts: AsyncIterable<Buffer>): Promise<Buffer> {
   const list: Buffer[] = [];
-  for await (const part of parts) list.push(part);
+  for await (const part of parts) list.push(Buffer.from(part));
   return Buffer.concat(list);
 }
 

@@ -1,7 +1,7 @@
 /** The families of tasks, under celery-exporter's names, from the counts in Redis. */
 import type { Counts, SetCounts } from "@celery-metrics-exporter/task-store";
 import { CODES, type HistogramFields, MINUTE_SECONDS, readGauge } from "../counting/fields.ts";
-import { type Buckets, CREATED, type Family, type Sample, writeNumber } from "./text.ts";
+import { type Family, type Histogram, type Sample, writeNumber } from "./text.ts";
 
 export interface TaskFamiliesOptions {
   /** Replaces `celery_`. */
@@ -89,15 +89,7 @@ export function taskFamilies(snapshot: CountsSnapshot, options: TaskFamiliesOpti
 }
 
 function* counted(series: readonly Series[], code: number | undefined): Generator<Sample> {
-  for (const { labels, counts, created } of series) {
-    yield { suffix: "_total", labels, value: counts.get(code) };
-    yield* createdSample(labels, created);
-  }
-}
-
-/** None if it is not shown. */
-export function createdSample(labels: Labels, created: number | undefined, own?: Sample["own"]): Sample[] {
-  return created === undefined ? [] : [{ suffix: CREATED, labels, value: created, ...(own !== undefined && { own }) }];
+  for (const { labels, counts, created } of series) yield { suffix: "_total", labels, value: counts.get(code), created };
 }
 
 function seriesOf({ counts: { bySet }, labels, created }: CountsSnapshot): Series[] {
@@ -129,20 +121,19 @@ function* failures(
   { exceptions, counts: { codes } }: CountsSnapshot,
   { exceptionLabel }: TaskFamiliesOptions,
 ): Generator<Sample> {
-  const ofNone = ["exception", ""] as const;
-  const kinds = failureCodes(codes).map(([code, number]) => {
-    return { number, exception: exceptionLabel ? (exceptions.get(code.slice(CODES.failed.length))?.[0] ?? "") : "" };
-  });
+  const numbers = new Map<string, number[]>([["", []]]);
+  for (const [code, number] of failureCodes(codes)) {
+    const exception = exceptionLabel ? (exceptions.get(code.slice(CODES.failed.length))?.[0] ?? "") : "";
+    const others = numbers.get(exception);
+    if (others === undefined) numbers.set(exception, [number]);
+    else others.push(number);
+  }
+  const kinds = [...numbers].toSorted(([a], [b]) => (a < b ? -1 : 1));
   for (const { labels, counts, created } of series) {
-    const byException = new Map<string, number>([["", 0]]);
-    for (const { number, exception } of kinds) {
-      const value = counts.get(number);
-      if (value > 0) byException.set(exception, (byException.get(exception) ?? 0) + value);
-    }
-    for (const [exception, value] of [...byException].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
-      const own = exception === "" ? ofNone : (["exception", exception] as const);
-      yield { suffix: "_total", labels, own, value };
-      yield* createdSample(labels, created, own);
+    for (const [exception, ofException] of kinds) {
+      let value = 0;
+      for (const number of ofException) value += counts.get(number);
+      if (value > 0 || exception === "") yield { suffix: "_total", labels, own: ["exception", exception], value, created };
     }
   }
 }
@@ -178,16 +169,12 @@ function* observed(
   limits: readonly string[],
   buckets: readonly (number | undefined)[],
   sum: number | undefined,
-): Generator<Sample | Buckets> {
+): Generator<Histogram> {
   const below = new Float64Array(buckets.length);
   for (const { labels, counts, created } of series) {
     let all = 0;
     for (let index = 0; index < buckets.length; index += 1) below[index] = all += counts.get(buckets[index]);
-    if (all === 0) continue;
-    yield { labels, limits, counts: below };
-    yield { suffix: "_count", labels, value: all };
-    yield { suffix: "_sum", labels, value: counts.get(sum) / 1e6 };
-    yield* createdSample(labels, created);
+    if (all > 0) yield { labels, limits, counts: below, sum: counts.get(sum) / 1e6, created };
   }
 }
 

@@ -8,31 +8,35 @@ export interface Family {
   readonly name: string;
   readonly type: "counter" | "gauge" | "histogram";
   readonly help: string;
-  /** Made when they are written, where there are very many. */
-  readonly samples: Iterable<Sample | Buckets>;
+  /** Made when they are written, where there are very many. Read twice if they say when they began. */
+  readonly samples: Iterable<Sample | Histogram>;
 }
 
-export interface Sample {
-  /** What follows the family's name, such as `_bucket`. */
-  readonly suffix: string;
+interface Labelled {
   /** Samples that share this object are written faster. */
   readonly labels: Readonly<Record<string, string>>;
-  /** One more label, which differs between samples of the same labels, such as `le`. */
-  readonly own?: readonly [name: string, value: string];
+  /** When it began, in seconds since the epoch, if that is shown. */
+  readonly created?: number | undefined;
+}
+
+export interface Sample extends Labelled {
+  /** What follows the family's name: `_total` or nothing. */
+  readonly suffix: string;
+  /** One more label, which differs between samples of the same labels. */
+  readonly own?: readonly [name: string, value: string] | undefined;
   readonly value: number;
 }
 
-/** The buckets of a histogram. */
-export interface Buckets {
-  readonly labels: Sample["labels"];
-  /** Upper limits, as written. Buckets that share this list are written faster. */
+export interface Histogram extends Labelled {
+  /** Upper limits, as written. The last one is infinity. */
   readonly limits: readonly string[];
   /** How many values each limit includes. Only read before the next sample is taken. */
   readonly counts: ArrayLike<number>;
+  readonly sum: number;
 }
 
-/** The suffix of samples that say when a counter or histogram began, in seconds since the epoch. */
-export const CREATED = "_created";
+/** The suffix of lines that say when a counter or histogram began. */
+const CREATED = "_created";
 
 export const CONTENT_TYPES: Readonly<Record<Format, string>> = {
   text: "text/plain; version=0.0.4; charset=utf-8",
@@ -50,24 +54,26 @@ export function formatFor(accept = ""): Format {
   return openmetrics > 0 && openmetrics >= qualityOf("text/plain") ? "openmetrics" : "text";
 }
 
-/** Bytes of a part. Other work gets its turn after each. */
-const PART = 65_536;
+/** Bytes of a part. Other work gets its turn after each, which takes about a millisecond. Compressing many small parts costs more than a few large ones. */
+const PART = 262_144;
 
-type Written = readonly [before: Uint8Array, after: Uint8Array];
+/** Labels as bytes: `{a="1",b="2"} `. */
+interface Written {
+  readonly bytes: Uint8Array;
+  /** In order. */
+  readonly names: readonly string[];
+  /** Where each label begins, and where one more would. */
+  readonly starts: readonly number[];
+}
 
 /**
- * Writes families again and again. What labels and names look like is kept for the next time, as bytes, for as long as somebody keeps the objects of the
- * labels: a scrape has about 40 samples of each, and the next one has the same.
+ * Writes families again and again. Labels are kept for the next time, as bytes, for as long as somebody keeps their objects: a scrape has about 60 lines of
+ * each, and the next one has the same.
  */
 export class TextWriter {
   readonly #format: Format;
   readonly #more: Readonly<Record<string, string>>;
-  /** By the name of the sample's own label. */
-  readonly #labels = new WeakMap<Sample["labels"], Map<string, Written>>();
-  readonly #values = new WeakMap<NonNullable<Sample["own"]>, Uint8Array>();
-  readonly #limits = new WeakMap<Buckets["limits"], readonly Uint8Array[]>();
-  /** Most samples have the labels of the one before. */
-  #last: { readonly labels: Sample["labels"]; readonly own: string; readonly parts: Written } | undefined;
+  readonly #labels = new WeakMap<Labelled["labels"], Written>();
 
   /** @param more labels to add to every series. */
   constructor(format: Format, more: Readonly<Record<string, string>> = {}) {
@@ -76,113 +82,170 @@ export class TextWriter {
   }
 
   /**
-   * Writes families in the given order, in parts, at least one. Samples are taken as they are written, so neither they nor the text need to be in memory as a
-   * whole, and other work gets its turn in between. The text format 0.0.4 has no samples with the suffix `_created`: there they are a gauge after the family.
+   * Writes families in the given order, in parts, at least one. A part is valid until the next one is taken. Samples are taken as they are written, so neither
+   * they nor the text need to be in memory as a whole, and other work gets its turn in between. The text format 0.0.4 has no lines with the suffix `_created` in
+   * a family: there they are a gauge after it.
    */
   async *write(families: readonly Family[]): AsyncGenerator<Buffer, undefined> {
     const output = new Output();
-    for (const { name, type, help, samples } of families) {
-      const header = (shown: string, ofType: Family["type"]): void =>
-        output.text(`# HELP ${shown} ${escapeHelp(help, this.#format)}\n# TYPE ${shown} ${ofType}\n`);
-      header(this.#format === "text" && type === "counter" ? `${name}_total` : name, type);
-      const names = new Map<string, Uint8Array>();
-      const created: Sample[] = [];
-      for (const sample of samples) {
-        if ("limits" in sample) this.#buckets(output, name, names, sample);
-        else if (this.#format === "text" && sample.suffix === CREATED) created.push(sample);
-        else this.#line(output, name, names, sample);
+    for (const family of families) {
+      for (const _ of this.#write(output, family)) {
         if (output.length < PART) continue;
         yield output.take();
         await othersTurn();
       }
-      if (created.length === 0) continue;
-      header(`${name}${CREATED}`, "gauge");
-      for (const sample of created) this.#line(output, name, names, sample);
     }
     if (this.#format === "openmetrics") output.text("# EOF\n");
     yield output.take();
   }
 
-  #line(output: Output, family: string, names: Map<string, Uint8Array>, { suffix, labels, own, value }: Sample): void {
-    const [before, after] = this.#partsOf(labels, own?.[0] ?? "");
-    output.add(nameOf(family, names, suffix));
-    output.add(before);
-    if (own !== undefined) output.add(this.#valueOf(own));
-    output.add(after);
-    output.number(value);
-  }
-
-  #buckets(output: Output, family: string, names: Map<string, Uint8Array>, { labels, limits, counts }: Buckets): void {
-    const [before, after] = this.#partsOf(labels, "le");
-    const begin = Buffer.concat([nameOf(family, names, "_bucket"), before]);
-    let written = this.#limits.get(limits);
-    if (written === undefined) this.#limits.set(limits, (written = limits.map((limit) => Buffer.from(escapeValue(limit)))));
-    for (let index = 0; index < written.length; index += 1) {
-      output.add(begin);
-      output.add(written[index] ?? NOTHING);
-      output.add(after);
-      output.number(counts[index] ?? 0);
+  /** Pauses after each sample. */
+  *#write(output: Output, family: Family): Generator<void, undefined> {
+    const { name, type, help } = family;
+    const isText = this.#format === "text";
+    const header = (shown: string, ofType: Family["type"]): void =>
+      output.text(`# HELP ${shown} ${escapeHelp(help, this.#format)}\n# TYPE ${shown} ${ofType}\n`);
+    header(isText && type === "counter" ? `${name}_total` : name, type);
+    const lines = new Lines(output, name);
+    let hasGauge = false;
+    for (const sample of family.samples) {
+      const written = this.#writtenOf(sample);
+      if ("limits" in sample) lines.histogram(written, sample);
+      else lines.sample(written, sample);
+      if (sample.created !== undefined && isText) hasGauge = true;
+      else lines.created(written, sample);
+      yield;
+    }
+    if (!hasGauge) return;
+    header(`${name}${CREATED}`, "gauge");
+    for (const sample of family.samples) {
+      lines.created(this.#writtenOf(sample), sample);
+      yield;
     }
   }
 
-  #valueOf(own: NonNullable<Sample["own"]>): Uint8Array {
-    let value = this.#values.get(own);
-    if (value === undefined) this.#values.set(own, (value = Buffer.from(escapeValue(own[1]))));
-    return value;
-  }
-
-  /** @param own the name of the sample's own label; empty if it has none. */
-  #partsOf(labels: Sample["labels"], own: string): Written {
-    if (this.#last?.labels === labels && this.#last.own === own) return this.#last.parts;
+  #writtenOf(sample: Sample | Histogram): Written {
+    const { labels } = sample;
+    const own = "own" in sample ? sample.own?.[0] : undefined;
+    if (own !== undefined && own in this.#more) {
+      // A sample's own label comes first.
+      const others = Object.entries(this.#more).filter(([name]) => name !== own);
+      return writeLabels({ ...Object.fromEntries(others), ...labels });
+    }
     let written = this.#labels.get(labels);
-    if (written === undefined) this.#labels.set(labels, (written = new Map<string, Written>()));
-    let parts = written.get(own);
-    if (parts === undefined) written.set(own, (parts = this.#write(labels, own)));
-    this.#last = { labels, own, parts };
-    return parts;
+    if (written === undefined) this.#labels.set(labels, (written = writeLabels({ ...this.#more, ...labels })));
+    return written;
+  }
+}
+
+function writeLabels(labels: Readonly<Record<string, string>>): Written {
+  const names = Object.keys(labels).toSorted();
+  const pairs = names.map((name) => `${name}="${escapeValue(labels[name] ?? "")}"`);
+  let end = 1;
+  const starts = pairs.map((pair) => (end += Buffer.byteLength(pair) + 1) - Buffer.byteLength(pair) - 1);
+  return { bytes: Buffer.from(`{${pairs.join(",")}} `), names, starts: [...starts, Math.max(end - 1, 1)] };
+}
+
+/** Writes the lines of a family. */
+class Lines {
+  readonly #output: Output;
+  readonly #family: string;
+  readonly #names = new Map<string, Uint8Array>();
+  #limits: readonly string[] = [];
+  #writtenLimits: readonly Uint8Array[] = [];
+
+  constructor(output: Output, family: string) {
+    this.#output = output;
+    this.#family = family;
   }
 
-  /** What comes before and after the sample's own label, up to the value. */
-  #write(labels: Sample["labels"], own: string): Written {
-    const all: Readonly<Record<string, string>> = { ...this.#more, ...labels };
-    const pairs = (names: readonly string[]): string[] => names.map((name) => `${name}="${escapeValue(all[name] ?? "")}"`);
-    const names = Object.keys(all)
-      .filter((name) => name !== own)
-      .toSorted();
-    if (own === "") return [Buffer.from(names.length === 0 ? " " : `{${pairs(names).join(",")}} `), NOTHING];
-    const [before, after] = [names.filter((name) => name < own), names.filter((name) => name > own)];
-    return [Buffer.from(`{${[...pairs(before), `${own}="`].join(",")}`), Buffer.from(`${['"', ...pairs(after)].join(",")}} `)];
+  sample(written: Written, { suffix, own, value }: Sample): void {
+    this.#labels(written, suffix, own);
+    this.#output.number(value);
+  }
+
+  histogram(written: Written, { limits, counts, sum }: Histogram): void {
+    if (this.#limits !== limits) {
+      this.#limits = limits;
+      this.#writtenLimits = limits.map((limit) => Buffer.from(escapeValue(limit)));
+    }
+    const output = this.#output;
+    // What the lines of the buckets have in common is copied from the first one.
+    const begin = output.length;
+    const first = this.#writtenLimits[0] ?? NOTHING;
+    const limit = this.#labels(written, "_bucket", ["le", limits[0] ?? ""]);
+    const [limitEnd, end] = [limit + first.length, output.length];
+    output.number(counts[0] ?? 0);
+    for (let index = 1; index < limits.length; index += 1) {
+      output.again(begin, limit);
+      output.add(this.#writtenLimits[index] ?? NOTHING);
+      output.again(limitEnd, end);
+      output.number(counts[index] ?? 0);
+    }
+    this.#labels(written, "_count");
+    output.number(counts[limits.length - 1] ?? 0);
+    this.#labels(written, "_sum");
+    output.number(sum);
+  }
+
+  /** Nothing if that is not shown. */
+  created(written: Written, sample: Sample | Histogram): void {
+    if (sample.created === undefined) return;
+    this.#labels(written, CREATED, "own" in sample ? sample.own : undefined);
+    this.#output.number(sample.created);
+  }
+
+  /** Everything before the value. Returns where the value of the sample's own label begins. */
+  #labels(written: Written, suffix: string, own?: Sample["own"]): number {
+    const output = this.#output;
+    output.add(this.#nameOf(suffix));
+    const { bytes, names, starts } = written;
+    const begin = output.length;
+    if (own === undefined) {
+      output.add(names.length === 0 ? SPACE : bytes);
+      return begin;
+    }
+    const [name, value] = own;
+    let index = 0;
+    while (index < names.length && (names[index] ?? "") < name) index += 1;
+    output.add(bytes);
+    const at = begin + (starts[index] ?? 0);
+    const pair = `${name}="${escapeValue(value)}"`;
+    const isLast = index === names.length;
+    output.insert(at, Buffer.from(!isLast ? `${pair},` : index === 0 ? pair : `,${pair}`));
+    return at + name.length + '="'.length + (isLast && index > 0 ? 1 : 0);
+  }
+
+  #nameOf(suffix: string): Uint8Array {
+    let name = this.#names.get(suffix);
+    if (name === undefined) this.#names.set(suffix, (name = Buffer.from(`${this.#family}${suffix}`)));
+    return name;
   }
 }
 
 const NOTHING = Buffer.alloc(0);
-
-function nameOf(family: string, names: Map<string, Uint8Array>, suffix: string): Uint8Array {
-  let name = names.get(suffix);
-  if (name === undefined) names.set(suffix, (name = Buffer.from(`${family}${suffix}`)));
-  return name;
-}
-
-/** Below this, a loop is faster than a call. */
-const SHORT = 16;
+const SPACE = Buffer.from(" ");
+const END_OF_COUNT = Buffer.from(".0\n");
 const DIGIT_0 = 48;
+/** Below this, a loop is faster than a call. */
+const SHORT = 8;
 /** A part, and what is written beyond it at once. */
 const FIRST_CAPACITY = PART + 8_192;
-const END_OF_COUNT = Buffer.from(".0\n");
+/** Of a character. */
+const MOST_BYTES = 3;
 
-/** Bytes that become more. */
+/** Bytes that become more. The same memory is used for one part after the other. */
 class Output {
-  #bytes = NOTHING;
+  #bytes = Buffer.allocUnsafeSlow(FIRST_CAPACITY);
   #length = 0;
 
   get length(): number {
     return this.#length;
   }
 
-  /** Everything since the last time. */
+  /** Everything since the last time. It is overwritten by what is added next. */
   take(): Buffer {
     const bytes = this.#bytes.subarray(0, this.#length);
-    this.#bytes = NOTHING;
     this.#length = 0;
     return bytes;
   }
@@ -194,8 +257,23 @@ class Output {
     this.#length += bytes.length;
   }
 
+  /** Adds what is there already. */
+  again(from: number, to: number): void {
+    this.#makeRoom(to - from);
+    this.#bytes.copyWithin(this.#length, from, to);
+    this.#length += to - from;
+  }
+
+  insert(at: number, bytes: Uint8Array): void {
+    this.#makeRoom(bytes.length);
+    this.#bytes.copyWithin(at + bytes.length, at, this.#length);
+    this.#bytes.set(bytes, at);
+    this.#length += bytes.length;
+  }
+
   text(text: string): void {
-    this.add(Buffer.from(text));
+    this.#makeRoom(text.length * MOST_BYTES);
+    this.#length += this.#bytes.write(text, this.#length);
   }
 
   /** With the end of the line. */
@@ -205,9 +283,10 @@ class Output {
     let digits = 1;
     for (let power = 10; power <= value; power *= 10) digits += 1;
     this.#makeRoom(digits);
+    const own = this.#bytes;
     for (let rest = value, at = this.#length + digits - 1; at >= this.#length; at -= 1) {
       const next = Math.trunc(rest / 10);
-      this.#bytes[at] = DIGIT_0 + rest - next * 10;
+      own[at] = DIGIT_0 + rest - next * 10;
       rest = next;
     }
     this.#length += digits;
@@ -216,8 +295,7 @@ class Output {
 
   #makeRoom(size: number): void {
     if (this.#length + size <= this.#bytes.length) return;
-    // Not from Node's pool, which would keep it longer than needed.
-    const larger = Buffer.allocUnsafeSlow(Math.max(this.#bytes.length * 2, this.#length + size, FIRST_CAPACITY));
+    const larger = Buffer.allocUnsafeSlow(Math.max(this.#bytes.length * 2, this.#length + size));
     this.#bytes.copy(larger, 0, 0, this.#length);
     this.#bytes = larger;
   }

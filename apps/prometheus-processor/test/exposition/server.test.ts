@@ -18,7 +18,7 @@ const FAMILIES: readonly Family[] = [
 ];
 
 function* failingSamples(): Generator<Sample> {
-  for (let index = 0; index < 5_000; index += 1) yield { suffix: "_total", labels: { name: `task-${index}` }, value: index };
+  for (let index = 0; index < 20_000; index += 1) yield { suffix: "_total", labels: { name: `task-${index}` }, value: index };
   throw new Error("no more");
 }
 
@@ -69,7 +69,7 @@ describe("/metrics", () => {
   });
 
   it("answers with a long text, compressed or not", async () => {
-    const samples = Array.from({ length: 5_000 }, (_, index) => ({ suffix: "_total", labels: { name: `task-${index} ✓` }, value: index }));
+    const samples = Array.from({ length: 20_000 }, (_, index) => ({ suffix: "_total", labels: { name: `task-${index} ✓` }, value: index }));
     const url = await serve({ families: async () => [{ name: "celery_task_sent", type: "counter", help: "Sent.", samples }] });
     const bodies = await Promise.all(
       ["identity", "gzip"].map(async (encoding) => {
@@ -79,8 +79,8 @@ describe("/metrics", () => {
         return response.text();
       }),
     );
-    expect(bodies[0]?.split("\n")).toHaveLength(5_003);
-    expect(bodies[0]).toContain('celery_task_sent_total{name="task-4999 ✓"} 4999.0\n');
+    expect(bodies[0]?.split("\n")).toHaveLength(20_003);
+    expect(bodies[0]).toContain('celery_task_sent_total{name="task-19999 ✓"} 19999.0\n');
     expect(bodies[1]).toBe(bodies[0]);
   });
 

@@ -24,9 +24,8 @@ const FAMILIES: readonly Family[] = [
     type: "histogram",
     help: "Seconds.",
     samples: [
-      { labels: { name: "a" }, limits: ["10.0", "+Inf"], counts: [1, 2] },
-      { suffix: "_count", labels: { name: "a" }, value: 2 },
-      { suffix: "_sum", labels: { name: "a" }, value: 1e-5 },
+      { labels: { name: "a" }, limits: ["10.0", "+Inf"], counts: [1, 2], sum: 1e-5 },
+      { labels: {}, limits: ["10.0", "+Inf"], counts: [0, 12], sum: 3_000_000 },
     ],
   },
   { name: "celery_task_empty", type: "histogram", help: "None yet.", samples: [] },
@@ -46,6 +45,10 @@ celery_task_runtime_bucket{le="10.0",name="a"} 1.0
 celery_task_runtime_bucket{le="+Inf",name="a"} 2.0
 celery_task_runtime_count{name="a"} 2.0
 celery_task_runtime_sum{name="a"} 1e-05
+celery_task_runtime_bucket{le="10.0"} 0.0
+celery_task_runtime_bucket{le="+Inf"} 12.0
+celery_task_runtime_count 12.0
+celery_task_runtime_sum 3e+06
 # HELP celery_task_empty None yet.
 # TYPE celery_task_empty histogram
 `);
@@ -64,23 +67,23 @@ celery_queue_length{env="prod",queue_name="of the sample"} 1.5
 `);
 });
 
-/** Says when these labels' counter began. */
-function created(labels: Sample["labels"]): Sample {
-  return { suffix: "_created", labels, value: 1_764_447_000 };
-}
-
-describe("samples that say when a counter began", () => {
+describe("times when counters began", () => {
+  const created = 1_764_447_000;
   const families: readonly Family[] = [
     {
       name: "celery_task_sent",
       type: "counter",
       help: "Sent.",
       samples: [
-        { suffix: "_total", labels: { name: "a" }, value: 1 },
-        created({ name: "a" }),
-        { suffix: "_total", labels: { name: "b" }, value: 2 },
-        created({ name: "b" }),
+        { suffix: "_total", labels: { name: "a" }, value: 1, created },
+        { suffix: "_total", labels: { name: "b" }, own: ["exception", "E"], value: 2, created },
       ],
+    },
+    {
+      name: "celery_task_runtime",
+      type: "histogram",
+      help: "Seconds.",
+      samples: [{ labels: { name: "a" }, limits: ["+Inf"], counts: [1], sum: 2, created }],
     },
     { name: "celery_queue_length", type: "gauge", help: "How long.", samples: [{ suffix: "", labels: {}, value: 1 }] },
   ];
@@ -89,11 +92,19 @@ describe("samples that say when a counter began", () => {
     expect(await writeText(families, "text", { env: "x" })).toBe(`# HELP celery_task_sent_total Sent.
 # TYPE celery_task_sent_total counter
 celery_task_sent_total{env="x",name="a"} 1.0
-celery_task_sent_total{env="x",name="b"} 2.0
+celery_task_sent_total{env="x",exception="E",name="b"} 2.0
 # HELP celery_task_sent_created Sent.
 # TYPE celery_task_sent_created gauge
 celery_task_sent_created{env="x",name="a"} 1.764447e+09
-celery_task_sent_created{env="x",name="b"} 1.764447e+09
+celery_task_sent_created{env="x",exception="E",name="b"} 1.764447e+09
+# HELP celery_task_runtime Seconds.
+# TYPE celery_task_runtime histogram
+celery_task_runtime_bucket{env="x",le="+Inf",name="a"} 1.0
+celery_task_runtime_count{env="x",name="a"} 1.0
+celery_task_runtime_sum{env="x",name="a"} 2.0
+# HELP celery_task_runtime_created Seconds.
+# TYPE celery_task_runtime_created gauge
+celery_task_runtime_created{env="x",name="a"} 1.764447e+09
 # HELP celery_queue_length How long.
 # TYPE celery_queue_length gauge
 celery_queue_length{env="x"} 1.0
@@ -101,12 +112,18 @@ celery_queue_length{env="x"} 1.0
   });
 
   it("are in the family in OpenMetrics, each after its counter", async () => {
-    expect(await writeText(families.slice(0, 1), "openmetrics")).toBe(`# HELP celery_task_sent Sent.
+    expect(await writeText(families.slice(0, 2), "openmetrics")).toBe(`# HELP celery_task_sent Sent.
 # TYPE celery_task_sent counter
 celery_task_sent_total{name="a"} 1.0
 celery_task_sent_created{name="a"} 1.764447e+09
-celery_task_sent_total{name="b"} 2.0
-celery_task_sent_created{name="b"} 1.764447e+09
+celery_task_sent_total{exception="E",name="b"} 2.0
+celery_task_sent_created{exception="E",name="b"} 1.764447e+09
+# HELP celery_task_runtime Seconds.
+# TYPE celery_task_runtime histogram
+celery_task_runtime_bucket{le="+Inf",name="a"} 1.0
+celery_task_runtime_count{name="a"} 1.0
+celery_task_runtime_sum{name="a"} 2.0
+celery_task_runtime_created{name="a"} 1.764447e+09
 # EOF
 `);
   });
@@ -168,23 +185,42 @@ it.each([
   expect(formatFor(accept)).toBe(format);
 });
 
+/** More than this is never in memory. */
+const MOST_BYTES = 270_000;
+
 it("takes samples as it writes them, so that neither a large family nor its text is ever in memory as a whole", async () => {
   let taken = 0;
   const labels = { name: "a".repeat(1_000) };
   function* samples(): Generator<Sample> {
-    for (; taken < 1_000; taken += 1) yield { suffix: "_total", labels, own: ["exception", `E${taken}`], value: taken };
+    for (; taken < 4_000; taken += 1) yield { suffix: "_total", labels, own: ["exception", `E${taken}`], value: taken };
   }
   const family: Family = { name: "celery_task_failed", type: "counter", help: "Failed.", samples: samples() };
-  const parts: Buffer[] = [];
+  let [text, parts] = ["", 0];
   for await (const part of new TextWriter("text").write([family])) {
-    parts.push(part);
-    expect(part.length).toBeLessThan(70_000);
-    expect(taken).toBeLessThan(70 * parts.length);
+    text += part.toString();
+    parts += 1;
+    expect(part.length).toBeLessThan(MOST_BYTES);
+    expect(taken).toBeLessThan(270 * parts);
   }
-  expect(parts.length).toBeGreaterThan(10);
-  const lines = Buffer.concat(parts).toString().split("\n");
-  expect(lines).toHaveLength(1_003);
-  expect(lines.at(-2)).toMatch(/^celery_task_failed_total.*exception="E999".* 999\.0$/);
+  expect(parts).toBeGreaterThan(10);
+  const lines = text.split("\n");
+  expect(lines).toHaveLength(4_003);
+  expect(lines.at(-2)).toMatch(/^celery_task_failed_total.*exception="E3999".* 3999\.0$/);
+});
+
+it("writes when counters began in parts too", async () => {
+  const samples = Array.from({ length: 2_000 }, (_, index) => ({
+    suffix: "_total",
+    labels: { name: "a".repeat(1_000) },
+    value: index,
+    created: index,
+  }));
+  let gauge = "";
+  for await (const part of new TextWriter("text").write([{ name: "celery_task_sent", type: "counter", help: "Sent.", samples }])) {
+    expect(part.length).toBeLessThan(MOST_BYTES);
+    gauge = gauge === "" ? part.toString().split("# HELP celery_task_sent_created")[1] ?? "" : gauge + part.toString();
+  }
+  expect(gauge.match(/^celery_task_sent_created\{name="a+"\} [\d.]+$/gm)).toHaveLength(2_000);
 });
 
 it("writes the same again, whatever it has written since", async () => {
@@ -197,6 +233,7 @@ it("writes the same again, whatever it has written since", async () => {
 });
 
 it("writes a label of the sample's own in its place, whatever labels it has besides", async () => {
+  const labels = { a: '"', z: "\n" };
   const written = await writeText(
     [
       {
@@ -204,20 +241,43 @@ it("writes a label of the sample's own in its place, whatever labels it has besi
         type: "histogram",
         help: "",
         samples: [
-          { suffix: "_bucket", labels: {}, own: ["le", "1.0"], value: 1 },
-          { suffix: "_bucket", labels: { a: '"', z: "\n" }, own: ["le", '\\"'], value: 1 },
-          { labels: { a: '"', z: "\n" }, limits: ["1.0", '\\"'], counts: [1, 2] },
+          { suffix: "_total", labels: {}, own: ["le", "1.0"], value: 1 },
+          { suffix: "_total", labels, own: ["le", '\\"✓'], value: 1 },
+          { suffix: "_total", labels, own: ["zz", "last"], value: 2 },
+          { suffix: "_total", labels, own: ["A", "first"], value: 3 },
+          { suffix: "_total", labels, own: ["k", "instead of the static one"], value: 4 },
+          { labels, limits: ["1.0", '\\"', "+Inf"], counts: [1, 2, 3], sum: 0.5 },
         ],
       },
     ],
     "text",
     { k: "v" },
   );
-  const lines = written.split("\n");
-  expect(lines.slice(2, 6)).toEqual([
-    'm_bucket{k="v",le="1.0"} 1.0',
-    'm_bucket{a="\\"",k="v",le="\\\\\\"",z="\\n"} 1.0',
+  expect(written.split("\n").slice(2, -1)).toEqual([
+    'm_total{k="v",le="1.0"} 1.0',
+    'm_total{a="\\"",k="v",le="\\\\\\"✓",z="\\n"} 1.0',
+    'm_total{a="\\"",k="v",z="\\n",zz="last"} 2.0',
+    'm_total{A="first",a="\\"",k="v",z="\\n"} 3.0',
+    'm_total{a="\\"",k="instead of the static one",z="\\n"} 4.0',
     'm_bucket{a="\\"",k="v",le="1.0",z="\\n"} 1.0',
     'm_bucket{a="\\"",k="v",le="\\\\\\"",z="\\n"} 2.0',
+    'm_bucket{a="\\"",k="v",le="+Inf",z="\\n"} 3.0',
+    'm_count{a="\\"",k="v",z="\\n"} 3.0',
+    'm_sum{a="\\"",k="v",z="\\n"} 0.5',
+  ]);
+});
+
+it("writes a label of the sample's own where there are no others", async () => {
+  const samples: Family["samples"] = [
+    { suffix: "", labels: {}, own: ["le", "1.0"], value: 1 },
+    { labels: {}, limits: ["1.0", "+Inf"], counts: [1, 2], sum: 3 },
+  ];
+  const written = await writeText([{ name: "m", type: "histogram", help: "", samples }], "text");
+  expect(written.split("\n").slice(2, -1)).toEqual([
+    'm{le="1.0"} 1.0',
+    'm_bucket{le="1.0"} 1.0',
+    'm_bucket{le="+Inf"} 2.0',
+    "m_count 2.0",
+    "m_sum 3.0",
   ]);
 });

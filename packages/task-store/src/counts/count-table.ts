@@ -51,26 +51,21 @@ const EXACT_DIGITS = 15;
 const FIRST_CAPACITY = 1_024;
 const NO_SLOT = -1;
 
-interface FieldSet {
-  readonly id: string;
-  /** By the number of the code. */
-  readonly slots: number[];
-}
-
 /** What a shard replied, with the beginning and the slot of each field, alternating. */
 interface Order {
   readonly reply: Uint8Array;
-  readonly places: readonly number[];
+  readonly places: Int32Array;
 }
 
-const NO_ORDER: Order = { reply: new Uint8Array(), places: [] };
+const NO_ORDER: Order = { reply: new Uint8Array(), places: new Int32Array() };
 
 export class CountTable {
   readonly #codes = new Map<string, number>();
-  #sets = new Map<string, FieldSet>();
-  /** The slot of each field. */
-  #slots = new Map<string, number>();
+  /** The slots of each label set, by the number of the code. */
+  #sets = new Map<string, number[]>();
   #values = new Float64Array(FIRST_CAPACITY);
+  /** Slots in use. */
+  #size = 0;
   /** Of each shard. */
   #orders: readonly Order[] = [];
 
@@ -87,7 +82,7 @@ export class CountTable {
     this.#orders = shards.map((shard, index) => this.#readShard(shard, this.#orders[index] ?? NO_ORDER, gauges));
     const values = this.#values;
     const bySet = new Map<string, SetCounts>();
-    for (const { id, slots } of this.#sets.values()) {
+    for (const [id, slots] of this.#sets) {
       if (!isShown(id)) continue;
       for (const slot of slots) {
         if (slot === NO_SLOT) continue;
@@ -102,12 +97,14 @@ export class CountTable {
 
   #readShard({ counts, floors }: ShardCounts, order: Order, gauges: GaugeCount[]): Order {
     const lowest = new Map(floors === "" ? [] : pairsOf(floors));
-    const places: number[] = [];
+    // As many fields as before, and some.
+    let places = new Int32Array(order.places.length + FIRST_CAPACITY);
+    let next = 0;
     // Bytes are read several times as fast as the characters of a text.
     const reply = Buffer.from(counts);
     const textOf = (from: number, length: number): string => reply.toString("utf8", from, from + length);
-    for (let at = 0; at < reply.length;) {
-      const next = places.length;
+    for (let at = 0; at < reply.length; next += 2) {
+      if (next === places.length) places = grown(places);
       let slot = order.places[next + 1] ?? NO_SLOT;
       let length = next < order.places.length ? sameField(order.reply, order.places[next] ?? 0, reply, at) : 0;
       if (length === 0) {
@@ -127,7 +124,8 @@ export class CountTable {
         count = Math.max(count, lowest.get(field) ?? 0);
         lowest.delete(field);
       }
-      places.push(at, slot);
+      places[next] = at;
+      places[next + 1] = slot;
       if (slot !== NO_SLOT) this.#add(slot, count);
       else if (count > 0) gauges.push({ ...partsOf(textOf(at, length)), count });
       at = end + 1;
@@ -136,7 +134,7 @@ export class CountTable {
       const slot = this.#slotOf(field);
       if (slot !== NO_SLOT) this.#add(slot, floor);
     }
-    return { reply, places };
+    return { reply, places: places.slice(0, next) };
   }
 
   #add(slot: number, count: number): void {
@@ -145,30 +143,23 @@ export class CountTable {
 
   /** `NO_SLOT` for a gauge: gauges come and go, so nothing is kept of them. */
   #slotOf(field: string): number {
-    const known = this.#slots.get(field);
-    if (known !== undefined) return known;
     const { set: id, code } = partsOf(field);
     if (code.startsWith(GAUGE)) return NO_SLOT;
-    const slot = this.#slots.size;
-    this.#slots.set(field, slot);
-    if (slot >= this.#values.length) {
-      const larger = new Float64Array(this.#values.length * 2);
-      larger.set(this.#values);
-      this.#values = larger;
-    }
-    let set = this.#sets.get(id);
-    if (set === undefined) this.#sets.set(id, (set = { id, slots: [] }));
+    let slots = this.#sets.get(id);
+    if (slots === undefined) this.#sets.set(id, (slots = []));
     let number = this.#codes.get(code);
     if (number === undefined) this.#codes.set(code, (number = this.#codes.size));
-    while (set.slots.length < number) set.slots.push(NO_SLOT);
-    set.slots[number] = slot;
-    return slot;
+    const known = slots[number] ?? NO_SLOT;
+    if (known !== NO_SLOT) return known;
+    while (slots.length < number) slots.push(NO_SLOT);
+    if (this.#size === this.#values.length) this.#values = grown(this.#values);
+    return (slots[number] = this.#size++);
   }
 
   /** Begins anew with these. Earlier reads keep their slots and values. */
   #keepOnly(sets: ReadonlyMap<string, SetCounts>): void {
     this.#sets = new Map();
-    this.#slots = new Map();
+    this.#size = 0;
     this.#orders = [];
     this.#values = new Float64Array(FIRST_CAPACITY);
     for (const [id, counts] of sets) {
@@ -178,6 +169,12 @@ export class CountTable {
       }
     }
   }
+}
+
+function grown<T extends Int32Array | Float64Array>(numbers: T): T {
+  const larger = new (numbers.constructor as new (length: number) => T)(numbers.length * 2);
+  larger.set(numbers);
+  return larger;
 }
 
 /** The length of a field that both have there, with the space behind it; otherwise 0. */
