@@ -3,14 +3,7 @@ import { type HostnameLabel, OTHER, hostnameValue } from "../counting/counting.t
 import { CODES, PREFETCH, readGauge } from "../counting/fields.ts";
 import type { HistogramFields } from "../counting/fields.ts";
 import { type Counts, type WorkerState, isUp } from "@celery-metrics-exporter/task-store";
-import {
-  type CountsByCode,
-  type CountsSnapshot,
-  type Labels,
-  type Series,
-  failureCodes,
-  histogram,
-} from "./task-families.ts";
+import { type CountsByCode, type CountsSnapshot, type Labels, type Series, failureCodes, histogram } from "./task-families.ts";
 import type { Family, Sample } from "./text.ts";
 
 export interface FlowerFamiliesOptions {

@@ -218,7 +218,7 @@ it("writes when counters began in parts too", async () => {
   let gauge = "";
   for await (const part of new TextWriter("text").write([{ name: "celery_task_sent", type: "counter", help: "Sent.", samples }])) {
     expect(part.length).toBeLessThan(MOST_BYTES);
-    gauge = gauge === "" ? part.toString().split("# HELP celery_task_sent_created")[1] ?? "" : gauge + part.toString();
+    gauge = gauge === "" ? (part.toString().split("# HELP celery_task_sent_created")[1] ?? "") : gauge + part.toString();
   }
   expect(gauge.match(/^celery_task_sent_created\{name="a+"\} [\d.]+$/gm)).toHaveLength(2_000);
 });
