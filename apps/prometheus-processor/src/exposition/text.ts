@@ -141,9 +141,11 @@ export class TextWriter {
 function writeLabels(labels: Readonly<Record<string, string>>): Written {
   const names = Object.keys(labels).toSorted();
   const pairs = names.map((name) => `${name}="${escapeValue(labels[name] ?? "")}"`);
-  let end = 1;
-  const starts = pairs.map((pair) => (end += Buffer.byteLength(pair) + 1) - Buffer.byteLength(pair) - 1);
-  return { bytes: Buffer.from(`{${pairs.join(",")}} `), names, starts: [...starts, Math.max(end - 1, 1)] };
+  const starts = ["{".length];
+  for (const [index, pair] of pairs.entries()) starts.push((starts[index] ?? 0) + Buffer.byteLength(pair) + ",".length);
+  // No comma follows the last one.
+  if (pairs.length > 0) starts.push((starts.pop() ?? 0) - ",".length);
+  return { bytes: Buffer.from(`{${pairs.join(",")}} `), names, starts };
 }
 
 /** Writes the lines of a family. */
