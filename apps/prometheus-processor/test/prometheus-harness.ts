@@ -55,8 +55,15 @@ export class PrometheusHarness {
   }
 }
 
+const TRIES = 10;
+
+/** Tries again, as Prometheus does: a scrape waits for Redis for a second, and on a busy machine the first read takes longer. */
 export async function scrape(url: string, headers: Readonly<Record<string, string>> = {}): Promise<string> {
-  const response = await fetch(url, { headers });
+  let response = await fetch(url, { headers });
+  for (let tries = 1; response.status === 503 && tries < TRIES; tries += 1) {
+    await response.arrayBuffer();
+    response = await fetch(url, { headers });
+  }
   if (!response.ok) throw new Error(`${response.status}: ${await response.text()}`);
   return response.text();
 }

@@ -8,7 +8,7 @@ export interface SnapshotsOptions<S> {
   readonly freshMs?: number;
   /** How long it may answer when Redis cannot be read, in milliseconds. */
   readonly staleMs?: number;
-  /** How long a scrape waits for Redis if there is an older snapshot, in milliseconds. */
+  /** How long a scrape waits for Redis, in milliseconds. */
   readonly patienceMs?: number;
   /** Milliseconds, monotonic. */
   readonly now?: () => number;
@@ -23,8 +23,6 @@ export class Snapshots<S> {
   readonly #options: Required<SnapshotsOptions<S>>;
   #last: { readonly content: S; readonly at: number } | undefined;
   #reading: Promise<void> | undefined;
-  /** Whether there was a snapshot, and the last look failed. */
-  #isFailing = false;
 
   constructor(options: SnapshotsOptions<S>) {
     this.#options = { freshMs: 1_000, staleMs: 60_000, patienceMs: 1_000, now: () => performance.now(), ...options };
@@ -36,13 +34,11 @@ export class Snapshots<S> {
    * @throws {UnavailableError} if there is none.
    */
   async get(): Promise<Snapshot<S>> {
-    const { freshMs, staleMs, patienceMs } = this.#options;
+    const { freshMs, patienceMs } = this.#options;
     if (this.#ageMs > freshMs) {
       const reading = (this.#reading ??= this.#read().finally(() => void (this.#reading = undefined)));
-      // If nobody has asked for long, there is nothing else to show.
-      const waitMs = this.#ageMs <= staleMs || this.#isFailing ? patienceMs : 10 * patienceMs;
       try {
-        await Promise.race([reading, failLater(waitMs)]);
+        await Promise.race([reading, failLater(patienceMs)]);
       } catch (thrown) {
         return this.last(toError(thrown));
       }
@@ -73,14 +69,8 @@ export class Snapshots<S> {
 
   async #read(): Promise<void> {
     const at = this.#options.now();
-    try {
-      const content = await this.#options.read();
-      this.#last = { content, at };
-      this.#isFailing = false;
-    } catch (thrown) {
-      this.#isFailing = this.#last !== undefined;
-      throw thrown;
-    }
+    const content = await this.#options.read();
+    this.#last = { content, at };
   }
 }
 
