@@ -13,7 +13,7 @@ export {
 } from "./feed/finished-tasks.ts";
 export type { TaskEntry } from "./facts/task-entry.ts";
 export { DROP_REASONS, TaskStore, type Claim, type DropReason, type OpenTasks, type TaskStoreOptions } from "./task-store.ts";
-export type { Contribution } from "./counts/contribution.ts";
+export { type Contribution, contribute } from "./counts/contribution.ts";
 export { tally, type Tally, type TalliedEvent, type TalliedKind, type WaitingMessage } from "./counts/tally.ts";
 export { Observations, consumersByQueue, type Observed, type ObservationsOptions, type Watched } from "./watching/observations.ts";
 export { Workers, isUp, workersUp, type KnownWorkers, type WorkerState, type WorkersOptions } from "./watching/workers.ts";

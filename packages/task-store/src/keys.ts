@@ -38,9 +38,9 @@ export class StoreKeys {
     this.open = shards.map((shard) => `${shard}:open`);
   }
 
-  /** Groups ids by their shard. Keeps the order within a shard. */
-  byShard(ids: Iterable<string>): Map<number, string[]> {
-    return groupBy(ids, (id) => this.#shardOf(id));
+  /** Groups what belongs to tasks by their shard. Keeps the order within a shard. */
+  byShard<T>(items: Iterable<T>, idOf: (item: T) => string): Map<number, T[]> {
+    return groupBy(items, (item) => this.#shardOf(idOf(item)));
   }
 
   keyOf(id: string, shard = this.#shardOf(id)): string {
@@ -68,8 +68,8 @@ export class CountKeys extends StoreKeys {
   }
 }
 
-/** The tasks of one script call, by shard. */
-export type Part = readonly (readonly [shard: number, ids: readonly string[]])[];
+/** The tasks of one script call, by shard: their ids, or what belongs to them. */
+export type Part<T = string> = readonly (readonly [shard: number, tasks: readonly T[]])[];
 
 /** Tasks from which a call is large enough, so that Redis can serve others in between. */
 const ENOUGH_TASKS = 250;
@@ -78,9 +78,9 @@ const ENOUGH_TASKS = 250;
  * A call costs as much as several tasks, and a small batch has few of each shard. So it is best to have several shards in one call, which
  * a cluster does not permit.
  */
-export function inCalls(shards: Part, isClustered: boolean): readonly Part[] {
+export function inCalls<T>(shards: Part<T>, isClustered: boolean): readonly Part<T>[] {
   if (isClustered) return shards.map((shard) => [shard]);
-  const parts: (readonly [number, readonly string[]])[][] = [];
+  const parts: (readonly [number, readonly T[]])[][] = [];
   let tasks = ENOUGH_TASKS;
   for (const shard of shards) {
     if (tasks >= ENOUGH_TASKS) {
@@ -94,13 +94,13 @@ export function inCalls(shards: Part, isClustered: boolean): readonly Part[] {
 }
 
 /** Splits the shards of a part that have more tasks than Redis should work on without serving others. */
-export function inPages(shards: Part, tasks: number): Part {
-  return shards.flatMap(([shard, ids]) =>
-    Array.from({ length: Math.ceil(ids.length / tasks) }, (_, page) => [shard, ids.slice(page * tasks, (page + 1) * tasks)] as const),
+export function inPages<T>(shards: Part<T>, most: number): Part<T> {
+  return shards.flatMap(([shard, tasks]) =>
+    Array.from({ length: Math.ceil(tasks.length / most) }, (_, page) => [shard, tasks.slice(page * most, (page + 1) * most)] as const),
   );
 }
 
 /** How many tasks each shard of a call has, as the scripts take it. */
-export function sizesOf(part: Part): string[] {
-  return part.map(([, ids]) => String(ids.length));
+export function sizesOf(part: Part<unknown>): string[] {
+  return part.map(([, tasks]) => String(tasks.length));
 }

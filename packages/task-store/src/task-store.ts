@@ -190,7 +190,7 @@ export class TaskStore {
   }
 
   #inCalls(ids: Iterable<string>): readonly Part[] {
-    return inCalls([...this.#keys.byShard(ids)], isCluster(this.#options.redis));
+    return inCalls([...this.#keys.byShard(ids, (id) => id)], isCluster(this.#options.redis));
   }
 
   /** The keys for the scripts that count open tasks. */

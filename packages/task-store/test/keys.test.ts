@@ -12,7 +12,7 @@ describe("the Store's keys", () => {
 
   it("spread evenly over the shards, each id always to the same", () => {
     const ids = Array.from({ length: 16_000 }, () => randomUUID());
-    const shards = keys.byShard(ids);
+    const shards = keys.byShard(ids, (id) => id);
     expect(shards.size).toBe(SHARDS);
     for (const [shard, members] of shards) {
       expect(members.length).toBeGreaterThan(850);

@@ -1,8 +1,8 @@
 /** What tasks count as: from the events of a task to fields of the counts. */
 import type { CeleryEvent } from "@celery-metrics-exporter/celery";
-import { type Look, type LookedAt, type Tally, type TalliedEvent, tally } from "@celery-metrics-exporter/task-store";
+import { type Look, type LookedAt, type TalliedEvent, contribute, tally } from "@celery-metrics-exporter/task-store";
 import { CODES, type HistogramFields, PREFETCH, gaugeCode } from "./fields.ts";
-import { type LabelRegistry, SEPARATOR } from "./label-registry.ts";
+import { type LabelRegistry, type LookUp, SEPARATOR } from "./label-registry.ts";
 
 export type HostnameLabel = "generic" | "host" | "worker";
 
@@ -33,10 +33,17 @@ const UNKNOWN_EXCEPTION = "UnknownException";
 /** Without any `task-sent` for this long, none is waited for: then clients do not send them. */
 const UNSENT_AFTER_MS = 60_000;
 
-interface Tallied extends Tally {
-  readonly isFinalLook: boolean;
-  /** Whether a missing queue may still be told. */
-  readonly mayTellQueue: boolean;
+/** The ids of labels, as far as they are known, for one look at some tasks. */
+interface Ids {
+  readonly labels: LookUp;
+  readonly exceptions: LookUp;
+  readonly hostnames: LookUp;
+}
+
+/** What one task contributes, while that is being worked out. */
+interface Counted {
+  readonly contribution: (string | number)[];
+  readonly ids: Ids;
 }
 
 interface LabelsOfSet {
@@ -46,7 +53,7 @@ interface LabelsOfSet {
   readonly set: string;
 }
 
-type OfWorker = Pick<TalliedEvent, "worker"> & Partial<Pick<TalliedEvent, "kind">>;
+type Labelled = Pick<TalliedEvent, "name" | "queue">;
 
 export class Counting {
   readonly #options: CountingOptions;
@@ -76,72 +83,54 @@ export class Counting {
   /** What each task contributes. An event whose name or queue is missing contributes nothing, until it is not waited for any longer. */
   readonly lookAt = async (tasks: readonly LookedAt[]): Promise<Look[]> => {
     const mayTellQueue = this.#now() - this.#sentAt < UNSENT_AFTER_MS;
-    const countsPrefetched = this.#options.countsPrefetched === true;
-    const tallied = tasks.map((task): Tallied => {
-      const { events, waiting, prefetched, ended } = tally(task);
-      return { events, waiting, prefetched: countsPrefetched ? prefetched : undefined, ended, isFinalLook: task.isFinalLook, mayTellQueue };
-    });
-    const contributionOf = await this.#contributions(tallied);
-    return tallied.map((each) => ({
-      contribution: contributionOf(each),
-      isIncomplete: each.events.some((event) => isOpen(event, each)),
-      ended: each.ended,
-    }));
+    const { labels, exceptions, hostnames } = this.#options;
+    const ids: Ids = { labels: labels.lookUp(), exceptions: exceptions.lookUp(), hostnames: hostnames.lookUp() };
+    for (;;) {
+      const looks = tasks.map((task) => this.#look(task, mayTellQueue, ids));
+      const asked = [await ids.hostnames.ask(), await ids.exceptions.ask(), await ids.labels.ask()];
+      if (!asked.includes(true)) return looks;
+    }
   };
 
-  /** Resolves the labels of all tasks at once. */
-  async #contributions(tallied: readonly Tallied[]): Promise<(task: Tallied) => Map<string, number>> {
-    const { labels, exceptions } = this.#options;
-    const hostnameOf = await this.#hostnames(tallied);
-    const sets = new Set<string>();
-    const classes = new Set<string>();
-    /** The set of each event that counts and of each waiting message, in order. */
-    const setsOf = new Map<Tallied, string[]>();
-    for (const task of tallied) {
-      const own: string[] = [];
-      for (const event of task.events) {
-        if (isOpen(event, task)) continue;
-        own.push(this.#setOf(event, hostnameOf(event)));
-        if (event.kind === "failed") classes.add(exceptionOf(event));
-      }
-      for (const message of task.waiting) own.push(this.#setOf(message, GENERIC_HOSTNAME));
-      const { prefetched } = task;
-      if (prefetched !== undefined && !isOpen(prefetched, task)) own.push(this.#setOf(prefetched, hostnameOf(prefetched)));
-      for (const set of own) sets.add(set);
-      setsOf.set(task, own);
-    }
-    const ids = await labels.resolve(sets);
-    const exceptionIds = classes.size === 0 ? ids : await exceptions.resolve(classes);
-    return (task) => {
-      const contribution = new Map<string, number>();
-      const add = (set: string, code: string, by: number): void => {
-        const field = this.#fields.of(ids.get(set) ?? labels.otherId, code);
-        contribution.set(field, (contribution.get(field) ?? 0) + by);
-      };
-      const own = setsOf.get(task) ?? [];
-      let next = 0;
-      for (const event of task.events) {
-        if (isOpen(event, task)) continue;
-        const set = own[next++] ?? "";
-        const exception = event.kind === "failed" ? (exceptionIds.get(exceptionOf(event)) ?? exceptions.otherId) : "";
-        add(set, exception === "" ? CODES[event.kind] : `${CODES[event.kind]}${exception}`, 1);
-        if (event.prefetch !== undefined && this.#options.countsPrefetched === true) {
-          add(set, PREFETCH.count, 1);
-          add(set, PREFETCH.sum, Math.round(event.prefetch * 1e6));
-        }
-        const [histogram, seconds] = this.#observed(event);
-        if (seconds === undefined) continue;
-        add(set, histogram.bucketOf(seconds), 1);
-        const microseconds = Math.round(seconds * 1e6);
-        if (microseconds !== 0) add(set, histogram.sum, microseconds);
-      }
-      for (const message of task.waiting) {
-        add(own[next++] ?? "", gaugeCode("waiting", message.since), 1);
-      }
-      const { prefetched } = task;
-      if (prefetched !== undefined && !isOpen(prefetched, task)) add(own[next] ?? "", gaugeCode("prefetched", prefetched.since), 1);
-      return contribution;
+  /** @param mayTellQueue whether a missing queue may still be told. */
+  #look(task: LookedAt, mayTellQueue: boolean, ids: Ids): Look {
+    const { events, waiting, prefetched, ended } = tally(task);
+    const isOpen = ({ name, queue }: Labelled): boolean => {
+      return !task.isFinalLook && (name === undefined || (queue === undefined && mayTellQueue));
     };
+    const counted: Counted = { contribution: [], ids };
+    let isIncomplete = false;
+    for (const event of events) {
+      if (isOpen(event)) isIncomplete = true;
+      else this.#count(event, counted);
+    }
+    for (const message of waiting) this.#add(counted, this.#idOf(message, GENERIC_HOSTNAME, ids), gaugeCode("waiting", message.since), 1);
+    if (prefetched !== undefined && this.#options.countsPrefetched === true && !isOpen(prefetched)) {
+      const id = this.#idOf(prefetched, this.#hostnameOf(prefetched.worker, ids), ids);
+      this.#add(counted, id, gaugeCode("prefetched", prefetched.since), 1);
+    }
+    return { contribution: counted.contribution, isIncomplete, ended };
+  }
+
+  #count(event: TalliedEvent, counted: Counted): void {
+    const { kind, prefetch } = event;
+    const { ids } = counted;
+    const id = this.#idOf(event, kind === "sent" ? GENERIC_HOSTNAME : this.#hostnameOf(event.worker, ids), ids);
+    const exception = kind === "failed" ? ids.exceptions.idOf(event.exception ?? UNKNOWN_EXCEPTION) : "";
+    if (exception !== undefined) this.#add(counted, id, `${CODES[kind]}${exception}`, 1);
+    if (prefetch !== undefined && this.#options.countsPrefetched === true) {
+      this.#add(counted, id, PREFETCH.count, 1);
+      this.#add(counted, id, PREFETCH.sum, Math.round(prefetch * 1e6));
+    }
+    const [histogram, seconds] = this.#observed(event);
+    if (seconds === undefined) return;
+    this.#add(counted, id, histogram.bucketOf(seconds), 1);
+    this.#add(counted, id, histogram.sum, Math.round(seconds * 1e6));
+  }
+
+  /** @param id undefined if it is missing: then the look is not the last one. */
+  #add({ contribution }: Counted, id: string | undefined, code: string, by: number): void {
+    if (id !== undefined) contribute(contribution, this.#fields.of(id, code), by);
   }
 
   #observed({ kind, runtime, wait }: TalliedEvent): readonly [HistogramFields, number | undefined] {
@@ -149,24 +138,22 @@ export class Counting {
     return kind === "failed" ? [this.#options.failedRuntime, runtime] : [this.#options.runtime, runtime];
   }
 
-  /** The value of the label `hostname` for each event and prefetched message. Never a client's: each client process has its own. */
-  async #hostnames(tallied: readonly Tallied[]): Promise<(event: OfWorker) => string> {
+  /** The value of the label `hostname` of an event or prefetched message. Never a client's: each client process has its own. Undefined if it is missing. */
+  #hostnameOf(worker: string | undefined, ids: Ids): string | undefined {
     const { hostnames, hostnameLabel } = this.#options;
-    if (hostnameLabel === "generic") return () => GENERIC_HOSTNAME;
-    const nameOf = ({ worker = "" }: OfWorker): string => hostnameValue(worker, hostnameLabel);
-    const events = tallied.flatMap(({ events: own, prefetched }): OfWorker[] => [
-      ...own.filter(({ kind }) => kind !== "sent"),
-      ...(prefetched === undefined ? [] : [prefetched]),
-    ]);
-    const ids = await hostnames.resolve(new Set(events.map(nameOf)));
-    return (event) => {
-      if (event.kind === "sent") return GENERIC_HOSTNAME;
-      const name = nameOf(event);
-      return ids.get(name) === hostnames.otherId ? OTHER : name;
-    };
+    if (hostnameLabel === "generic") return GENERIC_HOSTNAME;
+    const name = hostnameValue(worker ?? "", hostnameLabel);
+    const id = ids.hostnames.idOf(name);
+    if (id === undefined) return undefined;
+    return id === hostnames.otherId ? OTHER : name;
   }
 
-  #setOf({ name, queue }: Pick<TalliedEvent, "name" | "queue">, hostname: string): string {
+  /** The id of the set of these labels. Undefined if it is missing. */
+  #idOf(labelled: Labelled, hostname: string | undefined, { labels }: Ids): string | undefined {
+    return hostname === undefined ? undefined : labels.idOf(this.#setOf(labelled, hostname));
+  }
+
+  #setOf({ name, queue }: Labelled, hostname: string): string {
     const last = this.#last;
     if (name === last.name && queue === last.queue && hostname === last.hostname) return last.set;
     const set = this.#sets.of(this.#sets.of(name ?? UNKNOWN_NAME, queue ?? this.#options.defaultQueue), hostname);
@@ -212,13 +199,4 @@ class ComposedTexts {
 /** @param worker its full name. */
 export function hostnameValue(worker: string, label: Exclude<HostnameLabel, "generic">): string {
   return label === "host" ? worker.slice(worker.indexOf("@") + 1) : worker;
-}
-
-/** Whether the event cannot be counted yet. */
-function isOpen({ name, queue }: Pick<TalliedEvent, "name" | "queue">, { isFinalLook, mayTellQueue }: Tallied): boolean {
-  return !isFinalLook && (name === undefined || (queue === undefined && mayTellQueue));
-}
-
-function exceptionOf({ exception }: TalliedEvent): string {
-  return exception ?? UNKNOWN_EXCEPTION;
 }

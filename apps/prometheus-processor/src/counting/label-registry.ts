@@ -124,12 +124,18 @@ export class LabelRegistry {
     const ids = new Map<string, string>();
     const asked: string[] = [];
     for (const set of sets) {
-      const remembered = this.#remembered.get(set);
-      if (remembered === undefined || remembered.until < now) asked.push(set);
-      else ids.set(set, remembered.id);
+      const id = this.#rememberedId(set, now);
+      if (id === undefined) asked.push(set);
+      else ids.set(set, id);
     }
     if (asked.length > 0) await this.#ask(asked, ids);
     return ids;
+  }
+
+  /** Looks ids up for one piece of work. */
+  lookUp(): LookUp {
+    const now = performance.now();
+    return new LookUp(this, (set) => this.#rememberedId(set, now));
   }
 
   /** Registers all sets again when they are next used: Redis may have lost them. */
@@ -187,6 +193,11 @@ export class LabelRegistry {
     await onRedis("forgetting unused labels", () => redis.eval(FORGET_CREATED_SCRIPT, 2, keys.values, keys.created, ...gone));
   }
 
+  #rememberedId(set: string, now: number): string | undefined {
+    const remembered = this.#remembered.get(set);
+    return remembered === undefined || remembered.until < now ? undefined : remembered.id;
+  }
+
   /** The sets in use come again. */
   #makeRoom(): void {
     for (const [set, { id }] of this.#remembered) if (id === this.otherId) this.#remembered.delete(set);
@@ -216,6 +227,42 @@ export class LabelRegistry {
       "registering labels",
       () => redis.eval(REGISTER_SCRIPT, 3, keys.values, keys.used, keys.created, max, this.otherId, ...pairs) as Promise<number[]>,
     );
+  }
+}
+
+/**
+ * The ids that one piece of work needs. Mostly the process remembers all of them, so the work need not find out first which ones it needs: it asks for those
+ * that are missing, and is done again.
+ */
+export class LookUp {
+  readonly #registry: LabelRegistry;
+  readonly #remembered: (set: string) => string | undefined;
+  readonly #missing = new Set<string>();
+  #asked: ReadonlyMap<string, string> | undefined;
+
+  constructor(registry: LabelRegistry, remembered: (set: string) => string | undefined) {
+    this.#registry = registry;
+    this.#remembered = remembered;
+  }
+
+  /** Undefined if it is missing. */
+  idOf(set: string): string | undefined {
+    const id = this.#asked?.get(set) ?? this.#remembered(set);
+    if (id === undefined) this.#missing.add(set);
+    return id;
+  }
+
+  /**
+   * Asks for what was missing.
+   *
+   * @returns whether anything was.
+   * @throws {UnavailableError} if Redis is unavailable.
+   */
+  async ask(): Promise<boolean> {
+    if (this.#missing.size === 0) return false;
+    this.#asked = new Map([...(this.#asked ?? []), ...(await this.#registry.resolve(this.#missing))]);
+    this.#missing.clear();
+    return true;
   }
 }
 

@@ -5,43 +5,71 @@
  *
  * Numbers are in base 36. Without histograms of many attempts it is shorter than 64 bytes, so that the hash stays a listpack.
  */
-export type Contribution = ReadonlyMap<string, number>;
+import { readBase36, toBase36 } from "../facts/encoding.ts";
 
-export const NOTHING: Contribution = new Map();
+/**
+ * Alternating fields and numbers. Each field occurs once, and no number is 0. Most tasks have seven fields, and even tasks with a thousand events have less
+ * than a hundred. So searching the list takes less time than making a map for each task.
+ */
+export type Contribution = readonly (string | number)[];
+
+export const NOTHING: Contribution = [];
+
+/** Adds a number, which is not negative, to a field of a contribution. */
+export function contribute(contribution: (string | number)[], field: string, by: number): void {
+  if (by === 0) return;
+  const at = contribution.indexOf(field);
+  if (at === -1) contribution.push(field, by);
+  else contribution[at + 1] = (contribution[at + 1] as number) + by;
+}
 
 export function writeContribution(contribution: Contribution): string {
   let text = "";
   /** With the dot. */
   let last = "";
-  for (const [field, number] of contribution) {
+  for (let at = 0; at < contribution.length; at += 2) {
+    const field = contribution[at] as string;
+    const number = contribution[at + 1] as number;
     const isSame = last !== "" && field.startsWith(last);
     if (!isSame) last = field.slice(0, field.indexOf(".") + 1);
-    text += `${text === "" ? "" : ";"}${isSame ? field.slice(last.length - 1) : field}${number === 1 ? "" : `=${number.toString(36)}`}`;
+    text += `${text === "" ? "" : ";"}${isSame ? field.slice(last.length - 1) : field}`;
+    if (number !== 1) text += `=${toBase36(number)}`;
   }
   return text;
 }
 
 export function readContribution(text: string): Contribution {
   if (text === "") return NOTHING;
-  const contribution = new Map<string, number>();
+  const contribution: (string | number)[] = [];
   let last = "";
   for (const part of text.split(";")) {
     const equals = part.indexOf("=");
     const field = equals === -1 ? part : part.slice(0, equals);
     const dot = field.indexOf(".");
     if (dot > 0) last = field.slice(0, dot);
-    contribution.set(`${last}${field.slice(dot)}`, equals === -1 ? 1 : Number.parseInt(part.slice(equals + 1), 36));
+    contribution.push(`${last}${field.slice(dot)}`, equals === -1 ? 1 : readBase36(part, equals + 1));
   }
   return contribution;
 }
 
-/** What to add to the counts: alternating fields and numbers. */
-export function difference(before: Contribution, after: Contribution): (string | number)[] {
-  const added: (string | number)[] = [];
-  for (const [field, number] of after) {
-    const by = number - (before.get(field) ?? 0);
-    if (by !== 0) added.push(field, by);
+/** What to add to the counts, in the same form, with negative numbers too. */
+export function difference(before: Contribution, after: Contribution): Contribution {
+  // The usual case.
+  if (before.length === 0) return after;
+  const changed: (string | number)[] = [];
+  for (let at = 0; at < after.length; at += 2) {
+    const field = after[at] as string;
+    const by = (after[at + 1] as number) - numberOf(field, before);
+    if (by !== 0) changed.push(field, by);
   }
-  for (const [field, number] of before) if (!after.has(field)) added.push(field, -number);
-  return added;
+  for (let at = 0; at < before.length; at += 2) {
+    const field = before[at] as string;
+    if (!after.includes(field)) changed.push(field, -(before[at + 1] as number));
+  }
+  return changed;
+}
+
+function numberOf(field: string, contribution: Contribution): number {
+  const at = contribution.indexOf(field);
+  return at === -1 ? 0 : (contribution[at + 1] as number);
 }

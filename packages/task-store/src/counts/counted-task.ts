@@ -3,15 +3,13 @@ import { FactCollector } from "../facts/fact.ts";
 import { readBase36 } from "../facts/encoding.ts";
 import type { TaskChange } from "../facts/task-changes.ts";
 import type { TaskEntry } from "../facts/task-entry.ts";
-import { TextCollector, textKeyOf } from "../facts/texts.ts";
+import { TextCollector, fieldsOf } from "../facts/texts.ts";
 import { type Contribution, NOTHING, readContribution } from "./contribution.ts";
 
 export interface CountedTask extends TaskEntry {
   readonly facts: FactCollector;
   /** Empty if Redis does not know the task. */
   readonly version: string;
-  /** The fields of its facts and texts. Mostly few, and a list is copied faster than a set. */
-  readonly fields: readonly string[];
   /** What it contributes to the counts. */
   readonly contribution: Contribution;
   /** Whether its missing events are not waited for any longer. */
@@ -30,7 +28,6 @@ export const UNKNOWN_TASK: CountedTask = {
   size: 0,
   forgottenUntil: NOTHING_FORGOTTEN,
   version: "",
-  fields: [],
   contribution: NOTHING,
   isFinalLook: false,
   past: undefined,
@@ -41,8 +38,8 @@ export const UNKNOWN_TASK: CountedTask = {
 export function readCountedTask(hash: readonly string[]): CountedTask {
   const facts = new FactCollector();
   const texts = new TextCollector();
-  const fields: string[] = [];
   const own = new Map<string, string>();
+  let size = 0;
   for (let index = 0; index + 1 < hash.length; index += 2) {
     const field = hash[index] as string;
     const value = hash[index + 1] as string;
@@ -50,7 +47,7 @@ export function readCountedTask(hash: readonly string[]): CountedTask {
       own.set(field, value);
       continue;
     }
-    fields.push(field);
+    size += 1;
     if (field[0] === "n") texts.add(field, value);
     else facts.add(field, value);
   }
@@ -58,10 +55,9 @@ export function readCountedTask(hash: readonly string[]): CountedTask {
   return {
     facts,
     texts: texts.all(),
-    size: fields.length,
+    size,
     forgottenUntil: NOTHING_FORGOTTEN,
     version: own.get("v") ?? "",
-    fields,
     contribution: readContribution(own.get("x") ?? ""),
     isFinalLook: own.has("d"),
     past: past === undefined ? undefined : readBase36(past, 0),
@@ -71,17 +67,21 @@ export function readCountedTask(hash: readonly string[]): CountedTask {
 
 export interface Merged {
   readonly task: CountedTask;
-  /** Alternating fields and values that are new. */
-  readonly added: readonly string[];
+  /** Alternating fields and values that are new. The caller may add to it. */
+  readonly added: string[];
 }
 
 /** Adds what a batch contains of it. Does not change `task`. */
 export function merge(task: CountedTask, { facts, details, texts }: TaskChange): Merged {
   const added: string[] = [];
   const { past } = task;
+  const collected = new FactCollector(task.facts);
   for (let index = 0; index < facts.length; index += 1) {
     const fact = facts[index] as string;
-    if (!task.fields.includes(fact) && (past === undefined || readBase36(fact, 1) > past)) added.push(fact, details[index] ?? "");
+    if (task.facts.has(fact) || (past !== undefined && readBase36(fact, 1) <= past)) continue;
+    const value = details[index] ?? "";
+    added.push(fact, value);
+    collected.add(fact, value);
   }
   let ownTexts: Map<string, string> | undefined;
   for (const { key, fields } of texts) {
@@ -91,14 +91,7 @@ export function merge(task: CountedTask, { facts, details, texts }: TaskChange):
     ownTexts.set(key, fields.length === 2 ? (fields[1] ?? "") : fields.filter((_, index) => index % 2 === 1).join(""));
   }
   if (added.length === 0) return { task, added };
-  const collected = new FactCollector(task.facts);
-  const fields = [...task.fields];
-  for (let index = 0; index < added.length; index += 2) {
-    const field = added[index] as string;
-    fields.push(field);
-    if (field[0] !== "n") collected.add(field, added[index + 1] as string);
-  }
-  return { task: { ...task, facts: collected, texts: ownTexts ?? task.texts, fields, size: fields.length }, added };
+  return { task: { ...task, facts: collected, texts: ownTexts ?? task.texts, size: task.size + added.length / 2 }, added };
 }
 
 /** The latest facts of a task with very many, and the texts that they refer to. */
@@ -128,11 +121,11 @@ export function keptPart(task: CountedTask): KeptPart | undefined {
   const past = task.size > FULL ? last : Math.min(last, latest - LATE_WITHIN);
   // In large steps, because each costs another look.
   if (instants.filter((at) => at <= past).length < KEPT) return undefined;
-  const removed = new Set(facts.filter(({ at }) => at <= past).map(({ field }) => field));
+  const removed = facts.filter(({ at }) => at <= past).map(({ field }) => field);
   const used = new Set(
     [...sent, ...received].filter(({ at }) => at > past).flatMap((fact) => ("queue" in fact ? [fact.name, fact.queue] : [fact.name])),
   );
-  for (const field of task.fields) if (field[0] === "n" && !used.has(textKeyOf(field))) removed.add(field);
+  for (const [key, text] of task.texts) if (!used.has(key)) removed.push(...fieldsOf(text));
   const isKept = ({ at }: { readonly at: number }): boolean => at > past;
   const kept = new FactCollector({
     sent: sent.filter(isKept),
@@ -141,7 +134,6 @@ export function keptPart(task: CountedTask): KeptPart | undefined {
     finals: finals.filter(isKept),
     repeats: repeats.filter(isKept),
   });
-  const fields = task.fields.filter((field) => !removed.has(field));
   const texts = new Map([...task.texts].filter(([key]) => used.has(key)));
-  return { task: { ...task, facts: kept, texts, fields, size: fields.length, past }, removed: [...removed] };
+  return { task: { ...task, facts: kept, texts, size: task.size - removed.length, past }, removed };
 }

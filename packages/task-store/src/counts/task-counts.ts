@@ -73,6 +73,7 @@ const TASKS_AT_ONCE = 250;
 /** Fields that one command removes. */
 const PAGE = 1_000;
 
+const NO_FIELDS: readonly string[] = [];
 const NO_CHANGE: TaskChange = { facts: [], details: [], texts: [], etaSeconds: 0 };
 
 /** A task with what a batch adds to it. */
@@ -81,25 +82,31 @@ interface Change {
   /** What it is computed from. */
   readonly from: CountedTask;
   readonly task: CountedTask;
-  readonly added: readonly string[];
+  /** Alternating fields and values. */
+  readonly added: string[];
   readonly kept: KeptPart | undefined;
-}
-
-/** A change, and what follows from it. */
-interface Computed extends Change {
-  readonly look: Look;
-  /** Its next version. */
-  readonly version: string;
-  /** What it contributes from now on. Less than what was counted, if only a part of it is kept. */
-  readonly contribution: Contribution;
 }
 
 /** One task in a call of `COUNT_SCRIPT`. */
 interface Line {
   readonly id: string;
-  readonly written: readonly [version: string, ttl: number, set: readonly string[], removed?: readonly string[]];
-  /** Alternating fields of the counts and what to add to them. */
-  readonly difference: readonly (string | number)[];
+  /** What it is computed from. */
+  readonly from: CountedTask;
+  /** In seconds: 0 for no change, -1 to remove the task. */
+  readonly ttl: number;
+  /** Alternating fields and values. */
+  readonly set: readonly string[];
+  readonly removed: readonly string[];
+  /** What to add to the counts. */
+  readonly difference: Contribution;
+}
+
+/** A change, and what follows from it. */
+interface Computed extends Line {
+  readonly look: Look;
+  readonly isChange: boolean;
+  /** The task once the change is stored. */
+  readonly task: CountedTask;
 }
 
 interface Stored {
@@ -164,11 +171,9 @@ export class TaskCounts {
     let forgotten = 0;
     let left = tasks;
     while (left.size > 0) {
-      const lines = [...left].map(([id, { version, contribution }]): Line => ({
-        id,
-        written: [version, -1, []],
-        difference: difference(contribution, NOTHING),
-      }));
+      const lines = [...left].map(([id, from]): Line => {
+        return { id, from, ttl: -1, set: NO_FIELDS, removed: NO_FIELDS, difference: difference(from.contribution, NOTHING) };
+      });
       const { refused, others } = await this.#store(lines);
       for (const [id, { version }] of left) {
         this.#remembered.delete(id);
@@ -232,11 +237,10 @@ export class TaskCounts {
     /** What Redis said. Not only remembered, because a large batch has more tasks than a process remembers. */
     const read = new Map<string, CountedTask>();
     for (let left: Iterable<string> = changes.keys(), refusedAny = true; refusedAny;) {
-      const merged = [...left].map((id) => this.#merge(id, read.get(id), changes.get(id) ?? NO_CHANGE, isFinalLook));
+      const merged = Array.from(left, (id) => this.#merge(id, read.get(id), changes.get(id) ?? NO_CHANGE, isFinalLook));
       const computed = await this.#compute(merged);
-      const now = Date.now();
-      const changed = computed.filter(isChange);
-      const { refused, others } = await this.#store(changed.map((each) => this.#toLine(each, now)));
+      const changed = computed.filter(({ isChange }) => isChange);
+      const { refused, others } = await this.#store(changed);
       for (const { id, from } of changed) {
         const other = others.get(id);
         if (other === undefined) continue;
@@ -244,7 +248,7 @@ export class TaskCounts {
         read.set(id, other);
         this.#remember(id, other);
       }
-      for (const each of changed) if (!refused.has(each.id)) this.#rememberChanged(each, now);
+      for (const each of changed) if (!refused.has(each.id)) this.#rememberChanged(each);
       for (const each of computed) if (!refused.has(each.id)) done.push(each);
       left = refused;
       refusedAny = refused.size > 0;
@@ -267,53 +271,47 @@ export class TaskCounts {
     const parts = changes.flatMap(({ kept }) => kept?.task ?? []);
     const looks = await this.#options.lookAt([...changes.map(({ task }) => task), ...parts]);
     const ofParts = looks.slice(changes.length).values();
-    return changes.map(({ id, from, task, added, kept }, index) => {
+    const now = Date.now();
+    return changes.map((change, index) => {
       const look = looks[index] as Look;
-      const { contribution } = kept === undefined ? look : (ofParts.next().value as Look);
-      return { id, from, task, added, kept, look, version: nextVersion(from), contribution };
+      const { contribution } = change.kept === undefined ? look : (ofParts.next().value as Look);
+      return this.#computed(change, look, contribution, now);
     });
   }
 
-  #toLine(computed: Computed, now: number): Line {
-    const { id, from, task, added, kept, look, version, contribution } = computed;
-    // Only to learn whether Redis knows it.
-    if (task.size === 0) return { id, written: [from.version, -1, []], difference: [] };
-    const set = [...added, "v", version, "x", writeContribution(contribution)];
-    if (task.isFinalLook && !from.isFinalLook) set.push("d", "1");
+  /** @param contribution what it contributes from now on. Less than what was counted, if only a part of it is kept. */
+  #computed({ id, from, task, added: set, kept }: Change, look: Look, contribution: Contribution, now: number): Computed {
+    const changed = difference(from.contribution, look.contribution);
+    const isFinalNow = task.isFinalLook && !from.isFinalLook;
+    const isChange = set.length > 0 || isFinalNow || changed.length > 0;
+    const removed = kept?.removed ?? NO_FIELDS;
+    // A task without events is stored only to learn whether Redis knows it.
+    if (!isChange || task.size === 0) return { id, from, ttl: -1, set, removed, difference: changed, look, isChange, task };
+    const version = nextVersion(from);
+    set.push("v", version, "x", writeContribution(contribution));
+    if (isFinalNow) set.push("d", "1");
     if (kept !== undefined) set.push("p", toBase36(kept.task.past ?? 0));
-    const ttl = this.#renews(computed, now) ? this.#ttlOf(computed, now) : 0;
-    return {
-      id,
-      written: kept === undefined ? [from.version, ttl, set] : [from.version, ttl, set, kept.removed],
-      difference: difference(from.contribution, look.contribution),
-    };
-  }
-
-  /** The task once the change is stored. */
-  #afterwards(computed: Computed, now: number): CountedTask {
-    const { from, task, kept, version, contribution } = computed;
-    const expiresAt = this.#renews(computed, now) ? now + this.#ttlOf(computed, now) * 1_000 : from.expiresAt;
-    return { ...(kept?.task ?? task), version, contribution, expiresAt };
-  }
-
-  #renews(computed: Computed, now: number): boolean {
-    const ttlMs = this.#ttlOf(computed, now) * 1_000;
-    return Math.abs(now + ttlMs - computed.from.expiresAt) > ttlMs * EXPIRY_TOLERANCE;
+    const ttl = this.#ttlOf(look, task, now);
+    const renews = Math.abs(now + ttl * 1_000 - from.expiresAt) > ttl * 1_000 * EXPIRY_TOLERANCE;
+    const expiresAt = renews ? now + ttl * 1_000 : from.expiresAt;
+    // Of a task that has ended, nothing is remembered.
+    const after = look.ended ? task : { ...(kept?.task ?? task), version, contribution, expiresAt };
+    return { id, from, ttl: renews ? ttl : 0, set, removed, difference: changed, look, isChange, task: after };
   }
 
   /** In seconds. A task must not expire before its ETA. */
-  #ttlOf({ look, task }: Computed, now: number): number {
-    if (look.ended) return this.#options.endedExpirySeconds;
+  #ttlOf({ ended }: Look, { facts: { sent, received } }: CountedTask, now: number): number {
+    if (ended) return this.#options.endedExpirySeconds;
     let begins = now;
-    for (const { eta = 0 } of task.facts.sent) begins = Math.max(begins, eta / 1_000);
-    for (const { eta = 0 } of task.facts.received) begins = Math.max(begins, eta / 1_000);
+    for (const { eta = 0 } of sent) begins = Math.max(begins, eta / 1_000);
+    for (const { eta = 0 } of received) begins = Math.max(begins, eta / 1_000);
     return Math.ceil((begins - now) / 1_000) + this.#options.taskExpirySeconds;
   }
 
   /** Nothing is expected of a task that has ended. If something comes, Redis knows the task. */
-  #rememberChanged(computed: Computed, now: number): void {
-    if (computed.look.ended) this.#remembered.delete(computed.id);
-    else if (computed.task.size > 0) this.#remember(computed.id, this.#afterwards(computed, now));
+  #rememberChanged({ id, look, task }: Computed): void {
+    if (look.ended) this.#remembered.delete(id);
+    else if (task.size > 0) this.#remember(id, task);
   }
 
   #remember(id: string, task: CountedTask): void {
@@ -328,21 +326,20 @@ export class TaskCounts {
   }
 
   async #store(lines: readonly Line[]): Promise<Stored> {
-    const byId = new Map(lines.map((line) => [line.id, line]));
     // A shard has a few more tasks than another.
-    const shards = inPages([...this.#keys.byShard(byId.keys())], 2 * TASKS_AT_ONCE);
+    const shards = inPages([...this.#keys.byShard(lines, ({ id }) => id)], 2 * TASKS_AT_ONCE);
     const parts = inCalls(shards, isCluster(this.#options.redis));
-    const calls = parts.map((part) => this.#toCall(part, byId));
+    const calls = parts.map((part) => this.#toCall(part));
     const replies = (await this.#count.run(calls)) as (number | readonly string[])[][][];
     const refused = new Set<string>();
     const others = new Map<string, CountedTask>();
     for (const [call, part] of parts.entries()) {
-      for (const [index, [, ids]] of part.entries()) {
+      for (const [index, [, own]] of part.entries()) {
         const reply = replies[call]?.[index] ?? [];
         if (reply.length === 0) continue;
-        for (const id of ids) refused.add(id);
+        for (const { id } of own) refused.add(id);
         for (let at = 0; at < reply.length; at += 2) {
-          others.set(ids[(reply[at] as number) - 1] ?? "", readCountedTask(reply[at + 1] as readonly string[]));
+          others.set(own[(reply[at] as number) - 1]?.id ?? "", readCountedTask(reply[at + 1] as readonly string[]));
         }
       }
     }
@@ -350,22 +347,17 @@ export class TaskCounts {
   }
 
   /** In the format of `COUNT_SCRIPT`. */
-  #toCall(part: Part, lines: ReadonlyMap<string, Line>): ScriptCall {
+  #toCall(part: Part<Line>): ScriptCall {
     const keys: string[] = [];
     const changes: (string | number)[] = [];
     const sums: Sums[] = [];
-    for (const [shard, ids] of part) {
+    for (const [shard, lines] of part) {
       keys.push(...(this.#keys.counts[shard] ?? []));
-      const own: Line[] = [];
-      for (const id of ids) {
-        const line = lines.get(id);
-        if (line === undefined) continue;
-        own.push(line);
+      for (const { id, from, ttl, set, removed } of lines) {
         keys.push(this.#keys.keyOf(id, shard));
-        const [version, ttl, set, removed = []] = line.written;
-        changes.push(version, ttl, set.length, ...set, removed.length, ...removed);
+        changes.push(from.version, ttl, set.length, ...set, removed.length, ...removed);
       }
-      sums.push(sumUp(own));
+      sums.push(sumUp(lines));
     }
     const args = [changes, sums.map(({ added }) => added), sums.map(({ subtracted }) => subtracted)];
     return { keys, args: [...args.map((arg) => JSON.stringify(arg)), ...sizesOf(part)] };
@@ -394,10 +386,6 @@ function byTask(
 function shareAny(some: ReadonlyMap<string, unknown>, others: ReadonlyMap<string, unknown>): boolean {
   for (const id of some.keys()) if (others.has(id)) return true;
   return false;
-}
-
-function isChange({ from, task, added, look }: Computed): boolean {
-  return added.length > 0 || task.isFinalLook !== from.isFinalLook || difference(from.contribution, look.contribution).length > 0;
 }
 
 /**

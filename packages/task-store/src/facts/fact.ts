@@ -268,6 +268,27 @@ export class FactCollector implements Facts {
     }
   }
 
+  /** Whether it has the fact that a field holds. */
+  has(field: string): boolean {
+    for (const fact of this.#listOf(field)) if (fact.field === field) return true;
+    return false;
+  }
+
+  #listOf(field: string): readonly FactBase[] {
+    switch (field[0]) {
+      case "s":
+        return this.sent;
+      case "r":
+        return this.received;
+      case "b":
+        return this.started;
+      case "f":
+        return this.finals;
+      default:
+        return this.repeats;
+    }
+  }
+
   /** Whether the list is the collector's own. From now on it is. */
   #takes(list: number): boolean {
     const isOwn = (this.#own & list) !== 0;

@@ -34,9 +34,9 @@ export const storedText = remembering(MAX_KNOWN_TEXTS, (text): StoredText => {
   return { key, fields: parts.flatMap((part, index) => [`n${key}${index === 0 ? "" : index}`, part]) };
 });
 
-/** The key of the text that a field contains or continues. */
-export function textKeyOf(field: string): string {
-  return field.slice(1, KEY_LENGTH + 1);
+/** The fields in which a text is stored. */
+export function fieldsOf(text: string): string[] {
+  return storedText(text).fields.filter((_, index) => index % 2 === 0);
 }
 
 /** Reassembles texts from their fields, which may come in any order. */

@@ -3,6 +3,7 @@ import type { CeleryEvent } from "@celery-metrics-exporter/celery";
 import type { RedisConnection } from "@celery-metrics-exporter/runtime";
 import { startRedis, type RedisServer } from "@celery-metrics-exporter/testkit";
 import { Redis } from "ioredis";
+import { contribute } from "../../src/counts/contribution.ts";
 import { CountTable } from "../../src/counts/count-table.ts";
 import { UNKNOWN_TASK, merge } from "../../src/counts/counted-task.ts";
 import { tally } from "../../src/counts/tally.ts";
@@ -23,10 +24,8 @@ const FACTS = { keepWorker: false, keepException: false, everyEvent: true } as c
 async function lookAt(tasks: readonly LookedAt[]): Promise<Look[]> {
   return tasks.map((task) => {
     const { events, waiting, ended } = tally(task);
-    const contribution = new Map<string, number>();
-    const add = (field: string, by: number): void => {
-      if (by !== 0) contribution.set(field, (contribution.get(field) ?? 0) + by);
-    };
+    const contribution: (string | number)[] = [];
+    const add = (field: string, by: number): void => contribute(contribution, field, by);
     let isIncomplete = false;
     for (const { name, queue, kind, runtime, wait } of events) {
       if ((name === undefined || queue === undefined) && !task.isFinalLook) {
@@ -51,7 +50,12 @@ function labelsOf(name = "unknown", queue = "unknown"): string {
 export async function expectedOf(events: readonly CeleryEvent[], isFinalLook = false): Promise<Record<string, number>> {
   const tasks = [...collectChanges(events, FACTS).values()].map((change) => ({ ...merge(UNKNOWN_TASK, change).task, isFinalLook }));
   const sum = new Map<string, number>();
-  for (const { contribution } of await lookAt(tasks)) for (const [field, by] of contribution) sum.set(field, (sum.get(field) ?? 0) + by);
+  for (const { contribution } of await lookAt(tasks)) {
+    for (let at = 0; at < contribution.length; at += 2) {
+      const field = contribution[at] as string;
+      sum.set(field, (sum.get(field) ?? 0) + (contribution[at + 1] as number));
+    }
+  }
   return sorted(sum);
 }
 
